@@ -1,0 +1,205 @@
+//! What roles tell the world: signals for sequence diagrams, milestones, and what was dropped and why.
+
+use std::fmt;
+
+use crate::message::{ErrorCode, Framing};
+use crate::name::{Fqdn, Party, Virtual};
+use crate::route::Pattern;
+
+/// Something a user, a log, a diagram or a test wants to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A signaling message was sent, or a handshake finished. The ordered list of these is the sequence diagram.
+    Signal(Signal),
+    /// The node is logged in and registered.
+    Registered {
+        /// Its virtual addresses.
+        addresses: Virtual,
+        /// Whether the NMS found a NAT in front of it.
+        nat: bool,
+    },
+    /// The node lost its registration and is trying again.
+    Unregistered {
+        /// Why.
+        reason: Failure,
+    },
+    /// The node began to build a route to a peer.
+    RouteRequested {
+        /// The peer, by name or virtual address.
+        peer: String,
+    },
+    /// A tunnel is ready for packets.
+    TunnelUp(TunnelUp),
+    /// A tunnel is gone, or could not be built.
+    TunnelDown {
+        /// The other node, by name or (where the name was never learnt) virtual address.
+        peer: String,
+        /// Why.
+        reason: Failure,
+    },
+    /// Something that came in was dropped.
+    Dropped(DropReason),
+}
+
+/// A tunnel that is ready for packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelUp {
+    /// The other node.
+    pub peer: Fqdn,
+    /// The signaling pattern that was used.
+    pub pattern: Pattern,
+    /// Whether this node sent the Tunnel Request.
+    pub dialed: bool,
+    /// How packets are carried.
+    pub framing: Framing,
+}
+
+/// One arrow of a sequence diagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// The sender; of a handshake, the client.
+    pub from: Party,
+    /// The receiver of this hop; of a handshake, the server.
+    pub to: Party,
+    /// The message's name, or "QUIC handshake", "TLS handshake".
+    pub what: &'static str,
+    /// The fields worth showing, as `{ peer: bob }`; empty if none.
+    pub detail: String,
+    /// What protects it.
+    pub protection: Protection,
+    /// A repetition of a message sent before. Diagrams leave these out.
+    pub repeated: bool,
+}
+
+/// What protects a signaling message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// TLS over TCP.
+    Tls,
+    /// QUIC.
+    Quic,
+    /// The common key of this node.
+    CommonKey(Fqdn),
+    /// The key shared by NMS and TRS.
+    ServiceKey,
+    /// The tunnel key.
+    TunnelKey,
+    /// Nothing to protect: a handshake.
+    Handshake,
+}
+
+impl fmt::Display for Signal {
+    /// `alice → nms  Direction Request { peer: bob } [CK_alice]`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let arrow = if self.protection == Protection::Handshake { '⇄' } else { '→' };
+        write!(f, "{:<5} {arrow} {:<5} {}", self.from, self.to, self.what)?;
+        if !self.detail.is_empty() {
+            write!(f, " {}", self.detail)?;
+        }
+        match &self.protection {
+            Protection::Tls => write!(f, " [TLS]"),
+            Protection::Quic => write!(f, " [QUIC]"),
+            Protection::CommonKey(node) => write!(f, " [CK_{}]", node.short()),
+            Protection::ServiceKey => write!(f, " [SK]"),
+            Protection::TunnelKey => write!(f, " [TK]"),
+            Protection::Handshake => Ok(()),
+        }
+    }
+}
+
+/// Why a registration or a tunnel failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nobody answered in time.
+    Timeout,
+    /// The other side refused.
+    Refused(ErrorCode),
+    /// The certificate, name or password did not fit; never says more than that.
+    Authentication,
+    /// The connection that carried it was closed.
+    ConnectionLost,
+    /// A newer tunnel to the same peer took its place.
+    Replaced,
+    /// The node's own addresses changed.
+    Moved,
+    /// No address of ours and theirs share a family.
+    NoAddress,
+    /// The cloud sent something that makes no sense.
+    Protocol,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("no answer in time"),
+            Self::Refused(code) => write!(f, "refused: {}", code.text()),
+            Self::Authentication => f.write_str("authentication failed"),
+            Self::ConnectionLost => f.write_str("connection lost"),
+            Self::Replaced => f.write_str("replaced by a newer tunnel"),
+            Self::Moved => f.write_str("own address changed"),
+            Self::NoAddress => f.write_str("no common address family"),
+            Self::Protocol => f.write_str("protocol error"),
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident $text:literal,)*) => {
+        /// Why something that came in was dropped. Each is counted under its name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum DropReason { $($(#[$doc])* $name,)* }
+
+        impl DropReason {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Its name in counters and logs.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// No header, or a bad one.
+    BadHeader "bad-header",
+    /// The body does not decode.
+    BadBody "bad-body",
+    /// The message length does not fit the datagram.
+    BadLength "bad-length",
+    /// The HMAC is wrong: forged or damaged.
+    BadHmac "bad-hmac",
+    /// The sequence number was seen before, or is too old.
+    Replayed "replayed",
+    /// No key or session for this id.
+    UnknownId "unknown-id",
+    /// The message makes no sense now, or not from this sender.
+    Unexpected "unexpected",
+    /// The sender's certificate does not name who it should be.
+    WrongIdentity "wrong-identity",
+    /// The inner packet's source is not the virtual address of the peer that sent it.
+    InnerSource "inner-source",
+    /// The inner packet's destination is not one of ours.
+    InnerDestination "inner-destination",
+    /// No IP packet.
+    BadPacket "bad-packet",
+    /// An application's packet to an address that is not in the overlay, or ours.
+    NotRoutable "not-routable",
+    /// An application's packet with a source that is not our virtual address.
+    OwnSource "own-source",
+    /// A queue was full.
+    QueueFull "queue-full",
+    /// The tunnel that the packet waited for did not come up.
+    NoTunnel "no-tunnel",
+    /// The packet does not fit the path; its sender was told.
+    TooBig "too-big",
+    /// Not a QUIC packet of any connection of ours.
+    UnknownConnection "unknown-connection",
+    /// The TRS does not forward between these two, or not from there.
+    NotBound "not-bound",
+    /// A table or a count of half-open handshakes reached its limit.
+    Limit "limit",
+    /// A DNS query that does not parse.
+    BadDns "bad-dns",
+}

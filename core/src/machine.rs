@@ -1,0 +1,112 @@
+//! The one shape every role has.
+//!
+//! A [`Machine`] is pure: inputs and time go in, outputs come out. Its driver (the simulator's host, or the tokio
+//! loop of the real daemon) does three things for ever:
+//!
+//! 1. give it one [`Input`] and the time,
+//! 2. call [`Machine::poll_output`] until it answers [`Output::Wait`],
+//! 3. sleep until something arrives or that instant comes, and give [`Input::Timeout`] in the latter case.
+//!
+//! Nothing that comes from the network can fail: bytes that make no sense become a
+//! [`crate::event::Event::Dropped`] with a named reason.
+
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::event::Event;
+use crate::time::Instant;
+
+/// A protocol role as a pure state machine.
+pub trait Machine {
+    /// What its user may ask of it.
+    type Command;
+
+    /// Takes one input at `now`. `now` never goes backwards.
+    fn handle_input(&mut self, now: Instant, input: Input<Self::Command>);
+
+    /// The next output. After [`Output::Wait`] there is nothing more to do until the next input.
+    fn poll_output(&mut self) -> Output;
+}
+
+/// Names one TCP connection of a role; unique within the role that uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamId(pub u64);
+
+/// What goes into a [`Machine`].
+#[derive(Debug)]
+pub enum Input<C> {
+    /// A UDP datagram came from `remote` to `local`.
+    Datagram {
+        /// The address of ours it was sent to.
+        local: SocketAddr,
+        /// Where it claims to come from.
+        remote: SocketAddr,
+        /// The UDP payload.
+        payload: BytesMut,
+    },
+    /// A whole IP packet that an application sent into the virtual interface.
+    Packet(Bytes),
+    /// Something happened on a TCP connection.
+    Stream(StreamId, StreamInput),
+    /// The instant last given by [`Output::Wait`] has come.
+    Timeout,
+    /// The user wants something.
+    Command(C),
+}
+
+/// What can happen on a TCP connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamInput {
+    /// A peer connected to our listening port. The driver chose the id: at least `1 << 32`, never used before.
+    Accepted {
+        /// The peer's address.
+        remote: SocketAddr,
+    },
+    /// The connection that we asked for stands.
+    Connected,
+    /// Bytes arrived.
+    Data(Vec<u8>),
+    /// The connection is gone: closed by the peer, reset, or never established.
+    Closed,
+}
+
+/// What comes out of a [`Machine`].
+#[derive(Debug)]
+pub enum Output {
+    /// Send a UDP datagram.
+    Transmit(Transmit),
+    /// Hand a whole IP packet to the virtual interface.
+    Packet(Bytes),
+    /// Do something with a TCP connection.
+    Stream(StreamId, StreamOutput),
+    /// Something a user, a log or a test wants to know.
+    Event(Event),
+    /// Nothing more now. Call again on input, or with [`Input::Timeout`] at the instant given.
+    Wait(Option<Instant>),
+}
+
+/// A UDP datagram to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Our address and port.
+    pub local: SocketAddr,
+    /// The destination; of the same family as `local`.
+    pub remote: SocketAddr,
+    /// The UDP payload.
+    pub payload: Vec<u8>,
+}
+
+/// What a role asks of a TCP connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamOutput {
+    /// Open a connection to `remote`. The role chose the id: below `1 << 32`, never used before.
+    Connect {
+        /// Where to.
+        remote: SocketAddr,
+    },
+    /// Send these bytes.
+    Write(Vec<u8>),
+    /// Close in order, after what was written.
+    Close,
+}

@@ -1,0 +1,169 @@
+//! Which signaling pattern two nodes use, and who dials: pure functions.
+//!
+//! [`table1`] is the paper's Table 1, to the letter. A dual-stack node has no row there: [`paper`] picks the family
+//! that gives the better pattern (IPv6 first, then IPv4), which is this project's decision.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// A signaling pattern (paper §2.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pattern {
+    /// Both nodes reach each other directly; the initiator dials.
+    Direct,
+    /// One node is behind a NAT: that one dials.
+    OneNat,
+    /// Through a TRS.
+    Relayed,
+}
+
+impl Pattern {
+    /// The paper's number: 1, 2 or 3.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Direct => 1,
+            Self::OneNat => 2,
+            Self::Relayed => 3,
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.number())
+    }
+}
+
+/// Where a node is, as Table 1 distinguishes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Location {
+    /// IPv6.
+    V6,
+    /// Global IPv4 (IPv4-G).
+    V4Global,
+    /// Private IPv4 behind a NAT (IPv4-P).
+    V4Private,
+}
+
+/// Who sends the Tunnel Request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dialer {
+    /// The node that asked for the route.
+    Initiator,
+    /// The node that was asked for.
+    Responder,
+}
+
+/// Table 1 of the paper: the pattern for a pair of single-stack nodes.
+pub const fn table1(initiator: Location, responder: Location) -> Pattern {
+    use Location::{V4Global, V4Private, V6};
+    match (initiator, responder) {
+        (V6, V6) | (V4Global, V4Global) => Pattern::Direct,
+        (V4Global, V4Private) | (V4Private, V4Global) => Pattern::OneNat,
+        (V4Private, V4Private) | (V6, _) | (_, V6) => Pattern::Relayed,
+    }
+}
+
+/// Who dials (paper Figs. 3–5, 7–9): the initiator, except in pattern 2 with the responder behind the NAT.
+pub const fn dialer(pattern: Pattern, responder: Location) -> Dialer {
+    match (pattern, responder) {
+        (Pattern::OneNat, Location::V4Private) => Dialer::Responder,
+        _ => Dialer::Initiator,
+    }
+}
+
+/// What the NMS knows of a node's network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// A global IPv6 address.
+    pub v6: Option<std::net::SocketAddr>,
+    /// IPv4: where the node is seen, and whether a NAT stands in front of it.
+    pub v4: Option<(std::net::SocketAddr, bool)>,
+}
+
+impl Network {
+    /// The rows or columns of Table 1 that this node could stand in, IPv6 first.
+    pub fn locations(&self) -> impl Iterator<Item = Location> {
+        let v4 = self.v4.map(|(_, nat)| if nat { Location::V4Private } else { Location::V4Global });
+        self.v6.map(|_| Location::V6).into_iter().chain(v4)
+    }
+
+    /// The address behind a location.
+    pub fn address(&self, location: Location) -> Option<std::net::SocketAddr> {
+        match location {
+            Location::V6 => self.v6,
+            Location::V4Global | Location::V4Private => self.v4.map(|(a, _)| a),
+        }
+    }
+}
+
+/// What was chosen for a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The signaling pattern.
+    pub pattern: Pattern,
+    /// Who dials.
+    pub dialer: Dialer,
+    /// Where the initiator stands.
+    pub initiator: Location,
+    /// Where the responder stands.
+    pub responder: Location,
+}
+
+/// `policy = "paper"`: Table 1, and for dual-stack nodes the lowest pattern that any pair of their locations gives;
+/// IPv6 wins a tie. `None` if a node has no address at all.
+pub fn paper(initiator: &Network, responder: &Network) -> Option<Choice> {
+    let mut best: Option<Choice> = None;
+    for i in initiator.locations() {
+        for r in responder.locations() {
+            let pattern = table1(i, r);
+            if best.is_none_or(|b| pattern < b.pattern) {
+                best = Some(Choice { pattern, dialer: dialer(pattern, r), initiator: i, responder: r });
+            }
+        }
+    }
+    best
+}
+
+/// Whether an address is one that only a NAT can bring to the Internet (RFC 1918, RFC 6598).
+pub fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => a.is_private() || (a.octets()[0] == 100 && a.octets()[1] & 0xc0 == 64),
+        IpAddr::V6(a) => a.is_unique_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_1_is_the_papers_to_the_letter() {
+        let csv = include_str!("../../results/paper/table1-signaling-patterns.csv");
+        let parse = |s: &str| match s {
+            "IPv6" => Location::V6,
+            "IPv4-G" => Location::V4Global,
+            "IPv4-P" => Location::V4Private,
+            other => panic!("{other}"),
+        };
+        let mut cells = 0;
+        for line in csv.lines().skip(1) {
+            let [i, r, p] = line.split(',').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            assert_eq!(table1(parse(i), parse(r)).number().to_string(), p, "{line}");
+            cells += 1;
+        }
+        assert_eq!(cells, 9);
+    }
+
+    #[test]
+    fn a_dual_stack_pair_meets_on_the_best_family() {
+        let v6 = Some("[2001:db8::5]:443".parse().unwrap());
+        let nat = Some(("203.0.113.1:443".parse().unwrap(), true));
+        let dual = Network { v6, v4: nat };
+        assert_eq!(paper(&dual, &dual).unwrap().pattern, Pattern::Direct);
+        let global = Network { v6: None, v4: Some(("198.51.100.1:443".parse().unwrap(), false)) };
+        let choice = paper(&global, &dual).unwrap();
+        assert_eq!((choice.pattern, choice.dialer), (Pattern::OneNat, Dialer::Responder));
+        assert_eq!(paper(&global, &Network::default()), None);
+    }
+}

@@ -1,0 +1,1 @@
+//! What an experiment is, as data, and what a result row is.

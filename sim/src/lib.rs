@@ -1,0 +1,1 @@
+//! The network in which the same core runs; the lab.
