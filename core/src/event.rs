@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::message::{ErrorCode, Framing};
+use crate::message::{ErrorCode, Framing, Message};
 use crate::name::{Fqdn, Party, Virtual};
 use crate::route::Pattern;
 
@@ -69,6 +69,20 @@ pub struct Signal {
     pub protection: Protection,
     /// A repetition of a message sent before. Diagrams leave these out.
     pub repeated: bool,
+}
+
+impl Signal {
+    /// A message on its way; `count` is the number of earlier transmissions.
+    pub fn message(from: Party, to: Party, message: &Message, protection: Protection, count: u8) -> Self {
+        let (what, detail) = (message.kind().name(), message.describe());
+        Self { from, to, what, detail, protection, repeated: count > 0 }
+    }
+
+    /// A finished handshake.
+    pub fn handshake(client: Party, server: Party, what: &'static str) -> Self {
+        let detail = String::new();
+        Self { from: client, to: server, what, detail, protection: Protection::Handshake, repeated: false }
+    }
 }
 
 /// What protects a signaling message.

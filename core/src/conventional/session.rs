@@ -1,0 +1,83 @@
+//! One key shared by two ends: what it takes to send on it and to receive.
+
+use std::ops::Range;
+
+use super::keys::{Direction, Sealing};
+use super::replay::{ReplayWindow, Sequence};
+use super::seal::{open_from, seal, seal_into};
+use crate::event::DropReason;
+use crate::header::{Header, Kind};
+use crate::key::Key128;
+use crate::message::Message;
+
+/// Our end of a shared key: numbers what we send, and accepts each number from the other end once.
+#[derive(Debug)]
+pub struct Session {
+    sealing: Sealing,
+    ours: Direction,
+    sequence: Sequence,
+    window: ReplayWindow,
+}
+
+impl Session {
+    /// A fresh session; `ours` is the direction in which we send.
+    pub fn new(key: &Key128, ours: Direction) -> Self {
+        Self { sealing: Sealing::new(key), ours, sequence: Sequence::default(), window: ReplayWindow::default() }
+    }
+
+    /// A sealed message. `None` once every sequence number was used.
+    pub fn seal(&mut self, transaction: u32, count: u8, id: [u8; 16], message: &Message) -> Option<Vec<u8>> {
+        let header = self.header(transaction, count, id, message.kind())?;
+        Some(seal(&self.sealing, header, &message.encode_body()))
+    }
+
+    /// A sealed capsule, appended to `out`. False once every sequence number was used.
+    pub fn seal_capsule(&mut self, id: [u8; 16], packet: &[u8], out: &mut Vec<u8>) -> bool {
+        let Some(header) = self.header(0, 0, id, Kind::Capsule) else { return false };
+        seal_into(&self.sealing, header, packet, out);
+        true
+    }
+
+    fn header(&mut self, transaction: u32, count: u8, id: [u8; 16], kind: Kind) -> Option<Header> {
+        let sequence = self.sequence.next()?;
+        Some(Header { transaction, flags: self.ours.flags(), kind, count, sequence, length: 0, id })
+    }
+
+    /// Verifies and decrypts in place what the other end sent: right key, right direction, never seen before.
+    pub fn open(&mut self, datagram: &mut [u8]) -> Result<(Header, Range<usize>), DropReason> {
+        let theirs = match self.ours {
+            Direction::FromInitiator => Direction::FromResponder,
+            Direction::FromResponder => Direction::FromInitiator,
+        };
+        self.open_direction(theirs, datagram)
+    }
+
+    fn open_direction(&mut self, from: Direction, datagram: &mut [u8]) -> Result<(Header, Range<usize>), DropReason> {
+        let (header, range) = open_from(&self.sealing, from, datagram)?;
+        if self.window.check_and_set(header.sequence) { Ok((header, range)) } else { Err(DropReason::Replayed) }
+    }
+
+    /// As [`Self::open`], and decodes the message.
+    pub fn open_message(&mut self, datagram: &mut [u8]) -> Result<(Header, Message), DropReason> {
+        let (header, range) = self.open(datagram)?;
+        let message = Message::decode_body(header.kind, &datagram[range]).map_err(|_| DropReason::BadBody)?;
+        Ok((header, message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_accepted_once_and_never_by_its_own_sender() {
+        let key = Key128([9; 16]);
+        let mut a = Session::new(&key, Direction::FromInitiator);
+        let mut b = Session::new(&key, Direction::FromResponder);
+        let datagram = a.seal(7, 0, [1; 16], &Message::KeepAlive).unwrap();
+        let (header, message) = b.open_message(&mut datagram.clone()).unwrap();
+        assert_eq!((header.transaction, message), (7, Message::KeepAlive));
+        assert_eq!(b.open_message(&mut datagram.clone()), Err(DropReason::Replayed));
+        assert_eq!(a.open_message(&mut datagram.clone()), Err(DropReason::Unexpected));
+    }
+}

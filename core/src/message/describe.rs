@@ -1,0 +1,59 @@
+//! What a sequence diagram shows of a message: fields by name, keys by their names in the paper, never a secret.
+
+use super::{Credential, Message, PeerRef, RelayMode, RouteDirection};
+
+impl Message {
+    /// The fields worth showing, as `{ peer: bob }`; empty if there are none.
+    pub fn describe(&self) -> String {
+        let fields = match self {
+            Self::LoginRequest(m) => vec![match m.credential {
+                Credential::Password(_) => "password".to_owned(),
+                Credential::Certificate => "certificate".to_owned(),
+            }],
+            Self::LoginResponse(m) => {
+                let mut fields = vec!["FQDN".to_owned()];
+                fields.extend(m.common_key.is_some().then(|| "CK".to_owned()));
+                fields.push("NMS address".to_owned());
+                fields
+            }
+            Self::RegistrationRequest(_) => vec!["real addresses".to_owned(), "port".to_owned()],
+            Self::RegistrationResponse(m) => {
+                vec![format!("NAT: {}", if m.nat { "yes" } else { "no" }), "virtual addresses".to_owned()]
+            }
+            Self::DirectionRequest(PeerRef::Name(peer)) => vec![format!("peer: {}", peer.short())],
+            Self::DirectionRequest(PeerRef::Virtual(address)) => vec![format!("peer: {address}")],
+            Self::RouteDirectionInitiator(m) | Self::RouteDirectionResponder(m) => route_direction(m),
+            Self::RouteConfirmation(cid) => cid.iter().map(|_| "CID_B".to_owned()).collect(),
+            Self::RelayRequest(_) => vec!["path id".to_owned(), "TK".to_owned()],
+            Self::RelayResponse { accepted } => vec![if *accepted { "accepted" } else { "refused" }.to_owned()],
+            Self::TunnelRequest(m) => {
+                let mut fields = Vec::new();
+                fields.extend(m.wrapped_end_key.map(|_| "EK wrapped by MK".to_owned()));
+                fields.extend(m.relay_cid.map(|_| "CID".to_owned()));
+                fields
+            }
+            Self::HolePunching => vec!["path id".to_owned()],
+            Self::Error(code) => vec![code.text().to_owned()],
+            Self::KeepAlive | Self::KeepAliveAck | Self::TunnelResponse => Vec::new(),
+        };
+        if fields.is_empty() { String::new() } else { format!("{{ {} }}", fields.join(", ")) }
+    }
+}
+
+fn route_direction(m: &RouteDirection) -> Vec<String> {
+    let mut fields = vec![format!("peer: {}", m.peer.short()), format!("pattern: {}", m.pattern)];
+    if m.dial {
+        fields.push("dial".to_owned());
+    }
+    if m.keys.is_some() {
+        fields.extend(["TK".to_owned(), "MK".to_owned()]);
+    }
+    if let Some(relay) = &m.relay {
+        fields.push("TRS address".to_owned());
+        if relay.mode == RelayMode::Blind && m.keys.is_none() {
+            fields.push("blind".to_owned());
+        }
+        fields.extend(relay.cid.map(|_| "CID_B".to_owned()));
+    }
+    fields
+}

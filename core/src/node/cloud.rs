@@ -1,0 +1,277 @@
+//! Logging in to the AS and registering with the NMS (paper Figs. 2 and 6), again and again until it works.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Node;
+use super::peers::PeerState;
+use crate::event::{Event, Failure};
+use crate::header::Header;
+use crate::message::{ErrorCode, LoginResponse, Message, RegistrationRequest, RegistrationResponse};
+use crate::time::Instant;
+use crate::timers::Backoff;
+use crate::tls::WallClock;
+
+/// How long login, and registration, may each take.
+const STEP_TIMEOUT: Duration = Duration::from_secs(8);
+/// The first retransmission of a Registration Request or Keep Alive; each later one waits twice as long.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// A registered node says Keep Alive this often (conventional method; QUIC has its own).
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Unanswered Keep Alives after which the registration counts as lost.
+const KEEP_ALIVE_TRIES: u8 = 4;
+/// The first pause after a failure, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// The node's standing with the cloud.
+pub(super) struct Cloud {
+    pub(super) port: u16,
+    pub(super) addresses: Vec<IpAddr>,
+    clock: Arc<dyn WallClock>,
+    state: State,
+    login: Option<LoginResponse>,
+    /// Failures in a row.
+    failures: u32,
+    epoch: u64,
+}
+
+enum State {
+    /// Not started.
+    Idle,
+    LoggingIn {
+        until: Instant,
+    },
+    /// The way to the NMS is being opened.
+    Opening {
+        until: Instant,
+    },
+    Registering {
+        transaction: u32,
+        retry: Backoff,
+        until: Instant,
+    },
+    Registered {
+        /// When to say Keep Alive next; never on a reliable carriage.
+        keep_alive: Option<Instant>,
+        /// The Keep Alive that waits for its Ack.
+        waiting: Option<(u32, Backoff)>,
+    },
+    Pausing {
+        until: Instant,
+    },
+}
+
+impl Cloud {
+    pub(super) fn new(port: u16, addresses: Vec<IpAddr>, clock: Arc<dyn WallClock>) -> Self {
+        Self { port, addresses, clock, state: State::Idle, login: None, failures: 0, epoch: 0 }
+    }
+
+    pub(super) fn is_registered(&self) -> bool {
+        matches!(self.state, State::Registered { .. })
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        match &self.state {
+            State::Idle => None,
+            State::LoggingIn { until } | State::Opening { until } | State::Pausing { until } => Some(*until),
+            State::Registering { retry, until, .. } => Some(retry.next.min(*until)),
+            State::Registered { keep_alive, waiting } => waiting.as_ref().map(|(_, b)| b.next).or(*keep_alive),
+        }
+    }
+
+    /// Grows with wall-clock time and over restarts: an older registration than the last is a replay.
+    fn next_epoch(&mut self, now: Instant) -> u64 {
+        let wall = u64::try_from(self.clock.since_unix_epoch().as_nanos()).unwrap_or(u64::MAX / 2);
+        self.epoch = (self.epoch + 1).max(wall.saturating_add(now.as_nanos()));
+        self.epoch
+    }
+}
+
+impl Node {
+    pub(super) fn start(&mut self, now: Instant) {
+        if matches!(self.cloud.state, State::Idle) {
+            self.connect_cloud(now);
+        }
+    }
+
+    /// Logs in, or registers again where the login still stands.
+    fn connect_cloud(&mut self, now: Instant) {
+        if self.cloud.addresses.is_empty() {
+            // Nothing can be done until there is an address.
+            self.cloud.state = State::Idle;
+            return;
+        }
+        let until = now + STEP_TIMEOUT;
+        if let Some(login) = &self.cloud.login {
+            self.cloud.state = State::Opening { until };
+            self.carriage.open_nms(now, login);
+        } else {
+            self.cloud.state = State::LoggingIn { until };
+            self.carriage.login(now, self.cloud.failures as usize);
+        }
+    }
+
+    pub(super) fn on_logged_in(&mut self, now: Instant, response: LoginResponse) {
+        if matches!(self.cloud.state, State::LoggingIn { .. }) {
+            self.cloud.login = Some(response);
+            self.connect_cloud(now);
+        }
+    }
+
+    pub(super) fn on_cloud_failed(&mut self, now: Instant, reason: Failure) {
+        let cloud = &mut self.cloud;
+        if matches!(cloud.state, State::Idle | State::Pausing { .. }) {
+            return;
+        }
+        let was_registered = cloud.is_registered();
+        cloud.failures = if was_registered { 0 } else { cloud.failures + 1 };
+        // A login that did not lead to a registration twice, or that was refused, is worth nothing.
+        if cloud.failures >= 2 || matches!(reason, Failure::Refused(_) | Failure::Authentication) {
+            cloud.login = None;
+        }
+        let pause = if was_registered {
+            Duration::ZERO
+        } else {
+            let doubled = PAUSE.0 * 2u32.saturating_pow(cloud.failures.min(8));
+            let limit = doubled.min(PAUSE.1);
+            limit / 2 + limit.mul_f64(f64::from(self.random_u32()) / f64::from(u32::MAX)) / 2
+        };
+        self.event(Event::Unregistered { reason });
+        if pause.is_zero() {
+            self.connect_cloud(now);
+        } else {
+            self.cloud.state = State::Pausing { until: now + pause };
+        }
+    }
+
+    pub(super) fn send_registration(&mut self, now: Instant) {
+        if !matches!(self.cloud.state, State::Opening { .. }) {
+            return;
+        }
+        let transaction = self.random_u32();
+        let request = self.registration_request(now);
+        self.carriage.send_nms(now, transaction, 0, request);
+        let (retry, until) = (Backoff::start(now, FIRST_RETRY), now + STEP_TIMEOUT);
+        self.cloud.state = State::Registering { transaction, retry, until };
+    }
+
+    fn registration_request(&mut self, now: Instant) -> Message {
+        let epoch = self.cloud.next_epoch(now);
+        let (addresses, port) = (self.cloud.addresses.clone(), self.cloud.port);
+        Message::RegistrationRequest(RegistrationRequest { epoch, addresses, port })
+    }
+
+    /// True if the message was for us.
+    pub(super) fn on_cloud_message(&mut self, now: Instant, header: &Header, message: &Message) -> bool {
+        match (&mut self.cloud.state, message) {
+            (State::Registering { transaction, .. }, Message::RegistrationResponse(response))
+                if *transaction == header.transaction =>
+            {
+                self.on_registered(now, response);
+                true
+            }
+            (State::Registering { transaction, .. }, Message::Error(code)) if *transaction == header.transaction => {
+                let code = *code;
+                self.on_cloud_failed(now, Failure::Refused(code));
+                true
+            }
+            (State::Registered { waiting, keep_alive }, Message::KeepAliveAck) => {
+                if waiting.as_ref().is_some_and(|(t, _)| *t == header.transaction) {
+                    *waiting = None;
+                    *keep_alive = Some(now + KEEP_ALIVE);
+                }
+                true
+            }
+            (State::Registered { .. }, Message::Error(ErrorCode::NotRegistered)) => {
+                self.on_cloud_failed(now, Failure::Refused(ErrorCode::NotRegistered));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn on_registered(&mut self, now: Instant, response: &RegistrationResponse) {
+        let keep_alive = (!self.carriage.is_reliable()).then(|| now + KEEP_ALIVE);
+        self.cloud.state = State::Registered { keep_alive, waiting: None };
+        self.cloud.failures = 0;
+        self.own = Some(response.addresses);
+        self.event(Event::Registered { addresses: response.addresses, nat: response.nat });
+        self.request_waiting_routes(now);
+    }
+
+    pub(super) fn cloud_timeout(&mut self, now: Instant) {
+        match &mut self.cloud.state {
+            State::Idle => {}
+            State::Pausing { until } => {
+                if *until <= now {
+                    self.connect_cloud(now);
+                }
+            }
+            State::LoggingIn { until } | State::Opening { until } => {
+                if *until <= now {
+                    self.on_cloud_failed(now, Failure::Timeout);
+                }
+            }
+            State::Registering { transaction, retry, until } => {
+                if *until <= now {
+                    self.on_cloud_failed(now, Failure::Timeout);
+                } else if retry.next <= now {
+                    let (transaction, count) = (*transaction, retry.sent);
+                    retry.again(now);
+                    if !self.carriage.is_reliable() {
+                        let request = self.registration_request(now);
+                        self.carriage.send_nms(now, transaction, count, request);
+                    }
+                }
+            }
+            State::Registered { .. } => self.keep_alive(now),
+        }
+        self.drain_carriage(now);
+    }
+
+    fn keep_alive(&mut self, now: Instant) {
+        let State::Registered { keep_alive, waiting } = &mut self.cloud.state else { return };
+        let (transaction, count) = match waiting {
+            Some((_, retry)) if retry.next > now => return,
+            Some((_, retry)) if retry.sent >= KEEP_ALIVE_TRIES => {
+                self.on_cloud_failed(now, Failure::Timeout);
+                return;
+            }
+            Some((transaction, retry)) => {
+                let count = retry.sent;
+                retry.again(now);
+                (*transaction, count)
+            }
+            None if keep_alive.is_some_and(|at| at <= now) => {
+                use rand_chacha::rand_core::RngCore;
+                let transaction = self.rng.next_u32();
+                *waiting = Some((transaction, Backoff::start(now, FIRST_RETRY)));
+                (transaction, 0)
+            }
+            None => return,
+        };
+        self.carriage.send_nms(now, transaction, count, Message::KeepAlive);
+    }
+
+    /// Handover (paper §2.1, §2.2.2): the node registers again and builds every tunnel anew; what applications send
+    /// meanwhile is held.
+    pub(super) fn change_addresses(&mut self, now: Instant, addresses: Vec<IpAddr>) {
+        if self.cloud.addresses == addresses {
+            return;
+        }
+        self.carriage.move_to(now, &addresses);
+        self.cloud.addresses = addresses;
+        let started = !matches!(self.cloud.state, State::Idle) || self.own.is_some();
+        for peer in self.peers.ids() {
+            if matches!(self.peers.get(peer).state, PeerState::Up | PeerState::Building { .. }) {
+                self.event(Event::TunnelDown { peer: self.peers.get(peer).label(), reason: Failure::Moved });
+                self.want_route(now, peer);
+            }
+        }
+        if started {
+            self.cloud.failures = 0;
+            self.connect_cloud(now);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The conventional method's carriage (paper §2.2): login by TLS over TCP, everything else sealed in UDP datagrams.
+
+mod login;
+mod tunnel;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::{Bytes, BytesMut};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::RngCore;
+
+use self::login::LoginSession;
+use self::tunnel::{Stage, Tunnel};
+use super::carriage::{Carriage, CarriageOutput, SendRefused, local_for, reachable};
+use super::peers::PeerId;
+use super::{Login, NodeConfig, Services};
+use crate::conventional::keys::Direction;
+use crate::conventional::seal::MAX_PLAINTEXT;
+use crate::conventional::session::Session;
+use crate::event::{DropReason, Failure, Protection};
+use crate::header::{Header, Kind};
+use crate::machine::{Output, StreamId, StreamInput, Transmit};
+use crate::message::{LoginResponse, Message, RouteDirection};
+use crate::name::{Fqdn, NodeId, Party, PathId};
+use crate::time::Instant;
+use crate::timers::Timers;
+use crate::tls::{self, TlsError};
+
+/// A packet longer than this could not be carried in one UDP datagram: 65,535 less IPv6 and UDP headers and ours.
+const MAX_PACKET: usize = MAX_PLAINTEXT - 40 - 8 - 48;
+
+pub(super) struct Conventional {
+    name: Fqdn,
+    id: NodeId,
+    port: u16,
+    addresses: Vec<IpAddr>,
+    services: Services,
+    login: Login,
+    tls: std::sync::Arc<rustls::ClientConfig>,
+    rng: ChaCha20Rng,
+    session: Option<LoginSession>,
+    next_stream: u64,
+    nms: Option<Nms>,
+    tunnels: BTreeMap<PeerId, Tunnel>,
+    /// By the path that leads to us.
+    by_path: BTreeMap<PathId, PeerId>,
+    timers: Timers<PeerId>,
+    out: VecDeque<CarriageOutput>,
+}
+
+/// The shared key with the NMS, and where that is.
+struct Nms {
+    session: Session,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Conventional {
+    pub(super) fn new(config: &NodeConfig, rng: &mut ChaCha20Rng) -> Result<Self, TlsError> {
+        let identity = config.identity.as_ref().filter(|_| matches!(config.login, Login::Certificate));
+        Ok(Self {
+            name: config.name.clone(),
+            id: NodeId::of(&config.name),
+            port: config.port,
+            addresses: config.addresses.clone(),
+            services: config.services.clone(),
+            login: config.login.clone(),
+            tls: std::sync::Arc::new(tls::client_config(&config.tls, &config.roots, identity, b"")?),
+            rng: super::fork(rng),
+            session: None,
+            next_stream: 0,
+            nms: None,
+            tunnels: BTreeMap::new(),
+            by_path: BTreeMap::new(),
+            timers: Timers::default(),
+            out: VecDeque::new(),
+        })
+    }
+
+    fn me(&self) -> Party {
+        Party::Node(self.name.clone())
+    }
+
+    fn transmit(&mut self, local: SocketAddr, remote: SocketAddr, payload: Vec<u8>) {
+        self.out.push_back(CarriageOutput::Pass(Output::Transmit(Transmit { local, remote, payload })));
+    }
+
+    fn dropped(&mut self, reason: DropReason) {
+        self.out.push_back(CarriageOutput::dropped(reason));
+    }
+
+    fn on_nms_datagram(&mut self, mut payload: BytesMut) {
+        let Some(nms) = &mut self.nms else { return self.dropped(DropReason::UnknownId) };
+        match nms.session.open_message(&mut payload) {
+            Ok((header, message)) => self.out.push_back(CarriageOutput::FromNms(header, message)),
+            Err(reason) => self.dropped(reason),
+        }
+    }
+
+    fn remove(&mut self, peer: PeerId) -> Option<Tunnel> {
+        let tunnel = self.tunnels.remove(&peer)?;
+        self.by_path.remove(&tunnel.inbound);
+        self.timers.set(peer, None);
+        Some(tunnel)
+    }
+}
+
+impl Carriage for Conventional {
+    fn login(&mut self, now: Instant, attempt: usize) {
+        self.start_login(now, attempt);
+    }
+
+    fn open_nms(&mut self, _now: Instant, login: &LoginResponse) {
+        let Some(key) = &login.common_key else {
+            return self.out.push_back(CarriageOutput::NmsLost(Failure::Protocol));
+        };
+        if reachable(&self.addresses, self.port, &login.nms).is_none() {
+            return self.out.push_back(CarriageOutput::NmsLost(Failure::NoAddress));
+        }
+        // One session for the life of a common key: its sequence numbers must not start again.
+        if self.nms.is_none() {
+            let session = Session::new(key, Direction::FromInitiator);
+            self.nms = Some(Nms { session, addresses: login.nms.clone() });
+        }
+        self.out.push_back(CarriageOutput::NmsReady);
+    }
+
+    fn send_nms(&mut self, _now: Instant, transaction: u32, count: u8, message: Message) {
+        let Some(nms) = &mut self.nms else { return };
+        let Some((local, remote)) = reachable(&self.addresses, self.port, &nms.addresses) else { return };
+        let Some(datagram) = nms.session.seal(transaction, count, self.id.0, &message) else {
+            self.nms = None;
+            return self.out.push_back(CarriageOutput::NmsLost(Failure::Protocol));
+        };
+        if !matches!(message, Message::KeepAlive) {
+            let protection = Protection::CommonKey(self.name.clone());
+            self.out.push_back(CarriageOutput::signal(self.me(), Party::Nms, &message, protection, count));
+        }
+        self.transmit(local, remote, datagram);
+    }
+
+    fn is_reliable(&self) -> bool {
+        false
+    }
+
+    fn build(&mut self, now: Instant, peer: PeerId, direction: RouteDirection, initiator: bool, transaction: u32) {
+        if let Err(reason) = self.start_tunnel(now, peer, &direction, initiator, transaction) {
+            self.out.push_back(CarriageOutput::TunnelDown(peer, reason));
+        }
+    }
+
+    fn forget(&mut self, _now: Instant, peer: PeerId) {
+        self.remove(peer);
+    }
+
+    fn send_packet(&mut self, _now: Instant, peer: PeerId, packet: Bytes) -> Result<(), SendRefused> {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return Err(SendRefused::NoTunnel) };
+        let Stage::Up { data, .. } = &mut tunnel.stage else { return Err(SendRefused::NoTunnel) };
+        if packet.len() > MAX_PACKET {
+            return Err(SendRefused::TooBig(MAX_PACKET));
+        }
+        let mut payload = Vec::with_capacity(packet.len() + crate::conventional::seal::OVERHEAD);
+        if !data.seal_capsule(tunnel.outbound.0, &packet, &mut payload) {
+            // Every sequence number was used: a new tunnel brings a new end key.
+            self.remove(peer);
+            self.out.push_back(CarriageOutput::TunnelDown(peer, Failure::Replaced));
+            return Err(SendRefused::NoTunnel);
+        }
+        let (local, remote) = (tunnel.local, tunnel.remote);
+        self.transmit(local, remote, payload);
+        Ok(())
+    }
+
+    fn move_to(&mut self, _now: Instant, addresses: &[IpAddr]) {
+        self.addresses = addresses.to_vec();
+        self.tunnels.clear();
+        self.by_path.clear();
+        self.timers = Timers::default();
+        if let Some(session) = self.session.take() {
+            self.out.push_back(session.abandon());
+        }
+    }
+
+    fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
+        let Ok(header) = Header::decode(&payload) else { return self.dropped(DropReason::BadHeader) };
+        if header.id == self.id.0 {
+            return self.on_nms_datagram(payload);
+        }
+        match self.by_path.get(&PathId(header.id)).copied() {
+            Some(peer) if header.kind == Kind::Capsule => self.on_capsule(now, peer, remote, payload),
+            Some(peer) => self.on_tunnel_message(now, peer, local, remote, payload),
+            None => self.dropped(DropReason::UnknownId),
+        }
+    }
+
+    fn handle_stream(&mut self, now: Instant, id: StreamId, event: StreamInput) {
+        self.on_login_stream(now, id, event);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while let Some(peer) = self.timers.pop_due(now) {
+            self.tunnel_timeout(now, peer);
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    fn poll(&mut self) -> Option<CarriageOutput> {
+        self.out.pop_front()
+    }
+}
+
+impl Conventional {
+    fn random(&mut self) -> u32 {
+        self.rng.next_u32()
+    }
+
+    /// Which of our addresses speaks to `remote`.
+    fn local_for(&self, remote: SocketAddr) -> Option<SocketAddr> {
+        local_for(&self.addresses, self.port, remote)
+    }
+}

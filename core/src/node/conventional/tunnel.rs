@@ -1,0 +1,301 @@
+//! Building and using a tunnel of the conventional method (paper Figs. 3–5).
+//!
+//! The dialer makes the end key, wraps it in the temporary key and sends it in a Tunnel Request under the tunnel key;
+//! the listener answers. Both then seal capsules with the end key. Through a TRS everything is the same, but that the
+//! responder first punches a hole to it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rand_chacha::rand_core::RngCore;
+
+use super::Conventional;
+use crate::conventional::keys::Direction;
+use crate::conventional::session::Session;
+use crate::conventional::wrap;
+use crate::event::{DropReason, Failure, Protection, TunnelUp};
+use crate::key::Key128;
+use crate::message::{Framing, Message, RouteDirection, TunnelRequest};
+use crate::name::{Fqdn, Party, PathId};
+use crate::node::carriage::{CarriageOutput, TUNNEL_TIMEOUT, reachable};
+use crate::node::peers::PeerId;
+use crate::route::Pattern;
+use crate::time::Instant;
+use crate::timers::Backoff;
+
+/// The first retransmission of a Tunnel Request or Hole Punching; each later one waits twice as long.
+const FIRST_RETRY: Duration = Duration::from_millis(300);
+/// A Keep Alive goes out this often, to the peer or through the TRS.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A tunnel on which nothing was heard for this long is down.
+const SILENCE: Duration = Duration::from_secs(50);
+
+pub(super) struct Tunnel {
+    name: Fqdn,
+    pattern: Pattern,
+    initiator: bool,
+    dialer: bool,
+    /// Our address, and where the peer (or the TRS) is.
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    /// The path that leads to us, and the one that leads to the peer.
+    pub(super) inbound: PathId,
+    pub(super) outbound: PathId,
+    /// The tunnel key.
+    control: Session,
+    temporary: Key128,
+    transaction: u32,
+    pub(super) stage: Stage,
+}
+
+pub(super) enum Stage {
+    /// Our Tunnel Request is on its way.
+    Dialing { end_key: Key128, retry: Backoff, until: Instant },
+    /// We wait for the peer's; through a TRS we punch meanwhile.
+    Listening { punch: Option<Backoff>, until: Instant },
+    /// The end key is shared.
+    Up { data: Session, heard: Instant, keep_alive: Instant },
+}
+
+impl Tunnel {
+    fn relayed(&self) -> bool {
+        self.pattern == Pattern::Relayed
+    }
+
+    /// Who receives the next hop of what we send.
+    fn hop(&self) -> Party {
+        if self.relayed() { Party::Trs } else { Party::Node(self.name.clone()) }
+    }
+
+    fn next_timer(&self) -> Instant {
+        match &self.stage {
+            Stage::Dialing { retry, until, .. } => retry.next.min(*until),
+            Stage::Listening { punch, until } => punch.map_or(*until, |p| p.next.min(*until)),
+            Stage::Up { heard, keep_alive, .. } => (*heard + SILENCE).min(*keep_alive),
+        }
+    }
+}
+
+impl Conventional {
+    pub(super) fn start_tunnel(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        direction: &RouteDirection,
+        initiator: bool,
+        transaction: u32,
+    ) -> Result<(), Failure> {
+        self.remove(peer);
+        let keys = direction.keys.as_ref().ok_or(Failure::Protocol)?;
+        let places = match &direction.relay {
+            Some(relay) => &relay.addresses,
+            None => &direction.candidates,
+        };
+        let (local, remote) = reachable(&self.addresses, self.port, places).ok_or(Failure::NoAddress)?;
+        let relayed = direction.pattern == Pattern::Relayed;
+        let until = now + TUNNEL_TIMEOUT;
+        let retry = Backoff::start(now, FIRST_RETRY);
+        let stage = if direction.dial {
+            let mut end_key = Key128([0; 16]);
+            self.rng.fill_bytes(&mut end_key.0);
+            Stage::Dialing { end_key, retry, until }
+        } else {
+            Stage::Listening { punch: relayed.then_some(retry), until }
+        };
+        let ours = if initiator { Direction::FromInitiator } else { Direction::FromResponder };
+        let tunnel = Tunnel {
+            name: direction.peer.clone(),
+            pattern: direction.pattern,
+            initiator,
+            dialer: direction.dial,
+            local,
+            remote,
+            inbound: PathId::of(&direction.peer, &self.name),
+            outbound: PathId::of(&self.name, &direction.peer),
+            control: Session::new(&keys.tunnel, ours),
+            temporary: keys.temporary.clone(),
+            transaction: self.random(),
+            stage,
+        };
+        self.by_path.insert(tunnel.inbound, peer);
+        self.timers.set(peer, Some(tunnel.next_timer()));
+        self.tunnels.insert(peer, tunnel);
+        if direction.dial {
+            self.send_tunnel_request(peer, 0);
+        } else if relayed {
+            self.send_control(peer, 0, &Message::HolePunching);
+        }
+        // Who is told first confirms (Figs. 3 and 5); a responder that dials answers by dialing (Fig. 4).
+        if !initiator && !direction.dial {
+            use crate::node::carriage::Carriage;
+            self.send_nms(now, transaction, 0, Message::RouteConfirmation(None));
+        }
+        Ok(())
+    }
+
+    fn send_tunnel_request(&mut self, peer: PeerId, count: u8) {
+        let Some(tunnel) = self.tunnels.get(&peer) else { return };
+        let Stage::Dialing { end_key, .. } = &tunnel.stage else { return };
+        let request = Message::TunnelRequest(TunnelRequest {
+            from: self.name.clone(),
+            to: tunnel.name.clone(),
+            wrapped_end_key: Some(wrap::wrap(&tunnel.temporary, end_key, tunnel.outbound)),
+            relay_cid: None,
+            framing: Framing::Udp4501,
+        });
+        self.send_control(peer, count, &request);
+    }
+
+    /// Sends a message under the tunnel key.
+    fn send_control(&mut self, peer: PeerId, count: u8, message: &Message) {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        let Some(datagram) = tunnel.control.seal(tunnel.transaction, count, tunnel.outbound.0, message) else {
+            return;
+        };
+        let (local, remote, to) = (tunnel.local, tunnel.remote, tunnel.hop());
+        if !matches!(message, Message::KeepAlive | Message::KeepAliveAck) {
+            self.out.push_back(CarriageOutput::signal(self.me(), to, message, Protection::TunnelKey, count));
+        }
+        self.transmit(local, remote, datagram);
+    }
+
+    pub(super) fn on_tunnel_message(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        local: SocketAddr,
+        remote: SocketAddr,
+        mut datagram: BytesMut,
+    ) {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return self.dropped(DropReason::UnknownId) };
+        let (header, message) = match tunnel.control.open_message(&mut datagram) {
+            Ok(opened) => opened,
+            Err(reason) => return self.dropped(reason),
+        };
+        if let Stage::Up { heard, .. } = &mut tunnel.stage {
+            *heard = now;
+        }
+        match message {
+            Message::TunnelRequest(request) if !tunnel.dialer => {
+                self.on_tunnel_request(now, peer, (local, remote), header.transaction, header.count, &request);
+            }
+            Message::TunnelResponse if tunnel.dialer && header.transaction == tunnel.transaction => {
+                if let Stage::Dialing { end_key, .. } = &tunnel.stage {
+                    let end_key = end_key.clone();
+                    self.up(now, peer, &end_key);
+                }
+            }
+            Message::KeepAlive => self.send_control(peer, 0, &Message::KeepAliveAck),
+            Message::KeepAliveAck => {}
+            _ => self.dropped(DropReason::Unexpected),
+        }
+    }
+
+    fn on_tunnel_request(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        (local, remote): (SocketAddr, SocketAddr),
+        transaction: u32,
+        count: u8,
+        request: &TunnelRequest,
+    ) {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        let Some(wrapped) = &request.wrapped_end_key else { return self.dropped(DropReason::BadBody) };
+        if request.from != tunnel.name || request.to != self.name {
+            return self.dropped(DropReason::WrongIdentity);
+        }
+        let end_key = match wrap::unwrap(&tunnel.temporary, wrapped, tunnel.inbound) {
+            Ok(end_key) => end_key,
+            Err(reason) => return self.dropped(reason),
+        };
+        tunnel.transaction = transaction;
+        if !tunnel.relayed() {
+            // Behind a NAT the peer comes from where only the NAT knows.
+            (tunnel.local, tunnel.remote) = (local, remote);
+        }
+        let first = matches!(tunnel.stage, Stage::Listening { .. });
+        self.send_control(peer, count, &Message::TunnelResponse);
+        if first {
+            self.up(now, peer, &end_key);
+        }
+    }
+
+    fn up(&mut self, now: Instant, peer: PeerId, end_key: &Key128) {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        let ours = if tunnel.initiator { Direction::FromInitiator } else { Direction::FromResponder };
+        let data = Session::new(end_key, ours);
+        tunnel.stage = Stage::Up { data, heard: now, keep_alive: now + KEEP_ALIVE };
+        let up = TunnelUp {
+            peer: tunnel.name.clone(),
+            pattern: tunnel.pattern,
+            dialed: tunnel.dialer,
+            framing: Framing::Udp4501,
+        };
+        self.timers.set(peer, Some(tunnel.next_timer()));
+        self.out.push_back(CarriageOutput::TunnelUp(peer, up));
+    }
+
+    pub(super) fn on_capsule(&mut self, now: Instant, peer: PeerId, remote: SocketAddr, mut datagram: BytesMut) {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return self.dropped(DropReason::UnknownId) };
+        let relayed = tunnel.relayed();
+        let Stage::Up { data, heard, .. } = &mut tunnel.stage else {
+            return self.dropped(DropReason::Unexpected);
+        };
+        match data.open(&mut datagram) {
+            Ok((_, range)) => {
+                *heard = now;
+                if !relayed && tunnel.remote != remote {
+                    // A NAT on the peer's side gave it another address; the HMAC proves that it is the peer.
+                    tunnel.remote = remote;
+                }
+                let packet = datagram.freeze().slice(range);
+                self.out.push_back(CarriageOutput::Packet(peer, packet));
+            }
+            Err(reason) => self.dropped(reason),
+        }
+    }
+
+    pub(super) fn tunnel_timeout(&mut self, now: Instant, peer: PeerId) {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        let mut count = None;
+        let mut over = false;
+        match &mut tunnel.stage {
+            Stage::Dialing { until, .. } | Stage::Listening { until, .. } if *until <= now => over = true,
+            Stage::Dialing { retry, .. } => {
+                if retry.next <= now {
+                    count = Some(retry.sent);
+                    retry.again(now);
+                }
+            }
+            Stage::Listening { punch: Some(punch), .. } => {
+                if punch.next <= now {
+                    count = Some(punch.sent);
+                    punch.again(now);
+                }
+            }
+            Stage::Listening { punch: None, .. } => {}
+            Stage::Up { heard, .. } if *heard + SILENCE <= now => over = true,
+            Stage::Up { keep_alive, .. } => {
+                if *keep_alive <= now {
+                    count = Some(0);
+                    *keep_alive = now + KEEP_ALIVE;
+                }
+            }
+        }
+        if over {
+            self.remove(peer);
+            return self.out.push_back(CarriageOutput::TunnelDown(peer, Failure::Timeout));
+        }
+        let next = tunnel.next_timer();
+        self.timers.set(peer, Some(next));
+        if let Some(count) = count {
+            match self.tunnels[&peer].stage {
+                Stage::Dialing { .. } => self.send_tunnel_request(peer, count),
+                Stage::Listening { .. } => self.send_control(peer, count, &Message::HolePunching),
+                Stage::Up { .. } => self.send_control(peer, 0, &Message::KeepAlive),
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What waits for a tunnel: packets and DNS queries, both bounded.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use crate::dns::Question;
+use crate::event::DropReason;
+
+/// Most packets held for one peer.
+pub const MAX_HELD_PACKETS: usize = 64;
+/// Most bytes of packets held for one peer.
+pub const MAX_HELD_BYTES: usize = 96 * 1024;
+/// Most DNS queries held for one peer.
+pub const MAX_HELD_QUERIES: usize = 32;
+
+/// A DNS query that is answered when the tunnel is up.
+pub(super) struct HeldQuery {
+    pub(super) question: Question,
+    /// Who asked.
+    pub(super) client: SocketAddr,
+    /// Where it was sent.
+    pub(super) server: SocketAddr,
+}
+
+/// What waits for one peer's tunnel.
+#[derive(Default)]
+pub(super) struct Held {
+    pub(super) packets: VecDeque<Bytes>,
+    bytes: usize,
+    pub(super) queries: Vec<HeldQuery>,
+}
+
+impl Held {
+    /// Keeps a packet; the newest is refused when there is no room.
+    pub(super) fn push(&mut self, packet: Bytes) -> Result<(), DropReason> {
+        if self.packets.len() >= MAX_HELD_PACKETS || self.bytes + packet.len() > MAX_HELD_BYTES {
+            return Err(DropReason::QueueFull);
+        }
+        self.bytes += packet.len();
+        self.packets.push_back(packet);
+        Ok(())
+    }
+
+    /// Keeps a DNS query.
+    pub(super) fn ask(&mut self, query: HeldQuery) -> Result<(), DropReason> {
+        if self.queries.len() >= MAX_HELD_QUERIES {
+            return Err(DropReason::QueueFull);
+        }
+        self.queries.push(query);
+        Ok(())
+    }
+
+    /// Takes over what another held; what has no room is counted as lost in the answer.
+    pub(super) fn absorb(&mut self, other: Self) -> usize {
+        let mut lost = 0;
+        for packet in other.packets {
+            lost += usize::from(self.push(packet).is_err());
+        }
+        for query in other.queries {
+            lost += usize::from(self.ask(query).is_err());
+        }
+        lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_hold_refuses_the_newest_packet_and_keeps_the_oldest() {
+        let mut held = Held::default();
+        for i in 0..MAX_HELD_PACKETS {
+            held.push(Bytes::from(vec![i as u8; 10])).unwrap();
+        }
+        assert_eq!(held.push(Bytes::from_static(b"late")), Err(DropReason::QueueFull));
+        assert_eq!(held.packets[0][0], 0);
+        let mut big = Held::default();
+        big.push(Bytes::from(vec![0; MAX_HELD_BYTES])).unwrap();
+        assert_eq!(big.push(Bytes::from_static(b"x")), Err(DropReason::QueueFull));
+        assert_eq!(big.absorb(held), MAX_HELD_PACKETS);
+    }
+}

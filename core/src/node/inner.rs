@@ -1,0 +1,135 @@
+//! The packets of applications, and of peers for applications.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use super::Node;
+use super::carriage::SendRefused;
+use super::held::HeldQuery;
+use super::peers::{PeerId, PeerState};
+use crate::dns::{self, Question};
+use crate::event::DropReason;
+use crate::machine::Output;
+use crate::message::PeerRef;
+use crate::packet::{self, Inner};
+use crate::time::Instant;
+
+
+
+/// No IPv6 link may have a smaller MTU (RFC 8200 §5), so no smaller one is ever announced.
+const MIN_IPV6_MTU: usize = 1280;
+
+impl Node {
+    /// A packet that an application sent.
+    pub(super) fn on_application_packet(&mut self, now: Instant, packet: Bytes) {
+        let inner = match Inner::parse(&packet) {
+            Ok(inner) => inner,
+            Err(reason) => return self.dropped(reason),
+        };
+        if !self.own.is_some_and(|own| own.contains(inner.source)) {
+            return self.dropped(DropReason::OwnSource);
+        }
+        if self.overlay.is_dns(inner.destination) {
+            return self.on_dns_packet(now, &packet);
+        }
+        if self.own.is_some_and(|own| own.contains(inner.destination)) || !self.overlay.contains(inner.destination) {
+            return self.dropped(DropReason::NotRoutable);
+        }
+        if let Some(id) = self.peer_for(now, PeerRef::Virtual(inner.destination)) {
+            self.send_to(now, id, packet);
+        }
+    }
+
+    /// Sends a packet to a peer, or holds it until there is a tunnel.
+    pub(super) fn send_to(&mut self, now: Instant, id: PeerId, packet: Bytes) {
+        let Some(peer) = self.peers.find_mut(id) else { return };
+        if !matches!(peer.state, PeerState::Up) {
+            if let Err(reason) = peer.held.push(packet) {
+                self.dropped(reason);
+            }
+            return;
+        }
+        match self.carriage.send_packet(now, id, packet.clone()) {
+            Ok(()) => {}
+            Err(SendRefused::Full) => self.dropped(DropReason::QueueFull),
+            Err(SendRefused::NoTunnel) => self.dropped(DropReason::NoTunnel),
+            Err(SendRefused::TooBig(limit)) => self.refuse_too_big(now, id, &packet, limit),
+        }
+    }
+
+    /// Tells an application that its packet is too big, or cuts it where IPv4 allows that.
+    fn refuse_too_big(&mut self, now: Instant, id: PeerId, packet: &Bytes, limit: usize) {
+        let from = Inner::parse(packet).map(|i| i.destination);
+        let mtu = u16::try_from(limit).unwrap_or(u16::MAX);
+        if let Some(fragments) = packet::fragment_v4(packet, mtu) {
+            for fragment in fragments {
+                if self.carriage.send_packet(now, id, fragment.into()).is_err() {
+                    self.dropped(DropReason::QueueFull);
+                }
+            }
+            return;
+        }
+        let mtu = if packet[0] >> 4 == 6 { limit.max(MIN_IPV6_MTU) as u16 } else { mtu };
+        if let Some(error) = from.ok().and_then(|from| packet::too_big(packet, mtu, from)) {
+            self.out.push_back(Output::Packet(error.into()));
+        }
+        self.dropped(DropReason::TooBig);
+    }
+
+    /// A packet that came out of a tunnel: only from the peer's own virtual address, only to ours.
+    pub(super) fn on_tunnelled_packet(&mut self, id: PeerId, packet: Bytes) {
+        let inner = match Inner::parse(&packet) {
+            Ok(inner) => inner,
+            Err(reason) => return self.dropped(reason),
+        };
+        let peer = self.peers.find_mut(id).and_then(|p| p.addresses);
+        if !peer.is_some_and(|a| a.contains(inner.source)) {
+            return self.dropped(DropReason::InnerSource);
+        }
+        if !self.own.is_some_and(|own| own.contains(inner.destination)) {
+            return self.dropped(DropReason::InnerDestination);
+        }
+        self.out.push_back(Output::Packet(packet));
+    }
+
+    fn on_dns_packet(&mut self, now: Instant, packet: &[u8]) {
+        let Some(udp) = packet::udp(packet).filter(|udp| udp.destination.port() == dns::PORT) else {
+            return self.dropped(DropReason::NotRoutable);
+        };
+        let (client, server) = (udp.source, udp.destination);
+        let question = match dns::parse(udp.payload) {
+            Ok(question) => question,
+            Err(reason) => return self.dropped(reason),
+        };
+        let query = HeldQuery { question, client, server };
+        let Some(name) = query.question.fqdn.clone().filter(|n| n.is_in(&self.overlay.zone)) else {
+            return self.answer(&query, Question::refused);
+        };
+        if name == self.name {
+            let own = self.own.expect("only a registered node's packets come here");
+            return self.answer(&query, |q| q.answer(&own, dns::TTL));
+        }
+        let Some(id) = self.peer_for(now, PeerRef::Name(name)) else {
+            return self.answer(&query, Question::server_failure);
+        };
+        let Some(peer) = self.peers.find_mut(id) else { return };
+        if let (PeerState::Up, Some(addresses)) = (&peer.state, peer.addresses) {
+            self.answer(&query, |q| q.answer(&addresses, dns::TTL));
+        } else if let Err(reason) = peer.held.ask(query) {
+            self.dropped(reason);
+        }
+    }
+
+    pub(super) fn answer(&mut self, query: &HeldQuery, answer: impl FnOnce(&Question) -> Vec<u8>) {
+        let payload = answer(&query.question);
+        if let Some(packet) = build_udp(query.server, query.client, &payload) {
+            self.out.push_back(Output::Packet(packet.into()));
+        }
+    }
+}
+
+fn build_udp(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Option<Vec<u8>> {
+    packet::build_udp(source, destination, payload)
+}
+

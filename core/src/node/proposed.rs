@@ -1,0 +1,338 @@
+//! The proposed method's carriage (paper §3): everything over QUIC.
+//!
+//! One endpoint carries the links to AS, NMS and TRS and all direct tunnels, as client and as server, on one port. A
+//! tunnel through a blind TRS has an endpoint of its own, because its connection IDs must begin with this node's leg to
+//! the TRS; datagrams are told apart by that prefix.
+
+mod relayed;
+mod tunnel;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::{Bytes, BytesMut};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::RngCore;
+
+use self::tunnel::{Early, Path, Stage, Tunnel};
+use super::carriage::{Carriage, CarriageOutput, SendRefused, reachable};
+use super::peers::PeerId;
+use super::{NodeConfig, Services};
+use crate::event::{DropReason, Failure, Protection};
+use crate::header::{Flags, Header, Kind};
+use crate::machine::{Output, StreamId, StreamInput};
+use crate::message::{Credential, Framing, LoginRequest, LoginResponse, Message, RouteDirection};
+use crate::name::{Fqdn, NodeId, Party, RelayCid};
+use crate::quic::{CidScheme, LinkClosed, LinkId, LinkOutput, Links, QuicConfig, destination_prefix};
+use crate::time::Instant;
+use crate::timers::Timers;
+use crate::tls::TlsError;
+
+/// Inbound links whose peer the NMS has not announced yet, at most.
+const MAX_EARLY: usize = 64;
+
+pub(super) struct Proposed {
+    name: Fqdn,
+    id: NodeId,
+    port: u16,
+    addresses: Vec<IpAddr>,
+    services: Services,
+    framing: Framing,
+    quic: QuicConfig,
+    rng: ChaCha20Rng,
+    links: Links,
+    owners: BTreeMap<LinkId, Owner>,
+    nms: Option<LinkId>,
+    tunnels: BTreeMap<PeerId, Tunnel>,
+    by_name: BTreeMap<Fqdn, PeerId>,
+    /// Tunnels through a blind TRS, by our leg.
+    by_leg: BTreeMap<RelayCid, PeerId>,
+    timers: Timers<PeerId>,
+    out: VecDeque<CarriageOutput>,
+}
+
+/// What a link of the main endpoint is for.
+enum Owner {
+    As { transaction: u32 },
+    Nms,
+    Leg(PeerId),
+    Direct(PeerId),
+    Inbound(Inbound),
+}
+
+/// A link that a peer opened.
+struct Inbound {
+    names: Vec<Fqdn>,
+    early: Option<Early>,
+}
+
+impl Proposed {
+    pub(super) fn new(config: &NodeConfig, rng: &mut ChaCha20Rng) -> Result<Self, TlsError> {
+        let identity = config.identity.clone().ok_or(TlsError::NoIdentity)?;
+        let quic = QuicConfig {
+            tls: config.tls.clone(),
+            roots: config.roots.clone(),
+            identity,
+            alpn: config.alpn.clone(),
+            options: config.quic.clone(),
+        };
+        let mut rng = super::fork(rng);
+        let links = Links::new(quic.clone(), CidScheme::Direct, true, &mut rng)?;
+        Ok(Self {
+            name: config.name.clone(),
+            id: NodeId::of(&config.name),
+            port: config.port,
+            addresses: config.addresses.clone(),
+            services: config.services.clone(),
+            framing: config.framing,
+            quic,
+            rng,
+            links,
+            owners: BTreeMap::new(),
+            nms: None,
+            tunnels: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+            by_leg: BTreeMap::new(),
+            timers: Timers::default(),
+            out: VecDeque::new(),
+        })
+    }
+
+    fn me(&self) -> Party {
+        Party::Node(self.name.clone())
+    }
+
+    fn dropped(&mut self, reason: DropReason) {
+        self.out.push_back(CarriageOutput::dropped(reason));
+    }
+
+    /// Opens a link to the first of `remotes` that we can reach.
+    fn open(&mut self, now: Instant, remotes: &[SocketAddr], name: &Fqdn) -> Result<LinkId, Failure> {
+        let (local, remote) = reachable(&self.addresses, self.port, remotes).ok_or(Failure::NoAddress)?;
+        self.links.connect(now, local, remote, name, None).ok_or(Failure::Protocol)
+    }
+
+    /// Closes a link that nobody needs any more.
+    fn close(&mut self, now: Instant, link: LinkId) {
+        self.owners.remove(&link);
+        self.links.close(now, link);
+    }
+
+    /// Takes all that the main endpoint has to say.
+    fn drain_links(&mut self, now: Instant) {
+        while let Some(output) = self.links.poll() {
+            match output {
+                LinkOutput::Transmit(transmit) => {
+                    self.out.push_back(CarriageOutput::Pass(Output::Transmit(transmit)));
+                }
+                LinkOutput::Connected { link, client, peer } => self.on_connected(now, link, client, peer),
+                LinkOutput::Frame(link, header, body) => self.on_frame(now, link, &header, body),
+                LinkOutput::Datagram(link, data) => self.on_datagram_frame(link, data),
+                LinkOutput::Closed(link, reason) => self.on_closed(now, link, reason),
+                LinkOutput::Dropped(reason) => self.dropped(reason),
+            }
+        }
+    }
+
+    fn on_connected(&mut self, now: Instant, link: LinkId, client: bool, names: Vec<Fqdn>) {
+        if !client {
+            if self.owners.values().filter(|o| matches!(o, Owner::Inbound(_))).count() >= MAX_EARLY {
+                self.dropped(DropReason::Limit);
+                return self.links.close(now, link);
+            }
+            self.owners.insert(link, Owner::Inbound(Inbound { names, early: None }));
+            return;
+        }
+        let to = match self.owners.get(&link) {
+            Some(Owner::As { .. }) => Party::As,
+            Some(Owner::Nms) => Party::Nms,
+            Some(Owner::Leg(_)) => Party::Trs,
+            Some(Owner::Direct(peer)) => Party::Node(self.tunnels[peer].name.clone()),
+            Some(Owner::Inbound(_)) | None => return self.links.close(now, link),
+        };
+        self.out.push_back(CarriageOutput::handshake(self.me(), to, "QUIC handshake"));
+        match self.owners[&link] {
+            Owner::As { transaction } => {
+                let request =
+                    Message::LoginRequest(LoginRequest { device: self.id, credential: Credential::Certificate });
+                self.send(now, link, Party::As, transaction, self.id.0, &request);
+            }
+            Owner::Nms => self.out.push_back(CarriageOutput::NmsReady),
+            Owner::Leg(peer) => self.on_leg_open(now, peer, link),
+            Owner::Direct(peer) => self.request_tunnel(now, peer, link),
+            Owner::Inbound(_) => {}
+        }
+    }
+
+    /// Sends a message on a link of the main endpoint.
+    fn send(&mut self, now: Instant, link: LinkId, to: Party, transaction: u32, id: [u8; 16], message: &Message) {
+        let frame = message.to_bytes(transaction, Flags(0), 0, 0, id);
+        if self.links.send_frame(now, link, frame.into()) {
+            self.out.push_back(CarriageOutput::signal(self.me(), to, message, Protection::Quic, 0));
+        } else {
+            self.dropped(DropReason::QueueFull);
+        }
+    }
+
+    fn on_frame(&mut self, now: Instant, link: LinkId, header: &Header, body: Bytes) {
+        if header.kind == Kind::Capsule {
+            return self.on_capsule_frame(link, body);
+        }
+        let Ok(message) = Message::decode_body(header.kind, &body) else { return self.dropped(DropReason::BadBody) };
+        match self.owners.get(&link) {
+            Some(Owner::As { transaction }) if *transaction == header.transaction => {
+                self.close(now, link);
+                self.out.push_back(match message {
+                    Message::LoginResponse(response) => CarriageOutput::LoggedIn(response),
+                    Message::Error(code) => CarriageOutput::LoginFailed(Failure::Refused(code)),
+                    _ => CarriageOutput::LoginFailed(Failure::Protocol),
+                });
+            }
+            Some(Owner::Nms) => self.out.push_back(CarriageOutput::FromNms(*header, message)),
+            Some(Owner::Leg(peer)) => self.on_leg_message(now, *peer, link, header, &message),
+            Some(Owner::Direct(peer)) => self.on_direct_message(now, *peer, link, header, &message),
+            Some(Owner::Inbound(_)) => self.on_inbound_message(now, link, header, message),
+            Some(Owner::As { .. }) | None => self.dropped(DropReason::Unexpected),
+        }
+    }
+
+    fn on_closed(&mut self, now: Instant, link: LinkId, reason: LinkClosed) {
+        let failure = failure(reason);
+        match self.owners.remove(&link) {
+            Some(Owner::As { .. }) => self.out.push_back(CarriageOutput::LoginFailed(failure)),
+            Some(Owner::Nms) => {
+                self.nms = None;
+                self.out.push_back(CarriageOutput::NmsLost(failure));
+            }
+            Some(Owner::Leg(peer) | Owner::Direct(peer)) => self.fail(now, peer, failure),
+            Some(Owner::Inbound(_)) | None => {}
+        }
+    }
+
+    fn random(&mut self) -> u32 {
+        self.rng.next_u32()
+    }
+}
+
+/// What a lost link means for what it carried.
+fn failure(reason: LinkClosed) -> Failure {
+    match reason {
+        LinkClosed::Timeout => Failure::Timeout,
+        LinkClosed::Authentication => Failure::Authentication,
+        LinkClosed::Lost => Failure::ConnectionLost,
+    }
+}
+
+impl Carriage for Proposed {
+    fn login(&mut self, now: Instant, attempt: usize) {
+        let old: Vec<_> =
+            self.owners.iter().filter(|(_, o)| matches!(o, Owner::As { .. })).map(|(&link, _)| link).collect();
+        for link in old {
+            self.close(now, link);
+        }
+        let mut remotes = self.services.as_addresses.clone();
+        let turn = attempt % remotes.len().max(1);
+        remotes.rotate_left(turn);
+        let name = self.services.as_name.clone();
+        match self.open(now, &remotes, &name) {
+            Ok(link) => {
+                let transaction = self.random();
+                self.owners.insert(link, Owner::As { transaction });
+            }
+            Err(reason) => self.out.push_back(CarriageOutput::LoginFailed(reason)),
+        }
+        self.drain_links(now);
+    }
+
+    fn open_nms(&mut self, now: Instant, login: &LoginResponse) {
+        if let Some(old) = self.nms.take() {
+            self.close(now, old);
+        }
+        let name = self.services.nms_name.clone();
+        match self.open(now, &login.nms, &name) {
+            Ok(link) => {
+                self.nms = Some(link);
+                self.owners.insert(link, Owner::Nms);
+            }
+            Err(reason) => self.out.push_back(CarriageOutput::NmsLost(reason)),
+        }
+        self.drain_links(now);
+    }
+
+    fn send_nms(&mut self, now: Instant, transaction: u32, _count: u8, message: Message) {
+        if let Some(link) = self.nms {
+            self.send(now, link, Party::Nms, transaction, self.id.0, &message);
+            self.drain_links(now);
+        }
+    }
+
+    fn is_reliable(&self) -> bool {
+        true
+    }
+
+    fn build(&mut self, now: Instant, peer: PeerId, direction: RouteDirection, initiator: bool, transaction: u32) {
+        self.start_tunnel(now, peer, direction, initiator, transaction);
+        self.drain_links(now);
+    }
+
+    fn forget(&mut self, now: Instant, peer: PeerId) {
+        self.remove(now, peer);
+        self.drain_links(now);
+    }
+
+    fn send_packet(&mut self, now: Instant, peer: PeerId, packet: Bytes) -> Result<(), SendRefused> {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return Err(SendRefused::NoTunnel) };
+        let Stage::Up(path) = &mut tunnel.stage else { return Err(SendRefused::NoTunnel) };
+        let (links, link) = match path {
+            Path::Direct(link) | Path::Terminated(link) => (&mut self.links, *link),
+            Path::Blind { links, link, .. } => (&mut **links, *link),
+        };
+        let sent = tunnel.carrier.send(now, links, link, packet);
+        self.drain_links(now);
+        self.drain_blind(now, peer);
+        sent
+    }
+
+    fn move_to(&mut self, _now: Instant, addresses: &[IpAddr]) {
+        self.addresses = addresses.to_vec();
+        self.owners.clear();
+        self.nms = None;
+        self.tunnels.clear();
+        self.by_name.clear();
+        self.by_leg.clear();
+        self.timers = Timers::default();
+        self.links = Links::new(self.quic.clone(), CidScheme::Direct, true, &mut self.rng)
+            .expect("the same configuration worked before");
+    }
+
+    fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
+        let blind = destination_prefix(&payload).and_then(|leg| self.by_leg.get(&leg).copied());
+        if let Some(peer) = blind {
+            self.on_blind_datagram(now, peer, local, remote, payload);
+        } else {
+            self.links.handle_datagram(now, local, remote, payload);
+        }
+        self.drain_links(now);
+    }
+
+    fn handle_stream(&mut self, _now: Instant, _id: StreamId, _event: StreamInput) {
+        self.dropped(DropReason::Unexpected);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.links.handle_timeout(now);
+        self.drain_links(now);
+        while let Some(peer) = self.timers.pop_due(now) {
+            self.tunnel_timeout(now, peer);
+        }
+        self.drain_links(now);
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        [self.links.next_timeout(), self.timers.next()].into_iter().flatten().min()
+    }
+
+    fn poll(&mut self) -> Option<CarriageOutput> {
+        self.out.pop_front()
+    }
+}

@@ -1,0 +1,267 @@
+//! Tunnels through a TRS (paper Fig. 9), in both relay modes.
+//!
+//! ```text
+//! responder  LegOpening ─handshake─▶ LegWaiting ──Tunnel Request on the leg──▶ answered ─┐
+//! initiator  LegOpening ─handshake─▶ LegRequested ──Tunnel Response on the leg──────────┤
+//!                                                                                        ▼
+//!            terminating: Up on the leg          blind: EndToEnd ─handshake, request, response─▶ Up
+//! ```
+//!
+//! In the blind mode initiator and responder then make a QUIC connection end to end: from here on it is a direct
+//! tunnel whose datagrams happen to go to the TRS's address.
+
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+
+use super::tunnel::{EndToEnd, Path, Stage, tunnel_request};
+use super::{Proposed, failure};
+use crate::event::{DropReason, Failure, Protection};
+use crate::header::{Flags, Header, Kind};
+use crate::machine::Output;
+use crate::message::{Message, RelayMode};
+use crate::name::{Fqdn, Party};
+use crate::node::carriage::{Carriage, CarriageOutput};
+use crate::node::peers::PeerId;
+use crate::quic::{CidScheme, LinkId, LinkOutput, Links};
+use crate::time::Instant;
+
+impl Proposed {
+    /// The handshake with the TRS is finished: our leg has its identifier.
+    pub(super) fn on_leg_open(&mut self, now: Instant, peer: PeerId, leg: LinkId) {
+        let Some(cid) = self.links.relay_cid(leg) else { return self.fail(now, peer, Failure::Protocol) };
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        if !tunnel.initiator {
+            tunnel.stage = Stage::LegWaiting(leg);
+            let transaction = tunnel.nms_transaction;
+            return self.send_nms(now, transaction, 0, Message::RouteConfirmation(Some(cid)));
+        }
+        let Some(theirs) = tunnel.relay.as_ref().and_then(|r| r.cid) else {
+            return self.fail(now, peer, Failure::Protocol);
+        };
+        tunnel.stage = Stage::LegRequested(leg);
+        let request = tunnel_request(&self.name, tunnel, Some(theirs));
+        let (transaction, id) = (tunnel.transaction, tunnel.outbound.0);
+        self.send(now, leg, Party::Trs, transaction, id, &request);
+    }
+
+    pub(super) fn on_leg_message(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        leg: LinkId,
+        header: &Header,
+        message: &Message,
+    ) {
+        let Some(tunnel) = self.tunnels.get(&peer) else { return };
+        let blind = tunnel.relay.as_ref().is_some_and(|r| r.mode == RelayMode::Blind);
+        match (message, &tunnel.stage) {
+            (Message::TunnelRequest(request), Stage::LegWaiting(_)) => {
+                if request.from != tunnel.name || request.to != self.name {
+                    return self.dropped(DropReason::WrongIdentity);
+                }
+                let id = tunnel.outbound.0;
+                self.adopt_framing(peer, request.framing);
+                if blind && !self.end_to_end(now, peer, leg) {
+                    return;
+                }
+                self.send(now, leg, Party::Trs, header.transaction, id, &Message::TunnelResponse);
+                if !blind {
+                    self.up(now, peer, Path::Terminated(leg));
+                }
+            }
+            (Message::TunnelResponse, Stage::LegRequested(_)) if header.transaction == tunnel.transaction => {
+                if blind {
+                    self.end_to_end(now, peer, leg);
+                } else {
+                    self.up(now, peer, Path::Terminated(leg));
+                }
+            }
+            (Message::Error(code), Stage::LegRequested(_)) if header.transaction == tunnel.transaction => {
+                self.fail(now, peer, Failure::Refused(*code));
+            }
+            _ => self.dropped(DropReason::Unexpected),
+        }
+    }
+
+    /// Makes the endpoint for the connection through a blind TRS; the initiator dials. False if that failed.
+    fn end_to_end(&mut self, now: Instant, peer: PeerId, leg: LinkId) -> bool {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return false };
+        let place = (self.links.relay_cid(leg), self.links.local(leg), self.links.remote(leg));
+        let (Some(cid), Some(local), Some(remote)) = place else {
+            self.fail(now, peer, Failure::Protocol);
+            return false;
+        };
+        let made = Links::new(self.quic.clone(), CidScheme::Relayed(cid), !tunnel.initiator, &mut self.rng);
+        let Ok(mut links) = made else {
+            self.fail(now, peer, Failure::Protocol);
+            return false;
+        };
+        let mut link = None;
+        if tunnel.initiator {
+            let via = tunnel.relay.as_ref().and_then(|r| r.cid);
+            link = links.connect(now, local, remote, &tunnel.name, via);
+            if link.is_none() {
+                self.fail(now, peer, Failure::Protocol);
+                return false;
+            }
+        }
+        tunnel.stage = Stage::EndToEnd(EndToEnd { leg, cid, links: Box::new(links), link });
+        self.by_leg.insert(cid, peer);
+        self.drain_blind(now, peer);
+        true
+    }
+
+    pub(super) fn on_blind_datagram(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        local: SocketAddr,
+        remote: SocketAddr,
+        payload: BytesMut,
+    ) {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        if let Stage::EndToEnd(EndToEnd { links, .. }) | Stage::Up(Path::Blind { links, .. }) = &mut tunnel.stage {
+            links.handle_datagram(now, local, remote, payload);
+        }
+        self.drain_blind(now, peer);
+    }
+
+    /// Takes all that the endpoint of a blind tunnel has to say.
+    pub(super) fn drain_blind(&mut self, now: Instant, peer: PeerId) {
+        loop {
+            let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+            let (Stage::EndToEnd(EndToEnd { links, .. }) | Stage::Up(Path::Blind { links, .. })) = &mut tunnel.stage
+            else {
+                return;
+            };
+            let Some(output) = links.poll() else {
+                let next = links.next_timeout();
+                let until = (!matches!(tunnel.stage, Stage::Up(_))).then_some(tunnel.until);
+                self.timers.set(peer, [next, until].into_iter().flatten().min());
+                return;
+            };
+            match output {
+                LinkOutput::Transmit(transmit) => {
+                    self.out.push_back(CarriageOutput::Pass(Output::Transmit(transmit)));
+                }
+                LinkOutput::Connected { link, client, peer: names } => {
+                    self.on_blind_connected(now, peer, link, client, &names);
+                }
+                LinkOutput::Frame(link, header, body) if header.kind == Kind::Capsule => {
+                    self.on_blind_packet(peer, link, Ok(body));
+                }
+                LinkOutput::Frame(link, header, body) => match Message::decode_body(header.kind, &body) {
+                    Ok(message) => self.on_blind_message(now, peer, link, &header, &message),
+                    Err(_) => self.dropped(DropReason::BadBody),
+                },
+                LinkOutput::Datagram(link, data) => {
+                    let packet = tunnel.carrier.open(data);
+                    self.on_blind_packet(peer, link, packet);
+                }
+                LinkOutput::Closed(link, reason) => {
+                    if blind_link(&tunnel.stage) == Some(link) {
+                        self.fail(now, peer, failure(reason));
+                    }
+                }
+                LinkOutput::Dropped(reason) => self.dropped(reason),
+            }
+        }
+    }
+
+    fn on_blind_connected(&mut self, now: Instant, peer: PeerId, link: LinkId, client: bool, names: &[Fqdn]) {
+        let me = self.me();
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        let to = Party::Node(tunnel.name.clone());
+        let known = names.contains(&tunnel.name);
+        let Stage::EndToEnd(end) = &mut tunnel.stage else { return };
+        if !known || (!client && end.link.is_some()) {
+            end.links.close(now, link);
+            return self.dropped(DropReason::WrongIdentity);
+        }
+        if !client {
+            end.link = Some(link);
+            return;
+        }
+        let (transaction, request) = (tunnel.transaction, tunnel_request(&self.name, tunnel, None));
+        self.out.push_back(CarriageOutput::handshake(me, to, "QUIC handshake"));
+        self.send_blind(now, peer, link, transaction, &request);
+    }
+
+    /// Sends a message end to end.
+    fn send_blind(&mut self, now: Instant, peer: PeerId, link: LinkId, transaction: u32, message: &Message) {
+        let me = self.me();
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        let frame = message.to_bytes(transaction, Flags(0), 0, 0, tunnel.outbound.0);
+        let Stage::EndToEnd(EndToEnd { links, .. }) = &mut tunnel.stage else { return };
+        if links.send_frame(now, link, frame.into()) {
+            let to = Party::Node(tunnel.name.clone());
+            self.out.push_back(CarriageOutput::signal(me, to, message, Protection::Quic, 0));
+        } else {
+            self.dropped(DropReason::QueueFull);
+        }
+    }
+
+    fn on_blind_message(&mut self, now: Instant, peer: PeerId, link: LinkId, header: &Header, message: &Message) {
+        let Some(tunnel) = self.tunnels.get(&peer) else { return };
+        let building = matches!(tunnel.stage, Stage::EndToEnd(_)) && blind_link(&tunnel.stage) == Some(link);
+        match message {
+            Message::TunnelRequest(request) if building && !tunnel.initiator => {
+                if request.from != tunnel.name || request.to != self.name {
+                    return self.dropped(DropReason::WrongIdentity);
+                }
+                self.send_blind(now, peer, link, header.transaction, &Message::TunnelResponse);
+                self.blind_up(now, peer);
+            }
+            Message::TunnelResponse if building && tunnel.initiator && header.transaction == tunnel.transaction => {
+                self.blind_up(now, peer);
+            }
+            _ => self.dropped(DropReason::Unexpected),
+        }
+    }
+
+    fn blind_up(&mut self, now: Instant, peer: PeerId) {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        match std::mem::replace(&mut tunnel.stage, Stage::Expecting) {
+            Stage::EndToEnd(EndToEnd { leg, cid, links, link: Some(link) }) => {
+                self.up(now, peer, Path::Blind { leg, cid, links, link });
+            }
+            other => tunnel.stage = other,
+        }
+    }
+
+    fn on_blind_packet(&mut self, peer: PeerId, link: LinkId, packet: Result<Bytes, DropReason>) {
+        let Some(tunnel) = self.tunnels.get(&peer) else { return };
+        // Packets may overtake the Tunnel Response: the handshake has proved who sends them.
+        let expected = blind_link(&tunnel.stage) == Some(link) && (tunnel.initiator || is_up(&tunnel.stage));
+        match packet {
+            Ok(packet) if expected => self.out.push_back(CarriageOutput::Packet(peer, packet)),
+            Ok(_) => self.dropped(DropReason::Unexpected),
+            Err(reason) => self.dropped(reason),
+        }
+    }
+}
+
+fn is_up(stage: &Stage) -> bool {
+    matches!(stage, Stage::Up(_))
+}
+
+/// The end-to-end link of a tunnel through a blind TRS.
+fn blind_link(stage: &Stage) -> Option<LinkId> {
+    match stage {
+        Stage::EndToEnd(end) => end.link,
+        Stage::Up(Path::Blind { link, .. }) => Some(*link),
+        _ => None,
+    }
+}
+
+/// What an endpoint that is being forgotten still wants to send.
+pub(super) fn transmits(links: &mut Links) -> Vec<CarriageOutput> {
+    let mut out = Vec::new();
+    while let Some(output) = links.poll() {
+        if let LinkOutput::Transmit(transmit) = output {
+            out.push(CarriageOutput::Pass(Output::Transmit(transmit)));
+        }
+    }
+    out
+}

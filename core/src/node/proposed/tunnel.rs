@@ -1,0 +1,384 @@
+//! Building and using a tunnel of the proposed method (paper Figs. 7–9).
+//!
+//! ```text
+//! direct   dialer: Dialing ──handshake──▶ Requested ──Tunnel Response──▶ Up
+//!          listener: Expecting ──────────Tunnel Request────────────────▶ Up
+//! relayed  see [`super::relayed`]
+//! ```
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Inbound, Owner, Proposed};
+use crate::event::{DropReason, Failure, TunnelUp};
+use crate::header::{Flags, HEADER_LEN, Header, Kind};
+use crate::message::{Framing, Message, Relay, RouteDirection, TunnelRequest};
+use crate::name::{Fqdn, Party, PathId, RelayCid};
+use crate::node::carriage::{CarriageOutput, SendRefused, TUNNEL_TIMEOUT};
+use crate::node::peers::PeerId;
+use crate::quic::{DatagramRefused, LinkId, Links};
+use crate::route::Pattern;
+use crate::time::Instant;
+
+/// Every path must take an inner packet of this size (RFC 8200 §5): if a DATAGRAM frame is too small for it, the
+/// stream carries it.
+const MIN_IPV6_MTU: usize = 1280;
+
+pub(super) struct Tunnel {
+    pub(super) name: Fqdn,
+    pub(super) pattern: Pattern,
+    pub(super) initiator: bool,
+    pub(super) dialer: bool,
+    /// In pattern 3.
+    pub(super) relay: Option<Relay>,
+    /// Of the Route Direction; the Confirmation repeats it.
+    pub(super) nms_transaction: u32,
+    /// Of our Tunnel Request.
+    pub(super) transaction: u32,
+    pub(super) outbound: PathId,
+    pub(super) carrier: Carrier,
+    pub(super) stage: Stage,
+    /// When building it counts as failed.
+    pub(super) until: Instant,
+}
+
+pub(super) enum Stage {
+    /// The handshake with the peer is under way.
+    Dialing(LinkId),
+    /// Our Tunnel Request is on its way on this link.
+    Requested(LinkId),
+    /// The peer will dial.
+    Expecting,
+    /// The handshake with the TRS is under way.
+    LegOpening(LinkId),
+    /// Responder: the NMS knows our leg; the peer's Tunnel Request will come on it.
+    LegWaiting(LinkId),
+    /// Initiator: our Tunnel Request is on its way on the leg.
+    LegRequested(LinkId),
+    /// Through a blind TRS: both legs are bound, the end-to-end connection is being made.
+    EndToEnd(EndToEnd),
+    /// Packets flow.
+    Up(Path),
+}
+
+/// An end-to-end connection through a blind TRS that is not up yet.
+pub(super) struct EndToEnd {
+    pub(super) leg: LinkId,
+    pub(super) cid: RelayCid,
+    pub(super) links: Box<Links>,
+    /// The connection, once there is one.
+    pub(super) link: Option<LinkId>,
+}
+
+/// Where packets of a tunnel that is up go.
+pub(super) enum Path {
+    /// A link to the peer.
+    Direct(LinkId),
+    /// The leg to a TRS that reads and copies.
+    Terminated(LinkId),
+    /// An end-to-end link through a TRS that only forwards.
+    Blind { leg: LinkId, cid: RelayCid, links: Box<Links>, link: LinkId },
+}
+
+/// A Tunnel Request that came before the Route Direction that announces it.
+pub(super) struct Early {
+    pub(super) transaction: u32,
+    pub(super) request: TunnelRequest,
+}
+
+/// How packets of one tunnel are framed.
+pub(super) struct Carrier {
+    pub(super) framing: Framing,
+    path: PathId,
+    sequence: u32,
+}
+
+impl Carrier {
+    pub(super) fn new(framing: Framing, path: PathId) -> Self {
+        Self { framing, path, sequence: 0 }
+    }
+
+    fn framed(&mut self, packet: &[u8]) -> Bytes {
+        self.sequence = self.sequence.wrapping_add(1);
+        let header = Header {
+            transaction: 0,
+            flags: Flags(0),
+            kind: Kind::Capsule,
+            count: 0,
+            sequence: self.sequence,
+            length: packet.len() as u16,
+            id: self.path.0,
+        };
+        let mut frame = BytesMut::with_capacity(HEADER_LEN + packet.len());
+        frame.extend_from_slice(&header.encode());
+        frame.extend_from_slice(packet);
+        frame.freeze()
+    }
+
+    /// Sends one packet on a link.
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        links: &mut Links,
+        link: LinkId,
+        packet: Bytes,
+    ) -> Result<(), SendRefused> {
+        if packet.len() > usize::from(u16::MAX) {
+            return Err(SendRefused::TooBig(usize::from(u16::MAX)));
+        }
+        let overhead = match self.framing {
+            Framing::Udp4501 | Framing::Stream => return self.send_on_stream(now, links, link, &packet),
+            Framing::Datagram => HEADER_LEN,
+            Framing::Compact => 0,
+        };
+        let data = if overhead == 0 { packet.clone() } else { self.framed(&packet) };
+        match links.send_datagram(now, link, data) {
+            Ok(()) => Ok(()),
+            Err(DatagramRefused::TooLarge(_)) if packet.len() <= MIN_IPV6_MTU => {
+                self.send_on_stream(now, links, link, &packet)
+            }
+            Err(DatagramRefused::TooLarge(limit)) => {
+                Err(SendRefused::TooBig(limit.saturating_sub(overhead).max(MIN_IPV6_MTU)))
+            }
+            Err(DatagramRefused::Full) => Err(SendRefused::Full),
+            Err(DatagramRefused::Closed) => Err(SendRefused::NoTunnel),
+        }
+    }
+
+    fn send_on_stream(
+        &mut self,
+        now: Instant,
+        links: &mut Links,
+        link: LinkId,
+        packet: &[u8],
+    ) -> Result<(), SendRefused> {
+        let frame = self.framed(packet);
+        if links.send_frame(now, link, frame) { Ok(()) } else { Err(SendRefused::Full) }
+    }
+
+    /// The packet in a DATAGRAM frame.
+    pub(super) fn open(&self, data: Bytes) -> Result<Bytes, DropReason> {
+        if self.framing == Framing::Compact {
+            return Ok(data);
+        }
+        let header = Header::decode(&data).map_err(|_| DropReason::BadHeader)?;
+        if header.kind != Kind::Capsule || usize::from(header.length) + HEADER_LEN != data.len() {
+            return Err(DropReason::BadLength);
+        }
+        Ok(data.slice(HEADER_LEN..))
+    }
+}
+
+impl Proposed {
+    pub(super) fn start_tunnel(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        direction: RouteDirection,
+        initiator: bool,
+        nms_transaction: u32,
+    ) {
+        self.remove(now, peer);
+        let outbound = PathId::of(&self.name, &direction.peer);
+        let transaction = self.random();
+        let mut tunnel = Tunnel {
+            name: direction.peer.clone(),
+            pattern: direction.pattern,
+            initiator,
+            dialer: direction.dial,
+            relay: direction.relay,
+            nms_transaction,
+            transaction,
+            outbound,
+            carrier: Carrier::new(self.framing, outbound),
+            stage: Stage::Expecting,
+            until: now + TUNNEL_TIMEOUT,
+        };
+        let opened = if let Some(relay) = &tunnel.relay {
+            let (addresses, name) = (relay.addresses.clone(), self.services.trs_name.clone());
+            Some((self.open(now, &addresses, &name), true))
+        } else if direction.dial {
+            Some((self.open(now, &direction.candidates, &direction.peer), false))
+        } else {
+            None
+        };
+        match opened {
+            Some((Ok(link), true)) => {
+                tunnel.stage = Stage::LegOpening(link);
+                self.owners.insert(link, Owner::Leg(peer));
+            }
+            Some((Ok(link), false)) => {
+                tunnel.stage = Stage::Dialing(link);
+                self.owners.insert(link, Owner::Direct(peer));
+            }
+            Some((Err(reason), _)) => return self.out.push_back(CarriageOutput::TunnelDown(peer, reason)),
+            None => {}
+        }
+        self.timers.set(peer, Some(tunnel.until));
+        self.by_name.insert(direction.peer.clone(), peer);
+        self.tunnels.insert(peer, tunnel);
+        if !direction.dial {
+            self.serve_early(now, &direction.peer);
+        }
+    }
+
+    /// Forgets a tunnel and closes its links.
+    pub(super) fn remove(&mut self, now: Instant, peer: PeerId) {
+        let Some(mut tunnel) = self.tunnels.remove(&peer) else { return };
+        self.by_name.remove(&tunnel.name);
+        self.timers.set(peer, None);
+        let leg = match &mut tunnel.stage {
+            Stage::Expecting => return,
+            Stage::Dialing(link)
+            | Stage::Requested(link)
+            | Stage::LegOpening(link)
+            | Stage::LegWaiting(link)
+            | Stage::LegRequested(link)
+            | Stage::Up(Path::Direct(link) | Path::Terminated(link)) => *link,
+            Stage::EndToEnd(EndToEnd { leg, cid, links, .. }) | Stage::Up(Path::Blind { leg, cid, links, .. }) => {
+                self.by_leg.remove(cid);
+                links.close_all(now);
+                self.out.extend(super::relayed::transmits(links));
+                *leg
+            }
+        };
+        self.close(now, leg);
+    }
+
+    pub(super) fn fail(&mut self, now: Instant, peer: PeerId, reason: Failure) {
+        self.remove(now, peer);
+        self.out.push_back(CarriageOutput::TunnelDown(peer, reason));
+    }
+
+    /// The dialer's handshake is finished: the certificate names the peer that the NMS gave.
+    pub(super) fn request_tunnel(&mut self, now: Instant, peer: PeerId, link: LinkId) {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        tunnel.stage = Stage::Requested(link);
+        let (to, request) = (Party::Node(tunnel.name.clone()), tunnel_request(&self.name, tunnel, None));
+        let (transaction, id) = (tunnel.transaction, tunnel.outbound.0);
+        self.send(now, link, to, transaction, id, &request);
+    }
+
+    pub(super) fn on_direct_message(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        link: LinkId,
+        header: &Header,
+        message: &Message,
+    ) {
+        let Some(tunnel) = self.tunnels.get(&peer) else { return };
+        let answered = matches!(tunnel.stage, Stage::Requested(l) if l == link);
+        if *message == Message::TunnelResponse && answered && header.transaction == tunnel.transaction {
+            self.up(now, peer, Path::Direct(link));
+        } else {
+            self.dropped(DropReason::Unexpected);
+        }
+    }
+
+    /// A peer that dialed us speaks.
+    pub(super) fn on_inbound_message(&mut self, now: Instant, link: LinkId, header: &Header, message: Message) {
+        let Some(Owner::Inbound(inbound)) = self.owners.get_mut(&link) else { return };
+        let Message::TunnelRequest(request) = message else { return self.dropped(DropReason::Unexpected) };
+        if !inbound.names.contains(&request.from) || request.to != self.name {
+            self.dropped(DropReason::WrongIdentity);
+            return self.close(now, link);
+        }
+        let from = request.from.clone();
+        inbound.early = Some(Early { transaction: header.transaction, request });
+        self.serve_early(now, &from);
+    }
+
+    /// Answers the Tunnel Request of a peer that the NMS announced, if it is there; the newest one, if several are.
+    fn serve_early(&mut self, now: Instant, from: &Fqdn) {
+        let Some(&peer) = self.by_name.get(from) else { return };
+        if !matches!(self.tunnels[&peer].stage, Stage::Expecting) {
+            return;
+        }
+        let asked = |o: &Owner| {
+            matches!(o, Owner::Inbound(Inbound { early: Some(early), .. }) if early.request.from == *from)
+        };
+        let Some((&link, _)) = self.owners.iter().rev().find(|(_, o)| asked(o)) else { return };
+        let Some(Owner::Inbound(Inbound { early: Some(early), .. })) = self.owners.insert(link, Owner::Direct(peer))
+        else {
+            return;
+        };
+        self.adopt_framing(peer, early.request.framing);
+        let id = self.tunnels[&peer].outbound.0;
+        let to = Party::Node(from.clone());
+        self.send(now, link, to, early.transaction, id, &Message::TunnelResponse);
+        self.up(now, peer, Path::Direct(link));
+    }
+
+    /// The dialer says how packets are framed.
+    pub(super) fn adopt_framing(&mut self, peer: PeerId, framing: Framing) {
+        if framing != Framing::Udp4501
+            && let Some(tunnel) = self.tunnels.get_mut(&peer)
+        {
+            tunnel.carrier.framing = framing;
+        }
+    }
+
+    pub(super) fn up(&mut self, _now: Instant, peer: PeerId, path: Path) {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        let next = match &path {
+            Path::Blind { links, .. } => links.next_timeout(),
+            Path::Direct(_) | Path::Terminated(_) => None,
+        };
+        tunnel.stage = Stage::Up(path);
+        self.timers.set(peer, next);
+        let up = TunnelUp {
+            peer: tunnel.name.clone(),
+            pattern: tunnel.pattern,
+            dialed: tunnel.dialer,
+            framing: tunnel.carrier.framing,
+        };
+        self.out.push_back(CarriageOutput::TunnelUp(peer, up));
+    }
+
+    pub(super) fn on_capsule_frame(&mut self, link: LinkId, packet: Bytes) {
+        match self.tunnel_on(link) {
+            Some(peer) => self.out.push_back(CarriageOutput::Packet(peer, packet)),
+            None => self.dropped(DropReason::Unexpected),
+        }
+    }
+
+    pub(super) fn on_datagram_frame(&mut self, link: LinkId, data: Bytes) {
+        let Some(peer) = self.tunnel_on(link) else { return self.dropped(DropReason::Unexpected) };
+        match self.tunnels[&peer].carrier.open(data) {
+            Ok(packet) => self.out.push_back(CarriageOutput::Packet(peer, packet)),
+            Err(reason) => self.dropped(reason),
+        }
+    }
+
+    /// The peer whose packets may come on this link: its tunnel is up, or only the response overtaken by packets lacks.
+    fn tunnel_on(&self, link: LinkId) -> Option<PeerId> {
+        let (Owner::Direct(peer) | Owner::Leg(peer)) = *self.owners.get(&link)? else { return None };
+        match &self.tunnels.get(&peer)?.stage {
+            Stage::Up(Path::Direct(l) | Path::Terminated(l)) | Stage::Requested(l) if *l == link => Some(peer),
+            _ => None,
+        }
+    }
+
+    pub(super) fn tunnel_timeout(&mut self, now: Instant, peer: PeerId) {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        let building = !matches!(tunnel.stage, Stage::Up(_));
+        if building && tunnel.until <= now {
+            return self.fail(now, peer, Failure::Timeout);
+        }
+        if let Stage::EndToEnd(EndToEnd { links, .. }) | Stage::Up(Path::Blind { links, .. }) = &mut tunnel.stage {
+            links.handle_timeout(now);
+        }
+        self.drain_blind(now, peer);
+    }
+}
+
+/// The Tunnel Request of a tunnel, with the other node's leg where it goes to the TRS.
+pub(super) fn tunnel_request(from: &Fqdn, tunnel: &Tunnel, relay_cid: Option<RelayCid>) -> Message {
+    Message::TunnelRequest(TunnelRequest {
+        from: from.clone(),
+        to: tunnel.name.clone(),
+        wrapped_end_key: None,
+        relay_cid,
+        framing: tunnel.carrier.framing,
+    })
+}

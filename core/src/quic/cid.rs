@@ -1,0 +1,140 @@
+//! Connection IDs: who mints which bytes.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use quinn_proto::{ConnectionId, ConnectionIdGenerator, InvalidCid};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use crate::name::RelayCid;
+
+/// Length of the connection IDs of a relayed end-to-end connection: the leg's 8 bytes and 4 random ones.
+pub const RELAYED_CID_LEN: usize = 12;
+/// Length of all other connection IDs.
+const DIRECT_CID_LEN: usize = 8;
+
+/// How an endpoint's own connection IDs look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CidScheme {
+    /// 8 random bytes.
+    Direct,
+    /// The prefix by which a TRS finds this node, and 4 random bytes.
+    Relayed(RelayCid),
+}
+
+impl CidScheme {
+    fn len(self) -> usize {
+        match self {
+            Self::Direct => DIRECT_CID_LEN,
+            Self::Relayed(_) => RELAYED_CID_LEN,
+        }
+    }
+
+    fn prefix(&self) -> &[u8] {
+        match self {
+            Self::Direct => &[],
+            Self::Relayed(prefix) => &prefix.0,
+        }
+    }
+}
+
+/// Mints `prefix ‖ random`.
+pub(super) struct Generator {
+    scheme: CidScheme,
+    rng: ChaCha20Rng,
+}
+
+impl Generator {
+    pub(super) fn new(scheme: CidScheme, seed: [u8; 32]) -> Self {
+        Self { scheme, rng: ChaCha20Rng::from_seed(seed) }
+    }
+}
+
+fn mint(rng: &mut ChaCha20Rng, prefix: &[u8], len: usize) -> ConnectionId {
+    let mut bytes = [0; 20];
+    rng.fill_bytes(&mut bytes[prefix.len()..len]);
+    bytes[..prefix.len()].copy_from_slice(prefix);
+    ConnectionId::new(&bytes[..len])
+}
+
+impl ConnectionIdGenerator for Generator {
+    fn generate_cid(&mut self) -> ConnectionId {
+        mint(&mut self.rng, self.scheme.prefix(), self.scheme.len())
+    }
+
+    /// quinn asks only before it answers an unknown connection ID with a stateless reset. Refusing all of them keeps
+    /// the endpoint silent: a port scan or a guesser learns nothing.
+    fn validate(&self, _cid: &ConnectionId) -> Result<(), InvalidCid> {
+        Err(InvalidCid)
+    }
+
+    fn cid_len(&self) -> usize {
+        self.scheme.len()
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// The destination connection IDs of a client's first packets: random, or led by the peer's relay prefix so that the
+/// TRS can forward even the first one.
+pub(super) fn initial_destination(
+    rng: &Arc<Mutex<ChaCha20Rng>>,
+    prefix: Option<RelayCid>,
+) -> Arc<dyn Fn() -> ConnectionId + Send + Sync> {
+    let rng = Arc::clone(rng);
+    Arc::new(move || {
+        let mut rng = rng.lock().expect("no panic holds this lock");
+        match prefix {
+            Some(p) => mint(&mut rng, &p.0, RELAYED_CID_LEN),
+            None => mint(&mut rng, &[], DIRECT_CID_LEN),
+        }
+    })
+}
+
+/// The first eight bytes of a QUIC packet's destination connection ID, if it has that many (RFC 8999 §5).
+pub fn destination_prefix(datagram: &[u8]) -> Option<RelayCid> {
+    let first = *datagram.first()?;
+    let cid = if first & 0x80 == 0 {
+        datagram.get(1..9)?
+    } else {
+        let len = usize::from(*datagram.get(5)?);
+        if len < 8 {
+            return None;
+        }
+        datagram.get(6..14)?
+    };
+    Some(RelayCid(cid.try_into().expect("eight bytes")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relayed_cid_is_the_legs_prefix_and_four_changing_bytes() {
+        let prefix = RelayCid(*b"leg to b");
+        let mut generator = Generator::new(CidScheme::Relayed(prefix), [7; 32]);
+        let (a, b) = (generator.generate_cid(), generator.generate_cid());
+        assert_eq!((a.len(), &a[..8]), (RELAYED_CID_LEN, &prefix.0[..]));
+        assert_eq!(&a[..8], &b[..8]);
+        assert_ne!(a, b);
+    }
+
+    #[test]
+    fn the_destination_prefix_is_read_from_long_and_short_headers() {
+        let mut short = vec![0x40];
+        short.extend_from_slice(b"12345678rest");
+        assert_eq!(destination_prefix(&short), Some(RelayCid(*b"12345678")));
+        let mut long = vec![0xc0, 0, 0, 0, 1, 12];
+        long.extend_from_slice(b"12345678rest");
+        assert_eq!(destination_prefix(&long), Some(RelayCid(*b"12345678")));
+        long[5] = 7;
+        assert_eq!(destination_prefix(&long), None);
+        for cut in 0..9 {
+            assert_eq!(destination_prefix(&short[..cut]), None);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! How links are set up: TLS, timers, sizes.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use quinn_proto::congestion::NewRenoConfig;
+use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn_proto::{
+    ClientConfig, EndpointConfig, MtuDiscoveryConfig, QlogConfig, ServerConfig, TransportConfig, ValidationTokenConfig,
+    VarInt,
+};
+use ring::{hkdf, hmac};
+
+use super::cid::{CidScheme, Generator};
+use super::congestion::OpenFactory;
+use crate::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError};
+
+/// Who we are and whom we trust on QUIC links.
+#[derive(Clone)]
+pub struct QuicConfig {
+    /// Cryptography and clock.
+    pub tls: Environment,
+    /// Trust anchors for every peer.
+    pub roots: Roots,
+    /// Our certificate and key.
+    pub identity: Identity,
+    /// The application protocol that both sides must name.
+    pub alpn: Vec<u8>,
+    /// Timers and sizes.
+    pub options: QuicOptions,
+}
+
+/// Timers and sizes of links.
+#[derive(Clone, Debug)]
+pub struct QuicOptions {
+    /// A client sends something at least this often, so that NAT mappings live.
+    pub keep_alive: Duration,
+    /// A link on which nothing was heard for this long is lost.
+    pub idle_timeout: Duration,
+    /// Largest UDP payload to try, bytes. Path MTU discovery starts at 1,200 and ends here: 1,452 fills IPv6 over Ethernet.
+    pub max_udp_payload: u16,
+    /// What limits sending.
+    pub congestion: Congestion,
+    /// Where qlog traces go, if anywhere.
+    pub qlog: Option<QlogSink>,
+}
+
+impl Default for QuicOptions {
+    fn default() -> Self {
+        Self {
+            keep_alive: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            max_udp_payload: 1452,
+            congestion: Congestion::Open,
+            qlog: None,
+        }
+    }
+}
+
+/// What limits sending on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Congestion {
+    /// Nothing: the inner flows have their own control.
+    Open,
+    /// `NewReno` (RFC 9002 §7), as plain QUIC would.
+    NewReno,
+}
+
+/// Opens one writer for each connection's qlog trace.
+#[derive(Clone)]
+pub struct QlogSink(pub Arc<dyn Fn() -> Box<dyn std::io::Write + Send + Sync> + Send + Sync>);
+
+impl std::fmt::Debug for QlogSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("QlogSink(..)")
+    }
+}
+
+/// Bytes of not yet sent, and of not yet read, DATAGRAM frames a link may hold.
+const DATAGRAM_BUFFER: usize = 1 << 20;
+/// Flow-control windows for the stream, bytes.
+const STREAM_WINDOW: u32 = 1 << 20;
+
+impl QuicConfig {
+    fn transport(&self) -> TransportConfig {
+        let mut discovery = MtuDiscoveryConfig::default();
+        discovery.upper_bound(self.options.max_udp_payload);
+        let mut t = TransportConfig::default();
+        t.max_concurrent_bidi_streams(VarInt::from_u32(1))
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .max_idle_timeout(Some(self.options.idle_timeout.try_into().expect("below 2^62 ms")))
+            .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+            .receive_window(VarInt::from_u32(2 * STREAM_WINDOW))
+            .send_window(u64::from(STREAM_WINDOW))
+            .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
+            .datagram_send_buffer_size(DATAGRAM_BUFFER)
+            .mtu_discovery_config(Some(discovery))
+            .enable_segmentation_offload(false);
+        match self.options.congestion {
+            Congestion::Open => t.congestion_controller_factory(Arc::new(OpenFactory)),
+            Congestion::NewReno => t.congestion_controller_factory(Arc::new(NewRenoConfig::default())),
+        };
+        t
+    }
+
+    /// A fresh client configuration; the caller sets the first destination connection ID.
+    pub(super) fn client(&self) -> Result<ClientConfig, TlsError> {
+        let tls = tls::client_config(&self.tls, &self.roots, Some(&self.identity), &self.alpn)?;
+        let quic = QuicClientConfig::try_from(tls).expect("the provider has TLS13_AES_128_GCM_SHA256");
+        Ok(ClientConfig::new(Arc::new(quic)))
+    }
+
+    /// The transport parameters of a new outgoing connection.
+    pub(super) fn client_transport(&self) -> Arc<TransportConfig> {
+        let mut transport = self.transport();
+        transport.keep_alive_interval(Some(self.options.keep_alive));
+        self.trace(&mut transport);
+        Arc::new(transport)
+    }
+
+    fn trace(&self, transport: &mut TransportConfig) {
+        if let Some(sink) = &self.options.qlog {
+            let mut qlog = QlogConfig::default();
+            qlog.writer((sink.0)()).title(Some(self.identity.name.to_string())).start_time(super::origin());
+            transport.qlog_stream(qlog.into_stream());
+        }
+    }
+
+    /// The server side of an endpoint. `token_seed` keys the address-validation tokens.
+    pub(super) fn server(&self, token_seed: &[u8; 32]) -> Result<ServerConfig, TlsError> {
+        let tls = tls::server_config(&self.tls, &self.roots, &self.identity, ClientAuth::Required, &self.alpn)?;
+        let quic = QuicServerConfig::try_from(tls).expect("the provider has TLS13_AES_128_GCM_SHA256");
+        let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(token_seed);
+        let mut server = ServerConfig::new(Arc::new(quic), Arc::new(token_key));
+        let mut tokens = ValidationTokenConfig::default();
+        tokens.sent(0);
+        let mut transport = self.transport();
+        self.trace(&mut transport);
+        server
+            .transport_config(Arc::new(transport))
+            .validation_token_config(tokens)
+            .time_source(self.tls.time_source())
+            .max_incoming(super::MAX_HALF_OPEN);
+        Ok(server)
+    }
+}
+
+/// The endpoint's own settings: connection IDs and the seed of its random numbers.
+pub(super) fn endpoint(scheme: CidScheme, cid_seed: [u8; 32], reset_seed: &[u8; 32], seed: [u8; 32]) -> EndpointConfig {
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_seed)));
+    config.rng_seed(Some(seed));
+    // quinn asks for one generator, once.
+    let generator = Mutex::new(Some(Generator::new(scheme, cid_seed)));
+    config.cid_generator(move || {
+        Box::new(generator.lock().expect("no panic holds this lock").take().unwrap_or_else(|| Generator::new(scheme, cid_seed)))
+    });
+    config
+}

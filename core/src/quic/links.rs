@@ -1,0 +1,482 @@
+//! One endpoint and its links.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+use quinn_proto::{
+    Connection, ConnectionError, ConnectionHandle, DatagramEvent, Dir, Endpoint, Event, Incoming, SendDatagramError,
+    Side, StreamEvent, StreamId, VarInt, WriteError,
+};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use super::cid::{CidScheme, initial_destination};
+use super::config::{self, QuicConfig};
+use super::{from_std, to_std};
+use crate::event::DropReason;
+use crate::header::Header;
+use crate::machine::Transmit;
+use crate::message::FrameReader;
+use crate::name::{Fqdn, RelayCid};
+use crate::time::Instant;
+use crate::tls::{self, TlsError};
+
+/// Most incoming connections whose handshake is not finished; from half of it on, clients must prove their address.
+pub const MAX_HALF_OPEN: usize = 512;
+/// Bytes of messages and packets that may wait for a link's stream.
+pub const MAX_STREAM_BACKLOG: usize = 512 * 1024;
+/// Most links of one endpoint.
+const MAX_LINKS: usize = 100_000;
+
+/// Names a link of one [`Links`]; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkId(u64);
+
+/// What comes out of [`Links`].
+#[derive(Debug)]
+pub enum LinkOutput {
+    /// Send a UDP datagram.
+    Transmit(Transmit),
+    /// A handshake is finished; both certificates are good.
+    Connected {
+        /// The link.
+        link: LinkId,
+        /// Whether we opened it.
+        client: bool,
+        /// The names in the peer's certificate.
+        peer: Vec<Fqdn>,
+    },
+    /// A message arrived on the stream.
+    Frame(LinkId, Header, Bytes),
+    /// A DATAGRAM frame arrived.
+    Datagram(LinkId, Bytes),
+    /// The link is gone.
+    Closed(LinkId, LinkClosed),
+    /// Something was dropped.
+    Dropped(DropReason),
+}
+
+/// Why a link is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkClosed {
+    /// Nothing heard for the idle timeout, or the handshake never finished.
+    Timeout,
+    /// TLS refused the peer, or the peer refused us: certificate, name or application protocol.
+    Authentication,
+    /// The peer closed it, or it broke the protocol.
+    Lost,
+}
+
+/// Why a DATAGRAM frame was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatagramRefused {
+    /// Longer than the path or the peer takes now; the limit in bytes.
+    TooLarge(usize),
+    /// The send buffer is full.
+    Full,
+    /// No such link, or it is not up.
+    Closed,
+}
+
+struct Link {
+    connection: Connection,
+    handle: ConnectionHandle,
+    local: SocketAddr,
+    connected: bool,
+    closed: bool,
+    send_stream: Option<StreamId>,
+    readers: BTreeMap<StreamId, FrameReader>,
+    backlog: VecDeque<Bytes>,
+    backlog_bytes: usize,
+    deadline: Option<Instant>,
+}
+
+/// One quinn-proto endpoint and its connections.
+pub struct Links {
+    config: QuicConfig,
+    endpoint: Endpoint,
+    client: quinn_proto::ClientConfig,
+    dcid_rng: Arc<Mutex<ChaCha20Rng>>,
+    links: BTreeMap<LinkId, Link>,
+    by_handle: BTreeMap<usize, LinkId>,
+    deadlines: BTreeSet<(Instant, LinkId)>,
+    next_id: u64,
+    half_open: usize,
+    out: VecDeque<LinkOutput>,
+}
+
+impl Links {
+    /// An endpoint. With `accept`, it is a server as well as a client. All of its randomness comes from `rng`.
+    pub fn new(config: QuicConfig, scheme: CidScheme, accept: bool, rng: &mut ChaCha20Rng) -> Result<Self, TlsError> {
+        let mut seed = || {
+            let mut seed = [0; 32];
+            rng.fill_bytes(&mut seed);
+            seed
+        };
+        let endpoint_config = config::endpoint(scheme, seed(), &seed(), seed());
+        let server = if accept { Some(Arc::new(config.server(&seed())?)) } else { None };
+        let client = config.client()?;
+        Ok(Self {
+            endpoint: Endpoint::new(Arc::new(endpoint_config), server, true, None),
+            client,
+            dcid_rng: Arc::new(Mutex::new(ChaCha20Rng::from_seed(seed()))),
+            config,
+            links: BTreeMap::new(),
+            by_handle: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            next_id: 0,
+            half_open: 0,
+            out: VecDeque::new(),
+        })
+    }
+
+    /// Opens a link to `remote`, whose certificate must name `name`. With `via`, the first packets carry that relay
+    /// prefix. `None` if quinn refuses the address or name.
+    pub fn connect(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        name: &Fqdn,
+        via: Option<RelayCid>,
+    ) -> Option<LinkId> {
+        if self.links.len() >= MAX_LINKS {
+            return None;
+        }
+        let mut client = self.client.clone();
+        client
+            .transport_config(self.config.client_transport())
+            .initial_dst_cid_provider(initial_destination(&self.dcid_rng, via));
+        let (handle, connection) = self.endpoint.connect(to_std(now), client, remote, name.as_str()).ok()?;
+        let id = self.insert(handle, connection, local);
+        self.drive(now, id);
+        Some(id)
+    }
+
+    fn insert(&mut self, handle: ConnectionHandle, connection: Connection, local: SocketAddr) -> LinkId {
+        let id = LinkId(self.next_id);
+        self.next_id += 1;
+        self.by_handle.insert(handle.0, id);
+        let link = Link {
+            connection,
+            handle,
+            local,
+            connected: false,
+            closed: false,
+            send_stream: None,
+            readers: BTreeMap::new(),
+            backlog: VecDeque::new(),
+            backlog_bytes: 0,
+            deadline: None,
+        };
+        self.links.insert(id, link);
+        id
+    }
+
+    /// Takes a UDP datagram.
+    pub fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
+        let mut buf = Vec::new();
+        match self.endpoint.handle(to_std(now), remote, Some(local.ip()), None, payload, &mut buf) {
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                if let Some(&id) = self.by_handle.get(&handle.0) {
+                    if let Some(link) = self.links.get_mut(&id) {
+                        link.connection.handle_event(event);
+                    }
+                    self.drive(now, id);
+                }
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => self.accept(now, local, incoming),
+            Some(DatagramEvent::Response(transmit)) => self.respond(local, &transmit, buf),
+            None => self.out.push_back(LinkOutput::Dropped(DropReason::UnknownConnection)),
+        }
+    }
+
+    fn accept(&mut self, now: Instant, local: SocketAddr, incoming: Incoming) {
+        let mut buf = Vec::new();
+        if self.links.len() >= MAX_LINKS || self.half_open >= MAX_HALF_OPEN {
+            self.endpoint.ignore(incoming);
+            self.out.push_back(LinkOutput::Dropped(DropReason::Limit));
+            return;
+        }
+        if self.half_open >= MAX_HALF_OPEN / 2 && !incoming.remote_address_validated() && incoming.may_retry() {
+            if let Ok(transmit) = self.endpoint.retry(incoming, &mut buf) {
+                self.respond(local, &transmit, buf);
+            }
+            return;
+        }
+        match self.endpoint.accept(incoming, to_std(now), &mut buf, None) {
+            Ok((handle, connection)) => {
+                self.half_open += 1;
+                let id = self.insert(handle, connection, local);
+                self.drive(now, id);
+            }
+            Err(error) => {
+                self.out.push_back(LinkOutput::Dropped(DropReason::UnknownConnection));
+                if let Some(transmit) = error.response {
+                    self.respond(local, &transmit, buf);
+                }
+            }
+        }
+    }
+
+    fn respond(&mut self, local: SocketAddr, transmit: &quinn_proto::Transmit, mut buf: Vec<u8>) {
+        buf.truncate(transmit.size);
+        self.out.push_back(LinkOutput::Transmit(Transmit { local, remote: transmit.destination, payload: buf }));
+    }
+
+    /// Handles every timer that is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(&(at, id)) = self.deadlines.first() {
+            if at > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            let link = self.links.get_mut(&id).expect("deadlines belong to links");
+            link.deadline = None;
+            link.connection.handle_timeout(to_std(now));
+            self.drive(now, id);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.deadlines.first().map(|&(at, _)| at)
+    }
+
+    /// The next output.
+    pub fn poll(&mut self) -> Option<LinkOutput> {
+        self.out.pop_front()
+    }
+
+    /// Queues a whole message (header and body) on the link's stream. False if the link is gone or its backlog full.
+    pub fn send_frame(&mut self, now: Instant, id: LinkId, frame: Bytes) -> bool {
+        let Some(link) = self.links.get_mut(&id).filter(|l| !l.closed) else { return false };
+        if link.backlog_bytes + frame.len() > MAX_STREAM_BACKLOG {
+            return false;
+        }
+        link.backlog_bytes += frame.len();
+        link.backlog.push_back(frame);
+        self.drive(now, id);
+        true
+    }
+
+    /// Sends a packet in a DATAGRAM frame.
+    pub fn send_datagram(&mut self, now: Instant, id: LinkId, data: Bytes) -> Result<(), DatagramRefused> {
+        let Some(link) = self.links.get_mut(&id).filter(|l| l.connected && !l.closed) else {
+            return Err(DatagramRefused::Closed);
+        };
+        let sent = match link.connection.datagrams().send(data, false) {
+            Ok(()) => Ok(()),
+            Err(SendDatagramError::TooLarge) => {
+                Err(DatagramRefused::TooLarge(link.connection.datagrams().max_size().unwrap_or(0)))
+            }
+            Err(SendDatagramError::Blocked(_)) => Err(DatagramRefused::Full),
+            Err(SendDatagramError::UnsupportedByPeer | SendDatagramError::Disabled) => Err(DatagramRefused::Closed),
+        };
+        self.drive(now, id);
+        sent
+    }
+
+    /// Closes a link in order; the peer is told. No [`LinkOutput::Closed`] follows.
+    pub fn close(&mut self, now: Instant, id: LinkId) {
+        if let Some(link) = self.links.get_mut(&id).filter(|l| !l.closed) {
+            link.closed = true;
+            link.connection.close(to_std(now), VarInt::from_u32(0), Bytes::new());
+            self.drive(now, id);
+        }
+    }
+
+    /// Closes a link of which `keep` says false, in order of age.
+    pub fn close_all(&mut self, now: Instant) {
+        let open: Vec<_> = self.links.iter().filter(|(_, l)| !l.closed).map(|(&id, _)| id).collect();
+        for id in open {
+            self.close(now, id);
+        }
+    }
+
+    /// The peer's address, as validated by the handshake or by path validation since.
+    pub fn remote(&self, id: LinkId) -> Option<SocketAddr> {
+        self.links.get(&id).map(|l| l.connection.remote_address())
+    }
+
+    /// Our address on this link.
+    pub fn local(&self, id: LinkId) -> Option<SocketAddr> {
+        self.links.get(&id).map(|l| l.local)
+    }
+
+    /// The largest DATAGRAM frame content that the link takes now, bytes.
+    pub fn max_datagram(&mut self, id: LinkId) -> Option<usize> {
+        self.links.get_mut(&id).and_then(|l| l.connection.datagrams().max_size())
+    }
+
+    /// The identifier of this link as a leg to a TRS. Both ends draw it from the TLS session (RFC 8446 §7.5), so it
+    /// needs no message, and nobody else knows it.
+    pub fn relay_cid(&self, id: LinkId) -> Option<RelayCid> {
+        let link = self.links.get(&id).filter(|l| l.connected)?;
+        let mut cid = [0; 8];
+        link.connection.crypto_session().export_keying_material(&mut cid, b"EXPORTER-cyphonic-relay-cid", b"").ok()?;
+        Some(RelayCid(cid))
+    }
+
+    /// Moves one link as far as it goes: events, stream, endpoint events, packets to send.
+    fn drive(&mut self, now: Instant, id: LinkId) {
+        let at = to_std(now);
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let mut drained = false;
+        loop {
+            let mut again = false;
+            while let Some(event) = link.connection.poll() {
+                let half_open = !link.connected && link.connection.side() == Side::Server;
+                if link.on_event(id, event, &mut self.out) && half_open {
+                    self.half_open = self.half_open.saturating_sub(1);
+                }
+            }
+            link.flush();
+            while let Some(event) = link.connection.poll_endpoint_events() {
+                again = true;
+                drained |= event.is_drained();
+                if let Some(event) = self.endpoint.handle_event(link.handle, event) {
+                    link.connection.handle_event(event);
+                }
+            }
+            let mut buf = Vec::new();
+            while let Some(transmit) = link.connection.poll_transmit(at, 1, &mut buf) {
+                let payload = std::mem::take(&mut buf);
+                debug_assert_eq!(payload.len(), transmit.size);
+                let (local, remote) = (link.local, transmit.destination);
+                self.out.push_back(LinkOutput::Transmit(Transmit { local, remote, payload }));
+            }
+            if !again {
+                break;
+            }
+        }
+        let next = if drained { None } else { link.connection.poll_timeout().map(|t| from_std(t).max(now)) };
+        if next != link.deadline {
+            if let Some(old) = link.deadline {
+                self.deadlines.remove(&(old, id));
+            }
+            if let Some(new) = next {
+                self.deadlines.insert((new, id));
+            }
+            link.deadline = next;
+        }
+        if drained {
+            self.by_handle.remove(&link.handle.0);
+            self.links.remove(&id);
+        }
+    }
+}
+
+impl Link {
+    /// True if the handshake ended with this event, well or badly.
+    fn on_event(&mut self, id: LinkId, event: Event, out: &mut VecDeque<LinkOutput>) -> bool {
+        match event {
+            Event::HandshakeDataReady | Event::DatagramsUnblocked => false,
+            Event::Connected => {
+                self.connected = true;
+                out.push_back(LinkOutput::Connected {
+                    link: id,
+                    client: self.connection.side() == Side::Client,
+                    peer: self.peer_names(),
+                });
+                true
+            }
+            Event::ConnectionLost { reason } => {
+                if !self.closed {
+                    self.closed = true;
+                    out.push_back(LinkOutput::Closed(id, closed_reason(&reason)));
+                }
+                true
+            }
+            Event::DatagramReceived => {
+                while let Some(data) = self.connection.datagrams().recv() {
+                    out.push_back(LinkOutput::Datagram(id, data));
+                }
+                false
+            }
+            Event::Stream(StreamEvent::Opened { .. }) => {
+                while let Some(stream) = self.connection.streams().accept(Dir::Bi) {
+                    self.readers.insert(stream, FrameReader::default());
+                    self.send_stream.get_or_insert(stream);
+                    self.read(id, stream, out);
+                }
+                false
+            }
+            Event::Stream(StreamEvent::Readable { id: stream }) => {
+                self.read(id, stream, out);
+                false
+            }
+            // Writable: `flush` follows every event.
+            Event::Stream(_) => false,
+        }
+    }
+
+    fn peer_names(&self) -> Vec<Fqdn> {
+        let identity = self.connection.crypto_session().peer_identity();
+        let chain = identity.and_then(|i| i.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>().ok());
+        chain.and_then(|c| c.first().map(tls::names)).unwrap_or_default()
+    }
+
+    fn read(&mut self, id: LinkId, stream: StreamId, out: &mut VecDeque<LinkOutput>) {
+        let Some(reader) = self.readers.get_mut(&stream) else { return };
+        let mut recv = self.connection.recv_stream(stream);
+        let Ok(mut chunks) = recv.read(true) else { return };
+        while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
+            reader.push(&chunk.bytes);
+        }
+        let _ = chunks.finalize();
+        while let Some(frame) = reader.next_frame() {
+            match frame {
+                Ok((header, body)) => out.push_back(LinkOutput::Frame(id, header, body)),
+                Err(_) => {
+                    out.push_back(LinkOutput::Dropped(DropReason::BadHeader));
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Writes what waits for the stream, as far as flow control lets it.
+    fn flush(&mut self) {
+        if !self.connected || self.closed || self.backlog.is_empty() {
+            return;
+        }
+        let stream = if let Some(stream) = self.send_stream {
+            stream
+        } else {
+            let Some(stream) = self.connection.streams().open(Dir::Bi) else { return };
+            self.readers.insert(stream, FrameReader::default());
+            *self.send_stream.insert(stream)
+        };
+        while let Some(front) = self.backlog.front_mut() {
+            match self.connection.send_stream(stream).write(front) {
+                Ok(n) => {
+                    self.backlog_bytes -= n;
+                    if n == front.len() {
+                        self.backlog.pop_front();
+                    } else {
+                        let _ = front.split_to(n);
+                    }
+                }
+                Err(WriteError::Blocked) => return,
+                Err(WriteError::Stopped(_) | WriteError::ClosedStream) => {
+                    self.backlog.clear();
+                    self.backlog_bytes = 0;
+                }
+            }
+        }
+    }
+}
+
+fn closed_reason(error: &ConnectionError) -> LinkClosed {
+    /// QUIC's "cryptographic handshake failed" codes carry the TLS alert (RFC 9001 §4.8).
+    const CRYPTO: std::ops::Range<u64> = 0x100..0x200;
+    match error {
+        ConnectionError::TimedOut => LinkClosed::Timeout,
+        ConnectionError::TransportError(e) if CRYPTO.contains(&u64::from(e.code)) => LinkClosed::Authentication,
+        ConnectionError::ConnectionClosed(c) if CRYPTO.contains(&u64::from(c.error_code)) => LinkClosed::Authentication,
+        _ => LinkClosed::Lost,
+    }
+}

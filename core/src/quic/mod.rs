@@ -1,0 +1,43 @@
+//! The proposed method's carriage: QUIC connections ("links") that carry signaling messages and tunnelled packets.
+//!
+//! A [`Links`] owns one quinn-proto endpoint and all of its connections. It knows nothing of roles: a role asks it to
+//! [`connect`](Links::connect), to send a message (on a stream, in order and reliably) or a packet (in a DATAGRAM
+//! frame), and drains [`LinkOutput`]s.
+//!
+//! * Messages go on stream 0, which the client opens (the paper's Fig. 12 shows `STREAM(0)`); a server that speaks
+//!   first opens stream 1. Each message is a 32-byte header and a body, so the stream needs no other framing.
+//! * Connection IDs have 8 random bytes. A relayed end-to-end connection has its own `Links`, whose connection IDs
+//!   are the 8 bytes of this node's leg to the TRS and 4 random ones: QUIC may rotate them, and the TRS still
+//!   finds the node by their prefix ([`CidScheme`]).
+//! * Everything that quinn draws at random comes from the seed given; the built-in generators that use the operating
+//!   system are replaced. Packets for unknown connection IDs are dropped in silence.
+
+mod cid;
+mod config;
+mod congestion;
+mod links;
+
+pub use cid::{CidScheme, RELAYED_CID_LEN, destination_prefix};
+pub use config::{Congestion, QlogSink, QuicConfig, QuicOptions};
+pub use links::{DatagramRefused, LinkClosed, LinkId, LinkOutput, Links, MAX_HALF_OPEN, MAX_STREAM_BACKLOG};
+
+use std::sync::OnceLock;
+use std::time::Instant as StdInstant;
+
+use crate::time::Instant;
+
+/// quinn-proto wants `std`'s instants, which cannot be made from a number. One arbitrary reading of the clock serves as
+/// the origin; nothing ever looks at it but through differences.
+fn origin() -> StdInstant {
+    static ORIGIN: OnceLock<StdInstant> = OnceLock::new();
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences are used")]
+    *ORIGIN.get_or_init(StdInstant::now)
+}
+
+fn to_std(at: Instant) -> StdInstant {
+    origin() + std::time::Duration::from_nanos(at.as_nanos())
+}
+
+fn from_std(at: StdInstant) -> Instant {
+    Instant::ZERO + at.saturating_duration_since(origin())
+}

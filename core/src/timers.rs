@@ -1,0 +1,97 @@
+//! A set of timers, one for each key.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::time::Instant;
+
+/// At most one deadline for each key; the earliest is found in logarithmic time.
+#[derive(Clone, Debug)]
+pub struct Timers<K> {
+    queue: BTreeSet<(Instant, K)>,
+    by_key: BTreeMap<K, Instant>,
+}
+
+impl<K: Ord + Copy> Default for Timers<K> {
+    fn default() -> Self {
+        Self { queue: BTreeSet::new(), by_key: BTreeMap::new() }
+    }
+}
+
+impl<K: Ord + Copy> Timers<K> {
+    /// Sets, moves or (with `None`) removes the deadline of `key`.
+    pub fn set(&mut self, key: K, at: Option<Instant>) {
+        let old = match at {
+            Some(at) => self.by_key.insert(key, at),
+            None => self.by_key.remove(&key),
+        };
+        if old == at {
+            return;
+        }
+        if let Some(old) = old {
+            self.queue.remove(&(old, key));
+        }
+        if let Some(at) = at {
+            self.queue.insert((at, key));
+        }
+    }
+
+    /// The earliest deadline.
+    pub fn next(&self) -> Option<Instant> {
+        self.queue.first().map(|&(at, _)| at)
+    }
+
+    /// Takes one key whose deadline has come.
+    pub fn pop_due(&mut self, now: Instant) -> Option<K> {
+        let &(at, key) = self.queue.first()?;
+        if at > now {
+            return None;
+        }
+        self.queue.pop_first();
+        self.by_key.remove(&key);
+        Some(key)
+    }
+}
+
+/// When to send something again that nobody answered: after `first`, then twice as long each time.
+#[derive(Clone, Copy, Debug)]
+pub struct Backoff {
+    /// Transmissions so far.
+    pub sent: u8,
+    /// When the next one is due.
+    pub next: Instant,
+    wait: std::time::Duration,
+}
+
+impl Backoff {
+    /// After the first transmission at `now`.
+    pub fn start(now: Instant, first: std::time::Duration) -> Self {
+        Self { sent: 1, next: now + first, wait: first }
+    }
+
+    /// After one more transmission at `now`.
+    pub fn again(&mut self, now: Instant) {
+        self.sent = self.sent.saturating_add(1);
+        self.wait *= 2;
+        self.next = now + self.wait;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moved_timer_fires_once_at_its_last_deadline() {
+        let at = Instant::from_millis;
+        let mut timers = Timers::default();
+        timers.set(1, Some(at(5)));
+        timers.set(2, Some(at(3)));
+        timers.set(1, Some(at(2)));
+        assert_eq!(timers.next(), Some(at(2)));
+        assert_eq!(timers.pop_due(at(3)), Some(1));
+        assert_eq!(timers.pop_due(at(3)), Some(2));
+        timers.set(2, Some(at(9)));
+        timers.set(2, None);
+        assert_eq!((timers.next(), timers.pop_due(at(10))), (None, None));
+    }
+}
