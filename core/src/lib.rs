@@ -8,3 +8,4 @@ pub mod message;
 pub mod name;
 pub mod route;
 pub mod time;
+pub mod tls;
