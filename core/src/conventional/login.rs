@@ -1,0 +1,176 @@
+//! The TLS session in which a node logs in to the AS over TCP (paper §2.2.1): Login Request, Login Response.
+//!
+//! [`TlsChannel`] is one end of it and knows bytes only:
+//!
+//! ```text
+//! TCP ── receive(bytes) ──▶ ┌────────────┐ ── read() ────────▶ plaintext
+//! TCP ◀── take_output() ─── │ TlsChannel │ ◀── send(bytes) ─── plaintext
+//!                           └────────────┘
+//! ```
+//!
+//! After every call of `receive` and `send`, what [`TlsChannel::take_output`] gives goes into the TCP connection: after
+//! a failure too, because it tells the other end why (an alert). A failure is for good. All buffers are bounded.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use rustls::pki_types::{DnsName, ServerName};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection,
+};
+use thiserror::Error;
+
+use crate::name::Fqdn;
+use crate::tls;
+
+/// Most plaintext that waits for [`TlsChannel::read`], bytes.
+pub const MAX_UNREAD: usize = 64 * 1024;
+/// Most plaintext that waits for the handshake, and most records that wait for [`TlsChannel::take_output`], bytes.
+pub const MAX_UNSENT: usize = 64 * 1024;
+
+/// Why a login session is over.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum TlsFailure {
+    /// The other end's certificate is not good: another root, expired, or another name.
+    #[error("the peer's certificate is refused: {0}")]
+    Untrusted(CertificateError),
+    /// The other end had to show a certificate and did not.
+    #[error("the peer shows no certificate")]
+    NoCertificate,
+    /// The other end refused ours, or our messages.
+    #[error("the peer refuses: {0:?}")]
+    Refused(AlertDescription),
+    /// The other end broke TLS, or its bytes were damaged on the way.
+    #[error("no TLS, or damaged: {0}")]
+    Protocol(rustls::Error),
+    /// [`MAX_UNREAD`] or [`MAX_UNSENT`] was exceeded.
+    #[error("more bytes are waiting than the session may hold")]
+    Overflow,
+    /// The session cannot even begin: the name cannot stand in a certificate, or the configuration is unusable.
+    #[error("the session cannot begin: {0}")]
+    Setup(rustls::Error),
+}
+
+impl From<rustls::Error> for TlsFailure {
+    fn from(error: rustls::Error) -> Self {
+        match error {
+            rustls::Error::InvalidCertificate(reason) => Self::Untrusted(reason),
+            rustls::Error::NoCertificatesPresented => Self::NoCertificate,
+            rustls::Error::AlertReceived(alert) => Self::Refused(alert),
+            other => Self::Protocol(other),
+        }
+    }
+}
+
+/// One end of a TLS session, pure over bytes.
+#[derive(Debug)]
+pub struct TlsChannel {
+    connection: Connection,
+    unread: Vec<u8>,
+    failure: Option<TlsFailure>,
+    peer_closed: bool,
+}
+
+impl TlsChannel {
+    /// The node's end. Its first flight is ready in [`Self::take_output`].
+    pub fn client(config: Arc<ClientConfig>, server_name: &Fqdn) -> Result<Self, TlsFailure> {
+        // Not `ServerName::try_from`, which would take a name of four numbers for an IP address.
+        let name = DnsName::try_from(server_name.as_str().to_owned())
+            .map_err(|_| TlsFailure::Setup(rustls::Error::General(format!("{server_name} is no DNS name"))))?;
+        let connection = ClientConnection::new(config, ServerName::DnsName(name)).map_err(TlsFailure::Setup)?;
+        Ok(Self::new(connection.into()))
+    }
+
+    /// The AS's end.
+    pub fn server(config: Arc<ServerConfig>) -> Result<Self, TlsFailure> {
+        Ok(Self::new(ServerConnection::new(config).map_err(TlsFailure::Setup)?.into()))
+    }
+
+    fn new(mut connection: Connection) -> Self {
+        connection.set_buffer_limit(Some(MAX_UNSENT));
+        Self { connection, unread: Vec::new(), failure: None, peer_closed: false }
+    }
+
+    /// Takes bytes that came over TCP.
+    ///
+    /// # Errors
+    /// Why the session is over; the same again for whatever comes after. Plaintext that arrived before stays readable.
+    pub fn receive(&mut self, mut bytes: &[u8]) -> Result<(), TlsFailure> {
+        while !bytes.is_empty() && self.failure.is_none() && !self.peer_closed {
+            if let Err(failure) = self.receive_some(&mut bytes) {
+                self.failure = Some(failure);
+            }
+        }
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// Takes as many bytes as rustls buffers at once, and moves the plaintext out so that it can take more.
+    fn receive_some(&mut self, bytes: &mut &[u8]) -> Result<(), TlsFailure> {
+        self.connection.read_tls(bytes).map_err(|_| TlsFailure::Overflow)?;
+        let state = self.connection.process_new_packets()?;
+        self.peer_closed = state.peer_has_closed();
+        let arrived = state.plaintext_bytes_to_read();
+        if self.unread.len() + arrived > MAX_UNREAD {
+            return Err(TlsFailure::Overflow);
+        }
+        let start = self.unread.len();
+        self.unread.resize(start + arrived, 0);
+        self.connection.reader().read_exact(&mut self.unread[start..]).expect("rustls has as much as it says");
+        Ok(())
+    }
+
+    /// Sends `plaintext` to the other end; before the handshake is complete it waits, up to [`MAX_UNSENT`].
+    ///
+    /// If it does not fit, the session fails with [`TlsFailure::Overflow`]. After a failure it does nothing.
+    pub fn send(&mut self, plaintext: &[u8]) {
+        if self.failure.is_none() && self.connection.writer().write_all(plaintext).is_err() {
+            self.failure = Some(TlsFailure::Overflow);
+        }
+    }
+
+    /// Tells the other end that nothing more will be sent (close_notify, RFC 8446 §6.1).
+    pub fn close(&mut self) {
+        self.connection.send_close_notify();
+    }
+
+    /// The bytes to write to TCP now; empty if there are none.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        let mut output = Vec::new();
+        while self.connection.wants_write() {
+            self.connection.write_tls(&mut output).expect("writing to memory cannot fail");
+        }
+        output
+    }
+
+    /// All plaintext that has arrived since the last call; none if there is none.
+    pub fn read(&mut self) -> Option<Vec<u8>> {
+        (!self.unread.is_empty()).then(|| std::mem::take(&mut self.unread))
+    }
+
+    /// Whether this end has finished the handshake.
+    ///
+    /// A client finishes first: whether the server accepts its certificate shows only in the server's answer.
+    pub fn handshake_complete(&self) -> bool {
+        self.failure.is_none() && !self.connection.is_handshaking()
+    }
+
+    /// The names in the certificate that the other end has proved to be its own; empty before the handshake is
+    /// complete, and if it showed none.
+    pub fn peer_names(&self) -> Vec<Fqdn> {
+        if !self.handshake_complete() {
+            return Vec::new();
+        }
+        let chain = self.connection.peer_certificates().unwrap_or_default();
+        chain.first().map(tls::names).unwrap_or_default()
+    }
+
+    /// Whether the other end said that nothing more will come (close_notify).
+    pub fn peer_closed(&self) -> bool {
+        self.peer_closed
+    }
+
+    /// Why the session is over, if it is.
+    pub fn failure(&self) -> Option<&TlsFailure> {
+        self.failure.as_ref()
+    }
+}

@@ -1,0 +1,15 @@
+//! The conventional method's cryptography (paper §2.2): its own protection of UDP messages, and TLS over TCP to log in.
+//!
+//! ```text
+//! Key128 ──HKDF──▶ Sealing ── seal ──▶ header 32 ‖ AES-128-CTR(plaintext) ‖ HMAC 16 ── open ──▶ header, plaintext
+//!   CK, TK, EK                                                                         │
+//! MK wraps EK (wrap)                                          ReplayWindow ◀── sequence┘
+//! ```
+//!
+//! [`login`] carries Login Request and Response; everything after it goes through [`seal`].
+
+pub mod keys;
+pub mod login;
+pub mod replay;
+pub mod seal;
+pub mod wrap;

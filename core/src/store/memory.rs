@@ -1,0 +1,130 @@
+//! A store in memory, for simulations and tests.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{Device, Store, StoreError, VirtualRange};
+use crate::key::Key128;
+use crate::name::{Fqdn, NodeId, Virtual};
+
+/// The state of AS and NMS in memory. It lives as long as its owner, so a role may crash and come back to it.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    range: VirtualRange,
+    tables: Mutex<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    devices: BTreeMap<NodeId, Device>,
+    common_keys: BTreeMap<NodeId, Key128>,
+    addresses: BTreeMap<Fqdn, Virtual>,
+    owners: BTreeMap<IpAddr, Fqdn>,
+    epochs: BTreeMap<NodeId, u64>,
+}
+
+impl MemoryStore {
+    /// An empty store that gives out addresses of `range`.
+    pub fn new(range: VirtualRange) -> Self {
+        Self { range, tables: Mutex::default() }
+    }
+
+    /// No method leaves the tables half changed, so a panic elsewhere while they were locked does no harm.
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MemoryStore {
+    fn put_device(&self, device: &Device) -> Result<(), StoreError> {
+        self.tables().devices.insert(NodeId::of(&device.name), device.clone());
+        Ok(())
+    }
+
+    fn device(&self, node: NodeId) -> Result<Option<Device>, StoreError> {
+        Ok(self.tables().devices.get(&node).cloned())
+    }
+
+    fn remove_device(&self, node: NodeId) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        tables.devices.remove(&node);
+        tables.common_keys.remove(&node);
+        Ok(())
+    }
+
+    fn put_common_key(&self, node: NodeId, key: &Key128) -> Result<(), StoreError> {
+        self.tables().common_keys.insert(node, key.clone());
+        Ok(())
+    }
+
+    fn common_key(&self, node: NodeId) -> Result<Option<Key128>, StoreError> {
+        Ok(self.tables().common_keys.get(&node).cloned())
+    }
+
+    fn allocate(&self, name: &Fqdn) -> Result<Virtual, StoreError> {
+        let mut tables = self.tables();
+        if let Some(addresses) = tables.addresses.get(name) {
+            return Ok(*addresses);
+        }
+        // Pairs are never given back, so as many are taken as there are names.
+        let index = u32::try_from(tables.addresses.len()).map_err(|_| StoreError::Exhausted)?;
+        let addresses = self.range.pair(index).ok_or(StoreError::Exhausted)?;
+        tables.addresses.insert(name.clone(), addresses);
+        tables.owners.insert(addresses.v4.into(), name.clone());
+        tables.owners.insert(addresses.v6.into(), name.clone());
+        Ok(addresses)
+    }
+
+    fn addresses_of(&self, name: &Fqdn) -> Result<Option<Virtual>, StoreError> {
+        Ok(self.tables().addresses.get(name).copied())
+    }
+
+    fn owner_of(&self, address: IpAddr) -> Result<Option<Fqdn>, StoreError> {
+        Ok(self.tables().owners.get(&address).cloned())
+    }
+
+    fn accept_epoch(&self, node: NodeId, epoch: u64) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let newer = tables.epochs.get(&node).is_none_or(|last| epoch > *last);
+        if newer {
+            tables.epochs.insert(node, epoch);
+        }
+        Ok(newer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_store_conforms() {
+        super::super::conformance(&|| Box::new(MemoryStore::default()));
+    }
+
+    #[test]
+    fn a_full_range_refuses_new_names_and_still_serves_the_old_ones() {
+        let range = VirtualRange::new([10, 0, 0, 0].into(), 27, "fd00::".parse().unwrap()).unwrap();
+        let store = MemoryStore::new(range);
+        let name = |n: u32| -> Fqdn { format!("node{n}.example").parse().unwrap() };
+        let given: Vec<_> = (0..range.capacity()).map(|n| store.allocate(&name(n)).unwrap()).collect();
+        assert_eq!(store.allocate(&name(range.capacity())), Err(StoreError::Exhausted));
+        assert_eq!(store.addresses_of(&name(range.capacity())), Ok(None));
+        for (n, addresses) in (0..).zip(given) {
+            assert_eq!(store.allocate(&name(n)), Ok(addresses));
+        }
+    }
+
+    #[test]
+    fn a_store_prints_no_secret() {
+        let store = MemoryStore::default();
+        let name: Fqdn = "alice.example".parse().unwrap();
+        let password = super::super::PasswordHash::new("p", [0xa5; 16], super::super::SIMULATION_ITERATIONS);
+        store.put_common_key(NodeId::of(&name), &Key128([0xa5; 16])).unwrap();
+        store.put_device(&Device { name, password: Some(password), certificate_login: true }).unwrap();
+        let printed = format!("{store:?}");
+        assert!(printed.contains("Key128(..)") && printed.contains("PasswordHash(..)"), "{printed}");
+        assert!(!printed.contains("165") && !printed.contains("a5"), "{printed}");
+    }
+}

@@ -1,0 +1,89 @@
+//! The state that outlives a restart of the AS and the NMS, and that the two share (paper §2.2.1: the NMS learns a
+//! node's common key through the shared database).
+//!
+//! A [`Store`] belongs to the driver: a role that crashes loses its own memory, never this. All methods take `&self`,
+//! so that several roles can hold one store, and return a [`StoreError`], so that a database can stand behind it.
+//! [`MemoryStore`] is the one for simulations and tests; [`conformance`] is what every store has to do.
+//!
+//! | record | key | written by | read by |
+//! |---|---|---|---|
+//! | [`Device`] | node id | the operator | AS |
+//! | common key | node id | AS | NMS |
+//! | [`Virtual`] addresses | FQDN, either address | NMS | NMS |
+//! | registration epoch | node id | NMS | NMS |
+//!
+//! Two records can only grow. A pair of virtual addresses has one owner for good (paper §2.1) and is never given to
+//! another name, not even after the device is gone. An epoch never goes back, so a recorded registration is refused.
+
+mod conform;
+mod memory;
+mod password;
+mod range;
+
+use std::fmt::Debug;
+use std::net::IpAddr;
+
+use thiserror::Error;
+
+use crate::key::Key128;
+use crate::name::{Fqdn, NodeId, Virtual};
+
+pub use conform::conformance;
+pub use memory::MemoryStore;
+pub use password::{PasswordHash, SIMULATION_ITERATIONS};
+pub use range::{RangeError, VirtualRange};
+
+/// A device that may log in: a row of the AS's device database. Its node id is [`NodeId::of`] its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// The node's name.
+    pub name: Fqdn,
+    /// With what password it may log in (conventional method only); none: not by password.
+    pub password: Option<PasswordHash>,
+    /// Whether it may log in with a certificate that names it.
+    pub certificate_login: bool,
+}
+
+/// Why the store cannot answer.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum StoreError {
+    /// Every pair of virtual addresses has an owner.
+    #[error("no virtual address is left")]
+    Exhausted,
+    /// The database behind the store failed; the text is for the log.
+    #[error("the store failed: {0}")]
+    Backend(String),
+}
+
+/// The shared database of AS and NMS. Every method is atomic.
+pub trait Store: Debug + Send + Sync {
+    /// Adds a device, or replaces the one of the same name.
+    fn put_device(&self, device: &Device) -> Result<(), StoreError>;
+
+    /// The device with this id.
+    fn device(&self, node: NodeId) -> Result<Option<Device>, StoreError>;
+
+    /// Forgets the device and its common key; its virtual addresses and its epoch stay.
+    fn remove_device(&self, node: NodeId) -> Result<(), StoreError>;
+
+    /// Sets the node's common key, in place of the last login's.
+    fn put_common_key(&self, node: NodeId, key: &Key128) -> Result<(), StoreError>;
+
+    /// The node's common key; none if it never logged in.
+    fn common_key(&self, node: NodeId) -> Result<Option<Key128>, StoreError>;
+
+    /// The node's virtual addresses: those it has, or else the next free pair, from now on for good.
+    ///
+    /// # Errors
+    /// [`StoreError::Exhausted`] if no pair is free.
+    fn allocate(&self, name: &Fqdn) -> Result<Virtual, StoreError>;
+
+    /// The virtual addresses that [`Self::allocate`] gave to this name; none if it never did.
+    fn addresses_of(&self, name: &Fqdn) -> Result<Option<Virtual>, StoreError>;
+
+    /// The name that owns this virtual address, of either family.
+    fn owner_of(&self, address: IpAddr) -> Result<Option<Fqdn>, StoreError>;
+
+    /// Whether `epoch` is greater than every epoch accepted from this node before; if so it is the new greatest one.
+    fn accept_epoch(&self, node: NodeId, epoch: u64) -> Result<bool, StoreError>;
+}

@@ -1,0 +1,222 @@
+//! Who one is, whom one trusts, and the TLS 1.3 settings that follow from it.
+//!
+//! Both methods stand on the same certificates: every part of the system has an [`Identity`], a chain that begins with
+//! its own certificate and ends at a CA in [`Roots`]. The proposed method uses them for every QUIC connection, in both
+//! directions (paper §3); the conventional one for the login to the AS over TCP (paper §2.2.1).
+//!
+//! What TLS takes from outside comes as an [`Environment`]: randomness and key exchange in the provider, the time in
+//! the clock. So the core stays pure, and a simulator can make every byte of a handshake repeatable.
+//!
+//! [`server_config`] and [`client_config`] fix the rest, the same for everyone:
+//! - TLS 1.3 only, `TLS_AES_128_GCM_SHA256` only: so both methods encrypt with AES-128 and can be compared;
+//! - no tickets, no resumption, no 0-RTT: a replayed first flight can change nothing (RFC 8446 §8);
+//! - peers are checked by webpki: chain, validity at the clock's time, key usage; a client also checks the server's
+//!   name. A server that wants one certain client compares [`names`] of the certificate it was shown.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::time_provider::TimeProvider;
+use rustls::{CipherSuite, ClientConfig, KeyLog, RootCertStore, ServerConfig};
+use thiserror::Error;
+use webpki::EndEntityCert;
+use zeroize::Zeroizing;
+
+use crate::name::Fqdn;
+
+/// The civil time, for the validity of certificates and tokens.
+pub trait WallClock: Debug + Send + Sync {
+    /// Time since 1970-01-01T00:00:00Z. Unlike [`crate::time::Instant`] it may step, in both directions.
+    fn since_unix_epoch(&self) -> Duration;
+}
+
+/// What TLS and QUIC take from outside.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// Randomness, key exchange and signatures.
+    pub provider: Arc<CryptoProvider>,
+    /// The civil time.
+    pub clock: Arc<dyn WallClock>,
+    /// Where traffic secrets are written, so that a capture can be read. None unless someone asked for it by name.
+    pub key_log: Option<Arc<dyn KeyLog>>,
+}
+
+impl Environment {
+    /// The clock as rustls wants it.
+    pub fn time_provider(&self) -> Arc<dyn TimeProvider> {
+        Arc::new(ClockAdapter(self.clock.clone()))
+    }
+
+    /// The clock as quinn-proto wants it.
+    pub fn time_source(&self) -> Arc<dyn quinn_proto::TimeSource> {
+        Arc::new(ClockAdapter(self.clock.clone()))
+    }
+
+    /// The provider, reduced to the one cipher suite that everyone uses.
+    fn pinned_provider(&self) -> Result<Arc<CryptoProvider>, TlsError> {
+        let wanted = CipherSuite::TLS13_AES_128_GCM_SHA256;
+        let mut provider = CryptoProvider::clone(&self.provider);
+        provider.cipher_suites.retain(|suite| suite.suite() == wanted);
+        if provider.cipher_suites.is_empty() { Err(TlsError::NoSuite) } else { Ok(Arc::new(provider)) }
+    }
+}
+
+#[derive(Debug)]
+struct ClockAdapter(Arc<dyn WallClock>);
+
+impl TimeProvider for ClockAdapter {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(self.0.since_unix_epoch()))
+    }
+}
+
+impl quinn_proto::TimeSource for ClockAdapter {
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH + self.0.since_unix_epoch()
+    }
+}
+
+/// Why an identity, a set of roots or a configuration cannot be made.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// The chain is empty.
+    #[error("the certificate chain is empty")]
+    EmptyChain,
+    /// The first certificate of the chain does not name its owner.
+    #[error("the certificate does not name {0}")]
+    NotNamed(Fqdn),
+    /// The provider lacks the one cipher suite.
+    #[error("the crypto provider has no TLS_AES_128_GCM_SHA256")]
+    NoSuite,
+    /// No root was given, so nobody could be verified.
+    #[error("the client verifier cannot be built: {0}")]
+    Verifier(#[from] VerifierBuilderError),
+    /// A certificate or key does not parse, or they do not belong together.
+    #[error(transparent)]
+    Rustls(#[from] rustls::Error),
+}
+
+/// A name, the certificates that prove it, and the key behind them.
+#[derive(Clone)]
+pub struct Identity {
+    /// The name that the first certificate carries.
+    pub name: Fqdn,
+    /// The owner's certificate, then the intermediate authorities; the root is left out.
+    pub chain: Vec<CertificateDer<'static>>,
+    key: Zeroizing<Vec<u8>>,
+}
+
+impl Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").field("name", &self.name).field("chain", &self.chain.len()).finish_non_exhaustive()
+    }
+}
+
+impl Identity {
+    /// Puts together a name, its chain (own certificate first) and its private key (PKCS#8 DER).
+    ///
+    /// Whether the key fits the certificate is found out by [`server_config`] and [`client_config`].
+    pub fn new(name: Fqdn, chain: Vec<CertificateDer<'static>>, key: Zeroizing<Vec<u8>>) -> Result<Self, TlsError> {
+        let own = chain.first().ok_or(TlsError::EmptyChain)?;
+        if !names(own).contains(&name) {
+            return Err(TlsError::NotNamed(name));
+        }
+        Ok(Self { name, chain, key })
+    }
+
+    /// The private key, PKCS#8 DER: for writing it to a file that only its owner can read.
+    pub fn key_pkcs8(&self) -> &[u8] {
+        &self.key
+    }
+
+    fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key.to_vec()).into()
+    }
+}
+
+/// The CAs whose word counts.
+#[derive(Clone, Debug)]
+pub struct Roots(Arc<RootCertStore>);
+
+impl Roots {
+    /// Trusts these certificates (DER).
+    pub fn new(certificates: impl IntoIterator<Item = CertificateDer<'static>>) -> Result<Self, TlsError> {
+        let mut store = RootCertStore::empty();
+        for certificate in certificates {
+            store.add(certificate)?;
+        }
+        Ok(Self(Arc::new(store)))
+    }
+}
+
+/// Whether a server insists on a client's certificate. One that is shown is verified in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// No certificate, no connection (proposed method, paper §3.2).
+    Required,
+    /// A client may come without one and give a password (conventional login, paper §2.2.1).
+    Optional,
+}
+
+/// The settings of a TLS server; `alpn` is the one application protocol it speaks (RFC 7301).
+pub fn server_config(
+    env: &Environment,
+    roots: &Roots,
+    identity: &Identity,
+    client_auth: ClientAuth,
+    alpn: &[u8],
+) -> Result<ServerConfig, TlsError> {
+    let provider = env.pinned_provider()?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.0.clone(), provider.clone());
+    let verifier = match client_auth {
+        ClientAuth::Required => verifier,
+        ClientAuth::Optional => verifier.allow_unauthenticated(),
+    };
+    let mut config = ServerConfig::builder_with_details(provider, env.time_provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier.build()?)
+        .with_single_cert(identity.chain.clone(), identity.private_key())?;
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    if let Some(key_log) = &env.key_log {
+        config.key_log = key_log.clone();
+    }
+    Ok(config)
+}
+
+/// The settings of a TLS client; without an `identity` it has no certificate to show.
+pub fn client_config(
+    env: &Environment,
+    roots: &Roots,
+    identity: Option<&Identity>,
+    alpn: &[u8],
+) -> Result<ClientConfig, TlsError> {
+    let builder = ClientConfig::builder_with_details(env.pinned_provider()?, env.time_provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots.0.clone());
+    let mut config = match identity {
+        Some(identity) => builder.with_client_auth_cert(identity.chain.clone(), identity.private_key())?,
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.resumption = Resumption::disabled();
+    if let Some(key_log) = &env.key_log {
+        config.key_log = key_log.clone();
+    }
+    Ok(config)
+}
+
+/// The DNS names in a certificate's subject alternative name extension; empty if it does not parse.
+///
+/// It says nothing about whether the certificate can be believed: ask only of one that TLS has verified.
+pub fn names(certificate: &CertificateDer<'_>) -> Vec<Fqdn> {
+    EndEntityCert::try_from(certificate)
+        .map(|parsed| parsed.valid_dns_names().filter_map(|name| name.parse().ok()).collect())
+        .unwrap_or_default()
+}

@@ -1,0 +1,330 @@
+//! Cryptography without chance: every byte of every handshake is a function of a seed.
+//!
+//! **For the simulator and for tests only.** Whoever knows the seed knows every key.
+//!
+//! Each node draws from its own streams, and each stream is a hash of (seed, node, purpose): see [`derive`]. So one node
+//! does not disturb another, and a node that does one thing more does not change what it does elsewhere.
+//!
+//! | what TLS takes from chance | here |
+//! |---|---|
+//! | randoms, session ids | a ChaCha20 stream as rustls' `SecureRandom` |
+//! | X25519 ephemeral keys | the same stream, with x25519-dalek |
+//! | signatures | Ed25519, which has no randomness (RFC 8032) |
+//! | keys and serial numbers of certificates | [`derive`] |
+//! | the time | [`FixedClock`] |
+//!
+//! # Streams without a leak
+//!
+//! rustls wants both sources as `&'static`, without any context. So streams live in slots that are leaked once and
+//! lent: an [`Environment`] borrows a slot, and the last holder of its clock gives it back. There are as many slots as
+//! environments ever lived at the same time, however many runs one process makes.
+//!
+//! Configurations and connections made from an environment hold its clock, so they keep the slot. Only a bare copy of
+//! the provider (`environment.provider`) does not: keep the environment beside it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cyphonic_core::name::Fqdn;
+use cyphonic_core::pki::{Authority, Validity};
+use cyphonic_core::tls::{Environment, Identity, Roots, WallClock};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use ring::digest;
+use rustls::crypto::{
+    ActiveKeyExchange, CryptoProvider, GetRandomFailed, SecureRandom, SharedSecret, SupportedKxGroup,
+};
+use rustls::{CipherSuite, Error, NamedGroup, PeerMisbehaved};
+use x25519_dalek::{PublicKey, StaticSecret};
+
+/// The civil time at which every simulation starts: 2027-01-15T08:00:00Z, since 1970.
+pub const EPOCH: Duration = Duration::from_secs(1_800_000_000);
+
+/// How long certificates of [`Pki`] count, before and after [`EPOCH`]: ten years.
+const VALID_AROUND_EPOCH: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// The 32 bytes from which `node` draws for `purpose`: SHA-256 over the seed and both labels, each with its length.
+pub fn derive(seed: u64, node: &str, purpose: &str) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(&seed.to_be_bytes());
+    for label in [node, purpose] {
+        context.update(&(label.len() as u64).to_be_bytes());
+        context.update(label.as_bytes());
+    }
+    context.finish().as_ref().try_into().expect("SHA-256 gives 32 bytes")
+}
+
+/// A node's stream for `purpose`.
+pub fn stream(seed: u64, node: &str, purpose: &str) -> ChaCha20Rng {
+    ChaCha20Rng::from_seed(derive(seed, node, purpose))
+}
+
+/// The environment of `node`, at [`EPOCH`].
+pub fn environment(seed: u64, node: &str) -> Environment {
+    environment_at(seed, node, EPOCH)
+}
+
+/// The environment of `node`, whose clock stands at `since_unix_epoch`.
+///
+/// Called again with the same arguments it starts the same streams anew: a node that restarts within one run needs
+/// another `node` label, or it repeats its keys.
+pub fn environment_at(seed: u64, node: &str, since_unix_epoch: Duration) -> Environment {
+    let lease = Lease::new(derive(seed, node, "tls"));
+    let slot = lease.0;
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.cipher_suites.retain(|suite| suite.suite() == CipherSuite::TLS13_AES_128_GCM_SHA256);
+    let provider = CryptoProvider { kx_groups: vec![slot], secure_random: slot, ..provider };
+    let clock = FixedClock { since_unix_epoch, _lease: lease };
+    Environment { provider: Arc::new(provider), clock: Arc::new(clock), key_log: None }
+}
+
+/// A clock that stands still; it also holds the environment's slot.
+#[derive(Debug)]
+pub struct FixedClock {
+    since_unix_epoch: Duration,
+    _lease: Lease,
+}
+
+impl WallClock for FixedClock {
+    fn since_unix_epoch(&self) -> Duration {
+        self.since_unix_epoch
+    }
+}
+
+/// The root CA, the AS as intermediate CA, and the identities below it, all from one seed.
+#[derive(Debug)]
+pub struct Pki {
+    seed: u64,
+    /// The root CA.
+    pub root: Authority,
+    /// The AS (paper §2.1).
+    pub authority: Authority,
+}
+
+/// The certificates of the network with this seed.
+pub fn pki(seed: u64) -> Pki {
+    let root = Authority::root(&derive(seed, "root", "key"), "CYPHONIC root", validity());
+    let root = root.expect("a root can be made from any seed");
+    let authority = root.intermediate(&derive(seed, "as", "authority key"), "CYPHONIC AS", validity());
+    let authority = authority.expect("an authority can be made from any seed");
+    Pki { seed, root, authority }
+}
+
+impl Pki {
+    /// What everyone trusts: the root.
+    pub fn roots(&self) -> Roots {
+        Roots::new([self.root.certificate().clone()]).expect("the root parses")
+    }
+
+    /// The identity of a node or service: the same whenever it is asked for.
+    pub fn identity(&self, name: &Fqdn) -> Identity {
+        self.identity_valid(name, validity())
+    }
+
+    /// As [`Self::identity`], for another time: expired, say.
+    pub fn identity_valid(&self, name: &Fqdn, validity: Validity) -> Identity {
+        let key = derive(self.seed, name.as_str(), "identity key");
+        let serial = derive(self.seed, name.as_str(), "serial number");
+        let serial = u64::from_be_bytes(*serial.first_chunk().expect("32 bytes"));
+        self.authority.issue(name, &key, serial, validity).expect("an identity can be made for any name")
+    }
+}
+
+fn validity() -> Validity {
+    Validity::new(EPOCH.saturating_sub(VALID_AROUND_EPOCH), EPOCH + VALID_AROUND_EPOCH)
+        .expect("a time that is not empty")
+}
+
+/// A place for one stream, leaked once and lent for ever after.
+#[derive(Debug)]
+struct Slot(Mutex<ChaCha20Rng>);
+
+/// The slots that nobody uses now.
+static FREE: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The right to one slot; given back on drop.
+#[derive(Debug)]
+struct Lease(&'static Slot);
+
+impl Lease {
+    fn new(seed: [u8; 32]) -> Self {
+        let stream = ChaCha20Rng::from_seed(seed);
+        if let Some(slot) = lock(&FREE).pop() {
+            *lock(&slot.0) = stream;
+            return Self(slot);
+        }
+        Self(Box::leak(Box::new(Slot(Mutex::new(stream)))))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        lock(&FREE).push(self.0);
+    }
+}
+
+impl SecureRandom for Slot {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
+        lock(&self.0).fill_bytes(bytes);
+        Ok(())
+    }
+}
+
+impl SupportedKxGroup for Slot {
+    fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, Error> {
+        let mut bytes = [0; 32];
+        lock(&self.0).fill_bytes(&mut bytes);
+        let secret = StaticSecret::from(bytes);
+        let public = PublicKey::from(&secret);
+        Ok(Box::new(Exchange { secret, public }))
+    }
+
+    fn ffdhe_group(&self) -> Option<rustls::ffdhe_groups::FfdheGroup<'static>> {
+        None
+    }
+
+    fn name(&self) -> NamedGroup {
+        NamedGroup::X25519
+    }
+}
+
+/// Half of an X25519 exchange (RFC 7748).
+struct Exchange {
+    secret: StaticSecret,
+    public: PublicKey,
+}
+
+impl ActiveKeyExchange for Exchange {
+    fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
+        let peer: [u8; 32] = peer.try_into().map_err(|_| PeerMisbehaved::InvalidKeyShare)?;
+        let shared = self.secret.diffie_hellman(&PublicKey::from(peer));
+        // RFC 8446 §7.4.2: a result of all zeros must end the handshake.
+        if !shared.was_contributory() {
+            return Err(PeerMisbehaved::InvalidKeyShare.into());
+        }
+        Ok(SharedSecret::from(&shared.as_bytes()[..]))
+    }
+
+    fn ffdhe_group(&self) -> Option<rustls::ffdhe_groups::FfdheGroup<'static>> {
+        None
+    }
+
+    fn pub_key(&self) -> &[u8] {
+        self.public.as_bytes()
+    }
+
+    fn group(&self) -> NamedGroup {
+        NamedGroup::X25519
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cyphonic_core::conventional::login::TlsChannel;
+    use cyphonic_core::tls::{ClientAuth, client_config, server_config};
+
+    use super::*;
+
+    fn name(text: &str) -> Fqdn {
+        text.parse().unwrap()
+    }
+
+    /// Every byte of a mutually authenticated session with one message, both ways, in order.
+    fn session(seed: u64) -> Vec<Vec<u8>> {
+        let pki = pki(seed);
+        let (alice, service) = (environment(seed, "alice"), environment(seed, "as"));
+        let identity = pki.identity(&name("alice.example"));
+        let client = client_config(&alice, &pki.roots(), Some(&identity), b"login").unwrap();
+        let identity = pki.identity(&name("as.example"));
+        let server = server_config(&service, &pki.roots(), &identity, ClientAuth::Required, b"login").unwrap();
+        let mut client = TlsChannel::client(Arc::new(client), &name("as.example")).unwrap();
+        let mut server = TlsChannel::server(Arc::new(server)).unwrap();
+        client.send(b"hello");
+        let mut wire = Vec::new();
+        loop {
+            let (up, down) = (client.take_output(), server.take_output());
+            if up.is_empty() && down.is_empty() {
+                break;
+            }
+            server.receive(&up).unwrap();
+            client.receive(&down).unwrap();
+            wire.extend([up, down]);
+        }
+        assert_eq!(server.read().unwrap(), b"hello");
+        assert_eq!(server.peer_names(), [name("alice.example")]);
+        wire
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_bytes_on_the_wire_and_another_seed_others() {
+        let first = session(1);
+        assert_eq!(first, session(1));
+        let other = session(2);
+        assert_ne!(first[0], other[0], "the client's first flight differs");
+        assert_ne!(first, other);
+    }
+
+    #[test]
+    fn sessions_at_the_same_time_do_not_disturb_each_other() {
+        let alone = session(3);
+        let together: Vec<_> =
+            (0..4).map(|_| std::thread::spawn(|| session(3))).map(|thread| thread.join().unwrap()).collect();
+        assert!(together.iter().all(|wire| *wire == alone));
+    }
+
+    #[test]
+    fn a_thousand_environments_in_turn_need_few_slots() {
+        use std::collections::BTreeSet;
+        let slots: BTreeSet<usize> = (0..1_000)
+            .map(|run| {
+                let env = environment(run, "alice");
+                std::ptr::from_ref(env.provider.secure_random).cast::<u8>().addr()
+            })
+            .collect();
+        // Tests beside this one borrow from the same pool.
+        assert!(slots.len() < 50, "{} slots", slots.len());
+    }
+
+    #[test]
+    fn a_configuration_keeps_the_slot_when_its_environment_is_gone() {
+        let env = environment(4, "alice");
+        let slot = std::ptr::from_ref(env.provider.secure_random).cast::<u8>();
+        let config = client_config(&env, &pki(4).roots(), None, b"login").unwrap();
+        drop(env);
+        let others: Vec<_> = (0..100).map(|run| environment(run, "bob")).collect();
+        for other in &others {
+            assert_ne!(std::ptr::from_ref(other.provider.secure_random).cast::<u8>(), slot);
+        }
+        drop(config);
+    }
+
+    #[test]
+    fn labels_cannot_run_into_each_other() {
+        assert_eq!(derive(1, "ab", "c"), derive(1, "ab", "c"));
+        assert_ne!(derive(1, "ab", "c"), derive(1, "a", "bc"));
+        assert_ne!(derive(1, "ab", "c"), derive(2, "ab", "c"));
+        assert_ne!(derive(1, "", "abc"), derive(1, "abc", ""));
+    }
+
+    #[test]
+    fn a_point_of_low_order_ends_the_handshake() {
+        let env = environment(5, "alice");
+        for share in [&[0; 32][..], &[0; 31]] {
+            let exchange = env.provider.kx_groups[0].start().unwrap();
+            assert!(matches!(exchange.complete(share), Err(Error::PeerMisbehaved(PeerMisbehaved::InvalidKeyShare))));
+        }
+    }
+
+    #[test]
+    fn an_identity_does_not_depend_on_what_was_issued_before_it() {
+        let first = pki(6).identity(&name("alice.example"));
+        let pki = pki(6);
+        pki.identity(&name("bob.example"));
+        let second = pki.identity(&name("alice.example"));
+        assert_eq!((first.chain, first.name), (second.chain, second.name));
+    }
+}
