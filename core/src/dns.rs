@@ -289,7 +289,7 @@ mod tests {
             assert_eq!(parse_answer(&bytes), Ok((9, code, None)));
             let answer = Message::from_vec(&bytes).unwrap();
             assert_eq!(answer.metadata.authoritative, authoritative);
-            assert_eq!(answer.queries, [question.query.clone()]);
+            assert_eq!(answer.queries, std::slice::from_ref(&question.query));
         }
     }
 

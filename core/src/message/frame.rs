@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn the_longest_frame_that_a_header_can_announce_is_the_most_that_waits() {
-        let whole = frame(Kind::Capsule, &[5; 65_535]);
+        let whole = frame(Kind::Capsule, &vec![5; 65_535]);
         let mut reader = FrameReader::new();
         for piece in whole[..whole.len() - 1].chunks(1000) {
             reader.push(piece);

@@ -143,7 +143,9 @@ impl<T: Wire> Wire for Vec<T> {
     fn put(&self, out: &mut Vec<u8>) {
         let sent = &self[..self.len().min(MAX_ADDRESSES)];
         (sent.len() as u8).put(out);
-        sent.iter().for_each(|item| item.put(out));
+        for item in sent {
+            item.put(out);
+        }
     }
 
     fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
