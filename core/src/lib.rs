@@ -1,14 +1,36 @@
-//! The CYPHONIC protocol, pure.
+//! The CYPHONIC protocol, pure: no sockets, clocks, threads, files or operating-system randomness.
+//!
+//! Four roles, each a [`machine::Machine`]: [`node`], [`auth`] (AS), [`nms`] and [`trs`]. Two methods carry their
+//! messages: [`conventional`] (the paper's own UDP protocol) and [`quic`] (the proposed one). Read [`machine`] first,
+//! then [`node`].
+//!
+//! | | |
+//! |---|---|
+//! | the shape | [`machine`], [`time`], [`timers`], [`event`] |
+//! | the language | [`header`], [`message`], [`name`], [`key`] |
+//! | the decision | [`route`] |
+//! | the methods | [`conventional`], [`quic`], [`tls`], [`pki`] |
+//! | the roles | [`node`], [`auth`], [`nms`], [`trs`], [`store`] |
+//! | the inside | [`packet`], [`dns`] |
 
+pub mod auth;
 pub mod conventional;
+pub mod dns;
 pub mod event;
 pub mod header;
 pub mod key;
 pub mod machine;
 pub mod message;
+pub mod method;
 pub mod name;
+pub mod nms;
+pub mod node;
+pub mod packet;
 pub mod pki;
+pub mod quic;
 pub mod route;
 pub mod store;
 pub mod time;
+pub mod timers;
 pub mod tls;
+pub mod trs;

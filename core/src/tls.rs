@@ -84,6 +84,9 @@ impl quinn_proto::TimeSource for ClockAdapter {
 /// Why an identity, a set of roots or a configuration cannot be made.
 #[derive(Debug, Error)]
 pub enum TlsError {
+    /// The proposed method needs a certificate (paper §4.3).
+    #[error("the proposed method needs a certificate")]
+    NoIdentity,
     /// The chain is empty.
     #[error("the certificate chain is empty")]
     EmptyChain,

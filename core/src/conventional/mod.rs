@@ -12,4 +12,5 @@ pub mod keys;
 pub mod login;
 pub mod replay;
 pub mod seal;
+pub mod session;
 pub mod wrap;

@@ -4,7 +4,9 @@
 //! differ in which optional fields are there (keys only in the conventional one, a relay CID only in the proposed
 //! one) and in how the bytes are carried: see [`crate::conventional`] and [`crate::quic`].
 
-mod codec;
+pub mod codec;
+mod describe;
+mod frame;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,7 +17,8 @@ use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 use crate::route::Pattern;
 
-pub use codec::{DecodeError, MAX_ADDRESSES, MAX_BODY};
+pub use codec::{DecodeError, MAX_ADDRESSES, MAX_BODY, MAX_PASSWORD};
+pub use frame::FrameReader;
 
 /// A signaling message, without its header.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -427,7 +427,7 @@ impl Link {
             reader.push(&chunk.bytes);
         }
         let _ = chunks.finalize();
-        while let Some(frame) = reader.next_frame() {
+        while let Some(frame) = reader.next() {
             match frame {
                 Ok((header, body)) => out.push_back(LinkOutput::Frame(id, header, body)),
                 Err(_) => {

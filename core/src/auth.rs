@@ -1,0 +1,251 @@
+//! The Authentication Service (AS; `as` is a word of Rust's own).
+//!
+//! A node proves itself, by certificate or (conventional method only) password, and learns its name and where the NMS
+//! is. In the conventional method the AS also makes the common key and leaves it in the store that it shares with the
+//! NMS (paper §2.2.1); in the proposed method it makes no key at all (paper §3.3.1).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use crate::conventional::login::TlsChannel;
+use crate::event::{DropReason, Event, Protection, Signal};
+use crate::header::{Flags, Header};
+use crate::key::Key128;
+use crate::machine::{Input, Machine, Output, StreamId, StreamInput, StreamOutput};
+use crate::message::{Credential, ErrorCode, FrameReader, LoginRequest, LoginResponse, Message};
+use crate::name::{Fqdn, NodeId, Party};
+use crate::quic::{CidScheme, LinkId, LinkOutput, Links, QuicConfig};
+use crate::store::Store;
+use crate::time::Instant;
+use crate::timers::Timers;
+use crate::tls::{self, ClientAuth, TlsError};
+
+/// Most logins over TCP at one time.
+pub const MAX_LOGINS: usize = 4096;
+/// A login over TCP that takes longer is closed.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the AS is told before it starts.
+#[derive(Clone)]
+pub struct AuthConfig {
+    /// Who it is, and how it speaks TLS and QUIC.
+    pub quic: QuicConfig,
+    /// Where the NMS is, both families; handed to every node.
+    pub nms: Vec<SocketAddr>,
+    /// The database it shares with the NMS.
+    pub store: Arc<dyn Store>,
+    /// Seeds all of its randomness.
+    pub seed: [u8; 32],
+}
+
+/// The AS. It answers both methods: TLS over TCP, and QUIC.
+pub struct Auth {
+    tls: Arc<rustls::ServerConfig>,
+    nms: Vec<SocketAddr>,
+    store: Arc<dyn Store>,
+    rng: ChaCha20Rng,
+    links: Links,
+    names: BTreeMap<LinkId, Vec<Fqdn>>,
+    streams: BTreeMap<StreamId, Login>,
+    timers: Timers<StreamId>,
+    out: VecDeque<Output>,
+}
+
+/// A login over TCP.
+struct Login {
+    channel: TlsChannel,
+    reader: FrameReader,
+}
+
+impl Auth {
+    /// An AS that waits for logins.
+    pub fn new(config: AuthConfig) -> Result<Self, TlsError> {
+        let mut rng = ChaCha20Rng::from_seed(config.seed);
+        let quic = &config.quic;
+        let tls = tls::server_config(&quic.tls, &quic.roots, &quic.identity, ClientAuth::Optional, b"")?;
+        Ok(Self {
+            tls: Arc::new(tls),
+            nms: config.nms,
+            store: config.store,
+            links: Links::new(config.quic, CidScheme::Direct, true, &mut rng)?,
+            rng,
+            names: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            timers: Timers::default(),
+            out: VecDeque::new(),
+        })
+    }
+
+    fn dropped(&mut self, reason: DropReason) {
+        self.out.push_back(Output::Event(Event::Dropped(reason)));
+    }
+
+    fn drain_links(&mut self, now: Instant) {
+        while let Some(output) = self.links.poll() {
+            match output {
+                LinkOutput::Transmit(transmit) => self.out.push_back(Output::Transmit(transmit)),
+                LinkOutput::Connected { link, peer, .. } => {
+                    self.names.insert(link, peer);
+                }
+                LinkOutput::Frame(link, header, body) => {
+                    let names = self.names.get(&link).cloned().unwrap_or_default();
+                    let Some(answer) = self.answer(&header, &body, &names, false) else { continue };
+                    let frame = answer.to_bytes(header.transaction, Flags(Flags::FROM_RESPONDER), 0, 0, header.id);
+                    self.signal(&answer, header.id, Protection::Quic);
+                    self.links.send_frame(now, link, frame.into());
+                }
+                LinkOutput::Datagram(..) => self.dropped(DropReason::Unexpected),
+                LinkOutput::Closed(link, _) => {
+                    self.names.remove(&link);
+                }
+                LinkOutput::Dropped(reason) => self.dropped(reason),
+            }
+        }
+    }
+
+    /// Checks a login and makes the answer. `names`: of the client certificate of the session that carries it.
+    fn answer(&mut self, header: &Header, body: &Bytes, names: &[Fqdn], conventional: bool) -> Option<Message> {
+        let Ok(message) = Message::decode_body(header.kind, body) else {
+            self.dropped(DropReason::BadBody);
+            return None;
+        };
+        let Message::LoginRequest(request) = message else {
+            self.dropped(DropReason::Unexpected);
+            return None;
+        };
+        Some(match self.authenticate(&request, names, conventional) {
+            Some(fqdn) => self.welcome(request.device, fqdn, conventional),
+            None => Message::Error(ErrorCode::Unauthorized),
+        })
+    }
+
+    /// The name of the device, if it is who it says.
+    fn authenticate(&self, request: &LoginRequest, names: &[Fqdn], conventional: bool) -> Option<Fqdn> {
+        let device = self.store.device(request.device).ok()??;
+        let good = match &request.credential {
+            Credential::Certificate => device.certificate_login && names.contains(&device.name),
+            Credential::Password(password) => {
+                conventional && device.password.as_ref().is_some_and(|hash| hash.verify(password))
+            }
+        };
+        good.then_some(device.name)
+    }
+
+    fn welcome(&mut self, node: NodeId, fqdn: Fqdn, conventional: bool) -> Message {
+        let mut common_key = None;
+        if conventional {
+            let mut key = Key128([0; 16]);
+            self.rng.fill_bytes(&mut key.0);
+            if self.store.put_common_key(node, &key).is_err() {
+                return Message::Error(ErrorCode::Unauthorized);
+            }
+            common_key = Some(key);
+        }
+        Message::LoginResponse(LoginResponse { node, fqdn, common_key, nms: self.nms.clone() })
+    }
+
+    fn signal(&mut self, answer: &Message, id: [u8; 16], protection: Protection) {
+        let name = self.store.device(NodeId(id)).ok().flatten().map(|d| d.name);
+        if let Some(name) = name {
+            let signal = Signal::message(Party::As, Party::Node(name), answer, protection, 0);
+            self.out.push_back(Output::Event(Event::Signal(signal)));
+        }
+    }
+
+    fn on_stream(&mut self, now: Instant, id: StreamId, event: StreamInput) {
+        match event {
+            StreamInput::Accepted { .. } => match TlsChannel::server(self.tls.clone()) {
+                Ok(channel) if self.streams.len() < MAX_LOGINS => {
+                    self.streams.insert(id, Login { channel, reader: FrameReader::default() });
+                    self.timers.set(id, Some(now + LOGIN_TIMEOUT));
+                }
+                _ => {
+                    self.dropped(DropReason::Limit);
+                    self.out.push_back(Output::Stream(id, StreamOutput::Close));
+                }
+            },
+            StreamInput::Data(bytes) => self.on_login_bytes(id, &bytes),
+            StreamInput::Closed => {
+                self.streams.remove(&id);
+                self.timers.set(id, None);
+            }
+            StreamInput::Connected => {}
+        }
+    }
+
+    fn on_login_bytes(&mut self, id: StreamId, bytes: &[u8]) {
+        let Some(login) = self.streams.get_mut(&id) else { return };
+        let good = login.channel.receive(bytes).is_ok();
+        while let Some(plaintext) = login.channel.read() {
+            login.reader.push(&plaintext);
+        }
+        let frame = login.reader.next();
+        let names = login.channel.peer_names();
+        let answered = match frame {
+            Some(Ok((header, body))) => self.answer(&header, &body, &names, true).map(|answer| (header, answer)),
+            Some(Err(_)) => {
+                self.dropped(DropReason::BadHeader);
+                None
+            }
+            None => None,
+        };
+        if let Some((header, answer)) = &answered {
+            self.signal(answer, header.id, Protection::Tls);
+        }
+        let Some(login) = self.streams.get_mut(&id) else { return };
+        if let Some((header, answer)) = &answered {
+            let flags = Flags(Flags::FROM_RESPONDER);
+            login.channel.send(&answer.to_bytes(header.transaction, flags, 0, 0, header.id));
+            login.channel.close();
+        }
+        let bytes = login.channel.take_output();
+        if !bytes.is_empty() {
+            self.out.push_back(Output::Stream(id, StreamOutput::Write(bytes)));
+        }
+        if !good {
+            self.dropped(DropReason::WrongIdentity);
+        }
+        if !good || answered.is_some() {
+            self.end_login(id);
+        }
+    }
+
+    fn end_login(&mut self, id: StreamId) {
+        self.streams.remove(&id);
+        self.timers.set(id, None);
+        self.out.push_back(Output::Stream(id, StreamOutput::Close));
+    }
+}
+
+impl Machine for Auth {
+    type Command = Infallible;
+
+    fn handle_input(&mut self, now: Instant, input: Input<Infallible>) {
+        match input {
+            Input::Datagram { local, remote, payload } => self.links.handle_datagram(now, local, remote, payload),
+            Input::Stream(id, event) => self.on_stream(now, id, event),
+            Input::Packet(_) => self.dropped(DropReason::Unexpected),
+            Input::Timeout => {
+                self.links.handle_timeout(now);
+                while let Some(id) = self.timers.pop_due(now) {
+                    self.end_login(id);
+                }
+            }
+            Input::Command(never) => match never {},
+        }
+        self.drain_links(now);
+    }
+
+    fn poll_output(&mut self) -> Output {
+        self.out.pop_front().unwrap_or_else(|| {
+            Output::Wait([self.links.next_timeout(), self.timers.next()].into_iter().flatten().min())
+        })
+    }
+}

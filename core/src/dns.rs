@@ -1,0 +1,413 @@
+//! The DNS that a node answers inside itself.
+//!
+//! A node is the name server of the overlay's zone for its own applications: a query for a peer's name starts route
+//! construction, and the answer is the peer's virtual address (paper §2.1). Queries come in over the virtual interface
+//! as UDP payloads; nothing is ever forwarded, so nothing of the zone leaks.
+//!
+//! [`parse`] makes a [`Question`] of a query, and the question writes its own answers: [`Question::answer`],
+//! [`Question::name_error`], [`Question::refused`], [`Question::server_failure`]. Every answer repeats the id, the
+//! question in the spelling asked (RFC 1035 §4.1.2) and RD, carries an OPT record exactly if the query had one
+//! (RFC 6891 §6.1.1), and is at most 512 bytes, the least that every client takes. RA is clear: nothing recurses.
+//! Negative answers carry no SOA, so clients do not cache them (RFC 2308 §5): the name may exist a second later.
+//!
+//! [`query`] and [`parse_answer`] are the client's side, for tests and the simulator. Parsing and writing is
+//! hickory-proto's.
+
+use std::net::IpAddr;
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+use thiserror::Error;
+
+use crate::event::DropReason;
+use crate::name::{Fqdn, Virtual};
+
+/// How long clients may keep an answer, seconds. A virtual address is fixed for the life of its name, so this could be
+/// long; it is short so that a name that is gone, or an overlay that is switched off, is soon forgotten.
+pub const TTL: u32 = 60;
+
+/// The UDP port on which a node answers.
+pub const PORT: u16 = 53;
+
+/// The largest UDP payload that we say we take (OPT record); DNS flag day 2020's value, which no path fragments.
+const MAX_PAYLOAD: u16 = 1232;
+
+/// What is asked about a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum QueryKind {
+    /// The IPv4 address.
+    A,
+    /// The IPv6 address.
+    Aaaa,
+    /// Another record type, by number.
+    Other(u16),
+}
+
+impl From<RecordType> for QueryKind {
+    fn from(kind: RecordType) -> Self {
+        match kind {
+            RecordType::A => Self::A,
+            RecordType::AAAA => Self::Aaaa,
+            other => Self::Other(other.into()),
+        }
+    }
+}
+
+impl From<QueryKind> for RecordType {
+    fn from(kind: QueryKind) -> Self {
+        match kind {
+            QueryKind::A => Self::A,
+            QueryKind::Aaaa => Self::AAAA,
+            QueryKind::Other(number) => Self::from(number),
+        }
+    }
+}
+
+/// How a query went (RFC 1035 §4.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rcode {
+    /// NOERROR, with or without data.
+    NoError,
+    /// SERVFAIL: no answer now.
+    ServerFailure,
+    /// NXDOMAIN: there is no such name.
+    NameError,
+    /// REFUSED: not our zone.
+    Refused,
+    /// Another code, by number.
+    Other(u16),
+}
+
+impl From<ResponseCode> for Rcode {
+    fn from(code: ResponseCode) -> Self {
+        match code {
+            ResponseCode::NoError => Self::NoError,
+            ResponseCode::ServFail => Self::ServerFailure,
+            ResponseCode::NXDomain => Self::NameError,
+            ResponseCode::Refused => Self::Refused,
+            other => Self::Other(other.into()),
+        }
+    }
+}
+
+/// A DNS query that can be answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    /// The client's number for it.
+    pub id: u16,
+    /// The name as asked, without the final dot; odd bytes are escaped.
+    pub name: String,
+    /// The name, if it can be one of a node.
+    pub fqdn: Option<Fqdn>,
+    /// What is asked.
+    pub kind: QueryKind,
+    query: Query,
+    recursion_desired: bool,
+    /// The OPT record of the query, if it has one.
+    edns: Option<Edns>,
+}
+
+/// Reads the UDP payload of a query: opcode QUERY, exactly one question, no answers, nothing behind it. All else is
+/// [`DropReason::BadDns`].
+pub fn parse(payload: &[u8]) -> Result<Question, DropReason> {
+    // The counts first: they bound what the parser does with a hostile payload. OPT and a signature may follow.
+    let counts = payload.get(4..12).ok_or(DropReason::BadDns)?;
+    if counts[..6] != [0, 1, 0, 0, 0, 0] || counts[6] != 0 || counts[7] > 2 {
+        return Err(DropReason::BadDns);
+    }
+    let message = decode(payload).ok_or(DropReason::BadDns)?;
+    let Message { metadata, queries, edns, .. } = message;
+    let [query] = <[Query; 1]>::try_from(queries).map_err(|_| DropReason::BadDns)?;
+    if metadata.message_type != MessageType::Query || metadata.op_code != OpCode::Query {
+        return Err(DropReason::BadDns);
+    }
+    let mut name = query.name().to_ascii();
+    name.pop(); // the final dot, which a name off the wire always has
+    Ok(Question {
+        id: metadata.id,
+        fqdn: name.parse().ok(),
+        name,
+        kind: query.query_type().into(),
+        query,
+        recursion_desired: metadata.recursion_desired,
+        edns,
+    })
+}
+
+impl Question {
+    /// The name exists and these are its addresses: A gets the IPv4 one, AAAA the IPv6 one, each for `ttl` seconds
+    /// ([`TTL`]); every other type gets NOERROR without data. Authoritative.
+    pub fn answer(&self, addresses: &Virtual, ttl: u32) -> Vec<u8> {
+        let data = match self.kind {
+            QueryKind::A => Some(RData::A(A(addresses.v4))),
+            QueryKind::Aaaa => Some(RData::AAAA(AAAA(addresses.v6))),
+            QueryKind::Other(_) => None,
+        };
+        let record = data.map(|data| Record::from_rdata(self.query.name().clone(), ttl, data));
+        self.reply(ResponseCode::NoError, record)
+    }
+
+    /// NXDOMAIN: the zone has no such name. Authoritative.
+    pub fn name_error(&self) -> Vec<u8> {
+        self.reply(ResponseCode::NXDomain, None)
+    }
+
+    /// REFUSED: the name is not in the overlay's zone. The client asks its next server.
+    pub fn refused(&self) -> Vec<u8> {
+        self.reply(ResponseCode::Refused, None)
+    }
+
+    /// SERVFAIL: it cannot be known now whether the name exists, or the peer cannot be reached.
+    pub fn server_failure(&self) -> Vec<u8> {
+        self.reply(ResponseCode::ServFail, None)
+    }
+
+    fn reply(&self, code: ResponseCode, record: Option<Record>) -> Vec<u8> {
+        // Two kinds of query get the same reply whatever the name: another EDNS version (RFC 6891 §6.1.3), and
+        // another class than the Internet's.
+        let (code, record) = if self.edns.as_ref().is_some_and(|edns| edns.version() != 0) {
+            (ResponseCode::BADVERS, None)
+        } else if matches!(self.query.query_class(), DNSClass::IN | DNSClass::ANY) {
+            (code, record)
+        } else {
+            (ResponseCode::Refused, None)
+        };
+        let mut reply = Message::response(self.id, OpCode::Query);
+        reply.metadata.recursion_desired = self.recursion_desired;
+        reply.metadata.authoritative = matches!(code, ResponseCode::NoError | ResponseCode::NXDomain);
+        reply.metadata.response_code = code;
+        reply.add_query(self.query.clone());
+        reply.add_answers(record);
+        if let Some(asked) = &self.edns {
+            let mut edns = Edns::new();
+            // DO is copied (RFC 3225 §3); options that we do not know are ignored.
+            edns.set_max_payload(MAX_PAYLOAD).set_dnssec_ok(asked.flags().dnssec_ok);
+            reply.set_edns(edns);
+        }
+        reply.to_vec().expect("a name that was parsed, and at most one record, can be written")
+    }
+}
+
+/// Why bytes are no answer to a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AnswerError {
+    /// No DNS message.
+    #[error("no DNS message")]
+    Malformed,
+    /// A query.
+    #[error("a query, not an answer")]
+    NotAnAnswer,
+}
+
+/// A query as a stub resolver sends it: RD set, no OPT record.
+pub fn query(id: u16, name: &Fqdn, kind: QueryKind) -> Vec<u8> {
+    let mut message = Message::new(id, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    let name = Name::from_ascii(format!("{name}.")).expect("an FQDN is a DNS name");
+    message.add_query(Query::query(name, kind.into()));
+    message.to_vec().expect("one question can be written")
+}
+
+/// The id, the code, and the first address (A or AAAA) of an answer.
+pub fn parse_answer(payload: &[u8]) -> Result<(u16, Rcode, Option<IpAddr>), AnswerError> {
+    let message = decode(payload).ok_or(AnswerError::Malformed)?;
+    if message.metadata.message_type != MessageType::Response {
+        return Err(AnswerError::NotAnAnswer);
+    }
+    let address = message.answers.iter().find_map(|record| match &record.data {
+        RData::A(a) => Some(IpAddr::V4(a.0)),
+        RData::AAAA(a) => Some(IpAddr::V6(a.0)),
+        _ => None,
+    });
+    Ok((message.metadata.id, message.metadata.response_code.into(), address))
+}
+
+/// The whole payload as one message.
+fn decode(payload: &[u8]) -> Option<Message> {
+    let mut decoder = BinDecoder::new(payload);
+    let message = Message::read(&mut decoder).ok()?;
+    decoder.is_empty().then_some(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BOB: Virtual = Virtual {
+        v4: std::net::Ipv4Addr::new(198, 18, 0, 2),
+        v6: std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2),
+    };
+
+    fn bob() -> Fqdn {
+        "bob.cyphonic.example".parse().unwrap()
+    }
+
+    fn edited(bytes: &[u8], edit: impl FnOnce(&mut Message)) -> Vec<u8> {
+        let mut message = Message::from_vec(bytes).unwrap();
+        edit(&mut message);
+        message.to_vec().unwrap()
+    }
+
+    #[test]
+    fn a_query_for_either_family_gets_that_address() {
+        for (kind, address) in [(QueryKind::A, IpAddr::V4(BOB.v4)), (QueryKind::Aaaa, IpAddr::V6(BOB.v6))] {
+            let question = parse(&query(7, &bob(), kind)).unwrap();
+            assert_eq!((question.id, question.kind, &question.fqdn), (7, kind, &Some(bob())));
+            assert_eq!(question.name, "bob.cyphonic.example");
+            let answer = question.answer(&BOB, TTL);
+            assert_eq!(parse_answer(&answer), Ok((7, Rcode::NoError, Some(address))));
+            let answer = Message::from_vec(&answer).unwrap();
+            assert!(answer.metadata.authoritative && answer.metadata.recursion_desired);
+            assert!(!answer.metadata.recursion_available && !answer.metadata.truncation);
+            assert_eq!(answer.answers[0].ttl, TTL);
+            assert_eq!(answer.edns, None);
+        }
+    }
+
+    #[test]
+    fn another_type_gets_no_data_but_no_error() {
+        let question = parse(&query(7, &bob(), QueryKind::Other(65))).unwrap();
+        assert_eq!(question.kind, QueryKind::Other(65));
+        let answer = question.answer(&BOB, TTL);
+        assert_eq!(parse_answer(&answer), Ok((7, Rcode::NoError, None)));
+        assert!(Message::from_vec(&answer).unwrap().metadata.authoritative);
+    }
+
+    #[test]
+    fn each_refusal_has_its_code_and_the_question() {
+        let question = parse(&query(9, &bob(), QueryKind::A)).unwrap();
+        for (bytes, code, authoritative) in [
+            (question.name_error(), Rcode::NameError, true),
+            (question.refused(), Rcode::Refused, false),
+            (question.server_failure(), Rcode::ServerFailure, false),
+        ] {
+            assert_eq!(parse_answer(&bytes), Ok((9, code, None)));
+            let answer = Message::from_vec(&bytes).unwrap();
+            assert_eq!(answer.metadata.authoritative, authoritative);
+            assert_eq!(answer.queries, std::slice::from_ref(&question.query));
+        }
+    }
+
+    #[test]
+    fn an_opt_record_is_answered_by_one() {
+        let asked = edited(&query(7, &bob(), QueryKind::A), |query| {
+            let mut edns = Edns::new();
+            edns.set_max_payload(4096).set_dnssec_ok(true);
+            query.set_edns(edns);
+        });
+        let question = parse(&asked).unwrap();
+        for bytes in [question.answer(&BOB, TTL), question.refused()] {
+            let edns = Message::from_vec(&bytes).unwrap().edns.unwrap();
+            assert_eq!((edns.version(), edns.max_payload(), edns.flags().dnssec_ok), (0, MAX_PAYLOAD, true));
+            assert!(edns.options().as_ref().is_empty());
+        }
+    }
+
+    #[test]
+    fn an_edns_version_from_the_future_is_badvers() {
+        let asked = edited(&query(7, &bob(), QueryKind::A), |query| {
+            let mut edns = Edns::new();
+            edns.set_version(1);
+            query.set_edns(edns);
+        });
+        let answer = parse(&asked).unwrap().answer(&BOB, TTL);
+        assert_eq!(parse_answer(&answer), Ok((7, Rcode::Other(16), None)));
+        assert_eq!(Message::from_vec(&answer).unwrap().edns.unwrap().version(), 0);
+    }
+
+    #[test]
+    fn another_class_is_refused() {
+        let asked = edited(&query(7, &bob(), QueryKind::A), |query| {
+            query.queries[0].set_query_class(DNSClass::CH);
+        });
+        assert_eq!(parse_answer(&parse(&asked).unwrap().answer(&BOB, TTL)), Ok((7, Rcode::Refused, None)));
+    }
+
+    #[test]
+    fn the_spelling_of_the_name_comes_back_as_it_was() {
+        let asked = edited(&query(7, &bob(), QueryKind::A), |query| {
+            query.queries[0].set_name(Name::from_ascii("bOb.CyPhonic.exaMple.").unwrap());
+        });
+        let question = parse(&asked).unwrap();
+        assert_eq!((question.name.as_str(), &question.fqdn), ("bOb.CyPhonic.exaMple", &Some(bob())));
+        assert_eq!(question.answer(&BOB, TTL)[12..34], asked[12..34]);
+    }
+
+    #[test]
+    fn a_name_that_no_node_can_have_is_still_answered() {
+        for odd in ["_dns._udp.example.", "."] {
+            let asked = edited(&query(7, &bob(), QueryKind::A), |query| {
+                query.queries[0].set_name(Name::from_ascii(odd).unwrap());
+            });
+            let question = parse(&asked).unwrap();
+            assert_eq!((&question.fqdn, format!("{}.", question.name).as_str()), (&None, odd));
+            assert_eq!(parse_answer(&question.refused()), Ok((7, Rcode::Refused, None)));
+        }
+    }
+
+    #[test]
+    fn the_answer_to_the_longest_name_fits_512_bytes() {
+        let long = [&"a".repeat(63)[..], &"b".repeat(63), &"c".repeat(63), &"d".repeat(61)].join(".");
+        let asked = edited(&query(7, &long.parse().unwrap(), QueryKind::Aaaa), |query| {
+            query.set_edns(Edns::new());
+        });
+        let answer = parse(&asked).unwrap().answer(&BOB, TTL);
+        assert!(answer.len() <= 512, "{} bytes", answer.len());
+        assert_eq!(parse_answer(&answer), Ok((7, Rcode::NoError, Some(BOB.v6.into()))));
+    }
+
+    #[test]
+    fn what_is_no_single_question_is_dropped() {
+        let good = query(7, &bob(), QueryKind::A);
+        let question = parse(&good).unwrap();
+        let two = edited(&good, |m| {
+            m.add_query(question.query.clone());
+        });
+        let none = edited(&good, |m| m.queries.clear());
+        let update = edited(&good, |m| m.metadata.op_code = OpCode::Update);
+        let trailing = [&good[..], &[0]].concat();
+        let lying = {
+            let mut bytes = good.clone();
+            bytes[7] = 1; // one answer that is not there
+            bytes
+        };
+        for bad in [two, none, update, trailing, lying, question.answer(&BOB, TTL), question.refused(), vec![]] {
+            assert_eq!(parse(&bad), Err(DropReason::BadDns));
+        }
+        assert_eq!(parse_answer(&good), Err(AnswerError::NotAnAnswer));
+        assert_eq!(parse_answer(&[0; 5]), Err(AnswerError::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..200)) {
+            let _ = parse_answer(&bytes);
+            let mut bytes = bytes;
+            if bytes.len() > 12 {
+                bytes[2..12].copy_from_slice(&[1, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
+            }
+            if let Ok(question) = parse(&bytes) {
+                prop_assert!(parse_answer(&question.answer(&BOB, TTL)).is_ok());
+            }
+        }
+
+        #[test]
+        fn a_damaged_query_is_dropped_or_answered(at in any::<prop::sample::Index>(), bit in 0..8, cut in any::<prop::sample::Index>()) {
+            let mut bytes = edited(&query(7, &bob(), QueryKind::A), |query| { query.set_edns(Edns::new()); });
+            let place = at.index(bytes.len());
+            bytes[place] ^= 1u8 << bit;
+            if let Ok(question) = parse(&bytes) {
+                let answer = question.answer(&BOB, TTL);
+                prop_assert!(answer.len() <= 512);
+                prop_assert!(parse_answer(&answer).is_ok());
+            }
+            let len = cut.index(bytes.len());
+            prop_assert_eq!(parse(&bytes[..len]), Err(DropReason::BadDns));
+        }
+    }
+}

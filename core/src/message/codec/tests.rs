@@ -1,0 +1,289 @@
+use std::net::SocketAddr;
+
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+
+use super::*;
+use crate::key::Key128;
+use crate::message::WrappedKey;
+use crate::name::{NodeId, PathId, RelayCid, Virtual};
+
+fn fqdn() -> impl Strategy<Value = Fqdn> {
+    "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?(\\.[a-z]{1,20}){0,4}".prop_map(|text| text.parse().unwrap())
+}
+
+fn place() -> impl Strategy<Value = SocketAddr> {
+    any::<(IpAddr, u16)>().prop_map(SocketAddr::from)
+}
+
+fn places() -> impl Strategy<Value = Vec<SocketAddr>> {
+    vec(place(), 0..=MAX_ADDRESSES)
+}
+
+fn virtual_addresses() -> impl Strategy<Value = Virtual> {
+    any::<(std::net::Ipv4Addr, std::net::Ipv6Addr)>().prop_map(|(v4, v6)| Virtual { v4, v6 })
+}
+
+fn key() -> impl Strategy<Value = Key128> {
+    any::<[u8; 16]>().prop_map(Key128)
+}
+
+fn cid() -> impl Strategy<Value = Option<RelayCid>> {
+    of(any::<[u8; 8]>().prop_map(RelayCid))
+}
+
+fn pattern() -> impl Strategy<Value = Pattern> {
+    prop_oneof![Just(Pattern::Direct), Just(Pattern::OneNat), Just(Pattern::Relayed)]
+}
+
+fn framing() -> impl Strategy<Value = Framing> {
+    prop_oneof![Just(Framing::Udp4501), Just(Framing::Stream), Just(Framing::Datagram), Just(Framing::Compact)]
+}
+
+fn relay() -> impl Strategy<Value = Relay> {
+    let mode = prop_oneof![Just(RelayMode::Terminating), Just(RelayMode::Blind)];
+    (places(), mode, cid()).prop_map(|(addresses, mode, cid)| Relay { addresses, mode, cid })
+}
+
+fn route_direction() -> impl Strategy<Value = RouteDirection> {
+    let keys = (key(), key()).prop_map(|(tunnel, temporary)| TunnelKeys { tunnel, temporary });
+    (fqdn(), virtual_addresses(), pattern(), any::<bool>(), places(), of(keys), of(relay())).prop_map(
+        |(peer, virtual_addresses, pattern, dial, candidates, keys, relay)| RouteDirection {
+            peer,
+            virtual_addresses,
+            pattern,
+            dial,
+            candidates,
+            keys,
+            relay,
+        },
+    )
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let id = any::<[u8; 16]>;
+    let credential =
+        prop_oneof!["\\PC{0,40}".prop_map(Credential::Password), Just(()).prop_map(|()| Credential::Certificate)];
+    let peer = prop_oneof![fqdn().prop_map(PeerRef::Name), any::<IpAddr>().prop_map(PeerRef::Virtual)];
+    let wrapped = of(any::<[u8; 32]>().prop_map(WrappedKey));
+    prop_oneof![
+        (id(), credential).prop_map(|(device, credential)| {
+            Message::LoginRequest(LoginRequest { device: NodeId(device), credential })
+        }),
+        (id(), fqdn(), of(key()), places()).prop_map(|(node, fqdn, common_key, nms)| {
+            Message::LoginResponse(LoginResponse { node: NodeId(node), fqdn, common_key, nms })
+        }),
+        (any::<u64>(), vec(any::<IpAddr>(), 0..=MAX_ADDRESSES), any::<u16>()).prop_map(|(epoch, addresses, port)| {
+            Message::RegistrationRequest(RegistrationRequest { epoch, addresses, port })
+        }),
+        (any::<bool>(), virtual_addresses())
+            .prop_map(|(nat, addresses)| { Message::RegistrationResponse(RegistrationResponse { nat, addresses }) }),
+        peer.prop_map(Message::DirectionRequest),
+        route_direction().prop_map(Message::RouteDirectionInitiator),
+        route_direction().prop_map(Message::RouteDirectionResponder),
+        cid().prop_map(Message::RouteConfirmation),
+        (id(), id(), key()).prop_map(|(forward, backward, tunnel_key)| {
+            Message::RelayRequest(RelayRequest { forward: PathId(forward), backward: PathId(backward), tunnel_key })
+        }),
+        any::<bool>().prop_map(|accepted| Message::RelayResponse { accepted }),
+        (fqdn(), fqdn(), wrapped, cid(), framing()).prop_map(|(from, to, wrapped_end_key, relay_cid, framing)| {
+            Message::TunnelRequest(TunnelRequest { from, to, wrapped_end_key, relay_cid, framing })
+        }),
+        prop::sample::select(vec![
+            Message::KeepAlive,
+            Message::KeepAliveAck,
+            Message::HolePunching,
+            Message::TunnelResponse
+        ]),
+        prop::sample::select(ErrorCode::ALL).prop_map(Message::Error),
+    ]
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop::sample::select(Kind::ALL)
+}
+
+proptest! {
+    #[test]
+    fn every_message_comes_back(message in message()) {
+        let body = message.encode_body();
+        prop_assert!(body.len() <= MAX_BODY);
+        prop_assert_eq!(Message::decode_body(message.kind(), &body), Ok(message));
+    }
+
+    #[test]
+    fn no_proper_prefix_of_a_body_is_a_body(message in message()) {
+        let body = message.encode_body();
+        for len in 0..body.len() {
+            prop_assert_eq!(Message::decode_body(message.kind(), &body[..len]), Err(DecodeError::Truncated));
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_an_error_or_another_message(message in message(), place in any::<prop::sample::Index>(), bit in 0..8) {
+        let mut body = message.encode_body();
+        prop_assume!(!body.is_empty());
+        let place = place.index(body.len());
+        body[place] ^= 1u8 << bit;
+        if let Ok(other) = Message::decode_body(message.kind(), &body) {
+            prop_assert_ne!(&other, &message);
+            prop_assert_eq!(other.encode_body(), body);
+        }
+    }
+
+    #[test]
+    fn whatever_is_accepted_is_the_one_encoding(kind in kind(), body in vec(prop_oneof![0u8..8, any::<u8>()], 0..120)) {
+        if let Ok(message) = Message::decode_body(kind, &body) {
+            prop_assert_eq!(message.kind(), kind);
+            prop_assert_eq!(message.encode_body(), body);
+        }
+    }
+
+    #[test]
+    fn header_and_body_fit_together(message in message(), transaction: u32, count: u8, sequence: u32, id: [u8; 16]) {
+        let bytes = message.to_bytes(transaction, Flags(Flags::FROM_RESPONDER), count, sequence, id);
+        let (head, body) = bytes.split_at(HEADER_LEN);
+        let length = u16::try_from(body.len()).unwrap();
+        let flags = Flags(Flags::FROM_RESPONDER);
+        let header = Header { transaction, flags, kind: message.kind(), count, sequence, length, id };
+        prop_assert_eq!(Header::decode(head), Ok(header));
+        prop_assert_eq!(Message::decode_body(header.kind, body), Ok(message));
+    }
+}
+
+fn name(text: &str) -> Fqdn {
+    text.parse().unwrap()
+}
+
+#[test]
+fn the_bytes_are_those_of_the_table() {
+    let route = Message::RouteDirectionInitiator(RouteDirection {
+        peer: name("bob.example"),
+        virtual_addresses: Virtual { v4: [198, 18, 0, 2].into(), v6: "2001:db8::2".parse().unwrap() },
+        pattern: Pattern::Relayed,
+        dial: true,
+        candidates: vec!["192.0.2.7:4501".parse().unwrap()],
+        keys: Some(TunnelKeys { tunnel: Key128([0xaa; 16]), temporary: Key128([0xbb; 16]) }),
+        relay: Some(Relay {
+            addresses: vec!["[2001:db8::9]:443".parse().unwrap()],
+            mode: RelayMode::Blind,
+            cid: Some(RelayCid([0xcc; 8])),
+        }),
+    });
+    let expected = [
+        &[11][..],
+        b"bob.example",
+        &[198, 18, 0, 2],
+        &[0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2],
+        &[3, 1],
+        &[1, 4, 192, 0, 2, 7, 0x11, 0x95],
+        &[1],
+        &[0xaa; 16],
+        &[0xbb; 16],
+        &[1],
+        &[1, 6, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0x01, 0xbb],
+        &[2],
+        &[1],
+        &[0xcc; 8],
+    ]
+    .concat();
+    assert_eq!(route.encode_body(), expected);
+
+    let login =
+        Message::LoginRequest(LoginRequest { device: NodeId([7; 16]), credential: Credential::Password("é".into()) });
+    assert_eq!(login.encode_body(), [&[7; 16][..], &[1, 0, 2, 0xc3, 0xa9]].concat());
+
+    let registration = RegistrationRequest { epoch: 0x0102, addresses: vec![], port: 443 };
+    assert_eq!(Message::RegistrationRequest(registration).encode_body(), [0, 0, 0, 0, 0, 0, 1, 2, 0, 1, 0xbb]);
+}
+
+#[test]
+fn every_error_code_travels_as_its_own_number() {
+    for code in ErrorCode::ALL {
+        assert_eq!(Message::Error(*code).encode_body(), [*code as u8]);
+    }
+}
+
+#[test]
+fn every_pattern_travels_as_the_papers_number() {
+    for pattern in [Pattern::Direct, Pattern::OneNat, Pattern::Relayed] {
+        let mut out = Vec::new();
+        pattern.put(&mut out);
+        assert_eq!(out, [pattern.number()]);
+    }
+}
+
+#[test]
+fn the_longest_message_fits_the_longest_body() {
+    let long = name(&[&"a".repeat(63)[..], &"b".repeat(63), &"c".repeat(63), &"d".repeat(61)].join("."));
+    assert_eq!(long.as_str().len(), 253);
+    let all = vec!["[2001:db8::1]:443".parse::<SocketAddr>().unwrap(); MAX_ADDRESSES];
+    let route = Message::RouteDirectionInitiator(RouteDirection {
+        peer: long,
+        virtual_addresses: Virtual { v4: [0; 4].into(), v6: [0; 16].into() },
+        pattern: Pattern::Direct,
+        dial: false,
+        candidates: all.clone(),
+        keys: Some(TunnelKeys { tunnel: Key128([0; 16]), temporary: Key128([0; 16]) }),
+        relay: Some(Relay { addresses: all, mode: RelayMode::Blind, cid: Some(RelayCid([0; 8])) }),
+    });
+    let password = Credential::Password("p".repeat(MAX_PASSWORD));
+    let login = Message::LoginRequest(LoginRequest { device: NodeId([0; 16]), credential: password });
+    for message in [route, login] {
+        let body = message.encode_body();
+        assert!(body.len() <= MAX_BODY, "{} bytes", body.len());
+        assert_eq!(Message::decode_body(message.kind(), &body), Ok(message));
+    }
+}
+
+#[test]
+fn only_the_best_addresses_of_a_long_list_travel() {
+    let addresses: Vec<IpAddr> = (0..20).map(|n| IpAddr::from([192, 0, 2, n])).collect();
+    let long = RegistrationRequest { epoch: 1, addresses: addresses.clone(), port: 1 };
+    let body = Message::RegistrationRequest(long).encode_body();
+    let sent = RegistrationRequest { epoch: 1, addresses: addresses[..MAX_ADDRESSES].to_vec(), port: 1 };
+    assert_eq!(Message::decode_body(Kind::RegistrationRequest, &body), Ok(Message::RegistrationRequest(sent)));
+}
+
+#[test]
+#[should_panic(expected = "a password of more than 1024 bytes")]
+fn a_password_that_cannot_travel_is_a_bug_of_whoever_took_it() {
+    let credential = Credential::Password("p".repeat(MAX_PASSWORD + 1));
+    Message::LoginRequest(LoginRequest { device: NodeId([0; 16]), credential }).encode_body();
+}
+
+#[test]
+fn each_kind_of_nonsense_has_its_error() {
+    use DecodeError::{Family, NoMessage, TooLong, Trailing, Truncated, Utf8, Value};
+    let decode = |kind, body: &[u8]| Message::decode_body(kind, body).unwrap_err();
+    let device = [0u8; 16];
+    let login = |tail: &[u8]| [&device[..], tail].concat();
+    assert_eq!(decode(Kind::Capsule, &[]), NoMessage(Kind::Capsule));
+    assert_eq!(decode(Kind::KeepAlive, &[0; 3]), Trailing(3));
+    assert_eq!(decode(Kind::KeepAlive, &[0; 1201]), TooLong { what: "body", len: 1201, max: MAX_BODY });
+    assert_eq!(decode(Kind::Error, &[]), Truncated);
+    assert_eq!(decode(Kind::Error, &[0]), Value { what: "error code", value: 0 });
+    assert_eq!(decode(Kind::Error, &[7]), Value { what: "error code", value: 7 });
+    assert_eq!(decode(Kind::RelayResponse, &[2]), Value { what: "boolean", value: 2 });
+    assert_eq!(decode(Kind::RouteConfirmation, &[2]), Value { what: "boolean", value: 2 });
+    assert_eq!(decode(Kind::LoginRequest, &login(&[3])), Value { what: "credential", value: 3 });
+    assert_eq!(decode(Kind::LoginRequest, &login(&[1, 0, 1, 0xff])), Utf8);
+    assert_eq!(decode(Kind::LoginRequest, &login(&[1, 4, 1])), TooLong { what: "text", len: 1025, max: MAX_PASSWORD });
+    assert_eq!(decode(Kind::DirectionRequest, &[3]), Value { what: "peer reference", value: 3 });
+    assert_eq!(decode(Kind::DirectionRequest, &[2, 5, 0, 0, 0, 0]), Family(5));
+    assert_eq!(
+        decode(Kind::RegistrationRequest, &[0, 0, 0, 0, 0, 0, 0, 1, 17]),
+        TooLong { what: "list", len: 17, max: MAX_ADDRESSES }
+    );
+}
+
+#[test]
+fn a_name_has_one_spelling() {
+    for bad in [&b"Bob"[..], b"bob.", b"", b"b_b", b"-b", b"a..b"] {
+        let body = [&[1, u8::try_from(bad.len()).unwrap()], bad].concat();
+        assert_eq!(Message::decode_body(Kind::DirectionRequest, &body), Err(DecodeError::Fqdn), "{bad:?}");
+    }
+    let good = Message::decode_body(Kind::DirectionRequest, b"\x01\x03bob");
+    assert_eq!(good, Ok(Message::DirectionRequest(PeerRef::Name(name("bob")))));
+}

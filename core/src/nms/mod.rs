@@ -1,0 +1,253 @@
+//! The Node Management Service.
+//!
+//! It knows where every node is ([`registry`]), gives each its virtual addresses, and on a Direction Request decides the
+//! route and tells both nodes ([`routing`]). In the conventional method it also makes the tunnel key and the temporary
+//! key (paper §2.2.2); in the proposed method it hands out places, not trust (paper §3.3.2).
+//!
+//! A node is who its session says: in the conventional method the holder of its common key, in the proposed method the
+//! subject of its certificate. Nothing in a message's body can change that.
+
+mod registry;
+mod routing;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use self::registry::{Registration, Session};
+use self::routing::{Pending, PendingId};
+use crate::conventional::keys::Direction;
+use crate::conventional::session::Session as SealedSession;
+use crate::event::{DropReason, Event, Protection, Signal};
+use crate::header::{Flags, Header, Kind};
+use crate::key::Key128;
+use crate::machine::{Input, Machine, Output, Transmit};
+use crate::message::{Message, RelayMode};
+use crate::name::{Fqdn, NodeId, Party};
+use crate::quic::{CidScheme, LinkId, LinkOutput, Links, QuicConfig};
+use crate::store::Store;
+use crate::time::Instant;
+use crate::timers::Timers;
+use crate::tls::TlsError;
+
+pub use registry::MAX_NODES;
+pub use routing::MAX_PENDING;
+
+/// What the NMS is told before it starts.
+#[derive(Clone)]
+pub struct NmsConfig {
+    /// Who it is, and how it speaks QUIC.
+    pub quic: QuicConfig,
+    /// The port of the conventional method; datagrams to other ports are QUIC.
+    pub conventional_port: u16,
+    /// Its own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The database it shares with the AS.
+    pub store: Arc<dyn Store>,
+    /// The relay, if there is one.
+    pub relay: Option<RelayConfig>,
+    /// Seeds all of its randomness.
+    pub seed: [u8; 32],
+}
+
+/// What the NMS knows of the TRS.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// The TRS's name.
+    pub name: Fqdn,
+    /// Where the TRS is in the conventional method, both families.
+    pub conventional: Vec<SocketAddr>,
+    /// Where the TRS is in the proposed method, both families.
+    pub proposed: Vec<SocketAddr>,
+    /// The key that NMS and TRS share (conventional method).
+    pub service_key: Key128,
+    /// How the TRS relays (proposed method).
+    pub mode: RelayMode,
+}
+
+/// The NMS. It answers both methods, by port.
+pub struct Nms {
+    conventional_port: u16,
+    addresses: Vec<IpAddr>,
+    store: Arc<dyn Store>,
+    relay: Option<RelayConfig>,
+    trs: Option<SealedSession>,
+    rng: ChaCha20Rng,
+    links: Links,
+    /// Who is at the other end of a link, once its certificate was checked.
+    link_nodes: BTreeMap<LinkId, Fqdn>,
+    nodes: BTreeMap<NodeId, Registration>,
+    /// When a silent node counts as gone (conventional method).
+    expiry: Timers<NodeId>,
+    pending: BTreeMap<PendingId, Pending>,
+    /// By initiator and its transaction.
+    asked: BTreeMap<(NodeId, u32), PendingId>,
+    pending_timers: Timers<PendingId>,
+    out: VecDeque<Output>,
+}
+
+impl Nms {
+    /// An NMS that waits for nodes.
+    pub fn new(config: NmsConfig) -> Result<Self, TlsError> {
+        let mut rng = ChaCha20Rng::from_seed(config.seed);
+        let trs = config.relay.as_ref().map(|r| SealedSession::new(&r.service_key, Direction::FromInitiator));
+        Ok(Self {
+            conventional_port: config.conventional_port,
+            addresses: config.addresses,
+            store: config.store,
+            relay: config.relay,
+            trs,
+            links: Links::new(config.quic, CidScheme::Direct, true, &mut rng)?,
+            rng,
+            link_nodes: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            expiry: Timers::default(),
+            pending: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            pending_timers: Timers::default(),
+            out: VecDeque::new(),
+        })
+    }
+
+    fn dropped(&mut self, reason: DropReason) {
+        self.out.push_back(Output::Event(Event::Dropped(reason)));
+    }
+
+    fn signal(&mut self, to: Party, message: &Message, protection: Protection, count: u8) {
+        let signal = Signal::message(Party::Nms, to, message, protection, count);
+        self.out.push_back(Output::Event(Event::Signal(signal)));
+    }
+
+    /// Sends a message to a registered node. False if it is not (any more).
+    fn send(&mut self, now: Instant, node: NodeId, transaction: u32, count: u8, message: &Message) -> bool {
+        let Some(registration) = self.nodes.get_mut(&node) else { return false };
+        let name = registration.name.clone();
+        let protection = match &mut registration.session {
+            Session::Conventional { local, remote, session, .. } => {
+                let Some(payload) = session.seal(transaction, count, node.0, message) else { return false };
+                let (local, remote) = (*local, *remote);
+                self.out.push_back(Output::Transmit(Transmit { local, remote, payload }));
+                Protection::CommonKey(name.clone())
+            }
+            Session::Proposed { link } => {
+                let frame = message.to_bytes(transaction, Flags(Flags::FROM_RESPONDER), count, 0, node.0);
+                let link = *link;
+                if !self.links.send_frame(now, link, frame.into()) {
+                    return false;
+                }
+                Protection::Quic
+            }
+        };
+        if !matches!(message, Message::KeepAliveAck) {
+            self.signal(Party::Node(name), message, protection, count);
+        }
+        true
+    }
+
+    fn on_conventional(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, mut payload: BytesMut) {
+        let Ok(header) = Header::decode(&payload) else { return self.dropped(DropReason::BadHeader) };
+        let trs = self.relay.as_ref().map(|r| NodeId::of(&r.name));
+        if trs == Some(NodeId(header.id)) {
+            return self.on_trs_datagram(now, payload);
+        }
+        let node = NodeId(header.id);
+        match self.open_sealed(node, header.kind, &mut payload) {
+            Ok((header, message)) => {
+                if let Some(Registration { session: Session::Conventional { remote: seen, .. }, .. }) =
+                    self.nodes.get_mut(&node)
+                    && matches!(message, Message::KeepAlive)
+                {
+                    // A NAT may have given the node another address; the HMAC proves that it is the node.
+                    *seen = remote;
+                }
+                self.on_message(now, node, &header, message, Place::Conventional { local, remote });
+            }
+            Err(reason) => self.dropped(reason),
+        }
+    }
+
+    fn drain_links(&mut self, now: Instant) {
+        while let Some(output) = self.links.poll() {
+            match output {
+                LinkOutput::Transmit(transmit) => self.out.push_back(Output::Transmit(transmit)),
+                LinkOutput::Connected { link, peer, .. } => match peer.into_iter().next() {
+                    Some(name) => {
+                        self.link_nodes.insert(link, name);
+                    }
+                    None => self.links.close(now, link),
+                },
+                LinkOutput::Frame(link, header, body) => self.on_frame(now, link, &header, &body),
+                LinkOutput::Datagram(..) => self.dropped(DropReason::Unexpected),
+                LinkOutput::Closed(link, _) => self.on_link_closed(link),
+                LinkOutput::Dropped(reason) => self.dropped(reason),
+            }
+        }
+    }
+
+    fn on_frame(&mut self, now: Instant, link: LinkId, header: &Header, body: &[u8]) {
+        let Some(name) = self.link_nodes.get(&link) else { return };
+        let node = NodeId::of(name);
+        let Ok(message) = Message::decode_body(header.kind, body) else { return self.dropped(DropReason::BadBody) };
+        let registered = matches!(
+            self.nodes.get(&node),
+            Some(Registration { session: Session::Proposed { link: l }, .. }) if *l == link
+        );
+        if header.id != node.0 {
+            return self.dropped(DropReason::WrongIdentity);
+        }
+        if !registered && header.kind != Kind::RegistrationRequest {
+            return self.dropped(DropReason::UnknownId);
+        }
+        self.on_message(now, node, header, message, Place::Proposed { link });
+    }
+
+    fn on_message(&mut self, now: Instant, node: NodeId, header: &Header, message: Message, place: Place) {
+        match message {
+            Message::RegistrationRequest(request) => self.on_registration(now, node, header, &request, place),
+            Message::KeepAlive => self.on_keep_alive(now, node, header.transaction),
+            Message::DirectionRequest(peer) => self.on_direction_request(now, node, header, &peer),
+            Message::RouteConfirmation(cid) => self.on_confirmation(now, node, header.transaction, cid),
+            _ => self.dropped(DropReason::Unexpected),
+        }
+    }
+}
+
+/// Where a message came from.
+#[derive(Clone, Copy)]
+enum Place {
+    Conventional { local: SocketAddr, remote: SocketAddr },
+    Proposed { link: LinkId },
+}
+
+impl Machine for Nms {
+    type Command = Infallible;
+
+    fn handle_input(&mut self, now: Instant, input: Input<Infallible>) {
+        match input {
+            Input::Datagram { local, remote, payload } if local.port() == self.conventional_port => {
+                self.on_conventional(now, local, remote, payload);
+            }
+            Input::Datagram { local, remote, payload } => self.links.handle_datagram(now, local, remote, payload),
+            Input::Stream(..) | Input::Packet(_) => self.dropped(DropReason::Unexpected),
+            Input::Timeout => {
+                self.links.handle_timeout(now);
+                self.expire(now);
+                self.pending_timeout(now);
+            }
+            Input::Command(never) => match never {},
+        }
+        self.drain_links(now);
+    }
+
+    fn poll_output(&mut self) -> Output {
+        self.out.pop_front().unwrap_or_else(|| {
+            let timers = [self.links.next_timeout(), self.expiry.next(), self.pending_timers.next()];
+            Output::Wait(timers.into_iter().flatten().min())
+        })
+    }
+}

@@ -1,0 +1,320 @@
+//! From a Direction Request to two Route Directions (paper Figs. 3–5 and 7–9).
+//!
+//! What happens in which order is one table:
+//!
+//! | method | pattern | who dials | first | then | last |
+//! |---|---|---|---|---|---|
+//! | conventional | 1, 2 | initiator | responder | its Confirmation | initiator |
+//! | conventional | 2 | responder | initiator | | responder |
+//! | conventional | 3 | initiator | TRS, its Response | responder, its Confirmation | initiator |
+//! | proposed | 1, 2 | either | responder | | initiator |
+//! | proposed | 3 | initiator | responder | its Confirmation with CID_B | initiator |
+//!
+//! In the conventional method what waits for an answer is sent again with back-off; a repeated Direction Request repeats
+//! whatever was last said. Both nodes asking for each other at the same time count as one.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rand_chacha::rand_core::RngCore;
+
+use super::registry::Session;
+use super::{Nms, Registration};
+use crate::event::{DropReason, Protection};
+use crate::header::Header;
+use crate::key::Key128;
+use crate::machine::{Output, Transmit};
+use crate::message::{ErrorCode, Message, PeerRef, Relay, RelayRequest, RouteDirection, TunnelKeys};
+use crate::name::{NodeId, Party, PathId, RelayCid};
+use crate::route::{self, Choice, Dialer, Pattern};
+use crate::time::Instant;
+use crate::timers::Backoff;
+
+/// Most route constructions under way.
+pub const MAX_PENDING: usize = 65_536;
+/// How long a route construction is remembered: repeated requests get the same answer.
+const LIFETIME: Duration = Duration::from_secs(10);
+/// Requests of both nodes for each other within this time are one.
+const GLARE: Duration = Duration::from_secs(1);
+/// The first retransmission of what waits for an answer; each later one waits twice as long.
+const FIRST_RETRY: Duration = Duration::from_millis(400);
+
+/// Names a route construction; also the transaction id of what we send to responder and TRS.
+pub(super) type PendingId = u32;
+
+/// A route construction.
+pub(super) struct Pending {
+    initiator: NodeId,
+    responder: NodeId,
+    /// The initiator's transaction.
+    transaction: u32,
+    choice: Choice,
+    keys: Option<TunnelKeys>,
+    conventional: bool,
+    step: Step,
+    started: Instant,
+    retry: Backoff,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// The TRS was asked (conventional pattern 3).
+    AwaitRelay,
+    /// The responder was told and must confirm.
+    AwaitConfirmation,
+    /// Both know; the responder's leg, if it has one.
+    Told(Option<RelayCid>),
+}
+
+impl Nms {
+    pub(super) fn on_direction_request(&mut self, now: Instant, node: NodeId, header: &Header, peer: &PeerRef) {
+        let transaction = header.transaction;
+        if !self.nodes.contains_key(&node) {
+            return self.refuse_unregistered(now, node, transaction);
+        }
+        if let Some(&id) = self.asked.get(&(node, transaction)) {
+            return self.repeat(now, id, header.count);
+        }
+        let responder = match self.find_peer(node, peer) {
+            Ok(responder) => responder,
+            Err(code) => {
+                self.send(now, node, transaction, 0, &Message::Error(code));
+                return;
+            }
+        };
+        let glare = |p: &Pending| p.initiator == responder && p.responder == node && now < p.started + GLARE;
+        if self.pending.values().any(glare) {
+            // The other side's request leads to the same tunnel.
+            return;
+        }
+        self.start(now, node, responder, transaction);
+    }
+
+    fn find_peer(&self, node: NodeId, peer: &PeerRef) -> Result<NodeId, ErrorCode> {
+        let name = match peer {
+            PeerRef::Name(name) => Some(name.clone()),
+            PeerRef::Virtual(address) => self.store.owner_of(*address).ok().flatten(),
+        };
+        let responder = NodeId::of(&name.ok_or(ErrorCode::UnknownPeer)?);
+        if self.nodes.contains_key(&responder) && responder != node {
+            return Ok(responder);
+        }
+        let known = self.store.device(responder).ok().flatten().is_some();
+        Err(if known && responder != node { ErrorCode::PeerOffline } else { ErrorCode::UnknownPeer })
+    }
+
+    fn start(&mut self, now: Instant, initiator: NodeId, responder: NodeId, transaction: u32) {
+        let (a, b) = (&self.nodes[&initiator], &self.nodes[&responder]);
+        let conventional = matches!(a.session, Session::Conventional { .. });
+        let choice = route::paper(&a.network, &b.network);
+        let usable = matches!(b.session, Session::Conventional { .. }) == conventional
+            && choice.is_some_and(|c| c.pattern != Pattern::Relayed || self.relay.is_some());
+        let Some(choice) = choice.filter(|_| usable && self.pending.len() < MAX_PENDING) else {
+            self.send(now, initiator, transaction, 0, &Message::Error(ErrorCode::NoRelay));
+            return;
+        };
+        let mut id = self.rng.next_u32();
+        while self.pending.contains_key(&id) {
+            id = self.rng.next_u32();
+        }
+        let keys = conventional.then(|| TunnelKeys { tunnel: self.new_key(), temporary: self.new_key() });
+        let step = Step::Told(None);
+        let retry = Backoff::start(now, FIRST_RETRY);
+        let pending =
+            Pending { initiator, responder, transaction, choice, keys, conventional, step, started: now, retry };
+        self.asked.insert((initiator, transaction), id);
+        self.pending.insert(id, pending);
+        self.pending_timers.set(id, Some(retry.next));
+        match (conventional, choice.pattern, choice.dialer) {
+            (true, Pattern::Relayed, _) => {
+                self.set_step(id, Step::AwaitRelay);
+                self.ask_relay(id, 0);
+            }
+            (true, _, Dialer::Responder) => {
+                self.tell_initiator(now, id, None, 0);
+                self.tell_responder(now, id, 0);
+            }
+            (true, _, Dialer::Initiator) | (false, Pattern::Relayed, _) => {
+                self.set_step(id, Step::AwaitConfirmation);
+                self.tell_responder(now, id, 0);
+            }
+            (false, _, _) => {
+                self.tell_responder(now, id, 0);
+                self.tell_initiator(now, id, None, 0);
+            }
+        }
+    }
+
+    fn new_key(&mut self) -> Key128 {
+        let mut key = Key128([0; 16]);
+        self.rng.fill_bytes(&mut key.0);
+        key
+    }
+
+    fn set_step(&mut self, id: PendingId, step: Step) {
+        if let Some(pending) = self.pending.get_mut(&id) {
+            pending.step = step;
+        }
+    }
+
+    fn tell_initiator(&mut self, now: Instant, id: PendingId, cid: Option<RelayCid>, count: u8) {
+        let Some(direction) = self.direction(id, Dialer::Initiator, cid) else { return };
+        let (node, transaction) = (self.pending[&id].initiator, self.pending[&id].transaction);
+        self.send(now, node, transaction, count, &Message::RouteDirectionInitiator(direction));
+    }
+
+    fn tell_responder(&mut self, now: Instant, id: PendingId, count: u8) {
+        let Some(direction) = self.direction(id, Dialer::Responder, None) else { return };
+        let node = self.pending[&id].responder;
+        self.send(now, node, id, count, &Message::RouteDirectionResponder(direction));
+    }
+
+    /// What the node in role `to` must know.
+    fn direction(&self, id: PendingId, to: Dialer, cid: Option<RelayCid>) -> Option<RouteDirection> {
+        let pending = self.pending.get(&id)?;
+        let (other, location) = match to {
+            Dialer::Initiator => (self.nodes.get(&pending.responder)?, pending.choice.responder),
+            Dialer::Responder => (self.nodes.get(&pending.initiator)?, pending.choice.initiator),
+        };
+        let pattern = pending.choice.pattern;
+        let relay = (pattern == Pattern::Relayed).then_some(self.relay.as_ref()).flatten().map(|relay| Relay {
+            addresses: if pending.conventional { relay.conventional.clone() } else { relay.proposed.clone() },
+            mode: relay.mode,
+            cid,
+        });
+        let candidates = if relay.is_some() { Vec::new() } else { other.network.address(location).into_iter().collect() };
+        Some(RouteDirection {
+            peer: other.name.clone(),
+            virtual_addresses: self.store.addresses_of(&other.name).ok().flatten()?,
+            pattern,
+            dial: pending.choice.dialer == to,
+            candidates,
+            keys: pending.keys.clone(),
+            relay,
+        })
+    }
+
+    fn ask_relay(&mut self, id: PendingId, count: u8) {
+        let Some(pending) = self.pending.get(&id) else { return };
+        let names = (self.nodes.get(&pending.initiator), self.nodes.get(&pending.responder));
+        let (Some(Registration { name: a, .. }), Some(Registration { name: b, .. })) = names else { return };
+        let Some(keys) = &pending.keys else { return };
+        let request = Message::RelayRequest(RelayRequest {
+            forward: PathId::of(a, b),
+            backward: PathId::of(b, a),
+            tunnel_key: keys.tunnel.clone(),
+        });
+        let (Some(relay), Some(session)) = (&self.relay, &mut self.trs) else { return };
+        let place = relay.conventional.iter().find_map(|&remote| {
+            let local = self.addresses.iter().find(|a| a.is_ipv4() == remote.is_ipv4())?;
+            Some((std::net::SocketAddr::new(*local, self.conventional_port), remote))
+        });
+        let Some((local, remote)) = place else { return };
+        let Some(payload) = session.seal(id, count, NodeId::of(&relay.name).0, &request) else { return };
+        self.out.push_back(Output::Transmit(Transmit { local, remote, payload }));
+        self.signal(Party::Trs, &request, Protection::ServiceKey, count);
+    }
+
+    pub(super) fn on_trs_datagram(&mut self, now: Instant, mut payload: BytesMut) {
+        let Some(session) = &mut self.trs else { return self.dropped(DropReason::UnknownId) };
+        match session.open_message(&mut payload) {
+            Ok((header, Message::RelayResponse { accepted })) => {
+                let id = header.transaction;
+                let waiting = self.pending.get(&id).is_some_and(|p| p.step == Step::AwaitRelay);
+                if waiting && accepted {
+                    self.advance(now, id, Step::AwaitConfirmation);
+                    self.tell_responder(now, id, 0);
+                } else if waiting {
+                    let (node, transaction) = (self.pending[&id].initiator, self.pending[&id].transaction);
+                    self.send(now, node, transaction, 0, &Message::Error(ErrorCode::NoRelay));
+                    self.forget_pending(id);
+                }
+            }
+            Ok(_) => self.dropped(DropReason::Unexpected),
+            Err(reason) => self.dropped(reason),
+        }
+    }
+
+    /// The next step, with fresh retransmission.
+    fn advance(&mut self, now: Instant, id: PendingId, step: Step) {
+        let Some(pending) = self.pending.get_mut(&id) else { return };
+        pending.step = step;
+        pending.retry = Backoff::start(now, FIRST_RETRY);
+        let next = pending.next_timer();
+        self.pending_timers.set(id, Some(next));
+    }
+
+    pub(super) fn on_confirmation(&mut self, now: Instant, node: NodeId, id: u32, cid: Option<RelayCid>) {
+        let waiting =
+            self.pending.get(&id).is_some_and(|p| p.responder == node && p.step == Step::AwaitConfirmation);
+        if !waiting {
+            return self.dropped(DropReason::Unexpected);
+        }
+        self.advance(now, id, Step::Told(cid));
+        self.tell_initiator(now, id, cid, 0);
+    }
+
+    /// Says again what a repeated Direction Request asks for.
+    fn repeat(&mut self, now: Instant, id: PendingId, count: u8) {
+        let Some(pending) = self.pending.get(&id) else { return };
+        if let Step::Told(cid) = pending.step {
+            let responder_dials = pending.choice.dialer == Dialer::Responder;
+            self.tell_initiator(now, id, cid, count);
+            if responder_dials {
+                self.tell_responder(now, id, count);
+            }
+        }
+    }
+
+    pub(super) fn pending_timeout(&mut self, now: Instant) {
+        while let Some(id) = self.pending_timers.pop_due(now) {
+            let Some(pending) = self.pending.get_mut(&id) else { continue };
+            if pending.started + LIFETIME <= now {
+                self.forget_pending(id);
+                continue;
+            }
+            let count = pending.retry.sent;
+            if pending.retry.next <= now {
+                pending.retry.again(now);
+            }
+            let (step, conventional) = (pending.step, pending.conventional);
+            let next = pending.next_timer();
+            self.pending_timers.set(id, Some(next));
+            match step {
+                Step::AwaitRelay => self.ask_relay(id, count),
+                Step::AwaitConfirmation if conventional => self.tell_responder(now, id, count),
+                Step::AwaitConfirmation | Step::Told(_) => {}
+            }
+        }
+    }
+
+    fn forget_pending(&mut self, id: PendingId) {
+        if let Some(pending) = self.pending.remove(&id) {
+            self.asked.remove(&(pending.initiator, pending.transaction));
+            self.pending_timers.set(id, None);
+        }
+    }
+
+    /// A node registered anew or is gone: what was under way with its old address is void.
+    pub(super) fn forget_pending_of(&mut self, node: NodeId) {
+        let void: Vec<_> = self
+            .pending
+            .iter()
+            .filter(|(_, p)| p.initiator == node || p.responder == node)
+            .map(|(&id, _)| id)
+            .collect();
+        for id in void {
+            self.forget_pending(id);
+        }
+    }
+}
+
+impl Pending {
+    fn next_timer(&self) -> Instant {
+        let end = self.started + LIFETIME;
+        match self.step {
+            Step::Told(_) => end,
+            Step::AwaitRelay | Step::AwaitConfirmation => self.retry.next.min(end),
+        }
+    }
+}

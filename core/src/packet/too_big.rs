@@ -1,0 +1,84 @@
+//! ICMP for packets that do not fit.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use etherparse::icmpv4::DestUnreachableHeader;
+use etherparse::{Icmpv4Type, Icmpv6Type, IpNumber, IpSlice, Ipv4Slice, Ipv6ExtensionSlice, Ipv6Slice, PacketBuilder};
+
+use super::{HOP_LIMIT, slice};
+
+/// Longest ICMPv4 error, bytes (RFC 1812 §4.3.2.3).
+const MAX_V4: usize = 576;
+/// Longest ICMPv6 error, bytes: IPv6's minimum MTU (RFC 4443 §2.4 c).
+const MAX_V6: usize = 1280;
+/// IP header (without options) and ICMP header of the answer, bytes.
+const OVERHEAD_V4: usize = 20 + 8;
+const OVERHEAD_V6: usize = 40 + 8;
+
+/// Tells the source of `packet` that only `mtu` bytes fit: an ICMPv6 Packet Too Big (RFC 4443 §3.2), or for IPv4 with DF
+/// an ICMP Fragmentation Needed (RFC 1191 §4), as a whole packet from `from` that quotes as much as it may.
+///
+/// `None` if no such message is due: the packet fits; IPv4 without DF ([`fragment_v4`](super::fragment_v4) it); or
+/// because no error may answer it (RFC 1122 §3.2.2, RFC 4443 §2.4 e): it is an ICMP error itself, not the first fragment,
+/// from or to no single host, broken, or of another family than `from`. (RFC 4443 would allow an answer to a multicast
+/// packet; the overlay carries none.)
+pub fn too_big(packet: &[u8], mtu: u16, from: IpAddr) -> Option<Vec<u8>> {
+    if packet.len() <= usize::from(mtu) {
+        return None;
+    }
+    match (slice(packet)?, from) {
+        (IpSlice::Ipv4(ip), IpAddr::V4(from)) => v4(packet, &ip, mtu, from),
+        (IpSlice::Ipv6(ip), IpAddr::V6(from)) => v6(packet, &ip, mtu, from),
+        _ => None,
+    }
+}
+
+fn v4(packet: &[u8], ip: &Ipv4Slice<'_>, mtu: u16, from: Ipv4Addr) -> Option<Vec<u8>> {
+    let header = ip.header();
+    let one_host = |a: Ipv4Addr| !(a.is_unspecified() || a.is_multicast() || a.is_broadcast());
+    if !header.dont_fragment()
+        || header.fragments_offset().value() != 0
+        || !one_host(header.source_addr())
+        || !one_host(header.destination_addr())
+    {
+        return None;
+    }
+    let inside = ip.payload();
+    if inside.ip_number == IpNumber::ICMP && !is_query_v4(*inside.payload.first()?) {
+        return None;
+    }
+    let quote = &packet[..packet.len().min(MAX_V4 - OVERHEAD_V4)];
+    let needed = Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: mtu });
+    let builder = PacketBuilder::ipv4(from.octets(), header.source(), HOP_LIMIT).icmpv4(needed);
+    let mut answer = Vec::with_capacity(OVERHEAD_V4 + quote.len());
+    builder.write_to_vec(&mut answer, quote).ok()?;
+    Some(answer)
+}
+
+fn v6(packet: &[u8], ip: &Ipv6Slice<'_>, mtu: u16, from: Ipv6Addr) -> Option<Vec<u8>> {
+    let header = ip.header();
+    let one_host = |a: Ipv6Addr| !(a.is_unspecified() || a.is_multicast());
+    let later_fragment = ip.extensions().clone().into_iter().any(
+        |extension| matches!(extension, Ipv6ExtensionSlice::Fragment(fragment) if fragment.fragment_offset().value() != 0),
+    );
+    if later_fragment || !one_host(header.source_addr()) || !one_host(header.destination_addr()) {
+        return None;
+    }
+    // Types below 128 are errors (RFC 4443 §2.1).
+    let inside = ip.payload();
+    if inside.ip_number == IpNumber::IPV6_ICMP && *inside.payload.first()? < 128 {
+        return None;
+    }
+    let quote = &packet[..packet.len().min(MAX_V6 - OVERHEAD_V6)];
+    let builder = PacketBuilder::ipv6(from.octets(), header.source(), HOP_LIMIT)
+        .icmpv6(Icmpv6Type::PacketTooBig { mtu: mtu.into() });
+    let mut answer = Vec::with_capacity(OVERHEAD_V6 + quote.len());
+    builder.write_to_vec(&mut answer, quote).ok()?;
+    Some(answer)
+}
+
+/// Whether an ICMPv4 type asks or answers, rather than reporting an error (RFC 1122 §3.2.2): echo, router discovery,
+/// timestamp, information, address mask. Types of unknown meaning count as errors, which is the safe side.
+fn is_query_v4(icmp_type: u8) -> bool {
+    matches!(icmp_type, 0 | 8 | 9 | 10 | 13..=18)
+}

@@ -1,0 +1,111 @@
+//! The Tunnel Relay Service.
+//!
+//! It forwards between two nodes that the NMS brought together, and to nobody else: never an open relay.
+//!
+//! * [`conventional`]: paths that the NMS announced; a node proves itself on its path with the tunnel key, and capsules
+//!   go on only from where that proof came from. The TRS has no end key.
+//! * [`proposed`]: legs, which are QUIC connections with mutual certificates. A Tunnel Request names the other leg by
+//!   its connection ID, which only its owner, the NMS and the node that the NMS told can know; the other node's Tunnel
+//!   Response binds the two. In the blind mode the TRS then forwards datagrams by the first eight bytes of their
+//!   destination connection ID, from the leg's validated address only, and holds no key.
+
+mod conventional;
+mod proposed;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use self::conventional::Paths;
+use self::proposed::Legs;
+use crate::event::{DropReason, Event, Protection, Signal};
+use crate::key::Key128;
+use crate::machine::{Input, Machine, Output, Transmit};
+use crate::message::{Message, RelayMode};
+use crate::name::Party;
+use crate::quic::QuicConfig;
+use crate::time::Instant;
+use crate::tls::TlsError;
+
+pub use conventional::MAX_PATHS;
+pub use proposed::MAX_BINDINGS_PER_LEG;
+
+/// What the TRS is told before it starts.
+#[derive(Clone)]
+pub struct TrsConfig {
+    /// Who it is, and how it speaks QUIC.
+    pub quic: QuicConfig,
+    /// The port of the conventional method; datagrams to other ports are QUIC.
+    pub conventional_port: u16,
+    /// The key that NMS and TRS share (conventional method).
+    pub service_key: Key128,
+    /// How it relays in the proposed method.
+    pub mode: RelayMode,
+    /// Seeds all of its randomness.
+    pub seed: [u8; 32],
+}
+
+/// The TRS. It answers both methods, by port.
+pub struct Trs {
+    conventional_port: u16,
+    paths: Paths,
+    legs: Legs,
+    out: VecDeque<Output>,
+}
+
+impl Trs {
+    /// A TRS that waits for the NMS and for nodes.
+    pub fn new(config: TrsConfig) -> Result<Self, TlsError> {
+        let mut rng = ChaCha20Rng::from_seed(config.seed);
+        let name = config.quic.identity.name.clone();
+        Ok(Self {
+            conventional_port: config.conventional_port,
+            paths: Paths::new(&name, &config.service_key),
+            legs: Legs::new(config.quic, config.mode, &mut rng)?,
+            out: VecDeque::new(),
+        })
+    }
+}
+
+impl Machine for Trs {
+    type Command = Infallible;
+
+    fn handle_input(&mut self, now: Instant, input: Input<Infallible>) {
+        match input {
+            Input::Datagram { local, remote, payload } if local.port() == self.conventional_port => {
+                self.paths.handle_datagram(now, local, remote, payload, &mut self.out);
+            }
+            Input::Datagram { local, remote, payload } => {
+                self.legs.handle_datagram(now, local, remote, payload, &mut self.out);
+            }
+            Input::Stream(..) | Input::Packet(_) => dropped(&mut self.out, DropReason::Unexpected),
+            Input::Timeout => {
+                self.paths.handle_timeout(now);
+                self.legs.handle_timeout(now, &mut self.out);
+            }
+            Input::Command(never) => match never {},
+        }
+    }
+
+    fn poll_output(&mut self) -> Output {
+        self.out.pop_front().unwrap_or_else(|| {
+            let timers = [self.paths.next_timeout(), self.legs.next_timeout()];
+            Output::Wait(timers.into_iter().flatten().min())
+        })
+    }
+}
+
+fn dropped(out: &mut VecDeque<Output>, reason: DropReason) {
+    out.push_back(Output::Event(Event::Dropped(reason)));
+}
+
+fn signal(out: &mut VecDeque<Output>, to: Party, message: &Message, protection: Protection, count: u8) {
+    let signal = Signal::message(Party::Trs, to, message, protection, count);
+    out.push_back(Output::Event(Event::Signal(signal)));
+}
+
+fn transmit(out: &mut VecDeque<Output>, transmit: Transmit) {
+    out.push_back(Output::Transmit(transmit));
+}

@@ -1,0 +1,190 @@
+//! Relaying by path id (paper Fig. 5).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::{dropped, signal, transmit};
+use crate::conventional::keys::{Direction, Sealing};
+use crate::conventional::replay::ReplayWindow;
+use crate::conventional::seal;
+use crate::conventional::session::Session;
+use crate::event::{DropReason, Protection};
+use crate::header::{Header, Kind};
+use crate::key::Key128;
+use crate::machine::{Output, Transmit};
+use crate::message::{Message, RelayRequest};
+use crate::name::{Fqdn, NodeId, Party, PathId};
+use crate::time::Instant;
+use crate::timers::Timers;
+
+/// Most paths (two for each tunnel).
+pub const MAX_PATHS: usize = 65_536;
+/// A path without traffic for this long is forgotten.
+const IDLE: Duration = Duration::from_secs(90);
+
+pub(super) struct Paths {
+    id: NodeId,
+    nms: Session,
+    paths: BTreeMap<PathId, Path>,
+    timers: Timers<PathId>,
+}
+
+/// One direction of a tunnel.
+struct Path {
+    /// The tunnel key; only to check who sends, in the header's own direction.
+    sealing: Sealing,
+    from: Direction,
+    window: ReplayWindow,
+    /// The path that leads back.
+    opposite: PathId,
+    /// Our address and the sender's, once it proved itself.
+    place: Option<(SocketAddr, SocketAddr)>,
+    /// The sender's name, for diagrams, once a Tunnel Request told it.
+    name: Option<Fqdn>,
+    used: Instant,
+}
+
+impl Paths {
+    pub(super) fn new(name: &Fqdn, service_key: &Key128) -> Self {
+        let nms = Session::new(service_key, Direction::FromResponder);
+        Self { id: NodeId::of(name), nms, paths: BTreeMap::new(), timers: Timers::default() }
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        while let Some(id) = self.timers.pop_due(now) {
+            let Some(path) = self.paths.get(&id) else { continue };
+            if path.used + IDLE <= now {
+                self.paths.remove(&id);
+            } else {
+                self.timers.set(id, Some(path.used + IDLE));
+            }
+        }
+    }
+
+    pub(super) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        payload: BytesMut,
+        out: &mut VecDeque<Output>,
+    ) {
+        let result = match Header::decode(&payload) {
+            Err(_) => Err(DropReason::BadHeader),
+            Ok(header) if header.id == self.id.0 => self.on_nms(now, (local, remote), payload, out),
+            Ok(header) if header.kind == Kind::Capsule => self.forward(now, &header, remote, &payload, out),
+            Ok(header) => self.on_node(now, &header, (local, remote), &payload, out),
+        };
+        if let Err(reason) = result {
+            dropped(out, reason);
+        }
+    }
+
+    /// A Relay Request.
+    fn on_nms(
+        &mut self,
+        now: Instant,
+        (local, remote): (SocketAddr, SocketAddr),
+        mut payload: BytesMut,
+        out: &mut VecDeque<Output>,
+    ) -> Result<(), DropReason> {
+        let (header, message) = self.nms.open_message(&mut payload)?;
+        let Message::RelayRequest(request) = message else { return Err(DropReason::Unexpected) };
+        let known = self.paths.contains_key(&request.forward) && self.paths.contains_key(&request.backward);
+        let accepted = known || self.paths.len() + 2 <= MAX_PATHS;
+        if accepted {
+            self.open(now, &request);
+        }
+        let response = Message::RelayResponse { accepted };
+        let id = self.id.0;
+        if let Some(payload) = self.nms.seal(header.transaction, header.count, id, &response) {
+            transmit(out, Transmit { local, remote, payload });
+            signal(out, Party::Nms, &response, Protection::ServiceKey, header.count);
+        }
+        Ok(())
+    }
+
+    /// Makes, or makes anew, the two paths of a tunnel; a repeated request changes nothing.
+    fn open(&mut self, now: Instant, request: &RelayRequest) {
+        let sealing = Sealing::new(&request.tunnel_key);
+        let ends = [
+            (request.forward, request.backward, Direction::FromInitiator),
+            (request.backward, request.forward, Direction::FromResponder),
+        ];
+        for (id, opposite, from) in ends {
+            let sealing = sealing.clone();
+            let path = Path { sealing, from, window: ReplayWindow::default(), opposite, place: None, name: None, used: now };
+            self.paths.insert(id, path);
+            self.timers.set(id, Some(now + IDLE));
+        }
+    }
+
+    /// A message under the tunnel key: it proves where the node is, and goes on to the other one.
+    fn on_node(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        place: (SocketAddr, SocketAddr),
+        payload: &[u8],
+        out: &mut VecDeque<Output>,
+    ) -> Result<(), DropReason> {
+        let path = self.paths.get_mut(&PathId(header.id)).ok_or(DropReason::UnknownId)?;
+        let mut copy = payload.to_vec();
+        let (_, range) = seal::open_from(&path.sealing, path.from, &mut copy)?;
+        if !path.window.check_and_set(header.sequence) {
+            return Err(DropReason::Replayed);
+        }
+        let message = Message::decode_body(header.kind, &copy[range]).map_err(|_| DropReason::BadBody)?;
+        path.place = Some(place);
+        path.used = now;
+        if message == Message::HolePunching {
+            return Ok(());
+        }
+        let opposite = path.opposite;
+        let to = self.paths.get(&opposite).and_then(|p| p.place).ok_or(DropReason::NotBound)?;
+        transmit(out, Transmit { local: to.0, remote: to.1, payload: payload.to_vec() });
+        if !matches!(message, Message::KeepAlive | Message::KeepAliveAck) {
+            if let Message::TunnelRequest(request) = &message {
+                self.name(PathId(header.id), &request.from);
+                self.name(opposite, &request.to);
+            }
+            if let Some(name) = self.paths.get(&opposite).and_then(|p| p.name.clone()) {
+                signal(out, Party::Node(name), &message, Protection::TunnelKey, header.count);
+            }
+        }
+        Ok(())
+    }
+
+    fn name(&mut self, path: PathId, name: &Fqdn) {
+        if let Some(path) = self.paths.get_mut(&path) {
+            path.name = Some(name.clone());
+        }
+    }
+
+    /// A capsule goes on if it comes from where its path's node proved to be.
+    fn forward(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        remote: SocketAddr,
+        payload: &[u8],
+        out: &mut VecDeque<Output>,
+    ) -> Result<(), DropReason> {
+        let path = self.paths.get_mut(&PathId(header.id)).ok_or(DropReason::UnknownId)?;
+        if path.place.map(|(_, r)| r) != Some(remote) {
+            return Err(DropReason::NotBound);
+        }
+        path.used = now;
+        let opposite = path.opposite;
+        let to = self.paths.get(&opposite).and_then(|p| p.place).ok_or(DropReason::NotBound)?;
+        transmit(out, Transmit { local: to.0, remote: to.1, payload: payload.to_vec() });
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! Relaying between legs (paper Fig. 9), in both relay modes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use rand_chacha::ChaCha20Rng;
+
+use super::{dropped, signal, transmit};
+use crate::event::{DropReason, Protection};
+use crate::header::{Flags, Header, Kind};
+use crate::machine::{Output, Transmit};
+use crate::message::{ErrorCode, Message, RelayMode, TunnelRequest};
+use crate::name::{Fqdn, Party, RelayCid};
+use crate::quic::{CidScheme, DatagramRefused, LinkId, LinkOutput, Links, QuicConfig, destination_prefix};
+use crate::time::Instant;
+use crate::timers::Timers;
+use crate::tls::TlsError;
+
+/// Most legs that one leg is bound to, or asked to be bound to.
+pub const MAX_BINDINGS_PER_LEG: usize = 16;
+/// A Tunnel Request that the other node does not answer in this time is forgotten.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) struct Legs {
+    mode: RelayMode,
+    links: Links,
+    legs: BTreeMap<LinkId, Leg>,
+    by_cid: BTreeMap<RelayCid, LinkId>,
+    /// Tunnel Requests on their way: by the asked leg and the transaction, who asked.
+    asked: BTreeMap<(LinkId, u32), LinkId>,
+    timers: Timers<(LinkId, u32)>,
+}
+
+/// A node's connection to us.
+struct Leg {
+    name: Fqdn,
+    cid: RelayCid,
+    bound: BTreeSet<LinkId>,
+}
+
+impl Legs {
+    pub(super) fn new(quic: QuicConfig, mode: RelayMode, rng: &mut ChaCha20Rng) -> Result<Self, TlsError> {
+        Ok(Self {
+            mode,
+            links: Links::new(quic, CidScheme::Direct, true, rng)?,
+            legs: BTreeMap::new(),
+            by_cid: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            timers: Timers::default(),
+        })
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        [self.links.next_timeout(), self.timers.next()].into_iter().flatten().min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut VecDeque<Output>) {
+        self.links.handle_timeout(now);
+        while let Some(key) = self.timers.pop_due(now) {
+            self.asked.remove(&key);
+        }
+        self.drain(now, out);
+    }
+
+    pub(super) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        payload: BytesMut,
+        out: &mut VecDeque<Output>,
+    ) {
+        let target = destination_prefix(&payload).and_then(|cid| self.by_cid.get(&cid).copied());
+        if let (RelayMode::Blind, Some(target)) = (self.mode, target) {
+            return match self.forward(target, remote, payload) {
+                Ok(forwarded) => transmit(out, forwarded),
+                Err(reason) => dropped(out, reason),
+            };
+        }
+        self.links.handle_datagram(now, local, remote, payload);
+        self.drain(now, out);
+    }
+
+    /// Blind: a datagram goes on, as it is, if a leg that is bound to the target has the address that it comes from.
+    fn forward(&self, target: LinkId, remote: SocketAddr, payload: BytesMut) -> Result<Transmit, DropReason> {
+        let leg = &self.legs[&target];
+        if !leg.bound.iter().any(|&other| self.links.remote(other) == Some(remote)) {
+            return Err(DropReason::NotBound);
+        }
+        let place = self.links.local(target).zip(self.links.remote(target));
+        let (local, remote) = place.ok_or(DropReason::NotBound)?;
+        Ok(Transmit { local, remote, payload: payload.into() })
+    }
+
+    fn drain(&mut self, now: Instant, out: &mut VecDeque<Output>) {
+        while let Some(output) = self.links.poll() {
+            match output {
+                LinkOutput::Transmit(t) => transmit(out, t),
+                LinkOutput::Connected { link, peer, .. } => self.on_connected(now, link, peer, out),
+                LinkOutput::Frame(link, header, body) => {
+                    if let Err(reason) = self.on_frame(now, link, &header, body, out) {
+                        dropped(out, reason);
+                    }
+                }
+                LinkOutput::Datagram(link, data) => {
+                    if let Err(reason) = self.on_datagram(now, link, data) {
+                        dropped(out, reason);
+                    }
+                }
+                LinkOutput::Closed(link, _) => self.on_closed(link),
+                LinkOutput::Dropped(reason) => dropped(out, reason),
+            }
+        }
+    }
+
+    fn on_connected(&mut self, now: Instant, link: LinkId, peer: Vec<Fqdn>, out: &mut VecDeque<Output>) {
+        let (Some(name), Some(cid)) = (peer.into_iter().next(), self.links.relay_cid(link)) else {
+            return self.links.close(now, link);
+        };
+        if self.by_cid.contains_key(&cid) {
+            dropped(out, DropReason::Limit);
+            return self.links.close(now, link);
+        }
+        self.by_cid.insert(cid, link);
+        self.legs.insert(link, Leg { name, cid, bound: BTreeSet::new() });
+    }
+
+    fn on_closed(&mut self, link: LinkId) {
+        let Some(leg) = self.legs.remove(&link) else { return };
+        self.by_cid.remove(&leg.cid);
+        for other in leg.bound {
+            if let Some(other) = self.legs.get_mut(&other) {
+                other.bound.remove(&link);
+            }
+        }
+    }
+
+    fn on_frame(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        header: &Header,
+        body: Bytes,
+        out: &mut VecDeque<Output>,
+    ) -> Result<(), DropReason> {
+        if !self.legs.contains_key(&link) {
+            return Err(DropReason::UnknownId);
+        }
+        if header.kind == Kind::Capsule {
+            return self.copy_frame(now, link, header, &body);
+        }
+        match Message::decode_body(header.kind, &body).map_err(|_| DropReason::BadBody)? {
+            Message::TunnelRequest(request) => self.on_tunnel_request(now, link, header, request, out),
+            Message::TunnelResponse => self.on_tunnel_response(now, link, header, out),
+            _ => Err(DropReason::Unexpected),
+        }
+    }
+
+    /// The initiator names the other leg; the responder gets the request with the initiator's leg in it.
+    fn on_tunnel_request(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        header: &Header,
+        request: TunnelRequest,
+        out: &mut VecDeque<Output>,
+    ) -> Result<(), DropReason> {
+        let leg = &self.legs[&link];
+        if request.from != leg.name {
+            return Err(DropReason::WrongIdentity);
+        }
+        let target = request.relay_cid.and_then(|cid| self.by_cid.get(&cid).copied()).filter(|&t| t != link);
+        let known = target.and_then(|t| self.legs.get(&t)).is_some_and(|l| l.name == request.to);
+        let free = leg.bound.len() < MAX_BINDINGS_PER_LEG
+            && target.is_some_and(|t| self.asked.range((t, 0)..=(t, u32::MAX)).count() < MAX_BINDINGS_PER_LEG);
+        let (Some(target), true) = (target.filter(|_| known), free) else {
+            let refusal = Message::Error(ErrorCode::NoRelay);
+            let frame = refusal.to_bytes(header.transaction, Flags(Flags::FROM_RESPONDER), 0, 0, header.id);
+            signal(out, Party::Node(leg.name.clone()), &refusal, Protection::Quic, 0);
+            self.links.send_frame(now, link, frame.into());
+            return Err(DropReason::NotBound);
+        };
+        self.asked.insert((target, header.transaction), link);
+        self.timers.set((target, header.transaction), Some(now + ANSWER_TIMEOUT));
+        let to = Party::Node(request.to.clone());
+        let request = Message::TunnelRequest(TunnelRequest { relay_cid: Some(leg.cid), ..request });
+        let frame = request.to_bytes(header.transaction, header.flags, 0, 0, header.id);
+        if !self.links.send_frame(now, target, frame.into()) {
+            return Err(DropReason::QueueFull);
+        }
+        signal(out, to, &request, Protection::Quic, 0);
+        Ok(())
+    }
+
+    /// The responder agrees: the two legs are bound.
+    fn on_tunnel_response(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        header: &Header,
+        out: &mut VecDeque<Output>,
+    ) -> Result<(), DropReason> {
+        let key = (link, header.transaction);
+        let asker = self.asked.remove(&key).ok_or(DropReason::Unexpected)?;
+        self.timers.set(key, None);
+        if self.legs[&link].bound.len() >= MAX_BINDINGS_PER_LEG {
+            return Err(DropReason::Limit);
+        }
+        let Some(other) = self.legs.get_mut(&asker) else { return Err(DropReason::NotBound) };
+        other.bound.insert(link);
+        let to = Party::Node(other.name.clone());
+        self.legs.get_mut(&link).expect("checked").bound.insert(asker);
+        let response = Message::TunnelResponse;
+        let frame = response.to_bytes(header.transaction, header.flags, 0, 0, header.id);
+        if !self.links.send_frame(now, asker, frame.into()) {
+            return Err(DropReason::QueueFull);
+        }
+        signal(out, to, &response, Protection::Quic, 0);
+        Ok(())
+    }
+
+    /// Terminating: the one leg that this one is bound to.
+    fn other_end(&self, link: LinkId) -> Result<LinkId, DropReason> {
+        if self.mode != RelayMode::Terminating {
+            return Err(DropReason::Unexpected);
+        }
+        self.legs.get(&link).and_then(|l| l.bound.first().copied()).ok_or(DropReason::NotBound)
+    }
+
+    fn copy_frame(&mut self, now: Instant, link: LinkId, header: &Header, body: &[u8]) -> Result<(), DropReason> {
+        let other = self.other_end(link)?;
+        let mut frame = BytesMut::with_capacity(crate::header::HEADER_LEN + body.len());
+        frame.extend_from_slice(&header.encode());
+        frame.extend_from_slice(body);
+        if self.links.send_frame(now, other, frame.freeze()) { Ok(()) } else { Err(DropReason::QueueFull) }
+    }
+
+    fn on_datagram(&mut self, now: Instant, link: LinkId, data: Bytes) -> Result<(), DropReason> {
+        let other = self.other_end(link)?;
+        self.links.send_datagram(now, other, data).map_err(|refused| match refused {
+            DatagramRefused::TooLarge(_) => DropReason::TooBig,
+            DatagramRefused::Full => DropReason::QueueFull,
+            DatagramRefused::Closed => DropReason::NotBound,
+        })
+    }
+}
