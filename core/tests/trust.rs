@@ -304,6 +304,39 @@ fn the_one_cipher_suite_is_aes_128_gcm_and_without_it_there_is_no_configuration(
 }
 
 #[test]
+fn the_same_settings_serve_quic_and_leave_no_ticket_and_no_early_data() {
+    let scene = Scene::good();
+    let env = environment_at(NOW);
+    let client = tls::client_config(&env, &scene.client_roots, scene.client_identity.as_ref(), ALPN).unwrap();
+    let server =
+        tls::server_config(&env, &scene.server_roots, &scene.server_identity, ClientAuth::Required, ALPN).unwrap();
+    assert_eq!((server.send_tls13_tickets, server.max_early_data_size), (0, 0));
+    assert!(!client.enable_early_data && !server.session_storage.can_cache());
+    quinn_proto::crypto::rustls::QuicClientConfig::try_from(client).unwrap();
+    quinn_proto::crypto::rustls::QuicServerConfig::try_from(server).unwrap();
+}
+
+#[test]
+fn secrets_are_written_down_only_for_whoever_asked() {
+    #[derive(Debug, Default)]
+    struct Log(std::sync::Mutex<Vec<String>>);
+    impl rustls::KeyLog for Log {
+        fn log(&self, label: &str, _client_random: &[u8], _secret: &[u8]) {
+            self.0.lock().unwrap().push(label.to_owned());
+        }
+    }
+    let (world, log) = (World::new(1), Arc::new(Log::default()));
+    let env = Environment { key_log: Some(log.clone()), ..environment_at(NOW) };
+    let config = tls::client_config(&env, &world.roots(), Some(&world.identity("alice.example")), ALPN).unwrap();
+    let mut client = TlsChannel::client(Arc::new(config), &name("as.example")).unwrap();
+    let (_, mut server) = Scene::good().ends();
+    settle(&mut client, &mut server);
+    assert!(log.0.lock().unwrap().iter().any(|label| label == "CLIENT_TRAFFIC_SECRET_0"));
+    let silent = tls::client_config(&environment_at(NOW), &world.roots(), None, ALPN).unwrap();
+    assert!(!silent.key_log.will_log("CLIENT_TRAFFIC_SECRET_0"));
+}
+
+#[test]
 fn different_application_protocols_do_not_meet() {
     let world = World::new(1);
     let config = tls::client_config(&environment_at(NOW), &world.roots(), None, b"other").unwrap();
@@ -320,8 +353,8 @@ fn a_change_of_any_byte_of_a_record_is_a_named_failure_for_good() {
         client.send(b"login request");
         client.take_output().len()
     };
-    // Bytes 1 and 2 are the version, which a receiver must ignore (RFC 8446 §5.1).
-    for position in (0..length).filter(|position| ![1, 2].contains(position)) {
+    // Bytes 0 to 2, outer type and version, say nothing: the true type is encrypted (RFC 8446 §5.2). See the next test.
+    for position in 3..length {
         let (mut client, mut server) = Scene::good().play();
         client.send(b"login request");
         let mut record = client.take_output();
@@ -330,9 +363,25 @@ fn a_change_of_any_byte_of_a_record_is_a_named_failure_for_good() {
         // A length made greater only makes the server wait: the bytes that come next complete the record, and break it.
         let answer = first.and_then(|()| server.receive(&vec![0; 20_000]));
         assert!(matches!(answer, Err(TlsFailure::Protocol(_))), "byte {position}: {answer:?}");
-        assert_eq!(server.read(), None);
+        assert_eq!(server.read(), None, "byte {position}");
         assert_eq!(server.receive(b"more"), answer);
         assert!(!server.handshake_complete());
+    }
+}
+
+#[test]
+fn a_change_of_a_records_outer_type_or_version_never_changes_what_is_read() {
+    for position in 0..3 {
+        for bit in 0..8 {
+            let (mut client, mut server) = Scene::good().play();
+            client.send(b"login request");
+            let mut record = client.take_output();
+            record[position] ^= 1 << bit;
+            match server.receive(&record) {
+                Ok(()) => assert_eq!(server.read().unwrap(), b"login request", "byte {position} bit {bit}"),
+                Err(_) => assert_eq!(server.read(), None, "byte {position} bit {bit}"),
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! **For the simulator and for tests only.** Whoever knows the seed knows every key.
 //!
-//! Each node draws from its own streams, and each stream is a hash of (seed, node, purpose): see [`derive`]. So one node
+//! Each node draws from its own streams, and each stream is a hash of (seed, node, purpose): see [`derive()`]. So one node
 //! does not disturb another, and a node that does one thing more does not change what it does elsewhere.
 //!
 //! | what TLS takes from chance | here |
@@ -10,7 +10,7 @@
 //! | randoms, session ids | a ChaCha20 stream as rustls' `SecureRandom` |
 //! | X25519 ephemeral keys | the same stream, with x25519-dalek |
 //! | signatures | Ed25519, which has no randomness (RFC 8032) |
-//! | keys and serial numbers of certificates | [`derive`] |
+//! | keys and serial numbers of certificates | [`derive()`] |
 //! | the time | [`FixedClock`] |
 //!
 //! # Streams without a leak
