@@ -43,11 +43,11 @@ pub struct Inner {
 }
 
 impl Inner {
-    /// Reads the IP header of a packet. [`DropReason::BadPacket`] unless the version is 4 or 6, the header is whole, and
-    /// the length it states is that of the slice. Checksums are left to the stack that takes the packet; IPv6 jumbograms
-    /// are no packets.
+    /// Reads the IP header of a packet. [`DropReason::BadPacket`] unless the version is 4 or 6, the header is whole,
+    /// and the length it states is that of the slice. Checksums are left to the stack that takes the packet; IPv6
+    /// jumbograms are no packets.
     pub fn parse(packet: &[u8]) -> Result<Self, DropReason> {
-        let (inner, stated) = match packet.first().map(|first| first >> 4) {
+        let inner = match packet.first().map(|first| first >> 4) {
             Some(4) => {
                 let header = Ipv4HeaderSlice::from_slice(packet).map_err(|_| DropReason::BadPacket)?;
                 let len = usize::from(header.total_len());
@@ -55,17 +55,17 @@ impl Inner {
                     return Err(DropReason::BadPacket);
                 }
                 let (source, destination) = (header.source_addr().into(), header.destination_addr().into());
-                (Self { source, destination, protocol: header.protocol().0, len }, len)
+                Self { source, destination, protocol: header.protocol().0, len }
             }
             Some(6) => {
                 let header = Ipv6HeaderSlice::from_slice(packet).map_err(|_| DropReason::BadPacket)?;
                 let len = header.slice().len() + usize::from(header.payload_length());
                 let (source, destination) = (header.source_addr().into(), header.destination_addr().into());
-                (Self { source, destination, protocol: header.next_header().0, len }, len)
+                Self { source, destination, protocol: header.next_header().0, len }
             }
             _ => return Err(DropReason::BadPacket),
         };
-        if stated == packet.len() { Ok(inner) } else { Err(DropReason::BadPacket) }
+        if inner.len == packet.len() { Ok(inner) } else { Err(DropReason::BadPacket) }
     }
 }
 
@@ -113,8 +113,8 @@ pub fn udp(packet: &[u8]) -> Option<UdpView<'_>> {
     })
 }
 
-/// An IP packet with a UDP datagram, checksums and all; IPv4 with DF. `None` if the addresses are of two families or the
-/// payload does not fit a packet.
+/// An IP packet with a UDP datagram, checksums and all; IPv4 with DF. `None` if the addresses are of two families or
+/// the payload does not fit a packet.
 pub fn build_udp(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Option<Vec<u8>> {
     let ip = match (source.ip(), destination.ip()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => PacketBuilder::ipv4(from.octets(), to.octets(), HOP_LIMIT),

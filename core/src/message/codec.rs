@@ -9,7 +9,7 @@
 //! | `u8` `u16` `u64` | an unsigned integer |
 //! | `bool` | 0 or 1 |
 //! | `T?` | 0, or 1 and then the T |
-//! | `[T]` | how many as a u8, at most [`MAX_ADDRESSES`], and then each |
+//! | list of T | how many as a u8, at most [`MAX_ADDRESSES`], and then each |
 //! | `text` | its length as a u16, at most [`MAX_PASSWORD`], and then UTF-8 |
 //! | `name` | its length as a u8, and then 1 to 253 of `a-z 0-9 - .`: an [`Fqdn`], lower case, no final dot |
 //! | `ip` | 4 and then 4 bytes, or 6 and then 16 bytes |
@@ -21,15 +21,15 @@
 //! | type | message | body |
 //! |---|---|---|
 //! | 1 | Login Request | device id 16 · credential u8: 1 and then the password as text, or 2 for the certificate |
-//! | 2 | Login Response | node id 16 · FQDN name · CK key? · NMS [place] |
-//! | 3 | Registration Request | epoch u64 · addresses [ip] · port u16 |
+//! | 2 | Login Response | node id 16 · FQDN name · CK key? · NMS list of place |
+//! | 3 | Registration Request | epoch u64 · addresses list of ip · port u16 |
 //! | 4 | Registration Response | NAT bool · addresses virtual |
 //! | 5 | Keep Alive | nothing |
 //! | 6 | Keep Alive Ack | nothing |
 //! | 7 | Direction Request | u8: 1 and then the peer's name, or 2 and then its virtual ip |
-//! | 8, 9 | Route Direction | peer name · virtual addresses virtual · pattern u8 · dial bool · candidates [place] · keys? · relay? |
+//! | 8, 9 | Route Direction | peer name · virtual addresses virtual · pattern u8 · dial bool · candidates list of place · keys? · relay? |
 //! | | keys | TK key · MK key |
-//! | | relay | TRS [place] · mode u8 · responder's leg cid? |
+//! | | relay | TRS list of place · mode u8 · responder's leg cid? |
 //! | 10 | Route Direction Confirmation | leg cid? |
 //! | 11 | Relay Request | forward path id 16 · backward path id 16 · TK key |
 //! | 12 | Relay Response | accepted bool |

@@ -10,8 +10,8 @@ const CHECKSUM: usize = 16;
 const TCP_HEADER: usize = 20;
 
 /// In a TCP SYN, lowers the MSS option to what an inner packet of `mtu` bytes holds: `mtu` less the headers without
-/// options (RFC 6691 §2). The checksum is updated for just this change (RFC 1624), so a wrong one stays wrong. Any other
-/// packet, and a SYN whose MSS is already low enough or not stated, stays as it is.
+/// options (RFC 6691 §2). The checksum is updated for just this change (RFC 1624), so a wrong one stays wrong. Any
+/// other packet, and a SYN whose MSS is already low enough or not stated, stays as it is.
 ///
 /// Returns whether the packet was changed.
 pub fn clamp_mss(packet: &mut [u8], mtu: u16) -> bool {

@@ -15,13 +15,13 @@ const MAX_V6: usize = 1280;
 const OVERHEAD_V4: usize = 20 + 8;
 const OVERHEAD_V6: usize = 40 + 8;
 
-/// Tells the source of `packet` that only `mtu` bytes fit: an ICMPv6 Packet Too Big (RFC 4443 §3.2), or for IPv4 with DF
-/// an ICMP Fragmentation Needed (RFC 1191 §4), as a whole packet from `from` that quotes as much as it may.
+/// Tells the source of `packet` that only `mtu` bytes fit: an ICMPv6 Packet Too Big (RFC 4443 §3.2), or for IPv4 with
+/// DF an ICMP Fragmentation Needed (RFC 1191 §4), as a whole packet from `from` that quotes as much as it may.
 ///
 /// `None` if no such message is due: the packet fits; IPv4 without DF ([`fragment_v4`](super::fragment_v4) it); or
-/// because no error may answer it (RFC 1122 §3.2.2, RFC 4443 §2.4 e): it is an ICMP error itself, not the first fragment,
-/// from or to no single host, broken, or of another family than `from`. (RFC 4443 would allow an answer to a multicast
-/// packet; the overlay carries none.)
+/// because no error may answer it (RFC 1122 §3.2.2, RFC 4443 §2.4 e): it is an ICMP error itself, not the first
+/// fragment, from or to no single host, broken, or of another family than `from`. (RFC 4443 would allow an answer to
+/// a multicast packet; the overlay carries none.)
 pub fn too_big(packet: &[u8], mtu: u16, from: IpAddr) -> Option<Vec<u8>> {
     if packet.len() <= usize::from(mtu) {
         return None;
@@ -58,9 +58,10 @@ fn v4(packet: &[u8], ip: &Ipv4Slice<'_>, mtu: u16, from: Ipv4Addr) -> Option<Vec
 fn v6(packet: &[u8], ip: &Ipv6Slice<'_>, mtu: u16, from: Ipv6Addr) -> Option<Vec<u8>> {
     let header = ip.header();
     let one_host = |a: Ipv6Addr| !(a.is_unspecified() || a.is_multicast());
-    let later_fragment = ip.extensions().clone().into_iter().any(
-        |extension| matches!(extension, Ipv6ExtensionSlice::Fragment(fragment) if fragment.fragment_offset().value() != 0),
-    );
+    let later_fragment = ip.extensions().clone().into_iter().any(|extension| match extension {
+        Ipv6ExtensionSlice::Fragment(fragment) => fragment.fragment_offset().value() != 0,
+        _ => false,
+    });
     if later_fragment || !one_host(header.source_addr()) || !one_host(header.destination_addr()) {
         return None;
     }
