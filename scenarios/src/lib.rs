@@ -1,1 +1,39 @@
 //! What an experiment is, as data, and what a result row is.
+//!
+//! A scenario is a TOML file (the format is described key by key in this folder's README). It walks straight through:
+//!
+//! ```text
+//! file → Document → Plan: --set and [sweep] laid over it → for each cell: spelling → sense → Scenario
+//! ```
+//!
+//! A [`Scenario`] holds only what makes sense: whoever runs it needs no further check. What it measures comes back as
+//! [`Row`]s, which a [`Table`] writes to a results file and reads again. No engine is in here, and no I/O but files.
+
+mod address;
+mod document;
+mod embedded;
+mod error;
+mod plan;
+mod read;
+mod resolve;
+pub mod rows;
+mod scenario;
+mod schema;
+mod table;
+mod words;
+
+pub use address::{SERVICES_V4, SERVICES_V6, VIRTUAL_V4, VIRTUAL_V6};
+pub use document::Document;
+pub use embedded::EMBEDDED;
+pub use error::{Place, Problem, ScenarioError};
+pub use plan::{Cell, MAX_CELLS, Plan};
+pub use resolve::{LEAST_MTU_V4, LEAST_MTU_V6, MAX_NODES, MAX_SITES, MAX_STEPS};
+pub use rows::Row;
+pub use scenario::{
+    Action, Egress, Firewall, Interface, Link, Nat, Node, Pair, Probes, Scenario, Service, Services, Site, SiteV4, Step,
+    Way, ZONE,
+};
+pub use table::{Line, ResultsError, Table, write_whole};
+pub use words::{
+    Dependence, Engine, Family, Login, Measure, Method, Policy, PortChoice, Protocol, SiteKind,
+};

@@ -1,0 +1,180 @@
+//! Which prefixes and addresses everything has.
+//!
+//! Prefixes come from the ranges that are set aside for documentation and benchmarks (RFC 5737, RFC 3849, RFC 2544),
+//! so that no capture can be mistaken for traffic of the real Internet. They are given out by the order of the sites,
+//! past those that the file names itself; nodes are numbered in their sites by the order in which they first get there.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use cyphonic_core::route::is_private;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::error::Problem;
+use crate::scenario::{Interface, Site};
+
+/// Where virtual IPv4 addresses come from.
+pub const VIRTUAL_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 16);
+/// Where virtual IPv6 addresses come from.
+pub const VIRTUAL_V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0), 64);
+/// Where the services' IPv4 addresses are.
+pub const SERVICES_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24);
+/// Where the services' IPv6 addresses are; the NMS is `::3`, as in the paper's experiment.
+pub const SERVICES_V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 64);
+
+/// Global IPv4 is carved into prefixes of this length from these ranges, in this order.
+const V4_POOLS: [Ipv4Net; 3] = [
+    Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(198, 19, 0, 0), 16),
+];
+const V4_LENGTH: u8 = 28;
+/// The number of a site's router, or of its NAT's inner side, within its prefixes.
+const ROUTER: u32 = 1;
+
+/// The global prefixes that are given out, with what they belong to.
+pub(crate) struct Prefixes {
+    taken: Vec<(IpNet, String)>,
+}
+
+impl Prefixes {
+    /// Those of the services and of the overlay.
+    pub(crate) fn new() -> Self {
+        let services = "AS, NMS and TRS";
+        let nodes = "the nodes' virtual addresses";
+        let taken = [
+            (SERVICES_V4.into(), services),
+            (SERVICES_V6.into(), services),
+            (VIRTUAL_V4.into(), nodes),
+            (VIRTUAL_V6.into(), nodes),
+        ];
+        Self { taken: taken.into_iter().map(|(net, owner): (IpNet, _)| (net, owner.to_owned())).collect() }
+    }
+
+    /// Gives a prefix that the file names to a site.
+    pub(crate) fn claim(&mut self, prefix: impl Into<IpNet>, site: &str) -> Result<(), Problem> {
+        let prefix = prefix.into();
+        if let Some((other, owner)) = self.taken.iter().find(|(other, _)| overlap(prefix, *other)) {
+            return Err(Problem::Overlap { prefix, other: *other, owner: owner.clone() });
+        }
+        self.taken.push((prefix, format!("the site {site:?}")));
+        Ok(())
+    }
+
+    /// The next free prefix of global IPv4.
+    pub(crate) fn next_v4(&mut self, site: &str) -> Result<Ipv4Net, Problem> {
+        let carved = V4_POOLS.iter().flat_map(|pool| pool.subnets(V4_LENGTH).into_iter().flatten());
+        carved
+            .into_iter()
+            .find(|prefix| self.claim(*prefix, site).is_ok())
+            .ok_or(Problem::NoPrefixLeft("global IPv4"))
+    }
+
+    /// The next free prefix of IPv6.
+    pub(crate) fn next_v6(&mut self, site: &str) -> Result<Ipv6Net, Problem> {
+        (1..=u16::MAX)
+            .map(|n| Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, n, 0, 0, 0, 0, 0), 64))
+            .find(|prefix| self.claim(*prefix, site).is_ok())
+            .ok_or(Problem::NoPrefixLeft("IPv6"))
+    }
+}
+
+/// Whether two prefixes share an address.
+pub(crate) fn overlap(a: IpNet, b: IpNet) -> bool {
+    a.contains(&b) || b.contains(&a)
+}
+
+/// The LAN of the site with this index, behind its NAT. Indices stay below [`crate::MAX_SITES`].
+pub(crate) fn lan(site: usize) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 168, site as u8 + 1, 0), 24)
+}
+
+/// A host of a prefix, by number; neither the network's address nor broadcast.
+pub(crate) fn host_v4(prefix: Ipv4Net, number: u32) -> Option<Ipv4Addr> {
+    let address = u32::from(prefix.network()).checked_add(number)?;
+    (number > 0 && address < u32::from(prefix.broadcast())).then(|| address.into())
+}
+
+/// A host of a prefix, by number.
+pub(crate) fn host_v6(prefix: Ipv6Net, number: u32) -> Option<Ipv6Addr> {
+    let address = Ipv6Addr::from(u128::from(prefix.network()).checked_add(u128::from(number))?);
+    prefix.contains(&address).then_some(address)
+}
+
+/// The site's router or NAT, as its LAN sees it.
+pub(crate) fn router_v4(prefix: Ipv4Net) -> Ipv4Addr {
+    host_v4(prefix, ROUTER).unwrap_or(prefix.network())
+}
+
+/// The site's router, as its LAN sees it.
+pub(crate) fn router_v6(prefix: Ipv6Net) -> Ipv6Addr {
+    host_v6(prefix, ROUTER).unwrap_or(prefix.network())
+}
+
+/// Gives nodes their addresses; a node that comes back finds its old one.
+#[derive(Default)]
+pub(crate) struct Hosts {
+    given: BTreeMap<(usize, usize), Interface>,
+    count: BTreeMap<usize, u32>,
+}
+
+impl Hosts {
+    /// The place of a node in a site.
+    pub(crate) fn place(&mut self, node: usize, index: usize, site: &Site) -> Result<Interface, Problem> {
+        if let Some(interface) = self.given.get(&(node, index)) {
+            return Ok(*interface);
+        }
+        let count = self.count.entry(index).or_insert(ROUTER);
+        *count += 1;
+        let full = |prefix: IpNet| Problem::SiteFull { prefix };
+        let v4 = match site.v4.as_ref().map(crate::SiteV4::prefix) {
+            Some(prefix) => Some(host_v4(prefix, *count).ok_or_else(|| full(prefix.into()))?),
+            None => None,
+        };
+        let v6 = match site.v6 {
+            Some(prefix) => Some(host_v6(prefix, *count).ok_or_else(|| full(prefix.into()))?),
+            None => None,
+        };
+        let interface = Interface { site: index, v4, v6 };
+        self.given.insert((node, index), interface);
+        Ok(interface)
+    }
+}
+
+/// Reads an IPv4 prefix of a site.
+pub(crate) fn parse_v4(text: &str, private: bool) -> Result<Ipv4Net, Problem> {
+    let example = if private { "192.168.7.0/24" } else { "203.0.113.16/28" };
+    let bad = || Problem::BadPrefix { found: text.to_owned(), family: "IPv4", example };
+    let prefix: Ipv4Net = text.parse().map_err(|_| bad())?;
+    check_shape(prefix.into(), 8, 30)?;
+    let ends = [prefix.network(), prefix.broadcast()];
+    let strange = ends.iter().any(|a| a.is_loopback() || a.is_link_local() || a.octets()[0] == 0 || a.octets()[0] >= 224);
+    match private {
+        true if !ends.iter().all(|a| is_private((*a).into())) => Err(Problem::NotPrivate(prefix.into())),
+        false if strange || ends.iter().any(|a| is_private((*a).into())) => Err(Problem::NotGlobal(prefix.into())),
+        _ => Ok(prefix),
+    }
+}
+
+/// Reads an IPv6 prefix of a site.
+pub(crate) fn parse_v6(text: &str) -> Result<Ipv6Net, Problem> {
+    let bad = || Problem::BadPrefix { found: text.to_owned(), family: "IPv6", example: "2001:db8:7::/64" };
+    let prefix: Ipv6Net = text.parse().map_err(|_| bad())?;
+    check_shape(prefix.into(), 16, 120)?;
+    // Global unicast, RFC 4291 §2.4 as IANA gives it out.
+    if prefix.network().segments()[0] >> 13 != 1 {
+        return Err(Problem::NotGlobal(prefix.into()));
+    }
+    Ok(prefix)
+}
+
+fn check_shape(prefix: IpNet, least: u8, most: u8) -> Result<(), Problem> {
+    if prefix.addr() != prefix.network() {
+        return Err(Problem::HostBits(prefix.trunc()));
+    }
+    let found = prefix.prefix_len();
+    if !(least..=most).contains(&found) {
+        return Err(Problem::PrefixLength { found, least, most });
+    }
+    Ok(())
+}

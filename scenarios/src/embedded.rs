@@ -1,0 +1,16 @@
+//! The scenarios of this folder, built in, so that the lab finds them wherever it runs.
+
+macro_rules! embedded {
+    ($($name:literal,)*) => {
+        /// Every scenario of this package: its name and its text, by name.
+        pub const EMBEDDED: &[(&str, &str)] = &[$(($name, include_str!(concat!("../", $name, ".toml"))),)*];
+    };
+}
+
+embedded! {
+    "handover",
+    "setup",
+    "table1",
+    "table3",
+    "table4",
+}

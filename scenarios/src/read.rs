@@ -1,0 +1,146 @@
+//! From the tree to the [`schema`]: spelling and types.
+//!
+//! A step's keys depend on its `do`. Serde's internally tagged enums would buffer the step and forget where its values
+//! were written, so `do` and `at_ms` are taken out of the tree first and the rest is read as the struct that `do` names.
+
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use crate::document::{Source, Tree, path_at};
+use crate::error::{Problem, ScenarioError};
+use crate::schema::{self, ACTIONS, Action, File};
+
+/// A file that is spelled right.
+pub(crate) struct Spelled {
+    /// All but the steps.
+    pub(crate) file: File,
+    /// The steps: `at_ms`, and what happens.
+    pub(crate) steps: Vec<(Option<u64>, Action)>,
+}
+
+/// Reads a tree in which everything was put that sweep and `--set` put there.
+pub(crate) fn read(source: Source<'_>, tree: &Tree<'_>) -> Result<Spelled, ScenarioError> {
+    let mut rest = tree.clone();
+    let steps = match rest.get_mut() {
+        DeValue::Table(table) => table.remove("step"),
+        _ => None,
+    };
+    let reader = Reader { source, tree };
+    let file = reader.typed("", rest, &[])?;
+    let steps = match steps.map(Spanned::into_inner) {
+        None => Vec::new(),
+        Some(DeValue::Array(list)) => {
+            list.into_iter().enumerate().map(|(i, step)| reader.step(i, step)).collect::<Result<_, _>>()?
+        }
+        Some(_) => {
+            let problem = Problem::WrongType("steps are a list: write [[step]]".to_owned());
+            return Err(source.error(tree, "step", problem));
+        }
+    };
+    Ok(Spelled { file, steps })
+}
+
+#[derive(Clone, Copy)]
+struct Reader<'a, 'i> {
+    source: Source<'i>,
+    tree: &'a Tree<'i>,
+}
+
+impl Reader<'_, '_> {
+    fn step(self, index: usize, step: Tree<'_>) -> Result<(Option<u64>, Action), ScenarioError> {
+        let path = format!("step.{index}");
+        let span = step.span();
+        let DeValue::Table(mut table) = step.into_inner() else {
+            let problem = Problem::WrongType("a step is a table: write [[step]]".to_owned());
+            return Err(self.source.error(self.tree, &path, problem));
+        };
+        let action = self.take::<String>(&mut table, &path, "do")?;
+        let at_ms = self.take::<u64>(&mut table, &path, "at_ms")?;
+        let rest = Spanned::new(span, DeValue::Table(table));
+        let Some(action) = action else {
+            return Err(self.source.error(self.tree, &format!("{path}.do"), Problem::MissingKey));
+        };
+        let action = match action.as_str() {
+            "start" => Action::Start(self.keys_of_step(&path, rest)?),
+            "echo" => Action::Echo(self.keys_of_step(&path, rest)?),
+            "tcp" => Action::Tcp(self.keys_of_step(&path, rest)?),
+            "udp" => Action::Udp(self.keys_of_step(&path, rest)?),
+            "move" => Action::Move(self.keys_of_step(&path, rest)?),
+            "wait" => Action::Wait(self.keys_of_step(&path, rest)?),
+            "probe_mtu" => Action::ProbeMtu(self.keys_of_step(&path, rest)?),
+            "idle" => self.keys_of_step::<schema::Idle>(&path, rest).map(|_| Action::Idle)?,
+            _ => {
+                let known = ACTIONS.iter().map(|&a| a.to_owned()).collect();
+                let problem = Problem::UnknownValue { found: action, known };
+                return Err(self.source.error(self.tree, &format!("{path}.do"), problem));
+            }
+        };
+        Ok((at_ms, action))
+    }
+
+    fn take<T: DeserializeOwned>(
+        self,
+        table: &mut DeTable<'_>,
+        path: &str,
+        key: &str,
+    ) -> Result<Option<T>, ScenarioError> {
+        table.remove(key).map(|value| self.typed(&format!("{path}.{key}"), value, &[])).transpose()
+    }
+
+    fn keys_of_step<T: DeserializeOwned>(self, path: &str, rest: Tree<'_>) -> Result<T, ScenarioError> {
+        self.typed(path, rest, &["do", "at_ms"])
+    }
+
+    /// Reads the value at `path`; `more` are keys that were taken out of it.
+    fn typed<T: DeserializeOwned>(self, path: &str, value: Tree<'_>, more: &[&str]) -> Result<T, ScenarioError> {
+        let whole = value.span();
+        T::deserialize(ValueDeserializer::from(value)).map_err(|error| {
+            let span = error.span().unwrap_or(whole);
+            let path = path_at(self.tree, &span).unwrap_or_else(|| path.to_owned());
+            let (path, problem) = explain(error.message(), path, more);
+            let place = self.source.place(span.start);
+            ScenarioError { place, ..self.source.error(self.tree, &path, problem) }
+        })
+    }
+}
+
+/// Turns serde's words into ours; `path` is where the error is.
+fn explain(message: &str, path: String, more: &[&str]) -> (String, Problem) {
+    let mut words = message.split('`').skip(1).step_by(2).map(str::to_owned);
+    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    if message.starts_with("unknown field") {
+        let found = words.next().unwrap_or_default();
+        let known = words.chain(more.iter().map(|&key| key.to_owned())).collect();
+        // Tables that a path of `--set` made share one place with the key below them.
+        let cut = path.split('.').position(|segment| segment == found);
+        let path = cut.map_or(path.clone(), |cut| path.split('.').take(cut + 1).collect::<Vec<_>>().join("."));
+        (path, Problem::UnknownKey { found, known })
+    } else if message.starts_with("unknown variant") {
+        let found = words.next().unwrap_or_default();
+        (path, Problem::UnknownValue { found, known: words.collect() })
+    } else if message.starts_with("missing field") {
+        (below(&words.next().unwrap_or_default()), Problem::MissingKey)
+    } else {
+        (path, Problem::WrongType(plain(message)))
+    }
+}
+
+/// A type error without Rust's names of types.
+fn plain(message: &str) -> String {
+    let (head, expected) = message.rsplit_once("expected ").unwrap_or((message, ""));
+    let plain = match expected {
+        "u64" => "a whole number",
+        "u32" => "a whole number up to 4294967295",
+        "u16" => "a whole number up to 65535",
+        "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        expected if expected.starts_with("struct ") => "a table",
+        expected => expected,
+    };
+    match expected {
+        "" => message.to_owned(),
+        _ => format!("{head}expected {plain}"),
+    }
+}

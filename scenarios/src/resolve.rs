@@ -1,0 +1,255 @@
+//! From the [`schema`] to a [`Scenario`]: sense. Every default and every limit is here.
+
+mod link;
+mod site;
+mod step;
+
+use std::time::Duration;
+
+use cyphonic_core::message::{Framing, RelayMode};
+use cyphonic_core::name::Fqdn;
+use ipnet::IpNet;
+
+use crate::address::{Hosts, SERVICES_V4, SERVICES_V6, host_v4, host_v6, overlap};
+use crate::document::{Source, Tree};
+use crate::error::{Problem, ScenarioError};
+use crate::read::{Spelled, read};
+use crate::scenario::{Interface, Node, Scenario, Service, Services, Site, SiteV4, ZONE};
+use crate::schema::{self, File};
+use crate::words::{Engine, Login, Method, Policy};
+
+/// Most sites of a scenario: each has a LAN of its own in 192.168.0.0/16.
+pub const MAX_SITES: usize = 254;
+/// Most nodes of a scenario.
+pub const MAX_NODES: usize = 100_000;
+/// Most steps of a scenario.
+pub const MAX_STEPS: usize = 10_000;
+/// The smallest MTU of a link that carries IPv6 (RFC 8200 §5), and of a virtual interface.
+pub const LEAST_MTU_V6: u16 = 1280;
+/// The smallest MTU of a link that carries only IPv4: what every host must take (RFC 791 §3.1).
+pub const LEAST_MTU_V4: u16 = 576;
+/// Longest delay, jitter, queue, interval or wait, milliseconds.
+pub(crate) const MOST_MS: f64 = 3_600_000.0;
+/// Longest run, simulated seconds.
+const MOST_RUN_S: u64 = 1_000_000;
+
+const DEFAULT_TUN_MTU: u32 = 1280;
+const DEFAULT_DURATION_LIMIT_S: u64 = 300;
+
+/// Reads and judges a tree.
+pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, ScenarioError> {
+    let Spelled { file, steps } = read(source, tree)?;
+    let context = Context { source, tree };
+    let (method, framing) = method_and_framing(context, &file)?;
+    let (login, relay_mode, policy) = choices(context, &file, method)?;
+    let tun_mtu = context.mtu("tun_mtu", file.tun_mtu.unwrap_or(DEFAULT_TUN_MTU), (LEAST_MTU_V6, "IPv6"))?;
+    let duration_limit_s = file.duration_limit_s.unwrap_or(DEFAULT_DURATION_LIMIT_S);
+    context.within("duration_limit_s", duration_limit_s as f64, 1.0, MOST_RUN_S as f64)?;
+    let seeds = file.seeds.map_or(1..=1, |seeds| seeds.first..=seeds.last);
+    if seeds.is_empty() {
+        let problem = Problem::SeedsReversed { first: *seeds.start(), last: *seeds.end() };
+        return context.fail("seeds", problem);
+    }
+    if file.port == Some(0) {
+        return context.fail("port", Problem::PortZero);
+    }
+    let services = services(context, file.services.unwrap_or_default())?;
+    let sites = site::sites(context, file.site)?;
+    let mut hosts = Hosts::default();
+    let nodes = nodes(context, file.node, &sites, &mut hosts)?;
+    let rules = step::Rules { sites: &sites, nodes: &nodes, tun_mtu, duration_limit_s, measure: file.measure };
+    let steps = step::steps(context, steps, &rules, &mut hosts)?;
+    Ok(Scenario {
+        title: file.title,
+        about: file.about.trim().to_owned(),
+        seeds,
+        engine: file.engine.unwrap_or(Engine::Turmoil),
+        method,
+        login,
+        framing,
+        policy,
+        relay_mode,
+        port: file.port.unwrap_or(match method {
+            Method::Conventional => 4501,
+            Method::Proposed => 443,
+        }),
+        tun_mtu,
+        duration_limit: Duration::from_secs(duration_limit_s),
+        services,
+        sites,
+        nodes,
+        steps,
+        measure: file.measure,
+    })
+}
+
+/// What errors are made from.
+#[derive(Clone, Copy)]
+struct Context<'a, 'i> {
+    source: Source<'i>,
+    tree: &'a Tree<'i>,
+}
+
+impl Context<'_, '_> {
+    /// An error at a path with indices.
+    fn error(self, path: &str, problem: Problem) -> ScenarioError {
+        self.source.error(self.tree, path, problem)
+    }
+
+    /// [`Self::error`] as a result.
+    fn fail<T>(self, path: &str, problem: Problem) -> Result<T, ScenarioError> {
+        Err(self.error(path, problem))
+    }
+
+    /// Passes a problem on with its place.
+    fn at<T>(self, path: &str, result: Result<T, Problem>) -> Result<T, ScenarioError> {
+        result.map_err(|problem| self.error(path, problem))
+    }
+
+    /// A number within its limits; what is no number is not.
+    fn within(self, path: &str, value: f64, least: f64, most: f64) -> Result<f64, ScenarioError> {
+        if (least..=most).contains(&value) {
+            Ok(value)
+        } else {
+            self.fail(path, Problem::OutOfRange { found: value.to_string(), least, most })
+        }
+    }
+
+    /// An MTU that is not below the least, given with its reason.
+    fn mtu(self, path: &str, found: u32, (least, family): (u16, &'static str)) -> Result<u16, ScenarioError> {
+        if found < u32::from(least) {
+            return self.fail(path, Problem::MtuTooSmall { found, least, family });
+        }
+        self.within(path, f64::from(found), f64::from(least), f64::from(u16::MAX)).map(|mtu| mtu as u16)
+    }
+
+    /// That a list is not too long.
+    fn at_most(self, path: &str, found: usize, limit: usize) -> Result<(), ScenarioError> {
+        if found > limit { self.fail(path, Problem::TooMany { found, limit }) } else { Ok(()) }
+    }
+}
+
+/// Which framings a method has; the first is its default.
+const fn framings(method: Method) -> &'static [Framing] {
+    match method {
+        Method::Conventional => &[Framing::Udp4501],
+        Method::Proposed => &[Framing::Compact, Framing::Datagram, Framing::Stream],
+    }
+}
+
+fn method_and_framing(context: Context<'_, '_>, file: &File) -> Result<(Method, Framing), ScenarioError> {
+    let framing = file.framing.map(Framing::from);
+    let owner = |framing| Method::ALL.iter().copied().find(|m| framings(*m).contains(&framing));
+    let method = file.method.or_else(|| framing.and_then(owner)).unwrap_or(Method::Proposed);
+    let framing = framing.unwrap_or(framings(method)[0]);
+    if !framings(method).contains(&framing) {
+        let fitting = framings(method).iter().map(|f| f.name().to_owned()).collect();
+        return context.fail("framing", Problem::FramingMethod { framing: framing.name(), method, fitting });
+    }
+    Ok((method, framing))
+}
+
+fn choices(
+    context: Context<'_, '_>,
+    file: &File,
+    method: Method,
+) -> Result<(Login, RelayMode, Policy), ScenarioError> {
+    let login = file.login.unwrap_or(Login::Certificate);
+    if (login, method) == (Login::Password, Method::Proposed) {
+        return context.fail("login", Problem::PasswordProposed);
+    }
+    let relay_mode = file.relay_mode.map_or(RelayMode::Blind, RelayMode::from);
+    if (relay_mode, method) == (RelayMode::Terminating, Method::Conventional) {
+        return context.fail("relay_mode", Problem::TerminatingConventional);
+    }
+    if file.policy == Some(schema::Policy::Optimal) {
+        return context.fail("policy", Problem::PolicyNotBuilt);
+    }
+    Ok((login, relay_mode, Policy::Paper))
+}
+
+fn services(context: Context<'_, '_>, services: schema::Services) -> Result<Services, ScenarioError> {
+    let service = |name: &str, number, link: Option<schema::Link>| {
+        Ok(Service {
+            v4: host_v4(SERVICES_V4, number).unwrap_or(SERVICES_V4.network()),
+            v6: host_v6(SERVICES_V6, number).unwrap_or(SERVICES_V6.network()),
+            link: link::link(context, &format!("services.{name}"), link, (LEAST_MTU_V6, "IPv6"))?,
+        })
+    };
+    Ok(Services {
+        auth: service("as", 2, services.auth)?,
+        nms: service("nms", 3, services.nms)?,
+        trs: service("trs", 4, services.trs)?,
+    })
+}
+
+fn nodes(
+    context: Context<'_, '_>,
+    nodes: Vec<schema::Node>,
+    sites: &[Site],
+    hosts: &mut Hosts,
+) -> Result<Vec<Node>, ScenarioError> {
+    if nodes.is_empty() {
+        return context.fail("", Problem::NoNodes);
+    }
+    context.at_most("node", nodes.len(), MAX_NODES)?;
+    let mut names = std::collections::BTreeSet::new();
+    let mut resolved: Vec<Node> = Vec::new();
+    for (index, node) in nodes.into_iter().enumerate() {
+        let path = format!("node.{index}");
+        let name = context.at(&format!("{path}.name"), fqdn(&node.name))?;
+        if !names.insert(name.clone()) {
+            return context.fail(&format!("{path}.name"), Problem::NameTaken(node.name));
+        }
+        let places = match (node.site, node.interfaces) {
+            (Some(_), Some(_)) => return context.fail(&format!("{path}.interfaces"), Problem::SiteAndInterfaces),
+            (Some(site), None) => vec![(format!("{path}.site"), site)],
+            (None, Some(list)) => {
+                let places = list.into_iter().enumerate();
+                places.map(|(i, site)| (format!("{path}.interfaces.{i}"), site)).collect()
+            }
+            (None, None) => Vec::new(),
+        };
+        if places.is_empty() {
+            return context.fail(&path, Problem::Nowhere);
+        }
+        let interfaces = interfaces(context, index, &places, sites, hosts)?;
+        resolved.push(Node { name, interfaces });
+    }
+    Ok(resolved)
+}
+
+fn interfaces(
+    context: Context<'_, '_>,
+    node: usize,
+    places: &[(String, String)],
+    sites: &[Site],
+    hosts: &mut Hosts,
+) -> Result<Vec<Interface>, ScenarioError> {
+    let mut interfaces: Vec<Interface> = Vec::new();
+    for (path, name) in places {
+        let site = context.at(path, site::find(sites, name))?;
+        if interfaces.iter().any(|other| other.site == site) {
+            return context.fail(path, Problem::InterfaceTwice(name.clone()));
+        }
+        // Global prefixes never overlap; two LANs may, unless one node is in both.
+        let lan = |site: &Site| site.v4.as_ref().map(SiteV4::prefix).map(IpNet::from);
+        for other in &interfaces {
+            let other = &sites[other.site];
+            if let (Some(prefix), Some(taken)) = (lan(&sites[site]), lan(other))
+                && overlap(prefix, taken)
+            {
+                let owner = format!("the site {:?}, where the node is too", other.name);
+                return context.fail(path, Problem::Overlap { prefix, other: taken, owner });
+            }
+        }
+        interfaces.push(context.at(path, hosts.place(node, site, &sites[site]))?);
+    }
+    Ok(interfaces)
+}
+
+fn fqdn(name: &str) -> Result<Fqdn, Problem> {
+    let bad = || Problem::BadName(name.to_owned());
+    let plain = !name.contains('.') && !name.contains(char::is_uppercase);
+    if plain { format!("{name}.{ZONE}").parse().map_err(|_| bad()) } else { Err(bad()) }
+}

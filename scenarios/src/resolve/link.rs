@@ -1,0 +1,77 @@
+//! Links: one value for both ways, or one for each.
+
+use std::time::Duration;
+
+use super::{Context, MOST_MS};
+use crate::error::ScenarioError;
+use crate::scenario::{Link, Way};
+use crate::schema;
+
+/// The least delay of a link: a tick of the slower engine.
+const LEAST_DELAY_MS: f64 = 1.0;
+const DEFAULT_QUEUE_MS: f64 = 100.0;
+const DEFAULT_MTU: u32 = 1500;
+/// A bit a millisecond, to a terabit a second.
+const RATE_MBPS: (f64, f64) = (0.001, 1_000_000.0);
+
+/// Resolves the link at `path`; `least_mtu` with the family that asks for it.
+pub(super) fn link(
+    context: Context<'_, '_>,
+    path: &str,
+    link: Option<schema::Link>,
+    least_mtu: (u16, &'static str),
+) -> Result<Link, ScenarioError> {
+    let schema::Link { delay_ms, jitter_ms, loss, rate_mbps, queue_ms, mtu, up, down } = link.unwrap_or_default();
+    let both = schema::Way { delay_ms, jitter_ms, loss, rate_mbps, queue_ms, mtu };
+    let way = |name: &str, own: Option<schema::Way>| {
+        Merged { context, path, name, own: own.unwrap_or_default(), both: &both }.way(least_mtu)
+    };
+    Ok(Link { up: way("up", up)?, down: way("down", down)? })
+}
+
+/// One direction over what holds for both.
+struct Merged<'a, 'b, 'i> {
+    context: Context<'a, 'i>,
+    path: &'b str,
+    name: &'b str,
+    own: schema::Way,
+    both: &'b schema::Way,
+}
+
+impl Merged<'_, '_, '_> {
+    fn way(&self, least_mtu: (u16, &'static str)) -> Result<Way, ScenarioError> {
+        let (mtu, mtu_path) = self.pick("mtu", |way| way.mtu);
+        let delay = |key, get: fn(&schema::Way) -> Option<f64>, default, least| {
+            let ms = self.number(key, get, (least, MOST_MS))?.unwrap_or(default);
+            Ok::<_, ScenarioError>(Duration::from_secs_f64(ms / 1000.0))
+        };
+        Ok(Way {
+            delay: delay("delay_ms", |way| way.delay_ms, LEAST_DELAY_MS, LEAST_DELAY_MS)?,
+            jitter: delay("jitter_ms", |way| way.jitter_ms, 0.0, 0.0)?,
+            loss: self.number("loss", |way| way.loss, (0.0, 1.0))?.unwrap_or(0.0),
+            rate_bps: self
+                .number("rate_mbps", |way| way.rate_mbps, RATE_MBPS)?
+                .map(|mbps| (mbps * 1e6).round() as u64),
+            queue: delay("queue_ms", |way| way.queue_ms, DEFAULT_QUEUE_MS, 0.0)?,
+            mtu: self.context.mtu(&mtu_path, mtu.unwrap_or(DEFAULT_MTU), least_mtu)?,
+        })
+    }
+
+    fn number(
+        &self,
+        key: &str,
+        get: fn(&schema::Way) -> Option<f64>,
+        (least, most): (f64, f64),
+    ) -> Result<Option<f64>, ScenarioError> {
+        let (value, path) = self.pick(key, get);
+        value.map(|value| self.context.within(&path, value, least, most)).transpose()
+    }
+
+    /// The value of a key, and the path where it stands.
+    fn pick<T>(&self, key: &str, get: fn(&schema::Way) -> Option<T>) -> (Option<T>, String) {
+        match get(&self.own) {
+            Some(value) => (Some(value), format!("{}.{}.{key}", self.path, self.name)),
+            None => (get(self.both), format!("{}.{key}", self.path)),
+        }
+    }
+}

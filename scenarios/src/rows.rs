@@ -1,0 +1,294 @@
+//! What a result row is: one struct for each [`Measure`].
+//!
+//! Numbers are written with fixed decimals, so that equal runs give equal bytes: milliseconds with three (microseconds),
+//! round trips with two.
+
+use cyphonic_core::route::{Dialer, Pattern};
+use serde::{Deserialize, Serialize};
+
+use crate::words::Measure;
+
+/// One row of results.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Row {
+    /// See [`Outcome`].
+    Outcome(Outcome),
+    /// See [`Rtt`].
+    Rtt(Rtt),
+    /// See [`Composition`].
+    Composition(Composition),
+    /// See [`Setup`].
+    Setup(Setup),
+}
+
+/// [`Measure::Outcome`]: what became of a pair of nodes; one row for each pair that an echo or TCP step names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The node that began; its short name.
+    pub initiator: String,
+    /// The other one; its short name.
+    pub responder: String,
+    /// The signaling pattern of the tunnel in use at the end; none if there was none.
+    #[serde(with = "pattern")]
+    pub pattern: Option<Pattern>,
+    /// Who dialed that tunnel.
+    #[serde(with = "dialer")]
+    pub dialer: Option<Dialer>,
+    /// Echo requests sent.
+    pub echo_sent: u32,
+    /// Echo replies that came back.
+    pub echo_received: u32,
+    /// Bytes that the receiver got over TCP.
+    pub tcp_bytes: u64,
+    /// Whether every TCP transfer ended with all its bytes and the right hash; false if there was none.
+    pub tcp_ok: bool,
+    /// From the first SYN to the last byte at the receiver, milliseconds; none if no transfer was complete.
+    #[serde(with = "millis")]
+    pub tcp_ms: Option<Millis>,
+}
+
+/// [`Measure::Rtt`]: one echo.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rtt {
+    /// The number of the echo, from 1.
+    pub probe: u32,
+    /// From request to reply, milliseconds; none if it was lost.
+    #[serde(with = "millis")]
+    pub rtt_ms: Option<Millis>,
+}
+
+/// [`Measure::Composition`]: one field of the largest packet on the wire; one row for each field, then the total.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Composition {
+    /// Which field.
+    pub field: Field,
+    /// How many bytes of it; 0 where the framing has no such field.
+    pub bytes: u32,
+}
+
+/// [`Measure::Setup`]: what one phase of one pair's set-up cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Setup {
+    /// Which phase.
+    pub phase: Phase,
+    /// The signaling pattern; none before the tunnel.
+    #[serde(with = "pattern")]
+    pub pattern: Option<Pattern>,
+    /// How long it took, milliseconds.
+    #[serde(serialize_with = "fixed::<3, _>")]
+    pub ms: f64,
+    /// The same in round trips between two hosts of the scenario.
+    #[serde(serialize_with = "fixed::<2, _>")]
+    pub round_trips: f64,
+    /// Packets that the two nodes sent and received for it.
+    pub packets: u64,
+    /// Their bytes, whole IP packets.
+    pub bytes: u64,
+}
+
+/// A duration in whole microseconds, written as milliseconds with three decimals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Millis {
+    /// Microseconds.
+    pub micros: u64,
+}
+
+impl Millis {
+    /// Rounds half up.
+    pub fn new(duration: std::time::Duration) -> Self {
+        let micros = (duration.as_nanos() + 500) / 1000;
+        Self { micros: u64::try_from(micros).unwrap_or(u64::MAX) }
+    }
+
+    /// Milliseconds with the fraction.
+    pub fn as_f64(self) -> f64 {
+        self.micros as f64 / 1000.0
+    }
+}
+
+impl std::fmt::Display for Millis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:03}", self.micros / 1000, self.micros % 1000)
+    }
+}
+
+/// A field of a packet on the wire, outermost first (paper Table 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Field {
+    /// The underlay's IPv4 or IPv6 header.
+    RealIpHeader,
+    /// The UDP header.
+    UdpHeader,
+    /// First byte, connection ID and packet number.
+    QuicShortHeader,
+    /// Frame type, and stream id, offset and length where there are.
+    QuicFrameHeader,
+    /// The AEAD's tag.
+    QuicTag,
+    /// The 32-byte header.
+    CyphonicHeader,
+    /// The inner IPv4 or IPv6 header.
+    VirtualIpHeader,
+    /// What the inner packet carries.
+    IpPayload,
+    /// The conventional method's HMAC.
+    Hmac,
+    /// The whole packet on the wire.
+    Total,
+}
+
+impl Field {
+    /// Every field, in the order of rows.
+    pub const ALL: [Self; 10] = [
+        Self::RealIpHeader,
+        Self::UdpHeader,
+        Self::QuicShortHeader,
+        Self::QuicFrameHeader,
+        Self::QuicTag,
+        Self::CyphonicHeader,
+        Self::VirtualIpHeader,
+        Self::IpPayload,
+        Self::Hmac,
+        Self::Total,
+    ];
+}
+
+/// A phase of set-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// From the first packet to the AS to the Login Response.
+    Login,
+    /// From there to the Registration Response.
+    Registration,
+    /// From the DNS query to the first echo's reply.
+    Tunnel,
+}
+
+impl Row {
+    /// The columns of a measure's rows: the names of the struct's fields.
+    pub const fn columns(measure: Measure) -> &'static [&'static str] {
+        match measure {
+            Measure::Outcome => &[
+                "initiator",
+                "responder",
+                "pattern",
+                "dialer",
+                "echo_sent",
+                "echo_received",
+                "tcp_bytes",
+                "tcp_ok",
+                "tcp_ms",
+            ],
+            Measure::Rtt => &["probe", "rtt_ms"],
+            Measure::Composition => &["field", "bytes"],
+            Measure::Setup => &["phase", "pattern", "ms", "round_trips", "packets", "bytes"],
+        }
+    }
+
+    /// Which measure it belongs to.
+    pub const fn measure(&self) -> Measure {
+        match self {
+            Self::Outcome(_) => Measure::Outcome,
+            Self::Rtt(_) => Measure::Rtt,
+            Self::Composition(_) => Measure::Composition,
+            Self::Setup(_) => Measure::Setup,
+        }
+    }
+
+    /// Writes it, without labels, as one record.
+    pub(crate) fn record(&self) -> Result<csv::StringRecord, csv::Error> {
+        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+        match self {
+            Self::Outcome(row) => writer.serialize(row)?,
+            Self::Rtt(row) => writer.serialize(row)?,
+            Self::Composition(row) => writer.serialize(row)?,
+            Self::Setup(row) => writer.serialize(row)?,
+        }
+        let bytes = writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))?;
+        let mut record = csv::StringRecord::new();
+        csv::ReaderBuilder::new().has_headers(false).from_reader(bytes.as_slice()).read_record(&mut record)?;
+        Ok(record)
+    }
+
+    /// Reads it from one record without labels.
+    pub(crate) fn parse(measure: Measure, record: &csv::StringRecord) -> Result<Self, csv::Error> {
+        let header = csv::StringRecord::from(Self::columns(measure));
+        let header = Some(&header);
+        Ok(match measure {
+            Measure::Outcome => Self::Outcome(record.deserialize(header)?),
+            Measure::Rtt => Self::Rtt(record.deserialize(header)?),
+            Measure::Composition => Self::Composition(record.deserialize(header)?),
+            Measure::Setup => Self::Setup(record.deserialize(header)?),
+        })
+    }
+}
+
+fn fixed<const DECIMALS: usize, S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{value:.DECIMALS$}"))
+}
+
+/// Optional fields are empty where there is nothing.
+macro_rules! optional {
+    ($(#[$doc:meta])* $module:ident, $type:ty, $write:expr, $read:expr, $expected:literal) => {
+        $(#[$doc])*
+        mod $module {
+            use super::*;
+            use serde::de::{Error, Unexpected};
+            use serde::{Deserializer, Serializer};
+
+            #[expect(clippy::ref_option, reason = "serde's `with` calls it so")]
+            pub(super) fn serialize<S: Serializer>(value: &Option<$type>, serializer: S) -> Result<S::Ok, S::Error> {
+                let write: fn($type) -> String = $write;
+                serializer.serialize_str(&value.map(write).unwrap_or_default())
+            }
+
+            pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<$type>, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                let read: fn(&str) -> Option<$type> = $read;
+                match text.as_str() {
+                    "" => Ok(None),
+                    text => read(text).map(Some).ok_or_else(|| Error::invalid_value(Unexpected::Str(text), &$expected)),
+                }
+            }
+        }
+    };
+}
+
+optional!(
+    /// 1, 2 or 3.
+    pattern,
+    Pattern,
+    |pattern| pattern.number().to_string(),
+    |text| [Pattern::Direct, Pattern::OneNat, Pattern::Relayed].into_iter().find(|p| p.number().to_string() == text),
+    "a pattern, 1 to 3"
+);
+optional!(
+    /// By role.
+    dialer,
+    Dialer,
+    |dialer| match dialer {
+        Dialer::Initiator => "initiator".to_owned(),
+        Dialer::Responder => "responder".to_owned(),
+    },
+    |text| match text {
+        "initiator" => Some(Dialer::Initiator),
+        "responder" => Some(Dialer::Responder),
+        _ => None,
+    },
+    "initiator or responder"
+);
+optional!(
+    /// Three decimals.
+    millis,
+    Millis,
+    |ms| ms.to_string(),
+    |text| {
+        let (whole, micros) = text.split_once('.')?;
+        let whole: u64 = whole.parse().ok()?;
+        let micros: u64 = (micros.len() == 3).then(|| micros.parse().ok())??;
+        whole.checked_mul(1000)?.checked_add(micros).map(|micros| Millis { micros })
+    },
+    "milliseconds with three decimals"
+);

@@ -1,0 +1,288 @@
+//! A scenario that makes sense: names are resolved, addresses are given out, defaults are filled in, units are typed.
+//!
+//! The picture behind it: the Internet is one core. AS, NMS and TRS are dual-stack hosts on it, each behind a link of
+//! its own. A site is a network behind one access link; its nodes sit on its LAN, and between LAN and link stand the
+//! site's NAT (private IPv4 only) and its firewall, where it has them.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use cyphonic_core::message::{Framing, RelayMode};
+use cyphonic_core::name::Fqdn;
+use cyphonic_core::time::Instant;
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use crate::address;
+use crate::words::{
+    Dependence, Engine, Family, Login, Measure, Method, Policy, PortChoice, Protocol, SiteKind,
+};
+
+/// One experiment, ready to run with any of its seeds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// One line that names the experiment.
+    pub title: String,
+    /// What it shows and why it is set up so.
+    pub about: String,
+    /// Each seed is a run of its own. Never empty.
+    pub seeds: RangeInclusive<u64>,
+    /// Which engine drives the network, where nobody asks for another.
+    pub engine: Engine,
+    /// Which method runs.
+    pub method: Method,
+    /// How nodes prove themselves to the AS.
+    pub login: Login,
+    /// How a tunnelled packet is carried; always one of `method`.
+    pub framing: Framing,
+    /// How the NMS chooses a route.
+    pub policy: Policy,
+    /// What the TRS sees; always blind in the conventional method, where it holds no end key.
+    pub relay_mode: RelayMode,
+    /// UDP port of the protocol, on every role.
+    pub port: u16,
+    /// MTU of the nodes' virtual interfaces, bytes.
+    pub tun_mtu: u16,
+    /// The run ends here in any case.
+    pub duration_limit: Duration,
+    /// AS, NMS and TRS.
+    pub services: Services,
+    /// The sites, in the order of the file.
+    pub sites: Vec<Site>,
+    /// The nodes, in the order of the file.
+    pub nodes: Vec<Node>,
+    /// What happens.
+    pub steps: Vec<Step>,
+    /// What rows come out.
+    pub measure: Measure,
+}
+
+/// The three services.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Services {
+    /// The Authentication Service.
+    pub auth: Service,
+    /// The Node Management Service.
+    pub nms: Service,
+    /// The Tunnel Relay Service.
+    pub trs: Service,
+}
+
+/// A dual-stack host on the Internet core.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its IPv4 address.
+    pub v4: Ipv4Addr,
+    /// Its IPv6 address.
+    pub v6: Ipv6Addr,
+    /// Its link to the core.
+    pub link: Link,
+}
+
+/// A link to the Internet core.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Link {
+    /// Towards the core.
+    pub up: Way,
+    /// From the core.
+    pub down: Way,
+}
+
+/// One direction of a link.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Way {
+    /// One-way delay, at least a millisecond.
+    pub delay: Duration,
+    /// Each packet is delayed by up to this much more, uniformly.
+    pub jitter: Duration,
+    /// Probability that a packet is lost, 0 to 1.
+    pub loss: f64,
+    /// Rate in bits a second, of whole IP packets; unlimited if none.
+    pub rate_bps: Option<u64>,
+    /// What would wait longer than this for the rate limit is dropped.
+    pub queue: Duration,
+    /// Largest IP packet, bytes.
+    pub mtu: u16,
+}
+
+/// A network behind one access link.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Site {
+    /// Its name.
+    pub name: String,
+    /// What addresses it has.
+    pub kind: SiteKind,
+    /// IPv4, if it has any.
+    pub v4: Option<SiteV4>,
+    /// The IPv6 prefix, if it has one. The router is its first host.
+    pub v6: Option<Ipv6Net>,
+    /// The access link.
+    pub link: Link,
+    /// The firewall between LAN and link.
+    pub firewall: Option<Firewall>,
+}
+
+/// A site's IPv4.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SiteV4 {
+    /// Global addresses for everyone. The router is the first host.
+    Global(Ipv4Net),
+    /// A LAN behind a NAT. The NAT's inner address is the first host.
+    Private {
+        /// The LAN's prefix; other sites may have the same one.
+        lan: Ipv4Net,
+        /// What stands in front of it.
+        nat: Nat,
+    },
+}
+
+impl SiteV4 {
+    /// The prefix from which the site's nodes have their addresses.
+    pub const fn prefix(&self) -> Ipv4Net {
+        match self {
+            Self::Global(prefix) | Self::Private { lan: prefix, .. } => *prefix,
+        }
+    }
+}
+
+impl Site {
+    /// The router's or NAT's address on the LAN: the first host of the IPv4 prefix.
+    pub fn router_v4(&self) -> Option<Ipv4Addr> {
+        self.v4.as_ref().map(|v4| address::router_v4(v4.prefix()))
+    }
+
+    /// The router's address on the LAN: the first host of the IPv6 prefix.
+    pub fn router_v6(&self) -> Option<Ipv6Addr> {
+        self.v6.map(address::router_v6)
+    }
+}
+
+/// A network address translator (words as in RFC 4787).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Nat {
+    /// Its one global address.
+    pub outside: Ipv4Addr,
+    /// When a new mapping is made.
+    pub mapping: Dependence,
+    /// Whose packets come in through a mapping.
+    pub filtering: Dependence,
+    /// How the outer port is picked.
+    pub ports: PortChoice,
+    /// A UDP mapping unused for this long is forgotten.
+    pub idle: Duration,
+}
+
+/// A packet filter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Firewall {
+    /// Let in only what answers something that went out.
+    pub stateful: bool,
+    /// What may go out; everything if none.
+    pub egress: Option<Vec<Egress>>,
+}
+
+/// Something that may go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Egress {
+    /// The transport.
+    pub protocol: Protocol,
+    /// The destination port; any if none.
+    pub port: Option<u16>,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Its name: the scenario's, in the zone [`ZONE`].
+    pub name: Fqdn,
+    /// Where it starts; at least one.
+    pub interfaces: Vec<Interface>,
+}
+
+/// A node's place in a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Index into [`Scenario::sites`].
+    pub site: usize,
+    /// Its IPv4 address there: behind the NAT, where there is one.
+    pub v4: Option<Ipv4Addr>,
+    /// Its IPv6 address there.
+    pub v6: Option<Ipv6Addr>,
+}
+
+/// Something that happens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// When it starts; if none, once the step before it is complete.
+    pub at: Option<Instant>,
+    /// What happens.
+    pub action: Action,
+}
+
+/// What happens in a step. Nodes are indices into [`Scenario::nodes`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Nodes log in and register; complete once all have.
+    Start {
+        /// Which ones.
+        nodes: Vec<usize>,
+    },
+    /// ICMP echoes through the virtual interface; complete when the last was answered or given up.
+    Echo(Probes),
+    /// One TCP transfer with a checked hash; complete when it ended, well or not.
+    Tcp {
+        /// Between whom.
+        pair: Pair,
+        /// How much, bytes.
+        bytes: u64,
+    },
+    /// UDP datagrams, one way; complete when the last was sent.
+    Udp(Probes),
+    /// A node leaves every network it is in and appears in another; complete at once.
+    Move {
+        /// Who.
+        node: usize,
+        /// Its new place.
+        to: Interface,
+    },
+    /// Complete after this long.
+    Wait(Duration),
+    /// Finds the largest inner packet that crosses in one outer packet, whatever `tun_mtu` allows.
+    ProbeMtu(Pair),
+    /// No application traffic until the duration limit.
+    Idle,
+}
+
+/// Who talks to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// Who begins.
+    pub from: usize,
+    /// Who answers; never `from`.
+    pub to: usize,
+    /// Which of the peer's virtual addresses is used.
+    pub family: Family,
+}
+
+/// A row of small packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probes {
+    /// Between whom.
+    pub pair: Pair,
+    /// How many; at least one.
+    pub count: u32,
+    /// Time between two.
+    pub interval: Duration,
+    /// ICMP or UDP payload, bytes.
+    pub payload_bytes: u16,
+}
+
+/// The zone of every node's name.
+pub const ZONE: &str = "cyphonic.test";
+
+impl Scenario {
+    /// The node of that name, with or without the zone.
+    pub fn node(&self, name: &str) -> Option<usize> {
+        self.nodes.iter().position(|n| n.name.short() == name || n.name.as_str() == name)
+    }
+}

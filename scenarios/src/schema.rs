@@ -1,0 +1,379 @@
+//! The file as it is written: one struct a table, one field a key, unknown keys refused.
+//!
+//! Nothing is judged here but spelling and type; [`crate::resolve`] turns this into a [`crate::Scenario`], which holds
+//! only what makes sense. Defaults live there too, so that a key left out and a key set to its default are one thing.
+
+use std::fmt;
+
+use serde::de::{Error, IgnoredAny, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::words::{Dependence, Engine, Family, Login, Measure, Method, PortChoice, SiteKind};
+
+/// The whole file. `step` is a list of tables whose keys depend on `do`, so each is read on its own ([`Action`]).
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    /// One line that names the experiment.
+    pub(crate) title: String,
+    /// What it shows and why it is set up so.
+    pub(crate) about: String,
+    /// One number, or "A..B" with both ends included; each seed is a run of its own. Default 1.
+    pub(crate) seeds: Option<SeedRange>,
+    /// "turmoil" (default) or "events".
+    pub(crate) engine: Option<Engine>,
+    /// "conventional" or "proposed". Default: the one that `framing` belongs to, or "proposed".
+    pub(crate) method: Option<Method>,
+    /// "certificate" (default) or "password" (conventional only).
+    pub(crate) login: Option<Login>,
+    /// "udp4501" (conventional), "stream", "datagram" or "compact" (proposed). Default "udp4501" or "compact".
+    pub(crate) framing: Option<Framing>,
+    /// "paper" (default).
+    pub(crate) policy: Option<Policy>,
+    /// "blind" (default) or "terminating" (proposed only).
+    pub(crate) relay_mode: Option<RelayMode>,
+    /// UDP port of the protocol. Default 4501 (conventional) or 443 (proposed).
+    pub(crate) port: Option<u16>,
+    /// MTU of the nodes' virtual interfaces, bytes. Default 1280.
+    pub(crate) tun_mtu: Option<u32>,
+    /// The run ends here in any case, simulated seconds. Default 300.
+    pub(crate) duration_limit_s: Option<u64>,
+    /// What rows come out.
+    pub(crate) measure: Measure,
+    /// The links of AS, NMS and TRS.
+    pub(crate) services: Option<Services>,
+    /// The sites.
+    #[serde(default)]
+    pub(crate) site: Vec<Site>,
+    /// The nodes.
+    #[serde(default)]
+    pub(crate) node: Vec<Node>,
+    /// Read apart; named here so that it is a known key.
+    #[serde(rename = "step")]
+    pub(crate) _step: Option<IgnoredAny>,
+    /// Read apart; named here so that it is a known key.
+    #[serde(rename = "sweep")]
+    pub(crate) _sweep: Option<IgnoredAny>,
+}
+
+/// `[services]`: each is a dual-stack host on the Internet core.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Services {
+    /// The Authentication Service's link.
+    #[serde(rename = "as")]
+    pub(crate) auth: Option<Link>,
+    /// The Node Management Service's link.
+    pub(crate) nms: Option<Link>,
+    /// The Tunnel Relay Service's link.
+    pub(crate) trs: Option<Link>,
+}
+
+/// A link to the Internet core: the same both ways, unless `up` or `down` says otherwise.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Link {
+    /// One-way delay, milliseconds, at least 1. Default 1.
+    pub(crate) delay_ms: Option<f64>,
+    /// Each packet is delayed by up to this much more, uniformly, milliseconds. Default 0.
+    pub(crate) jitter_ms: Option<f64>,
+    /// Probability that a packet is lost, 0 to 1. Default 0.
+    pub(crate) loss: Option<f64>,
+    /// Rate, Mbit/s. Default: unlimited.
+    pub(crate) rate_mbps: Option<f64>,
+    /// Longest queue in front of the rate limit, milliseconds; what would wait longer is dropped. Default 100.
+    pub(crate) queue_ms: Option<f64>,
+    /// Largest IP packet, bytes. Default 1500.
+    pub(crate) mtu: Option<u32>,
+    /// Towards the core, where it differs.
+    pub(crate) up: Option<Way>,
+    /// From the core, where it differs.
+    pub(crate) down: Option<Way>,
+}
+
+/// One direction of a link: the same keys.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Way {
+    /// As in [`Link`].
+    pub(crate) delay_ms: Option<f64>,
+    /// As in [`Link`].
+    pub(crate) jitter_ms: Option<f64>,
+    /// As in [`Link`].
+    pub(crate) loss: Option<f64>,
+    /// As in [`Link`].
+    pub(crate) rate_mbps: Option<f64>,
+    /// As in [`Link`].
+    pub(crate) queue_ms: Option<f64>,
+    /// As in [`Link`].
+    pub(crate) mtu: Option<u32>,
+}
+
+/// `[[site]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Site {
+    /// Its name.
+    pub(crate) name: String,
+    /// What addresses it has.
+    pub(crate) kind: SiteKind,
+    /// IPv4 prefix: global, or of the LAN behind the NAT. Default: allocated.
+    pub(crate) v4: Option<String>,
+    /// IPv6 prefix. Default: allocated.
+    pub(crate) v6: Option<String>,
+    /// The access link.
+    pub(crate) link: Option<Link>,
+    /// The NAT, of a site with private IPv4.
+    pub(crate) nat: Option<Nat>,
+    /// The firewall. Default: none.
+    pub(crate) firewall: Option<Firewall>,
+}
+
+/// `[site.nat]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nat {
+    /// Default "endpoint-independent".
+    pub(crate) mapping: Option<Dependence>,
+    /// Default "address-and-port-dependent".
+    pub(crate) filtering: Option<Dependence>,
+    /// Default "preserve".
+    pub(crate) ports: Option<PortChoice>,
+    /// A UDP mapping unused for this long is forgotten, seconds. Default 120.
+    pub(crate) idle_s: Option<u64>,
+}
+
+/// `[site.firewall]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Firewall {
+    /// Let in only what answers something that went out. Default true.
+    pub(crate) stateful: Option<bool>,
+    /// What may go out, such as "udp/443", "tcp" or "icmp". Default: everything.
+    pub(crate) egress: Option<Vec<String>>,
+}
+
+/// `[[node]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Node {
+    /// First label of its FQDN.
+    pub(crate) name: String,
+    /// Where it is.
+    pub(crate) site: Option<String>,
+    /// Where it is, with several interfaces; instead of `site`.
+    pub(crate) interfaces: Option<Vec<String>>,
+}
+
+/// A `[[step]]` with its `do` and `at_ms` taken out.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// `do = "start"`.
+    Start(Start),
+    /// `do = "echo"`.
+    Echo(Echo),
+    /// `do = "tcp"`.
+    Tcp(Tcp),
+    /// `do = "udp"`.
+    Udp(Udp),
+    /// `do = "move"`.
+    Move(Move),
+    /// `do = "wait"`.
+    Wait(Wait),
+    /// `do = "probe_mtu"`.
+    ProbeMtu(ProbeMtu),
+    /// `do = "idle"`.
+    Idle,
+}
+
+/// Every value of a step's `do`.
+pub(crate) const ACTIONS: &[&str] = &["start", "echo", "tcp", "udp", "move", "wait", "probe_mtu", "idle"];
+
+/// Nodes log in and register.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Start {
+    /// Which ones. Default: all.
+    pub(crate) nodes: Option<Vec<String>>,
+}
+
+/// ICMP echoes through the virtual interface.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Echo {
+    /// Who asks.
+    pub(crate) from: String,
+    /// Who answers.
+    pub(crate) to: String,
+    /// How many. Default 1.
+    pub(crate) count: Option<u32>,
+    /// Time between two, milliseconds. Default 1000.
+    pub(crate) interval_ms: Option<u64>,
+    /// ICMP payload, bytes. Default 56.
+    pub(crate) payload_bytes: Option<u32>,
+    /// "ipv6" (default) or "ipv4".
+    pub(crate) family: Option<Family>,
+}
+
+/// One TCP transfer with a checked hash.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tcp {
+    /// Who connects and sends.
+    pub(crate) from: String,
+    /// Who listens.
+    pub(crate) to: String,
+    /// How much, bytes.
+    pub(crate) bytes: u64,
+    /// "ipv6" (default) or "ipv4".
+    pub(crate) family: Option<Family>,
+}
+
+/// UDP datagrams, one way.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Udp {
+    /// Who sends.
+    pub(crate) from: String,
+    /// Who receives.
+    pub(crate) to: String,
+    /// How many. Default 1.
+    pub(crate) count: Option<u32>,
+    /// Time between two, milliseconds. Default 1000.
+    pub(crate) interval_ms: Option<u64>,
+    /// UDP payload, bytes. Default 56.
+    pub(crate) payload_bytes: Option<u32>,
+    /// "ipv6" (default) or "ipv4".
+    pub(crate) family: Option<Family>,
+}
+
+/// A node leaves its network for another.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Move {
+    /// Who.
+    pub(crate) node: String,
+    /// The site where it goes.
+    pub(crate) to: String,
+}
+
+/// Nothing is started for a while.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wait {
+    /// How long, milliseconds.
+    pub(crate) ms: u64,
+}
+
+/// Finds the largest inner packet that crosses in one outer packet.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProbeMtu {
+    /// Who sends.
+    pub(crate) from: String,
+    /// Who receives.
+    pub(crate) to: String,
+    /// "ipv6" (default) or "ipv4".
+    pub(crate) family: Option<Family>,
+}
+
+/// No application traffic until the duration limit.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Idle {}
+
+/// As [`cyphonic_core::message::Framing`], which knows no serde.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Framing {
+    /// Conventional.
+    Udp4501,
+    /// QUIC STREAM frame and header.
+    Stream,
+    /// QUIC DATAGRAM frame and header.
+    Datagram,
+    /// QUIC DATAGRAM frame, no header.
+    Compact,
+}
+
+impl From<Framing> for cyphonic_core::message::Framing {
+    fn from(framing: Framing) -> Self {
+        match framing {
+            Framing::Udp4501 => Self::Udp4501,
+            Framing::Stream => Self::Stream,
+            Framing::Datagram => Self::Datagram,
+            Framing::Compact => Self::Compact,
+        }
+    }
+}
+
+/// As [`cyphonic_core::message::RelayMode`].
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RelayMode {
+    /// The TRS sees the plaintext.
+    Terminating,
+    /// The TRS holds no key.
+    Blind,
+}
+
+impl From<RelayMode> for cyphonic_core::message::RelayMode {
+    fn from(mode: RelayMode) -> Self {
+        match mode {
+            RelayMode::Terminating => Self::Terminating,
+            RelayMode::Blind => Self::Blind,
+        }
+    }
+}
+
+/// As [`crate::Policy`], with the one that is refused by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Policy {
+    /// Table 1.
+    Paper,
+    /// Not there yet.
+    Optimal,
+}
+
+/// `7`, or `"1..20"`; the order of the ends is judged later.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SeedRange {
+    /// The first.
+    pub(crate) first: u64,
+    /// The last, included.
+    pub(crate) last: u64,
+}
+
+impl<'de> Deserialize<'de> for SeedRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SeedVisitor)
+    }
+}
+
+struct SeedVisitor;
+
+impl Visitor<'_> for SeedVisitor {
+    type Value = SeedRange;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a seed such as 7, or a range such as \"1..20\" with both ends included")
+    }
+
+    fn visit_i64<E: Error>(self, seed: i64) -> Result<SeedRange, E> {
+        let first = u64::try_from(seed).map_err(|_| E::invalid_value(Unexpected::Signed(seed), &self))?;
+        Ok(SeedRange { first, last: first })
+    }
+
+    fn visit_u64<E: Error>(self, first: u64) -> Result<SeedRange, E> {
+        Ok(SeedRange { first, last: first })
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<SeedRange, E> {
+        let (first, last) = text.split_once("..").unwrap_or((text, text));
+        match (first.trim().parse(), last.trim().parse()) {
+            (Ok(first), Ok(last)) => Ok(SeedRange { first, last }),
+            _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The words of the format: enums whose variants are spelled the same in scenarios, on the command line and in tables.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! words {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident $text:literal,)* })*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+        pub enum $name { $($(#[$doc])* #[serde(rename = $text)] $variant,)* }
+
+        impl $name {
+            /// Every value, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// How it is written.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.name())
+            }
+        }
+    )*};
+}
+
+words! {
+    /// Which engine drives the simulated network.
+    Engine {
+        /// turmoil: the reference network.
+        Turmoil "turmoil",
+        /// The discrete-event loop: the same boxes, much faster.
+        Events "events",
+    }
+
+    /// Which of the paper's two methods runs.
+    Method {
+        /// Own UDP protocol on port 4501, keys from the cloud (paper §2.2).
+        Conventional "conventional",
+        /// CYPHONIC-over-QUIC (paper §3).
+        Proposed "proposed",
+    }
+
+    /// How a node proves itself to the AS (paper §4.3).
+    Login {
+        /// A device certificate.
+        Certificate "certificate",
+        /// A password inside TLS; conventional method only.
+        Password "password",
+    }
+
+    /// How the NMS chooses a route.
+    Policy {
+        /// Table 1 of the paper.
+        Paper "paper",
+    }
+
+    /// What addresses a site has.
+    SiteKind {
+        /// IPv6 only.
+        Ipv6 "ipv6",
+        /// Global IPv4 only (the paper's IPv4-G).
+        Ipv4Global "ipv4-global",
+        /// Private IPv4 behind a NAT only (the paper's IPv4-P).
+        Ipv4Private "ipv4-private",
+        /// IPv6 and global IPv4.
+        DualStack "dual-stack",
+        /// IPv6, and private IPv4 behind a NAT.
+        DualStackPrivateV4 "dual-stack-private-v4",
+    }
+
+    /// What a NAT's mapping or filtering depends on (RFC 4787 §4.1 and §5).
+    Dependence {
+        /// On nothing but the inner address and port.
+        Endpoint "endpoint-independent",
+        /// On the remote address too.
+        Address "address-dependent",
+        /// On the remote address and port too.
+        AddressAndPort "address-and-port-dependent",
+    }
+
+    /// How a NAT picks the outer port (RFC 4787 §4.2).
+    PortChoice {
+        /// The inner port where it is free.
+        Preserve "preserve",
+        /// The next one.
+        Sequential "sequential",
+        /// A random one.
+        Random "random",
+    }
+
+    /// A transport that a firewall's egress rule names.
+    Protocol {
+        /// UDP.
+        Udp "udp",
+        /// TCP.
+        Tcp "tcp",
+        /// ICMP and ICMPv6.
+        Icmp "icmp",
+    }
+
+    /// Which of the peer's virtual addresses an application talks to.
+    Family {
+        /// The virtual IPv4 address.
+        Ipv4 "ipv4",
+        /// The virtual IPv6 address.
+        Ipv6 "ipv6",
+    }
+
+    /// What is measured: which rows come out (see [`crate::rows`]).
+    Measure {
+        /// Which pattern was chosen, who dialed, and what got through.
+        Outcome "outcome",
+        /// One round-trip time for each echo.
+        Rtt "rtt",
+        /// The fields of the largest packet on the wire.
+        Composition "composition",
+        /// What login, registration and tunnel set-up cost.
+        Setup "setup",
+    }
+}
+
+impl SiteKind {
+    /// Whether the site has IPv6.
+    pub const fn has_v6(self) -> bool {
+        matches!(self, Self::Ipv6 | Self::DualStack | Self::DualStackPrivateV4)
+    }
+
+    /// Whether the site has global IPv4.
+    pub const fn has_global_v4(self) -> bool {
+        matches!(self, Self::Ipv4Global | Self::DualStack)
+    }
+
+    /// Whether the site has private IPv4, and so a NAT.
+    pub const fn has_private_v4(self) -> bool {
+        matches!(self, Self::Ipv4Private | Self::DualStackPrivateV4)
+    }
+}
