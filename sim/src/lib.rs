@@ -1,1 +1,3 @@
 //! The network in which the same core runs; the lab.
+
+pub mod net;
