@@ -1,3 +1,4 @@
 //! The network in which the same core runs; the lab.
 
+pub mod host;
 pub mod net;
