@@ -37,6 +37,8 @@ losses! {
     LargerThanMtu "larger-than-mtu",
     /// A fragment that was refused: a malformed or overlapping one, or too many packets in pieces.
     BadFragment "bad-fragment",
+    /// A fragment whose fellows did not come in time.
+    FragmentTimeout "fragment-timeout",
     /// A UDP datagram to a port that the role does not use.
     UnboundPort "unbound-port",
     /// A protocol that the host does not speak there.

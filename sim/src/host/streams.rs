@@ -16,6 +16,8 @@ use smoltcp::time::Duration;
 
 use super::count::{Loss, Losses, count};
 use super::stack::{TcpStack, remote_of};
+use super::underlay::Underlay;
+use crate::net::packet::Ip;
 
 /// How many connections a role may have, those that are closing included.
 pub const STREAM_LIMIT: usize = 1024;
@@ -96,18 +98,12 @@ impl Streams {
         self.dirty = true;
     }
 
-    /// Does what the role asks. `local` is the source address for a connection to be opened, if there is one.
-    pub(super) fn apply(
-        &mut self,
-        id: StreamId,
-        output: StreamOutput,
-        local: Option<IpAddr>,
-        losses: &mut Losses,
-    ) {
+    /// Does what the role asks.
+    pub(super) fn apply(&mut self, id: StreamId, output: StreamOutput, underlay: &Underlay, losses: &mut Losses) {
         self.dirty = true;
         match output {
             StreamOutput::Connect { remote } => {
-                if !self.connect(id, remote, local) {
+                if !self.connect(id, remote, underlay.source_for(remote.ip())) {
                     count(losses, Loss::StreamLimit);
                     self.events.push_back((id, StreamInput::Closed));
                 }
@@ -149,9 +145,11 @@ impl Streams {
         self.events.pop_front()
     }
 
-    /// The next TCP packet to send.
-    pub(super) fn sent(&mut self) -> Option<Vec<u8>> {
-        self.stack.sent()
+    /// The next TCP packet to send, and its source.
+    pub(super) fn sent(&mut self) -> Option<(IpAddr, Vec<u8>)> {
+        let packet = self.stack.sent()?;
+        let source = Ip::parse(&packet).expect("smoltcp makes IP packets").source;
+        Some((source, packet))
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

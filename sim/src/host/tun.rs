@@ -13,13 +13,13 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 use cyphonic_core::name::Virtual;
 use cyphonic_core::time::Instant;
-use etherparse::IpNumber;
 
 use super::apps::{Apps, Inbound};
 use super::count::{Loss, Losses, count};
-use super::sink::Sinks;
+use super::sink::{Sinks, UDP_SINK_PORT};
 use super::stack::TcpStack;
-use super::wire::{self, Fragments, Icmp, Quoted};
+use super::wire::{self, Icmp};
+use crate::net::packet::{self, echo_reply, protocol};
 
 /// How many packets may wait between applications and the role, each way.
 pub const TUN_QUEUE_LIMIT: usize = 16_384;
@@ -72,18 +72,12 @@ impl Outlet<'_> {
 
     pub(super) fn udp(&mut self, port: u16, destination: SocketAddr, payload: &[u8]) -> Result<(), Unsent> {
         let source = SocketAddr::new(self.source_for(destination.ip())?, port);
-        self.push(wire::udp_packet(source, destination, payload, Fragments::Never))
+        self.push(packet::udp(source, destination, wire::whole(), payload))
     }
 
-    pub(super) fn echo(
-        &mut self,
-        reply: bool,
-        destination: IpAddr,
-        ident_and_seq: (u16, u16),
-        data: &[u8],
-    ) -> Result<(), Unsent> {
+    pub(super) fn echo(&mut self, destination: IpAddr, ident: u16, seq: u16, data: &[u8]) -> Result<(), Unsent> {
         let source = self.source_for(destination)?;
-        self.push(wire::echo_packet(reply, source, destination, ident_and_seq, data))
+        self.push(packet::echo(source, destination, wire::whole(), ident, seq, data))
     }
 
     fn push(&mut self, packet: Option<Vec<u8>>) -> Result<(), Unsent> {
@@ -191,52 +185,36 @@ impl Tun {
     }
 
     fn accept(&mut self, now: Instant, packet: &Bytes, losses: &mut Losses) -> Result<(), Loss> {
-        let ip = wire::view(packet)?;
+        let ip = wire::ip(packet)?;
         if !self.addresses.is_some_and(|ours| ours.contains(ip.destination)) {
             return Err(Loss::InnerNotOurs);
         }
-        if ip.fragment {
+        if ip.fragment.is_some() {
             return Err(Loss::InnerFragment);
         }
         let Self { config, addresses, apps, sinks, stack, outbound, .. } = self;
         let mut outlet = Outlet { now, config, addresses: *addresses, queue: outbound, losses };
         let claimed = match ip.protocol {
-            IpNumber::TCP => return if stack.receive(packet.to_vec()) { Ok(()) } else { Err(Loss::QueueFull) },
-            IpNumber::UDP => {
+            protocol::TCP => return if stack.receive(packet.to_vec()) { Ok(()) } else { Err(Loss::QueueFull) },
+            protocol::UDP => {
                 let udp = wire::udp(&ip)?;
                 match udp.destination.port() {
                     // What cannot be sent back is lost, as it would be on a real host.
                     UDP_ECHO_PORT => outlet.udp(UDP_ECHO_PORT, udp.source, udp.payload).is_ok(),
-                    super::sink::UDP_SINK_PORT => sinks.datagram(now, udp.source, udp.payload),
+                    UDP_SINK_PORT => sinks.datagram(now, udp.source, udp.payload),
                     port => apps.receive(port, &Inbound::Datagram { from: udp.source, payload: udp.payload }, now),
                 }
             }
-            IpNumber::ICMP | IpNumber::IPV6_ICMP => match wire::icmp(&ip)? {
-                Icmp::EchoRequest { ident, seq, data } => outlet.echo(true, ip.source, (ident, seq), data).is_ok(),
-                Icmp::EchoReply { ident, seq, data } => {
-                    let inbound = Inbound::EchoReply { from: ip.source, seq, data };
-                    apps.receive(Apps::port_of_ident(ident), &inbound, now)
+            protocol::ICMP | protocol::ICMPV6 => match wire::icmp(&ip, packet)? {
+                Icmp::Request => outlet.push(echo_reply(packet)).is_ok(),
+                Icmp::Reply { ident, seq, data } => {
+                    apps.receive(ident, &Inbound::EchoReply { from: ip.source, seq, data }, now)
                 }
-                Icmp::TooBig { mtu, quoted } => {
-                    let (port, seq) = port_and_seq(quoted);
-                    apps.receive(port, &Inbound::TooBig { mtu, seq }, now)
-                }
-                Icmp::Unreachable { code, quoted } => {
-                    let (port, seq) = port_and_seq(quoted);
-                    apps.receive(port, &Inbound::Unreachable { code, seq }, now)
-                }
+                Icmp::Error { error, port, seq } => apps.receive(port, &Inbound::Error { error, seq }, now),
                 Icmp::Other => return Err(Loss::Icmp),
             },
             _ => return Err(Loss::UnknownProtocol),
         };
         if claimed { Ok(()) } else { Err(Loss::InnerUnclaimed) }
-    }
-}
-
-/// The application's port, and the probe's sequence number if the quoted packet was one.
-fn port_and_seq(quoted: Quoted) -> (u16, u16) {
-    match quoted {
-        Quoted::Echo { ident, seq } => (Apps::port_of_ident(ident), seq),
-        Quoted::Udp { port } | Quoted::Tcp { port } => (port, 0),
     }
 }

@@ -10,11 +10,12 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::BytesMut;
 use cyphonic_core::machine::Transmit;
 use cyphonic_core::time::Instant;
-use etherparse::IpNumber;
 
 use super::count::{Loss, Losses, count};
-use super::wire::{self, Fragments, Icmp, View};
-use crate::net::packet::{Reassembler, fragment};
+use super::wire::{self, Icmp};
+use crate::net::packet::{
+    self, IcmpError, Ip, Reassembled, Reassembler, echo_reply, fragment_ipv4, fragment_ipv6, icmp_error, protocol,
+};
 
 /// How many packets may wait to be sent.
 pub const OUTBOX_LIMIT: usize = 65_536;
@@ -80,7 +81,7 @@ impl Underlay {
             ports: ports.iter().copied().collect(),
             dont_fragment,
             port_unreachable,
-            reassembler: Reassembler::new(),
+            reassembler: Reassembler::default(),
             identification: 0,
         }
     }
@@ -115,9 +116,8 @@ impl Underlay {
         }
         self.identification = self.identification.wrapping_add(1);
         // Zero is what unfragmentable packets carry.
-        let short = (self.identification % 0xffff) as u16 + 1;
-        let fragments = if whole { Fragments::Never } else { Fragments::Allowed(short) };
-        let Some(packet) = wire::udp_packet(transmit.local, transmit.remote, &transmit.payload, fragments) else {
+        let options = if whole { wire::whole() } else { wire::fragmentable((self.identification % 0xffff) as u16 + 1) };
+        let Some(packet) = packet::udp(transmit.local, transmit.remote, options, &transmit.payload) else {
             let mixed = transmit.local.is_ipv4() != transmit.remote.is_ipv4();
             return count(losses, if mixed { Loss::MixedFamilies } else { Loss::LargerThanMtu });
         };
@@ -128,7 +128,11 @@ impl Underlay {
         } else if whole {
             count(losses, Loss::LargerThanMtu);
         } else {
-            match fragment(&packet, mtu, self.identification) {
+            let pieces = match transmit.local {
+                SocketAddr::V4(_) => fragment_ipv4(&packet, mtu),
+                SocketAddr::V6(_) => fragment_ipv6(&packet, mtu, self.identification),
+            };
+            match pieces {
                 Some(pieces) => pieces.into_iter().for_each(|piece| self.push(iface, piece, losses)),
                 None => count(losses, Loss::LargerThanMtu),
             }
@@ -160,24 +164,24 @@ impl Underlay {
         losses: &mut Losses,
     ) -> Result<Option<Arrival>, Loss> {
         let interface = self.interfaces.get(iface).filter(|interface| interface.up).ok_or(Loss::InterfaceDown)?;
-        let ip = wire::view(&packet)?;
-        if !interface.addresses.contains(&ip.destination) {
+        if !interface.addresses.contains(&wire::ip(&packet)?.destination) {
             return Err(Loss::NotOurs);
         }
-        if ip.fragment {
-            match self.reassembler.push(now, &packet) {
-                Ok(Some(whole)) => packet = whole,
-                Ok(None) => return Ok(None),
-                Err(_) => return Err(Loss::BadFragment),
-            }
+        for _ in 0..self.reassembler.expire(now) {
+            count(losses, Loss::FragmentTimeout);
         }
-        let ip = wire::view(&packet)?;
+        packet = match self.reassembler.push(now, packet) {
+            Reassembled::Untouched(packet) | Reassembled::Whole { packet, .. } => packet,
+            Reassembled::Waiting => return Ok(None),
+            Reassembled::Dropped(_) => return Err(Loss::BadFragment),
+        };
+        let ip = wire::ip(&packet)?;
         match ip.protocol {
-            IpNumber::UDP => self.accept_udp(&ip, &packet, losses).map(Some),
-            IpNumber::TCP => Ok(Some(Arrival::Tcp(packet))),
-            IpNumber::ICMP | IpNumber::IPV6_ICMP => {
-                let Icmp::EchoRequest { ident, seq, data } = wire::icmp(&ip)? else { return Err(Loss::Icmp) };
-                if let Some(reply) = wire::echo_packet(true, ip.destination, ip.source, (ident, seq), data) {
+            protocol::UDP => self.accept_udp(&ip, &packet, losses).map(Some),
+            protocol::TCP => Ok(Some(Arrival::Tcp(packet))),
+            protocol::ICMP | protocol::ICMPV6 => {
+                let Icmp::Request = wire::icmp(&ip, &packet)? else { return Err(Loss::Icmp) };
+                if let Some(reply) = echo_reply(&packet) {
                     self.send(ip.destination, reply, losses);
                 }
                 Ok(None)
@@ -186,11 +190,11 @@ impl Underlay {
         }
     }
 
-    fn accept_udp(&mut self, ip: &View<'_>, packet: &[u8], losses: &mut Losses) -> Result<Arrival, Loss> {
+    fn accept_udp(&mut self, ip: &Ip<'_>, packet: &[u8], losses: &mut Losses) -> Result<Arrival, Loss> {
         let udp = wire::udp(ip)?;
         if !self.ports.contains(&udp.destination.port()) {
             if self.port_unreachable
-                && let Some(error) = wire::port_unreachable(ip.destination, ip.source, packet)
+                && let Some(error) = icmp_error(IcmpError::PortUnreachable, ip.destination, packet)
             {
                 self.send(ip.destination, error, losses);
             }

@@ -8,6 +8,7 @@ use cyphonic_core::time::Instant;
 use super::{Inbound, fill};
 use crate::host::tun::{Outlet, Unsent};
 use crate::host::wire::overhead;
+use crate::net::packet::IcmpError;
 
 /// How many probes one application can send: sequence numbers have 16 bits (RFC 792).
 pub const PROBE_LIMIT: u32 = 65_536;
@@ -63,11 +64,8 @@ pub enum ProbeOutcome {
         /// The largest packet that would fit, in bytes, as the message says.
         mtu: u32,
     },
-    /// Destination unreachable.
-    Unreachable {
-        /// The ICMP code.
-        code: u8,
-    },
+    /// Another ICMP error.
+    Refused(IcmpError),
     /// The virtual interface did not take it: no address yet, or a full queue.
     Unsent,
 }
@@ -130,8 +128,8 @@ impl EchoReport {
                 }
                 true
             }
-            Inbound::TooBig { mtu, seq } => self.settle(seq, ProbeOutcome::TooBig { mtu }),
-            Inbound::Unreachable { code, seq } => self.settle(seq, ProbeOutcome::Unreachable { code }),
+            Inbound::Error { error: IcmpError::TooBig { mtu }, seq } => self.settle(seq, ProbeOutcome::TooBig { mtu }),
+            Inbound::Error { error, seq } => self.settle(seq, ProbeOutcome::Refused(error)),
             Inbound::Datagram { .. } => false,
         }
     }
@@ -205,7 +203,7 @@ impl EchoTask {
         };
         report.peer = Some(self.peer);
         report.packet_bytes = len + overhead(self.peer);
-        let outcome = match outlet.echo(false, self.peer, (self.ident, seq), &payload(self.nonce, seq, len)) {
+        let outcome = match outlet.echo(self.peer, self.ident, seq, &payload(self.nonce, seq, len)) {
             Ok(()) => ProbeOutcome::Waiting,
             Err(Unsent::TooBig) => ProbeOutcome::TooBig { mtu: outlet.config.mtu as u32 },
             Err(Unsent::NoAddress | Unsent::QueueFull) => ProbeOutcome::Unsent,

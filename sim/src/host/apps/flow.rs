@@ -9,6 +9,7 @@ use super::arrivals::{Arrivals, FLOW_LIMIT};
 use super::{Inbound, fill};
 use crate::host::sink::UDP_SINK_PORT;
 use crate::host::tun::{Outlet, UDP_ECHO_PORT, Unsent};
+use crate::net::packet::IcmpError;
 
 /// How long a flow waits for its last echoes.
 const LINGER: Duration = Duration::from_secs(2);
@@ -46,8 +47,8 @@ pub struct FlowReport {
     pub returned: Arrivals,
     /// How often the path said Packet Too Big.
     pub too_big: u64,
-    /// How often the path said unreachable.
-    pub unreachable: u64,
+    /// How often it said anything else by ICMP.
+    pub refused: u64,
     /// Names this flow in the peer's [`crate::host::Host::flows`].
     pub flow: u64,
 }
@@ -59,12 +60,12 @@ impl FlowReport {
                 let header = FlowHeader::read(payload).filter(|header| header.flow == nonce);
                 header.is_some_and(|header| self.returned.note(now, header.sequence))
             }
-            Inbound::TooBig { .. } => {
+            Inbound::Error { error: IcmpError::TooBig { .. }, .. } => {
                 self.too_big += 1;
                 true
             }
-            Inbound::Unreachable { .. } => {
-                self.unreachable += 1;
+            Inbound::Error { .. } => {
+                self.refused += 1;
                 true
             }
             Inbound::EchoReply { .. } => false,

@@ -31,6 +31,7 @@ pub use transfer::{Transfer, TransferError, TransferReport};
 
 use super::stack::TcpStack;
 use super::tun::Outlet;
+use crate::net::packet::IcmpError;
 use echo::EchoTask;
 use flow::FlowTask;
 use resolve::Resolver;
@@ -131,9 +132,8 @@ impl AppReport {
 pub(super) enum Inbound<'a> {
     Datagram { from: SocketAddr, payload: &'a [u8] },
     EchoReply { from: IpAddr, seq: u16, data: &'a [u8] },
-    /// A packet of ours was too big for the path; `seq` says which, of an echo.
-    TooBig { mtu: u32, seq: u16 },
-    Unreachable { code: u8, seq: u16 },
+    /// An ICMP error about a packet of ours; `seq` says which, of an echo.
+    Error { error: IcmpError, seq: u16 },
 }
 
 /// Every application of one host.
@@ -152,11 +152,6 @@ impl Apps {
             next: 0,
             rng: ChaCha8Rng::seed_from_u64(seed),
         }
-    }
-
-    /// The port of the application with this ICMP identifier.
-    pub(super) fn port_of_ident(ident: u16) -> u16 {
-        ident
     }
 
     pub(super) fn start(&mut self, now: Instant, app: App) -> AppId {
@@ -189,7 +184,7 @@ impl Apps {
         self.running.len()
     }
 
-    /// Gives what came in to the application with this port. Whether it was waiting for that.
+    /// Gives what came in to the application with this port, or ICMP identifier. Whether it was waiting for that.
     pub(super) fn receive(&mut self, port: u16, inbound: &Inbound<'_>, now: Instant) -> bool {
         let slot = port.checked_sub(FIRST_PORT);
         let running = slot.and_then(|slot| self.by_slot.get_mut(&slot));

@@ -1,6 +1,6 @@
 //! A stub resolver: one question, asked every second until it is answered (RFC 1035 §4.2.1).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use cyphonic_core::name::Fqdn;
@@ -41,6 +41,8 @@ pub enum ResolveError {
 pub(super) struct Resolver {
     started: Instant,
     next: Instant,
+    /// Whom the last query went to.
+    server: Option<SocketAddr>,
     query: Vec<u8>,
     id: u16,
     kind: RecordType,
@@ -57,7 +59,7 @@ impl Resolver {
         message.metadata.recursion_desired = true;
         message.add_query(Query::query(name, kind));
         let query = message.to_vec().expect("a question fits a message");
-        Self { started, next: started, query, id, kind }
+        Self { started, next: started, server: None, query, id, kind }
     }
 
     /// Asks, asks again, or gives up.
@@ -70,7 +72,9 @@ impl Resolver {
             resolution.result = Some(Err(ResolveError::NoAnswer));
         } else if outlet.now >= self.next {
             // A query that cannot be sent yet (no virtual address) is repeated like one that was lost.
-            if outlet.udp(port, outlet.config.dns, &self.query).is_ok() {
+            let server = outlet.config.dns;
+            self.server = Some(server);
+            if outlet.udp(port, server, &self.query).is_ok() {
                 resolution.queries += 1;
             }
             self.next = outlet.now + RETRY;
@@ -79,7 +83,10 @@ impl Resolver {
 
     /// Takes an answer to this question; anything else is not for us.
     pub(super) fn receive(&mut self, inbound: &Inbound<'_>, now: Instant, resolution: &mut Resolution) -> bool {
-        let Inbound::Datagram { payload, .. } = inbound else { return false };
+        let &Inbound::Datagram { from, payload } = inbound else { return false };
+        if self.server != Some(from) {
+            return false;
+        }
         let Ok(message) = Message::from_vec(payload) else { return false };
         if message.metadata.id != self.id || message.metadata.message_type != MessageType::Response {
             return false;

@@ -13,6 +13,7 @@ use smoltcp::iface::SocketHandle;
 use super::{Inbound, MARKER};
 use crate::host::sink::{BUFFER, SILENCE, TCP_SINK_PORT};
 use crate::host::stack::TcpStack;
+use crate::net::packet::IcmpError;
 
 /// A TCP transfer to one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl TransferReport {
     }
 
     pub(super) fn receive(&mut self, inbound: &Inbound<'_>) -> bool {
-        let too_big = matches!(inbound, Inbound::TooBig { .. });
+        let too_big = matches!(inbound, Inbound::Error { error: IcmpError::TooBig { .. }, .. });
         self.too_big += u64::from(too_big);
         too_big
     }
