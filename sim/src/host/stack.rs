@@ -152,7 +152,7 @@ fn new_socket(buffer: usize) -> Socket<'static> {
 }
 
 fn micros(now: Instant) -> smoltcp::time::Instant {
-    smoltcp::time::Instant::from_micros((now.as_nanos() / 1000) as i64)
+    smoltcp::time::Instant::from_micros((now.as_nanos() / 1000).cast_signed())
 }
 
 /// smoltcp's idea of a device, as two bounded queues.

@@ -27,8 +27,10 @@ pub const STREAM_WRITE_LIMIT: usize = 1 << 20;
 pub const BACKLOG: usize = 16;
 /// Bytes of TCP buffer each way.
 const BUFFER: usize = 16 * 1024;
-/// How long the peer may say nothing while we wait for its acknowledgement, before the connection is given up.
-const UNANSWERED: Duration = Duration::from_secs(10);
+/// How long a handshake waits for its answer: a SYN and three repetitions.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long the peer may say nothing while we wait for its acknowledgement: data and four repetitions.
+const UNANSWERED: Duration = Duration::from_secs(30);
 /// How long the peer may say nothing at all.
 const IDLE: Duration = Duration::from_secs(60);
 /// Ids of accepted connections start here ([`StreamInput::Accepted`]).
@@ -164,7 +166,7 @@ impl Streams {
         let port = self.next_port;
         self.next_port = if port + 1 < EPHEMERAL.end { port + 1 } else { EPHEMERAL.start };
         let Ok(handle) = self.stack.connect(SocketAddr::new(local, port), remote, BUFFER) else { return false };
-        self.stack.socket(handle).set_timeout(Some(UNANSWERED));
+        self.stack.socket(handle).set_timeout(Some(CONNECT));
         self.connections.insert(id, Connection { handle, state: Stage::Connecting, unsent: VecDeque::new() });
         true
     }
@@ -218,14 +220,19 @@ impl Streams {
         let Some(port) = self.listen else { return };
         while self.backlog.len() < BACKLOG && self.backlog.len() + self.connections.len() < STREAM_LIMIT {
             let handle = self.stack.listen(port, BUFFER).expect("a new socket can listen on a port that is not zero");
-            self.stack.socket(handle).set_timeout(Some(UNANSWERED));
+            self.stack.socket(handle).set_timeout(Some(CONNECT));
             self.backlog.push(handle);
         }
     }
 }
 
 impl Connection {
-    fn service(&mut self, id: StreamId, socket: &mut Socket<'_>, events: &mut VecDeque<(StreamId, StreamInput)>) -> bool {
+    fn service(
+        &mut self,
+        id: StreamId,
+        socket: &mut Socket<'_>,
+        events: &mut VecDeque<(StreamId, StreamInput)>,
+    ) -> bool {
         if self.state == Stage::Connecting && socket.may_send() {
             self.state = Stage::Open;
             events.push_back((id, StreamInput::Connected));
@@ -257,9 +264,10 @@ impl Connection {
             again = true;
         }
         // smoltcp's one timeout runs whenever the peer is silent, so it is set to what silence means just now.
-        let waiting = matches!(self.state, Stage::Connecting | Stage::Closed) || socket.send_queue() > 0;
+        let waiting = self.state == Stage::Closed || socket.send_queue() > 0;
         socket.set_timeout(match socket.state() {
             State::TimeWait => None,
+            _ if self.state == Stage::Connecting => Some(CONNECT),
             _ if waiting => Some(UNANSWERED),
             _ => Some(IDLE),
         });

@@ -53,7 +53,11 @@ pub fn all_but_port_4501(transmit: &Transmit) -> bool {
 
 /// What came in for the role.
 pub(super) enum Arrival {
-    Datagram { local: SocketAddr, remote: SocketAddr, payload: BytesMut },
+    Datagram {
+        local: SocketAddr,
+        remote: SocketAddr,
+        payload: BytesMut,
+    },
     /// A whole IP packet with a TCP segment.
     Tcp(Vec<u8>),
 }
@@ -96,7 +100,10 @@ impl Underlay {
 
     /// Every address of an interface that is up, in order.
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.interfaces.iter().filter(|interface| interface.up).flat_map(|interface| interface.addresses.iter().copied())
+        self.interfaces
+            .iter()
+            .filter(|interface| interface.up)
+            .flat_map(|interface| interface.addresses.iter().copied())
     }
 
     /// The source for a new connection: the first address of `remote`'s family.
@@ -149,7 +156,13 @@ impl Underlay {
     }
 
     /// Takes an IP packet that came in, and answers ICMP.
-    pub(super) fn receive(&mut self, now: Instant, iface: usize, packet: Vec<u8>, losses: &mut Losses) -> Option<Arrival> {
+    pub(super) fn receive(
+        &mut self,
+        now: Instant,
+        iface: usize,
+        packet: Vec<u8>,
+        losses: &mut Losses,
+    ) -> Option<Arrival> {
         self.accept(now, iface, packet, losses).unwrap_or_else(|loss| {
             count(losses, loss);
             None

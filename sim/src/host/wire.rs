@@ -51,18 +51,10 @@ pub(super) enum Icmp<'a> {
     /// An echo request.
     Request,
     /// An echo reply.
-    Reply {
-        ident: u16,
-        seq: u16,
-        data: &'a [u8],
-    },
+    Reply { ident: u16, seq: u16, data: &'a [u8] },
     /// An error about a packet that was sent from this port, or with this ICMP identifier. `seq` is the echo's sequence
     /// number; of anything else it means nothing.
-    Error {
-        error: IcmpError,
-        port: u16,
-        seq: u16,
-    },
+    Error { error: IcmpError, port: u16, seq: u16 },
     /// Anything else.
     Other,
 }

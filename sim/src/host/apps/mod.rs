@@ -130,10 +130,20 @@ impl AppReport {
 
 /// What came in for an application.
 pub(super) enum Inbound<'a> {
-    Datagram { from: SocketAddr, payload: &'a [u8] },
-    EchoReply { from: IpAddr, seq: u16, data: &'a [u8] },
+    Datagram {
+        from: SocketAddr,
+        payload: &'a [u8],
+    },
+    EchoReply {
+        from: IpAddr,
+        seq: u16,
+        data: &'a [u8],
+    },
     /// An ICMP error about a packet of ours; `seq` says which, of an echo.
-    Error { error: IcmpError, seq: u16 },
+    Error {
+        error: IcmpError,
+        seq: u16,
+    },
 }
 
 /// Every application of one host.
@@ -146,12 +156,7 @@ pub(super) struct Apps {
 
 impl Apps {
     pub(super) fn new(seed: u64) -> Self {
-        Self {
-            by_slot: BTreeMap::new(),
-            running: BTreeSet::new(),
-            next: 0,
-            rng: ChaCha8Rng::seed_from_u64(seed),
-        }
+        Self { by_slot: BTreeMap::new(), running: BTreeSet::new(), next: 0, rng: ChaCha8Rng::seed_from_u64(seed) }
     }
 
     pub(super) fn start(&mut self, now: Instant, app: App) -> AppId {
@@ -249,7 +254,7 @@ enum Stage {
 enum Task {
     Echo(EchoTask),
     Flow(FlowTask),
-    Transfer(TransferTask),
+    Transfer(Box<TransferTask>),
 }
 
 impl Running {
@@ -320,12 +325,11 @@ impl Running {
             }
             (Plan::Transfer(transfer), Outcome::Transfer(report)) => {
                 let local = outlet.source_for(peer).map(|address| SocketAddr::new(address, self.port));
-                match local.ok().and_then(|local| TransferTask::new(stack, transfer, local, peer)) {
-                    Some(task) => self.stage = Stage::Working(Task::Transfer(task)),
-                    None => {
-                        report.result = Some(Err(TransferError::NotConnected));
-                        self.finish(now);
-                    }
+                if let Some(task) = local.ok().and_then(|local| TransferTask::new(stack, transfer, local, peer)) {
+                    self.stage = Stage::Working(Task::Transfer(Box::new(task)));
+                } else {
+                    report.result = Some(Err(TransferError::NotConnected));
+                    self.finish(now);
                 }
             }
             _ => self.finish(now),

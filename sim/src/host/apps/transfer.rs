@@ -114,7 +114,8 @@ impl TransferTask {
             again = true;
         }
         let acknowledged = self.written - socket.send_queue() as u64;
-        if acknowledged > report.acknowledged {
+        // A socket that was reset has forgotten what was outstanding.
+        if socket.is_open() && acknowledged > report.acknowledged {
             report.longest_stall = report.longest_stall.max(now - self.progress);
             report.acknowledged = acknowledged;
             self.progress = now;
@@ -127,14 +128,12 @@ impl TransferTask {
             });
             debug_assert!(read.is_ok(), "can_recv said so");
         }
-        let expected = self.hash.clone();
         if self.answer.len() >= SHA256.output_len() {
-            let right = expected.finish().as_ref() == self.answer;
+            let right = self.hash.clone().finish().as_ref() == self.answer;
             report.completed = Some(now);
             report.result = Some(if right { Ok(()) } else { Err(TransferError::WrongHash) });
         } else if !socket.is_open() || !(socket.may_recv() || socket.may_send() || report.connected.is_none()) {
-            let error =
-                if report.connected.is_none() { TransferError::NotConnected } else { TransferError::Broken };
+            let error = if report.connected.is_none() { TransferError::NotConnected } else { TransferError::Broken };
             report.result = Some(Err(error));
         }
         if report.result.is_some() {

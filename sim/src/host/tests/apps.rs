@@ -186,13 +186,13 @@ fn flows_live_on_when_the_underlay_address_moves() {
     let transfer = pair.start(0, App::Transfer(to_b(Family::V4), Transfer { bytes: 20_000_000, seed: 1 }));
     let flow = Flow { count: 400, per_second: 100, payload: 100, end: FlowEnd::Echo };
     let flow = pair.start(0, App::Flow(to_b(Family::V6), flow));
-    pair.run_until(ms(300));
+    pair.run_until(ms(100));
     let before = pair.hosts[0].report(transfer).transfer().unwrap().acknowledged;
     assert!(before > 0 && before < 20_000_000);
 
     // Gone for half a second, then back elsewhere, in the other family.
     pair.hosts[0].set_interface(pair.now, 0, Interface { up: false, ..Interface::new([]) });
-    pair.run_until(ms(800));
+    pair.run_until(ms(600));
     assert!(pair.loss(0, Loss::NoInterface) > 0);
     let there = ip("2001:db8:1::1");
     pair.hosts[0].set_interface(pair.now, 0, Interface::new([there]));

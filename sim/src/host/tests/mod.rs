@@ -56,6 +56,8 @@ enum Order {
     Tunnel(SocketAddr, SocketAddr),
     Send(Transmit),
     Stream(StreamId, StreamOutput),
+    /// Wake me then.
+    Wake(Instant),
 }
 
 /// A role that wraps packets into UDP datagrams and echoes TCP.
@@ -72,6 +74,8 @@ struct Toy {
     datagrams: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
     streams: Vec<(StreamId, StreamInput)>,
     largest_seen: usize,
+    timer: Option<Instant>,
+    woken: Vec<Instant>,
 }
 
 impl Toy {
@@ -88,6 +92,8 @@ impl Toy {
             datagrams: Vec::new(),
             streams: Vec::new(),
             largest_seen: 0,
+            timer: None,
+            woken: Vec::new(),
         }
     }
 
@@ -132,7 +138,7 @@ impl Toy {
 impl Machine for Toy {
     type Command = Order;
 
-    fn handle_input(&mut self, _: Instant, input: Input<Order>) {
+    fn handle_input(&mut self, now: Instant, input: Input<Order>) {
         match input {
             Input::Packet(packet) => self.outgoing(&packet),
             Input::Datagram { local, remote, payload } => {
@@ -150,7 +156,11 @@ impl Machine for Toy {
                 }
                 self.streams.push((id, input));
             }
-            Input::Timeout => {}
+            Input::Timeout => {
+                assert!(self.timer.take_if(|at| *at <= now).is_some(), "woken without reason");
+                self.woken.push(now);
+            }
+            Input::Command(Order::Wake(at)) => self.timer = Some(at),
             Input::Command(Order::Register) => {
                 self.outputs.push_back(Output::Event(Event::Registered { addresses: self.addresses, nat: false }));
             }
@@ -161,7 +171,7 @@ impl Machine for Toy {
     }
 
     fn poll_output(&mut self) -> Output {
-        self.outputs.pop_front().unwrap_or(Output::Wait(None))
+        self.outputs.pop_front().unwrap_or(Output::Wait(self.timer))
     }
 }
 
