@@ -1,0 +1,182 @@
+//! Bytes over TCP to the peer's sink, which answers with the hash of what it got.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use cyphonic_core::time::Instant;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use ring::digest::{Context, SHA256};
+use smoltcp::iface::SocketHandle;
+
+use super::{Inbound, MARKER};
+use crate::host::sink::{BUFFER, SILENCE, TCP_SINK_PORT};
+use crate::host::stack::TcpStack;
+use crate::net::packet::IcmpError;
+
+/// A TCP transfer to one peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// How many bytes.
+    pub bytes: u64,
+    /// Decides them.
+    pub seed: u64,
+}
+
+/// What a [`Transfer`] has seen so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TransferReport {
+    /// When the connection stood.
+    pub connected: Option<Instant>,
+    /// Bytes that the peer's TCP acknowledged.
+    pub acknowledged: u64,
+    /// When the peer's hash was there.
+    pub completed: Option<Instant>,
+    /// The longest time without a new acknowledgement while bytes were outstanding.
+    pub longest_stall: Duration,
+    /// Packet Too Big messages that came for this connection. smoltcp does not act on them, so where there are any, the
+    /// MSS does not fit the path and the transfer depends on what the overlay does about it.
+    pub too_big: u64,
+    /// Whether every byte arrived, once that is known.
+    pub result: Option<Result<(), TransferError>>,
+}
+
+/// Why a transfer failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferError {
+    /// The connection was refused, or nobody answered, or there is no virtual address yet.
+    NotConnected,
+    /// The connection broke before the hash came.
+    Broken,
+    /// The peer got other bytes than were sent.
+    WrongHash,
+}
+
+impl TransferReport {
+    /// Whether the transfer is complete and right.
+    pub fn ok(&self) -> bool {
+        self.result == Some(Ok(()))
+    }
+
+    pub(super) fn receive(&mut self, inbound: &Inbound<'_>) -> bool {
+        let too_big = matches!(inbound, Inbound::Error { error: IcmpError::TooBig { .. }, .. });
+        self.too_big += u64::from(too_big);
+        too_big
+    }
+}
+
+pub(super) struct TransferTask {
+    handle: SocketHandle,
+    source: Source,
+    hash: Context,
+    written: u64,
+    /// When the last byte was acknowledged, or the connection stood.
+    progress: Instant,
+    answer: Vec<u8>,
+}
+
+impl TransferTask {
+    pub(super) fn new(stack: &mut TcpStack, transfer: &Transfer, local: SocketAddr, peer: IpAddr) -> Option<Self> {
+        let handle = stack.connect(local, SocketAddr::new(peer, TCP_SINK_PORT), BUFFER).ok()?;
+        stack.socket(handle).set_timeout(Some(SILENCE));
+        Some(Self {
+            handle,
+            source: Source::new(transfer),
+            hash: Context::new(&SHA256),
+            written: 0,
+            progress: Instant::ZERO,
+            answer: Vec::new(),
+        })
+    }
+
+    /// Writes and reads what it can. Whether the stack must be polled again.
+    pub(super) fn service(&mut self, now: Instant, stack: &mut TcpStack, report: &mut TransferReport) -> bool {
+        let socket = stack.socket(self.handle);
+        if report.connected.is_none() && socket.may_send() {
+            report.connected = Some(now);
+            self.progress = now;
+        }
+        let mut again = false;
+        while socket.can_send() && !self.source.is_empty() {
+            let chunk = self.source.peek();
+            let taken = socket.send_slice(chunk).unwrap_or(0);
+            if taken == 0 {
+                break;
+            }
+            self.hash.update(&chunk[..taken]);
+            self.source.consume(taken);
+            self.written += taken as u64;
+            again = true;
+        }
+        if report.connected.is_some() && self.source.is_empty() && socket.may_send() {
+            socket.close();
+            again = true;
+        }
+        let acknowledged = self.written - socket.send_queue() as u64;
+        // A socket that was reset has forgotten what was outstanding.
+        if socket.is_open() && acknowledged > report.acknowledged {
+            report.longest_stall = report.longest_stall.max(now - self.progress);
+            report.acknowledged = acknowledged;
+            self.progress = now;
+        }
+        while socket.can_recv() {
+            again = true;
+            let read = socket.recv(|data| {
+                self.answer.extend_from_slice(data);
+                (data.len(), ())
+            });
+            debug_assert!(read.is_ok(), "can_recv said so");
+        }
+        if self.answer.len() >= SHA256.output_len() {
+            let right = self.hash.clone().finish().as_ref() == self.answer;
+            report.completed = Some(now);
+            report.result = Some(if right { Ok(()) } else { Err(TransferError::WrongHash) });
+        } else if !socket.is_open() || !(socket.may_recv() || socket.may_send() || report.connected.is_none()) {
+            let error = if report.connected.is_none() { TransferError::NotConnected } else { TransferError::Broken };
+            report.result = Some(Err(error));
+        }
+        if report.result.is_some() {
+            stack.retire(self.handle);
+            again = true;
+        }
+        again
+    }
+}
+
+/// The bytes of a transfer: blocks of pseudo-random bytes that each begin with [`MARKER`].
+struct Source {
+    rng: ChaCha8Rng,
+    /// Bytes not yet generated.
+    left: u64,
+    ready: VecDeque<u8>,
+}
+
+impl Source {
+    const BLOCK: usize = 4096;
+
+    fn new(transfer: &Transfer) -> Self {
+        Self { rng: ChaCha8Rng::seed_from_u64(transfer.seed), left: transfer.bytes, ready: VecDeque::new() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.left == 0
+    }
+
+    /// The next bytes; some unless it is empty.
+    fn peek(&mut self) -> &[u8] {
+        if self.ready.is_empty() {
+            let mut block = [0; Self::BLOCK];
+            self.rng.fill_bytes(&mut block);
+            block[..MARKER.len()].copy_from_slice(&MARKER);
+            let len = usize::try_from(self.left).map_or(Self::BLOCK, |left| left.min(Self::BLOCK));
+            self.left -= len as u64;
+            self.ready.extend(&block[..len]);
+        }
+        self.ready.as_slices().0
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.ready.drain(..len);
+    }
+}

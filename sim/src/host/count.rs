@@ -1,0 +1,68 @@
+//! What a host dropped, and why; each reason is counted under its name.
+
+use std::collections::BTreeMap;
+
+macro_rules! losses {
+    ($($(#[$doc:meta])* $name:ident $text:literal,)*) => {
+        /// Why a host dropped a packet, a datagram or a connection.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Loss { $($(#[$doc])* $name,)* }
+
+        impl Loss {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Its name in counters and logs.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+losses! {
+    /// The bytes are no IP packet, or the transport header does not parse.
+    BadPacket "bad-packet",
+    /// A checksum of IPv4, UDP or ICMP is wrong.
+    BadChecksum "bad-checksum",
+    /// The destination is not an address of the interface that it came in by.
+    NotOurs "not-ours",
+    /// It came in by, or would go out of, an interface that is down.
+    InterfaceDown "interface-down",
+    /// No interface owns the source address.
+    NoInterface "no-interface",
+    /// The two addresses are not of one family.
+    MixedFamilies "mixed-families",
+    /// It must not be fragmented and is larger than the interface's MTU.
+    LargerThanMtu "larger-than-mtu",
+    /// A fragment that was refused: a malformed or overlapping one, or too many packets in pieces.
+    BadFragment "bad-fragment",
+    /// A fragment whose fellows did not come in time.
+    FragmentTimeout "fragment-timeout",
+    /// A UDP datagram to a port that the role does not use.
+    UnboundPort "unbound-port",
+    /// A protocol that the host does not speak there.
+    UnknownProtocol "unknown-protocol",
+    /// An ICMP message that has no effect: an error, or an answer that no application waits for.
+    Icmp "icmp",
+    /// A queue was full.
+    QueueFull "queue-full",
+    /// The event log was full.
+    LogFull "log-full",
+    /// A role used a TCP connection beyond its limits.
+    StreamLimit "stream-limit",
+    /// A fragment on the virtual interface; applications send none.
+    InnerFragment "inner-fragment",
+    /// A packet to the virtual interface before it had addresses, or not to one of them.
+    InnerNotOurs "inner-not-ours",
+    /// A packet to the virtual interface that no application waits for.
+    InnerUnclaimed "inner-unclaimed",
+}
+
+/// How often each reason occurred.
+pub type Losses = BTreeMap<Loss, u64>;
+
+/// Counts one.
+pub(super) fn count(losses: &mut Losses, loss: Loss) {
+    *losses.entry(loss).or_default() += 1;
+}

@@ -1,0 +1,276 @@
+//! The TCP connections of a role on the underlay.
+//!
+//! [`StreamOutput`]s go in, [`StreamInput`]s come out. A role hears [`StreamInput::Closed`] once, and only if it did
+//! not close the connection itself; after its own [`StreamOutput::Close`] it hears nothing more of that connection.
+//! When the peer closes its half, what the role wrote before is still sent, then our half is closed too. A connection
+//! whose local address goes away is closed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use cyphonic_core::machine::{StreamId, StreamInput, StreamOutput};
+use cyphonic_core::time::Instant;
+use smoltcp::iface::SocketHandle;
+use smoltcp::socket::tcp::{Socket, State};
+use smoltcp::time::Duration;
+
+use super::count::{Loss, Losses, count};
+use super::stack::{TcpStack, remote_of};
+use super::underlay::Underlay;
+use crate::net::packet::Ip;
+
+/// How many connections a role may have, those that are closing included.
+pub const STREAM_LIMIT: usize = 1024;
+/// How many bytes a role may write ahead of what TCP takes; a role that writes more loses the connection.
+pub const STREAM_WRITE_LIMIT: usize = 1 << 20;
+/// How many connections may be half open at once.
+pub const BACKLOG: usize = 16;
+/// Bytes of TCP buffer each way.
+const BUFFER: usize = 16 * 1024;
+/// How long a handshake waits for its answer: a SYN and three repetitions.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long the peer may say nothing while we wait for its acknowledgement: data and four repetitions.
+const UNANSWERED: Duration = Duration::from_secs(30);
+/// How long the peer may say nothing at all.
+const IDLE: Duration = Duration::from_secs(60);
+/// Ids of accepted connections start here ([`StreamInput::Accepted`]).
+const FIRST_ACCEPTED: u64 = 1 << 32;
+/// Local ports of connections that we open.
+const EPHEMERAL: std::ops::Range<u16> = 49_152..65_535;
+
+pub(super) struct Streams {
+    stack: TcpStack,
+    connections: BTreeMap<StreamId, Connection>,
+    backlog: Vec<SocketHandle>,
+    listen: Option<u16>,
+    next_accepted: u64,
+    next_port: u16,
+    events: VecDeque<(StreamId, StreamInput)>,
+    dirty: bool,
+    deadline: Option<Instant>,
+}
+
+struct Connection {
+    handle: SocketHandle,
+    state: Stage,
+    unsent: VecDeque<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Our connect is not answered yet.
+    Connecting,
+    /// Both know of it.
+    Open,
+    /// The role closed it, or was told that it is closed: whatever is unsent goes out, then we close.
+    Closing,
+    /// Our half is closed.
+    Closed,
+}
+
+impl Streams {
+    /// `seed` decides sequence numbers and ports, `mtu` the MSS. With `listen`, connections to that port are accepted.
+    pub(super) fn new(seed: u64, mtu: usize, listen: Option<u16>) -> Self {
+        let span = u64::from(EPHEMERAL.end - EPHEMERAL.start);
+        let mut streams = Self {
+            stack: TcpStack::new(seed, mtu),
+            connections: BTreeMap::new(),
+            backlog: Vec::new(),
+            listen,
+            next_accepted: FIRST_ACCEPTED,
+            next_port: EPHEMERAL.start + (seed % span) as u16,
+            events: VecDeque::new(),
+            dirty: false,
+            deadline: None,
+        };
+        streams.refill_backlog();
+        streams
+    }
+
+    pub(super) fn set_addresses(&mut self, addresses: impl Iterator<Item = IpAddr>) {
+        self.stack.set_addresses(addresses);
+        self.dirty = true;
+    }
+
+    /// Takes a TCP packet that is addressed to this host.
+    pub(super) fn receive(&mut self, packet: Vec<u8>, losses: &mut Losses) {
+        if !self.stack.receive(packet) {
+            count(losses, Loss::QueueFull);
+        }
+        self.dirty = true;
+    }
+
+    /// Does what the role asks.
+    pub(super) fn apply(&mut self, id: StreamId, output: StreamOutput, underlay: &Underlay, losses: &mut Losses) {
+        self.dirty = true;
+        match output {
+            StreamOutput::Connect { remote } => {
+                if !self.connect(id, remote, underlay.source_for(remote.ip())) {
+                    count(losses, Loss::StreamLimit);
+                    self.events.push_back((id, StreamInput::Closed));
+                }
+            }
+            StreamOutput::Write(data) => {
+                let Some(connection) = self.connections.get_mut(&id) else { return };
+                if !matches!(connection.state, Stage::Connecting | Stage::Open) {
+                    return;
+                }
+                if connection.unsent.len() + data.len() > STREAM_WRITE_LIMIT {
+                    count(losses, Loss::StreamLimit);
+                    self.stack.socket(connection.handle).abort();
+                } else {
+                    connection.unsent.extend(data);
+                }
+            }
+            StreamOutput::Close => {
+                if let Some(connection) = self.connections.get_mut(&id)
+                    && connection.state != Stage::Closed
+                {
+                    connection.state = Stage::Closing;
+                }
+            }
+        }
+    }
+
+    /// The next thing that happened, for the role.
+    pub(super) fn next(&mut self, now: Instant) -> Option<(StreamId, StreamInput)> {
+        if self.dirty || self.deadline.is_some_and(|at| at <= now) {
+            self.dirty = false;
+            loop {
+                self.stack.poll(now);
+                if !self.service() {
+                    break;
+                }
+            }
+            self.deadline = self.stack.deadline(now);
+        }
+        self.events.pop_front()
+    }
+
+    /// The next TCP packet to send, and its source.
+    pub(super) fn sent(&mut self) -> Option<(IpAddr, Vec<u8>)> {
+        let packet = self.stack.sent()?;
+        let source = Ip::parse(&packet).expect("smoltcp makes IP packets").source;
+        Some((source, packet))
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    fn connect(&mut self, id: StreamId, remote: SocketAddr, local: Option<IpAddr>) -> bool {
+        let Some(local) = local else { return false };
+        if self.connections.len() >= STREAM_LIMIT || self.connections.contains_key(&id) {
+            return false;
+        }
+        let port = self.next_port;
+        self.next_port = if port + 1 < EPHEMERAL.end { port + 1 } else { EPHEMERAL.start };
+        let Ok(handle) = self.stack.connect(SocketAddr::new(local, port), remote, BUFFER) else { return false };
+        self.stack.socket(handle).set_timeout(Some(CONNECT));
+        self.connections.insert(id, Connection { handle, state: Stage::Connecting, unsent: VecDeque::new() });
+        true
+    }
+
+    /// Moves bytes and states between sockets and role. Whether the stack must be polled again.
+    fn service(&mut self) -> bool {
+        let mut again = self.accept();
+        let mut over = Vec::new();
+        for (&id, connection) in &mut self.connections {
+            let socket = self.stack.socket(connection.handle);
+            again |= connection.service(id, socket, &mut self.events);
+            if self.stack.remove_if_over(connection.handle) {
+                if matches!(connection.state, Stage::Connecting | Stage::Open) {
+                    self.events.push_back((id, StreamInput::Closed));
+                }
+                over.push(id);
+            }
+        }
+        for id in over {
+            self.connections.remove(&id);
+        }
+        again
+    }
+
+    /// Turns finished handshakes into connections and listens again.
+    fn accept(&mut self) -> bool {
+        let mut accepted = false;
+        let mut backlog = std::mem::take(&mut self.backlog);
+        backlog.retain(|&handle| {
+            let socket = self.stack.socket(handle);
+            match socket.state() {
+                State::Listen | State::SynReceived => true,
+                State::Closed => !self.stack.remove_if_over(handle),
+                _ => {
+                    accepted = true;
+                    let Some(remote) = remote_of(socket) else { return true };
+                    let id = StreamId(self.next_accepted);
+                    self.next_accepted += 1;
+                    self.connections.insert(id, Connection { handle, state: Stage::Open, unsent: VecDeque::new() });
+                    self.events.push_back((id, StreamInput::Accepted { remote }));
+                    false
+                }
+            }
+        });
+        self.backlog = backlog;
+        self.refill_backlog();
+        accepted
+    }
+
+    fn refill_backlog(&mut self) {
+        let Some(port) = self.listen else { return };
+        while self.backlog.len() < BACKLOG && self.backlog.len() + self.connections.len() < STREAM_LIMIT {
+            let handle = self.stack.listen(port, BUFFER).expect("a new socket can listen on a port that is not zero");
+            self.stack.socket(handle).set_timeout(Some(CONNECT));
+            self.backlog.push(handle);
+        }
+    }
+}
+
+impl Connection {
+    fn service(
+        &mut self,
+        id: StreamId,
+        socket: &mut Socket<'_>,
+        events: &mut VecDeque<(StreamId, StreamInput)>,
+    ) -> bool {
+        if self.state == Stage::Connecting && socket.may_send() {
+            self.state = Stage::Open;
+            events.push_back((id, StreamInput::Connected));
+        }
+        let mut again = false;
+        while socket.can_recv() {
+            let data = socket.recv(|data| (data.len(), data.to_vec())).unwrap_or_default();
+            if data.is_empty() {
+                break;
+            }
+            again = true;
+            if self.state == Stage::Open {
+                events.push_back((id, StreamInput::Data(data)));
+            }
+        }
+        if self.state == Stage::Open && matches!(socket.state(), State::CloseWait) {
+            self.state = Stage::Closing;
+            events.push_back((id, StreamInput::Closed));
+        }
+        while !self.unsent.is_empty() && socket.can_send() {
+            let taken = socket.send_slice(self.unsent.as_slices().0).unwrap_or(0);
+            self.unsent.drain(..taken);
+            again |= taken > 0;
+        }
+        let shaking = matches!(socket.state(), State::SynSent | State::SynReceived);
+        if self.state == Stage::Closing && (self.unsent.is_empty() || !(shaking || socket.may_send())) {
+            self.state = Stage::Closed;
+            socket.close();
+            again = true;
+        }
+        // smoltcp's one timeout runs whenever the peer is silent, so it is set to what silence means just now.
+        let waiting = self.state == Stage::Closed || socket.send_queue() > 0;
+        socket.set_timeout(match socket.state() {
+            State::TimeWait => None,
+            _ if self.state == Stage::Connecting => Some(CONNECT),
+            _ if waiting => Some(UNANSWERED),
+            _ => Some(IDLE),
+        });
+        again
+    }
+}

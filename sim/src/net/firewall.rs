@@ -1,0 +1,253 @@
+//! A stateful firewall: what comes from outside passes only as part of a conversation that began inside (RFC 6092 for
+//! IPv6, and the same for IPv4), and what may begin inside can be narrowed to a list of protocols and ports. What it
+//! refuses it drops in silence.
+//!
+//! [`Firewall`] is two functions, as the NAT is; [`FirewallBox`] puts it into the network as a router between one
+//! outside interface and all others. Fragments are held until the packet is whole, judged together, and sent on as
+//! they came.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use cyphonic_core::time::Instant;
+
+use super::packet::{Ip, Reassembled, Reassembler, Transport, parse_icmp_error, protocol};
+use super::session::{IdleTimes, Session, Way};
+use super::{BoxInput, BoxOutput, Forwarder, NetBox, NetDrop};
+
+/// How a firewall behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirewallConfig {
+    /// What may be reached from inside: IP protocol and destination port; `None`: everything. ICMP echo has no port
+    /// and is thereby excluded by any list.
+    pub egress: Option<Vec<(u8, u16)>>,
+    /// Whether conversations may begin outside.
+    pub inbound: bool,
+    /// How long conversations are remembered; packets of both sides refresh.
+    pub idle: IdleTimes,
+    /// The most conversations at once.
+    pub max_flows: usize,
+}
+
+impl Default for FirewallConfig {
+    /// Everything out, only replies in, 65,536 flows.
+    fn default() -> Self {
+        Self { egress: None, inbound: false, idle: IdleTimes::default(), max_flows: 65_536 }
+    }
+}
+
+impl FirewallConfig {
+    /// Only port 443 out, UDP and TCP; only replies in.
+    pub fn only_443() -> Self {
+        Self { egress: Some(vec![(protocol::UDP, 443), (protocol::TCP, 443)]), ..Self::default() }
+    }
+}
+
+/// A conversation; for ICMP echo the identifier is the inside port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Flow {
+    protocol: u8,
+    inside: (IpAddr, u16),
+    outside: (IpAddr, u16),
+}
+
+impl Flow {
+    /// Of a packet, or of one that an ICMP error quotes.
+    fn of(ip: &Ip<'_>, way: Way) -> Option<(Self, Transport)> {
+        let transport = ip.transport()?;
+        let (source, destination) = match (transport, way) {
+            (Transport::Udp { source, destination } | Transport::Tcp { source, destination, .. }, _) => {
+                (source, destination)
+            }
+            (Transport::Echo { id, .. }, Way::Out) => (id, 0),
+            (Transport::Echo { id, .. }, Way::In) => (0, id),
+            (Transport::IcmpError | Transport::Other, _) => return None,
+        };
+        let (source, destination) = ((ip.source, source), (ip.destination, destination));
+        let (inside, outside) = if way == Way::Out { (source, destination) } else { (destination, source) };
+        Some((Self { protocol: ip.protocol, inside, outside }, transport))
+    }
+}
+
+/// A firewall, pure: packets and time go in.
+#[derive(Debug)]
+pub struct Firewall {
+    config: FirewallConfig,
+    /// Expired ones included, until their place is needed.
+    flows: BTreeMap<Flow, Session>,
+    /// Before this, nothing more can be reclaimed.
+    sweep_at: Instant,
+}
+
+impl Firewall {
+    /// A firewall that has seen nothing.
+    pub fn new(config: FirewallConfig) -> Self {
+        Self { config, flows: BTreeMap::new(), sweep_at: Instant::ZERO }
+    }
+
+    /// How it behaves.
+    pub fn config(&self) -> &FirewallConfig {
+        &self.config
+    }
+
+    /// Behaves otherwise from now on; conversations that stand go on.
+    pub fn set_config(&mut self, config: FirewallConfig) {
+        self.config = config;
+    }
+
+    /// Forgets every conversation, as a reboot does.
+    pub fn clear(&mut self) {
+        self.flows.clear();
+    }
+
+    /// Whether a whole packet may go out.
+    pub fn outgoing(&mut self, now: Instant, packet: &[u8]) -> Result<(), NetDrop> {
+        let egress = self.config.egress.as_ref();
+        let may_begin = |flow: &Flow| egress.is_none_or(|list| list.contains(&(flow.protocol, flow.outside.1)));
+        let may_begin =
+            Ip::parse(packet).and_then(|ip| Flow::of(&ip, Way::Out)).map_or(egress.is_none(), |(flow, transport)| {
+                !matches!(transport, Transport::Echo { request: false, .. }) && may_begin(&flow)
+            });
+        self.judge(now, packet, Way::Out, may_begin, NetDrop::EgressBlocked)
+    }
+
+    /// Whether a whole packet may come in.
+    pub fn incoming(&mut self, now: Instant, packet: &[u8]) -> Result<(), NetDrop> {
+        self.judge(now, packet, Way::In, self.config.inbound, NetDrop::InboundBlocked)
+    }
+
+    fn judge(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        way: Way,
+        may_begin: bool,
+        refusal: NetDrop,
+    ) -> Result<(), NetDrop> {
+        let ip = Ip::parse(packet).ok_or(NetDrop::BadPacket)?;
+        if ip.transport() == Some(Transport::IcmpError) {
+            return if self.is_about_a_flow(now, packet, way) { Ok(()) } else { Err(refusal) };
+        }
+        let Some((flow, transport)) = Flow::of(&ip, way) else {
+            return if may_begin { Ok(()) } else { Err(refusal) };
+        };
+        if !self.flows.get(&flow).is_some_and(|session| session.is_live(now)) {
+            if !may_begin {
+                return Err(refusal);
+            }
+            self.flows.remove(&flow);
+            self.make_room(now)?;
+        }
+        self.flows.entry(flow).or_default().touch(now, way, transport, &self.config.idle);
+        Ok(())
+    }
+
+    /// An ICMP error passes if it is about a packet of a conversation that goes on, sent the other way.
+    fn is_about_a_flow(&self, now: Instant, error: &[u8], way: Way) -> bool {
+        let other = if way == Way::Out { Way::In } else { Way::Out };
+        parse_icmp_error(error)
+            .and_then(|quote| Ip::parse_quoted(quote.packet))
+            .and_then(|ip| Flow::of(&ip, other))
+            .and_then(|(flow, _)| self.flows.get(&flow))
+            .is_some_and(|session| session.is_live(now))
+    }
+
+    fn make_room(&mut self, now: Instant) -> Result<(), NetDrop> {
+        if self.flows.len() >= self.config.max_flows && now >= self.sweep_at {
+            self.flows.retain(|_, session| session.is_live(now));
+            self.sweep_at = self.flows.values().map(|session| session.expires).min().unwrap_or(now);
+        }
+        if self.flows.len() < self.config.max_flows { Ok(()) } else { Err(NetDrop::FlowTableFull) }
+    }
+}
+
+/// A firewall in the network.
+#[derive(Debug)]
+pub struct FirewallBox {
+    firewall: Firewall,
+    forwarder: Forwarder,
+    outside: usize,
+    reassembler: Reassembler,
+}
+
+impl FirewallBox {
+    /// `forwarder` has the routes of all sides; what passes between `outside` and another interface is judged, and
+    /// what passes between two others is not.
+    pub fn new(firewall: Firewall, forwarder: Forwarder, outside: usize) -> Self {
+        Self { firewall, forwarder, outside, reassembler: Reassembler::default() }
+    }
+
+    /// The firewall itself, to be changed.
+    pub fn firewall_mut(&mut self) -> &mut Firewall {
+        &mut self.firewall
+    }
+
+    /// Routes, MTUs, counters.
+    pub fn forwarder(&self) -> &Forwarder {
+        &self.forwarder
+    }
+
+    /// Routes, MTUs, counters, to be changed.
+    pub fn forwarder_mut(&mut self) -> &mut Forwarder {
+        &mut self.forwarder
+    }
+
+    fn handle_packet(&mut self, now: Instant, iface: usize, packet: Vec<u8>) {
+        let Some(destination) = self.forwarder.intact(&packet).map(|ip| ip.destination) else { return };
+        let leaves = self.forwarder.lookup(destination) == Some(self.outside);
+        let way = match (iface == self.outside, leaves) {
+            (true, _) => Way::In,
+            (false, true) => Way::Out,
+            (false, false) => return self.forwarder.forward(packet),
+        };
+        match self.reassembler.push(now, packet) {
+            Reassembled::Untouched(packet) => {
+                if self.passes(now, way, &packet) {
+                    self.forwarder.forward(packet);
+                }
+            }
+            Reassembled::Whole { packet, fragments } => {
+                if self.passes(now, way, &packet) {
+                    fragments.into_iter().for_each(|fragment| self.forwarder.forward(fragment));
+                }
+            }
+            Reassembled::Waiting => {}
+            Reassembled::Dropped(reason) => self.forwarder.drop(reason),
+        }
+    }
+
+    fn passes(&mut self, now: Instant, way: Way, packet: &[u8]) -> bool {
+        let verdict = match way {
+            Way::Out => self.firewall.outgoing(now, packet),
+            Way::In => self.firewall.incoming(now, packet),
+        };
+        if let Err(reason) = verdict {
+            self.forwarder.drop(reason);
+        }
+        verdict.is_ok()
+    }
+}
+
+impl NetBox for FirewallBox {
+    fn handle_input(&mut self, now: Instant, input: BoxInput) {
+        if self.reassembler.next_expiry().is_some_and(|at| at <= now) {
+            let expired = self.reassembler.expire(now);
+            self.forwarder.drop_many(NetDrop::FragmentTimeout, expired);
+        }
+        if let BoxInput::Packet { iface, packet } = input {
+            self.handle_packet(now, iface, packet);
+        }
+    }
+
+    fn poll_output(&mut self) -> BoxOutput {
+        self.forwarder.poll().unwrap_or_else(|| BoxOutput::Wait(self.reassembler.next_expiry()))
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! What router, NAT and firewall have in common: the path of a packet through a box that forwards.
+//!
+//! Check that it is intact, that it has a hop left, find its way out, check that it fits there, then take one hop off
+//! and send. Whoever must hear of a failure is told by ICMP from an address of the box's own; a box without an address
+//! of that family stays silent. NAT and firewall put their work between these steps.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use super::packet::{IcmpError, Ip, decrement_ttl, echo_reply, fragment_ipv4, icmp_error, ipv4_header_is_intact};
+use super::{BoxOutput, Drops, NetDrop, Routes};
+
+/// The forwarding part of a box.
+#[derive(Debug)]
+pub struct Forwarder {
+    routes: Routes,
+    addresses: Vec<IpAddr>,
+    /// By interface; no limit where none is known.
+    mtus: Vec<usize>,
+    reports_too_big: bool,
+    forwarded: u64,
+    drops: Drops,
+    out: VecDeque<(usize, Vec<u8>)>,
+}
+
+impl Forwarder {
+    /// A box with these routes, whose own addresses are `addresses`: it answers echo requests to them, and sends ICMP
+    /// errors from the first of the family.
+    pub fn new(routes: Routes, addresses: Vec<IpAddr>) -> Self {
+        Self {
+            routes,
+            addresses,
+            mtus: Vec::new(),
+            reports_too_big: true,
+            forwarded: 0,
+            drops: Drops::default(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// The routing table, to be changed.
+    pub fn routes_mut(&mut self) -> &mut Routes {
+        &mut self.routes
+    }
+
+    /// The largest packet that fits out of `iface`, in bytes. The network tells every box this when it is built and
+    /// when a wire changes.
+    pub fn set_mtu(&mut self, iface: usize, mtu: usize) {
+        if self.mtus.len() <= iface {
+            self.mtus.resize(iface + 1, usize::MAX);
+        }
+        self.mtus[iface] = mtu;
+    }
+
+    /// Whether a packet too big to go on is reported to its sender; otherwise this is a black hole. On by default.
+    pub fn set_reports_too_big(&mut self, reports: bool) {
+        self.reports_too_big = reports;
+    }
+
+    /// Packets sent on; a packet that had to be cut counts once.
+    pub fn forwarded(&self) -> u64 {
+        self.forwarded
+    }
+
+    /// Packets dropped, by reason.
+    pub fn drops(&self) -> &Drops {
+        &self.drops
+    }
+
+    pub(super) fn drop(&mut self, reason: NetDrop) {
+        self.drops.count(reason);
+    }
+
+    pub(super) fn drop_many(&mut self, reason: NetDrop, packets: u64) {
+        self.drops.add(reason, packets);
+    }
+
+    /// The next packet to send.
+    pub(super) fn poll(&mut self) -> Option<BoxOutput> {
+        self.out.pop_front().map(|(iface, packet)| BoxOutput::Send { iface, packet })
+    }
+
+    /// Everything a plain router does.
+    pub(super) fn forward(&mut self, packet: Vec<u8>) {
+        let Some((destination, ttl)) = self.intact(&packet).map(|ip| (ip.destination, ip.ttl)) else { return };
+        if self.addresses.contains(&destination) {
+            self.answer(&packet);
+        } else if self.has_hop_left(ttl, &packet)
+            && let Some(iface) = self.route(destination, &packet)
+            && self.fits(iface, &packet)
+        {
+            self.send_on(iface, packet);
+        }
+    }
+
+    /// Counts a packet that is not intact.
+    pub(super) fn intact<'a>(&mut self, packet: &'a [u8]) -> Option<Ip<'a>> {
+        let ip = Ip::parse(packet).filter(|ip| ip.source.is_ipv6() || ipv4_header_is_intact(packet));
+        if ip.is_none() {
+            self.drop(NetDrop::BadPacket);
+        }
+        ip
+    }
+
+    /// Whether an address is one of the box's own.
+    pub(super) fn owns(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address)
+    }
+
+    /// Answers an echo request to the box itself.
+    pub(super) fn answer(&mut self, packet: &[u8]) {
+        match echo_reply(packet) {
+            Some(reply) => self.originate(reply),
+            None => self.drop(NetDrop::ForBox),
+        }
+    }
+
+    /// Otherwise tells the sender.
+    pub(super) fn has_hop_left(&mut self, ttl: u8, packet: &[u8]) -> bool {
+        if ttl <= 1 {
+            self.drop(NetDrop::TtlExpired);
+            self.report(IcmpError::TimeExceeded, None, packet);
+        }
+        ttl > 1
+    }
+
+    /// The way to `destination`; otherwise tells the sender.
+    pub(super) fn route(&mut self, destination: IpAddr, packet: &[u8]) -> Option<usize> {
+        let iface = self.routes.lookup(destination);
+        if iface.is_none() {
+            self.drop(NetDrop::NoRoute);
+            self.report(IcmpError::NoRoute, None, packet);
+        }
+        iface
+    }
+
+    /// The way to `destination`, without telling anyone.
+    pub(super) fn lookup(&self, destination: IpAddr) -> Option<usize> {
+        self.routes.lookup(destination)
+    }
+
+    /// Whether it fits, or may be cut to fit; otherwise tells the sender.
+    pub(super) fn fits(&mut self, iface: usize, packet: &[u8]) -> bool {
+        let fits = self.fits_quietly(iface, packet);
+        if !fits {
+            self.too_big(iface, None, packet);
+        }
+        fits
+    }
+
+    pub(super) fn fits_quietly(&self, iface: usize, packet: &[u8]) -> bool {
+        packet.len() <= self.mtu(iface) || Ip::parse(packet).is_some_and(|ip| !ip.dont_fragment)
+    }
+
+    /// Drops a packet that does not fit, and tells its sender, from `from` if that is given.
+    pub(super) fn too_big(&mut self, iface: usize, from: Option<IpAddr>, packet: &[u8]) {
+        self.drop(NetDrop::TooBig);
+        if self.reports_too_big {
+            let mtu = self.mtu(iface) as u32;
+            self.report(IcmpError::TooBig { mtu }, from, packet);
+        }
+    }
+
+    /// Takes one hop off and sends, in pieces if need be.
+    pub(super) fn send_on(&mut self, iface: usize, mut packet: Vec<u8>) {
+        decrement_ttl(&mut packet);
+        self.forwarded += 1;
+        if packet.len() <= self.mtu(iface) {
+            self.out.push_back((iface, packet));
+        } else {
+            let pieces = fragment_ipv4(&packet, self.mtu(iface)).unwrap_or_default();
+            self.out.extend(pieces.into_iter().map(|piece| (iface, piece)));
+        }
+    }
+
+    /// Tells the sender of `packet`, from `from` or the first own address of its family.
+    pub(super) fn report(&mut self, error: IcmpError, from: Option<IpAddr>, packet: &[u8]) {
+        let is_ipv4 = packet.first().is_some_and(|b| b >> 4 == 4);
+        let own = self.addresses.iter().copied().find(|address| address.is_ipv4() == is_ipv4);
+        if let Some(from) = from.or(own)
+            && let Some(report) = icmp_error(error, from, packet)
+        {
+            self.originate(report);
+        }
+    }
+
+    /// Sends a packet of the box's own.
+    pub(super) fn originate(&mut self, packet: Vec<u8>) {
+        if let Some(iface) = Ip::parse(&packet).and_then(|ip| self.routes.lookup(ip.destination)) {
+            self.out.push_back((iface, packet));
+        }
+    }
+
+    fn mtu(&self, iface: usize) -> usize {
+        self.mtus.get(iface).copied().unwrap_or(usize::MAX)
+    }
+}

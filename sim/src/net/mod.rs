@@ -1,0 +1,24 @@
+//! The simulated network: boxes and wires that carry whole IP packets.
+
+mod drop;
+mod firewall;
+mod forward;
+pub mod nat;
+mod netbox;
+pub mod packet;
+mod route;
+mod router;
+pub mod seed;
+mod session;
+mod tap;
+mod wire;
+
+pub use drop::{Drops, NetDrop};
+pub use firewall::{Firewall, FirewallBox, FirewallConfig};
+pub use forward::Forwarder;
+pub use netbox::{BoxInput, BoxOutput, NetBox};
+pub use route::Routes;
+pub use router::Router;
+pub use session::IdleTimes;
+pub use tap::{TapMode, TapSummary, Tapped};
+pub use wire::{MAX_DELAY, MIN_DELAY, MIN_MTU, QueueLimit, WireConfig, WireError, WireStats};

@@ -1,0 +1,139 @@
+//! A NAT in the network.
+
+use std::any::Any;
+use std::net::IpAddr;
+
+use cyphonic_core::time::Instant;
+
+use super::Nat;
+use crate::net::packet::{End, Ip, Reassembled, Reassembler, Transport, rewrite};
+use crate::net::{BoxInput, BoxOutput, Forwarder, NetBox, NetDrop};
+
+/// A router that translates IPv4 between one outside interface and all others. IPv6, and IPv4 between two inside
+/// interfaces, it only forwards. Its external address answers no echo request.
+#[derive(Debug)]
+pub struct NatBox {
+    nat: Nat,
+    forwarder: Forwarder,
+    outside: usize,
+    reassembler: Reassembler,
+}
+
+impl NatBox {
+    /// `forwarder` has the routes of all sides and the inside addresses; `outside` is the interface whose packets are
+    /// translated.
+    pub fn new(nat: Nat, forwarder: Forwarder, outside: usize) -> Self {
+        Self { nat, forwarder, outside, reassembler: Reassembler::default() }
+    }
+
+    /// The translation itself.
+    pub fn nat(&self) -> &Nat {
+        &self.nat
+    }
+
+    /// The translation itself, to be changed: rebooted, or configured otherwise.
+    pub fn nat_mut(&mut self) -> &mut Nat {
+        &mut self.nat
+    }
+
+    /// Routes, MTUs, counters.
+    pub fn forwarder(&self) -> &Forwarder {
+        &self.forwarder
+    }
+
+    /// Routes, MTUs, counters, to be changed.
+    pub fn forwarder_mut(&mut self) -> &mut Forwarder {
+        &mut self.forwarder
+    }
+
+    fn handle_packet(&mut self, now: Instant, iface: usize, packet: Vec<u8>) {
+        if packet.first().is_some_and(|b| b >> 4 != 4) {
+            return self.forwarder.forward(packet);
+        }
+        if self.forwarder.intact(&packet).is_none() {
+            return;
+        }
+        let packet = match self.reassembler.push(now, packet) {
+            Reassembled::Untouched(packet) | Reassembled::Whole { packet, .. } => packet,
+            Reassembled::Waiting => return,
+            Reassembled::Dropped(reason) => return self.forwarder.drop(reason),
+        };
+        if iface == self.outside { self.handle_incoming(now, packet) } else { self.handle_outgoing(now, packet) }
+    }
+
+    fn handle_outgoing(&mut self, now: Instant, mut packet: Vec<u8>) {
+        let Some((destination, ttl)) = Ip::parse(&packet).map(|ip| (ip.destination, ip.ttl)) else { return };
+        if self.forwarder.owns(destination) {
+            return self.forwarder.answer(&packet);
+        }
+        if destination == IpAddr::V4(self.nat.config().external) {
+            return self.forwarder.drop(NetDrop::Hairpin);
+        }
+        if !self.forwarder.has_hop_left(ttl, &packet) {
+            return;
+        }
+        let Some(iface) = self.forwarder.route(destination, &packet) else { return };
+        // Before the translation, so that the report speaks of the packet as its sender knows it.
+        if !self.forwarder.fits(iface, &packet) {
+            return;
+        }
+        if iface == self.outside
+            && let Err(reason) = self.nat.outgoing(now, &mut packet)
+        {
+            return self.forwarder.drop(reason);
+        }
+        self.forwarder.send_on(iface, packet);
+    }
+
+    fn handle_incoming(&mut self, now: Instant, mut packet: Vec<u8>) {
+        let external = IpAddr::V4(self.nat.config().external);
+        let Some(ip) = Ip::parse(&packet) else { return };
+        let (destination, ttl) = (ip.destination, ip.ttl);
+        let port = match ip.transport() {
+            Some(Transport::Udp { destination, .. } | Transport::Tcp { destination, .. }) => destination,
+            Some(Transport::Echo { id, .. }) => id,
+            _ => 0,
+        };
+        // Nobody outside knows a way to inside addresses.
+        if destination != external {
+            return self.forwarder.drop(NetDrop::NoRoute);
+        }
+        if ttl <= 1 {
+            self.forwarder.drop(NetDrop::TtlExpired);
+            return self.forwarder.report(crate::net::packet::IcmpError::TimeExceeded, Some(external), &packet);
+        }
+        if let Err(reason) = self.nat.incoming(now, &mut packet) {
+            return self.forwarder.drop(reason);
+        }
+        let inside = Ip::parse(&packet).map(|ip| ip.destination);
+        let Some(iface) = inside.and_then(|inside| self.forwarder.lookup(inside)) else {
+            return self.forwarder.drop(NetDrop::NoRoute);
+        };
+        if self.forwarder.fits_quietly(iface, &packet) {
+            self.forwarder.send_on(iface, packet);
+        } else if rewrite(&mut packet, End::Destination, external, port).is_some() {
+            // Again as its sender knows it.
+            self.forwarder.too_big(iface, Some(external), &packet);
+        }
+    }
+}
+
+impl NetBox for NatBox {
+    fn handle_input(&mut self, now: Instant, input: BoxInput) {
+        if self.reassembler.next_expiry().is_some_and(|at| at <= now) {
+            let expired = self.reassembler.expire(now);
+            self.forwarder.drop_many(NetDrop::FragmentTimeout, expired);
+        }
+        if let BoxInput::Packet { iface, packet } = input {
+            self.handle_packet(now, iface, packet);
+        }
+    }
+
+    fn poll_output(&mut self) -> BoxOutput {
+        self.forwarder.poll().unwrap_or_else(|| BoxOutput::Wait(self.reassembler.next_expiry()))
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}

@@ -1,0 +1,50 @@
+//! The one shape every box of the simulated network has; the same as [`cyphonic_core::machine::Machine`], one layer
+//! lower: whole IP packets go in and out of numbered interfaces.
+//!
+//! An engine does three things for ever: give the box one [`BoxInput`] and the time, call
+//! [`NetBox::poll_output`] until it answers [`BoxOutput::Wait`], and come back when a packet arrives or that instant
+//! comes. A box shares no state with any other, so both engines run it alike.
+
+use std::any::Any;
+
+use cyphonic_core::time::Instant;
+
+/// A host, router, NAT or firewall as a pure state machine.
+pub trait NetBox {
+    /// Takes one input at `now`. `now` never goes backwards.
+    fn handle_input(&mut self, now: Instant, input: BoxInput);
+
+    /// The next output. After [`BoxOutput::Wait`] there is nothing more to do until the next input.
+    fn poll_output(&mut self) -> BoxOutput;
+
+    /// The box itself, so that a harness can reach its own methods between runs.
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+}
+
+/// What goes into a [`NetBox`].
+#[derive(Debug)]
+pub enum BoxInput {
+    /// An IP packet came in.
+    Packet {
+        /// On this interface.
+        iface: usize,
+        /// The whole packet, IP header first.
+        packet: Vec<u8>,
+    },
+    /// The instant last given by [`BoxOutput::Wait`] has come.
+    Timeout,
+}
+
+/// What comes out of a [`NetBox`].
+#[derive(Debug)]
+pub enum BoxOutput {
+    /// Send an IP packet.
+    Send {
+        /// Out of this interface.
+        iface: usize,
+        /// The whole packet, IP header first.
+        packet: Vec<u8>,
+    },
+    /// Nothing more now. Call again on input, or with [`BoxInput::Timeout`] at the instant given.
+    Wait(Option<Instant>),
+}

@@ -1,0 +1,133 @@
+//! A tap on one direction of a wire: what was put on it, when, and whether it arrived.
+//!
+//! It sits behind the queue, so it sees what is on the wire, lost packets included, and not what the queue dropped.
+
+use cyphonic_core::time::Instant;
+use ring::digest::{Context, SHA256};
+
+/// What a tap does with packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TapMode {
+    /// Nothing; costs nothing.
+    #[default]
+    Off,
+    /// Counts and digests them.
+    Digest,
+    /// Counts, digests and keeps them.
+    Keep,
+}
+
+/// What a tap has seen. Two runs with equal summaries had equal packets at equal times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TapSummary {
+    /// Packets seen.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// SHA-256 over, for each packet: departure, arrival (all ones if lost), both in nanoseconds and 8 bytes, its
+    /// length in 8 bytes, and itself. All big-endian.
+    pub sha256: [u8; 32],
+}
+
+/// A packet that a tap kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tapped {
+    /// When its last bit was put on the wire.
+    pub departs: Instant,
+    /// When it arrives; `None` if it was lost.
+    pub arrives: Option<Instant>,
+    /// The IP packet.
+    pub packet: Vec<u8>,
+}
+
+pub(super) enum Tap {
+    Off,
+    On(Box<Recorder>),
+}
+
+pub(super) struct Recorder {
+    packets: u64,
+    bytes: u64,
+    digest: Context,
+    kept: Option<Vec<Tapped>>,
+}
+
+impl Tap {
+    pub(super) fn new(mode: TapMode) -> Self {
+        let kept = match mode {
+            TapMode::Off => return Self::Off,
+            TapMode::Digest => None,
+            TapMode::Keep => Some(Vec::new()),
+        };
+        Self::On(Box::new(Recorder { packets: 0, bytes: 0, digest: Context::new(&SHA256), kept }))
+    }
+
+    pub(super) fn record(&mut self, departs: Instant, arrives: Option<Instant>, packet: &[u8]) {
+        let Self::On(tap) = self else { return };
+        tap.packets += 1;
+        tap.bytes += packet.len() as u64;
+        let mut head = [0; 24];
+        head[..8].copy_from_slice(&departs.as_nanos().to_be_bytes());
+        head[8..16].copy_from_slice(&arrives.map_or(u64::MAX, Instant::as_nanos).to_be_bytes());
+        head[16..].copy_from_slice(&(packet.len() as u64).to_be_bytes());
+        tap.digest.update(&head);
+        tap.digest.update(packet);
+        if let Some(kept) = &mut tap.kept {
+            kept.push(Tapped { departs, arrives, packet: packet.to_vec() });
+        }
+    }
+
+    /// Of a tap that is off: nothing seen.
+    pub(super) fn summary(&self) -> TapSummary {
+        let (packets, bytes, digest) = match self {
+            Self::Off => (0, 0, Context::new(&SHA256)),
+            Self::On(tap) => (tap.packets, tap.bytes, tap.digest.clone()),
+        };
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(digest.finish().as_ref());
+        TapSummary { packets, bytes, sha256 }
+    }
+
+    /// The packets kept since the last call, in the order in which they were sent.
+    pub(super) fn take(&mut self) -> Vec<Tapped> {
+        match self {
+            Self::On(tap) => tap.kept.as_mut().map(std::mem::take).unwrap_or_default(),
+            Self::Off => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(records: &[(u64, Option<u64>, &[u8])]) -> TapSummary {
+        let mut tap = Tap::new(TapMode::Digest);
+        for &(departs, arrives, packet) in records {
+            tap.record(Instant::from_nanos(departs), arrives.map(Instant::from_nanos), packet);
+        }
+        assert!(tap.take().is_empty());
+        tap.summary()
+    }
+
+    #[test]
+    fn the_digest_covers_times_fate_and_bytes() {
+        let base = summary(&[(1, Some(2), b"ab")]);
+        assert_eq!(base, summary(&[(1, Some(2), b"ab")]));
+        for other in [(3, Some(2), b"ab"), (1, Some(3), b"ab"), (1, None, b"ab"), (1, Some(2), b"ac")] {
+            assert_ne!(base.sha256, summary(&[(other.0, other.1, other.2)]).sha256);
+        }
+    }
+
+    #[test]
+    fn kept_packets_are_handed_out_once_and_an_idle_tap_has_none() {
+        let mut tap = Tap::new(TapMode::Keep);
+        tap.record(Instant::from_nanos(1), None, b"abc");
+        assert_eq!(tap.take(), [Tapped { departs: Instant::from_nanos(1), arrives: None, packet: b"abc".to_vec() }]);
+        assert!(tap.take().is_empty());
+        assert_eq!((tap.summary().packets, tap.summary().bytes), (1, 3));
+        let mut off = Tap::new(TapMode::Off);
+        off.record(Instant::ZERO, None, b"abc");
+        assert_eq!(off.summary().packets, 0);
+    }
+}
