@@ -64,10 +64,7 @@ impl Prefixes {
     /// The next free prefix of global IPv4.
     pub(crate) fn next_v4(&mut self, site: &str) -> Result<Ipv4Net, Problem> {
         let carved = V4_POOLS.iter().flat_map(|pool| pool.subnets(V4_LENGTH).into_iter().flatten());
-        carved
-            .into_iter()
-            .find(|prefix| self.claim(*prefix, site).is_ok())
-            .ok_or(Problem::NoPrefixLeft("global IPv4"))
+        carved.into_iter().find(|prefix| self.claim(*prefix, site).is_ok()).ok_or(Problem::NoPrefixLeft("global IPv4"))
     }
 
     /// The next free prefix of IPv6.
@@ -148,7 +145,8 @@ pub(crate) fn parse_v4(text: &str, private: bool) -> Result<Ipv4Net, Problem> {
     let prefix: Ipv4Net = text.parse().map_err(|_| bad())?;
     check_shape(prefix.into(), 8, 30)?;
     let ends = [prefix.network(), prefix.broadcast()];
-    let strange = ends.iter().any(|a| a.is_loopback() || a.is_link_local() || a.octets()[0] == 0 || a.octets()[0] >= 224);
+    let strange =
+        ends.iter().any(|a| a.is_loopback() || a.is_link_local() || a.octets()[0] == 0 || a.octets()[0] >= 224);
     match private {
         true if !ends.iter().all(|a| is_private((*a).into())) => Err(Problem::NotPrivate(prefix.into())),
         false if strange || ends.iter().any(|a| is_private((*a).into())) => Err(Problem::NotGlobal(prefix.into())),

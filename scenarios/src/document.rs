@@ -38,13 +38,11 @@ impl Document {
     /// Takes a scenario that is built into this package, by name, with or without `.toml`.
     pub fn embedded(name: &str) -> Result<Self, ScenarioError> {
         let stem = name.strip_suffix(".toml").unwrap_or(name);
-        match crate::EMBEDDED.iter().find(|(known, _)| *known == stem) {
-            Some((known, text)) => Self::parse(&format!("scenarios/{known}.toml"), text),
-            None => {
-                let known = crate::EMBEDDED.iter().map(|(known, _)| (*known).to_owned()).collect();
-                Err(whole_file(name.to_owned(), Problem::NotEmbedded { known }))
-            }
+        if let Some((known, text)) = crate::EMBEDDED.iter().find(|(known, _)| *known == stem) {
+            return Self::parse(&format!("scenarios/{known}.toml"), text);
         }
+        let known = crate::EMBEDDED.iter().map(|(known, _)| (*known).to_owned()).collect();
+        Err(whole_file(name.to_owned(), Problem::NotEmbedded { known }))
     }
 
     /// Takes a text; `file` is what errors call it.
@@ -66,7 +64,7 @@ impl Document {
 }
 
 fn whole_file(file: String, problem: Problem) -> ScenarioError {
-    ScenarioError { place: Place::File { file }, key: None, problem, cell: None }
+    ScenarioError::new(Place::File { file }, None, problem)
 }
 
 /// A document and the arguments laid over it.
@@ -87,7 +85,7 @@ impl<'i> Source<'i> {
             Err(error) => {
                 let offset = error.span().map_or(text.len(), |span| span.start);
                 let problem = Problem::Syntax(error.message().replace('\n', ", "));
-                Err(ScenarioError { place: self.place(offset), key: None, problem, cell: None })
+                Err(ScenarioError::new(self.place(offset), None, problem))
             }
         }
     }
@@ -120,20 +118,16 @@ impl<'i> Source<'i> {
             let (key, value) = &self.sets[index];
             return Place::Set { file, argument: format!("{key}={value}") };
         }
-        let before = &self.document.text[..self.document.text.floor_char_boundary(offset)];
+        let before = self.document.text.get(..offset).unwrap_or(&self.document.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Place::Text {
-            file,
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-        }
+        Place::Text { file, line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
     }
 
     /// An error at a path of the tree, or as near to it as the tree goes.
     pub(crate) fn error(self, tree: &Tree<'_>, path: &str, problem: Problem) -> ScenarioError {
         let place = self.place(span_of(tree, path).start);
         let key = (!path.is_empty()).then(|| named(tree, path));
-        ScenarioError { place, key, problem, cell: None }
+        ScenarioError::new(place, key, problem)
     }
 }
 

@@ -17,10 +17,15 @@ pub struct ScenarioError {
     /// The key, as a dotted path; none for the file as a whole.
     pub key: Option<String>,
     /// What is wrong, and the remedy.
-    #[source]
-    pub problem: Problem,
+    pub problem: Box<Problem>,
     /// Which cell of the sweep it is in, such as `method = conventional`; none without a sweep.
     pub cell: Option<String>,
+}
+
+impl ScenarioError {
+    pub(crate) fn new(place: Place, key: Option<String>, problem: Problem) -> Self {
+        Self { place, key, problem: Box::new(problem), cell: None }
+    }
 }
 
 impl fmt::Display for ScenarioError {
@@ -89,7 +94,7 @@ pub enum Problem {
     UnknownValue { found: String, known: Vec<String> },
     #[error("{0}")]
     WrongType(String),
-    #[error("{found} is not within {least} to {most}")]
+    #[error("{found} is out of range: write {least} to {most}")]
     OutOfRange { found: String, least: f64, most: f64 },
 
     #[error("unknown site {found:?}{}", hint(.found, .known, "sites"))]
@@ -113,7 +118,9 @@ pub enum Problem {
     SiteAndInterfaces,
     #[error("the node has two interfaces in the site {0:?}: list each site once")]
     InterfaceTwice(String),
-    #[error("a site of kind \"{0}\" has no NAT: take this away, or make the kind \"ipv4-private\" or \"dual-stack-private-v4\"")]
+    #[error(
+        "a site of kind \"{0}\" has no NAT: take this away, or make the kind \"ipv4-private\" or \"dual-stack-private-v4\""
+    )]
     NatWithoutPrivateV4(SiteKind),
     #[error("a site of kind \"{kind}\" has no {family}: take the prefix away, or change the kind")]
     PrefixWithoutFamily { kind: SiteKind, family: &'static str },
@@ -125,18 +132,27 @@ pub enum Problem {
     PrefixLength { found: u8, least: u8, most: u8 },
     #[error("{0} is not private: behind a NAT use 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or 100.64.0.0/10")]
     NotPrivate(IpNet),
-    #[error("{0} is not global: use documentation addresses such as 203.0.113.0/24 or 2001:db8:1::/64, or leave the key out")]
+    #[error(
+        "{0} is not global: use documentation addresses such as 203.0.113.0/24 or 2001:db8:1::/64, or leave the key out"
+    )]
     NotGlobal(IpNet),
-    #[error("{prefix} overlaps {other}, which belongs to {owner}: choose another prefix, or leave the key out to get one")]
+    #[error(
+        "{prefix} overlaps {other}, which belongs to {owner}: choose another prefix, or leave the key out to get one"
+    )]
     Overlap { prefix: IpNet, other: IpNet, owner: String },
     #[error("no room for another node in {prefix}: give the site a wider prefix")]
     SiteFull { prefix: IpNet },
     #[error("no {0} prefix is left for this site: give it one")]
     NoPrefixLeft(&'static str),
-    #[error("{found:?} is no egress rule: write \"udp/443\", \"tcp/443\", or \"udp\", \"tcp\" or \"icmp\" for all of it")]
+    #[error(
+        "{found:?} is no egress rule: write \"udp/443\", \"tcp/443\", or \"udp\", \"tcp\" or \"icmp\" for all of it"
+    )]
     BadEgress { found: String },
     #[error("an MTU of {found} is below {least}, the least that {family} allows: raise it")]
     MtuTooSmall { found: u32, least: u16, family: &'static str },
+
+    #[error("a delay of {found_ms} ms is below {least_ms} ms, the tick of the engines: raise it")]
+    DelayTooSmall { found_ms: f64, least_ms: f64 },
 
     #[error("the seed range {first}..{last} is reversed: write \"{last}..{first}\"")]
     SeedsReversed { first: u64, last: u64 },

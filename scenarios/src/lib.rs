@@ -30,10 +30,8 @@ pub use plan::{Cell, MAX_CELLS, Plan};
 pub use resolve::{LEAST_MTU_V4, LEAST_MTU_V6, MAX_NODES, MAX_SITES, MAX_STEPS};
 pub use rows::Row;
 pub use scenario::{
-    Action, Egress, Firewall, Interface, Link, Nat, Node, Pair, Probes, Scenario, Service, Services, Site, SiteV4, Step,
-    Way, ZONE,
+    Action, Egress, Firewall, Interface, Link, Nat, Node, Pair, Probes, Scenario, Service, Services, Site, SiteV4,
+    Step, Way, ZONE,
 };
 pub use table::{Line, ResultsError, Table, write_whole};
-pub use words::{
-    Dependence, Engine, Family, Login, Measure, Method, Policy, PortChoice, Protocol, SiteKind,
-};
+pub use words::{Dependence, Engine, Family, Login, Measure, Method, Policy, PortChoice, Protocol, SiteKind};

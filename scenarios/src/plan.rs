@@ -64,6 +64,9 @@ impl Plan {
         if let DeValue::Table(root) = tree.get_mut()
             && let Some((key, sweep)) = root.remove_entry("sweep")
         {
+            if !sweep.get_ref().is_table() {
+                return Err(sweep_error(source, &key.span(), "sweep", no_table()));
+            }
             flatten(String::new(), &key.span(), sweep, &mut leaves);
         }
         let (for_sweep, for_tree): (Vec<usize>, Vec<usize>) =
@@ -169,7 +172,11 @@ struct Axis<'i> {
 }
 
 fn sweep_error(source: Source<'_>, at: &Range<usize>, key: &str, problem: Problem) -> ScenarioError {
-    ScenarioError { place: source.place(at.start), key: Some(key.to_owned()), problem, cell: None }
+    ScenarioError::new(source.place(at.start), Some(key.to_owned()), problem)
+}
+
+fn no_table() -> Problem {
+    Problem::WrongType("the sweep is a table: write [sweep] and keys below it, or --set 'sweep.KEY=[...]'".to_owned())
 }
 
 fn axes<'i>(source: Source<'i>, tree: &Tree<'i>, leaves: Vec<Leaf<'i>>) -> Result<Vec<Axis<'i>>, ScenarioError> {
@@ -211,14 +218,12 @@ fn axes<'i>(source: Source<'i>, tree: &Tree<'i>, leaves: Vec<Leaf<'i>>) -> Resul
 }
 
 /// Applies one `--set`.
-fn set<'i>(
-    source: Source<'i>,
-    tree: &mut Tree<'i>,
-    axes: &mut [Axis<'i>],
-    index: usize,
-) -> Result<(), ScenarioError> {
+fn set<'i>(source: Source<'i>, tree: &mut Tree<'i>, axes: &mut [Axis<'i>], index: usize) -> Result<(), ScenarioError> {
     let name = source.sets[index].0.as_str();
     let key = source.set_key(index);
+    if name == "sweep" {
+        return Err(sweep_error(source, &key, name, no_table()));
+    }
     let value = source.set_value(index);
     let path = indexed(tree, name).map_err(|problem| sweep_error(source, &key, name, problem))?;
     for axis in axes {

@@ -1,7 +1,7 @@
 //! From the tree to the [`schema`]: spelling and types.
 //!
 //! A step's keys depend on its `do`. Serde's internally tagged enums would buffer the step and forget where its values
-//! were written, so `do` and `at_ms` are taken out of the tree first and the rest is read as the struct that `do` names.
+//! were written, so `do` and `at_ms` are taken out of the tree first and the rest is read as the struct of that `do`.
 
 use serde::de::DeserializeOwned;
 use toml::Spanned;

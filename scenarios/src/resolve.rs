@@ -149,11 +149,7 @@ fn method_and_framing(context: Context<'_, '_>, file: &File) -> Result<(Method, 
     Ok((method, framing))
 }
 
-fn choices(
-    context: Context<'_, '_>,
-    file: &File,
-    method: Method,
-) -> Result<(Login, RelayMode, Policy), ScenarioError> {
+fn choices(context: Context<'_, '_>, file: &File, method: Method) -> Result<(Login, RelayMode, Policy), ScenarioError> {
     let login = file.login.unwrap_or(Login::Certificate);
     if (login, method) == (Login::Password, Method::Proposed) {
         return context.fail("login", Problem::PasswordProposed);

@@ -1,7 +1,7 @@
 //! What a result row is: one struct for each [`Measure`].
 //!
-//! Numbers are written with fixed decimals, so that equal runs give equal bytes: milliseconds with three (microseconds),
-//! round trips with two.
+//! Numbers are written with fixed decimals, so that equal runs give equal bytes: milliseconds with three, which are
+//! microseconds; round trips with two.
 
 use cyphonic_core::route::{Dialer, Pattern};
 use serde::{Deserialize, Serialize};
@@ -225,6 +225,7 @@ impl Row {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's `serialize_with` calls it so")]
 fn fixed<const DECIMALS: usize, S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{value:.DECIMALS$}"))
 }

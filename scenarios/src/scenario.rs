@@ -14,9 +14,7 @@ use cyphonic_core::time::Instant;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::address;
-use crate::words::{
-    Dependence, Engine, Family, Login, Measure, Method, Policy, PortChoice, Protocol, SiteKind,
-};
+use crate::words::{Dependence, Engine, Family, Login, Measure, Method, Policy, PortChoice, Protocol, SiteKind};
 
 /// One experiment, ready to run with any of its seeds.
 #[derive(Clone, Debug, PartialEq)]

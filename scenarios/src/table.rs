@@ -130,8 +130,11 @@ impl Table {
             if expected == 0 {
                 expected = record.len();
                 let found: Vec<String> = record.iter().map(str::to_owned).collect();
-                table.columns = columns_of(&found, measure).map_err(|(expected, found)| {
-                    ResultsError::Header { file: file(), measure, expected, found }
+                table.columns = columns_of(&found, measure).map_err(|(expected, found)| ResultsError::Header {
+                    file: file(),
+                    measure,
+                    expected,
+                    found,
                 })?;
                 continue;
             }
@@ -155,7 +158,8 @@ impl Table {
             row: Row::parse(self.measure, &row).map_err(|error| match error.kind() {
                 csv::ErrorKind::Deserialize { err, .. } => {
                     let column = err.field().and_then(|field| Row::columns(self.measure).get(field as usize));
-                    format!("column {}: {}", column.unwrap_or(&"?"), err.kind())
+                    // Our own types' errors quote the value, but csv does not say where it stood.
+                    column.map_or_else(|| err.kind().to_string(), |column| format!("column {column}: {}", err.kind()))
                 }
                 _ => error.to_string(),
             })?,
@@ -180,8 +184,7 @@ pub fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), ResultsError> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    fs::create_dir_all(folder)
-        .map_err(|source| ResultsError::CreateFolder { folder: folder.to_owned(), source })?;
+    fs::create_dir_all(folder).map_err(|source| ResultsError::CreateFolder { folder: folder.to_owned(), source })?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let part = folder.join(format!(".{name}.part"));
     let write = fs::write(&part, bytes).and_then(|()| fs::rename(&part, file));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Context, MOST_MS};
-use crate::error::ScenarioError;
+use crate::error::{Problem, ScenarioError};
 use crate::scenario::{Link, Way};
 use crate::schema;
 
@@ -41,6 +41,11 @@ struct Merged<'a, 'b, 'i> {
 impl Merged<'_, '_, '_> {
     fn way(&self, least_mtu: (u16, &'static str)) -> Result<Way, ScenarioError> {
         let (mtu, mtu_path) = self.pick("mtu", |way| way.mtu);
+        if let (Some(found_ms), path) = self.pick("delay_ms", |way| way.delay_ms)
+            && found_ms < LEAST_DELAY_MS
+        {
+            return self.context.fail(&path, Problem::DelayTooSmall { found_ms, least_ms: LEAST_DELAY_MS });
+        }
         let delay = |key, get: fn(&schema::Way) -> Option<f64>, default, least| {
             let ms = self.number(key, get, (least, MOST_MS))?.unwrap_or(default);
             Ok::<_, ScenarioError>(Duration::from_secs_f64(ms / 1000.0))
@@ -49,9 +54,7 @@ impl Merged<'_, '_, '_> {
             delay: delay("delay_ms", |way| way.delay_ms, LEAST_DELAY_MS, LEAST_DELAY_MS)?,
             jitter: delay("jitter_ms", |way| way.jitter_ms, 0.0, 0.0)?,
             loss: self.number("loss", |way| way.loss, (0.0, 1.0))?.unwrap_or(0.0),
-            rate_bps: self
-                .number("rate_mbps", |way| way.rate_mbps, RATE_MBPS)?
-                .map(|mbps| (mbps * 1e6).round() as u64),
+            rate_bps: self.number("rate_mbps", |way| way.rate_mbps, RATE_MBPS)?.map(|mbps| (mbps * 1e6).round() as u64),
             queue: delay("queue_ms", |way| way.queue_ms, DEFAULT_QUEUE_MS, 0.0)?,
             mtu: self.context.mtu(&mtu_path, mtu.unwrap_or(DEFAULT_MTU), least_mtu)?,
         })

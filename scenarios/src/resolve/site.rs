@@ -41,6 +41,7 @@ pub(super) fn sites(context: Context<'_, '_>, sites: Vec<schema::Site>) -> Resul
 }
 
 /// The prefixes that a site names itself; claimed for all sites before any is given out.
+#[derive(Clone, Copy)]
 struct Named {
     v4: Option<ipnet::Ipv4Net>,
     v6: Option<ipnet::Ipv6Net>,
@@ -87,11 +88,11 @@ fn one(
     prefixes: &mut Prefixes,
 ) -> Result<Site, ScenarioError> {
     let path = format!("site.{index}");
-    let schema::Site { name, kind, link: access, nat: box_, firewall: filter, .. } = site;
+    let schema::Site { name, kind, link: access, nat: translator, firewall: filter, .. } = site;
     if !is_label(&name) {
         return context.fail(&format!("{path}.name"), Problem::BadName(name));
     }
-    if box_.is_some() && !kind.has_private_v4() {
+    if translator.is_some() && !kind.has_private_v4() {
         return context.fail(&format!("{path}.nat"), Problem::NatWithoutPrivateV4(kind));
     }
     let v6 = match named.v6 {
@@ -101,7 +102,7 @@ fn one(
     let v4 = if kind.has_private_v4() {
         let outer = context.at(&path, prefixes.next_v4(&name))?;
         let outside = host_v4(outer, 1).unwrap_or(outer.network());
-        let nat = nat(context, &format!("{path}.nat"), box_.unwrap_or_default(), outside)?;
+        let nat = nat(context, &format!("{path}.nat"), &translator.unwrap_or_default(), outside)?;
         Some(SiteV4::Private { lan: named.v4.unwrap_or_else(|| lan(index)), nat })
     } else if kind.has_global_v4() {
         Some(SiteV4::Global(match named.v4 {
@@ -113,7 +114,7 @@ fn one(
     };
     Ok(Site {
         link: link(context, &format!("{path}.link"), access, least_mtu(kind))?,
-        firewall: filter.map(|filter| firewall(context, &format!("{path}.firewall"), filter)).transpose()?,
+        firewall: filter.map(|filter| firewall(context, &format!("{path}.firewall"), &filter)).transpose()?,
         name,
         kind,
         v4,
@@ -134,7 +135,7 @@ const fn least_mtu(kind: SiteKind) -> (u16, &'static str) {
 fn nat(
     context: Context<'_, '_>,
     path: &str,
-    nat: schema::Nat,
+    nat: &schema::Nat,
     outside: std::net::Ipv4Addr,
 ) -> Result<Nat, ScenarioError> {
     let idle_s = nat.idle_s.unwrap_or(DEFAULT_IDLE_S);
@@ -148,10 +149,8 @@ fn nat(
     })
 }
 
-fn firewall(context: Context<'_, '_>, path: &str, firewall: schema::Firewall) -> Result<Firewall, ScenarioError> {
-    let rule = |(index, text): (usize, &String)| {
-        context.at(&format!("{path}.egress.{index}"), egress(text))
-    };
+fn firewall(context: Context<'_, '_>, path: &str, firewall: &schema::Firewall) -> Result<Firewall, ScenarioError> {
+    let rule = |(index, text): (usize, &String)| context.at(&format!("{path}.egress.{index}"), egress(text));
     let egress = firewall.egress.as_ref().map(|list| list.iter().enumerate().map(rule).collect::<Result<_, _>>());
     Ok(Firewall { stateful: firewall.stateful.unwrap_or(true), egress: egress.transpose()? })
 }

@@ -1,0 +1,257 @@
+//! Sweeps, `--set`, addresses and defaults.
+
+use std::time::Duration;
+
+use cyphonic_core::message::{Framing, RelayMode};
+use cyphonic_core::time::Instant;
+use cyphonic_scenarios::{
+    Action, Document, Engine, Family, Login, Measure, Method, Plan, Policy, Scenario, SiteKind, SiteV4,
+};
+use proptest::prelude::*;
+
+const BARE: &str = r#"
+title = "t"
+about = "a"
+measure = "rtt"
+
+[[site]]
+name = "a"
+kind = "ipv6"
+
+[[site]]
+name = "b"
+kind = "ipv4-private"
+
+[[node]]
+name = "alice"
+site = "a"
+
+[[node]]
+name = "bob"
+site = "b"
+
+[[step]]
+do = "start"
+
+[[step]]
+do = "echo"
+from = "alice"
+to = "bob"
+"#;
+
+fn plan(more: &str, sets: &[(&str, &str)]) -> Plan {
+    let sets: Vec<(String, String)> = sets.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let document = Document::parse("x.toml", &format!("{BARE}{more}")).unwrap();
+    Plan::expand(&document, &sets).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn one(more: &str, sets: &[(&str, &str)]) -> Scenario {
+    let mut plan = plan(more, sets);
+    assert_eq!(plan.cells.len(), 1);
+    plan.cells.remove(0).scenario
+}
+
+fn values(plan: &Plan) -> Vec<String> {
+    let words = |cell: &cyphonic_scenarios::Cell| cell.labels.iter().map(|(_, v)| v.clone()).collect::<Vec<_>>();
+    plan.cells.iter().map(|cell| words(cell).join(" ")).collect()
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let s = one("", &[]);
+    assert_eq!((s.seeds.clone(), s.engine, s.measure), (1..=1, Engine::Turmoil, Measure::Rtt));
+    assert_eq!((s.method, s.framing, s.port), (Method::Proposed, Framing::Compact, 443));
+    assert_eq!((s.login, s.policy, s.relay_mode), (Login::Certificate, Policy::Paper, RelayMode::Blind));
+    assert_eq!((s.tun_mtu, s.duration_limit), (1280, Duration::from_secs(300)));
+    let way = &s.sites[0].link.up;
+    assert_eq!((way.delay, way.jitter, way.queue), (ms(1), ms(0), ms(100)));
+    assert_eq!((way.loss, way.rate_bps, way.mtu), (0.0, None, 1500));
+    assert_eq!(s.services.nms.link, s.sites[0].link);
+    assert_eq!(s.sites[0].firewall, None);
+    assert_eq!(s.steps[0].action, Action::Start { nodes: vec![0, 1] });
+    let Action::Echo(echo) = s.steps[1].action else { panic!("{:?}", s.steps[1]) };
+    assert_eq!((echo.count, echo.interval, echo.payload_bytes, echo.pair.family), (1, ms(1000), 56, Family::Ipv6));
+    assert_eq!(s.node("bob"), s.node("bob.cyphonic.test"));
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+#[test]
+fn the_method_follows_from_the_framing_and_the_port_from_the_method() {
+    for (framing, method, port) in [
+        ("udp4501", Method::Conventional, 4501),
+        ("stream", Method::Proposed, 443),
+        ("datagram", Method::Proposed, 443),
+        ("compact", Method::Proposed, 443),
+    ] {
+        let s = one("", &[("framing", framing)]);
+        assert_eq!((s.method, s.framing.name(), s.port), (method, framing, port));
+    }
+    assert_eq!(one("", &[("method", "conventional")]).framing, Framing::Udp4501);
+}
+
+#[test]
+fn addresses_are_given_out_by_order() {
+    let s = one("[[site]]\nname = \"c\"\nkind = \"dual-stack\"\n[[node]]\nname = \"carol\"\nsite = \"c\"", &[]);
+    assert_eq!(s.services.nms.v6.to_string(), "2001:db8::3");
+    assert_eq!(s.services.trs.v4.to_string(), "192.0.2.4");
+    assert_eq!(s.nodes[0].interfaces[0].v6.unwrap().to_string(), "2001:db8:1::2");
+    assert_eq!(s.sites[0].router_v6().unwrap().to_string(), "2001:db8:1::1");
+    let Some(SiteV4::Private { lan, nat }) = &s.sites[1].v4 else { panic!("{:?}", s.sites[1]) };
+    assert_eq!((lan.to_string(), nat.outside.to_string()), ("192.168.2.0/24".into(), "203.0.113.1".into()));
+    assert_eq!(s.nodes[1].interfaces[0].v4.unwrap().to_string(), "192.168.2.2");
+    assert_eq!(s.sites[1].router_v4().unwrap().to_string(), "192.168.2.1");
+    assert_eq!(s.nodes[2].interfaces[0].v4.unwrap().to_string(), "203.0.113.18");
+    assert_eq!(s.nodes[2].interfaces[0].v6.unwrap().to_string(), "2001:db8:2::2");
+}
+
+#[test]
+fn prefixes_of_the_file_come_first_and_two_homes_may_have_the_same_lan() {
+    let s = one(
+        "[[site]]\nname = \"c\"\nkind = \"dual-stack\"\nv4 = \"203.0.113.0/28\"\nv6 = \"2001:db8:1::/48\"\n\
+         [[site]]\nname = \"d\"\nkind = \"ipv4-private\"\nv4 = \"192.168.2.0/24\"",
+        &[],
+    );
+    assert_eq!(s.sites[0].v6.unwrap().to_string(), "2001:db8:2::/64");
+    let Some(SiteV4::Private { nat, .. }) = &s.sites[1].v4 else { panic!("{:?}", s.sites[1]) };
+    assert_eq!(nat.outside.to_string(), "203.0.113.17");
+    assert_eq!(s.sites[1].v4.as_ref().unwrap().prefix(), s.sites[3].v4.as_ref().unwrap().prefix());
+}
+
+#[test]
+fn a_node_that_moves_has_an_address_there_and_its_old_one_when_it_comes_back() {
+    let s = one(
+        "[[step]]\ndo = \"move\"\nat_ms = 2500\nnode = \"alice\"\nto = \"b\"\n[[step]]\ndo = \"move\"\nnode = \"alice\"\nto = \"a\"",
+        &[],
+    );
+    let Action::Move { node: 0, to } = s.steps[2].action else { panic!("{:?}", s.steps[2]) };
+    assert_eq!((to.site, to.v4.unwrap().to_string(), to.v6), (1, "192.168.2.3".to_owned(), None));
+    assert_eq!((s.steps[2].at, s.steps[3].at), (Some(Instant::from_millis(2500)), None));
+    assert_eq!(s.steps[3].action, Action::Move { node: 0, to: s.nodes[0].interfaces[0] });
+}
+
+#[test]
+fn a_link_is_the_same_both_ways_but_for_what_one_way_says() {
+    let more = "[[site]]\nname = \"c\"\nkind = \"ipv6\"\nlink = { delay_ms = 5, rate_mbps = 1.5, up = { loss = 0.1, delay_ms = 7.25 } }";
+    let s = one(more, &[]);
+    let link = &s.sites[2].link;
+    assert_eq!((link.up.delay, link.up.loss), (Duration::from_micros(7250), 0.1));
+    assert_eq!((link.down.delay, link.down.loss), (ms(5), 0.0));
+    assert_eq!((link.up.rate_bps, link.down.rate_bps), (Some(1_500_000), Some(1_500_000)));
+}
+
+#[test]
+fn the_first_key_of_a_sweep_changes_slowest_whatever_its_name() {
+    let plan = plan("[sweep]\nport = [2, 1]\n\"site.a.kind\" = [\"ipv6\", \"dual-stack\"]\nengine = [\"events\"]", &[]);
+    assert_eq!(plan.columns, ["port", "a_kind", "engine"]);
+    let expected = ["2 ipv6 events", "2 dual-stack events", "1 ipv6 events", "1 dual-stack events"];
+    assert_eq!(values(&plan), expected);
+    assert_eq!(plan.header(), ["port", "a_kind", "engine", "seed", "probe", "rtt_ms"]);
+    assert_eq!(plan.cells[1].scenario.sites[0].kind, SiteKind::DualStack);
+    assert_eq!(plan.cells[1].scenario.port, 2);
+}
+
+#[test]
+fn keys_of_a_sweep_need_no_quotes_and_keep_their_order() {
+    let plan = plan("[sweep]\nsite.b.link.delay_ms = [1, 2.5]\nmethod = [\"proposed\"]\nsite.a.link.mtu = [1280]", &[]);
+    assert_eq!(plan.columns, ["b_delay_ms", "method", "a_mtu"]);
+    assert_eq!(values(&plan), ["1 proposed 1280", "2.5 proposed 1280"]);
+    assert_eq!(plan.cells[1].scenario.sites[1].link.down.delay, Duration::from_micros(2500));
+}
+
+#[test]
+fn keys_that_go_together_are_not_crossed() {
+    let sweep = "[sweep]\n\"method, login\" = [[\"conventional\", \"password\"], [\"proposed\", \"certificate\"]]\nport = [1, 2]";
+    let plan = plan(sweep, &[]);
+    assert_eq!(plan.columns, ["method", "login", "port"]);
+    let expected =
+        ["conventional password 1", "conventional password 2", "proposed certificate 1", "proposed certificate 2"];
+    assert_eq!(values(&plan), expected);
+}
+
+#[test]
+fn a_sweep_replaces_whole_tables_and_lists() {
+    let sweep = "[sweep]\nsite.a.firewall.egress = [[\"udp/443\", \"tcp\"], []]\nservices.as = [{ delay_ms = 9 }]";
+    let plan = plan(sweep, &[]);
+    assert_eq!(values(&plan), ["udp/443+tcp delay_ms=9", " delay_ms=9"]);
+    assert_eq!(plan.columns, ["a_egress", "services_as"]);
+    let firewall = plan.cells[0].scenario.sites[0].firewall.as_ref().unwrap();
+    assert!(firewall.stateful);
+    assert_eq!(firewall.egress.as_ref().unwrap()[0].port, Some(443));
+    assert_eq!(plan.cells[1].scenario.sites[0].firewall.as_ref().unwrap().egress, Some(Vec::new()));
+}
+
+#[test]
+fn columns_that_would_meet_keep_their_whole_path() {
+    let plan = plan("[sweep]\nsite.a.link.up.loss = [0]\nsite.a.link.down.loss = [0]\nstep.1.count = [1]", &[]);
+    assert_eq!(plan.columns, ["site_a_link_up_loss", "site_a_link_down_loss", "count"]);
+}
+
+#[test]
+fn a_set_puts_a_value_into_every_cell() {
+    let sets = [
+        ("site.b.link.delay_ms", "7"),
+        ("seeds", "3..5"),
+        ("site.a.v6", "2001:db8:9::/64"),
+        ("method", "\"conventional\""),
+    ];
+    let plan = plan("[sweep]\nport = [1, 2]", &sets);
+    assert_eq!((plan.seeds.clone(), plan.cells.len()), (3..=5, 2));
+    for cell in &plan.cells {
+        assert_eq!(cell.scenario.sites[1].link.up.delay, ms(7));
+        assert_eq!(cell.scenario.sites[0].v6.unwrap().to_string(), "2001:db8:9::/64");
+        assert_eq!(cell.scenario.method, Method::Conventional);
+    }
+}
+
+#[test]
+fn a_set_of_a_swept_key_leaves_that_value_and_its_column() {
+    let set = plan("[sweep]\nport = [1, 2]\nmethod = [\"proposed\"]", &[("port", "77")]);
+    assert_eq!(
+        (set.columns.clone(), values(&set)),
+        (vec!["port".to_owned(), "method".to_owned()], vec!["77 proposed".into()])
+    );
+    let together = "[sweep]\n\"method, login\" = [[\"conventional\", \"password\"], [\"conventional\", \"certificate\"], [\"proposed\", \"certificate\"]]";
+    assert_eq!(
+        values(&plan(together, &[("login", "certificate")])),
+        ["conventional certificate", "proposed certificate"]
+    );
+}
+
+#[test]
+fn a_set_can_make_or_replace_a_sweep() {
+    let made = plan("", &[("sweep.site.a.link.loss", "[0, 0.1]")]);
+    assert_eq!((made.columns.clone(), values(&made)), (vec!["a_loss".to_owned()], vec!["0".into(), "0.1".into()]));
+    let replaced = plan("[sweep]\nport = [1, 2]", &[("sweep.port", "[3]"), ("sweep.method", "[\"proposed\"]")]);
+    assert_eq!(values(&replaced), ["3 proposed"]);
+}
+
+#[test]
+fn a_file_without_a_sweep_is_one_cell_without_labels() {
+    let plan = plan("", &[]);
+    assert_eq!((plan.name.as_str(), plan.cells.len()), ("x", 1));
+    assert!(plan.columns.is_empty() && plan.cells[0].labels.is_empty());
+}
+
+proptest! {
+    /// Every combination comes once, in the order of nested loops.
+    #[test]
+    fn a_sweep_is_nested_loops(ports in 1..6_u16, mtus in 1280..1286_u16, counts in 1..5_u32) {
+        let list = |numbers: Vec<u32>| numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let (ports, mtus): (Vec<u32>, Vec<u32>) = ((1..=ports.into()).collect(), (1280..=mtus.into()).collect());
+        let counts: Vec<u32> = (1..=counts).collect();
+        let sweep = format!(
+            "[sweep]\nport = [{}]\ntun_mtu = [{}]\n\"step.1.count\" = [{}]",
+            list(ports.clone()), list(mtus.clone()), list(counts.clone())
+        );
+        let mut expected = Vec::new();
+        for port in &ports {
+            for mtu in &mtus {
+                expected.extend(counts.iter().map(|count| format!("{port} {mtu} {count}")));
+            }
+        }
+        prop_assert_eq!(values(&plan(&sweep, &[])), expected);
+    }
+}

@@ -1,0 +1,118 @@
+//! The scenarios of this folder: all are built in, all make sense, each says what it should.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use cyphonic_core::message::{Framing, RelayMode};
+use cyphonic_core::route::{Location, Pattern, table1};
+use cyphonic_scenarios::{Action, Document, EMBEDDED, Measure, Method, Plan, SiteKind};
+
+fn embedded(name: &str) -> Plan {
+    Plan::expand(&Document::embedded(name).unwrap(), &[]).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn every_file_of_the_folder_is_built_in_with_its_text() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let is_scenario = path.extension().is_some_and(|e| e == "toml") && name != "Cargo" && name != "clippy";
+        if is_scenario {
+            files.insert((name, std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+    let known: BTreeSet<_> = EMBEDDED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    assert_eq!(known, files);
+    assert!(EMBEDDED.is_sorted());
+}
+
+#[test]
+fn every_scenario_opens_with_title_and_about_and_expands() {
+    for (name, text) in EMBEDDED {
+        assert!(text.starts_with("title = "), "{name}");
+        assert!(text.lines().nth(1).unwrap().starts_with("about = "), "{name}");
+        let plan = embedded(name);
+        assert_eq!(plan.name, *name);
+        assert!(!plan.title.is_empty() && plan.about.len() > 100 && !plan.about.contains('\n'), "{name}");
+    }
+}
+
+#[test]
+fn table_1_is_nine_pairs_under_both_methods_in_the_order_of_the_paper() {
+    let plan = embedded("table1");
+    assert_eq!(plan.header()[..4], ["method", "a_kind", "b_kind", "seed"]);
+    let location = |kind| match kind {
+        SiteKind::Ipv6 => Location::V6,
+        SiteKind::Ipv4Global => Location::V4Global,
+        SiteKind::Ipv4Private => Location::V4Private,
+        other => panic!("{other}"),
+    };
+    let patterns = |method| {
+        let cells = plan.cells.iter().filter(move |cell| cell.scenario.method == method);
+        let kinds = cells.map(|cell| (cell.scenario.sites[0].kind, cell.scenario.sites[1].kind));
+        kinds.map(|(a, b)| table1(location(a), location(b)).number()).collect::<Vec<_>>()
+    };
+    // results/paper/table1-signaling-patterns.csv, top to bottom.
+    for method in [Method::Conventional, Method::Proposed] {
+        assert_eq!(patterns(method), [1, 3, 3, 3, 1, 2, 3, 2, 3], "{method}");
+    }
+}
+
+#[test]
+fn table_3_is_every_framing_at_1500_bytes() {
+    let plan = embedded("table3");
+    assert_eq!(plan.measure, Measure::Composition);
+    let framings: Vec<Framing> = plan.cells.iter().map(|cell| cell.scenario.framing).collect();
+    assert_eq!(framings, [Framing::Udp4501, Framing::Stream, Framing::Datagram, Framing::Compact]);
+    assert_eq!(plan.cells[0].scenario.method, Method::Conventional);
+    assert!(plan.cells.iter().all(|c| c.scenario.sites.iter().all(|s| s.link.up.mtu == 1500)));
+}
+
+#[test]
+fn table_4_is_100_echoes_over_ipv6_under_both_methods() {
+    let plan = embedded("table4");
+    assert_eq!(plan.cells.len(), 2);
+    for cell in &plan.cells {
+        let echoes = cell.scenario.steps.iter().filter_map(|step| match &step.action {
+            Action::Echo(echo) => Some(echo.count),
+            _ => None,
+        });
+        assert_eq!(echoes.collect::<Vec<_>>(), [100]);
+        assert!(cell.scenario.sites.iter().all(|site| site.kind == SiteKind::Ipv6));
+        assert!(cell.scenario.duration_limit.as_secs() > 110);
+    }
+}
+
+#[test]
+fn setup_has_every_pattern_under_every_method_and_relay_mode() {
+    let plan = embedded("setup");
+    let location = |kind| if kind == SiteKind::Ipv4Private { Location::V4Private } else { Location::V4Global };
+    let mut seen = BTreeSet::new();
+    for cell in &plan.cells {
+        let s = &cell.scenario;
+        let pattern = table1(location(s.sites[0].kind), location(s.sites[1].kind));
+        seen.insert((s.method, s.relay_mode == RelayMode::Terminating, pattern));
+        let delays = s.sites.iter().map(|site| &site.link).chain([&s.services.auth.link, &s.services.nms.link]);
+        assert!(delays.flat_map(|link| [&link.up, &link.down]).all(|way| way.delay.as_millis() == 10));
+    }
+    let patterns = [Pattern::Direct, Pattern::OneNat, Pattern::Relayed];
+    for pattern in patterns {
+        assert!(seen.contains(&(Method::Conventional, false, pattern)), "{pattern}");
+        assert!(seen.contains(&(Method::Proposed, false, pattern)), "{pattern}");
+        assert!(seen.contains(&(Method::Proposed, true, pattern)), "{pattern}");
+    }
+}
+
+#[test]
+fn in_handover_the_move_comes_while_the_transfer_is_under_way() {
+    for cell in embedded("handover").cells {
+        let s = &cell.scenario;
+        let Action::Tcp { bytes, .. } = s.steps[1].action else { panic!("{:?}", s.steps[1]) };
+        let rate = s.sites[0].link.up.rate_bps.unwrap();
+        let moved = s.steps[2].at.unwrap();
+        assert!(matches!(s.steps[2].action, Action::Move { node: 0, .. }));
+        assert!(moved.as_millis_f64() < bytes as f64 * 8000.0 / rate as f64);
+    }
+}
