@@ -7,8 +7,9 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use super::nat::NatBox;
 use super::packet::{IcmpError, Ip, decrement_ttl, echo_reply, fragment_ipv4, icmp_error, ipv4_header_is_intact};
-use super::{BoxOutput, Drops, NetDrop, Routes};
+use super::{BoxOutput, Drops, FirewallBox, NetBox, NetDrop, Router, Routes};
 
 /// The forwarding part of a box.
 #[derive(Debug)]
@@ -194,4 +195,19 @@ impl Forwarder {
     fn mtu(&self, iface: usize) -> usize {
         self.mtus.get(iface).copied().unwrap_or(usize::MAX)
     }
+}
+
+/// Tells a box the MTU of one of its wires, if it is one that forwards.
+pub(super) fn tell_mtu(netbox: &mut dyn NetBox, iface: usize, mtu: usize) {
+    let any = netbox.as_any_mut();
+    let forwarder = if let Some(router) = any.downcast_mut::<Router>() {
+        router.forwarder_mut()
+    } else if let Some(nat) = any.downcast_mut::<NatBox>() {
+        nat.forwarder_mut()
+    } else if let Some(firewall) = any.downcast_mut::<FirewallBox>() {
+        firewall.forwarder_mut()
+    } else {
+        return;
+    };
+    forwarder.set_mtu(iface, mtu);
 }

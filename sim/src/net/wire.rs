@@ -250,7 +250,7 @@ impl Wire {
         if !self.config.reorder {
             arrives = arrives.max(self.last_arrival);
         }
-        self.last_arrival = arrives;
+        self.last_arrival = self.last_arrival.max(arrives);
         Some(arrives)
     }
 }

@@ -1,0 +1,289 @@
+//! One box with its inbox, its timer and the wires it sends into: the unit that both engines run.
+//!
+//! A cell handles its events one by one in the order (time, interface, number on the wire), and its timer after the
+//! packets of the same instant. It shares nothing with other cells, so an engine may run it ahead of them, up to the
+//! instant before which nothing more can come in.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use cyphonic_core::time::Instant;
+
+use crate::net::wire::Wire;
+use crate::net::{BoxInput, BoxOutput, NetBox};
+
+/// More packets than this in answer to one input are taken for an endless loop.
+pub const MAX_SENDS_AT_ONCE: usize = 100_000;
+/// More timeouts than this at one instant are taken for an endless loop.
+pub const MAX_TIMEOUTS_AT_ONCE: usize = 10_000;
+
+/// The outgoing direction of one wire.
+pub(in crate::net) struct Lane {
+    pub(in crate::net) name: String,
+    pub(in crate::net) wire: Wire,
+    /// The receiving cell.
+    pub(in crate::net) to: usize,
+    pub(in crate::net) to_iface: u32,
+}
+
+/// A packet on its way to a cell.
+pub(super) struct Flight {
+    pub(super) to: usize,
+    pub(super) arrival: Arrival,
+}
+
+/// A packet that arrives.
+pub(super) struct Arrival {
+    pub(super) at: Instant,
+    pub(super) iface: u32,
+    /// Its number on the wire.
+    pub(super) sequence: u64,
+    pub(super) packet: Vec<u8>,
+}
+
+impl Arrival {
+    fn key(&self) -> (Instant, u32, u64) {
+        (self.at, self.iface, self.sequence)
+    }
+}
+
+impl PartialEq for Arrival {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Arrival {}
+
+impl PartialOrd for Arrival {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Arrival {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+/// A box with all that belongs to it.
+pub(in crate::net) struct Cell {
+    name: String,
+    netbox: Box<dyn NetBox>,
+    inbox: BinaryHeap<Reverse<Arrival>>,
+    /// By interface.
+    lanes: Vec<Option<Lane>>,
+    wake: Option<Instant>,
+    /// The time of the last event.
+    clock: Instant,
+    timeouts_at_clock: usize,
+    packets: u64,
+    timeouts: u64,
+    unwired: u64,
+}
+
+impl Cell {
+    pub(in crate::net) fn new(name: String, netbox: Box<dyn NetBox>) -> Self {
+        Self {
+            name,
+            netbox,
+            inbox: BinaryHeap::new(),
+            lanes: Vec::new(),
+            wake: None,
+            clock: Instant::ZERO,
+            timeouts_at_clock: 0,
+            packets: 0,
+            timeouts: 0,
+            unwired: 0,
+        }
+    }
+
+    pub(in crate::net) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(in crate::net) fn netbox_mut(&mut self) -> &mut dyn NetBox {
+        self.netbox.as_mut()
+    }
+
+    pub(in crate::net) fn attach(&mut self, iface: usize, lane: Lane) {
+        if self.lanes.len() <= iface {
+            self.lanes.resize_with(iface + 1, || None);
+        }
+        self.lanes[iface] = Some(lane);
+    }
+
+    pub(in crate::net) fn lane(&self, iface: usize) -> Option<&Lane> {
+        self.lanes.get(iface)?.as_ref()
+    }
+
+    pub(in crate::net) fn lane_mut(&mut self, iface: usize) -> Option<&mut Lane> {
+        self.lanes.get_mut(iface)?.as_mut()
+    }
+
+    /// Packets handled so far.
+    pub(in crate::net) fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// Timeouts handled so far.
+    pub(in crate::net) fn timeouts(&self) -> u64 {
+        self.timeouts
+    }
+
+    /// Packets sent so far out of interfaces without a wire.
+    pub(in crate::net) fn unwired(&self) -> u64 {
+        self.unwired
+    }
+
+    /// A packet will arrive.
+    pub(super) fn accept(&mut self, arrival: Arrival) {
+        debug_assert!(arrival.at >= self.clock, "{}: a packet from the past", self.name);
+        self.inbox.push(Reverse(arrival));
+    }
+
+    /// The time of the next event.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let packet = self.inbox.peek().map(|Reverse(arrival)| arrival.at);
+        let timer = self.wake.map(|wake| wake.max(self.clock));
+        match (packet, timer) {
+            (Some(packet), Some(timer)) => Some(packet.min(timer)),
+            (packet, timer) => packet.or(timer),
+        }
+    }
+
+    /// Handles every event before `limit`. What is sent goes to `flights`.
+    pub(super) fn run(&mut self, limit: Instant, flights: &mut Vec<Flight>) {
+        while let Some(now) = self.next().filter(|&now| now < limit) {
+            if now > self.clock {
+                self.timeouts_at_clock = 0;
+            }
+            self.clock = now;
+            let input = match self.inbox.peek() {
+                Some(Reverse(arrival)) if arrival.at <= now => {
+                    let Reverse(Arrival { iface, packet, .. }) = self.inbox.pop().expect("just seen");
+                    self.packets += 1;
+                    BoxInput::Packet { iface: iface as usize, packet }
+                }
+                _ => {
+                    self.timeouts += 1;
+                    self.timeouts_at_clock += 1;
+                    assert!(
+                        self.timeouts_at_clock <= MAX_TIMEOUTS_AT_ONCE,
+                        "box {:?} wants to be woken again and again at {now}",
+                        self.name
+                    );
+                    self.wake = None;
+                    BoxInput::Timeout
+                }
+            };
+            self.netbox.handle_input(now, input);
+            self.drain(now, flights);
+        }
+    }
+
+    /// Polls the box until it waits; to be called after anything was done to it at `now`.
+    pub(super) fn drain(&mut self, now: Instant, flights: &mut Vec<Flight>) {
+        self.clock = now;
+        let mut sent = 0;
+        loop {
+            match self.netbox.poll_output() {
+                BoxOutput::Wait(wake) => {
+                    self.wake = wake;
+                    return;
+                }
+                BoxOutput::Send { iface, packet } => {
+                    sent += 1;
+                    assert!(sent <= MAX_SENDS_AT_ONCE, "box {:?} sends without end at {now}", self.name);
+                    let Some(lane) = self.lanes.get_mut(iface).and_then(Option::as_mut) else {
+                        self.unwired += 1;
+                        continue;
+                    };
+                    if let Some(passage) = lane.wire.send(now, &packet) {
+                        let (at, iface, sequence) = (passage.arrives, lane.to_iface, passage.sequence);
+                        flights.push(Flight { to: lane.to, arrival: Arrival { at, iface, sequence, packet } });
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::any::Any;
+
+    use super::*;
+
+    /// Sends or asks to be woken, without end.
+    struct Endless {
+        sends: bool,
+    }
+
+    impl NetBox for Endless {
+        fn handle_input(&mut self, _now: Instant, _input: BoxInput) {}
+        fn poll_output(&mut self) -> BoxOutput {
+            if self.sends {
+                BoxOutput::Send { iface: 0, packet: Vec::new() }
+            } else {
+                BoxOutput::Wait(Some(Instant::ZERO))
+            }
+        }
+        fn as_any_mut(&mut self) -> &mut dyn Any {
+            self
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "box \"loop\" sends without end")]
+    fn a_box_that_sends_without_end_is_named() {
+        Cell::new("loop".into(), Box::new(Endless { sends: true })).drain(Instant::ZERO, &mut Vec::new());
+    }
+
+    #[test]
+    #[should_panic(expected = "box \"loop\" wants to be woken again and again")]
+    fn a_box_that_is_woken_without_end_is_named() {
+        let mut cell = Cell::new("loop".into(), Box::new(Endless { sends: false }));
+        cell.drain(Instant::ZERO, &mut Vec::new());
+        cell.run(Instant::from_millis(1), &mut Vec::new());
+    }
+
+    /// Writes down what it is given.
+    #[derive(Default)]
+    struct Log(Vec<(u64, Option<(usize, u8)>)>);
+
+    impl NetBox for Log {
+        fn handle_input(&mut self, now: Instant, input: BoxInput) {
+            self.0.push((
+                now.as_nanos(),
+                match input {
+                    BoxInput::Packet { iface, packet } => Some((iface, packet[0])),
+                    BoxInput::Timeout => None,
+                },
+            ));
+        }
+        fn poll_output(&mut self) -> BoxOutput {
+            BoxOutput::Wait((self.0.len() < 5).then_some(Instant::from_nanos(20)))
+        }
+        fn as_any_mut(&mut self) -> &mut dyn Any {
+            self
+        }
+    }
+
+    #[test]
+    fn events_come_by_time_interface_and_number_and_the_timer_last() {
+        let mut cell = Cell::new("log".into(), Box::new(Log::default()));
+        cell.drain(Instant::ZERO, &mut Vec::new());
+        for (at, iface, sequence) in [(20, 1, 2), (20, 1, 1), (20, 0, 9), (10, 5, 1), (30, 0, 10)] {
+            let packet = vec![sequence as u8];
+            cell.accept(Arrival { at: Instant::from_nanos(at), iface, sequence, packet });
+        }
+        cell.run(Instant::from_nanos(30), &mut Vec::new());
+        assert_eq!(cell.next(), Some(Instant::from_nanos(30)));
+        assert_eq!((cell.packets(), cell.timeouts()), (4, 1));
+        let log = cell.netbox_mut().as_any_mut().downcast_mut::<Log>().unwrap();
+        let expected = [(10, Some((5, 1))), (20, Some((0, 9))), (20, Some((1, 1))), (20, Some((1, 2))), (20, None)];
+        assert_eq!(log.0, expected);
+    }
+}

@@ -1,0 +1,67 @@
+//! The two drivers of a network. Both run the same cells and give the same bytes at the same nanosecond on every wire;
+//! a test holds them to it.
+//!
+//! - [`EventEngine`] is a plain discrete-event loop: for sweeps, long runs and many nodes.
+//! - [`TurmoilEngine`] runs every box as a host of turmoil, the wires inside its UDP datagrams: the reference.
+//!
+//! Boxes need not be looked at in one global order: a wire delays by at least [`MIN_DELAY`](super::MIN_DELAY), so what
+//! a box does within that time cannot reach another, and each can be run that far alone.
+
+pub(super) mod cell;
+mod events;
+mod turmoil;
+
+use cyphonic_core::time::Instant;
+
+pub use cell::{MAX_SENDS_AT_ONCE, MAX_TIMEOUTS_AT_ONCE};
+pub use events::EventEngine;
+pub use turmoil::TurmoilEngine;
+
+use super::{BoxId, Direction, NetBox, Network, WireConfig, WireError};
+
+/// A driver of a network.
+///
+/// Time goes in runs: [`run_until`](Self::run_until) handles every event before an instant; between runs the harness
+/// acts at that instant, before the events that fall on it.
+pub trait Engine {
+    /// Where the last run ended.
+    fn now(&self) -> Instant;
+
+    /// Handles every event before `until`.
+    ///
+    /// # Panics
+    /// If `until` is no whole number of milliseconds, or before [`now`](Self::now).
+    fn run_until(&mut self, until: Instant);
+
+    /// Lets `f` act on a box at the present time, then sends what the box has to send.
+    fn with_box(&mut self, id: BoxId, f: &mut dyn FnMut(Instant, &mut dyn NetBox));
+
+    /// Changes how a direction of a wire behaves, for packets sent from now on.
+    fn set_wire(&mut self, direction: Direction, config: WireConfig) -> Result<(), WireError>;
+
+    /// Takes a direction of a wire down or up. What is on the wire already arrives.
+    fn set_wire_up(&mut self, direction: Direction, up: bool);
+
+    /// Names, taps and counters.
+    fn network(&self) -> &Network;
+}
+
+impl dyn Engine + '_ {
+    /// Lets `f` act on a box that is known to be a `T`.
+    ///
+    /// # Panics
+    /// If it is something else.
+    pub fn with<T: NetBox + 'static, R>(&mut self, id: BoxId, f: impl FnOnce(Instant, &mut T) -> R) -> R {
+        let (mut f, mut result) = (Some(f), None);
+        self.with_box(id, &mut |now, netbox| {
+            let netbox = netbox.as_any_mut().downcast_mut().expect("a box of the type asked for");
+            result = f.take().map(|f| f(now, netbox));
+        });
+        result.expect("an engine calls back once")
+    }
+}
+
+fn check_run(now: Instant, until: Instant) {
+    assert!(until.as_nanos().is_multiple_of(1_000_000), "runs end at whole milliseconds, not at {until}");
+    assert!(until >= now, "time does not go back from {now} to {until}");
+}
