@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use ring::digest::{Context, SHA256};
 use smoltcp::iface::SocketHandle;
+use smoltcp::socket::tcp::State;
 
 use super::{Inbound, MARKER};
 use crate::host::sink::{BUFFER, SILENCE, TCP_SINK_PORT};
@@ -115,7 +116,7 @@ impl TransferTask {
         }
         let acknowledged = self.written - socket.send_queue() as u64;
         // A socket that was reset has forgotten what was outstanding.
-        if socket.is_open() && acknowledged > report.acknowledged {
+        if socket.state() != State::Closed && acknowledged > report.acknowledged {
             report.longest_stall = report.longest_stall.max(now - self.progress);
             report.acknowledged = acknowledged;
             self.progress = now;

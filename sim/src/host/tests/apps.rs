@@ -154,6 +154,21 @@ fn a_transfer_to_nobody_says_so() {
 }
 
 #[test]
+fn a_transfer_whose_path_dies_is_given_up_after_a_minute_of_silence() {
+    let mut pair = Pair::new();
+    pair.fate = |number, _| if number > 200 { Fate::Lose } else { Fate::Deliver };
+    let id = pair.start(0, App::Transfer(to_b(Family::V4), MEGABYTE));
+    let report = pair.finish(id);
+    let seen = report.transfer().unwrap();
+    assert_eq!((seen.result, seen.completed), (Some(Err(TransferError::Broken)), None));
+    assert!(seen.acknowledged > 0 && seen.acknowledged < MEGABYTE.bytes, "{seen:?}");
+    let silence = report.finished.unwrap() - pair.tap[199].0;
+    assert!(silence > Duration::from_secs(59) && silence < Duration::from_secs(61), "{silence:?}");
+    let record = &pair.hosts[1].sink_records()[0];
+    assert!(record.sha256.is_none() && record.closed.is_some(), "{record:?}");
+}
+
+#[test]
 fn a_udp_flow_is_counted_at_its_echo_and_at_its_sink() {
     let mut pair = Pair::new();
     pair.fate = |number, side| match (number, side) {

@@ -1,6 +1,7 @@
 //! Two hosts on one wire of 1 ms, with a role that does nothing but wrap packets into UDP.
 
 mod apps;
+mod engines;
 mod underlay;
 
 use std::collections::{BTreeMap, VecDeque};
