@@ -184,7 +184,7 @@ pub fn server_config(
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier.build()?)
         .with_single_cert(identity.chain.clone(), identity.private_key())?;
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = protocols(alpn);
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     if let Some(key_log) = &env.key_log {
@@ -207,13 +207,19 @@ pub fn client_config(
         Some(identity) => builder.with_client_auth_cert(identity.chain.clone(), identity.private_key())?,
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = protocols(alpn);
     config.resumption = Resumption::disabled();
     if let Some(key_log) = &env.key_log {
         config.key_log = key_log.clone();
     }
     Ok(config)
 }
+
+/// The list of one application protocol; an empty name is none, as for the login over TCP.
+fn protocols(alpn: &[u8]) -> Vec<Vec<u8>> {
+    if alpn.is_empty() { Vec::new() } else { vec![alpn.to_vec()] }
+}
+
 
 /// The DNS names in a certificate's subject alternative name extension; empty if it does not parse.
 ///

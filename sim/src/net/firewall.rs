@@ -19,9 +19,9 @@ use super::{BoxInput, BoxOutput, Forwarder, NetBox, NetDrop};
 /// How a firewall behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirewallConfig {
-    /// What may be reached from inside: IP protocol and destination port; `None`: everything. ICMP echo has no port
-    /// and is thereby excluded by any list.
-    pub egress: Option<Vec<(u8, u16)>>,
+    /// What may be reached from inside: IP protocol and destination port, `None` being any port; `None`: everything. ICMP
+    /// echo has no port, so only a rule without one lets it out.
+    pub egress: Option<Vec<(u8, Option<u16>)>>,
     /// Whether conversations may begin outside.
     pub inbound: bool,
     /// How long conversations are remembered; packets of both sides refresh.
@@ -40,7 +40,7 @@ impl Default for FirewallConfig {
 impl FirewallConfig {
     /// Only port 443 out, UDP and TCP; only replies in.
     pub fn only_443() -> Self {
-        Self { egress: Some(vec![(protocol::UDP, 443), (protocol::TCP, 443)]), ..Self::default() }
+        Self { egress: Some(vec![(protocol::UDP, Some(443)), (protocol::TCP, Some(443))]), ..Self::default() }
     }
 }
 
@@ -104,7 +104,9 @@ impl Firewall {
     /// Whether a whole packet may go out.
     pub fn outgoing(&mut self, now: Instant, packet: &[u8]) -> Result<(), NetDrop> {
         let egress = self.config.egress.as_ref();
-        let may_begin = |flow: &Flow| egress.is_none_or(|list| list.contains(&(flow.protocol, flow.outside.1)));
+        let may_begin = |flow: &Flow| egress.is_none_or(|list| {
+            list.iter().any(|&(protocol, port)| protocol == flow.protocol && port.is_none_or(|p| p == flow.outside.1))
+        });
         let may_begin =
             Ip::parse(packet).and_then(|ip| Flow::of(&ip, Way::Out)).map_or(egress.is_none(), |(flow, transport)| {
                 !matches!(transport, Transport::Echo { request: false, .. }) && may_begin(&flow)

@@ -1,0 +1,251 @@
+//! Runs the steps of a scenario on a network, and keeps what was seen.
+
+mod probe;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cyphonic_core::event::{DropReason, Event};
+use cyphonic_core::node::NodeCommand;
+use cyphonic_core::time::Instant;
+use cyphonic_scenarios::{Action, Engine as EngineKind, Family as FamilyWord, Pair, Probes, Scenario};
+
+use crate::host::apps::{App, AppId, AppReport, Echo, EchoSize, Family, Flow, FlowEnd, Target, Transfer};
+use crate::net::TapSummary;
+use crate::seeded;
+use crate::world::{Watch, World};
+
+pub use probe::MtuProbe;
+
+/// How long the harness lets a network run before it looks again whether a step is complete.
+const SLICE: Duration = Duration::from_millis(10);
+/// How long an echo waits for its answer.
+const ECHO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What one run of a scenario showed.
+pub struct Run {
+    /// Every event of every role, in order, with the host's name.
+    pub events: Vec<(Instant, String, Event)>,
+    /// What each step did.
+    pub steps: Vec<StepReport>,
+    /// When the run ended.
+    pub ended: Instant,
+    /// Whether every step was complete before the duration limit.
+    pub complete: bool,
+    /// How often each role dropped something.
+    pub drops: BTreeMap<(String, DropReason), u64>,
+    /// What was on every wire, by name.
+    pub taps: BTreeMap<String, TapSummary>,
+    /// The network, for what taps kept.
+    pub world: World,
+}
+
+/// What a step did.
+#[derive(Clone, Debug)]
+pub struct StepReport {
+    /// When it started.
+    pub started: Instant,
+    /// When the harness saw that it was complete.
+    pub completed: Option<Instant>,
+    /// What its application saw.
+    pub outcome: StepOutcome,
+}
+
+/// What came of a step.
+#[derive(Clone, Debug)]
+pub enum StepOutcome {
+    /// Steps without an application.
+    None,
+    /// Of echo, TCP and UDP.
+    App(Pair, AppReport),
+    /// Of `probe_mtu`.
+    Mtu(Pair, MtuProbe),
+}
+
+impl Run {
+    /// One digest over everything on every wire: two runs with the same one had the same packets at the same times.
+    pub fn digest(&self) -> String {
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        for (name, tap) in &self.taps {
+            context.update(name.as_bytes());
+            context.update(&[0]);
+            context.update(&tap.packets.to_be_bytes());
+            context.update(&tap.sha256);
+        }
+        context.finish().as_ref().iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    }
+
+    /// What the applications of echo, TCP and UDP steps saw, in order.
+    pub fn reports(&self) -> impl Iterator<Item = (&Pair, &AppReport)> {
+        self.steps.iter().filter_map(|step| match &step.outcome {
+            StepOutcome::App(pair, report) => Some((pair, report)),
+            StepOutcome::None | StepOutcome::Mtu(..) => None,
+        })
+    }
+}
+
+/// Runs a scenario to its end.
+pub fn run(scenario: &Scenario, seed: u64, engine: EngineKind, watch: &Watch) -> Run {
+    let world = World::new(scenario, seed, engine, watch);
+    let mut runner = Runner { scenario, seed, world, events: Vec::new(), active: Vec::new(), steps: Vec::new() };
+    let complete = runner.run(watch);
+    let Runner { mut world, mut events, steps, .. } = runner;
+    events.extend(world.drain_events());
+    let (drops, taps) = (world.drops(), world.network().taps());
+    Run { events, steps, ended: world.now(), complete, drops, taps, world }
+}
+
+struct Runner<'a> {
+    scenario: &'a Scenario,
+    seed: u64,
+    world: World,
+    events: Vec<(Instant, String, Event)>,
+    /// Steps under way.
+    active: Vec<(usize, Doing)>,
+    steps: Vec<StepReport>,
+}
+
+/// What a step under way waits for.
+enum Doing {
+    /// These nodes to be registered.
+    Registration(Vec<usize>),
+    /// An application of a node.
+    App { pair: Pair, app: AppId },
+    /// A time.
+    Until(Instant),
+    /// A search for the largest packet.
+    Probing(Box<probe::Prober>),
+}
+
+impl Runner<'_> {
+    fn run(&mut self, watch: &Watch) -> bool {
+        let scenario = self.scenario;
+        let limit = Instant::ZERO + scenario.duration_limit;
+        for (index, step) in scenario.steps.iter().enumerate() {
+            let due = |this: &Self| match step.at {
+                Some(at) => this.world.now() >= at,
+                // The step before it; later ones may still be under way.
+                None => index == 0 || this.steps[index - 1].completed.is_some(),
+            };
+            while !due(self) {
+                if self.world.now() >= limit {
+                    return false;
+                }
+                self.advance(step.at.into_iter().chain([limit]).min().unwrap_or(limit));
+            }
+            self.start(index, &step.action, watch);
+        }
+        while !self.active.is_empty() {
+            if self.world.now() >= limit {
+                return matches!(scenario.steps.last().map(|s| &s.action), Some(Action::Idle));
+            }
+            self.advance(limit);
+        }
+        true
+    }
+
+    /// Lets the network run one slice, or until `at` if that comes first, and looks what is complete.
+    fn advance(&mut self, at: Instant) {
+        let now = self.world.now();
+        let until = (now + SLICE).min(at.max(now + Duration::from_millis(1)));
+        self.world.run_until(whole_millis(until));
+        self.events.extend(self.world.drain_events());
+        let mut active = std::mem::take(&mut self.active);
+        active.retain_mut(|(index, doing)| !self.is_complete(*index, doing));
+        self.active.append(&mut active);
+    }
+
+    fn start(&mut self, index: usize, action: &Action, watch: &Watch) {
+        let now = self.world.now();
+        self.steps.push(StepReport { started: now, completed: None, outcome: StepOutcome::None });
+        let doing = match action {
+            Action::Start { nodes } => {
+                for &node in nodes {
+                    self.world.node(node, |now, host| host.command(now, NodeCommand::Start));
+                }
+                Doing::Registration(nodes.clone())
+            }
+            Action::Echo(probes) => self.app(probes.pair, App::Echo(self.target(probes.pair), echo(probes))),
+            Action::Udp(probes) => self.app(probes.pair, App::Flow(self.target(probes.pair), flow(probes))),
+            Action::Tcp { pair, bytes } => {
+                let label = format!("step {index}");
+                let seed = seeded::derive(self.seed, &label, "tcp content");
+                let seed = u64::from_be_bytes(*seed.first_chunk().expect("32 bytes"));
+                self.app(*pair, App::Transfer(self.target(*pair), Transfer { bytes: *bytes, seed }))
+            }
+            Action::Move { node, to } => {
+                self.world.move_node(*node, to);
+                Doing::Until(now)
+            }
+            Action::Wait(duration) => Doing::Until(now + *duration),
+            Action::Idle => Doing::Until(Instant::ZERO + self.scenario.duration_limit),
+            Action::ProbeMtu(pair) => {
+                Doing::Probing(Box::new(probe::Prober::new(self.scenario, *pair, self.target(*pair), watch)))
+            }
+        };
+        let mut doing = doing;
+        if !self.is_complete(index, &mut doing) {
+            self.active.push((index, doing));
+        }
+    }
+
+    fn app(&mut self, pair: Pair, app: App) -> Doing {
+        let app = self.world.node(pair.from, |now, host| host.start(now, app));
+        Doing::App { pair, app }
+    }
+
+    fn target(&self, pair: Pair) -> Target {
+        let family = match pair.family {
+            FamilyWord::Ipv4 => Family::V4,
+            FamilyWord::Ipv6 => Family::V6,
+        };
+        Target::Name(self.scenario.nodes[pair.to].name.clone(), family)
+    }
+
+    fn is_complete(&mut self, index: usize, doing: &mut Doing) -> bool {
+        let now = self.world.now();
+        let outcome = match doing {
+            Doing::Until(at) => (*at <= now).then_some(StepOutcome::None),
+            Doing::Registration(nodes) => {
+                let done = nodes.iter().all(|&n| self.world.node(n, |_, host| host.virtual_addresses().is_some()));
+                done.then_some(StepOutcome::None)
+            }
+            Doing::App { pair, app } => {
+                let report = self.world.node(pair.from, |_, host| host.report(*app).clone());
+                if self.steps[index].completed.is_none() {
+                    self.steps[index].outcome = StepOutcome::App(*pair, report.clone());
+                }
+                report.finished.is_some().then_some(StepOutcome::App(*pair, report))
+            }
+            Doing::Probing(prober) => prober.advance(&mut self.world).map(|found| StepOutcome::Mtu(prober.pair, found)),
+        };
+        let Some(outcome) = outcome else { return false };
+        self.steps[index].completed = Some(now);
+        self.steps[index].outcome = outcome;
+        true
+    }
+}
+
+fn echo(probes: &Probes) -> Echo {
+    Echo {
+        count: probes.count,
+        interval: probes.interval,
+        size: EchoSize::Payload(usize::from(probes.payload_bytes)),
+        timeout: ECHO_TIMEOUT,
+    }
+}
+
+fn flow(probes: &Probes) -> Flow {
+    let per_second = (1.0 / probes.interval.as_secs_f64().max(1e-6)).round() as u32;
+    Flow {
+        count: u64::from(probes.count),
+        per_second: per_second.max(1),
+        payload: usize::from(probes.payload_bytes),
+        end: FlowEnd::Sink,
+    }
+}
+
+/// The next whole millisecond at or after `at`.
+fn whole_millis(at: Instant) -> Instant {
+    Instant::from_millis(at.as_nanos().div_ceil(1_000_000))
+}

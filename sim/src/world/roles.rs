@@ -1,0 +1,197 @@
+//! The roles of a scenario, each with its identity and its seeds.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use cyphonic_core::auth::{Auth, AuthConfig};
+use cyphonic_core::key::Key128;
+use cyphonic_core::method::Method;
+use cyphonic_core::name::Fqdn;
+use cyphonic_core::nms::{Nms, NmsConfig, RelayConfig};
+use cyphonic_core::node::{Login, Node, NodeConfig, Overlay, Services};
+use cyphonic_core::quic::{Congestion, QuicConfig, QuicOptions};
+use cyphonic_core::store::{Device, MemoryStore, PasswordHash, SIMULATION_ITERATIONS, Store, VirtualRange};
+use cyphonic_core::tls::Environment;
+use cyphonic_core::trs::{Trs, TrsConfig};
+use cyphonic_scenarios::{Login as LoginWay, Method as MethodWord, Scenario, Service, VIRTUAL_V4, VIRTUAL_V6, ZONE};
+use cyphonic_core::message::Framing;
+
+use super::Watch;
+use crate::seeded::{self, Pki};
+
+/// The QUIC application protocol of every link.
+const ALPN: &[u8] = b"h3";
+/// The AS's TCP port in the conventional method.
+pub(super) const LOGIN_PORT: u16 = 443;
+
+/// Makes the roles of one scenario.
+pub(super) struct Cast<'a> {
+    scenario: &'a Scenario,
+    seed: u64,
+    watch: &'a Watch,
+    pki: Pki,
+    store: Arc<dyn Store>,
+}
+
+impl<'a> Cast<'a> {
+    pub(super) fn new(scenario: &'a Scenario, seed: u64, watch: &'a Watch) -> Self {
+        let range = VirtualRange::new(VIRTUAL_V4.network(), VIRTUAL_V4.prefix_len(), VIRTUAL_V6.network())
+            .expect("the scenarios' ranges are good");
+        let store = MemoryStore::new(range);
+        for node in &scenario.nodes {
+            let device = Device {
+                name: node.name.clone(),
+                password: Some(PasswordHash::new(
+                    &password(seed, &node.name),
+                    *seeded::derive(seed, node.name.as_str(), "salt").first_chunk().expect("32 bytes"),
+                    SIMULATION_ITERATIONS,
+                )),
+                certificate_login: true,
+            };
+            store.put_device(&device).expect("memory does not fail");
+        }
+        Self { scenario, seed, watch, pki: seeded::pki(seed), store: Arc::new(store) }
+    }
+
+    fn environment(&self, name: &Fqdn) -> Environment {
+        let mut environment = seeded::environment(self.seed, name.as_str());
+        environment.key_log = self.watch.secrets.clone().map(|secrets| secrets as Arc<dyn rustls::KeyLog>);
+        environment
+    }
+
+    fn quic(&self, name: &Fqdn) -> QuicConfig {
+        QuicConfig {
+            tls: self.environment(name),
+            roots: self.pki.roots(),
+            identity: self.pki.identity(name),
+            alpn: ALPN.to_vec(),
+            options: self.options(name),
+        }
+    }
+
+    fn options(&self, name: &Fqdn) -> QuicOptions {
+        // A stream is reliable, so something has to stop it from filling the path; datagrams carry flows that have
+        // their own control.
+        let congestion = match self.scenario.framing {
+            Framing::Stream => Congestion::NewReno,
+            Framing::Udp4501 | Framing::Datagram | Framing::Compact => Congestion::Open,
+        };
+        let qlog = self.watch.qlog.as_ref().map(|sink| sink(name.short()));
+        QuicOptions { congestion, qlog, ..QuicOptions::default() }
+    }
+
+    fn seed_of(&self, name: &Fqdn) -> [u8; 32] {
+        seeded::derive(self.seed, name.as_str(), "role")
+    }
+
+    fn service_key(&self) -> Key128 {
+        Key128(*seeded::derive(self.seed, "nms and trs", "service key").first_chunk().expect("32 bytes"))
+    }
+
+    pub(super) fn auth(&self) -> Auth {
+        let name = service_name("as");
+        let nms = both(&self.scenario.services.nms, self.scenario.port);
+        let config = AuthConfig { quic: self.quic(&name), nms, store: self.store.clone(), seed: self.seed_of(&name) };
+        Auth::new(config).expect("a seeded identity is good")
+    }
+
+    pub(super) fn nms(&self) -> Nms {
+        let (name, trs) = (service_name("nms"), service_name("trs"));
+        let relay = both(&self.scenario.services.trs, self.scenario.port);
+        let config = NmsConfig {
+            quic: self.quic(&name),
+            conventional_port: self.conventional_port(),
+            addresses: ips(&self.scenario.services.nms),
+            store: self.store.clone(),
+            relay: Some(RelayConfig {
+                name: trs,
+                conventional: relay.clone(),
+                proposed: relay,
+                service_key: self.service_key(),
+                mode: self.scenario.relay_mode,
+            }),
+            seed: self.seed_of(&name),
+        };
+        Nms::new(config).expect("a seeded identity is good")
+    }
+
+    pub(super) fn trs(&self) -> Trs {
+        let name = service_name("trs");
+        let config = TrsConfig {
+            quic: self.quic(&name),
+            conventional_port: self.conventional_port(),
+            service_key: self.service_key(),
+            mode: self.scenario.relay_mode,
+            seed: self.seed_of(&name),
+        };
+        Trs::new(config).expect("a seeded identity is good")
+    }
+
+    /// Services tell the methods apart by port: in a run of one method the other's port is one that nobody uses.
+    fn conventional_port(&self) -> u16 {
+        match self.scenario.method {
+            MethodWord::Conventional => self.scenario.port,
+            MethodWord::Proposed => 0,
+        }
+    }
+
+    pub(super) fn node(&self, name: &Fqdn, addresses: Vec<IpAddr>) -> Node {
+        let scenario = self.scenario;
+        let (method, as_port) = match scenario.method {
+            MethodWord::Conventional => (Method::Conventional, LOGIN_PORT),
+            MethodWord::Proposed => (Method::Proposed, scenario.port),
+        };
+        let login = match scenario.login {
+            LoginWay::Certificate => Login::Certificate,
+            LoginWay::Password => Login::Password(password(self.seed, name)),
+        };
+        let config = NodeConfig {
+            name: name.clone(),
+            method,
+            port: scenario.port,
+            addresses,
+            services: Services {
+                as_name: service_name("as"),
+                as_addresses: both(&scenario.services.auth, as_port),
+                nms_name: service_name("nms"),
+                trs_name: service_name("trs"),
+            },
+            login,
+            framing: scenario.framing,
+            overlay: overlay(),
+            tls: self.environment(name),
+            roots: self.pki.roots(),
+            identity: Some(self.pki.identity(name)),
+            alpn: ALPN.to_vec(),
+            quic: self.options(name),
+            seed: self.seed_of(name),
+        };
+        Node::new(config).expect("a seeded identity is good")
+    }
+}
+
+/// The overlay of every scenario.
+pub(super) fn overlay() -> Overlay {
+    let mut overlay = Overlay::new(ZONE.parse().expect("the zone is a name"));
+    overlay.v4 = (VIRTUAL_V4.network(), VIRTUAL_V4.prefix_len());
+    overlay.v6 = (VIRTUAL_V6.network(), VIRTUAL_V6.prefix_len());
+    overlay
+}
+
+fn service_name(service: &str) -> Fqdn {
+    format!("{service}.{ZONE}").parse().expect("a service's name is a name")
+}
+
+/// A node's password in simulation: no one else's, and the same in every run of the seed.
+fn password(seed: u64, name: &Fqdn) -> String {
+    seeded::derive(seed, name.as_str(), "password").iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// A service's addresses, IPv6 first.
+pub(super) fn ips(service: &Service) -> Vec<IpAddr> {
+    vec![service.v6.into(), service.v4.into()]
+}
+
+fn both(service: &Service, port: u16) -> Vec<SocketAddr> {
+    ips(service).into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
+}
