@@ -77,11 +77,24 @@ impl TurmoilEngine {
             let (host, tick, addresses) = (host.clone(), tick.clone(), addresses.clone());
             sim.host(host_name(i), move || run_host(host.clone(), tick.clone(), addresses.clone()));
         }
-        let engine = Self { network, sim, hosts, tick };
+        let mut engine = Self { network, sim, hosts, tick };
         let pairs: BTreeMap<_, _> =
             engine.network.directions().map(|direction| (engine.pair(direction), direction)).collect();
-        pairs.into_values().for_each(|direction| engine.set_latency(direction));
+        for direction in pairs.into_values() {
+            engine.set_latency(direction);
+        }
+        engine.step();
         engine
+    }
+
+    /// One tick of turmoil.
+    fn step(&mut self) {
+        if let Err(error) = self.sim.step() {
+            match error.downcast::<JoinError>().map(|error| error.try_into_panic()) {
+                Ok(Ok(panic)) => std::panic::resume_unwind(panic),
+                other => panic!("turmoil failed: {other:?}"),
+            }
+        }
     }
 
     /// The two boxes that a wire joins, in one order for both directions.
@@ -110,12 +123,7 @@ impl Engine for TurmoilEngine {
     fn run_until(&mut self, until: Instant) {
         check_run(self.now(), until);
         while self.tick.get() < until {
-            if let Err(error) = self.sim.step() {
-                match error.downcast::<JoinError>().map(|error| error.try_into_panic()) {
-                    Ok(Ok(panic)) => std::panic::resume_unwind(panic),
-                    other => panic!("turmoil failed: {other:?}"),
-                }
-            }
+            self.step();
             self.tick.set(self.tick.get() + TICK);
         }
     }
@@ -150,11 +158,14 @@ fn host_name(i: usize) -> String {
 /// The task of one box.
 async fn run_host(host: Rc<Host>, tick: Rc<Shared<Instant>>, addresses: Rc<[SocketAddr]>) -> ::turmoil::Result {
     let socket = UdpSocket::bind(("0.0.0.0", PORT)).await?;
+    // Time zero is one tick later: what is sent then finds every socket bound.
+    tokio::time::sleep(TICK).await;
     let mut flights = std::mem::take(&mut *host.outbox.borrow_mut());
     let mut spare: Vec<Vec<u8>> = Vec::new();
     let mut buffer = vec![0; HEAD + usize::from(u16::MAX)];
     loop {
-        let now = Instant::ZERO + ::turmoil::sim_elapsed().ok_or("outside of the simulation")?;
+        let elapsed = ::turmoil::sim_elapsed().ok_or("outside of the simulation")?;
+        let now = Instant::ZERO + elapsed.saturating_sub(TICK);
         assert_eq!(now, tick.get(), "a task runs at the beginning of a tick");
         let wake = {
             let mut cell = host.cell.borrow_mut();
