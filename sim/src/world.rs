@@ -148,9 +148,9 @@ impl World {
     }
 
     /// The packets that a host put on its wires since the last call, if taps keep them.
-    pub fn take_sent(&mut self, node: usize) -> Vec<Tapped> {
+    pub fn sent(&self, station: &Station) -> Vec<Tapped> {
         let network = self.engine.network();
-        self.nodes[node].wires.iter().flat_map(|&wire| network.take_tapped(wire)).collect()
+        station.wires.iter().flat_map(|&wire| network.take_tapped(wire)).collect()
     }
 
     /// Moves a node: it leaves every network that it is in, and appears in another.

@@ -7,7 +7,8 @@ use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Pair, Scenario};
 
 use crate::host::apps::{App, AppId, Echo, EchoSize, Target};
-use crate::capture::{Opener, data_frames};
+use crate::capture::composition::data_frames;
+use crate::capture::quic::Opener;
 use crate::net::TapMode;
 use crate::world::{Watch, World};
 
@@ -111,7 +112,7 @@ impl Prober {
 
     fn next(&mut self, world: &mut World, size: usize) {
         // What was on the wire before this probe is not its doing.
-        world.take_sent(self.pair.from);
+        world.sent(&world.nodes[self.pair.from]);
         let app = self.send(world, size, 1);
         self.stage = Stage::Probing { app, size };
     }
@@ -124,10 +125,10 @@ impl Prober {
 
     /// The outer packets that carried the probe, or a part of it.
     fn carried(&mut self, world: &mut World) -> Vec<Vec<u8>> {
-        let sent = world.take_sent(self.pair.from);
+        let sent = world.sent(&world.nodes[self.pair.from]);
         sent.into_iter()
             .map(|tapped| tapped.packet)
-            .filter(|packet| self.framing == Framing::Udp4501 || data_frames(packet, &mut self.opener) > 0)
+            .filter(|packet| !data_frames(packet, &mut self.opener, self.framing).is_empty())
             .collect()
     }
 }
