@@ -80,7 +80,9 @@ impl TurmoilEngine {
         let engine = Self { network, sim, hosts, tick };
         let pairs: BTreeMap<_, _> =
             engine.network.directions().map(|direction| (engine.pair(direction), direction)).collect();
-        pairs.into_values().for_each(|direction| engine.set_latency(direction));
+        for direction in pairs.into_values() {
+            engine.set_latency(direction);
+        }
         engine
     }
 
