@@ -20,8 +20,8 @@ const ENGINES: [(&str, Start); 2] = [
     ("turmoil", |network| Box::new(TurmoilEngine::new(network))),
 ];
 
-fn network(interval: Duration, burst: u32, payload: usize, tap: TapMode) -> Network {
-    let wire = WireConfig::new(Duration::from_millis(5));
+fn network(delay_ms: u64, interval: Duration, burst: u32, payload: usize, tap: TapMode) -> Network {
+    let wire = WireConfig::new(Duration::from_millis(delay_ms));
     let alice = Talker::speaker("10.0.0.1:5000", "198.51.100.1:443", interval, burst, payload);
     scene(1, tap, wire, wire, alice, true).network
 }
@@ -31,15 +31,17 @@ fn run(mut engine: Box<dyn Engine>, seconds: u64) -> u64 {
     engine.network().hops()
 }
 
-/// 20 datagrams of 1,200 bytes each millisecond, each sent back: 120,000 hops a simulated second.
+/// 20 datagrams of 1,200 bytes each millisecond, each sent back: up to 120,000 hops a simulated second.
 fn load(c: &mut Criterion) {
     let mut group = c.benchmark_group("hop-packets");
     group.sample_size(10);
-    for (tap_name, tap) in [("", TapMode::Off), (" digested", TapMode::Digest)] {
-        let new = || network(Duration::from_millis(1), 20, 1200, tap);
+    for (case, delay_ms, tap) in
+        [("", 5, TapMode::Off), (" with digests", 5, TapMode::Digest), (" over long wires", 50, TapMode::Off)]
+    {
+        let new = || network(delay_ms, Duration::from_millis(1), 20, 1200, tap);
         for (name, start) in ENGINES {
             group.throughput(Throughput::Elements(run(start(new()), 1)));
-            group.bench_function(format!("{name}{tap_name}"), |b| {
+            group.bench_function(format!("{name}{case}"), |b| {
                 b.iter_batched(|| start(new()), |engine| black_box(run(engine, 1)), BatchSize::PerIteration);
             });
         }
@@ -57,7 +59,7 @@ fn idle(c: &mut Criterion) {
             group.throughput(Throughput::Elements(seconds));
             group.bench_function(format!("{name} {traffic}"), |b| {
                 b.iter_batched(
-                    || start(network(interval, 1, 100, TapMode::Off)),
+                    || start(network(5, interval, 1, 100, TapMode::Off)),
                     |engine| black_box(run(engine, seconds)),
                     BatchSize::PerIteration,
                 );
