@@ -211,7 +211,9 @@ impl FirewallBox {
             }
             Reassembled::Whole { packet, fragments } => {
                 if self.passes(now, way, &packet) {
-                    fragments.into_iter().for_each(|fragment| self.forwarder.forward(fragment));
+                    for fragment in fragments {
+                        self.forwarder.forward(fragment);
+                    }
                 }
             }
             Reassembled::Waiting => {}
