@@ -30,7 +30,7 @@ const PARTS: [(Field, &str, Fill); 9] = [
     (Field::CyphonicHeader, "CYPHONIC header", Fill::new(RGBColor(243, 180, 90), Hatch::Rising, RGBColor(110, 70, 0))),
     (Field::VirtualIpHeader, "Virtual IP header", Fill::new(WHITE, Hatch::Dots, DARK)),
     (Field::QuicTag, "QUIC AEAD tag", Fill::new(RGBColor(50, 95, 150), Hatch::Falling, WHITE)),
-    (Field::Hmac, "HMAC", Fill::new(RGBColor(150, 90, 20), Hatch::Falling, WHITE)),
+    (Field::Hmac, "HMAC", Fill::new(RGBColor(150, 90, 20), Hatch::Dots, WHITE)),
 ];
 
 /// One bar.
