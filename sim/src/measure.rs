@@ -35,6 +35,9 @@ pub enum MeasureError {
     /// A packet on the wire does not look as its framing says.
     #[error("the captured packet is no {0} packet")]
     Foreign(&'static str),
+    /// The packet holds more than the tunnelled packet, so its sum would not be the framing's.
+    #[error("{0} bytes of other QUIC frames share the captured packet")]
+    Shared(u32),
     /// `setup` without an echo that was answered.
     #[error("no echo was answered, so the tunnel was never used")]
     NoEcho,
@@ -128,8 +131,12 @@ fn composition(scenario: &Scenario, run: &Run, watch: &Watch) -> Result<Vec<Row>
         _ => None,
     });
     let (pair, found) = found.filter(|(_, found)| !found.outer.is_empty()).ok_or(MeasureError::NoPacket)?;
-    let mut opener = Opener::new(watch.secrets.clone().unwrap_or_default());
+    let secrets = watch.secrets.clone().unwrap_or_default();
+    let mut opener = Opener::new(&secrets);
     let composed = compose(&found.outer, &mut opener, scenario.framing, pair.family == Family::Ipv6)
         .ok_or(MeasureError::Foreign(scenario.framing.name()))?;
+    if composed.other_frames > 0 {
+        return Err(MeasureError::Shared(composed.other_frames));
+    }
     Ok(Field::ALL.map(|field| Row::Composition(Composition { field, bytes: composed.bytes(field) })).to_vec())
 }

@@ -5,7 +5,7 @@ mod paper;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use comfy_table::{CellAlignment, ContentArrangement, Table as Grid, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table as Grid, TableComponent, presets};
 use cyphonic_core::route::Pattern;
 use cyphonic_scenarios::rows::{Field, Outcome, Phase};
 use cyphonic_scenarios::{Line, Row, Table};
@@ -16,15 +16,21 @@ use super::reproduce::Done;
 /// Everything that `reproduce` prints. An experiment that came out otherwise than it must is an error.
 pub fn report(all: &[Done]) -> Result<String, LabError> {
     let mut text = String::new();
-    for done in all {
-        match done.plan.name.as_str() {
-            "table1" => table1(&mut text, &done.table)?,
-            "table3" => table3(&mut text, &done.table),
-            "table4" => table4(&mut text, &done.table),
-            "setup" => setup(&mut text, &done.table),
-            "handover" => handover(&mut text, &done.table)?,
-            _ => {}
-        }
+    let table = |name: &str| all.iter().find(|done| done.plan.name == name).map(|done| &done.table);
+    if let Some(table) = table("table1") {
+        table1(&mut text, table)?;
+    }
+    if let Some(table) = table("table3") {
+        table3(&mut text, table);
+    }
+    if let Some(table) = table("table4") {
+        table4(&mut text, table);
+    }
+    if let Some(table) = table("setup") {
+        setup(&mut text, table);
+    }
+    if let Some(table) = table("handover") {
+        handover(&mut text, table)?;
     }
     Ok(text)
 }
@@ -32,7 +38,8 @@ pub fn report(all: &[Done]) -> Result<String, LabError> {
 /// A grid whose first `text` columns are left-aligned, the others right-aligned.
 fn grid(header: &[&str], text: usize, rows: Vec<Vec<String>>) -> Grid {
     let mut grid = Grid::new();
-    grid.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    grid.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    grid.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
     grid.set_header(header);
     for row in rows {
         grid.add_row(row);
@@ -292,7 +299,7 @@ fn setup(text: &mut String, table: &Table) {
         "Set-up cost until the first echo's reply (the paper's future work)\n{}\n\
          Counted on the wires, scenario setup: every IP packet of both nodes and all services once; one round trip between any\n\
          two hosts is 40 ms. Login and registration are of both nodes together; the tunnel includes the echo itself, one round\n\
-         trip (two through a relay).\n",
+         trip (two through a relay). QUIC's packets include its handshakes, certificates, acknowledgements and path MTU probes.\n",
         grid(&header, 4, rows)
     );
 }
