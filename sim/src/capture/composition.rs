@@ -89,14 +89,13 @@ pub fn compose(packet: &[u8], opener: &mut Opener, framing: Framing, inner_v6: b
     Some(Composition { fields, other_frames: parts.other_frames as u32 })
 }
 
-/// The content of every frame in a packet of the underlay that carries tunnelled data: of DATAGRAM frames, of STREAM
-/// frames with data, and, for [`Framing::Udp4501`], the ciphertext of a capsule.
+/// The tunnelled data in a packet of the underlay: the content of each DATAGRAM frame and of each STREAM frame with
+/// data or, for [`Framing::Udp4501`], the ciphertext of a capsule.
 ///
 /// So an inner packet crossed in as many packets of the underlay as gave something here. Signaling on a QUIC stream
-/// counts too: choose the time and the wire so that there is none.
+/// looks the same as a packet on it: choose time and destination so that there is none.
 pub fn data_frames(packet: &[u8], opener: &mut Opener, framing: Framing) -> Vec<Bytes> {
-    let Some(outer) = Ip::parse(packet) else { return Vec::new() };
-    let Some(payload) = udp_payload(&outer) else { return Vec::new() };
+    let Some(payload) = Ip::parse(packet).as_ref().and_then(udp_payload) else { return Vec::new() };
     if framing == Framing::Udp4501 {
         return capsule(payload).map(Bytes::copy_from_slice).into_iter().collect();
     }
@@ -171,6 +170,8 @@ fn unwrap(data: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use cyphonic_core::conventional::keys::Sealing;
     use cyphonic_core::key::Key128;
     use cyphonic_core::name::RelayCid;
@@ -179,7 +180,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::capture::Secrets;
     use crate::capture::testing::{Pair, capsule as capsule_bytes};
     use crate::net::packet::{IpOptions, udp};
 
@@ -204,7 +204,7 @@ mod tests {
     }
 
     fn no_secrets() -> Opener {
-        Opener::new(&Secrets::default())
+        Opener::new(Arc::default())
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
         send(pair, framing, inner);
         let before = pair.sent(0).len();
         send(pair, framing, inner);
-        let composition = compose(&pair.sent(0)[before].packet, &mut Opener::new(&pair.secrets), framing, false);
+        let composition = compose(&pair.sent(0)[before].packet, &mut Opener::new(pair.secrets.clone()), framing, false);
         pair.run_ms(100);
         composition
     }
@@ -301,7 +301,7 @@ mod tests {
                 pair.send_server_datagram(inner(true, 200).into());
             }
             pair.run_ms(3);
-            let mut opener = Opener::new(&pair.secrets);
+            let mut opener = Opener::new(pair.secrets.clone());
             for tapped in &pair.sent(0)[before..] {
                 let Some(c) = compose(&tapped.packet, &mut opener, Framing::Compact, true) else { continue };
                 assert_eq!(c.bytes(Field::QuicFrameHeader), 3 + c.other_frames);
@@ -316,7 +316,7 @@ mod tests {
         let mut pair = Pair::new(3, CidScheme::Direct);
         let before = pair.sent(0).len();
         pair.send_message(capsule_bytes(&inner(true, 1500)));
-        let mut opener = Opener::new(&pair.secrets);
+        let mut opener = Opener::new(pair.secrets.clone());
         let pieces = &pair.sent(0)[before..];
         let data: Vec<Bytes> =
             pieces.iter().flat_map(|t| data_frames(&t.packet, &mut opener, Framing::Stream)).collect();
@@ -338,7 +338,7 @@ mod tests {
         for framing in all {
             pair.run_ms(100);
             send(&mut pair, framing, &inner(true, 300));
-            let mut opener = Opener::new(&pair.secrets);
+            let mut opener = Opener::new(pair.secrets.clone());
             for taken_for in [Framing::Udp4501, Framing::Stream, Framing::Datagram, Framing::Compact] {
                 let composition = compose(pair.last(), &mut opener, taken_for, true);
                 assert_eq!(composition.is_some(), taken_for == framing, "{framing:?} as {taken_for:?}");
@@ -346,7 +346,7 @@ mod tests {
             assert_eq!(data_frames(pair.last(), &mut opener, framing).len(), 1);
         }
         let packet = udp4501(true, &inner(true, 300));
-        let mut opener = Opener::new(&pair.secrets);
+        let mut opener = Opener::new(pair.secrets.clone());
         for framing in all {
             assert_eq!(compose(&packet, &mut opener, framing, true), None);
             assert!(data_frames(&packet, &mut opener, framing).is_empty());
@@ -358,7 +358,7 @@ mod tests {
     fn an_acknowledgement_and_the_handshake_carry_no_data() {
         let mut pair = Pair::new(5, CidScheme::Direct);
         pair.run_ms(12_000);
-        let mut opener = Opener::new(&pair.secrets);
+        let mut opener = Opener::new(pair.secrets.clone());
         for end in 0..2 {
             for tapped in pair.sent(end) {
                 assert!(data_frames(&tapped.packet, &mut opener, Framing::Compact).is_empty());
