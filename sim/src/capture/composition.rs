@@ -204,7 +204,7 @@ mod tests {
     }
 
     fn no_secrets() -> Opener {
-        Opener::new(Arc::default())
+        Opener::new(&Arc::default())
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
         send(pair, framing, inner);
         let before = pair.sent(0).len();
         send(pair, framing, inner);
-        let composition = compose(&pair.sent(0)[before].packet, &mut Opener::new(pair.secrets.clone()), framing, false);
+        let composition = compose(&pair.sent(0)[before].packet, &mut Opener::new(&pair.secrets), framing, false);
         pair.run_ms(100);
         composition
     }
@@ -301,7 +301,7 @@ mod tests {
                 pair.send_server_datagram(inner(true, 200).into());
             }
             pair.run_ms(3);
-            let mut opener = Opener::new(pair.secrets.clone());
+            let mut opener = Opener::new(&pair.secrets);
             for tapped in &pair.sent(0)[before..] {
                 let Some(c) = compose(&tapped.packet, &mut opener, Framing::Compact, true) else { continue };
                 assert_eq!(c.bytes(Field::QuicFrameHeader), 3 + c.other_frames);
@@ -316,7 +316,7 @@ mod tests {
         let mut pair = Pair::new(3, CidScheme::Direct);
         let before = pair.sent(0).len();
         pair.send_message(capsule_bytes(&inner(true, 1500)));
-        let mut opener = Opener::new(pair.secrets.clone());
+        let mut opener = Opener::new(&pair.secrets);
         let pieces = &pair.sent(0)[before..];
         let data: Vec<Bytes> =
             pieces.iter().flat_map(|t| data_frames(&t.packet, &mut opener, Framing::Stream)).collect();
@@ -338,7 +338,7 @@ mod tests {
         for framing in all {
             pair.run_ms(100);
             send(&mut pair, framing, &inner(true, 300));
-            let mut opener = Opener::new(pair.secrets.clone());
+            let mut opener = Opener::new(&pair.secrets);
             for taken_for in [Framing::Udp4501, Framing::Stream, Framing::Datagram, Framing::Compact] {
                 let composition = compose(pair.last(), &mut opener, taken_for, true);
                 assert_eq!(composition.is_some(), taken_for == framing, "{framing:?} as {taken_for:?}");
@@ -346,7 +346,7 @@ mod tests {
             assert_eq!(data_frames(pair.last(), &mut opener, framing).len(), 1);
         }
         let packet = udp4501(true, &inner(true, 300));
-        let mut opener = Opener::new(pair.secrets.clone());
+        let mut opener = Opener::new(&pair.secrets);
         for framing in all {
             assert_eq!(compose(&packet, &mut opener, framing, true), None);
             assert!(data_frames(&packet, &mut opener, framing).is_empty());
@@ -358,7 +358,7 @@ mod tests {
     fn an_acknowledgement_and_the_handshake_carry_no_data() {
         let mut pair = Pair::new(5, CidScheme::Direct);
         pair.run_ms(12_000);
-        let mut opener = Opener::new(pair.secrets.clone());
+        let mut opener = Opener::new(&pair.secrets);
         for end in 0..2 {
             for tapped in pair.sent(end) {
                 assert!(data_frames(&tapped.packet, &mut opener, Framing::Compact).is_empty());

@@ -87,8 +87,8 @@ struct Generation {
 
 impl Opener {
     /// For the connections that log to `secrets`.
-    pub fn new(secrets: Arc<Secrets>) -> Self {
-        Self { secrets, seen: 0, keys: Vec::new(), known: BTreeMap::new() }
+    pub fn new(secrets: &Arc<Secrets>) -> Self {
+        Self { secrets: secrets.clone(), seen: 0, keys: Vec::new(), known: BTreeMap::new() }
     }
 
     /// Makes the keys of secrets that were logged since the last call.
@@ -317,7 +317,7 @@ mod tests {
                 pair.message(size);
             }
             pair.run_ms(3_000);
-            let mut opener = Opener::new(pair.secrets.clone());
+            let mut opener = Opener::new(&pair.secrets);
             let mut numbers = [Vec::new(), Vec::new()];
             for (direction, numbers) in numbers.iter_mut().enumerate() {
                 for payload in pair.udp_payloads(direction) {
@@ -342,7 +342,7 @@ mod tests {
         let datagram = pair.datagram(200);
         let message = pair.message(3_000);
         pair.run_ms(500);
-        let mut opener = Opener::new(pair.secrets.clone());
+        let mut opener = Opener::new(&pair.secrets);
         let payloads = pair.udp_payloads(0);
         let frames: Vec<Frame> =
             payloads.iter().filter_map(|p| opener.open(one_rtt(p)?)).flat_map(|opened| opened.frames).collect();
@@ -366,7 +366,7 @@ mod tests {
             pair.run_ms(5);
         }
         let last = pair.udp_payloads(0).pop().unwrap();
-        let opened = Opener::new(pair.secrets.clone()).open(&last).unwrap();
+        let opened = Opener::new(&pair.secrets).open(&last).unwrap();
         assert!(opened.packet_number >= 3_000);
         assert_eq!(opened.packet_number_len, 1);
     }
@@ -376,7 +376,7 @@ mod tests {
         let mut pair = Pair::new(4, CidScheme::Direct);
         pair.datagram(100);
         let packet = pair.udp_payloads(0).pop().unwrap();
-        let mut opener = Opener::new(pair.secrets.clone());
+        let mut opener = Opener::new(&pair.secrets);
         assert!(opener.open(&packet).is_some());
         for byte in 0..packet.len() {
             let mut changed = packet.clone();
@@ -384,14 +384,14 @@ mod tests {
             assert_eq!(opener.open(&changed), None, "byte {byte}");
             assert_eq!(opener.open(&packet[..byte]), None, "cut to {byte}");
         }
-        assert_eq!(Opener::new(Arc::default()).open(&packet), None);
-        assert_eq!(Opener::new(Pair::new(5, CidScheme::Direct).secrets).open(&packet), None);
+        assert_eq!(Opener::new(&Arc::default()).open(&packet), None);
+        assert_eq!(Opener::new(&Pair::new(5, CidScheme::Direct).secrets).open(&packet), None);
     }
 
     #[test]
     fn an_opener_learns_of_connections_that_begin_after_it() {
         let log = Arc::new(Secrets::default());
-        let mut opener = Opener::new(log.clone());
+        let mut opener = Opener::new(&log);
         for seed in [6, 7] {
             let mut pair = Pair::logging_to(log.clone(), seed, CidScheme::Direct);
             let data = pair.datagram(100);
@@ -424,7 +424,7 @@ mod tests {
             if let (true, Some(first)) = (short, bytes.first_mut()) {
                 *first &= 0x7f;
             }
-            prop_assert!(one_rtt(&bytes).and_then(|packet| Opener::new(secrets).open(packet)).is_none());
+            prop_assert!(one_rtt(&bytes).and_then(|packet| Opener::new(&secrets).open(packet)).is_none());
         }
     }
 }
