@@ -89,14 +89,13 @@ pub fn compose(packet: &[u8], opener: &mut Opener, framing: Framing, inner_v6: b
     Some(Composition { fields, other_frames: parts.other_frames as u32 })
 }
 
-/// The content of every frame in a packet of the underlay that carries tunnelled data: of DATAGRAM frames, of STREAM
-/// frames with data, and, for [`Framing::Udp4501`], the ciphertext of a capsule.
+/// The tunnelled data in a packet of the underlay: the content of each DATAGRAM frame and of each STREAM frame with
+/// data or, for [`Framing::Udp4501`], the ciphertext of a capsule.
 ///
 /// So an inner packet crossed in as many packets of the underlay as gave something here. Signaling on a QUIC stream
-/// counts too: choose the time and the wire so that there is none.
+/// looks the same as a packet on it: choose time and destination so that there is none.
 pub fn data_frames(packet: &[u8], opener: &mut Opener, framing: Framing) -> Vec<Bytes> {
-    let Some(outer) = Ip::parse(packet) else { return Vec::new() };
-    let Some(payload) = udp_payload(&outer) else { return Vec::new() };
+    let Some(payload) = Ip::parse(packet).as_ref().and_then(udp_payload) else { return Vec::new() };
     if framing == Framing::Udp4501 {
         return capsule(payload).map(Bytes::copy_from_slice).into_iter().collect();
     }
@@ -171,6 +170,8 @@ fn unwrap(data: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use cyphonic_core::conventional::keys::Sealing;
     use cyphonic_core::key::Key128;
     use cyphonic_core::name::RelayCid;
@@ -179,7 +180,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::capture::Secrets;
     use crate::capture::testing::{Pair, capsule as capsule_bytes};
     use crate::net::packet::{IpOptions, udp};
 
@@ -204,7 +204,7 @@ mod tests {
     }
 
     fn no_secrets() -> Opener {
-        Opener::new(&Secrets::default())
+        Opener::new(&Arc::default())
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! some 2²³. The log has the first secret only; the later ones come from it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use cyphonic_core::quic::RELAYED_CID_LEN;
@@ -53,8 +54,12 @@ pub struct OpenedPacket {
     pub frames: Vec<Frame>,
 }
 
-/// Opens the 1-RTT packets of all connections whose secrets were logged. Best fed in the order of the wire.
+/// Opens the 1-RTT packets of all connections whose secrets are logged, also those that begin later. Best fed in the
+/// order of the wire.
 pub struct Opener {
+    secrets: Arc<Secrets>,
+    /// How many secrets the log had when `keys` were made.
+    seen: usize,
     keys: Vec<TrafficKeys>,
     /// Key and length of connection ID by which a packet opened, by the first bytes of its connection ID: only where to
     /// look first.
@@ -81,10 +86,22 @@ struct Generation {
 }
 
 impl Opener {
-    /// For the connections whose handshake is over by now.
-    pub fn new(secrets: &Secrets) -> Self {
-        let keys = secrets.application().iter().filter_map(|secret| TrafficKeys::new(secret)).collect();
-        Self { keys, known: BTreeMap::new() }
+    /// For the connections that log to `secrets`.
+    pub fn new(secrets: &Arc<Secrets>) -> Self {
+        Self { secrets: secrets.clone(), seen: 0, keys: Vec::new(), known: BTreeMap::new() }
+    }
+
+    /// Makes the keys of secrets that were logged since the last call.
+    fn learn(&mut self) {
+        let logged = self.secrets.len();
+        if std::mem::replace(&mut self.seen, logged) == logged {
+            return;
+        }
+        for secret in self.secrets.application() {
+            if !self.keys.iter().any(|keys| keys.generations[0].secret[..] == secret) {
+                self.keys.extend(TrafficKeys::new(&secret));
+            }
+        }
     }
 
     /// Opens a packet; `None` if it has no short header, no secret fits, or it was changed on the way.
@@ -94,6 +111,7 @@ impl Opener {
         if packet[0] & 0x80 != 0 {
             return None;
         }
+        self.learn();
         let known = self.known.get(&cid_start).copied();
         if let Some(opened) = known.and_then(|(key, cid_len)| self.keys[key].open(packet, cid_len, 0)) {
             return Some(opened);
@@ -366,8 +384,20 @@ mod tests {
             assert_eq!(opener.open(&changed), None, "byte {byte}");
             assert_eq!(opener.open(&packet[..byte]), None, "cut to {byte}");
         }
-        assert_eq!(Opener::new(&Secrets::default()).open(&packet), None);
+        assert_eq!(Opener::new(&Arc::default()).open(&packet), None);
         assert_eq!(Opener::new(&Pair::new(5, CidScheme::Direct).secrets).open(&packet), None);
+    }
+
+    #[test]
+    fn an_opener_learns_of_connections_that_begin_after_it() {
+        let log = Arc::new(Secrets::default());
+        let mut opener = Opener::new(&log);
+        for seed in [6, 7] {
+            let mut pair = Pair::logging_to(log.clone(), seed, CidScheme::Direct);
+            let data = pair.datagram(100);
+            let opened = opener.open(&pair.udp_payloads(0).pop().unwrap()).unwrap();
+            assert!(opened.frames.iter().any(|frame| frame.data == data), "seed {seed}");
+        }
     }
 
     #[test]
@@ -389,8 +419,8 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_never_open_and_never_panic(mut bytes: Vec<u8>, short: bool) {
-            let secrets = Secrets::default();
-            rustls::KeyLog::log(&secrets, "CLIENT_TRAFFIC_SECRET_0", &[1; 32], &[2; 32]);
+            let secrets = Arc::new(Secrets::default());
+            rustls::KeyLog::log(&*secrets, "CLIENT_TRAFFIC_SECRET_0", &[1; 32], &[2; 32]);
             if let (true, Some(first)) = (short, bytes.first_mut()) {
                 *first &= 0x7f;
             }

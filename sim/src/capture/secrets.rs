@@ -37,6 +37,11 @@ impl Secrets {
         text
     }
 
+    /// How many secrets there are; it only grows.
+    pub(super) fn len(&self) -> usize {
+        self.entries().len()
+    }
+
     /// The secrets that protect application data, of clients and of servers, in the order of the log.
     pub(super) fn application(&self) -> Vec<Vec<u8>> {
         let wanted = ["CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0"];
@@ -59,7 +64,7 @@ impl KeyLog for Secrets {
 impl fmt::Debug for Secrets {
     /// Only how many there are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secrets({})", self.entries().len())
+        write!(f, "Secrets({})", self.len())
     }
 }
 

@@ -36,7 +36,11 @@ pub(super) struct Pair {
 impl Pair {
     /// Connected, with path MTU discovery finished.
     pub(super) fn new(seed: u64, scheme: CidScheme) -> Self {
-        let secrets = Arc::new(Secrets::default());
+        Self::logging_to(Arc::default(), seed, scheme)
+    }
+
+    /// As [`Self::new`], beside other connections.
+    pub(super) fn logging_to(secrets: Arc<Secrets>, seed: u64, scheme: CidScheme) -> Self {
         let pki = seeded::pki(seed);
         let name = |text: &str| -> Fqdn { text.parse().unwrap() };
         let end = |short: &str, accept: bool| {
