@@ -15,11 +15,14 @@ use cyphonic_sim::lab::{LabError, reproduce, verify};
 /// Without a command it reproduces the paper: it runs every experiment, writes their results and prints the paper's
 /// tables beside ours. The same seed gives the same bytes, on every machine and on both engines.
 #[derive(Parser)]
-#[command(version, after_help = "Exit codes: 0 done · 2 a scenario or an option makes no sense · 3 a run failed, or came out otherwise \
+#[command(
+    version,
+    after_help = "Exit codes: 0 done · 2 a scenario or an option makes no sense · 3 a run failed, or came out otherwise \
 than it must · 4 results cannot be written or read · 5 results differ from a fresh run.\n\nExamples:\n  \
 cyphonic-lab\n  cyphonic-lab run table1 --set 'site.a.kind=\"ipv6\"' --sequence\n  \
 cyphonic-lab run scenarios/handover.toml --seed 1..20 --engine events\n  \
-cyphonic-lab run table4 --set 'method=\"proposed\"' --pcap --out captures")]
+cyphonic-lab run table4 --set 'method=\"proposed\"' --pcap --out captures"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

@@ -118,8 +118,7 @@ impl Nms {
     /// The session of a node that registers: the one it has, if its key is the same.
     fn sealed_session(&mut self, node: NodeId, local: SocketAddr, remote: SocketAddr) -> Option<Session> {
         let stored = self.store.common_key(node).ok().flatten()?;
-        if let Some(Registration { session: Session::Conventional { session, key, .. }, .. }) =
-            self.nodes.remove(&node)
+        if let Some(Registration { session: Session::Conventional { session, key, .. }, .. }) = self.nodes.remove(&node)
             && key == stored
         {
             return Some(Session::Conventional { local, remote, session, key });

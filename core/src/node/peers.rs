@@ -105,10 +105,8 @@ impl Peers {
         self.next_id += 1;
         self.by_reference.insert(reference.clone(), id);
         let until = now + ROUTE_TIMEOUT;
-        self.peers.insert(
-            id,
-            Peer { reference, addresses: None, state: PeerState::Wanted, held: Held::default(), until },
-        );
+        self.peers
+            .insert(id, Peer { reference, addresses: None, state: PeerState::Wanted, held: Held::default(), until });
         Some(id)
     }
 

@@ -152,7 +152,13 @@ pub(super) fn endpoint(scheme: CidScheme, cid_seed: [u8; 32], reset_seed: &[u8; 
     // quinn asks for one generator, once.
     let generator = Mutex::new(Some(Generator::new(scheme, cid_seed)));
     config.cid_generator(move || {
-        Box::new(generator.lock().expect("no panic holds this lock").take().unwrap_or_else(|| Generator::new(scheme, cid_seed)))
+        Box::new(
+            generator
+                .lock()
+                .expect("no panic holds this lock")
+                .take()
+                .unwrap_or_else(|| Generator::new(scheme, cid_seed)),
+        )
     });
     config
 }

@@ -120,7 +120,8 @@ impl Paths {
         ];
         for (id, opposite, from) in ends {
             let sealing = sealing.clone();
-            let path = Path { sealing, from, window: ReplayWindow::default(), opposite, place: None, name: None, used: now };
+            let path =
+                Path { sealing, from, window: ReplayWindow::default(), opposite, place: None, name: None, used: now };
             self.paths.insert(id, path);
             self.timers.set(id, Some(now + IDLE));
         }

@@ -110,7 +110,8 @@ pub fn table(plan: &Plan, outcomes: &[Outcome]) -> Table {
 
 /// A bar on a terminal; nothing anywhere else.
 fn progress(name: &str, length: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg:<10} {bar:30} {pos}/{len} runs  {elapsed}").expect("a good template");
+    let style =
+        ProgressStyle::with_template("{msg:<10} {bar:30} {pos}/{len} runs  {elapsed}").expect("a good template");
     let bar = ProgressBar::new(length).with_style(style).with_message(name.to_owned());
     bar.tick();
     bar

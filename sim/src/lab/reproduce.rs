@@ -70,7 +70,11 @@ pub fn reproduce(out: &Path, mut announce: impl FnMut(&str)) -> Result<String, L
         "\nBoth engines (turmoil and the event loop) put the same bytes on every wire in {compared} of {compared} runs \
          compared."
     );
-    let _ = writeln!(report, "Results: {}", all.iter().map(|d| format!("{}.csv", d.plan.name)).collect::<Vec<_>>().join(", "));
+    let _ = writeln!(
+        report,
+        "Results: {}",
+        all.iter().map(|d| format!("{}.csv", d.plan.name)).collect::<Vec<_>>().join(", ")
+    );
     let _ = writeln!(report, "     in: {}", out.display());
     Ok(report)
 }

@@ -126,7 +126,9 @@ impl Single {
             for (at, host, event) in &self.run.events {
                 let _ = match event {
                     Event::Signal(signal) if !signal.repeated => writeln!(text, "{:>14}  {signal}", at.to_string()),
-                    Event::TunnelUp(up) => writeln!(text, "{:>14}  ({host}: tunnel to {} up)", at.to_string(), up.peer.short()),
+                    Event::TunnelUp(up) => {
+                        writeln!(text, "{:>14}  ({host}: tunnel to {} up)", at.to_string(), up.peer.short())
+                    }
                     _ => Ok(()),
                 };
             }
@@ -182,8 +184,7 @@ fn typed(text: &str) -> serde_json::Value {
 
 fn capture(plan: &Plan, stem: &str, run: &Run, secrets: &Secrets) -> Vec<u8> {
     let network = run.world.network();
-    let wires: Vec<_> =
-        network.directions().map(|wire| (network.wire_name(wire), network.take_tapped(wire))).collect();
+    let wires: Vec<_> = network.directions().map(|wire| (network.wire_name(wire), network.take_tapped(wire))).collect();
     pcapng(&format!("{}: {stem}", plan.title), &wires, Some(secrets))
 }
 

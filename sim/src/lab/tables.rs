@@ -109,15 +109,22 @@ fn table1(text: &mut String, table: &Table) -> Result<(), LabError> {
         }
         rows.push(row);
     }
-    let header = [
-        "initiator", "responder", "paper", "conv.", "", "dialer", "echo", "TCP", "prop.", "", "dialer", "echo", "TCP",
-    ];
-    let _ = writeln!(text, "Table 1. Signaling pattern by the networks of both nodes (paper §2.2.2)\n{}", grid(&header, 2, rows));
+    let header =
+        ["initiator", "responder", "paper", "conv.", "", "dialer", "echo", "TCP", "prop.", "", "dialer", "echo", "TCP"];
+    let _ = writeln!(
+        text,
+        "Table 1. Signaling pattern by the networks of both nodes (paper §2.2.2)\n{}",
+        grid(&header, 2, rows)
+    );
     let _ = writeln!(
         text,
         "Ours: the tunnel that both nodes built on the simulated network, scenario table1; TCP: hash checked by the receiver.\n"
     );
-    if wrong.is_empty() { Ok(()) } else { Err(LabError::Failed(format!("Table 1 does not hold for: {}", wrong.join("; ")))) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(LabError::Failed(format!("Table 1 does not hold for: {}", wrong.join("; "))))
+    }
 }
 
 /// The scenario's word for the paper's.
@@ -170,9 +177,24 @@ fn table3(text: &mut String, table: &Table) {
         }
         rows.push(row);
     }
-    let header =
-        ["bytes", "paper conv.", "udp4501", "diff", "paper prop.", "stream", "diff", "datagram", "diff", "compact", "diff"];
-    let _ = writeln!(text, "Table 3. What the largest packet is made of, 1,500-byte links, IPv6 (paper §4.3)\n{}", grid(&header, 1, rows));
+    let header = [
+        "bytes",
+        "paper conv.",
+        "udp4501",
+        "diff",
+        "paper prop.",
+        "stream",
+        "diff",
+        "datagram",
+        "diff",
+        "compact",
+        "diff",
+    ];
+    let _ = writeln!(
+        text,
+        "Table 3. What the largest packet is made of, 1,500-byte links, IPv6 (paper §4.3)\n{}",
+        grid(&header, 1, rows)
+    );
     let least = of("stream", &quic);
     let _ = writeln!(
         text,
@@ -237,7 +259,8 @@ fn table4(text: &mut String, table: &Table) {
         rows.push(row);
     }
     let header = ["RTT, ms", "paper conv.", "ours", "diff", "paper prop.", "ours", "diff"];
-    let _ = writeln!(text, "Table 4. Round-trip time of ping between two nodes (paper §4.3)\n{}", grid(&header, 1, rows));
+    let _ =
+        writeln!(text, "Table 4. Round-trip time of ping between two nodes (paper §4.3)\n{}", grid(&header, 1, rows));
     let _ = writeln!(
         text,
         "Ours: {} and {} echoes through the tunnel, scenario table4: every link 1 ms and up to 0.5 ms more, no loss, no rate\n\
@@ -291,8 +314,20 @@ fn setup(text: &mut String, table: &Table) {
     }
     rows.sort_by(|a, b| (&a[0], &a[1]).cmp(&(&b[0], &b[1])));
     let header = [
-        "method", "pattern", "networks", "relay", "login RTT", "packets", "bytes", "reg. RTT", "packets", "bytes",
-        "tunnel ms", "RTT", "packets", "bytes",
+        "method",
+        "pattern",
+        "networks",
+        "relay",
+        "login RTT",
+        "packets",
+        "bytes",
+        "reg. RTT",
+        "packets",
+        "bytes",
+        "tunnel ms",
+        "RTT",
+        "packets",
+        "bytes",
     ];
     let _ = writeln!(
         text,
@@ -322,7 +357,13 @@ fn handover(text: &mut String, table: &Table) -> Result<(), LabError> {
         let times: Vec<f64> = outcomes.iter().filter_map(|o| o.tcp_ms.map(|ms| ms.as_f64())).collect();
         let pattern = outcomes.last().and_then(|o| o.pattern).map_or(String::new(), |p| p.to_string());
         let mean = statistics(&times).map_or(String::new(), |s| format!("{:.0}", s[1]));
-        rows.push(vec![method, format!("IPv6 to {}", location(&kind)), pattern, format!("{ok}/{}", outcomes.len()), mean]);
+        rows.push(vec![
+            method,
+            format!("IPv6 to {}", location(&kind)),
+            pattern,
+            format!("{ok}/{}", outcomes.len()),
+            mean,
+        ]);
     }
     let header = ["method", "move", "pattern after", "TCP flows that lived on", "mean ms for 4 MB"];
     let _ = writeln!(
@@ -331,5 +372,9 @@ fn handover(text: &mut String, table: &Table) -> Result<(), LabError> {
          Scenario handover: the node registers again and rebuilds the tunnel; its virtual address, and so the flow, stays.",
         grid(&header, 2, rows)
     );
-    if broken.is_empty() { Ok(()) } else { Err(LabError::Failed(format!("a TCP flow did not survive a move: {}", broken.join("; ")))) }
+    if broken.is_empty() {
+        Ok(())
+    } else {
+        Err(LabError::Failed(format!("a TCP flow did not survive a move: {}", broken.join("; "))))
+    }
 }

@@ -49,12 +49,7 @@ pub(super) fn rows(scenario: &Scenario, run: &Run) -> Result<Vec<Row>, MeasureEr
     let (auth, nms) = (&scenario.services.auth, &scenario.services.nms);
     let initiator = NODES + pair.from;
     // The node turns to the NMS in the moment in which the login is done.
-    let logged_in = sent
-        .iter()
-        .filter(|p| p.host == initiator && to(nms, p))
-        .map(|p| p.at)
-        .min()
-        .unwrap_or(started);
+    let logged_in = sent.iter().filter(|p| p.host == initiator && to(nms, p)).map(|p| p.at).min().unwrap_or(started);
     let name = scenario.nodes[pair.from].name.short();
     let registered = run
         .events

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cyphonic_core::auth::{Auth, AuthConfig};
 use cyphonic_core::key::Key128;
+use cyphonic_core::message::Framing;
 use cyphonic_core::method::Method;
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::nms::{Nms, NmsConfig, RelayConfig};
@@ -14,7 +15,6 @@ use cyphonic_core::store::{Device, MemoryStore, PasswordHash, SIMULATION_ITERATI
 use cyphonic_core::tls::Environment;
 use cyphonic_core::trs::{Trs, TrsConfig};
 use cyphonic_scenarios::{Login as LoginWay, Method as MethodWord, Scenario, Service, VIRTUAL_V4, VIRTUAL_V6, ZONE};
-use cyphonic_core::message::Framing;
 
 use super::Watch;
 use crate::seeded::{self, Pki};

@@ -294,9 +294,8 @@ impl Proposed {
         if !matches!(self.tunnels[&peer].stage, Stage::Expecting) {
             return;
         }
-        let asked = |o: &Owner| {
-            matches!(o, Owner::Inbound(Inbound { early: Some(early), .. }) if early.request.from == *from)
-        };
+        let asked =
+            |o: &Owner| matches!(o, Owner::Inbound(Inbound { early: Some(early), .. }) if early.request.from == *from);
         let Some((&link, _)) = self.owners.iter().rev().find(|(_, o)| asked(o)) else { return };
         let Some(Owner::Inbound(Inbound { early: Some(early), .. })) = self.owners.insert(link, Owner::Direct(peer))
         else {

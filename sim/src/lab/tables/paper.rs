@@ -17,8 +17,7 @@ pub(super) fn patterns() -> Vec<((String, String), u8)> {
 pub(super) fn sizes() -> BTreeMap<String, [i64; 2]> {
     let csv = include_str!("../../../../results/paper/table3-packet-size.csv");
     let number = |text: &str| text.parse().unwrap_or(0);
-    let mut sizes: BTreeMap<_, _> =
-        records(csv).map(|r| (r[0].to_owned(), [number(r[1]), number(r[2])])).collect();
+    let mut sizes: BTreeMap<_, _> = records(csv).map(|r| (r[0].to_owned(), [number(r[1]), number(r[2])])).collect();
     let sum = [0, 1].map(|method| sizes.values().map(|sizes| sizes[method]).sum());
     sizes.insert("sum".to_owned(), sum);
     sizes
