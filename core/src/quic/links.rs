@@ -13,7 +13,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::cid::{CidScheme, initial_destination};
-use super::config::{self, QuicConfig};
+use super::config::{self, Load, QuicConfig};
 use super::{from_std, to_std};
 use crate::event::DropReason;
 use crate::header::Header;
@@ -141,13 +141,14 @@ impl Links {
         remote: SocketAddr,
         name: &Fqdn,
         via: Option<RelayCid>,
+        load: Load,
     ) -> Option<LinkId> {
         if self.links.len() >= MAX_LINKS {
             return None;
         }
         let mut client = self.client.clone();
         client
-            .transport_config(self.config.client_transport())
+            .transport_config(self.config.client_transport(load))
             .initial_dst_cid_provider(initial_destination(&self.dcid_rng, via));
         let (handle, connection) = self.endpoint.connect(to_std(now), client, remote, name.as_str()).ok()?;
         let id = self.insert(handle, connection, local);
