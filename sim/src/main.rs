@@ -1,5 +1,6 @@
 //! The lab's command line.
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -128,7 +129,7 @@ fn list() -> Result<String, LabError> {
     let mut text = String::new();
     for plan in reproduce::plans()? {
         let runs = plan.cells.len() as u64 * (plan.seeds.end() - plan.seeds.start() + 1);
-        text += &format!("{:<10} {:>4} runs  {}\n", plan.name, runs, plan.title);
+        let _ = writeln!(text, "{:<10} {:>4} runs  {}", plan.name, runs, plan.title);
     }
     Ok(text)
 }

@@ -96,7 +96,7 @@ fn outcome(scenario: &Scenario, run: &Run, pair: Pair) -> Outcome {
     let echoes = || mine.iter().filter_map(|report| report.echo());
     let transfers = || mine.iter().filter_map(|report| report.transfer().map(|t| (*report, t)));
     let tunnel = last_tunnel(scenario, run, pair);
-    let ended = transfers().filter_map(|(report, transfer)| {
+    let mut ended = transfers().filter_map(|(report, transfer)| {
         let first = report.resolution.as_ref().and_then(|r| r.finished).unwrap_or(report.started);
         transfer.completed.map(|completed| Millis::new(completed - first))
     });
@@ -109,7 +109,7 @@ fn outcome(scenario: &Scenario, run: &Run, pair: Pair) -> Outcome {
         echo_received: echoes().map(|echo| echo.answered() as u32).sum(),
         tcp_bytes: transfers().map(|(_, transfer)| transfer.acknowledged).sum(),
         tcp_ok: transfers().count() > 0 && transfers().all(|(_, transfer)| transfer.ok()),
-        tcp_ms: ended.last(),
+        tcp_ms: ended.next_back(),
     }
 }
 

@@ -39,6 +39,9 @@ use crate::net::{BoxId, Direction, Engine, EventEngine, MIN_DELAY, Network, TapM
 /// Out of the access link's delay, for each wire between a node and its edge box.
 pub const LAN_DELAY: Duration = MIN_DELAY;
 
+/// Where a host's qlog traces go, by its name.
+pub type QlogSinks = Arc<dyn Fn(&str) -> QlogSink + Send + Sync>;
+
 /// What to watch while a network runs.
 #[derive(Clone, Default)]
 pub struct Watch {
@@ -47,7 +50,7 @@ pub struct Watch {
     /// Where TLS secrets go, for captures that can be decrypted.
     pub secrets: Option<Arc<Secrets>>,
     /// Where each host's qlog traces go, by host name.
-    pub qlog: Option<Arc<dyn Fn(&str) -> QlogSink + Send + Sync>>,
+    pub qlog: Option<QlogSinks>,
 }
 
 /// A host's part in the network.

@@ -287,7 +287,7 @@ impl Carriage for Proposed {
             Path::Direct(link) | Path::Terminated(link) => (&mut self.links, *link),
             Path::Blind { links, link, .. } => (&mut **links, *link),
         };
-        let sent = tunnel.carrier.send(now, links, link, packet);
+        let sent = tunnel.carrier.send(now, links, link, &packet);
         self.drain_links(now);
         self.drain_blind(now, peer);
         sent

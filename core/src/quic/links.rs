@@ -374,7 +374,6 @@ impl Link {
     /// True if the handshake ended with this event, well or badly.
     fn on_event(&mut self, id: LinkId, event: Event, out: &mut VecDeque<LinkOutput>) -> bool {
         match event {
-            Event::HandshakeDataReady | Event::DatagramsUnblocked => false,
             Event::Connected => {
                 self.connected = true;
                 out.push_back(LinkOutput::Connected {
@@ -410,7 +409,7 @@ impl Link {
                 false
             }
             // Writable: `flush` follows every event.
-            Event::Stream(_) => false,
+            Event::Stream(_) | Event::HandshakeDataReady | Event::DatagramsUnblocked => false,
         }
     }
 
@@ -428,14 +427,11 @@ impl Link {
             reader.push(&chunk.bytes);
         }
         let _ = chunks.finalize();
-        while let Some(frame) = reader.next() {
-            match frame {
-                Ok((header, body)) => out.push_back(LinkOutput::Frame(id, header, body)),
-                Err(_) => {
-                    out.push_back(LinkOutput::Dropped(DropReason::BadHeader));
-                    break;
-                }
-            }
+        for frame in reader {
+            out.push_back(match frame {
+                Ok((header, body)) => LinkOutput::Frame(id, header, body),
+                Err(_) => LinkOutput::Dropped(DropReason::BadHeader),
+            });
         }
     }
 

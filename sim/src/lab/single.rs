@@ -17,10 +17,11 @@ use crate::capture::pcapng::pcapng;
 use crate::measure;
 use crate::net::TapMode;
 use crate::run::{Run, run};
-use crate::world::Watch;
+use crate::world::{QlogSinks, Watch};
 
 /// What to do with one file.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Request {
     /// A path, or the name of a built-in scenario.
     pub file: String,
@@ -188,10 +189,8 @@ fn capture(plan: &Plan, stem: &str, run: &Run, secrets: &Secrets) -> Vec<u8> {
     pcapng(&format!("{}: {stem}", plan.title), &wires, Some(secrets))
 }
 
-type Sinks = Arc<dyn Fn(&str) -> QlogSink + Send + Sync>;
-
 /// One file for each connection, numbered as they are opened by each host.
-fn qlog_sink(out: PathBuf, stem: String) -> Result<Sinks, LabError> {
+fn qlog_sink(out: PathBuf, stem: String) -> Result<QlogSinks, LabError> {
     // Tell about an unwritable folder before the run, not from within it.
     write_whole(&out.join(format!("{stem}.qlog-files")), b"")?;
     let _ = std::fs::remove_file(out.join(format!("{stem}.qlog-files")));

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid, TableComponent, presets};
 use cyphonic_core::route::Pattern;
-use cyphonic_scenarios::rows::{Field, Outcome, Phase};
+use cyphonic_scenarios::rows::{Field, Millis, Outcome, Phase};
 use cyphonic_scenarios::{Line, Row, Table};
 
 use super::LabError;
@@ -239,7 +239,7 @@ fn table4(text: &mut String, table: &Table) {
     let of = |method: &str| -> Vec<f64> {
         let mine = table.lines.iter().filter(|line| label(table, line, "method") == method);
         mine.filter_map(|line| match &line.row {
-            Row::Rtt(rtt) => rtt.rtt_ms.map(|ms| ms.as_f64()),
+            Row::Rtt(rtt) => rtt.rtt_ms.map(Millis::as_f64),
             _ => None,
         })
         .collect()
@@ -354,7 +354,7 @@ fn handover(text: &mut String, table: &Table) -> Result<(), LabError> {
         if ok < outcomes.len() {
             broken.push(format!("{method}, to {}", location(&kind)));
         }
-        let times: Vec<f64> = outcomes.iter().filter_map(|o| o.tcp_ms.map(|ms| ms.as_f64())).collect();
+        let times: Vec<f64> = outcomes.iter().filter_map(|o| o.tcp_ms.map(Millis::as_f64)).collect();
         let pattern = outcomes.last().and_then(|o| o.pattern).map_or(String::new(), |p| p.to_string());
         let mean = statistics(&times).map_or(String::new(), |s| format!("{:.0}", s[1]));
         rows.push(vec![

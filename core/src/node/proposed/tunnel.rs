@@ -120,21 +120,21 @@ impl Carrier {
         now: Instant,
         links: &mut Links,
         link: LinkId,
-        packet: Bytes,
+        packet: &Bytes,
     ) -> Result<(), SendRefused> {
         if packet.len() > usize::from(u16::MAX) {
             return Err(SendRefused::TooBig(usize::from(u16::MAX)));
         }
         let overhead = match self.framing {
-            Framing::Udp4501 | Framing::Stream => return self.send_on_stream(now, links, link, &packet),
+            Framing::Udp4501 | Framing::Stream => return self.send_on_stream(now, links, link, packet),
             Framing::Datagram => HEADER_LEN,
             Framing::Compact => 0,
         };
-        let data = if overhead == 0 { packet.clone() } else { self.framed(&packet) };
+        let data = if overhead == 0 { packet.clone() } else { self.framed(packet) };
         match links.send_datagram(now, link, data) {
             Ok(()) => Ok(()),
             Err(DatagramRefused::TooLarge(_)) if packet.len() <= MIN_IPV6_MTU => {
-                self.send_on_stream(now, links, link, &packet)
+                self.send_on_stream(now, links, link, packet)
             }
             Err(DatagramRefused::TooLarge(limit)) => {
                 Err(SendRefused::TooBig(limit.saturating_sub(overhead).max(MIN_IPV6_MTU)))
