@@ -1,9 +1,24 @@
 //! Small scenes: two nodes, each at a site of its own, and what they say to each other.
 
+#![allow(dead_code, reason = "every test takes what it needs")]
+
 use cyphonic_core::event::{Event, Signal};
 use cyphonic_scenarios::{Document, Engine, Plan, Scenario};
+use cyphonic_sim::net::TapMode;
 use cyphonic_sim::run::{self, Run};
 use cyphonic_sim::world::Watch;
+
+/// The kinds of sites that give the three patterns.
+pub(crate) const V4: &str = "ipv4-global";
+pub(crate) const NAT: &str = "ipv4-private";
+
+/// What comes after the start of every scene.
+pub(crate) const ECHO: &str = r#"
+[[step]]
+do = "echo"
+from = "alice"
+to = "bob"
+"#;
 
 /// The scenario of this text.
 pub(crate) fn scenario(toml: &str) -> Scenario {
@@ -14,7 +29,12 @@ pub(crate) fn scenario(toml: &str) -> Scenario {
 
 /// Alice, in a network of the first kind, and Bob, in one of the second, start; then Alice sends Bob one echo.
 /// `settings` are lines for the top of the file, `link` is every link.
-pub(crate) fn scene(settings: &str, [alice, bob]: [&str; 2], link: &str) -> Scenario {
+pub(crate) fn scene(settings: &str, pair: [&str; 2], link: &str) -> Scenario {
+    scene_with(settings, pair, link, ECHO)
+}
+
+/// As [`scene`], with other steps after the start.
+pub(crate) fn scene_with(settings: &str, [alice, bob]: [&str; 2], link: &str, steps: &str) -> Scenario {
     scenario(&format!(
         r#"
 title = "A scene"
@@ -47,18 +67,19 @@ site = "b"
 
 [[step]]
 do = "start"
-
-[[step]]
-do = "echo"
-from = "alice"
-to = "bob"
+{steps}
 "#
     ))
 }
 
 /// One run, without taps.
 pub(crate) fn play(scenario: &Scenario, seed: u64, engine: Engine) -> Run {
-    run::run(scenario, seed, engine, &Watch::default())
+    play_with(scenario, seed, engine, TapMode::Off)
+}
+
+/// One run.
+pub(crate) fn play_with(scenario: &Scenario, seed: u64, engine: Engine, tap: TapMode) -> Run {
+    run::run(scenario, seed, engine, &Watch { tap, ..Watch::default() })
 }
 
 /// The arrows of the run's diagram: what was said for the first time.
