@@ -210,6 +210,8 @@ reasons! {
     TooBig "too-big",
     /// Not a QUIC packet of any connection of ours.
     UnknownConnection "unknown-connection",
+    /// A QUIC packet for a connection of ours that is damaged, forged, a repetition, or came before its keys.
+    NotAuthentic "not-authentic",
     /// The TRS does not forward between these two, or not from there.
     NotBound "not-bound",
     /// A table or a count of half-open handshakes reached its limit.
