@@ -86,7 +86,11 @@ impl Run {
 
 /// Runs a scenario to its end.
 pub fn run(scenario: &Scenario, seed: u64, engine: EngineKind, watch: &Watch) -> Run {
-    let world = World::new(scenario, seed, engine, watch);
+    run_in(World::new(scenario, seed, engine, watch), scenario, seed, watch)
+}
+
+/// As [`run`], in a world that was made for this scenario and seed, and perhaps spoiled.
+pub fn run_in(world: World, scenario: &Scenario, seed: u64, watch: &Watch) -> Run {
     let mut runner = Runner { scenario, seed, world, events: Vec::new(), active: Vec::new(), steps: Vec::new() };
     let complete = runner.run(watch);
     let Runner { mut world, mut events, steps, .. } = runner;

@@ -65,6 +65,19 @@ pub struct Station {
     pub wires: Vec<Direction>,
 }
 
+/// A host with a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Actor {
+    /// The AS.
+    Auth,
+    /// The NMS.
+    Nms,
+    /// The TRS.
+    Trs,
+    /// A node, by its place in the scenario.
+    Node(usize),
+}
+
 /// A network that runs a scenario.
 pub struct World {
     engine: Box<dyn Engine>,
@@ -163,6 +176,23 @@ impl World {
     pub fn sent(&self, station: &Station) -> Vec<Tapped> {
         let network = self.engine.network();
         station.wires.iter().flat_map(|&wire| network.take_tapped(wire)).collect()
+    }
+
+    /// A role crashes and starts again, its memory lost; the database stays. A node has to be told to start.
+    /// `scenario`, `seed` and `watch` are those that the world was made of.
+    pub fn restart(&mut self, scenario: &Scenario, seed: u64, watch: &Watch, who: Actor) {
+        let now = self.now();
+        let cast = roles::Cast::again(scenario, seed, watch, self.store.clone(), now);
+        match who {
+            Actor::Auth => self.engine.with(self.auth.id, |now, host: &mut Host<Auth>| host.restart(now, cast.auth())),
+            Actor::Nms => self.engine.with(self.nms.id, |now, host: &mut Host<Nms>| host.restart(now, cast.nms())),
+            Actor::Trs => self.engine.with(self.trs.id, |now, host: &mut Host<Trs>| host.restart(now, cast.trs())),
+            Actor::Node(node) => self.node(node, |now, host| {
+                let up = host.interfaces().iter().filter(|interface| interface.up);
+                let addresses = up.flat_map(|interface| interface.addresses.iter().copied()).collect();
+                host.restart(now, cast.node(&scenario.nodes[node].name, addresses));
+            }),
+        }
     }
 
     /// Moves a node: it leaves every network that it is in, and appears in another.

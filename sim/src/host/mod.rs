@@ -97,6 +97,8 @@ pub struct Host<M: Machine> {
     machine: M,
     underlay: Underlay,
     streams: Streams,
+    /// What it takes to make them anew: seed, MTU, the port to listen on.
+    stream_config: (u64, usize, Option<u16>),
     tun: Option<Tun>,
     /// When the role wants [`Input::Timeout`].
     wait: Option<Instant>,
@@ -114,12 +116,14 @@ impl<M: Machine> Host<M> {
         let mtu = config.interfaces.iter().map(|interface| interface.mtu).min().unwrap_or(1500);
         let underlay =
             Underlay::new(config.interfaces, &config.udp_ports, config.dont_fragment, config.port_unreachable);
+        let stream_config = (config.seed, mtu, config.listen_tcp);
         let mut streams = Streams::new(config.seed, mtu, config.listen_tcp);
         streams.set_addresses(underlay.addresses());
         Self {
             machine,
             underlay,
             streams,
+            stream_config,
             // Another seed, so that the two TCP stacks do not draw the same numbers.
             tun: config.virtual_interface.map(|tun| Tun::new(!config.seed, tun)),
             wait: None,
@@ -144,6 +148,18 @@ impl<M: Machine> Host<M> {
     /// by [`NetBox::handle_input`]; this is for what no wire would carry.
     pub fn inject(&mut self, now: Instant, input: Input<M::Command>) {
         self.feed(now, input);
+        self.settle(now);
+    }
+
+    /// The role crashes and another takes its place: all it knew is gone, its TCP connections too, without a word to
+    /// anyone. Applications and the virtual interface live on.
+    pub fn restart(&mut self, now: Instant, machine: M) {
+        let (seed, mtu, listen) = self.stream_config;
+        // Another seed: the new stack must not repeat the old one's sequence numbers.
+        self.streams = Streams::new(seed ^ now.as_nanos(), mtu, listen);
+        self.streams.set_addresses(self.underlay.addresses());
+        self.machine = machine;
+        self.wait = None;
         self.settle(now);
     }
 

@@ -31,6 +31,14 @@ pub struct Direction {
     pub backward: bool,
 }
 
+impl Direction {
+    /// The other direction of the same wire.
+    #[must_use]
+    pub fn reversed(self) -> Self {
+        Self { backward: !self.backward, ..self }
+    }
+}
+
 impl WireId {
     /// From the end given first to the end given second.
     pub fn forward(self) -> Direction {
@@ -238,6 +246,11 @@ impl Network {
     /// Packets that a box sent out of an interface without a wire.
     pub fn unwired(&self, id: BoxId) -> u64 {
         self.cells[id.0].borrow().unwired()
+    }
+
+    /// Loses these packets of a direction, whatever its loss, by their number among all that are put on it, from 1.
+    pub fn doom(&self, direction: Direction, numbers: impl IntoIterator<Item = u64>) {
+        self.with_lane(direction, |lane| lane.wire.doom(numbers));
     }
 
     pub(super) fn set_wire(&self, direction: Direction, config: WireConfig) -> Result<(), WireError> {

@@ -8,6 +8,7 @@
 //! The delay is at least [`MIN_DELAY`], one tick of turmoil: both engines rely on it to let boxes run that far without
 //! looking at each other.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cyphonic_core::time::Instant;
@@ -139,6 +140,8 @@ pub(super) struct Wire {
     last_arrival: Instant,
     loss: ChaCha20Rng,
     jitter: ChaCha20Rng,
+    /// Lost whatever chance says, by number.
+    doomed: BTreeSet<u64>,
     stats: WireStats,
     tap: Tap,
 }
@@ -154,6 +157,7 @@ impl Wire {
             last_arrival: Instant::ZERO,
             loss: seed::stream(seed, name, "wire loss"),
             jitter: seed::stream(seed, name, "wire jitter"),
+            doomed: BTreeSet::new(),
             stats: WireStats::default(),
             tap: Tap::new(tap),
         };
@@ -172,6 +176,11 @@ impl Wire {
 
     pub(super) fn set_up(&mut self, up: bool) {
         self.up = up;
+    }
+
+    /// Loses these packets too, by their number among all that are put on this wire, from 1.
+    pub(super) fn doom(&mut self, numbers: impl IntoIterator<Item = u64>) {
+        self.doomed.extend(numbers);
     }
 
     pub(super) fn config(&self) -> &WireConfig {
@@ -238,6 +247,7 @@ impl Wire {
     /// When it arrives, if it is not lost.
     fn travel(&mut self, departs: Instant) -> Option<Instant> {
         let lost = self.loss_threshold > 0 && u64::from(self.loss.next_u32()) < self.loss_threshold;
+        let lost = lost || self.doomed.contains(&self.stats.packets);
         let mut arrives = departs + self.config.delay;
         if !self.config.jitter.is_zero() {
             let span = self.config.jitter.as_nanos() + 1;
@@ -327,6 +337,15 @@ mod tests {
         assert_ne!(run("x"), run("y"));
         let always = WireConfig { loss: 1.0, ..config };
         assert_eq!(arrivals(&mut wire(always), Instant::ZERO, &[100; 50]), [None; 50]);
+    }
+
+    #[test]
+    fn a_doomed_packet_is_lost_by_its_number_and_no_other_is() {
+        let mut wire = wire(WireConfig::new(MS));
+        wire.doom([2, 4]);
+        let arrived: Vec<_> = arrivals(&mut wire, Instant::ZERO, &[100; 5]).iter().map(Option::is_some).collect();
+        assert_eq!(arrived, [true, false, true, false, true]);
+        assert_eq!(wire.stats().drops.get(NetDrop::Lost), 2);
     }
 
     #[test]

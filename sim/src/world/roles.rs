@@ -13,6 +13,7 @@ use cyphonic_core::node::{Login, Node, NodeConfig, Overlay, Services};
 use cyphonic_core::quic::{Congestion, QuicConfig, QuicOptions};
 use cyphonic_core::store::{Device, MemoryStore, PasswordHash, SIMULATION_ITERATIONS, Store, VirtualRange};
 use cyphonic_core::tls::Environment;
+use cyphonic_core::time::Instant;
 use cyphonic_core::trs::{Trs, TrsConfig};
 use cyphonic_scenarios::{Login as LoginWay, Method as MethodWord, Scenario, Service, VIRTUAL_V4, VIRTUAL_V6, ZONE};
 
@@ -31,6 +32,8 @@ pub(super) struct Cast<'a> {
     watch: &'a Watch,
     pki: Pki,
     store: Arc<dyn Store>,
+    /// When the roles are made: another life, another clock and other randomness.
+    born: Instant,
 }
 
 impl<'a> Cast<'a> {
@@ -50,7 +53,23 @@ impl<'a> Cast<'a> {
             };
             store.put_device(&device).expect("memory does not fail");
         }
-        Self { scenario, seed, watch, pki: seeded::pki(seed), store: Arc::new(store) }
+        Self { scenario, seed, watch, pki: seeded::pki(seed), store: Arc::new(store), born: Instant::ZERO }
+    }
+
+    /// The same roles in another life, with the database that they had.
+    pub(super) fn again(
+        scenario: &'a Scenario,
+        seed: u64,
+        watch: &'a Watch,
+        store: Arc<dyn Store>,
+        born: Instant,
+    ) -> Self {
+        Self { scenario, seed, watch, pki: seeded::pki(seed), store, born }
+    }
+
+    /// Whose randomness it is: a name, and which life.
+    fn label(&self, name: &Fqdn) -> String {
+        if self.born == Instant::ZERO { name.to_string() } else { format!("{name} born at {}", self.born) }
     }
 
     pub(super) fn store(&self) -> Arc<dyn Store> {
@@ -58,7 +77,8 @@ impl<'a> Cast<'a> {
     }
 
     fn environment(&self, name: &Fqdn) -> Environment {
-        let mut environment = seeded::environment(self.seed, name.as_str());
+        let clock = seeded::EPOCH + (self.born - Instant::ZERO);
+        let mut environment = seeded::environment_at(self.seed, &self.label(name), clock);
         environment.key_log = self.watch.secrets.clone().map(|secrets| secrets as Arc<dyn rustls::KeyLog>);
         environment
     }
@@ -85,7 +105,7 @@ impl<'a> Cast<'a> {
     }
 
     fn seed_of(&self, name: &Fqdn) -> [u8; 32] {
-        seeded::derive(self.seed, name.as_str(), "role")
+        seeded::derive(self.seed, &self.label(name), "role")
     }
 
     fn service_key(&self) -> Key128 {

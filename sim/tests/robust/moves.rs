@@ -1,0 +1,83 @@
+//! Nodes that change their network, at any moment.
+
+use std::time::Duration;
+
+use cyphonic_scenarios::Scenario;
+
+use crate::common::{NAT, V4, scenario};
+use crate::scene::{BLIND, CONVENTIONAL, TERMINATING, first_answer, play, story};
+
+const V6: &str = "ipv6";
+
+/// Alice and Bob at home, each with another network to go to, and Alice's echoes after three seconds. `moves`: who, when
+/// in milliseconds, and where to.
+fn scene(
+    settings: &str,
+    [alice, bob]: [&str; 2],
+    [alice_to, bob_to]: [&str; 2],
+    moves: &[(&str, u64, &str)],
+) -> Scenario {
+    let mut text = format!("title = \"Moves\"\nabout = \"Nodes move.\"\nmeasure = \"outcome\"\n{settings}\n");
+    for (name, kind) in [("home-a", alice), ("home-b", bob), ("away-a", alice_to), ("away-b", bob_to)] {
+        text += &format!("[[site]]\nname = \"{name}\"\nkind = \"{kind}\"\nlink = {{ delay_ms = 10 }}\n");
+    }
+    for (name, site) in [("alice", "home-a"), ("bob", "home-b")] {
+        text += &format!("[[node]]\nname = \"{name}\"\nsite = \"{site}\"\n");
+    }
+    text += "[[step]]\ndo = \"start\"\n";
+    text += "[[step]]\ndo = \"echo\"\nat_ms = 3000\nfrom = \"alice\"\nto = \"bob\"\ncount = 60\ninterval_ms = 200\n";
+    for (node, at, to) in moves {
+        text += &format!("[[step]]\ndo = \"move\"\nat_ms = {at}\nnode = \"{node}\"\nto = \"{to}\"\n");
+    }
+    text += "[[step]]\ndo = \"wait\"\nms = 14000\n[[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\n";
+    scenario(&text)
+}
+
+/// The networks before and after that are tried: within a pattern, and from one to another.
+const WAYS: [([&str; 2], [&str; 2]); 4] =
+    [([V4, V4], [V4, V4]), ([NAT, V4], [V4, NAT]), ([NAT, NAT], [NAT, NAT]), ([V6, V6], [NAT, V4])];
+const MODES: [&str; 3] = [CONVENTIONAL, BLIND, TERMINATING];
+
+/// Plays the scene in every way; `moves` is the same for all.
+fn every_way(moves: &[(&str, u64, &str)]) {
+    for settings in MODES {
+        for (before, after) in WAYS {
+            let scenario = scene(settings, before, after, moves);
+            let run = play(&scenario, 1, |_| {});
+            let last = run.steps.len().saturating_sub(1);
+            let times = (first_answer(&run, 1), first_answer(&run, last));
+            let good = matches!(times, (Some(first), Some(last))
+                if first <= Duration::from_secs(9) && last <= Duration::from_secs(1));
+            assert!(good, "{settings} {before:?} to {after:?}, {moves:?}: {times:?}\n{}", story(&run));
+        }
+    }
+}
+
+/// Moments around the first query: route construction takes up to some 300 ms.
+fn moments() -> impl Iterator<Item = u64> {
+    (2_980..3_300).step_by(23).chain([3_700, 4_500])
+}
+
+#[test]
+fn the_initiator_may_move_at_any_moment() {
+    moments().for_each(|at| every_way(&[("alice", at, "away-a")]));
+}
+
+#[test]
+fn the_responder_may_move_at_any_moment() {
+    moments().for_each(|at| every_way(&[("bob", at, "away-b")]));
+}
+
+#[test]
+fn both_may_move_at_once() {
+    moments().for_each(|at| every_way(&[("alice", at, "away-a"), ("bob", at, "away-b")]));
+    moments().step_by(3).for_each(|at| every_way(&[("alice", at, "away-a"), ("bob", at + 15, "away-b")]));
+}
+
+#[test]
+fn a_node_may_move_back_before_anyone_has_noticed() {
+    for gap in [1, 20, 45, 120, 1_000] {
+        every_way(&[("alice", 3_050, "away-a"), ("alice", 3_050 + gap, "home-a")]);
+        every_way(&[("bob", 3_050, "away-b"), ("bob", 3_050 + gap, "home-b")]);
+    }
+}

@@ -1,0 +1,179 @@
+//! Roles that crash and start again with their memory lost.
+
+use std::time::Duration;
+
+use cyphonic_core::name::Fqdn;
+use cyphonic_core::node::NodeCommand;
+use cyphonic_core::time::Instant;
+use cyphonic_scenarios::{Engine, Scenario};
+use cyphonic_sim::host::apps::{App, Echo, Family, Target};
+use cyphonic_sim::world::{Actor, Watch, World};
+
+use crate::scene::{CELLS, Cell};
+
+/// A world to act in, step by step.
+struct Stage {
+    scenario: Scenario,
+    world: World,
+    watch: Watch,
+    log: Vec<String>,
+}
+
+impl Stage {
+    /// Alice and Bob are registered and have a tunnel.
+    fn new(cell: &Cell) -> Self {
+        let scenario = cell.scene("{ delay_ms = 10 }", "");
+        let watch = Watch::default();
+        let world = World::new(&scenario, 1, Engine::Events, &watch);
+        let mut stage = Self { scenario, world, watch, log: Vec::new() };
+        (0..2).for_each(|node| stage.start(node));
+        stage.run(2_000);
+        let time = stage.reach(0, 1);
+        assert!(time.is_some_and(|t| t < Duration::from_secs(1)), "{cell}: {time:?}");
+        stage
+    }
+
+    fn start(&mut self, node: usize) {
+        self.world.node(node, |now, host| host.command(now, NodeCommand::Start));
+    }
+
+    fn restart(&mut self, who: Actor) {
+        self.log.push(format!("{} {who:?} restarts", self.world.now()));
+        self.world.restart(&self.scenario, 1, &self.watch, who);
+        if let Actor::Node(node) = who {
+            self.start(node);
+        }
+    }
+
+    fn run(&mut self, ms: u64) {
+        let until = self.world.now() + Duration::from_millis(ms);
+        self.world.run_until(until);
+        let events = self.world.drain_events();
+        self.log.extend(events.into_iter().map(|(at, host, event)| format!("{at} {host}: {event:?}")));
+    }
+
+    /// Lets one node send echoes to another every 200 ms, for a minute at most; how long until one is answered.
+    fn reach(&mut self, from: usize, to: usize) -> Option<Duration> {
+        let started = self.world.now();
+        let name: Fqdn = self.scenario.nodes[to].name.clone();
+        // The address, not the name: a flow that is under way asks nobody.
+        let addresses = self.world.store.addresses_of(&name).unwrap();
+        let target = addresses.map_or(Target::Name(name, Family::V6), |a| Target::Address(a.v6.into()));
+        let echo = Echo { count: 300, interval: Duration::from_millis(200), ..Echo::default() };
+        let id = self.world.node(from, |now, host| host.start(now, App::Echo(target, echo)));
+        while self.world.now() < started + Duration::from_secs(60) {
+            self.run(10);
+            let answered = self.world.node(from, |_, host| host.report(id).echo().map_or(0, |e| e.answered()));
+            if answered > 0 {
+                return Some(self.world.now() - started);
+            }
+        }
+        None
+    }
+
+    fn story(&mut self) -> String {
+        format!("{}\ndrops {:?}", self.log.join("\n"), self.world.drops())
+    }
+}
+
+#[test]
+fn tunnels_live_on_without_the_nms_and_new_ones_come_once_it_is_back() {
+    for cell in &CELLS {
+        let mut stage = Stage::new(cell);
+        stage.restart(Actor::Nms);
+        stage.run(100);
+        let time = stage.reach(0, 1);
+        assert!(time.is_some_and(|t| t < Duration::from_millis(100)), "{cell}: {time:?}\n{}", stage.story());
+        // By now the nodes have noticed, and registered again.
+        stage.run(40_000);
+        stage.restart(Actor::Node(1));
+        stage.run(2_000);
+        let time = stage.reach(1, 0);
+        assert!(time.is_some_and(|t| t < Duration::from_secs(2)), "{cell}: {time:?}\n{}", stage.story());
+    }
+}
+
+#[test]
+fn who_needs_the_nms_notices_soon_that_it_has_forgotten_everybody() {
+    for cell in &CELLS {
+        let mut stage = Stage::new(cell);
+        stage.restart(Actor::Nms);
+        stage.restart(Actor::Node(0));
+        let start = stage.world.now();
+        let time = stage.reach(0, 1);
+        assert!(time.is_some_and(|t| t < Duration::from_secs(35)), "{cell}: {time:?}\n{}", stage.story());
+        println!("{cell}: {:?}", stage.world.now() - start);
+    }
+}
+
+#[test]
+fn a_peer_that_restarts_is_reached_again() {
+    for cell in &CELLS {
+        for (restarts, from) in [(1, 0), (0, 1), (0, 0), (1, 1)] {
+            let mut stage = Stage::new(cell);
+            stage.restart(Actor::Node(restarts));
+            stage.run(500);
+            let time = stage.reach(from, 1 - from);
+            println!("{cell}: node {restarts} restarts, {from} sends: {time:?}");
+            let limit = Duration::from_secs(if restarts == from { 2 } else { 35 });
+            assert!(
+                time.is_some_and(|t| t < limit),
+                "{cell}, {restarts} restarts, {from} sends: {time:?}\n{}",
+                stage.story()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_relay_that_restarts_is_used_again() {
+    for cell in CELLS.iter().filter(|cell| cell.pair == ["ipv4-private", "ipv4-private"]) {
+        let mut stage = Stage::new(cell);
+        stage.restart(Actor::Trs);
+        let time = stage.reach(0, 1);
+        println!("{cell}: {time:?}");
+        assert!(time.is_some_and(|t| t < Duration::from_secs(35)), "{cell}: {time:?}\n{}", stage.story());
+    }
+}
+
+#[test]
+fn the_relay_trusts_a_restarted_nms_and_the_nms_a_restarted_relay() {
+    for cell in CELLS.iter().filter(|cell| cell.pair == ["ipv4-private", "ipv4-private"]) {
+        for who in [[Actor::Nms, Actor::Nms], [Actor::Trs, Actor::Trs], [Actor::Nms, Actor::Trs]] {
+            let mut stage = Stage::new(cell);
+            for actor in who {
+                stage.restart(actor);
+                stage.run(60_000);
+                // Everybody is registered again; a new tunnel is asked for.
+                stage.restart(Actor::Node(0));
+                stage.run(1_000);
+                let time = stage.reach(0, 1);
+                assert!(
+                    time.is_some_and(|t| t < Duration::from_secs(2)),
+                    "{cell}, {who:?}: {time:?}\n{}",
+                    stage.story()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_node_logs_in_when_the_as_is_back() {
+    for cell in &CELLS {
+        let scenario = cell.scene("{ delay_ms = 10 }", "");
+        let watch = Watch::default();
+        let mut world = World::new(&scenario, 1, Engine::Events, &watch);
+        for wire in world.auth.wires.clone() {
+            world.engine().set_wire_up(wire, false);
+        }
+        world.node(0, |now, host| host.command(now, NodeCommand::Start));
+        world.run_until(Instant::from_millis(20_000));
+        for wire in world.auth.wires.clone() {
+            world.engine().set_wire_up(wire, true);
+        }
+        world.run_until(Instant::from_millis(60_000));
+        let own = world.node(0, |_, host| host.virtual_addresses());
+        assert!(own.is_some(), "{cell}: {:?}", world.drain_events());
+    }
+}

@@ -1,0 +1,62 @@
+//! Long silence, and both nodes asking at once.
+
+use std::time::Duration;
+
+use cyphonic_core::time::Instant;
+
+use crate::scene::{CELLS, first_answer, play, story, tunnels_up};
+
+#[test]
+fn after_five_minutes_of_silence_the_tunnel_is_still_there() {
+    let steps = r#"
+[[step]]
+do = "echo"
+from = "alice"
+to = "bob"
+[[step]]
+do = "wait"
+ms = 300000
+[[step]]
+do = "echo"
+from = "bob"
+to = "alice"
+[[step]]
+do = "echo"
+from = "alice"
+to = "bob"
+"#;
+    for cell in &CELLS {
+        let settings = format!("{}\nduration_limit_s = 400", cell.settings);
+        let scenario = crate::common::scene_with(&settings, cell.pair, "{ delay_ms = 10 }", steps);
+        let run = play(&scenario, 1, |_| {});
+        for step in [3, 4] {
+            let time = first_answer(&run, step);
+            assert!(time.is_some_and(|t| t < Duration::from_millis(100)), "{cell}: {time:?}\n{}", story(&run));
+        }
+        for node in ["alice", "bob"] {
+            assert_eq!(tunnels_up(&run, node, Instant::ZERO), 1, "{cell}: {}", story(&run));
+        }
+    }
+}
+
+#[test]
+fn both_nodes_may_ask_for_each_other_at_the_same_time() {
+    for cell in &CELLS {
+        for (delay, gap) in
+            [(10, 0), (10, 1), (10, 15), (10, 50), (10, 200), (300, 0), (300, 100), (300, 900), (300, 1500)]
+        {
+            let steps = format!(
+                "[[step]]\ndo = \"echo\"\nat_ms = 9000\nfrom = \"alice\"\nto = \"bob\"\ncount = 10\n\
+                 [[step]]\ndo = \"echo\"\nat_ms = {}\nfrom = \"bob\"\nto = \"alice\"\ncount = 10\n",
+                9_000 + gap
+            );
+            let run = play(&cell.scene(&format!("{{ delay_ms = {delay} }}"), &steps), 1, |_| {});
+            for step in [1, 2] {
+                let time = first_answer(&run, step);
+                // The longest construction has some ten one-way trips of 2 × 300 ms.
+                let limit = Duration::from_millis(1_000 + delay * 25);
+                assert!(time.is_some_and(|t| t < limit), "{cell}, {delay} ms, {gap} ms: {time:?}\n{}", story(&run));
+            }
+        }
+    }
+}
