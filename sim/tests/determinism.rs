@@ -87,7 +87,8 @@ fn no_wire_ever_carries_an_applications_plaintext() {
             assert!(transfer.ok(), "{settings} {pair:?}: {transfer:?}");
             let network = run.world.network();
             let packets: Vec<_> = network.directions().flat_map(|wire| network.take_tapped(wire)).collect();
-            let count = |needle: &[u8; 16]| packets.iter().filter(|p| p.packet.windows(16).any(|w| w == needle)).count();
+            let count =
+                |needle: &[u8; 16]| packets.iter().filter(|p| p.packet.windows(16).any(|w| w == needle)).count();
             assert_eq!(count(&MARKER), 0, "{settings} {pair:?}");
             // The search sees what is there to see: the path's identifier stands in front of each conventional capsule.
             let [alice, bob] = ["alice.cyphonic.test", "bob.cyphonic.test"].map(|name| name.parse::<Fqdn>().unwrap());

@@ -167,7 +167,8 @@ impl Paths {
         let to = self.paths.get(&opposite).and_then(|p| p.place).ok_or(DropReason::NotBound)?;
         transmit(out, Transmit { local: to.0, remote: to.1, payload: payload.to_vec() });
         let said = Some((header.kind, header.transaction));
-        let again = self.paths.get_mut(&PathId(header.id)).is_some_and(|p| std::mem::replace(&mut p.last, said) == said);
+        let again =
+            self.paths.get_mut(&PathId(header.id)).is_some_and(|p| std::mem::replace(&mut p.last, said) == said);
         if !matches!(message, Message::KeepAlive | Message::KeepAliveAck) {
             if let Message::TunnelRequest(request) = &message {
                 self.name(PathId(header.id), &request.from);

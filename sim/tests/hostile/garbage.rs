@@ -137,7 +137,8 @@ impl Gun {
                 assert_eq!(stage.all_drops(), before + 1, "an application's nonsense is counted once");
             }
             Shot::Echo(damage) => {
-                let [from, to] = [0, 1].map(|n| stage.world.node(n, |_, host: &mut Host<Node>| host.virtual_addresses()));
+                let [from, to] =
+                    [0, 1].map(|n| stage.world.node(n, |_, host: &mut Host<Node>| host.virtual_addresses()));
                 let (from, to) = (from.expect("registered").v6, to.expect("registered").v6);
                 let packet = echo(from.into(), to.into(), IpOptions::default(), 1, 1, b"hello").expect("one family");
                 stage.inject(ALICE, Attack::Packet(damage.apply(packet, &self.datagrams)));
