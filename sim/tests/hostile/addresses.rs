@@ -61,7 +61,7 @@ impl Pair {
 
     /// A millisecond in which everything arrives that the client, who is at `home`, sends, and whatever is sent there.
     fn round(&mut self, home: &str, heard: impl FnMut(LinkOutput)) {
-        self.now = self.now + Duration::from_millis(1);
+        self.now += Duration::from_millis(1);
         for transmit in sent(&mut self.client, drop) {
             self.server.handle_datagram(self.now, address(SERVER), address(home), transmit.payload[..].into());
         }
@@ -93,7 +93,7 @@ fn a_sniffed_packet_that_comes_first_from_elsewhere_moves_nothing() {
     assert_eq!(pair.seen(), address(HOME));
     let (mut cafe, mut rounds) = (0, 0);
     while rounds < 3_000 {
-        pair.now = pair.now + Duration::from_millis(1);
+        pair.now += Duration::from_millis(1);
         for transmit in sent(&mut pair.server, drop) {
             if transmit.remote == address(CAFE) {
                 cafe += transmit.payload.len();
@@ -130,7 +130,7 @@ fn a_client_that_truly_moved_is_believed_once_it_has_answered() {
 fn what_quic_drops_in_silence_is_counted() {
     let mut pair = Pair::new();
     let packet = pair.fresh();
-    let mut counted = |pair: &mut Pair, bytes: &[u8]| {
+    let counted = |pair: &mut Pair, bytes: &[u8]| {
         pair.server.handle_datagram(pair.now, address(SERVER), address(HOME), bytes.into());
         let mut dropped = 0;
         sent(&mut pair.server, |output| dropped += usize::from(matches!(output, LinkOutput::Dropped(_))));

@@ -7,7 +7,7 @@ use cyphonic_core::quic::LinkOutput;
 
 use crate::common::{NAT, V4, scene};
 use crate::rogue::{fqdn, links};
-use crate::stage::{BOB, Role, Stage};
+use crate::stage::{Arrived, BOB, Role, Stage};
 
 const LINK: &str = "{ delay_ms = 2 }";
 const VICTIM: &str = "198.51.100.222:443";
@@ -101,7 +101,7 @@ fn the_conventional_method_answers_nobody_whom_it_does_not_know() {
     for pair in [[V4, V4], [NAT, NAT]] {
         let mut stage = Stage::after(scene("method = \"conventional\"", pair, LINK));
         for role in stage.roles() {
-            let all = stage.arrived.iter().filter_map(|packet| packet.udp()).map(|udp| udp.payload);
+            let all = stage.arrived.iter().filter_map(Arrived::udp).map(|udp| udp.payload);
             let all: Vec<_> = all.collect();
             assert_eq!(flood(&mut stage, role, &all).1, 0, "{role:?}");
         }

@@ -23,7 +23,7 @@ use rand_chacha::rand_core::RngCore;
 use crate::addresses::MOST_UNPROVED;
 use crate::common::{NAT, V4, scene};
 use crate::rogue::{Rogue, fqdn};
-use crate::stage::{ALICE, BOB, Datagram, Role, SEED, Stage};
+use crate::stage::{ALICE, Arrived, BOB, Datagram, Role, SEED, Stage};
 
 const LINK: &str = "{ delay_ms = 2 }";
 const CONVENTIONAL: &str = "method = \"conventional\"";
@@ -148,7 +148,7 @@ fn end_key_session(stage: &Stage) -> Session {
     let common = stage.world.store.common_key(id).unwrap().expect("Alice logged in");
     let mut nms = Session::new(&common, Direction::FromInitiator);
     let opened = |role: Role, session: &mut Session| -> Vec<Message> {
-        let datagrams = stage.arrived.iter().filter(|a| a.role == role).filter_map(|a| a.udp());
+        let datagrams = stage.arrived.iter().filter(|a| a.role == role).filter_map(Arrived::udp);
         datagrams.filter_map(|mut d| Some(session.open_message(&mut d.payload).ok()?.1)).collect()
     };
     let keys = opened(ALICE, &mut nms).into_iter().find_map(|message| match message {
@@ -177,7 +177,7 @@ fn a_conventional_peer_cannot_speak_in_the_name_of_another() {
         let mut session = end_key_session(&stage);
         let capsule = |d: &Datagram| Header::decode(&d.payload).is_ok_and(|h| h.kind == Kind::Capsule);
         // Straight to Bob, from where he last got one.
-        let last = stage.arrived.iter().filter(|a| a.role == BOB).filter_map(|a| a.udp()).rfind(capsule).unwrap();
+        let last = stage.arrived.iter().filter(|a| a.role == BOB).filter_map(Arrived::udp).rfind(capsule).unwrap();
         let mut send = |stage: &mut Stage, packet: &[u8]| {
             let mut capsule = Vec::new();
             assert!(session.seal_capsule(path("alice", "bob"), packet, &mut capsule));
@@ -260,7 +260,7 @@ fn forwarded(stage: &mut Stage, from: SocketAddr, payload: &[u8]) -> usize {
 
 /// What the TRS got that Bob got then, as it was.
 fn relayed(stage: &Stage) -> Vec<Datagram> {
-    let of = |role: Role| stage.arrived.iter().filter(move |a| a.role == role).filter_map(|a| a.udp());
+    let of = |role: Role| stage.arrived.iter().filter(move |a| a.role == role).filter_map(Arrived::udp);
     let bobs: Vec<_> = of(BOB).map(|d| d.payload).collect();
     of(Role::Trs).filter(|d| bobs.contains(&d.payload)).collect()
 }
@@ -293,7 +293,7 @@ fn a_relay_forwards_nothing_from_anywhere_but_a_bound_leg() {
 #[test]
 fn a_terminating_relay_takes_nothing_from_anywhere_but_its_leg() {
     let mut stage = Stage::after(scene(TERMINATING, [NAT, NAT], LINK));
-    let got = stage.arrived.iter().filter(|a| a.role == Role::Trs).filter_map(|a| a.udp());
+    let got = stage.arrived.iter().filter(|a| a.role == Role::Trs).filter_map(Arrived::udp);
     let got: Vec<_> = got.filter(|d| d.payload[0] & 0x80 == 0).collect();
     assert!(got.len() > 5);
     for datagram in got {
