@@ -38,7 +38,7 @@ fn is(party: &Party, name: &str) -> bool {
 }
 
 fn lines<'a>(signals: impl Iterator<Item = &'a Signal>) -> String {
-    signals.map(|signal| format!("{signal}\n")).collect()
+    signals.fold(String::new(), |lines, signal| lines + &signal.to_string() + "\n")
 }
 
 fn joined(settings: &str) -> String {

@@ -74,9 +74,15 @@ impl Nms {
             self.send(now, node, header.transaction, header.count, &answer);
             return;
         }
+        // A certificate says who a node is; the database says whether it is one of ours. Nothing else obliges a node to
+        // have logged in to the AS.
+        let device = self.store.device(node).ok().flatten();
         let name = match place {
-            Place::Conventional { .. } => self.store.device(node).ok().flatten().map(|d| d.name),
-            Place::Proposed { link } => self.link_nodes.get(&link).cloned(),
+            Place::Conventional { .. } => device.map(|d| d.name),
+            Place::Proposed { link } => {
+                let named = self.link_nodes.get(&link);
+                device.filter(|d| d.certificate_login && Some(&d.name) == named).map(|d| d.name)
+            }
         };
         let Some(name) = name else { return self.dropped(DropReason::UnknownId) };
         if !self.store.accept_epoch(node, request.epoch).unwrap_or(false) {

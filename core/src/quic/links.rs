@@ -95,6 +95,9 @@ struct Link {
     heard: (u64, u64),
     /// Where the peer has proved to be. quinn believes a new address at once and asks for the proof afterwards.
     proved: SocketAddr,
+    /// Of an incoming link whose handshake is not finished: the bytes that came from there and that went there. quinn
+    /// itself sends up to one datagram more than it may.
+    unproved: Option<(usize, usize)>,
 }
 
 /// One quinn-proto endpoint and its connections.
@@ -155,12 +158,18 @@ impl Links {
             .transport_config(self.config.client_transport(load))
             .initial_dst_cid_provider(initial_destination(&self.dcid_rng, via));
         let (handle, connection) = self.endpoint.connect(to_std(now), client, remote, name.as_str()).ok()?;
-        let id = self.insert(handle, connection, local);
+        let id = self.insert(handle, connection, local, None);
         self.drive(now, id);
         Some(id)
     }
 
-    fn insert(&mut self, handle: ConnectionHandle, connection: Connection, local: SocketAddr) -> LinkId {
+    fn insert(
+        &mut self,
+        handle: ConnectionHandle,
+        connection: Connection,
+        local: SocketAddr,
+        unproved: Option<(usize, usize)>,
+    ) -> LinkId {
         let id = LinkId(self.next_id);
         self.next_id += 1;
         self.by_handle.insert(handle.0, id);
@@ -178,6 +187,7 @@ impl Links {
             deadline: None,
             heard,
             proved,
+            unproved,
         };
         self.links.insert(id, link);
         id
@@ -186,11 +196,15 @@ impl Links {
     /// Takes a UDP datagram.
     pub fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
         let mut buf = Vec::new();
+        let len = payload.len();
         match self.endpoint.handle(to_std(now), remote, Some(local.ip()), None, payload, &mut buf) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 if let Some(&id) = self.by_handle.get(&handle.0) {
                     if let Some(link) = self.links.get_mut(&id) {
                         link.connection.handle_event(event);
+                        if let Some((received, _)) = link.unproved.as_mut().filter(|_| remote == link.proved) {
+                            *received += len;
+                        }
                         // What comes for a link that is closed is late, not hostile.
                         if !link.has_heard(remote) && !link.closed {
                             self.out.push_back(LinkOutput::Dropped(DropReason::NotAuthentic));
@@ -199,13 +213,13 @@ impl Links {
                     self.drive(now, id);
                 }
             }
-            Some(DatagramEvent::NewConnection(incoming)) => self.accept(now, local, incoming),
+            Some(DatagramEvent::NewConnection(incoming)) => self.accept(now, local, incoming, len),
             Some(DatagramEvent::Response(transmit)) => self.respond(local, &transmit, buf),
             None => self.out.push_back(LinkOutput::Dropped(DropReason::UnknownConnection)),
         }
     }
 
-    fn accept(&mut self, now: Instant, local: SocketAddr, incoming: Incoming) {
+    fn accept(&mut self, now: Instant, local: SocketAddr, incoming: Incoming, len: usize) {
         let mut buf = Vec::new();
         if self.links.len() >= MAX_LINKS || self.half_open >= MAX_HALF_OPEN {
             self.endpoint.ignore(incoming);
@@ -218,10 +232,11 @@ impl Links {
             }
             return;
         }
+        let unproved = (!incoming.remote_address_validated()).then_some((len, 0));
         match self.endpoint.accept(incoming, to_std(now), &mut buf, None) {
             Ok((handle, connection)) => {
                 self.half_open += 1;
-                let id = self.insert(handle, connection, local);
+                let id = self.insert(handle, connection, local, unproved);
                 self.drive(now, id);
             }
             Err(error) => {
@@ -357,6 +372,9 @@ impl Links {
             while let Some(transmit) = link.connection.poll_transmit(at, 1, &mut buf) {
                 let payload = std::mem::take(&mut buf);
                 debug_assert_eq!(payload.len(), transmit.size);
+                if !link.may_send(payload.len()) {
+                    continue;
+                }
                 let (local, remote) = (link.local, transmit.destination);
                 self.out.push_back(LinkOutput::Transmit(Transmit { local, remote, payload }));
             }
@@ -394,11 +412,21 @@ impl Link {
         now.0 > before.0
     }
 
+    /// Whether so many bytes may go to the peer: three for each that came from an address that proved nothing yet
+    /// (RFC 9000 §8.1). What may not is as good as lost on the way.
+    fn may_send(&mut self, len: usize) -> bool {
+        let Some((received, sent)) = &mut self.unproved else { return true };
+        let good = *sent + len <= 3 * *received;
+        *sent += if good { len } else { 0 };
+        good
+    }
+
     /// True if the handshake ended with this event, well or badly.
     fn on_event(&mut self, id: LinkId, event: Event, out: &mut VecDeque<LinkOutput>) -> bool {
         match event {
             Event::Connected => {
                 self.connected = true;
+                self.unproved = None;
                 out.push_back(LinkOutput::Connected {
                     link: id,
                     client: self.connection.side() == Side::Client,

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use crate::common::{NAT, V4, scene};
-use crate::stage::{ALICE, Attack, Role, Stage};
+use crate::stage::{ALICE, Arrived, Attack, Role, Stage};
 
 /// How a real packet is spoilt.
 #[derive(Clone, Debug)]
@@ -118,12 +118,12 @@ impl Gun {
         match shot {
             Shot::Bytes(to, from, bytes) => {
                 let (to, from) = (roles[to.index(roles.len())], sender(stage, from));
-                self.shoot(stage, to, from, bytes);
+                shoot(stage, to, from, bytes);
             }
             Shot::Datagram(to, from, which, damage) => {
                 let (to, from) = (roles[to.index(roles.len())], sender(stage, from));
                 let bytes = self.datagrams[which.index(self.datagrams.len())].clone();
-                self.shoot(stage, to, from, &damage.apply(bytes, &self.datagrams));
+                shoot(stage, to, from, &damage.apply(bytes, &self.datagrams));
             }
             Shot::Packet(which, damage) => {
                 let which = &stage.arrived[which.index(stage.arrived.len())];
@@ -156,25 +156,25 @@ impl Gun {
             }
         }
     }
+}
 
-    /// Every datagram that is not for QUIC, or has a short header, is dropped, and counted.
-    fn shoot(&self, stage: &mut Stage, to: Role, from: SocketAddr, bytes: &[u8]) {
-        let before = stage.all_drops();
-        let local = stage.address(to);
-        stage.datagram(to, local, from, bytes);
-        let counted = stage.all_drops() - before;
-        let quic = !stage.is_conventional() || to == Role::As;
-        if !quic || bytes.first().is_none_or(|first| first & 0x80 == 0) {
-            assert_eq!(counted, 1, "{to:?} from {from}: {bytes:02x?}");
-        } else {
-            assert!(counted <= 1);
-        }
+/// Every datagram that is not for QUIC, or has a short header, is dropped, and counted.
+fn shoot(stage: &mut Stage, to: Role, from: SocketAddr, bytes: &[u8]) {
+    let before = stage.all_drops();
+    let local = stage.address(to);
+    stage.datagram(to, local, from, bytes);
+    let counted = stage.all_drops() - before;
+    let quic = !stage.is_conventional() || to == Role::As;
+    if !quic || bytes.first().is_none_or(|first| first & 0x80 == 0) {
+        assert_eq!(counted, 1, "{to:?} from {from}: {bytes:02x?}");
+    } else {
+        assert!(counted <= 1);
     }
 }
 
 fn survives(settings: &str, pair: [&str; 2], shots: &[Shot]) {
     let mut stage = Stage::after(scene(settings, pair, "{ delay_ms = 2 }"));
-    let datagrams = stage.arrived.iter().filter_map(|packet| packet.udp()).map(|udp| udp.payload).collect();
+    let datagrams = stage.arrived.iter().filter_map(Arrived::udp).map(|udp| udp.payload).collect();
     let mut gun = Gun { datagrams, next_stream: 0 };
     for shot in shots {
         gun.fire(&mut stage, shot);

@@ -5,6 +5,7 @@
 //! | [`garbage`] | arbitrary bytes and damaged copies of real packets, at every role |
 //! | [`replays`] | everything that was ever on a wire, once more |
 //! | [`insiders`] | nodes with good certificates and keys that do what they may not |
+//! | [`addresses`] | a QUIC link whose packets come from elsewhere |
 //! | [`amplification`] | spoofed addresses: what a victim would get |
 //!
 //! A scene that fails is replayed by its seed: every scene is deterministic, and proptest prints (and keeps) the input.
@@ -12,9 +13,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-//mod amplification;
+mod addresses;
+mod amplification;
 mod garbage;
-//mod insiders;
+mod insiders;
 mod replays;
-//mod rogue;
+mod rogue;
 mod stage;

@@ -15,7 +15,7 @@ use cyphonic_core::time::Instant;
 use cyphonic_core::trs::Trs;
 use cyphonic_scenarios::{Engine, Scenario, Service};
 use cyphonic_sim::host::Host;
-use cyphonic_sim::host::apps::{App, Echo, Family, Target};
+use cyphonic_sim::host::apps::{App, Echo, EchoReport, Family, Target};
 use cyphonic_sim::net::packet::{Ip, protocol};
 use cyphonic_sim::net::{BoxInput, TapMode};
 use cyphonic_sim::world::{Station, Watch, World};
@@ -221,7 +221,7 @@ impl Stage {
                 }
             }
             let report = self.world.node(from, |_, host| host.report(id).clone());
-            let answered = report.echo().map(|echo| echo.answered());
+            let answered = report.echo().map(EchoReport::answered);
             assert_eq!(answered, Some(2), "{report:?}\n{:#?}\n{:?}", self.happened(), self.world.drops());
         }
     }
