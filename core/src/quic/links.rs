@@ -91,6 +91,10 @@ struct Link {
     backlog: VecDeque<Bytes>,
     backlog_bytes: usize,
     deadline: Option<Instant>,
+    /// How many frames the peer sent in packets that were authentic and new, and how many of them were path responses.
+    heard: (u64, u64),
+    /// Where the peer has proved to be. quinn believes a new address at once and asks for the proof afterwards.
+    proved: SocketAddr,
 }
 
 /// One quinn-proto endpoint and its connections.
@@ -160,6 +164,7 @@ impl Links {
         let id = LinkId(self.next_id);
         self.next_id += 1;
         self.by_handle.insert(handle.0, id);
+        let (heard, proved) = (heard(&connection), connection.remote_address());
         let link = Link {
             connection,
             handle,
@@ -171,6 +176,8 @@ impl Links {
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             deadline: None,
+            heard,
+            proved,
         };
         self.links.insert(id, link);
         id
@@ -184,6 +191,10 @@ impl Links {
                 if let Some(&id) = self.by_handle.get(&handle.0) {
                     if let Some(link) = self.links.get_mut(&id) {
                         link.connection.handle_event(event);
+                        // What comes for a link that is closed is late, not hostile.
+                        if !link.has_heard(remote) && !link.closed {
+                            self.out.push_back(LinkOutput::Dropped(DropReason::NotAuthentic));
+                        }
                     }
                     self.drive(now, id);
                 }
@@ -297,9 +308,9 @@ impl Links {
         }
     }
 
-    /// The peer's address, as validated by the handshake or by path validation since.
+    /// The peer's address, as validated by the handshake or by path validation since (RFC 9000 §8).
     pub fn remote(&self, id: LinkId) -> Option<SocketAddr> {
-        self.links.get(&id).map(|l| l.connection.remote_address())
+        self.links.get(&id).map(|l| l.proved)
     }
 
     /// Our address on this link.
@@ -371,6 +382,18 @@ impl Links {
 }
 
 impl Link {
+    /// Whether the datagram from `remote` that was just handled had anything in it that its peer truly said. quinn drops
+    /// the rest without a word: what is damaged, forged, a repetition, or too early for its keys.
+    fn has_heard(&mut self, remote: SocketAddr) -> bool {
+        let (before, now) = (self.heard, heard(&self.connection));
+        self.heard = now;
+        // The challenge went to the old address too (RFC 9000 §9.3.3), so what counts is where the answer came from.
+        if now.1 > before.1 && remote == self.connection.remote_address() {
+            self.proved = remote;
+        }
+        now.0 > before.0
+    }
+
     /// True if the handshake ended with this event, well or badly.
     fn on_event(&mut self, id: LinkId, event: Event, out: &mut VecDeque<LinkOutput>) -> bool {
         match event {
@@ -465,6 +488,17 @@ impl Link {
             }
         }
     }
+}
+
+/// Frames received in authentic packets, padding aside, and path responses among them.
+fn heard(connection: &Connection) -> (u64, u64) {
+    let f = connection.stats().frame_rx;
+    let data = f.stream + f.datagram + f.crypto + f.acks + f.ack_frequency + f.immediate_ack + f.ping;
+    let limits = f.max_data + f.max_stream_data + f.max_streams_bidi + f.max_streams_uni;
+    let blocked = f.data_blocked + f.stream_data_blocked + f.streams_blocked_bidi + f.streams_blocked_uni;
+    let ids = f.new_connection_id + f.retire_connection_id + f.new_token + u64::from(f.handshake_done);
+    let ends = f.reset_stream + f.stop_sending + f.connection_close;
+    (data + limits + blocked + ids + ends + f.path_challenge + f.path_response, f.path_response)
 }
 
 fn closed_reason(error: &ConnectionError) -> LinkClosed {

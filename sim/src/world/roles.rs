@@ -53,6 +53,10 @@ impl<'a> Cast<'a> {
         Self { scenario, seed, watch, pki: seeded::pki(seed), store: Arc::new(store) }
     }
 
+    pub(super) fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
     fn environment(&self, name: &Fqdn) -> Environment {
         let mut environment = seeded::environment(self.seed, name.as_str());
         environment.key_log = self.watch.secrets.clone().map(|secrets| secrets as Arc<dyn rustls::KeyLog>);
