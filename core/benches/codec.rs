@@ -49,6 +49,7 @@ fn messages() -> Vec<Message> {
         Message::RouteDirectionInitiator(route),
         Message::RouteConfirmation(cid),
         Message::RelayRequest(RelayRequest {
+            epoch: 1,
             forward: PathId::of(&alice, &bob),
             backward: PathId::of(&bob, &alice),
             tunnel_key: key(),

@@ -29,7 +29,7 @@ use crate::tls::{self, ClientAuth, TlsError};
 
 /// Most logins over TCP at one time.
 pub const MAX_LOGINS: usize = 4096;
-/// A login over TCP that takes longer is closed.
+/// A login that takes longer is closed, over TCP from its first byte, over QUIC from the end of the handshake.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the AS is told before it starts.
@@ -53,6 +53,7 @@ pub struct Auth {
     rng: ChaCha20Rng,
     links: Links,
     names: BTreeMap<LinkId, Vec<Fqdn>>,
+    link_timers: Timers<LinkId>,
     streams: BTreeMap<StreamId, Login>,
     timers: Timers<StreamId>,
     out: VecDeque<Output>,
@@ -77,6 +78,7 @@ impl Auth {
             links: Links::new(config.quic, CidScheme::Direct, true, &mut rng)?,
             rng,
             names: BTreeMap::new(),
+            link_timers: Timers::default(),
             streams: BTreeMap::new(),
             timers: Timers::default(),
             out: VecDeque::new(),
@@ -93,6 +95,7 @@ impl Auth {
                 LinkOutput::Transmit(transmit) => self.out.push_back(Output::Transmit(transmit)),
                 LinkOutput::Connected { link, peer, .. } => {
                     self.names.insert(link, peer);
+                    self.link_timers.set(link, Some(now + LOGIN_TIMEOUT));
                 }
                 LinkOutput::Frame(link, header, body) => {
                     let names = self.names.get(&link).cloned().unwrap_or_default();
@@ -104,6 +107,7 @@ impl Auth {
                 LinkOutput::Datagram(..) => self.dropped(DropReason::Unexpected),
                 LinkOutput::Closed(link, _) => {
                     self.names.remove(&link);
+                    self.link_timers.set(link, None);
                 }
                 LinkOutput::Dropped(reason) => self.dropped(reason),
             }
@@ -237,6 +241,10 @@ impl Machine for Auth {
                 while let Some(id) = self.timers.pop_due(now) {
                     self.end_login(id);
                 }
+                while let Some(link) = self.link_timers.pop_due(now) {
+                    self.names.remove(&link);
+                    self.links.close(now, link);
+                }
             }
             Input::Command(never) => match never {},
         }
@@ -245,7 +253,8 @@ impl Machine for Auth {
 
     fn poll_output(&mut self) -> Output {
         self.out.pop_front().unwrap_or_else(|| {
-            Output::Wait([self.links.next_timeout(), self.timers.next()].into_iter().flatten().min())
+            let timers = [self.links.next_timeout(), self.timers.next(), self.link_timers.next()];
+            Output::Wait(timers.into_iter().flatten().min())
         })
     }
 }

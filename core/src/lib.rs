@@ -6,7 +6,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | the shape | [`machine`], [`time`], [`timers`], [`event`] |
+//! | the shape | [`machine`], [`time`], [`timers`], [`epoch`], [`event`] |
 //! | the language | [`header`], [`message`], [`name`], [`key`] |
 //! | the decision | [`route`] |
 //! | the methods | [`conventional`], [`quic`], [`tls`], [`pki`] |
@@ -16,6 +16,7 @@
 pub mod auth;
 pub mod conventional;
 pub mod dns;
+pub mod epoch;
 pub mod event;
 pub mod header;
 pub mod key;

@@ -88,6 +88,15 @@ impl Network {
         self.v6.map(|_| Location::V6).into_iter().chain(v4)
     }
 
+    /// The node is seen at another address now: behind a NAT, that is where its peers find it.
+    pub fn seen_at(&mut self, remote: std::net::SocketAddr) {
+        if let Some((address, true)) = &mut self.v4
+            && remote.is_ipv4()
+        {
+            *address = remote;
+        }
+    }
+
     /// The address behind a location.
     pub fn address(&self, location: Location) -> Option<std::net::SocketAddr> {
         match location {

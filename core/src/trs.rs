@@ -30,7 +30,7 @@ use crate::time::Instant;
 use crate::tls::TlsError;
 
 pub use conventional::MAX_PATHS;
-pub use proposed::MAX_BINDINGS_PER_LEG;
+pub use proposed::{MAX_BINDINGS_PER_LEG, MAX_LEGS_PER_NODE};
 
 /// What the TRS is told before it starts.
 #[derive(Clone)]

@@ -32,6 +32,15 @@ impl Direction {
         if flags.from_responder() { Self::FromResponder } else { Self::FromInitiator }
     }
 
+    /// The opposite one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::FromInitiator => Self::FromResponder,
+            Self::FromResponder => Self::FromInitiator,
+        }
+    }
+
     /// The flags that state this direction.
     pub fn flags(self) -> Flags {
         match self {
@@ -70,6 +79,16 @@ impl Sealing {
         Self {
             from_initiator: DirectionKeys::derive(key, &[b"seal from initiator"]),
             from_responder: DirectionKeys::derive(key, &[b"seal from responder"]),
+        }
+    }
+
+    /// The keys of both directions for one registration under a common key. Its epoch is used once for good, so sequence
+    /// numbers may start again with it: neither keystream nor replay window of any other registration is touched.
+    pub fn of_registration(common: &Key128, epoch: u64) -> Self {
+        let epoch = epoch.to_be_bytes();
+        Self {
+            from_initiator: DirectionKeys::derive(common, &[b"registration from initiator", &epoch]),
+            from_responder: DirectionKeys::derive(common, &[b"registration from responder", &epoch]),
         }
     }
 
@@ -122,6 +141,19 @@ mod tests {
             .map(|(key, purpose)| DirectionKeys::derive(&Key128([key; 16]), &[purpose.as_bytes()]).tag(b"message"))
             .into();
         assert!(tags[0] != tags[1] && tags[0] != tags[2] && tags[1] != tags[2]);
+    }
+
+    #[test]
+    fn every_registration_under_a_common_key_has_its_own_keys() {
+        let key = Key128([7; 16]);
+        let tag = |sealing: &Sealing, direction| sealing.direction(direction).tag(b"message");
+        let mut tags = std::collections::BTreeSet::new();
+        for sealing in [Sealing::new(&key), Sealing::of_registration(&key, 1), Sealing::of_registration(&key, 2)] {
+            for direction in [Direction::FromInitiator, Direction::FromResponder] {
+                tags.insert(tag(&sealing, direction));
+            }
+        }
+        assert_eq!(tags.len(), 6);
     }
 
     #[test]

@@ -21,6 +21,11 @@ pub struct Sequence {
 }
 
 impl Sequence {
+    /// Begins at `first`.
+    pub fn from(first: u32) -> Self {
+        Self { next: first.into() }
+    }
+
     /// The next number, or none after `u32::MAX`: then the key is used up, because a repetition would repeat keystream.
     // No iterator: what matters is that a number is taken, not that it can be mapped or filtered.
     #[expect(clippy::should_implement_trait, reason = "a counter, not a collection")]
@@ -71,6 +76,11 @@ impl ReplayWindow {
         new
     }
 
+    /// Whether no number greater than `sequence` was seen.
+    pub fn is_latest(&self, sequence: u32) -> bool {
+        u64::from(sequence) + 1 >= self.end
+    }
+
     /// Clears the words that the window enters, and makes `sequence` the greatest number.
     fn advance_to(&mut self, sequence: u64) {
         let target = sequence / WORD_BITS;
@@ -104,6 +114,7 @@ mod tests {
             assert!(window.check(sequence));
             assert!(window.check_and_set(sequence), "{sequence}");
             assert!(!window.check_and_set(sequence), "{sequence} again");
+            assert_eq!(window.is_latest(sequence), ![3, 3_999].contains(&sequence), "{sequence}");
         }
     }
 

@@ -22,7 +22,34 @@ pub struct Session {
 impl Session {
     /// A fresh session; `ours` is the direction in which we send.
     pub fn new(key: &Key128, ours: Direction) -> Self {
-        Self { sealing: Sealing::new(key), ours, sequence: Sequence::default(), window: ReplayWindow::default() }
+        Self::with(Sealing::new(key), ours)
+    }
+
+    /// A fresh session for one registration under a common key: see [`Sealing::of_registration`].
+    pub fn of_registration(common: &Key128, epoch: u64, ours: Direction) -> Self {
+        Self::with(Sealing::of_registration(common, epoch), ours)
+    }
+
+    fn with(sealing: Sealing, ours: Direction) -> Self {
+        Self { sealing, ours, sequence: Sequence::default(), window: ReplayWindow::default() }
+    }
+
+    /// Goes on from this number: another process has used the same key before.
+    pub fn count_from(&mut self, first: u32) {
+        self.sequence = Sequence::from(first);
+    }
+
+    /// As [`Self::open_message`], but a message that was opened before opens again: for a receiver that has another way to
+    /// tell, and a sender that may have lost count in a crash.
+    pub fn open_unnumbered(&self, datagram: &mut [u8]) -> Result<(Header, Message), DropReason> {
+        let (header, range) = open_from(&self.sealing, self.ours.other(), datagram)?;
+        let message = Message::decode_body(header.kind, &datagram[range]).map_err(|_| DropReason::BadBody)?;
+        Ok((header, message))
+    }
+
+    /// Whether no later message than `sequence` was opened: only the latest one says where the other end is now.
+    pub fn is_latest(&self, sequence: u32) -> bool {
+        self.window.is_latest(sequence)
     }
 
     /// Counts `sequence` of the other end as seen: that message was opened before this session was made.
@@ -52,15 +79,7 @@ impl Session {
 
     /// Verifies and decrypts in place what the other end sent: right key, right direction, never seen before.
     pub fn open(&mut self, datagram: &mut [u8]) -> Result<(Header, Range<usize>), DropReason> {
-        let theirs = match self.ours {
-            Direction::FromInitiator => Direction::FromResponder,
-            Direction::FromResponder => Direction::FromInitiator,
-        };
-        self.open_direction(theirs, datagram)
-    }
-
-    fn open_direction(&mut self, from: Direction, datagram: &mut [u8]) -> Result<(Header, Range<usize>), DropReason> {
-        let (header, range) = open_from(&self.sealing, from, datagram)?;
+        let (header, range) = open_from(&self.sealing, self.ours.other(), datagram)?;
         if self.window.check_and_set(header.sequence) { Ok((header, range)) } else { Err(DropReason::Replayed) }
     }
 

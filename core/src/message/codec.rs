@@ -31,7 +31,7 @@
 //! | | keys | TK key · MK key |
 //! | | relay | TRS list of place · mode u8 · responder's leg cid? |
 //! | 10 | Route Direction Confirmation | leg cid? |
-//! | 11 | Relay Request | forward path id 16 · backward path id 16 · TK key |
+//! | 11 | Relay Request | epoch u64 · forward path id 16 · backward path id 16 · TK key |
 //! | 12 | Relay Response | accepted bool |
 //! | 13 | Hole Punching | nothing |
 //! | 14 | Tunnel Request | from name · to name · wrapped EK (32 bytes)? · leg cid? · framing u8 |
@@ -198,7 +198,7 @@ layout!(RegistrationResponse { nat, addresses });
 layout!(RouteDirection { peer, virtual_addresses, pattern, dial, candidates, keys, relay });
 layout!(TunnelKeys { tunnel, temporary });
 layout!(Relay { addresses, mode, cid });
-layout!(RelayRequest { forward, backward, tunnel_key });
+layout!(RelayRequest { epoch, forward, backward, tunnel_key });
 layout!(TunnelRequest { from, to, wrapped_end_key, relay_cid, framing });
 
 // The wire value of each choice.

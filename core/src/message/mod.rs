@@ -204,6 +204,8 @@ pub enum RelayMode {
 /// Relay Request {path ids, TK} (Fig. 5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayRequest {
+    /// Only grows, over restarts of the NMS too: an older one than the last is a replay.
+    pub epoch: u64,
     /// The path from initiator to responder.
     pub forward: PathId,
     /// The path from responder to initiator.

@@ -10,24 +10,25 @@
 mod registry;
 mod routing;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::SeedableRng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use self::registry::{Registration, Session};
 use self::routing::{Pending, PendingId};
 use crate::conventional::keys::Direction;
 use crate::conventional::session::Session as SealedSession;
+use crate::epoch::Epochs;
 use crate::event::{DropReason, Event, Protection, Signal};
 use crate::header::{Flags, Header, Kind};
 use crate::key::Key128;
 use crate::machine::{Input, Machine, Output, Transmit};
-use crate::message::{Message, RelayMode};
+use crate::message::{ErrorCode, Message, RelayMode};
 use crate::name::{Fqdn, NodeId, Party};
 use crate::quic::{CidScheme, LinkId, LinkOutput, Links, QuicConfig};
 use crate::store::Store;
@@ -36,7 +37,7 @@ use crate::timers::Timers;
 use crate::tls::TlsError;
 
 pub use registry::MAX_NODES;
-pub use routing::MAX_PENDING;
+pub use routing::{MAX_PENDING, MAX_PENDING_PER_NODE};
 
 /// What the NMS is told before it starts.
 #[derive(Clone)]
@@ -77,16 +78,22 @@ pub struct Nms {
     store: Arc<dyn Store>,
     relay: Option<RelayConfig>,
     trs: Option<SealedSession>,
+    /// Of Relay Requests.
+    epochs: Epochs,
     rng: ChaCha20Rng,
     links: Links,
-    /// Who is at the other end of a link, once its certificate was checked.
-    link_nodes: BTreeMap<LinkId, Fqdn>,
+    /// Who is at the other end of a link, once its certificate was checked: all of its names.
+    link_nodes: BTreeMap<LinkId, Vec<(NodeId, Fqdn)>>,
+    /// Links that have not registered yet, by their certificate's first name.
+    waiting: BTreeMap<Fqdn, LinkId>,
     nodes: BTreeMap<NodeId, Registration>,
     /// When a silent node counts as gone (conventional method).
     expiry: Timers<NodeId>,
     pending: BTreeMap<PendingId, Pending>,
     /// By initiator and its transaction.
     asked: BTreeMap<(NodeId, u32), PendingId>,
+    /// By either node.
+    concerned: BTreeSet<(NodeId, PendingId)>,
     pending_timers: Timers<PendingId>,
     out: VecDeque<Output>,
 }
@@ -95,20 +102,27 @@ impl Nms {
     /// An NMS that waits for nodes.
     pub fn new(config: NmsConfig) -> Result<Self, TlsError> {
         let mut rng = ChaCha20Rng::from_seed(config.seed);
-        let trs = config.relay.as_ref().map(|r| SealedSession::new(&r.service_key, Direction::FromInitiator));
+        let mut trs = config.relay.as_ref().map(|r| SealedSession::new(&r.service_key, Direction::FromInitiator));
+        if let Some(session) = &mut trs {
+            // The key outlives us: our numbers must not be those of an earlier life.
+            session.count_from(rng.next_u32() / 2);
+        }
         Ok(Self {
             conventional_port: config.conventional_port,
             addresses: config.addresses,
             store: config.store,
             relay: config.relay,
             trs,
+            epochs: Epochs::new(config.quic.tls.clock.clone()),
             links: Links::new(config.quic, CidScheme::Direct, true, &mut rng)?,
             rng,
             link_nodes: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             nodes: BTreeMap::new(),
             expiry: Timers::default(),
             pending: BTreeMap::new(),
             asked: BTreeMap::new(),
+            concerned: BTreeSet::new(),
             pending_timers: Timers::default(),
             out: VecDeque::new(),
         })
@@ -128,9 +142,9 @@ impl Nms {
         let Some(registration) = self.nodes.get_mut(&node) else { return false };
         let name = registration.name.clone();
         let protection = match &mut registration.session {
-            Session::Conventional { local, remote, session, .. } => {
-                let Some(payload) = session.seal(transaction, count, node.0, message) else { return false };
-                let (local, remote) = (*local, *remote);
+            Session::Conventional(sealed) => {
+                let Some(payload) = sealed.session.seal(transaction, count, node.0, message) else { return false };
+                let (local, remote) = (sealed.local, sealed.remote);
                 self.out.push_back(Output::Transmit(Transmit { local, remote, payload }));
                 Protection::CommonKey(name.clone())
             }
@@ -158,12 +172,8 @@ impl Nms {
         let node = NodeId(header.id);
         match self.open_sealed(node, header.kind, &mut payload) {
             Ok((header, message)) => {
-                if let Some(Registration { session: Session::Conventional { remote: seen, .. }, .. }) =
-                    self.nodes.get_mut(&node)
-                    && matches!(message, Message::KeepAlive)
-                {
-                    // A NAT may have given the node another address; the HMAC proves that it is the node.
-                    *seen = remote;
+                if header.kind != Kind::RegistrationRequest {
+                    self.seen_at(node, header.sequence, local, remote);
                 }
                 self.on_message(now, node, &header, message, Place::Conventional { local, remote });
             }
@@ -175,32 +185,24 @@ impl Nms {
         while let Some(output) = self.links.poll() {
             match output {
                 LinkOutput::Transmit(transmit) => self.out.push_back(Output::Transmit(transmit)),
-                LinkOutput::Connected { link, peer, .. } => match peer.into_iter().next() {
-                    Some(name) => {
-                        self.link_nodes.insert(link, name);
-                    }
-                    None => self.links.close(now, link),
-                },
+                LinkOutput::Connected { link, peer, .. } => self.on_link(now, link, &peer),
                 LinkOutput::Frame(link, header, body) => self.on_frame(now, link, &header, &body),
                 LinkOutput::Datagram(..) => self.dropped(DropReason::Unexpected),
-                LinkOutput::Closed(link, _) => self.on_link_closed(link),
+                LinkOutput::Closed(link, _) => self.on_link_closed(now, link),
                 LinkOutput::Dropped(reason) => self.dropped(reason),
             }
         }
     }
 
     fn on_frame(&mut self, now: Instant, link: LinkId, header: &Header, body: &[u8]) {
-        let Some(name) = self.link_nodes.get(&link) else { return };
-        let node = NodeId::of(name);
-        let Ok(message) = Message::decode_body(header.kind, body) else { return self.dropped(DropReason::BadBody) };
-        let registered = matches!(
-            self.nodes.get(&node),
-            Some(Registration { session: Session::Proposed { link: l }, .. }) if *l == link
-        );
-        if header.id != node.0 {
+        let Some(names) = self.link_nodes.get(&link) else { return };
+        let node = NodeId(header.id);
+        if !names.iter().any(|&(id, _)| id == node) {
             return self.dropped(DropReason::WrongIdentity);
         }
-        if !registered && header.kind != Kind::RegistrationRequest {
+        let Ok(message) = Message::decode_body(header.kind, body) else { return self.dropped(DropReason::BadBody) };
+        if header.kind != Kind::RegistrationRequest && !self.is_on(node, link) {
+            self.refuse(now, Place::Proposed { link }, header, ErrorCode::NotRegistered);
             return self.dropped(DropReason::UnknownId);
         }
         self.on_message(now, node, header, message, Place::Proposed { link });

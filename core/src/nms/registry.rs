@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::{Nms, Place};
 use crate::conventional::keys::Direction;
 use crate::conventional::session::Session as SealedSession;
-use crate::event::DropReason;
-use crate::header::{Header, Kind};
+use crate::event::{DropReason, Protection};
+use crate::header::{Flags, Header, Kind};
+use crate::key::Key128;
 use crate::message::{ErrorCode, Message, RegistrationRequest, RegistrationResponse};
-use crate::name::{Fqdn, NodeId};
+use crate::name::{Fqdn, NodeId, Party};
 use crate::quic::LinkId;
 use crate::route::{Network, is_private};
 use crate::time::Instant;
@@ -30,33 +31,75 @@ pub(super) struct Registration {
 
 /// How to reach a registered node.
 pub(super) enum Session {
-    Conventional { local: SocketAddr, remote: SocketAddr, session: Box<SealedSession>, key: crate::key::Key128 },
+    Conventional(Box<Sealed>),
     Proposed { link: LinkId },
 }
 
+/// A conventional node's keys, and where it is.
+pub(super) struct Sealed {
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    /// Of this registration.
+    pub(super) session: SealedSession,
+    /// The common key. Only Registration Requests come under it.
+    key: Key128,
+    requests: SealedSession,
+}
+
 impl Nms {
-    /// Opens a sealed message of a node, whose key the registration or else the store has.
+    /// Opens a sealed message of a node: a Registration Request is under the common key, everything else under the keys
+    /// of a registration. The store is asked for nothing that was not authentic, unless the node is not registered or
+    /// may have logged in again.
     pub(super) fn open_sealed(
         &mut self,
         node: NodeId,
         kind: Kind,
         payload: &mut [u8],
     ) -> Result<(Header, Message), DropReason> {
-        // A node that logged in again has a new key: its first message under it is a Registration Request.
-        if let Some(registration) = self.nodes.get_mut(&node) {
-            let Session::Conventional { session, key, .. } = &mut registration.session else {
-                return Err(DropReason::Unexpected);
-            };
-            let stored = self.store.common_key(node).ok().flatten();
-            if stored.as_ref() == Some(key) {
-                return session.open_message(payload);
-            }
-        }
-        if kind != Kind::RegistrationRequest {
-            return Err(DropReason::UnknownId);
-        }
+        let mut known = match self.nodes.get_mut(&node).map(|registration| &mut registration.session) {
+            Some(Session::Conventional(sealed)) => Some(sealed),
+            Some(Session::Proposed { .. }) | None => None,
+        };
+        let opened = match (&mut known, kind) {
+            (Some(sealed), Kind::RegistrationRequest) => match sealed.requests.open_message(payload) {
+                // Perhaps it is under a newer key.
+                Err(DropReason::BadHmac) => None,
+                other => Some(other?),
+            },
+            (Some(sealed), _) => Some(sealed.session.open_message(payload)?),
+            (None, Kind::RegistrationRequest) => None,
+            (None, _) => return Err(DropReason::UnknownId),
+        };
+        // A node that logged in again, or that was struck off, has lost its old key.
         let key = self.store.common_key(node).ok().flatten().ok_or(DropReason::UnknownId)?;
-        SealedSession::new(&key, Direction::FromResponder).open_message(payload)
+        let current = known.is_some_and(|sealed| sealed.key == key);
+        match opened {
+            Some(opened) if current => Ok(opened),
+            Some(_) => Err(DropReason::UnknownId),
+            None if current => Err(DropReason::BadHmac),
+            None => SealedSession::new(&key, Direction::FromResponder).open_message(payload),
+        }
+    }
+
+    /// An authentic message of a conventional node came from here. A NAT may have given the node another address.
+    pub(super) fn seen_at(&mut self, node: NodeId, sequence: u32, local: SocketAddr, remote: SocketAddr) {
+        let Some(registration) = self.nodes.get_mut(&node) else { return };
+        let Session::Conventional(sealed) = &mut registration.session else { return };
+        if !sealed.session.is_latest(sequence) || (sealed.local, sealed.remote) == (local, remote) {
+            return;
+        }
+        (sealed.local, sealed.remote) = (local, remote);
+        registration.network.seen_at(remote);
+    }
+
+    /// As [`Self::seen_at`] for a node of the proposed method: QUIC has validated where its link is now.
+    pub(super) fn look_where(&mut self, node: NodeId) {
+        let Some(registration) = self.nodes.get_mut(&node) else { return };
+        if let Session::Proposed { link } = registration.session
+            && let Some(remote) = self.links.remote(link)
+        {
+            registration.network.seen_at(remote);
+        }
     }
 
     pub(super) fn on_registration(
@@ -67,9 +110,14 @@ impl Nms {
         request: &RegistrationRequest,
         place: Place,
     ) {
-        if let Some(registration) = self.nodes.get(&node)
+        if let Some(registration) = self.nodes.get_mut(&node)
             && registration.answer.0 == header.transaction
         {
+            if let (Session::Conventional(sealed), Place::Conventional { local, remote }) =
+                (&mut registration.session, place)
+            {
+                (sealed.local, sealed.remote) = (local, remote);
+            }
             let answer = Message::RegistrationResponse(registration.answer.1.clone());
             self.send(now, node, header.transaction, header.count, &answer);
             return;
@@ -79,13 +127,14 @@ impl Nms {
         let device = self.store.device(node).ok().flatten();
         let name = match place {
             Place::Conventional { .. } => device.map(|d| d.name),
-            Place::Proposed { link } => {
-                let named = self.link_nodes.get(&link);
-                device.filter(|d| d.certificate_login && Some(&d.name) == named).map(|d| d.name)
-            }
+            Place::Proposed { .. } => device.filter(|d| d.certificate_login).map(|d| d.name),
         };
-        let Some(name) = name else { return self.dropped(DropReason::UnknownId) };
+        let Some(name) = name else {
+            self.refuse(now, place, header, ErrorCode::Unauthorized);
+            return self.dropped(DropReason::UnknownId);
+        };
         if !self.store.accept_epoch(node, request.epoch).unwrap_or(false) {
+            self.refuse(now, place, header, ErrorCode::StaleEpoch);
             return self.dropped(DropReason::Replayed);
         }
         if self.nodes.len() >= MAX_NODES && !self.nodes.contains_key(&node) {
@@ -94,49 +143,52 @@ impl Nms {
         let Ok(addresses) = self.store.allocate(&name) else {
             return self.dropped(DropReason::Limit);
         };
-        let (observed, session) = match place {
-            Place::Conventional { local, remote } => {
-                let Some(session) = self.sealed_session(node, (local, remote), header.sequence) else {
-                    return self.dropped(DropReason::UnknownId);
-                };
-                (Some(remote), session)
-            }
-            Place::Proposed { link } => (self.links.remote(link), Session::Proposed { link }),
+        let observed = match place {
+            Place::Conventional { remote, .. } => Some(remote),
+            Place::Proposed { link } => self.links.remote(link),
         };
         let Some(observed) = observed else { return };
+        let Some(session) = self.session(now, node, header.sequence, request.epoch, place) else {
+            return self.dropped(DropReason::UnknownId);
+        };
         let (network, nat) = network(request, observed);
         let answer = RegistrationResponse { nat, addresses };
-        self.forget_pending_of(node);
-        if let Some(Registration { session: Session::Proposed { link: old }, .. }) = self.nodes.get(&node)
-            && !matches!(place, Place::Proposed { link } if link == *old)
-        {
-            let old = *old;
-            self.link_nodes.remove(&old);
-            self.links.close(now, old);
-        }
-        if matches!(session, Session::Conventional { .. }) {
-            self.expiry.set(node, Some(now + SILENCE));
-        }
+        // A link tells by itself when its node is gone.
+        let sealed = matches!(session, Session::Conventional(_));
+        self.expiry.set(node, sealed.then(|| now + SILENCE));
         self.nodes.insert(node, Registration { name, network, session, answer: (header.transaction, answer.clone()) });
         self.send(now, node, header.transaction, 0, &Message::RegistrationResponse(answer));
+        self.void_pending_of(now, node);
     }
 
-    /// The session of a node that registers: the one it has, if its key is the same. A new one knows the number of the
-    /// request that it is made for.
-    fn sealed_session(
-        &mut self,
-        node: NodeId,
-        (local, remote): (SocketAddr, SocketAddr),
-        sequence: u32,
-    ) -> Option<Session> {
-        let stored = self.store.common_key(node).ok().flatten()?;
-        if let Some(Registration { session: Session::Conventional { session, key, .. }, .. }) = self.nodes.remove(&node)
-            && key == stored
+    /// The session of a registration, in place of the one that the node had. `sequence`: of the request.
+    fn session(&mut self, now: Instant, node: NodeId, sequence: u32, epoch: u64, place: Place) -> Option<Session> {
+        let key = match place {
+            Place::Conventional { .. } => Some(self.store.common_key(node).ok().flatten()?),
+            Place::Proposed { .. } => None,
+        };
+        let old = self.nodes.remove(&node).map(|registration| registration.session);
+        if let Some(Session::Proposed { link: old }) = old
+            && !matches!(place, Place::Proposed { link } if link == old)
         {
-            return Some(Session::Conventional { local, remote, session, key });
+            self.forget_link(old);
+            self.links.close(now, old);
         }
-        let session = Box::new(SealedSession::new(&stored, Direction::FromResponder).having_seen(sequence));
-        Some(Session::Conventional { local, remote, session, key: stored })
+        Some(match place {
+            Place::Proposed { link } => {
+                self.settle(link);
+                Session::Proposed { link }
+            }
+            Place::Conventional { local, remote } => {
+                let key = key?;
+                let session = SealedSession::of_registration(&key, epoch, Direction::FromResponder);
+                let requests = match old {
+                    Some(Session::Conventional(old)) if old.key == key => old.requests,
+                    _ => SealedSession::new(&key, Direction::FromResponder).having_seen(sequence),
+                };
+                Session::Conventional(Box::new(Sealed { local, remote, session, key, requests }))
+            }
+        })
     }
 
     pub(super) fn on_keep_alive(&mut self, now: Instant, node: NodeId, transaction: u32) {
@@ -148,25 +200,63 @@ impl Nms {
     pub(super) fn expire(&mut self, now: Instant) {
         while let Some(node) = self.expiry.pop_due(now) {
             self.nodes.remove(&node);
-            self.forget_pending_of(node);
+            self.void_pending_of(now, node);
         }
     }
 
-    pub(super) fn on_link_closed(&mut self, link: LinkId) {
-        let Some(name) = self.link_nodes.remove(&link) else { return };
-        let node = NodeId::of(&name);
-        if matches!(
-            self.nodes.get(&node),
-            Some(Registration { session: Session::Proposed { link: l }, .. }) if *l == link
-        ) {
-            self.nodes.remove(&node);
-            self.forget_pending_of(node);
+    /// A link stands, and its certificate is good.
+    pub(super) fn on_link(&mut self, now: Instant, link: LinkId, names: &[Fqdn]) {
+        let Some(first) = names.first() else { return self.links.close(now, link) };
+        // One for each certificate: nobody needs a second before the first has registered.
+        if let Some(old) = self.waiting.insert(first.clone(), link) {
+            self.link_nodes.remove(&old);
+            self.links.close(now, old);
+        }
+        self.link_nodes.insert(link, names.iter().map(|name| (NodeId::of(name), name.clone())).collect());
+    }
+
+    /// A link's node has registered.
+    fn settle(&mut self, link: LinkId) {
+        let Some((_, first)) = self.link_nodes.get(&link).and_then(|names| names.first()) else { return };
+        if self.waiting.get(first) == Some(&link) {
+            self.waiting.remove(&first.clone());
         }
     }
 
-    /// Tells a sender of a message that needs a registration that it has none.
-    pub(super) fn refuse_unregistered(&mut self, now: Instant, node: NodeId, transaction: u32) {
-        self.send(now, node, transaction, 0, &Message::Error(ErrorCode::NotRegistered));
+    fn forget_link(&mut self, link: LinkId) {
+        self.settle(link);
+        self.link_nodes.remove(&link);
+    }
+
+    pub(super) fn on_link_closed(&mut self, now: Instant, link: LinkId) {
+        let nodes: Vec<NodeId> = self.link_nodes.get(&link).into_iter().flatten().map(|&(node, _)| node).collect();
+        self.forget_link(link);
+        for node in nodes {
+            if self.is_on(node, link) {
+                self.nodes.remove(&node);
+                self.void_pending_of(now, node);
+            }
+        }
+    }
+
+    /// Whether this node is registered on this link.
+    pub(super) fn is_on(&self, node: NodeId, link: LinkId) -> bool {
+        matches!(self.nodes.get(&node), Some(Registration { session: Session::Proposed { link: l }, .. }) if *l == link)
+    }
+
+    /// Answers who is not registered, on a link whose certificate is good. To anybody else, silence: a datagram that
+    /// nothing vouches for is not answered.
+    pub(super) fn refuse(&mut self, now: Instant, place: Place, header: &Header, code: ErrorCode) {
+        let Place::Proposed { link } = place else { return };
+        let Some((_, name)) = self.link_nodes.get(&link).and_then(|n| n.iter().find(|(id, _)| id.0 == header.id))
+        else {
+            return;
+        };
+        let (name, message) = (name.clone(), Message::Error(code));
+        let frame = message.to_bytes(header.transaction, Flags(Flags::FROM_RESPONDER), 0, 0, header.id);
+        if self.links.send_frame(now, link, frame.into()) {
+            self.signal(Party::Node(name), &message, Protection::Quic, 0);
+        }
     }
 }
 
@@ -177,9 +267,9 @@ impl Nms {
 fn network(request: &RegistrationRequest, observed: SocketAddr) -> (Network, bool) {
     let nat = !request.addresses.contains(&observed.ip()) || observed.port() != request.port;
     let mut network = Network::default();
-    for &address in &request.addresses {
+    for &address in request.addresses.iter().filter(|address| is_somewhere(**address)) {
         match address {
-            IpAddr::V6(v6) if network.v6.is_none() && !v6.is_unique_local() && !v6.is_unicast_link_local() => {
+            IpAddr::V6(v6) if network.v6.is_none() && !v6.is_unique_local() => {
                 network.v6 = Some(SocketAddr::new(address, request.port));
             }
             IpAddr::V4(_) if network.v4.is_none() => {
@@ -194,6 +284,15 @@ fn network(request: &RegistrationRequest, observed: SocketAddr) -> (Network, boo
         network.v6 = Some(observed);
     }
     (network, nat)
+}
+
+/// Whether an address can be another host's: nobody is sent to loopback, to a group, or to a neighbour on his own link.
+fn is_somewhere(address: IpAddr) -> bool {
+    let local = match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
+    };
+    !(local || address.is_unspecified() || address.is_loopback() || address.is_multicast())
 }
 
 #[cfg(test)]
@@ -212,6 +311,15 @@ mod tests {
         let (network, nat) = super::network(&request(&["203.0.113.1"]), "203.0.113.1:443".parse().unwrap());
         assert!(!nat);
         assert_eq!(network.v4, Some(("203.0.113.1:443".parse().unwrap(), false)));
+    }
+
+    #[test]
+    fn no_peer_is_sent_to_loopback_or_a_group_whatever_a_node_says_of_itself() {
+        let lies = ["127.0.0.1", "::1", "224.0.0.1", "ff02::1", "0.0.0.0", "::", "fe80::1", "::ffff:127.0.0.1"];
+        let (seen_by_v6, _) = network(&request(&lies), "[2001:db8:1::5]:443".parse().unwrap());
+        assert_eq!(seen_by_v6, Network::default());
+        let (seen_by_v4, _) = network(&request(&lies), "203.0.113.1:443".parse().unwrap());
+        assert_eq!((seen_by_v4.v4.map(|(_, nat)| nat), seen_by_v4.v6), (Some(true), None));
     }
 
     #[test]

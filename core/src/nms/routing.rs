@@ -11,7 +11,9 @@
 //! | proposed | 3 | initiator | responder | its Confirmation with CID_B | initiator |
 //!
 //! In the conventional method what waits for an answer is sent again with back-off; a repeated Direction Request repeats
-//! whatever was last said. Both nodes asking for each other at the same time count as one.
+//! whatever was last said. Both nodes asking for each other at the same time count as one: while a construction is under
+//! way, what its responder asks is answered by it. A pair has one construction at a time; a new one takes the old one's
+//! place. If the responder registers anew meanwhile, it is begun again with where it is now.
 
 use std::time::Duration;
 
@@ -34,7 +36,9 @@ use crate::timers::Backoff;
 pub const MAX_PENDING: usize = 65_536;
 /// How long a route construction is remembered: repeated requests get the same answer.
 const LIFETIME: Duration = Duration::from_secs(10);
-/// Requests of both nodes for each other within this time are one.
+/// Most route constructions under way that one node asked for.
+pub const MAX_PENDING_PER_NODE: usize = 1024;
+/// What the responder asks within this time after both nodes were told was asked before.
 const GLARE: Duration = Duration::from_secs(1);
 /// The first retransmission of what waits for an answer; each later one waits twice as long.
 const FIRST_RETRY: Duration = Duration::from_millis(400);
@@ -52,6 +56,8 @@ pub(super) struct Pending {
     keys: Option<TunnelKeys>,
     conventional: bool,
     step: Step,
+    /// When it came to that step.
+    since: Instant,
     started: Instant,
     retry: Backoff,
 }
@@ -70,7 +76,7 @@ impl Nms {
     pub(super) fn on_direction_request(&mut self, now: Instant, node: NodeId, header: &Header, peer: &PeerRef) {
         let transaction = header.transaction;
         if !self.nodes.contains_key(&node) {
-            return self.refuse_unregistered(now, node, transaction);
+            return self.dropped(DropReason::UnknownId);
         }
         if let Some(&id) = self.asked.get(&(node, transaction)) {
             return self.repeat(now, id, header.count);
@@ -82,12 +88,25 @@ impl Nms {
                 return;
             }
         };
-        let glare = |p: &Pending| p.initiator == responder && p.responder == node && now < p.started + GLARE;
-        if self.pending.values().any(glare) {
-            // The other side's request leads to the same tunnel.
-            return;
+        if let Some((id, pending)) = self.between(node, responder) {
+            let told = matches!(pending.step, Step::Told(_));
+            if pending.initiator == responder && (!told || now < pending.since + GLARE) {
+                // The other side's request leads to the same tunnel.
+                return;
+            }
+            self.forget_pending(id);
         }
         self.start(now, node, responder, transaction);
+    }
+
+    /// The construction under way between two nodes.
+    fn between(&self, a: NodeId, b: NodeId) -> Option<(PendingId, &Pending)> {
+        let mut concerned = self.concerned_by(a).map(|id| (id, &self.pending[&id]));
+        concerned.find(|(_, p)| p.initiator == b || p.responder == b)
+    }
+
+    fn concerned_by(&self, node: NodeId) -> impl Iterator<Item = PendingId> {
+        self.concerned.range((node, 0)..=(node, PendingId::MAX)).map(|&(_, id)| id)
     }
 
     fn find_peer(&self, node: NodeId, peer: &PeerRef) -> Result<NodeId, ErrorCode> {
@@ -104,12 +123,16 @@ impl Nms {
     }
 
     fn start(&mut self, now: Instant, initiator: NodeId, responder: NodeId, transaction: u32) {
+        self.look_where(initiator);
+        self.look_where(responder);
+        let own = self.concerned_by(initiator).filter(|id| self.pending[id].initiator == initiator).count();
+        let room = self.pending.len() < MAX_PENDING && own < MAX_PENDING_PER_NODE;
         let (a, b) = (&self.nodes[&initiator], &self.nodes[&responder]);
         let conventional = matches!(a.session, Session::Conventional { .. });
         let choice = route::paper(&a.network, &b.network);
         let usable = matches!(b.session, Session::Conventional { .. }) == conventional
             && choice.is_some_and(|c| c.pattern != Pattern::Relayed || self.relay.is_some());
-        let Some(choice) = choice.filter(|_| usable && self.pending.len() < MAX_PENDING) else {
+        let Some(choice) = choice.filter(|_| usable && room) else {
             self.send(now, initiator, transaction, 0, &Message::Error(ErrorCode::NoRelay));
             return;
         };
@@ -120,15 +143,26 @@ impl Nms {
         let keys = conventional.then(|| TunnelKeys { tunnel: self.new_key(), temporary: self.new_key() });
         let step = Step::Told(None);
         let retry = Backoff::start(now, FIRST_RETRY);
-        let pending =
-            Pending { initiator, responder, transaction, choice, keys, conventional, step, started: now, retry };
+        let pending = Pending {
+            initiator,
+            responder,
+            transaction,
+            choice,
+            keys,
+            conventional,
+            step,
+            since: now,
+            started: now,
+            retry,
+        };
         self.asked.insert((initiator, transaction), id);
+        self.concerned.extend([(initiator, id), (responder, id)]);
         self.pending.insert(id, pending);
         self.pending_timers.set(id, Some(retry.next));
         match (conventional, choice.pattern, choice.dialer) {
             (true, Pattern::Relayed, _) => {
                 self.set_step(id, Step::AwaitRelay);
-                self.ask_relay(id, 0);
+                self.ask_relay(now, id, 0);
             }
             (true, _, Dialer::Responder) => {
                 self.tell_initiator(now, id, None, 0);
@@ -195,12 +229,14 @@ impl Nms {
         })
     }
 
-    fn ask_relay(&mut self, id: PendingId, count: u8) {
+    fn ask_relay(&mut self, now: Instant, id: PendingId, count: u8) {
+        let epoch = self.epochs.next(now);
         let Some(pending) = self.pending.get(&id) else { return };
         let names = (self.nodes.get(&pending.initiator), self.nodes.get(&pending.responder));
         let (Some(Registration { name: a, .. }), Some(Registration { name: b, .. })) = names else { return };
         let Some(keys) = &pending.keys else { return };
         let request = Message::RelayRequest(RelayRequest {
+            epoch,
             forward: PathId::of(a, b),
             backward: PathId::of(b, a),
             tunnel_key: keys.tunnel.clone(),
@@ -218,7 +254,8 @@ impl Nms {
 
     pub(super) fn on_trs_datagram(&mut self, now: Instant, mut payload: BytesMut) {
         let Some(session) = &mut self.trs else { return self.dropped(DropReason::UnknownId) };
-        match session.open_message(&mut payload) {
+        // A response is good for the request that waits for it, and no other: it needs no number. So the TRS may lose count.
+        match session.open_unnumbered(&mut payload) {
             Ok((header, Message::RelayResponse { accepted })) => {
                 let id = header.transaction;
                 let waiting = self.pending.get(&id).is_some_and(|p| p.step == Step::AwaitRelay);
@@ -240,6 +277,7 @@ impl Nms {
     fn advance(&mut self, now: Instant, id: PendingId, step: Step) {
         let Some(pending) = self.pending.get_mut(&id) else { return };
         pending.step = step;
+        pending.since = now;
         pending.retry = Backoff::start(now, FIRST_RETRY);
         let next = pending.next_timer();
         self.pending_timers.set(id, Some(next));
@@ -270,7 +308,11 @@ impl Nms {
         while let Some(id) = self.pending_timers.pop_due(now) {
             let Some(pending) = self.pending.get_mut(&id) else { continue };
             if pending.started + LIFETIME <= now {
+                let (initiator, transaction, step) = (pending.initiator, pending.transaction, pending.step);
                 self.forget_pending(id);
+                if !matches!(step, Step::Told(_)) {
+                    self.send(now, initiator, transaction, 0, &Message::Error(ErrorCode::PeerOffline));
+                }
                 continue;
             }
             let count = pending.retry.sent;
@@ -281,7 +323,7 @@ impl Nms {
             let next = pending.next_timer();
             self.pending_timers.set(id, Some(next));
             match step {
-                Step::AwaitRelay => self.ask_relay(id, count),
+                Step::AwaitRelay => self.ask_relay(now, id, count),
                 Step::AwaitConfirmation if conventional => self.tell_responder(now, id, count),
                 Step::AwaitConfirmation | Step::Told(_) => {}
             }
@@ -291,20 +333,27 @@ impl Nms {
     fn forget_pending(&mut self, id: PendingId) {
         if let Some(pending) = self.pending.remove(&id) {
             self.asked.remove(&(pending.initiator, pending.transaction));
+            self.concerned.remove(&(pending.initiator, id));
+            self.concerned.remove(&(pending.responder, id));
             self.pending_timers.set(id, None);
         }
     }
 
-    /// A node registered anew or is gone: what was under way with its old address is void.
-    pub(super) fn forget_pending_of(&mut self, node: NodeId) {
-        let void: Vec<_> = self
-            .pending
-            .iter()
-            .filter(|(_, p)| p.initiator == node || p.responder == node)
-            .map(|(&id, _)| id)
-            .collect();
+    /// A node registered anew or is gone: what was under way with its old address is void. Who waits for it to answer is
+    /// told that it is gone, or waits for what begins again.
+    pub(super) fn void_pending_of(&mut self, now: Instant, node: NodeId) {
+        let void: Vec<_> = self.concerned_by(node).collect();
         for id in void {
+            let Pending { initiator, responder, transaction, step, .. } = self.pending[&id];
             self.forget_pending(id);
+            if initiator == node || matches!(step, Step::Told(_)) {
+                continue;
+            }
+            if self.nodes.contains_key(&node) && self.nodes.contains_key(&initiator) {
+                self.start(now, initiator, responder, transaction);
+            } else {
+                self.send(now, initiator, transaction, 0, &Message::Error(ErrorCode::PeerOffline));
+            }
         }
     }
 }

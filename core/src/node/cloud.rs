@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Node;
 use super::peers::PeerState;
+use crate::epoch::Epochs;
 use crate::event::{Event, Failure};
 use crate::header::Header;
 use crate::message::{ErrorCode, LoginResponse, Message, RegistrationRequest, RegistrationResponse};
@@ -21,6 +22,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Unanswered Keep Alives after which the registration counts as lost.
 const KEEP_ALIVE_TRIES: u8 = 4;
+/// A registration that lasted this long was a good one.
+const STABLE: Duration = Duration::from_secs(2);
 /// The first pause after a failure, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -28,12 +31,15 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 pub(super) struct Cloud {
     pub(super) port: u16,
     pub(super) addresses: Vec<IpAddr>,
-    clock: Arc<dyn WallClock>,
     state: State,
     login: Option<LoginResponse>,
+    /// The user wants us to be registered.
+    started: bool,
     /// Failures in a row.
     failures: u32,
-    epoch: u64,
+    /// When the last registration succeeded.
+    registered_at: Instant,
+    epochs: Epochs,
 }
 
 enum State {
@@ -48,6 +54,8 @@ enum State {
     },
     Registering {
         transaction: u32,
+        /// Sent again as it is.
+        request: Message,
         retry: Backoff,
         until: Instant,
     },
@@ -64,7 +72,16 @@ enum State {
 
 impl Cloud {
     pub(super) fn new(port: u16, addresses: Vec<IpAddr>, clock: Arc<dyn WallClock>) -> Self {
-        Self { port, addresses, clock, state: State::Idle, login: None, failures: 0, epoch: 0 }
+        Self {
+            port,
+            addresses,
+            state: State::Idle,
+            login: None,
+            started: false,
+            failures: 0,
+            registered_at: Instant::ZERO,
+            epochs: Epochs::new(clock),
+        }
     }
 
     pub(super) fn is_registered(&self) -> bool {
@@ -79,17 +96,11 @@ impl Cloud {
             State::Registered { keep_alive, waiting } => waiting.as_ref().map(|(_, b)| b.next).or(*keep_alive),
         }
     }
-
-    /// Grows with wall-clock time and over restarts: an older registration than the last is a replay.
-    fn next_epoch(&mut self, now: Instant) -> u64 {
-        let wall = u64::try_from(self.clock.since_unix_epoch().as_nanos()).unwrap_or(u64::MAX / 2);
-        self.epoch = (self.epoch + 1).max(wall.saturating_add(now.as_nanos()));
-        self.epoch
-    }
 }
 
 impl Node {
     pub(super) fn start(&mut self, now: Instant) {
+        self.cloud.started = true;
         if matches!(self.cloud.state, State::Idle) {
             self.connect_cloud(now);
         }
@@ -124,7 +135,9 @@ impl Node {
         if matches!(cloud.state, State::Idle | State::Pausing { .. }) {
             return;
         }
-        let was_registered = cloud.is_registered();
+        // A registration that is lost as soon as it is won counts as none: or else two nodes with one identity, each
+        // putting the other out, would never rest.
+        let was_registered = cloud.is_registered() && now >= cloud.registered_at + STABLE;
         cloud.failures = if was_registered { 0 } else { cloud.failures + 1 };
         // A login that did not lead to a registration twice, or that was refused, is worth nothing.
         if cloud.failures >= 2 || matches!(reason, Failure::Refused(_) | Failure::Authentication) {
@@ -151,13 +164,13 @@ impl Node {
         }
         let transaction = self.random_u32();
         let request = self.registration_request(now);
-        self.carriage.send_nms(now, transaction, 0, request);
+        self.carriage.send_nms(now, transaction, 0, request.clone());
         let (retry, until) = (Backoff::start(now, FIRST_RETRY), now + STEP_TIMEOUT);
-        self.cloud.state = State::Registering { transaction, retry, until };
+        self.cloud.state = State::Registering { transaction, request, retry, until };
     }
 
     fn registration_request(&mut self, now: Instant) -> Message {
-        let epoch = self.cloud.next_epoch(now);
+        let epoch = self.cloud.epochs.next(now);
         let (addresses, port) = (self.cloud.addresses.clone(), self.cloud.port);
         Message::RegistrationRequest(RegistrationRequest { epoch, addresses, port })
     }
@@ -194,7 +207,7 @@ impl Node {
     fn on_registered(&mut self, now: Instant, response: &RegistrationResponse) {
         let keep_alive = (!self.carriage.is_reliable()).then(|| now + KEEP_ALIVE);
         self.cloud.state = State::Registered { keep_alive, waiting: None };
-        self.cloud.failures = 0;
+        self.cloud.registered_at = now;
         self.own = Some(response.addresses);
         self.event(Event::Registered { addresses: response.addresses, nat: response.nat });
         self.request_waiting_routes(now);
@@ -213,14 +226,13 @@ impl Node {
                     self.on_cloud_failed(now, Failure::Timeout);
                 }
             }
-            State::Registering { transaction, retry, until } => {
+            State::Registering { transaction, request, retry, until } => {
                 if *until <= now {
                     self.on_cloud_failed(now, Failure::Timeout);
                 } else if retry.next <= now {
-                    let (transaction, count) = (*transaction, retry.sent);
+                    let (transaction, count, request) = (*transaction, retry.sent, request.clone());
                     retry.again(now);
                     if !self.carriage.is_reliable() {
-                        let request = self.registration_request(now);
                         self.carriage.send_nms(now, transaction, count, request);
                     }
                 }
@@ -254,6 +266,13 @@ impl Node {
         self.carriage.send_nms(now, transaction, count, Message::KeepAlive);
     }
 
+    /// The NMS does not answer what it should: is it there, and does it know us?
+    pub(super) fn doubt_nms(&mut self, now: Instant) {
+        if let State::Registered { keep_alive: Some(at), waiting: None } = &mut self.cloud.state {
+            *at = (*at).min(now);
+        }
+    }
+
     /// Handover (paper §2.1, §2.2.2): the node registers again and builds every tunnel anew; what applications send
     /// meanwhile is held.
     pub(super) fn change_addresses(&mut self, now: Instant, addresses: Vec<IpAddr>) {
@@ -262,16 +281,16 @@ impl Node {
         }
         self.carriage.move_to(now, &addresses);
         self.cloud.addresses = addresses;
-        let started = !matches!(self.cloud.state, State::Idle) || self.own.is_some();
+        if self.cloud.started {
+            self.cloud.failures = 0;
+            // From here on we are not registered: what peers want waits for it.
+            self.connect_cloud(now);
+        }
         for peer in self.peers.ids() {
             if matches!(self.peers.get(peer).state, PeerState::Up | PeerState::Building { .. }) {
                 self.event(Event::TunnelDown { peer: self.peers.get(peer).label(), reason: Failure::Moved });
                 self.want_route(now, peer);
             }
-        }
-        if started {
-            self.cloud.failures = 0;
-            self.connect_cloud(now);
         }
     }
 }

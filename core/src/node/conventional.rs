@@ -20,6 +20,7 @@ use crate::conventional::seal::MAX_PLAINTEXT;
 use crate::conventional::session::Session;
 use crate::event::{DropReason, Failure, Protection};
 use crate::header::{Header, Kind};
+use crate::key::Key128;
 use crate::machine::{Output, StreamId, StreamInput, Transmit};
 use crate::message::{LoginResponse, Message, RouteDirection};
 use crate::name::{Fqdn, NodeId, Party, PathId};
@@ -49,10 +50,29 @@ pub(super) struct Conventional {
     out: VecDeque<CarriageOutput>,
 }
 
-/// The shared key with the NMS, and where that is.
+/// The key shared with the NMS, and where that is.
 struct Nms {
-    session: Session,
+    common: Key128,
+    /// Under the common key itself: Registration Requests.
+    requests: Session,
+    /// Under the keys of one registration, by its epoch: everything else. So an NMS that has lost its memory and counts
+    /// from the start again is not taken for a replay.
+    registration: Option<(u64, Session)>,
     addresses: Vec<SocketAddr>,
+}
+
+impl Nms {
+    /// The session that a message goes in; a Registration Request with a new epoch begins one.
+    fn session_for(&mut self, message: &Message) -> Option<&mut Session> {
+        let Message::RegistrationRequest(request) = message else {
+            return self.registration.as_mut().map(|(_, session)| session);
+        };
+        if self.registration.as_ref().is_none_or(|(epoch, _)| *epoch != request.epoch) {
+            let session = Session::of_registration(&self.common, request.epoch, Direction::FromInitiator);
+            self.registration = Some((request.epoch, session));
+        }
+        Some(&mut self.requests)
+    }
 }
 
 impl Conventional {
@@ -90,8 +110,9 @@ impl Conventional {
     }
 
     fn on_nms_datagram(&mut self, mut payload: BytesMut) {
-        let Some(nms) = &mut self.nms else { return self.dropped(DropReason::UnknownId) };
-        match nms.session.open_message(&mut payload) {
+        let session = self.nms.as_mut().and_then(|nms| nms.registration.as_mut());
+        let Some((_, session)) = session else { return self.dropped(DropReason::UnknownId) };
+        match session.open_message(&mut payload) {
             Ok((header, message)) => self.out.push_back(CarriageOutput::FromNms(header, message)),
             Err(reason) => self.dropped(reason),
         }
@@ -117,10 +138,10 @@ impl Carriage for Conventional {
         if reachable(&self.addresses, self.port, &login.nms).is_none() {
             return self.out.push_back(CarriageOutput::NmsLost(Failure::NoAddress));
         }
-        // One session for the life of a common key: its sequence numbers must not start again.
+        // One count of requests for the life of a common key: it must not start again.
         if self.nms.is_none() {
-            let session = Session::new(key, Direction::FromInitiator);
-            self.nms = Some(Nms { session, addresses: login.nms.clone() });
+            let requests = Session::new(key, Direction::FromInitiator);
+            self.nms = Some(Nms { common: key.clone(), requests, registration: None, addresses: login.nms.clone() });
         }
         self.out.push_back(CarriageOutput::NmsReady);
     }
@@ -128,8 +149,10 @@ impl Carriage for Conventional {
     fn send_nms(&mut self, _now: Instant, transaction: u32, count: u8, message: Message) {
         let Some(nms) = &mut self.nms else { return };
         let Some((local, remote)) = reachable(&self.addresses, self.port, &nms.addresses) else { return };
-        let Some(datagram) = nms.session.seal(transaction, count, self.id.0, &message) else {
-            self.nms = None;
+        let Some(session) = nms.session_for(&message) else { return };
+        let Some(datagram) = session.seal(transaction, count, self.id.0, &message) else {
+            // Every number was used: another registration has other keys.
+            nms.registration = None;
             return self.out.push_back(CarriageOutput::NmsLost(Failure::Protocol));
         };
         if !matches!(message, Message::KeepAlive) {
@@ -153,8 +176,11 @@ impl Carriage for Conventional {
         self.remove(peer);
     }
 
-    fn send_packet(&mut self, _now: Instant, peer: PeerId, packet: Bytes) -> Result<(), SendRefused> {
+    fn send_packet(&mut self, now: Instant, peer: PeerId, packet: Bytes) -> Result<(), SendRefused> {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return Err(SendRefused::NoTunnel) };
+        if let Some(at) = tunnel.doubt(now) {
+            self.timers.set(peer, Some(at));
+        }
         let Stage::Up { data, .. } = &mut tunnel.stage else { return Err(SendRefused::NoTunnel) };
         if packet.len() > MAX_PACKET {
             return Err(SendRefused::TooBig(MAX_PACKET));
@@ -187,7 +213,7 @@ impl Carriage for Conventional {
             return self.on_nms_datagram(payload);
         }
         match self.by_path.get(&PathId(header.id)).copied() {
-            Some(peer) if header.kind == Kind::Capsule => self.on_capsule(now, peer, remote, payload),
+            Some(peer) if header.kind == Kind::Capsule => self.on_capsule(now, peer, local, remote, payload),
             Some(peer) => self.on_tunnel_message(now, peer, local, remote, payload),
             None => self.dropped(DropReason::UnknownId),
         }

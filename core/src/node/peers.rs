@@ -25,6 +25,8 @@ pub const ROUTE_TIMEOUT: Duration = Duration::from_secs(12);
 pub const MAX_PEERS: usize = 4096;
 /// The first retransmission of a Direction Request; each later one waits twice as long.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// After so many transmissions of a Direction Request without an answer, the NMS may have forgotten us.
+const DOUBTFUL: u8 = 2;
 /// After a Route Direction whose tunnel did not come up, wait this long before asking again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -196,7 +198,10 @@ impl Node {
     /// After a registration: everything that was waiting for it, or whose request went to a lost session.
     pub(super) fn request_waiting_routes(&mut self, now: Instant) {
         for id in self.peers.ids() {
-            if matches!(self.peers.get(id).state, PeerState::Wanted | PeerState::Requested { .. }) {
+            let peer = self.peers.find_mut(id).expect("listed");
+            if matches!(peer.state, PeerState::Wanted | PeerState::Requested { .. }) {
+                // The wait for the registration is not counted against it.
+                peer.until = peer.until.max(now + ROUTE_TIMEOUT / 2);
                 self.request_route(now, id);
             }
         }
@@ -218,9 +223,8 @@ impl Node {
         if direction.peer == self.name {
             return self.dropped(DropReason::Unexpected);
         }
-        if initiator && !self.asked(header.transaction) {
-            // A repetition, or an answer to a request that we gave up.
-            return self.dropped(DropReason::Unexpected);
+        if let Err(reason) = self.check_direction(header.transaction, &direction, initiator) {
+            return self.dropped(reason);
         }
         if !initiator && self.was_directed(&direction.peer, header.transaction) {
             return self.confirm_again(now, header, direction.dial);
@@ -258,12 +262,36 @@ impl Node {
         }
     }
 
-    /// Whether a Direction Request with this transaction is under way.
-    fn asked(&self, transaction: u32) -> bool {
-        self.peers
-            .peers
-            .values()
-            .any(|p| matches!(p.state, PeerState::Requested { transaction: t, .. } if t == transaction))
+    /// Whether a Route Direction makes sense: it answers what was asked, and takes nobody's virtual address. A name keeps
+    /// its addresses and an address its name, as long as we know them.
+    fn check_direction(&self, transaction: u32, direction: &RouteDirection, initiator: bool) -> Result<(), DropReason> {
+        if initiator {
+            // None: a repetition, or an answer to a request that we gave up.
+            match &self.asked(transaction).ok_or(DropReason::Unexpected)?.reference {
+                PeerRef::Name(name) if *name == direction.peer => {}
+                PeerRef::Virtual(address) if direction.virtual_addresses.contains(*address) => {}
+                PeerRef::Name(_) | PeerRef::Virtual(_) => return Err(DropReason::WrongIdentity),
+            }
+        }
+        let known = self.peers.by_name(&direction.peer);
+        let addresses = direction.virtual_addresses;
+        if known.and_then(|id| self.peers.get(id).addresses).is_some_and(|before| before != addresses) {
+            return Err(DropReason::WrongIdentity);
+        }
+        for address in [IpAddr::from(addresses.v4), IpAddr::from(addresses.v6)] {
+            let ours = self.own.is_some_and(|own| own.contains(address)) || self.overlay.is_dns(address);
+            let owner = self.peers.by_virtual.get(&address).copied();
+            if ours || !self.overlay.contains(address) || owner.is_some_and(|owner| Some(owner) != known) {
+                return Err(DropReason::WrongIdentity);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whom a Direction Request with this transaction asks for.
+    fn asked(&self, transaction: u32) -> Option<&Peer> {
+        let asked = |p: &&Peer| matches!(p.state, PeerState::Requested { transaction: t, .. } if t == transaction);
+        self.peers.peers.values().find(asked)
     }
 
     fn on_route_refused(&mut self, now: Instant, transaction: u32, code: ErrorCode) {
@@ -350,6 +378,9 @@ impl Node {
                     self.peers.timers.set(id, Some(next));
                     if registered && !reliable {
                         self.carriage.send_nms(now, transaction, count, Message::DirectionRequest(reference));
+                        if count >= DOUBTFUL {
+                            self.doubt_nms(now);
+                        }
                     }
                 }
                 PeerState::Wanted => self.peers.timers.set(id, Some(until)),

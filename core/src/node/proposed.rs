@@ -7,8 +7,9 @@
 mod relayed;
 mod tunnel;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rand_chacha::ChaCha20Rng;
@@ -28,8 +29,10 @@ use crate::time::Instant;
 use crate::timers::Timers;
 use crate::tls::TlsError;
 
-/// Inbound links whose peer the NMS has not announced yet, at most.
+/// Inbound links whose peer the NMS has not announced yet, at most; one for each peer.
 const MAX_EARLY: usize = 64;
+/// How long such a link may wait for that.
+const EARLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct Proposed {
     name: Fqdn,
@@ -42,6 +45,9 @@ pub(super) struct Proposed {
     rng: ChaCha20Rng,
     links: Links,
     owners: BTreeMap<LinkId, Owner>,
+    /// Those with [`Owner::Inbound`], and until when they may be that.
+    inbound: BTreeSet<LinkId>,
+    inbound_timers: Timers<LinkId>,
     nms: Option<LinkId>,
     tunnels: BTreeMap<PeerId, Tunnel>,
     by_name: BTreeMap<Fqdn, PeerId>,
@@ -89,6 +95,8 @@ impl Proposed {
             rng,
             links,
             owners: BTreeMap::new(),
+            inbound: BTreeSet::new(),
+            inbound_timers: Timers::default(),
             nms: None,
             tunnels: BTreeMap::new(),
             by_name: BTreeMap::new(),
@@ -115,7 +123,28 @@ impl Proposed {
     /// Closes a link that nobody needs any more.
     fn close(&mut self, now: Instant, link: LinkId) {
         self.owners.remove(&link);
+        self.no_longer_inbound(link);
         self.links.close(now, link);
+    }
+
+    fn no_longer_inbound(&mut self, link: LinkId) {
+        self.inbound.remove(&link);
+        self.inbound_timers.set(link, None);
+    }
+
+    /// A peer has opened a link. What it wants it will say; whether it may, the NMS.
+    fn on_inbound(&mut self, now: Instant, link: LinkId, names: Vec<Fqdn>) {
+        let same = |l: &&LinkId| matches!(self.owners.get(*l), Some(Owner::Inbound(other)) if other.names == names);
+        if let Some(&old) = self.inbound.iter().find(same) {
+            self.close(now, old);
+        }
+        if self.inbound.len() >= MAX_EARLY {
+            self.dropped(DropReason::Limit);
+            return self.links.close(now, link);
+        }
+        self.inbound.insert(link);
+        self.inbound_timers.set(link, Some(now + EARLY_TIMEOUT));
+        self.owners.insert(link, Owner::Inbound(Inbound { names, early: None }));
     }
 
     /// Takes all that the main endpoint has to say.
@@ -136,12 +165,7 @@ impl Proposed {
 
     fn on_connected(&mut self, now: Instant, link: LinkId, client: bool, names: Vec<Fqdn>) {
         if !client {
-            if self.owners.values().filter(|o| matches!(o, Owner::Inbound(_))).count() >= MAX_EARLY {
-                self.dropped(DropReason::Limit);
-                return self.links.close(now, link);
-            }
-            self.owners.insert(link, Owner::Inbound(Inbound { names, early: None }));
-            return;
+            return self.on_inbound(now, link, names);
         }
         let to = match self.owners.get(&link) {
             Some(Owner::As { .. }) => Party::As,
@@ -198,6 +222,7 @@ impl Proposed {
 
     fn on_closed(&mut self, now: Instant, link: LinkId, reason: LinkClosed) {
         let failure = failure(reason);
+        self.no_longer_inbound(link);
         match self.owners.remove(&link) {
             Some(Owner::As { .. }) => self.out.push_back(CarriageOutput::LoginFailed(failure)),
             Some(Owner::Nms) => {
@@ -227,7 +252,7 @@ impl Carriage for Proposed {
     fn login(&mut self, now: Instant, attempt: usize) {
         let old: Vec<_> =
             self.owners.iter().filter(|(_, o)| matches!(o, Owner::As { .. })).map(|(&link, _)| link).collect();
-        for link in old {
+        for link in old.into_iter().chain(self.nms.take()) {
             self.close(now, link);
         }
         let mut remotes = self.services.as_addresses.clone();
@@ -296,6 +321,8 @@ impl Carriage for Proposed {
     fn move_to(&mut self, _now: Instant, addresses: &[IpAddr]) {
         self.addresses = addresses.to_vec();
         self.owners.clear();
+        self.inbound.clear();
+        self.inbound_timers = Timers::default();
         self.nms = None;
         self.tunnels.clear();
         self.by_name.clear();
@@ -325,11 +352,14 @@ impl Carriage for Proposed {
         while let Some(peer) = self.timers.pop_due(now) {
             self.tunnel_timeout(now, peer);
         }
+        while let Some(link) = self.inbound_timers.pop_due(now) {
+            self.close(now, link);
+        }
         self.drain_links(now);
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        [self.links.next_timeout(), self.timers.next()].into_iter().flatten().min()
+        [self.links.next_timeout(), self.timers.next(), self.inbound_timers.next()].into_iter().flatten().min()
     }
 
     fn poll(&mut self) -> Option<CarriageOutput> {

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
-    Connection, ConnectionError, ConnectionHandle, DatagramEvent, Dir, Endpoint, Event, Incoming, SendDatagramError,
-    Side, StreamEvent, StreamId, VarInt, WriteError,
+    Connection, ConnectionError, ConnectionHandle, DatagramEvent, Dir, Endpoint, Event, Incoming, ReadError,
+    SendDatagramError, Side, StreamEvent, StreamId, VarInt, WriteError,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -25,6 +26,8 @@ use crate::tls::{self, TlsError};
 
 /// Most incoming connections whose handshake is not finished; from half of it on, clients must prove their address.
 pub const MAX_HALF_OPEN: usize = 512;
+/// An incoming connection whose handshake takes longer is closed.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of messages and packets that may wait for a link's stream.
 pub const MAX_STREAM_BACKLOG: usize = 512 * 1024;
 /// Most links of one endpoint.
@@ -86,13 +89,17 @@ struct Link {
     local: SocketAddr,
     connected: bool,
     closed: bool,
+    /// Of an incoming link whose handshake is not finished: when it has to be.
+    half_open: Option<Instant>,
+    /// The peer did what no peer of ours does with its stream: nothing can be said on it any more.
+    broken: bool,
     send_stream: Option<StreamId>,
     readers: BTreeMap<StreamId, FrameReader>,
     backlog: VecDeque<Bytes>,
     backlog_bytes: usize,
     deadline: Option<Instant>,
-    /// How many frames the peer sent in packets that were authentic and new, and how many of them were path responses.
-    heard: (u64, u64),
+    /// How many frames the peer sent in packets that were authentic and new.
+    heard: u64,
     /// Where the peer has proved to be. quinn believes a new address at once and asks for the proof afterwards.
     proved: SocketAddr,
     /// Of an incoming link whose handshake is not finished: the bytes that came from there and that went there. quinn
@@ -180,6 +187,8 @@ impl Links {
             local,
             connected: false,
             closed: false,
+            half_open: None,
+            broken: false,
             send_stream: None,
             readers: BTreeMap::new(),
             backlog: VecDeque::new(),
@@ -206,7 +215,7 @@ impl Links {
                             *received += len;
                         }
                         // What comes for a link that is closed is late, not hostile.
-                        if !link.has_heard(remote) && !link.closed {
+                        if !link.has_heard() && !link.closed {
                             self.out.push_back(LinkOutput::Dropped(DropReason::NotAuthentic));
                         }
                     }
@@ -237,6 +246,7 @@ impl Links {
             Ok((handle, connection)) => {
                 self.half_open += 1;
                 let id = self.insert(handle, connection, local, unproved);
+                self.links.get_mut(&id).expect("just made").half_open = Some(now + HANDSHAKE_TIMEOUT);
                 self.drive(now, id);
             }
             Err(error) => {
@@ -263,6 +273,10 @@ impl Links {
             let link = self.links.get_mut(&id).expect("deadlines belong to links");
             link.deadline = None;
             link.connection.handle_timeout(to_std(now));
+            if link.half_open.is_some_and(|until| until <= now) && !link.closed {
+                link.closed = true;
+                link.connection.close(to_std(now), VarInt::from_u32(0), Bytes::new());
+            }
             self.drive(now, id);
         }
     }
@@ -355,12 +369,17 @@ impl Links {
         loop {
             let mut again = false;
             while let Some(event) = link.connection.poll() {
-                let half_open = !link.connected && link.connection.side() == Side::Server;
-                if link.on_event(id, event, &mut self.out) && half_open {
-                    self.half_open = self.half_open.saturating_sub(1);
-                }
+                link.on_event(id, event, &mut self.out);
             }
             link.flush();
+            if link.broken && !link.closed {
+                link.closed = true;
+                link.connection.close(at, VarInt::from_u32(1), Bytes::new());
+                self.out.push_back(LinkOutput::Closed(id, LinkClosed::Lost));
+            }
+            if (link.connected || link.closed) && link.half_open.take().is_some() {
+                self.half_open -= 1;
+            }
             while let Some(event) = link.connection.poll_endpoint_events() {
                 again = true;
                 drained |= event.is_drained();
@@ -369,7 +388,10 @@ impl Links {
                 }
             }
             let mut buf = Vec::new();
-            while let Some(transmit) = link.connection.poll_transmit(at, 1, &mut buf) {
+            loop {
+                let doubt = link.doubt();
+                let Some(transmit) = link.connection.poll_transmit(at, 1, &mut buf) else { break };
+                link.settle(doubt, transmit.destination);
                 let payload = std::mem::take(&mut buf);
                 debug_assert_eq!(payload.len(), transmit.size);
                 if !link.may_send(payload.len()) {
@@ -382,7 +404,8 @@ impl Links {
                 break;
             }
         }
-        let next = if drained { None } else { link.connection.poll_timeout().map(|t| from_std(t).max(now)) };
+        let timers = [link.connection.poll_timeout().map(|t| from_std(t).max(now)), link.half_open];
+        let next = if drained { None } else { timers.into_iter().flatten().min() };
         if next != link.deadline {
             if let Some(old) = link.deadline {
                 self.deadlines.remove(&(old, id));
@@ -400,16 +423,29 @@ impl Links {
 }
 
 impl Link {
-    /// Whether the datagram from `remote` that was just handled had anything in it that its peer truly said. quinn drops
-    /// the rest without a word: what is damaged, forged, a repetition, or too early for its keys.
-    fn has_heard(&mut self, remote: SocketAddr) -> bool {
-        let (before, now) = (self.heard, heard(&self.connection));
-        self.heard = now;
-        // The challenge went to the old address too (RFC 9000 §9.3.3), so what counts is where the answer came from.
-        if now.1 > before.1 && remote == self.connection.remote_address() {
-            self.proved = remote;
+    /// Whether the datagram that was just handled had anything in it that its peer truly said. quinn drops the rest
+    /// without a word: what is damaged, forged, a repetition, or too early for its keys.
+    fn has_heard(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.heard, heard(&self.connection));
+        self.heard > before
+    }
+
+    /// If the peer's present address is not proved: how often quinn asked it for a proof, and how many probes of the path
+    /// MTU went there. A PATH_RESPONSE proves nothing by itself: only quinn knows whether it was the right one. But quinn
+    /// repeats the challenge in every packet to that address until it has the right answer, or goes back to the old
+    /// address (RFC 9000 §8.2); only MTU probes have no challenge in them.
+    fn doubt(&self) -> Option<(u64, u64)> {
+        (self.connection.remote_address() != self.proved && !self.closed).then(|| asked(&self.connection))
+    }
+
+    /// A packet goes to `destination`: if that is the peer's present address and quinn does not ask, it is proved.
+    fn settle(&mut self, doubt: Option<(u64, u64)>, destination: SocketAddr) {
+        if let Some(before) = doubt
+            && destination == self.connection.remote_address()
+            && asked(&self.connection) == before
+        {
+            self.proved = destination;
         }
-        now.0 > before.0
     }
 
     /// Whether so many bytes may go to the peer: three for each that came from an address that proved nothing yet
@@ -421,8 +457,7 @@ impl Link {
         good
     }
 
-    /// True if the handshake ended with this event, well or badly.
-    fn on_event(&mut self, id: LinkId, event: Event, out: &mut VecDeque<LinkOutput>) -> bool {
+    fn on_event(&mut self, id: LinkId, event: Event, out: &mut VecDeque<LinkOutput>) {
         match event {
             Event::Connected => {
                 self.connected = true;
@@ -432,20 +467,17 @@ impl Link {
                     client: self.connection.side() == Side::Client,
                     peer: self.peer_names(),
                 });
-                true
             }
             Event::ConnectionLost { reason } => {
                 if !self.closed {
                     self.closed = true;
                     out.push_back(LinkOutput::Closed(id, closed_reason(&reason)));
                 }
-                true
             }
             Event::DatagramReceived => {
                 while let Some(data) = self.connection.datagrams().recv() {
                     out.push_back(LinkOutput::Datagram(id, data));
                 }
-                false
             }
             Event::Stream(StreamEvent::Opened { .. }) => {
                 while let Some(stream) = self.connection.streams().accept(Dir::Bi) {
@@ -453,14 +485,10 @@ impl Link {
                     self.send_stream.get_or_insert(stream);
                     self.read(id, stream, out);
                 }
-                false
             }
-            Event::Stream(StreamEvent::Readable { id: stream }) => {
-                self.read(id, stream, out);
-                false
-            }
+            Event::Stream(StreamEvent::Readable { id: stream }) => self.read(id, stream, out),
             // Writable: `flush` follows every event.
-            Event::Stream(_) | Event::HandshakeDataReady | Event::DatagramsUnblocked => false,
+            Event::Stream(_) | Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
         }
     }
 
@@ -474,15 +502,25 @@ impl Link {
         let Some(reader) = self.readers.get_mut(&stream) else { return };
         let mut recv = self.connection.recv_stream(stream);
         let Ok(mut chunks) = recv.read(true) else { return };
-        while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
-            reader.push(&chunk.bytes);
+        loop {
+            match chunks.next(usize::MAX) {
+                Ok(Some(chunk)) => reader.push(&chunk.bytes),
+                Err(ReadError::Blocked) => break,
+                // A stream lives as long as its link: who could end one could begin another, for ever.
+                Ok(None) | Err(ReadError::Reset(_)) => {
+                    self.broken = true;
+                    break;
+                }
+            }
         }
         let _ = chunks.finalize();
         for frame in reader {
-            out.push_back(match frame {
-                Ok((header, body)) => LinkOutput::Frame(id, header, body),
-                Err(_) => LinkOutput::Dropped(DropReason::BadHeader),
-            });
+            let Ok((header, body)) = frame else {
+                // Where the next frame begins nobody can know.
+                self.broken = true;
+                return out.push_back(LinkOutput::Dropped(DropReason::BadHeader));
+            };
+            out.push_back(LinkOutput::Frame(id, header, body));
         }
     }
 
@@ -510,6 +548,7 @@ impl Link {
                 }
                 Err(WriteError::Blocked) => return,
                 Err(WriteError::Stopped(_) | WriteError::ClosedStream) => {
+                    self.broken = true;
                     self.backlog.clear();
                     self.backlog_bytes = 0;
                 }
@@ -518,15 +557,21 @@ impl Link {
     }
 }
 
-/// Frames received in authentic packets, padding aside, and path responses among them.
-fn heard(connection: &Connection) -> (u64, u64) {
+/// How often quinn asked for a proof of an address, and probed the path MTU.
+fn asked(connection: &Connection) -> (u64, u64) {
+    let stats = connection.stats();
+    (stats.frame_tx.path_challenge, stats.path.sent_plpmtud_probes)
+}
+
+/// Frames received in authentic packets, padding aside.
+fn heard(connection: &Connection) -> u64 {
     let f = connection.stats().frame_rx;
     let data = f.stream + f.datagram + f.crypto + f.acks + f.ack_frequency + f.immediate_ack + f.ping;
     let limits = f.max_data + f.max_stream_data + f.max_streams_bidi + f.max_streams_uni;
     let blocked = f.data_blocked + f.stream_data_blocked + f.streams_blocked_bidi + f.streams_blocked_uni;
     let ids = f.new_connection_id + f.retire_connection_id + f.new_token + u64::from(f.handshake_done);
     let ends = f.reset_stream + f.stop_sending + f.connection_close;
-    (data + limits + blocked + ids + ends + f.path_challenge + f.path_response, f.path_response)
+    data + limits + blocked + ids + ends + f.path_challenge + f.path_response
 }
 
 fn closed_reason(error: &ConnectionError) -> LinkClosed {

@@ -28,6 +28,8 @@ const IDLE: Duration = Duration::from_secs(90);
 pub(super) struct Paths {
     id: NodeId,
     nms: Session,
+    /// Of the last Relay Request.
+    epoch: u64,
     paths: BTreeMap<PathId, Path>,
     timers: Timers<PathId>,
 }
@@ -54,7 +56,7 @@ struct Path {
 impl Paths {
     pub(super) fn new(name: &Fqdn, service_key: &Key128) -> Self {
         let nms = Session::new(service_key, Direction::FromResponder);
-        Self { id: NodeId::of(name), nms, paths: BTreeMap::new(), timers: Timers::default() }
+        Self { id: NodeId::of(name), nms, epoch: 0, paths: BTreeMap::new(), timers: Timers::default() }
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
@@ -83,7 +85,7 @@ impl Paths {
         let result = match Header::decode(&payload) {
             Err(_) => Err(DropReason::BadHeader),
             Ok(header) if header.id == self.id.0 => self.on_nms(now, (local, remote), payload, out),
-            Ok(header) if header.kind == Kind::Capsule => self.forward(now, &header, remote, &payload, out),
+            Ok(header) if header.kind == Kind::Capsule => self.forward(now, &header, remote, payload, out),
             Ok(header) => self.on_node(now, &header, (local, remote), &payload, out),
         };
         if let Err(reason) = result {
@@ -99,8 +101,13 @@ impl Paths {
         mut payload: BytesMut,
         out: &mut VecDeque<Output>,
     ) -> Result<(), DropReason> {
-        let (header, message) = self.nms.open_message(&mut payload)?;
+        // Its epoch is what makes it new: an NMS that restarts loses count of its messages.
+        let (header, message) = self.nms.open_unnumbered(&mut payload)?;
         let Message::RelayRequest(request) = message else { return Err(DropReason::Unexpected) };
+        if request.epoch <= self.epoch {
+            return Err(DropReason::Replayed);
+        }
+        self.epoch = request.epoch;
         let known = self.paths.contains_key(&request.forward) && self.paths.contains_key(&request.backward);
         let accepted = known || self.paths.len() + 2 <= MAX_PATHS;
         let again = self.paths.get(&request.forward).is_some_and(|path| path.transaction == header.transaction);
@@ -158,7 +165,9 @@ impl Paths {
             return Err(DropReason::Replayed);
         }
         let message = Message::decode_body(header.kind, &copy[range]).map_err(|_| DropReason::BadBody)?;
-        path.place = Some(place);
+        if path.window.is_latest(header.sequence) {
+            path.place = Some(place);
+        }
         path.used = now;
         if message == Message::HolePunching {
             return Ok(());
@@ -193,7 +202,7 @@ impl Paths {
         now: Instant,
         header: &Header,
         remote: SocketAddr,
-        payload: &[u8],
+        payload: BytesMut,
         out: &mut VecDeque<Output>,
     ) -> Result<(), DropReason> {
         let path = self.paths.get_mut(&PathId(header.id)).ok_or(DropReason::UnknownId)?;
@@ -203,7 +212,7 @@ impl Paths {
         path.used = now;
         let opposite = path.opposite;
         let to = self.paths.get(&opposite).and_then(|p| p.place).ok_or(DropReason::NotBound)?;
-        transmit(out, Transmit { local: to.0, remote: to.1, payload: payload.to_vec() });
+        transmit(out, Transmit { local: to.0, remote: to.1, payload: payload.into() });
         Ok(())
     }
 }

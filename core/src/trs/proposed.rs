@@ -9,9 +9,9 @@ use rand_chacha::ChaCha20Rng;
 
 use super::{dropped, signal, transmit};
 use crate::event::{DropReason, Protection};
-use crate::header::{Flags, Header, Kind};
+use crate::header::{Flags, HEADER_LEN, Header, Kind};
 use crate::machine::{Output, Transmit};
-use crate::message::{ErrorCode, Message, RelayMode, TunnelRequest};
+use crate::message::{ErrorCode, Framing, Message, RelayMode, TunnelRequest};
 use crate::name::{Fqdn, Party, RelayCid};
 use crate::quic::{CidScheme, DatagramRefused, LinkId, LinkOutput, Links, QuicConfig, destination_prefix};
 use crate::time::Instant;
@@ -20,6 +20,8 @@ use crate::tls::TlsError;
 
 /// Most legs that one leg is bound to, or asked to be bound to.
 pub const MAX_BINDINGS_PER_LEG: usize = 16;
+/// Most legs of one certificate: a node has one for each relayed peer.
+pub const MAX_LEGS_PER_NODE: usize = 1024;
 /// A Tunnel Request that the other node does not answer in this time is forgotten.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -28,6 +30,8 @@ pub(super) struct Legs {
     links: Links,
     legs: BTreeMap<LinkId, Leg>,
     by_cid: BTreeMap<RelayCid, LinkId>,
+    /// How many legs there are, by their certificate's first name.
+    counts: BTreeMap<Fqdn, usize>,
     /// Tunnel Requests on their way: by the asked leg and the transaction, who asked.
     asked: BTreeMap<(LinkId, u32), LinkId>,
     timers: Timers<(LinkId, u32)>,
@@ -35,9 +39,12 @@ pub(super) struct Legs {
 
 /// A node's connection to us.
 struct Leg {
-    name: Fqdn,
+    /// Of its certificate; never empty.
+    names: Vec<Fqdn>,
     cid: RelayCid,
     bound: BTreeSet<LinkId>,
+    /// How the nodes agreed to frame packets.
+    framing: Option<Framing>,
 }
 
 impl Legs {
@@ -47,6 +54,7 @@ impl Legs {
             links: Links::new(quic, CidScheme::Direct, true, rng)?,
             legs: BTreeMap::new(),
             by_cid: BTreeMap::new(),
+            counts: BTreeMap::new(),
             asked: BTreeMap::new(),
             timers: Timers::default(),
         })
@@ -109,30 +117,42 @@ impl Legs {
                         dropped(out, reason);
                     }
                 }
-                LinkOutput::Closed(link, _) => self.on_closed(link),
+                LinkOutput::Closed(link, _) => self.on_closed(now, link),
                 LinkOutput::Dropped(reason) => dropped(out, reason),
             }
         }
     }
 
     fn on_connected(&mut self, now: Instant, link: LinkId, peer: Vec<Fqdn>, out: &mut VecDeque<Output>) {
-        let (Some(name), Some(cid)) = (peer.into_iter().next(), self.links.relay_cid(link)) else {
+        let (Some(first), Some(cid)) = (peer.first(), self.links.relay_cid(link)) else {
             return self.links.close(now, link);
         };
-        if self.by_cid.contains_key(&cid) {
+        let count = self.counts.get(first).copied().unwrap_or(0);
+        if self.by_cid.contains_key(&cid) || count >= MAX_LEGS_PER_NODE {
             dropped(out, DropReason::Limit);
             return self.links.close(now, link);
         }
+        self.counts.insert(first.clone(), count + 1);
         self.by_cid.insert(cid, link);
-        self.legs.insert(link, Leg { name, cid, bound: BTreeSet::new() });
+        self.legs.insert(link, Leg { names: peer, cid, bound: BTreeSet::new(), framing: None });
     }
 
-    fn on_closed(&mut self, link: LinkId) {
+    /// A leg is gone. A leg that was bound to it alone leads nowhere any more: to close it is how its node learns.
+    fn on_closed(&mut self, now: Instant, link: LinkId) {
         let Some(leg) = self.legs.remove(&link) else { return };
         self.by_cid.remove(&leg.cid);
-        for other in leg.bound {
-            if let Some(other) = self.legs.get_mut(&other) {
-                other.bound.remove(&link);
+        if let Some(count) = self.counts.get_mut(&leg.names[0]) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&leg.names[0]);
+            }
+        }
+        for id in leg.bound {
+            let Some(other) = self.legs.get_mut(&id) else { continue };
+            other.bound.remove(&link);
+            if other.bound.is_empty() {
+                self.links.close(now, id);
+                self.on_closed(now, id);
             }
         }
     }
@@ -168,24 +188,33 @@ impl Legs {
         out: &mut VecDeque<Output>,
     ) -> Result<(), DropReason> {
         let leg = &self.legs[&link];
-        if request.from != leg.name {
+        if !leg.names.contains(&request.from) {
             return Err(DropReason::WrongIdentity);
         }
         let target = request.relay_cid.and_then(|cid| self.by_cid.get(&cid).copied()).filter(|&t| t != link);
-        let known = target.and_then(|t| self.legs.get(&t)).is_some_and(|l| l.name == request.to);
+        let known = target.and_then(|t| self.legs.get(&t)).is_some_and(|l| l.names.contains(&request.to));
         let free = leg.bound.len() < MAX_BINDINGS_PER_LEG
-            && target.is_some_and(|t| self.asked.range((t, 0)..=(t, u32::MAX)).count() < MAX_BINDINGS_PER_LEG);
+            && target.is_some_and(|t| {
+                // Nobody takes the place of another who asks at the same time.
+                let asker = self.asked.get(&(t, header.transaction));
+                asker.is_none_or(|asker| *asker == link)
+                    && self.asked.range((t, 0)..=(t, u32::MAX)).count() < MAX_BINDINGS_PER_LEG
+            });
         let (Some(target), true) = (target.filter(|_| known), free) else {
             let refusal = Message::Error(ErrorCode::NoRelay);
             let frame = refusal.to_bytes(header.transaction, Flags(Flags::FROM_RESPONDER), 0, 0, header.id);
-            signal(out, Party::Node(leg.name.clone()), &refusal, Protection::Quic, 0);
+            signal(out, Party::Node(request.from.clone()), &refusal, Protection::Quic, 0);
             self.links.send_frame(now, link, frame.into());
             return Err(DropReason::NotBound);
         };
         self.asked.insert((target, header.transaction), link);
         self.timers.set((target, header.transaction), Some(now + ANSWER_TIMEOUT));
+        let (framing, cid) = (Some(request.framing), leg.cid);
+        for id in [link, target] {
+            self.legs.get_mut(&id).expect("both are here").framing = framing;
+        }
         let to = Party::Node(request.to.clone());
-        let request = Message::TunnelRequest(TunnelRequest { relay_cid: Some(leg.cid), ..request });
+        let request = Message::TunnelRequest(TunnelRequest { relay_cid: Some(cid), ..request });
         let frame = request.to_bytes(header.transaction, header.flags, 0, 0, header.id);
         if !self.links.send_frame(now, target, frame.into()) {
             return Err(DropReason::QueueFull);
@@ -210,7 +239,7 @@ impl Legs {
         }
         let Some(other) = self.legs.get_mut(&asker) else { return Err(DropReason::NotBound) };
         other.bound.insert(link);
-        let to = Party::Node(other.name.clone());
+        let to = Party::Node(other.names[0].clone());
         self.legs.get_mut(&link).expect("checked").bound.insert(asker);
         let response = Message::TunnelResponse;
         let frame = response.to_bytes(header.transaction, header.flags, 0, 0, header.id);
@@ -231,7 +260,7 @@ impl Legs {
 
     fn copy_frame(&mut self, now: Instant, link: LinkId, header: &Header, body: &[u8]) -> Result<(), DropReason> {
         let other = self.other_end(link)?;
-        let mut frame = BytesMut::with_capacity(crate::header::HEADER_LEN + body.len());
+        let mut frame = BytesMut::with_capacity(HEADER_LEN + body.len());
         frame.extend_from_slice(&header.encode());
         frame.extend_from_slice(body);
         if self.links.send_frame(now, other, frame.freeze()) { Ok(()) } else { Err(DropReason::QueueFull) }
@@ -239,10 +268,37 @@ impl Legs {
 
     fn on_datagram(&mut self, now: Instant, link: LinkId, data: Bytes) -> Result<(), DropReason> {
         let other = self.other_end(link)?;
-        self.links.send_datagram(now, other, data).map_err(|refused| match refused {
-            DatagramRefused::TooLarge(_) => DropReason::TooBig,
-            DatagramRefused::Full => DropReason::QueueFull,
-            DatagramRefused::Closed => DropReason::NotBound,
-        })
+        match self.links.send_datagram(now, other, data.clone()) {
+            Ok(()) => Ok(()),
+            Err(DatagramRefused::TooLarge(_)) => self.on_stream_instead(now, link, other, data),
+            Err(DatagramRefused::Full) => Err(DropReason::QueueFull),
+            Err(DatagramRefused::Closed) => Err(DropReason::NotBound),
+        }
     }
+
+    /// A packet that the sender's leg took and the other leg is too narrow for: its stream takes any. Nobody here could
+    /// tell the sender to send smaller ones.
+    fn on_stream_instead(&mut self, now: Instant, link: LinkId, other: LinkId, data: Bytes) -> Result<(), DropReason> {
+        let frame = if self.legs[&link].framing == Some(Framing::Compact) {
+            let length = u16::try_from(data.len()).map_err(|_| DropReason::TooBig)?;
+            capsule(length, &data)
+        } else {
+            let header = Header::decode(&data).map_err(|_| DropReason::BadHeader)?;
+            if header.kind != Kind::Capsule || usize::from(header.length) + HEADER_LEN != data.len() {
+                return Err(DropReason::BadLength);
+            }
+            data
+        };
+        if self.links.send_frame(now, other, frame) { Ok(()) } else { Err(DropReason::QueueFull) }
+    }
+}
+
+/// A bare packet as a frame of the stream.
+fn capsule(length: u16, packet: &[u8]) -> Bytes {
+    let header =
+        Header { transaction: 0, flags: Flags(0), kind: Kind::Capsule, count: 0, sequence: 0, length, id: [0; 16] };
+    let mut frame = BytesMut::with_capacity(HEADER_LEN + packet.len());
+    frame.extend_from_slice(&header.encode());
+    frame.extend_from_slice(packet);
+    frame.freeze()
 }

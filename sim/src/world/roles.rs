@@ -12,8 +12,8 @@ use cyphonic_core::nms::{Nms, NmsConfig, RelayConfig};
 use cyphonic_core::node::{Login, Node, NodeConfig, Overlay, Services};
 use cyphonic_core::quic::{Congestion, QuicConfig, QuicOptions};
 use cyphonic_core::store::{Device, MemoryStore, PasswordHash, SIMULATION_ITERATIONS, Store, VirtualRange};
-use cyphonic_core::tls::Environment;
 use cyphonic_core::time::Instant;
+use cyphonic_core::tls::Environment;
 use cyphonic_core::trs::{Trs, TrsConfig};
 use cyphonic_scenarios::{Login as LoginWay, Method as MethodWord, Scenario, Service, VIRTUAL_V4, VIRTUAL_V6, ZONE};
 

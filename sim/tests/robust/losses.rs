@@ -83,20 +83,26 @@ fn seeds() -> u64 {
 
 #[test]
 fn with_a_tenth_of_all_packets_lost_on_every_link_the_echo_comes_through() {
-    // A round trip from node to node crosses four links, so a third of the echoes is lost by itself.
-    let echoes = "[[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\ncount = 20\ninterval_ms = 200\n";
-    let mut failures = Vec::new();
+    // A round trip from node to node crosses four links, so a third of the echoes is lost by itself; and whoever asks for
+    // the name gives up after ten seconds, which the worst of luck outlasts. What must not be is a run that hangs: then
+    // the second try, a little later, would fail too.
+    let echo = "[[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\ncount = 20\ninterval_ms = 200\n";
+    let echoes = format!("{echo}[[step]]\ndo = \"wait\"\nms = 5000\n{echo}");
+    let mut stuck = Vec::new();
     for cell in &CELLS {
-        let scenario = cell.scene("{ delay_ms = 10, loss = 0.1 }", echoes);
-        let mut slowest = Duration::ZERO;
+        let scenario = cell.scene("{ delay_ms = 10, loss = 0.1 }", &echoes);
+        let (mut slowest, mut late) = (Duration::ZERO, Vec::new());
         for seed in 1..=seeds() {
             let run = play(&scenario, seed, |_| {});
-            match first_answer(&run, 1) {
-                Some(time) if took(&run, 0).is_some() => slowest = slowest.max(time),
-                _ => failures.push(format!("{cell}, seed {seed}: {}", story(&run))),
+            match (first_answer(&run, 1), first_answer(&run, 3)) {
+                (Some(time), Some(_)) => slowest = slowest.max(time),
+                (None, Some(_)) => late.push(seed),
+                _ => stuck.push((format!("{cell}, seed {seed}"), story(&run))),
             }
         }
-        println!("{cell}: within {slowest:?}");
+        println!("{cell}: within {slowest:?}, but for seeds {late:?}");
+        assert!(late.len() as u64 <= 1 + seeds() / 20, "{cell}: seeds {late:?}");
     }
-    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures[0]);
+    let names: Vec<_> = stuck.iter().map(|(name, _)| name).collect();
+    assert!(stuck.is_empty(), "{names:#?}\n{}", stuck[0].1);
 }

@@ -83,8 +83,9 @@ fn message() -> impl Strategy<Value = Message> {
         route_direction().prop_map(Message::RouteDirectionInitiator),
         route_direction().prop_map(Message::RouteDirectionResponder),
         cid().prop_map(Message::RouteConfirmation),
-        (id(), id(), key()).prop_map(|(forward, backward, tunnel_key)| {
-            Message::RelayRequest(RelayRequest { forward: PathId(forward), backward: PathId(backward), tunnel_key })
+        (any::<u64>(), id(), id(), key()).prop_map(|(epoch, forward, backward, tunnel_key)| {
+            let (forward, backward) = (PathId(forward), PathId(backward));
+            Message::RelayRequest(RelayRequest { epoch, forward, backward, tunnel_key })
         }),
         any::<bool>().prop_map(|accepted| Message::RelayResponse { accepted }),
         (fqdn(), fqdn(), wrapped, cid(), framing()).prop_map(|(from, to, wrapped_end_key, relay_cid, framing)| {

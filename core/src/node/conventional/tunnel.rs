@@ -18,7 +18,7 @@ use crate::event::{DropReason, Failure, Protection, TunnelUp};
 use crate::key::Key128;
 use crate::message::{Framing, Message, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId};
-use crate::node::carriage::{CarriageOutput, TUNNEL_TIMEOUT, reachable};
+use crate::node::carriage::{CarriageOutput, patience, reachable};
 use crate::node::peers::PeerId;
 use crate::route::Pattern;
 use crate::time::Instant;
@@ -28,8 +28,12 @@ use crate::timers::Backoff;
 const FIRST_RETRY: Duration = Duration::from_millis(300);
 /// A Keep Alive goes out this often, to the peer or through the TRS.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// A tunnel on which nothing was heard for this long is down.
-const SILENCE: Duration = Duration::from_secs(50);
+/// Who sends a packet after he has heard nothing for this long asks whether anyone is there.
+const DOUBT: Duration = Duration::from_secs(3);
+/// The first retransmission of a Keep Alive; each later one waits twice as long, up to a second.
+const KEEP_ALIVE_RETRY: Duration = Duration::from_millis(500);
+/// A tunnel on which so many Keep Alives in a row were followed by nothing at all is down, 5.5 s after the first.
+const KEEP_ALIVE_TRIES: u8 = 6;
 
 pub(super) struct Tunnel {
     name: Fqdn,
@@ -52,16 +56,50 @@ pub(super) struct Tunnel {
 #[expect(clippy::large_enum_variant, reason = "a tunnel is up for nearly all of its life")]
 pub(super) enum Stage {
     /// Our Tunnel Request is on its way.
-    Dialing { end_key: Key128, retry: Backoff, until: Instant },
+    Dialing {
+        end_key: Key128,
+        /// Under it: a capsule from the peer says that the request arrived, whatever became of the response.
+        data: Session,
+        retry: Backoff,
+        until: Instant,
+    },
     /// We wait for the peer's; through a TRS we punch meanwhile.
     Listening { punch: Option<Backoff>, until: Instant },
     /// The end key is shared.
-    Up { data: Session, heard: Instant, keep_alive: Instant },
+    Up {
+        data: Session,
+        heard: Instant,
+        /// When to say Keep Alive next, because it is time.
+        keep_alive: Instant,
+        /// Nothing was heard since the last Keep Alive.
+        unanswered: Option<Backoff>,
+    },
 }
 
 impl Tunnel {
     fn relayed(&self) -> bool {
         self.pattern == Pattern::Relayed
+    }
+
+    /// Something authentic came, from `remote` to `local`.
+    fn heard(&mut self, now: Instant, latest: bool, local: SocketAddr, remote: SocketAddr) {
+        if let Stage::Up { heard, unanswered, .. } = &mut self.stage {
+            *heard = now;
+            *unanswered = None;
+        }
+        if latest && !self.relayed() {
+            // A NAT on the peer's side may have given it another address; the HMAC proves that it is the peer.
+            (self.local, self.remote) = (local, remote);
+        }
+    }
+
+    /// A packet is about to be sent: whether the timer has to be set anew, because someone should be there.
+    pub(super) fn doubt(&mut self, now: Instant) -> Option<Instant> {
+        let Stage::Up { heard, keep_alive, unanswered: None, .. } = &mut self.stage else { return None };
+        (now >= *heard + DOUBT && *keep_alive > now).then(|| {
+            *keep_alive = now;
+            now
+        })
     }
 
     /// Who receives the next hop of what we send.
@@ -73,7 +111,7 @@ impl Tunnel {
         match &self.stage {
             Stage::Dialing { retry, until, .. } => retry.next.min(*until),
             Stage::Listening { punch, until } => punch.map_or(*until, |p| p.next.min(*until)),
-            Stage::Up { heard, keep_alive, .. } => (*heard + SILENCE).min(*keep_alive),
+            Stage::Up { keep_alive, unanswered, .. } => unanswered.map_or(*keep_alive, |u| u.next.min(*keep_alive)),
         }
     }
 }
@@ -95,16 +133,17 @@ impl Conventional {
         };
         let (local, remote) = reachable(&self.addresses, self.port, places).ok_or(Failure::NoAddress)?;
         let relayed = direction.pattern == Pattern::Relayed;
-        let until = now + TUNNEL_TIMEOUT;
+        let until = now + patience(initiator, direction.dial);
         let retry = Backoff::start(now, FIRST_RETRY);
+        let ours = if initiator { Direction::FromInitiator } else { Direction::FromResponder };
         let stage = if direction.dial {
             let mut end_key = Key128([0; 16]);
             self.rng.fill_bytes(&mut end_key.0);
-            Stage::Dialing { end_key, retry, until }
+            let data = Session::new(&end_key, ours);
+            Stage::Dialing { end_key, data, retry, until }
         } else {
             Stage::Listening { punch: relayed.then_some(retry), until }
         };
-        let ours = if initiator { Direction::FromInitiator } else { Direction::FromResponder };
         let tunnel = Tunnel {
             name: direction.peer.clone(),
             pattern: direction.pattern,
@@ -174,34 +213,28 @@ impl Conventional {
             Ok(opened) => opened,
             Err(reason) => return self.dropped(reason),
         };
-        if let Stage::Up { heard, .. } = &mut tunnel.stage {
-            *heard = now;
-        }
+        let latest = tunnel.control.is_latest(header.sequence);
+        tunnel.heard(now, latest, local, remote);
+        let next = tunnel.next_timer();
+        self.timers.set(peer, Some(next));
         match message {
             Message::TunnelRequest(request) if !tunnel.dialer => {
-                self.on_tunnel_request(now, peer, (local, remote), header.transaction, header.count, &request);
+                self.on_tunnel_request(now, peer, header.transaction, header.count, &request);
             }
             Message::TunnelResponse if tunnel.dialer && header.transaction == tunnel.transaction => {
-                if let Stage::Dialing { end_key, .. } = &tunnel.stage {
-                    let end_key = end_key.clone();
-                    self.up(now, peer, &end_key);
-                }
+                self.accepted(now, peer);
             }
-            Message::KeepAlive => self.send_control(peer, 0, &Message::KeepAliveAck),
+            Message::KeepAlive => {
+                // Only who has the end key says so.
+                self.accepted(now, peer);
+                self.send_control(peer, 0, &Message::KeepAliveAck);
+            }
             Message::KeepAliveAck => {}
             _ => self.dropped(DropReason::Unexpected),
         }
     }
 
-    fn on_tunnel_request(
-        &mut self,
-        now: Instant,
-        peer: PeerId,
-        (local, remote): (SocketAddr, SocketAddr),
-        transaction: u32,
-        count: u8,
-        request: &TunnelRequest,
-    ) {
+    fn on_tunnel_request(&mut self, now: Instant, peer: PeerId, transaction: u32, count: u8, request: &TunnelRequest) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         let Some(wrapped) = &request.wrapped_end_key else { return self.dropped(DropReason::BadBody) };
         if request.from != tunnel.name || request.to != self.name {
@@ -212,23 +245,31 @@ impl Conventional {
             Err(reason) => return self.dropped(reason),
         };
         tunnel.transaction = transaction;
-        if !tunnel.relayed() {
-            // Behind a NAT the peer comes from where only the NAT knows.
-            (tunnel.local, tunnel.remote) = (local, remote);
-        }
         let first = matches!(tunnel.stage, Stage::Listening { .. });
         // The first answer is one, however often the request was sent.
         self.send_control(peer, if first { 0 } else { count.max(1) }, &Message::TunnelResponse);
         if first {
-            self.up(now, peer, &end_key);
+            let initiator = self.tunnels[&peer].initiator;
+            let ours = if initiator { Direction::FromInitiator } else { Direction::FromResponder };
+            self.up(now, peer, Session::new(&end_key, ours));
         }
     }
 
-    fn up(&mut self, now: Instant, peer: PeerId, end_key: &Key128) {
+    /// The peer has our end key.
+    fn accepted(&mut self, now: Instant, peer: PeerId) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
-        let ours = if tunnel.initiator { Direction::FromInitiator } else { Direction::FromResponder };
-        let data = Session::new(end_key, ours);
-        tunnel.stage = Stage::Up { data, heard: now, keep_alive: now + KEEP_ALIVE };
+        if !matches!(tunnel.stage, Stage::Dialing { .. }) {
+            return;
+        }
+        match std::mem::replace(&mut tunnel.stage, Stage::Listening { punch: None, until: now }) {
+            Stage::Dialing { data, .. } => self.up(now, peer, data),
+            other => tunnel.stage = other,
+        }
+    }
+
+    fn up(&mut self, now: Instant, peer: PeerId, data: Session) {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        tunnel.stage = Stage::Up { data, heard: now, keep_alive: now + KEEP_ALIVE, unanswered: None };
         let up = TunnelUp {
             peer: tunnel.name.clone(),
             pattern: tunnel.pattern,
@@ -239,19 +280,24 @@ impl Conventional {
         self.out.push_back(CarriageOutput::TunnelUp(peer, up));
     }
 
-    pub(super) fn on_capsule(&mut self, now: Instant, peer: PeerId, remote: SocketAddr, mut datagram: BytesMut) {
+    pub(super) fn on_capsule(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        local: SocketAddr,
+        remote: SocketAddr,
+        mut datagram: BytesMut,
+    ) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return self.dropped(DropReason::UnknownId) };
-        let relayed = tunnel.relayed();
-        let Stage::Up { data, heard, .. } = &mut tunnel.stage else {
+        let (Stage::Up { data, .. } | Stage::Dialing { data, .. }) = &mut tunnel.stage else {
             return self.dropped(DropReason::Unexpected);
         };
         match data.open(&mut datagram) {
-            Ok((_, range)) => {
-                *heard = now;
-                if !relayed && tunnel.remote != remote {
-                    // A NAT on the peer's side gave it another address; the HMAC proves that it is the peer.
-                    tunnel.remote = remote;
-                }
+            Ok((header, range)) => {
+                let latest = data.is_latest(header.sequence);
+                self.accepted(now, peer);
+                let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+                tunnel.heard(now, latest, local, remote);
                 let packet = datagram.freeze().slice(range);
                 self.out.push_back(CarriageOutput::Packet(peer, packet));
             }
@@ -278,13 +324,19 @@ impl Conventional {
                 }
             }
             Stage::Listening { punch: None, .. } => {}
-            Stage::Up { heard, .. } if *heard + SILENCE <= now => over = true,
-            Stage::Up { keep_alive, .. } => {
-                if *keep_alive <= now {
+            Stage::Up { keep_alive, unanswered, .. } => match unanswered {
+                Some(retry) if retry.next <= now && retry.sent >= KEEP_ALIVE_TRIES => over = true,
+                Some(retry) if retry.next <= now => {
+                    count = Some(retry.sent);
+                    retry.again(now);
+                }
+                None if *keep_alive <= now => {
                     count = Some(0);
+                    *unanswered = Some(Backoff::start(now, KEEP_ALIVE_RETRY));
                     *keep_alive = now + KEEP_ALIVE;
                 }
-            }
+                Some(_) | None => {}
+            },
         }
         if over {
             self.remove(peer);
@@ -296,7 +348,7 @@ impl Conventional {
             match self.tunnels[&peer].stage {
                 Stage::Dialing { .. } => self.send_tunnel_request(peer, count),
                 Stage::Listening { .. } => self.send_control(peer, count, &Message::HolePunching),
-                Stage::Up { .. } => self.send_control(peer, 0, &Message::KeepAlive),
+                Stage::Up { .. } => self.send_control(peer, count, &Message::KeepAlive),
             }
         }
     }

@@ -33,6 +33,7 @@ impl Proposed {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         if !tunnel.initiator {
             tunnel.stage = Stage::LegWaiting(leg);
+            tunnel.progress(now);
             let transaction = tunnel.nms_transaction;
             return self.send_nms(now, transaction, 0, Message::RouteConfirmation(Some(cid)));
         }
@@ -40,6 +41,7 @@ impl Proposed {
             return self.fail(now, peer, Failure::Protocol);
         };
         tunnel.stage = Stage::LegRequested(leg);
+        tunnel.progress(now);
         let request = tunnel_request(&self.name, tunnel, Some(theirs));
         let (transaction, id) = (tunnel.transaction, tunnel.outbound.0);
         self.send(now, leg, Party::Trs, transaction, id, &request);
@@ -106,6 +108,7 @@ impl Proposed {
                 return false;
             }
         }
+        tunnel.progress(now);
         tunnel.stage = Stage::EndToEnd(EndToEnd { leg, cid, links: Box::new(links), link });
         self.by_leg.insert(cid, peer);
         self.drain_blind(now, peer);
@@ -121,7 +124,13 @@ impl Proposed {
         payload: BytesMut,
     ) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
-        if let Stage::EndToEnd(EndToEnd { links, .. }) | Stage::Up(Path::Blind { links, .. }) = &mut tunnel.stage {
+        if let Stage::EndToEnd(EndToEnd { leg, links, .. }) | Stage::Up(Path::Blind { leg, links, .. }) =
+            &mut tunnel.stage
+        {
+            // The way leads through the relay: whatever comes from elsewhere would move the connection there.
+            if self.links.remote(*leg) != Some(remote) {
+                return self.dropped(DropReason::NotBound);
+            }
             links.handle_datagram(now, local, remote, payload);
         }
         self.drain_blind(now, peer);
@@ -181,8 +190,9 @@ impl Proposed {
         }
         if !client {
             end.link = Some(link);
-            return;
+            return tunnel.progress(now);
         }
+        tunnel.progress(now);
         let (transaction, request) = (tunnel.transaction, tunnel_request(&self.name, tunnel, None));
         self.out.push_back(CarriageOutput::handshake(me, to, "QUIC handshake"));
         self.send_blind(now, peer, link, transaction, &request);

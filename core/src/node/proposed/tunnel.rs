@@ -13,7 +13,7 @@ use crate::event::{DropReason, Failure, TunnelUp};
 use crate::header::{Flags, HEADER_LEN, Header, Kind};
 use crate::message::{Framing, Message, Relay, RelayMode, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId, RelayCid};
-use crate::node::carriage::{CarriageOutput, SendRefused, TUNNEL_TIMEOUT};
+use crate::node::carriage::{CarriageOutput, SendRefused, TUNNEL_TIMEOUT, patience};
 use crate::node::peers::PeerId;
 use crate::quic::{DatagramRefused, LinkId, Links, Load};
 use crate::route::Pattern;
@@ -77,6 +77,13 @@ pub(super) enum Path {
     Terminated(LinkId),
     /// An end-to-end link through a TRS that only forwards.
     Blind { leg: LinkId, cid: RelayCid, links: Box<Links>, link: LinkId },
+}
+
+impl Tunnel {
+    /// A step is done; the next one has time of its own.
+    pub(super) fn progress(&mut self, now: Instant) {
+        self.until = self.until.max(now + TUNNEL_TIMEOUT);
+    }
 }
 
 /// A Tunnel Request that came before the Route Direction that announces it.
@@ -191,7 +198,7 @@ impl Proposed {
             outbound,
             carrier: Carrier::new(self.framing, outbound),
             stage: Stage::Expecting,
-            until: now + TUNNEL_TIMEOUT,
+            until: now + patience(initiator, direction.dial),
         };
         let opened = if let Some(relay) = &tunnel.relay {
             let (addresses, name) = (relay.addresses.clone(), self.services.trs_name.clone());
@@ -255,6 +262,7 @@ impl Proposed {
     pub(super) fn request_tunnel(&mut self, now: Instant, peer: PeerId, link: LinkId) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         tunnel.stage = Stage::Requested(link);
+        tunnel.progress(now);
         let (to, request) = (Party::Node(tunnel.name.clone()), tunnel_request(&self.name, tunnel, None));
         let (transaction, id) = (tunnel.transaction, tunnel.outbound.0);
         self.send(now, link, to, transaction, id, &request);
@@ -296,9 +304,12 @@ impl Proposed {
         if !matches!(self.tunnels[&peer].stage, Stage::Expecting) {
             return;
         }
-        let asked =
-            |o: &Owner| matches!(o, Owner::Inbound(Inbound { early: Some(early), .. }) if early.request.from == *from);
-        let Some((&link, _)) = self.owners.iter().rev().find(|(_, o)| asked(o)) else { return };
+        let asked = |link: &&LinkId| {
+            let owner = self.owners.get(*link);
+            matches!(owner, Some(Owner::Inbound(Inbound { early: Some(early), .. })) if early.request.from == *from)
+        };
+        let Some(&link) = self.inbound.iter().rev().find(asked) else { return };
+        self.no_longer_inbound(link);
         let Some(Owner::Inbound(Inbound { early: Some(early), .. })) = self.owners.insert(link, Owner::Direct(peer))
         else {
             return;
@@ -365,6 +376,10 @@ impl Proposed {
         let building = !matches!(tunnel.stage, Stage::Up(_));
         if building && tunnel.until <= now {
             return self.fail(now, peer, Failure::Timeout);
+        }
+        if building {
+            // A step was done meanwhile. Where there is an endpoint of its own, `drain_blind` looks at its timers too.
+            self.timers.set(peer, Some(tunnel.until));
         }
         if let Stage::EndToEnd(EndToEnd { links, .. }) | Stage::Up(Path::Blind { links, .. }) = &mut tunnel.stage {
             links.handle_timeout(now);
