@@ -79,7 +79,7 @@ impl fmt::Display for Place {
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "each variant is described by its message, which names its fields")]
 pub enum Problem {
-    #[error("cannot read the file: {0}")]
+    #[error("cannot read the file: {0}; check the path")]
     Read(#[from] std::io::Error),
     #[error("no scenario of that name is built in; there are {}", quoted(.known))]
     NotEmbedded { known: Vec<String> },
