@@ -220,7 +220,6 @@ fn protocols(alpn: &[u8]) -> Vec<Vec<u8>> {
     if alpn.is_empty() { Vec::new() } else { vec![alpn.to_vec()] }
 }
 
-
 /// The DNS names in a certificate's subject alternative name extension; empty if it does not parse.
 ///
 /// It says nothing about whether the certificate can be believed: ask only of one that TLS has verified.

@@ -2,9 +2,9 @@
 //!
 //! It forwards between two nodes that the NMS brought together, and to nobody else: never an open relay.
 //!
-//! * [`conventional`]: paths that the NMS announced; a node proves itself on its path with the tunnel key, and capsules
+//! * `conventional`: paths that the NMS announced; a node proves itself on its path with the tunnel key, and capsules
 //!   go on only from where that proof came from. The TRS has no end key.
-//! * [`proposed`]: legs, which are QUIC connections with mutual certificates. A Tunnel Request names the other leg by
+//! * `proposed`: legs, which are QUIC connections with mutual certificates. A Tunnel Request names the other leg by
 //!   its connection ID, which only its owner, the NMS and the node that the NMS told can know; the other node's Tunnel
 //!   Response binds the two. In the blind mode the TRS then forwards datagrams by the first eight bytes of their
 //!   destination connection ID, from the leg's validated address only, and holds no key.

@@ -1,7 +1,13 @@
-//! The network in which the same core runs; the lab.
+//! The network in which the same core runs, and the lab that reproduces the paper.
+//!
+//! ```text
+//! scenario ─▶ world (hosts, NATs, firewalls, wires) ─▶ engine: turmoil or events ─▶ run ─▶ measure ─▶ lab
+//! ```
 
 pub mod capture;
 pub mod host;
+pub mod lab;
+pub mod measure;
 pub mod net;
 pub mod run;
 pub mod seeded;

@@ -40,6 +40,9 @@ use crate::net::{BoxId, Direction, Engine, EventEngine, MIN_DELAY, Network, TapM
 /// Out of the access link's delay, for each wire between a node and its edge box.
 pub const LAN_DELAY: Duration = MIN_DELAY;
 
+/// Where a host's qlog traces go, by its name.
+pub type QlogSinks = Arc<dyn Fn(&str) -> QlogSink + Send + Sync>;
+
 /// What to watch while a network runs.
 #[derive(Clone, Default)]
 pub struct Watch {
@@ -48,7 +51,7 @@ pub struct Watch {
     /// Where TLS secrets go, for captures that can be decrypted.
     pub secrets: Option<Arc<Secrets>>,
     /// Where each host's qlog traces go, by host name.
-    pub qlog: Option<Arc<dyn Fn(&str) -> QlogSink + Send + Sync>>,
+    pub qlog: Option<QlogSinks>,
 }
 
 /// A host's part in the network.
@@ -157,9 +160,9 @@ impl World {
     }
 
     /// The packets that a host put on its wires since the last call, if taps keep them.
-    pub fn take_sent(&mut self, node: usize) -> Vec<Tapped> {
+    pub fn sent(&self, station: &Station) -> Vec<Tapped> {
         let network = self.engine.network();
-        self.nodes[node].wires.iter().flat_map(|&wire| network.take_tapped(wire)).collect()
+        station.wires.iter().flat_map(|&wire| network.take_tapped(wire)).collect()
     }
 
     /// Moves a node: it leaves every network that it is in, and appears in another.

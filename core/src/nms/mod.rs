@@ -1,7 +1,7 @@
 //! The Node Management Service.
 //!
-//! It knows where every node is ([`registry`]), gives each its virtual addresses, and on a Direction Request decides the
-//! route and tells both nodes ([`routing`]). In the conventional method it also makes the tunnel key and the temporary
+//! It knows where every node is (`registry`), gives each its virtual addresses, and on a Direction Request decides the
+//! route and tells both nodes (`routing`). In the conventional method it also makes the tunnel key and the temporary
 //! key (paper §2.2.2); in the proposed method it hands out places, not trust (paper §3.3.2).
 //!
 //! A node is who its session says: in the conventional method the holder of its common key, in the proposed method the

@@ -182,7 +182,8 @@ impl Nms {
             mode: relay.mode,
             cid,
         });
-        let candidates = if relay.is_some() { Vec::new() } else { other.network.address(location).into_iter().collect() };
+        let candidates =
+            if relay.is_some() { Vec::new() } else { other.network.address(location).into_iter().collect() };
         Some(RouteDirection {
             peer: other.name.clone(),
             virtual_addresses: self.store.addresses_of(&other.name).ok().flatten()?,
@@ -245,8 +246,7 @@ impl Nms {
     }
 
     pub(super) fn on_confirmation(&mut self, now: Instant, node: NodeId, id: u32, cid: Option<RelayCid>) {
-        let waiting =
-            self.pending.get(&id).is_some_and(|p| p.responder == node && p.step == Step::AwaitConfirmation);
+        let waiting = self.pending.get(&id).is_some_and(|p| p.responder == node && p.step == Step::AwaitConfirmation);
         if !waiting {
             return self.dropped(DropReason::Unexpected);
         }

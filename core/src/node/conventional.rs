@@ -12,7 +12,7 @@ use rand_chacha::rand_core::RngCore;
 
 use self::login::LoginSession;
 use self::tunnel::{Stage, Tunnel};
-use super::carriage::{Carriage, CarriageOutput, SendRefused, local_for, reachable};
+use super::carriage::{Carriage, CarriageOutput, SendRefused, reachable};
 use super::peers::PeerId;
 use super::{Login, NodeConfig, Services};
 use crate::conventional::keys::Direction;
@@ -215,10 +215,5 @@ impl Carriage for Conventional {
 impl Conventional {
     fn random(&mut self) -> u32 {
         self.rng.next_u32()
-    }
-
-    /// Which of our addresses speaks to `remote`.
-    fn local_for(&self, remote: SocketAddr) -> Option<SocketAddr> {
-        local_for(&self.addresses, self.port, remote)
     }
 }

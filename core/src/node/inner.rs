@@ -15,8 +15,6 @@ use crate::message::PeerRef;
 use crate::packet::{self, Inner};
 use crate::time::Instant;
 
-
-
 /// No IPv6 link may have a smaller MTU (RFC 8200 §5), so no smaller one is ever announced.
 const MIN_IPV6_MTU: usize = 1280;
 
@@ -132,4 +130,3 @@ impl Node {
 fn build_udp(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Option<Vec<u8>> {
     packet::build_udp(source, destination, payload)
 }
-

@@ -6,9 +6,9 @@
 //! sig  DNS query or first packet → held, bounded → Direction Request → Route Direction → tunnel up → released
 //! ```
 //!
-//! What both methods share is here: logging in and registering ([`cloud`]), whom we talk to ([`peers`]), what waits
-//! for a tunnel ([`held`]), the packets of applications ([`inner`]). What differs is behind one trait, [`carriage`]:
-//! [`conventional`] and [`proposed`].
+//! What both methods share is here: logging in and registering (`cloud`), whom we talk to (`peers`), what waits
+//! for a tunnel (`held`), the packets of applications (`inner`). What differs is behind one trait, `carriage`:
+//! `conventional` and `proposed`.
 
 mod carriage;
 mod cloud;
@@ -209,9 +209,10 @@ impl Node {
             match output {
                 CarriageOutput::Pass(output) => self.out.push_back(output),
                 CarriageOutput::LoggedIn(response) => self.on_logged_in(now, response),
-                CarriageOutput::LoginFailed(reason) => self.on_cloud_failed(now, reason),
                 CarriageOutput::NmsReady => self.send_registration(now),
-                CarriageOutput::NmsLost(reason) => self.on_cloud_failed(now, reason),
+                CarriageOutput::LoginFailed(reason) | CarriageOutput::NmsLost(reason) => {
+                    self.on_cloud_failed(now, reason);
+                }
                 CarriageOutput::FromNms(header, message) => self.on_nms_message(now, &header, message),
                 CarriageOutput::TunnelUp(peer, up) => self.on_tunnel_up(now, peer, up),
                 CarriageOutput::TunnelDown(peer, reason) => self.on_tunnel_down(now, peer, reason),

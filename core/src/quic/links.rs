@@ -13,7 +13,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::cid::{CidScheme, initial_destination};
-use super::config::{self, QuicConfig};
+use super::config::{self, Load, QuicConfig};
 use super::{from_std, to_std};
 use crate::event::DropReason;
 use crate::header::Header;
@@ -148,13 +148,14 @@ impl Links {
         remote: SocketAddr,
         name: &Fqdn,
         via: Option<RelayCid>,
+        load: Load,
     ) -> Option<LinkId> {
         if self.links.len() >= MAX_LINKS {
             return None;
         }
         let mut client = self.client.clone();
         client
-            .transport_config(self.config.client_transport())
+            .transport_config(self.config.client_transport(load))
             .initial_dst_cid_provider(initial_destination(&self.dcid_rng, via));
         let (handle, connection) = self.endpoint.connect(to_std(now), client, remote, name.as_str()).ok()?;
         let id = self.insert(handle, connection, local, None);
@@ -423,7 +424,6 @@ impl Link {
     /// True if the handshake ended with this event, well or badly.
     fn on_event(&mut self, id: LinkId, event: Event, out: &mut VecDeque<LinkOutput>) -> bool {
         match event {
-            Event::HandshakeDataReady | Event::DatagramsUnblocked => false,
             Event::Connected => {
                 self.connected = true;
                 self.unproved = None;
@@ -460,7 +460,7 @@ impl Link {
                 false
             }
             // Writable: `flush` follows every event.
-            Event::Stream(_) => false,
+            Event::Stream(_) | Event::HandshakeDataReady | Event::DatagramsUnblocked => false,
         }
     }
 
@@ -478,14 +478,11 @@ impl Link {
             reader.push(&chunk.bytes);
         }
         let _ = chunks.finalize();
-        while let Some(frame) = reader.next() {
-            match frame {
-                Ok((header, body)) => out.push_back(LinkOutput::Frame(id, header, body)),
-                Err(_) => {
-                    out.push_back(LinkOutput::Dropped(DropReason::BadHeader));
-                    break;
-                }
-            }
+        for frame in reader {
+            out.push_back(match frame {
+                Ok((header, body)) => LinkOutput::Frame(id, header, body),
+                Err(_) => LinkOutput::Dropped(DropReason::BadHeader),
+            });
         }
     }
 

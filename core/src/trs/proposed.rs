@@ -100,7 +100,7 @@ impl Legs {
                 LinkOutput::Transmit(t) => transmit(out, t),
                 LinkOutput::Connected { link, peer, .. } => self.on_connected(now, link, peer, out),
                 LinkOutput::Frame(link, header, body) => {
-                    if let Err(reason) = self.on_frame(now, link, &header, body, out) {
+                    if let Err(reason) = self.on_frame(now, link, &header, &body, out) {
                         dropped(out, reason);
                     }
                 }
@@ -142,16 +142,16 @@ impl Legs {
         now: Instant,
         link: LinkId,
         header: &Header,
-        body: Bytes,
+        body: &[u8],
         out: &mut VecDeque<Output>,
     ) -> Result<(), DropReason> {
         if !self.legs.contains_key(&link) {
             return Err(DropReason::UnknownId);
         }
         if header.kind == Kind::Capsule {
-            return self.copy_frame(now, link, header, &body);
+            return self.copy_frame(now, link, header, body);
         }
-        match Message::decode_body(header.kind, &body).map_err(|_| DropReason::BadBody)? {
+        match Message::decode_body(header.kind, body).map_err(|_| DropReason::BadBody)? {
             Message::TunnelRequest(request) => self.on_tunnel_request(now, link, header, request, out),
             Message::TunnelResponse => self.on_tunnel_response(now, link, header, out),
             _ => Err(DropReason::Unexpected),

@@ -104,9 +104,12 @@ impl Firewall {
     /// Whether a whole packet may go out.
     pub fn outgoing(&mut self, now: Instant, packet: &[u8]) -> Result<(), NetDrop> {
         let egress = self.config.egress.as_ref();
-        let may_begin = |flow: &Flow| egress.is_none_or(|list| {
-            list.iter().any(|&(protocol, port)| protocol == flow.protocol && port.is_none_or(|p| p == flow.outside.1))
-        });
+        let may_begin = |flow: &Flow| {
+            egress.is_none_or(|list| {
+                list.iter()
+                    .any(|&(protocol, port)| protocol == flow.protocol && port.is_none_or(|p| p == flow.outside.1))
+            })
+        };
         let may_begin =
             Ip::parse(packet).and_then(|ip| Flow::of(&ip, Way::Out)).map_or(egress.is_none(), |(flow, transport)| {
                 !matches!(transport, Transport::Echo { request: false, .. }) && may_begin(&flow)
@@ -211,7 +214,9 @@ impl FirewallBox {
             }
             Reassembled::Whole { packet, fragments } => {
                 if self.passes(now, way, &packet) {
-                    fragments.into_iter().for_each(|fragment| self.forwarder.forward(fragment));
+                    for fragment in fragments {
+                        self.forwarder.forward(fragment);
+                    }
                 }
             }
             Reassembled::Waiting => {}

@@ -1,4 +1,16 @@
 //! The simulated network: boxes and wires that carry whole IP packets.
+//!
+//! A box ([`NetBox`]) is a pure machine with numbered interfaces: a host, a [`Router`], a [`nat::NatBox`], a
+//! [`FirewallBox`]. A wire joins two interfaces and has a behaviour of its own in each direction ([`WireConfig`]). A
+//! [`NetworkBuilder`] puts them together, and one of two engines ([`engine`]) runs them:
+//!
+//! ```text
+//! box ─ Send ─→ wire: up? MTU? queue, rate, loss, delay, jitter ─→ tap ─→ engine ─→ Packet ─→ box
+//! ```
+//!
+//! What a packet meets is decided where it is sent, at the moment of sending, from seeded streams ([`seed`]) that
+//! belong to that wire alone. So an engine only carries packets to a nanosecond that is known, and any two engines
+//! give the same run. Every packet that does not arrive is counted under a named reason ([`NetDrop`]).
 
 mod drop;
 pub mod engine;

@@ -1,13 +1,22 @@
 //! Finds the largest inner packet that crosses in one packet of the underlay, by sending it and looking at the wire.
+//!
+//! The probes are UDP datagrams to the peer's sink, a few in quick succession: QUIC lets an acknowledgement ride on the
+//! first packet after one that was received, and the later ones have no room to share. A size fits if one packet of the
+//! underlay had a whole probe of it in it and nothing else.
 
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cyphonic_core::message::Framing;
 use cyphonic_core::time::Instant;
-use cyphonic_scenarios::{Pair, Scenario};
+use cyphonic_scenarios::rows::Field;
+use cyphonic_scenarios::{Family, Pair, Scenario};
 
-use crate::host::apps::{App, AppId, Echo, EchoSize, Target};
-use crate::capture::{Opener, data_frames};
+use crate::capture::Secrets;
+use crate::capture::composition::compose;
+use crate::capture::quic::Opener;
+use crate::host::apps::{App, AppId, Echo, EchoSize, Flow, FlowEnd, Target};
 use crate::net::TapMode;
 use crate::world::{Watch, World};
 
@@ -15,8 +24,15 @@ use crate::world::{Watch, World};
 const SMALLEST: usize = 100;
 /// Time for path MTU discovery to come to its end before the search begins.
 const SETTLE: Duration = Duration::from_secs(5);
-/// How long one probe may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How many sizes beyond the first that fails are tried.
+const BEYOND: usize = 16;
+/// Probes of each size.
+const PROBES: u64 = 3;
+/// How long they may take to arrive.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Inner IP and UDP headers, bytes.
+const HEADERS_V6: usize = 48;
+const HEADERS_V4: usize = 28;
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +48,13 @@ pub(super) struct Prober {
     pub(super) pair: Pair,
     target: Target,
     framing: Framing,
-    opener: Opener,
+    secrets: Arc<Secrets>,
+    /// Once the tunnel stands: it knows only sessions that were logged before it.
+    opener: Option<Opener>,
     fits: usize,
     fails: usize,
+    /// What is tried after the halving.
+    beyond: Option<Range<usize>>,
     outer: Vec<u8>,
     stage: Stage,
 }
@@ -45,7 +65,7 @@ enum Stage {
     /// Path MTU discovery is under way.
     Settling(Instant),
     /// A probe of this size is under way.
-    Probing { app: AppId, size: usize },
+    Probing { app: AppId, size: usize, until: Instant },
     /// Nothing was started yet.
     Idle,
 }
@@ -59,14 +79,15 @@ impl Prober {
         assert_eq!(watch.tap, TapMode::Keep, "probe_mtu counts packets on the wire, so they must be kept");
         let secrets = watch.secrets.clone().expect("probe_mtu looks into QUIC packets, so it needs their secrets");
         let fails = usize::from(scenario.tun_mtu) + 1;
-        let opener = Opener::new(secrets);
         Self {
             pair,
             target,
             framing: scenario.framing,
-            opener,
+            secrets,
+            opener: None,
             fits: 0,
             fails,
+            beyond: None,
             outer: Vec::new(),
             stage: Stage::Idle,
         }
@@ -77,7 +98,7 @@ impl Prober {
         let now = world.now();
         match self.stage {
             Stage::Idle => {
-                let app = self.send(world, SMALLEST, 3);
+                let app = self.open(world);
                 self.stage = Stage::Opening(app);
             }
             Stage::Opening(app) => {
@@ -87,47 +108,65 @@ impl Prober {
             }
             Stage::Settling(until) => {
                 if until <= now {
-                    self.next(world, SMALLEST);
+                    self.probe(world, SMALLEST);
                 }
             }
-            Stage::Probing { app, size } => {
+            Stage::Probing { app, size, until } => {
+                if until > now {
+                    return None;
+                }
                 let report = world.node(self.pair.from, |_, host| host.take_report(app))?;
-                let answered = report.echo().is_some_and(|echo| echo.answered() == 1);
-                let carried = self.carried(world);
-                if answered && carried.len() == 1 {
-                    self.fits = size;
-                    self.outer = carried.into_iter().next().expect("one");
-                } else {
-                    self.fails = size;
+                let flow = report.flow().map(|report| report.flow);
+                let arrived = world.node(self.pair.to, |_, host| {
+                    host.flows().any(|(_, id, arrivals)| Some(id) == flow && arrivals.received == PROBES)
+                });
+                match self.whole(world, size).filter(|_| arrived) {
+                    Some(outer) => (self.fits, self.outer) = (size, outer),
+                    None if self.beyond.is_none() => self.fails = size,
+                    None => {}
                 }
-                if self.fits + 1 >= self.fails {
-                    return Some(MtuProbe { largest: self.fits, outer: std::mem::take(&mut self.outer) });
+                match self.next_size() {
+                    Some(size) => self.probe(world, size),
+                    None => return Some(MtuProbe { largest: self.fits, outer: std::mem::take(&mut self.outer) }),
                 }
-                self.next(world, self.fits + (self.fails - self.fits) / 2);
             }
         }
         None
     }
 
-    fn next(&mut self, world: &mut World, size: usize) {
-        // What was on the wire before this probe is not its doing.
-        world.take_sent(self.pair.from);
-        let app = self.send(world, size, 1);
-        self.stage = Stage::Probing { app, size };
+    /// Halving finds a size after which the next does not fit. A few larger ones may all the same: a STREAM frame that
+    /// fills its packet to the last byte needs no length field (RFC 9000 §19.8).
+    fn next_size(&mut self) -> Option<usize> {
+        if self.beyond.is_none() && self.fits + 1 < self.fails {
+            return Some(self.fits + (self.fails - self.fits) / 2);
+        }
+        self.beyond.get_or_insert_with(|| self.fails + 1..self.fails + BEYOND).next()
     }
 
-    fn send(&self, world: &mut World, size: usize, count: u32) -> AppId {
-        let (interval, timeout) = (Duration::from_millis(200), PATIENCE);
-        let echo = Echo { count, interval, size: EchoSize::Packet(size), timeout };
+    fn open(&self, world: &mut World) -> AppId {
+        let echo = Echo { count: 3, interval: PATIENCE, size: EchoSize::Packet(SMALLEST), ..Echo::default() };
         world.node(self.pair.from, |now, host| host.start(now, App::Echo(self.target.clone(), echo)))
     }
 
-    /// The outer packets that carried the probe, or a part of it.
-    fn carried(&mut self, world: &mut World) -> Vec<Vec<u8>> {
-        let sent = world.take_sent(self.pair.from);
-        sent.into_iter()
-            .map(|tapped| tapped.packet)
-            .filter(|packet| self.framing == Framing::Udp4501 || data_frames(packet, &mut self.opener) > 0)
-            .collect()
+    fn probe(&mut self, world: &mut World, size: usize) {
+        // What was on the wire before this probe is not its doing.
+        world.sent(&world.nodes[self.pair.from]);
+        let headers = if self.pair.family == Family::Ipv6 { HEADERS_V6 } else { HEADERS_V4 };
+        let flow = Flow { count: PROBES, per_second: 1000, payload: size - headers, end: FlowEnd::Sink };
+        let app = world.node(self.pair.from, |now, host| host.start(now, App::Flow(self.target.clone(), flow)));
+        self.stage = Stage::Probing { app, size, until: world.now() + PATIENCE };
+    }
+
+    /// A packet of the underlay that carried a whole probe of this size, and nothing else.
+    fn whole(&mut self, world: &World, size: usize) -> Option<Vec<u8>> {
+        let sent = world.sent(&world.nodes[self.pair.from]);
+        let opener = self.opener.get_or_insert_with(|| Opener::new(&self.secrets));
+        let inner_v6 = self.pair.family == Family::Ipv6;
+        sent.into_iter().map(|tapped| tapped.packet).find(|packet| {
+            compose(packet, opener, self.framing, inner_v6).is_some_and(|found| {
+                let inner = found.bytes(Field::VirtualIpHeader) + found.bytes(Field::IpPayload);
+                found.other_frames == 0 && inner as usize == size
+            })
+        })
     }
 }

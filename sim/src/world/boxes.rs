@@ -19,8 +19,8 @@ use crate::host::{Host, HostConfig, Interface, TunConfig};
 use crate::net::nat::{Dependence, Nat, NatBox, NatConfig, PortAllocation};
 use crate::net::packet::protocol;
 use crate::net::{
-    BoxId, Direction, Firewall, FirewallBox, FirewallConfig, Forwarder, MIN_DELAY, NetBox, Network,
-    NetworkBuilder, QueueLimit, Router, Routes, WireConfig,
+    BoxId, Direction, Firewall, FirewallBox, FirewallConfig, Forwarder, MIN_DELAY, NetBox, Network, NetworkBuilder,
+    QueueLimit, Router, Routes, WireConfig,
 };
 use crate::seeded;
 
@@ -259,10 +259,8 @@ impl Plan<'_> {
 const DEFAULT_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
 const DEFAULT_V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0);
 /// Where the core router's ICMP errors come from.
-const CORE_ADDRESSES: [IpAddr; 2] = [
-    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-];
+const CORE_ADDRESSES: [IpAddr; 2] =
+    [IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))];
 
 /// One direction of an access link, less what LAN wires already take.
 fn wire(way: &Way, spent: Duration) -> WireConfig {
@@ -278,7 +276,8 @@ fn wire(way: &Way, spent: Duration) -> WireConfig {
 }
 
 fn nat_config(words: &NatWords) -> NatConfig {
-    let mut config = NatConfig::new(words.outside).with_behaviour(dependence(words.mapping), dependence(words.filtering));
+    let mut config =
+        NatConfig::new(words.outside).with_behaviour(dependence(words.mapping), dependence(words.filtering));
     config.allocation = match words.ports {
         PortChoice::Preserve => PortAllocation::Preserving,
         PortChoice::Sequential => PortAllocation::Sequential,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cyphonic_core::auth::{Auth, AuthConfig};
 use cyphonic_core::key::Key128;
+use cyphonic_core::message::{Framing, RelayMode};
 use cyphonic_core::method::Method;
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::nms::{Nms, NmsConfig, RelayConfig};
@@ -14,7 +15,6 @@ use cyphonic_core::store::{Device, MemoryStore, PasswordHash, SIMULATION_ITERATI
 use cyphonic_core::tls::Environment;
 use cyphonic_core::trs::{Trs, TrsConfig};
 use cyphonic_scenarios::{Login as LoginWay, Method as MethodWord, Scenario, Service, VIRTUAL_V4, VIRTUAL_V6, ZONE};
-use cyphonic_core::message::Framing;
 
 use super::Watch;
 use crate::seeded::{self, Pki};
@@ -69,7 +69,7 @@ impl<'a> Cast<'a> {
             roots: self.pki.roots(),
             identity: self.pki.identity(name),
             alpn: ALPN.to_vec(),
-            options: self.options(name),
+            options: QuicOptions { serves_packets: false, ..self.options(name) },
         }
     }
 
@@ -121,8 +121,10 @@ impl<'a> Cast<'a> {
 
     pub(super) fn trs(&self) -> Trs {
         let name = service_name("trs");
+        let mut quic = self.quic(&name);
+        quic.options.serves_packets = self.scenario.relay_mode == RelayMode::Terminating;
         let config = TrsConfig {
-            quic: self.quic(&name),
+            quic,
             conventional_port: self.conventional_port(),
             service_key: self.service_key(),
             mode: self.scenario.relay_mode,

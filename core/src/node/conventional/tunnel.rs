@@ -49,6 +49,7 @@ pub(super) struct Tunnel {
     pub(super) stage: Stage,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a tunnel is up for nearly all of its life")]
 pub(super) enum Stage {
     /// Our Tunnel Request is on its way.
     Dialing { end_key: Key128, retry: Backoff, until: Instant },

@@ -11,11 +11,11 @@ use bytes::{Bytes, BytesMut};
 use super::{Inbound, Owner, Proposed};
 use crate::event::{DropReason, Failure, TunnelUp};
 use crate::header::{Flags, HEADER_LEN, Header, Kind};
-use crate::message::{Framing, Message, Relay, RouteDirection, TunnelRequest};
+use crate::message::{Framing, Message, Relay, RelayMode, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId, RelayCid};
 use crate::node::carriage::{CarriageOutput, SendRefused, TUNNEL_TIMEOUT};
 use crate::node::peers::PeerId;
-use crate::quic::{DatagramRefused, LinkId, Links};
+use crate::quic::{DatagramRefused, LinkId, Links, Load};
 use crate::route::Pattern;
 use crate::time::Instant;
 
@@ -120,21 +120,21 @@ impl Carrier {
         now: Instant,
         links: &mut Links,
         link: LinkId,
-        packet: Bytes,
+        packet: &Bytes,
     ) -> Result<(), SendRefused> {
         if packet.len() > usize::from(u16::MAX) {
             return Err(SendRefused::TooBig(usize::from(u16::MAX)));
         }
         let overhead = match self.framing {
-            Framing::Udp4501 | Framing::Stream => return self.send_on_stream(now, links, link, &packet),
+            Framing::Udp4501 | Framing::Stream => return self.send_on_stream(now, links, link, packet),
             Framing::Datagram => HEADER_LEN,
             Framing::Compact => 0,
         };
-        let data = if overhead == 0 { packet.clone() } else { self.framed(&packet) };
+        let data = if overhead == 0 { packet.clone() } else { self.framed(packet) };
         match links.send_datagram(now, link, data) {
             Ok(()) => Ok(()),
             Err(DatagramRefused::TooLarge(_)) if packet.len() <= MIN_IPV6_MTU => {
-                self.send_on_stream(now, links, link, &packet)
+                self.send_on_stream(now, links, link, packet)
             }
             Err(DatagramRefused::TooLarge(limit)) => {
                 Err(SendRefused::TooBig(limit.saturating_sub(overhead).max(MIN_IPV6_MTU)))
@@ -195,9 +195,11 @@ impl Proposed {
         };
         let opened = if let Some(relay) = &tunnel.relay {
             let (addresses, name) = (relay.addresses.clone(), self.services.trs_name.clone());
-            Some((self.open(now, &addresses, &name), true))
+            // The end-to-end connection through a blind relay discovers its own path MTU.
+            let load = if relay.mode == RelayMode::Blind { Load::Signaling } else { Load::Packets };
+            Some((self.open(now, &addresses, &name, load), true))
         } else if direction.dial {
-            Some((self.open(now, &direction.candidates, &direction.peer), false))
+            Some((self.open(now, &direction.candidates, &direction.peer, Load::Packets), false))
         } else {
             None
         };
@@ -294,9 +296,8 @@ impl Proposed {
         if !matches!(self.tunnels[&peer].stage, Stage::Expecting) {
             return;
         }
-        let asked = |o: &Owner| {
-            matches!(o, Owner::Inbound(Inbound { early: Some(early), .. }) if early.request.from == *from)
-        };
+        let asked =
+            |o: &Owner| matches!(o, Owner::Inbound(Inbound { early: Some(early), .. }) if early.request.from == *from);
         let Some((&link, _)) = self.owners.iter().rev().find(|(_, o)| asked(o)) else { return };
         let Some(Owner::Inbound(Inbound { early: Some(early), .. })) = self.owners.insert(link, Owner::Direct(peer))
         else {

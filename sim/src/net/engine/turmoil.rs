@@ -2,7 +2,7 @@
 //!
 //! Turmoil's time goes in ticks of a millisecond. To be exact within them, each datagram carries the nanosecond of its
 //! arrival, which the sending side computed; turmoil carries it for the whole milliseconds of the wire's delay less
-//! one, so that it is there in time, and the receiver keeps it until its tick. In each tick a box handles all its
+//! one, or for [`MAX_CARRIED`], so that it is there in time, and the receiver keeps it until its tick. In each tick a box handles all its
 //! events of that millisecond.
 //!
 //! Its loss, partitions and latency spread stay unused: a wire's own are exact and the same for both engines.
@@ -28,6 +28,9 @@ const TICK: Duration = MIN_DELAY;
 const PORT: u16 = 9;
 /// Never reached: a full socket would lose packets.
 const SOCKET_CAPACITY: usize = u32::MAX as usize;
+/// The most of a wire's delay that turmoil carries a packet for; the rest it waits at the receiver. Turmoil looks
+/// through everything in flight between two hosts whenever one sends, which long fast wires would pay for dearly.
+const MAX_CARRIED: Duration = Duration::from_millis(4);
 /// Buffers that a box keeps for packets to come.
 const MAX_SPARE: usize = 256;
 
@@ -109,7 +112,7 @@ impl TurmoilEngine {
         let pair = self.pair(direction);
         let delays = self.network.directions().filter(|&other| self.pair(other) == pair);
         let least = delays.map(|other| self.network.wire_config(other).delay).min().unwrap_or(TICK);
-        let whole = Duration::from_millis(least.as_millis() as u64).saturating_sub(TICK);
+        let whole = Duration::from_millis(least.as_millis() as u64).saturating_sub(TICK).min(MAX_CARRIED);
         let [a, b]: [IpAddr; 2] = pair.map(|id| self.sim.lookup(host_name(id.0)));
         self.sim.set_link_latency(a, b, whole);
     }

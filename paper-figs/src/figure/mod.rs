@@ -1,0 +1,84 @@
+//! The figures: one module each, and the one list of them.
+
+mod setup;
+mod style;
+mod table1;
+mod table3;
+mod table4;
+
+use std::path::{Path, PathBuf};
+
+use crate::input::InputError;
+use crate::output::{OutputError, make_folder, write_file};
+use crate::render::{Drawing, RenderError};
+
+/// One figure.
+#[derive(Clone, Copy, Debug)]
+pub struct Figure {
+    /// Its name: that of the results file it shows, and of the files it is written to.
+    pub name: &'static str,
+    /// What it shows.
+    pub about: &'static str,
+    /// What it is drawn from, within the results folder.
+    pub inputs: &'static [&'static str],
+    /// Reads its rows from the results folder and arranges them.
+    pub prepare: fn(&Path) -> Result<Drawing, InputError>,
+}
+
+/// Every figure. A new one needs its module and its line here.
+pub const FIGURES: &[Figure] = &[
+    Figure {
+        name: "table1",
+        about: "signaling pattern, dialer and success of every pair of networks, both methods",
+        inputs: &["sim/table1.csv", "paper/table1-signaling-patterns.csv"],
+        prepare: table1::prepare,
+    },
+    Figure {
+        name: "table3",
+        about: "what a full packet is made of, each framing beside the paper's columns",
+        inputs: &["sim/table3.csv", "paper/table3-packet-size.csv"],
+        prepare: table3::prepare,
+    },
+    Figure {
+        name: "table4",
+        about: "distribution of the round-trip time, both methods beside the paper's statistics",
+        inputs: &["sim/table4.csv", "paper/table4-rtt.csv"],
+        prepare: table4::prepare,
+    },
+    Figure {
+        name: "setup",
+        about: "cost of signaling until the first echo, both methods, all patterns",
+        inputs: &["sim/setup.csv"],
+        prepare: setup::prepare,
+    },
+];
+
+/// Why there is no figure.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Its results are missing or damaged.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// It could not be drawn.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// It could not be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+impl Figure {
+    /// Draws it and writes `NAME.svg` and `NAME.png` into a folder, which is made if need be; gives their paths.
+    ///
+    /// # Errors
+    /// See [`Failure`]. What was there before is then still there.
+    pub fn make(&self, results: &Path, out: &Path) -> Result<[PathBuf; 2], Failure> {
+        let drawing = (self.prepare)(results)?;
+        let (svg, png) = (drawing.svg()?, drawing.png()?);
+        make_folder(out)?;
+        let paths = ["svg", "png"].map(|kind| out.join(format!("{}.{kind}", self.name)));
+        write_file(&paths[0], svg.as_bytes())?;
+        write_file(&paths[1], &png)?;
+        Ok(paths)
+    }
+}

@@ -1,0 +1,235 @@
+//! CSV files as typed rows, and what is said about a file that is not as it should be.
+//!
+//! A results file of the simulator has the sweep's columns, then `seed`, then the columns of its kind of row; a file of
+//! the paper's printed values has only its own columns. Columns are found by name. Those that a row does not know are
+//! kept as the row's [`Line::run`]: whatever they are, rows that agree in all of them (the seed is one) came from the
+//! same run of an experiment.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+/// One kind of row.
+pub trait Row: DeserializeOwned {
+    /// Its columns.
+    const COLUMNS: &'static [&'static str];
+}
+
+/// One row, and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line<R> {
+    /// The line of the file, from 1.
+    pub number: u64,
+    /// The values of all columns that are not the row's own: the sweep's, and the seed.
+    pub run: Vec<String>,
+    /// The row.
+    pub row: R,
+}
+
+/// All rows of a file, at least one.
+#[derive(Clone, Debug)]
+pub struct Table<R> {
+    /// Which file.
+    pub path: PathBuf,
+    /// Its rows in order.
+    pub lines: Vec<Line<R>>,
+    origin: Origin,
+}
+
+/// Who makes a file, and so how to make it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The simulator.
+    Simulator,
+    /// Committed by hand: the values that the paper prints.
+    Paper,
+}
+
+impl Origin {
+    /// The file of this origin within the results folder.
+    pub fn path(self, results: &Path, stem: &str) -> PathBuf {
+        let folder = match self {
+            Self::Simulator => "sim",
+            Self::Paper => "paper",
+        };
+        results.join(folder).join(format!("{stem}.csv"))
+    }
+
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Simulator => "make it with `cargo run --release`",
+            Self::Paper => "it belongs to the repository: restore it with `git checkout -- results/paper`",
+        }
+    }
+}
+
+/// A file that no figure can be drawn from: which, where, what, and how to get a good one.
+#[derive(Debug, thiserror::Error)]
+pub struct InputError {
+    path: PathBuf,
+    line: Option<u64>,
+    problem: String,
+    origin: Origin,
+}
+
+impl fmt::Display for InputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}; {}", self.problem, self.origin.remedy())
+    }
+}
+
+impl<R> Table<R> {
+    /// A complaint about the file as a whole.
+    pub fn error(&self, problem: impl Into<String>) -> InputError {
+        InputError { path: self.path.clone(), line: None, problem: problem.into(), origin: self.origin }
+    }
+
+    /// A complaint about one line of it.
+    pub fn error_at(&self, line: u64, problem: impl Into<String>) -> InputError {
+        InputError { line: Some(line), ..self.error(problem) }
+    }
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// It cannot be read, is empty or cut off, lacks a column, or has a field that cannot be what its column says.
+pub fn read<R: Row>(results: &Path, origin: Origin, stem: &str) -> Result<Table<R>, InputError> {
+    let mut table = Table { path: origin.path(results, stem), lines: Vec::new(), origin };
+    let bytes = std::fs::read(&table.path).map_err(|error| table.error(format!("cannot be read: {error}")))?;
+    table.lines = parse(&table, &bytes)?;
+    Ok(table)
+}
+
+fn parse<R: Row>(table: &Table<R>, bytes: &[u8]) -> Result<Vec<Line<R>>, InputError> {
+    match bytes.last() {
+        None => return Err(table.error("the file is empty")),
+        // A number cut off in the middle is still a number, so look for the end itself.
+        Some(last) if *last != b'\n' => {
+            let line = bytes.split(|byte| *byte == b'\n').count() as u64;
+            return Err(table.error_at(line, "the file is cut off: its last line has no end"));
+        }
+        Some(_) => {}
+    }
+    let mut reader = csv::Reader::from_reader(bytes);
+    let header = reader.headers().map_err(|error| explain(table, None, &error))?.clone();
+    for column in R::COLUMNS {
+        match header.iter().filter(|name| name == column).count() {
+            0 => return Err(table.error_at(1, format!("there is no column `{column}`"))),
+            1 => {}
+            _ => return Err(table.error_at(1, format!("there are several columns `{column}`"))),
+        }
+    }
+    let mut lines = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|error| explain(table, None, &error))?;
+        let number = record.position().map_or(0, csv::Position::line);
+        let row =
+            record.deserialize(Some(&header)).map_err(|error| explain(table, Some((&header, &record)), &error))?;
+        let labels = header.iter().zip(&record).filter(|(name, _)| !R::COLUMNS.contains(name));
+        lines.push(Line { number, run: labels.map(|(_, value)| value.to_owned()).collect(), row });
+    }
+    if lines.is_empty() {
+        return Err(table.error_at(1, "there are no rows below the header"));
+    }
+    Ok(lines)
+}
+
+/// Says what the csv crate found, in the words of someone who looks at the file.
+fn explain<R>(
+    table: &Table<R>,
+    at: Option<(&csv::StringRecord, &csv::StringRecord)>,
+    error: &csv::Error,
+) -> InputError {
+    let line = error.position().map(csv::Position::line);
+    let problem = match error.kind() {
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => format!("{len} fields instead of {expected_len}"),
+        csv::ErrorKind::Utf8 { .. } => "this is no text".to_owned(),
+        csv::ErrorKind::Deserialize { err, .. } => {
+            let field = err.field().and_then(|index| {
+                let (header, record) = at?;
+                Some(format!("`{}` in column `{}`: ", record.get(index as usize)?, header.get(index as usize)?))
+            });
+            format!("{}{}", field.unwrap_or_default(), err.kind())
+        }
+        _ => error.to_string(),
+    };
+    InputError { line, ..table.error(problem) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::{Method, Rtt};
+
+    const GOOD: &str = "framing,method,seed,probe,rtt_ms\n\
+                        udp4501,conventional,7,1,4.018\n\
+                        stream,proposed,7,1,\n";
+
+    fn read_text(text: &[u8]) -> Result<Vec<Line<Rtt>>, String> {
+        let table = Table { path: "table4.csv".into(), lines: Vec::new(), origin: Origin::Simulator };
+        parse(&table, text).map_err(|error| error.to_string())
+    }
+
+    #[track_caller]
+    fn assert_refused(text: &[u8], problem: &str) {
+        let expected = format!("table4.csv{problem}; make it with `cargo run --release`");
+        assert_eq!(read_text(text).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn columns_are_found_by_name_and_unknown_ones_tell_the_run() {
+        let lines = read_text(GOOD.as_bytes()).unwrap();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0].row, Rtt { method: Method::Conventional, rtt_ms: Some(4.018) });
+        assert_eq!(lines[0].run, ["udp4501", "7", "1"]);
+        assert_eq!(lines[1].row, Rtt { method: Method::Proposed, rtt_ms: None });
+        assert_eq!(lines[1].number, 3);
+    }
+
+    #[test]
+    fn a_missing_file_names_itself_and_its_remedy() {
+        let error = read::<Rtt>(Path::new("/nowhere"), Origin::Simulator, "table4").unwrap_err().to_string();
+        assert!(error.starts_with("/nowhere/sim/table4.csv: cannot be read: "), "{error}");
+        assert!(error.ends_with("; make it with `cargo run --release`"), "{error}");
+        let error = read::<Rtt>(Path::new("/nowhere"), Origin::Paper, "x").unwrap_err().to_string();
+        assert!(error.ends_with("restore it with `git checkout -- results/paper`"), "{error}");
+    }
+
+    #[test]
+    fn a_file_cut_off_anywhere_is_refused() {
+        // Without the header's end there is no row; without a row's end it is cut; whole lines cannot be told.
+        for length in 0..GOOD.len() {
+            let whole_lines = GOOD.as_bytes()[..length].ends_with(b"\n") && length > 40;
+            assert_eq!(read_text(&GOOD.as_bytes()[..length]).is_ok(), whole_lines, "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn damage_is_refused_with_its_line_and_column() {
+        assert_refused(b"", ": the file is empty");
+        assert_refused(&GOOD.as_bytes()[..GOOD.len() - 1], ":3: the file is cut off: its last line has no end");
+        assert_refused(b"method,seed,probe,rtt_ms\n", ":1: there are no rows below the header");
+        assert_refused(b"method,seed,probe\nx,1,1\n", ":1: there is no column `rtt_ms`");
+        assert_refused(b"method,rtt_ms,rtt_ms\nproposed,1,1\n", ":1: there are several columns `rtt_ms`");
+        assert_refused(&GOOD.replace(",7,1,4", ",7,4").into_bytes(), ":2: 4 fields instead of 5");
+        assert_refused(&GOOD.replace("4.018", "fast").into_bytes(), ":2: `fast` is not a finite number of at least 0");
+        assert_refused(
+            &GOOD.replace("proposed", "quic").into_bytes(),
+            ":3: unknown variant `quic`, expected `conventional` or `proposed`",
+        );
+        assert_refused(b"method,rtt_ms\nproposed,\xff\n", ":2: this is no text");
+    }
+
+    #[test]
+    fn impossible_numbers_are_refused() {
+        for bad in ["NaN", "inf", "-1", "1e999"] {
+            assert!(read_text(GOOD.replace("4.018", bad).as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

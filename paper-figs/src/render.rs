@@ -1,0 +1,193 @@
+//! From a drawing to the bytes of its files.
+//!
+//! The SVG is measured in inches and keeps its text as text. The PNG is drawn at 600 dots an inch, halved to 300 for
+//! smooth edges, and says so in its header. Neither holds a date, a path or anything else but the drawing, so the same
+//! rows give the same bytes.
+
+use plotters::backend::{BitMapBackend, SVGBackend};
+use plotters::drawing::IntoDrawingArea;
+use plotters::style::WHITE;
+use plotters::style::text_anchor::{HPos, VPos};
+
+use crate::backend::Surface;
+use crate::sheet::{Drawn, RESOLUTION, Sheet, TEXT, at, pt, text, wrap, write};
+
+/// How wide a figure is, in a paper of two columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    /// One column: 3.5 inches.
+    Column,
+    /// Both: 7.16 inches.
+    Page,
+}
+
+impl Width {
+    /// In points.
+    pub const fn points(self) -> f64 {
+        match self {
+            Self::Column => 252.0,
+            Self::Page => 515.52,
+        }
+    }
+}
+
+/// A figure whose rows have been read: ready to be drawn.
+pub struct Drawing {
+    pub(crate) title: String,
+    pub(crate) caption: String,
+    pub(crate) width: Width,
+    /// Height without the caption, points.
+    pub(crate) height: f64,
+    pub(crate) paint: Box<dyn Fn(&Sheet<'_>) -> Drawn>,
+}
+
+/// The drawing library failed, which it does not for want of anything from outside.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot draw: {0}")]
+pub struct RenderError(String);
+
+fn failed(error: impl std::fmt::Display) -> RenderError {
+    RenderError(error.to_string())
+}
+
+/// Between two lines of the caption, points.
+const LEADING: f64 = 8.5;
+/// Between the figure and its caption, and below the caption, points.
+const GAP: f64 = 6.0;
+/// How many dots of the sheet, in each direction, make one of the PNG.
+const REDUCTION: u32 = 2;
+
+impl Drawing {
+    /// What is written below it.
+    pub fn caption(&self) -> &str {
+        &self.caption
+    }
+
+    fn caption_lines(&self) -> Vec<String> {
+        wrap(&self.caption, &text(TEXT), pt(self.width.points() - 2.0))
+    }
+
+    /// In units. Even, so that it can be halved.
+    fn size(&self) -> (u32, u32) {
+        let even = |points: f64| (pt(points) as u32).next_multiple_of(REDUCTION);
+        let caption = self.caption_lines().len() as f64 * LEADING;
+        (even(self.width.points()), even(self.height + GAP + caption + GAP / 2.0))
+    }
+
+    fn draw(&self, surface: Surface<'_>) -> Drawn {
+        let sheet = surface.into_drawing_area();
+        sheet.fill(&WHITE)?;
+        let (body, below) = sheet.split_vertically(pt(self.height));
+        (self.paint)(&body)?;
+        let style = at(&text(TEXT), HPos::Left, VPos::Top);
+        for (index, line) in self.caption_lines().iter().enumerate() {
+            write(&below, line, &style, (pt(1.0), pt(GAP + LEADING * index as f64)))?;
+        }
+        sheet.present()
+    }
+
+    /// The figure as SVG.
+    ///
+    /// # Errors
+    /// The drawing library fails.
+    pub fn svg(&self) -> Result<String, RenderError> {
+        let (width, height) = self.size();
+        let mut svg = String::new();
+        self.draw(Surface::Svg(SVGBackend::with_string(&mut svg, (width, height)))).map_err(failed)?;
+        // The library knows no size but pixels and no title; both go into the opening tag, which is its first line.
+        let (tag, rest) = svg.split_once('\n').ok_or_else(|| failed("no SVG was written"))?;
+        let inches = |units: u32| f64::from(units) / f64::from(RESOLUTION);
+        let tag = tag.replacen(
+            &format!("width=\"{width}\" height=\"{height}\""),
+            &format!("width=\"{:.2}in\" height=\"{:.4}in\"", inches(width), inches(height)),
+            1,
+        );
+        let (title, caption) = (escape(&self.title), escape(&self.caption));
+        Ok(format!("{tag}\n<title>{title}</title>\n<desc>{caption}</desc>\n{rest}"))
+    }
+
+    /// The figure as PNG.
+    ///
+    /// # Errors
+    /// The drawing library fails.
+    pub fn png(&self) -> Result<Vec<u8>, RenderError> {
+        let (width, height) = self.size();
+        let mut pixels = vec![0; (width * height * 3) as usize];
+        self.draw(Surface::Bitmap(BitMapBackend::with_buffer(&mut pixels, (width, height)))).map_err(failed)?;
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, width / REDUCTION, height / REDUCTION);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        let per_metre = (f64::from(RESOLUTION / REDUCTION) / 0.0254).round() as u32;
+        let unit = png::Unit::Meter;
+        encoder.set_pixel_dims(Some(png::PixelDimensions { xppu: per_metre, yppu: per_metre, unit }));
+        let mut writer = encoder.write_header().map_err(failed)?;
+        writer.write_image_data(&reduce(&pixels, width as usize)).map_err(failed)?;
+        writer.finish().map_err(failed)?;
+        Ok(bytes)
+    }
+}
+
+/// Makes one pixel, their mean, of every square of [`REDUCTION`] by [`REDUCTION`].
+fn reduce(pixels: &[u8], width: usize) -> Vec<u8> {
+    const SIDE: usize = REDUCTION as usize;
+    let mut reduced = Vec::with_capacity(pixels.len() / (SIDE * SIDE));
+    for rows in pixels.chunks_exact(width * 3 * SIDE) {
+        for x in (0..width).step_by(SIDE) {
+            for channel in 0..3 {
+                let square = (0..SIDE * SIDE).map(|i| rows[((i / SIDE) * width + x + i % SIDE) * 3 + channel]);
+                let sum: usize = square.map(usize::from).sum();
+                reduced.push(((sum + SIDE * SIDE / 2) / (SIDE * SIDE)) as u8);
+            }
+        }
+    }
+    reduced
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use plotters::style::BLACK;
+
+    use super::*;
+    use crate::sheet::polyline;
+
+    fn drawing() -> Drawing {
+        Drawing {
+            title: "A & B".into(),
+            caption: "Two lines cross, < and >.".into(),
+            width: Width::Column,
+            height: 50.0,
+            paint: Box::new(|sheet| {
+                polyline(sheet, &[(0, 0), (pt(50.0), pt(50.0))], BLACK, 1.0)?;
+                write(sheet, "crossing", &text(7.0), (pt(60.0), pt(20.0)))
+            }),
+        }
+    }
+
+    #[test]
+    fn a_reduced_pixel_is_the_mean_of_its_square() {
+        let pixels = [[0; 3], [255; 3], [7, 8, 9], [7, 8, 9], [0; 3], [255; 3], [7, 8, 9], [7, 8, 9]].concat();
+        assert_eq!(reduce(&pixels, 4), [128, 128, 128, 7, 8, 9]);
+    }
+
+    #[test]
+    fn an_svg_is_as_wide_as_a_column_and_keeps_its_text() {
+        let svg = drawing().svg().unwrap();
+        assert!(svg.starts_with("<svg width=\"3.50in\" height=\""), "{svg}");
+        assert!(svg.contains("<title>A &amp; B</title>\n<desc>Two lines cross, &lt; and &gt;.</desc>"), "{svg}");
+        assert!(svg.contains(">\ncrossing\n</text>"), "{svg}");
+        assert!(svg.ends_with("</svg>\n"), "{svg}");
+    }
+
+    #[test]
+    fn a_png_is_as_wide_as_a_column_at_300_dots_an_inch() {
+        let bytes = drawing().png().unwrap();
+        let reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
+        assert_eq!(reader.info().width, 1050);
+        assert_eq!(reader.info().pixel_dims.unwrap().xppu, 11811);
+    }
+}

@@ -1,0 +1,364 @@
+//! The rows of every results file that a figure is drawn from.
+//!
+//! The words are those of the simulator's files. A column of a sweep that a figure needs (the method, the framing, the
+//! kinds of sites) is part of the row here; every other one is left to [`crate::input::Line::run`].
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::input::Row;
+
+/// Which of the two methods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// CYPHONIC's own protocol on UDP port 4501.
+    Conventional,
+    /// CYPHONIC over QUIC.
+    Proposed,
+}
+
+impl Method {
+    /// Both, in the paper's order.
+    pub const ALL: [Self; 2] = [Self::Conventional, Self::Proposed];
+
+    /// As a figure names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Conventional => "Conventional",
+            Self::Proposed => "Proposed",
+        }
+    }
+}
+
+/// A signaling pattern (paper §2.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub enum Pattern {
+    /// Pattern 1.
+    #[serde(rename = "1")]
+    Direct,
+    /// Pattern 2.
+    #[serde(rename = "2")]
+    OneNat,
+    /// Pattern 3.
+    #[serde(rename = "3")]
+    Relayed,
+}
+
+impl Pattern {
+    /// All, by number.
+    pub const ALL: [Self; 3] = [Self::Direct, Self::OneNat, Self::Relayed];
+
+    /// The paper's number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Direct => 1,
+            Self::OneNat => 2,
+            Self::Relayed => 3,
+        }
+    }
+
+    /// What it is, in a few words.
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::OneNat => "one node behind a NAT, which dials",
+            Self::Relayed => "relayed by the TRS",
+        }
+    }
+}
+
+/// What kind of network a site has (paper Table 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub enum Kind {
+    /// IPv6 only.
+    #[serde(rename = "ipv6", alias = "IPv6")]
+    Ipv6,
+    /// A global IPv4 address.
+    #[serde(rename = "ipv4-global", alias = "IPv4-G")]
+    Ipv4Global,
+    /// A private IPv4 address behind a NAT.
+    #[serde(rename = "ipv4-private", alias = "IPv4-P")]
+    Ipv4Private,
+}
+
+impl Kind {
+    /// All, in the paper's order.
+    pub const ALL: [Self; 3] = [Self::Ipv6, Self::Ipv4Global, Self::Ipv4Private];
+
+    /// As the paper names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ipv6 => "IPv6",
+            Self::Ipv4Global => "IPv4-G",
+            Self::Ipv4Private => "IPv4-P",
+        }
+    }
+}
+
+/// Who sent the first packet of the tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialer {
+    /// The node that began.
+    Initiator,
+    /// The other one.
+    Responder,
+}
+
+/// A row of `sim/table1.csv`: what became of one pair of nodes.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Outcome {
+    /// Under which method.
+    pub method: Method,
+    /// The initiator's network.
+    pub a_kind: Kind,
+    /// The responder's network.
+    pub b_kind: Kind,
+    /// The signaling pattern of the tunnel; none if there was none.
+    pub pattern: Option<Pattern>,
+    /// Who dialed it.
+    pub dialer: Option<Dialer>,
+    /// Echo requests sent.
+    pub echo_sent: u32,
+    /// Echo replies that came back.
+    pub echo_received: u32,
+    /// Bytes that arrived over TCP.
+    pub tcp_bytes: u64,
+    /// Whether all of them did, with the right hash.
+    pub tcp_ok: bool,
+    /// How long that took, milliseconds.
+    #[serde(deserialize_with = "optional_amount")]
+    pub tcp_ms: Option<f64>,
+}
+
+impl Row for Outcome {
+    const COLUMNS: &'static [&'static str] = &[
+        "method",
+        "a_kind",
+        "b_kind",
+        "pattern",
+        "dialer",
+        "echo_sent",
+        "echo_received",
+        "tcp_bytes",
+        "tcp_ok",
+        "tcp_ms",
+    ];
+}
+
+/// A row of `sim/table3.csv`: one field of the largest packet that crosses.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Composition {
+    /// In which framing.
+    pub framing: Framing,
+    /// Which field.
+    pub field: Field,
+    /// How many bytes of it.
+    pub bytes: u32,
+}
+
+impl Row for Composition {
+    const COLUMNS: &'static [&'static str] = &["framing", "field", "bytes"];
+}
+
+/// How a tunnelled packet is carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Framing {
+    /// The conventional method's own.
+    Udp4501,
+    /// QUIC STREAM frame and CYPHONIC header.
+    Stream,
+    /// QUIC DATAGRAM frame and CYPHONIC header.
+    Datagram,
+    /// QUIC DATAGRAM frame alone.
+    Compact,
+}
+
+impl Framing {
+    /// As the files name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp4501 => "udp4501",
+            Self::Stream => "stream",
+            Self::Datagram => "datagram",
+            Self::Compact => "compact",
+        }
+    }
+}
+
+/// A field of a packet on the wire. In the order of a packet's bytes, but for the payload and the sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Field {
+    /// The underlay's IP header.
+    #[serde(alias = "real_ipv6_header")]
+    RealIpHeader,
+    /// The UDP header.
+    UdpHeader,
+    /// All of QUIC in one: only the paper's column has it, which does not say what it is made of.
+    QuicHeader,
+    /// QUIC's first byte, connection ID and packet number.
+    QuicShortHeader,
+    /// Frame type, and stream id, offset and length where there are.
+    QuicFrameHeader,
+    /// The 32-byte header.
+    CyphonicHeader,
+    /// The inner IP header.
+    #[serde(alias = "virtual_ipv6_header")]
+    VirtualIpHeader,
+    /// What the inner packet carries.
+    IpPayload,
+    /// The AEAD's tag.
+    QuicTag,
+    /// The conventional method's HMAC.
+    Hmac,
+    /// The whole packet.
+    Total,
+}
+
+/// A row of `sim/setup.csv`: what one phase of setting up one pair of nodes cost.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Setup {
+    /// Under which method.
+    pub method: Method,
+    /// How pattern 3 is relayed, where the sweep says so.
+    #[serde(default)]
+    pub relay_mode: Option<RelayMode>,
+    /// Which phase.
+    pub phase: Phase,
+    /// The signaling pattern; none before the tunnel.
+    pub pattern: Option<Pattern>,
+    /// Its duration, milliseconds.
+    #[serde(deserialize_with = "amount")]
+    pub ms: f64,
+    /// The same in round trips.
+    #[serde(deserialize_with = "amount")]
+    pub round_trips: f64,
+    /// Packets that both nodes sent and received for it.
+    #[serde(deserialize_with = "amount")]
+    pub packets: f64,
+    /// Their bytes, whole IP packets.
+    #[serde(deserialize_with = "amount")]
+    pub bytes: f64,
+}
+
+impl Row for Setup {
+    // Not `relay_mode`: it is a column of the sweep, and tells runs apart like all of those.
+    const COLUMNS: &'static [&'static str] = &["method", "phase", "pattern", "ms", "round_trips", "packets", "bytes"];
+}
+
+/// What the TRS does in pattern 3 of the proposed method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RelayMode {
+    /// Forwards one end-to-end connection by connection ID.
+    Blind,
+    /// Ends a connection with each node.
+    Terminating,
+}
+
+/// A phase of set-up, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Up to the Login Response.
+    Login,
+    /// Up to the Registration Response.
+    Registration,
+    /// From the DNS query to the first echo's reply.
+    Tunnel,
+}
+
+/// A row of `sim/table4.csv`: one echo.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Rtt {
+    /// Under which method.
+    pub method: Method,
+    /// Milliseconds; none if it was lost.
+    #[serde(deserialize_with = "optional_amount")]
+    pub rtt_ms: Option<f64>,
+}
+
+impl Row for Rtt {
+    const COLUMNS: &'static [&'static str] = &["method", "rtt_ms"];
+}
+
+/// A row of the paper's Table 1.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct PaperPattern {
+    /// The initiator's network.
+    pub initiator: Kind,
+    /// The responder's network.
+    pub responder: Kind,
+    /// The pattern it prints.
+    pub pattern: Pattern,
+}
+
+impl Row for PaperPattern {
+    const COLUMNS: &'static [&'static str] = &["initiator", "responder", "pattern"];
+}
+
+/// A row of the paper's Table 3. Empty where the paper prints no number.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct PaperComposition {
+    /// Which field.
+    pub field: Field,
+    /// The conventional method's bytes.
+    pub conventional_bytes: Option<u32>,
+    /// The proposed method's bytes.
+    pub proposed_bytes: Option<u32>,
+}
+
+impl Row for PaperComposition {
+    const COLUMNS: &'static [&'static str] = &["field", "conventional_bytes", "proposed_bytes"];
+}
+
+/// A row of the paper's Table 4.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct PaperRtt {
+    /// Which statistic.
+    pub statistic: Statistic,
+    /// The conventional method's milliseconds.
+    #[serde(deserialize_with = "amount")]
+    pub conventional_ms: f64,
+    /// The proposed method's milliseconds.
+    #[serde(deserialize_with = "amount")]
+    pub proposed_ms: f64,
+}
+
+impl Row for PaperRtt {
+    const COLUMNS: &'static [&'static str] = &["statistic", "conventional_ms", "proposed_ms"];
+}
+
+/// A statistic that the paper prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Statistic {
+    /// The smallest.
+    Min,
+    /// The arithmetic mean.
+    Mean,
+    /// The largest.
+    Max,
+    /// The standard deviation.
+    Stddev,
+}
+
+fn amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    parse_amount(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+}
+
+fn optional_amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "" => Ok(None),
+        text => parse_amount(text).map(Some).map_err(de::Error::custom),
+    }
+}
+
+fn parse_amount(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+        _ => Err(format!("`{text}` is not a finite number of at least 0")),
+    }
+}

@@ -1,0 +1,233 @@
+//! All figures from small fixtures, through the library and through the command. The fixtures' numbers are invented.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use paper_figs::FIGURES;
+use tempfile::TempDir;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn fixture(file: &str) -> String {
+    fs::read_to_string(fixtures().join(file)).unwrap()
+}
+
+/// A results folder of which one file is other than its fixture, or missing.
+fn results_with(file: &str, text: Option<&str>) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for kind in ["sim", "paper"] {
+        fs::create_dir(folder.path().join(kind)).unwrap();
+        for entry in fs::read_dir(fixtures().join(kind)).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), folder.path().join(kind).join(entry.file_name())).unwrap();
+        }
+    }
+    match text {
+        Some(text) => fs::write(folder.path().join(file), text).unwrap(),
+        None => fs::remove_file(folder.path().join(file)).unwrap(),
+    }
+    folder
+}
+
+fn svg(results: &Path, name: &str) -> Result<String, String> {
+    let figure = FIGURES.iter().find(|figure| figure.name == name).unwrap();
+    let drawing = (figure.prepare)(results).map_err(|error| error.to_string())?;
+    Ok(drawing.svg().unwrap())
+}
+
+/// What is said of a file in which one piece of text is replaced, without the file's place and the remedy.
+#[track_caller]
+fn refusal(file: &str, from: &str, to: &str) -> String {
+    let text = fixture(file);
+    assert!(text.contains(from), "{file} has no {from:?}");
+    let results = results_with(file, Some(&text.replace(from, to)));
+    let figure = FIGURES.iter().find(|figure| figure.inputs.contains(&file)).unwrap();
+    let error = svg(results.path(), figure.name).unwrap_err();
+    let place = results.path().join(file).display().to_string();
+    let error = error.strip_prefix(&place).unwrap_or_else(|| panic!("{error} does not name {place}"));
+    error.rsplit_once("; ").unwrap().0.to_owned()
+}
+
+fn paper_figs(results: &Path, out: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_paper-figs"));
+    command.arg("--results").arg(results).arg("--out").arg(out).args(arguments).output().unwrap()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_same_results_give_the_same_bytes_in_two_processes() {
+    let outs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    for out in &outs {
+        let output = paper_figs(&fixtures(), out.path(), &[]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    let expected: Vec<_> =
+        FIGURES.iter().flat_map(|f| ["png", "svg"].map(|kind| format!("{}.{kind}", f.name))).collect();
+    let mut expected: Vec<String> = expected;
+    expected.sort();
+    assert_eq!(names(outs[0].path()), expected);
+    for name in expected {
+        let [first, second] = outs.each_ref().map(|out| fs::read(out.path().join(&name)).unwrap());
+        assert!(first == second, "{name} differs");
+    }
+}
+
+#[test]
+fn other_results_give_another_figure() {
+    let before = svg(&fixtures(), "table4").unwrap();
+    let text = fixture("sim/table4.csv");
+    let changed = results_with("sim/table4.csv", Some(&text.replacen(",5.", ",3.", 1)));
+    assert_ne!(svg(changed.path(), "table4").unwrap(), before);
+}
+
+#[test]
+fn every_svg_is_well_formed_and_keeps_its_text() {
+    for (name, texts) in [
+        ("table1", ["Responder B", "A → B", "A ← B", "echo 3/3"]),
+        ("table3", ["Proposed, compact", "1364", "QUIC AEAD tag", "Bytes of the packet, IP payload left out"]),
+        ("table4", ["Round-trip time (ms)", "Share of echoes", "Conventional (n = 100)", "Proposed (n = 99)"]),
+        ("setup", ["Proposed, blind", "Proposed, term.", "Size of IP packets (kB)", "Pattern 3"]),
+    ] {
+        let svg = svg(&fixtures(), name).unwrap();
+        for text in texts {
+            assert!(svg.contains(&format!(">\n{text}\n</text>")), "{name} does not say {text}");
+        }
+        assert_eq!(svg.matches("<text ").count(), svg.matches("</text>").count());
+        assert!(svg.ends_with("</svg>\n") && svg.matches("<svg ").count() == 1);
+    }
+}
+
+#[test]
+fn captions_say_what_the_reader_must_know() {
+    let caption = |name: &str, results: &Path| {
+        let figure = FIGURES.iter().find(|figure| figure.name == name).unwrap();
+        (figure.prepare)(results).unwrap().caption().to_owned()
+    };
+    assert!(caption("table4", &fixtures()).contains("The simulator has no CPU time"));
+    assert!(caption("table4", &fixtures()).ends_with("Lost in the proposed method: 1 of 100."));
+    assert!(caption("table1", &fixtures()).ends_with("Every pattern is that of the paper’s Table 1."));
+    let other = fixture("sim/table1.csv").replacen("bob,1,initiator,3,3", "bob,3,initiator,3,2", 1);
+    let other = results_with("sim/table1.csv", Some(&other));
+    let caption = caption("table1", other.path());
+    assert!(
+        caption.contains("In 17 of 18 cells both got through. Outlined: 1 of 18 differs from the paper’s"),
+        "{caption}"
+    );
+    assert!(svg(other.path(), "table1").unwrap().contains(">\n≠ 1\n</text>"));
+}
+
+#[test]
+fn sweep_columns_may_be_others_and_fewer() {
+    // One column `pattern_cell` for the three of relay mode and kinds.
+    let reshape = |line: &str| {
+        let fields: Vec<&str> = line.split(',').collect();
+        let cell = if fields[0] == "method" { "pattern_cell".to_owned() } else { fields[1..4].join("/") };
+        format!("{},{cell},{}\n", fields[0], fields[4..].join(","))
+    };
+    let text: String = fixture("sim/setup.csv").lines().map(reshape).collect();
+    let results = results_with("sim/setup.csv", Some(&text));
+    let svg = svg(results.path(), "setup").unwrap();
+    assert!(svg.contains(">\nProposed\n</text>") && !svg.contains("Proposed, blind"));
+}
+
+#[test]
+fn results_that_contradict_themselves_are_refused() {
+    let differs = refusal("sim/table3.csv", "stream,1,quic_tag,16", "stream,1,quic_tag,17");
+    assert_eq!(differs, ":12: the fields of this packet (stream) come to 1501 bytes, but its total is 1500");
+    let twice = refusal("sim/table3.csv", "stream,1,quic_tag,16", "stream,1,hmac,16");
+    assert_eq!(twice, ":20: this field of this packet is there twice");
+    let two = "stream,1,total,1500\nstream,2,real_ip_header,1500\nstream,2,total,1500";
+    let another = refusal("sim/table3.csv", "stream,1,total,1500", two);
+    assert_eq!(another, ":22: this packet (stream) differs from another of its framing: which should be drawn?");
+    let header = "method,relay_mode,a_kind,b_kind,seed,phase,pattern,ms,round_trips,packets,bytes\n";
+    let again = format!("{header}conventional,blind,ipv4-global,ipv4-global,1,tunnel,1,1,1,1,1\n");
+    let same = refusal("sim/setup.csv", header, &again);
+    assert_eq!(same, ":5: the same run and phase as line 2: no column tells the two apart");
+    let row = "conventional,ipv6,ipv6,1,alice,bob,1,initiator";
+    let other = format!("conventional,ipv6,ipv6,0,alice,bob,3,initiator,3,3,1000000,true,1.000\n{row}");
+    let pattern = refusal("sim/table1.csv", row, &other);
+    assert_eq!(pattern, ":3: the pattern or dialer differs from that of line 2, the same pair");
+}
+
+#[test]
+fn results_that_lack_something_are_refused() {
+    let total = refusal("sim/table3.csv", "compact,1,total,1500\n", "");
+    assert_eq!(total, ":32: this packet (compact) has no total");
+    assert_eq!(refusal("sim/table3.csv", "compact,", "datagram,"), ":32: this field of this packet is there twice");
+    assert_eq!(refusal("sim/table4.csv", "proposed,", "conventional,"), NO_ECHO);
+    assert_eq!(refusal("sim/table1.csv", "proposed,ipv6,ipv6", "proposed,ipv6,ipv4-global"), TWO_PATTERNS);
+    let none = refusal("sim/setup.csv", "proposed,blind,ipv4-global,ipv4-global,1,tunnel,1", NO_PATTERN);
+    assert!(none.ends_with(": this tunnel has no pattern: it was never set up"), "{none}");
+    let phase = refusal(
+        "sim/setup.csv",
+        "conventional,blind,ipv4-global,ipv4-global,1,login,",
+        "conventional,blind,a,b,1,login,",
+    );
+    assert!(phase.contains("the run that begins here has no row of the phase "), "{phase}");
+    assert_eq!(refusal("paper/table4-rtt.csv", "stddev", "mean"), ": there is no row stddev");
+    assert_eq!(refusal("paper/table1-signaling-patterns.csv", "IPv4-P,IPv4-P", "IPv6,IPv6"), NO_PAPER_ROW);
+}
+
+const NO_ECHO: &str = ": no echo of the proposed method came back: there is nothing to draw";
+const TWO_PATTERNS: &str = ": there is no row of the proposed method for IPv6 to IPv6";
+const NO_PATTERN: &str = "proposed,blind,ipv4-global,ipv4-global,1,tunnel,";
+const NO_PAPER_ROW: &str = ": there is no row IPv4-P to IPv4-P";
+
+#[test]
+fn a_missing_file_costs_its_own_figure_only() {
+    let (results, out) = (results_with("sim/table3.csv", None), tempfile::tempdir().unwrap());
+    let output = paper_figs(results.path(), out.path(), &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.starts_with("table3: ") && message.contains("sim/table3.csv: cannot be read: "), "{message}");
+    assert!(message.ends_with("; make it with `cargo run --release`\n"), "{message}");
+    assert_eq!(names(out.path()).len(), 2 * (FIGURES.len() - 1));
+}
+
+#[test]
+fn a_truncated_file_leaves_the_figure_that_was_there() {
+    let text = fixture("sim/table4.csv");
+    let results = results_with("sim/table4.csv", Some(&text[..text.len() / 2]));
+    let out = tempfile::tempdir().unwrap();
+    fs::write(out.path().join("table4.svg"), "before").unwrap();
+    let output = paper_figs(results.path(), out.path(), &["table4"]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("sim/table4.csv:") && message.contains("the file is cut off"), "{message}");
+    assert_eq!(names(out.path()), ["table4.svg"]);
+    assert_eq!(fs::read_to_string(out.path().join("table4.svg")).unwrap(), "before");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_another_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let output = paper_figs(&fixtures(), &file.join("out"), &["table4"]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("cannot be written") && message.contains("--out"), "{message}");
+}
+
+#[test]
+fn the_list_names_every_figure_and_a_wrong_name_is_told_them() {
+    let out = tempfile::tempdir().unwrap();
+    let list = String::from_utf8(paper_figs(&fixtures(), out.path(), &["--list"]).stdout).unwrap();
+    let output = paper_figs(&fixtures(), out.path(), &["table9"]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    for figure in FIGURES {
+        assert!(list.contains(figure.name) && list.contains(figure.about) && list.contains(figure.inputs[0]), "{list}");
+        assert!(message.contains(figure.name), "{message}");
+    }
+    assert_eq!(names(out.path()), [""; 0]);
+}

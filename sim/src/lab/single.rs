@@ -1,0 +1,212 @@
+//! Runs one file: rows, sequence diagrams, captures.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cyphonic_core::event::Event;
+use cyphonic_core::quic::QlogSink;
+use cyphonic_scenarios::{Document, EMBEDDED, Engine, Plan, Table, write_whole};
+use serde_json::json;
+
+use super::{LabError, batch, tables};
+use crate::capture::Secrets;
+use crate::capture::pcapng::pcapng;
+use crate::measure;
+use crate::net::TapMode;
+use crate::run::{Run, run};
+use crate::world::{QlogSinks, Watch};
+
+/// What to do with one file.
+#[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub struct Request {
+    /// A path, or the name of a built-in scenario.
+    pub file: String,
+    /// Instead of the file's seeds.
+    pub seeds: Option<RangeInclusive<u64>>,
+    /// Instead of the file's engine.
+    pub engine: Option<Engine>,
+    /// Keys and values to lay over it.
+    pub sets: Vec<(String, String)>,
+    /// Where files go.
+    pub out: Option<PathBuf>,
+    /// Print JSON.
+    pub json: bool,
+    /// Print sequence diagrams.
+    pub sequence: bool,
+    /// Write captures.
+    pub pcap: bool,
+    /// Write qlog traces.
+    pub qlog: bool,
+}
+
+/// Opens a scenario by path, or by the name of a built-in one.
+pub fn open(file: &str) -> Result<Document, LabError> {
+    let built_in = EMBEDDED.iter().any(|(name, _)| *name == file);
+    if built_in && !Path::new(file).exists() {
+        return Ok(Document::embedded(file)?);
+    }
+    Ok(Document::load(file)?)
+}
+
+/// Runs the file; gives what to print.
+pub fn single(request: &Request) -> Result<String, LabError> {
+    if (request.pcap || request.qlog) && request.out.is_none() {
+        return Err(LabError::Usage("--pcap and --qlog write files: say where with --out DIR".to_owned()));
+    }
+    let plan = Plan::expand(&open(&request.file)?, &request.sets)?;
+    let seeds = request.seeds.clone().unwrap_or_else(|| plan.seeds.clone());
+    let mut table = Table::new(&plan);
+    let (mut text, mut list) = (String::new(), Vec::new());
+    for cell in 0..plan.cells.len() {
+        for seed in seeds.clone() {
+            let done = Single::run(request, &plan, cell, seed)?;
+            for row in &done.rows {
+                table.push(&plan.cells[cell].labels, seed, row.clone());
+            }
+            done.print(request, &plan, &mut text);
+            if request.json {
+                list.push(done.json(&plan));
+            }
+        }
+    }
+    if let Some(out) = &request.out {
+        table.write(&out.join(format!("{}.csv", plan.name)))?;
+    }
+    if request.json {
+        return Ok(format!("{:#}\n", serde_json::Value::Array(list)));
+    }
+    let _ = writeln!(text, "{}", tables::plain(&table));
+    Ok(text)
+}
+
+struct Single {
+    cell: usize,
+    seed: u64,
+    run: Run,
+    rows: Vec<cyphonic_scenarios::Row>,
+}
+
+impl Single {
+    fn run(request: &Request, plan: &Plan, cell: usize, seed: u64) -> Result<Self, LabError> {
+        let scenario = &plan.cells[cell].scenario;
+        let mut watch = measure::watch_for(scenario.measure);
+        if watch.tap == TapMode::Off {
+            watch.tap = TapMode::Digest;
+        }
+        let stem = format!("{}-{cell}-seed{seed}", plan.name);
+        if request.pcap {
+            watch.tap = TapMode::Keep;
+            watch.secrets.get_or_insert_default();
+        }
+        if let (true, Some(out)) = (request.qlog, &request.out) {
+            watch.qlog = Some(qlog_sink(out.clone(), stem.clone())?);
+        }
+        // What measures take from the taps is gone afterwards: a capture has a run of its own.
+        if let (true, Some(out)) = (request.pcap, &request.out) {
+            let secrets = Arc::new(Secrets::default());
+            let watch = Watch { tap: TapMode::Keep, secrets: Some(secrets.clone()), qlog: None };
+            let kept = run(scenario, seed, request.engine.unwrap_or(scenario.engine), &watch);
+            write_whole(&out.join(format!("{stem}.pcapng")), &capture(plan, &stem, &kept, &secrets))?;
+        }
+        let ran = run(scenario, seed, request.engine.unwrap_or(scenario.engine), &watch);
+        let rows = batch::rows(plan, &plan.cells[cell], seed, &ran, &watch)?;
+        Ok(Self { cell, seed, run: ran, rows })
+    }
+
+    fn print(&self, request: &Request, plan: &Plan, text: &mut String) {
+        if request.json {
+            return;
+        }
+        let name = batch::name_of(plan, &plan.cells[self.cell], self.seed);
+        let _ = writeln!(text, "{name}: {} simulated, wires {}", self.run.ended, self.run.digest());
+        if request.sequence {
+            for (at, host, event) in &self.run.events {
+                let _ = match event {
+                    Event::Signal(signal) if !signal.repeated => writeln!(text, "{:>14}  {signal}", at.to_string()),
+                    Event::TunnelUp(up) => {
+                        writeln!(text, "{:>14}  ({host}: tunnel to {} up)", at.to_string(), up.peer.short())
+                    }
+                    _ => Ok(()),
+                };
+            }
+        }
+        for ((host, reason), count) in &self.run.drops {
+            let _ = writeln!(text, "  {host} dropped {count}: {}", reason.name());
+        }
+    }
+
+    fn json(&self, plan: &Plan) -> serde_json::Value {
+        let cell = &plan.cells[self.cell];
+        let labels: serde_json::Map<_, _> = cell.labels.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+        let mut table = Table::new(plan);
+        for row in &self.rows {
+            table.push(&cell.labels, self.seed, row.clone());
+        }
+        let header = table.header();
+        let csv = String::from_utf8_lossy(&table.to_csv()).into_owned();
+        let rows = csv.lines().skip(1).map(|line| {
+            let fields = header.iter().zip(line.split(',')).skip(cell.labels.len() + 1);
+            serde_json::Value::Object(fields.map(|(key, value)| (key.clone(), typed(value))).collect())
+        });
+        let drops: serde_json::Map<_, _> =
+            self.run.drops.iter().map(|((host, reason), n)| (format!("{host} {}", reason.name()), json!(n))).collect();
+        let signals = self.run.events.iter().filter_map(|(at, _, event)| match event {
+            Event::Signal(signal) => Some(json!({
+                "ms": at.as_millis_f64(), "from": signal.from.to_string(), "to": signal.to.to_string(),
+                "what": signal.what, "detail": signal.detail, "repeated": signal.repeated,
+            })),
+            _ => None,
+        });
+        json!({
+            "scenario": plan.name, "cell": labels, "seed": self.seed, "simulated_ms": self.run.ended.as_millis_f64(),
+            "wires": self.run.digest(), "rows": rows.collect::<Vec<_>>(), "dropped": drops,
+            "signals": signals.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Numbers and truth values as such, nothing as null.
+fn typed(text: &str) -> serde_json::Value {
+    match text {
+        "" => serde_json::Value::Null,
+        "true" => json!(true),
+        "false" => json!(false),
+        number => number
+            .parse::<u64>()
+            .map(|n| json!(n))
+            .or_else(|_| number.parse::<f64>().map(|n| json!(n)))
+            .unwrap_or_else(|_| json!(text)),
+    }
+}
+
+fn capture(plan: &Plan, stem: &str, run: &Run, secrets: &Secrets) -> Vec<u8> {
+    let network = run.world.network();
+    let wires: Vec<_> = network.directions().map(|wire| (network.wire_name(wire), network.take_tapped(wire))).collect();
+    pcapng(&format!("{}: {stem}", plan.title), &wires, Some(secrets))
+}
+
+/// One file for each connection, numbered as they are opened by each host.
+fn qlog_sink(out: PathBuf, stem: String) -> Result<QlogSinks, LabError> {
+    // Tell about an unwritable folder before the run, not from within it.
+    write_whole(&out.join(format!("{stem}.qlog-files")), b"")?;
+    let _ = std::fs::remove_file(out.join(format!("{stem}.qlog-files")));
+    Ok(Arc::new(move |host| {
+        let (out, stem, host) = (out.clone(), stem.clone(), host.to_owned());
+        let number = std::sync::atomic::AtomicU64::new(0);
+        QlogSink(Arc::new(move || {
+            let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let file = out.join(format!("{stem}-{host}-{number}.qlog"));
+            match std::fs::File::create(&file) {
+                Ok(file) => Box::new(std::io::BufWriter::new(file)),
+                Err(error) => {
+                    let _ = writeln!(std::io::stderr(), "warning: {}: {error}: this trace is lost", file.display());
+                    Box::new(std::io::sink())
+                }
+            }
+        }))
+    }))
+}

@@ -1,0 +1,135 @@
+//! The lab's command line.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use cyphonic_scenarios::Engine;
+use cyphonic_sim::lab::single::{Request, single};
+use cyphonic_sim::lab::{LabError, reproduce, verify};
+
+/// Runs CYPHONIC and CYPHONIC-over-QUIC on a simulated network.
+///
+/// Without a command it reproduces the paper: it runs every experiment, writes their results and prints the paper's
+/// tables beside ours. The same seed gives the same bytes, on every machine and on both engines.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Exit codes: 0 done · 2 a scenario or an option makes no sense · 3 a run failed, or came out otherwise \
+than it must · 4 results cannot be written or read · 5 results differ from a fresh run.\n\nExamples:\n  \
+cyphonic-lab\n  cyphonic-lab run table1 --set 'site.a.kind=\"ipv6\"' --sequence\n  \
+cyphonic-lab run scenarios/handover.toml --seed 1..20 --engine events\n  \
+cyphonic-lab run table4 --set 'method=\"proposed\"' --pcap --out captures"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs every experiment, writes results and prints the paper's tables beside ours (the default).
+    Reproduce {
+        /// Where the CSV files go.
+        #[arg(long, value_name = "DIR", default_value = "results/sim")]
+        out: PathBuf,
+    },
+    /// Runs one scenario: every cell of its sweep with every seed.
+    Run {
+        /// A scenario file, or the name of a built-in one (see `scenarios`).
+        file: String,
+        /// One seed, or a range with both ends included.
+        #[arg(long, value_name = "N|A..B", value_parser = seeds)]
+        seed: Option<RangeInclusive<u64>>,
+        /// Which engine drives the network; both give the same bytes.
+        #[arg(long, value_parser = engine)]
+        engine: Option<Engine>,
+        /// Puts a TOML value at a key of the scenario, such as `site.a.link.loss=0.1`; may be repeated.
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = set)]
+        sets: Vec<(String, String)>,
+        /// Where the CSV file, captures and traces go; without it nothing is written.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Prints JSON, with every signaling message.
+        #[arg(long)]
+        json: bool,
+        /// Prints the sequence of signaling messages.
+        #[arg(long)]
+        sequence: bool,
+        /// Writes a pcapng capture of every wire, with the secrets that decrypt it, for Wireshark.
+        #[arg(long)]
+        pcap: bool,
+        /// Writes a qlog trace of every QUIC connection.
+        #[arg(long)]
+        qlog: bool,
+    },
+    /// Reruns what a folder of results holds and demands equal bytes.
+    Verify {
+        /// The folder.
+        #[arg(value_name = "DIR", default_value = "results/sim")]
+        folder: PathBuf,
+    },
+    /// Lists the built-in scenarios.
+    Scenarios,
+}
+
+fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
+    let number = |text: &str| text.parse::<u64>().map_err(|_| format!("{text:?} is no seed: a number, or A..B"));
+    match text.split_once("..") {
+        None => number(text).map(|n| n..=n),
+        Some((a, b)) => {
+            let (a, b) = (number(a)?, number(b.trim_start_matches('='))?);
+            if a > b { Err(format!("the range {a}..{b} is reversed: write {b}..{a}")) } else { Ok(a..=b) }
+        }
+    }
+}
+
+fn engine(text: &str) -> Result<Engine, String> {
+    Engine::ALL.iter().copied().find(|e| e.name() == text).ok_or_else(|| "turmoil or events".to_owned())
+}
+
+fn set(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("KEY=VALUE, with a value in TOML")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // On a terminal people want to see that something happens; elsewhere standard error is for errors.
+    let announce = |line: &str| {
+        if std::io::stderr().is_terminal() {
+            let _ = writeln!(std::io::stderr(), "{line}");
+        }
+    };
+    let result = match arguments.command.unwrap_or(Command::Reproduce { out: "results/sim".into() }) {
+        Command::Reproduce { out } => reproduce::reproduce(&out, announce),
+        Command::Verify { folder } => verify::verify(&folder, announce),
+        Command::Scenarios => list(),
+        Command::Run { file, seed, engine, sets, out, json, sequence, pcap, qlog } => {
+            single(&Request { file, seeds: seed, engine, sets, out, json, sequence, pcap, qlog })
+        }
+    };
+    match result {
+        Ok(text) => {
+            // A closed pipe, as with `| head`, is no failure.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+fn list() -> Result<String, LabError> {
+    let mut text = String::new();
+    for plan in reproduce::plans()? {
+        let runs = plan.cells.len() as u64 * (plan.seeds.end() - plan.seeds.start() + 1);
+        let _ = writeln!(text, "{:<10} {:>4} runs  {}", plan.name, runs, plan.title);
+    }
+    Ok(text)
+}

@@ -1,0 +1,142 @@
+//! From what a run showed to result rows.
+
+mod setup;
+
+use std::sync::Arc;
+
+use cyphonic_core::event::Event;
+use cyphonic_core::route::{Dialer, Pattern};
+use cyphonic_scenarios::rows::{Composition, Field, Millis, Outcome, Rtt};
+use cyphonic_scenarios::{Family, Measure, Pair, Row, Scenario};
+use thiserror::Error;
+
+use crate::capture::Secrets;
+use crate::capture::composition::compose;
+use crate::capture::quic::Opener;
+use crate::host::apps::{AppReport, ProbeOutcome};
+use crate::net::TapMode;
+use crate::run::{Run, StepOutcome};
+use crate::world::Watch;
+
+/// Why a run gives no rows.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MeasureError {
+    /// A step was not complete when the duration limit came.
+    #[error("step {step} was not complete after {limit_s} s: raise duration_limit_s, or look with --sequence")]
+    Incomplete {
+        /// Its number, from 0.
+        step: usize,
+        /// The limit, seconds.
+        limit_s: u64,
+    },
+    /// `composition` without a packet to take apart.
+    #[error("no probe crossed in one packet, so there is nothing to take apart")]
+    NoPacket,
+    /// A packet on the wire does not look as its framing says.
+    #[error("the captured packet is no {0} packet")]
+    Foreign(&'static str),
+    /// The packet holds more than the tunnelled packet, so its sum would not be the framing's.
+    #[error("{0} bytes of other QUIC frames share the captured packet")]
+    Shared(u32),
+    /// `setup` without an echo that was answered.
+    #[error("no echo was answered, so the tunnel was never used")]
+    NoEcho,
+}
+
+/// What has to be watched for a measure.
+pub fn watch_for(measure: Measure) -> Watch {
+    match measure {
+        Measure::Outcome | Measure::Rtt => Watch::default(),
+        Measure::Setup => Watch { tap: TapMode::Keep, ..Watch::default() },
+        Measure::Composition => {
+            Watch { tap: TapMode::Keep, secrets: Some(Arc::new(Secrets::default())), ..Watch::default() }
+        }
+    }
+}
+
+/// The rows of a run; `watch` is what it ran with.
+pub fn rows(scenario: &Scenario, run: &Run, watch: &Watch) -> Result<Vec<Row>, MeasureError> {
+    if !run.complete {
+        let step = run.steps.iter().position(|s| s.completed.is_none()).unwrap_or(run.steps.len());
+        return Err(MeasureError::Incomplete { step, limit_s: scenario.duration_limit.as_secs() });
+    }
+    match scenario.measure {
+        Measure::Outcome => Ok(outcomes(scenario, run).into_iter().map(Row::Outcome).collect()),
+        Measure::Rtt => Ok(rtts(run).into_iter().map(Row::Rtt).collect()),
+        Measure::Composition => composition(scenario, run, watch),
+        Measure::Setup => setup::rows(scenario, run),
+    }
+}
+
+/// The tunnel of a pair that was built last, as its first node saw it.
+pub fn last_tunnel(scenario: &Scenario, run: &Run, pair: Pair) -> Option<(Pattern, Dialer)> {
+    let (from, to) = (&scenario.nodes[pair.from].name, &scenario.nodes[pair.to].name);
+    run.events.iter().rev().find_map(|(_, host, event)| match event {
+        Event::TunnelUp(up) if host == from.short() && up.peer == *to => {
+            Some((up.pattern, if up.dialed { Dialer::Initiator } else { Dialer::Responder }))
+        }
+        _ => None,
+    })
+}
+
+fn outcomes(scenario: &Scenario, run: &Run) -> Vec<Outcome> {
+    let mut pairs: Vec<Pair> = Vec::new();
+    for (pair, report) in run.reports() {
+        let known = pairs.iter().any(|p| (p.from, p.to) == (pair.from, pair.to));
+        if !known && report.flow().is_none() {
+            pairs.push(*pair);
+        }
+    }
+    pairs.into_iter().map(|pair| outcome(scenario, run, pair)).collect()
+}
+
+fn outcome(scenario: &Scenario, run: &Run, pair: Pair) -> Outcome {
+    let mine: Vec<&AppReport> =
+        run.reports().filter(|(p, _)| (p.from, p.to) == (pair.from, pair.to)).map(|(_, report)| report).collect();
+    let echoes = || mine.iter().filter_map(|report| report.echo());
+    let transfers = || mine.iter().filter_map(|report| report.transfer().map(|t| (*report, t)));
+    let tunnel = last_tunnel(scenario, run, pair);
+    let mut ended = transfers().filter_map(|(report, transfer)| {
+        let first = report.resolution.as_ref().and_then(|r| r.finished).unwrap_or(report.started);
+        transfer.completed.map(|completed| Millis::new(completed - first))
+    });
+    Outcome {
+        initiator: scenario.nodes[pair.from].name.short().to_owned(),
+        responder: scenario.nodes[pair.to].name.short().to_owned(),
+        pattern: tunnel.map(|(pattern, _)| pattern),
+        dialer: tunnel.map(|(_, dialer)| dialer),
+        echo_sent: echoes().map(|echo| echo.probes.len() as u32).sum(),
+        echo_received: echoes().map(|echo| echo.answered() as u32).sum(),
+        tcp_bytes: transfers().map(|(_, transfer)| transfer.acknowledged).sum(),
+        tcp_ok: transfers().count() > 0 && transfers().all(|(_, transfer)| transfer.ok()),
+        tcp_ms: ended.next_back(),
+    }
+}
+
+fn rtts(run: &Run) -> Vec<Rtt> {
+    let probes = run.reports().filter_map(|(_, report)| report.echo()).flat_map(|echo| &echo.probes);
+    let row = |(index, outcome): (usize, ProbeOutcome)| {
+        let rtt_ms = match outcome {
+            ProbeOutcome::Answered { rtt_ns } => Some(Millis::new(std::time::Duration::from_nanos(rtt_ns))),
+            _ => None,
+        };
+        Rtt { probe: index as u32 + 1, rtt_ms }
+    };
+    probes.map(|probe| probe.outcome).enumerate().map(row).collect()
+}
+
+fn composition(scenario: &Scenario, run: &Run, watch: &Watch) -> Result<Vec<Row>, MeasureError> {
+    let found = run.steps.iter().find_map(|step| match &step.outcome {
+        StepOutcome::Mtu(pair, found) => Some((pair, found)),
+        _ => None,
+    });
+    let (pair, found) = found.filter(|(_, found)| !found.outer.is_empty()).ok_or(MeasureError::NoPacket)?;
+    let secrets = watch.secrets.clone().unwrap_or_default();
+    let mut opener = Opener::new(&secrets);
+    let composed = compose(&found.outer, &mut opener, scenario.framing, pair.family == Family::Ipv6)
+        .ok_or(MeasureError::Foreign(scenario.framing.name()))?;
+    if composed.other_frames > 0 {
+        return Err(MeasureError::Shared(composed.other_frames));
+    }
+    Ok(Field::ALL.map(|field| Row::Composition(Composition { field, bytes: composed.bytes(field) })).to_vec())
+}
