@@ -7,7 +7,7 @@ use std::time::Duration;
 use cyphonic_core::header::{Flags, Header};
 use cyphonic_core::message::Message;
 use cyphonic_core::name::Fqdn;
-use cyphonic_core::quic::{CidScheme, LinkId, LinkOutput, Links, QuicConfig, QuicOptions};
+use cyphonic_core::quic::{CidScheme, LinkId, LinkOutput, Links, Load, QuicConfig, QuicOptions};
 use cyphonic_sim::seeded;
 
 use crate::stage::{Role, SEED, Stage};
@@ -48,7 +48,7 @@ impl Rogue {
     /// Shakes hands with a role.
     pub(crate) fn connect(&mut self, stage: &mut Stage, role: Role, name: &Fqdn) -> LinkId {
         let remote = stage.address(role);
-        let link = self.links.connect(stage.world.now(), self.at, remote, name, None).expect("a good address");
+        let link = self.links.connect(stage.world.now(), self.at, remote, name, None, Load::Packets).expect("a good address");
         let heard = self.listen(stage, 50);
         assert!(matches!(heard[..], [LinkOutput::Connected { .. }]), "{heard:?}");
         link
