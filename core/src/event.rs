@@ -61,7 +61,7 @@ pub struct Signal {
     pub from: Party,
     /// The receiver of this hop; of a handshake, the server.
     pub to: Party,
-    /// The message's name, or "QUIC handshake", "TLS handshake".
+    /// The message's name, or "QUIC handshake", "TCP+TLS handshake".
     pub what: &'static str,
     /// The fields worth showing, as `{ peer: bob }`; empty if none.
     pub detail: String,
@@ -74,7 +74,7 @@ pub struct Signal {
 impl Signal {
     /// A message on its way; `count` is the number of earlier transmissions.
     pub fn message(from: Party, to: Party, message: &Message, protection: Protection, count: u8) -> Self {
-        let (what, detail) = (message.kind().name(), message.describe());
+        let (what, detail) = (message.kind().name(), message.describe(&from));
         Self { from, to, what, detail, protection, repeated: count > 0 }
     }
 
@@ -210,6 +210,8 @@ reasons! {
     TooBig "too-big",
     /// Not a QUIC packet of any connection of ours.
     UnknownConnection "unknown-connection",
+    /// A QUIC packet for a connection of ours that is damaged, forged, a repetition, or came before its keys.
+    NotAuthentic "not-authentic",
     /// The TRS does not forward between these two, or not from there.
     NotBound "not-bound",
     /// A table or a count of half-open handshakes reached its limit.

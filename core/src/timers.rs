@@ -52,7 +52,11 @@ impl<K: Ord + Copy> Timers<K> {
     }
 }
 
-/// When to send something again that nobody answered: after `first`, then twice as long each time.
+/// The longest wait before something is sent again. Several parties wait for each other in one route construction: if
+/// one of them fell silent for longer, the others would have given up when it speaks again.
+const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// When to send something again that nobody answered: after `first`, then twice as long each time, up to a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     /// Transmissions so far.
@@ -71,7 +75,7 @@ impl Backoff {
     /// After one more transmission at `now`.
     pub fn again(&mut self, now: Instant) {
         self.sent = self.sent.saturating_add(1);
-        self.wait *= 2;
+        self.wait = (self.wait * 2).min(LONGEST_WAIT.max(self.wait));
         self.next = now + self.wait;
     }
 }
@@ -79,6 +83,18 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_second() {
+        let mut backoff = Backoff::start(Instant::ZERO, std::time::Duration::from_millis(300));
+        let mut at = Vec::new();
+        for _ in 0..5 {
+            at.push(backoff.next);
+            backoff.again(backoff.next);
+        }
+        assert_eq!(at, [300, 900, 1900, 2900, 3900].map(Instant::from_millis));
+        assert_eq!(backoff.sent, 6);
+    }
 
     #[test]
     fn a_moved_timer_fires_once_at_its_last_deadline() {

@@ -80,7 +80,8 @@ pub struct Setup {
     /// The same in round trips between two hosts of the scenario.
     #[serde(serialize_with = "fixed::<2, _>")]
     pub round_trips: f64,
-    /// Packets that the two nodes sent and received for it.
+    /// IP packets that both nodes and the services sent for it, each counted once. Login and registration are those of
+    /// both nodes together.
     pub packets: u64,
     /// Their bytes, whole IP packets.
     pub bytes: u64,

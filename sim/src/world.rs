@@ -28,6 +28,7 @@ use cyphonic_core::event::{DropReason, Event};
 use cyphonic_core::nms::Nms;
 use cyphonic_core::node::{Node, NodeCommand};
 use cyphonic_core::quic::QlogSink;
+use cyphonic_core::store::Store;
 use cyphonic_core::time::Instant;
 use cyphonic_core::trs::Trs;
 use cyphonic_scenarios::{Engine as EngineKind, Interface as Place, Scenario};
@@ -75,6 +76,8 @@ pub struct World {
     pub trs: Station,
     /// The nodes, in the scenario's order.
     pub nodes: Vec<Station>,
+    /// The database that AS and NMS share.
+    pub store: Arc<dyn Store>,
     /// For each node: which site each of its interfaces is in.
     places: Vec<Vec<usize>>,
     mtus: Vec<Vec<usize>>,
@@ -92,7 +95,13 @@ impl World {
             EngineKind::Events => Box::new(EventEngine::new(built.network)),
         };
         let [auth, nms, trs] = built.services;
-        Self { engine, auth, nms, trs, nodes: built.nodes, places: built.places, mtus: built.mtus }
+        let (nodes, store, places, mtus) = (built.nodes, built.store, built.places, built.mtus);
+        Self { engine, auth, nms, trs, nodes, store, places, mtus }
+    }
+
+    /// What drives the network: for faults and attacks, which reach for any box and wire.
+    pub fn engine(&mut self) -> &mut dyn Engine {
+        self.engine.as_mut()
     }
 
     /// The present.

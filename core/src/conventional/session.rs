@@ -25,6 +25,13 @@ impl Session {
         Self { sealing: Sealing::new(key), ours, sequence: Sequence::default(), window: ReplayWindow::default() }
     }
 
+    /// Counts `sequence` of the other end as seen: that message was opened before this session was made.
+    #[must_use]
+    pub fn having_seen(mut self, sequence: u32) -> Self {
+        self.window.set(sequence);
+        self
+    }
+
     /// A sealed message. `None` once every sequence number was used.
     pub fn seal(&mut self, transaction: u32, count: u8, id: [u8; 16], message: &Message) -> Option<Vec<u8>> {
         let header = self.header(transaction, count, id, message.kind())?;

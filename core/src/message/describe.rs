@@ -1,24 +1,30 @@
 //! What a sequence diagram shows of a message: fields by name, keys by their names in the paper, never a secret.
 
 use super::{Credential, Message, PeerRef, RelayMode, RouteDirection};
+use crate::name::Party;
 
 impl Message {
-    /// The fields worth showing, as `{ peer: bob }`; empty if there are none.
-    pub fn describe(&self) -> String {
+    /// The fields worth showing, as `{ peer: bob }`; empty if there are none. `from` is the sender of this hop.
+    pub fn describe(&self, from: &Party) -> String {
         let fields = match self {
-            Self::LoginRequest(m) => vec![match m.credential {
-                Credential::Password(_) => "password".to_owned(),
-                Credential::Certificate => "certificate".to_owned(),
-            }],
+            Self::LoginRequest(m) => {
+                let credential = match m.credential {
+                    Credential::Password(_) => "password",
+                    Credential::Certificate => "certificate",
+                };
+                vec!["device id".to_owned(), credential.to_owned()]
+            }
             Self::LoginResponse(m) => {
-                let mut fields = vec!["FQDN".to_owned()];
-                fields.extend(m.common_key.is_some().then(|| "CK".to_owned()));
-                fields.push("NMS address".to_owned());
-                fields
+                // Fig. 2 names the node id, Fig. 6 does not: there the certificate says who the node is.
+                let conventional = m.common_key.is_some();
+                let fields: &[&str] =
+                    if conventional { &["node id", "FQDN", "CK", "NMS address"] } else { &["FQDN", "NMS address"] };
+                fields.iter().map(|&field| field.to_owned()).collect()
             }
             Self::RegistrationRequest(_) => vec!["real addresses".to_owned(), "port".to_owned()],
             Self::RegistrationResponse(m) => {
-                vec![format!("NAT: {}", if m.nat { "yes" } else { "no" }), "virtual addresses".to_owned()]
+                let nat = format!("NAT: {}", if m.nat { "yes" } else { "no" });
+                vec![nat, "virtual IPv4".to_owned(), "virtual IPv6".to_owned()]
             }
             Self::DirectionRequest(PeerRef::Name(peer)) => vec![format!("peer: {}", peer.short())],
             Self::DirectionRequest(PeerRef::Virtual(address)) => vec![format!("peer: {address}")],
@@ -29,7 +35,9 @@ impl Message {
             Self::TunnelRequest(m) => {
                 let mut fields = Vec::new();
                 fields.extend(m.wrapped_end_key.map(|_| "EK wrapped by MK".to_owned()));
-                fields.extend(m.relay_cid.map(|_| "CID".to_owned()));
+                // The initiator names the responder's leg to the TRS, the TRS the initiator's to the responder.
+                let leg = if *from == Party::Trs { "CID_A" } else { "CID_B" };
+                fields.extend(m.relay_cid.map(|_| leg.to_owned()));
                 fields
             }
             Self::HolePunching => vec!["path id".to_owned()],
@@ -45,6 +53,10 @@ fn route_direction(m: &RouteDirection) -> Vec<String> {
     if m.dial {
         fields.push("dial".to_owned());
     }
+    if !m.candidates.is_empty() {
+        fields.push("addresses".to_owned());
+    }
+    fields.push("virtual addresses".to_owned());
     if m.keys.is_some() {
         fields.extend(["TK".to_owned(), "MK".to_owned()]);
     }

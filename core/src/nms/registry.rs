@@ -74,9 +74,15 @@ impl Nms {
             self.send(now, node, header.transaction, header.count, &answer);
             return;
         }
+        // A certificate says who a node is; the database says whether it is one of ours. Nothing else obliges a node to
+        // have logged in to the AS.
+        let device = self.store.device(node).ok().flatten();
         let name = match place {
-            Place::Conventional { .. } => self.store.device(node).ok().flatten().map(|d| d.name),
-            Place::Proposed { link } => self.link_nodes.get(&link).cloned(),
+            Place::Conventional { .. } => device.map(|d| d.name),
+            Place::Proposed { link } => {
+                let named = self.link_nodes.get(&link);
+                device.filter(|d| d.certificate_login && Some(&d.name) == named).map(|d| d.name)
+            }
         };
         let Some(name) = name else { return self.dropped(DropReason::UnknownId) };
         if !self.store.accept_epoch(node, request.epoch).unwrap_or(false) {
@@ -90,7 +96,7 @@ impl Nms {
         };
         let (observed, session) = match place {
             Place::Conventional { local, remote } => {
-                let Some(session) = self.sealed_session(node, local, remote) else {
+                let Some(session) = self.sealed_session(node, (local, remote), header.sequence) else {
                     return self.dropped(DropReason::UnknownId);
                 };
                 (Some(remote), session)
@@ -115,15 +121,21 @@ impl Nms {
         self.send(now, node, header.transaction, 0, &Message::RegistrationResponse(answer));
     }
 
-    /// The session of a node that registers: the one it has, if its key is the same.
-    fn sealed_session(&mut self, node: NodeId, local: SocketAddr, remote: SocketAddr) -> Option<Session> {
+    /// The session of a node that registers: the one it has, if its key is the same. A new one knows the number of the
+    /// request that it is made for.
+    fn sealed_session(
+        &mut self,
+        node: NodeId,
+        (local, remote): (SocketAddr, SocketAddr),
+        sequence: u32,
+    ) -> Option<Session> {
         let stored = self.store.common_key(node).ok().flatten()?;
         if let Some(Registration { session: Session::Conventional { session, key, .. }, .. }) = self.nodes.remove(&node)
             && key == stored
         {
             return Some(Session::Conventional { local, remote, session, key });
         }
-        let session = Box::new(SealedSession::new(&stored, Direction::FromResponder));
+        let session = Box::new(SealedSession::new(&stored, Direction::FromResponder).having_seen(sequence));
         Some(Session::Conventional { local, remote, session, key: stored })
     }
 

@@ -38,6 +38,8 @@ pub(super) struct Peer {
     pub(super) addresses: Option<Virtual>,
     pub(super) state: PeerState,
     pub(super) held: Held,
+    /// The transaction of the last Route Direction in which the peer was the initiator.
+    directed: Option<u32>,
     /// Until when we try.
     until: Instant,
 }
@@ -48,7 +50,12 @@ pub(super) enum PeerState {
     /// A Direction Request is under way.
     Requested { transaction: u32, retry: Backoff },
     /// The carriage is building the tunnel.
-    Building { initiator: bool },
+    Building {
+        initiator: bool,
+        /// Until the peer dials, what we asked is asked again: nobody else would notice that the NMS's word to the
+        /// peer was lost (Fig. 4).
+        again: Option<(u32, Backoff)>,
+    },
     /// Packets flow.
     Up,
 }
@@ -105,8 +112,10 @@ impl Peers {
         self.next_id += 1;
         self.by_reference.insert(reference.clone(), id);
         let until = now + ROUTE_TIMEOUT;
-        self.peers
-            .insert(id, Peer { reference, addresses: None, state: PeerState::Wanted, held: Held::default(), until });
+        self.peers.insert(
+            id,
+            Peer { reference, addresses: None, state: PeerState::Wanted, held: Held::default(), directed: None, until },
+        );
         Some(id)
     }
 
@@ -213,17 +222,40 @@ impl Node {
             // A repetition, or an answer to a request that we gave up.
             return self.dropped(DropReason::Unexpected);
         }
+        if !initiator && self.was_directed(&direction.peer, header.transaction) {
+            return self.confirm_again(now, header, direction.dial);
+        }
         let Some((id, lost)) = self.peers.identify(now, &direction.peer, direction.virtual_addresses) else {
             return self.dropped(DropReason::Limit);
         };
         for _ in 0..lost {
             self.dropped(DropReason::QueueFull);
         }
+        let awaits_dial = initiator && !direction.dial && !self.carriage.is_reliable();
         let peer = self.peers.find_mut(id).expect("just identified");
-        peer.state = PeerState::Building { initiator };
+        let again = awaits_dial.then(|| (header.transaction, Backoff::start(now, FIRST_RETRY)));
+        peer.state = PeerState::Building { initiator, again };
+        peer.directed = (!initiator).then_some(header.transaction);
         peer.until = peer.until.max(now + ROUTE_TIMEOUT / 2);
-        self.peers.timers.set(id, None);
+        self.peers.timers.set(id, again.map(|(_, retry)| retry.next));
         self.carriage.build(now, id, direction, initiator, header.transaction);
+    }
+
+    /// Whether this Route Direction to us as the responder was obeyed before. To obey it again would take a tunnel that
+    /// is up, or half built, away.
+    fn was_directed(&self, peer: &Fqdn, transaction: u32) -> bool {
+        let Some(id) = self.peers.by_name(peer) else { return false };
+        let peer = self.peers.get(id);
+        peer.directed == Some(transaction) && matches!(peer.state, PeerState::Building { .. } | PeerState::Up)
+    }
+
+    /// The NMS repeats a Route Direction, so our Confirmation was lost or is late.
+    fn confirm_again(&mut self, now: Instant, header: &Header, dial: bool) {
+        // Who dials answers by dialing, and goes on with that by itself.
+        if !dial && !self.carriage.is_reliable() {
+            let count = header.count.max(1);
+            self.carriage.send_nms(now, header.transaction, count, Message::RouteConfirmation(None));
+        }
     }
 
     /// Whether a Direction Request with this transaction is under way.
@@ -254,6 +286,7 @@ impl Node {
         peer.state = PeerState::Up;
         let held = std::mem::take(&mut peer.held);
         let addresses = peer.addresses;
+        self.peers.timers.set(id, None);
         self.event(Event::TunnelUp(up));
         for query in held.queries {
             if let Some(addresses) = &addresses {
@@ -273,7 +306,7 @@ impl Node {
                 self.event(Event::TunnelDown { peer: label, reason });
                 self.peers.remove(id);
             }
-            PeerState::Building { initiator } => {
+            PeerState::Building { initiator, .. } => {
                 let waits = !peer.held.packets.is_empty() || !peer.held.queries.is_empty();
                 if peer.until > now + RETRY_PAUSE && (initiator || waits) {
                     peer.state = PeerState::Wanted;
@@ -309,7 +342,8 @@ impl Node {
             match &mut peer.state {
                 _ if until <= now => self.fail_route(now, id, Failure::Timeout),
                 PeerState::Wanted if registered => self.request_route(now, id),
-                PeerState::Requested { transaction, retry } => {
+                PeerState::Requested { transaction, retry }
+                | PeerState::Building { again: Some((transaction, retry)), .. } => {
                     let (transaction, count) = (*transaction, retry.sent);
                     retry.again(now);
                     let next = retry.next.min(until);
@@ -319,7 +353,7 @@ impl Node {
                     }
                 }
                 PeerState::Wanted => self.peers.timers.set(id, Some(until)),
-                PeerState::Building { .. } | PeerState::Up => {}
+                PeerState::Building { again: None, .. } | PeerState::Up => {}
             }
         }
         self.drain_carriage(now);

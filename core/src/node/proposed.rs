@@ -23,7 +23,7 @@ use crate::header::{Flags, Header, Kind};
 use crate::machine::{Output, StreamId, StreamInput};
 use crate::message::{Credential, Framing, LoginRequest, LoginResponse, Message, RouteDirection};
 use crate::name::{Fqdn, NodeId, Party, RelayCid};
-use crate::quic::{CidScheme, LinkClosed, LinkId, LinkOutput, Links, QuicConfig, destination_prefix};
+use crate::quic::{CidScheme, LinkClosed, LinkId, LinkOutput, Links, Load, QuicConfig, destination_prefix};
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::tls::TlsError;
@@ -107,9 +107,9 @@ impl Proposed {
     }
 
     /// Opens a link to the first of `remotes` that we can reach.
-    fn open(&mut self, now: Instant, remotes: &[SocketAddr], name: &Fqdn) -> Result<LinkId, Failure> {
+    fn open(&mut self, now: Instant, remotes: &[SocketAddr], name: &Fqdn, load: Load) -> Result<LinkId, Failure> {
         let (local, remote) = reachable(&self.addresses, self.port, remotes).ok_or(Failure::NoAddress)?;
-        self.links.connect(now, local, remote, name, None).ok_or(Failure::Protocol)
+        self.links.connect(now, local, remote, name, None, load).ok_or(Failure::Protocol)
     }
 
     /// Closes a link that nobody needs any more.
@@ -234,7 +234,7 @@ impl Carriage for Proposed {
         let turn = attempt % remotes.len().max(1);
         remotes.rotate_left(turn);
         let name = self.services.as_name.clone();
-        match self.open(now, &remotes, &name) {
+        match self.open(now, &remotes, &name, Load::Signaling) {
             Ok(link) => {
                 let transaction = self.random();
                 self.owners.insert(link, Owner::As { transaction });
@@ -249,7 +249,7 @@ impl Carriage for Proposed {
             self.close(now, old);
         }
         let name = self.services.nms_name.clone();
-        match self.open(now, &login.nms, &name) {
+        match self.open(now, &login.nms, &name, Load::Signaling) {
             Ok(link) => {
                 self.nms = Some(link);
                 self.owners.insert(link, Owner::Nms);

@@ -37,8 +37,12 @@ pub struct QuicOptions {
     pub keep_alive: Duration,
     /// A link on which nothing was heard for this long is lost.
     pub idle_timeout: Duration,
-    /// Largest UDP payload to try, bytes. Path MTU discovery starts at 1,200 and ends here: 1,452 fills IPv6 over Ethernet.
+    /// Largest UDP payload to try on links that carry packets, bytes. Path MTU discovery starts at 1,200 and ends here:
+    /// 1,452 fills IPv6 over Ethernet.
     pub max_udp_payload: u16,
+    /// Whether links that peers open carry packets, so that their path MTU is worth discovering. A service that only
+    /// signals saves the probes.
+    pub serves_packets: bool,
     /// What limits sending.
     pub congestion: Congestion,
     /// Where qlog traces go, if anywhere.
@@ -51,10 +55,20 @@ impl Default for QuicOptions {
             keep_alive: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
             max_udp_payload: 1452,
+            serves_packets: true,
             congestion: Congestion::Open,
             qlog: None,
         }
     }
+}
+
+/// What a link carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Messages only: 1,200 bytes do, and the path MTU is not probed.
+    Signaling,
+    /// Tunnelled packets too.
+    Packets,
 }
 
 /// What limits sending on a link.
@@ -82,9 +96,12 @@ const DATAGRAM_BUFFER: usize = 1 << 20;
 const STREAM_WINDOW: u32 = 1 << 20;
 
 impl QuicConfig {
-    fn transport(&self) -> TransportConfig {
-        let mut discovery = MtuDiscoveryConfig::default();
-        discovery.upper_bound(self.options.max_udp_payload);
+    fn transport(&self, load: Load) -> TransportConfig {
+        let discovery = (load == Load::Packets).then(|| {
+            let mut discovery = MtuDiscoveryConfig::default();
+            discovery.upper_bound(self.options.max_udp_payload);
+            discovery
+        });
         let mut t = TransportConfig::default();
         t.max_concurrent_bidi_streams(VarInt::from_u32(1))
             .max_concurrent_uni_streams(VarInt::from_u32(0))
@@ -94,7 +111,7 @@ impl QuicConfig {
             .send_window(u64::from(STREAM_WINDOW))
             .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
             .datagram_send_buffer_size(DATAGRAM_BUFFER)
-            .mtu_discovery_config(Some(discovery))
+            .mtu_discovery_config(discovery)
             .enable_segmentation_offload(false);
         match self.options.congestion {
             Congestion::Open => t.congestion_controller_factory(Arc::new(OpenFactory)),
@@ -111,8 +128,8 @@ impl QuicConfig {
     }
 
     /// The transport parameters of a new outgoing connection.
-    pub(super) fn client_transport(&self) -> Arc<TransportConfig> {
-        let mut transport = self.transport();
+    pub(super) fn client_transport(&self, load: Load) -> Arc<TransportConfig> {
+        let mut transport = self.transport(load);
         transport.keep_alive_interval(Some(self.options.keep_alive));
         self.trace(&mut transport);
         Arc::new(transport)
@@ -134,7 +151,7 @@ impl QuicConfig {
         let mut server = ServerConfig::new(Arc::new(quic), Arc::new(token_key));
         let mut tokens = ValidationTokenConfig::default();
         tokens.sent(0);
-        let mut transport = self.transport();
+        let mut transport = self.transport(if self.options.serves_packets { Load::Packets } else { Load::Signaling });
         self.trace(&mut transport);
         server
             .transport_config(Arc::new(transport))

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::cid::{CidScheme, initial_destination};
-use super::config::{self, QuicConfig};
+use super::config::{self, Load, QuicConfig};
 use super::{from_std, to_std};
 use crate::event::DropReason;
 use crate::header::Header;
@@ -91,6 +91,13 @@ struct Link {
     backlog: VecDeque<Bytes>,
     backlog_bytes: usize,
     deadline: Option<Instant>,
+    /// How many frames the peer sent in packets that were authentic and new, and how many of them were path responses.
+    heard: (u64, u64),
+    /// Where the peer has proved to be. quinn believes a new address at once and asks for the proof afterwards.
+    proved: SocketAddr,
+    /// Of an incoming link whose handshake is not finished: the bytes that came from there and that went there. quinn
+    /// itself sends up to one datagram more than it may.
+    unproved: Option<(usize, usize)>,
 }
 
 /// One quinn-proto endpoint and its connections.
@@ -141,24 +148,32 @@ impl Links {
         remote: SocketAddr,
         name: &Fqdn,
         via: Option<RelayCid>,
+        load: Load,
     ) -> Option<LinkId> {
         if self.links.len() >= MAX_LINKS {
             return None;
         }
         let mut client = self.client.clone();
         client
-            .transport_config(self.config.client_transport())
+            .transport_config(self.config.client_transport(load))
             .initial_dst_cid_provider(initial_destination(&self.dcid_rng, via));
         let (handle, connection) = self.endpoint.connect(to_std(now), client, remote, name.as_str()).ok()?;
-        let id = self.insert(handle, connection, local);
+        let id = self.insert(handle, connection, local, None);
         self.drive(now, id);
         Some(id)
     }
 
-    fn insert(&mut self, handle: ConnectionHandle, connection: Connection, local: SocketAddr) -> LinkId {
+    fn insert(
+        &mut self,
+        handle: ConnectionHandle,
+        connection: Connection,
+        local: SocketAddr,
+        unproved: Option<(usize, usize)>,
+    ) -> LinkId {
         let id = LinkId(self.next_id);
         self.next_id += 1;
         self.by_handle.insert(handle.0, id);
+        let (heard, proved) = (heard(&connection), connection.remote_address());
         let link = Link {
             connection,
             handle,
@@ -170,6 +185,9 @@ impl Links {
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             deadline: None,
+            heard,
+            proved,
+            unproved,
         };
         self.links.insert(id, link);
         id
@@ -178,22 +196,30 @@ impl Links {
     /// Takes a UDP datagram.
     pub fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
         let mut buf = Vec::new();
+        let len = payload.len();
         match self.endpoint.handle(to_std(now), remote, Some(local.ip()), None, payload, &mut buf) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 if let Some(&id) = self.by_handle.get(&handle.0) {
                     if let Some(link) = self.links.get_mut(&id) {
                         link.connection.handle_event(event);
+                        if let Some((received, _)) = link.unproved.as_mut().filter(|_| remote == link.proved) {
+                            *received += len;
+                        }
+                        // What comes for a link that is closed is late, not hostile.
+                        if !link.has_heard(remote) && !link.closed {
+                            self.out.push_back(LinkOutput::Dropped(DropReason::NotAuthentic));
+                        }
                     }
                     self.drive(now, id);
                 }
             }
-            Some(DatagramEvent::NewConnection(incoming)) => self.accept(now, local, incoming),
+            Some(DatagramEvent::NewConnection(incoming)) => self.accept(now, local, incoming, len),
             Some(DatagramEvent::Response(transmit)) => self.respond(local, &transmit, buf),
             None => self.out.push_back(LinkOutput::Dropped(DropReason::UnknownConnection)),
         }
     }
 
-    fn accept(&mut self, now: Instant, local: SocketAddr, incoming: Incoming) {
+    fn accept(&mut self, now: Instant, local: SocketAddr, incoming: Incoming, len: usize) {
         let mut buf = Vec::new();
         if self.links.len() >= MAX_LINKS || self.half_open >= MAX_HALF_OPEN {
             self.endpoint.ignore(incoming);
@@ -206,10 +232,11 @@ impl Links {
             }
             return;
         }
+        let unproved = (!incoming.remote_address_validated()).then_some((len, 0));
         match self.endpoint.accept(incoming, to_std(now), &mut buf, None) {
             Ok((handle, connection)) => {
                 self.half_open += 1;
-                let id = self.insert(handle, connection, local);
+                let id = self.insert(handle, connection, local, unproved);
                 self.drive(now, id);
             }
             Err(error) => {
@@ -296,9 +323,9 @@ impl Links {
         }
     }
 
-    /// The peer's address, as validated by the handshake or by path validation since.
+    /// The peer's address, as validated by the handshake or by path validation since (RFC 9000 §8).
     pub fn remote(&self, id: LinkId) -> Option<SocketAddr> {
-        self.links.get(&id).map(|l| l.connection.remote_address())
+        self.links.get(&id).map(|l| l.proved)
     }
 
     /// Our address on this link.
@@ -345,6 +372,9 @@ impl Links {
             while let Some(transmit) = link.connection.poll_transmit(at, 1, &mut buf) {
                 let payload = std::mem::take(&mut buf);
                 debug_assert_eq!(payload.len(), transmit.size);
+                if !link.may_send(payload.len()) {
+                    continue;
+                }
                 let (local, remote) = (link.local, transmit.destination);
                 self.out.push_back(LinkOutput::Transmit(Transmit { local, remote, payload }));
             }
@@ -370,11 +400,33 @@ impl Links {
 }
 
 impl Link {
+    /// Whether the datagram from `remote` that was just handled had anything in it that its peer truly said. quinn drops
+    /// the rest without a word: what is damaged, forged, a repetition, or too early for its keys.
+    fn has_heard(&mut self, remote: SocketAddr) -> bool {
+        let (before, now) = (self.heard, heard(&self.connection));
+        self.heard = now;
+        // The challenge went to the old address too (RFC 9000 §9.3.3), so what counts is where the answer came from.
+        if now.1 > before.1 && remote == self.connection.remote_address() {
+            self.proved = remote;
+        }
+        now.0 > before.0
+    }
+
+    /// Whether so many bytes may go to the peer: three for each that came from an address that proved nothing yet
+    /// (RFC 9000 §8.1). What may not is as good as lost on the way.
+    fn may_send(&mut self, len: usize) -> bool {
+        let Some((received, sent)) = &mut self.unproved else { return true };
+        let good = *sent + len <= 3 * *received;
+        *sent += if good { len } else { 0 };
+        good
+    }
+
     /// True if the handshake ended with this event, well or badly.
     fn on_event(&mut self, id: LinkId, event: Event, out: &mut VecDeque<LinkOutput>) -> bool {
         match event {
             Event::Connected => {
                 self.connected = true;
+                self.unproved = None;
                 out.push_back(LinkOutput::Connected {
                     link: id,
                     client: self.connection.side() == Side::Client,
@@ -464,6 +516,17 @@ impl Link {
             }
         }
     }
+}
+
+/// Frames received in authentic packets, padding aside, and path responses among them.
+fn heard(connection: &Connection) -> (u64, u64) {
+    let f = connection.stats().frame_rx;
+    let data = f.stream + f.datagram + f.crypto + f.acks + f.ack_frequency + f.immediate_ack + f.ping;
+    let limits = f.max_data + f.max_stream_data + f.max_streams_bidi + f.max_streams_uni;
+    let blocked = f.data_blocked + f.stream_data_blocked + f.streams_blocked_bidi + f.streams_blocked_uni;
+    let ids = f.new_connection_id + f.retire_connection_id + f.new_token + u64::from(f.handshake_done);
+    let ends = f.reset_stream + f.stop_sending + f.connection_close;
+    (data + limits + blocked + ids + ends + f.path_challenge + f.path_response, f.path_response)
 }
 
 fn closed_reason(error: &ConnectionError) -> LinkClosed {

@@ -18,7 +18,7 @@ mod congestion;
 mod links;
 
 pub use cid::{CidScheme, RELAYED_CID_LEN, destination_prefix};
-pub use config::{Congestion, QlogSink, QuicConfig, QuicOptions};
+pub use config::{Congestion, Load, QlogSink, QuicConfig, QuicOptions};
 pub use links::{DatagramRefused, LinkClosed, LinkId, LinkOutput, Links, MAX_HALF_OPEN, MAX_STREAM_BACKLOG};
 
 use std::sync::OnceLock;

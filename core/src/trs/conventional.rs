@@ -34,6 +34,8 @@ pub(super) struct Paths {
 
 /// One direction of a tunnel.
 struct Path {
+    /// Of the Relay Request that made it.
+    transaction: u32,
     /// The tunnel key; only to check who sends, in the header's own direction.
     sealing: Sealing,
     from: Direction,
@@ -44,6 +46,8 @@ struct Path {
     place: Option<(SocketAddr, SocketAddr)>,
     /// The sender's name, for diagrams, once a Tunnel Request told it.
     name: Option<Fqdn>,
+    /// The last message that went on, so that a repetition is known as one.
+    last: Option<(Kind, u32)>,
     used: Instant,
 }
 
@@ -99,20 +103,22 @@ impl Paths {
         let Message::RelayRequest(request) = message else { return Err(DropReason::Unexpected) };
         let known = self.paths.contains_key(&request.forward) && self.paths.contains_key(&request.backward);
         let accepted = known || self.paths.len() + 2 <= MAX_PATHS;
-        if accepted {
-            self.open(now, &request);
+        let again = self.paths.get(&request.forward).is_some_and(|path| path.transaction == header.transaction);
+        if accepted && !again {
+            self.open(now, header.transaction, &request);
         }
+        let count = if again { header.count.max(1) } else { 0 };
         let response = Message::RelayResponse { accepted };
         let id = self.id.0;
-        if let Some(payload) = self.nms.seal(header.transaction, header.count, id, &response) {
+        if let Some(payload) = self.nms.seal(header.transaction, count, id, &response) {
             transmit(out, Transmit { local, remote, payload });
-            signal(out, Party::Nms, &response, Protection::ServiceKey, header.count);
+            signal(out, Party::Nms, &response, Protection::ServiceKey, count);
         }
         Ok(())
     }
 
-    /// Makes, or makes anew, the two paths of a tunnel; a repeated request changes nothing.
-    fn open(&mut self, now: Instant, request: &RelayRequest) {
+    /// Makes, or makes anew, the two paths of a tunnel.
+    fn open(&mut self, now: Instant, transaction: u32, request: &RelayRequest) {
         let sealing = Sealing::new(&request.tunnel_key);
         let ends = [
             (request.forward, request.backward, Direction::FromInitiator),
@@ -120,8 +126,17 @@ impl Paths {
         ];
         for (id, opposite, from) in ends {
             let sealing = sealing.clone();
-            let path =
-                Path { sealing, from, window: ReplayWindow::default(), opposite, place: None, name: None, used: now };
+            let path = Path {
+                transaction,
+                sealing,
+                from,
+                window: ReplayWindow::default(),
+                opposite,
+                place: None,
+                name: None,
+                last: None,
+                used: now,
+            };
             self.paths.insert(id, path);
             self.timers.set(id, Some(now + IDLE));
         }
@@ -151,13 +166,16 @@ impl Paths {
         let opposite = path.opposite;
         let to = self.paths.get(&opposite).and_then(|p| p.place).ok_or(DropReason::NotBound)?;
         transmit(out, Transmit { local: to.0, remote: to.1, payload: payload.to_vec() });
+        let said = Some((header.kind, header.transaction));
+        let again =
+            self.paths.get_mut(&PathId(header.id)).is_some_and(|p| std::mem::replace(&mut p.last, said) == said);
         if !matches!(message, Message::KeepAlive | Message::KeepAliveAck) {
             if let Message::TunnelRequest(request) = &message {
                 self.name(PathId(header.id), &request.from);
                 self.name(opposite, &request.to);
             }
             if let Some(name) = self.paths.get(&opposite).and_then(|p| p.name.clone()) {
-                signal(out, Party::Node(name), &message, Protection::TunnelKey, header.count);
+                signal(out, Party::Node(name), &message, Protection::TunnelKey, u8::from(again));
             }
         }
         Ok(())

@@ -151,8 +151,8 @@ fn caption(bars: &[Bar]) -> String {
     };
     format!(
         "Cost of signaling for one pair of nodes from power-on until the first echo through the tunnel, by phase, \
-         simulated. Pattern 1: {}; 2: {}; 3: {}. Packets and bytes are whole IP packets that the two \
-         nodes sent and received.{relays}{spreads}",
+         simulated. Pattern 1: {}; 2: {}; 3: {}. Packets and bytes count every IP packet of \
+         both nodes and the services once.{relays}{spreads}",
         Pattern::Direct.about(),
         Pattern::OneNat.about(),
         Pattern::Relayed.about()

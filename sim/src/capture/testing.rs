@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use cyphonic_core::header::{Flags, HEADER_LEN, Header, Kind};
 use cyphonic_core::name::{Fqdn, RelayCid};
-use cyphonic_core::quic::{CidScheme, LinkId, LinkOutput, Links, QuicConfig, QuicOptions};
+use cyphonic_core::quic::{CidScheme, LinkId, LinkOutput, Links, Load, QuicConfig, QuicOptions};
 use cyphonic_core::time::Instant;
 use cyphonic_core::tls::Environment;
 
@@ -60,7 +60,7 @@ impl Pair {
             CidScheme::Relayed(prefix) => Some(prefix),
         };
         let now = Instant::ZERO;
-        let link = ends[0].connect(now, addresses[0], addresses[1], &name("bob.example"), via).unwrap();
+        let link = ends[0].connect(now, addresses[0], addresses[1], &name("bob.example"), via, Load::Packets).unwrap();
         let mut pair = Self {
             secrets,
             now,

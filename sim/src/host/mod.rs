@@ -140,6 +140,13 @@ impl<M: Machine> Host<M> {
         self.settle(now);
     }
 
+    /// Gives the role any input, as if driver, network or application had. Packets as they come from the network go in
+    /// by [`NetBox::handle_input`]; this is for what no wire would carry.
+    pub fn inject(&mut self, now: Instant, input: Input<M::Command>) {
+        self.feed(now, input);
+        self.settle(now);
+    }
+
     /// The interfaces, by number.
     pub fn interfaces(&self) -> &[Interface] {
         self.underlay.interfaces()

@@ -1,10 +1,12 @@
 //! Boxes and wires of a scenario.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cyphonic_core::machine::Machine;
 use cyphonic_core::message::Framing;
+use cyphonic_core::store::Store;
 use cyphonic_scenarios::{
     Action, Dependence as DependenceWord, Egress, Nat as NatWords, PortChoice, Protocol, Scenario, Service, Site,
     SiteV4, Way,
@@ -29,6 +31,7 @@ pub(super) struct Built {
     pub(super) network: Network,
     pub(super) services: [Station; 3],
     pub(super) nodes: Vec<Station>,
+    pub(super) store: Arc<dyn Store>,
     pub(super) places: Vec<Vec<usize>>,
     pub(super) mtus: Vec<Vec<usize>>,
 }
@@ -78,6 +81,7 @@ pub(super) fn build(scenario: &Scenario, seed: u64, watch: &Watch) -> Built {
         services: [station("as", auth), station("nms", nms), station("trs", trs)],
         nodes: nodes.iter().map(|&(name, id)| station(name, id)).collect(),
         network,
+        store: cast.store(),
         places,
         mtus,
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cyphonic_core::auth::{Auth, AuthConfig};
 use cyphonic_core::key::Key128;
-use cyphonic_core::message::Framing;
+use cyphonic_core::message::{Framing, RelayMode};
 use cyphonic_core::method::Method;
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::nms::{Nms, NmsConfig, RelayConfig};
@@ -53,6 +53,10 @@ impl<'a> Cast<'a> {
         Self { scenario, seed, watch, pki: seeded::pki(seed), store: Arc::new(store) }
     }
 
+    pub(super) fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
     fn environment(&self, name: &Fqdn) -> Environment {
         let mut environment = seeded::environment(self.seed, name.as_str());
         environment.key_log = self.watch.secrets.clone().map(|secrets| secrets as Arc<dyn rustls::KeyLog>);
@@ -65,7 +69,7 @@ impl<'a> Cast<'a> {
             roots: self.pki.roots(),
             identity: self.pki.identity(name),
             alpn: ALPN.to_vec(),
-            options: self.options(name),
+            options: QuicOptions { serves_packets: false, ..self.options(name) },
         }
     }
 
@@ -117,8 +121,10 @@ impl<'a> Cast<'a> {
 
     pub(super) fn trs(&self) -> Trs {
         let name = service_name("trs");
+        let mut quic = self.quic(&name);
+        quic.options.serves_packets = self.scenario.relay_mode == RelayMode::Terminating;
         let config = TrsConfig {
-            quic: self.quic(&name),
+            quic,
             conventional_port: self.conventional_port(),
             service_key: self.service_key(),
             mode: self.scenario.relay_mode,

@@ -76,7 +76,7 @@ impl Conventional {
             };
             let request = Message::LoginRequest(LoginRequest { device: id, credential });
             session.channel.send(&request.to_bytes(session.transaction, Flags(0), 0, 0, id.0));
-            self.out.push_back(CarriageOutput::handshake(me.clone(), Party::As, "TLS handshake"));
+            self.out.push_back(CarriageOutput::handshake(me.clone(), Party::As, "TCP+TLS handshake"));
             self.out.push_back(CarriageOutput::signal(me, Party::As, &request, Protection::Tls, 0));
         }
         while let Some(plaintext) = session.channel.read() {

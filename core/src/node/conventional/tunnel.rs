@@ -217,7 +217,8 @@ impl Conventional {
             (tunnel.local, tunnel.remote) = (local, remote);
         }
         let first = matches!(tunnel.stage, Stage::Listening { .. });
-        self.send_control(peer, count, &Message::TunnelResponse);
+        // The first answer is one, however often the request was sent.
+        self.send_control(peer, if first { 0 } else { count.max(1) }, &Message::TunnelResponse);
         if first {
             self.up(now, peer, &end_key);
         }

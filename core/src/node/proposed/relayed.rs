@@ -23,7 +23,7 @@ use crate::message::{Message, RelayMode};
 use crate::name::{Fqdn, Party};
 use crate::node::carriage::{Carriage, CarriageOutput};
 use crate::node::peers::PeerId;
-use crate::quic::{CidScheme, LinkId, LinkOutput, Links};
+use crate::quic::{CidScheme, LinkId, LinkOutput, Links, Load};
 use crate::time::Instant;
 
 impl Proposed {
@@ -100,7 +100,7 @@ impl Proposed {
         let mut link = None;
         if tunnel.initiator {
             let via = tunnel.relay.as_ref().and_then(|r| r.cid);
-            link = links.connect(now, local, remote, &tunnel.name, via);
+            link = links.connect(now, local, remote, &tunnel.name, via, Load::Packets);
             if link.is_none() {
                 self.fail(now, peer, Failure::Protocol);
                 return false;

@@ -11,11 +11,11 @@ use bytes::{Bytes, BytesMut};
 use super::{Inbound, Owner, Proposed};
 use crate::event::{DropReason, Failure, TunnelUp};
 use crate::header::{Flags, HEADER_LEN, Header, Kind};
-use crate::message::{Framing, Message, Relay, RouteDirection, TunnelRequest};
+use crate::message::{Framing, Message, Relay, RelayMode, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId, RelayCid};
 use crate::node::carriage::{CarriageOutput, SendRefused, TUNNEL_TIMEOUT};
 use crate::node::peers::PeerId;
-use crate::quic::{DatagramRefused, LinkId, Links};
+use crate::quic::{DatagramRefused, LinkId, Links, Load};
 use crate::route::Pattern;
 use crate::time::Instant;
 
@@ -195,9 +195,11 @@ impl Proposed {
         };
         let opened = if let Some(relay) = &tunnel.relay {
             let (addresses, name) = (relay.addresses.clone(), self.services.trs_name.clone());
-            Some((self.open(now, &addresses, &name), true))
+            // The end-to-end connection through a blind relay discovers its own path MTU.
+            let load = if relay.mode == RelayMode::Blind { Load::Signaling } else { Load::Packets };
+            Some((self.open(now, &addresses, &name, load), true))
         } else if direction.dial {
-            Some((self.open(now, &direction.candidates, &direction.peer), false))
+            Some((self.open(now, &direction.candidates, &direction.peer, Load::Packets), false))
         } else {
             None
         };

@@ -1,0 +1,22 @@
+//! Whatever arrives on any port, from anywhere: it is dropped, counted under its name, and nothing else happens.
+//!
+//! | | |
+//! |---|---|
+//! | [`garbage`] | arbitrary bytes and damaged copies of real packets, at every role |
+//! | [`replays`] | everything that was ever on a wire, once more |
+//! | [`insiders`] | nodes with good certificates and keys that do what they may not |
+//! | [`addresses`] | a QUIC link whose packets come from elsewhere |
+//! | [`amplification`] | spoofed addresses: what a victim would get |
+//!
+//! A scene that fails is replayed by its seed: every scene is deterministic, and proptest prints (and keeps) the input.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod addresses;
+mod amplification;
+mod garbage;
+mod insiders;
+mod replays;
+mod rogue;
+mod stage;

@@ -1,0 +1,111 @@
+//! Somebody with a good certificate and a QUIC stack of his own, at an address that no route leads to: what he gets is
+//! read off the wires of those who send it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use cyphonic_core::header::{Flags, Header};
+use cyphonic_core::message::Message;
+use cyphonic_core::name::Fqdn;
+use cyphonic_core::quic::{CidScheme, LinkId, LinkOutput, Links, Load, QuicConfig, QuicOptions};
+use cyphonic_sim::seeded;
+
+use crate::stage::{Role, SEED, Stage};
+
+/// The links of somebody whose certificate names him so.
+pub(crate) fn links(name: &Fqdn, accept: bool) -> Links {
+    let pki = seeded::pki(SEED);
+    let config = QuicConfig {
+        tls: seeded::environment(SEED, &format!("{name} as a rogue")),
+        roots: pki.roots(),
+        identity: pki.identity(name),
+        alpn: b"h3".to_vec(),
+        options: QuicOptions::default(),
+    };
+    let mut rng = seeded::stream(SEED, name.as_str(), "rogue");
+    Links::new(config, CidScheme::Direct, accept, &mut rng).expect("a seeded identity is good")
+}
+
+/// A name in the zone.
+pub(crate) fn fqdn(short: &str) -> Fqdn {
+    format!("{short}.{}", cyphonic_scenarios::ZONE).parse().expect("a name")
+}
+
+pub(crate) struct Rogue {
+    pub(crate) name: Fqdn,
+    pub(crate) at: SocketAddr,
+    links: Links,
+    heard: Vec<LinkOutput>,
+}
+
+impl Rogue {
+    pub(crate) fn new(name: &str) -> Self {
+        let name = fqdn(name);
+        let at = "198.51.100.200:443".parse().expect("an address");
+        Self { links: links(&name, false), name, at, heard: Vec::new() }
+    }
+
+    /// Shakes hands with a role.
+    pub(crate) fn connect(&mut self, stage: &mut Stage, role: Role, name: &Fqdn) -> LinkId {
+        let remote = stage.address(role);
+        let link = self.links.connect(stage.world.now(), self.at, remote, name, None, Load::Packets).expect("a good address");
+        let heard = self.listen(stage, 50);
+        assert!(matches!(heard[..], [LinkOutput::Connected { .. }]), "{heard:?}");
+        link
+    }
+
+    /// Sends a message, and gives what came within the next 50 ms.
+    pub(crate) fn say(&mut self, stage: &mut Stage, link: LinkId, id: [u8; 16], message: &Message) -> Vec<Message> {
+        let frame = message.to_bytes(77, Flags(0), 0, 0, id);
+        self.say_frame(stage, link, frame.into())
+    }
+
+    pub(crate) fn say_frame(&mut self, stage: &mut Stage, link: LinkId, frame: bytes::Bytes) -> Vec<Message> {
+        assert!(self.links.send_frame(stage.world.now(), link, frame));
+        let frames = self.listen(stage, 50).into_iter().filter_map(|output| match output {
+            LinkOutput::Frame(_, Header { kind, .. }, body) => Some((kind, body)),
+            _ => None,
+        });
+        frames.map(|(kind, body)| Message::decode_body(kind, &body).expect("roles speak well")).collect()
+    }
+
+    /// Sends a packet in a DATAGRAM frame, and gives the packets that came within the next 50 ms.
+    pub(crate) fn send(&mut self, stage: &mut Stage, link: LinkId, packet: &[u8]) -> Vec<bytes::Bytes> {
+        let data = bytes::Bytes::copy_from_slice(packet);
+        self.links.send_datagram(stage.world.now(), link, data).expect("it fits");
+        let packets = self.listen(stage, 50).into_iter().filter_map(|output| match output {
+            LinkOutput::Datagram(_, data) => Some(data),
+            _ => None,
+        });
+        packets.collect()
+    }
+
+    /// Lets time pass, and gives what was heard.
+    pub(crate) fn listen(&mut self, stage: &mut Stage, ms: u64) -> Vec<LinkOutput> {
+        for _ in 0..ms {
+            self.flush(stage);
+            let now = stage.world.now() + Duration::from_millis(1);
+            stage.world.run_until(now);
+            for role in stage.roles() {
+                for datagram in stage.sent(role).into_iter().filter(|d| d.to == self.at) {
+                    self.links.handle_datagram(now, self.at, datagram.from, datagram.payload[..].into());
+                }
+            }
+            self.links.handle_timeout(now);
+        }
+        self.flush(stage);
+        std::mem::take(&mut self.heard)
+    }
+
+    fn flush(&mut self, stage: &mut Stage) {
+        while let Some(output) = self.links.poll() {
+            match output {
+                LinkOutput::Transmit(sent) => {
+                    let role = stage.role_at(sent.remote).expect("a rogue speaks to roles");
+                    stage.datagram(role, sent.remote, sent.local, &sent.payload);
+                }
+                other => self.heard.push(other),
+            }
+        }
+    }
+}
