@@ -2,6 +2,7 @@
 //! travel in them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -13,8 +14,10 @@ use crate::message::{LoginResponse, Message, RouteDirection};
 use crate::name::Party;
 use crate::time::Instant;
 
-/// How long a tunnel may take from Route Direction to Tunnel Response.
-pub(super) const TUNNEL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(4);
+/// How long a dialer may take from Route Direction to Tunnel Response.
+pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a listener waits from Route Direction to Tunnel Request: the dialer may be told later than it, and try twice.
+pub(super) const LISTEN_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How a node's messages and packets are carried.
 pub(super) trait Carriage {

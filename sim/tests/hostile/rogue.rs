@@ -48,7 +48,8 @@ impl Rogue {
     /// Shakes hands with a role.
     pub(crate) fn connect(&mut self, stage: &mut Stage, role: Role, name: &Fqdn) -> LinkId {
         let remote = stage.address(role);
-        let link = self.links.connect(stage.world.now(), self.at, remote, name, None, Load::Packets).expect("a good address");
+        let link =
+            self.links.connect(stage.world.now(), self.at, remote, name, None, Load::Packets).expect("a good address");
         let heard = self.listen(stage, 50);
         assert!(matches!(heard[..], [LinkOutput::Connected { .. }]), "{heard:?}");
         link

@@ -18,7 +18,7 @@ use crate::event::{DropReason, Failure, Protection, TunnelUp};
 use crate::key::Key128;
 use crate::message::{Framing, Message, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId};
-use crate::node::carriage::{CarriageOutput, TUNNEL_TIMEOUT, reachable};
+use crate::node::carriage::{CarriageOutput, DIAL_TIMEOUT, LISTEN_TIMEOUT, reachable};
 use crate::node::peers::PeerId;
 use crate::route::Pattern;
 use crate::time::Instant;
@@ -26,10 +26,11 @@ use crate::timers::Backoff;
 
 /// The first retransmission of a Tunnel Request or Hole Punching; each later one waits twice as long.
 const FIRST_RETRY: Duration = Duration::from_millis(300);
-/// A Keep Alive goes out this often, to the peer or through the TRS.
+/// A Keep Alive goes out this often, to the peer or through the TRS; NATs on the way forget nobody in this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// A tunnel on which nothing was heard for this long is down.
-const SILENCE: Duration = Duration::from_secs(50);
+/// While a Keep Alive waits for an answer it is repeated this often, and the tunnel is down after this long.
+const ASK: Duration = Duration::from_secs(1);
+const PROOF: Duration = Duration::from_secs(10);
 
 pub(super) struct Tunnel {
     name: Fqdn,
@@ -55,8 +56,9 @@ pub(super) enum Stage {
     Dialing { end_key: Key128, retry: Backoff, until: Instant },
     /// We wait for the peer's; through a TRS we punch meanwhile.
     Listening { punch: Option<Backoff>, until: Instant },
-    /// The end key is shared.
-    Up { data: Session, heard: Instant, keep_alive: Instant },
+    /// The end key is shared. `doubted`: since when the peer owes a sign of life. A listener doubts from the start, because
+    /// its Tunnel Response may be lost.
+    Up { data: Session, keep_alive: Instant, doubted: Option<Instant> },
 }
 
 impl Tunnel {
@@ -73,8 +75,22 @@ impl Tunnel {
         match &self.stage {
             Stage::Dialing { retry, until, .. } => retry.next.min(*until),
             Stage::Listening { punch, until } => punch.map_or(*until, |p| p.next.min(*until)),
-            Stage::Up { heard, keep_alive, .. } => (*heard + SILENCE).min(*keep_alive),
+            Stage::Up { keep_alive, doubted, .. } => doubted.map_or(*keep_alive, |d| (d + PROOF).min(*keep_alive)),
         }
+    }
+
+    /// Something came that only the peer can have sent.
+    fn hear(&mut self, now: Instant) {
+        if let Stage::Up { keep_alive, doubted, .. } = &mut self.stage
+            && doubted.take().is_some()
+        {
+            *keep_alive = now + KEEP_ALIVE;
+        }
+    }
+
+    /// Our end of a key that both nodes have.
+    fn ours(&self) -> Direction {
+        if self.initiator { Direction::FromInitiator } else { Direction::FromResponder }
     }
 }
 
@@ -95,7 +111,7 @@ impl Conventional {
         };
         let (local, remote) = reachable(&self.addresses, self.port, places).ok_or(Failure::NoAddress)?;
         let relayed = direction.pattern == Pattern::Relayed;
-        let until = now + TUNNEL_TIMEOUT;
+        let until = now + if direction.dial { DIAL_TIMEOUT } else { LISTEN_TIMEOUT };
         let retry = Backoff::start(now, FIRST_RETRY);
         let stage = if direction.dial {
             let mut end_key = Key128([0; 16]);
@@ -174,19 +190,24 @@ impl Conventional {
             Ok(opened) => opened,
             Err(reason) => return self.dropped(reason),
         };
-        if let Stage::Up { heard, .. } = &mut tunnel.stage {
-            *heard = now;
-        }
+        tunnel.hear(now);
         match message {
             Message::TunnelRequest(request) if !tunnel.dialer => {
                 self.on_tunnel_request(now, peer, (local, remote), header.transaction, header.count, &request);
             }
-            Message::TunnelResponse if tunnel.dialer && header.transaction == tunnel.transaction => {
+            // A Keep Alive of this transaction says as well that the listener has the end key: its response was lost.
+            Message::TunnelResponse | Message::KeepAlive
+                if matches!(tunnel.stage, Stage::Dialing { .. }) && header.transaction == tunnel.transaction =>
+            {
                 if let Stage::Dialing { end_key, .. } = &tunnel.stage {
-                    let end_key = end_key.clone();
-                    self.up(now, peer, &end_key);
+                    let data = Session::new(end_key, tunnel.ours());
+                    self.up(now, peer, data);
+                }
+                if message == Message::KeepAlive {
+                    self.send_control(peer, 0, &Message::KeepAliveAck);
                 }
             }
+            Message::TunnelResponse if tunnel.dialer && header.transaction == tunnel.transaction => {}
             Message::KeepAlive => self.send_control(peer, 0, &Message::KeepAliveAck),
             Message::KeepAliveAck => {}
             _ => self.dropped(DropReason::Unexpected),
@@ -220,15 +241,18 @@ impl Conventional {
         // The first answer is one, however often the request was sent.
         self.send_control(peer, if first { 0 } else { count.max(1) }, &Message::TunnelResponse);
         if first {
-            self.up(now, peer, &end_key);
+            let Some(tunnel) = self.tunnels.get(&peer) else { return };
+            let data = Session::new(&end_key, tunnel.ours());
+            self.up(now, peer, data);
         }
     }
 
-    fn up(&mut self, now: Instant, peer: PeerId, end_key: &Key128) {
+    fn up(&mut self, now: Instant, peer: PeerId, data: Session) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
-        let ours = if tunnel.initiator { Direction::FromInitiator } else { Direction::FromResponder };
-        let data = Session::new(end_key, ours);
-        tunnel.stage = Stage::Up { data, heard: now, keep_alive: now + KEEP_ALIVE };
+        // The dialer hears from the listener in this very moment.
+        let doubted = (!tunnel.dialer).then_some(now);
+        let keep_alive = now + if tunnel.dialer { KEEP_ALIVE } else { ASK };
+        tunnel.stage = Stage::Up { data, keep_alive, doubted };
         let up = TunnelUp {
             peer: tunnel.name.clone(),
             pattern: tunnel.pattern,
@@ -242,21 +266,30 @@ impl Conventional {
     pub(super) fn on_capsule(&mut self, now: Instant, peer: PeerId, remote: SocketAddr, mut datagram: BytesMut) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return self.dropped(DropReason::UnknownId) };
         let relayed = tunnel.relayed();
-        let Stage::Up { data, heard, .. } = &mut tunnel.stage else {
-            return self.dropped(DropReason::Unexpected);
+        // A capsule under the end key that we made says that the listener has it: its Tunnel Response was lost.
+        let mut fresh = match &tunnel.stage {
+            Stage::Dialing { end_key, .. } => Some(Session::new(end_key, tunnel.ours())),
+            Stage::Listening { .. } => return self.dropped(DropReason::Unexpected),
+            Stage::Up { .. } => None,
         };
-        match data.open(&mut datagram) {
-            Ok((_, range)) => {
-                *heard = now;
-                if !relayed && tunnel.remote != remote {
-                    // A NAT on the peer's side gave it another address; the HMAC proves that it is the peer.
-                    tunnel.remote = remote;
-                }
-                let packet = datagram.freeze().slice(range);
-                self.out.push_back(CarriageOutput::Packet(peer, packet));
-            }
-            Err(reason) => self.dropped(reason),
+        let opened = match (&mut tunnel.stage, &mut fresh) {
+            (Stage::Up { data, .. }, _) | (_, Some(data)) => data.open(&mut datagram),
+            (_, None) => return,
+        };
+        let range = match opened {
+            Ok((_, range)) => range,
+            Err(reason) => return self.dropped(reason),
+        };
+        tunnel.hear(now);
+        if !relayed && tunnel.remote != remote {
+            // A NAT on the peer's side gave it another address; the HMAC proves that it is the peer.
+            tunnel.remote = remote;
         }
+        if let Some(data) = fresh {
+            self.up(now, peer, data);
+        }
+        let packet = datagram.freeze().slice(range);
+        self.out.push_back(CarriageOutput::Packet(peer, packet));
     }
 
     pub(super) fn tunnel_timeout(&mut self, now: Instant, peer: PeerId) {
@@ -278,11 +311,12 @@ impl Conventional {
                 }
             }
             Stage::Listening { punch: None, .. } => {}
-            Stage::Up { heard, .. } if *heard + SILENCE <= now => over = true,
-            Stage::Up { keep_alive, .. } => {
+            Stage::Up { doubted: Some(doubted), .. } if *doubted + PROOF <= now => over = true,
+            Stage::Up { keep_alive, doubted, .. } => {
                 if *keep_alive <= now {
                     count = Some(0);
-                    *keep_alive = now + KEEP_ALIVE;
+                    doubted.get_or_insert(now);
+                    *keep_alive = now + ASK;
                 }
             }
         }

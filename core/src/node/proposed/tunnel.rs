@@ -13,7 +13,7 @@ use crate::event::{DropReason, Failure, TunnelUp};
 use crate::header::{Flags, HEADER_LEN, Header, Kind};
 use crate::message::{Framing, Message, Relay, RelayMode, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId, RelayCid};
-use crate::node::carriage::{CarriageOutput, SendRefused, TUNNEL_TIMEOUT};
+use crate::node::carriage::{CarriageOutput, DIAL_TIMEOUT, LISTEN_TIMEOUT, SendRefused};
 use crate::node::peers::PeerId;
 use crate::quic::{DatagramRefused, LinkId, Links, Load};
 use crate::route::Pattern;
@@ -191,7 +191,7 @@ impl Proposed {
             outbound,
             carrier: Carrier::new(self.framing, outbound),
             stage: Stage::Expecting,
-            until: now + TUNNEL_TIMEOUT,
+            until: now + if direction.dial { DIAL_TIMEOUT } else { LISTEN_TIMEOUT },
         };
         let opened = if let Some(relay) = &tunnel.relay {
             let (addresses, name) = (relay.addresses.clone(), self.services.trs_name.clone());
