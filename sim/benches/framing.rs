@@ -16,7 +16,7 @@ use cyphonic_core::conventional::session::Session;
 use cyphonic_core::header::{Flags, HEADER_LEN, Header, Kind};
 use cyphonic_core::key::Key128;
 use cyphonic_core::name::Fqdn;
-use cyphonic_core::quic::{CidScheme, LinkId, LinkOutput, Links, QuicConfig, QuicOptions};
+use cyphonic_core::quic::{CidScheme, LinkId, LinkOutput, Links, Load, QuicConfig, QuicOptions};
 use cyphonic_core::time::Instant;
 use cyphonic_sim::seeded;
 
@@ -111,7 +111,7 @@ impl Proposed {
         };
         let (mut client, server) = (end("alice", false), end("bob", true));
         let [alice, bob] = addresses();
-        let link = client.connect(Instant::ZERO, alice, bob, &name("bob"), None).expect("a good name");
+        let link = client.connect(Instant::ZERO, alice, bob, &name("bob"), None, Load::Packets).expect("a good name");
         let back = Vec::new();
         let mut pair = Self { framing, now: Instant::ZERO, client, server, link, sequence: 0, back };
         // The handshake and path MTU discovery.
