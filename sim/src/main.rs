@@ -110,7 +110,14 @@ fn main() -> ExitCode {
         Command::Verify { folder } => verify::verify(&folder, announce),
         Command::Scenarios => list(),
         Command::Run { file, seed, engine, sets, out, json, sequence, pcap, qlog } => {
-            single(&Request { file, seeds: seed, engine, sets, out, json, sequence, pcap, qlog })
+            match single(&Request { file, seeds: seed, engine, sets, out, json, sequence, pcap, qlog }) {
+                Ok((text, Some(failed))) => {
+                    let _ = std::io::stdout().write_all(text.as_bytes());
+                    Err(failed)
+                }
+                Ok((text, None)) => Ok(text),
+                Err(error) => Err(error),
+            }
         }
     };
     match result {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cyphonic_core::event::Event;
 use cyphonic_core::quic::QlogSink;
-use cyphonic_scenarios::{Document, Engine, Plan, Table, write_whole};
+use cyphonic_scenarios::{Document, Engine, Plan, Row, Table, write_whole};
 use serde_json::json;
 
 use super::{LabError, batch, tables};
@@ -51,8 +51,8 @@ pub fn open(file: &str) -> Result<Document, LabError> {
     Ok(if name && !path.is_file() { Document::embedded(file)? } else { Document::load(path)? })
 }
 
-/// Runs the file; gives what to print.
-pub fn single(request: &Request) -> Result<String, LabError> {
+/// Runs the file; gives what to print, and what failed: the other runs are made all the same.
+pub fn single(request: &Request) -> Result<(String, Option<LabError>), LabError> {
     if (request.pcap || request.qlog) && request.out.is_none() {
         return Err(LabError::Usage("--pcap and --qlog write files: say where with --out DIR".to_owned()));
     }
@@ -63,11 +63,14 @@ pub fn single(request: &Request) -> Result<String, LabError> {
     let seeds = request.seeds.clone().unwrap_or_else(|| plan.seeds.clone());
     let mut table = Table::new(&plan);
     let (mut text, mut list) = (String::new(), Vec::new());
+    let (mut runs, mut failed) = (0, Vec::new());
     for cell in 0..plan.cells.len() {
         for seed in seeds.clone() {
             let done = Single::run(request, &plan, cell, seed)?;
-            for row in &done.rows {
-                table.push(&plan.cells[cell].labels, seed, row.clone());
+            runs += 1;
+            match &done.rows {
+                Ok(rows) => rows.iter().for_each(|row| table.push(&plan.cells[cell].labels, seed, row.clone())),
+                Err(error) => failed.push(error.to_string()),
             }
             done.print(request, &plan, &mut text);
             if request.json {
@@ -79,17 +82,19 @@ pub fn single(request: &Request) -> Result<String, LabError> {
         table.write(&out.join(format!("{}.csv", plan.name)))?;
     }
     if request.json {
-        return Ok(format!("{:#}\n", serde_json::Value::Array(list)));
+        text = format!("{:#}\n", serde_json::Value::Array(list));
+    } else {
+        let _ = writeln!(text, "{}", tables::plain(&table));
     }
-    let _ = writeln!(text, "{}", tables::plain(&table));
-    Ok(text)
+    let failure = format!("{} of {runs} runs failed:\n  {}", failed.len(), failed.join("\n  "));
+    Ok((text, (!failed.is_empty()).then_some(LabError::Failed(failure))))
 }
 
 struct Single {
     cell: usize,
     seed: u64,
     run: Run,
-    rows: Vec<cyphonic_scenarios::Row>,
+    rows: Result<Vec<Row>, LabError>,
 }
 
 impl Single {
@@ -115,7 +120,7 @@ impl Single {
             write_whole(&out.join(format!("{stem}.pcapng")), &capture(plan, &stem, &kept, &secrets))?;
         }
         let ran = run(scenario, seed, request.engine.unwrap_or(scenario.engine), &watch);
-        let rows = batch::rows(plan, &plan.cells[cell], seed, &ran, &watch)?;
+        let rows = batch::rows(plan, &plan.cells[cell], seed, &ran, &watch);
         Ok(Self { cell, seed, run: ran, rows })
     }
 
@@ -145,7 +150,7 @@ impl Single {
         let cell = &plan.cells[self.cell];
         let labels: serde_json::Map<_, _> = cell.labels.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
         let mut table = Table::new(plan);
-        for row in &self.rows {
+        for row in self.rows.iter().flatten() {
             table.push(&cell.labels, self.seed, row.clone());
         }
         let header = table.header();
@@ -165,6 +170,7 @@ impl Single {
         });
         json!({
             "scenario": plan.name, "cell": labels, "seed": self.seed, "simulated_ms": self.run.ended.as_millis_f64(),
+            "failed": self.rows.as_ref().err().map(ToString::to_string),
             "wires": self.run.digest(), "rows": rows.collect::<Vec<_>>(), "dropped": drops,
             "signals": signals.collect::<Vec<_>>(),
         })
