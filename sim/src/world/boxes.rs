@@ -283,7 +283,7 @@ fn nat_config(words: &NatWords) -> NatConfig {
         PortChoice::Sequential => PortAllocation::Sequential,
         PortChoice::Random => PortAllocation::Random,
     };
-    config.idle.udp = words.idle;
+    config.times.idle.udp = words.idle;
     config
 }
 
