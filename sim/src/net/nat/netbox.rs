@@ -123,12 +123,11 @@ impl NatBox {
         if !unsolicited || !self.nat.config().answers.unsolicited {
             return;
         }
-        match tcp_reset(packet) {
-            Some(reset) => self.forwarder.originate(reset),
-            None => {
-                let external = Ip::parse(packet).map(|ip| ip.destination);
-                self.forwarder.report(IcmpError::PortUnreachable, external, packet);
-            }
+        if let Some(reset) = tcp_reset(packet) {
+            self.forwarder.originate(reset);
+        } else {
+            let external = Ip::parse(packet).map(|ip| ip.destination);
+            self.forwarder.report(IcmpError::PortUnreachable, external, packet);
         }
     }
 

@@ -354,7 +354,7 @@ impl Table {
     fn make_room(&mut self, now: Instant, host: IpAddr) -> Result<(), NetDrop> {
         let is_full = |table: &Self| {
             table.sessions >= table.config.max_sessions
-                || table.hosts.get(&host).is_some_and(|host| host.sessions >= table.config.max_sessions_per_host)
+                || table.hosts.get(&host).map_or(0, |host| host.sessions) >= table.config.max_sessions_per_host
         };
         if is_full(self) && now >= self.sweep_at {
             self.sweep(now);
@@ -365,7 +365,9 @@ impl Table {
     fn sweep(&mut self, now: Instant) {
         let expired: Vec<Key> =
             self.mappings.iter().filter(|(_, mapping)| !mapping.is_live(now)).map(|(&key, _)| key).collect();
-        expired.into_iter().for_each(|key| self.forget(key));
+        for key in expired {
+            self.forget(key);
+        }
         for mapping in self.mappings.values_mut() {
             let before = mapping.sessions.len();
             mapping.sessions.retain(|_, session| session.is_live(now));
