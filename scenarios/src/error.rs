@@ -79,7 +79,7 @@ impl fmt::Display for Place {
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "each variant is described by its message, which names its fields")]
 pub enum Problem {
-    #[error("cannot read the file: {0}")]
+    #[error("cannot read the file: {0}; check the path")]
     Read(#[from] std::io::Error),
     #[error("no scenario of that name is built in; there are {}", quoted(.known))]
     NotEmbedded { known: Vec<String> },
@@ -148,6 +148,12 @@ pub enum Problem {
         "{found:?} is no egress rule: write \"udp/443\", \"tcp/443\", or \"udp\", \"tcp\" or \"icmp\" for all of it"
     )]
     BadEgress { found: String },
+    #[error("a mode says what passes: leave out `stateful` and `egress`, or the mode")]
+    ModeAndRules,
+    #[error("inspection looks for one thing: write one of `quic = true`, `version`, `sni` and `alpn`")]
+    InspectOne,
+    #[error("`rate_kbps` goes with reaction = \"throttle\", and `after_bytes` and `burst_bytes` with it")]
+    ThrottleNeedsRate,
     #[error("an MTU of {found} is below {least}, the least that {family} allows: raise it")]
     MtuTooSmall { found: u32, least: u16, family: &'static str },
 

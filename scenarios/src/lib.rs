@@ -30,8 +30,11 @@ pub use plan::{Cell, MAX_CELLS, Plan};
 pub use resolve::{LEAST_MTU_V4, LEAST_MTU_V6, MAX_NODES, MAX_SITES, MAX_STEPS};
 pub use rows::Row;
 pub use scenario::{
-    Action, Egress, Firewall, Interface, Link, Nat, Node, Pair, Probes, Scenario, Service, Services, Site, SiteV4,
-    Step, Way, ZONE,
+    Action, BurstLoss, Egress, Firewall, Inspect, Interface, Link, Nat, Node, Pair, Probes, Scenario, Service,
+    Services, Site, SiteV4, Step, Throttle, Trait, Way, ZONE,
 };
 pub use table::{Line, ResultsError, Table, write_whole};
-pub use words::{Dependence, Engine, Family, Login, Measure, Method, Policy, PortChoice, Protocol, SiteKind};
+pub use words::{
+    Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Login, Measure, Method, Policy, Pooling, PortChoice,
+    Protocol, Reaction, Refresh, SiteKind,
+};

@@ -1,5 +1,6 @@
 //! From the [`schema`] to a [`Scenario`]: sense. Every default and every limit is here.
 
+mod boxes;
 mod link;
 mod site;
 mod step;

@@ -14,7 +14,10 @@ use cyphonic_core::time::Instant;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::address;
-use crate::words::{Dependence, Engine, Family, Login, Measure, Method, Policy, PortChoice, Protocol, SiteKind};
+use crate::words::{
+    Dependence, Engine, Family, Hairpin, IcmpErrors, Login, Measure, Method, Policy, Pooling, PortChoice, Protocol,
+    Reaction, Refresh, SiteKind,
+};
 
 /// One experiment, ready to run with any of its seeds.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,6 +104,31 @@ pub struct Way {
     pub queue: Duration,
     /// Largest IP packet, bytes.
     pub mtu: u16,
+    /// Loss in bursts, beside `loss`.
+    pub burst_loss: Option<BurstLoss>,
+    /// Probability that a packet is held back, 0 to 1.
+    pub reorder: f64,
+    /// For how long.
+    pub reorder_by: Duration,
+    /// Probability that a packet arrives twice, 0 to 1.
+    pub duplicate: f64,
+    /// Probability that a bit of a packet is turned over, 0 to 1.
+    pub corrupt: f64,
+    /// Whether nobody is told of packets that are too big.
+    pub black_hole: bool,
+}
+
+/// The model of Gilbert and Elliott; all are probabilities, 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BurstLoss {
+    /// To turn bad before a packet.
+    pub enter: f64,
+    /// To turn good again before a packet.
+    pub leave: f64,
+    /// Of loss while good.
+    pub loss_good: f64,
+    /// Of loss while bad.
+    pub loss_bad: f64,
 }
 
 /// A network behind one access link.
@@ -158,8 +186,12 @@ impl Site {
 /// A network address translator (words as in RFC 4787).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nat {
-    /// Its one global address.
+    /// Its global address.
     pub outside: Ipv4Addr,
+    /// Further ones.
+    pub more_outside: Vec<Ipv4Addr>,
+    /// Which of them it takes.
+    pub pooling: Pooling,
     /// When a new mapping is made.
     pub mapping: Dependence,
     /// Whose packets come in through a mapping.
@@ -168,6 +200,26 @@ pub struct Nat {
     pub ports: PortChoice,
     /// A UDP mapping unused for this long is forgotten.
     pub idle: Duration,
+    /// Whose packets use it.
+    pub refresh: Refresh,
+    /// A mapping is forgotten so long after it began.
+    pub lifetime: Option<Duration>,
+    /// All mappings are lost by chance, on average so often.
+    pub flush: Option<Duration>,
+    /// What becomes of packets from inside to its own outer address.
+    pub hairpin: Hairpin,
+    /// Whether a reply goes out through the mapping by which the question came.
+    pub reuses_inbound: bool,
+    /// What becomes of ICMP errors.
+    pub icmp_errors: IcmpErrors,
+    /// Whether fragments are translated.
+    pub fragments: bool,
+    /// Whether unsolicited packets are refused, and not only dropped.
+    pub answers_unsolicited: bool,
+    /// The most sessions at once.
+    pub max_sessions: usize,
+    /// The most sessions at once of one inner host.
+    pub max_sessions_per_host: usize,
 }
 
 /// A packet filter.
@@ -177,6 +229,43 @@ pub struct Firewall {
     pub stateful: bool,
     /// What may go out; everything if none.
     pub egress: Option<Vec<Egress>>,
+    /// What is looked for in how conversations begin.
+    pub inspect: Vec<Inspect>,
+}
+
+/// Something that a firewall looks for in how conversations begin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inspect {
+    /// What.
+    pub what: Trait,
+    /// What is done where it is found.
+    pub reaction: Reaction,
+    /// Of [`Reaction::Throttle`].
+    pub throttle: Throttle,
+}
+
+/// What a conversation can have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trait {
+    /// It is QUIC version 1.
+    Quic,
+    /// It is QUIC of this version.
+    Version(u32),
+    /// It asks for this server name, or one below it.
+    ServerName(String),
+    /// It offers this protocol.
+    Alpn(String),
+}
+
+/// How a conversation is slowed down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throttle {
+    /// Only after so many bytes.
+    pub after_bytes: u64,
+    /// To this rate, bits per second.
+    pub rate_bps: u64,
+    /// So many bytes at once.
+    pub burst_bytes: u64,
 }
 
 /// Something that may go out.

@@ -8,7 +8,10 @@ use std::fmt;
 use serde::de::{Error, IgnoredAny, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::words::{Dependence, Engine, Family, Login, Measure, Method, PortChoice, SiteKind};
+use crate::words::{
+    Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Login, Measure, Method, Pooling, PortChoice,
+    Reaction, Refresh, SiteKind,
+};
 
 /// The whole file. `step` is a list of tables whose keys depend on `do`, so each is read on its own ([`Action`]).
 #[derive(Debug, Deserialize)]
@@ -85,6 +88,18 @@ pub(crate) struct Link {
     pub(crate) queue_ms: Option<f64>,
     /// Largest IP packet, bytes. Default 1500.
     pub(crate) mtu: Option<u32>,
+    /// Loss in bursts, beside `loss`. Default: none.
+    pub(crate) burst_loss: Option<BurstLoss>,
+    /// Probability that a packet is held back by `reorder_ms`, 0 to 1. Default 0.
+    pub(crate) reorder: Option<f64>,
+    /// Milliseconds. Default 10.
+    pub(crate) reorder_ms: Option<f64>,
+    /// Probability that a packet arrives twice, 0 to 1. Default 0.
+    pub(crate) duplicate: Option<f64>,
+    /// Probability that a bit of a packet is turned over, 0 to 1. Default 0.
+    pub(crate) corrupt: Option<f64>,
+    /// Nobody is told of packets that are too big. Default false.
+    pub(crate) black_hole: Option<bool>,
     /// Towards the core, where it differs.
     pub(crate) up: Option<Way>,
     /// From the core, where it differs.
@@ -107,6 +122,32 @@ pub(crate) struct Way {
     pub(crate) queue_ms: Option<f64>,
     /// As in [`Link`].
     pub(crate) mtu: Option<u32>,
+    /// As in [`Link`].
+    pub(crate) burst_loss: Option<BurstLoss>,
+    /// As in [`Link`].
+    pub(crate) reorder: Option<f64>,
+    /// As in [`Link`].
+    pub(crate) reorder_ms: Option<f64>,
+    /// As in [`Link`].
+    pub(crate) duplicate: Option<f64>,
+    /// As in [`Link`].
+    pub(crate) corrupt: Option<f64>,
+    /// As in [`Link`].
+    pub(crate) black_hole: Option<bool>,
+}
+
+/// `burst_loss` of a link: the model of Gilbert and Elliott. All are probabilities.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BurstLoss {
+    /// To turn bad before a packet.
+    pub(crate) enter: f64,
+    /// To turn good again before a packet.
+    pub(crate) leave: f64,
+    /// Of loss while good. Default 0.
+    pub(crate) loss_good: Option<f64>,
+    /// Of loss while bad. Default 1.
+    pub(crate) loss_bad: Option<f64>,
 }
 
 /// `[[site]]`.
@@ -141,6 +182,30 @@ pub(crate) struct Nat {
     pub(crate) ports: Option<PortChoice>,
     /// A UDP mapping unused for this long is forgotten, seconds. Default 120.
     pub(crate) idle_s: Option<u64>,
+    /// How many outer addresses it has, 1 to 14. Default 1.
+    pub(crate) addresses: Option<u32>,
+    /// Default "paired".
+    pub(crate) pooling: Option<Pooling>,
+    /// Default "outbound".
+    pub(crate) refresh: Option<Refresh>,
+    /// A mapping is forgotten so long after it began, in use or not, seconds. Default: never.
+    pub(crate) lifetime_s: Option<u64>,
+    /// All mappings are lost by chance, on average so often, seconds. Default: never.
+    pub(crate) flush_s: Option<u64>,
+    /// Default "off".
+    pub(crate) hairpin: Option<Hairpin>,
+    /// A reply goes out through the mapping by which the question came. Default false.
+    pub(crate) reuses_inbound: Option<bool>,
+    /// Default "carried".
+    pub(crate) icmp_errors: Option<IcmpErrors>,
+    /// Fragments are translated. Default true.
+    pub(crate) fragments: Option<bool>,
+    /// Unsolicited packets are refused, and not only dropped. Default false.
+    pub(crate) answers_unsolicited: Option<bool>,
+    /// Default 65536.
+    pub(crate) max_sessions: Option<u64>,
+    /// Default: no limit of its own.
+    pub(crate) max_sessions_per_host: Option<u64>,
 }
 
 /// `[site.firewall]`.
@@ -151,6 +216,33 @@ pub(crate) struct Firewall {
     pub(crate) stateful: Option<bool>,
     /// What may go out, such as "udp/443", "tcp" or "icmp". Default: everything.
     pub(crate) egress: Option<Vec<String>>,
+    /// Instead of `stateful` and `egress`.
+    pub(crate) mode: Option<FirewallMode>,
+    /// How conversations may not begin. Default: anyhow.
+    #[serde(default)]
+    pub(crate) inspect: Vec<Inspect>,
+}
+
+/// `inspect` of a firewall: one of `quic`, `version`, `sni` and `alpn`, and what is done.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Inspect {
+    /// QUIC version 1.
+    pub(crate) quic: Option<bool>,
+    /// This version of QUIC.
+    pub(crate) version: Option<u32>,
+    /// This server name, or one below it.
+    pub(crate) sni: Option<String>,
+    /// This protocol is offered.
+    pub(crate) alpn: Option<String>,
+    /// What is done.
+    pub(crate) reaction: Reaction,
+    /// Throttle: only after so many bytes. Default 0.
+    pub(crate) after_bytes: Option<u64>,
+    /// Throttle: to this rate, kbit/s.
+    pub(crate) rate_kbps: Option<f64>,
+    /// Throttle: so many bytes at once. Default 15000.
+    pub(crate) burst_bytes: Option<u64>,
 }
 
 /// `[[node]]`.
@@ -401,8 +493,10 @@ mod tests {
             keys::<Link>(),
             keys::<Way>(),
             keys::<Site>(),
+            keys::<BurstLoss>(),
             keys::<Nat>(),
             keys::<Firewall>(),
+            keys::<Inspect>(),
             keys::<Node>(),
             keys::<Start>(),
             keys::<Echo>(),
@@ -413,7 +507,10 @@ mod tests {
             keys::<ProbeMtu>(),
             keys::<Idle>(),
         ];
-        assert_eq!(tables.iter().map(Vec::len).collect::<Vec<_>>(), [18, 3, 8, 6, 7, 4, 2, 3, 1, 6, 4, 6, 2, 1, 3, 0]);
+        assert_eq!(
+            tables.iter().map(Vec::len).collect::<Vec<_>>(),
+            [18, 3, 14, 12, 7, 4, 16, 4, 8, 3, 1, 6, 4, 6, 2, 1, 3, 0]
+        );
         for key in tables.iter().flatten() {
             assert!(README.contains(&format!("`{key}`")), "{key}");
         }
@@ -428,6 +525,12 @@ mod tests {
             names(SiteKind::ALL, SiteKind::name),
             names(Dependence::ALL, Dependence::name),
             names(PortChoice::ALL, PortChoice::name),
+            names(Pooling::ALL, Pooling::name),
+            names(Refresh::ALL, Refresh::name),
+            names(Hairpin::ALL, Hairpin::name),
+            names(IcmpErrors::ALL, IcmpErrors::name),
+            names(FirewallMode::ALL, FirewallMode::name),
+            names(Reaction::ALL, Reaction::name),
             names(Family::ALL, Family::name),
             names(Measure::ALL, Measure::name),
             names(Protocol::ALL, Protocol::name),

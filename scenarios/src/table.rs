@@ -50,7 +50,7 @@ pub enum ResultsError {
     CreateFolder { folder: PathBuf, source: io::Error },
     #[error("cannot write {} in the folder {}: {source}; make it writable, or choose another with --out", .file.display(), .folder.display())]
     Write { folder: PathBuf, file: PathBuf, source: io::Error },
-    #[error("cannot read {}: {source}", .file.display())]
+    #[error("cannot read {}: {source}; run the experiment again, or name another folder", .file.display())]
     Read { file: PathBuf, source: io::Error },
     #[error("{}:{line}: the file is cut off: its last line has no end; run the experiment again", .file.display())]
     CutOff { file: PathBuf, line: usize },

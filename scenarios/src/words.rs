@@ -89,6 +89,70 @@ words! {
         Sequential "sequential",
         /// A random one.
         Random "random",
+        /// The inner port even where it is taken.
+        Overloading "overloading",
+    }
+
+    /// Which of several outer addresses a NAT takes (RFC 4787 §4.1).
+    Pooling {
+        /// One for each inner host.
+        Paired "paired",
+        /// Any, for each mapping.
+        Arbitrary "arbitrary",
+    }
+
+    /// Whose packets keep a NAT's UDP mapping (RFC 4787 §4.3).
+    Refresh {
+        /// Those from inside.
+        Outbound "outbound",
+        /// Those from outside.
+        Inbound "inbound",
+        /// Both.
+        Both "both",
+    }
+
+    /// What a NAT makes of packets from inside to its own outer address (RFC 4787 §6).
+    Hairpin {
+        /// They are dropped.
+        Off "off",
+        /// They come back with their inner source.
+        InternalSource "internal-source",
+        /// They come back as from outside.
+        ExternalSource "external-source",
+    }
+
+    /// What a NAT makes of ICMP errors.
+    IcmpErrors {
+        /// They are translated.
+        Carried "carried",
+        /// They are dropped.
+        Dropped "dropped",
+        /// They are translated, and end the mapping.
+        EndMapping "end-mapping",
+    }
+
+    /// A firewall as it is often met.
+    FirewallMode {
+        /// Everything out, only replies in (RFC 6092).
+        Stateful "stateful",
+        /// Only port 443 out, UDP and TCP.
+        Only443 "only-443",
+        /// Only TCP to port 443 out.
+        OnlyTcp443 "only-tcp-443",
+        /// Only what a browser needs out: TCP to ports 80 and 443, and DNS.
+        Web "web",
+    }
+
+    /// What inspection does about a conversation.
+    Reaction {
+        /// Drops its packets in silence.
+        Drop "drop",
+        /// Drops them, and tells the sender by ICMP.
+        Reject "reject",
+        /// Resets TCP at both ends; otherwise as reject.
+        Reset "reset",
+        /// Slows it down.
+        Throttle "throttle",
     }
 
     /// A transport that a firewall's egress rule names.

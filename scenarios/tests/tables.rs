@@ -176,7 +176,10 @@ fn a_folder_that_cannot_be_is_named() {
     let error = Table::read(&root.path().join("none.csv"), Measure::Rtt).unwrap_err().to_string();
     assert_eq!(
         error,
-        format!("cannot read {}/none.csv: No such file or directory (os error 2)", root.path().display())
+        format!(
+            "cannot read {}/none.csv: No such file or directory (os error 2); run the experiment again, or name another folder",
+            root.path().display()
+        )
     );
 }
 

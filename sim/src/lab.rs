@@ -10,9 +10,10 @@ pub mod single;
 pub mod tables;
 pub mod verify;
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use cyphonic_scenarios::{ResultsError, ScenarioError};
+use cyphonic_scenarios::{ResultsError, ScenarioError, write_whole};
 use thiserror::Error;
 
 use crate::measure::MeasureError;
@@ -55,4 +56,12 @@ impl LabError {
             Self::Differs(_) => 5,
         })
     }
+}
+
+/// Makes the folder, and tries whether files can be written there: better told before minutes of work than after.
+fn writable(folder: &Path) -> Result<(), ResultsError> {
+    let file = folder.join(".cyphonic-lab");
+    write_whole(&file, b"")?;
+    let removed = std::fs::remove_file(&file);
+    removed.map_err(|source| ResultsError::Write { folder: folder.to_owned(), file: ".cyphonic-lab".into(), source })
 }

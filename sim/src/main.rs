@@ -77,7 +77,8 @@ enum Command {
 }
 
 fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
-    let number = |text: &str| text.parse::<u64>().map_err(|_| format!("{text:?} is no seed: a number, or A..B"));
+    let number =
+        |text: &str| text.parse::<u64>().map_err(|_| format!("{text:?} is no seed: write a number, or a range A..B"));
     match text.split_once("..") {
         None => number(text).map(|n| n..=n),
         Some((a, b)) => {
@@ -88,11 +89,11 @@ fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
 }
 
 fn engine(text: &str) -> Result<Engine, String> {
-    Engine::ALL.iter().copied().find(|e| e.name() == text).ok_or_else(|| "turmoil or events".to_owned())
+    Engine::ALL.iter().copied().find(|e| e.name() == text).ok_or_else(|| "write turmoil or events".to_owned())
 }
 
 fn set(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("KEY=VALUE, with a value in TOML")?;
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, with a value in TOML")?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
@@ -109,7 +110,14 @@ fn main() -> ExitCode {
         Command::Verify { folder } => verify::verify(&folder, announce),
         Command::Scenarios => list(),
         Command::Run { file, seed, engine, sets, out, json, sequence, pcap, qlog } => {
-            single(&Request { file, seeds: seed, engine, sets, out, json, sequence, pcap, qlog })
+            match single(&Request { file, seeds: seed, engine, sets, out, json, sequence, pcap, qlog }) {
+                Ok((text, Some(failed))) => {
+                    let _ = std::io::stdout().write_all(text.as_bytes());
+                    Err(failed)
+                }
+                Ok((text, None)) => Ok(text),
+                Err(error) => Err(error),
+            }
         }
     };
     match result {

@@ -30,34 +30,19 @@ use cyphonic_core::pki::{Authority, Validity};
 use cyphonic_core::tls::{Environment, Identity, Roots, WallClock};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use ring::digest;
 use rustls::crypto::{
     ActiveKeyExchange, CryptoProvider, GetRandomFailed, SecureRandom, SharedSecret, SupportedKxGroup,
 };
 use rustls::{CipherSuite, Error, NamedGroup, PeerMisbehaved};
 use x25519_dalek::{PublicKey, StaticSecret};
 
+pub use crate::net::seed::{derive, stream};
+
 /// The civil time at which every simulation starts: 2027-01-15T08:00:00Z, since 1970.
 pub const EPOCH: Duration = Duration::from_secs(1_800_000_000);
 
 /// How long certificates of [`Pki`] count, before and after [`EPOCH`]: ten years.
 const VALID_AROUND_EPOCH: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-
-/// The 32 bytes from which `node` draws for `purpose`: SHA-256 over the seed and both labels, each with its length.
-pub fn derive(seed: u64, node: &str, purpose: &str) -> [u8; 32] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(&seed.to_be_bytes());
-    for label in [node, purpose] {
-        context.update(&(label.len() as u64).to_be_bytes());
-        context.update(label.as_bytes());
-    }
-    context.finish().as_ref().try_into().expect("SHA-256 gives 32 bytes")
-}
-
-/// A node's stream for `purpose`.
-pub fn stream(seed: u64, node: &str, purpose: &str) -> ChaCha20Rng {
-    ChaCha20Rng::from_seed(derive(seed, node, purpose))
-}
 
 /// The environment of `node`, at [`EPOCH`].
 pub fn environment(seed: u64, node: &str) -> Environment {

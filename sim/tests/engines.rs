@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 use cyphonic_sim::net::nat::NatBox;
-use cyphonic_sim::net::{Engine, EventEngine, NetDrop, QueueLimit, TapMode, TapSummary, TurmoilEngine, WireConfig};
+use cyphonic_sim::net::{
+    BurstLoss, Engine, EventEngine, NetDrop, QueueLimit, Reorder, TapMode, TapSummary, TurmoilEngine, WireConfig,
+    WireFaults,
+};
 use scene::{Scene, Talker, scene};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,11 @@ const MS: Duration = Duration::from_millis(1);
 
 /// Three seconds of a lossy, jittery, narrow network in which the harness changes things.
 fn rough_run(kind: Kind, seed: u64) -> Outcome {
+    run_with(kind, seed, WireFaults::default())
+}
+
+/// The same on a path that also does this in both directions.
+fn run_with(kind: Kind, seed: u64, faults: WireFaults) -> Outcome {
     let edge = WireConfig { jitter: Duration::from_micros(700 + seed), ..WireConfig::new(MS) };
     let narrow = WireConfig {
         delay: Duration::from_nanos(3_456_789 + seed),
@@ -39,6 +47,8 @@ fn rough_run(kind: Kind, seed: u64) -> Outcome {
         rate_bps: Some(5_000_000),
         queue: if seed.is_multiple_of(3) { QueueLimit::Bytes(10_000) } else { QueueLimit::Time(5 * MS) },
         mtu: 1400,
+        faults,
+        ..WireConfig::new(MS)
     };
     let interval = Duration::from_nanos(7_000_321);
     let alice = Talker::speaker("10.0.0.1:5000", "198.51.100.1:443", interval, 9, 600);
@@ -179,4 +189,38 @@ fn runs_end_at_whole_milliseconds_only() {
     let alice = Talker::listener("10.0.0.1:5000", false);
     let wire = WireConfig::new(MS);
     EventEngine::new(scene(1, TapMode::Off, wire, wire, alice, false).network).run_until(Instant::from_nanos(1));
+}
+
+/// Of everything on every wire.
+fn digest(taps: &BTreeMap<String, TapSummary>) -> String {
+    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+    for (name, tap) in taps {
+        digest.update(name.as_bytes());
+        digest.update(&tap.sha256);
+    }
+    digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn what_is_not_asked_for_changes_no_byte() {
+    assert_eq!(
+        digest(&rough_run(Kind::Events, 7).taps),
+        "a8bd9566bbbe2df7b9991931b4a3c63b79f8335af21e276ee3a2c76dec5967da"
+    );
+}
+
+#[test]
+fn both_engines_agree_where_everything_goes_wrong() {
+    let faults = WireFaults {
+        burst_loss: Some(BurstLoss { enter: 0.02, leave: 0.3, loss_good: 0.001, loss_bad: 0.7 }),
+        reorder: Some(Reorder { probability: 0.05, by: 9 * MS }),
+        duplicate: 0.03,
+        corrupt: 0.05,
+    };
+    for seed in 0..8 {
+        let events = run_with(Kind::Events, seed, faults);
+        assert_eq!(events, run_with(Kind::Turmoil, seed, faults), "seed {seed}");
+        assert_ne!(events, rough_run(Kind::Events, seed));
+        assert!(events.received.iter().all(|&count| count > 300), "traffic flowed: {events:?}");
+    }
 }

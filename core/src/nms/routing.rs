@@ -266,6 +266,8 @@ impl Nms {
                     let (node, transaction) = (self.pending[&id].initiator, self.pending[&id].transaction);
                     self.send(now, node, transaction, 0, &Message::Error(ErrorCode::NoRelay));
                     self.forget_pending(id);
+                } else {
+                    self.dropped(DropReason::Unexpected);
                 }
             }
             Ok(_) => self.dropped(DropReason::Unexpected),

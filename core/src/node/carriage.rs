@@ -2,6 +2,7 @@
 //! travel in them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -13,15 +14,10 @@ use crate::message::{LoginResponse, Message, RouteDirection};
 use crate::name::Party;
 use crate::time::Instant;
 
-/// How long each step of building a tunnel may take, from the Route Direction on.
-pub(super) const TUNNEL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(4);
-/// The same for a responder that only waits: the initiator, who has to be told first, must not find it gone.
-const LISTEN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(8);
-
-/// How long this node tries to build a tunnel.
-pub(super) fn patience(initiator: bool, dial: bool) -> std::time::Duration {
-    if initiator || dial { TUNNEL_TIMEOUT } else { LISTEN_TIMEOUT }
-}
+/// How long each step of a dialer may take, from the Route Direction on.
+pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a listener waits from Route Direction to Tunnel Request: the dialer may be told later than it, and try twice.
+pub(super) const LISTEN_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How a node's messages and packets are carried.
 pub(super) trait Carriage {

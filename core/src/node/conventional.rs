@@ -178,7 +178,7 @@ impl Carriage for Conventional {
 
     fn send_packet(&mut self, now: Instant, peer: PeerId, packet: Bytes) -> Result<(), SendRefused> {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return Err(SendRefused::NoTunnel) };
-        if let Some(at) = tunnel.doubt(now) {
+        if let Some(at) = tunnel.speak(now) {
             self.timers.set(peer, Some(at));
         }
         let Stage::Up { data, .. } = &mut tunnel.stage else { return Err(SendRefused::NoTunnel) };
@@ -213,7 +213,7 @@ impl Carriage for Conventional {
             return self.on_nms_datagram(payload);
         }
         match self.by_path.get(&PathId(header.id)).copied() {
-            Some(peer) if header.kind == Kind::Capsule => self.on_capsule(now, peer, local, remote, payload),
+            Some(peer) if header.kind == Kind::Capsule => self.on_capsule(now, peer, (local, remote), payload),
             Some(peer) => self.on_tunnel_message(now, peer, local, remote, payload),
             None => self.dropped(DropReason::UnknownId),
         }

@@ -274,6 +274,8 @@ impl Links {
             link.deadline = None;
             link.connection.handle_timeout(to_std(now));
             if link.half_open.is_some_and(|until| until <= now) && !link.closed {
+                // In silence: perhaps nobody is there.
+                link.unproved = Some((0, 0));
                 link.closed = true;
                 link.connection.close(to_std(now), VarInt::from_u32(0), Bytes::new());
             }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::{Context, MOST_MS};
 use crate::error::{Problem, ScenarioError};
-use crate::scenario::{Link, Way};
+use crate::scenario::{BurstLoss, Link, Way};
 use crate::schema;
 
 /// The least delay of a link: a tick of the slower engine.
 const LEAST_DELAY_MS: f64 = 1.0;
 const DEFAULT_QUEUE_MS: f64 = 100.0;
+const DEFAULT_REORDER_MS: f64 = 10.0;
 const DEFAULT_MTU: u32 = 1500;
 /// A bit a millisecond, to a terabit a second.
 const RATE_MBPS: (f64, f64) = (0.001, 1_000_000.0);
@@ -21,8 +22,22 @@ pub(super) fn link(
     link: Option<schema::Link>,
     least_mtu: (u16, &'static str),
 ) -> Result<Link, ScenarioError> {
-    let schema::Link { delay_ms, jitter_ms, loss, rate_mbps, queue_ms, mtu, up, down } = link.unwrap_or_default();
-    let both = schema::Way { delay_ms, jitter_ms, loss, rate_mbps, queue_ms, mtu };
+    let link = link.unwrap_or_default();
+    let (up, down) = (link.up, link.down);
+    let both = schema::Way {
+        delay_ms: link.delay_ms,
+        jitter_ms: link.jitter_ms,
+        loss: link.loss,
+        rate_mbps: link.rate_mbps,
+        queue_ms: link.queue_ms,
+        mtu: link.mtu,
+        burst_loss: link.burst_loss,
+        reorder: link.reorder,
+        reorder_ms: link.reorder_ms,
+        duplicate: link.duplicate,
+        corrupt: link.corrupt,
+        black_hole: link.black_hole,
+    };
     let way = |name: &str, own: Option<schema::Way>| {
         Merged { context, path, name, own: own.unwrap_or_default(), both: &both }.way(least_mtu)
     };
@@ -57,7 +72,24 @@ impl Merged<'_, '_, '_> {
             rate_bps: self.number("rate_mbps", |way| way.rate_mbps, RATE_MBPS)?.map(|mbps| (mbps * 1e6).round() as u64),
             queue: delay("queue_ms", |way| way.queue_ms, DEFAULT_QUEUE_MS, 0.0)?,
             mtu: self.context.mtu(&mtu_path, mtu.unwrap_or(DEFAULT_MTU), least_mtu)?,
+            burst_loss: self.burst_loss()?,
+            reorder: self.number("reorder", |way| way.reorder, (0.0, 1.0))?.unwrap_or(0.0),
+            reorder_by: delay("reorder_ms", |way| way.reorder_ms, DEFAULT_REORDER_MS, 0.0)?,
+            duplicate: self.number("duplicate", |way| way.duplicate, (0.0, 1.0))?.unwrap_or(0.0),
+            corrupt: self.number("corrupt", |way| way.corrupt, (0.0, 1.0))?.unwrap_or(0.0),
+            black_hole: self.pick("black_hole", |way| way.black_hole).0.unwrap_or(false),
         })
+    }
+
+    fn burst_loss(&self) -> Result<Option<BurstLoss>, ScenarioError> {
+        let (Some(burst), path) = self.pick("burst_loss", |way| way.burst_loss) else { return Ok(None) };
+        let chance = |key, value| self.context.within(&format!("{path}.{key}"), value, 0.0, 1.0);
+        Ok(Some(BurstLoss {
+            enter: chance("enter", burst.enter)?,
+            leave: chance("leave", burst.leave)?,
+            loss_good: chance("loss_good", burst.loss_good.unwrap_or(0.0))?,
+            loss_bad: chance("loss_bad", burst.loss_bad.unwrap_or(1.0))?,
+        }))
     }
 
     fn number(

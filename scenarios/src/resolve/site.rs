@@ -1,18 +1,12 @@
-//! Sites: their prefixes, NAT and firewall.
-
-use std::time::Duration;
+//! Sites: their prefixes.
 
 use super::link::link;
-use super::{Context, LEAST_MTU_V4, LEAST_MTU_V6, MAX_SITES};
-use crate::address::{Prefixes, host_v4, lan, parse_v4, parse_v6};
+use super::{Context, LEAST_MTU_V4, LEAST_MTU_V6, MAX_SITES, boxes};
+use crate::address::{Prefixes, lan, parse_v4, parse_v6};
 use crate::error::{Problem, ScenarioError};
-use crate::scenario::{Egress, Firewall, Nat, Site, SiteV4};
+use crate::scenario::{Site, SiteV4};
 use crate::schema;
-use crate::words::{Dependence, PortChoice, Protocol, SiteKind};
-
-/// RFC 4787 REQ-5: a UDP mapping lives at least two minutes.
-const DEFAULT_IDLE_S: u64 = 120;
-const MOST_IDLE_S: f64 = 1_000_000.0;
+use crate::words::SiteKind;
 
 /// The site of that name.
 pub(super) fn find(sites: &[Site], name: &str) -> Result<usize, Problem> {
@@ -101,8 +95,7 @@ fn one(
     };
     let v4 = if kind.has_private_v4() {
         let outer = context.at(&path, prefixes.next_v4(&name))?;
-        let outside = host_v4(outer, 1).unwrap_or(outer.network());
-        let nat = nat(context, &format!("{path}.nat"), &translator.unwrap_or_default(), outside)?;
+        let nat = boxes::nat(context, &format!("{path}.nat"), &translator.unwrap_or_default(), outer)?;
         Some(SiteV4::Private { lan: named.v4.unwrap_or_else(|| lan(index)), nat })
     } else if kind.has_global_v4() {
         Some(SiteV4::Global(match named.v4 {
@@ -114,7 +107,7 @@ fn one(
     };
     Ok(Site {
         link: link(context, &format!("{path}.link"), access, least_mtu(kind))?,
-        firewall: filter.map(|filter| firewall(context, &format!("{path}.firewall"), &filter)).transpose()?,
+        firewall: filter.map(|filter| boxes::firewall(context, &format!("{path}.firewall"), filter)).transpose()?,
         name,
         kind,
         v4,
@@ -130,39 +123,4 @@ fn is_label(name: &str) -> bool {
 
 const fn least_mtu(kind: SiteKind) -> (u16, &'static str) {
     if kind.has_v6() { (LEAST_MTU_V6, "IPv6") } else { (LEAST_MTU_V4, "IPv4") }
-}
-
-fn nat(
-    context: Context<'_, '_>,
-    path: &str,
-    nat: &schema::Nat,
-    outside: std::net::Ipv4Addr,
-) -> Result<Nat, ScenarioError> {
-    let idle_s = nat.idle_s.unwrap_or(DEFAULT_IDLE_S);
-    context.within(&format!("{path}.idle_s"), idle_s as f64, 1.0, MOST_IDLE_S)?;
-    Ok(Nat {
-        outside,
-        mapping: nat.mapping.unwrap_or(Dependence::Endpoint),
-        filtering: nat.filtering.unwrap_or(Dependence::AddressAndPort),
-        ports: nat.ports.unwrap_or(PortChoice::Preserve),
-        idle: Duration::from_secs(idle_s),
-    })
-}
-
-fn firewall(context: Context<'_, '_>, path: &str, firewall: &schema::Firewall) -> Result<Firewall, ScenarioError> {
-    let rule = |(index, text): (usize, &String)| context.at(&format!("{path}.egress.{index}"), egress(text));
-    let egress = firewall.egress.as_ref().map(|list| list.iter().enumerate().map(rule).collect::<Result<_, _>>());
-    Ok(Firewall { stateful: firewall.stateful.unwrap_or(true), egress: egress.transpose()? })
-}
-
-fn egress(text: &str) -> Result<Egress, Problem> {
-    let bad = || Problem::BadEgress { found: text.to_owned() };
-    let (protocol, port) = text.split_once('/').map_or((text, None), |(protocol, port)| (protocol, Some(port)));
-    let protocol = *Protocol::ALL.iter().find(|p| p.name() == protocol).ok_or_else(bad)?;
-    let port = match port.map(str::parse) {
-        None => None,
-        Some(Ok(port)) if port > 0 && protocol != Protocol::Icmp => Some(port),
-        Some(_) => return Err(bad()),
-    };
-    Ok(Egress { protocol, port })
 }

@@ -40,7 +40,10 @@ pub enum FrameKind {
     /// `STOP_SENDING`.
     StopSending,
     /// CRYPTO.
-    Crypto,
+    Crypto {
+        /// Where in the stream of TLS messages the data begin, bytes.
+        offset: u64,
+    },
     /// `NEW_TOKEN`.
     NewToken,
     /// STREAM.
@@ -113,8 +116,8 @@ fn next(rest: &mut Bytes) -> Option<(FrameKind, Bytes)> {
         0x04 => skip_varints(rest, 3, FrameKind::ResetStream)?,
         0x05 => skip_varints(rest, 2, FrameKind::StopSending)?,
         0x06 => {
-            varint(rest)?;
-            return Some((FrameKind::Crypto, with_length(rest)?));
+            let offset = varint(rest)?;
+            return Some((FrameKind::Crypto { offset }, with_length(rest)?));
         }
         0x07 => return Some((FrameKind::NewToken, with_length(rest)?)),
         0x08..=0x0f => {
@@ -233,7 +236,7 @@ mod tests {
             (K::Ack, vec![0x03, 9, 3, 0, 2, 1, 2, 3], 0),
             (K::ResetStream, vec![0x04, 4, 1, 0x40, 0x40], 0),
             (K::StopSending, vec![0x05, 4, 1], 0),
-            (K::Crypto, vec![0x06, 0, 3, 7, 7, 7], 3),
+            (K::Crypto { offset: 0 }, vec![0x06, 0, 3, 7, 7, 7], 3),
             (K::NewToken, vec![0x07, 2, 7, 7], 2),
             (K::Stream { id: 0, offset: 0, fin: false }, vec![0x0a, 0, 2, 7, 7], 2),
             (K::Stream { id: 4, offset: 64, fin: true }, vec![0x0f, 4, 0x40, 64, 2, 7, 7], 2),

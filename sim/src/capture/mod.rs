@@ -11,6 +11,8 @@
 
 pub mod composition;
 pub mod frame;
+pub mod hello;
+pub mod initial;
 pub mod pcapng;
 pub mod quic;
 mod secrets;
@@ -18,4 +20,4 @@ mod secrets;
 pub use secrets::Secrets;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

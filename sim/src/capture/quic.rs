@@ -32,7 +32,7 @@ pub const TAG_LEN: usize = 16;
 /// The lengths of this project's connection IDs, bytes.
 const CID_LENS: [usize; 2] = [8, RELAYED_CID_LEN];
 /// A sample for header protection has this many bytes and begins 4 bytes after the start of the packet number.
-const SAMPLE_LEN: usize = 16;
+pub(super) const SAMPLE_LEN: usize = 16;
 /// How many turns of a truncated packet number are tried beyond the nearest: a packet with a one-byte number is found if
 /// fewer than 16,384 before it were not seen.
 const FAR: u64 = 64;
@@ -79,7 +79,7 @@ struct TrafficKeys {
 }
 
 /// What changes in a key update.
-struct Generation {
+pub(super) struct Generation {
     secret: [u8; 32],
     packet: LessSafeKey,
     iv: [u8; 12],
@@ -187,12 +187,12 @@ impl TrafficKeys {
 
 impl Generation {
     /// Packet key and IV of a traffic secret (RFC 9001 §5.1).
-    fn new(secret: [u8; 32]) -> Self {
+    pub(super) fn new(secret: [u8; 32]) -> Self {
         let key = UnboundKey::new(&AES_128_GCM, &expand::<16>(&secret, "quic key")).expect("16 bytes");
         Self { secret, packet: LessSafeKey::new(key), iv: expand(&secret, "quic iv") }
     }
 
-    fn open(&self, number: u64, header: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn open(&self, number: u64, header: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
         let mut nonce = self.iv;
         nonce[4..].iter_mut().zip(number.to_be_bytes()).for_each(|(byte, number)| *byte ^= number);
         let mut buffer = sealed.to_vec();
@@ -221,7 +221,12 @@ fn candidates(expected: u64, truncated: u64, number_len: usize, reach: u64) -> V
 }
 
 /// HKDF-Expand-Label with an empty context (RFC 8446 §7.1).
-fn expand<const N: usize>(secret: &[u8; 32], label: &str) -> [u8; N] {
+pub(super) fn expand<const N: usize>(secret: &[u8; 32], label: &str) -> [u8; N] {
+    expand_prk(&hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, secret), label)
+}
+
+/// The same from a secret that was extracted.
+pub(super) fn expand_prk<const N: usize>(secret: &hkdf::Prk, label: &str) -> [u8; N] {
     struct Length(usize);
     impl hkdf::KeyType for Length {
         fn len(&self) -> usize {
@@ -231,7 +236,7 @@ fn expand<const N: usize>(secret: &[u8; 32], label: &str) -> [u8; N] {
     const PREFIX: &[u8] = b"tls13 ";
     let lengths = [0, N as u8, (PREFIX.len() + label.len()) as u8];
     let mut out = [0; N];
-    hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, secret)
+    secret
         .expand(&[&lengths, PREFIX, label.as_bytes(), &[0]], Length(N))
         .and_then(|okm| okm.fill(&mut out))
         .expect("SHA-256 gives up to 8,160 bytes");

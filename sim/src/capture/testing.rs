@@ -21,7 +21,7 @@ use crate::seeded;
 const DELAY: Duration = Duration::from_millis(1);
 
 /// The client is end 0, the server end 1. IPv6 with 1,500-byte packets.
-pub(super) struct Pair {
+pub(crate) struct Pair {
     pub(super) secrets: Arc<Secrets>,
     now: Instant,
     ends: [Links; 2],
@@ -35,7 +35,7 @@ pub(super) struct Pair {
 
 impl Pair {
     /// Connected, with path MTU discovery finished.
-    pub(super) fn new(seed: u64, scheme: CidScheme) -> Self {
+    pub(crate) fn new(seed: u64, scheme: CidScheme) -> Self {
         Self::logging_to(Arc::default(), seed, scheme)
     }
 
@@ -157,7 +157,7 @@ impl Pair {
     }
 
     /// The IP packets that an end sent so far.
-    pub(super) fn sent(&self, end: usize) -> &[Tapped] {
+    pub(crate) fn sent(&self, end: usize) -> &[Tapped] {
         &self.wires[end]
     }
 

@@ -4,7 +4,7 @@
 //! when it chose the path. A packet is accepted only by the interface that owns its destination (the strong host
 //! model, RFC 1122 §3.3.4.2).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::BytesMut;
@@ -14,7 +14,8 @@ use cyphonic_core::time::Instant;
 use super::count::{Loss, Losses, count};
 use super::wire::{self, Icmp};
 use crate::net::packet::{
-    self, IcmpError, Ip, Reassembled, Reassembler, echo_reply, fragment_ipv4, fragment_ipv6, icmp_error, protocol,
+    self, IcmpError, Ip, Reassembled, Reassembler, echo_reply, fragment_ipv4, fragment_ipv6, icmp_error,
+    parse_icmp_error, protocol,
 };
 
 /// How many packets may wait to be sent.
@@ -22,6 +23,11 @@ pub const OUTBOX_LIMIT: usize = 65_536;
 
 /// How many UDP ports a role may use.
 pub const PORT_LIMIT: usize = 256;
+
+/// To how many hosts a path MTU may be known.
+pub(super) const PATH_LIMIT: usize = 1024;
+/// No path has less (RFC 8200 §5, RFC 791).
+const LEAST_MTU: [usize; 2] = [1280, 68];
 
 /// An interface of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +76,9 @@ pub(super) struct Underlay {
     port_unreachable: bool,
     reassembler: Reassembler,
     identification: u32,
+    /// The path MTU to hosts beyond a link narrower than ours, as routers told (RFC 8201). Only for what may be fragmented:
+    /// the rest finds out by itself.
+    path_mtu: BTreeMap<IpAddr, usize>,
 }
 
 impl Underlay {
@@ -87,6 +96,7 @@ impl Underlay {
             port_unreachable,
             reassembler: Reassembler::default(),
             identification: 0,
+            path_mtu: BTreeMap::new(),
         }
     }
 
@@ -129,7 +139,10 @@ impl Underlay {
             return count(losses, if mixed { Loss::MixedFamilies } else { Loss::LargerThanMtu });
         };
         let Some(iface) = self.way_out(transmit.local.ip(), losses) else { return };
-        let mtu = self.interfaces[iface].mtu;
+        let mut mtu = self.interfaces[iface].mtu;
+        if let Some(&path) = self.path_mtu.get(&transmit.remote.ip()).filter(|_| !whole) {
+            mtu = mtu.min(path);
+        }
         if packet.len() <= mtu {
             self.push(iface, packet, losses);
         } else if whole {
@@ -193,7 +206,10 @@ impl Underlay {
             protocol::UDP => self.accept_udp(&ip, &packet, losses).map(Some),
             protocol::TCP => Ok(Some(Arrival::Tcp(packet))),
             protocol::ICMP | protocol::ICMPV6 => {
-                let Icmp::Request = wire::icmp(&ip, &packet)? else { return Err(Loss::Icmp) };
+                let Icmp::Request = wire::icmp(&ip, &packet)? else {
+                    self.learn_path_mtu(&packet);
+                    return Err(Loss::Icmp);
+                };
                 if let Some(reply) = echo_reply(&packet) {
                     self.send(ip.destination, reply, losses);
                 }
@@ -214,6 +230,18 @@ impl Underlay {
             return Err(Loss::UnboundPort);
         }
         Ok(Arrival::Datagram { local: udp.destination, remote: udp.source, payload: BytesMut::from(udp.payload) })
+    }
+
+    /// Takes to heart what a router says of a packet of ours that was too big for it.
+    fn learn_path_mtu(&mut self, packet: &[u8]) {
+        let Some(quote) = parse_icmp_error(packet) else { return };
+        let (IcmpError::TooBig { mtu }, Some(about)) = (quote.error, Ip::parse_quoted(quote.packet)) else { return };
+        let known = self.path_mtu.contains_key(&about.destination);
+        if self.addresses().any(|own| own == about.source) && (known || self.path_mtu.len() < PATH_LIMIT) {
+            let least = LEAST_MTU[usize::from(about.destination.is_ipv4())];
+            let mtu = usize::try_from(mtu).unwrap_or(usize::MAX).max(least);
+            self.path_mtu.entry(about.destination).and_modify(|old| *old = mtu.min(*old)).or_insert(mtu);
+        }
     }
 
     fn way_out(&self, source: IpAddr, losses: &mut Losses) -> Option<usize> {

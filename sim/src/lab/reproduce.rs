@@ -53,6 +53,7 @@ fn compare(plan: &Plan, one: &[Outcome], other: &[Outcome]) -> Result<usize, Lab
 
 /// Runs everything; writes `DIR/NAME.csv` for each experiment once all have run; gives the report to print.
 pub fn reproduce(out: &Path, mut announce: impl FnMut(&str)) -> Result<String, LabError> {
+    super::writable(out)?;
     let mut all = Vec::new();
     let plans = plans()?;
     let count = plans.len();

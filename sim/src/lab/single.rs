@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cyphonic_core::event::Event;
 use cyphonic_core::quic::QlogSink;
-use cyphonic_scenarios::{Document, EMBEDDED, Engine, Plan, Table, write_whole};
+use cyphonic_scenarios::{Document, Engine, Plan, Row, Table, write_whole};
 use serde_json::json;
 
 use super::{LabError, batch, tables};
@@ -45,27 +45,32 @@ pub struct Request {
 
 /// Opens a scenario by path, or by the name of a built-in one.
 pub fn open(file: &str) -> Result<Document, LabError> {
-    let built_in = EMBEDDED.iter().any(|(name, _)| *name == file);
-    if built_in && !Path::new(file).exists() {
-        return Ok(Document::embedded(file)?);
-    }
-    Ok(Document::load(file)?)
+    let path = Path::new(file);
+    // A bare word that is no file can only be a name; if it is none, the error lists them.
+    let name = path.extension().is_none() && path.components().count() == 1;
+    Ok(if name && !path.is_file() { Document::embedded(file)? } else { Document::load(path)? })
 }
 
-/// Runs the file; gives what to print.
-pub fn single(request: &Request) -> Result<String, LabError> {
+/// Runs the file; gives what to print, and what failed: the other runs are made all the same.
+pub fn single(request: &Request) -> Result<(String, Option<LabError>), LabError> {
     if (request.pcap || request.qlog) && request.out.is_none() {
         return Err(LabError::Usage("--pcap and --qlog write files: say where with --out DIR".to_owned()));
     }
     let plan = Plan::expand(&open(&request.file)?, &request.sets)?;
+    if let Some(out) = &request.out {
+        super::writable(out)?;
+    }
     let seeds = request.seeds.clone().unwrap_or_else(|| plan.seeds.clone());
     let mut table = Table::new(&plan);
     let (mut text, mut list) = (String::new(), Vec::new());
+    let (mut runs, mut failed) = (0, Vec::new());
     for cell in 0..plan.cells.len() {
         for seed in seeds.clone() {
             let done = Single::run(request, &plan, cell, seed)?;
-            for row in &done.rows {
-                table.push(&plan.cells[cell].labels, seed, row.clone());
+            runs += 1;
+            match &done.rows {
+                Ok(rows) => rows.iter().for_each(|row| table.push(&plan.cells[cell].labels, seed, row.clone())),
+                Err(error) => failed.push(error.to_string()),
             }
             done.print(request, &plan, &mut text);
             if request.json {
@@ -77,17 +82,19 @@ pub fn single(request: &Request) -> Result<String, LabError> {
         table.write(&out.join(format!("{}.csv", plan.name)))?;
     }
     if request.json {
-        return Ok(format!("{:#}\n", serde_json::Value::Array(list)));
+        text = format!("{:#}\n", serde_json::Value::Array(list));
+    } else {
+        let _ = writeln!(text, "{}", tables::plain(&table));
     }
-    let _ = writeln!(text, "{}", tables::plain(&table));
-    Ok(text)
+    let failure = format!("{} of {runs} runs failed:\n  {}", failed.len(), failed.join("\n  "));
+    Ok((text, (!failed.is_empty()).then_some(LabError::Failed(failure))))
 }
 
 struct Single {
     cell: usize,
     seed: u64,
     run: Run,
-    rows: Vec<cyphonic_scenarios::Row>,
+    rows: Result<Vec<Row>, LabError>,
 }
 
 impl Single {
@@ -103,7 +110,7 @@ impl Single {
             watch.secrets.get_or_insert_default();
         }
         if let (true, Some(out)) = (request.qlog, &request.out) {
-            watch.qlog = Some(qlog_sink(out.clone(), stem.clone())?);
+            watch.qlog = Some(qlog_sink(out.clone(), stem.clone()));
         }
         // What measures take from the taps is gone afterwards: a capture has a run of its own.
         if let (true, Some(out)) = (request.pcap, &request.out) {
@@ -113,7 +120,7 @@ impl Single {
             write_whole(&out.join(format!("{stem}.pcapng")), &capture(plan, &stem, &kept, &secrets))?;
         }
         let ran = run(scenario, seed, request.engine.unwrap_or(scenario.engine), &watch);
-        let rows = batch::rows(plan, &plan.cells[cell], seed, &ran, &watch)?;
+        let rows = batch::rows(plan, &plan.cells[cell], seed, &ran, &watch);
         Ok(Self { cell, seed, run: ran, rows })
     }
 
@@ -143,7 +150,7 @@ impl Single {
         let cell = &plan.cells[self.cell];
         let labels: serde_json::Map<_, _> = cell.labels.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
         let mut table = Table::new(plan);
-        for row in &self.rows {
+        for row in self.rows.iter().flatten() {
             table.push(&cell.labels, self.seed, row.clone());
         }
         let header = table.header();
@@ -163,6 +170,7 @@ impl Single {
         });
         json!({
             "scenario": plan.name, "cell": labels, "seed": self.seed, "simulated_ms": self.run.ended.as_millis_f64(),
+            "failed": self.rows.as_ref().err().map(ToString::to_string),
             "wires": self.run.digest(), "rows": rows.collect::<Vec<_>>(), "dropped": drops,
             "signals": signals.collect::<Vec<_>>(),
         })
@@ -190,23 +198,37 @@ fn capture(plan: &Plan, stem: &str, run: &Run, secrets: &Secrets) -> Vec<u8> {
 }
 
 /// One file for each connection, numbered as they are opened by each host.
-fn qlog_sink(out: PathBuf, stem: String) -> Result<QlogSinks, LabError> {
-    // Tell about an unwritable folder before the run, not from within it.
-    write_whole(&out.join(format!("{stem}.qlog-files")), b"")?;
-    let _ = std::fs::remove_file(out.join(format!("{stem}.qlog-files")));
-    Ok(Arc::new(move |host| {
+fn qlog_sink(out: PathBuf, stem: String) -> QlogSinks {
+    Arc::new(move |host| {
         let (out, stem, host) = (out.clone(), stem.clone(), host.to_owned());
         let number = std::sync::atomic::AtomicU64::new(0);
         QlogSink(Arc::new(move || {
             let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let file = out.join(format!("{stem}-{host}-{number}.qlog"));
-            match std::fs::File::create(&file) {
-                Ok(file) => Box::new(std::io::BufWriter::new(file)),
-                Err(error) => {
-                    let _ = writeln!(std::io::stderr(), "warning: {}: {error}: this trace is lost", file.display());
-                    Box::new(std::io::sink())
-                }
-            }
+            Box::new(Trace { file: out.join(format!("{stem}-{host}-{number}.qlog")), bytes: Vec::new() })
         }))
-    }))
+    })
+}
+
+/// A qlog trace: written when its connection is gone, whole or not at all.
+struct Trace {
+    file: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl std::io::Write for Trace {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.bytes.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        if let Err(error) = write_whole(&self.file, &self.bytes) {
+            let _ = writeln!(std::io::stderr(), "warning: {error}: this trace is lost");
+        }
+    }
 }

@@ -55,6 +55,14 @@ reasons! {
     InboundBlocked "inbound-blocked",
     /// To a protocol or port that may not be reached from inside.
     EgressBlocked "egress-blocked",
+    /// Inspected, and dropped in silence.
+    Inspected "inspected",
+    /// Inspected, and refused by ICMP.
+    Rejected "rejected",
+    /// Inspected, and its connection reset.
+    Reset "reset",
+    /// Beyond the rate to which its flow was slowed down.
+    Throttled "throttled",
     /// No room for another flow.
     FlowTableFull "flow-table-full",
 }

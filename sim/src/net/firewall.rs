@@ -1,10 +1,12 @@
 //! A stateful firewall: what comes from outside passes only as part of a conversation that began inside (RFC 6092 for
 //! IPv6, and the same for IPv4), and what may begin inside can be narrowed to a list of protocols and ports. What it
-//! refuses it drops in silence.
+//! refuses by these it drops in silence. It may also [inspect](inspect) how conversations begin.
 //!
 //! [`Firewall`] is two functions, as the NAT is; [`FirewallBox`] puts it into the network as a router between one
 //! outside interface and all others. Fragments are held until the packet is whole, judged together, and sent on as
 //! they came.
+
+mod inspect;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -12,7 +14,12 @@ use std::net::IpAddr;
 
 use cyphonic_core::time::Instant;
 
-use super::packet::{Ip, Reassembled, Reassembler, Transport, parse_icmp_error, protocol};
+use inspect::Sight;
+pub use inspect::{InspectionRule, Reaction, Trait};
+
+use super::packet::{
+    IcmpError, Ip, Reassembled, Reassembler, Transport, parse_icmp_error, protocol, tcp_abort, tcp_reset,
+};
 use super::session::{IdleTimes, Session, Way};
 use super::{BoxInput, BoxOutput, Forwarder, NetBox, NetDrop};
 
@@ -24,6 +31,8 @@ pub struct FirewallConfig {
     pub egress: Option<Vec<(u8, Option<u16>)>>,
     /// Whether conversations may begin outside.
     pub inbound: bool,
+    /// What is looked for in how conversations begin, and what is done about it; of those that fit, the first counts.
+    pub inspection: Vec<InspectionRule>,
     /// How long conversations are remembered; packets of both sides refresh.
     pub idle: IdleTimes,
     /// The most conversations at once.
@@ -33,15 +42,51 @@ pub struct FirewallConfig {
 impl Default for FirewallConfig {
     /// Everything out, only replies in, 65,536 flows.
     fn default() -> Self {
-        Self { egress: None, inbound: false, idle: IdleTimes::default(), max_flows: 65_536 }
+        Self { egress: None, inbound: false, inspection: Vec::new(), idle: IdleTimes::default(), max_flows: 65_536 }
+    }
+}
+
+/// Firewalls as they are met; [`Self::config`] says what each is. All let in only replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirewallMode {
+    /// Everything out (RFC 6092).
+    Stateful,
+    /// Port 443 out, UDP and TCP.
+    Only443,
+    /// TCP to port 443 out: UDP is blocked.
+    OnlyTcp443,
+    /// What a browser needs out: TCP to ports 80 and 443, and DNS.
+    Web,
+}
+
+impl FirewallMode {
+    /// The firewall of this mode.
+    pub fn config(self) -> FirewallConfig {
+        let ports: &[(u8, u16)] = match self {
+            Self::Stateful => return FirewallConfig::default(),
+            Self::Only443 => &[(protocol::UDP, 443), (protocol::TCP, 443)],
+            Self::OnlyTcp443 => &[(protocol::TCP, 443)],
+            Self::Web => &[(protocol::TCP, 80), (protocol::TCP, 443), (protocol::UDP, 53), (protocol::TCP, 53)],
+        };
+        let egress = ports.iter().map(|&(protocol, port)| (protocol, Some(port))).collect();
+        FirewallConfig { egress: Some(egress), ..FirewallConfig::default() }
     }
 }
 
 impl FirewallConfig {
     /// Only port 443 out, UDP and TCP; only replies in.
     pub fn only_443() -> Self {
-        Self { egress: Some(vec![(protocol::UDP, Some(443)), (protocol::TCP, Some(443))]), ..Self::default() }
+        FirewallMode::Only443.config()
     }
+}
+
+/// What becomes of conversations when a firewall begins to behave otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flows {
+    /// They go on, though they might not begin any more.
+    Kept,
+    /// They are forgotten, and judged anew.
+    Forgotten,
 }
 
 /// A conversation; for ICMP echo the identifier is the inside port.
@@ -70,12 +115,19 @@ impl Flow {
     }
 }
 
+/// What there is of a conversation.
+#[derive(Debug, Default)]
+struct Known {
+    session: Session,
+    sight: Sight,
+}
+
 /// A firewall, pure: packets and time go in.
 #[derive(Debug)]
 pub struct Firewall {
     config: FirewallConfig,
     /// Expired ones included, until their place is needed.
-    flows: BTreeMap<Flow, Session>,
+    flows: BTreeMap<Flow, Known>,
     /// Before this, nothing more can be reclaimed.
     sweep_at: Instant,
 }
@@ -91,9 +143,12 @@ impl Firewall {
         &self.config
     }
 
-    /// Behaves otherwise from now on; conversations that stand go on.
-    pub fn set_config(&mut self, config: FirewallConfig) {
+    /// Behaves otherwise from now on.
+    pub fn set_config(&mut self, config: FirewallConfig, flows: Flows) {
         self.config = config;
+        if flows == Flows::Forgotten {
+            self.clear();
+        }
     }
 
     /// Forgets every conversation, as a reboot does.
@@ -137,15 +192,20 @@ impl Firewall {
         let Some((flow, transport)) = Flow::of(&ip, way) else {
             return if may_begin { Ok(()) } else { Err(refusal) };
         };
-        if !self.flows.get(&flow).is_some_and(|session| session.is_live(now)) {
+        if !self.flows.get(&flow).is_some_and(|known| known.session.is_live(now)) {
             if !may_begin {
                 return Err(refusal);
             }
             self.flows.remove(&flow);
             self.make_room(now)?;
         }
-        self.flows.entry(flow).or_default().touch(now, way, transport, &self.config.idle);
-        Ok(())
+        let known = self.flows.entry(flow).or_default();
+        known.session.touch(now, way, transport, &self.config.idle);
+        if self.config.inspection.is_empty() {
+            Ok(())
+        } else {
+            known.sight.judge(now, &ip, packet.len(), &self.config.inspection)
+        }
     }
 
     /// An ICMP error passes if it is about a packet of a conversation that goes on, sent the other way.
@@ -155,13 +215,13 @@ impl Firewall {
             .and_then(|quote| Ip::parse_quoted(quote.packet))
             .and_then(|ip| Flow::of(&ip, other))
             .and_then(|(flow, _)| self.flows.get(&flow))
-            .is_some_and(|session| session.is_live(now))
+            .is_some_and(|known| known.session.is_live(now))
     }
 
     fn make_room(&mut self, now: Instant) -> Result<(), NetDrop> {
         if self.flows.len() >= self.config.max_flows && now >= self.sweep_at {
-            self.flows.retain(|_, session| session.is_live(now));
-            self.sweep_at = self.flows.values().map(|session| session.expires).min().unwrap_or(now);
+            self.flows.retain(|_, known| known.session.is_live(now));
+            self.sweep_at = self.flows.values().map(|known| known.session.expires).min().unwrap_or(now);
         }
         if self.flows.len() < self.config.max_flows { Ok(()) } else { Err(NetDrop::FlowTableFull) }
     }
@@ -231,8 +291,26 @@ impl FirewallBox {
         };
         if let Err(reason) = verdict {
             self.forwarder.drop(reason);
+            self.react(reason, packet);
         }
         verdict.is_ok()
+    }
+}
+
+impl FirewallBox {
+    /// Says what a refused packet's ends are to be told, in the name of the other end.
+    fn react(&mut self, reason: NetDrop, packet: &[u8]) {
+        let destination = Ip::parse(packet).map(|ip| ip.destination);
+        match (reason, tcp_reset(packet), tcp_abort(packet)) {
+            (NetDrop::Reset, Some(back), Some(on)) => {
+                self.forwarder.originate(back);
+                self.forwarder.originate(on);
+            }
+            (NetDrop::Rejected | NetDrop::Reset, ..) => {
+                self.forwarder.report(IcmpError::Prohibited, destination, packet);
+            }
+            _ => {}
+        }
     }
 }
 

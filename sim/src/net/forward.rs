@@ -4,12 +4,12 @@
 //! and send. Whoever must hear of a failure is told by ICMP from an address of the box's own; a box without an address
 //! of that family stays silent. NAT and firewall put their work between these steps.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use super::nat::NatBox;
 use super::packet::{IcmpError, Ip, decrement_ttl, echo_reply, fragment_ipv4, icmp_error, ipv4_header_is_intact};
-use super::{BoxOutput, Drops, FirewallBox, NetBox, NetDrop, Router, Routes};
+use super::{BoxOutput, Drops, FirewallBox, NetBox, NetDrop, Router, Routes, WireConfig};
 
 /// The forwarding part of a box.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Forwarder {
     addresses: Vec<IpAddr>,
     /// By interface; no limit where none is known.
     mtus: Vec<usize>,
+    /// Interfaces behind which a packet too big is dropped in silence.
+    black_holes: BTreeSet<usize>,
     reports_too_big: bool,
     forwarded: u64,
     drops: Drops,
@@ -32,6 +34,7 @@ impl Forwarder {
             routes,
             addresses,
             mtus: Vec::new(),
+            black_holes: BTreeSet::new(),
             reports_too_big: true,
             forwarded: 0,
             drops: Drops::default(),
@@ -51,6 +54,15 @@ impl Forwarder {
             self.mtus.resize(iface + 1, usize::MAX);
         }
         self.mtus[iface] = mtu;
+    }
+
+    /// Whether a packet too big for `iface` is dropped in silence. The network tells this, too.
+    pub fn set_black_hole(&mut self, iface: usize, is_one: bool) {
+        if is_one {
+            self.black_holes.insert(iface)
+        } else {
+            self.black_holes.remove(&iface)
+        };
     }
 
     /// Whether a packet too big to go on is reported to its sender; otherwise this is a black hole. On by default.
@@ -156,7 +168,7 @@ impl Forwarder {
     /// Drops a packet that does not fit, and tells its sender, from `from` if that is given.
     pub(super) fn too_big(&mut self, iface: usize, from: Option<IpAddr>, packet: &[u8]) {
         self.drop(NetDrop::TooBig);
-        if self.reports_too_big {
+        if self.reports_too_big && !self.black_holes.contains(&iface) {
             let mtu = self.mtu(iface) as u32;
             self.report(IcmpError::TooBig { mtu }, from, packet);
         }
@@ -197,8 +209,8 @@ impl Forwarder {
     }
 }
 
-/// Tells a box the MTU of one of its wires, if it is one that forwards.
-pub(super) fn tell_mtu(netbox: &mut dyn NetBox, iface: usize, mtu: usize) {
+/// Tells a box what fits into one of its wires, and whether to say so, if it is one that forwards.
+pub(super) fn tell_mtu(netbox: &mut dyn NetBox, iface: usize, wire: &WireConfig) {
     let any = netbox.as_any_mut();
     let forwarder = if let Some(router) = any.downcast_mut::<Router>() {
         router.forwarder_mut()
@@ -209,5 +221,6 @@ pub(super) fn tell_mtu(netbox: &mut dyn NetBox, iface: usize, mtu: usize) {
     } else {
         return;
     };
-    forwarder.set_mtu(iface, mtu);
+    forwarder.set_mtu(iface, wire.mtu);
+    forwarder.set_black_hole(iface, wire.black_hole);
 }

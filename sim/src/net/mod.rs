@@ -29,7 +29,7 @@ mod wire;
 
 pub use drop::{Drops, NetDrop};
 pub use engine::{Engine, EventEngine, TurmoilEngine};
-pub use firewall::{Firewall, FirewallBox, FirewallConfig};
+pub use firewall::{Firewall, FirewallBox, FirewallConfig, FirewallMode, Flows, InspectionRule, Reaction, Trait};
 pub use forward::Forwarder;
 pub use netbox::{BoxInput, BoxOutput, NetBox};
 pub use route::Routes;
@@ -37,4 +37,6 @@ pub use router::Router;
 pub use session::IdleTimes;
 pub use tap::{TapMode, TapSummary, Tapped};
 pub use topology::{BoxId, Direction, MAX_INTERFACES, Network, NetworkBuilder, TopologyError, WireId};
-pub use wire::{MAX_DELAY, MIN_DELAY, MIN_MTU, QueueLimit, WireConfig, WireError, WireStats};
+pub use wire::{
+    BurstLoss, MAX_DELAY, MIN_DELAY, MIN_MTU, QueueLimit, Reorder, WireConfig, WireError, WireFaults, WireStats,
+};

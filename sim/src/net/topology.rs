@@ -171,7 +171,7 @@ fn connect(
     let wire = Wire::new(seed, &wire_name, config, tap)
         .map_err(|error| TopologyError::Wire { name: wire_name.clone(), error })?;
     cell.attach(iface, Lane { name: wire_name, wire, to: to.0, to_iface: to_iface as u32 });
-    forward::tell_mtu(cell.netbox_mut(), iface, config.mtu);
+    forward::tell_mtu(cell.netbox_mut(), iface, &config);
     Ok(())
 }
 
@@ -256,7 +256,7 @@ impl Network {
     pub(super) fn set_wire(&self, direction: Direction, config: WireConfig) -> Result<(), WireError> {
         self.with_lane(direction, |lane| lane.wire.configure(config))?;
         let [(sender, iface), _] = self.ends(direction);
-        forward::tell_mtu(self.cells[sender.0].borrow_mut().netbox_mut(), iface, config.mtu);
+        forward::tell_mtu(self.cells[sender.0].borrow_mut().netbox_mut(), iface, &config);
         Ok(())
     }
 

@@ -3,10 +3,12 @@
 //! The sending box owns it and computes everything at the moment of sending, in this order: is the wire up, does the
 //! packet fit its MTU, does it find room in the queue (drop-tail), how long does it take to put it on the wire at the
 //! rate, is it lost, how long does it travel. Nothing is decided on the way, so an engine needs only carry the packet
-//! to its exact arrival. Loss and jitter draw from streams of their own.
+//! to its exact arrival. Loss, jitter and every fault draw from streams of their own.
 //!
 //! The delay is at least [`MIN_DELAY`], one tick of turmoil: both engines rely on it to let boxes run that far without
 //! looking at each other.
+
+mod faults;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,6 +16,9 @@ use std::time::Duration;
 use cyphonic_core::time::Instant;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::RngCore;
+
+pub use faults::{BurstLoss, Reorder, WireFaults};
+use faults::{Faults, threshold};
 
 use super::tap::{Tap, TapMode, TapSummary, Tapped};
 use super::{Drops, NetDrop, seed};
@@ -43,6 +48,10 @@ pub struct WireConfig {
     pub queue: QueueLimit,
     /// The largest IP packet, in bytes.
     pub mtu: usize,
+    /// Whether nobody is told of a packet too big for it: ICMP is filtered. Who sends it may still cut it.
+    pub black_hole: bool,
+    /// What else can happen.
+    pub faults: WireFaults,
 }
 
 /// How long the queue in front of a wire may be.
@@ -67,6 +76,8 @@ impl WireConfig {
             rate_bps: None,
             queue: QueueLimit::Time(Duration::from_millis(100)),
             mtu: 1500,
+            black_hole: false,
+            faults: WireFaults { burst_loss: None, reorder: None, duplicate: 0.0, corrupt: 0.0 },
         }
     }
 
@@ -87,7 +98,7 @@ impl WireConfig {
         if !(MIN_MTU..=usize::from(u16::MAX)).contains(&self.mtu) {
             return Err(WireError::Mtu(self.mtu));
         }
-        Ok(())
+        self.faults.check()
     }
 }
 
@@ -103,6 +114,9 @@ pub enum WireError {
     /// No probability.
     #[error("a loss of {0} is no probability: between 0 and 1")]
     Loss(f64),
+    /// No probability, of a [`WireFaults`].
+    #[error("a chance of {0} is no probability: between 0 and 1")]
+    Chance(f64),
     /// Nothing would ever arrive.
     #[error("a rate of 0 bit/s: take the wire down instead")]
     Rate,
@@ -114,12 +128,18 @@ pub enum WireError {
 /// What one direction of a wire has done so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WireStats {
-    /// Packets put on the wire, lost ones included.
+    /// Packets put on the wire, lost ones and duplicates included.
     pub packets: u64,
     /// Their bytes, IP headers included.
     pub bytes: u64,
     /// Packets dropped, by reason.
     pub drops: Drops,
+    /// Packets that were overtaken on purpose ([`WireFaults::reorder`]).
+    pub held_back: u64,
+    /// Packets that were doubled ([`WireFaults::duplicate`]).
+    pub duplicated: u64,
+    /// Packets that were damaged ([`WireFaults::corrupt`]).
+    pub corrupted: u64,
 }
 
 /// When a packet arrives, and its number among all that were put on this wire.
@@ -131,6 +151,8 @@ pub(super) struct Passage {
 
 /// One direction of a wire.
 pub(super) struct Wire {
+    /// Seed and name, for streams that are not needed yet.
+    origin: (u64, String),
     config: WireConfig,
     /// `loss` × 2³².
     loss_threshold: u64,
@@ -142,6 +164,7 @@ pub(super) struct Wire {
     jitter: ChaCha20Rng,
     /// Lost whatever chance says, by number.
     doomed: BTreeSet<u64>,
+    faults: Option<Box<Faults>>,
     stats: WireStats,
     tap: Tap,
 }
@@ -150,6 +173,7 @@ impl Wire {
     /// `name` is unique in the network; with `seed` it determines what is lost and delayed.
     pub(super) fn new(seed: u64, name: &str, config: WireConfig, tap: TapMode) -> Result<Self, WireError> {
         let mut wire = Self {
+            origin: (seed, name.to_owned()),
             config,
             loss_threshold: 0,
             up: true,
@@ -158,6 +182,7 @@ impl Wire {
             loss: seed::stream(seed, name, "wire loss"),
             jitter: seed::stream(seed, name, "wire jitter"),
             doomed: BTreeSet::new(),
+            faults: None,
             stats: WireStats::default(),
             tap: Tap::new(tap),
         };
@@ -169,8 +194,12 @@ impl Wire {
     pub(super) fn configure(&mut self, config: WireConfig) -> Result<(), WireError> {
         config.check()?;
         self.config = config;
-        // Exact: a multiplication by a power of two, then a rounding.
-        self.loss_threshold = (config.loss * 4_294_967_296.0).round() as u64;
+        self.loss_threshold = threshold(config.loss);
+        match &mut self.faults {
+            Some(faults) => faults.config = config.faults,
+            None if config.faults == WireFaults::default() => {}
+            None => self.faults = Some(Box::new(Faults::new(self.origin.0, &self.origin.1, config.faults))),
+        }
         Ok(())
     }
 
@@ -199,24 +228,37 @@ impl Wire {
         self.tap.take()
     }
 
-    /// Sends a packet; `None` if it will not arrive.
-    pub(super) fn send(&mut self, now: Instant, packet: &[u8]) -> Option<Passage> {
-        match self.enqueue(now, packet.len()) {
-            Err(reason) => {
-                self.stats.drops.count(reason);
-                None
+    /// Sends a packet. What will arrive of it, if anything, and when, is given to `deliver`.
+    pub(super) fn send(&mut self, now: Instant, mut packet: Vec<u8>, mut deliver: impl FnMut(Passage, Vec<u8>)) {
+        let departs = match self.enqueue(now, packet.len()) {
+            Ok(departs) => departs,
+            Err(reason) => return self.stats.drops.count(reason),
+        };
+        let Some(arrives) = self.travel(departs) else {
+            self.put(departs, None, &packet);
+            return self.stats.drops.count(NetDrop::Lost);
+        };
+        let first = self.put(departs, Some(arrives), &packet);
+        if let Some(faults) = &mut self.faults {
+            if faults.doubles() {
+                let mut double = packet.clone();
+                self.stats.duplicated += 1;
+                self.stats.corrupted += u64::from(faults.damages(&mut double));
+                let second = self.put(departs, Some(arrives), &packet);
+                deliver(Passage { arrives, sequence: second }, double);
             }
-            Ok(departs) => {
-                self.stats.packets += 1;
-                self.stats.bytes += packet.len() as u64;
-                let arrives = self.travel(departs);
-                self.tap.record(departs, arrives, packet);
-                if arrives.is_none() {
-                    self.stats.drops.count(NetDrop::Lost);
-                }
-                arrives.map(|arrives| Passage { arrives, sequence: self.stats.packets })
-            }
+            let faults = self.faults.as_mut().expect("just seen");
+            self.stats.corrupted += u64::from(faults.damages(&mut packet));
         }
+        deliver(Passage { arrives, sequence: first }, packet);
+    }
+
+    /// Counts and taps a packet on the wire; its number.
+    fn put(&mut self, departs: Instant, arrives: Option<Instant>, packet: &[u8]) -> u64 {
+        self.stats.packets += 1;
+        self.stats.bytes += packet.len() as u64;
+        self.tap.record(departs, arrives, packet);
+        self.stats.packets
     }
 
     /// When its last bit has been sent.
@@ -254,6 +296,8 @@ impl Wire {
             let nanos = (u128::from(self.jitter.next_u64()) * span) >> 64;
             arrives += Duration::from_nanos(nanos as u64);
         }
+        // Every packet moves the state of bursts, lost or not.
+        let lost = self.faults.as_mut().is_some_and(|faults| faults.loses()) || lost;
         if lost {
             return None;
         }
@@ -261,6 +305,10 @@ impl Wire {
             arrives = arrives.max(self.last_arrival);
         }
         self.last_arrival = self.last_arrival.max(arrives);
+        if let Some(by) = self.faults.as_mut().and_then(|faults| faults.holds_back()) {
+            self.stats.held_back += 1;
+            arrives += by;
+        }
         Some(arrives)
     }
 }
@@ -275,8 +323,14 @@ mod tests {
         Wire::new(1, "a:0>b:0", config, TapMode::Off).unwrap()
     }
 
+    fn send(wire: &mut Wire, now: Instant, len: usize) -> Option<Instant> {
+        let mut arrived = None;
+        wire.send(now, vec![0; len], |passage, _| arrived = Some(passage.arrives));
+        arrived
+    }
+
     fn arrivals(wire: &mut Wire, now: Instant, lens: &[usize]) -> Vec<Option<u64>> {
-        lens.iter().map(|&len| wire.send(now, &vec![0; len]).map(|p| p.arrives.as_nanos())).collect()
+        lens.iter().map(|&len| send(wire, now, len).map(Instant::as_nanos)).collect()
     }
 
     #[test]
@@ -329,7 +383,7 @@ mod tests {
         let config = WireConfig { loss: 0.25, ..WireConfig::new(MS) };
         let run = |name| {
             let mut wire = Wire::new(9, name, config, TapMode::Off).unwrap();
-            (0..10_000).map(|i| wire.send(Instant::from_millis(i), &[0; 100]).is_some()).collect::<Vec<_>>()
+            (0..10_000).map(|i| send(&mut wire, Instant::from_millis(i), 100).is_some()).collect::<Vec<_>>()
         };
         let arrived = run("x").iter().filter(|&&ok| ok).count();
         assert!((7_300..7_700).contains(&arrived), "{arrived}");
@@ -356,7 +410,7 @@ mod tests {
             let sent: Vec<_> = (0..1000u32)
                 .map(|i| {
                     let now = Instant::ZERO + step * i;
-                    let arrives = wire.send(now, &[0; 100]).unwrap().arrives;
+                    let arrives = send(&mut wire, now, 100).unwrap();
                     assert!((2 * MS..=7 * MS).contains(&(arrives - now)), "{:?}", arrives - now);
                     arrives
                 })

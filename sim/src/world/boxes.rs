@@ -8,19 +8,20 @@ use cyphonic_core::machine::Machine;
 use cyphonic_core::message::Framing;
 use cyphonic_core::store::Store;
 use cyphonic_scenarios::{
-    Action, Dependence as DependenceWord, Egress, Nat as NatWords, PortChoice, Protocol, Scenario, Service, Site,
-    SiteV4, Way,
+    Action, Dependence as DependenceWord, Egress, Firewall as FirewallWords, Hairpin as HairpinWord,
+    IcmpErrors as IcmpErrorsWord, Inspect, Nat as NatWords, Pooling as PoolingWord, PortChoice, Protocol,
+    Reaction as ReactionWord, Refresh as RefreshWord, Scenario, Service, Site, SiteV4, Trait as TraitWord, Way,
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::roles::{self, Cast};
 use super::{LAN_DELAY, Station, Watch, addresses};
 use crate::host::{Host, HostConfig, Interface, TunConfig};
-use crate::net::nat::{Dependence, Nat, NatBox, NatConfig, PortAllocation};
+use crate::net::nat::{Dependence, Hairpin, IcmpErrors, Nat, NatBox, NatConfig, Pooling, PortAllocation, Refresh};
 use crate::net::packet::protocol;
 use crate::net::{
-    BoxId, Direction, Firewall, FirewallBox, FirewallConfig, Forwarder, MIN_DELAY, NetBox, Network, NetworkBuilder,
-    QueueLimit, Router, Routes, WireConfig,
+    BoxId, BurstLoss, Direction, Firewall, FirewallBox, FirewallConfig, Forwarder, InspectionRule, MIN_DELAY, NetBox,
+    Network, NetworkBuilder, QueueLimit, Reaction, Reorder, Router, Routes, Trait, WireConfig, WireFaults,
 };
 use crate::seeded;
 
@@ -157,7 +158,9 @@ impl Plan<'_> {
     fn is_bare(&self, places: &[Vec<usize>], site: usize) -> bool {
         let words = &self.scenario.sites[site];
         let nodes = places.iter().filter(|sites| sites.contains(&site)).count();
-        nodes <= 1 && words.firewall.is_none() && !matches!(words.v4, Some(SiteV4::Private { .. }))
+        // A node knows the MTU of its own wire: a black hole is behind a router.
+        let black_hole = words.link.up.black_hole || words.link.down.black_hole;
+        nodes <= 1 && words.firewall.is_none() && !black_hole && !matches!(words.v4, Some(SiteV4::Private { .. }))
     }
 
     fn lan_mtu(&self, places: &[Vec<usize>], site: usize) -> usize {
@@ -171,7 +174,9 @@ impl Plan<'_> {
         let mut routes: Vec<IpNet> = site.v6.into_iter().map(IpNet::from).collect();
         match &site.v4 {
             Some(SiteV4::Global(prefix)) => routes.push((*prefix).into()),
-            Some(SiteV4::Private { nat, .. }) => routes.push(IpAddr::from(nat.outside).into()),
+            Some(SiteV4::Private { nat, .. }) => {
+                routes.extend(outside(nat).map(|address| IpNet::from(IpAddr::from(address))));
+            }
             None => {}
         }
         let members: Vec<(usize, usize)> = (0..nodes.len())
@@ -204,7 +209,7 @@ impl Plan<'_> {
                 routes_here.add(route, 1);
             }
             let forwarder = Forwarder::new(routes_here, Vec::new());
-            let firewall = Firewall::new(firewall_config(words.stateful, words.egress.as_deref()));
+            let firewall = Firewall::new(firewall_config(words));
             let filter = FirewallBox::new(firewall, forwarder, 0);
             end = self.builder.add_box(format!("{}-firewall", site.name), Box::new(filter));
             self.builder.add_wire((edge, 0), (end, 1), lan, lan);
@@ -271,6 +276,18 @@ fn wire(way: &Way, spent: Duration) -> WireConfig {
         rate_bps: way.rate_bps,
         queue: QueueLimit::Time(way.queue),
         mtu: usize::from(way.mtu),
+        black_hole: way.black_hole,
+        faults: WireFaults {
+            burst_loss: way.burst_loss.map(|burst| BurstLoss {
+                enter: burst.enter,
+                leave: burst.leave,
+                loss_good: burst.loss_good,
+                loss_bad: burst.loss_bad,
+            }),
+            reorder: (way.reorder > 0.0).then_some(Reorder { probability: way.reorder, by: way.reorder_by }),
+            duplicate: way.duplicate,
+            corrupt: way.corrupt,
+        },
         ..WireConfig::new(MIN_DELAY)
     }
 }
@@ -282,9 +299,40 @@ fn nat_config(words: &NatWords) -> NatConfig {
         PortChoice::Preserve => PortAllocation::Preserving,
         PortChoice::Sequential => PortAllocation::Sequential,
         PortChoice::Random => PortAllocation::Random,
+        PortChoice::Overloading => PortAllocation::Overloading,
     };
-    config.idle.udp = words.idle;
+    config.external = outside(words).collect();
+    config.pooling = match words.pooling {
+        PoolingWord::Paired => Pooling::Paired,
+        PoolingWord::Arbitrary => Pooling::Arbitrary,
+    };
+    config.times.idle.udp = words.idle;
+    config.times.refresh = match words.refresh {
+        RefreshWord::Outbound => Refresh::Outbound,
+        RefreshWord::Inbound => Refresh::Inbound,
+        RefreshWord::Both => Refresh::Both,
+    };
+    (config.times.lifetime, config.times.flush) = (words.lifetime, words.flush);
+    config.hairpin = match words.hairpin {
+        HairpinWord::Off => Hairpin::Off,
+        HairpinWord::InternalSource => Hairpin::InternalSource,
+        HairpinWord::ExternalSource => Hairpin::ExternalSource,
+    };
+    config.reuses_inbound = words.reuses_inbound;
+    config.icmp_errors = match words.icmp_errors {
+        IcmpErrorsWord::Carried => IcmpErrors::Carried,
+        IcmpErrorsWord::Dropped => IcmpErrors::Dropped,
+        IcmpErrorsWord::EndMapping => IcmpErrors::EndMapping,
+    };
+    config.fragments = words.fragments;
+    config.answers.unsolicited = words.answers_unsolicited;
+    (config.max_sessions, config.max_sessions_per_host) = (words.max_sessions, words.max_sessions_per_host);
     config
+}
+
+/// Every outer address of a NAT.
+fn outside(words: &NatWords) -> impl Iterator<Item = Ipv4Addr> {
+    std::iter::once(words.outside).chain(words.more_outside.iter().copied())
 }
 
 fn dependence(word: DependenceWord) -> Dependence {
@@ -295,7 +343,7 @@ fn dependence(word: DependenceWord) -> Dependence {
     }
 }
 
-fn firewall_config(stateful: bool, egress: Option<&[Egress]>) -> FirewallConfig {
+fn firewall_config(words: &FirewallWords) -> FirewallConfig {
     let rule = |egress: &Egress| {
         let numbers: &[u8] = match egress.protocol {
             Protocol::Udp => &[protocol::UDP],
@@ -306,8 +354,30 @@ fn firewall_config(stateful: bool, egress: Option<&[Egress]>) -> FirewallConfig 
         numbers.iter().map(move |&number| (number, port)).collect::<Vec<_>>()
     };
     FirewallConfig {
-        inbound: !stateful,
-        egress: egress.map(|rules| rules.iter().flat_map(rule).collect()),
+        inbound: !words.stateful,
+        egress: words.egress.as_ref().map(|rules| rules.iter().flat_map(rule).collect()),
+        inspection: words.inspect.iter().map(inspection).collect(),
         ..FirewallConfig::default()
     }
+}
+
+fn inspection(words: &Inspect) -> InspectionRule {
+    let what = match &words.what {
+        TraitWord::Quic => Trait::Quic,
+        TraitWord::Version(version) => Trait::QuicVersion(*version),
+        TraitWord::ServerName(name) => Trait::ServerName(name.clone()),
+        TraitWord::Alpn(protocol) => Trait::Alpn(protocol.clone().into_bytes()),
+    };
+    let throttle = words.throttle;
+    let reaction = match words.reaction {
+        ReactionWord::Drop => Reaction::Drop,
+        ReactionWord::Reject => Reaction::Reject,
+        ReactionWord::Reset => Reaction::Reset,
+        ReactionWord::Throttle => Reaction::Throttle {
+            after_bytes: throttle.after_bytes,
+            rate_bps: throttle.rate_bps,
+            burst_bytes: throttle.burst_bytes,
+        },
+    };
+    InspectionRule { what, reaction }
 }

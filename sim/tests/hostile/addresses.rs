@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use cyphonic_core::machine::Transmit;
-use cyphonic_core::quic::{LinkId, LinkOutput, Links};
+use cyphonic_core::quic::{LinkId, LinkOutput, Links, Load};
 use cyphonic_core::time::Instant;
 
 use crate::rogue::{fqdn, links};
@@ -45,7 +45,7 @@ impl Pair {
     fn new() -> Self {
         let (mut client, server) = (links(&fqdn("alice"), false), links(&fqdn("trs"), true));
         let now = Instant::from_millis(1);
-        let link = client.connect(now, address(HOME), address(SERVER), &fqdn("trs"), None).unwrap();
+        let link = client.connect(now, address(HOME), address(SERVER), &fqdn("trs"), None, Load::Packets).unwrap();
         let mut pair = Self { now, client, server, link, accepted: link };
         let mut accepted = None;
         for _ in 0..2_000 {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use cyphonic_core::machine::Transmit;
-use cyphonic_core::quic::LinkOutput;
+use cyphonic_core::quic::{LinkOutput, Load};
 
 use crate::common::{NAT, V4, scene};
 use crate::rogue::{fqdn, links};
@@ -17,7 +17,7 @@ fn initials(stage: &Stage, role: Role, count: usize) -> Vec<Transmit> {
     let mut links = links(&fqdn("mallory"), false);
     let (victim, target) = (VICTIM.parse::<SocketAddr>().unwrap(), stage.address(role));
     for _ in 0..count {
-        links.connect(stage.world.now(), victim, target, &fqdn("trs"), None).unwrap();
+        links.connect(stage.world.now(), victim, target, &fqdn("trs"), None, Load::Packets).unwrap();
     }
     std::iter::from_fn(|| links.poll())
         .filter_map(|output| if let LinkOutput::Transmit(transmit) = output { Some(transmit) } else { None })

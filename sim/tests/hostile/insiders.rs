@@ -133,24 +133,30 @@ fn a_certificate_whose_device_the_database_does_not_have_or_admit_is_not_enough_
     let mut mallory = Rogue::new("mallory");
     let me = NodeId::of(&mallory.name).0;
     let nms = mallory.connect(&mut stage, Role::Nms, &fqdn("nms"));
-    assert_eq!(mallory.say(&mut stage, nms, me, &registration(&mallory)), []);
+    let refused = [Message::Error(ErrorCode::Unauthorized)];
+    assert_eq!(mallory.say(&mut stage, nms, me, &registration(&mallory)), refused);
     let device = Device { name: mallory.name.clone(), password: None, certificate_login: false };
     stage.world.store.put_device(&device).unwrap();
-    assert_eq!(mallory.say(&mut stage, nms, me, &registration(&mallory)), []);
+    assert_eq!(mallory.say(&mut stage, nms, me, &registration(&mallory)), refused);
     assert_eq!(stage.drops(Role::Nms, DropReason::UnknownId), 2);
     stage.assert_works();
 }
 
 /// What Alice, the initiator, knows of her tunnel to Bob in the conventional method, dug out of the recorded packets
-/// step by step: the common key opens the Route Direction, its keys open the Tunnel Request and the end key in it.
+/// step by step: the common key opens the registration, whose keys open the Route Direction, its keys open the Tunnel Request and the end key in it.
 fn end_key_session(stage: &Stage) -> Session {
     let id = NodeId::of(&fqdn("alice"));
     let common = stage.world.store.common_key(id).unwrap().expect("Alice logged in");
-    let mut nms = Session::new(&common, Direction::FromInitiator);
+    let mut requests = Session::new(&common, Direction::FromResponder);
     let opened = |role: Role, session: &mut Session| -> Vec<Message> {
         let datagrams = stage.arrived.iter().filter(|a| a.role == role).filter_map(Arrived::udp);
         datagrams.filter_map(|mut d| Some(session.open_message(&mut d.payload).ok()?.1)).collect()
     };
+    let epoch = opened(Role::Nms, &mut requests).into_iter().find_map(|message| match message {
+        Message::RegistrationRequest(request) => Some(request.epoch),
+        _ => None,
+    });
+    let mut nms = Session::of_registration(&common, epoch.expect("Alice registered"), Direction::FromInitiator);
     let keys = opened(ALICE, &mut nms).into_iter().find_map(|message| match message {
         Message::RouteDirectionInitiator(direction) => direction.keys,
         _ => None,

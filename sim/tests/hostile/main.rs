@@ -5,6 +5,7 @@
 //! | [`garbage`] | arbitrary bytes and damaged copies of real packets, at every role |
 //! | [`replays`] | everything that was ever on a wire, once more |
 //! | [`insiders`] | nodes with good certificates and keys that do what they may not |
+//! | [`misuse`] | links that are opened and not used, or used wrongly; a service that lies |
 //! | [`addresses`] | a QUIC link whose packets come from elsewhere |
 //! | [`amplification`] | spoofed addresses: what a victim would get |
 //!
@@ -17,6 +18,7 @@ mod addresses;
 mod amplification;
 mod garbage;
 mod insiders;
+mod misuse;
 mod replays;
 mod rogue;
 mod stage;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cyphonic_core::header::{Flags, Header};
 use cyphonic_core::message::Message;
 use cyphonic_core::name::Fqdn;
-use cyphonic_core::quic::{CidScheme, LinkId, LinkOutput, Links, QuicConfig, QuicOptions};
+use cyphonic_core::quic::{CidScheme, LinkId, LinkOutput, Links, Load, QuicConfig, QuicOptions};
 use cyphonic_sim::seeded;
 
 use crate::stage::{Role, SEED, Stage};
@@ -45,10 +45,23 @@ impl Rogue {
         Self { links: links(&name, false), name, at, heard: Vec::new() }
     }
 
+    /// Opens a link to a role, and does not wait for it.
+    pub(crate) fn open(&mut self, stage: &Stage, role: Role, name: &Fqdn) -> LinkId {
+        let remote = stage.address(role);
+        self.links.connect(stage.world.now(), self.at, remote, name, None, Load::Packets).expect("a good address")
+    }
+
+    /// Writes any bytes on a link's stream, and gives what came of it within the next 100 ms.
+    pub(crate) fn speak(&mut self, stage: &mut Stage, link: LinkId, bytes: bytes::Bytes) -> Vec<LinkOutput> {
+        assert!(self.links.send_frame(stage.world.now(), link, bytes));
+        self.listen(stage, 100)
+    }
+
     /// Shakes hands with a role.
     pub(crate) fn connect(&mut self, stage: &mut Stage, role: Role, name: &Fqdn) -> LinkId {
         let remote = stage.address(role);
-        let link = self.links.connect(stage.world.now(), self.at, remote, name, None).expect("a good address");
+        let link =
+            self.links.connect(stage.world.now(), self.at, remote, name, None, Load::Packets).expect("a good address");
         let heard = self.listen(stage, 50);
         assert!(matches!(heard[..], [LinkOutput::Connected { .. }]), "{heard:?}");
         link

@@ -134,6 +134,21 @@ fn a_peer_that_restarts_is_reached_again() {
 }
 
 #[test]
+fn a_tunnel_whose_peer_is_gone_is_taken_down_though_nobody_uses_it() {
+    for cell in &CELLS {
+        for gone in [0, 1] {
+            let mut stage = Stage::new(cell);
+            // Restarted, and never told to start.
+            stage.world.restart(&stage.scenario, 1, &stage.watch, Actor::Node(gone));
+            stage.run(45_000);
+            let other = stage.scenario.nodes[1 - gone].name.short().to_owned();
+            let down = stage.log.iter().any(|line| line.contains(&format!(" {other}: TunnelDown")));
+            assert!(down, "{cell}, {gone} is gone:\n{}", stage.story());
+        }
+    }
+}
+
+#[test]
 fn a_relay_that_restarts_is_used_again() {
     for cell in CELLS.iter().filter(|cell| cell.pair == ["ipv4-private", "ipv4-private"]) {
         let mut stage = Stage::new(cell);

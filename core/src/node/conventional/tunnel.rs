@@ -18,7 +18,7 @@ use crate::event::{DropReason, Failure, Protection, TunnelUp};
 use crate::key::Key128;
 use crate::message::{Framing, Message, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId};
-use crate::node::carriage::{CarriageOutput, patience, reachable};
+use crate::node::carriage::{CarriageOutput, DIAL_TIMEOUT, LISTEN_TIMEOUT, reachable};
 use crate::node::peers::PeerId;
 use crate::route::Pattern;
 use crate::time::Instant;
@@ -26,14 +26,13 @@ use crate::timers::Backoff;
 
 /// The first retransmission of a Tunnel Request or Hole Punching; each later one waits twice as long.
 const FIRST_RETRY: Duration = Duration::from_millis(300);
-/// A Keep Alive goes out this often, to the peer or through the TRS.
+/// A Keep Alive goes out this often, to the peer or through the TRS; NATs on the way forget nobody in this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Who sends a packet after he has heard nothing for this long asks whether anyone is there.
-const DOUBT: Duration = Duration::from_secs(3);
-/// The first retransmission of a Keep Alive; each later one waits twice as long, up to a second.
-const KEEP_ALIVE_RETRY: Duration = Duration::from_millis(500);
-/// A tunnel on which so many Keep Alives in a row were followed by nothing at all is down, 5.5 s after the first.
-const KEEP_ALIVE_TRIES: u8 = 6;
+/// While a Keep Alive waits for an answer it is repeated this often, and the tunnel is down after this long.
+const ASK: Duration = Duration::from_secs(1);
+const PROOF: Duration = Duration::from_secs(10);
+/// Who sends a packet after so much silence says Keep Alive at once, to learn whether anybody is there.
+const SILENCE: Duration = Duration::from_secs(3);
 
 pub(super) struct Tunnel {
     name: Fqdn,
@@ -56,50 +55,17 @@ pub(super) struct Tunnel {
 #[expect(clippy::large_enum_variant, reason = "a tunnel is up for nearly all of its life")]
 pub(super) enum Stage {
     /// Our Tunnel Request is on its way.
-    Dialing {
-        end_key: Key128,
-        /// Under it: a capsule from the peer says that the request arrived, whatever became of the response.
-        data: Session,
-        retry: Backoff,
-        until: Instant,
-    },
+    Dialing { end_key: Key128, retry: Backoff, until: Instant },
     /// We wait for the peer's; through a TRS we punch meanwhile.
     Listening { punch: Option<Backoff>, until: Instant },
-    /// The end key is shared.
-    Up {
-        data: Session,
-        heard: Instant,
-        /// When to say Keep Alive next, because it is time.
-        keep_alive: Instant,
-        /// Nothing was heard since the last Keep Alive.
-        unanswered: Option<Backoff>,
-    },
+    /// The end key is shared. `doubted`: since when the peer owes a sign of life. A listener doubts from the start, because
+    /// its Tunnel Response may be lost.
+    Up { data: Session, heard: Instant, keep_alive: Instant, doubted: Option<Instant> },
 }
 
 impl Tunnel {
     fn relayed(&self) -> bool {
         self.pattern == Pattern::Relayed
-    }
-
-    /// Something authentic came, from `remote` to `local`.
-    fn heard(&mut self, now: Instant, latest: bool, local: SocketAddr, remote: SocketAddr) {
-        if let Stage::Up { heard, unanswered, .. } = &mut self.stage {
-            *heard = now;
-            *unanswered = None;
-        }
-        if latest && !self.relayed() {
-            // A NAT on the peer's side may have given it another address; the HMAC proves that it is the peer.
-            (self.local, self.remote) = (local, remote);
-        }
-    }
-
-    /// A packet is about to be sent: whether the timer has to be set anew, because someone should be there.
-    pub(super) fn doubt(&mut self, now: Instant) -> Option<Instant> {
-        let Stage::Up { heard, keep_alive, unanswered: None, .. } = &mut self.stage else { return None };
-        (now >= *heard + DOUBT && *keep_alive > now).then(|| {
-            *keep_alive = now;
-            now
-        })
     }
 
     /// Who receives the next hop of what we send.
@@ -111,8 +77,40 @@ impl Tunnel {
         match &self.stage {
             Stage::Dialing { retry, until, .. } => retry.next.min(*until),
             Stage::Listening { punch, until } => punch.map_or(*until, |p| p.next.min(*until)),
-            Stage::Up { keep_alive, unanswered, .. } => unanswered.map_or(*keep_alive, |u| u.next.min(*keep_alive)),
+            Stage::Up { keep_alive, doubted, .. } => doubted.map_or(*keep_alive, |d| (d + PROOF).min(*keep_alive)),
         }
+    }
+
+    /// Something came that a peer says once it has the end key.
+    fn hear(&mut self, now: Instant) {
+        if let Stage::Up { heard, keep_alive, doubted, .. } = &mut self.stage {
+            *heard = now;
+            if doubted.take().is_some() {
+                *keep_alive = now + KEEP_ALIVE;
+            }
+        }
+    }
+
+    /// Something authentic came from `remote` to `local`. `latest`: nothing that the peer sent later came before.
+    fn locate(&mut self, latest: bool, (local, remote): (SocketAddr, SocketAddr)) {
+        if latest && !self.relayed() {
+            // Behind a NAT the peer comes from where only the NAT knows; the HMAC proves that it is the peer.
+            (self.local, self.remote) = (local, remote);
+        }
+    }
+
+    /// A packet is about to be sent. The new timer, if that changes it.
+    pub(super) fn speak(&mut self, now: Instant) -> Option<Instant> {
+        let Stage::Up { heard, keep_alive, doubted: None, .. } = &mut self.stage else { return None };
+        (now >= *heard + SILENCE && *keep_alive > now).then(|| {
+            *keep_alive = now;
+            now
+        })
+    }
+
+    /// Our end of a key that both nodes have.
+    fn ours(&self) -> Direction {
+        if self.initiator { Direction::FromInitiator } else { Direction::FromResponder }
     }
 }
 
@@ -133,17 +131,16 @@ impl Conventional {
         };
         let (local, remote) = reachable(&self.addresses, self.port, places).ok_or(Failure::NoAddress)?;
         let relayed = direction.pattern == Pattern::Relayed;
-        let until = now + patience(initiator, direction.dial);
+        let until = now + if direction.dial { DIAL_TIMEOUT } else { LISTEN_TIMEOUT };
         let retry = Backoff::start(now, FIRST_RETRY);
-        let ours = if initiator { Direction::FromInitiator } else { Direction::FromResponder };
         let stage = if direction.dial {
             let mut end_key = Key128([0; 16]);
             self.rng.fill_bytes(&mut end_key.0);
-            let data = Session::new(&end_key, ours);
-            Stage::Dialing { end_key, data, retry, until }
+            Stage::Dialing { end_key, retry, until }
         } else {
             Stage::Listening { punch: relayed.then_some(retry), until }
         };
+        let ours = if initiator { Direction::FromInitiator } else { Direction::FromResponder };
         let tunnel = Tunnel {
             name: direction.peer.clone(),
             pattern: direction.pattern,
@@ -214,21 +211,29 @@ impl Conventional {
             Err(reason) => return self.dropped(reason),
         };
         let latest = tunnel.control.is_latest(header.sequence);
-        tunnel.heard(now, latest, local, remote);
-        let next = tunnel.next_timer();
-        self.timers.set(peer, Some(next));
+        tunnel.locate(latest, (local, remote));
+        // Who still asks has not heard us yet.
+        if !matches!(message, Message::TunnelRequest(_)) {
+            tunnel.hear(now);
+        }
         match message {
             Message::TunnelRequest(request) if !tunnel.dialer => {
                 self.on_tunnel_request(now, peer, header.transaction, header.count, &request);
             }
-            Message::TunnelResponse if tunnel.dialer && header.transaction == tunnel.transaction => {
-                self.accepted(now, peer);
+            // A Keep Alive of this transaction says as well that the listener has the end key: its response was lost.
+            Message::TunnelResponse | Message::KeepAlive
+                if matches!(tunnel.stage, Stage::Dialing { .. }) && header.transaction == tunnel.transaction =>
+            {
+                if let Stage::Dialing { end_key, .. } = &tunnel.stage {
+                    let data = Session::new(end_key, tunnel.ours());
+                    self.up(now, peer, data);
+                }
+                if message == Message::KeepAlive {
+                    self.send_control(peer, 0, &Message::KeepAliveAck);
+                }
             }
-            Message::KeepAlive => {
-                // Only who has the end key says so.
-                self.accepted(now, peer);
-                self.send_control(peer, 0, &Message::KeepAliveAck);
-            }
+            Message::TunnelResponse if tunnel.dialer && header.transaction == tunnel.transaction => {}
+            Message::KeepAlive => self.send_control(peer, 0, &Message::KeepAliveAck),
             Message::KeepAliveAck => {}
             _ => self.dropped(DropReason::Unexpected),
         }
@@ -249,27 +254,18 @@ impl Conventional {
         // The first answer is one, however often the request was sent.
         self.send_control(peer, if first { 0 } else { count.max(1) }, &Message::TunnelResponse);
         if first {
-            let initiator = self.tunnels[&peer].initiator;
-            let ours = if initiator { Direction::FromInitiator } else { Direction::FromResponder };
-            self.up(now, peer, Session::new(&end_key, ours));
-        }
-    }
-
-    /// The peer has our end key.
-    fn accepted(&mut self, now: Instant, peer: PeerId) {
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
-        if !matches!(tunnel.stage, Stage::Dialing { .. }) {
-            return;
-        }
-        match std::mem::replace(&mut tunnel.stage, Stage::Listening { punch: None, until: now }) {
-            Stage::Dialing { data, .. } => self.up(now, peer, data),
-            other => tunnel.stage = other,
+            let Some(tunnel) = self.tunnels.get(&peer) else { return };
+            let data = Session::new(&end_key, tunnel.ours());
+            self.up(now, peer, data);
         }
     }
 
     fn up(&mut self, now: Instant, peer: PeerId, data: Session) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
-        tunnel.stage = Stage::Up { data, heard: now, keep_alive: now + KEEP_ALIVE, unanswered: None };
+        // The dialer hears from the listener in this very moment.
+        let doubted = (!tunnel.dialer).then_some(now);
+        let keep_alive = now + if tunnel.dialer { KEEP_ALIVE } else { ASK };
+        tunnel.stage = Stage::Up { data, heard: now, keep_alive, doubted };
         let up = TunnelUp {
             peer: tunnel.name.clone(),
             pattern: tunnel.pattern,
@@ -284,25 +280,29 @@ impl Conventional {
         &mut self,
         now: Instant,
         peer: PeerId,
-        local: SocketAddr,
-        remote: SocketAddr,
+        place: (SocketAddr, SocketAddr),
         mut datagram: BytesMut,
     ) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return self.dropped(DropReason::UnknownId) };
-        let (Stage::Up { data, .. } | Stage::Dialing { data, .. }) = &mut tunnel.stage else {
-            return self.dropped(DropReason::Unexpected);
+        // A capsule under the end key that we made says that the listener has it: its Tunnel Response was lost.
+        let mut fresh = match &tunnel.stage {
+            Stage::Dialing { end_key, .. } => Some(Session::new(end_key, tunnel.ours())),
+            Stage::Listening { .. } => return self.dropped(DropReason::Unexpected),
+            Stage::Up { .. } => None,
         };
-        match data.open(&mut datagram) {
-            Ok((header, range)) => {
-                let latest = data.is_latest(header.sequence);
-                self.accepted(now, peer);
-                let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
-                tunnel.heard(now, latest, local, remote);
-                let packet = datagram.freeze().slice(range);
-                self.out.push_back(CarriageOutput::Packet(peer, packet));
-            }
-            Err(reason) => self.dropped(reason),
+        let ((Stage::Up { data, .. }, _) | (_, Some(data))) = (&mut tunnel.stage, &mut fresh) else { return };
+        let (header, range) = match data.open(&mut datagram) {
+            Ok(opened) => opened,
+            Err(reason) => return self.dropped(reason),
+        };
+        let latest = data.is_latest(header.sequence);
+        tunnel.locate(latest, place);
+        tunnel.hear(now);
+        if let Some(data) = fresh {
+            self.up(now, peer, data);
         }
+        let packet = datagram.freeze().slice(range);
+        self.out.push_back(CarriageOutput::Packet(peer, packet));
     }
 
     pub(super) fn tunnel_timeout(&mut self, now: Instant, peer: PeerId) {
@@ -324,19 +324,14 @@ impl Conventional {
                 }
             }
             Stage::Listening { punch: None, .. } => {}
-            Stage::Up { keep_alive, unanswered, .. } => match unanswered {
-                Some(retry) if retry.next <= now && retry.sent >= KEEP_ALIVE_TRIES => over = true,
-                Some(retry) if retry.next <= now => {
-                    count = Some(retry.sent);
-                    retry.again(now);
-                }
-                None if *keep_alive <= now => {
+            Stage::Up { doubted: Some(doubted), .. } if *doubted + PROOF <= now => over = true,
+            Stage::Up { keep_alive, doubted, .. } => {
+                if *keep_alive <= now {
                     count = Some(0);
-                    *unanswered = Some(Backoff::start(now, KEEP_ALIVE_RETRY));
-                    *keep_alive = now + KEEP_ALIVE;
+                    doubted.get_or_insert(now);
+                    *keep_alive = now + ASK;
                 }
-                Some(_) | None => {}
-            },
+            }
         }
         if over {
             self.remove(peer);
@@ -348,7 +343,7 @@ impl Conventional {
             match self.tunnels[&peer].stage {
                 Stage::Dialing { .. } => self.send_tunnel_request(peer, count),
                 Stage::Listening { .. } => self.send_control(peer, count, &Message::HolePunching),
-                Stage::Up { .. } => self.send_control(peer, count, &Message::KeepAlive),
+                Stage::Up { .. } => self.send_control(peer, 0, &Message::KeepAlive),
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::event::{DropReason, Failure, TunnelUp};
 use crate::header::{Flags, HEADER_LEN, Header, Kind};
 use crate::message::{Framing, Message, Relay, RelayMode, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId, RelayCid};
-use crate::node::carriage::{CarriageOutput, SendRefused, TUNNEL_TIMEOUT, patience};
+use crate::node::carriage::{CarriageOutput, DIAL_TIMEOUT, LISTEN_TIMEOUT, SendRefused};
 use crate::node::peers::PeerId;
 use crate::quic::{DatagramRefused, LinkId, Links, Load};
 use crate::route::Pattern;
@@ -82,7 +82,7 @@ pub(super) enum Path {
 impl Tunnel {
     /// A step is done; the next one has time of its own.
     pub(super) fn progress(&mut self, now: Instant) {
-        self.until = self.until.max(now + TUNNEL_TIMEOUT);
+        self.until = self.until.max(now + DIAL_TIMEOUT);
     }
 }
 
@@ -198,7 +198,7 @@ impl Proposed {
             outbound,
             carrier: Carrier::new(self.framing, outbound),
             stage: Stage::Expecting,
-            until: now + patience(initiator, direction.dial),
+            until: now + if direction.dial { DIAL_TIMEOUT } else { LISTEN_TIMEOUT },
         };
         let opened = if let Some(relay) = &tunnel.relay {
             let (addresses, name) = (relay.addresses.clone(), self.services.trs_name.clone());

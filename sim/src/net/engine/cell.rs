@@ -200,10 +200,11 @@ impl Cell {
                         self.unwired += 1;
                         continue;
                     };
-                    if let Some(passage) = lane.wire.send(now, &packet) {
-                        let (at, iface, sequence) = (passage.arrives, lane.to_iface, passage.sequence);
-                        flights.push(Flight { to: lane.to, arrival: Arrival { at, iface, sequence, packet } });
-                    }
+                    let (to, iface) = (lane.to, lane.to_iface);
+                    lane.wire.send(now, packet, |passage, packet| {
+                        let (at, sequence) = (passage.arrives, passage.sequence);
+                        flights.push(Flight { to, arrival: Arrival { at, iface, sequence, packet } });
+                    });
                 }
             }
         }

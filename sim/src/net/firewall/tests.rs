@@ -1,3 +1,5 @@
+mod inspection;
+
 use std::net::SocketAddr;
 
 use etherparse::PacketBuilder;

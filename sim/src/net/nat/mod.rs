@@ -1,24 +1,35 @@
-//! Network address and port translation, IPv4 to IPv4.
+//! Network address and port translation.
 //!
 //! [`Nat`] is two functions: [`Nat::outgoing`] translates the source of a packet on its way out, [`Nat::incoming`] the
 //! destination of one on its way in. What they remember is a *mapping* (an inside address and port and the external
-//! port that stands for it) and in it *sessions* (a remote address and port that was spoken to). How widely a mapping
-//! is shared is its mapping behaviour, whom it admits its filtering behaviour (RFC 4787); UDP, TCP (RFC 5382) and
-//! ICMP echo (RFC 5508) are treated alike, the echo identifier being the port. [`NatBox`] puts it into the network:
+//! address and port that stand for it) and in it *sessions* (a remote address and port that was spoken to). How widely
+//! a mapping is shared is its mapping behaviour, whom it admits its filtering behaviour (RFC 4787); UDP, TCP (RFC 5382)
+//! and ICMP echo (RFC 5508) are treated alike, the echo identifier being the port. [`NatBox`] puts it into the network:
 //! it forwards as a router does, translates between its outside interface and all others, and puts fragments together
 //! first.
 //!
+//! ```text
+//! inside 10.0.0.1:5000 ─┬─ mapping 203.0.113.1:5000 ─┬─ session 198.51.100.1:443
+//!                       │                            └─ session 198.51.100.2:443
+//!                       └─ (more mappings where they depend on the remote side)
+//! ```
+//!
 //! Time is looked at only when a packet comes: what has expired is as good as gone, and its place is reclaimed when
-//! someone needs it.
+//! someone needs it. Double NAT and carrier-grade NAT are two boxes in a row.
 
 mod netbox;
+mod ports;
+#[cfg(test)]
+mod rfc;
 mod table;
+mod translate;
 
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 pub use netbox::NatBox;
-pub use table::Nat;
+pub use translate::Nat;
 
 use super::session::IdleTimes;
 
@@ -33,7 +44,7 @@ pub enum Dependence {
     AddressAndPortDependent,
 }
 
-/// Which external port a new mapping gets.
+/// Which external port a new mapping gets (RFC 4787, section 4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortAllocation {
     /// The inside port if it is free, otherwise the next free one in sequence.
@@ -42,13 +53,94 @@ pub enum PortAllocation {
     Sequential,
     /// Any free one.
     Random,
+    /// The inside port, taken or not: several mappings then share it, and what comes in goes to the one that last
+    /// spoke to its sender.
+    Overloading,
+}
+
+/// Which external address a new mapping gets where there are several (RFC 4787, section 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// One for all mappings of an inside host; hosts take turns.
+    Paired,
+    /// Any.
+    Arbitrary,
+}
+
+/// In what an external port is like the inside one even where it cannot be the same (RFC 4787, sections 4.2.1 and
+/// 4.2.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortLikeness {
+    /// A well-known port (0 to 1023) stays one, and the others stay others.
+    pub range: bool,
+    /// Even stays even, odd stays odd.
+    pub parity: bool,
+}
+
+/// Whose packets keep a UDP or ICMP mapping from expiring (RFC 4787, section 4.3). A TCP mapping lives as long as its
+/// connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// Those from inside.
+    Outbound,
+    /// Those from outside that the filter admits.
+    Inbound,
+    /// Both.
+    Both,
+}
+
+/// How long a NAT remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappingTimes {
+    /// After the last packet that refreshes.
+    pub idle: IdleTimes,
+    /// Whose packets refresh.
+    pub refresh: Refresh,
+    /// After the first packet, in use or not.
+    pub lifetime: Option<Duration>,
+    /// On average so long after the last time all mappings are lost at once: by chance, uniformly between nothing and
+    /// twice this.
+    pub flush: Option<Duration>,
+}
+
+/// What a NAT makes of a packet from inside to one of its external addresses (RFC 4787, section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hairpin {
+    /// It is dropped.
+    Off,
+    /// It is delivered with the inside address and port as its source.
+    InternalSource,
+    /// It is delivered as from outside: with the external address and port of its sender's mapping as its source.
+    ExternalSource,
+}
+
+/// What a NAT makes of ICMP errors about translated packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IcmpErrors {
+    /// They reach whom they are for.
+    Carried,
+    /// They are dropped.
+    Dropped,
+    /// They reach whom they are for, and the mapping is forgotten.
+    EndMapping,
+}
+
+/// Whom a NAT tells of packets that it does not translate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answers {
+    /// The outside sender of an unsolicited packet, at once: a TCP reset, or ICMP port unreachable.
+    pub unsolicited: bool,
+    /// The inside sender, where there is no room for a mapping: ICMP administratively prohibited (RFC 5508, REQ-8).
+    pub full: bool,
 }
 
 /// How a NAT behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatConfig {
-    /// Its address outside.
-    pub external: Ipv4Addr,
+    /// Its addresses outside; at least one.
+    pub external: Vec<Ipv4Addr>,
+    /// Which of them a new mapping gets.
+    pub pooling: Pooling,
     /// When an inside address and port keeps its external port.
     pub mapping: Dependence,
     /// Who outside may use a mapping.
@@ -57,25 +149,49 @@ pub struct NatConfig {
     pub allocation: PortAllocation,
     /// The ports it allocates from; [`PortAllocation::Preserving`] also keeps one outside of these.
     pub ports: RangeInclusive<u16>,
-    /// How long sessions are remembered. UDP and ICMP are refreshed from inside only (RFC 4787, REQ-6), TCP from both
-    /// sides.
-    pub idle: IdleTimes,
+    /// In what any external port is like the inside one.
+    pub likeness: PortLikeness,
+    /// How long it remembers.
+    pub times: MappingTimes,
+    /// What becomes of packets from inside to its external addresses.
+    pub hairpin: Hairpin,
+    /// Whether an admitted packet from someone who was never spoken to begins a session, so that the reply goes out
+    /// through the mapping by which it came in. Otherwise, unless mapping is endpoint-independent, the reply gets a
+    /// mapping of its own. Such a session ends with the mapping unless the reply keeps it.
+    pub reuses_inbound: bool,
+    /// What becomes of ICMP errors.
+    pub icmp_errors: IcmpErrors,
+    /// Whether fragments are put together, in any order, and translated; otherwise they are dropped.
+    pub fragments: bool,
+    /// Whom it tells of what it does not translate.
+    pub answers: Answers,
     /// The most sessions at once.
     pub max_sessions: usize,
+    /// The most sessions at once of one inside host.
+    pub max_sessions_per_host: usize,
 }
 
 impl NatConfig {
-    /// A home router that keeps ports and filters by address and port (the common "port-restricted cone"), ports 1024
-    /// and up, 65,536 sessions.
+    /// A home router that keeps ports and filters by address and port (the common "port-restricted cone"): ports 1024
+    /// and up, refreshed from inside only (RFC 4787, REQ-6), no hairpin, ICMP errors carried, silent to outside, 65,536
+    /// sessions.
     pub fn new(external: Ipv4Addr) -> Self {
         Self {
-            external,
+            external: vec![external],
+            pooling: Pooling::Paired,
             mapping: Dependence::EndpointIndependent,
             filtering: Dependence::AddressAndPortDependent,
             allocation: PortAllocation::Preserving,
             ports: 1024..=u16::MAX,
-            idle: IdleTimes::default(),
+            likeness: PortLikeness::default(),
+            times: MappingTimes { idle: IdleTimes::default(), refresh: Refresh::Outbound, lifetime: None, flush: None },
+            hairpin: Hairpin::Off,
+            reuses_inbound: false,
+            icmp_errors: IcmpErrors::Carried,
+            fragments: true,
+            answers: Answers { unsolicited: false, full: true },
             max_sessions: 65_536,
+            max_sessions_per_host: usize::MAX,
         }
     }
 

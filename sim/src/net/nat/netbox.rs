@@ -1,16 +1,15 @@
 //! A NAT in the network.
 
 use std::any::Any;
-use std::net::IpAddr;
 
 use cyphonic_core::time::Instant;
 
 use super::Nat;
-use crate::net::packet::{End, Ip, Reassembled, Reassembler, Transport, rewrite};
+use crate::net::packet::{End, IcmpError, Ip, Reassembled, Reassembler, Transport, rewrite, tcp_reset};
 use crate::net::{BoxInput, BoxOutput, Forwarder, NetBox, NetDrop};
 
 /// A router that translates IPv4 between one outside interface and all others. IPv6, and IPv4 between two inside
-/// interfaces, it only forwards. Its external address answers no echo request.
+/// interfaces, it only forwards. Its external addresses answer no echo request.
 #[derive(Debug)]
 pub struct NatBox {
     nat: Nat,
@@ -36,6 +35,12 @@ impl NatBox {
         &mut self.nat
     }
 
+    /// Starts anew, as after a loss of power; only counters remain.
+    pub fn reboot(&mut self) {
+        self.nat.reboot();
+        self.reassembler = Reassembler::default();
+    }
+
     /// Routes, MTUs, counters.
     pub fn forwarder(&self) -> &Forwarder {
         &self.forwarder
@@ -53,6 +58,10 @@ impl NatBox {
         if self.forwarder.intact(&packet).is_none() {
             return;
         }
+        let is_fragment = Ip::parse(&packet).is_some_and(|ip| ip.fragment.is_some());
+        if is_fragment && !self.nat.config().fragments {
+            return self.forwarder.drop(NetDrop::NatUnsupported);
+        }
         let packet = match self.reassembler.push(now, packet) {
             Reassembled::Untouched(packet) | Reassembled::Whole { packet, .. } => packet,
             Reassembled::Waiting => return,
@@ -66,8 +75,8 @@ impl NatBox {
         if self.forwarder.owns(destination) {
             return self.forwarder.answer(&packet);
         }
-        if destination == IpAddr::V4(self.nat.config().external) {
-            return self.forwarder.drop(NetDrop::Hairpin);
+        if self.nat.is_external(destination) {
+            return self.turn_back(now, ttl, packet);
         }
         if !self.forwarder.has_hop_left(ttl, &packet) {
             return;
@@ -80,13 +89,49 @@ impl NatBox {
         if iface == self.outside
             && let Err(reason) = self.nat.outgoing(now, &mut packet)
         {
-            return self.forwarder.drop(reason);
+            return self.refuse_outgoing(reason, &packet);
         }
         self.forwarder.send_on(iface, packet);
     }
 
+    /// From inside to an external address.
+    fn turn_back(&mut self, now: Instant, ttl: u8, mut packet: Vec<u8>) {
+        if !self.forwarder.has_hop_left(ttl, &packet) {
+            return;
+        }
+        if let Err(reason) = self.nat.hairpin(now, &mut packet) {
+            return self.refuse_outgoing(reason, &packet);
+        }
+        let inside = Ip::parse(&packet).map(|ip| ip.destination);
+        match inside.and_then(|inside| self.forwarder.lookup(inside)) {
+            Some(iface) if self.forwarder.fits_quietly(iface, &packet) => self.forwarder.send_on(iface, packet),
+            Some(_) => self.forwarder.drop(NetDrop::TooBig),
+            None => self.forwarder.drop(NetDrop::NoRoute),
+        }
+    }
+
+    fn refuse_outgoing(&mut self, reason: NetDrop, packet: &[u8]) {
+        self.forwarder.drop(reason);
+        if reason == NetDrop::NatTableFull && self.nat.config().answers.full {
+            self.forwarder.report(IcmpError::Prohibited, None, packet);
+        }
+    }
+
+    fn refuse_incoming(&mut self, reason: NetDrop, packet: &[u8]) {
+        self.forwarder.drop(reason);
+        let unsolicited = matches!(reason, NetDrop::NoMapping | NetDrop::NatFiltered);
+        if !unsolicited || !self.nat.config().answers.unsolicited {
+            return;
+        }
+        if let Some(reset) = tcp_reset(packet) {
+            self.forwarder.originate(reset);
+        } else {
+            let external = Ip::parse(packet).map(|ip| ip.destination);
+            self.forwarder.report(IcmpError::PortUnreachable, external, packet);
+        }
+    }
+
     fn handle_incoming(&mut self, now: Instant, mut packet: Vec<u8>) {
-        let external = IpAddr::V4(self.nat.config().external);
         let Some(ip) = Ip::parse(&packet) else { return };
         let (destination, ttl) = (ip.destination, ip.ttl);
         let port = match ip.transport() {
@@ -95,15 +140,15 @@ impl NatBox {
             _ => 0,
         };
         // Nobody outside knows a way to inside addresses.
-        if destination != external {
+        if !self.nat.is_external(destination) {
             return self.forwarder.drop(NetDrop::NoRoute);
         }
         if ttl <= 1 {
             self.forwarder.drop(NetDrop::TtlExpired);
-            return self.forwarder.report(crate::net::packet::IcmpError::TimeExceeded, Some(external), &packet);
+            return self.forwarder.report(IcmpError::TimeExceeded, Some(destination), &packet);
         }
         if let Err(reason) = self.nat.incoming(now, &mut packet) {
-            return self.forwarder.drop(reason);
+            return self.refuse_incoming(reason, &packet);
         }
         let inside = Ip::parse(&packet).map(|ip| ip.destination);
         let Some(iface) = inside.and_then(|inside| self.forwarder.lookup(inside)) else {
@@ -111,9 +156,9 @@ impl NatBox {
         };
         if self.forwarder.fits_quietly(iface, &packet) {
             self.forwarder.send_on(iface, packet);
-        } else if rewrite(&mut packet, End::Destination, external, port).is_some() {
+        } else if rewrite(&mut packet, End::Destination, destination, port).is_some() {
             // Again as its sender knows it.
-            self.forwarder.too_big(iface, Some(external), &packet);
+            self.forwarder.too_big(iface, Some(destination), &packet);
         }
     }
 }

@@ -1,63 +1,98 @@
-//! The two translations and the table between them.
+//! What a NAT remembers. It knows nothing of packets: addresses and ports go in and come out, so that it serves every
+//! translation whose outside is IPv4.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::RngCore;
 
-use super::{Dependence, NatConfig, PortAllocation};
+use super::{Dependence, NatConfig, Refresh};
 use crate::net::NetDrop;
-use crate::net::packet::{End, Ip, Transport, parse_icmp_error, rewrite, rewrite_quote};
+use crate::net::packet::Transport;
 use crate::net::session::{Session, Way};
 
-type Endpoint = (Ipv4Addr, u16);
-
-/// How many times a random port is drawn before the next free one is taken.
-const RANDOM_TRIES: usize = 64;
+/// An address and port outside.
+pub(super) type Outside = (Ipv4Addr, u16);
+/// An address and port inside.
+pub(super) type Inside = (IpAddr, u16);
 
 /// Protocols have port spaces of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+pub(super) enum Kind {
     Udp,
     Tcp,
     Echo,
 }
 
-/// What a mapping is found by from inside: the remote part is blank as far as mapping does not depend on it.
+/// Where a mapping is found from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) kind: Kind,
+    pub(super) external: Outside,
+    /// Zero, except where ports are overloaded.
+    pub(super) copy: u32,
+}
+
+impl Key {
+    /// All mappings of the same external port.
+    pub(super) fn copies(self) -> RangeInclusive<Self> {
+        Self { copy: 0, ..self }..=Self { copy: u32::MAX, ..self }
+    }
+}
+
+/// Where a mapping is found from inside: the remote part is blank as far as mapping does not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct InsideKey {
     kind: Kind,
-    inside: Endpoint,
-    remote: Endpoint,
+    inside: Inside,
+    remote: Outside,
 }
 
+const BLANK: Outside = (Ipv4Addr::UNSPECIFIED, 0);
+const LAST: Outside = (Ipv4Addr::BROADCAST, u16::MAX);
+
 #[derive(Debug)]
-struct Mapping {
+pub(super) struct Mapping {
     key: InsideKey,
-    /// The latest expiry of its sessions.
+    /// The latest expiry of its sessions, or later if packets from elsewhere refresh it.
     expires: Instant,
-    sessions: BTreeMap<Endpoint, Session>,
+    /// It expires no later than this.
+    ends: Option<Instant>,
+    sessions: BTreeMap<Outside, Session>,
 }
 
 impl Mapping {
-    fn admits(&self, now: Instant, filtering: Dependence, remote: Endpoint) -> bool {
-        let live = |session: &Session| session.is_live(now);
+    fn is_live(&self, now: Instant) -> bool {
+        self.expires > now
+    }
+
+    fn knows(&self, now: Instant, remote: Outside) -> bool {
+        self.sessions.get(&remote).is_some_and(|session| session.is_live(now))
+    }
+
+    fn admits(&self, now: Instant, filtering: Dependence, remote: Outside) -> bool {
         match filtering {
-            Dependence::EndpointIndependent => self.expires > now,
+            Dependence::EndpointIndependent => self.is_live(now),
             Dependence::AddressDependent => {
-                self.sessions.range((remote.0, 0)..=(remote.0, u16::MAX)).any(|(_, session)| live(session))
+                let of_host = self.sessions.range((remote.0, 0)..=(remote.0, u16::MAX));
+                of_host.into_iter().any(|(_, session)| session.is_live(now))
             }
-            Dependence::AddressAndPortDependent => self.sessions.get(&remote).is_some_and(live),
+            Dependence::AddressAndPortDependent => self.knows(now, remote),
         }
     }
 
-    fn touch(&mut self, now: Instant, way: Way, remote: Endpoint, transport: Transport, config: &NatConfig) {
+    /// A packet of a session went by; the session begins if it is new.
+    fn touch(&mut self, now: Instant, way: Way, remote: Outside, transport: Transport, config: &NatConfig) {
         let session = self.sessions.entry(remote).or_default();
         let before = session.expires;
-        session.touch(now, way, transport, &config.idle);
+        session.touch(now, way, transport, &config.times.idle);
+        if let Some(ends) = self.ends {
+            session.expires = session.expires.min(ends);
+        }
         if session.expires >= self.expires {
             self.expires = session.expires;
         } else if before == self.expires {
@@ -65,252 +100,295 @@ impl Mapping {
             self.expires = self.sessions.values().map(|session| session.expires).max().unwrap_or(now);
         }
     }
+
+    /// It stays at least until then, whatever its sessions say.
+    fn extend(&mut self, until: Instant) {
+        self.expires = self.expires.max(self.ends.map_or(until, |ends| until.min(ends)));
+    }
 }
 
-/// A NAT, pure: packets and time go in.
+/// Streams of randomness, each for its purpose.
 #[derive(Debug)]
-pub struct Nat {
-    config: NatConfig,
-    rng: ChaCha20Rng,
-    /// Every mapping, by its external port.
-    mappings: BTreeMap<(Kind, u16), Mapping>,
-    ports: BTreeMap<InsideKey, u16>,
+pub(super) struct Chance {
+    pub(super) ports: ChaCha20Rng,
+    pub(super) pool: ChaCha20Rng,
+    flush: ChaCha20Rng,
+}
+
+/// What there is of an inside host.
+#[derive(Debug)]
+struct Host {
+    /// Of its first mapping.
+    address: Ipv4Addr,
+    mappings: usize,
+    sessions: usize,
+}
+
+/// Every mapping of a NAT.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) config: NatConfig,
+    pub(super) chance: Chance,
+    pub(super) mappings: BTreeMap<Key, Mapping>,
+    by_inside: BTreeMap<InsideKey, Key>,
+    /// Those with mappings, expired ones included.
+    hosts: BTreeMap<IpAddr, Host>,
     /// In all mappings, expired ones included.
     sessions: usize,
     /// Before this, nothing more can be reclaimed.
     sweep_at: Instant,
-    next_port: u16,
+    pub(super) next_port: u16,
+    pub(super) next_address: usize,
+    next_flush: Option<Instant>,
 }
 
-impl Nat {
-    /// `rng` is for random ports.
-    pub fn new(config: NatConfig, rng: ChaCha20Rng) -> Self {
-        let next_port = *config.ports.start();
+impl Table {
+    /// `rng` is for whatever is left to chance.
+    pub(super) fn new(config: NatConfig, rng: ChaCha20Rng) -> Self {
+        let stream = |number| {
+            let mut rng = rng.clone();
+            rng.set_stream(number);
+            rng
+        };
+        let chance = Chance { pool: stream(1), flush: stream(2), ports: rng };
         Self {
+            next_port: *config.ports.start(),
+            next_address: config.external.len() - 1,
             config,
-            rng,
+            chance,
             mappings: BTreeMap::new(),
-            ports: BTreeMap::new(),
+            by_inside: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             sessions: 0,
             sweep_at: Instant::ZERO,
-            next_port,
+            next_flush: None,
         }
     }
 
-    /// How it behaves.
-    pub fn config(&self) -> &NatConfig {
-        &self.config
-    }
-
-    /// Behaves otherwise from now on; mappings that stand remain.
-    pub fn set_config(&mut self, config: NatConfig) {
-        self.config = config;
-    }
-
-    /// Forgets every mapping, as a reboot does.
-    pub fn clear(&mut self) {
+    /// Forgets every mapping.
+    pub(super) fn clear(&mut self) {
         self.mappings.clear();
-        self.ports.clear();
+        self.by_inside.clear();
+        self.hosts.clear();
         self.sessions = 0;
     }
 
+    /// Forgets every mapping, and where allocation had come to.
+    pub(super) fn reboot(&mut self) {
+        self.clear();
+        self.next_port = *self.config.ports.start();
+        self.next_address = self.config.external.len() - 1;
+        self.next_flush = None;
+    }
+
     /// Mappings that stand at `now`.
-    pub fn live_mappings(&self, now: Instant) -> usize {
-        self.mappings.values().filter(|mapping| mapping.expires > now).count()
+    pub(super) fn live_mappings(&self, now: Instant) -> usize {
+        self.mappings.values().filter(|mapping| mapping.is_live(now)).count()
     }
 
-    /// Translates a whole packet on its way out. On an error the packet is to be dropped.
-    pub fn outgoing(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
-        let ip = Ip::parse(packet).ok_or(NetDrop::BadPacket)?;
-        let (IpAddr::V4(source), IpAddr::V4(destination)) = (ip.source, ip.destination) else {
-            return Err(NetDrop::NatUnsupported);
-        };
-        let transport = ip.transport().ok_or(NetDrop::NatUnsupported)?;
-        let (kind, port, remote_port) = match transport {
-            Transport::Udp { source, destination } => (Kind::Udp, source, destination),
-            Transport::Tcp { source, destination, .. } => (Kind::Tcp, source, destination),
-            Transport::Echo { request: true, id } => (Kind::Echo, id, 0),
-            Transport::IcmpError => return self.outgoing_error(now, packet),
-            Transport::Echo { .. } | Transport::Other => return Err(NetDrop::NatUnsupported),
-        };
-        let remote = (destination, remote_port);
-        let external = self.map(now, kind, (source, port), remote)?;
-        let mapping = self.mappings.get_mut(&(kind, external)).expect("just mapped");
-        let new = !mapping.sessions.contains_key(&remote);
-        mapping.touch(now, Way::Out, remote, transport, &self.config);
-        self.sessions += usize::from(new);
-        rewrite(packet, End::Source, self.config.external.into(), external).ok_or(NetDrop::BadPacket)
-    }
-
-    /// Translates a whole packet on its way in, whose destination is the external address. On an error the packet is
-    /// to be dropped.
-    pub fn incoming(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
-        let ip = Ip::parse(packet).ok_or(NetDrop::BadPacket)?;
-        let IpAddr::V4(source) = ip.source else { return Err(NetDrop::NatUnsupported) };
-        let transport = ip.transport().ok_or(NetDrop::NatUnsupported)?;
-        let (kind, remote_port, port) = match transport {
-            Transport::Udp { source, destination } => (Kind::Udp, source, destination),
-            Transport::Tcp { source, destination, .. } => (Kind::Tcp, source, destination),
-            Transport::Echo { request: false, id } => (Kind::Echo, 0, id),
-            Transport::IcmpError => return self.incoming_error(now, packet),
-            Transport::Echo { .. } => return Err(NetDrop::NoMapping),
-            Transport::Other => return Err(NetDrop::NatUnsupported),
-        };
-        let remote = (source, remote_port);
-        let mapping = self.live(now, kind, port).ok_or(NetDrop::NoMapping)?;
-        let inside = mapping.key.inside;
-        if !mapping.admits(now, self.config.filtering, remote) {
-            return Err(NetDrop::NatFiltered);
+    /// The external address and port for a packet from `inside` to `remote`.
+    pub(super) fn outbound(
+        &mut self,
+        now: Instant,
+        kind: Kind,
+        inside: Inside,
+        remote: Outside,
+        transport: Transport,
+    ) -> Result<Outside, NetDrop> {
+        self.flush_by_chance(now);
+        let key = self.map(now, kind, inside, remote)?;
+        let mapping = self.mappings.get_mut(&key).expect("just mapped");
+        let before = mapping.sessions.len();
+        if kind == Kind::Tcp || self.config.times.refresh != Refresh::Inbound || !mapping.knows(now, remote) {
+            mapping.touch(now, Way::Out, remote, transport, &self.config);
         }
-        if kind == Kind::Tcp {
-            let config = &self.config;
-            let mapping = self.mappings.get_mut(&(kind, port)).expect("just found");
-            if mapping.sessions.contains_key(&remote) {
-                mapping.touch(now, Way::In, remote, transport, config);
-            }
+        let begun = mapping.sessions.len() - before;
+        self.count_sessions(inside.0, begun);
+        Ok(key.external)
+    }
+
+    /// Who inside gets a packet from `remote` to `external`.
+    pub(super) fn inbound(
+        &mut self,
+        now: Instant,
+        kind: Kind,
+        external: Outside,
+        remote: Outside,
+        transport: Transport,
+    ) -> Result<Inside, NetDrop> {
+        self.flush_by_chance(now);
+        let key = self.find(now, kind, external, remote, self.config.filtering)?;
+        let inside = self.mappings[&key].key.inside;
+        let begins = self.config.reuses_inbound && !self.mappings[&key].knows(now, remote);
+        let begins = begins && self.make_room(now, inside.0).is_ok();
+        let config = &self.config;
+        let mapping = self.mappings.get_mut(&key).expect("just found");
+        let (before, stood_until) = (mapping.sessions.len(), mapping.expires);
+        let knows = mapping.sessions.contains_key(&remote);
+        let refreshes = kind == Kind::Tcp || config.times.refresh != Refresh::Outbound;
+        if begins || refreshes && knows {
+            mapping.touch(now, Way::In, remote, transport, config);
+        } else if refreshes && kind != Kind::Tcp {
+            mapping.extend(now + if kind == Kind::Udp { config.times.idle.udp } else { config.times.idle.icmp });
         }
-        rewrite(packet, End::Destination, inside.0.into(), inside.1).ok_or(NetDrop::BadPacket)
-    }
-
-    /// An inside host complains about a packet that came in.
-    fn outgoing_error(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
-        let (kind, remote, inside) = quoted(packet)?;
-        let key = self.inside_key(kind, inside, remote);
-        let port = self.ports.get(&key).copied().ok_or(NetDrop::NoMapping)?;
-        self.live(now, kind, port).ok_or(NetDrop::NoMapping)?;
-        let external = self.config.external.into();
-        rewrite_quote(packet, End::Destination, external, port).ok_or(NetDrop::BadPacket)?;
-        rewrite(packet, End::Source, external, 0).ok_or(NetDrop::BadPacket)
-    }
-
-    /// Someone outside complains about a packet that went out; it must be one that did.
-    fn incoming_error(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
-        let (kind, (address, port), remote) = quoted(packet)?;
-        let mapping = self.live(now, kind, port).ok_or(NetDrop::NoMapping)?;
-        if address != self.config.external || !mapping.admits(now, Dependence::AddressAndPortDependent, remote) {
-            return Err(NetDrop::NatFiltered);
+        if begins && !refreshes {
+            let session = mapping.sessions.get_mut(&remote).expect("just begun");
+            session.expires = stood_until;
+            mapping.expires = stood_until;
         }
-        let (address, port) = mapping.key.inside;
-        rewrite_quote(packet, End::Source, address.into(), port).ok_or(NetDrop::BadPacket)?;
-        rewrite(packet, End::Destination, address.into(), 0).ok_or(NetDrop::BadPacket)
+        let begun = mapping.sessions.len() - before;
+        self.count_sessions(inside.0, begun);
+        Ok(inside)
     }
 
-    fn inside_key(&self, kind: Kind, inside: Endpoint, remote: Endpoint) -> InsideKey {
+    /// What stands outside for `inside`, as `remote` sees it.
+    pub(super) fn external_of(
+        &self,
+        now: Instant,
+        kind: Kind,
+        inside: Inside,
+        remote: Outside,
+    ) -> Result<Key, NetDrop> {
+        let key = self.by_inside.get(&self.inside_key(kind, inside, remote)).copied();
+        let key = key.filter(|&key| self.live(now, key).is_some());
+        key.or_else(|| self.reused(now, kind, inside, remote)).ok_or(NetDrop::NoMapping)
+    }
+
+    /// The mapping by which a packet went from `external` to `remote`.
+    pub(super) fn session(&self, now: Instant, kind: Kind, external: Outside, remote: Outside) -> Result<Key, NetDrop> {
+        self.find(now, kind, external, remote, Dependence::AddressAndPortDependent)
+    }
+
+    /// Who inside has a mapping.
+    pub(super) fn inside_of(&self, key: Key) -> Inside {
+        self.mappings[&key].key.inside
+    }
+
+    pub(super) fn live(&self, now: Instant, key: Key) -> Option<&Mapping> {
+        self.mappings.get(&key).filter(|mapping| mapping.is_live(now))
+    }
+
+    pub(super) fn forget(&mut self, key: Key) {
+        let Some(mapping) = self.mappings.remove(&key) else { return };
+        self.by_inside.remove(&mapping.key);
+        self.sessions -= mapping.sessions.len();
+        let address = mapping.key.inside.0;
+        let host = self.hosts.get_mut(&address).expect("it had a mapping");
+        host.mappings -= 1;
+        host.sessions -= mapping.sessions.len();
+        if host.mappings == 0 {
+            self.hosts.remove(&address);
+        }
+    }
+
+    /// The external address of an inside host that has mappings.
+    pub(super) fn paired(&self, host: IpAddr) -> Option<Ipv4Addr> {
+        self.hosts.get(&host).map(|host| host.address)
+    }
+
+    /// Of the mappings of an external port that admit `remote`, the one that spoke to it last.
+    fn find(
+        &self,
+        now: Instant,
+        kind: Kind,
+        external: Outside,
+        remote: Outside,
+        filtering: Dependence,
+    ) -> Result<Key, NetDrop> {
+        let copies = self.mappings.range(Key { kind, external, copy: 0 }.copies());
+        let mut live = copies.filter(|(_, mapping)| mapping.is_live(now)).peekable();
+        live.peek().ok_or(NetDrop::NoMapping)?;
+        live.filter(|(_, mapping)| mapping.admits(now, filtering, remote))
+            .max_by_key(|(_, mapping)| mapping.sessions.get(&remote).map(|session| session.expires))
+            .map(|(&key, _)| key)
+            .ok_or(NetDrop::NatFiltered)
+    }
+
+    fn inside_key(&self, kind: Kind, inside: Inside, remote: Outside) -> InsideKey {
         let remote = match self.config.mapping {
-            Dependence::EndpointIndependent => (Ipv4Addr::UNSPECIFIED, 0),
+            Dependence::EndpointIndependent => BLANK,
             Dependence::AddressDependent => (remote.0, 0),
             Dependence::AddressAndPortDependent => remote,
         };
         InsideKey { kind, inside, remote }
     }
 
-    fn live(&self, now: Instant, kind: Kind, port: u16) -> Option<&Mapping> {
-        self.mappings.get(&(kind, port)).filter(|mapping| mapping.expires > now)
-    }
-
-    /// The external port for a packet from `inside` to `remote`, with room for a session in its mapping.
-    fn map(&mut self, now: Instant, kind: Kind, inside: Endpoint, remote: Endpoint) -> Result<u16, NetDrop> {
-        let key = self.inside_key(kind, inside, remote);
-        if let Some(&port) = self.ports.get(&key) {
-            if let Some(mapping) = self.live(now, kind, port) {
-                if !mapping.sessions.contains_key(&remote) {
-                    self.make_room(now)?;
-                }
-                return Ok(port);
+    /// The mapping for a packet from `inside` to `remote`, with room for a session in it.
+    fn map(&mut self, now: Instant, kind: Kind, inside: Inside, remote: Outside) -> Result<Key, NetDrop> {
+        if let Ok(key) = self.external_of(now, kind, inside, remote) {
+            if !self.mappings[&key].sessions.contains_key(&remote) {
+                self.make_room(now, inside.0)?;
             }
-            self.forget(kind, port);
+            return Ok(key);
         }
-        self.make_room(now)?;
-        let port = self.allocate(now, kind, inside.1).ok_or(NetDrop::NatTableFull)?;
-        self.ports.insert(key, port);
-        self.mappings.insert((kind, port), Mapping { key, expires: now, sessions: BTreeMap::new() });
-        Ok(port)
+        let inside_key = self.inside_key(kind, inside, remote);
+        if let Some(&expired) = self.by_inside.get(&inside_key) {
+            self.forget(expired);
+        }
+        self.make_room(now, inside.0)?;
+        let key = self.allocate(now, kind, inside).ok_or(NetDrop::NatTableFull)?;
+        let ends = self.config.times.lifetime.map(|lifetime| now + lifetime);
+        self.by_inside.insert(inside_key, key);
+        self.mappings.insert(key, Mapping { key: inside_key, expires: now, ends, sessions: BTreeMap::new() });
+        let address = key.external.0;
+        self.hosts.entry(inside.0).or_insert(Host { address, mappings: 0, sessions: 0 }).mappings += 1;
+        Ok(key)
     }
 
-    fn forget(&mut self, kind: Kind, port: u16) {
-        if let Some(mapping) = self.mappings.remove(&(kind, port)) {
-            self.ports.remove(&mapping.key);
-            self.sessions -= mapping.sessions.len();
+    /// A mapping by which `remote` spoke first: by its own session, as mappings by another key have none that went out.
+    fn reused(&self, now: Instant, kind: Kind, inside: Inside, remote: Outside) -> Option<Key> {
+        if !self.config.reuses_inbound {
+            return None;
         }
+        let key = |remote| InsideKey { kind, inside, remote };
+        let all = self.by_inside.range(key(BLANK)..=key(LAST));
+        all.map(|(_, &key)| key).find(|&key| self.live(now, key).is_some_and(|mapping| mapping.knows(now, remote)))
     }
 
-    /// Room for one more session.
-    fn make_room(&mut self, now: Instant) -> Result<(), NetDrop> {
-        if self.sessions >= self.config.max_sessions && now >= self.sweep_at {
-            for mapping in self.mappings.values_mut() {
-                mapping.sessions.retain(|_, session| session.is_live(now));
-            }
-            let ports = &mut self.ports;
-            self.mappings.retain(|_, mapping| {
-                let keep = mapping.expires > now;
-                if !keep {
-                    ports.remove(&mapping.key);
-                }
-                keep
-            });
-            let sessions = self.mappings.values().flat_map(|mapping| mapping.sessions.values());
-            self.sessions = sessions.clone().count();
-            self.sweep_at = sessions.map(|session| session.expires).min().unwrap_or(now);
-        }
-        if self.sessions < self.config.max_sessions { Ok(()) } else { Err(NetDrop::NatTableFull) }
+    fn count_sessions(&mut self, host: IpAddr, begun: usize) {
+        self.sessions += begun;
+        self.hosts.get_mut(&host).expect("it has a mapping").sessions += begun;
     }
 
-    fn allocate(&mut self, now: Instant, kind: Kind, inside: u16) -> Option<u16> {
-        let range = if kind == Kind::Echo { 0..=u16::MAX } else { self.config.ports.clone() };
-        match self.config.allocation {
-            PortAllocation::Preserving => {
-                if (inside != 0 || kind == Kind::Echo) && self.is_free(now, kind, inside) {
-                    return Some(inside);
-                }
-                self.next_free(now, kind, &range)
-            }
-            PortAllocation::Sequential => self.next_free(now, kind, &range),
-            PortAllocation::Random => {
-                for _ in 0..RANDOM_TRIES {
-                    let span = u64::from(*range.end()) - u64::from(*range.start()) + 1;
-                    let port = range.start() + ((u64::from(self.rng.next_u32()) * span) >> 32) as u16;
-                    if self.is_free(now, kind, port) {
-                        return Some(port);
-                    }
-                }
-                self.next_free(now, kind, &range)
-            }
+    /// Room for one more session of an inside host.
+    fn make_room(&mut self, now: Instant, host: IpAddr) -> Result<(), NetDrop> {
+        let is_full = |table: &Self| {
+            table.sessions >= table.config.max_sessions
+                || table.hosts.get(&host).map_or(0, |host| host.sessions) >= table.config.max_sessions_per_host
+        };
+        if is_full(self) && now >= self.sweep_at {
+            self.sweep(now);
         }
+        if is_full(self) { Err(NetDrop::NatTableFull) } else { Ok(()) }
     }
 
-    fn next_free(&mut self, now: Instant, kind: Kind, range: &RangeInclusive<u16>) -> Option<u16> {
-        for _ in range.clone() {
-            let port = if range.contains(&self.next_port) { self.next_port } else { *range.start() };
-            self.next_port = if port == *range.end() { *range.start() } else { port + 1 };
-            if self.is_free(now, kind, port) {
-                return Some(port);
-            }
+    fn sweep(&mut self, now: Instant) {
+        let expired: Vec<Key> =
+            self.mappings.iter().filter(|(_, mapping)| !mapping.is_live(now)).map(|(&key, _)| key).collect();
+        for key in expired {
+            self.forget(key);
         }
-        None
+        for mapping in self.mappings.values_mut() {
+            let before = mapping.sessions.len();
+            mapping.sessions.retain(|_, session| session.is_live(now));
+            let gone = before - mapping.sessions.len();
+            self.sessions -= gone;
+            self.hosts.get_mut(&mapping.key.inside.0).expect("it has a mapping").sessions -= gone;
+        }
+        let sessions = self.mappings.values().flat_map(|mapping| mapping.sessions.values());
+        self.sweep_at = sessions.map(|session| session.expires).min().unwrap_or(now);
     }
 
-    /// Takes the place of a mapping that has expired.
-    fn is_free(&mut self, now: Instant, kind: Kind, port: u16) -> bool {
-        if self.live(now, kind, port).is_some() {
-            return false;
+    /// Loses everything where that was due. The first time is drawn when the first packet comes.
+    fn flush_by_chance(&mut self, now: Instant) {
+        let Some(mean) = self.config.times.flush else { return };
+        let due = self.next_flush.is_some_and(|at| at <= now);
+        if due {
+            self.clear();
         }
-        self.forget(kind, port);
-        true
-    }
-}
-
-/// Protocol, source and destination of the packet that an ICMP error quotes.
-fn quoted(packet: &[u8]) -> Result<(Kind, Endpoint, Endpoint), NetDrop> {
-    let quote = parse_icmp_error(packet).ok_or(NetDrop::BadPacket)?;
-    let ip = Ip::parse_quoted(quote.packet).ok_or(NetDrop::BadPacket)?;
-    let (IpAddr::V4(source), IpAddr::V4(destination)) = (ip.source, ip.destination) else {
-        return Err(NetDrop::NatUnsupported);
-    };
-    match ip.transport() {
-        Some(Transport::Udp { source: s, destination: d }) => Ok((Kind::Udp, (source, s), (destination, d))),
-        Some(Transport::Tcp { source: s, destination: d, .. }) => Ok((Kind::Tcp, (source, s), (destination, d))),
-        Some(Transport::Echo { request: true, id }) => Ok((Kind::Echo, (source, id), (destination, 0))),
-        Some(Transport::Echo { request: false, id }) => Ok((Kind::Echo, (source, 0), (destination, id))),
-        _ => Err(NetDrop::NatUnsupported),
+        if due || self.next_flush.is_none() {
+            let nanos = (u128::from(self.chance.flush.next_u64()) * (2 * mean.as_nanos())) >> 64;
+            self.next_flush = Some(now + Duration::from_nanos(nanos as u64));
+        }
     }
 }

@@ -8,6 +8,7 @@ mod build;
 mod checksum;
 mod fragment;
 mod icmp;
+mod reset;
 mod rewrite;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,6 +18,7 @@ pub use checksum::{ipv4_header_is_intact, transport_checksum};
 pub use fragment::{Reassembled, Reassembler, ReassemblyLimits, fragment_ipv4, fragment_ipv6};
 pub(super) use icmp::rewrite_quote;
 pub use icmp::{IcmpError, Quote, icmp_error, parse_icmp_error};
+pub use reset::{tcp_abort, tcp_reset};
 pub use rewrite::{End, decrement_ttl, rewrite};
 
 /// IP protocol numbers.

@@ -1,0 +1,222 @@
+//! Deep packet inspection: what a firewall finds out about a conversation from how it begins.
+//!
+//! Of UDP it opens QUIC Initials as anyone on the path can, of TCP it reads the first TLS record; from the ClientHello
+//! it has the server's name and the protocols offered. Packets pass until enough is seen to decide, and the decision
+//! holds for the rest of the conversation:
+//!
+//! ```text
+//! watching ─┬─ a rule fits ─→ decided: drop, reject, reset, or throttle
+//!           └─ nothing fits, or too much seen ─→ of no interest
+//! ```
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cyphonic_core::time::Instant;
+
+use crate::capture::frame::FrameKind;
+use crate::capture::hello::{Beginning, ClientHello};
+use crate::capture::initial::{InitialKeys, LEAST_DATAGRAM, LongHeader, VERSION_1};
+use crate::net::NetDrop;
+use crate::net::packet::{Ip, protocol};
+
+/// A conversation that told nothing in so many packets is of no interest.
+const MAX_WATCHED: u32 = 16;
+const TLS_HANDSHAKE: u8 = 22;
+const TLS_RECORD_HEADER: usize = 5;
+
+/// Something to look for, and what to do where it is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InspectionRule {
+    /// What is looked for.
+    pub what: Trait,
+    /// What is done.
+    pub reaction: Reaction,
+}
+
+/// What a conversation can have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trait {
+    /// It is QUIC version 1: it begins with an Initial that opens, in a UDP payload of at least 1,200 bytes.
+    Quic,
+    /// It begins with a QUIC long header of this version, in a UDP payload of at least 1,200 bytes.
+    QuicVersion(u32),
+    /// Its ClientHello, over QUIC or TCP, asks for this name or one below it.
+    ServerName(String),
+    /// Its ClientHello, over QUIC or TCP, offers this protocol.
+    Alpn(Vec<u8>),
+}
+
+/// What is done about a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// Its packets are dropped in silence.
+    Drop,
+    /// Its packets are dropped, and each sender told by ICMP: administratively prohibited.
+    Reject,
+    /// TCP: both ends get a reset. Otherwise as [`Self::Reject`].
+    Reset,
+    /// It is slowed down: what is beyond the rate is dropped.
+    Throttle {
+        /// Only once it had this many bytes of IP packets, both ways together.
+        after_bytes: u64,
+        /// To this rate, both ways together, bits per second.
+        rate_bps: u64,
+        /// This many bytes at once.
+        burst_bytes: u64,
+    },
+}
+
+/// How far the inspection of a conversation is.
+#[derive(Debug)]
+pub(super) enum Sight {
+    Watching(Box<Watch>),
+    Decided(Verdict),
+    Boring,
+}
+
+impl Default for Sight {
+    fn default() -> Self {
+        Self::Watching(Box::default())
+    }
+}
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    packets: u32,
+    bytes: u64,
+    version: Option<u32>,
+    keys: Option<InitialKeys>,
+    is_quic: bool,
+    /// Of the first TCP segment with data that was seen.
+    first_sequence: Option<u32>,
+    stream: Beginning,
+    hello: Option<ClientHello>,
+}
+
+#[derive(Debug)]
+pub(super) struct Verdict {
+    reaction: Reaction,
+    /// Bytes so far.
+    bytes: u64,
+    /// What may pass at once, in bytes × 8 × 10⁹, so that a bit per second is one a nanosecond.
+    tokens: u128,
+    at: Instant,
+}
+
+const TOKENS_A_BYTE: u128 = 8_000_000_000;
+
+impl Sight {
+    /// Whether a packet of the conversation, of `len` bytes, passes.
+    pub(super) fn judge(
+        &mut self,
+        now: Instant,
+        ip: &Ip<'_>,
+        len: usize,
+        rules: &[InspectionRule],
+    ) -> Result<(), NetDrop> {
+        if let Self::Watching(watch) = self {
+            watch.look(ip);
+            watch.bytes += len as u64;
+            match rules.iter().find(|rule| watch.has(&rule.what)) {
+                Some(rule) => *self = Self::Decided(Verdict::new(now, rule.reaction, watch.bytes - len as u64)),
+                None if watch.hello.is_some() || watch.packets >= MAX_WATCHED => *self = Self::Boring,
+                None => {}
+            }
+        }
+        match self {
+            Self::Decided(verdict) => verdict.apply(now, len),
+            Self::Watching(_) | Self::Boring => Ok(()),
+        }
+    }
+}
+
+impl Watch {
+    fn look(&mut self, ip: &Ip<'_>) {
+        self.packets += 1;
+        match ip.protocol {
+            protocol::UDP => self.look_at_quic(ip.payload.get(8..).unwrap_or_default()),
+            protocol::TCP => self.look_at_tcp(ip.payload),
+            _ => {}
+        }
+    }
+
+    fn look_at_quic(&mut self, payload: &[u8]) {
+        // A server drops a client's Initial that is shorter (RFC 9000 §14.1).
+        if payload.len() < LEAST_DATAGRAM {
+            return;
+        }
+        let Some(header) = LongHeader::read(payload) else { return };
+        self.version.get_or_insert(header.version);
+        if header.version != VERSION_1 {
+            return;
+        }
+        // The first connection ID gives the keys of all that follow.
+        let keys = self.keys.get_or_insert_with(|| InitialKeys::of_client(&header.dcid));
+        for frame in keys.open(payload).unwrap_or_default() {
+            self.is_quic = true;
+            if let FrameKind::Crypto { offset } = frame.kind {
+                self.stream.add(offset, frame.data);
+            }
+        }
+        self.hello = ClientHello::read(&self.stream.bytes());
+    }
+
+    fn look_at_tcp(&mut self, segment: &[u8]) {
+        let Some(&[_, _, _, _, q0, q1, q2, q3, _, _, _, _, offset, ..]) = segment.first_chunk::<20>() else { return };
+        let data = segment.get(usize::from(offset >> 4) * 4..).unwrap_or_default();
+        if data.is_empty() {
+            return;
+        }
+        let sequence = u32::from_be_bytes([q0, q1, q2, q3]);
+        let first = *self.first_sequence.get_or_insert(sequence);
+        self.stream.add(u64::from(sequence.wrapping_sub(first)), Bytes::copy_from_slice(data));
+        let stream = self.stream.bytes();
+        if stream.first() == Some(&TLS_HANDSHAKE) {
+            self.hello = stream.get(TLS_RECORD_HEADER..).and_then(ClientHello::read);
+        }
+    }
+
+    fn has(&self, what: &Trait) -> bool {
+        let hello = self.hello.as_ref();
+        match what {
+            Trait::Quic => self.is_quic,
+            Trait::QuicVersion(version) => self.version == Some(*version),
+            Trait::ServerName(suffix) => hello.and_then(|hello| hello.server_name.as_deref()).is_some_and(|name| {
+                name.strip_suffix(suffix.as_str()).is_some_and(|host| host.is_empty() || host.ends_with('.'))
+            }),
+            Trait::Alpn(protocol) => hello.is_some_and(|hello| hello.alpn.contains(protocol)),
+        }
+    }
+}
+
+impl Verdict {
+    fn new(now: Instant, reaction: Reaction, bytes: u64) -> Self {
+        let tokens = match reaction {
+            Reaction::Throttle { burst_bytes, .. } => u128::from(burst_bytes) * TOKENS_A_BYTE,
+            _ => 0,
+        };
+        Self { reaction, bytes, tokens, at: now }
+    }
+
+    fn apply(&mut self, now: Instant, len: usize) -> Result<(), NetDrop> {
+        let (after, rate, burst) = match self.reaction {
+            Reaction::Drop => return Err(NetDrop::Inspected),
+            Reaction::Reject => return Err(NetDrop::Rejected),
+            Reaction::Reset => return Err(NetDrop::Reset),
+            Reaction::Throttle { after_bytes, rate_bps, burst_bytes } => (after_bytes, rate_bps, burst_bytes),
+        };
+        let elapsed: Duration = now - self.at;
+        self.at = now;
+        let full = u128::from(burst) * TOKENS_A_BYTE;
+        self.tokens = (self.tokens + elapsed.as_nanos() * u128::from(rate)).min(full);
+        self.bytes += len as u64;
+        if self.bytes <= after {
+            return Ok(());
+        }
+        let price = len as u128 * TOKENS_A_BYTE;
+        self.tokens = self.tokens.checked_sub(price).ok_or(NetDrop::Throttled)?;
+        Ok(())
+    }
+}

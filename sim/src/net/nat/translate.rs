@@ -1,0 +1,180 @@
+//! The two translations between IPv4 and IPv4.
+
+use std::net::IpAddr;
+
+use cyphonic_core::time::Instant;
+use rand_chacha::ChaCha20Rng;
+
+use super::table::{Inside, Key, Kind, Outside, Table};
+use super::{Hairpin, IcmpErrors, NatConfig};
+use crate::net::NetDrop;
+use crate::net::packet::{End, Ip, Transport, ipv4_header_is_intact, parse_icmp_error, rewrite, rewrite_quote};
+
+/// A NAT, pure: packets and time go in.
+#[derive(Debug)]
+pub struct Nat {
+    table: Table,
+}
+
+impl Nat {
+    /// `rng` is for whatever the NAT leaves to chance: random ports, addresses, and when it loses its mappings.
+    ///
+    /// # Panics
+    /// If there is no external address.
+    pub fn new(config: NatConfig, rng: ChaCha20Rng) -> Self {
+        assert!(!config.external.is_empty(), "a NAT has an external address");
+        Self { table: Table::new(config, rng) }
+    }
+
+    /// How it behaves.
+    pub fn config(&self) -> &NatConfig {
+        &self.table.config
+    }
+
+    /// Behaves otherwise from now on; mappings that stand remain.
+    pub fn set_config(&mut self, config: NatConfig) {
+        assert!(!config.external.is_empty(), "a NAT has an external address");
+        self.table.config = config;
+    }
+
+    /// Forgets every mapping, and goes on allocating where it was.
+    pub fn clear(&mut self) {
+        self.table.clear();
+    }
+
+    /// Starts anew, as after a loss of power.
+    pub fn reboot(&mut self) {
+        self.table.reboot();
+    }
+
+    /// Mappings that stand at `now`.
+    pub fn live_mappings(&self, now: Instant) -> usize {
+        self.table.live_mappings(now)
+    }
+
+    /// Whether an address is one of its external ones.
+    pub fn is_external(&self, address: IpAddr) -> bool {
+        matches!(address, IpAddr::V4(address) if self.config().external.contains(&address))
+    }
+
+    /// Translates a whole packet on its way out. On an error the packet is to be dropped.
+    pub fn outgoing(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
+        let ip = Ip::parse(packet).ok_or(NetDrop::BadPacket)?;
+        let (source, IpAddr::V4(destination)) = (ip.source, ip.destination) else {
+            return Err(NetDrop::NatUnsupported);
+        };
+        let transport = ip.transport().ok_or(NetDrop::NatUnsupported)?;
+        let (kind, port, remote_port) = match transport {
+            Transport::Udp { source, destination } => (Kind::Udp, source, destination),
+            Transport::Tcp { source, destination, .. } => (Kind::Tcp, source, destination),
+            Transport::Echo { request: true, id } => (Kind::Echo, id, 0),
+            Transport::IcmpError => return self.outgoing_error(now, packet),
+            Transport::Echo { .. } | Transport::Other => return Err(NetDrop::NatUnsupported),
+        };
+        let remote = (destination, remote_port);
+        let (address, port) = self.table.outbound(now, kind, (source, port), remote, transport)?;
+        rewrite(packet, End::Source, address.into(), port).ok_or(NetDrop::BadPacket)
+    }
+
+    /// Translates a whole packet on its way in, whose destination is an external address. On an error the packet is to
+    /// be dropped.
+    pub fn incoming(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
+        let ip = Ip::parse(packet).ok_or(NetDrop::BadPacket)?;
+        let (IpAddr::V4(source), IpAddr::V4(destination)) = (ip.source, ip.destination) else {
+            return Err(NetDrop::NatUnsupported);
+        };
+        let transport = ip.transport().ok_or(NetDrop::NatUnsupported)?;
+        let (kind, remote_port, port) = match transport {
+            Transport::Udp { source, destination } => (Kind::Udp, source, destination),
+            Transport::Tcp { source, destination, .. } => (Kind::Tcp, source, destination),
+            Transport::Echo { request: false, id } => (Kind::Echo, 0, id),
+            Transport::IcmpError => return self.incoming_error(now, packet),
+            Transport::Echo { .. } => return Err(NetDrop::NoMapping),
+            Transport::Other => return Err(NetDrop::NatUnsupported),
+        };
+        let inside = self.table.inbound(now, kind, (destination, port), (source, remote_port), transport)?;
+        rewrite(packet, End::Destination, inside.0, inside.1).ok_or(NetDrop::BadPacket)
+    }
+
+    /// Turns a whole packet from inside to an external address back inside. On an error the packet is to be dropped.
+    pub fn hairpin(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
+        let ip = Ip::parse(packet).ok_or(NetDrop::BadPacket)?;
+        let sender = match ip.transport() {
+            Some(Transport::Udp { source, .. } | Transport::Tcp { source, .. }) => Some((ip.source, source)),
+            _ => None,
+        };
+        if self.config().hairpin == Hairpin::Off {
+            return Err(NetDrop::Hairpin);
+        }
+        self.outgoing(now, packet)?;
+        self.incoming(now, packet)?;
+        match sender {
+            Some((address, port)) if self.config().hairpin == Hairpin::InternalSource => {
+                rewrite(packet, End::Source, address, port).ok_or(NetDrop::BadPacket)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An inside host complains about a packet that came in.
+    fn outgoing_error(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
+        let Quoted { kind, source: (remote, remote_port), destination: inside } = Quoted::read(packet)?;
+        let IpAddr::V4(remote) = remote else { return Err(NetDrop::NatUnsupported) };
+        let key = self.table.external_of(now, kind, inside, (remote, remote_port))?;
+        let (address, port) = key.external;
+        rewrite_quote(packet, End::Destination, address.into(), port).ok_or(NetDrop::BadPacket)?;
+        rewrite(packet, End::Source, address.into(), 0).ok_or(NetDrop::BadPacket)?;
+        self.carry_error(key)
+    }
+
+    /// Someone outside complains about a packet that went out; it must be one that did.
+    fn incoming_error(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
+        let Quoted { kind, source, destination } = Quoted::read(packet)?;
+        let v4 = |(address, port): Inside| match address {
+            IpAddr::V4(address) => Ok::<Outside, _>((address, port)),
+            IpAddr::V6(_) => Err(NetDrop::NatUnsupported),
+        };
+        let key = self.table.session(now, kind, v4(source)?, v4(destination)?)?;
+        let (address, port) = self.table.inside_of(key);
+        rewrite_quote(packet, End::Source, address, port).ok_or(NetDrop::BadPacket)?;
+        rewrite(packet, End::Destination, address, 0).ok_or(NetDrop::BadPacket)?;
+        self.carry_error(key)
+    }
+
+    fn carry_error(&mut self, about: Key) -> Result<(), NetDrop> {
+        match self.config().icmp_errors {
+            IcmpErrors::Carried => Ok(()),
+            IcmpErrors::Dropped => Err(NetDrop::NatUnsupported),
+            IcmpErrors::EndMapping => {
+                self.table.forget(about);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Protocol and ends of the packet that an ICMP error quotes.
+struct Quoted {
+    kind: Kind,
+    source: Inside,
+    destination: Inside,
+}
+
+impl Quoted {
+    /// Only of an intact error about a packet with an intact header (RFC 5508, REQ-3).
+    fn read(packet: &[u8]) -> Result<Self, NetDrop> {
+        let quote = parse_icmp_error(packet).ok_or(NetDrop::BadPacket)?;
+        let ip = Ip::parse_quoted(quote.packet).ok_or(NetDrop::BadPacket)?;
+        if !ipv4_header_is_intact(quote.packet) {
+            return Err(NetDrop::BadPacket);
+        }
+        let (kind, source, destination) = match ip.transport() {
+            Some(Transport::Udp { source, destination }) => (Kind::Udp, source, destination),
+            Some(Transport::Tcp { source, destination, .. }) => (Kind::Tcp, source, destination),
+            Some(Transport::Echo { request: true, id }) => (Kind::Echo, id, 0),
+            Some(Transport::Echo { request: false, id }) => (Kind::Echo, 0, id),
+            _ => return Err(NetDrop::NatUnsupported),
+        };
+        Ok(Self { kind, source: (ip.source, source), destination: (ip.destination, destination) })
+    }
+}

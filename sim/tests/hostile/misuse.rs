@@ -1,0 +1,161 @@
+//! Links that are opened and not used, or used wrongly: they end, and nobody else is kept out.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cyphonic_core::event::DropReason;
+use cyphonic_core::key::Key128;
+use cyphonic_core::message::{ErrorCode, Message, PeerRef};
+use cyphonic_core::name::{Fqdn, NodeId, Virtual};
+use cyphonic_core::quic::{LinkClosed, LinkId, LinkOutput};
+use cyphonic_core::store::{Device, Store, StoreError};
+use cyphonic_sim::host::apps::{App, Echo, Family, Target};
+use cyphonic_sim::world::{Actor, Watch};
+
+use crate::common::{V4, scene};
+use crate::rogue::{Rogue, fqdn};
+use crate::stage::{ALICE, BOB, Role, SEED, Stage};
+
+const CONVENTIONAL: &str = "method = \"conventional\"";
+const BLIND: &str = "method = \"proposed\"";
+const LINK: &str = "{ delay_ms = 10 }";
+
+/// A network of the proposed method in which nothing happens by itself.
+fn quiet() -> Stage {
+    Stage::before(scene(BLIND, [V4, V4], LINK))
+}
+
+fn closed(heard: &[LinkOutput]) -> Vec<(LinkId, LinkClosed)> {
+    let closed = heard.iter().filter_map(|output| match output {
+        LinkOutput::Closed(link, reason) => Some((*link, *reason)),
+        _ => None,
+    });
+    closed.collect()
+}
+
+#[test]
+fn a_link_on_which_nobody_asks_is_closed_by_as_and_nodes() {
+    for (role, name, after_ms) in [(Role::As, "as", 10_000), (BOB, "bob", 5_000)] {
+        let mut stage = quiet();
+        let mut mallory = Rogue::new("mallory");
+        let link = mallory.connect(&mut stage, role, &fqdn(name));
+        let heard = mallory.listen(&mut stage, after_ms - 200);
+        assert_eq!(closed(&heard), [], "{role:?} has patience");
+        let heard = mallory.listen(&mut stage, 400);
+        assert_eq!(closed(&heard), [(link, LinkClosed::Lost)], "{role:?}");
+    }
+}
+
+#[test]
+fn one_certificate_has_one_link_that_waits() {
+    for (role, name) in [(Role::Nms, "nms"), (BOB, "bob")] {
+        let mut stage = quiet();
+        let mut mallory = Rogue::new("mallory");
+        let first = mallory.connect(&mut stage, role, &fqdn(name));
+        mallory.open(&stage, role, &fqdn(name));
+        let heard = mallory.listen(&mut stage, 100);
+        assert_eq!(closed(&heard), [(first, LinkClosed::Lost)], "{role:?}");
+    }
+}
+
+#[test]
+fn who_is_not_registered_is_told_so_on_a_link_whose_certificate_names_him() {
+    let mut stage = quiet();
+    let mut alice = Rogue::new("alice");
+    let nms = alice.connect(&mut stage, Role::Nms, &fqdn("nms"));
+    let request = Message::DirectionRequest(PeerRef::Name(fqdn("bob")));
+    let answer = alice.say(&mut stage, nms, NodeId::of(&fqdn("alice")).0, &request);
+    assert_eq!(answer, [Message::Error(ErrorCode::NotRegistered)]);
+    let answer = alice.say(&mut stage, nms, NodeId::of(&fqdn("bob")).0, &request);
+    assert_eq!(answer, [], "and on nobody else's");
+}
+
+#[test]
+fn a_stream_on_which_nobody_can_find_the_next_frame_ends_its_link() {
+    for (role, name) in [(Role::As, "as"), (Role::Nms, "nms"), (Role::Trs, "trs"), (BOB, "bob")] {
+        let mut stage = quiet();
+        let mut mallory = Rogue::new("mallory");
+        let link = mallory.connect(&mut stage, role, &fqdn(name));
+        let heard = mallory.speak(&mut stage, link, Bytes::from_static(&[0xff; 64]));
+        assert_eq!(closed(&heard), [(link, LinkClosed::Lost)], "{role:?}");
+        assert_eq!(stage.drops(role, DropReason::BadHeader), 1, "{role:?}");
+    }
+}
+
+/// A database that tells the NMS lies about Bob's virtual addresses: what a hostile NMS could say too.
+#[derive(Debug)]
+struct Liar {
+    truth: Arc<dyn Store>,
+    lie: Virtual,
+}
+
+impl Store for Liar {
+    fn put_device(&self, device: &Device) -> Result<(), StoreError> {
+        self.truth.put_device(device)
+    }
+    fn device(&self, node: NodeId) -> Result<Option<Device>, StoreError> {
+        self.truth.device(node)
+    }
+    fn remove_device(&self, node: NodeId) -> Result<(), StoreError> {
+        self.truth.remove_device(node)
+    }
+    fn put_common_key(&self, node: NodeId, key: &Key128) -> Result<(), StoreError> {
+        self.truth.put_common_key(node, key)
+    }
+    fn common_key(&self, node: NodeId) -> Result<Option<Key128>, StoreError> {
+        self.truth.common_key(node)
+    }
+    fn allocate(&self, name: &Fqdn) -> Result<Virtual, StoreError> {
+        self.truth.allocate(name)
+    }
+    fn addresses_of(&self, name: &Fqdn) -> Result<Option<Virtual>, StoreError> {
+        if name.short() == "bob" { Ok(Some(self.lie)) } else { self.truth.addresses_of(name) }
+    }
+    fn owner_of(&self, address: IpAddr) -> Result<Option<Fqdn>, StoreError> {
+        self.truth.owner_of(address)
+    }
+    fn accept_epoch(&self, node: NodeId, epoch: u64) -> Result<bool, StoreError> {
+        self.truth.accept_epoch(node, epoch)
+    }
+}
+
+#[test]
+fn a_route_to_an_address_that_cannot_be_the_peers_is_not_taken() {
+    for settings in [CONVENTIONAL, BLIND] {
+        for what in ["ours", "nowhere", "changed"] {
+            let scenario = scene(settings, [V4, V4], LINK);
+            let mut stage = Stage::after(scenario.clone());
+            let own = stage.world.node(0, |_, host| host.virtual_addresses()).unwrap();
+            let bob = stage.world.node(1, |_, host| host.virtual_addresses()).unwrap();
+            let lie = match what {
+                "ours" => own,
+                "nowhere" => Virtual { v6: Ipv6Addr::LOCALHOST, ..bob },
+                _ => Virtual { v6: (u128::from(bob.v6) + 100).into(), ..bob },
+            };
+            stage.world.store = Arc::new(Liar { truth: stage.world.store.clone(), lie });
+            let watch = Watch::default();
+            stage.world.restart(&scenario, SEED, &watch, Actor::Nms);
+            if what != "changed" {
+                // Alice does not know Bob any more.
+                stage.world.restart(&scenario, SEED, &watch, Actor::Node(0));
+                stage.world.node(0, |now, host| host.command(now, cyphonic_core::node::NodeCommand::Start));
+            }
+            stage.run(60_000);
+            stage.world.drain_events();
+            if what == "changed" {
+                // Bob forgets Alice, and asks for her: she is told Bob's new address while she knows his old one.
+                stage.world.restart(&scenario, SEED, &watch, Actor::Node(1));
+                stage.world.node(1, |now, host| host.command(now, cyphonic_core::node::NodeCommand::Start));
+                stage.run(1_000);
+            }
+            let (from, to) = if what == "changed" { (1, "alice") } else { (0, "bob") };
+            let echo = App::Echo(Target::Name(fqdn(to), Family::V6), Echo { count: 1, ..Echo::default() });
+            let app = stage.world.node(from, |now, host| host.start(now, echo));
+            stage.run(3_000);
+            let report = stage.world.node(from, |_, host| host.report(app).clone());
+            assert_eq!(report.echo().map_or(0, |echo| echo.answered()), 0, "{settings}, {what}");
+            assert!(stage.drops(ALICE, DropReason::WrongIdentity) > 0, "{settings}, {what}: {:?}", stage.happened());
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The lab as a user meets it: the built command, what it prints, its exit codes and the files it leaves.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// What an experiment is called, by the name of its results.
+const SCENARIOS: [&str; 5] = ["handover", "setup", "table1", "table3", "table4"];
+/// One cell of table4 with two echoes: a run takes some milliseconds.
+const SMALL: [&str; 8] =
+    ["run", "table4", "--set", "method=proposed", "--set", "step.3.count=2", "--set", "step.3.interval_ms=50"];
+
+fn lab(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cyphonic-lab"));
+    command.args(arguments).stdin(Stdio::null()).output().expect("the lab starts")
+}
+
+/// What it prints when all is well.
+#[track_caller]
+fn prints(arguments: &[&str]) -> String {
+    let output = lab(arguments);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), errors.as_str()), (Some(0), ""), "{arguments:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What it says when it ends with this exit code; then it prints nothing.
+#[track_caller]
+fn refuses(code: i32, arguments: &[&str]) -> String {
+    let output = lab(arguments);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+    assert!(errors.starts_with("error: "), "{errors}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "{arguments:?}");
+    errors
+}
+
+#[track_caller]
+fn says(message: &str, pieces: &[&str]) {
+    for piece in pieces {
+        assert!(message.contains(piece), "{piece:?} is not in: {message}");
+    }
+}
+
+fn with<'a>(base: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    [base, more].concat()
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn utf8(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// All names in a folder, hidden ones too.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// The digests over all wires, one for each run.
+fn wires(printed: &str) -> Vec<&str> {
+    printed.lines().filter_map(|line| line.split_once(", wires ")).map(|(_, digest)| digest).collect()
+}
+
+/// A copy of the committed results.
+fn results() -> TempDir {
+    let copy = folder();
+    for name in SCENARIOS {
+        let file = format!("{name}.csv");
+        let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/sim").join(&file);
+        fs::copy(committed, copy.path().join(file)).unwrap();
+    }
+    copy
+}
+
+#[test]
+fn help_teaches_every_command_and_exit_code() {
+    let help = prints(&["--help"]);
+    says(&help, &["reproduce", "run", "verify", "scenarios", "Examples:", "--sequence"]);
+    let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    says(
+        &words,
+        &["Exit codes: 0 done", "2 a scenario or an option", "3 a run failed", "4 results cannot", "5 results differ"],
+    );
+    for command in ["reproduce", "run", "verify", "scenarios"] {
+        says(&prints(&[command, "--help"]), &[&format!("Usage: cyphonic-lab {command}")]);
+    }
+    let run = prints(&["run", "--help"]);
+    says(&run, &["--seed <N|A..B>", "--engine", "--set <KEY=VALUE>", "--out <DIR>", "--json", "--pcap", "--qlog"]);
+}
+
+#[test]
+fn scenarios_are_listed_with_a_line_each() {
+    let list = prints(&["scenarios"]);
+    let listed: Vec<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(listed, SCENARIOS);
+    says(&list, &["18 runs  Table 1", "2 runs  Table 4"]);
+}
+
+#[test]
+fn a_run_prints_its_rows_and_the_same_wires_on_both_engines() {
+    let [turmoil, events] = ["turmoil", "events"].map(|engine| prints(&with(&SMALL, &["--engine", engine])));
+    assert_eq!(turmoil, events);
+    let [digest] = wires(&turmoil)[..] else { panic!("one run: {turmoil}") };
+    assert_eq!(digest.len(), 32, "{digest}");
+    let lines: Vec<&str> = turmoil.lines().collect();
+    says(lines[0], &["table4 (method=proposed) seed 1: ", " ms simulated"]);
+    assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), ["method", "seed", "probe", "rtt_ms"]);
+    let rows: Vec<Vec<&str>> = lines[3..].iter().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows.iter().map(|row| &row[..3]).collect::<Vec<_>>(), [["proposed", "1", "1"], ["proposed", "1", "2"]]);
+    for row in rows {
+        // Three links of 1 ms to 1.5 ms, to and fro, are at least 4 ms without what the LANs share of them.
+        assert!((4.0..=9.0).contains(&row[3].parse::<f64>().unwrap()), "{row:?}");
+    }
+}
+
+#[test]
+fn each_seed_of_a_range_is_a_run_of_its_own() {
+    let printed = prints(&with(&SMALL, &["--engine", "events", "--seed", "1..3"]));
+    let digests = wires(&printed);
+    assert_eq!(digests.len(), 3);
+    assert!(digests[0] != digests[1] && digests[1] != digests[2] && digests[0] != digests[2], "{digests:?}");
+    let second = prints(&with(&SMALL, &["--engine", "events", "--seed", "2"]));
+    assert_eq!(wires(&second), digests[1..2]);
+}
+
+#[test]
+fn set_overrides_a_key_and_leaves_a_swept_key_that_value_alone() {
+    let slow = prints(&with(&SMALL, &["--set", "site.a.link.delay_ms=50"]));
+    let rtt =
+        |printed: &str| printed.lines().last().unwrap().split_whitespace().last().unwrap().parse::<f64>().unwrap();
+    assert!(rtt(&slow) > rtt(&prints(&SMALL)) + 90.0, "{slow}");
+    assert_eq!(wires(&slow).len(), 1);
+}
+
+#[test]
+fn json_holds_rows_wires_and_signals() {
+    let text = prints(&with(&SMALL, &["--json"]));
+    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let [run] = &json.as_array().expect("a list")[..] else { panic!("one run: {text}") };
+    assert_eq!(run["scenario"], "table4");
+    assert_eq!(run["cell"]["method"], "proposed");
+    assert_eq!(run["seed"], 1);
+    assert_eq!(run["rows"].as_array().unwrap().len(), 2);
+    assert!(run["rows"][0]["rtt_ms"].is_f64());
+    assert_eq!(run["wires"], wires(&prints(&SMALL))[0]);
+    let signals = run["signals"].as_array().unwrap();
+    assert!(signals.iter().any(|s| s["what"] == "Direction Request" && s["from"] == "alice" && s["to"] == "nms"));
+}
+
+#[test]
+fn a_sequence_is_arrows_in_the_order_of_time() {
+    let printed = prints(&with(&SMALL, &["--sequence"]));
+    says(&printed, &["alice → nms   Direction Request", "nms   → bob   Route Direction", "(alice: tunnel to bob up)"]);
+    let times: Vec<f64> = printed
+        .lines()
+        .filter_map(|line| line.trim_start().split_once(" ms  "))
+        .map(|(ms, _)| ms.parse().unwrap())
+        .collect();
+    assert!(times.len() > 8 && times.is_sorted(), "{printed}");
+    assert!(!prints(&SMALL).contains('→'));
+}
+
+#[test]
+fn captures_traces_and_rows_are_written_whole() {
+    let out = folder();
+    let printed = prints(&with(&SMALL, &["--pcap", "--qlog", "--out", utf8(&out.path().join("new/folder"))]));
+    let out = out.path().join("new/folder");
+    let names = names(&out);
+    let qlogs: Vec<_> =
+        names.iter().filter(|name| name.rsplit_once('.').is_some_and(|(_, kind)| kind == "qlog")).collect();
+    assert!(qlogs.len() >= 6, "two ends of at least three connections: {names:?}");
+    assert_eq!(names.len(), qlogs.len() + 2, "{names:?}");
+    assert!(qlogs.iter().all(|name| fs::read_to_string(out.join(name)).unwrap().ends_with("}\n")));
+
+    let capture = fs::read(out.join("table4-0-seed1.pcapng")).unwrap();
+    // A section header block in this machine's byte order.
+    assert_eq!(capture[..4], [0x0a, 0x0d, 0x0d, 0x0a]);
+    assert_eq!(capture[8..12], 0x1a2b_3c4d_u32.to_ne_bytes());
+    let csv = fs::read_to_string(out.join("table4.csv")).unwrap();
+    assert_eq!(csv.lines().next(), Some("method,seed,probe,rtt_ms"));
+    assert_eq!(csv.lines().count(), 3);
+    assert_eq!(wires(&printed), wires(&prints(&SMALL)), "watching changes nothing");
+}
+
+#[test]
+fn a_scenario_or_an_option_that_makes_no_sense_is_told_with_its_place_and_remedy() {
+    let run = |more: &[&str]| refuses(2, &with(&["run"], more));
+    says(&run(&["tabel1"]), &["tabel1: ", "no scenario of that name", "\"table1\""]);
+    says(&run(&["no/such.toml"]), &["no/such.toml: cannot read the file", "check the path"]);
+    says(&run(&["table1", "--set", "site.a.knid=ipv6"]), &["--set site.a.knid=ipv6", "did you mean \"kind\"?"]);
+    says(&run(&["table1", "--set", "site.c.kind=ipv6"]), &["`site.c.kind`", "the sites are \"a\", \"b\""]);
+    says(&run(&["table1", "--set", "method"]), &["--set <KEY=VALUE>", "write KEY=VALUE"]);
+    says(&run(&["table1", "--seed", "5..1"]), &["--seed", "the range 5..1 is reversed: write 1..5"]);
+    says(&run(&["table1", "--seed", "one"]), &["--seed", "\"one\" is no seed", "A..B"]);
+    says(&run(&["table1", "--engine", "steam"]), &["'steam'", "--engine", "turmoil or events"]);
+    says(&run(&["table1", "--pcap"]), &["--pcap", "--out DIR"]);
+    says(&run(&["table1", "--qlog"]), &["--qlog", "--out DIR"]);
+    says(&refuses(2, &["rnu", "table1"]), &["'rnu'", "--help"]);
+}
+
+#[test]
+fn a_mistake_in_a_file_is_told_with_its_line_and_column() {
+    let folder = folder();
+    let file = folder.path().join("mine.toml");
+    fs::write(&file, "title = \"mine\"\nmeasure = \"rtt\"\nsedes = 3\n").unwrap();
+    says(&refuses(2, &["run", utf8(&file)]), &["mine.toml:3:1: `sedes`", "did you mean \"seeds\"?"]);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_told_before_anything_runs() {
+    let folder = folder();
+    let file = folder.path().join("file");
+    fs::write(&file, "not a folder").unwrap();
+    let below = file.join("below");
+    for command in [&["run", "table4"][..], &["run", "table4", "--pcap"], &["reproduce"]] {
+        let message = refuses(4, &with(command, &["--out", utf8(&below)]));
+        says(&message, &[&format!("cannot create the folder {}", below.display()), "choose another with --out"]);
+    }
+    assert_eq!(names(folder.path()), ["file"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "not a folder");
+}
+
+#[test]
+fn an_interrupted_reproduction_leaves_no_file_and_the_old_ones_as_they_were() {
+    let out = folder();
+    let results = out.path().join("results");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cyphonic-lab"));
+    let mut child = command.args(["reproduce", "--out", utf8(&results)]).stdout(Stdio::null()).spawn().unwrap();
+    while !results.exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success(), "it was still at work");
+    assert_eq!(names(&results), [""; 0]);
+}
+
+#[test]
+fn committed_results_are_what_a_fresh_run_gives() {
+    let results = results();
+    let printed = prints(&["verify", utf8(results.path())]);
+    says(&printed, &["5 files", "every byte is as a fresh run gives it"]);
+    assert_eq!(names(results.path()), SCENARIOS.map(|name| format!("{name}.csv")));
+}
+
+#[test]
+fn a_changed_digit_is_found_with_its_file_and_line() {
+    let results = results();
+    // The first file that is compared, so that the others need not run.
+    let file = results.path().join("handover.csv");
+    let csv = fs::read_to_string(&file).unwrap();
+    let last = csv.lines().last().unwrap();
+    let digit = last.rfind(|c: char| c.is_ascii_digit()).unwrap();
+    let other = if &last[digit..=digit] == "7" { "8" } else { "7" };
+    let changed = format!("{}{other}{}", &last[..digit], &last[digit + 1..]);
+    fs::write(&file, csv.replace(last, &changed)).unwrap();
+    let message = refuses(5, &["verify", utf8(results.path())]);
+    let place = format!("{}:{}: differs from a fresh run", file.display(), csv.lines().count());
+    says(&message, &[&place, &format!("file:  {changed}"), &format!("fresh: {last}"), "`cyphonic-lab reproduce`"]);
+}
+
+#[test]
+fn a_truncated_or_missing_file_is_told_as_such() {
+    let results = results();
+    let verify = || refuses(4, &["verify", utf8(results.path())]);
+    // The last one that is compared: damage is told before anything runs.
+    let file = results.path().join("table4.csv");
+    let csv = fs::read(&file).unwrap();
+    let place = |line: usize| format!("{}:{line}: ", file.display());
+
+    fs::write(&file, &csv[..csv.len() - 3]).unwrap();
+    let lines = csv.split(|b| *b == b'\n').count() - 1;
+    says(&verify(), &[&place(lines), "the file is cut off", "run the experiment again"]);
+
+    let comma = csv.iter().rposition(|b| *b == b',').unwrap();
+    fs::write(&file, [&csv[..comma], b"\n"].concat()).unwrap();
+    says(&verify(), &[&place(lines), "3 fields instead of 4", "the file is damaged"]);
+
+    fs::write(&file, b"").unwrap();
+    says(&verify(), &["table4.csv: the file is empty", "run the experiment again"]);
+
+    fs::remove_file(&file).unwrap();
+    says(&verify(), &[&format!("cannot read {}", file.display()), "run the experiment again"]);
+    assert_eq!(names(results.path()), ["handover.csv", "setup.csv", "table1.csv", "table3.csv"]);
+}
