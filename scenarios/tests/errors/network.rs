@@ -184,7 +184,7 @@ fn faults_of_a_link_are_probabilities() {
     );
     assert_eq!(
         replaced("nms = { delay_ms = 5 }", "nms = { burst_loss = { enter = 0.1 } }"),
-        "x.toml:6:9: `services.nms.burst_loss.leave`: missing: this key has no default, write it"
+        "x.toml:6:22: `services.nms.burst_loss.leave`: missing: this key has no default, write it"
     );
 }
 

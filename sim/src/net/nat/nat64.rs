@@ -132,7 +132,7 @@ impl Nat64 {
         let ends = Ends { source: (remote.0.into(), remote.1), destination: (external.0.into(), external.1) };
         let outer = Ip::parse(packet).map(|ip| ip.destination).ok_or(NetDrop::BadPacket)?;
         let to = self.remote((outer, 0))?.0;
-        self.error(packet, error_to_v4, ends, external.0.into(), to.into())
+        carry_error(packet, error_to_v4, ends, external.0.into(), to.into())
     }
 
     fn incoming_error(&mut self, now: Instant, packet: &[u8]) -> Result<Vec<u8>, NetDrop> {
@@ -145,22 +145,22 @@ impl Nat64 {
         let destination = (embed(self.prefix, remote).into(), quoted.destination.1);
         let Some(IpAddr::V4(from)) = Ip::parse(packet).map(|ip| ip.source) else { return Err(NetDrop::BadPacket) };
         let ends = Ends { source: inside, destination };
-        self.error(packet, error_to_v6, ends, embed(self.prefix, from).into(), inside.0)
+        carry_error(packet, error_to_v6, ends, embed(self.prefix, from).into(), inside.0)
     }
+}
 
-    fn error(
-        &mut self,
-        packet: &[u8],
-        turn: fn(IcmpError) -> Option<IcmpError>,
-        ends: Ends,
-        from: IpAddr,
-        to: IpAddr,
-    ) -> Result<Vec<u8>, NetDrop> {
-        let quote = parse_icmp_error(packet).ok_or(NetDrop::BadPacket)?;
-        let error = turn(quote.error).ok_or(NetDrop::NatUnsupported)?;
-        let about = translate(quote.packet, false, ends, 0).ok_or(NetDrop::BadPacket)?;
-        icmp_error_quoting(error, from, to, &about).ok_or(NetDrop::BadPacket)
-    }
+/// An ICMP error in the terms of the other family.
+fn carry_error(
+    packet: &[u8],
+    turn: fn(IcmpError) -> Option<IcmpError>,
+    ends: Ends,
+    from: IpAddr,
+    to: IpAddr,
+) -> Result<Vec<u8>, NetDrop> {
+    let quote = parse_icmp_error(packet).ok_or(NetDrop::BadPacket)?;
+    let error = turn(quote.error).ok_or(NetDrop::NatUnsupported)?;
+    let about = translate(quote.packet, false, ends, 0).ok_or(NetDrop::BadPacket)?;
+    icmp_error_quoting(error, from, to, &about).ok_or(NetDrop::BadPacket)
 }
 
 /// A NAT64 in the network: IPv6 to its prefix leaves as IPv4, IPv4 to its external addresses enters as IPv6, all else
