@@ -30,8 +30,8 @@ pub use plan::{Cell, MAX_CELLS, Plan};
 pub use resolve::{LEAST_MTU_V4, LEAST_MTU_V6, MAX_NODES, MAX_SITES, MAX_STEPS};
 pub use rows::Row;
 pub use scenario::{
-    Action, BurstLoss, Egress, Firewall, Inspect, Interface, Link, Nat, Node, Pair, Probes, Scenario, Service, Services,
-    Site, SiteV4, Step, Throttle, Trait, Way, ZONE,
+    Action, BurstLoss, Egress, Firewall, Inspect, Interface, Link, Nat, Node, Pair, Probes, Scenario, Service,
+    Services, Site, SiteV4, Step, Throttle, Trait, Way, ZONE,
 };
 pub use table::{Line, ResultsError, Table, write_whole};
 pub use words::{

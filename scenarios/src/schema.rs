@@ -9,8 +9,8 @@ use serde::de::{Error, IgnoredAny, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::words::{
-    Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Login, Measure, Method, Pooling, PortChoice, Reaction,
-    Refresh, SiteKind,
+    Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Login, Measure, Method, Pooling, PortChoice,
+    Reaction, Refresh, SiteKind,
 };
 
 /// The whole file. `step` is a list of tables whose keys depend on `do`, so each is read on its own ([`Action`]).
@@ -507,7 +507,10 @@ mod tests {
             keys::<ProbeMtu>(),
             keys::<Idle>(),
         ];
-        assert_eq!(tables.iter().map(Vec::len).collect::<Vec<_>>(), [18, 3, 14, 12, 7, 4, 16, 4, 8, 3, 1, 6, 4, 6, 2, 1, 3, 0]);
+        assert_eq!(
+            tables.iter().map(Vec::len).collect::<Vec<_>>(),
+            [18, 3, 14, 12, 7, 4, 16, 4, 8, 3, 1, 6, 4, 6, 2, 1, 3, 0]
+        );
         for key in tables.iter().flatten() {
             assert!(README.contains(&format!("`{key}`")), "{key}");
         }

@@ -10,9 +10,7 @@ use crate::address::host_v4;
 use crate::error::{Problem, ScenarioError};
 use crate::scenario::{Egress, Firewall, Inspect, Nat, Throttle, Trait};
 use crate::schema;
-use crate::words::{
-    Dependence, FirewallMode, Hairpin, IcmpErrors, Pooling, PortChoice, Protocol, Reaction, Refresh,
-};
+use crate::words::{Dependence, FirewallMode, Hairpin, IcmpErrors, Pooling, PortChoice, Protocol, Reaction, Refresh};
 
 /// RFC 4787 REQ-5: a UDP mapping lives at least two minutes.
 const DEFAULT_IDLE_S: u64 = 120;
@@ -113,7 +111,8 @@ fn inspection(context: Context<'_, '_>, path: &str, rule: schema::Inspect) -> Re
         return context.fail(path, Problem::ThrottleNeedsRate);
     }
     let (least, most) = RATE_KBPS;
-    let kbps = rule.rate_kbps.map(|rate| context.within(&format!("{path}.rate_kbps"), rate, least, most)).transpose()?;
+    let kbps =
+        rule.rate_kbps.map(|rate| context.within(&format!("{path}.rate_kbps"), rate, least, most)).transpose()?;
     let throttle = Throttle {
         after_bytes: rule.after_bytes.unwrap_or(0),
         rate_bps: (kbps.unwrap_or(0.0) * 1000.0).round() as u64,

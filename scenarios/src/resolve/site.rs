@@ -1,7 +1,7 @@
 //! Sites: their prefixes.
 
 use super::link::link;
-use super::{boxes, Context, LEAST_MTU_V4, LEAST_MTU_V6, MAX_SITES};
+use super::{Context, LEAST_MTU_V4, LEAST_MTU_V6, MAX_SITES, boxes};
 use crate::address::{Prefixes, lan, parse_v4, parse_v6};
 use crate::error::{Problem, ScenarioError};
 use crate::scenario::{Site, SiteV4};

@@ -17,9 +17,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::roles::{self, Cast};
 use super::{LAN_DELAY, Station, Watch, addresses};
 use crate::host::{Host, HostConfig, Interface, TunConfig};
-use crate::net::nat::{
-    Dependence, Hairpin, IcmpErrors, Nat, NatBox, NatConfig, Pooling, PortAllocation, Refresh,
-};
+use crate::net::nat::{Dependence, Hairpin, IcmpErrors, Nat, NatBox, NatConfig, Pooling, PortAllocation, Refresh};
 use crate::net::packet::protocol;
 use crate::net::{
     BoxId, BurstLoss, Direction, Firewall, FirewallBox, FirewallConfig, Forwarder, InspectionRule, MIN_DELAY, NetBox,
