@@ -201,7 +201,7 @@ fn digest(taps: &BTreeMap<String, TapSummary>) -> String {
         digest.update(name.as_bytes());
         digest.update(&tap.sha256);
     }
-    digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.finish().as_ref().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 #[test]
