@@ -5,7 +5,8 @@ use std::time::Duration;
 use cyphonic_core::message::{Framing, RelayMode};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Document, Engine, Family, Login, Measure, Method, Plan, Policy, Scenario, SiteKind, SiteV4,
+    Action, Document, Engine, Family, Hairpin, Login, Measure, Method, Plan, Policy, PortChoice, Reaction, Scenario,
+    SiteKind, SiteV4, Trait,
 };
 use proptest::prelude::*;
 
@@ -66,6 +67,8 @@ fn what_is_left_out_has_its_default() {
     let way = &s.sites[0].link.up;
     assert_eq!((way.delay, way.jitter, way.queue), (ms(1), ms(0), ms(100)));
     assert_eq!((way.loss, way.rate_bps, way.mtu), (0.0, None, 1500));
+    assert_eq!((way.burst_loss, way.reorder, way.duplicate, way.corrupt), (None, 0.0, 0.0, 0.0));
+    assert!(!way.black_hole);
     assert_eq!(s.services.nms.link, s.sites[0].link);
     assert_eq!(s.sites[0].firewall, None);
     assert_eq!(s.steps[0].action, Action::Start { nodes: vec![0, 1] });
@@ -254,4 +257,36 @@ proptest! {
         }
         prop_assert_eq!(values(&plan(&sweep, &[])), expected);
     }
+}
+
+#[test]
+fn every_word_about_paths_and_boxes_arrives() {
+    let s = one(
+        "",
+        &[
+            (
+                "site.b.link",
+                "{ burst_loss = { enter = 0.1, leave = 0.5 }, reorder = 0.2, down = { black_hole = true } }",
+            ),
+            ("site.b.nat", "{ addresses = 3, ports = \"overloading\", lifetime_s = 9, hairpin = \"external-source\" }"),
+            (
+                "site.b.firewall",
+                "{ mode = \"only-443\", inspect = [{ sni = \"NMS.test\", reaction = \"throttle\", rate_kbps = 64.0 }] }",
+            ),
+        ],
+    );
+    let link = &s.sites[1].link;
+    let burst = link.down.burst_loss.unwrap();
+    assert_eq!((burst.enter, burst.leave, burst.loss_good, burst.loss_bad), (0.1, 0.5, 0.0, 1.0));
+    assert_eq!((link.up.reorder, link.up.reorder_by), (0.2, ms(10)));
+    assert_eq!((link.up.black_hole, link.down.black_hole), (false, true));
+    let Some(SiteV4::Private { nat, .. }) = &s.sites[1].v4 else { panic!("{:?}", s.sites[1]) };
+    assert_eq!(nat.more_outside.iter().map(ToString::to_string).collect::<Vec<_>>(), ["203.0.113.2", "203.0.113.3"]);
+    assert_eq!((nat.ports, nat.hairpin), (PortChoice::Overloading, Hairpin::ExternalSource));
+    assert_eq!((nat.lifetime, nat.flush), (Some(ms(9000)), None));
+    let firewall = s.sites[1].firewall.as_ref().unwrap();
+    assert_eq!((firewall.stateful, firewall.egress.as_ref().unwrap().len()), (true, 2));
+    let rule = &firewall.inspect[0];
+    assert_eq!((&rule.what, rule.reaction), (&Trait::ServerName("nms.test".into()), Reaction::Throttle));
+    assert_eq!(rule.throttle.rate_bps, 64_000);
 }

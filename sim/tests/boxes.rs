@@ -4,12 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use cyphonic_core::time::Instant;
-use cyphonic_sim::net::nat::{Dependence, Nat, NatBox, NatConfig, PortAllocation};
+use cyphonic_sim::net::nat::{Answers, Dependence, Hairpin, Nat, Nat64, Nat64Box, NatBox, NatConfig, PortAllocation};
 use cyphonic_sim::net::packet::{
     IcmpError, Ip, IpOptions, echo, fragment_ipv4, fragment_ipv6, icmp_error, ipv4_header_is_intact, udp,
 };
 use cyphonic_sim::net::{
-    BoxInput, BoxOutput, Firewall, FirewallBox, FirewallConfig, Forwarder, NetBox, Router, Routes, seed,
+    BoxInput, BoxOutput, Firewall, FirewallBox, FirewallConfig, Forwarder, InspectionRule, NetBox, Npt, NptBox,
+    Reaction, Router, Routes, Trait, seed,
 };
 use proptest::prelude::*;
 
@@ -29,13 +30,29 @@ fn forwarder() -> Forwarder {
 fn boxes() -> Vec<Box<dyn NetBox>> {
     let nat = NatConfig { allocation: PortAllocation::Random, max_sessions: 8, ..NatConfig::new(NAT.parse().unwrap()) }
         .with_behaviour(Dependence::EndpointIndependent, Dependence::EndpointIndependent);
+    let busy = NatConfig {
+        allocation: PortAllocation::Overloading,
+        hairpin: Hairpin::ExternalSource,
+        reuses_inbound: true,
+        answers: Answers { unsolicited: true, full: true },
+        ..nat.clone()
+    };
     let firewall = FirewallConfig { max_flows: 8, ..FirewallConfig::default() };
+    let rule = InspectionRule { what: Trait::ServerName("example".to_owned()), reaction: Reaction::Reset };
+    let inspecting = FirewallConfig { inbound: true, inspection: vec![rule], ..firewall.clone() };
+    let npt = Npt::new("2001:db8:a::/64".parse().unwrap(), "2001:db8:c::/64".parse().unwrap()).unwrap();
+    let nat64 = Nat64::new(nat.clone(), "2001:db8:b::/96".parse().unwrap(), seed::stream(1, "nat64", "ports"));
     let mut router = Router::new(Routes::new(), Vec::new());
     *router.forwarder_mut() = forwarder();
     vec![
         Box::new(router),
         Box::new(NatBox::new(Nat::new(nat, seed::stream(1, "nat", "ports")), forwarder(), 1)),
+        Box::new(NatBox::new(Nat::new(busy, seed::stream(1, "nat", "ports")), forwarder(), 1)),
         Box::new(FirewallBox::new(Firewall::new(firewall), forwarder(), 1)),
+        Box::new(FirewallBox::new(Firewall::new(inspecting), forwarder(), 1)),
+        Box::new(NptBox::new(npt, forwarder(), 1)),
+        // The outside of the other family is inside its prefix.
+        Box::new(Nat64Box::new(nat64, forwarder())),
     ]
 }
 

@@ -208,6 +208,23 @@ fn a_scenario_or_an_option_that_makes_no_sense_is_told_with_its_place_and_remedy
 }
 
 #[test]
+fn a_run_that_fails_is_named_at_the_end_and_the_others_are_made_all_the_same() {
+    let unreachable = ["--set", "sweep.site.b.link.loss=[1, 0]", "--set", "duration_limit_s=5", "--engine", "events"];
+    let output = lab(&with(&SMALL, &unreachable));
+    assert_eq!(output.status.code(), Some(3));
+    let (printed, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    says(&errors, &["error: 1 of 2 runs failed:", "table4 (method=proposed, b_loss=1) seed 1: ", "--sequence"]);
+    assert_eq!(wires(&printed).len(), 2);
+    assert_eq!(printed.lines().filter(|line| line.trim_start().starts_with("proposed")).count(), 2, "{printed}");
+
+    let output = lab(&with(&with(&SMALL, &unreachable), &["--json"]));
+    assert_eq!(output.status.code(), Some(3));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(json[0]["failed"].as_str().unwrap().contains("b_loss=1"), "{json}");
+    assert_eq!((&json[1]["failed"], json[1]["rows"].as_array().unwrap().len()), (&serde_json::Value::Null, 2));
+}
+
+#[test]
 fn a_mistake_in_a_file_is_told_with_its_line_and_column() {
     let folder = folder();
     let file = folder.path().join("mine.toml");

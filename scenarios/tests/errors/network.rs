@@ -171,3 +171,48 @@ fn a_node_has_to_be_somewhere() {
         "x.toml:33:14: `node.bob.interfaces`: the node has both `site` and `interfaces`: keep one of them"
     );
 }
+
+#[test]
+fn faults_of_a_link_are_probabilities() {
+    assert_eq!(
+        replaced("nms = { delay_ms = 5 }", "nms = { corrupt = 1.5 }"),
+        "x.toml:6:19: `services.nms.corrupt`: 1.5 is out of range: write 0 to 1"
+    );
+    assert_eq!(
+        replaced("nms = { delay_ms = 5 }", "nms = { up = { burst_loss = { enter = 0.1, leave = -1.0 } } }"),
+        "x.toml:6:52: `services.nms.up.burst_loss.leave`: -1 is out of range: write 0 to 1"
+    );
+    assert_eq!(
+        replaced("nms = { delay_ms = 5 }", "nms = { burst_loss = { enter = 0.1 } }"),
+        "x.toml:6:22: `services.nms.burst_loss.leave`: missing: this key has no default, write it"
+    );
+}
+
+#[test]
+fn a_nat_has_as_many_addresses_as_its_prefix() {
+    assert_eq!(
+        replaced("[site.nat]", "[site.nat]\naddresses = 15"),
+        "x.toml:17:13: `site.home.nat.addresses`: 15 is out of range: write 1 to 14"
+    );
+    assert_eq!(
+        replaced("[site.nat]", "[site.nat]\nhairpin = \"on\""),
+        r#"x.toml:17:11: `site.home.nat.hairpin`: unknown value "on": the values are "off", "internal-source", "external-source""#
+    );
+}
+
+#[test]
+fn a_firewall_has_a_mode_or_rules_and_looks_for_one_thing_at_a_time() {
+    let firewall = |keys: &str| replaced("[site.nat]", &format!("[site.firewall]\n{keys}\n\n[site.nat]"));
+    assert_eq!(
+        firewall("mode = \"web\"\nstateful = true"),
+        "x.toml:17:8: `site.home.firewall.mode`: a mode says what passes: leave out `stateful` and `egress`, or the mode"
+    );
+    assert_eq!(
+        firewall("inspect = [{ quic = true, version = 1, reaction = \"drop\" }]"),
+        "x.toml:17:12: `site.home.firewall.inspect.0`: inspection looks for one thing: write one of `quic = true`, `version`, `sni` and `alpn`"
+    );
+    assert_eq!(
+        firewall("inspect = [{ sni = \"x\", reaction = \"throttle\" }]"),
+        "x.toml:17:12: `site.home.firewall.inspect.0`: `rate_kbps` goes with reaction = \"throttle\", and `after_bytes` and `burst_bytes` with it"
+    );
+}

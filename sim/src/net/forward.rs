@@ -7,9 +7,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 
-use super::nat::NatBox;
+use super::nat::{Nat64Box, NatBox};
 use super::packet::{IcmpError, Ip, decrement_ttl, echo_reply, fragment_ipv4, icmp_error, ipv4_header_is_intact};
-use super::{BoxOutput, Drops, FirewallBox, NetBox, NetDrop, Router, Routes, WireConfig};
+use super::{BoxOutput, Drops, FirewallBox, NetBox, NetDrop, NptBox, Router, Routes, WireConfig};
 
 /// The forwarding part of a box.
 #[derive(Debug)]
@@ -204,7 +204,8 @@ impl Forwarder {
         }
     }
 
-    fn mtu(&self, iface: usize) -> usize {
+    /// What fits out of an interface, bytes.
+    pub(super) fn mtu(&self, iface: usize) -> usize {
         self.mtus.get(iface).copied().unwrap_or(usize::MAX)
     }
 }
@@ -216,6 +217,10 @@ pub(super) fn tell_mtu(netbox: &mut dyn NetBox, iface: usize, wire: &WireConfig)
         router.forwarder_mut()
     } else if let Some(nat) = any.downcast_mut::<NatBox>() {
         nat.forwarder_mut()
+    } else if let Some(nat) = any.downcast_mut::<Nat64Box>() {
+        nat.forwarder_mut()
+    } else if let Some(npt) = any.downcast_mut::<NptBox>() {
+        npt.forwarder_mut()
     } else if let Some(firewall) = any.downcast_mut::<FirewallBox>() {
         firewall.forwarder_mut()
     } else {

@@ -14,13 +14,17 @@
 //!                       └─ (more mappings where they depend on the remote side)
 //! ```
 //!
+//! [`Nat64`] does the same between IPv6 inside and IPv4 outside.
+//!
 //! Time is looked at only when a packet comes: what has expired is as good as gone, and its place is reclaimed when
 //! someone needs it. Double NAT and carrier-grade NAT are two boxes in a row.
 
+mod nat64;
 mod netbox;
 mod ports;
 #[cfg(test)]
 mod rfc;
+mod siit;
 mod table;
 mod translate;
 
@@ -28,6 +32,7 @@ use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+pub use nat64::{Nat64, Nat64Box, WELL_KNOWN_PREFIX, dns64, embed, extract};
 pub use netbox::NatBox;
 pub use translate::Nat;
 

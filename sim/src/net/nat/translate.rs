@@ -60,19 +60,16 @@ impl Nat {
     /// Translates a whole packet on its way out. On an error the packet is to be dropped.
     pub fn outgoing(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
         let ip = Ip::parse(packet).ok_or(NetDrop::BadPacket)?;
-        let (source, IpAddr::V4(destination)) = (ip.source, ip.destination) else {
+        if ip.transport() == Some(Transport::IcmpError) {
+            return self.outgoing_error(now, packet);
+        }
+        let conversation = Conversation::of(&ip).ok_or(NetDrop::NatUnsupported)?;
+        let Conversation { kind, source: inside, destination: (remote, remote_port), transport } = conversation;
+        let (IpAddr::V4(_), IpAddr::V4(remote)) = (inside.0, remote) else { return Err(NetDrop::NatUnsupported) };
+        if matches!(transport, Transport::Echo { request: false, .. }) {
             return Err(NetDrop::NatUnsupported);
-        };
-        let transport = ip.transport().ok_or(NetDrop::NatUnsupported)?;
-        let (kind, port, remote_port) = match transport {
-            Transport::Udp { source, destination } => (Kind::Udp, source, destination),
-            Transport::Tcp { source, destination, .. } => (Kind::Tcp, source, destination),
-            Transport::Echo { request: true, id } => (Kind::Echo, id, 0),
-            Transport::IcmpError => return self.outgoing_error(now, packet),
-            Transport::Echo { .. } | Transport::Other => return Err(NetDrop::NatUnsupported),
-        };
-        let remote = (destination, remote_port);
-        let (address, port) = self.table.outbound(now, kind, (source, port), remote, transport)?;
+        }
+        let (address, port) = self.table.outbound(now, kind, inside, (remote, remote_port), transport)?;
         rewrite(packet, End::Source, address.into(), port).ok_or(NetDrop::BadPacket)
     }
 
@@ -80,19 +77,19 @@ impl Nat {
     /// be dropped.
     pub fn incoming(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
         let ip = Ip::parse(packet).ok_or(NetDrop::BadPacket)?;
-        let (IpAddr::V4(source), IpAddr::V4(destination)) = (ip.source, ip.destination) else {
+        if ip.transport() == Some(Transport::IcmpError) {
+            return self.incoming_error(now, packet);
+        }
+        let conversation = Conversation::of(&ip).ok_or(NetDrop::NatUnsupported)?;
+        let Conversation { kind, source: (remote, remote_port), destination: (external, port), transport } =
+            conversation;
+        let (IpAddr::V4(remote), IpAddr::V4(external)) = (remote, external) else {
             return Err(NetDrop::NatUnsupported);
         };
-        let transport = ip.transport().ok_or(NetDrop::NatUnsupported)?;
-        let (kind, remote_port, port) = match transport {
-            Transport::Udp { source, destination } => (Kind::Udp, source, destination),
-            Transport::Tcp { source, destination, .. } => (Kind::Tcp, source, destination),
-            Transport::Echo { request: false, id } => (Kind::Echo, 0, id),
-            Transport::IcmpError => return self.incoming_error(now, packet),
-            Transport::Echo { .. } => return Err(NetDrop::NoMapping),
-            Transport::Other => return Err(NetDrop::NatUnsupported),
-        };
-        let inside = self.table.inbound(now, kind, (destination, port), (source, remote_port), transport)?;
+        if matches!(transport, Transport::Echo { request: true, .. }) {
+            return Err(NetDrop::NoMapping);
+        }
+        let inside = self.table.inbound(now, kind, (external, port), (remote, remote_port), transport)?;
         rewrite(packet, End::Destination, inside.0, inside.1).ok_or(NetDrop::BadPacket)
     }
 
@@ -118,7 +115,8 @@ impl Nat {
 
     /// An inside host complains about a packet that came in.
     fn outgoing_error(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
-        let Quoted { kind, source: (remote, remote_port), destination: inside } = Quoted::read(packet)?;
+        let Conversation { kind, source: (remote, remote_port), destination: inside, .. } =
+            Conversation::quoted(packet)?;
         let IpAddr::V4(remote) = remote else { return Err(NetDrop::NatUnsupported) };
         let key = self.table.external_of(now, kind, inside, (remote, remote_port))?;
         let (address, port) = key.external;
@@ -129,7 +127,7 @@ impl Nat {
 
     /// Someone outside complains about a packet that went out; it must be one that did.
     fn incoming_error(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
-        let Quoted { kind, source, destination } = Quoted::read(packet)?;
+        let Conversation { kind, source, destination, .. } = Conversation::quoted(packet)?;
         let v4 = |(address, port): Inside| match address {
             IpAddr::V4(address) => Ok::<Outside, _>((address, port)),
             IpAddr::V6(_) => Err(NetDrop::NatUnsupported),
@@ -153,28 +151,35 @@ impl Nat {
     }
 }
 
-/// Protocol and ends of the packet that an ICMP error quotes.
-struct Quoted {
-    kind: Kind,
-    source: Inside,
-    destination: Inside,
+/// Who speaks with whom in a packet; an echo has its identifier as the port of the end that asked, and none at the other.
+pub(super) struct Conversation {
+    pub(super) kind: Kind,
+    pub(super) source: Inside,
+    pub(super) destination: Inside,
+    pub(super) transport: Transport,
 }
 
-impl Quoted {
-    /// Only of an intact error about a packet with an intact header (RFC 5508, REQ-3).
-    fn read(packet: &[u8]) -> Result<Self, NetDrop> {
+impl Conversation {
+    /// Of a UDP, TCP or ICMP echo packet.
+    pub(super) fn of(ip: &Ip<'_>) -> Option<Self> {
+        let transport = ip.transport()?;
+        let (kind, source, destination) = match transport {
+            Transport::Udp { source, destination } => (Kind::Udp, source, destination),
+            Transport::Tcp { source, destination, .. } => (Kind::Tcp, source, destination),
+            Transport::Echo { request: true, id } => (Kind::Echo, id, 0),
+            Transport::Echo { request: false, id } => (Kind::Echo, 0, id),
+            Transport::IcmpError | Transport::Other => return None,
+        };
+        Some(Self { kind, source: (ip.source, source), destination: (ip.destination, destination), transport })
+    }
+
+    /// Of the packet that an ICMP error quotes, if the error and the quoted header are intact (RFC 5508, REQ-3).
+    pub(super) fn quoted(packet: &[u8]) -> Result<Self, NetDrop> {
         let quote = parse_icmp_error(packet).ok_or(NetDrop::BadPacket)?;
         let ip = Ip::parse_quoted(quote.packet).ok_or(NetDrop::BadPacket)?;
-        if !ipv4_header_is_intact(quote.packet) {
+        if ip.source.is_ipv4() && !ipv4_header_is_intact(quote.packet) {
             return Err(NetDrop::BadPacket);
         }
-        let (kind, source, destination) = match ip.transport() {
-            Some(Transport::Udp { source, destination }) => (Kind::Udp, source, destination),
-            Some(Transport::Tcp { source, destination, .. }) => (Kind::Tcp, source, destination),
-            Some(Transport::Echo { request: true, id }) => (Kind::Echo, id, 0),
-            Some(Transport::Echo { request: false, id }) => (Kind::Echo, 0, id),
-            _ => return Err(NetDrop::NatUnsupported),
-        };
-        Ok(Self { kind, source: (ip.source, source), destination: (ip.destination, destination) })
+        Self::of(&ip).ok_or(NetDrop::NatUnsupported)
     }
 }

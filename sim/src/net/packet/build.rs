@@ -33,7 +33,7 @@ pub fn ip(source: IpAddr, destination: IpAddr, protocol: u8, options: IpOptions,
 }
 
 /// A header for `payload_len` bytes, with room for them.
-fn header(
+pub(in crate::net) fn header(
     source: IpAddr,
     destination: IpAddr,
     protocol: u8,

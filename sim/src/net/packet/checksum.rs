@@ -37,23 +37,23 @@ pub fn transport_checksum(source: IpAddr, destination: IpAddr, protocol: u8, seg
 
 /// Collects what changed under a checksum, then corrects it (RFC 1624, equation 3).
 #[derive(Clone, Copy, Default)]
-pub(super) struct Delta(u32);
+pub(in crate::net) struct Delta(u32);
 
 impl Delta {
     /// Two bytes at an even place changed.
-    pub(super) fn word(&mut self, old: [u8; 2], new: [u8; 2]) {
+    pub(in crate::net) fn word(&mut self, old: [u8; 2], new: [u8; 2]) {
         self.0 += u32::from(!u16::from_be_bytes(old)) + u32::from(u16::from_be_bytes(new));
     }
 
     /// An even number of bytes at an even place changed.
-    pub(super) fn words(&mut self, old: &[u8], new: &[u8]) {
+    pub(in crate::net) fn words(&mut self, old: &[u8], new: &[u8]) {
         for (o, n) in old.chunks_exact(2).zip(new.chunks_exact(2)) {
             self.word([o[0], o[1]], [n[0], n[1]]);
         }
     }
 
     /// The checksum after the change.
-    pub(super) fn apply(self, checksum: u16) -> u16 {
+    pub(in crate::net) fn apply(self, checksum: u16) -> u16 {
         let mut sum = u32::from(!checksum) + (self.0 & 0xffff) + (self.0 >> 16);
         sum = (sum & 0xffff) + (sum >> 16);
         sum = (sum & 0xffff) + (sum >> 16);

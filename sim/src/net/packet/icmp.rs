@@ -105,6 +105,12 @@ pub fn icmp_error(error: IcmpError, from: IpAddr, packet: &[u8]) -> Option<Vec<u
         None | Some(Transport::IcmpError) => return None,
         Some(_) => {}
     }
+    icmp_error_quoting(error, from, about.source, packet)
+}
+
+/// The error `error` from one address to another, with as much of `packet` as there is room for. `None` if the two are
+/// not of one family.
+pub(in crate::net) fn icmp_error_quoting(error: IcmpError, from: IpAddr, to: IpAddr, packet: &[u8]) -> Option<Vec<u8>> {
     let (kind, code, field, max) = match from {
         IpAddr::V4(_) => {
             let (kind, code, field) = error.encode_v4();
@@ -116,7 +122,7 @@ pub fn icmp_error(error: IcmpError, from: IpAddr, packet: &[u8]) -> Option<Vec<u
         }
     };
     let quote = &packet[..packet.len().min(max - 8)];
-    icmp(from, about.source, IpOptions::default(), kind, code, &[&field, quote])
+    icmp(from, to, IpOptions::default(), kind, code, &[&field, quote])
 }
 
 fn is_one_host(address: IpAddr) -> bool {

@@ -13,11 +13,13 @@ mod rewrite;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+pub(super) use build::header;
 pub use build::{IpOptions, echo, echo_reply, ip, udp};
+pub(super) use checksum::Delta;
 pub use checksum::{ipv4_header_is_intact, transport_checksum};
 pub use fragment::{Reassembled, Reassembler, ReassemblyLimits, fragment_ipv4, fragment_ipv6};
-pub(super) use icmp::rewrite_quote;
 pub use icmp::{IcmpError, Quote, icmp_error, parse_icmp_error};
+pub(super) use icmp::{icmp_error_quoting, rewrite_quote};
 pub use reset::{tcp_abort, tcp_reset};
 pub use rewrite::{End, decrement_ttl, rewrite};
 
