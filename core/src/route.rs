@@ -165,6 +165,18 @@ mod tests {
     }
 
     #[test]
+    fn only_behind_a_nat_a_node_is_where_it_was_seen_last() {
+        let at = |text: &str| -> std::net::SocketAddr { text.parse().unwrap() };
+        let mut natted = Network { v6: None, v4: Some((at("203.0.113.1:443"), true)) };
+        natted.seen_at(at("203.0.113.1:5000"));
+        natted.seen_at(at("[2001:db8::5]:443"));
+        assert_eq!(natted, Network { v6: None, v4: Some((at("203.0.113.1:5000"), true)) });
+        let mut global = Network { v6: None, v4: Some((at("203.0.113.1:443"), false)) };
+        global.seen_at(at("203.0.113.1:5000"));
+        assert_eq!(global.v4, Some((at("203.0.113.1:443"), false)));
+    }
+
+    #[test]
     fn a_dual_stack_pair_meets_on_the_best_family() {
         let v6 = Some("[2001:db8::5]:443".parse().unwrap());
         let nat = Some(("203.0.113.1:443".parse().unwrap(), true));

@@ -96,6 +96,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_restarted_sender_is_heard_where_numbers_do_not_count_and_in_a_registration_of_its_own() {
+        let key = Key128([9; 16]);
+        let mut receiver = Session::new(&key, Direction::FromResponder);
+        let mut before = Session::new(&key, Direction::FromInitiator);
+        let mut first = before.seal(7, 0, [1; 16], &Message::KeepAlive).unwrap();
+        receiver.open_message(&mut first).unwrap();
+        let again = Session::new(&key, Direction::FromInitiator).seal(8, 0, [1; 16], &Message::KeepAlive).unwrap();
+        assert_eq!(receiver.open_message(&mut again.clone()), Err(DropReason::Replayed));
+        assert!(receiver.open_unnumbered(&mut again.clone()).is_ok());
+        let mut on = Session::new(&key, Direction::FromInitiator);
+        on.count_from(1);
+        assert!(receiver.open_message(&mut on.seal(9, 0, [1; 16], &Message::KeepAlive).unwrap()).is_ok());
+
+        let registration = |epoch, ours| Session::of_registration(&key, epoch, ours);
+        let mut node = registration(5, Direction::FromInitiator);
+        let answer = registration(5, Direction::FromResponder).seal(1, 0, [1; 16], &Message::KeepAliveAck).unwrap();
+        assert!(node.open_message(&mut answer.clone()).is_ok());
+        let other = registration(6, Direction::FromResponder).seal(1, 0, [1; 16], &Message::KeepAliveAck).unwrap();
+        assert_eq!(node.open_message(&mut other.clone()), Err(DropReason::BadHmac));
+    }
+
+    #[test]
     fn a_message_is_accepted_once_and_never_by_its_own_sender() {
         let key = Key128([9; 16]);
         let mut a = Session::new(&key, Direction::FromInitiator);

@@ -193,7 +193,7 @@ impl Legs {
         }
         let target = request.relay_cid.and_then(|cid| self.by_cid.get(&cid).copied()).filter(|&t| t != link);
         let known = target.and_then(|t| self.legs.get(&t)).is_some_and(|l| l.names.contains(&request.to));
-        let free = leg.bound.len() < MAX_BINDINGS_PER_LEG
+        let free = leg.bound.len() < self.most_bindings()
             && target.is_some_and(|t| {
                 // Nobody takes the place of another who asks at the same time.
                 let asker = self.asked.get(&(t, header.transaction));
@@ -234,7 +234,7 @@ impl Legs {
         let key = (link, header.transaction);
         let asker = self.asked.remove(&key).ok_or(DropReason::Unexpected)?;
         self.timers.set(key, None);
-        if self.legs[&link].bound.len() >= MAX_BINDINGS_PER_LEG {
+        if self.legs[&link].bound.len() >= self.most_bindings() {
             return Err(DropReason::Limit);
         }
         let Some(other) = self.legs.get_mut(&asker) else { return Err(DropReason::NotBound) };
@@ -248,6 +248,14 @@ impl Legs {
         }
         signal(out, to, &response, Protection::Quic, 0);
         Ok(())
+    }
+
+    /// To how many others a leg may be bound. Where we copy, what comes on a leg has one way to go.
+    fn most_bindings(&self) -> usize {
+        match self.mode {
+            RelayMode::Terminating => 1,
+            RelayMode::Blind => MAX_BINDINGS_PER_LEG,
+        }
     }
 
     /// Terminating: the one leg that this one is bound to.

@@ -104,6 +104,30 @@ fn tunnels_live_on_without_the_nms_and_new_ones_come_once_it_is_back() {
 }
 
 #[test]
+fn tunnels_live_on_while_the_nms_is_out_of_reach_and_new_ones_come_soon_after() {
+    for cell in &CELLS {
+        let mut stage = Stage::new(cell);
+        let since = stage.log.len();
+        let wires = stage.world.nms.wires.clone();
+        wires.iter().for_each(|&wire| stage.world.engine().set_wire_up(wire, false));
+        for _ in 0..6 {
+            stage.run(10_000);
+            let time = stage.reach(0, 1);
+            assert!(time.is_some_and(|t| t < Duration::from_millis(100)), "{cell}: {time:?}\n{}", stage.story());
+        }
+        let down = stage.log[since..].iter().any(|line| line.contains("TunnelDown"));
+        assert!(!down, "{cell}:\n{}", stage.story());
+        wires.iter().for_each(|&wire| stage.world.engine().set_wire_up(wire, true));
+        // The longest pause between two tries is 30 s.
+        stage.run(45_000);
+        stage.restart(Actor::Node(1));
+        stage.run(2_000);
+        let time = stage.reach(1, 0);
+        assert!(time.is_some_and(|t| t < Duration::from_secs(2)), "{cell}: {time:?}\n{}", stage.story());
+    }
+}
+
+#[test]
 fn who_needs_the_nms_notices_soon_that_it_has_forgotten_everybody() {
     for cell in &CELLS {
         let mut stage = Stage::new(cell);
