@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cyphonic_core::time::Instant;
-use cyphonic_sim::net::nat::NatBox;
+use cyphonic_sim::net::nat::{NatBox, NatConfig, Pooling, PortAllocation};
 use cyphonic_sim::net::{
     BurstLoss, Engine, EventEngine, NetDrop, QueueLimit, Reorder, TapMode, TapSummary, TurmoilEngine, WireConfig,
     WireFaults,
@@ -33,11 +33,11 @@ const MS: Duration = Duration::from_millis(1);
 
 /// Three seconds of a lossy, jittery, narrow network in which the harness changes things.
 fn rough_run(kind: Kind, seed: u64) -> Outcome {
-    run_with(kind, seed, WireFaults::default())
+    run_with(kind, seed, WireFaults::default(), None)
 }
 
-/// The same on a path that also does this in both directions.
-fn run_with(kind: Kind, seed: u64, faults: WireFaults) -> Outcome {
+/// The same on a path that also does this in both directions, behind a NAT that behaves so from half a second on.
+fn run_with(kind: Kind, seed: u64, faults: WireFaults, nat_config: Option<&NatConfig>) -> Outcome {
     let edge = WireConfig { jitter: Duration::from_micros(700 + seed), ..WireConfig::new(MS) };
     let narrow = WireConfig {
         delay: Duration::from_nanos(3_456_789 + seed),
@@ -65,6 +65,9 @@ fn run_with(kind: Kind, seed: u64, faults: WireFaults) -> Outcome {
         talker.speak(40);
     });
     engine.with(bob, |_, talker: &mut Talker| talker.speak(5));
+    if let Some(config) = nat_config {
+        engine.with(nat, |_, nat: &mut NatBox| nat.nat_mut().set_config(config.clone()));
+    }
     engine.run_until(at(501));
     engine.set_wire_up(middle.forward(), false);
     engine.run_until(at(900));
@@ -198,7 +201,7 @@ fn digest(taps: &BTreeMap<String, TapSummary>) -> String {
         digest.update(name.as_bytes());
         digest.update(&tap.sha256);
     }
-    digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.finish().as_ref().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 #[test]
@@ -217,9 +220,15 @@ fn both_engines_agree_where_everything_goes_wrong() {
         duplicate: 0.03,
         corrupt: 0.05,
     };
+    let mut nat = NatConfig::new("203.0.113.1".parse().unwrap());
+    nat.external.extend((2..=9).map(|host| std::net::Ipv4Addr::new(203, 0, 113, host)));
+    nat.pooling = Pooling::Arbitrary;
+    nat.allocation = PortAllocation::Random;
+    nat.times.flush = Some(400 * MS);
+    nat.times.lifetime = Some(300 * MS);
     for seed in 0..8 {
-        let events = run_with(Kind::Events, seed, faults);
-        assert_eq!(events, run_with(Kind::Turmoil, seed, faults), "seed {seed}");
+        let events = run_with(Kind::Events, seed, faults, Some(&nat));
+        assert_eq!(events, run_with(Kind::Turmoil, seed, faults, Some(&nat)), "seed {seed}");
         assert_ne!(events, rough_run(Kind::Events, seed));
         assert!(events.received.iter().all(|&count| count > 300), "traffic flowed: {events:?}");
     }
