@@ -196,6 +196,12 @@ impl Stage {
         self.world.drops().get(&(name, reason)).copied().unwrap_or(0)
     }
 
+    /// How often a role dropped anything so far.
+    pub(crate) fn drops_of(&mut self, role: Role) -> u64 {
+        let name = self.station(role).name.clone();
+        self.world.drops().into_iter().filter(|((host, _), _)| *host == name).map(|(_, count)| count).sum()
+    }
+
     /// How often any role dropped anything so far.
     pub(crate) fn all_drops(&mut self) -> u64 {
         self.world.drops().values().sum()
