@@ -289,7 +289,7 @@ impl Wire {
     /// When it arrives, if it is not lost.
     fn travel(&mut self, departs: Instant) -> Option<Instant> {
         let lost = self.loss_threshold > 0 && u64::from(self.loss.next_u32()) < self.loss_threshold;
-        let lost = lost || self.doomed.contains(&self.stats.packets);
+        let lost = lost || self.doomed.contains(&(self.stats.packets + 1));
         let mut arrives = departs + self.config.delay;
         if !self.config.jitter.is_zero() {
             let span = self.config.jitter.as_nanos() + 1;
