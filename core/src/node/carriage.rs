@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::peers::PeerId;
+use super::status::TunnelStatus;
 use crate::event::{DropReason, Event, Failure, Protection, Signal, TunnelUp};
 use crate::header::Header;
 use crate::machine::{Output, StreamId, StreamInput};
@@ -42,6 +43,12 @@ pub(super) trait Carriage {
 
     /// Sends a packet through the tunnel to a peer.
     fn send_packet(&mut self, now: Instant, peer: PeerId, packet: Bytes) -> Result<(), SendRefused>;
+
+    /// Every tunnel and session ends; the other ends are told where there is a word for it.
+    fn leave(&mut self, now: Instant);
+
+    /// The tunnel to a peer, if it is up.
+    fn status(&self, peer: PeerId) -> Option<TunnelStatus>;
 
     /// The node's addresses changed: every session from the old ones is forgotten, without a word to anyone.
     fn move_to(&mut self, now: Instant, addresses: &[IpAddr]);

@@ -14,6 +14,7 @@ use self::login::LoginSession;
 use self::tunnel::{Stage, Tunnel};
 use super::carriage::{Carriage, CarriageOutput, SendRefused, reachable};
 use super::peers::PeerId;
+use super::status::TunnelStatus;
 use super::{Login, NodeConfig, Services};
 use crate::conventional::keys::Direction;
 use crate::conventional::seal::MAX_PLAINTEXT;
@@ -195,6 +196,16 @@ impl Carriage for Conventional {
         let (local, remote) = (tunnel.local, tunnel.remote);
         self.transmit(local, remote, payload);
         Ok(())
+    }
+
+    fn leave(&mut self, now: Instant) {
+        // The paper has no word for leaving: the other ends find out by silence.
+        self.move_to(now, &self.addresses.clone());
+        self.nms = None;
+    }
+
+    fn status(&self, peer: PeerId) -> Option<TunnelStatus> {
+        self.tunnels.get(&peer).and_then(Tunnel::status)
     }
 
     fn move_to(&mut self, _now: Instant, addresses: &[IpAddr]) {

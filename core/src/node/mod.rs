@@ -17,6 +17,7 @@ mod held;
 mod inner;
 mod peers;
 mod proposed;
+mod status;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -38,6 +39,7 @@ use crate::tls::{Environment, Identity, Roots, TlsError};
 
 pub use held::{MAX_HELD_BYTES, MAX_HELD_PACKETS, MAX_HELD_QUERIES};
 pub use peers::{MAX_PEERS, ROUTE_TIMEOUT};
+pub use status::{PeerStatus, TunnelStatus};
 
 /// What a node is told before it starts.
 #[derive(Clone)]
@@ -147,6 +149,8 @@ impl Overlay {
 pub enum NodeCommand {
     /// Log in and register.
     Start,
+    /// Leave: close what can be closed, so that peers and cloud need not wait for silence, and do nothing more.
+    Stop,
     /// The interfaces' addresses are now these: a handover, if they differ.
     Addresses(Vec<IpAddr>),
 }
@@ -199,6 +203,7 @@ impl Node {
     fn on_command(&mut self, now: Instant, command: NodeCommand) {
         match command {
             NodeCommand::Start => self.start(now),
+            NodeCommand::Stop => self.stop(now),
             NodeCommand::Addresses(addresses) => self.change_addresses(now, addresses),
         }
     }

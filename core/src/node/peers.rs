@@ -40,6 +40,9 @@ pub(super) struct Peer {
     pub(super) addresses: Option<Virtual>,
     pub(super) state: PeerState,
     pub(super) held: Held,
+    /// Bytes of packets sent into its tunnels, and that came out of them.
+    pub(super) sent: u64,
+    pub(super) received: u64,
     /// The transaction of the last Route Direction in which the peer was the initiator.
     directed: Option<u32>,
     /// Until when we try.
@@ -85,6 +88,11 @@ impl Peers {
         self.peers.keys().copied().collect()
     }
 
+    pub(super) fn clear(&mut self) {
+        let next_id = self.next_id;
+        *self = Self { next_id, ..Self::default() };
+    }
+
     pub(super) fn get(&self, id: PeerId) -> &Peer {
         &self.peers[&id]
     }
@@ -116,7 +124,16 @@ impl Peers {
         let until = now + ROUTE_TIMEOUT;
         self.peers.insert(
             id,
-            Peer { reference, addresses: None, state: PeerState::Wanted, held: Held::default(), directed: None, until },
+            Peer {
+                reference,
+                addresses: None,
+                state: PeerState::Wanted,
+                held: Held::default(),
+                sent: 0,
+                received: 0,
+                directed: None,
+                until,
+            },
         );
         Some(id)
     }

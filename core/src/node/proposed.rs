@@ -18,6 +18,7 @@ use rand_chacha::rand_core::RngCore;
 use self::tunnel::{Early, Path, Stage, Tunnel};
 use super::carriage::{Carriage, CarriageOutput, SendRefused, reachable};
 use super::peers::PeerId;
+use super::status::TunnelStatus;
 use super::{NodeConfig, Services};
 use crate::event::{DropReason, Failure, Protection};
 use crate::header::{Flags, Header, Kind};
@@ -316,6 +317,37 @@ impl Carriage for Proposed {
         self.drain_links(now);
         self.drain_blind(now, peer);
         sent
+    }
+
+    fn leave(&mut self, now: Instant) {
+        let peers: Vec<PeerId> = self.tunnels.keys().copied().collect();
+        for peer in peers {
+            self.remove(now, peer);
+        }
+        self.owners.clear();
+        self.inbound.clear();
+        self.inbound_timers = Timers::default();
+        self.nms = None;
+        self.links.close_all(now);
+        self.drain_links(now);
+    }
+
+    fn status(&self, peer: PeerId) -> Option<TunnelStatus> {
+        let tunnel = self.tunnels.get(&peer)?;
+        let Stage::Up(path) = &tunnel.stage else { return None };
+        let (links, link) = match path {
+            Path::Direct(link) | Path::Terminated(link) => (&self.links, *link),
+            Path::Blind { links, link, .. } => (&**links, *link),
+        };
+        Some(TunnelStatus {
+            pattern: tunnel.pattern,
+            dialed: tunnel.dialer,
+            framing: tunnel.carrier.framing,
+            relayed: !matches!(path, Path::Direct(_)),
+            local: links.local(link)?,
+            remote: links.remote(link)?,
+            rtt: links.rtt(link),
+        })
     }
 
     fn move_to(&mut self, _now: Instant, addresses: &[IpAddr]) {

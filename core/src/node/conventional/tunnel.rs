@@ -20,6 +20,7 @@ use crate::message::{Framing, Message, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId};
 use crate::node::carriage::{CarriageOutput, DIAL_TIMEOUT, LISTEN_TIMEOUT, reachable};
 use crate::node::peers::PeerId;
+use crate::node::status::TunnelStatus;
 use crate::route::Pattern;
 use crate::time::Instant;
 use crate::timers::Backoff;
@@ -66,6 +67,19 @@ pub(super) enum Stage {
 impl Tunnel {
     fn relayed(&self) -> bool {
         self.pattern == Pattern::Relayed
+    }
+
+    /// What it is, if it is up.
+    pub(super) fn status(&self) -> Option<TunnelStatus> {
+        matches!(self.stage, Stage::Up { .. }).then(|| TunnelStatus {
+            pattern: self.pattern,
+            dialed: self.dialer,
+            framing: Framing::Udp4501,
+            relayed: self.relayed(),
+            local: self.local,
+            remote: self.remote,
+            rtt: None,
+        })
     }
 
     /// Who receives the next hop of what we send.
