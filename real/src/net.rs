@@ -63,11 +63,13 @@ impl Network {
         self.handle.route().add(v4).replace().execute().await.map_err(fail)?;
         // A machine without IPv6 can use the overlay's IPv4.
         let v6 = async {
-            self.handle.address().add(self.index, own.v6.into(), 128).replace().execute().await?;
+            let mut address = self.handle.address().add(self.index, own.v6.into(), 128).replace();
+            // Nobody else can have it.
+            address.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            address.execute().await?;
             let route = RouteMessageBuilder::<Ipv6Addr>::new()
                 .destination_prefix(overlay.v6.0, overlay.v6.1)
                 .output_interface(self.index)
-                .pref_source(own.v6)
                 .build();
             self.handle.route().add(route).replace().execute().await
         };

@@ -84,9 +84,9 @@ settings! {
         dns: Dns = "\"auto\"",
         /// The virtual interface's name. Default: "cyphonic0".
         tun: Parsed<Short> = "\"cyphonic0\"",
-        /// The virtual interface's MTU. Default: the largest packet that fits 1,500 bytes of IPv6: 1420 compact, 1388
+        /// The virtual interface's MTU. Default: the largest packet that fits 1,500 bytes of IPv6: 1414 compact, 1382
         /// datagram, 1404 otherwise.
-        mtu: u16 = "1420",
+        mtu: u16 = "1414",
         /// Where `cyphonic status` and `cyphonic ping` ask. Default: /run/cyphonic/node.sock.
         control: PathBuf = "\"/run/cyphonic/node.sock\"",
         /// The QUIC application protocol. Default: "h3".
