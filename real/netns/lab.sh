@@ -60,7 +60,7 @@ add_ns() {
     ip netns add "$name"
     # A namespace's own resolv.conf, for the node to write to.
     mkdir -p "/etc/netns/$name"
-    printf 'nameserver 192.0.2.53\noptions timeout:3 attempts:2\n' >"/etc/netns/$name/resolv.conf"
+    printf 'options timeout:3 attempts:2\n' >"/etc/netns/$name/resolv.conf"
     in_ns "$1" ip link set lo up
     in_ns "$1" sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 \
         net.ipv6.conf.default.accept_ra=0 net.ipv4.tcp_congestion_control=cubic 2>/dev/null || true
@@ -156,6 +156,8 @@ method = "$method"
 as-addresses = ["[2001:db8::2]:443", "192.0.2.2:443"]
 control = "$LAB_DIR/$node.sock"
 dns = "resolv-conf"
+keep-alive = 2
+idle-timeout = 6
 ${LAB_NODE_TOML:-}
 TOML
     done
@@ -182,6 +184,8 @@ until_true() {
         sleep 0.1
     done
 }
+
+registered_twice() { (($(grep -c 'INFO registered' "$LAB_DIR/a.log") >= 2)); }
 
 registered() { status "$1" --json 2>/dev/null | grep -q '"registered": true'; }
 
@@ -229,8 +233,8 @@ check() {
     local dump=$!
     until_true 5 test -s "$capture" || true
 
-    in_ns a ping -c 3 -i 0.2 -W 12 "b.$ZONE" >"$LAB_DIR/ping.txt" || die "ping by name"
-    in_ns b ping -6 -c 3 -i 0.2 -W 12 "a.$ZONE" >"$LAB_DIR/ping6.txt" || die "ping by name, IPv6, the other way"
+    in_ns a ping -n -c 3 -i 0.2 -W 12 "b.$ZONE" >"$LAB_DIR/ping.txt" || die "ping by name"
+    in_ns b ping -n -6 -c 3 -i 0.2 -W 12 "a.$ZONE" >"$LAB_DIR/ping6.txt" || die "ping by name, IPv6, the other way"
     line=$("$CYPHONIC" ping b --count 1 --control "$LAB_DIR/a.sock") || die "cyphonic ping"
     local via=direct
     if ((pattern == 3)); then via=trs; fi
@@ -239,17 +243,22 @@ check() {
     in_ns a getent ahosts "b.$ZONE" >/dev/null || die "name resolution"
     if in_ns a getent ahosts "nobody.$ZONE" >/dev/null; then die "a name that is none was resolved"; fi
     transfer || die "TCP transfer"
-    until_true 10 in_ns a ping -4 -c 1 -W 1 -M do -s 1370 "b.$ZONE" || die "a full packet"
-    until_true 10 in_ns a ping -4 -c 1 -W 1 -s 4000 "b.$ZONE" || die "a packet larger than the virtual interface's MTU"
+    until_true 10 in_ns a ping -n -4 -c 1 -W 1 -M do -s 1370 "b.$ZONE" || die "a full packet"
+    until_true 10 in_ns a ping -n -4 -c 1 -W 1 -s 4000 "b.$ZONE" || die "a packet larger than the virtual interface's MTU"
 
     # The NMS dies and comes back under a live flow.
-    ip netns exec "$(ns a)" ping -q -i 0.05 -c 200 "b.$ZONE" >"$LAB_DIR/flow.txt" &
+    ip netns exec "$(ns a)" ping -n -q -i 0.05 -c 200 "b.$ZONE" >"$LAB_DIR/flow.txt" &
     local flow=$!
     sleep 1
     kill -9 "$(pid nms)"
     start nms nms
     wait "$flow" || die "the flow broke when the NMS died: $(tail -2 "$LAB_DIR/flow.txt")"
     grep -q ' 0% packet loss' "$LAB_DIR/flow.txt" || die "the flow lost packets when the NMS died: $(tail -2 "$LAB_DIR/flow.txt")"
+
+    if [[ $method == proposed ]]; then
+        until_true 15 registered_twice || die "a did not register again after the NMS came back"
+        "$CYPHONIC" ping b --count 1 --control "$LAB_DIR/a.sock" >/dev/null || die "cyphonic ping after the NMS came back"
+    fi
 
     kill "$dump" && wait "$dump" || true
     [[ $(stat -c %s "$capture") -gt 4000000 ]] || die "the capture is too small to prove anything"
