@@ -168,8 +168,6 @@ pub enum Problem {
     PasswordProposed,
     #[error("in the conventional method the TRS never holds the end key: use \"blind\", or method = \"proposed\"")]
     TerminatingConventional,
-    #[error("the policy \"optimal\" is not built yet: use \"paper\", or leave the key out")]
-    PolicyNotBuilt,
     #[error("port 0 is no port: leave the key out for the default")]
     PortZero,
 

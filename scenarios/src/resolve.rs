@@ -159,10 +159,8 @@ fn choices(context: Context<'_, '_>, file: &File, method: Method) -> Result<(Log
     if (relay_mode, method) == (RelayMode::Terminating, Method::Conventional) {
         return context.fail("relay_mode", Problem::TerminatingConventional);
     }
-    if file.policy == Some(schema::Policy::Optimal) {
-        return context.fail("policy", Problem::PolicyNotBuilt);
-    }
-    Ok((login, relay_mode, Policy::Paper))
+    let policy = if file.policy == Some(schema::Policy::Optimal) { Policy::Optimal } else { Policy::Paper };
+    Ok((login, relay_mode, policy))
 }
 
 fn services(context: Context<'_, '_>, services: schema::Services) -> Result<Services, ScenarioError> {

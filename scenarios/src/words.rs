@@ -55,6 +55,8 @@ words! {
     Policy {
         /// Table 1 of the paper.
         Paper "paper",
+        /// What the NMS observes of each node's network: direct wherever a direct path exists.
+        Optimal "optimal",
     }
 
     /// What addresses a site has.

@@ -205,14 +205,6 @@ fn choices_that_do_not_fit_each_other_are_refused() {
 }
 
 #[test]
-fn the_optimal_policy_is_refused_by_name() {
-    assert_eq!(
-        replaced(r#"measure = "outcome""#, "measure = \"outcome\"\npolicy = \"optimal\""),
-        r#"x.toml:4:10: `policy`: the policy "optimal" is not built yet: use "paper", or leave the key out"#
-    );
-}
-
-#[test]
 fn the_good_file_is_good() {
     assert_eq!(error(GOOD, &[]), "no error");
 }

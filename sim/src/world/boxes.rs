@@ -129,7 +129,7 @@ impl Plan<'_> {
         let mut interface = Interface::new(addresses.clone());
         interface.mtu = usize::from(service.link.up.mtu.min(service.link.down.mtu));
         let mut config = HostConfig::new(vec![interface], self.host_seed(name));
-        config.udp_ports = vec![self.scenario.port];
+        config.udp_ports = vec![self.scenario.port, roles::PROBE_PORT];
         config.listen_tcp = listen_tcp;
         let id = self.host(name, config, machine);
         let routes = addresses.into_iter().map(IpNet::from).collect();
