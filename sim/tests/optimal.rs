@@ -81,7 +81,7 @@ fn tunnels(run: &Run) -> (Vec<u8>, Option<bool>) {
 }
 
 fn answered(run: &Run) -> usize {
-    run.reports().filter_map(|(_, report)| report.echo()).map(|echo| echo.answered()).sum()
+    run.reports().filter_map(|(_, report)| report.echo()).map(cyphonic_sim::host::apps::EchoReport::answered).sum()
 }
 
 /// Whether either node can dial the other, punches included: the dialing table, by kind.
