@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use crate::message::{ErrorCode, Framing, Message, NetworkReport, Want};
 use crate::name::{Fqdn, Party, Virtual};
 use crate::route::optimal::Considered;
-use crate::route::{Choice, Pattern};
+use crate::route::{Choice, Location, Pattern};
 
 /// Something a user, a log, a diagram or a test wants to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Event {
     },
     /// A tunnel is ready for packets.
     TunnelUp(TunnelUp),
-    /// The NMS chose a route by what it knows of both networks (`policy = "optimal"`).
+    /// The NMS chose a route.
     RouteChosen(Box<RouteChosen>),
     /// The node has learnt how its network treats it, and reported it.
     Surveyed(NetworkReport),
@@ -63,10 +63,19 @@ pub struct RouteChosen {
     pub responder: Fqdn,
     /// What kind of way.
     pub want: Want,
-    /// Every direct way that was considered, best first.
-    pub ways: Vec<Considered>,
+    /// By what.
+    pub basis: Basis,
     /// What was chosen; `None` if there is nothing.
     pub choice: Option<Choice>,
+}
+
+/// By what a route was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// Table 1 of the paper, for these locations of initiator and responder; `None` if one of them is nowhere.
+    Table1(Option<(Location, Location)>),
+    /// Every direct way that there is, best first (`policy = "optimal"`).
+    Ways(Vec<Considered>),
 }
 
 /// A tunnel that is ready for packets.

@@ -58,6 +58,17 @@ pub enum Location {
     V4Private,
 }
 
+impl fmt::Display for Location {
+    /// The paper's word for it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V6 => "IPv6",
+            Self::V4Global => "IPv4-G",
+            Self::V4Private => "IPv4-P",
+        })
+    }
+}
+
 /// Who sends the Tunnel Request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dialer {
@@ -145,8 +156,8 @@ impl Choice {
 }
 
 /// `policy = "paper"`: Table 1, and for dual-stack nodes the lowest pattern that any pair of their locations gives;
-/// IPv6 wins a tie. `None` if a node has no address at all.
-pub fn paper(initiator: &Network, responder: &Network) -> Option<Choice> {
+/// IPv6 wins a tie. With the locations that it is about. `None` if a node has no address at all.
+pub fn paper(initiator: &Network, responder: &Network) -> Option<(Choice, (Location, Location))> {
     let mut best: Option<(Pattern, Location, Location)> = None;
     for i in initiator.locations() {
         for r in responder.locations() {
@@ -158,11 +169,11 @@ pub fn paper(initiator: &Network, responder: &Network) -> Option<Choice> {
     }
     let (pattern, i, r) = best?;
     if pattern == Pattern::Relayed {
-        return Some(Choice::relayed());
+        return Some((Choice::relayed(), (i, r)));
     }
     let at = |network: &Network, location| network.address(location).into_iter().collect();
     let (initiator_at, responder_at) = (at(initiator, i), at(responder, r));
-    Some(Choice { pattern, dialer: dialer(pattern, r), initiator_at, responder_at })
+    Some((Choice { pattern, dialer: dialer(pattern, r), initiator_at, responder_at }, (i, r)))
 }
 
 /// Whether an address is one that only a NAT can bring to the Internet (RFC 1918, RFC 6598).
@@ -212,9 +223,9 @@ mod tests {
         let v6 = Some("[2001:db8::5]:443".parse().unwrap());
         let nat = Some(("203.0.113.1:443".parse().unwrap(), true));
         let dual = Network { v6, v4: nat };
-        assert_eq!(paper(&dual, &dual).unwrap().pattern, Pattern::Direct);
+        assert_eq!(paper(&dual, &dual).unwrap().0.pattern, Pattern::Direct);
         let global = Network { v6: None, v4: Some(("198.51.100.1:443".parse().unwrap(), false)) };
-        let choice = paper(&global, &dual).unwrap();
+        let (choice, _) = paper(&global, &dual).unwrap();
         assert_eq!((choice.pattern, choice.dialer), (Pattern::OneNat, Dialer::Responder));
         assert_eq!(paper(&global, &Network::default()), None);
     }

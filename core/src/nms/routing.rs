@@ -22,7 +22,7 @@ use rand_chacha::rand_core::RngCore;
 
 use super::registry::Session;
 use super::{Nms, Registration};
-use crate::event::{DropReason, Event, Protection, RouteChosen};
+use crate::event::{Basis, DropReason, Event, Protection, RouteChosen};
 use crate::header::Header;
 use crate::key::Key128;
 use crate::machine::{Output, Transmit};
@@ -136,13 +136,10 @@ impl Nms {
         self.look_where(responder);
         let own = self.concerned_by(initiator).filter(|id| self.pending[id].initiator == initiator).count();
         let room = self.pending.len() < MAX_PENDING && own < MAX_PENDING_PER_NODE;
+        let choice = self.choose(initiator, responder, want);
         let (a, b) = (&self.nodes[&initiator], &self.nodes[&responder]);
         let conventional = matches!(a.session, Session::Conventional { .. });
         let one_method = matches!(b.session, Session::Conventional { .. }) == conventional;
-        let choice = match self.policy {
-            Policy::Paper => route::paper(&a.network, &b.network),
-            Policy::Optimal => self.choose(initiator, responder, want),
-        };
         let usable = |choice: &Choice| choice.pattern != Pattern::Relayed || self.relay.is_some();
         let Some(choice) = choice.filter(|choice| one_method && room && usable(choice)) else {
             let code = if matches!(want, Want::Direct(_)) { ErrorCode::NoDirectWay } else { ErrorCode::NoRelay };
@@ -194,18 +191,29 @@ impl Nms {
         }
     }
 
-    /// The optimal policy's choice.
+    /// What the policy says.
     fn choose(&mut self, initiator: NodeId, responder: NodeId, want: Want) -> Option<Choice> {
         let (a, b) = (&self.nodes[&initiator], &self.nodes[&responder]);
-        let ways = optimal::consider(&a.sight, &b.sight, self.main_port(&a.session));
-        let relayed = self.relay.is_some().then(Choice::relayed);
-        let choice = match want {
-            Want::Any => optimal::direct(&ways, false, 0).or(relayed).or_else(|| optimal::direct(&ways, true, 0)),
-            Want::Relayed => relayed,
-            Want::Direct(round) => optimal::direct(&ways, true, round),
+        let (choice, basis) = match self.policy {
+            Policy::Paper => {
+                let (choice, locations) = route::paper(&a.network, &b.network).unzip();
+                (choice, Basis::Table1(locations))
+            }
+            Policy::Optimal => {
+                let ways = optimal::consider(&a.sight, &b.sight, self.main_port(&a.session));
+                let relayed = self.relay.is_some().then(Choice::relayed);
+                let choice = match want {
+                    Want::Any => {
+                        optimal::direct(&ways, false, 0).or(relayed).or_else(|| optimal::direct(&ways, true, 0))
+                    }
+                    Want::Relayed => relayed,
+                    Want::Direct(round) => optimal::direct(&ways, true, round),
+                };
+                (choice, Basis::Ways(ways))
+            }
         };
         let (initiator, responder) = (a.name.clone(), b.name.clone());
-        let chosen = RouteChosen { initiator, responder, want, ways, choice: choice.clone() };
+        let chosen = RouteChosen { initiator, responder, want, basis, choice: choice.clone() };
         self.out.push_back(Output::Event(Event::RouteChosen(Box::new(chosen))));
         choice
     }
