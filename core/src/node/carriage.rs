@@ -46,8 +46,8 @@ pub(super) trait Carriage {
     /// Sends a packet through a tunnel.
     fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused>;
 
-    /// The node's addresses changed: every session from the old ones is forgotten, without a word to anyone.
-    fn move_to(&mut self, now: Instant, addresses: &[IpAddr]);
+    /// The node's network changed: every session from the old ones is forgotten, without a word to anyone.
+    fn move_to(&mut self, now: Instant, places: &Places);
 
     /// Takes a UDP datagram.
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut);
@@ -113,7 +113,7 @@ pub(super) enum SendRefused {
 }
 
 /// Where a node sends from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Places {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) port: u16,

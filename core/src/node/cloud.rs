@@ -1,6 +1,6 @@
 //! Logging in to the AS and registering with the NMS (paper Figs. 2 and 6), again and again until it works.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -280,12 +280,13 @@ impl Node {
 
     /// Handover (paper §2.1, §2.2.2): the node registers again and builds every tunnel anew; what applications send
     /// meanwhile is held.
-    pub(super) fn change_addresses(&mut self, now: Instant, addresses: Vec<IpAddr>) {
-        if self.cloud.places.addresses == addresses {
+    pub(super) fn change_network(&mut self, now: Instant, addresses: Vec<IpAddr>, nat64: Option<Ipv6Addr>) {
+        let places = Places { addresses, nat64, ..self.cloud.places.clone() };
+        if self.cloud.places == places {
             return;
         }
-        self.carriage.move_to(now, &addresses);
-        self.cloud.places.addresses = addresses;
+        self.carriage.move_to(now, &places);
+        self.cloud.places = places;
         if self.cloud.started {
             self.cloud.failures = 0;
             // From here on we are not registered: what peers want waits for it.

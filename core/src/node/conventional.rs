@@ -4,7 +4,7 @@ mod login;
 mod tunnel;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 use rand_chacha::ChaCha20Rng;
@@ -196,8 +196,8 @@ impl Carriage for Conventional {
         Ok(())
     }
 
-    fn move_to(&mut self, _now: Instant, addresses: &[IpAddr]) {
-        self.places.addresses = addresses.to_vec();
+    fn move_to(&mut self, _now: Instant, places: &Places) {
+        self.places = places.clone();
         self.tunnels.clear();
         self.by_path.clear();
         self.timers = Timers::default();

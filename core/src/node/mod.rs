@@ -155,8 +155,13 @@ impl Overlay {
 pub enum NodeCommand {
     /// Log in and register.
     Start,
-    /// The interfaces' addresses are now these: a handover, if they differ.
-    Addresses(Vec<IpAddr>),
+    /// The network is another one: a handover, if anything differs.
+    Network {
+        /// The addresses of the interfaces now.
+        addresses: Vec<IpAddr>,
+        /// As [`NodeConfig::nat64`].
+        nat64: Option<Ipv6Addr>,
+    },
 }
 
 /// A node; see the [module](self).
@@ -212,7 +217,7 @@ impl Node {
     fn on_command(&mut self, now: Instant, command: NodeCommand) {
         match command {
             NodeCommand::Start => self.start(now),
-            NodeCommand::Addresses(addresses) => self.change_addresses(now, addresses),
+            NodeCommand::Network { addresses, nat64 } => self.change_network(now, addresses, nat64),
         }
     }
 

@@ -8,7 +8,7 @@ mod relayed;
 mod tunnel;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -332,8 +332,8 @@ impl Carriage for Proposed {
         sent
     }
 
-    fn move_to(&mut self, _now: Instant, addresses: &[IpAddr]) {
-        self.places.addresses = addresses.to_vec();
+    fn move_to(&mut self, _now: Instant, places: &Places) {
+        self.places = places.clone();
         self.owners.clear();
         self.inbound.clear();
         self.inbound_timers = Timers::default();

@@ -1,6 +1,6 @@
 //! The roles of a scenario, each with its identity and its seeds.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use cyphonic_core::auth::{Auth, AuthConfig};
@@ -171,7 +171,7 @@ impl<'a> Cast<'a> {
         }
     }
 
-    pub(super) fn node(&self, name: &Fqdn, addresses: Vec<IpAddr>) -> Node {
+    pub(super) fn node(&self, name: &Fqdn, addresses: Vec<IpAddr>, nat64: Option<Ipv6Addr>) -> Node {
         let scenario = self.scenario;
         let (method, as_port) = match scenario.method {
             MethodWord::Conventional => (Method::Conventional, LOGIN_PORT),
@@ -186,7 +186,7 @@ impl<'a> Cast<'a> {
             method,
             port: scenario.port,
             addresses,
-            nat64: None,
+            nat64,
             services: Services {
                 as_name: service_name("as"),
                 as_addresses: both(&scenario.services.auth, as_port),
