@@ -7,8 +7,9 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use cyphonic_core::header::{Flags, HEADER_LEN, Header, Kind};
 use cyphonic_core::key::Key128;
 use cyphonic_core::message::{
-    Credential, ErrorCode, FrameReader, Framing, LoginRequest, LoginResponse, Message, PeerRef, RegistrationRequest,
-    RegistrationResponse, Relay, RelayMode, RelayRequest, RouteDirection, TunnelKeys, TunnelRequest, WrappedKey,
+    Credential, DirectionRequest, ErrorCode, FrameReader, Framing, LoginRequest, LoginResponse, Message, PeerRef,
+    RegistrationRequest, RegistrationResponse, Relay, RelayMode, RelayRequest, RouteDirection, TunnelKeys,
+    TunnelRequest, Want, WrappedKey,
 };
 use cyphonic_core::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 use cyphonic_core::route::Pattern;
@@ -30,6 +31,7 @@ fn messages() -> Vec<Message> {
         candidates: vec![v6, v4],
         keys: Some(TunnelKeys { tunnel: key(), temporary: key() }),
         relay: Some(Relay { addresses: vec![v6, v4], mode: RelayMode::Blind, cid }),
+        want: None,
     };
     vec![
         Message::LoginRequest(LoginRequest {
@@ -43,9 +45,9 @@ fn messages() -> Vec<Message> {
             nms: vec![v6, v4],
         }),
         Message::RegistrationRequest(RegistrationRequest { epoch: 9, addresses: vec![v6.ip(), v4.ip()], port: 443 }),
-        Message::RegistrationResponse(RegistrationResponse { nat: true, addresses }),
+        Message::RegistrationResponse(RegistrationResponse { nat: true, addresses, survey: None }),
         Message::KeepAlive,
-        Message::DirectionRequest(PeerRef::Name(bob.clone())),
+        Message::DirectionRequest(DirectionRequest { peer: PeerRef::Name(bob.clone()), want: Want::Any }),
         Message::RouteDirectionInitiator(route),
         Message::RouteConfirmation(cid),
         Message::RelayRequest(RelayRequest {

@@ -1,10 +1,12 @@
 //! What roles tell the world: signals for sequence diagrams, milestones, and what was dropped and why.
 
 use std::fmt;
+use std::net::SocketAddr;
 
-use crate::message::{ErrorCode, Framing, Message};
+use crate::message::{ErrorCode, Framing, Message, NetworkReport, Want};
 use crate::name::{Fqdn, Party, Virtual};
-use crate::route::Pattern;
+use crate::route::optimal::Considered;
+use crate::route::{Choice, Location, Pattern};
 
 /// Something a user, a log, a diagram or a test wants to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,17 @@ pub enum Event {
     },
     /// A tunnel is ready for packets.
     TunnelUp(TunnelUp),
+    /// The NMS chose a route.
+    RouteChosen(Box<RouteChosen>),
+    /// The node has learnt how its network treats it, and reported it.
+    Surveyed(NetworkReport),
+    /// A direct attempt beside the relay failed, or could not be made.
+    StillRelayed {
+        /// The other node.
+        peer: String,
+        /// Why.
+        reason: Failure,
+    },
     /// A tunnel is gone, or could not be built.
     TunnelDown {
         /// The other node, by name or (where the name was never learnt) virtual address.
@@ -39,6 +52,30 @@ pub enum Event {
     },
     /// Something that came in was dropped.
     Dropped(DropReason),
+}
+
+/// What the NMS weighed, and what it chose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteChosen {
+    /// Who asked.
+    pub initiator: Fqdn,
+    /// For whom.
+    pub responder: Fqdn,
+    /// What kind of way.
+    pub want: Want,
+    /// By what.
+    pub basis: Basis,
+    /// What was chosen; `None` if there is nothing.
+    pub choice: Option<Choice>,
+}
+
+/// By what a route was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// Table 1 of the paper, for these locations of initiator and responder; `None` if one of them is nowhere.
+    Table1(Option<(Location, Location)>),
+    /// Every direct way that there is, best first (`policy = "optimal"`).
+    Ways(Vec<Considered>),
 }
 
 /// A tunnel that is ready for packets.
@@ -52,6 +89,8 @@ pub struct TunnelUp {
     pub dialed: bool,
     /// How packets are carried.
     pub framing: Framing,
+    /// Where they go: the peer, or the TRS.
+    pub remote: SocketAddr,
 }
 
 /// One arrow of a sequence diagram.

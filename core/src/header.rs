@@ -99,6 +99,14 @@ kinds! {
     Capsule = 16, "Capsule";
     /// Something asked for cannot be done.
     Error = 17, "Error";
+    /// Node → NMS or TRS: where do you see me? (`policy = "optimal"`)
+    Probe = 18, "Probe";
+    /// The answer to it, perhaps from another address or port than the one that was asked.
+    ProbeReply = 19, "Probe Reply";
+    /// NMS → TRS: answer a Probe, from where you are.
+    ProbeRequest = 20, "Probe Request";
+    /// Node → NMS: what its probes say of its network.
+    NetworkReport = 21, "Network Report";
 }
 
 /// The decoded header.

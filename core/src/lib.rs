@@ -8,7 +8,7 @@
 //! |---|---|
 //! | the shape | [`machine`], [`time`], [`timers`], [`epoch`], [`event`] |
 //! | the language | [`header`], [`message`], [`name`], [`key`] |
-//! | the decision | [`route`] |
+//! | the decision | [`route`], [`probe`] |
 //! | the methods | [`conventional`], [`quic`], [`tls`], [`pki`] |
 //! | the roles | [`node`], [`auth`], [`nms`], [`trs`], [`store`] |
 //! | the inside | [`packet`], [`dns`] |
@@ -28,6 +28,7 @@ pub mod nms;
 pub mod node;
 pub mod packet;
 pub mod pki;
+pub mod probe;
 pub mod quic;
 pub mod route;
 pub mod store;

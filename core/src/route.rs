@@ -1,10 +1,23 @@
 //! Which signaling pattern two nodes use, and who dials: pure functions.
 //!
-//! [`table1`] is the paper's Table 1, to the letter. A dual-stack node has no row there: [`paper`] picks the family
-//! that gives the better pattern (IPv6 first, then IPv4), which is this project's decision.
+//! * [`Policy::Paper`]: [`table1`] is the paper's Table 1, to the letter. A dual-stack node has no row there: [`paper`]
+//!   picks the family that gives the better pattern (IPv6 first, then IPv4), which is this project's decision.
+//! * [`Policy::Optimal`], this project's: see [`optimal`].
+
+pub mod optimal;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+
+/// How the NMS chooses routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// Table 1.
+    #[default]
+    Paper,
+    /// From what is observed of both networks.
+    Optimal,
+}
 
 /// A signaling pattern (paper §2.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +58,17 @@ pub enum Location {
     V4Private,
 }
 
+impl fmt::Display for Location {
+    /// The paper's word for it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V6 => "IPv6",
+            Self::V4Global => "IPv4-G",
+            Self::V4Private => "IPv4-P",
+        })
+    }
+}
+
 /// Who sends the Tunnel Request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dialer {
@@ -76,9 +100,9 @@ pub const fn dialer(pattern: Pattern, responder: Location) -> Dialer {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
     /// A global IPv6 address.
-    pub v6: Option<std::net::SocketAddr>,
+    pub v6: Option<SocketAddr>,
     /// IPv4: where the node is seen, and whether a NAT stands in front of it.
-    pub v4: Option<(std::net::SocketAddr, bool)>,
+    pub v4: Option<(SocketAddr, bool)>,
 }
 
 impl Network {
@@ -89,7 +113,7 @@ impl Network {
     }
 
     /// The node is seen at another address now: behind a NAT, that is where its peers find it.
-    pub fn seen_at(&mut self, remote: std::net::SocketAddr) {
+    pub fn seen_at(&mut self, remote: SocketAddr) {
         if let Some((address, true)) = &mut self.v4
             && remote.is_ipv4()
         {
@@ -98,7 +122,7 @@ impl Network {
     }
 
     /// The address behind a location.
-    pub fn address(&self, location: Location) -> Option<std::net::SocketAddr> {
+    pub fn address(&self, location: Location) -> Option<SocketAddr> {
         match location {
             Location::V6 => self.v6,
             Location::V4Global | Location::V4Private => self.v4.map(|(a, _)| a),
@@ -107,31 +131,49 @@ impl Network {
 }
 
 /// What was chosen for a pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// The signaling pattern.
     pub pattern: Pattern,
     /// Who dials.
     pub dialer: Dialer,
-    /// Where the initiator stands.
-    pub initiator: Location,
-    /// Where the responder stands.
-    pub responder: Location,
+    /// Where the responder finds the initiator, best first; nowhere in pattern 3.
+    pub initiator_at: Vec<SocketAddr>,
+    /// Where the initiator finds the responder.
+    pub responder_at: Vec<SocketAddr>,
+}
+
+impl Choice {
+    /// Pattern 3.
+    pub const fn relayed() -> Self {
+        Self {
+            pattern: Pattern::Relayed,
+            dialer: Dialer::Initiator,
+            initiator_at: Vec::new(),
+            responder_at: Vec::new(),
+        }
+    }
 }
 
 /// `policy = "paper"`: Table 1, and for dual-stack nodes the lowest pattern that any pair of their locations gives;
-/// IPv6 wins a tie. `None` if a node has no address at all.
-pub fn paper(initiator: &Network, responder: &Network) -> Option<Choice> {
-    let mut best: Option<Choice> = None;
+/// IPv6 wins a tie. With the locations that it is about. `None` if a node has no address at all.
+pub fn paper(initiator: &Network, responder: &Network) -> Option<(Choice, (Location, Location))> {
+    let mut best: Option<(Pattern, Location, Location)> = None;
     for i in initiator.locations() {
         for r in responder.locations() {
             let pattern = table1(i, r);
-            if best.is_none_or(|b| pattern < b.pattern) {
-                best = Some(Choice { pattern, dialer: dialer(pattern, r), initiator: i, responder: r });
+            if best.is_none_or(|(least, ..)| pattern < least) {
+                best = Some((pattern, i, r));
             }
         }
     }
-    best
+    let (pattern, i, r) = best?;
+    if pattern == Pattern::Relayed {
+        return Some((Choice::relayed(), (i, r)));
+    }
+    let at = |network: &Network, location| network.address(location).into_iter().collect();
+    let (initiator_at, responder_at) = (at(initiator, i), at(responder, r));
+    Some((Choice { pattern, dialer: dialer(pattern, r), initiator_at, responder_at }, (i, r)))
 }
 
 /// Whether an address is one that only a NAT can bring to the Internet (RFC 1918, RFC 6598).
@@ -166,7 +208,7 @@ mod tests {
 
     #[test]
     fn only_behind_a_nat_a_node_is_where_it_was_seen_last() {
-        let at = |text: &str| -> std::net::SocketAddr { text.parse().unwrap() };
+        let at = |text: &str| -> SocketAddr { text.parse().unwrap() };
         let mut natted = Network { v6: None, v4: Some((at("203.0.113.1:443"), true)) };
         natted.seen_at(at("203.0.113.1:5000"));
         natted.seen_at(at("[2001:db8::5]:443"));
@@ -181,9 +223,9 @@ mod tests {
         let v6 = Some("[2001:db8::5]:443".parse().unwrap());
         let nat = Some(("203.0.113.1:443".parse().unwrap(), true));
         let dual = Network { v6, v4: nat };
-        assert_eq!(paper(&dual, &dual).unwrap().pattern, Pattern::Direct);
+        assert_eq!(paper(&dual, &dual).unwrap().0.pattern, Pattern::Direct);
         let global = Network { v6: None, v4: Some(("198.51.100.1:443".parse().unwrap(), false)) };
-        let choice = paper(&global, &dual).unwrap();
+        let (choice, _) = paper(&global, &dual).unwrap();
         assert_eq!((choice.pattern, choice.dialer), (Pattern::OneNat, Dialer::Responder));
         assert_eq!(paper(&global, &Network::default()), None);
     }

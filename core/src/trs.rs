@@ -8,6 +8,9 @@
 //!   its connection ID, which only its owner, the NMS and the node that the NMS told can know; the other node's Tunnel
 //!   Response binds the two. In the blind mode the TRS then forwards datagrams by the first eight bytes of their
 //!   destination connection ID, from the leg's validated address only, and holds no key.
+//!
+//! It also answers [`Probes`](crate::probe), by itself and when the NMS asks, so that nodes can learn how their networks
+//! treat another host than the NMS.
 
 mod conventional;
 mod proposed;
@@ -25,6 +28,7 @@ use crate::key::Key128;
 use crate::machine::{Input, Machine, Output, Transmit};
 use crate::message::{Message, RelayMode};
 use crate::name::Party;
+use crate::probe::is_not_quic;
 use crate::quic::QuicConfig;
 use crate::time::Instant;
 use crate::tls::TlsError;
@@ -74,7 +78,9 @@ impl Machine for Trs {
 
     fn handle_input(&mut self, now: Instant, input: Input<Infallible>) {
         match input {
-            Input::Datagram { local, remote, payload } if local.port() == self.conventional_port => {
+            Input::Datagram { local, remote, payload }
+                if local.port() == self.conventional_port || is_not_quic(&payload) =>
+            {
                 self.paths.handle_datagram(now, local, remote, payload, &mut self.out);
             }
             Input::Datagram { local, remote, payload } => {

@@ -48,9 +48,8 @@ fn stage() -> tempfile::TempDir {
     fine(path, &["ca", "init"]);
     fine(path, &["ca", "issue", "as.cyphonic.test", "a.cyphonic.test"]);
     fine(path, &["device", "add", "a.cyphonic.test"]);
-    let papers = |name: &str| {
-        format!("certificate = \"pki/{name}.pem\"\nkey = \"pki/{name}.key\"\nroots = \"pki/root.pem\"\n")
-    };
+    let papers =
+        |name: &str| format!("certificate = \"pki/{name}.pem\"\nkey = \"pki/{name}.key\"\nroots = \"pki/root.pem\"\n");
     let auth = format!("{}database = \"cyphonic.db\"\nnms = [\"[::1]:2\"]\n", papers("as.cyphonic.test"));
     fs::write(path.join("as.toml"), auth).unwrap();
     let node = format!("{}name = \"a.cyphonic.test\"\nas-addresses = [\"[::1]:1\"]\n", papers("a.cyphonic.test"));

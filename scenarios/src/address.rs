@@ -22,6 +22,11 @@ pub const SERVICES_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0)
 /// Where the services' IPv6 addresses are; the NMS is `::3`, as in the paper's experiment.
 pub const SERVICES_V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 64);
 
+/// What is between a carrier's NAT and the sites behind it (RFC 6598).
+pub const CARRIER_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
+/// Where IPv4 is seen behind a NAT64 that says nothing else (RFC 6052 §2.1).
+pub const NAT64_PREFIX: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
+
 /// Global IPv4 is carved into prefixes of this length from these ranges, in this order.
 const V4_POOLS: [Ipv4Net; 3] = [
     Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 0), 24),
@@ -51,27 +56,33 @@ impl Prefixes {
         Self { taken: taken.into_iter().map(|(net, owner): (IpNet, _)| (net, owner.to_owned())).collect() }
     }
 
-    /// Gives a prefix that the file names to a site.
-    pub(crate) fn claim(&mut self, prefix: impl Into<IpNet>, site: &str) -> Result<(), Problem> {
+    /// Gives a prefix that the file names to its owner, such as `the site "a"`.
+    pub(crate) fn claim(&mut self, prefix: impl Into<IpNet>, owner: &str) -> Result<(), Problem> {
         let prefix = prefix.into();
-        if let Some((other, owner)) = self.taken.iter().find(|(other, _)| overlap(prefix, *other)) {
-            return Err(Problem::Overlap { prefix, other: *other, owner: owner.clone() });
-        }
-        self.taken.push((prefix, format!("the site {site:?}")));
+        self.check(prefix)?;
+        self.taken.push((prefix, owner.to_owned()));
         Ok(())
     }
 
+    /// That nobody has any of a prefix.
+    pub(crate) fn check(&self, prefix: IpNet) -> Result<(), Problem> {
+        match self.taken.iter().find(|(other, _)| overlap(prefix, *other)) {
+            Some((other, owner)) => Err(Problem::Overlap { prefix, other: *other, owner: owner.clone() }),
+            None => Ok(()),
+        }
+    }
+
     /// The next free prefix of global IPv4.
-    pub(crate) fn next_v4(&mut self, site: &str) -> Result<Ipv4Net, Problem> {
+    pub(crate) fn next_v4(&mut self, owner: &str) -> Result<Ipv4Net, Problem> {
         let carved = V4_POOLS.iter().flat_map(|pool| pool.subnets(V4_LENGTH).into_iter().flatten());
-        carved.into_iter().find(|prefix| self.claim(*prefix, site).is_ok()).ok_or(Problem::NoPrefixLeft("global IPv4"))
+        carved.into_iter().find(|prefix| self.claim(*prefix, owner).is_ok()).ok_or(Problem::NoPrefixLeft("global IPv4"))
     }
 
     /// The next free prefix of IPv6.
-    pub(crate) fn next_v6(&mut self, site: &str) -> Result<Ipv6Net, Problem> {
+    pub(crate) fn next_v6(&mut self, owner: &str) -> Result<Ipv6Net, Problem> {
         (1..=u16::MAX)
             .map(|n| Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, n, 0, 0, 0, 0, 0), 64))
-            .find(|prefix| self.claim(*prefix, site).is_ok())
+            .find(|prefix| self.claim(*prefix, owner).is_ok())
             .ok_or(Problem::NoPrefixLeft("IPv6"))
     }
 }
@@ -84,6 +95,22 @@ pub(crate) fn overlap(a: IpNet, b: IpNet) -> bool {
 /// The LAN of the site with this index, behind its NAT. Indices stay below [`crate::MAX_SITES`].
 pub(crate) fn lan(site: usize) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(192, 168, site as u8 + 1, 0), 24)
+}
+
+/// The IPv6 LAN of the site with this index, behind its translator: a prefix that RFC 4193 leaves to the site.
+pub(crate) fn lan_v6(site: usize, length: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0, site as u16 + 1, 0, 0, 0, 0, 0), length).trunc()
+}
+
+/// What the site with this index has between its NAT and the carrier's.
+pub(crate) fn behind_carrier(site: usize) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(100, 64, site as u8, 0), V4_LENGTH)
+}
+
+/// The addresses of the carrier with this index towards its sites; its ICMPv6 errors come from the services' prefix.
+pub(crate) fn carrier_inside(carrier: usize) -> (Ipv4Addr, Ipv6Addr) {
+    let v6 = host_v6(SERVICES_V6, 0x1000 + carrier as u32).unwrap_or(SERVICES_V6.network());
+    (Ipv4Addr::new(100, 127, 255, 1), v6)
 }
 
 /// A host of a prefix, by number; neither the network's address nor broadcast.
@@ -128,7 +155,7 @@ impl Hosts {
             Some(prefix) => Some(host_v4(prefix, *count).ok_or_else(|| full(prefix.into()))?),
             None => None,
         };
-        let v6 = match site.v6 {
+        let v6 = match site.v6.as_ref().map(crate::SiteV6::prefix) {
             Some(prefix) => Some(host_v6(prefix, *count).ok_or_else(|| full(prefix.into()))?),
             None => None,
         };
@@ -155,15 +182,32 @@ pub(crate) fn parse_v4(text: &str, private: bool) -> Result<Ipv4Net, Problem> {
 }
 
 /// Reads an IPv6 prefix of a site.
-pub(crate) fn parse_v6(text: &str) -> Result<Ipv6Net, Problem> {
-    let bad = || Problem::BadPrefix { found: text.to_owned(), family: "IPv6", example: "2001:db8:7::/64" };
-    let prefix: Ipv6Net = text.parse().map_err(|_| bad())?;
+pub(crate) fn parse_v6(text: &str, private: bool) -> Result<Ipv6Net, Problem> {
+    let example = if private { "fd00:0:7::/64" } else { "2001:db8:7::/64" };
+    let prefix = parse_any_v6(text, example)?;
     check_shape(prefix.into(), 16, 120)?;
-    // Global unicast, RFC 4291 §2.4 as IANA gives it out.
-    if prefix.network().segments()[0] >> 13 != 1 {
-        return Err(Problem::NotGlobal(prefix.into()));
+    // Unique local (RFC 4193 §3.1), or global unicast as IANA gives it out (RFC 4291 §2.4).
+    let first = prefix.network().segments()[0];
+    match private {
+        true if first >> 8 != 0xfd => Err(Problem::NotUniqueLocal(prefix.into())),
+        false if first >> 13 != 1 => Err(Problem::NotGlobal(prefix.into())),
+        _ => Ok(prefix),
+    }
+}
+
+/// Reads the prefix of a NAT64 (RFC 6052 §2.2; only the length that is in use).
+pub(crate) fn parse_nat64(text: &str) -> Result<Ipv6Net, Problem> {
+    let prefix = parse_any_v6(text, "64:ff9b::/96")?;
+    let network = prefix.network();
+    let is_odd = network.is_unspecified() || network.is_multicast() || network.is_unicast_link_local();
+    if prefix.prefix_len() != 96 || prefix.addr() != network || is_odd {
+        return Err(Problem::Nat64Prefix(prefix.into()));
     }
     Ok(prefix)
+}
+
+fn parse_any_v6(text: &str, example: &'static str) -> Result<Ipv6Net, Problem> {
+    text.parse().map_err(|_| Problem::BadPrefix { found: text.to_owned(), family: "IPv6", example })
 }
 
 fn check_shape(prefix: IpNet, least: u8, most: u8) -> Result<(), Problem> {

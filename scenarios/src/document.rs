@@ -1,7 +1,7 @@
 //! A scenario file as text, and as a tree of values that remember where they were written.
 //!
 //! A path names a place in the tree, as `[sweep]` and `--set` write it: `method`, `site.home.link.delay_ms`,
-//! `step.0.count`. Elements of `site` and `node` are addressed by name, those of `step` by index from 0.
+//! `step.0.count`. Elements of `carrier`, `site` and `node` are addressed by name, those of `step` by index from 0.
 //!
 //! Arguments `--set` are thought of as text that follows the file: a position beyond the file's end lies in one of
 //! them. So a wrong value has a place wherever it came from.
@@ -203,7 +203,9 @@ pub(crate) fn indexed(tree: &Tree<'_>, path: &str) -> Result<String, Problem> {
     for segment in path.split('.') {
         let list = match at.map(Spanned::get_ref) {
             Some(DeValue::Array(list)) => Some(list.as_ref()),
-            None if words.len() == 1 && ["site", "node", "step"].contains(&words[0].as_str()) => Some([].as_slice()),
+            None if words.len() == 1 && ["carrier", "site", "node", "step"].contains(&words[0].as_str()) => {
+                Some([].as_slice())
+            }
             Some(DeValue::Table(_)) | None => None,
             Some(_) => return Err(Problem::NotATable { within: named(tree, &words.join(".")) }),
         };
@@ -228,6 +230,7 @@ fn unknown_element(list_name: &str, list: &[Tree<'_>], segment: &str) -> Problem
     let found = segment.to_owned();
     let known = (0..list.len()).map(|i| name_of(&list[i]).map_or_else(|| i.to_string(), str::to_owned)).collect();
     match list_name {
+        "carrier" => Problem::UnknownCarrier { found, known },
         "site" => Problem::UnknownSite { found, known },
         "node" => Problem::UnknownNode { found, known },
         _ => Problem::UnknownKey { found, known },

@@ -99,6 +99,8 @@ pub enum Problem {
 
     #[error("unknown site {found:?}{}", hint(.found, .known, "sites"))]
     UnknownSite { found: String, known: Vec<String> },
+    #[error("unknown carrier {found:?}{}", hint(.found, .known, "carriers"))]
+    UnknownCarrier { found: String, known: Vec<String> },
     #[error("unknown node {found:?}{}", hint(.found, .known, "nodes"))]
     UnknownNode { found: String, known: Vec<String> },
     #[error("the name {0:?} is taken: give each its own")]
@@ -122,6 +124,36 @@ pub enum Problem {
         "a site of kind \"{0}\" has no NAT: take this away, or make the kind \"ipv4-private\" or \"dual-stack-private-v4\""
     )]
     NatWithoutPrivateV4(SiteKind),
+    #[error(
+        "a site of kind \"{0}\" has no private IPv4 to share a NAT with: take the carrier away, or change the kind"
+    )]
+    CarrierWithoutPrivateV4(SiteKind),
+    #[error("a NAT64 is for a site that has only IPv6: take this away, or make the kind \"ipv6\"")]
+    Nat64WithV4,
+    #[error("a site of kind \"{0}\" has no IPv6 to translate: take this away, or change the kind")]
+    TranslatorWithoutV6(SiteKind),
+    #[error("the site's IPv6 has another translator already: keep one of `nat64`, `nptv6` and `nat66`")]
+    TwoTranslators,
+    #[error("{found} is too long to be translated: NPTv6 takes prefixes up to /{most}")]
+    NptTooLong { found: IpNet, most: u8 },
+    #[error("{inside} and {outside} are not of one length: NPTv6 has an outer address for each inner one")]
+    NptLengths { inside: IpNet, outside: IpNet },
+    #[error("{0} is no prefix for NAT64: write a /96 such as \"64:ff9b::/96\"")]
+    Nat64Prefix(IpNet),
+    #[error(
+        "a site of kind \"{0}\" has one family, so that one cannot be broken alone: take this away, or make it dual-stack"
+    )]
+    BrokenAlone(SiteKind),
+    #[error("`queue_ms` and `queue_bytes` both limit the queue: keep one")]
+    TwoQueues,
+    #[error("this step needs a place: write one of {}", .0.join(", "))]
+    NoPlace(&'static [&'static str]),
+    #[error("the site {0:?} has no NAT: name another, or give it one")]
+    NoNat(String),
+    #[error("the site {0:?} has no firewall: give it one, perhaps an open one: firewall = {{ stateful = false }}")]
+    NoFirewall(String),
+    #[error("with `off` nothing else is said about the firewall: take the rest away")]
+    OffAndRules,
     #[error("a site of kind \"{kind}\" has no {family}: take the prefix away, or change the kind")]
     PrefixWithoutFamily { kind: SiteKind, family: &'static str },
     #[error("{found:?} is no {family} prefix: write one such as \"{example}\"")]
@@ -132,6 +164,8 @@ pub enum Problem {
     PrefixLength { found: u8, least: u8, most: u8 },
     #[error("{0} is not private: behind a NAT use 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or 100.64.0.0/10")]
     NotPrivate(IpNet),
+    #[error("{0} is not private: inside a translator use a prefix of fd00::/8")]
+    NotUniqueLocal(IpNet),
     #[error(
         "{0} is not global: use documentation addresses such as 203.0.113.0/24 or 2001:db8:1::/64, or leave the key out"
     )]
@@ -168,8 +202,6 @@ pub enum Problem {
     PasswordProposed,
     #[error("in the conventional method the TRS never holds the end key: use \"blind\", or method = \"proposed\"")]
     TerminatingConventional,
-    #[error("the policy \"optimal\" is not built yet: use \"paper\", or leave the key out")]
-    PolicyNotBuilt,
     #[error("port 0 is no port: leave the key out for the default")]
     PortZero,
 

@@ -22,7 +22,7 @@ mod schema;
 mod table;
 mod words;
 
-pub use address::{SERVICES_V4, SERVICES_V6, VIRTUAL_V4, VIRTUAL_V6};
+pub use address::{CARRIER_V4, NAT64_PREFIX, SERVICES_V4, SERVICES_V6, VIRTUAL_V4, VIRTUAL_V6};
 pub use document::Document;
 pub use embedded::EMBEDDED;
 pub use error::{Place, Problem, ScenarioError};
@@ -30,11 +30,11 @@ pub use plan::{Cell, MAX_CELLS, Plan};
 pub use resolve::{LEAST_MTU_V4, LEAST_MTU_V6, MAX_NODES, MAX_SITES, MAX_STEPS};
 pub use rows::Row;
 pub use scenario::{
-    Action, BurstLoss, Egress, Firewall, Inspect, Interface, Link, Nat, Node, Pair, Probes, Scenario, Service,
-    Services, Site, SiteV4, Step, Throttle, Trait, Way, ZONE,
+    Action, BurstLoss, Carrier, Egress, Firewall, Inspect, Interface, Link, LinkAt, Nat, Nat64, NatAt, Node, Pair,
+    Probes, Queue, Role, Scenario, Service, Services, Site, SiteV4, SiteV6, Step, Throttle, Trait, Way, ZONE,
 };
 pub use table::{Line, ResultsError, Table, write_whole};
 pub use words::{
     Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Login, Measure, Method, Policy, Pooling, PortChoice,
-    Protocol, Reaction, Refresh, SiteKind,
+    Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind,
 };

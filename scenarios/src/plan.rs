@@ -293,7 +293,7 @@ fn columns(names: &[&str], measure: Measure) -> Vec<String> {
 fn short_column(name: &str) -> String {
     let words: Vec<&str> = name.split('.').collect();
     match words[..] {
-        ["site" | "node" | "services", owner, .., key] => format!("{owner}_{key}"),
+        ["carrier" | "site" | "node" | "services", owner, .., key] => format!("{owner}_{key}"),
         ["step", _, .., key] => key.to_owned(),
         _ => name.replace('.', "_"),
     }

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use crate::document::{Source, Tree, path_at};
 use crate::error::{Problem, ScenarioError};
-use crate::schema::{self, ACTIONS, Action, File};
+use crate::schema::{self, ACTIONS, Action, File, Where};
 
 /// A file that is spelled right.
 pub(crate) struct Spelled {
@@ -62,6 +62,8 @@ impl Reader<'_, '_> {
             return Err(self.source.error(self.tree, &format!("{path}.do"), Problem::MissingKey));
         };
         let action = match action.as_str() {
+            "nat_reboot" | "firewall" | "link" | "link_down" | "link_up" => self.network(&path, &action, rest)?,
+            "restart" => Action::Restart(self.keys_of_step(&path, rest)?),
             "start" => Action::Start(self.keys_of_step(&path, rest)?),
             "echo" => Action::Echo(self.keys_of_step(&path, rest)?),
             "tcp" => Action::Tcp(self.keys_of_step(&path, rest)?),
@@ -77,6 +79,42 @@ impl Reader<'_, '_> {
             }
         };
         Ok((at_ms, action))
+    }
+
+    /// A step about the network: what says where is taken out, so that the rest is the table of a link or firewall.
+    fn network(self, path: &str, action: &str, rest: Tree<'_>) -> Result<Action, ScenarioError> {
+        let span = rest.span();
+        let DeValue::Table(mut table) = rest.into_inner() else { unreachable!("a step is a table") };
+        let places: &[&str] = match action {
+            "nat_reboot" => &["site", "carrier"],
+            "firewall" => &["site"],
+            _ => &["site", "service", "carrier"],
+        };
+        let mut place = Where::default();
+        for &key in places {
+            match key {
+                "site" => place.site = self.take(&mut table, path, key)?,
+                "carrier" => place.carrier = self.take(&mut table, path, key)?,
+                _ => place.service = self.take(&mut table, path, key)?,
+            }
+        }
+        let off = if action == "firewall" { self.take(&mut table, path, "off")? } else { None };
+        let rest = Spanned::new(span, DeValue::Table(table));
+        let mut more = places.to_vec();
+        more.extend((action == "firewall").then_some("off"));
+        more.extend(["do", "at_ms"]);
+        Ok(match action {
+            "firewall" => Action::Firewall(place, off.unwrap_or(false), self.typed(path, rest, &more)?),
+            "link" => Action::Link(place, Box::new(self.typed(path, rest, &more)?)),
+            _ => {
+                self.typed::<schema::Idle>(path, rest, &more)?;
+                match action {
+                    "nat_reboot" => Action::NatReboot(place),
+                    "link_down" => Action::LinkDown(place),
+                    _ => Action::LinkUp(place),
+                }
+            }
+        })
     }
 
     fn take<T: DeserializeOwned>(

@@ -15,9 +15,9 @@ use crate::address::{Hosts, SERVICES_V4, SERVICES_V6, host_v4, host_v6, overlap}
 use crate::document::{Source, Tree};
 use crate::error::{Problem, ScenarioError};
 use crate::read::{Spelled, read};
-use crate::scenario::{Interface, Node, Scenario, Service, Services, Site, SiteV4, ZONE};
+use crate::scenario::{Interface, Node, Scenario, Service, Services, Site, SiteV4, SiteV6, ZONE};
 use crate::schema::{self, File};
-use crate::words::{Engine, Login, Method, Policy};
+use crate::words::{Engine, Login, Method, Policy, ServiceName};
 
 /// Most sites of a scenario: each has a LAN of its own in 192.168.0.0/16.
 pub const MAX_SITES: usize = 254;
@@ -55,10 +55,11 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
         return context.fail("port", Problem::PortZero);
     }
     let services = services(context, file.services.unwrap_or_default())?;
-    let sites = site::sites(context, file.site)?;
+    let (carriers, sites) = site::sites(context, &file.carrier, file.site)?;
     let mut hosts = Hosts::default();
     let nodes = nodes(context, file.node, &sites, &mut hosts)?;
-    let rules = step::Rules { sites: &sites, nodes: &nodes, tun_mtu, duration_limit_s, measure: file.measure };
+    let measure = file.measure;
+    let rules = step::Rules { carriers: &carriers, sites: &sites, nodes: &nodes, tun_mtu, duration_limit_s, measure };
     let steps = step::steps(context, steps, &rules, &mut hosts)?;
     Ok(Scenario {
         title: file.title,
@@ -77,6 +78,7 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
         tun_mtu,
         duration_limit: Duration::from_secs(duration_limit_s),
         services,
+        carriers,
         sites,
         nodes,
         steps,
@@ -159,10 +161,7 @@ fn choices(context: Context<'_, '_>, file: &File, method: Method) -> Result<(Log
     if (relay_mode, method) == (RelayMode::Terminating, Method::Conventional) {
         return context.fail("relay_mode", Problem::TerminatingConventional);
     }
-    if file.policy == Some(schema::Policy::Optimal) {
-        return context.fail("policy", Problem::PolicyNotBuilt);
-    }
-    Ok((login, relay_mode, Policy::Paper))
+    Ok((login, relay_mode, file.policy.unwrap_or(Policy::Paper)))
 }
 
 fn services(context: Context<'_, '_>, services: schema::Services) -> Result<Services, ScenarioError> {
@@ -195,6 +194,9 @@ fn nodes(
     for (index, node) in nodes.into_iter().enumerate() {
         let path = format!("node.{index}");
         let name = context.at(&format!("{path}.name"), fqdn(&node.name))?;
+        if ServiceName::ALL.iter().any(|service| service.name() == name.short()) {
+            return context.fail(&format!("{path}.name"), Problem::NameTaken(node.name));
+        }
         if !names.insert(name.clone()) {
             return context.fail(&format!("{path}.name"), Problem::NameTaken(node.name));
         }
@@ -230,14 +232,17 @@ fn interfaces(
             return context.fail(path, Problem::InterfaceTwice(name.clone()));
         }
         // Global prefixes never overlap; two LANs may, unless one node is in both.
-        let lan = |site: &Site| site.v4.as_ref().map(SiteV4::prefix).map(IpNet::from);
+        let v4 = |site: &Site| site.v4.as_ref().map(SiteV4::prefix).map(IpNet::from);
+        let v6 = |site: &Site| site.v6.as_ref().map(SiteV6::prefix).map(IpNet::from);
         for other in &interfaces {
-            let other = &sites[other.site];
-            if let (Some(prefix), Some(taken)) = (lan(&sites[site]), lan(other))
-                && overlap(prefix, taken)
-            {
-                let owner = format!("the site {:?}, where the node is too", other.name);
-                return context.fail(path, Problem::Overlap { prefix, other: taken, owner });
+            let (site, other) = (&sites[site], &sites[other.site]);
+            for (prefix, taken) in [(v4(site), v4(other)), (v6(site), v6(other))] {
+                if let (Some(prefix), Some(other_prefix)) = (prefix, taken)
+                    && overlap(prefix, other_prefix)
+                {
+                    let owner = format!("the site {:?}, where the node is too", other.name);
+                    return context.fail(path, Problem::Overlap { prefix, other: other_prefix, owner });
+                }
             }
         }
         interfaces.push(context.at(path, hosts.place(node, site, &sites[site]))?);

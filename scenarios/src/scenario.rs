@@ -2,9 +2,10 @@
 //!
 //! The picture behind it: the Internet is one core. AS, NMS and TRS are dual-stack hosts on it, each behind a link of
 //! its own. A site is a network behind one access link; its nodes sit on its LAN, and between LAN and link stand the
-//! site's NAT (private IPv4 only) and its firewall, where it has them.
+//! site's translators (NAT, NAT64, NPTv6, NAT66) and its firewall, where it has them. The link leads to the core, or to
+//! a carrier's NAT that has a link of its own.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use crate::address;
 use crate::words::{
     Dependence, Engine, Family, Hairpin, IcmpErrors, Login, Measure, Method, Policy, Pooling, PortChoice, Protocol,
-    Reaction, Refresh, SiteKind,
+    Reaction, Refresh, Refusal, ServiceName, SiteKind,
 };
 
 /// One experiment, ready to run with any of its seeds.
@@ -48,6 +49,8 @@ pub struct Scenario {
     pub duration_limit: Duration,
     /// AS, NMS and TRS.
     pub services: Services,
+    /// The carrier-grade NATs, in the order of the file.
+    pub carriers: Vec<Carrier>,
     /// The sites, in the order of the file.
     pub sites: Vec<Site>,
     /// The nodes, in the order of the file.
@@ -100,8 +103,8 @@ pub struct Way {
     pub loss: f64,
     /// Rate in bits a second, of whole IP packets; unlimited if none.
     pub rate_bps: Option<u64>,
-    /// What would wait longer than this for the rate limit is dropped.
-    pub queue: Duration,
+    /// The most that waits for the rate limit; the rest is dropped.
+    pub queue: Queue,
     /// Largest IP packet, bytes.
     pub mtu: u16,
     /// Loss in bursts, beside `loss`.
@@ -118,6 +121,15 @@ pub struct Way {
     pub black_hole: bool,
 }
 
+/// How long the queue in front of a rate limit may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// No packet waits longer.
+    Time(Duration),
+    /// No more bytes wait.
+    Bytes(u64),
+}
+
 /// The model of Gilbert and Elliott; all are probabilities, 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BurstLoss {
@@ -131,6 +143,19 @@ pub struct BurstLoss {
     pub loss_bad: f64,
 }
 
+/// A NAT that several sites share (RFC 6888), with [`CARRIER_V4`](crate::CARRIER_V4) inside. IPv6 only passes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Carrier {
+    /// Its name.
+    pub name: String,
+    /// Its addresses towards the sites: nobody speaks to it, but its ICMP errors come from there.
+    pub inside: (Ipv4Addr, Ipv6Addr),
+    /// How it translates.
+    pub nat: Nat,
+    /// Its link to the core.
+    pub link: Link,
+}
+
 /// A network behind one access link.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Site {
@@ -140,11 +165,17 @@ pub struct Site {
     pub kind: SiteKind,
     /// IPv4, if it has any.
     pub v4: Option<SiteV4>,
-    /// The IPv6 prefix, if it has one. The router is its first host.
-    pub v6: Option<Ipv6Net>,
-    /// The access link.
+    /// IPv6, if it has any.
+    pub v6: Option<SiteV6>,
+    /// The way from IPv6 to IPv4, of a site that has only IPv6.
+    pub nat64: Option<Nat64>,
+    /// The access link: to the core, or to the carrier.
     pub link: Link,
-    /// The firewall between LAN and link.
+    /// Index into [`Scenario::carriers`] of the NAT behind which the access link ends. Only with private IPv4.
+    pub carrier: Option<usize>,
+    /// The family whose packets vanish at the access link, both ways; nobody is told. Only with two families.
+    pub broken: Option<Family>,
+    /// The firewall between the site's translators and the link.
     pub firewall: Option<Firewall>,
 }
 
@@ -171,7 +202,52 @@ impl SiteV4 {
     }
 }
 
+/// A site's IPv6.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SiteV6 {
+    /// Global addresses for everyone. The router is the first host.
+    Global(Ipv6Net),
+    /// Inner addresses, each translated to an outer one of its own (NPTv6, RFC 6296).
+    Prefix {
+        /// The prefix that the nodes know (RFC 4193). The router is its first host.
+        inside: Ipv6Net,
+        /// The prefix that everybody else knows, of the same length.
+        outside: Ipv6Net,
+    },
+    /// A LAN behind a NAT (NAPT66). The NAT's inner address is the first host.
+    Private {
+        /// The LAN's prefix (RFC 4193).
+        lan: Ipv6Net,
+        /// What stands in front of it.
+        nat: Nat,
+    },
+}
+
+impl SiteV6 {
+    /// The prefix from which the site's nodes have their addresses.
+    pub const fn prefix(&self) -> Ipv6Net {
+        match self {
+            Self::Global(prefix) | Self::Prefix { inside: prefix, .. } | Self::Private { lan: prefix, .. } => *prefix,
+        }
+    }
+}
+
+/// A stateful translator from IPv6 inside to IPv4 outside (RFC 6146).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Nat64 {
+    /// Where IPv4 is seen inside: a /96 (RFC 6052).
+    pub prefix: Ipv6Net,
+    /// How it translates.
+    pub nat: Nat,
+}
+
 impl Site {
+    /// Where IPv4 is seen inside, if the site has a NAT64: what its router would tell every node in its router
+    /// advertisements (PREF64, RFC 8781).
+    pub fn nat64_prefix(&self) -> Option<Ipv6Net> {
+        self.nat64.as_ref().map(|nat64| nat64.prefix)
+    }
+
     /// The router's or NAT's address on the LAN: the first host of the IPv4 prefix.
     pub fn router_v4(&self) -> Option<Ipv4Addr> {
         self.v4.as_ref().map(|v4| address::router_v4(v4.prefix()))
@@ -179,17 +255,17 @@ impl Site {
 
     /// The router's address on the LAN: the first host of the IPv6 prefix.
     pub fn router_v6(&self) -> Option<Ipv6Addr> {
-        self.v6.map(address::router_v6)
+        self.v6.as_ref().map(|v6| address::router_v6(v6.prefix()))
     }
 }
 
 /// A network address translator (words as in RFC 4787).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nat {
-    /// Its global address.
-    pub outside: Ipv4Addr,
-    /// Further ones.
-    pub more_outside: Vec<Ipv4Addr>,
+    /// Its outer address: of the family of the outside; private only behind a carrier.
+    pub outside: IpAddr,
+    /// Further ones, of the same family.
+    pub more_outside: Vec<IpAddr>,
     /// Which of them it takes.
     pub pooling: Pooling,
     /// When a new mapping is made.
@@ -222,6 +298,13 @@ pub struct Nat {
     pub max_sessions_per_host: usize,
 }
 
+impl Nat {
+    /// Every outer address.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        std::iter::once(self.outside).chain(self.more_outside.iter().copied())
+    }
+}
+
 /// A packet filter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Firewall {
@@ -229,6 +312,8 @@ pub struct Firewall {
     pub stateful: bool,
     /// What may go out; everything if none.
     pub egress: Option<Vec<Egress>>,
+    /// What is done about the rest.
+    pub refusal: Refusal,
     /// What is looked for in how conversations begin.
     pub inspect: Vec<Inspect>,
 }
@@ -309,10 +394,12 @@ pub struct Step {
 /// What happens in a step. Nodes are indices into [`Scenario::nodes`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Nodes log in and register; complete once all have.
+    /// Nodes log in and register; complete once all have, or some gave up.
     Start {
         /// Which ones.
         nodes: Vec<usize>,
+        /// After so long it is complete, whoever is registered.
+        give_up: Option<Duration>,
     },
     /// ICMP echoes through the virtual interface; complete when the last was answered or given up.
     Echo(Probes),
@@ -338,6 +425,60 @@ pub enum Action {
     ProbeMtu(Pair),
     /// No application traffic until the duration limit.
     Idle,
+    /// NATs lose all their mappings; complete at once, as all that follow.
+    NatReboot(NatAt),
+    /// A site's firewall behaves otherwise from now on, also towards conversations that are under way.
+    Firewall {
+        /// Index into [`Scenario::sites`]; it has a firewall.
+        site: usize,
+        /// What it is from now on.
+        firewall: Firewall,
+    },
+    /// A link behaves otherwise from now on.
+    Link {
+        /// Which.
+        at: LinkAt,
+        /// What it is from now on.
+        link: Link,
+    },
+    /// A link goes down or comes up again. What is on the way arrives.
+    LinkUp {
+        /// Which.
+        at: LinkAt,
+        /// Whether it is up from now on.
+        up: bool,
+    },
+    /// A role crashes and starts again with its memory lost; the services' database stays.
+    Restart(Role),
+}
+
+/// Where NATs are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NatAt {
+    /// All of a site's: index into [`Scenario::sites`].
+    Site(usize),
+    /// A carrier's: index into [`Scenario::carriers`].
+    Carrier(usize),
+}
+
+/// Where a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkAt {
+    /// The access link of a site: index into [`Scenario::sites`].
+    Site(usize),
+    /// A service's link to the core.
+    Service(ServiceName),
+    /// A carrier's link to the core: index into [`Scenario::carriers`].
+    Carrier(usize),
+}
+
+/// Someone who has a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A service.
+    Service(ServiceName),
+    /// A node: index into [`Scenario::nodes`].
+    Node(usize),
 }
 
 /// Who talks to whom.

@@ -9,8 +9,8 @@ use serde::de::{Error, IgnoredAny, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::words::{
-    Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Login, Measure, Method, Pooling, PortChoice,
-    Reaction, Refresh, SiteKind,
+    Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Login, Measure, Method, Policy, Pooling, PortChoice,
+    Reaction, Refresh, Refusal, ServiceName, SiteKind,
 };
 
 /// The whole file. `step` is a list of tables whose keys depend on `do`, so each is read on its own ([`Action`]).
@@ -31,7 +31,7 @@ pub(crate) struct File {
     pub(crate) login: Option<Login>,
     /// "udp4501" (conventional), "stream", "datagram" or "compact" (proposed). Default "udp4501" or "compact".
     pub(crate) framing: Option<Framing>,
-    /// "paper" (default).
+    /// "paper" (default) or "optimal".
     pub(crate) policy: Option<Policy>,
     /// "blind" (default) or "terminating" (proposed only).
     pub(crate) relay_mode: Option<RelayMode>,
@@ -45,6 +45,9 @@ pub(crate) struct File {
     pub(crate) measure: Measure,
     /// The links of AS, NMS and TRS.
     pub(crate) services: Option<Services>,
+    /// The carrier-grade NATs.
+    #[serde(default)]
+    pub(crate) carrier: Vec<Carrier>,
     /// The sites.
     #[serde(default)]
     pub(crate) site: Vec<Site>,
@@ -73,7 +76,7 @@ pub(crate) struct Services {
 }
 
 /// A link to the Internet core: the same both ways, unless `up` or `down` says otherwise.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Link {
     /// One-way delay, milliseconds, at least 1. Default 1.
@@ -86,6 +89,8 @@ pub(crate) struct Link {
     pub(crate) rate_mbps: Option<f64>,
     /// Longest queue in front of the rate limit, milliseconds; what would wait longer is dropped. Default 100.
     pub(crate) queue_ms: Option<f64>,
+    /// Instead: the most bytes in that queue.
+    pub(crate) queue_bytes: Option<u64>,
     /// Largest IP packet, bytes. Default 1500.
     pub(crate) mtu: Option<u32>,
     /// Loss in bursts, beside `loss`. Default: none.
@@ -107,7 +112,7 @@ pub(crate) struct Link {
 }
 
 /// One direction of a link: the same keys.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Way {
     /// As in [`Link`].
@@ -120,6 +125,8 @@ pub(crate) struct Way {
     pub(crate) rate_mbps: Option<f64>,
     /// As in [`Link`].
     pub(crate) queue_ms: Option<f64>,
+    /// As in [`Link`].
+    pub(crate) queue_bytes: Option<u64>,
     /// As in [`Link`].
     pub(crate) mtu: Option<u32>,
     /// As in [`Link`].
@@ -164,48 +171,116 @@ pub(crate) struct Site {
     pub(crate) v6: Option<String>,
     /// The access link.
     pub(crate) link: Option<Link>,
+    /// A family whose packets vanish at the access link. Default: none.
+    pub(crate) broken: Option<Family>,
+    /// The carrier-grade NAT in front of it. Default: none.
+    pub(crate) carrier: Option<String>,
     /// The NAT, of a site with private IPv4.
     pub(crate) nat: Option<Nat>,
+    /// The NAT64, of a site that has only IPv6.
+    pub(crate) nat64: Option<Nat64>,
+    /// The prefix translator, of a site with IPv6.
+    pub(crate) nptv6: Option<Nptv6>,
+    /// The NAT for IPv6, of a site with IPv6.
+    pub(crate) nat66: Option<Nat>,
     /// The firewall. Default: none.
     pub(crate) firewall: Option<Firewall>,
 }
 
-/// `[site.nat]`.
-#[derive(Debug, Default, Deserialize)]
+/// Tables of a NAT's keys and a few of their own.
+macro_rules! nats {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $key:ident: $type:ty,)* })*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct $name {
+            $($(#[$doc])* pub(crate) $key: $type,)*
+            /// Default "endpoint-independent".
+            pub(crate) mapping: Option<Dependence>,
+            /// Default "address-and-port-dependent".
+            pub(crate) filtering: Option<Dependence>,
+            /// Default "preserve".
+            pub(crate) ports: Option<PortChoice>,
+            /// A UDP mapping unused for this long is forgotten, seconds. Default 120.
+            pub(crate) idle_s: Option<u64>,
+            /// How many outer addresses it has, 1 to 14. Default 1.
+            pub(crate) addresses: Option<u32>,
+            /// Default "paired".
+            pub(crate) pooling: Option<Pooling>,
+            /// Default "outbound".
+            pub(crate) refresh: Option<Refresh>,
+            /// A mapping is forgotten so long after it began, in use or not, seconds. Default: never.
+            pub(crate) lifetime_s: Option<u64>,
+            /// All mappings are lost by chance, on average so often, seconds. Default: never.
+            pub(crate) flush_s: Option<u64>,
+            /// Default "off".
+            pub(crate) hairpin: Option<Hairpin>,
+            /// A reply goes out through the mapping by which the question came. Default false.
+            pub(crate) reuses_inbound: Option<bool>,
+            /// Default "carried".
+            pub(crate) icmp_errors: Option<IcmpErrors>,
+            /// Fragments are translated. Default true.
+            pub(crate) fragments: Option<bool>,
+            /// Unsolicited packets are refused, and not only dropped. Default false.
+            pub(crate) answers_unsolicited: Option<bool>,
+            /// Default 65536.
+            pub(crate) max_sessions: Option<u64>,
+            /// Default: no limit of its own.
+            pub(crate) max_sessions_per_host: Option<u64>,
+        }
+
+        impl $name {
+            /// The keys of a NAT alone.
+            pub(crate) fn nat(&self) -> Nat {
+                Nat {
+                    mapping: self.mapping,
+                    filtering: self.filtering,
+                    ports: self.ports,
+                    idle_s: self.idle_s,
+                    addresses: self.addresses,
+                    pooling: self.pooling,
+                    refresh: self.refresh,
+                    lifetime_s: self.lifetime_s,
+                    flush_s: self.flush_s,
+                    hairpin: self.hairpin,
+                    reuses_inbound: self.reuses_inbound,
+                    icmp_errors: self.icmp_errors,
+                    fragments: self.fragments,
+                    answers_unsolicited: self.answers_unsolicited,
+                    max_sessions: self.max_sessions,
+                    max_sessions_per_host: self.max_sessions_per_host,
+                }
+            }
+        }
+    )*};
+}
+
+nats! {
+    /// `[site.nat]` and `[site.nat66]`.
+    #[derive(Default)]
+    Nat {}
+
+    /// `[site.nat64]`.
+    Nat64 {
+        /// Where IPv4 is seen inside. Default "64:ff9b::/96".
+        prefix: Option<String>,
+    }
+
+    /// `[[carrier]]`.
+    Carrier {
+        /// Its name.
+        name: String,
+        /// Its link to the core.
+        link: Option<Link>,
+    }
+}
+
+/// `[site.nptv6]`.
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Nat {
-    /// Default "endpoint-independent".
-    pub(crate) mapping: Option<Dependence>,
-    /// Default "address-and-port-dependent".
-    pub(crate) filtering: Option<Dependence>,
-    /// Default "preserve".
-    pub(crate) ports: Option<PortChoice>,
-    /// A UDP mapping unused for this long is forgotten, seconds. Default 120.
-    pub(crate) idle_s: Option<u64>,
-    /// How many outer addresses it has, 1 to 14. Default 1.
-    pub(crate) addresses: Option<u32>,
-    /// Default "paired".
-    pub(crate) pooling: Option<Pooling>,
-    /// Default "outbound".
-    pub(crate) refresh: Option<Refresh>,
-    /// A mapping is forgotten so long after it began, in use or not, seconds. Default: never.
-    pub(crate) lifetime_s: Option<u64>,
-    /// All mappings are lost by chance, on average so often, seconds. Default: never.
-    pub(crate) flush_s: Option<u64>,
-    /// Default "off".
-    pub(crate) hairpin: Option<Hairpin>,
-    /// A reply goes out through the mapping by which the question came. Default false.
-    pub(crate) reuses_inbound: Option<bool>,
-    /// Default "carried".
-    pub(crate) icmp_errors: Option<IcmpErrors>,
-    /// Fragments are translated. Default true.
-    pub(crate) fragments: Option<bool>,
-    /// Unsolicited packets are refused, and not only dropped. Default false.
-    pub(crate) answers_unsolicited: Option<bool>,
-    /// Default 65536.
-    pub(crate) max_sessions: Option<u64>,
-    /// Default: no limit of its own.
-    pub(crate) max_sessions_per_host: Option<u64>,
+pub(crate) struct Nptv6 {
+    /// The prefix that the nodes know. Default: allocated.
+    pub(crate) inside: Option<String>,
 }
 
 /// `[site.firewall]`.
@@ -218,6 +293,8 @@ pub(crate) struct Firewall {
     pub(crate) egress: Option<Vec<String>>,
     /// Instead of `stateful` and `egress`.
     pub(crate) mode: Option<FirewallMode>,
+    /// What is done about what may not go out. Default "drop".
+    pub(crate) reaction: Option<Refusal>,
     /// How conversations may not begin. Default: anyhow.
     #[serde(default)]
     pub(crate) inspect: Vec<Inspect>,
@@ -276,10 +353,49 @@ pub(crate) enum Action {
     ProbeMtu(ProbeMtu),
     /// `do = "idle"`.
     Idle,
+    /// `do = "nat_reboot"`.
+    NatReboot(Where),
+    /// `do = "firewall"`: whose, whether `off`, and otherwise what it is from now on.
+    Firewall(Where, bool, Firewall),
+    /// `do = "link"`: which, and what it is from now on.
+    Link(Where, Box<Link>),
+    /// `do = "link_down"`.
+    LinkDown(Where),
+    /// `do = "link_up"`.
+    LinkUp(Where),
+    /// `do = "restart"`.
+    Restart(Restart),
+}
+
+/// Which link or box of the network a step is about: one of these. They are taken out of the step before its other keys
+/// are read.
+#[derive(Debug, Default)]
+pub(crate) struct Where {
+    /// A site.
+    pub(crate) site: Option<String>,
+    /// "as", "nms" or "trs".
+    pub(crate) service: Option<ServiceName>,
+    /// A carrier.
+    pub(crate) carrier: Option<String>,
 }
 
 /// Every value of a step's `do`.
-pub(crate) const ACTIONS: &[&str] = &["start", "echo", "tcp", "udp", "move", "wait", "probe_mtu", "idle"];
+pub(crate) const ACTIONS: &[&str] = &[
+    "start",
+    "echo",
+    "tcp",
+    "udp",
+    "move",
+    "wait",
+    "probe_mtu",
+    "idle",
+    "nat_reboot",
+    "firewall",
+    "link",
+    "link_down",
+    "link_up",
+    "restart",
+];
 
 /// Nodes log in and register.
 #[derive(Debug, Deserialize)]
@@ -287,6 +403,8 @@ pub(crate) const ACTIONS: &[&str] = &["start", "echo", "tcp", "udp", "move", "wa
 pub(crate) struct Start {
     /// Which ones. Default: all.
     pub(crate) nodes: Option<Vec<String>>,
+    /// After so long the step is complete, whoever is registered, seconds. Default: never.
+    pub(crate) give_up_s: Option<u64>,
 }
 
 /// ICMP echoes through the virtual interface.
@@ -369,10 +487,18 @@ pub(crate) struct ProbeMtu {
     pub(crate) family: Option<Family>,
 }
 
-/// No application traffic until the duration limit.
+/// A step without keys of its own.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Idle {}
+
+/// A role loses its memory.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Restart {
+    /// "as", "nms", "trs", or a node.
+    pub(crate) what: String,
+}
 
 /// As [`cyphonic_core::message::Framing`], which knows no serde.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -416,16 +542,6 @@ impl From<RelayMode> for cyphonic_core::message::RelayMode {
             RelayMode::Blind => Self::Blind,
         }
     }
-}
-
-/// As [`crate::Policy`], with the one that is refused by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Policy {
-    /// Table 1.
-    Paper,
-    /// Not there yet.
-    Optimal,
 }
 
 /// `7`, or `"1..20"`; the order of the ends is judged later.
@@ -495,6 +611,9 @@ mod tests {
             keys::<Site>(),
             keys::<BurstLoss>(),
             keys::<Nat>(),
+            keys::<Nat64>(),
+            keys::<Nptv6>(),
+            keys::<Carrier>(),
             keys::<Firewall>(),
             keys::<Inspect>(),
             keys::<Node>(),
@@ -506,10 +625,12 @@ mod tests {
             keys::<Wait>(),
             keys::<ProbeMtu>(),
             keys::<Idle>(),
+            keys::<Restart>(),
+            ["site", "service", "carrier", "off"].map(str::to_owned).to_vec(),
         ];
         assert_eq!(
             tables.iter().map(Vec::len).collect::<Vec<_>>(),
-            [18, 3, 14, 12, 7, 4, 16, 4, 8, 3, 1, 6, 4, 6, 2, 1, 3, 0]
+            [19, 3, 15, 13, 12, 4, 16, 17, 1, 18, 5, 8, 3, 2, 6, 4, 6, 2, 1, 3, 0, 1, 4]
         );
         for key in tables.iter().flatten() {
             assert!(README.contains(&format!("`{key}`")), "{key}");
@@ -531,11 +652,14 @@ mod tests {
             names(IcmpErrors::ALL, IcmpErrors::name),
             names(FirewallMode::ALL, FirewallMode::name),
             names(Reaction::ALL, Reaction::name),
+            names(Refusal::ALL, Refusal::name),
+            names(Policy::ALL, Policy::name),
+            names(ServiceName::ALL, ServiceName::name),
             names(Family::ALL, Family::name),
             names(Measure::ALL, Measure::name),
             names(Protocol::ALL, Protocol::name),
             ACTIONS.to_vec(),
-            vec!["udp4501", "stream", "datagram", "compact", "paper", "blind", "terminating"],
+            vec!["udp4501", "stream", "datagram", "compact", "blind", "terminating"],
         ];
         for word in words.iter().flatten() {
             assert!(README.contains(&format!("`\"{word}\"`")), "{word}");

@@ -55,6 +55,8 @@ words! {
     Policy {
         /// Table 1 of the paper.
         Paper "paper",
+        /// What the NMS observes of each node's network: direct wherever a direct path exists.
+        Optimal "optimal",
     }
 
     /// What addresses a site has.
@@ -155,6 +157,26 @@ words! {
         Throttle "throttle",
     }
 
+    /// What a firewall does about what may not go out.
+    Refusal {
+        /// Drops it in silence.
+        Drop "drop",
+        /// Drops it, and tells the sender by ICMP.
+        Reject "reject",
+        /// Resets TCP; otherwise as reject.
+        Reset "reset",
+    }
+
+    /// A service, as scenarios call it.
+    ServiceName {
+        /// The Authentication Service.
+        As "as",
+        /// The Node Management Service.
+        Nms "nms",
+        /// The Tunnel Relay Service.
+        Trs "trs",
+    }
+
     /// A transport that a firewall's egress rule names.
     Protocol {
         /// UDP.
@@ -165,11 +187,11 @@ words! {
         Icmp "icmp",
     }
 
-    /// Which of the peer's virtual addresses an application talks to.
+    /// A family of addresses: which of the peer's virtual addresses an application talks to; which one is broken.
     Family {
-        /// The virtual IPv4 address.
+        /// IPv4.
         Ipv4 "ipv4",
-        /// The virtual IPv6 address.
+        /// IPv6.
         Ipv6 "ipv6",
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use cyphonic_core::message::{Framing, RelayMode};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Document, Engine, Family, Hairpin, Login, Measure, Method, Plan, Policy, PortChoice, Reaction, Scenario,
-    SiteKind, SiteV4, Trait,
+    Action, Dependence, Document, Engine, Family, Hairpin, LinkAt, Login, Measure, Method, NatAt, Plan, Policy,
+    PortChoice, Queue, Reaction, Refusal, Role, Scenario, ServiceName, SiteKind, SiteV4, SiteV6, Trait,
 };
 use proptest::prelude::*;
 
@@ -65,13 +65,13 @@ fn what_is_left_out_has_its_default() {
     assert_eq!((s.login, s.policy, s.relay_mode), (Login::Certificate, Policy::Paper, RelayMode::Blind));
     assert_eq!((s.tun_mtu, s.duration_limit), (1280, Duration::from_secs(300)));
     let way = &s.sites[0].link.up;
-    assert_eq!((way.delay, way.jitter, way.queue), (ms(1), ms(0), ms(100)));
+    assert_eq!((way.delay, way.jitter, way.queue), (ms(1), ms(0), Queue::Time(ms(100))));
     assert_eq!((way.loss, way.rate_bps, way.mtu), (0.0, None, 1500));
     assert_eq!((way.burst_loss, way.reorder, way.duplicate, way.corrupt), (None, 0.0, 0.0, 0.0));
     assert!(!way.black_hole);
     assert_eq!(s.services.nms.link, s.sites[0].link);
     assert_eq!(s.sites[0].firewall, None);
-    assert_eq!(s.steps[0].action, Action::Start { nodes: vec![0, 1] });
+    assert_eq!(s.steps[0].action, Action::Start { nodes: vec![0, 1], give_up: None });
     let Action::Echo(echo) = s.steps[1].action else { panic!("{:?}", s.steps[1]) };
     assert_eq!((echo.count, echo.interval, echo.payload_bytes, echo.pair.family), (1, ms(1000), 56, Family::Ipv6));
     assert_eq!(s.node("bob"), s.node("bob.cyphonic.test"));
@@ -117,7 +117,7 @@ fn prefixes_of_the_file_come_first_and_two_homes_may_have_the_same_lan() {
          [[site]]\nname = \"d\"\nkind = \"ipv4-private\"\nv4 = \"192.168.2.0/24\"",
         &[],
     );
-    assert_eq!(s.sites[0].v6.unwrap().to_string(), "2001:db8:2::/64");
+    assert_eq!(s.sites[0].v6.as_ref().unwrap().prefix().to_string(), "2001:db8:2::/64");
     let Some(SiteV4::Private { nat, .. }) = &s.sites[1].v4 else { panic!("{:?}", s.sites[1]) };
     assert_eq!(nat.outside.to_string(), "203.0.113.17");
     assert_eq!(s.sites[1].v4.as_ref().unwrap().prefix(), s.sites[3].v4.as_ref().unwrap().prefix());
@@ -204,7 +204,7 @@ fn a_set_puts_a_value_into_every_cell() {
     assert_eq!((plan.seeds.clone(), plan.cells.len()), (3..=5, 2));
     for cell in &plan.cells {
         assert_eq!(cell.scenario.sites[1].link.up.delay, ms(7));
-        assert_eq!(cell.scenario.sites[0].v6.unwrap().to_string(), "2001:db8:9::/64");
+        assert_eq!(cell.scenario.sites[0].v6.as_ref().unwrap().prefix().to_string(), "2001:db8:9::/64");
         assert_eq!(cell.scenario.method, Method::Conventional);
     }
 }
@@ -289,4 +289,119 @@ fn every_word_about_paths_and_boxes_arrives() {
     let rule = &firewall.inspect[0];
     assert_eq!((&rule.what, rule.reaction), (&Trait::ServerName("nms.test".into()), Reaction::Throttle));
     assert_eq!(rule.throttle.rate_bps, 64_000);
+}
+
+/// A carrier with two homes, and a site behind each translator of IPv6.
+const TRANSLATED: &str = r#"
+policy = "optimal"
+[[carrier]]
+name = "cgn"
+hairpin = "external-source"
+addresses = 2
+link = { delay_ms = 3 }
+[[site]]
+name = "c"
+kind = "dual-stack-private-v4"
+carrier = "cgn"
+broken = "ipv4"
+link = { rate_mbps = 1, queue_bytes = 9000, down = { queue_ms = 5 } }
+nptv6 = {}
+[[site]]
+name = "d"
+kind = "ipv6"
+nat66 = { mapping = "address-dependent", addresses = 2 }
+[[site]]
+name = "e"
+kind = "ipv6"
+nat64 = { filtering = "endpoint-independent" }
+firewall = { mode = "only-443", reaction = "reject" }
+[[node]]
+name = "carol"
+site = "c"
+[[node]]
+name = "dave"
+site = "d"
+"#;
+
+#[test]
+fn translators_and_carriers_have_their_addresses() {
+    // The policy stands at the top of the file.
+    let (top, rest) = TRANSLATED.trim_start().split_once('\n').unwrap();
+    let document = Document::parse("x.toml", &format!("{top}{BARE}{rest}")).unwrap();
+    let s = Plan::expand(&document, &[]).unwrap().cells.remove(0).scenario;
+    assert_eq!(s.policy, Policy::Optimal);
+    let carrier = &s.carriers[0];
+    assert_eq!(carrier.nat.addresses().map(|a| a.to_string()).collect::<Vec<_>>(), ["203.0.113.1", "203.0.113.2"]);
+    assert_eq!((carrier.nat.hairpin, carrier.link.up.delay), (Hairpin::ExternalSource, ms(3)));
+    let [_, _, c, d, e] = &s.sites[..] else { panic!("{:?}", s.sites) };
+    let Some(SiteV4::Private { nat, .. }) = &c.v4 else { panic!("{c:?}") };
+    assert_eq!((nat.outside.to_string(), c.carrier, c.broken), ("100.64.2.1".into(), Some(0), Some(Family::Ipv4)));
+    assert_eq!((c.link.up.queue, c.link.down.queue), (Queue::Bytes(9000), Queue::Time(ms(5))));
+    let Some(SiteV6::Prefix { inside, outside }) = &c.v6 else { panic!("{c:?}") };
+    assert_eq!((inside.to_string(), outside.to_string()), ("fd00:0:3::/64".into(), "2001:db8:2::/64".into()));
+    let Some(SiteV6::Private { lan, nat }) = &d.v6 else { panic!("{d:?}") };
+    assert_eq!((lan.to_string(), nat.mapping), ("fd00:0:4::/64".into(), Dependence::Address));
+    assert_eq!(nat.addresses().map(|a| a.to_string()).collect::<Vec<_>>(), ["2001:db8:3::1", "2001:db8:3::2"]);
+    assert_eq!(e.nat64_prefix().unwrap().to_string(), "64:ff9b::/96");
+    assert!(e.nat64.as_ref().unwrap().nat.outside.is_ipv4());
+    assert_eq!(e.firewall.as_ref().unwrap().refusal, Refusal::Reject);
+    assert_eq!(s.nodes[2].interfaces[0].v6.unwrap().to_string(), "fd00:0:3::2");
+    assert_eq!(s.nodes[3].interfaces[0].v6.unwrap().to_string(), "fd00:0:4::2");
+    assert_eq!((s.sites[0].nat64_prefix(), s.sites[0].carrier, s.sites[0].broken), (None, None, None));
+}
+
+#[test]
+fn steps_reach_for_the_network() {
+    let s = one(
+        r#"
+[[carrier]]
+name = "cgn"
+[[step]]
+do = "nat_reboot"
+site = "b"
+[[step]]
+do = "nat_reboot"
+carrier = "cgn"
+[[step]]
+do = "firewall"
+site = "a"
+off = true
+at_ms = 5000
+[[step]]
+do = "firewall"
+site = "a"
+mode = "only-tcp-443"
+[[step]]
+do = "link"
+service = "trs"
+delay_ms = 7
+[[step]]
+do = "link_down"
+site = "a"
+[[step]]
+do = "link_up"
+carrier = "cgn"
+[[step]]
+do = "restart"
+what = "nms"
+[[step]]
+do = "restart"
+what = "bob"
+"#,
+        &[("site.a.firewall", "{}"), ("step.0.give_up_s", "20")],
+    );
+    let actions: Vec<&Action> = s.steps.iter().map(|step| &step.action).collect();
+    assert_eq!(*actions[0], Action::Start { nodes: vec![0, 1], give_up: Some(ms(20_000)) });
+    assert_eq!(*actions[2], Action::NatReboot(NatAt::Site(1)));
+    assert_eq!(*actions[3], Action::NatReboot(NatAt::Carrier(0)));
+    let Action::Firewall { site: 0, firewall } = actions[4] else { panic!("{:?}", actions[4]) };
+    assert_eq!((firewall.stateful, &firewall.egress, s.steps[4].at), (false, &None, Some(Instant::from_millis(5000))));
+    let Action::Firewall { site: 0, firewall } = actions[5] else { panic!("{:?}", actions[5]) };
+    assert_eq!((firewall.stateful, firewall.egress.as_ref().unwrap().len()), (true, 1));
+    let Action::Link { at: LinkAt::Service(ServiceName::Trs), link } = actions[6] else { panic!("{:?}", actions[6]) };
+    assert_eq!((link.up.delay, link.down.mtu), (ms(7), 1500));
+    assert_eq!(*actions[7], Action::LinkUp { at: LinkAt::Site(0), up: false });
+    assert_eq!(*actions[8], Action::LinkUp { at: LinkAt::Carrier(0), up: true });
+    assert_eq!(*actions[9], Action::Restart(Role::Service(ServiceName::Nms)));
+    assert_eq!(*actions[10], Action::Restart(Role::Node(1)));
 }

@@ -9,6 +9,7 @@ pub mod host;
 pub mod lab;
 pub mod measure;
 pub mod net;
+pub mod oracle;
 pub mod run;
 pub mod seeded;
 pub mod world;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cyphonic_core::event::{DropReason, Event};
 use cyphonic_core::node::NodeCommand;
 use cyphonic_core::time::Instant;
-use cyphonic_scenarios::{Action, Engine as EngineKind, Family as FamilyWord, Pair, Probes, Scenario};
+use cyphonic_scenarios::{Action, Engine as EngineKind, Family as FamilyWord, Pair, Probes, Role, Scenario};
 
 use crate::host::apps::{App, AppId, AppReport, Echo, EchoSize, Family, Flow, FlowEnd, Target, Transfer};
 use crate::net::TapSummary;
@@ -111,8 +111,8 @@ struct Runner<'a> {
 
 /// What a step under way waits for.
 enum Doing {
-    /// These nodes to be registered.
-    Registration(Vec<usize>),
+    /// These nodes to be registered, or this time.
+    Registration(Vec<usize>, Option<Instant>),
     /// An application of a node.
     App { pair: Pair, app: AppId },
     /// A time.
@@ -163,11 +163,11 @@ impl Runner<'_> {
         let now = self.world.now();
         self.steps.push(StepReport { started: now, completed: None, outcome: StepOutcome::None });
         let doing = match action {
-            Action::Start { nodes } => {
+            Action::Start { nodes, give_up } => {
                 for &node in nodes {
                     self.world.node(node, |now, host| host.command(now, NodeCommand::Start));
                 }
-                Doing::Registration(nodes.clone())
+                Doing::Registration(nodes.clone(), give_up.map(|limit| now + limit))
             }
             Action::Echo(probes) => self.app(probes.pair, App::Echo(self.target(probes.pair), echo(probes))),
             Action::Udp(probes) => self.app(probes.pair, App::Flow(self.target(probes.pair), flow(probes))),
@@ -179,6 +179,29 @@ impl Runner<'_> {
             }
             Action::Move { node, to } => {
                 self.world.move_node(*node, to);
+                Doing::Until(now)
+            }
+            Action::NatReboot(at) => {
+                self.world.reboot_nats(*at);
+                Doing::Until(now)
+            }
+            Action::Firewall { site, firewall } => {
+                self.world.set_firewall(*site, firewall);
+                Doing::Until(now)
+            }
+            Action::Link { at, link } => {
+                self.world.set_link(self.scenario, *at, link);
+                Doing::Until(now)
+            }
+            Action::LinkUp { at, up } => {
+                self.world.set_link_up(*at, *up);
+                Doing::Until(now)
+            }
+            Action::Restart(role) => {
+                self.world.restart(self.scenario, self.seed, watch, (*role).into());
+                if let Role::Node(node) = *role {
+                    self.world.node(node, |now, host| host.command(now, NodeCommand::Start));
+                }
                 Doing::Until(now)
             }
             Action::Wait(duration) => Doing::Until(now + *duration),
@@ -210,8 +233,9 @@ impl Runner<'_> {
         let now = self.world.now();
         let outcome = match doing {
             Doing::Until(at) => (*at <= now).then_some(StepOutcome::None),
-            Doing::Registration(nodes) => {
-                let done = nodes.iter().all(|&n| self.world.node(n, |_, host| host.virtual_addresses().is_some()));
+            Doing::Registration(nodes, give_up) => {
+                let done = give_up.is_some_and(|at| at <= now)
+                    || nodes.iter().all(|&n| self.world.node(n, |_, host| host.virtual_addresses().is_some()));
                 done.then_some(StepOutcome::None)
             }
             Doing::App { pair, app } => {

@@ -5,37 +5,51 @@
 //!     \   |   /
 //!      [ core ]             one router
 //!     /        \            access links, as the scenario says
-//!  node     [firewall]
+//!  node    [carrier]         a NAT that several sites share, on a link of its own
 //!              |
-//!        [NAT or router]    an edge box, where a site has more than one node, a NAT or a firewall
+//!          [firewall]
+//!              |
+//!         [NPTv6, ...]      what translates IPv6, where something translates IPv4 too
+//!              |
+//!        [NAT or router]    an edge box, where a site has more than one node or any of these
 //!           /     \
 //!        node     node      LAN wires
 //! ```
 //!
-//! A site of one node without NAT and firewall has no edge box: its access link ends at the node. Where there is one,
-//! the wires between node and edge take [`LAN_DELAY`] each out of the access link's delay, as far as that leaves it
+//! A site of one node without any such box has no edge: its access link ends at the node. Where there is one, the wires
+//! between node and link take [`LAN_DELAY`] each out of the access link's delay, as far as that leaves it
 //! [`MIN_DELAY`]; so `delay_ms` is the way from node to core, whatever stands between, if it is long enough.
 
 mod boxes;
+mod config;
 mod roles;
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cyphonic_core::auth::Auth;
 use cyphonic_core::event::{DropReason, Event};
+use cyphonic_core::machine::Machine;
 use cyphonic_core::nms::Nms;
 use cyphonic_core::node::{Node, NodeCommand};
 use cyphonic_core::quic::QlogSink;
 use cyphonic_core::store::Store;
 use cyphonic_core::time::Instant;
 use cyphonic_core::trs::Trs;
-use cyphonic_scenarios::{Engine as EngineKind, Interface as Place, Scenario};
+use cyphonic_scenarios::{
+    Engine as EngineKind, Firewall as FirewallWords, Interface as Place, Link, LinkAt, NatAt, Role, Scenario,
+    ServiceName,
+};
 
 use crate::capture::Secrets;
 use crate::host::{Host, Interface};
-use crate::net::{BoxId, Direction, Engine, EventEngine, MIN_DELAY, Network, TapMode, Tapped, TurmoilEngine};
+use crate::net::nat::{Nat64Box, NatBox};
+use crate::net::{
+    BoxId, Direction, Engine, EventEngine, FirewallBox, Flows, MIN_DELAY, Network, TapMode, Tapped, TurmoilEngine,
+};
+use boxes::{NatPart, Parts};
 
 /// Out of the access link's delay, for each wire between a node and its edge box.
 pub const LAN_DELAY: Duration = MIN_DELAY;
@@ -78,6 +92,17 @@ pub enum Actor {
     Node(usize),
 }
 
+impl From<Role> for Actor {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Service(ServiceName::As) => Self::Auth,
+            Role::Service(ServiceName::Nms) => Self::Nms,
+            Role::Service(ServiceName::Trs) => Self::Trs,
+            Role::Node(node) => Self::Node(node),
+        }
+    }
+}
+
 /// A network that runs a scenario.
 pub struct World {
     engine: Box<dyn Engine>,
@@ -94,6 +119,9 @@ pub struct World {
     /// For each node: which site each of its interfaces is in.
     places: Vec<Vec<usize>>,
     mtus: Vec<Vec<usize>>,
+    /// For each site: where its NAT64 shows IPv4.
+    nat64: Vec<Option<Ipv6Addr>>,
+    parts: Parts,
 }
 
 impl World {
@@ -102,14 +130,14 @@ impl World {
     /// # Panics
     /// Never for a scenario that `cyphonic_scenarios` made: it refuses what cannot be built.
     pub fn new(scenario: &Scenario, seed: u64, engine: EngineKind, watch: &Watch) -> Self {
-        let built = boxes::build(scenario, seed, watch);
+        let boxes::Built { network, services, nodes, store, places, mtus, parts } = boxes::build(scenario, seed, watch);
         let engine: Box<dyn Engine> = match engine {
-            EngineKind::Turmoil => Box::new(TurmoilEngine::new(built.network)),
-            EngineKind::Events => Box::new(EventEngine::new(built.network)),
+            EngineKind::Turmoil => Box::new(TurmoilEngine::new(network)),
+            EngineKind::Events => Box::new(EventEngine::new(network)),
         };
-        let [auth, nms, trs] = built.services;
-        let (nodes, store, places, mtus) = (built.nodes, built.store, built.places, built.mtus);
-        Self { engine, auth, nms, trs, nodes, store, places, mtus }
+        let [auth, nms, trs] = services;
+        let nat64 = scenario.sites.iter().map(|site| site.nat64_prefix().map(|prefix| prefix.network())).collect();
+        Self { engine, auth, nms, trs, nodes, store, places, mtus, nat64, parts }
     }
 
     /// What drives the network: for faults and attacks, which reach for any box and wire.
@@ -187,11 +215,68 @@ impl World {
             Actor::Auth => self.engine.with(self.auth.id, |now, host: &mut Host<Auth>| host.restart(now, cast.auth())),
             Actor::Nms => self.engine.with(self.nms.id, |now, host: &mut Host<Nms>| host.restart(now, cast.nms())),
             Actor::Trs => self.engine.with(self.trs.id, |now, host: &mut Host<Trs>| host.restart(now, cast.trs())),
-            Actor::Node(node) => self.node(node, |now, host| {
-                let up = host.interfaces().iter().filter(|interface| interface.up);
-                let addresses = up.flat_map(|interface| interface.addresses.iter().copied()).collect();
-                host.restart(now, cast.node(&scenario.nodes[node].name, addresses));
-            }),
+            Actor::Node(node) => {
+                let sites: Vec<_> = self.places[node].iter().map(|&site| self.nat64[site]).collect();
+                self.node(node, |now, host| {
+                    let up = |(_, interface): &(&Option<Ipv6Addr>, &Interface)| interface.up;
+                    let places: Vec<_> = sites.iter().zip(host.interfaces()).filter(up).collect();
+                    let nat64 = places.iter().find_map(|(nat64, _)| **nat64);
+                    let addresses = places.iter().flat_map(|(_, interface)| interface.addresses.iter().copied());
+                    host.restart(now, cast.node(&scenario.nodes[node].name, addresses.collect(), nat64));
+                });
+            }
+        }
+    }
+
+    /// Reboots every NAT of a place: its mappings are lost.
+    pub fn reboot_nats(&mut self, at: NatAt) {
+        for (_, part) in self.parts.nats.iter().filter(|(place, _)| *place == at) {
+            match *part {
+                NatPart::Nat(id) => self.engine.with(id, |_, nat: &mut NatBox| nat.reboot()),
+                NatPart::Nat64(id) => self.engine.with(id, |_, nat: &mut Nat64Box| nat.nat_mut().reboot()),
+            }
+        }
+    }
+
+    /// Gives the firewall of a site other rules; what is under way is judged by them too.
+    pub fn set_firewall(&mut self, site: usize, words: &FirewallWords) {
+        let Some(&id) = self.parts.firewalls.get(&site) else { return };
+        let config = config::firewall(words);
+        self.engine.with(id, |_, filter: &mut FirewallBox| filter.firewall_mut().set_config(config, Flows::Forgotten));
+    }
+
+    /// Gives a link another behaviour, for what is sent from now on. `scenario` is that of which the world was made.
+    pub fn set_link(&mut self, scenario: &Scenario, at: LinkAt, link: &Link) {
+        let Some(&(_, access)) = self.parts.links.iter().find(|(place, _)| *place == at) else { return };
+        let broken = match at {
+            LinkAt::Site(site) => scenario.sites[site].broken,
+            LinkAt::Service(_) | LinkAt::Carrier(_) => None,
+        };
+        for (direction, way) in access.wire.both().into_iter().zip([&link.up, &link.down]) {
+            let config = config::wire(way, access.spent, broken);
+            self.engine.set_wire(direction, config).expect("a scenario's links can be simulated");
+        }
+        let mtu = usize::from(link.up.mtu.min(link.down.mtu));
+        match at {
+            LinkAt::Service(ServiceName::As) => self.set_mtu::<Auth>(self.auth.id, mtu),
+            LinkAt::Service(ServiceName::Nms) => self.set_mtu::<Nms>(self.nms.id, mtu),
+            LinkAt::Service(ServiceName::Trs) => self.set_mtu::<Trs>(self.trs.id, mtu),
+            // There is a router between.
+            LinkAt::Site(_) | LinkAt::Carrier(_) => {}
+        }
+    }
+
+    fn set_mtu<M: Machine + 'static>(&mut self, id: BoxId, mtu: usize) {
+        self.engine.with(id, |now, host: &mut Host<M>| {
+            let interface = Interface { mtu, ..host.interfaces()[0].clone() };
+            host.set_interface(now, 0, interface);
+        });
+    }
+
+    /// Takes a link down or up, both ways. What is on it already arrives.
+    pub fn set_link_up(&mut self, at: LinkAt, up: bool) {
+        for (_, access) in self.parts.links.iter().filter(|(place, _)| *place == at) {
+            access.wire.both().into_iter().for_each(|direction| self.engine.set_wire_up(direction, up));
         }
     }
 
@@ -200,13 +285,14 @@ impl World {
         let iface = self.places[node].iter().position(|&site| site == to.site).expect("built for every move");
         let mtus = self.mtus[node].clone();
         let addresses = addresses(to);
+        let nat64 = self.nat64[to.site];
         self.node(node, |now, host| {
             for (i, &mtu) in mtus.iter().enumerate() {
                 let up = i == iface;
                 let addresses = if up { addresses.clone() } else { Vec::new() };
                 host.set_interface(now, i, Interface { addresses, mtu, up });
             }
-            host.command(now, NodeCommand::Addresses(addresses.clone()));
+            host.command(now, NodeCommand::Network { addresses: addresses.clone(), nat64 });
         });
     }
 }

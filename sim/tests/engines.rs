@@ -221,7 +221,7 @@ fn both_engines_agree_where_everything_goes_wrong() {
         corrupt: 0.05,
     };
     let mut nat = NatConfig::new("203.0.113.1".parse().unwrap());
-    nat.external.extend((2..=9).map(|host| std::net::Ipv4Addr::new(203, 0, 113, host)));
+    nat.external.extend((2..=9).map(|host| std::net::IpAddr::from([203, 0, 113, host])));
     nat.pooling = Pooling::Arbitrary;
     nat.allocation = PortAllocation::Random;
     nat.times.flush = Some(400 * MS);

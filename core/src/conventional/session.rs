@@ -47,6 +47,11 @@ impl Session {
         Ok((header, message))
     }
 
+    /// Whether the other end sealed this datagram, which is left in an unknown state.
+    pub fn would_open(&self, datagram: &mut [u8]) -> bool {
+        open_from(&self.sealing, self.ours.other(), datagram).is_ok()
+    }
+
     /// Whether no later message than `sequence` was opened: only the latest one says where the other end is now.
     pub fn is_latest(&self, sequence: u32) -> bool {
         self.window.is_latest(sequence)

@@ -23,11 +23,13 @@
 //! | 1 | Login Request | device id 16 · credential u8: 1 and then the password as text, or 2 for the certificate |
 //! | 2 | Login Response | node id 16 · FQDN name · CK key? · NMS list of place |
 //! | 3 | Registration Request | epoch u64 · addresses list of ip · port u16 |
-//! | 4 | Registration Response | NAT bool · addresses virtual |
+//! | 4 | Registration Response | NAT bool · addresses virtual · survey? |
+//! | | survey | key · other port u16 · others list of place |
 //! | 5 | Keep Alive | nothing |
 //! | 6 | Keep Alive Ack | nothing |
-//! | 7 | Direction Request | u8: 1 and then the peer's name, or 2 and then its virtual ip |
-//! | 8, 9 | Route Direction | peer name · virtual addresses virtual · pattern u8 · dial bool · candidates list of place · keys? · relay? |
+//! | 7 | Direction Request | u8: 1 and then the peer's name, or 2 and then its virtual ip · want |
+//! | | want | u8: 1 any, 2 relayed, 3 direct and then the attempt u8 |
+//! | 8, 9 | Route Direction | peer name · virtual addresses virtual · pattern u8 · dial bool · candidates list of place · keys? · relay? · want? |
 //! | | keys | TK key · MK key |
 //! | | relay | TRS list of place · mode u8 · responder's leg cid? |
 //! | 10 | Route Direction Confirmation | leg cid? |
@@ -38,13 +40,20 @@
 //! | 15 | Tunnel Response | nothing |
 //! | 16 | Capsule | a tunnelled packet; no [`Message`] |
 //! | 17 | Error | code u8 |
+//! | 18 | Probe | answer u8: 1 noted, 2 here, 3 other port, 4 other address and then the answer's id 16 |
+//! | 19 | Probe Reply | seen place |
+//! | 20 | Probe Request | epoch u64 · to place · id 16 |
+//! | 21 | Network Report | IPv6 behaviour? · IPv4 behaviour? |
+//! | | behaviour | mapping u8? · filtering u8? · hairpin bool · any port bool |
 //!
 //! | field | values |
 //! |---|---|
 //! | pattern | 1 direct, 2 one NAT, 3 relayed |
 //! | mode | 1 terminating, 2 blind |
 //! | framing | 1 udp4501, 2 stream, 3 datagram, 4 compact |
-//! | code | 1 unauthorized, 2 not registered, 3 unknown peer, 4 peer offline, 5 no relay, 6 stale epoch |
+//! | code | 1 unauthorized, 2 not registered, 3 unknown peer, 4 peer offline, 5 no relay, 6 stale epoch, 7 no direct way |
+//! | mapping | 1 independent, 2 port, 3 address |
+//! | filtering | 1 independent, 2 address, 3 address and port |
 
 mod wire;
 
@@ -57,11 +66,13 @@ use thiserror::Error;
 
 use crate::header::{Flags, HEADER_LEN, Header, Kind};
 use crate::message::{
-    Credential, ErrorCode, Framing, LoginRequest, LoginResponse, Message, PeerRef, RegistrationRequest,
-    RegistrationResponse, Relay, RelayMode, RelayRequest, RouteDirection, TunnelKeys, TunnelRequest,
+    Answer, Credential, DirectionRequest, ErrorCode, Framing, LoginRequest, LoginResponse, Message, NetworkReport,
+    PeerRef, ProbeRequest, RegistrationRequest, RegistrationResponse, Relay, RelayMode, RelayRequest, RouteDirection,
+    SurveyPlan, TunnelKeys, TunnelRequest, Want,
 };
 use crate::name::Fqdn;
 use crate::route::Pattern;
+use crate::route::optimal::{Behaviour, Filtering, Mapping};
 use wire::{Reader, Wire, codes, layout};
 
 /// Longest body, bytes. With header, HMAC and IPv4 it stays below the 1,280 bytes that every path carries.
@@ -150,6 +161,10 @@ impl Message {
             Kind::TunnelResponse => Self::TunnelResponse,
             Kind::Capsule => return Err(DecodeError::NoMessage(kind)),
             Kind::Error => Self::Error(Wire::take(r)?),
+            Kind::Probe => Self::Probe(Wire::take(r)?),
+            Kind::ProbeReply => Self::ProbeReply { seen: Wire::take(r)? },
+            Kind::ProbeRequest => Self::ProbeRequest(Wire::take(r)?),
+            Kind::NetworkReport => Self::NetworkReport(Wire::take(r)?),
         };
         match reader.remaining() {
             0 => Ok(message),
@@ -178,13 +193,17 @@ impl Message {
             Self::LoginResponse(body) => body.put(out),
             Self::RegistrationRequest(body) => body.put(out),
             Self::RegistrationResponse(body) => body.put(out),
-            Self::DirectionRequest(peer) => peer.put(out),
+            Self::DirectionRequest(body) => body.put(out),
             Self::RouteDirectionInitiator(body) | Self::RouteDirectionResponder(body) => body.put(out),
             Self::RouteConfirmation(leg) => leg.put(out),
             Self::RelayRequest(body) => body.put(out),
             Self::RelayResponse { accepted } => accepted.put(out),
             Self::TunnelRequest(body) => body.put(out),
             Self::Error(code) => code.put(out),
+            Self::Probe(answer) => answer.put(out),
+            Self::ProbeReply { seen } => seen.put(out),
+            Self::ProbeRequest(body) => body.put(out),
+            Self::NetworkReport(body) => body.put(out),
             Self::KeepAlive | Self::KeepAliveAck | Self::HolePunching | Self::TunnelResponse => {}
         }
     }
@@ -194,19 +213,26 @@ impl Message {
 layout!(LoginRequest { device, credential });
 layout!(LoginResponse { node, fqdn, common_key, nms });
 layout!(RegistrationRequest { epoch, addresses, port });
-layout!(RegistrationResponse { nat, addresses });
-layout!(RouteDirection { peer, virtual_addresses, pattern, dial, candidates, keys, relay });
+layout!(RegistrationResponse { nat, addresses, survey });
+layout!(SurveyPlan { key, other_port, others });
+layout!(DirectionRequest { peer, want });
+layout!(RouteDirection { peer, virtual_addresses, pattern, dial, candidates, keys, relay, want });
 layout!(TunnelKeys { tunnel, temporary });
 layout!(Relay { addresses, mode, cid });
 layout!(RelayRequest { epoch, forward, backward, tunnel_key });
+layout!(ProbeRequest { epoch, to, id });
+layout!(NetworkReport { v6, v4 });
+layout!(Behaviour { mapping, filtering, hairpin, any_port });
 layout!(TunnelRequest { from, to, wrapped_end_key, relay_cid, framing });
 
 // The wire value of each choice.
 codes!(Pattern, "pattern", { Direct = 1, OneNat = 2, Relayed = 3 });
 codes!(RelayMode, "relay mode", { Terminating = 1, Blind = 2 });
 codes!(Framing, "framing", { Udp4501 = 1, Stream = 2, Datagram = 3, Compact = 4 });
+codes!(Mapping, "mapping", { Independent = 1, Port = 2, Address = 3 });
+codes!(Filtering, "filtering", { Independent = 1, Address = 2, AddressAndPort = 3 });
 codes!(ErrorCode, "error code", {
-    Unauthorized = 1, NotRegistered = 2, UnknownPeer = 3, PeerOffline = 4, NoRelay = 5, StaleEpoch = 6
+    Unauthorized = 1, NotRegistered = 2, UnknownPeer = 3, PeerOffline = 4, NoRelay = 5, StaleEpoch = 6, NoDirectWay = 7
 });
 
 impl Wire for Credential {
@@ -248,6 +274,52 @@ impl Wire for PeerRef {
             1 => Ok(Self::Name(Fqdn::take(r)?)),
             2 => Ok(Self::Virtual(IpAddr::take(r)?)),
             value => Err(DecodeError::Value { what: "peer reference", value }),
+        }
+    }
+}
+
+impl Wire for Want {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Any => 1u8.put(out),
+            Self::Relayed => 2u8.put(out),
+            Self::Direct(attempt) => {
+                3u8.put(out);
+                attempt.put(out);
+            }
+        }
+    }
+
+    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match u8::take(r)? {
+            1 => Ok(Self::Any),
+            2 => Ok(Self::Relayed),
+            3 => Ok(Self::Direct(u8::take(r)?)),
+            value => Err(DecodeError::Value { what: "want", value }),
+        }
+    }
+}
+
+impl Wire for Answer {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Noted => 1u8.put(out),
+            Self::Here => 2u8.put(out),
+            Self::OtherPort => 3u8.put(out),
+            Self::OtherAddress(id) => {
+                4u8.put(out);
+                id.put(out);
+            }
+        }
+    }
+
+    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match u8::take(r)? {
+            1 => Ok(Self::Noted),
+            2 => Ok(Self::Here),
+            3 => Ok(Self::OtherPort),
+            4 => Ok(Self::OtherAddress(<[u8; 16]>::take(r)?)),
+            value => Err(DecodeError::Value { what: "answer", value }),
         }
     }
 }

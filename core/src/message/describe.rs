@@ -1,6 +1,6 @@
 //! What a sequence diagram shows of a message: fields by name, keys by their names in the paper, never a secret.
 
-use super::{Credential, Message, PeerRef, RelayMode, RouteDirection};
+use super::{Credential, Message, PeerRef, RelayMode, RouteDirection, Want};
 use crate::name::Party;
 
 impl Message {
@@ -26,8 +26,19 @@ impl Message {
                 let nat = format!("NAT: {}", if m.nat { "yes" } else { "no" });
                 vec![nat, "virtual IPv4".to_owned(), "virtual IPv6".to_owned()]
             }
-            Self::DirectionRequest(PeerRef::Name(peer)) => vec![format!("peer: {}", peer.short())],
-            Self::DirectionRequest(PeerRef::Virtual(address)) => vec![format!("peer: {address}")],
+            Self::DirectionRequest(m) => {
+                let peer = match &m.peer {
+                    PeerRef::Name(peer) => format!("peer: {}", peer.short()),
+                    PeerRef::Virtual(address) => format!("peer: {address}"),
+                };
+                std::iter::once(peer).chain(want(m.want)).collect()
+            }
+            Self::ProbeReply { seen } => vec![format!("seen: {seen}")],
+            Self::ProbeRequest(m) => vec![format!("to: {}", m.to)],
+            Self::NetworkReport(m) => {
+                let families = [m.v6.map(|_| "IPv6"), m.v4.map(|_| "IPv4")];
+                families.into_iter().flatten().map(str::to_owned).collect()
+            }
             Self::RouteDirectionInitiator(m) | Self::RouteDirectionResponder(m) => route_direction(m),
             Self::RouteConfirmation(cid) => cid.iter().map(|_| "CID_B".to_owned()).collect(),
             Self::RelayRequest(_) => vec!["path id".to_owned(), "TK".to_owned()],
@@ -42,9 +53,18 @@ impl Message {
             }
             Self::HolePunching => vec!["path id".to_owned()],
             Self::Error(code) => vec![code.text().to_owned()],
-            Self::KeepAlive | Self::KeepAliveAck | Self::TunnelResponse => Vec::new(),
+            Self::KeepAlive | Self::KeepAliveAck | Self::TunnelResponse | Self::Probe(_) => Vec::new(),
         };
         if fields.is_empty() { String::new() } else { format!("{{ {} }}", fields.join(", ")) }
+    }
+}
+
+/// What is wanted, where it is not just any way.
+fn want(want: Want) -> Option<String> {
+    match want {
+        Want::Any => None,
+        Want::Relayed => Some("relayed".to_owned()),
+        Want::Direct(attempt) => Some(format!("direct, attempt {}", u16::from(attempt) + 1)),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::header::Kind;
 use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 use crate::route::Pattern;
+use crate::route::optimal::Behaviour;
 
 pub use codec::{DecodeError, MAX_ADDRESSES, MAX_BODY, MAX_PASSWORD};
 pub use frame::FrameReader;
@@ -36,7 +37,7 @@ pub enum Message {
     /// The answer to [`Self::KeepAlive`].
     KeepAliveAck,
     /// Initiator → NMS (Figs. 3–5, 7–9).
-    DirectionRequest(PeerRef),
+    DirectionRequest(DirectionRequest),
     /// NMS → initiator.
     RouteDirectionInitiator(RouteDirection),
     /// NMS → responder.
@@ -56,6 +57,17 @@ pub enum Message {
     TunnelRequest(TunnelRequest),
     /// The answer to it.
     TunnelResponse,
+    /// Node → NMS or TRS: where do you see me?
+    Probe(Answer),
+    /// The answer.
+    ProbeReply {
+        /// Where the Probe came from.
+        seen: SocketAddr,
+    },
+    /// NMS → TRS.
+    ProbeRequest(ProbeRequest),
+    /// Node → NMS; a Keep Alive Ack answers it.
+    NetworkReport(NetworkReport),
     /// What was asked (the header repeats its transaction id) cannot be done.
     Error(ErrorCode),
 }
@@ -79,6 +91,10 @@ impl Message {
             Self::HolePunching => Kind::HolePunching,
             Self::TunnelRequest(_) => Kind::TunnelRequest,
             Self::TunnelResponse => Kind::TunnelResponse,
+            Self::Probe(_) => Kind::Probe,
+            Self::ProbeReply { .. } => Kind::ProbeReply,
+            Self::ProbeRequest(_) => Kind::ProbeRequest,
+            Self::NetworkReport(_) => Kind::NetworkReport,
             Self::Error(_) => Kind::Error,
         }
     }
@@ -142,6 +158,72 @@ pub struct RegistrationResponse {
     pub nat: bool,
     /// The node's virtual addresses.
     pub addresses: Virtual,
+    /// How to survey its network; only where the NMS wants to know (`policy = "optimal"`).
+    pub survey: Option<SurveyPlan>,
+}
+
+/// What a node needs to learn how its network treats it, in the manner of RFC 5780.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SurveyPlan {
+    /// Protects Probes between node and NMS.
+    pub key: Key128,
+    /// The NMS's second port.
+    pub other_port: u16,
+    /// Another host that answers Probes: the TRS, both families.
+    pub others: Vec<SocketAddr>,
+}
+
+/// Who answers a Probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Who got it. The NMS also takes note: this is where the node is.
+    Noted,
+    /// Who got it.
+    Here,
+    /// The NMS, from its other port.
+    OtherPort,
+    /// The TRS, with this id in the answer's header.
+    OtherAddress([u8; 16]),
+}
+
+/// Probe Request: NMS → TRS. The header repeats the transaction of the node's Probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeRequest {
+    /// As in a [`RelayRequest`], and counted with them.
+    pub epoch: u64,
+    /// Whom to answer.
+    pub to: SocketAddr,
+    /// The answer's id.
+    pub id: [u8; 16],
+}
+
+/// Network Report: what a node has found out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkReport {
+    /// By IPv6, if it has any.
+    pub v6: Option<Behaviour>,
+    /// By IPv4, through NAT64 perhaps.
+    pub v4: Option<Behaviour>,
+}
+
+/// Direction Request: a way to a peer is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectionRequest {
+    /// To whom.
+    pub peer: PeerRef,
+    /// What kind of way.
+    pub want: Want,
+}
+
+/// What kind of way is wanted. Only `policy = "optimal"` knows other than [`Self::Any`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Want {
+    /// Any; whatever there was between the two is void.
+    Any,
+    /// Through the TRS: a direct attempt is under way and takes its time.
+    Relayed,
+    /// A direct one, while the relay carries; the number counts the attempts.
+    Direct(u8),
 }
 
 /// How a Direction Request names the peer.
@@ -170,6 +252,9 @@ pub struct RouteDirection {
     pub keys: Option<TunnelKeys>,
     /// Pattern 3 only.
     pub relay: Option<Relay>,
+    /// What was asked for, under `policy = "optimal"`: then a listener punches, and a relayed tunnel may become a direct
+    /// one.
+    pub want: Option<Want>,
 }
 
 /// The keys that the NMS makes for one tunnel set-up (conventional method, paper §2.2.2).
@@ -274,6 +359,8 @@ pub enum ErrorCode {
     NoRelay = 5,
     /// The epoch of a registration is not newer than the last one.
     StaleEpoch = 6,
+    /// There is no direct way, or none that could be tried.
+    NoDirectWay = 7,
 }
 
 impl ErrorCode {
@@ -285,6 +372,7 @@ impl ErrorCode {
         Self::PeerOffline,
         Self::NoRelay,
         Self::StaleEpoch,
+        Self::NoDirectWay,
     ];
 
     /// What it means, for people.
@@ -296,6 +384,7 @@ impl ErrorCode {
             Self::PeerOffline => "peer offline",
             Self::NoRelay => "no relay",
             Self::StaleEpoch => "stale epoch",
+            Self::NoDirectWay => "no direct way",
         }
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! It knows where every node is (`registry`), gives each its virtual addresses, and on a Direction Request decides the
 //! route and tells both nodes (`routing`). In the conventional method it also makes the tunnel key and the temporary
-//! key (paper §2.2.2); in the proposed method it hands out places, not trust (paper §3.3.2).
+//! key (paper §2.2.2); in the proposed method it hands out places, not trust (paper §3.3.2). Where it chooses by more than
+//! Table 1, it helps nodes to learn how their networks treat them (`sights`).
 //!
 //! A node is who its session says: in the conventional method the holder of its common key, in the proposed method the
 //! subject of its certificate. Nothing in a message's body can change that.
 
 mod registry;
 mod routing;
+mod sights;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -30,7 +32,9 @@ use crate::key::Key128;
 use crate::machine::{Input, Machine, Output, Transmit};
 use crate::message::{ErrorCode, Message, RelayMode};
 use crate::name::{Fqdn, NodeId, Party};
+use crate::probe::is_probe;
 use crate::quic::{CidScheme, LinkId, LinkOutput, Links, QuicConfig};
+use crate::route::Policy;
 use crate::store::Store;
 use crate::time::Instant;
 use crate::timers::Timers;
@@ -52,6 +56,10 @@ pub struct NmsConfig {
     pub store: Arc<dyn Store>,
     /// The relay, if there is one.
     pub relay: Option<RelayConfig>,
+    /// How it chooses routes.
+    pub policy: Policy,
+    /// A second port, from which it answers Probes of nodes. Unused under [`Policy::Paper`].
+    pub probe_port: u16,
     /// Seeds all of its randomness.
     pub seed: [u8; 32],
 }
@@ -77,6 +85,8 @@ pub struct Nms {
     addresses: Vec<IpAddr>,
     store: Arc<dyn Store>,
     relay: Option<RelayConfig>,
+    policy: Policy,
+    probe_port: u16,
     trs: Option<SealedSession>,
     /// Of Relay Requests.
     epochs: Epochs,
@@ -112,6 +122,8 @@ impl Nms {
             addresses: config.addresses,
             store: config.store,
             relay: config.relay,
+            policy: config.policy,
+            probe_port: config.probe_port,
             trs,
             epochs: Epochs::new(config.quic.tls.clock.clone()),
             links: Links::new(config.quic, CidScheme::Direct, true, &mut rng)?,
@@ -212,7 +224,8 @@ impl Nms {
         match message {
             Message::RegistrationRequest(request) => self.on_registration(now, node, header, &request, place),
             Message::KeepAlive => self.on_keep_alive(now, node, header.transaction),
-            Message::DirectionRequest(peer) => self.on_direction_request(now, node, header, &peer),
+            Message::DirectionRequest(request) => self.on_direction_request(now, node, header, &request),
+            Message::NetworkReport(report) => self.on_network_report(now, node, header.transaction, &report),
             Message::RouteConfirmation(cid) => self.on_confirmation(now, node, header.transaction, cid),
             _ => self.dropped(DropReason::Unexpected),
         }
@@ -231,6 +244,9 @@ impl Machine for Nms {
 
     fn handle_input(&mut self, now: Instant, input: Input<Infallible>) {
         match input {
+            Input::Datagram { local, remote, payload } if local.port() == self.probe_port || is_probe(&payload) => {
+                self.on_probe(now, local, remote, payload);
+            }
             Input::Datagram { local, remote, payload } if local.port() == self.conventional_port => {
                 self.on_conventional(now, local, remote, payload);
             }

@@ -12,7 +12,8 @@ use crate::key::Key128;
 use crate::message::{ErrorCode, Message, RegistrationRequest, RegistrationResponse};
 use crate::name::{Fqdn, NodeId, Party};
 use crate::quic::LinkId;
-use crate::route::{Network, is_private};
+use crate::route::optimal::{Reach, Sight};
+use crate::route::{Network, Policy, is_private};
 use crate::time::Instant;
 
 /// Most nodes registered at one time.
@@ -23,7 +24,14 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// A registered node.
 pub(super) struct Registration {
     pub(super) name: Fqdn,
+    /// For Table 1.
     pub(super) network: Network,
+    /// For the optimal policy.
+    pub(super) sight: Sight,
+    /// Where its main port is by its own account.
+    pub(super) own: Vec<SocketAddr>,
+    /// Probes between the node and us, where we asked for them.
+    pub(super) probes: Option<SealedSession>,
     pub(super) session: Session,
     /// The last answer, for a repeated request.
     answer: (u32, RegistrationResponse),
@@ -89,7 +97,7 @@ impl Nms {
             return;
         }
         (sealed.local, sealed.remote) = (local, remote);
-        registration.network.seen_at(remote);
+        registration.seen_at(remote);
     }
 
     /// As [`Self::seen_at`] for a node of the proposed method: QUIC has validated where its link is now.
@@ -98,7 +106,7 @@ impl Nms {
         if let Session::Proposed { link } = registration.session
             && let Some(remote) = self.links.remote(link)
         {
-            registration.network.seen_at(remote);
+            registration.seen_at(remote);
         }
     }
 
@@ -152,11 +160,16 @@ impl Nms {
             return self.dropped(DropReason::UnknownId);
         };
         let (network, nat) = network(request, observed);
-        let answer = RegistrationResponse { nat, addresses };
+        let sight = sight(request, observed, nat);
+        let survey = (self.policy == Policy::Optimal).then(|| self.survey_plan(place));
+        let probes = survey.as_ref().map(|plan| SealedSession::new(&plan.key, Direction::FromResponder));
+        let answer = RegistrationResponse { nat, addresses, survey };
         // A link tells by itself when its node is gone.
         let sealed = matches!(session, Session::Conventional(_));
         self.expiry.set(node, sealed.then(|| now + SILENCE));
-        self.nodes.insert(node, Registration { name, network, session, answer: (header.transaction, answer.clone()) });
+        let last = (header.transaction, answer.clone());
+        let own = request.addresses.iter().map(|&address| SocketAddr::new(address, request.port)).collect();
+        self.nodes.insert(node, Registration { name, network, sight, own, probes, session, answer: last });
         self.send(now, node, header.transaction, 0, &Message::RegistrationResponse(answer));
         self.void_pending_of(now, node);
     }
@@ -260,6 +273,25 @@ impl Nms {
     }
 }
 
+impl Registration {
+    /// The node is seen at this address now.
+    fn seen_at(&mut self, remote: SocketAddr) {
+        self.network.seen_at(remote);
+        if let Some(reach) = self.sight.family(remote.ip()) {
+            reach.seen = remote;
+        }
+    }
+}
+
+/// What a registration tells of the node for the optimal policy: the family that it came by, and its inner addresses.
+fn sight(request: &RegistrationRequest, observed: SocketAddr, nat: bool) -> Sight {
+    let mut sight = Sight::default();
+    *sight.family(observed.ip()) = Some(Reach { seen: observed, translated: nat, behaviour: None });
+    let inside = request.addresses.iter().filter(|address| is_somewhere(**address) && is_private(**address));
+    sight.inside = inside.map(|&address| SocketAddr::new(address, request.port)).collect();
+    sight
+}
+
 /// What a registration tells of the node's network, and whether there is a NAT before the address that we saw.
 ///
 /// Of the family that the request did not come by nothing was seen; there a private address (RFC 1918, RFC 6598) means
@@ -280,7 +312,8 @@ fn network(request: &RegistrationRequest, observed: SocketAddr) -> (Network, boo
     }
     if observed.is_ipv4() {
         network.v4 = Some((observed, nat));
-    } else if !nat {
+    } else {
+        // Table 1 knows no NAT for IPv6.
         network.v6 = Some(observed);
     }
     (network, nat)
@@ -317,7 +350,11 @@ mod tests {
     fn no_peer_is_sent_to_loopback_or_a_group_whatever_a_node_says_of_itself() {
         let lies = ["127.0.0.1", "::1", "224.0.0.1", "ff02::1", "0.0.0.0", "::", "fe80::1", "::ffff:127.0.0.1"];
         let (seen_by_v6, _) = network(&request(&lies), "[2001:db8:1::5]:443".parse().unwrap());
-        assert_eq!(seen_by_v6, Network::default());
+        assert_eq!(
+            (seen_by_v6.v6, seen_by_v6.v4),
+            (Some("[2001:db8:1::5]:443".parse().unwrap()), None),
+            "where it is seen"
+        );
         let (seen_by_v4, _) = network(&request(&lies), "203.0.113.1:443".parse().unwrap());
         assert_eq!((seen_by_v4.v4.map(|(_, nat)| nat), seen_by_v4.v6), (Some(true), None));
     }

@@ -22,13 +22,15 @@ use rand_chacha::rand_core::RngCore;
 
 use super::registry::Session;
 use super::{Nms, Registration};
-use crate::event::{DropReason, Protection};
+use crate::event::{Basis, DropReason, Event, Protection, RouteChosen};
 use crate::header::Header;
 use crate::key::Key128;
 use crate::machine::{Output, Transmit};
-use crate::message::{ErrorCode, Message, PeerRef, Relay, RelayRequest, RouteDirection, TunnelKeys};
+use crate::message::{
+    DirectionRequest, ErrorCode, Message, PeerRef, Relay, RelayRequest, RouteDirection, TunnelKeys, Want,
+};
 use crate::name::{NodeId, Party, PathId, RelayCid};
-use crate::route::{self, Choice, Dialer, Pattern};
+use crate::route::{self, Choice, Dialer, Pattern, Policy, optimal};
 use crate::time::Instant;
 use crate::timers::Backoff;
 
@@ -52,6 +54,7 @@ pub(super) struct Pending {
     responder: NodeId,
     /// The initiator's transaction.
     transaction: u32,
+    want: Want,
     choice: Choice,
     keys: Option<TunnelKeys>,
     conventional: bool,
@@ -73,7 +76,13 @@ enum Step {
 }
 
 impl Nms {
-    pub(super) fn on_direction_request(&mut self, now: Instant, node: NodeId, header: &Header, peer: &PeerRef) {
+    pub(super) fn on_direction_request(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        header: &Header,
+        request: &DirectionRequest,
+    ) {
         let transaction = header.transaction;
         if !self.nodes.contains_key(&node) {
             return self.dropped(DropReason::UnknownId);
@@ -81,7 +90,7 @@ impl Nms {
         if let Some(&id) = self.asked.get(&(node, transaction)) {
             return self.repeat(now, id, header.count);
         }
-        let responder = match self.find_peer(node, peer) {
+        let responder = match self.find_peer(node, &request.peer) {
             Ok(responder) => responder,
             Err(code) => {
                 self.send(now, node, transaction, 0, &Message::Error(code));
@@ -96,7 +105,7 @@ impl Nms {
             }
             self.forget_pending(id);
         }
-        self.start(now, node, responder, transaction);
+        self.start(now, node, responder, transaction, request.want);
     }
 
     /// The construction under way between two nodes.
@@ -122,20 +131,22 @@ impl Nms {
         Err(if known && responder != node { ErrorCode::PeerOffline } else { ErrorCode::UnknownPeer })
     }
 
-    fn start(&mut self, now: Instant, initiator: NodeId, responder: NodeId, transaction: u32) {
+    fn start(&mut self, now: Instant, initiator: NodeId, responder: NodeId, transaction: u32, want: Want) {
         self.look_where(initiator);
         self.look_where(responder);
         let own = self.concerned_by(initiator).filter(|id| self.pending[id].initiator == initiator).count();
         let room = self.pending.len() < MAX_PENDING && own < MAX_PENDING_PER_NODE;
+        let choice = self.choose(initiator, responder, want);
         let (a, b) = (&self.nodes[&initiator], &self.nodes[&responder]);
         let conventional = matches!(a.session, Session::Conventional { .. });
-        let choice = route::paper(&a.network, &b.network);
-        let usable = matches!(b.session, Session::Conventional { .. }) == conventional
-            && choice.is_some_and(|c| c.pattern != Pattern::Relayed || self.relay.is_some());
-        let Some(choice) = choice.filter(|_| usable && room) else {
-            self.send(now, initiator, transaction, 0, &Message::Error(ErrorCode::NoRelay));
+        let one_method = matches!(b.session, Session::Conventional { .. }) == conventional;
+        let usable = |choice: &Choice| choice.pattern != Pattern::Relayed || self.relay.is_some();
+        let Some(choice) = choice.filter(|choice| one_method && room && usable(choice)) else {
+            let code = if matches!(want, Want::Direct(_)) { ErrorCode::NoDirectWay } else { ErrorCode::NoRelay };
+            self.send(now, initiator, transaction, 0, &Message::Error(code));
             return;
         };
+        let (pattern, dialer) = (choice.pattern, choice.dialer);
         let mut id = self.rng.next_u32();
         while self.pending.contains_key(&id) {
             id = self.rng.next_u32();
@@ -147,6 +158,7 @@ impl Nms {
             initiator,
             responder,
             transaction,
+            want,
             choice,
             keys,
             conventional,
@@ -159,7 +171,7 @@ impl Nms {
         self.concerned.extend([(initiator, id), (responder, id)]);
         self.pending.insert(id, pending);
         self.pending_timers.set(id, Some(retry.next));
-        match (conventional, choice.pattern, choice.dialer) {
+        match (conventional, pattern, dialer) {
             (true, Pattern::Relayed, _) => {
                 self.set_step(id, Step::AwaitRelay);
                 self.ask_relay(now, id, 0);
@@ -179,7 +191,34 @@ impl Nms {
         }
     }
 
-    fn new_key(&mut self) -> Key128 {
+    /// What the policy says.
+    fn choose(&mut self, initiator: NodeId, responder: NodeId, want: Want) -> Option<Choice> {
+        let (a, b) = (&self.nodes[&initiator], &self.nodes[&responder]);
+        let (choice, basis) = match self.policy {
+            Policy::Paper => {
+                let (choice, locations) = route::paper(&a.network, &b.network).unzip();
+                (choice, Basis::Table1(locations))
+            }
+            Policy::Optimal => {
+                let ways = optimal::consider(&a.sight, &b.sight, self.main_port(&a.session));
+                let relayed = self.relay.is_some().then(Choice::relayed);
+                let choice = match want {
+                    Want::Any => {
+                        optimal::direct(&ways, false, 0).or(relayed).or_else(|| optimal::direct(&ways, true, 0))
+                    }
+                    Want::Relayed => relayed,
+                    Want::Direct(round) => optimal::direct(&ways, true, round),
+                };
+                (choice, Basis::Ways(ways))
+            }
+        };
+        let (initiator, responder) = (a.name.clone(), b.name.clone());
+        let chosen = RouteChosen { initiator, responder, want, basis, choice: choice.clone() };
+        self.out.push_back(Output::Event(Event::RouteChosen(Box::new(chosen))));
+        choice
+    }
+
+    pub(super) fn new_key(&mut self) -> Key128 {
         let mut key = Key128([0; 16]);
         self.rng.fill_bytes(&mut key.0);
         key
@@ -206,9 +245,9 @@ impl Nms {
     /// What the node in role `to` must know.
     fn direction(&self, id: PendingId, to: Dialer, cid: Option<RelayCid>) -> Option<RouteDirection> {
         let pending = self.pending.get(&id)?;
-        let (other, location) = match to {
-            Dialer::Initiator => (self.nodes.get(&pending.responder)?, pending.choice.responder),
-            Dialer::Responder => (self.nodes.get(&pending.initiator)?, pending.choice.initiator),
+        let (other, candidates) = match to {
+            Dialer::Initiator => (self.nodes.get(&pending.responder)?, &pending.choice.responder_at),
+            Dialer::Responder => (self.nodes.get(&pending.initiator)?, &pending.choice.initiator_at),
         };
         let pattern = pending.choice.pattern;
         let relay = (pattern == Pattern::Relayed).then_some(self.relay.as_ref()).flatten().map(|relay| Relay {
@@ -216,16 +255,15 @@ impl Nms {
             mode: relay.mode,
             cid,
         });
-        let candidates =
-            if relay.is_some() { Vec::new() } else { other.network.address(location).into_iter().collect() };
         Some(RouteDirection {
             peer: other.name.clone(),
             virtual_addresses: self.store.addresses_of(&other.name).ok().flatten()?,
             pattern,
             dial: pending.choice.dialer == to,
-            candidates,
+            candidates: candidates.clone(),
             keys: pending.keys.clone(),
             relay,
+            want: (self.policy == Policy::Optimal).then_some(pending.want),
         })
     }
 
@@ -346,13 +384,13 @@ impl Nms {
     pub(super) fn void_pending_of(&mut self, now: Instant, node: NodeId) {
         let void: Vec<_> = self.concerned_by(node).collect();
         for id in void {
-            let Pending { initiator, responder, transaction, step, .. } = self.pending[&id];
+            let Pending { initiator, responder, transaction, want, step, .. } = self.pending[&id];
             self.forget_pending(id);
             if initiator == node || matches!(step, Step::Told(_)) {
                 continue;
             }
             if self.nodes.contains_key(&node) && self.nodes.contains_key(&initiator) {
-                self.start(now, initiator, responder, transaction);
+                self.start(now, initiator, responder, transaction, want);
             } else {
                 self.send(now, initiator, transaction, 0, &Message::Error(ErrorCode::PeerOffline));
             }

@@ -1,12 +1,11 @@
 //! What differs between the methods, as one trait: how messages reach the cloud, how tunnels are built and how packets
 //! travel in them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::peers::PeerId;
 use super::status::TunnelStatus;
 use crate::event::{DropReason, Event, Failure, Protection, Signal, TunnelUp};
 use crate::header::Header;
@@ -19,6 +18,10 @@ use crate::time::Instant;
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a listener waits from Route Direction to Tunnel Request: the dialer may be told later than it, and try twice.
 pub(super) const LISTEN_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Names a tunnel within one node; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TunnelId(pub(super) u32);
 
 /// How a node's messages and packets are carried.
 pub(super) trait Carriage {
@@ -36,22 +39,22 @@ pub(super) trait Carriage {
     fn is_reliable(&self) -> bool;
 
     /// Builds the tunnel that the NMS directed. `initiator`: we asked for it. `transaction`: of the Route Direction.
-    fn build(&mut self, now: Instant, peer: PeerId, direction: RouteDirection, initiator: bool, transaction: u32);
+    fn build(&mut self, now: Instant, tunnel: TunnelId, direction: RouteDirection, initiator: bool, transaction: u32);
 
-    /// Forgets the tunnel to a peer, if there is one.
-    fn forget(&mut self, now: Instant, peer: PeerId);
+    /// Forgets a tunnel, if it is there.
+    fn forget(&mut self, now: Instant, tunnel: TunnelId);
 
-    /// Sends a packet through the tunnel to a peer.
-    fn send_packet(&mut self, now: Instant, peer: PeerId, packet: Bytes) -> Result<(), SendRefused>;
+    /// Sends a packet through a tunnel.
+    fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused>;
 
     /// Every tunnel and session ends; the other ends are told where there is a word for it.
     fn leave(&mut self, now: Instant);
 
-    /// The tunnel to a peer, if it is up.
-    fn status(&self, peer: PeerId) -> Option<TunnelStatus>;
+    /// A tunnel, if it is up.
+    fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus>;
 
-    /// The node's addresses changed: every session from the old ones is forgotten, without a word to anyone.
-    fn move_to(&mut self, now: Instant, addresses: &[IpAddr]);
+    /// The node's network changed: every session from the old ones is forgotten, without a word to anyone.
+    fn move_to(&mut self, now: Instant, places: &Places);
 
     /// Takes a UDP datagram.
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut);
@@ -84,11 +87,11 @@ pub(super) enum CarriageOutput {
     /// The NMS says.
     FromNms(Header, Message),
     /// A tunnel is ready.
-    TunnelUp(PeerId, TunnelUp),
+    TunnelUp(TunnelId, TunnelUp),
     /// A tunnel is gone, or was not built.
-    TunnelDown(PeerId, Failure),
+    TunnelDown(TunnelId, Failure),
     /// A packet came out of a tunnel.
-    Packet(PeerId, Bytes),
+    Packet(TunnelId, Bytes),
 }
 
 impl CarriageOutput {
@@ -116,13 +119,64 @@ pub(super) enum SendRefused {
     TooBig(usize),
 }
 
-/// Our own address of the same family as `remote`, with our port.
-pub(super) fn local_for(addresses: &[IpAddr], port: u16, remote: SocketAddr) -> Option<SocketAddr> {
-    let same = addresses.iter().find(|a| a.is_ipv4() == remote.is_ipv4())?;
-    Some(SocketAddr::new(*same, port))
+/// Where a node sends from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Places {
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) port: u16,
+    /// The first 96 bits of addresses that a NAT64 of the network translates (RFC 6052 §2.1).
+    pub(super) nat64: Option<Ipv6Addr>,
 }
 
-/// The first of `remotes` that we have an address for, and that address.
-pub(super) fn reachable(addresses: &[IpAddr], port: u16, remotes: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)> {
-    remotes.iter().find_map(|&r| local_for(addresses, port, r).map(|l| (l, r)))
+impl Places {
+    /// Our own address for what goes to `remote`, and how that is to be addressed from here. `None` without a common family.
+    pub(super) fn towards(&self, remote: SocketAddr) -> Option<(SocketAddr, SocketAddr)> {
+        let remote = match remote.ip() {
+            IpAddr::V4(v4) if !self.has(true) => SocketAddr::new(self.through_nat64(v4)?, remote.port()),
+            _ => remote,
+        };
+        let local = self.addresses.iter().find(|a| a.is_ipv4() == remote.is_ipv4())?;
+        Some((SocketAddr::new(*local, self.port), remote))
+    }
+
+    /// The first of `remotes` that we have an address for, and that address.
+    pub(super) fn first(&self, remotes: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)> {
+        remotes.iter().find_map(|&remote| self.towards(remote))
+    }
+
+    /// All of `remotes` that we have an address for.
+    pub(super) fn all(&self, remotes: &[SocketAddr]) -> Vec<(SocketAddr, SocketAddr)> {
+        remotes.iter().filter_map(|&remote| self.towards(remote)).collect()
+    }
+
+    fn has(&self, v4: bool) -> bool {
+        self.addresses.iter().any(|a| a.is_ipv4() == v4)
+    }
+
+    fn through_nat64(&self, v4: Ipv4Addr) -> Option<IpAddr> {
+        let mut octets = self.nat64?.octets();
+        octets[12..].copy_from_slice(&v4.octets());
+        Some(IpAddr::V6(octets.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv4_is_reached_through_nat64_only_without_an_address_of_its_own() {
+        let remote: SocketAddr = "192.0.2.33:443".parse().unwrap();
+        let mut places = Places {
+            addresses: vec!["2001:db8::5".parse().unwrap()],
+            port: 443,
+            nat64: Some("64:ff9b::".parse().unwrap()),
+        };
+        let translated: SocketAddr = "[64:ff9b::192.0.2.33]:443".parse().unwrap();
+        assert_eq!(places.towards(remote), Some(("[2001:db8::5]:443".parse().unwrap(), translated)));
+        places.addresses.push("198.51.100.5".parse().unwrap());
+        assert_eq!(places.towards(remote), Some(("198.51.100.5:443".parse().unwrap(), remote)));
+        (places.addresses, places.nat64) = (vec!["2001:db8::5".parse().unwrap()], None);
+        assert_eq!(places.towards(remote), None);
+    }
 }

@@ -1,11 +1,11 @@
 //! Logging in to the AS and registering with the NMS (paper Figs. 2 and 6), again and again until it works.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Node;
-use super::peers::PeerState;
+use super::carriage::Places;
 use crate::epoch::Epochs;
 use crate::event::{Event, Failure};
 use crate::header::Header;
@@ -29,8 +29,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 
 /// The node's standing with the cloud.
 pub(super) struct Cloud {
-    pub(super) port: u16,
-    pub(super) addresses: Vec<IpAddr>,
+    pub(super) places: Places,
     state: State,
     login: Option<LoginResponse>,
     /// The user wants us to be registered.
@@ -71,10 +70,9 @@ enum State {
 }
 
 impl Cloud {
-    pub(super) fn new(port: u16, addresses: Vec<IpAddr>, clock: Arc<dyn WallClock>) -> Self {
+    pub(super) fn new(places: Places, clock: Arc<dyn WallClock>) -> Self {
         Self {
-            port,
-            addresses,
+            places,
             state: State::Idle,
             login: None,
             started: false,
@@ -82,6 +80,11 @@ impl Cloud {
             registered_at: Instant::ZERO,
             epochs: Epochs::new(clock),
         }
+    }
+
+    /// What the AS said last.
+    pub(super) fn login(&self) -> Option<&LoginResponse> {
+        self.login.as_ref()
     }
 
     pub(super) fn is_registered(&self) -> bool {
@@ -111,13 +114,14 @@ impl Node {
         self.cloud.started = false;
         self.cloud.state = State::Idle;
         self.cloud.login = None;
+        self.survey.stop();
         self.peers.clear();
         self.carriage.leave(now);
     }
 
     /// Logs in, or registers again where the login still stands.
     fn connect_cloud(&mut self, now: Instant) {
-        if self.cloud.addresses.is_empty() {
+        if self.cloud.places.addresses.is_empty() {
             // Nothing can be done until there is an address.
             self.cloud.state = State::Idle;
             return;
@@ -180,7 +184,7 @@ impl Node {
 
     fn registration_request(&mut self, now: Instant) -> Message {
         let epoch = self.cloud.epochs.next(now);
-        let (addresses, port) = (self.cloud.addresses.clone(), self.cloud.port);
+        let Places { addresses, port, .. } = self.cloud.places.clone();
         Message::RegistrationRequest(RegistrationRequest { epoch, addresses, port })
     }
 
@@ -199,6 +203,7 @@ impl Node {
                 true
             }
             (State::Registered { waiting, keep_alive }, Message::KeepAliveAck) => {
+                self.survey.acknowledged(header.transaction);
                 if waiting.as_ref().is_some_and(|(t, _)| *t == header.transaction) {
                     *waiting = None;
                     *keep_alive = Some(now + KEEP_ALIVE);
@@ -220,6 +225,7 @@ impl Node {
         self.own = Some(response.addresses);
         self.event(Event::Registered { addresses: response.addresses, nat: response.nat });
         self.request_waiting_routes(now);
+        self.start_survey(now, response.survey.as_ref());
     }
 
     pub(super) fn cloud_timeout(&mut self, now: Instant) {
@@ -284,22 +290,19 @@ impl Node {
 
     /// Handover (paper §2.1, §2.2.2): the node registers again and builds every tunnel anew; what applications send
     /// meanwhile is held.
-    pub(super) fn change_addresses(&mut self, now: Instant, addresses: Vec<IpAddr>) {
-        if self.cloud.addresses == addresses {
+    pub(super) fn change_network(&mut self, now: Instant, addresses: Vec<IpAddr>, nat64: Option<Ipv6Addr>) {
+        let places = Places { addresses, nat64, ..self.cloud.places.clone() };
+        if self.cloud.places == places {
             return;
         }
-        self.carriage.move_to(now, &addresses);
-        self.cloud.addresses = addresses;
+        self.carriage.move_to(now, &places);
+        self.cloud.places = places;
         if self.cloud.started {
             self.cloud.failures = 0;
             // From here on we are not registered: what peers want waits for it.
             self.connect_cloud(now);
         }
-        for peer in self.peers.ids() {
-            if matches!(self.peers.get(peer).state, PeerState::Up | PeerState::Building { .. }) {
-                self.event(Event::TunnelDown { peer: self.peers.get(peer).label(), reason: Failure::Moved });
-                self.want_route(now, peer);
-            }
-        }
+        self.survey.stop();
+        self.rebuild_routes(now);
     }
 }

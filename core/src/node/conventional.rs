@@ -3,8 +3,8 @@
 mod login;
 mod tunnel;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 use rand_chacha::ChaCha20Rng;
@@ -12,8 +12,7 @@ use rand_chacha::rand_core::RngCore;
 
 use self::login::LoginSession;
 use self::tunnel::{Stage, Tunnel};
-use super::carriage::{Carriage, CarriageOutput, SendRefused, reachable};
-use super::peers::PeerId;
+use super::carriage::{Carriage, CarriageOutput, Places, SendRefused, TunnelId};
 use super::status::TunnelStatus;
 use super::{Login, NodeConfig, Services};
 use crate::conventional::keys::Direction;
@@ -35,8 +34,7 @@ const MAX_PACKET: usize = MAX_PLAINTEXT - 40 - 8 - 48;
 pub(super) struct Conventional {
     name: Fqdn,
     id: NodeId,
-    port: u16,
-    addresses: Vec<IpAddr>,
+    places: Places,
     services: Services,
     login: Login,
     tls: std::sync::Arc<rustls::ClientConfig>,
@@ -44,10 +42,11 @@ pub(super) struct Conventional {
     session: Option<LoginSession>,
     next_stream: u64,
     nms: Option<Nms>,
-    tunnels: BTreeMap<PeerId, Tunnel>,
-    /// By the path that leads to us.
-    by_path: BTreeMap<PathId, PeerId>,
-    timers: Timers<PeerId>,
+    tunnels: BTreeMap<TunnelId, Tunnel>,
+    /// By the path that leads to us. A pair of nodes has one, however many tunnels: a relayed one and a better one that
+    /// takes its place. Their keys tell them apart.
+    by_path: BTreeSet<(PathId, TunnelId)>,
+    timers: Timers<TunnelId>,
     out: VecDeque<CarriageOutput>,
 }
 
@@ -82,8 +81,7 @@ impl Conventional {
         Ok(Self {
             name: config.name.clone(),
             id: NodeId::of(&config.name),
-            port: config.port,
-            addresses: config.addresses.clone(),
+            places: Places { addresses: config.addresses.clone(), port: config.port, nat64: config.nat64 },
             services: config.services.clone(),
             login: config.login.clone(),
             tls: std::sync::Arc::new(tls::client_config(&config.tls, &config.roots, identity, b"")?),
@@ -92,7 +90,7 @@ impl Conventional {
             next_stream: 0,
             nms: None,
             tunnels: BTreeMap::new(),
-            by_path: BTreeMap::new(),
+            by_path: BTreeSet::new(),
             timers: Timers::default(),
             out: VecDeque::new(),
         })
@@ -119,10 +117,10 @@ impl Conventional {
         }
     }
 
-    fn remove(&mut self, peer: PeerId) -> Option<Tunnel> {
-        let tunnel = self.tunnels.remove(&peer)?;
-        self.by_path.remove(&tunnel.inbound);
-        self.timers.set(peer, None);
+    fn remove(&mut self, id: TunnelId) -> Option<Tunnel> {
+        let tunnel = self.tunnels.remove(&id)?;
+        self.by_path.remove(&(tunnel.inbound, id));
+        self.timers.set(id, None);
         Some(tunnel)
     }
 }
@@ -136,7 +134,7 @@ impl Carriage for Conventional {
         let Some(key) = &login.common_key else {
             return self.out.push_back(CarriageOutput::NmsLost(Failure::Protocol));
         };
-        if reachable(&self.addresses, self.port, &login.nms).is_none() {
+        if self.places.first(&login.nms).is_none() {
             return self.out.push_back(CarriageOutput::NmsLost(Failure::NoAddress));
         }
         // One count of requests for the life of a common key: it must not start again.
@@ -149,7 +147,7 @@ impl Carriage for Conventional {
 
     fn send_nms(&mut self, _now: Instant, transaction: u32, count: u8, message: Message) {
         let Some(nms) = &mut self.nms else { return };
-        let Some((local, remote)) = reachable(&self.addresses, self.port, &nms.addresses) else { return };
+        let Some((local, remote)) = self.places.first(&nms.addresses) else { return };
         let Some(session) = nms.session_for(&message) else { return };
         let Some(datagram) = session.seal(transaction, count, self.id.0, &message) else {
             // Every number was used: another registration has other keys.
@@ -167,20 +165,21 @@ impl Carriage for Conventional {
         false
     }
 
-    fn build(&mut self, now: Instant, peer: PeerId, direction: RouteDirection, initiator: bool, transaction: u32) {
-        if let Err(reason) = self.start_tunnel(now, peer, &direction, initiator, transaction) {
-            self.out.push_back(CarriageOutput::TunnelDown(peer, reason));
+    fn build(&mut self, now: Instant, tunnel: TunnelId, direction: RouteDirection, initiator: bool, transaction: u32) {
+        if let Err(reason) = self.start_tunnel(now, tunnel, &direction, initiator, transaction) {
+            self.out.push_back(CarriageOutput::TunnelDown(tunnel, reason));
         }
     }
 
-    fn forget(&mut self, _now: Instant, peer: PeerId) {
-        self.remove(peer);
+    fn forget(&mut self, _now: Instant, tunnel: TunnelId) {
+        self.remove(tunnel);
     }
 
-    fn send_packet(&mut self, now: Instant, peer: PeerId, packet: Bytes) -> Result<(), SendRefused> {
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return Err(SendRefused::NoTunnel) };
+    fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused> {
+        let id = tunnel;
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return Err(SendRefused::NoTunnel) };
         if let Some(at) = tunnel.speak(now) {
-            self.timers.set(peer, Some(at));
+            self.timers.set(id, Some(at));
         }
         let Stage::Up { data, .. } = &mut tunnel.stage else { return Err(SendRefused::NoTunnel) };
         if packet.len() > MAX_PACKET {
@@ -189,8 +188,8 @@ impl Carriage for Conventional {
         let mut payload = Vec::with_capacity(packet.len() + crate::conventional::seal::OVERHEAD);
         if !data.seal_capsule(tunnel.outbound.0, &packet, &mut payload) {
             // Every sequence number was used: a new tunnel brings a new end key.
-            self.remove(peer);
-            self.out.push_back(CarriageOutput::TunnelDown(peer, Failure::Replaced));
+            self.remove(id);
+            self.out.push_back(CarriageOutput::TunnelDown(id, Failure::Replaced));
             return Err(SendRefused::NoTunnel);
         }
         let (local, remote) = (tunnel.local, tunnel.remote);
@@ -200,16 +199,16 @@ impl Carriage for Conventional {
 
     fn leave(&mut self, now: Instant) {
         // The paper has no word for leaving: the other ends find out by silence.
-        self.move_to(now, &self.addresses.clone());
+        self.move_to(now, &self.places.clone());
         self.nms = None;
     }
 
-    fn status(&self, peer: PeerId) -> Option<TunnelStatus> {
-        self.tunnels.get(&peer).and_then(Tunnel::status)
+    fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus> {
+        self.tunnels.get(&tunnel).and_then(Tunnel::status)
     }
 
-    fn move_to(&mut self, _now: Instant, addresses: &[IpAddr]) {
-        self.addresses = addresses.to_vec();
+    fn move_to(&mut self, _now: Instant, places: &Places) {
+        self.places = places.clone();
         self.tunnels.clear();
         self.by_path.clear();
         self.timers = Timers::default();
@@ -223,10 +222,20 @@ impl Carriage for Conventional {
         if header.id == self.id.0 {
             return self.on_nms_datagram(payload);
         }
-        match self.by_path.get(&PathId(header.id)).copied() {
-            Some(peer) if header.kind == Kind::Capsule => self.on_capsule(now, peer, (local, remote), payload),
-            Some(peer) => self.on_tunnel_message(now, peer, local, remote, payload),
-            None => self.dropped(DropReason::UnknownId),
+        let path = PathId(header.id);
+        let tunnels: Vec<TunnelId> =
+            self.by_path.range((path, TunnelId(0))..=(path, TunnelId(u32::MAX))).map(|&(_, id)| id).collect();
+        let Some((&last, others)) = tunnels.split_last() else { return self.dropped(DropReason::UnknownId) };
+        // The newest is the likeliest.
+        let id = others
+            .iter()
+            .copied()
+            .find(|id| !self.is_for(last, &header, &payload) && self.is_for(*id, &header, &payload));
+        let id = id.unwrap_or(last);
+        if header.kind == Kind::Capsule {
+            self.on_capsule(now, id, (local, remote), payload);
+        } else {
+            self.on_tunnel_message(now, id, local, remote, payload);
         }
     }
 

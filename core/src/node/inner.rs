@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::Node;
-use super::carriage::SendRefused;
+use super::carriage::{SendRefused, TunnelId};
 use super::held::HeldQuery;
-use super::peers::{PeerId, PeerState};
+use super::peers::PeerId;
 use crate::dns::{self, Question};
 use crate::event::DropReason;
 use crate::machine::Output;
@@ -42,28 +42,28 @@ impl Node {
     /// Sends a packet to a peer, or holds it until there is a tunnel.
     pub(super) fn send_to(&mut self, now: Instant, id: PeerId, packet: Bytes) {
         let Some(peer) = self.peers.find_mut(id) else { return };
-        if !matches!(peer.state, PeerState::Up) {
+        let Some(tunnel) = peer.tunnel() else {
             if let Err(reason) = peer.held.push(packet) {
                 self.dropped(reason);
             }
             return;
-        }
+        };
         peer.sent += packet.len() as u64;
-        match self.carriage.send_packet(now, id, packet.clone()) {
+        match self.carriage.send_packet(now, tunnel, packet.clone()) {
             Ok(()) => {}
             Err(SendRefused::Full) => self.dropped(DropReason::QueueFull),
             Err(SendRefused::NoTunnel) => self.dropped(DropReason::NoTunnel),
-            Err(SendRefused::TooBig(limit)) => self.refuse_too_big(now, id, &packet, limit),
+            Err(SendRefused::TooBig(limit)) => self.refuse_too_big(now, tunnel, &packet, limit),
         }
     }
 
     /// Tells an application that its packet is too big, or cuts it where IPv4 allows that.
-    fn refuse_too_big(&mut self, now: Instant, id: PeerId, packet: &Bytes, limit: usize) {
+    fn refuse_too_big(&mut self, now: Instant, tunnel: TunnelId, packet: &Bytes, limit: usize) {
         let from = Inner::parse(packet).map(|i| i.destination);
         let mtu = u16::try_from(limit).unwrap_or(u16::MAX);
         if let Some(fragments) = packet::fragment_v4(packet, mtu) {
             for fragment in fragments {
-                if self.carriage.send_packet(now, id, fragment.into()).is_err() {
+                if self.carriage.send_packet(now, tunnel, fragment.into()).is_err() {
                     self.dropped(DropReason::QueueFull);
                 }
             }
@@ -116,7 +116,7 @@ impl Node {
             return self.answer(&query, Question::server_failure);
         };
         let Some(peer) = self.peers.find_mut(id) else { return };
-        if let (PeerState::Up, Some(addresses)) = (&peer.state, peer.addresses) {
+        if let (Some(_), Some(addresses)) = (peer.up, peer.addresses) {
             self.answer(&query, |q| q.answer(&addresses, dns::TTL));
         } else if let Err(reason) = peer.held.ask(query) {
             self.dropped(reason);

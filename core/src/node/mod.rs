@@ -6,8 +6,8 @@
 //! sig  DNS query or first packet → held, bounded → Direction Request → Route Direction → tunnel up → released
 //! ```
 //!
-//! What both methods share is here: logging in and registering (`cloud`), whom we talk to (`peers`), what waits
-//! for a tunnel (`held`), the packets of applications (`inner`). What differs is behind one trait, `carriage`:
+//! What both methods share is here: logging in and registering (`cloud`), what the network does to us (`survey`), whom we
+//! talk to (`peers`) and on which way (`routes`), what waits for a tunnel (`held`), the packets of applications (`inner`). What differs is behind one trait, `carriage`:
 //! `conventional` and `proposed`.
 
 mod carriage;
@@ -17,7 +17,9 @@ mod held;
 mod inner;
 mod peers;
 mod proposed;
+mod routes;
 mod status;
+mod survey;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,20 +27,23 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use self::carriage::{Carriage, CarriageOutput};
+use self::carriage::{Carriage, CarriageOutput, Places};
 use self::cloud::Cloud;
 use self::peers::Peers;
+use self::survey::Survey;
 use crate::event::{DropReason, Event};
 use crate::machine::{Input, Machine, Output};
 use crate::message::Framing;
 use crate::method::Method;
 use crate::name::{Fqdn, Virtual};
+use crate::probe::is_probe;
 use crate::quic::QuicOptions;
 use crate::time::Instant;
 use crate::tls::{Environment, Identity, Roots, TlsError};
 
 pub use held::{MAX_HELD_BYTES, MAX_HELD_PACKETS, MAX_HELD_QUERIES};
-pub use peers::{MAX_PEERS, ROUTE_TIMEOUT};
+pub use peers::MAX_PEERS;
+pub use routes::{HEAD_START, ROUTE_TIMEOUT};
 pub use status::{PeerStatus, TunnelStatus};
 
 /// What a node is told before it starts.
@@ -52,6 +57,9 @@ pub struct NodeConfig {
     pub port: u16,
     /// The addresses of its interfaces.
     pub addresses: Vec<IpAddr>,
+    /// The first 96 bits of addresses that a NAT64 of its network translates, as router advertisements tell them
+    /// (RFC 8781); so that IPv4 can be reached without an IPv4 address.
+    pub nat64: Option<Ipv6Addr>,
     /// Where and who the cloud services are.
     pub services: Services,
     /// How it logs in.
@@ -151,8 +159,13 @@ pub enum NodeCommand {
     Start,
     /// Leave: close what can be closed, so that peers and cloud need not wait for silence, and do nothing more.
     Stop,
-    /// The interfaces' addresses are now these: a handover, if they differ.
-    Addresses(Vec<IpAddr>),
+    /// The network is another one: a handover, if anything differs.
+    Network {
+        /// The addresses of the interfaces now.
+        addresses: Vec<IpAddr>,
+        /// As [`NodeConfig::nat64`].
+        nat64: Option<Ipv6Addr>,
+    },
 }
 
 /// A node; see the [module](self).
@@ -163,6 +176,7 @@ pub struct Node {
     carriage: Box<dyn Carriage + Send>,
     cloud: Cloud,
     peers: Peers,
+    survey: Survey,
     own: Option<Virtual>,
     out: VecDeque<Output>,
 }
@@ -178,8 +192,12 @@ impl Node {
         Ok(Self {
             overlay: config.overlay,
             name: config.name,
-            cloud: Cloud::new(config.port, config.addresses, config.tls.clock),
+            cloud: Cloud::new(
+                Places { addresses: config.addresses, port: config.port, nat64: config.nat64 },
+                config.tls.clock,
+            ),
             carriage,
+            survey: Survey::new(fork(&mut rng)),
             rng,
             peers: Peers::default(),
             own: None,
@@ -204,7 +222,7 @@ impl Node {
         match command {
             NodeCommand::Start => self.start(now),
             NodeCommand::Stop => self.stop(now),
-            NodeCommand::Addresses(addresses) => self.change_addresses(now, addresses),
+            NodeCommand::Network { addresses, nat64 } => self.change_network(now, addresses, nat64),
         }
     }
 
@@ -219,9 +237,13 @@ impl Node {
                     self.on_cloud_failed(now, reason);
                 }
                 CarriageOutput::FromNms(header, message) => self.on_nms_message(now, &header, message),
-                CarriageOutput::TunnelUp(peer, up) => self.on_tunnel_up(now, peer, up),
-                CarriageOutput::TunnelDown(peer, reason) => self.on_tunnel_down(now, peer, reason),
-                CarriageOutput::Packet(peer, packet) => self.on_tunnelled_packet(peer, packet),
+                CarriageOutput::TunnelUp(tunnel, up) => self.on_tunnel_up(now, tunnel, up),
+                CarriageOutput::TunnelDown(tunnel, reason) => self.on_tunnel_down(now, tunnel, reason),
+                CarriageOutput::Packet(tunnel, packet) => {
+                    if let Some(peer) = self.peer_on(now, tunnel) {
+                        self.on_tunnelled_packet(peer, packet);
+                    }
+                }
             }
         }
     }
@@ -236,6 +258,9 @@ impl Machine for Node {
 
     fn handle_input(&mut self, now: Instant, input: Input<NodeCommand>) {
         match input {
+            Input::Datagram { local, remote, payload } if is_probe(&payload) => {
+                self.on_probe_reply(now, local, remote, payload);
+            }
             Input::Datagram { local, remote, payload } => self.carriage.handle_datagram(now, local, remote, payload),
             Input::Stream(id, event) => self.carriage.handle_stream(now, id, event),
             Input::Packet(packet) => self.on_application_packet(now, packet),
@@ -244,6 +269,7 @@ impl Machine for Node {
                 self.drain_carriage(now);
                 self.cloud_timeout(now);
                 self.peers_timeout(now);
+                self.survey_timeout(now);
             }
             Input::Command(command) => self.on_command(now, command),
         }
@@ -254,8 +280,9 @@ impl Machine for Node {
         if let Some(output) = self.out.pop_front() {
             return output;
         }
-        let timers = [self.carriage.next_timeout(), self.cloud.next_timeout(), self.peers.next_timeout()];
-        Output::Wait(timers.into_iter().flatten().min())
+        let node = [self.cloud.next_timeout(), self.peers.next_timeout(), self.survey.next_timeout()];
+        let timers = node.into_iter().chain([self.carriage.next_timeout()]);
+        Output::Wait(timers.flatten().min())
     }
 }
 

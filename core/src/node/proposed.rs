@@ -8,7 +8,7 @@ mod relayed;
 mod tunnel;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -16,8 +16,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::RngCore;
 
 use self::tunnel::{Early, Path, Stage, Tunnel};
-use super::carriage::{Carriage, CarriageOutput, SendRefused, reachable};
-use super::peers::PeerId;
+use super::carriage::{Carriage, CarriageOutput, Places, SendRefused, TunnelId};
 use super::status::TunnelStatus;
 use super::{NodeConfig, Services};
 use crate::event::{DropReason, Failure, Protection};
@@ -25,21 +24,22 @@ use crate::header::{Flags, Header, Kind};
 use crate::machine::{Output, StreamId, StreamInput};
 use crate::message::{Credential, Framing, LoginRequest, LoginResponse, Message, RouteDirection};
 use crate::name::{Fqdn, NodeId, Party, RelayCid};
+use crate::probe::{is_not_quic, is_punch};
 use crate::quic::{CidScheme, LinkClosed, LinkId, LinkOutput, Links, Load, QuicConfig, destination_prefix};
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::tls::TlsError;
 
-/// Inbound links whose peer the NMS has not announced yet, at most; one for each peer.
+/// Inbound links whose peer the NMS has not announced yet, at most; and of one peer, which may dial on several ways at once.
 const MAX_EARLY: usize = 64;
+const MAX_EARLY_OF_ONE: usize = 4;
 /// How long such a link may wait for that.
 const EARLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct Proposed {
     name: Fqdn,
     id: NodeId,
-    port: u16,
-    addresses: Vec<IpAddr>,
+    places: Places,
     services: Services,
     framing: Framing,
     quic: QuicConfig,
@@ -50,11 +50,12 @@ pub(super) struct Proposed {
     inbound: BTreeSet<LinkId>,
     inbound_timers: Timers<LinkId>,
     nms: Option<LinkId>,
-    tunnels: BTreeMap<PeerId, Tunnel>,
-    by_name: BTreeMap<Fqdn, PeerId>,
+    tunnels: BTreeMap<TunnelId, Tunnel>,
+    /// Tunnels whose peer will dial.
+    expecting: BTreeMap<Fqdn, TunnelId>,
     /// Tunnels through a blind TRS, by our leg.
-    by_leg: BTreeMap<RelayCid, PeerId>,
-    timers: Timers<PeerId>,
+    by_leg: BTreeMap<RelayCid, TunnelId>,
+    timers: Timers<TunnelId>,
     out: VecDeque<CarriageOutput>,
 }
 
@@ -62,8 +63,8 @@ pub(super) struct Proposed {
 enum Owner {
     As { transaction: u32 },
     Nms,
-    Leg(PeerId),
-    Direct(PeerId),
+    Leg(TunnelId),
+    Direct(TunnelId),
     Inbound(Inbound),
 }
 
@@ -88,8 +89,7 @@ impl Proposed {
         Ok(Self {
             name: config.name.clone(),
             id: NodeId::of(&config.name),
-            port: config.port,
-            addresses: config.addresses.clone(),
+            places: Places { addresses: config.addresses.clone(), port: config.port, nat64: config.nat64 },
             services: config.services.clone(),
             framing: config.framing,
             quic,
@@ -100,7 +100,7 @@ impl Proposed {
             inbound_timers: Timers::default(),
             nms: None,
             tunnels: BTreeMap::new(),
-            by_name: BTreeMap::new(),
+            expecting: BTreeMap::new(),
             by_leg: BTreeMap::new(),
             timers: Timers::default(),
             out: VecDeque::new(),
@@ -117,8 +117,18 @@ impl Proposed {
 
     /// Opens a link to the first of `remotes` that we can reach.
     fn open(&mut self, now: Instant, remotes: &[SocketAddr], name: &Fqdn, load: Load) -> Result<LinkId, Failure> {
-        let (local, remote) = reachable(&self.addresses, self.port, remotes).ok_or(Failure::NoAddress)?;
-        self.links.connect(now, local, remote, name, None, load).ok_or(Failure::Protocol)
+        let place = self.places.first(remotes).ok_or(Failure::NoAddress)?;
+        self.connect(now, place, name, load).ok_or(Failure::Protocol)
+    }
+
+    fn connect(
+        &mut self,
+        now: Instant,
+        (local, remote): (SocketAddr, SocketAddr),
+        name: &Fqdn,
+        load: Load,
+    ) -> Option<LinkId> {
+        self.links.connect(now, local, remote, name, None, load)
     }
 
     /// Closes a link that nobody needs any more.
@@ -136,8 +146,10 @@ impl Proposed {
     /// A peer has opened a link. What it wants it will say; whether it may, the NMS.
     fn on_inbound(&mut self, now: Instant, link: LinkId, names: Vec<Fqdn>) {
         let same = |l: &&LinkId| matches!(self.owners.get(*l), Some(Owner::Inbound(other)) if other.names == names);
-        if let Some(&old) = self.inbound.iter().find(same) {
-            self.close(now, old);
+        if self.inbound.iter().filter(same).count() >= MAX_EARLY_OF_ONE
+            && let Some(&oldest) = self.inbound.iter().find(same)
+        {
+            self.close(now, oldest);
         }
         if self.inbound.len() >= MAX_EARLY {
             self.dropped(DropReason::Limit);
@@ -230,7 +242,8 @@ impl Proposed {
                 self.nms = None;
                 self.out.push_back(CarriageOutput::NmsLost(failure));
             }
-            Some(Owner::Leg(peer) | Owner::Direct(peer)) => self.fail(now, peer, failure),
+            Some(Owner::Leg(tunnel)) => self.fail(now, tunnel, failure),
+            Some(Owner::Direct(tunnel)) => self.on_direct_closed(now, tunnel, link, failure),
             Some(Owner::Inbound(_)) | None => {}
         }
     }
@@ -296,18 +309,19 @@ impl Carriage for Proposed {
         true
     }
 
-    fn build(&mut self, now: Instant, peer: PeerId, direction: RouteDirection, initiator: bool, transaction: u32) {
-        self.start_tunnel(now, peer, direction, initiator, transaction);
+    fn build(&mut self, now: Instant, tunnel: TunnelId, direction: RouteDirection, initiator: bool, transaction: u32) {
+        self.start_tunnel(now, tunnel, &direction, initiator, transaction);
         self.drain_links(now);
     }
 
-    fn forget(&mut self, now: Instant, peer: PeerId) {
-        self.remove(now, peer);
+    fn forget(&mut self, now: Instant, tunnel: TunnelId) {
+        self.remove(now, tunnel);
         self.drain_links(now);
     }
 
-    fn send_packet(&mut self, now: Instant, peer: PeerId, packet: Bytes) -> Result<(), SendRefused> {
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return Err(SendRefused::NoTunnel) };
+    fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused> {
+        let id = tunnel;
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return Err(SendRefused::NoTunnel) };
         let Stage::Up(path) = &mut tunnel.stage else { return Err(SendRefused::NoTunnel) };
         let (links, link) = match path {
             Path::Direct(link) | Path::Terminated(link) => (&mut self.links, *link),
@@ -315,14 +329,14 @@ impl Carriage for Proposed {
         };
         let sent = tunnel.carrier.send(now, links, link, &packet);
         self.drain_links(now);
-        self.drain_blind(now, peer);
+        self.drain_blind(now, id);
         sent
     }
 
     fn leave(&mut self, now: Instant) {
-        let peers: Vec<PeerId> = self.tunnels.keys().copied().collect();
-        for peer in peers {
-            self.remove(now, peer);
+        let tunnels: Vec<TunnelId> = self.tunnels.keys().copied().collect();
+        for tunnel in tunnels {
+            self.remove(now, tunnel);
         }
         self.owners.clear();
         self.inbound.clear();
@@ -332,8 +346,8 @@ impl Carriage for Proposed {
         self.drain_links(now);
     }
 
-    fn status(&self, peer: PeerId) -> Option<TunnelStatus> {
-        let tunnel = self.tunnels.get(&peer)?;
+    fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus> {
+        let tunnel = self.tunnels.get(&tunnel)?;
         let Stage::Up(path) = &tunnel.stage else { return None };
         let (links, link) = match path {
             Path::Direct(link) | Path::Terminated(link) => (&self.links, *link),
@@ -350,14 +364,14 @@ impl Carriage for Proposed {
         })
     }
 
-    fn move_to(&mut self, _now: Instant, addresses: &[IpAddr]) {
-        self.addresses = addresses.to_vec();
+    fn move_to(&mut self, _now: Instant, places: &Places) {
+        self.places = places.clone();
         self.owners.clear();
         self.inbound.clear();
         self.inbound_timers = Timers::default();
         self.nms = None;
         self.tunnels.clear();
-        self.by_name.clear();
+        self.expecting.clear();
         self.by_leg.clear();
         self.timers = Timers::default();
         self.links = Links::new(self.quic.clone(), CidScheme::Direct, true, &mut self.rng)
@@ -365,6 +379,13 @@ impl Carriage for Proposed {
     }
 
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
+        if is_not_quic(&payload) {
+            // A punch says nothing: that it went out is all that it is for.
+            if !is_punch(&payload) {
+                self.dropped(DropReason::BadHeader);
+            }
+            return;
+        }
         let blind = destination_prefix(&payload).and_then(|leg| self.by_leg.get(&leg).copied());
         if let Some(peer) = blind {
             self.on_blind_datagram(now, peer, local, remote, payload);

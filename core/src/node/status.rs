@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Node;
-use super::peers::PeerState;
 use crate::message::Framing;
 use crate::name::Virtual;
 use crate::route::Pattern;
@@ -48,11 +47,10 @@ impl Node {
     pub fn peers(&self) -> Vec<PeerStatus> {
         let status = |id| {
             let peer = self.peers.get(id);
-            let up = matches!(peer.state, PeerState::Up);
             PeerStatus {
                 peer: peer.label(),
                 addresses: peer.addresses,
-                tunnel: if up { self.carriage.status(id) } else { None },
+                tunnel: peer.up.and_then(|(tunnel, _)| self.carriage.status(tunnel)),
                 sent: peer.sent,
                 received: peer.received,
             }

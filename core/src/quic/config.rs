@@ -169,7 +169,8 @@ impl QuicConfig {
 /// The endpoint's own settings: connection IDs and the seed of its random numbers.
 pub(super) fn endpoint(scheme: CidScheme, cid_seed: [u8; 32], reset_seed: &[u8; 32], seed: [u8; 32]) -> EndpointConfig {
     let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_seed)));
-    config.rng_seed(Some(seed));
+    // Probes share our ports: see [`crate::probe`].
+    config.rng_seed(Some(seed)).grease_quic_bit(false);
     // quinn asks for one generator, once.
     let generator = Mutex::new(Some(Generator::new(scheme, cid_seed)));
     config.cid_generator(move || {

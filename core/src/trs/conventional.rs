@@ -12,10 +12,10 @@ use crate::conventional::replay::ReplayWindow;
 use crate::conventional::seal;
 use crate::conventional::session::Session;
 use crate::event::{DropReason, Protection};
-use crate::header::{Header, Kind};
+use crate::header::{Flags, HEADER_LEN, Header, Kind};
 use crate::key::Key128;
 use crate::machine::{Output, Transmit};
-use crate::message::{Message, RelayRequest};
+use crate::message::{Answer, Message, ProbeRequest, RelayRequest};
 use crate::name::{Fqdn, NodeId, Party, PathId};
 use crate::time::Instant;
 use crate::timers::Timers;
@@ -53,6 +53,27 @@ struct Path {
     used: Instant,
 }
 
+/// Tells a node where it is seen. It gets less than three times what it sent, and nothing but its own address.
+fn answer_probe(
+    header: &Header,
+    (local, remote): (SocketAddr, SocketAddr),
+    payload: &[u8],
+    out: &mut VecDeque<Output>,
+) -> Result<(), DropReason> {
+    let probe = Message::decode_body(header.kind, &payload[HEADER_LEN..]).map_err(|_| DropReason::BadBody)?;
+    if probe != Message::Probe(Answer::Here) || header.flags.from_responder() {
+        return Err(DropReason::Unexpected);
+    }
+    reply_to_probe(local, remote, header.transaction, header.id, out);
+    Ok(())
+}
+
+fn reply_to_probe(local: SocketAddr, to: SocketAddr, transaction: u32, id: [u8; 16], out: &mut VecDeque<Output>) {
+    let reply = Message::ProbeReply { seen: to };
+    let payload = reply.to_bytes(transaction, Flags(Flags::FROM_RESPONDER), 0, 0, id);
+    transmit(out, Transmit { local, remote: to, payload });
+}
+
 impl Paths {
     pub(super) fn new(name: &Fqdn, service_key: &Key128) -> Self {
         let nms = Session::new(service_key, Direction::FromResponder);
@@ -84,6 +105,7 @@ impl Paths {
     ) {
         let result = match Header::decode(&payload) {
             Err(_) => Err(DropReason::BadHeader),
+            Ok(header) if header.kind == Kind::Probe => answer_probe(&header, (local, remote), &payload, out),
             Ok(header) if header.id == self.id.0 => self.on_nms(now, (local, remote), payload, out),
             Ok(header) if header.kind == Kind::Capsule => self.forward(now, &header, remote, payload, out),
             Ok(header) => self.on_node(now, &header, (local, remote), &payload, out),
@@ -103,11 +125,23 @@ impl Paths {
     ) -> Result<(), DropReason> {
         // Its epoch is what makes it new: an NMS that restarts loses count of its messages.
         let (header, message) = self.nms.open_unnumbered(&mut payload)?;
-        let Message::RelayRequest(request) = message else { return Err(DropReason::Unexpected) };
-        if request.epoch <= self.epoch {
+        let epoch = match &message {
+            Message::RelayRequest(request) => request.epoch,
+            Message::ProbeRequest(request) => request.epoch,
+            _ => return Err(DropReason::Unexpected),
+        };
+        if epoch <= self.epoch {
             return Err(DropReason::Replayed);
         }
-        self.epoch = request.epoch;
+        self.epoch = epoch;
+        let request = match message {
+            Message::RelayRequest(request) => request,
+            Message::ProbeRequest(ProbeRequest { to, id, .. }) => {
+                reply_to_probe(local, to, header.transaction, id, out);
+                return Ok(());
+            }
+            _ => return Err(DropReason::Unexpected),
+        };
         let known = self.paths.contains_key(&request.forward) && self.paths.contains_key(&request.backward);
         let accepted = known || self.paths.len() + 2 <= MAX_PATHS;
         let again = self.paths.get(&request.forward).is_some_and(|path| path.transaction == header.transaction);

@@ -137,8 +137,12 @@ pub fn netcheck(socket: &Path) -> Result<String, Failure> {
     };
     let relayed = status.peers.iter().filter(|peer| peer.via.as_deref() == Some("trs")).count();
     let direct = status.peers.iter().filter(|peer| peer.via.as_deref() == Some("direct")).count();
+    let learnt = match status.network_behaviour.is_empty() {
+        true => "network       not surveyed; it is where the NMS has `policy = \"optimal\"`\n".to_owned(),
+        false => status.network_behaviour.iter().map(|(family, how)| format!("{family:<13} {how}\n")).collect(),
+    };
     Ok(format!(
-        "registered    {registered}\nIPv6          {}\nIPv4          {}\nUDP port      {}\nNAT           {nat}\ntunnels       {direct} direct, {relayed} via the TRS\n",
+        "registered    {registered}\nIPv6          {}\nIPv4          {}\nUDP port      {}\nNAT           {nat}\ntunnels       {direct} direct, {relayed} via the TRS\n{learnt}",
         family(true),
         family(false),
         status.port

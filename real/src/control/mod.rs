@@ -67,6 +67,8 @@ pub struct Status {
     pub nat: Option<bool>,
     /// Why the last registration ended, or failed.
     pub trouble: Option<String>,
+    /// How its network treats it, by family, where the NMS helps to find out (`policy = "optimal"`).
+    pub network_behaviour: std::collections::BTreeMap<String, String>,
     /// Its virtual addresses, once it was registered.
     pub virtual_addresses: Vec<IpAddr>,
     /// The addresses of this machine that it uses.

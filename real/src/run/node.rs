@@ -1,7 +1,7 @@
 //! The node: the role, its virtual interface, and those who ask it things.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use cyphonic_core::name::{Fqdn, Virtual};
 use cyphonic_core::node::{self, Node, NodeCommand, NodeConfig, Overlay, PeerStatus, Services};
 use cyphonic_core::packet;
 use cyphonic_core::quic::{Congestion, QuicOptions};
+use cyphonic_core::route::optimal::{Behaviour, Filtering, Mapping};
 use cyphonic_core::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
@@ -64,9 +65,11 @@ struct NodeShell {
     network: Network,
     resolver: Resolver,
     addresses: Vec<IpAddr>,
+    nat64: Option<Ipv6Addr>,
     own: Option<Virtual>,
     nat: Option<bool>,
     trouble: Option<String>,
+    network_behaviour: BTreeMap<String, String>,
     configured: Option<Virtual>,
     ready: bool,
     pings: BTreeMap<u16, Ping>,
@@ -86,6 +89,11 @@ impl Shell for NodeShell {
                 self.own = Some(*addresses);
                 self.nat = Some(*nat);
                 self.trouble = None;
+            }
+            Event::Surveyed(report) => {
+                let families = [("IPv6", report.v6), ("IPv4", report.v4)];
+                let known = families.into_iter().filter_map(|(family, how)| Some((family.to_owned(), behaviour(how?))));
+                self.network_behaviour = known.collect();
             }
             Event::Unregistered { reason } => self.trouble = Some(reason.to_string()),
             _ => {}
@@ -131,7 +139,8 @@ impl Shell for NodeShell {
                 if addresses != self.addresses {
                     tracing::info!(?addresses, "this machine's addresses have changed");
                     self.addresses.clone_from(&addresses);
-                    inputs.push(Input::Command(NodeCommand::Addresses(addresses)));
+                    let nat64 = self.nat64;
+                    inputs.push(Input::Command(NodeCommand::Network { addresses, nat64 }));
                 }
             }
             Request::Asked((Question::Status, reply)) => {
@@ -194,6 +203,7 @@ impl NodeShell {
             registered: machine.is_registered(),
             nat: self.nat,
             trouble: self.trouble.clone(),
+            network_behaviour: self.network_behaviour.clone(),
             virtual_addresses: self.own.map(both).unwrap_or_default(),
             addresses: self.addresses.clone(),
             port: self.shown.port,
@@ -248,6 +258,23 @@ impl NodeShell {
             self.outbox.push(packet.into());
         }
     }
+}
+
+/// How a network treats a node, in words (RFC 4787 §4.1, §5).
+fn behaviour(how: Behaviour) -> String {
+    let mapping = match how.mapping {
+        Some(Mapping::Independent) => "mapping independent of the destination",
+        Some(Mapping::Port) => "another port for each destination",
+        Some(Mapping::Address) => "another address for each destination",
+        None => "mapping not known",
+    };
+    let filtering = match how.filtering {
+        Some(Filtering::Independent) => "everybody may send in",
+        Some(Filtering::Address) => "who was sent something may send in",
+        Some(Filtering::AddressAndPort) => "who was sent something may send in, from that port only",
+        None => "filtering not known",
+    };
+    format!("{mapping}; {filtering}")
 }
 
 /// Marks our own echo requests.
@@ -354,6 +381,9 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
         warn_of_end(&name, credentials.ends);
         (node::Login::Certificate, Some(credentials.identity), credentials.roots, certificate)
     };
+    if settings.nat64.as_ref().is_some_and(|prefix| prefix.0.prefix_len() != 96) {
+        return Err(Failure::new(Code::Config, "`nat64` is no /96", "set the network's prefix, such as 64:ff9b::/96"));
+    }
     let as_addresses = resolve(&required::<NodeSettings, _>(settings.as_addresses, "as_addresses")?.0)?;
     let fixed_addresses = settings.addresses.is_some();
     let addresses = settings.addresses.map_or_else(|| net::source_addresses(&as_addresses, &overlay), |list| list.0);
@@ -388,6 +418,7 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
             method,
             port: settings.port.unwrap_or(method.default_port()),
             addresses,
+            nat64: settings.nat64.map(|prefix| prefix.0.addr()),
             services,
             login,
             framing,
@@ -430,7 +461,7 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
         tracing::warn!("this machine has no address from which the AS could be reached; waiting for one");
     }
     let (name, method, port, framing) = (config.name.clone(), config.method, config.port, config.framing);
-    let (addresses, overlay) = (config.addresses.clone(), config.overlay.clone());
+    let (addresses, nat64, overlay) = (config.addresses.clone(), config.nat64, config.overlay.clone());
     let machine = Node::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
     tracing::info!(%name, method = method.name(), framing = framing.name(), ?addresses, port, %tun, "starting");
     let shell = NodeShell {
@@ -440,9 +471,11 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
         network,
         resolver,
         addresses,
+        nat64,
         own: None,
         nat: None,
         trouble: None,
+        network_behaviour: BTreeMap::new(),
         configured: None,
         ready: false,
         pings: BTreeMap::new(),

@@ -26,6 +26,12 @@ impl Report {
                 let (pattern, framing) = (up.pattern.number(), up.framing.name());
                 tracing::info!(peer = %up.peer, pattern, dialed = up.dialed, framing, "tunnel up");
             }
+            Event::RouteChosen(chosen) => {
+                let pattern = chosen.choice.as_ref().map(|choice| choice.pattern.number());
+                tracing::debug!(initiator = %chosen.initiator, responder = %chosen.responder, pattern, "route chosen");
+            }
+            Event::Surveyed(report) => tracing::debug!(?report, "the network is known"),
+            Event::StillRelayed { peer, reason } => tracing::debug!(%peer, %reason, "no direct way"),
             Event::TunnelDown { peer, reason } => tracing::info!(%peer, %reason, "tunnel down"),
             Event::Dropped(reason) => {
                 let count = self.drops.entry(*reason).or_default();

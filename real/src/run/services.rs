@@ -10,6 +10,7 @@ use cyphonic_core::message::RelayMode;
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::nms::{Nms, NmsConfig, RelayConfig};
 use cyphonic_core::quic::{QuicConfig, QuicOptions};
+use cyphonic_core::route::Policy;
 use cyphonic_core::time::Instant;
 use cyphonic_core::trs::{Trs, TrsConfig};
 use tokio::sync::mpsc;
@@ -23,6 +24,9 @@ use crate::error::Failure;
 use crate::settings::{AuthSettings, NmsSettings, Relay, Settings, TrsSettings, required};
 use crate::store::SqliteStore;
 use crate::{files, net};
+
+/// The NMS's second port: that of STUN (RFC 8489 §18.6), whose work it does.
+const PROBE_PORT: u16 = 3478;
 
 /// What surrounds a service: only the log.
 struct Service<M> {
@@ -129,16 +133,24 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
     };
     let (port, conventional_port) =
         (settings.port.unwrap_or(PORT), settings.conventional_port.unwrap_or(CONVENTIONAL_PORT));
+    let policy = settings.policy.map_or(Policy::Paper, Policy::from);
+    let probe_port = settings.probe_port.unwrap_or(PROBE_PORT);
     let config = NmsConfig {
         quic,
         conventional_port,
         addresses,
         store: Arc::new(SqliteStore::open(&database, range)?),
         relay,
+        policy,
+        probe_port,
         seed: seed()?,
     };
     let machine = Nms::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
-    let udp = Udp::bind(&[(port, PortUse::Quic), (conventional_port, PortUse::Conventional)])?;
+    let mut ports = vec![(port, PortUse::Quic), (conventional_port, PortUse::Conventional)];
+    if policy == Policy::Optimal {
+        ports.push((probe_port, PortUse::Quic));
+    }
+    let udp = Udp::bind(&ports)?;
     serve(&name, machine, udp, Streams::new()).await
 }
 

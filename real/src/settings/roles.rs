@@ -8,7 +8,7 @@ use cyphonic_core::name::Fqdn;
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 
-use super::{Dns, Framing, Key, List, Located, LogFormat, Login, Method, Parsed, Relay, Settings, Short};
+use super::{Dns, Framing, Key, List, Located, LogFormat, Login, Method, Parsed, Policy, Relay, Settings, Short};
 
 macro_rules! settings {
     ($(#[doc = $about:literal])* $name:ident $role:literal { $($(#[doc = $help:literal])+ $field:ident: $type:ty = $example:literal,)* }) => {
@@ -60,6 +60,9 @@ settings! {
         /// This machine's addresses that peers may reach. Default: those from which the AS is reached, followed when they
         /// change.
         addresses: List<IpAddr> = "[\"2001:db8::5\"]",
+        /// The prefix of a NAT64 in this machine's network, a /96, so that IPv4 can be reached without an IPv4 address.
+        /// Optional.
+        nat64: Parsed<Ipv6Net> = "\"64:ff9b::/96\"",
         /// How packets travel in QUIC: "compact" or "datagram" (DATAGRAM frames, without and with the paper's header), or
         /// "stream". Default: "compact".
         framing: Framing = "\"compact\"",
@@ -157,6 +160,11 @@ settings! {
         trs: List<std::net::SocketAddr> = "[\"[2001:db8::4]:443\", \"192.0.2.4:443\"]",
         /// The TRS in the conventional method. Default: the same addresses, port 4501.
         trs_conventional: List<std::net::SocketAddr> = "[\"[2001:db8::4]:4501\", \"192.0.2.4:4501\"]",
+        /// How it chooses routes: "paper" (Table 1), or "optimal" (from what is observed of both networks; nodes behind NATs
+        /// are brought together directly where that can be). Default: "paper".
+        policy: Policy = "\"paper\"",
+        /// A second UDP port, which nodes use to learn how their NATs behave; only under the optimal policy. Default: 3478.
+        probe_port: u16 = "3478",
         /// The key that it shares with the TRS (32 hexadecimal digits, readable by its owner only). Optional without a TRS.
         service_key: PathBuf = "\"service.key\"",
         /// How the TRS relays in the proposed method: "blind" (it can read nothing) or "terminating" (as the paper has

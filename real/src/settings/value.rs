@@ -124,6 +124,16 @@ words! {
 }
 
 words! {
+    /// How the NMS chooses routes.
+    Policy {
+        /// By Table 1 of the paper.
+        Paper,
+        /// From what is observed of both networks.
+        Optimal,
+    }
+}
+
+words! {
     /// How the system learns of the names.
     Dns {
         /// By `resolvectl` where systemd-resolved runs; else a line in the log says how.
@@ -162,6 +172,15 @@ impl From<Framing> for cyphonic_core::message::Framing {
             Framing::Compact => Self::Compact,
             Framing::Datagram => Self::Datagram,
             Framing::Stream => Self::Stream,
+        }
+    }
+}
+
+impl From<Policy> for cyphonic_core::route::Policy {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Paper => Self::Paper,
+            Policy::Optimal => Self::Optimal,
         }
     }
 }

@@ -1,16 +1,18 @@
 //! NATs and firewalls.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::Context;
-use crate::address::host_v4;
+use crate::address::{host_v4, host_v6};
 use crate::error::{Problem, ScenarioError};
 use crate::scenario::{Egress, Firewall, Inspect, Nat, Throttle, Trait};
 use crate::schema;
-use crate::words::{Dependence, FirewallMode, Hairpin, IcmpErrors, Pooling, PortChoice, Protocol, Reaction, Refresh};
+use crate::words::{
+    Dependence, FirewallMode, Hairpin, IcmpErrors, Pooling, PortChoice, Protocol, Reaction, Refresh, Refusal,
+};
 
 /// RFC 4787 REQ-5: a UDP mapping lives at least two minutes.
 const DEFAULT_IDLE_S: u64 = 120;
@@ -25,12 +27,7 @@ const DEFAULT_BURST_BYTES: u64 = 15_000;
 const RATE_KBPS: (f64, f64) = (0.001, 1e9);
 
 /// The NAT at `path`, whose outer addresses are the first of `outer`.
-pub(super) fn nat(
-    context: Context<'_, '_>,
-    path: &str,
-    nat: &schema::Nat,
-    outer: Ipv4Net,
-) -> Result<Nat, ScenarioError> {
+pub(super) fn nat(context: Context<'_, '_>, path: &str, nat: &schema::Nat, outer: IpNet) -> Result<Nat, ScenarioError> {
     let seconds = |key: &str, seconds: Option<u64>| {
         let within = |s: u64| context.within(&format!("{path}.{key}"), s as f64, 1.0, MOST_IDLE_S);
         seconds.map(|s| within(s).map(|_| Duration::from_secs(s))).transpose()
@@ -42,8 +39,11 @@ pub(super) fn nat(
     };
     let addresses = nat.addresses.unwrap_or(1);
     context.within(&format!("{path}.addresses"), f64::from(addresses), 1.0, f64::from(MOST_ADDRESSES))?;
-    let mut outside: Vec<Ipv4Addr> =
-        (1..=addresses).map(|number| host_v4(outer, number).unwrap_or(outer.network())).collect();
+    let address = |number| match outer {
+        IpNet::V4(outer) => host_v4(outer, number).unwrap_or(outer.network()).into(),
+        IpNet::V6(outer) => host_v6(outer, number).unwrap_or(outer.network()).into(),
+    };
+    let mut outside: Vec<IpAddr> = (1..=addresses).map(address).collect();
     Ok(Nat {
         outside: outside.remove(0),
         more_outside: outside,
@@ -71,7 +71,7 @@ pub(super) fn firewall(
     path: &str,
     firewall: schema::Firewall,
 ) -> Result<Firewall, ScenarioError> {
-    let schema::Firewall { stateful, egress: list, mode, inspect } = firewall;
+    let schema::Firewall { stateful, egress: list, mode, reaction, inspect } = firewall;
     if mode.is_some() && (stateful.is_some() || list.is_some()) {
         return context.fail(&format!("{path}.mode"), Problem::ModeAndRules);
     }
@@ -81,10 +81,16 @@ pub(super) fn firewall(
     Ok(Firewall {
         stateful: stateful.unwrap_or(true),
         egress: list.or(mode.and_then(mode_egress)),
+        refusal: reaction.unwrap_or(Refusal::Drop),
         inspect: inspect
             .map(|(index, rule)| inspection(context, &format!("{path}.inspect.{index}"), rule))
             .collect::<Result<_, _>>()?,
     })
+}
+
+/// One that lets everything pass.
+pub(super) fn open() -> Firewall {
+    Firewall { stateful: false, egress: None, refusal: Refusal::Drop, inspect: Vec::new() }
 }
 
 /// What a mode lets out; everything if none.

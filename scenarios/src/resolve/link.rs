@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::{Context, MOST_MS};
 use crate::error::{Problem, ScenarioError};
-use crate::scenario::{BurstLoss, Link, Way};
+use crate::scenario::{BurstLoss, Link, Queue, Way};
 use crate::schema;
 
 /// The least delay of a link: a tick of the slower engine.
 const LEAST_DELAY_MS: f64 = 1.0;
-const DEFAULT_QUEUE_MS: f64 = 100.0;
+const DEFAULT_QUEUE: Duration = Duration::from_millis(100);
+const MOST_QUEUE_BYTES: f64 = 1e12;
 const DEFAULT_REORDER_MS: f64 = 10.0;
 const DEFAULT_MTU: u32 = 1500;
 /// A bit a millisecond, to a terabit a second.
@@ -30,6 +31,7 @@ pub(super) fn link(
         loss: link.loss,
         rate_mbps: link.rate_mbps,
         queue_ms: link.queue_ms,
+        queue_bytes: link.queue_bytes,
         mtu: link.mtu,
         burst_loss: link.burst_loss,
         reorder: link.reorder,
@@ -70,7 +72,7 @@ impl Merged<'_, '_, '_> {
             jitter: delay("jitter_ms", |way| way.jitter_ms, 0.0, 0.0)?,
             loss: self.number("loss", |way| way.loss, (0.0, 1.0))?.unwrap_or(0.0),
             rate_bps: self.number("rate_mbps", |way| way.rate_mbps, RATE_MBPS)?.map(|mbps| (mbps * 1e6).round() as u64),
-            queue: delay("queue_ms", |way| way.queue_ms, DEFAULT_QUEUE_MS, 0.0)?,
+            queue: self.queue()?,
             mtu: self.context.mtu(&mtu_path, mtu.unwrap_or(DEFAULT_MTU), least_mtu)?,
             burst_loss: self.burst_loss()?,
             reorder: self.number("reorder", |way| way.reorder, (0.0, 1.0))?.unwrap_or(0.0),
@@ -79,6 +81,25 @@ impl Merged<'_, '_, '_> {
             corrupt: self.number("corrupt", |way| way.corrupt, (0.0, 1.0))?.unwrap_or(0.0),
             black_hole: self.pick("black_hole", |way| way.black_hole).0.unwrap_or(false),
         })
+    }
+
+    /// In time or in bytes; what one way says goes before what holds for both.
+    fn queue(&self) -> Result<Queue, ScenarioError> {
+        for (way, path) in [(&self.own, format!("{}.{}", self.path, self.name)), (self.both, self.path.to_owned())] {
+            match (way.queue_ms, way.queue_bytes) {
+                (Some(_), Some(_)) => return self.context.fail(&format!("{path}.queue_bytes"), Problem::TwoQueues),
+                (Some(ms), None) => {
+                    let ms = self.context.within(&format!("{path}.queue_ms"), ms, 0.0, MOST_MS)?;
+                    return Ok(Queue::Time(Duration::from_secs_f64(ms / 1000.0)));
+                }
+                (None, Some(bytes)) => {
+                    self.context.within(&format!("{path}.queue_bytes"), bytes as f64, 0.0, MOST_QUEUE_BYTES)?;
+                    return Ok(Queue::Bytes(bytes));
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(Queue::Time(DEFAULT_QUEUE))
     }
 
     fn burst_loss(&self) -> Result<Option<BurstLoss>, ScenarioError> {

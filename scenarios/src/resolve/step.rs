@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 
-use super::{Context, MAX_STEPS, MOST_MS, site};
+use super::{Context, LEAST_MTU_V6, MAX_STEPS, MOST_MS, boxes, link, site};
 use crate::address::Hosts;
 use crate::error::{Problem, ScenarioError};
-use crate::scenario::{Action, Node, Pair, Probes, Site, Step};
+use crate::scenario::{Action, Carrier, Link, LinkAt, NatAt, Node, Pair, Probes, Role, Site, SiteV4, SiteV6, Step};
 use crate::schema;
-use crate::words::{Family, Measure};
+use crate::words::{Family, Measure, ServiceName};
 
 const MOST_COUNT: f64 = 1_000_000.0;
 const MOST_BYTES: f64 = 1e12;
@@ -22,6 +22,7 @@ const PROBE_HEADER: u16 = 8;
 
 /// What steps are judged against.
 pub(super) struct Rules<'a> {
+    pub(super) carriers: &'a [Carrier],
     pub(super) sites: &'a [Site],
     pub(super) nodes: &'a [Node],
     pub(super) tun_mtu: u16,
@@ -93,7 +94,10 @@ impl Judge<'_, '_, '_> {
 
     fn action(&mut self, action: schema::Action) -> Result<Action, ScenarioError> {
         Ok(match action {
-            schema::Action::Start(start) => Action::Start { nodes: self.start(start)? },
+            schema::Action::Start(start) => {
+                let give_up = start.give_up_s.map(|s| self.millis("give_up_s", s.saturating_mul(1000))).transpose()?;
+                Action::Start { nodes: self.start(start)?, give_up }
+            }
             schema::Action::Echo(echo) => {
                 let schema::Echo { from, to, count, interval_ms, payload_bytes, family } = echo;
                 let pair = self.pair(&from, &to, family)?;
@@ -121,7 +125,92 @@ impl Judge<'_, '_, '_> {
                 Action::ProbeMtu(self.pair(&from, &to, family)?)
             }
             schema::Action::Idle => Action::Idle,
+            schema::Action::NatReboot(place) => Action::NatReboot(self.nat_at(&place)?),
+            schema::Action::Firewall(place, off, firewall) => self.firewall(&place, off, firewall)?,
+            schema::Action::Link(place, words) => {
+                let at = self.link_at(&place)?;
+                Action::Link { at, link: self.link(at, *words)? }
+            }
+            schema::Action::LinkDown(place) => Action::LinkUp { at: self.link_at(&place)?, up: false },
+            schema::Action::LinkUp(place) => Action::LinkUp { at: self.link_at(&place)?, up: true },
+            schema::Action::Restart(schema::Restart { what }) => Action::Restart(self.role(&what)?),
         })
+    }
+
+    fn role(&self, what: &str) -> Result<Role, ScenarioError> {
+        let services = ServiceName::ALL.iter();
+        if let Some(&service) = services.clone().find(|service| service.name() == what) {
+            return Ok(Role::Service(service));
+        }
+        if self.find(what).is_err() {
+            let nodes = self.rules.nodes.iter().map(|node| node.name.short());
+            let known = services.map(|service| service.name()).chain(nodes).map(str::to_owned).collect();
+            return self.context.fail(&self.key("what"), Problem::UnknownValue { found: what.to_owned(), known });
+        }
+        self.started_node("what", what).map(Role::Node)
+    }
+
+    fn site(&self, name: &str) -> Result<usize, ScenarioError> {
+        self.context.at(&self.key("site"), site::find(self.rules.sites, name))
+    }
+
+    fn carrier(&self, name: &str) -> Result<usize, ScenarioError> {
+        self.context.at(&self.key("carrier"), site::find_carrier(self.rules.carriers, name))
+    }
+
+    fn no_place<T>(&self, places: &'static [&'static str]) -> Result<T, ScenarioError> {
+        self.context.fail(&self.path, Problem::NoPlace(places))
+    }
+
+    fn nat_at(&self, place: &schema::Where) -> Result<NatAt, ScenarioError> {
+        match (&place.site, &place.carrier) {
+            (Some(name), None) => {
+                let site = self.site(name)?;
+                let Site { v4, v6, nat64, .. } = &self.rules.sites[site];
+                let v4 = matches!(v4, Some(SiteV4::Private { .. }));
+                let v6 = matches!(v6, Some(SiteV6::Private { .. }));
+                if !(v4 || v6 || nat64.is_some()) {
+                    return self.context.fail(&self.key("site"), Problem::NoNat(name.clone()));
+                }
+                Ok(NatAt::Site(site))
+            }
+            (None, Some(name)) => Ok(NatAt::Carrier(self.carrier(name)?)),
+            _ => self.no_place(&["`site`", "`carrier`"]),
+        }
+    }
+
+    fn link_at(&self, place: &schema::Where) -> Result<LinkAt, ScenarioError> {
+        match (&place.site, place.service, &place.carrier) {
+            (Some(name), None, None) => Ok(LinkAt::Site(self.site(name)?)),
+            (None, Some(service), None) => Ok(LinkAt::Service(service)),
+            (None, None, Some(name)) => Ok(LinkAt::Carrier(self.carrier(name)?)),
+            _ => self.no_place(&["`site`", "`service`", "`carrier`"]),
+        }
+    }
+
+    fn link(&self, at: LinkAt, words: schema::Link) -> Result<Link, ScenarioError> {
+        let least_mtu = match at {
+            LinkAt::Site(site) => site::least_mtu(self.rules.sites[site].kind),
+            LinkAt::Service(_) | LinkAt::Carrier(_) => (LEAST_MTU_V6, "IPv6"),
+        };
+        link::link(self.context, &self.path, Some(words), least_mtu)
+    }
+
+    fn firewall(&self, place: &schema::Where, off: bool, words: schema::Firewall) -> Result<Action, ScenarioError> {
+        let Some(name) = &place.site else { return self.no_place(&["`site`"]) };
+        let site = self.site(name)?;
+        if self.rules.sites[site].firewall.is_none() {
+            return self.context.fail(&self.key("site"), Problem::NoFirewall(name.clone()));
+        }
+        let schema::Firewall { stateful, egress, mode, reaction, inspect } = &words;
+        let is_empty =
+            stateful.is_none() && egress.is_none() && mode.is_none() && reaction.is_none() && inspect.is_empty();
+        let firewall = match (off, is_empty) {
+            (true, true) => boxes::open(),
+            (true, false) => return self.context.fail(&self.key("off"), Problem::OffAndRules),
+            (false, _) => boxes::firewall(self.context, &self.path, words)?,
+        };
+        Ok(Action::Firewall { site, firewall })
     }
 
     fn start(&mut self, start: schema::Start) -> Result<Vec<usize>, ScenarioError> {

@@ -216,3 +216,79 @@ fn a_firewall_has_a_mode_or_rules_and_looks_for_one_thing_at_a_time() {
         "x.toml:17:12: `site.home.firewall.inspect.0`: `rate_kbps` goes with reaction = \"throttle\", and `after_bytes` and `burst_bytes` with it"
     );
 }
+
+#[test]
+fn translators_of_ipv6_need_ipv6_and_stand_alone() {
+    let site = |keys: &str| replaced(r#"kind = "ipv6""#, &format!("kind = \"ipv6\"\n{keys}"));
+    assert_eq!(
+        replaced("[site.nat]", "[site.nat64]\n\n[site.nat]"),
+        "x.toml:16:1: `site.home.nat64`: a NAT64 is for a site that has only IPv6: take this away, or make the kind \"ipv6\""
+    );
+    assert_eq!(
+        replaced("[site.nat]", "[site.nptv6]\n\n[site.nat]"),
+        "x.toml:16:1: `site.home.nptv6`: a site of kind \"ipv4-private\" has no IPv6 to translate: take this away, or change the kind"
+    );
+    assert_eq!(
+        site("nptv6 = {}\nnat66 = {}"),
+        "x.toml:23:9: `site.office.nat66`: the site's IPv6 has another translator already: keep one of `nat64`, `nptv6` and `nat66`"
+    );
+    assert_eq!(
+        site("nat64 = { prefix = \"64:ff9b::/64\" }"),
+        "x.toml:22:20: `site.office.nat64.prefix`: 64:ff9b::/64 is no prefix for NAT64: write a /96 such as \"64:ff9b::/96\""
+    );
+    assert_eq!(
+        site("nat64 = { prefix = \"2001:db8::/96\" }"),
+        "x.toml:22:20: `site.office.nat64.prefix`: 2001:db8::/96 overlaps 2001:db8::/64, which belongs to AS, NMS and TRS: choose another prefix, or leave the key out to get one"
+    );
+    assert_eq!(
+        site("nptv6 = { inside = \"fd00::/48\" }"),
+        "x.toml:22:20: `site.office.nptv6.inside`: fd00::/48 and 2001:db8:1::/64 are not of one length: NPTv6 has an outer address for each inner one"
+    );
+    assert_eq!(
+        site("v6 = \"2001:db8:7::/64\"\nnat66 = {}"),
+        "x.toml:22:6: `site.office.v6`: 2001:db8:7::/64 is not private: inside a translator use a prefix of fd00::/8"
+    );
+    assert_eq!(
+        site("v6 = \"2001:db8:7::/120\"\nnptv6 = {}"),
+        "x.toml:22:6: `site.office.v6`: 2001:db8:7::/120 is too long to be translated: NPTv6 takes prefixes up to /112"
+    );
+}
+
+#[test]
+fn a_carrier_has_to_be_there_and_only_family_is_not_broken() {
+    let home = |keys: &str| replaced(r#"kind = "ipv4-private""#, &format!("kind = \"ipv4-private\"\n{keys}"));
+    assert_eq!(
+        home("carrier = \"cgn\""),
+        "x.toml:11:11: `site.home.carrier`: unknown carrier \"cgn\": there are no carriers"
+    );
+    assert_eq!(
+        with("[[carrier]]\nname = \"cgn\"\n[[site]]\nname = \"g\"\nkind = \"ipv4-global\"\ncarrier = \"cgn\""),
+        "x.toml:46:11: `site.g.carrier`: a site of kind \"ipv4-global\" has no private IPv4 to share a NAT with: take the carrier away, or change the kind"
+    );
+    assert_eq!(
+        with(
+            "[[carrier]]\nname = \"cgn\"\n[[site]]\nname = \"g\"\nkind = \"ipv4-private\"\nv4 = \"100.64.0.0/24\"\ncarrier = \"cgn\""
+        ),
+        "x.toml:46:6: `site.g.v4`: 100.64.0.0/24 overlaps 100.64.0.0/10, which belongs to the carrier's side of the site's NAT: choose another prefix, or leave the key out to get one"
+    );
+    assert_eq!(
+        with("[[carrier]]\nname = \"cgn\"\n[[carrier]]\nname = \"cgn\""),
+        "x.toml:44:8: `carrier.cgn.name`: the name \"cgn\" is taken: give each its own"
+    );
+    assert_eq!(
+        home("broken = \"ipv4\""),
+        "x.toml:11:10: `site.home.broken`: a site of kind \"ipv4-private\" has one family, so that one cannot be broken alone: take this away, or make it dual-stack"
+    );
+}
+
+#[test]
+fn a_queue_has_one_limit_and_a_name_of_a_service_is_taken() {
+    assert_eq!(
+        replaced("nms = { delay_ms = 5 }", "nms = { queue_ms = 5, queue_bytes = 5 }"),
+        "x.toml:6:37: `services.nms.queue_bytes`: `queue_ms` and `queue_bytes` both limit the queue: keep one"
+    );
+    assert_eq!(
+        replaced(r#"name = "bob""#, r#"name = "nms""#),
+        "x.toml:31:8: `node.nms.name`: the name \"nms\" is taken: give each its own"
+    );
+}

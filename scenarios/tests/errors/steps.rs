@@ -61,3 +61,44 @@ fn a_payload_has_to_fit_the_virtual_interface() {
         "x.toml:39:17: `step.1.payload_bytes`: 1300 bytes of payload make an inner packet larger than tun_mtu = 1280: at most 1232 fit"
     );
 }
+
+#[test]
+fn a_step_about_the_network_has_a_place_where_there_is_something() {
+    let step = |keys: &str| with(&format!("[[step]]\n{keys}"));
+    assert_eq!(
+        step("do = \"link_down\""),
+        "x.toml:41:1: `step.2`: this step needs a place: write one of `site`, `service`, `carrier`"
+    );
+    assert_eq!(
+        step("do = \"link\"\nsite = \"home\"\nservice = \"as\""),
+        "x.toml:41:1: `step.2`: this step needs a place: write one of `site`, `service`, `carrier`"
+    );
+    assert_eq!(
+        step("do = \"nat_reboot\"\nsite = \"office\""),
+        "x.toml:43:8: `step.2.site`: the site \"office\" has no NAT: name another, or give it one"
+    );
+    assert_eq!(
+        step("do = \"nat_reboot\"\nsite = \"home\"\nmapping = 5"),
+        "x.toml:44:1: `step.2.mapping`: unknown key: the keys here are \"site\", \"carrier\", \"do\", \"at_ms\""
+    );
+    assert_eq!(
+        step("do = \"firewall\"\nsite = \"home\"\noff = true"),
+        "x.toml:43:8: `step.2.site`: the site \"home\" has no firewall: give it one, perhaps an open one: firewall = { stateful = false }"
+    );
+    assert_eq!(
+        step("do = \"firewall\"\nsite = \"office\"\noff = true\nmode = \"web\""),
+        "x.toml:44:7: `step.2.off`: with `off` nothing else is said about the firewall: take the rest away"
+    );
+    assert_eq!(
+        step("do = \"link\"\nsite = \"office\"\nmtu = 1000"),
+        "x.toml:44:7: `step.2.mtu`: an MTU of 1000 is below 1280, the least that IPv6 allows: raise it"
+    );
+    assert_eq!(
+        step("do = \"link\"\ncarrier = \"cgn\""),
+        "x.toml:43:11: `step.2.carrier`: unknown carrier \"cgn\": there are no carriers"
+    );
+    assert_eq!(
+        step("do = \"restart\"\nwhat = \"nmss\""),
+        "x.toml:43:8: `step.2.what`: unknown value \"nmss\": did you mean \"nms\"? The values are \"as\", \"nms\", \"trs\", \"alice\", \"bob\""
+    );
+}

@@ -25,6 +25,8 @@ reasons! {
     QueueFull "queue-full",
     /// A wire lost it.
     Lost "lost",
+    /// Of the family that does not come through a wire.
+    Swallowed "swallowed",
     /// Larger than the MTU of the wire.
     TooBig "too-big",
     /// Sent out of an interface that has no wire.

@@ -1,6 +1,6 @@
 //! A stateful firewall: what comes from outside passes only as part of a conversation that began inside (RFC 6092 for
 //! IPv6, and the same for IPv4), and what may begin inside can be narrowed to a list of protocols and ports. What it
-//! refuses by these it drops in silence. It may also [inspect](inspect) how conversations begin.
+//! refuses by these it drops in silence, unless it is told to tell those inside. It may also [inspect](inspect) how conversations begin.
 //!
 //! [`Firewall`] is two functions, as the NAT is; [`FirewallBox`] puts it into the network as a router between one
 //! outside interface and all others. Fragments are held until the packet is whole, judged together, and sent on as
@@ -29,6 +29,8 @@ pub struct FirewallConfig {
     /// What may be reached from inside: IP protocol and destination port, `None` being any port; `None`: everything. ICMP
     /// echo has no port, so only a rule without one lets it out.
     pub egress: Option<Vec<(u8, Option<u16>)>>,
+    /// What is done about the rest.
+    pub refusal: Refusal,
     /// Whether conversations may begin outside.
     pub inbound: bool,
     /// What is looked for in how conversations begin, and what is done about it; of those that fit, the first counts.
@@ -42,8 +44,26 @@ pub struct FirewallConfig {
 impl Default for FirewallConfig {
     /// Everything out, only replies in, 65,536 flows.
     fn default() -> Self {
-        Self { egress: None, inbound: false, inspection: Vec::new(), idle: IdleTimes::default(), max_flows: 65_536 }
+        Self {
+            egress: None,
+            refusal: Refusal::Drop,
+            inbound: false,
+            inspection: Vec::new(),
+            idle: IdleTimes::default(),
+            max_flows: 65_536,
+        }
     }
+}
+
+/// What a firewall does about what may not go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Drops it in silence.
+    Drop,
+    /// Drops it, and tells the sender by ICMP.
+    Reject,
+    /// Resets TCP towards the sender; otherwise as [`Self::Reject`].
+    Reset,
 }
 
 /// Firewalls as they are met; [`Self::config`] says what each is. All let in only replies.
@@ -301,7 +321,12 @@ impl FirewallBox {
     /// Says what a refused packet's ends are to be told, in the name of the other end.
     fn react(&mut self, reason: NetDrop, packet: &[u8]) {
         let destination = Ip::parse(packet).map(|ip| ip.destination);
+        let refusal = self.firewall.config.refusal;
         match (reason, tcp_reset(packet), tcp_abort(packet)) {
+            (NetDrop::EgressBlocked, Some(back), _) if refusal == Refusal::Reset => self.forwarder.originate(back),
+            (NetDrop::EgressBlocked, ..) if refusal != Refusal::Drop => {
+                self.forwarder.report(IcmpError::Prohibited, destination, packet);
+            }
             (NetDrop::Reset, Some(back), Some(on)) => {
                 self.forwarder.originate(back);
                 self.forwarder.originate(on);

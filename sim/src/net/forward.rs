@@ -16,6 +16,8 @@ use super::{BoxOutput, Drops, FirewallBox, NetBox, NetDrop, NptBox, Router, Rout
 pub struct Forwarder {
     routes: Routes,
     addresses: Vec<IpAddr>,
+    /// Where ICMP errors come from where the box has no address of its own in the family.
+    reports_from: Vec<IpAddr>,
     /// By interface; no limit where none is known.
     mtus: Vec<usize>,
     /// Interfaces behind which a packet too big is dropped in silence.
@@ -33,6 +35,7 @@ impl Forwarder {
         Self {
             routes,
             addresses,
+            reports_from: Vec::new(),
             mtus: Vec::new(),
             black_holes: BTreeSet::new(),
             reports_too_big: true,
@@ -40,6 +43,14 @@ impl Forwarder {
             drops: Drops::default(),
             out: VecDeque::new(),
         }
+    }
+
+    /// The same, with ICMP errors from these addresses in families of which it has none of its own: those of another box
+    /// of the same device.
+    #[must_use]
+    pub fn reporting_from(mut self, addresses: Vec<IpAddr>) -> Self {
+        self.reports_from = addresses;
+        self
     }
 
     /// The routing table, to be changed.
@@ -189,7 +200,8 @@ impl Forwarder {
     /// Tells the sender of `packet`, from `from` or the first own address of its family.
     pub(super) fn report(&mut self, error: IcmpError, from: Option<IpAddr>, packet: &[u8]) {
         let is_ipv4 = packet.first().is_some_and(|b| b >> 4 == 4);
-        let own = self.addresses.iter().copied().find(|address| address.is_ipv4() == is_ipv4);
+        let mut all = self.addresses.iter().chain(&self.reports_from);
+        let own = all.find(|address| address.is_ipv4() == is_ipv4).copied();
         if let Some(from) = from.or(own)
             && let Some(report) = icmp_error(error, from, packet)
         {

@@ -30,7 +30,9 @@ mod wire;
 
 pub use drop::{Drops, NetDrop};
 pub use engine::{Engine, EventEngine, TurmoilEngine};
-pub use firewall::{Firewall, FirewallBox, FirewallConfig, FirewallMode, Flows, InspectionRule, Reaction, Trait};
+pub use firewall::{
+    Firewall, FirewallBox, FirewallConfig, FirewallMode, Flows, InspectionRule, Reaction, Refusal, Trait,
+};
 pub use forward::Forwarder;
 pub use netbox::{BoxInput, BoxOutput, NetBox};
 pub use npt::{Npt, NptBox, NptError};

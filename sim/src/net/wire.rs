@@ -50,6 +50,8 @@ pub struct WireConfig {
     pub mtu: usize,
     /// Whether nobody is told of a packet too big for it: ICMP is filtered. Who sends it may still cut it.
     pub black_hole: bool,
+    /// Packets of this IP version, 4 or 6, vanish before they are on the wire.
+    pub swallows: Option<u8>,
     /// What else can happen.
     pub faults: WireFaults,
 }
@@ -77,6 +79,7 @@ impl WireConfig {
             queue: QueueLimit::Time(Duration::from_millis(100)),
             mtu: 1500,
             black_hole: false,
+            swallows: None,
             faults: WireFaults { burst_loss: None, reorder: None, duplicate: 0.0, corrupt: 0.0 },
         }
     }
@@ -230,6 +233,9 @@ impl Wire {
 
     /// Sends a packet. What will arrive of it, if anything, and when, is given to `deliver`.
     pub(super) fn send(&mut self, now: Instant, mut packet: Vec<u8>, mut deliver: impl FnMut(Passage, Vec<u8>)) {
+        if self.config.swallows.is_some_and(|version| packet.first().is_some_and(|byte| byte >> 4 == version)) {
+            return self.stats.drops.count(NetDrop::Swallowed);
+        }
         let departs = match self.enqueue(now, packet.len()) {
             Ok(departs) => departs,
             Err(reason) => return self.stats.drops.count(reason),
@@ -376,6 +382,16 @@ mod tests {
         assert_eq!(wire.stats().drops.get(NetDrop::TooBig), 1);
         assert_eq!(wire.stats().drops.get(NetDrop::WireDown), 1);
         assert_eq!((wire.stats().packets, wire.stats().bytes), (2, 1380));
+    }
+
+    #[test]
+    fn a_family_that_is_swallowed_is_counted_and_the_other_passes() {
+        let mut wire = wire(WireConfig { swallows: Some(6), ..WireConfig::new(MS) });
+        let mut arrived = Vec::new();
+        for version in [4, 6] {
+            wire.send(Instant::ZERO, vec![version << 4; 40], |_, packet| arrived.push(packet[0] >> 4));
+        }
+        assert_eq!((arrived, wire.stats().drops.get(NetDrop::Swallowed), wire.stats().packets), (vec![4], 1, 1));
     }
 
     #[test]

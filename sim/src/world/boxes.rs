@@ -1,5 +1,6 @@
 //! Boxes and wires of a scenario.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,21 +8,16 @@ use std::time::Duration;
 use cyphonic_core::machine::Machine;
 use cyphonic_core::message::Framing;
 use cyphonic_core::store::Store;
-use cyphonic_scenarios::{
-    Action, Dependence as DependenceWord, Egress, Firewall as FirewallWords, Hairpin as HairpinWord,
-    IcmpErrors as IcmpErrorsWord, Inspect, Nat as NatWords, Pooling as PoolingWord, PortChoice, Protocol,
-    Reaction as ReactionWord, Refresh as RefreshWord, Scenario, Service, Site, SiteV4, Trait as TraitWord, Way,
-};
+use cyphonic_scenarios::{Action, LinkAt, NatAt, Scenario, Service, ServiceName, Site, SiteV4, SiteV6};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::roles::{self, Cast};
-use super::{LAN_DELAY, Station, Watch, addresses};
+use super::{LAN_DELAY, Station, Watch, addresses, config};
 use crate::host::{Host, HostConfig, Interface, TunConfig};
-use crate::net::nat::{Dependence, Hairpin, IcmpErrors, Nat, NatBox, NatConfig, Pooling, PortAllocation, Refresh};
-use crate::net::packet::protocol;
+use crate::net::nat::{Nat, Nat64, Nat64Box, NatBox};
 use crate::net::{
-    BoxId, BurstLoss, Direction, Firewall, FirewallBox, FirewallConfig, Forwarder, InspectionRule, MIN_DELAY, NetBox,
-    Network, NetworkBuilder, QueueLimit, Reaction, Reorder, Router, Routes, Trait, WireConfig, WireFaults,
+    BoxId, Direction, Firewall, FirewallBox, Forwarder, NetBox, Network, NetworkBuilder, Npt, NptBox, Router, Routes,
+    WireConfig, WireId,
 };
 use crate::seeded;
 
@@ -35,20 +31,48 @@ pub(super) struct Built {
     pub(super) store: Arc<dyn Store>,
     pub(super) places: Vec<Vec<usize>>,
     pub(super) mtus: Vec<Vec<usize>>,
+    pub(super) parts: Parts,
+}
+
+/// What a step can reach for.
+#[derive(Default)]
+pub(super) struct Parts {
+    /// Links to the core or to a carrier; their forward direction leads there.
+    pub(super) links: Vec<(LinkAt, Access)>,
+    /// By site.
+    pub(super) firewalls: BTreeMap<usize, BoxId>,
+    pub(super) nats: Vec<(NatAt, NatPart)>,
+}
+
+/// A link as it was built.
+#[derive(Clone, Copy)]
+pub(super) struct Access {
+    pub(super) wire: WireId,
+    /// What other wires take of its delay.
+    pub(super) spent: Duration,
+}
+
+/// A box that translates with mappings.
+#[derive(Clone, Copy)]
+pub(super) enum NatPart {
+    Nat(BoxId),
+    Nat64(BoxId),
 }
 
 pub(super) fn build(scenario: &Scenario, seed: u64, watch: &Watch) -> Built {
     let cast = Cast::new(scenario, seed, watch);
     let mut builder = NetworkBuilder::new(seed);
     builder.tap(watch.tap);
-    let mut plan = Plan { scenario, seed, builder, uplinks: Vec::new() };
-    let auth = plan.service("as", &scenario.services.auth, cast.auth(), Some(roles::LOGIN_PORT));
-    let nms = plan.service("nms", &scenario.services.nms, cast.nms(), None);
-    let trs = plan.service("trs", &scenario.services.trs, cast.trs(), None);
+    let mut plan = Plan { scenario, seed, builder, uplinks: Vec::new(), parts: Parts::default() };
+    let auth = plan.service(ServiceName::As, &scenario.services.auth, cast.auth(), Some(roles::LOGIN_PORT));
+    let nms = plan.service(ServiceName::Nms, &scenario.services.nms, cast.nms(), None);
+    let trs = plan.service(ServiceName::Trs, &scenario.services.trs, cast.trs(), None);
     let places: Vec<Vec<usize>> = (0..scenario.nodes.len()).map(|node| plan.sites_of(node)).collect();
     let mut nodes = Vec::new();
     let mut mtus = Vec::new();
     for (node, sites) in scenario.nodes.iter().zip(&places) {
+        let nat64 = node.interfaces.iter().find_map(|place| scenario.sites[place.site].nat64_prefix());
+        let nat64 = nat64.map(|prefix| prefix.network());
         let start: Vec<IpAddr> = node.interfaces.iter().flat_map(addresses).collect();
         let node_mtus: Vec<usize> = sites.iter().map(|&site| plan.lan_mtu(&places, site)).collect();
         let interfaces = sites.iter().zip(&node_mtus).map(|(&site, &mtu)| {
@@ -61,13 +85,13 @@ pub(super) fn build(scenario: &Scenario, seed: u64, watch: &Watch) -> Built {
             mtu: usize::from(scenario.tun_mtu),
             dns: SocketAddr::new(roles::overlay().dns_v4.into(), 53),
         });
-        nodes.push((node.name.short(), plan.host(node.name.short(), config, cast.node(&node.name, start))));
+        nodes.push((node.name.short(), plan.host(node.name.short(), config, cast.node(&node.name, start, nat64))));
         mtus.push(node_mtus);
     }
     for site in 0..scenario.sites.len() {
         plan.site(site, &places, &nodes);
     }
-    let network = plan.finish();
+    let (network, parts) = plan.finish();
     let station = |name: &str, id: BoxId| {
         let mut wires: Vec<(usize, Direction)> = network
             .directions()
@@ -85,6 +109,7 @@ pub(super) fn build(scenario: &Scenario, seed: u64, watch: &Watch) -> Built {
         store: cast.store(),
         places,
         mtus,
+        parts,
     }
 }
 
@@ -93,14 +118,18 @@ struct Plan<'a> {
     seed: u64,
     builder: NetworkBuilder,
     uplinks: Vec<Uplink>,
+    parts: Parts,
 }
 
-/// A wire to the core router, which is added last.
+/// A wire to the core router, or to a carrier's NAT: they are added last.
 struct Uplink {
+    at: LinkAt,
+    carrier: Option<usize>,
     from: (BoxId, usize),
     up: WireConfig,
     down: WireConfig,
-    /// What the core finds there.
+    spent: Duration,
+    /// What the other end finds there.
     routes: Vec<IpNet>,
 }
 
@@ -120,21 +149,23 @@ impl Plan<'_> {
 
     fn service<M: Machine + 'static>(
         &mut self,
-        name: &str,
+        which: ServiceName,
         service: &Service,
         machine: M,
         listen_tcp: Option<u16>,
     ) -> BoxId {
+        let (name, spent) = (which.name(), Duration::ZERO);
         let addresses = roles::ips(service);
         let mut interface = Interface::new(addresses.clone());
         interface.mtu = usize::from(service.link.up.mtu.min(service.link.down.mtu));
         let mut config = HostConfig::new(vec![interface], self.host_seed(name));
-        config.udp_ports = vec![self.scenario.port];
+        config.udp_ports = vec![self.scenario.port, roles::PROBE_PORT];
         config.listen_tcp = listen_tcp;
         let id = self.host(name, config, machine);
         let routes = addresses.into_iter().map(IpNet::from).collect();
-        let (up, down) = (wire(&service.link.up, Duration::ZERO), wire(&service.link.down, Duration::ZERO));
-        self.uplinks.push(Uplink { from: (id, 0), up, down, routes });
+        let (up, down) = (config::wire(&service.link.up, spent, None), config::wire(&service.link.down, spent, None));
+        let at = LinkAt::Service(which);
+        self.uplinks.push(Uplink { at, carrier: None, from: (id, 0), up, down, spent, routes });
         id
     }
 
@@ -160,7 +191,11 @@ impl Plan<'_> {
         let nodes = places.iter().filter(|sites| sites.contains(&site)).count();
         // A node knows the MTU of its own wire: a black hole is behind a router.
         let black_hole = words.link.up.black_hole || words.link.down.black_hole;
-        nodes <= 1 && words.firewall.is_none() && !black_hole && !matches!(words.v4, Some(SiteV4::Private { .. }))
+        // So is a link that will be another one.
+        let changes = |action: &Action| matches!(action, Action::Link { at, .. } if *at == LinkAt::Site(site));
+        let changes = self.scenario.steps.iter().any(|step| changes(&step.action));
+        let translates = matches!(words.v4, Some(SiteV4::Private { .. })) || translates_v6(words);
+        nodes <= 1 && words.firewall.is_none() && !black_hole && !changes && !translates
     }
 
     fn lan_mtu(&self, places: &[Vec<usize>], site: usize) -> usize {
@@ -171,52 +206,35 @@ impl Plan<'_> {
 
     fn site(&mut self, index: usize, places: &[Vec<usize>], nodes: &[(&str, BoxId)]) {
         let site = &self.scenario.sites[index];
-        let mut routes: Vec<IpNet> = site.v6.into_iter().map(IpNet::from).collect();
-        match &site.v4 {
-            Some(SiteV4::Global(prefix)) => routes.push((*prefix).into()),
-            Some(SiteV4::Private { nat, .. }) => {
-                routes.extend(outside(nat).map(|address| IpNet::from(IpAddr::from(address))));
-            }
-            None => {}
-        }
         let members: Vec<(usize, usize)> = (0..nodes.len())
             .filter_map(|node| places[node].iter().position(|&s| s == index).map(|iface| (node, iface)))
             .collect();
         if members.is_empty() {
             return;
         }
-        if self.is_bare(places, index) {
+        let routes = outer_prefixes(site);
+        let (from, spent) = if self.is_bare(places, index) {
             let (node, iface) = members[0];
-            let (up, down) = (wire(&site.link.up, Duration::ZERO), wire(&site.link.down, Duration::ZERO));
-            return self.uplinks.push(Uplink { from: (nodes[node].1, iface), up, down, routes });
-        }
-        let lan = WireConfig { mtu: self.lan_mtu(places, index), ..WireConfig::new(LAN_DELAY) };
-        let mut inside = Routes::new().with(DEFAULT_V4.into(), 0).with(DEFAULT_V6.into(), 0);
-        for (port, &(node, _)) in members.iter().enumerate() {
-            for address in self.addresses_in(node, index) {
-                inside.add(address.into(), port + 1);
+            ((nodes[node].1, iface), Duration::ZERO)
+        } else {
+            let lan = WireConfig { mtu: self.lan_mtu(places, index), ..WireConfig::new(LAN_DELAY) };
+            let mut inside = Vec::new();
+            for (port, &(node, _)) in members.iter().enumerate() {
+                inside.extend(self.addresses_in(node, index).into_iter().map(|address| (address.into(), port + 1)));
             }
-        }
-        let edge = self.edge(site, inside);
-        for (port, &(node, iface)) in members.iter().enumerate() {
-            self.builder.add_wire((nodes[node].1, iface), (edge, port + 1), lan, lan);
-        }
-        let mut spent = LAN_DELAY;
-        let mut end = edge;
-        if let Some(words) = &site.firewall {
-            let mut routes_here = Routes::new().with(DEFAULT_V4.into(), 0).with(DEFAULT_V6.into(), 0);
-            for &route in &routes {
-                routes_here.add(route, 1);
+            let stages = self.stages(index, &inside);
+            for (port, &(node, iface)) in members.iter().enumerate() {
+                self.builder.add_wire((nodes[node].1, iface), (stages[0], port + 1), lan, lan);
             }
-            let forwarder = Forwarder::new(routes_here, Vec::new());
-            let firewall = Firewall::new(firewall_config(words));
-            let filter = FirewallBox::new(firewall, forwarder, 0);
-            end = self.builder.add_box(format!("{}-firewall", site.name), Box::new(filter));
-            self.builder.add_wire((edge, 0), (end, 1), lan, lan);
-            spent += LAN_DELAY;
-        }
-        let (up, down) = (wire(&site.link.up, spent), wire(&site.link.down, spent));
-        self.uplinks.push(Uplink { from: (end, 0), up, down, routes });
+            for pair in stages.windows(2) {
+                self.builder.add_wire((pair[0], 0), (pair[1], 1), lan, lan);
+            }
+            let last = *stages.last().expect("there is an edge box");
+            ((last, 0), LAN_DELAY * stages.len() as u32)
+        };
+        let [up, down] = [&site.link.up, &site.link.down].map(|way| config::wire(way, spent, site.broken));
+        let at = LinkAt::Site(index);
+        self.uplinks.push(Uplink { at, carrier: site.carrier, from, up, down, spent, routes });
     }
 
     /// Every address that a node ever has in a site.
@@ -229,24 +247,76 @@ impl Plan<'_> {
         starts.chain(moves).filter(|place| place.site == site).flat_map(addresses).collect()
     }
 
-    /// The NAT or router of a site; interface 0 leads out.
-    fn edge(&mut self, site: &Site, routes: Routes) -> BoxId {
-        let own: Vec<IpAddr> =
-            site.router_v6().map(Into::into).into_iter().chain(site.router_v4().map(Into::into)).collect();
-        let netbox: Box<dyn NetBox> = match &site.v4 {
-            Some(SiteV4::Private { nat, .. }) => {
-                let rng = seeded::stream(self.seed, &site.name, "nat");
-                let nat = Nat::new(nat_config(nat), rng);
-                Box::new(NatBox::new(nat, Forwarder::new(routes, own), 0))
-            }
-            _ => Box::new(Router::new(routes, own)),
+    /// The boxes of a site from its LAN to its link: router or NAT, translator of IPv6, firewall. Of each, interface 0
+    /// leads out; `inside` are the routes to nodes.
+    fn stages(&mut self, index: usize, inside: &[(IpNet, usize)]) -> Vec<BoxId> {
+        let site = &self.scenario.sites[index];
+        let own = || -> Vec<IpAddr> {
+            site.router_v6().map(Into::into).into_iter().chain(site.router_v4().map(Into::into)).collect()
         };
-        let kind = if matches!(site.v4, Some(SiteV4::Private { .. })) { "nat" } else { "router" };
-        self.builder.add_box(format!("{}-{kind}", site.name), netbox)
+        let lan: Routes = inside.iter().fold(default_routes(), |routes, &(prefix, port)| routes.with(prefix, port));
+        let name = |kind: &str| format!("{}-{kind}", site.name);
+        let mut stages = Vec::new();
+        if let Some(SiteV4::Private { nat, .. }) = &site.v4 {
+            let nat = Nat::new(config::nat(nat), seeded::stream(self.seed, &site.name, "nat"));
+            let netbox = NatBox::new(nat, Forwarder::new(lan.clone(), own()), 0);
+            let id = self.builder.add_box(name("nat"), Box::new(netbox));
+            self.parts.nats.push((NatAt::Site(index), NatPart::Nat(id)));
+            stages.push(id);
+        }
+        // Behind another box, everything inside is behind its one interface.
+        let forwarder = |stages: &[BoxId]| {
+            if stages.is_empty() {
+                return Forwarder::new(lan.clone(), own()).reporting_from(outer_addresses(site));
+            }
+            let v6 = site.v6.as_ref().map(|v6| IpNet::from(v6.prefix()));
+            let v4 = outer_prefixes(site).into_iter().filter(|prefix| prefix.addr().is_ipv4());
+            let routes = v4.chain(v6).fold(default_routes(), |routes, prefix| routes.with(prefix, 1));
+            let own = site.router_v6().map(IpAddr::from).into_iter().collect();
+            Forwarder::new(routes, own).reporting_from(outer_addresses(site))
+        };
+        match (&site.v6, &site.nat64) {
+            (Some(SiteV6::Prefix { inside, outside }), _) => {
+                let npt = Npt::new(*inside, *outside).expect("the scenario's prefixes fit each other");
+                let netbox = NptBox::new(npt, forwarder(&stages), 0);
+                stages.push(self.builder.add_box(name("nptv6"), Box::new(netbox)));
+            }
+            (Some(SiteV6::Private { nat, .. }), _) => {
+                let nat = Nat::new(config::nat(nat), seeded::stream(self.seed, &site.name, "nat66"));
+                let id = self.builder.add_box(name("nat66"), Box::new(NatBox::new(nat, forwarder(&stages), 0)));
+                self.parts.nats.push((NatAt::Site(index), NatPart::Nat(id)));
+                stages.push(id);
+            }
+            (_, Some(nat64)) => {
+                let rng = seeded::stream(self.seed, &site.name, "nat64");
+                let nat = Nat64::new(config::nat(&nat64.nat), nat64.prefix, rng);
+                let id = self.builder.add_box(name("nat64"), Box::new(Nat64Box::new(nat, forwarder(&stages))));
+                self.parts.nats.push((NatAt::Site(index), NatPart::Nat64(id)));
+                stages.push(id);
+            }
+            _ if stages.is_empty() => {
+                let netbox: Box<dyn NetBox> = Box::new(Router::new(lan.clone(), own()));
+                stages.push(self.builder.add_box(name("router"), netbox));
+            }
+            _ => {}
+        }
+        if let Some(words) = &site.firewall {
+            let outer = outer_prefixes(site);
+            let routes = outer.into_iter().fold(default_routes(), |routes, prefix| routes.with(prefix, 1));
+            let forwarder = Forwarder::new(routes, Vec::new()).reporting_from(outer_addresses(site));
+            let filter = FirewallBox::new(Firewall::new(config::firewall(words)), forwarder, 0);
+            let id = self.builder.add_box(name("firewall"), Box::new(filter));
+            self.parts.firewalls.insert(index, id);
+            stages.push(id);
+        }
+        stages
     }
 
-    /// Adds the core router, and wires everything to it.
-    fn finish(mut self) -> Network {
+    /// Adds the carriers and the core router, and wires everything to them.
+    fn finish(mut self) -> (Network, Parts) {
+        for index in 0..self.scenario.carriers.len() {
+            self.carrier(index);
+        }
         let mut routes = Routes::new();
         for (port, uplink) in self.uplinks.iter().enumerate() {
             for &route in &uplink.routes {
@@ -254,11 +324,83 @@ impl Plan<'_> {
             }
         }
         let core = self.builder.add_box("core", Box::new(Router::new(routes, CORE_ADDRESSES.to_vec())));
-        for (port, uplink) in self.uplinks.into_iter().enumerate() {
-            self.builder.add_wire(uplink.from, (core, port), uplink.up, uplink.down);
+        for (port, uplink) in std::mem::take(&mut self.uplinks).into_iter().enumerate() {
+            self.wire(&uplink, (core, port));
         }
-        self.builder.build().expect("a scenario's network can be built")
+        (self.builder.build().expect("a scenario's network can be built"), self.parts)
     }
+
+    fn wire(&mut self, uplink: &Uplink, to: (BoxId, usize)) {
+        let wire = self.builder.add_wire(uplink.from, to, uplink.up, uplink.down);
+        self.parts.links.push((uplink.at, Access { wire, spent: uplink.spent }));
+    }
+
+    /// A carrier's NAT takes the uplinks of its sites, and has one of its own.
+    fn carrier(&mut self, index: usize) {
+        let carrier = &self.scenario.carriers[index];
+        let all = std::mem::take(&mut self.uplinks).into_iter();
+        let (sites, others): (Vec<_>, Vec<_>) = all.partition(|uplink| uplink.carrier == Some(index));
+        self.uplinks = others;
+        if sites.is_empty() {
+            return;
+        }
+        let inside = sites.iter().enumerate().flat_map(|(port, site)| site.routes.iter().map(move |r| (*r, port + 1)));
+        let routes = inside.fold(default_routes(), |routes, (prefix, port)| routes.with(prefix, port));
+        let own = vec![carrier.inside.0.into(), carrier.inside.1.into()];
+        let nat = Nat::new(config::nat(&carrier.nat), seeded::stream(self.seed, &carrier.name, "carrier"));
+        let netbox = NatBox::new(nat, Forwarder::new(routes, own), 0);
+        let id = self.builder.add_box(format!("{}-carrier", carrier.name), Box::new(netbox));
+        self.parts.nats.push((NatAt::Carrier(index), NatPart::Nat(id)));
+        let mut routes: Vec<IpNet> = carrier.nat.addresses().map(IpNet::from).collect();
+        for (port, site) in sites.iter().enumerate() {
+            routes.extend(site.routes.iter().filter(|route| route.addr().is_ipv6()));
+            self.wire(site, (id, port + 1));
+        }
+        let spent = Duration::ZERO;
+        let [up, down] = [&carrier.link.up, &carrier.link.down].map(|way| config::wire(way, spent, None));
+        let at = LinkAt::Carrier(index);
+        self.uplinks.push(Uplink { at, carrier: None, from: (id, 0), up, down, spent, routes });
+    }
+}
+
+fn default_routes() -> Routes {
+    Routes::new().with(DEFAULT_V4.into(), 0).with(DEFAULT_V6.into(), 0)
+}
+
+/// Whether something stands between a site's IPv6 and the rest.
+fn translates_v6(site: &Site) -> bool {
+    site.nat64.is_some() || !matches!(site.v6, None | Some(SiteV6::Global(_)))
+}
+
+/// What is found at a site, seen from outside, IPv6 first.
+fn outer_prefixes(site: &Site) -> Vec<IpNet> {
+    let mut prefixes = Vec::new();
+    match &site.v6 {
+        Some(SiteV6::Global(prefix) | SiteV6::Prefix { outside: prefix, .. }) => prefixes.push((*prefix).into()),
+        Some(SiteV6::Private { nat, .. }) => prefixes.extend(nat.addresses().map(IpNet::from)),
+        None => {}
+    }
+    match &site.v4 {
+        Some(SiteV4::Global(prefix)) => prefixes.push((*prefix).into()),
+        Some(SiteV4::Private { nat, .. }) => prefixes.extend(nat.addresses().map(IpNet::from)),
+        None => prefixes.extend(site.nat64.iter().flat_map(|nat64| nat64.nat.addresses()).map(IpNet::from)),
+    }
+    prefixes
+}
+
+/// An address of each family that a site has outside: its router's, or its translator's.
+fn outer_addresses(site: &Site) -> Vec<IpAddr> {
+    let first = |prefix: Ipv6Net| Ipv6Addr::from(u128::from(prefix.network()) + 1);
+    let v6 = site.v6.as_ref().map(|v6| match v6 {
+        SiteV6::Global(prefix) | SiteV6::Prefix { outside: prefix, .. } => first(*prefix).into(),
+        SiteV6::Private { nat, .. } => nat.outside,
+    });
+    let v4 = match (&site.v4, &site.nat64) {
+        (Some(SiteV4::Private { nat, .. }), _) => Some(nat.outside),
+        (None, Some(nat64)) => Some(nat64.nat.outside),
+        _ => site.router_v4().map(IpAddr::from),
+    };
+    v6.into_iter().chain(v4).collect()
 }
 
 const DEFAULT_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
@@ -266,118 +408,3 @@ const DEFAULT_V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0);
 /// Where the core router's ICMP errors come from.
 const CORE_ADDRESSES: [IpAddr; 2] =
     [IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))];
-
-/// One direction of an access link, less what LAN wires already take.
-fn wire(way: &Way, spent: Duration) -> WireConfig {
-    WireConfig {
-        delay: way.delay.saturating_sub(spent).max(MIN_DELAY),
-        jitter: way.jitter,
-        loss: way.loss,
-        rate_bps: way.rate_bps,
-        queue: QueueLimit::Time(way.queue),
-        mtu: usize::from(way.mtu),
-        black_hole: way.black_hole,
-        faults: WireFaults {
-            burst_loss: way.burst_loss.map(|burst| BurstLoss {
-                enter: burst.enter,
-                leave: burst.leave,
-                loss_good: burst.loss_good,
-                loss_bad: burst.loss_bad,
-            }),
-            reorder: (way.reorder > 0.0).then_some(Reorder { probability: way.reorder, by: way.reorder_by }),
-            duplicate: way.duplicate,
-            corrupt: way.corrupt,
-        },
-        ..WireConfig::new(MIN_DELAY)
-    }
-}
-
-fn nat_config(words: &NatWords) -> NatConfig {
-    let mut config =
-        NatConfig::new(words.outside).with_behaviour(dependence(words.mapping), dependence(words.filtering));
-    config.allocation = match words.ports {
-        PortChoice::Preserve => PortAllocation::Preserving,
-        PortChoice::Sequential => PortAllocation::Sequential,
-        PortChoice::Random => PortAllocation::Random,
-        PortChoice::Overloading => PortAllocation::Overloading,
-    };
-    config.external = outside(words).collect();
-    config.pooling = match words.pooling {
-        PoolingWord::Paired => Pooling::Paired,
-        PoolingWord::Arbitrary => Pooling::Arbitrary,
-    };
-    config.times.idle.udp = words.idle;
-    config.times.refresh = match words.refresh {
-        RefreshWord::Outbound => Refresh::Outbound,
-        RefreshWord::Inbound => Refresh::Inbound,
-        RefreshWord::Both => Refresh::Both,
-    };
-    (config.times.lifetime, config.times.flush) = (words.lifetime, words.flush);
-    config.hairpin = match words.hairpin {
-        HairpinWord::Off => Hairpin::Off,
-        HairpinWord::InternalSource => Hairpin::InternalSource,
-        HairpinWord::ExternalSource => Hairpin::ExternalSource,
-    };
-    config.reuses_inbound = words.reuses_inbound;
-    config.icmp_errors = match words.icmp_errors {
-        IcmpErrorsWord::Carried => IcmpErrors::Carried,
-        IcmpErrorsWord::Dropped => IcmpErrors::Dropped,
-        IcmpErrorsWord::EndMapping => IcmpErrors::EndMapping,
-    };
-    config.fragments = words.fragments;
-    config.answers.unsolicited = words.answers_unsolicited;
-    (config.max_sessions, config.max_sessions_per_host) = (words.max_sessions, words.max_sessions_per_host);
-    config
-}
-
-/// Every outer address of a NAT.
-fn outside(words: &NatWords) -> impl Iterator<Item = Ipv4Addr> {
-    std::iter::once(words.outside).chain(words.more_outside.iter().copied())
-}
-
-fn dependence(word: DependenceWord) -> Dependence {
-    match word {
-        DependenceWord::Endpoint => Dependence::EndpointIndependent,
-        DependenceWord::Address => Dependence::AddressDependent,
-        DependenceWord::AddressAndPort => Dependence::AddressAndPortDependent,
-    }
-}
-
-fn firewall_config(words: &FirewallWords) -> FirewallConfig {
-    let rule = |egress: &Egress| {
-        let numbers: &[u8] = match egress.protocol {
-            Protocol::Udp => &[protocol::UDP],
-            Protocol::Tcp => &[protocol::TCP],
-            Protocol::Icmp => &[protocol::ICMP, protocol::ICMPV6],
-        };
-        let port = egress.port;
-        numbers.iter().map(move |&number| (number, port)).collect::<Vec<_>>()
-    };
-    FirewallConfig {
-        inbound: !words.stateful,
-        egress: words.egress.as_ref().map(|rules| rules.iter().flat_map(rule).collect()),
-        inspection: words.inspect.iter().map(inspection).collect(),
-        ..FirewallConfig::default()
-    }
-}
-
-fn inspection(words: &Inspect) -> InspectionRule {
-    let what = match &words.what {
-        TraitWord::Quic => Trait::Quic,
-        TraitWord::Version(version) => Trait::QuicVersion(*version),
-        TraitWord::ServerName(name) => Trait::ServerName(name.clone()),
-        TraitWord::Alpn(protocol) => Trait::Alpn(protocol.clone().into_bytes()),
-    };
-    let throttle = words.throttle;
-    let reaction = match words.reaction {
-        ReactionWord::Drop => Reaction::Drop,
-        ReactionWord::Reject => Reaction::Reject,
-        ReactionWord::Reset => Reaction::Reset,
-        ReactionWord::Throttle => Reaction::Throttle {
-            after_bytes: throttle.after_bytes,
-            rate_bps: throttle.rate_bps,
-            burst_bytes: throttle.burst_bytes,
-        },
-    };
-    InspectionRule { what, reaction }
-}

@@ -1,6 +1,6 @@
 //! The roles of a scenario, each with its identity and its seeds.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use cyphonic_core::auth::{Auth, AuthConfig};
@@ -11,11 +11,14 @@ use cyphonic_core::name::Fqdn;
 use cyphonic_core::nms::{Nms, NmsConfig, RelayConfig};
 use cyphonic_core::node::{Login, Node, NodeConfig, Overlay, Services};
 use cyphonic_core::quic::{Congestion, QuicConfig, QuicOptions};
+use cyphonic_core::route::Policy;
 use cyphonic_core::store::{Device, MemoryStore, PasswordHash, SIMULATION_ITERATIONS, Store, VirtualRange};
 use cyphonic_core::time::Instant;
 use cyphonic_core::tls::Environment;
 use cyphonic_core::trs::{Trs, TrsConfig};
-use cyphonic_scenarios::{Login as LoginWay, Method as MethodWord, Scenario, Service, VIRTUAL_V4, VIRTUAL_V6, ZONE};
+use cyphonic_scenarios::{
+    Login as LoginWay, Method as MethodWord, Policy as PolicyWord, Scenario, Service, VIRTUAL_V4, VIRTUAL_V6, ZONE,
+};
 
 use super::Watch;
 use crate::seeded::{self, Pki};
@@ -24,6 +27,8 @@ use crate::seeded::{self, Pki};
 const ALPN: &[u8] = b"h3";
 /// The AS's TCP port in the conventional method.
 pub(super) const LOGIN_PORT: u16 = 443;
+/// The NMS's second port: that of STUN (RFC 8489 §18.6), whose work it does.
+pub(super) const PROBE_PORT: u16 = 3478;
 
 /// Makes the roles of one scenario.
 pub(super) struct Cast<'a> {
@@ -140,6 +145,11 @@ impl<'a> Cast<'a> {
                 service_key: self.service_key(),
                 mode: self.scenario.relay_mode,
             }),
+            policy: match self.scenario.policy {
+                PolicyWord::Paper => Policy::Paper,
+                PolicyWord::Optimal => Policy::Optimal,
+            },
+            probe_port: PROBE_PORT,
             seed: self.seed_of(&name),
         };
         Nms::new(config).expect("a seeded identity is good")
@@ -167,7 +177,7 @@ impl<'a> Cast<'a> {
         }
     }
 
-    pub(super) fn node(&self, name: &Fqdn, addresses: Vec<IpAddr>) -> Node {
+    pub(super) fn node(&self, name: &Fqdn, addresses: Vec<IpAddr>, nat64: Option<Ipv6Addr>) -> Node {
         let scenario = self.scenario;
         let (method, as_port) = match scenario.method {
             MethodWord::Conventional => (Method::Conventional, LOGIN_PORT),
@@ -182,6 +192,7 @@ impl<'a> Cast<'a> {
             method,
             port: scenario.port,
             addresses,
+            nat64,
             services: Services {
                 as_name: service_name("as"),
                 as_addresses: both(&scenario.services.auth, as_port),

@@ -9,7 +9,9 @@ use cyphonic_core::conventional::session::Session;
 use cyphonic_core::conventional::wrap;
 use cyphonic_core::event::DropReason;
 use cyphonic_core::header::{Flags, Header, Kind};
-use cyphonic_core::message::{ErrorCode, Framing, Message, PeerRef, RegistrationRequest, TunnelRequest};
+use cyphonic_core::message::{
+    DirectionRequest, ErrorCode, Framing, Message, PeerRef, RegistrationRequest, TunnelRequest, Want,
+};
 use cyphonic_core::name::{NodeId, PathId, RelayCid, Virtual};
 use cyphonic_core::quic::destination_prefix;
 use cyphonic_core::store::Device;
@@ -89,7 +91,12 @@ fn a_quic_peer_cannot_speak_in_the_name_of_another() {
     let nms = mallory.connect(&mut stage, Role::Nms, &fqdn("nms"));
     let answer = mallory.say(&mut stage, nms, me, &registration(&mallory));
     let [Message::RegistrationResponse(registered)] = &answer[..] else { panic!("{answer:?}") };
-    let answer = mallory.say(&mut stage, nms, me, &Message::DirectionRequest(PeerRef::Name(fqdn("bob"))));
+    let answer = mallory.say(
+        &mut stage,
+        nms,
+        me,
+        &Message::DirectionRequest(DirectionRequest { peer: PeerRef::Name(fqdn("bob")), want: Want::Any }),
+    );
     let [Message::RouteDirectionInitiator(direction)] = &answer[..] else { panic!("{answer:?}") };
     assert!(direction.dial);
     let link = mallory.connect(&mut stage, BOB, &fqdn("bob"));

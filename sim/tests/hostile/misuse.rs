@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cyphonic_core::event::DropReason;
 use cyphonic_core::key::Key128;
-use cyphonic_core::message::{ErrorCode, Message, PeerRef};
+use cyphonic_core::message::{DirectionRequest, ErrorCode, Message, PeerRef, Want};
 use cyphonic_core::name::{Fqdn, NodeId, Virtual};
 use cyphonic_core::quic::{LinkClosed, LinkId, LinkOutput};
 use cyphonic_core::store::{Device, Store, StoreError};
@@ -48,11 +48,16 @@ fn a_link_on_which_nobody_asks_is_closed_by_as_and_nodes() {
 }
 
 #[test]
-fn one_certificate_has_one_link_that_waits() {
-    for (role, name) in [(Role::Nms, "nms"), (BOB, "bob")] {
+fn one_certificate_has_few_links_that_wait() {
+    // A node may be dialed on several ways at once.
+    for (role, name, most) in [(Role::Nms, "nms", 1), (BOB, "bob", 4)] {
         let mut stage = quiet();
         let mut mallory = Rogue::new("mallory");
         let first = mallory.connect(&mut stage, role, &fqdn(name));
+        for _ in 1..most {
+            mallory.connect(&mut stage, role, &fqdn(name));
+        }
+        assert_eq!(closed(&mallory.listen(&mut stage, 100)), [], "{role:?}");
         mallory.open(&stage, role, &fqdn(name));
         let heard = mallory.listen(&mut stage, 100);
         assert_eq!(closed(&heard), [(first, LinkClosed::Lost)], "{role:?}");
@@ -64,7 +69,7 @@ fn who_is_not_registered_is_told_so_on_a_link_whose_certificate_names_him() {
     let mut stage = quiet();
     let mut alice = Rogue::new("alice");
     let nms = alice.connect(&mut stage, Role::Nms, &fqdn("nms"));
-    let request = Message::DirectionRequest(PeerRef::Name(fqdn("bob")));
+    let request = Message::DirectionRequest(DirectionRequest { peer: PeerRef::Name(fqdn("bob")), want: Want::Any });
     let answer = alice.say(&mut stage, nms, NodeId::of(&fqdn("alice")).0, &request);
     assert_eq!(answer, [Message::Error(ErrorCode::NotRegistered)]);
     let answer = alice.say(&mut stage, nms, NodeId::of(&fqdn("bob")).0, &request);
@@ -154,7 +159,11 @@ fn a_route_to_an_address_that_cannot_be_the_peers_is_not_taken() {
             let app = stage.world.node(from, |now, host| host.start(now, echo));
             stage.run(3_000);
             let report = stage.world.node(from, |_, host| host.report(app).clone());
-            assert_eq!(report.echo().map_or(0, |echo| echo.answered()), 0, "{settings}, {what}");
+            assert_eq!(
+                report.echo().map_or(0, cyphonic_sim::host::apps::EchoReport::answered),
+                0,
+                "{settings}, {what}"
+            );
             assert!(stage.drops(ALICE, DropReason::WrongIdentity) > 0, "{settings}, {what}: {:?}", stage.happened());
         }
     }

@@ -46,10 +46,31 @@ fn relay() -> impl Strategy<Value = Relay> {
     (places(), mode, cid()).prop_map(|(addresses, mode, cid)| Relay { addresses, mode, cid })
 }
 
+fn want() -> impl Strategy<Value = Want> {
+    prop_oneof![Just(Want::Any), Just(Want::Relayed), any::<u8>().prop_map(Want::Direct)]
+}
+
+fn behaviour() -> impl Strategy<Value = Behaviour> {
+    let mapping = prop_oneof![Just(Mapping::Independent), Just(Mapping::Port), Just(Mapping::Address)];
+    let filtering =
+        prop_oneof![Just(Filtering::Independent), Just(Filtering::Address), Just(Filtering::AddressAndPort)];
+    (of(mapping), of(filtering), any::<bool>(), any::<bool>())
+        .prop_map(|(mapping, filtering, hairpin, any_port)| Behaviour { mapping, filtering, hairpin, any_port })
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    prop_oneof![
+        Just(Answer::Noted),
+        Just(Answer::Here),
+        Just(Answer::OtherPort),
+        any::<[u8; 16]>().prop_map(Answer::OtherAddress)
+    ]
+}
+
 fn route_direction() -> impl Strategy<Value = RouteDirection> {
     let keys = (key(), key()).prop_map(|(tunnel, temporary)| TunnelKeys { tunnel, temporary });
-    (fqdn(), virtual_addresses(), pattern(), any::<bool>(), places(), of(keys), of(relay())).prop_map(
-        |(peer, virtual_addresses, pattern, dial, candidates, keys, relay)| RouteDirection {
+    (fqdn(), virtual_addresses(), pattern(), any::<bool>(), places(), of(keys), of(relay()), of(want())).prop_map(
+        |(peer, virtual_addresses, pattern, dial, candidates, keys, relay, want)| RouteDirection {
             peer,
             virtual_addresses,
             pattern,
@@ -57,6 +78,7 @@ fn route_direction() -> impl Strategy<Value = RouteDirection> {
             candidates,
             keys,
             relay,
+            want,
         },
     )
 }
@@ -67,6 +89,8 @@ fn message() -> impl Strategy<Value = Message> {
         prop_oneof!["\\PC{0,40}".prop_map(Credential::Password), Just(()).prop_map(|()| Credential::Certificate)];
     let peer = prop_oneof![fqdn().prop_map(PeerRef::Name), any::<IpAddr>().prop_map(PeerRef::Virtual)];
     let wrapped = of(any::<[u8; 32]>().prop_map(WrappedKey));
+    let survey =
+        (key(), any::<u16>(), places()).prop_map(|(key, other_port, others)| SurveyPlan { key, other_port, others });
     prop_oneof![
         (id(), credential).prop_map(|(device, credential)| {
             Message::LoginRequest(LoginRequest { device: NodeId(device), credential })
@@ -77,9 +101,10 @@ fn message() -> impl Strategy<Value = Message> {
         (any::<u64>(), vec(any::<IpAddr>(), 0..=MAX_ADDRESSES), any::<u16>()).prop_map(|(epoch, addresses, port)| {
             Message::RegistrationRequest(RegistrationRequest { epoch, addresses, port })
         }),
-        (any::<bool>(), virtual_addresses())
-            .prop_map(|(nat, addresses)| { Message::RegistrationResponse(RegistrationResponse { nat, addresses }) }),
-        peer.prop_map(Message::DirectionRequest),
+        (any::<bool>(), virtual_addresses(), of(survey)).prop_map(|(nat, addresses, survey)| {
+            Message::RegistrationResponse(RegistrationResponse { nat, addresses, survey })
+        }),
+        (peer, want()).prop_map(|(peer, want)| Message::DirectionRequest(DirectionRequest { peer, want })),
         route_direction().prop_map(Message::RouteDirectionInitiator),
         route_direction().prop_map(Message::RouteDirectionResponder),
         cid().prop_map(Message::RouteConfirmation),
@@ -98,6 +123,11 @@ fn message() -> impl Strategy<Value = Message> {
             Message::TunnelResponse
         ]),
         prop::sample::select(ErrorCode::ALL).prop_map(Message::Error),
+        answer().prop_map(Message::Probe),
+        place().prop_map(|seen| Message::ProbeReply { seen }),
+        (any::<u64>(), place(), id())
+            .prop_map(|(epoch, to, id)| { Message::ProbeRequest(ProbeRequest { epoch, to, id }) }),
+        (of(behaviour()), of(behaviour())).prop_map(|(v6, v4)| Message::NetworkReport(NetworkReport { v6, v4 })),
     ]
 }
 
@@ -174,6 +204,7 @@ fn the_bytes_are_those_of_the_table() {
             mode: RelayMode::Blind,
             cid: Some(RelayCid([0xcc; 8])),
         }),
+        want: Some(Want::Direct(9)),
     });
     let expected = [
         &[11][..],
@@ -190,6 +221,7 @@ fn the_bytes_are_those_of_the_table() {
         &[2],
         &[1],
         &[0xcc; 8],
+        &[1, 3, 9],
     ]
     .concat();
     assert_eq!(route.encode_body(), expected);
@@ -231,6 +263,7 @@ fn the_longest_message_fits_the_longest_body() {
         candidates: all.clone(),
         keys: Some(TunnelKeys { tunnel: Key128([0; 16]), temporary: Key128([0; 16]) }),
         relay: Some(Relay { addresses: all, mode: RelayMode::Blind, cid: Some(RelayCid([0; 8])) }),
+        want: Some(Want::Direct(0)),
     });
     let password = Credential::Password("p".repeat(MAX_PASSWORD));
     let login = Message::LoginRequest(LoginRequest { device: NodeId([0; 16]), credential: password });
@@ -268,7 +301,7 @@ fn each_kind_of_nonsense_has_its_error() {
     assert_eq!(decode(Kind::KeepAlive, &[0; 1201]), TooLong { what: "body", len: 1201, max: MAX_BODY });
     assert_eq!(decode(Kind::Error, &[]), Truncated);
     assert_eq!(decode(Kind::Error, &[0]), Value { what: "error code", value: 0 });
-    assert_eq!(decode(Kind::Error, &[7]), Value { what: "error code", value: 7 });
+    assert_eq!(decode(Kind::Error, &[8]), Value { what: "error code", value: 8 });
     assert_eq!(decode(Kind::RelayResponse, &[2]), Value { what: "boolean", value: 2 });
     assert_eq!(decode(Kind::RouteConfirmation, &[2]), Value { what: "boolean", value: 2 });
     assert_eq!(decode(Kind::LoginRequest, &login(&[3])), Value { what: "credential", value: 3 });
@@ -288,6 +321,7 @@ fn a_name_has_one_spelling() {
         let body = [&[1, u8::try_from(bad.len()).unwrap()], bad].concat();
         assert_eq!(Message::decode_body(Kind::DirectionRequest, &body), Err(DecodeError::Fqdn), "{bad:?}");
     }
-    let good = Message::decode_body(Kind::DirectionRequest, b"\x01\x03bob");
-    assert_eq!(good, Ok(Message::DirectionRequest(PeerRef::Name(name("bob")))));
+    let good = Message::decode_body(Kind::DirectionRequest, b"\x01\x03bob\x01");
+    let request = DirectionRequest { peer: PeerRef::Name(name("bob")), want: Want::Any };
+    assert_eq!(good, Ok(Message::DirectionRequest(request)));
 }

@@ -8,7 +8,7 @@ use crate::machine::{Output, StreamId, StreamInput, StreamOutput};
 use crate::message::{Credential, FrameReader, LoginRequest, Message};
 use crate::name::Party;
 use crate::node::Login;
-use crate::node::carriage::{CarriageOutput, reachable};
+use crate::node::carriage::CarriageOutput;
 use crate::time::Instant;
 
 /// A login under way.
@@ -36,7 +36,7 @@ impl Conventional {
         let mut remotes = self.services.as_addresses.clone();
         let turn = attempt % remotes.len().max(1);
         remotes.rotate_left(turn);
-        let Some((_, remote)) = reachable(&self.addresses, 0, &remotes) else {
+        let Some((_, remote)) = self.places.first(&remotes) else {
             return self.out.push_back(CarriageOutput::LoginFailed(Failure::NoAddress));
         };
         let Ok(channel) = TlsChannel::client(self.tls.clone(), &self.services.as_name) else {

@@ -15,11 +15,11 @@ use crate::conventional::keys::Direction;
 use crate::conventional::session::Session;
 use crate::conventional::wrap;
 use crate::event::{DropReason, Failure, Protection, TunnelUp};
+use crate::header::{Header, Kind};
 use crate::key::Key128;
 use crate::message::{Framing, Message, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId};
-use crate::node::carriage::{CarriageOutput, DIAL_TIMEOUT, LISTEN_TIMEOUT, reachable};
-use crate::node::peers::PeerId;
+use crate::node::carriage::{CarriageOutput, DIAL_TIMEOUT, LISTEN_TIMEOUT, TunnelId};
 use crate::node::status::TunnelStatus;
 use crate::route::Pattern;
 use crate::time::Instant;
@@ -27,6 +27,8 @@ use crate::timers::Backoff;
 
 /// The first retransmission of a Tunnel Request or Hole Punching; each later one waits twice as long.
 const FIRST_RETRY: Duration = Duration::from_millis(300);
+/// The first repetition of a punch to a peer.
+const FIRST_PUNCH: Duration = Duration::from_millis(100);
 /// A Keep Alive goes out this often, to the peer or through the TRS; NATs on the way forget nobody in this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// While a Keep Alive waits for an answer it is repeated this often, and the tunnel is down after this long.
@@ -43,6 +45,9 @@ pub(super) struct Tunnel {
     /// Our address, and where the peer (or the TRS) is.
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
+    /// Where it may be, until we know: the dialer asks, and the listener punches, at each.
+    candidates: Vec<(SocketAddr, SocketAddr)>,
+    announcement: Announcement,
     /// The path that leads to us, and the one that leads to the peer.
     pub(super) inbound: PathId,
     pub(super) outbound: PathId,
@@ -53,11 +58,22 @@ pub(super) struct Tunnel {
     pub(super) stage: Stage,
 }
 
+/// When the node may send packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Announcement {
+    /// As soon as there is an end key.
+    Due,
+    /// A listener, only once it was heard: there may be another tunnel that works (`policy = "optimal"`).
+    WhenHeard,
+    /// It was told.
+    Done,
+}
+
 #[expect(clippy::large_enum_variant, reason = "a tunnel is up for nearly all of its life")]
 pub(super) enum Stage {
     /// Our Tunnel Request is on its way.
     Dialing { end_key: Key128, retry: Backoff, until: Instant },
-    /// We wait for the peer's; through a TRS we punch meanwhile.
+    /// We wait for the peer's, and punch meanwhile: through a TRS, and under the optimal policy.
     Listening { punch: Option<Backoff>, until: Instant },
     /// The end key is shared. `doubted`: since when the peer owes a sign of life. A listener doubts from the start, because
     /// its Tunnel Response may be lost.
@@ -132,7 +148,7 @@ impl Conventional {
     pub(super) fn start_tunnel(
         &mut self,
         now: Instant,
-        peer: PeerId,
+        peer: TunnelId,
         direction: &RouteDirection,
         initiator: bool,
         transaction: u32,
@@ -143,17 +159,22 @@ impl Conventional {
             Some(relay) => &relay.addresses,
             None => &direction.candidates,
         };
-        let (local, remote) = reachable(&self.addresses, self.port, places).ok_or(Failure::NoAddress)?;
+        let mut candidates = self.places.all(places);
+        let &(local, remote) = candidates.first().ok_or(Failure::NoAddress)?;
         let relayed = direction.pattern == Pattern::Relayed;
         let until = now + if direction.dial { DIAL_TIMEOUT } else { LISTEN_TIMEOUT };
-        let retry = Backoff::start(now, FIRST_RETRY);
+        let punches = relayed || direction.want.is_some();
+        let retry = Backoff::start(now, if direction.dial || relayed { FIRST_RETRY } else { FIRST_PUNCH });
         let stage = if direction.dial {
             let mut end_key = Key128([0; 16]);
             self.rng.fill_bytes(&mut end_key.0);
             Stage::Dialing { end_key, retry, until }
         } else {
-            Stage::Listening { punch: relayed.then_some(retry), until }
+            Stage::Listening { punch: punches.then_some(retry), until }
         };
+        if relayed {
+            candidates.truncate(1);
+        }
         let ours = if initiator { Direction::FromInitiator } else { Direction::FromResponder };
         let tunnel = Tunnel {
             name: direction.peer.clone(),
@@ -162,6 +183,12 @@ impl Conventional {
             dialer: direction.dial,
             local,
             remote,
+            candidates,
+            announcement: if direction.want.is_some() && !relayed {
+                Announcement::WhenHeard
+            } else {
+                Announcement::Due
+            },
             inbound: PathId::of(&direction.peer, &self.name),
             outbound: PathId::of(&self.name, &direction.peer),
             control: Session::new(&keys.tunnel, ours),
@@ -169,12 +196,12 @@ impl Conventional {
             transaction: self.random(),
             stage,
         };
-        self.by_path.insert(tunnel.inbound, peer);
+        self.by_path.insert((tunnel.inbound, peer));
         self.timers.set(peer, Some(tunnel.next_timer()));
         self.tunnels.insert(peer, tunnel);
         if direction.dial {
             self.send_tunnel_request(peer, 0);
-        } else if relayed {
+        } else if punches {
             self.send_control(peer, 0, &Message::HolePunching);
         }
         // Who is told first confirms (Figs. 3 and 5); a responder that dials answers by dialing (Fig. 4).
@@ -185,7 +212,7 @@ impl Conventional {
         Ok(())
     }
 
-    fn send_tunnel_request(&mut self, peer: PeerId, count: u8) {
+    fn send_tunnel_request(&mut self, peer: TunnelId, count: u8) {
         let Some(tunnel) = self.tunnels.get(&peer) else { return };
         let Stage::Dialing { end_key, .. } = &tunnel.stage else { return };
         let request = Message::TunnelRequest(TunnelRequest {
@@ -199,22 +226,28 @@ impl Conventional {
     }
 
     /// Sends a message under the tunnel key.
-    fn send_control(&mut self, peer: PeerId, count: u8, message: &Message) {
+    fn send_control(&mut self, peer: TunnelId, count: u8, message: &Message) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
-        let Some(datagram) = tunnel.control.seal(tunnel.transaction, count, tunnel.outbound.0, message) else {
-            return;
+        let to = tunnel.hop();
+        let places = match tunnel.stage {
+            Stage::Dialing { .. } | Stage::Listening { .. } => tunnel.candidates.clone(),
+            Stage::Up { .. } => vec![(tunnel.local, tunnel.remote)],
         };
-        let (local, remote, to) = (tunnel.local, tunnel.remote, tunnel.hop());
         if !matches!(message, Message::KeepAlive | Message::KeepAliveAck) {
             self.out.push_back(CarriageOutput::signal(self.me(), to, message, Protection::TunnelKey, count));
         }
-        self.transmit(local, remote, datagram);
+        for (local, remote) in places {
+            let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+            if let Some(datagram) = tunnel.control.seal(tunnel.transaction, count, tunnel.outbound.0, message) {
+                self.transmit(local, remote, datagram);
+            }
+        }
     }
 
     pub(super) fn on_tunnel_message(
         &mut self,
         now: Instant,
-        peer: PeerId,
+        peer: TunnelId,
         local: SocketAddr,
         remote: SocketAddr,
         mut datagram: BytesMut,
@@ -226,10 +259,12 @@ impl Conventional {
         };
         let latest = tunnel.control.is_latest(header.sequence);
         tunnel.locate(latest, (local, remote));
-        // Who still asks has not heard us yet.
-        if !matches!(message, Message::TunnelRequest(_)) {
+        // Who still asks, or punches, has not heard us yet.
+        if !matches!(message, Message::TunnelRequest(_) | Message::HolePunching) {
             tunnel.hear(now);
+            self.announce(peer);
         }
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         match message {
             Message::TunnelRequest(request) if !tunnel.dialer => {
                 self.on_tunnel_request(now, peer, header.transaction, header.count, &request);
@@ -249,11 +284,20 @@ impl Conventional {
             Message::TunnelResponse if tunnel.dialer && header.transaction == tunnel.transaction => {}
             Message::KeepAlive => self.send_control(peer, 0, &Message::KeepAliveAck),
             Message::KeepAliveAck => {}
+            // That it went out is all that it is for.
+            Message::HolePunching if !tunnel.relayed() => {}
             _ => self.dropped(DropReason::Unexpected),
         }
     }
 
-    fn on_tunnel_request(&mut self, now: Instant, peer: PeerId, transaction: u32, count: u8, request: &TunnelRequest) {
+    fn on_tunnel_request(
+        &mut self,
+        now: Instant,
+        peer: TunnelId,
+        transaction: u32,
+        count: u8,
+        request: &TunnelRequest,
+    ) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         let Some(wrapped) = &request.wrapped_end_key else { return self.dropped(DropReason::BadBody) };
         if request.from != tunnel.name || request.to != self.name {
@@ -274,26 +318,55 @@ impl Conventional {
         }
     }
 
-    fn up(&mut self, now: Instant, peer: PeerId, data: Session) {
+    fn up(&mut self, now: Instant, peer: TunnelId, data: Session) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         // The dialer hears from the listener in this very moment.
         let doubted = (!tunnel.dialer).then_some(now);
         let keep_alive = now + if tunnel.dialer { KEEP_ALIVE } else { ASK };
         tunnel.stage = Stage::Up { data, heard: now, keep_alive, doubted };
+        self.timers.set(peer, Some(tunnel.next_timer()));
+        let greet = tunnel.announcement == Announcement::WhenHeard && tunnel.dialer;
+        self.announce(peer);
+        if greet {
+            self.send_control(peer, 0, &Message::KeepAlive);
+        }
+    }
+
+    /// Says that packets can be sent, as soon as that is true.
+    fn announce(&mut self, peer: TunnelId) {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        let Stage::Up { doubted, .. } = &tunnel.stage else { return };
+        match tunnel.announcement {
+            Announcement::WhenHeard if doubted.is_some() => return,
+            Announcement::Done => return,
+            Announcement::Due | Announcement::WhenHeard => tunnel.announcement = Announcement::Done,
+        }
         let up = TunnelUp {
             peer: tunnel.name.clone(),
             pattern: tunnel.pattern,
             dialed: tunnel.dialer,
             framing: Framing::Udp4501,
+            remote: tunnel.remote,
         };
-        self.timers.set(peer, Some(tunnel.next_timer()));
         self.out.push_back(CarriageOutput::TunnelUp(peer, up));
+    }
+
+    /// Whether a datagram was sealed with this tunnel's keys.
+    pub(super) fn is_for(&self, id: TunnelId, header: &Header, datagram: &[u8]) -> bool {
+        let Some(tunnel) = self.tunnels.get(&id) else { return false };
+        let mut copy = datagram.to_vec();
+        match &tunnel.stage {
+            _ if header.kind != Kind::Capsule => tunnel.control.would_open(&mut copy),
+            Stage::Up { data, .. } => data.would_open(&mut copy),
+            Stage::Dialing { end_key, .. } => Session::new(end_key, tunnel.ours()).would_open(&mut copy),
+            Stage::Listening { .. } => false,
+        }
     }
 
     pub(super) fn on_capsule(
         &mut self,
         now: Instant,
-        peer: PeerId,
+        peer: TunnelId,
         place: (SocketAddr, SocketAddr),
         mut datagram: BytesMut,
     ) {
@@ -312,14 +385,15 @@ impl Conventional {
         let latest = data.is_latest(header.sequence);
         tunnel.locate(latest, place);
         tunnel.hear(now);
-        if let Some(data) = fresh {
-            self.up(now, peer, data);
+        match fresh {
+            Some(data) => self.up(now, peer, data),
+            None => self.announce(peer),
         }
         let packet = datagram.freeze().slice(range);
         self.out.push_back(CarriageOutput::Packet(peer, packet));
     }
 
-    pub(super) fn tunnel_timeout(&mut self, now: Instant, peer: PeerId) {
+    pub(super) fn tunnel_timeout(&mut self, now: Instant, peer: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         let mut count = None;
         let mut over = false;

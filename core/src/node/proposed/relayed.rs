@@ -21,14 +21,13 @@ use crate::header::{Flags, Header, Kind};
 use crate::machine::Output;
 use crate::message::{Message, RelayMode};
 use crate::name::{Fqdn, Party};
-use crate::node::carriage::{Carriage, CarriageOutput};
-use crate::node::peers::PeerId;
+use crate::node::carriage::{Carriage, CarriageOutput, TunnelId};
 use crate::quic::{CidScheme, LinkId, LinkOutput, Links, Load};
 use crate::time::Instant;
 
 impl Proposed {
     /// The handshake with the TRS is finished: our leg has its identifier.
-    pub(super) fn on_leg_open(&mut self, now: Instant, peer: PeerId, leg: LinkId) {
+    pub(super) fn on_leg_open(&mut self, now: Instant, peer: TunnelId, leg: LinkId) {
         let Some(cid) = self.links.relay_cid(leg) else { return self.fail(now, peer, Failure::Protocol) };
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         if !tunnel.initiator {
@@ -50,7 +49,7 @@ impl Proposed {
     pub(super) fn on_leg_message(
         &mut self,
         now: Instant,
-        peer: PeerId,
+        peer: TunnelId,
         leg: LinkId,
         header: &Header,
         message: &Message,
@@ -87,7 +86,7 @@ impl Proposed {
     }
 
     /// Makes the endpoint for the connection through a blind TRS; the initiator dials. False if that failed.
-    fn end_to_end(&mut self, now: Instant, peer: PeerId, leg: LinkId) -> bool {
+    fn end_to_end(&mut self, now: Instant, peer: TunnelId, leg: LinkId) -> bool {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return false };
         let place = (self.links.relay_cid(leg), self.links.local(leg), self.links.remote(leg));
         let (Some(cid), Some(local), Some(remote)) = place else {
@@ -118,7 +117,7 @@ impl Proposed {
     pub(super) fn on_blind_datagram(
         &mut self,
         now: Instant,
-        peer: PeerId,
+        peer: TunnelId,
         local: SocketAddr,
         remote: SocketAddr,
         payload: BytesMut,
@@ -137,7 +136,7 @@ impl Proposed {
     }
 
     /// Takes all that the endpoint of a blind tunnel has to say.
-    pub(super) fn drain_blind(&mut self, now: Instant, peer: PeerId) {
+    pub(super) fn drain_blind(&mut self, now: Instant, peer: TunnelId) {
         loop {
             let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
             let (Stage::EndToEnd(EndToEnd { links, .. }) | Stage::Up(Path::Blind { links, .. })) = &mut tunnel.stage
@@ -178,7 +177,7 @@ impl Proposed {
         }
     }
 
-    fn on_blind_connected(&mut self, now: Instant, peer: PeerId, link: LinkId, client: bool, names: &[Fqdn]) {
+    fn on_blind_connected(&mut self, now: Instant, peer: TunnelId, link: LinkId, client: bool, names: &[Fqdn]) {
         let me = self.me();
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         let to = Party::Node(tunnel.name.clone());
@@ -199,7 +198,7 @@ impl Proposed {
     }
 
     /// Sends a message end to end.
-    fn send_blind(&mut self, now: Instant, peer: PeerId, link: LinkId, transaction: u32, message: &Message) {
+    fn send_blind(&mut self, now: Instant, peer: TunnelId, link: LinkId, transaction: u32, message: &Message) {
         let me = self.me();
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         let frame = message.to_bytes(transaction, Flags(0), 0, 0, tunnel.outbound.0);
@@ -212,7 +211,7 @@ impl Proposed {
         }
     }
 
-    fn on_blind_message(&mut self, now: Instant, peer: PeerId, link: LinkId, header: &Header, message: &Message) {
+    fn on_blind_message(&mut self, now: Instant, peer: TunnelId, link: LinkId, header: &Header, message: &Message) {
         let Some(tunnel) = self.tunnels.get(&peer) else { return };
         let building = matches!(tunnel.stage, Stage::EndToEnd(_)) && blind_link(&tunnel.stage) == Some(link);
         match message {
@@ -230,9 +229,9 @@ impl Proposed {
         }
     }
 
-    fn blind_up(&mut self, now: Instant, peer: PeerId) {
+    fn blind_up(&mut self, now: Instant, peer: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
-        match std::mem::replace(&mut tunnel.stage, Stage::Expecting) {
+        match std::mem::replace(&mut tunnel.stage, Stage::Expecting(None)) {
             Stage::EndToEnd(EndToEnd { leg, cid, links, link: Some(link) }) => {
                 self.up(now, peer, Path::Blind { leg, cid, links, link });
             }
@@ -240,7 +239,7 @@ impl Proposed {
         }
     }
 
-    fn on_blind_packet(&mut self, peer: PeerId, link: LinkId, packet: Result<Bytes, DropReason>) {
+    fn on_blind_packet(&mut self, peer: TunnelId, link: LinkId, packet: Result<Bytes, DropReason>) {
         let Some(tunnel) = self.tunnels.get(&peer) else { return };
         // Packets may overtake the Tunnel Response: the handshake has proved who sends them.
         let expected = blind_link(&tunnel.stage) == Some(link) && (tunnel.initiator || is_up(&tunnel.stage));

@@ -6,22 +6,30 @@
 //! relayed  see [`super::relayed`]
 //! ```
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 
 use super::{Inbound, Owner, Proposed};
 use crate::event::{DropReason, Failure, TunnelUp};
 use crate::header::{Flags, HEADER_LEN, Header, Kind};
+use crate::machine::{Output, Transmit};
 use crate::message::{Framing, Message, Relay, RelayMode, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId, RelayCid};
-use crate::node::carriage::{CarriageOutput, DIAL_TIMEOUT, LISTEN_TIMEOUT, SendRefused};
-use crate::node::peers::PeerId;
+use crate::node::carriage::{CarriageOutput, DIAL_TIMEOUT, LISTEN_TIMEOUT, SendRefused, TunnelId};
+use crate::probe;
 use crate::quic::{DatagramRefused, LinkId, Links, Load};
 use crate::route::Pattern;
 use crate::time::Instant;
+use crate::timers::Backoff;
 
 /// Every path must take an inner packet of this size (RFC 8200 §5): if a DATAGRAM frame is too small for it, the
 /// stream carries it.
 const MIN_IPV6_MTU: usize = 1280;
+
+/// The second punch comes so long after the first one; each later wait is twice as long, up to a second.
+const FIRST_PUNCH: Duration = Duration::from_millis(100);
 
 pub(super) struct Tunnel {
     pub(super) name: Fqdn,
@@ -42,12 +50,12 @@ pub(super) struct Tunnel {
 }
 
 pub(super) enum Stage {
-    /// The handshake with the peer is under way.
-    Dialing(LinkId),
+    /// Handshakes with the peer are under way, on each way by which it may be reached. The first one done wins.
+    Dialing(Vec<LinkId>),
     /// Our Tunnel Request is on its way on this link.
     Requested(LinkId),
     /// The peer will dial.
-    Expecting,
+    Expecting(Option<Punch>),
     /// The handshake with the TRS is under way.
     LegOpening(LinkId),
     /// Responder: the NMS knows our leg; the peer's Tunnel Request will come on it.
@@ -58,6 +66,13 @@ pub(super) enum Stage {
     EndToEnd(EndToEnd),
     /// Packets flow.
     Up(Path),
+}
+
+/// What a listener sends, so that what filters in front of it lets the dialer in (`policy = "optimal"`).
+pub(super) struct Punch {
+    /// From where to where.
+    to: Vec<(SocketAddr, SocketAddr)>,
+    retry: Backoff,
 }
 
 /// An end-to-end connection through a blind TRS that is not up yet.
@@ -80,6 +95,14 @@ pub(super) enum Path {
 }
 
 impl Tunnel {
+    /// While it is being built.
+    fn next_timer(&self) -> Instant {
+        match &self.stage {
+            Stage::Expecting(Some(punch)) => punch.retry.next.min(self.until),
+            _ => self.until,
+        }
+    }
+
     /// A step is done; the next one has time of its own.
     pub(super) fn progress(&mut self, now: Instant) {
         self.until = self.until.max(now + DIAL_TIMEOUT);
@@ -179,12 +202,12 @@ impl Proposed {
     pub(super) fn start_tunnel(
         &mut self,
         now: Instant,
-        peer: PeerId,
-        direction: RouteDirection,
+        id: TunnelId,
+        direction: &RouteDirection,
         initiator: bool,
         nms_transaction: u32,
     ) {
-        self.remove(now, peer);
+        self.remove(now, id);
         let outbound = PathId::of(&self.name, &direction.peer);
         let transaction = self.random();
         let mut tunnel = Tunnel {
@@ -192,76 +215,119 @@ impl Proposed {
             pattern: direction.pattern,
             initiator,
             dialer: direction.dial,
-            relay: direction.relay,
+            relay: direction.relay.clone(),
             nms_transaction,
             transaction,
             outbound,
             carrier: Carrier::new(self.framing, outbound),
-            stage: Stage::Expecting,
+            stage: Stage::Expecting(None),
             until: now + if direction.dial { DIAL_TIMEOUT } else { LISTEN_TIMEOUT },
         };
         let opened = if let Some(relay) = &tunnel.relay {
             let (addresses, name) = (relay.addresses.clone(), self.services.trs_name.clone());
             // The end-to-end connection through a blind relay discovers its own path MTU.
             let load = if relay.mode == RelayMode::Blind { Load::Signaling } else { Load::Packets };
-            Some((self.open(now, &addresses, &name, load), true))
-        } else if direction.dial {
-            Some((self.open(now, &direction.candidates, &direction.peer, Load::Packets), false))
-        } else {
-            None
-        };
-        match opened {
-            Some((Ok(link), true)) => {
+            self.open(now, &addresses, &name, load).map(|link| {
+                self.owners.insert(link, Owner::Leg(id));
                 tunnel.stage = Stage::LegOpening(link);
-                self.owners.insert(link, Owner::Leg(peer));
-            }
-            Some((Ok(link), false)) => {
-                tunnel.stage = Stage::Dialing(link);
-                self.owners.insert(link, Owner::Direct(peer));
-            }
-            Some((Err(reason), _)) => return self.out.push_back(CarriageOutput::TunnelDown(peer, reason)),
-            None => {}
+            })
+        } else if direction.dial {
+            self.dial(now, id, direction).map(|links| tunnel.stage = Stage::Dialing(links))
+        } else {
+            tunnel.stage = Stage::Expecting(self.punch(now, direction, outbound));
+            Ok(())
+        };
+        if let Err(reason) = opened {
+            return self.out.push_back(CarriageOutput::TunnelDown(id, reason));
         }
-        self.timers.set(peer, Some(tunnel.until));
-        self.by_name.insert(direction.peer.clone(), peer);
-        self.tunnels.insert(peer, tunnel);
-        if !direction.dial {
-            self.serve_early(now, &direction.peer);
+        self.timers.set(id, Some(tunnel.next_timer()));
+        if matches!(tunnel.stage, Stage::Expecting(_)) {
+            self.expecting.insert(direction.peer.clone(), id);
+        }
+        self.tunnels.insert(id, tunnel);
+        self.serve_early(now, &direction.peer);
+    }
+
+    /// Dials the peer wherever it may be.
+    fn dial(&mut self, now: Instant, id: TunnelId, direction: &RouteDirection) -> Result<Vec<LinkId>, Failure> {
+        let mut links = Vec::new();
+        for place in self.places.all(&direction.candidates) {
+            if let Some(link) = self.connect(now, place, &direction.peer, Load::Packets) {
+                self.owners.insert(link, Owner::Direct(id));
+                links.push(link);
+            }
+        }
+        if links.is_empty() { Err(Failure::NoAddress) } else { Ok(links) }
+    }
+
+    /// Sends the first punches, if this is a policy that has any.
+    fn punch(&mut self, now: Instant, direction: &RouteDirection, path: PathId) -> Option<Punch> {
+        direction.want?;
+        let to = self.places.all(&direction.candidates);
+        self.send_punches(&to, path);
+        Some(Punch { to, retry: Backoff::start(now, FIRST_PUNCH) })
+    }
+
+    fn send_punches(&mut self, to: &[(SocketAddr, SocketAddr)], path: PathId) {
+        for &(local, remote) in to {
+            let transaction = probe::transaction(self.random());
+            let payload = Message::HolePunching.to_bytes(transaction, Flags(0), 0, 0, path.0);
+            self.out.push_back(CarriageOutput::Pass(Output::Transmit(Transmit { local, remote, payload })));
         }
     }
 
     /// Forgets a tunnel and closes its links.
-    pub(super) fn remove(&mut self, now: Instant, peer: PeerId) {
-        let Some(mut tunnel) = self.tunnels.remove(&peer) else { return };
-        self.by_name.remove(&tunnel.name);
-        self.timers.set(peer, None);
-        let leg = match &mut tunnel.stage {
-            Stage::Expecting => return,
-            Stage::Dialing(link)
-            | Stage::Requested(link)
+    pub(super) fn remove(&mut self, now: Instant, id: TunnelId) {
+        let Some(mut tunnel) = self.tunnels.remove(&id) else { return };
+        if self.expecting.get(&tunnel.name) == Some(&id) {
+            self.expecting.remove(&tunnel.name);
+        }
+        self.timers.set(id, None);
+        let links = match &mut tunnel.stage {
+            Stage::Expecting(_) => Vec::new(),
+            Stage::Dialing(links) => std::mem::take(links),
+            Stage::Requested(link)
             | Stage::LegOpening(link)
             | Stage::LegWaiting(link)
             | Stage::LegRequested(link)
-            | Stage::Up(Path::Direct(link) | Path::Terminated(link)) => *link,
+            | Stage::Up(Path::Direct(link) | Path::Terminated(link)) => vec![*link],
             Stage::EndToEnd(EndToEnd { leg, cid, links, .. }) | Stage::Up(Path::Blind { leg, cid, links, .. }) => {
                 self.by_leg.remove(cid);
                 links.close_all(now);
                 self.out.extend(super::relayed::transmits(links));
-                *leg
+                vec![*leg]
             }
         };
-        self.close(now, leg);
+        for link in links {
+            self.close(now, link);
+        }
     }
 
-    pub(super) fn fail(&mut self, now: Instant, peer: PeerId, reason: Failure) {
+    /// A link of a direct tunnel is gone. While others are being dialed, nothing is lost.
+    pub(super) fn on_direct_closed(&mut self, now: Instant, id: TunnelId, link: LinkId, reason: Failure) {
+        if let Some(Tunnel { stage: Stage::Dialing(links), .. }) = self.tunnels.get_mut(&id) {
+            links.retain(|&other| other != link);
+            if !links.is_empty() {
+                return;
+            }
+        }
+        self.fail(now, id, reason);
+    }
+
+    pub(super) fn fail(&mut self, now: Instant, peer: TunnelId, reason: Failure) {
         self.remove(now, peer);
         self.out.push_back(CarriageOutput::TunnelDown(peer, reason));
     }
 
     /// The dialer's handshake is finished: the certificate names the peer that the NMS gave.
-    pub(super) fn request_tunnel(&mut self, now: Instant, peer: PeerId, link: LinkId) {
+    pub(super) fn request_tunnel(&mut self, now: Instant, peer: TunnelId, link: LinkId) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
-        tunnel.stage = Stage::Requested(link);
+        if let Stage::Dialing(links) = std::mem::replace(&mut tunnel.stage, Stage::Requested(link)) {
+            for other in links.into_iter().filter(|&other| other != link) {
+                self.close(now, other);
+            }
+        }
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         tunnel.progress(now);
         let (to, request) = (Party::Node(tunnel.name.clone()), tunnel_request(&self.name, tunnel, None));
         let (transaction, id) = (tunnel.transaction, tunnel.outbound.0);
@@ -271,7 +337,7 @@ impl Proposed {
     pub(super) fn on_direct_message(
         &mut self,
         now: Instant,
-        peer: PeerId,
+        peer: TunnelId,
         link: LinkId,
         header: &Header,
         message: &Message,
@@ -300,10 +366,7 @@ impl Proposed {
 
     /// Answers the Tunnel Request of a peer that the NMS announced, if it is there; the newest one, if several are.
     fn serve_early(&mut self, now: Instant, from: &Fqdn) {
-        let Some(&peer) = self.by_name.get(from) else { return };
-        if !matches!(self.tunnels[&peer].stage, Stage::Expecting) {
-            return;
-        }
+        let Some(&peer) = self.expecting.get(from) else { return };
         let asked = |link: &&LinkId| {
             let owner = self.owners.get(*link);
             matches!(owner, Some(Owner::Inbound(Inbound { early: Some(early), .. })) if early.request.from == *from)
@@ -314,6 +377,7 @@ impl Proposed {
         else {
             return;
         };
+        self.expecting.remove(from);
         self.adopt_framing(peer, early.request.framing);
         let id = self.tunnels[&peer].outbound.0;
         let to = Party::Node(from.clone());
@@ -322,7 +386,7 @@ impl Proposed {
     }
 
     /// The dialer says how packets are framed.
-    pub(super) fn adopt_framing(&mut self, peer: PeerId, framing: Framing) {
+    pub(super) fn adopt_framing(&mut self, peer: TunnelId, framing: Framing) {
         if framing != Framing::Udp4501
             && let Some(tunnel) = self.tunnels.get_mut(&peer)
         {
@@ -330,12 +394,13 @@ impl Proposed {
         }
     }
 
-    pub(super) fn up(&mut self, _now: Instant, peer: PeerId, path: Path) {
+    pub(super) fn up(&mut self, _now: Instant, peer: TunnelId, path: Path) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
-        let next = match &path {
-            Path::Blind { links, .. } => links.next_timeout(),
-            Path::Direct(_) | Path::Terminated(_) => None,
+        let (next, remote) = match &path {
+            Path::Blind { links, link, .. } => (links.next_timeout(), links.remote(*link)),
+            Path::Direct(link) | Path::Terminated(link) => (None, self.links.remote(*link)),
         };
+        let Some(remote) = remote else { return };
         tunnel.stage = Stage::Up(path);
         self.timers.set(peer, next);
         let up = TunnelUp {
@@ -343,6 +408,7 @@ impl Proposed {
             pattern: tunnel.pattern,
             dialed: tunnel.dialer,
             framing: tunnel.carrier.framing,
+            remote,
         };
         self.out.push_back(CarriageOutput::TunnelUp(peer, up));
     }
@@ -363,7 +429,7 @@ impl Proposed {
     }
 
     /// The peer whose packets may come on this link: its tunnel is up, or only the response overtaken by packets lacks.
-    fn tunnel_on(&self, link: LinkId) -> Option<PeerId> {
+    fn tunnel_on(&self, link: LinkId) -> Option<TunnelId> {
         let (Owner::Direct(peer) | Owner::Leg(peer)) = *self.owners.get(&link)? else { return None };
         match &self.tunnels.get(&peer)?.stage {
             Stage::Up(Path::Direct(l) | Path::Terminated(l)) | Stage::Requested(l) if *l == link => Some(peer),
@@ -371,18 +437,29 @@ impl Proposed {
         }
     }
 
-    pub(super) fn tunnel_timeout(&mut self, now: Instant, peer: PeerId) {
+    pub(super) fn tunnel_timeout(&mut self, now: Instant, peer: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         let building = !matches!(tunnel.stage, Stage::Up(_));
         if building && tunnel.until <= now {
             return self.fail(now, peer, Failure::Timeout);
         }
+        let mut punch = None;
         if building {
+            if let Stage::Expecting(Some(Punch { to, retry })) = &mut tunnel.stage
+                && retry.next <= now
+            {
+                retry.again(now);
+                punch = Some((to.clone(), tunnel.outbound));
+            }
             // A step was done meanwhile. Where there is an endpoint of its own, `drain_blind` looks at its timers too.
-            self.timers.set(peer, Some(tunnel.until));
+            let next = tunnel.next_timer();
+            self.timers.set(peer, Some(next));
         }
         if let Stage::EndToEnd(EndToEnd { links, .. }) | Stage::Up(Path::Blind { links, .. }) = &mut tunnel.stage {
             links.handle_timeout(now);
+        }
+        if let Some((to, path)) = punch {
+            self.send_punches(&to, path);
         }
         self.drain_blind(now, peer);
     }

@@ -14,7 +14,8 @@
 //!                       └─ (more mappings where they depend on the remote side)
 //! ```
 //!
-//! [`Nat64`] does the same between IPv6 inside and IPv4 outside.
+//! Inside and outside are of one family: IPv4, or IPv6 (NAPT66). [`Nat64`] does the same between IPv6 inside and IPv4
+//! outside.
 //!
 //! Time is looked at only when a packet comes: what has expired is as good as gone, and its place is reclaimed when
 //! someone needs it. Double NAT and carrier-grade NAT are two boxes in a row.
@@ -28,7 +29,7 @@ mod siit;
 mod table;
 mod translate;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -142,8 +143,8 @@ pub struct Answers {
 /// How a NAT behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatConfig {
-    /// Its addresses outside; at least one.
-    pub external: Vec<Ipv4Addr>,
+    /// Its addresses outside; at least one, all of one family.
+    pub external: Vec<IpAddr>,
     /// Which of them a new mapping gets.
     pub pooling: Pooling,
     /// When an inside address and port keeps its external port.
@@ -180,7 +181,7 @@ impl NatConfig {
     /// A home router that keeps ports and filters by address and port (the common "port-restricted cone"): ports 1024
     /// and up, refreshed from inside only (RFC 4787, REQ-6), no hairpin, ICMP errors carried, silent to outside, 65,536
     /// sessions.
-    pub fn new(external: Ipv4Addr) -> Self {
+    pub fn new(external: IpAddr) -> Self {
         Self {
             external: vec![external],
             pooling: Pooling::Paired,
@@ -198,6 +199,16 @@ impl NatConfig {
             max_sessions: 65_536,
             max_sessions_per_host: usize::MAX,
         }
+    }
+
+    /// Whether its outside is IPv4.
+    pub fn is_ipv4(&self) -> bool {
+        self.external.first().is_some_and(IpAddr::is_ipv4)
+    }
+
+    fn check(&self) {
+        assert!(!self.external.is_empty(), "a NAT has an external address");
+        assert!(self.external.iter().all(|a| a.is_ipv4() == self.is_ipv4()), "external addresses are of one family");
     }
 
     /// The same with these behaviours.

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha20Rng;
 
 use super::NatConfig;
 use super::siit::{Ends, GROWTH, LEAST_MTU_V6, error_to_v4, error_to_v6, translate};
-use super::table::{Key, Table};
+use super::table::{Key, Outside, Table};
 use super::translate::Conversation;
 use crate::net::packet::{
     IcmpError, Ip, Reassembled, Reassembler, Transport, fragment_ipv6, icmp_error_quoting, parse_icmp_error,
@@ -54,9 +54,10 @@ impl Nat64 {
     /// `prefix` is a /96; `rng` as for [`Nat::new`](super::Nat::new).
     ///
     /// # Panics
-    /// If there is no external address, or the prefix is of another length.
+    /// If there is no external address, one is of IPv6, or the prefix is of another length.
     pub fn new(config: NatConfig, prefix: Ipv6Net, rng: ChaCha20Rng) -> Self {
-        assert!(!config.external.is_empty(), "a NAT has an external address");
+        config.check();
+        assert!(config.is_ipv4(), "the outside of a NAT64 is IPv4");
         assert_eq!(prefix.prefix_len(), 96, "IPv4 addresses are embedded in a /96");
         Self { table: Table::new(config, rng), prefix, identification: 0 }
     }
@@ -81,9 +82,11 @@ impl Nat64 {
         self.identification
     }
 
-    fn remote(&self, (address, port): (IpAddr, u16)) -> Result<(Ipv4Addr, u16), NetDrop> {
+    fn remote(&self, (address, port): (IpAddr, u16)) -> Result<Outside, NetDrop> {
         match address {
-            IpAddr::V6(address) => extract(self.prefix, address).map(|a| (a, port)).ok_or(NetDrop::NatUnsupported),
+            IpAddr::V6(address) => {
+                extract(self.prefix, address).map(|a| (a.into(), port)).ok_or(NetDrop::NatUnsupported)
+            }
             IpAddr::V4(_) => Err(NetDrop::NatUnsupported),
         }
     }
@@ -101,7 +104,7 @@ impl Nat64 {
         }
         let remote = self.remote(destination)?;
         let external = self.table.outbound(now, kind, source, remote, transport)?;
-        let ends = Ends { source: (external.0.into(), external.1), destination: (remote.0.into(), remote.1) };
+        let ends = Ends { source: external, destination: remote };
         let identification = self.next_identification() as u16;
         translate(packet, true, ends, identification).ok_or(NetDrop::BadPacket)
     }
@@ -114,13 +117,13 @@ impl Nat64 {
         }
         let Conversation { kind, source, destination, transport } =
             Conversation::of(&ip).ok_or(NetDrop::NatUnsupported)?;
-        let (IpAddr::V4(remote), IpAddr::V4(external)) = (source.0, destination.0) else {
+        let (IpAddr::V4(remote), IpAddr::V4(_)) = (source.0, destination.0) else {
             return Err(NetDrop::NatUnsupported);
         };
         if matches!(transport, Transport::Echo { request: true, .. }) {
             return Err(NetDrop::NoMapping);
         }
-        let inside = self.table.inbound(now, kind, (external, destination.1), (remote, source.1), transport)?;
+        let inside = self.table.inbound(now, kind, destination, source, transport)?;
         let ends = Ends { source: (embed(self.prefix, remote).into(), source.1), destination: inside };
         translate(packet, true, ends, 0).ok_or(NetDrop::BadPacket)
     }
@@ -129,18 +132,16 @@ impl Nat64 {
         let quoted = Conversation::quoted(packet)?;
         let remote = self.remote(quoted.source)?;
         let Key { external, .. } = self.table.external_of(now, quoted.kind, quoted.destination, remote)?;
-        let ends = Ends { source: (remote.0.into(), remote.1), destination: (external.0.into(), external.1) };
+        let ends = Ends { source: remote, destination: external };
         let outer = Ip::parse(packet).map(|ip| ip.destination).ok_or(NetDrop::BadPacket)?;
         let to = self.remote((outer, 0))?.0;
-        carry_error(packet, error_to_v4, ends, external.0.into(), to.into())
+        carry_error(packet, error_to_v4, ends, external.0, to)
     }
 
     fn incoming_error(&mut self, now: Instant, packet: &[u8]) -> Result<Vec<u8>, NetDrop> {
         let quoted = Conversation::quoted(packet)?;
-        let (IpAddr::V4(external), IpAddr::V4(remote)) = (quoted.source.0, quoted.destination.0) else {
-            return Err(NetDrop::NatUnsupported);
-        };
-        let key = self.table.session(now, quoted.kind, (external, quoted.source.1), (remote, quoted.destination.1))?;
+        let IpAddr::V4(remote) = quoted.destination.0 else { return Err(NetDrop::NatUnsupported) };
+        let key = self.table.session(now, quoted.kind, quoted.source, quoted.destination)?;
         let inside = self.table.inside_of(key);
         let destination = (embed(self.prefix, remote).into(), quoted.destination.1);
         let Some(IpAddr::V4(from)) = Ip::parse(packet).map(|ip| ip.source) else { return Err(NetDrop::BadPacket) };
@@ -198,7 +199,7 @@ impl Nat64Box {
         let (destination, ttl) = (ip.destination, ip.ttl);
         let is_ours = match destination {
             IpAddr::V6(address) => self.nat.prefix.contains(&address),
-            IpAddr::V4(address) => self.nat.config().external.contains(&address),
+            IpAddr::V4(_) => self.nat.config().external.contains(&destination),
         };
         if !is_ours {
             return self.forwarder.forward(packet);
@@ -225,7 +226,7 @@ impl Nat64Box {
     fn send(&mut self, now: Instant, came: &[u8], packet: Vec<u8>) {
         let Some(destination) = Ip::parse(&packet).map(|ip| ip.destination) else { return };
         // From one host inside to another's external address: in again (RFC 6146, section 3.8).
-        if matches!(destination, IpAddr::V4(address) if self.nat.config().external.contains(&address)) {
+        if self.nat.config().external.contains(&destination) {
             return match self.nat.incoming(now, &packet) {
                 Ok(back) => self.send(now, came, back),
                 Err(reason) => self.forwarder.drop(reason),
@@ -246,7 +247,7 @@ impl Nat64Box {
             self.forwarder.send_on(iface, packet);
         } else {
             let mtu = if destination.is_ipv4() { mtu + GROWTH } else { mtu - GROWTH } as u32;
-            let external = IpAddr::V4(self.nat.config().external[0]);
+            let external = self.nat.config().external[0];
             self.forwarder.drop(NetDrop::TooBig);
             self.forwarder.report(IcmpError::TooBig { mtu }, destination.is_ipv6().then_some(external), came);
         }

@@ -5,24 +5,27 @@ use std::any::Any;
 use cyphonic_core::time::Instant;
 
 use super::Nat;
-use crate::net::packet::{End, IcmpError, Ip, Reassembled, Reassembler, Transport, rewrite, tcp_reset};
+use super::siit::LEAST_MTU_V6;
+use crate::net::packet::{End, IcmpError, Ip, Reassembled, Reassembler, Transport, fragment_ipv6, rewrite, tcp_reset};
 use crate::net::{BoxInput, BoxOutput, Forwarder, NetBox, NetDrop};
 
-/// A router that translates IPv4 between one outside interface and all others. IPv6, and IPv4 between two inside
-/// interfaces, it only forwards. Its external addresses answer no echo request.
+/// A router that translates one family between one outside interface and all others. The other family, and what passes
+/// between two inside interfaces, it only forwards. Its external addresses answer no echo request.
 #[derive(Debug)]
 pub struct NatBox {
     nat: Nat,
     forwarder: Forwarder,
     outside: usize,
     reassembler: Reassembler,
+    /// Of the last IPv6 packet that was cut again.
+    identification: u32,
 }
 
 impl NatBox {
     /// `forwarder` has the routes of all sides and the inside addresses; `outside` is the interface whose packets are
     /// translated.
     pub fn new(nat: Nat, forwarder: Forwarder, outside: usize) -> Self {
-        Self { nat, forwarder, outside, reassembler: Reassembler::default() }
+        Self { nat, forwarder, outside, reassembler: Reassembler::default(), identification: 0 }
     }
 
     /// The translation itself.
@@ -52,11 +55,9 @@ impl NatBox {
     }
 
     fn handle_packet(&mut self, now: Instant, iface: usize, packet: Vec<u8>) {
-        if packet.first().is_some_and(|b| b >> 4 != 4) {
+        let Some(is_ipv4) = self.forwarder.intact(&packet).map(|ip| ip.source.is_ipv4()) else { return };
+        if is_ipv4 != self.nat.config().is_ipv4() {
             return self.forwarder.forward(packet);
-        }
-        if self.forwarder.intact(&packet).is_none() {
-            return;
         }
         let is_fragment = Ip::parse(&packet).is_some_and(|ip| ip.fragment.is_some());
         if is_fragment && !self.nat.config().fragments {
@@ -67,23 +68,39 @@ impl NatBox {
             Reassembled::Waiting => return,
             Reassembled::Dropped(reason) => return self.forwarder.drop(reason),
         };
-        if iface == self.outside { self.handle_incoming(now, packet) } else { self.handle_outgoing(now, packet) }
+        let cut = is_fragment && !is_ipv4;
+        if iface == self.outside {
+            self.handle_incoming(now, packet, cut);
+        } else {
+            self.handle_outgoing(now, packet, cut);
+        }
     }
 
-    fn handle_outgoing(&mut self, now: Instant, mut packet: Vec<u8>) {
+    /// Sends a packet that fits, or that came in pieces of IPv6 and so leaves in pieces.
+    fn send_on(&mut self, iface: usize, packet: Vec<u8>, cut: bool) {
+        if !cut {
+            return self.forwarder.send_on(iface, packet);
+        }
+        self.identification = self.identification.wrapping_add(1);
+        for fragment in fragment_ipv6(&packet, LEAST_MTU_V6, self.identification).unwrap_or_default() {
+            self.forwarder.send_on(iface, fragment);
+        }
+    }
+
+    fn handle_outgoing(&mut self, now: Instant, mut packet: Vec<u8>, cut: bool) {
         let Some((destination, ttl)) = Ip::parse(&packet).map(|ip| (ip.destination, ip.ttl)) else { return };
         if self.forwarder.owns(destination) {
             return self.forwarder.answer(&packet);
         }
         if self.nat.is_external(destination) {
-            return self.turn_back(now, ttl, packet);
+            return self.turn_back(now, ttl, packet, cut);
         }
         if !self.forwarder.has_hop_left(ttl, &packet) {
             return;
         }
         let Some(iface) = self.forwarder.route(destination, &packet) else { return };
         // Before the translation, so that the report speaks of the packet as its sender knows it.
-        if !self.forwarder.fits(iface, &packet) {
+        if !cut && !self.forwarder.fits(iface, &packet) {
             return;
         }
         if iface == self.outside
@@ -91,11 +108,11 @@ impl NatBox {
         {
             return self.refuse_outgoing(reason, &packet);
         }
-        self.forwarder.send_on(iface, packet);
+        self.send_on(iface, packet, cut);
     }
 
     /// From inside to an external address.
-    fn turn_back(&mut self, now: Instant, ttl: u8, mut packet: Vec<u8>) {
+    fn turn_back(&mut self, now: Instant, ttl: u8, mut packet: Vec<u8>, cut: bool) {
         if !self.forwarder.has_hop_left(ttl, &packet) {
             return;
         }
@@ -104,7 +121,7 @@ impl NatBox {
         }
         let inside = Ip::parse(&packet).map(|ip| ip.destination);
         match inside.and_then(|inside| self.forwarder.lookup(inside)) {
-            Some(iface) if self.forwarder.fits_quietly(iface, &packet) => self.forwarder.send_on(iface, packet),
+            Some(iface) if cut || self.forwarder.fits_quietly(iface, &packet) => self.send_on(iface, packet, cut),
             Some(_) => self.forwarder.drop(NetDrop::TooBig),
             None => self.forwarder.drop(NetDrop::NoRoute),
         }
@@ -131,7 +148,7 @@ impl NatBox {
         }
     }
 
-    fn handle_incoming(&mut self, now: Instant, mut packet: Vec<u8>) {
+    fn handle_incoming(&mut self, now: Instant, mut packet: Vec<u8>, cut: bool) {
         let Some(ip) = Ip::parse(&packet) else { return };
         let (destination, ttl) = (ip.destination, ip.ttl);
         let port = match ip.transport() {
@@ -154,8 +171,8 @@ impl NatBox {
         let Some(iface) = inside.and_then(|inside| self.forwarder.lookup(inside)) else {
             return self.forwarder.drop(NetDrop::NoRoute);
         };
-        if self.forwarder.fits_quietly(iface, &packet) {
-            self.forwarder.send_on(iface, packet);
+        if cut || self.forwarder.fits_quietly(iface, &packet) {
+            self.send_on(iface, packet, cut);
         } else if rewrite(&mut packet, End::Destination, destination, port).is_some() {
             // Again as its sender knows it.
             self.forwarder.too_big(iface, Some(destination), &packet);

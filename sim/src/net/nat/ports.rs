@@ -1,6 +1,6 @@
 //! Which external address and port a new mapping gets.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use cyphonic_core::time::Instant;
@@ -40,7 +40,7 @@ impl Table {
         })
     }
 
-    fn allocate_at(&mut self, now: Instant, kind: Kind, address: Ipv4Addr, inside: u16) -> Option<Key> {
+    fn allocate_at(&mut self, now: Instant, kind: Kind, address: IpAddr, inside: u16) -> Option<Key> {
         let range = match kind {
             Kind::Echo => 0..=u16::MAX,
             _ if self.config.likeness.range && WELL_KNOWN.contains(&inside) => WELL_KNOWN,

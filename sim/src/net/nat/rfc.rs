@@ -92,7 +92,7 @@ fn udp_requirements() -> Vec<Requirement> {
         check,
     };
     let pool =
-        |c: &mut NatConfig| c.external.extend(["203.0.113.2", "203.0.113.3"].map(|a| a.parse::<Ipv4Addr>().unwrap()));
+        |c: &mut NatConfig| c.external.extend(["203.0.113.2", "203.0.113.3"].map(|a| a.parse::<IpAddr>().unwrap()));
     vec![
         rule(
             "REQ-1",

@@ -1,8 +1,8 @@
 //! What a NAT remembers. It knows nothing of packets: addresses and ports go in and come out, so that it serves every
-//! translation whose outside is IPv4.
+//! translation, whatever the families inside and outside.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::net::packet::Transport;
 use crate::net::session::{Session, Way};
 
 /// An address and port outside.
-pub(super) type Outside = (Ipv4Addr, u16);
+pub(super) type Outside = (IpAddr, u16);
 /// An address and port inside.
 pub(super) type Inside = (IpAddr, u16);
 
@@ -52,8 +52,9 @@ struct InsideKey {
     remote: Outside,
 }
 
-const BLANK: Outside = (Ipv4Addr::UNSPECIFIED, 0);
-const LAST: Outside = (Ipv4Addr::BROADCAST, u16::MAX);
+/// The first and the last remote end in their order.
+const BLANK: Outside = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+const LAST: Outside = (IpAddr::V6(Ipv6Addr::new(!0, !0, !0, !0, !0, !0, !0, !0)), u16::MAX);
 
 #[derive(Debug)]
 pub(super) struct Mapping {
@@ -119,7 +120,7 @@ pub(super) struct Chance {
 #[derive(Debug)]
 struct Host {
     /// Of its first mapping.
-    address: Ipv4Addr,
+    address: IpAddr,
     mappings: usize,
     sessions: usize,
 }
@@ -282,7 +283,7 @@ impl Table {
     }
 
     /// The external address of an inside host that has mappings.
-    pub(super) fn paired(&self, host: IpAddr) -> Option<Ipv4Addr> {
+    pub(super) fn paired(&self, host: IpAddr) -> Option<IpAddr> {
         self.hosts.get(&host).map(|host| host.address)
     }
 

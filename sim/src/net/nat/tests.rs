@@ -184,7 +184,7 @@ fn echo_goes_out_by_identifier_and_only_replies_come_back() {
         let ip = Ip::parse(&reply).unwrap();
         assert_eq!((ip.destination, ip.transport()), (inside, Some(Transport::Echo { request: false, id: 7 })));
     }
-    let external = IpAddr::V4(nat.config().external[0]);
+    let external = nat.config().external[0];
     let mut request = echo(remote, external, IpOptions::default(), 7, 1, b"ping").unwrap();
     assert_eq!(nat.incoming(at(0), &mut request), Err(NetDrop::NoMapping));
     let mut reply = echo_reply(&echo(remote, host, IpOptions::default(), 7, 1, b"x").unwrap()).unwrap();

@@ -1,11 +1,11 @@
-//! The two translations between IPv4 and IPv4.
+//! The two translations within one family.
 
 use std::net::IpAddr;
 
 use cyphonic_core::time::Instant;
 use rand_chacha::ChaCha20Rng;
 
-use super::table::{Inside, Key, Kind, Outside, Table};
+use super::table::{Inside, Key, Kind, Table};
 use super::{Hairpin, IcmpErrors, NatConfig};
 use crate::net::NetDrop;
 use crate::net::packet::{End, Ip, Transport, ipv4_header_is_intact, parse_icmp_error, rewrite, rewrite_quote};
@@ -20,9 +20,9 @@ impl Nat {
     /// `rng` is for whatever the NAT leaves to chance: random ports, addresses, and when it loses its mappings.
     ///
     /// # Panics
-    /// If there is no external address.
+    /// If there is no external address, or they are of two families.
     pub fn new(config: NatConfig, rng: ChaCha20Rng) -> Self {
-        assert!(!config.external.is_empty(), "a NAT has an external address");
+        config.check();
         Self { table: Table::new(config, rng) }
     }
 
@@ -32,8 +32,11 @@ impl Nat {
     }
 
     /// Behaves otherwise from now on; mappings that stand remain.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
     pub fn set_config(&mut self, config: NatConfig) {
-        assert!(!config.external.is_empty(), "a NAT has an external address");
+        config.check();
         self.table.config = config;
     }
 
@@ -54,42 +57,44 @@ impl Nat {
 
     /// Whether an address is one of its external ones.
     pub fn is_external(&self, address: IpAddr) -> bool {
-        matches!(address, IpAddr::V4(address) if self.config().external.contains(&address))
+        self.config().external.contains(&address)
+    }
+
+    /// That a packet is of the family that it translates.
+    fn translates(&self, ip: &Ip<'_>) -> Result<(), NetDrop> {
+        if ip.source.is_ipv4() == self.config().is_ipv4() { Ok(()) } else { Err(NetDrop::NatUnsupported) }
     }
 
     /// Translates a whole packet on its way out. On an error the packet is to be dropped.
     pub fn outgoing(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
         let ip = Ip::parse(packet).ok_or(NetDrop::BadPacket)?;
+        self.translates(&ip)?;
         if ip.transport() == Some(Transport::IcmpError) {
             return self.outgoing_error(now, packet);
         }
         let conversation = Conversation::of(&ip).ok_or(NetDrop::NatUnsupported)?;
-        let Conversation { kind, source: inside, destination: (remote, remote_port), transport } = conversation;
-        let (IpAddr::V4(_), IpAddr::V4(remote)) = (inside.0, remote) else { return Err(NetDrop::NatUnsupported) };
+        let Conversation { kind, source: inside, destination: remote, transport } = conversation;
         if matches!(transport, Transport::Echo { request: false, .. }) {
             return Err(NetDrop::NatUnsupported);
         }
-        let (address, port) = self.table.outbound(now, kind, inside, (remote, remote_port), transport)?;
-        rewrite(packet, End::Source, address.into(), port).ok_or(NetDrop::BadPacket)
+        let (address, port) = self.table.outbound(now, kind, inside, remote, transport)?;
+        rewrite(packet, End::Source, address, port).ok_or(NetDrop::BadPacket)
     }
 
     /// Translates a whole packet on its way in, whose destination is an external address. On an error the packet is to
     /// be dropped.
     pub fn incoming(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
         let ip = Ip::parse(packet).ok_or(NetDrop::BadPacket)?;
+        self.translates(&ip)?;
         if ip.transport() == Some(Transport::IcmpError) {
             return self.incoming_error(now, packet);
         }
         let conversation = Conversation::of(&ip).ok_or(NetDrop::NatUnsupported)?;
-        let Conversation { kind, source: (remote, remote_port), destination: (external, port), transport } =
-            conversation;
-        let (IpAddr::V4(remote), IpAddr::V4(external)) = (remote, external) else {
-            return Err(NetDrop::NatUnsupported);
-        };
+        let Conversation { kind, source: remote, destination: external, transport } = conversation;
         if matches!(transport, Transport::Echo { request: true, .. }) {
             return Err(NetDrop::NoMapping);
         }
-        let inside = self.table.inbound(now, kind, (external, port), (remote, remote_port), transport)?;
+        let inside = self.table.inbound(now, kind, external, remote, transport)?;
         rewrite(packet, End::Destination, inside.0, inside.1).ok_or(NetDrop::BadPacket)
     }
 
@@ -115,24 +120,18 @@ impl Nat {
 
     /// An inside host complains about a packet that came in.
     fn outgoing_error(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
-        let Conversation { kind, source: (remote, remote_port), destination: inside, .. } =
-            Conversation::quoted(packet)?;
-        let IpAddr::V4(remote) = remote else { return Err(NetDrop::NatUnsupported) };
-        let key = self.table.external_of(now, kind, inside, (remote, remote_port))?;
+        let Conversation { kind, source: remote, destination: inside, .. } = Conversation::quoted(packet)?;
+        let key = self.table.external_of(now, kind, inside, remote)?;
         let (address, port) = key.external;
-        rewrite_quote(packet, End::Destination, address.into(), port).ok_or(NetDrop::BadPacket)?;
-        rewrite(packet, End::Source, address.into(), 0).ok_or(NetDrop::BadPacket)?;
+        rewrite_quote(packet, End::Destination, address, port).ok_or(NetDrop::BadPacket)?;
+        rewrite(packet, End::Source, address, 0).ok_or(NetDrop::BadPacket)?;
         self.carry_error(key)
     }
 
     /// Someone outside complains about a packet that went out; it must be one that did.
     fn incoming_error(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
         let Conversation { kind, source, destination, .. } = Conversation::quoted(packet)?;
-        let v4 = |(address, port): Inside| match address {
-            IpAddr::V4(address) => Ok::<Outside, _>((address, port)),
-            IpAddr::V6(_) => Err(NetDrop::NatUnsupported),
-        };
-        let key = self.table.session(now, kind, v4(source)?, v4(destination)?)?;
+        let key = self.table.session(now, kind, source, destination)?;
         let (address, port) = self.table.inside_of(key);
         rewrite_quote(packet, End::Source, address, port).ok_or(NetDrop::BadPacket)?;
         rewrite(packet, End::Destination, address, 0).ok_or(NetDrop::BadPacket)?;

@@ -24,7 +24,7 @@ fn an_overloaded_port_belongs_to_whoever_last_spoke_to_the_sender() {
 
 #[test]
 fn paired_addresses_stay_with_a_host_and_arbitrary_ones_do_not() {
-    let addresses: Vec<Ipv4Addr> = (1..=4).map(|i| Ipv4Addr::new(203, 0, 113, i)).collect();
+    let addresses: Vec<IpAddr> = (1..=4).map(|i| IpAddr::from([203, 0, 113, i])).collect();
     for pooling in [Pooling::Paired, Pooling::Arbitrary] {
         let mut nat = nat(NatConfig { external: addresses.clone(), pooling, ..config() });
         let mut of_host = Vec::new();
@@ -43,7 +43,7 @@ fn paired_addresses_stay_with_a_host_and_arbitrary_ones_do_not() {
 
 #[test]
 fn when_one_address_has_no_port_left_an_unpaired_host_gets_another() {
-    let external = vec![Ipv4Addr::new(203, 0, 113, 1), Ipv4Addr::new(203, 0, 113, 2)];
+    let external = vec![[203, 0, 113, 1].into(), [203, 0, 113, 2].into()];
     let config = NatConfig { external, allocation: PortAllocation::Sequential, ports: 3000..=3001, ..config() };
     let mut paired = nat(config.clone());
     for port in [1, 2] {

@@ -1,6 +1,7 @@
 //! Hairpins, answers, and NATs behind NATs.
 
 use super::*;
+use crate::net::packet::fragment_ipv6;
 
 fn refused(nat: &mut NatBox, packet: Vec<u8>) -> Vec<(usize, Vec<u8>)> {
     pass(nat, at(0), 1, packet)
@@ -55,7 +56,7 @@ fn a_box_that_answers_strangers_resets_tcp_and_reports_udp() {
 /// Behind a carrier's NAT.
 fn home(number: u8) -> NatBox {
     let routes = Routes::new().with("10.0.0.0/24".parse().unwrap(), 0).with("0.0.0.0/0".parse().unwrap(), 1);
-    let config = NatConfig::new(Ipv4Addr::new(100, 64, 0, number));
+    let config = NatConfig::new([100, 64, 0, number].into());
     NatBox::new(nat(config), Forwarder::new(routes, vec!["10.0.0.254".parse().unwrap()]), 1)
 }
 
@@ -135,4 +136,63 @@ fn two_nodes_behind_one_nat_are_told_apart() {
     for (host, seen) in hosts.into_iter().zip(seen) {
         assert_eq!(receive(&mut nat, at(1), "198.51.100.1:443", seen), Ok(socket(host)));
     }
+}
+
+const INSIDE_V6: &str = "[fd00::1]:5000";
+const REMOTE_V6: &str = "[2001:db8:b::1]:80";
+
+/// With IPv6 on both sides.
+fn nat66(max_mtu: usize) -> NatBox {
+    let config = NatConfig { hairpin: Hairpin::ExternalSource, ..NatConfig::new("2001:db8:a::1".parse().unwrap()) };
+    let routes = Routes::new().with("fd00::/64".parse().unwrap(), 0).with("::/0".parse().unwrap(), 1);
+    let mut forwarder = Forwarder::new(routes, vec!["fd00::ff".parse().unwrap()]);
+    forwarder.set_mtu(1, max_mtu);
+    NatBox::new(nat(config), forwarder, 1)
+}
+
+#[test]
+fn a_nat_of_ipv6_maps_filters_and_carries_errors_like_one_of_ipv4() {
+    let mut nat = nat66(1280);
+    let sent = udp(socket(INSIDE_V6), socket(REMOTE_V6), IpOptions::default(), b"out").unwrap();
+    let out = pass(&mut nat, at(0), 0, sent.clone());
+    assert_right(&out[0].1);
+    let seen = source(&out[0].1);
+    assert_eq!((out[0].0, seen), (1, socket("[2001:db8:a::1]:5000")));
+    let reply = udp(socket(REMOTE_V6), seen, IpOptions::default(), b"in").unwrap();
+    let inside = pass(&mut nat, at(1), 1, reply);
+    assert_right(&inside[0].1);
+    assert_eq!(Ip::parse(&inside[0].1).unwrap().destination, socket(INSIDE_V6).ip());
+    let stranger = udp(socket("[2001:db8:c::1]:80"), seen, IpOptions::default(), b"in").unwrap();
+    assert!(pass(&mut nat, at(1), 1, stranger).is_empty());
+
+    let error = icmp_error(IcmpError::TooBig { mtu: 1280 }, "2001:db8:b::ff".parse().unwrap(), &out[0].1).unwrap();
+    let back = pass(&mut nat, at(1), 1, error);
+    assert_right(&back[0].1);
+    let mut quoted = sent.clone();
+    crate::net::packet::decrement_ttl(&mut quoted);
+    assert_eq!(parse_icmp_error(&back[0].1).unwrap().packet, quoted);
+    nat.reboot();
+    let late = udp(socket(REMOTE_V6), seen, IpOptions::default(), b"in").unwrap();
+    assert!(pass(&mut nat, at(2), 1, late).is_empty(), "every mapping is lost");
+    let v4 = udp(socket(INSIDE), socket("198.51.100.1:80"), IpOptions::default(), b"x").unwrap();
+    assert!(pass(&mut nat, at(2), 0, v4).is_empty(), "IPv4 is only forwarded, and there is no route");
+}
+
+#[test]
+fn a_nat_of_ipv6_cuts_again_what_came_in_pieces() {
+    let mut nat = nat66(1400);
+    let whole = udp(socket(INSIDE_V6), socket(REMOTE_V6), IpOptions::default(), &[7; 3000]).unwrap();
+    let mut out = Vec::new();
+    for piece in fragment_ipv6(&whole, 1400, 9).unwrap() {
+        out.extend(pass(&mut nat, at(0), 0, piece));
+    }
+    let mut reassembler = Reassembler::default();
+    let mut last = Reassembled::Waiting;
+    for (iface, piece) in out {
+        assert!(iface == 1 && piece.len() <= 1280);
+        last = reassembler.push(at(0), piece);
+    }
+    let Reassembled::Whole { packet, .. } = last else { panic!("{last:?}") };
+    assert_right(&packet);
+    assert_eq!((source(&packet), packet.len()), (socket("[2001:db8:a::1]:5000"), whole.len()));
 }

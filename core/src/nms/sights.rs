@@ -1,0 +1,109 @@
+//! What the NMS sees of nodes, and helps them to see (`policy = "optimal"`).
+//!
+//! A node sends Probes under a key of its registration, which came with the Registration Response. The NMS answers each
+//! with the address that it came from: from where it was asked, from its other port, or by the TRS, which is another host.
+//! By which answers arrive the node learns what filters in front of it, by what they say how its NAT maps (RFC 5780); it
+//! reports both. Where the node is the NMS believes only its own eyes: whoever is named to others as a place to dial or to
+//! punch at has sent a Probe or a message from there.
+//!
+//! Nothing here amplifies: one small answer for each authentic Probe.
+
+use std::net::SocketAddr;
+
+use bytes::BytesMut;
+
+use super::registry::Session;
+use super::{Nms, Place};
+use crate::event::{DropReason, Protection};
+use crate::header::Header;
+use crate::machine::{Output, Transmit};
+use crate::message::{Answer, Message, NetworkReport, ProbeRequest, SurveyPlan};
+use crate::name::{NodeId, Party};
+use crate::route::optimal::Reach;
+use crate::time::Instant;
+
+impl Nms {
+    /// What a node that registers needs for its survey.
+    pub(super) fn survey_plan(&mut self, place: Place) -> SurveyPlan {
+        let key = self.new_key();
+        let relay = self.relay.as_ref();
+        let others = match place {
+            Place::Conventional { .. } => relay.map(|relay| relay.conventional.clone()),
+            Place::Proposed { .. } => relay.map(|relay| relay.proposed.clone()),
+        };
+        SurveyPlan { key, other_port: self.probe_port, others: others.unwrap_or_default() }
+    }
+
+    /// The port at which nodes of this method find us.
+    pub(super) fn main_port(&self, session: &Session) -> u16 {
+        match session {
+            Session::Conventional(sealed) => sealed.local.port(),
+            Session::Proposed { link } => self.links.local(*link).map_or(0, |local| local.port()),
+        }
+    }
+
+    pub(super) fn on_probe(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, mut payload: BytesMut) {
+        let Ok(header) = Header::decode(&payload) else { return self.dropped(DropReason::BadHeader) };
+        let node = NodeId(header.id);
+        let session = self.nodes.get_mut(&node).and_then(|registration| registration.probes.as_mut());
+        let Some(session) = session else { return self.dropped(DropReason::UnknownId) };
+        let answer = match session.open_message(&mut payload) {
+            Ok((_, Message::Probe(answer))) => answer,
+            Ok(_) => return self.dropped(DropReason::Unexpected),
+            Err(reason) => return self.dropped(reason),
+        };
+        match answer {
+            Answer::Noted if local.port() != self.probe_port => self.note(node, remote),
+            Answer::Noted | Answer::Here | Answer::OtherPort => {}
+            Answer::OtherAddress(id) => return self.ask_trs(now, node, header.transaction, remote, id),
+        }
+        let port = if answer == Answer::OtherPort { self.probe_port } else { local.port() };
+        let reply = Message::ProbeReply { seen: remote };
+        let session = self.nodes.get_mut(&node).and_then(|registration| registration.probes.as_mut());
+        if let Some(payload) = session.and_then(|s| s.seal(header.transaction, 0, node.0, &reply)) {
+            let local = SocketAddr::new(local.ip(), port);
+            self.out.push_back(Output::Transmit(Transmit { local, remote, payload }));
+        }
+    }
+
+    /// The node's main port is seen there.
+    fn note(&mut self, node: NodeId, remote: SocketAddr) {
+        let Some(registration) = self.nodes.get_mut(&node) else { return };
+        let translated = !registration.own.contains(&remote);
+        let reach = registration.sight.family(remote.ip());
+        let behaviour = reach.and_then(|reach| reach.behaviour);
+        *reach = Some(Reach { seen: remote, translated, behaviour });
+    }
+
+    /// Has the TRS answer a Probe.
+    fn ask_trs(&mut self, now: Instant, node: NodeId, transaction: u32, to: SocketAddr, id: [u8; 16]) {
+        let epoch = self.epochs.next(now);
+        let Some(registration) = self.nodes.get(&node) else { return };
+        let port = self.main_port(&registration.session);
+        let (Some(relay), Some(session)) = (&self.relay, &mut self.trs) else { return };
+        let places = match registration.session {
+            Session::Conventional(_) => &relay.conventional,
+            Session::Proposed { .. } => &relay.proposed,
+        };
+        // The TRS answers by the family that it is asked in.
+        let remote = places.iter().find(|place| place.is_ipv4() == to.is_ipv4());
+        let local = self.addresses.iter().find(|address| address.is_ipv4() == to.is_ipv4());
+        let (Some(&remote), Some(&local)) = (remote, local) else { return };
+        let request = Message::ProbeRequest(ProbeRequest { epoch, to, id });
+        let Some(payload) = session.seal(transaction, 0, NodeId::of(&relay.name).0, &request) else { return };
+        self.out.push_back(Output::Transmit(Transmit { local: SocketAddr::new(local, port), remote, payload }));
+        self.signal(Party::Trs, &request, Protection::ServiceKey, 0);
+    }
+
+    pub(super) fn on_network_report(&mut self, now: Instant, node: NodeId, transaction: u32, report: &NetworkReport) {
+        if let Some(registration) = self.nodes.get_mut(&node) {
+            for (reach, behaviour) in [(&mut registration.sight.v6, report.v6), (&mut registration.sight.v4, report.v4)]
+            {
+                if let (Some(reach), Some(behaviour)) = (reach, behaviour) {
+                    reach.behaviour = Some(behaviour);
+                }
+            }
+        }
+        self.send(now, node, transaction, 0, &Message::KeepAliveAck);
+    }
+}

@@ -1,0 +1,477 @@
+//! From the wish to talk to a peer to a tunnel, and to a better one.
+//!
+//! ```text
+//! wanted ──registered──▶ requested ──Route Direction──▶ building ──▶ up
+//!    ▲                       │ refused                     │ failed   │ lost: forgotten, until a packet wants it again
+//!    └── pause, within ROUTE_TIMEOUT, else given up ◀──────┘          │
+//!                                                                     │
+//! optimal policy only                                                 ▼
+//!    a direct tunnel is not up after HEAD_START     ask for the relay beside it; the first one up carries
+//!    up, relayed, and we asked for it               ask for a direct one, again and again; once up it takes over
+//! ```
+//!
+//! A tunnel that another has replaced is kept for a while: the peer changes over a little earlier or later than we, and
+//! what is on its way arrives.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Node;
+use super::carriage::TunnelId;
+use super::peers::{Improve, Origin, Peer, PeerId, Request};
+use crate::event::{DropReason, Event, Failure, TunnelUp};
+use crate::header::Header;
+use crate::message::{DirectionRequest, ErrorCode, Message, PeerRef, RouteDirection, Want};
+use crate::name::Fqdn;
+use crate::route::Pattern;
+use crate::time::Instant;
+use crate::timers::Backoff;
+
+/// How long what waits for a route may wait, from the first query or packet.
+pub const ROUTE_TIMEOUT: Duration = Duration::from_secs(12);
+/// The first retransmission of a Direction Request; each later one waits twice as long.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// After so many transmissions of a Direction Request without an answer, the NMS may have forgotten us.
+const DOUBTFUL: u8 = 2;
+/// After so many, a request that only wants something better is given up.
+const TRIES: u8 = 6;
+/// After a Route Direction whose tunnel did not come up, wait this long before asking again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// A direct attempt has so much time alone, before the relay is asked for too: enough for three round trips of most paths.
+pub const HEAD_START: Duration = Duration::from_millis(500);
+/// After a relayed tunnel came up, the first wait before a direct one is tried; each later wait is twice as long.
+const FIRST_IMPROVEMENT: Duration = Duration::from_millis(500);
+const LAST_IMPROVEMENT: Duration = Duration::from_secs(64);
+/// A tunnel that was replaced is kept until nothing has come by it for so long.
+const LINGER: Duration = Duration::from_secs(5);
+
+impl Node {
+    /// (Re)starts route construction with a fresh time limit.
+    pub(super) fn want_route(&mut self, now: Instant, id: PeerId) {
+        let Some(peer) = self.peers.find_mut(id) else { return };
+        peer.until = now + ROUTE_TIMEOUT;
+        if self.cloud.is_registered() {
+            self.request_route(now, id, Want::Any);
+        } else {
+            self.peers.rearm(id);
+        }
+    }
+
+    /// Sends a Direction Request.
+    fn request_route(&mut self, now: Instant, id: PeerId, want: Want) {
+        let transaction = self.random_u32();
+        let request = Request { transaction, want, retry: Backoff::start(now, FIRST_RETRY) };
+        let Some(peer) = self.peers.find_mut(id) else { return };
+        peer.retry_at = None;
+        let peer = peer.reference.clone();
+        self.peers.set_request(id, Some(request));
+        self.peers.rearm(id);
+        self.carriage.send_nms(now, transaction, 0, Message::DirectionRequest(DirectionRequest { peer, want }));
+    }
+
+    /// After a registration: everything that was waiting for it, or whose request went to a lost session.
+    pub(super) fn request_waiting_routes(&mut self, now: Instant) {
+        for id in self.peers.ids() {
+            let lost = self.peers.set_request(id, None).map(|request| request.want);
+            let Some(peer) = self.peers.find_mut(id) else { continue };
+            if peer.up.is_none() && peer.building.is_empty() {
+                // The wait for the registration is not counted against it.
+                peer.until = peer.until.max(now + ROUTE_TIMEOUT / 2);
+                self.request_route(now, id, Want::Any);
+            } else if let (None, Some(want @ Want::Relayed)) = (&peer.up, lost) {
+                self.request_route(now, id, want);
+            } else {
+                self.peers.rearm(id);
+            }
+        }
+    }
+
+    pub(super) fn on_nms_message(&mut self, now: Instant, header: &Header, message: Message) {
+        if self.on_cloud_message(now, header, &message) {
+            return;
+        }
+        match message {
+            Message::RouteDirectionInitiator(direction) => self.on_direction(now, header, direction, true),
+            Message::RouteDirectionResponder(direction) => self.on_direction(now, header, direction, false),
+            Message::Error(code) => self.on_route_refused(now, header.transaction, code),
+            _ => self.dropped(DropReason::Unexpected),
+        }
+    }
+
+    fn on_direction(&mut self, now: Instant, header: &Header, direction: RouteDirection, initiator: bool) {
+        if direction.peer == self.name {
+            return self.dropped(DropReason::Unexpected);
+        }
+        if let Err(reason) = self.check_direction(header.transaction, &direction, initiator) {
+            return self.dropped(reason);
+        }
+        if !initiator && self.was_directed(&direction.peer, header.transaction) {
+            return self.confirm_again(now, header, direction.dial);
+        }
+        if initiator && let Some(asked) = self.peers.by_transaction(header.transaction) {
+            self.peers.set_request(asked, None);
+        }
+        let until = now + ROUTE_TIMEOUT;
+        let Some((id, lost)) = self.peers.identify(until, &direction.peer, direction.virtual_addresses) else {
+            return self.dropped(DropReason::Limit);
+        };
+        for _ in 0..lost {
+            self.dropped(DropReason::QueueFull);
+        }
+        let relayed = direction.pattern == Pattern::Relayed;
+        self.make_room(now, id, direction.want, relayed);
+        let awaits_dial = initiator && !direction.dial && !self.carriage.is_reliable();
+        let origin = Origin {
+            initiator,
+            relayed,
+            want: direction.want,
+            transaction: header.transaction,
+            again: awaits_dial.then(|| Backoff::start(now, FIRST_RETRY)),
+        };
+        let tunnel = self.peers.new_tunnel(id);
+        let peer = self.peers.find_mut(id).expect("just identified");
+        peer.building.insert(tunnel, origin);
+        peer.until = peer.until.max(now + ROUTE_TIMEOUT / 2);
+        peer.retry_at = None;
+        if initiator && !relayed && direction.want == Some(Want::Any) {
+            peer.relay_at = Some(now + HEAD_START);
+        }
+        self.peers.rearm(id);
+        self.carriage.build(now, tunnel, direction, initiator, header.transaction);
+    }
+
+    /// Forgets what a new Route Direction makes void: everything, or where only one kind of way was wanted, attempts at the
+    /// same kind.
+    fn make_room(&mut self, now: Instant, id: PeerId, want: Option<Want>, relayed: bool) {
+        let Some(peer) = self.peers.find_mut(id) else { return };
+        let one_kind = matches!(want, Some(Want::Relayed | Want::Direct(_)));
+        let void: Vec<TunnelId> = if one_kind {
+            peer.building.iter().filter(|(_, origin)| origin.relayed == relayed).map(|(&id, _)| id).collect()
+        } else {
+            peer.tunnels().map(|(tunnel, _)| tunnel).collect()
+        };
+        if !one_kind {
+            (peer.up, peer.old, peer.relay_at, peer.improve) = (None, None, None, None);
+        }
+        for tunnel in void {
+            self.forget_tunnel(now, id, tunnel);
+        }
+    }
+
+    fn forget_tunnel(&mut self, now: Instant, id: PeerId, tunnel: TunnelId) {
+        if let Some(peer) = self.peers.find_mut(id) {
+            peer.building.remove(&tunnel);
+        }
+        self.peers.forget_tunnel(tunnel);
+        self.carriage.forget(now, tunnel);
+    }
+
+    /// Whether this Route Direction to us as the responder was obeyed before. To obey it again would take a tunnel that
+    /// is up, or half built, away.
+    fn was_directed(&self, peer: &Fqdn, transaction: u32) -> bool {
+        let Some(id) = self.peers.by_name(peer) else { return false };
+        self.peers.get(id).tunnels().any(|(_, origin)| !origin.initiator && origin.transaction == transaction)
+    }
+
+    /// The NMS repeats a Route Direction, so our Confirmation was lost or is late.
+    fn confirm_again(&mut self, now: Instant, header: &Header, dial: bool) {
+        // Who dials answers by dialing, and goes on with that by itself.
+        if !dial && !self.carriage.is_reliable() {
+            let count = header.count.max(1);
+            self.carriage.send_nms(now, header.transaction, count, Message::RouteConfirmation(None));
+        }
+    }
+
+    /// Whether a Route Direction makes sense: it answers what was asked, and takes nobody's virtual address. A name keeps
+    /// its addresses and an address its name, as long as we know them.
+    fn check_direction(&self, transaction: u32, direction: &RouteDirection, initiator: bool) -> Result<(), DropReason> {
+        if initiator {
+            // None: a repetition, or an answer to a request that we gave up.
+            let asked = self.peers.by_transaction(transaction).ok_or(DropReason::Unexpected)?;
+            match &self.peers.get(asked).reference {
+                PeerRef::Name(name) if *name == direction.peer => {}
+                PeerRef::Virtual(address) if direction.virtual_addresses.contains(*address) => {}
+                PeerRef::Name(_) | PeerRef::Virtual(_) => return Err(DropReason::WrongIdentity),
+            }
+        }
+        let known = self.peers.by_name(&direction.peer);
+        let addresses = direction.virtual_addresses;
+        if known.and_then(|id| self.peers.get(id).addresses).is_some_and(|before| before != addresses) {
+            return Err(DropReason::WrongIdentity);
+        }
+        for address in [IpAddr::from(addresses.v4), IpAddr::from(addresses.v6)] {
+            let ours = self.own.is_some_and(|own| own.contains(address)) || self.overlay.is_dns(address);
+            let owner = self.peers.owner_of(address);
+            if ours || !self.overlay.contains(address) || owner.is_some_and(|owner| Some(owner) != known) {
+                return Err(DropReason::WrongIdentity);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_route_refused(&mut self, now: Instant, transaction: u32, code: ErrorCode) {
+        let Some(id) = self.peers.by_transaction(transaction) else { return self.dropped(DropReason::Unexpected) };
+        let want = self.peers.set_request(id, None).map_or(Want::Any, |request| request.want);
+        let Some(peer) = self.peers.find_mut(id) else { return };
+        if peer.up.is_some() || !peer.building.is_empty() {
+            // Something else was wanted than what there is.
+            if matches!(want, Want::Direct(_)) {
+                self.not_improved(now, id, Failure::Refused(code));
+            }
+            return self.peers.rearm(id);
+        }
+        // A peer that is offline now may be moving: its own registration comes any moment.
+        if code == ErrorCode::PeerOffline && peer.until > now + FIRST_RETRY && peer.addresses.is_some() {
+            peer.retry_at = Some(now + FIRST_RETRY);
+            self.peers.rearm(id);
+        } else {
+            self.fail_route(now, id, Failure::Refused(code));
+        }
+    }
+
+    pub(super) fn on_tunnel_up(&mut self, now: Instant, tunnel: TunnelId, up: TunnelUp) {
+        let Some(id) = self.peers.by_tunnel(tunnel) else { return };
+        let Some(peer) = self.peers.find_mut(id) else { return };
+        let Some(origin) = peer.building.remove(&tunnel) else { return };
+        peer.relay_at = None;
+        let before = peer.up;
+        let worse = origin.relayed && before.is_some_and(|(_, before)| !before.relayed);
+        let (taken, replaced) = if worse { (before, Some((tunnel, origin))) } else { (Some((tunnel, origin)), before) };
+        peer.up = taken;
+        let displaced = replaced.and_then(|(id, origin)| peer.old.replace((id, origin, now + LINGER)));
+        if !worse {
+            let may_improve = origin.relayed && origin.initiator && origin.want.is_some();
+            let (wait, attempt) = peer.improve.map_or((FIRST_IMPROVEMENT, 0), |i| (i.wait, i.attempt));
+            peer.improve = may_improve.then(|| Improve { at: now + wait, wait, attempt });
+        }
+        let held = std::mem::take(&mut peer.held);
+        let addresses = peer.addresses;
+        if let Some((displaced, ..)) = displaced {
+            self.forget_tunnel(now, id, displaced);
+        }
+        self.peers.rearm(id);
+        if !worse {
+            self.event(Event::TunnelUp(up));
+        }
+        for query in held.queries {
+            if let Some(addresses) = &addresses {
+                self.answer(&query, |q| q.answer(addresses, crate::dns::TTL));
+            }
+        }
+        for packet in held.packets {
+            self.send_to(now, id, packet);
+        }
+    }
+
+    pub(super) fn on_tunnel_down(&mut self, now: Instant, tunnel: TunnelId, reason: Failure) {
+        let Some(id) = self.peers.by_tunnel(tunnel) else { return };
+        self.peers.forget_tunnel(tunnel);
+        let Some(peer) = self.peers.find_mut(id) else { return };
+        if let Some(origin) = peer.building.remove(&tunnel) {
+            self.on_attempt_failed(now, id, origin, reason);
+        } else if peer.up.is_some_and(|(up, _)| up == tunnel) {
+            self.on_tunnel_lost(now, id, reason);
+        } else if peer.old.is_some_and(|(old, ..)| old == tunnel) {
+            peer.old = None;
+        }
+        self.peers.rearm(id);
+    }
+
+    /// A tunnel was not built.
+    fn on_attempt_failed(&mut self, now: Instant, id: PeerId, origin: Origin, reason: Failure) {
+        let Some(peer) = self.peers.find_mut(id) else { return };
+        if peer.up.is_some() {
+            if !origin.relayed {
+                self.not_improved(now, id, reason);
+            }
+            return;
+        }
+        if !peer.building.is_empty() || peer.request.is_some() {
+            return;
+        }
+        let fall_back = origin.initiator && !origin.relayed && origin.want.is_some();
+        if fall_back && self.cloud.is_registered() {
+            return self.request_route(now, id, Want::Relayed);
+        }
+        let waits = !peer.held.packets.is_empty() || !peer.held.queries.is_empty();
+        if peer.until > now + RETRY_PAUSE && (origin.initiator || waits) {
+            peer.retry_at = Some(now + RETRY_PAUSE);
+        } else {
+            self.fail_route(now, id, reason);
+        }
+    }
+
+    /// The tunnel that packets went into is gone.
+    fn on_tunnel_lost(&mut self, now: Instant, id: PeerId, reason: Failure) {
+        let Some(peer) = self.peers.find_mut(id) else { return };
+        peer.up = None;
+        // The one that it replaced is still there: the improvement was none.
+        if let Some((old, origin, _)) = peer.old.take() {
+            peer.up = Some((old, origin));
+            let may_improve = origin.relayed && origin.initiator && origin.want.is_some();
+            peer.improve = may_improve.then_some(Improve { at: now, wait: FIRST_IMPROVEMENT, attempt: 1 });
+            return self.not_improved(now, id, reason);
+        }
+        let label = peer.label();
+        peer.improve = None;
+        let hopeful = !peer.building.is_empty();
+        peer.until = now + ROUTE_TIMEOUT / 2;
+        self.event(Event::TunnelDown { peer: label, reason });
+        if !hopeful {
+            self.peers.remove(id);
+        }
+    }
+
+    /// A direct attempt beside the relay came to nothing.
+    fn not_improved(&mut self, now: Instant, id: PeerId, reason: Failure) {
+        let Some(peer) = self.peers.find_mut(id) else { return };
+        if let Some(improve) = &mut peer.improve {
+            improve.at = now + improve.wait;
+            improve.wait = (improve.wait * 2).min(LAST_IMPROVEMENT);
+            improve.attempt = improve.attempt.wrapping_add(1);
+        }
+        let peer = peer.label();
+        self.event(Event::StillRelayed { peer, reason });
+    }
+
+    /// Our network is another one, or better known: what was impossible may be possible.
+    pub(super) fn improve_all(&mut self, now: Instant) {
+        for id in self.peers.ids() {
+            if let Some(improve) = self.peers.find_mut(id).and_then(|peer| peer.improve.as_mut()) {
+                *improve = Improve { at: now, wait: FIRST_IMPROVEMENT, attempt: 0 };
+                self.peers.rearm(id);
+            }
+        }
+    }
+
+    /// A packet came by this tunnel: if it was replaced, the peer has not changed over yet.
+    pub(super) fn peer_on(&mut self, now: Instant, tunnel: TunnelId) -> Option<PeerId> {
+        let id = self.peers.by_tunnel(tunnel)?;
+        if let Some((old, _, until)) = self.peers.find_mut(id).and_then(|peer| peer.old.as_mut())
+            && *old == tunnel
+        {
+            *until = now + LINGER;
+            self.peers.rearm(id);
+        }
+        Some(id)
+    }
+
+    pub(super) fn fail_route(&mut self, now: Instant, id: PeerId, reason: Failure) {
+        let Some(peer) = self.peers.remove(id) else { return };
+        for (tunnel, _) in peer.tunnels() {
+            self.forget_tunnel(now, id, tunnel);
+        }
+        let unknown = reason == Failure::Refused(ErrorCode::UnknownPeer);
+        for query in &peer.held.queries {
+            self.answer(query, |q| if unknown { q.name_error() } else { q.server_failure() });
+        }
+        for _ in &peer.held.packets {
+            self.dropped(DropReason::NoTunnel);
+        }
+        self.event(Event::TunnelDown { peer: peer.label(), reason });
+    }
+
+    /// The node's addresses changed, and the carriage has forgotten everything: routes are built anew.
+    pub(super) fn rebuild_routes(&mut self, now: Instant) {
+        for id in self.peers.ids() {
+            self.peers.set_request(id, None);
+            let Some(peer) = self.peers.find_mut(id) else { continue };
+            let tunnels: Vec<_> = peer.tunnels().map(|(tunnel, _)| tunnel).collect();
+            peer.reset();
+            for tunnel in &tunnels {
+                self.peers.forget_tunnel(*tunnel);
+            }
+            if !tunnels.is_empty() {
+                self.event(Event::TunnelDown { peer: self.peers.get(id).label(), reason: Failure::Moved });
+            }
+            self.want_route(now, id);
+        }
+    }
+
+    pub(super) fn peers_timeout(&mut self, now: Instant) {
+        while let Some(id) = self.peers.pop_due(now) {
+            self.peer_timeout(now, id);
+            self.peers.rearm(id);
+        }
+        self.drain_carriage(now);
+    }
+
+    fn peer_timeout(&mut self, now: Instant, id: PeerId) {
+        let registered = self.cloud.is_registered();
+        let Some(peer) = self.peers.find_mut(id) else { return };
+        if peer.up.is_none() && peer.building.is_empty() && peer.until <= now {
+            return self.fail_route(now, id, Failure::Timeout);
+        }
+        let old = peer.old.take_if(|(.., until)| *until <= now);
+        let retry = take_due(&mut peer.retry_at, now);
+        let relay = take_due(&mut peer.relay_at, now) && peer.up.is_none() && peer.request.is_none();
+        let direct = peer.building.values().any(|origin| !origin.relayed);
+        let improve = peer.improve.as_mut().filter(|improve| improve.at <= now).map(|improve| {
+            // If nothing comes of it at all, again then.
+            improve.at = now + improve.wait.max(LINGER);
+            improve.attempt
+        });
+        let improve = improve.filter(|_| !direct && peer.request.is_none());
+        let idle = peer.is_idle();
+        if let Some((tunnel, ..)) = old {
+            self.forget_tunnel(now, id, tunnel);
+        }
+        self.ask_again(now, id);
+        if !registered {
+            return;
+        }
+        if retry && idle {
+            self.request_route(now, id, Want::Any);
+        } else if relay {
+            self.request_route(now, id, Want::Relayed);
+        } else if let Some(attempt) = improve {
+            self.request_route(now, id, Want::Direct(attempt));
+        }
+    }
+
+    /// Sends requests again that are due.
+    fn ask_again(&mut self, now: Instant, id: PeerId) {
+        let reliable = self.carriage.is_reliable();
+        let registered = self.cloud.is_registered();
+        let Some(peer) = self.peers.find_mut(id) else { return };
+        let reference = peer.reference.clone();
+        let mut due: Vec<(u32, Want, u8)> = Vec::new();
+        if let Some(request) = peer.request.as_mut().filter(|request| request.retry.next <= now) {
+            due.push((request.transaction, request.want, request.retry.sent));
+            request.retry.again(now);
+        }
+        for origin in peer.building.values_mut() {
+            if let Some(again) = origin.again.as_mut().filter(|again| again.next <= now) {
+                due.push((origin.transaction, origin.want.unwrap_or(Want::Any), again.sent));
+                again.again(now);
+            }
+        }
+        let better = peer.up.is_some();
+        for (transaction, want, count) in due {
+            if reliable || !registered {
+                continue;
+            }
+            if better && count >= TRIES {
+                self.peers.set_request(id, None);
+                continue;
+            }
+            let request = DirectionRequest { peer: reference.clone(), want };
+            self.carriage.send_nms(now, transaction, count, Message::DirectionRequest(request));
+            if count >= DOUBTFUL {
+                self.doubt_nms(now);
+            }
+        }
+    }
+}
+
+/// Whether a deadline has come; then it is gone.
+fn take_due(at: &mut Option<Instant>, now: Instant) -> bool {
+    at.take_if(|at| *at <= now).is_some()
+}
+
+impl Peer {
+    /// The tunnel that packets go into.
+    pub(super) fn tunnel(&self) -> Option<TunnelId> {
+        self.up.map(|(tunnel, _)| tunnel)
+    }
+}

@@ -1,0 +1,380 @@
+//! Which of two nodes can dial the other directly: worked out from the boxes between them, and from nothing that the
+//! NMS knows or decides, so that it can be held against what a policy chose.
+//!
+//! A site is seen from outside as an [`Outlook`], one for each family: the composition of every box on the way out.
+//! Whether a dialer meets a listener then is a question about two outlooks ([`Outlook::dial`]):
+//!
+//! - Replies count only if they come from the address that was dialed. The one that peers are told is the one that the
+//!   NMS sees, so the listener needs endpoint-independent mapping, or a NAT that replies through the mapping by which
+//!   the question came, without a filter.
+//! - A listener whose boxes filter has to send first (it *punches*), to an address that it must know: with
+//!   address-and-port-dependent filtering the dialer's port must be the one that the NMS sees; with address-dependent
+//!   filtering its address is enough.
+//! - Whoever sends must be allowed to by the site's firewall, punches too; and inspection must let the method's way to
+//!   begin a conversation pass, on both sides.
+//!
+//! This is about the moment: mappings that expire, and tables that are full, are not looked at. Where several hosts may
+//! want the same external port of a NAT that preserves ports, none is counted on to get it.
+
+use std::fmt;
+
+use cyphonic_scenarios::{
+    Dependence, Egress, Family, Firewall, Hairpin, Method, Nat, Pooling, PortChoice, Protocol, Reaction, Scenario,
+    Site, SiteV4, SiteV6, Trait,
+};
+
+/// What the QUIC links of every role offer.
+const ALPN: &str = "h3";
+/// Where the AS takes logins over TCP, in the conventional method.
+const LOGIN_PORT: u16 = 443;
+
+/// A node in a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Index into [`Scenario::nodes`].
+    pub node: usize,
+    /// Index into [`Scenario::sites`].
+    pub site: usize,
+}
+
+impl End {
+    /// A node at its first interface, where it starts.
+    pub fn start(scenario: &Scenario, node: usize) -> Self {
+        Self { node, site: scenario.nodes[node].interfaces[0].site }
+    }
+}
+
+/// Whose packets come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Filter {
+    /// Everybody's.
+    Open,
+    /// Those of addresses that were sent to.
+    Address,
+    /// Those of addresses and ports that were sent to.
+    AddressAndPort,
+}
+
+/// A site as it is seen from outside, in one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// Whether a host's external address and port are the same for every peer.
+    pub is_steady: bool,
+    /// Whether a host's external address is, whatever its port.
+    pub steady_address: bool,
+    /// Whether replies go out through the mapping by which the question came, in every NAT that is not steady.
+    pub reuses_inbound: bool,
+    /// The strictest filter of all boxes.
+    pub filter: Filter,
+    /// The external port that the NMS sees, if that is certain.
+    pub port: Option<u16>,
+    /// The UDP ports that may be sent to; all if none.
+    pub egress: Option<Vec<Option<u16>>>,
+}
+
+/// How a dialer gets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Success {
+    /// The listener need not do anything.
+    Open,
+    /// The listener has to send first.
+    Punched,
+}
+
+/// Why a dialer does not get through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// A node has no address of the family.
+    NoFamily,
+    /// A site's packets of the family vanish.
+    Broken,
+    /// The dialer's firewall does not let it send to the listener's port.
+    DialerEgress,
+    /// The listener's replies would come from another address than was dialed.
+    ListenerUnsteady,
+    /// The listener's firewall does not let it send first.
+    ListenerEgress,
+    /// The listener's filter wants the dialer's port, and nobody knows it.
+    DialerUnsteady,
+    /// The listener's filter wants the dialer's address, and nobody knows it.
+    DialerAddress,
+    /// Inspection refuses how the method begins.
+    Inspected,
+    /// A node cannot even log in or register.
+    NoSignaling,
+    /// Both are behind one carrier, whose NAT does not turn packets back.
+    NoHairpin,
+    /// Both are behind one carrier, whose NAT turns packets back with an inner source: replies come straight from there.
+    InternalHairpin,
+}
+
+impl fmt::Display for Success {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "gets through",
+            Self::Punched => "gets through once the listener has sent first",
+        })
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoFamily => "one of them has no address of this family",
+            Self::Broken => "packets of this family vanish at one of the sites",
+            Self::DialerEgress => "the dialer's firewall does not let it send to the listener's port",
+            Self::ListenerUnsteady => "the listener's NAT has another port for each peer, so none is known to dial",
+            Self::ListenerEgress => "the listener has to send first, and its firewall does not let it",
+            Self::DialerUnsteady => {
+                "the listener has to send first, and the dialer's NAT has another port for each peer"
+            }
+            Self::DialerAddress => "the listener has to send first, and the dialer's NAT has several addresses",
+            Self::Inspected => "inspection refuses how the method begins a conversation",
+            Self::NoSignaling => "one of them cannot log in and register",
+            Self::NoHairpin => "both are behind one carrier, whose NAT does not turn packets back",
+            Self::InternalHairpin => "both are behind one carrier, and replies would come from an inner address of its",
+        })
+    }
+}
+
+/// Where two nodes may meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// On the LAN of the site that both are in.
+    Lan,
+    /// Across the core, by this family.
+    Core(Family),
+}
+
+impl fmt::Display for Medium {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lan => f.write_str("the LAN"),
+            Self::Core(Family::Ipv6) => f.write_str("IPv6"),
+            Self::Core(Family::Ipv4) => f.write_str("IPv4"),
+        }
+    }
+}
+
+/// One way to meet, and what comes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Who dials: a node.
+    pub dialer: usize,
+    /// Who is dialed: a node.
+    pub listener: usize,
+    /// Where.
+    pub medium: Medium,
+    /// Whether it works, and why or why not.
+    pub result: Result<Success, Obstacle>,
+}
+
+/// Every way in which two nodes may meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Best first: the LAN, IPv6, IPv4; of each, the first node dials first.
+    pub attempts: Vec<Attempt>,
+}
+
+impl Verdict {
+    /// Whether there is a direct path at all.
+    pub fn is_direct(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.result.is_ok())
+    }
+
+    /// Whether a node can dial the other one, by a medium.
+    pub fn may_dial(&self, dialer: usize, medium: Medium) -> bool {
+        let mine = |attempt: &&Attempt| (attempt.dialer, attempt.medium) == (dialer, medium);
+        self.attempts.iter().find(mine).is_some_and(|attempt| attempt.result.is_ok())
+    }
+}
+
+/// What two nodes can do at two places.
+pub fn judge(scenario: &Scenario, a: End, b: End) -> Verdict {
+    let media =
+        if a.site == b.site { vec![Medium::Lan] } else { vec![Medium::Core(Family::Ipv6), Medium::Core(Family::Ipv4)] };
+    let both = media.into_iter().flat_map(|medium| [(a, b, medium), (b, a, medium)]);
+    let attempt = |(dialer, listener, medium): (End, End, Medium)| Attempt {
+        dialer: dialer.node,
+        listener: listener.node,
+        medium,
+        result: attempt(scenario, dialer, listener, medium),
+    };
+    Verdict { attempts: both.map(attempt).collect() }
+}
+
+fn attempt(scenario: &Scenario, dialer: End, listener: End, medium: Medium) -> Result<Success, Obstacle> {
+    if ![dialer, listener].iter().all(|end| has_signaling(scenario, &scenario.sites[end.site])) {
+        return Err(Obstacle::NoSignaling);
+    }
+    let Medium::Core(family) = medium else { return Ok(Success::Open) };
+    let (from, to) = (&scenario.sites[dialer.site], &scenario.sites[listener.site]);
+    if [from, to].iter().any(|site| site.broken == Some(family)) {
+        return Err(Obstacle::Broken);
+    }
+    let outlook = |end: End| Outlook::of(scenario, end.site, family).ok_or(Obstacle::NoFamily);
+    let (from_outlook, to_outlook) = (outlook(dialer)?, outlook(listener)?);
+    if family == Family::Ipv4
+        && let (Some(carrier), true) = (from.carrier, from.carrier == to.carrier)
+    {
+        match scenario.carriers[carrier].nat.hairpin {
+            Hairpin::Off => return Err(Obstacle::NoHairpin),
+            Hairpin::InternalSource => return Err(Obstacle::InternalHairpin),
+            // As from outside, filter and all.
+            Hairpin::ExternalSource => {}
+        }
+    }
+    let name = scenario.nodes[listener.node].name.as_str();
+    let refused = |site: &Site| scenario.method == Method::Proposed && refuses(site.firewall.as_ref(), name, true);
+    if refused(from) || refused(to) {
+        return Err(Obstacle::Inspected);
+    }
+    from_outlook.dial(&to_outlook)
+}
+
+impl Outlook {
+    /// Of a site, in a family; `None` if it has no way out in that family. IPv4 may be behind a NAT64.
+    pub fn of(scenario: &Scenario, index: usize, family: Family) -> Option<Self> {
+        let site = &scenario.sites[index];
+        let mut nats: Vec<&Nat> = Vec::new();
+        match family {
+            Family::Ipv6 => {
+                if let SiteV6::Private { nat, .. } = site.v6.as_ref()? {
+                    nats.push(nat);
+                }
+            }
+            Family::Ipv4 => match (&site.v4, &site.nat64) {
+                (Some(SiteV4::Private { nat, .. }), _) => nats.push(nat),
+                (Some(SiteV4::Global(_)), _) => {}
+                (None, Some(nat64)) => nats.push(&nat64.nat),
+                (None, None) => return None,
+            },
+        }
+        let mut sharers = nodes_in(scenario, |site| site == index);
+        let mut outlook = Self::public(scenario.port);
+        for nat in nats {
+            outlook = outlook.behind_nat(nat, sharers > 1);
+        }
+        if let Some(firewall) = &site.firewall {
+            outlook = outlook.behind_firewall(firewall);
+        }
+        if let (Some(carrier), Family::Ipv4) = (site.carrier, family) {
+            sharers = nodes_in(scenario, |site| scenario.sites[site].carrier == Some(carrier));
+            outlook = outlook.behind_nat(&scenario.carriers[carrier].nat, sharers > 1);
+        }
+        Some(outlook)
+    }
+
+    /// Nothing is in between. So it is behind NPTv6, too: each host has an address of its own.
+    pub fn public(port: u16) -> Self {
+        Self {
+            is_steady: true,
+            steady_address: true,
+            reuses_inbound: true,
+            filter: Filter::Open,
+            port: Some(port),
+            egress: None,
+        }
+    }
+
+    /// One more box: a NAT. `is_shared`: other hosts may want the same port of it.
+    #[must_use]
+    pub fn behind_nat(mut self, nat: &Nat, is_shared: bool) -> Self {
+        let is_steady = nat.mapping == Dependence::Endpoint;
+        let one_address = nat.more_outside.is_empty() || nat.pooling == Pooling::Paired;
+        self.is_steady &= is_steady;
+        self.steady_address &= is_steady || one_address;
+        self.reuses_inbound &= is_steady || nat.reuses_inbound;
+        self.filter = self.filter.max(match nat.filtering {
+            Dependence::Endpoint => Filter::Open,
+            Dependence::Address => Filter::Address,
+            Dependence::AddressAndPort => Filter::AddressAndPort,
+        });
+        self.port = self.port.filter(|_| match nat.ports {
+            PortChoice::Preserve => !is_shared,
+            PortChoice::Overloading => true,
+            PortChoice::Sequential | PortChoice::Random => false,
+        });
+        self
+    }
+
+    /// One more box: a firewall.
+    #[must_use]
+    pub fn behind_firewall(mut self, firewall: &Firewall) -> Self {
+        if firewall.stateful {
+            self.filter = Filter::AddressAndPort;
+        }
+        self.egress = firewall.egress.as_ref().map(|rules| ports(rules, Protocol::Udp));
+        self
+    }
+
+    fn may_send_to(&self, port: Option<u16>) -> bool {
+        allows(self.egress.as_deref(), port)
+    }
+
+    /// Whether this one, dialing, gets through to a listener.
+    pub fn dial(&self, listener: &Self) -> Result<Success, Obstacle> {
+        if !self.may_send_to(listener.port) {
+            return Err(Obstacle::DialerEgress);
+        }
+        if !(listener.is_steady || listener.reuses_inbound && listener.filter == Filter::Open) {
+            return Err(Obstacle::ListenerUnsteady);
+        }
+        match listener.filter {
+            Filter::Open => return Ok(Success::Open),
+            Filter::Address if !self.steady_address => return Err(Obstacle::DialerAddress),
+            Filter::AddressAndPort if !self.is_steady => return Err(Obstacle::DialerUnsteady),
+            Filter::Address | Filter::AddressAndPort => {}
+        }
+        if listener.may_send_to(self.port) { Ok(Success::Punched) } else { Err(Obstacle::ListenerEgress) }
+    }
+}
+
+/// How many nodes ever start in such sites.
+fn nodes_in(scenario: &Scenario, is_such: impl Fn(usize) -> bool) -> usize {
+    scenario.nodes.iter().filter(|node| node.interfaces.iter().any(|place| is_such(place.site))).count()
+}
+
+/// The ports of a protocol that rules let out; any where there is none.
+fn ports(rules: &[Egress], protocol: Protocol) -> Vec<Option<u16>> {
+    rules.iter().filter(|rule| rule.protocol == protocol).map(|rule| rule.port).collect()
+}
+
+/// Whether rules let out what goes to this port; one that is not known may be any.
+fn allows(rules: Option<&[Option<u16>]>, port: Option<u16>) -> bool {
+    rules.is_none_or(|rules| rules.iter().any(|rule| rule.is_none() || port.is_some() && *rule == port))
+}
+
+/// Whether a node there can log in and register.
+fn has_signaling(scenario: &Scenario, site: &Site) -> bool {
+    let Some(firewall) = &site.firewall else { return true };
+    let may_send = |protocol, port| {
+        let rules = firewall.egress.as_ref().map(|rules| ports(rules, protocol));
+        allows(rules.as_deref(), Some(port))
+    };
+    let service = |name: &str| format!("{name}.{}", cyphonic_scenarios::ZONE);
+    let refuses = |name, is_quic| refuses(Some(firewall), &service(name), is_quic);
+    may_send(Protocol::Udp, scenario.port)
+        && match scenario.method {
+            Method::Proposed => !refuses("as", true) && !refuses("nms", true),
+            Method::Conventional => may_send(Protocol::Tcp, LOGIN_PORT) && !refuses("as", false),
+        }
+}
+
+/// Whether inspection ends a conversation that asks for `name` over QUIC or, without ALPN, TLS over TCP.
+fn refuses(firewall: Option<&Firewall>, name: &str, is_quic: bool) -> bool {
+    let fits = |what: &Trait| match what {
+        Trait::Quic => is_quic,
+        Trait::Version(version) => is_quic && *version == 1,
+        Trait::ServerName(suffix) => {
+            name.strip_suffix(suffix.as_str()).is_some_and(|host| host.is_empty() || host.ends_with('.'))
+        }
+        Trait::Alpn(protocol) => is_quic && protocol == ALPN,
+    };
+    // The first rule that fits counts.
+    let rule = firewall.and_then(|firewall| firewall.inspect.iter().find(|rule| fits(&rule.what)));
+    rule.is_some_and(|rule| rule.reaction != Reaction::Throttle)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! `policy = "optimal"` against the dialing table: each kind of site with each, under both methods.
+
+mod common;
+
+use cyphonic_core::event::Event;
+use cyphonic_scenarios::Engine;
+use cyphonic_sim::run::Run;
+
+use common::{play, scenario};
+
+/// The kinds of the dialing table, as sites.
+const KINDS: [(&str, &str); 6] = [
+    ("P", "kind = \"ipv4-global\""),
+    ("F", "kind = \"ipv4-global\"\nfirewall = { mode = \"stateful\" }"),
+    ("FC", "kind = \"ipv4-private\"\nnat = { filtering = \"endpoint-independent\" }"),
+    ("RC", "kind = \"ipv4-private\"\nnat = { filtering = \"address-dependent\" }"),
+    ("PR", "kind = \"ipv4-private\""),
+    ("SY", "kind = \"ipv4-private\"\nnat = { mapping = \"address-and-port-dependent\", ports = \"random\" }"),
+];
+
+fn site(kind: &str) -> &'static str {
+    KINDS.iter().find(|(name, _)| *name == kind).expect("a kind").1
+}
+
+fn pair(method: &str, a: &str, b: &str, wait_ms: u64) -> Run {
+    let (a, b) = (site(a), site(b));
+    let link = "{ delay_ms = 10 }";
+    let text = format!(
+        r#"
+title = "Two sites"
+about = "Who reaches whom."
+measure = "outcome"
+policy = "optimal"
+method = "{method}"
+services = {{ as = {link}, nms = {link}, trs = {link} }}
+
+[[site]]
+name = "a"
+link = {link}
+{a}
+
+[[site]]
+name = "b"
+link = {link}
+{b}
+
+[[node]]
+name = "alice"
+site = "a"
+
+[[node]]
+name = "bob"
+site = "b"
+
+[[step]]
+do = "start"
+
+[[step]]
+do = "wait"
+ms = {wait_ms}
+
+[[step]]
+do = "echo"
+from = "alice"
+to = "bob"
+count = 30
+interval_ms = 200
+"#
+    );
+    play(&scenario(&text), 1, Engine::Events)
+}
+
+/// The patterns of Alice's tunnels, in order, and who dialed the last one.
+fn tunnels(run: &Run) -> (Vec<u8>, Option<bool>) {
+    let ups = run.events.iter().filter_map(|(_, who, event)| match event {
+        Event::TunnelUp(up) if who == "alice" => Some(up),
+        _ => None,
+    });
+    let ups: Vec<_> = ups.collect();
+    (ups.iter().map(|up| up.pattern.number()).collect(), ups.last().map(|up| up.dialed))
+}
+
+fn answered(run: &Run) -> usize {
+    run.reports().filter_map(|(_, report)| report.echo()).map(cyphonic_sim::host::apps::EchoReport::answered).sum()
+}
+
+/// Whether either node can dial the other, punches included: the dialing table, by kind.
+fn possible(a: &str, b: &str) -> bool {
+    let dials = |dialer: &str, listener: &str| match (dialer, listener) {
+        (_, "SY") => false,
+        ("SY", listener) => matches!(listener, "P" | "FC" | "RC"),
+        _ => true,
+    };
+    dials(a, b) || dials(b, a)
+}
+
+#[test]
+fn every_pair_of_the_dialing_table_is_direct_where_that_is_possible_and_relayed_elsewhere() {
+    for method in ["conventional", "proposed"] {
+        for (a, _) in KINDS {
+            for (b, _) in KINDS {
+                let run = pair(method, a, b, 2500);
+                let (patterns, dialed) = tunnels(&run);
+                println!("{method:<12} {a:>2} x {b:<2} {patterns:?} dialed {dialed:?} answered {}", answered(&run));
+                assert_eq!(patterns.len(), 1, "{method} {a} x {b}: {patterns:?}");
+                assert_eq!(patterns[0] < 3, possible(a, b), "{method} {a} x {b}: {patterns:?}");
+                assert_eq!(answered(&run), 30, "{method} {a} x {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_asks_before_the_networks_are_known_is_relayed_first_and_direct_soon_and_loses_nothing() {
+    for method in ["conventional", "proposed"] {
+        for (a, b) in [("PR", "PR"), ("F", "F"), ("P", "SY"), ("SY", "RC")] {
+            let run = pair(method, a, b, 1);
+            let (patterns, dialed) = tunnels(&run);
+            println!("{method:<12} {a:>2} x {b:<2} {patterns:?} dialed {dialed:?} answered {}", answered(&run));
+            assert_eq!(patterns[0], 3, "{method} {a} x {b}");
+            assert!(*patterns.last().unwrap() < 3, "{method} {a} x {b}: {patterns:?}");
+            assert_eq!(answered(&run), 30, "{method} {a} x {b}");
+        }
+    }
+}
