@@ -92,6 +92,11 @@ table ip nat {
     chain out { type nat hook postrouting priority 100; oifname "eth0" masquerade; }
 }
 table ip filter {
+    # As routers do. Where they answer instead, an early packet of a peer takes the mapping that our own needs.
+    chain input {
+        type filter hook input priority 0;
+        iifname "eth0" ct state new drop
+    }
     chain forward {
         type filter hook forward priority 0; policy drop;
         iifname "lan" accept

@@ -29,9 +29,9 @@ fn obstacle() -> Option<String> {
     (!may).then(|| "no network namespace can be made".to_owned())
 }
 
-fn check(pattern: &str, method: &str) {
+fn check(pattern: &str, method: &str, policy: &str) {
     if let Some(obstacle) = obstacle() {
-        eprintln!("skipped: pattern {pattern}, {method}, on real sockets: {obstacle}");
+        eprintln!("skipped: pattern {pattern}, {method}, {policy} policy, on real sockets: {obstacle}");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -39,7 +39,8 @@ fn check(pattern: &str, method: &str) {
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/netns/lab.sh"))
         .args(["check", pattern, method])
         .env("CYPHONIC", env!("CARGO_BIN_EXE_cyphonic"))
-        .env("LAB", format!("cy{pattern}{}{}", &method[..1], std::process::id()))
+        .env("LAB", format!("cy{pattern}{}{}{}", &method[..1], &policy[..1], std::process::id()))
+        .env("LAB_POLICY", policy)
         .env("LAB_DIR", folder.path().join("lab"))
         .output()
         .unwrap();
@@ -49,30 +50,37 @@ fn check(pattern: &str, method: &str) {
 
 #[test]
 fn pattern_1_conventional_on_real_sockets() {
-    check("1", "conventional");
+    check("1", "conventional", "paper");
 }
 
 #[test]
 fn pattern_1_proposed_on_real_sockets() {
-    check("1", "proposed");
+    check("1", "proposed", "paper");
 }
 
 #[test]
 fn pattern_2_conventional_on_real_sockets() {
-    check("2", "conventional");
+    check("2", "conventional", "paper");
 }
 
 #[test]
 fn pattern_2_proposed_on_real_sockets() {
-    check("2", "proposed");
+    check("2", "proposed", "paper");
 }
 
 #[test]
 fn pattern_3_conventional_on_real_sockets() {
-    check("3", "conventional");
+    check("3", "conventional", "paper");
 }
 
 #[test]
 fn pattern_3_proposed_on_real_sockets() {
-    check("3", "proposed");
+    check("3", "proposed", "paper");
+}
+
+#[test]
+fn behind_two_nats_the_optimal_policy_brings_both_methods_together_directly() {
+    for method in ["conventional", "proposed"] {
+        check("3", method, "optimal");
+    }
 }

@@ -22,6 +22,8 @@ use crate::error::{Code, Failure};
 const RECEIVE_BYTES: usize = 65_535;
 /// Bytes that one send may carry, all segments together.
 const SEND_BYTES: usize = 65_000;
+/// Sockets for ports that the role took by sending from them; the oldest makes room for a new one.
+const EXTRA_SOCKETS: usize = 16;
 /// Batches for different places that are kept open during one turn.
 const OPEN_BATCHES: usize = 16;
 /// Bytes of the kernel's buffers, if it grants them: a few milliseconds at 10 Gbit/s.
@@ -55,6 +57,8 @@ struct Batch {
 /// All UDP sockets of a role.
 pub struct Udp {
     sockets: Vec<Socket>,
+    /// How many of them were asked for at the start; the others came later.
+    fixed: usize,
     buffers: Vec<Vec<u8>>,
     metas: Vec<RecvMeta>,
     arrived: VecDeque<(SocketAddr, SocketAddr, BytesMut)>,
@@ -79,6 +83,7 @@ impl Udp {
             }
         }
         Ok(Self {
+            fixed: sockets.len(),
             sockets,
             buffers: (0..BATCH_SIZE).map(|_| vec![0; RECEIVE_BYTES]).collect(),
             metas: vec![RecvMeta::default(); BATCH_SIZE],
@@ -135,6 +140,7 @@ impl Udp {
     /// Queues a datagram until [`Self::flush`].
     pub(super) fn push(&mut self, transmit: &Transmit) {
         let (local, remote, payload) = (transmit.local, transmit.remote, &transmit.payload);
+        self.have(local);
         let most = self.segments(local);
         let open = self.batches.iter_mut().rev().find(|batch| batch.remote == remote && batch.local == local);
         if let Some(batch) = open
@@ -150,6 +156,22 @@ impl Udp {
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.extend_from_slice(payload);
         self.batches.push_back(Batch { local, remote, segment: payload.len(), closed: payload.is_empty(), bytes });
+    }
+
+    /// A role may send from a port that it never named, to learn what its network does with that.
+    fn have(&mut self, local: SocketAddr) {
+        if self.socket_for(local).is_some() {
+            return;
+        }
+        match open(local.port(), PortUse::Quic, local.is_ipv6()) {
+            Ok(socket) => {
+                if self.sockets.len() >= self.fixed + EXTRA_SOCKETS {
+                    self.sockets.remove(self.fixed);
+                }
+                self.sockets.push(socket);
+            }
+            Err(error) => tracing::debug!(port = local.port(), %error, "a port cannot be had"),
+        }
     }
 
     fn segments(&self, local: SocketAddr) -> usize {
@@ -291,6 +313,31 @@ mod tests {
                     assert!(payload.iter().all(|byte| usize::from(*byte) == n));
                 }
             }
+        });
+    }
+
+    #[test]
+    fn a_port_that_is_only_sent_from_receives_too_and_old_ones_make_room() {
+        runtime().block_on(async {
+            let (a, b) = (free_port(), free_port());
+            let mut role = Udp::bind(&[(a, PortUse::Quic)]).unwrap();
+            let fixed = role.sockets();
+            let echo = std::net::UdpSocket::bind(("127.0.0.1", b)).unwrap();
+            let mut last = 0;
+            for _ in 0..EXTRA_SOCKETS + 3 {
+                last = free_port();
+                role.push(&transmit(last, b, vec![7; 9], "127.0.0.1"));
+                role.flush().await;
+                let mut buffer = [0; 16];
+                let (size, from) = echo.recv_from(&mut buffer).unwrap();
+                assert_eq!((size, from.port()), (9, last));
+            }
+            assert_eq!(role.sockets(), fixed + EXTRA_SOCKETS);
+            echo.send_to(&[8; 5], ("127.0.0.1", last)).unwrap();
+            role.readable().await;
+            (0..role.sockets()).for_each(|socket| role.receive(socket));
+            let (local, remote, payload) = role.next().unwrap();
+            assert_eq!((local.port(), remote.port(), &payload[..]), (last, b, &[8; 5][..]));
         });
     }
 
