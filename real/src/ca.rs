@@ -8,6 +8,7 @@
 //! NAME.pem, NAME.key    what `issue` made: copy both to NAME's machine and delete NAME.key here
 //! ```
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ pub struct Ca {
     ends: u64,
 }
 
-fn pki(error: PkiError) -> Failure {
+fn pki(error: &PkiError) -> Failure {
     Failure::new(Code::Identity, error.to_string(), "make a new authority with `cyphonic ca init`")
 }
 
@@ -64,7 +65,7 @@ fn validity(from: u64, to: u64) -> Result<Validity, Failure> {
 
 fn hex(bytes: &[u8]) -> Zeroizing<String> {
     Zeroizing::new(bytes.iter().fold(String::new(), |mut text, byte| {
-        text.push_str(&format!("{byte:02x}"));
+        let _ = write!(text, "{byte:02x}");
         text
     }))
 }
@@ -113,10 +114,10 @@ impl Ca {
         let text = std::fs::read_to_string(&path).map_err(|error| missing(&error))?;
         let facts: Facts = toml::from_str(&text).map_err(|error| missing(&error))?;
         let span = validity(facts.not_before, facts.not_after)?;
-        let root =
-            Authority::root(&*seed(&folder.join("root.key"))?, &format!("{} root", facts.zone), span).map_err(pki)?;
+        let root = Authority::root(&*seed(&folder.join("root.key"))?, &format!("{} root", facts.zone), span)
+            .map_err(|error| pki(&error))?;
         let signer = seed(&folder.join("ca.key"))?;
-        let authority = root.intermediate(&signer, &format!("{} AS", facts.zone), span).map_err(pki)?;
+        let authority = root.intermediate(&signer, &format!("{} AS", facts.zone), span).map_err(|error| pki(&error))?;
         let root = root.certificate().clone();
         Ok(Self { folder: folder.to_owned(), authority, root, ends: facts.not_after })
     }
@@ -131,7 +132,7 @@ impl Ca {
         let until = now().saturating_add(days.saturating_mul(DAY)).min(self.ends);
         let serial = u64::from_be_bytes(*random::<8>()?) >> 1 | 1;
         let span = validity(now() - BACKDATE, until)?;
-        let identity = self.authority.issue(name, &*random::<32>()?, serial, span).map_err(pki)?;
+        let identity = self.authority.issue(name, &*random::<32>()?, serial, span).map_err(|error| pki(&error))?;
         files::write_secret(&key, &key_pem(&identity))?;
         files::write_public(&certificate, &pem_of(&identity.chain))?;
         Ok((certificate, key))
@@ -155,9 +156,11 @@ pub fn print(path: &Path) -> Result<String, Failure> {
         })?;
         let names: Vec<_> = cyphonic_core::tls::names(&certificate).iter().map(ToString::to_string).collect();
         let kind = if parsed.is_ca() { "authority" } else { "certificate" };
-        let days = (parsed.validity().not_after.timestamp() - i64::try_from(now()).unwrap_or(i64::MAX)) / DAY as i64;
-        text.push_str(&format!(
-            "{kind}  {}\n  names    {}\n  issuer   {}\n  serial   {}\n  from     {}\n  to       {} ({days} days from now)\n  sha-256  {}\n",
+        let left = parsed.validity().not_after.timestamp() - i64::try_from(now()).unwrap_or(i64::MAX);
+        let days = left / i64::try_from(DAY).unwrap_or(i64::MAX);
+        let _ = writeln!(
+            text,
+            "{kind}  {}\n  names    {}\n  issuer   {}\n  serial   {}\n  from     {}\n  to       {} ({days} days from now)\n  sha-256  {}",
             parsed.subject(),
             if names.is_empty() { "-".to_owned() } else { names.join(", ") },
             parsed.issuer(),
@@ -165,7 +168,7 @@ pub fn print(path: &Path) -> Result<String, Failure> {
             parsed.validity().not_before,
             parsed.validity().not_after,
             *hex(ring::digest::digest(&ring::digest::SHA256, &certificate).as_ref()),
-        ));
+        );
     }
     Ok(text)
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -194,7 +195,7 @@ enum Role {
 fn exit_codes() -> String {
     let mut text = String::from("Exit codes:\n   0  all is well\n");
     for (code, meaning) in Code::ALL {
-        text.push_str(&format!("  {:2}  {meaning}\n", code as u8));
+        let _ = writeln!(text, "  {:2}  {meaning}", code as u8);
     }
     text
 }

@@ -1,6 +1,7 @@
 //! The side of the person who asks.
 
-use std::io::{BufRead, BufReader, Write};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -92,13 +93,14 @@ fn describe(status: &Status) -> String {
             _ => "no tunnel yet".to_owned(),
         };
         let rtt = peer.rtt_ms.map(|rtt| format!(", {rtt:.1} ms")).unwrap_or_default();
-        text.push_str(&format!(
-            "{}  {way}{rtt}\n  virtual  {}\n  bytes    {} sent, {} received\n",
+        let _ = writeln!(
+            text,
+            "{}  {way}{rtt}\n  virtual  {}\n  bytes    {} sent, {} received",
             peer.peer,
             join(&peer.virtual_addresses),
             peer.sent_bytes,
             peer.received_bytes
-        ));
+        );
     }
     text
 }
@@ -137,10 +139,13 @@ pub fn netcheck(socket: &Path) -> Result<String, Failure> {
     };
     let relayed = status.peers.iter().filter(|peer| peer.via.as_deref() == Some("trs")).count();
     let direct = status.peers.iter().filter(|peer| peer.via.as_deref() == Some("direct")).count();
-    let learnt = match status.network_behaviour.is_empty() {
-        true => "network       not surveyed; it is where the NMS has `policy = \"optimal\"`\n".to_owned(),
-        false => status.network_behaviour.iter().map(|(family, how)| format!("{family:<13} {how}\n")).collect(),
-    };
+    let mut learnt = String::new();
+    for (family, how) in &status.network_behaviour {
+        let _ = writeln!(learnt, "{family:<13} {how}");
+    }
+    if learnt.is_empty() {
+        learnt.push_str("network       not surveyed; it is where the NMS has `policy = \"optimal\"`\n");
+    }
     Ok(format!(
         "registered    {registered}\nIPv6          {}\nIPv4          {}\nUDP port      {}\nNAT           {nat}\ntunnels       {direct} direct, {relayed} via the TRS\n{learnt}",
         family(true),

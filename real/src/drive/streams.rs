@@ -48,14 +48,14 @@ pub struct Streams {
 
 impl Streams {
     /// Nothing listens; the role may connect.
-    pub fn new() -> Self {
+    pub fn outgoing() -> Self {
         let (inputs, arrivals) = mpsc::channel(INPUTS);
         Self { connections: BTreeMap::new(), inputs, arrivals }
     }
 
     /// Listens on a port in both families.
     pub fn listen(port: u16) -> Result<Self, Failure> {
-        let streams = Self::new();
+        let streams = Self::outgoing();
         let ids = Arc::new(AtomicU64::new(FIRST_ACCEPTED));
         let room = Arc::new(Semaphore::new(STREAM_LIMIT));
         for ip in [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)] {
@@ -217,7 +217,7 @@ mod tests {
         runtime.block_on(async {
             let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let mut server = Streams::listen(port).unwrap();
-            let mut client = Streams::new();
+            let mut client = Streams::outgoing();
             let near = StreamId(1);
             client.apply(near, StreamOutput::Connect { remote: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port) });
             assert_eq!(client.next().await, (near, StreamInput::Connected));
@@ -239,7 +239,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut client = Streams::new();
+            let mut client = Streams::outgoing();
             client.apply(
                 StreamId(1),
                 StreamOutput::Connect { remote: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port) },

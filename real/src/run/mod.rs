@@ -138,8 +138,8 @@ fn named(name: Option<Parsed<Fqdn>>, service: &str, zone: &Fqdn) -> Result<Fqdn,
 /// The overlay of these ranges, if it can be one.
 fn overlay(
     zone: Fqdn,
-    v4: Option<Parsed<Ipv4Net>>,
-    v6: Option<Parsed<Ipv6Net>>,
+    v4: Option<&Parsed<Ipv4Net>>,
+    v6: Option<&Parsed<Ipv6Net>>,
 ) -> Result<(Overlay, VirtualRange), Failure> {
     let mut overlay = Overlay::new(zone);
     if let Some(Parsed(v4)) = v4 {

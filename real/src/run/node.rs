@@ -27,7 +27,7 @@ use crate::drive::{Clock, Driver, PortUse, Shell, Streams, Tun, Udp};
 use crate::error::{Code, Failure};
 use crate::files;
 use crate::net::{self, Network};
-use crate::settings::{self, NodeSettings, Short, required};
+use crate::settings::{self, NodeSettings, Parsed, Short, required};
 
 /// The port from which the shell itself asks for names. Applications may have it too: answers carry our number.
 const ASK_PORT: u16 = 53;
@@ -117,7 +117,7 @@ impl Shell for NodeShell {
             return false;
         }
         let Ok((number, _, address)) = dns::parse_answer(udp.payload) else { return false };
-        if !self.pings.get(&number).is_some_and(|ping| ping.address.is_none()) {
+        if self.pings.get(&number).is_none_or(|ping| ping.address.is_some()) {
             return false;
         }
         match address {
@@ -236,15 +236,13 @@ impl NodeShell {
         let known = machine.peers().into_iter().find(|peer| peer.peer == text && peer.tunnel.is_some());
         let address = known.and_then(|peer| peer.addresses).map(|addresses| addresses.v4);
         self.pings.insert(number, Ping { name: name.clone(), address: None, since: now, reply });
-        match address {
-            Some(address) => self.send_echo(now, number, address),
-            None => {
-                let query = dns::query(number, &name, dns::QueryKind::A);
-                let from = SocketAddr::new(own.v4.into(), ASK_PORT);
-                let to = SocketAddr::new(self.overlay.dns_v4.into(), dns::PORT);
-                self.outbox.extend(packet::build_udp(from, to, &query).map(Bytes::from));
-            }
+        if let Some(address) = address {
+            return self.send_echo(now, number, address);
         }
+        let query = dns::query(number, &name, dns::QueryKind::A);
+        let from = SocketAddr::new(own.v4.into(), ASK_PORT);
+        let to = SocketAddr::new(self.overlay.dns_v4.into(), dns::PORT);
+        self.outbox.extend(packet::build_udp(from, to, &query).map(Bytes::from));
     }
 
     fn send_echo(&mut self, now: Instant, number: u16, address: Ipv4Addr) {
@@ -353,7 +351,7 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
     let zone = zone(settings.zone);
     let name = required::<NodeSettings, _>(settings.name, "name")?.0;
     let method: Method = settings.method.unwrap_or(settings::Method::Proposed).into();
-    let (mut overlay, _) = overlay(zone.clone(), settings.overlay_v4, settings.overlay_v6)?;
+    let (mut overlay, _) = overlay(zone.clone(), settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
     if let Some(dns) = settings.dns_v4 {
         overlay.dns_v4 = dns.0;
     }
@@ -438,8 +436,6 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
     })
 }
 
-use crate::settings::Parsed;
-
 /// Runs a node until it is stopped.
 pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let Plan { config, certificate, tun, mtu, control, resolver, fixed_addresses } = plan(settings)?;
@@ -483,7 +479,7 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
         outbox: Vec::new(),
         pongs: Vec::new(),
     };
-    let mut driver = Driver::new(machine, shell, Clock::start(), udp, Streams::new(), Some(device), requests);
+    let mut driver = Driver::new(machine, shell, Clock::start(), udp, Streams::outgoing(), Some(device), requests);
     driver.command(NodeCommand::Start);
     let result = driver.run(stopped()).await;
     driver.finish(NodeCommand::Stop).await;

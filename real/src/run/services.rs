@@ -88,7 +88,7 @@ impl Papers {
 pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     let zone = zone(settings.zone);
     let name = named(settings.name, "as", &zone)?;
-    let (_, range) = overlay(zone, settings.overlay_v4, settings.overlay_v6)?;
+    let (_, range) = overlay(zone, settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
     let (certificate, key, roots) = (settings.certificate, settings.key, settings.roots);
     let papers = Papers { certificate, key, roots, alpn: settings.alpn, key_log: settings.key_log };
     let (quic, certificate) = papers.quic::<AuthSettings>(&name, false)?;
@@ -112,7 +112,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
     let zone = zone(settings.zone);
     let name = named(settings.name, "nms", &zone)?;
     let trs_name = named(settings.trs_name, "trs", &zone)?;
-    let (_, range) = overlay(zone, settings.overlay_v4, settings.overlay_v6)?;
+    let (_, range) = overlay(zone, settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
     let (certificate, key, roots) = (settings.certificate, settings.key, settings.roots);
     let papers = Papers { certificate, key, roots, alpn: settings.alpn, key_log: settings.key_log };
     let (quic, certificate) = papers.quic::<NmsSettings>(&name, false)?;
@@ -151,7 +151,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
         ports.push((probe_port, PortUse::Quic));
     }
     let udp = Udp::bind(&ports)?;
-    serve(&name, machine, udp, Streams::new()).await
+    serve(&name, machine, udp, Streams::outgoing()).await
 }
 
 /// Runs the TRS until it is stopped.
@@ -173,5 +173,5 @@ pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
     };
     let machine = Trs::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
     let udp = Udp::bind(&[(port, PortUse::Quic), (conventional_port, PortUse::Conventional)])?;
-    serve(&name, machine, udp, Streams::new()).await
+    serve(&name, machine, udp, Streams::outgoing()).await
 }

@@ -6,6 +6,7 @@
 mod roles;
 mod value;
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -121,7 +122,7 @@ pub fn example<S: Settings>() -> String {
             text.push('\n');
         }
         let optional = key.help.contains("Default:") || key.help.contains("Optional");
-        text.push_str(&format!("{}{} = {}\n", if optional { "# " } else { "" }, key.name(), key.example));
+        let _ = writeln!(text, "{}{} = {}", if optional { "# " } else { "" }, key.name(), key.example);
     }
     text
 }

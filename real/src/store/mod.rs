@@ -128,7 +128,7 @@ fn failure(path: &Path, error: &rusqlite::Error) -> Failure {
     Failure::new(Code::Database, format!("{}: {error}", path.display()), remedy)
 }
 
-/// [`failure`] of an error that the store itself reports.
+/// The same for an error that the store itself reports.
 pub fn store_failure(path: &Path, error: &StoreError) -> Failure {
     let remedy = match error {
         StoreError::Exhausted => "the overlay's range is full: use a wider one",

@@ -47,7 +47,8 @@ pub(super) fn prepare(connection: &mut Connection, busy: Duration) -> Result<(),
     for migration in &MIGRATIONS[done..] {
         transaction.execute_batch(migration)?;
     }
-    transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
+    let version = u32::try_from(MIGRATIONS.len()).expect("few migrations");
+    transaction.pragma_update(None, "user_version", version)?;
     transaction.commit()?;
     Ok(())
 }
