@@ -80,7 +80,7 @@ impl Conventional {
         Ok(Self {
             name: config.name.clone(),
             id: NodeId::of(&config.name),
-            places: Places { addresses: config.addresses.clone(), port: config.port, nat64: config.nat64 },
+            places: Places::new(config),
             services: config.services.clone(),
             login: config.login.clone(),
             tls: std::sync::Arc::new(tls::client_config(&config.tls, &config.roots, identity, b"")?),
@@ -194,6 +194,10 @@ impl Carriage for Conventional {
         let (local, remote) = (tunnel.local, tunnel.remote);
         self.transmit(local, remote, payload);
         Ok(())
+    }
+
+    fn change_family(&mut self) {
+        self.places.prefer_v4 = !self.places.prefer_v4;
     }
 
     fn move_to(&mut self, _now: Instant, places: &Places) {

@@ -88,7 +88,7 @@ impl Proposed {
         Ok(Self {
             name: config.name.clone(),
             id: NodeId::of(&config.name),
-            places: Places { addresses: config.addresses.clone(), port: config.port, nat64: config.nat64 },
+            places: Places::new(config),
             services: config.services.clone(),
             framing: config.framing,
             quic,
@@ -330,6 +330,10 @@ impl Carriage for Proposed {
         self.drain_links(now);
         self.drain_blind(now, id);
         sent
+    }
+
+    fn change_family(&mut self) {
+        self.places.prefer_v4 = !self.places.prefer_v4;
     }
 
     fn move_to(&mut self, _now: Instant, places: &Places) {

@@ -141,13 +141,12 @@ impl Conventional {
     ) -> Result<(), Failure> {
         self.remove(peer);
         let keys = direction.keys.as_ref().ok_or(Failure::Protocol)?;
-        let places = match &direction.relay {
-            Some(relay) => &relay.addresses,
-            None => &direction.candidates,
-        };
-        let mut candidates = self.places.all(places);
-        let &(local, remote) = candidates.first().ok_or(Failure::NoAddress)?;
         let relayed = direction.pattern == Pattern::Relayed;
+        let candidates = match &direction.relay {
+            Some(relay) => self.places.first(&relay.addresses).into_iter().collect(),
+            None => self.places.all(&direction.candidates),
+        };
+        let &(local, remote) = candidates.first().ok_or(Failure::NoAddress)?;
         let until = now + if direction.dial { DIAL_TIMEOUT } else { LISTEN_TIMEOUT };
         let punches = relayed || direction.want.is_some();
         let retry = Backoff::start(now, if direction.dial || relayed { FIRST_RETRY } else { FIRST_PUNCH });
@@ -158,9 +157,7 @@ impl Conventional {
         } else {
             Stage::Listening { punch: punches.then_some(retry), until }
         };
-        if relayed {
-            candidates.truncate(1);
-        }
+
         let ours = if initiator { Direction::FromInitiator } else { Direction::FromResponder };
         let tunnel = Tunnel {
             name: direction.peer.clone(),
