@@ -154,7 +154,11 @@ fn a_route_to_an_address_that_cannot_be_the_peers_is_not_taken() {
             let app = stage.world.node(from, |now, host| host.start(now, echo));
             stage.run(3_000);
             let report = stage.world.node(from, |_, host| host.report(app).clone());
-            assert_eq!(report.echo().map_or(0, |echo| echo.answered()), 0, "{settings}, {what}");
+            assert_eq!(
+                report.echo().map_or(0, cyphonic_sim::host::apps::EchoReport::answered),
+                0,
+                "{settings}, {what}"
+            );
             assert!(stage.drops(ALICE, DropReason::WrongIdentity) > 0, "{settings}, {what}: {:?}", stage.happened());
         }
     }

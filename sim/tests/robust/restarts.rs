@@ -109,7 +109,9 @@ fn tunnels_live_on_while_the_nms_is_out_of_reach_and_new_ones_come_soon_after() 
         let mut stage = Stage::new(cell);
         let since = stage.log.len();
         let wires = stage.world.nms.wires.clone();
-        wires.iter().for_each(|&wire| stage.world.engine().set_wire_up(wire, false));
+        for &wire in &wires {
+            stage.world.engine().set_wire_up(wire, false);
+        }
         for _ in 0..6 {
             stage.run(10_000);
             let time = stage.reach(0, 1);
@@ -117,7 +119,9 @@ fn tunnels_live_on_while_the_nms_is_out_of_reach_and_new_ones_come_soon_after() 
         }
         let down = stage.log[since..].iter().any(|line| line.contains("TunnelDown"));
         assert!(!down, "{cell}:\n{}", stage.story());
-        wires.iter().for_each(|&wire| stage.world.engine().set_wire_up(wire, true));
+        for &wire in &wires {
+            stage.world.engine().set_wire_up(wire, true);
+        }
         // The longest pause between two tries is 30 s.
         stage.run(45_000);
         stage.restart(Actor::Node(1));
