@@ -61,6 +61,7 @@ pub enum Filter {
 
 /// A site as it is seen from outside, in one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not exclude each other")]
 pub struct Outlook {
     /// Whether a host's external port is the same for every peer.
     pub steady_port: bool,

@@ -61,7 +61,7 @@ fn site() -> impl Strategy<Value = String> {
     let broken = prop_oneof![4 => Just(""), 1 => Just("ipv4"), 1 => Just("ipv6")];
     (kinds, translator, nat(), nat(), any::<bool>(), broken, firewall(), 1..30u32).prop_map(
         |(kind, translator, v4, v6, carrier, broken, firewall, delay)| {
-            let (has_v6, is_dual) = (kind.contains("6") || kind.contains("dual"), kind.contains("dual"));
+            let (has_v6, is_dual) = (kind.contains('6') || kind.contains("dual"), kind.contains("dual"));
             let mut text = format!("kind = \"{kind}\"\nlink = {{ delay_ms = {delay} }}\n{firewall}");
             if kind.contains("private") {
                 text += &["nat = { ", &v4, " }\n"].concat();
