@@ -191,7 +191,7 @@ impl Carriage for Conventional {
             self.out.push_back(CarriageOutput::TunnelDown(id, Failure::Replaced));
             return Err(SendRefused::NoTunnel);
         }
-        let (local, remote) = (tunnel.local, tunnel.remote);
+        let Some((local, remote)) = tunnel.place else { return Err(SendRefused::NoTunnel) };
         self.transmit(local, remote, payload);
         Ok(())
     }
