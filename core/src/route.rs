@@ -137,9 +137,10 @@ pub struct Choice {
     pub pattern: Pattern,
     /// Who dials.
     pub dialer: Dialer,
-    /// Where the responder finds the initiator, best first; nowhere in pattern 3.
+    /// Where the initiator is, best first, for the responder to dial or to punch at; none where that is not wanted, and none
+    /// in pattern 3.
     pub initiator_at: Vec<SocketAddr>,
-    /// Where the initiator finds the responder.
+    /// Where the responder is, for the initiator.
     pub responder_at: Vec<SocketAddr>,
 }
 

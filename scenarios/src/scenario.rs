@@ -432,14 +432,14 @@ pub enum Action {
         /// Index into [`Scenario::sites`]; it has a firewall.
         site: usize,
         /// What it is from now on.
-        firewall: Firewall,
+        firewall: Box<Firewall>,
     },
     /// A link behaves otherwise from now on.
     Link {
         /// Which.
         at: LinkAt,
         /// What it is from now on.
-        link: Link,
+        link: Box<Link>,
     },
     /// A link goes down or comes up again. What is on the way arrives.
     LinkUp {

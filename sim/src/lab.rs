@@ -1,10 +1,12 @@
 //! The lab: what the command line does, without the command line.
 //!
 //! [`batch`] runs every cell and seed of a plan, [`reproduce`] and [`verify`] run all experiments, [`single`] runs one
-//! file, [`tables`] prints. Each run is single-threaded and its own world; several run at once on several cores, and
+//! file, [`explain`] tells why its nodes met as they did, [`matrix`] crosses all kinds of sites, [`tables`] prints. Each run is single-threaded and its own world; several run at once on several cores, and
 //! their rows are put in the order of the plan, so the output does not depend on who was first.
 
 pub mod batch;
+pub mod explain;
+pub mod matrix;
 pub mod reproduce;
 pub mod single;
 pub mod tables;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use cyphonic_scenarios::Engine;
 use cyphonic_sim::lab::single::{Request, single};
-use cyphonic_sim::lab::{LabError, reproduce, verify};
+use cyphonic_sim::lab::{LabError, explain, matrix, reproduce, verify};
 
 /// Runs CYPHONIC and CYPHONIC-over-QUIC on a simulated network.
 ///
@@ -22,7 +22,9 @@ use cyphonic_sim::lab::{LabError, reproduce, verify};
 than it must · 4 results cannot be written or read · 5 results differ from a fresh run.\n\nExamples:\n  \
 cyphonic-lab\n  cyphonic-lab run table1 --set 'site.a.kind=\"ipv6\"' --sequence\n  \
 cyphonic-lab run scenarios/handover.toml --seed 1..20 --engine events\n  \
-cyphonic-lab run table4 --set 'method=\"proposed\"' --pcap --out captures"
+cyphonic-lab run table4 --set 'method=\"proposed\"' --pcap --out captures\n  \
+cyphonic-lab matrix --show public,symmetric >pair.toml\n  \
+cyphonic-lab explain pair.toml --pair alice,bob"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -72,8 +74,37 @@ enum Command {
         #[arg(value_name = "DIR", default_value = "results/sim")]
         folder: PathBuf,
     },
+    /// Crosses every kind of site with every other, under both policies and both methods, and holds the optimal policy, an
+    /// oracle and what packets did to each other. Exit code 3 if they disagree.
+    Matrix {
+        /// Where matrix.csv goes; without it nothing is written.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Instead prints the scenario of one pair of kinds, such as `public,symmetric`: to run, explain or change it.
+        #[arg(long, value_name = "A,B")]
+        show: Option<String>,
+    },
+    /// Tells how a pair of nodes came to its path: what was observed, what was considered and refused, who dialed, when.
+    Explain {
+        /// A scenario file, or the name of a built-in one (see `scenarios`); of a sweep, its first cell.
+        file: String,
+        /// The short names of two nodes.
+        #[arg(long, value_name = "A,B", value_parser = pair)]
+        pair: (String, String),
+        /// The seed; without it the scenario's first one.
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
+        /// Puts a TOML value at a key of the scenario, such as `policy="optimal"`; may be repeated.
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = set)]
+        sets: Vec<(String, String)>,
+    },
     /// Lists the built-in scenarios.
     Scenarios,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (a, b) = text.split_once(',').ok_or("write the names of two nodes, with a comma between them")?;
+    Ok((a.trim().to_owned(), b.trim().to_owned()))
 }
 
 fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
@@ -110,15 +141,11 @@ fn main() -> ExitCode {
         Command::Verify { folder } => verify::verify(&folder, announce),
         Command::Scenarios => list(),
         Command::Run { file, seed, engine, sets, out, json, sequence, pcap, qlog } => {
-            match single(&Request { file, seeds: seed, engine, sets, out, json, sequence, pcap, qlog }) {
-                Ok((text, Some(failed))) => {
-                    let _ = std::io::stdout().write_all(text.as_bytes());
-                    Err(failed)
-                }
-                Ok((text, None)) => Ok(text),
-                Err(error) => Err(error),
-            }
+            told(single(&Request { file, seeds: seed, engine, sets, out, json, sequence, pcap, qlog }))
         }
+        Command::Matrix { show: Some(kinds), .. } => matrix::show(&kinds),
+        Command::Matrix { out, show: None } => told(matrix::matrix(out.as_deref())),
+        Command::Explain { file, pair, seed, sets } => explain::explain(&file, &pair, seed, &sets),
     };
     match result {
         Ok(text) => {
@@ -129,6 +156,17 @@ fn main() -> ExitCode {
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {error}");
             error.exit_code()
+        }
+    }
+}
+
+/// Prints what there is to print even where something failed.
+fn told(result: Result<(String, Option<LabError>), LabError>) -> Result<String, LabError> {
+    match result? {
+        (text, None) => Ok(text),
+        (text, Some(failed)) => {
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            Err(failed)
         }
     }
 }

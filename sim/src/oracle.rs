@@ -13,8 +13,12 @@
 //! - Whoever sends must be allowed to by the site's firewall, punches too; and inspection must let the method's way to
 //!   begin a conversation pass, on both sides.
 //!
+//! Nothing is counted on that depends on which of two packets is the first: a dialer whose NAT would let it answer a
+//! punch through the mapping by which that came may have dialed before.
+//!
 //! This is about the moment: mappings that expire, and tables that are full, are not looked at. Where several hosts may
-//! want the same external port of a NAT that preserves ports, none is counted on to get it.
+//! want the same external port of a NAT that preserves ports, none is counted on to get it; where they share it
+//! (overloading), none is counted on to be reached.
 
 use std::fmt;
 
@@ -57,10 +61,11 @@ pub enum Filter {
 
 /// A site as it is seen from outside, in one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not exclude each other")]
 pub struct Outlook {
-    /// Whether a host's external address and port are the same for every peer.
-    pub is_steady: bool,
-    /// Whether a host's external address is, whatever its port.
+    /// Whether a host's external port is the same for every peer.
+    pub steady_port: bool,
+    /// Whether its external address is.
     pub steady_address: bool,
     /// Whether replies go out through the mapping by which the question came, in every NAT that is not steady.
     pub reuses_inbound: bool,
@@ -70,12 +75,16 @@ pub struct Outlook {
     pub port: Option<u16>,
     /// The UDP ports that may be sent to; all if none.
     pub egress: Option<Vec<Option<u16>>>,
+    /// Whether the firewall, or a box beyond it, filters. If not, a punch from inside need not pass the firewall, as NATs
+    /// inside have seen it by then; and one from outside begins a conversation there.
+    pub is_guarded: bool,
 }
 
 /// How a dialer gets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Success {
-    /// The listener need not do anything.
+    /// The listener need not do anything; and, where its mapping is not endpoint-independent, must not: by sending first
+    /// it would get another port for this dialer, and answer from there.
     Open,
     /// The listener has to send first.
     Punched,
@@ -268,30 +277,42 @@ impl Outlook {
     /// Nothing is in between. So it is behind NPTv6, too: each host has an address of its own.
     pub fn public(port: u16) -> Self {
         Self {
-            is_steady: true,
+            steady_port: true,
             steady_address: true,
             reuses_inbound: true,
             filter: Filter::Open,
             port: Some(port),
             egress: None,
+            is_guarded: false,
         }
     }
 
     /// One more box: a NAT. `is_shared`: other hosts may want the same port of it.
     #[must_use]
     pub fn behind_nat(mut self, nat: &Nat, is_shared: bool) -> Self {
-        let is_steady = nat.mapping == Dependence::Endpoint;
-        let one_address = nat.more_outside.is_empty() || nat.pooling == Pooling::Paired;
-        self.is_steady &= is_steady;
-        self.steady_address &= is_steady || one_address;
-        self.reuses_inbound &= is_steady || nat.reuses_inbound;
+        let is_endpoint = nat.mapping == Dependence::Endpoint;
+        let keeps = is_endpoint && self.is_steady();
+        let (is_single, is_paired) = (nat.more_outside.is_empty(), nat.pooling == Pooling::Paired);
+        let reuses = match nat.ports {
+            // Every mapping has the inner port; but hosts with one port take each other's packets.
+            PortChoice::Overloading => !is_shared && (is_endpoint || is_single || is_paired || nat.reuses_inbound),
+            _ => is_endpoint || nat.reuses_inbound,
+        };
+        self.reuses_inbound &= reuses;
+        self.steady_port = match nat.ports {
+            PortChoice::Overloading => !is_shared && self.steady_port,
+            _ => keeps,
+        };
+        self.steady_address = keeps || is_single || is_paired && self.steady_address;
         self.filter = self.filter.max(match nat.filtering {
             Dependence::Endpoint => Filter::Open,
             Dependence::Address => Filter::Address,
             Dependence::AddressAndPort => Filter::AddressAndPort,
         });
+        self.is_guarded |= self.egress.is_some() && nat.filtering != Dependence::Endpoint;
         self.port = self.port.filter(|_| match nat.ports {
-            PortChoice::Preserve => !is_shared,
+            // Otherwise it was spent on the AS, perhaps.
+            PortChoice::Preserve => !is_shared && keeps,
             PortChoice::Overloading => true,
             PortChoice::Sequential | PortChoice::Random => false,
         });
@@ -302,10 +323,15 @@ impl Outlook {
     #[must_use]
     pub fn behind_firewall(mut self, firewall: &Firewall) -> Self {
         if firewall.stateful {
-            self.filter = Filter::AddressAndPort;
+            (self.filter, self.is_guarded) = (Filter::AddressAndPort, true);
         }
         self.egress = firewall.egress.as_ref().map(|rules| ports(rules, Protocol::Udp));
         self
+    }
+
+    /// Whether a host is at one address and port for every peer.
+    pub fn is_steady(&self) -> bool {
+        self.steady_port && self.steady_address
     }
 
     fn may_send_to(&self, port: Option<u16>) -> bool {
@@ -314,19 +340,24 @@ impl Outlook {
 
     /// Whether this one, dialing, gets through to a listener.
     pub fn dial(&self, listener: &Self) -> Result<Success, Obstacle> {
-        if !self.may_send_to(listener.port) {
+        let may_dial = self.may_send_to(listener.port);
+        let may_punch = listener.may_send_to(self.port);
+        // A conversation that the listener's punch began at a firewall that lets it in goes on both ways.
+        let is_invited = may_punch && !self.is_guarded && self.is_steady() && listener.is_steady();
+        if !may_dial && !is_invited {
             return Err(Obstacle::DialerEgress);
         }
-        if !(listener.is_steady || listener.reuses_inbound && listener.filter == Filter::Open) {
+        if !(listener.is_steady() || listener.reuses_inbound && listener.filter == Filter::Open) {
             return Err(Obstacle::ListenerUnsteady);
         }
         match listener.filter {
-            Filter::Open => return Ok(Success::Open),
+            Filter::Open => return Ok(if may_dial { Success::Open } else { Success::Punched }),
             Filter::Address if !self.steady_address => return Err(Obstacle::DialerAddress),
-            Filter::AddressAndPort if !self.is_steady => return Err(Obstacle::DialerUnsteady),
+            Filter::AddressAndPort if !self.is_steady() => return Err(Obstacle::DialerUnsteady),
             Filter::Address | Filter::AddressAndPort => {}
         }
-        if listener.may_send_to(self.port) { Ok(Success::Punched) } else { Err(Obstacle::ListenerEgress) }
+        let opens = may_punch || !listener.is_guarded;
+        if opens { Ok(Success::Punched) } else { Err(Obstacle::ListenerEgress) }
     }
 }
 

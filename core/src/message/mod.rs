@@ -246,7 +246,8 @@ pub struct RouteDirection {
     pub pattern: Pattern,
     /// Whether the receiver of this message sends the Tunnel Request.
     pub dial: bool,
-    /// Where the other node can be reached directly, best first; empty in pattern 3.
+    /// Where the other node can be reached directly, best first; empty in pattern 3. Under `policy = "optimal"` a listener is
+    /// told only where it has to punch.
     pub candidates: Vec<SocketAddr>,
     /// Conventional method only.
     pub keys: Option<TunnelKeys>,

@@ -53,6 +53,9 @@ pub(super) trait Carriage {
     /// A tunnel, if it is up.
     fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus>;
 
+    /// The other address family comes first from now on: the cloud did not answer by this one.
+    fn change_family(&mut self);
+
     /// The node's network changed: every session from the old ones is forgotten, without a word to anyone.
     fn move_to(&mut self, now: Instant, places: &Places);
 
@@ -120,15 +123,22 @@ pub(super) enum SendRefused {
 }
 
 /// Where a node sends from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Places {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) port: u16,
     /// The first 96 bits of addresses that a NAT64 of the network translates (RFC 6052 §2.1).
     pub(super) nat64: Option<Ipv6Addr>,
+    /// IPv6 does not seem to lead anywhere: IPv4 comes first.
+    pub(super) prefer_v4: bool,
 }
 
 impl Places {
+    pub(super) fn new(config: &super::NodeConfig) -> Self {
+        let (addresses, port, nat64) = (config.addresses.clone(), config.port, config.nat64);
+        Self { addresses, port, nat64, prefer_v4: false }
+    }
+
     /// Our own address for what goes to `remote`, and how that is to be addressed from here. `None` without a common family.
     pub(super) fn towards(&self, remote: SocketAddr) -> Option<(SocketAddr, SocketAddr)> {
         let remote = match remote.ip() {
@@ -139,9 +149,10 @@ impl Places {
         Some((SocketAddr::new(*local, self.port), remote))
     }
 
-    /// The first of `remotes` that we have an address for, and that address.
+    /// The first of `remotes` that we have an address for, in the family that we prefer if there is one, and that address.
     pub(super) fn first(&self, remotes: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)> {
-        remotes.iter().find_map(|&remote| self.towards(remote))
+        let preferred = remotes.iter().filter(|remote| self.prefer_v4 && remote.is_ipv4());
+        preferred.chain(remotes).find_map(|&remote| self.towards(remote))
     }
 
     /// All of `remotes` that we have an address for.
@@ -171,6 +182,7 @@ mod tests {
             addresses: vec!["2001:db8::5".parse().unwrap()],
             port: 443,
             nat64: Some("64:ff9b::".parse().unwrap()),
+            prefer_v4: false,
         };
         let translated: SocketAddr = "[64:ff9b::192.0.2.33]:443".parse().unwrap();
         assert_eq!(places.towards(remote), Some(("[2001:db8::5]:443".parse().unwrap(), translated)));

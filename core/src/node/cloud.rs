@@ -14,8 +14,9 @@ use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::tls::WallClock;
 
-/// How long login, and registration, may each take.
+/// How long login, and registration, may each take; at the first try less, because the other address family may answer.
 const STEP_TIMEOUT: Duration = Duration::from_secs(8);
+const FIRST_STEP_TIMEOUT: Duration = Duration::from_secs(4);
 /// The first retransmission of a Registration Request or Keep Alive; each later one waits twice as long.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// A registered node says Keep Alive this often (conventional method; QUIC has its own).
@@ -126,7 +127,7 @@ impl Node {
             self.cloud.state = State::Idle;
             return;
         }
-        let until = now + STEP_TIMEOUT;
+        let until = now + if self.cloud.failures == 0 { FIRST_STEP_TIMEOUT } else { STEP_TIMEOUT };
         if let Some(login) = &self.cloud.login {
             self.cloud.state = State::Opening { until };
             self.carriage.open_nms(now, login);
@@ -150,6 +151,9 @@ impl Node {
         }
         // A registration that is lost as soon as it is won counts as none: or else two nodes with one identity, each
         // putting the other out, would never rest.
+        if !cloud.is_registered() && !matches!(reason, Failure::Refused(_) | Failure::Authentication) {
+            self.carriage.change_family();
+        }
         let was_registered = cloud.is_registered() && now >= cloud.registered_at + STABLE;
         cloud.failures = if was_registered { 0 } else { cloud.failures + 1 };
         // A login that did not lead to a registration twice, or that was refused, is worth nothing.
@@ -178,7 +182,8 @@ impl Node {
         let transaction = self.random_u32();
         let request = self.registration_request(now);
         self.carriage.send_nms(now, transaction, 0, request.clone());
-        let (retry, until) = (Backoff::start(now, FIRST_RETRY), now + STEP_TIMEOUT);
+        let timeout = if self.cloud.failures == 0 { FIRST_STEP_TIMEOUT } else { STEP_TIMEOUT };
+        let (retry, until) = (Backoff::start(now, FIRST_RETRY), now + timeout);
         self.cloud.state = State::Registering { transaction, request, retry, until };
     }
 
@@ -291,10 +296,11 @@ impl Node {
     /// Handover (paper §2.1, §2.2.2): the node registers again and builds every tunnel anew; what applications send
     /// meanwhile is held.
     pub(super) fn change_network(&mut self, now: Instant, addresses: Vec<IpAddr>, nat64: Option<Ipv6Addr>) {
-        let places = Places { addresses, nat64, ..self.cloud.places.clone() };
-        if self.cloud.places == places {
+        let before = &self.cloud.places;
+        if (&before.addresses, before.nat64) == (&addresses, nat64) {
             return;
         }
+        let places = Places { addresses, port: before.port, nat64, prefer_v4: false };
         self.carriage.move_to(now, &places);
         self.cloud.places = places;
         if self.cloud.started {

@@ -81,7 +81,7 @@ impl Conventional {
         Ok(Self {
             name: config.name.clone(),
             id: NodeId::of(&config.name),
-            places: Places { addresses: config.addresses.clone(), port: config.port, nat64: config.nat64 },
+            places: Places::new(config),
             services: config.services.clone(),
             login: config.login.clone(),
             tls: std::sync::Arc::new(tls::client_config(&config.tls, &config.roots, identity, b"")?),
@@ -192,7 +192,7 @@ impl Carriage for Conventional {
             self.out.push_back(CarriageOutput::TunnelDown(id, Failure::Replaced));
             return Err(SendRefused::NoTunnel);
         }
-        let (local, remote) = (tunnel.local, tunnel.remote);
+        let Some((local, remote)) = tunnel.place else { return Err(SendRefused::NoTunnel) };
         self.transmit(local, remote, payload);
         Ok(())
     }
@@ -205,6 +205,10 @@ impl Carriage for Conventional {
 
     fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus> {
         self.tunnels.get(&tunnel).and_then(Tunnel::status)
+    }
+
+    fn change_family(&mut self) {
+        self.places.prefer_v4 = !self.places.prefer_v4;
     }
 
     fn move_to(&mut self, _now: Instant, places: &Places) {

@@ -189,13 +189,11 @@ impl Node {
             Method::Conventional => Box::new(conventional::Conventional::new(&config, &mut rng)?),
             Method::Proposed => Box::new(proposed::Proposed::new(&config, &mut rng)?),
         };
+        let places = Places::new(&config);
         Ok(Self {
             overlay: config.overlay,
             name: config.name,
-            cloud: Cloud::new(
-                Places { addresses: config.addresses, port: config.port, nat64: config.nat64 },
-                config.tls.clock,
-            ),
+            cloud: Cloud::new(places, config.tls.clock),
             carriage,
             survey: Survey::new(fork(&mut rng)),
             rng,

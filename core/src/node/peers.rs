@@ -46,8 +46,10 @@ pub(super) struct Peer {
     pub(super) old: Option<(TunnelId, Origin, Instant)>,
     /// Without a tunnel: until when we try.
     pub(super) until: Instant,
-    /// When to ask again, after a failure.
-    pub(super) retry_at: Option<Instant>,
+    /// When to ask again, after a failure, and for what.
+    pub(super) retry_at: Option<(Instant, Want)>,
+    /// Failures since the last tunnel.
+    pub(super) failures: u8,
     /// When to ask for the relay as well.
     pub(super) relay_at: Option<Instant>,
     /// The tunnel is relayed, and may not have to be.
@@ -98,6 +100,7 @@ impl Peer {
             old: None,
             until,
             retry_at: None,
+            failures: 0,
             relay_at: None,
             improve: None,
         }
@@ -133,7 +136,8 @@ impl Peer {
         let again = self.building.values().filter_map(|origin| origin.again.map(|again| again.next)).min();
         let improve = self.improve.map(|improve| improve.at);
         let old = self.old.map(|(.., until)| until);
-        [hopeless, request, again, self.retry_at, self.relay_at, improve, old].into_iter().flatten().min()
+        let retry = self.retry_at.map(|(at, _)| at);
+        [hopeless, request, again, retry, self.relay_at, improve, old].into_iter().flatten().min()
     }
 }
 

@@ -220,9 +220,13 @@ impl Node {
             }
             return self.peers.rearm(id);
         }
+        if code == ErrorCode::NoDirectWay && peer.until > now {
+            peer.retry_at = Some((now, Want::Any));
+            return self.peers.rearm(id);
+        }
         // A peer that is offline now may be moving: its own registration comes any moment.
         if code == ErrorCode::PeerOffline && peer.until > now + FIRST_RETRY && peer.addresses.is_some() {
-            peer.retry_at = Some(now + FIRST_RETRY);
+            peer.retry_at = Some((now + FIRST_RETRY, Want::Any));
             self.peers.rearm(id);
         } else {
             self.fail_route(now, id, Failure::Refused(code));
@@ -233,7 +237,7 @@ impl Node {
         let Some(id) = self.peers.by_tunnel(tunnel) else { return };
         let Some(peer) = self.peers.find_mut(id) else { return };
         let Some(origin) = peer.building.remove(&tunnel) else { return };
-        peer.relay_at = None;
+        (peer.relay_at, peer.failures) = (None, 0);
         let before = peer.up;
         let worse = origin.relayed && before.is_some_and(|(_, before)| !before.relayed);
         let (taken, replaced) = if worse { (before, Some((tunnel, origin))) } else { (Some((tunnel, origin)), before) };
@@ -295,7 +299,11 @@ impl Node {
         }
         let waits = !peer.held.packets.is_empty() || !peer.held.queries.is_empty();
         if peer.until > now + RETRY_PAUSE && (origin.initiator || waits) {
-            peer.retry_at = Some(now + RETRY_PAUSE);
+            peer.failures = peer.failures.wrapping_add(1);
+            // The NMS cannot know what is in the way: now and then the other node has to dial.
+            let other = origin.want.is_some() && peer.failures % 2 == 1;
+            let want = if other { Want::Direct(peer.failures) } else { Want::Any };
+            peer.retry_at = Some((now + RETRY_PAUSE, want));
         } else {
             self.fail_route(now, id, reason);
         }
@@ -403,7 +411,7 @@ impl Node {
             return self.fail_route(now, id, Failure::Timeout);
         }
         let old = peer.old.take_if(|(.., until)| *until <= now);
-        let retry = take_due(&mut peer.retry_at, now);
+        let retry = peer.retry_at.take_if(|(at, _)| *at <= now).map(|(_, want)| want);
         let relay = take_due(&mut peer.relay_at, now) && peer.up.is_none() && peer.request.is_none();
         let direct = peer.building.values().any(|origin| !origin.relayed);
         let improve = peer.improve.as_mut().filter(|improve| improve.at <= now).map(|improve| {
@@ -420,8 +428,8 @@ impl Node {
         if !registered {
             return;
         }
-        if retry && idle {
-            self.request_route(now, id, Want::Any);
+        if let Some(want) = retry.filter(|_| idle) {
+            self.request_route(now, id, want);
         } else if relay {
             self.request_route(now, id, Want::Relayed);
         } else if let Some(attempt) = improve {

@@ -208,7 +208,11 @@ impl Family {
                 return Some(Mapping::Independent);
             }
             others.peek()?;
-            Some(others.map(|other| compare(first, *other)).max().expect("there is one"))
+            let mapping = others.map(|other| compare(first, *other)).max().expect("there is one");
+            // A NAT with a pool of addresses may draw the same one twice, but hardly for all of our ports.
+            let ports = [Test::Noted, Test::Control].into_iter().filter_map(seen);
+            let pool = ports.into_iter().any(|port| port.ip() != first.ip());
+            Some(if mapping == Mapping::Port && pool { Mapping::Address } else { mapping })
         });
         let filtering = match (seen(Test::Control), seen(Test::LetsPortIn), seen(Test::LetsAddressIn)) {
             (_, _, Some(_)) => Some(Filtering::Independent),

@@ -179,8 +179,11 @@ pub struct Considered {
     pub way: Way,
     /// Where the dialer finds the listener.
     pub listener: SocketAddr,
-    /// Where the listener punches to.
+    /// Where the dialer is seen.
     pub from: SocketAddr,
+    /// The listener has to punch there. It does not where it need not: behind a NAT that maps by destination, but answers by
+    /// the mapping that it was asked by, a punch would take another one.
+    pub punches: bool,
     /// Whether it leads there.
     pub verdict: Verdict,
     /// Neither end is translated on it.
@@ -208,7 +211,8 @@ pub fn consider(initiator: &Sight, responder: &Sight, port: u16) -> Vec<Consider
                 other => other,
             };
             let plain = !d.translated && !l.translated;
-            ways.push(Considered { dialer, way, listener: l.seen, from: d.seen, verdict, plain });
+            let punches = l.behaviour.and_then(|b| b.filtering) != Some(Filtering::Independent);
+            ways.push(Considered { dialer, way, listener: l.seen, from: d.seen, punches, verdict, plain });
         }
         for &listener in &l.inside {
             let neighbour = d.inside.iter().find(|a| a.is_ipv4() == listener.is_ipv4() && a.ip() != listener.ip());
@@ -218,7 +222,8 @@ pub fn consider(initiator: &Sight, responder: &Sight, port: u16) -> Vec<Consider
                 (false, true) => Verdict::Perhaps(Doubt::PerhapsOneNetwork),
                 (false, false) => continue,
             };
-            ways.push(Considered { dialer, way: Way::Inside, listener, from, verdict, plain: false });
+            let way = Way::Inside;
+            ways.push(Considered { dialer, way, listener, from, punches: false, verdict, plain: false });
         }
     }
     let natted = |sight: &Sight| [sight.v6, sight.v4].into_iter().flatten().all(|reach| reach.translated);
@@ -299,7 +304,8 @@ pub fn direct(ways: &[Considered], doubtful: bool, round: u8) -> Option<Choice> 
         ways.iter().filter(|w| w.dialer == dialer && rank(w.verdict) <= worst).copied().collect();
     taken.sort_by_key(|w| w.way);
     let plain = taken.iter().all(|w| w.plain);
-    let (mut listener, mut from): (Vec<_>, Vec<_>) = taken.iter().map(|w| (w.listener, w.from)).unzip();
+    let mut listener: Vec<_> = taken.iter().map(|w| w.listener).collect();
+    let mut from: Vec<_> = taken.iter().filter(|w| w.punches).map(|w| w.from).collect();
     from.dedup();
     listener.dedup();
     let pattern = if plain { Pattern::Direct } else { Pattern::OneNat };

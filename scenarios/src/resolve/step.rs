@@ -129,7 +129,7 @@ impl Judge<'_, '_, '_> {
             schema::Action::Firewall(place, off, firewall) => self.firewall(&place, off, firewall)?,
             schema::Action::Link(place, words) => {
                 let at = self.link_at(&place)?;
-                Action::Link { at, link: self.link(at, *words)? }
+                Action::Link { at, link: Box::new(self.link(at, *words)?) }
             }
             schema::Action::LinkDown(place) => Action::LinkUp { at: self.link_at(&place)?, up: false },
             schema::Action::LinkUp(place) => Action::LinkUp { at: self.link_at(&place)?, up: true },
@@ -210,7 +210,7 @@ impl Judge<'_, '_, '_> {
             (true, false) => return self.context.fail(&self.key("off"), Problem::OffAndRules),
             (false, _) => boxes::firewall(self.context, &self.path, words)?,
         };
-        Ok(Action::Firewall { site, firewall })
+        Ok(Action::Firewall { site, firewall: Box::new(firewall) })
     }
 
     fn start(&mut self, start: schema::Start) -> Result<Vec<usize>, ScenarioError> {

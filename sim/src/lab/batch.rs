@@ -41,20 +41,38 @@ pub fn outcomes(plan: &Plan, options: &Options) -> Result<Vec<Outcome>, LabError
     let seeds = options.seeds.clone().unwrap_or_else(|| plan.seeds.clone());
     let jobs: Vec<(usize, u64)> =
         (0..plan.cells.len()).flat_map(|cell| seeds.clone().map(move |seed| (cell, seed))).collect();
-    let bar = progress(&plan.name, jobs.len() as u64);
-    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let results: Mutex<Vec<Option<Result<Outcome, LabError>>>> = Mutex::new(jobs.iter().map(|_| None).collect());
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len().max(1));
+    let stop = AtomicBool::new(false);
+    let results = each(&plan.name, &jobs, |&(cell, seed)| {
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let result = one(plan, cell, seed, options);
+        if result.is_err() {
+            stop.store(true, Ordering::Relaxed);
+        }
+        Some(result)
+    });
+    // After a failure some were never started; the first failure in order is the one to tell.
+    let mut done = Vec::new();
+    for result in results.into_iter().flatten() {
+        done.push(result?);
+    }
+    Ok(done)
+}
+
+/// Does something with each item, on all cores, with a bar on a terminal; what came of each, in order.
+pub fn each<T: Sync, R: Send>(name: &str, items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let bar = progress(name, items.len() as u64);
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<Option<R>>> = Mutex::new(items.iter().map(|_| None).collect());
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(items.len().max(1));
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(&(cell, seed)) = jobs.get(index) else { return };
-                    let result = one(plan, cell, seed, options);
-                    if result.is_err() {
-                        stop.store(true, Ordering::Relaxed);
-                    }
+                while let Some((index, item)) =
+                    Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| items.get(i).map(|item| (i, item)))
+                {
+                    let result = f(item);
                     results.lock().expect("a worker's panic ends the program")[index] = Some(result);
                     bar.inc(1);
                 }
@@ -62,12 +80,8 @@ pub fn outcomes(plan: &Plan, options: &Options) -> Result<Vec<Outcome>, LabError
         }
     });
     bar.finish_and_clear();
-    // After a failure some were never started; the first failure in order is the one to tell.
-    let mut done = Vec::new();
-    for result in results.into_inner().expect("the workers are done").into_iter().flatten() {
-        done.push(result?);
-    }
-    Ok(done)
+    let results = results.into_inner().expect("the workers are done");
+    results.into_iter().map(|result| result.expect("every item was done")).collect()
 }
 
 fn one(plan: &Plan, cell: usize, seed: u64, options: &Options) -> Result<Outcome, LabError> {

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use cyphonic_scenarios::{Document, EMBEDDED, Engine, Plan, Table};
+use cyphonic_scenarios::{Document, EMBEDDED, Engine, Plan, Table, write_whole};
 
 use super::batch::{self, Options, Outcome};
-use super::{LabError, tables};
+use super::{LabError, matrix, tables};
 
 /// One experiment, done.
 pub struct Done {
@@ -56,26 +56,32 @@ pub fn reproduce(out: &Path, mut announce: impl FnMut(&str)) -> Result<String, L
     super::writable(out)?;
     let mut all = Vec::new();
     let plans = plans()?;
-    let count = plans.len();
+    let count = plans.len() + 1;
     for (index, plan) in plans.into_iter().enumerate() {
         announce(&format!("[{}/{count}] {}", index + 1, plan.title));
         all.push(experiment(plan)?);
     }
+    announce(&format!("[{count}/{count}] Every kind of site with every other"));
+    let meetings = matrix::meetings()?;
     for done in &all {
         done.table.write(&out.join(format!("{}.csv", done.plan.name)))?;
     }
+    write_whole(&out.join(matrix::FILE), &matrix::csv(&meetings))?;
     let mut report = tables::report(&all)?;
+    let _ = writeln!(
+        report,
+        "\nWho reaches whom: every kind of site with every other (`cyphonic-lab matrix` shows each pair)\n{}",
+        matrix::summary(&meetings)
+    );
+    matrix::agree(&meetings)?;
     let compared: usize = all.iter().map(|done| done.compared).sum();
     let _ = writeln!(
         report,
         "\nBoth engines (turmoil and the event loop) put the same bytes on every wire in {compared} of {compared} runs \
          compared."
     );
-    let _ = writeln!(
-        report,
-        "Results: {}",
-        all.iter().map(|d| format!("{}.csv", d.plan.name)).collect::<Vec<_>>().join(", ")
-    );
+    let files: Vec<String> = all.iter().map(|done| format!("{}.csv", done.plan.name)).collect();
+    let _ = writeln!(report, "Results: {}, {}", files.join(", "), matrix::FILE);
     let _ = writeln!(report, "     in: {}", out.display());
     Ok(report)
 }

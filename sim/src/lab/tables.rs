@@ -36,7 +36,7 @@ pub fn report(all: &[Done]) -> Result<String, LabError> {
 }
 
 /// A grid whose first `text` columns are left-aligned, the others right-aligned.
-fn grid(header: &[&str], text: usize, rows: Vec<Vec<String>>) -> Grid {
+pub(super) fn grid(header: &[&str], text: usize, rows: Vec<Vec<String>>) -> Grid {
     let mut grid = Grid::new();
     grid.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     grid.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');

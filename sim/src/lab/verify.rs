@@ -5,12 +5,12 @@ use std::path::Path;
 use cyphonic_scenarios::{ResultsError, Table};
 
 use super::batch::{self, Options};
-use super::{LabError, reproduce};
+use super::{LabError, matrix, reproduce};
 
 /// Reruns every experiment; the first difference is the error. Gives the report to print.
 pub fn verify(folder: &Path, mut announce: impl FnMut(&str)) -> Result<String, LabError> {
     let plans = reproduce::plans()?;
-    let count = plans.len();
+    let count = plans.len() + 1;
     // Before anything runs: a missing or damaged file is told as such, not as a difference, and at once.
     let mut kept = Vec::new();
     for plan in &plans {
@@ -19,18 +19,28 @@ pub fn verify(folder: &Path, mut announce: impl FnMut(&str)) -> Result<String, L
         Table::parse(&file, &bytes, plan.measure)?;
         kept.push((file, bytes));
     }
+    let file = folder.join(matrix::FILE);
+    let matrix_kept = std::fs::read(&file).map_err(|source| ResultsError::Read { file: file.clone(), source })?;
     let mut rows = 0;
     for (index, (plan, (file, kept))) in plans.iter().zip(&kept).enumerate() {
         announce(&format!("[{}/{count}] {}", index + 1, plan.title));
         let table = batch::table(plan, &batch::outcomes(plan, &Options::default())?);
         rows += table.lines.len();
-        let fresh = table.to_csv();
-        if *kept != fresh {
-            let [kept, fresh] = [kept, &fresh].map(|bytes| String::from_utf8_lossy(bytes));
-            return Err(LabError::Differs(difference(file, &kept, &fresh)));
-        }
+        same(file, kept, &table.to_csv())?;
     }
+    announce(&format!("[{count}/{count}] Every kind of site with every other"));
+    let meetings = matrix::meetings()?;
+    rows += meetings.len();
+    same(&file, &matrix_kept, &matrix::csv(&meetings))?;
     Ok(format!("{count} files, {rows} rows: every byte is as a fresh run gives it.\n"))
+}
+
+fn same(file: &Path, kept: &[u8], fresh: &[u8]) -> Result<(), LabError> {
+    if kept == fresh {
+        return Ok(());
+    }
+    let [kept, fresh] = [kept, fresh].map(String::from_utf8_lossy);
+    Err(LabError::Differs(difference(file, &kept, &fresh)))
 }
 
 fn difference(file: &Path, kept: &str, fresh: &str) -> String {

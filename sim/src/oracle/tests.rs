@@ -45,15 +45,15 @@ const ALL: [(&str, &str); 6] = [("P", P), ("F", F), ("FC", FC), ("RC", RC), ("PR
 
 #[test]
 fn the_table_of_who_dials_whom_comes_out() {
-    let mut table = String::new();
-    for (dialer, from) in ALL {
+    let row = |(dialer, from): (&str, &str)| {
         let cells = ALL.map(|(_, to)| match over_v4("", [from, to])[0] {
             Ok(Success::Open) => "yes",
             Ok(Success::Punched) => "punched",
             Err(_) => "no",
         });
-        table += &format!("{dialer:2} {}\n", cells.join(" "));
-    }
+        format!("{dialer:2} {}\n", cells.join(" "))
+    };
+    let table: Vec<String> = ALL.into_iter().map(row).collect();
     let expected = "\
 P  yes punched yes punched punched no
 F  yes punched yes punched punched no
@@ -62,7 +62,7 @@ RC yes punched yes punched punched no
 PR yes punched yes punched punched no
 SY yes no yes punched no no
 ";
-    assert_eq!(table, expected);
+    assert_eq!(table.concat(), expected);
 }
 
 #[test]

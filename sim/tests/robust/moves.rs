@@ -1,5 +1,6 @@
 //! Nodes that change their network, at any moment.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use cyphonic_scenarios::Scenario;
@@ -21,10 +22,10 @@ fn scene(
 ) -> Scenario {
     let mut text = format!("title = \"Moves\"\nabout = \"Nodes move.\"\nmeasure = \"outcome\"\n{settings}\n");
     for (name, kind) in [("home-a", alice), ("home-b", bob), ("away-a", alice_to), ("away-b", bob_to)] {
-        text += &format!("[[site]]\nname = \"{name}\"\nkind = \"{kind}\"\nlink = {{ delay_ms = 10 }}\n");
+        write!(text, "[[site]]\nname = \"{name}\"\nkind = \"{kind}\"\nlink = {{ delay_ms = 10 }}\n").unwrap();
     }
     for (name, site) in [("alice", "home-a"), ("bob", "home-b")] {
-        text += &format!("[[node]]\nname = \"{name}\"\nsite = \"{site}\"\n");
+        write!(text, "[[node]]\nname = \"{name}\"\nsite = \"{site}\"\n").unwrap();
     }
     text += "[[step]]\ndo = \"start\"\n";
     let echo = "[[step]]\ndo = \"echo\"\nat_ms = 3000\nfrom = \"alice\"\nto = \"bob\"\ncount = 60\ninterval_ms = 200\n";

@@ -3,6 +3,7 @@
 use cyphonic_core::event::DropReason;
 use cyphonic_sim::host::apps::ProbeOutcome;
 use cyphonic_sim::run::{Run, StepOutcome};
+use std::fmt::Write;
 
 use crate::common::scenario;
 use crate::scene::{BLIND, CELLS, CONVENTIONAL, Cell, play, story};
@@ -23,17 +24,21 @@ fn every_way(extra: &str, cells: &[Cell], sizes: &[usize], judge: impl Fn(&Run, 
                 );
                 for (name, kind) in ["a", "b"].into_iter().zip(cell.pair) {
                     let mtu = if narrow.contains(&name) { 1280 } else { 1500 };
-                    text += &format!(
+                    write!(
+                        text,
                         "[[site]]\nname = \"{name}\"\nkind = \"{kind}\"\nlink = {{ delay_ms = 10, mtu = {mtu} }}\n"
-                    );
+                    )
+                    .unwrap();
                 }
                 text += "[[node]]\nname = \"alice\"\nsite = \"a\"\n[[node]]\nname = \"bob\"\nsite = \"b\"\n";
                 text += "[[step]]\ndo = \"start\"\n";
                 for size in sizes {
-                    text += &format!(
+                    write!(
+                        text,
                         "[[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\ncount = 2\ninterval_ms = 50\n\
                          payload_bytes = {size}\n"
-                    );
+                    )
+                    .unwrap();
                 }
                 let run = play(&scenario(&text), 1, |_| {});
                 for (index, size) in sizes.iter().enumerate() {

@@ -42,9 +42,8 @@ pub(super) struct Tunnel {
     pattern: Pattern,
     initiator: bool,
     dialer: bool,
-    /// Our address, and where the peer (or the TRS) is.
-    pub(super) local: SocketAddr,
-    pub(super) remote: SocketAddr,
+    /// Our address, and where the peer (or the TRS) is, as far as we know.
+    pub(super) place: Option<(SocketAddr, SocketAddr)>,
     /// Where it may be, until we know: the dialer asks, and the listener punches, at each.
     candidates: Vec<(SocketAddr, SocketAddr)>,
     announcement: Announcement,
@@ -87,13 +86,14 @@ impl Tunnel {
 
     /// What it is, if it is up.
     pub(super) fn status(&self) -> Option<TunnelStatus> {
-        matches!(self.stage, Stage::Up { .. }).then(|| TunnelStatus {
+        let (Stage::Up { .. }, Some((local, remote))) = (&self.stage, self.place) else { return None };
+        Some(TunnelStatus {
             pattern: self.pattern,
             dialed: self.dialer,
             framing: Framing::Udp4501,
             relayed: self.relayed(),
-            local: self.local,
-            remote: self.remote,
+            local,
+            remote,
             rtt: None,
         })
     }
@@ -122,10 +122,10 @@ impl Tunnel {
     }
 
     /// Something authentic came from `remote` to `local`. `latest`: nothing that the peer sent later came before.
-    fn locate(&mut self, latest: bool, (local, remote): (SocketAddr, SocketAddr)) {
+    fn locate(&mut self, latest: bool, place: (SocketAddr, SocketAddr)) {
         if latest && !self.relayed() {
             // Behind a NAT the peer comes from where only the NAT knows; the HMAC proves that it is the peer.
-            (self.local, self.remote) = (local, remote);
+            self.place = Some(place);
         }
     }
 
@@ -155,15 +155,18 @@ impl Conventional {
     ) -> Result<(), Failure> {
         self.remove(peer);
         let keys = direction.keys.as_ref().ok_or(Failure::Protocol)?;
-        let places = match &direction.relay {
-            Some(relay) => &relay.addresses,
-            None => &direction.candidates,
-        };
-        let mut candidates = self.places.all(places);
-        let &(local, remote) = candidates.first().ok_or(Failure::NoAddress)?;
         let relayed = direction.pattern == Pattern::Relayed;
+        let candidates: Vec<_> = match &direction.relay {
+            Some(relay) => self.places.first(&relay.addresses).into_iter().collect(),
+            None => self.places.all(&direction.candidates),
+        };
+        let place = candidates.first().copied();
+        // A listener without anyone to punch to learns where the dialer is by being dialed.
+        if place.is_none() && (direction.dial || relayed || !direction.candidates.is_empty()) {
+            return Err(Failure::NoAddress);
+        }
         let until = now + if direction.dial { DIAL_TIMEOUT } else { LISTEN_TIMEOUT };
-        let punches = relayed || direction.want.is_some();
+        let punches = relayed || (direction.want.is_some() && !candidates.is_empty());
         let retry = Backoff::start(now, if direction.dial || relayed { FIRST_RETRY } else { FIRST_PUNCH });
         let stage = if direction.dial {
             let mut end_key = Key128([0; 16]);
@@ -172,17 +175,13 @@ impl Conventional {
         } else {
             Stage::Listening { punch: punches.then_some(retry), until }
         };
-        if relayed {
-            candidates.truncate(1);
-        }
         let ours = if initiator { Direction::FromInitiator } else { Direction::FromResponder };
         let tunnel = Tunnel {
             name: direction.peer.clone(),
             pattern: direction.pattern,
             initiator,
             dialer: direction.dial,
-            local,
-            remote,
+            place,
             candidates,
             announcement: if direction.want.is_some() && !relayed {
                 Announcement::WhenHeard
@@ -231,7 +230,7 @@ impl Conventional {
         let to = tunnel.hop();
         let places = match tunnel.stage {
             Stage::Dialing { .. } | Stage::Listening { .. } => tunnel.candidates.clone(),
-            Stage::Up { .. } => vec![(tunnel.local, tunnel.remote)],
+            Stage::Up { .. } => tunnel.place.into_iter().collect(),
         };
         if !matches!(message, Message::KeepAlive | Message::KeepAliveAck) {
             self.out.push_back(CarriageOutput::signal(self.me(), to, message, Protection::TunnelKey, count));
@@ -335,7 +334,7 @@ impl Conventional {
     /// Says that packets can be sent, as soon as that is true.
     fn announce(&mut self, peer: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
-        let Stage::Up { doubted, .. } = &tunnel.stage else { return };
+        let (Stage::Up { doubted, .. }, Some((_, remote))) = (&tunnel.stage, tunnel.place) else { return };
         match tunnel.announcement {
             Announcement::WhenHeard if doubted.is_some() => return,
             Announcement::Done => return,
@@ -346,7 +345,7 @@ impl Conventional {
             pattern: tunnel.pattern,
             dialed: tunnel.dialer,
             framing: Framing::Udp4501,
-            remote: tunnel.remote,
+            remote,
         };
         self.out.push_back(CarriageOutput::TunnelUp(peer, up));
     }

@@ -1,0 +1,102 @@
+use super::*;
+use crate::rows::{Field, Row};
+use crate::words::{Protocol, SiteKind};
+
+const README: &str = include_str!("../../README.md");
+
+/// The keys of a table, as serde knows them: it names them all when it meets one that it does not know.
+fn keys<T: for<'de> Deserialize<'de>>() -> Vec<String> {
+    let Err(error) = toml::from_str::<T>("no-such-key = 1") else { panic!("unknown keys are refused") };
+    assert!(error.message().starts_with("unknown field"), "{error}");
+    error.message().split('`').skip(3).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_readme_names_every_key() {
+    let tables = [
+        keys::<File>(),
+        keys::<Services>(),
+        keys::<Link>(),
+        keys::<Way>(),
+        keys::<Site>(),
+        keys::<BurstLoss>(),
+        keys::<Nat>(),
+        keys::<Nat64>(),
+        keys::<Nptv6>(),
+        keys::<Carrier>(),
+        keys::<Firewall>(),
+        keys::<Inspect>(),
+        keys::<Node>(),
+        keys::<Start>(),
+        keys::<Echo>(),
+        keys::<Tcp>(),
+        keys::<Udp>(),
+        keys::<Move>(),
+        keys::<Wait>(),
+        keys::<ProbeMtu>(),
+        keys::<Idle>(),
+        keys::<Restart>(),
+        ["site", "service", "carrier", "off"].map(str::to_owned).to_vec(),
+    ];
+    assert_eq!(
+        tables.iter().map(Vec::len).collect::<Vec<_>>(),
+        [19, 3, 15, 13, 12, 4, 16, 17, 1, 18, 5, 8, 3, 2, 6, 4, 6, 2, 1, 3, 0, 1, 4]
+    );
+    for key in tables.iter().flatten() {
+        assert!(README.contains(&format!("`{key}`")), "{key}");
+    }
+}
+
+#[test]
+fn the_readme_names_every_word() {
+    let words = [
+        names(Engine::ALL, Engine::name),
+        names(Method::ALL, Method::name),
+        names(Login::ALL, Login::name),
+        names(SiteKind::ALL, SiteKind::name),
+        names(Dependence::ALL, Dependence::name),
+        names(PortChoice::ALL, PortChoice::name),
+        names(Pooling::ALL, Pooling::name),
+        names(Refresh::ALL, Refresh::name),
+        names(Hairpin::ALL, Hairpin::name),
+        names(IcmpErrors::ALL, IcmpErrors::name),
+        names(FirewallMode::ALL, FirewallMode::name),
+        names(Reaction::ALL, Reaction::name),
+        names(Refusal::ALL, Refusal::name),
+        names(Policy::ALL, Policy::name),
+        names(ServiceName::ALL, ServiceName::name),
+        names(Family::ALL, Family::name),
+        names(Measure::ALL, Measure::name),
+        names(Protocol::ALL, Protocol::name),
+        ACTIONS.to_vec(),
+        vec!["udp4501", "stream", "datagram", "compact", "blind", "terminating"],
+    ];
+    for word in words.iter().flatten() {
+        assert!(README.contains(&format!("`\"{word}\"`")), "{word}");
+    }
+}
+
+fn names<T: Copy>(all: &[T], name: fn(T) -> &'static str) -> Vec<&'static str> {
+    all.iter().map(|word| name(*word)).collect()
+}
+
+#[test]
+fn the_readme_names_every_column_and_field() {
+    let fields = Field::ALL.map(|field| toml::Value::try_from(field).unwrap().as_str().unwrap().to_owned());
+    let columns = Measure::ALL.iter().flat_map(|measure| Row::columns(*measure)).map(|&c| c.to_owned());
+    for word in columns.chain(fields) {
+        assert!(README.contains(&format!("`{word}`")), "{word}");
+    }
+}
+
+#[test]
+fn the_readmes_scenario_is_one() {
+    let text = README.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let document = crate::Document::parse("README", text).unwrap();
+    assert_eq!(crate::Plan::expand(&document, &[]).unwrap().cells.len(), 1);
+    for sweep in README.split("```toml\n").skip(2) {
+        let sweep = sweep.split("```").next().unwrap();
+        let document = crate::Document::parse("README", &format!("{text}{sweep}")).unwrap();
+        assert!(crate::Plan::expand(&document, &[]).unwrap().cells.len() > 1);
+    }
+}

@@ -1,0 +1,123 @@
+//! Scenarios of two nodes, each at a site of its own, with random boxes between them: everything that the words of a
+//! site can say about reachability.
+
+use cyphonic_scenarios::{Document, Plan, Scenario};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+const DEPENDENCES: [&str; 3] = ["endpoint-independent", "address-dependent", "address-and-port-dependent"];
+
+/// The keys of a NAT, with commas between them.
+fn nat() -> impl Strategy<Value = String> {
+    let words = |words: &'static [&'static str]| select(words);
+    (
+        words(&DEPENDENCES),
+        words(&DEPENDENCES),
+        words(&["preserve", "sequential", "random", "overloading"]),
+        words(&["off", "internal-source", "external-source"]),
+        prop_oneof![Just(1), Just(14)],
+        words(&["paired", "arbitrary"]),
+        any::<bool>(),
+    )
+        .prop_map(|(mapping, filtering, mut ports, hairpin, addresses, pooling, reuses)| {
+            if (pooling, ports) == ("arbitrary", "preserve") {
+                // Which mapping keeps the port is left to chance then.
+                ports = "sequential";
+            }
+            format!(
+                "mapping = \"{mapping}\", filtering = \"{filtering}\", ports = \"{ports}\", hairpin = \"{hairpin}\", \
+                 addresses = {addresses}, pooling = \"{pooling}\", reuses_inbound = {reuses}"
+            )
+        })
+}
+
+/// A line that gives a site a firewall, or nothing.
+fn firewall() -> impl Strategy<Value = String> {
+    let reaction = select(&["drop", "reject", "reset"][..]);
+    let rules = prop_oneof![
+        4 => Just(String::new()),
+        2 => Just("stateful = true".to_owned()),
+        1 => Just("stateful = false".to_owned()),
+        2 => Just("mode = \"only-443\"".to_owned()),
+        1 => Just("mode = \"only-tcp-443\"".to_owned()),
+        1 => Just("mode = \"web\"".to_owned()),
+        1 => Just("stateful = false, egress = [\"udp/443\", \"tcp/443\"]".to_owned()),
+        1 => Just("egress = [\"udp\", \"tcp/443\"]".to_owned()),
+        1 => reaction.prop_map(|reaction| format!("inspect = [{{ quic = true, reaction = \"{reaction}\" }}]")),
+        1 => Just("inspect = [{ sni = \"bob.cyphonic.test\", reaction = \"drop\" }]".to_owned()),
+        1 => Just("inspect = [{ alpn = \"h3\", reaction = \"throttle\", rate_kbps = 500.0 }]".to_owned()),
+    ];
+    let refusal = select(&["drop", "reject", "reset"][..]);
+    (rules, refusal).prop_map(|(rules, refusal)| match rules.as_str() {
+        "" => String::new(),
+        rules => format!("firewall = {{ {rules}, reaction = \"{refusal}\" }}\n"),
+    })
+}
+
+/// The keys of a site but its name.
+fn site() -> impl Strategy<Value = String> {
+    let kinds = select(&["ipv6", "ipv4-global", "ipv4-private", "dual-stack", "dual-stack-private-v4"][..]);
+    let translator = prop_oneof![Just(""), Just("nat64"), Just("nptv6"), Just("nat66")];
+    let broken = prop_oneof![4 => Just(""), 1 => Just("ipv4"), 1 => Just("ipv6")];
+    (kinds, translator, nat(), nat(), any::<bool>(), broken, firewall(), 1..30u32).prop_map(
+        |(kind, translator, v4, v6, carrier, broken, firewall, delay)| {
+            let (has_v6, is_dual) = (kind.contains('6') || kind.contains("dual"), kind.contains("dual"));
+            let mut text = format!("kind = \"{kind}\"\nlink = {{ delay_ms = {delay} }}\n{firewall}");
+            if kind.contains("private") {
+                text += &["nat = { ", &v4, " }\n"].concat();
+                text += if carrier { "carrier = \"cgn\"\n" } else { "" };
+            }
+            match translator {
+                "nptv6" if has_v6 => text += "nptv6 = {}\n",
+                "nat66" if has_v6 => text += &["nat66 = { ", &v6, " }\n"].concat(),
+                "nat64" if kind == "ipv6" => text += &["nat64 = { ", &v6, " }\n"].concat(),
+                _ => {}
+            }
+            if is_dual && !broken.is_empty() {
+                text += &["broken = \"", broken, "\"\n"].concat();
+            }
+            text
+        },
+    )
+}
+
+/// Alice and Bob, at random sites behind a carrier perhaps, with either method: Alice sends Bob three echoes. As text,
+/// which says what failed.
+pub(crate) fn texts() -> impl Strategy<Value = String> {
+    let method = select(&["conventional", "proposed"][..]);
+    let policy = select(&["paper", "optimal"][..]);
+    pairs(policy, ECHOES)
+}
+
+/// As [`texts`], always with the optimal policy, and with time enough for it to find the best path. No firewall looks for
+/// a node's name: once it has refused the wrong dialer, it refuses that flow to the right one too.
+pub(crate) fn meetings() -> impl Strategy<Value = String> {
+    pairs(Just("optimal"), MEETING).prop_filter("no name is inspected", |text| !text.contains("sni = "))
+}
+
+const ECHOES: &str = "[[step]]\ndo = \"start\"\ngive_up_s = 60\n\
+                      [[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\ncount = 3\n";
+const MEETING: &str = "[[step]]\ndo = \"start\"\ngive_up_s = 12\n\
+                       [[step]]\ndo = \"wait\"\nms = 3000\n\
+                       [[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\ncount = 40\ninterval_ms = 500\n";
+
+fn pairs(policy: impl Strategy<Value = &'static str>, steps: &'static str) -> impl Strategy<Value = String> {
+    let method = select(&["conventional", "proposed"][..]);
+    (method, policy, nat(), site(), site(), 1..20u32).prop_map(move |(method, policy, carrier, a, b, delay)| {
+        format!(
+            "title = \"Generated\"\nabout = \"Two nodes at random sites.\"\nmeasure = \"outcome\"\n\
+             method = \"{method}\"\npolicy = \"{policy}\"\nport = 443\n\
+             [[carrier]]\nname = \"cgn\"\nlink = {{ delay_ms = {delay} }}\n{}\n\
+             [[site]]\nname = \"a\"\n{a}[[site]]\nname = \"b\"\n{b}\
+             [[node]]\nname = \"alice\"\nsite = \"a\"\n[[node]]\nname = \"bob\"\nsite = \"b\"\n{steps}",
+            carrier.replace(", ", "\n")
+        )
+    })
+}
+
+/// What a text says; every one that is generated says something.
+pub(crate) fn scenario(text: &str) -> Scenario {
+    let plan = Document::parse("generated", text).and_then(|document| Plan::expand(&document, &[]));
+    let plan = plan.unwrap_or_else(|error| panic!("{error}\n{text}"));
+    plan.cells.into_iter().next().expect("a plan has a cell").scenario
+}

@@ -1,0 +1,312 @@
+//! The words about the network mean what they say: each is played, and its effect seen.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{NAT, V4, play, play_with, scenario, scene_with};
+use cyphonic_core::time::Instant;
+use cyphonic_scenarios::rows::Outcome;
+use cyphonic_scenarios::{Engine, Row, Scenario};
+use cyphonic_sim::host::apps::EchoReport;
+use cyphonic_sim::measure;
+use cyphonic_sim::net::{NetDrop, TapMode};
+use cyphonic_sim::run::Run;
+use cyphonic_sim::world::{Watch, World};
+
+/// Alice and Bob at these two sites.
+fn pair(top: &str, sites: [&str; 2], steps: &str) -> Scenario {
+    scenario(&format!(
+        r#"
+title = "Words"
+about = "What they mean."
+measure = "outcome"
+{top}
+[[site]]
+name = "a"
+{}
+[[site]]
+name = "b"
+{}
+[[node]]
+name = "alice"
+site = "a"
+[[node]]
+name = "bob"
+site = "b"
+{steps}
+"#,
+        sites[0], sites[1]
+    ))
+}
+
+const START: &str = "[[step]]\ndo = \"start\"\n";
+
+/// Echoes from Alice to Bob, one every 200 ms.
+fn echoes(count: u32) -> String {
+    format!("[[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\ncount = {count}\ninterval_ms = 200\n")
+}
+
+/// The number of each step's echoes that came back.
+fn answered(run: &Run) -> Vec<usize> {
+    run.reports().filter_map(|(_, report)| report.echo()).map(EchoReport::answered).collect()
+}
+
+fn events(scenario: &Scenario) -> Run {
+    play_with(scenario, 1, Engine::Events, TapMode::Digest)
+}
+
+fn outcome(scenario: &Scenario, run: &Run) -> Outcome {
+    let rows = measure::rows(scenario, run, &Watch::default()).unwrap_or_else(|error| panic!("{error}"));
+    let [Row::Outcome(row)] = &rows[..] else { panic!("{rows:?}") };
+    row.clone()
+}
+
+/// How often anything in the network dropped a packet on a wire, by reason.
+fn wire_drops(run: &Run) -> BTreeMap<NetDrop, u64> {
+    let network = run.world.network();
+    let mut all = BTreeMap::new();
+    for direction in network.directions() {
+        for (reason, count) in network.wire_stats(direction).drops.iter() {
+            *all.entry(reason).or_default() += count;
+        }
+    }
+    all
+}
+
+#[test]
+fn a_node_that_gives_up_is_an_ordinary_row() {
+    for top in ["method = \"conventional\"", "method = \"proposed\""] {
+        let web = "kind = \"ipv4-global\"\nfirewall = { mode = \"web\" }";
+        let start = "[[step]]\ndo = \"start\"\ngive_up_s = 20\n";
+        let scenario = pair(top, [web, "kind = \"ipv4-global\""], &format!("{start}{}", echoes(3)));
+        let run = events(&scenario);
+        assert!(run.complete && run.ended < Instant::from_millis(60_000), "{top}: {}", run.ended);
+        assert_eq!(run.steps[0].completed, Some(Instant::from_millis(20_000)), "{top}");
+        let row = outcome(&scenario, &run);
+        assert_eq!((row.pattern, row.dialer, row.echo_received, row.tcp_ok), (None, None, 0, false), "{top}");
+    }
+}
+
+#[test]
+fn a_transfer_of_a_node_that_gave_up_ends_too() {
+    let web = "kind = \"ipv4-global\"\nfirewall = { mode = \"web\" }";
+    let steps = "[[step]]\ndo = \"start\"\ngive_up_s = 20\n[[step]]\ndo = \"tcp\"\nfrom = \"alice\"\nto = \"bob\"\nbytes = 9\n\
+                 [[step]]\ndo = \"tcp\"\nfrom = \"bob\"\nto = \"alice\"\nbytes = 9\n";
+    let scenario = pair("", [web, "kind = \"ipv4-global\""], steps);
+    let run = events(&scenario);
+    assert!(run.complete, "{:?}", run.steps);
+    let rows = measure::rows(&scenario, &run, &Watch::default()).unwrap();
+    let empty = |row: &Row| matches!(row, Row::Outcome(row) if row.pattern.is_none() && !row.tcp_ok);
+    assert!(rows.len() == 2 && rows.iter().all(empty), "{rows:?}");
+}
+
+#[test]
+fn a_broken_family_does_not_pass_and_the_other_does() {
+    let steps = format!("[[step]]\ndo = \"start\"\ngive_up_s = 60\n{}", echoes(3));
+    let played = |family: &str| {
+        let broken = format!("kind = \"dual-stack\"\nbroken = \"{family}\"");
+        let run = play_with(&pair("", [&broken, "kind = \"dual-stack\""], &steps), 1, Engine::Events, TapMode::Keep);
+        let network = run.world.network();
+        let on_link = |direction| {
+            let packets = network.take_tapped(direction).into_iter();
+            packets.map(|tapped| tapped.packet[0] >> 4).collect::<std::collections::BTreeSet<u8>>()
+        };
+        let out = network.directions().find(|&d| network.wire_name(d).starts_with("alice:0>")).unwrap();
+        let families = on_link(out);
+        (answered(&run), families, wire_drops(&run).contains_key(&NetDrop::Swallowed))
+    };
+    assert_eq!(played("ipv4"), (vec![3], [6].into(), false), "nobody asked for IPv4");
+    let (_, families, swallowed) = played("ipv6");
+    assert!(swallowed && !families.contains(&6), "{families:?}");
+}
+
+#[test]
+fn a_nat_that_reboots_forgets_and_its_host_has_another_port_then() {
+    for (kind, keys) in [(NAT, "nat = { ports = \"random\" }"), ("ipv6", "nat66 = { ports = \"random\" }")] {
+        let site = format!("kind = \"{kind}\"\n{keys}");
+        let reboot = "[[step]]\ndo = \"nat_reboot\"\nsite = \"a\"\n";
+        let other = if kind == NAT { "ipv4-global" } else { "ipv6" };
+        let sites = [site.as_str(), &format!("kind = \"{other}\"")];
+        // Long enough that everybody says something to the NMS.
+        let rest = format!("[[step]]\ndo = \"wait\"\nms = 30000\n{}", echoes(2));
+        let plain = events(&pair("", sites, &format!("{START}{rest}")));
+        let rebooted = events(&pair("", sites, &format!("{START}{reboot}{rest}")));
+        assert_ne!(plain.digest(), rebooted.digest(), "{kind}: what comes after has another port");
+        if kind == NAT {
+            assert_eq!((answered(&plain), answered(&rebooted)), (vec![2], vec![2]));
+        }
+    }
+}
+
+#[test]
+fn a_firewall_that_closes_stops_what_is_under_way_and_lets_it_go_on_when_it_opens() {
+    let site = "kind = \"ipv4-global\"\nfirewall = { stateful = false }";
+    let step = |keys: &str| format!("[[step]]\ndo = \"firewall\"\nsite = \"a\"\n{keys}\n");
+    let wait = "[[step]]\ndo = \"wait\"\nms = 20000\n";
+    let steps = [
+        START,
+        &echoes(3),
+        &step("egress = [\"icmp\"]\nreaction = \"drop\""),
+        &echoes(3),
+        &step("off = true"),
+        wait,
+        &echoes(3),
+    ];
+    for top in ["method = \"conventional\"", "method = \"proposed\""] {
+        let run = events(&pair(top, [site, "kind = \"ipv4-global\""], &steps.concat()));
+        assert_eq!(answered(&run), [3, 0, 3], "{top}");
+    }
+}
+
+#[test]
+fn a_link_that_changes_is_another_one_from_then_on() {
+    for at in ["site = \"a\"", "service = \"trs\""] {
+        let kind = if at.contains("site") { V4 } else { NAT };
+        let steps = [
+            START.to_owned(),
+            echoes(3),
+            format!("[[step]]\ndo = \"link\"\n{at}\ndelay_ms = 60\nmtu = 1400\n"),
+            echoes(3),
+        ];
+        let run = events(&scene_with("", [kind, kind], "{ delay_ms = 5 }", &steps[1..].concat()));
+        let rtts: Vec<u64> = run
+            .reports()
+            .filter_map(|(_, report)| report.echo())
+            .map(|echo| match echo.probes.last().map(|probe| probe.outcome) {
+                Some(cyphonic_sim::host::apps::ProbeOutcome::Answered { rtt_ns }) => rtt_ns / 1_000_000,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        // Relayed, a packet takes the TRS's link four times in a round trip; its own site's, twice.
+        let more = if kind == NAT { 4 * 55 } else { 2 * 55 };
+        assert_eq!(rtts[1], rtts[0] + more, "{at}: {rtts:?}");
+    }
+}
+
+#[test]
+fn a_link_that_is_down_loses_everything_until_it_is_up() {
+    for at in ["site = \"b\"", "service = \"trs\""] {
+        let kind = if at.contains("site") { V4 } else { NAT };
+        let step = |word: &str| format!("[[step]]\ndo = \"link_{word}\"\n{at}\n");
+        let steps = [echoes(3), step("down"), echoes(3), step("up"), echoes(3)].concat();
+        let run = events(&scene_with("", [kind, kind], "{ delay_ms = 5 }", &steps));
+        let answered = answered(&run);
+        assert_eq!((answered[0], answered[1]), (3, 0), "{at}");
+        assert!(answered[2] > 0, "{at}");
+        assert!(wire_drops(&run)[&NetDrop::WireDown] > 0);
+    }
+}
+
+#[test]
+fn whoever_restarts_has_forgotten_and_starts_again() {
+    for what in ["as", "nms", "trs", "alice"] {
+        let restart = format!("[[step]]\ndo = \"restart\"\nwhat = \"{what}\"\n[[step]]\ndo = \"wait\"\nms = 60000\n");
+        let steps = [echoes(2), restart, echoes(2)].concat();
+        let run = events(&scene_with("", [NAT, NAT], "{ delay_ms = 5 }", &steps));
+        assert_eq!(answered(&run), [2, 2], "{what}");
+        let registered = run.events.iter().filter(|(_, host, event)| {
+            host == "alice" && matches!(event, cyphonic_core::event::Event::Registered { .. })
+        });
+        let times = registered.count();
+        assert_eq!(times, if matches!(what, "nms" | "alice") { 2 } else { 1 }, "{what}");
+    }
+}
+
+#[test]
+fn homes_behind_one_carrier_share_its_address_and_its_link() {
+    let carrier = "[[carrier]]\nname = \"cgn\"\nlink = { delay_ms = 7 }\nflush_s = 100000\n";
+    let home = "kind = \"ipv4-private\"\ncarrier = \"cgn\"";
+    let steps = format!("{START}{}[[step]]\ndo = \"nat_reboot\"\ncarrier = \"cgn\"\n", echoes(3));
+    let scenario = pair(carrier, [home, home], &steps);
+    let run = events(&scenario);
+    assert_eq!(answered(&run), [3]);
+    let names: Vec<&String> = run.taps.keys().filter(|name| name.contains("carrier")).collect();
+    assert_eq!(
+        names,
+        [
+            "a-nat:0>cgn-carrier:1",
+            "b-nat:0>cgn-carrier:2",
+            "cgn-carrier:0>core:3",
+            "cgn-carrier:1>a-nat:0",
+            "cgn-carrier:2>b-nat:0",
+            "core:3>cgn-carrier:0",
+        ]
+    );
+    assert!(run.taps.iter().all(|(name, tap)| !name.contains("carrier") || tap.packets > 0));
+}
+
+#[test]
+fn a_site_behind_a_nat64_reaches_ipv4_under_its_prefix() {
+    use cyphonic_sim::net::nat::{Nat64Box, embed};
+    use cyphonic_sim::net::packet::{Ip, IpOptions, udp};
+    use cyphonic_sim::net::{BoxInput, NetBox};
+
+    let site = "kind = \"ipv6\"\nnat64 = {}\nfirewall = {}";
+    let scenario = pair("", [site, "kind = \"ipv4-global\""], &format!("{START}{}", echoes(3)));
+    let watch = Watch { tap: TapMode::Keep, ..Watch::default() };
+    let mut world = World::new(&scenario, 1, Engine::Events, &watch);
+    let id = world.network().boxes().find(|&id| world.network().box_name(id) == "a-nat64").unwrap();
+    let prefix = scenario.sites[0].nat64_prefix().unwrap();
+    let bob = scenario.nodes[1].interfaces[0].v4.unwrap();
+    let alice = scenario.nodes[0].interfaces[0].v6.unwrap();
+    let packet = udp((alice, 9).into(), (embed(prefix, bob), 10).into(), IpOptions::default(), b"x").unwrap();
+    world.engine().with(id, |now, nat: &mut Nat64Box| nat.handle_input(now, BoxInput::Packet { iface: 1, packet }));
+    world.run_until(Instant::from_millis(100));
+    let network = world.network();
+    let direction = network.directions().find(|&d| network.wire_name(d) == "core:4>bob:0").unwrap();
+    let seen = network.take_tapped(direction);
+    let ip = Ip::parse(&seen[0].packet).unwrap();
+    assert_eq!((ip.source, ip.destination), (scenario.sites[0].nat64.as_ref().unwrap().nat.outside, bob.into()));
+    // And IPv6 goes on as it was: the node logs in.
+    assert_eq!(answered(&events(&scenario)), [3]);
+}
+
+#[test]
+fn blocked_egress_is_told_where_the_firewall_tells() {
+    let count = |reaction: &str| {
+        let site = format!("kind = \"ipv4-global\"\nfirewall = {{ mode = \"web\", reaction = \"{reaction}\" }}");
+        let start = "[[step]]\ndo = \"start\"\ngive_up_s = 5\n";
+        let scenario = pair("", [&site, "kind = \"ipv4-global\""], &format!("{start}{}", echoes(1)));
+        let run = play_with(&scenario, 1, Engine::Events, TapMode::Digest);
+        run.taps["a-firewall:1>a-router:0"].packets
+    };
+    assert_eq!(count("drop"), 0);
+    assert!(count("reject") > 0 && count("reset") > 0, "ICMP: prohibited");
+}
+
+#[test]
+fn both_engines_agree_on_every_word() {
+    let sites = [
+        "kind = \"ipv4-global\"\nfirewall = { mode = \"only-443\", reaction = \"reject\" }",
+        "kind = \"ipv4-global\"\nfirewall = { mode = \"only-tcp-443\", reaction = \"reset\" }",
+        "kind = \"ipv6\"\nnat64 = { ports = \"random\" }",
+        "kind = \"ipv6\"\nnptv6 = {}",
+        "kind = \"dual-stack-private-v4\"\nnat66 = { addresses = 3, pooling = \"arbitrary\" }\nfirewall = {}",
+        "kind = \"dual-stack-private-v4\"\nnptv6 = {}\ncarrier = \"cgn\"\nbroken = \"ipv6\"",
+    ];
+    let carrier = "[[carrier]]\nname = \"cgn\"\nmapping = \"address-dependent\"\nports = \"random\"\nlink = { rate_mbps = 5, queue_bytes = 20000 }\n";
+    let change = "[[step]]\ndo = \"link\"\nsite = \"a\"\nrate_mbps = 1\nqueue_bytes = 4000\n";
+    let start = "[[step]]\ndo = \"start\"\ngive_up_s = 15\n";
+    for site in sites {
+        for method in ["conventional", "proposed"] {
+            let top = format!("method = \"{method}\"\nport = 443\n{carrier}");
+            let other = if site.contains("\"ipv6\"\n") {
+                "kind = \"ipv6\""
+            } else {
+                "kind = \"ipv4-private\"\ncarrier = \"cgn\""
+            };
+            let scenario = pair(&top, [site, other], &format!("{start}{}{change}{}", echoes(2), echoes(2)));
+            let digest = |engine| play_with(&scenario, 3, engine, TapMode::Digest).digest();
+            assert_eq!(digest(Engine::Turmoil), digest(Engine::Events), "{method}: {site}");
+        }
+    }
+}
+
+#[test]
+fn an_optimal_policy_is_a_scenario() {
+    let scenario =
+        pair("policy = \"optimal\"", ["kind = \"ipv6\"", "kind = \"ipv6\""], &format!("{START}{}", echoes(1)));
+    assert_eq!(scenario.policy, cyphonic_scenarios::Policy::Optimal);
+    assert_eq!(answered(&play(&scenario, 1, Engine::Events)), [1]);
+}
