@@ -182,7 +182,7 @@ up() {
     WORK=$WORK/run compose "${files[@]}" up -d >"$WORK/compose.log" 2>&1 || die "compose: $(tail -3 "$WORK/compose.log")"
     for name in a b; do
         for _ in $(seq 100); do
-            in_container "$name" cyphonic status --json 2>/dev/null | grep -q '"registered": true' && continue 2
+            [[ $(in_container "$name" cyphonic status --json 2>/dev/null) == *'"registered": true'* ]] && continue 2
             sleep 0.2
         done
         docker logs "$(container "$name")" 2>&1 | tail -5 >&2
@@ -215,7 +215,8 @@ measure() {
     stats=$(awk -F'[ /]+' '/^rtt/ { printf "%s,%s,%s,%s", $7, $8, $9, $10 }' "$WORK/ping-$pattern-$method.txt")
     sent=$(awk '/packets transmitted/ { print $1 }' "$WORK/ping-$pattern-$method.txt")
     received=$(awk '/packets transmitted/ { print $4 }' "$WORK/ping-$pattern-$method.txt")
-    in_container a cyphonic status --json | grep -q "\"pattern\": $pattern" || die "not pattern $pattern"
+    # No `grep -q` at the end of a pipe: it would end what feeds it, and with it this script.
+    [[ $(in_container a cyphonic status --json) == *"\"pattern\": $pattern,"* ]] || die "not pattern $pattern"
     in_container a cyphonic ping b --count 1
     docker exec -d "$(container b)" iperf3 -s -1
     sleep 0.5

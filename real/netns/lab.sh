@@ -193,11 +193,11 @@ until_true() {
     done
 }
 
-now_direct() { status a --json | grep -q '"via": "direct"'; }
+now_direct() { [[ $(status a --json) == *'"via": "direct"'* ]]; }
 
 registered_twice() { (($(grep -c 'INFO registered' "$LAB_DIR/a.log") >= 2)); }
 
-registered() { status "$1" --json 2>/dev/null | grep -q '"registered": true'; }
+registered() { [[ $(status "$1" --json 2>/dev/null) == *'"registered": true'* ]]; }
 
 up() {
     local pattern=$1 method=$2
@@ -256,7 +256,7 @@ check() {
     fi
     [[ $line == "pong from b (198.18.0."*") via $via "* ]] || die "unexpected: $line"
     if [[ ${LAB_POLICY:-paper} == paper ]]; then
-        status a --json | grep -q "\"pattern\": $pattern" || die "not pattern $pattern: $(status a)"
+        [[ $(status a --json) == *"\"pattern\": $pattern,"* ]] || die "not pattern $pattern: $(status a)"
     fi
     in_ns a getent ahosts "b.$ZONE" >/dev/null || die "name resolution"
     if in_ns a getent ahosts "nobody.$ZONE" >/dev/null; then die "a name that is none was resolved"; fi
