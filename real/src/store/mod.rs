@@ -137,7 +137,9 @@ pub fn store_failure(path: &Path, error: &StoreError) -> Failure {
     Failure::new(Code::Database, format!("{}: {error}", path.display()), remedy)
 }
 
+/// The roles only refuse the node that it was about; who runs the service has to know why.
 fn backend(error: &rusqlite::Error) -> StoreError {
+    tracing::error!(%error, remedy = "is the disk full, or does another program hold the file?", "the database failed");
     StoreError::Backend(error.to_string())
 }
 
