@@ -37,8 +37,10 @@ const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct AuthConfig {
     /// Who it is, and how it speaks TLS and QUIC.
     pub quic: QuicConfig,
-    /// Where the NMS is, both families; handed to every node.
-    pub nms: Vec<SocketAddr>,
+    /// Where the NMS is in the conventional method, both families; handed to every node that logs in over TCP.
+    pub nms_conventional: Vec<SocketAddr>,
+    /// Where the NMS is in the proposed method, both families; handed to every node that logs in over QUIC.
+    pub nms_proposed: Vec<SocketAddr>,
     /// The database it shares with the NMS.
     pub store: Arc<dyn Store>,
     /// Seeds all of its randomness.
@@ -48,7 +50,8 @@ pub struct AuthConfig {
 /// The AS. It answers both methods: TLS over TCP, and QUIC.
 pub struct Auth {
     tls: Arc<rustls::ServerConfig>,
-    nms: Vec<SocketAddr>,
+    nms_conventional: Vec<SocketAddr>,
+    nms_proposed: Vec<SocketAddr>,
     store: Arc<dyn Store>,
     rng: ChaCha20Rng,
     links: Links,
@@ -73,7 +76,8 @@ impl Auth {
         let tls = tls::server_config(&quic.tls, &quic.roots, &quic.identity, ClientAuth::Optional, b"")?;
         Ok(Self {
             tls: Arc::new(tls),
-            nms: config.nms,
+            nms_conventional: config.nms_conventional,
+            nms_proposed: config.nms_proposed,
             store: config.store,
             links: Links::new(config.quic, CidScheme::Direct, true, &mut rng)?,
             rng,
@@ -152,7 +156,8 @@ impl Auth {
             }
             common_key = Some(key);
         }
-        Message::LoginResponse(LoginResponse { node, fqdn, common_key, nms: self.nms.clone() })
+        let nms = if conventional { &self.nms_conventional } else { &self.nms_proposed };
+        Message::LoginResponse(LoginResponse { node, fqdn, common_key, nms: nms.clone() })
     }
 
     fn signal(&mut self, answer: &Message, id: [u8; 16], protection: Protection) {

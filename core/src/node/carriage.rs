@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::status::TunnelStatus;
 use crate::event::{DropReason, Event, Failure, Protection, Signal, TunnelUp};
 use crate::header::Header;
 use crate::machine::{Output, StreamId, StreamInput};
@@ -45,6 +46,12 @@ pub(super) trait Carriage {
 
     /// Sends a packet through a tunnel.
     fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused>;
+
+    /// Every tunnel and session ends; the other ends are told where there is a word for it.
+    fn leave(&mut self, now: Instant);
+
+    /// A tunnel, if it is up.
+    fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus>;
 
     /// The other address family comes first from now on: the cloud did not answer by this one.
     fn change_family(&mut self);

@@ -110,6 +110,16 @@ impl Node {
         }
     }
 
+    /// Closes every tunnel and session in order.
+    pub(super) fn stop(&mut self, now: Instant) {
+        self.cloud.started = false;
+        self.cloud.state = State::Idle;
+        self.cloud.login = None;
+        self.survey.stop();
+        self.peers.clear();
+        self.carriage.leave(now);
+    }
+
     /// Logs in, or registers again where the login still stands.
     fn connect_cloud(&mut self, now: Instant) {
         if self.cloud.places.addresses.is_empty() {

@@ -13,6 +13,7 @@ use rand_chacha::rand_core::RngCore;
 use self::login::LoginSession;
 use self::tunnel::{Stage, Tunnel};
 use super::carriage::{Carriage, CarriageOutput, Places, SendRefused, TunnelId};
+use super::status::TunnelStatus;
 use super::{Login, NodeConfig, Services};
 use crate::conventional::keys::Direction;
 use crate::conventional::seal::MAX_PLAINTEXT;
@@ -194,6 +195,16 @@ impl Carriage for Conventional {
         let Some((local, remote)) = tunnel.place else { return Err(SendRefused::NoTunnel) };
         self.transmit(local, remote, payload);
         Ok(())
+    }
+
+    fn leave(&mut self, now: Instant) {
+        // The paper has no word for leaving: the other ends find out by silence.
+        self.move_to(now, &self.places.clone());
+        self.nms = None;
+    }
+
+    fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus> {
+        self.tunnels.get(&tunnel).and_then(Tunnel::status)
     }
 
     fn change_family(&mut self) {

@@ -48,6 +48,7 @@ impl Node {
             }
             return;
         };
+        peer.sent += packet.len() as u64;
         match self.carriage.send_packet(now, tunnel, packet.clone()) {
             Ok(()) => {}
             Err(SendRefused::Full) => self.dropped(DropReason::QueueFull),
@@ -87,6 +88,9 @@ impl Node {
         }
         if !self.own.is_some_and(|own| own.contains(inner.destination)) {
             return self.dropped(DropReason::InnerDestination);
+        }
+        if let Some(peer) = self.peers.find_mut(id) {
+            peer.received += packet.len() as u64;
         }
         self.out.push_back(Output::Packet(packet));
     }

@@ -18,6 +18,7 @@ mod inner;
 mod peers;
 mod proposed;
 mod routes;
+mod status;
 mod survey;
 
 use std::collections::VecDeque;
@@ -43,6 +44,7 @@ use crate::tls::{Environment, Identity, Roots, TlsError};
 pub use held::{MAX_HELD_BYTES, MAX_HELD_PACKETS, MAX_HELD_QUERIES};
 pub use peers::MAX_PEERS;
 pub use routes::{HEAD_START, ROUTE_TIMEOUT};
+pub use status::{PeerStatus, TunnelStatus};
 
 /// What a node is told before it starts.
 #[derive(Clone)]
@@ -155,6 +157,8 @@ impl Overlay {
 pub enum NodeCommand {
     /// Log in and register.
     Start,
+    /// Leave: close what can be closed, so that peers and cloud need not wait for silence, and do nothing more.
+    Stop,
     /// The network is another one: a handover, if anything differs.
     Network {
         /// The addresses of the interfaces now.
@@ -215,6 +219,7 @@ impl Node {
     fn on_command(&mut self, now: Instant, command: NodeCommand) {
         match command {
             NodeCommand::Start => self.start(now),
+            NodeCommand::Stop => self.stop(now),
             NodeCommand::Network { addresses, nat64 } => self.change_network(now, addresses, nat64),
         }
     }

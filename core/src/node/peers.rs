@@ -36,6 +36,9 @@ pub(super) struct Peer {
     pub(super) reference: PeerRef,
     pub(super) addresses: Option<Virtual>,
     pub(super) held: Held,
+    /// Bytes of packets sent into its tunnels, and that came out of them.
+    pub(super) sent: u64,
+    pub(super) received: u64,
     pub(super) request: Option<Request>,
     pub(super) building: BTreeMap<TunnelId, Origin>,
     pub(super) up: Option<(TunnelId, Origin)>,
@@ -89,6 +92,8 @@ impl Peer {
             reference,
             addresses: None,
             held: Held::default(),
+            sent: 0,
+            received: 0,
             request: None,
             building: BTreeMap::new(),
             up: None,
@@ -152,6 +157,11 @@ pub(super) struct Peers {
 impl Peers {
     pub(super) fn ids(&self) -> Vec<PeerId> {
         self.peers.keys().copied().collect()
+    }
+
+    pub(super) fn clear(&mut self) {
+        let (next_id, next_tunnel) = (self.next_id, self.next_tunnel);
+        *self = Self { next_id, next_tunnel, ..Self::default() };
     }
 
     pub(super) fn get(&self, id: PeerId) -> &Peer {

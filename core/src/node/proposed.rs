@@ -17,6 +17,7 @@ use rand_chacha::rand_core::RngCore;
 
 use self::tunnel::{Early, Path, Stage, Tunnel};
 use super::carriage::{Carriage, CarriageOutput, Places, SendRefused, TunnelId};
+use super::status::TunnelStatus;
 use super::{NodeConfig, Services};
 use crate::event::{DropReason, Failure, Protection};
 use crate::header::{Flags, Header, Kind};
@@ -330,6 +331,37 @@ impl Carriage for Proposed {
         self.drain_links(now);
         self.drain_blind(now, id);
         sent
+    }
+
+    fn leave(&mut self, now: Instant) {
+        let tunnels: Vec<TunnelId> = self.tunnels.keys().copied().collect();
+        for tunnel in tunnels {
+            self.remove(now, tunnel);
+        }
+        self.owners.clear();
+        self.inbound.clear();
+        self.inbound_timers = Timers::default();
+        self.nms = None;
+        self.links.close_all(now);
+        self.drain_links(now);
+    }
+
+    fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus> {
+        let tunnel = self.tunnels.get(&tunnel)?;
+        let Stage::Up(path) = &tunnel.stage else { return None };
+        let (links, link) = match path {
+            Path::Direct(link) | Path::Terminated(link) => (&self.links, *link),
+            Path::Blind { links, link, .. } => (&**links, *link),
+        };
+        Some(TunnelStatus {
+            pattern: tunnel.pattern,
+            dialed: tunnel.dialer,
+            framing: tunnel.carrier.framing,
+            relayed: !matches!(path, Path::Direct(_)),
+            local: links.local(link)?,
+            remote: links.remote(link)?,
+            rtt: links.rtt(link),
+        })
     }
 
     fn change_family(&mut self) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use quinn_proto::congestion::NewRenoConfig;
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn_proto::{
-    ClientConfig, EndpointConfig, MtuDiscoveryConfig, QlogConfig, ServerConfig, TransportConfig, ValidationTokenConfig,
-    VarInt,
+    AckFrequencyConfig, ClientConfig, EndpointConfig, MtuDiscoveryConfig, QlogConfig, ServerConfig, TransportConfig,
+    ValidationTokenConfig, VarInt,
 };
 use ring::{hkdf, hmac};
 
@@ -45,6 +45,9 @@ pub struct QuicOptions {
     pub serves_packets: bool,
     /// What limits sending.
     pub congestion: Congestion,
+    /// On links that carry packets: how many packets a peer that knows the ACK Frequency extension may take before it has
+    /// to acknowledge one. `None`: one, as RFC 9000 §13.2.2 has it.
+    pub acks_after: Option<u32>,
     /// Where qlog traces go, if anywhere.
     pub qlog: Option<QlogSink>,
 }
@@ -57,6 +60,7 @@ impl Default for QuicOptions {
             max_udp_payload: 1452,
             serves_packets: true,
             congestion: Congestion::Open,
+            acks_after: None,
             qlog: None,
         }
     }
@@ -117,6 +121,11 @@ impl QuicConfig {
             .datagram_send_buffer_size(DATAGRAM_BUFFER)
             .mtu_discovery_config(discovery)
             .enable_segmentation_offload(false);
+        if let (Some(threshold), Load::Packets) = (self.options.acks_after, load) {
+            let mut frequency = AckFrequencyConfig::default();
+            frequency.ack_eliciting_threshold(VarInt::from_u32(threshold));
+            t.ack_frequency_config(Some(frequency));
+        }
         match self.options.congestion {
             Congestion::Open => t.congestion_controller_factory(Arc::new(OpenFactory)),
             Congestion::NewReno => t.congestion_controller_factory(Arc::new(NewRenoConfig::default())),

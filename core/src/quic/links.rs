@@ -349,6 +349,11 @@ impl Links {
         self.links.get(&id).map(|l| l.local)
     }
 
+    /// The smoothed round trip to the peer (RFC 9002 §5.3).
+    pub fn rtt(&self, id: LinkId) -> Option<Duration> {
+        self.links.get(&id).filter(|l| l.connected).map(|l| l.connection.rtt())
+    }
+
     /// The largest DATAGRAM frame content that the link takes now, bytes.
     pub fn max_datagram(&mut self, id: LinkId) -> Option<usize> {
         self.links.get_mut(&id).and_then(|l| l.connection.datagrams().max_size())

@@ -120,7 +120,13 @@ impl<'a> Cast<'a> {
     pub(super) fn auth(&self) -> Auth {
         let name = service_name("as");
         let nms = both(&self.scenario.services.nms, self.scenario.port);
-        let config = AuthConfig { quic: self.quic(&name), nms, store: self.store.clone(), seed: self.seed_of(&name) };
+        let config = AuthConfig {
+            quic: self.quic(&name),
+            nms_conventional: nms.clone(),
+            nms_proposed: nms,
+            store: self.store.clone(),
+            seed: self.seed_of(&name),
+        };
         Auth::new(config).expect("a seeded identity is good")
     }
 

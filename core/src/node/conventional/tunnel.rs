@@ -20,6 +20,7 @@ use crate::key::Key128;
 use crate::message::{Framing, Message, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId};
 use crate::node::carriage::{CarriageOutput, DIAL_TIMEOUT, LISTEN_TIMEOUT, TunnelId};
+use crate::node::status::TunnelStatus;
 use crate::route::Pattern;
 use crate::time::Instant;
 use crate::timers::Backoff;
@@ -81,6 +82,20 @@ pub(super) enum Stage {
 impl Tunnel {
     fn relayed(&self) -> bool {
         self.pattern == Pattern::Relayed
+    }
+
+    /// What it is, if it is up.
+    pub(super) fn status(&self) -> Option<TunnelStatus> {
+        let (Stage::Up { .. }, Some((local, remote))) = (&self.stage, self.place) else { return None };
+        Some(TunnelStatus {
+            pattern: self.pattern,
+            dialed: self.dialer,
+            framing: Framing::Udp4501,
+            relayed: self.relayed(),
+            local,
+            remote,
+            rtt: None,
+        })
     }
 
     /// Who receives the next hop of what we send.

@@ -1,0 +1,337 @@
+#!/usr/bin/env bash
+# The daemons on a network of namespaces: AS, NMS, TRS and two nodes, for each pattern of the paper and both methods.
+# Every interface is inside the lab's own namespaces, and none of them has a way out.
+#
+#   lab.sh check [PATTERN [METHOD]]   bring up, check, take down; every pattern and method if none is named
+#   lab.sh up PATTERN METHOD          bring up and leave it so: 1, 2 or 3; conventional or proposed
+#   lab.sh exec NS COMMAND...         run something in a namespace: as, nms, trs, a, b, ra, rb, net
+#   lab.sh down                       take down
+#
+# The network: a bridge in `net` (2001:db8::/64, 192.0.2.0/24) with AS ::2, NMS ::3 and TRS ::4 (IPv4 the same), and
+#   pattern 1: a and b on it with IPv6 only (::5 and ::6)
+#   pattern 2: a on it with IPv4 only (192.0.2.5), b behind a NAT router (rb)
+#   pattern 3: both behind NAT routers (ra, rb)
+#
+# The NMS chooses routes by Table 1 of the paper; LAB_POLICY=optimal lets it bring nodes behind NATs together directly.
+#
+# Environment: CYPHONIC (the program), LAB (a name, so that labs can stand side by side), LAB_DIR (files and logs).
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+LAB=${LAB:-cyl}
+LAB_DIR=${LAB_DIR:-/tmp/cyphonic-lab-$LAB}
+CYPHONIC=${CYPHONIC:-$(command -v cyphonic || echo "$here/../../target/debug/cyphonic")}
+MARKER=CYPHONIC-PLAINTEXT-MARKER
+ZONE=cyphonic.test
+
+usage() {
+    sed -n '2,/^set -euo/p' "${BASH_SOURCE[0]}" | sed '$d;s/^# \{0,1\}//'
+    exit "${1:-0}"
+}
+
+say() { printf '%s\n' "$*"; }
+
+die() {
+    say "FAILED: $*" >&2
+    exit 1
+}
+
+ns() { echo "$LAB-$1"; }
+
+in_ns() {
+    local name
+    name=$(ns "$1")
+    shift
+    ip netns exec "$name" "$@"
+}
+
+down() {
+    local name pid
+    for name in $(ip netns list 2>/dev/null | awk '{print $1}' | grep -E "^$LAB-(net|as|nms|trs|a|b|ra|rb)\$" || true); do
+        for pid in $(ip netns pids "$name" 2>/dev/null || true); do
+            kill -9 "$pid" 2>/dev/null || true
+        done
+        ip netns del "$name" || true
+        rm -rf "/etc/netns/$name"
+    done
+}
+
+add_ns() {
+    local name
+    name=$(ns "$1")
+    ip netns add "$name"
+    # A namespace's own resolv.conf, for the node to write to.
+    mkdir -p "/etc/netns/$name"
+    printf 'options timeout:3 attempts:2\n' >"/etc/netns/$name/resolv.conf"
+    in_ns "$1" ip link set lo up
+    in_ns "$1" sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 \
+        net.ipv6.conf.default.accept_ra=0 net.ipv4.tcp_congestion_control=cubic 2>/dev/null || true
+}
+
+# port NS: a cable from NS (eth0) to the bridge.
+port() {
+    local name
+    name=$(ns "$1")
+    ip link add eth0 netns "$name" type veth peer name "p-$1" netns "$(ns net)"
+    in_ns net ip link set "p-$1" master br0 up
+    in_ns "$1" ip link set eth0 up
+}
+
+# router R NODE NET OUTSIDE: a NAT router between the bridge and NODE's private network 10.NET.0.0/24.
+router() {
+    local router=$1 node=$2 net=$3 outside=$4
+    add_ns "$router"
+    port "$router"
+    in_ns "$router" ip addr add "192.0.2.$outside/24" dev eth0
+    ip link add lan netns "$(ns "$router")" type veth peer name eth0 netns "$(ns "$node")"
+    in_ns "$router" ip addr add "10.$net.0.1/24" dev lan
+    in_ns "$router" ip link set lan up
+    in_ns "$router" sysctl -qw net.ipv4.ip_forward=1
+    in_ns "$router" nft -f - <<'NFT'
+table ip nat {
+    chain out { type nat hook postrouting priority 100; oifname "eth0" masquerade; }
+}
+table ip filter {
+    # As routers do. Where they answer instead, an early packet of a peer takes the mapping that our own needs.
+    chain input {
+        type filter hook input priority 0;
+        iifname "eth0" ct state new drop
+    }
+    chain forward {
+        type filter hook forward priority 0; policy drop;
+        iifname "lan" accept
+        ct state established,related accept
+    }
+}
+NFT
+    in_ns "$node" ip addr add "10.$net.0.2/24" dev eth0
+    in_ns "$node" ip link set eth0 up
+    in_ns "$node" ip route add default via "10.$net.0.1"
+}
+
+network() {
+    local service
+    add_ns net
+    in_ns net ip link add br0 type bridge
+    in_ns net ip link set br0 up
+    for service in as nms trs a b; do add_ns "$service"; done
+    local host=2
+    for service in as nms trs; do
+        port "$service"
+        in_ns "$service" ip addr add "2001:db8::$host/64" dev eth0 nodad
+        in_ns "$service" ip addr add "192.0.2.$host/24" dev eth0
+        host=$((host + 1))
+    done
+    case $1 in
+    1)
+        port a && in_ns a ip addr add 2001:db8::5/64 dev eth0 nodad
+        port b && in_ns b ip addr add 2001:db8::6/64 dev eth0 nodad
+        ;;
+    2)
+        port a && in_ns a ip addr add 192.0.2.5/24 dev eth0
+        router rb b 2 102
+        ;;
+    3)
+        router ra a 1 101
+        router rb b 2 102
+        ;;
+    *) die "a pattern is 1, 2 or 3, not $1" ;;
+    esac
+}
+
+# Makes certificates, database and configuration.
+files() {
+    local method=$1 node
+    rm -rf "$LAB_DIR"
+    mkdir -p "$LAB_DIR"
+    chmod 700 "$LAB_DIR"
+    cd "$LAB_DIR"
+    "$CYPHONIC" ca init --zone "$ZONE" >/dev/null
+    "$CYPHONIC" ca issue as.$ZONE nms.$ZONE trs.$ZONE a.$ZONE b.$ZONE >/dev/null
+    "$CYPHONIC" device add a.$ZONE b.$ZONE --database cyphonic.db >/dev/null
+    for node in as nms trs a b; do
+        printf 'certificate = "pki/%s.pem"\nkey = "pki/%s.key"\nroots = "pki/root.pem"\nlog = "%s"\n' \
+            "$node.$ZONE" "$node.$ZONE" "${LAB_LOG:-info,cyphonic=debug}" >"$node.toml"
+    done
+    printf 'database = "cyphonic.db"\nnms = ["[2001:db8::3]:443", "192.0.2.3:443"]\n' >>as.toml
+    printf 'database = "cyphonic.db"\ntrs = ["[2001:db8::4]:443", "192.0.2.4:443"]\nservice-key = "pki/service.key"\npolicy = "%s"\n' \
+        "${LAB_POLICY:-paper}" >>nms.toml
+    printf 'service-key = "pki/service.key"\n' >>trs.toml
+    for node in a b; do
+        cat >>"$node.toml" <<TOML
+name = "$node.$ZONE"
+method = "$method"
+as-addresses = ["[2001:db8::2]:443", "192.0.2.2:443"]
+control = "$LAB_DIR/$node.sock"
+dns = "resolv-conf"
+keep-alive = 2
+idle-timeout = 6
+${LAB_NODE_TOML:-}
+TOML
+    done
+}
+
+# start NAME ROLE: runs a daemon in its namespace; its process id goes to NAME.pid.
+start() {
+    local name=$1 role=$2
+    # Not by in_ns: the process id must be the daemon's.
+    ip netns exec "$(ns "$name")" "$CYPHONIC" "$role" --config "$LAB_DIR/$name.toml" >>"$LAB_DIR/$name.log" 2>&1 &
+    echo $! >"$LAB_DIR/$name.pid"
+}
+
+pid() { cat "$LAB_DIR/$1.pid"; }
+
+status() { "$CYPHONIC" status --control "$LAB_DIR/$1.sock" "${@:2}"; }
+
+# until SECONDS COMMAND...: waits until it succeeds.
+until_true() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        ((SECONDS < deadline)) || return 1
+        sleep 0.1
+    done
+}
+
+now_direct() { status a --json | grep -q '"via": "direct"'; }
+
+registered_twice() { (($(grep -c 'INFO registered' "$LAB_DIR/a.log") >= 2)); }
+
+registered() { status "$1" --json 2>/dev/null | grep -q '"registered": true'; }
+
+up() {
+    local pattern=$1 method=$2
+    case $method in conventional | proposed) ;; *) die "a method is conventional or proposed, not $method" ;; esac
+    down
+    files "$method"
+    network "$pattern"
+    start as as
+    start nms nms
+    start trs trs
+    start a node
+    start b node
+    local node
+    for node in a b; do
+        until_true 15 registered "$node" || {
+            tail -5 "$LAB_DIR"/*.log >&2
+            die "$node did not register"
+        }
+    done
+}
+
+# The SHA-256 of a file sent from a to b over TCP, as b got it.
+transfer() {
+    local want got receiver
+    yes "$MARKER" | head -c 3000000 >"$LAB_DIR/sent"
+    head -c 1000000 /dev/urandom >>"$LAB_DIR/sent"
+    rm -f "$LAB_DIR/got"
+    in_ns b timeout 60 socat -u TCP4-LISTEN:5001,reuseaddr "OPEN:$LAB_DIR/got,creat,trunc" &
+    receiver=$!
+    until_true 5 in_ns b sh -c 'ss -ltn | grep -q :5001'
+    in_ns a timeout 60 socat -u "OPEN:$LAB_DIR/sent" "TCP4:b.$ZONE:5001" || return 1
+    wait "$receiver" || return 1
+    want=$(sha256sum <"$LAB_DIR/sent")
+    got=$(sha256sum <"$LAB_DIR/got")
+    [[ $want == "$got" ]]
+}
+
+check() {
+    local pattern=$1 method=$2 capture node line
+    up "$pattern" "$method"
+    capture=$LAB_DIR/underlay.pcap
+    ip netns exec "$(ns net)" tcpdump -q -U -s 0 -i br0 -w "$capture" 2>"$LAB_DIR/tcpdump.log" &
+    local dump=$!
+    until_true 5 test -s "$capture" || true
+
+    in_ns a ping -n -c 3 -i 0.2 -W 12 "b.$ZONE" >"$LAB_DIR/ping.txt" || die "ping by name"
+    in_ns b ping -n -6 -c 3 -i 0.2 -W 12 "a.$ZONE" >"$LAB_DIR/ping6.txt" || die "ping by name, IPv6, the other way"
+    line=$("$CYPHONIC" ping b --count 1 --control "$LAB_DIR/a.sock") || die "cyphonic ping"
+    local via=direct
+    if ((pattern == 3)) && [[ ${LAB_POLICY:-paper} == paper ]]; then
+        via=trs
+    elif ((pattern == 3)); then
+        # The way begins through the TRS and becomes direct.
+        until_true 30 now_direct || die "still not direct: $(status a)"
+        line=$("$CYPHONIC" ping b --count 1 --control "$LAB_DIR/a.sock") || die "cyphonic ping"
+    fi
+    [[ $line == "pong from b (198.18.0."*") via $via "* ]] || die "unexpected: $line"
+    if [[ ${LAB_POLICY:-paper} == paper ]]; then
+        status a --json | grep -q "\"pattern\": $pattern" || die "not pattern $pattern: $(status a)"
+    fi
+    in_ns a getent ahosts "b.$ZONE" >/dev/null || die "name resolution"
+    if in_ns a getent ahosts "nobody.$ZONE" >/dev/null; then die "a name that is none was resolved"; fi
+    transfer || die "TCP transfer"
+    until_true 10 in_ns a ping -n -4 -c 1 -W 1 -M do -s 1370 "b.$ZONE" || die "a full packet"
+    until_true 10 in_ns a ping -n -4 -c 1 -W 1 -s 4000 "b.$ZONE" || die "a packet larger than the virtual interface's MTU"
+
+    # The NMS dies and comes back under a live flow.
+    ip netns exec "$(ns a)" ping -n -q -i 0.05 -c 200 "b.$ZONE" >"$LAB_DIR/flow.txt" &
+    local flow=$!
+    sleep 1
+    kill -9 "$(pid nms)"
+    start nms nms
+    wait "$flow" || die "the flow broke when the NMS died: $(tail -2 "$LAB_DIR/flow.txt")"
+    grep -q ' 0% packet loss' "$LAB_DIR/flow.txt" || die "the flow lost packets when the NMS died: $(tail -2 "$LAB_DIR/flow.txt")"
+
+    if [[ $method == proposed ]]; then
+        until_true 15 registered_twice || die "a did not register again after the NMS came back"
+        "$CYPHONIC" ping b --count 1 --control "$LAB_DIR/a.sock" >/dev/null || die "cyphonic ping after the NMS came back"
+    fi
+
+    kill "$dump" && wait "$dump" || true
+    [[ $(stat -c %s "$capture") -gt 4000000 ]] || die "the capture is too small to prove anything"
+    if grep -aq "$MARKER" "$capture"; then die "plaintext on the underlay"; fi
+    if grep -alE "$(cat "$LAB_DIR/pki/service.key")|PRIVATE KEY" "$LAB_DIR"/*.log; then die "a secret in a log"; fi
+
+    # Everybody ends in order.
+    for node in b a trs nms as; do
+        kill -TERM "$(pid "$node")"
+        local code=0
+        wait "$(pid "$node")" || code=$?
+        ((code == 0)) || die "$node ended with $code: $(tail -3 "$LAB_DIR/$node.log")"
+    done
+    [[ ! -e $LAB_DIR/a.sock ]] || die "the control socket is still there"
+    grep -q 198.18 "/etc/netns/$(ns a)/resolv.conf" && die "resolv.conf is not as it was"
+    grep -q panicked "$LAB_DIR"/*.log && die "a panic: $(grep -h panicked "$LAB_DIR"/*.log | head -1)"
+    down
+    say "ok: pattern $pattern, $method: $line"
+}
+
+check_all() {
+    local pattern method
+    for pattern in ${1:-1 2 3}; do
+        for method in ${2:-conventional proposed}; do
+            check "$pattern" "$method"
+        done
+    done
+}
+
+need() {
+    local tool missing=()
+    for tool in ip nft socat tcpdump ping ss getent; do
+        command -v "$tool" >/dev/null || missing+=("$tool")
+    done
+    ((${#missing[@]} == 0)) || die "missing: ${missing[*]} (Debian: apt install iproute2 nftables socat tcpdump iputils-ping)"
+    [[ $(id -u) == 0 ]] || die "network namespaces need root"
+    [[ -c /dev/net/tun ]] || die "there is no /dev/net/tun"
+    [[ -x $CYPHONIC ]] || die "$CYPHONIC is not there: cargo build -p cyphonic, or set CYPHONIC"
+}
+
+case ${1:-help} in
+check)
+    need
+    trap down EXIT
+    check_all "${2:-}" "${3:-}"
+    ;;
+up)
+    need
+    up "${2:?pattern}" "${3:?method}"
+    say "up: $LAB_DIR; try  $0 exec a ping b.$ZONE"
+    ;;
+exec)
+    shift
+    in_ns "$@"
+    ;;
+down) down ;;
+*) usage ;;
+esac

@@ -1,0 +1,231 @@
+//! The certificate authority as a folder.
+//!
+//! ```text
+//! root.pem, root.key    the root: root.pem goes to everybody, root.key best to a safe
+//! ca.key                the intermediate authority (the AS of paper §2.1), which signs everybody's certificate
+//! ca.toml               what both certificates say; they are made anew from it and the keys
+//! service.key           what NMS and TRS share in the conventional method
+//! NAME.pem, NAME.key    what `issue` made: copy both to NAME's machine and delete NAME.key here
+//! ```
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cyphonic_core::name::Fqdn;
+use cyphonic_core::pki::{Authority, PkiError, Validity};
+use cyphonic_core::tls::Identity;
+use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::error::{Code, Failure};
+use crate::files;
+
+const DAY: u64 = 86_400;
+/// How long the root and the intermediate authority last.
+const AUTHORITY_DAYS: u64 = 3_650;
+/// Certificates count from a little before they are made: clocks differ.
+const BACKDATE: u64 = 3_600;
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Facts {
+    zone: String,
+    not_before: u64,
+    not_after: u64,
+}
+
+/// A folder with an authority in it.
+pub struct Ca {
+    folder: PathBuf,
+    authority: Authority,
+    root: CertificateDer<'static>,
+    ends: u64,
+}
+
+fn pki(error: &PkiError) -> Failure {
+    Failure::new(Code::Identity, error.to_string(), "make a new authority with `cyphonic ca init`")
+}
+
+fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, Failure> {
+    let mut bytes = Zeroizing::new([0; N]);
+    getrandom::fill(&mut *bytes).map_err(Failure::other)?;
+    Ok(bytes)
+}
+
+fn now() -> u64 {
+    files::since_epoch().as_secs()
+}
+
+fn validity(from: u64, to: u64) -> Result<Validity, Failure> {
+    Validity::new(Duration::from_secs(from), Duration::from_secs(to))
+        .ok_or_else(|| Failure::new(Code::Usage, "that is no time for a certificate", "give --days between 1 and 3650"))
+}
+
+fn hex(bytes: &[u8]) -> Zeroizing<String> {
+    Zeroizing::new(bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}
+
+fn seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, Failure> {
+    let text = files::read_secret(path)?;
+    let mut seed = Zeroizing::new([0; 32]);
+    let digits = text.trim();
+    let good = digits.len() == 64
+        && digits.is_ascii()
+        && (0..32).all(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).map(|byte| seed[i] = byte).is_ok());
+    if good {
+        return Ok(seed);
+    }
+    let what = format!("{}: this is no key of an authority", path.display());
+    Err(Failure::new(Code::Identity, what, "give the folder that `cyphonic ca init` made"))
+}
+
+/// Makes a new authority in `folder`.
+pub fn init(folder: &Path, zone: &Fqdn) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).map_err(|error| {
+        Failure::new(Code::Config, format!("{}: {error}", folder.display()), "give a folder that you may write in")
+    })?;
+    if folder.join("ca.toml").exists() {
+        let what = format!("{}: there is an authority already", folder.display());
+        return Err(Failure::new(Code::Duplicate, what, "use it, or give another folder with --dir"));
+    }
+    let facts = Facts { zone: zone.to_string(), not_before: now() - BACKDATE, not_after: now() + AUTHORITY_DAYS * DAY };
+    files::write_secret(&folder.join("root.key"), &hex(&*random::<32>()?))?;
+    files::write_secret(&folder.join("ca.key"), &hex(&*random::<32>()?))?;
+    files::write_secret(&folder.join("service.key"), &hex(&*random::<16>()?))?;
+    // Last, so that a folder with it is complete.
+    files::write_public(&folder.join("ca.toml"), &toml::to_string(&facts).map_err(Failure::other)?)?;
+    let ca = Ca::open(folder)?;
+    files::write_public(&folder.join("root.pem"), &pem_of(std::slice::from_ref(&ca.root)))
+}
+
+impl Ca {
+    /// Opens the folder that [`init`] made.
+    pub fn open(folder: &Path) -> Result<Self, Failure> {
+        let path = folder.join("ca.toml");
+        let missing = |error: &dyn std::fmt::Display| {
+            let what = format!("{}: {error}", path.display());
+            Failure::new(Code::Identity, what, "`cyphonic ca init` makes an authority; --dir says where")
+        };
+        let text = std::fs::read_to_string(&path).map_err(|error| missing(&error))?;
+        let facts: Facts = toml::from_str(&text).map_err(|error| missing(&error))?;
+        let span = validity(facts.not_before, facts.not_after)?;
+        let root = Authority::root(&*seed(&folder.join("root.key"))?, &format!("{} root", facts.zone), span)
+            .map_err(|error| pki(&error))?;
+        let signer = seed(&folder.join("ca.key"))?;
+        let authority = root.intermediate(&signer, &format!("{} AS", facts.zone), span).map_err(|error| pki(&error))?;
+        let root = root.certificate().clone();
+        Ok(Self { folder: folder.to_owned(), authority, root, ends: facts.not_after })
+    }
+
+    /// Makes key and certificate for a name and writes both; where to.
+    pub fn issue(&self, name: &Fqdn, days: u64, renew: bool) -> Result<(PathBuf, PathBuf), Failure> {
+        let (certificate, key) = (self.folder.join(format!("{name}.pem")), self.folder.join(format!("{name}.key")));
+        if certificate.exists() && !renew {
+            let what = format!("{name} has a certificate already: {}", certificate.display());
+            return Err(Failure::new(Code::Duplicate, what, "choose another name, or give --renew to replace it"));
+        }
+        let until = now().saturating_add(days.saturating_mul(DAY)).min(self.ends);
+        let serial = u64::from_be_bytes(*random::<8>()?) >> 1 | 1;
+        let span = validity(now() - BACKDATE, until)?;
+        let identity = self.authority.issue(name, &*random::<32>()?, serial, span).map_err(|error| pki(&error))?;
+        files::write_secret(&key, &key_pem(&identity))?;
+        files::write_public(&certificate, &pem_of(&identity.chain))?;
+        Ok((certificate, key))
+    }
+}
+
+fn key_pem(identity: &Identity) -> Zeroizing<String> {
+    Zeroizing::new(pem::encode(&pem::Pem::new("PRIVATE KEY", identity.key_pkcs8())))
+}
+
+fn pem_of(chain: &[CertificateDer<'_>]) -> String {
+    chain.iter().map(|certificate| pem::encode(&pem::Pem::new("CERTIFICATE", certificate.to_vec()))).collect()
+}
+
+/// What is in a certificate file, for people.
+pub fn print(path: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    for certificate in files::certificates(path)? {
+        let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).map_err(|error| {
+            Failure::new(Code::Identity, format!("{}: {error}", path.display()), "this file is damaged")
+        })?;
+        let names: Vec<_> = cyphonic_core::tls::names(&certificate).iter().map(ToString::to_string).collect();
+        let kind = if parsed.is_ca() { "authority" } else { "certificate" };
+        let left = parsed.validity().not_after.timestamp() - i64::try_from(now()).unwrap_or(i64::MAX);
+        let days = left / i64::try_from(DAY).unwrap_or(i64::MAX);
+        let _ = writeln!(
+            text,
+            "{kind}  {}\n  names    {}\n  issuer   {}\n  serial   {}\n  from     {}\n  to       {} ({days} days from now)\n  sha-256  {}",
+            parsed.subject(),
+            if names.is_empty() { "-".to_owned() } else { names.join(", ") },
+            parsed.issuer(),
+            parsed.raw_serial_as_string(),
+            parsed.validity().not_before,
+            parsed.validity().not_after,
+            *hex(ring::digest::digest(&ring::digest::SHA256, &certificate).as_ref()),
+        );
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Fqdn {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_an_authority_issues_is_believed_by_its_root_and_by_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
+        init(&ours, &name("example")).unwrap();
+        init(&theirs, &name("example")).unwrap();
+        let a = name("a.example");
+        let (certificate, key) = Ca::open(&ours).unwrap().issue(&a, 30, false).unwrap();
+        let good = files::credentials(&a, &certificate, &key, &ours.join("root.pem")).unwrap();
+        assert!(good.ends > files::since_epoch() + Duration::from_secs(29 * DAY));
+        let reason = |name: &Fqdn, certificate: &Path, key: &Path, roots: &Path| {
+            let failure = files::credentials(name, certificate, key, roots).err().expect("refused");
+            assert_eq!(failure.code, Code::Identity);
+            failure.to_string()
+        };
+        assert!(reason(&a, &certificate, &key, &theirs.join("root.pem")).contains("was not issued by the CA"));
+        assert!(reason(&name("b.example"), &certificate, &key, &ours.join("root.pem")).contains("not for b.example"));
+        let printed = print(&certificate).unwrap();
+        assert!(printed.contains("a.example") && printed.contains("authority"), "{printed}");
+    }
+
+    #[test]
+    fn an_expired_certificate_is_called_so() {
+        let folder = tempfile::tempdir().unwrap();
+        init(folder.path(), &name("example")).unwrap();
+        let ca = Ca::open(folder.path()).unwrap();
+        let a = name("a.example");
+        let span = validity(now() - 10 * DAY, now() - 5 * DAY).unwrap();
+        let identity = ca.authority.issue(&a, &[1; 32], 5, span).unwrap();
+        let (certificate, key) = (folder.path().join("a.pem"), folder.path().join("a.key"));
+        files::write_secret(&key, &key_pem(&identity)).unwrap();
+        files::write_public(&certificate, &pem_of(&identity.chain)).unwrap();
+        let failure = files::credentials(&a, &certificate, &key, &folder.path().join("root.pem")).err().unwrap();
+        assert!(failure.to_string().contains("has expired (5 days ago)"), "{failure}");
+        assert!(failure.remedy().contains("ca issue a.example --renew"));
+    }
+
+    #[test]
+    fn a_name_gets_one_certificate_unless_it_is_renewed() {
+        let folder = tempfile::tempdir().unwrap();
+        init(folder.path(), &name("example")).unwrap();
+        assert_eq!(init(folder.path(), &name("example")).unwrap_err().code, Code::Duplicate);
+        let ca = Ca::open(folder.path()).unwrap();
+        let first = ca.issue(&name("a.example"), 1, false).unwrap();
+        assert_eq!(ca.issue(&name("a.example"), 1, false).unwrap_err().code, Code::Duplicate);
+        assert_eq!(ca.issue(&name("a.example"), 1, true).unwrap(), first);
+    }
+}

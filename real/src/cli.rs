@@ -1,0 +1,449 @@
+//! The command line.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use cyphonic_core::name::{Fqdn, NodeId};
+use cyphonic_core::store::{Device, PasswordHash, Store, VirtualRange};
+
+use crate::control::{self, DEFAULT_SOCKET};
+use crate::error::{Code, Failure};
+use crate::settings::{self, AuthSettings, Key, NmsSettings, NodeSettings, Settings, TrsSettings};
+use crate::store::SqliteStore;
+use crate::{ca, files, run};
+
+/// PBKDF2 iterations of passwords: about a fifth of a second of work for each guess.
+const PASSWORD_ITERATIONS: std::num::NonZeroU32 = std::num::NonZeroU32::new(600_000).expect("not zero");
+
+#[derive(Parser)]
+#[command(name = "cyphonic", version, about = "CYPHONIC overlay network: services, node and tools")]
+#[command(after_help = exit_codes())]
+struct Cli {
+    #[command(subcommand)]
+    command: Commands,
+}
+
+#[derive(Subcommand)]
+enum Commands {
+    /// Make and look at certificates.
+    Ca(CaArgs),
+    /// The devices that may log in: the AS's database.
+    Device(DeviceArgs),
+    /// Run the Authentication Service.
+    As(Daemon<AuthSettings>),
+    /// Run the Node Management Service.
+    Nms(Daemon<NmsSettings>),
+    /// Run the Tunnel Relay Service.
+    Trs(Daemon<TrsSettings>),
+    /// Run a node.
+    Node(Daemon<NodeSettings>),
+    /// Examples of configuration files, and whether one can be read.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommands,
+    },
+    /// How the running node stands, and with whom it has tunnels.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        control: Control,
+    },
+    /// Measure the way to a peer, through the running node.
+    Ping {
+        /// The peer: its name, or the first part of it.
+        name: String,
+        /// How often.
+        #[arg(short, long, default_value_t = 4)]
+        count: u32,
+        /// Seconds between two.
+        #[arg(short, long, default_value_t = 1.0)]
+        interval: f64,
+        #[command(flatten)]
+        control: Control,
+    },
+    /// What the running node knows of this machine's network.
+    Netcheck(Control),
+    /// Completions for a shell, to be sourced.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args)]
+struct Control {
+    /// The node's control socket.
+    #[arg(long, default_value = DEFAULT_SOCKET, env = "CYPHONIC_CONTROL")]
+    control: PathBuf,
+}
+
+#[derive(Args)]
+struct Daemon<S: Args> {
+    /// The configuration file; /etc/cyphonic/ROLE.toml if it is there.
+    #[arg(short, long, env = "CYPHONIC_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: S,
+}
+
+#[derive(Args)]
+struct CaArgs {
+    /// The authority's folder.
+    #[arg(long, global = true, default_value = "pki", env = "CYPHONIC_CA")]
+    dir: PathBuf,
+    #[command(subcommand)]
+    command: CaCommands,
+}
+
+#[derive(Subcommand)]
+enum CaCommands {
+    /// Make a new authority.
+    Init {
+        /// The zone of all names.
+        #[arg(long, default_value = "cyphonic.test")]
+        zone: Fqdn,
+    },
+    /// Make key and certificate for one or more names.
+    Issue {
+        /// The names: as.ZONE, nms.ZONE, trs.ZONE, and one for each node.
+        #[arg(required = true)]
+        names: Vec<Fqdn>,
+        /// How many days they last.
+        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=3650))]
+        days: u64,
+        /// Replace a certificate that is there.
+        #[arg(long)]
+        renew: bool,
+    },
+    /// Take a node's right to log in: its certificate is worth nothing at AS and NMS from now on.
+    Revoke {
+        /// The node's name.
+        name: Fqdn,
+        /// The database of AS and NMS.
+        #[arg(long, env = "CYPHONIC_DATABASE")]
+        database: PathBuf,
+    },
+    /// What is in a certificate file.
+    Print {
+        /// The file (PEM); the root if none is named.
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+struct DeviceArgs {
+    /// The database of AS and NMS.
+    #[arg(long, global = true, default_value = "cyphonic.db", env = "CYPHONIC_DATABASE")]
+    database: PathBuf,
+    #[command(subcommand)]
+    command: DeviceCommands,
+}
+
+#[derive(Subcommand)]
+enum DeviceCommands {
+    /// Let a node log in.
+    Add {
+        /// Its name.
+        #[arg(required = true)]
+        names: Vec<Fqdn>,
+        /// A file with its password (conventional method), readable by its owner only. Without it: by certificate only.
+        #[arg(long)]
+        password_file: Option<PathBuf>,
+        /// Replace a device that is there.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Stop letting a node log in; its virtual addresses stay its own.
+    Remove {
+        /// Its name.
+        name: Fqdn,
+    },
+    /// Every device, with its virtual addresses.
+    List,
+}
+
+#[derive(Subcommand)]
+enum ConfigCommands {
+    /// Print a commented configuration file.
+    Example {
+        /// For which role.
+        role: Role,
+    },
+    /// Whether a file can be read.
+    Check {
+        /// Of which role.
+        role: Role,
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Role {
+    As,
+    Nms,
+    Trs,
+    Node,
+}
+
+fn exit_codes() -> String {
+    let mut text = String::from("Exit codes:\n   0  all is well\n");
+    for (code, meaning) in Code::ALL {
+        let _ = writeln!(text, "  {:2}  {meaning}", code as u8);
+    }
+    text
+}
+
+/// The command with `CYPHONIC_*` variables for every key of every role.
+fn command() -> Command {
+    let mut command = Cli::command();
+    for (role, keys) in [
+        (AuthSettings::ROLE, AuthSettings::KEYS),
+        (NmsSettings::ROLE, NmsSettings::KEYS),
+        (TrsSettings::ROLE, TrsSettings::KEYS),
+        (NodeSettings::ROLE, NodeSettings::KEYS),
+    ] {
+        command = command.mut_subcommand(role, |command| {
+            keys.iter().fold(command, |command, key: &Key| command.mut_arg(key.field, |arg| arg.env(key.variable())))
+        });
+    }
+    command
+}
+
+/// Runs the program; the exit code is one of [`Code`].
+pub fn main() -> ExitCode {
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Code::Usage.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let done = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => execute(cli.command),
+        Err(error) => Err(Failure::new(Code::Usage, error.to_string(), "see `cyphonic --help`")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "error: {failure}\nremedy: {}", failure.remedy());
+            failure.code.into()
+        }
+    }
+}
+
+fn execute(command: Commands) -> Result<(), Failure> {
+    match command {
+        Commands::Ca(args) => ca_command(&args),
+        Commands::Device(args) => device_command(&args),
+        Commands::As(daemon) => {
+            let settings = daemon.settings()?;
+            run::log(settings.log.as_deref(), settings.log_format)?;
+            run::block_on(run::auth(settings))
+        }
+        Commands::Nms(daemon) => {
+            let settings = daemon.settings()?;
+            run::log(settings.log.as_deref(), settings.log_format)?;
+            run::block_on(run::nms(settings))
+        }
+        Commands::Trs(daemon) => {
+            let settings = daemon.settings()?;
+            run::log(settings.log.as_deref(), settings.log_format)?;
+            run::block_on(run::trs(settings))
+        }
+        Commands::Node(daemon) => {
+            let settings = daemon.settings()?;
+            run::log(settings.log.as_deref(), settings.log_format)?;
+            run::block_on(run::node(settings))
+        }
+        Commands::Config { command: ConfigCommands::Example { role } } => {
+            print(&match role {
+                Role::As => settings::example::<AuthSettings>(),
+                Role::Nms => settings::example::<NmsSettings>(),
+                Role::Trs => settings::example::<TrsSettings>(),
+                Role::Node => settings::example::<NodeSettings>(),
+            });
+            Ok(())
+        }
+        Commands::Config { command: ConfigCommands::Check { role, file } } => {
+            match role {
+                Role::As => AuthSettings::default().with_file(Some(&file)).map(drop),
+                Role::Nms => NmsSettings::default().with_file(Some(&file)).map(drop),
+                Role::Trs => TrsSettings::default().with_file(Some(&file)).map(drop),
+                Role::Node => NodeSettings::default().with_file(Some(&file)).map(drop),
+            }?;
+            print(&format!("{}: can be read\n", file.display()));
+            Ok(())
+        }
+        Commands::Status { json, control } => {
+            let text = control::status(&control.control, json)?;
+            print(text.trim_end());
+            print("\n");
+            Ok(())
+        }
+        Commands::Ping { name, count, interval, control } => ping(&control, &name, count, interval),
+        Commands::Netcheck(control) => {
+            print(&control::netcheck(&control.control)?);
+            Ok(())
+        }
+        Commands::Completions { shell } => {
+            clap_complete::generate(shell, &mut command_for_completions(), "cyphonic", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+fn command_for_completions() -> Command {
+    command()
+}
+
+/// To standard output; whoever closed it does not want it.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+impl<S: Settings + Args> Daemon<S> {
+    fn settings(self) -> Result<S, Failure> {
+        let file = self.config.or_else(|| settings::default_file(S::ROLE));
+        self.settings.with_file(file.as_deref())
+    }
+}
+
+fn ping(control: &Control, name: &str, count: u32, interval: f64) -> Result<(), Failure> {
+    let pause = Duration::try_from_secs_f64(interval)
+        .map_err(|_| Failure::new(Code::Usage, "--interval is no time", "give seconds, such as 0.2"))?;
+    let mut last = Ok(());
+    let mut answered = 0;
+    for n in 0..count {
+        if n > 0 {
+            std::thread::sleep(pause);
+        }
+        match control::ping(&control.control, name) {
+            Ok(line) => {
+                answered += 1;
+                print(&format!("{line}\n"));
+            }
+            Err(failure) if failure.code == Code::NotRunning => return Err(failure),
+            Err(failure) => last = Err(failure),
+        }
+    }
+    if answered > 0 { Ok(()) } else { last }
+}
+
+fn ca_command(args: &CaArgs) -> Result<(), Failure> {
+    match &args.command {
+        CaCommands::Init { zone } => {
+            ca::init(&args.dir, zone)?;
+            print(&format!("made {}; give root.pem to everybody, keep the keys\n", args.dir.display()));
+        }
+        CaCommands::Issue { names, days, renew } => {
+            let ca = ca::Ca::open(&args.dir)?;
+            for name in names {
+                let (certificate, key) = ca.issue(name, *days, *renew)?;
+                print(&format!("{}\n{}\n", certificate.display(), key.display()));
+            }
+        }
+        CaCommands::Revoke { name, database } => {
+            remove_device(database, name)?;
+            print(&format!(
+                "{name} can neither log in nor register any more; restart the NMS to end its session now\n"
+            ));
+        }
+        CaCommands::Print { file } => {
+            let root = args.dir.join("root.pem");
+            print(&ca::print(file.as_ref().unwrap_or(&root))?);
+        }
+    }
+    Ok(())
+}
+
+fn device_command(args: &DeviceArgs) -> Result<(), Failure> {
+    let path = &args.database;
+    match &args.command {
+        DeviceCommands::Add { names, password_file, replace } => {
+            let store = open(path)?;
+            let fail = |error| crate::store::store_failure(path, &error);
+            let password = password_file.as_deref().map(files::read_secret).transpose()?;
+            for name in names {
+                if !replace && store.device(NodeId::of(name)).map_err(fail)?.is_some() {
+                    let remedy = "choose another name, or give --replace";
+                    return Err(Failure::new(Code::Duplicate, format!("{name} is a device already"), remedy));
+                }
+                let password = match &password {
+                    Some(text) => {
+                        let mut salt = [0; 16];
+                        getrandom::fill(&mut salt).map_err(Failure::other)?;
+                        Some(PasswordHash::new(text.trim_end_matches(['\r', '\n']), salt, PASSWORD_ITERATIONS))
+                    }
+                    None => None,
+                };
+                store.put_device(&Device { name: name.clone(), password, certificate_login: true }).map_err(fail)?;
+                print(&format!("{name} may log in\n"));
+            }
+        }
+        DeviceCommands::Remove { name } => {
+            remove_device(path, name)?;
+            print(&format!("{name} may not log in any more\n"));
+        }
+        DeviceCommands::List => {
+            let devices = open(path)?.devices().map_err(|error| crate::store::store_failure(path, &error))?;
+            for (device, addresses) in devices {
+                let addresses = addresses.map_or_else(|| "-".to_owned(), |a| format!("{} {}", a.v4, a.v6));
+                let ways = if device.password.is_some() { "certificate, password" } else { "certificate" };
+                print(&format!("{}  {addresses}  {ways}\n", device.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn open(path: &std::path::Path) -> Result<SqliteStore, Failure> {
+    // Devices need no range: addresses are given by the NMS.
+    SqliteStore::open(path, VirtualRange::default())
+}
+
+fn remove_device(path: &std::path::Path, name: &Fqdn) -> Result<(), Failure> {
+    let fail = |error| crate::store::store_failure(path, &error);
+    let store = open(path)?;
+    let node = NodeId::of(name);
+    if store.device(node).map_err(fail)?.is_none() {
+        let what = format!("{}: there is no device {name}", path.display());
+        return Err(Failure::new(Code::Usage, what, "`cyphonic device list` shows all"));
+    }
+    store.remove_device(node).map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_key_has_a_flag_and_a_variable() {
+        let command = command();
+        let node = command.find_subcommand("node").unwrap();
+        for key in NodeSettings::KEYS {
+            let arg = node.get_arguments().find(|arg| arg.get_id() == key.field).unwrap();
+            assert_eq!(arg.get_long(), Some(key.name().as_str()));
+            assert_eq!(arg.get_env().unwrap(), key.variable().as_str());
+        }
+    }
+
+    #[test]
+    fn the_help_lists_the_exit_codes() {
+        let help = command().render_long_help().to_string();
+        for (_, meaning) in Code::ALL {
+            assert!(help.contains(meaning), "{meaning}");
+        }
+    }
+}

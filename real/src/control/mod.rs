@@ -1,0 +1,207 @@
+//! How people ask a running node: one JSON line each way over a Unix socket that only its owner can use.
+
+mod client;
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+
+pub use client::{netcheck, ping, status};
+
+use crate::error::{Code, Failure};
+
+/// Where a node listens, if nothing else is said.
+pub const DEFAULT_SOCKET: &str = "/run/cyphonic/node.sock";
+/// The longest question.
+const QUESTION_BYTES: u64 = 4096;
+
+/// What can be asked.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Question {
+    /// How the node stands, and with whom it has tunnels.
+    Status,
+    /// One round trip to a peer, building the tunnel if there is none.
+    Ping {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What a node answers.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    /// To [`Question::Status`].
+    Status(Status),
+    /// To [`Question::Ping`].
+    Pong(Pong),
+    /// The question cannot be answered.
+    Error {
+        /// Why.
+        what: String,
+        /// What helps.
+        remedy: String,
+    },
+}
+
+/// How a node stands.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// "conventional" or "proposed".
+    pub method: String,
+    /// The program's version.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// Whether the NMS knows where it is.
+    pub registered: bool,
+    /// Whether the NMS found a NAT in front of it, once it was registered.
+    pub nat: Option<bool>,
+    /// Why the last registration ended, or failed.
+    pub trouble: Option<String>,
+    /// How its network treats it, by family, where the NMS helps to find out (`policy = "optimal"`).
+    pub network_behaviour: std::collections::BTreeMap<String, String>,
+    /// Its virtual addresses, once it was registered.
+    pub virtual_addresses: Vec<IpAddr>,
+    /// The addresses of this machine that it uses.
+    pub addresses: Vec<IpAddr>,
+    /// Its UDP port.
+    pub port: u16,
+    /// The virtual interface.
+    pub tun: String,
+    /// Everyone it has to do with.
+    pub peers: Vec<Peer>,
+    /// What was dropped, by reason.
+    pub dropped: std::collections::BTreeMap<String, u64>,
+}
+
+/// A peer.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Peer {
+    /// Its name, or virtual address where the name is not known.
+    pub peer: String,
+    /// Its virtual addresses.
+    pub virtual_addresses: Vec<IpAddr>,
+    /// Whether packets flow.
+    pub up: bool,
+    /// The signaling pattern: 1, 2 or 3.
+    pub pattern: Option<u8>,
+    /// "direct" or "trs".
+    pub via: Option<String>,
+    /// Where packets go.
+    pub remote: Option<SocketAddr>,
+    /// Whether this node built the tunnel.
+    pub dialed: Option<bool>,
+    /// How packets are framed.
+    pub framing: Option<String>,
+    /// The round trip, milliseconds, where the carrier measures it.
+    pub rtt_ms: Option<f64>,
+    /// Bytes of packets sent.
+    pub sent_bytes: u64,
+    /// Bytes of packets received.
+    pub received_bytes: u64,
+}
+
+/// A round trip.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Pong {
+    /// The peer.
+    pub peer: String,
+    /// Its virtual address.
+    pub address: IpAddr,
+    /// "direct" or "trs".
+    pub via: String,
+    /// Where packets go.
+    pub remote: SocketAddr,
+    /// The round trip, milliseconds.
+    pub rtt_ms: f64,
+}
+
+/// A question and where its answer goes.
+pub type Asked = (Question, oneshot::Sender<Answer>);
+
+/// The socket of a node; it goes with this.
+pub struct ControlSocket {
+    path: PathBuf,
+}
+
+impl ControlSocket {
+    /// Listens; each question goes to `ask`.
+    pub fn listen(path: &Path, ask: mpsc::Sender<Asked>) -> Result<Self, Failure> {
+        let fail = |error: std::io::Error| {
+            let remedy = "set `control` to a path that this user may write, another for each node";
+            Failure::new(Code::Address, format!("{}: no control socket: {error}", path.display()), remedy)
+        };
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(fail)?;
+        }
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            let what = format!("{}: a node runs with this control socket", path.display());
+            return Err(Failure::new(Code::Address, what, "end it, or set another `control`"));
+        }
+        // What an earlier life left.
+        let _ = std::fs::remove_file(path);
+        // From the first moment on it is its owner's alone.
+        let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+        let bound = UnixListener::bind(path);
+        rustix::process::umask(before);
+        let listener = bound.map_err(fail)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
+        tokio::spawn(accept(listener, ask));
+        Ok(Self { path: path.to_owned() })
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn accept(listener: UnixListener, ask: mpsc::Sender<Asked>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let ask = ask.clone();
+                tokio::spawn(async move {
+                    // Whoever hangs up does not want to know.
+                    let _ = serve(stream, ask).await;
+                });
+            }
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn serve(mut stream: UnixStream, ask: mpsc::Sender<Asked>) -> std::io::Result<()> {
+    let (reader, mut writer) = stream.split();
+    let mut line = String::new();
+    BufReader::new(reader.take(QUESTION_BYTES)).read_line(&mut line).await?;
+    let answer = match serde_json::from_str::<Question>(&line) {
+        Ok(question) => {
+            let (sender, receiver) = oneshot::channel();
+            if ask.send((question, sender)).await.is_err() {
+                return Ok(());
+            }
+            receiver.await.unwrap_or_else(|_| Answer::Error {
+                what: "no answer".into(),
+                remedy: "the peer may be offline: `cyphonic status` shows how the node stands".into(),
+            })
+        }
+        Err(error) => Answer::Error {
+            what: format!("not understood: {error}"),
+            remedy: "use the same version of cyphonic".into(),
+        },
+    };
+    let mut text = serde_json::to_vec(&answer)?;
+    text.push(b'\n');
+    writer.write_all(&text).await
+}

@@ -1,0 +1,39 @@
+//! Time for the roles: nanoseconds since the process began, and the civil time.
+
+use std::time::{Duration, Instant as StdInstant};
+
+use cyphonic_core::time::Instant;
+use cyphonic_core::tls::WallClock;
+
+/// The clock of a driver.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: StdInstant,
+}
+
+impl Clock {
+    /// A clock that begins now.
+    pub fn start() -> Self {
+        Self { origin: StdInstant::now() }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Instant {
+        Instant::ZERO + self.origin.elapsed()
+    }
+
+    /// A role's instant as tokio has it.
+    pub fn to_tokio(self, at: Instant) -> tokio::time::Instant {
+        (self.origin + Duration::from_nanos(at.as_nanos())).into()
+    }
+}
+
+/// The civil time, as the system has it.
+#[derive(Debug)]
+pub struct Wall;
+
+impl WallClock for Wall {
+    fn since_unix_epoch(&self) -> Duration {
+        crate::files::since_epoch()
+    }
+}

@@ -1,0 +1,250 @@
+//! The TCP connections of a role: the conventional method's login. One task a connection; nothing here is fast, and
+//! everything is bounded.
+//!
+//! As the machine has it: a role hears `Closed` once, and not after its own `Close`; what it wrote before is still sent.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use cyphonic_core::machine::{StreamId, StreamInput, StreamOutput};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+
+use super::udp::refused;
+use crate::error::Failure;
+
+/// Most connections at one time.
+const STREAM_LIMIT: usize = 1024;
+/// Inputs that wait for the role; then connections wait.
+const INPUTS: usize = 256;
+/// Writes that wait for one connection; a role that writes more loses it.
+const WRITES: usize = 64;
+/// Ids of accepted connections start here ([`StreamInput::Accepted`]).
+const FIRST_ACCEPTED: u64 = 1 << 32;
+/// How long a connection attempt may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long a peer may say nothing, and how long one write may take.
+const IDLE: Duration = Duration::from_secs(60);
+
+enum Told {
+    Write(Vec<u8>),
+    Close,
+}
+
+type Inputs = mpsc::Sender<(StreamId, StreamInput, Option<mpsc::Sender<Told>>)>;
+
+/// The TCP side of a role.
+pub struct Streams {
+    connections: BTreeMap<StreamId, mpsc::Sender<Told>>,
+    inputs: Inputs,
+    arrivals: mpsc::Receiver<(StreamId, StreamInput, Option<mpsc::Sender<Told>>)>,
+}
+
+impl Streams {
+    /// Nothing listens; the role may connect.
+    pub fn outgoing() -> Self {
+        let (inputs, arrivals) = mpsc::channel(INPUTS);
+        Self { connections: BTreeMap::new(), inputs, arrivals }
+    }
+
+    /// Listens on a port in both families.
+    pub fn listen(port: u16) -> Result<Self, Failure> {
+        let streams = Self::outgoing();
+        let ids = Arc::new(AtomicU64::new(FIRST_ACCEPTED));
+        let room = Arc::new(Semaphore::new(STREAM_LIMIT));
+        for ip in [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)] {
+            match listener(SocketAddr::new(ip, port)) {
+                Ok(listener) => {
+                    tokio::spawn(accept(listener, ids.clone(), room.clone(), streams.inputs.clone()));
+                }
+                Err(error)
+                    if ip.is_ipv6() && error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {}
+                Err(error) => return Err(refused("TCP", port, &error)),
+            }
+        }
+        Ok(streams)
+    }
+
+    /// What happened next on any connection.
+    pub(super) async fn next(&mut self) -> (StreamId, StreamInput) {
+        loop {
+            // `inputs` is held here, so the channel never closes.
+            let Some((id, input, teller)) = self.arrivals.recv().await else { return std::future::pending().await };
+            if let Some(teller) = teller {
+                self.connections.insert(id, teller);
+            }
+            if self.connections.contains_key(&id) {
+                return (id, input);
+            }
+        }
+    }
+
+    /// The input as the role may hear it.
+    pub(super) fn admit(&mut self, id: StreamId, input: StreamInput) -> Option<StreamInput> {
+        if input == StreamInput::Closed {
+            self.connections.remove(&id)?;
+        }
+        Some(input)
+    }
+
+    /// Does what the role asks.
+    pub(super) fn apply(&mut self, id: StreamId, output: StreamOutput) {
+        match output {
+            StreamOutput::Connect { remote } => {
+                let (teller, told) = mpsc::channel(WRITES);
+                self.connections.insert(id, teller);
+                tokio::spawn(connect(id, remote, told, self.inputs.clone()));
+            }
+            StreamOutput::Write(bytes) => {
+                let full = self.connections.get(&id).is_some_and(|teller| teller.try_send(Told::Write(bytes)).is_err());
+                if full {
+                    self.connections.remove(&id);
+                }
+            }
+            StreamOutput::Close => {
+                if let Some(teller) = self.connections.remove(&id) {
+                    let _ = teller.try_send(Told::Close);
+                }
+            }
+        }
+    }
+}
+
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    TcpListener::from_std(socket.into())
+}
+
+async fn accept(listener: TcpListener, ids: Arc<AtomicU64>, room: Arc<Semaphore>, inputs: Inputs) {
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, remote)) => {
+                let id = StreamId(ids.fetch_add(1, Ordering::Relaxed));
+                let (teller, told) = mpsc::channel(WRITES);
+                let inputs = inputs.clone();
+                tokio::spawn(async move {
+                    if inputs.send((id, StreamInput::Accepted { remote }, Some(teller))).await.is_ok() {
+                        serve(id, stream, told, inputs).await;
+                    }
+                    drop(permit);
+                });
+            }
+            // Out of file descriptors, most likely: wait until some are free.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn connect(id: StreamId, remote: SocketAddr, told: mpsc::Receiver<Told>, inputs: Inputs) {
+    let socket = if remote.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() };
+    let stream = match socket {
+        Ok(socket) => timeout(CONNECT, socket.connect(remote)).await.map_err(io::Error::from).flatten(),
+        Err(error) => Err(error),
+    };
+    match stream {
+        Ok(stream) => {
+            if inputs.send((id, StreamInput::Connected, None)).await.is_ok() {
+                serve(id, stream, told, inputs).await;
+            }
+        }
+        Err(error) => {
+            tracing::debug!(%remote, %error, "no TCP connection");
+            let _ = inputs.send((id, StreamInput::Closed, None)).await;
+        }
+    }
+}
+
+/// Moves bytes both ways until either side has enough.
+async fn serve(id: StreamId, mut stream: TcpStream, mut told: mpsc::Receiver<Told>, inputs: Inputs) {
+    let _ = stream.set_nodelay(true);
+    let (mut reader, mut writer) = stream.split();
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        tokio::select! {
+            told = told.recv() => match told {
+                Some(Told::Write(bytes)) => {
+                    if !matches!(timeout(IDLE, writer.write_all(&bytes)).await, Ok(Ok(()))) {
+                        break;
+                    }
+                }
+                Some(Told::Close) => {
+                    let _ = timeout(IDLE, writer.shutdown()).await;
+                    return;
+                }
+                None => return,
+            },
+            read = timeout(IDLE, reader.read(&mut buffer)) => match read {
+                Ok(Ok(count)) if count > 0 => {
+                    if inputs.send((id, StreamInput::Data(buffer[..count].to_vec()), None)).await.is_err() {
+                        return;
+                    }
+                }
+                _ => break,
+            },
+        }
+    }
+    let _ = inputs.send((id, StreamInput::Closed, None)).await;
+    // What the role wrote before it heard of that is still sent.
+    while let Some(Told::Write(bytes)) = told.recv().await {
+        if !matches!(timeout(IDLE, writer.write_all(&bytes)).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_roles_talk_and_the_close_of_one_is_heard_once_by_the_other() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let mut server = Streams::listen(port).unwrap();
+            let mut client = Streams::outgoing();
+            let near = StreamId(1);
+            client.apply(near, StreamOutput::Connect { remote: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port) });
+            assert_eq!(client.next().await, (near, StreamInput::Connected));
+            client.apply(near, StreamOutput::Write(b"hello".to_vec()));
+            let (far, accepted) = server.next().await;
+            assert!(far.0 >= FIRST_ACCEPTED && matches!(accepted, StreamInput::Accepted { .. }));
+            assert_eq!(server.next().await, (far, StreamInput::Data(b"hello".to_vec())));
+            server.apply(far, StreamOutput::Write(b"bye".to_vec()));
+            server.apply(far, StreamOutput::Close);
+            assert_eq!(client.next().await, (near, StreamInput::Data(b"bye".to_vec())));
+            let (id, closed) = client.next().await;
+            assert_eq!((id, client.admit(id, closed)), (near, Some(StreamInput::Closed)));
+            assert!(client.connections.is_empty() && server.connections.is_empty());
+        });
+    }
+
+    #[test]
+    fn a_connection_that_nobody_takes_is_closed() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let mut client = Streams::outgoing();
+            client.apply(
+                StreamId(1),
+                StreamOutput::Connect { remote: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port) },
+            );
+            assert_eq!(client.next().await, (StreamId(1), StreamInput::Closed));
+        });
+    }
+}

@@ -1,0 +1,353 @@
+//! The UDP sockets of a role: one a port and family, so that each datagram keeps the address it was sent to.
+//!
+//! Datagrams that go to one place one after another leave together (GSO), and many come in with one call (GRO and
+//! recvmmsg). The kernel tells each datagram's destination address (pktinfo), and is told each one's source.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::task::Poll;
+
+use bytes::BytesMut;
+use cyphonic_core::machine::Transmit;
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
+use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+use crate::error::{Code, Failure};
+
+/// Bytes of one receive buffer: the most that GRO joins.
+const RECEIVE_BYTES: usize = 65_535;
+/// Bytes that one send may carry, all segments together.
+const SEND_BYTES: usize = 65_000;
+/// Sockets for ports that the role took by sending from them; the oldest makes room for a new one.
+const EXTRA_SOCKETS: usize = 16;
+/// Batches for different places that are kept open during one turn.
+const OPEN_BATCHES: usize = 16;
+/// Bytes of the kernel's buffers, if it grants them: a few milliseconds at 10 Gbit/s.
+const KERNEL_BUFFER: usize = 4 << 20;
+
+/// What a port is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortUse {
+    /// QUIC: must never be fragmented (RFC 9000 §14).
+    Quic,
+    /// The conventional protocol: knows nothing of path MTU, so the network may fragment.
+    Conventional,
+}
+
+struct Socket {
+    io: UdpSocket,
+    state: UdpSocketState,
+    port: u16,
+    v6: bool,
+}
+
+/// Datagrams of one size (the last may be shorter) for one place.
+struct Batch {
+    local: SocketAddr,
+    remote: SocketAddr,
+    segment: usize,
+    closed: bool,
+    bytes: Vec<u8>,
+}
+
+/// All UDP sockets of a role.
+pub struct Udp {
+    sockets: Vec<Socket>,
+    /// How many of them were asked for at the start; the others came later.
+    fixed: usize,
+    buffers: Vec<Vec<u8>>,
+    metas: Vec<RecvMeta>,
+    arrived: VecDeque<(SocketAddr, SocketAddr, BytesMut)>,
+    batches: VecDeque<Batch>,
+    spare: Vec<Vec<u8>>,
+    /// What could not be sent, for the log: when it was said last is the caller's business.
+    refused: u64,
+}
+
+impl Udp {
+    /// Binds each port in both families. A machine without IPv6 does without it.
+    pub fn bind(ports: &[(u16, PortUse)]) -> Result<Self, Failure> {
+        let mut sockets = Vec::new();
+        for &(port, port_use) in ports {
+            for v6 in [true, false] {
+                match open(port, port_use, v6) {
+                    Ok(socket) => sockets.push(socket),
+                    Err(error) if v6 && error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {
+                    }
+                    Err(error) => return Err(refused("UDP", port, &error)),
+                }
+            }
+        }
+        Ok(Self {
+            fixed: sockets.len(),
+            sockets,
+            buffers: (0..BATCH_SIZE).map(|_| vec![0; RECEIVE_BYTES]).collect(),
+            metas: vec![RecvMeta::default(); BATCH_SIZE],
+            arrived: VecDeque::new(),
+            batches: VecDeque::new(),
+            spare: Vec::new(),
+            refused: 0,
+        })
+    }
+
+    pub(super) fn sockets(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Ready when a socket has something.
+    pub(super) async fn readable(&self) {
+        std::future::poll_fn(|context| {
+            for socket in &self.sockets {
+                if socket.io.poll_recv_ready(context).is_ready() {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Takes one batch from a socket, if it has one.
+    pub(super) fn receive(&mut self, index: usize) {
+        let Socket { io, state, port, v6 } = &self.sockets[index];
+        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = {
+            let mut buffers = self.buffers.iter_mut();
+            std::array::from_fn(|_| IoSliceMut::new(buffers.next().expect("as many as a batch")))
+        };
+        let got = io.try_io(Interest::READABLE, || state.recv(UdpSockRef::from(io), &mut slices, &mut self.metas));
+        // What ICMP says of an earlier datagram may come out here; there is nothing to do about it.
+        let count = got.unwrap_or(0);
+        for (buffer, meta) in self.buffers.iter().zip(&self.metas).take(count) {
+            let unknown = if *v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+            let local = SocketAddr::new(meta.dst_ip.unwrap_or(unknown), *port);
+            let mut rest = BytesMut::from(&buffer[..meta.len]);
+            while !rest.is_empty() {
+                let datagram = rest.split_to(meta.stride.clamp(1, rest.len()));
+                self.arrived.push_back((local, plain(meta.addr), datagram));
+            }
+        }
+    }
+
+    /// The next datagram of the batch: to where, from where, what.
+    pub(super) fn next(&mut self) -> Option<(SocketAddr, SocketAddr, BytesMut)> {
+        self.arrived.pop_front()
+    }
+
+    /// Queues a datagram until [`Self::flush`].
+    pub(super) fn push(&mut self, transmit: &Transmit) {
+        let (local, remote, payload) = (transmit.local, transmit.remote, &transmit.payload);
+        self.have(local);
+        let most = self.segments(local);
+        let open = self.batches.iter_mut().rev().find(|batch| batch.remote == remote && batch.local == local);
+        if let Some(batch) = open
+            && !batch.closed
+            && payload.len() <= batch.segment
+            && batch.bytes.len() + payload.len() <= SEND_BYTES
+            && batch.bytes.len() < batch.segment * most
+        {
+            batch.bytes.extend_from_slice(payload);
+            batch.closed = payload.len() < batch.segment;
+            return;
+        }
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.extend_from_slice(payload);
+        self.batches.push_back(Batch { local, remote, segment: payload.len(), closed: payload.is_empty(), bytes });
+    }
+
+    /// A role may send from a port that it never named, to learn what its network does with that.
+    fn have(&mut self, local: SocketAddr) {
+        if self.socket_for(local).is_some() {
+            return;
+        }
+        match open(local.port(), PortUse::Quic, local.is_ipv6()) {
+            Ok(socket) => {
+                if self.sockets.len() >= self.fixed + EXTRA_SOCKETS {
+                    self.sockets.remove(self.fixed);
+                }
+                self.sockets.push(socket);
+            }
+            Err(error) => tracing::debug!(port = local.port(), %error, "a port cannot be had"),
+        }
+    }
+
+    fn segments(&self, local: SocketAddr) -> usize {
+        self.socket_for(local).map_or(1, |socket| socket.state.max_gso_segments())
+    }
+
+    fn socket_for(&self, local: SocketAddr) -> Option<&Socket> {
+        self.sockets.iter().find(|socket| socket.port == local.port() && socket.v6 == local.is_ipv6())
+    }
+
+    /// Sends everything, waiting where the kernel's buffer is full.
+    pub(super) async fn flush(&mut self) {
+        while let Some(batch) = self.batches.pop_front() {
+            if let Err(error) = self.send(&batch).await {
+                self.refused += 1;
+                if self.refused.is_power_of_two() {
+                    let (remote, count) = (batch.remote, self.refused);
+                    tracing::debug!(%remote, %error, count, "a datagram could not be sent");
+                }
+            }
+            let mut bytes = batch.bytes;
+            bytes.clear();
+            if self.spare.len() < OPEN_BATCHES {
+                self.spare.push(bytes);
+            }
+        }
+    }
+
+    async fn send(&self, batch: &Batch) -> io::Result<()> {
+        let socket = self.socket_for(batch.local).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let source = Some(batch.local.ip()).filter(|ip| !ip.is_unspecified());
+        let transmit = quinn_udp::Transmit {
+            destination: batch.remote,
+            ecn: None,
+            contents: &batch.bytes,
+            segment_size: (batch.bytes.len() > batch.segment).then_some(batch.segment),
+            src_ip: source,
+        };
+        loop {
+            let sent =
+                socket.io.try_io(Interest::WRITABLE, || socket.state.try_send(UdpSockRef::from(&socket.io), &transmit));
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.io.writable().await?,
+                other => return other,
+            }
+        }
+    }
+}
+
+/// The roles know no flow labels and no scopes.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port())
+}
+
+fn open(port: u16, port_use: PortUse, v6: bool) -> io::Result<Socket> {
+    let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
+    let socket = RawSocket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    if v6 {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    let _ = socket.set_recv_buffer_size(KERNEL_BUFFER);
+    let _ = socket.set_send_buffer_size(KERNEL_BUFFER);
+    let any: IpAddr = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    socket.bind(&SocketAddr::new(any, port).into())?;
+    let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+    if port_use == PortUse::Conventional {
+        if v6 {
+            sockopt::set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::WANT)?;
+        } else {
+            sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
+        }
+    }
+    Ok(Socket { io: UdpSocket::from_std(socket.into())?, state, port, v6 })
+}
+
+/// Why a port could not be had, for people.
+pub(super) fn refused(what: &str, port: u16, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let remedy =
+                format!("end the program that has it (`ss -lnp | grep :{port}` shows it), or set another `port`");
+            Failure::new(Code::Address, format!("{what} port {port} is taken"), remedy)
+        }
+        io::ErrorKind::PermissionDenied => {
+            let remedy = "run as root, or give the program CAP_NET_BIND_SERVICE, or set a `port` above 1023";
+            Failure::new(Code::Permission, format!("{what} port {port}: permission denied"), remedy)
+        }
+        _ => Failure::new(
+            Code::Address,
+            format!("{what} port {port}: {error}"),
+            "check `port` and this machine's network",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    /// A port that is free in both families, most likely.
+    fn free_port() -> u16 {
+        std::net::UdpSocket::bind("[::1]:0").unwrap().local_addr().unwrap().port()
+    }
+
+    fn transmit(from: u16, to: u16, payload: Vec<u8>, host: &str) -> Transmit {
+        let ip: IpAddr = host.parse().unwrap();
+        Transmit { local: SocketAddr::new(ip, from), remote: SocketAddr::new(ip, to), payload }
+    }
+
+    #[test]
+    fn datagrams_arrive_as_they_were_sent_with_both_addresses_in_either_family() {
+        runtime().block_on(async {
+            let (a, b) = (free_port(), free_port());
+            let mut sender = Udp::bind(&[(a, PortUse::Quic)]).unwrap();
+            let mut receiver = Udp::bind(&[(b, PortUse::Quic)]).unwrap();
+            for host in ["127.0.0.1", "::1"] {
+                // Sizes that join, that end a batch, and that begin another.
+                let sizes = [1200, 1200, 1200, 300, 1200, 1300, 1, 1];
+                for (n, size) in sizes.iter().enumerate() {
+                    sender.push(&transmit(a, b, vec![n as u8; *size], host));
+                }
+                sender.flush().await;
+                let mut got = Vec::new();
+                while got.len() < sizes.len() {
+                    receiver.readable().await;
+                    for socket in 0..receiver.sockets() {
+                        receiver.receive(socket);
+                    }
+                    got.extend(std::iter::from_fn(|| receiver.next()));
+                }
+                for (n, (local, remote, payload)) in got.iter().enumerate() {
+                    assert_eq!((local.port(), remote.port(), payload.len()), (b, a, sizes[n]));
+                    assert_eq!((local.ip().to_string().as_str(), remote.ip().to_string().as_str()), (host, host));
+                    assert!(payload.iter().all(|byte| usize::from(*byte) == n));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_port_that_is_only_sent_from_receives_too_and_old_ones_make_room() {
+        runtime().block_on(async {
+            let (a, b) = (free_port(), free_port());
+            let mut role = Udp::bind(&[(a, PortUse::Quic)]).unwrap();
+            let fixed = role.sockets();
+            let echo = std::net::UdpSocket::bind(("127.0.0.1", b)).unwrap();
+            let mut last = 0;
+            for _ in 0..EXTRA_SOCKETS + 3 {
+                last = free_port();
+                role.push(&transmit(last, b, vec![7; 9], "127.0.0.1"));
+                role.flush().await;
+                let mut buffer = [0; 16];
+                let (size, from) = echo.recv_from(&mut buffer).unwrap();
+                assert_eq!((size, from.port()), (9, last));
+            }
+            assert_eq!(role.sockets(), fixed + EXTRA_SOCKETS);
+            echo.send_to(&[8; 5], ("127.0.0.1", last)).unwrap();
+            role.readable().await;
+            (0..role.sockets()).for_each(|socket| role.receive(socket));
+            let (local, remote, payload) = role.next().unwrap();
+            assert_eq!((local.port(), remote.port(), &payload[..]), (last, b, &[8; 5][..]));
+        });
+    }
+
+    #[test]
+    fn a_taken_port_is_called_so() {
+        runtime().block_on(async {
+            let port = free_port();
+            let _first = Udp::bind(&[(port, PortUse::Quic)]).unwrap();
+            let failure = Udp::bind(&[(port, PortUse::Quic)]).err().unwrap();
+            assert_eq!((failure.code, failure.to_string()), (Code::Address, format!("UDP port {port} is taken")));
+        });
+    }
+}

@@ -1,0 +1,109 @@
+//! What can go wrong for a person at a terminal: a message, what to do about it, and an exit code.
+//!
+//! Every error that ends the program says which thing (file, key, address) is meant, and has a remedy. Scripts go by
+//! the exit code; [`Code`] is the whole list, and the README repeats it.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Why the program ends, as a number for scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Code {
+    /// Something that should not happen: a bug, or an operating system that refuses the ordinary.
+    Other = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// The configuration is missing, incomplete or wrong.
+    Config = 3,
+    /// A certificate or key is missing, wrong, expired or readable by others.
+    Identity = 4,
+    /// An address or port is taken, or not ours.
+    Address = 5,
+    /// The system does not let us: TUN, routes, raw ports.
+    Permission = 6,
+    /// The database cannot be used: locked, damaged, full.
+    Database = 7,
+    /// A service or peer cannot be reached.
+    Unreachable = 8,
+    /// The name is taken.
+    Duplicate = 9,
+    /// No daemon answers on the control socket.
+    NotRunning = 10,
+}
+
+impl Code {
+    /// Every code, with what it means, for `--help` and the README.
+    pub const ALL: [(Self, &'static str); 10] = [
+        (Self::Other, "something unexpected"),
+        (Self::Usage, "the command line makes no sense"),
+        (Self::Config, "the configuration is missing, incomplete or wrong"),
+        (Self::Identity, "a certificate or key is missing, wrong, expired or readable by others"),
+        (Self::Address, "an address or port is taken, or not this machine's"),
+        (Self::Permission, "no permission for TUN, routes or ports"),
+        (Self::Database, "the database is locked, damaged or full"),
+        (Self::Unreachable, "a service or peer cannot be reached"),
+        (Self::Duplicate, "the name is taken"),
+        (Self::NotRunning, "no daemon answers on the control socket"),
+    ];
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// An error for people: what, and what to do about it.
+#[derive(Debug)]
+pub struct Failure {
+    /// For scripts.
+    pub code: Code,
+    what: String,
+    remedy: String,
+}
+
+impl Failure {
+    /// What happened, and what helps.
+    pub fn new(code: Code, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { code, what: what.into(), remedy: remedy.into() }
+    }
+
+    /// Something that nobody foresaw.
+    pub fn other(what: impl fmt::Display) -> Self {
+        Self::new(Code::Other, what.to_string(), "run again with --log debug and look at the last lines")
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> &str {
+        &self.remedy
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_all_different_and_stay_what_they_are() {
+        let numbers = Code::ALL.map(|(code, _)| code as u8);
+        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    }
+
+    #[test]
+    fn the_readme_lists_every_exit_code() {
+        let readme = include_str!("../README.md");
+        for (code, meaning) in Code::ALL {
+            let row = format!("| {} | {meaning} |", code as u8);
+            assert!(readme.contains(&row), "{row}");
+        }
+    }
+}

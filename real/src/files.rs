@@ -1,0 +1,261 @@
+//! Certificates, keys and other secrets as files.
+//!
+//! A secret is written so that only its owner can read it, and is refused if anyone else can. Nothing here ever puts a
+//! secret into an error or a log.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cyphonic_core::key::Key128;
+use cyphonic_core::name::Fqdn;
+use cyphonic_core::tls::{Identity, Roots, TlsError};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, RootCertStore};
+use zeroize::Zeroizing;
+
+use crate::error::{Code, Failure};
+
+/// A certificate that ends within this time is worth a warning.
+pub const RENEW_BEFORE: Duration = Duration::from_secs(14 * 86_400);
+
+/// Who a daemon is and whom it trusts, checked.
+pub struct Credentials {
+    /// Certificate and key.
+    pub identity: Identity,
+    /// Whom to trust.
+    pub roots: Roots,
+    /// When the certificate ends, since 1970.
+    pub ends: Duration,
+}
+
+/// Reads certificate, key and roots, and makes sure that they fit `name`, each other and the time.
+pub fn credentials(name: &Fqdn, certificate: &Path, key: &Path, roots: &Path) -> Result<Credentials, Failure> {
+    let chain = certificates(certificate)?;
+    let anchors = certificates(roots)?;
+    let ends = verify(name, &chain, &anchors, certificate, roots)?;
+    let key_der = private_key(key)?;
+    let identity = Identity::new(name.clone(), chain, key_der).map_err(|e| bad_identity(&e, certificate))?;
+    Ok(Credentials { identity, roots: trust(anchors, roots)?, ends })
+}
+
+/// Reads the certificates of the CA.
+pub fn roots(path: &Path) -> Result<Roots, Failure> {
+    trust(certificates(path)?, path)
+}
+
+fn trust(anchors: Vec<CertificateDer<'static>>, path: &Path) -> Result<Roots, Failure> {
+    Roots::new(anchors).map_err(|error| {
+        let what = format!("{}: {error}", path.display());
+        Failure::new(Code::Identity, what, "use the root.pem that `cyphonic ca init` wrote")
+    })
+}
+
+/// An error of TLS settings, for people.
+pub fn bad_identity(error: &TlsError, certificate: &Path) -> Failure {
+    let remedy = "certificate and key must be one pair, as `cyphonic ca issue` writes them";
+    Failure::new(Code::Identity, format!("{}: {error}", certificate.display()), remedy)
+}
+
+/// Every certificate of a PEM file, at least one.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let text = fs::read(path).map_err(|error| {
+        let what = format!("{}: the certificate cannot be read: {error}", path.display());
+        Failure::new(Code::Identity, what, "`cyphonic ca issue NAME` makes certificate and key; check the path")
+    })?;
+    let blocks = pem::parse_many(&text).unwrap_or_default();
+    let found: Vec<_> = blocks
+        .into_iter()
+        .filter(|block| block.tag() == "CERTIFICATE")
+        .map(|block| CertificateDer::from(block.into_contents()))
+        .collect();
+    if found.is_empty() {
+        let what = format!("{}: there is no certificate in it", path.display());
+        return Err(Failure::new(Code::Identity, what, "it must be PEM with -----BEGIN CERTIFICATE-----"));
+    }
+    Ok(found)
+}
+
+fn private_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let text = read_secret(path)?;
+    let key = pem::parse(text.as_bytes()).ok().filter(|block| block.tag() == "PRIVATE KEY");
+    key.map(|block| Zeroizing::new(block.into_contents())).ok_or_else(|| {
+        let what = format!("{}: there is no private key in it", path.display());
+        Failure::new(Code::Identity, what, "it must be PEM with -----BEGIN PRIVATE KEY-----")
+    })
+}
+
+/// Whether the chain leads to one of the anchors, names `name` and counts now. Its end, since 1970.
+fn verify(
+    name: &Fqdn,
+    chain: &[CertificateDer<'static>],
+    anchors: &[CertificateDer<'static>],
+    certificate: &Path,
+    roots: &Path,
+) -> Result<Duration, Failure> {
+    let mut store = RootCertStore::empty();
+    for anchor in anchors {
+        store.add(anchor.clone()).map_err(|error| {
+            let what = format!("{}: {error}", roots.display());
+            Failure::new(Code::Identity, what, "use the root.pem that `cyphonic ca init` wrote")
+        })?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider)
+        .build()
+        .map_err(|error| Failure::new(Code::Identity, format!("{}: {error}", roots.display()), "check `roots`"))?;
+    let server = ServerName::try_from(name.as_str().to_owned()).map_err(Failure::other)?;
+    let ends = not_after(&chain[0]);
+    let now = UnixTime::since_unix_epoch(since_epoch());
+    let file = certificate.display();
+    verifier.verify_server_cert(&chain[0], &chain[1..], &server, &[], now).map_err(|error| match error {
+        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            let what = format!("{file}: the certificate has expired{}", date(ends));
+            Failure::new(Code::Identity, what, format!("`cyphonic ca issue {name} --renew` makes a new one"))
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => Failure::new(Code::Identity, format!("{file}: the certificate does not count yet"), "set the clock"),
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => {
+            let names = cyphonic_core::tls::names(&chain[0]);
+            let what = format!("{file}: the certificate is for {names:?}, not for {name}");
+            Failure::new(Code::Identity, what, "set `name` to the certificate's, or use this name's certificate")
+        }
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            let what = format!("{file}: the certificate was not issued by the CA in {}", roots.display());
+            Failure::new(Code::Identity, what, "certificate and root must be of the same `cyphonic ca init`")
+        }
+        other => Failure::new(Code::Identity, format!("{file}: {other}"), "`cyphonic ca print` shows what is in it"),
+    })?;
+    Ok(ends.unwrap_or(Duration::MAX))
+}
+
+fn not_after(certificate: &CertificateDer<'_>) -> Option<Duration> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    u64::try_from(parsed.validity().not_after.timestamp()).ok().map(Duration::from_secs)
+}
+
+fn date(at: Option<Duration>) -> String {
+    at.map(|at| format!(" ({} days ago)", since_epoch().saturating_sub(at).as_secs() / 86_400)).unwrap_or_default()
+}
+
+/// The civil time.
+pub fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The key that NMS and TRS share.
+pub fn service_key(path: &Path) -> Result<Key128, Failure> {
+    let text = read_secret(path)?;
+    let digits = text.trim();
+    let mut key = [0; 16];
+    let good = digits.len() == 32
+        && digits.is_ascii()
+        && key.iter_mut().enumerate().all(|(i, byte)| {
+            let pair = u8::from_str_radix(&digits[2 * i..2 * i + 2], 16);
+            pair.map(|value| *byte = value).is_ok()
+        });
+    if good {
+        Ok(Key128(key))
+    } else {
+        let what = format!("{}: this is no key", path.display());
+        Err(Failure::new(Code::Identity, what, "32 hexadecimal digits, as `cyphonic ca init` writes service.key"))
+    }
+}
+
+/// A secret, if nobody but its owner can read it.
+pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let describe = |error: std::io::Error| {
+        let what = format!("{}: the secret cannot be read: {error}", path.display());
+        Failure::new(Code::Identity, what, "check the path, and that this user owns the file")
+    };
+    let mode = fs::metadata(path).map_err(describe)?.mode();
+    if mode & 0o077 != 0 {
+        let what = format!("{}: others can read this secret (mode {:04o})", path.display(), mode & 0o7777);
+        let remedy = format!("chmod 600 {}; if others had access to it, make a new one", path.display());
+        return Err(Failure::new(Code::Identity, what, remedy));
+    }
+    fs::read_to_string(path).map(Zeroizing::new).map_err(describe)
+}
+
+/// Writes a new file that only its owner can read.
+pub fn write_secret(path: &Path, text: &str) -> Result<(), Failure> {
+    write(path, text, 0o600)
+}
+
+/// Writes a new file that everybody can read.
+pub fn write_public(path: &Path, text: &str) -> Result<(), Failure> {
+    write(path, text, 0o644)
+}
+
+/// All or nothing: a new file takes the old one's place.
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = PathBuf::from(temporary);
+    let result = (|| {
+        let _ = fs::remove_file(&temporary);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    result.map_err(|error| {
+        let what = format!("{}: cannot be written: {error}", path.display());
+        Failure::new(Code::Config, what, "check that the folder is there and that this user may write in it")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_secret_is_its_owners_alone_and_is_refused_when_others_can_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("service.key");
+        write_secret(&path, "000102030405060708090a0b0c0d0e0f\n").unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(service_key(&path).unwrap().0[15], 15);
+        for open in [0o640, 0o604, 0o660] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(open)).unwrap();
+            let failure = service_key(&path).unwrap_err();
+            assert_eq!(failure.code, Code::Identity);
+            assert!(failure.to_string().contains("others can read") && failure.remedy().contains("chmod 600"));
+            assert!(!failure.to_string().contains("0a0b0c"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_without_being_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("service.key");
+        for bad in ["", "hunter2", "zz0102030405060708090a0b0c0d0e0f", "é00102030405060708090a0b0c0d0e"] {
+            write_secret(&path, bad).unwrap();
+            let failure = service_key(&path).unwrap_err();
+            assert!(failure.to_string().ends_with("this is no key"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_rewritten_secret_stays_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k");
+        write_public(&path, "old").unwrap();
+        assert_eq!(mode(&path), 0o644);
+        write_secret(&path, "new").unwrap();
+        assert_eq!((mode(&path), fs::read_to_string(&path).unwrap().as_str()), (0o600, "new"));
+    }
+}

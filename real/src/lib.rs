@@ -1,0 +1,26 @@
+//! CYPHONIC on real networks: the roles of [`cyphonic_core`] as daemons, on tokio, UDP sockets and a TUN device.
+//!
+//! | | |
+//! |---|---|
+//! | `cli` | the command line |
+//! | `settings` | flags, variables, files |
+//! | `run` | the daemons: `as`, `nms`, `trs`, `node` |
+//! | `drive` | the loop that drives a role on sockets, TUN and time |
+//! | `net` | the system's addresses, interfaces and routes |
+//! | `control` | `status`, `ping`, `netcheck`: how people ask a running node |
+//! | `ca`, `files` | certificates and secrets |
+//! | `store` | the database of AS and NMS |
+//! | `error` | what can go wrong, for people and scripts |
+
+pub mod ca;
+pub mod cli;
+pub mod control;
+pub mod drive;
+pub mod error;
+pub mod files;
+pub mod net;
+pub mod run;
+pub mod settings;
+pub mod store;
+
+pub use cli::main;

@@ -1,0 +1,7 @@
+//! The `cyphonic` program; see the library of the same name.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cyphonic::main()
+}

@@ -1,0 +1,175 @@
+//! The daemons: from settings to a running role.
+
+mod dns;
+mod node;
+mod report;
+mod services;
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cyphonic_core::name::Fqdn;
+use cyphonic_core::node::Overlay;
+use cyphonic_core::store::VirtualRange;
+use cyphonic_core::tls::Environment;
+use ipnet::{Ipv4Net, Ipv6Net};
+use rustls::KeyLog;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+
+pub use node::run as node;
+pub use services::{auth, nms, trs};
+
+use crate::drive::Wall;
+use crate::error::{Code, Failure};
+use crate::files;
+use crate::settings::{LogFormat, Parsed};
+
+/// The zone of all names, if nothing else is said.
+const ZONE: &str = "cyphonic.test";
+/// The QUIC application protocol, if nothing else is said.
+const ALPN: &str = "h3";
+/// The port of the proposed method, and of the login over TCP.
+const PORT: u16 = 443;
+/// The port of the conventional method.
+const CONVENTIONAL_PORT: u16 = 4501;
+
+/// Makes log lines go to standard error. A second call changes nothing.
+pub fn log(filter: Option<&str>, format: Option<LogFormat>) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(filter.unwrap_or("info")).map_err(|error| {
+        Failure::new(Code::Config, format!("`log`: {error}"), "use error, warn, info, debug, trace or a filter")
+    })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Under systemd the journal has the time.
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let timer = Timer(!journal);
+    let _ = match format {
+        Some(LogFormat::Json) => builder.json().flatten_event(true).try_init(),
+        Some(LogFormat::Text) | None => builder.with_ansi(false).with_timer(timer).try_init(),
+    };
+    Ok(())
+}
+
+struct Timer(bool);
+
+impl FormatTime for Timer {
+    fn format_time(&self, writer: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
+        if self.0 { SystemTime.format_time(writer) } else { Ok(()) }
+    }
+}
+
+/// Runs a daemon's task on one thread.
+pub fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::other)?;
+    let result = runtime.block_on(task);
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    result
+}
+
+/// Ready when someone wants the daemon to end.
+async fn stopped() {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = int.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+}
+
+/// Tells systemd, if it is there, that the daemon does its work now.
+fn ready(status: &str) {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(status)]);
+}
+
+fn seed() -> Result<[u8; 32], Failure> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(Failure::other)?;
+    Ok(seed)
+}
+
+fn environment(key_log: Option<&Path>) -> Result<Environment, Failure> {
+    let key_log = key_log.map(SecretsFile::open).transpose()?.map(|file| Arc::new(file) as Arc<dyn KeyLog>);
+    Ok(Environment { provider: Arc::new(rustls::crypto::ring::default_provider()), clock: Arc::new(Wall), key_log })
+}
+
+/// Traffic secrets for those who asked for them by name, as Wireshark reads them.
+#[derive(Debug)]
+struct SecretsFile(Mutex<File>);
+
+impl SecretsFile {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        let file =
+            OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|error| {
+                Failure::new(Code::Config, format!("{}: {error}", path.display()), "check `key-log`")
+            })?;
+        tracing::warn!(file = %path.display(), "TLS SECRETS ARE WRITTEN TO A FILE: whoever has it can read all traffic");
+        Ok(Self(Mutex::new(file)))
+    }
+}
+
+impl KeyLog for SecretsFile {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        if let Ok(mut file) = self.0.lock() {
+            let _ = writeln!(file, "{label} {} {}", hex(client_random), hex(secret));
+        }
+    }
+}
+
+fn zone(zone: Option<Parsed<Fqdn>>) -> Fqdn {
+    zone.map_or_else(|| ZONE.parse().expect("a name"), |zone| zone.0)
+}
+
+fn named(name: Option<Parsed<Fqdn>>, service: &str, zone: &Fqdn) -> Result<Fqdn, Failure> {
+    match name {
+        Some(name) => Ok(name.0),
+        None => format!("{service}.{zone}").parse().map_err(Failure::other),
+    }
+}
+
+/// The overlay of these ranges, if it can be one.
+fn overlay(
+    zone: Fqdn,
+    v4: Option<&Parsed<Ipv4Net>>,
+    v6: Option<&Parsed<Ipv6Net>>,
+) -> Result<(Overlay, VirtualRange), Failure> {
+    let mut overlay = Overlay::new(zone);
+    if let Some(Parsed(v4)) = v4 {
+        overlay.v4 = (v4.addr(), v4.prefix_len());
+        overlay.dns_v4 = std::net::Ipv4Addr::from_bits(v4.network().to_bits() | 1);
+    }
+    if let Some(Parsed(v6)) = v6 {
+        overlay.v6 = (v6.addr(), v6.prefix_len());
+        overlay.dns_v6 = std::net::Ipv6Addr::from_bits(v6.network().to_bits() | 1);
+    }
+    let bad = |what: &str| {
+        let remedy = "use an IPv4 range of /8 to /27 and an IPv6 /64, the same everywhere";
+        Failure::new(Code::Config, format!("`overlay-v4`, `overlay-v6`: {what}"), remedy)
+    };
+    if overlay.v6.1 != 64 {
+        return Err(bad("the IPv6 range is no /64"));
+    }
+    let range = VirtualRange::new(overlay.v4.0, overlay.v4.1, overlay.v6.0).map_err(|error| bad(&error.to_string()))?;
+    Ok((overlay, range))
+}
+
+/// The same places with another port.
+fn with_port(places: &[SocketAddr], port: u16) -> Vec<SocketAddr> {
+    places.iter().map(|place| SocketAddr::new(place.ip(), port)).collect()
+}
+
+fn warn_of_end(what: &Fqdn, ends: Duration) {
+    let left = ends.saturating_sub(files::since_epoch());
+    if left < files::RENEW_BEFORE {
+        let hours = left.as_secs() / 3600;
+        tracing::warn!(name = %what, hours, "the certificate ends soon: `cyphonic ca issue {what} --renew`");
+    }
+}

@@ -1,0 +1,554 @@
+//! The node: the role, its virtual interface, and those who ask it things.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cyphonic_core::dns;
+use cyphonic_core::event::Event;
+use cyphonic_core::machine::Input;
+use cyphonic_core::message::Framing;
+use cyphonic_core::method::Method;
+use cyphonic_core::name::{Fqdn, Virtual};
+use cyphonic_core::node::{self, Node, NodeCommand, NodeConfig, Overlay, PeerStatus, Services};
+use cyphonic_core::packet;
+use cyphonic_core::quic::{Congestion, QuicOptions};
+use cyphonic_core::route::optimal::{Behaviour, Filtering, Mapping};
+use cyphonic_core::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+use super::dns::Resolver;
+use super::report::Report;
+use super::{ALPN, environment, named, overlay, ready, seed, stopped, warn_of_end, zone};
+use crate::control::{self, Answer, Asked, ControlSocket, DEFAULT_SOCKET, Pong, Question, Status};
+use crate::drive::{Clock, Driver, PortUse, Shell, Streams, Tun, Udp};
+use crate::error::{Code, Failure};
+use crate::files;
+use crate::net::{self, Network};
+use crate::settings::{self, NodeSettings, Parsed, Short, required};
+
+/// Packets of a tunnel that may go without an acknowledgement: what they carry has its own.
+const ACKS_AFTER: u32 = 40;
+/// The port from which the shell itself asks for names. Applications may have it too: answers carry our number.
+const ASK_PORT: u16 = 53;
+/// Most pings under way.
+const PINGS: usize = 256;
+/// How long a ping is waited for.
+const PING_TIMEOUT: Duration = Duration::from_secs(14);
+
+/// What the node is asked by others than the network.
+enum Request {
+    Asked(Asked),
+    Addresses(Vec<IpAddr>),
+}
+
+/// A ping under way, by its number.
+struct Ping {
+    name: Fqdn,
+    address: Option<Ipv4Addr>,
+    /// When the query, then the echo request, went out.
+    since: Instant,
+    reply: oneshot::Sender<Answer>,
+}
+
+struct Shown {
+    name: Fqdn,
+    method: Method,
+    port: u16,
+    tun: String,
+}
+
+struct NodeShell {
+    shown: Shown,
+    overlay: Overlay,
+    report: Report,
+    network: Network,
+    resolver: Resolver,
+    addresses: Vec<IpAddr>,
+    nat64: Option<Ipv6Addr>,
+    own: Option<Virtual>,
+    nat: Option<bool>,
+    trouble: Option<String>,
+    network_behaviour: BTreeMap<String, String>,
+    configured: Option<Virtual>,
+    ready: bool,
+    pings: BTreeMap<u16, Ping>,
+    next_ping: u16,
+    outbox: Vec<Bytes>,
+    /// (number, answered from where): pongs that wait for a look at the machine.
+    pongs: Vec<(u16, Instant)>,
+}
+
+impl Shell for NodeShell {
+    type Machine = Node;
+    type Request = Request;
+
+    fn event(&mut self, _machine: &Node, _now: Instant, event: Event) {
+        match &event {
+            Event::Registered { addresses, nat } => {
+                self.own = Some(*addresses);
+                self.nat = Some(*nat);
+                self.trouble = None;
+            }
+            Event::Surveyed(report) => {
+                let families = [("IPv6", report.v6), ("IPv4", report.v4)];
+                let known = families.into_iter().filter_map(|(family, how)| Some((family.to_owned(), behaviour(how?))));
+                self.network_behaviour = known.collect();
+            }
+            Event::Unregistered { reason } => self.trouble = Some(reason.to_string()),
+            _ => {}
+        }
+        self.report.event(&event);
+    }
+
+    fn takes(&mut self, now: Instant, packet: &Bytes) -> bool {
+        if self.pings.is_empty() {
+            return false;
+        }
+        if let Some(number) = echo_reply(packet) {
+            let ours = self.pings.get(&number).is_some_and(|ping| ping.address == source_v4(packet));
+            if ours {
+                self.pongs.push((number, now));
+            }
+            return ours;
+        }
+        let Some(udp) = packet::udp(packet) else { return false };
+        if udp.destination.port() != ASK_PORT || !self.overlay.is_dns(udp.source.ip()) {
+            return false;
+        }
+        let Ok((number, _, address)) = dns::parse_answer(udp.payload) else { return false };
+        if self.pings.get(&number).is_none_or(|ping| ping.address.is_some()) {
+            return false;
+        }
+        match address {
+            Some(IpAddr::V4(address)) => self.send_echo(now, number, address),
+            _ => {
+                if let Some(ping) = self.pings.remove(&number) {
+                    let what = format!("{} cannot be reached, or there is no such node", ping.name);
+                    let remedy = "is it running and registered? check the name".to_owned();
+                    let _ = ping.reply.send(Answer::Error { what, remedy });
+                }
+            }
+        }
+        true
+    }
+
+    fn request(&mut self, machine: &mut Node, now: Instant, request: Request, inputs: &mut Vec<Input<NodeCommand>>) {
+        match request {
+            Request::Addresses(addresses) => {
+                if addresses != self.addresses {
+                    tracing::info!(?addresses, "this machine's addresses have changed");
+                    self.addresses.clone_from(&addresses);
+                    let nat64 = self.nat64;
+                    inputs.push(Input::Command(NodeCommand::Network { addresses, nat64 }));
+                }
+            }
+            Request::Asked((Question::Status, reply)) => {
+                let _ = reply.send(Answer::Status(self.status(machine, now)));
+            }
+            Request::Asked((Question::Ping { name }, reply)) => self.ping(machine, now, &name, reply),
+        }
+    }
+
+    fn follow_up(&mut self, machine: &Node) -> Option<Bytes> {
+        while let Some((number, at)) = self.pongs.pop() {
+            let Some(ping) = self.pings.remove(&number) else { continue };
+            let Some(address) = ping.address else { continue };
+            let peers = machine.peers();
+            let tunnel = peers
+                .iter()
+                .find(|peer| peer.addresses.is_some_and(|known| known.v4 == address))
+                .and_then(|peer| peer.tunnel.as_ref());
+            let answer = match tunnel {
+                Some(tunnel) => Answer::Pong(Pong {
+                    peer: ping.name.to_string(),
+                    address: address.into(),
+                    via: via(tunnel.relayed).to_owned(),
+                    remote: tunnel.remote,
+                    rtt_ms: (at - ping.since).as_secs_f64() * 1e3,
+                }),
+                None => Answer::Error { what: "the tunnel is gone".into(), remedy: "try again".into() },
+            };
+            let _ = ping.reply.send(answer);
+        }
+        self.outbox.pop()
+    }
+
+    async fn after(&mut self) -> Result<(), Failure> {
+        let Some(own) = self.own else { return Ok(()) };
+        if self.configured != Some(own) {
+            self.network.configure(own, &self.overlay).await?;
+            self.configured = Some(own);
+            self.resolver.install().await;
+        }
+        if !self.ready {
+            self.ready = true;
+            ready(&format!("registered as {} {}", own.v4, own.v6));
+        }
+        Ok(())
+    }
+}
+
+fn via(relayed: bool) -> &'static str {
+    if relayed { "trs" } else { "direct" }
+}
+
+impl NodeShell {
+    fn status(&self, machine: &Node, now: Instant) -> Status {
+        Status {
+            name: self.shown.name.to_string(),
+            method: self.shown.method.name().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: (now - Instant::ZERO).as_secs(),
+            registered: machine.is_registered(),
+            nat: self.nat,
+            trouble: self.trouble.clone(),
+            network_behaviour: self.network_behaviour.clone(),
+            virtual_addresses: self.own.map(both).unwrap_or_default(),
+            addresses: self.addresses.clone(),
+            port: self.shown.port,
+            tun: self.shown.tun.clone(),
+            peers: machine.peers().iter().map(peer).collect(),
+            dropped: self.report.drops().into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+        }
+    }
+
+    fn ping(&mut self, machine: &Node, now: Instant, name: &str, reply: oneshot::Sender<Answer>) {
+        self.pings.retain(|_, ping| now < ping.since + PING_TIMEOUT);
+        let refuse = |reply: oneshot::Sender<Answer>, what: &str, remedy: &str| {
+            let _ = reply.send(Answer::Error { what: what.to_owned(), remedy: remedy.to_owned() });
+        };
+        // A short name is one of the zone.
+        let full = if name.contains('.') { name.to_owned() } else { format!("{name}.{}", self.overlay.zone) };
+        let Ok(name) = full.parse::<Fqdn>() else { return refuse(reply, "that is no name", "give a node's name") };
+        let Some(own) = self.own else {
+            return refuse(reply, "this node is not registered yet", "`cyphonic status` says why");
+        };
+        if name == self.shown.name {
+            return refuse(reply, "that is this node itself", "give another node's name");
+        }
+        if self.pings.len() >= PINGS {
+            return refuse(reply, "too many pings are under way", "wait a little");
+        }
+        let number = self.next_ping;
+        self.next_ping = self.next_ping.wrapping_add(1);
+        let text = name.to_string();
+        let known = machine.peers().into_iter().find(|peer| peer.peer == text && peer.tunnel.is_some());
+        let address = known.and_then(|peer| peer.addresses).map(|addresses| addresses.v4);
+        self.pings.insert(number, Ping { name: name.clone(), address: None, since: now, reply });
+        if let Some(address) = address {
+            return self.send_echo(now, number, address);
+        }
+        let query = dns::query(number, &name, dns::QueryKind::A);
+        let from = SocketAddr::new(own.v4.into(), ASK_PORT);
+        let to = SocketAddr::new(self.overlay.dns_v4.into(), dns::PORT);
+        self.outbox.extend(packet::build_udp(from, to, &query).map(Bytes::from));
+    }
+
+    fn send_echo(&mut self, now: Instant, number: u16, address: Ipv4Addr) {
+        let (Some(own), Some(ping)) = (self.own, self.pings.get_mut(&number)) else { return };
+        ping.address = Some(address);
+        ping.since = now;
+        let builder =
+            etherparse::PacketBuilder::ipv4(own.v4.octets(), address.octets(), 64).icmpv4_echo_request(ECHO_ID, number);
+        let mut packet = Vec::with_capacity(64);
+        if builder.write(&mut packet, b"cyphonic ping").is_ok() {
+            self.outbox.push(packet.into());
+        }
+    }
+}
+
+/// How a network treats a node, in words (RFC 4787 §4.1, §5).
+fn behaviour(how: Behaviour) -> String {
+    let mapping = match how.mapping {
+        Some(Mapping::Independent) => "mapping independent of the destination",
+        Some(Mapping::Port) => "another port for each destination",
+        Some(Mapping::Address) => "another address for each destination",
+        None => "mapping not known",
+    };
+    let filtering = match how.filtering {
+        Some(Filtering::Independent) => "everybody may send in",
+        Some(Filtering::Address) => "who was sent something may send in",
+        Some(Filtering::AddressAndPort) => "who was sent something may send in, from that port only",
+        None => "filtering not known",
+    };
+    format!("{mapping}; {filtering}")
+}
+
+/// Marks our own echo requests.
+const ECHO_ID: u16 = 0xc1f0;
+
+/// The number of an ICMP echo reply to one of ours.
+fn echo_reply(packet: &[u8]) -> Option<u16> {
+    let headers = etherparse::SlicedPacket::from_ip(packet).ok()?;
+    let etherparse::TransportSlice::Icmpv4(icmp) = headers.transport? else { return None };
+    match icmp.icmp_type() {
+        etherparse::Icmpv4Type::EchoReply(echo) if echo.id == ECHO_ID => Some(echo.seq),
+        _ => None,
+    }
+}
+
+fn source_v4(packet: &[u8]) -> Option<Ipv4Addr> {
+    packet.get(12..16).map(|bytes| Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))
+}
+
+fn both(addresses: Virtual) -> Vec<IpAddr> {
+    vec![addresses.v4.into(), addresses.v6.into()]
+}
+
+fn peer(status: &PeerStatus) -> control::Peer {
+    let tunnel = status.tunnel.as_ref();
+    control::Peer {
+        peer: status.peer.clone(),
+        virtual_addresses: status.addresses.map(both).unwrap_or_default(),
+        up: tunnel.is_some(),
+        pattern: tunnel.map(|tunnel| tunnel.pattern.number()),
+        via: tunnel.map(|tunnel| via(tunnel.relayed).to_owned()),
+        remote: tunnel.map(|tunnel| tunnel.remote),
+        dialed: tunnel.map(|tunnel| tunnel.dialed),
+        framing: tunnel.map(|tunnel| tunnel.framing.name().to_owned()),
+        rtt_ms: tunnel.and_then(|tunnel| tunnel.rtt).map(|rtt| rtt.as_secs_f64() * 1e3),
+        sent_bytes: status.sent,
+        received_bytes: status.received,
+    }
+}
+
+/// HOST:PORT as addresses.
+fn resolve(places: &[String]) -> Result<Vec<SocketAddr>, Failure> {
+    let mut found = Vec::new();
+    for place in places {
+        let addresses = place.to_socket_addrs().map_err(|error| {
+            let remedy = "write HOST:PORT, an IPv6 address in brackets; check the system's DNS";
+            let code = if error.kind() == std::io::ErrorKind::InvalidInput { Code::Config } else { Code::Unreachable };
+            Failure::new(code, format!("`as-addresses`: {place}: {error}"), remedy)
+        })?;
+        found.extend(addresses);
+    }
+    Ok(found)
+}
+
+/// What the method and framing leave for packets of applications on a 1,500-byte link with IPv6. QUIC keeps 38 of 1,452
+/// bytes for itself, room for its largest packet number and an acknowledgement.
+fn default_mtu(method: Method, framing: Framing) -> u16 {
+    match (method, framing) {
+        (Method::Proposed, Framing::Compact) => 1414,
+        (Method::Proposed, Framing::Datagram) => 1382,
+        (Method::Proposed | Method::Conventional, _) => 1404,
+    }
+}
+
+struct Plan {
+    config: NodeConfig,
+    certificate: PathBuf,
+    tun: String,
+    mtu: u16,
+    control: PathBuf,
+    resolver: Resolver,
+    fixed_addresses: bool,
+}
+
+fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
+    let zone = zone(settings.zone);
+    let name = required::<NodeSettings, _>(settings.name, "name")?.0;
+    let method: Method = settings.method.unwrap_or(settings::Method::Proposed).into();
+    let (mut overlay, _) = overlay(zone.clone(), settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
+    if let Some(dns) = settings.dns_v4 {
+        overlay.dns_v4 = dns.0;
+    }
+    if let Some(dns) = settings.dns_v6 {
+        overlay.dns_v6 = dns.0;
+    }
+    if !overlay.contains(overlay.dns_v4.into()) || !overlay.contains(overlay.dns_v6.into()) {
+        let what = "`dns-v4`, `dns-v6`: outside the overlay";
+        return Err(Failure::new(Code::Config, what, "choose addresses in `overlay-v4` and `overlay-v6`"));
+    }
+    let by_password = settings.login == Some(settings::Login::Password);
+    if by_password && method == Method::Proposed {
+        let what = "`login = \"password\"`: the proposed method needs a certificate (paper §4.3)";
+        return Err(Failure::new(Code::Config, what, "use `login = \"certificate\"`, or the conventional method"));
+    }
+    let roots = required::<NodeSettings, _>(settings.roots, "roots")?;
+    let (login, identity, trusted, certificate) = if by_password {
+        let file = required::<NodeSettings, _>(settings.password_file, "password_file")?;
+        let password = files::read_secret(&file)?.trim_end_matches(['\r', '\n']).to_owned();
+        (node::Login::Password(password), None, files::roots(&roots)?, file)
+    } else {
+        let certificate = required::<NodeSettings, _>(settings.certificate, "certificate")?;
+        let key = required::<NodeSettings, _>(settings.key, "key")?;
+        let credentials = files::credentials(&name, &certificate, &key, &roots)?;
+        warn_of_end(&name, credentials.ends);
+        (node::Login::Certificate, Some(credentials.identity), credentials.roots, certificate)
+    };
+    if settings.nat64.as_ref().is_some_and(|prefix| prefix.0.prefix_len() != 96) {
+        return Err(Failure::new(Code::Config, "`nat64` is no /96", "set the network's prefix, such as 64:ff9b::/96"));
+    }
+    let as_addresses = resolve(&required::<NodeSettings, _>(settings.as_addresses, "as_addresses")?.0)?;
+    let fixed_addresses = settings.addresses.is_some();
+    let addresses = settings.addresses.map_or_else(|| net::source_addresses(&as_addresses, &overlay), |list| list.0);
+    let framing = match method {
+        Method::Conventional => Framing::Udp4501,
+        Method::Proposed => settings.framing.unwrap_or(settings::Framing::Compact).into(),
+    };
+    let defaults = QuicOptions::default();
+    let quic = QuicOptions {
+        keep_alive: settings.keep_alive.map_or(defaults.keep_alive, Duration::from_secs),
+        idle_timeout: settings.idle_timeout.map_or(defaults.idle_timeout, Duration::from_secs),
+        max_udp_payload: settings.max_udp_payload.unwrap_or(defaults.max_udp_payload),
+        // A stream is reliable, so something has to stop it from filling the path.
+        congestion: if framing == Framing::Stream { Congestion::NewReno } else { Congestion::Open },
+        acks_after: Some(ACKS_AFTER),
+        ..defaults
+    };
+    if quic.max_udp_payload < 1200 || quic.keep_alive >= quic.idle_timeout {
+        let what = "`max-udp-payload` is below 1200, or `keep-alive` is not below `idle-timeout`";
+        return Err(Failure::new(Code::Config, what, "leave the defaults: 1452, 10 and 30"));
+    }
+    let tun = settings.tun.map_or_else(|| "cyphonic0".to_owned(), |Parsed(Short(name))| name);
+    let services = Services {
+        as_name: named(settings.as_name, "as", &zone)?,
+        as_addresses,
+        nms_name: named(settings.nms_name, "nms", &zone)?,
+        trs_name: named(settings.trs_name, "trs", &zone)?,
+    };
+    Ok(Plan {
+        resolver: Resolver::new(settings.dns.unwrap_or(settings::Dns::Auto), tun.clone(), overlay.clone()),
+        config: NodeConfig {
+            name,
+            method,
+            port: settings.port.unwrap_or(method.default_port()),
+            addresses,
+            nat64: settings.nat64.map(|prefix| prefix.0.addr()),
+            services,
+            login,
+            framing,
+            overlay,
+            tls: environment(settings.key_log.as_deref())?,
+            roots: trusted,
+            identity,
+            alpn: settings.alpn.unwrap_or_else(|| ALPN.to_owned()).into_bytes(),
+            quic,
+            seed: seed()?,
+        },
+        certificate,
+        tun,
+        mtu: settings.mtu.unwrap_or(default_mtu(method, framing)),
+        control: settings.control.unwrap_or_else(|| DEFAULT_SOCKET.into()),
+        fixed_addresses,
+    })
+}
+
+/// Runs a node until it is stopped.
+pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
+    let Plan { config, certificate, tun, mtu, control, resolver, fixed_addresses } = plan(settings)?;
+    let port_use = match config.method {
+        Method::Conventional => PortUse::Conventional,
+        Method::Proposed => PortUse::Quic,
+    };
+    let udp = Udp::bind(&[(config.port, port_use)])?;
+    let device = Tun::new(&tun, mtu)?;
+    let network = Network::find(&tun).await?;
+    let (sender, requests) = mpsc::channel(64);
+    let (ask, asked) = mpsc::channel(16);
+    let _control = ControlSocket::listen(&control, ask)?;
+    tokio::spawn(forward(asked, sender.clone()));
+    if !fixed_addresses {
+        follow_addresses(config.services.as_addresses.clone(), config.overlay.clone(), sender)?;
+    }
+    if config.addresses.is_empty() {
+        tracing::warn!("this machine has no address from which the AS could be reached; waiting for one");
+    }
+    let (name, method, port, framing) = (config.name.clone(), config.method, config.port, config.framing);
+    let (addresses, nat64, overlay) = (config.addresses.clone(), config.nat64, config.overlay.clone());
+    let machine = Node::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
+    tracing::info!(%name, method = method.name(), framing = framing.name(), ?addresses, port, %tun, "starting");
+    let shell = NodeShell {
+        shown: Shown { name, method, port, tun },
+        overlay,
+        report: Report::default(),
+        network,
+        resolver,
+        addresses,
+        nat64,
+        own: None,
+        nat: None,
+        trouble: None,
+        network_behaviour: BTreeMap::new(),
+        configured: None,
+        ready: false,
+        pings: BTreeMap::new(),
+        next_ping: 0,
+        outbox: Vec::new(),
+        pongs: Vec::new(),
+    };
+    let mut driver = Driver::new(machine, shell, Clock::start(), udp, Streams::outgoing(), Some(device), requests);
+    driver.command(NodeCommand::Start);
+    let result = driver.run(stopped()).await;
+    driver.finish(NodeCommand::Stop).await;
+    driver.shell_mut().resolver.restore();
+    result
+}
+
+async fn forward(mut asked: mpsc::Receiver<Asked>, sender: mpsc::Sender<Request>) {
+    while let Some(asked) = asked.recv().await {
+        if sender.send(Request::Asked(asked)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells the node its addresses whenever the machine's have changed.
+fn follow_addresses(targets: Vec<SocketAddr>, overlay: Overlay, sender: mpsc::Sender<Request>) -> Result<(), Failure> {
+    let mut changes = net::watch()?;
+    tokio::spawn(async move {
+        while changes.recv().await.is_some() {
+            let addresses = net::source_addresses(&targets, &overlay);
+            if sender.send(Request::Addresses(addresses)).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echo_reply_is_recognised_by_our_mark_only() {
+        let build = |id| {
+            let mut packet = Vec::new();
+            etherparse::PacketBuilder::ipv4([198, 18, 0, 11], [198, 18, 0, 10], 64)
+                .icmpv4_echo_reply(id, 7)
+                .write(&mut packet, b"x")
+                .unwrap();
+            packet
+        };
+        assert_eq!(echo_reply(&build(ECHO_ID)), Some(7));
+        assert_eq!(echo_reply(&build(1)), None);
+        assert_eq!(echo_reply(b"junk"), None);
+        assert_eq!(source_v4(&build(1)), Some(Ipv4Addr::new(198, 18, 0, 11)));
+    }
+
+    #[test]
+    fn a_place_without_a_port_is_called_wrong() {
+        assert_eq!(resolve(&["[::1]:443".into(), "127.0.0.1:1".into()]).unwrap().len(), 2);
+        let failure = resolve(&["127.0.0.1".into()]).unwrap_err();
+        assert_eq!(failure.code, Code::Config);
+        assert!(failure.to_string().contains("127.0.0.1") && failure.remedy().contains("HOST:PORT"));
+    }
+
+    #[test]
+    fn a_password_without_the_conventional_method_is_refused() {
+        let settings = NodeSettings {
+            name: Some("a.cyphonic.test".parse().unwrap()),
+            login: Some(settings::Login::Password),
+            ..NodeSettings::default()
+        };
+        let failure = plan(settings).err().unwrap();
+        assert_eq!(failure.code, Code::Config);
+        assert!(failure.to_string().contains("needs a certificate"), "{failure}");
+    }
+}

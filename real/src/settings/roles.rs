@@ -1,0 +1,231 @@
+//! The keys of each role. A key whose help has "Default:" or "Optional" may be left out.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use cyphonic_core::name::Fqdn;
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::Deserialize;
+
+use super::{Dns, Framing, Key, List, Located, LogFormat, Login, Method, Parsed, Policy, Relay, Settings, Short};
+
+macro_rules! settings {
+    ($(#[doc = $about:literal])* $name:ident $role:literal { $($(#[doc = $help:literal])+ $field:ident: $type:ty = $example:literal,)* }) => {
+        $(#[doc = $about])*
+        #[derive(Args, Clone, Debug, Default, Deserialize)]
+        #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+        #[group(skip)]
+        pub struct $name {
+            $($(#[doc = $help])+ #[arg(long, hide_short_help = false)] pub $field: Option<$type>,)*
+        }
+
+        impl Settings for $name {
+            const ROLE: &'static str = $role;
+            const KEYS: &'static [Key] =
+                &[$(Key { field: stringify!($field), help: concat!($($help, "\n"),+), example: $example },)*];
+
+            fn over(self, file: Self) -> Self {
+                Self { $($field: self.$field.or(file.$field),)* }
+            }
+
+            fn locate(&mut self, folder: &Path) {
+                $(if let Some(value) = &mut self.$field { value.locate(folder); })*
+            }
+        }
+    };
+}
+
+settings! {
+    /// What a node is told.
+    NodeSettings "node" {
+        /// The node's name, in the zone; the certificate's.
+        name: Parsed<Fqdn> = "\"a.cyphonic.test\"",
+        /// The AS: one or more HOST:PORT, both families if it has both (TCP in the conventional method, UDP in the proposed).
+        as_addresses: List<String> = "[\"[2001:db8::2]:443\", \"192.0.2.2:443\"]",
+        /// The certificates of the root CA (PEM).
+        roots: PathBuf = "\"root.pem\"",
+        /// The node's certificate and those between it and the root (PEM). Optional with `login = "password"`.
+        certificate: PathBuf = "\"a.cyphonic.test.pem\"",
+        /// The certificate's key (PEM, readable by its owner only). Optional with `login = "password"`.
+        key: PathBuf = "\"a.cyphonic.test.key\"",
+        /// Which protocol: "proposed" (QUIC) or "conventional" (the paper's own, UDP 4501). Default: "proposed".
+        method: Method = "\"proposed\"",
+        /// How to log in: "certificate", or "password" (conventional method only). Default: "certificate".
+        login: Login = "\"certificate\"",
+        /// A file with the password, readable by its owner only. Optional.
+        password_file: PathBuf = "\"password\"",
+        /// The UDP port to send from and listen on. Default: 443, or 4501 in the conventional method.
+        port: u16 = "443",
+        /// This machine's addresses that peers may reach. Default: those from which the AS is reached, followed when they
+        /// change.
+        addresses: List<IpAddr> = "[\"2001:db8::5\"]",
+        /// The prefix of a NAT64 in this machine's network, a /96, so that IPv4 can be reached without an IPv4 address.
+        /// Optional.
+        nat64: Parsed<Ipv6Net> = "\"64:ff9b::/96\"",
+        /// How packets travel in QUIC: "compact" or "datagram" (DATAGRAM frames, without and with the paper's header), or
+        /// "stream". Default: "compact".
+        framing: Framing = "\"compact\"",
+        /// The zone of all names. Default: "cyphonic.test".
+        zone: Parsed<Fqdn> = "\"cyphonic.test\"",
+        /// The name in the AS's certificate. Default: as.ZONE.
+        as_name: Parsed<Fqdn> = "\"as.cyphonic.test\"",
+        /// The name in the NMS's certificate. Default: nms.ZONE.
+        nms_name: Parsed<Fqdn> = "\"nms.cyphonic.test\"",
+        /// The name in the TRS's certificate. Default: trs.ZONE.
+        trs_name: Parsed<Fqdn> = "\"trs.cyphonic.test\"",
+        /// The range of virtual IPv4 addresses. Default: 198.18.0.0/16.
+        overlay_v4: Parsed<Ipv4Net> = "\"198.18.0.0/16\"",
+        /// The range of virtual IPv6 addresses, a /64. Default: 2001:db8:c::/64.
+        overlay_v6: Parsed<Ipv6Net> = "\"2001:db8:c::/64\"",
+        /// Where the node answers DNS, in the IPv4 range. Default: its first host.
+        dns_v4: Parsed<Ipv4Addr> = "\"198.18.0.1\"",
+        /// Where the node answers DNS, in the IPv6 range. Default: its first host.
+        dns_v6: Parsed<Ipv6Addr> = "\"2001:db8:c::1\"",
+        /// How the system learns of the names: "auto" (resolvectl where systemd-resolved runs), "resolved", "resolv-conf"
+        /// (rewrite /etc/resolv.conf: containers, namespaces) or "none" (only say how). Default: "auto".
+        dns: Dns = "\"auto\"",
+        /// The virtual interface's name. Default: "cyphonic0".
+        tun: Parsed<Short> = "\"cyphonic0\"",
+        /// The virtual interface's MTU. Default: the largest packet that fits 1,500 bytes of IPv6: 1414 compact, 1382
+        /// datagram, 1404 otherwise.
+        mtu: u16 = "1414",
+        /// Where `cyphonic status` and `cyphonic ping` ask. Default: /run/cyphonic/node.sock.
+        control: PathBuf = "\"/run/cyphonic/node.sock\"",
+        /// The QUIC application protocol. Default: "h3".
+        alpn: String = "\"h3\"",
+        /// Seconds after which an idle QUIC connection says something, so that NAT mappings live. Default: 10.
+        keep_alive: u64 = "10",
+        /// Seconds without a word after which a QUIC connection is lost. Default: 30.
+        idle_timeout: u64 = "30",
+        /// The largest UDP payload to try, bytes. Default: 1452, which fills IPv6 over Ethernet.
+        max_udp_payload: u16 = "1452",
+        /// Write TLS secrets to this file, so that a capture can be read. Never in earnest. Optional.
+        key_log: PathBuf = "\"secrets.log\"",
+        /// What to log: error, warn, info, debug, trace, or a filter as `cyphonic=debug`. Default: "info".
+        log: String = "\"info\"",
+        /// "text" or "json". Default: "text".
+        log_format: LogFormat = "\"text\"",
+    }
+}
+
+settings! {
+    /// What the AS is told.
+    AuthSettings "as" {
+        /// Its certificate and those between it and the root (PEM).
+        certificate: PathBuf = "\"as.cyphonic.test.pem\"",
+        /// The certificate's key (PEM, readable by its owner only).
+        key: PathBuf = "\"as.cyphonic.test.key\"",
+        /// The certificates of the root CA (PEM).
+        roots: PathBuf = "\"root.pem\"",
+        /// The database that it shares with the NMS (SQLite; made if it is not there).
+        database: PathBuf = "\"cyphonic.db\"",
+        /// The NMS: IP:PORT, both families if it has both. Handed to every node.
+        nms: List<std::net::SocketAddr> = "[\"[2001:db8::3]:443\", \"192.0.2.3:443\"]",
+        /// The NMS in the conventional method. Default: the same addresses, port 4501.
+        nms_conventional: List<std::net::SocketAddr> = "[\"[2001:db8::3]:4501\", \"192.0.2.3:4501\"]",
+        /// Its name. Default: as.ZONE.
+        name: Parsed<Fqdn> = "\"as.cyphonic.test\"",
+        /// The zone of all names. Default: "cyphonic.test".
+        zone: Parsed<Fqdn> = "\"cyphonic.test\"",
+        /// The port, TCP and UDP. Default: 443.
+        port: u16 = "443",
+        /// The range of virtual IPv4 addresses. Default: 198.18.0.0/16.
+        overlay_v4: Parsed<Ipv4Net> = "\"198.18.0.0/16\"",
+        /// The range of virtual IPv6 addresses, a /64. Default: 2001:db8:c::/64.
+        overlay_v6: Parsed<Ipv6Net> = "\"2001:db8:c::/64\"",
+        /// The QUIC application protocol. Default: "h3".
+        alpn: String = "\"h3\"",
+        /// Write TLS secrets to this file, so that a capture can be read. Never in earnest. Optional.
+        key_log: PathBuf = "\"secrets.log\"",
+        /// What to log: error, warn, info, debug, trace, or a filter as `cyphonic=debug`. Default: "info".
+        log: String = "\"info\"",
+        /// "text" or "json". Default: "text".
+        log_format: LogFormat = "\"text\"",
+    }
+}
+
+settings! {
+    /// What the NMS is told.
+    NmsSettings "nms" {
+        /// Its certificate and those between it and the root (PEM).
+        certificate: PathBuf = "\"nms.cyphonic.test.pem\"",
+        /// The certificate's key (PEM, readable by its owner only).
+        key: PathBuf = "\"nms.cyphonic.test.key\"",
+        /// The certificates of the root CA (PEM).
+        roots: PathBuf = "\"root.pem\"",
+        /// The database that it shares with the AS (SQLite; made if it is not there).
+        database: PathBuf = "\"cyphonic.db\"",
+        /// The TRS: IP:PORT, both families. Optional: without it, nodes that cannot reach each other stay apart.
+        trs: List<std::net::SocketAddr> = "[\"[2001:db8::4]:443\", \"192.0.2.4:443\"]",
+        /// The TRS in the conventional method. Default: the same addresses, port 4501.
+        trs_conventional: List<std::net::SocketAddr> = "[\"[2001:db8::4]:4501\", \"192.0.2.4:4501\"]",
+        /// How it chooses routes: "paper" (Table 1), or "optimal" (from what is observed of both networks; nodes behind NATs
+        /// are brought together directly where that can be). Default: "paper".
+        policy: Policy = "\"paper\"",
+        /// A second UDP port, which nodes use to learn how their NATs behave; only under the optimal policy. Default: 3478.
+        probe_port: u16 = "3478",
+        /// The key that it shares with the TRS (32 hexadecimal digits, readable by its owner only). Optional without a TRS.
+        service_key: PathBuf = "\"service.key\"",
+        /// How the TRS relays in the proposed method: "blind" (it can read nothing) or "terminating" (as the paper has
+        /// it); the same there. Default: "blind".
+        relay: Relay = "\"blind\"",
+        /// The name in the TRS's certificate. Default: trs.ZONE.
+        trs_name: Parsed<Fqdn> = "\"trs.cyphonic.test\"",
+        /// Its name. Default: nms.ZONE.
+        name: Parsed<Fqdn> = "\"nms.cyphonic.test\"",
+        /// The zone of all names. Default: "cyphonic.test".
+        zone: Parsed<Fqdn> = "\"cyphonic.test\"",
+        /// The UDP port of the proposed method. Default: 443.
+        port: u16 = "443",
+        /// The UDP port of the conventional method. Default: 4501.
+        conventional_port: u16 = "4501",
+        /// Its own addresses, from which it speaks to the TRS. Default: those of this machine's interfaces.
+        addresses: List<IpAddr> = "[\"2001:db8::3\", \"192.0.2.3\"]",
+        /// The range of virtual IPv4 addresses. Default: 198.18.0.0/16.
+        overlay_v4: Parsed<Ipv4Net> = "\"198.18.0.0/16\"",
+        /// The range of virtual IPv6 addresses, a /64. Default: 2001:db8:c::/64.
+        overlay_v6: Parsed<Ipv6Net> = "\"2001:db8:c::/64\"",
+        /// The QUIC application protocol. Default: "h3".
+        alpn: String = "\"h3\"",
+        /// Write TLS secrets to this file, so that a capture can be read. Never in earnest. Optional.
+        key_log: PathBuf = "\"secrets.log\"",
+        /// What to log: error, warn, info, debug, trace, or a filter as `cyphonic=debug`. Default: "info".
+        log: String = "\"info\"",
+        /// "text" or "json". Default: "text".
+        log_format: LogFormat = "\"text\"",
+    }
+}
+
+settings! {
+    /// What the TRS is told.
+    TrsSettings "trs" {
+        /// Its certificate and those between it and the root (PEM).
+        certificate: PathBuf = "\"trs.cyphonic.test.pem\"",
+        /// The certificate's key (PEM, readable by its owner only).
+        key: PathBuf = "\"trs.cyphonic.test.key\"",
+        /// The certificates of the root CA (PEM).
+        roots: PathBuf = "\"root.pem\"",
+        /// The key that it shares with the NMS (32 hexadecimal digits, readable by its owner only).
+        service_key: PathBuf = "\"service.key\"",
+        /// How it relays in the proposed method: "blind" (it can read nothing) or "terminating" (as the paper has it); the
+        /// same at the NMS. Default: "blind".
+        relay: Relay = "\"blind\"",
+        /// Its name. Default: trs.ZONE.
+        name: Parsed<Fqdn> = "\"trs.cyphonic.test\"",
+        /// The zone of all names. Default: "cyphonic.test".
+        zone: Parsed<Fqdn> = "\"cyphonic.test\"",
+        /// The UDP port of the proposed method. Default: 443.
+        port: u16 = "443",
+        /// The UDP port of the conventional method. Default: 4501.
+        conventional_port: u16 = "4501",
+        /// The QUIC application protocol. Default: "h3".
+        alpn: String = "\"h3\"",
+        /// Write TLS secrets to this file, so that a capture can be read. Never in earnest. Optional.
+        key_log: PathBuf = "\"secrets.log\"",
+        /// What to log: error, warn, info, debug, trace, or a filter as `cyphonic=debug`. Default: "info".
+        log: String = "\"info\"",
+        /// "text" or "json". Default: "text".
+        log_format: LogFormat = "\"text\"",
+    }
+}

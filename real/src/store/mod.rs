@@ -1,0 +1,352 @@
+//! The database that AS and NMS share: one SQLite file.
+//!
+//! Both processes have it open. Every method of [`Store`] is one transaction, written through to the disk before it is
+//! reported (WAL, synchronous), so that a crash of process or machine takes nothing back that was promised: above all
+//! no address and no epoch. The file and its companions can be read by their owner only.
+
+mod schema;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cyphonic_core::key::Key128;
+use cyphonic_core::name::{Fqdn, NodeId, Virtual};
+use cyphonic_core::store::{Device, PasswordHash, Store, StoreError, VirtualRange};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+
+use crate::error::{Code, Failure};
+
+/// How long one process waits for the other's transaction. Both do little, so more than this means that something holds
+/// the file.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// A store in a SQLite file.
+pub struct SqliteStore {
+    path: PathBuf,
+    range: VirtualRange,
+    connection: Mutex<Connection>,
+}
+
+impl std::fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl SqliteStore {
+    /// Opens the file, makes it if it is not there, and brings its tables up to date. Virtual addresses come from `range`.
+    pub fn open(path: &Path, range: VirtualRange) -> Result<Self, Failure> {
+        protect(path)?;
+        let mut connection = Connection::open(path).map_err(|error| failure(path, &error))?;
+        schema::prepare(&mut connection, BUSY).map_err(|error| match error {
+            schema::SchemaError::Sql(error) => failure(path, &error),
+            schema::SchemaError::Newer(version) => {
+                let what = format!("{}: the database has version {version}, newer than this program", path.display());
+                Failure::new(Code::Database, what, "use the newer cyphonic that wrote it")
+            }
+        })?;
+        Ok(Self { path: path.to_owned(), range, connection: Mutex::new(connection) })
+    }
+
+    /// Every device, by name.
+    pub fn devices(&self) -> Result<Vec<(Device, Option<Virtual>)>, StoreError> {
+        let connection = self.lock();
+        let mut statement = connection
+            .prepare(
+                "SELECT name, iterations, salt, hash, certificate, v4, v6
+                 FROM devices LEFT JOIN addresses USING (name) ORDER BY name",
+            )
+            .map_err(|error| backend(&error))?;
+        let rows = statement
+            .query_map([], |row| {
+                let v4: Option<[u8; 4]> = row.get(5)?;
+                let v6: Option<[u8; 16]> = row.get(6)?;
+                let addresses = v4.zip(v6).map(|(v4, v6)| Virtual { v4: v4.into(), v6: v6.into() });
+                Ok((device_of(row)?, addresses))
+            })
+            .map_err(|error| backend(&error))?;
+        rows.collect::<Result<_, _>>().map_err(|error| backend(&error))
+    }
+
+    /// No method leaves a transaction half done, so a panic elsewhere while this was locked does no harm.
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        read(&self.lock()).map_err(|error| backend(&error))
+    }
+
+    fn write<T>(&self, write: impl FnOnce(&Transaction<'_>) -> Result<T, rusqlite::Error>) -> Result<T, StoreError> {
+        let mut connection = self.lock();
+        let done = (|| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = write(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        })();
+        done.map_err(|error| backend(&error))
+    }
+}
+
+/// The file is its owner's alone, before anything is written to it.
+fn protect(path: &Path) -> Result<(), Failure> {
+    let result =
+        std::fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).and_then(|file| {
+            let mode = file.metadata()?.permissions().mode();
+            Ok(mode & 0o077)
+        });
+    match result {
+        Ok(0) => Ok(()),
+        Ok(_) => {
+            let what = format!("{}: others can read the database", path.display());
+            Err(Failure::new(Code::Database, what, format!("chmod 600 {}", path.display())))
+        }
+        Err(error) => {
+            let what = format!("{}: the database cannot be opened: {error}", path.display());
+            Err(Failure::new(Code::Database, what, "check `database`: its folder must exist and be this user's"))
+        }
+    }
+}
+
+/// A failure of the database, for people.
+fn failure(path: &Path, error: &rusqlite::Error) -> Failure {
+    let remedy = match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another program holds it: end that (`fuser` shows it); only AS, NMS and `cyphonic device` belong there"
+        }
+        Some(ErrorCode::DiskFull) => "make room on the disk",
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            "this is no database, or it is damaged: restore it from a backup, or give another path"
+        }
+        _ => "check that the file and its folder can be written by this user",
+    };
+    Failure::new(Code::Database, format!("{}: {error}", path.display()), remedy)
+}
+
+/// The same for an error that the store itself reports.
+pub fn store_failure(path: &Path, error: &StoreError) -> Failure {
+    let remedy = match error {
+        StoreError::Exhausted => "the overlay's range is full: use a wider one",
+        StoreError::Backend(_) => "another program may hold the database (`fuser` shows it), or the disk is full",
+    };
+    Failure::new(Code::Database, format!("{}: {error}", path.display()), remedy)
+}
+
+fn backend(error: &rusqlite::Error) -> StoreError {
+    StoreError::Backend(error.to_string())
+}
+
+fn device_of(row: &Row<'_>) -> rusqlite::Result<Device> {
+    let (iterations, salt, hash) = (row.get::<_, Option<u32>>(1)?, row.get(2)?, row.get(3)?);
+    let password = match (iterations.and_then(NonZeroU32::new), salt, hash) {
+        (Some(iterations), Some(salt), Some(hash)) => Some(PasswordHash { iterations, salt, hash }),
+        _ => None,
+    };
+    Ok(Device { name: name_of(row, 0)?, password, certificate_login: row.get(4)? })
+}
+
+fn name_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Fqdn> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error: cyphonic_core::name::FqdnError| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+fn addresses_of(connection: &Connection, name: &Fqdn) -> rusqlite::Result<Option<Virtual>> {
+    let mut statement = connection.prepare_cached("SELECT v4, v6 FROM addresses WHERE name = ?1")?;
+    statement
+        .query_row(params![name.as_str()], |row| {
+            let (v4, v6): ([u8; 4], [u8; 16]) = (row.get(0)?, row.get(1)?);
+            Ok(Virtual { v4: Ipv4Addr::from(v4), v6: Ipv6Addr::from(v6) })
+        })
+        .optional()
+}
+
+impl Store for SqliteStore {
+    fn put_device(&self, device: &Device) -> Result<(), StoreError> {
+        let password = device.password.as_ref();
+        self.write(|transaction| {
+            transaction.execute(
+                "INSERT OR REPLACE INTO devices (node, name, iterations, salt, hash, certificate)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![
+                    NodeId::of(&device.name).0,
+                    device.name.as_str(),
+                    password.map(|p| p.iterations.get()),
+                    password.map(|p| p.salt),
+                    password.map(|p| p.hash),
+                    device.certificate_login,
+                ],
+            )
+        })?;
+        Ok(())
+    }
+
+    fn device(&self, node: NodeId) -> Result<Option<Device>, StoreError> {
+        self.read(|connection| {
+            let sql = "SELECT name, iterations, salt, hash, certificate FROM devices WHERE node = ?1";
+            connection.prepare_cached(sql)?.query_row(params![node.0], device_of).optional()
+        })
+    }
+
+    fn remove_device(&self, node: NodeId) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            transaction.execute("DELETE FROM devices WHERE node = ?1", params![node.0])?;
+            transaction.execute("DELETE FROM common_keys WHERE node = ?1", params![node.0])
+        })?;
+        Ok(())
+    }
+
+    fn put_common_key(&self, node: NodeId, key: &Key128) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let sql = "INSERT OR REPLACE INTO common_keys (node, key) VALUES (?1, ?2)";
+            transaction.execute(sql, params![node.0, key.0])
+        })?;
+        Ok(())
+    }
+
+    fn common_key(&self, node: NodeId) -> Result<Option<Key128>, StoreError> {
+        self.read(|connection| {
+            let sql = "SELECT key FROM common_keys WHERE node = ?1";
+            connection.prepare_cached(sql)?.query_row(params![node.0], |row| row.get(0).map(Key128)).optional()
+        })
+    }
+
+    fn allocate(&self, name: &Fqdn) -> Result<Virtual, StoreError> {
+        // Read before write: an address that is there costs no transaction.
+        if let Some(addresses) = self.addresses_of(name)? {
+            return Ok(addresses);
+        }
+        let given = self.write(|transaction| {
+            if let Some(addresses) = addresses_of(transaction, name)? {
+                return Ok(Some(addresses));
+            }
+            // Pairs are never given back, so as many are taken as there are names.
+            let taken: u32 = transaction.query_row("SELECT count(*) FROM addresses", [], |row| row.get(0))?;
+            let Some(addresses) = self.range.pair(taken) else { return Ok(None) };
+            transaction.execute(
+                "INSERT INTO addresses (name, v4, v6) VALUES (?1, ?2, ?3)",
+                params![name.as_str(), addresses.v4.octets(), addresses.v6.octets()],
+            )?;
+            Ok(Some(addresses))
+        })?;
+        given.ok_or(StoreError::Exhausted)
+    }
+
+    fn addresses_of(&self, name: &Fqdn) -> Result<Option<Virtual>, StoreError> {
+        self.read(|connection| addresses_of(connection, name))
+    }
+
+    fn owner_of(&self, address: IpAddr) -> Result<Option<Fqdn>, StoreError> {
+        self.read(|connection| {
+            let (sql, bytes) = match address {
+                IpAddr::V4(v4) => ("SELECT name FROM addresses WHERE v4 = ?1", v4.octets().to_vec()),
+                IpAddr::V6(v6) => ("SELECT name FROM addresses WHERE v6 = ?1", v6.octets().to_vec()),
+            };
+            connection.prepare_cached(sql)?.query_row(params![bytes], |row| name_of(row, 0)).optional()
+        })
+    }
+
+    fn accept_epoch(&self, node: NodeId, epoch: u64) -> Result<bool, StoreError> {
+        // SQLite's integers are signed, so an epoch is eight big-endian bytes, which compare as the number does.
+        let bytes = epoch.to_be_bytes();
+        self.write(|transaction| {
+            let changed = transaction.execute(
+                "INSERT INTO epochs (node, epoch) VALUES (?1, ?2)
+                 ON CONFLICT (node) DO UPDATE SET epoch = excluded.epoch WHERE excluded.epoch > epochs.epoch",
+                params![node.0, bytes],
+            )?;
+            Ok(changed == 1)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &Path) -> SqliteStore {
+        SqliteStore::open(path, VirtualRange::default()).unwrap()
+    }
+
+    #[test]
+    fn the_sqlite_store_conforms() {
+        let folder = tempfile::tempdir().unwrap();
+        let count = std::cell::Cell::new(0);
+        cyphonic_core::store::conformance(&|| {
+            count.set(count.get() + 1);
+            Box::new(open(&folder.path().join(format!("{}.db", count.get()))))
+        });
+        assert!(count.get() >= 5);
+    }
+
+    #[test]
+    fn what_was_written_is_there_after_the_file_is_opened_again_and_for_both_processes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let name: Fqdn = "alice.example".parse().unwrap();
+        let node = NodeId::of(&name);
+        let (first, second) = (open(&path), open(&path));
+        let pair = first.allocate(&name).unwrap();
+        assert_eq!(first.accept_epoch(node, u64::MAX - 1), Ok(true));
+        first.put_common_key(node, &Key128([7; 16])).unwrap();
+        assert_eq!(second.common_key(node), Ok(Some(Key128([7; 16]))));
+        assert_eq!(second.allocate(&"bob.example".parse().unwrap()).unwrap().v4, Ipv4Addr::new(198, 18, 0, 11));
+        drop((first, second));
+        let again = open(&path);
+        assert_eq!(again.addresses_of(&name), Ok(Some(pair)));
+        assert_eq!(again.accept_epoch(node, u64::MAX - 1), Ok(false));
+        assert_eq!(again.accept_epoch(node, u64::MAX), Ok(true));
+    }
+
+    #[test]
+    fn a_full_range_refuses_new_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let range = VirtualRange::new([10, 0, 0, 0].into(), 27, "fd00::".parse().unwrap()).unwrap();
+        let store = SqliteStore::open(&folder.path().join("a.db"), range).unwrap();
+        for n in 0..range.capacity() {
+            store.allocate(&format!("node{n}.example").parse().unwrap()).unwrap();
+        }
+        assert_eq!(store.allocate(&"late.example".parse().unwrap()), Err(StoreError::Exhausted));
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_used_is_named_with_a_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let refused = |path: &Path| {
+            let failure = SqliteStore::open(path, VirtualRange::default()).unwrap_err();
+            assert_eq!(failure.code, Code::Database);
+            assert!(failure.to_string().starts_with(&path.display().to_string()), "{failure}");
+            format!("{failure}; {}", failure.remedy())
+        };
+        assert!(refused(&folder.path().join("none/a.db")).contains("its folder must exist"));
+        let store = open(&path);
+        let mut holder = Connection::open(&path).unwrap();
+        let transaction = holder.transaction_with_behavior(TransactionBehavior::Exclusive).unwrap();
+        assert!(
+            matches!(store.accept_epoch(NodeId([0; 16]), 1), Err(StoreError::Backend(text)) if text.contains("locked"))
+        );
+        drop(transaction);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(refused(&path).contains("chmod 600"));
+        let junk = folder.path().join("junk.db");
+        crate::files::write_secret(&junk, &"not a database ".repeat(100)).unwrap();
+        assert!(refused(&junk).contains("damaged"));
+    }
+
+    #[test]
+    fn a_database_from_the_future_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        drop(open(&path));
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let failure = SqliteStore::open(&path, VirtualRange::default()).unwrap_err();
+        assert!(failure.to_string().contains("version 99"), "{failure}");
+    }
+}

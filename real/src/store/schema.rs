@@ -1,0 +1,54 @@
+//! The tables, and how an older file becomes a newer one. `user_version` counts the migrations that a file has had.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// Each brings a file one version further. Never change one: add another.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE devices (
+        node BLOB PRIMARY KEY NOT NULL,
+        name TEXT NOT NULL UNIQUE,
+        iterations INTEGER,
+        salt BLOB,
+        hash BLOB,
+        certificate INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE common_keys (node BLOB PRIMARY KEY NOT NULL, key BLOB NOT NULL) STRICT;
+    -- A pair has one owner for good: rows are never deleted.
+    CREATE TABLE addresses (name TEXT PRIMARY KEY NOT NULL, v4 BLOB NOT NULL UNIQUE, v6 BLOB NOT NULL UNIQUE) STRICT;
+    -- Eight big-endian bytes; only grows.
+    CREATE TABLE epochs (node BLOB PRIMARY KEY NOT NULL, epoch BLOB NOT NULL) STRICT;
+"];
+
+pub(super) enum SchemaError {
+    Sql(rusqlite::Error),
+    Newer(i64),
+}
+
+impl From<rusqlite::Error> for SchemaError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+/// Sets the connection up and runs the migrations that the file has not had.
+pub(super) fn prepare(connection: &mut Connection, busy: Duration) -> Result<(), SchemaError> {
+    connection.busy_timeout(busy)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "secure_delete", true)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let done = usize::try_from(version).unwrap_or(0);
+    if done > MIGRATIONS.len() {
+        return Err(SchemaError::Newer(version));
+    }
+    for migration in &MIGRATIONS[done..] {
+        transaction.execute_batch(migration)?;
+    }
+    let version = u32::try_from(MIGRATIONS.len()).expect("few migrations");
+    transaction.pragma_update(None, "user_version", version)?;
+    transaction.commit()?;
+    Ok(())
+}

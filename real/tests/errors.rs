@@ -1,0 +1,173 @@
+//! What the program says and how it ends when something is wrong: each error names the thing, has a remedy, and its own
+//! exit code.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Ended {
+    let output = Command::new(env!("CARGO_BIN_EXE_cyphonic"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ended { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn fine(folder: &Path, arguments: &[&str]) -> String {
+    let ended = run(folder, arguments);
+    assert_eq!(ended.code, 0, "{arguments:?}: {}", ended.err);
+    ended.out
+}
+
+/// It ended with this code, and said all of these words.
+#[track_caller]
+fn refused(ended: &Ended, code: i32, words: &[&str]) {
+    assert_eq!(ended.code, code, "{}", ended.err);
+    assert!(ended.err.contains("error: ") && ended.err.contains("\nremedy: "), "{}", ended.err);
+    for word in words {
+        assert!(ended.err.contains(word), "{word:?} in {}", ended.err);
+    }
+}
+
+/// A folder with an authority, certificates, a database and files for an AS and a node.
+fn stage() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fine(path, &["ca", "init"]);
+    fine(path, &["ca", "issue", "as.cyphonic.test", "a.cyphonic.test"]);
+    fine(path, &["device", "add", "a.cyphonic.test"]);
+    let papers =
+        |name: &str| format!("certificate = \"pki/{name}.pem\"\nkey = \"pki/{name}.key\"\nroots = \"pki/root.pem\"\n");
+    let auth = format!("{}database = \"cyphonic.db\"\nnms = [\"[::1]:2\"]\n", papers("as.cyphonic.test"));
+    fs::write(path.join("as.toml"), auth).unwrap();
+    let node = format!("{}name = \"a.cyphonic.test\"\nas-addresses = [\"[::1]:1\"]\n", papers("a.cyphonic.test"));
+    fs::write(path.join("node.toml"), node).unwrap();
+    folder
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_ends_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [&["fly"][..], &[], &["node", "--wings", "2"], &["ca", "issue", "-bad-"]] {
+        assert_eq!(run(folder.path(), arguments).code, 2, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_bad_configuration_ends_with_3_and_names_file_key_and_remedy() {
+    let folder = stage();
+    let path = folder.path();
+    refused(&run(path, &["node", "--config", "none.toml"]), 3, &["none.toml", "config example node"]);
+    fs::write(path.join("bad.toml"), "nmae = \"a.cyphonic.test\"\n").unwrap();
+    refused(&run(path, &["node", "--config", "bad.toml"]), 3, &["bad.toml", "nmae", "line 1", "did you mean `name`?"]);
+    fs::write(path.join("short.toml"), "name = \"a.cyphonic.test\"\n").unwrap();
+    refused(&run(path, &["node", "--config", "short.toml"]), 3, &["`roots` is not set", "--roots", "CYPHONIC_ROOTS"]);
+    refused(&run(path, &["node", "--config", "node.toml", "--idle-timeout", "1"]), 3, &["idle-timeout"]);
+    refused(&run(path, &["as", "--config", "as.toml", "--overlay-v4", "10.0.0.0/30"]), 3, &["overlay-v4"]);
+}
+
+#[test]
+fn bad_papers_end_with_4_and_no_key_is_shown() {
+    let folder = stage();
+    let path = folder.path();
+    let key = path.join("pki/as.cyphonic.test.key");
+    let secret = fs::read_to_string(&key).unwrap();
+    let line = secret.lines().nth(1).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let ended = run(path, &["as", "--config", "as.toml"]);
+    refused(&ended, 4, &["others can read", "chmod 600", "as.cyphonic.test.key"]);
+    assert!(!ended.err.contains(line), "{}", ended.err);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+
+    let other = run(path, &["as", "--config", "as.toml", "--key", "pki/a.cyphonic.test.key"]);
+    refused(&other, 4, &["one pair"]);
+    let stranger = run(path, &["as", "--config", "as.toml", "--name", "x.cyphonic.test"]);
+    refused(&stranger, 4, &["as.cyphonic.test", "not for x.cyphonic.test"]);
+    fine(path, &["ca", "--dir", "other", "init"]);
+    let foreign = run(path, &["as", "--config", "as.toml", "--roots", "other/root.pem"]);
+    refused(&foreign, 4, &["not issued by the CA in other/root.pem"]);
+    refused(&run(path, &["as", "--config", "as.toml", "--key", "none.key"]), 4, &["none.key"]);
+}
+
+#[test]
+fn a_taken_port_ends_with_5() {
+    let folder = stage();
+    let taken = UdpSocket::bind("[::]:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let ended = run(folder.path(), &["as", "--config", "as.toml", "--port", &port]);
+    refused(&ended, 5, &[&format!("UDP port {port} is taken"), "ss -lnp"]);
+}
+
+#[test]
+fn a_database_that_cannot_be_used_ends_with_7() {
+    let folder = stage();
+    let path = folder.path();
+    refused(&run(path, &["as", "--config", "as.toml", "--database", "none/x.db"]), 7, &["none/x.db"]);
+    fs::write(path.join("junk.db"), "no database ".repeat(99)).unwrap();
+    fs::set_permissions(path.join("junk.db"), fs::Permissions::from_mode(0o600)).unwrap();
+    refused(&run(path, &["as", "--config", "as.toml", "--database", "junk.db"]), 7, &["junk.db", "damaged"]);
+    let holder = rusqlite::Connection::open(path.join("cyphonic.db")).unwrap();
+    holder.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE;").unwrap();
+    refused(&run(path, &["device", "add", "b.cyphonic.test"]), 7, &["locked", "fuser"]);
+}
+
+#[test]
+fn a_service_that_has_no_address_ends_with_8() {
+    let folder = stage();
+    let ended = run(folder.path(), &["node", "--config", "node.toml", "--as-addresses", "nowhere.invalid:443"]);
+    refused(&ended, 8, &["nowhere.invalid", "as-addresses"]);
+}
+
+#[test]
+fn a_taken_name_ends_with_9() {
+    let folder = stage();
+    let path = folder.path();
+    refused(&run(path, &["ca", "issue", "a.cyphonic.test"]), 9, &["a.cyphonic.test", "--renew"]);
+    refused(&run(path, &["device", "add", "a.cyphonic.test"]), 9, &["a.cyphonic.test", "--replace"]);
+    refused(&run(path, &["ca", "init"]), 9, &["authority already"]);
+}
+
+#[test]
+fn where_no_node_runs_asking_it_ends_with_10() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in [&["status"][..], &["ping", "b"], &["netcheck"]] {
+        let ended = run(folder.path(), &[command, &["--control", "none.sock"]].concat());
+        refused(&ended, 10, &["none.sock", "cyphonic node"]);
+    }
+}
+
+#[test]
+fn a_revoked_device_is_gone_and_its_name_is_free_for_a_new_device() {
+    let folder = stage();
+    let path = folder.path();
+    assert!(fine(path, &["device", "list"]).contains("a.cyphonic.test"));
+    fine(path, &["ca", "revoke", "a.cyphonic.test", "--database", "cyphonic.db"]);
+    assert_eq!(fine(path, &["device", "list"]), "");
+    refused(&run(path, &["ca", "revoke", "a.cyphonic.test", "--database", "cyphonic.db"]), 2, &["no device"]);
+    fine(path, &["device", "add", "a.cyphonic.test"]);
+}
+
+#[test]
+fn every_example_can_be_read_by_check_and_completions_come_for_every_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    for role in ["as", "nms", "trs", "node"] {
+        let example = fine(folder.path(), &["config", "example", role]);
+        fs::write(folder.path().join("example.toml"), example).unwrap();
+        fine(folder.path(), &["config", "check", role, "example.toml"]);
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(fine(folder.path(), &["completions", shell]).contains("netcheck"));
+    }
+}
