@@ -284,6 +284,116 @@ impl Row for Rtt {
     const COLUMNS: &'static [&'static str] = &["method", "rtt_ms"];
 }
 
+/// A row of `sim/matrix.csv`: what became of a pair of kinds of sites.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Meeting {
+    /// The initiator's kind of site.
+    pub initiator: String,
+    /// The responder's kind of site.
+    pub responder: String,
+    /// Under which method.
+    pub method: Method,
+    /// Under which policy.
+    pub policy: Policy,
+    /// The signaling pattern of the tunnel used at the end; none if no packet got through.
+    pub pattern: Option<Pattern>,
+    /// Who dialed it.
+    pub dialer: Option<Dialer>,
+    /// How packets went in the end.
+    pub path: Course,
+    /// From the first packet to the first tunnel, milliseconds.
+    #[serde(deserialize_with = "optional_amount")]
+    pub setup_ms: Option<f64>,
+    /// From the first packet to the tunnel used at the end, milliseconds.
+    #[serde(deserialize_with = "optional_amount")]
+    pub settled_ms: Option<f64>,
+    /// Echo requests sent.
+    pub echo_sent: u32,
+    /// Echo replies that came back.
+    pub echo_received: u32,
+    /// Whether the rules of the networks between the two leave a direct path.
+    pub oracle: Oracle,
+    /// What the policy held of the best direct way; none under the paper's policy, or if it was not asked.
+    pub verdict: Option<Verdict>,
+}
+
+impl Row for Meeting {
+    const COLUMNS: &'static [&'static str] = &[
+        "initiator",
+        "responder",
+        "method",
+        "policy",
+        "pattern",
+        "dialer",
+        "path",
+        "setup_ms",
+        "settled_ms",
+        "echo_sent",
+        "echo_received",
+        "oracle",
+        "verdict",
+    ];
+}
+
+/// What chooses between a direct tunnel and the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Policy {
+    /// The paper's Table 1.
+    Paper,
+    /// A direct way wherever one can be found.
+    Optimal,
+}
+
+impl Policy {
+    /// Both, the paper's first.
+    pub const ALL: [Self; 2] = [Self::Paper, Self::Optimal];
+
+    /// As the files name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Paper => "paper",
+            Self::Optimal => "optimal",
+        }
+    }
+}
+
+/// How packets went between two nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Course {
+    /// From one to the other.
+    Direct,
+    /// Through the TRS.
+    Relayed,
+    /// Not at all.
+    None,
+}
+
+/// Whether a direct path exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Oracle {
+    /// It does.
+    Direct,
+    /// There is none: only a relay can help.
+    Relay,
+}
+
+/// What a policy holds of a direct way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It works.
+    Yes,
+    /// It works unless a box is stranger than it seems.
+    Likely,
+    /// It may work.
+    Perhaps,
+    /// It cannot work.
+    No,
+}
+
 /// A row of the paper's Table 1.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct PaperPattern {

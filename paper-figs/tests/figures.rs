@@ -96,6 +96,7 @@ fn every_svg_is_well_formed_and_keeps_its_text() {
         ("table3", ["Proposed, compact", "1364", "QUIC AEAD tag", "Bytes of the packet, IP payload left out"]),
         ("table4", ["Round-trip time (ms)", "Share of echoes", "Conventional (n = 100)", "Proposed (n = 99)"]),
         ("setup", ["Proposed, blind", "Proposed, term.", "Size of IP packets (kB)", "Pattern 3"]),
+        ("matrix", ["(d) Proposed method, optimal policy", "tcp-443", "1161", MATRIX_COUNTS]),
     ] {
         let svg = svg(&fixtures(), name).unwrap();
         for text in texts {
@@ -105,6 +106,8 @@ fn every_svg_is_well_formed_and_keeps_its_text() {
         assert!(svg.ends_with("</svg>\n") && svg.matches("<svg ").count() == 1);
     }
 }
+
+const MATRIX_COUNTS: &str = "4 direct, 1 relayed, 2 needlessly relayed, 4 stranded, 7 cannot log in";
 
 #[test]
 fn captions_say_what_the_reader_must_know() {
@@ -123,6 +126,33 @@ fn captions_say_what_the_reader_must_know() {
         "{caption}"
     );
     assert!(svg(other.path(), "table1").unwrap().contains(">\n≠ 1\n</text>"));
+}
+
+#[test]
+fn the_matrix_says_what_its_numbers_hide() {
+    let caption = |results: &Path| {
+        let figure = FIGURES.iter().find(|figure| figure.name == "matrix").unwrap();
+        (figure.prepare)(results).unwrap().caption().to_owned()
+    };
+    let good = caption(&fixtures());
+    assert!(good.contains("10 ms one way") && good.contains("was answered. Whether"), "{good}");
+    let other = fixture("sim/matrix.csv").replacen("901.250,901.250,3,3", "901.250,950.000,3,2", 1);
+    let other = caption(results_with("sim/matrix.csv", Some(&other)).path());
+    assert!(
+        other.contains("was answered in all but 1 of 36 cells. In 1 of 36 cells another tunnel replaced"),
+        "{other}"
+    );
+}
+
+#[test]
+fn a_matrix_may_lack_kinds_that_meet_only_themselves() {
+    let text: String = fixture("sim/matrix.csv")
+        .split_inclusive('\n')
+        .filter(|line| !line.starts_with("one-carrier") && !line.starts_with("hairpin"))
+        .collect();
+    let svg = svg(results_with("sim/matrix.csv", Some(&text)).path(), "matrix").unwrap();
+    assert!(svg.contains("4 direct, 0 relayed, 1 needlessly relayed, 4 stranded, 7 cannot log in"));
+    assert!(!svg.contains("hairpin"));
 }
 
 #[test]
@@ -156,6 +186,10 @@ fn results_that_contradict_themselves_are_refused() {
     let other = format!("conventional,ipv6,ipv6,0,alice,bob,3,initiator,3,3,1000000,true,1.000\n{row}");
     let pattern = refusal("sim/table1.csv", row, &other);
     assert_eq!(pattern, ":3: the pattern or dialer differs from that of line 2, the same pair");
+    let again = refusal("sim/matrix.csv", "public,firewall,", "public,public,");
+    assert_eq!(again, ":6: the same pair, method and policy as line 2");
+    let path = refusal("sim/matrix.csv", "relayed,901.250", "direct,901.250");
+    assert_eq!(path, ":67: pattern 3 is the relayed one, and the path says otherwise");
 }
 
 #[test]
@@ -175,11 +209,17 @@ fn results_that_lack_something_are_refused() {
     assert!(phase.contains("the run that begins here has no row of the phase "), "{phase}");
     assert_eq!(refusal("paper/table4-rtt.csv", "stddev", "mean"), ": there is no row stddev");
     assert_eq!(refusal("paper/table1-signaling-patterns.csv", "IPv4-P,IPv4-P", "IPv6,IPv6"), NO_PAPER_ROW);
+    assert_eq!(refusal("sim/matrix.csv", "tcp-443,public,proposed,optimal,,,none,,,0,0,relay,\n", ""), NO_MEETING);
+    let none = refusal("sim/matrix.csv", "one-carrier,one-carrier,", "one-carrier,public,");
+    assert!(none.starts_with(": there is no row public to one-carrier of the "), "{none}");
+    let word = refusal("sim/matrix.csv", "relay,likely", "relay,maybe");
+    assert_eq!(word, ":67: unknown variant `maybe`, expected one of `yes`, `likely`, `perhaps`, `no`");
 }
 
 const NO_ECHO: &str = ": no echo of the proposed method came back: there is nothing to draw";
 const TWO_PATTERNS: &str = ": there is no row of the proposed method for IPv6 to IPv6";
 const NO_PATTERN: &str = "proposed,blind,ipv4-global,ipv4-global,1,tunnel,";
+const NO_MEETING: &str = ": there is no row tcp-443 to public of the proposed method and the optimal policy";
 const NO_PAPER_ROW: &str = ": there is no row IPv4-P to IPv4-P";
 
 #[test]

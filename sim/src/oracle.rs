@@ -4,9 +4,10 @@
 //! A site is seen from outside as an [`Outlook`], one for each family: the composition of every box on the way out.
 //! Whether a dialer meets a listener then is a question about two outlooks ([`Outlook::dial`]):
 //!
-//! - Replies count only if they come from the address that was dialed. The one that peers are told is the one that the
-//!   NMS sees, so the listener needs endpoint-independent mapping, or a NAT that replies through the mapping by which
-//!   the question came, without a filter.
+//! - Over QUIC, replies count only if they come from the address that was dialed; the conventional method knows them by
+//!   their HMAC, so they count if they come in at all. The one that peers are told is the one that the
+//!   NMS sees, so the listener needs endpoint-independent mapping, or no filter and either a NAT that replies through
+//!   the mapping by which the question came, or a dialer that hears it from elsewhere.
 //! - A listener whose boxes filter has to send first (it *punches*), to an address that it must know: with
 //!   address-and-port-dependent filtering the dialer's port must be the one that the NMS sees; with address-dependent
 //!   filtering its address is enough.
@@ -238,7 +239,7 @@ fn attempt(scenario: &Scenario, dialer: End, listener: End, medium: Medium) -> R
     if refused(from) || refused(to) {
         return Err(Obstacle::Inspected);
     }
-    from_outlook.dial(&to_outlook)
+    from_outlook.dial(&to_outlook, scenario.method == Method::Conventional)
 }
 
 impl Outlook {
@@ -338,8 +339,8 @@ impl Outlook {
         allows(self.egress.as_deref(), port)
     }
 
-    /// Whether this one, dialing, gets through to a listener.
-    pub fn dial(&self, listener: &Self) -> Result<Success, Obstacle> {
+    /// Whether this one, dialing, gets through to a listener. `roams`: an answer counts wherever it comes from.
+    pub fn dial(&self, listener: &Self, roams: bool) -> Result<Success, Obstacle> {
         let may_dial = self.may_send_to(listener.port);
         let may_punch = listener.may_send_to(self.port);
         // A conversation that the listener's punch began at a firewall that lets it in goes on both ways.
@@ -347,7 +348,14 @@ impl Outlook {
         if !may_dial && !is_invited {
             return Err(Obstacle::DialerEgress);
         }
-        if !(listener.is_steady() || listener.reuses_inbound && listener.filter == Filter::Open) {
+        let hears_elsewhere = match self.filter {
+            Filter::Open => roams,
+            Filter::Address => roams && listener.steady_address,
+            Filter::AddressAndPort => false,
+        };
+        // To its firewall, too, such an answer is the listener's own beginning.
+        let answers = listener.reuses_inbound || (hears_elsewhere && may_punch);
+        if !(listener.is_steady() || answers && listener.filter == Filter::Open) {
             return Err(Obstacle::ListenerUnsteady);
         }
         match listener.filter {

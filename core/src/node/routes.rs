@@ -63,6 +63,8 @@ impl Node {
         let request = Request { transaction, want, retry: Backoff::start(now, FIRST_RETRY) };
         let Some(peer) = self.peers.find_mut(id) else { return };
         peer.retry_at = None;
+        // The NMS forgets what was asked before: to ask it again would be to ask anew.
+        peer.building.values_mut().for_each(|origin| origin.again = None);
         let peer = peer.reference.clone();
         self.peers.set_request(id, Some(request));
         self.peers.rearm(id);
@@ -237,6 +239,7 @@ impl Node {
         let Some(id) = self.peers.by_tunnel(tunnel) else { return };
         let Some(peer) = self.peers.find_mut(id) else { return };
         let Some(origin) = peer.building.remove(&tunnel) else { return };
+        peer.building.values_mut().for_each(|origin| origin.again = None);
         (peer.relay_at, peer.failures) = (None, 0);
         let before = peer.up;
         let worse = origin.relayed && before.is_some_and(|(_, before)| !before.relayed);

@@ -383,7 +383,8 @@ impl Node {
         Ok(())
     }
 
-    /// Our own Probe came back to us: a NAT turned it around. It counts if it came from where its sender is seen.
+    /// Our own Probe came back to us: a NAT turned it around. It counts if it came from the address at which its
+    /// sender is seen, and not from its inner one.
     fn on_hairpin(
         &mut self,
         now: Instant,
@@ -398,7 +399,8 @@ impl Node {
         if local != family.locals[0] {
             return Ok(());
         }
-        if second.map(|(_, place)| place) != Some(remote) {
+        // A NAT that maps by destination has another port for this one.
+        if second.map(|(_, place)| place.ip()) != Some(remote.ip()) {
             return Err(DropReason::Unexpected);
         }
         family.hairpin = true;

@@ -124,25 +124,25 @@ pub enum Doubt {
     /// The listener's.
     ListenerUnknown,
     /// The listener's NAT maps by destination but filters nothing: if a reply takes the mapping that the question came
-    /// by, the way leads through.
+    /// by, or if the dialer lets it in from elsewhere (conventional method), the way leads through.
     ReplyMayReturn,
     /// Both have inner addresses; whether of one network, only trying tells.
     PerhapsOneNetwork,
     /// Both are behind one NAT, and whether it turns packets around is not known.
     HairpinUnknown,
+    /// The dialer may not send to the listener's port, unless its firewall takes that for an answer to the listener's punch.
+    Egress,
+    /// The listener must punch, and may not send to the dialer's port; but the punch may do its work before it is stopped.
+    CannotPunch,
 }
 
 /// Why a way leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
-    /// The dialer may not send to the listener's port.
-    Egress,
     /// The listener's external port depends on whom it talks to.
     ListenerMoves,
     /// The listener must punch, and the dialer's port is not to be known before it dials.
     DialerMoves,
-    /// The listener must punch, and may not send to the dialer's port.
-    CannotPunch,
     /// Both are behind one NAT, which does not turn packets around.
     NoHairpin,
 }
@@ -159,12 +159,16 @@ impl fmt::Display for Verdict {
             }
             Self::Perhaps(Doubt::PerhapsOneNetwork) => "perhaps: both may be in one inner network",
             Self::Perhaps(Doubt::HairpinUnknown) => "perhaps: one NAT for both, which may turn packets around",
-            Self::No(Refusal::Egress) => "no: the dialer may not send to the listener's port",
+            Self::Perhaps(Doubt::Egress) => {
+                "perhaps: the dialer may not send to the listener's port, but may answer its punch"
+            }
+            Self::Perhaps(Doubt::CannotPunch) => {
+                "perhaps: the listener must punch, and may not send to the dialer's port"
+            }
             Self::No(Refusal::ListenerMoves) => "no: the listener's NAT gives it another port for each destination",
             Self::No(Refusal::DialerMoves) => {
                 "no: the listener must punch to a port that the dialer's NAT has not chosen yet"
             }
-            Self::No(Refusal::CannotPunch) => "no: the listener must punch, and may not send to the dialer's port",
             Self::No(Refusal::NoHairpin) => "no: both are behind one NAT, which does not turn packets around",
         })
     }
@@ -211,7 +215,8 @@ pub fn consider(initiator: &Sight, responder: &Sight, port: u16) -> Vec<Consider
                 other => other,
             };
             let plain = !d.translated && !l.translated;
-            let punches = l.behaviour.and_then(|b| b.filtering) != Some(Filtering::Independent);
+            let punches = l.behaviour.and_then(|b| b.filtering) != Some(Filtering::Independent)
+                || verdict == Verdict::Perhaps(Doubt::Egress);
             ways.push(Considered { dialer, way, listener: l.seen, from: d.seen, punches, verdict, plain });
         }
         for &listener in &l.inside {
@@ -236,11 +241,6 @@ pub fn consider(initiator: &Sight, responder: &Sight, port: u16) -> Vec<Consider
 fn dial(d: &Reach, l: &Reach, port: u16) -> Verdict {
     let Some(db) = d.behaviour else { return Verdict::Perhaps(Doubt::DialerUnknown) };
     let Some(lb) = l.behaviour else { return Verdict::Perhaps(Doubt::ListenerUnknown) };
-    // Who could tell nothing at all may be free to send anywhere.
-    let surveyed = |b: &Behaviour| b.mapping.is_some() || b.filtering.is_some();
-    if surveyed(&db) && !db.any_port && l.seen.port() != port {
-        return Verdict::No(Refusal::Egress);
-    }
     let returns = match (lb.mapping, lb.filtering) {
         (Some(Mapping::Independent), _) => None,
         (Some(Mapping::Port | Mapping::Address), Some(Filtering::Independent)) => Some(Doubt::ReplyMayReturn),
@@ -248,14 +248,16 @@ fn dial(d: &Reach, l: &Reach, port: u16) -> Verdict {
         (None, _) => Some(Doubt::ListenerUnknown),
     };
     let Some(filtering) = lb.filtering else { return Verdict::Perhaps(Doubt::ListenerUnknown) };
+    // Who could tell nothing at all may be free to send anywhere.
+    let limited = |b: &Behaviour| !b.any_port && (b.mapping.is_some() || b.filtering.is_some());
+    let egress = (limited(&db) && l.seen.port() != port).then_some(Doubt::Egress);
     let punches = filtering != Filtering::Independent;
-    if punches && surveyed(&lb) && !lb.any_port && d.seen.port() != port {
-        return Verdict::No(Refusal::CannotPunch);
-    }
+    let stopped = (punches && limited(&lb) && d.seen.port() != port).then_some(Doubt::CannotPunch);
+    let doubt = returns.or(egress).or(stopped);
     match (filtering, db.mapping) {
         (Filtering::Independent, _)
         | (Filtering::Address, Some(Mapping::Independent | Mapping::Port))
-        | (Filtering::AddressAndPort, Some(Mapping::Independent)) => returns.map_or(Verdict::Yes, Verdict::Perhaps),
+        | (Filtering::AddressAndPort, Some(Mapping::Independent)) => doubt.map_or(Verdict::Yes, Verdict::Perhaps),
         (Filtering::Address | Filtering::AddressAndPort, None) => Verdict::Perhaps(Doubt::DialerUnknown),
         (Filtering::Address, Some(Mapping::Address))
         | (Filtering::AddressAndPort, Some(Mapping::Port | Mapping::Address)) => Verdict::No(Refusal::DialerMoves),
@@ -265,7 +267,8 @@ fn dial(d: &Reach, l: &Reach, port: u16) -> Verdict {
 /// Both are seen at one address: the NAT that it belongs to must turn packets around.
 fn through_one_nat(d: &Reach, l: &Reach, open: Verdict) -> Verdict {
     match (d.behaviour, l.behaviour) {
-        (Some(d), Some(l)) if d.hairpin && l.hairpin => open,
+        // Who lets nobody in cannot see it; then the other may.
+        (Some(d), Some(l)) if d.hairpin || l.hairpin => open,
         (Some(d), Some(l)) if d.mapping.is_some() && l.mapping.is_some() => Verdict::No(Refusal::NoHairpin),
         _ => Verdict::Perhaps(Doubt::HairpinUnknown),
     }
@@ -389,8 +392,8 @@ mod tests {
         let mut elsewhere = site("FC", 2);
         elsewhere.v4.as_mut().unwrap().seen.set_port(5000);
         assert_eq!(verdict(&limited, &site("FC", 2)), Verdict::Yes);
-        assert_eq!(verdict(&limited, &elsewhere), Verdict::No(Refusal::Egress));
-        assert_eq!(verdict(&elsewhere, &limited), Verdict::No(Refusal::CannotPunch));
+        assert_eq!(verdict(&limited, &elsewhere), Verdict::Perhaps(Doubt::Egress));
+        assert_eq!(verdict(&elsewhere, &limited), Verdict::Perhaps(Doubt::CannotPunch));
     }
 
     #[test]

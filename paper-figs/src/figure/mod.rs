@@ -1,5 +1,6 @@
 //! The figures: one module each, and the one list of them.
 
+mod matrix;
 mod setup;
 mod style;
 mod table1;
@@ -50,6 +51,12 @@ pub const FIGURES: &[Figure] = &[
         about: "cost of signaling until the first echo, both methods, all patterns",
         inputs: &["sim/setup.csv"],
         prepare: setup::prepare,
+    },
+    Figure {
+        name: "matrix",
+        about: "who reaches whom and how: every kind of site with every other, both methods and policies",
+        inputs: &["sim/matrix.csv"],
+        prepare: matrix::prepare,
     },
 ];
 

@@ -20,8 +20,8 @@ fn nat() -> impl Strategy<Value = String> {
         any::<bool>(),
     )
         .prop_map(|(mapping, filtering, mut ports, hairpin, addresses, pooling, reuses)| {
-            if (pooling, ports) == ("arbitrary", "preserve") {
-                // Which mapping keeps the port is left to chance then.
+            if ports == "preserve" && (pooling == "arbitrary" || mapping != DEPENDENCES[0]) {
+                // Which mapping keeps the port is left to chance then, or to who is met first.
                 ports = "sequential";
             }
             format!(
@@ -90,9 +90,17 @@ pub(crate) fn texts() -> impl Strategy<Value = String> {
 }
 
 /// As [`texts`], always with the optimal policy, and with time enough for it to find the best path. No firewall looks for
-/// a node's name: once it has refused the wrong dialer, it refuses that flow to the right one too.
+/// a node's name: once it has refused the wrong dialer, it refuses that flow to the right one too. And no carrier has a
+/// pool of addresses: nobody outside could see that two homes share its NAT. Nor does it overload ports: both homes would
+/// be one to the NMS. Nor does it answer by inbound mappings: the survey of hairpins leaves other ones behind.
 pub(crate) fn meetings() -> impl Strategy<Value = String> {
-    pairs(Just("optimal"), MEETING).prop_filter("no name is inspected", |text| !text.contains("sni = "))
+    let pairs = pairs(Just("optimal"), MEETING).prop_filter("no name is inspected", |text| !text.contains("sni = "));
+    let plain = [
+        ("\naddresses = 14\n", "\naddresses = 1\n"),
+        ("\nports = \"overloading\"\n", "\nports = \"preserve\"\n"),
+        ("\nreuses_inbound = true\n", "\nreuses_inbound = false\n"),
+    ];
+    pairs.prop_map(move |text| plain.iter().fold(text, |text, (from, to)| text.replacen(from, to, 1)))
 }
 
 const ECHOES: &str = "[[step]]\ndo = \"start\"\ngive_up_s = 60\n\
