@@ -9,6 +9,8 @@ use tempfile::TempDir;
 
 /// What an experiment is called, by the name of its results.
 const SCENARIOS: [&str; 5] = ["handover", "setup", "table1", "table3", "table4"];
+/// Every file of results, in the order of their names.
+const RESULTS: [&str; 6] = ["handover.csv", "matrix.csv", "setup.csv", "table1.csv", "table3.csv", "table4.csv"];
 /// One cell of table4 with two echoes: a run takes some milliseconds.
 const SMALL: [&str; 8] =
     ["run", "table4", "--set", "method=proposed", "--set", "step.3.count=2", "--set", "step.3.interval_ms=50"];
@@ -73,9 +75,8 @@ fn wires(printed: &str) -> Vec<&str> {
 /// A copy of the committed results.
 fn results() -> TempDir {
     let copy = folder();
-    for name in SCENARIOS {
-        let file = format!("{name}.csv");
-        let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/sim").join(&file);
+    for file in RESULTS {
+        let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/sim").join(file);
         fs::copy(committed, copy.path().join(file)).unwrap();
     }
     copy
@@ -84,7 +85,7 @@ fn results() -> TempDir {
 #[test]
 fn help_teaches_every_command_and_exit_code() {
     let help = prints(&["--help"]);
-    says(&help, &["reproduce", "run", "verify", "scenarios", "Examples:", "--sequence"]);
+    says(&help, &["reproduce", "run", "verify", "matrix", "explain", "scenarios", "Examples:", "--sequence"]);
     let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
     says(
         &words,
@@ -265,8 +266,8 @@ fn an_interrupted_reproduction_leaves_no_file_and_the_old_ones_as_they_were() {
 fn committed_results_are_what_a_fresh_run_gives() {
     let results = results();
     let printed = prints(&["verify", utf8(results.path())]);
-    says(&printed, &["5 files", "every byte is as a fresh run gives it"]);
-    assert_eq!(names(results.path()), SCENARIOS.map(|name| format!("{name}.csv")));
+    says(&printed, &["6 files", "every byte is as a fresh run gives it"]);
+    assert_eq!(names(results.path()), RESULTS);
 }
 
 #[test]
@@ -307,5 +308,29 @@ fn a_truncated_or_missing_file_is_told_as_such() {
 
     fs::remove_file(&file).unwrap();
     says(&verify(), &[&format!("cannot read {}", file.display()), "run the experiment again"]);
-    assert_eq!(names(results.path()), ["handover.csv", "setup.csv", "table1.csv", "table3.csv"]);
+    assert_eq!(names(results.path()), RESULTS[..5]);
+}
+
+#[test]
+fn explain_tells_what_was_weighed_and_what_came_of_it() {
+    let folder = folder();
+    let file = folder.path().join("pair.toml");
+    fs::write(&file, prints(&["matrix", "--show", "public,symmetric"])).unwrap();
+    let story = prints(&["explain", utf8(&file), "--pair", "alice,bob"]);
+    says(
+        &story,
+        &[
+            "What the nodes found out",
+            "a port for each",
+            "NMS is asked for any way from alice to bob",
+            "the listener's NAT gives it another port for each destination",
+            "chosen: pattern 2, bob dials",
+            "In the end: direct, pattern 2; bob dialed.",
+            "a direct path exists",
+        ],
+    );
+    let story = prints(&["explain", "table1", "--pair", "alice,bob"]);
+    says(&story, &["Table 1: IPv6 to IPv6", "In the end: direct, pattern 1; alice dialed."]);
+    says(&refuses(2, &["explain", "table1", "--pair", "alice,carol"]), &["carol", "its nodes are alice, bob"]);
+    says(&refuses(2, &["matrix", "--show", "public,moon"]), &["\"moon\" is no kind of site", "full-cone"]);
 }

@@ -3,7 +3,11 @@
 mod generate;
 
 use cyphonic_scenarios::Engine;
+use cyphonic_sim::lab::matrix::kinds::{KINDS, scenario};
 use cyphonic_sim::lab::matrix::look;
+use cyphonic_sim::net::TapMode;
+use cyphonic_sim::run::run;
+use cyphonic_sim::world::Watch;
 use proptest::prelude::*;
 
 fn cases() -> u32 {
@@ -20,5 +24,30 @@ proptest! {
         let seeds = if text.contains("arbitrary") { 1..=4 } else { 1..=1 };
         let seen = seeds.map(|seed| look(&scenario, seed, Engine::Events).0).find(|seen| seen.disagreements.is_empty());
         prop_assert!(seen.is_some(), "{:?}\n{text}", look(&scenario, 1, Engine::Events).0);
+    }
+}
+
+#[test]
+fn both_engines_put_the_same_bytes_on_the_wires_of_a_sample_of_pairs() {
+    let pairs = [
+        ("firewall", "port-restr"),
+        ("symmetric", "restricted"),
+        ("nat64", "full-cone"),
+        ("dual-home", "nat66"),
+        ("nptv6", "ipv6-home"),
+        ("cgn", "cgn-symm"),
+        ("hairpin", "hairpin"),
+        ("one-lan", "one-lan"),
+    ];
+    let kind = |name: &str| KINDS.iter().find(|kind| kind.name == name).expect("a kind");
+    for (a, b) in pairs {
+        for method in ["conventional", "proposed"] {
+            let text = scenario(kind(a), kind(b), method, "optimal").replace("count = 32", "count = 4");
+            let scenario = generate::scenario(&text);
+            let watch = Watch { tap: TapMode::Digest, ..Watch::default() };
+            let [one, other] =
+                [Engine::Turmoil, Engine::Events].map(|engine| run(&scenario, 1, engine, &watch).digest());
+            assert_eq!(one, other, "{a} to {b}, {method}");
+        }
     }
 }

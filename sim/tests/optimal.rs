@@ -22,9 +22,15 @@ fn site(kind: &str) -> &'static str {
     KINDS.iter().find(|(name, _)| *name == kind).expect("a kind").1
 }
 
+const ECHOES: &str = "do = \"echo\"\ncount = 30\ninterval_ms = 200";
+
 fn pair(method: &str, a: &str, b: &str, wait_ms: u64) -> Run {
+    pair_with(method, [a, b], "{ delay_ms = 10 }", wait_ms, ECHOES)
+}
+
+/// Alice, at a site of the first kind, does something with Bob, at one of the second, so long after both registered.
+fn pair_with(method: &str, [a, b]: [&str; 2], link: &str, wait_ms: u64, what: &str) -> Run {
     let (a, b) = (site(a), site(b));
-    let link = "{ delay_ms = 10 }";
     let text = format!(
         r#"
 title = "Two sites"
@@ -60,11 +66,9 @@ do = "wait"
 ms = {wait_ms}
 
 [[step]]
-do = "echo"
 from = "alice"
 to = "bob"
-count = 30
-interval_ms = 200
+{what}
 "#
     );
     play(&scenario(&text), 1, Engine::Events)
@@ -120,6 +124,34 @@ fn who_asks_before_the_networks_are_known_is_relayed_first_and_direct_soon_and_l
             assert_eq!(patterns[0], 3, "{method} {a} x {b}");
             assert!(*patterns.last().unwrap() < 3, "{method} {a} x {b}: {patterns:?}");
             assert_eq!(answered(&run), 30, "{method} {a} x {b}");
+        }
+    }
+}
+
+#[test]
+fn a_transfer_that_begins_on_the_relay_goes_on_directly_with_every_byte() {
+    for method in ["conventional", "proposed"] {
+        for (a, b) in [("PR", "PR"), ("F", "F"), ("SY", "RC")] {
+            let run =
+                pair_with(method, [a, b], "{ delay_ms = 10, rate_mbps = 20 }", 1, "do = \"tcp\"\nbytes = 8000000");
+            let (patterns, _) = tunnels(&run);
+            assert_eq!((patterns[0], patterns.len()), (3, 2), "{method} {a} x {b}: {patterns:?}");
+            let transfer = run.reports().find_map(|(_, report)| report.transfer().cloned()).expect("one was started");
+            assert!(transfer.ok(), "{method} {a} x {b}: {transfer:?}");
+        }
+    }
+}
+
+#[test]
+fn packets_of_1280_bytes_cross_narrow_links_before_and_after_the_change_to_a_direct_path() {
+    // 1,280 bytes of IPv6: 40 and 8 of headers, and 1,232 of payload.
+    let echoes = "do = \"echo\"\ncount = 30\ninterval_ms = 200\npayload_bytes = 1232";
+    for link in ["{ delay_ms = 10, mtu = 1280 }", "{ delay_ms = 10, mtu = 1400, black_hole = true }"] {
+        for (a, b) in [("PR", "PR"), ("F", "F")] {
+            let run = pair_with("proposed", [a, b], link, 1, echoes);
+            let (patterns, _) = tunnels(&run);
+            assert!(*patterns.last().unwrap() < 3, "{a} x {b}, {link}: {patterns:?}");
+            assert_eq!(answered(&run), 30, "{a} x {b}, {link}");
         }
     }
 }

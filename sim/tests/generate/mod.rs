@@ -1,6 +1,8 @@
 //! Scenarios of two nodes, each at a site of its own, with random boxes between them: everything that the words of a
 //! site can say about reachability.
 
+#![allow(dead_code, reason = "every test takes what it needs")]
+
 use cyphonic_scenarios::{Document, Plan, Scenario};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -84,7 +86,6 @@ fn site() -> impl Strategy<Value = String> {
 /// Alice and Bob, at random sites behind a carrier perhaps, with either method: Alice sends Bob three echoes. As text,
 /// which says what failed.
 pub(crate) fn texts() -> impl Strategy<Value = String> {
-    let method = select(&["conventional", "proposed"][..]);
     let policy = select(&["paper", "optimal"][..]);
     pairs(policy, ECHOES)
 }

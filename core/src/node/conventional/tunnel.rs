@@ -229,8 +229,10 @@ impl Conventional {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         let to = tunnel.hop();
         let places = match tunnel.stage {
-            Stage::Dialing { .. } | Stage::Listening { .. } => tunnel.candidates.clone(),
-            Stage::Up { .. } => tunnel.place.into_iter().collect(),
+            Stage::Dialing { .. } => tunnel.candidates.clone(),
+            Stage::Listening { .. } if *message == Message::HolePunching => tunnel.candidates.clone(),
+            // Who asked is answered where he asked from.
+            Stage::Listening { .. } | Stage::Up { .. } => tunnel.place.into_iter().collect(),
         };
         if !matches!(message, Message::KeepAlive | Message::KeepAliveAck) {
             self.out.push_back(CarriageOutput::signal(self.me(), to, message, Protection::TunnelKey, count));
