@@ -73,7 +73,7 @@ impl Story<'_> {
             });
             let Some((at, NetworkReport { v6, v4 })) = surveyed else { continue };
             for (family, behaviour) in [("IPv6", v6), ("IPv4", v4)] {
-                if let Some(behaviour) = behaviour {
+                if let Some(behaviour) = *behaviour {
                     rows.push(self.network(node, family, behaviour, at));
                 }
             }
@@ -89,7 +89,7 @@ impl Story<'_> {
         );
     }
 
-    fn network(&self, node: usize, family: &str, behaviour: &Behaviour, at: Instant) -> Vec<String> {
+    fn network(&self, node: usize, family: &str, behaviour: Behaviour, at: Instant) -> Vec<String> {
         let mapping = behaviour.mapping.map_or("unknown", |mapping| match mapping {
             Mapping::Independent => "one for all",
             Mapping::Port => "a port for each",

@@ -22,6 +22,7 @@ use cyphonic_scenarios::{Document, Engine, Plan, Scenario, write_whole};
 
 use self::kinds::{KINDS, Kind, pairs};
 use super::{LabError, batch};
+use crate::host::apps::EchoReport;
 use crate::measure::last_tunnel;
 use crate::oracle::{self, End};
 use crate::run::{Run, run};
@@ -93,7 +94,7 @@ pub fn seen(scenario: &Scenario, run: &Run) -> Seen {
         setup: ups.first().copied(),
         settled: ups.last().copied(),
         sent: echo.map_or(0, |echo| echo.probes.len()),
-        answered: echo.map_or(0, |echo| echo.answered()),
+        answered: echo.map_or(0, EchoReport::answered),
         verdict: verdict(run),
         possible: oracle::judge(scenario, End::start(scenario, 0), End::start(scenario, 1)).is_direct(),
         disagreements: Vec::new(),

@@ -3,8 +3,6 @@
 //! Every scene is two nodes, Alice and Bob, and an echo from Alice to Bob; each runs as every [`Cell`]: both methods, all
 //! patterns, both relay modes. A failure prints the cell, the seed and the fault, which replay it.
 
-#![expect(clippy::format_push_string, reason = "scenes are written as text")]
-
 #[path = "../common/mod.rs"]
 mod common;
 mod losses;

@@ -1,5 +1,7 @@
 //! The kinds of sites that the matrix crosses, as words of scenarios.
 
+use std::fmt::Write as _;
+
 /// A kind of site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
@@ -129,12 +131,12 @@ pub fn scenario(a: &Kind, b: &Kind, method: &str, policy: &str) -> String {
         let carrier = kind.carrier.map(|words| {
             let carrier = if kind.shared == Shared::Carrier { "isp".to_owned() } else { format!("isp-{name}") };
             if kind.shared != Shared::Carrier || name == "a" {
-                places.push_str(&format!("[[carrier]]\nname = \"{carrier}\"\nlink = {link}\n{words}\n\n"));
+                let _ = writeln!(places, "[[carrier]]\nname = \"{carrier}\"\nlink = {link}\n{words}\n");
             }
             format!("carrier = \"{carrier}\"\n")
         });
         let carrier = carrier.unwrap_or_default();
-        places.push_str(&format!("[[site]]\nname = \"{name}\"\nlink = {link}\n{}\n{carrier}\n", kind.words));
+        let _ = writeln!(places, "[[site]]\nname = \"{name}\"\nlink = {link}\n{}\n{carrier}", kind.words);
     };
     place("a", a);
     if b.shared != Shared::Site {
