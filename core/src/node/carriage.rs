@@ -44,6 +44,9 @@ pub(super) trait Carriage {
     /// Forgets a tunnel, if it is there.
     fn forget(&mut self, now: Instant, tunnel: TunnelId);
 
+    /// When the peer was heard last on a tunnel that is up. Whoever is there answers what is sent within moments.
+    fn heard_at(&self, tunnel: TunnelId) -> Option<Instant>;
+
     /// Sends a packet through a tunnel.
     fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused>;
 

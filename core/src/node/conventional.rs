@@ -175,6 +175,13 @@ impl Carriage for Conventional {
         self.remove(tunnel);
     }
 
+    fn heard_at(&self, tunnel: TunnelId) -> Option<Instant> {
+        match self.tunnels.get(&tunnel)?.stage {
+            Stage::Up { heard, .. } => Some(heard),
+            Stage::Dialing { .. } | Stage::Listening { .. } => None,
+        }
+    }
+
     fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused> {
         let id = tunnel;
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return Err(SendRefused::NoTunnel) };

@@ -49,6 +49,7 @@ impl Node {
             return;
         };
         peer.sent += packet.len() as u64;
+        self.watch_silence(now, id);
         match self.carriage.send_packet(now, tunnel, packet.clone()) {
             Ok(()) => {}
             Err(SendRefused::Full) => self.dropped(DropReason::QueueFull),

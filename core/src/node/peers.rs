@@ -42,7 +42,9 @@ pub(super) struct Peer {
     pub(super) request: Option<Request>,
     pub(super) building: BTreeMap<TunnelId, Origin>,
     pub(super) up: Option<(TunnelId, Origin)>,
-    /// Until when it is kept.
+    /// Since when that one is.
+    pub(super) up_since: Instant,
+    /// With the time until which it is kept.
     pub(super) old: Option<(TunnelId, Origin, Instant)>,
     /// Without a tunnel: until when we try.
     pub(super) until: Instant,
@@ -54,6 +56,8 @@ pub(super) struct Peer {
     pub(super) relay_at: Option<Instant>,
     /// The tunnel is relayed, and may not have to be.
     pub(super) improve: Option<Improve>,
+    /// Since when packets go into a direct tunnel and nothing comes out.
+    pub(super) unheard: Option<Instant>,
 }
 
 /// A Direction Request under way.
@@ -97,12 +101,14 @@ impl Peer {
             request: None,
             building: BTreeMap::new(),
             up: None,
+            up_since: until,
             old: None,
             until,
             retry_at: None,
             failures: 0,
             relay_at: None,
             improve: None,
+            unheard: None,
         }
     }
 
@@ -126,7 +132,7 @@ impl Peer {
     /// Forgets what is under way and what stands; tunnels are the caller's to forget.
     pub(super) fn reset(&mut self) {
         (self.request, self.up, self.old) = (None, None, None);
-        (self.retry_at, self.relay_at, self.improve) = (None, None, None);
+        (self.retry_at, self.relay_at, self.improve, self.unheard) = (None, None, None, None);
         self.building.clear();
     }
 

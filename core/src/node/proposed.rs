@@ -319,6 +319,14 @@ impl Carriage for Proposed {
         self.drain_links(now);
     }
 
+    fn heard_at(&self, tunnel: TunnelId) -> Option<Instant> {
+        match &self.tunnels.get(&tunnel)?.stage {
+            Stage::Up(Path::Direct(link) | Path::Terminated(link)) => self.links.heard_at(*link),
+            Stage::Up(Path::Blind { links, link, .. }) => links.heard_at(*link),
+            _ => None,
+        }
+    }
+
     fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused> {
         let id = tunnel;
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return Err(SendRefused::NoTunnel) };

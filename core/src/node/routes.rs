@@ -42,6 +42,9 @@ pub const HEAD_START: Duration = Duration::from_millis(500);
 /// After a relayed tunnel came up, the first wait before a direct one is tried; each later wait is twice as long.
 const FIRST_IMPROVEMENT: Duration = Duration::from_millis(500);
 const LAST_IMPROVEMENT: Duration = Duration::from_secs(64);
+/// Who sends into a direct tunnel and hears nothing for so long asks for the relay. Two lost keep-alives of the conventional
+/// method, or a dozen lost acknowledgements of QUIC, are no reason yet.
+const SILENCE: Duration = Duration::from_secs(5);
 /// A tunnel that was replaced is kept until nothing has come by it for so long.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -110,9 +113,7 @@ impl Node {
         if !initiator && self.was_directed(&direction.peer, header.transaction) {
             return self.confirm_again(now, header, direction.dial);
         }
-        if initiator && let Some(asked) = self.peers.by_transaction(header.transaction) {
-            self.peers.set_request(asked, None);
-        }
+        self.withdraw_request(header.transaction, &direction, initiator);
         let until = now + ROUTE_TIMEOUT;
         let Some((id, lost)) = self.peers.identify(until, &direction.peer, direction.virtual_addresses) else {
             return self.dropped(DropReason::Limit);
@@ -140,6 +141,27 @@ impl Node {
         }
         self.peers.rearm(id);
         self.carriage.build(now, tunnel, direction, initiator, header.transaction);
+    }
+
+    /// A Route Direction answers the request that it repeats; and of us as the responder, one for the same: both nodes asked
+    /// at once, and the NMS took the other's.
+    fn withdraw_request(&mut self, transaction: u32, direction: &RouteDirection, initiator: bool) {
+        let answered = if initiator {
+            self.peers.by_transaction(transaction)
+        } else {
+            self.peers.by_name(&direction.peer).filter(|&id| {
+                let ours = self.peers.get(id).request.as_ref().map(|request| request.want);
+                match (direction.want, ours) {
+                    (None | Some(Want::Any), Some(_))
+                    | (Some(Want::Relayed), Some(Want::Relayed))
+                    | (Some(Want::Direct(_)), Some(Want::Direct(_))) => true,
+                    (_, Some(_) | None) => false,
+                }
+            })
+        };
+        if let Some(id) = answered {
+            self.peers.set_request(id, None);
+        }
     }
 
     /// Forgets what a new Route Direction makes void: everything, or where only one kind of way was wanted, attempts at the
@@ -237,14 +259,18 @@ impl Node {
 
     pub(super) fn on_tunnel_up(&mut self, now: Instant, tunnel: TunnelId, up: TunnelUp) {
         let Some(id) = self.peers.by_tunnel(tunnel) else { return };
+        let dead = self.is_dead(now, id, tunnel);
         let Some(peer) = self.peers.find_mut(id) else { return };
         let Some(origin) = peer.building.remove(&tunnel) else { return };
         peer.building.values_mut().for_each(|origin| origin.again = None);
         (peer.relay_at, peer.failures) = (None, 0);
         let before = peer.up;
-        let worse = origin.relayed && before.is_some_and(|(_, before)| !before.relayed);
+        let worse = origin.relayed && !dead && before.is_some_and(|(_, before)| !before.relayed);
         let (taken, replaced) = if worse { (before, Some((tunnel, origin))) } else { (Some((tunnel, origin)), before) };
         peer.up = taken;
+        if !worse {
+            (peer.up_since, peer.unheard) = (now, None);
+        }
         let displaced = replaced.and_then(|(id, origin)| peer.old.replace((id, origin, now + LINGER)));
         if !worse {
             let may_improve = origin.relayed && origin.initiator && origin.want.is_some();
@@ -330,6 +356,35 @@ impl Node {
         self.event(Event::TunnelDown { peer: label, reason });
         if !hopeful {
             self.peers.remove(id);
+        }
+    }
+
+    /// Whether the tunnel that is up is not worth keeping beside a relayed one that `tunnel` is: nothing was heard on it for
+    /// long, by us or by the peer, who asked for the relay.
+    fn is_dead(&mut self, now: Instant, id: PeerId, tunnel: TunnelId) -> bool {
+        let Some(peer) = self.peers.find_mut(id) else { return false };
+        let (Some((up, _)), Some(origin)) = (peer.up, peer.building.get(&tunnel)) else { return false };
+        if !origin.initiator {
+            return origin.want == Some(Want::Relayed) && now >= peer.up_since + SILENCE;
+        }
+        let heard = self.carriage.heard_at(up);
+        peer.unheard.is_some_and(|since| now >= since + SILENCE && heard.is_none_or(|heard| heard <= since))
+    }
+
+    /// A packet is about to go into the peer's tunnel. If it is a direct one, and silent for long, the relay is asked for
+    /// beside it, and takes over unless the peer is heard until then.
+    pub(super) fn watch_silence(&mut self, now: Instant, id: PeerId) {
+        let registered = self.cloud.is_registered();
+        let Some(peer) = self.peers.find_mut(id) else { return };
+        let Some((tunnel, Origin { relayed: false, want: Some(_), .. })) = peer.up else { return };
+        let heard = self.carriage.heard_at(tunnel);
+        match peer.unheard {
+            Some(since) if heard.is_none_or(|heard| heard <= since) => {
+                if now >= since + SILENCE && registered && peer.request.is_none() && peer.building.is_empty() {
+                    self.request_route(now, id, Want::Relayed);
+                }
+            }
+            _ => peer.unheard = Some(now),
         }
     }
 

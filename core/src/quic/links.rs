@@ -98,8 +98,9 @@ struct Link {
     backlog: VecDeque<Bytes>,
     backlog_bytes: usize,
     deadline: Option<Instant>,
-    /// How many frames the peer sent in packets that were authentic and new.
+    /// How many frames the peer sent in packets that were authentic and new, and when the last one came.
     heard: u64,
+    heard_at: Instant,
     /// Where the peer has proved to be. quinn believes a new address at once and asks for the proof afterwards.
     proved: SocketAddr,
     /// Of an incoming link whose handshake is not finished: the bytes that came from there and that went there. quinn
@@ -165,13 +166,14 @@ impl Links {
             .transport_config(self.config.client_transport(load))
             .initial_dst_cid_provider(initial_destination(&self.dcid_rng, via));
         let (handle, connection) = self.endpoint.connect(to_std(now), client, remote, name.as_str()).ok()?;
-        let id = self.insert(handle, connection, local, None);
+        let id = self.insert(now, handle, connection, local, None);
         self.drive(now, id);
         Some(id)
     }
 
     fn insert(
         &mut self,
+        now: Instant,
         handle: ConnectionHandle,
         connection: Connection,
         local: SocketAddr,
@@ -195,6 +197,7 @@ impl Links {
             backlog_bytes: 0,
             deadline: None,
             heard,
+            heard_at: now,
             proved,
             unproved,
         };
@@ -214,8 +217,10 @@ impl Links {
                         if let Some((received, _)) = link.unproved.as_mut().filter(|_| remote == link.proved) {
                             *received += len;
                         }
-                        // What comes for a link that is closed is late, not hostile.
-                        if !link.has_heard() && !link.closed {
+                        if link.has_heard() {
+                            link.heard_at = now;
+                        } else if !link.closed {
+                            // What comes for a link that is closed is late, not hostile.
                             self.out.push_back(LinkOutput::Dropped(DropReason::NotAuthentic));
                         }
                     }
@@ -245,7 +250,7 @@ impl Links {
         match self.endpoint.accept(incoming, to_std(now), &mut buf, None) {
             Ok((handle, connection)) => {
                 self.half_open += 1;
-                let id = self.insert(handle, connection, local, unproved);
+                let id = self.insert(now, handle, connection, local, unproved);
                 self.links.get_mut(&id).expect("just made").half_open = Some(now + HANDSHAKE_TIMEOUT);
                 self.drive(now, id);
             }
@@ -342,6 +347,11 @@ impl Links {
     /// The peer's address, as validated by the handshake or by path validation since (RFC 9000 §8).
     pub fn remote(&self, id: LinkId) -> Option<SocketAddr> {
         self.links.get(&id).map(|l| l.proved)
+    }
+
+    /// When the peer was heard last.
+    pub fn heard_at(&self, id: LinkId) -> Option<Instant> {
+        self.links.get(&id).map(|l| l.heard_at)
     }
 
     /// Our address on this link.
