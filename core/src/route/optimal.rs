@@ -18,6 +18,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Choice, Dialer, Pattern};
 
+/// Most addresses that a node is told to dial, or to punch at: what a peer says of its inner addresses nobody can check.
+pub const MAX_CANDIDATES: usize = 6;
+
 /// How the external address of a node depends on whom it talks to (RFC 4787 §4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mapping {
@@ -311,6 +314,8 @@ pub fn direct(ways: &[Considered], doubtful: bool, round: u8) -> Option<Choice> 
     let mut from: Vec<_> = taken.iter().filter(|w| w.punches).map(|w| w.from).collect();
     from.dedup();
     listener.dedup();
+    listener.truncate(MAX_CANDIDATES);
+    from.truncate(MAX_CANDIDATES);
     let pattern = if plain { Pattern::Direct } else { Pattern::OneNat };
     let (initiator_at, responder_at) = match dialer {
         Dialer::Initiator => (from, listener),
