@@ -74,6 +74,9 @@ pub struct Outlook {
     pub filter: Filter,
     /// The external port that the NMS sees, if that is certain.
     pub port: Option<u16>,
+    /// An answer that leaves from elsewhere than was asked is to the firewall a beginning of its own: the NAT that makes it
+    /// so is inside.
+    pub answers_anew: bool,
     /// The UDP ports that may be sent to; all if none.
     pub egress: Option<Vec<Option<u16>>>,
     /// Whether the firewall, or a box beyond it, filters. If not, a punch from inside need not pass the firewall, as NATs
@@ -229,6 +232,9 @@ fn attempt(scenario: &Scenario, dialer: End, listener: End, medium: Medium) -> R
     {
         match scenario.carriers[carrier].nat.hairpin {
             Hairpin::Off => return Err(Obstacle::NoHairpin),
+            // An answer from an inner address is one from elsewhere.
+            Hairpin::InternalSource
+                if scenario.method == Method::Conventional && from_outlook.filter == Filter::Open => {}
             Hairpin::InternalSource => return Err(Obstacle::InternalHairpin),
             // As from outside, filter and all.
             Hairpin::ExternalSource => {}
@@ -283,6 +289,7 @@ impl Outlook {
             reuses_inbound: true,
             filter: Filter::Open,
             port: Some(port),
+            answers_anew: false,
             egress: None,
             is_guarded: false,
         }
@@ -327,6 +334,7 @@ impl Outlook {
             (self.filter, self.is_guarded) = (Filter::AddressAndPort, true);
         }
         self.egress = firewall.egress.as_ref().map(|rules| ports(rules, Protocol::Udp));
+        self.answers_anew = !self.is_steady();
         self
     }
 
@@ -353,8 +361,7 @@ impl Outlook {
             Filter::Address => roams && listener.steady_address,
             Filter::AddressAndPort => false,
         };
-        // To its firewall, too, such an answer is the listener's own beginning.
-        let answers = listener.reuses_inbound || (hears_elsewhere && may_punch);
+        let answers = listener.reuses_inbound || (hears_elsewhere && (may_punch || !listener.answers_anew));
         if !(listener.is_steady() || answers && listener.filter == Filter::Open) {
             return Err(Obstacle::ListenerUnsteady);
         }
