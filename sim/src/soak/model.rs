@@ -9,14 +9,17 @@
 //!   a way that is forbidden; that is the paper's, and nothing is demanded then. Nor is anything where Table 1 has no row
 //!   for what the NMS sees: behind translators of IPv6, or with a broken family.
 //!
-//! Nothing is demanded of a NAT that forgets mappings at its own times, nor where inspection looks for a node's name: what
+//! Nothing is demanded of a NAT that forgets mappings at its own times, nor of one that overloads ports where several nodes
+//! ever are behind it: it cannot tell them apart once both speak to the relay. Nor where inspection looks for a node's name: what
 //! it refused once stays refused.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Family, Link, LinkAt, Nat, Pair, Policy, Role, Scenario, ServiceName, Site, SiteV4, SiteV6, Trait, Way,
+    Action, Family, Link, LinkAt, Nat, Node, Pair, Policy, PortChoice, Role, Scenario, ServiceName, Site, SiteV4,
+    SiteV6, Trait, Way,
 };
 
 use crate::oracle::{self, End, Medium, Obstacle, Success};
@@ -57,6 +60,8 @@ struct Moment {
     /// With firewalls, links and places as they are now.
     now: Scenario,
     started: Vec<bool>,
+    /// In which sites each node ever is.
+    ever: Vec<BTreeSet<usize>>,
     /// Links that are down.
     down: Vec<LinkAt>,
     last: Instant,
@@ -65,7 +70,14 @@ struct Moment {
 impl Moment {
     fn new(scenario: &Scenario) -> Self {
         let started = vec![false; scenario.nodes.len()];
-        Self { now: scenario.clone(), started, down: Vec::new(), last: Instant::ZERO }
+        let sites = |node: &Node| node.interfaces.iter().map(|place| place.site).collect();
+        let mut ever: Vec<BTreeSet<usize>> = scenario.nodes.iter().map(sites).collect();
+        for step in &scenario.steps {
+            if let Action::Move { node, to } = &step.action {
+                ever[*node].insert(to.site);
+            }
+        }
+        Self { now: scenario.clone(), started, ever, down: Vec::new(), last: Instant::ZERO }
     }
 
     fn apply(&mut self, at: Instant, action: &Action) {
@@ -124,14 +136,25 @@ impl Moment {
                 LinkAt::Service(_) => false,
             });
             let mut nats = nats(site).chain(carrier.map(|carrier| &carrier.nat));
-            let forgets = nats.any(|nat| nat.lifetime.is_some() || nat.flush.is_some());
+            let is_shared =
+                self.ever.iter().filter(|sites| sites.iter().any(|&other| self.meet(place.site, other))).count() > 1;
+            let is_fickle = |nat: &Nat| {
+                nat.lifetime.is_some() || nat.flush.is_some() || nat.ports == PortChoice::Overloading && is_shared
+            };
+            let is_fickle = nats.any(is_fickle);
             let reads_names = site
                 .firewall
                 .iter()
                 .flat_map(|wall| &wall.inspect)
                 .any(|rule| matches!(rule.what, Trait::ServerName(_)));
-            signals && !is_down && !forgets && !reads_names && links.into_iter().flatten().all(is_good)
+            signals && !is_down && !is_fickle && !reads_names && links.into_iter().flatten().all(is_good)
         })
+    }
+
+    /// Whether two sites share a NAT, or are one.
+    fn meet(&self, a: usize, b: usize) -> bool {
+        let carrier = self.now.sites[a].carrier;
+        a == b || carrier.is_some() && carrier == self.now.sites[b].carrier
     }
 
     /// Whether Table 1 sends two nodes a way that is open, whoever of them asks.

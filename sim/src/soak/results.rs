@@ -133,7 +133,9 @@ impl Results {
     /// As a file, by seed.
     pub fn render(&self) -> String {
         let mut text = self.head();
-        self.lines.iter().for_each(|(seed, rest)| drop(writeln!(text, "{seed},{rest}")));
+        for (seed, rest) in &self.lines {
+            let _ = writeln!(text, "{seed},{rest}");
+        }
         text
     }
 

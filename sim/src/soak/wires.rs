@@ -31,12 +31,15 @@ pub(super) fn violations(scenario: &Scenario, run: &Run, secrets: &Secrets) -> V
         }
         kept.insert(direction, packets);
     }
-    for station in [&run.world.auth, &run.world.nms, &run.world.trs] {
-        for &wire in &station.wires {
-            let (out, back) = (&kept[&wire], &kept[&wire.reversed()]);
-            found.extend(amplified(scenario, &station.name, out, back));
-        }
+    let stations = [&run.world.auth, &run.world.nms, &run.world.trs];
+    let ways = stations.into_iter().flat_map(|station| station.wires.iter().map(move |&wire| (&station.name, wire)));
+    let mut packets: Vec<Seen<'_>> = Vec::new();
+    for (service, wire) in ways {
+        packets.extend(kept[&wire].iter().map(|t| Seen { at: t.departs, is_out: true, service, packet: &t.packet }));
+        let back = kept[&wire.reversed()].iter().filter_map(|tapped| Some((tapped.arrives?, &tapped.packet)));
+        packets.extend(back.map(|(at, packet)| Seen { at, is_out: false, service, packet }));
     }
+    found.extend(amplified(scenario, packets));
     if let Some(text) = told(run, secrets) {
         found.push(violation(Invariant::I8, text));
     }
@@ -48,7 +51,7 @@ fn shows(packet: &[u8]) -> bool {
     packet.windows(MARKER.len()).any(|window| window[0] == MARKER[0] && window == MARKER)
 }
 
-/// What a service and an address exchanged so far, bytes of UDP.
+/// What services and an address exchanged so far, bytes of UDP.
 #[derive(Default)]
 struct Account {
     sent: u64,
@@ -57,17 +60,23 @@ struct Account {
     is_validated: bool,
 }
 
-/// I4, at a service: from an address come only Initials until it is validated (RFC 9000 §8.1).
-fn amplified(scenario: &Scenario, service: &str, out: &[Tapped], back: &[Tapped]) -> Option<Violation> {
+/// A packet at a service.
+struct Seen<'a> {
+    at: Instant,
+    is_out: bool,
+    service: &'a str,
+    packet: &'a [u8],
+}
+
+/// I4, at all services together, as one may ask another to try an address: from an address come only Initials until it is
+/// validated (RFC 9000 §8.1).
+fn amplified(scenario: &Scenario, mut packets: Vec<Seen<'_>>) -> Option<Violation> {
     let services = &scenario.services;
     let known = [&services.auth, &services.nms, &services.trs];
     let is_known = |at: SocketAddr| known.iter().any(|s| at.ip() == s.v4 || at.ip() == s.v6);
     let mut accounts: BTreeMap<SocketAddr, Account> = BTreeMap::new();
-    let arrived = back.iter().filter_map(|tapped| Some((tapped.arrives?, false, &tapped.packet)));
-    let mut packets: Vec<(Instant, bool, &Vec<u8>)> =
-        out.iter().map(|tapped| (tapped.departs, true, &tapped.packet)).chain(arrived).collect();
-    packets.sort_by_key(|&(at, is_out, _)| (at, is_out));
-    for (at, is_out, packet) in packets {
+    packets.sort_by_key(|seen| (seen.at, seen.is_out));
+    for Seen { at, is_out, service, packet } in packets {
         let Some((ip, Some(Transport::Udp { source, destination }))) = Ip::parse(packet).map(|ip| (ip, ip.transport()))
         else {
             continue;
