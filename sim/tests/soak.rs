@@ -114,7 +114,8 @@ fn a_plan_gives_the_same_bytes_on_both_engines() {
     for sheet in (0..).map(generate).filter(small).take(2) {
         let scenario = sheet.scenario().unwrap();
         let watch = Watch { tap: TapMode::Digest, ..Watch::default() };
-        let [a, b] = [Engine::Events, Engine::Turmoil].map(|on| run(&scenario, *scenario.seeds.start(), on, &watch).digest());
+        let [a, b] =
+            [Engine::Events, Engine::Turmoil].map(|on| run(&scenario, *scenario.seeds.start(), on, &watch).digest());
         assert_eq!(a, b, "{}", sheet.render());
     }
 }

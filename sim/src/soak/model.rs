@@ -1,7 +1,8 @@
 //! What must hold at the end, from the scenario alone: a reference far smaller than what it judges.
 //!
 //! It knows four things of every moment: which nodes have started, where each is, how each link and firewall is, and when
-//! something last happened to the network. An echo is *demanded* if it begins [`HEALING`] or more after the last thing that
+//! something last happened to the network. The last of a row of echoes is *demanded* if the row takes
+//! [`SETTLING`] or more, and begins [`HEALING`] or more after the last thing that
 //! happened, on links that are up and lose nothing, between nodes that can both register (by the [`oracle`]), and
 //!
 //! * under the optimal policy: always, for there is the relay;
@@ -28,7 +29,11 @@ use crate::oracle::{self, End, Medium, Obstacle, Success};
 /// pause between two tries is 30 s, and another such round may be needed where two services were lost one after the other.
 pub const HEALING: Duration = Duration::from_secs(90);
 
-/// An echo that has to be answered.
+/// How long a row of echoes has to be, for its last one to be demanded: what is on its way while a tunnel comes, or while a
+/// better one takes its place, may be lost.
+pub const SETTLING: Duration = Duration::from_secs(10);
+
+/// A row of echoes whose last one has to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Demand {
     /// Which step.
@@ -46,7 +51,8 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
     for (step, (&at, action)) in began.iter().zip(scenario.steps.iter().map(|step| &step.action)).enumerate() {
         if let Action::Echo(probes) = action {
             let quiet = at - moment.last.max(Instant::ZERO);
-            if quiet >= HEALING && moment.permits(probes.pair) {
+            let lasts = probes.interval * (probes.count - 1);
+            if quiet >= HEALING && lasts >= SETTLING && moment.permits(probes.pair) {
                 demands.push(Demand { step, pair: probes.pair, quiet });
             }
         }

@@ -1,6 +1,6 @@
 //! What no wire may show: plaintext, and answers to who did not ask; and what no log may show: secrets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
@@ -53,7 +53,9 @@ fn shows(packet: &[u8]) -> bool {
 
 /// What services and an address exchanged so far, bytes of UDP.
 #[derive(Default)]
-struct Account {
+struct Account<'a> {
+    /// What was sent before it was validated.
+    bytes: BTreeSet<&'a [u8]>,
     sent: u64,
     received: u64,
     /// It sent something that only who heard the service can send.
@@ -74,7 +76,7 @@ fn amplified(scenario: &Scenario, mut packets: Vec<Seen<'_>>) -> Option<Violatio
     let services = &scenario.services;
     let known = [&services.auth, &services.nms, &services.trs];
     let is_known = |at: SocketAddr| known.iter().any(|s| at.ip() == s.v4 || at.ip() == s.v6);
-    let mut accounts: BTreeMap<SocketAddr, Account> = BTreeMap::new();
+    let mut accounts: BTreeMap<SocketAddr, Account<'_>> = BTreeMap::new();
     packets.sort_by_key(|seen| (seen.at, seen.is_out));
     for Seen { at, is_out, service, packet } in packets {
         let Some((ip, Some(Transport::Udp { source, destination }))) = Ip::parse(packet).map(|ip| (ip, ip.transport()))
@@ -94,9 +96,13 @@ fn amplified(scenario: &Scenario, mut packets: Vec<Seen<'_>>) -> Option<Violatio
             account.is_validated |= scenario.method == Method::Conventional || !is_initial;
             continue;
         }
+        // What a bad wire doubles is not the service's doing; no sealed datagram is like another.
+        if account.is_validated || !account.bytes.insert(payload) {
+            continue;
+        }
         account.sent += payload.len() as u64;
         let (sent, received) = (account.sent, account.received);
-        if !account.is_validated && sent > 3 * received {
+        if sent > 3 * received {
             let text = format!("{service} sent {sent} bytes to {remote}, from where {received} had come, at {at}");
             return Some(violation(Invariant::I4, text));
         }
