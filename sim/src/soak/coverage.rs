@@ -40,7 +40,9 @@ impl Coverage {
         let mut places: Vec<Vec<usize>> =
             scenario.nodes.iter().map(|node| node.interfaces.iter().map(|place| place.site).collect()).collect();
         let mut note = |what: &'static str, kinds: Vec<&'static str>| {
-            kinds.into_iter().for_each(|kind| *self.0.entry((what, kind, method)).or_default() += 1);
+            for kind in kinds {
+                *self.0.entry((what, kind, method)).or_default() += 1;
+            }
         };
         let at = |sites: &[usize]| -> Vec<&'static str> {
             let mut kinds: Vec<_> = sites.iter().flat_map(|&site| kinds(&scenario.sites[site])).collect();
@@ -56,10 +58,14 @@ impl Coverage {
             match &step.action {
                 Action::Start { nodes, .. } => nodes.iter().for_each(|&node| note("start", at(&places[node]))),
                 Action::Echo(probes) => {
-                    [probes.pair.from, probes.pair.to].into_iter().for_each(|n| note("echo", at(&places[n])))
+                    for n in [probes.pair.from, probes.pair.to] {
+                        note("echo", at(&places[n]));
+                    }
                 }
                 Action::Udp(probes) => {
-                    [probes.pair.from, probes.pair.to].into_iter().for_each(|n| note("udp", at(&places[n])))
+                    for n in [probes.pair.from, probes.pair.to] {
+                        note("udp", at(&places[n]));
+                    }
                 }
                 Action::Tcp { pair, .. } => [pair.from, pair.to].into_iter().for_each(|n| note("tcp", at(&places[n]))),
                 Action::Move { node, to } => {
@@ -78,7 +84,9 @@ impl Coverage {
                 Action::ProbeMtu(_) => {}
             }
         }
-        places.iter().for_each(|sites| note("peace", at(sites)));
+        for sites in &places {
+            note("peace", at(sites));
+        }
     }
 
     /// The table: conventional and proposed in each cell, and a line that names what was never reached.

@@ -89,10 +89,9 @@ impl Moment {
     fn apply(&mut self, at: Instant, action: &Action) {
         match action {
             Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } | Action::Wait(_) | Action::Idle => return,
-            Action::ProbeMtu(_) | Action::NatReboot(_) => {}
+            Action::ProbeMtu(_) | Action::NatReboot(_) | Action::Restart(Role::Service(_)) => {}
             Action::Start { nodes, .. } => nodes.iter().for_each(|&node| self.started[node] = true),
             Action::Restart(Role::Node(node)) => self.started[*node] = true,
-            Action::Restart(Role::Service(_)) => {}
             Action::Move { node, to } => self.now.nodes[*node].interfaces = vec![*to],
             Action::Firewall { site, firewall } => self.now.sites[*site].firewall = Some((**firewall).clone()),
             Action::Link { at, link } => *self.link_mut(*at) = (**link).clone(),

@@ -1,5 +1,7 @@
 //! A scenario as a sheet of words: what the generator writes, the shrinker takes apart, and a person reads.
 
+use std::fmt::Write as _;
+
 use cyphonic_scenarios::{Document, Plan, Scenario, ScenarioError};
 use toml::{Table, Value};
 
@@ -41,12 +43,12 @@ impl Sheet {
         for name in SECTIONS {
             match self.0.get(name) {
                 Some(Value::Table(table)) => {
-                    text.push_str(&format!("\n[{name}]\n"));
+                    let _ = writeln!(text, "\n[{name}]");
                     lines(&mut text, table.iter());
                 }
                 Some(Value::Array(tables)) => {
                     for table in tables.iter().filter_map(Value::as_table) {
-                        text.push_str(&format!("\n[[{name}]]\n"));
+                        let _ = writeln!(text, "\n[[{name}]]");
                         lines(&mut text, table.iter());
                     }
                 }
@@ -68,7 +70,7 @@ fn lines<'a>(text: &mut String, keys: impl Iterator<Item = (&'a String, &'a Valu
     let rank = |key: &str| FIRST.iter().position(|first| *first == key).unwrap_or(FIRST.len());
     keys.sort_by_key(|(key, _)| rank(key));
     for (key, value) in keys {
-        text.push_str(&format!("{key} = {}\n", inline(value)));
+        let _ = writeln!(text, "{key} = {}", inline(value));
     }
 }
 
