@@ -12,4 +12,5 @@ pub mod net;
 pub mod oracle;
 pub mod run;
 pub mod seeded;
+pub mod soak;
 pub mod world;

@@ -10,6 +10,8 @@ use clap::{Parser, Subcommand};
 use cyphonic_scenarios::Engine;
 use cyphonic_sim::lab::single::{Request, single};
 use cyphonic_sim::lab::{LabError, explain, matrix, reproduce, verify};
+use cyphonic_sim::soak::campaign::{self, Campaign};
+use cyphonic_sim::soak::results;
 
 /// Runs CYPHONIC and CYPHONIC-over-QUIC on a simulated network.
 ///
@@ -98,8 +100,64 @@ enum Command {
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = set)]
         sets: Vec<(String, String)>,
     },
+    /// Looks for bugs: random networks in trouble, held against what must never happen. Exit code 3 if something does.
+    ///
+    /// Each seed is a plan: up to eight sites with NATs, carriers, firewalls and translators of every behaviour, up to eight
+    /// nodes, traffic, moves, restarts and faults in overlap; then peace, 90 s to heal, and echoes between every pair. Held
+    /// against it are the invariants I1 to I10: who receives what from whom, addresses for good, no amplification, limits,
+    /// at most one delivery, everybody reached at the end, no panic, no secret told, the same bytes again, no plaintext on
+    /// a wire. A plan that breaks one is made as small as it goes and written to DIR/failures, a scenario like any other.
+    #[command(after_help = "Examples:\n  \
+cyphonic-lab soak --seeds 1..1000 --out soaked           begin, or go on where it stopped\n  \
+cyphonic-lab soak --seeds 1..1000000 --time 10m          as many as ten minutes allow\n  \
+cyphonic-lab soak --seeds 1..1000000 --shard 3/8 --out soaked\n  \
+sbatch --array=1-64 --wrap 'cyphonic-lab soak --seeds 1..1000000 --out soaked'\n  \
+cyphonic-lab merge soaked                                what all shards found, tried and miss\n  \
+cyphonic-lab soak --replay soaked/failures/soak-17.toml  every invariant, both engines\n  \
+cyphonic-lab run soaked/failures/soak-17.toml --sequence what was said")]
+    Soak {
+        /// Which seeds, both ends included.
+        #[arg(long, value_name = "A..B", value_parser = seeds, default_value = "1..1000")]
+        seeds: RangeInclusive<u64>,
+        /// Every Nth seed from the Ith on. `/N` in an array of tasks, whose number is taken from SLURM_ARRAY_TASK_ID,
+        /// JOB_COMPLETION_INDEX or HQ_TASK_ID; Slurm tells N as well.
+        #[arg(long, value_name = "I/N")]
+        shard: Option<String>,
+        /// How many runs at once; without it as many as there are cores.
+        #[arg(long, value_name = "N")]
+        jobs: Option<usize>,
+        /// Starts no run after so long: 90s, 10m, 2h.
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        time: Option<std::time::Duration>,
+        /// Where results and failing plans go; with it, a soak goes on where it stopped.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Instead holds every invariant against one file, on both engines.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "shard", "jobs", "time", "out"])]
+        replay: Option<String>,
+        /// Instead prints the plan of a seed.
+        #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "shard", "jobs", "time", "out", "replay"])]
+        show: Option<u64>,
+    },
+    /// Joins the shards of a soak: what failed, what is missing, what was covered. Refuses to mix versions.
+    Merge {
+        /// Folders that soaks wrote to.
+        #[arg(value_name = "DIR", required = true)]
+        folders: Vec<PathBuf>,
+        /// Where soak.csv, all shards in one, goes; without it nothing is written.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
     /// Lists the built-in scenarios.
     Scenarios,
+}
+
+fn time(text: &str) -> Result<std::time::Duration, String> {
+    let units = [('s', 1), ('m', 60), ('h', 3600)];
+    let unit = units.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(*unit)?, seconds)));
+    let (number, seconds) = unit.ok_or("write a time with its unit, such as 90s, 10m or 2h")?;
+    let number: u64 = number.parse().map_err(|_| format!("{number:?} is no number"))?;
+    Ok(std::time::Duration::from_secs(number.saturating_mul(*seconds)))
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -145,6 +203,10 @@ fn main() -> ExitCode {
         }
         Command::Matrix { show: Some(kinds), .. } => matrix::show(&kinds),
         Command::Matrix { out, show: None } => told(matrix::matrix(out.as_deref())),
+        Command::Soak { replay: Some(file), .. } => told(campaign::replay(&file)),
+        Command::Soak { show: Some(seed), .. } => Ok(cyphonic_sim::soak::generate::generate(seed).render()),
+        Command::Soak { seeds, shard, jobs, time, out, .. } => soak(seeds, shard.as_deref(), jobs, time, out),
+        Command::Merge { folders, out } => told(results::merge(&folders, out.as_deref())),
         Command::Explain { file, pair, seed, sets } => explain::explain(&file, &pair, seed, &sets),
     };
     match result {
@@ -158,6 +220,17 @@ fn main() -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+fn soak(
+    seeds: RangeInclusive<u64>,
+    shard: Option<&str>,
+    jobs: Option<usize>,
+    time: Option<std::time::Duration>,
+    out: Option<PathBuf>,
+) -> Result<String, LabError> {
+    let shard = campaign::shard(shard, |name| std::env::var(name).ok()).map_err(LabError::Usage)?;
+    told(Campaign { seeds, shard, jobs, time, out, broken: false }.run())
 }
 
 /// Prints what there is to print even where something failed.

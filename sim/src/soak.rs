@@ -1,0 +1,22 @@
+//! The soak: random networks in trouble, held against what must never happen.
+//!
+//! ```text
+//! seed ─▶ generate: a scenario ─▶ run ─▶ check: invariants, and what the model demands ─▶ results, one line a seed
+//!                                              │ one did not hold
+//!                                              ▼
+//!                                 shrink: the least scenario that fails alike ─▶ failures/soak-SEED.toml
+//! ```
+//!
+//! A plan is a scenario like any other, as text: it replays with `cyphonic-lab run`, and `cyphonic-lab soak --replay` holds
+//! the invariants against it. The [`model`] reads only the scenario, and knows nothing of the implementation. What failed
+//! once and was mended stays in `scenarios/regressions`, and is replayed by the tests.
+
+pub mod campaign;
+pub mod check;
+pub mod coverage;
+pub mod generate;
+pub mod model;
+pub mod results;
+pub mod sheet;
+pub mod shrink;
+mod wires;

@@ -1,0 +1,319 @@
+//! The invariants, held against a run.
+//!
+//! | invariant | what is looked at |
+//! |---|---|
+//! | I1 | every flow, connection and echo at a virtual interface came from who owns its source address; the nodes, all honest, never send each other anything else |
+//! | I2 | a node's virtual addresses never change, and no two nodes have one |
+//! | I4 | on the wires of AS, NMS and TRS: an address that sent nothing gets nothing; one that sent only Initials, at most three times as much |
+//! | I5 | no log, table or list of the hosts overflowed; no node keeps more peers than there are |
+//! | I6 | each probe arrived at most once, where it should; no transfer had other bytes than were sent |
+//! | I7 | what the [`model`] demands is answered, and the run ends |
+//! | I8 | no panic; no TLS secret in the text of any event |
+//! | I9 | the same bytes again, and on the other engine |
+//! | I10 | no plaintext of an application on any wire |
+//!
+//! I4, I8's secrets and I10 need every packet, and are looked at in a share of the runs: see [`Depth`].
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use cyphonic_core::event::{DropReason, Event};
+use cyphonic_core::name::Virtual;
+use cyphonic_core::time::Instant;
+use cyphonic_scenarios::{Action, Engine, Scenario};
+
+use super::model;
+use super::wires;
+use crate::capture::Secrets;
+use crate::host::Loss;
+use crate::host::apps::{ProbeOutcome, TransferError};
+use crate::net::TapMode;
+use crate::run::{self, Run};
+use crate::world::Watch;
+
+/// What must never happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// A packet reaches an application only from the owner of its source address.
+    I1,
+    /// A virtual address has one owner, for good.
+    I2,
+    /// No unvalidated address ever receives more than three times the bytes it sent.
+    I4,
+    /// Every queue, table and log stays within its limit.
+    I5,
+    /// Each probe is delivered at most once, and only to its owner.
+    I6,
+    /// Once faults stop, every pair that may talk does so within a stated time.
+    I7,
+    /// No panic, and no secret in any output.
+    I8,
+    /// The same seed gives the same bytes, on both engines.
+    I9,
+    /// No plaintext on any wire.
+    I10,
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// An invariant that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub invariant: Invariant,
+    /// What happened, as a sentence.
+    pub sentence: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.sentence)
+    }
+}
+
+/// How closely a run is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a check of its own")]
+pub struct Depth {
+    /// Keeps every packet: I4, I8's secrets, I10.
+    pub packets: bool,
+    /// A second run must be the same.
+    pub again: bool,
+    /// And a third one, on turmoil.
+    pub turmoil: bool,
+    /// Demands, against all reason, that nothing at all is answered: to see that failures are caught and shrunk.
+    pub broken: bool,
+}
+
+impl Depth {
+    /// Everything.
+    pub const FULL: Self = Self { packets: true, again: true, turmoil: true, broken: false };
+
+    /// Of a seed of a soak: packets of one in eight, twice one in 32; turmoil, which takes a hundred times as long, of one
+    /// in 512, and only in small networks.
+    pub fn of(seed: u64, scenario: &Scenario) -> Self {
+        let is_small = scenario.sites.len() + scenario.nodes.len() <= 6;
+        Self {
+            packets: seed.is_multiple_of(8),
+            again: seed.is_multiple_of(32),
+            turmoil: seed.is_multiple_of(512) && is_small,
+            broken: false,
+        }
+    }
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examined {
+    /// Over everything on every wire; empty if it panicked.
+    pub digest: String,
+    /// The first invariant that did not hold, in their order.
+    pub violation: Option<Violation>,
+    /// How many echoes were demanded.
+    pub demanded: usize,
+    /// Simulated seconds.
+    pub simulated_s: u64,
+}
+
+/// Runs a scenario with its first seed, and holds the invariants against it.
+pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
+    let seed = *scenario.seeds.start();
+    let caught = catch_unwind(AssertUnwindSafe(|| {
+        let mut tap = TapMode::Digest;
+        let mut secrets = None;
+        if depth.packets {
+            (tap, secrets) = (TapMode::Keep, Some(Arc::new(Secrets::default())));
+        }
+        let watch = Watch { tap, secrets: secrets.clone(), qlog: None };
+        let mut run = run::run(scenario, seed, Engine::Events, &watch);
+        let digest = run.digest();
+        let (mut found, demanded) = violations(scenario, &mut run, depth);
+        if let Some(secrets) = secrets {
+            found.extend(wires::violations(scenario, &run, &secrets));
+        }
+        let simulated_s = (run.ended - Instant::ZERO).as_secs();
+        drop(run);
+        for (engine, wanted) in [(Engine::Events, depth.again), (Engine::Turmoil, depth.turmoil)] {
+            let watch = Watch { tap: TapMode::Digest, ..Watch::default() };
+            if wanted && run::run(scenario, seed, engine, &watch).digest() != digest {
+                found.push(violation(Invariant::I9, format!("another run, on {engine}, put other bytes on the wires")));
+            }
+        }
+        found.sort_by_key(|violation| violation.invariant);
+        Examined { digest, violation: found.into_iter().next(), demanded, simulated_s }
+    }));
+    caught.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word");
+        let violation = violation(Invariant::I8, format!("a panic: {text}"));
+        Examined { digest: String::new(), violation: Some(violation), demanded: 0, simulated_s: 0 }
+    })
+}
+
+pub(super) fn violation(invariant: Invariant, sentence: String) -> Violation {
+    Violation { invariant, sentence }
+}
+
+fn violations(scenario: &Scenario, run: &mut Run, depth: Depth) -> (Vec<Violation>, usize) {
+    let mut found = Vec::new();
+    let owners = owners(scenario, run, &mut found);
+    deliveries(scenario, run, &owners, &mut found);
+    reports(scenario, run, &mut found);
+    limits(scenario, run, &mut found);
+    let demanded = liveness(scenario, run, depth, &mut found);
+    (found, demanded)
+}
+
+/// I2: who owns each address, by what nodes were told.
+fn owners(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) -> BTreeMap<IpAddr, usize> {
+    let mut owners: BTreeMap<IpAddr, usize> = BTreeMap::new();
+    let mut told: BTreeMap<usize, Virtual> = BTreeMap::new();
+    for (at, host, event) in &run.events {
+        let Event::Registered { addresses, .. } = event else { continue };
+        let Some(node) = scenario.node(host) else { continue };
+        let before = *told.entry(node).or_insert(*addresses);
+        if before != *addresses {
+            let text = format!("{host} was {before:?}, and is {addresses:?} since {at}");
+            found.push(violation(Invariant::I2, text));
+        }
+        for address in [IpAddr::from(addresses.v4), addresses.v6.into()] {
+            let owner = *owners.entry(address).or_insert(node);
+            if owner != node {
+                let text = format!("{address} is {}'s, and {host} was given it at {at}", name(scenario, owner));
+                found.push(violation(Invariant::I2, text));
+            }
+        }
+    }
+    owners
+}
+
+fn name(scenario: &Scenario, node: usize) -> &str {
+    scenario.nodes[node].name.short()
+}
+
+/// I1 and I6 at the receivers: every flow and connection is one that its source's owner made to this node.
+fn deliveries(scenario: &Scenario, run: &mut Run, owners: &BTreeMap<IpAddr, usize>, found: &mut Vec<Violation>) {
+    let sent: Vec<_> = run
+        .reports()
+        .filter_map(|(pair, report)| report.flow().map(|flow| (pair.from, pair.to, flow.flow, flow.sent)))
+        .collect();
+    let transfers = |from: Option<&usize>, to: usize| {
+        let mine =
+            |action: &&Action| matches!(action, Action::Tcp { pair, .. } if (Some(&pair.from), pair.to) == (from, to));
+        scenario.steps.iter().map(|step| &step.action).filter(mine).count()
+    };
+    for node in 0..scenario.nodes.len() {
+        let me = name(scenario, node);
+        let (flows, records, losses, drops) = run.world.node(node, |_, host| {
+            let flows: Vec<_> = host.flows().map(|(from, flow, arrivals)| (from, flow, arrivals.clone())).collect();
+            (flows, host.sink_records().to_vec(), host.losses().clone(), host.drops().clone())
+        });
+        for (from, flow, arrivals) in flows {
+            let owner = owners.get(&from.ip());
+            let Some((.., sent)) = sent.iter().find(|(f, t, id, _)| (Some(f), *t, *id) == (owner, node, flow)) else {
+                let text = format!("{me} received a flow from {from} that its owner never sent it");
+                found.push(violation(Invariant::I1, text));
+                continue;
+            };
+            if arrivals.duplicates > 0 || arrivals.received > *sent {
+                let (new, again) = (arrivals.received, arrivals.duplicates);
+                let text = format!("of {sent} datagrams from {from}, {me} received {new}, and {again} of them again");
+                found.push(violation(Invariant::I6, text));
+            }
+        }
+        for record in &records {
+            let owner = owners.get(&record.remote.ip());
+            if transfers(owner, node) == 0 {
+                let text = format!("{me} received a connection from {} that its owner never made", record.remote);
+                found.push(violation(Invariant::I1, text));
+            }
+        }
+        for (loss, invariant, what) in [
+            (Loss::InnerNotOurs, Invariant::I1, "was handed packets for another address"),
+            (Loss::LogFull, Invariant::I5, "logged more than its log holds"),
+            (Loss::StreamLimit, Invariant::I5, "used more TCP connections than it may"),
+        ] {
+            if let Some(count) = losses.get(&loss) {
+                found.push(violation(invariant, format!("{me} {what}: {count}")));
+            }
+        }
+        // Another destination than one's own may come: to who was registered, and has not heard of it yet.
+        if let Some(count) = drops.get(&DropReason::InnerSource) {
+            let text = format!("{me} got {count} packets from other sources than their senders' own addresses");
+            found.push(violation(Invariant::I1, text));
+        }
+    }
+}
+
+/// I1 and I6 at the senders: what came back is what was sent, once, and from whom it was sent to.
+fn reports(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
+    for (pair, report) in run.reports() {
+        let (from, to) = (name(scenario, pair.from), name(scenario, pair.to));
+        if let Some(echo) = report.echo() {
+            if echo.corrupt > 0 {
+                let text =
+                    format!("{from} got {} answers to echoes to {to} that are not what it sent there", echo.corrupt);
+                found.push(violation(Invariant::I1, text));
+            }
+            if echo.duplicates > 0 {
+                let text = format!("{from} got {} answers from {to} more than once", echo.duplicates);
+                found.push(violation(Invariant::I6, text));
+            }
+        }
+        if report.transfer().is_some_and(|transfer| transfer.result == Some(Err(TransferError::WrongHash))) {
+            found.push(violation(Invariant::I6, format!("{to} received other bytes than {from} sent over TCP")));
+        }
+    }
+}
+
+/// I5: what counts is bounded. Peers are counted once everything is quiet.
+fn limits(scenario: &Scenario, run: &mut Run, found: &mut Vec<Violation>) {
+    let nodes = scenario.nodes.len();
+    for node in 0..nodes {
+        let peers = run.world.node(node, |_, host| host.machine().peers().len());
+        if peers >= nodes {
+            let text = format!("{} keeps {peers} peers, of {nodes} nodes in all", name(scenario, node));
+            found.push(violation(Invariant::I5, text));
+        }
+    }
+}
+
+/// I7; and how much was demanded.
+fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violation>) -> usize {
+    if !run.complete {
+        let step = run.steps.iter().position(|step| step.completed.is_none()).unwrap_or(run.steps.len());
+        found.push(violation(Invariant::I7, format!("step {step} was not complete when the run ended, {}", run.ended)));
+        return 0;
+    }
+    let began: Vec<Instant> = run.steps.iter().map(|step| step.started).collect();
+    let demands = model::demands(scenario, &began);
+    for demand in &demands {
+        let run::StepOutcome::App(pair, report) = &run.steps[demand.step].outcome else { continue };
+        let Some(echo) = report.echo() else { continue };
+        // What is on its way when a tunnel is replaced by a better one may be lost; the last of several may not.
+        let last = echo.probes.last().is_some_and(|probe| matches!(probe.outcome, ProbeOutcome::Answered { .. }));
+        if last != depth.broken {
+            continue;
+        }
+        let mut text = format!(
+            "{} does not reach {}, {} s after the last fault: {} of {} echoes were answered",
+            name(scenario, pair.from),
+            name(scenario, pair.to),
+            demand.quiet.as_secs(),
+            echo.answered(),
+            echo.probes.len(),
+        );
+        if echo.probes.is_empty() {
+            let _ = write!(text, "; not even its name was found");
+        }
+        found.push(violation(Invariant::I7, text));
+    }
+    demands.len()
+}

@@ -1,0 +1,457 @@
+//! A seed is a plan: a whole network and what befalls it, drawn from one seeded stream and written as a scenario.
+//!
+//! ```text
+//! trouble: traffic, moves and faults, in overlap ──▶ peace: every link good, every firewall as at first
+//!                                                      ──▶ [HEALING] ──▶ the last round: everybody echoes to everybody
+//! ```
+//!
+//! The same seed gives the same text for as long as [`GENERATOR`] stays the same.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use toml::{Table, Value};
+
+use super::model::HEALING;
+use super::sheet::{Sheet, table};
+
+/// Grows with every change of what a seed means.
+pub const GENERATOR: u32 = 1;
+/// The most sites, and the most nodes.
+pub const MOST: u64 = 8;
+/// The last round: so many echoes of each pair, this far apart.
+const LAST_ECHOES: u64 = 12;
+const LAST_INTERVAL_MS: u64 = 2_000;
+
+const NODES: [&str; MOST as usize] = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi"];
+const KINDS: [&str; 5] = ["ipv6", "ipv4-global", "ipv4-private", "dual-stack", "dual-stack-private-v4"];
+const DEPENDENCES: [&str; 3] = ["endpoint-independent", "address-dependent", "address-and-port-dependent"];
+const SERVICES: [&str; 3] = ["as", "nms", "trs"];
+const MODES: [&str; 4] = ["stateful", "only-443", "only-tcp-443", "web"];
+
+/// The plan of a seed.
+pub fn generate(seed: u64) -> Sheet {
+    let mut generator = Generator {
+        rng: ChaCha8Rng::seed_from_u64(seed),
+        corrupts: seed.is_multiple_of(2),
+        sheet: Sheet::default(),
+        steps: Vec::new(),
+        first: Vec::new(),
+    };
+    generator.heading(seed);
+    generator.network();
+    generator.trouble();
+    generator.sheet
+}
+
+struct Generator {
+    rng: ChaCha8Rng,
+    /// Whether bad wires damage packets, and do not double them.
+    corrupts: bool,
+    sheet: Sheet,
+    /// Steps with their times, not in order yet.
+    steps: Vec<(u64, Table)>,
+    /// Every link (who, by which key) with its delay, MTU and the name of what it belongs to.
+    first: Vec<Place>,
+}
+
+/// A link that can go bad.
+#[derive(Clone)]
+struct Place {
+    key: &'static str,
+    name: String,
+    /// What it is once it is good.
+    good: Table,
+    is_good: bool,
+    has_nat: bool,
+    firewall: Option<Table>,
+}
+
+impl Generator {
+    fn below(&mut self, n: u64) -> u64 {
+        self.rng.next_u64() % n.max(1)
+    }
+
+    fn from(&mut self, least: u64, most: u64) -> u64 {
+        least + self.below(most - least + 1)
+    }
+
+    /// One time in `n`.
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
+    }
+
+    fn share(&mut self, most_percent: u64) -> Value {
+        Value::Float(self.from(1, most_percent) as f64 / 100.0)
+    }
+
+    fn heading(&mut self, seed: u64) {
+        let method = self.pick(&["conventional", "proposed"]);
+        self.sheet.set("title", format!("Soak {seed}"));
+        self.sheet.set("about", "A random network in trouble, then at peace; the soak says what must hold.");
+        self.sheet.set("measure", "outcome");
+        self.sheet.set("engine", "events");
+        self.sheet.set("seeds", int(seed % (1 << 62)));
+        if method == "proposed" {
+            let framing = self.pick(&["compact", "datagram", "stream"]);
+            let relay = self.pick(&["blind", "terminating"]);
+            self.sheet.set("framing", framing);
+            self.sheet.set("relay_mode", relay);
+        } else {
+            self.sheet.set("method", method);
+            if self.one_in(3) {
+                self.sheet.set("login", "password");
+            }
+            if self.one_in(2) {
+                self.sheet.set("port", 443);
+            }
+        }
+        let policy = self.pick(&["paper", "optimal", "optimal"]);
+        self.sheet.set("policy", policy);
+    }
+
+    fn network(&mut self) {
+        let mut services = Table::new();
+        for name in SERVICES {
+            let link = self.link(4);
+            self.place("service", name, &link, false, None);
+            services.insert(name.to_owned(), link.into());
+        }
+        self.sheet.set("services", services);
+        let carriers = self.pick(&[0, 0, 1, 1, 2]);
+        for number in 1..=carriers {
+            let (name, link) = (format!("isp{number}"), self.link(4));
+            self.place("carrier", &name, &link, true, None);
+            let mut carrier = self.nat();
+            carrier.insert("name".to_owned(), name.into());
+            carrier.insert("link".to_owned(), link.into());
+            self.sheet.section_mut("carrier").push(carrier.into());
+        }
+        let sites = self.from(1, MOST);
+        for number in 1..=sites {
+            let site = self.site(&format!("site{number}"), carriers);
+            self.sheet.section_mut("site").push(site.into());
+        }
+        for index in 0..self.from(2, MOST) {
+            let name = NODES[index as usize];
+            let at = format!("site{}", self.from(1, sites));
+            let mut node = table([("name", name.into())]);
+            let other = format!("site{}", self.from(1, sites));
+            if self.one_in(8) && other != at {
+                node.insert("interfaces".to_owned(), vec![Value::from(at), Value::from(other)].into());
+            } else {
+                node.insert("site".to_owned(), at.into());
+            }
+            self.sheet.section_mut("node").push(node.into());
+        }
+    }
+
+    fn place(&mut self, key: &'static str, name: &str, link: &Table, has_nat: bool, firewall: Option<Table>) {
+        let keeps = |key: &str| matches!(key, "delay_ms" | "mtu");
+        let good: Table = link.iter().filter(|(key, _)| keeps(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let is_good = good.len() == link.len();
+        self.first.push(Place { key, name: name.to_owned(), good, is_good, has_nat, firewall });
+    }
+
+    /// A link; one in `n` has faults from the beginning.
+    fn link(&mut self, n: u64) -> Table {
+        let delay = self.pick(&[1, 2, 5, 10, 20, 40, 80]);
+        let mut link = table([("delay_ms", int(delay))]);
+        if self.one_in(5) {
+            let mtu = self.pick(&[1280, 1360, 1400, 1480]);
+            link.insert("mtu".to_owned(), int(mtu));
+        }
+        if self.one_in(n) {
+            self.spoil(&mut link);
+        }
+        link
+    }
+
+    /// Makes a link bad, in one to three ways.
+    fn spoil(&mut self, link: &mut Table) {
+        for _ in 0..self.from(1, 3) {
+            let (key, value) = match self.below(9) {
+                0 | 1 => ("loss", self.share(40)),
+                2 => ("jitter_ms", int(self.from(1, 60))),
+                3 => ("reorder", self.share(50)),
+                // Never both in one network: routers send what is for nobody in their site back to the core, and what
+                // grows on every turn fills the memory before its hop limit ends it.
+                4 | 5 if self.corrupts => ("corrupt", self.share(20)),
+                4 | 5 => ("duplicate", self.share(50)),
+                6 => ("rate_mbps", self.pick(&[0.1, 0.5, 2.0]).into()),
+                7 => ("burst_loss", table([("enter", self.share(10)), ("leave", self.share(60))]).into()),
+                _ => {
+                    link.insert("mtu".to_owned(), int(1280));
+                    ("black_hole", true.into())
+                }
+            };
+            link.insert(key.to_owned(), value);
+        }
+    }
+
+    fn nat(&mut self) -> Table {
+        let mut nat = Table::new();
+        let mut put = |key: &str, value: Value| nat.insert(key.to_owned(), value);
+        put("mapping", self.pick(&DEPENDENCES).into());
+        put("filtering", self.pick(&DEPENDENCES).into());
+        if self.one_in(2) {
+            put("ports", self.pick(&["sequential", "random", "overloading"]).into());
+        }
+        if self.one_in(3) {
+            put("hairpin", self.pick(&["internal-source", "external-source"]).into());
+        }
+        if self.one_in(5) {
+            put("addresses", int(self.from(2, 6)));
+            put("pooling", self.pick(&["paired", "arbitrary"]).into());
+        }
+        if self.one_in(3) {
+            put("idle_s", int(self.pick(&[30, 60, 300])));
+            put("refresh", self.pick(&["outbound", "inbound", "both"]).into());
+        }
+        if self.one_in(10) {
+            put("lifetime_s", int(self.pick(&[40, 90, 200])));
+        }
+        if self.one_in(6) {
+            put("reuses_inbound", true.into());
+        }
+        if self.one_in(6) {
+            // Not "end-mapping": that a search for the path's MTU ends the mapping that it uses is known, and open
+            // (scenarios/regressions/open).
+            put("icmp_errors", "dropped".into());
+        }
+        if self.one_in(8) {
+            put("fragments", false.into());
+        }
+        if self.one_in(6) {
+            put("answers_unsolicited", true.into());
+        }
+        nat
+    }
+
+    fn firewall(&mut self) -> Table {
+        let reaction = self.pick(&["drop", "reject", "reset"]);
+        let mut firewall = match self.below(12) {
+            0..=4 => table([("mode", "stateful".into())]),
+            5 => table([("mode", self.pick(&MODES).into())]),
+            6 => table([("mode", "only-443".into())]),
+            7 | 8 => table([("stateful", false.into())]),
+            9 => table([("egress", vec![Value::from("udp"), Value::from("tcp/443")].into())]),
+            10 => {
+                let rule =
+                    table([("alpn", "h3".into()), ("reaction", "throttle".into()), ("rate_kbps", Value::Float(500.0))]);
+                table([("inspect", vec![Value::Table(rule)].into())])
+            }
+            _ => {
+                let rule = table([("quic", true.into()), ("reaction", reaction.into())]);
+                table([("inspect", vec![Value::Table(rule)].into())])
+            }
+        };
+        if self.one_in(3) {
+            firewall.insert("reaction".to_owned(), reaction.into());
+        }
+        firewall
+    }
+
+    fn site(&mut self, name: &str, carriers: u64) -> Table {
+        let (kind, link) = (self.pick(&KINDS), self.link(6));
+        let mut site = table([("name", name.into()), ("kind", kind.into()), ("link", link.clone().into())]);
+        let mut put = |key: &str, value: Value| site.insert(key.to_owned(), value);
+        let (has_v6, is_dual) = (kind == "ipv6" || kind.contains("dual"), kind.contains("dual"));
+        let mut has_nat = kind.contains("private");
+        if has_nat {
+            put("nat", self.nat().into());
+            if carriers > 0 && self.one_in(2) {
+                put("carrier", format!("isp{}", self.from(1, carriers)).into());
+            }
+        }
+        if has_v6 {
+            match self.below(10) {
+                0 => drop(put("nptv6", Table::new().into())),
+                1 => {
+                    put("nat66", self.nat().into());
+                    has_nat = true;
+                }
+                2..=4 if !is_dual => {
+                    put("nat64", self.nat().into());
+                    has_nat = true;
+                }
+                _ => {}
+            }
+        }
+        if is_dual && self.one_in(6) {
+            put("broken", self.pick(&["ipv4", "ipv6"]).into());
+        }
+        let firewall = self.one_in(2).then(|| self.firewall());
+        if let Some(firewall) = &firewall {
+            put("firewall", firewall.clone().into());
+        }
+        self.place("site", name, &link, has_nat, firewall);
+        site
+    }
+
+    fn trouble(&mut self) {
+        let nodes = self.sheet.section("node").count() as u64;
+        let sites = self.sheet.section("site").count() as u64;
+        let early = self.from(2, nodes);
+        let started = |from: u64, to: u64| -> Value {
+            (from..to).map(|node| Value::from(NODES[node as usize])).collect::<Vec<_>>().into()
+        };
+        self.step(0, "start", table([("nodes", started(0, early)), ("give_up_s", 10.into())]));
+        let mut now = self.from(0, 3) * 1_000;
+        for _ in 0..self.from(1, 16) {
+            now += self.pick(&[0, 1, 20, 300, 1_000, 4_000, 12_000]);
+            self.transition(now, early, sites);
+        }
+        if early < nodes {
+            // Whoever comes late, comes into the middle of it.
+            let at = self.below(now + 1);
+            self.step(at, "start", table([("nodes", started(early, nodes)), ("give_up_s", 10.into())]));
+        }
+        now += self.pick(&[100, 3_000, 12_000]);
+        let healed = self.peace(now);
+        for (number, (a, b)) in (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| (a, b))).enumerate() {
+            let (from, to) = if self.one_in(2) { (a, b) } else { (b, a) };
+            let mut echo = pair(from, to);
+            echo.insert("count".to_owned(), int(LAST_ECHOES));
+            echo.insert("interval_ms".to_owned(), int(LAST_INTERVAL_MS));
+            // Not all in one instant: that would be another experiment.
+            self.step(healed + number as u64, "echo", echo);
+        }
+        self.sheet.set("duration_limit_s", int(healed / 1_000 + 120));
+        let mut steps = std::mem::take(&mut self.steps);
+        steps.sort_by_key(|(at, _)| *at);
+        self.sheet.section_mut("step").extend(steps.into_iter().map(|(_, step)| step.into()));
+    }
+
+    fn step(&mut self, at: u64, action: &str, mut keys: Table) {
+        keys.insert("at_ms".to_owned(), int(at));
+        keys.insert("do".to_owned(), action.into());
+        self.steps.push((at, keys));
+    }
+
+    /// Two of the first nodes.
+    fn pair(&mut self, nodes: u64) -> Table {
+        let from = self.below(nodes);
+        let mut pair = pair(from, (from + self.from(1, nodes - 1)) % nodes);
+        if self.one_in(4) {
+            pair.insert("family".to_owned(), "ipv4".into());
+        }
+        pair
+    }
+
+    /// One thing that happens; `nodes` of them have started.
+    fn transition(&mut self, at: u64, nodes: u64, sites: u64) {
+        match self.below(24) {
+            0..=4 => {
+                let mut keys = self.pair(nodes);
+                keys.insert("count".to_owned(), int(self.from(1, 6)));
+                keys.insert("interval_ms".to_owned(), int(self.pick(&[50, 300, 1_000])));
+                keys.insert("payload_bytes".to_owned(), int(self.pick(&[0, 56, 600, 1_200])));
+                self.step(at, "echo", keys);
+            }
+            5 | 6 => {
+                let mut keys = self.pair(nodes);
+                keys.insert("count".to_owned(), int(self.from(1, 30)));
+                keys.insert("interval_ms".to_owned(), int(self.pick(&[10, 100, 500])));
+                keys.insert("payload_bytes".to_owned(), int(self.pick(&[16, 200, 1_200])));
+                self.step(at, "udp", keys);
+            }
+            7 | 8 => {
+                let mut keys = self.pair(nodes);
+                keys.insert("bytes".to_owned(), int(self.pick(&[1, 2_000, 50_000, 200_000])));
+                self.step(at, "tcp", keys);
+            }
+            9..=12 => {
+                let to = format!("site{}", self.from(1, sites));
+                let node = NODES[self.below(nodes) as usize];
+                self.step(at, "move", table([("node", node.into()), ("to", to.into())]));
+            }
+            13 => {
+                let ms = self.pick(&[500, 20_000, 70_000, 150_000]);
+                self.step(at, "wait", table([("ms", int(ms))]));
+            }
+            14 | 15 => {
+                let nats: Vec<usize> = (0..self.first.len()).filter(|&index| self.first[index].has_nat).collect();
+                if let Some(place) = self.any(&nats) {
+                    self.step(at, "nat_reboot", table([(place.key, place.name.into())]));
+                }
+            }
+            16 | 17 => {
+                let walls: Vec<usize> =
+                    (0..self.first.len()).filter(|&index| self.first[index].firewall.is_some()).collect();
+                if let Some(place) = self.any(&walls) {
+                    let mut keys = if self.one_in(3) { table([("off", true.into())]) } else { self.firewall() };
+                    keys.insert("site".to_owned(), place.name.into());
+                    self.step(at, "firewall", keys);
+                }
+            }
+            18 | 19 => {
+                let index = self.below(self.first.len() as u64) as usize;
+                let mut keys = self.first[index].good.clone();
+                self.spoil(&mut keys);
+                self.first[index].is_good = false;
+                keys.insert(self.first[index].key.to_owned(), self.first[index].name.clone().into());
+                self.step(at, "link", keys);
+            }
+            20 | 21 => {
+                let index = self.below(self.first.len() as u64) as usize;
+                let place = table([(self.first[index].key, self.first[index].name.clone().into())]);
+                self.step(at, "link_down", place.clone());
+                let up = at + self.pick(&[20, 700, 2_000, 8_000, 35_000]);
+                self.step(up, "link_up", place);
+            }
+            _ => {
+                let service = self.pick(&SERVICES);
+                let node = NODES[self.below(nodes) as usize];
+                let what = if self.one_in(3) { node } else { service };
+                self.step(at, "restart", table([("what", what.into())]));
+            }
+        }
+    }
+
+    fn any(&mut self, indices: &[usize]) -> Option<Place> {
+        let index = *indices.get(self.below(indices.len() as u64) as usize)?;
+        Some(self.first[index].clone())
+    }
+
+    /// Everything is good again, after the last fault; when it has healed.
+    fn peace(&mut self, at: u64) -> u64 {
+        let at = self.steps.iter().map(|(at, _)| at + 1).max().unwrap_or(0).max(at);
+        let walls: Vec<String> =
+            self.steps.iter().filter(|(_, step)| is(step, "firewall")).map(|(_, s)| site(s)).collect();
+        for place in self.first.clone() {
+            if !place.is_good {
+                let mut keys = place.good.clone();
+                keys.insert(place.key.to_owned(), place.name.clone().into());
+                self.step(at, "link", keys);
+            }
+            if let Some(firewall) = place.firewall.filter(|_| walls.contains(&place.name)) {
+                let mut keys = firewall;
+                keys.insert("site".to_owned(), place.name.into());
+                self.step(at, "firewall", keys);
+            }
+        }
+        let healed = at + HEALING.as_millis() as u64;
+        self.step(at, "wait", table([("ms", int(HEALING.as_millis() as u64))]));
+        healed
+    }
+}
+
+fn int(number: u64) -> Value {
+    Value::Integer(i64::try_from(number).expect("numbers of scenarios are small"))
+}
+
+fn pair(from: u64, to: u64) -> Table {
+    table([("from", NODES[from as usize].into()), ("to", NODES[to as usize].into())])
+}
+
+fn is(step: &Table, action: &str) -> bool {
+    step.get("do").and_then(Value::as_str) == Some(action)
+}
+
+fn site(step: &Table) -> String {
+    step.get("site").and_then(Value::as_str).unwrap_or_default().to_owned()
+}

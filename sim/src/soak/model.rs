@@ -1,0 +1,223 @@
+//! What must hold at the end, from the scenario alone: a reference far smaller than what it judges.
+//!
+//! It knows four things of every moment: which nodes have started, where each is, how each link and firewall is, and when
+//! something last happened to the network. The last of a row of echoes is *demanded* if the row takes
+//! [`SETTLING`] or more, and begins [`HEALING`] or more after the last thing that
+//! happened, on links that are up and lose nothing, between nodes that can both register (by the [`oracle`]), and
+//!
+//! * under the optimal policy: always, for there is the relay;
+//! * under the paper's: if Table 1 relays them, or sends them a way that no firewall or NAT forbids. It may well send them
+//!   a way that is forbidden; that is the paper's, and nothing is demanded then. Nor is anything where Table 1 has no row
+//!   for what the NMS sees: behind translators of IPv6, or with a broken family.
+//!
+//! Nothing is demanded of a NAT that forgets mappings at its own times, nor of one that overloads ports where several nodes
+//! ever are behind it: it cannot tell them apart once both speak to the relay. Nor where inspection looks for a node's name: what
+//! it refused once stays refused.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cyphonic_core::time::Instant;
+use cyphonic_scenarios::{
+    Action, Family, Link, LinkAt, Nat, Node, Pair, Policy, PortChoice, Role, Scenario, ServiceName, Site, SiteV4,
+    SiteV6, Trait, Way,
+};
+
+use crate::oracle::{self, End, Medium, Obstacle, Success};
+
+/// How long after the last fault everybody must reach everybody: a silent connection is given up after 30 s, the longest
+/// pause between two tries is 30 s, and another such round may be needed where two services were lost one after the other.
+pub const HEALING: Duration = Duration::from_secs(90);
+
+/// How long a row of echoes has to be, for its last one to be demanded: what is on its way while a tunnel comes, or while a
+/// better one takes its place, may be lost.
+pub const SETTLING: Duration = Duration::from_secs(10);
+
+/// A row of echoes whose last one has to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Which step.
+    pub step: usize,
+    /// Between whom.
+    pub pair: Pair,
+    /// How long the network had been left alone.
+    pub quiet: Duration,
+}
+
+/// What must be answered in a run whose steps began at these times.
+pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
+    let mut moment = Moment::new(scenario);
+    let mut demands = Vec::new();
+    for (step, (&at, action)) in began.iter().zip(scenario.steps.iter().map(|step| &step.action)).enumerate() {
+        if let Action::Echo(probes) = action {
+            let quiet = at - moment.last.max(Instant::ZERO);
+            let lasts = probes.interval * (probes.count - 1);
+            if quiet >= HEALING && lasts >= SETTLING && moment.permits(probes.pair) {
+                demands.push(Demand { step, pair: probes.pair, quiet });
+            }
+        }
+        moment.apply(at, action);
+    }
+    demands
+}
+
+/// The network at one moment of the scenario.
+struct Moment {
+    /// With firewalls, links and places as they are now.
+    now: Scenario,
+    started: Vec<bool>,
+    /// In which sites each node ever is.
+    ever: Vec<BTreeSet<usize>>,
+    /// Links that are down.
+    down: Vec<LinkAt>,
+    last: Instant,
+}
+
+impl Moment {
+    fn new(scenario: &Scenario) -> Self {
+        let started = vec![false; scenario.nodes.len()];
+        let sites = |node: &Node| node.interfaces.iter().map(|place| place.site).collect();
+        let mut ever: Vec<BTreeSet<usize>> = scenario.nodes.iter().map(sites).collect();
+        for step in &scenario.steps {
+            if let Action::Move { node, to } = &step.action {
+                ever[*node].insert(to.site);
+            }
+        }
+        Self { now: scenario.clone(), started, ever, down: Vec::new(), last: Instant::ZERO }
+    }
+
+    fn apply(&mut self, at: Instant, action: &Action) {
+        match action {
+            Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } | Action::Wait(_) | Action::Idle => return,
+            Action::ProbeMtu(_) | Action::NatReboot(_) | Action::Restart(Role::Service(_)) => {}
+            Action::Start { nodes, .. } => nodes.iter().for_each(|&node| self.started[node] = true),
+            Action::Restart(Role::Node(node)) => self.started[*node] = true,
+            Action::Move { node, to } => self.now.nodes[*node].interfaces = vec![*to],
+            Action::Firewall { site, firewall } => self.now.sites[*site].firewall = Some((**firewall).clone()),
+            Action::Link { at, link } => *self.link_mut(*at) = (**link).clone(),
+            Action::LinkUp { at, up } => {
+                self.down.retain(|down| down != at);
+                self.down.extend((!up).then_some(*at));
+            }
+        }
+        self.last = self.last.max(at);
+    }
+
+    fn link_mut(&mut self, at: LinkAt) -> &mut Link {
+        match at {
+            LinkAt::Site(site) => &mut self.now.sites[site].link,
+            LinkAt::Carrier(carrier) => &mut self.now.carriers[carrier].link,
+            LinkAt::Service(ServiceName::As) => &mut self.now.services.auth.link,
+            LinkAt::Service(ServiceName::Nms) => &mut self.now.services.nms.link,
+            LinkAt::Service(ServiceName::Trs) => &mut self.now.services.trs.link,
+        }
+    }
+
+    fn permits(&self, pair: Pair) -> bool {
+        let services = &self.now.services;
+        let serves = [&services.auth, &services.nms, &services.trs].into_iter().all(|service| is_good(&service.link));
+        let is_up = !self.down.iter().any(|at| matches!(at, LinkAt::Service(_)));
+        serves
+            && is_up
+            && [pair.from, pair.to].into_iter().all(|node| self.started[node] && self.is_well(node))
+            && match self.now.policy {
+                Policy::Optimal => true,
+                Policy::Paper => self.paper_permits(pair.from, pair.to),
+            }
+    }
+
+    /// Whether a node can register, by good links, in every place where it is.
+    fn is_well(&self, node: usize) -> bool {
+        self.now.nodes[node].interfaces.iter().all(|place| {
+            let site = &self.now.sites[place.site];
+            let here = End { node, site: place.site };
+            let signals =
+                oracle::judge(&self.now, here, here).attempts.iter().all(|a| a.result != Err(Obstacle::NoSignaling));
+            let carrier = site.carrier.map(|carrier| &self.now.carriers[carrier]);
+            let links = [Some(&site.link), carrier.map(|carrier| &carrier.link)];
+            let is_down = self.down.iter().any(|at| match at {
+                LinkAt::Site(site) => *site == place.site,
+                LinkAt::Carrier(carrier) => site.carrier == Some(*carrier),
+                LinkAt::Service(_) => false,
+            });
+            let mut nats = nats(site).chain(carrier.map(|carrier| &carrier.nat));
+            let is_shared =
+                self.ever.iter().filter(|sites| sites.iter().any(|&other| self.meet(place.site, other))).count() > 1;
+            let is_fickle = |nat: &Nat| {
+                nat.lifetime.is_some() || nat.flush.is_some() || nat.ports == PortChoice::Overloading && is_shared
+            };
+            let is_fickle = nats.any(is_fickle);
+            let reads_names = site
+                .firewall
+                .iter()
+                .flat_map(|wall| &wall.inspect)
+                .any(|rule| matches!(rule.what, Trait::ServerName(_)));
+            signals && !is_down && !is_fickle && !reads_names && links.into_iter().flatten().all(is_good)
+        })
+    }
+
+    /// Whether two sites share a NAT, or are one.
+    fn meet(&self, a: usize, b: usize) -> bool {
+        let carrier = self.now.sites[a].carrier;
+        a == b || carrier.is_some() && carrier == self.now.sites[b].carrier
+    }
+
+    /// Whether Table 1 sends two nodes a way that is open, whoever of them asks.
+    fn paper_permits(&self, a: usize, b: usize) -> bool {
+        let ([from], [to]) = (&self.now.nodes[a].interfaces[..], &self.now.nodes[b].interfaces[..]) else {
+            return false;
+        };
+        let (Some(from_rows), Some(to_rows)) = (self.rows(from.site), self.rows(to.site)) else { return false };
+        let verdict = oracle::judge(&self.now, End { node: a, site: from.site }, End { node: b, site: to.site });
+        let opens = |dialer: usize, family: Family| {
+            let mut ways = verdict.attempts.iter().filter(|way| way.dialer == dialer);
+            ways.any(|way| [Medium::Lan, Medium::Core(family)].contains(&way.medium) && way.result == Ok(Success::Open))
+        };
+        let both = |family| opens(a, family) && opens(b, family);
+        match (from_rows, to_rows) {
+            ((true, _), (true, _)) => both(Family::Ipv6),
+            ((_, Some(V4::Global)), (_, Some(V4::Global))) => both(Family::Ipv4),
+            ((_, Some(V4::Private)), (_, Some(V4::Global))) => opens(a, Family::Ipv4),
+            ((_, Some(V4::Global)), (_, Some(V4::Private))) => opens(b, Family::Ipv4),
+            _ => true,
+        }
+    }
+
+    /// The rows of Table 1 in which a site's nodes stand: IPv6, and which IPv4; `None` if Table 1 has no row for it.
+    fn rows(&self, site: usize) -> Option<(bool, Option<V4>)> {
+        let site = &self.now.sites[site];
+        let plain = site.broken.is_none() && site.nat64.is_none() && matches!(site.v6, None | Some(SiteV6::Global(_)));
+        let v4 = site.v4.as_ref().map(|v4| match v4 {
+            SiteV4::Global(_) => V4::Global,
+            SiteV4::Private { .. } => V4::Private,
+        });
+        plain.then_some((site.v6.is_some(), v4))
+    }
+}
+
+/// As Table 1 tells IPv4 apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum V4 {
+    Global,
+    Private,
+}
+
+/// Every NAT of a site.
+fn nats(site: &Site) -> impl Iterator<Item = &Nat> {
+    let v4 = site.v4.iter().filter_map(|v4| if let SiteV4::Private { nat, .. } = v4 { Some(nat) } else { None });
+    let v6 = site.v6.iter().filter_map(|v6| if let SiteV6::Private { nat, .. } = v6 { Some(nat) } else { None });
+    v4.chain(v6).chain(site.nat64.iter().map(|nat64| &nat64.nat))
+}
+
+/// Whether a link loses nothing and is fast enough for whatever scenarios send.
+fn is_good(link: &Link) -> bool {
+    [&link.up, &link.down].into_iter().all(|way: &Way| {
+        way.loss == 0.0
+            && way.burst_loss.is_none()
+            && way.corrupt == 0.0
+            && way.reorder == 0.0
+            && !way.black_hole
+            && way.rate_bps.is_none()
+            && way.delay + way.jitter <= Duration::from_millis(250)
+    })
+}

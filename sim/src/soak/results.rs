@@ -1,0 +1,296 @@
+//! Results of a soak: one file for each shard, one line for each seed, and how shards are joined.
+//!
+//! ```text
+//! # cyphonic-lab soak 0.1.0, generator 1, fingerprint 0f5c…; seeds 1..1000; shard 2/4
+//! seed,digest,demanded,simulated_s,violated
+//! 2,6a1f…,15,147,
+//! ```
+//!
+//! The fingerprint is over the wires of a fixed run, so that two programs that behave differently never share results,
+//! whatever they call themselves. A line is written when its run is done; a file that ends within a line has lost that one.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use cyphonic_scenarios::{ResultsError, write_whole};
+
+use super::check::{Depth, Examined, examine};
+use super::coverage::Coverage;
+use super::generate::{GENERATOR, generate};
+use crate::lab::LabError;
+
+const COLUMNS: &str = "seed,digest,demanded,simulated_s,violated";
+/// The seed whose run makes the fingerprint.
+const PROBE: u64 = 7;
+
+/// Which seeds of all are run here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// From 1.
+    pub index: u64,
+    /// How many there are.
+    pub of: u64,
+}
+
+impl Shard {
+    /// Everything.
+    pub const WHOLE: Self = Self { index: 1, of: 1 };
+
+    /// Its seeds, of a range: every so-manieth.
+    pub fn seeds(self, all: &RangeInclusive<u64>) -> impl Iterator<Item = u64> + use<> {
+        all.clone().skip(self.index as usize - 1).step_by(self.of as usize)
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.of)
+    }
+}
+
+/// What this program is, as far as results are concerned.
+pub fn version() -> String {
+    let sheet = generate(PROBE);
+    let scenario = sheet.scenario().expect("the generator writes scenarios");
+    let digest = examine(&scenario, Depth::default()).digest;
+    format!("cyphonic-lab soak {}, generator {GENERATOR}, fingerprint {digest}", env!("CARGO_PKG_VERSION"))
+}
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Results {
+    /// See [`version`].
+    pub version: String,
+    /// Those of the whole soak.
+    pub seeds: RangeInclusive<u64>,
+    /// Which of them are here.
+    pub shard: Shard,
+    /// What came of each, as in its line, without the seed.
+    pub lines: BTreeMap<u64, String>,
+}
+
+impl Results {
+    /// None yet.
+    pub fn new(version: String, seeds: RangeInclusive<u64>, shard: Shard) -> Self {
+        Self { version, seeds, shard, lines: BTreeMap::new() }
+    }
+
+    /// What the file is called.
+    pub fn file(shard: Shard) -> String {
+        format!("soak-{}-of-{}.csv", shard.index, shard.of)
+    }
+
+    /// The first two lines.
+    pub fn head(&self) -> String {
+        let seeds = format!("{}..{}", self.seeds.start(), self.seeds.end());
+        format!("# {}; seeds {seeds}; shard {}\n{COLUMNS}\n", self.version, self.shard)
+    }
+
+    /// One line.
+    pub fn line(seed: u64, examined: &Examined) -> String {
+        let violated = examined.violation.as_ref().map(|violation| violation.invariant.to_string()).unwrap_or_default();
+        format!("{seed},{},{},{},{violated}\n", examined.digest, examined.demanded, examined.simulated_s)
+    }
+
+    /// Reads a file; what is not a whole line at its end is left out.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        let mut lines = whole.lines();
+        let head = lines.next().and_then(|line| line.strip_prefix("# ")).ok_or("it does not begin as results do")?;
+        let [version, seeds, shard] = head.split("; ").collect::<Vec<_>>()[..] else {
+            return Err("its first line does not tell version, seeds and shard".to_owned());
+        };
+        let numbers = |text: &str, prefix: &str, between: &str| {
+            let (a, b) = text.strip_prefix(prefix)?.split_once(between)?;
+            Some((a.parse::<u64>().ok()?, b.parse::<u64>().ok()?))
+        };
+        let (first, last) = numbers(seeds, "seeds ", "..").ok_or("its first line has no seeds")?;
+        let (index, of) = numbers(shard, "shard ", "/").ok_or("its first line has no shard")?;
+        if lines.next() != Some(COLUMNS) || index == 0 || index > of {
+            return Err("its columns are others".to_owned());
+        }
+        let mut results = Self::new(version.to_owned(), first..=last, Shard { index, of });
+        for line in lines {
+            let (seed, rest) = line.split_once(',').ok_or_else(|| format!("{line:?} is no result"))?;
+            let seed = seed.parse().map_err(|_| format!("{seed:?} is no seed"))?;
+            if !results.seeds.contains(&seed) || rest.split(',').count() != COLUMNS.split(',').count() - 1 {
+                return Err(format!("{line:?} is no result of seeds {first}..{last}"));
+            }
+            results.lines.insert(seed, rest.to_owned());
+        }
+        Ok(results)
+    }
+
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, LabError> {
+        let wrong = |what: String| LabError::Usage(format!("{}: {what}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        Self::parse(&text).map_err(wrong)
+    }
+
+    /// As a file, by seed.
+    pub fn render(&self) -> String {
+        let mut text = self.head();
+        for (seed, rest) in &self.lines {
+            let _ = writeln!(text, "{seed},{rest}");
+        }
+        text
+    }
+
+    /// The seeds that failed, with what did not hold.
+    pub fn failed(&self) -> Vec<(u64, &str)> {
+        self.lines
+            .iter()
+            .filter_map(|(&seed, rest)| {
+                rest.rsplit(',').next().filter(|word| !word.is_empty()).map(|word| (seed, word))
+            })
+            .collect()
+    }
+
+    /// The seeds of `seeds` that are not here, as ranges.
+    pub fn missing(&self) -> Vec<RangeInclusive<u64>> {
+        let mut missing: Vec<RangeInclusive<u64>> = Vec::new();
+        for seed in self.shard.seeds(&self.seeds).filter(|seed| !self.lines.contains_key(seed)) {
+            match missing.last_mut() {
+                Some(range) if *range.end() + 1 == seed => *range = *range.start()..=seed,
+                _ => missing.push(seed..=seed),
+            }
+        }
+        missing
+    }
+
+    /// For people: how many, what failed, what is missing, what was covered.
+    pub fn summary(&self) -> String {
+        let mut text = format!("{} seeds done", self.lines.len());
+        let total = |column: usize| -> u64 {
+            self.lines.values().filter_map(|rest| rest.split(',').nth(column)?.parse::<u64>().ok()).sum()
+        };
+        let _ = writeln!(text, ", {} simulated hours, {} echoes demanded", total(2) / 3_600, total(1));
+        let failed = self.failed();
+        let _ = writeln!(text, "{} failed", failed.len());
+        for (seed, word) in failed.iter().take(50) {
+            let _ = writeln!(text, "  seed {seed}: {word}");
+        }
+        if !self.missing().is_empty() {
+            let ranges: Vec<String> = self.missing().iter().take(50).map(range).collect();
+            let _ = writeln!(text, "missing: {}", ranges.join(", "));
+        }
+        let mut coverage = Coverage::default();
+        for &seed in self.lines.keys() {
+            coverage.add(&generate(seed).scenario().expect("the generator writes scenarios"));
+        }
+        text + "\n" + &coverage.render()
+    }
+}
+
+fn range(range: &RangeInclusive<u64>) -> String {
+    if range.start() == range.end() { range.start().to_string() } else { format!("{}..{}", range.start(), range.end()) }
+}
+
+/// Joins shards. Folders of other versions or seeds are refused; missing seeds are named, and are no error.
+pub fn join(parts: Vec<(String, Results)>) -> Result<Results, LabError> {
+    let mut parts = parts.into_iter();
+    let (first, mut joined) = parts.next().ok_or_else(|| LabError::Usage("there is nothing to join".to_owned()))?;
+    joined.shard = Shard::WHOLE;
+    for (name, part) in parts {
+        if part.version != joined.version {
+            let (a, b) = (&joined.version, &part.version);
+            return Err(LabError::Usage(format!("two versions are never joined: {first} is of {a}, {name} of {b}")));
+        }
+        if part.seeds != joined.seeds {
+            let (a, b) = (range(&joined.seeds), range(&part.seeds));
+            return Err(LabError::Usage(format!(
+                "{first} is of seeds {a}, {name} of seeds {b}: join what belongs together"
+            )));
+        }
+        for (seed, rest) in part.lines {
+            let known = joined.lines.entry(seed).or_insert_with(|| rest.clone());
+            if *known != rest {
+                return Err(LabError::Differs(format!("seed {seed} came out as {known:?}, and in {name} as {rest:?}")));
+            }
+        }
+    }
+    Ok(joined)
+}
+
+/// `merge DIR...`: joins every shard in these folders, writes the whole beside the first, and tells about it.
+pub fn merge(folders: &[PathBuf], out: Option<&Path>) -> Result<(String, Option<LabError>), LabError> {
+    let mut parts = Vec::new();
+    for folder in folders {
+        let wrong = |error: std::io::Error| LabError::Usage(format!("{}: {error}", folder.display()));
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(wrong)? {
+            let path = entry.map_err(wrong)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with("soak-") && path.extension().is_some_and(|extension| extension == "csv") {
+                files.push(path);
+            }
+        }
+        files.sort();
+        for path in files {
+            parts.push((path.display().to_string(), Results::load(&path)?));
+        }
+    }
+    let joined = join(parts)?;
+    let mut text = joined.summary();
+    if let Some(out) = out {
+        write(&out.join("soak.csv"), &joined.render())?;
+        let _ = writeln!(text, "\nWritten to {}", out.join("soak.csv").display());
+    }
+    let failed = joined.failed().len();
+    let error = (failed > 0).then(|| LabError::Failed(format!("{failed} seeds failed")));
+    Ok((text, error))
+}
+
+pub(super) fn write(path: &Path, text: &str) -> Result<(), ResultsError> {
+    write_whole(path, text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some(shard: Shard, seeds: &[u64]) -> Results {
+        let mut results = Results::new("v".to_owned(), 1..=10, shard);
+        results.lines.extend(seeds.iter().map(|&seed| (seed, format!("d{seed},1,100,"))));
+        results
+    }
+
+    #[test]
+    fn a_file_reads_as_it_was_written_and_a_broken_last_line_is_done_again() {
+        let results = some(Shard { index: 2, of: 3 }, &[2, 5]);
+        assert_eq!(Results::parse(&results.render()).unwrap(), results);
+        let cut = results.render() + "8,d8,1,10";
+        assert_eq!(Results::parse(&cut).unwrap(), results);
+        assert!(Results::parse(&(results.render() + "11,d,1,1,\n")).is_err(), "not of these seeds");
+        assert!(Results::parse("").is_err());
+    }
+
+    #[test]
+    fn the_seeds_of_all_shards_are_all_seeds_and_each_once() {
+        for of in 1..=4 {
+            let mut all: Vec<u64> = (1..=of).flat_map(|index| Shard { index, of }.seeds(&(5..=27))).collect();
+            all.sort_unstable();
+            assert_eq!(all, (5..=27).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn joining_names_what_is_missing_and_refuses_what_does_not_belong_together() {
+        let (a, b) = (some(Shard { index: 1, of: 2 }, &[1, 3, 9]), some(Shard { index: 2, of: 2 }, &[2, 4, 6, 8, 10]));
+        let parts = |a: &Results, b: &Results| vec![("a".to_owned(), a.clone()), ("b".to_owned(), b.clone())];
+        let joined = join(parts(&a, &b)).unwrap();
+        assert_eq!(joined.missing(), [5..=5, 7..=7]);
+        assert!(joined.summary().contains("missing: 5, 7\n"));
+        let other = Results { version: "w".to_owned(), ..b.clone() };
+        assert!(join(parts(&a, &other)).unwrap_err().to_string().contains("two versions"));
+        let other = Results { seeds: 1..=11, ..b.clone() };
+        assert!(join(parts(&a, &other)).unwrap_err().to_string().contains("seeds 1..11"));
+        let mut other = b;
+        other.lines.insert(3, "d4,1,100,".to_owned());
+        assert!(matches!(join(parts(&a, &other)), Err(LabError::Differs(_))));
+        assert!(join(Vec::new()).is_err());
+    }
+}

@@ -1,0 +1,144 @@
+//! What no wire may show: plaintext, and answers to who did not ask; and what no log may show: secrets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use cyphonic_core::time::Instant;
+use cyphonic_scenarios::{Method, Scenario};
+
+use super::check::{Invariant, Violation, violation};
+use crate::capture::Secrets;
+use crate::host::apps::MARKER;
+use crate::net::packet::{Ip, Transport};
+use crate::net::{Direction, Tapped};
+use crate::run::Run;
+
+/// How many bytes of a secret, in a row, give it away.
+const TELLING: usize = 8;
+
+/// I4, I8 and I10, of a run whose taps kept every packet.
+pub(super) fn violations(scenario: &Scenario, run: &Run, secrets: &Secrets) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let network = run.world.network();
+    let mut kept: BTreeMap<Direction, Vec<Tapped>> = BTreeMap::new();
+    for direction in network.directions() {
+        let packets = network.take_tapped(direction);
+        if let Some(packet) = packets.iter().find(|tapped| shows(&tapped.packet)) {
+            let wire = network.wire_name(direction);
+            let text = format!("an application's plaintext was on the wire {wire} at {}", packet.departs);
+            found.push(violation(Invariant::I10, text));
+        }
+        kept.insert(direction, packets);
+    }
+    let stations = [&run.world.auth, &run.world.nms, &run.world.trs];
+    let ways = stations.into_iter().flat_map(|station| station.wires.iter().map(move |&wire| (&station.name, wire)));
+    let mut packets: Vec<Seen<'_>> = Vec::new();
+    for (service, wire) in ways {
+        packets.extend(kept[&wire].iter().map(|t| Seen { at: t.departs, is_out: true, service, packet: &t.packet }));
+        let back = kept[&wire.reversed()].iter().filter_map(|tapped| Some((tapped.arrives?, &tapped.packet)));
+        packets.extend(back.map(|(at, packet)| Seen { at, is_out: false, service, packet }));
+    }
+    found.extend(amplified(scenario, packets));
+    if let Some(text) = told(run, secrets) {
+        found.push(violation(Invariant::I8, text));
+    }
+    found
+}
+
+/// Whether a packet shows what applications write into theirs.
+fn shows(packet: &[u8]) -> bool {
+    packet.windows(MARKER.len()).any(|window| window[0] == MARKER[0] && window == MARKER)
+}
+
+/// What services and an address exchanged so far, bytes of UDP.
+#[derive(Default)]
+struct Account<'a> {
+    /// What was sent before it was validated.
+    bytes: BTreeSet<&'a [u8]>,
+    sent: u64,
+    received: u64,
+    /// It sent something that only who heard the service can send.
+    is_validated: bool,
+}
+
+/// A packet at a service.
+struct Seen<'a> {
+    at: Instant,
+    is_out: bool,
+    service: &'a str,
+    packet: &'a [u8],
+}
+
+/// I4, at all services together, as one may ask another to try an address: from an address come only Initials until it is
+/// validated (RFC 9000 §8.1).
+fn amplified(scenario: &Scenario, mut packets: Vec<Seen<'_>>) -> Option<Violation> {
+    let services = &scenario.services;
+    let known = [&services.auth, &services.nms, &services.trs];
+    let is_known = |at: SocketAddr| known.iter().any(|s| at.ip() == s.v4 || at.ip() == s.v6);
+    let mut accounts: BTreeMap<SocketAddr, Account<'_>> = BTreeMap::new();
+    packets.sort_by_key(|seen| (seen.at, seen.is_out));
+    for Seen { at, is_out, service, packet } in packets {
+        let Some((ip, Some(Transport::Udp { source, destination }))) = Ip::parse(packet).map(|ip| (ip, ip.transport()))
+        else {
+            continue;
+        };
+        let payload = ip.payload.get(8..).unwrap_or_default();
+        let remote = if is_out { (ip.destination, destination) } else { (ip.source, source) }.into();
+        if is_known(remote) {
+            continue;
+        }
+        let account = accounts.entry(remote).or_default();
+        if !is_out {
+            account.received += payload.len() as u64;
+            // A long header of type 0 is an Initial (RFC 9000 §17.2.2). Conventional messages are sealed with a key.
+            let is_initial = payload.first().is_some_and(|first| first & 0xf0 == 0xc0);
+            account.is_validated |= scenario.method == Method::Conventional || !is_initial;
+            continue;
+        }
+        // What a bad wire doubles is not the service's doing; no sealed datagram is like another.
+        if account.is_validated || !account.bytes.insert(payload) {
+            continue;
+        }
+        account.sent += payload.len() as u64;
+        let (sent, received) = (account.sent, account.received);
+        if sent > 3 * received {
+            let text = format!("{service} sent {sent} bytes to {remote}, from where {received} had come, at {at}");
+            return Some(violation(Invariant::I4, text));
+        }
+    }
+    None
+}
+
+/// Which event tells a secret, as hexadecimal or as the numbers of its bytes.
+fn told(run: &Run, secrets: &Secrets) -> Option<String> {
+    let log = secrets.to_sslkeylog();
+    let secrets: Vec<&str> = log.lines().filter_map(|line| line.rsplit(' ').next()).collect();
+    let mut text = String::new();
+    for (.., event) in &run.events {
+        let _ = writeln!(text, "{event:?}");
+    }
+    // Few things in events look like bytes at all; only what does is compared.
+    let squeezed: String = text.chars().filter(|c| c.is_ascii_hexdigit() || *c == ',' || *c == '\n').collect();
+    let is_told = |secret: &&&str| {
+        let hex = secret.get(..2 * TELLING).unwrap_or(secret);
+        let bytes = (0..TELLING).filter_map(|i| u8::from_str_radix(secret.get(2 * i..2 * i + 2)?, 16).ok());
+        let numbers = bytes.map(|byte| byte.to_string()).collect::<Vec<_>>().join(",");
+        squeezed.contains(hex) || squeezed.contains(&numbers)
+    };
+    secrets.iter().find(is_told).map(|_| "an event tells a secret of a TLS session".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marker_is_found_wherever_it_begins() {
+        let mut packet = vec![b'<'; 40];
+        assert!(!shows(&packet));
+        packet[21..37].copy_from_slice(&MARKER);
+        assert!(shows(&packet));
+        assert!(!shows(&packet[..36]));
+    }
+}
