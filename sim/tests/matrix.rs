@@ -9,21 +9,9 @@ use cyphonic_sim::net::TapMode;
 use cyphonic_sim::run::run;
 use cyphonic_sim::world::Watch;
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
-
-/// The same cases every time; others, and more of them, by `PROPTEST_RNG_SEED` and `PROPTEST_CASES`.
-fn config() -> ProptestConfig {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    ProptestConfig {
-        cases: number("PROPTEST_CASES").map_or(2000, |n| n as u32),
-        rng_seed: RngSeed::Fixed(number("PROPTEST_RNG_SEED").unwrap_or(1)),
-        max_shrink_iters: 200,
-        ..ProptestConfig::default()
-    }
-}
 
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 200, ..generate::config(2000) })]
 
     #[test]
     fn policy_oracle_and_traffic_agree_on_every_pair_of_sites(text in generate::meetings()) {

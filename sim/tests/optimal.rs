@@ -6,7 +6,7 @@ use cyphonic_core::event::Event;
 use cyphonic_scenarios::Engine;
 use cyphonic_sim::run::Run;
 
-use common::{play, scenario};
+use common::{play, scenario, scene_of_sites};
 
 /// The kinds of the dialing table, as sites.
 const KINDS: [(&str, &str); 6] = [
@@ -29,49 +29,11 @@ fn pair(method: &str, a: &str, b: &str, wait_ms: u64) -> Run {
 }
 
 /// Alice, at a site of the first kind, does something with Bob, at one of the second, so long after both registered.
-fn pair_with(method: &str, [a, b]: [&str; 2], link: &str, wait_ms: u64, what: &str) -> Run {
-    let (a, b) = (site(a), site(b));
-    let text = format!(
-        r#"
-title = "Two sites"
-about = "Who reaches whom."
-measure = "outcome"
-policy = "optimal"
-method = "{method}"
-services = {{ as = {link}, nms = {link}, trs = {link} }}
-
-[[site]]
-name = "a"
-link = {link}
-{a}
-
-[[site]]
-name = "b"
-link = {link}
-{b}
-
-[[node]]
-name = "alice"
-site = "a"
-
-[[node]]
-name = "bob"
-site = "b"
-
-[[step]]
-do = "start"
-
-[[step]]
-do = "wait"
-ms = {wait_ms}
-
-[[step]]
-from = "alice"
-to = "bob"
-{what}
-"#
-    );
-    play(&scenario(&text), 1, Engine::Events)
+fn pair_with(method: &str, pair: [&str; 2], link: &str, wait_ms: u64, what: &str) -> Run {
+    let settings = format!("policy = \"optimal\"\nmethod = \"{method}\"");
+    let wait = format!("[[step]]\ndo = \"wait\"\nms = {wait_ms}");
+    let steps = format!("{wait}\n[[step]]\nfrom = \"alice\"\nto = \"bob\"\n{what}\n");
+    play(&scene_of_sites(&settings, pair.map(site), link, &steps), 1, Engine::Events)
 }
 
 /// The patterns of Alice's tunnels, in order, and who dialed the last one.

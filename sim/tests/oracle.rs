@@ -14,7 +14,6 @@ use cyphonic_sim::net::{BoxInput, Direction, TapMode, Tapped};
 use cyphonic_sim::oracle::{self, Attempt, End, Medium, Obstacle, Outlook, Success};
 use cyphonic_sim::world::{Watch, World};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 
 /// Longer than any packet is on its way.
 const SETTLE: Duration = Duration::from_millis(400);
@@ -123,18 +122,8 @@ fn outlook(scenario: &Scenario, node: usize, family: Family) -> Outlook {
     Outlook::of(scenario, End::start(scenario, node).site, family).expect("it has the family")
 }
 
-/// The same cases every time; others, and more of them, by `PROPTEST_RNG_SEED` and `PROPTEST_CASES`.
-fn config() -> ProptestConfig {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    ProptestConfig {
-        cases: number("PROPTEST_CASES").map_or(300, |n| n as u32),
-        rng_seed: RngSeed::Fixed(number("PROPTEST_RNG_SEED").unwrap_or(1)),
-        ..ProptestConfig::default()
-    }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(generate::config(300))]
 
     #[test]
     fn every_generated_scenario_makes_a_world(text in generate::texts()) {

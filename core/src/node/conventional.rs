@@ -117,6 +117,16 @@ impl Conventional {
         }
     }
 
+    /// The tunnel on the path of a datagram; where there are several, the newest one whose keys open it.
+    fn tunnel_for(&self, header: &Header, datagram: &[u8]) -> Option<TunnelId> {
+        let path = PathId(header.id);
+        let mut ids = self.by_path.range((path, TunnelId(0))..=(path, TunnelId(u32::MAX))).rev().map(|&(_, id)| id);
+        let newest = ids.next()?;
+        let Some(next) = ids.next() else { return Some(newest) };
+        let mut all = [newest, next].into_iter().chain(ids);
+        all.find(|&id| self.is_for(id, header, datagram)).or(Some(newest))
+    }
+
     fn remove(&mut self, id: TunnelId) -> Option<Tunnel> {
         let tunnel = self.tunnels.remove(&id)?;
         self.by_path.remove(&(tunnel.inbound, id));
@@ -233,16 +243,7 @@ impl Carriage for Conventional {
         if header.id == self.id.0 {
             return self.on_nms_datagram(payload);
         }
-        let path = PathId(header.id);
-        let tunnels: Vec<TunnelId> =
-            self.by_path.range((path, TunnelId(0))..=(path, TunnelId(u32::MAX))).map(|&(_, id)| id).collect();
-        let Some((&last, others)) = tunnels.split_last() else { return self.dropped(DropReason::UnknownId) };
-        // The newest is the likeliest.
-        let id = others
-            .iter()
-            .copied()
-            .find(|id| !self.is_for(last, &header, &payload) && self.is_for(*id, &header, &payload));
-        let id = id.unwrap_or(last);
+        let Some(id) = self.tunnel_for(&header, &payload) else { return self.dropped(DropReason::UnknownId) };
         if header.kind == Kind::Capsule {
             self.on_capsule(now, id, (local, remote), payload);
         } else {

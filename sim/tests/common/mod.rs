@@ -34,7 +34,13 @@ pub(crate) fn scene(settings: &str, pair: [&str; 2], link: &str) -> Scenario {
 }
 
 /// As [`scene`], with other steps after the start.
-pub(crate) fn scene_with(settings: &str, [alice, bob]: [&str; 2], link: &str, steps: &str) -> Scenario {
+pub(crate) fn scene_with(settings: &str, pair: [&str; 2], link: &str, steps: &str) -> Scenario {
+    let [alice, bob] = pair.map(|kind| format!("kind = \"{kind}\""));
+    scene_of_sites(settings, [&alice, &bob], link, steps)
+}
+
+/// As [`scene_with`], with all the keys of each site but its name and link.
+pub(crate) fn scene_of_sites(settings: &str, [alice, bob]: [&str; 2], link: &str, steps: &str) -> Scenario {
     scenario(&format!(
         r#"
 title = "A scene"
@@ -49,13 +55,13 @@ trs = {link}
 
 [[site]]
 name = "a"
-kind = "{alice}"
 link = {link}
+{alice}
 
 [[site]]
 name = "b"
-kind = "{bob}"
 link = {link}
+{bob}
 
 [[node]]
 name = "alice"

@@ -6,6 +6,17 @@
 use cyphonic_scenarios::{Document, Plan, Scenario};
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::test_runner::RngSeed;
+
+/// The same cases every time; others, and more of them, by `PROPTEST_RNG_SEED` and `PROPTEST_CASES`.
+pub(crate) fn config(cases: u32) -> ProptestConfig {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    ProptestConfig {
+        cases: number("PROPTEST_CASES").map_or(cases, |n| n as u32),
+        rng_seed: RngSeed::Fixed(number("PROPTEST_RNG_SEED").unwrap_or(1)),
+        ..ProptestConfig::default()
+    }
+}
 
 const DEPENDENCES: [&str; 3] = ["endpoint-independent", "address-dependent", "address-and-port-dependent"];
 
