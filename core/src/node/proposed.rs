@@ -55,6 +55,8 @@ pub(super) struct Proposed {
     expecting: BTreeMap<Fqdn, TunnelId>,
     /// Tunnels through a blind TRS, by our leg.
     by_leg: BTreeMap<RelayCid, TunnelId>,
+    /// Those of them that [`Carriage::settle`] has to move.
+    blind_touched: BTreeSet<TunnelId>,
     timers: Timers<TunnelId>,
     out: VecDeque<CarriageOutput>,
 }
@@ -102,6 +104,7 @@ impl Proposed {
             tunnels: BTreeMap::new(),
             expecting: BTreeMap::new(),
             by_leg: BTreeMap::new(),
+            blind_touched: BTreeSet::new(),
             timers: Timers::default(),
             out: VecDeque::new(),
         })
@@ -333,12 +336,18 @@ impl Carriage for Proposed {
         let Stage::Up(path) = &mut tunnel.stage else { return Err(SendRefused::NoTunnel) };
         let (links, link) = match path {
             Path::Direct(link) | Path::Terminated(link) => (&mut self.links, *link),
-            Path::Blind { links, link, .. } => (&mut **links, *link),
+            Path::Blind { links, link, .. } => {
+                self.blind_touched.insert(id);
+                (&mut **links, *link)
+            }
         };
-        let sent = tunnel.carrier.send(now, links, link, &packet);
+        tunnel.carrier.send(now, links, link, packet)
+    }
+
+    fn settle(&mut self, now: Instant) {
+        self.links.settle(now);
         self.drain_links(now);
-        self.drain_blind(now, id);
-        sent
+        self.settle_blind(now);
     }
 
     fn leave(&mut self, now: Instant) {
@@ -402,9 +411,8 @@ impl Carriage for Proposed {
         if let Some(peer) = blind {
             self.on_blind_datagram(now, peer, local, remote, payload);
         } else {
-            self.links.handle_datagram(now, local, remote, payload);
+            self.links.take_datagram(now, local, remote, payload);
         }
-        self.drain_links(now);
     }
 
     fn handle_stream(&mut self, _now: Instant, _id: StreamId, _event: StreamInput) {

@@ -293,6 +293,7 @@ impl Node {
         }
         for packet in held.packets {
             self.send_to(now, id, packet);
+            self.carriage.settle(now);
         }
     }
 

@@ -137,11 +137,23 @@ impl Udp {
         self.arrived.pop_front()
     }
 
-    /// Queues a datagram until [`Self::flush`].
-    pub(super) fn push(&mut self, transmit: &Transmit) {
-        let (local, remote, payload) = (transmit.local, transmit.remote, &transmit.payload);
+    /// Queues what a role sends until [`Self::flush`].
+    pub(super) fn push(&mut self, transmit: Transmit) {
+        let Transmit { local, remote, payload, segment } = transmit;
         self.have(local);
         let most = self.segments(local);
+        match segment {
+            // As it is: the role has joined it already.
+            Some(segment) if payload.len() <= (segment * most).min(SEND_BYTES) => {
+                self.batches.push_back(Batch { local, remote, segment, closed: true, bytes: payload });
+            }
+            Some(segment) => payload.chunks(segment).for_each(|one| self.join(local, remote, most, one)),
+            None => self.join(local, remote, most, &payload),
+        }
+    }
+
+    /// Adds a datagram to those that go to the same place, as long as no more than `most` leave together.
+    fn join(&mut self, local: SocketAddr, remote: SocketAddr, most: usize, payload: &[u8]) {
         let open = self.batches.iter_mut().rev().find(|batch| batch.remote == remote && batch.local == local);
         if let Some(batch) = open
             && !batch.closed
@@ -283,7 +295,7 @@ mod tests {
 
     fn transmit(from: u16, to: u16, payload: Vec<u8>, host: &str) -> Transmit {
         let ip: IpAddr = host.parse().unwrap();
-        Transmit { local: SocketAddr::new(ip, from), remote: SocketAddr::new(ip, to), payload }
+        Transmit::new(SocketAddr::new(ip, from), SocketAddr::new(ip, to), payload)
     }
 
     #[test]
@@ -296,7 +308,7 @@ mod tests {
                 // Sizes that join, that end a batch, and that begin another.
                 let sizes = [1200, 1200, 1200, 300, 1200, 1300, 1, 1];
                 for (n, size) in sizes.iter().enumerate() {
-                    sender.push(&transmit(a, b, vec![n as u8; *size], host));
+                    sender.push(transmit(a, b, vec![n as u8; *size], host));
                 }
                 sender.flush().await;
                 let mut got = Vec::new();
@@ -326,7 +338,7 @@ mod tests {
             let mut last = 0;
             for _ in 0..EXTRA_SOCKETS + 3 {
                 last = free_port();
-                role.push(&transmit(last, b, vec![7; 9], "127.0.0.1"));
+                role.push(transmit(last, b, vec![7; 9], "127.0.0.1"));
                 role.flush().await;
                 let mut buffer = [0; 16];
                 let (size, from) = echo.recv_from(&mut buffer).unwrap();

@@ -144,27 +144,27 @@ impl Carrier {
         frame.freeze()
     }
 
-    /// Sends one packet on a link.
+    /// Queues one packet on a link.
     pub(super) fn send(
         &mut self,
         now: Instant,
         links: &mut Links,
         link: LinkId,
-        packet: &Bytes,
+        packet: Bytes,
     ) -> Result<(), SendRefused> {
         if packet.len() > usize::from(u16::MAX) {
             return Err(SendRefused::TooBig(usize::from(u16::MAX)));
         }
         let overhead = match self.framing {
-            Framing::Udp4501 | Framing::Stream => return self.send_on_stream(now, links, link, packet),
+            Framing::Udp4501 | Framing::Stream => return self.send_on_stream(now, links, link, &packet),
             Framing::Datagram => HEADER_LEN,
             Framing::Compact => 0,
         };
-        let data = if overhead == 0 { packet.clone() } else { self.framed(packet) };
-        match links.send_datagram(now, link, data) {
+        let data = if overhead == 0 { packet.clone() } else { self.framed(&packet) };
+        match links.queue_datagram(now, link, data) {
             Ok(()) => Ok(()),
             Err(DatagramRefused::TooLarge(_)) if packet.len() <= MIN_IPV6_MTU => {
-                self.send_on_stream(now, links, link, packet)
+                self.send_on_stream(now, links, link, &packet)
             }
             Err(DatagramRefused::TooLarge(limit)) => {
                 Err(SendRefused::TooBig(limit.saturating_sub(overhead).max(MIN_IPV6_MTU)))
@@ -272,7 +272,7 @@ impl Proposed {
         for &(local, remote) in to {
             let transaction = probe::transaction(self.random());
             let payload = Message::HolePunching.to_bytes(transaction, Flags(0), 0, 0, path.0);
-            self.out.push_back(CarriageOutput::Pass(Output::Transmit(Transmit { local, remote, payload })));
+            self.out.push_back(CarriageOutput::Pass(Output::Transmit(Transmit::new(local, remote, payload))));
         }
     }
 
