@@ -43,6 +43,9 @@ pub struct QuicOptions {
     /// Whether links that peers open carry packets, so that their path MTU is worth discovering. A service that only
     /// signals saves the probes.
     pub serves_packets: bool,
+    /// For how long a new tunnel is taken to be still discovering its path's MTU: meanwhile a packet that does not fit a
+    /// DATAGRAM frame goes on the stream, rather than be answered by Packet Too Big, which its sender would remember.
+    pub discovery: Duration,
     /// What limits sending.
     pub congestion: Congestion,
     /// On links that carry packets: how many packets a peer that knows the ACK Frequency extension may take before it has
@@ -62,6 +65,7 @@ impl Default for QuicOptions {
             idle_timeout: Duration::from_secs(30),
             max_udp_payload: 1452,
             serves_packets: true,
+            discovery: Duration::ZERO,
             congestion: Congestion::Open,
             acks_after: None,
             segments: 1,
