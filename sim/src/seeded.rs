@@ -13,6 +13,11 @@
 //! | keys and serial numbers of certificates | [`derive()`] |
 //! | the time | [`FixedClock`] |
 //!
+//! # Signatures that were seen before
+//!
+//! One network verifies the same few certificates at every handshake. Whether a signature is good depends on nothing but
+//! key, message and signature, so those that were found good are remembered: see [`Remembering`].
+//!
 //! # Streams without a leak
 //!
 //! rustls wants both sources as `&'static`, without any context. So streams live in slots that are leaked once and
@@ -22,7 +27,9 @@
 //! Configurations and connections made from an environment hold its clock, so they keep the slot. Only a bare copy of
 //! the provider (`environment.provider`) does not: keep the environment beside it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cyphonic_core::name::Fqdn;
@@ -32,7 +39,9 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use rustls::crypto::{
     ActiveKeyExchange, CryptoProvider, GetRandomFailed, SecureRandom, SharedSecret, SupportedKxGroup,
+    WebPkiSupportedAlgorithms,
 };
+use rustls::pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm};
 use rustls::{CipherSuite, Error, NamedGroup, PeerMisbehaved};
 use x25519_dalek::{PublicKey, StaticSecret};
 
@@ -58,7 +67,12 @@ pub fn environment_at(seed: u64, node: &str, since_unix_epoch: Duration) -> Envi
     let slot = lease.0;
     let mut provider = rustls::crypto::ring::default_provider();
     provider.cipher_suites.retain(|suite| suite.suite() == CipherSuite::TLS13_AES_128_GCM_SHA256);
-    let provider = CryptoProvider { kx_groups: vec![slot], secure_random: slot, ..provider };
+    let provider = CryptoProvider {
+        kx_groups: vec![slot],
+        secure_random: slot,
+        signature_verification_algorithms: *REMEMBERING,
+        ..provider
+    };
     let clock = FixedClock { since_unix_epoch, _lease: lease };
     Environment { provider: Arc::new(provider), clock: Arc::new(clock), key_log: None }
 }
@@ -207,6 +221,63 @@ impl ActiveKeyExchange for Exchange {
     }
 }
 
+/// Ed25519 verification that remembers, for each thread, what it found good.
+#[derive(Debug)]
+struct Remembering;
+
+/// What is remembered at most; then all of it is forgotten. One network needs a few for each of its nodes.
+const REMEMBERED_LIMIT: usize = 4096;
+
+thread_local! {
+    /// SHA-256 over key, message and signature, each with its length before it.
+    static GOOD: RefCell<HashSet<[u8; 32]>> = RefCell::default();
+}
+
+/// Everything that the default provider verifies, in its order (it is what a handshake offers), Ed25519 remembering.
+static REMEMBERING: LazyLock<WebPkiSupportedAlgorithms> = LazyLock::new(|| {
+    let remember = |algorithm: &'static dyn SignatureVerificationAlgorithm| -> &'static dyn SignatureVerificationAlgorithm {
+        let is_ed25519 = algorithm.signature_alg_id() == Remembering.signature_alg_id();
+        if is_ed25519 { &Remembering } else { algorithm }
+    };
+    let given = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+    let all: Vec<_> = given.all.iter().map(|&algorithm| remember(algorithm)).collect();
+    let mapping = given.mapping.iter().map(|&(scheme, algorithms)| {
+        let algorithms: Vec<_> = algorithms.iter().map(|&algorithm| remember(algorithm)).collect();
+        (scheme, &*algorithms.leak())
+    });
+    WebPkiSupportedAlgorithms { all: all.leak(), mapping: mapping.collect::<Vec<_>>().leak() }
+});
+
+impl SignatureVerificationAlgorithm for Remembering {
+    fn verify_signature(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
+        let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+        for part in [public_key, message, signature] {
+            hash.update(&part.len().to_be_bytes());
+            hash.update(part);
+        }
+        let hash: [u8; 32] = hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes");
+        if GOOD.with_borrow(|good| good.contains(&hash)) {
+            return Ok(());
+        }
+        webpki::ring::ED25519.verify_signature(public_key, message, signature)?;
+        GOOD.with_borrow_mut(|good| {
+            if good.len() >= REMEMBERED_LIMIT {
+                good.clear();
+            }
+            good.insert(hash);
+        });
+        Ok(())
+    }
+
+    fn public_key_alg_id(&self) -> AlgorithmIdentifier {
+        webpki::ring::ED25519.public_key_alg_id()
+    }
+
+    fn signature_alg_id(&self) -> AlgorithmIdentifier {
+        webpki::ring::ED25519.signature_alg_id()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use cyphonic_core::conventional::login::TlsChannel;
@@ -301,6 +372,23 @@ mod tests {
         for share in [&[0; 32][..], &[0; 31]] {
             let exchange = env.provider.kx_groups[0].start().unwrap();
             assert!(matches!(exchange.complete(share), Err(Error::PeerMisbehaved(PeerMisbehaved::InvalidKeyShare))));
+        }
+    }
+
+    #[test]
+    fn what_was_verified_once_is_good_again_and_nothing_near_it_is() {
+        use ring::signature::{Ed25519KeyPair, KeyPair};
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let (key, signature) = (pair.public_key().as_ref(), pair.sign(b"message"));
+        let mut forged = signature.as_ref().to_vec();
+        forged[0] ^= 1;
+        for _ in 0..2 {
+            assert!(Remembering.verify_signature(key, b"message", signature.as_ref()).is_ok());
+            assert!(Remembering.verify_signature(key, b"Message", signature.as_ref()).is_err());
+            assert!(Remembering.verify_signature(key, b"message", &forged).is_err());
+            assert!(Remembering.verify_signature(&forged[..32], b"message", signature.as_ref()).is_err());
+            // Moved from one part to the next.
+            assert!(Remembering.verify_signature(key, &signature.as_ref()[63..], &signature.as_ref()[..63]).is_err());
         }
     }
 

@@ -101,7 +101,7 @@ fn both_engines_put_the_same_bytes_on_every_wire() {
         for reason in [NetDrop::Lost, NetDrop::QueueFull, NetDrop::WireDown] {
             assert!(events.drops.iter().any(|&(seen, _)| seen == reason), "{reason:?}: {events:?}");
         }
-        distinct.insert(events.taps["nat:1>router:0"].sha256);
+        distinct.insert(events.taps["nat:1>router:0"].digest);
     }
     assert_eq!(distinct.len(), 40, "every seed is another run");
 }
@@ -199,7 +199,7 @@ fn digest(taps: &BTreeMap<String, TapSummary>) -> String {
     let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
     for (name, tap) in taps {
         digest.update(name.as_bytes());
-        digest.update(&tap.sha256);
+        digest.update(&tap.digest);
     }
     digest.finish().as_ref().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
