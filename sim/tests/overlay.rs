@@ -324,7 +324,7 @@ impl StateMachineTest for Network {
 
 prop_state_machine! {
     #![proptest_config(ProptestConfig {
-        cases: 48,
+        cases: 400,
         rng_seed: proptest::test_runner::RngSeed::Fixed(1),
         failure_persistence: None,
         ..ProptestConfig::default()
