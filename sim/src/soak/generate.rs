@@ -17,12 +17,13 @@ use super::sheet::{Sheet, table};
 /// Grows with every change of what a seed means.
 pub const GENERATOR: u32 = 2;
 /// The most sites, and the most nodes.
-pub const MOST: u64 = 8;
+pub const MOST: u64 = 12;
 /// The last round: so many echoes of each pair, this far apart.
 const LAST_ECHOES: u64 = 12;
 const LAST_INTERVAL_MS: u64 = 2_000;
 
-const NODES: [&str; MOST as usize] = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi"];
+const NODES: [&str; MOST as usize] =
+    ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "mallory", "niaj"];
 const KINDS: [&str; 5] = ["ipv6", "ipv4-global", "ipv4-private", "dual-stack", "dual-stack-private-v4"];
 const DEPENDENCES: [&str; 3] = ["endpoint-independent", "address-dependent", "address-and-port-dependent"];
 const SERVICES: [&str; 3] = ["as", "nms", "trs"];
@@ -81,6 +82,13 @@ impl Generator {
         of[self.below(of.len() as u64) as usize]
     }
 
+    /// How many: mostly few, now and then [`MOST`]. What goes wrong between many goes wrong between few as well, but the
+    /// time of a run grows with the square.
+    fn how_many(&mut self, least: u64) -> u64 {
+        let most = self.pick(&[3, 3, 3, 3, 5, 5, 5, 8, MOST]);
+        self.from(least, most)
+    }
+
     fn share(&mut self, most_percent: u64) -> Value {
         Value::Float(self.from(1, most_percent) as f64 / 100.0)
     }
@@ -127,12 +135,12 @@ impl Generator {
             carrier.insert("link".to_owned(), link.into());
             self.sheet.section_mut("carrier").push(carrier.into());
         }
-        let sites = self.from(1, MOST);
+        let sites = self.how_many(1);
         for number in 1..=sites {
             let site = self.site(&format!("site{number}"), carriers);
             self.sheet.section_mut("site").push(site.into());
         }
-        for index in 0..self.from(2, MOST) {
+        for index in 0..self.how_many(2) {
             let name = NODES[index as usize];
             let at = format!("site{}", self.from(1, sites));
             let mut node = table([("name", name.into())]);
