@@ -131,31 +131,36 @@ pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
     let seed = *scenario.seeds.start();
     let errors = Errors::default();
     let logged = errors.clone();
-    let caught = catch_unwind(AssertUnwindSafe(|| tracing::subscriber::with_default(logged, || {
-        let mut tap = TapMode::Digest;
-        let mut secrets = None;
-        if depth.packets {
-            (tap, secrets) = (TapMode::Keep, Some(Arc::new(Secrets::default())));
-        }
-        let watch = Watch { tap, secrets: secrets.clone(), qlog: None };
-        let mut run = run::run(scenario, seed, Engine::Events, &watch);
-        let digest = run.digest();
-        let (mut found, demanded) = violations(scenario, &mut run, depth);
-        if let Some(secrets) = secrets {
-            found.extend(wires::violations(scenario, &run, &secrets));
-        }
-        let simulated_s = (run.ended - Instant::ZERO).as_secs();
-        drop(run);
-        for (engine, wanted) in [(Engine::Events, depth.again), (Engine::Turmoil, depth.turmoil)] {
-            let watch = Watch { tap: TapMode::Digest, ..Watch::default() };
-            if wanted && run::run(scenario, seed, engine, &watch).digest() != digest {
-                found.push(violation(Invariant::I9, format!("another run, on {engine}, put other bytes on the wires")));
+    let caught = catch_unwind(AssertUnwindSafe(|| {
+        tracing::subscriber::with_default(logged, || {
+            let mut tap = TapMode::Digest;
+            let mut secrets = None;
+            if depth.packets {
+                (tap, secrets) = (TapMode::Keep, Some(Arc::new(Secrets::default())));
             }
-        }
-        found.extend(errors.first().map(|text| violation(Invariant::I8, format!("an error was logged: {text}"))));
-        found.sort_by_key(|violation| violation.invariant);
-        Examined { digest, violation: found.into_iter().next(), demanded, simulated_s }
-    })));
+            let watch = Watch { tap, secrets: secrets.clone(), qlog: None };
+            let mut run = run::run(scenario, seed, Engine::Events, &watch);
+            let digest = run.digest();
+            let (mut found, demanded) = violations(scenario, &mut run, depth);
+            if let Some(secrets) = secrets {
+                found.extend(wires::violations(scenario, &run, &secrets));
+            }
+            let simulated_s = (run.ended - Instant::ZERO).as_secs();
+            drop(run);
+            for (engine, wanted) in [(Engine::Events, depth.again), (Engine::Turmoil, depth.turmoil)] {
+                let watch = Watch { tap: TapMode::Digest, ..Watch::default() };
+                if wanted && run::run(scenario, seed, engine, &watch).digest() != digest {
+                    found.push(violation(
+                        Invariant::I9,
+                        format!("another run, on {engine}, put other bytes on the wires"),
+                    ));
+                }
+            }
+            found.extend(errors.first().map(|text| violation(Invariant::I8, format!("an error was logged: {text}"))));
+            found.sort_by_key(|violation| violation.invariant);
+            Examined { digest, violation: found.into_iter().next(), demanded, simulated_s }
+        })
+    }));
     caught.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word");

@@ -193,6 +193,7 @@ impl Proposed {
 
     fn on_blind_connected(&mut self, now: Instant, peer: TunnelId, link: LinkId, client: bool, names: &[Fqdn]) {
         let me = self.me();
+        self.watch_search(now, peer);
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         let to = Party::Node(tunnel.name.clone());
         let known = names.contains(&tunnel.name);

@@ -46,8 +46,7 @@ pub(super) fn violation(node: &str, datagrams: &[Datagram<'_>]) -> Option<Violat
         let (answered, received) = (account.answered, account.received);
         if answered > 3 * received {
             let (remote, at) = (datagram.remote, datagram.at);
-            let text =
-                format!("{node} answered {answered} bytes to {remote}, from where {received} had come, at {at}");
+            let text = format!("{node} answered {answered} bytes to {remote}, from where {received} had come, at {at}");
             return Some(violated(Invariant::I4, text));
         }
     }
@@ -86,7 +85,12 @@ mod tests {
         let datagrams: Vec<_> = datagrams
             .iter()
             .enumerate()
-            .map(|(i, (is_out, payload))| Datagram { at: Instant::from_millis(i as u64), is_out: *is_out, remote, payload })
+            .map(|(i, (is_out, payload))| Datagram {
+                at: Instant::from_millis(i as u64),
+                is_out: *is_out,
+                remote,
+                payload,
+            })
             .collect();
         violation("bob", &datagrams)
     }

@@ -83,13 +83,17 @@ fn judge<'s>(
             continue;
         }
         if !place.is_proved {
-            return Some(violated(Invariant::I3, format!("the TRS forwarded to {remote}, who proved nothing, at {at}")));
+            return Some(violated(
+                Invariant::I3,
+                format!("the TRS forwarded to {remote}, who proved nothing, at {at}"),
+            ));
         }
         let Some(&from) = senders.get(payload) else { continue };
         if !place.nodes.iter().any(|&to| granted(from, to, at)) {
             let to: Vec<_> = place.nodes.iter().map(|&node| name(node)).collect();
             let (from, to) = (name(from), to.join(" or "));
-            let text = format!("the TRS forwarded from {from} to {to} at {remote}, whom nobody sent there together, at {at}");
+            let text =
+                format!("the TRS forwarded from {from} to {to} at {remote}, whom nobody sent there together, at {at}");
             return Some(violated(Invariant::I3, text));
         }
     }
