@@ -121,7 +121,7 @@ impl Shape {
     /// The sum of the pseudo-header of a packet of `len` bytes.
     fn pseudo_header(self, packet: &[u8], len: usize) -> u64 {
         let addresses = if self.v6() { &packet[8..40] } else { &packet[12..20] };
-        sum(addresses) + u64::from((u16::from(self.protocol)).to_be()) + u64::from(((len - self.ip) as u16).to_be())
+        sum(addresses) + u64::from(u16::from(self.protocol).to_be()) + u64::from(((len - self.ip) as u16).to_be())
     }
 }
 
@@ -405,7 +405,7 @@ mod tests {
     fn the_sum_is_that_of_the_standard() {
         let bytes: Vec<u8> = (0..=255).cycle().take(1403).collect();
         for len in [0, 1, 2, 3, 4, 7, 1400, 1403] {
-            let words = bytes[..len].chunks(2).map(|w| u64::from(w[0]) << 8 | w.get(1).map_or(0, |b| u64::from(*b)));
+            let words = bytes[..len].chunks(2).map(|w| (u64::from(w[0]) << 8) | w.get(1).map_or(0, |b| u64::from(*b)));
             assert_eq!(fold(sum(&bytes[..len])).to_be(), fold(words.sum()), "{len}");
         }
     }

@@ -42,7 +42,7 @@ impl Tun {
         Ok(Self {
             device,
             original: vec![0; VIRTIO_NET_HDR_LEN + 65_535],
-            cuts: Default::default(),
+            cuts: std::array::from_fn(|_| Bytes::new()),
             room: usize::from(mtu).max(1280),
             sizes: vec![0; IDEAL_BATCH_SIZE],
             arrived: VecDeque::new(),
