@@ -265,6 +265,8 @@ impl Node {
         peer.building.values_mut().for_each(|origin| origin.again = None);
         (peer.relay_at, peer.failures) = (None, 0);
         let before = peer.up;
+        // A direct path that came up and soon fell silent costs more than one that never comes up: it is left alone for long.
+        let setback = before.filter(|(_, direct)| dead && !direct.relayed && now < peer.up_since + LAST_IMPROVEMENT);
         let worse = origin.relayed && !dead && before.is_some_and(|(_, before)| !before.relayed);
         let (taken, replaced) = if worse { (before, Some((tunnel, origin))) } else { (Some((tunnel, origin)), before) };
         peer.up = taken;
@@ -274,7 +276,11 @@ impl Node {
         let displaced = replaced.and_then(|(id, origin)| peer.old.replace((id, origin, now + LINGER)));
         if !worse {
             let may_improve = origin.relayed && origin.initiator && origin.want.is_some();
-            let (wait, attempt) = peer.improve.map_or((FIRST_IMPROVEMENT, 0), |i| (i.wait, i.attempt));
+            let (wait, attempt) = match (setback, peer.improve) {
+                (Some((_, direct)), _) => (LAST_IMPROVEMENT, direct.attempt().wrapping_add(1)),
+                (None, Some(improve)) => (improve.wait, improve.attempt),
+                (None, None) => (FIRST_IMPROVEMENT, 0),
+            };
             peer.improve = may_improve.then(|| Improve { at: now + wait, wait, attempt });
         }
         let held = std::mem::take(&mut peer.held);

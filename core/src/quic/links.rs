@@ -423,6 +423,12 @@ impl Links {
         (began && !ended).then(|| (now - link.heard_at).saturating_sub(4 * link.connection.rtt()))
     }
 
+    /// Whether a link has searched for its path MTU and has not found all to fit.
+    pub fn has_searched(&self, id: LinkId) -> bool {
+        let path = self.links.get(&id).map(|link| link.connection.stats().path);
+        path.is_some_and(|p| p.sent_plpmtud_probes > 0 && p.current_mtu < self.config.options.max_udp_payload)
+    }
+
     /// Says something on a link that needs an answer, so that the peer learns where we are seen now.
     pub fn ping(&mut self, now: Instant, id: LinkId) {
         if let Some(link) = self.links.get_mut(&id).filter(|l| l.connected && !l.closed) {

@@ -9,12 +9,12 @@ use cyphonic_scenarios::Scenario;
 use crate::common::{NAT, V4, scenario};
 use crate::scene::{BLIND, TERMINATING, first_answer, play, story, tunnels_up};
 
-/// Alice, whose narrow link lies behind a NAT of this behaviour, and Bob behind a filter; Alice sends echoes of which each
+/// Alice, whose narrow link lies behind a NAT of this behaviour, and Bob; Alice sends echoes of which each
 /// is answered or not, at one every two seconds, then one after a minute of peace.
 fn narrow(settings: &str, link: &str, nat: &str, bob: &str) -> Scenario {
     let mut text = format!("title = \"Search\"\nabout = \"Path MTU.\"\nmeasure = \"outcome\"\n{settings}\n");
     write!(text, "[[site]]\nname = \"a\"\nkind = \"{NAT}\"\nfirewall = {{}}\nlink = {link}\nnat = {nat}\n").unwrap();
-    write!(text, "[[site]]\nname = \"b\"\nkind = \"{bob}\"\nfirewall = {{}}\nlink = {{ delay_ms = 10 }}\n").unwrap();
+    write!(text, "[[site]]\nname = \"b\"\nkind = \"{bob}\"\nlink = {{ delay_ms = 10 }}\n").unwrap();
     text +=
         "[[node]]\nname = \"alice\"\nsite = \"a\"\n[[node]]\nname = \"bob\"\nsite = \"b\"\n[[step]]\ndo = \"start\"\n";
     for (wait, from, to) in [(5_000, "alice", "bob"), (60_000, "bob", "alice"), (5_000, "alice", "bob")] {

@@ -228,7 +228,7 @@ impl Proposed {
         let opened = if let Some(relay) = &tunnel.relay {
             let (addresses, name) = (relay.addresses.clone(), self.services.trs_name.clone());
             // The end-to-end connection through a blind relay discovers its own path MTU.
-            let load = if relay.mode == RelayMode::Blind { Load::Signaling } else { Load::Packets };
+            let load = if relay.mode == RelayMode::Blind { Load::Signaling } else { self.load_to(&tunnel.name) };
             self.open(now, &addresses, &name, load).map(|link| {
                 self.owners.insert(link, Owner::Leg(id));
                 tunnel.stage = Stage::LegOpening(link);
@@ -308,22 +308,31 @@ impl Proposed {
         }
     }
 
-    /// How long nothing was heard on a tunnel whose path is being searched for its MTU. What ends at a TRS follows us to
-    /// another mapping by itself.
-    fn silence_in_search(&self, now: Instant, tunnel: &Tunnel) -> Option<Duration> {
+    /// The link on which packets go, or will go: its path is the one that is searched for its MTU.
+    fn searched<'a>(&'a self, tunnel: &'a Tunnel) -> Option<(&'a Links, LinkId)> {
         match &tunnel.stage {
-            Stage::Requested(link) | Stage::Up(Path::Direct(link)) => self.links.silence_in_search(now, *link),
+            Stage::Requested(link) | Stage::LegWaiting(link) | Stage::LegRequested(link) => Some((&self.links, *link)),
+            Stage::Up(Path::Direct(link) | Path::Terminated(link)) => Some((&self.links, *link)),
             Stage::EndToEnd(EndToEnd { links, link: Some(link), .. }) | Stage::Up(Path::Blind { links, link, .. }) => {
-                links.silence_in_search(now, *link)
+                Some((links, *link))
             }
             _ => None,
         }
     }
 
+    /// How long nothing was heard on a tunnel whose path is being searched for its MTU.
+    fn silence_in_search(&self, now: Instant, tunnel: &Tunnel) -> Option<Duration> {
+        self.searched(tunnel).and_then(|(links, link)| links.silence_in_search(now, link))
+    }
+
     /// A tunnel is going to be forgotten, or another built beside it: if its path seems to have ended by the search for its
     /// MTU, that was the last search on the way to this peer.
     fn learn_from(&mut self, now: Instant, tunnel: &Tunnel) {
-        if self.silence_in_search(now, tunnel).is_some_and(|silence| silence >= SEARCH_SILENCE / 2) {
+        // What was not even built, though the peer answered on it, was perhaps ended again and again.
+        let is_late = !matches!(tunnel.stage, Stage::Up(_)) && tunnel.until <= now;
+        let stuck = is_late && self.searched(tunnel).is_some_and(|(links, link)| links.has_searched(link));
+        let silent = || self.silence_in_search(now, tunnel).is_some_and(|silence| silence >= SEARCH_SILENCE / 2);
+        if stuck || silent() {
             if self.unprobed.len() >= MAX_UNPROBED {
                 self.unprobed.clear();
             }
