@@ -353,7 +353,7 @@ impl Carriage for Proposed {
                 (&mut **links, *link)
             }
         };
-        tunnel.carrier.send(now, links, link, packet)
+        tunnel.carrier.send(now, links, link, &packet)
     }
 
     fn settle(&mut self, now: Instant) {

@@ -86,6 +86,7 @@ pub enum DatagramRefused {
     Closed,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Link {
     connection: Connection,
     handle: ConnectionHandle,

@@ -152,21 +152,21 @@ impl Carrier {
         now: Instant,
         links: &mut Links,
         link: LinkId,
-        packet: Bytes,
+        packet: &Bytes,
     ) -> Result<(), SendRefused> {
         if packet.len() > usize::from(u16::MAX) {
             return Err(SendRefused::TooBig(usize::from(u16::MAX)));
         }
         let overhead = match self.framing {
-            Framing::Udp4501 | Framing::Stream => return self.send_on_stream(now, links, link, &packet),
+            Framing::Udp4501 | Framing::Stream => return self.send_on_stream(now, links, link, packet),
             Framing::Datagram => HEADER_LEN,
             Framing::Compact => 0,
         };
-        let data = if overhead == 0 { packet.clone() } else { self.framed(&packet) };
+        let data = if overhead == 0 { packet.clone() } else { self.framed(packet) };
         match links.queue_datagram(now, link, data) {
             Ok(()) => Ok(()),
             Err(DatagramRefused::TooLarge(_)) if packet.len() <= MIN_IPV6_MTU || now < self.discovering => {
-                self.send_on_stream(now, links, link, &packet)
+                self.send_on_stream(now, links, link, packet)
             }
             Err(DatagramRefused::TooLarge(limit)) => {
                 Err(SendRefused::TooBig(limit.saturating_sub(overhead).max(MIN_IPV6_MTU)))
@@ -311,8 +311,10 @@ impl Proposed {
     /// The link on which packets go, or will go: its path is the one that is searched for its MTU.
     fn searched<'a>(&'a self, tunnel: &'a Tunnel) -> Option<(&'a Links, LinkId)> {
         match &tunnel.stage {
-            Stage::Requested(link) | Stage::LegWaiting(link) | Stage::LegRequested(link) => Some((&self.links, *link)),
-            Stage::Up(Path::Direct(link) | Path::Terminated(link)) => Some((&self.links, *link)),
+            Stage::Requested(link)
+            | Stage::LegWaiting(link)
+            | Stage::LegRequested(link)
+            | Stage::Up(Path::Direct(link) | Path::Terminated(link)) => Some((&self.links, *link)),
             Stage::EndToEnd(EndToEnd { links, link: Some(link), .. }) | Stage::Up(Path::Blind { links, link, .. }) => {
                 Some((links, *link))
             }
