@@ -67,6 +67,20 @@ enum Commands {
         #[command(flatten)]
         control: Control,
     },
+    /// All that passes through the running node, as pcapng for Wireshark, with the secrets that open it. The node must have
+    /// `allow-capture = true`. The file is readable by its owner only.
+    Capture {
+        /// The file, or - for standard output (`cyphonic capture - | wireshark -k -i -`).
+        file: PathBuf,
+        /// How long; until Ctrl-C if nothing is said.
+        #[arg(short, long)]
+        seconds: Option<f64>,
+        /// Build every connection anew first. Wireshark opens a QUIC connection only if it has seen its beginning.
+        #[arg(long)]
+        rebuild: bool,
+        #[command(flatten)]
+        control: Control,
+    },
     /// What the running node knows of this machine's network.
     Netcheck(Control),
     /// Completions for a shell, to be sourced.
@@ -288,6 +302,20 @@ fn execute(command: Commands) -> Result<(), Failure> {
             Ok(())
         }
         Commands::Ping { name, count, interval, control } => ping(&control, &name, count, interval),
+        Commands::Capture { file, seconds, rebuild, control } => {
+            let time = seconds
+                .map(Duration::try_from_secs_f64)
+                .transpose()
+                .map_err(|_| Failure::new(Code::Usage, "--seconds is no time", "give seconds, such as 10"))?;
+            run::block_on(async {
+                let bytes = control::capture(&control.control, &file, time, rebuild).await?;
+                if file != std::path::Path::new("-") {
+                    let warning = "whoever has it can read what this node sent and received";
+                    print(&format!("{}: {bytes} bytes; {warning}\n", file.display()));
+                }
+                Ok(())
+            })
+        }
         Commands::Netcheck(control) => {
             print(&control::netcheck(&control.control)?);
             Ok(())

@@ -190,6 +190,14 @@ pub fn write_secret(path: &Path, text: &str) -> Result<(), Failure> {
     write(path, text, 0o600)
 }
 
+/// Makes a new file that only its owner can read; if there is one already, it is an error.
+pub fn create_secret(path: &Path) -> Result<fs::File, Failure> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
+        let what = format!("{}: cannot be made: {error}", path.display());
+        Failure::new(Code::Config, what, "give a file that is not there yet, in a folder that this user may write in")
+    })
+}
+
 /// Writes a new file that everybody can read.
 pub fn write_public(path: &Path, text: &str) -> Result<(), Failure> {
     write(path, text, 0o644)

@@ -19,11 +19,12 @@ mod tun;
 mod udp;
 
 use std::future::{Future, pending};
+use std::net::SocketAddr;
 use std::pin::Pin;
 
 use bytes::Bytes;
 use cyphonic_core::event::Event;
-use cyphonic_core::machine::{Input, Machine, Output};
+use cyphonic_core::machine::{Input, Machine, Output, Transmit};
 use cyphonic_core::time::Instant;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
@@ -41,6 +42,9 @@ pub trait Shell {
     type Machine: Machine;
     /// What other tasks ask for.
     type Request: Send;
+
+    /// Something passes between the role and the network, or the role and the virtual interface.
+    fn sees(&mut self, _passing: &Passing<'_>) {}
 
     /// The role reports something.
     fn event(&mut self, machine: &Self::Machine, now: Instant, event: Event);
@@ -68,6 +72,25 @@ pub trait Shell {
     fn after(&mut self) -> impl Future<Output = Result<(), Failure>> {
         async { Ok(()) }
     }
+}
+
+/// What passes through the loop.
+pub enum Passing<'a> {
+    /// A datagram that came in.
+    Received {
+        /// To where.
+        local: SocketAddr,
+        /// From where.
+        remote: SocketAddr,
+        /// The UDP payload.
+        payload: &'a [u8],
+    },
+    /// A datagram that goes out.
+    Sent(&'a Transmit),
+    /// An application's packet.
+    FromTun(&'a [u8]),
+    /// A packet for applications.
+    ToTun(&'a [u8]),
 }
 
 /// A role, its sockets and its shell.
@@ -198,11 +221,22 @@ impl<S: Shell> Driver<S> {
 
     fn feed(&mut self, input: Input<<S::Machine as Machine>::Command>) {
         let now = self.clock.now();
+        match &input {
+            Input::Datagram { local, remote, payload } => {
+                self.shell.sees(&Passing::Received { local: *local, remote: *remote, payload });
+            }
+            Input::Packet(packet) => self.shell.sees(&Passing::FromTun(packet)),
+            _ => {}
+        }
         self.machine.handle_input(now, input);
         loop {
             match self.machine.poll_output() {
-                Output::Transmit(transmit) => self.udp.push(&transmit),
+                Output::Transmit(transmit) => {
+                    self.shell.sees(&Passing::Sent(&transmit));
+                    self.udp.push(&transmit);
+                }
                 Output::Packet(packet) => {
+                    self.shell.sees(&Passing::ToTun(&packet));
                     if !self.shell.takes(now, &packet)
                         && let Some(tun) = &mut self.tun
                     {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,11 +20,13 @@ use cyphonic_core::route::optimal::{Behaviour, Filtering, Mapping};
 use cyphonic_core::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
+use super::capture::Capture;
 use super::dns::Resolver;
 use super::report::Report;
+use super::secrets::{self, Kept};
 use super::{ALPN, environment, named, overlay, ready, seed, stopped, warn_of_end, zone};
-use crate::control::{self, Answer, Asked, ControlSocket, DEFAULT_SOCKET, Pong, Question, Status};
-use crate::drive::{Clock, Driver, PortUse, Shell, Streams, Tun, Udp};
+use crate::control::{self, Answer, Asked, ControlSocket, DEFAULT_SOCKET, Pong, Question, Reply, Status};
+use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Tun, Udp};
 use crate::error::{Code, Failure};
 use crate::files;
 use crate::net::{self, Network};
@@ -35,6 +38,8 @@ const ACKS_AFTER: u32 = 40;
 const ASK_PORT: u16 = 53;
 /// Most pings under way.
 const PINGS: usize = 256;
+/// Most captures under way.
+const CAPTURES: usize = 4;
 /// How long a ping is waited for.
 const PING_TIMEOUT: Duration = Duration::from_secs(14);
 
@@ -50,7 +55,7 @@ struct Ping {
     address: Option<Ipv4Addr>,
     /// When the query, then the echo request, went out.
     since: Instant,
-    reply: oneshot::Sender<Answer>,
+    reply: oneshot::Sender<Reply>,
 }
 
 struct Shown {
@@ -79,11 +84,18 @@ struct NodeShell {
     outbox: Vec<Bytes>,
     /// (number, answered from where): pongs that wait for a look at the machine.
     pongs: Vec<(u16, Instant)>,
+    /// Where captures are allowed.
+    secrets: Option<Arc<Kept>>,
+    captures: Vec<Capture>,
 }
 
 impl Shell for NodeShell {
     type Machine = Node;
     type Request = Request;
+
+    fn sees(&mut self, passing: &Passing<'_>) {
+        self.captures.iter_mut().for_each(|capture| capture.take(passing));
+    }
 
     fn event(&mut self, _machine: &Node, _now: Instant, event: Event) {
         match &event {
@@ -128,7 +140,7 @@ impl Shell for NodeShell {
                 if let Some(ping) = self.pings.remove(&number) {
                     let what = format!("{} cannot be reached, or there is no such node", ping.name);
                     let remedy = "is it running and registered? check the name".to_owned();
-                    let _ = ping.reply.send(Answer::Error { what, remedy });
+                    let _ = ping.reply.send(Answer::Error { what, remedy }.into());
                 }
             }
         }
@@ -146,13 +158,24 @@ impl Shell for NodeShell {
                 }
             }
             Request::Asked((Question::Status, reply)) => {
-                let _ = reply.send(Answer::Status(self.status(machine, now)));
+                let _ = reply.send(Answer::Status(self.status(machine, now)).into());
             }
             Request::Asked((Question::Ping { name }, reply)) => self.ping(machine, now, &name, reply),
+            Request::Asked((Question::Capture { rebuild }, reply)) => {
+                let answer = self.capture();
+                if rebuild && answer.then.is_some() {
+                    // No network, and the same one again.
+                    for addresses in [Vec::new(), self.addresses.clone()] {
+                        inputs.push(Input::Command(NodeCommand::Network { addresses, nat64: self.nat64 }));
+                    }
+                }
+                let _ = reply.send(answer);
+            }
         }
     }
 
     fn follow_up(&mut self, machine: &Node) -> Option<Bytes> {
+        self.captures.retain_mut(Capture::flush);
         while let Some((number, at)) = self.pongs.pop() {
             let Some(ping) = self.pings.remove(&number) else { continue };
             let Some(address) = ping.address else { continue };
@@ -171,7 +194,7 @@ impl Shell for NodeShell {
                 }),
                 None => Answer::Error { what: "the tunnel is gone".into(), remedy: "try again".into() },
             };
-            let _ = ping.reply.send(answer);
+            let _ = ping.reply.send(answer.into());
         }
         self.outbox.pop()
     }
@@ -215,10 +238,26 @@ impl NodeShell {
         }
     }
 
-    fn ping(&mut self, machine: &Node, now: Instant, name: &str, reply: oneshot::Sender<Answer>) {
+    fn capture(&mut self) -> Reply {
+        let refuse =
+            |what: &str, remedy: &str| Answer::Error { what: what.to_owned(), remedy: remedy.to_owned() }.into();
+        let Some(secrets) = &self.secrets else {
+            return refuse("this node allows no captures", "set `allow-capture = true` and start it again");
+        };
+        if self.captures.len() >= CAPTURES {
+            return refuse("too many captures are under way", "end one of them");
+        }
+        tracing::warn!("A CAPTURE BEGINS: all traffic of this node is shown in clear to who asked for it");
+        let title = format!("{}, {} method", self.shown.name, self.shown.method.name());
+        let (capture, pieces) = Capture::begin(&title, &self.shown.tun, secrets.clone());
+        self.captures.push(capture);
+        Reply { answer: Answer::Capturing, then: Some(pieces) }
+    }
+
+    fn ping(&mut self, machine: &Node, now: Instant, name: &str, reply: oneshot::Sender<Reply>) {
         self.pings.retain(|_, ping| now < ping.since + PING_TIMEOUT);
-        let refuse = |reply: oneshot::Sender<Answer>, what: &str, remedy: &str| {
-            let _ = reply.send(Answer::Error { what: what.to_owned(), remedy: remedy.to_owned() });
+        let refuse = |reply: oneshot::Sender<Reply>, what: &str, remedy: &str| {
+            let _ = reply.send(Answer::Error { what: what.to_owned(), remedy: remedy.to_owned() }.into());
         };
         // A short name is one of the zone.
         let full = if name.contains('.') { name.to_owned() } else { format!("{name}.{}", self.overlay.zone) };
@@ -347,6 +386,7 @@ struct Plan {
     control: PathBuf,
     resolver: Resolver,
     fixed_addresses: bool,
+    secrets: Option<Arc<Kept>>,
 }
 
 fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
@@ -412,7 +452,9 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
         nms_name: named(settings.nms_name, "nms", &zone)?,
         trs_name: named(settings.trs_name, "trs", &zone)?,
     };
+    let (key_log, secrets) = secrets::listen(settings.key_log.as_deref(), settings.allow_capture.unwrap_or(false))?;
     Ok(Plan {
+        secrets,
         resolver: Resolver::new(settings.dns.unwrap_or(settings::Dns::Auto), tun.clone(), overlay.clone()),
         config: NodeConfig {
             name,
@@ -424,7 +466,7 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
             login,
             framing,
             overlay,
-            tls: environment(settings.key_log.as_deref())?,
+            tls: environment(key_log),
             roots: trusted,
             identity,
             alpn: settings.alpn.unwrap_or_else(|| ALPN.to_owned()).into_bytes(),
@@ -441,7 +483,7 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
 
 /// Runs a node until it is stopped.
 pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
-    let Plan { config, certificate, tun, mtu, control, resolver, fixed_addresses } = plan(settings)?;
+    let Plan { config, certificate, tun, mtu, control, resolver, fixed_addresses, secrets } = plan(settings)?;
     let port_use = match config.method {
         Method::Conventional => PortUse::Conventional,
         Method::Proposed => PortUse::Quic,
@@ -481,6 +523,8 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
         next_ping: 0,
         outbox: Vec::new(),
         pongs: Vec::new(),
+        secrets,
+        captures: Vec::new(),
     };
     let mut driver = Driver::new(machine, shell, Clock::start(), udp, Streams::outgoing(), Some(device), requests);
     driver.command(NodeCommand::Start);

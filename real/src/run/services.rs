@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 
 use super::report::Report;
 use super::{
-    ALPN, CONVENTIONAL_PORT, PORT, environment, named, overlay, ready, seed, stopped, warn_of_end, with_port, zone,
+    ALPN, CONVENTIONAL_PORT, PORT, environment, named, overlay, ready, secrets, seed, stopped, warn_of_end, with_port,
+    zone,
 };
 use crate::drive::{Clock, Driver, PortUse, Shell, Streams, Udp};
 use crate::error::Failure;
@@ -74,7 +75,7 @@ impl Papers {
         let credentials = files::credentials(name, &certificate, &key, &roots)?;
         warn_of_end(name, credentials.ends);
         let config = QuicConfig {
-            tls: environment(self.key_log.as_deref())?,
+            tls: environment(secrets::listen(self.key_log.as_deref(), false)?.0),
             roots: credentials.roots,
             identity: credentials.identity,
             alpn: self.alpn.unwrap_or_else(|| ALPN.to_owned()).into_bytes(),

@@ -102,6 +102,9 @@ settings! {
         max_udp_payload: u16 = "1452",
         /// Write TLS secrets to this file, so that a capture can be read. Never in earnest. Optional.
         key_log: PathBuf = "\"secrets.log\"",
+        /// Let whoever may use the control socket capture all that passes, with the secrets that open it
+        /// (`cyphonic capture`). Never in earnest. Default: false.
+        allow_capture: bool = "false",
         /// What to log: error, warn, info, debug, trace, or a filter as `cyphonic=debug`. Default: "info".
         log: String = "\"info\"",
         /// "text" or "json". Default: "text".
