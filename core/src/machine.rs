@@ -16,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::event::Event;
 use crate::time::Instant;
+use crate::tls::Roots;
 
 /// A protocol role as a pure state machine.
 pub trait Machine {
@@ -69,6 +70,15 @@ pub enum StreamInput {
     Data(Vec<u8>),
     /// The connection is gone: closed by the peer, reset, or never established.
     Closed,
+}
+
+/// What the operator of AS, NMS or TRS may ask of it.
+#[derive(Clone, Debug)]
+pub enum ServiceCommand {
+    /// Trust these from now on. Sessions of certificates that do not count any more end now.
+    Trust(Roots),
+    /// Leave: tell everybody who is connected, so that nobody has to wait for silence.
+    Stop,
 }
 
 /// What comes out of a [`Machine`].

@@ -15,10 +15,10 @@ use std::fmt;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PublicKeyData, SanType, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RevokedCertParams, SanType, SignatureAlgorithm,
 };
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivatePkcs8KeyDer};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -131,6 +131,33 @@ impl Authority {
         validity: Validity,
     ) -> Result<Vec<CertificateDer<'static>>, PkiError> {
         self.sign_leaf(name, &key, serial, validity)
+    }
+
+    /// The list of all certificates of this authority that do not count any more, by serial number, with the time since
+    /// which (RFC 5280 §5). `number` has to grow from list to list; `validity` is when this one was made and when the next
+    /// one is due at the latest.
+    pub fn revoke(
+        &self,
+        revoked: &[(u64, Duration)],
+        number: u64,
+        validity: Validity,
+    ) -> Result<CertificateRevocationListDer<'static>, PkiError> {
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        let entry = |&(serial, since): &(u64, Duration)| RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: epoch + Duration::from_secs(since.as_secs()),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: epoch + validity.not_before,
+            next_update: epoch + validity.not_after,
+            crl_number: number.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(params.signed_by(&self.issuer)?.der().clone())
     }
 
     fn sign_leaf(

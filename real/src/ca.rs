@@ -4,10 +4,13 @@
 //! root.pem, root.key    the root: root.pem goes to everybody, root.key best to a safe
 //! ca.key                the intermediate authority (the AS of paper §2.1), which signs everybody's certificate
 //! ca.toml               what both certificates say; they are made anew from it and the keys
+//! issued, revoked       every certificate that was made, and those that do not count any more: serial number, time, name
+//! crl.pem               the list of those, signed: to AS, NMS, TRS and every node
 //! service.key           what NMS and TRS share in the conventional method
 //! NAME.pem, NAME.key    what `issue` made: copy both to NAME's machine and delete NAME.key here
 //! ```
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -100,6 +103,7 @@ pub fn init(folder: &Path, zone: &Fqdn) -> Result<(), Failure> {
     // Last, so that a folder with it is complete.
     files::write_public(&folder.join("ca.toml"), &toml::to_string(&facts).map_err(Failure::other)?)?;
     let ca = Ca::open(folder)?;
+    ca.write_list(&[])?;
     files::write_public(&folder.join("root.pem"), &pem_of(std::slice::from_ref(&ca.root)))
 }
 
@@ -132,11 +136,84 @@ impl Ca {
         let until = now().saturating_add(days.saturating_mul(DAY)).min(self.ends);
         let serial = u64::from_be_bytes(*random::<8>()?) >> 1 | 1;
         let span = validity(now() - BACKDATE, until)?;
+        append(&self.folder.join("issued"), &Entry { serial, time: until, name: name.clone() })?;
         let identity = self.authority.issue(name, &*random::<32>()?, serial, span).map_err(|error| pki(&error))?;
         files::write_secret(&key, &key_pem(&identity))?;
         files::write_public(&certificate, &pem_of(&identity.chain))?;
         Ok((certificate, key))
     }
+
+    /// Takes back every certificate of a name that has not ended yet, and writes the list anew; where to, and how many
+    /// certificates it was.
+    pub fn revoke(&self, name: &Fqdn) -> Result<(PathBuf, usize), Failure> {
+        let mut revoked = entries(&self.folder.join("revoked"))?;
+        let known: BTreeSet<u64> = revoked.iter().map(|entry| entry.serial).collect();
+        let issued = entries(&self.folder.join("issued"))?;
+        let of_name: Vec<_> = issued.into_iter().filter(|entry| entry.name == *name).collect();
+        if of_name.is_empty() {
+            let what = format!("{}: no certificate for {name} was made here", self.folder.display());
+            return Err(Failure::new(
+                Code::Usage,
+                what,
+                "give a name for which `cyphonic ca issue` made one, and --dir",
+            ));
+        }
+        let new = of_name.into_iter().filter(|entry| entry.time >= now() && !known.contains(&entry.serial));
+        let new: Vec<_> = new.map(|entry| Entry { time: now(), ..entry }).collect();
+        for entry in &new {
+            append(&self.folder.join("revoked"), entry)?;
+        }
+        let count = new.len();
+        revoked.extend(new);
+        Ok((self.write_list(&revoked)?, count))
+    }
+
+    fn write_list(&self, revoked: &[Entry]) -> Result<PathBuf, Failure> {
+        let path = self.folder.join("crl.pem");
+        let serials: Vec<_> = revoked.iter().map(|entry| (entry.serial, Duration::from_secs(entry.time))).collect();
+        let span = validity(now() - BACKDATE, self.ends)?;
+        let list = self.authority.revoke(&serials, now(), span).map_err(|error| pki(&error))?;
+        files::write_public(&path, &pem::encode(&pem::Pem::new("X509 CRL", list.to_vec())))?;
+        Ok(path)
+    }
+}
+
+/// A line of the files `issued` (the time is the certificate's end) and `revoked` (since when).
+struct Entry {
+    serial: u64,
+    time: u64,
+    name: Fqdn,
+}
+
+fn append(path: &Path, entry: &Entry) -> Result<(), Failure> {
+    use std::io::Write as _;
+    let line = format!("{:016x} {} {}\n", entry.serial, entry.time, entry.name);
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(|error| {
+        Failure::new(Code::Config, format!("{}: {error}", path.display()), "check that this user may write there")
+    })
+}
+
+/// Every entry of a file; none if there is no file.
+fn entries(path: &Path) -> Result<Vec<Entry>, Failure> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Failure::new(Code::Config, format!("{}: {error}", path.display()), "check the file")),
+    };
+    let read = |line: &str| {
+        let mut words = line.split(' ');
+        let serial = u64::from_str_radix(words.next()?, 16).ok()?;
+        Some(Entry { serial, time: words.next()?.parse().ok()?, name: words.next()?.parse().ok()? })
+    };
+    text.lines()
+        .map(|line| {
+            read(line).ok_or_else(|| {
+                let what = format!("{}: not understood: {line}", path.display());
+                Failure::new(Code::Config, what, "each line is a serial number, a time and a name")
+            })
+        })
+        .collect()
 }
 
 fn key_pem(identity: &Identity) -> Zeroizing<String> {
@@ -189,10 +266,10 @@ mod tests {
         init(&theirs, &name("example")).unwrap();
         let a = name("a.example");
         let (certificate, key) = Ca::open(&ours).unwrap().issue(&a, 30, false).unwrap();
-        let good = files::credentials(&a, &certificate, &key, &ours.join("root.pem")).unwrap();
+        let good = files::credentials(&a, &certificate, &key, &ours.join("root.pem"), None).unwrap();
         assert!(good.ends > files::since_epoch() + Duration::from_secs(29 * DAY));
         let reason = |name: &Fqdn, certificate: &Path, key: &Path, roots: &Path| {
-            let failure = files::credentials(name, certificate, key, roots).err().expect("refused");
+            let failure = files::credentials(name, certificate, key, roots, None).err().expect("refused");
             assert_eq!(failure.code, Code::Identity);
             failure.to_string()
         };
@@ -213,9 +290,43 @@ mod tests {
         let (certificate, key) = (folder.path().join("a.pem"), folder.path().join("a.key"));
         files::write_secret(&key, &key_pem(&identity)).unwrap();
         files::write_public(&certificate, &pem_of(&identity.chain)).unwrap();
-        let failure = files::credentials(&a, &certificate, &key, &folder.path().join("root.pem")).err().unwrap();
+        let failure = files::credentials(&a, &certificate, &key, &folder.path().join("root.pem"), None).err().unwrap();
         assert!(failure.to_string().contains("has expired (5 days ago)"), "{failure}");
         assert!(failure.remedy().contains("ca issue a.example --renew"));
+    }
+
+    #[test]
+    fn what_was_revoked_does_not_count_and_what_was_renewed_since_does() {
+        let folder = tempfile::tempdir().unwrap();
+        init(folder.path(), &name("example")).unwrap();
+        let ca = Ca::open(folder.path()).unwrap();
+        let (a, b) = (name("a.example"), name("b.example"));
+        ca.issue(&b, 30, false).unwrap();
+        let (certificate, key) = ca.issue(&a, 30, false).unwrap();
+        let (root, list) = (folder.path().join("root.pem"), folder.path().join("crl.pem"));
+        let check = || files::credentials(&a, &certificate, &key, &root, Some(&list)).map(drop);
+        check().unwrap();
+        assert_eq!(ca.revoke(&a).unwrap(), (list.clone(), 1));
+        let failure = check().unwrap_err();
+        assert_eq!(failure.code, Code::Identity);
+        assert!(failure.to_string().contains("was revoked"), "{failure}");
+        assert_eq!(ca.revoke(&a).unwrap().1, 0, "once is enough");
+        ca.issue(&a, 30, true).unwrap();
+        check().unwrap();
+        assert_eq!(ca.revoke(&name("c.example")).unwrap_err().code, Code::Usage);
+    }
+
+    #[test]
+    fn a_list_by_another_authority_under_our_name_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
+        init(&ours, &name("example")).unwrap();
+        init(&theirs, &name("example")).unwrap();
+        let a = name("a.example");
+        let (certificate, key) = Ca::open(&ours).unwrap().issue(&a, 30, false).unwrap();
+        let list = theirs.join("crl.pem");
+        let failure = files::credentials(&a, &certificate, &key, &ours.join("root.pem"), Some(&list)).err().unwrap();
+        assert!(failure.to_string().contains("crl.pem"), "{failure}");
     }
 
     #[test]

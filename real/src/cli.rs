@@ -135,13 +135,13 @@ enum CaCommands {
         #[arg(long)]
         renew: bool,
     },
-    /// Take a node's right to log in: its certificate is worth nothing at AS and NMS from now on.
+    /// Take a name's certificates back: writes crl.pem. Where that is copied to, and set as `crl`, its sessions end.
     Revoke {
-        /// The node's name.
+        /// The name.
         name: Fqdn,
-        /// The database of AS and NMS.
+        /// Also remove it from the database of AS and NMS, so that it can log in by no new certificate or password either.
         #[arg(long, env = "CYPHONIC_DATABASE")]
-        database: PathBuf,
+        database: Option<PathBuf>,
     },
     /// What is in a certificate file.
     Print {
@@ -378,10 +378,11 @@ fn ca_command(args: &CaArgs) -> Result<(), Failure> {
             }
         }
         CaCommands::Revoke { name, database } => {
-            remove_device(database, name)?;
-            print(&format!(
-                "{name} can neither log in nor register any more; restart the NMS to end its session now\n"
-            ));
+            let (list, count) = ca::Ca::open(&args.dir)?.revoke(name)?;
+            if let Some(database) = database {
+                remove_device(database, name)?;
+            }
+            print(&format!("{}: {count} more; copy it to AS, NMS, TRS and every node\n", list.display()));
         }
         CaCommands::Print { file } => {
             let root = args.dir.join("root.pem");

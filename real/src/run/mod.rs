@@ -2,10 +2,12 @@
 
 mod capture;
 mod dns;
+mod metrics;
 mod node;
 mod report;
 mod secrets;
 mod services;
+mod trust;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -18,12 +18,15 @@ use cyphonic_core::packet;
 use cyphonic_core::quic::{Congestion, QuicOptions};
 use cyphonic_core::route::optimal::{Behaviour, Filtering, Mapping};
 use cyphonic_core::time::Instant;
+use cyphonic_core::tls::Roots;
 use tokio::sync::{mpsc, oneshot};
 
 use super::capture::Capture;
 use super::dns::Resolver;
+use super::metrics::{self, Page, Traffic};
 use super::report::Report;
 use super::secrets::{self, Kept};
+use super::trust::Trust;
 use super::{ALPN, environment, named, overlay, ready, seed, stopped, warn_of_end, zone};
 use crate::control::{self, Answer, Asked, ControlSocket, DEFAULT_SOCKET, Pong, Question, Reply, Status};
 use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Tun, Udp};
@@ -47,6 +50,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(14);
 enum Request {
     Asked(Asked),
     Addresses(Vec<IpAddr>),
+    Trust(Roots),
+    Metrics(metrics::Asked),
 }
 
 /// A ping under way, by its number.
@@ -87,6 +92,7 @@ struct NodeShell {
     /// Where captures are allowed.
     secrets: Option<Arc<Kept>>,
     captures: Vec<Capture>,
+    traffic: Traffic,
 }
 
 impl Shell for NodeShell {
@@ -94,6 +100,7 @@ impl Shell for NodeShell {
     type Request = Request;
 
     fn sees(&mut self, passing: &Passing<'_>) {
+        self.traffic.count(passing);
         self.captures.iter_mut().for_each(|capture| capture.take(passing));
     }
 
@@ -156,6 +163,10 @@ impl Shell for NodeShell {
                     let nat64 = self.nat64;
                     inputs.push(Input::Command(NodeCommand::Network { addresses, nat64 }));
                 }
+            }
+            Request::Trust(roots) => inputs.push(Input::Command(NodeCommand::Trust(roots))),
+            Request::Metrics(asked) => {
+                let _ = asked.send(self.metrics(machine, now));
             }
             Request::Asked((Question::Status, reply)) => {
                 let _ = reply.send(Answer::Status(self.status(machine, now)).into());
@@ -236,6 +247,24 @@ impl NodeShell {
             peers: machine.peers().iter().map(peer).collect(),
             dropped: self.report.drops().into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
         }
+    }
+
+    fn metrics(&self, machine: &Node, now: Instant) -> String {
+        let mut page = Page::begin("node", self.shown.name.as_str(), now - Instant::ZERO, &self.traffic);
+        self.report.on(&mut page);
+        let registered = f64::from(u8::from(machine.is_registered()));
+        page.gauge("registered", "Whether the NMS knows where this node is.", [(Vec::new(), registered)]);
+        let peers = machine.peers();
+        let up =
+            |relayed| peers.iter().filter_map(|peer| peer.tunnel.as_ref()).filter(|t| t.relayed == relayed).count();
+        let tunnels = [false, true].map(|relayed| (vec![("via", via(relayed))], up(relayed) as f64));
+        page.gauge("tunnels", "Tunnels that are up.", tunnels);
+        let bytes = peers.iter().flat_map(|peer| {
+            let row = |direction, bytes| (vec![("peer", peer.peer.as_str()), ("direction", direction)], bytes);
+            [row("sent", peer.sent), row("received", peer.received)]
+        });
+        page.counter("peer_bytes_total", "Bytes of packets exchanged with a peer.", bytes);
+        page.end()
     }
 
     fn capture(&mut self) -> Reply {
@@ -387,6 +416,8 @@ struct Plan {
     resolver: Resolver,
     fixed_addresses: bool,
     secrets: Option<Arc<Kept>>,
+    trust: Trust,
+    metrics: Option<SocketAddr>,
 }
 
 fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
@@ -413,14 +444,16 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
     let (login, identity, trusted, certificate) = if by_password {
         let file = required::<NodeSettings, _>(settings.password_file, "password_file")?;
         let password = files::read_secret(&file)?.trim_end_matches(['\r', '\n']).to_owned();
-        (node::Login::Password(password), None, files::roots(&roots)?, file)
+        (node::Login::Password(password), None, files::roots(&roots, settings.crl.as_deref(), &[])?, file)
     } else {
         let certificate = required::<NodeSettings, _>(settings.certificate, "certificate")?;
         let key = required::<NodeSettings, _>(settings.key, "key")?;
-        let credentials = files::credentials(&name, &certificate, &key, &roots)?;
+        let credentials = files::credentials(&name, &certificate, &key, &roots, settings.crl.as_deref())?;
         warn_of_end(&name, credentials.ends);
         (node::Login::Certificate, Some(credentials.identity), credentials.roots, certificate)
     };
+    let chain = identity.as_ref().map(|identity| identity.chain.clone()).unwrap_or_default();
+    let trust = Trust { roots, crl: settings.crl, chain };
     if settings.nat64.as_ref().is_some_and(|prefix| prefix.0.prefix_len() != 96) {
         return Err(Failure::new(Code::Config, "`nat64` is no /96", "set the network's prefix, such as 64:ff9b::/96"));
     }
@@ -455,6 +488,8 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
     let (key_log, secrets) = secrets::listen(settings.key_log.as_deref(), settings.allow_capture.unwrap_or(false))?;
     Ok(Plan {
         secrets,
+        trust,
+        metrics: settings.metrics.map(|place| place.0),
         resolver: Resolver::new(settings.dns.unwrap_or(settings::Dns::Auto), tun.clone(), overlay.clone()),
         config: NodeConfig {
             name,
@@ -483,7 +518,8 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
 
 /// Runs a node until it is stopped.
 pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
-    let Plan { config, certificate, tun, mtu, control, resolver, fixed_addresses, secrets } = plan(settings)?;
+    let Plan { config, certificate, tun, mtu, control, resolver, fixed_addresses, secrets, trust, metrics } =
+        plan(settings)?;
     let port_use = match config.method {
         Method::Conventional => PortUse::Conventional,
         Method::Proposed => PortUse::Quic,
@@ -495,6 +531,8 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let (ask, asked) = mpsc::channel(16);
     let _control = ControlSocket::listen(&control, ask)?;
     tokio::spawn(forward(asked, sender.clone()));
+    trust.watch(sender.clone(), Request::Trust)?;
+    metrics::serve(metrics, sender.clone(), Request::Metrics).await?;
     if !fixed_addresses {
         follow_addresses(config.services.as_addresses.clone(), config.overlay.clone(), sender)?;
     }
@@ -525,6 +563,7 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
         pongs: Vec::new(),
         secrets,
         captures: Vec::new(),
+        traffic: Traffic::default(),
     };
     let mut driver = Driver::new(machine, shell, Clock::start(), udp, Streams::outgoing(), Some(device), requests);
     driver.command(NodeCommand::Start);

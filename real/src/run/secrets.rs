@@ -57,8 +57,11 @@ struct Listener {
     kept: Option<Arc<Kept>>,
 }
 
+/// Who listens to TLS, and what is kept of it.
+type Heard = (Option<Arc<dyn KeyLog>>, Option<Arc<Kept>>);
+
 /// What TLS shall tell, if anything, and what is kept of it.
-pub(super) fn listen(file: Option<&Path>, keep: bool) -> Result<(Option<Arc<dyn KeyLog>>, Option<Arc<Kept>>), Failure> {
+pub(super) fn listen(file: Option<&Path>, keep: bool) -> Result<Heard, Failure> {
     if keep {
         tracing::warn!("CAPTURES ARE ALLOWED: whoever may use the control socket can read all traffic of this node");
     }

@@ -266,6 +266,14 @@ impl Store for SqliteStore {
             Ok(changed == 1)
         })
     }
+
+    fn last_epoch(&self, node: NodeId) -> Result<Option<u64>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT epoch FROM epochs WHERE node = ?1")?;
+            let bytes: Option<[u8; 8]> = statement.query_row(params![node.0], |row| row.get(0)).optional()?;
+            Ok(bytes.map(u64::from_be_bytes))
+        })
+    }
 }
 
 #[cfg(test)]
