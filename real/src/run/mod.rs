@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-pub use node::run as node;
+pub use node::{resolve, run as node};
 pub use services::{auth, nms, trs};
 
 use crate::drive::Wall;
@@ -65,7 +65,7 @@ impl FormatTime for Timer {
 }
 
 /// Runs a daemon's task on one thread.
-pub fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+pub fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::other)?;
     let result = runtime.block_on(task);
     runtime.shutdown_timeout(Duration::from_millis(200));

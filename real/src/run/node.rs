@@ -383,14 +383,14 @@ fn peer(status: &PeerStatus) -> control::Peer {
     }
 }
 
-/// HOST:PORT as addresses.
-fn resolve(places: &[String]) -> Result<Vec<SocketAddr>, Failure> {
+/// HOST:PORT as addresses, at least one for each; `key` is for messages.
+pub fn resolve(key: &str, places: &[String]) -> Result<Vec<SocketAddr>, Failure> {
     let mut found = Vec::new();
     for place in places {
         let addresses = place.to_socket_addrs().map_err(|error| {
             let remedy = "write HOST:PORT, an IPv6 address in brackets; check the system's DNS";
             let code = if error.kind() == std::io::ErrorKind::InvalidInput { Code::Config } else { Code::Unreachable };
-            Failure::new(code, format!("`as-addresses`: {place}: {error}"), remedy)
+            Failure::new(code, format!("`{key}`: {place}: {error}"), remedy)
         })?;
         found.extend(addresses);
     }
@@ -457,7 +457,7 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
     if settings.nat64.as_ref().is_some_and(|prefix| prefix.0.prefix_len() != 96) {
         return Err(Failure::new(Code::Config, "`nat64` is no /96", "set the network's prefix, such as 64:ff9b::/96"));
     }
-    let as_addresses = resolve(&required::<NodeSettings, _>(settings.as_addresses, "as_addresses")?.0)?;
+    let as_addresses = resolve("as-addresses", &required::<NodeSettings, _>(settings.as_addresses, "as_addresses")?.0)?;
     let fixed_addresses = settings.addresses.is_some();
     let addresses = settings.addresses.map_or_else(|| net::source_addresses(&as_addresses, &overlay), |list| list.0);
     let framing = match method {
@@ -617,8 +617,8 @@ mod tests {
 
     #[test]
     fn a_place_without_a_port_is_called_wrong() {
-        assert_eq!(resolve(&["[::1]:443".into(), "127.0.0.1:1".into()]).unwrap().len(), 2);
-        let failure = resolve(&["127.0.0.1".into()]).unwrap_err();
+        assert_eq!(resolve("as-addresses", &["[::1]:443".into(), "127.0.0.1:1".into()]).unwrap().len(), 2);
+        let failure = resolve("as-addresses", &["127.0.0.1".into()]).unwrap_err();
         assert_eq!(failure.code, Code::Config);
         assert!(failure.to_string().contains("127.0.0.1") && failure.remedy().contains("HOST:PORT"));
     }

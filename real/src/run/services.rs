@@ -26,6 +26,7 @@ use super::{
 use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Udp};
 use crate::error::Failure;
 use crate::settings::{AuthSettings, NmsSettings, Parsed, Relay, Settings, TrsSettings, required};
+use crate::signup::{self, Desk};
 use crate::store::SqliteStore;
 use crate::{files, net};
 
@@ -152,11 +153,16 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     let nms = required::<AuthSettings, _>(settings.nms, "nms")?.0;
     let database = required::<AuthSettings, _>(settings.database, "database")?;
     let port = settings.port.unwrap_or(PORT);
+    let store = Arc::new(SqliteStore::open(&database, range)?);
+    if let Some(folder) = settings.ca {
+        let desk = Desk::new(&folder, store.clone(), &quic.roots, &quic.identity)?;
+        desk.open(settings.signup_port.unwrap_or(signup::PORT)).await?;
+    }
     let config = AuthConfig {
         quic,
         nms_conventional: settings.nms_conventional.map_or_else(|| with_port(&nms, CONVENTIONAL_PORT), |list| list.0),
         nms_proposed: nms,
-        store: Arc::new(SqliteStore::open(&database, range)?),
+        store,
         seed: seed()?,
     };
     let machine = Auth::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;

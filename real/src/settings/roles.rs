@@ -146,6 +146,11 @@ settings! {
         name: Parsed<Fqdn> = "\"as.cyphonic.test\"",
         /// The port, TCP and UDP. Default: 443.
         port: u16 = "443",
+        /// The authority's folder, without root.key. With it the AS gives invited devices their first certificate
+        /// (`cyphonic device invite`, `cyphonic signup`). Optional.
+        ca: PathBuf = "\"pki\"",
+        /// The TCP port of that. Default: 4433.
+        signup_port: u16 = "4433",
         /// The range of virtual IPv4 addresses. Default: 198.18.0.0/16.
         overlay_v4: Parsed<Ipv4Net> = "\"198.18.0.0/16\"",
         /// The range of virtual IPv6 addresses, a /64. Default: 2001:db8:c::/64.
