@@ -224,7 +224,7 @@ up() {
     local node
     for node in a b; do
         until_true 15 registered "$node" || {
-            tail -5 "$LAB_DIR"/*.log >&2
+            tail -n 5 "$LAB_DIR"/*.log >&2
             die "$node did not register"
         }
     done
@@ -248,7 +248,7 @@ transfer() {
 
 # A capture of a live node opens by itself.
 capture_of_a() {
-    local file=$LAB_DIR/a.pcapng filter=icmp capture
+    local file=$LAB_DIR/a.pcapng filter='icmp || icmpv6' capture
     [[ $1 == conventional ]] || filter=quic.dg
     "$CYPHONIC" capture "$file" --rebuild --seconds 4 --control "$LAB_DIR/a.sock" >"$LAB_DIR/capture.txt" &
     capture=$!
@@ -263,7 +263,7 @@ capture_of_a() {
 }
 
 check() {
-    local pattern=$1 method=$2 capture node line
+    local pattern=$1 method=$2 capture node line address registrations
     up "$pattern" "$method"
     capture=$LAB_DIR/underlay.pcap
     ip netns exec "$(ns net)" tcpdump -q -U -s 0 -i br0 -w "$capture" 2>"$LAB_DIR/tcpdump.log" &
@@ -292,8 +292,8 @@ check() {
     until_true 10 in_ns a ping -n -4 -c 1 -W 1 -s 4000 "b.$ZONE" || die "a packet larger than the virtual interface's MTU"
 
     # The name of an address.
-    line=$(in_ns a getent ahostsv4 "b.$ZONE" | awk '{ print $1; exit }')
-    [[ $(in_ns a getent hosts "$line") == *"b.$ZONE"* ]] || die "no reverse lookup of $line"
+    address=$(in_ns a getent ahostsv4 "b.$ZONE" | awk 'NR == 1 { print $1 }')
+    [[ $(in_ns a getent hosts "$address") == *"b.$ZONE"* ]] || die "no reverse lookup of $address"
 
     # Numbers for Prometheus, of every role.
     for node in as nms trs a b; do

@@ -155,7 +155,7 @@ impl QuicConfig {
         let mut transport = self.transport(load);
         let keep_alive = match load {
             Load::Signaling => self.options.keep_alive.min(SIGNALING_KEEP_ALIVE),
-            Load::Packets => self.options.keep_alive,
+            Load::Packets | Load::PacketsUnprobed => self.options.keep_alive,
         };
         transport.keep_alive_interval(Some(keep_alive));
         self.trace(&mut transport);

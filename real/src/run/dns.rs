@@ -84,8 +84,8 @@ fn domains(overlay: &Overlay) -> Vec<String> {
     let mut domains = vec![overlay.zone.to_string()];
     let (v4, length) = overlay.v4;
     if length % 8 == 0 {
-        let octets = v4.octets()[..usize::from(length / 8)].iter().rev().map(|octet| format!("{octet}."));
-        domains.push(octets.collect::<String>() + "in-addr.arpa");
+        let octets = v4.octets().into_iter().take(usize::from(length / 8)).map(|octet| format!("{octet}."));
+        domains.push(octets.rev().collect::<String>() + "in-addr.arpa");
     }
     let (v6, length) = overlay.v6;
     if length % 4 == 0 {
