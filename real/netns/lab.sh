@@ -266,7 +266,7 @@ check() {
     local pattern=$1 method=$2 capture node line address registrations
     up "$pattern" "$method"
     capture=$LAB_DIR/underlay.pcap
-    ip netns exec "$(ns net)" tcpdump -q -U -s 0 -i br0 -w "$capture" 2>"$LAB_DIR/tcpdump.log" &
+    ip netns exec "$(ns net)" tcpdump -q -U -s 0 -B 32768 -i br0 -w "$capture" 2>"$LAB_DIR/tcpdump.log" &
     local dump=$!
     until_true 5 test -s "$capture" || true
 
