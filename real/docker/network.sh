@@ -64,6 +64,12 @@ no_collision() {
     done
 }
 
+composed() {
+    local pattern=$1
+    shift
+    WWW=$WORK/www WORK=$WORK/run compose -f "$here/compose.yml" -f "$here/pattern-$pattern.yml" "$@"
+}
+
 registered() { [[ $(in_container "$1" cyphonic status --json 2>/dev/null) == *'"registered": true'* ]]; }
 
 # up PATTERN METHOD [FRAMING]
@@ -74,8 +80,14 @@ up() {
     down
     no_collision
     configuration "$pattern" "$method" "$framing"
-    WWW=$WORK/www WORK=$WORK/run compose -f "$here/compose.yml" -f "$here/pattern-$pattern.yml" up -d >"$WORK/compose.log" 2>&1 ||
-        die "compose: $(tail -3 "$WORK/compose.log")"
+    local first
+    mapfile -t first < <(composed "$pattern" config --services | grep -vx '[ab]')
+    composed "$pattern" up -d "${first[@]}" >"$WORK/compose.log" 2>&1 || die "compose: $(tail -n 3 "$WORK/compose.log")"
+    # A packet that passes a router before its rules are there goes out as it is, and so does all that follows it.
+    for name in "${first[@]}"; do
+        [[ $name != nat-* ]] || until_true 20 in_container "$name" nft list table ip nat || die "$name does not become a router"
+    done
+    composed "$pattern" up -d >>"$WORK/compose.log" 2>&1 || die "compose: $(tail -n 3 "$WORK/compose.log")"
     for name in a b; do
         until_true 20 registered "$name" || {
             docker logs "$(container "$name")" 2>&1 | tail -5 >&2
