@@ -125,7 +125,7 @@ impl Store for Liar {
     }
 
     fn last_epoch(&self, node: NodeId) -> Result<Option<u64>, StoreError> {
-        self.0.last_epoch(node)
+        self.truth.last_epoch(node)
     }
 }
 
