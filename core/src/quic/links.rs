@@ -367,8 +367,9 @@ impl Links {
         self.client = config.client()?;
         self.endpoint.set_server_config(server);
         self.config = config;
-        let bad = |link: &Link| !link.closed && !(link.connected && judge.check(&link.peer_chain()).is_ok());
-        let bad: Vec<LinkId> = self.links.iter().filter(|(_, link)| bad(link)).map(|(&id, _)| id).collect();
+        let good = |link: &Link| link.connected && judge.check(&link.peer_chain()).is_ok();
+        let open = self.links.iter().filter(|(_, link)| !link.closed);
+        let bad: Vec<LinkId> = open.filter(|(_, link)| !good(link)).map(|(&id, _)| id).collect();
         for id in bad {
             self.close(now, id);
             self.out.push_back(LinkOutput::Closed(id, LinkClosed::Authentication));
