@@ -85,12 +85,12 @@ fn domains(overlay: &Overlay) -> Vec<String> {
     let (v4, length) = overlay.v4;
     if length % 8 == 0 {
         let octets = v4.octets().into_iter().take(usize::from(length / 8)).map(|octet| format!("{octet}."));
-        domains.push(octets.rev().collect::<String>() + "in-addr.arpa");
+        domains.push(octets.rev().collect::<Vec<_>>().concat() + "in-addr.arpa");
     }
     let (v6, length) = overlay.v6;
     if length % 4 == 0 {
         let nibbles = (0..u32::from(length) / 4).rev().map(|n| v6.to_bits() >> (124 - 4 * n) & 0xf);
-        domains.push(nibbles.map(|nibble| format!("{nibble:x}.")).collect::<String>() + "ip6.arpa");
+        domains.push(nibbles.map(|nibble| format!("{nibble:x}.")).collect::<Vec<_>>().concat() + "ip6.arpa");
     }
     domains
 }

@@ -101,7 +101,9 @@ impl Shell for NodeShell {
 
     fn sees(&mut self, passing: &Passing<'_>) {
         self.traffic.count(passing);
-        self.captures.iter_mut().for_each(|capture| capture.take(passing));
+        for capture in &mut self.captures {
+            capture.take(passing);
+        }
     }
 
     fn event(&mut self, _machine: &Node, _now: Instant, event: Event) {

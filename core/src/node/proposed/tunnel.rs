@@ -319,8 +319,10 @@ impl Proposed {
     /// The link on which packets go, or will go: its path is the one that is searched for its MTU.
     fn searched<'a>(&'a self, tunnel: &'a Tunnel) -> Option<(&'a Links, LinkId)> {
         match &tunnel.stage {
-            Stage::Requested(link) | Stage::LegWaiting(link) | Stage::LegRequested(link) => Some((&self.links, *link)),
-            Stage::Up(Path::Direct(link) | Path::Terminated(link)) => Some((&self.links, *link)),
+            Stage::Requested(link)
+            | Stage::LegWaiting(link)
+            | Stage::LegRequested(link)
+            | Stage::Up(Path::Direct(link) | Path::Terminated(link)) => Some((&self.links, *link)),
             Stage::EndToEnd(EndToEnd { links, link: Some(link), .. }) | Stage::Up(Path::Blind { links, link, .. }) => {
                 Some((links, *link))
             }
