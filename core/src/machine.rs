@@ -19,6 +19,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::event::Event;
 use crate::time::Instant;
+use crate::tls::Roots;
 
 /// A protocol role as a pure state machine.
 pub trait Machine {
@@ -83,6 +84,15 @@ pub enum StreamInput {
     Closed,
 }
 
+/// What the operator of AS, NMS or TRS may ask of it.
+#[derive(Clone, Debug)]
+pub enum ServiceCommand {
+    /// Trust these from now on. Sessions of certificates that do not count any more end now.
+    Trust(Roots),
+    /// Leave: tell everybody who is connected, so that nobody has to wait for silence.
+    Stop,
+}
+
 /// What comes out of a [`Machine`].
 #[derive(Debug)]
 pub enum Output {
@@ -115,6 +125,11 @@ impl Transmit {
     /// One datagram.
     pub fn new(local: SocketAddr, remote: SocketAddr, payload: Vec<u8>) -> Self {
         Self { local, remote, payload, segment: None }
+    }
+
+    /// The payload of each datagram.
+    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        self.payload.chunks(self.segment.unwrap_or(self.payload.len()).max(1))
     }
 }
 

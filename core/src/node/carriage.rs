@@ -13,6 +13,7 @@ use crate::machine::{Output, StreamId, StreamInput};
 use crate::message::{LoginResponse, Message, RouteDirection};
 use crate::name::Party;
 use crate::time::Instant;
+use crate::tls::{Roots, TlsError};
 
 /// How long each step of a dialer may take, from the Route Direction on.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
@@ -58,6 +59,9 @@ pub(super) trait Carriage {
 
     /// The other address family comes first from now on: the cloud did not answer by this one.
     fn change_family(&mut self);
+
+    /// Trusts these from now on; what they do not vouch for any more ends.
+    fn trust(&mut self, now: Instant, roots: Roots) -> Result<(), TlsError>;
 
     /// The node's network changed: every session from the old ones is forgotten, without a word to anyone.
     fn move_to(&mut self, now: Instant, places: &Places);

@@ -159,6 +159,8 @@ pub enum NodeCommand {
     Start,
     /// Leave: close what can be closed, so that peers and cloud need not wait for silence, and do nothing more.
     Stop,
+    /// Trust these from now on. Tunnels to peers whose certificates do not count any more end now.
+    Trust(Roots),
     /// The network is another one: a handover, if anything differs.
     Network {
         /// The addresses of the interfaces now.
@@ -220,6 +222,11 @@ impl Node {
         match command {
             NodeCommand::Start => self.start(now),
             NodeCommand::Stop => self.stop(now),
+            NodeCommand::Trust(roots) => {
+                if self.carriage.trust(now, roots).is_err() {
+                    self.dropped(DropReason::BadTrust);
+                }
+            }
             NodeCommand::Network { addresses, nat64 } => self.change_network(now, addresses, nat64),
         }
     }

@@ -28,7 +28,7 @@ use crate::probe::{is_not_quic, is_punch};
 use crate::quic::{CidScheme, LinkClosed, LinkId, LinkOutput, Links, Load, QuicConfig, destination_prefix};
 use crate::time::Instant;
 use crate::timers::Timers;
-use crate::tls::TlsError;
+use crate::tls::{Roots, TlsError};
 
 /// Inbound links whose peer the NMS has not announced yet, at most; and of one peer, which may dial on several ways at once.
 const MAX_EARLY: usize = 64;
@@ -373,6 +373,23 @@ impl Carriage for Proposed {
         self.nms = None;
         self.links.close_all(now);
         self.drain_links(now);
+    }
+
+    fn trust(&mut self, now: Instant, roots: Roots) -> Result<(), TlsError> {
+        self.links.trust(now, roots.clone())?;
+        self.drain_links(now);
+        let blind: Vec<TunnelId> = self.by_leg.values().copied().collect();
+        for id in blind {
+            if let Some(Tunnel { stage, .. }) = self.tunnels.get_mut(&id)
+                && let Some(links) = stage.blind_links()
+            {
+                links.trust(now, roots.clone())?;
+            }
+            self.drain_blind(now, id);
+        }
+        self.quic.roots = roots;
+        self.drain_links(now);
+        Ok(())
     }
 
     fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus> {

@@ -12,6 +12,7 @@ use quinn_proto::{
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rustls::pki_types::CertificateDer;
 
 use super::cid::{CidScheme, initial_destination};
 use super::config::{self, DATAGRAM_BUFFER, Load, QuicConfig};
@@ -22,7 +23,7 @@ use crate::machine::Transmit;
 use crate::message::FrameReader;
 use crate::name::{Fqdn, RelayCid};
 use crate::time::Instant;
-use crate::tls::{self, TlsError};
+use crate::tls::{self, Roots, TlsError};
 
 /// Most incoming connections whose handshake is not finished; from half of it on, clients must prove their address.
 pub const MAX_HALF_OPEN: usize = 512;
@@ -125,6 +126,8 @@ pub struct Links {
     /// For incoming connections whose path MTU is not to be searched for, if there are to be such now.
     unprobed: Option<Arc<quinn_proto::ServerConfig>>,
     dcid_rng: Arc<Mutex<ChaCha20Rng>>,
+    /// Of a server: keys its address-validation tokens.
+    tokens: Option<[u8; 32]>,
     links: BTreeMap<LinkId, Link>,
     by_handle: BTreeMap<usize, LinkId>,
     deadlines: BTreeSet<(Instant, LinkId)>,
@@ -143,8 +146,10 @@ impl Links {
             rng.fill_bytes(&mut seed);
             seed
         };
-        let endpoint_config = config::endpoint(scheme, seed(), &seed(), seed());
-        let server = if accept { Some(Arc::new(config.server(&seed())?)) } else { None };
+        let memory = config.options.remembers.then(|| config.identity.derive(b"cyphonic quic"));
+        let endpoint_config = config::endpoint(scheme, seed(), &seed(), seed(), memory.as_ref());
+        let tokens = accept.then(&mut seed);
+        let server = tokens.map(|key| config.server(&key)).transpose()?.map(Arc::new);
         let client = config.client()?;
         Ok(Self {
             endpoint: Endpoint::new(Arc::new(endpoint_config), server.clone(), true, None),
@@ -152,6 +157,7 @@ impl Links {
             server,
             unprobed: None,
             dcid_rng: Arc::new(Mutex::new(ChaCha20Rng::from_seed(seed()))),
+            tokens,
             config,
             links: BTreeMap::new(),
             by_handle: BTreeMap::new(),
@@ -401,6 +407,25 @@ impl Links {
         }
     }
 
+    /// Trusts these from now on. Links whose peer they do not vouch for any more are closed, and so are those whose handshake
+    /// is under way under the old ones; [`LinkOutput::Closed`] follows for each.
+    pub fn trust(&mut self, now: Instant, roots: Roots) -> Result<(), TlsError> {
+        let config = QuicConfig { roots, ..self.config.clone() };
+        let judge = config.roots.judge(&config.tls)?;
+        let server = self.tokens.map(|key| config.server(&key)).transpose()?.map(Arc::new);
+        self.client = config.client()?;
+        self.endpoint.set_server_config(server);
+        self.config = config;
+        let good = |link: &Link| link.connected && judge.check(&link.peer_chain()).is_ok();
+        let open = self.links.iter().filter(|(_, link)| !link.closed);
+        let bad: Vec<LinkId> = open.filter(|(_, link)| !good(link)).map(|(&id, _)| id).collect();
+        for id in bad {
+            self.close(now, id);
+            self.out.push_back(LinkOutput::Closed(id, LinkClosed::Authentication));
+        }
+        Ok(())
+    }
+
     /// The peer's address, as validated by the handshake or by path validation since (RFC 9000 §8).
     pub fn remote(&self, id: LinkId) -> Option<SocketAddr> {
         self.links.get(&id).map(|l| l.proved)
@@ -614,9 +639,13 @@ impl Link {
     }
 
     fn peer_names(&self) -> Vec<Fqdn> {
+        self.peer_chain().first().map(tls::names).unwrap_or_default()
+    }
+
+    /// The certificates that the peer has shown, its own first.
+    fn peer_chain(&self) -> Vec<CertificateDer<'static>> {
         let identity = self.connection.crypto_session().peer_identity();
-        let chain = identity.and_then(|i| i.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>().ok());
-        chain.and_then(|c| c.first().map(tls::names)).unwrap_or_default()
+        identity.and_then(|shown| shown.downcast().ok()).map(|chain| *chain).unwrap_or_default()
     }
 
     fn read(&mut self, id: LinkId, stream: StreamId, out: &mut VecDeque<LinkOutput>) {

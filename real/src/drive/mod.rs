@@ -20,6 +20,7 @@ mod tun;
 mod udp;
 
 use std::future::{Future, pending};
+use std::net::SocketAddr;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -42,6 +43,9 @@ pub trait Shell {
     type Machine: Machine;
     /// What other tasks ask for.
     type Request: Send;
+
+    /// Something passes between the role and the network, or the role and the virtual interface.
+    fn sees(&mut self, _passing: &Passing<'_>) {}
 
     /// The role reports something.
     fn event(&mut self, machine: &Self::Machine, now: Instant, event: Event);
@@ -69,6 +73,32 @@ pub trait Shell {
     fn after(&mut self) -> impl Future<Output = Result<(), Failure>> {
         async { Ok(()) }
     }
+}
+
+/// What passes through the loop.
+pub enum Passing<'a> {
+    /// A datagram that came in.
+    Received {
+        /// To where.
+        local: SocketAddr,
+        /// From where.
+        remote: SocketAddr,
+        /// The UDP payload.
+        payload: &'a [u8],
+    },
+    /// A datagram that goes out.
+    Sent {
+        /// From where.
+        local: SocketAddr,
+        /// To where.
+        remote: SocketAddr,
+        /// The UDP payload.
+        payload: &'a [u8],
+    },
+    /// An application's packet.
+    FromTun(&'a [u8]),
+    /// A packet for applications.
+    ToTun(&'a [u8]),
 }
 
 /// A role, its sockets and its shell.
@@ -177,13 +207,13 @@ impl<S: Shell> Driver<S> {
         for socket in 0..self.udp.sockets() {
             self.udp.receive(socket);
             while let Some((local, remote, payload)) = self.udp.next() {
-                self.machine.feed(now, Input::Datagram { local, remote, payload });
+                self.take(now, Input::Datagram { local, remote, payload });
             }
         }
         if let Some(tun) = &mut self.tun {
             tun.receive()?;
-            while let Some(packet) = tun.next() {
-                self.machine.feed(now, Input::Packet(packet));
+            while let Some(packet) = self.tun.as_mut().and_then(Tun::next) {
+                self.take(now, Input::Packet(packet));
             }
         }
         self.settle(now);
@@ -201,8 +231,20 @@ impl<S: Shell> Driver<S> {
 
     fn feed(&mut self, input: Input<<S::Machine as Machine>::Command>) {
         let now = self.clock.now();
-        self.machine.feed(now, input);
+        self.take(now, input);
         self.settle(now);
+    }
+
+    /// Gives the role one of the inputs of a turn.
+    fn take(&mut self, now: Instant, input: Input<<S::Machine as Machine>::Command>) {
+        match &input {
+            Input::Datagram { local, remote, payload } => {
+                self.shell.sees(&Passing::Received { local: *local, remote: *remote, payload });
+            }
+            Input::Packet(packet) => self.shell.sees(&Passing::FromTun(packet)),
+            _ => {}
+        }
+        self.machine.feed(now, input);
     }
 
     /// Takes all that the role has to say.
@@ -210,8 +252,15 @@ impl<S: Shell> Driver<S> {
         self.machine.settle(now);
         loop {
             match self.machine.poll_output() {
-                Output::Transmit(transmit) => self.udp.push(transmit),
+                Output::Transmit(transmit) => {
+                    let (local, remote) = (transmit.local, transmit.remote);
+                    for payload in transmit.datagrams() {
+                        self.shell.sees(&Passing::Sent { local, remote, payload });
+                    }
+                    self.udp.push(transmit);
+                }
                 Output::Packet(packet) => {
+                    self.shell.sees(&Passing::ToTun(&packet));
                     if !self.shell.takes(now, &packet)
                         && let Some(tun) = &mut self.tun
                     {

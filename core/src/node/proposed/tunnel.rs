@@ -94,6 +94,16 @@ pub(super) enum Path {
     Blind { leg: LinkId, cid: RelayCid, links: Box<Links>, link: LinkId },
 }
 
+impl Stage {
+    /// The endpoint of its own that a tunnel through a blind TRS has.
+    pub(super) fn blind_links(&mut self) -> Option<&mut Links> {
+        match self {
+            Self::EndToEnd(EndToEnd { links, .. }) | Self::Up(Path::Blind { links, .. }) => Some(links),
+            _ => None,
+        }
+    }
+}
+
 impl Tunnel {
     /// While it is being built.
     fn next_timer(&self) -> Instant {
