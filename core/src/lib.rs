@@ -12,6 +12,10 @@
 //! | the methods | [`conventional`], [`quic`], [`tls`], [`pki`] |
 //! | the roles | [`node`], [`auth`], [`nms`], [`trs`], [`store`] |
 //! | the inside | [`packet`], [`dns`] |
+//! | the test of the tests | [`defects`] |
+
+#[macro_use]
+pub mod defects;
 
 pub mod auth;
 pub mod conventional;

@@ -151,7 +151,10 @@ impl Nms {
         while self.pending.contains_key(&id) {
             id = self.rng.next_u32();
         }
-        let keys = conventional.then(|| TunnelKeys { tunnel: self.new_key(), temporary: self.new_key() });
+        let mut keys = conventional.then(|| TunnelKeys { tunnel: self.new_key(), temporary: self.new_key() });
+        if let Some(keys) = keys.as_mut().filter(|_| defect!(TemporaryKeyToldToRelay)) {
+            keys.temporary = keys.tunnel.clone();
+        }
         let step = Step::Told(None);
         let retry = Backoff::start(now, FIRST_RETRY);
         let pending = Pending {
@@ -364,7 +367,7 @@ impl Nms {
             self.pending_timers.set(id, Some(next));
             match step {
                 Step::AwaitRelay => self.ask_relay(now, id, count),
-                Step::AwaitConfirmation if conventional => self.tell_responder(now, id, count),
+                Step::AwaitConfirmation if conventional && !defect!(ConfirmationNotRepeated) => self.tell_responder(now, id, count),
                 Step::AwaitConfirmation | Step::Told(_) => {}
             }
         }
@@ -382,7 +385,7 @@ impl Nms {
     /// A node registered anew or is gone: what was under way with its old address is void. Who waits for it to answer is
     /// told that it is gone, or waits for what begins again.
     pub(super) fn void_pending_of(&mut self, now: Instant, node: NodeId) {
-        let void: Vec<_> = self.concerned_by(node).collect();
+        let void: Vec<_> = self.concerned_by(node).filter(|_| !defect!(PendingNotVoided)).collect();
         for id in void {
             let Pending { initiator, responder, transaction, want, step, .. } = self.pending[&id];
             self.forget_pending(id);

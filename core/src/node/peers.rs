@@ -137,7 +137,8 @@ impl Peer {
     }
 
     fn next_timer(&self) -> Option<Instant> {
-        let hopeless = (self.up.is_none() && self.building.is_empty()).then_some(self.until);
+        let hopeless = self.up.is_none() && self.building.is_empty() && !defect!(RouteTimerDropped);
+        let hopeless = hopeless.then_some(self.until);
         let request = self.request.as_ref().map(|request| request.retry.next);
         let again = self.building.values().filter_map(|origin| origin.again.map(|again| again.next)).min();
         let improve = self.improve.map(|improve| improve.at);
@@ -239,7 +240,7 @@ impl Peers {
     }
 
     fn insert(&mut self, until: Instant, reference: PeerRef) -> Option<PeerId> {
-        if self.peers.len() >= MAX_PEERS {
+        if self.peers.len() >= MAX_PEERS && !defect!(PeersWithoutLimit) {
             return None;
         }
         let id = PeerId(self.next_id);

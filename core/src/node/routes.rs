@@ -291,7 +291,7 @@ impl Node {
                 self.answer(&query, |q| q.answer(addresses, crate::dns::TTL));
             }
         }
-        for packet in held.packets {
+        for packet in held.packets.into_iter().skip(usize::from(defect!(HeldPacketLost))) {
             self.send_to(now, id, packet);
         }
     }
@@ -340,6 +340,9 @@ impl Node {
 
     /// The tunnel that packets went into is gone.
     fn on_tunnel_lost(&mut self, now: Instant, id: PeerId, reason: Failure) {
+        if defect!(LostTunnelKept) {
+            return;
+        }
         let Some(peer) = self.peers.find_mut(id) else { return };
         peer.up = None;
         // The one that it replaced is still there: the improvement was none.

@@ -143,7 +143,7 @@ impl QuicConfig {
     /// The transport parameters of a new outgoing connection.
     pub(super) fn client_transport(&self, load: Load) -> Arc<TransportConfig> {
         let mut transport = self.transport(load);
-        transport.keep_alive_interval(Some(self.options.keep_alive));
+        transport.keep_alive_interval((!defect!(KeepAliveOff)).then_some(self.options.keep_alive));
         self.trace(&mut transport);
         Arc::new(transport)
     }

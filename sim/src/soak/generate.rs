@@ -5,7 +5,12 @@
 //!                                                      ──▶ [HEALING] ──▶ the last round: everybody echoes to everybody
 //! ```
 //!
+//! One seed in four is a drill instead: a small network with nothing wrong in it, in which nothing may be lost, and which
+//! the soak then attacks (see `drill` and [`super::assault`]).
+//!
 //! The same seed gives the same text for as long as [`GENERATOR`] stays the same.
+
+mod drill;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -15,7 +20,7 @@ use super::model::HEALING;
 use super::sheet::{Sheet, table};
 
 /// Grows with every change of what a seed means.
-pub const GENERATOR: u32 = 1;
+pub const GENERATOR: u32 = 2;
 /// The most sites, and the most nodes.
 pub const MOST: u64 = 8;
 /// The last round: so many echoes of each pair, this far apart.
@@ -28,18 +33,28 @@ const DEPENDENCES: [&str; 3] = ["endpoint-independent", "address-dependent", "ad
 const SERVICES: [&str; 3] = ["as", "nms", "trs"];
 const MODES: [&str; 4] = ["stateful", "only-443", "only-tcp-443", "web"];
 
+/// Whether a seed's plan is a drill.
+pub const fn is_drill(seed: u64) -> bool {
+    seed % 4 == 1
+}
+
 /// The plan of a seed.
 pub fn generate(seed: u64) -> Sheet {
     let mut generator = Generator {
         rng: ChaCha8Rng::seed_from_u64(seed),
         corrupts: seed.is_multiple_of(2),
+        is_drill: is_drill(seed),
         sheet: Sheet::default(),
         steps: Vec::new(),
         first: Vec::new(),
     };
     generator.heading(seed);
     generator.network();
-    generator.trouble();
+    if generator.is_drill {
+        generator.drill();
+    } else {
+        generator.trouble();
+    }
     generator.sheet
 }
 
@@ -47,6 +62,8 @@ struct Generator {
     rng: ChaCha8Rng,
     /// Whether bad wires damage packets, and do not double them.
     corrupts: bool,
+    /// Whether nothing is wrong.
+    is_drill: bool,
     sheet: Sheet,
     /// Steps with their times, not in order yet.
     steps: Vec<(u64, Table)>,
@@ -130,12 +147,13 @@ impl Generator {
             carrier.insert("link".to_owned(), link.into());
             self.sheet.section_mut("carrier").push(carrier.into());
         }
-        let sites = self.from(1, MOST);
+        let most = if self.is_drill { drill::MOST } else { MOST };
+        let sites = self.from(1, most);
         for number in 1..=sites {
             let site = self.site(&format!("site{number}"), carriers);
             self.sheet.section_mut("site").push(site.into());
         }
-        for index in 0..self.from(2, MOST) {
+        for index in 0..self.from(2, most) {
             let name = NODES[index as usize];
             let at = format!("site{}", self.from(1, sites));
             let mut node = table([("name", name.into())]);
@@ -164,7 +182,7 @@ impl Generator {
             let mtu = self.pick(&[1280, 1360, 1400, 1480]);
             link.insert("mtu".to_owned(), int(mtu));
         }
-        if self.one_in(n) {
+        if self.one_in(n) && !self.is_drill {
             self.spoil(&mut link);
         }
         link
@@ -211,7 +229,7 @@ impl Generator {
             put("idle_s", int(self.pick(&[30, 60, 300])));
             put("refresh", self.pick(&["outbound", "inbound", "both"]).into());
         }
-        if self.one_in(10) {
+        if self.one_in(10) && !self.is_drill {
             put("lifetime_s", int(self.pick(&[40, 90, 200])));
         }
         if self.one_in(6) {
@@ -320,7 +338,12 @@ impl Generator {
             // Not all in one instant: that would be another experiment.
             self.step(healed + number as u64, "echo", echo);
         }
-        self.sheet.set("duration_limit_s", int(healed / 1_000 + 120));
+        self.finish(healed + 120_000);
+    }
+
+    /// Writes the steps, in order.
+    fn finish(&mut self, limit_ms: u64) {
+        self.sheet.set("duration_limit_s", int(limit_ms / 1_000));
         let mut steps = std::mem::take(&mut self.steps);
         steps.sort_by_key(|(at, _)| *at);
         self.sheet.section_mut("step").extend(steps.into_iter().map(|(_, step)| step.into()));

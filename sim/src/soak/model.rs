@@ -10,6 +10,10 @@
 //!   a way that is forbidden; that is the paper's, and nothing is demanded then. Nor is anything where Table 1 has no row
 //!   for what the NMS sees: behind translators of IPv6, or with a broken family.
 //!
+//! As long as nothing at all has happened to a network without faults, more is demanded: every echo, of every row that begins
+//! [`BORN`] or more after the nodes started; and under the optimal policy a direct tunnel, where the oracle knows of
+//! one and nothing is in the way of finding it. A single [`BLIP`] may cost echoes, but no more than [`PROMPT`].
+//!
 //! Nothing is demanded of a NAT that forgets mappings at its own times, nor of one that overloads ports where several nodes
 //! ever are behind it: it cannot tell them apart once both speak to the relay. Nor where inspection looks for a node's name: what
 //! it refused once stays refused.
@@ -33,6 +37,17 @@ pub const HEALING: Duration = Duration::from_secs(90);
 /// better one takes its place, may be lost.
 pub const SETTLING: Duration = Duration::from_secs(10);
 
+/// How long after their start nodes are registered, and know their networks, where nothing goes wrong.
+pub const BORN: Duration = Duration::from_secs(10);
+
+/// A link that is down for no longer, once, costs no more than a few packets; and what it costs is over after this time.
+pub const BLIP: Duration = Duration::from_millis(100);
+/// See [`BLIP`]: what was lost is sent again within a second or two, whatever was.
+pub const PROMPT: Duration = Duration::from_secs(6);
+
+/// How long what the last echo of a row sets off may go on.
+const AFTER: Duration = Duration::from_secs(10);
+
 /// A row of echoes whose last one has to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Demand {
@@ -42,6 +57,10 @@ pub struct Demand {
     pub pair: Pair,
     /// How long the network had been left alone.
     pub quiet: Duration,
+    /// Every one of them has to be answered: nothing ever happened to the network.
+    pub is_whole: bool,
+    /// And by a direct tunnel.
+    pub is_direct: bool,
 }
 
 /// What must be answered in a run whose steps began at these times.
@@ -52,13 +71,65 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
         if let Action::Echo(probes) = action {
             let quiet = at - moment.last.max(Instant::ZERO);
             let lasts = probes.interval * (probes.count - 1);
-            if quiet >= HEALING && lasts >= SETTLING && moment.permits(probes.pair) {
-                demands.push(Demand { step, pair: probes.pair, quiet });
+            let trouble = trouble(scenario, began, at + lasts + AFTER);
+            let is_born = at >= moment.born + BORN;
+            let is_whole = trouble == Trouble::None && is_born;
+            let is_prompt = matches!(trouble, Trouble::Blip(end) if at + lasts >= end + PROMPT) && is_born;
+            let is_due = (quiet >= HEALING || is_prompt) && lasts >= SETTLING;
+            if (is_whole || is_due) && moment.permits(probes.pair) {
+                let is_direct = is_whole && lasts >= SETTLING && moment.has_direct_way(probes.pair);
+                demands.push(Demand { step, pair: probes.pair, quiet, is_whole, is_direct });
             }
         }
         moment.apply(at, action);
     }
     demands
+}
+
+/// The nodes that stay registered, and keep their tunnels, for the whole of a run in which nothing happens; `None` of
+/// another one.
+pub fn undisturbed(scenario: &Scenario, began: &[Instant]) -> Option<Vec<bool>> {
+    let moment = Moment::new(scenario);
+    let ends = Instant::ZERO + scenario.duration_limit;
+    let is_calm = trouble(scenario, began, ends) == Trouble::None;
+    is_calm.then(|| (0..scenario.nodes.len()).map(|node| moment.is_well(node)).collect())
+}
+
+/// What has happened to a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    None,
+    /// One [`BLIP`], until then.
+    Blip(Instant),
+    Much,
+}
+
+fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
+    let services = &scenario.services;
+    let links = [&services.auth, &services.nms, &services.trs].map(|service| &service.link);
+    let sites = scenario.sites.iter().map(|site| &site.link);
+    let mut links = links.into_iter().chain(sites).chain(scenario.carriers.iter().map(|carrier| &carrier.link));
+    if !links.all(is_good) {
+        return Trouble::Much;
+    }
+    let mut trouble = Trouble::None;
+    let mut down = None;
+    for (&at, step) in began.iter().zip(&scenario.steps).filter(|(at, _)| **at < until) {
+        match &step.action {
+            Action::Start { .. } | Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } => {}
+            Action::Wait(_) | Action::Idle => {}
+            Action::LinkUp { at: link, up: false } if trouble == Trouble::None => {
+                down = Some((*link, at));
+                trouble = Trouble::Much;
+            }
+            Action::LinkUp { at: link, up: true } => match down.take() {
+                Some((place, since)) if place == *link && at <= since + BLIP => trouble = Trouble::Blip(at),
+                _ => return Trouble::Much,
+            },
+            _ => return Trouble::Much,
+        }
+    }
+    trouble
 }
 
 /// The network at one moment of the scenario.
@@ -71,6 +142,8 @@ struct Moment {
     /// Links that are down.
     down: Vec<LinkAt>,
     last: Instant,
+    /// When the last node started.
+    born: Instant,
 }
 
 impl Moment {
@@ -83,14 +156,17 @@ impl Moment {
                 ever[*node].insert(to.site);
             }
         }
-        Self { now: scenario.clone(), started, ever, down: Vec::new(), last: Instant::ZERO }
+        Self { now: scenario.clone(), started, ever, down: Vec::new(), last: Instant::ZERO, born: Instant::ZERO }
     }
 
     fn apply(&mut self, at: Instant, action: &Action) {
         match action {
             Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } | Action::Wait(_) | Action::Idle => return,
             Action::ProbeMtu(_) | Action::NatReboot(_) | Action::Restart(Role::Service(_)) => {}
-            Action::Start { nodes, .. } => nodes.iter().for_each(|&node| self.started[node] = true),
+            Action::Start { nodes, .. } => {
+                nodes.iter().for_each(|&node| self.started[node] = true);
+                self.born = self.born.max(at);
+            }
             Action::Restart(Role::Node(node)) => self.started[*node] = true,
             Action::Move { node, to } => self.now.nodes[*node].interfaces = vec![*to],
             Action::Firewall { site, firewall } => self.now.sites[*site].firewall = Some((**firewall).clone()),
@@ -124,6 +200,21 @@ impl Moment {
                 Policy::Optimal => true,
                 Policy::Paper => self.paper_permits(pair.from, pair.to),
             }
+    }
+
+    /// Whether the optimal policy finds two nodes a direct way. It cannot see that two homes share a carrier's NAT with several
+    /// addresses, nor what inspection refuses; and a NAT with several addresses may look steady by chance.
+    fn has_direct_way(&self, pair: Pair) -> bool {
+        let plain = |node: usize| {
+            let [place] = &self.now.nodes[node].interfaces[..] else { return None };
+            let site = &self.now.sites[place.site];
+            let has_pool = nats(site).any(|nat| !nat.more_outside.is_empty());
+            let inspects = site.firewall.iter().any(|wall| !wall.inspect.is_empty());
+            let is_plain = site.carrier.is_none() && site.broken.is_none() && !has_pool && !inspects;
+            is_plain.then_some(End { node, site: place.site })
+        };
+        let (Some(a), Some(b)) = (plain(pair.from), plain(pair.to)) else { return false };
+        self.now.policy == Policy::Optimal && oracle::judge(&self.now, a, b).is_direct()
     }
 
     /// Whether a node can register, by good links, in every place where it is.

@@ -1,0 +1,55 @@
+//! Drills: small networks in which nothing is wrong, so that everything can be demanded.
+//!
+//! | drill | what happens | what it shows |
+//! |---|---|---|
+//! | rest | echoes, a long silence, echoes | what keeps mappings, registrations and tunnels alive |
+//! | blip | one link is down for a moment while tunnels are built | what is sent again |
+//!
+//! In a network in trouble a defence that is missing is often hidden by another one: a tunnel that died of neglect is built
+//! anew. Here it shows.
+
+use super::{Generator, NODES, int, table};
+
+/// The most sites, and the most nodes.
+pub(super) const MOST: u64 = 3;
+/// Everybody is registered, and knows its network, by then.
+const BEGIN_MS: u64 = 13_000;
+
+impl Generator {
+    pub(super) fn drill(&mut self) {
+        let nodes = self.sheet.section("node").count() as u64;
+        let names: Vec<toml::Value> = NODES[..nodes as usize].iter().map(|&name| name.into()).collect();
+        self.step(0, "start", table([("nodes", names.into()), ("give_up_s", int(10))]));
+        let end = if self.one_in(2) { self.rest(nodes) } else { self.blip(nodes) };
+        self.finish(end + 30_000);
+    }
+
+    /// Everybody echoes to everybody.
+    fn round(&mut self, at: u64, nodes: u64, count: u64, interval_ms: u64) {
+        for (number, (a, b)) in (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| (a, b))).enumerate() {
+            let (from, to) = if self.one_in(2) { (a, b) } else { (b, a) };
+            let mut echo = super::pair(from, to);
+            echo.insert("count".to_owned(), int(count));
+            echo.insert("interval_ms".to_owned(), int(interval_ms));
+            self.step(at + number as u64, "echo", echo);
+        }
+    }
+
+    fn rest(&mut self, nodes: u64) -> u64 {
+        self.round(BEGIN_MS, nodes, 3, 400);
+        let again = BEGIN_MS + self.pick(&[40_000, 70_000, 130_000, 200_000]);
+        self.round(again, nodes, 12, 1_000);
+        again + 12_000
+    }
+
+    fn blip(&mut self, nodes: u64) -> u64 {
+        self.round(BEGIN_MS, nodes, 13, 1_000);
+        let index = self.below(self.first.len() as u64) as usize;
+        let place = table([(self.first[index].key, self.first[index].name.clone().into())]);
+        let down = BEGIN_MS + self.below(300);
+        self.step(down, "link_down", place.clone());
+        let up = down + self.from(20, 80);
+        self.step(up, "link_up", place);
+        BEGIN_MS + 13_000
+    }
+}
