@@ -157,11 +157,12 @@ impl Assault<'_> {
         self.world.look(node, Host::delivered)
     }
 
-    /// Hands a datagram to a host; how many packets its applications got, and what the roles said to it.
+    /// Hands a datagram to a host; how many packets its applications got, and what its role said to it.
     fn inject(&mut self, datagram: &Datagram, from: SocketAddr, payload: &[u8]) -> (u64, Vec<Event>) {
         let Some(packet) = packet::udp(from, datagram.local, IpOptions::default(), payload) else {
             return (0, Vec::new());
         };
+        self.world.drain_events();
         let before = self.delivered(datagram.to);
         let (id, iface) = (self.station(datagram.to).id, datagram.iface);
         let mut packet = Some(packet);
@@ -170,7 +171,8 @@ impl Assault<'_> {
                 host.handle_input(now, BoxInput::Packet { iface, packet });
             }
         });
-        let events = self.world.drain_events().into_iter().map(|(.., event)| event).collect();
+        let (events, me) = (self.world.drain_events(), &self.station(datagram.to).name);
+        let events = events.into_iter().filter(|(_, host, _)| host == me).map(|(.., event)| event).collect();
         (self.delivered(datagram.to) - before, events)
     }
 

@@ -360,12 +360,16 @@ fn rest(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
     let mut up = BTreeSet::new();
     for (at, host, event) in run.events.iter().filter(|(_, host, _)| is_well(host)) {
         match event {
-            Event::Registered { .. } => drop(registered.insert(host)),
+            Event::Registered { .. } => {
+                registered.insert(host);
+            }
             Event::Unregistered { reason } if registered.contains(host) => {
                 let text = format!("{host} lost its registration at {at}, though nothing had happened: {reason}");
                 found.push(violation(Invariant::I7, text));
             }
-            Event::TunnelUp(tunnel) => drop(up.insert((host, tunnel.peer.to_string()))),
+            Event::TunnelUp(tunnel) => {
+                up.insert((host, tunnel.peer.to_string()));
+            }
             Event::TunnelDown { peer, reason } if up.remove(&(host, peer.clone())) => {
                 let short = peer.split('.').next().unwrap_or_default();
                 if is_well(short) {

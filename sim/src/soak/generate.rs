@@ -5,8 +5,8 @@
 //!                                                      ──▶ [HEALING] ──▶ the last round: everybody echoes to everybody
 //! ```
 //!
-//! One seed in four is a drill instead: a small network with nothing wrong in it, in which nothing may be lost, and which
-//! the soak then attacks (see `drill` and [`super::assault`]).
+//! Two seeds in seven are drills instead: small networks with nothing wrong in them, in which nothing may be lost, and which the
+//! soak then attacks (see `drill` and [`super::assault`]).
 //!
 //! The same seed gives the same text for as long as [`GENERATOR`] stays the same.
 
@@ -35,7 +35,8 @@ const MODES: [&str; 4] = ["stateful", "only-443", "only-tcp-443", "web"];
 
 /// Whether a seed's plan is a drill.
 pub const fn is_drill(seed: u64) -> bool {
-    seed % 4 == 1
+    // Seven, so that shards of the usual numbers have as many drills each.
+    matches!(seed % 7, 1 | 4)
 }
 
 /// The plan of a seed.

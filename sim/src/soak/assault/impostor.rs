@@ -19,7 +19,7 @@ use crate::world::{Actor, Watch, World};
 pub(super) fn violation(scenario: &Scenario, seed: u64) -> Option<Violation> {
     let watch = Watch::default();
     let mut world = World::new(scenario, seed, Engine::Events, &watch);
-    let who = scenario.nodes[seed as usize / 4 % scenario.nodes.len()].name.clone();
+    let who = scenario.nodes[seed as usize / 7 % scenario.nodes.len()].name.clone();
     let ghost: Fqdn = format!("ghost.{ZONE}").parse().expect("a name");
     world.store.put_device(&Device { name: ghost.clone(), password: None, certificate_login: true }).ok()?;
     let told = world.store.allocate(&ghost).ok()?;
