@@ -114,6 +114,22 @@ mod planting {
         CandidatesSwapped,
         /// After a move nobody is told.
         MoveForgotten,
+        /// The TRS forgets paths that are quieter than their Keep Alives are apart.
+        PathsForgottenEarly,
+        /// A direct tunnel that falls silent is not left for the relay.
+        SilenceIgnored,
+        /// A Keep Alive is answered, and does not count.
+        KeepAliveNotCounted,
+        /// Nobody tries for a direct path once a relay carries.
+        ImprovementForgotten,
+        /// A listener answers the first Tunnel Request, and no repetition of it.
+        ResponseNotRepeated,
+        /// A peer that dials may be anybody with a certificate.
+        DialerUnchecked,
+        /// A node that was refused once waits longer each time for the rest of its life.
+        FailuresNeverForgotten,
+        /// A route that was refused is not asked for again, though something waits for it.
+        RetryForgotten,
         /// The NMS does not repeat a Route Direction that the responder did not confirm (conventional method).
         ConfirmationNotRepeated,
     }

@@ -208,7 +208,7 @@ impl Nms {
     }
 
     pub(super) fn on_keep_alive(&mut self, now: Instant, node: NodeId, transaction: u32) {
-        if self.send(now, node, transaction, 0, &Message::KeepAliveAck) {
+        if self.send(now, node, transaction, 0, &Message::KeepAliveAck) && !defect!(KeepAliveNotCounted) {
             self.expiry.set(node, Some(now + SILENCE));
         }
     }

@@ -274,6 +274,7 @@ impl Node {
         let displaced = replaced.and_then(|(id, origin)| peer.old.replace((id, origin, now + LINGER)));
         if !worse {
             let may_improve = origin.relayed && origin.initiator && origin.want.is_some();
+            let may_improve = may_improve && !defect!(ImprovementForgotten);
             let (wait, attempt) = peer.improve.map_or((FIRST_IMPROVEMENT, 0), |i| (i.wait, i.attempt));
             peer.improve = may_improve.then(|| Improve { at: now + wait, wait, attempt });
         }
@@ -383,7 +384,8 @@ impl Node {
         let heard = self.carriage.heard_at(tunnel);
         match peer.unheard {
             Some(since) if heard.is_none_or(|heard| heard <= since) => {
-                if now >= since + SILENCE && registered && peer.request.is_none() && peer.building.is_empty() {
+                let long = now >= since + SILENCE && !defect!(SilenceIgnored);
+                if long && registered && peer.request.is_none() && peer.building.is_empty() {
                     self.request_route(now, id, Want::Relayed);
                 }
             }
@@ -473,6 +475,7 @@ impl Node {
         }
         let old = peer.old.take_if(|(.., until)| *until <= now);
         let retry = peer.retry_at.take_if(|(at, _)| *at <= now).map(|(_, want)| want);
+        let retry = retry.filter(|_| !defect!(RetryForgotten));
         let relay = take_due(&mut peer.relay_at, now) && peer.up.is_none() && peer.request.is_none();
         let direct = peer.building.values().any(|origin| !origin.relayed);
         let improve = peer.improve.as_mut().filter(|improve| improve.at <= now).map(|improve| {

@@ -8,6 +8,8 @@
 //! | a spoofed handshake | who sends a first packet in a victim's name | more than three times its bytes at the victim (I4) |
 //! | a flood | an application that asks for thousands of peers, or sends thousands of packets to one | a table, or a queue, beyond its limit (I5) |
 //! | amnesia | who repeats old registrations to an NMS that has lost its memory | a registration (I6) |
+//! | a rebirth | a node that crashes and, back again, sends before it knows its peers | a packet that is lost while it waits for its tunnel (I7) |
+//! | a dead end | an application that asks for who is not there, while the NMS is out of reach | somebody who is never given up (I5) |
 //! | an impostor | a node that was told another one's address | a packet from that address at an application (I1) |
 //! | anything of these | | a panic (I8) |
 //!
@@ -22,9 +24,9 @@ use std::time::Duration;
 
 use cyphonic_core::event::{DropReason, Event};
 use cyphonic_core::machine::Input;
-use cyphonic_core::node::{MAX_HELD_PACKETS, MAX_PEERS, Node};
+use cyphonic_core::node::{MAX_HELD_PACKETS, MAX_PEERS, Node, NodeCommand, ROUTE_TIMEOUT};
 use cyphonic_core::time::Instant;
-use cyphonic_scenarios::{Engine, Scenario, VIRTUAL_V4};
+use cyphonic_scenarios::{Engine, LinkAt, Scenario, ServiceName, VIRTUAL_V4};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -32,7 +34,7 @@ use super::check::{Invariant, Violation, violation};
 use crate::host::Host;
 use crate::host::apps::{App, Echo, EchoSize, Family, Target};
 use crate::net::packet::{self, Ip, IpOptions, Transport};
-use crate::net::{BoxInput, Direction, TapMode};
+use crate::net::{BoxInput, Direction, TapMode, WireConfig};
 use crate::run;
 use crate::world::{Actor, Station, Watch, World};
 
@@ -46,6 +48,11 @@ const STRANGERS: usize = 60;
 /// How many first packets are sent in a victim's name, and for how long what comes of it is counted.
 const SPOOFED: usize = 3;
 const SPOOF_LASTS: Duration = Duration::from_secs(12);
+/// How long a node has to register again, and a tunnel to come; and how many packets wait for that.
+const REBIRTH: Duration = Duration::from_secs(9);
+const REBORN: u16 = 5;
+/// How many peers are asked for that are not there.
+const ABANDONED: u32 = 16;
 /// How many packets wait for one peer who is not there, if they may.
 const HELD: usize = 4 * MAX_HELD_PACKETS;
 
@@ -94,8 +101,10 @@ pub(super) fn violations(scenario: &Scenario, seed: u64) -> Vec<Violation> {
     assault.repeat(&arrived);
     assault.intrude(&arrived);
     assault.spoof(&arrived);
-    assault.flood();
+    assault.rebirth(seed, &watch);
     assault.forget(seed, &watch, &arrived);
+    assault.abandon();
+    assault.flood();
     let mut found = assault.found;
     found.extend(impostor::violation(scenario, seed));
     found
@@ -192,9 +201,10 @@ impl Assault<'_> {
         let network = self.world.network();
         let id = self.world.nodes[to].id;
         let wires: Vec<Direction> = network.directions().filter(|&wire| network.ends(wire)[1].0 == id).collect();
-        for &wire in &wires {
+        let good: Vec<_> = wires.iter().map(|&wire| self.world.network().wire_config(wire)).collect();
+        for (&wire, &config) in wires.iter().zip(&good) {
             self.world.network().take_tapped(wire);
-            self.world.engine().set_wire_up(wire, false);
+            let _ = self.world.engine().set_wire(wire, WireConfig { loss: 1.0, ..config });
         }
         let echo = Echo {
             count: STOLEN as u32,
@@ -206,8 +216,8 @@ impl Assault<'_> {
         self.world.node(from, |now, host| host.start(now, App::Echo(Target::Name(name, Family::V6), echo)));
         self.wait(Duration::from_millis(600));
         let mut stolen = Vec::new();
-        for &wire in &wires {
-            self.world.engine().set_wire_up(wire, true);
+        for (&wire, &config) in wires.iter().zip(&good) {
+            let _ = self.world.engine().set_wire(wire, config);
             let iface = self.world.network().ends(wire)[1].1;
             let lost = self.world.network().take_tapped(wire).into_iter().filter(|tapped| tapped.arrives.is_none());
             stolen.extend(lost.filter_map(|tapped| Datagram::parse(Actor::Node(to), iface, &tapped.packet)));
@@ -296,22 +306,65 @@ impl Assault<'_> {
 
     fn spoof(&mut self, arrived: &[Datagram]) {
         for actor in self.actors() {
-            let mut firsts: Vec<&Datagram> = arrived.iter().filter(|d| d.to == actor && d.is_initial()).collect();
-            firsts.truncate(SPOOFED);
-            let Some(first) = firsts.first() else { continue };
-            let victim = Self::stranger(first.from, 222);
-            let mut spent = 0;
+            let firsts = arrived.iter().filter(|datagram| datagram.to == actor && datagram.is_initial()).take(SPOOFED);
+            let victims: Vec<_> =
+                (222..).zip(firsts).map(|(host, first)| (Self::stranger(first.from, host), first)).collect();
             self.sent(actor);
-            for datagram in firsts.iter().filter(|datagram| datagram.from.is_ipv4() == victim.is_ipv4()) {
-                self.inject(datagram, victim, &datagram.payload);
-                spent += datagram.payload.len();
+            for (victim, first) in &victims {
+                self.inject(first, *victim, &first.payload);
             }
             self.wait(SPOOF_LASTS);
-            let got: usize = self.sent(actor).iter().filter(|(to, _)| *to == victim).map(|(_, sent)| sent.len()).sum();
-            if got > 3 * spent {
-                let text = format!("{} sent {got} bytes to {victim}, in whose name {spent} came", self.name(actor));
-                return self.break_of(Invariant::I4, text);
+            let sent = self.sent(actor);
+            for (victim, first) in victims {
+                let spent = first.payload.len();
+                let got: usize = sent.iter().filter(|(to, _)| *to == victim).map(|(_, sent)| sent.len()).sum();
+                if got > 3 * spent {
+                    let text = format!("{} sent {got} bytes to {victim}, in whose name {spent} came", self.name(actor));
+                    return self.break_of(Invariant::I4, text);
+                }
             }
+        }
+    }
+
+    fn rebirth(&mut self, seed: u64, watch: &Watch) {
+        let Some((from, to)) = self.pairs().first().copied() else { return };
+        let addresses = [from, to].map(|node| self.world.look(node, Host::virtual_addresses));
+        let [Some(own), Some(peer)] = addresses else { return };
+        self.world.restart(self.scenario, seed, watch, Actor::Node(from));
+        self.world.node(from, |now, host| host.command(now, NodeCommand::Start));
+        self.wait(REBIRTH);
+        if !self.world.look(from, |host| host.machine().virtual_addresses().is_some()) {
+            return;
+        }
+        let before = self.delivered(Actor::Node(to));
+        for seq in 0..REBORN {
+            let packet = packet::echo(own.v6.into(), peer.v6.into(), IpOptions::default(), 7, seq, b"first");
+            let Some(packet) = packet else { return };
+            self.world.node(from, |now, host| host.inject(now, Input::Packet(packet.into())));
+        }
+        self.wait(REBIRTH);
+        let delivered = self.delivered(Actor::Node(to)) - before;
+        if delivered < u64::from(REBORN) {
+            let [from, to] = [from, to].map(|node| self.name(Actor::Node(node)));
+            let text = format!("of {REBORN} packets that {from} sent to {to} after a restart, {delivered} were delivered");
+            self.break_of(Invariant::I7, text);
+        }
+    }
+
+    fn abandon(&mut self) {
+        let Some(own) = self.world.look(0, Host::virtual_addresses) else { return };
+        self.world.set_link_up(LinkAt::Service(ServiceName::Nms), false);
+        for host in 0..ABANDONED {
+            let to = IpAddr::from(Ipv4Addr::from(u32::from(VIRTUAL_V4.network()) + 0x7000 + host));
+            let Some(packet) = packet::echo(own.v4.into(), to, IpOptions::default(), 1, 1, b"anybody?") else { return };
+            self.world.node(0, |now, host| host.inject(now, Input::Packet(packet.into())));
+        }
+        self.wait(4 * ROUTE_TIMEOUT);
+        let peers = self.world.look(0, |host| host.machine().peers());
+        let waiting = peers.iter().filter(|peer| peer.tunnel.is_none()).count();
+        if waiting >= self.scenario.nodes.len() {
+            let text = format!("{} still waits for {waiting} peers, of whom it has long heard nothing", self.name(Actor::Node(0)));
+            self.break_of(Invariant::I5, text);
         }
     }
 

@@ -21,11 +21,12 @@ use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use cyphonic_core::event::{DropReason, Event};
+use cyphonic_core::event::{Basis, DropReason, Event};
 use cyphonic_core::name::Virtual;
-use cyphonic_core::route::Pattern;
+use cyphonic_core::route::optimal::{Verdict, Way};
+use cyphonic_core::route::{Dialer, Pattern};
 use cyphonic_core::time::Instant;
-use cyphonic_scenarios::{Action, Engine, Scenario};
+use cyphonic_scenarios::{Action, Engine, Family, Pair, Scenario};
 
 use super::generate::is_drill;
 use super::{assault, model, wires};
@@ -355,6 +356,7 @@ fn directness(scenario: &Scenario, run: &Run, demand: &model::Demand, found: &mu
 fn rest(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
     let began: Vec<Instant> = run.steps.iter().map(|step| step.started).collect();
     let Some(well) = model::undisturbed(scenario, &began) else { return };
+    promises(scenario, run, found);
     let is_well = |short: &str| scenario.node(short).is_some_and(|node| well[node]);
     let mut registered = BTreeSet::new();
     let mut up = BTreeSet::new();
@@ -378,6 +380,31 @@ fn rest(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
                 }
             }
             _ => {}
+        }
+    }
+}
+
+/// I7, of the optimal policy where nothing happens: the NMS is sure of no way that leads nowhere. It would cost whoever asks
+/// half a second, each time.
+fn promises(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
+    for (at, _, event) in &run.events {
+        let Event::RouteChosen(chosen) = event else { continue };
+        let Basis::Ways(considered) = &chosen.basis else { continue };
+        let ends = [chosen.initiator.short(), chosen.responder.short()].map(|short| scenario.node(short));
+        let [Some(from), Some(to)] = ends else { continue };
+        let Some(ways) = model::ways(scenario, Pair { from, to, family: Family::Ipv6 }) else { continue };
+        for way in considered.iter().filter(|way| way.verdict == Verdict::Yes) {
+            let dialer = if way.dialer == Dialer::Initiator { from } else { to };
+            let family = match way.way {
+                Way::Inside => continue,
+                Way::V6 => Family::Ipv6,
+                Way::V4 => Family::Ipv4,
+            };
+            if ways.get(&(dialer, family)) == Some(&false) {
+                let (dialer, pair) = (name(scenario, dialer), [from, to].map(|node| name(scenario, node)));
+                let text = format!("at {at} the NMS was sure that {dialer} can dial, of {pair:?}, by {}", way.way);
+                return found.push(violation(Invariant::I7, text));
+            }
         }
     }
 }

@@ -12,13 +12,14 @@
 //!
 //! As long as nothing at all has happened to a network without faults, more is demanded: every echo, of every row that begins
 //! [`BORN`] or more after the nodes started; and under the optimal policy a direct tunnel, where the oracle knows of
-//! one and nothing is in the way of finding it. A single [`BLIP`] may cost echoes, but no more than [`PROMPT`].
+//! one and nothing is in the way of finding it. A single [`BLIP`] may cost echoes, but for no longer than
+//! [`PROMPT`], and a single move for no longer than [`MOVED`].
 //!
 //! Nothing is demanded of a NAT that forgets mappings at its own times, nor of one that overloads ports where several nodes
 //! ever are behind it: it cannot tell them apart once both speak to the relay. Nor where inspection looks for a node's name: what
 //! it refused once stays refused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cyphonic_core::time::Instant;
@@ -44,6 +45,9 @@ pub const BORN: Duration = Duration::from_secs(10);
 pub const BLIP: Duration = Duration::from_millis(100);
 /// See [`BLIP`]: what was lost is sent again within a second or two, whatever was.
 pub const PROMPT: Duration = Duration::from_secs(6);
+
+/// What a move costs, where nothing else happens, is over after this time.
+pub const MOVED: Duration = Duration::from_secs(15);
 
 /// How long what the last echo of a row sets off may go on.
 const AFTER: Duration = Duration::from_secs(10);
@@ -74,7 +78,16 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
             let trouble = trouble(scenario, began, at + lasts + AFTER);
             let is_born = at >= moment.born + BORN;
             let is_whole = trouble == Trouble::None && is_born;
-            let is_prompt = matches!(trouble, Trouble::Blip(end) if at + lasts >= end + PROMPT) && is_born;
+            let is_over = match &trouble {
+                Trouble::Blip(end) => at + lasts >= *end + PROMPT,
+                Trouble::Move(moved, action) => {
+                    let mut later = moment.clone();
+                    later.apply(*moved, action);
+                    at + lasts >= *moved + MOVED && later.permits(probes.pair)
+                }
+                Trouble::None | Trouble::Much => false,
+            };
+            let is_prompt = is_over && is_born;
             let is_due = (quiet >= HEALING || is_prompt) && lasts >= SETTLING;
             if (is_whole || is_due) && moment.permits(probes.pair) {
                 let is_direct = is_whole && lasts >= SETTLING && moment.has_direct_way(probes.pair);
@@ -95,12 +108,30 @@ pub fn undisturbed(scenario: &Scenario, began: &[Instant]) -> Option<Vec<bool>> 
     is_calm.then(|| (0..scenario.nodes.len()).map(|node| moment.is_well(node)).collect())
 }
 
+/// What comes of each way between two nodes, by the oracle, where the optimal policy can see what it sees: `(dialer, family)`
+/// to whether it leads there. `None` where it cannot, or where nothing is certain.
+pub fn ways(scenario: &Scenario, pair: Pair) -> Option<BTreeMap<(usize, Family), bool>> {
+    let moment = Moment::new(scenario);
+    let (a, b) = (moment.plain(pair.from)?, moment.plain(pair.to)?);
+    if a.site == b.site {
+        return None;
+    }
+    let attempts = oracle::judge(scenario, a, b).attempts.into_iter();
+    let across = attempts.filter_map(|attempt| match attempt.medium {
+        Medium::Core(family) => Some(((attempt.dialer, family), attempt.result.is_ok())),
+        Medium::Lan => None,
+    });
+    Some(across.collect())
+}
+
 /// What has happened to a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Trouble {
     None,
     /// One [`BLIP`], until then.
     Blip(Instant),
+    /// One node moved, then.
+    Move(Instant, Action),
     Much,
 }
 
@@ -118,6 +149,7 @@ fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
         match &step.action {
             Action::Start { .. } | Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } => {}
             Action::Wait(_) | Action::Idle => {}
+            Action::Move { .. } if trouble == Trouble::None => trouble = Trouble::Move(at, step.action.clone()),
             Action::LinkUp { at: link, up: false } if trouble == Trouble::None => {
                 down = Some((*link, at));
                 trouble = Trouble::Much;
@@ -133,6 +165,7 @@ fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
 }
 
 /// The network at one moment of the scenario.
+#[derive(Clone)]
 struct Moment {
     /// With firewalls, links and places as they are now.
     now: Scenario,
@@ -205,16 +238,17 @@ impl Moment {
     /// Whether the optimal policy finds two nodes a direct way. It cannot see that two homes share a carrier's NAT with several
     /// addresses, nor what inspection refuses; and a NAT with several addresses may look steady by chance.
     fn has_direct_way(&self, pair: Pair) -> bool {
-        let plain = |node: usize| {
-            let [place] = &self.now.nodes[node].interfaces[..] else { return None };
-            let site = &self.now.sites[place.site];
-            let has_pool = nats(site).any(|nat| !nat.more_outside.is_empty());
-            let inspects = site.firewall.iter().any(|wall| !wall.inspect.is_empty());
-            let is_plain = site.carrier.is_none() && site.broken.is_none() && !has_pool && !inspects;
-            is_plain.then_some(End { node, site: place.site })
-        };
-        let (Some(a), Some(b)) = (plain(pair.from), plain(pair.to)) else { return false };
+        let (Some(a), Some(b)) = (self.plain(pair.from), self.plain(pair.to)) else { return false };
         self.now.policy == Policy::Optimal && oracle::judge(&self.now, a, b).is_direct()
+    }
+
+    fn plain(&self, node: usize) -> Option<End> {
+        let [place] = &self.now.nodes[node].interfaces[..] else { return None };
+        let site = &self.now.sites[place.site];
+        let has_pool = nats(site).any(|nat| !nat.more_outside.is_empty());
+        let inspects = site.firewall.iter().any(|wall| !wall.inspect.is_empty());
+        let is_plain = site.carrier.is_none() && site.broken.is_none() && !has_pool && !inspects;
+        is_plain.then_some(End { node, site: place.site })
     }
 
     /// Whether a node can register, by good links, in every place where it is.

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | rest | echoes, a long silence, echoes | what keeps mappings, registrations and tunnels alive |
 //! | blip | one link is down for a moment while tunnels are built | what is sent again |
+//! | move | a node moves while tunnels are built, or are used | what is forgotten, and what is not |
 //!
 //! In a network in trouble a defence that is missing is often hidden by another one: a tunnel that died of neglect is built
 //! anew. Here it shows.
@@ -20,7 +21,11 @@ impl Generator {
         let nodes = self.sheet.section("node").count() as u64;
         let names: Vec<toml::Value> = NODES[..nodes as usize].iter().map(|&name| name.into()).collect();
         self.step(0, "start", table([("nodes", names.into()), ("give_up_s", int(10))]));
-        let end = if self.one_in(2) { self.rest(nodes) } else { self.blip(nodes) };
+        let end = match self.below(5) {
+            0 | 1 => self.rest(nodes),
+            2 | 3 => self.blip(nodes),
+            _ => self.moves(nodes),
+        };
         self.finish(end + 30_000);
     }
 
@@ -36,7 +41,9 @@ impl Generator {
     }
 
     fn rest(&mut self, nodes: u64) -> u64 {
-        self.round(BEGIN_MS, nodes, 3, 400);
+        // Some ask before they know their networks.
+        let begin = self.pick(&[1_000, BEGIN_MS, BEGIN_MS]);
+        self.round(begin, nodes, 3, 400);
         let again = BEGIN_MS + self.pick(&[40_000, 70_000, 130_000, 200_000]);
         self.round(again, nodes, 12, 1_000);
         again + 12_000
@@ -46,10 +53,20 @@ impl Generator {
         self.round(BEGIN_MS, nodes, 13, 1_000);
         let index = self.below(self.first.len() as u64) as usize;
         let place = table([(self.first[index].key, self.first[index].name.clone().into())]);
-        let down = BEGIN_MS + self.below(300);
+        let down = BEGIN_MS + self.below(200);
         self.step(down, "link_down", place.clone());
-        let up = down + self.from(20, 80);
+        let up = down + self.from(40, 95);
         self.step(up, "link_up", place);
         BEGIN_MS + 13_000
+    }
+    fn moves(&mut self, nodes: u64) -> u64 {
+        self.round(BEGIN_MS, nodes, 30, 1_000);
+        let node = NODES[self.below(nodes) as usize];
+        let sites: Vec<String> =
+            self.sheet.section("site").filter_map(|site| Some(site.get("name")?.as_str()?.to_owned())).collect();
+        let to = sites[self.below(sites.len() as u64) as usize].clone();
+        let at = BEGIN_MS + self.below(8_000) / self.pick(&[1, 16]);
+        self.step(at, "move", table([("node", node.into()), ("to", to.into())]));
+        BEGIN_MS + 30_000
     }
 }
