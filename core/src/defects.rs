@@ -1,7 +1,7 @@
 //! Deliberate defects: who guards the guards?
 //!
 //! The soak of the simulator claims to find whatever breaks an invariant. Here is what holds it to that: each [`Defect`]
-//! takes one defence of the core away, and a test demands that each is caught (`sim/tests/guards.rs`). A hook is one
+//! takes one defence of the core away, and a test demands that each is caught (`sim/tests/hostile/guards.rs`). A hook is one
 //! `defect!(Name)`, a condition that is false wherever this matters.
 //!
 //! # No release can carry one
@@ -104,8 +104,8 @@ mod planting {
         FilteringOffByOne,
         /// Mappings by destination are taken for mappings that are not.
         MappingMistaken,
-        /// The route timer of a peer is dropped: a request that came to nothing is never given up.
-        RouteTimerDropped,
+        /// A peer to whom no way was found is never given up (I5).
+        RouteNeverGivenUp,
         /// The NMS forgets to void what was under way for a node that registers anew.
         PendingNotVoided,
         /// The listener unwraps the end key for the path that leads away from it.
@@ -122,12 +122,8 @@ mod planting {
         KeepAliveNotCounted,
         /// Nobody tries for a direct path once a relay carries.
         ImprovementForgotten,
-        /// A listener answers the first Tunnel Request, and no repetition of it.
-        ResponseNotRepeated,
         /// A peer that dials may be anybody with a certificate.
         DialerUnchecked,
-        /// A node that was refused once waits longer each time for the rest of its life.
-        FailuresNeverForgotten,
         /// A route that was refused is not asked for again, though something waits for it.
         RetryForgotten,
         /// The NMS does not repeat a Route Direction that the responder did not confirm (conventional method).

@@ -155,12 +155,12 @@ impl Node {
             self.carriage.change_family();
         }
         let was_registered = cloud.is_registered() && now >= cloud.registered_at + STABLE;
-        cloud.failures = if was_registered && !defect!(FailuresNeverForgotten) { 0 } else { cloud.failures + 1 };
+        cloud.failures = if was_registered { 0 } else { cloud.failures + 1 };
         // A login that did not lead to a registration twice, or that was refused, is worth nothing.
         if cloud.failures >= 2 || matches!(reason, Failure::Refused(_) | Failure::Authentication) {
             cloud.login = None;
         }
-        let pause = if was_registered && !defect!(FailuresNeverForgotten) {
+        let pause = if was_registered {
             Duration::ZERO
         } else {
             let doubled = PAUSE.0 * 2u32.saturating_pow(cloud.failures.min(8));

@@ -137,8 +137,7 @@ impl Peer {
     }
 
     fn next_timer(&self) -> Option<Instant> {
-        let hopeless = self.up.is_none() && self.building.is_empty() && !defect!(RouteTimerDropped);
-        let hopeless = hopeless.then_some(self.until);
+        let hopeless = (self.up.is_none() && self.building.is_empty()).then_some(self.until);
         let request = self.request.as_ref().map(|request| request.retry.next);
         let again = self.building.values().filter_map(|origin| origin.again.map(|again| again.next)).min();
         let improve = self.improve.map(|improve| improve.at);

@@ -275,7 +275,7 @@ impl Generator {
     }
 
     fn site(&mut self, name: &str, carriers: u64) -> Table {
-        let (kind, link) = (self.pick(&KINDS), self.link(6));
+        let (kind, link) = (self.pick(if self.is_drill { &drill::KINDS } else { &KINDS }), self.link(6));
         let mut site = table([("name", name.into()), ("kind", kind.into()), ("link", link.clone().into())]);
         let mut put = |key: &str, value: Value| site.insert(key.to_owned(), value);
         let (has_v6, is_dual) = (kind == "ipv6" || kind.contains("dual"), kind.contains("dual"));

@@ -13,7 +13,8 @@
 //! As long as nothing at all has happened to a network without faults, more is demanded: every echo, of every row that begins
 //! [`BORN`] or more after the nodes started; and under the optimal policy a direct tunnel, where the oracle knows of
 //! one and nothing is in the way of finding it. A single [`BLIP`] may cost echoes, but for no longer than
-//! [`PROMPT`], and a single move for no longer than [`MOVED`].
+//! [`PROMPT`], a single move for no longer than [`MOVED`], and, under
+//! the optimal policy, a single NAT that forgets for no longer than [`REBOOTED`].
 //!
 //! Nothing is demanded of a NAT that forgets mappings at its own times, nor of one that overloads ports where several nodes
 //! ever are behind it: it cannot tell them apart once both speak to the relay. Nor where inspection looks for a node's name: what
@@ -47,7 +48,11 @@ pub const BLIP: Duration = Duration::from_millis(100);
 pub const PROMPT: Duration = Duration::from_secs(6);
 
 /// What a move costs, where nothing else happens, is over after this time.
-pub const MOVED: Duration = Duration::from_secs(15);
+pub const MOVED: Duration = Duration::from_secs(10);
+
+/// What it costs that a NAT forgets its mappings, where nothing else happens, is over after this time: a direct tunnel is left
+/// after five seconds of silence for the relay, one of the conventional method given up after thirteen.
+pub const REBOOTED: Duration = Duration::from_secs(20);
 
 /// How long what the last echo of a row sets off may go on.
 const AFTER: Duration = Duration::from_secs(10);
@@ -84,6 +89,9 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
                     let mut later = moment.clone();
                     later.apply(*moved, action);
                     at + lasts >= *moved + MOVED && later.permits(probes.pair)
+                }
+                Trouble::Reboot(at_nat) => {
+                    scenario.policy == Policy::Optimal && at + lasts >= *at_nat + REBOOTED
                 }
                 Trouble::None | Trouble::Much => false,
             };
@@ -130,6 +138,8 @@ enum Trouble {
     None,
     /// One [`BLIP`], until then.
     Blip(Instant),
+    /// One NAT forgot its mappings, then.
+    Reboot(Instant),
     /// One node moved, then.
     Move(Instant, Action),
     Much,
@@ -149,6 +159,7 @@ fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
         match &step.action {
             Action::Start { .. } | Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } => {}
             Action::Wait(_) | Action::Idle => {}
+            Action::NatReboot(_) if trouble == Trouble::None => trouble = Trouble::Reboot(at),
             Action::Move { .. } if trouble == Trouble::None => trouble = Trouble::Move(at, step.action.clone()),
             Action::LinkUp { at: link, up: false } if trouble == Trouble::None => {
                 down = Some((*link, at));

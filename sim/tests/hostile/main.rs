@@ -8,6 +8,7 @@
 //! | [`misuse`] | links that are opened and not used, or used wrongly; a service that lies |
 //! | [`addresses`] | a QUIC link whose packets come from elsewhere |
 //! | [`amplification`] | spoofed addresses: what a victim would get |
+//! | `guards` | every deliberate defect of the core is caught: by the soak, or by an attack from here |
 //!
 //! A scene that fails is replayed by its seed: every scene is deterministic, and proptest prints (and keeps) the input.
 
@@ -17,6 +18,8 @@ mod common;
 mod addresses;
 mod amplification;
 mod garbage;
+#[cfg(debug_assertions)]
+mod guards;
 mod insiders;
 mod misuse;
 mod replays;

@@ -316,9 +316,7 @@ impl Conventional {
         tunnel.transaction = transaction;
         let first = matches!(tunnel.stage, Stage::Listening { .. });
         // The first answer is one, however often the request was sent.
-        if first || !defect!(ResponseNotRepeated) {
-            self.send_control(peer, if first { 0 } else { count.max(1) }, &Message::TunnelResponse);
-        }
+        self.send_control(peer, if first { 0 } else { count.max(1) }, &Message::TunnelResponse);
         if first {
             let Some(tunnel) = self.tunnels.get(&peer) else { return };
             let data = Session::new(&end_key, tunnel.ours());

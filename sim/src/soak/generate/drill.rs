@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | rest | echoes, a long silence, echoes | what keeps mappings, registrations and tunnels alive |
 //! | blip | one link is down for a moment while tunnels are built | what is sent again |
-//! | move | a node moves while tunnels are built, or are used | what is forgotten, and what is not |
+//! | move | a node moves before tunnels are built, meanwhile, or later | what is forgotten, and what is not |
+//! | reboot | a NAT forgets its mappings while tunnels are used | how a tunnel that is dead is found out |
 //!
 //! In a network in trouble a defence that is missing is often hidden by another one: a tunnel that died of neglect is built
 //! anew. Here it shows.
@@ -13,6 +14,9 @@ use super::{Generator, NODES, int, table};
 
 /// The most sites, and the most nodes.
 pub(super) const MOST: u64 = 3;
+/// Mostly NATs: who may dial whom is decided there.
+pub(super) const KINDS: [&str; 5] =
+    ["ipv4-private", "ipv4-private", "ipv4-global", "dual-stack-private-v4", "ipv6"];
 /// Everybody is registered, and knows its network, by then.
 const BEGIN_MS: u64 = 13_000;
 
@@ -21,10 +25,11 @@ impl Generator {
         let nodes = self.sheet.section("node").count() as u64;
         let names: Vec<toml::Value> = NODES[..nodes as usize].iter().map(|&name| name.into()).collect();
         self.step(0, "start", table([("nodes", names.into()), ("give_up_s", int(10))]));
-        let end = match self.below(5) {
+        let end = match self.below(6) {
             0 | 1 => self.rest(nodes),
             2 | 3 => self.blip(nodes),
-            _ => self.moves(nodes),
+            4 => self.moves(nodes),
+            _ => self.reboot(nodes),
         };
         self.finish(end + 30_000);
     }
@@ -65,8 +70,17 @@ impl Generator {
         let sites: Vec<String> =
             self.sheet.section("site").filter_map(|site| Some(site.get("name")?.as_str()?.to_owned())).collect();
         let to = sites[self.below(sites.len() as u64) as usize].clone();
-        let at = BEGIN_MS + self.below(8_000) / self.pick(&[1, 16]);
+        let at = BEGIN_MS - 500 + self.below(8_000) / self.pick(&[1, 8]);
         self.step(at, "move", table([("node", node.into()), ("to", to.into())]));
         BEGIN_MS + 30_000
+    }
+    fn reboot(&mut self, nodes: u64) -> u64 {
+        self.round(BEGIN_MS, nodes, 35, 1_000);
+        let nats: Vec<usize> = (0..self.first.len()).filter(|&index| self.first[index].has_nat).collect();
+        if let Some(place) = self.any(&nats) {
+            let at = BEGIN_MS + self.from(2_000, 9_000);
+            self.step(at, "nat_reboot", table([(place.key, place.name.into())]));
+        }
+        BEGIN_MS + 35_000
     }
 }
