@@ -26,11 +26,12 @@ use cyphonic_core::event::{DropReason, Event};
 use cyphonic_core::machine::Input;
 use cyphonic_core::node::{MAX_HELD_PACKETS, MAX_PEERS, Node, NodeCommand, ROUTE_TIMEOUT};
 use cyphonic_core::time::Instant;
-use cyphonic_scenarios::{Engine, LinkAt, Scenario, ServiceName, VIRTUAL_V4};
+use cyphonic_scenarios::{Engine, Family as FamilyWord, LinkAt, Pair, Scenario, ServiceName, VIRTUAL_V4};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::check::{Invariant, Violation, violation};
+use super::model::permits_at_last;
 use crate::host::Host;
 use crate::host::apps::{App, Echo, EchoSize, Family, Target};
 use crate::net::packet::{self, Ip, IpOptions, Transport};
@@ -327,7 +328,9 @@ impl Assault<'_> {
     }
 
     fn rebirth(&mut self, seed: u64, watch: &Watch) {
-        let Some((from, to)) = self.pairs().first().copied() else { return };
+        let permitted =
+            |&(from, to): &(usize, usize)| permits_at_last(self.scenario, Pair { from, to, family: FamilyWord::Ipv6 });
+        let Some((from, to)) = self.pairs().into_iter().find(permitted) else { return };
         let addresses = [from, to].map(|node| self.world.look(node, Host::virtual_addresses));
         let [Some(own), Some(peer)] = addresses else { return };
         self.world.restart(self.scenario, seed, watch, Actor::Node(from));

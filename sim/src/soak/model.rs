@@ -116,6 +116,13 @@ pub fn undisturbed(scenario: &Scenario, began: &[Instant]) -> Option<Vec<bool>> 
     is_calm.then(|| (0..scenario.nodes.len()).map(|node| moment.is_well(node)).collect())
 }
 
+/// Whether two nodes may talk once every step was done.
+pub fn permits_at_last(scenario: &Scenario, pair: Pair) -> bool {
+    let mut moment = Moment::new(scenario);
+    scenario.steps.iter().for_each(|step| moment.apply(Instant::ZERO, &step.action));
+    moment.permits(pair)
+}
+
 /// What comes of each way between two nodes, by the oracle, where the optimal policy can see what it sees: `(dialer, family)`
 /// to whether it leads there. `None` where it cannot, or where nothing is certain.
 pub fn ways(scenario: &Scenario, pair: Pair) -> Option<BTreeMap<(usize, Family), bool>> {
@@ -259,7 +266,7 @@ impl Moment {
         let has_pool = nats(site).any(|nat| !nat.more_outside.is_empty());
         let inspects = site.firewall.iter().any(|wall| !wall.inspect.is_empty());
         let is_plain = site.carrier.is_none() && site.broken.is_none() && !has_pool && !inspects;
-        is_plain.then_some(End { node, site: place.site })
+        (is_plain && self.is_well(node)).then_some(End { node, site: place.site })
     }
 
     /// Whether a node can register, by good links, in every place where it is.
