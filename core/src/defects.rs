@@ -124,8 +124,6 @@ mod planting {
         ImprovementForgotten,
         /// A peer that dials may be anybody with a certificate.
         DialerUnchecked,
-        /// A route that was refused is not asked for again, though something waits for it.
-        RetryForgotten,
         /// The NMS does not repeat a Route Direction that the responder did not confirm (conventional method).
         ConfirmationNotRepeated,
     }

@@ -235,10 +235,11 @@ thread_local! {
 
 /// Everything that the default provider verifies, in its order (it is what a handshake offers), Ed25519 remembering.
 static REMEMBERING: LazyLock<WebPkiSupportedAlgorithms> = LazyLock::new(|| {
-    let remember = |algorithm: &'static dyn SignatureVerificationAlgorithm| -> &'static dyn SignatureVerificationAlgorithm {
-        let is_ed25519 = algorithm.signature_alg_id() == Remembering.signature_alg_id();
-        if is_ed25519 { &Remembering } else { algorithm }
-    };
+    let remember =
+        |algorithm: &'static dyn SignatureVerificationAlgorithm| -> &'static dyn SignatureVerificationAlgorithm {
+            let is_ed25519 = algorithm.signature_alg_id() == Remembering.signature_alg_id();
+            if is_ed25519 { &Remembering } else { algorithm }
+        };
     let given = rustls::crypto::ring::default_provider().signature_verification_algorithms;
     let all: Vec<_> = given.all.iter().map(|&algorithm| remember(algorithm)).collect();
     let mapping = given.mapping.iter().map(|&(scheme, algorithms)| {

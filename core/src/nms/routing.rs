@@ -367,7 +367,9 @@ impl Nms {
             self.pending_timers.set(id, Some(next));
             match step {
                 Step::AwaitRelay => self.ask_relay(now, id, count),
-                Step::AwaitConfirmation if conventional && !defect!(ConfirmationNotRepeated) => self.tell_responder(now, id, count),
+                Step::AwaitConfirmation if conventional && !defect!(ConfirmationNotRepeated) => {
+                    self.tell_responder(now, id, count)
+                }
                 Step::AwaitConfirmation | Step::Told(_) => {}
             }
         }

@@ -478,7 +478,6 @@ impl Node {
         }
         let old = peer.old.take_if(|(.., until)| *until <= now);
         let retry = peer.retry_at.take_if(|(at, _)| *at <= now).map(|(_, want)| want);
-        let retry = retry.filter(|_| !defect!(RetryForgotten));
         let relay = take_due(&mut peer.relay_at, now) && peer.up.is_none() && peer.request.is_none();
         let direct = peer.building.values().any(|origin| !origin.relayed);
         let improve = peer.improve.as_mut().filter(|improve| improve.at <= now).map(|improve| {

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use cyphonic_core::event::{DropReason, Event};
+use cyphonic_core::event::{DropReason, Event, Signal};
 use cyphonic_core::machine::Input;
 use cyphonic_core::node::{MAX_HELD_PACKETS, MAX_PEERS, Node, NodeCommand, ROUTE_TIMEOUT};
 use cyphonic_core::time::Instant;
@@ -244,7 +244,8 @@ impl Assault<'_> {
                     payload[bit / 8] ^= 1 << (bit % 8);
                     let (delivered, events) = self.inject(datagram, datagram.from, &payload);
                     if delivered > 0 || !events.is_empty() {
-                        let text = format!("{me} took a datagram for its peer's of which bit {bit} was not: {events:?}");
+                        let text =
+                            format!("{me} took a datagram for its peer's of which bit {bit} was not: {events:?}");
                         return self.break_of(Invariant::I1, text);
                     }
                 }
@@ -266,7 +267,9 @@ impl Assault<'_> {
         for actor in self.actors() {
             let mine: Vec<&Datagram> = arrived.iter().filter(|datagram| datagram.to == actor).collect();
             for datagram in &mine[mine.len().saturating_sub(REPEATED)..] {
-                let (delivered, events) = self.inject(datagram, datagram.from, &datagram.payload);
+                let (delivered, mut events) = self.inject(datagram, datagram.from, &datagram.payload);
+                // What came too early the first time may be taken now; then it is answered as what it repeats.
+                events.retain(|event| !matches!(event, Event::Signal(Signal { repeated: true, .. })));
                 if delivered > 0 || !events.is_empty() {
                     let me = self.name(actor);
                     let text = format!("{me} got an old datagram again, and delivered {delivered}, said {events:?}");
@@ -349,7 +352,8 @@ impl Assault<'_> {
         let delivered = self.delivered(Actor::Node(to)) - before;
         if delivered < u64::from(REBORN) {
             let [from, to] = [from, to].map(|node| self.name(Actor::Node(node)));
-            let text = format!("of {REBORN} packets that {from} sent to {to} after a restart, {delivered} were delivered");
+            let text =
+                format!("of {REBORN} packets that {from} sent to {to} after a restart, {delivered} were delivered");
             self.break_of(Invariant::I7, text);
         }
     }
@@ -366,7 +370,10 @@ impl Assault<'_> {
         let peers = self.world.look(0, |host| host.machine().peers());
         let waiting = peers.iter().filter(|peer| peer.tunnel.is_none()).count();
         if waiting >= self.scenario.nodes.len() {
-            let text = format!("{} still waits for {waiting} peers, of whom it has long heard nothing", self.name(Actor::Node(0)));
+            let text = format!(
+                "{} still waits for {waiting} peers, of whom it has long heard nothing",
+                self.name(Actor::Node(0))
+            );
             self.break_of(Invariant::I5, text);
         }
     }
@@ -414,4 +421,3 @@ impl Assault<'_> {
         }
     }
 }
-

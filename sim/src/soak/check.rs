@@ -375,7 +375,8 @@ fn rest(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
             Event::TunnelDown { peer, reason } if up.remove(&(host, peer.clone())) => {
                 let short = peer.split('.').next().unwrap_or_default();
                 if is_well(short) {
-                    let text = format!("{host} lost its tunnel to {short} at {at}, though nothing had happened: {reason}");
+                    let text =
+                        format!("{host} lost its tunnel to {short} at {at}, though nothing had happened: {reason}");
                     found.push(violation(Invariant::I7, text));
                 }
             }

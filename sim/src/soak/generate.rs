@@ -5,7 +5,7 @@
 //!                                                      ──▶ [HEALING] ──▶ the last round: everybody echoes to everybody
 //! ```
 //!
-//! Two seeds in seven are drills instead: small networks with nothing wrong in them, in which nothing may be lost, and which the
+//! Three seeds in seven are drills instead: small networks with nothing wrong in them, in which nothing may be lost, and which the
 //! soak then attacks (see `drill` and [`super::assault`]).
 //!
 //! The same seed gives the same text for as long as [`GENERATOR`] stays the same.
@@ -36,7 +36,7 @@ const MODES: [&str; 4] = ["stateful", "only-443", "only-tcp-443", "web"];
 /// Whether a seed's plan is a drill.
 pub const fn is_drill(seed: u64) -> bool {
     // Seven, so that shards of the usual numbers have as many drills each.
-    matches!(seed % 7, 1 | 4)
+    matches!(seed % 7, 1 | 4 | 6)
 }
 
 /// The plan of a seed.
@@ -127,7 +127,8 @@ impl Generator {
                 self.sheet.set("port", 443);
             }
         }
-        let policy = self.pick(&["paper", "optimal", "optimal"]);
+        let policies = if self.is_drill { &["paper", "optimal"][..] } else { &["paper", "optimal", "optimal"] };
+        let policy = self.pick(policies);
         self.sheet.set("policy", policy);
     }
 

@@ -90,9 +90,7 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
                     later.apply(*moved, action);
                     at + lasts >= *moved + MOVED && later.permits(probes.pair)
                 }
-                Trouble::Reboot(at_nat) => {
-                    scenario.policy == Policy::Optimal && at + lasts >= *at_nat + REBOOTED
-                }
+                Trouble::Reboot(at_nat) => scenario.policy == Policy::Optimal && at + lasts >= *at_nat + REBOOTED,
                 Trouble::None | Trouble::Much => false,
             };
             let is_prompt = is_over && is_born;
@@ -157,7 +155,8 @@ fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
     let links = [&services.auth, &services.nms, &services.trs].map(|service| &service.link);
     let sites = scenario.sites.iter().map(|site| &site.link);
     let mut links = links.into_iter().chain(sites).chain(scenario.carriers.iter().map(|carrier| &carrier.link));
-    if !links.all(is_good) {
+    let doubles = |link: &Link| [&link.up, &link.down].iter().any(|way| way.duplicate > 0.0);
+    if !links.all(|link| is_good(link) && !doubles(link)) {
         return Trouble::Much;
     }
     let mut trouble = Trouble::None;

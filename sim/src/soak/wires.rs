@@ -122,17 +122,14 @@ fn amplified(scenario: &Scenario, mut packets: Vec<Seen<'_>>) -> Option<Violatio
 
 /// I10, of the conventional method: whether the TRS can unwrap an end key. It knows the key that it shares with the NMS, what
 /// that tells it, and what comes by; of what it is told, any sixteen bytes in a row may be a key.
-fn legible_to_relay(
-    scenario: &Scenario,
-    run: &Run,
-    kept: &BTreeMap<Direction, Vec<Tapped>>,
-) -> Option<Violation> {
+fn legible_to_relay(scenario: &Scenario, run: &Run, kept: &BTreeMap<Direction, Vec<Tapped>>) -> Option<Violation> {
     if scenario.method != Method::Conventional {
         return None;
     }
     let service = Sealing::new(&service_key(*scenario.seeds.start()));
     let (mut keys, mut tunnels) = (BTreeSet::new(), Vec::new());
-    let arrived: Vec<&[u8]> = run.world.trs.wires.iter().flat_map(|wire| &kept[&wire.reversed()]).map(payload).collect();
+    let arrived: Vec<&[u8]> =
+        run.world.trs.wires.iter().flat_map(|wire| &kept[&wire.reversed()]).map(payload).collect();
     for datagram in &arrived {
         let Ok(Header { kind: Kind::RelayRequest, .. }) = Header::decode(datagram) else { continue };
         let mut copy = datagram.to_vec();
@@ -173,7 +170,8 @@ fn payload(tapped: &Tapped) -> &[u8] {
 fn told(scenario: &Scenario, run: &Run, secrets: &Secrets) -> Option<String> {
     let log = secrets.to_sslkeylog();
     let mut secrets: Vec<String> = log.lines().filter_map(|line| line.rsplit(' ').next()).map(str::to_owned).collect();
-    let keys = scenario.nodes.iter().filter_map(|node| run.world.store.common_key(NodeId::of(&node.name)).ok().flatten());
+    let keys =
+        scenario.nodes.iter().filter_map(|node| run.world.store.common_key(NodeId::of(&node.name)).ok().flatten());
     secrets.extend(keys.map(|key| key.0.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))));
     let mut text = String::new();
     for (.., event) in &run.events {

@@ -18,7 +18,7 @@ use cyphonic_sim::soak::generate::generate;
 use crate::insiders;
 
 /// As many runs as a machine of two cores makes in a minute or less, whatever its build.
-const MOST_RUNS: u64 = 250;
+const MOST_RUNS: u64 = 400;
 /// No scenario that shows a defect may have more steps, once it was made small.
 const MOST_STEPS: usize = 10;
 /// How many plans are tried to that end where the first one has more.
@@ -53,7 +53,13 @@ fn hunt(defect: Defect, wanted: bool) -> Option<Caught> {
         let depth = Depth { turmoil: false, ..Depth::of(seed, &scenario) };
         let violation = examine(&scenario, depth).violation?;
         let small = scenario.steps.len() <= MOST_STEPS && !wanted;
-        let budget = if small { 0 } else if wanted { SHRINK_BUDGET } else { BUDGET };
+        let budget = if small {
+            0
+        } else if wanted {
+            SHRINK_BUDGET
+        } else {
+            BUDGET
+        };
         let least = failure(seed, &sheet, &violation, depth, budget);
         if wanted {
             println!("{}", least.render());

@@ -30,7 +30,8 @@ pub(super) fn violation(scenario: &Scenario, seed: u64) -> Option<Violation> {
         for address in [IpAddr::from(told.v4), told.v6.into()] {
             if run.world.look(node, |host: &Host<_>| host.sources().contains(&address)) {
                 let (me, who) = (member.name.short(), who.short());
-                let text = format!("an application of {me} got packets from {address}, which {who} sent and does not own");
+                let text =
+                    format!("an application of {me} got packets from {address}, which {who} sent and does not own");
                 return Some(check::violation(Invariant::I1, text));
             }
         }

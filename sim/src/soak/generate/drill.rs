@@ -15,8 +15,7 @@ use super::{Generator, NODES, int, table};
 /// The most sites, and the most nodes.
 pub(super) const MOST: u64 = 3;
 /// Mostly NATs: who may dial whom is decided there.
-pub(super) const KINDS: [&str; 5] =
-    ["ipv4-private", "ipv4-private", "ipv4-global", "dual-stack-private-v4", "ipv6"];
+pub(super) const KINDS: [&str; 5] = ["ipv4-private", "ipv4-private", "ipv4-global", "dual-stack-private-v4", "ipv6"];
 /// Everybody is registered, and knows its network, by then.
 const BEGIN_MS: u64 = 13_000;
 
@@ -25,10 +24,10 @@ impl Generator {
         let nodes = self.sheet.section("node").count() as u64;
         let names: Vec<toml::Value> = NODES[..nodes as usize].iter().map(|&name| name.into()).collect();
         self.step(0, "start", table([("nodes", names.into()), ("give_up_s", int(10))]));
-        let end = match self.below(6) {
-            0 | 1 => self.rest(nodes),
-            2 | 3 => self.blip(nodes),
-            4 => self.moves(nodes),
+        let end = match self.below(4) {
+            0 => self.rest(nodes),
+            1 => self.blip(nodes),
+            2 => self.moves(nodes),
             _ => self.reboot(nodes),
         };
         self.finish(end + 30_000);
@@ -75,12 +74,13 @@ impl Generator {
         BEGIN_MS + 30_000
     }
     fn reboot(&mut self, nodes: u64) -> u64 {
-        self.round(BEGIN_MS, nodes, 35, 1_000);
+        // Longer than QUIC waits for a peer who is silent.
+        self.round(BEGIN_MS, nodes, 42, 1_000);
         let nats: Vec<usize> = (0..self.first.len()).filter(|&index| self.first[index].has_nat).collect();
         if let Some(place) = self.any(&nats) {
-            let at = BEGIN_MS + self.from(2_000, 9_000);
+            let at = BEGIN_MS + self.from(11_000, 14_000);
             self.step(at, "nat_reboot", table([(place.key, place.name.into())]));
         }
-        BEGIN_MS + 35_000
+        BEGIN_MS + 42_000
     }
 }
