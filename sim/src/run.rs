@@ -12,7 +12,7 @@ use cyphonic_scenarios::{Action, Engine as EngineKind, Family as FamilyWord, Pai
 
 use crate::host::Host;
 use crate::host::apps::{App, AppId, AppReport, Echo, EchoSize, Family, Flow, FlowEnd, Target, Transfer};
-use crate::net::TapSummary;
+use crate::net::{Storm, TapSummary};
 use crate::seeded;
 use crate::world::{Watch, World};
 
@@ -33,6 +33,8 @@ pub struct Run {
     pub ended: Instant,
     /// Whether every step was complete before the duration limit.
     pub complete: bool,
+    /// What had to be stopped, because it would not have ended: then the run is not complete either.
+    pub storm: Option<Storm>,
     /// How often each role dropped something.
     pub drops: BTreeMap<(String, DropReason), u64>,
     /// What was on every wire, by name.
@@ -102,8 +104,8 @@ pub fn run_in(world: World, scenario: &Scenario, seed: u64, watch: &Watch) -> Ru
         }
     }
     let events = world.drain_events();
-    let (drops, taps) = (world.drops(), world.network().taps());
-    Run { events, steps, ended: world.now(), complete, drops, taps, world }
+    let (drops, taps, storm) = (world.drops(), world.network().taps(), world.network().storm());
+    Run { events, steps, ended: world.now(), complete: complete && storm.is_none(), storm, drops, taps, world }
 }
 
 struct Runner<'a> {
@@ -138,7 +140,7 @@ impl Runner<'_> {
                 None => index == 0 || this.steps[index - 1].completed.is_some(),
             };
             while !due(self) {
-                if self.world.now() >= limit {
+                if self.world.now() >= limit || self.world.network().storm().is_some() {
                     return false;
                 }
                 self.advance(step.at.into_iter().chain([limit]).min().unwrap_or(limit));
@@ -146,6 +148,9 @@ impl Runner<'_> {
             self.start(index, &step.action, watch);
         }
         while !self.active.is_empty() {
+            if self.world.network().storm().is_some() {
+                return false;
+            }
             if self.world.now() >= limit {
                 return matches!(scenario.steps.last().map(|s| &s.action), Some(Action::Idle));
             }

@@ -13,10 +13,10 @@
 //! | keys and serial numbers of certificates | [`derive()`] |
 //! | the time | [`FixedClock`] |
 //!
-//! # Signatures that were seen before
+//! # What was computed before
 //!
-//! One network verifies the same few certificates at every handshake. Whether a signature is good depends on nothing but
-//! key, message and signature, so those that were found good are remembered: see [`Remembering`].
+//! A third of the time of a sweep went into computing again what was computed before, at the other end or at the last
+//! handshake; so that is remembered (`seeded/remember.rs`).
 //!
 //! # Streams without a leak
 //!
@@ -27,9 +27,9 @@
 //! Configurations and connections made from an environment hold its clock, so they keep the slot. Only a bare copy of
 //! the provider (`environment.provider`) does not: keep the environment beside it.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+mod remember;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cyphonic_core::name::Fqdn;
@@ -39,11 +39,11 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use rustls::crypto::{
     ActiveKeyExchange, CryptoProvider, GetRandomFailed, SecureRandom, SharedSecret, SupportedKxGroup,
-    WebPkiSupportedAlgorithms,
 };
-use rustls::pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm};
 use rustls::{CipherSuite, Error, NamedGroup, PeerMisbehaved};
 use x25519_dalek::{PublicKey, StaticSecret};
+
+use remember::Remembering;
 
 pub use crate::net::seed::{derive, stream};
 
@@ -70,7 +70,8 @@ pub fn environment_at(seed: u64, node: &str, since_unix_epoch: Duration) -> Envi
     let provider = CryptoProvider {
         kx_groups: vec![slot],
         secure_random: slot,
-        signature_verification_algorithms: *REMEMBERING,
+        signature_verification_algorithms: *remember::ALGORITHMS,
+        key_provider: &Remembering,
         ..provider
     };
     let clock = FixedClock { since_unix_epoch, _lease: lease };
@@ -200,11 +201,18 @@ struct Exchange {
 impl ActiveKeyExchange for Exchange {
     fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
         let peer: [u8; 32] = peer.try_into().map_err(|_| PeerMisbehaved::InvalidKeyShare)?;
+        let own = self.public.to_bytes();
+        // Whoever holds one of the two secrets computes the same.
+        let pair = if own < peer { [own, peer] } else { [peer, own] };
+        if let Some(shared) = remember::take_shared(&pair) {
+            return Ok(SharedSecret::from(&shared[..]));
+        }
         let shared = self.secret.diffie_hellman(&PublicKey::from(peer));
         // RFC 8446 §7.4.2: a result of all zeros must end the handshake.
         if !shared.was_contributory() {
             return Err(PeerMisbehaved::InvalidKeyShare.into());
         }
+        remember::keep_shared(pair, shared.to_bytes());
         Ok(SharedSecret::from(&shared.as_bytes()[..]))
     }
 
@@ -218,64 +226,6 @@ impl ActiveKeyExchange for Exchange {
 
     fn group(&self) -> NamedGroup {
         NamedGroup::X25519
-    }
-}
-
-/// Ed25519 verification that remembers, for each thread, what it found good.
-#[derive(Debug)]
-struct Remembering;
-
-/// What is remembered at most; then all of it is forgotten. One network needs a few for each of its nodes.
-const REMEMBERED_LIMIT: usize = 4096;
-
-thread_local! {
-    /// SHA-256 over key, message and signature, each with its length before it.
-    static GOOD: RefCell<HashSet<[u8; 32]>> = RefCell::default();
-}
-
-/// Everything that the default provider verifies, in its order (it is what a handshake offers), Ed25519 remembering.
-static REMEMBERING: LazyLock<WebPkiSupportedAlgorithms> = LazyLock::new(|| {
-    let remember =
-        |algorithm: &'static dyn SignatureVerificationAlgorithm| -> &'static dyn SignatureVerificationAlgorithm {
-            let is_ed25519 = algorithm.signature_alg_id() == Remembering.signature_alg_id();
-            if is_ed25519 { &Remembering } else { algorithm }
-        };
-    let given = rustls::crypto::ring::default_provider().signature_verification_algorithms;
-    let all: Vec<_> = given.all.iter().map(|&algorithm| remember(algorithm)).collect();
-    let mapping = given.mapping.iter().map(|&(scheme, algorithms)| {
-        let algorithms: Vec<_> = algorithms.iter().map(|&algorithm| remember(algorithm)).collect();
-        (scheme, &*algorithms.leak())
-    });
-    WebPkiSupportedAlgorithms { all: all.leak(), mapping: mapping.collect::<Vec<_>>().leak() }
-});
-
-impl SignatureVerificationAlgorithm for Remembering {
-    fn verify_signature(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
-        let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
-        for part in [public_key, message, signature] {
-            hash.update(&part.len().to_be_bytes());
-            hash.update(part);
-        }
-        let hash: [u8; 32] = hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes");
-        if GOOD.with_borrow(|good| good.contains(&hash)) {
-            return Ok(());
-        }
-        webpki::ring::ED25519.verify_signature(public_key, message, signature)?;
-        GOOD.with_borrow_mut(|good| {
-            if good.len() >= REMEMBERED_LIMIT {
-                good.clear();
-            }
-            good.insert(hash);
-        });
-        Ok(())
-    }
-
-    fn public_key_alg_id(&self) -> AlgorithmIdentifier {
-        webpki::ring::ED25519.public_key_alg_id()
-    }
-
-    fn signature_alg_id(&self) -> AlgorithmIdentifier {
-        webpki::ring::ED25519.signature_alg_id()
     }
 }
 
@@ -377,20 +327,21 @@ mod tests {
     }
 
     #[test]
-    fn what_was_verified_once_is_good_again_and_nothing_near_it_is() {
-        use ring::signature::{Ed25519KeyPair, KeyPair};
-        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
-        let (key, signature) = (pair.public_key().as_ref(), pair.sign(b"message"));
-        let mut forged = signature.as_ref().to_vec();
-        forged[0] ^= 1;
-        for _ in 0..2 {
-            assert!(Remembering.verify_signature(key, b"message", signature.as_ref()).is_ok());
-            assert!(Remembering.verify_signature(key, b"Message", signature.as_ref()).is_err());
-            assert!(Remembering.verify_signature(key, b"message", &forged).is_err());
-            assert!(Remembering.verify_signature(&forged[..32], b"message", signature.as_ref()).is_err());
-            // Moved from one part to the next.
-            assert!(Remembering.verify_signature(key, &signature.as_ref()[63..], &signature.as_ref()[..63]).is_err());
-        }
+    fn both_ends_of_an_exchange_have_one_secret_and_a_third_has_another() {
+        let start = |seed, who| environment(seed, who).provider.kx_groups[0].start().unwrap();
+        let (a, b, c) = (start(9, "a"), start(9, "b"), start(9, "c"));
+        let [of_a, of_b, of_c] = [&a, &b, &c].map(|end| end.pub_key().to_vec());
+        let (first, second) = (a.complete(&of_b).unwrap(), b.complete(&of_a).unwrap());
+        assert_eq!(first.secret_bytes(), second.secret_bytes());
+        let third = c.complete(&of_a).unwrap();
+        assert_ne!(first.secret_bytes(), third.secret_bytes());
+        let secret = |seed, who| {
+            let mut bytes = [0; 32];
+            ChaCha20Rng::from_seed(derive(seed, who, "tls")).fill_bytes(&mut bytes);
+            StaticSecret::from(bytes)
+        };
+        let alone = secret(9, "a").diffie_hellman(&PublicKey::from(<[u8; 32]>::try_from(of_c).unwrap()));
+        assert_eq!(alone.as_bytes(), third.secret_bytes());
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod assault;
 pub mod campaign;
 pub mod check;
 pub mod coverage;
+mod errors;
 pub mod generate;
 pub mod model;
 pub mod results;

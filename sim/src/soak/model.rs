@@ -54,6 +54,9 @@ pub const MOVED: Duration = Duration::from_secs(10);
 /// after five seconds of silence for the relay, one of the conventional method given up after thirteen.
 pub const REBOOTED: Duration = Duration::from_secs(20);
 
+/// What fits every link, whatever is around it, bytes. The first packet that does not is lost, so that its sender learns.
+const SMALL: u16 = 600;
+
 /// How long what the last echo of a row sets off may go on.
 const AFTER: Duration = Duration::from_secs(10);
 
@@ -82,7 +85,7 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
             let lasts = probes.interval * (probes.count - 1);
             let trouble = trouble(scenario, began, at + lasts + AFTER);
             let is_born = at >= moment.born + BORN;
-            let is_whole = trouble == Trouble::None && is_born;
+            let is_whole = trouble == Trouble::None && is_born && probes.payload_bytes <= SMALL;
             let is_over = match &trouble {
                 Trouble::Blip(end) => at + lasts >= *end + PROMPT,
                 Trouble::Move(moved, action) => {

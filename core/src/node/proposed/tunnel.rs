@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Inbound, Owner, Proposed};
+use super::{Inbound, MAX_UNPROBED, Owner, Proposed, SEARCH_SILENCE};
 use crate::event::{DropReason, Failure, TunnelUp};
 use crate::header::{Flags, HEADER_LEN, Header, Kind};
 use crate::machine::{Output, Transmit};
@@ -251,8 +251,9 @@ impl Proposed {
     /// Dials the peer wherever it may be.
     fn dial(&mut self, now: Instant, id: TunnelId, direction: &RouteDirection) -> Result<Vec<LinkId>, Failure> {
         let mut links = Vec::new();
+        let load = self.load_to(&direction.peer);
         for place in self.places.all(&direction.candidates) {
-            if let Some(link) = self.connect(now, place, &direction.peer, Load::Packets) {
+            if let Some(link) = self.connect(now, place, &direction.peer, load) {
                 self.owners.insert(link, Owner::Direct(id));
                 links.push(link);
             }
@@ -279,6 +280,8 @@ impl Proposed {
     /// Forgets a tunnel and closes its links.
     pub(super) fn remove(&mut self, now: Instant, id: TunnelId) {
         let Some(mut tunnel) = self.tunnels.remove(&id) else { return };
+        self.learn_from(now, &tunnel);
+        self.searches.set(id, None);
         if self.expecting.get(&tunnel.name) == Some(&id) {
             self.expecting.remove(&tunnel.name);
         }
@@ -301,6 +304,58 @@ impl Proposed {
         for link in links {
             self.close(now, link);
         }
+    }
+
+    /// How long nothing was heard on a tunnel whose path is being searched for its MTU. What ends at a TRS follows us to
+    /// another mapping by itself.
+    fn silence_in_search(&self, now: Instant, tunnel: &Tunnel) -> Option<Duration> {
+        match &tunnel.stage {
+            Stage::Requested(link) | Stage::Up(Path::Direct(link)) => self.links.silence_in_search(now, *link),
+            Stage::EndToEnd(EndToEnd { links, link: Some(link), .. }) | Stage::Up(Path::Blind { links, link, .. }) => {
+                links.silence_in_search(now, *link)
+            }
+            _ => None,
+        }
+    }
+
+    /// A tunnel is going to be forgotten, or another built beside it: if its path seems to have ended by the search for its
+    /// MTU, that was the last search on the way to this peer.
+    fn learn_from(&mut self, now: Instant, tunnel: &Tunnel) {
+        if self.silence_in_search(now, tunnel).is_some_and(|silence| silence >= SEARCH_SILENCE / 2) {
+            if self.unprobed.len() >= MAX_UNPROBED {
+                self.unprobed.clear();
+            }
+            self.unprobed.insert(tunnel.name.clone());
+        }
+    }
+
+    /// A link with a peer stands, and the search for its path MTU begins.
+    pub(super) fn watch_search(&mut self, now: Instant, tunnel: TunnelId) {
+        self.searches.set(tunnel, Some(now + SEARCH_SILENCE));
+    }
+
+    /// Gives a tunnel up whose path its search seems to have ended. Whatever ended it may have ended our mapping altogether: the
+    /// NMS has to learn the new one.
+    pub(super) fn search_timeout(&mut self, now: Instant, id: TunnelId) {
+        let silence = self.tunnels.get(&id).and_then(|tunnel| self.silence_in_search(now, tunnel));
+        if silence.is_some_and(|silence| silence >= SEARCH_SILENCE) {
+            self.fail(now, id, Failure::Timeout);
+            if let Some(nms) = self.nms {
+                self.links.ping(now, nms);
+            }
+        } else if silence.is_some() {
+            self.searches.set(id, Some(now + SEARCH_SILENCE / 2));
+        }
+    }
+
+    /// What a link to a peer carries.
+    pub(super) fn load_to(&self, peer: &Fqdn) -> Load {
+        if self.unprobed.contains(peer) { Load::PacketsUnprobed } else { Load::Packets }
+    }
+
+    /// Whether one of those who may dial now is a peer on the way to whom nothing is to be probed.
+    pub(super) fn expects_unprobed(&self) -> bool {
+        self.unprobed.iter().any(|peer| self.expecting.contains_key(peer))
     }
 
     /// A link of a direct tunnel is gone. While others are being dialed, nothing is lost.
@@ -327,6 +382,7 @@ impl Proposed {
                 self.close(now, other);
             }
         }
+        self.watch_search(now, peer);
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         tunnel.progress(now);
         let (to, request) = (Party::Node(tunnel.name.clone()), tunnel_request(&self.name, tunnel, None));
@@ -394,7 +450,8 @@ impl Proposed {
         }
     }
 
-    pub(super) fn up(&mut self, _now: Instant, peer: TunnelId, path: Path) {
+    pub(super) fn up(&mut self, now: Instant, peer: TunnelId, path: Path) {
+        self.watch_search(now, peer);
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         let (next, remote) = match &path {
             Path::Blind { links, link, .. } => (links.next_timeout(), links.remote(*link)),

@@ -7,12 +7,14 @@
 //! Boxes need not be looked at in one global order: a wire delays by at least [`MIN_DELAY`](super::MIN_DELAY), so what
 //! a box does within that time cannot reach another, and each can be run that far alone.
 
+mod bound;
 pub(super) mod cell;
 mod events;
 mod turmoil;
 
 use cyphonic_core::time::Instant;
 
+pub use bound::{MAX_EVENTS_PER_SECOND, Storm};
 pub use cell::{MAX_SENDS_AT_ONCE, MAX_TIMEOUTS_AT_ONCE};
 pub use events::EventEngine;
 pub use turmoil::TurmoilEngine;
