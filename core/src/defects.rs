@@ -106,8 +106,6 @@ mod planting {
         MappingMistaken,
         /// A peer to whom no way was found is never given up (I5).
         RouteNeverGivenUp,
-        /// The NMS forgets to void what was under way for a node that registers anew.
-        PendingNotVoided,
         /// The listener unwraps the end key for the path that leads away from it.
         WrongPathUnwrapped,
         /// Where the dialer is and where the listener is are taken for each other.
@@ -116,16 +114,12 @@ mod planting {
         MoveForgotten,
         /// The TRS forgets paths that are quieter than their Keep Alives are apart.
         PathsForgottenEarly,
-        /// A direct tunnel that falls silent is not left for the relay.
-        SilenceIgnored,
         /// A Keep Alive is answered, and does not count.
         KeepAliveNotCounted,
         /// Nobody tries for a direct path once a relay carries.
         ImprovementForgotten,
         /// A peer that dials may be anybody with a certificate.
         DialerUnchecked,
-        /// The NMS does not repeat a Route Direction that the responder did not confirm (conventional method).
-        ConfirmationNotRepeated,
     }
 
     thread_local! {

@@ -367,9 +367,7 @@ impl Nms {
             self.pending_timers.set(id, Some(next));
             match step {
                 Step::AwaitRelay => self.ask_relay(now, id, count),
-                Step::AwaitConfirmation if conventional && !defect!(ConfirmationNotRepeated) => {
-                    self.tell_responder(now, id, count)
-                }
+                Step::AwaitConfirmation if conventional => self.tell_responder(now, id, count),
                 Step::AwaitConfirmation | Step::Told(_) => {}
             }
         }
@@ -387,7 +385,7 @@ impl Nms {
     /// A node registered anew or is gone: what was under way with its old address is void. Who waits for it to answer is
     /// told that it is gone, or waits for what begins again.
     pub(super) fn void_pending_of(&mut self, now: Instant, node: NodeId) {
-        let void: Vec<_> = self.concerned_by(node).filter(|_| !defect!(PendingNotVoided)).collect();
+        let void: Vec<_> = self.concerned_by(node).collect();
         for id in void {
             let Pending { initiator, responder, transaction, want, step, .. } = self.pending[&id];
             self.forget_pending(id);

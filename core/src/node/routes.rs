@@ -384,8 +384,7 @@ impl Node {
         let heard = self.carriage.heard_at(tunnel);
         match peer.unheard {
             Some(since) if heard.is_none_or(|heard| heard <= since) => {
-                let long = now >= since + SILENCE && !defect!(SilenceIgnored);
-                if long && registered && peer.request.is_none() && peer.building.is_empty() {
+                if now >= since + SILENCE && registered && peer.request.is_none() && peer.building.is_empty() {
                     self.request_route(now, id, Want::Relayed);
                 }
             }
