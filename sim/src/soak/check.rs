@@ -360,11 +360,11 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
 fn directness(scenario: &Scenario, run: &Run, demand: &model::Demand, found: &mut Vec<Violation>) {
     let (from, to) = (name(scenario, demand.pair.from), &scenario.nodes[demand.pair.to].name);
     let ends = run.steps[demand.step].completed.unwrap_or(run.ended);
-    let ups = run.events.iter().filter_map(|(at, host, event)| match event {
+    let mut ups = run.events.iter().rev().filter_map(|(at, host, event)| match event {
         Event::TunnelUp(up) if host == from && up.peer == *to && *at <= ends => Some(up),
         _ => None,
     });
-    if ups.last().is_some_and(|up| up.pattern == Pattern::Relayed) {
+    if ups.next().is_some_and(|up| up.pattern == Pattern::Relayed) {
         let text = format!("{from} and {} are relayed, though there is a direct way, and nothing happened", to.short());
         found.push(violation(Invariant::I7, text));
     }

@@ -5,8 +5,8 @@
 //!                                                      ──▶ [HEALING] ──▶ the last round: everybody echoes to everybody
 //! ```
 //!
-//! Three seeds in seven are drills instead: small networks with nothing wrong in them, in which nothing may be lost, and which the
-//! soak then attacks (see `drill` and [`super::assault`]).
+//! Three seeds in seven are drills instead: small networks with nothing wrong in them, in which nothing may be lost, and
+//! which the soak then attacks (see `drill` and [`super::assault`]).
 //!
 //! The same seed gives the same text for as long as [`GENERATOR`] stays the same.
 

@@ -166,8 +166,12 @@ fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
     let mut down = None;
     for (&at, step) in began.iter().zip(&scenario.steps).filter(|(at, _)| **at < until) {
         match &step.action {
-            Action::Start { .. } | Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } => {}
-            Action::Wait(_) | Action::Idle => {}
+            Action::Start { .. }
+            | Action::Echo(_)
+            | Action::Udp(_)
+            | Action::Tcp { .. }
+            | Action::Wait(_)
+            | Action::Idle => {}
             Action::NatReboot(_) if trouble == Trouble::None => trouble = Trouble::Reboot(at),
             Action::Move { .. } if trouble == Trouble::None => trouble = Trouble::Move(at, step.action.clone()),
             Action::LinkUp { at: link, up: false } if trouble == Trouble::None => {
@@ -217,7 +221,9 @@ impl Moment {
             Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } | Action::Wait(_) | Action::Idle => return,
             Action::ProbeMtu(_) | Action::NatReboot(_) | Action::Restart(Role::Service(_)) => {}
             Action::Start { nodes, .. } => {
-                nodes.iter().for_each(|&node| self.started[node] = true);
+                for &node in nodes {
+                    self.started[node] = true;
+                }
                 self.born = self.born.max(at);
             }
             Action::Restart(Role::Node(node)) => self.started[*node] = true,

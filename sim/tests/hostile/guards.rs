@@ -3,8 +3,10 @@
 //! The defects are [`cyphonic_core::defects`]. Each is planted in runs of the soak's own seeds, in order, until an invariant
 //! does not hold; and the plan that showed it is made small. A defect that nothing catches means that the properties are too
 //! weak: then it is they that have to be mended. What no network can show, because it takes a certificate and a QUIC stack of
-//! one's own, a directed attack of this folder must show. `GUARDS=Name,Name` hunts only these; one alone is made as small as a soak
-//! would, and shown.
+//! one's own, a directed attack of this folder must show.
+//!
+//! `GUARDS=Name,Name` hunts only these; one alone is made as small as a soak would, and shown.
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -95,17 +97,14 @@ fn every_planted_defect_is_caught_and_its_scenario_is_small() {
     let mut failed = Vec::new();
     for (defect, caught) in caught.into_inner().unwrap() {
         let name = format!("{defect:?}");
-        match caught {
-            Some(Caught { invariant, seed, steps, sentence }) => {
-                let _ = writeln!(table, "{name:<26} {:<4} {seed:>11}  {steps:>5}  {sentence}", invariant.to_string());
-                if steps > MOST_STEPS {
-                    failed.push(format!("{name}: {steps} steps"));
-                }
+        if let Some(Caught { invariant, seed, steps, sentence }) = caught {
+            let _ = writeln!(table, "{name:<26} {:<4} {seed:>11}  {steps:>5}  {sentence}", invariant.to_string());
+            if steps > MOST_STEPS {
+                failed.push(format!("{name}: {steps} steps"));
             }
-            None => {
-                let _ = writeln!(table, "{name:<26} –    {MOST_RUNS:>11}");
-                failed.push(format!("{name}: never caught"));
-            }
+        } else {
+            let _ = writeln!(table, "{name:<26} –    {MOST_RUNS:>11}");
+            failed.push(format!("{name}: never caught"));
         }
     }
     for (defect, name, attack) in DIRECTED.iter().filter(|_| wanted.is_empty()) {
@@ -121,7 +120,7 @@ fn every_planted_defect_is_caught_and_its_scenario_is_small() {
 
 #[test]
 fn a_defect_is_planted_for_one_thread_and_for_as_long_as_it_is_held() {
-    let seed = (1..).find(|&seed| examine_with(Defect::DeliveredTwice, seed)).unwrap();
+    let seed = (1..MOST_RUNS).find(|&seed| examine_with(Defect::DeliveredTwice, seed)).unwrap();
     let honest = std::thread::spawn(move || examine(&generate(seed).scenario().unwrap(), Depth::default()).violation);
     assert_eq!(honest.join().unwrap(), None);
     assert_eq!(examine(&generate(seed).scenario().unwrap(), Depth::default()).violation, None);
