@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Family, Link, LinkAt, Nat, Node, Pair, Policy, PortChoice, Role, Scenario, ServiceName, Site, SiteV4,
-    SiteV6, Trait, Way,
+    Action, Family, IcmpErrors, Link, LinkAt, Nat, Node, Pair, Policy, PortChoice, Role, Scenario, ServiceName, Site,
+    SiteV4, SiteV6, Trait, Way,
 };
 
 use crate::oracle::{self, End, Medium, Obstacle, Success};
@@ -158,6 +158,11 @@ fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
     let links = [&services.auth, &services.nms, &services.trs].map(|service| &service.link);
     let sites = scenario.sites.iter().map(|site| &site.link);
     let mut links = links.into_iter().chain(sites).chain(scenario.carriers.iter().map(|carrier| &carrier.link));
+    // Behind such a NAT the search for the path's MTU costs packets, now and then.
+    let carriers = scenario.carriers.iter().map(|carrier| &carrier.nat);
+    if scenario.sites.iter().flat_map(nats).chain(carriers).any(|nat| nat.icmp_errors == IcmpErrors::EndMapping) {
+        return Trouble::Much;
+    }
     let doubles = |link: &Link| [&link.up, &link.down].iter().any(|way| way.duplicate > 0.0);
     if !links.all(|link| is_good(link) && !doubles(link)) {
         return Trouble::Much;
