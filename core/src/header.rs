@@ -164,7 +164,9 @@ impl Header {
     pub fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
         let Some(b) = bytes.first_chunk::<HEADER_LEN>() else { return Err(HeaderError::Truncated) };
         if b[4] != VERSION {
-            return Err(HeaderError::Version(b[4]));
+            // A byte beyond the end.
+            let version = if defect!(PanicOnBadHeader) { bytes[bytes.len()] } else { b[4] };
+            return Err(HeaderError::Version(version));
         }
         if b[5] & !Flags::FROM_RESPONDER != 0 || b[14] != 0 || b[15] != 0 {
             return Err(HeaderError::Reserved);

@@ -13,6 +13,10 @@
 //! | the roles | [`node`], [`auth`], [`nms`], [`trs`], [`store`] |
 //! | the inside | [`packet`], [`dns`] |
 //! | for those who look | [`capture`] |
+//! | the test of the tests | [`defects`] |
+
+#[macro_use]
+pub mod defects;
 
 pub mod auth;
 pub mod capture;

@@ -174,7 +174,8 @@ pub fn paper(initiator: &Network, responder: &Network) -> Option<(Choice, (Locat
     }
     let at = |network: &Network, location| network.address(location).into_iter().collect();
     let (initiator_at, responder_at) = (at(initiator, i), at(responder, r));
-    Some((Choice { pattern, dialer: dialer(pattern, r), initiator_at, responder_at }, (i, r)))
+    let dialer = dialer(pattern, if defect!(WrongDialer) { i } else { r });
+    Some((Choice { pattern, dialer, initiator_at, responder_at }, (i, r)))
 }
 
 /// Whether an address is one that only a NAT can bring to the Internet (RFC 1918, RFC 6598).

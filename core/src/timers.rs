@@ -69,6 +69,7 @@ pub struct Backoff {
 impl Backoff {
     /// After the first transmission at `now`.
     pub fn start(now: Instant, first: std::time::Duration) -> Self {
+        let first = if defect!(RetransmissionOff) { first * 100_000 } else { first };
         Self { sent: 1, next: now + first, wait: first }
     }
 

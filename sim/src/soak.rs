@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! seed ─▶ generate: a scenario ─▶ run ─▶ check: invariants, and what the model demands ─▶ results, one line a seed
+//!                                   └──▶ assault: attackers at the network that it leaves
 //!                                              │ one did not hold
 //!                                              ▼
 //!                                 shrink: the least scenario that fails alike ─▶ failures/soak-SEED.toml
@@ -11,6 +12,7 @@
 //! the invariants against it. The [`model`] reads only the scenario, and knows nothing of the implementation. What failed
 //! once and was mended stays in `scenarios/regressions`, and is replayed by the tests.
 
+mod assault;
 pub mod campaign;
 pub mod check;
 pub mod coverage;

@@ -51,6 +51,8 @@ use crate::net::{
 };
 use boxes::{NatPart, Parts};
 
+pub(crate) use roles::service_key;
+
 /// Out of the access link's delay, for each wire between a node and its edge box.
 pub const LAN_DELAY: Duration = MIN_DELAY;
 

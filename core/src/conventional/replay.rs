@@ -48,7 +48,7 @@ impl ReplayWindow {
     /// Whether `sequence` is new; changes nothing.
     pub fn check(&self, sequence: u32) -> bool {
         let sequence = u64::from(sequence);
-        if sequence >= self.end {
+        if sequence + u64::from(defect!(ReplayWindowOffByOne)) >= self.end || defect!(ReplayWindowOff) {
             return true;
         }
         let (word, bit) = place(sequence);

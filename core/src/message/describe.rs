@@ -17,6 +17,9 @@ impl Message {
             Self::LoginResponse(m) => {
                 // Fig. 2 names the node id, Fig. 6 does not: there the certificate says who the node is.
                 let conventional = m.common_key.is_some();
+                if let Some(key) = m.common_key.as_ref().filter(|_| defect!(SecretInDiagram)) {
+                    return format!("{{ CK: {:?} }}", key.0);
+                }
                 let fields: &[&str] =
                     if conventional { &["node id", "FQDN", "CK", "NMS address"] } else { &["FQDN", "NMS address"] };
                 fields.iter().map(|&field| field.to_owned()).collect()

@@ -164,7 +164,7 @@ impl Nms {
             self.refuse(now, place, header, ErrorCode::Unauthorized);
             return self.dropped(DropReason::UnknownId);
         };
-        if !self.store.accept_epoch(node, request.epoch).unwrap_or(false) {
+        if !self.store.accept_epoch(node, request.epoch).unwrap_or(false) && !defect!(EpochUnchecked) {
             self.refuse(now, place, header, ErrorCode::StaleEpoch);
             return self.dropped(DropReason::Replayed);
         }
@@ -179,11 +179,14 @@ impl Nms {
             Place::Proposed { link } => self.links.remote(link),
         };
         let Some(observed) = observed else { return };
+        let before = self.nodes.get(&node).filter(|_| defect!(StaleRouteAnswered));
+        let before = before.map(|old| (old.network.clone(), old.sight.clone()));
         let Some(session) = self.session(now, node, header.sequence, request.epoch, place) else {
             return self.dropped(DropReason::UnknownId);
         };
         let (network, nat) = network(request, observed);
         let sight = sight(request, observed, nat);
+        let (network, sight) = before.unwrap_or((network, sight));
         let survey = (self.policy == Policy::Optimal).then(|| self.survey_plan(place));
         let probes = survey.as_ref().map(|plan| SealedSession::new(&plan.key, Direction::FromResponder));
         let answer = RegistrationResponse { nat, addresses, survey };
@@ -228,7 +231,7 @@ impl Nms {
     }
 
     pub(super) fn on_keep_alive(&mut self, now: Instant, node: NodeId, transaction: u32) {
-        if self.send(now, node, transaction, 0, &Message::KeepAliveAck) {
+        if self.send(now, node, transaction, 0, &Message::KeepAliveAck) && !defect!(KeepAliveNotCounted) {
             self.expiry.set(node, Some(now + SILENCE));
         }
     }

@@ -151,7 +151,10 @@ impl Nms {
         while self.pending.contains_key(&id) {
             id = self.rng.next_u32();
         }
-        let keys = conventional.then(|| TunnelKeys { tunnel: self.new_key(), temporary: self.new_key() });
+        let mut keys = conventional.then(|| TunnelKeys { tunnel: self.new_key(), temporary: self.new_key() });
+        if let Some(keys) = keys.as_mut().filter(|_| defect!(TemporaryKeyToldToRelay)) {
+            keys.temporary = keys.tunnel.clone();
+        }
         let step = Step::Told(None);
         let retry = Backoff::start(now, FIRST_RETRY);
         let pending = Pending {

@@ -303,7 +303,7 @@ impl Node {
         let places = Places { addresses, port: before.port, nat64, prefer_v4: false };
         self.carriage.move_to(now, &places);
         self.cloud.places = places;
-        if self.cloud.started {
+        if self.cloud.started && !defect!(MoveForgotten) {
             self.cloud.failures = 0;
             // From here on we are not registered: what peers want waits for it.
             self.connect_cloud(now);

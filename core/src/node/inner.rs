@@ -85,7 +85,7 @@ impl Node {
             Err(reason) => return self.dropped(reason),
         };
         let peer = self.peers.find_mut(id).and_then(|p| p.addresses);
-        if !peer.is_some_and(|a| a.contains(inner.source)) {
+        if !peer.is_some_and(|a| a.contains(inner.source)) && !defect!(InnerSourceUnchecked) {
             return self.dropped(DropReason::InnerSource);
         }
         if !self.own.is_some_and(|own| own.contains(inner.destination)) {
@@ -93,6 +93,9 @@ impl Node {
         }
         if let Some(peer) = self.peers.find_mut(id) {
             peer.received += packet.len() as u64;
+        }
+        if defect!(DeliveredTwice) {
+            self.out.push_back(Output::Packet(packet.clone()));
         }
         self.out.push_back(Output::Packet(packet));
     }

@@ -254,6 +254,10 @@ impl Node {
     }
 
     fn random_u32(&mut self) -> u32 {
+        if defect!(ProcessWideCounter) {
+            static CALLS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+            return CALLS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
         self.rng.next_u32()
     }
 }

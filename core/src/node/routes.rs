@@ -276,6 +276,7 @@ impl Node {
         let displaced = replaced.and_then(|(id, origin)| peer.old.replace((id, origin, now + LINGER)));
         if !worse {
             let may_improve = origin.relayed && origin.initiator && origin.want.is_some();
+            let may_improve = may_improve && !defect!(ImprovementForgotten);
             let (wait, attempt) = match (setback, peer.improve) {
                 (Some((_, direct)), _) => (LAST_IMPROVEMENT, direct.attempt().wrapping_add(1)),
                 (None, Some(improve)) => (improve.wait, improve.attempt),
@@ -297,7 +298,7 @@ impl Node {
                 self.answer(&query, |q| q.answer(addresses, crate::dns::TTL));
             }
         }
-        for packet in held.packets {
+        for packet in held.packets.into_iter().skip(usize::from(defect!(HeldPacketLost))) {
             self.send_to(now, id, packet);
             self.carriage.settle(now);
         }
@@ -347,6 +348,9 @@ impl Node {
 
     /// The tunnel that packets went into is gone.
     fn on_tunnel_lost(&mut self, now: Instant, id: PeerId, reason: Failure) {
+        if defect!(LostTunnelKept) {
+            return;
+        }
         let Some(peer) = self.peers.find_mut(id) else { return };
         peer.up = None;
         // The one that it replaced is still there: the improvement was none.
@@ -472,6 +476,9 @@ impl Node {
     fn peer_timeout(&mut self, now: Instant, id: PeerId) {
         let registered = self.cloud.is_registered();
         let Some(peer) = self.peers.find_mut(id) else { return };
+        if defect!(RouteNeverGivenUp) {
+            peer.until = peer.until.max(now + ROUTE_TIMEOUT);
+        }
         if peer.up.is_none() && peer.building.is_empty() && peer.until <= now {
             return self.fail_route(now, id, Failure::Timeout);
         }

@@ -200,7 +200,7 @@ impl Family {
         let others = [seen(Test::SecondFromOtherPort), seen(Test::SecondFromOtherAddress)];
         let mapping = seen(Test::Second).and_then(|first| {
             let mut others = others.iter().flatten().peekable();
-            if first == self.locals[1] {
+            if first == self.locals[1] || defect!(MappingMistaken) {
                 return Some(Mapping::Independent);
             }
             others.peek()?;
@@ -213,6 +213,8 @@ impl Family {
         let filtering = match (seen(Test::Control), seen(Test::LetsPortIn), seen(Test::LetsAddressIn)) {
             (_, _, Some(_)) => Some(Filtering::Independent),
             // Without a TRS nobody could tell this from no filter.
+            (_, Some(_), None) if defect!(FilteringOffByOne) => Some(Filtering::Independent),
+            (Some(_), None, None) if defect!(FilteringOffByOne) => Some(Filtering::Address),
             (_, Some(_), None) => self.trs.map(|_| Filtering::Address),
             (Some(_), None, None) => Some(Filtering::AddressAndPort),
             (None, None, None) => None,

@@ -165,7 +165,7 @@ impl QuicConfig {
             Load::Signaling => self.options.keep_alive.min(SIGNALING_KEEP_ALIVE),
             Load::Packets | Load::PacketsUnprobed => self.options.keep_alive,
         };
-        transport.keep_alive_interval(Some(keep_alive));
+        transport.keep_alive_interval((!defect!(KeepAliveOff)).then_some(keep_alive));
         self.trace(&mut transport);
         Arc::new(transport)
     }

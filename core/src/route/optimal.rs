@@ -314,6 +314,9 @@ pub fn direct(ways: &[Considered], doubtful: bool, round: u8) -> Option<Choice> 
     let mut from: Vec<_> = taken.iter().filter(|w| w.punches).map(|w| w.from).collect();
     from.dedup();
     listener.dedup();
+    if defect!(CandidatesSwapped) {
+        (listener, from) = (from, listener);
+    }
     listener.truncate(MAX_CANDIDATES);
     from.truncate(MAX_CANDIDATES);
     let pattern = if plain { Pattern::Direct } else { Pattern::OneNat };

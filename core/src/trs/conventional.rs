@@ -87,7 +87,7 @@ impl Paths {
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         while let Some(id) = self.timers.pop_due(now) {
             let Some(path) = self.paths.get(&id) else { continue };
-            if path.used + IDLE <= now {
+            if path.used + IDLE <= now || defect!(PathsForgottenEarly) {
                 self.paths.remove(&id);
             } else {
                 self.timers.set(id, Some(path.used + IDLE));
@@ -179,7 +179,8 @@ impl Paths {
                 used: now,
             };
             self.paths.insert(id, path);
-            self.timers.set(id, Some(now + IDLE));
+            let idle = if defect!(PathsForgottenEarly) { IDLE / 10 } else { IDLE };
+            self.timers.set(id, Some(now + idle));
         }
     }
 
@@ -240,7 +241,7 @@ impl Paths {
         out: &mut VecDeque<Output>,
     ) -> Result<(), DropReason> {
         let path = self.paths.get_mut(&PathId(header.id)).ok_or(DropReason::UnknownId)?;
-        if path.place.map(|(_, r)| r) != Some(remote) {
+        if path.place.map(|(_, r)| r) != Some(remote) && !defect!(RelayForwardsUnbound) {
             return Err(DropReason::NotBound);
         }
         path.used = now;

@@ -30,7 +30,7 @@ mod underlay;
 mod wire;
 
 use std::any::Any;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use cyphonic_core::event::{DropReason, Event};
@@ -38,6 +38,7 @@ use cyphonic_core::machine::{Input, Machine, Output};
 use cyphonic_core::name::Virtual;
 use cyphonic_core::time::Instant;
 
+use crate::net::packet::Ip;
 use crate::net::{BoxInput, BoxOutput, NetBox};
 use apps::{App, AppId, AppReport, Arrivals};
 use count::count;
@@ -54,6 +55,9 @@ pub use underlay::{DontFragment, Interface, OUTBOX_LIMIT, PORT_LIMIT, all_but_po
 
 /// How many events wait to be drained.
 pub const EVENT_LIMIT: usize = 1 << 20;
+
+/// How many different inner sources a host remembers.
+pub const SOURCE_LIMIT: usize = 1 << 12;
 
 /// How many inputs a role may get at one instant, before that is taken for an endless loop.
 const SETTLE_LIMIT: usize = 1 << 20;
@@ -105,6 +109,8 @@ pub struct Host<M: Machine> {
     events: VecDeque<(Instant, Event)>,
     drops: BTreeMap<DropReason, u64>,
     losses: Losses,
+    delivered: u64,
+    sources: BTreeSet<IpAddr>,
 }
 
 impl<M: Machine> Host<M> {
@@ -130,6 +136,8 @@ impl<M: Machine> Host<M> {
             events: VecDeque::new(),
             drops: BTreeMap::new(),
             losses: Losses::new(),
+            delivered: 0,
+            sources: BTreeSet::new(),
         }
     }
 
@@ -194,6 +202,16 @@ impl<M: Machine> Host<M> {
         &self.losses
     }
 
+    /// How many packets the role has handed to the virtual interface.
+    pub fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// From whom these packets said they were; at most [`SOURCE_LIMIT`] of them.
+    pub fn sources(&self) -> &BTreeSet<IpAddr> {
+        &self.sources
+    }
+
     /// The addresses of the virtual interface, once the role is registered.
     pub fn virtual_addresses(&self) -> Option<Virtual> {
         self.tun.as_ref()?.addresses()
@@ -253,10 +271,7 @@ impl<M: Machine> Host<M> {
         loop {
             match self.machine.poll_output() {
                 Output::Transmit(transmit) => self.underlay.transmit(&transmit, &mut self.losses),
-                Output::Packet(packet) => match &mut self.tun {
-                    Some(tun) => tun.receive(packet, &mut self.losses),
-                    None => count(&mut self.losses, Loss::InnerNotOurs),
-                },
+                Output::Packet(packet) => self.deliver(packet),
                 Output::Stream(id, output) => self.streams.apply(id, output, &self.underlay, &mut self.losses),
                 Output::Event(event) => self.note(now, event),
                 Output::Wait(until) => {
@@ -264,6 +279,18 @@ impl<M: Machine> Host<M> {
                     return;
                 }
             }
+        }
+    }
+
+    /// The role hands a packet to the virtual interface.
+    fn deliver(&mut self, packet: bytes::Bytes) {
+        self.delivered += 1;
+        if let Some(ip) = Ip::parse(&packet).filter(|_| self.sources.len() < SOURCE_LIMIT) {
+            self.sources.insert(ip.source);
+        }
+        match &mut self.tun {
+            Some(tun) => tun.receive(packet, &mut self.losses),
+            None => count(&mut self.losses, Loss::InnerNotOurs),
         }
     }
 

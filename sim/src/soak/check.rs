@@ -8,27 +8,30 @@
 //! | I4 | on the wires of AS, NMS and TRS: an address that sent nothing gets nothing; one that sent only Initials, at most three times as much; on those of nodes, so for whoever dials them |
 //! | I5 | no log, table or list of the hosts overflowed; no role came to a limit of its own; no node keeps more peers than there are |
 //! | I6 | each probe arrived at most once, where it should; no transfer had other bytes than were sent |
-//! | I7 | what the [`model`] demands is answered, and the run ends |
-//! | I8 | no panic, and nothing logged as an error; no TLS secret in the text of any event |
+//! | I7 | what the [`model`] demands is answered, and the run ends; where nothing happens, no registration and no tunnel is lost |
+//! | I8 | no panic, and nothing logged as an error; no TLS secret, and no common key, in the text of any event |
 //! | I9 | the same bytes again, and on the other engine |
-//! | I10 | no plaintext of an application on any wire |
+//! | I10 | no plaintext of an application on any wire; of the conventional method, no end key that the TRS could unwrap |
 //!
-//! I3, I4, I8's secrets and I10 need every packet, and are looked at in a share of the runs: see [`Depth`].
+//! I3, I4, I8's secrets and I10 need every packet, and are looked at in a share of the runs: see [`Depth`]. What needs an
+//! attacker is in [`super::assault`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use cyphonic_core::event::{DropReason, Event};
+use cyphonic_core::event::{Basis, DropReason, Event};
 use cyphonic_core::name::Virtual;
+use cyphonic_core::route::optimal::{Verdict, Way};
+use cyphonic_core::route::{Dialer, Pattern};
 use cyphonic_core::time::Instant;
-use cyphonic_scenarios::{Action, Engine, Scenario};
+use cyphonic_scenarios::{Action, Engine, Family, Pair, Scenario};
 
 use super::errors::Errors;
-use super::model;
-use super::wires;
+use super::generate::is_drill;
+use super::{assault, model, wires};
 use crate::capture::Secrets;
 use crate::host::Loss;
 use crate::host::apps::{ProbeOutcome, TransferError};
@@ -88,6 +91,8 @@ impl fmt::Display for Violation {
 pub struct Depth {
     /// Keeps every packet: I3, I4, I8's secrets, I10.
     pub packets: bool,
+    /// Attacks the network that the run leaves, and another one that has an impostor in it: see [`super::assault`].
+    pub assault: bool,
     /// A second run must be the same.
     pub again: bool,
     /// And a third one, on turmoil.
@@ -98,14 +103,15 @@ pub struct Depth {
 
 impl Depth {
     /// Everything.
-    pub const FULL: Self = Self { packets: true, again: true, turmoil: true, broken: false };
+    pub const FULL: Self = Self { packets: true, assault: true, again: true, turmoil: true, broken: false };
 
-    /// Of a seed of a soak: packets of one in eight, twice one in 32; turmoil, which takes a hundred times as long, of one
+    /// Of a seed of a soak: an assault on each drill, packets of these and of one in eight others, twice one in 32; turmoil, which takes a hundred times as long, of one
     /// in 512, and only in small networks.
     pub fn of(seed: u64, scenario: &Scenario) -> Self {
         let is_small = scenario.sites.len() + scenario.nodes.len() <= 6;
         Self {
-            packets: seed.is_multiple_of(8),
+            packets: seed.is_multiple_of(8) || is_drill(seed),
+            assault: is_drill(seed),
             again: seed.is_multiple_of(32),
             turmoil: seed.is_multiple_of(512) && is_small,
             broken: false,
@@ -156,6 +162,9 @@ pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
                     ));
                 }
             }
+            if depth.assault && found.is_empty() {
+                found.extend(assault::violations(scenario, seed));
+            }
             found.extend(errors.first().map(|text| violation(Invariant::I8, format!("an error was logged: {text}"))));
             found.sort_by_key(|violation| violation.invariant);
             Examined { digest, violation: found.into_iter().next(), demanded, simulated_s }
@@ -180,6 +189,7 @@ fn violations(scenario: &Scenario, run: &mut Run, depth: Depth) -> (Vec<Violatio
     reports(scenario, run, &mut found);
     limits(scenario, run, &mut found);
     let demanded = liveness(scenario, run, depth, &mut found);
+    rest(scenario, run, &mut found);
     (found, demanded)
 }
 
@@ -319,7 +329,12 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
         let Some(echo) = report.echo() else { continue };
         // What is on its way when a tunnel is replaced by a better one may be lost; the last of several may not.
         let last = echo.probes.last().is_some_and(|probe| matches!(probe.outcome, ProbeOutcome::Answered { .. }));
-        if last != depth.broken {
+        let whole = echo.answered() == echo.probes.len() && !echo.probes.is_empty();
+        let good = if demand.is_whole && !depth.broken { whole } else { last };
+        if good != depth.broken {
+            if demand.is_direct {
+                directness(scenario, run, demand, found);
+            }
             continue;
         }
         let mut text = format!(
@@ -330,10 +345,85 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
             echo.answered(),
             echo.probes.len(),
         );
+        if demand.is_whole {
+            text.push_str("; and nothing ever happened to the network");
+        }
         if echo.probes.is_empty() {
             let _ = write!(text, "; not even its name was found");
         }
         found.push(violation(Invariant::I7, text));
     }
     demands.len()
+}
+
+/// I7: who can meet directly does, once there was time to find out.
+fn directness(scenario: &Scenario, run: &Run, demand: &model::Demand, found: &mut Vec<Violation>) {
+    let (from, to) = (name(scenario, demand.pair.from), &scenario.nodes[demand.pair.to].name);
+    let ends = run.steps[demand.step].completed.unwrap_or(run.ended);
+    let mut ups = run.events.iter().rev().filter_map(|(at, host, event)| match event {
+        Event::TunnelUp(up) if host == from && up.peer == *to && *at <= ends => Some(up),
+        _ => None,
+    });
+    if ups.next().is_some_and(|up| up.pattern == Pattern::Relayed) {
+        let text = format!("{from} and {} are relayed, though there is a direct way, and nothing happened", to.short());
+        found.push(violation(Invariant::I7, text));
+    }
+}
+
+/// I7: where nothing happens, who is registered stays so, and a tunnel that is up stays up.
+fn rest(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
+    let began: Vec<Instant> = run.steps.iter().map(|step| step.started).collect();
+    let Some(well) = model::undisturbed(scenario, &began) else { return };
+    promises(scenario, run, found);
+    let is_well = |short: &str| scenario.node(short).is_some_and(|node| well[node]);
+    let mut registered = BTreeSet::new();
+    let mut up = BTreeSet::new();
+    for (at, host, event) in run.events.iter().filter(|(_, host, _)| is_well(host)) {
+        match event {
+            Event::Registered { .. } => {
+                registered.insert(host);
+            }
+            Event::Unregistered { reason } if registered.contains(host) => {
+                let text = format!("{host} lost its registration at {at}, though nothing had happened: {reason}");
+                found.push(violation(Invariant::I7, text));
+            }
+            Event::TunnelUp(tunnel) => {
+                up.insert((host, tunnel.peer.to_string()));
+            }
+            Event::TunnelDown { peer, reason } if up.remove(&(host, peer.clone())) => {
+                let short = peer.split('.').next().unwrap_or_default();
+                if is_well(short) {
+                    let text =
+                        format!("{host} lost its tunnel to {short} at {at}, though nothing had happened: {reason}");
+                    found.push(violation(Invariant::I7, text));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// I7, of the optimal policy where nothing happens: the NMS is sure of no way that leads nowhere. It would cost whoever asks
+/// half a second, each time.
+fn promises(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
+    for (at, _, event) in &run.events {
+        let Event::RouteChosen(chosen) = event else { continue };
+        let Basis::Ways(considered) = &chosen.basis else { continue };
+        let ends = [chosen.initiator.short(), chosen.responder.short()].map(|short| scenario.node(short));
+        let [Some(from), Some(to)] = ends else { continue };
+        let Some(ways) = model::ways(scenario, Pair { from, to, family: Family::Ipv6 }) else { continue };
+        for way in considered.iter().filter(|way| way.verdict == Verdict::Yes) {
+            let dialer = if way.dialer == Dialer::Initiator { from } else { to };
+            let family = match way.way {
+                Way::Inside => continue,
+                Way::V6 => Family::Ipv6,
+                Way::V4 => Family::Ipv4,
+            };
+            if ways.get(&(dialer, family)) == Some(&false) {
+                let (dialer, pair) = (name(scenario, dialer), [from, to].map(|node| name(scenario, node)));
+                let text = format!("at {at} the NMS was sure that {dialer} can dial, of {pair:?}, by {}", way.way);
+                return found.push(violation(Invariant::I7, text));
+            }
+        }
+    }
 }

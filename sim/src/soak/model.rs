@@ -10,17 +10,24 @@
 //!   a way that is forbidden; that is the paper's, and nothing is demanded then. Nor is anything where Table 1 has no row
 //!   for what the NMS sees: behind translators of IPv6, or with a broken family.
 //!
+//! As long as nothing at all has happened to a network without faults, more is demanded: every echo, of every row that begins
+//! [`BORN`] or more after the nodes started; and under the optimal policy a direct tunnel, where the oracle knows of
+//! one and nothing is in the way of finding it. A single [`BLIP`] may cost echoes, but for no longer than
+//! [`PROMPT`], a single move for no longer than [`MOVED`], and, under
+//! the optimal policy, a single NAT that forgets for no longer than [`REBOOTED`].
+//!
 //! Nothing is demanded of a NAT that forgets mappings at its own times, nor of one that overloads ports where several nodes
-//! ever are behind it: it cannot tell them apart once both speak to the relay. Nor where inspection looks for a node's name: what
+//! ever are behind it: it cannot tell them apart once both speak to the relay. Nor of one that ends a mapping on any ICMP error: every attempt at
+//! a better way may cost it the way in use (`core/PROTOCOL.md` says what nodes do about it). Nor where inspection looks for a node's name: what
 //! it refused once stays refused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Family, Link, LinkAt, Nat, Node, Pair, Policy, PortChoice, Role, Scenario, ServiceName, Site, SiteV4,
-    SiteV6, Trait, Way,
+    Action, Family, IcmpErrors, Link, LinkAt, Nat, Node, Pair, Policy, PortChoice, Role, Scenario, ServiceName, Site,
+    SiteV4, SiteV6, Trait, Way,
 };
 
 use crate::oracle::{self, End, Medium, Obstacle, Success};
@@ -33,6 +40,27 @@ pub const HEALING: Duration = Duration::from_secs(90);
 /// better one takes its place, may be lost.
 pub const SETTLING: Duration = Duration::from_secs(10);
 
+/// How long after their start nodes are registered, and know their networks, where nothing goes wrong.
+pub const BORN: Duration = Duration::from_secs(10);
+
+/// A link that is down for no longer, once, costs no more than a few packets; and what it costs is over after this time.
+pub const BLIP: Duration = Duration::from_millis(100);
+/// See [`BLIP`]: what was lost is sent again within a second or two, whatever was.
+pub const PROMPT: Duration = Duration::from_secs(6);
+
+/// What a move costs, where nothing else happens, is over after this time.
+pub const MOVED: Duration = Duration::from_secs(10);
+
+/// What it costs that a NAT forgets its mappings, where nothing else happens, is over after this time: a direct tunnel is left
+/// after five seconds of silence for the relay, one of the conventional method given up after thirteen.
+pub const REBOOTED: Duration = Duration::from_secs(20);
+
+/// What fits every link, whatever is around it, bytes. The first packet that does not is lost, so that its sender learns.
+const SMALL: u16 = 600;
+
+/// How long what the last echo of a row sets off may go on.
+const AFTER: Duration = Duration::from_secs(10);
+
 /// A row of echoes whose last one has to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Demand {
@@ -42,6 +70,10 @@ pub struct Demand {
     pub pair: Pair,
     /// How long the network had been left alone.
     pub quiet: Duration,
+    /// Every one of them has to be answered: nothing ever happened to the network.
+    pub is_whole: bool,
+    /// And by a direct tunnel.
+    pub is_direct: bool,
 }
 
 /// What must be answered in a run whose steps began at these times.
@@ -52,8 +84,24 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
         if let Action::Echo(probes) = action {
             let quiet = at - moment.last.max(Instant::ZERO);
             let lasts = probes.interval * (probes.count - 1);
-            if quiet >= HEALING && lasts >= SETTLING && moment.permits(probes.pair) {
-                demands.push(Demand { step, pair: probes.pair, quiet });
+            let trouble = trouble(scenario, began, at + lasts + AFTER);
+            let is_born = at >= moment.born + BORN;
+            let is_whole = trouble == Trouble::None && is_born && probes.payload_bytes <= SMALL;
+            let is_over = match &trouble {
+                Trouble::Blip(end) => at + lasts >= *end + PROMPT,
+                Trouble::Move(moved, action) => {
+                    let mut later = moment.clone();
+                    later.apply(*moved, action);
+                    at + lasts >= *moved + MOVED && later.permits(probes.pair)
+                }
+                Trouble::Reboot(at_nat) => scenario.policy == Policy::Optimal && at + lasts >= *at_nat + REBOOTED,
+                Trouble::None | Trouble::Much => false,
+            };
+            let is_prompt = is_over && is_born;
+            let is_due = (quiet >= HEALING || is_prompt) && lasts >= SETTLING;
+            if (is_whole || is_due) && moment.permits(probes.pair) {
+                let is_direct = is_whole && lasts >= SETTLING && moment.has_direct_way(probes.pair);
+                demands.push(Demand { step, pair: probes.pair, quiet, is_whole, is_direct });
             }
         }
         moment.apply(at, action);
@@ -61,7 +109,93 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
     demands
 }
 
+/// The nodes that stay registered, and keep their tunnels, for the whole of a run in which nothing happens; `None` of
+/// another one.
+pub fn undisturbed(scenario: &Scenario, began: &[Instant]) -> Option<Vec<bool>> {
+    let moment = Moment::new(scenario);
+    let ends = Instant::ZERO + scenario.duration_limit;
+    let is_calm = trouble(scenario, began, ends) == Trouble::None;
+    is_calm.then(|| (0..scenario.nodes.len()).map(|node| moment.is_well(node)).collect())
+}
+
+/// Whether two nodes may talk once every step was done.
+pub fn permits_at_last(scenario: &Scenario, pair: Pair) -> bool {
+    let mut moment = Moment::new(scenario);
+    scenario.steps.iter().for_each(|step| moment.apply(Instant::ZERO, &step.action));
+    moment.permits(pair)
+}
+
+/// What comes of each way between two nodes, by the oracle, where the optimal policy can see what it sees: `(dialer, family)`
+/// to whether it leads there. `None` where it cannot, or where nothing is certain.
+pub fn ways(scenario: &Scenario, pair: Pair) -> Option<BTreeMap<(usize, Family), bool>> {
+    let moment = Moment::new(scenario);
+    let (a, b) = (moment.plain(pair.from)?, moment.plain(pair.to)?);
+    if a.site == b.site {
+        return None;
+    }
+    let attempts = oracle::judge(scenario, a, b).attempts.into_iter();
+    let across = attempts.filter_map(|attempt| match attempt.medium {
+        Medium::Core(family) => Some(((attempt.dialer, family), attempt.result.is_ok())),
+        Medium::Lan => None,
+    });
+    Some(across.collect())
+}
+
+/// What has happened to a network.
+#[derive(Clone, Debug, PartialEq)]
+enum Trouble {
+    None,
+    /// One [`BLIP`], until then.
+    Blip(Instant),
+    /// One NAT forgot its mappings, then.
+    Reboot(Instant),
+    /// One node moved, then.
+    Move(Instant, Action),
+    Much,
+}
+
+fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
+    let services = &scenario.services;
+    let links = [&services.auth, &services.nms, &services.trs].map(|service| &service.link);
+    let sites = scenario.sites.iter().map(|site| &site.link);
+    let mut links = links.into_iter().chain(sites).chain(scenario.carriers.iter().map(|carrier| &carrier.link));
+    // Behind such a NAT the search for the path's MTU costs packets, now and then.
+    let carriers = scenario.carriers.iter().map(|carrier| &carrier.nat);
+    if scenario.sites.iter().flat_map(nats).chain(carriers).any(|nat| nat.icmp_errors == IcmpErrors::EndMapping) {
+        return Trouble::Much;
+    }
+    let doubles = |link: &Link| [&link.up, &link.down].iter().any(|way| way.duplicate > 0.0);
+    if !links.all(|link| is_good(link) && !doubles(link)) {
+        return Trouble::Much;
+    }
+    let mut trouble = Trouble::None;
+    let mut down = None;
+    for (&at, step) in began.iter().zip(&scenario.steps).filter(|(at, _)| **at < until) {
+        match &step.action {
+            Action::Start { .. }
+            | Action::Echo(_)
+            | Action::Udp(_)
+            | Action::Tcp { .. }
+            | Action::Wait(_)
+            | Action::Idle => {}
+            Action::NatReboot(_) if trouble == Trouble::None => trouble = Trouble::Reboot(at),
+            Action::Move { .. } if trouble == Trouble::None => trouble = Trouble::Move(at, step.action.clone()),
+            Action::LinkUp { at: link, up: false } if trouble == Trouble::None => {
+                down = Some((*link, at));
+                trouble = Trouble::Much;
+            }
+            Action::LinkUp { at: link, up: true } => match down.take() {
+                Some((place, since)) if place == *link && at <= since + BLIP => trouble = Trouble::Blip(at),
+                _ => return Trouble::Much,
+            },
+            _ => return Trouble::Much,
+        }
+    }
+    trouble
+}
+
 /// The network at one moment of the scenario.
+#[derive(Clone)]
 struct Moment {
     /// With firewalls, links and places as they are now.
     now: Scenario,
@@ -71,6 +205,8 @@ struct Moment {
     /// Links that are down.
     down: Vec<LinkAt>,
     last: Instant,
+    /// When the last node started.
+    born: Instant,
 }
 
 impl Moment {
@@ -83,14 +219,19 @@ impl Moment {
                 ever[*node].insert(to.site);
             }
         }
-        Self { now: scenario.clone(), started, ever, down: Vec::new(), last: Instant::ZERO }
+        Self { now: scenario.clone(), started, ever, down: Vec::new(), last: Instant::ZERO, born: Instant::ZERO }
     }
 
     fn apply(&mut self, at: Instant, action: &Action) {
         match action {
             Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } | Action::Wait(_) | Action::Idle => return,
             Action::ProbeMtu(_) | Action::NatReboot(_) | Action::Restart(Role::Service(_)) => {}
-            Action::Start { nodes, .. } => nodes.iter().for_each(|&node| self.started[node] = true),
+            Action::Start { nodes, .. } => {
+                for &node in nodes {
+                    self.started[node] = true;
+                }
+                self.born = self.born.max(at);
+            }
             Action::Restart(Role::Node(node)) => self.started[*node] = true,
             Action::Move { node, to } => self.now.nodes[*node].interfaces = vec![*to],
             Action::Firewall { site, firewall } => self.now.sites[*site].firewall = Some((**firewall).clone()),
@@ -126,6 +267,22 @@ impl Moment {
             }
     }
 
+    /// Whether the optimal policy finds two nodes a direct way. It cannot see that two homes share a carrier's NAT with several
+    /// addresses, nor what inspection refuses; and a NAT with several addresses may look steady by chance.
+    fn has_direct_way(&self, pair: Pair) -> bool {
+        let (Some(a), Some(b)) = (self.plain(pair.from), self.plain(pair.to)) else { return false };
+        self.now.policy == Policy::Optimal && oracle::judge(&self.now, a, b).is_direct()
+    }
+
+    fn plain(&self, node: usize) -> Option<End> {
+        let [place] = &self.now.nodes[node].interfaces[..] else { return None };
+        let site = &self.now.sites[place.site];
+        let has_pool = nats(site).any(|nat| !nat.more_outside.is_empty());
+        let inspects = site.firewall.iter().any(|wall| !wall.inspect.is_empty());
+        let is_plain = site.carrier.is_none() && site.broken.is_none() && !has_pool && !inspects;
+        (is_plain && self.is_well(node)).then_some(End { node, site: place.site })
+    }
+
     /// Whether a node can register, by good links, in every place where it is.
     fn is_well(&self, node: usize) -> bool {
         self.now.nodes[node].interfaces.iter().all(|place| {
@@ -144,7 +301,10 @@ impl Moment {
             let is_shared =
                 self.ever.iter().filter(|sites| sites.iter().any(|&other| self.meet(place.site, other))).count() > 1;
             let is_fickle = |nat: &Nat| {
-                nat.lifetime.is_some() || nat.flush.is_some() || nat.ports == PortChoice::Overloading && is_shared
+                nat.lifetime.is_some()
+                    || nat.flush.is_some()
+                    || nat.icmp_errors == IcmpErrors::EndMapping
+                    || nat.ports == PortChoice::Overloading && is_shared
             };
             let is_fickle = nats.any(is_fickle);
             let reads_names = site

@@ -7,6 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use cyphonic_core::conventional::keys::Sealing;
+use cyphonic_core::conventional::{seal, wrap};
+use cyphonic_core::header::{Header, Kind};
+use cyphonic_core::key::Key128;
+use cyphonic_core::message::Message;
+use cyphonic_core::name::{NodeId, PathId};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Method, Scenario};
 
@@ -16,8 +22,10 @@ use crate::host::apps::MARKER;
 use crate::net::packet::{Ip, Transport};
 use crate::net::{Direction, Tapped};
 use crate::run::Run;
-use crate::world::Station;
+use crate::world::{Station, service_key};
 
+/// Of how many tunnels it is looked at whether the TRS can read them.
+const MOST_TUNNELS: usize = 16;
 /// How many bytes of a secret, in a row, give it away.
 const TELLING: usize = 8;
 
@@ -44,6 +52,7 @@ pub(super) fn violations(scenario: &Scenario, run: &Run, secrets: &Secrets) -> V
         packets.extend(back.map(|(at, packet)| Seen { at, is_out: false, service, packet }));
     }
     found.extend(amplified(scenario, packets));
+    found.extend(legible_to_relay(scenario, run, &kept));
     let at_node = |node: &'_ Station| datagrams(node, &kept);
     let nodes: Vec<_> = run.world.nodes.iter().map(at_node).collect();
     // Whatever comes in the conventional method is sealed with a key.
@@ -52,7 +61,7 @@ pub(super) fn violations(scenario: &Scenario, run: &Run, secrets: &Secrets) -> V
         found.extend(answers::violation(&node.name, datagrams));
     }
     found.extend(relaying::violation(scenario, run, &datagrams(&run.world.trs, &kept), &nodes));
-    if let Some(text) = told(run, secrets) {
+    if let Some(text) = told(scenario, run, secrets) {
         found.push(violation(Invariant::I8, text));
     }
     found
@@ -163,23 +172,72 @@ fn amplified(scenario: &Scenario, mut packets: Vec<Seen<'_>>) -> Option<Violatio
     None
 }
 
+/// I10, of the conventional method: whether the TRS can unwrap an end key. It knows the key that it shares with the NMS, what
+/// that tells it, and what comes by; of what it is told, any sixteen bytes in a row may be a key.
+fn legible_to_relay(scenario: &Scenario, run: &Run, kept: &BTreeMap<Direction, Vec<Tapped>>) -> Option<Violation> {
+    if scenario.method != Method::Conventional {
+        return None;
+    }
+    let service = Sealing::new(&service_key(*scenario.seeds.start()));
+    let (mut keys, mut tunnels) = (BTreeSet::new(), Vec::new());
+    let arrived: Vec<&[u8]> =
+        run.world.trs.wires.iter().flat_map(|wire| &kept[&wire.reversed()]).map(payload).collect();
+    for datagram in &arrived {
+        let Ok(Header { kind: Kind::RelayRequest, .. }) = Header::decode(datagram) else { continue };
+        let mut copy = datagram.to_vec();
+        let Ok((header, range)) = seal::open(&service, &mut copy) else { continue };
+        let body = &copy[range];
+        keys.extend(body.windows(16).filter_map(|window| window.first_chunk::<16>().copied()));
+        if let Ok(Message::RelayRequest(request)) = Message::decode_body(header.kind, body)
+            && tunnels.len() < MOST_TUNNELS
+        {
+            tunnels.push(Sealing::new(&request.tunnel_key));
+        }
+    }
+    for datagram in &arrived {
+        let Ok(header @ Header { kind: Kind::TunnelRequest, .. }) = Header::decode(datagram) else { continue };
+        for tunnel in &tunnels {
+            let mut copy = datagram.to_vec();
+            let Ok((_, range)) = seal::open(tunnel, &mut copy) else { continue };
+            let Ok(Message::TunnelRequest(request)) = Message::decode_body(header.kind, &copy[range]) else { continue };
+            let Some(wrapped) = request.wrapped_end_key else { continue };
+            if keys.iter().any(|key| wrap::unwrap(&Key128(*key), &wrapped, PathId(header.id)).is_ok()) {
+                let text = format!("the TRS can unwrap the end key of {} and {}", request.from, request.to);
+                return Some(violation(Invariant::I10, text));
+            }
+        }
+    }
+    None
+}
+
+/// The UDP payload of a packet; nothing, if it has none.
+fn payload(tapped: &Tapped) -> &[u8] {
+    match Ip::parse(&tapped.packet).map(|ip| (ip.transport(), ip.payload)) {
+        Some((Some(Transport::Udp { .. }), datagram)) => datagram.get(8..).unwrap_or_default(),
+        _ => &[],
+    }
+}
+
 /// Which event tells a secret, as hexadecimal or as the numbers of its bytes.
-fn told(run: &Run, secrets: &Secrets) -> Option<String> {
+fn told(scenario: &Scenario, run: &Run, secrets: &Secrets) -> Option<String> {
     let log = secrets.to_sslkeylog();
-    let secrets: Vec<&str> = log.lines().filter_map(|line| line.rsplit(' ').next()).collect();
+    let mut secrets: Vec<String> = log.lines().filter_map(|line| line.rsplit(' ').next()).map(str::to_owned).collect();
+    let keys =
+        scenario.nodes.iter().filter_map(|node| run.world.store.common_key(NodeId::of(&node.name)).ok().flatten());
+    secrets.extend(keys.map(|key| key.0.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))));
     let mut text = String::new();
     for (.., event) in &run.events {
         let _ = writeln!(text, "{event:?}");
     }
     // Few things in events look like bytes at all; only what does is compared.
     let squeezed: String = text.chars().filter(|c| c.is_ascii_hexdigit() || *c == ',' || *c == '\n').collect();
-    let is_told = |secret: &&&str| {
-        let hex = secret.get(..2 * TELLING).unwrap_or(secret);
+    let is_told = |secret: &&String| {
+        let hex = secret.get(..2 * TELLING).unwrap_or(secret.as_str());
         let bytes = (0..TELLING).filter_map(|i| u8::from_str_radix(secret.get(2 * i..2 * i + 2)?, 16).ok());
         let numbers = bytes.map(|byte| byte.to_string()).collect::<Vec<_>>().join(",");
         squeezed.contains(hex) || squeezed.contains(&numbers)
     };
-    secrets.iter().find(is_told).map(|_| "an event tells a secret of a TLS session".to_owned())
+    secrets.iter().find(is_told).map(|_| "an event tells a secret of a TLS session, or a common key".to_owned())
 }
 
 #[cfg(test)]

@@ -114,10 +114,6 @@ impl<'a> Cast<'a> {
         seeded::derive(self.seed, &self.label(name), "role")
     }
 
-    fn service_key(&self) -> Key128 {
-        Key128(*seeded::derive(self.seed, "nms and trs", "service key").first_chunk().expect("32 bytes"))
-    }
-
     pub(super) fn auth(&self) -> Auth {
         let name = service_name("as");
         let nms = both(&self.scenario.services.nms, self.scenario.port);
@@ -143,7 +139,7 @@ impl<'a> Cast<'a> {
                 name: trs,
                 conventional: relay.clone(),
                 proposed: relay,
-                service_key: self.service_key(),
+                service_key: service_key(self.seed),
                 mode: self.scenario.relay_mode,
             }),
             policy: match self.scenario.policy {
@@ -163,7 +159,7 @@ impl<'a> Cast<'a> {
         let config = TrsConfig {
             quic,
             conventional_port: self.conventional_port(),
-            service_key: self.service_key(),
+            service_key: service_key(self.seed),
             mode: self.scenario.relay_mode,
             seed: self.seed_of(&name),
         };
@@ -212,6 +208,11 @@ impl<'a> Cast<'a> {
         };
         Node::new(config).expect("a seeded identity is good")
     }
+}
+
+/// The key that NMS and TRS share (conventional method).
+pub(crate) fn service_key(seed: u64) -> Key128 {
+    Key128(*seeded::derive(seed, "nms and trs", "service key").first_chunk().expect("32 bytes"))
 }
 
 /// The overlay of every scenario.

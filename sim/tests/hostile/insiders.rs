@@ -115,7 +115,7 @@ fn a_quic_peer_cannot_speak_in_the_name_of_another() {
 }
 
 #[test]
-fn a_quic_peer_that_gives_another_name_than_its_certificates_gets_no_tunnel() {
+pub(crate) fn a_quic_peer_that_gives_another_name_than_its_certificates_gets_no_tunnel() {
     let mut stage = Stage::after(scene(PROPOSED, [V4, V4], LINK));
     let mut mallory = Rogue::new("mallory");
     let link = mallory.connect(&mut stage, BOB, &fqdn("bob"));

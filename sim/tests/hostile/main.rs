@@ -9,6 +9,7 @@
 //! | [`addresses`] | a QUIC link whose packets come from elsewhere |
 //! | [`revoked`] | certificates that are taken back while they are in use |
 //! | [`amplification`] | spoofed addresses: what a victim would get |
+//! | `guards` | every deliberate defect of the core is caught: by the soak, or by an attack from here |
 //!
 //! A scene that fails is replayed by its seed: every scene is deterministic, and proptest prints (and keeps) the input.
 
@@ -18,6 +19,8 @@ mod common;
 mod addresses;
 mod amplification;
 mod garbage;
+#[cfg(debug_assertions)]
+mod guards;
 mod insiders;
 mod misuse;
 mod replays;

@@ -37,6 +37,10 @@ const PROOF: Duration = Duration::from_secs(10);
 /// Who sends a packet after so much silence says Keep Alive at once, to learn whether anybody is there.
 const SILENCE: Duration = Duration::from_secs(3);
 
+fn keep_alive() -> Duration {
+    if defect!(KeepAliveOff) { 1_000 * KEEP_ALIVE } else { KEEP_ALIVE }
+}
+
 pub(super) struct Tunnel {
     name: Fqdn,
     pattern: Pattern,
@@ -116,7 +120,7 @@ impl Tunnel {
         if let Stage::Up { heard, keep_alive, doubted, .. } = &mut self.stage {
             *heard = now;
             if doubted.take().is_some() {
-                *keep_alive = now + KEEP_ALIVE;
+                *keep_alive = now + self::keep_alive();
             }
         }
     }
@@ -304,7 +308,8 @@ impl Conventional {
         if request.from != tunnel.name || request.to != self.name {
             return self.dropped(DropReason::WrongIdentity);
         }
-        let end_key = match wrap::unwrap(&tunnel.temporary, wrapped, tunnel.inbound) {
+        let path = if defect!(WrongPathUnwrapped) { tunnel.outbound } else { tunnel.inbound };
+        let end_key = match wrap::unwrap(&tunnel.temporary, wrapped, path) {
             Ok(end_key) => end_key,
             Err(reason) => return self.dropped(reason),
         };
@@ -323,7 +328,7 @@ impl Conventional {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         // The dialer hears from the listener in this very moment.
         let doubted = (!tunnel.dialer).then_some(now);
-        let keep_alive = now + if tunnel.dialer { KEEP_ALIVE } else { ASK };
+        let keep_alive = now + if tunnel.dialer { keep_alive() } else { ASK };
         tunnel.stage = Stage::Up { data, heard: now, keep_alive, doubted };
         self.timers.set(peer, Some(tunnel.next_timer()));
         let greet = tunnel.announcement == Announcement::WhenHeard && tunnel.dialer;

@@ -1,0 +1,423 @@
+//! Attackers at the network that a run leaves: what no network does by itself, and whose defences therefore no trouble tests.
+//!
+//! | attack | by whom | what must not come of it |
+//! |---|---|---|
+//! | damage | who changes a bit of a datagram that has not arrived yet | a packet at an application (I1) |
+//! | repetition | who sends what was on a wire once more: the last datagram, and every one | a packet, or anything else (I6) |
+//! | a stranger | who sends to the TRS what a node sent there, from elsewhere | the same datagram, forwarded (I3) |
+//! | a spoofed handshake | who sends a first packet in a victim's name | more than three times its bytes at the victim (I4) |
+//! | a flood | an application that asks for thousands of peers, or sends thousands of packets to one | a table, or a queue, beyond its limit (I5) |
+//! | amnesia | who repeats old registrations to an NMS that has lost its memory | a registration (I6) |
+//! | a rebirth | a node that crashes and, back again, sends before it knows its peers | a packet that is lost while it waits for its tunnel (I7) |
+//! | a dead end | an application that asks for who is not there, while the NMS is out of reach | somebody who is never given up (I5) |
+//! | an impostor | a node that was told another one's address | a packet from that address at an application (I1) |
+//! | anything of these | | a panic (I8) |
+//!
+//! An attack is one input, and what is looked at comes of it at the same instant: whatever else goes on in the network, it
+//! is not taken for the attack's doing. Everything here runs in worlds of its own, never in the one whose bytes are compared.
+
+mod impostor;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use cyphonic_core::event::{DropReason, Event, Signal};
+use cyphonic_core::machine::Input;
+use cyphonic_core::node::{MAX_HELD_PACKETS, MAX_PEERS, Node, NodeCommand, ROUTE_TIMEOUT};
+use cyphonic_core::time::Instant;
+use cyphonic_scenarios::{Engine, Family as FamilyWord, LinkAt, Pair, Scenario, ServiceName, VIRTUAL_V4};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use super::check::{Invariant, Violation, violation};
+use super::model::permits_at_last;
+use crate::host::Host;
+use crate::host::apps::{App, Echo, EchoSize, Family, Target};
+use crate::net::packet::{self, Ip, IpOptions, Transport};
+use crate::net::{BoxInput, Direction, TapMode, WireConfig};
+use crate::run;
+use crate::world::{Actor, Station, Watch, World};
+
+/// Of how many pairs datagrams are damaged, how many of each, and in how many places each.
+const PAIRS: usize = 6;
+const STOLEN: usize = 6;
+const PLACES: u32 = 16;
+/// How many of the last datagrams at each host are repeated, and how many of the last at the TRS a stranger sends.
+const REPEATED: usize = 120;
+const STRANGERS: usize = 60;
+/// How many first packets are sent in a victim's name, and for how long what comes of it is counted.
+const SPOOFED: usize = 3;
+const SPOOF_LASTS: Duration = Duration::from_secs(12);
+/// How long a node has to register again, and a tunnel to come; and how many packets wait for that.
+const REBIRTH: Duration = Duration::from_secs(9);
+const REBORN: u16 = 5;
+/// How many peers are asked for that are not there.
+const ABANDONED: u32 = 16;
+/// How many packets wait for one peer who is not there, if they may.
+const HELD: usize = 4 * MAX_HELD_PACKETS;
+
+/// A UDP datagram that came to a host, or was to come.
+#[derive(Clone)]
+struct Datagram {
+    to: Actor,
+    iface: usize,
+    from: SocketAddr,
+    local: SocketAddr,
+    payload: Vec<u8>,
+}
+
+impl Datagram {
+    fn parse(to: Actor, iface: usize, packet: &[u8]) -> Option<Self> {
+        let ip = Ip::parse(packet)?;
+        let Some(Transport::Udp { source, destination }) = ip.transport() else { return None };
+        let payload = ip.payload.get(8..)?.to_vec();
+        let (from, local) = (SocketAddr::new(ip.source, source), SocketAddr::new(ip.destination, destination));
+        Some(Self { to, iface, from, local, payload })
+    }
+
+    /// A long header of type 0 (RFC 9000 §17.2.2).
+    fn is_initial(&self) -> bool {
+        self.payload.len() >= 1_000 && self.payload[0] & 0xf0 == 0xc0
+    }
+}
+
+/// Everything that came of it.
+pub(super) fn violations(scenario: &Scenario, seed: u64) -> Vec<Violation> {
+    let watch = Watch { tap: TapMode::Keep, ..Watch::default() };
+    let run = run::run(scenario, seed, Engine::Events, &watch);
+    let mut assault = Assault {
+        scenario,
+        world: run.world,
+        rng: ChaCha8Rng::seed_from_u64(seed),
+        hosts: BTreeMap::new(),
+        found: Vec::new(),
+    };
+    assault.world.drain_events();
+    for actor in assault.actors() {
+        assault.hosts.insert(assault.station(actor).id, actor);
+    }
+    let arrived = assault.arrived();
+    assault.damage();
+    assault.repeat(&arrived);
+    assault.intrude(&arrived);
+    assault.spoof(&arrived);
+    assault.rebirth(seed, &watch);
+    assault.forget(seed, &watch, &arrived);
+    assault.abandon();
+    assault.flood();
+    let mut found = assault.found;
+    found.extend(impostor::violation(scenario, seed));
+    found
+}
+
+struct Assault<'a> {
+    scenario: &'a Scenario,
+    world: World,
+    rng: ChaCha8Rng,
+    hosts: BTreeMap<crate::net::BoxId, Actor>,
+    found: Vec<Violation>,
+}
+
+impl Assault<'_> {
+    fn actors(&self) -> Vec<Actor> {
+        let nodes = (0..self.world.nodes.len()).map(Actor::Node);
+        [Actor::Auth, Actor::Nms, Actor::Trs].into_iter().chain(nodes).collect()
+    }
+
+    fn station(&self, actor: Actor) -> &Station {
+        match actor {
+            Actor::Auth => &self.world.auth,
+            Actor::Nms => &self.world.nms,
+            Actor::Trs => &self.world.trs,
+            Actor::Node(node) => &self.world.nodes[node],
+        }
+    }
+
+    fn name(&self, actor: Actor) -> String {
+        self.station(actor).name.clone()
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let until = self.world.now() + time;
+        self.world.run_until(Instant::from_millis(until.as_nanos().div_ceil(1_000_000)));
+    }
+
+    fn break_of(&mut self, invariant: Invariant, sentence: String) {
+        self.found.push(violation(invariant, sentence));
+    }
+
+    /// Every datagram that is on the taps of wires to hosts, in order of arrival.
+    fn arrived(&self) -> Vec<Datagram> {
+        let network = self.world.network();
+        let mut all = Vec::new();
+        for direction in network.directions() {
+            let (id, iface) = network.ends(direction)[1];
+            let tapped = network.take_tapped(direction);
+            let Some(&to) = self.hosts.get(&id) else { continue };
+            let came = tapped.iter().filter_map(|tapped| Some((tapped.arrives?, &tapped.packet)));
+            all.extend(came.filter_map(|(at, packet)| Some((at, Datagram::parse(to, iface, packet)?))));
+        }
+        all.sort_by_key(|(at, _)| *at);
+        all.into_iter().map(|(_, datagram)| datagram).collect()
+    }
+
+    fn delivered(&self, actor: Actor) -> u64 {
+        let Actor::Node(node) = actor else { return 0 };
+        self.world.look(node, Host::delivered)
+    }
+
+    /// Hands a datagram to a host; how many packets its applications got, and what its role said to it.
+    fn inject(&mut self, datagram: &Datagram, from: SocketAddr, payload: &[u8]) -> (u64, Vec<Event>) {
+        let Some(packet) = packet::udp(from, datagram.local, IpOptions::default(), payload) else {
+            return (0, Vec::new());
+        };
+        self.world.drain_events();
+        let before = self.delivered(datagram.to);
+        let (id, iface) = (self.station(datagram.to).id, datagram.iface);
+        let mut packet = Some(packet);
+        self.world.engine().with_box(id, &mut |now, host| {
+            if let Some(packet) = packet.take() {
+                host.handle_input(now, BoxInput::Packet { iface, packet });
+            }
+        });
+        let (events, me) = (self.world.drain_events(), &self.station(datagram.to).name);
+        let events = events.into_iter().filter(|(_, host, _)| host == me).map(|(.., event)| event).collect();
+        (self.delivered(datagram.to) - before, events)
+    }
+
+    /// Pairs of nodes with a tunnel between them.
+    fn pairs(&self) -> Vec<(usize, usize)> {
+        let nodes = &self.scenario.nodes;
+        let all = (0..nodes.len()).flat_map(|a| (0..nodes.len()).map(move |b| (a, b))).filter(|(a, b)| a != b);
+        let is_up = |&(a, b): &(usize, usize)| {
+            let peers = self.world.look(a, |host: &Host<Node>| host.machine().peers());
+            peers.iter().any(|peer| peer.peer == nodes[b].name.as_str() && peer.tunnel.is_some())
+        };
+        all.filter(is_up).take(PAIRS).collect()
+    }
+
+    /// Datagrams with packets in them, taken off the last wire before they arrive.
+    fn steal(&mut self, from: usize, to: usize) -> Vec<Datagram> {
+        let network = self.world.network();
+        let id = self.world.nodes[to].id;
+        let wires: Vec<Direction> = network.directions().filter(|&wire| network.ends(wire)[1].0 == id).collect();
+        let good: Vec<_> = wires.iter().map(|&wire| self.world.network().wire_config(wire)).collect();
+        for (&wire, &config) in wires.iter().zip(&good) {
+            self.world.network().take_tapped(wire);
+            let _ = self.world.engine().set_wire(wire, WireConfig { loss: 1.0, ..config });
+        }
+        let echo = Echo {
+            count: STOLEN as u32,
+            interval: Duration::from_millis(10),
+            size: EchoSize::Payload(56),
+            timeout: Duration::from_secs(1),
+        };
+        let name = self.scenario.nodes[to].name.clone();
+        self.world.node(from, |now, host| host.start(now, App::Echo(Target::Name(name, Family::V6), echo)));
+        self.wait(Duration::from_millis(600));
+        let mut stolen = Vec::new();
+        for (&wire, &config) in wires.iter().zip(&good) {
+            let _ = self.world.engine().set_wire(wire, config);
+            let iface = self.world.network().ends(wire)[1].1;
+            let lost = self.world.network().take_tapped(wire).into_iter().filter(|tapped| tapped.arrives.is_none());
+            stolen.extend(lost.filter_map(|tapped| Datagram::parse(Actor::Node(to), iface, &tapped.packet)));
+        }
+        // A handshake's datagram holds several packets, of which one may be whole.
+        stolen.retain(|datagram| datagram.payload.first().is_some_and(|first| first & 0x80 == 0) || self.is_sealed());
+        stolen.truncate(STOLEN);
+        stolen
+    }
+
+    fn is_sealed(&self) -> bool {
+        self.scenario.method == cyphonic_scenarios::Method::Conventional
+    }
+
+    fn damage(&mut self) {
+        for (from, to) in self.pairs() {
+            let stolen = self.steal(from, to);
+            let me = self.name(Actor::Node(to));
+            for datagram in &stolen {
+                for _ in 0..PLACES {
+                    let mut payload = datagram.payload.clone();
+                    let bit = self.rng.next_u32() as usize % (8 * payload.len());
+                    payload[bit / 8] ^= 1 << (bit % 8);
+                    let (delivered, events) = self.inject(datagram, datagram.from, &payload);
+                    if delivered > 0 || !events.is_empty() {
+                        let text =
+                            format!("{me} took a datagram for its peer's of which bit {bit} was not: {events:?}");
+                        return self.break_of(Invariant::I1, text);
+                    }
+                }
+            }
+            let mut delivered = 0;
+            for datagram in &stolen {
+                delivered += self.inject(datagram, datagram.from, &datagram.payload).0;
+            }
+            for datagram in stolen.iter().rev() {
+                if self.inject(datagram, datagram.from, &datagram.payload).0 > 0 {
+                    let text = format!("{me} delivered a packet again, of {delivered}, whose datagram came again");
+                    return self.break_of(Invariant::I6, text);
+                }
+            }
+        }
+    }
+
+    fn repeat(&mut self, arrived: &[Datagram]) {
+        for actor in self.actors() {
+            let mine: Vec<&Datagram> = arrived.iter().filter(|datagram| datagram.to == actor).collect();
+            for datagram in &mine[mine.len().saturating_sub(REPEATED)..] {
+                let (delivered, mut events) = self.inject(datagram, datagram.from, &datagram.payload);
+                // What came too early the first time may be taken now; then it is answered as what it repeats.
+                events.retain(|event| !matches!(event, Event::Signal(Signal { repeated: true, .. })));
+                if delivered > 0 || !events.is_empty() {
+                    let me = self.name(actor);
+                    let text = format!("{me} got an old datagram again, and delivered {delivered}, said {events:?}");
+                    return self.break_of(Invariant::I6, text);
+                }
+            }
+        }
+    }
+
+    /// Somebody who was never heard of, in the family of an address.
+    fn stranger(of: SocketAddr, host: u8) -> SocketAddr {
+        let v6 = [0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, u16::from(host)];
+        SocketAddr::new(if of.is_ipv4() { [198, 51, 100, host].into() } else { v6.into() }, 443)
+    }
+
+    fn intrude(&mut self, arrived: &[Datagram]) {
+        let mine: Vec<&Datagram> = arrived.iter().filter(|datagram| datagram.to == Actor::Trs).collect();
+        let mine = &mine[mine.len().saturating_sub(STRANGERS)..];
+        self.sent(Actor::Trs);
+        for datagram in mine {
+            let stranger = Self::stranger(datagram.from, 201);
+            self.inject(datagram, stranger, &datagram.payload);
+            self.wait(Duration::from_millis(1));
+            let forwarded = self.sent(Actor::Trs).into_iter().find(|(_, payload)| *payload == datagram.payload);
+            if let Some((to, _)) = forwarded {
+                let text = format!("the TRS forwarded to {to} what came from {stranger}, who is no leg of anybody's");
+                return self.break_of(Invariant::I3, text);
+            }
+        }
+    }
+
+    /// What a host sent since the last call, and to whom.
+    fn sent(&self, actor: Actor) -> Vec<(SocketAddr, Vec<u8>)> {
+        let tapped = self.world.sent(self.station(actor));
+        let udp = tapped.iter().filter_map(|tapped| Datagram::parse(actor, 0, &tapped.packet));
+        udp.map(|datagram| (datagram.local, datagram.payload)).collect()
+    }
+
+    fn spoof(&mut self, arrived: &[Datagram]) {
+        for actor in self.actors() {
+            let firsts = arrived.iter().filter(|datagram| datagram.to == actor && datagram.is_initial()).take(SPOOFED);
+            let victims: Vec<_> =
+                (222..).zip(firsts).map(|(host, first)| (Self::stranger(first.from, host), first)).collect();
+            self.sent(actor);
+            for (victim, first) in &victims {
+                self.inject(first, *victim, &first.payload);
+            }
+            self.wait(SPOOF_LASTS);
+            let sent = self.sent(actor);
+            for (victim, first) in victims {
+                let spent = first.payload.len();
+                let got: usize = sent.iter().filter(|(to, _)| *to == victim).map(|(_, sent)| sent.len()).sum();
+                if got > 3 * spent {
+                    let text = format!("{} sent {got} bytes to {victim}, in whose name {spent} came", self.name(actor));
+                    return self.break_of(Invariant::I4, text);
+                }
+            }
+        }
+    }
+
+    fn rebirth(&mut self, seed: u64, watch: &Watch) {
+        let permitted =
+            |&(from, to): &(usize, usize)| permits_at_last(self.scenario, Pair { from, to, family: FamilyWord::Ipv6 });
+        let Some((from, to)) = self.pairs().into_iter().find(permitted) else { return };
+        let addresses = [from, to].map(|node| self.world.look(node, Host::virtual_addresses));
+        let [Some(own), Some(peer)] = addresses else { return };
+        self.world.restart(self.scenario, seed, watch, Actor::Node(from));
+        self.world.node(from, |now, host| host.command(now, NodeCommand::Start));
+        self.wait(REBIRTH);
+        if !self.world.look(from, |host| host.machine().virtual_addresses().is_some()) {
+            return;
+        }
+        let before = self.delivered(Actor::Node(to));
+        for seq in 0..REBORN {
+            let packet = packet::echo(own.v6.into(), peer.v6.into(), IpOptions::default(), 7, seq, b"first");
+            let Some(packet) = packet else { return };
+            self.world.node(from, |now, host| host.inject(now, Input::Packet(packet.into())));
+        }
+        self.wait(REBIRTH);
+        let delivered = self.delivered(Actor::Node(to)) - before;
+        if delivered < u64::from(REBORN) {
+            let [from, to] = [from, to].map(|node| self.name(Actor::Node(node)));
+            let text =
+                format!("of {REBORN} packets that {from} sent to {to} after a restart, {delivered} were delivered");
+            self.break_of(Invariant::I7, text);
+        }
+    }
+
+    fn abandon(&mut self) {
+        let Some(own) = self.world.look(0, Host::virtual_addresses) else { return };
+        self.world.set_link_up(LinkAt::Service(ServiceName::Nms), false);
+        for host in 0..ABANDONED {
+            let to = IpAddr::from(Ipv4Addr::from(u32::from(VIRTUAL_V4.network()) + 0x7000 + host));
+            let Some(packet) = packet::echo(own.v4.into(), to, IpOptions::default(), 1, 1, b"anybody?") else { return };
+            self.world.node(0, |now, host| host.inject(now, Input::Packet(packet.into())));
+        }
+        self.wait(4 * ROUTE_TIMEOUT);
+        let peers = self.world.look(0, |host| host.machine().peers());
+        let waiting = peers.iter().filter(|peer| peer.tunnel.is_none()).count();
+        if waiting >= self.scenario.nodes.len() {
+            let text = format!(
+                "{} still waits for {waiting} peers, of whom it has long heard nothing",
+                self.name(Actor::Node(0))
+            );
+            self.break_of(Invariant::I5, text);
+        }
+    }
+
+    fn flood(&mut self) {
+        let Some(own) = self.world.look(0, |host: &Host<Node>| host.virtual_addresses()) else { return };
+        let (me, first) = (self.name(Actor::Node(0)), u32::from(VIRTUAL_V4.network()) + 0x8000);
+        let ask = |world: &mut World, host: u32| {
+            let to = IpAddr::from(Ipv4Addr::from(first + host));
+            let Some(packet) = packet::echo(own.v4.into(), to, IpOptions::default(), 1, 1, &[0; 400]) else { return };
+            world.node(0, |now, host| host.inject(now, Input::Packet(packet.into())));
+        };
+        let full = |world: &World| {
+            let drops = world.look(0, |host: &Host<Node>| host.drops().get(&DropReason::QueueFull).copied());
+            drops.unwrap_or(0) as usize
+        };
+        let before = full(&self.world);
+        (0..HELD).for_each(|_| ask(&mut self.world, 0));
+        let refused = full(&self.world) - before;
+        if refused < HELD - MAX_HELD_PACKETS {
+            let text = format!("of {HELD} packets for a peer who is not there, {me} refused {refused}");
+            self.break_of(Invariant::I5, text);
+        }
+        (0..MAX_PEERS as u32 + 100).for_each(|host| ask(&mut self.world, host));
+        let peers = self.world.look(0, |host: &Host<Node>| host.machine().peers().len());
+        if peers > MAX_PEERS {
+            self.break_of(Invariant::I5, format!("{me} keeps {peers} peers, of at most {MAX_PEERS}"));
+        }
+    }
+
+    fn forget(&mut self, seed: u64, watch: &Watch, arrived: &[Datagram]) {
+        self.world.restart(self.scenario, seed, watch, Actor::Nms);
+        self.world.drain_events();
+        let mut old = BTreeSet::new();
+        for datagram in arrived.iter().filter(|datagram| datagram.to == Actor::Nms) {
+            // What is under QUIC opens nothing by itself.
+            if !self.is_sealed() || !old.insert(&datagram.payload) {
+                continue;
+            }
+            let (_, events) = self.inject(datagram, Self::stranger(datagram.from, 203), &datagram.payload);
+            if let Some(event) = events.first() {
+                let text = format!("an NMS without memory took an old datagram for a new one: {event:?}");
+                return self.break_of(Invariant::I6, text);
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Drills: small networks in which nothing is wrong, so that everything can be demanded.
+//!
+//! | drill | what happens | what it shows |
+//! |---|---|---|
+//! | rest | echoes, a long silence, echoes | what keeps mappings, registrations and tunnels alive |
+//! | blip | one link is down for a moment while tunnels are built | what is sent again |
+//! | move | a node moves before tunnels are built, meanwhile, or later | what is forgotten, and what is not |
+//! | reboot | a NAT forgets its mappings while tunnels are used | how a tunnel that is dead is found out |
+//!
+//! In a network in trouble a defence that is missing is often hidden by another one: a tunnel that died of neglect is built
+//! anew. Here it shows.
+
+use super::{Generator, NODES, int, table};
+
+/// The most sites, and the most nodes.
+pub(super) const MOST: u64 = 3;
+/// Mostly NATs: who may dial whom is decided there.
+pub(super) const KINDS: [&str; 5] = ["ipv4-private", "ipv4-private", "ipv4-global", "dual-stack-private-v4", "ipv6"];
+/// Everybody is registered, and knows its network, by then.
+const BEGIN_MS: u64 = 13_000;
+
+impl Generator {
+    pub(super) fn drill(&mut self) {
+        let nodes = self.sheet.section("node").count() as u64;
+        let names: Vec<toml::Value> = NODES[..nodes as usize].iter().map(|&name| name.into()).collect();
+        self.step(0, "start", table([("nodes", names.into()), ("give_up_s", int(10))]));
+        let end = match self.below(4) {
+            0 => self.rest(nodes),
+            1 => self.blip(nodes),
+            2 => self.moves(nodes),
+            _ => self.reboot(nodes),
+        };
+        self.finish(end + 30_000);
+    }
+
+    /// Everybody echoes to everybody.
+    fn round(&mut self, at: u64, nodes: u64, count: u64, interval_ms: u64) {
+        for (number, (a, b)) in (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| (a, b))).enumerate() {
+            let (from, to) = if self.one_in(2) { (a, b) } else { (b, a) };
+            let mut echo = super::pair(from, to);
+            echo.insert("count".to_owned(), int(count));
+            echo.insert("interval_ms".to_owned(), int(interval_ms));
+            self.step(at + number as u64, "echo", echo);
+        }
+    }
+
+    fn rest(&mut self, nodes: u64) -> u64 {
+        // Some ask before they know their networks.
+        let begin = self.pick(&[1_000, BEGIN_MS, BEGIN_MS]);
+        self.round(begin, nodes, 3, 400);
+        let again = BEGIN_MS + self.pick(&[40_000, 70_000, 130_000, 200_000]);
+        self.round(again, nodes, 12, 1_000);
+        again + 12_000
+    }
+
+    fn blip(&mut self, nodes: u64) -> u64 {
+        self.round(BEGIN_MS, nodes, 13, 1_000);
+        let index = self.below(self.first.len() as u64) as usize;
+        let place = table([(self.first[index].key, self.first[index].name.clone().into())]);
+        let down = BEGIN_MS + self.below(200);
+        self.step(down, "link_down", place.clone());
+        let up = down + self.from(40, 95);
+        self.step(up, "link_up", place);
+        BEGIN_MS + 13_000
+    }
+    fn moves(&mut self, nodes: u64) -> u64 {
+        self.round(BEGIN_MS, nodes, 30, 1_000);
+        let node = NODES[self.below(nodes) as usize];
+        let sites: Vec<String> =
+            self.sheet.section("site").filter_map(|site| Some(site.get("name")?.as_str()?.to_owned())).collect();
+        let to = sites[self.below(sites.len() as u64) as usize].clone();
+        let at = BEGIN_MS - 500 + self.below(8_000) / self.pick(&[1, 8]);
+        self.step(at, "move", table([("node", node.into()), ("to", to.into())]));
+        BEGIN_MS + 30_000
+    }
+    fn reboot(&mut self, nodes: u64) -> u64 {
+        // Longer than QUIC waits for a peer who is silent.
+        self.round(BEGIN_MS, nodes, 42, 1_000);
+        let nats: Vec<usize> = (0..self.first.len()).filter(|&index| self.first[index].has_nat).collect();
+        if let Some(place) = self.any(&nats) {
+            let at = BEGIN_MS + self.from(11_000, 14_000);
+            self.step(at, "nat_reboot", table([(place.key, place.name.into())]));
+        }
+        BEGIN_MS + 42_000
+    }
+}

@@ -1,0 +1,156 @@
+//! Who guards the guards: every deliberate defect of the core is caught by the soak, and made small.
+//!
+//! The defects are [`cyphonic_core::defects`]. Each is planted in runs of the soak's own seeds, in order, until an invariant
+//! does not hold; and the plan that showed it is made small. A defect that nothing catches means that the properties are too
+//! weak: then it is they that have to be mended. What no network can show, because it takes a certificate and a QUIC stack of
+//! one's own, a directed attack of this folder must show.
+//!
+//! `GUARDS=Name,Name` hunts only these; one alone is made as small as a soak would, and shown.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Mutex;
+
+use cyphonic_core::defects::{Defect, plant};
+use cyphonic_sim::soak::campaign::{SHRINK_BUDGET, failure};
+use cyphonic_sim::soak::check::{Depth, Invariant, examine};
+use cyphonic_sim::soak::generate::generate;
+
+use crate::insiders;
+
+/// As many runs as a machine of two cores makes in a minute or less, whatever its build.
+const MOST_RUNS: u64 = 300;
+/// No scenario that shows a defect may have more steps, once it was made small.
+const MOST_STEPS: usize = 10;
+/// How many plans are tried to that end where the first one has more.
+const BUDGET: usize = 60;
+
+struct Caught {
+    invariant: Invariant,
+    seed: u64,
+    steps: usize,
+    sentence: String,
+}
+
+/// Who attacks with what the soak does not have.
+const DIRECTED: [(Defect, &str, fn()); 1] = [(
+    Defect::DialerUnchecked,
+    "insiders::a_quic_peer_that_gives_another_name_than_its_certificates_gets_no_tunnel",
+    insiders::a_quic_peer_that_gives_another_name_than_its_certificates_gets_no_tunnel,
+)];
+
+/// Whether the directed attack succeeds where the defect is.
+fn is_shown(defect: Defect, attack: fn()) -> bool {
+    let _planted = plant(defect);
+    std::panic::catch_unwind(attack).is_err()
+}
+
+/// Runs with the defect until it is caught.
+fn hunt(defect: Defect, wanted: bool) -> Option<Caught> {
+    let _planted = plant(defect);
+    (1..=MOST_RUNS).find_map(|seed| {
+        let sheet = generate(seed);
+        let scenario = sheet.scenario().expect("the generator writes scenarios");
+        let depth = Depth { turmoil: false, ..Depth::of(seed, &scenario) };
+        let violation = examine(&scenario, depth).violation?;
+        let small = scenario.steps.len() <= MOST_STEPS && !wanted;
+        let budget = if small {
+            0
+        } else if wanted {
+            SHRINK_BUDGET
+        } else {
+            BUDGET
+        };
+        let least = failure(seed, &sheet, &violation, depth, budget);
+        if wanted {
+            println!("{}", least.render());
+        }
+        let steps = least.section("step").count();
+        Some(Caught { invariant: violation.invariant, seed, steps, sentence: violation.sentence })
+    })
+}
+
+#[test]
+fn every_planted_defect_is_caught_and_its_scenario_is_small() {
+    let wanted = std::env::var("GUARDS").unwrap_or_default();
+    let is_wanted = |defect: &Defect| wanted.split(',').any(|name| name == format!("{defect:?}"));
+    let is_soaked = |defect: &Defect| DIRECTED.iter().all(|(directed, ..)| directed != defect);
+    let queue: Vec<Defect> =
+        Defect::ALL.iter().copied().filter(|d| is_soaked(d) && (wanted.is_empty() || is_wanted(d))).collect();
+    let (queue, caught) = (Mutex::new(queue.into_iter().rev().collect::<Vec<_>>()), Mutex::new(BTreeMap::new()));
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().unwrap().pop();
+                    let Some(defect) = next else { return };
+                    let result = hunt(defect, wanted == format!("{defect:?}"));
+                    println!("{defect:?}: {}", result.as_ref().map_or("not caught", |caught| &caught.sentence));
+                    caught.lock().unwrap().insert(defect, result);
+                }
+            });
+        }
+    });
+    let mut table = format!("{:<26} by   seed = runs  steps  what was seen\n", "defect");
+    let mut failed = Vec::new();
+    for (defect, caught) in caught.into_inner().unwrap() {
+        let name = format!("{defect:?}");
+        if let Some(Caught { invariant, seed, steps, sentence }) = caught {
+            let _ = writeln!(table, "{name:<26} {:<4} {seed:>11}  {steps:>5}  {sentence}", invariant.to_string());
+            if steps > MOST_STEPS {
+                failed.push(format!("{name}: {steps} steps"));
+            }
+        } else {
+            let _ = writeln!(table, "{name:<26} –    {MOST_RUNS:>11}");
+            failed.push(format!("{name}: never caught"));
+        }
+    }
+    for (defect, name, attack) in DIRECTED.iter().filter(|_| wanted.is_empty()) {
+        if is_shown(*defect, *attack) {
+            let _ = writeln!(table, "{:<26} {name}", format!("{defect:?}"));
+        } else {
+            failed.push(format!("{defect:?}: {name} does not see it"));
+        }
+    }
+    println!("{table}");
+    assert!(failed.is_empty(), "{failed:?}\n{table}");
+}
+
+#[test]
+fn a_defect_is_planted_for_one_thread_and_for_as_long_as_it_is_held() {
+    let seed = (1..MOST_RUNS).find(|&seed| examine_with(Defect::DeliveredTwice, seed)).unwrap();
+    let honest = std::thread::spawn(move || examine(&generate(seed).scenario().unwrap(), Depth::default()).violation);
+    assert_eq!(honest.join().unwrap(), None);
+    assert_eq!(examine(&generate(seed).scenario().unwrap(), Depth::default()).violation, None);
+}
+
+fn examine_with(defect: Defect, seed: u64) -> bool {
+    let _planted = plant(defect);
+    examine(&generate(seed).scenario().unwrap(), Depth::default()).violation.is_some()
+}
+
+#[test]
+fn nothing_but_tests_depends_on_the_defects() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut users = Vec::new();
+    for package in ["", "core", "scenarios", "sim", "real", "paper-figs"] {
+        let text = std::fs::read_to_string(root.join(package).join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = text.parse().unwrap();
+        collect(&manifest, package, &mut users);
+    }
+    assert_eq!(users, ["core/features/defects", "sim/dev-dependencies/cyphonic-core/features"]);
+}
+
+/// Where a manifest says `defects`, as a key or as a value.
+fn collect(table: &toml::Table, at: &str, users: &mut Vec<String>) {
+    for (key, value) in table {
+        let here = format!("{at}/{key}");
+        match value {
+            toml::Value::Table(inner) => collect(inner, &here, users),
+            _ if key == "defects" || value.to_string().contains("defects") => users.push(here),
+            _ => {}
+        }
+    }
+}
