@@ -3,6 +3,7 @@
 # Every interface is inside the lab's own namespaces, and none of them has a way out.
 #
 #   lab.sh check [PATTERN [METHOD]]   bring up, check, take down; every pattern and method if none is named
+#   lab.sh bench [SECONDS]            measure both methods in pattern 1: TCP by iperf3, CPU time of both nodes, echo
 #   lab.sh up PATTERN METHOD          bring up and leave it so: 1, 2 or 3; conventional or proposed
 #   lab.sh exec NS COMMAND...         run something in a namespace: as, nms, trs, a, b, ra, rb, net
 #   lab.sh down                       take down
@@ -352,12 +353,38 @@ check_all() {
     done
 }
 
+# CPU time of both nodes so far, in ticks.
+ticks() { awk '{ sum += $14 + $15 } END { print sum }' "/proc/$(pid a)/stat" "/proc/$(pid b)/stat"; }
+
+bench() {
+    local seconds=$1 method echo server before after result
+    printf '%-14s%8s%14s%14s\n' method Mbit/s 'CPU s/GB' 'echo ms'
+    for method in conventional proposed; do
+        LAB_LOG=info up 1 "$method"
+        in_ns a ping -n -q -4 -c 1 -W 12 "b.$ZONE" >/dev/null || die "ping by name"
+        # Path MTU discovery and the first keep-alives are over.
+        sleep 3
+        echo=$(in_ns a ping -n -q -4 -c 100 -i 0.01 "b.$ZONE" | awk -F/ '/^rtt/ { print $5 }')
+        ip netns exec "$(ns b)" iperf3 -s -1 >/dev/null &
+        server=$!
+        until_true 5 in_ns b sh -c 'ss -ltn | grep -q :5201'
+        before=$(ticks)
+        result=$(in_ns a iperf3 -4 -f k -t "$seconds" -c "b.$ZONE" | awk '/receiver/ { print $7 }')
+        after=$(ticks)
+        wait "$server" || true
+        awk -v method="$method" -v kbit="$result" -v seconds="$seconds" -v ticks="$((after - before))" \
+            -v hertz="$(getconf CLK_TCK)" -v echo="$echo" 'BEGIN {
+                printf "%-14s%8.0f%14.2f%14.2f\n", method, kbit / 1e3, ticks / hertz / (kbit * seconds / 8e6), echo
+            }'
+    done
+}
+
 need() {
     local tool missing=()
-    for tool in ip nft socat tcpdump ping ss getent; do
+    for tool in ip nft socat tcpdump ping ss getent "$@"; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
-    ((${#missing[@]} == 0)) || die "missing: ${missing[*]} (Debian: apt install iproute2 nftables socat tcpdump iputils-ping)"
+    ((${#missing[@]} == 0)) || die "missing: ${missing[*]} (Debian: apt install iproute2 nftables socat tcpdump iputils-ping iperf3)"
     [[ $(id -u) == 0 ]] || die "network namespaces need root"
     [[ -c /dev/net/tun ]] || die "there is no /dev/net/tun"
     [[ -x $CYPHONIC ]] || die "$CYPHONIC is not there: cargo build -p cyphonic, or set CYPHONIC"
@@ -368,6 +395,11 @@ check)
     need
     trap down EXIT
     check_all "${2:-}" "${3:-}"
+    ;;
+bench)
+    need iperf3
+    trap down EXIT
+    bench "${2:-10}"
     ;;
 up)
     need

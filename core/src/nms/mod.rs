@@ -174,7 +174,7 @@ impl Nms {
             Session::Conventional(sealed) => {
                 let Some(payload) = sealed.session.seal(transaction, count, node.0, message) else { return false };
                 let (local, remote) = (sealed.local, sealed.remote);
-                self.out.push_back(Output::Transmit(Transmit { local, remote, payload }));
+                self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
                 Protection::CommonKey(name.clone())
             }
             Session::Proposed { link } => {

@@ -104,7 +104,7 @@ impl Nms {
             session.count_from(1 << 30 | self.rng.next_u32() >> 2);
             let message = Message::Error(ErrorCode::NotRegistered);
             let payload = session.seal(header.transaction, 0, node.0, &message)?;
-            Some((self.store.device(node).ok()??.name, message, Transmit { local, remote, payload }))
+            Some((self.store.device(node).ok()??.name, message, Transmit::new(local, remote, payload)))
         };
         if let Some((name, message, transmit)) = answer() {
             self.out.push_back(Output::Transmit(transmit));

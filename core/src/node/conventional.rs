@@ -105,7 +105,7 @@ impl Conventional {
     }
 
     fn transmit(&mut self, local: SocketAddr, remote: SocketAddr, payload: Vec<u8>) {
-        self.out.push_back(CarriageOutput::Pass(Output::Transmit(Transmit { local, remote, payload })));
+        self.out.push_back(CarriageOutput::Pass(Output::Transmit(Transmit::new(local, remote, payload))));
     }
 
     fn dropped(&mut self, reason: DropReason) {
@@ -223,6 +223,8 @@ impl Carriage for Conventional {
         self.transmit(local, remote, payload);
         Ok(())
     }
+
+    fn settle(&mut self, _now: Instant) {}
 
     fn leave(&mut self, now: Instant) {
         // The paper has no word for leaving: the other ends find out by silence.

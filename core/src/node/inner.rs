@@ -67,6 +67,7 @@ impl Node {
                 if self.carriage.send_packet(now, tunnel, fragment.into()).is_err() {
                     self.dropped(DropReason::QueueFull);
                 }
+                self.carriage.settle(now);
             }
             return;
         }

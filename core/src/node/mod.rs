@@ -262,6 +262,11 @@ impl Machine for Node {
     type Command = NodeCommand;
 
     fn handle_input(&mut self, now: Instant, input: Input<NodeCommand>) {
+        self.feed(now, input);
+        self.settle(now);
+    }
+
+    fn feed(&mut self, now: Instant, input: Input<NodeCommand>) {
         match input {
             Input::Datagram { local, remote, payload } if is_probe(&payload) => {
                 self.on_probe_reply(now, local, remote, payload);
@@ -278,6 +283,10 @@ impl Machine for Node {
             }
             Input::Command(command) => self.on_command(now, command),
         }
+    }
+
+    fn settle(&mut self, now: Instant) {
+        self.carriage.settle(now);
         self.drain_carriage(now);
     }
 

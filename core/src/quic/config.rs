@@ -46,11 +46,17 @@ pub struct QuicOptions {
     /// Whether a peer that still holds a connection of an earlier life of ours is told at once that it is gone, by a
     /// stateless reset (RFC 9000 §10.3) under a key that follows from our certificate's. For services.
     pub remembers: bool,
+    /// For how long a new tunnel is taken to be still discovering its path's MTU: meanwhile a packet that does not fit a
+    /// DATAGRAM frame goes on the stream, rather than be answered by Packet Too Big, which its sender would remember.
+    pub discovery: Duration,
     /// What limits sending.
     pub congestion: Congestion,
     /// On links that carry packets: how many packets a peer that knows the ACK Frequency extension may take before it has
     /// to acknowledge one. `None`: one, as RFC 9000 §13.2.2 has it.
     pub acks_after: Option<u32>,
+    /// On links that carry packets: how many datagrams for one place may leave in one
+    /// [`Transmit`](crate::machine::Transmit). Those in the middle are padded by up to 16 bytes to be of one length.
+    pub segments: usize,
     /// Where qlog traces go, if anywhere.
     pub qlog: Option<QlogSink>,
 }
@@ -63,8 +69,10 @@ impl Default for QuicOptions {
             max_udp_payload: 1452,
             serves_packets: true,
             remembers: false,
+            discovery: Duration::ZERO,
             congestion: Congestion::Open,
             acks_after: None,
+            segments: 1,
             qlog: None,
         }
     }
@@ -102,7 +110,7 @@ impl std::fmt::Debug for QlogSink {
 }
 
 /// Bytes of not yet sent, and of not yet read, DATAGRAM frames a link may hold.
-const DATAGRAM_BUFFER: usize = 1 << 20;
+pub(super) const DATAGRAM_BUFFER: usize = 1 << 20;
 /// What a round trip is taken for before the first was measured. RFC 9002 §6.2.2 proposes 333 ms, so that a lost first
 /// packet costs a second; a tunnel that an application waits for, three handshakes one after another, has not the time.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
@@ -130,7 +138,7 @@ impl QuicConfig {
             .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
             .datagram_send_buffer_size(DATAGRAM_BUFFER)
             .mtu_discovery_config(discovery)
-            .enable_segmentation_offload(false);
+            .enable_segmentation_offload(self.options.segments > 1);
         if let (Some(threshold), Load::Packets | Load::PacketsUnprobed) = (self.options.acks_after, load) {
             let mut frequency = AckFrequencyConfig::default();
             frequency.ack_eliciting_threshold(VarInt::from_u32(threshold));

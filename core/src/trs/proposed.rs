@@ -112,7 +112,7 @@ impl Legs {
         }
         let place = self.links.local(target).zip(self.links.remote(target));
         let (local, remote) = place.ok_or(DropReason::NotBound)?;
-        Ok(Transmit { local, remote, payload: payload.into() })
+        Ok(Transmit::new(local, remote, payload.into()))
     }
 
     fn drain(&mut self, now: Instant, out: &mut VecDeque<Output>) {

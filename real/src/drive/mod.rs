@@ -9,11 +9,12 @@
 //! ```
 //!
 //! One task owns the machine and everything that data passes through; there is no channel and no other task on that
-//! way. A turn takes at most one batch from each source, feeds it, and sends all that came of it, so that no source
-//! starves another. If a socket is full the loop waits for it, and so stops reading the TUN device: back-pressure, not
+//! way. A turn takes at most one batch from each source, feeds it all, lets the role settle once, and sends all that came of
+//! it: no source starves another, and what a turn costs is shared by all that it carries. If a socket is full the loop waits for it, and so stops reading the TUN device: back-pressure, not
 //! loss.
 
 mod clock;
+mod join;
 mod streams;
 mod tun;
 mod udp;
@@ -85,7 +86,7 @@ pub enum Passing<'a> {
         /// The UDP payload.
         payload: &'a [u8],
     },
-    /// A datagram that goes out.
+    /// What goes out: a datagram, or several of one size.
     Sent(&'a Transmit),
     /// An application's packet.
     FromTun(&'a [u8]),
@@ -190,23 +191,27 @@ impl<S: Shell> Driver<S> {
         }
     }
 
-    /// Takes what is due and what is there, a batch from each source.
+    /// Takes what is due and what is there, a batch from each source, and lets the role answer all of it at once.
     fn turn(&mut self) -> Result<(), Failure> {
-        if self.wait.is_some_and(|at| at <= self.clock.now()) {
-            self.feed(Input::Timeout);
+        let now = self.clock.now();
+        if self.wait.is_some_and(|at| at <= now) {
+            self.machine.feed(now, Input::Timeout);
         }
         for socket in 0..self.udp.sockets() {
             self.udp.receive(socket);
             while let Some((local, remote, payload)) = self.udp.next() {
-                self.feed(Input::Datagram { local, remote, payload });
+                self.shell.sees(&Passing::Received { local, remote, payload: &payload });
+                self.machine.feed(now, Input::Datagram { local, remote, payload });
             }
         }
         if let Some(tun) = &mut self.tun {
             tun.receive()?;
+            while let Some(packet) = tun.next() {
+                self.shell.sees(&Passing::FromTun(&packet));
+                self.machine.feed(now, Input::Packet(packet));
+            }
         }
-        while let Some(packet) = self.tun.as_mut().and_then(Tun::next) {
-            self.feed(Input::Packet(packet));
-        }
+        self.settle(now);
         Ok(())
     }
 
@@ -221,26 +226,28 @@ impl<S: Shell> Driver<S> {
 
     fn feed(&mut self, input: Input<<S::Machine as Machine>::Command>) {
         let now = self.clock.now();
-        match &input {
-            Input::Datagram { local, remote, payload } => {
-                self.shell.sees(&Passing::Received { local: *local, remote: *remote, payload });
-            }
-            Input::Packet(packet) => self.shell.sees(&Passing::FromTun(packet)),
-            _ => {}
+        if let Input::Packet(packet) = &input {
+            self.shell.sees(&Passing::FromTun(packet));
         }
-        self.machine.handle_input(now, input);
+        self.machine.feed(now, input);
+        self.settle(now);
+    }
+
+    /// Takes all that the role has to say.
+    fn settle(&mut self, now: Instant) {
+        self.machine.settle(now);
         loop {
             match self.machine.poll_output() {
                 Output::Transmit(transmit) => {
                     self.shell.sees(&Passing::Sent(&transmit));
-                    self.udp.push(&transmit);
+                    self.udp.push(transmit);
                 }
                 Output::Packet(packet) => {
                     self.shell.sees(&Passing::ToTun(&packet));
                     if !self.shell.takes(now, &packet)
                         && let Some(tun) = &mut self.tun
                     {
-                        tun.push(&packet);
+                        tun.push(packet);
                     }
                 }
                 Output::Stream(id, output) => self.streams.apply(id, output),

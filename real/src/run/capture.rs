@@ -54,7 +54,14 @@ impl Capture {
         let datagram = |from: SocketAddr, to: SocketAddr, payload: &[u8]| packet::build_udp(from, to, payload);
         let (interface, whole, came_in) = match passing {
             Passing::Received { local, remote, payload } => (UNDERLAY, datagram(*remote, *local, payload), true),
-            Passing::Sent(transmit) => (UNDERLAY, datagram(transmit.local, transmit.remote, &transmit.payload), false),
+            Passing::Sent(transmit) => {
+                for payload in transmit.payload.chunks(transmit.segment.unwrap_or(usize::MAX)) {
+                    let whole = datagram(transmit.local, transmit.remote, payload);
+                    self.held = whole.map(|whole| (UNDERLAY, files::since_epoch(), whole));
+                    self.release();
+                }
+                return;
+            }
             Passing::FromTun(packet) => (INSIDE, Some(packet.to_vec()), true),
             Passing::ToTun(packet) => (INSIDE, Some(packet.to_vec()), false),
         };

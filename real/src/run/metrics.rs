@@ -93,7 +93,10 @@ impl Traffic {
             Passing::FromTun(packet) => (2, packet.len()),
             Passing::ToTun(packet) => (3, packet.len()),
         };
-        self.counts[what].0 += 1;
+        self.counts[what].0 += match passing {
+            Passing::Sent(transmit) => transmit.payload.len().div_ceil(transmit.segment.unwrap_or(usize::MAX)) as u64,
+            _ => 1,
+        };
         self.counts[what].1 += length as u64;
     }
 }

@@ -35,6 +35,10 @@ use crate::files;
 use crate::net::{self, Network};
 use crate::settings::{self, NodeSettings, Parsed, Short, required};
 
+/// Path MTU discovery takes some round trips, and a few more where probes are lost.
+const DISCOVERY: Duration = Duration::from_secs(2);
+/// Datagrams that leave together: what one send can carry of full-sized ones.
+const SEGMENTS: usize = 44;
 /// Packets of a tunnel that may go without an acknowledgement: what they carry has its own.
 const ACKS_AFTER: u32 = 40;
 /// The port from which the shell itself asks for names. Applications may have it too: answers carry our number.
@@ -474,6 +478,8 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
         // A stream is reliable, so something has to stop it from filling the path.
         congestion: if framing == Framing::Stream { Congestion::NewReno } else { Congestion::Open },
         acks_after: Some(ACKS_AFTER),
+        segments: SEGMENTS,
+        discovery: DISCOVERY,
         ..defaults
     };
     if quic.max_udp_payload < 1200 || quic.keep_alive >= quic.idle_timeout {

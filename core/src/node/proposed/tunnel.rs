@@ -25,7 +25,7 @@ use crate::time::Instant;
 use crate::timers::Backoff;
 
 /// Every path must take an inner packet of this size (RFC 8200 §5): if a DATAGRAM frame is too small for it, the
-/// stream carries it.
+/// stream carries it. Larger ones it carries only while the path's MTU is being discovered.
 const MIN_IPV6_MTU: usize = 1280;
 
 /// The second punch comes so long after the first one; each later wait is twice as long, up to a second.
@@ -130,11 +130,13 @@ pub(super) struct Carrier {
     pub(super) framing: Framing,
     path: PathId,
     sequence: u32,
+    /// Until then the path's MTU may still be found to be larger.
+    discovering: Instant,
 }
 
 impl Carrier {
     pub(super) fn new(framing: Framing, path: PathId) -> Self {
-        Self { framing, path, sequence: 0 }
+        Self { framing, path, sequence: 0, discovering: Instant::ZERO }
     }
 
     fn framed(&mut self, packet: &[u8]) -> Bytes {
@@ -154,7 +156,7 @@ impl Carrier {
         frame.freeze()
     }
 
-    /// Sends one packet on a link.
+    /// Queues one packet on a link.
     pub(super) fn send(
         &mut self,
         now: Instant,
@@ -171,9 +173,9 @@ impl Carrier {
             Framing::Compact => 0,
         };
         let data = if overhead == 0 { packet.clone() } else { self.framed(packet) };
-        match links.send_datagram(now, link, data) {
+        match links.queue_datagram(now, link, data) {
             Ok(()) => Ok(()),
-            Err(DatagramRefused::TooLarge(_)) if packet.len() <= MIN_IPV6_MTU => {
+            Err(DatagramRefused::TooLarge(_)) if packet.len() <= MIN_IPV6_MTU || now < self.discovering => {
                 self.send_on_stream(now, links, link, packet)
             }
             Err(DatagramRefused::TooLarge(limit)) => {
@@ -283,7 +285,7 @@ impl Proposed {
         for &(local, remote) in to {
             let transaction = probe::transaction(self.random());
             let payload = Message::HolePunching.to_bytes(transaction, Flags(0), 0, 0, path.0);
-            self.out.push_back(CarriageOutput::Pass(Output::Transmit(Transmit { local, remote, payload })));
+            self.out.push_back(CarriageOutput::Pass(Output::Transmit(Transmit::new(local, remote, payload))));
         }
     }
 
@@ -480,6 +482,7 @@ impl Proposed {
         };
         let Some(remote) = remote else { return };
         tunnel.stage = Stage::Up(path);
+        tunnel.carrier.discovering = now + self.quic.options.discovery;
         self.timers.set(peer, next);
         let up = TunnelUp {
             peer: tunnel.name.clone(),
