@@ -213,7 +213,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
         ports.push((probe_port, PortUse::Quic));
     }
     let udp = Udp::bind(&ports)?;
-    serve("nms", prepared, machine, udp, Streams::outgoing()).await
+    Box::pin(serve("nms", prepared, machine, udp, Streams::outgoing())).await
 }
 
 /// Runs the TRS until it is stopped.
