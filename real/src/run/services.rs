@@ -7,7 +7,7 @@ use cyphonic_core::auth::{Auth, AuthConfig};
 use cyphonic_core::event::Event;
 use cyphonic_core::machine::{Input, Machine};
 use cyphonic_core::message::RelayMode;
-use cyphonic_core::name::Fqdn;
+use cyphonic_core::name::{Fqdn, Party};
 use cyphonic_core::nms::{Nms, NmsConfig, RelayConfig};
 use cyphonic_core::quic::{QuicConfig, QuicOptions};
 use cyphonic_core::route::Policy;
@@ -47,10 +47,16 @@ impl<M: Machine> Shell for Service<M> {
     }
 }
 
-async fn serve<M: Machine>(name: &Fqdn, machine: M, udp: Udp, streams: Streams) -> Result<(), Failure> {
+async fn serve<M: Machine>(
+    name: &Fqdn,
+    report: Report,
+    machine: M,
+    udp: Udp,
+    streams: Streams,
+) -> Result<(), Failure> {
     // Nobody asks a service anything; the sender lives as long as the loop.
     let (_sender, requests) = mpsc::channel(1);
-    let shell = Service { report: Report::default(), machine: std::marker::PhantomData };
+    let shell = Service { report, machine: std::marker::PhantomData };
     let mut driver = Driver::new(machine, shell, Clock::start(), udp, streams, None, requests);
     tracing::info!(%name, version = env!("CARGO_PKG_VERSION"), "ready");
     ready("ready");
@@ -86,6 +92,7 @@ impl Papers {
 
 /// Runs the AS until it is stopped.
 pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
+    let report = Report::new(&Party::As, settings.event_log.as_deref())?;
     let zone = zone(settings.zone);
     let name = named(settings.name, "as", &zone)?;
     let (_, range) = overlay(zone, settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
@@ -104,11 +111,12 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     };
     let machine = Auth::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
     let udp = Udp::bind(&[(port, PortUse::Quic)])?;
-    serve(&name, machine, udp, Streams::listen(port)?).await
+    serve(&name, report, machine, udp, Streams::listen(port)?).await
 }
 
 /// Runs the NMS until it is stopped.
 pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
+    let report = Report::new(&Party::Nms, settings.event_log.as_deref())?;
     let zone = zone(settings.zone);
     let name = named(settings.name, "nms", &zone)?;
     let trs_name = named(settings.trs_name, "trs", &zone)?;
@@ -151,11 +159,12 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
         ports.push((probe_port, PortUse::Quic));
     }
     let udp = Udp::bind(&ports)?;
-    serve(&name, machine, udp, Streams::outgoing()).await
+    serve(&name, report, machine, udp, Streams::outgoing()).await
 }
 
 /// Runs the TRS until it is stopped.
 pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
+    let report = Report::new(&Party::Trs, settings.event_log.as_deref())?;
     let zone = zone(settings.zone);
     let name = named(settings.name, "trs", &zone)?;
     let mode: RelayMode = settings.relay.unwrap_or(Relay::Blind).into();
@@ -173,5 +182,5 @@ pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
     };
     let machine = Trs::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
     let udp = Udp::bind(&[(port, PortUse::Quic), (conventional_port, PortUse::Conventional)])?;
-    serve(&name, machine, udp, Streams::outgoing()).await
+    serve(&name, report, machine, udp, Streams::outgoing()).await
 }

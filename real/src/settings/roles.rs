@@ -102,6 +102,9 @@ settings! {
         max_udp_payload: u16 = "1452",
         /// Write TLS secrets to this file, so that a capture can be read. Never in earnest. Optional.
         key_log: PathBuf = "\"secrets.log\"",
+        /// Write every signaling message (name, length, never a secret), registration and tunnel to this file, one JSON object
+        /// a line. Optional.
+        event_log: PathBuf = "\"events.jsonl\"",
         /// What to log: error, warn, info, debug, trace, or a filter as `cyphonic=debug`. Default: "info".
         log: String = "\"info\"",
         /// "text" or "json". Default: "text".
@@ -138,6 +141,9 @@ settings! {
         alpn: String = "\"h3\"",
         /// Write TLS secrets to this file, so that a capture can be read. Never in earnest. Optional.
         key_log: PathBuf = "\"secrets.log\"",
+        /// Write every signaling message (name, length, never a secret), registration and tunnel to this file, one JSON object
+        /// a line. Optional.
+        event_log: PathBuf = "\"events.jsonl\"",
         /// What to log: error, warn, info, debug, trace, or a filter as `cyphonic=debug`. Default: "info".
         log: String = "\"info\"",
         /// "text" or "json". Default: "text".
@@ -190,6 +196,9 @@ settings! {
         alpn: String = "\"h3\"",
         /// Write TLS secrets to this file, so that a capture can be read. Never in earnest. Optional.
         key_log: PathBuf = "\"secrets.log\"",
+        /// Write every signaling message (name, length, never a secret), registration and tunnel to this file, one JSON object
+        /// a line. Optional.
+        event_log: PathBuf = "\"events.jsonl\"",
         /// What to log: error, warn, info, debug, trace, or a filter as `cyphonic=debug`. Default: "info".
         log: String = "\"info\"",
         /// "text" or "json". Default: "text".
@@ -223,6 +232,9 @@ settings! {
         alpn: String = "\"h3\"",
         /// Write TLS secrets to this file, so that a capture can be read. Never in earnest. Optional.
         key_log: PathBuf = "\"secrets.log\"",
+        /// Write every signaling message (name, length, never a secret), registration and tunnel to this file, one JSON object
+        /// a line. Optional.
+        event_log: PathBuf = "\"events.jsonl\"",
         /// What to log: error, warn, info, debug, trace, or a filter as `cyphonic=debug`. Default: "info".
         log: String = "\"info\"",
         /// "text" or "json". Default: "text".
