@@ -130,7 +130,9 @@ fn flow(name: &str, port: u16, family: &str, count: u32, interval: Duration, pay
 /// By the namespace's own resolver, which asks the node.
 fn resolve(name: &str, port: u16, family: &str) -> io::Result<SocketAddr> {
     let mut found = (name, port).to_socket_addrs()?;
-    found.find(|place| place.is_ipv6() == (family == "ipv6")).ok_or_else(|| io::Error::other(format!("{name} has no {family}")))
+    found
+        .find(|place| place.is_ipv6() == (family == "ipv6"))
+        .ok_or_else(|| io::Error::other(format!("{name} has no {family}")))
 }
 
 #[cfg(test)]

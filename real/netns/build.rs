@@ -50,7 +50,8 @@ pub(super) fn obstacle() -> Option<String> {
     if !Path::new("/dev/net/tun").exists() {
         return Some("there is no /dev/net/tun".to_owned());
     }
-    let there = |tool: &str| std::env::split_paths(&std::env::var_os("PATH")?).map(|p| p.join(tool)).find(|p| p.is_file());
+    let there =
+        |tool: &str| std::env::split_paths(&std::env::var_os("PATH")?).map(|p| p.join(tool)).find(|p| p.is_file());
     let missing: Vec<_> = TOOLS.iter().filter(|(tool, _)| there(tool).is_none()).map(|(_, package)| *package).collect();
     (!missing.is_empty()).then(|| format!("missing: {} (as Debian's packages are called)", missing.join(" ")))
 }
@@ -159,7 +160,8 @@ fn configure(lab: &Lab, host: &Host) -> Result<(), Failure> {
         keys.push(("net.ipv6.conf.all.forwarding", "1".to_owned()));
     }
     keys.extend(host.sysctls.iter().cloned());
-    let lines: String = keys.iter().map(|(key, value)| format!("echo {value} > /proc/sys/{}\n", key.replace('.', "/"))).collect();
+    let lines: String =
+        keys.iter().map(|(key, value)| format!("echo {value} > /proc/sys/{}\n", key.replace('.', "/"))).collect();
     run(lab.command(&host.name, "sh").arg("-e"), &lines)
 }
 
@@ -170,7 +172,6 @@ fn whole(address: IpAddr) -> ipnet::IpNet {
 
 /// Runs a program with this input; an error has what it said.
 pub(super) fn run(command: &mut Command, input: &str) -> Result<(), Failure> {
-    let said = |what: String| Failure::new(Code::Other, format!("{command:?}: {what}"), "see what the program says");
     let spawned = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = match spawned {
         Ok(child) => child,
@@ -184,5 +185,6 @@ pub(super) fn run(command: &mut Command, input: &str) -> Result<(), Failure> {
     if output.status.success() {
         return Ok(());
     }
-    Err(said(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Failure::new(Code::Other, format!("{command:?}: {}", said.trim()), "see what the program says"))
 }

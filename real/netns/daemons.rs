@@ -93,7 +93,8 @@ impl<'a> Daemons<'a> {
 
     /// The ports of both methods at NMS and TRS; the scenario has the one of its own method.
     fn ports(&self) -> (u16, u16) {
-        let (port, other) = (self.scenario.port, |wanted: u16| if self.scenario.port == wanted { wanted + 1 } else { wanted });
+        let (port, other) =
+            (self.scenario.port, |wanted: u16| if self.scenario.port == wanted { wanted + 1 } else { wanted });
         match self.scenario.method {
             Method::Conventional => (other(LOGIN_PORT), port),
             Method::Proposed => (port, other(4501)),
@@ -163,7 +164,9 @@ impl<'a> Daemons<'a> {
         );
         match (scenario.method, scenario.login) {
             (Method::Proposed, _) => text.push_str(&format!("framing = \"{}\"\n", scenario.framing.name())),
-            (Method::Conventional, Login::Password) => text.push_str("login = \"password\"\npassword-file = \"password\"\n"),
+            (Method::Conventional, Login::Password) => {
+                text.push_str("login = \"password\"\npassword-file = \"password\"\n")
+            }
             (Method::Conventional, Login::Certificate) => {}
         }
         text
@@ -173,7 +176,9 @@ impl<'a> Daemons<'a> {
     pub(super) fn serve(&self) -> Result<(), Failure> {
         let starting = ["as", "nms", "trs"].map(|service| self.start(service));
         for started in starting {
-            self.wait(&started?, SERVICE_TIMEOUT)?.then_some(()).ok_or_else(|| Failure::other("a service does not serve"))?;
+            self.wait(&started?, SERVICE_TIMEOUT)?
+                .then_some(())
+                .ok_or_else(|| Failure::other("a service does not serve"))?;
         }
         Ok(())
     }
@@ -298,8 +303,9 @@ fn places(service: &Service, port: u16) -> String {
 /// Makes a lab's folder, which only its owner can read.
 pub(super) fn folder(lab: &Lab) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(lab.folder()).and_then(|()| {
-        File::create(lab.folder().join("pid"))?.write_all(std::process::id().to_string().as_bytes())
-    });
+    let made =
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(lab.folder()).and_then(|()| {
+            File::create(lab.folder().join("pid"))?.write_all(std::process::id().to_string().as_bytes())
+        });
     made.map_err(|error| Failure::new(Code::Permission, format!("{}: {error}", lab.folder().display()), "run as root"))
 }

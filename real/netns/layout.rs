@@ -149,9 +149,8 @@ impl Builder<'_> {
     fn site(&mut self, index: usize) {
         let scenario = self.scenario;
         let site = &scenario.sites[index];
-        let members: Vec<(usize, Vec<IpAddr>)> = (0..scenario.nodes.len())
-            .filter_map(|node| Some((node, addresses_in(scenario, node, index)?)))
-            .collect();
+        let members: Vec<(usize, Vec<IpAddr>)> =
+            (0..scenario.nodes.len()).filter_map(|node| Some((node, addresses_in(scenario, node, index)?))).collect();
         if members.is_empty() {
             return;
         }

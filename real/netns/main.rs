@@ -136,7 +136,9 @@ fn plan(words: &Words) -> Result<Plan, Problem> {
 fn runner<'a>(plan: &'a Plan, words: &Words) -> Result<Runner<'a>, Problem> {
     let runner = Runner::new(plan, words.seed.unwrap_or(*plan.seeds.start()), words.keep)?;
     match build::obstacle() {
-        Some(obstacle) => Err(Problem::Real(Failure::new(Code::Permission, obstacle, "run as root, with these installed"))),
+        Some(obstacle) => {
+            Err(Problem::Real(Failure::new(Code::Permission, obstacle, "run as root, with these installed")))
+        }
         None => Ok(runner),
     }
 }

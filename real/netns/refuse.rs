@@ -41,7 +41,9 @@ pub(super) fn check(scenario: &Scenario) -> Result<Limit, Vec<String>> {
             found.push(at("firewall.inspect: netfilter does not look into QUIC or TLS"));
         }
         if scenario.method == Method::Conventional && (site.link.up.black_hole || site.link.down.black_hole) {
-            found.push(at("link.black_hole: a kernel cannot both cut packets and keep silent about those it may not cut"));
+            found.push(at(
+                "link.black_hole: a kernel cannot both cut packets and keep silent about those it may not cut",
+            ));
         }
     }
     for (index, carrier) in scenario.carriers.iter().enumerate() {
@@ -57,7 +59,11 @@ pub(super) fn check(scenario: &Scenario) -> Result<Limit, Vec<String>> {
             found.push(format!("step {index}: {why}"));
         }
     }
-    if found.is_empty() { Ok(limits.into_iter().min_by_key(|limit| limit.after).expect("one at least")) } else { Err(found) }
+    if found.is_empty() {
+        Ok(limits.into_iter().min_by_key(|limit| limit.after).expect("one at least"))
+    } else {
+        Err(found)
+    }
 }
 
 fn check_nat(nat: &Nat, inner_hosts: usize, at: &str, found: &mut Vec<String>) -> Option<Limit> {
@@ -90,7 +96,9 @@ fn check_nat(nat: &Nat, inner_hosts: usize, at: &str, found: &mut Vec<String>) -
         refuse("max_sessions", "netfilter counts by other rules");
     }
     (nat.refresh != Refresh::Both).then(|| {
-        let why = format!("{at}.refresh: netfilter lets both sides refresh, so after idle_s it does not do as the scenario says");
+        let why = format!(
+            "{at}.refresh: netfilter lets both sides refresh, so after idle_s it does not do as the scenario says"
+        );
         Limit { after: nat.idle, why }
     })
 }
@@ -166,7 +174,8 @@ mod tests {
         let limit = checked("[site.nat]\nidle_s = 30", "").unwrap();
         assert_eq!(limit.after, Duration::from_secs(30));
         assert!(limit.why.contains("nat.refresh"), "{}", limit.why);
-        let symmetric = "[site.nat]\nidle_s = 30\nrefresh = \"both\"\nmapping = \"address-and-port-dependent\"\nports = \"random\"";
+        let symmetric =
+            "[site.nat]\nidle_s = 30\nrefresh = \"both\"\nmapping = \"address-and-port-dependent\"\nports = \"random\"";
         assert!(checked(symmetric, "").unwrap().after > Duration::from_secs(30));
     }
 }

@@ -150,10 +150,15 @@ impl<'a> Runner<'a> {
         let mut text = format!("up; files and logs are in {}\n", folder.display());
         for node in &scenario.nodes {
             let (host, name) = (lab.namespace(node.name.short()), node.name.short());
-            let _ = writeln!(text, "  ip netns exec {host} bash      # {name}; status: --control {}/{name}.sock", folder.display());
+            let _ = writeln!(
+                text,
+                "  ip netns exec {host} bash      # {name}; status: --control {}/{name}.sock",
+                folder.display()
+            );
         }
         if let [first, second, ..] = &scenario.nodes[..] {
-            let _ = writeln!(text, "for example: ip netns exec {} ping {}", lab.namespace(first.name.short()), second.name);
+            let _ =
+                writeln!(text, "for example: ip netns exec {} ping {}", lab.namespace(first.name.short()), second.name);
         }
         text.push_str("Ctrl-C takes it down\n");
         let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
@@ -245,7 +250,9 @@ fn print(text: &mut String, name: &str, entries: &[Entry]) {
                 writeln!(text, "{ms:>12.3} ms  ({}: tunnel to {peer} up, pattern {pattern})", entry.host)
             }
             What::Outcome { step, outcome } => writeln!(text, "{ms:>12.3} ms  (step {step}: {outcome})"),
-            What::Unregistered { reason } => writeln!(text, "{ms:>12.3} ms  ({}: not registered: {reason})", entry.host),
+            What::Unregistered { reason } => {
+                writeln!(text, "{ms:>12.3} ms  ({}: not registered: {reason})", entry.host)
+            }
             What::TunnelDown { peer, reason } => {
                 writeln!(text, "{ms:>12.3} ms  ({}: tunnel to {peer} down: {reason})", entry.host)
             }

@@ -91,7 +91,9 @@ impl Stage<'_> {
 
     fn step(&self, step: usize, action: &Action, end: Instant) -> Result<Option<String>, Failure> {
         match action {
-            Action::Start { nodes, give_up } => self.start(nodes, give_up.map(|limit| Instant::now() + limit), end).map(|()| None),
+            Action::Start { nodes, give_up } => {
+                self.start(nodes, give_up.map(|limit| Instant::now() + limit), end).map(|()| None)
+            }
             Action::Echo(probes) => {
                 let mut command = self.lab.command(node_host(self.scenario, probes.pair.from), "ping");
                 let name = &self.scenario.nodes[probes.pair.to].name;
@@ -101,7 +103,9 @@ impl Stage<'_> {
                 let _ = child.stdout.take().map(|mut output| output.read_to_string(&mut said));
                 Ok(Some(log::echoes(apps::answered(&said), probes.count)))
             }
-            Action::Tcp { pair, bytes } => self.transfer(step, *pair, *bytes, end).map(|ok| Some(log::transfer(*bytes, ok))),
+            Action::Tcp { pair, bytes } => {
+                self.transfer(step, *pair, *bytes, end).map(|ok| Some(log::transfer(*bytes, ok)))
+            }
             Action::Udp(probes) => {
                 let micros = u64::try_from(probes.interval.as_micros()).unwrap_or(u64::MAX);
                 let numbers = [u64::from(probes.count), micros, u64::from(probes.payload_bytes)].map(|n| n.to_string());
@@ -166,7 +170,12 @@ impl Stage<'_> {
         let program = std::env::current_exe().map_err(Failure::other)?;
         let mut command = self.lab.command(node_host(self.scenario, pair.to), program);
         command.args(["app", "sink", &port.to_string(), pair.family.name()]);
-        let mut sink = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(Failure::other)?;
+        let mut sink = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(Failure::other)?;
         let mut ready = String::new();
         let _ = sink.stdout.take().map(|output| BufReader::new(output).read_line(&mut ready));
         let mut sender = self.app(pair, "send", port, &[bytes.to_string()])?;

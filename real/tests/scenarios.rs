@@ -87,7 +87,8 @@ fn links_are_as_long_and_as_bad_as_the_scenario_says_and_nothing_stays_behind() 
     let outcomes = outcomes(&entries);
     assert_eq!(outcomes[1], "100000 bytes arrived unchanged", "{outcomes:?}");
     let at = |what: &str| {
-        let is_it = |entry: &&Entry| matches!(&entry.what, What::Signal(s) if s.what == what && s.detail.contains("bob"));
+        let is_it =
+            |entry: &&Entry| matches!(&entry.what, What::Signal(s) if s.what == what && s.detail.contains("bob"));
         entries.iter().find(is_it).unwrap_or_else(|| panic!("{what}: {entries:?}")).at_ns
     };
     let up = |entry: &&Entry| entry.host == "alice" && matches!(entry.what, What::TunnelUp { pattern: 2, .. });

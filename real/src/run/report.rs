@@ -29,9 +29,8 @@ struct EventLog {
 impl EventLog {
     fn open(host: &Party, path: &Path) -> Result<Self, Failure> {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-        let file = file.map_err(|error| {
-            Failure::new(Code::Config, format!("{}: {error}", path.display()), "check `event-log`")
-        })?;
+        let file = file
+            .map_err(|error| Failure::new(Code::Config, format!("{}: {error}", path.display()), "check `event-log`"))?;
         Ok(Self { host: host.to_string(), file })
     }
 

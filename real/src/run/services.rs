@@ -47,13 +47,7 @@ impl<M: Machine> Shell for Service<M> {
     }
 }
 
-async fn serve<M: Machine>(
-    name: &Fqdn,
-    report: Report,
-    machine: M,
-    udp: Udp,
-    streams: Streams,
-) -> Result<(), Failure> {
+async fn serve<M: Machine>(name: &Fqdn, report: Report, machine: M, udp: Udp, streams: Streams) -> Result<(), Failure> {
     // Nobody asks a service anything; the sender lives as long as the loop.
     let (_sender, requests) = mpsc::channel(1);
     let shell = Service { report, machine: std::marker::PhantomData };

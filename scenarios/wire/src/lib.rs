@@ -13,9 +13,7 @@ use std::time::Duration;
 use cyphonic_scenarios::{Family, Queue, Way};
 
 pub use faults::{BurstLoss, Reorder, WireFaults};
-pub use wire::{
-    MAX_DELAY, MIN_DELAY, MIN_MTU, Passage, QueueLimit, Traffic, Wire, WireConfig, WireDrop, WireError,
-};
+pub use wire::{MAX_DELAY, MIN_DELAY, MIN_MTU, Passage, QueueLimit, Traffic, Wire, WireConfig, WireDrop, WireError};
 
 /// One direction of a link, less what other wires on the same way already take of its delay.
 pub fn of_way(way: &Way, spent: Duration, broken: Option<Family>) -> WireConfig {

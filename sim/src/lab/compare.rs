@@ -69,7 +69,8 @@ pub fn compare(request: &Request) -> Result<(String, Option<LabError>), LabError
     }
     let _ = writeln!(text, "{} of {} runs are the same, simulated and real", cells.len() - different, cells.len());
     if different > 0 {
-        failed = Some(LabError::Differs(format!("{different} of {} runs differ: one of the two is wrong", cells.len())));
+        failed =
+            Some(LabError::Differs(format!("{different} of {} runs differ: one of the two is wrong", cells.len())));
     }
     Ok((text, failed))
 }
@@ -85,8 +86,10 @@ fn drive(request: &Request, seed: u64) -> Result<(Vec<Entry>, Option<LabError>),
     let beside = || Some(std::env::current_exe().ok()?.with_file_name(DRIVER));
     let program = std::env::var_os("CYPHONIC_NETNS").map(PathBuf::from).or_else(beside);
     let program = program.filter(|path| path.is_file()).ok_or_else(|| {
-        LabError::Real(format!("{DRIVER} is not beside this program: build it with `cargo build -p cyphonic`, with --release \
-                               if this is a release build; or set CYPHONIC_NETNS; or give a log with --real"))
+        LabError::Real(format!(
+            "{DRIVER} is not beside this program: build it with `cargo build -p cyphonic`, with --release \
+                               if this is a release build; or set CYPHONIC_NETNS; or give a log with --real"
+        ))
     })?;
     let mut command = Command::new(&program);
     command.args(["run", &request.file, "--json", "--seed", &seed.to_string()]);
@@ -268,9 +271,7 @@ mod tests {
             if outcome == "3 of 3 echoes answered")));
         let mut real = simulated.clone();
         // Bob registers after Alice, in later times and with a repetition.
-        let of_bob = |entry: &Entry| {
-            matches!(&entry.what, What::Signal(signal) if [&signal.from, &signal.to].contains(&&"bob".to_owned()))
-        };
+        let of_bob = |entry: &Entry| matches!(&entry.what, What::Signal(signal) if [&signal.from, &signal.to].contains(&&"bob".to_owned()));
         let step_1 = real.iter().position(|entry| entry.what == What::Step { step: 1 }).unwrap();
         real[..step_1].sort_by_key(of_bob);
         let again = real.iter().find(|entry| of_bob(entry)).cloned();

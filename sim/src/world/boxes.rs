@@ -163,7 +163,10 @@ impl Plan<'_> {
         config.listen_tcp = listen_tcp;
         let id = self.host(name, config, machine);
         let routes = addresses.into_iter().map(IpNet::from).collect();
-        let (up, down) = (cyphonic_wire::of_way(&service.link.up, spent, None), cyphonic_wire::of_way(&service.link.down, spent, None));
+        let (up, down) = (
+            cyphonic_wire::of_way(&service.link.up, spent, None),
+            cyphonic_wire::of_way(&service.link.down, spent, None),
+        );
         let at = LinkAt::Service(which);
         self.uplinks.push(Uplink { at, carrier: None, from: (id, 0), up, down, spent, routes });
         id
