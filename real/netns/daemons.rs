@@ -69,7 +69,8 @@ impl<'a> Daemons<'a> {
         command.args(["device", "add", "--database"]).arg(folder.join("cyphonic.db"));
         command.args(self.scenario.nodes.iter().map(|node| node.name.as_str()));
         if self.scenario.login == Login::Password {
-            let mut random = [0; 16];
+            // As long as the simulator's.
+            let mut random = [0; 32];
             getrandom::fill(&mut random).map_err(Failure::other)?;
             let password = random.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
             files::write_secret(&folder.join("password"), &password)?;

@@ -352,6 +352,8 @@ fn filter(firewall: &Firewall) -> String {
     let mut rule = |text: &str| {
         let _ = writeln!(rules, "        {text}");
     };
+    // It stands at the link: the LAN is none of its business.
+    rule(&format!("iifname != \"{OUT}\" oifname != \"{OUT}\" accept"));
     rule("ct state established,related accept");
     if firewall.stateful {
         rule(&format!("iifname \"{OUT}\" drop"));

@@ -8,6 +8,7 @@
 //! * *X in step n*: all that one party sends during one step, to whomever. Not where several nodes start at once, nor where
 //!   steps overlap: there a service serves several at once;
 //! * *X*: what a party reports: registrations, routes chosen, tunnels;
+//! * *A and B, survey*: messages by which the optimal policy learns about networks, beside everything else;
 //! * *step n*: what came of it.
 //!
 //! Times are not compared, and repetitions are left out, as in diagrams: both belong to the machine, not to the protocol.
@@ -30,6 +31,8 @@ use crate::world::Watch;
 const DRIVER: &str = "cyphonic-netns";
 /// Its exit code where runs failed: what they logged is there all the same.
 const RUNS_FAILED: i32 = 4;
+/// Messages of surveys, which run beside everything else.
+const SURVEY: [&str; 2] = ["Probe Request", "Network Report"];
 /// How wide a column of the comparison is.
 const COLUMN: usize = 74;
 
@@ -159,6 +162,8 @@ impl Comparison {
             for (thread, line) in lines(scenario, entries) {
                 threads.entry(thread).or_default()[side].push(line);
             }
+            let surveys = threads.iter_mut().filter(|(thread, _)| thread.ends_with(", survey"));
+            surveys.for_each(|(_, lines)| lines[side].sort());
         }
         Self { threads, messages, bytes }
     }
@@ -195,9 +200,14 @@ fn lines(scenario: &Scenario, entries: &[Entry]) -> Vec<(String, String)> {
         let mut told = |line: String| lines.push((host.clone(), line));
         match &entry.what {
             What::Signal(signal) if signal.repeated => {}
+            What::Signal(signal) if SURVEY.contains(&signal.what.as_str()) => {
+                // It names ports, which are chance.
+                let what =
+                    format!("{} → {} {}, {} bytes", signal.from, signal.to, signal.what, signal.bytes.unwrap_or(0));
+                lines.push((format!("{}, survey", between(signal)), what));
+            }
             What::Signal(signal) => {
-                let (a, b) = (signal.from.clone().min(signal.to.clone()), signal.from.clone().max(signal.to.clone()));
-                lines.push((format!("{a} and {b}"), signal.to_string()));
+                lines.push((between(signal), signal.to_string()));
                 let one_thing = step_now.filter(|&step: &usize| {
                     let action = scenario.steps.get(step).map(|step| &step.action);
                     !overlap && !matches!(action, Some(Action::Start { nodes, .. }) if nodes.len() > 1)
@@ -222,6 +232,12 @@ fn lines(scenario: &Scenario, entries: &[Entry]) -> Vec<(String, String)> {
         }
     }
     lines
+}
+
+/// A message's two parties, in either direction.
+fn between(signal: &log::Signal) -> String {
+    let (from, to) = (&signal.from, &signal.to);
+    format!("{} and {}", from.min(to), from.max(to))
 }
 
 /// Two lists side by side, equal lines in one row: a longest common subsequence.
