@@ -103,7 +103,7 @@ fn namespace(lab: &Lab, host: &Host) -> Result<(), Failure> {
     // A namespace's own resolv.conf, for a node to write to.
     let folder = format!("/etc/netns/{name}");
     let file = format!("{folder}/resolv.conf");
-    let made = fs::create_dir_all(folder).and_then(|()| fs::write(&file, "options timeout:3 attempts:2\n"));
+    let made = fs::create_dir_all(folder).and_then(|()| fs::write(&file, "options timeout:2 attempts:5\n"));
     made.map_err(|error| Failure::new(Code::Permission, format!("{file}: {error}"), "run as root"))
 }
 
