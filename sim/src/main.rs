@@ -13,6 +13,10 @@ use cyphonic_sim::lab::{LabError, compare, explain, matrix, reproduce, verify};
 use cyphonic_sim::soak::campaign::{self, Campaign};
 use cyphonic_sim::soak::results;
 
+/// A simulation allocates every packet; this allocator takes a tenth off a sweep.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs CYPHONIC and CYPHONIC-over-QUIC on a simulated network.
 ///
 /// Without a command it reproduces the paper: it runs every experiment, writes their results and prints the paper's
@@ -127,7 +131,7 @@ sudo target/debug/cyphonic-netns run my.toml --json >real.jsonl && cyphonic-lab 
     },
     /// Looks for bugs: random networks in trouble, held against what must never happen. Exit code 3 if something does.
     ///
-    /// Each seed is a plan: up to eight sites with NATs, carriers, firewalls and translators of every behaviour, up to eight
+    /// Each seed is a plan: up to twelve sites with NATs, carriers, firewalls and translators of every behaviour, up to twelve
     /// nodes, traffic, moves, restarts and faults in overlap; then peace, 90 s to heal, and echoes between every pair. Held
     /// against it are the invariants I1 to I10: who receives what from whom, addresses for good, no amplification, limits,
     /// at most one delivery, everybody reached at the end, no panic, no secret told, the same bytes again, no plaintext on

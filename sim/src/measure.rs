@@ -14,7 +14,7 @@ use crate::capture::Secrets;
 use crate::capture::composition::compose;
 use crate::capture::quic::Opener;
 use crate::host::apps::{AppReport, ProbeOutcome};
-use crate::net::TapMode;
+use crate::net::{Storm, TapMode};
 use crate::run::{Run, StepOutcome};
 use crate::world::Watch;
 
@@ -38,6 +38,9 @@ pub enum MeasureError {
     /// The packet holds more than the tunnelled packet, so its sum would not be the framing's.
     #[error("{0} bytes of other QUIC frames share the captured packet")]
     Shared(u32),
+    /// It had to be stopped.
+    #[error("{0}")]
+    Storm(Storm),
     /// `setup` without an echo that was answered.
     #[error("no echo was answered, so the tunnel was never used")]
     NoEcho,
@@ -56,6 +59,9 @@ pub fn watch_for(measure: Measure) -> Watch {
 
 /// The rows of a run; `watch` is what it ran with.
 pub fn rows(scenario: &Scenario, run: &Run, watch: &Watch) -> Result<Vec<Row>, MeasureError> {
+    if let Some(storm) = &run.storm {
+        return Err(MeasureError::Storm(storm.clone()));
+    }
     if !run.complete {
         let step = run.steps.iter().position(|s| s.completed.is_none()).unwrap_or(run.steps.len());
         return Err(MeasureError::Incomplete { step, limit_s: scenario.duration_limit.as_secs() });

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cyphonic_core::event::{DropReason, Event};
-use cyphonic_core::node::NodeCommand;
+use cyphonic_core::node::{Node, NodeCommand};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Action, Engine as EngineKind, Family as FamilyWord, Pair, Probes, Role, Scenario};
 
+use crate::host::Host;
 use crate::host::apps::{App, AppId, AppReport, Echo, EchoSize, Family, Flow, FlowEnd, Target, Transfer};
-use crate::net::TapSummary;
+use crate::net::{Storm, TapSummary};
 use crate::seeded;
 use crate::world::{Watch, World};
 
@@ -32,6 +33,8 @@ pub struct Run {
     pub ended: Instant,
     /// Whether every step was complete before the duration limit.
     pub complete: bool,
+    /// What had to be stopped, because it would not have ended: then the run is not complete either.
+    pub storm: Option<Storm>,
     /// How often each role dropped something.
     pub drops: BTreeMap<(String, DropReason), u64>,
     /// What was on every wire, by name.
@@ -70,7 +73,7 @@ impl Run {
             context.update(name.as_bytes());
             context.update(&[0]);
             context.update(&tap.packets.to_be_bytes());
-            context.update(&tap.sha256);
+            context.update(&tap.digest);
         }
         context.finish().as_ref().iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
     }
@@ -91,19 +94,24 @@ pub fn run(scenario: &Scenario, seed: u64, engine: EngineKind, watch: &Watch) ->
 
 /// As [`run`], in a world that was made for this scenario and seed, and perhaps spoiled.
 pub fn run_in(world: World, scenario: &Scenario, seed: u64, watch: &Watch) -> Run {
-    let mut runner = Runner { scenario, seed, world, events: Vec::new(), active: Vec::new(), steps: Vec::new() };
+    let mut runner = Runner { scenario, seed, world, active: Vec::new(), steps: Vec::new() };
     let complete = runner.run(watch);
-    let Runner { mut world, mut events, steps, .. } = runner;
-    events.extend(world.drain_events());
-    let (drops, taps) = (world.drops(), world.network().taps());
-    Run { events, steps, ended: world.now(), complete, drops, taps, world }
+    let Runner { mut world, active, mut steps, .. } = runner;
+    for (index, doing) in active {
+        if let Doing::App { pair, app } = doing {
+            let report = world.look(pair.from, |host| host.report(app).clone());
+            steps[index].outcome = StepOutcome::App(pair, report);
+        }
+    }
+    let events = world.drain_events();
+    let (drops, taps, storm) = (world.drops(), world.network().taps(), world.network().storm());
+    Run { events, steps, ended: world.now(), complete: complete && storm.is_none(), storm, drops, taps, world }
 }
 
 struct Runner<'a> {
     scenario: &'a Scenario,
     seed: u64,
     world: World,
-    events: Vec<(Instant, String, Event)>,
     /// Steps under way.
     active: Vec<(usize, Doing)>,
     steps: Vec<StepReport>,
@@ -132,7 +140,7 @@ impl Runner<'_> {
                 None => index == 0 || this.steps[index - 1].completed.is_some(),
             };
             while !due(self) {
-                if self.world.now() >= limit {
+                if self.world.now() >= limit || self.world.network().storm().is_some() {
                     return false;
                 }
                 self.advance(step.at.into_iter().chain([limit]).min().unwrap_or(limit));
@@ -140,6 +148,9 @@ impl Runner<'_> {
             self.start(index, &step.action, watch);
         }
         while !self.active.is_empty() {
+            if self.world.network().storm().is_some() {
+                return false;
+            }
             if self.world.now() >= limit {
                 return matches!(scenario.steps.last().map(|s| &s.action), Some(Action::Idle));
             }
@@ -153,7 +164,6 @@ impl Runner<'_> {
         let now = self.world.now();
         let until = (now + SLICE).min(at.max(now + Duration::from_millis(1)));
         self.world.run_until(whole_millis(until));
-        self.events.extend(self.world.drain_events());
         let mut active = std::mem::take(&mut self.active);
         active.retain_mut(|(index, doing)| !self.is_complete(*index, doing));
         self.active.append(&mut active);
@@ -235,15 +245,12 @@ impl Runner<'_> {
             Doing::Until(at) => (*at <= now).then_some(StepOutcome::None),
             Doing::Registration(nodes, give_up) => {
                 let done = give_up.is_some_and(|at| at <= now)
-                    || nodes.iter().all(|&n| self.world.node(n, |_, host| host.virtual_addresses().is_some()));
+                    || nodes.iter().all(|&n| self.world.look(n, |host| host.virtual_addresses().is_some()));
                 done.then_some(StepOutcome::None)
             }
             Doing::App { pair, app } => {
-                let report = self.world.node(pair.from, |_, host| host.report(*app).clone());
-                if self.steps[index].completed.is_none() {
-                    self.steps[index].outcome = StepOutcome::App(*pair, report.clone());
-                }
-                report.finished.is_some().then_some(StepOutcome::App(*pair, report))
+                let finished = |host: &Host<Node>| Some(host.report(*app)).filter(|r| r.finished.is_some()).cloned();
+                self.world.look(pair.from, finished).map(|report| StepOutcome::App(*pair, report))
             }
             Doing::Probing(prober) => prober.advance(&mut self.world).map(|found| StepOutcome::Mtu(prober.pair, found)),
         };

@@ -14,6 +14,7 @@
 pub mod campaign;
 pub mod check;
 pub mod coverage;
+mod errors;
 pub mod generate;
 pub mod model;
 pub mod results;

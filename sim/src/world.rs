@@ -165,6 +165,11 @@ impl World {
         self.engine.with(self.nodes[node].id, f)
     }
 
+    /// Looks at a node's host.
+    pub fn look<R>(&self, node: usize, f: impl FnOnce(&Host<Node>) -> R) -> R {
+        self.engine.look(self.nodes[node].id, f)
+    }
+
     /// Every event since the last call, in order of time, then of AS, NMS, TRS and nodes, with the host's name.
     pub fn drain_events(&mut self) -> Vec<(Instant, String, Event)> {
         let mut events = Vec::new();
@@ -186,16 +191,16 @@ impl World {
     }
 
     /// How often each role dropped something, by host and reason.
-    pub fn drops(&mut self) -> BTreeMap<(String, DropReason), u64> {
+    pub fn drops(&self) -> BTreeMap<(String, DropReason), u64> {
         let mut all = BTreeMap::new();
         let mut add = |name: &str, drops: BTreeMap<DropReason, u64>| {
             all.extend(drops.into_iter().map(|(reason, n)| ((name.to_owned(), reason), n)));
         };
-        add(&self.auth.name, self.engine.with(self.auth.id, |_, h: &mut Host<Auth>| h.drops().clone()));
-        add(&self.nms.name, self.engine.with(self.nms.id, |_, h: &mut Host<Nms>| h.drops().clone()));
-        add(&self.trs.name, self.engine.with(self.trs.id, |_, h: &mut Host<Trs>| h.drops().clone()));
+        add(&self.auth.name, self.engine.look(self.auth.id, |h: &Host<Auth>| h.drops().clone()));
+        add(&self.nms.name, self.engine.look(self.nms.id, |h: &Host<Nms>| h.drops().clone()));
+        add(&self.trs.name, self.engine.look(self.trs.id, |h: &Host<Trs>| h.drops().clone()));
         for node in &self.nodes {
-            add(&node.name, self.engine.with(node.id, |_, h: &mut Host<Node>| h.drops().clone()));
+            add(&node.name, self.engine.look(node.id, |h: &Host<Node>| h.drops().clone()));
         }
         all
     }

@@ -263,6 +263,47 @@ fn a_site_behind_a_nat64_reaches_ipv4_under_its_prefix() {
 }
 
 #[test]
+fn what_is_for_nobody_at_a_site_is_refused_there_and_goes_round_nowhere() {
+    use cyphonic_scenarios::{SiteV4, SiteV6};
+    use cyphonic_sim::net::packet::{IcmpError, IpOptions, parse_icmp_error, udp};
+    use cyphonic_sim::net::{BoxInput, NetBox, Router};
+
+    // On wires like these, what goes round would be more at every turn.
+    let link = "link = { duplicate = 1.0 }";
+    for (kind, more) in [
+        ("ipv6", "firewall = { stateful = false }"),
+        ("ipv6", "nptv6 = {}"),
+        ("ipv4-global", "firewall = { stateful = false }"),
+    ] {
+        let scenario = pair("", [&format!("kind = \"{kind}\"\n{more}\n{link}"), "kind = \"dual-stack\""], START);
+        let (site, other) = (&scenario.sites[0], scenario.nodes[1].interfaces[0]);
+        let (from, to): (std::net::IpAddr, std::net::IpAddr) = match (&site.v6, &site.v4) {
+            (Some(SiteV6::Global(prefix) | SiteV6::Prefix { outside: prefix, .. }), _) => {
+                let nobody = u128::from(prefix.network()) + 0x999;
+                (other.v6.unwrap().into(), std::net::Ipv6Addr::from(nobody).into())
+            }
+            (_, Some(SiteV4::Global(prefix))) => {
+                let nobody = u32::from(prefix.broadcast()) - 1;
+                (other.v4.unwrap().into(), std::net::Ipv4Addr::from(nobody).into())
+            }
+            other => panic!("{other:?}"),
+        };
+        let mut world = World::new(&scenario, 1, Engine::Events, &Watch { tap: TapMode::Keep, ..Watch::default() });
+        let core = world.network().boxes().find(|&id| world.network().box_name(id) == "core").unwrap();
+        let packet = udp((from, 9).into(), (to, 10).into(), IpOptions::default(), b"x").unwrap();
+        world.engine().with(core, |now, core: &mut Router| {
+            core.handle_input(now, BoxInput::Packet { iface: 4, packet });
+        });
+        world.run_until(Instant::from_millis(1_000));
+        let network = world.network();
+        let back = network.directions().find(|&d| network.wire_name(d).starts_with("core:4>")).unwrap();
+        let is_refusal = |packet: &[u8]| parse_icmp_error(packet).is_some_and(|e| e.error == IcmpError::NoRoute);
+        let told = network.take_tapped(back).iter().any(|tapped| is_refusal(&tapped.packet));
+        assert!(told && network.hops() < 32, "{kind}, {more}: {} hops", network.hops());
+    }
+}
+
+#[test]
 fn blocked_egress_is_told_where_the_firewall_tells() {
     let count = |reaction: &str| {
         let site = format!("kind = \"ipv4-global\"\nfirewall = {{ mode = \"web\", reaction = \"{reaction}\" }}");

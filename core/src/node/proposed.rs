@@ -35,6 +35,11 @@ const MAX_EARLY: usize = 64;
 const MAX_EARLY_OF_ONE: usize = 4;
 /// How long such a link may wait for that.
 const EARLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// A path on which the search for its MTU is under way answers within moments: after so long, the probes are suspected to
+/// have ended it.
+const SEARCH_SILENCE: Duration = Duration::from_secs(1);
+/// Most peers to which paths are known to end that way.
+const MAX_UNPROBED: usize = super::MAX_PEERS;
 
 pub(super) struct Proposed {
     name: Fqdn,
@@ -55,6 +60,9 @@ pub(super) struct Proposed {
     expecting: BTreeMap<Fqdn, TunnelId>,
     /// Tunnels through a blind TRS, by our leg.
     by_leg: BTreeMap<RelayCid, TunnelId>,
+    /// Peers to which a path ended while its MTU was searched for: there is no search on the way to them any more, as long
+    /// as we are in this network. Some NATs end a mapping on the Packet Too Big that a probe draws (RFC 5508 REQ-7 forbids it).
+    unprobed: BTreeSet<Fqdn>,
     timers: Timers<TunnelId>,
     out: VecDeque<CarriageOutput>,
 }
@@ -102,6 +110,7 @@ impl Proposed {
             tunnels: BTreeMap::new(),
             expecting: BTreeMap::new(),
             by_leg: BTreeMap::new(),
+            unprobed: BTreeSet::new(),
             timers: Timers::default(),
             out: VecDeque::new(),
         })
@@ -327,6 +336,10 @@ impl Carriage for Proposed {
         }
     }
 
+    fn is_spoilt(&self, now: Instant, tunnel: TunnelId) -> bool {
+        self.tunnels.get(&tunnel).is_some_and(|tunnel| self.ended_by_search(now, tunnel))
+    }
+
     fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused> {
         let id = tunnel;
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return Err(SendRefused::NoTunnel) };
@@ -385,6 +398,7 @@ impl Carriage for Proposed {
         self.tunnels.clear();
         self.expecting.clear();
         self.by_leg.clear();
+        self.unprobed.clear();
         self.timers = Timers::default();
         self.links = Links::new(self.quic.clone(), CidScheme::Direct, true, &mut self.rng)
             .expect("the same configuration worked before");
@@ -402,6 +416,7 @@ impl Carriage for Proposed {
         if let Some(peer) = blind {
             self.on_blind_datagram(now, peer, local, remote, payload);
         } else {
+            self.links.set_search(!self.expects_unprobed());
             self.links.handle_datagram(now, local, remote, payload);
         }
         self.drain_links(now);

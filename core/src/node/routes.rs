@@ -45,6 +45,8 @@ const LAST_IMPROVEMENT: Duration = Duration::from_secs(64);
 /// Who sends into a direct tunnel and hears nothing for so long asks for the relay. Two lost keep-alives of the conventional
 /// method, or a dozen lost acknowledgements of QUIC, are no reason yet.
 const SILENCE: Duration = Duration::from_secs(5);
+/// Who sends into a tunnel that is being searched for its MTU and hears nothing for so long builds another, without a search.
+const SPOILT: Duration = Duration::from_secs(2);
 /// A tunnel that was replaced is kept until nothing has come by it for so long.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -371,20 +373,25 @@ impl Node {
         peer.unheard.is_some_and(|since| now >= since + SILENCE && heard.is_none_or(|heard| heard <= since))
     }
 
-    /// A packet is about to go into the peer's tunnel. If it is a direct one, and silent for long, the relay is asked for
-    /// beside it, and takes over unless the peer is heard until then.
+    /// A packet is about to go into the peer's tunnel. If it has been silent for long, and is a direct one, the relay is asked
+    /// for beside it, and takes over unless the peer is heard until then; if it has ended by its own doing, it is given up.
     pub(super) fn watch_silence(&mut self, now: Instant, id: PeerId) {
         let registered = self.cloud.is_registered();
         let Some(peer) = self.peers.find_mut(id) else { return };
-        let Some((tunnel, Origin { relayed: false, want: Some(_), .. })) = peer.up else { return };
+        let Some((tunnel, origin)) = peer.up else { return };
         let heard = self.carriage.heard_at(tunnel);
-        match peer.unheard {
-            Some(since) if heard.is_none_or(|heard| heard <= since) => {
-                if now >= since + SILENCE && registered && peer.request.is_none() && peer.building.is_empty() {
-                    self.request_route(now, id, Want::Relayed);
-                }
-            }
-            _ => peer.unheard = Some(now),
+        let Some(since) = peer.unheard.filter(|since| heard.is_none_or(|heard| heard <= *since)) else {
+            peer.unheard = Some(now);
+            return;
+        };
+        if now >= since + SPOILT && self.carriage.is_spoilt(now, tunnel) {
+            self.carriage.forget(now, tunnel);
+            return self.on_tunnel_down(now, tunnel, Failure::Timeout);
+        }
+        let may_fall_back = !origin.relayed && origin.want.is_some();
+        let is_free = peer.request.is_none() && peer.building.is_empty();
+        if may_fall_back && now >= since + SILENCE && registered && is_free {
+            self.request_route(now, id, Want::Relayed);
         }
     }
 

@@ -150,17 +150,13 @@ impl Survey {
     fn family(&mut self, v4: bool, places: &Places, nms: &[SocketAddr], plan: &SurveyPlan) -> Option<Family> {
         let (local, nms) = places.towards(*nms.iter().find(|place| place.is_ipv4() == v4)?)?;
         let trs = plan.others.iter().find(|place| place.is_ipv4() == v4).and_then(|&place| places.towards(place));
-        let mut ports = [local.port(); 3];
-        for i in 1..ports.len() {
-            while ports[..i].contains(&ports[i]) {
-                ports[i] = FIRST_PORT + (self.rng.next_u32() % u32::from(u16::MAX - FIRST_PORT)) as u16;
-            }
-        }
+        let mut locals = [local; 3];
+        draw_ports(&mut self.rng, &mut locals);
         let mut id = [0; 16];
         self.rng.fill_bytes(&mut id);
         Some(Family {
             v4,
-            locals: ports.map(|port| SocketAddr::new(local.ip(), port)),
+            locals,
             nms,
             nms_other_port: SocketAddr::new(nms.ip(), plan.other_port),
             trs: trs.map(|(_, remote)| remote),
@@ -222,6 +218,16 @@ impl Family {
             (None, None, None) => None,
         };
         Behaviour { mapping, filtering, hairpin: self.hairpin, any_port: others[0].is_some() }
+    }
+}
+
+/// Gives the second and the third of these places other ports than they have, and than each other and the first.
+fn draw_ports(rng: &mut ChaCha20Rng, locals: &mut [SocketAddr; 3]) {
+    let before = *locals;
+    for i in 1..locals.len() {
+        while before.contains(&locals[i]) || locals[..i].contains(&locals[i]) {
+            locals[i].set_port(FIRST_PORT + (rng.next_u32() % u32::from(u16::MAX - FIRST_PORT)) as u16);
+        }
     }
 }
 
@@ -439,14 +445,34 @@ impl Node {
         for family in &mut run.families {
             family.seen.clear();
             family.hairpin = false;
-            for local in &mut family.locals[1..] {
-                // Other ports than before, and other than each other: they lie apart by construction.
-                local.set_port(FIRST_PORT.max(local.port().wrapping_add(2)));
-            }
+            draw_ports(&mut self.survey.rng, &mut family.locals);
         }
         run.asked.clear();
         run.begun = now;
         run.stage = Stage::Probing { tries: 0, next: now, end: now + LENGTH * 2 };
         self.survey_timeout(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::rand_core::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn each_survey_has_ports_that_none_of_its_own_and_of_the_one_before_has() {
+        let mut rng = ChaCha20Rng::from_seed([7; 32]);
+        // The protocol's port may lie among those that are drawn from, at its end too.
+        for port in [443, FIRST_PORT, u16::MAX] {
+            let mut locals = [SocketAddr::from(([192, 0, 2, 1], port)); 3];
+            for _ in 0..20_000 {
+                let before = locals;
+                draw_ports(&mut rng, &mut locals);
+                assert_eq!(locals[0], before[0]);
+                assert!(locals[1..].iter().all(|local| local.port() >= FIRST_PORT && !before.contains(local)));
+                assert_ne!(locals[1], locals[2]);
+            }
+        }
     }
 }

@@ -73,6 +73,9 @@ pub enum Load {
     Signaling,
     /// Tunnelled packets too.
     Packets,
+    /// Tunnelled packets too, on a path that its probes would end: whatever fits 1,200 bytes in one piece, the rest on the
+    /// stream.
+    PacketsUnprobed,
 }
 
 /// What limits sending on a link.
@@ -121,7 +124,7 @@ impl QuicConfig {
             .datagram_send_buffer_size(DATAGRAM_BUFFER)
             .mtu_discovery_config(discovery)
             .enable_segmentation_offload(false);
-        if let (Some(threshold), Load::Packets) = (self.options.acks_after, load) {
+        if let (Some(threshold), Load::Packets | Load::PacketsUnprobed) = (self.options.acks_after, load) {
             let mut frequency = AckFrequencyConfig::default();
             frequency.ack_eliciting_threshold(VarInt::from_u32(threshold));
             t.ack_frequency_config(Some(frequency));
@@ -172,6 +175,15 @@ impl QuicConfig {
             .time_source(self.tls.time_source())
             .max_incoming(super::MAX_HALF_OPEN);
         Ok(server)
+    }
+
+    /// The same, for connections whose path MTU is not searched for.
+    pub(super) fn unprobed(&self, server: &ServerConfig) -> ServerConfig {
+        let mut server = server.clone();
+        let mut transport = self.transport(Load::PacketsUnprobed);
+        self.trace(&mut transport);
+        server.transport_config(Arc::new(transport));
+        server
     }
 }
 

@@ -33,6 +33,9 @@ pub const MAX_STREAM_BACKLOG: usize = 512 * 1024;
 /// Most links of one endpoint.
 const MAX_LINKS: usize = 100_000;
 
+/// After so many losses quinn takes a size for too large, and the search for the path MTU goes on.
+const PROBES_OF_A_SIZE: u64 = 3;
+
 /// Names a link of one [`Links`]; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkId(u64);
@@ -113,6 +116,9 @@ pub struct Links {
     config: QuicConfig,
     endpoint: Endpoint,
     client: quinn_proto::ClientConfig,
+    server: Option<Arc<quinn_proto::ServerConfig>>,
+    /// For incoming connections whose path MTU is not to be searched for, if there are to be such now.
+    unprobed: Option<Arc<quinn_proto::ServerConfig>>,
     dcid_rng: Arc<Mutex<ChaCha20Rng>>,
     links: BTreeMap<LinkId, Link>,
     by_handle: BTreeMap<usize, LinkId>,
@@ -134,8 +140,10 @@ impl Links {
         let server = if accept { Some(Arc::new(config.server(&seed())?)) } else { None };
         let client = config.client()?;
         Ok(Self {
-            endpoint: Endpoint::new(Arc::new(endpoint_config), server, true, None),
+            endpoint: Endpoint::new(Arc::new(endpoint_config), server.clone(), true, None),
             client,
+            server,
+            unprobed: None,
             dcid_rng: Arc::new(Mutex::new(ChaCha20Rng::from_seed(seed()))),
             config,
             links: BTreeMap::new(),
@@ -247,7 +255,7 @@ impl Links {
             return;
         }
         let unproved = (!incoming.remote_address_validated()).then_some((len, 0));
-        match self.endpoint.accept(incoming, to_std(now), &mut buf, None) {
+        match self.endpoint.accept(incoming, to_std(now), &mut buf, self.unprobed.clone()) {
             Ok((handle, connection)) => {
                 self.half_open += 1;
                 let id = self.insert(now, handle, connection, local, unproved);
@@ -352,6 +360,26 @@ impl Links {
     /// When the peer was heard last.
     pub fn heard_at(&self, id: LinkId) -> Option<Instant> {
         self.links.get(&id).map(|l| l.heard_at)
+    }
+
+    /// Whether nothing was heard for `silence` on a link that was up and searching for its path MTU, and had not yet found a
+    /// size to be too large: the probes may have ended the path.
+    pub fn died_searching(&self, now: Instant, id: LinkId, silence: Duration) -> bool {
+        let Some(link) = self.links.get(&id).filter(|l| l.connected && now >= l.heard_at + silence) else {
+            return false;
+        };
+        let path = link.connection.stats().path;
+        let searches = path.sent_plpmtud_probes > 0 && path.current_mtu < self.config.options.max_udp_payload;
+        searches && path.lost_plpmtud_probes < PROBES_OF_A_SIZE
+    }
+
+    /// Whether the path MTU of connections that come in from now on is searched for, where it would be.
+    pub fn set_search(&mut self, search: bool) {
+        if search {
+            self.unprobed = None;
+        } else if self.unprobed.is_none() {
+            self.unprobed = self.server.as_ref().map(|server| Arc::new(self.config.unprobed(server)));
+        }
     }
 
     /// Our address on this link.

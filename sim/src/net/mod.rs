@@ -28,7 +28,7 @@ mod topology;
 mod wire;
 
 pub use drop::{Drops, NetDrop};
-pub use engine::{Engine, EventEngine, TurmoilEngine};
+pub use engine::{Engine, EventEngine, Storm, TurmoilEngine};
 pub use firewall::{
     Firewall, FirewallBox, FirewallConfig, FirewallMode, Flows, InspectionRule, Reaction, Refusal, Trait,
 };

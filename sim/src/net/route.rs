@@ -12,6 +12,9 @@ pub struct Routes {
     v6: Table,
 }
 
+/// The interface that leads nowhere.
+const NOWHERE: usize = usize::MAX;
+
 /// By prefix length, longest first; within a length by the prefix's bits.
 type Table = Vec<(u8, BTreeMap<u128, usize>)>;
 
@@ -43,6 +46,13 @@ impl Routes {
         self
     }
 
+    /// Leads `prefix` nowhere, but for longer ones within it. A router that has a default route discards what is for
+    /// nobody in its own prefix: the default route would lead it back to where it came from (RFC 7084 WPD-5).
+    #[must_use]
+    pub fn discarding(self, prefix: IpNet) -> Self {
+        self.with(prefix, NOWHERE)
+    }
+
     /// Takes the route for exactly this prefix away; whether there was one.
     pub fn remove(&mut self, prefix: IpNet) -> bool {
         let length = prefix.prefix_len();
@@ -59,7 +69,8 @@ impl Routes {
     /// The interface of the longest prefix that holds `address`.
     pub fn lookup(&self, address: IpAddr) -> Option<usize> {
         let table = if address.is_ipv4() { &self.v4 } else { &self.v6 };
-        table.iter().find_map(|(length, routes)| routes.get(&bits(address, *length)).copied())
+        let longest = table.iter().find_map(|(length, routes)| routes.get(&bits(address, *length)).copied());
+        longest.filter(|&iface| iface != NOWHERE)
     }
 
     fn table_mut(&mut self, address: IpAddr) -> &mut Table {
@@ -101,6 +112,9 @@ mod tests {
         for (address, iface) in table {
             assert_eq!(routes.lookup(address.parse().unwrap()), iface, "{address}");
         }
+        let discarding = routes.clone().discarding("10.1.0.0/16".parse().unwrap());
+        assert_eq!(discarding.lookup("10.1.9.9".parse().unwrap()), None, "the default route is not asked");
+        assert_eq!(discarding.lookup("10.1.2.3".parse().unwrap()), Some(3), "what is in use is led there");
         assert!(routes.remove("10.1.2.3/32".parse().unwrap()));
         assert!(!routes.remove("10.1.2.3/32".parse().unwrap()));
         assert_eq!(routes.lookup("10.1.2.3".parse().unwrap()), Some(2));

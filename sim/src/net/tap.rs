@@ -3,7 +3,7 @@
 //! It sits behind the queue, so it sees what is on the wire, lost packets included, and not what the queue dropped.
 
 use cyphonic_core::time::Instant;
-use ring::digest::{Context, SHA256};
+use xxhash_rust::xxh3::Xxh3;
 
 /// What a tap does with packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,9 +24,9 @@ pub struct TapSummary {
     pub packets: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// SHA-256 over, for each packet: departure, arrival (all ones if lost), both in nanoseconds and 8 bytes, its
-    /// length in 8 bytes, and itself. All big-endian.
-    pub sha256: [u8; 32],
+    /// XXH3 in 128 bits, big-endian, over, for each packet: departure, arrival (all ones if lost), both in nanoseconds
+    /// and 8 bytes, its length in 8 bytes, and itself. All big-endian.
+    pub digest: [u8; 16],
 }
 
 /// A packet that a tap kept.
@@ -48,7 +48,7 @@ pub(super) enum Tap {
 pub(super) struct Recorder {
     packets: u64,
     bytes: u64,
-    digest: Context,
+    digest: Xxh3,
     kept: Option<Vec<Tapped>>,
 }
 
@@ -59,7 +59,7 @@ impl Tap {
             TapMode::Digest => None,
             TapMode::Keep => Some(Vec::new()),
         };
-        Self::On(Box::new(Recorder { packets: 0, bytes: 0, digest: Context::new(&SHA256), kept }))
+        Self::On(Box::new(Recorder { packets: 0, bytes: 0, digest: Xxh3::new(), kept }))
     }
 
     pub(super) fn record(&mut self, departs: Instant, arrives: Option<Instant>, packet: &[u8]) {
@@ -80,12 +80,10 @@ impl Tap {
     /// Of a tap that is off: nothing seen.
     pub(super) fn summary(&self) -> TapSummary {
         let (packets, bytes, digest) = match self {
-            Self::Off => (0, 0, Context::new(&SHA256)),
-            Self::On(tap) => (tap.packets, tap.bytes, tap.digest.clone()),
+            Self::Off => (0, 0, Xxh3::new().digest128()),
+            Self::On(tap) => (tap.packets, tap.bytes, tap.digest.digest128()),
         };
-        let mut sha256 = [0; 32];
-        sha256.copy_from_slice(digest.finish().as_ref());
-        TapSummary { packets, bytes, sha256 }
+        TapSummary { packets, bytes, digest: digest.to_be_bytes() }
     }
 
     /// The packets kept since the last call, in the order in which they were sent.
@@ -115,7 +113,7 @@ mod tests {
         let base = summary(&[(1, Some(2), b"ab")]);
         assert_eq!(base, summary(&[(1, Some(2), b"ab")]));
         for other in [(3, Some(2), b"ab"), (1, Some(3), b"ab"), (1, None, b"ab"), (1, Some(2), b"ac")] {
-            assert_ne!(base.sha256, summary(&[(other.0, other.1, other.2)]).sha256);
+            assert_ne!(base.digest, summary(&[(other.0, other.1, other.2)]).digest);
         }
     }
 

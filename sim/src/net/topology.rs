@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::engine::cell::{Cell, Lane};
+use super::engine::{MAX_EVENTS_PER_SECOND, Storm};
 use super::wire::Wire;
 use super::{NetBox, TapMode, TapSummary, Tapped, WireConfig, WireError, WireStats, forward};
 
@@ -101,6 +102,7 @@ type End = (BoxId, usize);
 pub struct NetworkBuilder {
     seed: u64,
     tap: TapMode,
+    most_events: u64,
     boxes: Vec<(String, Box<dyn NetBox>)>,
     wires: Vec<([End; 2], [WireConfig; 2])>,
 }
@@ -108,12 +110,18 @@ pub struct NetworkBuilder {
 impl NetworkBuilder {
     /// An empty network. The seed decides over all loss and jitter, for each wire by its name.
     pub fn new(seed: u64) -> Self {
-        Self { seed, tap: TapMode::Off, boxes: Vec::new(), wires: Vec::new() }
+        Self { seed, tap: TapMode::Off, most_events: MAX_EVENTS_PER_SECOND, boxes: Vec::new(), wires: Vec::new() }
     }
 
     /// Taps every wire; off by default.
     pub fn tap(&mut self, mode: TapMode) -> &mut Self {
         self.tap = mode;
+        self
+    }
+
+    /// What a box may do in a second before it is stopped; [`MAX_EVENTS_PER_SECOND`] by default.
+    pub fn most_events(&mut self, most: u64) -> &mut Self {
+        self.most_events = most;
         self
     }
 
@@ -136,6 +144,7 @@ impl NetworkBuilder {
             return Err(TopologyError::DuplicateName(name.clone()));
         }
         let mut cells: Vec<_> = self.boxes.into_iter().map(|(name, netbox)| Cell::new(name, netbox)).collect();
+        cells.iter_mut().for_each(|cell| cell.set_most_events(self.most_events));
         let mut ends = Vec::new();
         for ([a, b], [there, back]) in self.wires {
             for (from, to, config) in [(a, b, there), (b, a, back)] {
@@ -241,6 +250,12 @@ impl Network {
     /// Times any box was woken so far.
     pub fn timeouts(&self) -> u64 {
         self.cells.iter().map(|cell| cell.borrow().timeouts()).sum()
+    }
+
+    /// What had to be stopped first, if anything had to be: whatever came after it tells nothing.
+    pub fn storm(&self) -> Option<Storm> {
+        let storms = self.cells.iter().filter_map(|cell| cell.borrow().storm().cloned());
+        storms.min_by_key(|storm| storm.at)
     }
 
     /// Packets that a box sent out of an interface without a wire.

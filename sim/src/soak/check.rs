@@ -4,15 +4,16 @@
 //! |---|---|
 //! | I1 | every flow, connection and echo at a virtual interface came from who owns its source address; the nodes, all honest, never send each other anything else |
 //! | I2 | a node's virtual addresses never change, and no two nodes have one |
-//! | I4 | on the wires of AS, NMS and TRS: an address that sent nothing gets nothing; one that sent only Initials, at most three times as much |
-//! | I5 | no log, table or list of the hosts overflowed; no node keeps more peers than there are |
+//! | I3 | on the wires of the TRS: what it forwards as it came goes between nodes that the NMS sent there together, to where they have proved to be |
+//! | I4 | on the wires of AS, NMS and TRS: an address that sent nothing gets nothing; one that sent only Initials, at most three times as much; on those of nodes, so for whoever dials them |
+//! | I5 | no log, table or list of the hosts overflowed; no role came to a limit of its own; no node keeps more peers than there are |
 //! | I6 | each probe arrived at most once, where it should; no transfer had other bytes than were sent |
 //! | I7 | what the [`model`] demands is answered, and the run ends |
-//! | I8 | no panic; no TLS secret in the text of any event |
+//! | I8 | no panic, and nothing logged as an error; no TLS secret in the text of any event |
 //! | I9 | the same bytes again, and on the other engine |
 //! | I10 | no plaintext of an application on any wire |
 //!
-//! I4, I8's secrets and I10 need every packet, and are looked at in a share of the runs: see [`Depth`].
+//! I3, I4, I8's secrets and I10 need every packet, and are looked at in a share of the runs: see [`Depth`].
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -25,6 +26,7 @@ use cyphonic_core::name::Virtual;
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Action, Engine, Scenario};
 
+use super::errors::Errors;
 use super::model;
 use super::wires;
 use crate::capture::Secrets;
@@ -41,6 +43,8 @@ pub enum Invariant {
     I1,
     /// A virtual address has one owner, for good.
     I2,
+    /// The TRS forwards only between a bound pair, and only to where it has proved to be.
+    I3,
     /// No unvalidated address ever receives more than three times the bytes it sent.
     I4,
     /// Every queue, table and log stays within its limit.
@@ -49,7 +53,7 @@ pub enum Invariant {
     I6,
     /// Once faults stop, every pair that may talk does so within a stated time.
     I7,
-    /// No panic, and no secret in any output.
+    /// No panic, no error in any log, and no secret in any output.
     I8,
     /// The same seed gives the same bytes, on both engines.
     I9,
@@ -82,7 +86,7 @@ impl fmt::Display for Violation {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a check of its own")]
 pub struct Depth {
-    /// Keeps every packet: I4, I8's secrets, I10.
+    /// Keeps every packet: I3, I4, I8's secrets, I10.
     pub packets: bool,
     /// A second run must be the same.
     pub again: bool,
@@ -125,29 +129,37 @@ pub struct Examined {
 /// Runs a scenario with its first seed, and holds the invariants against it.
 pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
     let seed = *scenario.seeds.start();
+    let errors = Errors::default();
+    let logged = errors.clone();
     let caught = catch_unwind(AssertUnwindSafe(|| {
-        let mut tap = TapMode::Digest;
-        let mut secrets = None;
-        if depth.packets {
-            (tap, secrets) = (TapMode::Keep, Some(Arc::new(Secrets::default())));
-        }
-        let watch = Watch { tap, secrets: secrets.clone(), qlog: None };
-        let mut run = run::run(scenario, seed, Engine::Events, &watch);
-        let digest = run.digest();
-        let (mut found, demanded) = violations(scenario, &mut run, depth);
-        if let Some(secrets) = secrets {
-            found.extend(wires::violations(scenario, &run, &secrets));
-        }
-        let simulated_s = (run.ended - Instant::ZERO).as_secs();
-        drop(run);
-        for (engine, wanted) in [(Engine::Events, depth.again), (Engine::Turmoil, depth.turmoil)] {
-            let watch = Watch { tap: TapMode::Digest, ..Watch::default() };
-            if wanted && run::run(scenario, seed, engine, &watch).digest() != digest {
-                found.push(violation(Invariant::I9, format!("another run, on {engine}, put other bytes on the wires")));
+        tracing::subscriber::with_default(logged, || {
+            let mut tap = TapMode::Digest;
+            let mut secrets = None;
+            if depth.packets {
+                (tap, secrets) = (TapMode::Keep, Some(Arc::new(Secrets::default())));
             }
-        }
-        found.sort_by_key(|violation| violation.invariant);
-        Examined { digest, violation: found.into_iter().next(), demanded, simulated_s }
+            let watch = Watch { tap, secrets: secrets.clone(), qlog: None };
+            let mut run = run::run(scenario, seed, Engine::Events, &watch);
+            let digest = run.digest();
+            let (mut found, demanded) = violations(scenario, &mut run, depth);
+            if let Some(secrets) = secrets {
+                found.extend(wires::violations(scenario, &run, &secrets));
+            }
+            let simulated_s = (run.ended - Instant::ZERO).as_secs();
+            drop(run);
+            for (engine, wanted) in [(Engine::Events, depth.again), (Engine::Turmoil, depth.turmoil)] {
+                let watch = Watch { tap: TapMode::Digest, ..Watch::default() };
+                if wanted && run::run(scenario, seed, engine, &watch).digest() != digest {
+                    found.push(violation(
+                        Invariant::I9,
+                        format!("another run, on {engine}, put other bytes on the wires"),
+                    ));
+                }
+            }
+            found.extend(errors.first().map(|text| violation(Invariant::I8, format!("an error was logged: {text}"))));
+            found.sort_by_key(|violation| violation.invariant);
+            Examined { digest, violation: found.into_iter().next(), demanded, simulated_s }
+        })
     }));
     caught.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -283,10 +295,18 @@ fn limits(scenario: &Scenario, run: &mut Run, found: &mut Vec<Violation>) {
             found.push(violation(Invariant::I5, text));
         }
     }
+    // Every limit of a role is far beyond what so few nodes need: who comes to one has kept what it should have forgotten.
+    for ((host, _), count) in run.drops.iter().filter(|((_, reason), _)| *reason == DropReason::Limit) {
+        found.push(violation(Invariant::I5, format!("{host} came to a limit {count} times")));
+    }
 }
 
 /// I7; and how much was demanded.
 fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violation>) -> usize {
+    if let Some(storm) = &run.storm {
+        found.push(violation(Invariant::I7, storm.to_string()));
+        return 0;
+    }
     if !run.complete {
         let step = run.steps.iter().position(|step| step.completed.is_none()).unwrap_or(run.steps.len());
         found.push(violation(Invariant::I7, format!("step {step} was not complete when the run ended, {}", run.ended)));

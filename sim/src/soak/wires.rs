@@ -1,5 +1,8 @@
 //! What no wire may show: plaintext, and answers to who did not ask; and what no log may show: secrets.
 
+mod answers;
+mod relaying;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -13,11 +16,12 @@ use crate::host::apps::MARKER;
 use crate::net::packet::{Ip, Transport};
 use crate::net::{Direction, Tapped};
 use crate::run::Run;
+use crate::world::Station;
 
 /// How many bytes of a secret, in a row, give it away.
 const TELLING: usize = 8;
 
-/// I4, I8 and I10, of a run whose taps kept every packet.
+/// I3, I4, I8 and I10, of a run whose taps kept every packet.
 pub(super) fn violations(scenario: &Scenario, run: &Run, secrets: &Secrets) -> Vec<Violation> {
     let mut found = Vec::new();
     let network = run.world.network();
@@ -40,10 +44,57 @@ pub(super) fn violations(scenario: &Scenario, run: &Run, secrets: &Secrets) -> V
         packets.extend(back.map(|(at, packet)| Seen { at, is_out: false, service, packet }));
     }
     found.extend(amplified(scenario, packets));
+    let at_node = |node: &'_ Station| datagrams(node, &kept);
+    let nodes: Vec<_> = run.world.nodes.iter().map(at_node).collect();
+    for (node, datagrams) in run.world.nodes.iter().zip(&nodes) {
+        found.extend(answers::violation(&node.name, datagrams));
+    }
+    found.extend(relaying::violation(scenario, run, &datagrams(&run.world.trs, &kept), &nodes));
     if let Some(text) = told(run, secrets) {
         found.push(violation(Invariant::I8, text));
     }
     found
+}
+
+/// A whole UDP datagram at a host.
+#[derive(Clone, Copy, Debug)]
+struct Datagram<'a> {
+    at: Instant,
+    is_out: bool,
+    /// The other end, as this host sees it.
+    remote: SocketAddr,
+    payload: &'a [u8],
+}
+
+impl Datagram<'_> {
+    /// A long header of type 0 (RFC 9000 §17.2.2).
+    fn is_initial(&self) -> bool {
+        self.payload.first().is_some_and(|first| first & 0xf0 == 0xc0)
+    }
+
+    /// QUIC has its fixed bit set, and nothing else of ours has.
+    fn is_quic(&self) -> bool {
+        self.payload.first().is_some_and(|first| first & 0x40 != 0)
+    }
+}
+
+/// What a host sent and received, in order; what came in before what went out at the same moment.
+fn datagrams<'a>(station: &Station, kept: &'a BTreeMap<Direction, Vec<Tapped>>) -> Vec<Datagram<'a>> {
+    let mut all = Vec::new();
+    for &wire in &station.wires {
+        all.extend(kept[&wire].iter().filter_map(|tapped| datagram(tapped.departs, true, &tapped.packet)));
+        let back = kept[&wire.reversed()].iter();
+        all.extend(back.filter_map(|tapped| datagram(tapped.arrives?, false, &tapped.packet)));
+    }
+    all.sort_by_key(|datagram| (datagram.at, datagram.is_out));
+    all
+}
+
+fn datagram(at: Instant, is_out: bool, packet: &[u8]) -> Option<Datagram<'_>> {
+    let ip = Ip::parse(packet).filter(|ip| ip.fragment.is_none())?;
+    let Some(Transport::Udp { source, destination }) = ip.transport() else { return None };
+    let remote = if is_out { (ip.destination, destination) } else { (ip.source, source) };
+    Some(Datagram { at, is_out, remote: remote.into(), payload: ip.payload.get(8..)? })
 }
 
 /// Whether a packet shows what applications write into theirs.

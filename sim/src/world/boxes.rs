@@ -257,7 +257,10 @@ impl Plan<'_> {
         let own = || -> Vec<IpAddr> {
             site.router_v6().map(Into::into).into_iter().chain(site.router_v4().map(Into::into)).collect()
         };
-        let lan: Routes = inside.iter().fold(default_routes(), |routes, &(prefix, port)| routes.with(prefix, port));
+        let prefixes = site.v4.as_ref().map(|v4| v4.prefix().into()).into_iter();
+        let prefixes = prefixes.chain(site.v6.as_ref().map(|v6| v6.prefix().into()));
+        let nowhere = prefixes.fold(default_routes(), Routes::discarding);
+        let lan: Routes = inside.iter().fold(nowhere, |routes, &(prefix, port)| routes.with(prefix, port));
         let name = |kind: &str| format!("{}-{kind}", site.name);
         let mut stages = Vec::new();
         if let Some(SiteV4::Private { nat, .. }) = &site.v4 {

@@ -87,6 +87,7 @@ impl Proposed {
 
     /// Makes the endpoint for the connection through a blind TRS; the initiator dials. False if that failed.
     fn end_to_end(&mut self, now: Instant, peer: TunnelId, leg: LinkId) -> bool {
+        let load = self.tunnels.get(&peer).map_or(Load::Packets, |tunnel| self.load_to(&tunnel.name));
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return false };
         let place = (self.links.relay_cid(leg), self.links.local(leg), self.links.remote(leg));
         let (Some(cid), Some(local), Some(remote)) = place else {
@@ -98,10 +99,11 @@ impl Proposed {
             self.fail(now, peer, Failure::Protocol);
             return false;
         };
+        links.set_search(load == Load::Packets);
         let mut link = None;
         if tunnel.initiator {
             let via = tunnel.relay.as_ref().and_then(|r| r.cid);
-            link = links.connect(now, local, remote, &tunnel.name, via, Load::Packets);
+            link = links.connect(now, local, remote, &tunnel.name, via, load);
             if link.is_none() {
                 self.fail(now, peer, Failure::Protocol);
                 return false;

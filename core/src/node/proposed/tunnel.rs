@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Inbound, Owner, Proposed};
+use super::{Inbound, MAX_UNPROBED, Owner, Proposed, SEARCH_SILENCE};
 use crate::event::{DropReason, Failure, TunnelUp};
 use crate::header::{Flags, HEADER_LEN, Header, Kind};
 use crate::machine::{Output, Transmit};
@@ -207,6 +207,7 @@ impl Proposed {
         initiator: bool,
         nms_transaction: u32,
     ) {
+        self.learn_from_silence(now, &direction.peer);
         self.remove(now, id);
         let outbound = PathId::of(&self.name, &direction.peer);
         let transaction = self.random();
@@ -251,8 +252,9 @@ impl Proposed {
     /// Dials the peer wherever it may be.
     fn dial(&mut self, now: Instant, id: TunnelId, direction: &RouteDirection) -> Result<Vec<LinkId>, Failure> {
         let mut links = Vec::new();
+        let load = self.load_to(&direction.peer);
         for place in self.places.all(&direction.candidates) {
-            if let Some(link) = self.connect(now, place, &direction.peer, Load::Packets) {
+            if let Some(link) = self.connect(now, place, &direction.peer, load) {
                 self.owners.insert(link, Owner::Direct(id));
                 links.push(link);
             }
@@ -279,6 +281,9 @@ impl Proposed {
     /// Forgets a tunnel and closes its links.
     pub(super) fn remove(&mut self, now: Instant, id: TunnelId) {
         let Some(mut tunnel) = self.tunnels.remove(&id) else { return };
+        if self.ended_by_search(now, &tunnel) {
+            self.never_probe(&tunnel.name);
+        }
         if self.expecting.get(&tunnel.name) == Some(&id) {
             self.expecting.remove(&tunnel.name);
         }
@@ -301,6 +306,44 @@ impl Proposed {
         for link in links {
             self.close(now, link);
         }
+    }
+
+    /// Whether a tunnel's path seems to have ended by the search for its MTU. What ends at a TRS follows us to a new mapping by
+    /// itself.
+    pub(super) fn ended_by_search(&self, now: Instant, tunnel: &Tunnel) -> bool {
+        match &tunnel.stage {
+            Stage::Requested(link) | Stage::Up(Path::Direct(link)) => {
+                self.links.died_searching(now, *link, SEARCH_SILENCE)
+            }
+            Stage::EndToEnd(EndToEnd { links, link: Some(link), .. }) | Stage::Up(Path::Blind { links, link, .. }) => {
+                links.died_searching(now, *link, SEARCH_SILENCE)
+            }
+            _ => false,
+        }
+    }
+
+    /// What the tunnels to a peer show that another is about to be built beside.
+    fn learn_from_silence(&mut self, now: Instant, peer: &Fqdn) {
+        if self.tunnels.values().any(|tunnel| tunnel.name == *peer && self.ended_by_search(now, tunnel)) {
+            self.never_probe(peer);
+        }
+    }
+
+    fn never_probe(&mut self, peer: &Fqdn) {
+        if self.unprobed.len() >= MAX_UNPROBED {
+            self.unprobed.clear();
+        }
+        self.unprobed.insert(peer.clone());
+    }
+
+    /// What a link to a peer carries.
+    pub(super) fn load_to(&self, peer: &Fqdn) -> Load {
+        if self.unprobed.contains(peer) { Load::PacketsUnprobed } else { Load::Packets }
+    }
+
+    /// Whether one of those who may dial now is a peer on the way to whom nothing is to be probed.
+    pub(super) fn expects_unprobed(&self) -> bool {
+        self.unprobed.iter().any(|peer| self.expecting.contains_key(peer))
     }
 
     /// A link of a direct tunnel is gone. While others are being dialed, nothing is lost.

@@ -9,6 +9,7 @@ use std::collections::BinaryHeap;
 
 use cyphonic_core::time::Instant;
 
+use super::bound::{Bound, MAX_EVENTS_PER_SECOND, Storm};
 use crate::net::wire::Wire;
 use crate::net::{BoxInput, BoxOutput, NetBox};
 
@@ -81,6 +82,9 @@ pub(in crate::net) struct Cell {
     packets: u64,
     timeouts: u64,
     unwired: u64,
+    bound: Bound,
+    /// It did too much, and does nothing any more.
+    storm: Option<Storm>,
 }
 
 impl Cell {
@@ -96,7 +100,34 @@ impl Cell {
             packets: 0,
             timeouts: 0,
             unwired: 0,
+            bound: Bound::new(MAX_EVENTS_PER_SECOND),
+            storm: None,
         }
+    }
+
+    pub(in crate::net) fn set_most_events(&mut self, most: u64) {
+        self.bound = Bound::new(most);
+    }
+
+    /// What it was stopped for.
+    pub(in crate::net) fn storm(&self) -> Option<&Storm> {
+        self.storm.as_ref()
+    }
+
+    /// Counts one event. Beyond the bound the cell is stopped.
+    fn admits(&mut self, now: Instant) -> bool {
+        if self.storm.is_none() && !self.bound.admits(now) {
+            let lanes = self.lanes.iter().flatten().map(|lane| (lane.wire.stats().packets, lane));
+            let busiest = lanes.filter(|(packets, _)| *packets > 0).max_by_key(|(packets, _)| *packets);
+            self.storm = Some(Storm {
+                at: now,
+                netbox: self.name.clone(),
+                busiest: busiest.map(|(_, lane)| lane.name.clone()),
+                events: self.bound.most(),
+            });
+            self.inbox.clear();
+        }
+        self.storm.is_none()
     }
 
     pub(in crate::net) fn name(&self) -> &str {
@@ -140,6 +171,9 @@ impl Cell {
     /// A packet will arrive.
     pub(super) fn accept(&mut self, arrival: Arrival) {
         debug_assert!(arrival.at >= self.clock, "{}: a packet from the past", self.name);
+        if self.storm.is_some() {
+            return;
+        }
         self.inbox.push(Reverse(arrival));
     }
 
@@ -160,6 +194,10 @@ impl Cell {
                 self.timeouts_at_clock = 0;
             }
             self.clock = now;
+            if !self.admits(now) {
+                self.wake = None;
+                return;
+            }
             let input = match self.inbox.peek() {
                 Some(Reverse(arrival)) if arrival.at <= now => {
                     let Reverse(Arrival { iface, packet, .. }) = self.inbox.pop().expect("just seen");
@@ -190,12 +228,15 @@ impl Cell {
         loop {
             match self.netbox.poll_output() {
                 BoxOutput::Wait(wake) => {
-                    self.wake = wake;
+                    self.wake = wake.filter(|_| self.storm.is_none());
                     return;
                 }
                 BoxOutput::Send { iface, packet } => {
                     sent += 1;
                     assert!(sent <= MAX_SENDS_AT_ONCE, "box {:?} sends without end at {now}", self.name);
+                    if !self.admits(now) {
+                        continue;
+                    }
                     let Some(lane) = self.lanes.get_mut(iface).and_then(Option::as_mut) else {
                         self.unwired += 1;
                         continue;

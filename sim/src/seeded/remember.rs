@@ -1,0 +1,208 @@
+//! What simulated cryptography need not compute twice.
+//!
+//! One network verifies the same few certificates at every handshake, and verifies at one end what it has just signed at
+//! the other; and both ends of a key exchange compute the same secret. None of this depends on anything but its
+//! arguments, so each thread remembers it. Whatever was not made here, or was changed on the way, is computed and
+//! verified like anywhere else, and the bytes on every wire are the same.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::{KeyProvider, WebPkiSupportedAlgorithms};
+use rustls::pki_types::{
+    AlgorithmIdentifier, InvalidSignature, PrivateKeyDer, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer,
+};
+use rustls::sign::{Signer, SigningKey};
+use rustls::{Error, SignatureAlgorithm, SignatureScheme};
+
+/// Ed25519 (RFC 8032) that remembers, for each thread, which keys it loaded and which signatures it made or found good.
+#[derive(Debug)]
+pub(super) struct Remembering;
+
+/// What is remembered at most of each kind; then all of it is forgotten. One network needs far less.
+const REMEMBERED_LIMIT: usize = 4096;
+
+fn make_room(held: usize, forget: impl FnOnce()) {
+    if held >= REMEMBERED_LIMIT {
+        forget();
+    }
+}
+
+thread_local! {
+    /// By [`fingerprint`] of key, message and signature.
+    static GOOD: RefCell<BTreeSet<[u8; 32]>> = RefCell::default();
+    /// By [`fingerprint`] of the key's DER.
+    static LOADED: RefCell<BTreeMap<[u8; 32], Arc<dyn SigningKey>>> = RefCell::default();
+    /// The secret that two public keys share, in order, until the second end asks for it.
+    static SHARED: RefCell<BTreeMap<[[u8; 32]; 2], [u8; 32]>> = RefCell::default();
+}
+
+/// SHA-256 over all parts, each with its length before it.
+fn fingerprint(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+    for part in parts {
+        hash.update(&part.len().to_be_bytes());
+        hash.update(part);
+    }
+    hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// The secret of the ends of an exchange whose public keys these are, in order, if the other end computed it.
+pub(super) fn take_shared(pair: &[[u8; 32]; 2]) -> Option<[u8; 32]> {
+    SHARED.with_borrow_mut(|shared| shared.remove(pair))
+}
+
+/// Keeps it for the other end.
+pub(super) fn keep_shared(pair: [[u8; 32]; 2], secret: [u8; 32]) {
+    SHARED.with_borrow_mut(|shared| {
+        make_room(shared.len(), || shared.clear());
+        shared.insert(pair, secret);
+    });
+}
+
+fn remember_good(fingerprint: [u8; 32]) {
+    GOOD.with_borrow_mut(|good| {
+        make_room(good.len(), || good.clear());
+        good.insert(fingerprint);
+    });
+}
+
+/// Everything that the default provider verifies, in its order (it is what a handshake offers), Ed25519 remembering.
+pub(super) static ALGORITHMS: LazyLock<WebPkiSupportedAlgorithms> = LazyLock::new(|| {
+    let remember =
+        |algorithm: &'static dyn SignatureVerificationAlgorithm| -> &'static dyn SignatureVerificationAlgorithm {
+            let is_ed25519 = algorithm.signature_alg_id() == Remembering.signature_alg_id();
+            if is_ed25519 { &Remembering } else { algorithm }
+        };
+    let given = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+    let all: Vec<_> = given.all.iter().map(|&algorithm| remember(algorithm)).collect();
+    let mapping = given.mapping.iter().map(|&(scheme, algorithms)| {
+        let algorithms: Vec<_> = algorithms.iter().map(|&algorithm| remember(algorithm)).collect();
+        (scheme, &*algorithms.leak())
+    });
+    WebPkiSupportedAlgorithms { all: all.leak(), mapping: mapping.collect::<Vec<_>>().leak() }
+});
+
+impl SignatureVerificationAlgorithm for Remembering {
+    fn verify_signature(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
+        let fingerprint = fingerprint(&[public_key, message, signature]);
+        if !GOOD.with_borrow(|good| good.contains(&fingerprint)) {
+            webpki::ring::ED25519.verify_signature(public_key, message, signature)?;
+            remember_good(fingerprint);
+        }
+        Ok(())
+    }
+
+    fn public_key_alg_id(&self) -> AlgorithmIdentifier {
+        webpki::ring::ED25519.public_key_alg_id()
+    }
+
+    fn signature_alg_id(&self) -> AlgorithmIdentifier {
+        webpki::ring::ED25519.signature_alg_id()
+    }
+}
+
+impl KeyProvider for Remembering {
+    fn load_private_key(&self, der: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
+        let fingerprint = fingerprint(&[der.secret_der()]);
+        if let Some(key) = LOADED.with_borrow(|loaded| loaded.get(&fingerprint).cloned()) {
+            return Ok(key);
+        }
+        let key = rustls::crypto::ring::sign::any_supported_type(&der)?;
+        let public = key.public_key().filter(|_| key.algorithm() == SignatureAlgorithm::ED25519);
+        let key: Arc<dyn SigningKey> = match public {
+            // An Ed25519 key is the last 32 bytes of its SubjectPublicKeyInfo (RFC 8410 §4).
+            Some(spki) => {
+                let public = *spki.last_chunk().expect("an Ed25519 key has 32 bytes");
+                Arc::new(RememberingKey { key, public })
+            }
+            None => key,
+        };
+        LOADED.with_borrow_mut(|loaded| {
+            make_room(loaded.len(), || loaded.clear());
+            loaded.insert(fingerprint, key.clone());
+        });
+        Ok(key)
+    }
+}
+
+/// An Ed25519 key whose signatures are good from the beginning.
+#[derive(Debug)]
+struct RememberingKey {
+    key: Arc<dyn SigningKey>,
+    public: [u8; 32],
+}
+
+impl SigningKey for RememberingKey {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        let signer = self.key.choose_scheme(offered)?;
+        Some(Box::new(RememberingSigner { signer, public: self.public }))
+    }
+
+    fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
+        self.key.public_key()
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.key.algorithm()
+    }
+}
+
+#[derive(Debug)]
+struct RememberingSigner {
+    signer: Box<dyn Signer>,
+    public: [u8; 32],
+}
+
+impl Signer for RememberingSigner {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        let signature = self.signer.sign(message)?;
+        remember_good(fingerprint(&[&self.public, message, &signature]));
+        Ok(signature)
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        self.signer.scheme()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_verified_once_is_good_again_and_nothing_near_it_is() {
+        use ring::signature::{Ed25519KeyPair, KeyPair};
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let (key, signature) = (pair.public_key().as_ref(), pair.sign(b"message"));
+        let mut forged = signature.as_ref().to_vec();
+        forged[0] ^= 1;
+        for _ in 0..2 {
+            assert!(Remembering.verify_signature(key, b"message", signature.as_ref()).is_ok());
+            assert!(Remembering.verify_signature(key, b"Message", signature.as_ref()).is_err());
+            assert!(Remembering.verify_signature(key, b"message", &forged).is_err());
+            assert!(Remembering.verify_signature(&forged[..32], b"message", signature.as_ref()).is_err());
+            // Moved from one part to the next.
+            assert!(Remembering.verify_signature(key, &signature.as_ref()[63..], &signature.as_ref()[..63]).is_err());
+        }
+    }
+
+    #[test]
+    fn what_was_signed_here_verifies_and_the_same_key_is_loaded_once() {
+        // PKCS #8 as RFC 8410 §7 has it.
+        let head = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+        let pkcs8: Vec<u8> = head.into_iter().chain([8; 32]).collect();
+        let load = || Remembering.load_private_key(PrivateKeyDer::Pkcs8(pkcs8.clone().into())).unwrap();
+        let (key, again) = (load(), load());
+        assert!(Arc::ptr_eq(&key, &again));
+        let signer = key.choose_scheme(&[SignatureScheme::ED25519]).unwrap();
+        let signature = signer.sign(b"message").unwrap();
+        let spki = key.public_key().unwrap();
+        let public = &spki[spki.len() - 32..];
+        // The library agrees with what is remembered.
+        assert!(webpki::ring::ED25519.verify_signature(public, b"message", &signature).is_ok());
+        assert!(Remembering.verify_signature(public, b"message", &signature).is_ok());
+        assert!(Remembering.verify_signature(public, b"another", &signature).is_err());
+    }
+}

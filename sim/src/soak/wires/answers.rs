@@ -1,0 +1,123 @@
+//! I4 at a node: who dials it gets at most three times what it sent until it has proved its address (RFC 9000 §8.1).
+//!
+//! A node also dials, and punches, where the NMS sends it, before anything came from there; that is no answer. What is one
+//! is told by the connection ID that it goes to: that of the client whose Initial came in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use super::super::check::{Invariant, Violation, violation as violated};
+use super::Datagram;
+
+/// What a node and an address exchanged so far.
+#[derive(Default)]
+struct Account<'a> {
+    /// The connection IDs of clients there.
+    clients: BTreeSet<&'a [u8]>,
+    received: usize,
+    answered: usize,
+    /// What a bad wire doubles is not the node's doing; no sealed datagram is like another.
+    answers: BTreeSet<&'a [u8]>,
+    /// It sent something that only who heard the node can send.
+    is_proved: bool,
+}
+
+pub(super) fn violation(node: &str, datagrams: &[Datagram<'_>]) -> Option<Violation> {
+    let mut accounts: BTreeMap<SocketAddr, Account<'_>> = BTreeMap::new();
+    // Of Initials that the node sent, as client or server.
+    let mut own: BTreeSet<&[u8]> = BTreeSet::new();
+    for datagram in datagrams.iter().filter(|datagram| datagram.is_quic()) {
+        let payload = datagram.payload;
+        let account = accounts.entry(datagram.remote).or_default();
+        let ids = datagram.is_initial().then(|| connection_ids(payload)).flatten();
+        if !datagram.is_out {
+            account.received += payload.len();
+            account.is_proved |= !datagram.is_initial();
+            account.clients.extend(ids.filter(|(to, _)| !own.contains(to)).map(|(_, from)| from));
+            continue;
+        }
+        own.extend(ids.map(|(_, from)| from));
+        if account.is_proved || !account.clients.iter().any(|id| goes_to(payload, id)) {
+            continue;
+        }
+        if account.answers.insert(payload) {
+            account.answered += payload.len();
+        }
+        let (answered, received) = (account.answered, account.received);
+        if answered > 3 * received {
+            let (remote, at) = (datagram.remote, datagram.at);
+            let text = format!("{node} answered {answered} bytes to {remote}, from where {received} had come, at {at}");
+            return Some(violated(Invariant::I4, text));
+        }
+    }
+    None
+}
+
+/// Destination and source connection ID of a long header (RFC 9000 §17.2).
+fn connection_ids(payload: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&length, rest) = payload.get(5..)?.split_first()?;
+    let (to, rest) = rest.split_at_checked(length.into())?;
+    let (&length, rest) = rest.split_first()?;
+    Some((to, rest.get(..length.into())?))
+}
+
+/// Whether a datagram's first packet is for this connection ID.
+fn goes_to(payload: &[u8], id: &[u8]) -> bool {
+    let is_long = payload.first().is_some_and(|first| first & 0x80 != 0);
+    if is_long { connection_ids(payload).is_some_and(|(to, _)| to == id) } else { payload[1..].starts_with(id) }
+}
+
+#[cfg(test)]
+mod tests {
+    use cyphonic_core::time::Instant;
+
+    use super::*;
+
+    /// A datagram that begins with a long header.
+    fn long(first: u8, to: &[u8], from: &[u8], len: usize) -> Vec<u8> {
+        let mut payload = [&[first, 0, 0, 0, 1, to.len() as u8], to, &[from.len() as u8], from].concat();
+        payload.resize(len, 7);
+        payload
+    }
+
+    fn judge(datagrams: &[(bool, Vec<u8>)]) -> Option<Violation> {
+        let remote = "203.0.113.9:443".parse().unwrap();
+        let datagrams: Vec<_> = datagrams
+            .iter()
+            .enumerate()
+            .map(|(i, (is_out, payload))| Datagram {
+                at: Instant::from_millis(i as u64),
+                is_out: *is_out,
+                remote,
+                payload,
+            })
+            .collect();
+        violation("bob", &datagrams)
+    }
+
+    #[test]
+    fn a_dialer_gets_three_times_what_it_sent_and_no_more_until_it_is_proved() {
+        let came = (false, long(0xc0, b"random", b"client", 1200));
+        let answer = |n: u8| (true, long(0xe0, b"client", &[n], 1200));
+        let three = [came.clone(), answer(1), answer(2), answer(3)];
+        assert_eq!(judge(&three), None);
+        let four = [&three[..], &[answer(4)]].concat();
+        assert_eq!(judge(&four).map(|violation| violation.invariant), Some(Invariant::I4));
+        let doubled = [&three[..], &three[1..]].concat();
+        assert_eq!(judge(&doubled), None, "by the wire");
+        let short = [&three[..], &[(true, [b"\x40client", &[7; 600][..]].concat())]].concat();
+        assert!(judge(&short).is_some(), "packets with short headers count as well");
+        let proved = [&three[..], &[(false, long(0xe0, b"server", b"client", 80)), answer(4)]].concat();
+        assert_eq!(judge(&proved), None);
+    }
+
+    #[test]
+    fn dialing_and_punching_is_no_answer() {
+        let dial = |n: u8| (true, long(0xc0, &[n], b"me", 1200));
+        let punch = (true, vec![0; 32]);
+        let server = (false, long(0xc0, b"me", b"server", 1200));
+        let on = |n: u8| (true, long(0xe0, b"server", &[n], 1200));
+        let all = [punch, dial(1), dial(2), server, on(1), on(2), on(3), on(4), on(5)];
+        assert_eq!(judge(&all), None);
+    }
+}

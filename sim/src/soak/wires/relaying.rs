@@ -1,0 +1,158 @@
+//! I3, from the wires of the TRS alone: what it forwards goes only between two nodes that the NMS sent to it together, and
+//! only to where one of them has proved to be.
+//!
+//! A blind TRS, and one of the conventional method, forwards a datagram as it came, so what goes out and had come in before
+//! was forwarded. Whose it is tells the wire of the node that sent it first. (A terminating TRS seals anew: there is nothing
+//! to tell by.)
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use cyphonic_core::event::Event;
+use cyphonic_core::route::Pattern;
+use cyphonic_core::time::Instant;
+use cyphonic_scenarios::{Method, Scenario};
+
+use super::super::check::{Invariant, Violation, violation as violated};
+use super::Datagram;
+use crate::run::Run;
+
+/// An address as the TRS knows it.
+#[derive(Default)]
+struct Place {
+    /// Who ever sent from there: a NAT may give an address to another node.
+    nodes: BTreeSet<usize>,
+    /// The TRS sent something of its own there.
+    is_asked: bool,
+    /// And that was answered.
+    is_proved: bool,
+}
+
+pub(super) fn violation(
+    scenario: &Scenario,
+    run: &Run,
+    trs: &[Datagram<'_>],
+    nodes: &[Vec<Datagram<'_>>],
+) -> Option<Violation> {
+    let grants = grants(scenario, run);
+    let granted = |a: usize, b: usize, at: Instant| grants.get(&(a.min(b), a.max(b))).is_some_and(|since| *since <= at);
+    judge(scenario.method, trs, nodes, granted, |node| scenario.nodes[node].name.short())
+}
+
+/// Since when two nodes may meet at the TRS, by what the NMS says that it chose.
+fn grants(scenario: &Scenario, run: &Run) -> BTreeMap<(usize, usize), Instant> {
+    let mut grants = BTreeMap::new();
+    for (at, _, event) in &run.events {
+        let Event::RouteChosen(chosen) = event else { continue };
+        let pair = (scenario.node(chosen.initiator.short()), scenario.node(chosen.responder.short()));
+        let is_relayed = chosen.choice.as_ref().is_some_and(|choice| choice.pattern == Pattern::Relayed);
+        if let ((Some(a), Some(b)), true) = (pair, is_relayed) {
+            grants.entry((a.min(b), a.max(b))).or_insert(*at);
+        }
+    }
+    grants
+}
+
+fn judge<'s>(
+    method: Method,
+    trs: &[Datagram<'_>],
+    nodes: &[Vec<Datagram<'_>>],
+    granted: impl Fn(usize, usize, Instant) -> bool,
+    name: impl Fn(usize) -> &'s str,
+) -> Option<Violation> {
+    let mut senders: BTreeMap<&[u8], usize> = BTreeMap::new();
+    for (node, datagrams) in nodes.iter().enumerate() {
+        for sent in datagrams.iter().filter(|datagram| datagram.is_out) {
+            senders.entry(sent.payload).or_insert(node);
+        }
+    }
+    let came: BTreeSet<&[u8]> = trs.iter().filter(|datagram| !datagram.is_out).map(|d| d.payload).collect();
+    let went: BTreeSet<&[u8]> = trs.iter().filter(|datagram| datagram.is_out).map(|d| d.payload).collect();
+    let mut places: BTreeMap<SocketAddr, Place> = BTreeMap::new();
+    for &Datagram { at, is_out, remote, payload } in trs {
+        let place = places.entry(remote).or_default();
+        let is_forwarded = came.contains(payload) && went.contains(payload);
+        if !is_out {
+            place.nodes.extend(senders.get(payload));
+            // Conventional messages are sealed with the tunnel's key: the first one is the proof.
+            place.is_proved |= method == Method::Conventional || (place.is_asked && !is_forwarded);
+            continue;
+        }
+        if !is_forwarded {
+            place.is_asked = true;
+            continue;
+        }
+        if !place.is_proved {
+            return Some(violated(
+                Invariant::I3,
+                format!("the TRS forwarded to {remote}, who proved nothing, at {at}"),
+            ));
+        }
+        let Some(&from) = senders.get(payload) else { continue };
+        if !place.nodes.iter().any(|&to| granted(from, to, at)) {
+            let to: Vec<_> = place.nodes.iter().map(|&node| name(node)).collect();
+            let (from, to) = (name(from), to.join(" or "));
+            let text =
+                format!("the TRS forwarded from {from} to {to} at {remote}, whom nobody sent there together, at {at}");
+            return Some(violated(Invariant::I3, text));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: [&str; 3] = ["alice", "bob", "eve"];
+
+    fn place(node: u8) -> SocketAddr {
+        SocketAddr::from(([203, 0, 113, node], 443))
+    }
+
+    /// What the TRS saw: whether out, which node's place, which bytes. All nodes sent what came from them.
+    fn judged(method: Method, seen: &[(bool, u8, &'static [u8])]) -> Option<String> {
+        let trs: Vec<_> = seen
+            .iter()
+            .enumerate()
+            .map(|(i, &(is_out, node, payload))| Datagram {
+                at: Instant::from_millis(i as u64),
+                is_out,
+                remote: place(node),
+                payload,
+            })
+            .collect();
+        let sent = |node: u8| {
+            let mine = trs.iter().filter(move |datagram| !datagram.is_out && datagram.remote == place(node));
+            mine.map(|datagram| Datagram { is_out: true, ..*datagram }).collect::<Vec<_>>()
+        };
+        // Alice and Bob were brought together.
+        let granted = |a: usize, b: usize, _: Instant| (a.min(b), a.max(b)) == (0, 1);
+        let violation = judge(method, &trs, &[sent(0), sent(1), sent(2)], granted, |node| NAMES[node]);
+        violation.map(|violation| violation.sentence)
+    }
+
+    const OUT: bool = true;
+    const IN: bool = false;
+
+    #[test]
+    fn a_pair_that_was_brought_together_is_relayed_once_both_are_proved() {
+        let legs: [(bool, u8, &[u8]); 6] =
+            [(IN, 0, b"a1"), (OUT, 0, b"ta"), (IN, 0, b"a2"), (IN, 1, b"b1"), (OUT, 1, b"tb"), (IN, 1, b"b2")];
+        let data: [(bool, u8, &[u8]); 2] = [(IN, 0, b"data"), (OUT, 1, b"data")];
+        assert_eq!(judged(Method::Proposed, &[&legs[..], &data].concat()), None);
+        let text = judged(Method::Proposed, &[&legs[..5], &data].concat()).unwrap();
+        assert!(text.contains("203.0.113.1:443, who proved nothing"), "{text}");
+        assert_eq!(judged(Method::Conventional, &[&legs[..5], &data].concat()), None, "a sealed message proves");
+    }
+
+    #[test]
+    fn nobody_else_is_relayed() {
+        let legs: [(bool, u8, &[u8]); 6] =
+            [(IN, 0, b"a1"), (OUT, 0, b"ta"), (IN, 0, b"a2"), (IN, 2, b"e1"), (OUT, 2, b"te"), (IN, 2, b"e2")];
+        let text = judged(Method::Proposed, &[&legs[..], &[(IN, 2, b"data"), (OUT, 0, b"data")]].concat()).unwrap();
+        assert!(text.contains("from eve to alice"), "{text}");
+        let text = judged(Method::Conventional, &[(IN, 0, b"a1"), (IN, 2, b"data"), (OUT, 0, b"data")]).unwrap();
+        assert!(text.contains("from eve to alice"), "{text}");
+    }
+}
