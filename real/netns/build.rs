@@ -100,7 +100,7 @@ pub(super) fn down(lab: &Lab, keep: bool) {
 fn namespace(lab: &Lab, host: &Host) -> Result<(), Failure> {
     let name = lab.namespace(&host.name);
     run(Command::new("ip").args(["netns", "add", &name]), "")?;
-    // A namespace's own resolv.conf, for a node to write to.
+    // A namespace's own resolv.conf, for a node to write to. Names are given up after ten seconds, as in the simulator.
     let folder = format!("/etc/netns/{name}");
     let file = format!("{folder}/resolv.conf");
     let made = fs::create_dir_all(folder).and_then(|()| fs::write(&file, "options timeout:2 attempts:5\n"));
@@ -140,6 +140,9 @@ fn configure(lab: &Lab, host: &Host) -> Result<(), Failure> {
             add(format!("addr add {} dev {name}{}", whole(*address), if address.is_ipv6() { " nodad" } else { "" }));
         }
         add(format!("link set dev {name} up"));
+    }
+    for prefix in &host.discards {
+        add(format!("route add blackhole {prefix}"));
     }
     for device in &host.devices {
         for route in &device.routes {

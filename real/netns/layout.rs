@@ -52,6 +52,8 @@ pub(super) struct Host {
     /// On the loopback device: the host's own.
     pub(super) addresses: Vec<IpAddr>,
     pub(super) devices: Vec<Device>,
+    /// What leads nowhere, unless a longer route says otherwise.
+    pub(super) discards: Vec<IpNet>,
     /// An nftables script; empty if there is nothing to filter or translate.
     pub(super) ruleset: String,
     /// Keys below /proc/sys, with dots.
@@ -85,8 +87,8 @@ pub(super) struct Cable {
 
 impl Host {
     fn new(name: impl Into<String>, forwards: bool) -> Self {
-        let (addresses, devices) = (Vec::new(), Vec::new());
-        Self { name: name.into(), forwards, addresses, devices, ruleset: String::new(), sysctls: Vec::new() }
+        let (addresses, devices, discards) = (Vec::new(), Vec::new(), Vec::new());
+        Self { name: name.into(), forwards, addresses, devices, discards, ruleset: String::new(), sysctls: Vec::new() }
     }
 }
 
@@ -283,6 +285,8 @@ fn router(site: &Site) -> Host {
     let mut host = Host::new(format!("r-{}", site.name), true);
     host.addresses.extend(site.router_v6().map(IpAddr::from));
     host.addresses.extend(site.router_v4().map(IpAddr::from));
+    host.discards.extend(site.v6.as_ref().map(|v6| IpNet::from(v6.prefix())));
+    host.discards.extend(site.v4.as_ref().map(|v4| IpNet::from(v4.prefix())));
     let mut nats = Vec::new();
     if let Some(SiteV6::Private { nat, .. }) = &site.v6 {
         nats.push(nat);
