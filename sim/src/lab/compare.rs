@@ -290,8 +290,7 @@ mod tests {
         let of_bob = |entry: &Entry| matches!(&entry.what, What::Signal(signal) if [&signal.from, &signal.to].contains(&&"bob".to_owned()));
         let step_1 = real.iter().position(|entry| entry.what == What::Step { step: 1 }).unwrap();
         real[..step_1].sort_by_key(of_bob);
-        let again = real.iter().find(|entry| of_bob(entry)).cloned();
-        for entry in again {
+        if let Some(entry) = real.iter().find(|entry| of_bob(entry)).cloned() {
             let What::Signal(signal) = entry.what.clone() else { panic!() };
             let repeated = log::Signal { repeated: true, ..signal };
             real.push(Entry { what: What::Signal(repeated), ..entry });
