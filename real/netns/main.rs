@@ -62,7 +62,7 @@ enum Command {
         /// Prints the event log, one JSON object a line, for `cyphonic-lab compare --real`.
         #[arg(long)]
         json: bool,
-        /// How many cells at once; without it as many as there are cores.
+        /// How many cells at once; without it twice as many as there are cores.
         #[arg(long, value_name = "N")]
         jobs: Option<usize>,
     },

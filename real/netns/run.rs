@@ -94,7 +94,9 @@ impl<'a> Runner<'a> {
 
     /// Runs every cell; gives what to print, and what failed.
     pub(super) fn run(&self, jobs: Option<usize>, json: bool) -> Result<(String, Vec<String>), Problem> {
-        let workers = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+        // A cell mostly waits.
+        let default = || 2 * std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = jobs.unwrap_or_else(default).max(1);
         let next = AtomicUsize::new(0);
         let done: Mutex<Vec<(usize, Result<Shown, Failure>)>> = Mutex::default();
         std::thread::scope(|scope| {

@@ -125,7 +125,7 @@ sudo target/debug/cyphonic-netns run my.toml --json >real.jsonl && cyphonic-lab 
         /// The event log of a real run that was made before.
         #[arg(long, value_name = "LOG")]
         real: Option<PathBuf>,
-        /// How many real runs at once; without it as many as there are cores.
+        /// How many real runs at once; without it twice as many as there are cores.
         #[arg(long, value_name = "N", conflicts_with = "real")]
         jobs: Option<usize>,
     },

@@ -287,7 +287,10 @@ mod tests {
             if outcome == "3 of 3 echoes answered")));
         let mut real = simulated.clone();
         // Bob registers after Alice, in later times and with a repetition.
-        let of_bob = |entry: &Entry| matches!(&entry.what, What::Signal(signal) if [&signal.from, &signal.to].contains(&&"bob".to_owned()));
+        let of_bob = |entry: &Entry| {
+            let What::Signal(signal) = &entry.what else { return false };
+            [signal.from.as_str(), signal.to.as_str()].contains(&"bob")
+        };
         let step_1 = real.iter().position(|entry| entry.what == What::Step { step: 1 }).unwrap();
         real[..step_1].sort_by_key(of_bob);
         if let Some(entry) = real.iter().find(|entry| of_bob(entry)).cloned() {
