@@ -448,6 +448,10 @@ mod tests {
         site = "b"
         [[step]]
         do = "start"
+        [[step]]
+        do = "echo"
+        from = "alice"
+        to = "bob"
     "#;
 
     #[test]

@@ -135,7 +135,8 @@ mod tests {
         let text = format!(
             "title = \"t\"\nabout = \"a\"\nmeasure = \"outcome\"\n[[site]]\nname = \"a\"\nkind = \"ipv4-private\"\n{site}\n\
              [[site]]\nname = \"b\"\nkind = \"ipv6\"\n[[node]]\nname = \"alice\"\nsite = \"a\"\n\
-             [[node]]\nname = \"bob\"\nsite = \"b\"\n[[step]]\ndo = \"start\"\n{step}"
+             [[node]]\nname = \"bob\"\nsite = \"b\"\n[[step]]\ndo = \"start\"\n\
+             [[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\n{step}"
         );
         let plan = Plan::expand(&Document::parse("test.toml", &text).unwrap(), &[]).unwrap();
         check(&plan.cells[0].scenario)
@@ -166,7 +167,7 @@ mod tests {
             assert!(found.iter().any(|refusal| refusal.starts_with(name)), "{site}: {found:?}");
         }
         let found = checked("", "[[step]]\ndo = \"move\"\nnode = \"alice\"\nto = \"b\"").unwrap_err();
-        assert!(found[0].starts_with("step 1: move: "), "{found:?}");
+        assert!(found[0].starts_with("step 2: move: "), "{found:?}");
     }
 
     #[test]
