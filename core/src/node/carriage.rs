@@ -47,12 +47,6 @@ pub(super) trait Carriage {
     /// When the peer was heard last on a tunnel that is up. Whoever is there answers what is sent within moments.
     fn heard_at(&self, tunnel: TunnelId) -> Option<Instant>;
 
-    /// Whether a tunnel that is up, and where nothing answers what was sent, seems to have ended by its own doing: it will not
-    /// come back, and another one that is built now will not go the same way.
-    fn is_spoilt(&self, _now: Instant, _tunnel: TunnelId) -> bool {
-        false
-    }
-
     /// Sends a packet through a tunnel.
     fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused>;
 

@@ -34,11 +34,7 @@ impl Node {
         if self.own.is_some_and(|own| own.contains(inner.destination)) || !self.overlay.contains(inner.destination) {
             return self.dropped(DropReason::NotRoutable);
         }
-        let to = PeerRef::Virtual(inner.destination);
-        let Some(id) = self.peer_for(now, to.clone()) else { return };
-        self.watch_silence(now, id);
-        // The tunnel may have been given up just now, and the peer with it.
-        if let Some(id) = self.peer_for(now, to) {
+        if let Some(id) = self.peer_for(now, PeerRef::Virtual(inner.destination)) {
             self.send_to(now, id, packet);
         }
     }
@@ -53,6 +49,7 @@ impl Node {
             return;
         };
         peer.sent += packet.len() as u64;
+        self.watch_silence(now, id);
         match self.carriage.send_packet(now, tunnel, packet.clone()) {
             Ok(()) => {}
             Err(SendRefused::Full) => self.dropped(DropReason::QueueFull),

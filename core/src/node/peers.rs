@@ -80,6 +80,16 @@ pub(super) struct Origin {
     pub(super) again: Option<Backoff>,
 }
 
+impl Origin {
+    /// Which attempt at a direct path it was.
+    pub(super) fn attempt(&self) -> u8 {
+        match self.want {
+            Some(Want::Direct(attempt)) => attempt,
+            _ => 0,
+        }
+    }
+}
+
 /// When to try for a direct path next.
 #[derive(Clone, Copy)]
 pub(super) struct Improve {

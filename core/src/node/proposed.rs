@@ -35,9 +35,9 @@ const MAX_EARLY: usize = 64;
 const MAX_EARLY_OF_ONE: usize = 4;
 /// How long such a link may wait for that.
 const EARLY_TIMEOUT: Duration = Duration::from_secs(5);
-/// A path on which the search for its MTU is under way answers within moments: after so long, the probes are suspected to
-/// have ended it.
-const SEARCH_SILENCE: Duration = Duration::from_secs(1);
+/// A path on which the search for its MTU is under way answers within moments. After so long the probes are taken to have
+/// ended it; half as long does where it is given up anyway.
+const SEARCH_SILENCE: Duration = Duration::from_secs(2);
 /// Most peers to which paths are known to end that way.
 const MAX_UNPROBED: usize = super::MAX_PEERS;
 
@@ -63,6 +63,8 @@ pub(super) struct Proposed {
     /// Peers to which a path ended while its MTU was searched for: there is no search on the way to them any more, as long
     /// as we are in this network. Some NATs end a mapping on the Packet Too Big that a probe draws (RFC 5508 REQ-7 forbids it).
     unprobed: BTreeSet<Fqdn>,
+    /// When to look how the search for the MTU of a tunnel's path goes.
+    searches: Timers<TunnelId>,
     timers: Timers<TunnelId>,
     out: VecDeque<CarriageOutput>,
 }
@@ -111,6 +113,7 @@ impl Proposed {
             expecting: BTreeMap::new(),
             by_leg: BTreeMap::new(),
             unprobed: BTreeSet::new(),
+            searches: Timers::default(),
             timers: Timers::default(),
             out: VecDeque::new(),
         })
@@ -336,10 +339,6 @@ impl Carriage for Proposed {
         }
     }
 
-    fn is_spoilt(&self, now: Instant, tunnel: TunnelId) -> bool {
-        self.tunnels.get(&tunnel).is_some_and(|tunnel| self.ended_by_search(now, tunnel))
-    }
-
     fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused> {
         let id = tunnel;
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return Err(SendRefused::NoTunnel) };
@@ -399,6 +398,7 @@ impl Carriage for Proposed {
         self.expecting.clear();
         self.by_leg.clear();
         self.unprobed.clear();
+        self.searches = Timers::default();
         self.timers = Timers::default();
         self.links = Links::new(self.quic.clone(), CidScheme::Direct, true, &mut self.rng)
             .expect("the same configuration worked before");
@@ -432,6 +432,9 @@ impl Carriage for Proposed {
         while let Some(peer) = self.timers.pop_due(now) {
             self.tunnel_timeout(now, peer);
         }
+        while let Some(tunnel) = self.searches.pop_due(now) {
+            self.search_timeout(now, tunnel);
+        }
         while let Some(link) = self.inbound_timers.pop_due(now) {
             self.close(now, link);
         }
@@ -439,7 +442,8 @@ impl Carriage for Proposed {
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        [self.links.next_timeout(), self.timers.next(), self.inbound_timers.next()].into_iter().flatten().min()
+        let timers = [self.timers.next(), self.searches.next(), self.inbound_timers.next()];
+        timers.into_iter().chain([self.links.next_timeout()]).flatten().min()
     }
 
     fn poll(&mut self) -> Option<CarriageOutput> {

@@ -45,8 +45,6 @@ const LAST_IMPROVEMENT: Duration = Duration::from_secs(64);
 /// Who sends into a direct tunnel and hears nothing for so long asks for the relay. Two lost keep-alives of the conventional
 /// method, or a dozen lost acknowledgements of QUIC, are no reason yet.
 const SILENCE: Duration = Duration::from_secs(5);
-/// Who sends into a tunnel that is being searched for its MTU and hears nothing for so long builds another, without a search.
-const SPOILT: Duration = Duration::from_secs(2);
 /// A tunnel that was replaced is kept until nothing has come by it for so long.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -267,6 +265,8 @@ impl Node {
         peer.building.values_mut().for_each(|origin| origin.again = None);
         (peer.relay_at, peer.failures) = (None, 0);
         let before = peer.up;
+        // A direct path that came up and soon fell silent costs more than one that never comes up: it is left alone for long.
+        let setback = before.filter(|(_, direct)| dead && !direct.relayed && now < peer.up_since + LAST_IMPROVEMENT);
         let worse = origin.relayed && !dead && before.is_some_and(|(_, before)| !before.relayed);
         let (taken, replaced) = if worse { (before, Some((tunnel, origin))) } else { (Some((tunnel, origin)), before) };
         peer.up = taken;
@@ -276,7 +276,11 @@ impl Node {
         let displaced = replaced.and_then(|(id, origin)| peer.old.replace((id, origin, now + LINGER)));
         if !worse {
             let may_improve = origin.relayed && origin.initiator && origin.want.is_some();
-            let (wait, attempt) = peer.improve.map_or((FIRST_IMPROVEMENT, 0), |i| (i.wait, i.attempt));
+            let (wait, attempt) = match (setback, peer.improve) {
+                (Some((_, direct)), _) => (LAST_IMPROVEMENT, direct.attempt().wrapping_add(1)),
+                (None, Some(improve)) => (improve.wait, improve.attempt),
+                (None, None) => (FIRST_IMPROVEMENT, 0),
+            };
             peer.improve = may_improve.then(|| Improve { at: now + wait, wait, attempt });
         }
         let held = std::mem::take(&mut peer.held);
@@ -373,25 +377,20 @@ impl Node {
         peer.unheard.is_some_and(|since| now >= since + SILENCE && heard.is_none_or(|heard| heard <= since))
     }
 
-    /// A packet is about to go into the peer's tunnel. If it has been silent for long, and is a direct one, the relay is asked
-    /// for beside it, and takes over unless the peer is heard until then; if it has ended by its own doing, it is given up.
+    /// A packet is about to go into the peer's tunnel. If it is a direct one, and silent for long, the relay is asked for
+    /// beside it, and takes over unless the peer is heard until then.
     pub(super) fn watch_silence(&mut self, now: Instant, id: PeerId) {
         let registered = self.cloud.is_registered();
         let Some(peer) = self.peers.find_mut(id) else { return };
-        let Some((tunnel, origin)) = peer.up else { return };
+        let Some((tunnel, Origin { relayed: false, want: Some(_), .. })) = peer.up else { return };
         let heard = self.carriage.heard_at(tunnel);
-        let Some(since) = peer.unheard.filter(|since| heard.is_none_or(|heard| heard <= *since)) else {
-            peer.unheard = Some(now);
-            return;
-        };
-        if now >= since + SPOILT && self.carriage.is_spoilt(now, tunnel) {
-            self.carriage.forget(now, tunnel);
-            return self.on_tunnel_down(now, tunnel, Failure::Timeout);
-        }
-        let may_fall_back = !origin.relayed && origin.want.is_some();
-        let is_free = peer.request.is_none() && peer.building.is_empty();
-        if may_fall_back && now >= since + SILENCE && registered && is_free {
-            self.request_route(now, id, Want::Relayed);
+        match peer.unheard {
+            Some(since) if heard.is_none_or(|heard| heard <= since) => {
+                if now >= since + SILENCE && registered && peer.request.is_none() && peer.building.is_empty() {
+                    self.request_route(now, id, Want::Relayed);
+                }
+            }
+            _ => peer.unheard = Some(now),
         }
     }
 

@@ -362,15 +362,31 @@ impl Links {
         self.links.get(&id).map(|l| l.heard_at)
     }
 
-    /// Whether nothing was heard for `silence` on a link that was up and searching for its path MTU, and had not yet found a
-    /// size to be too large: the probes may have ended the path.
-    pub fn died_searching(&self, now: Instant, id: LinkId, silence: Duration) -> bool {
-        let Some(link) = self.links.get(&id).filter(|l| l.connected && now >= l.heard_at + silence) else {
-            return false;
-        };
+    /// How long nothing has been heard, four round trips apart, on a link that is searching for its path MTU and has not
+    /// yet found a size to be too large. `None` if there is no search, or none any more. While there is one, something is
+    /// on its way and waits for an answer.
+    pub fn silence_in_search(&self, now: Instant, id: LinkId) -> Option<Duration> {
+        let link = self.links.get(&id).filter(|l| l.connected && !l.closed)?;
         let path = link.connection.stats().path;
-        let searches = path.sent_plpmtud_probes > 0 && path.current_mtu < self.config.options.max_udp_payload;
-        searches && path.lost_plpmtud_probes < PROBES_OF_A_SIZE
+        let began = path.sent_plpmtud_probes > 0;
+        let ended = path.current_mtu >= self.config.options.max_udp_payload
+            || path.lost_plpmtud_probes >= PROBES_OF_A_SIZE
+            || path.black_holes_detected > 0;
+        (began && !ended).then(|| (now - link.heard_at).saturating_sub(4 * link.connection.rtt()))
+    }
+
+    /// Whether a link has searched for its path MTU and has not found all to fit.
+    pub fn has_searched(&self, id: LinkId) -> bool {
+        let path = self.links.get(&id).map(|link| link.connection.stats().path);
+        path.is_some_and(|p| p.sent_plpmtud_probes > 0 && p.current_mtu < self.config.options.max_udp_payload)
+    }
+
+    /// Says something on a link that needs an answer, so that the peer learns where we are seen now.
+    pub fn ping(&mut self, now: Instant, id: LinkId) {
+        if let Some(link) = self.links.get_mut(&id).filter(|l| l.connected && !l.closed) {
+            link.connection.ping();
+            self.drive(now, id);
+        }
     }
 
     /// Whether the path MTU of connections that come in from now on is searched for, where it would be.

@@ -15,7 +15,7 @@ use super::model::HEALING;
 use super::sheet::{Sheet, table};
 
 /// Grows with every change of what a seed means.
-pub const GENERATOR: u32 = 2;
+pub const GENERATOR: u32 = 3;
 /// The most sites, and the most nodes.
 pub const MOST: u64 = 12;
 /// The last round: so many echoes of each pair, this far apart.

@@ -9,5 +9,6 @@ mod losses;
 mod moves;
 mod restarts;
 mod scene;
+mod search;
 mod silence;
 mod sizes;

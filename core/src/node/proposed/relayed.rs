@@ -29,6 +29,7 @@ impl Proposed {
     /// The handshake with the TRS is finished: our leg has its identifier.
     pub(super) fn on_leg_open(&mut self, now: Instant, peer: TunnelId, leg: LinkId) {
         let Some(cid) = self.links.relay_cid(leg) else { return self.fail(now, peer, Failure::Protocol) };
+        self.watch_search(now, peer);
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         if !tunnel.initiator {
             tunnel.stage = Stage::LegWaiting(leg);
@@ -181,6 +182,7 @@ impl Proposed {
 
     fn on_blind_connected(&mut self, now: Instant, peer: TunnelId, link: LinkId, client: bool, names: &[Fqdn]) {
         let me = self.me();
+        self.watch_search(now, peer);
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         let to = Party::Node(tunnel.name.clone());
         let known = names.contains(&tunnel.name);

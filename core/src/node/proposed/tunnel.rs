@@ -207,7 +207,6 @@ impl Proposed {
         initiator: bool,
         nms_transaction: u32,
     ) {
-        self.learn_from_silence(now, &direction.peer);
         self.remove(now, id);
         let outbound = PathId::of(&self.name, &direction.peer);
         let transaction = self.random();
@@ -227,7 +226,7 @@ impl Proposed {
         let opened = if let Some(relay) = &tunnel.relay {
             let (addresses, name) = (relay.addresses.clone(), self.services.trs_name.clone());
             // The end-to-end connection through a blind relay discovers its own path MTU.
-            let load = if relay.mode == RelayMode::Blind { Load::Signaling } else { Load::Packets };
+            let load = if relay.mode == RelayMode::Blind { Load::Signaling } else { self.load_to(&tunnel.name) };
             self.open(now, &addresses, &name, load).map(|link| {
                 self.owners.insert(link, Owner::Leg(id));
                 tunnel.stage = Stage::LegOpening(link);
@@ -281,9 +280,8 @@ impl Proposed {
     /// Forgets a tunnel and closes its links.
     pub(super) fn remove(&mut self, now: Instant, id: TunnelId) {
         let Some(mut tunnel) = self.tunnels.remove(&id) else { return };
-        if self.ended_by_search(now, &tunnel) {
-            self.never_probe(&tunnel.name);
-        }
+        self.learn_from(now, &tunnel);
+        self.searches.set(id, None);
         if self.expecting.get(&tunnel.name) == Some(&id) {
             self.expecting.remove(&tunnel.name);
         }
@@ -308,32 +306,55 @@ impl Proposed {
         }
     }
 
-    /// Whether a tunnel's path seems to have ended by the search for its MTU. What ends at a TRS follows us to a new mapping by
-    /// itself.
-    pub(super) fn ended_by_search(&self, now: Instant, tunnel: &Tunnel) -> bool {
+    /// The link on which packets go, or will go: its path is the one that is searched for its MTU.
+    fn searched<'a>(&'a self, tunnel: &'a Tunnel) -> Option<(&'a Links, LinkId)> {
         match &tunnel.stage {
-            Stage::Requested(link) | Stage::Up(Path::Direct(link)) => {
-                self.links.died_searching(now, *link, SEARCH_SILENCE)
-            }
+            Stage::Requested(link) | Stage::LegWaiting(link) | Stage::LegRequested(link) => Some((&self.links, *link)),
+            Stage::Up(Path::Direct(link) | Path::Terminated(link)) => Some((&self.links, *link)),
             Stage::EndToEnd(EndToEnd { links, link: Some(link), .. }) | Stage::Up(Path::Blind { links, link, .. }) => {
-                links.died_searching(now, *link, SEARCH_SILENCE)
+                Some((links, *link))
             }
-            _ => false,
+            _ => None,
         }
     }
 
-    /// What the tunnels to a peer show that another is about to be built beside.
-    fn learn_from_silence(&mut self, now: Instant, peer: &Fqdn) {
-        if self.tunnels.values().any(|tunnel| tunnel.name == *peer && self.ended_by_search(now, tunnel)) {
-            self.never_probe(peer);
+    /// How long nothing was heard on a tunnel whose path is being searched for its MTU.
+    fn silence_in_search(&self, now: Instant, tunnel: &Tunnel) -> Option<Duration> {
+        self.searched(tunnel).and_then(|(links, link)| links.silence_in_search(now, link))
+    }
+
+    /// A tunnel is going to be forgotten, or another built beside it: if its path seems to have ended by the search for its
+    /// MTU, that was the last search on the way to this peer.
+    fn learn_from(&mut self, now: Instant, tunnel: &Tunnel) {
+        // What was not even built, though the peer answered on it, was perhaps ended again and again.
+        let is_late = !matches!(tunnel.stage, Stage::Up(_)) && tunnel.until <= now;
+        let stuck = is_late && self.searched(tunnel).is_some_and(|(links, link)| links.has_searched(link));
+        let silent = || self.silence_in_search(now, tunnel).is_some_and(|silence| silence >= SEARCH_SILENCE / 2);
+        if stuck || silent() {
+            if self.unprobed.len() >= MAX_UNPROBED {
+                self.unprobed.clear();
+            }
+            self.unprobed.insert(tunnel.name.clone());
         }
     }
 
-    fn never_probe(&mut self, peer: &Fqdn) {
-        if self.unprobed.len() >= MAX_UNPROBED {
-            self.unprobed.clear();
+    /// A link with a peer stands, and the search for its path MTU begins.
+    pub(super) fn watch_search(&mut self, now: Instant, tunnel: TunnelId) {
+        self.searches.set(tunnel, Some(now + SEARCH_SILENCE));
+    }
+
+    /// Gives a tunnel up whose path its search seems to have ended. Whatever ended it may have ended our mapping altogether: the
+    /// NMS has to learn the new one.
+    pub(super) fn search_timeout(&mut self, now: Instant, id: TunnelId) {
+        let silence = self.tunnels.get(&id).and_then(|tunnel| self.silence_in_search(now, tunnel));
+        if silence.is_some_and(|silence| silence >= SEARCH_SILENCE) {
+            self.fail(now, id, Failure::Timeout);
+            if let Some(nms) = self.nms {
+                self.links.ping(now, nms);
+            }
+        } else if silence.is_some() {
+            self.searches.set(id, Some(now + SEARCH_SILENCE / 2));
         }
-        self.unprobed.insert(peer.clone());
     }
 
     /// What a link to a peer carries.
@@ -370,6 +391,7 @@ impl Proposed {
                 self.close(now, other);
             }
         }
+        self.watch_search(now, peer);
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         tunnel.progress(now);
         let (to, request) = (Party::Node(tunnel.name.clone()), tunnel_request(&self.name, tunnel, None));
@@ -437,7 +459,8 @@ impl Proposed {
         }
     }
 
-    pub(super) fn up(&mut self, _now: Instant, peer: TunnelId, path: Path) {
+    pub(super) fn up(&mut self, now: Instant, peer: TunnelId, path: Path) {
+        self.watch_search(now, peer);
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         let (next, remote) = match &path {
             Path::Blind { links, link, .. } => (links.next_timeout(), links.remote(*link)),

@@ -1,0 +1,61 @@
+//! The search for the path MTU: where a probe ends the path, and where it only finds out what does not fit.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use cyphonic_core::time::Instant;
+use cyphonic_scenarios::Scenario;
+
+use crate::common::{NAT, V4, scenario};
+use crate::scene::{BLIND, TERMINATING, first_answer, play, story, tunnels_up};
+
+/// Alice, whose narrow link lies behind a NAT of this behaviour, and Bob; Alice sends echoes of which each
+/// is answered or not, at one every two seconds, then one after a minute of peace.
+fn narrow(settings: &str, link: &str, nat: &str, bob: &str) -> Scenario {
+    let mut text = format!("title = \"Search\"\nabout = \"Path MTU.\"\nmeasure = \"outcome\"\n{settings}\n");
+    write!(text, "[[site]]\nname = \"a\"\nkind = \"{NAT}\"\nfirewall = {{}}\nlink = {link}\nnat = {nat}\n").unwrap();
+    write!(text, "[[site]]\nname = \"b\"\nkind = \"{bob}\"\nlink = {{ delay_ms = 10 }}\n").unwrap();
+    text +=
+        "[[node]]\nname = \"alice\"\nsite = \"a\"\n[[node]]\nname = \"bob\"\nsite = \"b\"\n[[step]]\ndo = \"start\"\n";
+    for (wait, from, to) in [(5_000, "alice", "bob"), (60_000, "bob", "alice"), (5_000, "alice", "bob")] {
+        write!(text, "[[step]]\ndo = \"wait\"\nms = {wait}\n").unwrap();
+        write!(text, "[[step]]\ndo = \"echo\"\nfrom = \"{from}\"\nto = \"{to}\"\ncount = 10\ninterval_ms = 1000\n")
+            .unwrap();
+    }
+    scenario(&text)
+}
+
+const WAYS: [(&str, &str); 4] =
+    [(BLIND, V4), (BLIND, NAT), (TERMINATING, NAT), ("method = \"proposed\"\npolicy = \"optimal\"", NAT)];
+
+#[test]
+fn where_a_probe_ends_the_mapping_the_next_tunnel_lasts() {
+    let nat = "{ icmp_errors = \"end-mapping\", ports = \"sequential\" }";
+    for (settings, bob) in WAYS {
+        let scenario = narrow(settings, "{ delay_ms = 10, mtu = 1280 }", nat, bob);
+        let run = play(&scenario, 1, |_| {});
+        let reports: Vec<_> = run.reports().filter_map(|(_, report)| report.echo()).collect();
+        assert!(reports[0].answered() >= 4, "{settings}, {bob}: {}", story(&run));
+        for (step, echo) in [(4, reports[1]), (6, reports[2])] {
+            let first = first_answer(&run, step);
+            assert!(
+                first.is_some_and(|first| first < Duration::from_millis(200)),
+                "{settings}, {bob}: {}",
+                story(&run)
+            );
+            assert_eq!(echo.answered(), 10, "{settings}, {bob}: {}", story(&run));
+        }
+    }
+}
+
+#[test]
+fn a_search_that_finds_sizes_too_large_ends_no_tunnel() {
+    for (settings, bob) in WAYS {
+        for link in ["{ delay_ms = 10, mtu = 1360 }", "{ delay_ms = 10, mtu = 1360, black_hole = true }"] {
+            let run = play(&narrow(settings, link, "{}", bob), 1, |_| {});
+            let echoes = run.reports().filter_map(|(_, report)| report.echo());
+            assert!(echoes.map(|echo| echo.answered()).eq([10, 10, 10]), "{settings}, {bob}, {link}: {}", story(&run));
+            assert_eq!(tunnels_up(&run, "alice", Instant::ZERO), 1, "{settings}, {bob}, {link}: {}", story(&run));
+        }
+    }
+}
