@@ -1,7 +1,8 @@
 //! Makes a [`Layout`] real with `ip` and `nft`, and takes it down.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -163,8 +164,10 @@ fn configure(lab: &Lab, host: &Host) -> Result<(), Failure> {
         keys.push(("net.ipv6.conf.all.forwarding", "1".to_owned()));
     }
     keys.extend(host.sysctls.iter().cloned());
-    let lines: String =
-        keys.iter().map(|(key, value)| format!("echo {value} > /proc/sys/{}\n", key.replace('.', "/"))).collect();
+    let mut lines = String::new();
+    for (key, value) in &keys {
+        let _ = writeln!(lines, "echo {value} > /proc/sys/{}", key.replace('.', "/"));
+    }
     run(lab.command(&host.name, "sh").arg("-e"), &lines)
 }
 

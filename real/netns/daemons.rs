@@ -164,9 +164,9 @@ impl<'a> Daemons<'a> {
             words.name.short(),
         );
         match (scenario.method, scenario.login) {
-            (Method::Proposed, _) => text.push_str(&format!("framing = \"{}\"\n", scenario.framing.name())),
+            (Method::Proposed, _) => text = format!("{text}framing = \"{}\"\n", scenario.framing.name()),
             (Method::Conventional, Login::Password) => {
-                text.push_str("login = \"password\"\npassword-file = \"password\"\n")
+                text.push_str("login = \"password\"\npassword-file = \"password\"\n");
             }
             (Method::Conventional, Login::Certificate) => {}
         }

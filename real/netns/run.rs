@@ -134,7 +134,7 @@ impl<'a> Runner<'a> {
     /// Builds the only cell and leaves it so until Ctrl-C.
     pub(super) fn up(&self) -> Result<(), Problem> {
         let scenario = &self.plan.cells[0].scenario;
-        let lab = self.lab(0);
+        let lab = lab(0);
         let _down = Down { lab: &lab, keep: self.keep };
         daemons::folder(&lab)?;
         let layout = layout(scenario);
@@ -168,10 +168,6 @@ impl<'a> Runner<'a> {
         Ok(daemons.stop()?)
     }
 
-    fn lab(&self, cell: usize) -> Lab {
-        Lab(format!("cyn{}-{cell}", std::process::id()))
-    }
-
     fn name(&self, cell: usize) -> String {
         match self.plan.cells[cell].name().as_str() {
             "" => self.plan.name.clone(),
@@ -181,7 +177,7 @@ impl<'a> Runner<'a> {
 
     fn cell(&self, cell: usize) -> Result<Shown, Failure> {
         let scenario = &self.plan.cells[cell].scenario;
-        let lab = self.lab(cell);
+        let lab = lab(cell);
         // Declared first, so that it is done last.
         let _down = Down { lab: &lab, keep: self.keep };
         daemons::folder(&lab)?;
@@ -202,6 +198,11 @@ impl<'a> Runner<'a> {
         shown.entries.iter_mut().for_each(|entry| entry.cell = cell);
         Ok(shown)
     }
+}
+
+/// The lab of a cell.
+fn lab(cell: usize) -> Lab {
+    Lab(format!("cyn{}-{cell}", std::process::id()))
 }
 
 /// Takes a lab down, whatever happened.

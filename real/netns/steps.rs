@@ -61,11 +61,11 @@ impl Stage<'_> {
                 }
                 let (done, next) = channel();
                 before = Some(next);
-                self.tell(&shown, What::Step { step });
+                tell(&shown, What::Step { step });
                 let shown = &shown;
                 scope.spawn(move || {
                     match self.step(step, &words.action, end) {
-                        Ok(Some(outcome)) => self.tell(shown, What::Outcome { step, outcome }),
+                        Ok(Some(outcome)) => tell(shown, What::Outcome { step, outcome }),
                         Ok(None) => {}
                         Err(failure) => {
                             shown.lock().expect("no holder panics").failures.push(format!("step {step}: {failure}"));
@@ -81,12 +81,6 @@ impl Stage<'_> {
             shown.failures.push(format!("the run took {} s: {}", self.limit.after.as_secs(), self.limit.why));
         }
         shown
-    }
-
-    fn tell(&self, shown: &Mutex<Shown>, what: What) {
-        let at_ns = u64::try_from(files::since_epoch().as_nanos()).unwrap_or(u64::MAX);
-        let entry = Entry { cell: 0, at_ns, host: "lab".to_owned(), what };
-        shown.lock().expect("no holder panics").entries.push(entry);
     }
 
     fn step(&self, step: usize, action: &Action, end: Instant) -> Result<Option<String>, Failure> {
@@ -208,4 +202,11 @@ impl Stage<'_> {
         }
         Ok(())
     }
+}
+
+/// Logs what a step does.
+fn tell(shown: &Mutex<Shown>, what: What) {
+    let at_ns = u64::try_from(files::since_epoch().as_nanos()).unwrap_or(u64::MAX);
+    let entry = Entry { cell: 0, at_ns, host: "lab".to_owned(), what };
+    shown.lock().expect("no holder panics").entries.push(entry);
 }
