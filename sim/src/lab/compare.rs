@@ -298,7 +298,9 @@ mod tests {
             let repeated = log::Signal { repeated: true, ..signal };
             real.push(Entry { what: What::Signal(repeated), ..entry });
         }
-        real.iter_mut().for_each(|entry| entry.at_ns += 1_000_000_000);
+        for entry in &mut real {
+            entry.at_ns += 1_000_000_000;
+        }
         let comparison = Comparison::new(&scenario, &simulated, &real);
         assert!(comparison.is_same() && comparison.messages > 20 && comparison.bytes > 1000);
     }
