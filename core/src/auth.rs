@@ -5,7 +5,6 @@
 //! NMS (paper §2.2.1); in the proposed method it makes no key at all (paper §3.3.1).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +17,14 @@ use crate::conventional::login::TlsChannel;
 use crate::event::{DropReason, Event, Protection, Signal};
 use crate::header::{Flags, Header};
 use crate::key::Key128;
-use crate::machine::{Input, Machine, Output, StreamId, StreamInput, StreamOutput};
+use crate::machine::{Input, Machine, Output, ServiceCommand, StreamId, StreamInput, StreamOutput};
 use crate::message::{Credential, ErrorCode, FrameReader, LoginRequest, LoginResponse, Message};
 use crate::name::{Fqdn, NodeId, Party};
 use crate::quic::{CidScheme, LinkId, LinkOutput, Links, QuicConfig};
 use crate::store::Store;
 use crate::time::Instant;
 use crate::timers::Timers;
-use crate::tls::{self, ClientAuth, TlsError};
+use crate::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError};
 
 /// Most logins over TCP at one time.
 pub const MAX_LOGINS: usize = 4096;
@@ -49,6 +48,8 @@ pub struct AuthConfig {
 
 /// The AS. It answers both methods: TLS over TCP, and QUIC.
 pub struct Auth {
+    env: Environment,
+    identity: Identity,
     tls: Arc<rustls::ServerConfig>,
     nms_conventional: Vec<SocketAddr>,
     nms_proposed: Vec<SocketAddr>,
@@ -73,9 +74,11 @@ impl Auth {
     pub fn new(config: AuthConfig) -> Result<Self, TlsError> {
         let mut rng = ChaCha20Rng::from_seed(config.seed);
         let quic = &config.quic;
-        let tls = tls::server_config(&quic.tls, &quic.roots, &quic.identity, ClientAuth::Optional, b"")?;
+        let tls = login_tls(&quic.tls, &quic.roots, &quic.identity)?;
         Ok(Self {
-            tls: Arc::new(tls),
+            env: quic.tls.clone(),
+            identity: quic.identity.clone(),
+            tls,
             nms_conventional: config.nms_conventional,
             nms_proposed: config.nms_proposed,
             store: config.store,
@@ -87,6 +90,27 @@ impl Auth {
             timers: Timers::default(),
             out: VecDeque::new(),
         })
+    }
+
+    fn on_command(&mut self, now: Instant, command: ServiceCommand) {
+        match command {
+            ServiceCommand::Trust(roots) => {
+                match login_tls(&self.env, &roots, &self.identity) {
+                    Ok(tls) => self.tls = tls,
+                    Err(_) => return self.dropped(DropReason::BadTrust),
+                }
+                if self.links.trust(now, roots).is_err() {
+                    self.dropped(DropReason::BadTrust);
+                }
+            }
+            ServiceCommand::Stop => {
+                let streams: Vec<StreamId> = self.streams.keys().copied().collect();
+                for stream in streams {
+                    self.end_login(stream);
+                }
+                self.links.close_all(now);
+            }
+        }
     }
 
     fn dropped(&mut self, reason: DropReason) {
@@ -233,10 +257,15 @@ impl Auth {
     }
 }
 
-impl Machine for Auth {
-    type Command = Infallible;
+/// How logins over TCP are made.
+fn login_tls(env: &Environment, roots: &Roots, identity: &Identity) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+    tls::server_config(env, roots, identity, ClientAuth::Optional, b"").map(Arc::new)
+}
 
-    fn handle_input(&mut self, now: Instant, input: Input<Infallible>) {
+impl Machine for Auth {
+    type Command = ServiceCommand;
+
+    fn handle_input(&mut self, now: Instant, input: Input<ServiceCommand>) {
         match input {
             Input::Datagram { local, remote, payload } => self.links.handle_datagram(now, local, remote, payload),
             Input::Stream(id, event) => self.on_stream(now, id, event),
@@ -251,7 +280,7 @@ impl Machine for Auth {
                     self.links.close(now, link);
                 }
             }
-            Input::Command(never) => match never {},
+            Input::Command(command) => self.on_command(now, command),
         }
         self.drain_links(now);
     }

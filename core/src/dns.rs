@@ -5,7 +5,7 @@
 //! as UDP payloads; nothing is ever forwarded, so nothing of the zone leaks.
 //!
 //! [`parse`] makes a [`Question`] of a query, and the question writes its own answers: [`Question::answer`],
-//! [`Question::name_error`], [`Question::refused`], [`Question::server_failure`]. Every answer repeats the id, the
+//! [`Question::pointer`], [`Question::name_error`], [`Question::refused`], [`Question::server_failure`]. Every answer repeats the id, the
 //! question in the spelling asked (RFC 1035 §4.1.2) and RD, carries an OPT record exactly if the query had one
 //! (RFC 6891 §6.1.1), and is at most 512 bytes, the least that every client takes. RA is clear: nothing recurses.
 //! Negative answers carry no SOA, so clients do not cache them (RFC 2308 §5): the name may exist a second later.
@@ -16,7 +16,7 @@
 use std::net::IpAddr;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA};
+use hickory_proto::rr::rdata::{A, AAAA, PTR};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use thiserror::Error;
@@ -145,6 +145,22 @@ impl Question {
             QueryKind::Aaaa => Some(RData::AAAA(AAAA(addresses.v6))),
             QueryKind::Other(_) => None,
         };
+        let record = data.map(|data| Record::from_rdata(self.query.name().clone(), ttl, data));
+        self.reply(ResponseCode::NoError, record)
+    }
+
+    /// The address whose name is asked for, if this is a whole one under in-addr.arpa or ip6.arpa (RFC 1035 §3.5, RFC 3596
+    /// §2.5).
+    pub fn reverse(&self) -> Option<IpAddr> {
+        let net = self.query.name().parse_arpa_name().ok()?;
+        (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
+    }
+
+    /// The address that [`Self::reverse`] gave has this name: PTR gets it, every other type NOERROR without data.
+    /// Authoritative.
+    pub fn pointer(&self, name: &Fqdn, ttl: u32) -> Vec<u8> {
+        let data = (self.kind == QueryKind::Other(RecordType::PTR.into()))
+            .then(|| RData::PTR(PTR(Name::from_ascii(format!("{name}.")).expect("an FQDN is a DNS name"))));
         let record = data.map(|data| Record::from_rdata(self.query.name().clone(), ttl, data));
         self.reply(ResponseCode::NoError, record)
     }
@@ -290,6 +306,29 @@ mod tests {
             let answer = Message::from_vec(&bytes).unwrap();
             assert_eq!(answer.metadata.authoritative, authoritative);
             assert_eq!(answer.queries, std::slice::from_ref(&question.query));
+        }
+    }
+
+    #[test]
+    fn a_reverse_query_asks_for_an_address_and_gets_a_name() {
+        let asked = |name: &str, kind| {
+            let bytes = edited(&query(7, &bob(), kind), |query| {
+                query.queries[0].set_name(Name::from_ascii(name).unwrap());
+            });
+            parse(&bytes).unwrap()
+        };
+        let ptr = QueryKind::Other(12);
+        let v6 = "2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa.";
+        for (name, address) in [("2.0.18.198.in-addr.arpa.", IpAddr::V4(BOB.v4)), (v6, IpAddr::V6(BOB.v6))] {
+            let question = asked(name, ptr);
+            assert_eq!(question.reverse(), Some(address));
+            let answer = Message::from_vec(&question.pointer(&bob(), TTL)).unwrap();
+            assert!(matches!(&answer.answers[0].data, RData::PTR(to) if to.0.to_ascii() == "bob.cyphonic.example."));
+            let other = Message::from_vec(&asked(name, QueryKind::A).pointer(&bob(), TTL)).unwrap();
+            assert!(other.answers.is_empty() && other.metadata.response_code == ResponseCode::NoError);
+        }
+        for none in ["18.198.in-addr.arpa.", "ip6.arpa.", "2.0.18.198.example.", "x.2.0.18.198.in-addr.arpa."] {
+            assert_eq!(asked(none, ptr).reverse(), None, "{none}");
         }
     }
 

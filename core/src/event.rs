@@ -282,6 +282,8 @@ reasons! {
     NotBound "not-bound",
     /// A table or a count of half-open handshakes reached its limit.
     Limit "limit",
+    /// Roots or lists of revoked certificates that nothing can be verified by; the earlier ones stay.
+    BadTrust "bad-trust",
     /// A DNS query that does not parse.
     BadDns "bad-dns",
 }

@@ -12,8 +12,10 @@
 //! | the methods | [`conventional`], [`quic`], [`tls`], [`pki`] |
 //! | the roles | [`node`], [`auth`], [`nms`], [`trs`], [`store`] |
 //! | the inside | [`packet`], [`dns`] |
+//! | for those who look | [`capture`] |
 
 pub mod auth;
+pub mod capture;
 pub mod conventional;
 pub mod dns;
 pub mod epoch;

@@ -7,6 +7,9 @@
 //! 2. call [`Machine::poll_output`] until it answers [`Output::Wait`],
 //! 3. sleep until something arrives or that instant comes, and give [`Input::Timeout`] in the latter case.
 //!
+//! A driver that has many inputs at once may give them all by [`Machine::feed`], and then [`Machine::settle`] once: what
+//! there is to do after every input is then done once for all of them.
+//!
 //! Nothing that comes from the network can fail: bytes that make no sense become a
 //! [`crate::event::Event::Dropped`] with a named reason.
 
@@ -16,6 +19,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::event::Event;
 use crate::time::Instant;
+use crate::tls::Roots;
 
 /// A protocol role as a pure state machine.
 pub trait Machine {
@@ -24,6 +28,15 @@ pub trait Machine {
 
     /// Takes one input at `now`. `now` never goes backwards.
     fn handle_input(&mut self, now: Instant, input: Input<Self::Command>);
+
+    /// Takes one input of several at `now`; [`Self::settle`] has to follow the last one. The same as
+    /// [`Self::handle_input`] of each, but for how many datagrams it takes to say the same.
+    fn feed(&mut self, now: Instant, input: Input<Self::Command>) {
+        self.handle_input(now, input);
+    }
+
+    /// Does what [`Self::feed`] has left: after it, [`Self::poll_output`] gives all that there is.
+    fn settle(&mut self, _now: Instant) {}
 
     /// The next output. After [`Output::Wait`] there is nothing more to do until the next input.
     fn poll_output(&mut self) -> Output;
@@ -71,6 +84,15 @@ pub enum StreamInput {
     Closed,
 }
 
+/// What the operator of AS, NMS or TRS may ask of it.
+#[derive(Clone, Debug)]
+pub enum ServiceCommand {
+    /// Trust these from now on. Sessions of certificates that do not count any more end now.
+    Trust(Roots),
+    /// Leave: tell everybody who is connected, so that nobody has to wait for silence.
+    Stop,
+}
+
 /// What comes out of a [`Machine`].
 #[derive(Debug)]
 pub enum Output {
@@ -86,15 +108,29 @@ pub enum Output {
     Wait(Option<Instant>),
 }
 
-/// A UDP datagram to send.
+/// A UDP datagram to send; or several for one place, where a role was told that its driver can send them together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
     /// Our address and port.
     pub local: SocketAddr,
     /// The destination; of the same family as `local`.
     pub remote: SocketAddr,
-    /// The UDP payload.
+    /// The UDP payload, or several, one after another.
     pub payload: Vec<u8>,
+    /// If there are several: the length of each, bytes. Only the last one may be shorter.
+    pub segment: Option<usize>,
+}
+
+impl Transmit {
+    /// One datagram.
+    pub fn new(local: SocketAddr, remote: SocketAddr, payload: Vec<u8>) -> Self {
+        Self { local, remote, payload, segment: None }
+    }
+
+    /// The payload of each datagram.
+    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        self.payload.chunks(self.segment.unwrap_or(self.payload.len()).max(1))
+    }
 }
 
 /// What a role asks of a TCP connection.

@@ -15,10 +15,10 @@ use std::fmt;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PublicKeyData, SanType, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RevokedCertParams, SanType, SignatureAlgorithm,
 };
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivatePkcs8KeyDer};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -106,6 +106,18 @@ impl Authority {
         Ok(Self { certificate, chain, issuer: Issuer::new(params, key) })
     }
 
+    /// An intermediate authority from its certificate and its key, without the root's key. `name` and `validity` are those
+    /// that it was made with.
+    pub fn resumed(
+        certificate: CertificateDer<'static>,
+        seed: &[u8; 32],
+        name: &str,
+        validity: Validity,
+    ) -> Result<Self, PkiError> {
+        let issuer = Issuer::new(authority_params(name, validity, 0), key_pair(seed)?);
+        Ok(Self { chain: vec![certificate.clone()], certificate, issuer })
+    }
+
     /// This authority's own certificate; the root's goes into [`crate::tls::Roots`].
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
@@ -133,6 +145,33 @@ impl Authority {
         self.sign_leaf(name, &key, serial, validity)
     }
 
+    /// The list of all certificates of this authority that do not count any more, by serial number, with the time since
+    /// which (RFC 5280 §5). `number` has to grow from list to list; `validity` is when this one was made and when the next
+    /// one is due at the latest.
+    pub fn revoke(
+        &self,
+        revoked: &[(u64, Duration)],
+        number: u64,
+        validity: Validity,
+    ) -> Result<CertificateRevocationListDer<'static>, PkiError> {
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        let entry = |&(serial, since): &(u64, Duration)| RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: epoch + Duration::from_secs(since.as_secs()),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: epoch + validity.not_before,
+            next_update: epoch + validity.not_after,
+            crl_number: number.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(params.signed_by(&self.issuer)?.der().clone())
+    }
+
     fn sign_leaf(
         &self,
         name: &Fqdn,
@@ -158,6 +197,19 @@ impl Authority {
 pub fn public_key(seed: &[u8; 32]) -> Result<PublicKey, PkiError> {
     let key = key_pair(seed)?;
     Ok(PublicKey(key.public_key_raw().try_into().expect("an Ed25519 public key has 32 bytes")))
+}
+
+/// A request for a certificate for `name`, signed by the key made from `seed` (RFC 2986), DER.
+pub fn request(name: &Fqdn, seed: &[u8; 32]) -> Result<Vec<u8>, PkiError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.subject_alt_names = vec![SanType::DnsName(name.as_str().try_into().map_err(PkiError::Certificate)?)];
+    Ok(params.serialize_request(&key_pair(seed)?)?.der().to_vec())
+}
+
+/// The private key made from `seed`, PKCS#8 DER: for writing it to a file that only its owner can read.
+pub fn private_key(seed: &[u8; 32]) -> Zeroizing<Vec<u8>> {
+    pkcs8(seed)
 }
 
 fn pkcs8(seed: &[u8; 32]) -> Zeroizing<Vec<u8>> {
@@ -224,6 +276,17 @@ mod tests {
         assert_eq!(&identity.chain[1], service.certificate());
         assert_eq!(names(&identity.chain[0]), [alice()]);
         assert_eq!(names(root.certificate()), []);
+    }
+
+    #[test]
+    fn an_authority_goes_on_without_the_roots_key() {
+        let root = Authority::root(&[1; 32], "root", validity()).unwrap();
+        let service = root.intermediate(&[2; 32], "as", validity()).unwrap();
+        let resumed = Authority::resumed(service.certificate().clone(), &[2; 32], "as", validity()).unwrap();
+        let issue = |authority: &Authority| authority.issue(&alice(), &[3; 32], 1, validity()).unwrap().chain;
+        assert_eq!(issue(&service), issue(&resumed));
+        let list = |authority: &Authority| authority.revoke(&[(1, Duration::from_secs(1_500))], 1, validity()).unwrap();
+        assert_eq!(list(&service), list(&resumed));
     }
 
     #[test]

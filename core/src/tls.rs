@@ -10,16 +10,18 @@
 //! [`server_config`] and [`client_config`] fix the rest, the same for everyone:
 //! - TLS 1.3 only, `TLS_AES_128_GCM_SHA256` only: so both methods encrypt with AES-128 and can be compared;
 //! - no tickets, no resumption, no 0-RTT: a replayed first flight can change nothing (RFC 8446 §8);
-//! - peers are checked by webpki: chain, validity at the clock's time, key usage; a client also checks the server's
-//!   name. A server that wants one certain client compares [`names`] of the certificate it was shown.
+//! - peers are checked by webpki: chain, validity at the clock's time, key usage, revocation; a client also checks the
+//!   server's name. A server that wants one certain client compares [`names`] of the certificate it was shown.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustls::client::Resumption;
+use ring::hmac;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
 use rustls::{CipherSuite, ClientConfig, KeyLog, RootCertStore, ServerConfig};
@@ -96,8 +98,8 @@ pub enum TlsError {
     /// The provider lacks the one cipher suite.
     #[error("the crypto provider has no TLS_AES_128_GCM_SHA256")]
     NoSuite,
-    /// No root was given, so nobody could be verified.
-    #[error("the client verifier cannot be built: {0}")]
+    /// No root was given, so nobody could be verified, or a list of revoked certificates does not parse.
+    #[error("peers cannot be verified: {0}")]
     Verifier(#[from] VerifierBuilderError),
     /// A certificate or key does not parse, or they do not belong together.
     #[error(transparent)]
@@ -137,14 +139,23 @@ impl Identity {
         &self.key
     }
 
+    /// A key for another purpose, which follows from the private key and tells nothing of it.
+    pub(crate) fn derive(&self, purpose: &[u8]) -> hmac::Key {
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, &self.key);
+        hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&secret, purpose).as_ref())
+    }
+
     fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.to_vec()).into()
     }
 }
 
-/// The CAs whose word counts.
+/// The CAs whose word counts, and what they took back (RFC 5280 §5).
 #[derive(Clone, Debug)]
-pub struct Roots(Arc<RootCertStore>);
+pub struct Roots {
+    store: Arc<RootCertStore>,
+    revoked: Arc<[CertificateRevocationListDer<'static>]>,
+}
 
 impl Roots {
     /// Trusts these certificates (DER).
@@ -153,8 +164,63 @@ impl Roots {
         for certificate in certificates {
             store.add(certificate)?;
         }
-        Ok(Self(Arc::new(store)))
+        Ok(Self { store: Arc::new(store), revoked: Arc::new([]) })
     }
+
+    /// The same CAs; a certificate that one of these lists (DER) names does not count. The lists take the place of earlier
+    /// ones. Each counts for what its own CA issued, if its signature is good; whether it is, [`Self::judge`] finds out.
+    #[must_use]
+    pub fn revoking(&self, lists: impl IntoIterator<Item = CertificateRevocationListDer<'static>>) -> Self {
+        Self { store: self.store.clone(), revoked: lists.into_iter().collect() }
+    }
+
+    /// Who says of a chain whether it counts at the clock's time.
+    pub fn judge(&self, env: &Environment) -> Result<Judge, TlsError> {
+        let verifier = client_verifier(env.pinned_provider()?, self, ClientAuth::Required)?;
+        Ok(Judge { verifier, clock: env.clock.clone() })
+    }
+}
+
+/// Says whether certificates count. All of ours may be a client's.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    verifier: Arc<dyn ClientCertVerifier>,
+    clock: Arc<dyn WallClock>,
+}
+
+impl Judge {
+    /// Whether this chain (own certificate first) leads to one of the CAs, is valid now and not revoked.
+    pub fn check(&self, chain: &[CertificateDer<'_>]) -> Result<(), TlsError> {
+        let (own, others) = chain.split_first().ok_or(TlsError::EmptyChain)?;
+        let now = UnixTime::since_unix_epoch(self.clock.since_unix_epoch());
+        self.verifier.verify_client_cert(own, others, now)?;
+        Ok(())
+    }
+}
+
+/// The end of a chain is looked up in the lists; of a CA without a list nothing is revoked.
+fn client_verifier(
+    provider: Arc<CryptoProvider>,
+    roots: &Roots,
+    client_auth: ClientAuth,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.store.clone(), provider)
+        .with_crls(roots.revoked.iter().cloned())
+        .only_check_end_entity_revocation()
+        .allow_unknown_revocation_status();
+    Ok(match client_auth {
+        ClientAuth::Required => verifier,
+        ClientAuth::Optional => verifier.allow_unauthenticated(),
+    }
+    .build()?)
+}
+
+fn server_verifier(provider: Arc<CryptoProvider>, roots: &Roots) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+    Ok(WebPkiServerVerifier::builder_with_provider(roots.store.clone(), provider)
+        .with_crls(roots.revoked.iter().cloned())
+        .only_check_end_entity_revocation()
+        .allow_unknown_revocation_status()
+        .build()?)
 }
 
 /// Whether a server insists on a client's certificate. One that is shown is verified in either case.
@@ -175,14 +241,10 @@ pub fn server_config(
     alpn: &[u8],
 ) -> Result<ServerConfig, TlsError> {
     let provider = env.pinned_provider()?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots.0.clone(), provider.clone());
-    let verifier = match client_auth {
-        ClientAuth::Required => verifier,
-        ClientAuth::Optional => verifier.allow_unauthenticated(),
-    };
+    let verifier = client_verifier(provider.clone(), roots, client_auth)?;
     let mut config = ServerConfig::builder_with_details(provider, env.time_provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(verifier.build()?)
+        .with_client_cert_verifier(verifier)
         .with_single_cert(identity.chain.clone(), identity.private_key())?;
     config.alpn_protocols = protocols(alpn);
     config.send_tls13_tickets = 0;
@@ -200,9 +262,11 @@ pub fn client_config(
     identity: Option<&Identity>,
     alpn: &[u8],
 ) -> Result<ClientConfig, TlsError> {
-    let builder = ClientConfig::builder_with_details(env.pinned_provider()?, env.time_provider())
+    let provider = env.pinned_provider()?;
+    let verifier = server_verifier(provider.clone(), roots)?;
+    let builder = ClientConfig::builder_with_details(provider, env.time_provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots.0.clone());
+        .with_webpki_verifier(verifier);
     let mut config = match identity {
         Some(identity) => builder.with_client_auth_cert(identity.chain.clone(), identity.private_key())?,
         None => builder.with_no_client_auth(),

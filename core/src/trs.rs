@@ -16,7 +16,6 @@ mod conventional;
 mod proposed;
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -25,7 +24,7 @@ use self::conventional::Paths;
 use self::proposed::Legs;
 use crate::event::{DropReason, Event, Protection, Signal};
 use crate::key::Key128;
-use crate::machine::{Input, Machine, Output, Transmit};
+use crate::machine::{Input, Machine, Output, ServiceCommand, Transmit};
 use crate::message::{Message, RelayMode};
 use crate::name::Party;
 use crate::probe::is_not_quic;
@@ -61,7 +60,8 @@ pub struct Trs {
 
 impl Trs {
     /// A TRS that waits for the NMS and for nodes.
-    pub fn new(config: TrsConfig) -> Result<Self, TlsError> {
+    pub fn new(mut config: TrsConfig) -> Result<Self, TlsError> {
+        config.quic.options.remembers = true;
         let mut rng = ChaCha20Rng::from_seed(config.seed);
         let name = config.quic.identity.name.clone();
         Ok(Self {
@@ -74,9 +74,9 @@ impl Trs {
 }
 
 impl Machine for Trs {
-    type Command = Infallible;
+    type Command = ServiceCommand;
 
-    fn handle_input(&mut self, now: Instant, input: Input<Infallible>) {
+    fn handle_input(&mut self, now: Instant, input: Input<ServiceCommand>) {
         match input {
             Input::Datagram { local, remote, payload }
                 if local.port() == self.conventional_port || is_not_quic(&payload) =>
@@ -91,7 +91,7 @@ impl Machine for Trs {
                 self.paths.handle_timeout(now);
                 self.legs.handle_timeout(now, &mut self.out);
             }
-            Input::Command(never) => match never {},
+            Input::Command(command) => self.legs.on_command(now, command, &mut self.out),
         }
     }
 

@@ -224,6 +224,37 @@ fn an_expired_certificate_is_refused_on_both_sides() {
     expired(Scene { client_identity, ..Scene::good() }.server_failure());
 }
 
+/// [`World::new`] gives every certificate the serial number 1.
+fn without(world: &World, serial: u64) -> Roots {
+    let list = world.authority.revoke(&[(serial, Duration::from_secs(NOW - 9))], 1, validity(NOW - 9, NOW + 9));
+    world.roots().revoking([list.unwrap()])
+}
+
+#[test]
+fn a_revoked_certificate_is_refused_on_both_sides_and_another_is_not() {
+    let world = World::new(1);
+    let scene = Scene { client_roots: without(&world, 1), ..Scene::good() };
+    assert_eq!(scene.client_failure(), TlsFailure::Untrusted(CertificateError::Revoked));
+    for client_auth in [ClientAuth::Required, ClientAuth::Optional] {
+        let scene = Scene { server_roots: without(&world, 1), client_auth, ..Scene::good() };
+        assert_eq!(scene.server_failure(), TlsFailure::Untrusted(CertificateError::Revoked));
+    }
+    let scene = Scene { client_roots: without(&world, 2), server_roots: without(&world, 2), ..Scene::good() };
+    assert!(scene.play().1.handshake_complete());
+}
+
+#[test]
+fn who_judges_by_a_list_of_another_key_says_so_instead_of_good_or_revoked() {
+    let (world, other) = (World::new(1), World::named(50, "root 1"));
+    let chain = world.identity("alice.example").chain;
+    let env = environment_at(NOW);
+    let list = other.authority.revoke(&[], 1, validity(NOW - 9, NOW + 9)).unwrap();
+    assert!(world.roots().judge(&env).unwrap().check(&chain).is_ok());
+    assert!(world.roots().revoking([list]).judge(&env).unwrap().check(&chain).is_err());
+    assert!(other.roots().judge(&env).unwrap().check(&chain).is_err());
+    assert!(matches!(world.roots().judge(&env).unwrap().check(&[]), Err(TlsError::EmptyChain)));
+}
+
 #[test]
 fn the_clock_that_is_given_decides_and_a_certificate_can_be_too_new() {
     let early = Scene { client_time: NOW - 501, ..Scene::good() };

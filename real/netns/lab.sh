@@ -3,6 +3,7 @@
 # Every interface is inside the lab's own namespaces, and none of them has a way out.
 #
 #   lab.sh check [PATTERN [METHOD]]   bring up, check, take down; every pattern and method if none is named
+#   lab.sh bench [SECONDS]            measure both methods in pattern 1: TCP by iperf3, CPU time of both nodes, echo
 #   lab.sh up PATTERN METHOD          bring up and leave it so: 1, 2 or 3; conventional or proposed
 #   lab.sh exec NS COMMAND...         run something in a namespace: as, nms, trs, a, b, ra, rb, net
 #   lab.sh down                       take down
@@ -150,8 +151,9 @@ files() {
     "$CYPHONIC" ca issue as.$ZONE nms.$ZONE trs.$ZONE a.$ZONE b.$ZONE >/dev/null
     "$CYPHONIC" device add a.$ZONE b.$ZONE --database cyphonic.db >/dev/null
     for node in as nms trs a b; do
-        printf 'certificate = "pki/%s.pem"\nkey = "pki/%s.key"\nroots = "pki/root.pem"\nlog = "%s"\n' \
-            "$node.$ZONE" "$node.$ZONE" "${LAB_LOG:-info,cyphonic=debug}" >"$node.toml"
+        printf 'certificate = "pki/%s.pem"\nkey = "pki/%s.key"\nroots = "pki/root.pem"\ncrl = "pki/crl.pem"\n' \
+            "$node.$ZONE" "$node.$ZONE" >"$node.toml"
+        printf 'log = "%s"\nmetrics = "127.0.0.1:9464"\n' "${LAB_LOG:-info,cyphonic=debug}" >>"$node.toml"
     done
     printf 'database = "cyphonic.db"\nnms = ["[2001:db8::3]:443", "192.0.2.3:443"]\n' >>as.toml
     printf 'database = "cyphonic.db"\ntrs = ["[2001:db8::4]:443", "192.0.2.4:443"]\nservice-key = "pki/service.key"\npolicy = "%s"\n' \
@@ -163,6 +165,7 @@ name = "$node.$ZONE"
 method = "$method"
 as-addresses = ["[2001:db8::2]:443", "192.0.2.2:443"]
 control = "$LAB_DIR/$node.sock"
+allow-capture = true
 dns = "resolv-conf"
 keep-alive = 2
 idle-timeout = 6
@@ -195,7 +198,16 @@ until_true() {
 
 now_direct() { [[ $(status a --json) == *'"via": "direct"'* ]]; }
 
-registered_twice() { (($(grep -c 'INFO registered' "$LAB_DIR/a.log") >= 2)); }
+# Since there were `registrations`.
+registered_again() { (($(grep -c 'INFO registered' "$LAB_DIR/a.log") > registrations)); }
+
+numbers() { in_ns "$1" bash -c 'exec 3<>/dev/tcp/127.0.0.1/9464 && printf "GET /metrics HTTP/1.1\r\n\r\n" >&3 && cat <&3'; }
+
+has_tunnel() { [[ $(status "$1" --json) == *'"up": true'* ]]; }
+
+has_no_tunnel() { ! has_tunnel "$1"; }
+
+not_registered() { [[ $(status "$1" --json) == *'"registered": false'* ]]; }
 
 registered() { [[ $(status "$1" --json 2>/dev/null) == *'"registered": true'* ]]; }
 
@@ -213,7 +225,7 @@ up() {
     local node
     for node in a b; do
         until_true 15 registered "$node" || {
-            tail -5 "$LAB_DIR"/*.log >&2
+            tail -n 5 "$LAB_DIR"/*.log >&2
             die "$node did not register"
         }
     done
@@ -235,11 +247,27 @@ transfer() {
     [[ $want == "$got" ]]
 }
 
+# A capture of a live node opens by itself.
+capture_of_a() {
+    local file=$LAB_DIR/a.pcapng filter='icmp || icmpv6' capture
+    [[ $1 == conventional ]] || filter=quic.dg
+    "$CYPHONIC" capture "$file" --rebuild --seconds 4 --control "$LAB_DIR/a.sock" >"$LAB_DIR/capture.txt" &
+    capture=$!
+    sleep 0.5
+    until_true 10 in_ns a ping -n -c 3 -i 0.1 -W 2 "b.$ZONE" || die "no ping during a capture"
+    wait "$capture" || die "cyphonic capture"
+    [[ $(stat -c %a "$file") == 600 ]] || die "others can read the capture"
+    if command -v tshark >/dev/null; then
+        (($(tshark -r "$file" -Y "$filter" 2>/dev/null | wc -l) >= 3)) || die "the capture does not open"
+    fi
+    grep -q 'A CAPTURE BEGINS' "$LAB_DIR/a.log" || die "a capture, and not a word in the log"
+}
+
 check() {
-    local pattern=$1 method=$2 capture node line
+    local pattern=$1 method=$2 capture node line address registrations
     up "$pattern" "$method"
     capture=$LAB_DIR/underlay.pcap
-    ip netns exec "$(ns net)" tcpdump -q -U -s 0 -i br0 -w "$capture" 2>"$LAB_DIR/tcpdump.log" &
+    ip netns exec "$(ns net)" tcpdump -q -U -s 0 -B 32768 -i br0 -w "$capture" 2>"$LAB_DIR/tcpdump.log" &
     local dump=$!
     until_true 5 test -s "$capture" || true
 
@@ -264,24 +292,43 @@ check() {
     until_true 10 in_ns a ping -n -4 -c 1 -W 1 -M do -s 1370 "b.$ZONE" || die "a full packet"
     until_true 10 in_ns a ping -n -4 -c 1 -W 1 -s 4000 "b.$ZONE" || die "a packet larger than the virtual interface's MTU"
 
+    # The name of an address.
+    address=$(in_ns a getent ahostsv4 "b.$ZONE" | awk 'NR == 1 { print $1 }')
+    [[ $(in_ns a getent hosts "$address") == *"b.$ZONE"* ]] || die "no reverse lookup of $address"
+
+    # Numbers for Prometheus, of every role.
+    for node in as nms trs a b; do
+        [[ $(numbers "$node") == *cyphonic_udp_bytes_total*received* ]] || die "no numbers of $node"
+    done
+    [[ $(numbers a) == *'cyphonic_tunnels{via="'"$via"'"} 1'* ]] || die "the numbers of a lack its tunnel: $(numbers a)"
+
+    capture_of_a "$method"
+
     # The NMS dies and comes back under a live flow.
     ip netns exec "$(ns a)" ping -n -q -i 0.05 -c 200 "b.$ZONE" >"$LAB_DIR/flow.txt" &
     local flow=$!
     sleep 1
+    registrations=$(grep -c 'INFO registered' "$LAB_DIR/a.log")
     kill -9 "$(pid nms)"
     start nms nms
+    until_true 5 registered_again || die "a did not register again within 5 s after the NMS died"
     wait "$flow" || die "the flow broke when the NMS died: $(tail -2 "$LAB_DIR/flow.txt")"
     grep -q ' 0% packet loss' "$LAB_DIR/flow.txt" || die "the flow lost packets when the NMS died: $(tail -2 "$LAB_DIR/flow.txt")"
 
-    if [[ $method == proposed ]]; then
-        until_true 15 registered_twice || die "a did not register again after the NMS came back"
-        "$CYPHONIC" ping b --count 1 --control "$LAB_DIR/a.sock" >/dev/null || die "cyphonic ping after the NMS came back"
-    fi
+    "$CYPHONIC" ping b --count 1 --control "$LAB_DIR/a.sock" >/dev/null || die "cyphonic ping after the NMS came back"
 
     kill "$dump" && wait "$dump" || true
     [[ $(stat -c %s "$capture") -gt 4000000 ]] || die "the capture is too small to prove anything"
     if grep -aq "$MARKER" "$capture"; then die "plaintext on the underlay"; fi
     if grep -alE "$(cat "$LAB_DIR/pki/service.key")|PRIVATE KEY" "$LAB_DIR"/*.log; then die "a secret in a log"; fi
+
+    # What was revoked is shut out, live sessions and all.
+    if [[ $method == proposed ]]; then
+        (cd "$LAB_DIR" && "$CYPHONIC" ca revoke "b.$ZONE" >/dev/null)
+        until_true 3 has_no_tunnel a || die "a still has a tunnel with b, which was revoked"
+        until_true 3 not_registered b || die "b is still registered, though it was revoked"
+        if in_ns a ping -n -c 1 -W 3 "b.$ZONE" >/dev/null 2>&1; then die "b answers, though it was revoked"; fi
+    fi
 
     # Everybody ends in order.
     for node in b a trs nms as; do
@@ -306,12 +353,38 @@ check_all() {
     done
 }
 
+# CPU time of both nodes so far, in ticks.
+ticks() { awk '{ sum += $14 + $15 } END { print sum }' "/proc/$(pid a)/stat" "/proc/$(pid b)/stat"; }
+
+bench() {
+    local seconds=$1 method echo server before after result
+    printf '%-14s%8s%14s%14s\n' method Mbit/s 'CPU s/GB' 'echo ms'
+    for method in conventional proposed; do
+        LAB_LOG=info up 1 "$method"
+        in_ns a ping -n -q -4 -c 1 -W 12 "b.$ZONE" >/dev/null || die "ping by name"
+        # Path MTU discovery and the first keep-alives are over.
+        sleep 3
+        echo=$(in_ns a ping -n -q -4 -c 100 -i 0.01 "b.$ZONE" | awk -F/ '/^rtt/ { print $5 }')
+        ip netns exec "$(ns b)" iperf3 -s -1 >/dev/null &
+        server=$!
+        until_true 5 in_ns b sh -c 'ss -ltn | grep -q :5201'
+        before=$(ticks)
+        result=$(in_ns a iperf3 -4 -f k -t "$seconds" -c "b.$ZONE" | awk '/receiver/ { print $7 }')
+        after=$(ticks)
+        wait "$server" || true
+        awk -v method="$method" -v kbit="$result" -v seconds="$seconds" -v ticks="$((after - before))" \
+            -v hertz="$(getconf CLK_TCK)" -v echo="$echo" 'BEGIN {
+                printf "%-14s%8.0f%14.2f%14.2f\n", method, kbit / 1e3, ticks / hertz / (kbit * seconds / 8e6), echo
+            }'
+    done
+}
+
 need() {
     local tool missing=()
-    for tool in ip nft socat tcpdump ping ss getent; do
+    for tool in ip nft socat tcpdump ping ss getent "$@"; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
-    ((${#missing[@]} == 0)) || die "missing: ${missing[*]} (Debian: apt install iproute2 nftables socat tcpdump iputils-ping)"
+    ((${#missing[@]} == 0)) || die "missing: ${missing[*]} (Debian: apt install iproute2 nftables socat tcpdump iputils-ping iperf3)"
     [[ $(id -u) == 0 ]] || die "network namespaces need root"
     [[ -c /dev/net/tun ]] || die "there is no /dev/net/tun"
     [[ -x $CYPHONIC ]] || die "$CYPHONIC is not there: cargo build -p cyphonic, or set CYPHONIC"
@@ -322,6 +395,11 @@ check)
     need
     trap down EXIT
     check_all "${2:-}" "${3:-}"
+    ;;
+bench)
+    need iperf3
+    trap down EXIT
+    bench "${2:-10}"
     ;;
 up)
     need

@@ -1,20 +1,22 @@
 //! The certificate authority as a folder.
 //!
 //! ```text
-//! root.pem, root.key    the root: root.pem goes to everybody, root.key best to a safe
-//! ca.key                the intermediate authority (the AS of paper §2.1), which signs everybody's certificate
-//! ca.toml               what both certificates say; they are made anew from it and the keys
+//! root.pem, root.key    the root: root.pem goes to everybody, root.key best to a safe, nothing needs it any more
+//! ca.pem, ca.key        the intermediate authority (the AS of paper §2.1), which signs everybody's certificate
+//! ca.toml               what both certificates say
+//! issued, revoked       every certificate that was made, and those that do not count any more: serial number, time, name
+//! crl.pem               the list of those, signed: to AS, NMS, TRS and every node
 //! service.key           what NMS and TRS share in the conventional method
 //! NAME.pem, NAME.key    what `issue` made: copy both to NAME's machine and delete NAME.key here
 //! ```
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cyphonic_core::name::Fqdn;
-use cyphonic_core::pki::{Authority, PkiError, Validity};
-use cyphonic_core::tls::Identity;
+use cyphonic_core::pki::{Authority, PkiError, PublicKey, Validity};
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -27,6 +29,8 @@ const DAY: u64 = 86_400;
 const AUTHORITY_DAYS: u64 = 3_650;
 /// Certificates count from a little before they are made: clocks differ.
 const BACKDATE: u64 = 3_600;
+/// How long a certificate lasts, days, if nothing else is said.
+pub const LEAF_DAYS: u64 = 90;
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -40,7 +44,6 @@ struct Facts {
 pub struct Ca {
     folder: PathBuf,
     authority: Authority,
-    root: CertificateDer<'static>,
     ends: u64,
 }
 
@@ -48,7 +51,8 @@ fn pki(error: &PkiError) -> Failure {
     Failure::new(Code::Identity, error.to_string(), "make a new authority with `cyphonic ca init`")
 }
 
-fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, Failure> {
+/// Random bytes from the operating system.
+pub fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, Failure> {
     let mut bytes = Zeroizing::new([0; N]);
     getrandom::fill(&mut *bytes).map_err(Failure::other)?;
     Ok(bytes)
@@ -63,7 +67,8 @@ fn validity(from: u64, to: u64) -> Result<Validity, Failure> {
         .ok_or_else(|| Failure::new(Code::Usage, "that is no time for a certificate", "give --days between 1 and 3650"))
 }
 
-fn hex(bytes: &[u8]) -> Zeroizing<String> {
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> Zeroizing<String> {
     Zeroizing::new(bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -94,13 +99,22 @@ pub fn init(folder: &Path, zone: &Fqdn) -> Result<(), Failure> {
         return Err(Failure::new(Code::Duplicate, what, "use it, or give another folder with --dir"));
     }
     let facts = Facts { zone: zone.to_string(), not_before: now() - BACKDATE, not_after: now() + AUTHORITY_DAYS * DAY };
-    files::write_secret(&folder.join("root.key"), &hex(&*random::<32>()?))?;
-    files::write_secret(&folder.join("ca.key"), &hex(&*random::<32>()?))?;
+    let (root_seed, seed) = (random::<32>()?, random::<32>()?);
+    files::write_secret(&folder.join("root.key"), &hex(&*root_seed))?;
+    files::write_secret(&folder.join("ca.key"), &hex(&*seed))?;
     files::write_secret(&folder.join("service.key"), &hex(&*random::<16>()?))?;
+    let span = validity(facts.not_before, facts.not_after)?;
+    let root = Authority::root(&root_seed, &format!("{zone} root"), span).map_err(|error| pki(&error))?;
+    let authority = root.intermediate(&seed, &authority_name(&facts.zone), span).map_err(|error| pki(&error))?;
+    files::write_public(&folder.join("root.pem"), &pem_of(std::slice::from_ref(root.certificate())))?;
+    files::write_public(&folder.join("ca.pem"), &pem_of(std::slice::from_ref(authority.certificate())))?;
     // Last, so that a folder with it is complete.
     files::write_public(&folder.join("ca.toml"), &toml::to_string(&facts).map_err(Failure::other)?)?;
-    let ca = Ca::open(folder)?;
-    files::write_public(&folder.join("root.pem"), &pem_of(std::slice::from_ref(&ca.root)))
+    Ca::open(folder)?.write_list(&[]).map(drop)
+}
+
+fn authority_name(zone: &str) -> String {
+    format!("{zone} AS")
 }
 
 impl Ca {
@@ -114,12 +128,11 @@ impl Ca {
         let text = std::fs::read_to_string(&path).map_err(|error| missing(&error))?;
         let facts: Facts = toml::from_str(&text).map_err(|error| missing(&error))?;
         let span = validity(facts.not_before, facts.not_after)?;
-        let root = Authority::root(&*seed(&folder.join("root.key"))?, &format!("{} root", facts.zone), span)
-            .map_err(|error| pki(&error))?;
-        let signer = seed(&folder.join("ca.key"))?;
-        let authority = root.intermediate(&signer, &format!("{} AS", facts.zone), span).map_err(|error| pki(&error))?;
-        let root = root.certificate().clone();
-        Ok(Self { folder: folder.to_owned(), authority, root, ends: facts.not_after })
+        let certificate = files::certificates(&folder.join("ca.pem"))?.swap_remove(0);
+        let key = seed(&folder.join("ca.key"))?;
+        let authority = Authority::resumed(certificate, &key, &authority_name(&facts.zone), span);
+        let authority = authority.map_err(|error| pki(&error))?;
+        Ok(Self { folder: folder.to_owned(), authority, ends: facts.not_after })
     }
 
     /// Makes key and certificate for a name and writes both; where to.
@@ -129,18 +142,104 @@ impl Ca {
             let what = format!("{name} has a certificate already: {}", certificate.display());
             return Err(Failure::new(Code::Duplicate, what, "choose another name, or give --renew to replace it"));
         }
-        let until = now().saturating_add(days.saturating_mul(DAY)).min(self.ends);
-        let serial = u64::from_be_bytes(*random::<8>()?) >> 1 | 1;
-        let span = validity(now() - BACKDATE, until)?;
+        let (serial, span) = self.next(name, days)?;
         let identity = self.authority.issue(name, &*random::<32>()?, serial, span).map_err(|error| pki(&error))?;
-        files::write_secret(&key, &key_pem(&identity))?;
+        files::write_secret(&key, &key_pem(identity.key_pkcs8()))?;
         files::write_public(&certificate, &pem_of(&identity.chain))?;
         Ok((certificate, key))
     }
+
+    /// A certificate, with those between it and the root (PEM), for who holds the private key to this public one.
+    pub fn certify(&self, name: &Fqdn, key: PublicKey, days: u64) -> Result<String, Failure> {
+        let (serial, span) = self.next(name, days)?;
+        let chain = self.authority.certify(name, key, serial, span).map_err(|error| pki(&error))?;
+        Ok(pem_of(&chain))
+    }
+
+    /// A new serial number, written down, and how long the certificate with it lasts.
+    fn next(&self, name: &Fqdn, days: u64) -> Result<(u64, Validity), Failure> {
+        let until = now().saturating_add(days.saturating_mul(DAY)).min(self.ends);
+        let serial = u64::from_be_bytes(*random::<8>()?) >> 1 | 1;
+        append(&self.folder.join("issued"), &Entry { serial, time: until, name: name.clone() })?;
+        Ok((serial, validity(now() - BACKDATE, until)?))
+    }
+
+    /// Takes back every certificate of a name that has not ended yet, and writes the list anew; where to, and how many
+    /// certificates it was.
+    pub fn revoke(&self, name: &Fqdn) -> Result<(PathBuf, usize), Failure> {
+        let mut revoked = entries(&self.folder.join("revoked"))?;
+        let known: BTreeSet<u64> = revoked.iter().map(|entry| entry.serial).collect();
+        let issued = entries(&self.folder.join("issued"))?;
+        let of_name: Vec<_> = issued.into_iter().filter(|entry| entry.name == *name).collect();
+        if of_name.is_empty() {
+            let what = format!("{}: no certificate for {name} was made here", self.folder.display());
+            return Err(Failure::new(
+                Code::Usage,
+                what,
+                "give a name for which `cyphonic ca issue` made one, and --dir",
+            ));
+        }
+        let new = of_name.into_iter().filter(|entry| entry.time >= now() && !known.contains(&entry.serial));
+        let new: Vec<_> = new.map(|entry| Entry { time: now(), ..entry }).collect();
+        for entry in &new {
+            append(&self.folder.join("revoked"), entry)?;
+        }
+        let count = new.len();
+        revoked.extend(new);
+        Ok((self.write_list(&revoked)?, count))
+    }
+
+    fn write_list(&self, revoked: &[Entry]) -> Result<PathBuf, Failure> {
+        let path = self.folder.join("crl.pem");
+        let serials: Vec<_> = revoked.iter().map(|entry| (entry.serial, Duration::from_secs(entry.time))).collect();
+        let span = validity(now() - BACKDATE, self.ends)?;
+        let list = self.authority.revoke(&serials, now(), span).map_err(|error| pki(&error))?;
+        files::write_public(&path, &pem::encode(&pem::Pem::new("X509 CRL", list.to_vec())))?;
+        Ok(path)
+    }
 }
 
-fn key_pem(identity: &Identity) -> Zeroizing<String> {
-    Zeroizing::new(pem::encode(&pem::Pem::new("PRIVATE KEY", identity.key_pkcs8())))
+/// A line of the files `issued` (the time is the certificate's end) and `revoked` (since when).
+struct Entry {
+    serial: u64,
+    time: u64,
+    name: Fqdn,
+}
+
+fn append(path: &Path, entry: &Entry) -> Result<(), Failure> {
+    use std::io::Write as _;
+    let line = format!("{:016x} {} {}\n", entry.serial, entry.time, entry.name);
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(|error| {
+        Failure::new(Code::Config, format!("{}: {error}", path.display()), "check that this user may write there")
+    })
+}
+
+/// Every entry of a file; none if there is no file.
+fn entries(path: &Path) -> Result<Vec<Entry>, Failure> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Failure::new(Code::Config, format!("{}: {error}", path.display()), "check the file")),
+    };
+    let read = |line: &str| {
+        let mut words = line.split(' ');
+        let serial = u64::from_str_radix(words.next()?, 16).ok()?;
+        Some(Entry { serial, time: words.next()?.parse().ok()?, name: words.next()?.parse().ok()? })
+    };
+    text.lines()
+        .map(|line| {
+            read(line).ok_or_else(|| {
+                let what = format!("{}: not understood: {line}", path.display());
+                Failure::new(Code::Config, what, "each line is a serial number, a time and a name")
+            })
+        })
+        .collect()
+}
+
+/// A private key (PKCS#8 DER) as PEM.
+pub fn key_pem(key: &[u8]) -> Zeroizing<String> {
+    Zeroizing::new(pem::encode(&pem::Pem::new("PRIVATE KEY", key)))
 }
 
 fn pem_of(chain: &[CertificateDer<'_>]) -> String {
@@ -189,10 +288,10 @@ mod tests {
         init(&theirs, &name("example")).unwrap();
         let a = name("a.example");
         let (certificate, key) = Ca::open(&ours).unwrap().issue(&a, 30, false).unwrap();
-        let good = files::credentials(&a, &certificate, &key, &ours.join("root.pem")).unwrap();
+        let good = files::credentials(&a, &certificate, &key, &ours.join("root.pem"), None).unwrap();
         assert!(good.ends > files::since_epoch() + Duration::from_secs(29 * DAY));
         let reason = |name: &Fqdn, certificate: &Path, key: &Path, roots: &Path| {
-            let failure = files::credentials(name, certificate, key, roots).err().expect("refused");
+            let failure = files::credentials(name, certificate, key, roots, None).err().expect("refused");
             assert_eq!(failure.code, Code::Identity);
             failure.to_string()
         };
@@ -211,11 +310,45 @@ mod tests {
         let span = validity(now() - 10 * DAY, now() - 5 * DAY).unwrap();
         let identity = ca.authority.issue(&a, &[1; 32], 5, span).unwrap();
         let (certificate, key) = (folder.path().join("a.pem"), folder.path().join("a.key"));
-        files::write_secret(&key, &key_pem(&identity)).unwrap();
+        files::write_secret(&key, &key_pem(identity.key_pkcs8())).unwrap();
         files::write_public(&certificate, &pem_of(&identity.chain)).unwrap();
-        let failure = files::credentials(&a, &certificate, &key, &folder.path().join("root.pem")).err().unwrap();
+        let failure = files::credentials(&a, &certificate, &key, &folder.path().join("root.pem"), None).err().unwrap();
         assert!(failure.to_string().contains("has expired (5 days ago)"), "{failure}");
         assert!(failure.remedy().contains("ca issue a.example --renew"));
+    }
+
+    #[test]
+    fn what_was_revoked_does_not_count_and_what_was_renewed_since_does() {
+        let folder = tempfile::tempdir().unwrap();
+        init(folder.path(), &name("example")).unwrap();
+        let ca = Ca::open(folder.path()).unwrap();
+        let (a, b) = (name("a.example"), name("b.example"));
+        ca.issue(&b, 30, false).unwrap();
+        let (certificate, key) = ca.issue(&a, 30, false).unwrap();
+        let (root, list) = (folder.path().join("root.pem"), folder.path().join("crl.pem"));
+        let check = || files::credentials(&a, &certificate, &key, &root, Some(&list)).map(drop);
+        check().unwrap();
+        assert_eq!(ca.revoke(&a).unwrap(), (list.clone(), 1));
+        let failure = check().unwrap_err();
+        assert_eq!(failure.code, Code::Identity);
+        assert!(failure.to_string().contains("was revoked"), "{failure}");
+        assert_eq!(ca.revoke(&a).unwrap().1, 0, "once is enough");
+        ca.issue(&a, 30, true).unwrap();
+        check().unwrap();
+        assert_eq!(ca.revoke(&name("c.example")).unwrap_err().code, Code::Usage);
+    }
+
+    #[test]
+    fn a_list_by_another_authority_under_our_name_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
+        init(&ours, &name("example")).unwrap();
+        init(&theirs, &name("example")).unwrap();
+        let a = name("a.example");
+        let (certificate, key) = Ca::open(&ours).unwrap().issue(&a, 30, false).unwrap();
+        let list = theirs.join("crl.pem");
+        let failure = files::credentials(&a, &certificate, &key, &ours.join("root.pem"), Some(&list)).err().unwrap();
+        assert!(failure.to_string().contains("crl.pem"), "{failure}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::control::{self, DEFAULT_SOCKET};
 use crate::error::{Code, Failure};
 use crate::settings::{self, AuthSettings, Key, NmsSettings, NodeSettings, Settings, TrsSettings};
 use crate::store::SqliteStore;
-use crate::{ca, files, run};
+use crate::{ca, files, run, signup};
 
 /// PBKDF2 iterations of passwords: about a fifth of a second of work for each guess.
 const PASSWORD_ITERATIONS: std::num::NonZeroU32 = std::num::NonZeroU32::new(600_000).expect("not zero");
@@ -33,6 +33,26 @@ enum Commands {
     Ca(CaArgs),
     /// The devices that may log in: the AS's database.
     Device(DeviceArgs),
+    /// Get a first certificate from the AS, by an invitation (`cyphonic device invite`).
+    Signup {
+        /// The device's name.
+        name: Fqdn,
+        /// The AS: HOST:PORT of its `signup-port`.
+        #[arg(long = "as")]
+        place: String,
+        /// A file with the token, readable by its owner only.
+        #[arg(long)]
+        token_file: PathBuf,
+        /// The certificates of the root CA (PEM).
+        #[arg(long, default_value = "root.pem")]
+        roots: PathBuf,
+        /// The name in the AS's certificate; as.ZONE of the device's name if none is given.
+        #[arg(long)]
+        as_name: Option<Fqdn>,
+        /// Where certificate and key are written, as NAME.pem and NAME.key.
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+    },
     /// Run the Authentication Service.
     As(Daemon<AuthSettings>),
     /// Run the Node Management Service.
@@ -64,6 +84,20 @@ enum Commands {
         /// Seconds between two.
         #[arg(short, long, default_value_t = 1.0)]
         interval: f64,
+        #[command(flatten)]
+        control: Control,
+    },
+    /// All that passes through the running node, as pcapng for Wireshark, with the secrets that open it. The node must have
+    /// `allow-capture = true`. The file is readable by its owner only.
+    Capture {
+        /// The file, or - for standard output (`cyphonic capture - | wireshark -k -i -`).
+        file: PathBuf,
+        /// How long; until Ctrl-C if nothing is said.
+        #[arg(short, long)]
+        seconds: Option<f64>,
+        /// Build every connection anew first. Wireshark opens a QUIC connection only if it has seen its beginning.
+        #[arg(long)]
+        rebuild: bool,
         #[command(flatten)]
         control: Control,
     },
@@ -121,13 +155,13 @@ enum CaCommands {
         #[arg(long)]
         renew: bool,
     },
-    /// Take a node's right to log in: its certificate is worth nothing at AS and NMS from now on.
+    /// Take a name's certificates back: writes crl.pem. Where that is copied to, and set as `crl`, its sessions end.
     Revoke {
-        /// The node's name.
+        /// The name.
         name: Fqdn,
-        /// The database of AS and NMS.
+        /// Also remove it from the database of AS and NMS, so that it can log in by no new certificate or password either.
         #[arg(long, env = "CYPHONIC_DATABASE")]
-        database: PathBuf,
+        database: Option<PathBuf>,
     },
     /// What is in a certificate file.
     Print {
@@ -158,6 +192,14 @@ enum DeviceCommands {
         /// Replace a device that is there.
         #[arg(long)]
         replace: bool,
+    },
+    /// Let who shows a token get a first certificate for a name, once; prints the token.
+    Invite {
+        /// The name.
+        name: Fqdn,
+        /// How long it counts, hours.
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=720))]
+        hours: u64,
     },
     /// Stop letting a node log in; its virtual addresses stay its own.
     Remove {
@@ -242,6 +284,19 @@ fn execute(command: Commands) -> Result<(), Failure> {
     match command {
         Commands::Ca(args) => ca_command(&args),
         Commands::Device(args) => device_command(&args),
+        Commands::Signup { name, place, token_file, roots, as_name, out } => {
+            let as_name = match (as_name, name.as_str().split_once('.')) {
+                (Some(name), _) => name,
+                (None, Some((_, zone))) => format!("as.{zone}").parse().map_err(Failure::other)?,
+                (None, None) => return Err(Failure::new(Code::Usage, "the AS has no name", "give --as-name")),
+            };
+            let token = files::read_secret(&token_file)?;
+            let place = run::resolve("--as", &[place])?[0];
+            let invited = signup::Invited { name, place, as_name, roots, token, folder: out };
+            let (certificate, key) = run::block_on(invited.sign_up())?;
+            print(&format!("{}\n{}\n", certificate.display(), key.display()));
+            Ok(())
+        }
         Commands::As(daemon) => {
             let settings = daemon.settings()?;
             run::log(settings.log.as_deref(), settings.log_format)?;
@@ -288,6 +343,20 @@ fn execute(command: Commands) -> Result<(), Failure> {
             Ok(())
         }
         Commands::Ping { name, count, interval, control } => ping(&control, &name, count, interval),
+        Commands::Capture { file, seconds, rebuild, control } => {
+            let time = seconds
+                .map(Duration::try_from_secs_f64)
+                .transpose()
+                .map_err(|_| Failure::new(Code::Usage, "--seconds is no time", "give seconds, such as 10"))?;
+            run::block_on(async {
+                let bytes = control::capture(&control.control, &file, time, rebuild).await?;
+                if file != std::path::Path::new("-") {
+                    let warning = "whoever has it can read what this node sent and received";
+                    print(&format!("{}: {bytes} bytes; {warning}\n", file.display()));
+                }
+                Ok(())
+            })
+        }
         Commands::Netcheck(control) => {
             print(&control::netcheck(&control.control)?);
             Ok(())
@@ -350,10 +419,11 @@ fn ca_command(args: &CaArgs) -> Result<(), Failure> {
             }
         }
         CaCommands::Revoke { name, database } => {
-            remove_device(database, name)?;
-            print(&format!(
-                "{name} can neither log in nor register any more; restart the NMS to end its session now\n"
-            ));
+            let (list, count) = ca::Ca::open(&args.dir)?.revoke(name)?;
+            if let Some(database) = database {
+                remove_device(database, name)?;
+            }
+            print(&format!("{}: {count} more; copy it to AS, NMS, TRS and every node\n", list.display()));
         }
         CaCommands::Print { file } => {
             let root = args.dir.join("root.pem");
@@ -386,6 +456,12 @@ fn device_command(args: &DeviceArgs) -> Result<(), Failure> {
                 store.put_device(&Device { name: name.clone(), password, certificate_login: true }).map_err(fail)?;
                 print(&format!("{name} may log in\n"));
             }
+        }
+        DeviceCommands::Invite { name, hours } => {
+            let token = ca::hex(&*ca::random::<16>()?);
+            let until = files::since_epoch() + Duration::from_secs(hours * 3600);
+            open(path)?.invite(name, &token, until).map_err(|error| crate::store::store_failure(path, &error))?;
+            print(&format!("{}\n", *token));
         }
         DeviceCommands::Remove { name } => {
             remove_device(path, name)?;

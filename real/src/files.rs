@@ -12,13 +12,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cyphonic_core::key::Key128;
 use cyphonic_core::name::Fqdn;
-use cyphonic_core::tls::{Identity, Roots, TlsError};
+use cyphonic_core::tls::{Environment, Identity, Roots, TlsError};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, RootCertStore};
 use zeroize::Zeroizing;
 
+use crate::drive::Wall;
 use crate::error::{Code, Failure};
 
 /// A certificate that ends within this time is worth a warning.
@@ -34,19 +35,74 @@ pub struct Credentials {
     pub ends: Duration,
 }
 
-/// Reads certificate, key and roots, and makes sure that they fit `name`, each other and the time.
-pub fn credentials(name: &Fqdn, certificate: &Path, key: &Path, roots: &Path) -> Result<Credentials, Failure> {
+/// Reads certificate, key, roots and the list of what was revoked, and makes sure that they fit `name`, each other and the
+/// time.
+pub fn credentials(
+    name: &Fqdn,
+    certificate: &Path,
+    key: &Path,
+    roots: &Path,
+    crl: Option<&Path>,
+) -> Result<Credentials, Failure> {
     let chain = certificates(certificate)?;
     let anchors = certificates(roots)?;
     let ends = verify(name, &chain, &anchors, certificate, roots)?;
     let key_der = private_key(key)?;
     let identity = Identity::new(name.clone(), chain, key_der).map_err(|e| bad_identity(&e, certificate))?;
-    Ok(Credentials { identity, roots: trust(anchors, roots)?, ends })
+    let roots = self::roots(roots, crl, &identity.chain)?;
+    if let Some(Standing::Revoked) = standing(&roots, &identity.chain)? {
+        let what = format!("{}: the certificate was revoked", certificate.display());
+        return Err(Failure::new(Code::Identity, what, format!("`cyphonic ca issue {name} --renew` makes a new one")));
+    }
+    Ok(Credentials { identity, roots, ends })
 }
 
-/// Reads the certificates of the CA.
-pub fn roots(path: &Path) -> Result<Roots, Failure> {
-    trust(certificates(path)?, path)
+/// Reads the certificates of the CA, and the list of what it revoked. A list that says nothing of a certificate of our own
+/// because its signature is bad would make everybody a stranger: it is refused. `chain` is ours, or empty.
+pub fn roots(path: &Path, crl: Option<&Path>, chain: &[CertificateDer<'static>]) -> Result<Roots, Failure> {
+    let roots = trust(certificates(path)?, path)?;
+    let Some(crl) = crl else { return Ok(roots) };
+    let wrong = |error: &dyn std::fmt::Display| {
+        let what = format!("{}: {error}", crl.display());
+        Failure::new(
+            Code::Identity,
+            what,
+            "use the crl.pem that `cyphonic ca init` or `ca revoke` wrote, beside root.pem",
+        )
+    };
+    let text = fs::read(crl).map_err(|error| wrong(&error))?;
+    let blocks = pem::parse_many(&text).map_err(|error| wrong(&error))?;
+    let lists: Vec<_> = blocks.into_iter().filter(|block| block.tag() == "X509 CRL").collect();
+    if lists.is_empty() {
+        return Err(wrong(&"there is no list of revoked certificates in it"));
+    }
+    let roots = roots.revoking(lists.into_iter().map(|block| block.into_contents().into()));
+    standing(&roots, chain).map_err(|error| wrong(&error))?;
+    Ok(roots)
+}
+
+/// How our own certificate stands.
+enum Standing {
+    Good,
+    Revoked,
+}
+
+/// How a chain stands with these roots, if there is one; an error if that cannot be said.
+fn standing(roots: &Roots, chain: &[CertificateDer<'static>]) -> Result<Option<Standing>, Failure> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let env = Environment { provider, clock: Arc::new(Wall), key_log: None };
+    let fail = |error: TlsError| Failure::new(Code::Identity, error.to_string(), "check `roots` and `crl`");
+    let judge = roots.judge(&env).map_err(fail)?;
+    if chain.is_empty() {
+        return Ok(None);
+    }
+    match judge.check(chain) {
+        Ok(()) => Ok(Some(Standing::Good)),
+        Err(TlsError::Rustls(rustls::Error::InvalidCertificate(CertificateError::Revoked))) => {
+            Ok(Some(Standing::Revoked))
+        }
+        Err(error) => Err(fail(error)),
+    }
 }
 
 fn trust(anchors: Vec<CertificateDer<'static>>, path: &Path) -> Result<Roots, Failure> {
@@ -188,6 +244,14 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
 /// Writes a new file that only its owner can read.
 pub fn write_secret(path: &Path, text: &str) -> Result<(), Failure> {
     write(path, text, 0o600)
+}
+
+/// Makes a new file that only its owner can read; if there is one already, it is an error.
+pub fn create_secret(path: &Path) -> Result<fs::File, Failure> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
+        let what = format!("{}: cannot be made: {error}", path.display());
+        Failure::new(Code::Config, what, "give a file that is not there yet, in a folder that this user may write in")
+    })
 }
 
 /// Writes a new file that everybody can read.

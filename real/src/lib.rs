@@ -8,7 +8,7 @@
 //! | `drive` | the loop that drives a role on sockets, TUN and time |
 //! | `net` | the system's addresses, interfaces and routes |
 //! | `control` | `status`, `ping`, `netcheck`: how people ask a running node |
-//! | `ca`, `files` | certificates and secrets |
+//! | `ca`, `files`, `signup` | certificates and secrets |
 //! | `store` | the database of AS and NMS |
 //! | `error` | what can go wrong, for people and scripts |
 
@@ -21,6 +21,7 @@ pub mod files;
 pub mod net;
 pub mod run;
 pub mod settings;
+pub mod signup;
 pub mod store;
 
 pub use cli::main;

@@ -124,9 +124,19 @@ impl Pki {
     /// As [`Self::identity`], for another time: expired, say.
     pub fn identity_valid(&self, name: &Fqdn, validity: Validity) -> Identity {
         let key = derive(self.seed, name.as_str(), "identity key");
+        self.authority.issue(name, &key, self.serial(name), validity).expect("an identity can be made for any name")
+    }
+
+    fn serial(&self, name: &Fqdn) -> u64 {
         let serial = derive(self.seed, name.as_str(), "serial number");
-        let serial = u64::from_be_bytes(*serial.first_chunk().expect("32 bytes"));
-        self.authority.issue(name, &key, serial, validity).expect("an identity can be made for any name")
+        u64::from_be_bytes(*serial.first_chunk().expect("32 bytes"))
+    }
+
+    /// As [`Self::roots`], when the certificates of these names were revoked.
+    pub fn roots_without(&self, names: &[&Fqdn]) -> Roots {
+        let revoked: Vec<_> = names.iter().map(|name| (self.serial(name), EPOCH)).collect();
+        let list = self.authority.revoke(&revoked, 1, validity()).expect("a list can be made of any certificates");
+        self.roots().revoking([list])
     }
 }
 

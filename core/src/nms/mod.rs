@@ -13,7 +13,6 @@ mod routing;
 mod sights;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -29,7 +28,7 @@ use crate::epoch::Epochs;
 use crate::event::{DropReason, Event, Protection, Signal};
 use crate::header::{Flags, Header, Kind};
 use crate::key::Key128;
-use crate::machine::{Input, Machine, Output, Transmit};
+use crate::machine::{Input, Machine, Output, ServiceCommand, Transmit};
 use crate::message::{ErrorCode, Message, RelayMode};
 use crate::name::{Fqdn, NodeId, Party};
 use crate::probe::is_probe;
@@ -110,7 +109,8 @@ pub struct Nms {
 
 impl Nms {
     /// An NMS that waits for nodes.
-    pub fn new(config: NmsConfig) -> Result<Self, TlsError> {
+    pub fn new(mut config: NmsConfig) -> Result<Self, TlsError> {
+        config.quic.options.remembers = true;
         let mut rng = ChaCha20Rng::from_seed(config.seed);
         let mut trs = config.relay.as_ref().map(|r| SealedSession::new(&r.service_key, Direction::FromInitiator));
         if let Some(session) = &mut trs {
@@ -140,6 +140,23 @@ impl Nms {
         })
     }
 
+    fn on_command(&mut self, now: Instant, command: ServiceCommand) {
+        match command {
+            ServiceCommand::Trust(roots) => {
+                if self.links.trust(now, roots).is_err() {
+                    self.dropped(DropReason::BadTrust);
+                }
+            }
+            ServiceCommand::Stop => {
+                let sealed: Vec<NodeId> = self.nodes.iter().filter(|(_, n)| n.is_sealed()).map(|(&id, _)| id).collect();
+                for node in sealed {
+                    self.send(now, node, 0, 0, &Message::Error(ErrorCode::NotRegistered));
+                }
+                self.links.close_all(now);
+            }
+        }
+    }
+
     fn dropped(&mut self, reason: DropReason) {
         self.out.push_back(Output::Event(Event::Dropped(reason)));
     }
@@ -157,7 +174,7 @@ impl Nms {
             Session::Conventional(sealed) => {
                 let Some(payload) = sealed.session.seal(transaction, count, node.0, message) else { return false };
                 let (local, remote) = (sealed.local, sealed.remote);
-                self.out.push_back(Output::Transmit(Transmit { local, remote, payload }));
+                self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
                 Protection::CommonKey(name.clone())
             }
             Session::Proposed { link } => {
@@ -189,7 +206,12 @@ impl Nms {
                 }
                 self.on_message(now, node, &header, message, Place::Conventional { local, remote });
             }
-            Err(reason) => self.dropped(reason),
+            Err(reason) => {
+                if reason == DropReason::UnknownId && !self.nodes.contains_key(&node) {
+                    self.tell_forgotten(node, local, remote, &mut payload);
+                }
+                self.dropped(reason);
+            }
         }
     }
 
@@ -240,9 +262,9 @@ enum Place {
 }
 
 impl Machine for Nms {
-    type Command = Infallible;
+    type Command = ServiceCommand;
 
-    fn handle_input(&mut self, now: Instant, input: Input<Infallible>) {
+    fn handle_input(&mut self, now: Instant, input: Input<ServiceCommand>) {
         match input {
             Input::Datagram { local, remote, payload } if local.port() == self.probe_port || is_probe(&payload) => {
                 self.on_probe(now, local, remote, payload);
@@ -257,7 +279,7 @@ impl Machine for Nms {
                 self.expire(now);
                 self.pending_timeout(now);
             }
-            Input::Command(never) => match never {},
+            Input::Command(command) => self.on_command(now, command),
         }
         self.drain_links(now);
     }

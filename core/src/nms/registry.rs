@@ -3,12 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use rand_chacha::rand_core::RngCore;
+
 use super::{Nms, Place};
 use crate::conventional::keys::Direction;
 use crate::conventional::session::Session as SealedSession;
 use crate::event::{DropReason, Protection};
 use crate::header::{Flags, Header, Kind};
 use crate::key::Key128;
+use crate::machine::{Output, Transmit};
 use crate::message::{ErrorCode, Message, RegistrationRequest, RegistrationResponse};
 use crate::name::{Fqdn, NodeId, Party};
 use crate::quic::LinkId;
@@ -86,6 +89,26 @@ impl Nms {
             Some(_) => Err(DropReason::UnknownId),
             None if current => Err(DropReason::BadHmac),
             None => SealedSession::new(&key, Direction::FromResponder).open_message(payload),
+        }
+    }
+
+    /// A message of a node that is not registered. Who proves by the keys of its last registration that it takes itself for
+    /// registered is told better: we have been restarted, or have not heard of it for long. Nobody else hears anything.
+    pub(super) fn tell_forgotten(&mut self, node: NodeId, local: SocketAddr, remote: SocketAddr, payload: &mut [u8]) {
+        let mut answer = || {
+            let key = self.store.common_key(node).ok()??;
+            let epoch = self.store.last_epoch(node).ok()??;
+            let mut session = SealedSession::of_registration(&key, epoch, Direction::FromResponder);
+            let (header, _) = session.open_message(payload).ok()?;
+            // The keys have been used: our numbers must not be those of that time.
+            session.count_from(1 << 30 | self.rng.next_u32() >> 2);
+            let message = Message::Error(ErrorCode::NotRegistered);
+            let payload = session.seal(header.transaction, 0, node.0, &message)?;
+            Some((self.store.device(node).ok()??.name, message, Transmit::new(local, remote, payload)))
+        };
+        if let Some((name, message, transmit)) = answer() {
+            self.out.push_back(Output::Transmit(transmit));
+            self.signal(Party::Node(name.clone()), &message, Protection::CommonKey(name), 0);
         }
     }
 
@@ -274,6 +297,11 @@ impl Nms {
 }
 
 impl Registration {
+    /// Whether it is by the conventional method.
+    pub(super) fn is_sealed(&self) -> bool {
+        matches!(self.session, Session::Conventional(_))
+    }
+
     /// The node is seen at this address now.
     fn seen_at(&mut self, remote: SocketAddr) {
         self.network.seen_at(remote);

@@ -286,7 +286,7 @@ impl Nms {
         });
         let Some((local, remote)) = place else { return };
         let Some(payload) = session.seal(id, count, NodeId::of(&relay.name).0, &request) else { return };
-        self.out.push_back(Output::Transmit(Transmit { local, remote, payload }));
+        self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
         self.signal(Party::Trs, &request, Protection::ServiceKey, count);
     }
 

@@ -62,7 +62,7 @@ impl Nms {
         let session = self.nodes.get_mut(&node).and_then(|registration| registration.probes.as_mut());
         if let Some(payload) = session.and_then(|s| s.seal(header.transaction, 0, node.0, &reply)) {
             let local = SocketAddr::new(local.ip(), port);
-            self.out.push_back(Output::Transmit(Transmit { local, remote, payload }));
+            self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
         }
     }
 
@@ -91,7 +91,7 @@ impl Nms {
         let (Some(&remote), Some(&local)) = (remote, local) else { return };
         let request = Message::ProbeRequest(ProbeRequest { epoch, to, id });
         let Some(payload) = session.seal(transaction, 0, NodeId::of(&relay.name).0, &request) else { return };
-        self.out.push_back(Output::Transmit(Transmit { local: SocketAddr::new(local, port), remote, payload }));
+        self.out.push_back(Output::Transmit(Transmit::new(SocketAddr::new(local, port), remote, payload)));
         self.signal(Party::Trs, &request, Protection::ServiceKey, 0);
     }
 

@@ -13,6 +13,7 @@ use crate::machine::{Output, StreamId, StreamInput};
 use crate::message::{LoginResponse, Message, RouteDirection};
 use crate::name::Party;
 use crate::time::Instant;
+use crate::tls::{Roots, TlsError};
 
 /// How long each step of a dialer may take, from the Route Direction on.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
@@ -47,7 +48,7 @@ pub(super) trait Carriage {
     /// When the peer was heard last on a tunnel that is up. Whoever is there answers what is sent within moments.
     fn heard_at(&self, tunnel: TunnelId) -> Option<Instant>;
 
-    /// Sends a packet through a tunnel.
+    /// Sends a packet through a tunnel; [`Self::settle`] has to follow, once for as many as there are.
     fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused>;
 
     /// Every tunnel and session ends; the other ends are told where there is a word for it.
@@ -59,10 +60,16 @@ pub(super) trait Carriage {
     /// The other address family comes first from now on: the cloud did not answer by this one.
     fn change_family(&mut self);
 
+    /// Trusts these from now on; what they do not vouch for any more ends.
+    fn trust(&mut self, now: Instant, roots: Roots) -> Result<(), TlsError>;
+
     /// The node's network changed: every session from the old ones is forgotten, without a word to anyone.
     fn move_to(&mut self, now: Instant, places: &Places);
 
-    /// Takes a UDP datagram.
+    /// Does what [`Self::handle_datagram`] and [`Self::send_packet`] have left; [`Self::poll`] then gives all there is.
+    fn settle(&mut self, now: Instant);
+
+    /// Takes a UDP datagram; [`Self::settle`] has to follow, once for as many as there are.
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut);
 
     /// Takes what happened on a TCP connection.

@@ -20,7 +20,7 @@ const FIRST_STEP_TIMEOUT: Duration = Duration::from_secs(4);
 /// The first retransmission of a Registration Request or Keep Alive; each later one waits twice as long.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// A registered node says Keep Alive this often (conventional method; QUIC has its own).
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// Unanswered Keep Alives after which the registration counts as lost.
 const KEEP_ALIVE_TRIES: u8 = 4;
 /// A registration that lasted this long was a good one.

@@ -26,7 +26,7 @@ use crate::message::{LoginResponse, Message, RouteDirection};
 use crate::name::{Fqdn, NodeId, Party, PathId};
 use crate::time::Instant;
 use crate::timers::Timers;
-use crate::tls::{self, TlsError};
+use crate::tls::{self, Environment, Identity, Roots, TlsError};
 
 /// A packet longer than this could not be carried in one UDP datagram: 65,535 less IPv6 and UDP headers and ours.
 const MAX_PACKET: usize = MAX_PLAINTEXT - 40 - 8 - 48;
@@ -37,6 +37,8 @@ pub(super) struct Conventional {
     places: Places,
     services: Services,
     login: Login,
+    env: Environment,
+    identity: Option<Identity>,
     tls: std::sync::Arc<rustls::ClientConfig>,
     rng: ChaCha20Rng,
     session: Option<LoginSession>,
@@ -84,6 +86,8 @@ impl Conventional {
             places: Places::new(config),
             services: config.services.clone(),
             login: config.login.clone(),
+            env: config.tls.clone(),
+            identity: identity.cloned(),
             tls: std::sync::Arc::new(tls::client_config(&config.tls, &config.roots, identity, b"")?),
             rng: super::fork(rng),
             session: None,
@@ -101,7 +105,7 @@ impl Conventional {
     }
 
     fn transmit(&mut self, local: SocketAddr, remote: SocketAddr, payload: Vec<u8>) {
-        self.out.push_back(CarriageOutput::Pass(Output::Transmit(Transmit { local, remote, payload })));
+        self.out.push_back(CarriageOutput::Pass(Output::Transmit(Transmit::new(local, remote, payload))));
     }
 
     fn dropped(&mut self, reason: DropReason) {
@@ -136,6 +140,12 @@ impl Conventional {
 }
 
 impl Carriage for Conventional {
+    /// Of certificates it sees only the AS's.
+    fn trust(&mut self, _now: Instant, roots: Roots) -> Result<(), TlsError> {
+        self.tls = std::sync::Arc::new(tls::client_config(&self.env, &roots, self.identity.as_ref(), b"")?);
+        Ok(())
+    }
+
     fn login(&mut self, now: Instant, attempt: usize) {
         self.start_login(now, attempt);
     }
@@ -213,6 +223,8 @@ impl Carriage for Conventional {
         self.transmit(local, remote, payload);
         Ok(())
     }
+
+    fn settle(&mut self, _now: Instant) {}
 
     fn leave(&mut self, now: Instant) {
         // The paper has no word for leaving: the other ends find out by silence.

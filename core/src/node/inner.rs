@@ -67,6 +67,7 @@ impl Node {
                 if self.carriage.send_packet(now, tunnel, fragment.into()).is_err() {
                     self.dropped(DropReason::QueueFull);
                 }
+                self.carriage.settle(now);
             }
             return;
         }
@@ -106,6 +107,14 @@ impl Node {
             Err(reason) => return self.dropped(reason),
         };
         let query = HeldQuery { question, client, server };
+        if let Some(address) = query.question.reverse().filter(|&address| self.overlay.contains(address)) {
+            let own = self.own.is_some_and(|own| own.contains(address)).then(|| self.name.clone());
+            // Whose it is, is known of those whom we have to do with: no more than that is told.
+            return match own.or_else(|| self.peers.name_at(address)) {
+                Some(name) => self.answer(&query, |q| q.pointer(&name, dns::TTL)),
+                None => self.answer(&query, Question::name_error),
+            };
+        }
         let Some(name) = query.question.fqdn.clone().filter(|n| n.is_in(&self.overlay.zone)) else {
             return self.answer(&query, Question::refused);
         };

@@ -159,6 +159,8 @@ pub enum NodeCommand {
     Start,
     /// Leave: close what can be closed, so that peers and cloud need not wait for silence, and do nothing more.
     Stop,
+    /// Trust these from now on. Tunnels to peers whose certificates do not count any more end now.
+    Trust(Roots),
     /// The network is another one: a handover, if anything differs.
     Network {
         /// The addresses of the interfaces now.
@@ -220,6 +222,11 @@ impl Node {
         match command {
             NodeCommand::Start => self.start(now),
             NodeCommand::Stop => self.stop(now),
+            NodeCommand::Trust(roots) => {
+                if self.carriage.trust(now, roots).is_err() {
+                    self.dropped(DropReason::BadTrust);
+                }
+            }
             NodeCommand::Network { addresses, nat64 } => self.change_network(now, addresses, nat64),
         }
     }
@@ -255,6 +262,11 @@ impl Machine for Node {
     type Command = NodeCommand;
 
     fn handle_input(&mut self, now: Instant, input: Input<NodeCommand>) {
+        self.feed(now, input);
+        self.settle(now);
+    }
+
+    fn feed(&mut self, now: Instant, input: Input<NodeCommand>) {
         match input {
             Input::Datagram { local, remote, payload } if is_probe(&payload) => {
                 self.on_probe_reply(now, local, remote, payload);
@@ -271,6 +283,10 @@ impl Machine for Node {
             }
             Input::Command(command) => self.on_command(now, command),
         }
+    }
+
+    fn settle(&mut self, now: Instant) {
+        self.carriage.settle(now);
         self.drain_carriage(now);
     }
 

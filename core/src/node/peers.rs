@@ -202,6 +202,14 @@ impl Peers {
         self.by_virtual.get(&address).copied()
     }
 
+    /// The name of the peer with this virtual address, once both are known.
+    pub(super) fn name_at(&self, address: IpAddr) -> Option<Fqdn> {
+        match &self.get(self.owner_of(address)?).reference {
+            PeerRef::Name(name) => Some(name.clone()),
+            PeerRef::Virtual(_) => None,
+        }
+    }
+
     pub(super) fn by_tunnel(&self, tunnel: TunnelId) -> Option<PeerId> {
         self.by_tunnel.get(&tunnel).copied()
     }

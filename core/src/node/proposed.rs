@@ -28,7 +28,7 @@ use crate::probe::{is_not_quic, is_punch};
 use crate::quic::{CidScheme, LinkClosed, LinkId, LinkOutput, Links, Load, QuicConfig, destination_prefix};
 use crate::time::Instant;
 use crate::timers::Timers;
-use crate::tls::TlsError;
+use crate::tls::{Roots, TlsError};
 
 /// Inbound links whose peer the NMS has not announced yet, at most; and of one peer, which may dial on several ways at once.
 const MAX_EARLY: usize = 64;
@@ -60,6 +60,8 @@ pub(super) struct Proposed {
     expecting: BTreeMap<Fqdn, TunnelId>,
     /// Tunnels through a blind TRS, by our leg.
     by_leg: BTreeMap<RelayCid, TunnelId>,
+    /// Those of them that [`Carriage::settle`] has to move.
+    blind_touched: BTreeSet<TunnelId>,
     /// Peers to which a path ended while its MTU was searched for: there is no search on the way to them any more, as long
     /// as we are in this network. Some NATs end a mapping on the Packet Too Big that a probe draws (RFC 5508 REQ-7 forbids it).
     unprobed: BTreeSet<Fqdn>,
@@ -112,6 +114,7 @@ impl Proposed {
             tunnels: BTreeMap::new(),
             expecting: BTreeMap::new(),
             by_leg: BTreeMap::new(),
+            blind_touched: BTreeSet::new(),
             unprobed: BTreeSet::new(),
             searches: Timers::default(),
             timers: Timers::default(),
@@ -345,12 +348,18 @@ impl Carriage for Proposed {
         let Stage::Up(path) = &mut tunnel.stage else { return Err(SendRefused::NoTunnel) };
         let (links, link) = match path {
             Path::Direct(link) | Path::Terminated(link) => (&mut self.links, *link),
-            Path::Blind { links, link, .. } => (&mut **links, *link),
+            Path::Blind { links, link, .. } => {
+                self.blind_touched.insert(id);
+                (&mut **links, *link)
+            }
         };
-        let sent = tunnel.carrier.send(now, links, link, &packet);
+        tunnel.carrier.send(now, links, link, &packet)
+    }
+
+    fn settle(&mut self, now: Instant) {
+        self.links.settle(now);
         self.drain_links(now);
-        self.drain_blind(now, id);
-        sent
+        self.settle_blind(now);
     }
 
     fn leave(&mut self, now: Instant) {
@@ -364,6 +373,23 @@ impl Carriage for Proposed {
         self.nms = None;
         self.links.close_all(now);
         self.drain_links(now);
+    }
+
+    fn trust(&mut self, now: Instant, roots: Roots) -> Result<(), TlsError> {
+        self.links.trust(now, roots.clone())?;
+        self.drain_links(now);
+        let blind: Vec<TunnelId> = self.by_leg.values().copied().collect();
+        for id in blind {
+            if let Some(Tunnel { stage, .. }) = self.tunnels.get_mut(&id)
+                && let Some(links) = stage.blind_links()
+            {
+                links.trust(now, roots.clone())?;
+            }
+            self.drain_blind(now, id);
+        }
+        self.quic.roots = roots;
+        self.drain_links(now);
+        Ok(())
     }
 
     fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus> {
@@ -417,9 +443,8 @@ impl Carriage for Proposed {
             self.on_blind_datagram(now, peer, local, remote, payload);
         } else {
             self.links.set_search(!self.expects_unprobed());
-            self.links.handle_datagram(now, local, remote, payload);
+            self.links.take_datagram(now, local, remote, payload);
         }
-        self.drain_links(now);
     }
 
     fn handle_stream(&mut self, _now: Instant, _id: StreamId, _event: StreamInput) {

@@ -299,6 +299,7 @@ impl Node {
         }
         for packet in held.packets {
             self.send_to(now, id, packet);
+            self.carriage.settle(now);
         }
     }
 

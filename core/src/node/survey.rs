@@ -317,7 +317,7 @@ impl Node {
             sealed
         };
         run.asked.insert(transaction, (family, test));
-        self.out.push_back(Output::Transmit(Transmit { local, remote, payload }));
+        self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
     }
 
     /// The protocol's port and the second one send to where the other is seen.
@@ -332,7 +332,7 @@ impl Node {
         let payload = Message::Probe(Answer::Here).to_bytes(0, Flags(0), 0, 0, asked.id);
         for (local, to) in [(asked.locals[0], second), (asked.locals[1], main)] {
             if let Some((_, remote)) = self.cloud.places.towards(to) {
-                self.out.push_back(Output::Transmit(Transmit { local, remote, payload: payload.clone() }));
+                self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload.clone())));
             }
         }
     }

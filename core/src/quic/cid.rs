@@ -6,6 +6,7 @@ use std::time::Duration;
 use quinn_proto::{ConnectionId, ConnectionIdGenerator, InvalidCid};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use ring::hmac;
 
 use crate::name::RelayCid;
 
@@ -39,16 +40,28 @@ impl CidScheme {
     }
 }
 
-/// Mints `prefix ‖ random`.
+/// Of a connection ID that an earlier life of a service has to recognise: so many random bytes, then a keyed hash of them.
+const NONCE_LEN: usize = 3;
+
+/// Mints `prefix ‖ random` or, for a service, `random ‖ keyed hash`: to who lacks the key, both are random.
 pub(super) struct Generator {
     scheme: CidScheme,
     rng: ChaCha20Rng,
+    memory: Option<hmac::Key>,
 }
 
 impl Generator {
-    pub(super) fn new(scheme: CidScheme, seed: [u8; 32]) -> Self {
-        Self { scheme, rng: ChaCha20Rng::from_seed(seed) }
+    /// With `memory`, a key that survives restarts, our own connection IDs are known again after one.
+    pub(super) fn new(scheme: CidScheme, seed: [u8; 32], memory: Option<hmac::Key>) -> Self {
+        Self { scheme, rng: ChaCha20Rng::from_seed(seed), memory }
     }
+}
+
+/// Puts the keyed hash of the first bytes of a connection ID in the place of the others.
+fn mark(key: &hmac::Key, cid: &mut [u8]) {
+    let (nonce, hash) = cid.split_at_mut(NONCE_LEN);
+    let tag = hmac::sign(key, nonce);
+    hash.copy_from_slice(&tag.as_ref()[..hash.len()]);
 }
 
 fn mint(rng: &mut ChaCha20Rng, prefix: &[u8], len: usize) -> ConnectionId {
@@ -60,13 +73,25 @@ fn mint(rng: &mut ChaCha20Rng, prefix: &[u8], len: usize) -> ConnectionId {
 
 impl ConnectionIdGenerator for Generator {
     fn generate_cid(&mut self) -> ConnectionId {
-        mint(&mut self.rng, self.scheme.prefix(), self.scheme.len())
+        let cid = mint(&mut self.rng, self.scheme.prefix(), self.scheme.len());
+        let (Some(key), CidScheme::Direct) = (&self.memory, self.scheme) else { return cid };
+        let mut bytes = [0; DIRECT_CID_LEN];
+        bytes.copy_from_slice(&cid);
+        mark(key, &mut bytes);
+        ConnectionId::new(&bytes)
     }
 
-    /// quinn asks only before it answers an unknown connection ID with a stateless reset. Refusing all of them keeps
-    /// the endpoint silent: a port scan or a guesser learns nothing.
-    fn validate(&self, _cid: &ConnectionId) -> Result<(), InvalidCid> {
-        Err(InvalidCid)
+    /// quinn asks only before it answers an unknown connection ID with a stateless reset (RFC 9000 §10.3). Only what an
+    /// earlier life of ours has minted gets one, so that its peer need not wait for silence. To everything else the
+    /// endpoint is silent: a port scan or a guesser learns nothing.
+    fn validate(&self, cid: &ConnectionId) -> Result<(), InvalidCid> {
+        let (Some(key), CidScheme::Direct, DIRECT_CID_LEN) = (&self.memory, self.scheme, cid.len()) else {
+            return Err(InvalidCid);
+        };
+        let mut bytes = [0; DIRECT_CID_LEN];
+        bytes.copy_from_slice(cid);
+        mark(key, &mut bytes);
+        if bytes[..] == cid[..] { Ok(()) } else { Err(InvalidCid) }
     }
 
     fn cid_len(&self) -> usize {
@@ -116,11 +141,29 @@ mod tests {
     #[test]
     fn a_relayed_cid_is_the_legs_prefix_and_four_changing_bytes() {
         let prefix = RelayCid(*b"leg to b");
-        let mut generator = Generator::new(CidScheme::Relayed(prefix), [7; 32]);
+        let mut generator = Generator::new(CidScheme::Relayed(prefix), [7; 32], None);
         let (a, b) = (generator.generate_cid(), generator.generate_cid());
         assert_eq!((a.len(), &a[..8]), (RELAYED_CID_LEN, &prefix.0[..]));
         assert_eq!(&a[..8], &b[..8]);
         assert_ne!(a, b);
+    }
+
+    #[test]
+    fn a_service_knows_the_ids_of_an_earlier_life_and_no_others() {
+        let key = |byte| Some(hmac::Key::new(hmac::HMAC_SHA256, &[byte; 32]));
+        let mut before = Generator::new(CidScheme::Direct, [1; 32], key(1));
+        let after = Generator::new(CidScheme::Direct, [2; 32], key(1));
+        let stranger = Generator::new(CidScheme::Direct, [2; 32], key(2));
+        let forgetful = Generator::new(CidScheme::Direct, [1; 32], None);
+        for _ in 0..100 {
+            let cid = before.generate_cid();
+            assert!(after.validate(&cid).is_ok());
+            assert!(stranger.validate(&cid).is_err() && forgetful.validate(&cid).is_err());
+            let mut bytes = [0; DIRECT_CID_LEN];
+            bytes.copy_from_slice(&cid);
+            bytes[7] ^= 1;
+            assert!(after.validate(&ConnectionId::new(&bytes)).is_err());
+        }
     }
 
     #[test]

@@ -43,11 +43,20 @@ pub struct QuicOptions {
     /// Whether links that peers open carry packets, so that their path MTU is worth discovering. A service that only
     /// signals saves the probes.
     pub serves_packets: bool,
+    /// For how long a new tunnel is taken to be still discovering its path's MTU: meanwhile a packet that does not fit a
+    /// DATAGRAM frame goes on the stream, rather than be answered by Packet Too Big, which its sender would remember.
+    pub discovery: Duration,
+    /// Whether a peer that still holds a connection of an earlier life of ours is told at once that it is gone, by a
+    /// stateless reset (RFC 9000 §10.3) under a key that follows from our certificate's. For services.
+    pub remembers: bool,
     /// What limits sending.
     pub congestion: Congestion,
     /// On links that carry packets: how many packets a peer that knows the ACK Frequency extension may take before it has
     /// to acknowledge one. `None`: one, as RFC 9000 §13.2.2 has it.
     pub acks_after: Option<u32>,
+    /// On links that carry packets: how many datagrams for one place may leave in one
+    /// [`Transmit`](crate::machine::Transmit). Those in the middle are padded by up to 16 bytes to be of one length.
+    pub segments: usize,
     /// Where qlog traces go, if anywhere.
     pub qlog: Option<QlogSink>,
 }
@@ -59,8 +68,11 @@ impl Default for QuicOptions {
             idle_timeout: Duration::from_secs(30),
             max_udp_payload: 1452,
             serves_packets: true,
+            discovery: Duration::ZERO,
+            remembers: false,
             congestion: Congestion::Open,
             acks_after: None,
+            segments: 1,
             qlog: None,
         }
     }
@@ -98,10 +110,13 @@ impl std::fmt::Debug for QlogSink {
 }
 
 /// Bytes of not yet sent, and of not yet read, DATAGRAM frames a link may hold.
-const DATAGRAM_BUFFER: usize = 1 << 20;
+pub(super) const DATAGRAM_BUFFER: usize = 1 << 20;
 /// What a round trip is taken for before the first was measured. RFC 9002 §6.2.2 proposes 333 ms, so that a lost first
 /// packet costs a second; a tunnel that an application waits for, three handshakes one after another, has not the time.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// On a link to a service the client says something at least this often: a service that was restarted then answers that it
+/// does not know the link.
+const SIGNALING_KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// Flow-control windows for the stream, bytes.
 const STREAM_WINDOW: u32 = 1 << 20;
 
@@ -123,7 +138,7 @@ impl QuicConfig {
             .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
             .datagram_send_buffer_size(DATAGRAM_BUFFER)
             .mtu_discovery_config(discovery)
-            .enable_segmentation_offload(false);
+            .enable_segmentation_offload(self.options.segments > 1);
         if let (Some(threshold), Load::Packets | Load::PacketsUnprobed) = (self.options.acks_after, load) {
             let mut frequency = AckFrequencyConfig::default();
             frequency.ack_eliciting_threshold(VarInt::from_u32(threshold));
@@ -146,7 +161,11 @@ impl QuicConfig {
     /// The transport parameters of a new outgoing connection.
     pub(super) fn client_transport(&self, load: Load) -> Arc<TransportConfig> {
         let mut transport = self.transport(load);
-        transport.keep_alive_interval(Some(self.options.keep_alive));
+        let keep_alive = match load {
+            Load::Signaling => self.options.keep_alive.min(SIGNALING_KEEP_ALIVE),
+            Load::Packets | Load::PacketsUnprobed => self.options.keep_alive,
+        };
+        transport.keep_alive_interval(Some(keep_alive));
         self.trace(&mut transport);
         Arc::new(transport)
     }
@@ -188,19 +207,37 @@ impl QuicConfig {
 }
 
 /// The endpoint's own settings: connection IDs and the seed of its random numbers.
-pub(super) fn endpoint(scheme: CidScheme, cid_seed: [u8; 32], reset_seed: &[u8; 32], seed: [u8; 32]) -> EndpointConfig {
-    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_seed)));
+///
+/// With `memory`, a key that survives restarts, peers of an earlier life are told at once that their connections are gone.
+pub(super) fn endpoint(
+    scheme: CidScheme,
+    cid_seed: [u8; 32],
+    reset_seed: &[u8; 32],
+    seed: [u8; 32],
+    memory: Option<&hmac::Key>,
+) -> EndpointConfig {
+    let key = |purpose: &[u8], key| hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(key, purpose).as_ref());
+    let reset_key = match memory {
+        Some(memory) => key(b"stateless reset", memory),
+        None => hmac::Key::new(hmac::HMAC_SHA256, reset_seed),
+    };
+    let memory = memory.map(|memory| key(b"connection id", memory));
+    let mut config = EndpointConfig::new(Arc::new(reset_key));
+    if memory.is_some() {
+        // After a restart everybody asks at once.
+        config.min_reset_interval(Duration::from_millis(1));
+    }
     // Probes share our ports: see [`crate::probe`].
     config.rng_seed(Some(seed)).grease_quic_bit(false);
     // quinn asks for one generator, once.
-    let generator = Mutex::new(Some(Generator::new(scheme, cid_seed)));
+    let generator = Mutex::new(Some(Generator::new(scheme, cid_seed, memory.clone())));
     config.cid_generator(move || {
         Box::new(
             generator
                 .lock()
                 .expect("no panic holds this lock")
                 .take()
-                .unwrap_or_else(|| Generator::new(scheme, cid_seed)),
+                .unwrap_or_else(|| Generator::new(scheme, cid_seed, memory.clone())),
         )
     });
     config

@@ -12,9 +12,10 @@ use quinn_proto::{
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rustls::pki_types::CertificateDer;
 
 use super::cid::{CidScheme, initial_destination};
-use super::config::{self, Load, QuicConfig};
+use super::config::{self, DATAGRAM_BUFFER, Load, QuicConfig};
 use super::{from_std, to_std};
 use crate::event::DropReason;
 use crate::header::Header;
@@ -22,7 +23,7 @@ use crate::machine::Transmit;
 use crate::message::FrameReader;
 use crate::name::{Fqdn, RelayCid};
 use crate::time::Instant;
-use crate::tls::{self, TlsError};
+use crate::tls::{self, Roots, TlsError};
 
 /// Most incoming connections whose handshake is not finished; from half of it on, clients must prove their address.
 pub const MAX_HALF_OPEN: usize = 512;
@@ -86,6 +87,7 @@ pub enum DatagramRefused {
     Closed,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Link {
     connection: Connection,
     handle: ConnectionHandle,
@@ -104,6 +106,10 @@ struct Link {
     /// How many frames the peer sent in packets that were authentic and new, and when the last one came.
     heard: u64,
     heard_at: Instant,
+    /// Datagrams that came since, and their bytes.
+    taken: (usize, usize),
+    /// Something was taken or queued, and the link was not moved since.
+    touched: bool,
     /// Where the peer has proved to be. quinn believes a new address at once and asks for the proof afterwards.
     proved: SocketAddr,
     /// Of an incoming link whose handshake is not finished: the bytes that came from there and that went there. quinn
@@ -120,11 +126,15 @@ pub struct Links {
     /// For incoming connections whose path MTU is not to be searched for, if there are to be such now.
     unprobed: Option<Arc<quinn_proto::ServerConfig>>,
     dcid_rng: Arc<Mutex<ChaCha20Rng>>,
+    /// Of a server: keys its address-validation tokens.
+    tokens: Option<[u8; 32]>,
     links: BTreeMap<LinkId, Link>,
     by_handle: BTreeMap<usize, LinkId>,
     deadlines: BTreeSet<(Instant, LinkId)>,
     next_id: u64,
     half_open: usize,
+    /// Links that [`Self::settle`] has to move.
+    touched: Vec<LinkId>,
     out: VecDeque<LinkOutput>,
 }
 
@@ -136,8 +146,10 @@ impl Links {
             rng.fill_bytes(&mut seed);
             seed
         };
-        let endpoint_config = config::endpoint(scheme, seed(), &seed(), seed());
-        let server = if accept { Some(Arc::new(config.server(&seed())?)) } else { None };
+        let memory = config.options.remembers.then(|| config.identity.derive(b"cyphonic quic"));
+        let endpoint_config = config::endpoint(scheme, seed(), &seed(), seed(), memory.as_ref());
+        let tokens = accept.then(&mut seed);
+        let server = tokens.map(|key| config.server(&key)).transpose()?.map(Arc::new);
         let client = config.client()?;
         Ok(Self {
             endpoint: Endpoint::new(Arc::new(endpoint_config), server.clone(), true, None),
@@ -145,12 +157,14 @@ impl Links {
             server,
             unprobed: None,
             dcid_rng: Arc::new(Mutex::new(ChaCha20Rng::from_seed(seed()))),
+            tokens,
             config,
             links: BTreeMap::new(),
             by_handle: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             next_id: 0,
             half_open: 0,
+            touched: Vec::new(),
             out: VecDeque::new(),
         })
     }
@@ -206,6 +220,8 @@ impl Links {
             deadline: None,
             heard,
             heard_at: now,
+            taken: (0, 0),
+            touched: false,
             proved,
             unproved,
         };
@@ -215,30 +231,58 @@ impl Links {
 
     /// Takes a UDP datagram.
     pub fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
+        self.take_datagram(now, local, remote, payload);
+        self.settle(now);
+    }
+
+    /// Takes a UDP datagram of several; [`Self::settle`] has to follow the last one.
+    pub fn take_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
         let mut buf = Vec::new();
         let len = payload.len();
         match self.endpoint.handle(to_std(now), remote, Some(local.ip()), None, payload, &mut buf) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                if let Some(&id) = self.by_handle.get(&handle.0) {
-                    if let Some(link) = self.links.get_mut(&id) {
-                        link.connection.handle_event(event);
-                        if let Some((received, _)) = link.unproved.as_mut().filter(|_| remote == link.proved) {
-                            *received += len;
-                        }
-                        if link.has_heard() {
-                            link.heard_at = now;
-                        } else if !link.closed {
-                            // What comes for a link that is closed is late, not hostile.
-                            self.out.push_back(LinkOutput::Dropped(DropReason::NotAuthentic));
-                        }
-                    }
-                    self.drive(now, id);
+                let Some(&id) = self.by_handle.get(&handle.0) else { return };
+                let Some(link) = self.links.get_mut(&id) else { return };
+                link.connection.handle_event(event);
+                if let Some((received, _)) = link.unproved.as_mut().filter(|_| remote == link.proved) {
+                    *received += len;
+                }
+                link.taken = (link.taken.0 + 1, link.taken.1 + len);
+                // quinn holds no more for us, and would drop the oldest.
+                if link.taken.1 > DATAGRAM_BUFFER / 2 {
+                    self.move_on(now, id);
+                } else {
+                    self.touch(id);
                 }
             }
             Some(DatagramEvent::NewConnection(incoming)) => self.accept(now, local, incoming, len),
             Some(DatagramEvent::Response(transmit)) => self.respond(local, &transmit, buf),
             None => self.out.push_back(LinkOutput::Dropped(DropReason::UnknownConnection)),
         }
+    }
+
+    fn touch(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(&id)
+            && !std::mem::replace(&mut link.touched, true)
+        {
+            self.touched.push(id);
+        }
+    }
+
+    /// Does what [`Self::take_datagram`] and [`Self::queue_datagram`] have left: [`Self::poll`] then gives all there is.
+    pub fn settle(&mut self, now: Instant) {
+        while let Some(id) = self.touched.pop() {
+            self.move_on(now, id);
+        }
+    }
+
+    /// Moves a link after something was taken or queued.
+    fn move_on(&mut self, now: Instant, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.touched = false;
+        let strange = link.hear(now);
+        self.out.extend(std::iter::repeat_with(|| LinkOutput::Dropped(DropReason::NotAuthentic)).take(strange));
+        self.drive(now, id);
     }
 
     fn accept(&mut self, now: Instant, local: SocketAddr, incoming: Incoming, len: usize) {
@@ -273,7 +317,7 @@ impl Links {
 
     fn respond(&mut self, local: SocketAddr, transmit: &quinn_proto::Transmit, mut buf: Vec<u8>) {
         buf.truncate(transmit.size);
-        self.out.push_back(LinkOutput::Transmit(Transmit { local, remote: transmit.destination, payload: buf }));
+        self.out.push_back(LinkOutput::Transmit(Transmit::new(local, transmit.destination, buf)));
     }
 
     /// Handles every timer that is due.
@@ -320,6 +364,13 @@ impl Links {
 
     /// Sends a packet in a DATAGRAM frame.
     pub fn send_datagram(&mut self, now: Instant, id: LinkId, data: Bytes) -> Result<(), DatagramRefused> {
+        let sent = self.queue_datagram(now, id, data);
+        self.settle(now);
+        sent
+    }
+
+    /// As [`Self::send_datagram`], for one of several; [`Self::settle`] has to follow the last one.
+    pub fn queue_datagram(&mut self, now: Instant, id: LinkId, data: Bytes) -> Result<(), DatagramRefused> {
         let Some(link) = self.links.get_mut(&id).filter(|l| l.connected && !l.closed) else {
             return Err(DatagramRefused::Closed);
         };
@@ -331,7 +382,11 @@ impl Links {
             Err(SendDatagramError::Blocked(_)) => Err(DatagramRefused::Full),
             Err(SendDatagramError::UnsupportedByPeer | SendDatagramError::Disabled) => Err(DatagramRefused::Closed),
         };
-        self.drive(now, id);
+        if link.connection.datagrams().send_buffer_space() < DATAGRAM_BUFFER / 2 {
+            self.move_on(now, id);
+        } else {
+            self.touch(id);
+        }
         sent
     }
 
@@ -350,6 +405,25 @@ impl Links {
         for id in open {
             self.close(now, id);
         }
+    }
+
+    /// Trusts these from now on. Links whose peer they do not vouch for any more are closed, and so are those whose handshake
+    /// is under way under the old ones; [`LinkOutput::Closed`] follows for each.
+    pub fn trust(&mut self, now: Instant, roots: Roots) -> Result<(), TlsError> {
+        let config = QuicConfig { roots, ..self.config.clone() };
+        let judge = config.roots.judge(&config.tls)?;
+        let server = self.tokens.map(|key| config.server(&key)).transpose()?.map(Arc::new);
+        self.client = config.client()?;
+        self.endpoint.set_server_config(server);
+        self.config = config;
+        let good = |link: &Link| link.connected && judge.check(&link.peer_chain()).is_ok();
+        let open = self.links.iter().filter(|(_, link)| !link.closed);
+        let bad: Vec<LinkId> = open.filter(|(_, link)| !good(link)).map(|(&id, _)| id).collect();
+        for id in bad {
+            self.close(now, id);
+            self.out.push_back(LinkOutput::Closed(id, LinkClosed::Authentication));
+        }
+        Ok(())
     }
 
     /// The peer's address, as validated by the handshake or by path validation since (RFC 9000 §8).
@@ -451,15 +525,17 @@ impl Links {
             let mut buf = Vec::new();
             loop {
                 let doubt = link.doubt();
-                let Some(transmit) = link.connection.poll_transmit(at, 1, &mut buf) else { break };
+                let sure = link.connected && doubt.is_none();
+                let most = if sure { self.config.options.segments } else { 1 };
+                let Some(transmit) = link.connection.poll_transmit(at, most, &mut buf) else { break };
                 link.settle(doubt, transmit.destination);
                 let payload = std::mem::take(&mut buf);
                 debug_assert_eq!(payload.len(), transmit.size);
                 if !link.may_send(payload.len()) {
                     continue;
                 }
-                let (local, remote) = (link.local, transmit.destination);
-                self.out.push_back(LinkOutput::Transmit(Transmit { local, remote, payload }));
+                let (local, remote, segment) = (link.local, transmit.destination, transmit.segment_size);
+                self.out.push_back(LinkOutput::Transmit(Transmit { local, remote, payload, segment }));
             }
             if !again {
                 break;
@@ -484,11 +560,20 @@ impl Links {
 }
 
 impl Link {
-    /// Whether the datagram that was just handled had anything in it that its peer truly said. quinn drops the rest
-    /// without a word: what is damaged, forged, a repetition, or too early for its keys.
-    fn has_heard(&mut self) -> bool {
+    /// Looks whether the datagrams that were taken had anything in them that the peer truly said, and how many at least had
+    /// not: quinn drops without a word what is damaged, forged, a repetition, or too early for its keys.
+    fn hear(&mut self, now: Instant) -> usize {
+        let (datagrams, _) = std::mem::take(&mut self.taken);
+        if datagrams == 0 {
+            return 0;
+        }
         let before = std::mem::replace(&mut self.heard, heard(&self.connection));
-        self.heard > before
+        let frames = usize::try_from(self.heard - before).unwrap_or(usize::MAX);
+        if frames > 0 {
+            self.heard_at = now;
+        }
+        // What comes for a link that is closed is late, not hostile.
+        if self.closed { 0 } else { datagrams.saturating_sub(frames) }
     }
 
     /// If the peer's present address is not proved: how often quinn asked it for a proof, and how many probes of the path
@@ -554,9 +639,13 @@ impl Link {
     }
 
     fn peer_names(&self) -> Vec<Fqdn> {
+        self.peer_chain().first().map(tls::names).unwrap_or_default()
+    }
+
+    /// The certificates that the peer has shown, its own first.
+    fn peer_chain(&self) -> Vec<CertificateDer<'static>> {
         let identity = self.connection.crypto_session().peer_identity();
-        let chain = identity.and_then(|i| i.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>().ok());
-        chain.and_then(|c| c.first().map(tls::names)).unwrap_or_default()
+        identity.and_then(|shown| shown.downcast().ok()).map(|chain| *chain).unwrap_or_default()
     }
 
     fn read(&mut self, id: LinkId, stream: StreamId, out: &mut VecDeque<LinkOutput>) {

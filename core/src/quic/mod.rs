@@ -10,7 +10,8 @@
 //!   are the 8 bytes of this node's leg to the TRS and 4 random ones: QUIC may rotate them, and the TRS still
 //!   finds the node by their prefix ([`CidScheme`]).
 //! * Everything that quinn draws at random comes from the seed given; the built-in generators that use the operating
-//!   system are replaced. Packets for unknown connection IDs are dropped in silence.
+//!   system are replaced. Packets for unknown connection IDs are dropped in silence, unless a service that
+//!   was restarted knows them for its own.
 
 mod cid;
 mod config;

@@ -83,6 +83,8 @@ fn epochs(store: &dyn Store) {
     ] {
         assert_eq!(store.accept_epoch(alice, epoch), Ok(accepted), "{why}");
     }
+    assert_eq!(store.last_epoch(alice), Ok(Some(u64::MAX)), "the last epoch can be asked for");
+    assert_eq!(store.last_epoch(bob), Ok(None), "asking accepts nothing");
     assert_eq!(store.accept_epoch(bob, 1), Ok(true), "each node has its own epoch");
 }
 

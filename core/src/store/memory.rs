@@ -92,6 +92,10 @@ impl Store for MemoryStore {
         }
         Ok(newer)
     }
+
+    fn last_epoch(&self, node: NodeId) -> Result<Option<u64>, StoreError> {
+        Ok(self.tables().epochs.get(&node).copied())
+    }
 }
 
 #[cfg(test)]

@@ -86,4 +86,7 @@ pub trait Store: Debug + Send + Sync {
 
     /// Whether `epoch` is greater than every epoch accepted from this node before; if so it is the new greatest one.
     fn accept_epoch(&self, node: NodeId, epoch: u64) -> Result<bool, StoreError>;
+
+    /// The greatest epoch accepted from this node; none if it never registered.
+    fn last_epoch(&self, node: NodeId) -> Result<Option<u64>, StoreError>;
 }

@@ -71,7 +71,7 @@ fn answer_probe(
 fn reply_to_probe(local: SocketAddr, to: SocketAddr, transaction: u32, id: [u8; 16], out: &mut VecDeque<Output>) {
     let reply = Message::ProbeReply { seen: to };
     let payload = reply.to_bytes(transaction, Flags(Flags::FROM_RESPONDER), 0, 0, id);
-    transmit(out, Transmit { local, remote: to, payload });
+    transmit(out, Transmit::new(local, to, payload));
 }
 
 impl Paths {
@@ -152,7 +152,7 @@ impl Paths {
         let response = Message::RelayResponse { accepted };
         let id = self.id.0;
         if let Some(payload) = self.nms.seal(header.transaction, count, id, &response) {
-            transmit(out, Transmit { local, remote, payload });
+            transmit(out, Transmit::new(local, remote, payload));
             signal(out, Party::Nms, &response, Protection::ServiceKey, count);
         }
         Ok(())
@@ -208,7 +208,7 @@ impl Paths {
         }
         let opposite = path.opposite;
         let to = self.paths.get(&opposite).and_then(|p| p.place).ok_or(DropReason::NotBound)?;
-        transmit(out, Transmit { local: to.0, remote: to.1, payload: payload.to_vec() });
+        transmit(out, Transmit::new(to.0, to.1, payload.to_vec()));
         let said = Some((header.kind, header.transaction));
         let again =
             self.paths.get_mut(&PathId(header.id)).is_some_and(|p| std::mem::replace(&mut p.last, said) == said);
@@ -246,7 +246,7 @@ impl Paths {
         path.used = now;
         let opposite = path.opposite;
         let to = self.paths.get(&opposite).and_then(|p| p.place).ok_or(DropReason::NotBound)?;
-        transmit(out, Transmit { local: to.0, remote: to.1, payload: payload.into() });
+        transmit(out, Transmit::new(to.0, to.1, payload.into()));
         Ok(())
     }
 }

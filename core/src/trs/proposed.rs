@@ -10,7 +10,7 @@ use rand_chacha::ChaCha20Rng;
 use super::{dropped, signal, transmit};
 use crate::event::{DropReason, Protection};
 use crate::header::{Flags, HEADER_LEN, Header, Kind};
-use crate::machine::{Output, Transmit};
+use crate::machine::{Output, ServiceCommand, Transmit};
 use crate::message::{ErrorCode, Framing, Message, RelayMode, TunnelRequest};
 use crate::name::{Fqdn, Party, RelayCid};
 use crate::quic::{CidScheme, DatagramRefused, LinkId, LinkOutput, Links, QuicConfig, destination_prefix};
@@ -60,6 +60,19 @@ impl Legs {
         })
     }
 
+    pub(super) fn on_command(&mut self, now: Instant, command: ServiceCommand, out: &mut VecDeque<Output>) {
+        match command {
+            // A leg that ends takes those that were bound to it alone along, and no datagram goes on to it.
+            ServiceCommand::Trust(roots) => {
+                if self.links.trust(now, roots).is_err() {
+                    dropped(out, DropReason::BadTrust);
+                }
+            }
+            ServiceCommand::Stop => self.links.close_all(now),
+        }
+        self.drain(now, out);
+    }
+
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         [self.links.next_timeout(), self.timers.next()].into_iter().flatten().min()
     }
@@ -99,7 +112,7 @@ impl Legs {
         }
         let place = self.links.local(target).zip(self.links.remote(target));
         let (local, remote) = place.ok_or(DropReason::NotBound)?;
-        Ok(Transmit { local, remote, payload: payload.into() })
+        Ok(Transmit::new(local, remote, payload.into()))
     }
 
     fn drain(&mut self, now: Instant, out: &mut VecDeque<Output>) {

@@ -13,11 +13,7 @@ use crate::error::{Code, Failure};
 const PATIENCE: Duration = Duration::from_secs(15);
 
 fn ask(socket: &Path, question: &Question) -> Result<Answer, Failure> {
-    let lost = |error: std::io::Error| {
-        let what = format!("{}: no node answers: {error}", socket.display());
-        let remedy = "start it with `cyphonic node`, as this user or root; --control says which socket";
-        Failure::new(Code::NotRunning, what, remedy)
-    };
+    let lost = |error: std::io::Error| lost(socket, &error);
     let mut stream = UnixStream::connect(socket).map_err(lost)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(lost)?;
     let mut line = serde_json::to_string(question).map_err(Failure::other)?;
@@ -26,9 +22,7 @@ fn ask(socket: &Path, question: &Question) -> Result<Answer, Failure> {
     let mut answer = String::new();
     match BufReader::new(&stream).read_line(&mut answer) {
         Ok(0) => Err(lost(std::io::ErrorKind::UnexpectedEof.into())),
-        Ok(_) => serde_json::from_str(&answer).map_err(|error| {
-            Failure::new(Code::Other, format!("the node's answer is not understood: {error}"), "use the same version")
-        }),
+        Ok(_) => understand(&answer),
         Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
             let remedy = "is the peer running? `cyphonic status` shows how this node stands";
             Err(Failure::new(Code::Unreachable, "no answer in time", remedy))
@@ -37,11 +31,23 @@ fn ask(socket: &Path, question: &Question) -> Result<Answer, Failure> {
     }
 }
 
-fn refused(what: String, remedy: String) -> Failure {
+pub(super) fn lost(socket: &Path, error: &std::io::Error) -> Failure {
+    let what = format!("{}: no node answers: {error}", socket.display());
+    let remedy = "start it with `cyphonic node`, as this user or root; --control says which socket";
+    Failure::new(Code::NotRunning, what, remedy)
+}
+
+pub(super) fn understand(answer: &str) -> Result<Answer, Failure> {
+    serde_json::from_str(answer).map_err(|error| {
+        Failure::new(Code::Other, format!("the node's answer is not understood: {error}"), "use the same version")
+    })
+}
+
+pub(super) fn refused(what: String, remedy: String) -> Failure {
     Failure::new(Code::Unreachable, what, remedy)
 }
 
-fn unexpected(_: Answer) -> Failure {
+pub(super) fn unexpected() -> Failure {
     Failure::new(Code::Other, "the node answered something else", "use the same version of cyphonic")
 }
 
@@ -49,7 +55,7 @@ fn ask_status(socket: &Path) -> Result<Status, Failure> {
     match ask(socket, &Question::Status)? {
         Answer::Status(status) => Ok(status),
         Answer::Error { what, remedy } => Err(refused(what, remedy)),
-        other @ Answer::Pong(_) => Err(unexpected(other)),
+        Answer::Pong(_) | Answer::Capturing => Err(unexpected()),
     }
 }
 
@@ -110,7 +116,7 @@ pub fn ping(socket: &Path, name: &str) -> Result<String, Failure> {
     match ask(socket, &Question::Ping { name: name.to_owned() })? {
         Answer::Pong(pong) => Ok(line(&pong)),
         Answer::Error { what, remedy } => Err(refused(what, remedy)),
-        other @ Answer::Status(_) => Err(unexpected(other)),
+        Answer::Status(_) | Answer::Capturing => Err(unexpected()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! How people ask a running node: one JSON line each way over a Unix socket that only its owner can use.
 
+mod capture;
 mod client;
 
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
+pub use capture::capture;
 pub use client::{netcheck, ping, status};
 
 use crate::error::{Code, Failure};
@@ -31,6 +33,11 @@ pub enum Question {
         /// Its name.
         name: String,
     },
+    /// All that passes, as pcapng after the answer, until who asks has enough.
+    Capture {
+        /// Whether every connection shall be built anew first, so that the capture has its beginning.
+        rebuild: bool,
+    },
 }
 
 /// What a node answers.
@@ -41,6 +48,8 @@ pub enum Answer {
     Status(Status),
     /// To [`Question::Ping`].
     Pong(Pong),
+    /// To [`Question::Capture`]; what follows is the capture.
+    Capturing,
     /// The question cannot be answered.
     Error {
         /// Why.
@@ -125,8 +134,22 @@ pub struct Pong {
     pub rtt_ms: f64,
 }
 
+/// An answer, and what follows it.
+pub struct Reply {
+    /// The answer.
+    pub answer: Answer,
+    /// What is sent after it, until who asks has enough.
+    pub then: Option<mpsc::Receiver<Vec<u8>>>,
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self { answer, then: None }
+    }
+}
+
 /// A question and where its answer goes.
-pub type Asked = (Question, oneshot::Sender<Answer>);
+pub type Asked = (Question, oneshot::Sender<Reply>);
 
 /// The socket of a node; it goes with this.
 pub struct ControlSocket {
@@ -183,25 +206,43 @@ async fn accept(listener: UnixListener, ask: mpsc::Sender<Asked>) {
 
 async fn serve(mut stream: UnixStream, ask: mpsc::Sender<Asked>) -> std::io::Result<()> {
     let (reader, mut writer) = stream.split();
+    let mut reader = BufReader::new(reader.take(QUESTION_BYTES));
     let mut line = String::new();
-    BufReader::new(reader.take(QUESTION_BYTES)).read_line(&mut line).await?;
-    let answer = match serde_json::from_str::<Question>(&line) {
+    reader.read_line(&mut line).await?;
+    let reply = match serde_json::from_str::<Question>(&line) {
         Ok(question) => {
             let (sender, receiver) = oneshot::channel();
             if ask.send((question, sender)).await.is_err() {
                 return Ok(());
             }
-            receiver.await.unwrap_or_else(|_| Answer::Error {
-                what: "no answer".into(),
-                remedy: "the peer may be offline: `cyphonic status` shows how the node stands".into(),
+            receiver.await.unwrap_or_else(|_| {
+                let remedy = "the peer may be offline: `cyphonic status` shows how the node stands".into();
+                Answer::Error { what: "no answer".into(), remedy }.into()
             })
         }
-        Err(error) => Answer::Error {
-            what: format!("not understood: {error}"),
-            remedy: "use the same version of cyphonic".into(),
-        },
+        Err(error) => {
+            let remedy = "use the same version of cyphonic".into();
+            Answer::Error { what: format!("not understood: {error}"), remedy }.into()
+        }
     };
-    let mut text = serde_json::to_vec(&answer)?;
+    let mut text = serde_json::to_vec(&reply.answer)?;
     text.push(b'\n');
-    writer.write_all(&text).await
+    writer.write_all(&text).await?;
+    let Some(mut then) = reply.then else { return Ok(()) };
+    let mut rest = [0];
+    loop {
+        tokio::select! {
+            piece = then.recv() => match piece {
+                Some(piece) => writer.write_all(&piece).await?,
+                None => return Ok(()),
+            },
+            // Who asks has no more to say: that is the end of it.
+            _ = reader.read(&mut rest) => break,
+        }
+    }
+    then.close();
+    while let Ok(piece) = then.try_recv() {
+        writer.write_all(&piece).await?;
+    }
+    Ok(())
 }

@@ -9,16 +9,18 @@
 //! ```
 //!
 //! One task owns the machine and everything that data passes through; there is no channel and no other task on that
-//! way. A turn takes at most one batch from each source, feeds it, and sends all that came of it, so that no source
-//! starves another. If a socket is full the loop waits for it, and so stops reading the TUN device: back-pressure, not
+//! way. A turn takes at most one batch from each source, feeds it all, lets the role settle once, and sends all that came of
+//! it: no source starves another, and what a turn costs is shared by all that it carries. If a socket is full the loop waits for it, and so stops reading the TUN device: back-pressure, not
 //! loss.
 
 mod clock;
+mod join;
 mod streams;
 mod tun;
 mod udp;
 
 use std::future::{Future, pending};
+use std::net::SocketAddr;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -41,6 +43,9 @@ pub trait Shell {
     type Machine: Machine;
     /// What other tasks ask for.
     type Request: Send;
+
+    /// Something passes between the role and the network, or the role and the virtual interface.
+    fn sees(&mut self, _passing: &Passing<'_>) {}
 
     /// The role reports something.
     fn event(&mut self, machine: &Self::Machine, now: Instant, event: Event);
@@ -68,6 +73,32 @@ pub trait Shell {
     fn after(&mut self) -> impl Future<Output = Result<(), Failure>> {
         async { Ok(()) }
     }
+}
+
+/// What passes through the loop.
+pub enum Passing<'a> {
+    /// A datagram that came in.
+    Received {
+        /// To where.
+        local: SocketAddr,
+        /// From where.
+        remote: SocketAddr,
+        /// The UDP payload.
+        payload: &'a [u8],
+    },
+    /// A datagram that goes out.
+    Sent {
+        /// From where.
+        local: SocketAddr,
+        /// To where.
+        remote: SocketAddr,
+        /// The UDP payload.
+        payload: &'a [u8],
+    },
+    /// An application's packet.
+    FromTun(&'a [u8]),
+    /// A packet for applications.
+    ToTun(&'a [u8]),
 }
 
 /// A role, its sockets and its shell.
@@ -167,23 +198,25 @@ impl<S: Shell> Driver<S> {
         }
     }
 
-    /// Takes what is due and what is there, a batch from each source.
+    /// Takes what is due and what is there, a batch from each source, and lets the role answer all of it at once.
     fn turn(&mut self) -> Result<(), Failure> {
-        if self.wait.is_some_and(|at| at <= self.clock.now()) {
-            self.feed(Input::Timeout);
+        let now = self.clock.now();
+        if self.wait.is_some_and(|at| at <= now) {
+            self.machine.feed(now, Input::Timeout);
         }
         for socket in 0..self.udp.sockets() {
             self.udp.receive(socket);
             while let Some((local, remote, payload)) = self.udp.next() {
-                self.feed(Input::Datagram { local, remote, payload });
+                self.take(now, Input::Datagram { local, remote, payload });
             }
         }
         if let Some(tun) = &mut self.tun {
             tun.receive()?;
+            while let Some(packet) = self.tun.as_mut().and_then(Tun::next) {
+                self.take(now, Input::Packet(packet));
+            }
         }
-        while let Some(packet) = self.tun.as_mut().and_then(Tun::next) {
-            self.feed(Input::Packet(packet));
-        }
+        self.settle(now);
         Ok(())
     }
 
@@ -198,15 +231,40 @@ impl<S: Shell> Driver<S> {
 
     fn feed(&mut self, input: Input<<S::Machine as Machine>::Command>) {
         let now = self.clock.now();
-        self.machine.handle_input(now, input);
+        self.take(now, input);
+        self.settle(now);
+    }
+
+    /// Gives the role one of the inputs of a turn.
+    fn take(&mut self, now: Instant, input: Input<<S::Machine as Machine>::Command>) {
+        match &input {
+            Input::Datagram { local, remote, payload } => {
+                self.shell.sees(&Passing::Received { local: *local, remote: *remote, payload });
+            }
+            Input::Packet(packet) => self.shell.sees(&Passing::FromTun(packet)),
+            _ => {}
+        }
+        self.machine.feed(now, input);
+    }
+
+    /// Takes all that the role has to say.
+    fn settle(&mut self, now: Instant) {
+        self.machine.settle(now);
         loop {
             match self.machine.poll_output() {
-                Output::Transmit(transmit) => self.udp.push(&transmit),
+                Output::Transmit(transmit) => {
+                    let (local, remote) = (transmit.local, transmit.remote);
+                    for payload in transmit.datagrams() {
+                        self.shell.sees(&Passing::Sent { local, remote, payload });
+                    }
+                    self.udp.push(transmit);
+                }
                 Output::Packet(packet) => {
+                    self.shell.sees(&Passing::ToTun(&packet));
                     if !self.shell.takes(now, &packet)
                         && let Some(tun) = &mut self.tun
                     {
-                        tun.push(&packet);
+                        tun.push(packet);
                     }
                 }
                 Output::Stream(id, output) => self.streams.apply(id, output),

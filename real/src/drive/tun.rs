@@ -1,29 +1,31 @@
 //! The virtual interface.
 //!
 //! The kernel hands over up to 64 KB of one flow at once (TSO, USO), which is cut into packets here, and packets of one
-//! flow that came in one turn go back joined (GRO): most of what a packet costs is paid once for many.
+//! flow that came in one turn go back joined ([`super::join`]): most of what a packet costs is paid once for many.
 
 use std::collections::VecDeque;
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use tun_rs::{AsyncDevice, DeviceBuilder, GROTable, IDEAL_BATCH_SIZE, VIRTIO_NET_HDR_LEN};
+use tun_rs::{AsyncDevice, DeviceBuilder, IDEAL_BATCH_SIZE, VIRTIO_NET_HDR_LEN};
 
+use super::join::Joined;
 use crate::error::{Code, Failure};
 
-/// Packets that one turn may write; more than one receive batch can make.
-const WRITE_LIMIT: usize = 4096;
+/// Reads of one turn: so many large packets at most go out before what comes in is looked at.
+const READS: usize = 4;
 
 /// A TUN device.
 pub struct Tun {
     device: AsyncDevice,
     original: Vec<u8>,
-    cut: Vec<Vec<u8>>,
+    /// What the packets of a read are cut into, and room for the longest one. It is used again as soon as nobody has the
+    /// packets any more.
+    cuts: [Bytes; READS],
+    room: usize,
     sizes: Vec<usize>,
     arrived: VecDeque<Bytes>,
-    out: Vec<Vec<u8>>,
-    used: usize,
-    table: GROTable,
+    joined: Joined,
 }
 
 impl Tun {
@@ -36,16 +38,15 @@ impl Tun {
             .enable(false)
             .build_async()
             .map_err(|error| refused(name, &error))?;
+        let joined = Joined::new(device.udp_gso());
         Ok(Self {
             device,
             original: vec![0; VIRTIO_NET_HDR_LEN + 65_535],
-            // Not `vec!` of `vec!`: memory that is never written costs nothing.
-            cut: (0..IDEAL_BATCH_SIZE).map(|_| vec![0; 65_535]).collect(),
+            cuts: std::array::from_fn(|_| Bytes::new()),
+            room: usize::from(mtu).max(1280),
             sizes: vec![0; IDEAL_BATCH_SIZE],
             arrived: VecDeque::new(),
-            out: Vec::new(),
-            used: 0,
-            table: GROTable::default(),
+            joined,
         })
     }
 
@@ -54,30 +55,42 @@ impl Tun {
         let _ = self.device.readable().await;
     }
 
-    /// Takes one read's packets, if there are any.
+    /// Takes the packets of a few reads, if there are any.
     pub(super) fn receive(&mut self) -> Result<(), Failure> {
-        let got = self.device.try_recv_multiple(&mut self.original, &mut self.cut, &mut self.sizes, 0);
-        let count = match got {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            // EIO: the interface is down, not yet up or taken down by someone.
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => return Ok(()),
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::BADFD.raw_os_error()) => {
-                let what = "the virtual interface is gone";
-                return Err(Failure::new(Code::Permission, what, "someone deleted it: start again"));
+        for read in 0..READS {
+            match self.read(read) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                // EIO: the interface is down, not yet up or taken down by someone.
+                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => return Ok(()),
+                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::BADFD.raw_os_error()) => {
+                    let what = "the virtual interface is gone";
+                    return Err(Failure::new(Code::Permission, what, "someone deleted it: start again"));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a packet of the virtual interface was dropped");
+                    // Perhaps someone has raised its MTU.
+                    self.room = self.device.mtu().map_or(self.room, |mtu| self.room.max(usize::from(mtu)));
+                }
             }
-            Err(error) => {
-                tracing::debug!(%error, "a packet of the virtual interface was dropped");
-                return Ok(());
-            }
-        };
-        let total = self.sizes[..count].iter().sum();
-        let mut all = BytesMut::with_capacity(total);
-        for (buffer, size) in self.cut.iter().zip(&self.sizes).take(count) {
-            all.extend_from_slice(&buffer[..*size]);
         }
-        for size in &self.sizes[..count] {
-            self.arrived.push_back(all.split_to(*size).freeze());
+        Ok(())
+    }
+
+    fn read(&mut self, number: usize) -> io::Result<()> {
+        let len = IDEAL_BATCH_SIZE * self.room;
+        let cut = std::mem::take(&mut self.cuts[number]).try_into_mut().ok().filter(|cut| cut.len() == len);
+        let mut cut = cut.unwrap_or_else(|| BytesMut::zeroed(len));
+        let mut rooms: Vec<&mut [u8]> = cut.chunks_mut(self.room).collect();
+        let got = self.device.try_recv_multiple(&mut self.original, &mut rooms, &mut self.sizes, 0);
+        self.cuts[number] = cut.freeze();
+        let sizes = &self.sizes[..got?];
+        let packets = sizes.iter().enumerate().map(|(n, size)| n * self.room..n * self.room + size);
+        if let &[size] = sizes {
+            // A single packet may wait somewhere, and should not keep so much more.
+            self.arrived.push_back(Bytes::copy_from_slice(&self.cuts[number][..size]));
+        } else {
+            self.arrived.extend(packets.map(|packet| self.cuts[number].slice(packet)));
         }
         Ok(())
     }
@@ -87,29 +100,20 @@ impl Tun {
     }
 
     /// Queues a packet until [`Self::flush`].
-    pub(super) fn push(&mut self, packet: &[u8]) {
-        if self.used == WRITE_LIMIT {
-            return;
-        }
-        if self.used == self.out.len() {
-            self.out.push(Vec::with_capacity(2048));
-        }
-        let buffer = &mut self.out[self.used];
-        buffer.clear();
-        buffer.resize(VIRTIO_NET_HDR_LEN, 0);
-        buffer.extend_from_slice(packet);
-        self.used += 1;
+    pub(super) fn push(&mut self, packet: Bytes) {
+        self.joined.push(packet);
     }
 
     pub(super) async fn flush(&mut self) {
-        if self.used == 0 {
+        if self.joined.is_empty() {
             return;
         }
-        let written = self.device.send_multiple(&mut self.table, &mut self.out[..self.used], VIRTIO_NET_HDR_LEN).await;
-        if let Err(error) = written {
-            tracing::debug!(%error, "the virtual interface did not take a packet");
+        for write in self.joined.writes() {
+            if let Err(error) = self.device.send_vectored(&write).await {
+                tracing::debug!(%error, "the virtual interface did not take a packet");
+            }
         }
-        self.used = 0;
+        self.joined.clear();
     }
 }
 

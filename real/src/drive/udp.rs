@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use bytes::BytesMut;
 use cyphonic_core::machine::Transmit;
-use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::io::Interest;
@@ -20,6 +20,12 @@ use crate::error::{Code, Failure};
 
 /// Bytes of one receive buffer: the most that GRO joins.
 const RECEIVE_BYTES: usize = 65_535;
+/// What one system call brings: so many datagrams, or joined ones.
+const MESSAGES: usize = 8;
+/// What one turn takes from a socket: so many system calls' worth, or about so many bytes. What comes in behind it waits
+/// that long.
+const CALLS: usize = 4;
+const TURN_BYTES: usize = 256 << 10;
 /// Bytes that one send may carry, all segments together.
 const SEND_BYTES: usize = 65_000;
 /// Sockets for ports that the role took by sending from them; the oldest makes room for a new one.
@@ -59,8 +65,8 @@ pub struct Udp {
     sockets: Vec<Socket>,
     /// How many of them were asked for at the start; the others came later.
     fixed: usize,
-    buffers: Vec<Vec<u8>>,
-    metas: Vec<RecvMeta>,
+    buffers: [BytesMut; MESSAGES],
+    metas: [RecvMeta; MESSAGES],
     arrived: VecDeque<(SocketAddr, SocketAddr, BytesMut)>,
     batches: VecDeque<Batch>,
     spare: Vec<Vec<u8>>,
@@ -85,8 +91,8 @@ impl Udp {
         Ok(Self {
             fixed: sockets.len(),
             sockets,
-            buffers: (0..BATCH_SIZE).map(|_| vec![0; RECEIVE_BYTES]).collect(),
-            metas: vec![RecvMeta::default(); BATCH_SIZE],
+            buffers: std::array::from_fn(|_| BytesMut::zeroed(RECEIVE_BYTES)),
+            metas: [RecvMeta::default(); MESSAGES],
             arrived: VecDeque::new(),
             batches: VecDeque::new(),
             spare: Vec::new(),
@@ -113,23 +119,40 @@ impl Udp {
 
     /// Takes one batch from a socket, if it has one.
     pub(super) fn receive(&mut self, index: usize) {
+        let mut bytes = 0;
+        for _ in 0..CALLS {
+            let (messages, received) = self.receive_some(index);
+            bytes += received;
+            if messages < MESSAGES || bytes >= TURN_BYTES {
+                return;
+            }
+        }
+    }
+
+    /// One system call; says how many messages it brought, and their bytes.
+    fn receive_some(&mut self, index: usize) -> (usize, usize) {
         let Socket { io, state, port, v6 } = &self.sockets[index];
-        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = {
-            let mut buffers = self.buffers.iter_mut();
-            std::array::from_fn(|_| IoSliceMut::new(buffers.next().expect("as many as a batch")))
-        };
+        let mut slices: [IoSliceMut<'_>; MESSAGES] = self.buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
         let got = io.try_io(Interest::READABLE, || state.recv(UdpSockRef::from(io), &mut slices, &mut self.metas));
         // What ICMP says of an earlier datagram may come out here; there is nothing to do about it.
         let count = got.unwrap_or(0);
-        for (buffer, meta) in self.buffers.iter().zip(&self.metas).take(count) {
+        let mut bytes = 0;
+        for (buffer, meta) in self.buffers.iter_mut().zip(&self.metas).take(count) {
+            bytes += meta.len;
             let unknown = if *v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
             let local = SocketAddr::new(meta.dst_ip.unwrap_or(unknown), *port);
-            let mut rest = BytesMut::from(&buffer[..meta.len]);
+            // A new buffer costs less than a copy of much.
+            let mut rest = if meta.len > RECEIVE_BYTES / 2 {
+                std::mem::replace(buffer, BytesMut::zeroed(RECEIVE_BYTES)).split_to(meta.len)
+            } else {
+                BytesMut::from(&buffer[..meta.len])
+            };
             while !rest.is_empty() {
                 let datagram = rest.split_to(meta.stride.clamp(1, rest.len()));
                 self.arrived.push_back((local, plain(meta.addr), datagram));
             }
         }
+        (count, bytes)
     }
 
     /// The next datagram of the batch: to where, from where, what.
@@ -137,11 +160,23 @@ impl Udp {
         self.arrived.pop_front()
     }
 
-    /// Queues a datagram until [`Self::flush`].
-    pub(super) fn push(&mut self, transmit: &Transmit) {
-        let (local, remote, payload) = (transmit.local, transmit.remote, &transmit.payload);
+    /// Queues what a role sends until [`Self::flush`].
+    pub(super) fn push(&mut self, transmit: Transmit) {
+        let Transmit { local, remote, payload, segment } = transmit;
         self.have(local);
         let most = self.segments(local);
+        match segment {
+            // As it is: the role has joined it already.
+            Some(segment) if payload.len() <= (segment * most).min(SEND_BYTES) => {
+                self.batches.push_back(Batch { local, remote, segment, closed: true, bytes: payload });
+            }
+            Some(segment) => payload.chunks(segment).for_each(|one| self.join(local, remote, most, one)),
+            None => self.join(local, remote, most, &payload),
+        }
+    }
+
+    /// Adds a datagram to those that go to the same place, as long as no more than `most` leave together.
+    fn join(&mut self, local: SocketAddr, remote: SocketAddr, most: usize, payload: &[u8]) {
         let open = self.batches.iter_mut().rev().find(|batch| batch.remote == remote && batch.local == local);
         if let Some(batch) = open
             && !batch.closed
@@ -283,7 +318,7 @@ mod tests {
 
     fn transmit(from: u16, to: u16, payload: Vec<u8>, host: &str) -> Transmit {
         let ip: IpAddr = host.parse().unwrap();
-        Transmit { local: SocketAddr::new(ip, from), remote: SocketAddr::new(ip, to), payload }
+        Transmit::new(SocketAddr::new(ip, from), SocketAddr::new(ip, to), payload)
     }
 
     #[test]
@@ -296,7 +331,7 @@ mod tests {
                 // Sizes that join, that end a batch, and that begin another.
                 let sizes = [1200, 1200, 1200, 300, 1200, 1300, 1, 1];
                 for (n, size) in sizes.iter().enumerate() {
-                    sender.push(&transmit(a, b, vec![n as u8; *size], host));
+                    sender.push(transmit(a, b, vec![n as u8; *size], host));
                 }
                 sender.flush().await;
                 let mut got = Vec::new();
@@ -326,7 +361,7 @@ mod tests {
             let mut last = 0;
             for _ in 0..EXTRA_SOCKETS + 3 {
                 last = free_port();
-                role.push(&transmit(last, b, vec![7; 9], "127.0.0.1"));
+                role.push(transmit(last, b, vec![7; 9], "127.0.0.1"));
                 role.flush().await;
                 let mut buffer = [0; 16];
                 let (size, from) = echo.recv_from(&mut buffer).unwrap();

@@ -47,8 +47,9 @@ impl Resolver {
 
     async fn resolvectl(&self) {
         let (v4, v6) = (self.overlay.dns_v4.to_string(), self.overlay.dns_v6.to_string());
-        let zone = format!("~{}", self.overlay.zone);
-        for arguments in [vec!["dns", &self.tun, &v4, &v6], vec!["domain", &self.tun, &zone]] {
+        let domains: Vec<String> = domains(&self.overlay).iter().map(|domain| format!("~{domain}")).collect();
+        let domains = ["domain", &self.tun].into_iter().chain(domains.iter().map(String::as_str)).collect();
+        for arguments in [vec!["dns", &self.tun, &v4, &v6], domains] {
             match Command::new("resolvectl").args(&arguments).output().await {
                 Ok(output) if output.status.success() => {}
                 Ok(output) => {
@@ -78,6 +79,22 @@ impl Resolver {
     }
 }
 
+/// The zone, and the zones of reverse lookups in which every address is the overlay's.
+fn domains(overlay: &Overlay) -> Vec<String> {
+    let mut domains = vec![overlay.zone.to_string()];
+    let (v4, length) = overlay.v4;
+    if length % 8 == 0 {
+        let octets = v4.octets().into_iter().take(usize::from(length / 8)).map(|octet| format!("{octet}."));
+        domains.push(octets.rev().collect::<Vec<_>>().concat() + "in-addr.arpa");
+    }
+    let (v6, length) = overlay.v6;
+    if length % 4 == 0 {
+        let nibbles = (0..u32::from(length) / 4).rev().map(|n| v6.to_bits() >> (124 - 4 * n) & 0xf);
+        domains.push(nibbles.map(|nibble| format!("{nibble:x}.")).collect::<Vec<_>>().concat() + "ip6.arpa");
+    }
+    domains
+}
+
 /// The file without our lines, also those of an earlier life that ended in disorder.
 fn without_ours(text: &str) -> String {
     let mut lines = text.lines();
@@ -96,6 +113,13 @@ fn without_ours(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reverse_lookups_of_the_overlay_are_ours_too() {
+        let domains = domains(&Overlay::new("cyphonic.test".parse().unwrap()));
+        let v6 = "0.0.0.0.c.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa";
+        assert_eq!(domains, ["cyphonic.test", "18.198.in-addr.arpa", v6]);
+    }
 
     #[test]
     fn resolv_conf_gets_our_server_first_once_and_is_as_before_afterwards() {

@@ -1,16 +1,16 @@
 //! The daemons: from settings to a running role.
 
+mod capture;
 mod dns;
+mod metrics;
 mod node;
 mod report;
+mod secrets;
 mod services;
+mod trust;
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cyphonic_core::name::Fqdn;
@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-pub use node::run as node;
+pub use node::{resolve, run as node};
 pub use services::{auth, nms, trs};
 
 use crate::drive::Wall;
@@ -65,7 +65,7 @@ impl FormatTime for Timer {
 }
 
 /// Runs a daemon's task on one thread.
-pub fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+pub fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::other)?;
     let result = runtime.block_on(task);
     runtime.shutdown_timeout(Duration::from_millis(200));
@@ -95,33 +95,9 @@ fn seed() -> Result<[u8; 32], Failure> {
     Ok(seed)
 }
 
-fn environment(key_log: Option<&Path>) -> Result<Environment, Failure> {
-    let key_log = key_log.map(SecretsFile::open).transpose()?.map(|file| Arc::new(file) as Arc<dyn KeyLog>);
-    Ok(Environment { provider: Arc::new(rustls::crypto::ring::default_provider()), clock: Arc::new(Wall), key_log })
-}
-
-/// Traffic secrets for those who asked for them by name, as Wireshark reads them.
-#[derive(Debug)]
-struct SecretsFile(Mutex<File>);
-
-impl SecretsFile {
-    fn open(path: &Path) -> Result<Self, Failure> {
-        let file =
-            OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|error| {
-                Failure::new(Code::Config, format!("{}: {error}", path.display()), "check `key-log`")
-            })?;
-        tracing::warn!(file = %path.display(), "TLS SECRETS ARE WRITTEN TO A FILE: whoever has it can read all traffic");
-        Ok(Self(Mutex::new(file)))
-    }
-}
-
-impl KeyLog for SecretsFile {
-    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
-        let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-        if let Ok(mut file) = self.0.lock() {
-            let _ = writeln!(file, "{label} {} {}", hex(client_random), hex(secret));
-        }
-    }
+/// What TLS takes from outside; it tells its secrets to nobody but `key_log`.
+fn environment(key_log: Option<Arc<dyn KeyLog>>) -> Environment {
+    Environment { provider: Arc::new(rustls::crypto::ring::default_provider()), clock: Arc::new(Wall), key_log }
 }
 
 fn zone(zone: Option<Parsed<Fqdn>>) -> Fqdn {

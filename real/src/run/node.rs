@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,24 +18,35 @@ use cyphonic_core::packet;
 use cyphonic_core::quic::{Congestion, QuicOptions};
 use cyphonic_core::route::optimal::{Behaviour, Filtering, Mapping};
 use cyphonic_core::time::Instant;
+use cyphonic_core::tls::Roots;
 use tokio::sync::{mpsc, oneshot};
 
+use super::capture::Capture;
 use super::dns::Resolver;
+use super::metrics::{self, Page, Traffic};
 use super::report::Report;
+use super::secrets::{self, Kept};
+use super::trust::Trust;
 use super::{ALPN, environment, named, overlay, ready, seed, stopped, warn_of_end, zone};
-use crate::control::{self, Answer, Asked, ControlSocket, DEFAULT_SOCKET, Pong, Question, Status};
-use crate::drive::{Clock, Driver, PortUse, Shell, Streams, Tun, Udp};
+use crate::control::{self, Answer, Asked, ControlSocket, DEFAULT_SOCKET, Pong, Question, Reply, Status};
+use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Tun, Udp};
 use crate::error::{Code, Failure};
 use crate::files;
 use crate::net::{self, Network};
 use crate::settings::{self, NodeSettings, Parsed, Short, required};
 
+/// Path MTU discovery takes some round trips, and a few more where probes are lost.
+const DISCOVERY: Duration = Duration::from_secs(2);
+/// Datagrams that leave together: what one send can carry of full-sized ones.
+const SEGMENTS: usize = 44;
 /// Packets of a tunnel that may go without an acknowledgement: what they carry has its own.
 const ACKS_AFTER: u32 = 40;
 /// The port from which the shell itself asks for names. Applications may have it too: answers carry our number.
 const ASK_PORT: u16 = 53;
 /// Most pings under way.
 const PINGS: usize = 256;
+/// Most captures under way.
+const CAPTURES: usize = 4;
 /// How long a ping is waited for.
 const PING_TIMEOUT: Duration = Duration::from_secs(14);
 
@@ -42,6 +54,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(14);
 enum Request {
     Asked(Asked),
     Addresses(Vec<IpAddr>),
+    Trust(Roots),
+    Metrics(metrics::Asked),
 }
 
 /// A ping under way, by its number.
@@ -50,7 +64,7 @@ struct Ping {
     address: Option<Ipv4Addr>,
     /// When the query, then the echo request, went out.
     since: Instant,
-    reply: oneshot::Sender<Answer>,
+    reply: oneshot::Sender<Reply>,
 }
 
 struct Shown {
@@ -79,11 +93,22 @@ struct NodeShell {
     outbox: Vec<Bytes>,
     /// (number, answered from where): pongs that wait for a look at the machine.
     pongs: Vec<(u16, Instant)>,
+    /// Where captures are allowed.
+    secrets: Option<Arc<Kept>>,
+    captures: Vec<Capture>,
+    traffic: Traffic,
 }
 
 impl Shell for NodeShell {
     type Machine = Node;
     type Request = Request;
+
+    fn sees(&mut self, passing: &Passing<'_>) {
+        self.traffic.count(passing);
+        for capture in &mut self.captures {
+            capture.take(passing);
+        }
+    }
 
     fn event(&mut self, _machine: &Node, _now: Instant, event: Event) {
         match &event {
@@ -128,7 +153,7 @@ impl Shell for NodeShell {
                 if let Some(ping) = self.pings.remove(&number) {
                     let what = format!("{} cannot be reached, or there is no such node", ping.name);
                     let remedy = "is it running and registered? check the name".to_owned();
-                    let _ = ping.reply.send(Answer::Error { what, remedy });
+                    let _ = ping.reply.send(Answer::Error { what, remedy }.into());
                 }
             }
         }
@@ -145,14 +170,29 @@ impl Shell for NodeShell {
                     inputs.push(Input::Command(NodeCommand::Network { addresses, nat64 }));
                 }
             }
+            Request::Trust(roots) => inputs.push(Input::Command(NodeCommand::Trust(roots))),
+            Request::Metrics(asked) => {
+                let _ = asked.send(self.metrics(machine, now));
+            }
             Request::Asked((Question::Status, reply)) => {
-                let _ = reply.send(Answer::Status(self.status(machine, now)));
+                let _ = reply.send(Answer::Status(self.status(machine, now)).into());
             }
             Request::Asked((Question::Ping { name }, reply)) => self.ping(machine, now, &name, reply),
+            Request::Asked((Question::Capture { rebuild }, reply)) => {
+                let answer = self.capture();
+                if rebuild && answer.then.is_some() {
+                    // No network, and the same one again.
+                    for addresses in [Vec::new(), self.addresses.clone()] {
+                        inputs.push(Input::Command(NodeCommand::Network { addresses, nat64: self.nat64 }));
+                    }
+                }
+                let _ = reply.send(answer);
+            }
         }
     }
 
     fn follow_up(&mut self, machine: &Node) -> Option<Bytes> {
+        self.captures.retain_mut(Capture::flush);
         while let Some((number, at)) = self.pongs.pop() {
             let Some(ping) = self.pings.remove(&number) else { continue };
             let Some(address) = ping.address else { continue };
@@ -171,7 +211,7 @@ impl Shell for NodeShell {
                 }),
                 None => Answer::Error { what: "the tunnel is gone".into(), remedy: "try again".into() },
             };
-            let _ = ping.reply.send(answer);
+            let _ = ping.reply.send(answer.into());
         }
         self.outbox.pop()
     }
@@ -215,10 +255,44 @@ impl NodeShell {
         }
     }
 
-    fn ping(&mut self, machine: &Node, now: Instant, name: &str, reply: oneshot::Sender<Answer>) {
+    fn metrics(&self, machine: &Node, now: Instant) -> String {
+        let mut page = Page::begin("node", self.shown.name.as_str(), now - Instant::ZERO, &self.traffic);
+        self.report.on(&mut page);
+        let registered = f64::from(u8::from(machine.is_registered()));
+        page.gauge("registered", "Whether the NMS knows where this node is.", [(Vec::new(), registered)]);
+        let peers = machine.peers();
+        let up =
+            |relayed| peers.iter().filter_map(|peer| peer.tunnel.as_ref()).filter(|t| t.relayed == relayed).count();
+        let tunnels = [false, true].map(|relayed| (vec![("via", via(relayed))], up(relayed) as f64));
+        page.gauge("tunnels", "Tunnels that are up.", tunnels);
+        let bytes = peers.iter().flat_map(|peer| {
+            let row = |direction, bytes| (vec![("peer", peer.peer.as_str()), ("direction", direction)], bytes);
+            [row("sent", peer.sent), row("received", peer.received)]
+        });
+        page.counter("peer_bytes_total", "Bytes of packets exchanged with a peer.", bytes);
+        page.end()
+    }
+
+    fn capture(&mut self) -> Reply {
+        let refuse =
+            |what: &str, remedy: &str| Answer::Error { what: what.to_owned(), remedy: remedy.to_owned() }.into();
+        let Some(secrets) = &self.secrets else {
+            return refuse("this node allows no captures", "set `allow-capture = true` and start it again");
+        };
+        if self.captures.len() >= CAPTURES {
+            return refuse("too many captures are under way", "end one of them");
+        }
+        tracing::warn!("A CAPTURE BEGINS: all traffic of this node is shown in clear to who asked for it");
+        let title = format!("{}, {} method", self.shown.name, self.shown.method.name());
+        let (capture, pieces) = Capture::begin(&title, &self.shown.tun, secrets.clone());
+        self.captures.push(capture);
+        Reply { answer: Answer::Capturing, then: Some(pieces) }
+    }
+
+    fn ping(&mut self, machine: &Node, now: Instant, name: &str, reply: oneshot::Sender<Reply>) {
         self.pings.retain(|_, ping| now < ping.since + PING_TIMEOUT);
-        let refuse = |reply: oneshot::Sender<Answer>, what: &str, remedy: &str| {
-            let _ = reply.send(Answer::Error { what: what.to_owned(), remedy: remedy.to_owned() });
+        let refuse = |reply: oneshot::Sender<Reply>, what: &str, remedy: &str| {
+            let _ = reply.send(Answer::Error { what: what.to_owned(), remedy: remedy.to_owned() }.into());
         };
         // A short name is one of the zone.
         let full = if name.contains('.') { name.to_owned() } else { format!("{name}.{}", self.overlay.zone) };
@@ -315,14 +389,14 @@ fn peer(status: &PeerStatus) -> control::Peer {
     }
 }
 
-/// HOST:PORT as addresses.
-fn resolve(places: &[String]) -> Result<Vec<SocketAddr>, Failure> {
+/// HOST:PORT as addresses, at least one for each; `key` is for messages.
+pub fn resolve(key: &str, places: &[String]) -> Result<Vec<SocketAddr>, Failure> {
     let mut found = Vec::new();
     for place in places {
         let addresses = place.to_socket_addrs().map_err(|error| {
             let remedy = "write HOST:PORT, an IPv6 address in brackets; check the system's DNS";
             let code = if error.kind() == std::io::ErrorKind::InvalidInput { Code::Config } else { Code::Unreachable };
-            Failure::new(code, format!("`as-addresses`: {place}: {error}"), remedy)
+            Failure::new(code, format!("`{key}`: {place}: {error}"), remedy)
         })?;
         found.extend(addresses);
     }
@@ -347,6 +421,9 @@ struct Plan {
     control: PathBuf,
     resolver: Resolver,
     fixed_addresses: bool,
+    secrets: Option<Arc<Kept>>,
+    trust: Trust,
+    metrics: Option<SocketAddr>,
 }
 
 fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
@@ -373,18 +450,20 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
     let (login, identity, trusted, certificate) = if by_password {
         let file = required::<NodeSettings, _>(settings.password_file, "password_file")?;
         let password = files::read_secret(&file)?.trim_end_matches(['\r', '\n']).to_owned();
-        (node::Login::Password(password), None, files::roots(&roots)?, file)
+        (node::Login::Password(password), None, files::roots(&roots, settings.crl.as_deref(), &[])?, file)
     } else {
         let certificate = required::<NodeSettings, _>(settings.certificate, "certificate")?;
         let key = required::<NodeSettings, _>(settings.key, "key")?;
-        let credentials = files::credentials(&name, &certificate, &key, &roots)?;
+        let credentials = files::credentials(&name, &certificate, &key, &roots, settings.crl.as_deref())?;
         warn_of_end(&name, credentials.ends);
         (node::Login::Certificate, Some(credentials.identity), credentials.roots, certificate)
     };
+    let chain = identity.as_ref().map(|identity| identity.chain.clone()).unwrap_or_default();
+    let trust = Trust { roots, crl: settings.crl, chain };
     if settings.nat64.as_ref().is_some_and(|prefix| prefix.0.prefix_len() != 96) {
         return Err(Failure::new(Code::Config, "`nat64` is no /96", "set the network's prefix, such as 64:ff9b::/96"));
     }
-    let as_addresses = resolve(&required::<NodeSettings, _>(settings.as_addresses, "as_addresses")?.0)?;
+    let as_addresses = resolve("as-addresses", &required::<NodeSettings, _>(settings.as_addresses, "as_addresses")?.0)?;
     let fixed_addresses = settings.addresses.is_some();
     let addresses = settings.addresses.map_or_else(|| net::source_addresses(&as_addresses, &overlay), |list| list.0);
     let framing = match method {
@@ -399,6 +478,8 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
         // A stream is reliable, so something has to stop it from filling the path.
         congestion: if framing == Framing::Stream { Congestion::NewReno } else { Congestion::Open },
         acks_after: Some(ACKS_AFTER),
+        segments: SEGMENTS,
+        discovery: DISCOVERY,
         ..defaults
     };
     if quic.max_udp_payload < 1200 || quic.keep_alive >= quic.idle_timeout {
@@ -412,7 +493,11 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
         nms_name: named(settings.nms_name, "nms", &zone)?,
         trs_name: named(settings.trs_name, "trs", &zone)?,
     };
+    let (key_log, secrets) = secrets::listen(settings.key_log.as_deref(), settings.allow_capture.unwrap_or(false))?;
     Ok(Plan {
+        secrets,
+        trust,
+        metrics: settings.metrics.map(|place| place.0),
         resolver: Resolver::new(settings.dns.unwrap_or(settings::Dns::Auto), tun.clone(), overlay.clone()),
         config: NodeConfig {
             name,
@@ -424,7 +509,7 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
             login,
             framing,
             overlay,
-            tls: environment(settings.key_log.as_deref())?,
+            tls: environment(key_log),
             roots: trusted,
             identity,
             alpn: settings.alpn.unwrap_or_else(|| ALPN.to_owned()).into_bytes(),
@@ -442,7 +527,8 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
 /// Runs a node until it is stopped.
 pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let event_log = settings.event_log.clone();
-    let Plan { config, certificate, tun, mtu, control, resolver, fixed_addresses } = plan(settings)?;
+    let Plan { config, certificate, tun, mtu, control, resolver, fixed_addresses, secrets, trust, metrics } =
+        plan(settings)?;
     let port_use = match config.method {
         Method::Conventional => PortUse::Conventional,
         Method::Proposed => PortUse::Quic,
@@ -454,6 +540,8 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let (ask, asked) = mpsc::channel(16);
     let _control = ControlSocket::listen(&control, ask)?;
     tokio::spawn(forward(asked, sender.clone()));
+    trust.watch(sender.clone(), Request::Trust)?;
+    metrics::serve(metrics, sender.clone(), Request::Metrics).await?;
     if !fixed_addresses {
         follow_addresses(config.services.as_addresses.clone(), config.overlay.clone(), sender)?;
     }
@@ -483,6 +571,9 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
         next_ping: 0,
         outbox: Vec::new(),
         pongs: Vec::new(),
+        secrets,
+        captures: Vec::new(),
+        traffic: Traffic::default(),
     };
     let mut driver = Driver::new(machine, shell, Clock::start(), udp, Streams::outgoing(), Some(device), requests);
     driver.command(NodeCommand::Start);
@@ -536,8 +627,8 @@ mod tests {
 
     #[test]
     fn a_place_without_a_port_is_called_wrong() {
-        assert_eq!(resolve(&["[::1]:443".into(), "127.0.0.1:1".into()]).unwrap().len(), 2);
-        let failure = resolve(&["127.0.0.1".into()]).unwrap_err();
+        assert_eq!(resolve("as-addresses", &["[::1]:443".into(), "127.0.0.1:1".into()]).unwrap().len(), 2);
+        let failure = resolve("as-addresses", &["127.0.0.1".into()]).unwrap_err();
         assert_eq!(failure.code, Code::Config);
         assert!(failure.to_string().contains("127.0.0.1") && failure.remedy().contains("HOST:PORT"));
     }

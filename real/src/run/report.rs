@@ -14,9 +14,13 @@ use cyphonic_scenarios::log::{Entry, What};
 use crate::error::{Code, Failure};
 use crate::files;
 
+use super::metrics::Page;
+
 /// Writes events to the log, and counts what is dropped.
 pub(super) struct Report {
     drops: BTreeMap<DropReason, u64>,
+    /// How often what happened.
+    counts: BTreeMap<&'static str, u64>,
     events: Option<EventLog>,
 }
 
@@ -48,13 +52,14 @@ impl Report {
     /// Of this role; its event log goes to a file if one is named.
     pub(super) fn new(host: &Party, event_log: Option<&Path>) -> Result<Self, Failure> {
         let events = event_log.map(|path| EventLog::open(host, path)).transpose()?;
-        Ok(Self { drops: BTreeMap::new(), events })
+        Ok(Self { drops: BTreeMap::new(), counts: BTreeMap::new(), events })
     }
 
     pub(super) fn event(&mut self, event: &Event) {
         if let Some(log) = &mut self.events {
             log.write(event);
         }
+        *self.counts.entry(kind(event)).or_default() += 1;
         match event {
             Event::Signal(signal) => tracing::debug!("{signal}"),
             Event::Registered { addresses, nat } => {
@@ -86,9 +91,31 @@ impl Report {
         }
     }
 
+    /// Puts what was counted on a page of numbers.
+    pub(super) fn on(&self, page: &mut Page) {
+        page.by("events_total", "What happened, by kind.", "kind", &self.counts);
+        page.by("dropped_total", "What came in and was dropped, by reason.", "reason", &self.drops());
+    }
+
     /// How often something was dropped, by reason.
     pub(super) fn drops(&self) -> BTreeMap<&'static str, u64> {
         self.drops.iter().map(|(reason, count)| (reason.name(), *count)).collect()
+    }
+}
+
+/// The event's name among the numbers.
+fn kind(event: &Event) -> &'static str {
+    match event {
+        Event::Signal(_) => "signal",
+        Event::Registered { .. } => "registered",
+        Event::Unregistered { .. } => "unregistered",
+        Event::RouteRequested { .. } => "route-requested",
+        Event::TunnelUp(_) => "tunnel-up",
+        Event::RouteChosen(_) => "route-chosen",
+        Event::Surveyed(_) => "surveyed",
+        Event::StillRelayed { .. } => "still-relayed",
+        Event::TunnelDown { .. } => "tunnel-down",
+        Event::Dropped(_) => "dropped",
     }
 }
 

@@ -1,11 +1,12 @@
 //! AS, NMS and TRS.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use cyphonic_core::auth::{Auth, AuthConfig};
 use cyphonic_core::event::Event;
-use cyphonic_core::machine::{Input, Machine};
+use cyphonic_core::machine::{Input, Machine, ServiceCommand};
 use cyphonic_core::message::RelayMode;
 use cyphonic_core::name::{Fqdn, Party};
 use cyphonic_core::nms::{Nms, NmsConfig, RelayConfig};
@@ -15,46 +16,92 @@ use cyphonic_core::time::Instant;
 use cyphonic_core::trs::{Trs, TrsConfig};
 use tokio::sync::mpsc;
 
+use super::metrics::{self, Page, Traffic};
 use super::report::Report;
+use super::trust::Trust;
 use super::{
-    ALPN, CONVENTIONAL_PORT, PORT, environment, named, overlay, ready, seed, stopped, warn_of_end, with_port, zone,
+    ALPN, CONVENTIONAL_PORT, PORT, environment, named, overlay, ready, secrets, seed, stopped, warn_of_end, with_port,
+    zone,
 };
-use crate::drive::{Clock, Driver, PortUse, Shell, Streams, Udp};
+use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Udp};
 use crate::error::Failure;
-use crate::settings::{AuthSettings, NmsSettings, Relay, Settings, TrsSettings, required};
+use crate::settings::{AuthSettings, NmsSettings, Parsed, Relay, Settings, TrsSettings, required};
+use crate::signup::{self, Desk};
 use crate::store::SqliteStore;
 use crate::{files, net};
 
 /// The NMS's second port: that of STUN (RFC 8489 §18.6), whose work it does.
 const PROBE_PORT: u16 = 3478;
 
-/// What surrounds a service: only the log.
+/// What a service is asked by others than the network.
+enum Request {
+    Command(ServiceCommand),
+    Metrics(metrics::Asked),
+}
+
+/// What surrounds a service: the log, and the numbers.
 struct Service<M> {
+    role: &'static str,
+    name: Fqdn,
     report: Report,
+    traffic: Traffic,
     machine: std::marker::PhantomData<M>,
 }
 
-impl<M: Machine> Shell for Service<M> {
+impl<M: Machine<Command = ServiceCommand>> Shell for Service<M> {
     type Machine = M;
-    type Request = std::convert::Infallible;
+    type Request = Request;
+
+    fn sees(&mut self, passing: &Passing<'_>) {
+        self.traffic.count(passing);
+    }
 
     fn event(&mut self, _machine: &M, _now: Instant, event: Event) {
         self.report.event(&event);
     }
 
-    fn request(&mut self, _machine: &mut M, _now: Instant, never: Self::Request, _inputs: &mut Vec<Input<M::Command>>) {
-        match never {}
+    fn request(&mut self, _machine: &mut M, now: Instant, request: Request, inputs: &mut Vec<Input<ServiceCommand>>) {
+        match request {
+            Request::Command(command) => inputs.push(Input::Command(command)),
+            Request::Metrics(asked) => {
+                let mut page = Page::begin(self.role, self.name.as_str(), now - Instant::ZERO, &self.traffic);
+                self.report.on(&mut page);
+                let _ = asked.send(page.end());
+            }
+        }
     }
 }
 
-async fn serve<M: Machine>(name: &Fqdn, report: Report, machine: M, udp: Udp, streams: Streams) -> Result<(), Failure> {
-    // Nobody asks a service anything; the sender lives as long as the loop.
-    let (_sender, requests) = mpsc::channel(1);
-    let shell = Service { report, machine: std::marker::PhantomData };
+/// What a service is when all is read.
+struct Prepared {
+    name: Fqdn,
+    trust: Trust,
+    metrics: Option<SocketAddr>,
+}
+
+async fn serve<M>(
+    role: &'static str,
+    prepared: Prepared,
+    report: Report,
+    machine: M,
+    udp: Udp,
+    streams: Streams,
+) -> Result<(), Failure>
+where
+    M: Machine<Command = ServiceCommand>,
+{
+    let Prepared { name, trust, metrics } = prepared;
+    let (sender, requests) = mpsc::channel(16);
+    trust.watch(sender.clone(), |roots| Request::Command(ServiceCommand::Trust(roots)))?;
+    metrics::serve(metrics, sender, Request::Metrics).await?;
+    let traffic = Traffic::default();
+    let shell = Service { role, name: name.clone(), report, traffic, machine: std::marker::PhantomData };
     let mut driver = Driver::new(machine, shell, Clock::start(), udp, streams, None, requests);
     tracing::info!(%name, version = env!("CARGO_PKG_VERSION"), "ready");
     ready("ready");
-    driver.run(stopped()).await
+    let result = driver.run(stopped()).await;
+    driver.finish(ServiceCommand::Stop).await;
+    result
 }
 
 /// Where the certificate of a service is, and how it speaks QUIC.
@@ -64,23 +111,42 @@ struct Papers {
     roots: Option<PathBuf>,
     alpn: Option<String>,
     key_log: Option<PathBuf>,
+    crl: Option<PathBuf>,
+    metrics: Option<Parsed<SocketAddr>>,
+}
+
+/// The papers in a role's settings.
+macro_rules! papers {
+    ($settings:ident) => {
+        Papers {
+            certificate: $settings.certificate,
+            key: $settings.key,
+            roots: $settings.roots,
+            alpn: $settings.alpn,
+            key_log: $settings.key_log,
+            crl: $settings.crl,
+            metrics: $settings.metrics,
+        }
+    };
 }
 
 impl Papers {
-    fn quic<S: Settings>(self, name: &Fqdn, serves_packets: bool) -> Result<(QuicConfig, PathBuf), Failure> {
+    fn quic<S: Settings>(self, name: &Fqdn, serves_packets: bool) -> Result<(QuicConfig, PathBuf, Prepared), Failure> {
         let certificate = required::<S, _>(self.certificate, "certificate")?;
         let key = required::<S, _>(self.key, "key")?;
         let roots = required::<S, _>(self.roots, "roots")?;
-        let credentials = files::credentials(name, &certificate, &key, &roots)?;
+        let credentials = files::credentials(name, &certificate, &key, &roots, self.crl.as_deref())?;
         warn_of_end(name, credentials.ends);
+        let trust = Trust { roots, crl: self.crl, chain: credentials.identity.chain.clone() };
+        let prepared = Prepared { name: name.clone(), trust, metrics: self.metrics.map(|place| place.0) };
         let config = QuicConfig {
-            tls: environment(self.key_log.as_deref())?,
+            tls: environment(secrets::listen(self.key_log.as_deref(), false)?.0),
             roots: credentials.roots,
             identity: credentials.identity,
             alpn: self.alpn.unwrap_or_else(|| ALPN.to_owned()).into_bytes(),
             options: QuicOptions { serves_packets, ..QuicOptions::default() },
         };
-        Ok((config, certificate))
+        Ok((config, certificate, prepared))
     }
 }
 
@@ -90,22 +156,26 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     let zone = zone(settings.zone);
     let name = named(settings.name, "as", &zone)?;
     let (_, range) = overlay(zone, settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
-    let (certificate, key, roots) = (settings.certificate, settings.key, settings.roots);
-    let papers = Papers { certificate, key, roots, alpn: settings.alpn, key_log: settings.key_log };
-    let (quic, certificate) = papers.quic::<AuthSettings>(&name, false)?;
+    let papers = papers!(settings);
+    let (quic, certificate, prepared) = papers.quic::<AuthSettings>(&name, false)?;
     let nms = required::<AuthSettings, _>(settings.nms, "nms")?.0;
     let database = required::<AuthSettings, _>(settings.database, "database")?;
     let port = settings.port.unwrap_or(PORT);
+    let store = Arc::new(SqliteStore::open(&database, range)?);
+    if let Some(folder) = settings.ca {
+        let desk = Desk::new(&folder, store.clone(), &quic.roots, &quic.identity)?;
+        desk.open(settings.signup_port.unwrap_or(signup::PORT)).await?;
+    }
     let config = AuthConfig {
         quic,
         nms_conventional: settings.nms_conventional.map_or_else(|| with_port(&nms, CONVENTIONAL_PORT), |list| list.0),
         nms_proposed: nms,
-        store: Arc::new(SqliteStore::open(&database, range)?),
+        store,
         seed: seed()?,
     };
     let machine = Auth::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
     let udp = Udp::bind(&[(port, PortUse::Quic)])?;
-    serve(&name, report, machine, udp, Streams::listen(port)?).await
+    serve("as", prepared, report, machine, udp, Streams::listen(port)?).await
 }
 
 /// Runs the NMS until it is stopped.
@@ -115,9 +185,8 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
     let name = named(settings.name, "nms", &zone)?;
     let trs_name = named(settings.trs_name, "trs", &zone)?;
     let (_, range) = overlay(zone, settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
-    let (certificate, key, roots) = (settings.certificate, settings.key, settings.roots);
-    let papers = Papers { certificate, key, roots, alpn: settings.alpn, key_log: settings.key_log };
-    let (quic, certificate) = papers.quic::<NmsSettings>(&name, false)?;
+    let papers = papers!(settings);
+    let (quic, certificate, prepared) = papers.quic::<NmsSettings>(&name, false)?;
     let database = required::<NmsSettings, _>(settings.database, "database")?;
     let relay = match settings.trs {
         None => None,
@@ -153,7 +222,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
         ports.push((probe_port, PortUse::Quic));
     }
     let udp = Udp::bind(&ports)?;
-    serve(&name, report, machine, udp, Streams::outgoing()).await
+    serve("nms", prepared, report, machine, udp, Streams::outgoing()).await
 }
 
 /// Runs the TRS until it is stopped.
@@ -162,9 +231,8 @@ pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
     let zone = zone(settings.zone);
     let name = named(settings.name, "trs", &zone)?;
     let mode: RelayMode = settings.relay.unwrap_or(Relay::Blind).into();
-    let (certificate, key, roots) = (settings.certificate, settings.key, settings.roots);
-    let papers = Papers { certificate, key, roots, alpn: settings.alpn, key_log: settings.key_log };
-    let (quic, certificate) = papers.quic::<TrsSettings>(&name, mode == RelayMode::Terminating)?;
+    let papers = papers!(settings);
+    let (quic, certificate, prepared) = papers.quic::<TrsSettings>(&name, mode == RelayMode::Terminating)?;
     let (port, conventional_port) =
         (settings.port.unwrap_or(PORT), settings.conventional_port.unwrap_or(CONVENTIONAL_PORT));
     let config = TrsConfig {
@@ -176,5 +244,5 @@ pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
     };
     let machine = Trs::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
     let udp = Udp::bind(&[(port, PortUse::Quic), (conventional_port, PortUse::Conventional)])?;
-    serve(&name, report, machine, udp, Streams::outgoing()).await
+    serve("trs", prepared, report, machine, udp, Streams::outgoing()).await
 }

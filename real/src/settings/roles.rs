@@ -1,6 +1,6 @@
 //! The keys of each role. A key whose help has "Default:" or "Optional" may be left out.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,7 +10,39 @@ use serde::Deserialize;
 
 use super::{Dns, Framing, Key, List, Located, LogFormat, Login, Method, Parsed, Policy, Relay, Settings, Short};
 
+/// The settings of a role: its own keys, and those that every role has.
 macro_rules! settings {
+    ($(#[doc = $about:literal])* $name:ident $role:literal { $($own:tt)* }) => {
+        keys! {
+            $(#[doc = $about])*
+            $name $role {
+                $($own)*
+                /// The certificates of the root CA (PEM).
+                roots: PathBuf = "\"root.pem\"",
+                /// The list of revoked certificates (PEM, as `cyphonic ca revoke` writes it). It and the roots are read again
+                /// when they change, and on SIGHUP; sessions of certificates that do not count any more end. Optional.
+                crl: PathBuf = "\"crl.pem\"",
+                /// The zone of all names. Default: "cyphonic.test".
+                zone: Parsed<Fqdn> = "\"cyphonic.test\"",
+                /// The QUIC application protocol. Default: "h3".
+                alpn: String = "\"h3\"",
+                /// Write TLS secrets to this file, so that a capture can be read. Never in earnest. Optional.
+                key_log: PathBuf = "\"secrets.log\"",
+                /// Write every signaling message (name, length, never a secret), registration and tunnel to this file, one JSON
+                /// object a line. Optional.
+                event_log: PathBuf = "\"events.jsonl\"",
+                /// Where Prometheus may ask for numbers: IP:PORT, on this machine's loopback. Optional.
+                metrics: Parsed<SocketAddr> = "\"127.0.0.1:9464\"",
+                /// What to log: error, warn, info, debug, trace, or a filter as `cyphonic=debug`. Default: "info".
+                log: String = "\"info\"",
+                /// "text" or "json". Default: "text".
+                log_format: LogFormat = "\"text\"",
+            }
+        }
+    };
+}
+
+macro_rules! keys {
     ($(#[doc = $about:literal])* $name:ident $role:literal { $($(#[doc = $help:literal])+ $field:ident: $type:ty = $example:literal,)* }) => {
         $(#[doc = $about])*
         #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -43,8 +75,6 @@ settings! {
         name: Parsed<Fqdn> = "\"a.cyphonic.test\"",
         /// The AS: one or more HOST:PORT, both families if it has both (TCP in the conventional method, UDP in the proposed).
         as_addresses: List<String> = "[\"[2001:db8::2]:443\", \"192.0.2.2:443\"]",
-        /// The certificates of the root CA (PEM).
-        roots: PathBuf = "\"root.pem\"",
         /// The node's certificate and those between it and the root (PEM). Optional with `login = "password"`.
         certificate: PathBuf = "\"a.cyphonic.test.pem\"",
         /// The certificate's key (PEM, readable by its owner only). Optional with `login = "password"`.
@@ -66,8 +96,6 @@ settings! {
         /// How packets travel in QUIC: "compact" or "datagram" (DATAGRAM frames, without and with the paper's header), or
         /// "stream". Default: "compact".
         framing: Framing = "\"compact\"",
-        /// The zone of all names. Default: "cyphonic.test".
-        zone: Parsed<Fqdn> = "\"cyphonic.test\"",
         /// The name in the AS's certificate. Default: as.ZONE.
         as_name: Parsed<Fqdn> = "\"as.cyphonic.test\"",
         /// The name in the NMS's certificate. Default: nms.ZONE.
@@ -92,23 +120,15 @@ settings! {
         mtu: u16 = "1414",
         /// Where `cyphonic status` and `cyphonic ping` ask. Default: /run/cyphonic/node.sock.
         control: PathBuf = "\"/run/cyphonic/node.sock\"",
-        /// The QUIC application protocol. Default: "h3".
-        alpn: String = "\"h3\"",
         /// Seconds after which an idle QUIC connection says something, so that NAT mappings live. Default: 10.
         keep_alive: u64 = "10",
         /// Seconds without a word after which a QUIC connection is lost. Default: 30.
         idle_timeout: u64 = "30",
         /// The largest UDP payload to try, bytes. Default: 1452, which fills IPv6 over Ethernet.
         max_udp_payload: u16 = "1452",
-        /// Write TLS secrets to this file, so that a capture can be read. Never in earnest. Optional.
-        key_log: PathBuf = "\"secrets.log\"",
-        /// Write every signaling message (name, length, never a secret), registration and tunnel to this file, one JSON object
-        /// a line. Optional.
-        event_log: PathBuf = "\"events.jsonl\"",
-        /// What to log: error, warn, info, debug, trace, or a filter as `cyphonic=debug`. Default: "info".
-        log: String = "\"info\"",
-        /// "text" or "json". Default: "text".
-        log_format: LogFormat = "\"text\"",
+        /// Let whoever may use the control socket capture all that passes, with the secrets that open it
+        /// (`cyphonic capture`). Never in earnest. Default: false.
+        allow_capture: bool = "false",
     }
 }
 
@@ -119,35 +139,25 @@ settings! {
         certificate: PathBuf = "\"as.cyphonic.test.pem\"",
         /// The certificate's key (PEM, readable by its owner only).
         key: PathBuf = "\"as.cyphonic.test.key\"",
-        /// The certificates of the root CA (PEM).
-        roots: PathBuf = "\"root.pem\"",
         /// The database that it shares with the NMS (SQLite; made if it is not there).
         database: PathBuf = "\"cyphonic.db\"",
         /// The NMS: IP:PORT, both families if it has both. Handed to every node.
-        nms: List<std::net::SocketAddr> = "[\"[2001:db8::3]:443\", \"192.0.2.3:443\"]",
+        nms: List<SocketAddr> = "[\"[2001:db8::3]:443\", \"192.0.2.3:443\"]",
         /// The NMS in the conventional method. Default: the same addresses, port 4501.
-        nms_conventional: List<std::net::SocketAddr> = "[\"[2001:db8::3]:4501\", \"192.0.2.3:4501\"]",
+        nms_conventional: List<SocketAddr> = "[\"[2001:db8::3]:4501\", \"192.0.2.3:4501\"]",
         /// Its name. Default: as.ZONE.
         name: Parsed<Fqdn> = "\"as.cyphonic.test\"",
-        /// The zone of all names. Default: "cyphonic.test".
-        zone: Parsed<Fqdn> = "\"cyphonic.test\"",
         /// The port, TCP and UDP. Default: 443.
         port: u16 = "443",
+        /// The authority's folder, without root.key. With it the AS gives invited devices their first certificate
+        /// (`cyphonic device invite`, `cyphonic signup`). Optional.
+        ca: PathBuf = "\"pki\"",
+        /// The TCP port of that. Default: 4433.
+        signup_port: u16 = "4433",
         /// The range of virtual IPv4 addresses. Default: 198.18.0.0/16.
         overlay_v4: Parsed<Ipv4Net> = "\"198.18.0.0/16\"",
         /// The range of virtual IPv6 addresses, a /64. Default: 2001:db8:c::/64.
         overlay_v6: Parsed<Ipv6Net> = "\"2001:db8:c::/64\"",
-        /// The QUIC application protocol. Default: "h3".
-        alpn: String = "\"h3\"",
-        /// Write TLS secrets to this file, so that a capture can be read. Never in earnest. Optional.
-        key_log: PathBuf = "\"secrets.log\"",
-        /// Write every signaling message (name, length, never a secret), registration and tunnel to this file, one JSON object
-        /// a line. Optional.
-        event_log: PathBuf = "\"events.jsonl\"",
-        /// What to log: error, warn, info, debug, trace, or a filter as `cyphonic=debug`. Default: "info".
-        log: String = "\"info\"",
-        /// "text" or "json". Default: "text".
-        log_format: LogFormat = "\"text\"",
     }
 }
 
@@ -158,14 +168,12 @@ settings! {
         certificate: PathBuf = "\"nms.cyphonic.test.pem\"",
         /// The certificate's key (PEM, readable by its owner only).
         key: PathBuf = "\"nms.cyphonic.test.key\"",
-        /// The certificates of the root CA (PEM).
-        roots: PathBuf = "\"root.pem\"",
         /// The database that it shares with the AS (SQLite; made if it is not there).
         database: PathBuf = "\"cyphonic.db\"",
         /// The TRS: IP:PORT, both families. Optional: without it, nodes that cannot reach each other stay apart.
-        trs: List<std::net::SocketAddr> = "[\"[2001:db8::4]:443\", \"192.0.2.4:443\"]",
+        trs: List<SocketAddr> = "[\"[2001:db8::4]:443\", \"192.0.2.4:443\"]",
         /// The TRS in the conventional method. Default: the same addresses, port 4501.
-        trs_conventional: List<std::net::SocketAddr> = "[\"[2001:db8::4]:4501\", \"192.0.2.4:4501\"]",
+        trs_conventional: List<SocketAddr> = "[\"[2001:db8::4]:4501\", \"192.0.2.4:4501\"]",
         /// How it chooses routes: "paper" (Table 1), or "optimal" (from what is observed of both networks; nodes behind NATs
         /// are brought together directly where that can be). Default: "paper".
         policy: Policy = "\"paper\"",
@@ -180,8 +188,6 @@ settings! {
         trs_name: Parsed<Fqdn> = "\"trs.cyphonic.test\"",
         /// Its name. Default: nms.ZONE.
         name: Parsed<Fqdn> = "\"nms.cyphonic.test\"",
-        /// The zone of all names. Default: "cyphonic.test".
-        zone: Parsed<Fqdn> = "\"cyphonic.test\"",
         /// The UDP port of the proposed method. Default: 443.
         port: u16 = "443",
         /// The UDP port of the conventional method. Default: 4501.
@@ -192,17 +198,6 @@ settings! {
         overlay_v4: Parsed<Ipv4Net> = "\"198.18.0.0/16\"",
         /// The range of virtual IPv6 addresses, a /64. Default: 2001:db8:c::/64.
         overlay_v6: Parsed<Ipv6Net> = "\"2001:db8:c::/64\"",
-        /// The QUIC application protocol. Default: "h3".
-        alpn: String = "\"h3\"",
-        /// Write TLS secrets to this file, so that a capture can be read. Never in earnest. Optional.
-        key_log: PathBuf = "\"secrets.log\"",
-        /// Write every signaling message (name, length, never a secret), registration and tunnel to this file, one JSON object
-        /// a line. Optional.
-        event_log: PathBuf = "\"events.jsonl\"",
-        /// What to log: error, warn, info, debug, trace, or a filter as `cyphonic=debug`. Default: "info".
-        log: String = "\"info\"",
-        /// "text" or "json". Default: "text".
-        log_format: LogFormat = "\"text\"",
     }
 }
 
@@ -213,8 +208,6 @@ settings! {
         certificate: PathBuf = "\"trs.cyphonic.test.pem\"",
         /// The certificate's key (PEM, readable by its owner only).
         key: PathBuf = "\"trs.cyphonic.test.key\"",
-        /// The certificates of the root CA (PEM).
-        roots: PathBuf = "\"root.pem\"",
         /// The key that it shares with the NMS (32 hexadecimal digits, readable by its owner only).
         service_key: PathBuf = "\"service.key\"",
         /// How it relays in the proposed method: "blind" (it can read nothing) or "terminating" (as the paper has it); the
@@ -222,22 +215,9 @@ settings! {
         relay: Relay = "\"blind\"",
         /// Its name. Default: trs.ZONE.
         name: Parsed<Fqdn> = "\"trs.cyphonic.test\"",
-        /// The zone of all names. Default: "cyphonic.test".
-        zone: Parsed<Fqdn> = "\"cyphonic.test\"",
         /// The UDP port of the proposed method. Default: 443.
         port: u16 = "443",
         /// The UDP port of the conventional method. Default: 4501.
         conventional_port: u16 = "4501",
-        /// The QUIC application protocol. Default: "h3".
-        alpn: String = "\"h3\"",
-        /// Write TLS secrets to this file, so that a capture can be read. Never in earnest. Optional.
-        key_log: PathBuf = "\"secrets.log\"",
-        /// Write every signaling message (name, length, never a secret), registration and tunnel to this file, one JSON object
-        /// a line. Optional.
-        event_log: PathBuf = "\"events.jsonl\"",
-        /// What to log: error, warn, info, debug, trace, or a filter as `cyphonic=debug`. Default: "info".
-        log: String = "\"info\"",
-        /// "text" or "json". Default: "text".
-        log_format: LogFormat = "\"text\"",
     }
 }

@@ -72,6 +72,26 @@ impl SqliteStore {
         rows.collect::<Result<_, _>>().map_err(|error| backend(&error))
     }
 
+    /// Lets who shows this token sign up under a name, once, before `until`; in place of an earlier invitation.
+    pub fn invite(&self, name: &Fqdn, token: &str, until: Duration) -> Result<(), StoreError> {
+        let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
+        self.write(|transaction| {
+            let until = i64::try_from(until.as_secs()).unwrap_or(i64::MAX);
+            let sql = "INSERT OR REPLACE INTO invitations (name, token, until) VALUES (?1, ?2, ?3)";
+            transaction.execute(sql, params![name.as_str(), hash.as_ref(), until]).map(drop)
+        })
+    }
+
+    /// Whether there is such an invitation at `now`; from now on there is none.
+    pub fn take_invitation(&self, name: &Fqdn, token: &str, now: Duration) -> Result<bool, StoreError> {
+        let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
+        self.write(|transaction| {
+            let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+            let sql = "DELETE FROM invitations WHERE name = ?1 AND token = ?2 AND until >= ?3";
+            Ok(transaction.execute(sql, params![name.as_str(), hash.as_ref(), now])? == 1)
+        })
+    }
+
     /// No method leaves a transaction half done, so a panic elsewhere while this was locked does no harm.
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
@@ -266,6 +286,14 @@ impl Store for SqliteStore {
             Ok(changed == 1)
         })
     }
+
+    fn last_epoch(&self, node: NodeId) -> Result<Option<u64>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT epoch FROM epochs WHERE node = ?1")?;
+            let bytes: Option<[u8; 8]> = statement.query_row(params![node.0], |row| row.get(0)).optional()?;
+            Ok(bytes.map(u64::from_be_bytes))
+        })
+    }
 }
 
 #[cfg(test)]
@@ -304,6 +332,21 @@ mod tests {
         assert_eq!(again.addresses_of(&name), Ok(Some(pair)));
         assert_eq!(again.accept_epoch(node, u64::MAX - 1), Ok(false));
         assert_eq!(again.accept_epoch(node, u64::MAX), Ok(true));
+    }
+
+    #[test]
+    fn an_invitation_is_taken_once_in_time_by_its_token_and_under_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder.path().join("a.db"));
+        let (a, b): (Fqdn, Fqdn) = ("a.example".parse().unwrap(), "b.example".parse().unwrap());
+        let seconds = Duration::from_secs;
+        store.invite(&a, "old", seconds(100)).unwrap();
+        store.invite(&a, "new", seconds(100)).unwrap();
+        for (name, token, now) in [(&a, "old", 50), (&a, "wrong", 50), (&b, "new", 50), (&a, "new", 101)] {
+            assert_eq!(store.take_invitation(name, token, seconds(now)), Ok(false), "{name} {token} {now}");
+        }
+        assert_eq!(store.take_invitation(&a, "new", seconds(100)), Ok(true));
+        assert_eq!(store.take_invitation(&a, "new", seconds(100)), Ok(false));
     }
 
     #[test]

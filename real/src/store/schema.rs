@@ -5,7 +5,8 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Each brings a file one version further. Never change one: add another.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE devices (
         node BLOB PRIMARY KEY NOT NULL,
         name TEXT NOT NULL UNIQUE,
@@ -19,7 +20,12 @@ const MIGRATIONS: &[&str] = &["
     CREATE TABLE addresses (name TEXT PRIMARY KEY NOT NULL, v4 BLOB NOT NULL UNIQUE, v6 BLOB NOT NULL UNIQUE) STRICT;
     -- Eight big-endian bytes; only grows.
     CREATE TABLE epochs (node BLOB PRIMARY KEY NOT NULL, epoch BLOB NOT NULL) STRICT;
-"];
+",
+    "
+    -- Who may get a first certificate, by a token of which the SHA-256 is here, until when (seconds since 1970).
+    CREATE TABLE invitations (name TEXT PRIMARY KEY NOT NULL, token BLOB NOT NULL, until INTEGER NOT NULL) STRICT;
+",
+];
 
 pub(super) enum SchemaError {
     Sql(rusqlite::Error),

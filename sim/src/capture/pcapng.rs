@@ -1,76 +1,34 @@
-//! pcapng files (draft-ietf-opsawg-pcapng), as Wireshark and tshark open them.
-//!
-//! ```text
-//! Section Header              title and program
-//! Interface Description ×n    one for each wire: its name, raw IP, nanoseconds
-//! Decryption Secrets          the TLS key log, so that QUIC and TLS open by themselves
-//! Enhanced Packet ×m          by departure, then by wire; a lost one says so in a comment
-//! ```
-//!
-//! Simulated time 0 is [`EPOCH`], the civil time of the simulated certificates. All is little-endian on every machine:
-//! equal captures are equal files.
+//! The wires of a simulated network as one pcapng file, see [`cyphonic_core::capture`]: packets by departure, then by wire; a
+//! lost one says so in a comment. Simulated time 0 is [`EPOCH`], the civil time of the simulated certificates.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
-use pcap_file::pcapng::PcapNgWriter;
-use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
-use pcap_file::pcapng::blocks::interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption};
-use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
-use pcap_file::pcapng::blocks::unknown::UnknownBlock;
-use pcap_file::{DataLink, Endianness, PcapResult};
+use cyphonic_core::capture::{CaptureWriter, PcapError};
 
 use super::Secrets;
 use crate::net::Tapped;
 use crate::seeded::EPOCH;
 
-/// Block type of a Decryption Secrets Block, which `pcap-file` does not know.
-const DECRYPTION_SECRETS: u32 = 0x0a;
-/// Its secrets type for a TLS key log.
-const TLS_KEY_LOG: u32 = 0x544c_534b;
-/// Timestamps in units of 10⁻⁹ s.
-const NANOSECONDS: u8 = 9;
 /// What the comment of a packet says that never arrived.
 const LOST: &str = "lost";
 
 /// The capture of some wires as a file. `title` (scenario and seed, say) becomes the file's comment; each wire, or each
-/// direction of one, has its name. Text of more than 65,535 bytes, the most that the format takes, is cut.
+/// direction of one, has its name.
 ///
 /// With `secrets`, whoever has the file can read what was encrypted.
 pub fn pcapng(title: &str, wires: &[(String, Vec<Tapped>)], secrets: Option<&Secrets>) -> Vec<u8> {
     write(title, wires, secrets).expect("writing into memory cannot fail")
 }
 
-fn write(title: &str, wires: &[(String, Vec<Tapped>)], secrets: Option<&Secrets>) -> PcapResult<Vec<u8>> {
-    let options = vec![
-        SectionHeaderOption::Comment(Cow::Owned(fitting(title).to_owned())),
-        SectionHeaderOption::UserApplication(Cow::Borrowed("cyphonic-lab")),
-    ];
-    let section = SectionHeaderBlock { endianness: Endianness::Little, options, ..SectionHeaderBlock::default() };
-    let mut writer = PcapNgWriter::with_section_header(Vec::new(), section)?;
-    for (name, _) in wires {
-        writer.write_pcapng_block(InterfaceDescriptionBlock {
-            linktype: DataLink::RAW,
-            snaplen: 0,
-            options: vec![
-                InterfaceDescriptionOption::IfName(Cow::Borrowed(fitting(name))),
-                InterfaceDescriptionOption::IfTsResol(NANOSECONDS),
-            ],
-        })?;
-    }
+fn write(title: &str, wires: &[(String, Vec<Tapped>)], secrets: Option<&Secrets>) -> Result<Vec<u8>, PcapError> {
+    let names = wires.iter().map(|(name, _)| name.as_str());
+    let mut writer = CaptureWriter::new(Vec::new(), title, "cyphonic-lab", names)?;
     if let Some(secrets) = secrets {
-        let body = decryption_secrets(&secrets.to_sslkeylog());
-        writer.write_pcapng_block(UnknownBlock::new(DECRYPTION_SECRETS, 0, &body))?;
+        writer.secrets(&secrets.to_sslkeylog())?;
     }
     for (wire, tapped) in in_order(wires) {
-        let lost = tapped.arrives.is_none().then_some(EnhancedPacketOption::Comment(Cow::Borrowed(LOST)));
-        writer.write_pcapng_block(EnhancedPacketBlock {
-            interface_id: wire,
-            timestamp: EPOCH + Duration::from_nanos(tapped.departs.as_nanos()),
-            original_len: tapped.packet.len() as u32,
-            data: Cow::Borrowed(&tapped.packet),
-            options: lost.into_iter().collect(),
-        })?;
+        let at = EPOCH + Duration::from_nanos(tapped.departs.as_nanos());
+        writer.packet(wire, at, &tapped.packet, tapped.arrives.is_none().then_some(LOST))?;
     }
     Ok(writer.into_inner())
 }
@@ -83,25 +41,12 @@ fn in_order(wires: &[(String, Vec<Tapped>)]) -> Vec<(u32, &Tapped)> {
     packets
 }
 
-/// The body of a Decryption Secrets Block; the writer adds the padding.
-fn decryption_secrets(key_log: &str) -> Vec<u8> {
-    let length = key_log.len() as u32;
-    [&TLS_KEY_LOG.to_le_bytes()[..], &length.to_le_bytes(), key_log.as_bytes()].concat()
-}
-
-/// As much of `text` as an option of a block can hold.
-fn fitting(text: &str) -> &str {
-    let mut end = text.len().min(usize::from(u16::MAX));
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
-}
-
 #[cfg(test)]
 mod tests {
     use cyphonic_core::quic::CidScheme;
     use cyphonic_core::time::Instant;
+    use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
+    use pcap_file::pcapng::blocks::section_header::SectionHeaderOption;
     use pcap_file::pcapng::{Block, PcapNgReader};
     use rustls::KeyLog;
 
@@ -135,18 +80,8 @@ mod tests {
 
         let Block::SectionHeader(section) = &blocks[0] else { panic!("{blocks:?}") };
         assert_eq!(section.options[0], SectionHeaderOption::Comment("table3, seed 7".into()));
-        for (block, (name, _)) in blocks[1..3].iter().zip(&wires) {
-            let Block::InterfaceDescription(interface) = block else { panic!("{blocks:?}") };
-            assert_eq!(u32::from(interface.linktype), 101);
-            let name = InterfaceDescriptionOption::IfName(name.as_str().into());
-            assert_eq!(interface.options, [name, InterfaceDescriptionOption::IfTsResol(9)]);
-        }
         let Block::Unknown(log) = &blocks[3] else { panic!("{blocks:?}") };
-        let text = "CLIENT_TRAFFIC_SECRET_0 aa bb\n";
-        assert_eq!(log.type_, 10);
-        assert_eq!(&log.value[..8], [b'K', b'S', b'L', b'T', text.len() as u8, 0, 0, 0]);
-        assert_eq!(&log.value[8..8 + text.len()], text.as_bytes());
-        assert!(log.value.len() % 4 == 0 && log.value.len() < 8 + text.len() + 4, "padded to 32 bits");
+        assert!(log.value[8..].starts_with(b"CLIENT_TRAFFIC_SECRET_0 aa bb\n"), "secrets come before packets");
 
         let packets: Vec<_> = blocks[4..].iter().map(|b| b.clone().into_enhanced_packet().unwrap()).collect();
         let seen: Vec<_> = packets
@@ -169,22 +104,5 @@ mod tests {
         };
         assert!(file(1) == file(1));
         assert!(file(1) != file(2));
-    }
-
-    #[test]
-    fn the_bytes_are_little_endian_on_every_machine() {
-        let file = pcapng("", &[], None);
-        assert_eq!(&file[..4], [0x0a, 0x0d, 0x0d, 0x0a]);
-        assert_eq!(&file[8..12], [0x4d, 0x3c, 0x2b, 0x1a]);
-        assert_eq!(file, pcapng("", &[], None));
-    }
-
-    #[test]
-    fn a_text_that_is_too_long_is_cut_between_characters() {
-        let long = "→".repeat(30_000);
-        assert_eq!(fitting(&long).len(), 65_535);
-        assert_eq!(fitting(&format!("x{long}")).len(), 65_533);
-        let file = pcapng(&long, &[(long.clone(), vec![tapped(1, None, b"p")])], None);
-        assert_eq!(blocks(&file).len(), 3);
     }
 }

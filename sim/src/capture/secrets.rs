@@ -1,9 +1,10 @@
 //! The secrets of TLS sessions, as TLS logs them.
 
 use std::collections::BTreeSet;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use cyphonic_core::capture::key_log_line;
 use rustls::KeyLog;
 
 /// Collects what TLS logs. One for all nodes: shared in an `Arc`, it goes into
@@ -25,16 +26,7 @@ impl Secrets {
     /// The key log file that Wireshark and others read: a line of label, client random and secret for each secret
     /// (draft-ietf-tls-keylogfile).
     pub fn to_sslkeylog(&self) -> String {
-        let mut text = String::new();
-        for entry in &*self.entries() {
-            text.push_str(&entry.label);
-            for part in [&entry.client_random, &entry.secret] {
-                text.push(' ');
-                part.iter().try_for_each(|byte| write!(text, "{byte:02x}")).expect("a String takes everything");
-            }
-            text.push('\n');
-        }
-        text
+        self.entries().iter().map(|entry| key_log_line(&entry.label, &entry.client_random, &entry.secret)).collect()
     }
 
     /// How many secrets there are; it only grows.

@@ -127,6 +127,7 @@ impl Underlay {
 
     /// Sends a role's datagram, in fragments if it must and may.
     pub(super) fn transmit(&mut self, transmit: &Transmit, losses: &mut Losses) {
+        debug_assert!(transmit.segment.is_none(), "no role was told that datagrams can be joined here");
         let whole = (self.dont_fragment)(transmit);
         if self.ports.len() < PORT_LIMIT {
             self.ports.insert(transmit.local.port());

@@ -144,7 +144,9 @@ impl NetworkBuilder {
             return Err(TopologyError::DuplicateName(name.clone()));
         }
         let mut cells: Vec<_> = self.boxes.into_iter().map(|(name, netbox)| Cell::new(name, netbox)).collect();
-        cells.iter_mut().for_each(|cell| cell.set_most_events(self.most_events));
+        for cell in &mut cells {
+            cell.set_most_events(self.most_events);
+        }
         let mut ends = Vec::new();
         for ([a, b], [there, back]) in self.wires {
             for (from, to, config) in [(a, b, there), (b, a, back)] {

@@ -7,6 +7,7 @@
 //! | [`insiders`] | nodes with good certificates and keys that do what they may not |
 //! | [`misuse`] | links that are opened and not used, or used wrongly; a service that lies |
 //! | [`addresses`] | a QUIC link whose packets come from elsewhere |
+//! | [`revoked`] | certificates that are taken back while they are in use |
 //! | [`amplification`] | spoofed addresses: what a victim would get |
 //!
 //! A scene that fails is replayed by its seed: every scene is deterministic, and proptest prints (and keeps) the input.
@@ -20,5 +21,6 @@ mod garbage;
 mod insiders;
 mod misuse;
 mod replays;
+mod revoked;
 mod rogue;
 mod stage;

@@ -123,6 +123,10 @@ impl Store for Liar {
     fn accept_epoch(&self, node: NodeId, epoch: u64) -> Result<bool, StoreError> {
         self.truth.accept_epoch(node, epoch)
     }
+
+    fn last_epoch(&self, node: NodeId) -> Result<Option<u64>, StoreError> {
+        self.truth.last_epoch(node)
+    }
 }
 
 #[test]

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use cyphonic_core::auth::Auth;
 use cyphonic_core::event::{DropReason, Event};
-use cyphonic_core::machine::{Input, StreamId, StreamInput};
+use cyphonic_core::machine::{Input, ServiceCommand, StreamId, StreamInput};
 use cyphonic_core::message::Framing;
 use cyphonic_core::nms::Nms;
-use cyphonic_core::node::Node;
+use cyphonic_core::node::{Node, NodeCommand};
 use cyphonic_core::time::Instant;
+use cyphonic_core::tls::Roots;
 use cyphonic_core::trs::Trs;
 use cyphonic_scenarios::{Engine, Scenario, Service};
 use cyphonic_sim::host::Host;
@@ -177,6 +178,21 @@ impl Stage {
         }
     }
 
+    /// Tells a role whom to trust from now on.
+    pub(crate) fn trust(&mut self, role: Role, roots: &Roots) {
+        let id = self.station(role).id;
+        let engine = self.world.engine();
+        let service = || ServiceCommand::Trust(roots.clone());
+        match role {
+            Role::As => engine.with(id, |now, host: &mut Host<Auth>| host.command(now, service())),
+            Role::Nms => engine.with(id, |now, host: &mut Host<Nms>| host.command(now, service())),
+            Role::Trs => engine.with(id, |now, host: &mut Host<Trs>| host.command(now, service())),
+            Role::Node(node) => {
+                self.world.node(node, |now, host| host.command(now, NodeCommand::Trust(roots.clone())));
+            }
+        }
+    }
+
     /// Hands a role a datagram as if it had come from `remote`.
     pub(crate) fn datagram(&mut self, role: Role, local: SocketAddr, remote: SocketAddr, payload: &[u8]) {
         self.inject(role, Attack::Datagram { local, remote, payload: payload.to_vec() });
@@ -211,6 +227,16 @@ impl Stage {
     pub(crate) fn happened(&mut self) -> Vec<String> {
         let events = self.world.drain_events().into_iter().filter(|(_, _, event)| !matches!(event, Event::Signal(_)));
         events.map(|(at, host, event)| format!("{at} {host} {event:?}")).collect()
+    }
+
+    /// How many of two echoes are answered, within 15 s.
+    pub(crate) fn echo(&mut self, from: usize, to: usize) -> usize {
+        let name = self.scenario.nodes[to].name.clone();
+        let echo = Echo { count: 2, interval: Duration::from_millis(10), ..Echo::default() };
+        let app = App::Echo(Target::Name(name, Family::V6), echo);
+        let id = self.world.node(from, |now, host| host.start(now, app));
+        self.run(15_000);
+        self.world.node(from, |_, host| host.report(id).clone()).echo().map_or(0, EchoReport::answered)
     }
 
     /// An echo from Alice to Bob and one back: both through the tunnel that there is.

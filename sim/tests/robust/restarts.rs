@@ -95,7 +95,11 @@ fn tunnels_live_on_without_the_nms_and_new_ones_come_once_it_is_back() {
         let time = stage.reach(0, 1);
         assert!(time.is_some_and(|t| t < Duration::from_millis(100)), "{cell}: {time:?}\n{}", stage.story());
         // By now the nodes have noticed, and registered again.
-        stage.run(40_000);
+        stage.run(4_900);
+        let registered = |node: usize| {
+            stage.log.iter().filter(|line| line.contains(&format!("{}: Registered", ["alice", "bob"][node]))).count()
+        };
+        assert_eq!([registered(0), registered(1)], [2, 2], "{cell}\n{}", stage.story());
         stage.restart(Actor::Node(1));
         stage.run(2_000);
         let time = stage.reach(1, 0);

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 
-use super::tunnel::{EndToEnd, Path, Stage, tunnel_request};
+use super::tunnel::{EndToEnd, Path, Stage, Tunnel, tunnel_request};
 use super::{Proposed, failure};
 use crate::event::{DropReason, Failure, Protection};
 use crate::header::{Flags, Header, Kind};
@@ -133,9 +133,21 @@ impl Proposed {
             if self.links.remote(*leg) != Some(remote) {
                 return self.dropped(DropReason::NotBound);
             }
-            links.handle_datagram(now, local, remote, payload);
+            links.take_datagram(now, local, remote, payload);
+            self.blind_touched.insert(peer);
         }
-        self.drain_blind(now, peer);
+    }
+
+    /// Moves the endpoints of blind tunnels in which something was taken or queued.
+    pub(super) fn settle_blind(&mut self, now: Instant) {
+        while let Some(peer) = self.blind_touched.pop_first() {
+            if let Some(Tunnel { stage, .. }) = self.tunnels.get_mut(&peer)
+                && let Stage::EndToEnd(EndToEnd { links, .. }) | Stage::Up(Path::Blind { links, .. }) = stage
+            {
+                links.settle(now);
+            }
+            self.drain_blind(now, peer);
+        }
     }
 
     /// Takes all that the endpoint of a blind tunnel has to say.

@@ -25,7 +25,7 @@ use crate::time::Instant;
 use crate::timers::Backoff;
 
 /// Every path must take an inner packet of this size (RFC 8200 §5): if a DATAGRAM frame is too small for it, the
-/// stream carries it.
+/// stream carries it. Larger ones it carries only while the path's MTU is being discovered.
 const MIN_IPV6_MTU: usize = 1280;
 
 /// The second punch comes so long after the first one; each later wait is twice as long, up to a second.
@@ -94,6 +94,16 @@ pub(super) enum Path {
     Blind { leg: LinkId, cid: RelayCid, links: Box<Links>, link: LinkId },
 }
 
+impl Stage {
+    /// The endpoint of its own that a tunnel through a blind TRS has.
+    pub(super) fn blind_links(&mut self) -> Option<&mut Links> {
+        match self {
+            Self::EndToEnd(EndToEnd { links, .. }) | Self::Up(Path::Blind { links, .. }) => Some(links),
+            _ => None,
+        }
+    }
+}
+
 impl Tunnel {
     /// While it is being built.
     fn next_timer(&self) -> Instant {
@@ -120,11 +130,13 @@ pub(super) struct Carrier {
     pub(super) framing: Framing,
     path: PathId,
     sequence: u32,
+    /// Until then the path's MTU may still be found to be larger.
+    discovering: Instant,
 }
 
 impl Carrier {
     pub(super) fn new(framing: Framing, path: PathId) -> Self {
-        Self { framing, path, sequence: 0 }
+        Self { framing, path, sequence: 0, discovering: Instant::ZERO }
     }
 
     fn framed(&mut self, packet: &[u8]) -> Bytes {
@@ -144,7 +156,7 @@ impl Carrier {
         frame.freeze()
     }
 
-    /// Sends one packet on a link.
+    /// Queues one packet on a link.
     pub(super) fn send(
         &mut self,
         now: Instant,
@@ -161,9 +173,9 @@ impl Carrier {
             Framing::Compact => 0,
         };
         let data = if overhead == 0 { packet.clone() } else { self.framed(packet) };
-        match links.send_datagram(now, link, data) {
+        match links.queue_datagram(now, link, data) {
             Ok(()) => Ok(()),
-            Err(DatagramRefused::TooLarge(_)) if packet.len() <= MIN_IPV6_MTU => {
+            Err(DatagramRefused::TooLarge(_)) if packet.len() <= MIN_IPV6_MTU || now < self.discovering => {
                 self.send_on_stream(now, links, link, packet)
             }
             Err(DatagramRefused::TooLarge(limit)) => {
@@ -273,7 +285,7 @@ impl Proposed {
         for &(local, remote) in to {
             let transaction = probe::transaction(self.random());
             let payload = Message::HolePunching.to_bytes(transaction, Flags(0), 0, 0, path.0);
-            self.out.push_back(CarriageOutput::Pass(Output::Transmit(Transmit { local, remote, payload })));
+            self.out.push_back(CarriageOutput::Pass(Output::Transmit(Transmit::new(local, remote, payload))));
         }
     }
 
@@ -309,8 +321,10 @@ impl Proposed {
     /// The link on which packets go, or will go: its path is the one that is searched for its MTU.
     fn searched<'a>(&'a self, tunnel: &'a Tunnel) -> Option<(&'a Links, LinkId)> {
         match &tunnel.stage {
-            Stage::Requested(link) | Stage::LegWaiting(link) | Stage::LegRequested(link) => Some((&self.links, *link)),
-            Stage::Up(Path::Direct(link) | Path::Terminated(link)) => Some((&self.links, *link)),
+            Stage::Requested(link)
+            | Stage::LegWaiting(link)
+            | Stage::LegRequested(link)
+            | Stage::Up(Path::Direct(link) | Path::Terminated(link)) => Some((&self.links, *link)),
             Stage::EndToEnd(EndToEnd { links, link: Some(link), .. }) | Stage::Up(Path::Blind { links, link, .. }) => {
                 Some((links, *link))
             }
@@ -468,6 +482,7 @@ impl Proposed {
         };
         let Some(remote) = remote else { return };
         tunnel.stage = Stage::Up(path);
+        tunnel.carrier.discovering = now + self.quic.options.discovery;
         self.timers.set(peer, next);
         let up = TunnelUp {
             peer: tunnel.name.clone(),

@@ -130,7 +130,7 @@ impl Toy {
             self.outputs.push_back(Output::Packet(error.into()));
             self.outputs.push_back(Output::Event(Event::Dropped(DropReason::TooBig)));
         } else {
-            let transmit = Transmit { local: self.local, remote: self.remote, payload: packet.to_vec() };
+            let transmit = Transmit::new(self.local, self.remote, packet.to_vec());
             self.outputs.push_back(Output::Transmit(transmit));
         }
     }

@@ -5,7 +5,7 @@ use crate::net::packet::{echo, parse_icmp_error};
 
 fn datagram(local: &str, remote: &str, len: usize) -> Transmit {
     let payload = (0..len).map(|i| 0x80 | i as u8).collect();
-    Transmit { local: socket(local), remote: socket(remote), payload }
+    Transmit::new(socket(local), socket(remote), payload)
 }
 
 #[test]

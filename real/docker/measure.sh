@@ -1,0 +1,259 @@
+# shellcheck shell=bash
+# What is measured and checked in containers. Read by run.sh.
+
+MARKER=CYPHONIC-PLAINTEXT-MARKER
+LARGE_BYTES=${LARGE_BYTES:-1000000000}
+RATE_MBPS=15
+
+# What b serves by HTTP: text that would be recognised anywhere, and a large file.
+served() {
+    mkdir -p "$WORK/www"
+    [[ -s $WORK/www/marker ]] || { yes "$MARKER" || true; } | head -c 4000000 >"$WORK/www/marker"
+    if [[ ! -s $WORK/www/large.sha256 || $(stat -c %s "$WORK/www/large" 2>/dev/null) != "$LARGE_BYTES" ]]; then
+        head -c "$LARGE_BYTES" /dev/urandom >"$WORK/www/large"
+        sha256sum <"$WORK/www/large" >"$WORK/www/large.sha256"
+    fi
+}
+
+# row FILE HEADER FIELD...: appends a row of results; when and where it was come first.
+row() {
+    local csv=$OUT/$1 header=$2
+    shift 2
+    mkdir -p "$OUT"
+    [[ -s $csv ]] || echo "date,host,kernel,$header" >"$csv"
+    local IFS=,
+    echo "$(date -u +%Y-%m-%dT%H:%M:%SZ),$(hostname),$(uname -r),$*" >>"$csv"
+}
+
+# The network adapter's segmentation is turned off while we look: a capture shall show the datagrams of the wire.
+capture_begin() {
+    local name
+    rm -f "$WORK"/run/*.pcap
+    for name in a b as nms trs; do
+        in_container "$name" ethtool -K eth0 tx-udp-segmentation off >/dev/null
+        dump "$name" eth0 "$name"
+    done
+    dump a cyphonic0 inner
+}
+
+# dump NAME INTERFACE FILE
+dump() {
+    docker exec -d "$(container "$1")" sh -c \
+        "echo \$\$ >/tmp/dump-$2.pid; exec tcpdump -Z root -U -s 0 -B 8192 -i $2 -w /etc/cyphonic/$3.pcap 2>/etc/cyphonic/$3.tcpdump"
+    until_true 10 test -s "$WORK/run/$3.pcap" || die "no capture of $2 in $1"
+}
+
+capture_end() {
+    local name
+    sleep 0.5
+    in_container a sh -c 'kill $(cat /tmp/dump-cyphonic0.pid)'
+    for name in a b as nms trs; do
+        in_container "$name" sh -c 'kill $(cat /tmp/dump-eth0.pid)'
+        in_container "$name" ethtool -K eth0 tx-udp-segmentation on >/dev/null
+    done
+    sleep 0.3
+}
+
+# count FILTER ARGUMENT...: packets of a capture.
+count() {
+    local filter=$1
+    shift
+    tshark "$@" -Y "$filter" -T fields -e frame.number 2>/dev/null | wc -l
+}
+
+# The captures of a run: no plaintext on any wire of the underlay; and those who have the secrets can read the tunnel.
+captures() {
+    local pattern=$1 method=$2 framing=$3 name kept found field=quic.dg
+    kept=$WORK/captures/pattern-$pattern-$method.pcapng
+    mkdir -p "$WORK/captures"
+    found=$(count "frame contains \"$MARKER\"" -r "$WORK/run/inner.pcap")
+    ((found > 1000)) || die "the marker is not even in the virtual interface's capture ($found packets): nothing is proved"
+    for name in a b as nms trs; do
+        found=$(count "frame contains \"$MARKER\"" -r "$WORK/run/$name.pcap")
+        ((found == 0)) || die "plaintext in $found packets at $name"
+    done
+    if [[ $method == conventional ]]; then
+        cp "$WORK/run/a.pcap" "${kept%ng}"
+        say "  capture: no marker on 5 wires (${kept%ng})"
+        return
+    fi
+    editcap --inject-secrets "tls,$WORK/run/secrets-a.log" "$WORK/run/a.pcap" "$kept"
+
+    [[ $framing != stream ]] || field=quic.stream_data
+    found=$(count "$field contains \"$MARKER\"" -r "$kept")
+    ((found > 1000)) || die "the capture does not open with its secrets: the marker is in $found packets"
+    say "  capture: no marker on 5 wires; with the secrets in $found packets ($kept)"
+}
+
+# memory NAME: in how many lines of the process's writable memory the marker is.
+memory() {
+    local name=$1 pid map low high what file=$WORK/memory
+    pid=$(docker inspect -f '{{.State.Pid}}' "$(container "$name")")
+    # The container's first process only waits for ours.
+    read -r pid _ < <(cat "/proc/$pid/task/$pid/children"; echo)
+    [[ $(cat "/proc/$pid/comm") == cyphonic ]] || die "process $pid is not cyphonic"
+    : >"$file"
+    while read -r map _ _ _ _ what; do
+        [[ $what != "[vvar"* && $what != "[vsyscall]" ]] || continue
+        low=$((16#${map%-*})) high=$((16#${map#*-}))
+        dd if="/proc/$pid/mem" bs=1M iflag=skip_bytes,count_bytes skip="$low" count=$((high - low)) status=none >>"$file" 2>/dev/null || true
+    done < <(grep ' rw' "/proc/$pid/maps")
+    (($(stat -c %s "$file") > 1000000)) || die "the memory of $name cannot be read"
+    grep -ac "$MARKER" "$file" || true
+    rm -f "$file"
+}
+
+# Looks into the services while text flows through the tunnel.
+memories() {
+    local name found looker
+    in_container a sh -c "until [ -e /tmp/enough ]; do curl -s --limit-rate 4M http://b.$ZONE/marker >/dev/null; done" &
+    looker=$!
+    sleep 1
+    found=$(memory b)
+    ((found > 0)) || die "no marker in the memory of the node that sends it: nothing is proved"
+    for name in trs nms as; do
+        found=$(memory "$name")
+        ((found == 0)) || die "plaintext in the memory of $name"
+    done
+    in_container a touch /tmp/enough
+    wait "$looker" || true
+    say "  memory: no marker in trs, nms, as, while b, which sends it, has it"
+}
+
+# What people do: a web server, a shell, a large file; with names only.
+usual_programs() {
+    local want got
+    docker exec -d "$(container b)" busybox httpd -f -h /srv/www -p "[::]:80"
+    in_container b sh -c 'ssh-keygen -q -t ed25519 -N "" -f /tmp/user && cp /tmp/user /tmp/user.pub /etc/cyphonic/ &&
+        ssh-keygen -A >/dev/null && mkdir -p /run/sshd && /usr/sbin/sshd -o AuthorizedKeysFile=/tmp/user.pub -o StrictModes=no'
+    until_true 5 in_container a curl -s -o /dev/null "http://b.$ZONE/marker" || die "curl through the tunnel"
+    want=$(in_container b hostname)
+    got=$(in_container a ssh -i /etc/cyphonic/user -o BatchMode=yes -o LogLevel=ERROR -o StrictHostKeyChecking=no \
+        -o UserKnownHostsFile=/dev/null "root@b.$ZONE" hostname) || die "ssh through the tunnel"
+    [[ $got == "$want" ]] || die "ssh reached $got instead of $want"
+}
+
+large_file() {
+    local got begin=$SECONDS
+    got=$(in_container a sh -c "curl -sf http://b.$ZONE/large | sha256sum") || die "the large file did not arrive"
+    [[ $got == "$(cat "$WORK/www/large.sha256")" ]] || die "the large file arrived changed"
+    say "  $((LARGE_BYTES / 1000000)) MB by curl: the same hash, in $((SECONDS - begin)) s; ssh works"
+}
+
+# The round trip of the way beneath the tunnel, ms: direct, or from a to the TRS and from there to b.
+underlay() {
+    local mean='/^rtt/ { sum += $5 } END { printf "%.3f", sum }'
+    # A NAT answers no ping from outside: in pattern 2 the node behind it asks.
+    case $1 in
+    1) in_container a ping -n -q -c 50 -i 0.05 2001:db8::6 ;;
+    2) in_container b ping -n -q -c 50 -i 0.05 203.0.113.5 ;;
+    3)
+        in_container a ping -n -q -c 50 -i 0.05 203.0.113.4
+        in_container b ping -n -q -c 50 -i 0.05 203.0.113.4
+        ;;
+    esac | awk -F/ "$mean"
+}
+
+# Mbit/s of TCP from a to a place, as received.
+tcp_mbps() {
+    docker exec -d "$(container b)" iperf3 -s -1
+    sleep 0.5
+    in_container a iperf3 -c "$1" -t "$SECONDS_TCP" -f m | awk '/receiver/ { print $7 }'
+}
+
+# One pattern and method: all of it.
+measure() {
+    local pattern=$1 method=$2 framing=compact stats sent received mbps below
+    say "pattern $pattern, $method"
+    up "$pattern" "$method"
+    capture_begin
+    in_container a ping -n -c 2 -W 12 "b.$ZONE" >/dev/null || die "no ping by name"
+    usual_programs
+    largest_packets "$pattern" "$method"
+    capture_end
+    captures "$pattern" "$method" "$framing"
+    ((pattern != 1)) || table3_rows "$method" "$framing"
+
+    # No `grep -q` at the end of a pipe: it would end what feeds it, and with it this script.
+    [[ $(in_container a cyphonic status --json) == *"\"pattern\": $pattern,"* ]] || die "not pattern $pattern"
+    say "  $(in_container a cyphonic ping b --count 1)"
+    in_container a ping -n -c "$PINGS" -i 0.1 "b.$ZONE" >"$WORK/ping.txt" || die "pings were lost"
+    stats=$(awk -F'[ /]+' '/^rtt/ { printf "%s,%s,%s,%s", $7, $8, $9, $10 }' "$WORK/ping.txt")
+    read -r sent received < <(awk '/packets transmitted/ { print $1, $4 }' "$WORK/ping.txt")
+    below=$(underlay "$pattern")
+    mbps=$(tcp_mbps "b.$ZONE")
+    large_file
+    ((pattern != 3)) || memories
+    ((pattern != 1)) || narrow "$method"
+    down
+    row table4.csv pattern,method,sent,received,min_ms,mean_ms,max_ms,stddev_ms,underlay_mean_ms,tcp_mbps \
+        "$pattern" "$method" "$sent" "$received" "$stats" "$below" "$mbps"
+    say "  $received of $sent pings, min/mean/max/stddev ${stats//,//} ms; underlay $below ms; TCP $mbps Mbit/s"
+}
+
+# The paper's link of 15 Mbit/s (§4.3, after its reference [10]): without and with the tunnel.
+narrow() {
+    local method=$1 name bare through
+    for name in a b; do
+        in_container "$name" tc qdisc add dev eth0 root tbf rate "${RATE_MBPS}mbit" burst 16kb latency 50ms
+    done
+    bare=$(tcp_mbps 2001:db8::6)
+    through=$(tcp_mbps "b.$ZONE")
+    row narrow.csv method,link_mbps,bare_tcp_mbps,tunnel_tcp_mbps "$method" "$RATE_MBPS" "$bare" "$through"
+    say "  on a link of $RATE_MBPS Mbit/s: TCP $bare Mbit/s without the tunnel, $through through it"
+}
+
+# Pings of many sizes through the tunnel, up to the largest that it takes, for Table 3.
+largest_packets() {
+    ((${1} == 1)) || return 0
+    local mtu size
+    mtu=$(in_container a cat /sys/class/net/cyphonic0/mtu)
+    # Path MTU discovery takes its time.
+    until_true 10 in_container a ping -6 -n -c 1 -W 1 -M do -s $((mtu - 48)) "b.$ZONE" || die "no packet of $mtu bytes passes"
+    for size in $(seq $((mtu - 48)) -2 $((mtu - 100))); do
+        in_container a ping -6 -n -q -c 1 -W 1 -M do -s "$size" "b.$ZONE" >/dev/null || die "a packet of $((size + 48)) bytes was lost"
+    done
+}
+
+# The other framings of the proposed method, for Table 3 only.
+other_framings() {
+    local framing
+    for framing in stream datagram; do
+        up 1 proposed "$framing"
+        capture_begin
+        in_container a ping -n -c 2 -W 12 "b.$ZONE" >/dev/null || die "no ping by name"
+        docker exec -d "$(container b)" busybox httpd -f -h /srv/www -p "[::]:80"
+        until_true 5 in_container a curl -s -o /dev/null "http://b.$ZONE/marker" || die "curl through the tunnel"
+        largest_packets 1 proposed
+        capture_end
+        captures 1 proposed "$framing"
+        table3_rows proposed "$framing"
+        down
+    done
+}
+
+# What the largest packets are made of, from the captures: of those that carry one whole tunnelled packet and nothing else.
+table3_rows() {
+    local method=$1 framing=$2 inner secrets=$WORK/run/secrets-a.log name=$2
+    # The largest ICMPv6 packet that went in, with its header.
+    inner=$(tshark -r "$WORK/run/inner.pcap" -Y 'icmpv6.type == 128' -T fields -e ipv6.plen 2>/dev/null | sort -n | tail -1)
+    inner=$((inner + 40))
+    if [[ $method == conventional ]]; then
+        name=udp4501
+        tshark -r "$WORK/run/a.pcap" -Y 'udp.port == 4501 && ipv6' -T fields -e udp.length 2>/dev/null | sort -n | tail -1 |
+            awk '{ print $1 - 8, 0, 0, 0, 32, '"$inner"', 16 }'
+    else
+        # UDP payload, ID, length of the packet number, frame types, content of the frame.
+        tshark -r "$WORK/run/a.pcap" -o "tls.keylog_file:$secrets" -Y 'quic.short && ipv6' -T fields -E separator=';' -e udp.length \
+            -e quic.dcid -e quic.packet_number_length -e quic.frame_type -e quic.dg -e quic.stream_data 2>/dev/null |
+            awk -F';' -v framing="$framing" -v inner="$inner" -f "$here/table3.awk"
+    fi >"$WORK/table3.txt"
+    [[ -s $WORK/table3.txt ]] || die "Table 3: no packet of the capture carries a whole one ($framing)"
+    local udp short frame tag header carried hmac field
+    read -r udp short frame tag header carried hmac <"$WORK/table3.txt"
+    ((udp == short + frame + tag + header + carried + hmac)) || die "Table 3: the parts of a packet are not the packet: $(cat "$WORK/table3.txt")"
+    for field in real_ip_header:40 udp_header:8 "quic_short_header:$short" "quic_frame_header:$frame" "quic_tag:$tag" \
+        "cyphonic_header:$header" virtual_ip_header:40 "ip_payload:$((carried - 40))" "hmac:$hmac" "total:$((udp + 48))"; do
+        row table3.csv framing,field,bytes "$name" "${field%:*}" "${field#*:}"
+    done
+}

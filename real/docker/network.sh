@@ -1,0 +1,97 @@
+# shellcheck shell=bash
+# The network in containers: keys and configuration, up, down. Read by run.sh.
+
+ZONE=cyphonic.test
+
+# cyphonic in the image, on the work folder.
+tool() { docker run --rm -i -v "$WORK/run:/etc/cyphonic" -w /etc/cyphonic --network none --entrypoint cyphonic "$IMAGE" "$@"; }
+
+# configuration PATTERN METHOD FRAMING
+configuration() {
+    local pattern=$1 method=$2 framing=$3 name
+    rm -rf "$WORK/run"
+    mkdir -p "$WORK/run" "$WORK/www"
+    chmod 700 "$WORK/run"
+    tool ca init --zone "$ZONE" >/dev/null
+    tool ca issue as.$ZONE nms.$ZONE trs.$ZONE a.$ZONE b.$ZONE >/dev/null
+    tool device add a.$ZONE b.$ZONE >/dev/null
+    for name in as nms trs a b; do
+        exec 3>"$WORK/run/$name.toml"
+        printf 'certificate = "pki/%s.pem"\nkey = "pki/%s.key"\nroots = "pki/root.pem"\n' "$name.$ZONE" "$name.$ZONE" >&3
+        case $name in
+        as) printf 'database = "cyphonic.db"\nnms = ["[2001:db8::3]:443", "203.0.113.3:443"]\n' >&3 ;;
+        nms) printf 'database = "cyphonic.db"\ntrs = ["[2001:db8::4]:443", "203.0.113.4:443"]\nservice-key = "pki/service.key"\n' >&3 ;;
+        trs) printf 'service-key = "pki/service.key"\n' >&3 ;;
+        *)
+            printf 'name = "%s"\nmethod = "%s"\ndns = "resolv-conf"\n' "$name.$ZONE" "$method" >&3
+            printf 'as-addresses = ["[2001:db8::2]:443", "203.0.113.2:443"]\n' >&3
+            # A test network: what crosses it shall be read.
+            printf 'key-log = "secrets-%s.log"\n' "$name" >&3
+            [[ $method == conventional ]] || printf 'framing = "%s"\n' "$framing" >&3
+            # Docker gives every container both families; the paper's nodes have one.
+            case $pattern$name in
+            1a) printf 'addresses = ["2001:db8::5"]\n' >&3 ;;
+            1b) printf 'addresses = ["2001:db8::6"]\n' >&3 ;;
+            2a) printf 'addresses = ["203.0.113.5"]\n' >&3 ;;
+            esac
+            ;;
+        esac
+        exec 3>&-
+    done
+}
+
+container() { docker ps -q --filter "label=com.docker.compose.project=$PROJECT" --filter "label=com.docker.compose.service=$1"; }
+
+in_container() {
+    local name=$1
+    shift
+    docker exec "$(container "$name")" "$@"
+}
+
+down() {
+    local id
+    for id in $(docker ps -aq --filter "label=com.docker.compose.project=$PROJECT"); do docker rm -f "$id" >/dev/null; done
+    for id in $(docker network ls -q --filter "label=com.docker.compose.project=$PROJECT"); do docker network rm "$id" >/dev/null; done
+}
+
+# Docker would take an address of this machine's own network away without a word.
+no_collision() {
+    local range
+    for range in 203.0.113. 10.1.0. 10.2.0. 2001:db8::; do
+        if ip -o addr show | awk '{ print $4 }' | grep -q "^${range//./\\.}"; then
+            die "this machine has an address in $range*, which the containers' networks use: change the compose files, network.sh and measure.sh"
+        fi
+    done
+}
+
+composed() {
+    local pattern=$1
+    shift
+    WWW=$WORK/www WORK=$WORK/run compose -f "$here/compose.yml" -f "$here/pattern-$pattern.yml" "$@"
+}
+
+registered() { [[ $(in_container "$1" cyphonic status --json 2>/dev/null) == *'"registered": true'* ]]; }
+
+# up PATTERN METHOD [FRAMING]
+up() {
+    local pattern=$1 method=$2 framing=${3:-compact} name
+    [[ $pattern =~ ^[123]$ ]] || die "a pattern is 1, 2 or 3, not $pattern"
+    [[ $method =~ ^(conventional|proposed)$ ]] || die "a method is conventional or proposed, not $method"
+    down
+    no_collision
+    configuration "$pattern" "$method" "$framing"
+    local first
+    mapfile -t first < <(composed "$pattern" config --services | grep -vx '[ab]')
+    composed "$pattern" up -d "${first[@]}" >"$WORK/compose.log" 2>&1 || die "compose: $(tail -n 3 "$WORK/compose.log")"
+    # A packet that passes a router before its rules are there goes out as it is, and so does all that follows it.
+    for name in "${first[@]}"; do
+        [[ $name != nat-* ]] || until_true 20 in_container "$name" nft list table ip nat || die "$name does not become a router"
+    done
+    composed "$pattern" up -d >>"$WORK/compose.log" 2>&1 || die "compose: $(tail -n 3 "$WORK/compose.log")"
+    for name in a b; do
+        until_true 20 registered "$name" || {
+            docker logs "$(container "$name")" 2>&1 | tail -5 >&2
+            die "$name did not register"
+        }
+    done
+}

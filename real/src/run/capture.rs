@@ -1,0 +1,126 @@
+//! A capture of a running node: every datagram of its UDP ports and every packet of its virtual interface, as one stream of
+//! pcapng with the secrets that open it.
+//!
+//! The node's own loop shows what passes, so a datagram is whole and alone, whatever the kernel joins on the way; its
+//! IP header is made anew. A secret comes before the first packet that needs it: TLS tells it while the packet that brought
+//! it is handled, so a packet that came in waits until then.
+
+use std::io::Write;
+use std::mem;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cyphonic_core::capture::CaptureWriter;
+use cyphonic_core::packet;
+use tokio::sync::mpsc;
+
+use super::secrets::Kept;
+use crate::drive::Passing;
+use crate::files;
+
+/// Pieces of a capture that wait for who asked for it. If there are more it is slower than the node, and loses some.
+const WAITING: usize = 4096;
+/// The interfaces of the file.
+const UNDERLAY: u32 = 0;
+const INSIDE: u32 = 1;
+
+/// A capture under way.
+pub(super) struct Capture {
+    writer: CaptureWriter<Vec<u8>>,
+    secrets: Arc<Kept>,
+    seen: usize,
+    /// What came in last.
+    held: Option<(u32, Duration, Vec<u8>)>,
+    to: mpsc::Sender<Vec<u8>>,
+    lost: u64,
+}
+
+impl Capture {
+    /// Begins one; who asked for it reads from the receiver until it has enough.
+    pub(super) fn begin(title: &str, tun: &str, secrets: Arc<Kept>) -> (Self, mpsc::Receiver<Vec<u8>>) {
+        let (to, from) = mpsc::channel(WAITING);
+        let program = concat!("cyphonic ", env!("CARGO_PKG_VERSION"));
+        let writer =
+            CaptureWriter::new(Vec::new(), title, program, ["underlay", tun]).expect("memory takes everything");
+        let mut capture = Self { writer, secrets, seen: 0, held: None, to, lost: 0 };
+        capture.flush();
+        (capture, from)
+    }
+
+    /// Something passes.
+    pub(super) fn take(&mut self, passing: &Passing<'_>) {
+        self.release();
+        let datagram = |from: SocketAddr, to: SocketAddr, payload: &[u8]| packet::build_udp(from, to, payload);
+        let (interface, whole, came_in) = match passing {
+            Passing::Received { local, remote, payload } => (UNDERLAY, datagram(*remote, *local, payload), true),
+            Passing::Sent { local, remote, payload } => (UNDERLAY, datagram(*local, *remote, payload), false),
+            Passing::FromTun(packet) => (INSIDE, Some(packet.to_vec()), true),
+            Passing::ToTun(packet) => (INSIDE, Some(packet.to_vec()), false),
+        };
+        let Some(whole) = whole else { return };
+        self.held = Some((interface, files::since_epoch(), whole));
+        if !came_in {
+            self.release();
+        }
+    }
+
+    /// Sends on what is there. False if nobody reads any more.
+    pub(super) fn flush(&mut self) -> bool {
+        self.release();
+        let piece = mem::take(self.writer.get_mut());
+        if piece.is_empty() {
+            return !self.to.is_closed();
+        }
+        match self.to.try_send(piece) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.lost += 1;
+                if self.lost.is_power_of_two() {
+                    tracing::warn!(pieces = self.lost, "the capture's reader is too slow: packets are missing in it");
+                }
+                true
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        }
+    }
+
+    /// Writes what was held, and the secrets that came since before it.
+    fn release(&mut self) {
+        let Some((interface, at, packet)) = self.held.take() else { return };
+        let (lines, seen) = self.secrets.since(self.seen);
+        self.seen = seen;
+        let mut write = || {
+            if !lines.is_empty() {
+                self.writer.secrets(&lines)?;
+            }
+            self.writer.packet(interface, at, &packet, None)
+        };
+        write().expect("memory takes everything");
+        let _ = self.writer.get_mut().flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::secrets;
+    use super::*;
+
+    #[test]
+    fn a_secret_comes_before_the_packet_that_brought_it_and_a_reader_that_is_gone_ends_the_capture() {
+        let (log, kept) = secrets::listen(None, true).unwrap();
+        let (mut capture, mut reader) = Capture::begin("a", "tun", kept.unwrap());
+        let [local, remote]: [SocketAddr; 2] = ["192.0.2.1:443", "192.0.2.2:443"].map(|text| text.parse().unwrap());
+        capture.take(&Passing::Received { local, remote, payload: b"server hello" });
+        log.unwrap().log("LABEL", &[1], &[2]);
+        capture.take(&Passing::ToTun(b"inside"));
+        assert!(capture.flush());
+        let mut file = reader.try_recv().unwrap();
+        file.extend(reader.try_recv().unwrap());
+        let at = |what: &[u8]| file.windows(what.len()).position(|window| window == what).unwrap();
+        assert!(at(b"LABEL 01 02") < at(b"server hello") && at(b"server hello") < at(b"inside"));
+        drop(reader);
+        capture.take(&Passing::FromTun(b"more"));
+        assert!(!capture.flush());
+    }
+}

@@ -1,0 +1,128 @@
+//! The secrets of TLS sessions, for those who asked for them by name: into a file (`key-log`), or kept for captures
+//! (`allow-capture`). Otherwise nothing here exists, and TLS tells nobody.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cyphonic_core::capture::key_log_line;
+use rustls::KeyLog;
+use zeroize::Zeroizing;
+
+use crate::error::{Code, Failure};
+
+/// Most secrets kept; a session has five. The oldest go first.
+const MAX_KEPT: usize = 8192;
+
+/// Secrets as lines of a key log, by the order in which they came.
+#[derive(Default)]
+pub(super) struct Kept(Mutex<Lines>);
+
+#[derive(Default)]
+struct Lines {
+    /// How many were dropped before the first that is here.
+    dropped: usize,
+    lines: VecDeque<Zeroizing<String>>,
+}
+
+impl Kept {
+    fn push(&self, line: String) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.lines.len() == MAX_KEPT {
+            kept.lines.pop_front();
+            kept.dropped += 1;
+        }
+        kept.lines.push_back(Zeroizing::new(line));
+    }
+
+    /// Those that came after the first `seen`, and how many there were in all.
+    pub(super) fn since(&self, seen: usize) -> (Zeroizing<String>, usize) {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = kept.lines.iter().skip(seen.saturating_sub(kept.dropped));
+        let text = new.fold(Zeroizing::new(String::new()), |mut text, line| {
+            text.push_str(line);
+            text
+        });
+        (text, kept.dropped + kept.lines.len())
+    }
+}
+
+/// Where secrets go.
+struct Listener {
+    file: Option<Mutex<File>>,
+    kept: Option<Arc<Kept>>,
+}
+
+/// Who listens to TLS, and what is kept of it.
+type Heard = (Option<Arc<dyn KeyLog>>, Option<Arc<Kept>>);
+
+/// What TLS shall tell, if anything, and what is kept of it.
+pub(super) fn listen(file: Option<&Path>, keep: bool) -> Result<Heard, Failure> {
+    if keep {
+        tracing::warn!("CAPTURES ARE ALLOWED: whoever may use the control socket can read all traffic of this node");
+    }
+    let kept = keep.then(Arc::<Kept>::default);
+    let file = file.map(open).transpose()?.map(Mutex::new);
+    let wanted = keep || file.is_some();
+    let listener = Listener { file, kept: kept.clone() };
+    Ok((wanted.then(|| Arc::new(listener) as Arc<dyn KeyLog>), kept))
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| Failure::new(Code::Config, format!("{}: {error}", path.display()), "check `key-log`"))?;
+    tracing::warn!(file = %path.display(), "TLS SECRETS ARE WRITTEN TO A FILE: whoever has it can read all traffic");
+    Ok(file)
+}
+
+impl KeyLog for Listener {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        let line = key_log_line(label, client_random, secret);
+        if let Some(Ok(mut file)) = self.file.as_ref().map(Mutex::lock) {
+            let _ = file.write_all(line.as_bytes());
+        }
+        if let Some(kept) = &self.kept {
+            kept.push(line);
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_told_unless_someone_asked() {
+        let (log, kept) = listen(None, false).unwrap();
+        assert!(log.is_none() && kept.is_none());
+    }
+
+    #[test]
+    fn each_secret_is_given_once_and_the_oldest_make_room() {
+        let (log, kept) = listen(None, true).unwrap();
+        let (log, kept) = (log.unwrap(), kept.unwrap());
+        log.log("A", &[1], &[2]);
+        let (text, seen) = kept.since(0);
+        assert_eq!((text.as_str(), seen), ("A 01 02\n", 1));
+        assert_eq!(kept.since(seen).0.as_str(), "");
+        for _ in 0..MAX_KEPT {
+            log.log("B", &[1], &[2]);
+        }
+        assert_eq!(kept.since(seen).0.lines().count(), MAX_KEPT);
+        assert_eq!(kept.since(0).0.lines().count(), MAX_KEPT, "the first is gone");
+    }
+}

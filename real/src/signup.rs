@@ -1,0 +1,337 @@
+//! First enrolment (paper §4.3): a device that has nothing but an invitation gets its certificate from the AS, which is the
+//! intermediate CA (§2.1).
+//!
+//! ```text
+//! operator  cyphonic device invite NAME ── a token, good once ──▶ the device's owner
+//! device    makes its key, which never leaves it
+//! device ⇄ AS   TLS: the device verifies the AS, and has no certificate to show
+//! device → AS   name, token, certificate request (RFC 2986: signed by the new key)
+//! AS → device   the certificate, with those between it and the root
+//! ```
+//!
+//! One JSON line each way. Who has no good token learns only that.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cyphonic_core::conventional::login::TlsChannel;
+use cyphonic_core::name::{Fqdn, NodeId};
+use cyphonic_core::pki::{self, PublicKey};
+use cyphonic_core::store::{Device, Store};
+use cyphonic_core::tls::{self, ClientAuth, Environment, Identity, Roots};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use x509_parser::prelude::{FromDer, X509CertificationRequest};
+
+use crate::ca::{self, Ca};
+use crate::drive::Wall;
+use crate::error::{Code, Failure};
+use crate::files;
+use crate::store::SqliteStore;
+
+/// The port, if nothing else is said.
+pub const PORT: u16 = 4433;
+/// What both ends call this protocol.
+const ALPN: &[u8] = b"cyphonic-signup";
+/// The longest line.
+const LINE_BYTES: usize = 16 * 1024;
+/// How long a sign-up may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Most sign-ups under way.
+const MOST: usize = 16;
+
+#[derive(Deserialize, Serialize)]
+struct Request {
+    name: String,
+    token: String,
+    /// PEM.
+    request: String,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Reply {
+    /// PEM: the certificate first.
+    Certificate(String),
+    /// Why there is none.
+    Refused(String),
+}
+
+fn environment() -> Environment {
+    Environment { provider: Arc::new(rustls::crypto::ring::default_provider()), clock: Arc::new(Wall), key_log: None }
+}
+
+/// TLS on a TCP connection.
+struct Channel {
+    tls: TlsChannel,
+    tcp: TcpStream,
+}
+
+impl Channel {
+    fn broken(error: impl std::fmt::Display) -> Failure {
+        let remedy = "check `--as`, that the AS has `ca` set, and root.pem";
+        Failure::new(Code::Unreachable, format!("the way to the AS: {error}"), remedy)
+    }
+
+    async fn flush(&mut self) -> Result<(), Failure> {
+        let bytes = self.tls.take_output();
+        self.tcp.write_all(&bytes).await.map_err(Self::broken)
+    }
+
+    async fn send(&mut self, line: &impl Serialize) -> Result<(), Failure> {
+        let mut text = serde_json::to_vec(line).map_err(Failure::other)?;
+        text.push(b'\n');
+        self.tls.send(&text);
+        self.flush().await
+    }
+
+    /// One line; the handshake goes along by itself.
+    async fn line(&mut self) -> Result<Vec<u8>, Failure> {
+        let mut line = Vec::new();
+        loop {
+            self.flush().await?;
+            while let Some(piece) = self.tls.read() {
+                line.extend_from_slice(&piece);
+            }
+            if let Some(end) = line.iter().position(|&byte| byte == b'\n') {
+                line.truncate(end);
+                return Ok(line);
+            }
+            if line.len() > LINE_BYTES {
+                return Err(Self::broken("a line without an end"));
+            }
+            self.receive().await?;
+        }
+    }
+
+    async fn receive(&mut self) -> Result<(), Failure> {
+        let mut piece = [0; 4096];
+        let length = self.tcp.read(&mut piece).await.map_err(Self::broken)?;
+        if length == 0 {
+            return Err(Self::broken("the other end has closed it"));
+        }
+        let received = self.tls.receive(&piece[..length]);
+        self.flush().await?;
+        received.map_err(Self::broken)
+    }
+
+    async fn shake_hands(&mut self) -> Result<(), Failure> {
+        self.flush().await?;
+        while !self.tls.handshake_complete() {
+            self.receive().await?;
+        }
+        Ok(())
+    }
+}
+
+/// What the AS needs to sign devices up.
+pub struct Desk {
+    ca: Ca,
+    store: Arc<SqliteStore>,
+    tls: Arc<rustls::ServerConfig>,
+}
+
+impl Desk {
+    /// With the authority's folder, the database and the AS's own papers.
+    pub fn new(folder: &Path, store: Arc<SqliteStore>, roots: &Roots, identity: &Identity) -> Result<Self, Failure> {
+        let tls = tls::server_config(&environment(), roots, identity, ClientAuth::Optional, ALPN);
+        Ok(Self { ca: Ca::open(folder)?, store, tls: Arc::new(tls.map_err(Failure::other)?) })
+    }
+
+    /// Signs up whoever comes to this port and has an invitation, from now on.
+    pub async fn open(self, port: u16) -> Result<SocketAddr, Failure> {
+        let taken = |error: std::io::Error| {
+            Failure::new(Code::Address, format!("`signup-port`: TCP {port}: {error}"), "choose another port")
+        };
+        // Both families where there are both.
+        let listener = match TcpListener::bind(("::", port)).await {
+            Ok(listener) => listener,
+            Err(_) => TcpListener::bind(("0.0.0.0", port)).await.map_err(taken)?,
+        };
+        let place = listener.local_addr().map_err(taken)?;
+        let (desk, seats) = (Arc::new(self), Arc::new(Semaphore::new(MOST)));
+        tokio::spawn(async move {
+            loop {
+                let Ok(seat) = seats.clone().acquire_owned().await else { return };
+                let Ok((tcp, from)) = listener.accept().await else {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                };
+                let desk = desk.clone();
+                tokio::spawn(async move {
+                    match tokio::time::timeout(PATIENCE, desk.serve(tcp)).await {
+                        Ok(Ok(name)) => tracing::info!(%name, %from, "signed up"),
+                        Ok(Err(error)) => tracing::warn!(%from, %error, "nobody was signed up"),
+                        Err(_) => tracing::warn!(%from, "nobody was signed up in time"),
+                    }
+                    drop(seat);
+                });
+            }
+        });
+        Ok(place)
+    }
+
+    async fn serve(&self, tcp: TcpStream) -> Result<Fqdn, Failure> {
+        let tls = TlsChannel::server(self.tls.clone()).map_err(Channel::broken)?;
+        let mut channel = Channel { tls, tcp };
+        let line = channel.line().await?;
+        let done = self.sign_up(&line);
+        channel
+            .send(&match &done {
+                Ok((_, chain)) => Reply::Certificate(chain.clone()),
+                Err(error) => Reply::Refused(error.to_string()),
+            })
+            .await?;
+        channel.tls.close();
+        channel.flush().await?;
+        let _ = channel.tcp.shutdown().await;
+        done.map(|(name, _)| name)
+    }
+
+    fn sign_up(&self, line: &[u8]) -> Result<(Fqdn, String), Failure> {
+        let refuse = |what: &str| Failure::new(Code::Identity, what, "ask the operator for a new invitation");
+        let request: Request = serde_json::from_slice(line).map_err(|_| refuse("the request is not understood"))?;
+        let name: Fqdn = request.name.parse().map_err(|_| refuse("the request has no name"))?;
+        let key = pem::parse(&request.request).ok().and_then(|block| key_of(block.contents()));
+        let key =
+            key.ok_or_else(|| refuse("the certificate request is not good: Ed25519, and signed by its own key"))?;
+        let failed = |error| Failure::new(Code::Database, format!("{error}"), "look at the AS's database");
+        if !self.store.take_invitation(&name, &request.token, files::since_epoch()).map_err(failed)? {
+            return Err(refuse("there is no such invitation, or it has ended, or it was used"));
+        }
+        let device = self.store.device(NodeId::of(&name)).map_err(failed)?;
+        let device = device.unwrap_or(Device { name: name.clone(), password: None, certificate_login: true });
+        self.store.put_device(&Device { certificate_login: true, ..device }).map_err(failed)?;
+        let chain = self.ca.certify(&name, key, ca::LEAF_DAYS)?;
+        Ok((name, chain))
+    }
+}
+
+/// The key of a certificate request, if the request is signed by it. The name comes from the invitation alone.
+fn key_of(request: &[u8]) -> Option<PublicKey> {
+    let (rest, request) = X509CertificationRequest::from_der(request).ok()?;
+    let info = &request.certification_request_info;
+    let key: [u8; 32] = info.subject_pki.subject_public_key.data.as_ref().try_into().ok()?;
+    let ed25519 = info.subject_pki.algorithm.algorithm == x509_parser::oid_registry::OID_SIG_ED25519;
+    let signed = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, key)
+        .verify(info.raw, &request.signature_value.data);
+    (rest.is_empty() && ed25519 && signed.is_ok()).then_some(PublicKey(key))
+}
+
+/// What a device needs to sign up.
+pub struct Invited {
+    /// Its name.
+    pub name: Fqdn,
+    /// The AS's place for this.
+    pub place: SocketAddr,
+    /// The name in the AS's certificate.
+    pub as_name: Fqdn,
+    /// The certificates of the root CA.
+    pub roots: PathBuf,
+    /// What the operator gave.
+    pub token: zeroize::Zeroizing<String>,
+    /// Where certificate and key go, as NAME.pem and NAME.key.
+    pub folder: PathBuf,
+}
+
+impl Invited {
+    /// Makes a key, gets the certificate, writes both; where.
+    pub async fn sign_up(self) -> Result<(PathBuf, PathBuf), Failure> {
+        let (certificate, key) =
+            (self.folder.join(format!("{}.pem", self.name)), self.folder.join(format!("{}.key", self.name)));
+        if certificate.exists() || key.exists() {
+            let what = format!("{}: there is one already", certificate.display());
+            return Err(Failure::new(Code::Duplicate, what, "use it, or take it away first"));
+        }
+        let seed = ca::random::<32>()?;
+        let request = pki::request(&self.name, &seed).map_err(Failure::other)?;
+        let request = pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", request));
+        let roots = files::roots(&self.roots, None, &[])?;
+        let tls = tls::client_config(&environment(), &roots, None, ALPN).map_err(Failure::other)?;
+        let tls = TlsChannel::client(Arc::new(tls), &self.as_name).map_err(Channel::broken)?;
+        let exchange = async {
+            let mut channel = Channel { tls, tcp: TcpStream::connect(self.place).await.map_err(Channel::broken)? };
+            channel.shake_hands().await?;
+            let (name, token) = (self.name.to_string(), self.token.trim().to_owned());
+            channel.send(&Request { name, token, request }).await?;
+            channel.line().await
+        };
+        let line =
+            tokio::time::timeout(PATIENCE, exchange).await.map_err(|_| Channel::broken("no answer in time"))??;
+        match serde_json::from_slice(&line).map_err(Channel::broken)? {
+            Reply::Refused(why) => {
+                let remedy = "ask the operator for a new invitation: `cyphonic device invite NAME`";
+                Err(Failure::new(Code::Identity, format!("the AS refuses: {why}"), remedy))
+            }
+            Reply::Certificate(chain) => {
+                files::write_secret(&key, &ca::key_pem(&pki::private_key(&seed)))?;
+                files::write_public(&certificate, &chain)?;
+                // Whether all of it fits, before anybody relies on it.
+                files::credentials(&self.name, &certificate, &key, &self.roots, None)?;
+                Ok((certificate, key))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cyphonic_core::store::VirtualRange;
+
+    use super::*;
+
+    #[test]
+    fn a_request_counts_only_with_the_signature_of_its_own_key() {
+        let name: Fqdn = "a.example".parse().unwrap();
+        let request = pki::request(&name, &[7; 32]).unwrap();
+        assert_eq!(key_of(&request), Some(pki::public_key(&[7; 32]).unwrap()));
+        let good = key_of(&request);
+        for at in 0..request.len() {
+            let mut damaged = request.clone();
+            damaged[at] ^= 1;
+            // Outside of what is signed there are bytes that nobody reads.
+            assert!(key_of(&damaged).is_none() || key_of(&damaged) == good, "byte {at} makes it another key's");
+            assert_eq!(key_of(&request[..at]), None);
+        }
+        let mut unsigned = request.clone();
+        *unsigned.last_mut().unwrap() ^= 1;
+        assert_eq!(key_of(&unsigned), None);
+    }
+
+    #[test]
+    fn an_invited_device_gets_a_certificate_once_and_nobody_else_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let pki = folder.path().join("pki");
+        let name = |text: &str| -> Fqdn { text.parse().unwrap() };
+        ca::init(&pki, &name("example")).unwrap();
+        std::fs::remove_file(pki.join("root.key")).unwrap();
+        let (certificate, key) = Ca::open(&pki).unwrap().issue(&name("as.example"), 1, false).unwrap();
+        let roots = pki.join("root.pem");
+        let papers = files::credentials(&name("as.example"), &certificate, &key, &roots, None).unwrap();
+        let store = Arc::new(SqliteStore::open(&folder.path().join("a.db"), VirtualRange::default()).unwrap());
+        let desk = Desk::new(&pki, store.clone(), &papers.roots, &papers.identity).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let port = desk.open(0).await.unwrap().port();
+            let invited = |who: &str, token: &str, to: &str| {
+                let place = ([127, 0, 0, 1], port).into();
+                let token = zeroize::Zeroizing::new(format!("{token}\n"));
+                let folder = folder.path().join(to);
+                std::fs::create_dir_all(&folder).unwrap();
+                Invited { name: name(who), place, as_name: name("as.example"), roots: roots.clone(), token, folder }
+            };
+            store.invite(&name("a.example"), "secret", files::since_epoch() + Duration::from_secs(60)).unwrap();
+            let refused = invited("a.example", "wrong", "1").sign_up().await.unwrap_err();
+            assert!(refused.to_string().contains("no such invitation"), "{refused}");
+            assert!(invited("b.example", "secret", "2").sign_up().await.is_err(), "another name");
+            invited("a.example", "secret", "3").sign_up().await.unwrap();
+            assert!(invited("a.example", "secret", "4").sign_up().await.is_err(), "a second time");
+            assert!(store.device(NodeId::of(&name("a.example"))).unwrap().is_some());
+            assert_eq!(Ca::open(&pki).unwrap().revoke(&name("a.example")).unwrap().1, 1, "it can be revoked");
+        });
+    }
+}
