@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use crate::conventional::seal::TAG_LEN;
+use crate::header::HEADER_LEN;
 use crate::message::{ErrorCode, Framing, Message, NetworkReport, Want};
 use crate::name::{Fqdn, Party, Virtual};
 use crate::route::optimal::Considered;
@@ -108,19 +110,24 @@ pub struct Signal {
     pub protection: Protection,
     /// A repetition of a message sent before. Diagrams leave these out.
     pub repeated: bool,
+    /// The message as it is carried, bytes: header, body, and the HMAC of the conventional method's UDP messages. What
+    /// carries it (TLS, QUIC, UDP) is not counted. `None` of a handshake.
+    pub bytes: Option<usize>,
 }
 
 impl Signal {
     /// A message on its way; `count` is the number of earlier transmissions.
     pub fn message(from: Party, to: Party, message: &Message, protection: Protection, count: u8) -> Self {
         let (what, detail) = (message.kind().name(), message.describe(&from));
-        Self { from, to, what, detail, protection, repeated: count > 0 }
+        let bytes = Some(HEADER_LEN + message.body_len() + protection.tag_len());
+        Self { from, to, what, detail, protection, repeated: count > 0, bytes }
     }
 
     /// A finished handshake.
     pub fn handshake(client: Party, server: Party, what: &'static str) -> Self {
         let detail = String::new();
-        Self { from: client, to: server, what, detail, protection: Protection::Handshake, repeated: false }
+        let protection = Protection::Handshake;
+        Self { from: client, to: server, what, detail, protection, repeated: false, bytes: None }
     }
 }
 
@@ -141,6 +148,16 @@ pub enum Protection {
     Handshake,
 }
 
+impl Protection {
+    /// What it adds to each message, bytes.
+    const fn tag_len(&self) -> usize {
+        match self {
+            Self::CommonKey(_) | Self::ServiceKey | Self::TunnelKey => TAG_LEN,
+            Self::Tls | Self::Quic | Self::Handshake => 0,
+        }
+    }
+}
+
 impl fmt::Display for Signal {
     /// `alice → nms  Direction Request { peer: bob } [CK_alice]`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -150,12 +167,22 @@ impl fmt::Display for Signal {
             write!(f, " {}", self.detail)?;
         }
         match &self.protection {
-            Protection::Tls => write!(f, " [TLS]"),
-            Protection::Quic => write!(f, " [QUIC]"),
-            Protection::CommonKey(node) => write!(f, " [CK_{}]", node.short()),
-            Protection::ServiceKey => write!(f, " [SK]"),
-            Protection::TunnelKey => write!(f, " [TK]"),
             Protection::Handshake => Ok(()),
+            protection => write!(f, " [{protection}]"),
+        }
+    }
+}
+
+impl fmt::Display for Protection {
+    /// As diagrams have it: `CK_alice`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tls => f.write_str("TLS"),
+            Self::Quic => f.write_str("QUIC"),
+            Self::CommonKey(node) => write!(f, "CK_{}", node.short()),
+            Self::ServiceKey => f.write_str("SK"),
+            Self::TunnelKey => f.write_str("TK"),
+            Self::Handshake => f.write_str("handshake"),
         }
     }
 }

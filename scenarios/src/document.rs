@@ -26,6 +26,14 @@ pub struct Document {
 }
 
 impl Document {
+    /// Opens a scenario by path, or by the name of a built-in one.
+    pub fn open(file: &str) -> Result<Self, ScenarioError> {
+        let path = Path::new(file);
+        // A bare word that is no file can only be a name; if it is none, the error lists them.
+        let name = path.extension().is_none() && path.components().count() == 1;
+        if name && !path.is_file() { Self::embedded(file) } else { Self::load(path) }
+    }
+
     /// Reads a file.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ScenarioError> {
         let file = path.as_ref().display().to_string();

@@ -7,12 +7,14 @@
 //! ```
 //!
 //! A [`Scenario`] holds only what makes sense: whoever runs it needs no further check. What it measures comes back as
-//! [`Row`]s, which a [`Table`] writes to a results file and reads again. No engine is in here, and no I/O but files.
+//! [`Row`]s, which a [`Table`] writes to a results file and reads again, and what happened in it as an event [`log`].
+//! No engine is in here, and no I/O but files.
 
 mod address;
 mod document;
 mod embedded;
 mod error;
+pub mod log;
 mod plan;
 mod read;
 mod resolve;

@@ -118,6 +118,14 @@ impl Plan {
     }
 }
 
+impl Cell {
+    /// How this cell is called in messages: `method=proposed, a_kind=ipv6`; empty where there is no sweep.
+    pub fn name(&self) -> String {
+        let labels: Vec<String> = self.labels.iter().map(|(column, value)| format!("{column}={value}")).collect();
+        labels.join(", ")
+    }
+}
+
 impl Scenario {
     /// Reads a file that has no sweep.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ScenarioError> {

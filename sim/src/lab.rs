@@ -1,10 +1,12 @@
 //! The lab: what the command line does, without the command line.
 //!
 //! [`batch`] runs every cell and seed of a plan, [`reproduce`] and [`verify`] run all experiments, [`single`] runs one
-//! file, [`explain`] tells why its nodes met as they did, [`matrix`] crosses all kinds of sites, [`tables`] prints. Each run is single-threaded and its own world; several run at once on several cores, and
+//! file, [`explain`] tells why its nodes met as they did, [`matrix`] crosses all kinds of sites, [`compare`] lays simulated
+//! and real runs side by side, [`tables`] prints. Each run is single-threaded and its own world; several run at once on several cores, and
 //! their rows are put in the order of the plan, so the output does not depend on who was first.
 
 pub mod batch;
+pub mod compare;
 pub mod explain;
 pub mod matrix;
 pub mod reproduce;
@@ -43,19 +45,23 @@ pub enum LabError {
     /// Results cannot be written or read.
     #[error(transparent)]
     Results(#[from] ResultsError),
-    /// Results differ from what a rerun gives.
+    /// Results differ from what a rerun gives, or a simulated run from a real one.
     #[error("{0}")]
     Differs(String),
+    /// There can be no real run here.
+    #[error("{0}")]
+    Real(String),
 }
 
 impl LabError {
-    /// 2 usage or scenario, 3 a run failed, 4 results cannot be written or read, 5 results differ.
+    /// 2 usage or scenario, 3 a run failed, 4 results cannot be written or read, 5 results differ, 6 no real run here.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Scenario(_) | Self::Usage(_) => 2,
             Self::Measure { .. } | Self::Failed(_) => 3,
             Self::Results(_) => 4,
             Self::Differs(_) => 5,
+            Self::Real(_) => 6,
         })
     }
 }

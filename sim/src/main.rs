@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use cyphonic_scenarios::Engine;
 use cyphonic_sim::lab::single::{Request, single};
-use cyphonic_sim::lab::{LabError, explain, matrix, reproduce, verify};
+use cyphonic_sim::lab::{LabError, compare, explain, matrix, reproduce, verify};
 use cyphonic_sim::soak::campaign::{self, Campaign};
 use cyphonic_sim::soak::results;
 
@@ -25,12 +25,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(
     version,
     after_help = "Exit codes: 0 done · 2 a scenario or an option makes no sense · 3 a run failed, or came out otherwise \
-than it must · 4 results cannot be written or read · 5 results differ from a fresh run.\n\nExamples:\n  \
+than it must · 4 results cannot be written or read · 5 results differ from a fresh run, or a simulated run from a real one · \
+6 there can be no real run here.\n\nExamples:\n  \
 cyphonic-lab\n  cyphonic-lab run table1 --set 'site.a.kind=\"ipv6\"' --sequence\n  \
 cyphonic-lab run scenarios/handover.toml --seed 1..20 --engine events\n  \
 cyphonic-lab run table4 --set 'method=\"proposed\"' --pcap --out captures\n  \
 cyphonic-lab matrix --show public,symmetric >pair.toml\n  \
-cyphonic-lab explain pair.toml --pair alice,bob"
+cyphonic-lab explain pair.toml --pair alice,bob\n  \
+sudo target/debug/cyphonic-lab compare table1"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -103,6 +105,29 @@ enum Command {
         /// Puts a TOML value at a key of the scenario, such as `policy="optimal"`; may be repeated.
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = set)]
         sets: Vec<(String, String)>,
+    },
+    /// Runs a scenario here and with the daemons on a real kernel, and lays both event logs side by side. Exit code 5 if they
+    /// differ, 6 if there can be no real run.
+    ///
+    /// The real run is made by `cyphonic-netns` (package `cyphonic`), in network namespaces of its own, as root. Compared
+    /// are the messages, with their sizes and their order, the patterns, and what came of every step; not times and
+    /// repetitions. What a kernel cannot do as the scenario says it is refused by name.
+    #[command(after_help = "Examples:\n  \
+cargo build --workspace && sudo target/debug/cyphonic-lab compare table1\n  \
+sudo target/debug/cyphonic-lab compare table1 --set 'method=\"proposed\"' --set 'site.a.kind=\"ipv6\"' --set 'site.b.kind=\"ipv6\"'\n  \
+sudo target/debug/cyphonic-netns run my.toml --json >real.jsonl && cyphonic-lab compare my.toml --real real.jsonl")]
+    Compare {
+        /// A scenario file, or the name of a built-in one (see `scenarios`); every cell, with its first seed.
+        file: String,
+        /// Puts a TOML value at a key of the scenario, such as `site.a.link.delay_ms=20`; may be repeated.
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = set)]
+        sets: Vec<(String, String)>,
+        /// The event log of a real run that was made before.
+        #[arg(long, value_name = "LOG")]
+        real: Option<PathBuf>,
+        /// How many real runs at once; without it twice as many as there are cores.
+        #[arg(long, value_name = "N", conflicts_with = "real")]
+        jobs: Option<usize>,
     },
     /// Looks for bugs: random networks in trouble, held against what must never happen. Exit code 3 if something does.
     ///
@@ -207,6 +232,9 @@ fn main() -> ExitCode {
         }
         Command::Matrix { show: Some(kinds), .. } => matrix::show(&kinds),
         Command::Matrix { out, show: None } => told(matrix::matrix(out.as_deref())),
+        Command::Compare { file, sets, real, jobs } => {
+            told(compare::compare(&compare::Request { file, sets, real, jobs }))
+        }
         Command::Soak { replay: Some(file), .. } => told(campaign::replay(&file)),
         Command::Soak { show: Some(seed), .. } => Ok(cyphonic_sim::soak::generate::generate(seed).render()),
         Command::Soak { seeds, shard, jobs, time, out, .. } => soak(seeds, shard.as_deref(), jobs, time, out),

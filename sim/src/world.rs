@@ -260,7 +260,7 @@ impl World {
             LinkAt::Service(_) | LinkAt::Carrier(_) => None,
         };
         for (direction, way) in access.wire.both().into_iter().zip([&link.up, &link.down]) {
-            let config = config::wire(way, access.spent, broken);
+            let config = cyphonic_wire::of_way(way, access.spent, broken);
             self.engine.set_wire(direction, config).expect("a scenario's links can be simulated");
         }
         let mtu = usize::from(link.up.mtu.min(link.down.mtu));

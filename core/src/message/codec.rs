@@ -136,6 +136,11 @@ impl Message {
         out
     }
 
+    /// How long the body is, bytes.
+    pub fn body_len(&self) -> usize {
+        zeroize::Zeroizing::new(self.encode_body()).len()
+    }
+
     /// Reads a whole body of the given kind.
     pub fn decode_body(kind: Kind, body: &[u8]) -> Result<Self, DecodeError> {
         if body.len() > MAX_BODY {

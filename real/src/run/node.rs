@@ -12,7 +12,7 @@ use cyphonic_core::event::Event;
 use cyphonic_core::machine::Input;
 use cyphonic_core::message::Framing;
 use cyphonic_core::method::Method;
-use cyphonic_core::name::{Fqdn, Virtual};
+use cyphonic_core::name::{Fqdn, Party, Virtual};
 use cyphonic_core::node::{self, Node, NodeCommand, NodeConfig, Overlay, PeerStatus, Services};
 use cyphonic_core::packet;
 use cyphonic_core::quic::{Congestion, QuicOptions};
@@ -526,6 +526,7 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
 
 /// Runs a node until it is stopped.
 pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
+    let event_log = settings.event_log.clone();
     let Plan { config, certificate, tun, mtu, control, resolver, fixed_addresses, secrets, trust, metrics } =
         plan(settings)?;
     let port_use = match config.method {
@@ -549,12 +550,13 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     }
     let (name, method, port, framing) = (config.name.clone(), config.method, config.port, config.framing);
     let (addresses, nat64, overlay) = (config.addresses.clone(), config.nat64, config.overlay.clone());
+    let report = Report::new(&Party::Node(name.clone()), event_log.as_deref())?;
     let machine = Node::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
     tracing::info!(%name, method = method.name(), framing = framing.name(), ?addresses, port, %tun, "starting");
     let shell = NodeShell {
         shown: Shown { name, method, port, tun },
         overlay,
-        report: Report::default(),
+        report,
         network,
         resolver,
         addresses,

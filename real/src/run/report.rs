@@ -1,22 +1,64 @@
 //! Events of roles as log lines.
 
 use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
-use cyphonic_core::event::{DropReason, Event, Failure};
+use cyphonic_core::event::{DropReason, Event, Failure as Reason};
 use cyphonic_core::message::ErrorCode;
+use cyphonic_core::name::Party;
+use cyphonic_scenarios::log::{Entry, What};
+
+use crate::error::{Code, Failure};
+use crate::files;
 
 use super::metrics::Page;
 
 /// Writes events to the log, and counts what is dropped.
-#[derive(Default)]
 pub(super) struct Report {
     drops: BTreeMap<DropReason, u64>,
     /// How often what happened.
     counts: BTreeMap<&'static str, u64>,
+    events: Option<EventLog>,
+}
+
+/// The log that `event-log` asks for. Unlike the log for people it is complete, and can be laid beside a simulated one.
+struct EventLog {
+    host: String,
+    file: File,
+}
+
+impl EventLog {
+    fn open(host: &Party, path: &Path) -> Result<Self, Failure> {
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+        let file = file
+            .map_err(|error| Failure::new(Code::Config, format!("{}: {error}", path.display()), "check `event-log`"))?;
+        Ok(Self { host: host.to_string(), file })
+    }
+
+    fn write(&mut self, event: &Event) {
+        let Some(what) = What::of(event) else { return };
+        let at_ns = u64::try_from(files::since_epoch().as_nanos()).unwrap_or(u64::MAX);
+        let line = Entry { cell: 0, at_ns, host: self.host.clone(), what }.to_line();
+        if let Err(error) = self.file.write_all(line.as_bytes()) {
+            tracing::debug!(%error, "the event log cannot be written");
+        }
+    }
 }
 
 impl Report {
+    /// Of this role; its event log goes to a file if one is named.
+    pub(super) fn new(host: &Party, event_log: Option<&Path>) -> Result<Self, Failure> {
+        let events = event_log.map(|path| EventLog::open(host, path)).transpose()?;
+        Ok(Self { drops: BTreeMap::new(), counts: BTreeMap::new(), events })
+    }
+
     pub(super) fn event(&mut self, event: &Event) {
+        if let Some(log) = &mut self.events {
+            log.write(event);
+        }
         *self.counts.entry(kind(event)).or_default() += 1;
         match event {
             Event::Signal(signal) => tracing::debug!("{signal}"),
@@ -78,18 +120,18 @@ fn kind(event: &Event) -> &'static str {
 }
 
 /// What a person can do about a failed login or registration.
-fn remedy(reason: &Failure) -> &'static str {
+fn remedy(reason: &Reason) -> &'static str {
     match reason {
-        Failure::Timeout | Failure::ConnectionLost => {
+        Reason::Timeout | Reason::ConnectionLost => {
             "check that AS and NMS run, `as-addresses`, and that no firewall stops the port"
         }
-        Failure::Authentication => "one side does not believe the other's certificate: same CA, names and clocks?",
-        Failure::Refused(ErrorCode::Unauthorized) => {
+        Reason::Authentication => "one side does not believe the other's certificate: same CA, names and clocks?",
+        Reason::Refused(ErrorCode::Unauthorized) => {
             "the AS does not know this device: `cyphonic device add NAME` there"
         }
-        Failure::Refused(ErrorCode::StaleEpoch) => "the clock was set back: set it right",
-        Failure::Refused(_) | Failure::Protocol => "are both sides of the same version?",
-        Failure::NoAddress => "no address of this machine has the family of a service: check the network",
-        Failure::Replaced | Failure::Moved => "none needed",
+        Reason::Refused(ErrorCode::StaleEpoch) => "the clock was set back: set it right",
+        Reason::Refused(_) | Reason::Protocol => "are both sides of the same version?",
+        Reason::NoAddress => "no address of this machine has the family of a service: check the network",
+        Reason::Replaced | Reason::Moved => "none needed",
     }
 }

@@ -8,7 +8,7 @@ use cyphonic_core::auth::{Auth, AuthConfig};
 use cyphonic_core::event::Event;
 use cyphonic_core::machine::{Input, Machine, ServiceCommand};
 use cyphonic_core::message::RelayMode;
-use cyphonic_core::name::Fqdn;
+use cyphonic_core::name::{Fqdn, Party};
 use cyphonic_core::nms::{Nms, NmsConfig, RelayConfig};
 use cyphonic_core::quic::{QuicConfig, QuicOptions};
 use cyphonic_core::route::Policy;
@@ -79,7 +79,14 @@ struct Prepared {
     metrics: Option<SocketAddr>,
 }
 
-async fn serve<M>(role: &'static str, prepared: Prepared, machine: M, udp: Udp, streams: Streams) -> Result<(), Failure>
+async fn serve<M>(
+    role: &'static str,
+    prepared: Prepared,
+    report: Report,
+    machine: M,
+    udp: Udp,
+    streams: Streams,
+) -> Result<(), Failure>
 where
     M: Machine<Command = ServiceCommand>,
 {
@@ -87,7 +94,7 @@ where
     let (sender, requests) = mpsc::channel(16);
     trust.watch(sender.clone(), |roots| Request::Command(ServiceCommand::Trust(roots)))?;
     metrics::serve(metrics, sender, Request::Metrics).await?;
-    let (report, traffic) = (Report::default(), Traffic::default());
+    let traffic = Traffic::default();
     let shell = Service { role, name: name.clone(), report, traffic, machine: std::marker::PhantomData };
     let mut driver = Driver::new(machine, shell, Clock::start(), udp, streams, None, requests);
     tracing::info!(%name, version = env!("CARGO_PKG_VERSION"), "ready");
@@ -145,6 +152,7 @@ impl Papers {
 
 /// Runs the AS until it is stopped.
 pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
+    let report = Report::new(&Party::As, settings.event_log.as_deref())?;
     let zone = zone(settings.zone);
     let name = named(settings.name, "as", &zone)?;
     let (_, range) = overlay(zone, settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
@@ -167,11 +175,12 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     };
     let machine = Auth::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
     let udp = Udp::bind(&[(port, PortUse::Quic)])?;
-    serve("as", prepared, machine, udp, Streams::listen(port)?).await
+    serve("as", prepared, report, machine, udp, Streams::listen(port)?).await
 }
 
 /// Runs the NMS until it is stopped.
 pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
+    let report = Report::new(&Party::Nms, settings.event_log.as_deref())?;
     let zone = zone(settings.zone);
     let name = named(settings.name, "nms", &zone)?;
     let trs_name = named(settings.trs_name, "trs", &zone)?;
@@ -213,11 +222,12 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
         ports.push((probe_port, PortUse::Quic));
     }
     let udp = Udp::bind(&ports)?;
-    Box::pin(serve("nms", prepared, machine, udp, Streams::outgoing())).await
+    Box::pin(serve("nms", prepared, report, machine, udp, Streams::outgoing())).await
 }
 
 /// Runs the TRS until it is stopped.
 pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
+    let report = Report::new(&Party::Trs, settings.event_log.as_deref())?;
     let zone = zone(settings.zone);
     let name = named(settings.name, "trs", &zone)?;
     let mode: RelayMode = settings.relay.unwrap_or(Relay::Blind).into();
@@ -234,5 +244,5 @@ pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
     };
     let machine = Trs::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
     let udp = Udp::bind(&[(port, PortUse::Quic), (conventional_port, PortUse::Conventional)])?;
-    serve("trs", prepared, machine, udp, Streams::outgoing()).await
+    serve("trs", prepared, report, machine, udp, Streams::outgoing()).await
 }

@@ -28,6 +28,9 @@ macro_rules! settings {
                 alpn: String = "\"h3\"",
                 /// Write TLS secrets to this file, so that a capture can be read. Never in earnest. Optional.
                 key_log: PathBuf = "\"secrets.log\"",
+                /// Write every signaling message (name, length, never a secret), registration and tunnel to this file, one JSON
+                /// object a line. Optional.
+                event_log: PathBuf = "\"events.jsonl\"",
                 /// Where Prometheus may ask for numbers: IP:PORT, on this machine's loopback. Optional.
                 metrics: Parsed<SocketAddr> = "\"127.0.0.1:9464\"",
                 /// What to log: error, warn, info, debug, trace, or a filter as `cyphonic=debug`. Default: "info".

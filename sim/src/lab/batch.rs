@@ -103,11 +103,9 @@ pub fn rows(plan: &Plan, cell: &Cell, seed: u64, ran: &Run, watch: &Watch) -> Re
 
 /// How a run is called in messages: `table1 (method=proposed, a_kind=ipv6) seed 1`.
 pub fn name_of(plan: &Plan, cell: &Cell, seed: u64) -> String {
-    let labels: Vec<String> = cell.labels.iter().map(|(column, value)| format!("{column}={value}")).collect();
-    if labels.is_empty() {
-        format!("{} seed {seed}", plan.name)
-    } else {
-        format!("{} ({}) seed {seed}", plan.name, labels.join(", "))
+    match cell.name().as_str() {
+        "" => format!("{} seed {seed}", plan.name),
+        labels => format!("{} ({labels}) seed {seed}", plan.name),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cyphonic_core::event::Event;
@@ -45,10 +45,7 @@ pub struct Request {
 
 /// Opens a scenario by path, or by the name of a built-in one.
 pub fn open(file: &str) -> Result<Document, LabError> {
-    let path = Path::new(file);
-    // A bare word that is no file can only be a name; if it is none, the error lists them.
-    let name = path.extension().is_none() && path.components().count() == 1;
-    Ok(if name && !path.is_file() { Document::embedded(file)? } else { Document::load(path)? })
+    Ok(Document::open(file)?)
 }
 
 /// Runs the file; gives what to print, and what failed: the other runs are made all the same.
@@ -164,7 +161,8 @@ impl Single {
         let signals = self.run.events.iter().filter_map(|(at, _, event)| match event {
             Event::Signal(signal) => Some(json!({
                 "ms": at.as_millis_f64(), "from": signal.from.to_string(), "to": signal.to.to_string(),
-                "what": signal.what, "detail": signal.detail, "repeated": signal.repeated,
+                "what": signal.what, "detail": signal.detail, "bytes": signal.bytes,
+                "repeated": signal.repeated,
             })),
             _ => None,
         });

@@ -22,7 +22,6 @@ mod npt;
 pub mod packet;
 mod route;
 mod router;
-pub mod seed;
 mod session;
 mod tap;
 mod topology;
@@ -41,6 +40,8 @@ pub use router::Router;
 pub use session::IdleTimes;
 pub use tap::{TapMode, TapSummary, Tapped};
 pub use topology::{BoxId, Direction, MAX_INTERFACES, Network, NetworkBuilder, TopologyError, WireId};
-pub use wire::{
-    BurstLoss, MAX_DELAY, MIN_DELAY, MIN_MTU, QueueLimit, Reorder, WireConfig, WireError, WireFaults, WireStats,
+pub use wire::WireStats;
+
+pub use cyphonic_wire::{
+    BurstLoss, MAX_DELAY, MIN_DELAY, MIN_MTU, QueueLimit, Reorder, WireConfig, WireError, WireFaults, seed,
 };

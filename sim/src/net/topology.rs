@@ -226,7 +226,7 @@ impl Network {
 
     /// What a direction has done so far.
     pub fn wire_stats(&self, direction: Direction) -> WireStats {
-        self.with_lane(direction, |lane| lane.wire.stats().clone())
+        self.with_lane(direction, |lane| lane.wire.stats())
     }
 
     /// What the tap of a direction has seen so far.

@@ -163,7 +163,10 @@ impl Plan<'_> {
         config.listen_tcp = listen_tcp;
         let id = self.host(name, config, machine);
         let routes = addresses.into_iter().map(IpNet::from).collect();
-        let (up, down) = (config::wire(&service.link.up, spent, None), config::wire(&service.link.down, spent, None));
+        let (up, down) = (
+            cyphonic_wire::of_way(&service.link.up, spent, None),
+            cyphonic_wire::of_way(&service.link.down, spent, None),
+        );
         let at = LinkAt::Service(which);
         self.uplinks.push(Uplink { at, carrier: None, from: (id, 0), up, down, spent, routes });
         id
@@ -232,7 +235,7 @@ impl Plan<'_> {
             let last = *stages.last().expect("there is an edge box");
             ((last, 0), LAN_DELAY * stages.len() as u32)
         };
-        let [up, down] = [&site.link.up, &site.link.down].map(|way| config::wire(way, spent, site.broken));
+        let [up, down] = [&site.link.up, &site.link.down].map(|way| cyphonic_wire::of_way(way, spent, site.broken));
         let at = LinkAt::Site(index);
         self.uplinks.push(Uplink { at, carrier: site.carrier, from, up, down, spent, routes });
     }
@@ -360,7 +363,7 @@ impl Plan<'_> {
             self.wire(site, (id, port + 1));
         }
         let spent = Duration::ZERO;
-        let [up, down] = [&carrier.link.up, &carrier.link.down].map(|way| config::wire(way, spent, None));
+        let [up, down] = [&carrier.link.up, &carrier.link.down].map(|way| cyphonic_wire::of_way(way, spent, None));
         let at = LinkAt::Carrier(index);
         self.uplinks.push(Uplink { at, carrier: None, from: (id, 0), up, down, spent, routes });
     }

@@ -1,51 +1,14 @@
 //! What boxes and wires are told, from the words of a scenario.
 
-use std::time::Duration;
-
 use cyphonic_scenarios::{
-    Dependence as DependenceWord, Egress, Family, Firewall as FirewallWords, Hairpin as HairpinWord,
-    IcmpErrors as IcmpErrorsWord, Inspect, Nat as NatWords, Pooling as PoolingWord, PortChoice, Protocol, Queue,
-    Reaction as ReactionWord, Refresh as RefreshWord, Refusal as RefusalWord, Trait as TraitWord, Way,
+    Dependence as DependenceWord, Egress, Firewall as FirewallWords, Hairpin as HairpinWord,
+    IcmpErrors as IcmpErrorsWord, Inspect, Nat as NatWords, Pooling as PoolingWord, PortChoice, Protocol,
+    Reaction as ReactionWord, Refresh as RefreshWord, Refusal as RefusalWord, Trait as TraitWord,
 };
 
 use crate::net::nat::{Dependence, Hairpin, IcmpErrors, NatConfig, Pooling, PortAllocation, Refresh};
 use crate::net::packet::protocol;
-use crate::net::{
-    BurstLoss, FirewallConfig, InspectionRule, MIN_DELAY, QueueLimit, Reaction, Refusal, Reorder, Trait, WireConfig,
-    WireFaults,
-};
-
-/// One direction of an access link, less what the site's own wires already take.
-pub(super) fn wire(way: &Way, spent: Duration, broken: Option<Family>) -> WireConfig {
-    WireConfig {
-        delay: way.delay.saturating_sub(spent).max(MIN_DELAY),
-        jitter: way.jitter,
-        loss: way.loss,
-        rate_bps: way.rate_bps,
-        queue: match way.queue {
-            Queue::Time(time) => QueueLimit::Time(time),
-            Queue::Bytes(bytes) => QueueLimit::Bytes(bytes),
-        },
-        mtu: usize::from(way.mtu),
-        black_hole: way.black_hole,
-        swallows: broken.map(|family| match family {
-            Family::Ipv4 => 4,
-            Family::Ipv6 => 6,
-        }),
-        faults: WireFaults {
-            burst_loss: way.burst_loss.map(|burst| BurstLoss {
-                enter: burst.enter,
-                leave: burst.leave,
-                loss_good: burst.loss_good,
-                loss_bad: burst.loss_bad,
-            }),
-            reorder: (way.reorder > 0.0).then_some(Reorder { probability: way.reorder, by: way.reorder_by }),
-            duplicate: way.duplicate,
-            corrupt: way.corrupt,
-        },
-        ..WireConfig::new(MIN_DELAY)
-    }
-}
+use crate::net::{FirewallConfig, InspectionRule, Reaction, Refusal, Trait};
 
 /// How a NAT translates.
 pub(super) fn nat(words: &NatWords) -> NatConfig {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::RngCore;
 
-use super::{MAX_DELAY, WireError};
-use crate::net::seed;
+use crate::seed;
+use crate::wire::{MAX_DELAY, WireError};
 
 /// What else can happen on one direction of a wire. By default nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -48,7 +48,7 @@ pub struct Reorder {
 }
 
 impl WireFaults {
-    pub(super) fn check(&self) -> Result<(), WireError> {
+    pub(crate) fn check(&self) -> Result<(), WireError> {
         let burst = self.burst_loss.map_or([0.0; 4], |b| [b.enter, b.leave, b.loss_good, b.loss_bad]);
         let mut chances = burst.into_iter().chain([self.duplicate, self.corrupt]);
         let reorder = self.reorder.map_or(0.0, |reorder| reorder.probability);
@@ -63,13 +63,13 @@ impl WireFaults {
 }
 
 /// A probability × 2³², exact: a multiplication by a power of two, then a rounding.
-pub(super) fn threshold(probability: f64) -> u64 {
+pub(crate) fn threshold(probability: f64) -> u64 {
     (probability * 4_294_967_296.0).round() as u64
 }
 
 /// What a wire with [`WireFaults`] keeps.
-pub(super) struct Faults {
-    pub(super) config: WireFaults,
+pub(crate) struct Faults {
+    pub(crate) config: WireFaults,
     is_bad: bool,
     burst: ChaCha20Rng,
     reorder: ChaCha20Rng,
@@ -78,7 +78,7 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    pub(super) fn new(run_seed: u64, name: &str, config: WireFaults) -> Self {
+    pub(crate) fn new(run_seed: u64, name: &str, config: WireFaults) -> Self {
         let stream = |purpose| seed::stream(run_seed, name, purpose);
         Self {
             config,
@@ -91,7 +91,7 @@ impl Faults {
     }
 
     /// Whether the next packet is lost in a burst.
-    pub(super) fn loses(&mut self) -> bool {
+    pub(crate) fn loses(&mut self) -> bool {
         let Some(burst) = self.config.burst_loss else { return false };
         let turns = draw(&mut self.burst, if self.is_bad { burst.leave } else { burst.enter });
         self.is_bad ^= turns;
@@ -99,18 +99,18 @@ impl Faults {
     }
 
     /// For how long the next packet is held back.
-    pub(super) fn holds_back(&mut self) -> Option<Duration> {
+    pub(crate) fn holds_back(&mut self) -> Option<Duration> {
         let Reorder { probability, by } = self.config.reorder?;
         draw(&mut self.reorder, probability).then_some(by)
     }
 
     /// Whether the next packet arrives twice.
-    pub(super) fn doubles(&mut self) -> bool {
+    pub(crate) fn doubles(&mut self) -> bool {
         self.config.duplicate > 0.0 && draw(&mut self.duplicate, self.config.duplicate)
     }
 
     /// Turns a bit over, or not; whether it did.
-    pub(super) fn damages(&mut self, packet: &mut [u8]) -> bool {
+    pub(crate) fn damages(&mut self, packet: &mut [u8]) -> bool {
         let damages = self.config.corrupt > 0.0 && draw(&mut self.corrupt, self.config.corrupt);
         if damages && !packet.is_empty() {
             let bit = (u64::from(self.corrupt.next_u32()) * (packet.len() as u64 * 8)) >> 32;
@@ -128,20 +128,18 @@ fn draw(rng: &mut ChaCha20Rng, probability: f64) -> bool {
 mod tests {
     use cyphonic_core::time::Instant;
 
-    use super::super::{Passage, Wire, WireConfig};
     use super::*;
-    use crate::net::TapMode;
+    use crate::wire::{Passage, Wire, WireConfig};
 
     const MS: Duration = Duration::from_millis(1);
 
     fn run(config: WireConfig, packets: u64) -> (Vec<(u64, Instant, Vec<u8>)>, Wire) {
-        let mut wire = Wire::new(5, "a:0>b:0", config, TapMode::Off).unwrap();
+        let mut wire = Wire::new(5, "a:0>b:0", config).unwrap();
         let mut arrived = Vec::new();
         for i in 0..packets {
             let packet = i.to_be_bytes().to_vec();
-            wire.send(Instant::from_millis(i), packet, |Passage { arrives, .. }, packet| {
-                arrived.push((i, arrives, packet));
-            });
+            let deliver = |Passage { arrives, .. }, packet| arrived.push((i, arrives, packet));
+            let _ = wire.send(Instant::from_millis(i), packet, |_, _, _| {}, deliver);
         }
         (arrived, wire)
     }
@@ -160,7 +158,7 @@ mod tests {
         assert!((4.6..5.4).contains(&mean), "1 ÷ 0.2 packets: {mean}");
         let share = lost as f64 / 100_000.0;
         assert!((0.042..0.053).contains(&share), "0.01 ÷ (0.01 + 0.2): {share}");
-        assert_eq!(wire.stats().drops.get(crate::net::NetDrop::Lost), lost as u64);
+        assert_eq!(wire.traffic().packets, 100_000, "lost ones were on the wire");
     }
 
     #[test]
@@ -172,7 +170,7 @@ mod tests {
         let prompt = arrived.iter().filter(|(i, at, _)| *at == Instant::from_millis(i + 2)).count();
         assert!((70..130).contains(&late.len()), "{}", late.len());
         assert_eq!(prompt + late.len(), 1000);
-        assert_eq!(wire.stats().held_back, late.len() as u64);
+        assert_eq!(wire.traffic().held_back, late.len() as u64);
     }
 
     #[test]
@@ -180,8 +178,8 @@ mod tests {
         let (arrived, wire) = run(with(WireFaults { duplicate: 0.2, ..WireFaults::default() }), 1000);
         let doubles = arrived.windows(2).filter(|pair| pair[0] == pair[1]).count();
         assert!((150..250).contains(&doubles), "{doubles}");
-        assert_eq!((arrived.len(), wire.stats().packets), (1000 + doubles, 1000 + doubles as u64));
-        assert_eq!(wire.stats().duplicated, doubles as u64);
+        assert_eq!((arrived.len(), wire.traffic().packets), (1000 + doubles, 1000 + doubles as u64));
+        assert_eq!(wire.traffic().duplicated, doubles as u64);
     }
 
     #[test]
@@ -196,7 +194,7 @@ mod tests {
             places.insert(difference);
         }
         assert!((900..1100).contains(&damaged), "{damaged}");
-        assert_eq!((places.len(), wire.stats().corrupted), (65, damaged), "each of 64 bits, or none");
+        assert_eq!((places.len(), wire.traffic().corrupted), (65, damaged), "each of 64 bits, or none");
     }
 
     #[test]

@@ -1,0 +1,183 @@
+//! The impairment router: one thread that carries packets between pairs of TUN devices, through the simulator's own model
+//! of a wire ([`cyphonic_wire`]). It delays, loses, doubles, damages and overtakes; where packets go is the kernel's
+//! business.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant as StdInstant};
+
+use cyphonic_core::time::Instant;
+use cyphonic_wire::{Wire, WireConfig, WireError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tun_rs::SyncDevice;
+
+/// The largest packet.
+const LARGEST: usize = 65_535;
+/// How long an order may wait.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// Packets taken from one device before the next has its turn.
+const TURN: usize = 64;
+/// The most packets under way, all wires together. A scenario's queues are shorter.
+const UNDER_WAY: usize = 1 << 16;
+
+/// A wire and the devices at its ends; the inner one is further from the core.
+pub(super) struct Pair {
+    pub(super) name: String,
+    pub(super) inner: SyncDevice,
+    pub(super) outer: SyncDevice,
+    pub(super) up: WireConfig,
+    pub(super) down: WireConfig,
+}
+
+/// What can be asked of a wire, by its number.
+pub(super) enum Order {
+    /// Behave otherwise: towards the core, and from there.
+    Configure(usize, Box<[WireConfig; 2]>),
+    /// Go down, or come up.
+    Up(usize, bool),
+}
+
+/// The running router; it ends when this is dropped.
+pub(super) struct Impair {
+    orders: Option<Sender<Order>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Impair {
+    /// Starts it; `seed` decides over all that is random.
+    pub(super) fn start(pairs: Vec<Pair>, seed: u64) -> Result<Self, WireError> {
+        let mut lanes = Vec::new();
+        let mut devices = Vec::new();
+        for Pair { name, inner, outer, up, down } in pairs {
+            // Lane 2n leads from device 2n to device 2n + 1, lane 2n + 1 back.
+            lanes.push(Wire::new(seed, &format!("{name} up"), up)?);
+            lanes.push(Wire::new(seed, &format!("{name} down"), down)?);
+            devices.extend([inner, outer]);
+        }
+        let (orders, receiver) = channel();
+        let router = Router { lanes, devices, begin: StdInstant::now(), under_way: BTreeMap::new(), orders: receiver };
+        let thread = std::thread::spawn(move || router.run());
+        Ok(Self { orders: Some(orders), thread: Some(thread) })
+    }
+
+    /// Asks something; it is done within a few milliseconds.
+    pub(super) fn order(&self, order: Order) {
+        if let Some(orders) = &self.orders {
+            let _ = orders.send(order);
+        }
+    }
+}
+
+impl Drop for Impair {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Router {
+    lanes: Vec<Wire>,
+    devices: Vec<SyncDevice>,
+    begin: StdInstant,
+    /// By arrival, then lane and number on it: device and packet.
+    under_way: BTreeMap<(Instant, usize, u64), (usize, Vec<u8>)>,
+    orders: Receiver<Order>,
+}
+
+impl Router {
+    fn run(mut self) {
+        let mut buffer = vec![0; LARGEST];
+        let mut ready = vec![true; self.devices.len()];
+        loop {
+            loop {
+                match self.orders.try_recv() {
+                    Ok(order) => self.obey(order),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return,
+                }
+            }
+            for (device, ready) in ready.iter_mut().enumerate() {
+                if std::mem::take(ready) {
+                    self.take(device, &mut buffer);
+                }
+            }
+            self.deliver();
+            if self.wait(&mut ready).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::ZERO + self.begin.elapsed()
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Configure(wire, configs) => {
+                for (lane, config) in configs.into_iter().enumerate() {
+                    if let Err(error) = self.lanes[2 * wire + lane].configure(config) {
+                        tracing::warn!(%error, "a wire stays as it was");
+                    }
+                }
+            }
+            Order::Up(wire, up) => {
+                for lane in [2 * wire, 2 * wire + 1] {
+                    self.lanes[lane].set_up(up);
+                }
+            }
+        }
+    }
+
+    /// Puts what a device has on its wire.
+    fn take(&mut self, device: usize, buffer: &mut [u8]) {
+        for _ in 0..TURN {
+            // An error is a device that has no more, or is down.
+            let Ok(length) = self.devices[device].recv(buffer) else { return };
+            let now = self.now();
+            let full = self.under_way.len() >= UNDER_WAY;
+            let under_way = &mut self.under_way;
+            let deliver = |passage: cyphonic_wire::Passage, packet| {
+                if !full {
+                    under_way.insert((passage.arrives, device, passage.sequence), (device ^ 1, packet));
+                }
+            };
+            // What the wire drops nobody hears of.
+            let _ = self.lanes[device].send(now, buffer[..length].to_vec(), |_, _, _| {}, deliver);
+        }
+    }
+
+    /// Hands over what has arrived.
+    fn deliver(&mut self) {
+        let now = self.now();
+        while let Some(first) = self.under_way.first_entry()
+            && first.key().0 <= now
+        {
+            let (device, packet) = first.remove();
+            // The kernel refuses a damaged version field, as a host would.
+            let _ = self.devices[device].send(&packet);
+        }
+    }
+
+    /// Sleeps until a device has something, a packet arrives, or it is time to look for orders.
+    fn wait(&self, ready: &mut [bool]) -> io::Result<()> {
+        let next = self.under_way.first_key_value().map_or(PATIENCE, |((at, ..), _)| at.saturating_since(self.now()));
+        let time = next.min(PATIENCE);
+        let timeout = Timespec { tv_sec: time.as_secs().cast_signed(), tv_nsec: time.subsec_nanos().into() };
+        let mut fds: Vec<PollFd<'_>> =
+            self.devices.iter().map(|device| PollFd::from_borrowed_fd(device.as_fd(), PollFlags::IN)).collect();
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for (fd, ready) in fds.iter().zip(ready) {
+            *ready = fd.revents().contains(PollFlags::IN);
+        }
+        Ok(())
+    }
+}

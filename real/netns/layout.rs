@@ -1,0 +1,492 @@
+//! From a scenario to a network of namespaces, as data: which hosts there are, which devices, addresses, routes and
+//! packet filters they have, and which wires join them. [`super::build`] makes it so.
+//!
+//! ```text
+//!   as     nms     trs          one namespace each
+//!     \     |     /
+//!        core                   the kernel routes; so it does in every box
+//!       /      \
+//!   r-SITE    c-CARRIER         nftables: NAT, packet filter
+//!     |           \
+//!    node        r-SITE ─ node
+//! ```
+//!
+//! It is the simulator's network, wire for wire: a site of one node without any box has no router, and where there is
+//! one, the wires of the LAN take their millisecond out of the access link's delay. Each wire joins two TUN devices, and
+//! the impairment router carries packets between them.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use cyphonic_scenarios::{
+    Action, Carrier, Dependence, Egress, Firewall, LinkAt, Nat, PortChoice, Protocol, Refusal, Scenario, Service,
+    ServiceName, Site, SiteV4, SiteV6,
+};
+use cyphonic_wire::{MIN_DELAY, WireConfig, of_way};
+use ipnet::IpNet;
+
+/// The MTU of a LAN, unless its access link has a greater one.
+const LAN_MTU: u16 = 1500;
+/// The MTU of a device behind which packets too big vanish in silence: it lets all of them reach the wire.
+const ANY_MTU: u16 = 65_535;
+/// Where the core's ICMP errors come from: as in the simulator.
+const CORE_ADDRESSES: [IpAddr; 2] =
+    [IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))];
+/// The device that leads out of a box, and the only one of a host.
+pub(super) const OUT: &str = "out";
+
+/// A network of namespaces.
+#[derive(Debug, Default)]
+pub(super) struct Layout {
+    pub(super) hosts: Vec<Host>,
+    pub(super) wires: Vec<Cable>,
+}
+
+/// A namespace.
+#[derive(Debug)]
+pub(super) struct Host {
+    /// Without the lab's name.
+    pub(super) name: String,
+    pub(super) forwards: bool,
+    /// On the loopback device: the host's own.
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) devices: Vec<Device>,
+    /// What leads nowhere, unless a longer route says otherwise.
+    pub(super) discards: Vec<IpNet>,
+    /// An nftables script; empty if there is nothing to filter or translate.
+    pub(super) ruleset: String,
+    /// Keys below /proc/sys, with dots.
+    pub(super) sysctls: Vec<(&'static str, String)>,
+}
+
+/// A TUN device.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) name: String,
+    pub(super) mtu: u16,
+    /// Our addresses there.
+    pub(super) addresses: Vec<IpAddr>,
+    /// What is found there.
+    pub(super) routes: Vec<IpNet>,
+}
+
+/// A wire between two devices, each given by host and name.
+#[derive(Debug)]
+pub(super) struct Cable {
+    /// Which of the scenario's links it is; none in a LAN.
+    pub(super) at: Option<LinkAt>,
+    /// The end further from the core.
+    pub(super) inner: (String, String),
+    pub(super) outer: (String, String),
+    pub(super) up: WireConfig,
+    pub(super) down: WireConfig,
+    /// What the LAN's wires take of the link's delay.
+    pub(super) spent: Duration,
+}
+
+impl Host {
+    fn new(name: impl Into<String>, forwards: bool) -> Self {
+        let (addresses, devices, discards) = (Vec::new(), Vec::new(), Vec::new());
+        Self { name: name.into(), forwards, addresses, devices, discards, ruleset: String::new(), sysctls: Vec::new() }
+    }
+}
+
+/// The namespace of a scenario's node.
+pub(super) fn node_host(scenario: &Scenario, node: usize) -> &str {
+    scenario.nodes[node].name.short()
+}
+
+/// The network of a scenario for which [`super::refuse::check`] found nothing to refuse.
+pub(super) fn layout(scenario: &Scenario) -> Layout {
+    let mut builder = Builder { scenario, layout: Layout::default(), uplinks: Vec::new() };
+    for (which, service) in [
+        (ServiceName::As, &scenario.services.auth),
+        (ServiceName::Nms, &scenario.services.nms),
+        (ServiceName::Trs, &scenario.services.trs),
+    ] {
+        builder.service(which, service);
+    }
+    for index in 0..scenario.sites.len() {
+        builder.site(index);
+    }
+    for index in 0..scenario.carriers.len() {
+        builder.carrier(index);
+    }
+    builder.core();
+    builder.layout
+}
+
+/// An access link whose outer end is not there yet.
+struct Uplink {
+    at: LinkAt,
+    carrier: Option<usize>,
+    host: String,
+    up: WireConfig,
+    down: WireConfig,
+    spent: Duration,
+    routes: Vec<IpNet>,
+}
+
+struct Builder<'a> {
+    scenario: &'a Scenario,
+    layout: Layout,
+    uplinks: Vec<Uplink>,
+}
+
+impl Builder<'_> {
+    fn service(&mut self, which: ServiceName, service: &Service) {
+        let addresses = vec![service.v6.into(), service.v4.into()];
+        let (up, down) = (&service.link.up, &service.link.down);
+        let mut host = Host::new(which.name(), false);
+        host.devices.push(out(up.mtu.min(down.mtu), addresses.clone()));
+        let name = host.name.clone();
+        self.layout.hosts.push(host);
+        let routes = addresses.into_iter().map(IpNet::from).collect();
+        let (up, down) = (of_way(up, Duration::ZERO, None), of_way(down, Duration::ZERO, None));
+        let at = LinkAt::Service(which);
+        self.uplinks.push(Uplink { at, carrier: None, host: name, up, down, spent: Duration::ZERO, routes });
+    }
+
+    fn site(&mut self, index: usize) {
+        let scenario = self.scenario;
+        let site = &scenario.sites[index];
+        let members: Vec<(usize, Vec<IpAddr>)> =
+            (0..scenario.nodes.len()).filter_map(|node| Some((node, addresses_in(scenario, node, index)?))).collect();
+        if members.is_empty() {
+            return;
+        }
+        let access = site.link.up.mtu.min(site.link.down.mtu);
+        let (inner, spent) = if is_bare(scenario, index, members.len()) {
+            let (node, addresses) = &members[0];
+            let mut host = Host::new(node_host(scenario, *node), false);
+            host.devices.push(out(access, addresses.clone()));
+            let name = host.name.clone();
+            self.layout.hosts.push(host);
+            (name, Duration::ZERO)
+        } else {
+            let lan = WireConfig { mtu: usize::from(access.max(LAN_MTU)), ..WireConfig::new(MIN_DELAY) };
+            let mut router = router(site);
+            for (port, (node, addresses)) in members.iter().enumerate() {
+                let mut host = Host::new(node_host(scenario, *node), false);
+                host.devices.push(out(lan.mtu as u16, addresses.clone()));
+                let device = format!("lan{port}");
+                let routes = addresses.iter().copied().map(IpNet::from).collect();
+                let inner = (host.name.clone(), OUT.to_owned());
+                let outer = (router.name.clone(), device.clone());
+                router.devices.push(Device { name: device, mtu: lan.mtu as u16, addresses: Vec::new(), routes });
+                self.layout.wires.push(Cable { at: None, inner, outer, up: lan, down: lan, spent: Duration::ZERO });
+                self.layout.hosts.push(host);
+            }
+            let name = router.name.clone();
+            self.layout.hosts.push(router);
+            (name, MIN_DELAY)
+        };
+        let [up, down] = [&site.link.up, &site.link.down].map(|way| of_way(way, spent, site.broken));
+        let routes = outer_prefixes(site);
+        let at = LinkAt::Site(index);
+        self.uplinks.push(Uplink { at, carrier: site.carrier, host: inner, up, down, spent, routes });
+    }
+
+    fn carrier(&mut self, index: usize) {
+        let carrier = &self.scenario.carriers[index];
+        let all = std::mem::take(&mut self.uplinks).into_iter();
+        let (sites, others): (Vec<_>, Vec<_>) = all.partition(|uplink| uplink.carrier == Some(index));
+        self.uplinks = others;
+        if sites.is_empty() {
+            return;
+        }
+        let mut host = carrier_host(carrier);
+        let mut routes: Vec<IpNet> = carrier.nat.addresses().map(IpNet::from).collect();
+        for (port, site) in sites.into_iter().enumerate() {
+            routes.extend(site.routes.iter().filter(|route| route.addr().is_ipv6()));
+            self.join(site, &mut host, format!("site{port}"));
+        }
+        let [up, down] = [&carrier.link.up, &carrier.link.down].map(|way| of_way(way, Duration::ZERO, None));
+        let (name, at) = (host.name.clone(), LinkAt::Carrier(index));
+        self.layout.hosts.push(host);
+        self.uplinks.push(Uplink { at, carrier: None, host: name, up, down, spent: Duration::ZERO, routes });
+    }
+
+    fn core(&mut self) {
+        let mut core = Host::new("core", true);
+        core.addresses = CORE_ADDRESSES.to_vec();
+        for (port, uplink) in std::mem::take(&mut self.uplinks).into_iter().enumerate() {
+            self.join(uplink, &mut core, format!("port{port}"));
+        }
+        self.layout.hosts.push(core);
+    }
+
+    /// Gives an access link its outer end.
+    fn join(&mut self, uplink: Uplink, to: &mut Host, device: String) {
+        let Uplink { at, host, up, down, spent, routes, .. } = uplink;
+        to.devices.push(Device { name: device.clone(), mtu: device_mtu(&down), addresses: Vec::new(), routes });
+        // A host is told the least of both ways; a router only what it sends into.
+        let inner = self.layout.hosts.iter_mut().find(|known| known.name == host).expect("it was just made");
+        if inner.forwards {
+            inner.devices[0].mtu = device_mtu(&up);
+        }
+        let outer = (to.name.clone(), device);
+        self.layout.wires.push(Cable { at: Some(at), inner: (host, OUT.to_owned()), outer, up, down, spent });
+    }
+}
+
+/// What the device in front of a wire lets through.
+pub(super) fn device_mtu(wire: &WireConfig) -> u16 {
+    if wire.black_hole { ANY_MTU } else { u16::try_from(wire.mtu).unwrap_or(ANY_MTU) }
+}
+
+/// Whether a site's access link ends at its one node.
+fn is_bare(scenario: &Scenario, site: usize, members: usize) -> bool {
+    let words = &scenario.sites[site];
+    // A host knows the MTU of its own wire: a black hole, and a link that will be another one, are behind a router.
+    let black_hole = words.link.up.black_hole || words.link.down.black_hole;
+    let changes = |action: &Action| matches!(action, Action::Link { at, .. } if *at == LinkAt::Site(site));
+    let changes = scenario.steps.iter().any(|step| changes(&step.action));
+    let global = !matches!(words.v4, Some(SiteV4::Private { .. })) && !matches!(words.v6, Some(SiteV6::Private { .. }));
+    members == 1 && words.firewall.is_none() && !black_hole && !changes && global
+}
+
+/// A node's addresses in a site, IPv6 first; none if it is not there.
+fn addresses_in(scenario: &Scenario, node: usize, site: usize) -> Option<Vec<IpAddr>> {
+    let place = scenario.nodes[node].interfaces.iter().find(|place| place.site == site)?;
+    Some(place.v6.map(Into::into).into_iter().chain(place.v4.map(Into::into)).collect())
+}
+
+fn out(mtu: u16, addresses: Vec<IpAddr>) -> Device {
+    let families = [addresses.iter().any(IpAddr::is_ipv6), addresses.iter().any(IpAddr::is_ipv4)];
+    Device { name: OUT.to_owned(), mtu, addresses, routes: defaults(families) }
+}
+
+fn defaults([v6, v4]: [bool; 2]) -> Vec<IpNet> {
+    let all = |address: IpAddr| IpNet::new(address, 0).expect("no prefix is shorter");
+    let v6 = v6.then(|| all(Ipv6Addr::UNSPECIFIED.into()));
+    v6.into_iter().chain(v4.then(|| all(Ipv4Addr::UNSPECIFIED.into()))).collect()
+}
+
+/// What is found at a site, seen from outside, IPv6 first.
+fn outer_prefixes(site: &Site) -> Vec<IpNet> {
+    let mut prefixes = Vec::new();
+    match &site.v6 {
+        Some(SiteV6::Global(prefix) | SiteV6::Prefix { outside: prefix, .. }) => prefixes.push((*prefix).into()),
+        Some(SiteV6::Private { nat, .. }) => prefixes.extend(nat.addresses().map(IpNet::from)),
+        None => {}
+    }
+    match &site.v4 {
+        Some(SiteV4::Global(prefix)) => prefixes.push((*prefix).into()),
+        Some(SiteV4::Private { nat, .. }) => prefixes.extend(nat.addresses().map(IpNet::from)),
+        None => {}
+    }
+    prefixes
+}
+
+/// The namespace between a site's LAN and its link: router, NAT and packet filter in one.
+fn router(site: &Site) -> Host {
+    let mut host = Host::new(format!("r-{}", site.name), true);
+    host.addresses.extend(site.router_v6().map(IpAddr::from));
+    host.addresses.extend(site.router_v4().map(IpAddr::from));
+    host.discards.extend(site.v6.as_ref().map(|v6| IpNet::from(v6.prefix())));
+    host.discards.extend(site.v4.as_ref().map(|v4| IpNet::from(v4.prefix())));
+    let mut nats = Vec::new();
+    if let Some(SiteV6::Private { nat, .. }) = &site.v6 {
+        nats.push(nat);
+    }
+    if let Some(SiteV4::Private { nat, .. }) = &site.v4 {
+        nats.push(nat);
+    }
+    host.devices.push(out(LAN_MTU, Vec::new()));
+    host.devices[0].routes = defaults([site.v6.is_some(), site.v4.is_some()]);
+    translate(&mut host, &nats);
+    if let Some(firewall) = &site.firewall {
+        host.ruleset.push_str(&filter(firewall));
+        host.sysctls.push(("net.netfilter.nf_conntrack_icmp_timeout", "60".to_owned()));
+        host.sysctls.push(("net.netfilter.nf_conntrack_icmpv6_timeout", "60".to_owned()));
+        if nats.is_empty() {
+            idle(&mut host, Duration::from_secs(120));
+        }
+    }
+    host
+}
+
+fn carrier_host(carrier: &Carrier) -> Host {
+    let mut host = Host::new(format!("c-{}", carrier.name), true);
+    host.addresses = vec![carrier.inside.1.into(), carrier.inside.0.into()];
+    host.devices.push(out(LAN_MTU, Vec::new()));
+    host.devices[0].routes = defaults([true, true]);
+    translate(&mut host, &[&carrier.nat]);
+    host
+}
+
+/// Makes a host translate what goes out of it.
+fn translate(host: &mut Host, nats: &[&Nat]) {
+    for nat in nats {
+        host.devices[0].addresses.push(nat.outside);
+        host.ruleset.push_str(&nat_rules(nat));
+    }
+    if let Some(nat) = nats.first() {
+        idle(host, nat.idle);
+    }
+}
+
+/// How long conntrack remembers UDP.
+fn idle(host: &mut Host, idle: Duration) {
+    for key in ["net.netfilter.nf_conntrack_udp_timeout", "net.netfilter.nf_conntrack_udp_timeout_stream"] {
+        host.sysctls.push((key, idle.as_secs().to_string()));
+    }
+}
+
+/// A NAT as netfilter has it. What comes in unasked must not become an entry of conntrack's: it would take the mapping
+/// that a packet of our own needs.
+fn nat_rules(nat: &Nat) -> String {
+    let family = if nat.outside.is_ipv4() { "ip" } else { "ip6" };
+    let address = nat.outside;
+    let random = if nat.ports == PortChoice::Random { " fully-random" } else { "" };
+    let unasked = if nat.answers_unsolicited { "reject" } else { "drop" };
+    format!(
+        "table {family} nat {{\n    chain out {{\n        type nat hook postrouting priority srcnat;\n        \
+         oifname \"{OUT}\" snat to {address}{random}\n    }}\n}}\n\
+         table {family} mapped {{\n    chain input {{\n        type filter hook input priority filter;\n        \
+         iifname \"{OUT}\" ct state new {unasked}\n        {family} daddr {address} ct state new drop\n    }}\n}}\n"
+    )
+}
+
+/// A stateful packet filter as netfilter has it.
+fn filter(firewall: &Firewall) -> String {
+    let mut rules = String::new();
+    let mut rule = |text: &str| {
+        let _ = writeln!(rules, "        {text}");
+    };
+    // It stands at the link: the LAN is none of its business.
+    rule(&format!("iifname != \"{OUT}\" oifname != \"{OUT}\" accept"));
+    rule("ct state established,related accept");
+    if firewall.stateful {
+        rule(&format!("iifname \"{OUT}\" drop"));
+    } else {
+        rule(&format!("iifname \"{OUT}\" accept"));
+    }
+    if let Some(egress) = &firewall.egress {
+        for Egress { protocol, port } in egress {
+            let protocols = match protocol {
+                Protocol::Udp => "udp",
+                Protocol::Tcp => "tcp",
+                Protocol::Icmp => "{ icmp, ipv6-icmp }",
+            };
+            match port {
+                Some(port) => rule(&format!("meta l4proto {protocols} th dport {port} accept")),
+                None => rule(&format!("meta l4proto {protocols} accept")),
+            }
+        }
+        match firewall.refusal {
+            Refusal::Drop => rule("drop"),
+            Refusal::Reject => rule("reject with icmpx admin-prohibited"),
+            Refusal::Reset => {
+                rule("meta l4proto tcp reject with tcp reset");
+                rule("reject with icmpx admin-prohibited");
+            }
+        }
+    }
+    format!(
+        "table inet filter {{\n    chain forward {{\n        type filter hook forward priority filter; policy accept;\n\
+         {rules}    }}\n}}\n"
+    )
+}
+
+/// Whether netfilter's one way to map is what a NAT is to do: by destination, with the inner port where that is free there,
+/// or a random one. For one inner host, whose ports are always free, the former is one mapping for each inner port.
+pub(super) fn maps_as_netfilter(nat: &Nat, inner_hosts: usize) -> bool {
+    match (nat.mapping, nat.ports) {
+        (Dependence::AddressAndPort, PortChoice::Random) => true,
+        (Dependence::AddressAndPort, PortChoice::Overloading) | (Dependence::Endpoint, PortChoice::Preserve) => {
+            inner_hosts <= 1
+        }
+        _ => false,
+    }
+}
+
+/// How many nodes are behind a carrier.
+pub(super) fn behind(scenario: &Scenario, is_there: impl Fn(usize) -> bool) -> usize {
+    let places = scenario.nodes.iter().flat_map(|node| &node.interfaces);
+    places.filter(|place| is_there(place.site)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use cyphonic_scenarios::{Document, Plan};
+
+    use super::*;
+
+    fn layout_of(text: &str) -> Layout {
+        let plan = Plan::expand(&Document::parse("test.toml", text).unwrap(), &[]).unwrap();
+        layout(&plan.cells[0].scenario)
+    }
+
+    fn host<'a>(layout: &'a Layout, name: &str) -> &'a Host {
+        layout.hosts.iter().find(|host| host.name == name).unwrap()
+    }
+
+    const PAIR: &str = r#"
+        title = "t"
+        about = "a"
+        measure = "outcome"
+        [[site]]
+        name = "a"
+        kind = "ipv4-private"
+        [site.link]
+        delay_ms = 7
+        mtu = 1400
+        [site.firewall]
+        egress = ["udp/443", "icmp"]
+        reaction = "reset"
+        [[site]]
+        name = "b"
+        kind = "ipv6"
+        [[node]]
+        name = "alice"
+        site = "a"
+        [[node]]
+        name = "bob"
+        site = "b"
+        [[step]]
+        do = "start"
+        [[step]]
+        do = "echo"
+        from = "alice"
+        to = "bob"
+    "#;
+
+    #[test]
+    fn a_node_alone_is_at_the_end_of_its_link_and_one_behind_a_box_has_a_lan() {
+        let layout = layout_of(PAIR);
+        let names: Vec<_> = layout.hosts.iter().map(|host| host.name.as_str()).collect();
+        assert_eq!(names, ["as", "nms", "trs", "alice", "r-a", "bob", "core"]);
+        let ends: Vec<_> = layout.wires.iter().map(|wire| (wire.inner.0.as_str(), wire.outer.0.as_str())).collect();
+        let links = [("as", "core"), ("nms", "core"), ("trs", "core"), ("r-a", "core"), ("bob", "core")];
+        assert_eq!(ends, [&[("alice", "r-a")][..], &links].concat());
+        let delays: Vec<_> = layout.wires.iter().map(|wire| wire.up.delay.as_millis()).collect();
+        assert_eq!(delays, [1, 1, 1, 1, 6, 1], "alice is 7 ms away from the core, her LAN included");
+        assert_eq!(host(&layout, "alice").devices[0].mtu, 1500);
+        assert_eq!(host(&layout, "r-a").devices[0].mtu, 1400);
+        let core = host(&layout, "core");
+        assert_eq!(core.devices.iter().map(|port| port.mtu).collect::<Vec<_>>(), [1500, 1500, 1500, 1400, 1500]);
+    }
+
+    #[test]
+    fn nat_and_packet_filter_are_rules_of_netfilter() {
+        let layout = layout_of(PAIR);
+        let router = host(&layout, "r-a");
+        let outside = router.devices[0].addresses[0];
+        assert!(router.ruleset.contains(&format!("oifname \"out\" snat to {outside}\n")), "{}", router.ruleset);
+        for rule in [
+            "ct state established,related accept",
+            "iifname \"out\" drop",
+            "meta l4proto udp th dport 443 accept",
+            "meta l4proto { icmp, ipv6-icmp } accept",
+            "meta l4proto tcp reject with tcp reset",
+        ] {
+            assert!(router.ruleset.contains(rule), "{rule}: {}", router.ruleset);
+        }
+        let core = host(&layout, "core");
+        assert_eq!(core.devices[3].routes, [IpNet::from(outside)], "the LAN is nobody's business");
+        assert!(core.ruleset.is_empty());
+    }
+}

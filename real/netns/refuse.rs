@@ -1,0 +1,182 @@
+//! What a Linux kernel cannot do as a scenario has it. Nothing is done approximately: it is refused, by the name that it
+//! has in the scenario.
+
+use std::time::Duration;
+
+use cyphonic_scenarios::{
+    Action, Dependence, Hairpin, IcmpErrors, LinkAt, Method, Nat, NatAt, Refresh, Scenario, SiteV4, SiteV6,
+};
+
+use super::layout::{behind, maps_as_netfilter};
+
+/// For how long a run shows what the scenario says, and why not longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Limit {
+    pub(super) after: Duration,
+    pub(super) why: String,
+}
+
+/// Everything in a scenario that cannot be done, each with its reason; otherwise what limits the run.
+pub(super) fn check(scenario: &Scenario) -> Result<Limit, Vec<String>> {
+    let mut found = Vec::new();
+    let duration_limit = Limit { after: scenario.duration_limit, why: "duration_limit_s is over".to_owned() };
+    let mut limits = vec![duration_limit];
+    for (index, site) in scenario.sites.iter().enumerate() {
+        let at = |what: &str| format!("site {:?}: {what}", site.name);
+        let nodes = behind(scenario, |place| place == index);
+        if let Some(SiteV4::Private { nat, .. }) = &site.v4 {
+            limits.extend(check_nat(nat, nodes, &at("nat"), &mut found));
+        }
+        match &site.v6 {
+            Some(SiteV6::Private { nat, .. }) => limits.extend(check_nat(nat, nodes, &at("nat66"), &mut found)),
+            Some(SiteV6::Prefix { .. }) => {
+                found.push(at("nptv6: netfilter translates prefixes with conntrack, not statelessly (RFC 6296)"));
+            }
+            Some(SiteV6::Global(_)) | None => {}
+        }
+        if site.nat64.is_some() {
+            found.push(at("nat64: netfilter does not translate between families"));
+        }
+        if site.firewall.as_ref().is_some_and(|firewall| !firewall.inspect.is_empty()) {
+            found.push(at("firewall.inspect: netfilter does not look into QUIC or TLS"));
+        }
+        if scenario.method == Method::Conventional && (site.link.up.black_hole || site.link.down.black_hole) {
+            found.push(at(
+                "link.black_hole: a kernel cannot both cut packets and keep silent about those it may not cut",
+            ));
+        }
+    }
+    for (index, carrier) in scenario.carriers.iter().enumerate() {
+        let at = format!("carrier {:?}", carrier.name);
+        let nodes = behind(scenario, |site| scenario.sites[site].carrier == Some(index));
+        limits.extend(check_nat(&carrier.nat, nodes, &at, &mut found));
+    }
+    for node in scenario.nodes.iter().filter(|node| node.interfaces.len() > 1) {
+        found.push(format!("node {:?}: in several sites at once", node.name.short()));
+    }
+    for (index, step) in scenario.steps.iter().enumerate() {
+        if let Some(why) = check_step(&step.action) {
+            found.push(format!("step {index}: {why}"));
+        }
+    }
+    if found.is_empty() {
+        Ok(limits.into_iter().min_by_key(|limit| limit.after).expect("one at least"))
+    } else {
+        Err(found)
+    }
+}
+
+fn check_nat(nat: &Nat, inner_hosts: usize, at: &str, found: &mut Vec<String>) -> Option<Limit> {
+    let mut refuse = |key: &str, why: &str| found.push(format!("{at}.{key}: {why}"));
+    if nat.filtering != Dependence::AddressAndPort {
+        refuse("filtering", "netfilter lets in only who was written to, address and port");
+    }
+    if !maps_as_netfilter(nat, inner_hosts) {
+        let why = "netfilter maps by destination, to the inner port where it is free there, or to a random one: \
+                   endpoint-independent mapping with ports = \"preserve\" for one node, address-and-port-dependent mapping \
+                   with ports = \"random\" for any";
+        refuse("mapping", why);
+    }
+    if !nat.more_outside.is_empty() {
+        refuse("addresses", "netfilter takes its addresses by another rule than the scenario's");
+    }
+    if nat.hairpin != Hairpin::Off {
+        refuse("hairpin", "netfilter turns packets around only for ports that it was told of");
+    }
+    if nat.icmp_errors != IcmpErrors::Carried {
+        refuse("icmp_errors", "netfilter always translates them");
+    }
+    if !nat.fragments {
+        refuse("fragments", "netfilter always puts fragments together");
+    }
+    if nat.lifetime.is_some() || nat.flush.is_some() {
+        refuse("lifetime_s, flush_s", "netfilter forgets a mapping only when it was unused");
+    }
+    if nat.max_sessions != 65_536 || nat.max_sessions_per_host != usize::MAX {
+        refuse("max_sessions", "netfilter counts by other rules");
+    }
+    (nat.refresh != Refresh::Both).then(|| {
+        let why = format!(
+            "{at}.refresh: netfilter lets both sides refresh, so after idle_s it does not do as the scenario says"
+        );
+        Limit { after: nat.idle, why }
+    })
+}
+
+fn check_step(action: &Action) -> Option<String> {
+    let why = match action {
+        Action::Move { .. } => "move: a namespace's devices cannot change their place",
+        Action::ProbeMtu(_) => "probe_mtu: a kernel's virtual interface takes no packet beyond its MTU",
+        Action::NatReboot(NatAt::Site(_) | NatAt::Carrier(_)) => "nat_reboot: nftables cannot empty conntrack's table",
+        Action::Firewall { .. } => "firewall: conntrack would not judge anew what is under way",
+        Action::Link { at: LinkAt::Service(_), link } if link.up.mtu != link.down.mtu || link.up.black_hole => {
+            "link: a service's link with two MTUs or a black hole"
+        }
+        Action::Start { .. }
+        | Action::Echo(_)
+        | Action::Tcp { .. }
+        | Action::Udp(_)
+        | Action::Wait(_)
+        | Action::Idle
+        | Action::Link { .. }
+        | Action::LinkUp { .. }
+        | Action::Restart(_) => return None,
+    };
+    Some(why.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use cyphonic_scenarios::{Document, EMBEDDED, Plan};
+
+    use super::*;
+
+    fn checked(site: &str, step: &str) -> Result<Limit, Vec<String>> {
+        let text = format!(
+            "title = \"t\"\nabout = \"a\"\nmeasure = \"outcome\"\n[[site]]\nname = \"a\"\nkind = \"ipv4-private\"\n{site}\n\
+             [[site]]\nname = \"b\"\nkind = \"ipv6\"\n[[node]]\nname = \"alice\"\nsite = \"a\"\n\
+             [[node]]\nname = \"bob\"\nsite = \"b\"\n[[step]]\ndo = \"start\"\n\
+             [[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\n{step}"
+        );
+        let plan = Plan::expand(&Document::parse("test.toml", &text).unwrap(), &[]).unwrap();
+        check(&plan.cells[0].scenario)
+    }
+
+    #[test]
+    fn every_cell_of_table_1_can_be_built() {
+        let (name, text) = EMBEDDED.iter().find(|(name, _)| *name == "table1").unwrap();
+        let plan = Plan::expand(&Document::parse(name, text).unwrap(), &[]).unwrap();
+        assert_eq!(plan.cells.len(), 18);
+        for cell in &plan.cells {
+            assert!(check(&cell.scenario).is_ok(), "{}", cell.name());
+        }
+    }
+
+    #[test]
+    fn what_netfilter_cannot_do_is_refused_by_its_name() {
+        for (site, name) in [
+            ("[site.nat]\nfiltering = \"endpoint-independent\"", "site \"a\": nat.filtering: "),
+            ("[site.nat]\nmapping = \"address-dependent\"", "site \"a\": nat.mapping: "),
+            ("[site.nat]\nports = \"sequential\"", "site \"a\": nat.mapping: "),
+            ("[site.nat]\nhairpin = \"external-source\"", "site \"a\": nat.hairpin: "),
+            ("[site.nat]\nicmp_errors = \"dropped\"", "site \"a\": nat.icmp_errors: "),
+            ("[site.nat]\nflush_s = 60", "site \"a\": nat.lifetime_s, flush_s: "),
+            ("[[site.firewall.inspect]]\nsni = \"x.test\"\nreaction = \"drop\"", "site \"a\": firewall.inspect: "),
+        ] {
+            let found = checked(site, "").unwrap_err();
+            assert!(found.iter().any(|refusal| refusal.starts_with(name)), "{site}: {found:?}");
+        }
+        let found = checked("", "[[step]]\ndo = \"move\"\nnode = \"alice\"\nto = \"b\"").unwrap_err();
+        assert!(found[0].starts_with("step 2: move: "), "{found:?}");
+    }
+
+    #[test]
+    fn a_nat_that_refreshes_as_netfilter_does_not_limits_the_run_to_its_idle_time() {
+        let limit = checked("[site.nat]\nidle_s = 30", "").unwrap();
+        assert_eq!(limit.after, Duration::from_secs(30));
+        assert!(limit.why.contains("nat.refresh"), "{}", limit.why);
+        let symmetric =
+            "[site.nat]\nidle_s = 30\nrefresh = \"both\"\nmapping = \"address-and-port-dependent\"\nports = \"random\"";
+        assert!(checked(symmetric, "").unwrap().after > Duration::from_secs(30));
+    }
+}

@@ -1,0 +1,341 @@
+//! Lays the event log of a simulated run beside that of a run on a real kernel: same messages, same order, same sizes,
+//! same patterns, same outcomes.
+//!
+//! Hosts are concurrent, and real ones have no common turn: whether the NMS answers Alice's registration before Bob's is
+//! chance. So what is compared is not one list but *threads*, in each of which one thing follows from another:
+//!
+//! * *A and B*: all messages between two parties, both ways, of the whole run;
+//! * *X in step n*: all that one party sends during one step, to whomever. Not where several nodes start at once, nor where
+//!   steps overlap: there a service serves several at once;
+//! * *X*: what a party reports: registrations, routes chosen, tunnels;
+//! * *A and B, survey*: messages by which the optimal policy learns about networks, beside everything else;
+//! * *step n*: what came of it.
+//!
+//! Times are not compared, and repetitions are left out, as in diagrams: both belong to the machine, not to the protocol.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cyphonic_scenarios::log::{self, Entry, What};
+use cyphonic_scenarios::{Action, Document, Plan, Scenario};
+
+use super::LabError;
+use super::batch;
+use crate::host::apps::Outcome;
+use crate::run::{Run, StepOutcome, run};
+use crate::world::Watch;
+
+/// The program that runs scenarios on network namespaces.
+const DRIVER: &str = "cyphonic-netns";
+/// Its exit code where runs failed: what they logged is there all the same.
+const RUNS_FAILED: i32 = 4;
+/// Messages of surveys, which run beside everything else.
+const SURVEY: [&str; 2] = ["Probe Request", "Network Report"];
+/// How wide a column of the comparison is.
+const COLUMN: usize = 74;
+
+/// What to compare.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The scenario: a path, or the name of a built-in one.
+    pub file: String,
+    /// Keys and values to lay over it.
+    pub sets: Vec<(String, String)>,
+    /// The real event log; without it the driver is run for it.
+    pub real: Option<PathBuf>,
+    /// How many real runs at once.
+    pub jobs: Option<usize>,
+}
+
+/// Compares every cell of a scenario, with its first seed; gives what to print, and what differs.
+pub fn compare(request: &Request) -> Result<(String, Option<LabError>), LabError> {
+    let plan = Plan::expand(&Document::open(&request.file)?, &request.sets)?;
+    let (real, mut failed) = match &request.real {
+        Some(file) => (read(file)?, None),
+        None => drive(request, *plan.seeds.start())?,
+    };
+    let cells: Vec<usize> = (0..plan.cells.len()).collect();
+    let seed = *plan.seeds.start();
+    let simulated = batch::each(&plan.name, &cells, |&cell| {
+        let scenario = &plan.cells[cell].scenario;
+        entries(cell, scenario, &run(scenario, seed, scenario.engine, &Watch::default()))
+    });
+    let (mut text, mut different) = (String::new(), 0);
+    for (cell, simulated) in simulated.iter().enumerate() {
+        let real: Vec<Entry> = real.iter().filter(|entry| entry.cell == cell).cloned().collect();
+        let name = batch::name_of(&plan, &plan.cells[cell], seed);
+        let report = Comparison::new(&plan.cells[cell].scenario, simulated, &real);
+        different += usize::from(!report.is_same());
+        report.print(&name, plan.cells.len() == 1, &mut text);
+    }
+    let _ = writeln!(text, "{} of {} runs are the same, simulated and real", cells.len() - different, cells.len());
+    if different > 0 {
+        failed =
+            Some(LabError::Differs(format!("{different} of {} runs differ: one of the two is wrong", cells.len())));
+    }
+    Ok((text, failed))
+}
+
+fn read(file: &Path) -> Result<Vec<Entry>, LabError> {
+    let told = |what: &dyn std::fmt::Display| LabError::Usage(format!("--real {}: {what}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| told(&error))?;
+    Entry::read(&text).map_err(|error| told(&error))
+}
+
+/// Runs the scenario on network namespaces.
+fn drive(request: &Request, seed: u64) -> Result<(Vec<Entry>, Option<LabError>), LabError> {
+    let beside = || Some(std::env::current_exe().ok()?.with_file_name(DRIVER));
+    let program = std::env::var_os("CYPHONIC_NETNS").map(PathBuf::from).or_else(beside);
+    let program = program.filter(|path| path.is_file()).ok_or_else(|| {
+        LabError::Real(format!(
+            "{DRIVER} is not beside this program: build it with `cargo build -p cyphonic`, with --release \
+                               if this is a release build; or set CYPHONIC_NETNS; or give a log with --real"
+        ))
+    })?;
+    let mut command = Command::new(&program);
+    command.args(["run", &request.file, "--json", "--seed", &seed.to_string()]);
+    for (key, value) in &request.sets {
+        command.arg("--set").arg(format!("{key}={value}"));
+    }
+    if let Some(jobs) = request.jobs {
+        command.args(["--jobs", &jobs.to_string()]);
+    }
+    let output = command.output().map_err(|error| LabError::Real(format!("{}: {error}", program.display())))?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().trim_start_matches("error: ").to_owned();
+    let failed = match output.status.code() {
+        Some(0) => None,
+        Some(RUNS_FAILED) => Some(LabError::Failed(said)),
+        _ => return Err(LabError::Real(said)),
+    };
+    let entries = Entry::read(&String::from_utf8_lossy(&output.stdout));
+    Ok((entries.map_err(|error| LabError::Real(format!("{DRIVER} wrote no event log: {error}")))?, failed))
+}
+
+/// The event log of a simulated run.
+pub fn entries(cell: usize, scenario: &Scenario, run: &Run) -> Vec<Entry> {
+    let entry = |at_ns, host: &str, what| Entry { cell, at_ns, host: host.to_owned(), what };
+    // Steps first: what they cause at the same instant follows them.
+    let mut entries: Vec<Entry> = Vec::new();
+    for (step, report) in run.steps.iter().enumerate() {
+        entries.push(entry(report.started.as_nanos(), "lab", What::Step { step }));
+    }
+    for (at, host, event) in &run.events {
+        entries.extend(What::of(event).map(|what| entry(at.as_nanos(), host, what)));
+    }
+    for (step, report) in run.steps.iter().enumerate() {
+        let StepOutcome::App(_, app) = &report.outcome else { continue };
+        let outcome = match (&scenario.steps[step].action, &app.outcome) {
+            (Action::Echo(probes), Outcome::Echo(echo)) => log::echoes(echo.answered(), probes.count),
+            (Action::Tcp { bytes, .. }, Outcome::Transfer(transfer)) => log::transfer(*bytes, transfer.ok()),
+            (_, Outcome::Flow(flow)) => log::datagrams(flow.sent),
+            _ => continue,
+        };
+        let at = report.completed.unwrap_or(run.ended);
+        entries.push(entry(at.as_nanos(), "lab", What::Outcome { step, outcome }));
+    }
+    entries.sort_by_key(|entry| entry.at_ns);
+    entries
+}
+
+/// Two logs of one run of a scenario.
+struct Comparison {
+    threads: BTreeMap<String, [Vec<String>; 2]>,
+    messages: usize,
+    bytes: usize,
+}
+
+impl Comparison {
+    fn new(scenario: &Scenario, simulated: &[Entry], real: &[Entry]) -> Self {
+        let (mut messages, mut bytes) = (0, 0);
+        for entry in simulated {
+            if let What::Signal(signal) = &entry.what
+                && !signal.repeated
+            {
+                messages += 1;
+                bytes += signal.bytes.unwrap_or(0);
+            }
+        }
+        let mut threads: BTreeMap<String, [Vec<String>; 2]> = BTreeMap::new();
+        for (side, entries) in [simulated, real].into_iter().enumerate() {
+            for (thread, line) in lines(scenario, entries) {
+                threads.entry(thread).or_default()[side].push(line);
+            }
+            let surveys = threads.iter_mut().filter(|(thread, _)| thread.ends_with(", survey"));
+            surveys.for_each(|(_, lines)| lines[side].sort());
+        }
+        Self { threads, messages, bytes }
+    }
+
+    fn is_same(&self) -> bool {
+        self.threads.values().all(|[simulated, real]| simulated == real)
+    }
+
+    /// All threads if `whole`, otherwise those that differ.
+    fn print(&self, name: &str, whole: bool, text: &mut String) {
+        let verdict = if self.is_same() { "same" } else { "DIFFERENT" };
+        let _ = writeln!(text, "{verdict:<9}  {name}: {} messages, {} bytes", self.messages, self.bytes);
+        for (thread, [simulated, real]) in &self.threads {
+            if !whole && simulated == real {
+                continue;
+            }
+            let _ = writeln!(text, "  {thread}");
+            for (left, right) in beside(simulated, real) {
+                let mark = if left == right { ' ' } else { '≠' };
+                let line = format!("    {mark} {:<COLUMN$} {}", left.unwrap_or("–"), right.unwrap_or("–"));
+                let _ = writeln!(text, "{}", line.trim_end());
+            }
+        }
+    }
+}
+
+/// Every line of a log with the thread that it belongs to; some belong to two.
+fn lines(scenario: &Scenario, entries: &[Entry]) -> Vec<(String, String)> {
+    let overlap = scenario.steps.iter().any(|step| step.at.is_some());
+    let mut step_now = None;
+    let mut lines = Vec::new();
+    for entry in entries {
+        let host = &entry.host;
+        let mut told = |line: String| lines.push((host.clone(), line));
+        match &entry.what {
+            What::Signal(signal) if signal.repeated => {}
+            What::Signal(signal) if SURVEY.contains(&signal.what.as_str()) => {
+                // It names ports, which are chance.
+                let what =
+                    format!("{} → {} {}, {} bytes", signal.from, signal.to, signal.what, signal.bytes.unwrap_or(0));
+                lines.push((format!("{}, survey", between(signal)), what));
+            }
+            What::Signal(signal) => {
+                lines.push((between(signal), signal.to_string()));
+                let one_thing = step_now.filter(|&step: &usize| {
+                    let action = scenario.steps.get(step).map(|step| &step.action);
+                    !overlap && !matches!(action, Some(Action::Start { nodes, .. }) if nodes.len() > 1)
+                });
+                if let Some(step) = one_thing {
+                    lines.push((format!("{} in step {step}", signal.from), signal.to_string()));
+                }
+            }
+            What::Registered { nat } => told(format!("registered, NAT: {}", if *nat { "yes" } else { "no" })),
+            What::Unregistered { reason } => told(format!("not registered: {reason}")),
+            What::RouteChosen { initiator, responder, pattern } => {
+                let pattern = pattern.map_or_else(|| "none".to_owned(), |pattern| pattern.to_string());
+                told(format!("route from {initiator} to {responder}: pattern {pattern}"));
+            }
+            What::TunnelUp { peer, pattern, dialed, framing } => {
+                let dialed = if *dialed { ", dialed" } else { "" };
+                told(format!("tunnel to {peer} up: pattern {pattern}{dialed}, {framing}"));
+            }
+            What::TunnelDown { peer, reason } => told(format!("tunnel to {peer} down: {reason}")),
+            What::Step { step } => step_now = Some(*step),
+            What::Outcome { step, outcome } => lines.push((format!("step {step}"), outcome.clone())),
+        }
+    }
+    lines
+}
+
+/// A message's two parties, in either direction.
+fn between(signal: &log::Signal) -> String {
+    let (from, to) = (&signal.from, &signal.to);
+    format!("{} and {}", from.min(to), from.max(to))
+}
+
+/// Two lists side by side, equal lines in one row: a longest common subsequence.
+fn beside<'a>(left: &'a [String], right: &'a [String]) -> Vec<(Option<&'a str>, Option<&'a str>)> {
+    let mut common = vec![vec![0; right.len() + 1]; left.len() + 1];
+    for i in (0..left.len()).rev() {
+        for j in (0..right.len()).rev() {
+            let best: usize = common[i + 1][j].max(common[i][j + 1]);
+            common[i][j] = if left[i] == right[j] { common[i + 1][j + 1] + 1 } else { best };
+        }
+    }
+    let (mut i, mut j, mut rows) = (0, 0, Vec::new());
+    while i < left.len() || j < right.len() {
+        if i < left.len() && j < right.len() && left[i] == right[j] {
+            rows.push((Some(left[i].as_str()), Some(right[j].as_str())));
+            (i, j) = (i + 1, j + 1);
+        } else if j == right.len() || i < left.len() && common[i + 1][j] >= common[i][j + 1] {
+            rows.push((Some(left[i].as_str()), None));
+            i += 1;
+        } else {
+            rows.push((None, Some(right[j].as_str())));
+            j += 1;
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table1() -> (Scenario, Vec<Entry>) {
+        let sets = ["method", "site.a.kind", "site.b.kind"].map(str::to_owned);
+        let values = ["\"proposed\"", "\"ipv6\"", "\"ipv4-private\""].map(str::to_owned);
+        let sets: Vec<_> = sets.into_iter().zip(values).collect();
+        let plan = Plan::expand(&Document::open("table1").unwrap(), &sets).unwrap();
+        let scenario = plan.cells[0].scenario.clone();
+        let ran = run(&scenario, 1, scenario.engine, &Watch::default());
+        let entries = entries(0, &scenario, &ran);
+        (scenario, entries)
+    }
+
+    #[test]
+    fn a_run_is_the_same_as_itself_whatever_hosts_did_at_once_and_whenever() {
+        let (scenario, simulated) = table1();
+        assert!(simulated.iter().any(|entry| matches!(&entry.what, What::Outcome { outcome, .. }
+            if outcome == "3 of 3 echoes answered")));
+        let mut real = simulated.clone();
+        // Bob registers after Alice, in later times and with a repetition.
+        let of_bob = |entry: &Entry| {
+            let What::Signal(signal) = &entry.what else { return false };
+            [signal.from.as_str(), signal.to.as_str()].contains(&"bob")
+        };
+        let step_1 = real.iter().position(|entry| entry.what == What::Step { step: 1 }).unwrap();
+        real[..step_1].sort_by_key(of_bob);
+        if let Some(entry) = real.iter().find(|entry| of_bob(entry)).cloned() {
+            let What::Signal(signal) = entry.what.clone() else { panic!() };
+            let repeated = log::Signal { repeated: true, ..signal };
+            real.push(Entry { what: What::Signal(repeated), ..entry });
+        }
+        for entry in &mut real {
+            entry.at_ns += 1_000_000_000;
+        }
+        let comparison = Comparison::new(&scenario, &simulated, &real);
+        assert!(comparison.is_same() && comparison.messages > 20 && comparison.bytes > 1000);
+    }
+
+    #[test]
+    fn another_size_another_order_a_missing_message_and_another_outcome_are_differences() {
+        let (scenario, simulated) = table1();
+        let differs = |change: &dyn Fn(&mut Vec<Entry>)| {
+            let mut real = simulated.clone();
+            change(&mut real);
+            let comparison = Comparison::new(&scenario, &simulated, &real);
+            let mut text = String::new();
+            comparison.print("x", false, &mut text);
+            assert_eq!(text.starts_with("DIFFERENT"), !comparison.is_same());
+            text
+        };
+        let step_1 = simulated.iter().position(|entry| entry.what == What::Step { step: 1 }).unwrap();
+        let sent_by_nms: Vec<usize> = (step_1..simulated.len())
+            .filter(|&i| matches!(&simulated[i].what, What::Signal(signal) if signal.from == "nms"))
+            .collect();
+        let text = differs(&|real| {
+            let What::Signal(signal) = &mut real[sent_by_nms[0]].what else { panic!() };
+            signal.bytes = signal.bytes.map(|bytes| bytes + 1);
+        });
+        assert!(text.contains("≠ nms → bob Route Direction"), "{text}");
+        let text = differs(&|real| real.swap(sent_by_nms[0], sent_by_nms[1]));
+        assert!(text.contains("nms in step 1") && !text.contains("  alice and nms"), "{text}");
+        let text = differs(&|real| {
+            real.remove(sent_by_nms[0]);
+        });
+        assert!(text.contains("  bob and nms") && text.contains("–"), "{text}");
+        let text = differs(&|real| {
+            let What::Outcome { outcome, .. } = &mut real.last_mut().unwrap().what else { panic!() };
+            *outcome = log::transfer(1_000_000, false);
+        });
+        assert!(text.contains("≠ 1000000 bytes arrived unchanged"), "{text}");
+    }
+}
