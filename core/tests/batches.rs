@@ -57,12 +57,16 @@ impl Pair {
         let link = client.connect(Instant::ZERO, address(1), address(2), &bob, None, Load::Packets).unwrap();
         let mut pair = Self { now: Instant::ZERO, client, server, link };
         for _ in 0..200 {
-            pair.now = pair.now + Duration::from_millis(10);
+            pair.now += Duration::from_millis(10);
             let there = sent(&mut pair.client).0;
-            there.iter().for_each(|transmit| give(&mut pair.server, pair.now, transmit));
+            for transmit in &there {
+                give(&mut pair.server, pair.now, transmit);
+            }
             pair.server.settle(pair.now);
             let back = sent(&mut pair.server).0;
-            back.iter().for_each(|transmit| give(&mut pair.client, pair.now, transmit));
+            for transmit in &back {
+                give(&mut pair.client, pair.now, transmit);
+            }
             pair.client.settle(pair.now);
             pair.client.handle_timeout(pair.now);
             pair.server.handle_timeout(pair.now);
@@ -116,7 +120,9 @@ fn packets_given_at_once_leave_joined_and_arrive_in_order() {
     assert!(transmits.len() <= 5, "{}", transmits.len());
     assert!(transmits.iter().any(|transmit| transmit.segment.is_some()));
     assert!(transmits.iter().all(|transmit| transmit.payload.len() <= 44 * 1452));
-    transmits.iter().for_each(|transmit| give(&mut pair.server, pair.now, transmit));
+    for transmit in &transmits {
+        give(&mut pair.server, pair.now, transmit);
+    }
     pair.server.settle(pair.now);
     assert_eq!(received(&mut pair.server), packets);
 }
@@ -133,7 +139,9 @@ fn more_than_quinn_holds_may_be_given_at_once() {
     let mut pair = Pair::new(44);
     let packets: Vec<_> = (0..12).flat_map(|_| packets(250, 1400)).collect();
     let transmits = pair.send(&packets);
-    transmits.iter().for_each(|transmit| give(&mut pair.server, pair.now, transmit));
+    for transmit in &transmits {
+        give(&mut pair.server, pair.now, transmit);
+    }
     pair.server.settle(pair.now);
     assert_eq!(received(&mut pair.server), packets);
 }

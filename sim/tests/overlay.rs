@@ -221,8 +221,7 @@ impl StateMachineTest for Network {
     type Reference = Overlay;
 
     fn init_test(model: &Overlay) -> Self {
-        let sites: String =
-            SITES.iter().map(|kind| format!("[[site]]\nname = \"{kind}\"\nkind = \"{kind}\"\n")).collect();
+        let sites = SITES.map(|kind| format!("[[site]]\nname = \"{kind}\"\nkind = \"{kind}\"\n")).concat();
         let node = |(node, &site): (usize, &usize)| {
             let site = SITES[site];
             format!("[[node]]\nname = \"n{node}\"\nsite = \"{site}\"\n")
@@ -285,8 +284,8 @@ impl StateMachineTest for Network {
                 let report = network.app(from, App::Transfer(target, Transfer { bytes: bytes.into(), seed: 7 }));
                 let transfer = report.transfer().expect("a transfer");
                 match before.arrives(from, to) {
-                    Some(true) => assert!(matches!(transfer.result, Some(Ok(_))), "I7: {report:?}"),
-                    Some(false) => assert!(!matches!(transfer.result, Some(Ok(_))), "I1: {report:?}"),
+                    Some(true) => assert!(matches!(transfer.result, Some(Ok(()))), "I7: {report:?}"),
+                    Some(false) => assert!(!matches!(transfer.result, Some(Ok(()))), "I1: {report:?}"),
                     None => {}
                 }
             }

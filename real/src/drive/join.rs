@@ -73,7 +73,7 @@ impl Shape {
     fn of(packet: &[u8]) -> Option<Self> {
         let (protocol, ip, plain) = match packet.first()? >> 4 {
             // Without options; DF, or the numbers of the fragments to be would matter; no fragment.
-            4 if packet.len() >= 20 && packet[0] == 0x45 && packet[6] & 0x3f == 0 && packet[7] == 0 => {
+            4 if packet.len() >= 20 && packet[0] == 0x45 && packet[6].trailing_zeros() >= 6 && packet[7] == 0 => {
                 (packet[9], 20, packet[6] == 0x40)
             }
             6 if packet.len() >= 40 => (packet[6], 40, true),

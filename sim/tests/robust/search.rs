@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::Scenario;
+use cyphonic_sim::host::apps::EchoReport;
 
 use crate::common::{NAT, V4, scenario};
 use crate::scene::{BLIND, TERMINATING, first_answer, play, story, tunnels_up};
@@ -54,7 +55,7 @@ fn a_search_that_finds_sizes_too_large_ends_no_tunnel() {
         for link in ["{ delay_ms = 10, mtu = 1360 }", "{ delay_ms = 10, mtu = 1360, black_hole = true }"] {
             let run = play(&narrow(settings, link, "{}", bob), 1, |_| {});
             let echoes = run.reports().filter_map(|(_, report)| report.echo());
-            assert!(echoes.map(|echo| echo.answered()).eq([10, 10, 10]), "{settings}, {bob}, {link}: {}", story(&run));
+            assert!(echoes.map(EchoReport::answered).eq([10, 10, 10]), "{settings}, {bob}, {link}: {}", story(&run));
             assert_eq!(tunnels_up(&run, "alice", Instant::ZERO), 1, "{settings}, {bob}, {link}: {}", story(&run));
         }
     }
