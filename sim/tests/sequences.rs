@@ -151,7 +151,8 @@ fn with_one_packet_in_twenty_lost_everything_is_said_all_the_same_and_the_tunnel
             let up = |host: &str| run.events.iter().any(|(_, h, e)| h == host && matches!(e, Event::TunnelUp(_)));
             assert!(up("alice") && up("bob"), "no tunnel: {replay}");
             let said = set(&run);
-            let missing: Vec<_> = whole.difference(&said).collect();
+            // Where every Tunnel Response is lost, the responder's first Keep Alive says as much.
+            let missing: Vec<_> = whole.difference(&said).filter(|line| !line.contains("Tunnel Response")).collect();
             // Where Bob's last handshake packet to the TRS is lost, Alice may be there before him, and is refused once.
             let more: Vec<_> = said.difference(&whole).filter(|line| !line.contains("Error { no relay }")).collect();
             assert!(missing.is_empty() && more.is_empty(), "missing {missing:?}, more {more:?}: {replay}");
