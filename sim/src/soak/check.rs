@@ -14,7 +14,7 @@
 //! | I10 | no plaintext of an application on any wire; of the conventional method, no end key that the TRS could unwrap |
 //!
 //! I3, I4, I8's secrets and I10 need every packet, and are looked at in a share of the runs: see [`Depth`]. What needs an
-//! attacker is in [`super::assault`].
+//! attacker is in `assault`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
@@ -91,7 +91,7 @@ impl fmt::Display for Violation {
 pub struct Depth {
     /// Keeps every packet: I3, I4, I8's secrets, I10.
     pub packets: bool,
-    /// Attacks the network that the run leaves, and another one that has an impostor in it: see [`super::assault`].
+    /// Attacks the network that the run leaves, and another one that has an impostor in it: see `assault`.
     pub assault: bool,
     /// A second run must be the same.
     pub again: bool,

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Three seeds in seven are drills instead: small networks with nothing wrong in them, in which nothing may be lost, and
-//! which the soak then attacks (see `drill` and [`super::assault`]).
+//! which the soak then attacks (see `drill` and `assault`).
 //!
 //! The same seed gives the same text for as long as [`GENERATOR`] stays the same.
 
