@@ -165,6 +165,20 @@ impl Places {
         preferred.chain(remotes).find_map(|&remote| self.towards(remote))
     }
 
+    /// Where to try for the `attempt`th time: every second time begins with another address of each family. Which family
+    /// comes first is not decided here ([`Self::prefer_v4`] changes with every failure): if both changed at once, some
+    /// addresses would never have their turn.
+    pub(super) fn in_turn(remotes: &[SocketAddr], attempt: usize) -> Vec<SocketAddr> {
+        let is_v4_first = remotes.first().is_some_and(SocketAddr::is_ipv4);
+        let (mut first, mut second): (Vec<_>, Vec<_>) = remotes.iter().partition(|r| r.is_ipv4() == is_v4_first);
+        for family in [&mut first, &mut second] {
+            let turn = attempt / 2 % family.len().max(1);
+            family.rotate_left(turn);
+        }
+        first.append(&mut second);
+        first
+    }
+
     /// All of `remotes` that we have an address for.
     pub(super) fn all(&self, remotes: &[SocketAddr]) -> Vec<(SocketAddr, SocketAddr)> {
         remotes.iter().filter_map(|&remote| self.towards(remote)).collect()
@@ -184,6 +198,22 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_address_has_its_turn_whatever_the_first_failure_was() {
+        let remotes: Vec<SocketAddr> =
+            ["[2001:db8::2]:443", "[2001:db8::3]:443", "192.0.2.2:443"].map(|text| text.parse().unwrap()).to_vec();
+        let addresses = vec!["2001:db8::5".parse().unwrap(), "198.51.100.5".parse().unwrap()];
+        for begin in 0..4 {
+            let mut places = Places { addresses: addresses.clone(), port: 443, nat64: None, prefer_v4: false };
+            let mut tried = std::collections::BTreeSet::new();
+            for attempt in begin..begin + 8 {
+                tried.extend(places.first(&Places::in_turn(&remotes, attempt)).map(|(_, remote)| remote));
+                places.prefer_v4 = !places.prefer_v4;
+            }
+            assert_eq!(tried.len(), remotes.len(), "from attempt {begin} on: {tried:?}");
+        }
+    }
 
     #[test]
     fn ipv4_is_reached_through_nat64_only_without_an_address_of_its_own() {

@@ -284,9 +284,7 @@ impl Carriage for Proposed {
         for link in old.into_iter().chain(self.nms.take()) {
             self.close(now, link);
         }
-        let mut remotes = self.services.as_addresses.clone();
-        let turn = attempt % remotes.len().max(1);
-        remotes.rotate_left(turn);
+        let remotes = Places::in_turn(&self.services.as_addresses, attempt);
         let name = self.services.as_name.clone();
         match self.open(now, &remotes, &name, Load::Signaling) {
             Ok(link) => {

@@ -147,7 +147,7 @@ impl Assault<'_> {
         self.found.push(violation(invariant, sentence));
     }
 
-    /// Every datagram that is on the taps of wires to hosts, in order of arrival.
+    /// Every datagram that arrived at a host by now, by the taps, in order of arrival.
     fn arrived(&self) -> Vec<Datagram> {
         let network = self.world.network();
         let mut all = Vec::new();
@@ -156,6 +156,7 @@ impl Assault<'_> {
             let tapped = network.take_tapped(direction);
             let Some(&to) = self.hosts.get(&id) else { continue };
             let came = tapped.iter().filter_map(|tapped| Some((tapped.arrives?, &tapped.packet)));
+            let came = came.filter(|(at, _)| *at < self.world.now());
             all.extend(came.filter_map(|(at, packet)| Some((at, Datagram::parse(to, iface, packet)?))));
         }
         all.sort_by_key(|(at, _)| *at);

@@ -20,7 +20,7 @@ use cyphonic_sim::soak::generate::generate;
 use crate::insiders;
 
 /// As many runs as a machine of two cores makes in a minute or less, whatever its build.
-const MOST_RUNS: u64 = 300;
+const MOST_RUNS: u64 = 1_000;
 /// No scenario that shows a defect may have more steps, once it was made small.
 const MOST_STEPS: usize = 10;
 /// How many plans are tried to that end where the first one has more.

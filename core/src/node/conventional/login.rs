@@ -8,7 +8,7 @@ use crate::machine::{Output, StreamId, StreamInput, StreamOutput};
 use crate::message::{Credential, FrameReader, LoginRequest, Message};
 use crate::name::Party;
 use crate::node::Login;
-use crate::node::carriage::CarriageOutput;
+use crate::node::carriage::{CarriageOutput, Places};
 use crate::time::Instant;
 
 /// A login under way.
@@ -33,9 +33,7 @@ impl Conventional {
             self.out.push_back(old.abandon());
         }
         self.nms = None;
-        let mut remotes = self.services.as_addresses.clone();
-        let turn = attempt % remotes.len().max(1);
-        remotes.rotate_left(turn);
+        let remotes = Places::in_turn(&self.services.as_addresses, attempt);
         let Some((_, remote)) = self.places.first(&remotes) else {
             return self.out.push_back(CarriageOutput::LoginFailed(Failure::NoAddress));
         };
