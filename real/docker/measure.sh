@@ -171,7 +171,7 @@ measure() {
     usual_programs
     largest_packets "$pattern" "$method"
     capture_end
-    captures "$pattern" "$method" "$framing"
+    captures "$pattern" "$method"
     ((pattern != 1)) || table3_rows "$method" "$framing"
 
     # No `grep -q` at the end of a pipe: it would end what feeds it, and with it this script.
