@@ -183,7 +183,7 @@ impl Builder<'_> {
             (name, MIN_DELAY)
         };
         let [up, down] = [&site.link.up, &site.link.down].map(|way| of_way(way, spent, site.broken));
-        let routes = outer_prefixes(site);
+        let routes = site.outer_prefixes();
         let at = LinkAt::Site(index);
         self.uplinks.push(Uplink { at, carrier: site.carrier, host: inner, up, down, spent, routes });
     }
@@ -262,22 +262,6 @@ fn defaults([v6, v4]: [bool; 2]) -> Vec<IpNet> {
     let all = |address: IpAddr| IpNet::new(address, 0).expect("no prefix is shorter");
     let v6 = v6.then(|| all(Ipv6Addr::UNSPECIFIED.into()));
     v6.into_iter().chain(v4.then(|| all(Ipv4Addr::UNSPECIFIED.into()))).collect()
-}
-
-/// What is found at a site, seen from outside, IPv6 first.
-fn outer_prefixes(site: &Site) -> Vec<IpNet> {
-    let mut prefixes = Vec::new();
-    match &site.v6 {
-        Some(SiteV6::Global(prefix) | SiteV6::Prefix { outside: prefix, .. }) => prefixes.push((*prefix).into()),
-        Some(SiteV6::Private { nat, .. }) => prefixes.extend(nat.addresses().map(IpNet::from)),
-        None => {}
-    }
-    match &site.v4 {
-        Some(SiteV4::Global(prefix)) => prefixes.push((*prefix).into()),
-        Some(SiteV4::Private { nat, .. }) => prefixes.extend(nat.addresses().map(IpNet::from)),
-        None => {}
-    }
-    prefixes
 }
 
 /// The namespace between a site's LAN and its link: router, NAT and packet filter in one.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use cyphonic_core::message::{Framing, RelayMode};
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::time::Instant;
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::address;
 use crate::words::{
@@ -242,6 +242,22 @@ pub struct Nat64 {
 }
 
 impl Site {
+    /// What is found at the site, seen from outside, IPv6 first.
+    pub fn outer_prefixes(&self) -> Vec<IpNet> {
+        let mut prefixes = Vec::new();
+        match &self.v6 {
+            Some(SiteV6::Global(prefix) | SiteV6::Prefix { outside: prefix, .. }) => prefixes.push((*prefix).into()),
+            Some(SiteV6::Private { nat, .. }) => prefixes.extend(nat.addresses().map(IpNet::from)),
+            None => {}
+        }
+        match &self.v4 {
+            Some(SiteV4::Global(prefix)) => prefixes.push((*prefix).into()),
+            Some(SiteV4::Private { nat, .. }) => prefixes.extend(nat.addresses().map(IpNet::from)),
+            None => prefixes.extend(self.nat64.iter().flat_map(|nat64| nat64.nat.addresses()).map(IpNet::from)),
+        }
+        prefixes
+    }
+
     /// Where IPv4 is seen inside, if the site has a NAT64: what its router would tell every node in its router
     /// advertisements (PREF64, RFC 8781).
     pub fn nat64_prefix(&self) -> Option<Ipv6Net> {

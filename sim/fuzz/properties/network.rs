@@ -15,11 +15,11 @@ use cyphonic_core::event::{DropReason, Event};
 use cyphonic_core::machine::{Input, StreamId, StreamInput};
 use cyphonic_core::nms::Nms;
 use cyphonic_core::node::{Node, NodeCommand};
+use cyphonic_core::packet;
 use cyphonic_core::trs::Trs;
 use cyphonic_scenarios::{Document, Engine, Plan, Scenario};
 use cyphonic_sim::host::Host;
 use cyphonic_sim::host::apps::{App, AppId, Echo, Family, Target};
-use cyphonic_sim::net::packet::{Ip, protocol};
 use cyphonic_sim::net::{Direction, TapMode};
 use cyphonic_sim::soak::model::HEALING;
 use cyphonic_sim::world::{Actor, Station, Watch, World};
@@ -156,8 +156,8 @@ impl Stage<'_> {
             let (id, _) = network.ends(wire)[1];
             let Some(&(at, _)) = self.roles.iter().find(|(_, station)| station.id == id) else { continue };
             for tapped in network.take_tapped(wire) {
-                let Some((from, to, payload)) = udp(&tapped.packet) else { continue };
-                let seen = Seen { at, from, to, payload };
+                let Some(udp) = packet::udp(&tapped.packet) else { continue };
+                let seen = Seen { at, from: udp.source, to: udp.destination, payload: udp.payload.to_vec() };
                 if self.seen.len() < MAX_SEEN {
                     self.seen.push(seen);
                 } else {
@@ -289,11 +289,4 @@ impl Wild {
             Self::Stream(id, input) => Input::Stream(id, input),
         }
     }
-}
-
-fn udp(packet: &[u8]) -> Option<(SocketAddr, SocketAddr, Vec<u8>)> {
-    let ip = Ip::parse(packet).filter(|ip| ip.protocol == protocol::UDP && ip.fragment.is_none())?;
-    let port = |at: usize| u16::from_be_bytes([ip.payload[at], ip.payload[at + 1]]);
-    let (from, to) = (SocketAddr::new(ip.source, port(0)), SocketAddr::new(ip.destination, port(2)));
-    Some((from, to, ip.payload.get(8..)?.to_vec()))
 }

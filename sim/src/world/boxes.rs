@@ -215,7 +215,7 @@ impl Plan<'_> {
         if members.is_empty() {
             return;
         }
-        let routes = outer_prefixes(site);
+        let routes = site.outer_prefixes();
         let (from, spent) = if self.is_bare(places, index) {
             let (node, iface) = members[0];
             ((nodes[node].1, iface), Duration::ZERO)
@@ -276,7 +276,7 @@ impl Plan<'_> {
                 return Forwarder::new(lan.clone(), own()).reporting_from(outer_addresses(site));
             }
             let v6 = site.v6.as_ref().map(|v6| IpNet::from(v6.prefix()));
-            let v4 = outer_prefixes(site).into_iter().filter(|prefix| prefix.addr().is_ipv4());
+            let v4 = site.outer_prefixes().into_iter().filter(|prefix| prefix.addr().is_ipv4());
             let routes = v4.chain(v6).fold(default_routes(), |routes, prefix| routes.with(prefix, 1));
             let own = site.router_v6().map(IpAddr::from).into_iter().collect();
             Forwarder::new(routes, own).reporting_from(outer_addresses(site))
@@ -307,7 +307,7 @@ impl Plan<'_> {
             _ => {}
         }
         if let Some(words) = &site.firewall {
-            let outer = outer_prefixes(site);
+            let outer = site.outer_prefixes();
             let routes = outer.into_iter().fold(default_routes(), |routes, prefix| routes.with(prefix, 1));
             let forwarder = Forwarder::new(routes, Vec::new()).reporting_from(outer_addresses(site));
             let filter = FirewallBox::new(Firewall::new(config::firewall(words)), forwarder, 0);
@@ -376,22 +376,6 @@ fn default_routes() -> Routes {
 /// Whether something stands between a site's IPv6 and the rest.
 fn translates_v6(site: &Site) -> bool {
     site.nat64.is_some() || !matches!(site.v6, None | Some(SiteV6::Global(_)))
-}
-
-/// What is found at a site, seen from outside, IPv6 first.
-fn outer_prefixes(site: &Site) -> Vec<IpNet> {
-    let mut prefixes = Vec::new();
-    match &site.v6 {
-        Some(SiteV6::Global(prefix) | SiteV6::Prefix { outside: prefix, .. }) => prefixes.push((*prefix).into()),
-        Some(SiteV6::Private { nat, .. }) => prefixes.extend(nat.addresses().map(IpNet::from)),
-        None => {}
-    }
-    match &site.v4 {
-        Some(SiteV4::Global(prefix)) => prefixes.push((*prefix).into()),
-        Some(SiteV4::Private { nat, .. }) => prefixes.extend(nat.addresses().map(IpNet::from)),
-        None => prefixes.extend(site.nat64.iter().flat_map(|nat64| nat64.nat.addresses()).map(IpNet::from)),
-    }
-    prefixes
 }
 
 /// An address of each family that a site has outside: its router's, or its translator's.
