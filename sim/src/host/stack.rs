@@ -117,6 +117,16 @@ impl TcpStack {
         Ok(self.sockets.add(socket))
     }
 
+    /// A place for a socket that does not listen yet. After [`Self::remove`] the next socket takes the first free place.
+    pub(super) fn reserve(&mut self) -> SocketHandle {
+        self.sockets.add(new_socket(0))
+    }
+
+    /// Removes a socket, whatever its state. The handle must not be used again.
+    pub(super) fn remove(&mut self, handle: SocketHandle) {
+        self.sockets.remove(handle);
+    }
+
     /// The socket behind `handle`, which must not have been removed.
     pub(super) fn socket(&mut self, handle: SocketHandle) -> &mut Socket<'static> {
         self.sockets.get_mut(handle)

@@ -139,20 +139,18 @@ pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
     let logged = errors.clone();
     let caught = catch_unwind(AssertUnwindSafe(|| {
         tracing::subscriber::with_default(logged, || {
-            let mut tap = TapMode::Digest;
-            let mut secrets = None;
-            if depth.packets {
-                (tap, secrets) = (TapMode::Keep, Some(Arc::new(Secrets::default())));
-            }
+            // Who attacks needs what was on the wires, to repeat it.
+            let tap = if depth.packets || depth.assault { TapMode::Keep } else { TapMode::Digest };
+            let secrets = depth.packets.then(|| Arc::new(Secrets::default()));
             let watch = Watch { tap, secrets: secrets.clone(), qlog: None };
             let mut run = run::run(scenario, seed, Engine::Events, &watch);
             let digest = run.digest();
             let (mut found, demanded) = violations(scenario, &mut run, depth);
+            let kept = run.world.network().take_all_tapped();
             if let Some(secrets) = secrets {
-                found.extend(wires::violations(scenario, &run, &secrets));
+                found.extend(wires::violations(scenario, &run, &kept, &secrets));
             }
             let simulated_s = (run.ended - Instant::ZERO).as_secs();
-            drop(run);
             for (engine, wanted) in [(Engine::Events, depth.again), (Engine::Turmoil, depth.turmoil)] {
                 let watch = Watch { tap: TapMode::Digest, ..Watch::default() };
                 if wanted && run::run(scenario, seed, engine, &watch).digest() != digest {
@@ -163,7 +161,7 @@ pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
                 }
             }
             if depth.assault && found.is_empty() {
-                found.extend(assault::violations(scenario, seed));
+                found.extend(assault::violations(scenario, seed, run.world, &kept, &watch));
             }
             found.extend(errors.first().map(|text| violation(Invariant::I8, format!("an error was logged: {text}"))));
             found.sort_by_key(|violation| violation.invariant);
