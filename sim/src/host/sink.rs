@@ -46,9 +46,6 @@ pub struct SinkRecord {
 #[derive(Default)]
 pub(super) struct Sinks {
     backlog: Vec<SocketHandle>,
-    /// Whether they listen. Before the first TCP packet the backlog only holds its places in the stack, whose order
-    /// decides who sends first: most hosts never get one, and buffers are large.
-    is_open: bool,
     connections: Vec<Connection>,
     records: Vec<SinkRecord>,
     flows: BTreeMap<(SocketAddr, u64), Arrivals>,
@@ -78,16 +75,6 @@ impl Sinks {
             return false;
         }
         self.flows.entry(key).or_default().note(now, header.sequence)
-    }
-
-    /// A TCP packet came in: from now on the backlog listens. To be called before the stack is polled.
-    pub(super) fn open(&mut self, stack: &mut TcpStack) {
-        if !std::mem::replace(&mut self.is_open, true) {
-            for handle in &mut self.backlog {
-                stack.remove(*handle);
-                *handle = listen(stack);
-            }
-        }
     }
 
     /// Serves the TCP connections. Whether the stack must be polled again.
@@ -132,12 +119,11 @@ impl Sinks {
 
     fn accept(&mut self, now: Instant, stack: &mut TcpStack, losses: &mut Losses) -> bool {
         let mut again = false;
-        let Self { backlog, is_open, connections, records, .. } = self;
+        let Self { backlog, connections, records, .. } = self;
         backlog.retain(|&handle| {
             let socket = stack.socket(handle);
             match socket.state() {
                 State::Listen | State::SynReceived => true,
-                State::Closed if !*is_open => true,
                 State::Closed => !stack.remove_if_over(handle),
                 _ => {
                     again = true;
@@ -154,16 +140,12 @@ impl Sinks {
             }
         });
         while backlog.len() < BACKLOG && backlog.len() + connections.len() < SINK_CONNECTION_LIMIT {
-            backlog.push(if *is_open { listen(stack) } else { stack.reserve() });
+            let handle = stack.listen(TCP_SINK_PORT, BUFFER).expect("a new socket can listen");
+            stack.socket(handle).set_timeout(Some(SILENCE));
+            backlog.push(handle);
         }
         again
     }
-}
-
-fn listen(stack: &mut TcpStack) -> SocketHandle {
-    let handle = stack.listen(TCP_SINK_PORT, BUFFER).expect("a new socket can listen");
-    stack.socket(handle).set_timeout(Some(SILENCE));
-    handle
 }
 
 impl SinkRecord {

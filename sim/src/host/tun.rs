@@ -195,10 +195,7 @@ impl Tun {
         let Self { config, addresses, apps, sinks, stack, outbound, .. } = self;
         let mut outlet = Outlet { now, config, addresses: *addresses, queue: outbound, losses };
         let claimed = match ip.protocol {
-            protocol::TCP => {
-                sinks.open(stack);
-                return if stack.receive(packet.to_vec()) { Ok(()) } else { Err(Loss::QueueFull) };
-            }
+            protocol::TCP => return if stack.receive(packet.to_vec()) { Ok(()) } else { Err(Loss::QueueFull) },
             protocol::UDP => {
                 let udp = wire::udp(&ip)?;
                 match udp.destination.port() {

@@ -30,7 +30,7 @@ use cyphonic_scenarios::{Family as FamilyWord, LinkAt, Pair, Scenario, ServiceNa
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::check::{Invariant, Violation, violation};
+use super::check::{Depth, Invariant, Violation, violation};
 use super::model::permits_at_last;
 use super::wires::Kept;
 use crate::host::Host;
@@ -83,7 +83,14 @@ impl Datagram {
 }
 
 /// Everything that came of it, in the world that a run left. `kept` was on its wires, and `watch` is what it was made with.
-pub(super) fn violations(scenario: &Scenario, seed: u64, world: World, kept: &Kept, watch: &Watch) -> Vec<Violation> {
+pub(super) fn violations(
+    scenario: &Scenario,
+    depth: Depth,
+    world: World,
+    kept: &Kept,
+    watch: &Watch,
+) -> Vec<Violation> {
+    let seed = *scenario.seeds.start();
     let mut assault =
         Assault { scenario, world, rng: ChaCha8Rng::seed_from_u64(seed), hosts: BTreeMap::new(), found: Vec::new() };
     assault.world.drain_events();
@@ -98,7 +105,9 @@ pub(super) fn violations(scenario: &Scenario, seed: u64, world: World, kept: &Ke
     assault.rebirth(seed, watch);
     assault.forget(seed, watch, &arrived);
     assault.abandon();
-    assault.flood();
+    if depth.flood {
+        assault.flood();
+    }
     let mut found = assault.found;
     found.extend(impostor::violation(scenario, seed));
     found
@@ -374,23 +383,27 @@ impl Assault<'_> {
     fn flood(&mut self) {
         let Some(own) = self.world.look(0, |host: &Host<Node>| host.virtual_addresses()) else { return };
         let (me, first) = (self.name(Actor::Node(0)), u32::from(VIRTUAL_V4.network()) + 0x8000);
-        let ask = |world: &mut World, host: u32| {
-            let to = IpAddr::from(Ipv4Addr::from(first + host));
-            let Some(packet) = packet::echo(own.v4.into(), to, IpOptions::default(), 1, 1, &[0; 400]) else { return };
-            world.node(0, |now, host| host.inject(now, Input::Packet(packet.into())));
+        let ask = |world: &mut World, hosts: &mut dyn Iterator<Item = u32>| {
+            world.node(0, |now, node| {
+                for host in hosts {
+                    let to = IpAddr::from(Ipv4Addr::from(first + host));
+                    let packet = packet::echo(own.v4.into(), to, IpOptions::default(), 1, 1, &[0; 400]);
+                    packet.into_iter().for_each(|packet| node.inject(now, Input::Packet(packet.into())));
+                }
+            });
         };
         let full = |world: &World| {
             let drops = world.look(0, |host: &Host<Node>| host.drops().get(&DropReason::QueueFull).copied());
             drops.unwrap_or(0) as usize
         };
         let before = full(&self.world);
-        (0..HELD).for_each(|_| ask(&mut self.world, 0));
+        ask(&mut self.world, &mut std::iter::repeat_n(0, HELD));
         let refused = full(&self.world) - before;
         if refused < HELD - MAX_HELD_PACKETS {
             let text = format!("of {HELD} packets for a peer who is not there, {me} refused {refused}");
             self.break_of(Invariant::I5, text);
         }
-        (0..MAX_PEERS as u32 + 100).for_each(|host| ask(&mut self.world, host));
+        ask(&mut self.world, &mut (0..MAX_PEERS as u32 + 100));
         let peers = self.world.look(0, |host: &Host<Node>| host.machine().peers().len());
         if peers > MAX_PEERS {
             self.break_of(Invariant::I5, format!("{me} keeps {peers} peers, of at most {MAX_PEERS}"));

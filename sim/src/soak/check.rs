@@ -93,6 +93,8 @@ pub struct Depth {
     pub packets: bool,
     /// Attacks the network that the run leaves, and another one that has an impostor in it: see `assault`.
     pub assault: bool,
+    /// With a flood among the attacks.
+    pub flood: bool,
     /// A second run must be the same.
     pub again: bool,
     /// And a third one, on turmoil.
@@ -103,15 +105,19 @@ pub struct Depth {
 
 impl Depth {
     /// Everything.
-    pub const FULL: Self = Self { packets: true, assault: true, again: true, turmoil: true, broken: false };
+    pub const FULL: Self =
+        Self { packets: true, assault: true, flood: true, again: true, turmoil: true, broken: false };
 
-    /// Of a seed of a soak: an assault on each drill, packets of these and of one in eight others, twice one in 32; turmoil, which takes a hundred times as long, of one
-    /// in 512, and only in small networks.
+    /// Of a seed of a soak: an assault on each drill, packets of these and of one in eight others, twice one in 32; turmoil,
+    /// which takes a hundred times as long, of one in 512, and only in small networks. A flood, which meets nothing but the
+    /// tables of one node that hears from nobody, and so nothing of the plan but its method, is among the attacks of one
+    /// drill in four.
     pub fn of(seed: u64, scenario: &Scenario) -> Self {
         let is_small = scenario.sites.len() + scenario.nodes.len() <= 6;
         Self {
             packets: seed.is_multiple_of(8) || is_drill(seed),
             assault: is_drill(seed),
+            flood: is_drill(seed) && (seed / 7).is_multiple_of(4),
             again: seed.is_multiple_of(32),
             turmoil: seed.is_multiple_of(512) && is_small,
             broken: false,
@@ -161,7 +167,7 @@ pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
                 }
             }
             if depth.assault && found.is_empty() {
-                found.extend(assault::violations(scenario, seed, run.world, &kept, &watch));
+                found.extend(assault::violations(scenario, depth, run.world, &kept, &watch));
             }
             found.extend(errors.first().map(|text| violation(Invariant::I8, format!("an error was logged: {text}"))));
             found.sort_by_key(|violation| violation.invariant);
