@@ -126,11 +126,12 @@ pub fn permits_at_last(scenario: &Scenario, pair: Pair) -> bool {
 }
 
 /// What comes of each way between two nodes, by the oracle, where the optimal policy can see what it sees: `(dialer, family)`
-/// to whether it leads there. `None` where it cannot, or where nothing is certain.
+/// to whether it leads there. `None` where it cannot, or where nothing is certain: of several nodes behind a NAT that keeps
+/// ports, whoever comes first keeps its own.
 pub fn ways(scenario: &Scenario, pair: Pair) -> Option<BTreeMap<(usize, Family), bool>> {
     let moment = Moment::new(scenario);
     let (a, b) = (moment.plain(pair.from)?, moment.plain(pair.to)?);
-    if a.site == b.site {
+    if a.site == b.site || moment.has_contested_port(a.site) || moment.has_contested_port(b.site) {
         return None;
     }
     let attempts = oracle::judge(scenario, a, b).attempts.into_iter();
@@ -314,6 +315,12 @@ impl Moment {
                 .any(|rule| matches!(rule.what, Trait::ServerName(_)));
             signals && !is_down && !is_fickle && !reads_names && links.into_iter().flatten().all(is_good)
         })
+    }
+
+    /// Whether several nodes want one port of a site's NATs.
+    fn has_contested_port(&self, site: usize) -> bool {
+        let visitors = self.ever.iter().filter(|sites| sites.contains(&site)).count();
+        visitors > 1 && nats(&self.now.sites[site]).any(|nat| nat.ports == PortChoice::Preserve)
     }
 
     /// Whether two sites share a NAT, or are one.
