@@ -206,7 +206,7 @@ struct Moment {
     /// Links that are down.
     down: Vec<LinkAt>,
     last: Instant,
-    /// When the last node started.
+    /// When the last node started, or first came to where it can register.
     born: Instant,
 }
 
@@ -234,7 +234,14 @@ impl Moment {
                 self.born = self.born.max(at);
             }
             Action::Restart(Role::Node(node)) => self.started[*node] = true,
-            Action::Move { node, to } => self.now.nodes[*node].interfaces = vec![*to],
+            Action::Move { node, to } => {
+                let was_well = self.is_well(*node);
+                self.now.nodes[*node].interfaces = vec![*to];
+                // Who could not register before has never been anywhere.
+                if self.started[*node] && !was_well && self.is_well(*node) {
+                    self.born = self.born.max(at);
+                }
+            }
             Action::Firewall { site, firewall } => self.now.sites[*site].firewall = Some((**firewall).clone()),
             Action::Link { at, link } => *self.link_mut(*at) = (**link).clone(),
             Action::LinkUp { at, up } => {
