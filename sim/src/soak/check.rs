@@ -29,6 +29,7 @@ use cyphonic_core::route::{Dialer, Pattern};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Action, Engine, Family, Pair, Scenario};
 
+use super::coverage::Paths;
 use super::errors::Errors;
 use super::generate::is_drill;
 use super::{assault, model, wires};
@@ -130,6 +131,8 @@ pub struct Examined {
     pub demanded: usize,
     /// Simulated seconds.
     pub simulated_s: u64,
+    /// By which patterns each node had tunnels.
+    pub paths: Paths,
 }
 
 /// Runs a scenario with its first seed, and holds the invariants against it.
@@ -152,6 +155,7 @@ pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
                 found.extend(wires::violations(scenario, &run, &secrets));
             }
             let simulated_s = (run.ended - Instant::ZERO).as_secs();
+            let paths = paths(scenario, &run);
             drop(run);
             for (engine, wanted) in [(Engine::Events, depth.again), (Engine::Turmoil, depth.turmoil)] {
                 let watch = Watch { tap: TapMode::Digest, ..Watch::default() };
@@ -167,15 +171,26 @@ pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
             }
             found.extend(errors.first().map(|text| violation(Invariant::I8, format!("an error was logged: {text}"))));
             found.sort_by_key(|violation| violation.invariant);
-            Examined { digest, violation: found.into_iter().next(), demanded, simulated_s }
+            Examined { digest, violation: found.into_iter().next(), demanded, simulated_s, paths }
         })
     }));
     caught.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word");
         let violation = violation(Invariant::I8, format!("a panic: {text}"));
-        Examined { digest: String::new(), violation: Some(violation), demanded: 0, simulated_s: 0 }
+        let paths = Paths::new(scenario.nodes.len());
+        Examined { digest: String::new(), violation: Some(violation), demanded: 0, simulated_s: 0, paths }
     })
+}
+
+fn paths(scenario: &Scenario, run: &Run) -> Paths {
+    let mut paths = Paths::new(scenario.nodes.len());
+    for (_, host, event) in &run.events {
+        if let (Event::TunnelUp(up), Some(node)) = (event, scenario.node(host)) {
+            paths.note(node, up.pattern);
+        }
+    }
+    paths
 }
 
 pub(super) fn violation(invariant: Invariant, sentence: String) -> Violation {

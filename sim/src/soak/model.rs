@@ -16,6 +16,7 @@
 //! [`PROMPT`], a single move for no longer than [`MOVED`], and, under
 //! the optimal policy, a single NAT that forgets for no longer than [`REBOOTED`].
 //!
+//! A firewall that slows conversations down is no fault, but loses packets: there only the last of a row is demanded.
 //! Nothing is demanded of a NAT that forgets mappings at its own times, nor of one that overloads ports where several nodes
 //! ever are behind it: it cannot tell them apart once both speak to the relay. Nor of one that ends a mapping on any ICMP error: every attempt at
 //! a better way may cost it the way in use (`core/PROTOCOL.md` says what nodes do about it). Nor where inspection looks for a node's name: what
@@ -26,8 +27,8 @@ use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Family, IcmpErrors, Link, LinkAt, Nat, Node, Pair, Policy, PortChoice, Role, Scenario, ServiceName, Site,
-    SiteV4, SiteV6, Trait, Way,
+    Action, Family, IcmpErrors, Link, LinkAt, Nat, Node, Pair, Policy, PortChoice, Reaction, Role, Scenario,
+    ServiceName, Site, SiteV4, SiteV6, Trait, Way,
 };
 
 use crate::oracle::{self, End, Medium, Obstacle, Success};
@@ -163,6 +164,11 @@ fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
     // Behind such a NAT the search for the path's MTU costs packets, now and then.
     let carriers = scenario.carriers.iter().map(|carrier| &carrier.nat);
     if scenario.sites.iter().flat_map(nats).chain(carriers).any(|nat| nat.icmp_errors == IcmpErrors::EndMapping) {
+        return Trouble::Much;
+    }
+    // Who is slowed down loses what is too much at once.
+    let mut walls = scenario.sites.iter().filter_map(|site| site.firewall.as_ref());
+    if walls.any(|wall| wall.inspect.iter().any(|rule| rule.reaction == Reaction::Throttle)) {
         return Trouble::Much;
     }
     let doubles = |link: &Link| [&link.up, &link.down].iter().any(|way| way.duplicate > 0.0);
