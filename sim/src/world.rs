@@ -157,6 +157,11 @@ impl World {
         self.engine.run_until(until);
     }
 
+    /// Until when nothing happens in it by itself, at least; none if nothing ever does.
+    pub fn quiet_until(&self) -> Option<Instant> {
+        self.engine.quiet_until()
+    }
+
     /// Names, taps and counters.
     pub fn network(&self) -> &Network {
         self.engine.network()

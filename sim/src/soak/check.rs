@@ -94,6 +94,8 @@ pub struct Depth {
     pub packets: bool,
     /// Attacks the network that the run leaves, and another one that has an impostor in it: see `assault`.
     pub assault: bool,
+    /// With a flood among the attacks.
+    pub flood: bool,
     /// A second run must be the same.
     pub again: bool,
     /// And a third one, on turmoil.
@@ -104,15 +106,19 @@ pub struct Depth {
 
 impl Depth {
     /// Everything.
-    pub const FULL: Self = Self { packets: true, assault: true, again: true, turmoil: true, broken: false };
+    pub const FULL: Self =
+        Self { packets: true, assault: true, flood: true, again: true, turmoil: true, broken: false };
 
-    /// Of a seed of a soak: an assault on each drill, packets of these and of one in eight others, twice one in 32; turmoil, which takes a hundred times as long, of one
-    /// in 512, and only in small networks.
+    /// Of a seed of a soak: an assault on each drill, packets of these and of one in eight others, twice one in 32; turmoil,
+    /// which takes a hundred times as long, of one in 512, and only in small networks. A flood, which meets nothing but the
+    /// tables of one node that hears from nobody, and so nothing of the plan but its method, is among the attacks of one
+    /// drill in four.
     pub fn of(seed: u64, scenario: &Scenario) -> Self {
         let is_small = scenario.sites.len() + scenario.nodes.len() <= 6;
         Self {
             packets: seed.is_multiple_of(8) || is_drill(seed),
             assault: is_drill(seed),
+            flood: is_drill(seed) && (seed / 7).is_multiple_of(4),
             again: seed.is_multiple_of(32),
             turmoil: seed.is_multiple_of(512) && is_small,
             broken: false,
@@ -142,21 +148,19 @@ pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
     let logged = errors.clone();
     let caught = catch_unwind(AssertUnwindSafe(|| {
         tracing::subscriber::with_default(logged, || {
-            let mut tap = TapMode::Digest;
-            let mut secrets = None;
-            if depth.packets {
-                (tap, secrets) = (TapMode::Keep, Some(Arc::new(Secrets::default())));
-            }
+            // Who attacks needs what was on the wires, to repeat it.
+            let tap = if depth.packets || depth.assault { TapMode::Keep } else { TapMode::Digest };
+            let secrets = depth.packets.then(|| Arc::new(Secrets::default()));
             let watch = Watch { tap, secrets: secrets.clone(), qlog: None };
             let mut run = run::run(scenario, seed, Engine::Events, &watch);
             let digest = run.digest();
             let (mut found, demanded) = violations(scenario, &mut run, depth);
+            let kept = run.world.network().take_all_tapped();
             if let Some(secrets) = secrets {
-                found.extend(wires::violations(scenario, &run, &secrets));
+                found.extend(wires::violations(scenario, &run, &kept, &secrets));
             }
             let simulated_s = (run.ended - Instant::ZERO).as_secs();
             let paths = paths(scenario, &run);
-            drop(run);
             for (engine, wanted) in [(Engine::Events, depth.again), (Engine::Turmoil, depth.turmoil)] {
                 let watch = Watch { tap: TapMode::Digest, ..Watch::default() };
                 if wanted && run::run(scenario, seed, engine, &watch).digest() != digest {
@@ -167,7 +171,7 @@ pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
                 }
             }
             if depth.assault && found.is_empty() {
-                found.extend(assault::violations(scenario, seed));
+                found.extend(assault::violations(scenario, depth, run.world, &kept, &watch));
             }
             found.extend(errors.first().map(|text| violation(Invariant::I8, format!("an error was logged: {text}"))));
             found.sort_by_key(|violation| violation.invariant);
