@@ -324,6 +324,13 @@ fn limits(scenario: &Scenario, run: &mut Run, found: &mut Vec<Violation>) {
             found.push(violation(Invariant::I5, text));
         }
     }
+    // Whoever is there, and every pair, may have a few entries: what is up, what it replaced, what is being tried.
+    for (host, tables) in run.world.tables() {
+        let bound = if scenario.node(host).is_some() { 8 + 6 * nodes } else { 8 + 6 * nodes * nodes };
+        for (table, count) in tables.into_iter().filter(|(_, count)| *count > bound) {
+            found.push(violation(Invariant::I5, format!("{host} has {count} {table}, with {nodes} nodes in all")));
+        }
+    }
     // Every limit of a role is far beyond what so few nodes need: who comes to one has kept what it should have forgotten.
     for ((host, _), count) in run.drops.iter().filter(|((_, reason), _)| *reason == DropReason::Limit) {
         found.push(violation(Invariant::I5, format!("{host} came to a limit {count} times")));
