@@ -162,8 +162,18 @@ impl Results {
         missing
     }
 
+    /// What the seeds that are here have covered.
+    pub fn coverage(&self) -> Coverage {
+        let mut coverage = Coverage::default();
+        for (&seed, rest) in &self.lines {
+            let paths = rest.split(',').nth(3).and_then(Paths::parse).unwrap_or_default();
+            coverage.add(&generate(seed).scenario().expect("the generator writes scenarios"), &paths);
+        }
+        coverage
+    }
+
     /// For people: how many, what failed, what is missing, what was covered.
-    pub fn summary(&self) -> String {
+    pub fn summary(&self, coverage: &Coverage) -> String {
         let mut text = format!("{} seeds done", self.lines.len());
         let total = |column: usize| -> u64 {
             self.lines.values().filter_map(|rest| rest.split(',').nth(column)?.parse::<u64>().ok()).sum()
@@ -177,11 +187,6 @@ impl Results {
         if !self.missing().is_empty() {
             let ranges: Vec<String> = self.missing().iter().take(50).map(range).collect();
             let _ = writeln!(text, "missing: {}", ranges.join(", "));
-        }
-        let mut coverage = Coverage::default();
-        for (&seed, rest) in &self.lines {
-            let paths = rest.split(',').nth(3).and_then(Paths::parse).unwrap_or_default();
-            coverage.add(&generate(seed).scenario().expect("the generator writes scenarios"), &paths);
         }
         text + "\n" + &coverage.render()
     }
@@ -236,7 +241,7 @@ pub fn merge(folders: &[PathBuf], out: Option<&Path>) -> Result<(String, Option<
         }
     }
     let joined = join(parts)?;
-    let mut text = joined.summary();
+    let mut text = joined.summary(&joined.coverage());
     if let Some(out) = out {
         write(&out.join("soak.csv"), &joined.render())?;
         let _ = writeln!(text, "\nWritten to {}", out.join("soak.csv").display());
@@ -285,7 +290,7 @@ mod tests {
         let parts = |a: &Results, b: &Results| vec![("a".to_owned(), a.clone()), ("b".to_owned(), b.clone())];
         let joined = join(parts(&a, &b)).unwrap();
         assert_eq!(joined.missing(), [5..=5, 7..=7]);
-        assert!(joined.summary().contains("missing: 5, 7\n"));
+        assert!(joined.summary(&Coverage::default()).contains("missing: 5, 7\n"));
         let other = Results { version: "w".to_owned(), ..b.clone() };
         assert!(join(parts(&a, &other)).unwrap_err().to_string().contains("two versions"));
         let other = Results { seeds: 1..=11, ..b.clone() };
