@@ -154,7 +154,7 @@ impl Campaign {
             state.trouble.get_or_insert(trouble);
             return false;
         }
-        state.coverage.add(&scenario);
+        state.coverage.add(&scenario, &examined.paths);
         bar.inc(1);
         bar.set_message(format!("{} failed", state.failures.len()));
         if !std::io::stderr().is_terminal() && state.told.elapsed() > TOLD_EVERY {

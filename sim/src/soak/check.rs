@@ -29,6 +29,7 @@ use cyphonic_core::route::{Dialer, Pattern};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Action, Engine, Family, Pair, Scenario};
 
+use super::coverage::Paths;
 use super::errors::Errors;
 use super::generate::is_drill;
 use super::{assault, model, wires};
@@ -138,6 +139,8 @@ pub struct Examined {
     pub demanded: usize,
     /// Simulated seconds.
     pub simulated_s: u64,
+    /// By which patterns each node had tunnels.
+    pub paths: Paths,
 }
 
 /// Runs a scenario with its first seed, and holds the invariants against it.
@@ -159,6 +162,7 @@ pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
                 found.extend(wires::violations(scenario, &run, &kept, &secrets));
             }
             let simulated_s = (run.ended - Instant::ZERO).as_secs();
+            let paths = paths(scenario, &run);
             for (engine, wanted) in [(Engine::Events, depth.again), (Engine::Turmoil, depth.turmoil)] {
                 let watch = Watch { tap: TapMode::Digest, ..Watch::default() };
                 if wanted && run::run(scenario, seed, engine, &watch).digest() != digest {
@@ -173,15 +177,26 @@ pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
             }
             found.extend(errors.first().map(|text| violation(Invariant::I8, format!("an error was logged: {text}"))));
             found.sort_by_key(|violation| violation.invariant);
-            Examined { digest, violation: found.into_iter().next(), demanded, simulated_s }
+            Examined { digest, violation: found.into_iter().next(), demanded, simulated_s, paths }
         })
     }));
     caught.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word");
         let violation = violation(Invariant::I8, format!("a panic: {text}"));
-        Examined { digest: String::new(), violation: Some(violation), demanded: 0, simulated_s: 0 }
+        let paths = Paths::new(scenario.nodes.len());
+        Examined { digest: String::new(), violation: Some(violation), demanded: 0, simulated_s: 0, paths }
     })
+}
+
+fn paths(scenario: &Scenario, run: &Run) -> Paths {
+    let mut paths = Paths::new(scenario.nodes.len());
+    for (_, host, event) in &run.events {
+        if let (Event::TunnelUp(up), Some(node)) = (event, scenario.node(host)) {
+            paths.note(node, up.pattern);
+        }
+    }
+    paths
 }
 
 pub(super) fn violation(invariant: Invariant, sentence: String) -> Violation {
@@ -309,6 +324,13 @@ fn limits(scenario: &Scenario, run: &mut Run, found: &mut Vec<Violation>) {
         if peers >= nodes {
             let text = format!("{} keeps {peers} peers, of {nodes} nodes in all", name(scenario, node));
             found.push(violation(Invariant::I5, text));
+        }
+    }
+    // Whoever is there, and every pair, may have a few entries: what is up, what it replaced, what is being tried.
+    for (host, tables) in run.world.tables() {
+        let bound = if scenario.node(host).is_some() { 8 + 6 * nodes } else { 8 + 6 * nodes * nodes };
+        for (table, count) in tables.into_iter().filter(|(_, count)| *count > bound) {
+            found.push(violation(Invariant::I5, format!("{host} has {count} {table}, with {nodes} nodes in all")));
         }
     }
     // Every limit of a role is far beyond what so few nodes need: who comes to one has kept what it should have forgotten.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! # cyphonic-lab soak 0.1.0, generator 1, fingerprint 0f5c…; seeds 1..1000; shard 2/4
-//! seed,digest,demanded,simulated_s,violated
-//! 2,6a1f…,15,147,
+//! seed,digest,demanded,simulated_s,paths,violated
+//! 2,6a1f…,15,147,564,
 //! ```
 //!
 //! The fingerprint is over the wires of a fixed run, so that two programs that behave differently never share results,
@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 use cyphonic_scenarios::{ResultsError, write_whole};
 
 use super::check::{Depth, Examined, examine};
-use super::coverage::Coverage;
+use super::coverage::{Coverage, Paths};
 use super::generate::{GENERATOR, generate};
 use crate::lab::LabError;
 
-const COLUMNS: &str = "seed,digest,demanded,simulated_s,violated";
+const COLUMNS: &str = "seed,digest,demanded,simulated_s,paths,violated";
 /// The seed whose run makes the fingerprint.
 const PROBE: u64 = 7;
 
@@ -91,7 +91,8 @@ impl Results {
     /// One line.
     pub fn line(seed: u64, examined: &Examined) -> String {
         let violated = examined.violation.as_ref().map(|violation| violation.invariant.to_string()).unwrap_or_default();
-        format!("{seed},{},{},{},{violated}\n", examined.digest, examined.demanded, examined.simulated_s)
+        let Examined { digest, demanded, simulated_s, paths, .. } = examined;
+        format!("{seed},{digest},{demanded},{simulated_s},{paths},{violated}\n")
     }
 
     /// Reads a file; what is not a whole line at its end is left out.
@@ -164,19 +165,53 @@ impl Results {
     /// What the seeds that are here have covered.
     pub fn coverage(&self) -> Coverage {
         let mut coverage = Coverage::default();
-        for &seed in self.lines.keys() {
-            coverage.add(&generate(seed).scenario().expect("the generator writes scenarios"));
+        for (&seed, rest) in &self.lines {
+            let paths = rest.split(',').nth(3).and_then(Paths::parse).unwrap_or_default();
+            coverage.add(&generate(seed).scenario().expect("the generator writes scenarios"), &paths);
         }
         coverage
+    }
+
+    /// The sum of a column of numbers.
+    fn total(&self, column: usize) -> u64 {
+        self.lines.values().filter_map(|rest| rest.split(',').nth(column)?.parse::<u64>().ok()).sum()
+    }
+
+    fn echoes_demanded(&self) -> u64 {
+        self.total(1)
+    }
+
+    fn simulated_hours(&self) -> u64 {
+        self.total(2) / 3_600
+    }
+
+    /// What there is to say of a soak in a hundredth of its lines, as CSV: its version, its sums, one digest over all of its
+    /// lines, and what was covered.
+    pub fn totals(&self, coverage: &Coverage) -> String {
+        let missing: u64 = self.missing().iter().map(|range| range.end() - range.start() + 1).sum();
+        let mut lines = ring::digest::Context::new(&ring::digest::SHA256);
+        self.lines.iter().for_each(|(seed, rest)| lines.update(format!("{seed},{rest}\n").as_bytes()));
+        let digest: String = lines.finish().as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut text = format!("# {}; seeds {}\n", self.version, range(&self.seeds));
+        text.push_str("what,kind,pattern,method,count\n");
+        for (what, count) in [
+            ("runs", self.lines.len() as u64),
+            ("failed", self.failed().len() as u64),
+            ("missing", missing),
+            ("simulated hours", self.simulated_hours()),
+            ("echoes demanded", self.echoes_demanded()),
+        ] {
+            let _ = writeln!(text, "{what},,,,{count}");
+        }
+        let _ = writeln!(text, "digest of all lines,,,,{digest}");
+        text + &coverage.csv()
     }
 
     /// For people: how many, what failed, what is missing, what was covered.
     pub fn summary(&self, coverage: &Coverage) -> String {
         let mut text = format!("{} seeds done", self.lines.len());
-        let total = |column: usize| -> u64 {
-            self.lines.values().filter_map(|rest| rest.split(',').nth(column)?.parse::<u64>().ok()).sum()
-        };
-        let _ = writeln!(text, ", {} simulated hours, {} echoes demanded", total(2) / 3_600, total(1));
+        let (hours, echoes) = (self.simulated_hours(), self.echoes_demanded());
+        let _ = writeln!(text, ", {hours} simulated hours, {echoes} echoes demanded");
         let failed = self.failed();
         let _ = writeln!(text, "{} failed", failed.len());
         for (seed, word) in failed.iter().take(50) {
@@ -220,8 +255,13 @@ pub fn join(parts: Vec<(String, Results)>) -> Result<Results, LabError> {
     Ok(joined)
 }
 
-/// `merge DIR...`: joins every shard in these folders, writes the whole beside the first, and tells about it.
-pub fn merge(folders: &[PathBuf], out: Option<&Path>) -> Result<(String, Option<LabError>), LabError> {
+/// `merge DIR...`: joins every shard in these folders, and tells about it; writes the whole into the folder `out`, its sums into
+/// the file `totals`.
+pub fn merge(
+    folders: &[PathBuf],
+    out: Option<&Path>,
+    totals: Option<&Path>,
+) -> Result<(String, Option<LabError>), LabError> {
     let mut parts = Vec::new();
     for folder in folders {
         let wrong = |error: std::io::Error| LabError::Usage(format!("{}: {error}", folder.display()));
@@ -239,10 +279,15 @@ pub fn merge(folders: &[PathBuf], out: Option<&Path>) -> Result<(String, Option<
         }
     }
     let joined = join(parts)?;
-    let mut text = joined.summary(&joined.coverage());
+    let coverage = joined.coverage();
+    let mut text = joined.summary(&coverage);
     if let Some(out) = out {
         write(&out.join("soak.csv"), &joined.render())?;
         let _ = writeln!(text, "\nWritten to {}", out.join("soak.csv").display());
+    }
+    if let Some(file) = totals {
+        write(file, &joined.totals(&coverage))?;
+        let _ = writeln!(text, "\nSums written to {}", file.display());
     }
     let failed = joined.failed().len();
     let error = (failed > 0).then(|| LabError::Failed(format!("{failed} seeds failed")));
@@ -259,7 +304,7 @@ mod tests {
 
     fn some(shard: Shard, seeds: &[u64]) -> Results {
         let mut results = Results::new("v".to_owned(), 1..=10, shard);
-        results.lines.extend(seeds.iter().map(|&seed| (seed, format!("d{seed},1,100,"))));
+        results.lines.extend(seeds.iter().map(|&seed| (seed, format!("d{seed},1,100,57,"))));
         results
     }
 
@@ -269,7 +314,7 @@ mod tests {
         assert_eq!(Results::parse(&results.render()).unwrap(), results);
         let cut = results.render() + "8,d8,1,10";
         assert_eq!(Results::parse(&cut).unwrap(), results);
-        assert!(Results::parse(&(results.render() + "11,d,1,1,\n")).is_err(), "not of these seeds");
+        assert!(Results::parse(&(results.render() + "11,d,1,1,57,\n")).is_err(), "not of these seeds");
         assert!(Results::parse("").is_err());
     }
 
@@ -280,6 +325,23 @@ mod tests {
             all.sort_unstable();
             assert_eq!(all, (5..=27).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn totals_are_of_this_version_and_change_with_any_line() {
+        let results = some(Shard::WHOLE, &[1, 2, 4]);
+        let totals = results.totals(&results.coverage());
+        assert!(
+            totals.starts_with(
+                "# v; seeds 1..10\nwhat,kind,pattern,method,count\nruns,,,,3\nfailed,,,,0\nmissing,,,,7\n"
+            )
+        );
+        let mut other = results.clone();
+        other.lines.insert(4, "d4,2,100,57,I7".to_owned());
+        let digest = |totals: &str| totals.lines().find(|line| line.starts_with("digest")).unwrap().to_owned();
+        assert_ne!(digest(&totals), digest(&other.totals(&results.coverage())));
+        assert!(other.totals(&results.coverage()).contains("failed,,,,1\n"));
+        assert!(totals.lines().any(|line| line.starts_with("start,")), "{totals}");
     }
 
     #[test]
@@ -294,7 +356,7 @@ mod tests {
         let other = Results { seeds: 1..=11, ..b.clone() };
         assert!(join(parts(&a, &other)).unwrap_err().to_string().contains("seeds 1..11"));
         let mut other = b;
-        other.lines.insert(3, "d4,1,100,".to_owned());
+        other.lines.insert(3, "d4,1,100,57,".to_owned());
         assert!(matches!(join(parts(&a, &other)), Err(LabError::Differs(_))));
         assert!(join(Vec::new()).is_err());
     }
