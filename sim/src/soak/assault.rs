@@ -377,7 +377,8 @@ impl Assault<'_> {
                 for host in hosts {
                     let to = IpAddr::from(Ipv4Addr::from(first + host));
                     let packet = packet::echo(own.v4.into(), to, IpOptions::default(), 1, 1, &[0; 400]);
-                    packet.into_iter().for_each(|packet| node.inject(now, Input::Packet(packet.into())));
+                    let Some(packet) = packet else { return };
+                    node.inject(now, Input::Packet(packet.into()));
                 }
             });
         };
