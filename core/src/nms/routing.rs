@@ -121,13 +121,13 @@ impl Nms {
     fn find_peer(&self, node: NodeId, peer: &PeerRef) -> Result<NodeId, ErrorCode> {
         let name = match peer {
             PeerRef::Name(name) => Some(name.clone()),
-            PeerRef::Virtual(address) => self.store.owner_of(*address).ok().flatten(),
+            PeerRef::Virtual(address) => self.store.owner_of(*address).map_err(|_| ErrorCode::Unavailable)?,
         };
         let responder = NodeId::of(&name.ok_or(ErrorCode::UnknownPeer)?);
         if self.nodes.contains_key(&responder) && responder != node {
             return Ok(responder);
         }
-        let known = self.store.device(responder).ok().flatten().is_some();
+        let known = self.store.device(responder).map_err(|_| ErrorCode::Unavailable)?.is_some();
         Err(if known && responder != node { ErrorCode::PeerOffline } else { ErrorCode::UnknownPeer })
     }
 
