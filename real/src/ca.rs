@@ -302,19 +302,30 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_certificate_is_called_so() {
+    fn a_certificate_that_has_expired_or_does_not_count_yet_is_told_beside_the_clock() {
         let folder = tempfile::tempdir().unwrap();
         init(folder.path(), &name("example")).unwrap();
         let ca = Ca::open(folder.path()).unwrap();
         let a = name("a.example");
-        let span = validity(now() - 10 * DAY, now() - 5 * DAY).unwrap();
-        let identity = ca.authority.issue(&a, &[1; 32], 5, span).unwrap();
-        let (certificate, key) = (folder.path().join("a.pem"), folder.path().join("a.key"));
-        files::write_secret(&key, &key_pem(identity.key_pkcs8())).unwrap();
-        files::write_public(&certificate, &pem_of(&identity.chain)).unwrap();
-        let failure = files::credentials(&a, &certificate, &key, &folder.path().join("root.pem"), None).err().unwrap();
-        assert!(failure.to_string().contains("has expired (5 days ago)"), "{failure}");
-        assert!(failure.remedy().contains("ca issue a.example --renew"));
+        for (from, to, verdict) in [
+            (now() - 10 * DAY, now() - 5 * DAY, "it ended 5 days ago"),
+            (now() + DAY + 60, now() + 9 * DAY, "it does not count for another 24 hours"),
+        ] {
+            let identity = ca.authority.issue(&a, &[1; 32], 5, validity(from, to).unwrap()).unwrap();
+            let (certificate, key) = (folder.path().join("a.pem"), folder.path().join("a.key"));
+            files::write_secret(&key, &key_pem(identity.key_pkcs8())).unwrap();
+            files::write_public(&certificate, &pem_of(&identity.chain)).unwrap();
+            let (root, list) = (folder.path().join("root.pem"), folder.path().join("crl.pem"));
+            let failure = files::credentials(&a, &certificate, &key, &root, Some(&list)).err().unwrap();
+            assert_eq!(failure.code, Code::Clock);
+            let said = failure.to_string();
+            let [from, to] = [from, to].map(|at| files::civil(Duration::from_secs(at)));
+            for part in [verdict, "this machine's clock says 20", &from, &to, "a.pem"] {
+                assert!(said.contains(part), "{part} in {said}");
+            }
+            assert!(failure.remedy().contains("ca issue a.example --renew") && failure.remedy().contains("timedatectl"));
+        }
+        assert_eq!(files::civil(Duration::from_secs(1_700_000_000)), "2023-11-14 22:13:20 UTC");
     }
 
     #[test]

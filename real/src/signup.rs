@@ -16,11 +16,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cyphonic_core::conventional::login::TlsChannel;
-use cyphonic_core::name::{Fqdn, NodeId};
+use cyphonic_core::conventional::login::{TlsChannel, TlsFailure};
+use cyphonic_core::name::Fqdn;
 use cyphonic_core::pki::{self, PublicKey};
-use cyphonic_core::store::{Device, Store};
+use cyphonic_core::store::StoreError;
 use cyphonic_core::tls::{self, ClientAuth, Environment, Identity, Roots};
+use rustls::CertificateError;
+use rustls::pki_types::UnixTime;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,10 +30,10 @@ use tokio::sync::Semaphore;
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
 
 use crate::ca::{self, Ca};
-use crate::drive::Wall;
+use crate::drive::{self, Wall};
 use crate::error::{Code, Failure};
 use crate::files;
-use crate::store::SqliteStore;
+use crate::store::{Invitation, SqliteStore};
 
 /// The port, if nothing else is said.
 pub const PORT: u16 = 4433;
@@ -59,6 +61,10 @@ enum Reply {
     Certificate(String),
     /// Why there is none.
     Refused(String),
+    /// There is a device of that name already.
+    Taken(String),
+    /// The AS cannot do it now; later it can.
+    Unavailable(String),
 }
 
 fn environment() -> Environment {
@@ -116,7 +122,7 @@ impl Channel {
         }
         let received = self.tls.receive(&piece[..length]);
         self.flush().await?;
-        received.map_err(Self::broken)
+        received.map_err(|failure| distrust(&failure))
     }
 
     async fn shake_hands(&mut self) -> Result<(), Failure> {
@@ -126,6 +132,37 @@ impl Channel {
         }
         Ok(())
     }
+}
+
+/// Why TLS came to nothing.
+fn distrust(failure: &TlsFailure) -> Failure {
+    let TlsFailure::Untrusted(why) = failure else {
+        return if failure.is_about_dates() { clock("the other side's does not agree") } else { Channel::broken(failure) };
+    };
+    match why {
+        CertificateError::ExpiredContext { not_after, .. } => {
+            clock(&format!("the other side's certificate counted until {}", files::civil(since(*not_after))))
+        }
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            clock(&format!("the other side's certificate counts from {} on", files::civil(since(*not_before))))
+        }
+        why if files::is_about_dates(why) => clock("the other side's certificate does not count at that time"),
+        why => {
+            let what = format!("the other side's certificate is not believed: {why}");
+            let remedy = "use the root.pem of the AS's own `cyphonic ca init` (`--roots`), and its name (`--as-name`)";
+            Failure::new(Code::Identity, what, remedy)
+        }
+    }
+}
+
+fn clock(how: &str) -> Failure {
+    let now = files::civil(files::since_epoch());
+    let what = format!("the clock and a certificate disagree: this machine's clock says {now}, {how}");
+    Failure::new(Code::Clock, what, "compare `date -u` on both machines, set the wrong one, and try again")
+}
+
+fn since(time: UnixTime) -> Duration {
+    Duration::from_secs(time.as_secs())
 }
 
 /// What the AS needs to sign devices up.
@@ -144,9 +181,7 @@ impl Desk {
 
     /// Signs up whoever comes to this port and has an invitation, from now on.
     pub async fn open(self, port: u16) -> Result<SocketAddr, Failure> {
-        let taken = |error: std::io::Error| {
-            Failure::new(Code::Address, format!("`signup-port`: TCP {port}: {error}"), "choose another port")
-        };
+        let taken = |error: std::io::Error| drive::refused("TCP", port, "signup-port", &error);
         // Both families where there are both.
         let listener = match TcpListener::bind(("::", port)).await {
             Ok(listener) => listener,
@@ -183,7 +218,11 @@ impl Desk {
         channel
             .send(&match &done {
                 Ok((_, chain)) => Reply::Certificate(chain.clone()),
-                Err(error) => Reply::Refused(error.to_string()),
+                Err(error) => match error.code {
+                    Code::Identity => Reply::Refused(error.to_string()),
+                    Code::Duplicate => Reply::Taken(error.to_string()),
+                    _ => Reply::Unavailable(error.to_string()),
+                },
             })
             .await?;
         channel.tls.close();
@@ -199,14 +238,21 @@ impl Desk {
         let key = pem::parse(&request.request).ok().and_then(|block| key_of(block.contents()));
         let key =
             key.ok_or_else(|| refuse("the certificate request is not good: Ed25519, and signed by its own key"))?;
-        let failed = |error| Failure::new(Code::Database, format!("{error}"), "look at the AS's database");
-        if !self.store.take_invitation(&name, &request.token, files::since_epoch()).map_err(failed)? {
-            return Err(refuse("there is no such invitation, or it has ended, or it was used"));
-        }
-        let device = self.store.device(NodeId::of(&name)).map_err(failed)?;
-        let device = device.unwrap_or(Device { name: name.clone(), password: None, certificate_login: true });
-        self.store.put_device(&Device { certificate_login: true, ..device }).map_err(failed)?;
+        let now = files::since_epoch();
+        let judge = |worth: Result<Invitation, StoreError>| match worth {
+            Ok(Invitation::Good) => Ok(()),
+            Ok(Invitation::None) => Err(refuse("there is no such invitation, or it has ended, or it was used")),
+            Ok(Invitation::Taken) => {
+                let remedy = "`cyphonic device invite NAME --replace`, if a new device shall take its place";
+                Err(Failure::new(Code::Duplicate, format!("{name} is another device's name"), remedy))
+            }
+            // The log of the AS has the database's path.
+            Err(error) => Err(Failure::new(Code::Database, error.to_string(), "look at the AS's log")),
+        };
+        judge(self.store.invitation(&name, &request.token, now))?;
         let chain = self.ca.certify(&name, key, ca::LEAF_DAYS)?;
+        // Last, so that an invitation that led to nothing still counts.
+        judge(self.store.take_invitation(&name, &request.token, now))?;
         Ok((name, chain))
     }
 }
@@ -267,6 +313,15 @@ impl Invited {
                 let remedy = "ask the operator for a new invitation: `cyphonic device invite NAME`";
                 Err(Failure::new(Code::Identity, format!("the AS refuses: {why}"), remedy))
             }
+            Reply::Taken(why) => {
+                let remedy = "choose another name; if this device takes the other's place, ask the operator for \
+                              `cyphonic device invite NAME --replace`";
+                Err(Failure::new(Code::Duplicate, format!("the AS refuses: {why}"), remedy))
+            }
+            Reply::Unavailable(why) => {
+                let remedy = "try again in a while: the invitation still counts; the AS's log says what is wrong";
+                Err(Failure::new(Code::Unreachable, format!("the AS cannot do it now: {why}"), remedy))
+            }
             Reply::Certificate(chain) => {
                 files::write_secret(&key, &ca::key_pem(&pki::private_key(&seed)))?;
                 files::write_public(&certificate, &chain)?;
@@ -324,14 +379,33 @@ mod tests {
                 std::fs::create_dir_all(&folder).unwrap();
                 Invited { name: name(who), place, as_name: name("as.example"), roots: roots.clone(), token, folder }
             };
-            store.invite(&name("a.example"), "secret", files::since_epoch() + Duration::from_secs(60)).unwrap();
+            let until = files::since_epoch() + Duration::from_secs(60);
+            store.invite(&name("a.example"), "secret", until, false).unwrap();
             let refused = invited("a.example", "wrong", "1").sign_up().await.unwrap_err();
             assert!(refused.to_string().contains("no such invitation"), "{refused}");
             assert!(invited("b.example", "secret", "2").sign_up().await.is_err(), "another name");
             invited("a.example", "secret", "3").sign_up().await.unwrap();
             assert!(invited("a.example", "secret", "4").sign_up().await.is_err(), "a second time");
-            assert!(store.device(NodeId::of(&name("a.example"))).unwrap().is_some());
-            assert_eq!(Ca::open(&pki).unwrap().revoke(&name("a.example")).unwrap().1, 1, "it can be revoked");
+            assert!(store.devices().unwrap().iter().any(|(device, _)| device.name == name("a.example")));
+
+            store.invite(&name("a.example"), "again", until, false).unwrap();
+            let taken = invited("a.example", "again", "5").sign_up().await.unwrap_err();
+            assert_eq!((taken.code, taken.to_string().contains("another device's name")), (Code::Duplicate, true));
+            store.invite(&name("a.example"), "instead", until, true).unwrap();
+            invited("a.example", "instead", "6").sign_up().await.unwrap();
+
+            store.invite(&name("c.example"), "c", until, false).unwrap();
+            let holder = rusqlite::Connection::open(folder.path().join("a.db")).unwrap();
+            holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+            let locked = invited("c.example", "c", "7").sign_up().await.unwrap_err();
+            assert_eq!((locked.code, locked.to_string().contains("locked")), (Code::Unreachable, true), "{locked}");
+            holder.execute_batch("ROLLBACK").unwrap();
+            invited("c.example", "c", "8").sign_up().await.unwrap();
+
+            ca::init(&folder.path().join("other"), &name("example")).unwrap();
+            let stranger = Invited { roots: folder.path().join("other/root.pem"), ..invited("d.example", "d", "9") };
+            assert_eq!(stranger.sign_up().await.unwrap_err().code, Code::Identity, "another CA");
+            assert_eq!(Ca::open(&pki).unwrap().revoke(&name("a.example")).unwrap().1, 2, "it can be revoked");
         });
     }
 }

@@ -4,9 +4,11 @@ mod capture;
 mod dns;
 mod metrics;
 mod node;
+mod patience;
 mod report;
 mod secrets;
 mod services;
+mod trouble;
 mod trust;
 
 use std::net::SocketAddr;

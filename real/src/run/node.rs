@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cyphonic_core::dns;
-use cyphonic_core::event::Event;
+use cyphonic_core::event::{Event, Failure as Reason};
 use cyphonic_core::machine::Input;
 use cyphonic_core::message::Framing;
 use cyphonic_core::method::Method;
@@ -24,8 +24,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::capture::Capture;
 use super::dns::Resolver;
 use super::metrics::{self, Page, Traffic};
+use super::patience;
 use super::report::Report;
 use super::secrets::{self, Kept};
+use super::trouble::{self, Facts, Trouble};
 use super::trust::Trust;
 use super::{ALPN, environment, named, overlay, ready, seed, stopped, warn_of_end, zone};
 use crate::control::{self, Answer, Asked, ControlSocket, DEFAULT_SOCKET, Pong, Question, Reply, Status};
@@ -47,6 +49,8 @@ const ASK_PORT: u16 = 53;
 const PINGS: usize = 256;
 /// Most captures under way.
 const CAPTURES: usize = 4;
+/// For how long the NMS may be silent in the conventional method: until the next Keep Alive, and what that is tried.
+const SEALED_PATIENCE: Duration = Duration::from_secs(7);
 /// How long a ping is waited for.
 const PING_TIMEOUT: Duration = Duration::from_secs(14);
 
@@ -56,6 +60,8 @@ enum Request {
     Addresses(Vec<IpAddr>),
     Trust(Roots),
     Metrics(metrics::Asked),
+    /// Whether the AS answers by TCP, asked because it did not by UDP.
+    Probed(bool),
 }
 
 /// A ping under way, by its number.
@@ -84,7 +90,14 @@ struct NodeShell {
     nat64: Option<Ipv6Addr>,
     own: Option<Virtual>,
     nat: Option<bool>,
-    trouble: Option<String>,
+    facts: Facts,
+    /// Why there is no registration, as the role and in words.
+    trouble: Option<(Failed, Trouble)>,
+    registered: bool,
+    /// For how long the NMS may be silent.
+    patience: Duration,
+    /// Asks itself something later.
+    later: mpsc::Sender<Request>,
     network_behaviour: BTreeMap<String, String>,
     configured: Option<Virtual>,
     ready: bool,
@@ -99,6 +112,13 @@ struct NodeShell {
     traffic: Traffic,
 }
 
+/// A failure of login or registration, and with whom it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Failed {
+    reason: Reason,
+    with: Option<Party>,
+}
+
 impl Shell for NodeShell {
     type Machine = Node;
     type Request = Request;
@@ -110,19 +130,32 @@ impl Shell for NodeShell {
         }
     }
 
-    fn event(&mut self, _machine: &Node, _now: Instant, event: Event) {
+    fn event(&mut self, machine: &Node, now: Instant, event: Event) {
         match &event {
             Event::Registered { addresses, nat } => {
                 self.own = Some(*addresses);
                 self.nat = Some(*nat);
                 self.trouble = None;
+                self.registered = true;
             }
             Event::Surveyed(report) => {
                 let families = [("IPv6", report.v6), ("IPv4", report.v4)];
                 let known = families.into_iter().filter_map(|(family, how)| Some((family.to_owned(), behaviour(how?))));
                 self.network_behaviour = known.collect();
             }
-            Event::Unregistered { reason } => self.trouble = Some(reason.to_string()),
+            Event::Unregistered { reason } => {
+                if std::mem::take(&mut self.registered) {
+                    self.facts.lost(now);
+                }
+                let failed = Failed { reason: reason.clone(), with: machine.trouble_with().cloned() };
+                if failed.reason == Reason::Timeout
+                    && failed.with == Some(Party::As)
+                    && self.shown.method == Method::Proposed
+                {
+                    self.probe();
+                }
+                self.explain(now, failed, None);
+            }
             _ => {}
         }
         self.report.event(&event);
@@ -168,6 +201,12 @@ impl Shell for NodeShell {
                     self.addresses.clone_from(&addresses);
                     let nat64 = self.nat64;
                     inputs.push(Input::Command(NodeCommand::Network { addresses, nat64 }));
+                }
+            }
+            Request::Probed(tcp) => {
+                let failed = self.trouble.as_ref().map(|(failed, _)| failed.clone());
+                if let Some(failed) = failed.filter(|failed| failed.reason == Reason::Timeout) {
+                    self.explain(now, failed, Some(tcp));
                 }
             }
             Request::Trust(roots) => inputs.push(Input::Command(NodeCommand::Trust(roots))),
@@ -236,6 +275,27 @@ fn via(relayed: bool) -> &'static str {
 }
 
 impl NodeShell {
+    /// Says why there is no registration, once for each different reason.
+    fn explain(&mut self, now: Instant, failed: Failed, tcp: Option<bool>) {
+        let trouble = self.facts.explain(now, &failed.reason, failed.with.as_ref(), tcp);
+        let known = self.trouble.as_ref().is_some_and(|(_, known)| *known == trouble);
+        if known {
+            tracing::debug!(reason = %trouble.what, "still not registered");
+        } else {
+            tracing::warn!(reason = %trouble.what, remedy = %trouble.remedy, "not registered; trying again");
+        }
+        self.trouble = Some((failed, trouble));
+    }
+
+    /// Finds out whether TCP gets through to the AS.
+    fn probe(&self) {
+        let (places, later) = (self.facts.auth.clone(), self.later.clone());
+        tokio::spawn(async move {
+            let tcp = trouble::answers_by_tcp(places).await;
+            let _ = later.send(Request::Probed(tcp)).await;
+        });
+    }
+
     fn status(&self, machine: &Node, now: Instant) -> Status {
         Status {
             name: self.shown.name.to_string(),
@@ -244,7 +304,13 @@ impl NodeShell {
             uptime_s: (now - Instant::ZERO).as_secs(),
             registered: machine.is_registered(),
             nat: self.nat,
-            trouble: self.trouble.clone(),
+            trouble: self.trouble.as_ref().map(|(_, trouble)| trouble.what.clone()),
+            remedy: self.trouble.as_ref().map(|(_, trouble)| trouble.remedy.clone()),
+            nms: machine.nms_heard().map(|(remote, heard)| control::Nms {
+                remote,
+                silent_s: (now - heard).as_secs_f64(),
+                lost_after_s: self.patience.as_secs_f64(),
+            }),
             network_behaviour: self.network_behaviour.clone(),
             virtual_addresses: self.own.map(both).unwrap_or_default(),
             addresses: self.addresses.clone(),
@@ -298,7 +364,9 @@ impl NodeShell {
         let full = if name.contains('.') { name.to_owned() } else { format!("{name}.{}", self.overlay.zone) };
         let Ok(name) = full.parse::<Fqdn>() else { return refuse(reply, "that is no name", "give a node's name") };
         let Some(own) = self.own else {
-            return refuse(reply, "this node is not registered yet", "`cyphonic status` says why");
+            let why = self.trouble.as_ref().map(|(_, trouble)| (format!(": {}", trouble.what), trouble.remedy.as_str()));
+            let (why, remedy) = why.unwrap_or((String::new(), "wait a moment; `cyphonic status` says how it stands"));
+            return refuse(reply, &format!("this node is not registered yet{why}"), remedy);
         };
         if name == self.shown.name {
             return refuse(reply, "that is this node itself", "give another node's name");
@@ -418,7 +486,6 @@ struct Plan {
     certificate: PathBuf,
     tun: String,
     mtu: u16,
-    control: PathBuf,
     resolver: Resolver,
     fixed_addresses: bool,
     secrets: Option<Arc<Kept>>,
@@ -519,7 +586,6 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
         certificate,
         tun,
         mtu: settings.mtu.unwrap_or(default_mtu(method, framing)),
-        control: settings.control.unwrap_or_else(|| DEFAULT_SOCKET.into()),
         fixed_addresses,
     })
 }
@@ -527,8 +593,9 @@ fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
 /// Runs a node until it is stopped.
 pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let event_log = settings.event_log.clone();
-    let Plan { config, certificate, tun, mtu, control, resolver, fixed_addresses, secrets, trust, metrics } =
-        plan(settings)?;
+    let control = settings.control.clone().unwrap_or_else(|| DEFAULT_SOCKET.into());
+    let Plan { config, certificate, tun, mtu, resolver, fixed_addresses, secrets, trust, metrics } =
+        patience::until_clock_is_right(&control, || plan(settings.clone())).await?;
     let port_use = match config.method {
         Method::Conventional => PortUse::Conventional,
         Method::Proposed => PortUse::Quic,
@@ -543,13 +610,17 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     trust.watch(sender.clone(), Request::Trust)?;
     metrics::serve(metrics, sender.clone(), Request::Metrics).await?;
     if !fixed_addresses {
-        follow_addresses(config.services.as_addresses.clone(), config.overlay.clone(), sender)?;
+        follow_addresses(config.services.as_addresses.clone(), config.overlay.clone(), sender.clone())?;
     }
     if config.addresses.is_empty() {
         tracing::warn!("this machine has no address from which the AS could be reached; waiting for one");
     }
     let (name, method, port, framing) = (config.name.clone(), config.method, config.port, config.framing);
     let (addresses, nat64, overlay) = (config.addresses.clone(), config.nat64, config.overlay.clone());
+    let identity = config.identity.as_ref().and_then(|identity| identity.chain.first());
+    let dates = identity.map(|own| (certificate.clone(), files::Span::of(own)));
+    let facts = Facts::new(name.clone(), method, config.services.as_addresses.clone(), dates);
+    let patience = if method == Method::Proposed { config.quic.idle_timeout } else { SEALED_PATIENCE };
     let report = Report::new(&Party::Node(name.clone()), event_log.as_deref())?;
     let machine = Node::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
     tracing::info!(%name, method = method.name(), framing = framing.name(), ?addresses, port, %tun, "starting");
@@ -563,7 +634,11 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
         nat64,
         own: None,
         nat: None,
+        facts,
         trouble: None,
+        registered: false,
+        patience,
+        later: sender,
         network_behaviour: BTreeMap::new(),
         configured: None,
         ready: false,
