@@ -323,7 +323,9 @@ mod tests {
             for part in [verdict, "this machine's clock says 20", &from, &to, "a.pem"] {
                 assert!(said.contains(part), "{part} in {said}");
             }
-            assert!(failure.remedy().contains("ca issue a.example --renew") && failure.remedy().contains("timedatectl"));
+            assert!(
+                failure.remedy().contains("ca issue a.example --renew") && failure.remedy().contains("timedatectl")
+            );
         }
         assert_eq!(files::civil(Duration::from_secs(1_700_000_000)), "2023-11-14 22:13:20 UTC");
     }

@@ -47,7 +47,7 @@ impl Code {
         (Self::Unreachable, "a service or peer cannot be reached"),
         (Self::Duplicate, "the name is taken"),
         (Self::NotRunning, "no daemon answers on the control socket"),
-        (Self::Clock, "the clock and a certificate's dates disagree: one of them is wrong, or the certificate has expired"),
+        (Self::Clock, "a certificate has expired, or the clock is wrong"),
     ];
 }
 

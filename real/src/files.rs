@@ -193,10 +193,7 @@ fn verify(
 /// Whether a certificate is refused because of the time.
 pub fn is_about_dates(error: &CertificateError) -> bool {
     use CertificateError as Why;
-    matches!(
-        error,
-        Why::Expired | Why::ExpiredContext { .. } | Why::NotValidYet | Why::NotValidYetContext { .. }
-    )
+    matches!(error, Why::Expired | Why::ExpiredContext { .. } | Why::NotValidYet | Why::NotValidYetContext { .. })
 }
 
 /// The clock and one of these certificates disagree: both are told, because either may be wrong.

@@ -137,7 +137,11 @@ impl Channel {
 /// Why TLS came to nothing.
 fn distrust(failure: &TlsFailure) -> Failure {
     let TlsFailure::Untrusted(why) = failure else {
-        return if failure.is_about_dates() { clock("the other side's does not agree") } else { Channel::broken(failure) };
+        return if failure.is_about_dates() {
+            clock("the other side's does not agree")
+        } else {
+            Channel::broken(failure)
+        };
     };
     match why {
         CertificateError::ExpiredContext { not_after, .. } => {

@@ -164,9 +164,7 @@ impl Node {
             return;
         }
         cloud.trouble = Some(if matches!(cloud.state, State::LoggingIn { .. }) { Party::As } else { Party::Nms });
-        if reason == Failure::Refused(ErrorCode::StaleEpoch) {
-            cloud.epochs.leap();
-        }
+        let leaps = reason == Failure::Refused(ErrorCode::StaleEpoch) && cloud.epochs.leap();
         // A registration that is lost as soon as it is won counts as none: or else two nodes with one identity, each
         // putting the other out, would never rest.
         if !cloud.is_registered() && !is_verdict(&reason) {
@@ -181,7 +179,7 @@ impl Node {
         let pause = if was_registered {
             Duration::ZERO
         } else {
-            let doubled = PAUSE.0 * 2u32.saturating_pow(cloud.failures.min(8));
+            let doubled = PAUSE.0 * if leaps { 1 } else { 2u32.saturating_pow(cloud.failures.min(8)) };
             let limit = doubled.min(PAUSE.1);
             limit / 2 + limit.mul_f64(f64::from(self.random_u32()) / f64::from(u32::MAX)) / 2
         };

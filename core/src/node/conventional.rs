@@ -165,7 +165,13 @@ impl Carriage for Conventional {
         // One count of requests for the life of a common key: it must not start again.
         if self.nms.is_none() {
             let requests = Session::new(key, Direction::FromInitiator);
-            self.nms = Some(Nms { common: key.clone(), requests, registration: None, addresses: login.nms.clone(), heard: None });
+            self.nms = Some(Nms {
+                common: key.clone(),
+                requests,
+                registration: None,
+                addresses: login.nms.clone(),
+                heard: None,
+            });
         }
         self.out.push_back(CarriageOutput::NmsReady);
     }

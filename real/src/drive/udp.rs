@@ -84,7 +84,11 @@ impl Udp {
                     Ok(socket) => sockets.push(socket),
                     Err(error) if v6 && error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {
                     }
-                    Err(error) => return Err(refused("UDP", port, "port", &error)),
+                    Err(error) => {
+                        let conventional = port_use == PortUse::Conventional;
+                        let key = if conventional { "port` or `conventional-port" } else { "port" };
+                        return Err(refused("UDP", port, key, &error));
+                    }
                 }
             }
         }
@@ -292,8 +296,7 @@ pub fn refused(what: &str, port: u16, key: &str, error: &io::Error) -> Failure {
             Failure::new(Code::Address, format!("{what} port {port} is taken"), remedy)
         }
         io::ErrorKind::PermissionDenied => {
-            let remedy =
-                format!("run as root, or give the program CAP_NET_BIND_SERVICE, or set a `{key}` above 1023");
+            let remedy = format!("run as root, or give the program CAP_NET_BIND_SERVICE, or set a `{key}` above 1023");
             Failure::new(Code::Permission, format!("{what} port {port}: permission denied"), remedy)
         }
         _ => Failure::new(

@@ -364,7 +364,8 @@ impl NodeShell {
         let full = if name.contains('.') { name.to_owned() } else { format!("{name}.{}", self.overlay.zone) };
         let Ok(name) = full.parse::<Fqdn>() else { return refuse(reply, "that is no name", "give a node's name") };
         let Some(own) = self.own else {
-            let why = self.trouble.as_ref().map(|(_, trouble)| (format!(": {}", trouble.what), trouble.remedy.as_str()));
+            let why =
+                self.trouble.as_ref().map(|(_, trouble)| (format!(": {}", trouble.what), trouble.remedy.as_str()));
             let (why, remedy) = why.unwrap_or((String::new(), "wait a moment; `cyphonic status` says how it stands"));
             return refuse(reply, &format!("this node is not registered yet{why}"), remedy);
         };

@@ -74,7 +74,8 @@ impl Facts {
                 OFTEN.1.as_secs(),
                 self.name
             );
-            let remedy = "a name is for one machine: end the other node, or give it a name, certificate and device of its own";
+            let remedy =
+                "a name is for one machine: end the other node, or give it a name, certificate and device of its own";
             return trouble(what, remedy);
         }
         match reason {
@@ -93,7 +94,8 @@ impl Facts {
                 "is it running? check `as-addresses`, and that no firewall stops the port; the node tries on by itself",
             ),
             Reason::Timeout if self.method == Method::Conventional => trouble(
-                "the AS answers by TCP, but the NMS does not answer by UDP: it does not run, or UDP is blocked".to_owned(),
+                "the AS answers by TCP, but the NMS does not answer by UDP: it does not run, or UDP is blocked"
+                    .to_owned(),
                 "is the NMS running? let UDP port 4501 through the firewall, or use `method = \"proposed\"`, which needs UDP port \
                  443 only; the node tries on by itself",
             ),
@@ -139,7 +141,8 @@ impl Facts {
         let now = files::since_epoch();
         let clock = format!("this machine's clock says {}", files::civil(now));
         let Some((path, Some(span))) = &self.certificate else {
-            let what = format!("the clock and the certificate of {who} disagree: {clock}, and by that it does not count");
+            let what =
+                format!("the clock and the certificate of {who} disagree: {clock}, and by that it does not count");
             let remedy = "set the clock of whichever machine is wrong; `cyphonic ca print FILE` there shows the dates";
             return Trouble { what, remedy: remedy.to_owned() };
         };
@@ -211,7 +214,8 @@ mod tests {
             (now - hours(2000), now - hours(25), "ended 25 hours ago"),
             (now - hours(1), now + hours(2000), "is good by this clock"),
         ] {
-            let text = said(&facts(Method::Proposed, Some(Span { begins, ends })), Reason::CertificateDates, Party::As, None);
+            let text =
+                said(&facts(Method::Proposed, Some(Span { begins, ends })), Reason::CertificateDates, Party::As, None);
             for part in [whose, &files::civil(now)[..16], &files::civil(begins), &files::civil(ends)] {
                 assert!(text.contains(part), "{part} in {text}");
             }
@@ -223,7 +227,9 @@ mod tests {
         let mut facts = facts(Method::Proposed, None);
         let second = |n| Instant::ZERO + Duration::from_secs(n);
         for n in [0, 5, 30] {
-            assert!(!facts.explain(second(n), &Reason::ConnectionLost, Some(&Party::Nms), None).what.contains("another"));
+            assert!(
+                !facts.explain(second(n), &Reason::ConnectionLost, Some(&Party::Nms), None).what.contains("another")
+            );
             facts.lost(second(n));
         }
         let text = facts.explain(second(30), &Reason::ConnectionLost, Some(&Party::Nms), None).what;
