@@ -374,4 +374,31 @@ mod tests {
         assert_eq!(ca.issue(&name("a.example"), 1, false).unwrap_err().code, Code::Duplicate);
         assert_eq!(ca.issue(&name("a.example"), 1, true).unwrap(), first);
     }
+
+    #[test]
+    fn a_fetched_list_takes_the_place_of_an_older_one_of_the_same_authority_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
+        init(&ours, &name("example")).unwrap();
+        init(&theirs, &name("example")).unwrap();
+        let a = name("a.example");
+        let (certificate, key) = Ca::open(&ours).unwrap().issue(&a, 30, false).unwrap();
+        let root = ours.join("root.pem");
+        let chain = files::credentials(&a, &certificate, &key, &root, None).unwrap().identity.chain;
+        let list = |number: u64| {
+            let span = validity(now() - BACKDATE, now() + DAY).unwrap();
+            let list = Ca::open(&ours).unwrap().authority.revoke(&[], number, span).unwrap();
+            pem::encode(&pem::Pem::new("X509 CRL", list.to_vec()))
+        };
+        let copy = folder.path().join("crl.pem");
+        let renew = |text: &str| files::renew_list(&root, &copy, &chain, text);
+        for (number, newer) in [(70_000, true), (70_000, false), (300, false), (70_001, true), (1 << 40, true)] {
+            assert_eq!(renew(&list(number)).unwrap(), newer, "{number}");
+        }
+        let last = std::fs::read_to_string(&copy).unwrap();
+        assert!(renew("no list").is_err());
+        let foreign = std::fs::read_to_string(theirs.join("crl.pem")).unwrap();
+        assert!(renew(&foreign).is_err() || std::fs::read_to_string(&copy).unwrap() == last, "another CA's");
+        assert_eq!(std::fs::read_to_string(&copy).unwrap(), last);
+    }
 }

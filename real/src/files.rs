@@ -62,16 +62,19 @@ pub fn credentials(
 pub fn roots(path: &Path, crl: Option<&Path>, chain: &[CertificateDer<'static>]) -> Result<Roots, Failure> {
     let roots = trust(certificates(path)?, path)?;
     let Some(crl) = crl else { return Ok(roots) };
-    let wrong = |error: &dyn std::fmt::Display| {
-        let what = format!("{}: {error}", crl.display());
-        Failure::new(
-            Code::Identity,
-            what,
-            "use the crl.pem that `cyphonic ca init` or `ca revoke` wrote, beside root.pem",
-        )
-    };
-    let text = fs::read(crl).map_err(|error| wrong(&error))?;
-    let blocks = pem::parse_many(&text).map_err(|error| wrong(&error))?;
+    let text = fs::read(crl).map_err(|error| bad_list(crl, &error))?;
+    revoking(&roots, &text, crl, chain)
+}
+
+fn bad_list(crl: &Path, error: &dyn std::fmt::Display) -> Failure {
+    let remedy = "use the crl.pem that `cyphonic ca init` or `ca revoke` wrote, beside root.pem";
+    Failure::new(Code::Identity, format!("{}: {error}", crl.display()), remedy)
+}
+
+/// These roots with the lists in `text`; `crl` is for messages.
+fn revoking(roots: &Roots, text: &[u8], crl: &Path, chain: &[CertificateDer<'static>]) -> Result<Roots, Failure> {
+    let wrong = |error: &dyn std::fmt::Display| bad_list(crl, error);
+    let blocks = pem::parse_many(text).map_err(|error| wrong(&error))?;
     let lists: Vec<_> = blocks.into_iter().filter(|block| block.tag() == "X509 CRL").collect();
     if lists.is_empty() {
         return Err(wrong(&"there is no list of revoked certificates in it"));
@@ -79,6 +82,27 @@ pub fn roots(path: &Path, crl: Option<&Path>, chain: &[CertificateDer<'static>])
     let roots = roots.revoking(lists.into_iter().map(|block| block.into_contents().into()));
     standing(&roots, chain).map_err(|error| wrong(&error))?;
     Ok(roots)
+}
+
+/// Puts a list that was fetched in the place of the one in the file, if it is good and newer; whether it was.
+pub fn renew_list(path: &Path, crl: &Path, chain: &[CertificateDer<'static>], fetched: &str) -> Result<bool, Failure> {
+    let roots = trust(certificates(path)?, path)?;
+    revoking(&roots, fetched.as_bytes(), crl, chain)?;
+    let newer = list_number(fetched.as_bytes()) > fs::read(crl).ok().and_then(|text| list_number(&text));
+    if newer {
+        write_public(crl, fetched)?;
+    }
+    Ok(newer)
+}
+
+/// The number of a list (RFC 5280 §5.2.3), which only grows.
+fn list_number(text: &[u8]) -> Option<Vec<u8>> {
+    let block = pem::parse(text).ok()?;
+    let (_, list) = x509_parser::parse_x509_crl(block.contents()).ok()?;
+    let mut number = list.crl_number()?.to_bytes_be();
+    // As long as any number is, so that bytes compare as numbers do.
+    number.splice(0..0, std::iter::repeat_n(0, 20usize.saturating_sub(number.len())));
+    Some(number)
 }
 
 /// How our own certificate stands.

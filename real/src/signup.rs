@@ -9,7 +9,8 @@
 //! AS → device   the certificate, with those between it and the root
 //! ```
 //!
-//! One JSON line each way. Who has no good token learns only that.
+//! One JSON line each way. Who has no good token learns only that. On the same port everybody gets the list of revoked
+//! certificates, which is no secret and signed ([`list`]): so nobody has to copy it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -39,12 +40,25 @@ use crate::store::{Invitation, SqliteStore};
 pub const PORT: u16 = 4433;
 /// What both ends call this protocol.
 const ALPN: &[u8] = b"cyphonic-signup";
-/// The longest line.
+/// The longest request, and the longest answer: a list of some hundred thousand certificates.
 const LINE_BYTES: usize = 16 * 1024;
+const LIST_BYTES: usize = 8 << 20;
+/// How much of an answer is sealed at once.
+const PIECE_BYTES: usize = 16 * 1024;
 /// How long a sign-up may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most sign-ups under way.
 const MOST: usize = 16;
+
+/// What can be asked for.
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+enum Ask {
+    /// The list of revoked certificates; the word is "revoked".
+    List { list: String },
+    /// A certificate.
+    Certificate(Request),
+}
 
 #[derive(Deserialize, Serialize)]
 struct Request {
@@ -59,6 +73,8 @@ struct Request {
 enum Reply {
     /// PEM: the certificate first.
     Certificate(String),
+    /// PEM.
+    List(String),
     /// Why there is none.
     Refused(String),
     /// There is a device of that name already.
@@ -91,12 +107,15 @@ impl Channel {
     async fn send(&mut self, line: &impl Serialize) -> Result<(), Failure> {
         let mut text = serde_json::to_vec(line).map_err(Failure::other)?;
         text.push(b'\n');
-        self.tls.send(&text);
-        self.flush().await
+        for piece in text.chunks(PIECE_BYTES) {
+            self.tls.send(piece);
+            self.flush().await?;
+        }
+        Ok(())
     }
 
     /// One line; the handshake goes along by itself.
-    async fn line(&mut self) -> Result<Vec<u8>, Failure> {
+    async fn line(&mut self, most: usize) -> Result<Vec<u8>, Failure> {
         let mut line = Vec::new();
         loop {
             self.flush().await?;
@@ -107,7 +126,7 @@ impl Channel {
                 line.truncate(end);
                 return Ok(line);
             }
-            if line.len() > LINE_BYTES {
+            if line.len() > most {
                 return Err(Self::broken("a line without an end"));
             }
             self.receive().await?;
@@ -123,6 +142,13 @@ impl Channel {
         let received = self.tls.receive(&piece[..length]);
         self.flush().await?;
         received.map_err(|failure| distrust(&failure))
+    }
+
+    async fn end(&mut self) -> Result<(), Failure> {
+        self.tls.close();
+        self.flush().await?;
+        let _ = self.tcp.shutdown().await;
+        Ok(())
     }
 
     async fn shake_hands(&mut self) -> Result<(), Failure> {
@@ -171,6 +197,7 @@ fn since(time: UnixTime) -> Duration {
 
 /// What the AS needs to sign devices up.
 pub struct Desk {
+    folder: PathBuf,
     ca: Ca,
     store: Arc<SqliteStore>,
     tls: Arc<rustls::ServerConfig>,
@@ -180,7 +207,12 @@ impl Desk {
     /// With the authority's folder, the database and the AS's own papers.
     pub fn new(folder: &Path, store: Arc<SqliteStore>, roots: &Roots, identity: &Identity) -> Result<Self, Failure> {
         let tls = tls::server_config(&environment(), roots, identity, ClientAuth::Optional, ALPN);
-        Ok(Self { ca: Ca::open(folder)?, store, tls: Arc::new(tls.map_err(Failure::other)?) })
+        Ok(Self {
+            folder: folder.to_owned(),
+            ca: Ca::open(folder)?,
+            store,
+            tls: Arc::new(tls.map_err(Failure::other)?),
+        })
     }
 
     /// Signs up whoever comes to this port and has an invitation, from now on.
@@ -203,7 +235,8 @@ impl Desk {
                 let desk = desk.clone();
                 tokio::spawn(async move {
                     match tokio::time::timeout(PATIENCE, desk.serve(tcp)).await {
-                        Ok(Ok(name)) => tracing::info!(%name, %from, "signed up"),
+                        Ok(Ok(Some(name))) => tracing::info!(%name, %from, "signed up"),
+                        Ok(Ok(None)) => tracing::debug!(%from, "the list of revoked certificates was given out"),
                         Ok(Err(error)) => tracing::warn!(%from, %error, "nobody was signed up"),
                         Err(_) => tracing::warn!(%from, "nobody was signed up in time"),
                     }
@@ -214,10 +247,19 @@ impl Desk {
         Ok(place)
     }
 
-    async fn serve(&self, tcp: TcpStream) -> Result<Fqdn, Failure> {
+    /// Who was signed up, if that is what was wanted.
+    async fn serve(&self, tcp: TcpStream) -> Result<Option<Fqdn>, Failure> {
         let tls = TlsChannel::server(self.tls.clone()).map_err(Channel::broken)?;
         let mut channel = Channel { tls, tcp };
-        let line = channel.line().await?;
+        let line = channel.line(LINE_BYTES).await?;
+        if let Ok(Ask::List { .. }) = serde_json::from_slice(&line) {
+            let reply = match std::fs::read_to_string(self.folder.join("crl.pem")) {
+                Ok(list) => Reply::List(list),
+                Err(error) => Reply::Unavailable(format!("crl.pem: {error}")),
+            };
+            channel.send(&reply).await?;
+            return channel.end().await.map(|()| None);
+        }
         let done = self.sign_up(&line);
         channel
             .send(&match &done {
@@ -229,10 +271,8 @@ impl Desk {
                 },
             })
             .await?;
-        channel.tls.close();
-        channel.flush().await?;
-        let _ = channel.tcp.shutdown().await;
-        done.map(|(name, _)| name)
+        channel.end().await?;
+        done.map(|(name, _)| Some(name))
     }
 
     fn sign_up(&self, line: &[u8]) -> Result<(Fqdn, String), Failure> {
@@ -272,6 +312,24 @@ fn key_of(request: &[u8]) -> Option<PublicKey> {
     (rest.is_empty() && ed25519 && signed.is_ok()).then_some(PublicKey(key))
 }
 
+/// The AS's list of revoked certificates (PEM), as it is now. `place` is HOST:PORT of its `signup-port`.
+pub async fn list(place: &str, as_name: &Fqdn, roots: &Roots) -> Result<String, Failure> {
+    let tls = tls::client_config(&environment(), roots, None, ALPN).map_err(Failure::other)?;
+    let tls = TlsChannel::client(Arc::new(tls), as_name).map_err(Channel::broken)?;
+    let exchange = async {
+        let mut channel = Channel { tls, tcp: TcpStream::connect(place).await.map_err(Channel::broken)? };
+        channel.shake_hands().await?;
+        channel.send(&Ask::List { list: "revoked".to_owned() }).await?;
+        channel.line(LIST_BYTES).await
+    };
+    let line = tokio::time::timeout(PATIENCE, exchange).await.map_err(|_| Channel::broken("no answer in time"))??;
+    match serde_json::from_slice(&line).map_err(Channel::broken)? {
+        Reply::List(list) => Ok(list),
+        Reply::Unavailable(why) => Err(Channel::broken(why)),
+        _ => Err(Channel::broken("it answers something else")),
+    }
+}
+
 /// What a device needs to sign up.
 pub struct Invited {
     /// Its name.
@@ -308,7 +366,7 @@ impl Invited {
             channel.shake_hands().await?;
             let (name, token) = (self.name.to_string(), self.token.trim().to_owned());
             channel.send(&Request { name, token, request }).await?;
-            channel.line().await
+            channel.line(LINE_BYTES).await
         };
         let line =
             tokio::time::timeout(PATIENCE, exchange).await.map_err(|_| Channel::broken("no answer in time"))??;
@@ -326,6 +384,7 @@ impl Invited {
                 let remedy = "try again in a while: the invitation still counts; the AS's log says what is wrong";
                 Err(Failure::new(Code::Unreachable, format!("the AS cannot do it now: {why}"), remedy))
             }
+            Reply::List(_) => Err(Channel::broken("it answers something else")),
             Reply::Certificate(chain) => {
                 files::write_secret(&key, &ca::key_pem(&pki::private_key(&seed)))?;
                 files::write_public(&certificate, &chain)?;
@@ -405,6 +464,10 @@ mod tests {
             assert_eq!((locked.code, locked.to_string().contains("locked")), (Code::Unreachable, true), "{locked}");
             holder.execute_batch("ROLLBACK").unwrap();
             invited("c.example", "c", "8").sign_up().await.unwrap();
+
+            let place = format!("127.0.0.1:{port}");
+            let list = super::list(&place, &name("as.example"), &papers.roots).await.unwrap();
+            assert_eq!(list, std::fs::read_to_string(pki.join("crl.pem")).unwrap());
 
             ca::init(&folder.path().join("other"), &name("example")).unwrap();
             let stranger = Invited { roots: folder.path().join("other/root.pem"), ..invited("d.example", "d", "9") };

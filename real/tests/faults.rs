@@ -174,6 +174,25 @@ fn two_machines_with_one_name_are_told_of_each_other() {
     lab.until_registered("a", 40);
 }
 
+#[test]
+fn a_revoked_node_is_shut_out_by_the_list_that_everybody_fetches_from_the_as() {
+    let Some(mut lab) = Lab::up("crl", "1", "proposed", "trs") else { return };
+    lab.start("as", &["--ca", "pki"]);
+    for host in ["nms", "a", "b"] {
+        fs::copy(lab.path("pki/crl.pem"), lab.path(&format!("{host}.crl"))).unwrap();
+        lab.start(host, &["--crl", &format!("{host}.crl"), "--crl-from", "[2001:db8::2]:4433"]);
+    }
+    lab.until_registered("b", 10);
+    lab.sh("a", "ping -n -c 1 -W 12 b.cyphonic.test");
+    lab.sh("as", &format!("{} ca revoke b.cyphonic.test >/dev/null", env!("CARGO_BIN_EXE_cyphonic")));
+    lab.until_status("b", 16, &["not registered: "]);
+    lab.until_status("a", 16, &["no peers"]);
+    assert!(lab.log("a").contains("a newer list of revoked certificates was fetched"), "{}", lab.log("a"));
+    lab.kill("b");
+    let (code, said) = lab.ends(lab.daemon("b", &["--crl", "a.crl"]));
+    assert!(code == 4 && said.contains("the certificate was revoked") && said.contains("--renew"), "{code} {said}");
+}
+
 /// A transfer that takes some seconds: what is sent, and what came.
 struct Transfer {
     sender: Child,

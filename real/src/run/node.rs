@@ -1,8 +1,7 @@
 //! The node: the role, its virtual interface, and those who ask it things.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +9,10 @@ use bytes::Bytes;
 use cyphonic_core::dns;
 use cyphonic_core::event::{Event, Failure as Reason};
 use cyphonic_core::machine::Input;
-use cyphonic_core::message::Framing;
 use cyphonic_core::method::Method;
 use cyphonic_core::name::{Fqdn, Party, Virtual};
-use cyphonic_core::node::{self, Node, NodeCommand, NodeConfig, Overlay, PeerStatus, Services};
+use cyphonic_core::node::{Node, NodeCommand, Overlay, PeerStatus};
 use cyphonic_core::packet;
-use cyphonic_core::quic::{Congestion, QuicOptions};
 use cyphonic_core::route::optimal::{Behaviour, Filtering, Mapping};
 use cyphonic_core::time::Instant;
 use cyphonic_core::tls::Roots;
@@ -25,24 +22,18 @@ use super::capture::Capture;
 use super::dns::Resolver;
 use super::metrics::{self, Page, Traffic};
 use super::patience;
+use super::plan::{Plan, plan};
 use super::report::Report;
-use super::secrets::{self, Kept};
-use super::trouble::{self, Facts, Trouble};
-use super::trust::Trust;
-use super::{ALPN, environment, named, overlay, ready, seed, stopped, warn_of_end, zone};
+use super::secrets::Kept;
+use super::trouble::{self, Facts, Failed, Trouble};
+use super::{ready, stopped};
 use crate::control::{self, Answer, Asked, ControlSocket, DEFAULT_SOCKET, Pong, Question, Reply, Status};
 use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Tun, Udp};
-use crate::error::{Code, Failure};
+use crate::error::Failure;
 use crate::files;
 use crate::net::{self, Network};
-use crate::settings::{self, NodeSettings, Parsed, Short, required};
+use crate::settings::NodeSettings;
 
-/// Path MTU discovery takes some round trips, and a few more where probes are lost.
-const DISCOVERY: Duration = Duration::from_secs(2);
-/// Datagrams that leave together: what one send can carry of full-sized ones.
-const SEGMENTS: usize = 44;
-/// Packets of a tunnel that may go without an acknowledgement: what they carry has its own.
-const ACKS_AFTER: u32 = 40;
 /// The port from which the shell itself asks for names. Applications may have it too: answers carry our number.
 const ASK_PORT: u16 = 53;
 /// Most pings under way.
@@ -112,13 +103,6 @@ struct NodeShell {
     traffic: Traffic,
 }
 
-/// A failure of login or registration, and with whom it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Failed {
-    reason: Reason,
-    with: Option<Party>,
-}
-
 impl Shell for NodeShell {
     type Machine = Node;
     type Request = Request;
@@ -144,10 +128,11 @@ impl Shell for NodeShell {
                 self.network_behaviour = known.collect();
             }
             Event::Unregistered { reason } => {
-                if std::mem::take(&mut self.registered) {
+                let stood = std::mem::take(&mut self.registered);
+                if stood {
                     self.facts.lost(now);
                 }
-                let failed = Failed { reason: reason.clone(), with: machine.trouble_with().cloned() };
+                let failed = Failed { reason: reason.clone(), with: machine.trouble_with().cloned(), stood };
                 if failed.reason == Reason::Timeout
                     && failed.with == Some(Party::As)
                     && self.shown.method == Method::Proposed
@@ -277,7 +262,7 @@ fn via(relayed: bool) -> &'static str {
 impl NodeShell {
     /// Says why there is no registration, once for each different reason.
     fn explain(&mut self, now: Instant, failed: Failed, tcp: Option<bool>) {
-        let trouble = self.facts.explain(now, &failed.reason, failed.with.as_ref(), tcp);
+        let trouble = self.facts.explain(now, &failed, tcp);
         let known = self.trouble.as_ref().is_some_and(|(_, known)| *known == trouble);
         if known {
             tracing::debug!(reason = %trouble.what, "still not registered");
@@ -458,139 +443,6 @@ fn peer(status: &PeerStatus) -> control::Peer {
     }
 }
 
-/// HOST:PORT as addresses, at least one for each; `key` is for messages.
-pub fn resolve(key: &str, places: &[String]) -> Result<Vec<SocketAddr>, Failure> {
-    let mut found = Vec::new();
-    for place in places {
-        let addresses = place.to_socket_addrs().map_err(|error| {
-            let remedy = "write HOST:PORT, an IPv6 address in brackets; check the system's DNS";
-            let code = if error.kind() == std::io::ErrorKind::InvalidInput { Code::Config } else { Code::Unreachable };
-            Failure::new(code, format!("`{key}`: {place}: {error}"), remedy)
-        })?;
-        found.extend(addresses);
-    }
-    Ok(found)
-}
-
-/// What the method and framing leave for packets of applications on a 1,500-byte link with IPv6. QUIC keeps 38 of 1,452
-/// bytes for itself, room for its largest packet number and an acknowledgement.
-fn default_mtu(method: Method, framing: Framing) -> u16 {
-    match (method, framing) {
-        (Method::Proposed, Framing::Compact) => 1414,
-        (Method::Proposed, Framing::Datagram) => 1382,
-        (Method::Proposed | Method::Conventional, _) => 1404,
-    }
-}
-
-struct Plan {
-    config: NodeConfig,
-    certificate: PathBuf,
-    tun: String,
-    mtu: u16,
-    resolver: Resolver,
-    fixed_addresses: bool,
-    secrets: Option<Arc<Kept>>,
-    trust: Trust,
-    metrics: Option<SocketAddr>,
-}
-
-fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
-    let zone = zone(settings.zone);
-    let name = required::<NodeSettings, _>(settings.name, "name")?.0;
-    let method: Method = settings.method.unwrap_or(settings::Method::Proposed).into();
-    let (mut overlay, _) = overlay(zone.clone(), settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
-    if let Some(dns) = settings.dns_v4 {
-        overlay.dns_v4 = dns.0;
-    }
-    if let Some(dns) = settings.dns_v6 {
-        overlay.dns_v6 = dns.0;
-    }
-    if !overlay.contains(overlay.dns_v4.into()) || !overlay.contains(overlay.dns_v6.into()) {
-        let what = "`dns-v4`, `dns-v6`: outside the overlay";
-        return Err(Failure::new(Code::Config, what, "choose addresses in `overlay-v4` and `overlay-v6`"));
-    }
-    let by_password = settings.login == Some(settings::Login::Password);
-    if by_password && method == Method::Proposed {
-        let what = "`login = \"password\"`: the proposed method needs a certificate (paper §4.3)";
-        return Err(Failure::new(Code::Config, what, "use `login = \"certificate\"`, or the conventional method"));
-    }
-    let roots = required::<NodeSettings, _>(settings.roots, "roots")?;
-    let (login, identity, trusted, certificate) = if by_password {
-        let file = required::<NodeSettings, _>(settings.password_file, "password_file")?;
-        let password = files::read_secret(&file)?.trim_end_matches(['\r', '\n']).to_owned();
-        (node::Login::Password(password), None, files::roots(&roots, settings.crl.as_deref(), &[])?, file)
-    } else {
-        let certificate = required::<NodeSettings, _>(settings.certificate, "certificate")?;
-        let key = required::<NodeSettings, _>(settings.key, "key")?;
-        let credentials = files::credentials(&name, &certificate, &key, &roots, settings.crl.as_deref())?;
-        warn_of_end(&name, credentials.ends);
-        (node::Login::Certificate, Some(credentials.identity), credentials.roots, certificate)
-    };
-    let chain = identity.as_ref().map(|identity| identity.chain.clone()).unwrap_or_default();
-    let trust = Trust { roots, crl: settings.crl, chain };
-    if settings.nat64.as_ref().is_some_and(|prefix| prefix.0.prefix_len() != 96) {
-        return Err(Failure::new(Code::Config, "`nat64` is no /96", "set the network's prefix, such as 64:ff9b::/96"));
-    }
-    let as_addresses = resolve("as-addresses", &required::<NodeSettings, _>(settings.as_addresses, "as_addresses")?.0)?;
-    let fixed_addresses = settings.addresses.is_some();
-    let addresses = settings.addresses.map_or_else(|| net::source_addresses(&as_addresses, &overlay), |list| list.0);
-    let framing = match method {
-        Method::Conventional => Framing::Udp4501,
-        Method::Proposed => settings.framing.unwrap_or(settings::Framing::Compact).into(),
-    };
-    let defaults = QuicOptions::default();
-    let quic = QuicOptions {
-        keep_alive: settings.keep_alive.map_or(defaults.keep_alive, Duration::from_secs),
-        idle_timeout: settings.idle_timeout.map_or(defaults.idle_timeout, Duration::from_secs),
-        max_udp_payload: settings.max_udp_payload.unwrap_or(defaults.max_udp_payload),
-        // A stream is reliable, so something has to stop it from filling the path.
-        congestion: if framing == Framing::Stream { Congestion::NewReno } else { Congestion::Open },
-        acks_after: Some(ACKS_AFTER),
-        segments: SEGMENTS,
-        discovery: DISCOVERY,
-        ..defaults
-    };
-    if quic.max_udp_payload < 1200 || quic.keep_alive >= quic.idle_timeout {
-        let what = "`max-udp-payload` is below 1200, or `keep-alive` is not below `idle-timeout`";
-        return Err(Failure::new(Code::Config, what, "leave the defaults: 1452, 10 and 30"));
-    }
-    let tun = settings.tun.map_or_else(|| "cyphonic0".to_owned(), |Parsed(Short(name))| name);
-    let services = Services {
-        as_name: named(settings.as_name, "as", &zone)?,
-        as_addresses,
-        nms_name: named(settings.nms_name, "nms", &zone)?,
-        trs_name: named(settings.trs_name, "trs", &zone)?,
-    };
-    let (key_log, secrets) = secrets::listen(settings.key_log.as_deref(), settings.allow_capture.unwrap_or(false))?;
-    Ok(Plan {
-        secrets,
-        trust,
-        metrics: settings.metrics.map(|place| place.0),
-        resolver: Resolver::new(settings.dns.unwrap_or(settings::Dns::Auto), tun.clone(), overlay.clone()),
-        config: NodeConfig {
-            name,
-            method,
-            port: settings.port.unwrap_or(method.default_port()),
-            addresses,
-            nat64: settings.nat64.map(|prefix| prefix.0.addr()),
-            services,
-            login,
-            framing,
-            overlay,
-            tls: environment(key_log),
-            roots: trusted,
-            identity,
-            alpn: settings.alpn.unwrap_or_else(|| ALPN.to_owned()).into_bytes(),
-            quic,
-            seed: seed()?,
-        },
-        certificate,
-        tun,
-        mtu: settings.mtu.unwrap_or(default_mtu(method, framing)),
-        fixed_addresses,
-    })
-}
-
 /// Runs a node until it is stopped.
 pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let event_log = settings.event_log.clone();
@@ -699,25 +551,5 @@ mod tests {
         assert_eq!(echo_reply(&build(1)), None);
         assert_eq!(echo_reply(b"junk"), None);
         assert_eq!(source_v4(&build(1)), Some(Ipv4Addr::new(198, 18, 0, 11)));
-    }
-
-    #[test]
-    fn a_place_without_a_port_is_called_wrong() {
-        assert_eq!(resolve("as-addresses", &["[::1]:443".into(), "127.0.0.1:1".into()]).unwrap().len(), 2);
-        let failure = resolve("as-addresses", &["127.0.0.1".into()]).unwrap_err();
-        assert_eq!(failure.code, Code::Config);
-        assert!(failure.to_string().contains("127.0.0.1") && failure.remedy().contains("HOST:PORT"));
-    }
-
-    #[test]
-    fn a_password_without_the_conventional_method_is_refused() {
-        let settings = NodeSettings {
-            name: Some("a.cyphonic.test".parse().unwrap()),
-            login: Some(settings::Login::Password),
-            ..NodeSettings::default()
-        };
-        let failure = plan(settings).err().unwrap();
-        assert_eq!(failure.code, Code::Config);
-        assert!(failure.to_string().contains("needs a certificate"), "{failure}");
     }
 }

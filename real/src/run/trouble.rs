@@ -29,6 +29,16 @@ pub(super) struct Trouble {
     pub(super) remedy: String,
 }
 
+/// A failure of login or registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failed {
+    pub(super) reason: Reason,
+    /// The service that it was with: AS or NMS.
+    pub(super) with: Option<Party>,
+    /// Whether a registration stood until then.
+    pub(super) stood: bool,
+}
+
 /// What is known of a node besides its reason.
 pub(super) struct Facts {
     pub(super) name: Fqdn,
@@ -62,9 +72,10 @@ impl Facts {
         self.lost.len() >= OFTEN.0 && self.lost.front().is_some_and(|&first| now <= first + OFTEN.1)
     }
 
-    /// `with`: the service, AS or NMS. `tcp`: whether TCP gets through to the AS, where that was tried.
-    pub(super) fn explain(&self, now: Instant, reason: &Reason, with: Option<&Party>, tcp: Option<bool>) -> Trouble {
-        let is_as = with == Some(&Party::As);
+    /// `tcp`: whether TCP gets through to the AS, where that was tried.
+    pub(super) fn explain(&self, now: Instant, failed: &Failed, tcp: Option<bool>) -> Trouble {
+        let reason = &failed.reason;
+        let is_as = failed.with == Some(Party::As);
         let who = if is_as { format!("the AS ({})", places(&self.auth)) } else { "the NMS".to_owned() };
         let trouble = |what: String, remedy: &str| Trouble { what, remedy: remedy.to_owned() };
         if self.is_often_lost(now) && !matches!(reason, Reason::CertificateDates | Reason::Refused(_)) {
@@ -92,6 +103,10 @@ impl Facts {
             Reason::Timeout | Reason::ConnectionLost if is_as => trouble(
                 format!("{who} does not answer ({reason})"),
                 "is it running? check `as-addresses`, and that no firewall stops the port; the node tries on by itself",
+            ),
+            Reason::Timeout | Reason::ConnectionLost if failed.stood => trouble(
+                format!("the NMS does not answer any more ({reason})"),
+                "is it running? does UDP still get through to it? the node tries on by itself, and its tunnels live on",
             ),
             Reason::Timeout if self.method == Method::Conventional => trouble(
                 "the AS answers by TCP, but the NMS does not answer by UDP: it does not run, or UDP is blocked"
@@ -189,7 +204,7 @@ mod tests {
     }
 
     fn said(facts: &Facts, reason: Reason, with: Party, tcp: Option<bool>) -> String {
-        let trouble = facts.explain(Instant::ZERO, &reason, Some(&with), tcp);
+        let trouble = facts.explain(Instant::ZERO, &Failed { reason, with: Some(with), stood: false }, tcp);
         format!("{}; {}", trouble.what, trouble.remedy)
     }
 
@@ -226,16 +241,16 @@ mod tests {
     fn two_machines_with_one_name_are_suspected_when_registrations_are_lost_again_and_again() {
         let mut facts = facts(Method::Proposed, None);
         let second = |n| Instant::ZERO + Duration::from_secs(n);
+        let failed = Failed { reason: Reason::ConnectionLost, with: Some(Party::Nms), stood: true };
         for n in [0, 5, 30] {
-            assert!(
-                !facts.explain(second(n), &Reason::ConnectionLost, Some(&Party::Nms), None).what.contains("another")
-            );
+            let text = facts.explain(second(n), &failed, None).what;
+            assert!(text.contains("does not answer any more"), "{text}");
             facts.lost(second(n));
         }
-        let text = facts.explain(second(30), &Reason::ConnectionLost, Some(&Party::Nms), None).what;
+        let text = facts.explain(second(30), &failed, None).what;
         assert!(text.contains("does another machine log in as a.example?"), "{text}");
         facts.lost(second(1000));
-        let text = facts.explain(second(1000), &Reason::ConnectionLost, Some(&Party::Nms), None).what;
+        let text = facts.explain(second(1000), &failed, None).what;
         assert!(!text.contains("another machine"), "long ago: {text}");
     }
 }

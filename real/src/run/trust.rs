@@ -1,21 +1,26 @@
-//! Whom the daemon trusts while it runs: the files of roots and of revoked certificates, read again when they change.
+//! Whom the daemon trusts while it runs: the files of roots and of revoked certificates, read again when they change. Where
+//! the AS gives the list out, it is fetched into the file.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cyphonic_core::name::Fqdn;
 use cyphonic_core::tls::Roots;
 use rustls::pki_types::CertificateDer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::error::Failure;
-use crate::files;
+use crate::error::{Code, Failure};
+use crate::{files, signup};
 
 /// How often the files are looked at. A session of a revoked certificate ends within this time and a little after its list
 /// was replaced.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often the AS is asked for its list.
+const FETCH: Duration = Duration::from_secs(10);
 
 /// Where trust comes from.
 pub(super) struct Trust {
@@ -23,6 +28,56 @@ pub(super) struct Trust {
     pub(super) crl: Option<PathBuf>,
     /// Our own certificates: a list that cannot judge them is refused.
     pub(super) chain: Vec<CertificateDer<'static>>,
+    /// Where the list is fetched from.
+    pub(super) source: Option<Source>,
+}
+
+/// An AS that gives the list out.
+#[derive(Clone)]
+pub(super) struct Source {
+    /// HOST:PORT.
+    place: String,
+    name: Fqdn,
+    crl: PathBuf,
+}
+
+impl Source {
+    /// As the settings `crl-from` and `crl` have it, with the AS's name.
+    pub(super) fn new(place: Option<String>, crl: Option<&Path>, name: &Fqdn) -> Result<Option<Self>, Failure> {
+        match (place, crl) {
+            (None, _) => Ok(None),
+            (Some(place), Some(crl)) => Ok(Some(Self { place, name: name.clone(), crl: crl.to_owned() })),
+            (Some(_), None) => {
+                let remedy = "set `crl` to the file into which it goes; `ca init` wrote the first one";
+                Err(Failure::new(Code::Config, "`crl-from` is set, but `crl` is not", remedy))
+            }
+        }
+    }
+
+    /// Keeps the file up to date.
+    async fn follow(self, roots: PathBuf, chain: Vec<CertificateDer<'static>>) {
+        let mut last = None;
+        loop {
+            let done = match files::roots(&roots, Some(&self.crl), &chain) {
+                Ok(trusted) => signup::list(&self.place, &self.name, &trusted)
+                    .await
+                    .and_then(|list| files::renew_list(&roots, &self.crl, &chain, &list)),
+                Err(error) => Err(error),
+            };
+            let trouble = done.as_ref().err().map(ToString::to_string);
+            match &done {
+                Ok(true) => tracing::info!(from = %self.place, "a newer list of revoked certificates was fetched"),
+                Ok(false) => {}
+                Err(error) if trouble != last => {
+                    tracing::warn!(%error, remedy = error.remedy(), from = %self.place, "the list of revoked certificates \
+                        could not be fetched; the one before stays");
+                }
+                Err(_) => {}
+            }
+            last = trouble;
+            tokio::time::sleep(FETCH).await;
+        }
+    }
 }
 
 /// What tells one content of a file from another.
@@ -33,6 +88,9 @@ impl Trust {
     pub(super) fn watch<R: Send + 'static>(self, tell: mpsc::Sender<R>, wrap: fn(Roots) -> R) -> Result<(), Failure> {
         let mut hangup = signal(SignalKind::hangup()).map_err(Failure::other)?;
         let mut before = self.stamps();
+        if let Some(source) = self.source.clone() {
+            tokio::spawn(source.follow(self.roots.clone(), self.chain.clone()));
+        }
         tokio::spawn(async move {
             loop {
                 let forced = tokio::select! {

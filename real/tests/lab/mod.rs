@@ -12,7 +12,7 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/netns/lab.sh");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cyphonic");
 
 /// Why the lab cannot run here.
-pub fn obstacle() -> Option<String> {
+pub(crate) fn obstacle() -> Option<String> {
     let output = |program: &str, arguments: &[&str]| Command::new(program).args(arguments).output().ok();
     let id = output("id", &["-u"])?;
     if id.stdout != b"0\n" {
@@ -34,13 +34,13 @@ pub fn obstacle() -> Option<String> {
 }
 
 /// The library that lets a program see another time.
-pub fn faketime() -> Option<PathBuf> {
+pub(crate) fn faketime() -> Option<PathBuf> {
     let folders = fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
     folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|library| library.exists())
 }
 
 /// A lab; it is taken down with this.
-pub struct Lab {
+pub(crate) struct Lab {
     name: String,
     folder: tempfile::TempDir,
     children: Vec<Child>,
@@ -48,7 +48,7 @@ pub struct Lab {
 
 impl Lab {
     /// Builds one and starts these daemons: of "as nms trs a b". Nothing, said aloud, where none can be built.
-    pub fn up(name: &str, pattern: &str, method: &str, start: &str) -> Option<Self> {
+    pub(crate) fn up(name: &str, pattern: &str, method: &str, start: &str) -> Option<Self> {
         if let Some(obstacle) = obstacle() {
             eprintln!("skipped: {name}, on real sockets: {obstacle}");
             return None;
@@ -69,13 +69,13 @@ impl Lab {
     }
 
     /// A file of the lab.
-    pub fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         let lab = self.folder.path().join("lab");
         if file.is_empty() { lab } else { lab.join(file) }
     }
 
     /// A command in a namespace.
-    pub fn within(&self, host: &str, program: &str) -> Command {
+    pub(crate) fn within(&self, host: &str, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &format!("{}-{host}", self.name), program]).stdin(Stdio::null());
         command.current_dir(self.path(""));
@@ -84,14 +84,14 @@ impl Lab {
 
     /// A script in a namespace, which must succeed.
     #[track_caller]
-    pub fn sh(&self, host: &str, script: &str) -> String {
+    pub(crate) fn sh(&self, host: &str, script: &str) -> String {
         let output = self.within(host, "bash").args(["-euo", "pipefail", "-c", script]).output().unwrap();
         assert!(output.status.success(), "{script}: {}{}", text(&output.stdout), text(&output.stderr));
         text(&output.stdout)
     }
 
     /// The command that runs a daemon.
-    pub fn daemon(&self, host: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn daemon(&self, host: &str, arguments: &[&str]) -> Command {
         let role = if matches!(host, "a" | "b") { "node" } else { host };
         let mut command = self.within(host, PROGRAM);
         command.arg(role).arg("--config").arg(self.path(&format!("{host}.toml"))).args(arguments);
@@ -100,13 +100,13 @@ impl Lab {
     }
 
     /// Starts a daemon; what it says goes to its log.
-    pub fn start(&mut self, host: &str, arguments: &[&str]) {
+    pub(crate) fn start(&mut self, host: &str, arguments: &[&str]) {
         let command = self.daemon(host, arguments);
         self.run(host, command);
     }
 
     /// The same, as this command says.
-    pub fn run(&mut self, host: &str, mut command: Command) {
+    pub(crate) fn run(&mut self, host: &str, mut command: Command) {
         let log = fs::OpenOptions::new().append(true).create(true).open(self.path(&format!("{host}.log"))).unwrap();
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         fs::write(self.path(&format!("{host}.pid")), child.id().to_string()).unwrap();
@@ -115,18 +115,25 @@ impl Lab {
 
     /// kill -9.
     #[track_caller]
-    pub fn kill(&mut self, host: &str) {
+    pub(crate) fn kill(&mut self, host: &str) {
         let pid = fs::read_to_string(self.path(&format!("{host}.pid"))).unwrap();
         let pid = pid.trim();
         assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success(), "{host} does not run");
         match self.children.iter_mut().find(|child| child.id().to_string() == pid) {
             Some(child) => drop(child.wait()),
-            None => until(3, || (!Path::new("/proc").join(pid).join("exe").exists()).then_some(())).unwrap(),
+            // Not our child: it is gone when nothing of it is left but its name.
+            None => {
+                let is_gone = || {
+                    let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+                    (stat.is_empty() || stat.contains(") Z ")).then_some(())
+                };
+                until(3, is_gone).unwrap();
+            }
         }
     }
 
     /// How a daemon ends by itself.
-    pub fn ends(&self, mut command: Command) -> (i32, String) {
+    pub(crate) fn ends(&self, mut command: Command) -> (i32, String) {
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let ended = until(10, || child.try_wait().unwrap());
@@ -138,7 +145,7 @@ impl Lab {
     }
 
     /// `cyphonic status` or `netcheck` of a node, whatever it says.
-    pub fn ask(&self, node: &str, what: &[&str]) -> String {
+    pub(crate) fn ask(&self, node: &str, what: &[&str]) -> String {
         let mut command = Command::new(PROGRAM);
         let output = command.args(what).arg("--control").arg(self.path(&format!("{node}.sock"))).output().unwrap();
         text(&output.stdout) + &text(&output.stderr)
@@ -146,7 +153,7 @@ impl Lab {
 
     /// Waits until a node's status has all of these words.
     #[track_caller]
-    pub fn until_status(&self, node: &str, seconds: u64, words: &[&str]) -> String {
+    pub(crate) fn until_status(&self, node: &str, seconds: u64, words: &[&str]) -> String {
         let mut last = String::new();
         let found = until(seconds, || {
             last = self.ask(node, &["status"]);
@@ -157,17 +164,17 @@ impl Lab {
 
     /// Waits until a node is registered.
     #[track_caller]
-    pub fn until_registered(&self, node: &str, seconds: u64) -> String {
+    pub(crate) fn until_registered(&self, node: &str, seconds: u64) -> String {
         self.until_status(node, seconds, &["  registered"])
     }
 
     /// What a daemon logged.
-    pub fn log(&self, host: &str) -> String {
+    pub(crate) fn log(&self, host: &str) -> String {
         fs::read_to_string(self.path(&format!("{host}.log"))).unwrap_or_default()
     }
 
     /// How often a daemon logged this.
-    pub fn count(&self, host: &str, words: &str) -> usize {
+    pub(crate) fn count(&self, host: &str, words: &str) -> usize {
         self.log(host).matches(words).count()
     }
 }
@@ -183,7 +190,7 @@ impl Drop for Lab {
 }
 
 /// The first that comes of it within so many seconds.
-pub fn until<T>(seconds: u64, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn until<T>(seconds: u64, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + Duration::from_secs(seconds);
     loop {
         match look() {
@@ -194,7 +201,7 @@ pub fn until<T>(seconds: u64, mut look: impl FnMut() -> Option<T>) -> Option<T> 
 }
 
 /// What a check of `lab.sh` says.
-pub fn check(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+pub(crate) fn check(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new("bash");
     command.arg(SCRIPT).args(arguments).env("CYPHONIC", PROGRAM).env("LAB", name);
@@ -202,6 +209,6 @@ pub fn check(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Ou
 }
 
 /// Bytes as text.
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
