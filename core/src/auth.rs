@@ -17,7 +17,7 @@ use crate::conventional::login::TlsChannel;
 use crate::event::{DropReason, Event, Protection, Signal};
 use crate::header::{Flags, Header};
 use crate::key::Key128;
-use crate::machine::{Input, Machine, Output, ServiceCommand, StreamId, StreamInput, StreamOutput};
+use crate::machine::{Input, Machine, Output, ServiceCommand, StreamId, StreamInput, StreamOutput, Tables};
 use crate::message::{Credential, ErrorCode, FrameReader, LoginRequest, LoginResponse, Message};
 use crate::name::{Fqdn, NodeId, Party};
 use crate::quic::{CidScheme, LinkId, LinkOutput, Links, QuicConfig};
@@ -296,5 +296,12 @@ impl Machine for Auth {
             let timers = [self.links.next_timeout(), self.timers.next(), self.link_timers.next()];
             Output::Wait(timers.into_iter().flatten().min())
         })
+    }
+
+    fn tables(&self) -> Tables {
+        vec![
+            ("connections", self.links.count().max(self.names.len()).max(self.link_timers.len())),
+            ("logins over TCP", self.streams.len().max(self.timers.len())),
+        ]
     }
 }

@@ -40,7 +40,14 @@ pub trait Machine {
 
     /// The next output. After [`Output::Wait`] there is nothing more to do until the next input.
     fn poll_output(&mut self) -> Output;
+
+    /// Every table whose size others have a say in, and how many entries it has now. None may grow as long as nothing but
+    /// time passes.
+    fn tables(&self) -> Tables;
 }
+
+/// How many entries each table of a role has, by the table's name.
+pub type Tables = Vec<(&'static str, usize)>;
 
 /// Names one TCP connection of a role; unique within the role that uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -35,6 +35,16 @@ impl<K: Ord + Copy> Timers<K> {
         }
     }
 
+    /// How many keys have a deadline.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether none has.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
     /// The earliest deadline.
     pub fn next(&self) -> Option<Instant> {
         self.queue.first().map(|&(at, _)| at)

@@ -24,7 +24,7 @@ use self::conventional::Paths;
 use self::proposed::Legs;
 use crate::event::{DropReason, Event, Protection, Signal};
 use crate::key::Key128;
-use crate::machine::{Input, Machine, Output, ServiceCommand, Transmit};
+use crate::machine::{Input, Machine, Output, ServiceCommand, Tables, Transmit};
 use crate::message::{Message, RelayMode};
 use crate::name::Party;
 use crate::probe::is_not_quic;
@@ -100,6 +100,12 @@ impl Machine for Trs {
             let timers = [self.paths.next_timeout(), self.legs.next_timeout()];
             Output::Wait(timers.into_iter().flatten().min())
         })
+    }
+
+    fn tables(&self) -> Tables {
+        let mut tables = self.legs.tables();
+        tables.push(("paths", self.paths.count()));
+        tables
     }
 }
 

@@ -135,7 +135,9 @@ sudo target/debug/cyphonic-netns run my.toml --json >real.jsonl && cyphonic-lab 
     /// nodes, traffic, moves, restarts and faults in overlap; then peace, 90 s to heal, and echoes between every pair. Held
     /// against it are the invariants I1 to I10: who receives what from whom, addresses for good, no amplification, limits,
     /// at most one delivery, everybody reached at the end, no panic, no secret told, the same bytes again, no plaintext on
-    /// a wire. A plan that breaks one is made as small as it goes and written to DIR/failures, a scenario like any other.
+    /// a wire. Three seeds of seven are drills instead: small networks in which next to nothing happens, so that each echo is
+    /// demanded; at the end of each they are attacked, by who damages, repeats and spoofs packets, floods, and pretends. A plan
+    /// that breaks an invariant is made as small as it goes and written to DIR/failures, a scenario like any other.
     #[command(after_help = "Examples:\n  \
 cyphonic-lab soak --seeds 1..1000 --out soaked           begin, or go on where it stopped\n  \
 cyphonic-lab soak --seeds 1..1000000 --time 10m          as many as ten minutes allow\n  \

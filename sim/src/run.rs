@@ -129,6 +129,19 @@ enum Doing {
     Probing(Box<probe::Prober>),
 }
 
+impl Doing {
+    /// When it has to be looked at, even if nothing happens in the network.
+    fn due(&self) -> Option<Instant> {
+        match self {
+            Self::Until(at) => Some(*at),
+            Self::Registration(_, give_up) => *give_up,
+            Self::App { .. } => None,
+            // It acts by itself.
+            Self::Probing(_) => Some(Instant::ZERO),
+        }
+    }
+}
+
 impl Runner<'_> {
     fn run(&mut self, watch: &Watch) -> bool {
         let scenario = self.scenario;
@@ -159,11 +172,17 @@ impl Runner<'_> {
         true
     }
 
-    /// Lets the network run one slice, or until `at` if that comes first, and looks what is complete.
+    /// Lets the network run one slice, or until `at` if that comes first, and looks what is complete. Slices in which nothing
+    /// can happen and nothing is due go by unseen.
     fn advance(&mut self, at: Instant) {
-        let now = self.world.now();
-        let until = (now + SLICE).min(at.max(now + Duration::from_millis(1)));
-        self.world.run_until(whole_millis(until));
+        let slice = |now: Instant| whole_millis((now + SLICE).min(at.max(now + Duration::from_millis(1))));
+        let waits = self.active.iter().filter_map(|(_, doing)| doing.due());
+        let due = waits.chain(self.world.quiet_until()).fold(at, Instant::min);
+        let mut until = slice(self.world.now());
+        while until < due {
+            until = slice(until);
+        }
+        self.world.run_until(until);
         let mut active = std::mem::take(&mut self.active);
         active.retain_mut(|(index, doing)| !self.is_complete(*index, doing));
         self.active.append(&mut active);

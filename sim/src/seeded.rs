@@ -29,6 +29,8 @@
 
 mod remember;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -95,6 +97,8 @@ impl WallClock for FixedClock {
 #[derive(Debug)]
 pub struct Pki {
     seed: u64,
+    /// Of [`Self::identity`]: what was issued before.
+    issued: Mutex<BTreeMap<Fqdn, Identity>>,
     /// The root CA.
     pub root: Authority,
     /// The AS (paper §2.1).
@@ -107,7 +111,20 @@ pub fn pki(seed: u64) -> Pki {
     let root = root.expect("a root can be made from any seed");
     let authority = root.intermediate(&derive(seed, "as", "authority key"), "CYPHONIC AS", validity());
     let authority = authority.expect("an authority can be made from any seed");
-    Pki { seed, root, authority }
+    Pki { seed, issued: Mutex::default(), root, authority }
+}
+
+thread_local! {
+    static LAST: RefCell<Option<Arc<Pki>>> = const { RefCell::new(None) };
+}
+
+/// As [`pki`], without making it anew for who asked for the same one last: a network that is run again, or a role that
+/// starts again.
+pub(crate) fn shared_pki(seed: u64) -> Arc<Pki> {
+    LAST.with_borrow_mut(|last| match last {
+        Some(known) if known.seed == seed => known.clone(),
+        _ => last.insert(Arc::new(pki(seed))).clone(),
+    })
 }
 
 impl Pki {
@@ -118,7 +135,8 @@ impl Pki {
 
     /// The identity of a node or service: the same whenever it is asked for.
     pub fn identity(&self, name: &Fqdn) -> Identity {
-        self.identity_valid(name, validity())
+        let mut issued = lock(&self.issued);
+        issued.entry(name.clone()).or_insert_with(|| self.identity_valid(name, validity())).clone()
     }
 
     /// As [`Self::identity`], for another time: expired, say.
@@ -189,7 +207,7 @@ impl SupportedKxGroup for Slot {
         let mut bytes = [0; 32];
         lock(&self.0).fill_bytes(&mut bytes);
         let secret = StaticSecret::from(bytes);
-        let public = PublicKey::from(&secret);
+        let public = remember::public(&secret);
         Ok(Box::new(Exchange { secret, public }))
     }
 
@@ -214,16 +232,15 @@ impl ActiveKeyExchange for Exchange {
         let own = self.public.to_bytes();
         // Whoever holds one of the two secrets computes the same.
         let pair = if own < peer { [own, peer] } else { [peer, own] };
-        if let Some(shared) = remember::take_shared(&pair) {
-            return Ok(SharedSecret::from(&shared[..]));
-        }
-        let shared = self.secret.diffie_hellman(&PublicKey::from(peer));
-        // RFC 8446 §7.4.2: a result of all zeros must end the handshake.
-        if !shared.was_contributory() {
-            return Err(PeerMisbehaved::InvalidKeyShare.into());
-        }
-        remember::keep_shared(pair, shared.to_bytes());
-        Ok(SharedSecret::from(&shared.as_bytes()[..]))
+        let shared = remember::shared(pair, || {
+            let shared = self.secret.diffie_hellman(&PublicKey::from(peer));
+            // RFC 8446 §7.4.2: a result of all zeros must end the handshake.
+            if !shared.was_contributory() {
+                return Err(PeerMisbehaved::InvalidKeyShare);
+            }
+            Ok(shared.to_bytes())
+        })?;
+        Ok(SharedSecret::from(&shared[..]))
     }
 
     fn ffdhe_group(&self) -> Option<rustls::ffdhe_groups::FfdheGroup<'static>> {

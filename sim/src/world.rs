@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use cyphonic_core::auth::Auth;
 use cyphonic_core::event::{DropReason, Event};
-use cyphonic_core::machine::Machine;
+use cyphonic_core::machine::{Machine, Tables};
 use cyphonic_core::nms::Nms;
 use cyphonic_core::node::{Node, NodeCommand};
 use cyphonic_core::quic::QlogSink;
@@ -157,6 +157,11 @@ impl World {
         self.engine.run_until(until);
     }
 
+    /// Until when nothing happens in it by itself, at least; none if nothing ever does.
+    pub fn quiet_until(&self) -> Option<Instant> {
+        self.engine.quiet_until()
+    }
+
     /// Names, taps and counters.
     pub fn network(&self) -> &Network {
         self.engine.network()
@@ -170,6 +175,17 @@ impl World {
     /// Looks at a node's host.
     pub fn look<R>(&self, node: usize, f: impl FnOnce(&Host<Node>) -> R) -> R {
         self.engine.look(self.nodes[node].id, f)
+    }
+
+    /// Every table of every role, and how many entries it has, by the host's name.
+    pub fn tables(&self) -> Vec<(&str, Tables)> {
+        let services = [
+            (&self.auth, self.engine.look(self.auth.id, |host: &Host<Auth>| host.machine().tables())),
+            (&self.nms, self.engine.look(self.nms.id, |host: &Host<Nms>| host.machine().tables())),
+            (&self.trs, self.engine.look(self.trs.id, |host: &Host<Trs>| host.machine().tables())),
+        ];
+        let nodes = (0..self.nodes.len()).map(|node| (&self.nodes[node], self.look(node, |h| h.machine().tables())));
+        services.into_iter().chain(nodes).map(|(station, tables)| (&*station.name, tables)).collect()
     }
 
     /// Every event since the last call, in order of time, then of AS, NMS, TRS and nodes, with the host's name.

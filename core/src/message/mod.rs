@@ -226,6 +226,17 @@ pub enum Want {
     Direct(u8),
 }
 
+impl Want {
+    /// Whether who wants `other` gets it by what comes of this.
+    pub fn covers(self, other: Self) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Relayed => other == Self::Relayed,
+            Self::Direct(_) => matches!(other, Self::Direct(_)),
+        }
+    }
+}
+
 /// How a Direction Request names the peer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerRef {

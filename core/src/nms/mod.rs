@@ -28,7 +28,7 @@ use crate::epoch::Epochs;
 use crate::event::{DropReason, Event, Protection, Signal};
 use crate::header::{Flags, Header, Kind};
 use crate::key::Key128;
-use crate::machine::{Input, Machine, Output, ServiceCommand, Transmit};
+use crate::machine::{Input, Machine, Output, ServiceCommand, Tables, Transmit};
 use crate::message::{ErrorCode, Message, RelayMode};
 use crate::name::{Fqdn, NodeId, Party};
 use crate::probe::is_probe;
@@ -289,5 +289,15 @@ impl Machine for Nms {
             let timers = [self.links.next_timeout(), self.expiry.next(), self.pending_timers.next()];
             Output::Wait(timers.into_iter().flatten().min())
         })
+    }
+
+    fn tables(&self) -> Tables {
+        vec![
+            ("connections", self.links.count()),
+            ("connections whose owner is known", self.link_nodes.len().max(self.waiting.len())),
+            ("registrations", self.nodes.len().max(self.expiry.len())),
+            ("route constructions", self.pending.len().max(self.asked.len()).max(self.concerned.len() / 2)),
+            ("timers", self.pending_timers.len()),
+        ]
     }
 }

@@ -12,8 +12,9 @@
 //!
 //! In the conventional method what waits for an answer is sent again with back-off; a repeated Direction Request repeats
 //! whatever was last said. Both nodes asking for each other at the same time count as one: while a construction is under
-//! way, what its responder asks is answered by it. A pair has one construction at a time; a new one takes the old one's
-//! place. If the responder registers anew meanwhile, it is begun again with where it is now.
+//! way, what its responder asks is answered by it, unless it asks for another kind of way. A new one takes the old one's
+//! place, but not that of another kind which the other node asked for. If the responder registers anew meanwhile, it is
+//! begun again with where it is now.
 
 use std::time::Duration;
 
@@ -97,21 +98,28 @@ impl Nms {
                 return;
             }
         };
-        if let Some((id, pending)) = self.between(node, responder) {
-            let told = matches!(pending.step, Step::Told(_));
-            if pending.initiator == responder && (!told || now < pending.since + GLARE) {
-                // The other side's request leads to the same tunnel.
-                return;
+        let between = self.between(node, responder);
+        let leads_there = |id: &PendingId| {
+            let pending = &self.pending[id];
+            let is_fresh = !matches!(pending.step, Step::Told(_)) || now < pending.since + GLARE;
+            pending.initiator == responder && is_fresh && pending.want.covers(request.want)
+        };
+        if between.iter().any(leads_there) {
+            return;
+        }
+        for id in between {
+            let pending = &self.pending[&id];
+            if pending.initiator == node || request.want.covers(pending.want) {
+                self.forget_pending(id);
             }
-            self.forget_pending(id);
         }
         self.start(now, node, responder, transaction, request.want);
     }
 
-    /// The construction under way between two nodes.
-    fn between(&self, a: NodeId, b: NodeId) -> Option<(PendingId, &Pending)> {
-        let mut concerned = self.concerned_by(a).map(|id| (id, &self.pending[&id]));
-        concerned.find(|(_, p)| p.initiator == b || p.responder == b)
+    /// The constructions under way between two nodes.
+    fn between(&self, a: NodeId, b: NodeId) -> Vec<PendingId> {
+        let is_theirs = |id: &PendingId| [self.pending[id].initiator, self.pending[id].responder].contains(&b);
+        self.concerned_by(a).filter(is_theirs).collect()
     }
 
     fn concerned_by(&self, node: NodeId) -> impl Iterator<Item = PendingId> {

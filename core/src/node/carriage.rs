@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::status::TunnelStatus;
 use crate::event::{DropReason, Event, Failure, Protection, Signal, TunnelUp};
 use crate::header::Header;
-use crate::machine::{Output, StreamId, StreamInput};
+use crate::machine::{Output, StreamId, StreamInput, Tables};
 use crate::message::{LoginResponse, Message, RouteDirection};
 use crate::name::Party;
 use crate::time::Instant;
@@ -44,6 +44,9 @@ pub(super) trait Carriage {
 
     /// Forgets a tunnel, if it is there.
     fn forget(&mut self, now: Instant, tunnel: TunnelId);
+
+    /// See [`crate::machine::Machine::tables`].
+    fn tables(&self) -> Tables;
 
     /// When the peer was heard last on a tunnel that is up. Whoever is there answers what is sent within moments.
     fn heard_at(&self, tunnel: TunnelId) -> Option<Instant>;

@@ -21,7 +21,7 @@ use crate::conventional::session::Session;
 use crate::event::{DropReason, Failure, Protection};
 use crate::header::{Header, Kind};
 use crate::key::Key128;
-use crate::machine::{Output, StreamId, StreamInput, Transmit};
+use crate::machine::{Output, StreamId, StreamInput, Tables, Transmit};
 use crate::message::{LoginResponse, Message, RouteDirection};
 use crate::name::{Fqdn, NodeId, Party, PathId};
 use crate::time::Instant;
@@ -145,6 +145,10 @@ impl Conventional {
 }
 
 impl Carriage for Conventional {
+    fn tables(&self) -> Tables {
+        vec![("tunnels", self.tunnels.len().max(self.timers.len())), ("paths", self.by_path.len())]
+    }
+
     /// Of certificates it sees only the AS's.
     fn trust(&mut self, _now: Instant, roots: Roots) -> Result<(), TlsError> {
         self.tls = std::sync::Arc::new(tls::client_config(&self.env, &roots, self.identity.as_ref(), b"")?);

@@ -32,7 +32,7 @@ use self::cloud::Cloud;
 use self::peers::Peers;
 use self::survey::Survey;
 use crate::event::{DropReason, Event};
-use crate::machine::{Input, Machine, Output};
+use crate::machine::{Input, Machine, Output, Tables};
 use crate::message::Framing;
 use crate::method::Method;
 use crate::name::{Fqdn, Virtual};
@@ -301,6 +301,12 @@ impl Machine for Node {
         let node = [self.cloud.next_timeout(), self.peers.next_timeout(), self.survey.next_timeout()];
         let timers = node.into_iter().chain([self.carriage.next_timeout()]);
         Output::Wait(timers.flatten().min())
+    }
+
+    fn tables(&self) -> Tables {
+        let mut tables = self.carriage.tables();
+        tables.extend(self.peers.tables());
+        tables
     }
 }
 

@@ -19,6 +19,7 @@ use super::Node;
 use super::carriage::TunnelId;
 use super::held::Held;
 use crate::event::{DropReason, Event};
+use crate::machine::Tables;
 use crate::message::{PeerRef, Want};
 use crate::name::{Fqdn, Virtual};
 use crate::time::Instant;
@@ -217,6 +218,15 @@ impl Peers {
     /// Whom a Direction Request asks for.
     pub(super) fn by_transaction(&self, transaction: u32) -> Option<PeerId> {
         self.by_transaction.get(&transaction).copied()
+    }
+
+    pub(super) fn tables(&self) -> Tables {
+        vec![
+            ("peers", self.peers.len().max(self.by_reference.len()).max(self.by_virtual.len() / 2)),
+            ("tunnels of peers", self.by_tunnel.len()),
+            ("requests", self.by_transaction.len()),
+            ("timers of peers", self.timers.len()),
+        ]
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {

@@ -21,7 +21,7 @@ use super::status::TunnelStatus;
 use super::{NodeConfig, Services};
 use crate::event::{DropReason, Failure, Protection};
 use crate::header::{Flags, Header, Kind};
-use crate::machine::{Output, StreamId, StreamInput};
+use crate::machine::{Output, StreamId, StreamInput, Tables};
 use crate::message::{Credential, Framing, LoginRequest, LoginResponse, Message, RouteDirection};
 use crate::name::{Fqdn, NodeId, Party, RelayCid};
 use crate::probe::{is_not_quic, is_punch};
@@ -279,6 +279,18 @@ fn failure(reason: LinkClosed) -> Failure {
 }
 
 impl Carriage for Proposed {
+    fn tables(&self) -> Tables {
+        let blind = self.tunnels.values().filter_map(|tunnel| tunnel.stage.links()).map(Links::count).sum::<usize>();
+        vec![
+            ("connections", self.links.count() + blind),
+            ("owners of connections", self.owners.len().max(self.inbound.len()).max(self.inbound_timers.len())),
+            ("tunnels", self.tunnels.len().max(self.timers.len()).max(self.searches.len())),
+            ("tunnels that the peer dials", self.expecting.len()),
+            ("legs", self.by_leg.len()),
+            ("peers whose path is not searched", self.unprobed.len()),
+        ]
+    }
+
     fn login(&mut self, now: Instant, attempt: usize) {
         let old: Vec<_> =
             self.owners.iter().filter(|(_, o)| matches!(o, Owner::As { .. })).map(|(&link, _)| link).collect();

@@ -6,7 +6,8 @@
 //!    └── pause, within ROUTE_TIMEOUT, else given up ◀──────┘          │
 //!                                                                     │
 //! optimal policy only                                                 ▼
-//!    a direct tunnel is not up after HEAD_START     ask for the relay beside it; the first one up carries
+//!    no tunnel, and a direct one is not up          ask for the relay beside it; the first one up carries
+//!    after HEAD_START
 //!    up, relayed, and we asked for it               ask for a direct one, again and again; once up it takes over
 //! ```
 //!
@@ -136,7 +137,14 @@ impl Node {
         peer.building.insert(tunnel, origin);
         peer.until = peer.until.max(now + ROUTE_TIMEOUT / 2);
         peer.retry_at = None;
-        if initiator && !relayed && direction.want == Some(Want::Any) {
+        // Who asks for a direct way only has the relay, and asks for no other. If we do not, the tunnel that it has is one with
+        // us before we forgot everything.
+        let asks_for_relay = match direction.want {
+            Some(Want::Any) => initiator,
+            Some(Want::Direct(_)) => peer.up.is_none(),
+            Some(Want::Relayed) | None => false,
+        };
+        if asks_for_relay && !relayed {
             peer.relay_at = Some(now + HEAD_START);
         }
         self.peers.rearm(id);
@@ -151,12 +159,7 @@ impl Node {
         } else {
             self.peers.by_name(&direction.peer).filter(|&id| {
                 let ours = self.peers.get(id).request.as_ref().map(|request| request.want);
-                match (direction.want, ours) {
-                    (None | Some(Want::Any), Some(_))
-                    | (Some(Want::Relayed), Some(Want::Relayed))
-                    | (Some(Want::Direct(_)), Some(Want::Direct(_))) => true,
-                    (_, Some(_) | None) => false,
-                }
+                ours.is_some_and(|ours| direction.want.unwrap_or(Want::Any).covers(ours))
             })
         };
         if let Some(id) = answered {

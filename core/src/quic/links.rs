@@ -346,6 +346,11 @@ impl Links {
         self.deadlines.first().map(|&(at, _)| at)
     }
 
+    /// How many connections there are, in whatever state.
+    pub fn count(&self) -> usize {
+        self.links.len().max(self.endpoint.open_connections())
+    }
+
     /// The next output.
     pub fn poll(&mut self) -> Option<LinkOutput> {
         self.out.pop_front()

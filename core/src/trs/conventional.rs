@@ -75,6 +75,11 @@ fn reply_to_probe(local: SocketAddr, to: SocketAddr, transaction: u32, id: [u8; 
 }
 
 impl Paths {
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.paths.len().max(self.timers.len())
+    }
+
     pub(super) fn new(name: &Fqdn, service_key: &Key128) -> Self {
         let nms = Session::new(service_key, Direction::FromResponder);
         Self { id: NodeId::of(name), nms, epoch: 0, paths: BTreeMap::new(), timers: Timers::default() }

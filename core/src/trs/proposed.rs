@@ -10,7 +10,7 @@ use rand_chacha::ChaCha20Rng;
 use super::{dropped, signal, transmit};
 use crate::event::{DropReason, Protection};
 use crate::header::{Flags, HEADER_LEN, Header, Kind};
-use crate::machine::{Output, ServiceCommand, Transmit};
+use crate::machine::{Output, ServiceCommand, Tables, Transmit};
 use crate::message::{ErrorCode, Framing, Message, RelayMode, TunnelRequest};
 use crate::name::{Fqdn, Party, RelayCid};
 use crate::quic::{CidScheme, DatagramRefused, LinkId, LinkOutput, Links, QuicConfig, destination_prefix};
@@ -58,6 +58,17 @@ impl Legs {
             asked: BTreeMap::new(),
             timers: Timers::default(),
         })
+    }
+
+    /// See [`crate::machine::Machine::tables`].
+    pub(super) fn tables(&self) -> Tables {
+        let bound = self.legs.values().map(|leg| leg.bound.len()).sum::<usize>();
+        vec![
+            ("connections", self.links.count()),
+            ("legs", self.legs.len().max(self.by_cid.len()).max(self.counts.len())),
+            ("legs bound to legs", bound),
+            ("requests", self.asked.len().max(self.timers.len())),
+        ]
     }
 
     pub(super) fn on_command(&mut self, now: Instant, command: ServiceCommand, out: &mut VecDeque<Output>) {

@@ -32,6 +32,8 @@ pub(super) struct TcpStack {
     device: Queues,
     sockets: SocketSet<'static>,
     retired: Vec<SocketHandle>,
+    /// Sockets that listen without buffers yet, and how large theirs are: most never hear anything, and buffers are large.
+    bare: Vec<(SocketHandle, usize)>,
 }
 
 impl TcpStack {
@@ -46,7 +48,7 @@ impl TcpStack {
         let routes = interface.routes_mut();
         routes.add_default_ipv4_route(Ipv4Addr::new(192, 0, 2, 1)).expect("an empty table has room");
         routes.add_default_ipv6_route(Ipv6Addr::LOCALHOST).expect("an empty table has room");
-        Self { interface, device, sockets: SocketSet::new(Vec::new()), retired: Vec::new() }
+        Self { interface, device, sockets: SocketSet::new(Vec::new()), retired: Vec::new(), bare: Vec::new() }
     }
 
     /// Replaces the addresses. Connections on an address that is gone close at the next poll.
@@ -65,6 +67,13 @@ impl TcpStack {
 
     /// Gives it a packet. `false`: the queue was full and the packet is gone.
     pub(super) fn receive(&mut self, packet: Vec<u8>) -> bool {
+        for (handle, buffer) in std::mem::take(&mut self.bare) {
+            let bare = self.socket(handle);
+            let mut socket = new_socket(buffer);
+            socket.set_timeout(bare.timeout());
+            socket.listen(bare.listen_endpoint()).expect("a new socket can listen where another did");
+            *bare = socket;
+        }
         let room = self.device.received.len() < DEVICE_QUEUE_LIMIT;
         if room {
             self.device.received.push_back(packet);
@@ -110,11 +119,14 @@ impl TcpStack {
         Ok(self.sockets.add(socket))
     }
 
-    /// Waits for one connection to `port` on any address.
+    /// Waits for one connection to `port` on any address. Nothing but the timeout of the socket may be set before it has
+    /// one.
     pub(super) fn listen(&mut self, port: u16, buffer: usize) -> Result<SocketHandle, ListenError> {
-        let mut socket = new_socket(buffer);
+        let mut socket = new_socket(0);
         socket.listen(port)?;
-        Ok(self.sockets.add(socket))
+        let handle = self.sockets.add(socket);
+        self.bare.push((handle, buffer));
+        Ok(handle)
     }
 
     /// The socket behind `handle`, which must not have been removed.

@@ -244,6 +244,11 @@ impl Network {
         self.with_lane(direction, |lane| lane.wire.take_tapped())
     }
 
+    /// As [`Self::take_tapped`], of every direction.
+    pub fn take_all_tapped(&self) -> BTreeMap<Direction, Vec<Tapped>> {
+        self.directions().map(|direction| (direction, self.take_tapped(direction))).collect()
+    }
+
     /// Packets that arrived at any box so far: the hops made.
     pub fn hops(&self) -> u64 {
         self.cells.iter().map(|cell| cell.borrow().packets()).sum()

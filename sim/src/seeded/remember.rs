@@ -1,13 +1,16 @@
 //! What simulated cryptography need not compute twice.
 //!
 //! One network verifies the same few certificates at every handshake, and verifies at one end what it has just signed at
-//! the other; and both ends of a key exchange compute the same secret. None of this depends on anything but its
-//! arguments, so each thread remembers it. Whatever was not made here, or was changed on the way, is computed and
-//! verified like anywhere else, and the bytes on every wire are the same.
+//! the other; both ends of a key exchange compute the same secret; and whoever runs a network again, to compare or to
+//! attack it, makes the same keys and signatures again. None of this depends on anything but its arguments, so each thread
+//! remembers it. Whatever was not made here, or was changed on the way, is computed and verified like anywhere else, and
+//! the bytes on every wire are the same.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::{Arc, LazyLock};
+use std::thread::LocalKey;
 
 use rustls::crypto::{KeyProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{
@@ -15,6 +18,7 @@ use rustls::pki_types::{
 };
 use rustls::sign::{Signer, SigningKey};
 use rustls::{Error, SignatureAlgorithm, SignatureScheme};
+use x25519_dalek::{PublicKey, StaticSecret};
 
 /// Ed25519 (RFC 8032) that remembers, for each thread, which keys it loaded and which signatures it made or found good.
 #[derive(Debug)]
@@ -34,8 +38,29 @@ thread_local! {
     static GOOD: RefCell<BTreeSet<[u8; 32]>> = RefCell::default();
     /// By [`fingerprint`] of the key's DER.
     static LOADED: RefCell<BTreeMap<[u8; 32], Arc<dyn SigningKey>>> = RefCell::default();
-    /// The secret that two public keys share, in order, until the second end asks for it.
+    /// The secret that two public keys share, in order.
     static SHARED: RefCell<BTreeMap<[[u8; 32]; 2], [u8; 32]>> = RefCell::default();
+    /// X25519 public keys, by private key.
+    static PUBLIC: RefCell<BTreeMap<[u8; 32], [u8; 32]>> = RefCell::default();
+    /// Signatures, by [`fingerprint`] of public key and message: Ed25519 has no randomness (RFC 8032 §5.1.6).
+    static SIGNED: RefCell<BTreeMap<[u8; 32], Vec<u8>>> = RefCell::default();
+}
+
+/// What `memory` holds at `key`; if nothing, what `make` says, which it then holds.
+fn remembered<K: Ord, V: Clone, E>(
+    memory: &'static LocalKey<RefCell<BTreeMap<K, V>>>,
+    key: K,
+    make: impl FnOnce() -> Result<V, E>,
+) -> Result<V, E> {
+    if let Some(value) = memory.with_borrow(|memory| memory.get(&key).cloned()) {
+        return Ok(value);
+    }
+    let value = make()?;
+    memory.with_borrow_mut(|memory| {
+        make_room(memory.len(), || memory.clear());
+        memory.insert(key, value.clone());
+    });
+    Ok(value)
 }
 
 /// SHA-256 over all parts, each with its length before it.
@@ -48,17 +73,15 @@ fn fingerprint(parts: &[&[u8]]) -> [u8; 32] {
     hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// The secret of the ends of an exchange whose public keys these are, in order, if the other end computed it.
-pub(super) fn take_shared(pair: &[[u8; 32]; 2]) -> Option<[u8; 32]> {
-    SHARED.with_borrow_mut(|shared| shared.remove(pair))
+/// The secret of the ends of an exchange whose public keys these are, in order.
+pub(super) fn shared<E>(pair: [[u8; 32]; 2], make: impl FnOnce() -> Result<[u8; 32], E>) -> Result<[u8; 32], E> {
+    remembered(&SHARED, pair, make)
 }
 
-/// Keeps it for the other end.
-pub(super) fn keep_shared(pair: [[u8; 32]; 2], secret: [u8; 32]) {
-    SHARED.with_borrow_mut(|shared| {
-        make_room(shared.len(), || shared.clear());
-        shared.insert(pair, secret);
-    });
+/// The X25519 public key of a private one.
+pub(super) fn public(secret: &StaticSecret) -> PublicKey {
+    let Ok(public) = remembered(&PUBLIC, secret.to_bytes(), || Ok::<_, Infallible>(PublicKey::from(secret).to_bytes()));
+    public.into()
 }
 
 fn remember_good(fingerprint: [u8; 32]) {
@@ -105,25 +128,18 @@ impl SignatureVerificationAlgorithm for Remembering {
 
 impl KeyProvider for Remembering {
     fn load_private_key(&self, der: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
-        let fingerprint = fingerprint(&[der.secret_der()]);
-        if let Some(key) = LOADED.with_borrow(|loaded| loaded.get(&fingerprint).cloned()) {
-            return Ok(key);
-        }
-        let key = rustls::crypto::ring::sign::any_supported_type(&der)?;
-        let public = key.public_key().filter(|_| key.algorithm() == SignatureAlgorithm::ED25519);
-        let key: Arc<dyn SigningKey> = match public {
-            // An Ed25519 key is the last 32 bytes of its SubjectPublicKeyInfo (RFC 8410 §4).
-            Some(spki) => {
-                let public = *spki.last_chunk().expect("an Ed25519 key has 32 bytes");
-                Arc::new(RememberingKey { key, public })
-            }
-            None => key,
-        };
-        LOADED.with_borrow_mut(|loaded| {
-            make_room(loaded.len(), || loaded.clear());
-            loaded.insert(fingerprint, key.clone());
-        });
-        Ok(key)
+        remembered(&LOADED, fingerprint(&[der.secret_der()]), || {
+            let key = rustls::crypto::ring::sign::any_supported_type(&der)?;
+            let public = key.public_key().filter(|_| key.algorithm() == SignatureAlgorithm::ED25519);
+            Ok(match public {
+                // An Ed25519 key is the last 32 bytes of its SubjectPublicKeyInfo (RFC 8410 §4).
+                Some(spki) => {
+                    let public = *spki.last_chunk().expect("an Ed25519 key has 32 bytes");
+                    Arc::new(RememberingKey { key, public })
+                }
+                None => key,
+            })
+        })
     }
 }
 
@@ -157,7 +173,7 @@ struct RememberingSigner {
 
 impl Signer for RememberingSigner {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        let signature = self.signer.sign(message)?;
+        let signature = remembered(&SIGNED, fingerprint(&[&self.public, message]), || self.signer.sign(message))?;
         remember_good(fingerprint(&[&self.public, message, &signature]));
         Ok(signature)
     }

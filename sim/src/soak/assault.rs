@@ -14,7 +14,7 @@
 //! | anything of these | | a panic (I8) |
 //!
 //! An attack is one input, and what is looked at comes of it at the same instant: whatever else goes on in the network, it
-//! is not taken for the attack's doing. Everything here runs in worlds of its own, never in the one whose bytes are compared.
+//! is not taken for the attack's doing. The world is the one that the run left, whose bytes were compared before.
 
 mod impostor;
 
@@ -26,17 +26,17 @@ use cyphonic_core::event::{DropReason, Event, Signal};
 use cyphonic_core::machine::Input;
 use cyphonic_core::node::{MAX_HELD_PACKETS, MAX_PEERS, Node, NodeCommand, ROUTE_TIMEOUT};
 use cyphonic_core::time::Instant;
-use cyphonic_scenarios::{Engine, Family as FamilyWord, LinkAt, Pair, Scenario, ServiceName, VIRTUAL_V4};
+use cyphonic_scenarios::{Family as FamilyWord, LinkAt, Pair, Scenario, ServiceName, VIRTUAL_V4};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::check::{Invariant, Violation, violation};
+use super::check::{Depth, Invariant, Violation, violation};
 use super::model::permits_at_last;
+use super::wires::Kept;
 use crate::host::Host;
 use crate::host::apps::{App, Echo, EchoSize, Family, Target};
 use crate::net::packet::{self, Ip, IpOptions, Transport};
-use crate::net::{BoxInput, Direction, TapMode, WireConfig};
-use crate::run;
+use crate::net::{BoxInput, Direction, WireConfig};
 use crate::world::{Actor, Station, Watch, World};
 
 /// Of how many pairs datagrams are damaged, how many of each, and in how many places each.
@@ -82,30 +82,32 @@ impl Datagram {
     }
 }
 
-/// Everything that came of it.
-pub(super) fn violations(scenario: &Scenario, seed: u64) -> Vec<Violation> {
-    let watch = Watch { tap: TapMode::Keep, ..Watch::default() };
-    let run = run::run(scenario, seed, Engine::Events, &watch);
-    let mut assault = Assault {
-        scenario,
-        world: run.world,
-        rng: ChaCha8Rng::seed_from_u64(seed),
-        hosts: BTreeMap::new(),
-        found: Vec::new(),
-    };
+/// Everything that came of it, in the world that a run left. `kept` was on its wires, and `watch` is what it was made with.
+pub(super) fn violations(
+    scenario: &Scenario,
+    depth: Depth,
+    world: World,
+    kept: &Kept,
+    watch: &Watch,
+) -> Vec<Violation> {
+    let seed = *scenario.seeds.start();
+    let mut assault =
+        Assault { scenario, world, rng: ChaCha8Rng::seed_from_u64(seed), hosts: BTreeMap::new(), found: Vec::new() };
     assault.world.drain_events();
     for actor in assault.actors() {
         assault.hosts.insert(assault.station(actor).id, actor);
     }
-    let arrived = assault.arrived();
+    let arrived = assault.arrived(kept);
     assault.damage();
     assault.repeat(&arrived);
     assault.intrude(&arrived);
     assault.spoof(&arrived);
-    assault.rebirth(seed, &watch);
-    assault.forget(seed, &watch, &arrived);
+    assault.rebirth(seed, watch);
+    assault.forget(seed, watch, &arrived);
     assault.abandon();
-    assault.flood();
+    if depth.flood {
+        assault.flood();
+    }
     let mut found = assault.found;
     found.extend(impostor::violation(scenario, seed));
     found
@@ -147,13 +149,12 @@ impl Assault<'_> {
         self.found.push(violation(invariant, sentence));
     }
 
-    /// Every datagram that arrived at a host by now, by the taps, in order of arrival.
-    fn arrived(&self) -> Vec<Datagram> {
+    /// Every datagram that arrived at a host by now, in order of arrival.
+    fn arrived(&self, kept: &Kept) -> Vec<Datagram> {
         let network = self.world.network();
         let mut all = Vec::new();
-        for direction in network.directions() {
+        for (&direction, tapped) in kept {
             let (id, iface) = network.ends(direction)[1];
-            let tapped = network.take_tapped(direction);
             let Some(&to) = self.hosts.get(&id) else { continue };
             let came = tapped.iter().filter_map(|tapped| Some((tapped.arrives?, &tapped.packet)));
             let came = came.filter(|(at, _)| *at < self.world.now());
@@ -382,23 +383,27 @@ impl Assault<'_> {
     fn flood(&mut self) {
         let Some(own) = self.world.look(0, |host: &Host<Node>| host.virtual_addresses()) else { return };
         let (me, first) = (self.name(Actor::Node(0)), u32::from(VIRTUAL_V4.network()) + 0x8000);
-        let ask = |world: &mut World, host: u32| {
-            let to = IpAddr::from(Ipv4Addr::from(first + host));
-            let Some(packet) = packet::echo(own.v4.into(), to, IpOptions::default(), 1, 1, &[0; 400]) else { return };
-            world.node(0, |now, host| host.inject(now, Input::Packet(packet.into())));
+        let ask = |world: &mut World, hosts: &mut dyn Iterator<Item = u32>| {
+            world.node(0, |now, node| {
+                for host in hosts {
+                    let to = IpAddr::from(Ipv4Addr::from(first + host));
+                    let packet = packet::echo(own.v4.into(), to, IpOptions::default(), 1, 1, &[0; 400]);
+                    packet.into_iter().for_each(|packet| node.inject(now, Input::Packet(packet.into())));
+                }
+            });
         };
         let full = |world: &World| {
             let drops = world.look(0, |host: &Host<Node>| host.drops().get(&DropReason::QueueFull).copied());
             drops.unwrap_or(0) as usize
         };
         let before = full(&self.world);
-        (0..HELD).for_each(|_| ask(&mut self.world, 0));
+        ask(&mut self.world, &mut std::iter::repeat_n(0, HELD));
         let refused = full(&self.world) - before;
         if refused < HELD - MAX_HELD_PACKETS {
             let text = format!("of {HELD} packets for a peer who is not there, {me} refused {refused}");
             self.break_of(Invariant::I5, text);
         }
-        (0..MAX_PEERS as u32 + 100).for_each(|host| ask(&mut self.world, host));
+        ask(&mut self.world, &mut (0..MAX_PEERS as u32 + 100));
         let peers = self.world.look(0, |host: &Host<Node>| host.machine().peers().len());
         if peers > MAX_PEERS {
             self.break_of(Invariant::I5, format!("{me} keeps {peers} peers, of at most {MAX_PEERS}"));

@@ -29,6 +29,7 @@ use cyphonic_core::route::{Dialer, Pattern};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Action, Engine, Family, Pair, Scenario};
 
+use super::coverage::Paths;
 use super::errors::Errors;
 use super::generate::is_drill;
 use super::{assault, model, wires};
@@ -93,6 +94,8 @@ pub struct Depth {
     pub packets: bool,
     /// Attacks the network that the run leaves, and another one that has an impostor in it: see `assault`.
     pub assault: bool,
+    /// With a flood among the attacks.
+    pub flood: bool,
     /// A second run must be the same.
     pub again: bool,
     /// And a third one, on turmoil.
@@ -103,15 +106,19 @@ pub struct Depth {
 
 impl Depth {
     /// Everything.
-    pub const FULL: Self = Self { packets: true, assault: true, again: true, turmoil: true, broken: false };
+    pub const FULL: Self =
+        Self { packets: true, assault: true, flood: true, again: true, turmoil: true, broken: false };
 
-    /// Of a seed of a soak: an assault on each drill, packets of these and of one in eight others, twice one in 32; turmoil, which takes a hundred times as long, of one
-    /// in 512, and only in small networks.
+    /// Of a seed of a soak: an assault on each drill, packets of these and of one in eight others, twice one in 32; turmoil,
+    /// which takes a hundred times as long, of one in 512, and only in small networks. A flood, which meets nothing but the
+    /// tables of one node that hears from nobody, and so nothing of the plan but its method, is among the attacks of one
+    /// drill in four.
     pub fn of(seed: u64, scenario: &Scenario) -> Self {
         let is_small = scenario.sites.len() + scenario.nodes.len() <= 6;
         Self {
             packets: seed.is_multiple_of(8) || is_drill(seed),
             assault: is_drill(seed),
+            flood: is_drill(seed) && (seed / 7).is_multiple_of(4),
             again: seed.is_multiple_of(32),
             turmoil: seed.is_multiple_of(512) && is_small,
             broken: false,
@@ -130,6 +137,8 @@ pub struct Examined {
     pub demanded: usize,
     /// Simulated seconds.
     pub simulated_s: u64,
+    /// By which patterns each node had tunnels.
+    pub paths: Paths,
 }
 
 /// Runs a scenario with its first seed, and holds the invariants against it.
@@ -139,20 +148,19 @@ pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
     let logged = errors.clone();
     let caught = catch_unwind(AssertUnwindSafe(|| {
         tracing::subscriber::with_default(logged, || {
-            let mut tap = TapMode::Digest;
-            let mut secrets = None;
-            if depth.packets {
-                (tap, secrets) = (TapMode::Keep, Some(Arc::new(Secrets::default())));
-            }
+            // Who attacks needs what was on the wires, to repeat it.
+            let tap = if depth.packets || depth.assault { TapMode::Keep } else { TapMode::Digest };
+            let secrets = depth.packets.then(|| Arc::new(Secrets::default()));
             let watch = Watch { tap, secrets: secrets.clone(), qlog: None };
             let mut run = run::run(scenario, seed, Engine::Events, &watch);
             let digest = run.digest();
             let (mut found, demanded) = violations(scenario, &mut run, depth);
+            let kept = run.world.network().take_all_tapped();
             if let Some(secrets) = secrets {
-                found.extend(wires::violations(scenario, &run, &secrets));
+                found.extend(wires::violations(scenario, &run, &kept, &secrets));
             }
             let simulated_s = (run.ended - Instant::ZERO).as_secs();
-            drop(run);
+            let paths = paths(scenario, &run);
             for (engine, wanted) in [(Engine::Events, depth.again), (Engine::Turmoil, depth.turmoil)] {
                 let watch = Watch { tap: TapMode::Digest, ..Watch::default() };
                 if wanted && run::run(scenario, seed, engine, &watch).digest() != digest {
@@ -163,19 +171,30 @@ pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
                 }
             }
             if depth.assault && found.is_empty() {
-                found.extend(assault::violations(scenario, seed));
+                found.extend(assault::violations(scenario, depth, run.world, &kept, &watch));
             }
             found.extend(errors.first().map(|text| violation(Invariant::I8, format!("an error was logged: {text}"))));
             found.sort_by_key(|violation| violation.invariant);
-            Examined { digest, violation: found.into_iter().next(), demanded, simulated_s }
+            Examined { digest, violation: found.into_iter().next(), demanded, simulated_s, paths }
         })
     }));
     caught.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word");
         let violation = violation(Invariant::I8, format!("a panic: {text}"));
-        Examined { digest: String::new(), violation: Some(violation), demanded: 0, simulated_s: 0 }
+        let paths = Paths::new(scenario.nodes.len());
+        Examined { digest: String::new(), violation: Some(violation), demanded: 0, simulated_s: 0, paths }
     })
+}
+
+fn paths(scenario: &Scenario, run: &Run) -> Paths {
+    let mut paths = Paths::new(scenario.nodes.len());
+    for (_, host, event) in &run.events {
+        if let (Event::TunnelUp(up), Some(node)) = (event, scenario.node(host)) {
+            paths.note(node, up.pattern);
+        }
+    }
+    paths
 }
 
 pub(super) fn violation(invariant: Invariant, sentence: String) -> Violation {
@@ -303,6 +322,13 @@ fn limits(scenario: &Scenario, run: &mut Run, found: &mut Vec<Violation>) {
         if peers >= nodes {
             let text = format!("{} keeps {peers} peers, of {nodes} nodes in all", name(scenario, node));
             found.push(violation(Invariant::I5, text));
+        }
+    }
+    // Whoever is there, and every pair, may have a few entries: what is up, what it replaced, what is being tried.
+    for (host, tables) in run.world.tables() {
+        let bound = if scenario.node(host).is_some() { 8 + 6 * nodes } else { 8 + 6 * nodes * nodes };
+        for (table, count) in tables.into_iter().filter(|(_, count)| *count > bound) {
+            found.push(violation(Invariant::I5, format!("{host} has {count} {table}, with {nodes} nodes in all")));
         }
     }
     // Every limit of a role is far beyond what so few nodes need: who comes to one has kept what it should have forgotten.

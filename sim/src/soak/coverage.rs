@@ -1,9 +1,15 @@
-//! What a soak has tried: each transition, at each kind of site, with each method; and what it has not.
+//! What a soak has tried: each transition, at each kind of site, with each method, where there were tunnels of each
+//! signaling pattern; and what it has not.
+//!
+//! What happens to a node counts for every pattern by which it ever had a tunnel in that run; what happens to a site, for
+//! those of the nodes that are there; what happens to a carrier or a service, for those of all nodes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use cyphonic_core::route::Pattern;
 use cyphonic_scenarios::{Action, Dependence, LinkAt, Method, NatAt, Role, Scenario, Site, SiteV4, SiteV6};
 
 /// What can happen.
@@ -29,19 +35,56 @@ pub const KINDS: [&str; 14] = [
     "several",
 ];
 
-/// How often each thing happened: by transition, kind and method.
+/// How many combinations that were never reached are named; the others are to be seen in the table.
+const NAMED: usize = 30;
+
+/// By which patterns each node had tunnels in a run: one digit a node, in which bit 0 stands for pattern 1, and so on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Coverage(BTreeMap<(&'static str, &'static str, &'static str), u64>);
+pub struct Paths(Vec<u8>);
+
+impl Paths {
+    /// No tunnels yet, of so many nodes.
+    pub fn new(nodes: usize) -> Self {
+        Self(vec![0; nodes])
+    }
+
+    /// A node had a tunnel.
+    pub fn note(&mut self, node: usize, pattern: Pattern) {
+        self.0[node] |= 1 << (pattern.number() - 1);
+    }
+
+    /// From its digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.bytes().map(|digit| (b'0'..b'8').contains(&digit).then(|| digit - b'0')).collect::<Option<_>>().map(Self)
+    }
+
+    fn of(&self, nodes: impl IntoIterator<Item = usize>) -> u8 {
+        nodes.into_iter().filter_map(|node| self.0.get(node)).fold(0, |all, one| all | one)
+    }
+}
+
+impl fmt::Display for Paths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|bits| write!(f, "{bits}"))
+    }
+}
+
+/// How often each thing happened: by transition, kind, pattern and method.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage(BTreeMap<(&'static str, &'static str, u8, &'static str), u64>);
 
 impl Coverage {
     /// Counts what a scenario does.
-    pub fn add(&mut self, scenario: &Scenario) {
+    pub fn add(&mut self, scenario: &Scenario, paths: &Paths) {
         let method = if scenario.method == Method::Conventional { METHODS[0] } else { METHODS[1] };
+        let nodes = 0..scenario.nodes.len();
         let mut places: Vec<Vec<usize>> =
             scenario.nodes.iter().map(|node| node.interfaces.iter().map(|place| place.site).collect()).collect();
-        let mut note = |what: &'static str, kinds: Vec<&'static str>| {
-            for kind in kinds {
-                *self.0.entry((what, kind, method)).or_default() += 1;
+        let mut note = |what: &'static str, kinds: &[&'static str], bits: u8| {
+            for (kind, pattern) in kinds.iter().flat_map(|&kind| PATTERNS.map(|pattern| (kind, pattern))) {
+                if bits & (1 << (pattern - 1)) != 0 {
+                    *self.0.entry((what, kind, pattern, method)).or_default() += 1;
+                }
             }
         };
         let at = |sites: &[usize]| -> Vec<&'static str> {
@@ -49,59 +92,60 @@ impl Coverage {
             kinds.extend((sites.len() > 1).then_some("several"));
             kinds
         };
-        let link = |place: &LinkAt| match place {
-            LinkAt::Site(site) => at(&[*site]),
-            LinkAt::Service(_) => vec!["services"],
-            LinkAt::Carrier(_) => vec!["carrier"],
-        };
         for step in &scenario.steps {
-            match &step.action {
-                Action::Start { nodes, .. } => nodes.iter().for_each(|&node| note("start", at(&places[node]))),
-                Action::Echo(probes) => {
-                    for n in [probes.pair.from, probes.pair.to] {
-                        note("echo", at(&places[n]));
-                    }
-                }
-                Action::Udp(probes) => {
-                    for n in [probes.pair.from, probes.pair.to] {
-                        note("udp", at(&places[n]));
-                    }
-                }
-                Action::Tcp { pair, .. } => [pair.from, pair.to].into_iter().for_each(|n| note("tcp", at(&places[n]))),
+            let to_node = |node: usize| (at(&places[node]), paths.of([node]));
+            let to_site = |site: usize| {
+                let here = nodes.clone().filter(|&node| places[node].contains(&site));
+                (at(&[site]), paths.of(here))
+            };
+            let to_all = |kind| (vec![kind], paths.of(nodes.clone()));
+            let to_link = |place: &LinkAt| match place {
+                LinkAt::Site(site) => to_site(*site),
+                LinkAt::Service(_) => to_all("services"),
+                LinkAt::Carrier(_) => to_all("carrier"),
+            };
+            let (what, met) = match &step.action {
+                Action::Start { nodes, .. } => ("start", nodes.iter().map(|&node| to_node(node)).collect()),
+                Action::Echo(probes) => ("echo", vec![to_node(probes.pair.from), to_node(probes.pair.to)]),
+                Action::Udp(probes) => ("udp", vec![to_node(probes.pair.from), to_node(probes.pair.to)]),
+                Action::Tcp { pair, .. } => ("tcp", vec![to_node(pair.from), to_node(pair.to)]),
                 Action::Move { node, to } => {
-                    note("leave", at(&places[*node]));
+                    let (left, bits) = to_node(*node);
+                    note("leave", &left, bits);
                     places[*node] = vec![to.site];
-                    note("arrive", at(&places[*node]));
+                    ("arrive", vec![(at(&places[*node]), bits)])
                 }
-                Action::NatReboot(NatAt::Site(site)) => note("nat_reboot", at(&[*site])),
-                Action::NatReboot(NatAt::Carrier(_)) => note("nat_reboot", vec!["carrier"]),
-                Action::Firewall { site, .. } => note("firewall", at(&[*site])),
-                Action::Link { at, .. } => note("link", link(at)),
-                Action::LinkUp { at, up } => note(if *up { "link_up" } else { "link_down" }, link(at)),
-                Action::Restart(Role::Node(node)) => note("restart", at(&places[*node])),
-                Action::Restart(Role::Service(_)) => note("restart", vec!["services"]),
-                Action::Wait(_) | Action::Idle => places.iter().for_each(|sites| note("wait", at(sites))),
-                Action::ProbeMtu(_) => {}
-            }
+                Action::NatReboot(NatAt::Site(site)) => ("nat_reboot", vec![to_site(*site)]),
+                Action::NatReboot(NatAt::Carrier(_)) => ("nat_reboot", vec![to_all("carrier")]),
+                Action::Firewall { site, .. } => ("firewall", vec![to_site(*site)]),
+                Action::Link { at, .. } => ("link", vec![to_link(at)]),
+                Action::LinkUp { at, up } => (if *up { "link_up" } else { "link_down" }, vec![to_link(at)]),
+                Action::Restart(Role::Node(node)) => ("restart", vec![to_node(*node)]),
+                Action::Restart(Role::Service(_)) => ("restart", vec![to_all("services")]),
+                Action::Wait(_) | Action::Idle => ("wait", nodes.clone().map(to_node).collect()),
+                Action::ProbeMtu(_) => continue,
+            };
+            met.iter().for_each(|(kinds, bits)| note(what, kinds, *bits));
         }
-        for sites in &places {
-            note("peace", at(sites));
+        for (node, sites) in places.iter().enumerate() {
+            note("peace", &at(sites), paths.of([node]));
         }
     }
 
     /// The table: conventional and proposed in each cell, and a line that names what was never reached.
     pub fn render(&self) -> String {
         let mut table = Table::new();
-        table.load_preset(NOTHING).set_header([&[""], &KINDS[..]].concat());
+        table.load_preset(NOTHING).set_header([&["", "pattern"], &KINDS[..]].concat());
         let mut never = Vec::new();
-        for what in TRANSITIONS {
-            let mut row = vec![what.to_owned()];
+        for (what, pattern) in TRANSITIONS.iter().flat_map(|&what| PATTERNS.map(|pattern| (what, pattern))) {
+            let mut row =
+                vec![if pattern == PATTERNS[0] { what.to_owned() } else { String::new() }, pattern.to_string()];
             for kind in KINDS {
                 row.push(if may_be(what, kind) {
                     let [conventional, proposed] = METHODS.map(|method| {
-                        let count = self.0.get(&(what, kind, method)).copied().unwrap_or_default();
+                        let count = self.0.get(&(what, kind, pattern, method)).copied().unwrap_or_default();
                         if count == 0 {
-                            never.push(format!("{what} {kind} {method}"));
+                            never.push(format!("{what} {kind} pattern {pattern} {method}"));
                         }
                         short(count)
                     });
@@ -116,11 +160,19 @@ impl Coverage {
             column.set_cell_alignment(CellAlignment::Right);
             column.set_padding((0, 1));
         }
-        let never = if never.is_empty() { "nothing".to_owned() } else { never.join(", ") };
-        format!("What happened where, conventional/proposed:\n{table}\nNever reached: {never}\n")
+        let more = never.len().saturating_sub(NAMED);
+        never.truncate(NAMED);
+        let mut names = if never.is_empty() { "nothing".to_owned() } else { never.join(", ") };
+        if more > 0 {
+            names.push_str(&format!(", and {more} more: every 0 above"));
+        }
+        format!(
+            "What happened where, with tunnels of which pattern, conventional/proposed:\n{table}\nNever reached: {names}\n"
+        )
     }
 }
 
+const PATTERNS: [u8; 3] = [1, 2, 3];
 const METHODS: [&str; 2] = ["conventional", "proposed"];
 
 /// `12`, `3k`, `2M`.

@@ -16,6 +16,7 @@
 //! [`PROMPT`], a single move for no longer than [`MOVED`], and, under
 //! the optimal policy, a single NAT that forgets for no longer than [`REBOOTED`].
 //!
+//! A firewall that slows conversations down is no fault, but loses packets: there only the last of a row is demanded.
 //! Nothing is demanded of a NAT that forgets mappings at its own times, nor of one that overloads ports where several nodes
 //! ever are behind it: it cannot tell them apart once both speak to the relay. Nor of one that ends a mapping on any ICMP error: every attempt at
 //! a better way may cost it the way in use (`core/PROTOCOL.md` says what nodes do about it). Nor where inspection looks for a node's name: what
@@ -26,8 +27,8 @@ use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Family, IcmpErrors, Link, LinkAt, Nat, Node, Pair, Policy, PortChoice, Role, Scenario, ServiceName, Site,
-    SiteV4, SiteV6, Trait, Way,
+    Action, Family, IcmpErrors, Link, LinkAt, Nat, Node, Pair, Policy, PortChoice, Reaction, Role, Scenario,
+    ServiceName, Site, SiteV4, SiteV6, Trait, Way,
 };
 
 use crate::oracle::{self, End, Medium, Obstacle, Success};
@@ -126,11 +127,12 @@ pub fn permits_at_last(scenario: &Scenario, pair: Pair) -> bool {
 }
 
 /// What comes of each way between two nodes, by the oracle, where the optimal policy can see what it sees: `(dialer, family)`
-/// to whether it leads there. `None` where it cannot, or where nothing is certain.
+/// to whether it leads there. `None` where it cannot, or where nothing is certain: of several nodes behind a NAT that keeps
+/// ports, whoever comes first keeps its own.
 pub fn ways(scenario: &Scenario, pair: Pair) -> Option<BTreeMap<(usize, Family), bool>> {
     let moment = Moment::new(scenario);
     let (a, b) = (moment.plain(pair.from)?, moment.plain(pair.to)?);
-    if a.site == b.site {
+    if a.site == b.site || moment.has_contested_port(a.site) || moment.has_contested_port(b.site) {
         return None;
     }
     let attempts = oracle::judge(scenario, a, b).attempts.into_iter();
@@ -162,6 +164,11 @@ fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
     // Behind such a NAT the search for the path's MTU costs packets, now and then.
     let carriers = scenario.carriers.iter().map(|carrier| &carrier.nat);
     if scenario.sites.iter().flat_map(nats).chain(carriers).any(|nat| nat.icmp_errors == IcmpErrors::EndMapping) {
+        return Trouble::Much;
+    }
+    // Who is slowed down loses what is too much at once.
+    let mut walls = scenario.sites.iter().filter_map(|site| site.firewall.as_ref());
+    if walls.any(|wall| wall.inspect.iter().any(|rule| rule.reaction == Reaction::Throttle)) {
         return Trouble::Much;
     }
     let doubles = |link: &Link| [&link.up, &link.down].iter().any(|way| way.duplicate > 0.0);
@@ -205,7 +212,7 @@ struct Moment {
     /// Links that are down.
     down: Vec<LinkAt>,
     last: Instant,
-    /// When the last node started.
+    /// When the last node started, or first came to where it can register.
     born: Instant,
 }
 
@@ -233,7 +240,14 @@ impl Moment {
                 self.born = self.born.max(at);
             }
             Action::Restart(Role::Node(node)) => self.started[*node] = true,
-            Action::Move { node, to } => self.now.nodes[*node].interfaces = vec![*to],
+            Action::Move { node, to } => {
+                let was_well = self.is_well(*node);
+                self.now.nodes[*node].interfaces = vec![*to];
+                // Who could not register before has never been anywhere.
+                if self.started[*node] && !was_well && self.is_well(*node) {
+                    self.born = self.born.max(at);
+                }
+            }
             Action::Firewall { site, firewall } => self.now.sites[*site].firewall = Some((**firewall).clone()),
             Action::Link { at, link } => *self.link_mut(*at) = (**link).clone(),
             Action::LinkUp { at, up } => {
@@ -314,6 +328,12 @@ impl Moment {
                 .any(|rule| matches!(rule.what, Trait::ServerName(_)));
             signals && !is_down && !is_fickle && !reads_names && links.into_iter().flatten().all(is_good)
         })
+    }
+
+    /// Whether several nodes want one port of a site's NATs.
+    fn has_contested_port(&self, site: usize) -> bool {
+        let visitors = self.ever.iter().filter(|sites| sites.contains(&site)).count();
+        visitors > 1 && nats(&self.now.sites[site]).any(|nat| nat.ports == PortChoice::Preserve)
     }
 
     /// Whether two sites share a NAT, or are one.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! # cyphonic-lab soak 0.1.0, generator 1, fingerprint 0f5c…; seeds 1..1000; shard 2/4
-//! seed,digest,demanded,simulated_s,violated
-//! 2,6a1f…,15,147,
+//! seed,digest,demanded,simulated_s,paths,violated
+//! 2,6a1f…,15,147,564,
 //! ```
 //!
 //! The fingerprint is over the wires of a fixed run, so that two programs that behave differently never share results,
@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 use cyphonic_scenarios::{ResultsError, write_whole};
 
 use super::check::{Depth, Examined, examine};
-use super::coverage::Coverage;
+use super::coverage::{Coverage, Paths};
 use super::generate::{GENERATOR, generate};
 use crate::lab::LabError;
 
-const COLUMNS: &str = "seed,digest,demanded,simulated_s,violated";
+const COLUMNS: &str = "seed,digest,demanded,simulated_s,paths,violated";
 /// The seed whose run makes the fingerprint.
 const PROBE: u64 = 7;
 
@@ -91,7 +91,8 @@ impl Results {
     /// One line.
     pub fn line(seed: u64, examined: &Examined) -> String {
         let violated = examined.violation.as_ref().map(|violation| violation.invariant.to_string()).unwrap_or_default();
-        format!("{seed},{},{},{},{violated}\n", examined.digest, examined.demanded, examined.simulated_s)
+        let Examined { digest, demanded, simulated_s, paths, .. } = examined;
+        format!("{seed},{digest},{demanded},{simulated_s},{paths},{violated}\n")
     }
 
     /// Reads a file; what is not a whole line at its end is left out.
@@ -178,8 +179,9 @@ impl Results {
             let _ = writeln!(text, "missing: {}", ranges.join(", "));
         }
         let mut coverage = Coverage::default();
-        for &seed in self.lines.keys() {
-            coverage.add(&generate(seed).scenario().expect("the generator writes scenarios"));
+        for (&seed, rest) in &self.lines {
+            let paths = rest.split(',').nth(3).and_then(Paths::parse).unwrap_or_default();
+            coverage.add(&generate(seed).scenario().expect("the generator writes scenarios"), &paths);
         }
         text + "\n" + &coverage.render()
     }
@@ -254,7 +256,7 @@ mod tests {
 
     fn some(shard: Shard, seeds: &[u64]) -> Results {
         let mut results = Results::new("v".to_owned(), 1..=10, shard);
-        results.lines.extend(seeds.iter().map(|&seed| (seed, format!("d{seed},1,100,"))));
+        results.lines.extend(seeds.iter().map(|&seed| (seed, format!("d{seed},1,100,57,"))));
         results
     }
 
@@ -264,7 +266,7 @@ mod tests {
         assert_eq!(Results::parse(&results.render()).unwrap(), results);
         let cut = results.render() + "8,d8,1,10";
         assert_eq!(Results::parse(&cut).unwrap(), results);
-        assert!(Results::parse(&(results.render() + "11,d,1,1,\n")).is_err(), "not of these seeds");
+        assert!(Results::parse(&(results.render() + "11,d,1,1,57,\n")).is_err(), "not of these seeds");
         assert!(Results::parse("").is_err());
     }
 
@@ -289,7 +291,7 @@ mod tests {
         let other = Results { seeds: 1..=11, ..b.clone() };
         assert!(join(parts(&a, &other)).unwrap_err().to_string().contains("seeds 1..11"));
         let mut other = b;
-        other.lines.insert(3, "d4,1,100,".to_owned());
+        other.lines.insert(3, "d4,1,100,57,".to_owned());
         assert!(matches!(join(parts(&a, &other)), Err(LabError::Differs(_))));
         assert!(join(Vec::new()).is_err());
     }

@@ -29,19 +29,18 @@ const MOST_TUNNELS: usize = 16;
 /// How many bytes of a secret, in a row, give it away.
 const TELLING: usize = 8;
 
-/// I3, I4, I8 and I10, of a run whose taps kept every packet.
-pub(super) fn violations(scenario: &Scenario, run: &Run, secrets: &Secrets) -> Vec<Violation> {
+/// What was on every direction of a wire.
+pub(super) type Kept = BTreeMap<Direction, Vec<Tapped>>;
+
+/// I3, I4, I8 and I10, of a run of which this was on the wires.
+pub(super) fn violations(scenario: &Scenario, run: &Run, kept: &Kept, secrets: &Secrets) -> Vec<Violation> {
     let mut found = Vec::new();
-    let network = run.world.network();
-    let mut kept: BTreeMap<Direction, Vec<Tapped>> = BTreeMap::new();
-    for direction in network.directions() {
-        let packets = network.take_tapped(direction);
+    for (&direction, packets) in kept {
         if let Some(packet) = packets.iter().find(|tapped| shows(&tapped.packet)) {
-            let wire = network.wire_name(direction);
+            let wire = run.world.network().wire_name(direction);
             let text = format!("an application's plaintext was on the wire {wire} at {}", packet.departs);
             found.push(violation(Invariant::I10, text));
         }
-        kept.insert(direction, packets);
     }
     let stations = [&run.world.auth, &run.world.nms, &run.world.trs];
     let ways = stations.into_iter().flat_map(|station| station.wires.iter().map(move |&wire| (&station.name, wire)));
@@ -52,15 +51,15 @@ pub(super) fn violations(scenario: &Scenario, run: &Run, secrets: &Secrets) -> V
         packets.extend(back.map(|(at, packet)| Seen { at, is_out: false, service, packet }));
     }
     found.extend(amplified(scenario, packets));
-    found.extend(legible_to_relay(scenario, run, &kept));
-    let at_node = |node: &'_ Station| datagrams(node, &kept);
+    found.extend(legible_to_relay(scenario, run, kept));
+    let at_node = |node: &'_ Station| datagrams(node, kept);
     let nodes: Vec<_> = run.world.nodes.iter().map(at_node).collect();
     // Whatever comes in the conventional method is sealed with a key.
     let dialed = run.world.nodes.iter().zip(&nodes).filter(|_| scenario.method == Method::Proposed);
     for (node, datagrams) in dialed {
         found.extend(answers::violation(&node.name, datagrams));
     }
-    found.extend(relaying::violation(scenario, run, &datagrams(&run.world.trs, &kept), &nodes));
+    found.extend(relaying::violation(scenario, run, &datagrams(&run.world.trs, kept), &nodes));
     if let Some(text) = told(scenario, run, secrets) {
         found.push(violation(Invariant::I8, text));
     }
@@ -90,7 +89,7 @@ impl Datagram<'_> {
 }
 
 /// What a host sent and received, in order; what came in before what went out at the same moment.
-fn datagrams<'a>(station: &Station, kept: &'a BTreeMap<Direction, Vec<Tapped>>) -> Vec<Datagram<'a>> {
+fn datagrams<'a>(station: &Station, kept: &'a Kept) -> Vec<Datagram<'a>> {
     let mut all = Vec::new();
     for &wire in &station.wires {
         all.extend(kept[&wire].iter().filter_map(|tapped| datagram(tapped.departs, true, &tapped.packet)));
@@ -174,7 +173,7 @@ fn amplified(scenario: &Scenario, mut packets: Vec<Seen<'_>>) -> Option<Violatio
 
 /// I10, of the conventional method: whether the TRS can unwrap an end key. It knows the key that it shares with the NMS, what
 /// that tells it, and what comes by; of what it is told, any sixteen bytes in a row may be a key.
-fn legible_to_relay(scenario: &Scenario, run: &Run, kept: &BTreeMap<Direction, Vec<Tapped>>) -> Option<Violation> {
+fn legible_to_relay(scenario: &Scenario, run: &Run, kept: &Kept) -> Option<Violation> {
     if scenario.method != Method::Conventional {
         return None;
     }

@@ -35,7 +35,7 @@ pub(super) struct Cast<'a> {
     scenario: &'a Scenario,
     seed: u64,
     watch: &'a Watch,
-    pki: Pki,
+    pki: Arc<Pki>,
     store: Arc<dyn Store>,
     /// When the roles are made: another life, another clock and other randomness.
     born: Instant,
@@ -59,7 +59,7 @@ impl<'a> Cast<'a> {
             };
             store.put_device(&device).expect("memory does not fail");
         }
-        Self { scenario, seed, watch, pki: seeded::pki(seed), store: Arc::new(store), born: Instant::ZERO }
+        Self { scenario, seed, watch, pki: seeded::shared_pki(seed), store: Arc::new(store), born: Instant::ZERO }
     }
 
     /// The same roles in another life, with the database that they had.
@@ -70,7 +70,7 @@ impl<'a> Cast<'a> {
         store: Arc<dyn Store>,
         born: Instant,
     ) -> Self {
-        Self { scenario, seed, watch, pki: seeded::pki(seed), store, born }
+        Self { scenario, seed, watch, pki: seeded::shared_pki(seed), store, born }
     }
 
     /// Whose randomness it is: a name, and which life.

@@ -39,6 +39,37 @@ to = "bob"
     }
 }
 
+/// What each table of each role holds, two minutes after Alice moved to and fro so many times.
+fn tables_after(cell: &crate::scene::Cell, moves: usize) -> Vec<(String, &'static str, usize)> {
+    let mut steps = String::new();
+    for i in 0..moves {
+        let to = ["b", "a"][i % 2];
+        steps += &format!("[[step]]\ndo = \"move\"\nnode = \"alice\"\nto = \"{to}\"\n");
+        steps += "[[step]]\ndo = \"wait\"\nms = 4000\n";
+        steps += "[[step]]\ndo = \"echo\"\nfrom = \"bob\"\nto = \"alice\"\n";
+        steps += "[[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\n";
+    }
+    steps += "[[step]]\ndo = \"wait\"\nms = 120000\n";
+    let settings = format!("{}\nduration_limit_s = 3000", cell.settings);
+    let scenario = crate::common::scene_with(&settings, cell.pair, "{ delay_ms = 10 }", &steps);
+    let run = play(&scenario, 1, |_| {});
+    assert!(run.complete, "{cell}: {}", story(&run));
+    let tables = run.world.tables();
+    let all = tables.iter().flat_map(|(host, tables)| tables.iter().map(|&(table, n)| ((*host).to_owned(), table, n)));
+    all.collect()
+}
+
+#[test]
+fn no_table_is_larger_after_many_moves_than_after_few() {
+    for cell in &CELLS {
+        let (few, many) = (tables_after(cell, 4), tables_after(cell, 60));
+        assert!(few.iter().any(|(.., count)| *count > 0));
+        for (before, after) in few.iter().zip(&many) {
+            assert!(after.2 <= before.2, "{cell}: {before:?}, and later {after:?}");
+        }
+    }
+}
+
 #[test]
 fn both_nodes_may_ask_for_each_other_at_the_same_time() {
     for cell in &CELLS {

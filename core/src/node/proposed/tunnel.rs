@@ -96,6 +96,14 @@ pub(super) enum Path {
 
 impl Stage {
     /// The endpoint of its own that a tunnel through a blind TRS has.
+    pub(super) fn links(&self) -> Option<&Links> {
+        match self {
+            Self::EndToEnd(EndToEnd { links, .. }) | Self::Up(Path::Blind { links, .. }) => Some(links),
+            _ => None,
+        }
+    }
+
+    /// The same, to change it.
     pub(super) fn blind_links(&mut self) -> Option<&mut Links> {
         match self {
             Self::EndToEnd(EndToEnd { links, .. }) | Self::Up(Path::Blind { links, .. }) => Some(links),

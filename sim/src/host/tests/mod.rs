@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cyphonic_core::event::{DropReason, Event};
-use cyphonic_core::machine::{Input, Machine, Output, StreamId, StreamInput, StreamOutput, Transmit};
+use cyphonic_core::machine::{Input, Machine, Output, StreamId, StreamInput, StreamOutput, Tables, Transmit};
 use cyphonic_core::name::{Fqdn, Virtual};
 use cyphonic_core::time::Instant;
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
@@ -138,6 +138,10 @@ impl Toy {
 
 impl Machine for Toy {
     type Command = Order;
+
+    fn tables(&self) -> Tables {
+        Vec::new()
+    }
 
     fn handle_input(&mut self, now: Instant, input: Input<Order>) {
         match input {

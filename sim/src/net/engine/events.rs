@@ -85,6 +85,10 @@ impl Engine for EventEngine {
         self.now = until;
     }
 
+    fn quiet_until(&self) -> Option<Instant> {
+        self.queue.peek().map(|Reverse((at, _))| *at)
+    }
+
     fn with_box(&mut self, id: BoxId, f: &mut dyn FnMut(Instant, &mut dyn NetBox)) {
         {
             let mut cell = self.network.cells[id.0].borrow_mut();

@@ -35,6 +35,11 @@ pub trait Engine {
     /// If `until` is no whole number of milliseconds, or before [`now`](Self::now).
     fn run_until(&mut self, until: Instant);
 
+    /// Until when nothing happens by itself, at least; none if nothing ever does. The present, if the engine does not know.
+    fn quiet_until(&self) -> Option<Instant> {
+        Some(self.now())
+    }
+
     /// Lets `f` act on a box at the present time, then sends what the box has to send.
     fn with_box(&mut self, id: BoxId, f: &mut dyn FnMut(Instant, &mut dyn NetBox));
 

@@ -66,12 +66,12 @@ fn judge<'s>(
             senders.entry(sent.payload).or_insert(node);
         }
     }
-    let came: BTreeSet<&[u8]> = trs.iter().filter(|datagram| !datagram.is_out).map(|d| d.payload).collect();
+    let came: BTreeMap<&[u8], SocketAddr> = trs.iter().filter(|d| !d.is_out).map(|d| (d.payload, d.remote)).collect();
     let went: BTreeSet<&[u8]> = trs.iter().filter(|datagram| datagram.is_out).map(|d| d.payload).collect();
     let mut places: BTreeMap<SocketAddr, Place> = BTreeMap::new();
     for &Datagram { at, is_out, remote, payload } in trs {
         let place = places.entry(remote).or_default();
-        let is_forwarded = came.contains(payload) && went.contains(payload);
+        let is_forwarded = came.contains_key(payload) && went.contains(payload);
         if !is_out {
             place.nodes.extend(senders.get(payload));
             // Conventional messages are sealed with the tunnel's key: the first one is the proof.
@@ -89,7 +89,11 @@ fn judge<'s>(
             ));
         }
         let Some(&from) = senders.get(payload) else { continue };
-        if !place.nodes.iter().any(|&to| granted(from, to, at)) {
+        // Behind a NAT that overloads ports who sends is no more certain than who receives.
+        let place = &places[&remote];
+        let neighbours = places.get(&came[payload]).into_iter().flat_map(|place| &place.nodes);
+        let mut froms = neighbours.copied().chain([from]);
+        if !froms.any(|from| place.nodes.iter().any(|&to| granted(from, to, at))) {
             let to: Vec<_> = place.nodes.iter().map(|&node| name(node)).collect();
             let (from, to) = (name(from), to.join(" or "));
             let text =
