@@ -94,7 +94,7 @@ mod tests {
             leaps += 1;
         }
         assert_eq!(leaps, 4, "1, 4, 16 and 64 hours");
-        (0..10).for_each(|_| drop(epochs.leap()));
+        assert!((0..10).any(|_| !epochs.leap()));
         assert!(!epochs.leap() && epochs.next(Instant::ZERO) > 400 * day);
     }
 }

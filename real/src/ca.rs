@@ -189,6 +189,11 @@ impl Ca {
         Ok((self.write_list(&revoked)?, count))
     }
 
+    /// Every certificate that was taken back: whose it was, and since when (seconds since 1970).
+    pub fn revoked(&self) -> Result<Vec<(Fqdn, u64)>, Failure> {
+        Ok(entries(&self.folder.join("revoked"))?.into_iter().map(|entry| (entry.name, entry.time)).collect())
+    }
+
     fn write_list(&self, revoked: &[Entry]) -> Result<PathBuf, Failure> {
         let path = self.folder.join("crl.pem");
         let serials: Vec<_> = revoked.iter().map(|entry| (entry.serial, Duration::from_secs(entry.time))).collect();

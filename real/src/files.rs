@@ -223,8 +223,8 @@ pub fn is_about_dates(error: &CertificateError) -> bool {
 /// The clock and one of these certificates disagree: both are told, because either may be wrong.
 fn out_of_dates(name: &Fqdn, chain: &[CertificateDer<'static>], file: &Path) -> Failure {
     let now = since_epoch();
-    let spans = chain.iter().enumerate().filter_map(|(index, certificate)| Some((index, Span::of(certificate)?)));
-    let found = spans.filter_map(|(index, span)| Some((index, span, span.verdict(now)?))).next();
+    let mut spans = chain.iter().enumerate().filter_map(|(index, certificate)| Some((index, Span::of(certificate)?)));
+    let found = spans.find_map(|(index, span)| Some((index, span, span.verdict(now)?)));
     let (whose, dates) = match found {
         Some((0, span, verdict)) => ("the certificate", format!("which counts {span}: it {verdict}")),
         Some((_, span, verdict)) => ("its authority's certificate", format!("which counts {span}: it {verdict}")),
@@ -257,13 +257,10 @@ impl Span {
 
     /// What is wrong with it at `now`, if anything is: "ended 5 days ago".
     pub fn verdict(&self, now: Duration) -> Option<String> {
-        if now < self.begins {
-            Some(format!("does not count for another {}", long(self.begins - now)))
-        } else if now > self.ends {
-            Some(format!("ended {} ago", long(now - self.ends)))
-        } else {
-            None
-        }
+        let early = self.begins.checked_sub(now).filter(|early| !early.is_zero());
+        let late = now.checked_sub(self.ends).filter(|late| !late.is_zero());
+        let early = early.map(|early| format!("does not count for another {}", long(early)));
+        early.or_else(|| late.map(|late| format!("ended {} ago", long(late))))
     }
 }
 

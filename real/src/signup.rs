@@ -12,6 +12,7 @@
 //! One JSON line each way. Who has no good token learns only that. On the same port everybody gets the list of revoked
 //! certificates, which is no secret and signed ([`list`]): so nobody has to copy it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,8 +74,8 @@ struct Request {
 enum Reply {
     /// PEM: the certificate first.
     Certificate(String),
-    /// PEM.
-    List(String),
+    /// The list of revoked certificates (PEM), and whose they were, since when.
+    List { list: String, names: Vec<(String, u64)> },
     /// Why there is none.
     Refused(String),
     /// There is a device of that name already.
@@ -253,9 +254,13 @@ impl Desk {
         let mut channel = Channel { tls, tcp };
         let line = channel.line(LINE_BYTES).await?;
         if let Ok(Ask::List { .. }) = serde_json::from_slice(&line) {
-            let reply = match std::fs::read_to_string(self.folder.join("crl.pem")) {
-                Ok(list) => Reply::List(list),
-                Err(error) => Reply::Unavailable(format!("crl.pem: {error}")),
+            let reply = match (std::fs::read_to_string(self.folder.join("crl.pem")), self.ca.revoked()) {
+                (Ok(list), Ok(names)) => {
+                    let names = names.into_iter().map(|(name, since)| (name.to_string(), since)).collect();
+                    Reply::List { list, names }
+                }
+                (Err(error), _) => Reply::Unavailable(format!("crl.pem: {error}")),
+                (_, Err(error)) => Reply::Unavailable(error.to_string()),
             };
             channel.send(&reply).await?;
             return channel.end().await.map(|()| None);
@@ -312,8 +317,16 @@ fn key_of(request: &[u8]) -> Option<PublicKey> {
     (rest.is_empty() && ed25519 && signed.is_ok()).then_some(PublicKey(key))
 }
 
-/// The AS's list of revoked certificates (PEM), as it is now. `place` is HOST:PORT of its `signup-port`.
-pub async fn list(place: &str, as_name: &Fqdn, roots: &Roots) -> Result<String, Failure> {
+/// What the AS has taken back.
+pub struct Revoked {
+    /// The list of certificates (PEM).
+    pub list: String,
+    /// Whose they were, and since when (seconds since 1970).
+    pub names: BTreeSet<(Fqdn, u64)>,
+}
+
+/// What the AS has taken back, as it is now. `place` is HOST:PORT of its `signup-port`.
+pub async fn list(place: &str, as_name: &Fqdn, roots: &Roots) -> Result<Revoked, Failure> {
     let tls = tls::client_config(&environment(), roots, None, ALPN).map_err(Failure::other)?;
     let tls = TlsChannel::client(Arc::new(tls), as_name).map_err(Channel::broken)?;
     let exchange = async {
@@ -324,7 +337,10 @@ pub async fn list(place: &str, as_name: &Fqdn, roots: &Roots) -> Result<String, 
     };
     let line = tokio::time::timeout(PATIENCE, exchange).await.map_err(|_| Channel::broken("no answer in time"))??;
     match serde_json::from_slice(&line).map_err(Channel::broken)? {
-        Reply::List(list) => Ok(list),
+        Reply::List { list, names } => {
+            let names = names.into_iter().filter_map(|(name, since)| Some((name.parse().ok()?, since))).collect();
+            Ok(Revoked { list, names })
+        }
         Reply::Unavailable(why) => Err(Channel::broken(why)),
         _ => Err(Channel::broken("it answers something else")),
     }
@@ -384,7 +400,7 @@ impl Invited {
                 let remedy = "try again in a while: the invitation still counts; the AS's log says what is wrong";
                 Err(Failure::new(Code::Unreachable, format!("the AS cannot do it now: {why}"), remedy))
             }
-            Reply::List(_) => Err(Channel::broken("it answers something else")),
+            Reply::List { .. } => Err(Channel::broken("it answers something else")),
             Reply::Certificate(chain) => {
                 files::write_secret(&key, &ca::key_pem(&pki::private_key(&seed)))?;
                 files::write_public(&certificate, &chain)?;
@@ -467,12 +483,16 @@ mod tests {
 
             let place = format!("127.0.0.1:{port}");
             let list = super::list(&place, &name("as.example"), &papers.roots).await.unwrap();
-            assert_eq!(list, std::fs::read_to_string(pki.join("crl.pem")).unwrap());
+            assert_eq!(list.list, std::fs::read_to_string(pki.join("crl.pem")).unwrap());
+            assert!(list.names.is_empty());
 
             ca::init(&folder.path().join("other"), &name("example")).unwrap();
             let stranger = Invited { roots: folder.path().join("other/root.pem"), ..invited("d.example", "d", "9") };
             assert_eq!(stranger.sign_up().await.unwrap_err().code, Code::Identity, "another CA");
             assert_eq!(Ca::open(&pki).unwrap().revoke(&name("a.example")).unwrap().1, 2, "it can be revoked");
+            let revoked = super::list(&place, &name("as.example"), &papers.roots).await.unwrap();
+            assert_ne!(revoked.list, list.list);
+            assert!(revoked.names.iter().all(|(whose, _)| *whose == name("a.example")) && !revoked.names.is_empty());
         });
     }
 }

@@ -97,11 +97,11 @@ fn a_clock_that_is_never_set_ends_a_stopped_node_with_11() {
         eprintln!("skipped: a clock that is never set: it needs root and libfaketime");
         return;
     };
-    let Some(mut lab) = Lab::up("clx", "1", "proposed", "") else { return };
+    let Some(lab) = Lab::up("clx", "1", "proposed", "") else { return };
     let clock = lab.path("clock");
     fs::write(&clock, "+9000d").unwrap();
     for service in ["as", "nms", "trs"] {
-        let (code, said) = lab.ends(with_clock(lab.daemon(service, &[]), &clock, &library));
+        let (code, said) = lab::ends(with_clock(lab.daemon(service, &[]), &clock, &library));
         assert_eq!(code, 11, "{said}");
         assert!(
             said.contains("which counts from 20") && said.contains("ended 8") && said.contains("remedy:"),
@@ -118,11 +118,11 @@ fn a_clock_that_is_never_set_ends_a_stopped_node_with_11() {
 #[test]
 fn what_a_node_lacks_when_it_starts_is_named_with_a_code_and_absent_services_are_waited_for() {
     let Some(mut lab) = Lab::up("sta", "1", "proposed", "as nms trs a") else { return };
-    let (code, said) = lab.ends(lab.daemon("a", &["--control", "other.sock"]));
+    let (code, said) = lab::ends(lab.daemon("a", &["--control", "other.sock"]));
     assert!(code == 5 && said.contains("UDP port 443 is taken") && said.contains("`port`"), "{code} {said}");
-    let (code, said) = lab.ends(lab.daemon("a", &["--control", "other.sock", "--port", "4443"]));
+    let (code, said) = lab::ends(lab.daemon("a", &["--control", "other.sock", "--port", "4443"]));
     assert!(code == 5 && said.contains("another program has cyphonic0"), "{code} {said}");
-    let (code, said) = lab.ends(lab.daemon("nms", &["--port", "444", "--metrics", "127.0.0.1:9465"]));
+    let (code, said) = lab::ends(lab.daemon("nms", &["--port", "444", "--metrics", "127.0.0.1:9465"]));
     assert!(
         code == 5 && said.contains("UDP port 4501 is taken") && said.contains("`conventional-port`"),
         "{code} {said}"
@@ -131,7 +131,7 @@ fn what_a_node_lacks_when_it_starts_is_named_with_a_code_and_absent_services_are
     let mut unable = lab.within("b", "setpriv");
     unable.args(["--bounding-set=-net_admin", "--inh-caps=-net_admin", env!("CARGO_BIN_EXE_cyphonic"), "node"]);
     unable.arg("--config").arg(lab.path("b.toml"));
-    let (code, said) = lab.ends(unable);
+    let (code, said) = lab::ends(unable);
     assert!(code == 6 && said.contains("CAP_NET_ADMIN"), "{code} {said}");
 
     // An AS that is not there, and then is; one of another authority; a device that nobody added.
@@ -177,20 +177,32 @@ fn two_machines_with_one_name_are_told_of_each_other() {
 #[test]
 fn a_revoked_node_is_shut_out_by_the_list_that_everybody_fetches_from_the_as() {
     let Some(mut lab) = Lab::up("crl", "1", "proposed", "trs") else { return };
+    let program = env!("CARGO_BIN_EXE_cyphonic");
     lab.start("as", &["--ca", "pki"]);
-    for host in ["nms", "a", "b"] {
-        fs::copy(lab.path("pki/crl.pem"), lab.path(&format!("{host}.crl"))).unwrap();
-        lab.start(host, &["--crl", &format!("{host}.crl"), "--crl-from", "[2001:db8::2]:4433"]);
+    fs::copy(lab.path("pki/crl.pem"), lab.path("nms.crl")).unwrap();
+    lab.start("nms", &["--crl", "nms.crl", "--crl-from", "[2001:db8::2]:4433"]);
+    for method in ["conventional", "proposed"] {
+        for node in ["a", "b"] {
+            let copy = format!("{node}.crl");
+            fs::copy(lab.path("pki/crl.pem"), lab.path(&copy)).unwrap();
+            lab.start(node, &["--method", method, "--crl", &copy, "--crl-from", "[2001:db8::2]:4433"]);
+        }
+        lab.until_registered("b", 10);
+        lab.sh("a", "ping -n -c 1 -W 12 b.cyphonic.test");
+        lab.sh("as", &format!("{program} ca revoke b.cyphonic.test --database cyphonic.db >/dev/null"));
+        lab.until_status("b", 16, &["not registered: "]);
+        lab.until_status("a", 16, &["no peers"]);
+        assert!(lab.log("a").contains("a newer list of revoked certificates was fetched"), "{}", lab.log("a"));
+        lab.within("a", "ping").args(["-n", "-c", "1", "-W", "2", "b.cyphonic.test"]).output().unwrap();
+        assert!(!lab.ask("a", &["status"]).contains("via "), "{}", lab.ask("a", &["status"]));
+        lab.kill("b");
+        let (code, said) = lab::ends(lab.daemon("b", &["--crl", "a.crl"]));
+        assert!(code == 4 && said.contains("the certificate was revoked") && said.contains("--renew"), "{code} {said}");
+        // It comes back with a new certificate.
+        lab.kill("a");
+        lab.sh("as", &format!("{program} ca issue b.cyphonic.test --renew >/dev/null"));
+        lab.sh("as", &format!("{program} device add b.cyphonic.test >/dev/null"));
     }
-    lab.until_registered("b", 10);
-    lab.sh("a", "ping -n -c 1 -W 12 b.cyphonic.test");
-    lab.sh("as", &format!("{} ca revoke b.cyphonic.test >/dev/null", env!("CARGO_BIN_EXE_cyphonic")));
-    lab.until_status("b", 16, &["not registered: "]);
-    lab.until_status("a", 16, &["no peers"]);
-    assert!(lab.log("a").contains("a newer list of revoked certificates was fetched"), "{}", lab.log("a"));
-    lab.kill("b");
-    let (code, said) = lab.ends(lab.daemon("b", &["--crl", "a.crl"]));
-    assert!(code == 4 && said.contains("the certificate was revoked") && said.contains("--renew"), "{code} {said}");
 }
 
 /// A transfer that takes some seconds: what is sent, and what came.

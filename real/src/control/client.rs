@@ -53,7 +53,7 @@ pub(super) fn unexpected() -> Failure {
 
 fn ask_status(socket: &Path) -> Result<Status, Failure> {
     match ask(socket, &Question::Status)? {
-        Answer::Status(status) => Ok(status),
+        Answer::Status(status) => Ok(*status),
         Answer::Error { what, remedy } => Err(refused(what, remedy)),
         Answer::Pong(_) | Answer::Capturing => Err(unexpected()),
     }

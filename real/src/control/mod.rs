@@ -47,7 +47,7 @@ pub enum Question {
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum Answer {
     /// To [`Question::Status`].
-    Status(Status),
+    Status(Box<Status>),
     /// To [`Question::Ping`].
     Pong(Pong),
     /// To [`Question::Capture`]; what follows is the capture.

@@ -50,6 +50,7 @@ enum Request {
     Asked(Asked),
     Addresses(Vec<IpAddr>),
     Trust(Roots),
+    Revoked(Vec<Fqdn>),
     Metrics(metrics::Asked),
     /// Whether the AS answers by TCP, asked because it did not by UDP.
     Probed(bool),
@@ -194,12 +195,13 @@ impl Shell for NodeShell {
                     self.explain(now, failed, Some(tcp));
                 }
             }
+            Request::Revoked(names) => inputs.push(Input::Command(NodeCommand::Revoked(names))),
             Request::Trust(roots) => inputs.push(Input::Command(NodeCommand::Trust(roots))),
             Request::Metrics(asked) => {
                 let _ = asked.send(self.metrics(machine, now));
             }
             Request::Asked((Question::Status, reply)) => {
-                let _ = reply.send(Answer::Status(self.status(machine, now)).into());
+                let _ = reply.send(Answer::Status(Box::new(self.status(machine, now))).into());
             }
             Request::Asked((Question::Ping { name }, reply)) => self.ping(machine, now, &name, reply),
             Request::Asked((Question::Capture { rebuild }, reply)) => {
@@ -460,7 +462,7 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let (ask, asked) = mpsc::channel(16);
     let _control = ControlSocket::listen(&control, ask)?;
     tokio::spawn(forward(asked, sender.clone()));
-    trust.watch(sender.clone(), Request::Trust)?;
+    trust.watch(sender.clone(), Request::Trust, Some(Request::Revoked))?;
     metrics::serve(metrics, sender.clone(), Request::Metrics).await?;
     if !fixed_addresses {
         follow_addresses(config.services.as_addresses.clone(), config.overlay.clone(), sender.clone())?;

@@ -92,7 +92,7 @@ where
 {
     let Prepared { name, trust, metrics } = prepared;
     let (sender, requests) = mpsc::channel(16);
-    trust.watch(sender.clone(), |roots| Request::Command(ServiceCommand::Trust(roots)))?;
+    trust.watch(sender.clone(), |roots| Request::Command(ServiceCommand::Trust(roots)), None)?;
     metrics::serve(metrics, sender, Request::Metrics).await?;
     let traffic = Traffic::default();
     let shell = Service { role, name: name.clone(), report, traffic, machine: std::marker::PhantomData };

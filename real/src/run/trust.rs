@@ -1,6 +1,7 @@
 //! Whom the daemon trusts while it runs: the files of roots and of revoked certificates, read again when they change. Where
 //! the AS gives the list out, it is fetched into the file.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -54,25 +55,42 @@ impl Source {
         }
     }
 
-    /// Keeps the file up to date.
-    async fn follow(self, roots: PathBuf, chain: Vec<CertificateDer<'static>>) {
+    /// Keeps the file up to date, and tells whose certificates were taken back since.
+    async fn follow<R>(
+        self,
+        roots: PathBuf,
+        chain: Vec<CertificateDer<'static>>,
+        tell: mpsc::Sender<R>,
+        revoked: Option<fn(Vec<Fqdn>) -> R>,
+    ) {
         let mut last = None;
+        let mut known = BTreeSet::new();
         loop {
-            let done = match files::roots(&roots, Some(&self.crl), &chain) {
-                Ok(trusted) => signup::list(&self.place, &self.name, &trusted)
-                    .await
-                    .and_then(|list| files::renew_list(&roots, &self.crl, &chain, &list)),
+            let fetched = match files::roots(&roots, Some(&self.crl), &chain) {
+                Ok(trusted) => signup::list(&self.place, &self.name, &trusted).await,
+                Err(error) => Err(error),
+            };
+            let done = match fetched {
+                Ok(fetched) => {
+                    let new: Vec<_> = fetched.names.difference(&known).map(|(name, _)| name.clone()).collect();
+                    if let Some(wrap) = revoked.filter(|_| !new.is_empty())
+                        && tell.send(wrap(new)).await.is_err()
+                    {
+                        return;
+                    }
+                    known = fetched.names;
+                    files::renew_list(&roots, &self.crl, &chain, &fetched.list)
+                }
                 Err(error) => Err(error),
             };
             let trouble = done.as_ref().err().map(ToString::to_string);
             match &done {
                 Ok(true) => tracing::info!(from = %self.place, "a newer list of revoked certificates was fetched"),
-                Ok(false) => {}
                 Err(error) if trouble != last => {
                     tracing::warn!(%error, remedy = error.remedy(), from = %self.place, "the list of revoked certificates \
                         could not be fetched; the one before stays");
                 }
-                Err(_) => {}
+                Ok(false) | Err(_) => {}
             }
             last = trouble;
             tokio::time::sleep(FETCH).await;
@@ -84,12 +102,18 @@ impl Source {
 type Stamp = Option<(u64, u64, i64, i64)>;
 
 impl Trust {
-    /// Tells whenever the files have changed, or a SIGHUP came, and they can be used.
-    pub(super) fn watch<R: Send + 'static>(self, tell: mpsc::Sender<R>, wrap: fn(Roots) -> R) -> Result<(), Failure> {
+    /// Tells whenever the files have changed, or a SIGHUP came, and they can be used; and whose certificates were taken back,
+    /// where the list is fetched and somebody wants to know.
+    pub(super) fn watch<R: Send + 'static>(
+        self,
+        tell: mpsc::Sender<R>,
+        wrap: fn(Roots) -> R,
+        revoked: Option<fn(Vec<Fqdn>) -> R>,
+    ) -> Result<(), Failure> {
         let mut hangup = signal(SignalKind::hangup()).map_err(Failure::other)?;
         let mut before = self.stamps();
         if let Some(source) = self.source.clone() {
-            tokio::spawn(source.follow(self.roots.clone(), self.chain.clone()));
+            tokio::spawn(source.follow(self.roots.clone(), self.chain.clone(), tell.clone(), revoked));
         }
         tokio::spawn(async move {
             loop {

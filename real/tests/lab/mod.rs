@@ -119,29 +119,16 @@ impl Lab {
         let pid = fs::read_to_string(self.path(&format!("{host}.pid"))).unwrap();
         let pid = pid.trim();
         assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success(), "{host} does not run");
-        match self.children.iter_mut().find(|child| child.id().to_string() == pid) {
-            Some(child) => drop(child.wait()),
-            // Not our child: it is gone when nothing of it is left but its name.
-            None => {
-                let is_gone = || {
-                    let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
-                    (stat.is_empty() || stat.contains(") Z ")).then_some(())
-                };
-                until(3, is_gone).unwrap();
-            }
+        if let Some(child) = self.children.iter_mut().find(|child| child.id().to_string() == pid) {
+            child.wait().unwrap();
+            return;
         }
-    }
-
-    /// How a daemon ends by itself.
-    pub(crate) fn ends(&self, mut command: Command) -> (i32, String) {
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let ended = until(10, || child.try_wait().unwrap());
-        if ended.is_none() {
-            let _ = child.kill();
-        }
-        let output = child.wait_with_output().unwrap();
-        (output.status.code().unwrap_or(-1), text(&output.stderr))
+        // Not our child: it is gone when nothing of it is left but its name.
+        let is_gone = || {
+            let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+            (stat.is_empty() || stat.contains(") Z ")).then_some(())
+        };
+        until(3, is_gone).unwrap();
     }
 
     /// `cyphonic status` or `netcheck` of a node, whatever it says.
@@ -187,6 +174,18 @@ impl Drop for Lab {
             let _ = child.wait();
         }
     }
+}
+
+/// How a daemon ends by itself.
+pub(crate) fn ends(mut command: Command) -> (i32, String) {
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let ended = until(10, || child.try_wait().unwrap());
+    if ended.is_none() {
+        let _ = child.kill();
+    }
+    let output = child.wait_with_output().unwrap();
+    (output.status.code().unwrap_or(-1), text(&output.stderr))
 }
 
 /// The first that comes of it within so many seconds.
