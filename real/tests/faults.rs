@@ -128,6 +128,15 @@ fn what_a_node_lacks_when_it_starts_is_named_with_a_code_and_absent_services_are
         "{code} {said}"
     );
 
+    for (name, what) in
+        [("nobody", "there is no node nobody.cyphonic.test"), ("b", "b.cyphonic.test is not registered now")]
+    {
+        let mut ping = lab.within("a", env!("CARGO_BIN_EXE_cyphonic"));
+        ping.args(["ping", name, "--count", "1", "--control"]).arg(lab.path("a.sock"));
+        let (code, said) = lab::ends(ping);
+        assert!(code == 8 && said.contains(what) && said.contains("remedy: "), "{code} {said}");
+    }
+
     let mut unable = lab.within("b", "setpriv");
     unable.args(["--bounding-set=-net_admin", "--inh-caps=-net_admin", env!("CARGO_BIN_EXE_cyphonic"), "node"]);
     unable.arg("--config").arg(lab.path("b.toml"));
@@ -295,6 +304,15 @@ fn the_relay_is_killed(method: &str) {
     lab.start("trs", &[]);
     Transfer::goes_on(&lab, 15, "the TRS is back");
     transfer.ends_well(&lab);
+    // Without any, a new tunnel cannot be built, and the one who asks is told what it takes.
+    lab.kill("trs");
+    lab.kill("a");
+    lab.start("a", &[]);
+    lab.until_registered("a", 10);
+    let mut ping = lab.within("a", env!("CARGO_BIN_EXE_cyphonic"));
+    ping.args(["ping", "b", "--count", "1", "--control"]).arg(lab.path("a.sock"));
+    let (code, said) = lab::ends(ping);
+    assert!(code == 8 && said.contains("b.cyphonic.test ") && said.contains("is the TRS running?"), "{code} {said}");
 }
 
 #[test]

@@ -62,6 +62,8 @@ struct Ping {
     address: Option<Ipv4Addr>,
     /// When the query, then the echo request, went out.
     since: Instant,
+    /// Why there is no tunnel, as far as it was heard.
+    reason: Option<Reason>,
     reply: oneshot::Sender<Reply>,
 }
 
@@ -98,6 +100,8 @@ struct NodeShell {
     outbox: Vec<Bytes>,
     /// (number, answered from where): pongs that wait for a look at the machine.
     pongs: Vec<(u16, Instant)>,
+    /// Pings whose peer has no address, until the reason was heard.
+    unreached: Vec<u16>,
     /// Where captures are allowed.
     secrets: Option<Arc<Kept>>,
     captures: Vec<Capture>,
@@ -142,6 +146,11 @@ impl Shell for NodeShell {
                 }
                 self.explain(now, failed, None);
             }
+            Event::TunnelDown { peer, reason } => {
+                for ping in self.pings.values_mut().filter(|ping| ping.name.as_str() == peer) {
+                    ping.reason = Some(reason.clone());
+                }
+            }
             _ => {}
         }
         self.report.event(&event);
@@ -168,13 +177,7 @@ impl Shell for NodeShell {
         }
         match address {
             Some(IpAddr::V4(address)) => self.send_echo(now, number, address),
-            _ => {
-                if let Some(ping) = self.pings.remove(&number) {
-                    let what = format!("{} cannot be reached, or there is no such node", ping.name);
-                    let remedy = "is it running and registered? check the name".to_owned();
-                    let _ = ping.reply.send(Answer::Error { what, remedy }.into());
-                }
-            }
+            _ => self.unreached.push(number),
         }
         true
     }
@@ -219,6 +222,11 @@ impl Shell for NodeShell {
 
     fn follow_up(&mut self, machine: &Node) -> Option<Bytes> {
         self.captures.retain_mut(Capture::flush);
+        while let Some(number) = self.unreached.pop() {
+            let Some(ping) = self.pings.remove(&number) else { continue };
+            let Trouble { what, remedy } = trouble::unreached(&ping.name, ping.reason.as_ref());
+            let _ = ping.reply.send(Answer::Error { what, remedy }.into());
+        }
         while let Some((number, at)) = self.pongs.pop() {
             let Some(ping) = self.pings.remove(&number) else { continue };
             let Some(address) = ping.address else { continue };
@@ -367,7 +375,7 @@ impl NodeShell {
         let text = name.to_string();
         let known = machine.peers().into_iter().find(|peer| peer.peer == text && peer.tunnel.is_some());
         let address = known.and_then(|peer| peer.addresses).map(|addresses| addresses.v4);
-        self.pings.insert(number, Ping { name: name.clone(), address: None, since: now, reply });
+        self.pings.insert(number, Ping { name: name.clone(), address: None, since: now, reason: None, reply });
         if let Some(address) = address {
             return self.send_echo(now, number, address);
         }
@@ -501,6 +509,7 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
         next_ping: 0,
         outbox: Vec::new(),
         pongs: Vec::new(),
+        unreached: Vec::new(),
         secrets,
         captures: Vec::new(),
         traffic: Traffic::default(),

@@ -180,6 +180,40 @@ impl Facts {
     }
 }
 
+/// Why there is no way to a peer.
+pub(super) fn unreached(name: &Fqdn, reason: Option<&Reason>) -> Trouble {
+    let (what, remedy) = match reason {
+        Some(Reason::Refused(ErrorCode::UnknownPeer)) => {
+            (format!("there is no node {name}"), "check the name: `cyphonic device list` at the AS shows all")
+        }
+        Some(Reason::Refused(ErrorCode::PeerOffline)) => (
+            format!("{name} is not registered now, or does not answer the NMS"),
+            "is it running? `cyphonic status` there says how it stands; where both are behind NATs or firewalls: is the TRS \
+             running?",
+        ),
+        Some(Reason::Refused(ErrorCode::NoRelay)) => (
+            format!("there is no direct way to {name}, and no TRS that could relay"),
+            "set `trs` and `service-key` at the NMS, and run a TRS",
+        ),
+        Some(Reason::Refused(ErrorCode::Unavailable)) => {
+            ("the NMS cannot serve now: its database fails".to_owned(), "its log says why; try again in a while")
+        }
+        Some(Reason::Authentication | Reason::CertificateDates) => (
+            format!("this node and {name} do not believe each other's certificates"),
+            "is one of them revoked or expired, or a clock wrong? `cyphonic ca print FILE` and `date -u` show it",
+        ),
+        Some(reason) => (
+            format!("{name} cannot be reached ({reason})"),
+            "is it running? if both are behind NATs or firewalls: is the TRS running, and does UDP get through to it?",
+        ),
+        None => (
+            format!("{name} cannot be reached, or there is no such node"),
+            "is it running and registered? check the name; `cyphonic status` shows whether this node is registered",
+        ),
+    };
+    Trouble { what, remedy: remedy.to_owned() }
+}
+
 /// Whether any of these places takes a TCP connection.
 pub(super) async fn answers_by_tcp(places: Vec<SocketAddr>) -> bool {
     for place in places {

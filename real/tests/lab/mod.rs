@@ -180,7 +180,7 @@ impl Drop for Lab {
 pub(crate) fn ends(mut command: Command) -> (i32, String) {
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let ended = until(10, || child.try_wait().unwrap());
+    let ended = until(16, || child.try_wait().unwrap());
     if ended.is_none() {
         let _ = child.kill();
     }
