@@ -178,6 +178,9 @@ cyphonic-lab run soaked/failures/soak-17.toml --sequence what was said")]
         /// Where soak.csv, all shards in one, goes; without it nothing is written.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        /// Where the sums of it all go, a small CSV file to be kept.
+        #[arg(long, value_name = "FILE")]
+        totals: Option<PathBuf>,
     },
     /// Lists the built-in scenarios.
     Scenarios,
@@ -240,7 +243,7 @@ fn main() -> ExitCode {
         Command::Soak { replay: Some(file), .. } => told(campaign::replay(&file)),
         Command::Soak { show: Some(seed), .. } => Ok(cyphonic_sim::soak::generate::generate(seed).render()),
         Command::Soak { seeds, shard, jobs, time, out, .. } => soak(seeds, shard.as_deref(), jobs, time, out),
-        Command::Merge { folders, out } => told(results::merge(&folders, out.as_deref())),
+        Command::Merge { folders, out, totals } => told(results::merge(&folders, out.as_deref(), totals.as_deref())),
         Command::Explain { file, pair, seed, sets } => explain::explain(&file, &pair, seed, &sets),
     };
     match result {

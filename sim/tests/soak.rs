@@ -53,7 +53,7 @@ fn two_halves_joined_are_the_whole_and_a_soak_goes_on_where_it_stopped() {
         campaign(1..=16, Shard { index, of: 2 }, Some(halves)).run().unwrap();
     }
     let join = |folder: &Path| {
-        merge(&[folder.to_owned()], Some(joined)).unwrap();
+        merge(&[folder.to_owned()], Some(joined), None).unwrap();
         std::fs::read_to_string(joined.join("soak.csv")).unwrap()
     };
     let all = join(whole);

@@ -13,6 +13,7 @@ use cyphonic_scenarios::ResultsError;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::check::{Depth, Examined, Violation, examine};
+use super::coverage::Coverage;
 use super::generate::generate;
 use super::results::{self, Results, Shard, version};
 use super::sheet::Sheet;
@@ -75,6 +76,7 @@ pub fn shard(option: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Resu
 
 struct State {
     results: Results,
+    coverage: Coverage,
     file: Option<std::fs::File>,
     failures: Vec<(u64, Violation, Option<Sheet>)>,
     told: Instant,
@@ -93,7 +95,8 @@ impl Campaign {
             ProgressStyle::with_template("soak {bar:30} {pos}/{len} runs  {per_sec}  {elapsed}  {msg}")
                 .expect("a good template"),
         );
-        let state = Mutex::new(State { results, file, failures: Vec::new(), told: began, trouble: None });
+        let coverage = results.coverage();
+        let state = Mutex::new(State { results, coverage, file, failures: Vec::new(), told: began, trouble: None });
         let next = AtomicUsize::new(0);
         let jobs = self.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
         std::thread::scope(|scope| {
@@ -117,7 +120,7 @@ impl Campaign {
         let took = began.elapsed().as_secs_f64();
         let ran = state.results.lines.len() - before;
         let mut text = format!("{ran} runs in {took:.0} s, {:.1} runs/s\n", ran as f64 / took.max(1e-3));
-        text.push_str(&state.results.summary());
+        text.push_str(&state.results.summary(&state.coverage));
         state.failures.sort_by_key(|(seed, ..)| *seed);
         for (seed, violation, sheet) in &state.failures {
             let _ = writeln!(text, "\nseed {seed}: {violation}");
@@ -151,6 +154,7 @@ impl Campaign {
             state.trouble.get_or_insert(trouble);
             return false;
         }
+        state.coverage.add(&scenario, &examined.paths);
         bar.inc(1);
         bar.set_message(format!("{} failed", state.failures.len()));
         if !std::io::stderr().is_terminal() && state.told.elapsed() > TOLD_EVERY {

@@ -5,7 +5,7 @@
 //! those of the nodes that are there; what happens to a carrier or a service, for those of all nodes.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
@@ -130,6 +130,20 @@ impl Coverage {
         for (node, sites) in places.iter().enumerate() {
             note("peace", &at(sites), paths.of([node]));
         }
+    }
+
+    /// A line for each combination that may be, reached or not.
+    pub fn csv(&self) -> String {
+        let mut text = String::new();
+        for (what, kind) in TRANSITIONS.iter().flat_map(|&what| KINDS.map(|kind| (what, kind))) {
+            for (pattern, method) in PATTERNS.iter().flat_map(|&pattern| METHODS.map(|method| (pattern, method))) {
+                let count = self.0.get(&(what, kind, pattern, method)).copied().unwrap_or_default();
+                if may_be(what, kind) {
+                    let _ = writeln!(text, "{what},{kind},{pattern},{method},{count}");
+                }
+            }
+        }
+        text
     }
 
     /// The table: conventional and proposed in each cell, and a line that names what was never reached.

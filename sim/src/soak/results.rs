@@ -162,13 +162,56 @@ impl Results {
         missing
     }
 
+    /// What the seeds that are here have covered.
+    pub fn coverage(&self) -> Coverage {
+        let mut coverage = Coverage::default();
+        for (&seed, rest) in &self.lines {
+            let paths = rest.split(',').nth(3).and_then(Paths::parse).unwrap_or_default();
+            coverage.add(&generate(seed).scenario().expect("the generator writes scenarios"), &paths);
+        }
+        coverage
+    }
+
+    /// The sum of a column of numbers.
+    fn total(&self, column: usize) -> u64 {
+        self.lines.values().filter_map(|rest| rest.split(',').nth(column)?.parse::<u64>().ok()).sum()
+    }
+
+    fn echoes_demanded(&self) -> u64 {
+        self.total(1)
+    }
+
+    fn simulated_hours(&self) -> u64 {
+        self.total(2) / 3_600
+    }
+
+    /// What there is to say of a soak in a hundredth of its lines, as CSV: its version, its sums, one digest over all of its
+    /// lines, and what was covered.
+    pub fn totals(&self, coverage: &Coverage) -> String {
+        let missing: u64 = self.missing().iter().map(|range| range.end() - range.start() + 1).sum();
+        let mut lines = ring::digest::Context::new(&ring::digest::SHA256);
+        self.lines.iter().for_each(|(seed, rest)| lines.update(format!("{seed},{rest}\n").as_bytes()));
+        let digest: String = lines.finish().as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut text = format!("# {}; seeds {}\n", self.version, range(&self.seeds));
+        text.push_str("what,kind,pattern,method,count\n");
+        for (what, count) in [
+            ("runs", self.lines.len() as u64),
+            ("failed", self.failed().len() as u64),
+            ("missing", missing),
+            ("simulated hours", self.simulated_hours()),
+            ("echoes demanded", self.echoes_demanded()),
+        ] {
+            let _ = writeln!(text, "{what},,,,{count}");
+        }
+        let _ = writeln!(text, "digest of all lines,,,,{digest}");
+        text + &coverage.csv()
+    }
+
     /// For people: how many, what failed, what is missing, what was covered.
-    pub fn summary(&self) -> String {
+    pub fn summary(&self, coverage: &Coverage) -> String {
         let mut text = format!("{} seeds done", self.lines.len());
-        let total = |column: usize| -> u64 {
-            self.lines.values().filter_map(|rest| rest.split(',').nth(column)?.parse::<u64>().ok()).sum()
-        };
-        let _ = writeln!(text, ", {} simulated hours, {} echoes demanded", total(2) / 3_600, total(1));
+        let (hours, echoes) = (self.simulated_hours(), self.echoes_demanded());
+        let _ = writeln!(text, ", {hours} simulated hours, {echoes} echoes demanded");
         let failed = self.failed();
         let _ = writeln!(text, "{} failed", failed.len());
         for (seed, word) in failed.iter().take(50) {
@@ -177,11 +220,6 @@ impl Results {
         if !self.missing().is_empty() {
             let ranges: Vec<String> = self.missing().iter().take(50).map(range).collect();
             let _ = writeln!(text, "missing: {}", ranges.join(", "));
-        }
-        let mut coverage = Coverage::default();
-        for (&seed, rest) in &self.lines {
-            let paths = rest.split(',').nth(3).and_then(Paths::parse).unwrap_or_default();
-            coverage.add(&generate(seed).scenario().expect("the generator writes scenarios"), &paths);
         }
         text + "\n" + &coverage.render()
     }
@@ -217,8 +255,13 @@ pub fn join(parts: Vec<(String, Results)>) -> Result<Results, LabError> {
     Ok(joined)
 }
 
-/// `merge DIR...`: joins every shard in these folders, writes the whole beside the first, and tells about it.
-pub fn merge(folders: &[PathBuf], out: Option<&Path>) -> Result<(String, Option<LabError>), LabError> {
+/// `merge DIR...`: joins every shard in these folders, and tells about it; writes the whole into the folder `out`, its sums into
+/// the file `totals`.
+pub fn merge(
+    folders: &[PathBuf],
+    out: Option<&Path>,
+    totals: Option<&Path>,
+) -> Result<(String, Option<LabError>), LabError> {
     let mut parts = Vec::new();
     for folder in folders {
         let wrong = |error: std::io::Error| LabError::Usage(format!("{}: {error}", folder.display()));
@@ -236,10 +279,15 @@ pub fn merge(folders: &[PathBuf], out: Option<&Path>) -> Result<(String, Option<
         }
     }
     let joined = join(parts)?;
-    let mut text = joined.summary();
+    let coverage = joined.coverage();
+    let mut text = joined.summary(&coverage);
     if let Some(out) = out {
         write(&out.join("soak.csv"), &joined.render())?;
         let _ = writeln!(text, "\nWritten to {}", out.join("soak.csv").display());
+    }
+    if let Some(file) = totals {
+        write(file, &joined.totals(&coverage))?;
+        let _ = writeln!(text, "\nSums written to {}", file.display());
     }
     let failed = joined.failed().len();
     let error = (failed > 0).then(|| LabError::Failed(format!("{failed} seeds failed")));
@@ -280,12 +328,29 @@ mod tests {
     }
 
     #[test]
+    fn totals_are_of_this_version_and_change_with_any_line() {
+        let results = some(Shard::WHOLE, &[1, 2, 4]);
+        let totals = results.totals(&results.coverage());
+        assert!(
+            totals.starts_with(
+                "# v; seeds 1..10\nwhat,kind,pattern,method,count\nruns,,,,3\nfailed,,,,0\nmissing,,,,7\n"
+            )
+        );
+        let mut other = results.clone();
+        other.lines.insert(4, "d4,2,100,57,I7".to_owned());
+        let digest = |totals: &str| totals.lines().find(|line| line.starts_with("digest")).unwrap().to_owned();
+        assert_ne!(digest(&totals), digest(&other.totals(&results.coverage())));
+        assert!(other.totals(&results.coverage()).contains("failed,,,,1\n"));
+        assert!(totals.lines().any(|line| line.starts_with("start,")), "{totals}");
+    }
+
+    #[test]
     fn joining_names_what_is_missing_and_refuses_what_does_not_belong_together() {
         let (a, b) = (some(Shard { index: 1, of: 2 }, &[1, 3, 9]), some(Shard { index: 2, of: 2 }, &[2, 4, 6, 8, 10]));
         let parts = |a: &Results, b: &Results| vec![("a".to_owned(), a.clone()), ("b".to_owned(), b.clone())];
         let joined = join(parts(&a, &b)).unwrap();
         assert_eq!(joined.missing(), [5..=5, 7..=7]);
-        assert!(joined.summary().contains("missing: 5, 7\n"));
+        assert!(joined.summary(&Coverage::default()).contains("missing: 5, 7\n"));
         let other = Results { version: "w".to_owned(), ..b.clone() };
         assert!(join(parts(&a, &other)).unwrap_err().to_string().contains("two versions"));
         let other = Results { seeds: 1..=11, ..b.clone() };
