@@ -155,6 +155,15 @@ impl Lab {
         self.until_status(node, seconds, &["  registered"])
     }
 
+    /// Waits until a node is registered, its names are resolved, and a ping of another one is answered.
+    #[track_caller]
+    pub(crate) fn until_reached(&self, from: &str, to: &str) {
+        self.until_registered(from, 10);
+        let script = format!("ping -n -c 1 -W 12 {to}.cyphonic.test");
+        let ping = || self.within(from, "bash").args(["-c", &script]).stdout(Stdio::null()).status().unwrap().success();
+        assert!(until(10, || ping().then_some(())).is_some(), "{from} does not reach {to}: {}", self.log(from));
+    }
+
     /// What a daemon logged.
     pub(crate) fn log(&self, host: &str) -> String {
         fs::read_to_string(self.path(&format!("{host}.log"))).unwrap_or_default()
