@@ -222,6 +222,7 @@ struct Transfer {
 
 impl Transfer {
     fn begin(lab: &Lab) -> Self {
+        lab.until_reached("a", "b");
         let receive = "timeout 60 socat -u TCP4-LISTEN:5001,reuseaddr OPEN:got,creat,trunc";
         let receiver = lab.within("b", "bash").args(["-c", receive]).spawn().unwrap();
         lab.sh("b", "for i in {1..50}; do ss -ltn | grep -q :5001 && exit; sleep 0.1; done; exit 1");
