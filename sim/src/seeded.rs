@@ -111,6 +111,7 @@ pub fn pki(seed: u64) -> Pki {
     let root = root.expect("a root can be made from any seed");
     let authority = root.intermediate(&derive(seed, "as", "authority key"), "CYPHONIC AS", validity());
     let authority = authority.expect("an authority can be made from any seed");
+    remember::issued(authority.certificate(), root.certificate());
     Pki { seed, issued: Mutex::default(), root, authority }
 }
 
@@ -136,7 +137,12 @@ impl Pki {
     /// The identity of a node or service: the same whenever it is asked for.
     pub fn identity(&self, name: &Fqdn) -> Identity {
         let mut issued = lock(&self.issued);
-        issued.entry(name.clone()).or_insert_with(|| self.identity_valid(name, validity())).clone()
+        let issue = || {
+            let identity = self.identity_valid(name, validity());
+            remember::issued(&identity.chain[0], self.authority.certificate());
+            identity
+        };
+        issued.entry(name.clone()).or_insert_with(issue).clone()
     }
 
     /// As [`Self::identity`], for another time: expired, say.

@@ -147,6 +147,16 @@ impl World {
         self.engine.as_mut()
     }
 
+    /// Where a role is.
+    pub fn station(&self, actor: Actor) -> &Station {
+        match actor {
+            Actor::Auth => &self.auth,
+            Actor::Nms => &self.nms,
+            Actor::Trs => &self.trs,
+            Actor::Node(node) => &self.nodes[node],
+        }
+    }
+
     /// The present.
     pub fn now(&self) -> Instant {
         self.engine.now()
@@ -190,22 +200,25 @@ impl World {
 
     /// Every event since the last call, in order of time, then of AS, NMS, TRS and nodes, with the host's name.
     pub fn drain_events(&mut self) -> Vec<(Instant, String, Event)> {
+        let nodes = (0..self.nodes.len()).map(Actor::Node);
         let mut events = Vec::new();
-        let name = |station: &Station, drained: Vec<(Instant, Event)>, events: &mut Vec<_>| {
-            events.extend(drained.into_iter().map(|(at, event)| (at, station.name.clone(), event)));
-        };
-        let drained = self.engine.with(self.auth.id, |_, host: &mut Host<Auth>| host.drain_events());
-        name(&self.auth, drained, &mut events);
-        let drained = self.engine.with(self.nms.id, |_, host: &mut Host<Nms>| host.drain_events());
-        name(&self.nms, drained, &mut events);
-        let drained = self.engine.with(self.trs.id, |_, host: &mut Host<Trs>| host.drain_events());
-        name(&self.trs, drained, &mut events);
-        for node in &self.nodes {
-            let drained = self.engine.with(node.id, |_, host: &mut Host<Node>| host.drain_events());
-            name(node, drained, &mut events);
+        for actor in [Actor::Auth, Actor::Nms, Actor::Trs].into_iter().chain(nodes) {
+            let drained = self.drain_events_of(actor);
+            let name = &self.station(actor).name;
+            events.extend(drained.into_iter().map(|(at, event)| (at, name.clone(), event)));
         }
         events.sort_by_key(|&(at, ..)| at);
         events
+    }
+
+    /// The events of one host since its last were taken.
+    pub fn drain_events_of(&mut self, actor: Actor) -> Vec<(Instant, Event)> {
+        match actor {
+            Actor::Auth => self.engine.with(self.auth.id, |_, host: &mut Host<Auth>| host.drain_events()),
+            Actor::Nms => self.engine.with(self.nms.id, |_, host: &mut Host<Nms>| host.drain_events()),
+            Actor::Trs => self.engine.with(self.trs.id, |_, host: &mut Host<Trs>| host.drain_events()),
+            Actor::Node(node) => self.node(node, |_, host| host.drain_events()),
+        }
     }
 
     /// How often each role dropped something, by host and reason.

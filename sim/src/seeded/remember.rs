@@ -91,6 +91,22 @@ fn remember_good(fingerprint: [u8; 32]) {
     });
 }
 
+/// The head of an Ed25519 public key in a certificate, DER (RFC 8410 §4), before its 32 bytes.
+const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0];
+/// The name of Ed25519 and the head of a signature, before its 64 bytes (RFC 8410 §6).
+const SIGNATURE: [u8; 10] = [0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x41, 0];
+
+/// Of a certificate (DER, RFC 5280 §4.1) that was issued here just now: its signature is good.
+pub(super) fn issued(certificate: &[u8], issuer: &[u8]) {
+    let key = issuer.windows(SPKI.len()).position(|window| window == SPKI).map(|at| &issuer[at + SPKI.len()..]);
+    // A certificate is a sequence with a length of two bytes.
+    let parts = certificate.get(4..).and_then(|body| body.split_last_chunk::<64>());
+    let (Some(key), Some((body, signature))) = (key.and_then(|key| key.first_chunk::<32>()), parts) else { return };
+    if let Some(message) = body.strip_suffix(&SIGNATURE) {
+        remember_good(fingerprint(&[key, message, signature]));
+    }
+}
+
 /// Everything that the default provider verifies, in its order (it is what a handshake offers), Ed25519 remembering.
 pub(super) static ALGORITHMS: LazyLock<WebPkiSupportedAlgorithms> = LazyLock::new(|| {
     let remember =
@@ -201,6 +217,29 @@ mod tests {
             assert!(Remembering.verify_signature(&forged[..32], b"message", signature.as_ref()).is_err());
             // Moved from one part to the next.
             assert!(Remembering.verify_signature(key, &signature.as_ref()[63..], &signature.as_ref()[..63]).is_err());
+        }
+    }
+
+    #[test]
+    fn of_an_issued_certificate_exactly_the_good_signature_is_remembered() {
+        let pki = super::super::pki(1);
+        let leaf = pki.identity(&"alice.example".parse().unwrap()).chain[0].to_vec();
+        let good = |certificate: &[u8], issuer: &[u8]| {
+            GOOD.with_borrow_mut(BTreeSet::clear);
+            issued(certificate, issuer);
+            GOOD.take()
+        };
+        // What a chain's verification remembers by itself.
+        let (root, authority) = (pki.root.certificate(), pki.authority.certificate());
+        let environment = super::super::environment(1, "alice");
+        GOOD.with_borrow_mut(BTreeSet::clear);
+        let chain = [leaf.clone().into(), authority.clone()];
+        pki.roots().judge(&environment).unwrap().check(&chain).unwrap();
+        let verified = GOOD.take();
+        assert_eq!(verified.len(), 2);
+        assert_eq!(&good(&leaf, authority) | &good(authority, root), verified);
+        for short in [0, 3, 70] {
+            assert_eq!(good(&leaf[..short], authority).len() + good(&leaf, &authority[..short]).len(), 0);
         }
     }
 

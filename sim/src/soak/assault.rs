@@ -37,7 +37,7 @@ use crate::host::Host;
 use crate::host::apps::{App, Echo, EchoSize, Family, Target};
 use crate::net::packet::{self, Ip, IpOptions, Transport};
 use crate::net::{BoxInput, Direction, WireConfig};
-use crate::world::{Actor, Station, Watch, World};
+use crate::world::{Actor, Watch, World};
 
 /// Of how many pairs datagrams are damaged, how many of each, and in how many places each.
 const PAIRS: usize = 6;
@@ -93,9 +93,8 @@ pub(super) fn violations(
     let seed = *scenario.seeds.start();
     let mut assault =
         Assault { scenario, world, rng: ChaCha8Rng::seed_from_u64(seed), hosts: BTreeMap::new(), found: Vec::new() };
-    assault.world.drain_events();
     for actor in assault.actors() {
-        assault.hosts.insert(assault.station(actor).id, actor);
+        assault.hosts.insert(assault.world.station(actor).id, actor);
     }
     let arrived = assault.arrived(kept);
     assault.damage();
@@ -127,17 +126,8 @@ impl Assault<'_> {
         [Actor::Auth, Actor::Nms, Actor::Trs].into_iter().chain(nodes).collect()
     }
 
-    fn station(&self, actor: Actor) -> &Station {
-        match actor {
-            Actor::Auth => &self.world.auth,
-            Actor::Nms => &self.world.nms,
-            Actor::Trs => &self.world.trs,
-            Actor::Node(node) => &self.world.nodes[node],
-        }
-    }
-
     fn name(&self, actor: Actor) -> String {
-        self.station(actor).name.clone()
+        self.world.station(actor).name.clone()
     }
 
     fn wait(&mut self, time: Duration) {
@@ -174,17 +164,16 @@ impl Assault<'_> {
         let Some(packet) = packet::udp(from, datagram.local, IpOptions::default(), payload) else {
             return (0, Vec::new());
         };
-        self.world.drain_events();
+        self.world.drain_events_of(datagram.to);
         let before = self.delivered(datagram.to);
-        let (id, iface) = (self.station(datagram.to).id, datagram.iface);
+        let (id, iface) = (self.world.station(datagram.to).id, datagram.iface);
         let mut packet = Some(packet);
         self.world.engine().with_box(id, &mut |now, host| {
             if let Some(packet) = packet.take() {
                 host.handle_input(now, BoxInput::Packet { iface, packet });
             }
         });
-        let (events, me) = (self.world.drain_events(), &self.station(datagram.to).name);
-        let events = events.into_iter().filter(|(_, host, _)| host == me).map(|(.., event)| event).collect();
+        let events = self.world.drain_events_of(datagram.to).into_iter().map(|(_, event)| event).collect();
         (self.delivered(datagram.to) - before, events)
     }
 
@@ -305,7 +294,7 @@ impl Assault<'_> {
 
     /// What a host sent since the last call, and to whom.
     fn sent(&self, actor: Actor) -> Vec<(SocketAddr, Vec<u8>)> {
-        let tapped = self.world.sent(self.station(actor));
+        let tapped = self.world.sent(self.world.station(actor));
         let udp = tapped.iter().filter_map(|tapped| Datagram::parse(actor, 0, &tapped.packet));
         udp.map(|datagram| (datagram.local, datagram.payload)).collect()
     }
@@ -412,7 +401,6 @@ impl Assault<'_> {
 
     fn forget(&mut self, seed: u64, watch: &Watch, arrived: &[Datagram]) {
         self.world.restart(self.scenario, seed, watch, Actor::Nms);
-        self.world.drain_events();
         let mut old = BTreeSet::new();
         for datagram in arrived.iter().filter(|datagram| datagram.to == Actor::Nms) {
             // What is under QUIC opens nothing by itself.
