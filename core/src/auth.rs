@@ -21,7 +21,7 @@ use crate::machine::{Input, Machine, Output, ServiceCommand, StreamId, StreamInp
 use crate::message::{Credential, ErrorCode, FrameReader, LoginRequest, LoginResponse, Message};
 use crate::name::{Fqdn, NodeId, Party};
 use crate::quic::{CidScheme, LinkId, LinkOutput, Links, QuicConfig};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError};
@@ -153,21 +153,27 @@ impl Auth {
             return None;
         };
         Some(match self.authenticate(&request, names, conventional) {
-            Some(fqdn) => self.welcome(request.device, fqdn, conventional),
-            None => Message::Error(ErrorCode::Unauthorized),
+            Ok(Some(fqdn)) => self.welcome(request.device, fqdn, conventional),
+            Ok(None) => Message::Error(ErrorCode::Unauthorized),
+            Err(_) => Message::Error(ErrorCode::Unavailable),
         })
     }
 
     /// The name of the device, if it is who it says.
-    fn authenticate(&self, request: &LoginRequest, names: &[Fqdn], conventional: bool) -> Option<Fqdn> {
-        let device = self.store.device(request.device).ok()??;
+    fn authenticate(
+        &self,
+        request: &LoginRequest,
+        names: &[Fqdn],
+        conventional: bool,
+    ) -> Result<Option<Fqdn>, StoreError> {
+        let Some(device) = self.store.device(request.device)? else { return Ok(None) };
         let good = match &request.credential {
             Credential::Certificate => device.certificate_login && names.contains(&device.name),
             Credential::Password(password) => {
                 conventional && device.password.as_ref().is_some_and(|hash| hash.verify(password))
             }
         };
-        good.then_some(device.name)
+        Ok(good.then_some(device.name))
     }
 
     fn welcome(&mut self, node: NodeId, fqdn: Fqdn, conventional: bool) -> Message {
@@ -176,7 +182,7 @@ impl Auth {
             let mut key = Key128([0; 16]);
             self.rng.fill_bytes(&mut key.0);
             if self.store.put_common_key(node, &key).is_err() {
-                return Message::Error(ErrorCode::Unauthorized);
+                return Message::Error(ErrorCode::Unavailable);
             }
             common_key = Some(key);
         }

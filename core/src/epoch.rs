@@ -1,18 +1,25 @@
 //! Numbers that only grow, over restarts too: what carries an older one than the last is a replay.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::time::Instant;
 use crate::tls::WallClock;
 
+/// See [`Epochs::leap`].
+const FIRST_LEAP: Duration = Duration::from_secs(3600);
+const LONGEST_LEAP: Duration = Duration::from_secs(400 * 86_400);
+
 /// Gives out epochs: nanoseconds of civil time, or more.
 ///
-/// Within one life they grow whatever the civil clock does. A clock that jumps ahead is followed. If one that was set
-/// back outlives its user, the next life has to wait until it has caught up with the last.
+/// Within one life they grow whatever the civil clock does. A clock that jumps ahead is followed. If it was set back before
+/// the next life begins, that life's first ones are refused as old; then [`Self::leap`] goes beyond the last life's.
 #[derive(Debug)]
 pub struct Epochs {
     clock: Arc<dyn WallClock>,
     last: u64,
+    /// How far the next leap goes.
+    leap: Duration,
     /// The first reading of the clock, and the instant of it.
     origin: Option<(u64, Instant)>,
 }
@@ -20,7 +27,7 @@ pub struct Epochs {
 impl Epochs {
     /// Epochs that follow this clock.
     pub fn new(clock: Arc<dyn WallClock>) -> Self {
-        Self { clock, last: 0, origin: None }
+        Self { clock, last: 0, leap: FIRST_LEAP, origin: None }
     }
 
     /// The next one; greater than all before.
@@ -31,12 +38,20 @@ impl Epochs {
         self.last = (self.last + 1).max(civil).max(first.saturating_add(passed));
         self.last
     }
+
+    /// The last one was refused: an earlier life had a clock that was ahead of ours. The next one will be later by an hour,
+    /// and by four times as much after each further leap, so that a day takes four and a year eight. False once that has
+    /// gone so far that a clock cannot be why.
+    pub fn leap(&mut self) -> bool {
+        self.last = self.last.saturating_add(u64::try_from(self.leap.as_nanos()).unwrap_or(u64::MAX));
+        self.leap = self.leap.saturating_mul(4).min(LONGEST_LEAP);
+        self.leap < LONGEST_LEAP
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
 
     use super::*;
 
@@ -64,5 +79,22 @@ mod tests {
         assert_eq!(first.next(at(660)), 9_000, "one that jumps ahead is");
         let mut second = Epochs::new(clock);
         assert_eq!(second.next(at(0)), 9_000);
+    }
+
+    #[test]
+    fn a_life_whose_clock_was_set_back_by_a_day_leaps_over_the_last_one_in_four() {
+        let day = u64::try_from(Duration::from_secs(86_400).as_nanos()).unwrap();
+        let clock = Arc::new(Clock(AtomicU64::new(10 * day)));
+        let before = Epochs::new(clock.clone()).next(Instant::ZERO);
+        clock.0.store(9 * day, Ordering::Relaxed);
+        let mut epochs = Epochs::new(clock);
+        let mut leaps = 0;
+        while epochs.next(Instant::ZERO) <= before {
+            assert!(epochs.leap());
+            leaps += 1;
+        }
+        assert_eq!(leaps, 4, "1, 4, 16 and 64 hours");
+        assert!((0..10).any(|_| !epochs.leap()));
+        assert!(!epochs.leap() && epochs.next(Instant::ZERO) > 400 * day);
     }
 }

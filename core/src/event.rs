@@ -196,6 +196,9 @@ pub enum Failure {
     Refused(ErrorCode),
     /// The certificate, name or password did not fit; never says more than that.
     Authentication,
+    /// One side's certificate does not count at the time of the other side's clock (or of its own): it has expired, or
+    /// does not count yet.
+    CertificateDates,
     /// The connection that carried it was closed.
     ConnectionLost,
     /// A newer tunnel to the same peer took its place.
@@ -214,6 +217,7 @@ impl fmt::Display for Failure {
             Self::Timeout => f.write_str("no answer in time"),
             Self::Refused(code) => write!(f, "refused: {}", code.text()),
             Self::Authentication => f.write_str("authentication failed"),
+            Self::CertificateDates => f.write_str("a clock and a certificate's dates disagree"),
             Self::ConnectionLost => f.write_str("connection lost"),
             Self::Replaced => f.write_str("replaced by a newer tunnel"),
             Self::Moved => f.write_str("own address changed"),

@@ -15,7 +15,8 @@
 #
 # The NMS chooses routes by Table 1 of the paper; LAB_POLICY=optimal lets it bring nodes behind NATs together directly.
 #
-# Environment: CYPHONIC (the program), LAB (a name, so that labs can stand side by side), LAB_DIR (files and logs).
+# Environment: CYPHONIC (the program), LAB (a name, so that labs can stand side by side), LAB_DIR (files and logs), LAB_START
+# (which daemons `up` starts; all of "as nms trs a b" if nothing is said).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -217,13 +218,12 @@ up() {
     down
     files "$method"
     network "$pattern"
-    start as as
-    start nms nms
-    start trs trs
-    start a node
-    start b node
     local node
-    for node in a b; do
+    for node in ${LAB_START-as nms trs a b}; do
+        case $node in a | b) start "$node" node ;; *) start "$node" "$node" ;; esac
+    done
+    for node in ${LAB_START-as nms trs a b}; do
+        case $node in a | b) ;; *) continue ;; esac
         until_true 15 registered "$node" || {
             tail -n 5 "$LAB_DIR"/*.log >&2
             die "$node did not register"

@@ -189,6 +189,11 @@ impl Ca {
         Ok((self.write_list(&revoked)?, count))
     }
 
+    /// Every certificate that was taken back: whose it was, and since when (seconds since 1970).
+    pub fn revoked(&self) -> Result<Vec<(Fqdn, u64)>, Failure> {
+        Ok(entries(&self.folder.join("revoked"))?.into_iter().map(|entry| (entry.name, entry.time)).collect())
+    }
+
     fn write_list(&self, revoked: &[Entry]) -> Result<PathBuf, Failure> {
         let path = self.folder.join("crl.pem");
         let serials: Vec<_> = revoked.iter().map(|entry| (entry.serial, Duration::from_secs(entry.time))).collect();
@@ -302,19 +307,32 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_certificate_is_called_so() {
+    fn a_certificate_that_has_expired_or_does_not_count_yet_is_told_beside_the_clock() {
         let folder = tempfile::tempdir().unwrap();
         init(folder.path(), &name("example")).unwrap();
         let ca = Ca::open(folder.path()).unwrap();
         let a = name("a.example");
-        let span = validity(now() - 10 * DAY, now() - 5 * DAY).unwrap();
-        let identity = ca.authority.issue(&a, &[1; 32], 5, span).unwrap();
-        let (certificate, key) = (folder.path().join("a.pem"), folder.path().join("a.key"));
-        files::write_secret(&key, &key_pem(identity.key_pkcs8())).unwrap();
-        files::write_public(&certificate, &pem_of(&identity.chain)).unwrap();
-        let failure = files::credentials(&a, &certificate, &key, &folder.path().join("root.pem"), None).err().unwrap();
-        assert!(failure.to_string().contains("has expired (5 days ago)"), "{failure}");
-        assert!(failure.remedy().contains("ca issue a.example --renew"));
+        for (from, to, verdict) in [
+            (now() - 10 * DAY, now() - 5 * DAY, "it ended 5 days ago"),
+            (now() + DAY + 60, now() + 9 * DAY, "it does not count for another 24 hours"),
+        ] {
+            let identity = ca.authority.issue(&a, &[1; 32], 5, validity(from, to).unwrap()).unwrap();
+            let (certificate, key) = (folder.path().join("a.pem"), folder.path().join("a.key"));
+            files::write_secret(&key, &key_pem(identity.key_pkcs8())).unwrap();
+            files::write_public(&certificate, &pem_of(&identity.chain)).unwrap();
+            let (root, list) = (folder.path().join("root.pem"), folder.path().join("crl.pem"));
+            let failure = files::credentials(&a, &certificate, &key, &root, Some(&list)).err().unwrap();
+            assert_eq!(failure.code, Code::Clock);
+            let said = failure.to_string();
+            let [from, to] = [from, to].map(|at| files::civil(Duration::from_secs(at)));
+            for part in [verdict, "this machine's clock says 20", &from, &to, "a.pem"] {
+                assert!(said.contains(part), "{part} in {said}");
+            }
+            assert!(
+                failure.remedy().contains("ca issue a.example --renew") && failure.remedy().contains("timedatectl")
+            );
+        }
+        assert_eq!(files::civil(Duration::from_secs(1_700_000_000)), "2023-11-14 22:13:20 UTC");
     }
 
     #[test]
@@ -360,5 +378,32 @@ mod tests {
         let first = ca.issue(&name("a.example"), 1, false).unwrap();
         assert_eq!(ca.issue(&name("a.example"), 1, false).unwrap_err().code, Code::Duplicate);
         assert_eq!(ca.issue(&name("a.example"), 1, true).unwrap(), first);
+    }
+
+    #[test]
+    fn a_fetched_list_takes_the_place_of_an_older_one_of_the_same_authority_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
+        init(&ours, &name("example")).unwrap();
+        init(&theirs, &name("example")).unwrap();
+        let a = name("a.example");
+        let (certificate, key) = Ca::open(&ours).unwrap().issue(&a, 30, false).unwrap();
+        let root = ours.join("root.pem");
+        let chain = files::credentials(&a, &certificate, &key, &root, None).unwrap().identity.chain;
+        let list = |number: u64| {
+            let span = validity(now() - BACKDATE, now() + DAY).unwrap();
+            let list = Ca::open(&ours).unwrap().authority.revoke(&[], number, span).unwrap();
+            pem::encode(&pem::Pem::new("X509 CRL", list.to_vec()))
+        };
+        let copy = folder.path().join("crl.pem");
+        let renew = |text: &str| files::renew_list(&root, &copy, &chain, text);
+        for (number, newer) in [(70_000, true), (70_000, false), (300, false), (70_001, true), (1 << 40, true)] {
+            assert_eq!(renew(&list(number)).unwrap(), newer, "{number}");
+        }
+        let last = std::fs::read_to_string(&copy).unwrap();
+        assert!(renew("no list").is_err());
+        let foreign = std::fs::read_to_string(theirs.join("crl.pem")).unwrap();
+        assert!(renew(&foreign).is_err() || std::fs::read_to_string(&copy).unwrap() == last, "another CA's");
+        assert_eq!(std::fs::read_to_string(&copy).unwrap(), last);
     }
 }

@@ -200,6 +200,10 @@ enum DeviceCommands {
         /// How long it counts, hours.
         #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=720))]
         hours: u64,
+        /// Even if there is a device of that name: the new one takes its place. Revoke the old one's certificate
+        /// (`cyphonic ca revoke`).
+        #[arg(long)]
+        replace: bool,
     },
     /// Stop letting a node log in; its virtual addresses stay its own.
     Remove {
@@ -457,10 +461,16 @@ fn device_command(args: &DeviceArgs) -> Result<(), Failure> {
                 print(&format!("{name} may log in\n"));
             }
         }
-        DeviceCommands::Invite { name, hours } => {
+        DeviceCommands::Invite { name, hours, replace } => {
+            let store = open(path)?;
+            let fail = |error| crate::store::store_failure(path, &error);
+            if !replace && store.device(NodeId::of(name)).map_err(fail)?.is_some() {
+                let remedy = "choose another name, or give --replace if a new device shall take its place";
+                return Err(Failure::new(Code::Duplicate, format!("{name} is a device already"), remedy));
+            }
             let token = ca::hex(&*ca::random::<16>()?);
             let until = files::since_epoch() + Duration::from_secs(hours * 3600);
-            open(path)?.invite(name, &token, until).map_err(|error| crate::store::store_failure(path, &error))?;
+            store.invite(name, &token, until, *replace).map_err(fail)?;
             print(&format!("{}\n", *token));
         }
         DeviceCommands::Remove { name } => {

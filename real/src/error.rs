@@ -16,7 +16,7 @@ pub enum Code {
     Usage = 2,
     /// The configuration is missing, incomplete or wrong.
     Config = 3,
-    /// A certificate or key is missing, wrong, expired or readable by others.
+    /// A certificate or key is missing, wrong, revoked or readable by others.
     Identity = 4,
     /// An address or port is taken, or not ours.
     Address = 5,
@@ -30,21 +30,24 @@ pub enum Code {
     Duplicate = 9,
     /// No daemon answers on the control socket.
     NotRunning = 10,
+    /// A certificate has expired or does not count yet; or the clock is wrong.
+    Clock = 11,
 }
 
 impl Code {
     /// Every code, with what it means, for `--help` and the README.
-    pub const ALL: [(Self, &'static str); 10] = [
+    pub const ALL: [(Self, &'static str); 11] = [
         (Self::Other, "something unexpected"),
         (Self::Usage, "the command line makes no sense"),
         (Self::Config, "the configuration is missing, incomplete or wrong"),
-        (Self::Identity, "a certificate or key is missing, wrong, expired or readable by others"),
+        (Self::Identity, "a certificate or key is missing, wrong, revoked or readable by others"),
         (Self::Address, "an address or port is taken, or not this machine's"),
         (Self::Permission, "no permission for TUN, routes or ports"),
         (Self::Database, "the database is locked, damaged or full"),
         (Self::Unreachable, "a service or peer cannot be reached"),
         (Self::Duplicate, "the name is taken"),
         (Self::NotRunning, "no daemon answers on the control socket"),
+        (Self::Clock, "a certificate has expired, or the clock is wrong"),
     ];
 }
 
@@ -95,7 +98,7 @@ mod tests {
     #[test]
     fn exit_codes_are_all_different_and_stay_what_they_are() {
         let numbers = Code::ALL.map(|(code, _)| code as u8);
-        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     }
 
     #[test]

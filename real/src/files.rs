@@ -62,16 +62,19 @@ pub fn credentials(
 pub fn roots(path: &Path, crl: Option<&Path>, chain: &[CertificateDer<'static>]) -> Result<Roots, Failure> {
     let roots = trust(certificates(path)?, path)?;
     let Some(crl) = crl else { return Ok(roots) };
-    let wrong = |error: &dyn std::fmt::Display| {
-        let what = format!("{}: {error}", crl.display());
-        Failure::new(
-            Code::Identity,
-            what,
-            "use the crl.pem that `cyphonic ca init` or `ca revoke` wrote, beside root.pem",
-        )
-    };
-    let text = fs::read(crl).map_err(|error| wrong(&error))?;
-    let blocks = pem::parse_many(&text).map_err(|error| wrong(&error))?;
+    let text = fs::read(crl).map_err(|error| bad_list(crl, &error))?;
+    revoking(&roots, &text, crl, chain)
+}
+
+fn bad_list(crl: &Path, error: &dyn std::fmt::Display) -> Failure {
+    let remedy = "use the crl.pem that `cyphonic ca init` or `ca revoke` wrote, beside root.pem";
+    Failure::new(Code::Identity, format!("{}: {error}", crl.display()), remedy)
+}
+
+/// These roots with the lists in `text`; `crl` is for messages.
+fn revoking(roots: &Roots, text: &[u8], crl: &Path, chain: &[CertificateDer<'static>]) -> Result<Roots, Failure> {
+    let wrong = |error: &dyn std::fmt::Display| bad_list(crl, error);
+    let blocks = pem::parse_many(text).map_err(|error| wrong(&error))?;
     let lists: Vec<_> = blocks.into_iter().filter(|block| block.tag() == "X509 CRL").collect();
     if lists.is_empty() {
         return Err(wrong(&"there is no list of revoked certificates in it"));
@@ -79,6 +82,27 @@ pub fn roots(path: &Path, crl: Option<&Path>, chain: &[CertificateDer<'static>])
     let roots = roots.revoking(lists.into_iter().map(|block| block.into_contents().into()));
     standing(&roots, chain).map_err(|error| wrong(&error))?;
     Ok(roots)
+}
+
+/// Puts a list that was fetched in the place of the one in the file, if it is good and newer; whether it was.
+pub fn renew_list(path: &Path, crl: &Path, chain: &[CertificateDer<'static>], fetched: &str) -> Result<bool, Failure> {
+    let roots = trust(certificates(path)?, path)?;
+    revoking(&roots, fetched.as_bytes(), crl, chain)?;
+    let newer = list_number(fetched.as_bytes()) > fs::read(crl).ok().and_then(|text| list_number(&text));
+    if newer {
+        write_public(crl, fetched)?;
+    }
+    Ok(newer)
+}
+
+/// The number of a list (RFC 5280 §5.2.3), which only grows.
+fn list_number(text: &[u8]) -> Option<Vec<u8>> {
+    let block = pem::parse(text).ok()?;
+    let (_, list) = x509_parser::parse_x509_crl(block.contents()).ok()?;
+    let mut number = list.crl_number()?.to_bytes_be();
+    // As long as any number is, so that bytes compare as numbers do.
+    number.splice(0..0, std::iter::repeat_n(0, 20usize.saturating_sub(number.len())));
+    Some(number)
 }
 
 /// How our own certificate stands.
@@ -100,6 +124,10 @@ fn standing(roots: &Roots, chain: &[CertificateDer<'static>]) -> Result<Option<S
         Ok(()) => Ok(Some(Standing::Good)),
         Err(TlsError::Rustls(rustls::Error::InvalidCertificate(CertificateError::Revoked))) => {
             Ok(Some(Standing::Revoked))
+        }
+        // That is for the clock to say, not for the list.
+        Err(TlsError::Rustls(rustls::Error::InvalidCertificate(why))) if is_about_dates(&why) => {
+            Ok(Some(Standing::Good))
         }
         Err(error) => Err(fail(error)),
     }
@@ -166,17 +194,10 @@ fn verify(
         .build()
         .map_err(|error| Failure::new(Code::Identity, format!("{}: {error}", roots.display()), "check `roots`"))?;
     let server = ServerName::try_from(name.as_str().to_owned()).map_err(Failure::other)?;
-    let ends = not_after(&chain[0]);
     let now = UnixTime::since_unix_epoch(since_epoch());
     let file = certificate.display();
     verifier.verify_server_cert(&chain[0], &chain[1..], &server, &[], now).map_err(|error| match error {
-        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            let what = format!("{file}: the certificate has expired{}", date(ends));
-            Failure::new(Code::Identity, what, format!("`cyphonic ca issue {name} --renew` makes a new one"))
-        }
-        rustls::Error::InvalidCertificate(
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        ) => Failure::new(Code::Identity, format!("{file}: the certificate does not count yet"), "set the clock"),
+        rustls::Error::InvalidCertificate(error) if is_about_dates(&error) => out_of_dates(name, chain, certificate),
         rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => {
@@ -190,16 +211,90 @@ fn verify(
         }
         other => Failure::new(Code::Identity, format!("{file}: {other}"), "`cyphonic ca print` shows what is in it"),
     })?;
-    Ok(ends.unwrap_or(Duration::MAX))
+    Ok(Span::of(&chain[0]).map_or(Duration::MAX, |span| span.ends))
 }
 
-fn not_after(certificate: &CertificateDer<'_>) -> Option<Duration> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    u64::try_from(parsed.validity().not_after.timestamp()).ok().map(Duration::from_secs)
+/// Whether a certificate is refused because of the time.
+pub fn is_about_dates(error: &CertificateError) -> bool {
+    use CertificateError as Why;
+    matches!(error, Why::Expired | Why::ExpiredContext { .. } | Why::NotValidYet | Why::NotValidYetContext { .. })
 }
 
-fn date(at: Option<Duration>) -> String {
-    at.map(|at| format!(" ({} days ago)", since_epoch().saturating_sub(at).as_secs() / 86_400)).unwrap_or_default()
+/// The clock and one of these certificates disagree: both are told, because either may be wrong.
+fn out_of_dates(name: &Fqdn, chain: &[CertificateDer<'static>], file: &Path) -> Failure {
+    let now = since_epoch();
+    let mut spans = chain.iter().enumerate().filter_map(|(index, certificate)| Some((index, Span::of(certificate)?)));
+    let found = spans.find_map(|(index, span)| Some((index, span, span.verdict(now)?)));
+    let (whose, dates) = match found {
+        Some((0, span, verdict)) => ("the certificate", format!("which counts {span}: it {verdict}")),
+        Some((_, span, verdict)) => ("its authority's certificate", format!("which counts {span}: it {verdict}")),
+        None => ("a certificate", "whose dates cannot be read".to_owned()),
+    };
+    let (file, clock) = (file.display(), civil(now));
+    let what = format!("{file}: this machine's clock says {clock}, and by that {whose} does not count, {dates}");
+    let remedy = format!(
+        "if the clock is wrong, set it (`timedatectl`); if it is right, `cyphonic ca issue {name} --renew` makes a new certificate"
+    );
+    Failure::new(Code::Clock, what, remedy)
+}
+
+/// From when until when a certificate counts, since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Not before.
+    pub begins: Duration,
+    /// Not after.
+    pub ends: Duration,
+}
+
+impl Span {
+    /// Of this certificate, if it can be read.
+    pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        let at = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).ok().map(Duration::from_secs);
+        Some(Self { begins: at(parsed.validity().not_before)?, ends: at(parsed.validity().not_after)? })
+    }
+
+    /// What is wrong with it at `now`, if anything is: "ended 5 days ago".
+    pub fn verdict(&self, now: Duration) -> Option<String> {
+        let early = self.begins.checked_sub(now).filter(|early| !early.is_zero());
+        let late = now.checked_sub(self.ends).filter(|late| !late.is_zero());
+        let early = early.map(|early| format!("does not count for another {}", long(early)));
+        early.or_else(|| late.map(|late| format!("ended {} ago", long(late))))
+    }
+}
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "from {} to {}", civil(self.begins), civil(self.ends))
+    }
+}
+
+/// A time since 1970 as people write it, in UTC: "2026-11-22 05:41:42 UTC".
+pub fn civil(at: Duration) -> String {
+    let time = i64::try_from(at.as_secs()).ok().and_then(|at| x509_parser::time::ASN1Time::from_timestamp(at).ok());
+    // "2026-11-22 5:41:42.0 +00:00:00"
+    time.map_or_else(
+        || format!("{} s after 1970", at.as_secs()),
+        |time| {
+            let time = time.to_datetime();
+            let (month, day) = (u8::from(time.month()), time.day());
+            let (hour, minute, second) = time.to_hms();
+            format!("{}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC", time.year())
+        },
+    )
+}
+
+/// A duration in the largest unit that it has two of.
+fn long(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (unit, name) = match seconds {
+        0..120 => (1, "seconds"),
+        120..7_200 => (60, "minutes"),
+        7_200..172_800 => (3_600, "hours"),
+        _ => (86_400, "days"),
+    };
+    format!("{} {name}", seconds / unit)
 }
 
 /// The civil time.

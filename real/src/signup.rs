@@ -9,18 +9,22 @@
 //! AS → device   the certificate, with those between it and the root
 //! ```
 //!
-//! One JSON line each way. Who has no good token learns only that.
+//! One JSON line each way. Who has no good token learns only that. On the same port everybody gets the list of revoked
+//! certificates, which is no secret and signed ([`list`]): so nobody has to copy it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cyphonic_core::conventional::login::TlsChannel;
-use cyphonic_core::name::{Fqdn, NodeId};
+use cyphonic_core::conventional::login::{TlsChannel, TlsFailure};
+use cyphonic_core::name::Fqdn;
 use cyphonic_core::pki::{self, PublicKey};
-use cyphonic_core::store::{Device, Store};
+use cyphonic_core::store::StoreError;
 use cyphonic_core::tls::{self, ClientAuth, Environment, Identity, Roots};
+use rustls::CertificateError;
+use rustls::pki_types::UnixTime;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,21 +32,34 @@ use tokio::sync::Semaphore;
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
 
 use crate::ca::{self, Ca};
-use crate::drive::Wall;
+use crate::drive::{self, Wall};
 use crate::error::{Code, Failure};
 use crate::files;
-use crate::store::SqliteStore;
+use crate::store::{Invitation, SqliteStore};
 
 /// The port, if nothing else is said.
 pub const PORT: u16 = 4433;
 /// What both ends call this protocol.
 const ALPN: &[u8] = b"cyphonic-signup";
-/// The longest line.
+/// The longest request, and the longest answer: a list of some hundred thousand certificates.
 const LINE_BYTES: usize = 16 * 1024;
+const LIST_BYTES: usize = 8 << 20;
+/// How much of an answer is sealed at once.
+const PIECE_BYTES: usize = 16 * 1024;
 /// How long a sign-up may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most sign-ups under way.
 const MOST: usize = 16;
+
+/// What can be asked for.
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+enum Ask {
+    /// The list of revoked certificates; the word is "revoked".
+    List { list: String },
+    /// A certificate.
+    Certificate(Request),
+}
 
 #[derive(Deserialize, Serialize)]
 struct Request {
@@ -57,8 +74,14 @@ struct Request {
 enum Reply {
     /// PEM: the certificate first.
     Certificate(String),
+    /// The list of revoked certificates (PEM), and whose they were, since when.
+    List { list: String, names: Vec<(String, u64)> },
     /// Why there is none.
     Refused(String),
+    /// There is a device of that name already.
+    Taken(String),
+    /// The AS cannot do it now; later it can.
+    Unavailable(String),
 }
 
 fn environment() -> Environment {
@@ -85,12 +108,15 @@ impl Channel {
     async fn send(&mut self, line: &impl Serialize) -> Result<(), Failure> {
         let mut text = serde_json::to_vec(line).map_err(Failure::other)?;
         text.push(b'\n');
-        self.tls.send(&text);
-        self.flush().await
+        for piece in text.chunks(PIECE_BYTES) {
+            self.tls.send(piece);
+            self.flush().await?;
+        }
+        Ok(())
     }
 
     /// One line; the handshake goes along by itself.
-    async fn line(&mut self) -> Result<Vec<u8>, Failure> {
+    async fn line(&mut self, most: usize) -> Result<Vec<u8>, Failure> {
         let mut line = Vec::new();
         loop {
             self.flush().await?;
@@ -101,7 +127,7 @@ impl Channel {
                 line.truncate(end);
                 return Ok(line);
             }
-            if line.len() > LINE_BYTES {
+            if line.len() > most {
                 return Err(Self::broken("a line without an end"));
             }
             self.receive().await?;
@@ -116,7 +142,14 @@ impl Channel {
         }
         let received = self.tls.receive(&piece[..length]);
         self.flush().await?;
-        received.map_err(Self::broken)
+        received.map_err(|failure| distrust(&failure))
+    }
+
+    async fn end(&mut self) -> Result<(), Failure> {
+        self.tls.close();
+        self.flush().await?;
+        let _ = self.tcp.shutdown().await;
+        Ok(())
     }
 
     async fn shake_hands(&mut self) -> Result<(), Failure> {
@@ -128,8 +161,44 @@ impl Channel {
     }
 }
 
+/// Why TLS came to nothing.
+fn distrust(failure: &TlsFailure) -> Failure {
+    let TlsFailure::Untrusted(why) = failure else {
+        return if failure.is_about_dates() {
+            clock("the other side's does not agree")
+        } else {
+            Channel::broken(failure)
+        };
+    };
+    match why {
+        CertificateError::ExpiredContext { not_after, .. } => {
+            clock(&format!("the other side's certificate counted until {}", files::civil(since(*not_after))))
+        }
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            clock(&format!("the other side's certificate counts from {} on", files::civil(since(*not_before))))
+        }
+        why if files::is_about_dates(why) => clock("the other side's certificate does not count at that time"),
+        why => {
+            let what = format!("the other side's certificate is not believed: {why}");
+            let remedy = "use the root.pem of the AS's own `cyphonic ca init` (`--roots`), and its name (`--as-name`)";
+            Failure::new(Code::Identity, what, remedy)
+        }
+    }
+}
+
+fn clock(how: &str) -> Failure {
+    let now = files::civil(files::since_epoch());
+    let what = format!("the clock and a certificate disagree: this machine's clock says {now}, {how}");
+    Failure::new(Code::Clock, what, "compare `date -u` on both machines, set the wrong one, and try again")
+}
+
+fn since(time: UnixTime) -> Duration {
+    Duration::from_secs(time.as_secs())
+}
+
 /// What the AS needs to sign devices up.
 pub struct Desk {
+    folder: PathBuf,
     ca: Ca,
     store: Arc<SqliteStore>,
     tls: Arc<rustls::ServerConfig>,
@@ -139,14 +208,17 @@ impl Desk {
     /// With the authority's folder, the database and the AS's own papers.
     pub fn new(folder: &Path, store: Arc<SqliteStore>, roots: &Roots, identity: &Identity) -> Result<Self, Failure> {
         let tls = tls::server_config(&environment(), roots, identity, ClientAuth::Optional, ALPN);
-        Ok(Self { ca: Ca::open(folder)?, store, tls: Arc::new(tls.map_err(Failure::other)?) })
+        Ok(Self {
+            folder: folder.to_owned(),
+            ca: Ca::open(folder)?,
+            store,
+            tls: Arc::new(tls.map_err(Failure::other)?),
+        })
     }
 
     /// Signs up whoever comes to this port and has an invitation, from now on.
     pub async fn open(self, port: u16) -> Result<SocketAddr, Failure> {
-        let taken = |error: std::io::Error| {
-            Failure::new(Code::Address, format!("`signup-port`: TCP {port}: {error}"), "choose another port")
-        };
+        let taken = |error: std::io::Error| drive::refused("TCP", port, "signup-port", &error);
         // Both families where there are both.
         let listener = match TcpListener::bind(("::", port)).await {
             Ok(listener) => listener,
@@ -164,7 +236,8 @@ impl Desk {
                 let desk = desk.clone();
                 tokio::spawn(async move {
                     match tokio::time::timeout(PATIENCE, desk.serve(tcp)).await {
-                        Ok(Ok(name)) => tracing::info!(%name, %from, "signed up"),
+                        Ok(Ok(Some(name))) => tracing::info!(%name, %from, "signed up"),
+                        Ok(Ok(None)) => tracing::debug!(%from, "the list of revoked certificates was given out"),
                         Ok(Err(error)) => tracing::warn!(%from, %error, "nobody was signed up"),
                         Err(_) => tracing::warn!(%from, "nobody was signed up in time"),
                     }
@@ -175,21 +248,36 @@ impl Desk {
         Ok(place)
     }
 
-    async fn serve(&self, tcp: TcpStream) -> Result<Fqdn, Failure> {
+    /// Who was signed up, if that is what was wanted.
+    async fn serve(&self, tcp: TcpStream) -> Result<Option<Fqdn>, Failure> {
         let tls = TlsChannel::server(self.tls.clone()).map_err(Channel::broken)?;
         let mut channel = Channel { tls, tcp };
-        let line = channel.line().await?;
+        let line = channel.line(LINE_BYTES).await?;
+        if let Ok(Ask::List { .. }) = serde_json::from_slice(&line) {
+            let reply = match (std::fs::read_to_string(self.folder.join("crl.pem")), self.ca.revoked()) {
+                (Ok(list), Ok(names)) => {
+                    let names = names.into_iter().map(|(name, since)| (name.to_string(), since)).collect();
+                    Reply::List { list, names }
+                }
+                (Err(error), _) => Reply::Unavailable(format!("crl.pem: {error}")),
+                (_, Err(error)) => Reply::Unavailable(error.to_string()),
+            };
+            channel.send(&reply).await?;
+            return channel.end().await.map(|()| None);
+        }
         let done = self.sign_up(&line);
         channel
             .send(&match &done {
                 Ok((_, chain)) => Reply::Certificate(chain.clone()),
-                Err(error) => Reply::Refused(error.to_string()),
+                Err(error) => match error.code {
+                    Code::Identity => Reply::Refused(error.to_string()),
+                    Code::Duplicate => Reply::Taken(error.to_string()),
+                    _ => Reply::Unavailable(error.to_string()),
+                },
             })
             .await?;
-        channel.tls.close();
-        channel.flush().await?;
-        let _ = channel.tcp.shutdown().await;
-        done.map(|(name, _)| name)
+        channel.end().await?;
+        done.map(|(name, _)| Some(name))
     }
 
     fn sign_up(&self, line: &[u8]) -> Result<(Fqdn, String), Failure> {
@@ -199,14 +287,21 @@ impl Desk {
         let key = pem::parse(&request.request).ok().and_then(|block| key_of(block.contents()));
         let key =
             key.ok_or_else(|| refuse("the certificate request is not good: Ed25519, and signed by its own key"))?;
-        let failed = |error| Failure::new(Code::Database, format!("{error}"), "look at the AS's database");
-        if !self.store.take_invitation(&name, &request.token, files::since_epoch()).map_err(failed)? {
-            return Err(refuse("there is no such invitation, or it has ended, or it was used"));
-        }
-        let device = self.store.device(NodeId::of(&name)).map_err(failed)?;
-        let device = device.unwrap_or(Device { name: name.clone(), password: None, certificate_login: true });
-        self.store.put_device(&Device { certificate_login: true, ..device }).map_err(failed)?;
+        let now = files::since_epoch();
+        let judge = |worth: Result<Invitation, StoreError>| match worth {
+            Ok(Invitation::Good) => Ok(()),
+            Ok(Invitation::None) => Err(refuse("there is no such invitation, or it has ended, or it was used")),
+            Ok(Invitation::Taken) => {
+                let remedy = "`cyphonic device invite NAME --replace`, if a new device shall take its place";
+                Err(Failure::new(Code::Duplicate, format!("{name} is another device's name"), remedy))
+            }
+            // The log of the AS has the database's path.
+            Err(error) => Err(Failure::new(Code::Database, error.to_string(), "look at the AS's log")),
+        };
+        judge(self.store.invitation(&name, &request.token, now))?;
         let chain = self.ca.certify(&name, key, ca::LEAF_DAYS)?;
+        // Last, so that an invitation that led to nothing still counts.
+        judge(self.store.take_invitation(&name, &request.token, now))?;
         Ok((name, chain))
     }
 }
@@ -220,6 +315,35 @@ fn key_of(request: &[u8]) -> Option<PublicKey> {
     let signed = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, key)
         .verify(info.raw, &request.signature_value.data);
     (rest.is_empty() && ed25519 && signed.is_ok()).then_some(PublicKey(key))
+}
+
+/// What the AS has taken back.
+pub struct Revoked {
+    /// The list of certificates (PEM).
+    pub list: String,
+    /// Whose they were, and since when (seconds since 1970).
+    pub names: BTreeSet<(Fqdn, u64)>,
+}
+
+/// What the AS has taken back, as it is now. `place` is HOST:PORT of its `signup-port`.
+pub async fn list(place: &str, as_name: &Fqdn, roots: &Roots) -> Result<Revoked, Failure> {
+    let tls = tls::client_config(&environment(), roots, None, ALPN).map_err(Failure::other)?;
+    let tls = TlsChannel::client(Arc::new(tls), as_name).map_err(Channel::broken)?;
+    let exchange = async {
+        let mut channel = Channel { tls, tcp: TcpStream::connect(place).await.map_err(Channel::broken)? };
+        channel.shake_hands().await?;
+        channel.send(&Ask::List { list: "revoked".to_owned() }).await?;
+        channel.line(LIST_BYTES).await
+    };
+    let line = tokio::time::timeout(PATIENCE, exchange).await.map_err(|_| Channel::broken("no answer in time"))??;
+    match serde_json::from_slice(&line).map_err(Channel::broken)? {
+        Reply::List { list, names } => {
+            let names = names.into_iter().filter_map(|(name, since)| Some((name.parse().ok()?, since))).collect();
+            Ok(Revoked { list, names })
+        }
+        Reply::Unavailable(why) => Err(Channel::broken(why)),
+        _ => Err(Channel::broken("it answers something else")),
+    }
 }
 
 /// What a device needs to sign up.
@@ -258,7 +382,7 @@ impl Invited {
             channel.shake_hands().await?;
             let (name, token) = (self.name.to_string(), self.token.trim().to_owned());
             channel.send(&Request { name, token, request }).await?;
-            channel.line().await
+            channel.line(LINE_BYTES).await
         };
         let line =
             tokio::time::timeout(PATIENCE, exchange).await.map_err(|_| Channel::broken("no answer in time"))??;
@@ -267,6 +391,16 @@ impl Invited {
                 let remedy = "ask the operator for a new invitation: `cyphonic device invite NAME`";
                 Err(Failure::new(Code::Identity, format!("the AS refuses: {why}"), remedy))
             }
+            Reply::Taken(why) => {
+                let remedy = "choose another name; if this device takes the other's place, ask the operator for \
+                              `cyphonic device invite NAME --replace`";
+                Err(Failure::new(Code::Duplicate, format!("the AS refuses: {why}"), remedy))
+            }
+            Reply::Unavailable(why) => {
+                let remedy = "try again in a while: the invitation still counts; the AS's log says what is wrong";
+                Err(Failure::new(Code::Unreachable, format!("the AS cannot do it now: {why}"), remedy))
+            }
+            Reply::List { .. } => Err(Channel::broken("it answers something else")),
             Reply::Certificate(chain) => {
                 files::write_secret(&key, &ca::key_pem(&pki::private_key(&seed)))?;
                 files::write_public(&certificate, &chain)?;
@@ -324,14 +458,41 @@ mod tests {
                 std::fs::create_dir_all(&folder).unwrap();
                 Invited { name: name(who), place, as_name: name("as.example"), roots: roots.clone(), token, folder }
             };
-            store.invite(&name("a.example"), "secret", files::since_epoch() + Duration::from_secs(60)).unwrap();
+            let until = files::since_epoch() + Duration::from_secs(60);
+            store.invite(&name("a.example"), "secret", until, false).unwrap();
             let refused = invited("a.example", "wrong", "1").sign_up().await.unwrap_err();
             assert!(refused.to_string().contains("no such invitation"), "{refused}");
             assert!(invited("b.example", "secret", "2").sign_up().await.is_err(), "another name");
             invited("a.example", "secret", "3").sign_up().await.unwrap();
             assert!(invited("a.example", "secret", "4").sign_up().await.is_err(), "a second time");
-            assert!(store.device(NodeId::of(&name("a.example"))).unwrap().is_some());
-            assert_eq!(Ca::open(&pki).unwrap().revoke(&name("a.example")).unwrap().1, 1, "it can be revoked");
+            assert!(store.devices().unwrap().iter().any(|(device, _)| device.name == name("a.example")));
+
+            store.invite(&name("a.example"), "again", until, false).unwrap();
+            let taken = invited("a.example", "again", "5").sign_up().await.unwrap_err();
+            assert_eq!((taken.code, taken.to_string().contains("another device's name")), (Code::Duplicate, true));
+            store.invite(&name("a.example"), "instead", until, true).unwrap();
+            invited("a.example", "instead", "6").sign_up().await.unwrap();
+
+            store.invite(&name("c.example"), "c", until, false).unwrap();
+            let holder = rusqlite::Connection::open(folder.path().join("a.db")).unwrap();
+            holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+            let locked = invited("c.example", "c", "7").sign_up().await.unwrap_err();
+            assert_eq!((locked.code, locked.to_string().contains("locked")), (Code::Unreachable, true), "{locked}");
+            holder.execute_batch("ROLLBACK").unwrap();
+            invited("c.example", "c", "8").sign_up().await.unwrap();
+
+            let place = format!("127.0.0.1:{port}");
+            let list = super::list(&place, &name("as.example"), &papers.roots).await.unwrap();
+            assert_eq!(list.list, std::fs::read_to_string(pki.join("crl.pem")).unwrap());
+            assert!(list.names.is_empty());
+
+            ca::init(&folder.path().join("other"), &name("example")).unwrap();
+            let stranger = Invited { roots: folder.path().join("other/root.pem"), ..invited("d.example", "d", "9") };
+            assert_eq!(stranger.sign_up().await.unwrap_err().code, Code::Identity, "another CA");
+            assert_eq!(Ca::open(&pki).unwrap().revoke(&name("a.example")).unwrap().1, 2, "it can be revoked");
+            let revoked = super::list(&place, &name("as.example"), &papers.roots).await.unwrap();
+            assert_ne!(revoked.list, list.list);
+            assert!(revoked.names.iter().all(|(whose, _)| *whose == name("a.example")) && !revoked.names.is_empty());
         });
     }
 }

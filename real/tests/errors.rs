@@ -2,7 +2,7 @@
 //! exit code.
 
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -108,6 +108,14 @@ fn a_taken_port_ends_with_5() {
     let port = taken.local_addr().unwrap().port().to_string();
     let ended = run(folder.path(), &["as", "--config", "as.toml", "--port", &port]);
     refused(&ended, 5, &[&format!("UDP port {port} is taken"), "ss -lnp"]);
+    drop(taken);
+    // TCP is a port of its own.
+    let taken = TcpListener::bind("[::]:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let ended = run(folder.path(), &["as", "--config", "as.toml", "--port", &port]);
+    refused(&ended, 5, &[&format!("TCP port {port} is taken"), "`port`"]);
+    let ended = run(folder.path(), &["as", "--config", "as.toml", "--ca", "pki", "--signup-port", &port]);
+    refused(&ended, 5, &[&format!("TCP port {port} is taken"), "`signup-port`"]);
 }
 
 #[test]
@@ -128,6 +136,11 @@ fn a_service_that_has_no_address_ends_with_8() {
     let folder = stage();
     let ended = run(folder.path(), &["node", "--config", "node.toml", "--as-addresses", "nowhere.invalid:443"]);
     refused(&ended, 8, &["nowhere.invalid", "as-addresses"]);
+    let token = folder.path().join("token");
+    fs::write(&token, "0123\n").unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    let signup = ["signup", "b.cyphonic.test", "--as", "[::1]:1", "--token-file", "token", "--roots", "pki/root.pem"];
+    refused(&run(folder.path(), &signup), 8, &["the way to the AS", "--as"]);
 }
 
 #[test]
@@ -136,6 +149,8 @@ fn a_taken_name_ends_with_9() {
     let path = folder.path();
     refused(&run(path, &["ca", "issue", "a.cyphonic.test"]), 9, &["a.cyphonic.test", "--renew"]);
     refused(&run(path, &["device", "add", "a.cyphonic.test"]), 9, &["a.cyphonic.test", "--replace"]);
+    refused(&run(path, &["device", "invite", "a.cyphonic.test"]), 9, &["a.cyphonic.test", "--replace"]);
+    fine(path, &["device", "invite", "a.cyphonic.test", "--replace"]);
     refused(&run(path, &["ca", "init"]), 9, &["authority already"]);
 }
 

@@ -51,6 +51,21 @@ pub enum TlsFailure {
     Setup(rustls::Error),
 }
 
+impl TlsFailure {
+    /// Whether it is because a certificate, theirs or ours, does not count at this time.
+    pub fn is_about_dates(&self) -> bool {
+        use CertificateError as Why;
+        match self {
+            Self::Untrusted(why) => matches!(
+                why,
+                Why::Expired | Why::ExpiredContext { .. } | Why::NotValidYet | Why::NotValidYetContext { .. }
+            ),
+            Self::Refused(alert) => *alert == AlertDescription::CertificateExpired,
+            _ => false,
+        }
+    }
+}
+
 impl From<rustls::Error> for TlsFailure {
     fn from(error: rustls::Error) -> Self {
         match error {

@@ -237,7 +237,8 @@ codes!(Framing, "framing", { Udp4501 = 1, Stream = 2, Datagram = 3, Compact = 4 
 codes!(Mapping, "mapping", { Independent = 1, Port = 2, Address = 3 });
 codes!(Filtering, "filtering", { Independent = 1, Address = 2, AddressAndPort = 3 });
 codes!(ErrorCode, "error code", {
-    Unauthorized = 1, NotRegistered = 2, UnknownPeer = 3, PeerOffline = 4, NoRelay = 5, StaleEpoch = 6, NoDirectWay = 7
+    Unauthorized = 1, NotRegistered = 2, UnknownPeer = 3, PeerOffline = 4, NoRelay = 5, StaleEpoch = 6, NoDirectWay = 7,
+    Unavailable = 8
 });
 
 impl Wire for Credential {

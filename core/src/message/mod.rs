@@ -373,6 +373,8 @@ pub enum ErrorCode {
     StaleEpoch = 6,
     /// There is no direct way, or none that could be tried.
     NoDirectWay = 7,
+    /// The service cannot do it now: its database fails, or no virtual address is left.
+    Unavailable = 8,
 }
 
 impl ErrorCode {
@@ -385,6 +387,7 @@ impl ErrorCode {
         Self::NoRelay,
         Self::StaleEpoch,
         Self::NoDirectWay,
+        Self::Unavailable,
     ];
 
     /// What it means, for people.
@@ -397,6 +400,7 @@ impl ErrorCode {
             Self::NoRelay => "no relay",
             Self::StaleEpoch => "stale epoch",
             Self::NoDirectWay => "no direct way",
+            Self::Unavailable => "service unavailable",
         }
     }
 }

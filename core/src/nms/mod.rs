@@ -236,7 +236,7 @@ impl Nms {
         }
         let Ok(message) = Message::decode_body(header.kind, body) else { return self.dropped(DropReason::BadBody) };
         if header.kind != Kind::RegistrationRequest && !self.is_on(node, link) {
-            self.refuse(now, Place::Proposed { link }, header, ErrorCode::NotRegistered);
+            self.refuse_on(now, link, header, ErrorCode::NotRegistered);
             return self.dropped(DropReason::UnknownId);
         }
         self.on_message(now, node, header, message, Place::Proposed { link });

@@ -155,23 +155,31 @@ impl Nms {
         }
         // A certificate says who a node is; the database says whether it is one of ours. Nothing else obliges a node to
         // have logged in to the AS.
-        let device = self.store.device(node).ok().flatten();
+        let Ok(device) = self.store.device(node) else {
+            return self.refuse(now, node, place, header, request, ErrorCode::Unavailable);
+        };
         let name = match place {
             Place::Conventional { .. } => device.map(|d| d.name),
             Place::Proposed { .. } => device.filter(|d| d.certificate_login).map(|d| d.name),
         };
         let Some(name) = name else {
-            self.refuse(now, place, header, ErrorCode::Unauthorized);
+            self.refuse(now, node, place, header, request, ErrorCode::Unauthorized);
             return self.dropped(DropReason::UnknownId);
         };
-        if !self.store.accept_epoch(node, request.epoch).unwrap_or(false) && !defect!(EpochUnchecked) {
-            self.refuse(now, place, header, ErrorCode::StaleEpoch);
-            return self.dropped(DropReason::Replayed);
+        match self.store.accept_epoch(node, request.epoch) {
+            Ok(true) => {}
+            Ok(false) if defect!(EpochUnchecked) => {}
+            Ok(false) => {
+                self.refuse(now, node, place, header, request, ErrorCode::StaleEpoch);
+                return self.dropped(DropReason::Replayed);
+            }
+            Err(_) => return self.refuse(now, node, place, header, request, ErrorCode::Unavailable),
         }
         if self.nodes.len() >= MAX_NODES && !self.nodes.contains_key(&node) {
             return self.dropped(DropReason::Limit);
         }
         let Ok(addresses) = self.store.allocate(&name) else {
+            self.refuse(now, node, place, header, request, ErrorCode::Unavailable);
             return self.dropped(DropReason::Limit);
         };
         let observed = match place {
@@ -283,10 +291,53 @@ impl Nms {
         matches!(self.nodes.get(&node), Some(Registration { session: Session::Proposed { link: l }, .. }) if *l == link)
     }
 
-    /// Answers who is not registered, on a link whose certificate is good. To anybody else, silence: a datagram that
-    /// nothing vouches for is not answered.
-    pub(super) fn refuse(&mut self, now: Instant, place: Place, header: &Header, code: ErrorCode) {
-        let Place::Proposed { link } = place else { return };
+    /// Answers a registration that is not accepted.
+    fn refuse(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        place: Place,
+        header: &Header,
+        request: &RegistrationRequest,
+        code: ErrorCode,
+    ) {
+        match place {
+            Place::Proposed { link } => self.refuse_on(now, link, header, code),
+            Place::Conventional { local, remote } => {
+                self.refuse_sealed(node, local, remote, header.transaction, request.epoch, code);
+            }
+        }
+    }
+
+    /// As [`Self::refuse`] by the conventional method. The request was under the common key. If the node is registered under
+    /// it, this is most likely a replay, and is met by silence.
+    fn refuse_sealed(
+        &mut self,
+        node: NodeId,
+        local: SocketAddr,
+        remote: SocketAddr,
+        transaction: u32,
+        epoch: u64,
+        code: ErrorCode,
+    ) {
+        let Ok(Some(key)) = self.store.common_key(node) else { return };
+        let registered = |n: &Registration| matches!(&n.session, Session::Conventional(sealed) if sealed.key == key);
+        if self.nodes.get(&node).is_some_and(registered) {
+            return;
+        }
+        let Some(name) = self.store.device(node).ok().flatten().map(|device| device.name) else { return };
+        let mut session = SealedSession::of_registration(&key, epoch, Direction::FromResponder);
+        // These keys may have been used: our numbers must not be those of that time.
+        session.count_from(1 << 30 | self.rng.next_u32() >> 2);
+        let message = Message::Error(code);
+        if let Some(payload) = session.seal(transaction, 0, node.0, &message) {
+            self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
+            self.signal(Party::Node(name.clone()), &message, Protection::CommonKey(name), 0);
+        }
+    }
+
+    /// Answers who is not registered, on a link whose certificate is good.
+    pub(super) fn refuse_on(&mut self, now: Instant, link: LinkId, header: &Header, code: ErrorCode) {
         let Some((_, name)) = self.link_nodes.get(&link).and_then(|n| n.iter().find(|(id, _)| id.0 == header.id))
         else {
             return;

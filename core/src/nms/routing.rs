@@ -129,14 +129,20 @@ impl Nms {
     fn find_peer(&self, node: NodeId, peer: &PeerRef) -> Result<NodeId, ErrorCode> {
         let name = match peer {
             PeerRef::Name(name) => Some(name.clone()),
-            PeerRef::Virtual(address) => self.store.owner_of(*address).ok().flatten(),
+            PeerRef::Virtual(address) => self.store.owner_of(*address).map_err(|_| ErrorCode::Unavailable)?,
         };
         let responder = NodeId::of(&name.ok_or(ErrorCode::UnknownPeer)?);
-        if self.nodes.contains_key(&responder) && responder != node {
-            return Ok(responder);
+        if responder == node {
+            return Err(ErrorCode::UnknownPeer);
         }
-        let known = self.store.device(responder).ok().flatten().is_some();
-        Err(if known && responder != node { ErrorCode::PeerOffline } else { ErrorCode::UnknownPeer })
+        // Who was struck off may still be registered; who is registered can be reached while the database fails.
+        let registered = self.nodes.contains_key(&responder);
+        match self.store.device(responder) {
+            Ok(None) => Err(ErrorCode::UnknownPeer),
+            Ok(Some(_)) | Err(_) if registered => Ok(responder),
+            Ok(Some(_)) => Err(ErrorCode::PeerOffline),
+            Err(_) => Err(ErrorCode::Unavailable),
+        }
     }
 
     fn start(&mut self, now: Instant, initiator: NodeId, responder: NodeId, transaction: u32, want: Want) {

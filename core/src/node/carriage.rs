@@ -51,6 +51,9 @@ pub(super) trait Carriage {
     /// When the peer was heard last on a tunnel that is up. Whoever is there answers what is sent within moments.
     fn heard_at(&self, tunnel: TunnelId) -> Option<Instant>;
 
+    /// Where the NMS is, and when it was heard last.
+    fn nms_heard(&self) -> Option<(SocketAddr, Instant)>;
+
     /// Sends a packet through a tunnel; [`Self::settle`] has to follow, once for as many as there are.
     fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused>;
 

@@ -10,6 +10,7 @@ use crate::epoch::Epochs;
 use crate::event::{Event, Failure};
 use crate::header::Header;
 use crate::message::{ErrorCode, LoginResponse, Message, RegistrationRequest, RegistrationResponse};
+use crate::name::Party;
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::tls::WallClock;
@@ -37,6 +38,8 @@ pub(super) struct Cloud {
     started: bool,
     /// Failures in a row.
     failures: u32,
+    /// With whom the last failure was.
+    trouble: Option<Party>,
     /// When the last registration succeeded.
     registered_at: Instant,
     epochs: Epochs,
@@ -78,6 +81,7 @@ impl Cloud {
             login: None,
             started: false,
             failures: 0,
+            trouble: None,
             registered_at: Instant::ZERO,
             epochs: Epochs::new(clock),
         }
@@ -92,6 +96,11 @@ impl Cloud {
         matches!(self.state, State::Registered { .. })
     }
 
+    /// With whom the last failure was: AS or NMS.
+    pub(super) fn trouble(&self) -> Option<&Party> {
+        self.trouble.as_ref()
+    }
+
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         match &self.state {
             State::Idle => None,
@@ -100,6 +109,11 @@ impl Cloud {
             State::Registered { keep_alive, waiting } => waiting.as_ref().map(|(_, b)| b.next).or(*keep_alive),
         }
     }
+}
+
+/// Whether a service was reached, and would not have us.
+fn is_verdict(reason: &Failure) -> bool {
+    matches!(reason, Failure::Refused(_) | Failure::Authentication | Failure::CertificateDates)
 }
 
 impl Node {
@@ -149,21 +163,23 @@ impl Node {
         if matches!(cloud.state, State::Idle | State::Pausing { .. }) {
             return;
         }
+        cloud.trouble = Some(if matches!(cloud.state, State::LoggingIn { .. }) { Party::As } else { Party::Nms });
+        let leaps = reason == Failure::Refused(ErrorCode::StaleEpoch) && cloud.epochs.leap();
         // A registration that is lost as soon as it is won counts as none: or else two nodes with one identity, each
         // putting the other out, would never rest.
-        if !cloud.is_registered() && !matches!(reason, Failure::Refused(_) | Failure::Authentication) {
+        if !cloud.is_registered() && !is_verdict(&reason) {
             self.carriage.change_family();
         }
         let was_registered = cloud.is_registered() && now >= cloud.registered_at + STABLE;
         cloud.failures = if was_registered { 0 } else { cloud.failures + 1 };
         // A login that did not lead to a registration twice, or that was refused, is worth nothing.
-        if cloud.failures >= 2 || matches!(reason, Failure::Refused(_) | Failure::Authentication) {
+        if cloud.failures >= 2 || is_verdict(&reason) {
             cloud.login = None;
         }
         let pause = if was_registered {
             Duration::ZERO
         } else {
-            let doubled = PAUSE.0 * 2u32.saturating_pow(cloud.failures.min(8));
+            let doubled = PAUSE.0 * if leaps { 1 } else { 2u32.saturating_pow(cloud.failures.min(8)) };
             let limit = doubled.min(PAUSE.1);
             limit / 2 + limit.mul_f64(f64::from(self.random_u32()) / f64::from(u32::MAX)) / 2
         };

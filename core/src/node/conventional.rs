@@ -61,6 +61,7 @@ struct Nms {
     /// from the start again is not taken for a replay.
     registration: Option<(u64, Session)>,
     addresses: Vec<SocketAddr>,
+    heard: Option<Instant>,
 }
 
 impl Nms {
@@ -112,11 +113,15 @@ impl Conventional {
         self.out.push_back(CarriageOutput::dropped(reason));
     }
 
-    fn on_nms_datagram(&mut self, mut payload: BytesMut) {
-        let session = self.nms.as_mut().and_then(|nms| nms.registration.as_mut());
-        let Some((_, session)) = session else { return self.dropped(DropReason::UnknownId) };
+    fn on_nms_datagram(&mut self, now: Instant, mut payload: BytesMut) {
+        let Some(Nms { registration: Some((_, session)), heard, .. }) = &mut self.nms else {
+            return self.dropped(DropReason::UnknownId);
+        };
         match session.open_message(&mut payload) {
-            Ok((header, message)) => self.out.push_back(CarriageOutput::FromNms(header, message)),
+            Ok((header, message)) => {
+                *heard = Some(now);
+                self.out.push_back(CarriageOutput::FromNms(header, message));
+            }
             Err(reason) => self.dropped(reason),
         }
     }
@@ -164,7 +169,13 @@ impl Carriage for Conventional {
         // One count of requests for the life of a common key: it must not start again.
         if self.nms.is_none() {
             let requests = Session::new(key, Direction::FromInitiator);
-            self.nms = Some(Nms { common: key.clone(), requests, registration: None, addresses: login.nms.clone() });
+            self.nms = Some(Nms {
+                common: key.clone(),
+                requests,
+                registration: None,
+                addresses: login.nms.clone(),
+                heard: None,
+            });
         }
         self.out.push_back(CarriageOutput::NmsReady);
     }
@@ -230,6 +241,11 @@ impl Carriage for Conventional {
 
     fn settle(&mut self, _now: Instant) {}
 
+    fn nms_heard(&self) -> Option<(SocketAddr, Instant)> {
+        let nms = self.nms.as_ref()?;
+        Some((self.places.first(&nms.addresses)?.1, nms.heard?))
+    }
+
     fn leave(&mut self, now: Instant) {
         // The paper has no word for leaving: the other ends find out by silence.
         self.move_to(now, &self.places.clone());
@@ -257,7 +273,7 @@ impl Carriage for Conventional {
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
         let Ok(header) = Header::decode(&payload) else { return self.dropped(DropReason::BadHeader) };
         if header.id == self.id.0 {
-            return self.on_nms_datagram(payload);
+            return self.on_nms_datagram(now, payload);
         }
         let Some(id) = self.tunnel_for(&header, &payload) else { return self.dropped(DropReason::UnknownId) };
         if header.kind == Kind::Capsule {

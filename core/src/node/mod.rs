@@ -31,9 +31,9 @@ use self::carriage::{Carriage, CarriageOutput, Places};
 use self::cloud::Cloud;
 use self::peers::Peers;
 use self::survey::Survey;
-use crate::event::{DropReason, Event};
+use crate::event::{DropReason, Event, Failure};
 use crate::machine::{Input, Machine, Output, Tables};
-use crate::message::Framing;
+use crate::message::{ErrorCode, Framing};
 use crate::method::Method;
 use crate::name::{Fqdn, Virtual};
 use crate::probe::is_probe;
@@ -161,6 +161,9 @@ pub enum NodeCommand {
     Stop,
     /// Trust these from now on. Tunnels to peers whose certificates do not count any more end now.
     Trust(Roots),
+    /// These names' certificates were taken back: tunnels to them end now. Who comes back under such a name has been admitted
+    /// anew by AS and NMS. In the conventional method nothing else says so, because nodes see no certificates of each other.
+    Revoked(Vec<Fqdn>),
     /// The network is another one: a handover, if anything differs.
     Network {
         /// The addresses of the interfaces now.
@@ -225,6 +228,13 @@ impl Node {
             NodeCommand::Trust(roots) => {
                 if self.carriage.trust(now, roots).is_err() {
                     self.dropped(DropReason::BadTrust);
+                }
+            }
+            NodeCommand::Revoked(names) => {
+                for name in &names {
+                    if let Some(id) = self.peers.by_name(name) {
+                        self.fail_route(now, id, Failure::Refused(ErrorCode::Unauthorized));
+                    }
                 }
             }
             NodeCommand::Network { addresses, nat64 } => self.change_network(now, addresses, nat64),

@@ -273,6 +273,7 @@ fn failure(reason: LinkClosed) -> Failure {
     match reason {
         LinkClosed::Timeout => Failure::Timeout,
         LinkClosed::Authentication => Failure::Authentication,
+        LinkClosed::CertificateDates => Failure::CertificateDates,
         LinkClosed::Lost => Failure::ConnectionLost,
     }
 }
@@ -370,6 +371,11 @@ impl Carriage for Proposed {
         self.links.settle(now);
         self.drain_links(now);
         self.settle_blind(now);
+    }
+
+    fn nms_heard(&self) -> Option<(SocketAddr, Instant)> {
+        let link = self.nms?;
+        Some((self.links.remote(link)?, self.links.heard_at(link)?))
     }
 
     fn leave(&mut self, now: Instant) {

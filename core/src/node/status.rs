@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::Node;
 use crate::message::Framing;
-use crate::name::Virtual;
+use crate::name::{Party, Virtual};
 use crate::route::Pattern;
+use crate::time::Instant;
 
 /// A peer as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,5 +62,15 @@ impl Node {
     /// Whether the node is registered now.
     pub fn is_registered(&self) -> bool {
         self.cloud.is_registered()
+    }
+
+    /// The service that the last failure of login or registration was with, the AS or the NMS; `None` if there was none.
+    pub fn trouble_with(&self) -> Option<&Party> {
+        self.cloud.trouble()
+    }
+
+    /// Where the NMS is, and when it was heard last; `None` where the way to it is not open.
+    pub fn nms_heard(&self) -> Option<(SocketAddr, Instant)> {
+        self.carriage.nms_heard()
     }
 }

@@ -71,6 +71,8 @@ pub enum LinkClosed {
     Timeout,
     /// TLS refused the peer, or the peer refused us: certificate, name or application protocol.
     Authentication,
+    /// As [`Self::Authentication`], because a certificate does not count at this time.
+    CertificateDates,
     /// The peer closed it, or it broke the protocol.
     Lost,
 }
@@ -706,10 +708,17 @@ fn heard(connection: &Connection) -> u64 {
 fn closed_reason(error: &ConnectionError) -> LinkClosed {
     /// QUIC's "cryptographic handshake failed" codes carry the TLS alert (RFC 9001 §4.8).
     const CRYPTO: std::ops::Range<u64> = 0x100..0x200;
-    match error {
-        ConnectionError::TimedOut => LinkClosed::Timeout,
-        ConnectionError::TransportError(e) if CRYPTO.contains(&u64::from(e.code)) => LinkClosed::Authentication,
-        ConnectionError::ConnectionClosed(c) if CRYPTO.contains(&u64::from(c.error_code)) => LinkClosed::Authentication,
+    /// The alert certificate_expired (RFC 8446 §6.2): "expired or not currently valid".
+    const EXPIRED: u64 = 0x100 + 45;
+    let code = match error {
+        ConnectionError::TimedOut => return LinkClosed::Timeout,
+        ConnectionError::TransportError(e) => u64::from(e.code),
+        ConnectionError::ConnectionClosed(c) => u64::from(c.error_code),
+        _ => return LinkClosed::Lost,
+    };
+    match code {
+        EXPIRED => LinkClosed::CertificateDates,
+        code if CRYPTO.contains(&code) => LinkClosed::Authentication,
         _ => LinkClosed::Lost,
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Answer, Pong, Question, Status};
+use super::{Answer, Nms, Pong, Question, Status};
 use crate::error::{Code, Failure};
 
 /// A route may take its time the first time, see [`cyphonic_core::node::ROUTE_TIMEOUT`].
@@ -53,7 +53,7 @@ pub(super) fn unexpected() -> Failure {
 
 fn ask_status(socket: &Path) -> Result<Status, Failure> {
     match ask(socket, &Question::Status)? {
-        Answer::Status(status) => Ok(status),
+        Answer::Status(status) => Ok(*status),
         Answer::Error { what, remedy } => Err(refused(what, remedy)),
         Answer::Pong(_) | Answer::Capturing => Err(unexpected()),
     }
@@ -79,8 +79,11 @@ fn describe(status: &Status) -> String {
         (true, _) => "registered".to_owned(),
         (false, _) => format!("not registered: {}", status.trouble.as_deref().unwrap_or("no answer yet")),
     };
+    let remedy = status.remedy.as_ref().filter(|_| !status.registered);
+    let remedy = remedy.map(|remedy| format!("  remedy   {remedy}\n")).unwrap_or_default();
+    let nms = status.nms.as_ref().map(|nms| format!("  nms      {}\n", hearing(nms))).unwrap_or_default();
     let mut text = format!(
-        "{}  {} ({}, up {} s)\n  virtual  {} on {}\n  real     {} port {}\n",
+        "{}  {} ({}, up {} s)\n{remedy}  virtual  {} on {}\n  real     {} port {}\n{nms}",
         status.name,
         standing,
         status.method,
@@ -109,6 +112,18 @@ fn describe(status: &Status) -> String {
         );
     }
     text
+}
+
+/// How the NMS is heard, in words.
+fn hearing(nms: &Nms) -> String {
+    if nms.is_silent() {
+        format!(
+            "{} has been silent for {:.0} s and is given up after {:.0} s; tunnels live on meanwhile, new ones have to wait",
+            nms.remote, nms.silent_s, nms.lost_after_s
+        )
+    } else {
+        format!("{}, heard {:.1} s ago", nms.remote, nms.silent_s)
+    }
 }
 
 /// `cyphonic ping`, once; the line to print.
@@ -140,9 +155,13 @@ pub fn netcheck(socket: &Path) -> Result<String, Failure> {
     };
     let registered = match (&status.trouble, status.registered) {
         (_, true) => "yes".to_owned(),
-        (Some(trouble), false) => format!("no: {trouble}"),
+        (Some(trouble), false) => {
+            let remedy = status.remedy.as_deref().unwrap_or("look at the node's log");
+            format!("no: {trouble}\nremedy        {remedy}")
+        }
         (None, false) => "no".to_owned(),
     };
+    let nms = status.nms.as_ref().map_or_else(|| "no way to it".to_owned(), hearing);
     let relayed = status.peers.iter().filter(|peer| peer.via.as_deref() == Some("trs")).count();
     let direct = status.peers.iter().filter(|peer| peer.via.as_deref() == Some("direct")).count();
     let mut learnt = String::new();
@@ -153,7 +172,7 @@ pub fn netcheck(socket: &Path) -> Result<String, Failure> {
         learnt.push_str("network       not surveyed; it is where the NMS has `policy = \"optimal\"`\n");
     }
     Ok(format!(
-        "registered    {registered}\nIPv6          {}\nIPv4          {}\nUDP port      {}\nNAT           {nat}\ntunnels       {direct} direct, {relayed} via the TRS\n{learnt}",
+        "registered    {registered}\nNMS           {nms}\nIPv6          {}\nIPv4          {}\nUDP port      {}\nNAT           {nat}\ntunnels       {direct} direct, {relayed} via the TRS\n{learnt}",
         family(true),
         family(false),
         status.port

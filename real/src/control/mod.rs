@@ -19,6 +19,8 @@ use crate::error::{Code, Failure};
 
 /// Where a node listens, if nothing else is said.
 pub const DEFAULT_SOCKET: &str = "/run/cyphonic/node.sock";
+/// A node asks the NMS for a word every three seconds at least.
+const SILENT_S: f64 = 5.0;
 /// The longest question.
 const QUESTION_BYTES: u64 = 4096;
 
@@ -45,7 +47,7 @@ pub enum Question {
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum Answer {
     /// To [`Question::Status`].
-    Status(Status),
+    Status(Box<Status>),
     /// To [`Question::Ping`].
     Pong(Pong),
     /// To [`Question::Capture`]; what follows is the capture.
@@ -76,6 +78,10 @@ pub struct Status {
     pub nat: Option<bool>,
     /// Why the last registration ended, or failed.
     pub trouble: Option<String>,
+    /// What helps against that.
+    pub remedy: Option<String>,
+    /// The NMS, where the way to it is open.
+    pub nms: Option<Nms>,
     /// How its network treats it, by family, where the NMS helps to find out (`policy = "optimal"`).
     pub network_behaviour: std::collections::BTreeMap<String, String>,
     /// Its virtual addresses, once it was registered.
@@ -90,6 +96,24 @@ pub struct Status {
     pub peers: Vec<Peer>,
     /// What was dropped, by reason.
     pub dropped: std::collections::BTreeMap<String, u64>,
+}
+
+/// How the NMS is heard.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Nms {
+    /// Where it is.
+    pub remote: SocketAddr,
+    /// Seconds since it was heard last. It is asked for a word every few seconds.
+    pub silent_s: f64,
+    /// Seconds of silence after which it is given up, and the node registers again.
+    pub lost_after_s: f64,
+}
+
+impl Nms {
+    /// Whether an answer of it is overdue.
+    pub fn is_silent(&self) -> bool {
+        self.silent_s > SILENT_S
+    }
 }
 
 /// A peer.

@@ -33,7 +33,7 @@ use tokio::time::Sleep;
 pub use clock::{Clock, Wall};
 pub use streams::Streams;
 pub use tun::Tun;
-pub use udp::{PortUse, Udp};
+pub use udp::{PortUse, Udp, refused};
 
 use crate::error::Failure;
 

@@ -65,7 +65,7 @@ impl Streams {
                 }
                 Err(error)
                     if ip.is_ipv6() && error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {}
-                Err(error) => return Err(refused("TCP", port, &error)),
+                Err(error) => return Err(refused("TCP", port, "port", &error)),
             }
         }
         Ok(streams)

@@ -84,7 +84,11 @@ impl Udp {
                     Ok(socket) => sockets.push(socket),
                     Err(error) if v6 && error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {
                     }
-                    Err(error) => return Err(refused("UDP", port, &error)),
+                    Err(error) => {
+                        let conventional = port_use == PortUse::Conventional;
+                        let key = if conventional { "port` or `conventional-port" } else { "port" };
+                        return Err(refused("UDP", port, key, &error));
+                    }
                 }
             }
         }
@@ -283,22 +287,22 @@ fn open(port: u16, port_use: PortUse, v6: bool) -> io::Result<Socket> {
     Ok(Socket { io: UdpSocket::from_std(socket.into())?, state, port, v6 })
 }
 
-/// Why a port could not be had, for people.
-pub(super) fn refused(what: &str, port: u16, error: &io::Error) -> Failure {
+/// Why a port could not be had, for people; `key` sets another one.
+pub fn refused(what: &str, port: u16, key: &str, error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             let remedy =
-                format!("end the program that has it (`ss -lnp | grep :{port}` shows it), or set another `port`");
+                format!("end the program that has it (`ss -lnp | grep :{port}` shows it), or set another `{key}`");
             Failure::new(Code::Address, format!("{what} port {port} is taken"), remedy)
         }
         io::ErrorKind::PermissionDenied => {
-            let remedy = "run as root, or give the program CAP_NET_BIND_SERVICE, or set a `port` above 1023";
+            let remedy = format!("run as root, or give the program CAP_NET_BIND_SERVICE, or set a `{key}` above 1023");
             Failure::new(Code::Permission, format!("{what} port {port}: permission denied"), remedy)
         }
         _ => Failure::new(
             Code::Address,
             format!("{what} port {port}: {error}"),
-            "check `port` and this machine's network",
+            format!("check `{key}` and this machine's network"),
         ),
     }
 }

@@ -35,7 +35,7 @@ pub(super) async fn serve<R: Send + 'static>(
     }
     let listener = TcpListener::bind(place)
         .await
-        .map_err(|error| Failure::new(Code::Address, format!("`metrics`: {place}: {error}"), "choose another port"))?;
+        .map_err(|error| crate::drive::refused("TCP", place.port(), "metrics", &error))?;
     tokio::spawn(async move {
         loop {
             match listener.accept().await {

@@ -4,9 +4,12 @@ mod capture;
 mod dns;
 mod metrics;
 mod node;
+mod patience;
+mod plan;
 mod report;
 mod secrets;
 mod services;
+mod trouble;
 mod trust;
 
 use std::net::SocketAddr;
@@ -23,7 +26,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-pub use node::{resolve, run as node};
+pub use node::run as node;
+pub use plan::resolve;
 pub use services::{auth, nms, trs};
 
 use crate::drive::Wall;

@@ -1,21 +1,18 @@
 //! The node: the role, its virtual interface, and those who ask it things.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cyphonic_core::dns;
-use cyphonic_core::event::Event;
+use cyphonic_core::event::{Event, Failure as Reason};
 use cyphonic_core::machine::Input;
-use cyphonic_core::message::Framing;
 use cyphonic_core::method::Method;
 use cyphonic_core::name::{Fqdn, Party, Virtual};
-use cyphonic_core::node::{self, Node, NodeCommand, NodeConfig, Overlay, PeerStatus, Services};
+use cyphonic_core::node::{Node, NodeCommand, Overlay, PeerStatus};
 use cyphonic_core::packet;
-use cyphonic_core::quic::{Congestion, QuicOptions};
 use cyphonic_core::route::optimal::{Behaviour, Filtering, Mapping};
 use cyphonic_core::time::Instant;
 use cyphonic_core::tls::Roots;
@@ -24,29 +21,27 @@ use tokio::sync::{mpsc, oneshot};
 use super::capture::Capture;
 use super::dns::Resolver;
 use super::metrics::{self, Page, Traffic};
+use super::patience;
+use super::plan::{Plan, plan};
 use super::report::Report;
-use super::secrets::{self, Kept};
-use super::trust::Trust;
-use super::{ALPN, environment, named, overlay, ready, seed, stopped, warn_of_end, zone};
+use super::secrets::Kept;
+use super::trouble::{self, Facts, Failed, Trouble};
+use super::{ready, stopped};
 use crate::control::{self, Answer, Asked, ControlSocket, DEFAULT_SOCKET, Pong, Question, Reply, Status};
 use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Tun, Udp};
-use crate::error::{Code, Failure};
+use crate::error::Failure;
 use crate::files;
 use crate::net::{self, Network};
-use crate::settings::{self, NodeSettings, Parsed, Short, required};
+use crate::settings::NodeSettings;
 
-/// Path MTU discovery takes some round trips, and a few more where probes are lost.
-const DISCOVERY: Duration = Duration::from_secs(2);
-/// Datagrams that leave together: what one send can carry of full-sized ones.
-const SEGMENTS: usize = 44;
-/// Packets of a tunnel that may go without an acknowledgement: what they carry has its own.
-const ACKS_AFTER: u32 = 40;
 /// The port from which the shell itself asks for names. Applications may have it too: answers carry our number.
 const ASK_PORT: u16 = 53;
 /// Most pings under way.
 const PINGS: usize = 256;
 /// Most captures under way.
 const CAPTURES: usize = 4;
+/// For how long the NMS may be silent in the conventional method: until the next Keep Alive, and what that is tried.
+const SEALED_PATIENCE: Duration = Duration::from_secs(7);
 /// How long a ping is waited for.
 const PING_TIMEOUT: Duration = Duration::from_secs(14);
 
@@ -55,7 +50,10 @@ enum Request {
     Asked(Asked),
     Addresses(Vec<IpAddr>),
     Trust(Roots),
+    Revoked(Vec<Fqdn>),
     Metrics(metrics::Asked),
+    /// Whether the AS answers by TCP, asked because it did not by UDP.
+    Probed(bool),
 }
 
 /// A ping under way, by its number.
@@ -64,6 +62,8 @@ struct Ping {
     address: Option<Ipv4Addr>,
     /// When the query, then the echo request, went out.
     since: Instant,
+    /// Why there is no tunnel, as far as it was heard.
+    reason: Option<Reason>,
     reply: oneshot::Sender<Reply>,
 }
 
@@ -84,7 +84,14 @@ struct NodeShell {
     nat64: Option<Ipv6Addr>,
     own: Option<Virtual>,
     nat: Option<bool>,
-    trouble: Option<String>,
+    facts: Facts,
+    /// Why there is no registration, as the role and in words.
+    trouble: Option<(Failed, Trouble)>,
+    registered: bool,
+    /// For how long the NMS may be silent.
+    patience: Duration,
+    /// Asks itself something later.
+    later: mpsc::Sender<Request>,
     network_behaviour: BTreeMap<String, String>,
     configured: Option<Virtual>,
     ready: bool,
@@ -93,6 +100,8 @@ struct NodeShell {
     outbox: Vec<Bytes>,
     /// (number, answered from where): pongs that wait for a look at the machine.
     pongs: Vec<(u16, Instant)>,
+    /// Pings whose peer has no address, until the reason was heard.
+    unreached: Vec<u16>,
     /// Where captures are allowed.
     secrets: Option<Arc<Kept>>,
     captures: Vec<Capture>,
@@ -110,19 +119,38 @@ impl Shell for NodeShell {
         }
     }
 
-    fn event(&mut self, _machine: &Node, _now: Instant, event: Event) {
+    fn event(&mut self, machine: &Node, now: Instant, event: Event) {
         match &event {
             Event::Registered { addresses, nat } => {
                 self.own = Some(*addresses);
                 self.nat = Some(*nat);
                 self.trouble = None;
+                self.registered = true;
             }
             Event::Surveyed(report) => {
                 let families = [("IPv6", report.v6), ("IPv4", report.v4)];
                 let known = families.into_iter().filter_map(|(family, how)| Some((family.to_owned(), behaviour(how?))));
                 self.network_behaviour = known.collect();
             }
-            Event::Unregistered { reason } => self.trouble = Some(reason.to_string()),
+            Event::Unregistered { reason } => {
+                let stood = std::mem::take(&mut self.registered);
+                if stood {
+                    self.facts.lost(now);
+                }
+                let failed = Failed { reason: reason.clone(), with: machine.trouble_with().cloned(), stood };
+                if failed.reason == Reason::Timeout
+                    && failed.with == Some(Party::As)
+                    && self.shown.method == Method::Proposed
+                {
+                    self.probe();
+                }
+                self.explain(now, failed, None);
+            }
+            Event::TunnelDown { peer, reason } => {
+                for ping in self.pings.values_mut().filter(|ping| ping.name.as_str() == peer) {
+                    ping.reason = Some(reason.clone());
+                }
+            }
             _ => {}
         }
         self.report.event(&event);
@@ -149,13 +177,7 @@ impl Shell for NodeShell {
         }
         match address {
             Some(IpAddr::V4(address)) => self.send_echo(now, number, address),
-            _ => {
-                if let Some(ping) = self.pings.remove(&number) {
-                    let what = format!("{} cannot be reached, or there is no such node", ping.name);
-                    let remedy = "is it running and registered? check the name".to_owned();
-                    let _ = ping.reply.send(Answer::Error { what, remedy }.into());
-                }
-            }
+            _ => self.unreached.push(number),
         }
         true
     }
@@ -170,12 +192,19 @@ impl Shell for NodeShell {
                     inputs.push(Input::Command(NodeCommand::Network { addresses, nat64 }));
                 }
             }
+            Request::Probed(tcp) => {
+                let failed = self.trouble.as_ref().map(|(failed, _)| failed.clone());
+                if let Some(failed) = failed.filter(|failed| failed.reason == Reason::Timeout) {
+                    self.explain(now, failed, Some(tcp));
+                }
+            }
+            Request::Revoked(names) => inputs.push(Input::Command(NodeCommand::Revoked(names))),
             Request::Trust(roots) => inputs.push(Input::Command(NodeCommand::Trust(roots))),
             Request::Metrics(asked) => {
                 let _ = asked.send(self.metrics(machine, now));
             }
             Request::Asked((Question::Status, reply)) => {
-                let _ = reply.send(Answer::Status(self.status(machine, now)).into());
+                let _ = reply.send(Answer::Status(Box::new(self.status(machine, now))).into());
             }
             Request::Asked((Question::Ping { name }, reply)) => self.ping(machine, now, &name, reply),
             Request::Asked((Question::Capture { rebuild }, reply)) => {
@@ -193,6 +222,11 @@ impl Shell for NodeShell {
 
     fn follow_up(&mut self, machine: &Node) -> Option<Bytes> {
         self.captures.retain_mut(Capture::flush);
+        while let Some(number) = self.unreached.pop() {
+            let Some(ping) = self.pings.remove(&number) else { continue };
+            let Trouble { what, remedy } = trouble::unreached(&ping.name, ping.reason.as_ref());
+            let _ = ping.reply.send(Answer::Error { what, remedy }.into());
+        }
         while let Some((number, at)) = self.pongs.pop() {
             let Some(ping) = self.pings.remove(&number) else { continue };
             let Some(address) = ping.address else { continue };
@@ -236,6 +270,27 @@ fn via(relayed: bool) -> &'static str {
 }
 
 impl NodeShell {
+    /// Says why there is no registration, once for each different reason.
+    fn explain(&mut self, now: Instant, failed: Failed, tcp: Option<bool>) {
+        let trouble = self.facts.explain(now, &failed, tcp);
+        let known = self.trouble.as_ref().is_some_and(|(_, known)| *known == trouble);
+        if known {
+            tracing::debug!(reason = %trouble.what, "still not registered");
+        } else {
+            tracing::warn!(reason = %trouble.what, remedy = %trouble.remedy, "not registered; trying again");
+        }
+        self.trouble = Some((failed, trouble));
+    }
+
+    /// Finds out whether TCP gets through to the AS.
+    fn probe(&self) {
+        let (places, later) = (self.facts.auth.clone(), self.later.clone());
+        tokio::spawn(async move {
+            let tcp = trouble::answers_by_tcp(places).await;
+            let _ = later.send(Request::Probed(tcp)).await;
+        });
+    }
+
     fn status(&self, machine: &Node, now: Instant) -> Status {
         Status {
             name: self.shown.name.to_string(),
@@ -244,7 +299,13 @@ impl NodeShell {
             uptime_s: (now - Instant::ZERO).as_secs(),
             registered: machine.is_registered(),
             nat: self.nat,
-            trouble: self.trouble.clone(),
+            trouble: self.trouble.as_ref().map(|(_, trouble)| trouble.what.clone()),
+            remedy: self.trouble.as_ref().map(|(_, trouble)| trouble.remedy.clone()),
+            nms: machine.nms_heard().map(|(remote, heard)| control::Nms {
+                remote,
+                silent_s: (now - heard).as_secs_f64(),
+                lost_after_s: self.patience.as_secs_f64(),
+            }),
             network_behaviour: self.network_behaviour.clone(),
             virtual_addresses: self.own.map(both).unwrap_or_default(),
             addresses: self.addresses.clone(),
@@ -298,7 +359,10 @@ impl NodeShell {
         let full = if name.contains('.') { name.to_owned() } else { format!("{name}.{}", self.overlay.zone) };
         let Ok(name) = full.parse::<Fqdn>() else { return refuse(reply, "that is no name", "give a node's name") };
         let Some(own) = self.own else {
-            return refuse(reply, "this node is not registered yet", "`cyphonic status` says why");
+            let why =
+                self.trouble.as_ref().map(|(_, trouble)| (format!(": {}", trouble.what), trouble.remedy.as_str()));
+            let (why, remedy) = why.unwrap_or((String::new(), "wait a moment; `cyphonic status` says how it stands"));
+            return refuse(reply, &format!("this node is not registered yet{why}"), remedy);
         };
         if name == self.shown.name {
             return refuse(reply, "that is this node itself", "give another node's name");
@@ -311,7 +375,7 @@ impl NodeShell {
         let text = name.to_string();
         let known = machine.peers().into_iter().find(|peer| peer.peer == text && peer.tunnel.is_some());
         let address = known.and_then(|peer| peer.addresses).map(|addresses| addresses.v4);
-        self.pings.insert(number, Ping { name: name.clone(), address: None, since: now, reply });
+        self.pings.insert(number, Ping { name: name.clone(), address: None, since: now, reason: None, reply });
         if let Some(address) = address {
             return self.send_echo(now, number, address);
         }
@@ -389,146 +453,12 @@ fn peer(status: &PeerStatus) -> control::Peer {
     }
 }
 
-/// HOST:PORT as addresses, at least one for each; `key` is for messages.
-pub fn resolve(key: &str, places: &[String]) -> Result<Vec<SocketAddr>, Failure> {
-    let mut found = Vec::new();
-    for place in places {
-        let addresses = place.to_socket_addrs().map_err(|error| {
-            let remedy = "write HOST:PORT, an IPv6 address in brackets; check the system's DNS";
-            let code = if error.kind() == std::io::ErrorKind::InvalidInput { Code::Config } else { Code::Unreachable };
-            Failure::new(code, format!("`{key}`: {place}: {error}"), remedy)
-        })?;
-        found.extend(addresses);
-    }
-    Ok(found)
-}
-
-/// What the method and framing leave for packets of applications on a 1,500-byte link with IPv6. QUIC keeps 38 of 1,452
-/// bytes for itself, room for its largest packet number and an acknowledgement.
-fn default_mtu(method: Method, framing: Framing) -> u16 {
-    match (method, framing) {
-        (Method::Proposed, Framing::Compact) => 1414,
-        (Method::Proposed, Framing::Datagram) => 1382,
-        (Method::Proposed | Method::Conventional, _) => 1404,
-    }
-}
-
-struct Plan {
-    config: NodeConfig,
-    certificate: PathBuf,
-    tun: String,
-    mtu: u16,
-    control: PathBuf,
-    resolver: Resolver,
-    fixed_addresses: bool,
-    secrets: Option<Arc<Kept>>,
-    trust: Trust,
-    metrics: Option<SocketAddr>,
-}
-
-fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
-    let zone = zone(settings.zone);
-    let name = required::<NodeSettings, _>(settings.name, "name")?.0;
-    let method: Method = settings.method.unwrap_or(settings::Method::Proposed).into();
-    let (mut overlay, _) = overlay(zone.clone(), settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
-    if let Some(dns) = settings.dns_v4 {
-        overlay.dns_v4 = dns.0;
-    }
-    if let Some(dns) = settings.dns_v6 {
-        overlay.dns_v6 = dns.0;
-    }
-    if !overlay.contains(overlay.dns_v4.into()) || !overlay.contains(overlay.dns_v6.into()) {
-        let what = "`dns-v4`, `dns-v6`: outside the overlay";
-        return Err(Failure::new(Code::Config, what, "choose addresses in `overlay-v4` and `overlay-v6`"));
-    }
-    let by_password = settings.login == Some(settings::Login::Password);
-    if by_password && method == Method::Proposed {
-        let what = "`login = \"password\"`: the proposed method needs a certificate (paper §4.3)";
-        return Err(Failure::new(Code::Config, what, "use `login = \"certificate\"`, or the conventional method"));
-    }
-    let roots = required::<NodeSettings, _>(settings.roots, "roots")?;
-    let (login, identity, trusted, certificate) = if by_password {
-        let file = required::<NodeSettings, _>(settings.password_file, "password_file")?;
-        let password = files::read_secret(&file)?.trim_end_matches(['\r', '\n']).to_owned();
-        (node::Login::Password(password), None, files::roots(&roots, settings.crl.as_deref(), &[])?, file)
-    } else {
-        let certificate = required::<NodeSettings, _>(settings.certificate, "certificate")?;
-        let key = required::<NodeSettings, _>(settings.key, "key")?;
-        let credentials = files::credentials(&name, &certificate, &key, &roots, settings.crl.as_deref())?;
-        warn_of_end(&name, credentials.ends);
-        (node::Login::Certificate, Some(credentials.identity), credentials.roots, certificate)
-    };
-    let chain = identity.as_ref().map(|identity| identity.chain.clone()).unwrap_or_default();
-    let trust = Trust { roots, crl: settings.crl, chain };
-    if settings.nat64.as_ref().is_some_and(|prefix| prefix.0.prefix_len() != 96) {
-        return Err(Failure::new(Code::Config, "`nat64` is no /96", "set the network's prefix, such as 64:ff9b::/96"));
-    }
-    let as_addresses = resolve("as-addresses", &required::<NodeSettings, _>(settings.as_addresses, "as_addresses")?.0)?;
-    let fixed_addresses = settings.addresses.is_some();
-    let addresses = settings.addresses.map_or_else(|| net::source_addresses(&as_addresses, &overlay), |list| list.0);
-    let framing = match method {
-        Method::Conventional => Framing::Udp4501,
-        Method::Proposed => settings.framing.unwrap_or(settings::Framing::Compact).into(),
-    };
-    let defaults = QuicOptions::default();
-    let quic = QuicOptions {
-        keep_alive: settings.keep_alive.map_or(defaults.keep_alive, Duration::from_secs),
-        idle_timeout: settings.idle_timeout.map_or(defaults.idle_timeout, Duration::from_secs),
-        max_udp_payload: settings.max_udp_payload.unwrap_or(defaults.max_udp_payload),
-        // A stream is reliable, so something has to stop it from filling the path.
-        congestion: if framing == Framing::Stream { Congestion::NewReno } else { Congestion::Open },
-        acks_after: Some(ACKS_AFTER),
-        segments: SEGMENTS,
-        discovery: DISCOVERY,
-        ..defaults
-    };
-    if quic.max_udp_payload < 1200 || quic.keep_alive >= quic.idle_timeout {
-        let what = "`max-udp-payload` is below 1200, or `keep-alive` is not below `idle-timeout`";
-        return Err(Failure::new(Code::Config, what, "leave the defaults: 1452, 10 and 30"));
-    }
-    let tun = settings.tun.map_or_else(|| "cyphonic0".to_owned(), |Parsed(Short(name))| name);
-    let services = Services {
-        as_name: named(settings.as_name, "as", &zone)?,
-        as_addresses,
-        nms_name: named(settings.nms_name, "nms", &zone)?,
-        trs_name: named(settings.trs_name, "trs", &zone)?,
-    };
-    let (key_log, secrets) = secrets::listen(settings.key_log.as_deref(), settings.allow_capture.unwrap_or(false))?;
-    Ok(Plan {
-        secrets,
-        trust,
-        metrics: settings.metrics.map(|place| place.0),
-        resolver: Resolver::new(settings.dns.unwrap_or(settings::Dns::Auto), tun.clone(), overlay.clone()),
-        config: NodeConfig {
-            name,
-            method,
-            port: settings.port.unwrap_or(method.default_port()),
-            addresses,
-            nat64: settings.nat64.map(|prefix| prefix.0.addr()),
-            services,
-            login,
-            framing,
-            overlay,
-            tls: environment(key_log),
-            roots: trusted,
-            identity,
-            alpn: settings.alpn.unwrap_or_else(|| ALPN.to_owned()).into_bytes(),
-            quic,
-            seed: seed()?,
-        },
-        certificate,
-        tun,
-        mtu: settings.mtu.unwrap_or(default_mtu(method, framing)),
-        control: settings.control.unwrap_or_else(|| DEFAULT_SOCKET.into()),
-        fixed_addresses,
-    })
-}
-
 /// Runs a node until it is stopped.
 pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let event_log = settings.event_log.clone();
-    let Plan { config, certificate, tun, mtu, control, resolver, fixed_addresses, secrets, trust, metrics } =
-        plan(settings)?;
+    let control = settings.control.clone().unwrap_or_else(|| DEFAULT_SOCKET.into());
+    let Plan { config, certificate, tun, mtu, resolver, fixed_addresses, secrets, trust, metrics } =
+        patience::until_clock_is_right(&control, || plan(settings.clone())).await?;
     let port_use = match config.method {
         Method::Conventional => PortUse::Conventional,
         Method::Proposed => PortUse::Quic,
@@ -540,16 +470,20 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let (ask, asked) = mpsc::channel(16);
     let _control = ControlSocket::listen(&control, ask)?;
     tokio::spawn(forward(asked, sender.clone()));
-    trust.watch(sender.clone(), Request::Trust)?;
+    trust.watch(sender.clone(), Request::Trust, Some(Request::Revoked))?;
     metrics::serve(metrics, sender.clone(), Request::Metrics).await?;
     if !fixed_addresses {
-        follow_addresses(config.services.as_addresses.clone(), config.overlay.clone(), sender)?;
+        follow_addresses(config.services.as_addresses.clone(), config.overlay.clone(), sender.clone())?;
     }
     if config.addresses.is_empty() {
         tracing::warn!("this machine has no address from which the AS could be reached; waiting for one");
     }
     let (name, method, port, framing) = (config.name.clone(), config.method, config.port, config.framing);
     let (addresses, nat64, overlay) = (config.addresses.clone(), config.nat64, config.overlay.clone());
+    let identity = config.identity.as_ref().and_then(|identity| identity.chain.first());
+    let dates = identity.map(|own| (certificate.clone(), files::Span::of(own)));
+    let facts = Facts::new(name.clone(), method, config.services.as_addresses.clone(), dates);
+    let patience = if method == Method::Proposed { config.quic.idle_timeout } else { SEALED_PATIENCE };
     let report = Report::new(&Party::Node(name.clone()), event_log.as_deref())?;
     let machine = Node::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
     tracing::info!(%name, method = method.name(), framing = framing.name(), ?addresses, port, %tun, "starting");
@@ -563,7 +497,11 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
         nat64,
         own: None,
         nat: None,
+        facts,
         trouble: None,
+        registered: false,
+        patience,
+        later: sender,
         network_behaviour: BTreeMap::new(),
         configured: None,
         ready: false,
@@ -571,6 +509,7 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
         next_ping: 0,
         outbox: Vec::new(),
         pongs: Vec::new(),
+        unreached: Vec::new(),
         secrets,
         captures: Vec::new(),
         traffic: Traffic::default(),
@@ -623,25 +562,5 @@ mod tests {
         assert_eq!(echo_reply(&build(1)), None);
         assert_eq!(echo_reply(b"junk"), None);
         assert_eq!(source_v4(&build(1)), Some(Ipv4Addr::new(198, 18, 0, 11)));
-    }
-
-    #[test]
-    fn a_place_without_a_port_is_called_wrong() {
-        assert_eq!(resolve("as-addresses", &["[::1]:443".into(), "127.0.0.1:1".into()]).unwrap().len(), 2);
-        let failure = resolve("as-addresses", &["127.0.0.1".into()]).unwrap_err();
-        assert_eq!(failure.code, Code::Config);
-        assert!(failure.to_string().contains("127.0.0.1") && failure.remedy().contains("HOST:PORT"));
-    }
-
-    #[test]
-    fn a_password_without_the_conventional_method_is_refused() {
-        let settings = NodeSettings {
-            name: Some("a.cyphonic.test".parse().unwrap()),
-            login: Some(settings::Login::Password),
-            ..NodeSettings::default()
-        };
-        let failure = plan(settings).err().unwrap();
-        assert_eq!(failure.code, Code::Config);
-        assert!(failure.to_string().contains("needs a certificate"), "{failure}");
     }
 }

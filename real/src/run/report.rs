@@ -6,8 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use cyphonic_core::event::{DropReason, Event, Failure as Reason};
-use cyphonic_core::message::ErrorCode;
+use cyphonic_core::event::{DropReason, Event};
 use cyphonic_core::name::Party;
 use cyphonic_scenarios::log::{Entry, What};
 
@@ -65,9 +64,8 @@ impl Report {
             Event::Registered { addresses, nat } => {
                 tracing::info!(v4 = %addresses.v4, v6 = %addresses.v6, nat, "registered");
             }
-            Event::Unregistered { reason } => {
-                tracing::warn!(%reason, remedy = remedy(reason), "not registered; trying again");
-            }
+            // Who surrounds the node says why.
+            Event::Unregistered { reason } => tracing::debug!(%reason, "not registered"),
             Event::RouteRequested { peer } => tracing::debug!(%peer, "looking for a route"),
             Event::TunnelUp(up) => {
                 let (pattern, framing) = (up.pattern.number(), up.framing.name());
@@ -116,22 +114,5 @@ fn kind(event: &Event) -> &'static str {
         Event::StillRelayed { .. } => "still-relayed",
         Event::TunnelDown { .. } => "tunnel-down",
         Event::Dropped(_) => "dropped",
-    }
-}
-
-/// What a person can do about a failed login or registration.
-fn remedy(reason: &Reason) -> &'static str {
-    match reason {
-        Reason::Timeout | Reason::ConnectionLost => {
-            "check that AS and NMS run, `as-addresses`, and that no firewall stops the port"
-        }
-        Reason::Authentication => "one side does not believe the other's certificate: same CA, names and clocks?",
-        Reason::Refused(ErrorCode::Unauthorized) => {
-            "the AS does not know this device: `cyphonic device add NAME` there"
-        }
-        Reason::Refused(ErrorCode::StaleEpoch) => "the clock was set back: set it right",
-        Reason::Refused(_) | Reason::Protocol => "are both sides of the same version?",
-        Reason::NoAddress => "no address of this machine has the family of a service: check the network",
-        Reason::Replaced | Reason::Moved => "none needed",
     }
 }

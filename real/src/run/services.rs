@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::metrics::{self, Page, Traffic};
 use super::report::Report;
-use super::trust::Trust;
+use super::trust::{Source, Trust};
 use super::{
     ALPN, CONVENTIONAL_PORT, PORT, environment, named, overlay, ready, secrets, seed, stopped, warn_of_end, with_port,
     zone,
@@ -92,7 +92,7 @@ where
 {
     let Prepared { name, trust, metrics } = prepared;
     let (sender, requests) = mpsc::channel(16);
-    trust.watch(sender.clone(), |roots| Request::Command(ServiceCommand::Trust(roots)))?;
+    trust.watch(sender.clone(), |roots| Request::Command(ServiceCommand::Trust(roots)), None)?;
     metrics::serve(metrics, sender, Request::Metrics).await?;
     let traffic = Traffic::default();
     let shell = Service { role, name: name.clone(), report, traffic, machine: std::marker::PhantomData };
@@ -112,6 +112,7 @@ struct Papers {
     alpn: Option<String>,
     key_log: Option<PathBuf>,
     crl: Option<PathBuf>,
+    crl_from: Option<String>,
     metrics: Option<Parsed<SocketAddr>>,
 }
 
@@ -125,19 +126,26 @@ macro_rules! papers {
             alpn: $settings.alpn,
             key_log: $settings.key_log,
             crl: $settings.crl,
+            crl_from: $settings.crl_from,
             metrics: $settings.metrics,
         }
     };
 }
 
 impl Papers {
-    fn quic<S: Settings>(self, name: &Fqdn, serves_packets: bool) -> Result<(QuicConfig, PathBuf, Prepared), Failure> {
+    fn quic<S: Settings>(
+        self,
+        name: &Fqdn,
+        as_name: &Fqdn,
+        serves_packets: bool,
+    ) -> Result<(QuicConfig, PathBuf, Prepared), Failure> {
         let certificate = required::<S, _>(self.certificate, "certificate")?;
         let key = required::<S, _>(self.key, "key")?;
         let roots = required::<S, _>(self.roots, "roots")?;
         let credentials = files::credentials(name, &certificate, &key, &roots, self.crl.as_deref())?;
         warn_of_end(name, credentials.ends);
-        let trust = Trust { roots, crl: self.crl, chain: credentials.identity.chain.clone() };
+        let source = Source::new(self.crl_from, self.crl.as_deref(), as_name)?;
+        let trust = Trust { roots, crl: self.crl, chain: credentials.identity.chain.clone(), source };
         let prepared = Prepared { name: name.clone(), trust, metrics: self.metrics.map(|place| place.0) };
         let config = QuicConfig {
             tls: environment(secrets::listen(self.key_log.as_deref(), false)?.0),
@@ -155,9 +163,10 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     let report = Report::new(&Party::As, settings.event_log.as_deref())?;
     let zone = zone(settings.zone);
     let name = named(settings.name, "as", &zone)?;
+    let as_name = named(None, "as", &zone)?;
     let (_, range) = overlay(zone, settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
     let papers = papers!(settings);
-    let (quic, certificate, prepared) = papers.quic::<AuthSettings>(&name, false)?;
+    let (quic, certificate, prepared) = papers.quic::<AuthSettings>(&name, &as_name, false)?;
     let nms = required::<AuthSettings, _>(settings.nms, "nms")?.0;
     let database = required::<AuthSettings, _>(settings.database, "database")?;
     let port = settings.port.unwrap_or(PORT);
@@ -184,9 +193,10 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
     let zone = zone(settings.zone);
     let name = named(settings.name, "nms", &zone)?;
     let trs_name = named(settings.trs_name, "trs", &zone)?;
+    let as_name = named(None, "as", &zone)?;
     let (_, range) = overlay(zone, settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
     let papers = papers!(settings);
-    let (quic, certificate, prepared) = papers.quic::<NmsSettings>(&name, false)?;
+    let (quic, certificate, prepared) = papers.quic::<NmsSettings>(&name, &as_name, false)?;
     let database = required::<NmsSettings, _>(settings.database, "database")?;
     let relay = match settings.trs {
         None => None,
@@ -230,9 +240,10 @@ pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
     let report = Report::new(&Party::Trs, settings.event_log.as_deref())?;
     let zone = zone(settings.zone);
     let name = named(settings.name, "trs", &zone)?;
+    let as_name = named(None, "as", &zone)?;
     let mode: RelayMode = settings.relay.unwrap_or(Relay::Blind).into();
     let papers = papers!(settings);
-    let (quic, certificate, prepared) = papers.quic::<TrsSettings>(&name, mode == RelayMode::Terminating)?;
+    let (quic, certificate, prepared) = papers.quic::<TrsSettings>(&name, &as_name, mode == RelayMode::Terminating)?;
     let (port, conventional_port) =
         (settings.port.unwrap_or(PORT), settings.conventional_port.unwrap_or(CONVENTIONAL_PORT));
     let config = TrsConfig {

@@ -22,6 +22,9 @@ macro_rules! settings {
                 /// The list of revoked certificates (PEM, as `cyphonic ca revoke` writes it). It and the roots are read again
                 /// when they change, and on SIGHUP; sessions of certificates that do not count any more end. Optional.
                 crl: PathBuf = "\"crl.pem\"",
+                /// Where that list is fetched from every ten seconds: HOST:PORT of the AS's `signup-port`, if it has `ca` set.
+                /// Otherwise it has to be copied. Optional.
+                crl_from: String = "\"192.0.2.2:4433\"",
                 /// The zone of all names. Default: "cyphonic.test".
                 zone: Parsed<Fqdn> = "\"cyphonic.test\"",
                 /// The QUIC application protocol. Default: "h3".

@@ -24,6 +24,17 @@ use crate::error::{Code, Failure};
 /// the file.
 const BUSY: Duration = Duration::from_secs(2);
 
+/// What an invitation is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invitation {
+    /// It lets its name sign up.
+    Good,
+    /// There is none, or it has ended, or this is not its token.
+    None,
+    /// The name belongs to a device, and the invitation was not made to replace it.
+    Taken,
+}
+
 /// A store in a SQLite file.
 pub struct SqliteStore {
     path: PathBuf,
@@ -60,7 +71,7 @@ impl SqliteStore {
                 "SELECT name, iterations, salt, hash, certificate, v4, v6
                  FROM devices LEFT JOIN addresses USING (name) ORDER BY name",
             )
-            .map_err(|error| backend(&error))?;
+            .map_err(|error| self.failed(&error))?;
         let rows = statement
             .query_map([], |row| {
                 let v4: Option<[u8; 4]> = row.get(5)?;
@@ -68,27 +79,39 @@ impl SqliteStore {
                 let addresses = v4.zip(v6).map(|(v4, v6)| Virtual { v4: v4.into(), v6: v6.into() });
                 Ok((device_of(row)?, addresses))
             })
-            .map_err(|error| backend(&error))?;
-        rows.collect::<Result<_, _>>().map_err(|error| backend(&error))
+            .map_err(|error| self.failed(&error))?;
+        rows.collect::<Result<_, _>>().map_err(|error| self.failed(&error))
     }
 
-    /// Lets who shows this token sign up under a name, once, before `until`; in place of an earlier invitation.
-    pub fn invite(&self, name: &Fqdn, token: &str, until: Duration) -> Result<(), StoreError> {
+    /// Lets who shows this token sign up under a name, once, before `until`; in place of an earlier invitation. `replaces`:
+    /// even if there is a device of that name, whose place the new one then takes.
+    pub fn invite(&self, name: &Fqdn, token: &str, until: Duration, replaces: bool) -> Result<(), StoreError> {
         let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
         self.write(|transaction| {
             let until = i64::try_from(until.as_secs()).unwrap_or(i64::MAX);
-            let sql = "INSERT OR REPLACE INTO invitations (name, token, until) VALUES (?1, ?2, ?3)";
-            transaction.execute(sql, params![name.as_str(), hash.as_ref(), until]).map(drop)
+            let sql = "INSERT OR REPLACE INTO invitations (name, token, until, replaces) VALUES (?1, ?2, ?3, ?4)";
+            transaction.execute(sql, params![name.as_str(), hash.as_ref(), until, replaces]).map(drop)
         })
     }
 
-    /// Whether there is such an invitation at `now`; from now on there is none.
-    pub fn take_invitation(&self, name: &Fqdn, token: &str, now: Duration) -> Result<bool, StoreError> {
-        let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
+    /// What an invitation is worth at `now`.
+    pub fn invitation(&self, name: &Fqdn, token: &str, now: Duration) -> Result<Invitation, StoreError> {
+        self.read(|connection| invitation(connection, name, token, now))
+    }
+
+    /// Uses the invitation up and lets its name log in by certificate, if it is still good; what it was worth.
+    pub fn take_invitation(&self, name: &Fqdn, token: &str, now: Duration) -> Result<Invitation, StoreError> {
         self.write(|transaction| {
-            let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-            let sql = "DELETE FROM invitations WHERE name = ?1 AND token = ?2 AND until >= ?3";
-            Ok(transaction.execute(sql, params![name.as_str(), hash.as_ref(), now])? == 1)
+            let worth = invitation(transaction, name, token, now)?;
+            if worth == Invitation::Good {
+                transaction.execute("DELETE FROM invitations WHERE name = ?1", params![name.as_str()])?;
+                transaction.execute(
+                    "INSERT INTO devices (node, name, certificate) VALUES (?1, ?2, 1)
+                     ON CONFLICT (node) DO UPDATE SET certificate = 1",
+                    params![NodeId::of(name).0, name.as_str()],
+                )?;
+            }
+            Ok(worth)
         })
     }
 
@@ -97,8 +120,18 @@ impl SqliteStore {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The roles only refuse the node that it was about; who runs the service has to know why.
+    fn failed(&self, error: &rusqlite::Error) -> StoreError {
+        let database = self.path.display();
+        tracing::error!(
+            %database, %error, remedy = remedy(error),
+            "the database failed; who asked is refused and will ask again"
+        );
+        StoreError::Backend(error.to_string())
+    }
+
     fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        read(&self.lock()).map_err(|error| backend(&error))
+        read(&self.lock()).map_err(|error| self.failed(&error))
     }
 
     fn write<T>(&self, write: impl FnOnce(&Transaction<'_>) -> Result<T, rusqlite::Error>) -> Result<T, StoreError> {
@@ -109,7 +142,7 @@ impl SqliteStore {
             transaction.commit()?;
             Ok(value)
         })();
-        done.map_err(|error| backend(&error))
+        done.map_err(|error| self.failed(&error))
     }
 }
 
@@ -133,34 +166,52 @@ fn protect(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// A failure of the database, for people.
-fn failure(path: &Path, error: &rusqlite::Error) -> Failure {
-    let remedy = match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "another program holds it: end that (`fuser` shows it); only AS, NMS and `cyphonic device` belong there"
-        }
-        Some(ErrorCode::DiskFull) => "make room on the disk",
+/// What helps against a failure of the database.
+fn remedy(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => LOCKED,
+        Some(ErrorCode::DiskFull) => FULL,
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             "this is no database, or it is damaged: restore it from a backup, or give another path"
         }
-        _ => "check that the file and its folder can be written by this user",
-    };
-    Failure::new(Code::Database, format!("{}: {error}", path.display()), remedy)
+        Some(ErrorCode::ReadOnly) => "the file, its folder or its file system is read-only for this user: change that",
+        _ => "check that the file and its folder can be written by this user, and that the disk is healthy",
+    }
+}
+
+const LOCKED: &str =
+    "another program holds it: end that (`fuser FILE` shows it); only AS, NMS and `cyphonic device` belong there";
+const FULL: &str = "the disk is full (or a quota is used up): make room (`df FILE` shows where)";
+
+/// A failure of the database, for people.
+fn failure(path: &Path, error: &rusqlite::Error) -> Failure {
+    Failure::new(Code::Database, format!("{}: {error}", path.display()), remedy(error))
 }
 
 /// The same for an error that the store itself reports.
 pub fn store_failure(path: &Path, error: &StoreError) -> Failure {
     let remedy = match error {
         StoreError::Exhausted => "the overlay's range is full: use a wider one",
-        StoreError::Backend(_) => "another program may hold the database (`fuser` shows it), or the disk is full",
+        StoreError::Backend(text) if text.contains("locked") => LOCKED,
+        StoreError::Backend(text) if text.contains("full") => FULL,
+        StoreError::Backend(_) => "check the file, its folder and the disk",
     };
     Failure::new(Code::Database, format!("{}: {error}", path.display()), remedy)
 }
 
-/// The roles only refuse the node that it was about; who runs the service has to know why.
-fn backend(error: &rusqlite::Error) -> StoreError {
-    tracing::error!(%error, remedy = "is the disk full, or does another program hold the file?", "the database failed");
-    StoreError::Backend(error.to_string())
+fn invitation(connection: &Connection, name: &Fqdn, token: &str, now: Duration) -> rusqlite::Result<Invitation> {
+    let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let sql = "SELECT replaces, EXISTS (SELECT 1 FROM devices WHERE devices.name = invitations.name)
+               FROM invitations WHERE name = ?1 AND token = ?2 AND until >= ?3";
+    let found = connection
+        .query_row(sql, params![name.as_str(), hash.as_ref(), now], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    Ok(match found {
+        None => Invitation::None,
+        Some((false, true)) => Invitation::Taken,
+        Some(_) => Invitation::Good,
+    })
 }
 
 fn device_of(row: &Row<'_>) -> rusqlite::Result<Device> {
@@ -340,13 +391,56 @@ mod tests {
         let store = open(&folder.path().join("a.db"));
         let (a, b): (Fqdn, Fqdn) = ("a.example".parse().unwrap(), "b.example".parse().unwrap());
         let seconds = Duration::from_secs;
-        store.invite(&a, "old", seconds(100)).unwrap();
-        store.invite(&a, "new", seconds(100)).unwrap();
+        store.invite(&a, "old", seconds(100), false).unwrap();
+        store.invite(&a, "new", seconds(100), false).unwrap();
         for (name, token, now) in [(&a, "old", 50), (&a, "wrong", 50), (&b, "new", 50), (&a, "new", 101)] {
-            assert_eq!(store.take_invitation(name, token, seconds(now)), Ok(false), "{name} {token} {now}");
+            let worth = store.take_invitation(name, token, seconds(now));
+            assert_eq!(worth, Ok(Invitation::None), "{name} {token} {now}");
         }
-        assert_eq!(store.take_invitation(&a, "new", seconds(100)), Ok(true));
-        assert_eq!(store.take_invitation(&a, "new", seconds(100)), Ok(false));
+        assert_eq!(store.invitation(&a, "new", seconds(100)), Ok(Invitation::Good));
+        assert_eq!(store.device(NodeId::of(&a)), Ok(None));
+        assert_eq!(store.take_invitation(&a, "new", seconds(100)), Ok(Invitation::Good));
+        assert!(store.device(NodeId::of(&a)).unwrap().unwrap().certificate_login);
+        assert_eq!(store.take_invitation(&a, "new", seconds(100)), Ok(Invitation::None));
+    }
+
+    #[test]
+    fn an_invitation_to_the_name_of_a_device_counts_only_if_it_was_made_to_replace_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder.path().join("a.db"));
+        let a: Fqdn = "a.example".parse().unwrap();
+        let password = Some(PasswordHash::new("p", [1; 16], NonZeroU32::MIN));
+        let device = Device { name: a.clone(), password, certificate_login: false };
+        store.put_device(&device).unwrap();
+        let until = Duration::from_secs(100);
+        store.invite(&a, "x", until, false).unwrap();
+        assert_eq!(store.take_invitation(&a, "x", until), Ok(Invitation::Taken));
+        assert_eq!(store.device(NodeId::of(&a)), Ok(Some(device.clone())), "nothing has changed");
+        store.invite(&a, "y", until, true).unwrap();
+        assert_eq!(store.take_invitation(&a, "y", until), Ok(Invitation::Good));
+        let now = store.device(NodeId::of(&a)).unwrap().unwrap();
+        assert_eq!((now.password, now.certificate_login), (device.password, true));
+    }
+
+    #[test]
+    fn a_full_database_is_named_keeps_what_it_has_and_goes_on_once_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let store = open(&path);
+        let name = |n: u32| -> Fqdn { format!("node{n}.example").parse().unwrap() };
+        let pages: u32 = store.lock().pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        store.lock().pragma_update(None, "max_page_count", pages).unwrap();
+        let (full, error) = (0..).find_map(|n| store.allocate(&name(n)).err().map(|error| (n, error))).unwrap();
+        assert!(full > 1, "there was some room");
+        assert!(matches!(&error, StoreError::Backend(text) if text.contains("full")), "{error}");
+        let failure = store_failure(&path, &error);
+        assert_eq!(failure.code, Code::Database);
+        assert!(failure.remedy().contains("make room"), "{}", failure.remedy());
+        let first = store.allocate(&name(0)).unwrap();
+        assert_eq!(store.addresses_of(&name(full)), Ok(None), "nothing half done");
+        store.lock().pragma_update(None, "max_page_count", 1_000_000).unwrap();
+        assert!(store.allocate(&name(full)).is_ok());
+        assert_eq!(store.allocate(&name(0)), Ok(first));
     }
 
     #[test]

@@ -25,6 +25,10 @@ const MIGRATIONS: &[&str] = &[
     -- Who may get a first certificate, by a token of which the SHA-256 is here, until when (seconds since 1970).
     CREATE TABLE invitations (name TEXT PRIMARY KEY NOT NULL, token BLOB NOT NULL, until INTEGER NOT NULL) STRICT;
 ",
+    "
+    -- Whether the invitation may put a new device in the place of one of that name.
+    ALTER TABLE invitations ADD COLUMN replaces INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 pub(super) enum SchemaError {
@@ -49,6 +53,10 @@ pub(super) fn prepare(connection: &mut Connection, busy: Duration) -> Result<(),
     let done = usize::try_from(version).unwrap_or(0);
     if done > MIGRATIONS.len() {
         return Err(SchemaError::Newer(version));
+    }
+    if done == MIGRATIONS.len() {
+        // Nothing is written where nothing has to be: a full disk then stops nobody from reading.
+        return Ok(());
     }
     for migration in &MIGRATIONS[done..] {
         transaction.execute_batch(migration)?;

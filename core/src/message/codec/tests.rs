@@ -301,7 +301,7 @@ fn each_kind_of_nonsense_has_its_error() {
     assert_eq!(decode(Kind::KeepAlive, &[0; 1201]), TooLong { what: "body", len: 1201, max: MAX_BODY });
     assert_eq!(decode(Kind::Error, &[]), Truncated);
     assert_eq!(decode(Kind::Error, &[0]), Value { what: "error code", value: 0 });
-    assert_eq!(decode(Kind::Error, &[8]), Value { what: "error code", value: 8 });
+    assert_eq!(decode(Kind::Error, &[9]), Value { what: "error code", value: 9 });
     assert_eq!(decode(Kind::RelayResponse, &[2]), Value { what: "boolean", value: 2 });
     assert_eq!(decode(Kind::RouteConfirmation, &[2]), Value { what: "boolean", value: 2 });
     assert_eq!(decode(Kind::LoginRequest, &login(&[3])), Value { what: "credential", value: 3 });

@@ -53,8 +53,10 @@ impl Conventional {
         match event {
             StreamInput::Connected => self.flush_login(),
             StreamInput::Data(bytes) => {
-                if session.channel.receive(&bytes).is_err() {
-                    return self.end_login(Some(Failure::Authentication));
+                if let Err(failure) = session.channel.receive(&bytes) {
+                    let dates = failure.is_about_dates();
+                    let reason = if dates { Failure::CertificateDates } else { Failure::Authentication };
+                    return self.end_login(Some(reason));
                 }
                 self.advance_login();
             }

@@ -1,0 +1,188 @@
+//! From a node's settings to what it runs with.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cyphonic_core::message::Framing;
+use cyphonic_core::method::Method;
+use cyphonic_core::node::{self, NodeConfig, Services};
+use cyphonic_core::quic::{Congestion, QuicOptions};
+
+use super::dns::Resolver;
+use super::secrets::{self, Kept};
+use super::trust::{Source, Trust};
+use super::{ALPN, environment, named, overlay, seed, warn_of_end, zone};
+use crate::error::{Code, Failure};
+use crate::settings::{self, NodeSettings, Parsed, Short, required};
+use crate::{files, net};
+
+/// Path MTU discovery takes some round trips, and a few more where probes are lost.
+const DISCOVERY: Duration = Duration::from_secs(2);
+/// Datagrams that leave together: what one send can carry of full-sized ones.
+const SEGMENTS: usize = 44;
+/// Packets of a tunnel that may go without an acknowledgement: what they carry has its own.
+const ACKS_AFTER: u32 = 40;
+
+/// HOST:PORT as addresses, at least one for each; `key` is for messages.
+pub fn resolve(key: &str, places: &[String]) -> Result<Vec<SocketAddr>, Failure> {
+    let mut found = Vec::new();
+    for place in places {
+        let addresses = place.to_socket_addrs().map_err(|error| {
+            let remedy = "write HOST:PORT, an IPv6 address in brackets; check the system's DNS";
+            let code = if error.kind() == std::io::ErrorKind::InvalidInput { Code::Config } else { Code::Unreachable };
+            Failure::new(code, format!("`{key}`: {place}: {error}"), remedy)
+        })?;
+        found.extend(addresses);
+    }
+    Ok(found)
+}
+
+/// What the method and framing leave for packets of applications on a 1,500-byte link with IPv6. QUIC keeps 38 of 1,452
+/// bytes for itself, room for its largest packet number and an acknowledgement.
+fn default_mtu(method: Method, framing: Framing) -> u16 {
+    match (method, framing) {
+        (Method::Proposed, Framing::Compact) => 1414,
+        (Method::Proposed, Framing::Datagram) => 1382,
+        (Method::Proposed | Method::Conventional, _) => 1404,
+    }
+}
+
+/// What a node runs with, read and checked.
+pub(super) struct Plan {
+    pub(super) config: NodeConfig,
+    pub(super) certificate: PathBuf,
+    pub(super) tun: String,
+    pub(super) mtu: u16,
+    pub(super) resolver: Resolver,
+    pub(super) fixed_addresses: bool,
+    pub(super) secrets: Option<Arc<Kept>>,
+    pub(super) trust: Trust,
+    pub(super) metrics: Option<SocketAddr>,
+}
+
+/// Reads and checks all of it.
+pub(super) fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
+    let zone = zone(settings.zone);
+    let name = required::<NodeSettings, _>(settings.name, "name")?.0;
+    let method: Method = settings.method.unwrap_or(settings::Method::Proposed).into();
+    let (mut overlay, _) = overlay(zone.clone(), settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
+    if let Some(dns) = settings.dns_v4 {
+        overlay.dns_v4 = dns.0;
+    }
+    if let Some(dns) = settings.dns_v6 {
+        overlay.dns_v6 = dns.0;
+    }
+    if !overlay.contains(overlay.dns_v4.into()) || !overlay.contains(overlay.dns_v6.into()) {
+        let what = "`dns-v4`, `dns-v6`: outside the overlay";
+        return Err(Failure::new(Code::Config, what, "choose addresses in `overlay-v4` and `overlay-v6`"));
+    }
+    let by_password = settings.login == Some(settings::Login::Password);
+    if by_password && method == Method::Proposed {
+        let what = "`login = \"password\"`: the proposed method needs a certificate (paper §4.3)";
+        return Err(Failure::new(Code::Config, what, "use `login = \"certificate\"`, or the conventional method"));
+    }
+    let roots = required::<NodeSettings, _>(settings.roots, "roots")?;
+    let (login, identity, trusted, certificate) = if by_password {
+        let file = required::<NodeSettings, _>(settings.password_file, "password_file")?;
+        let password = files::read_secret(&file)?.trim_end_matches(['\r', '\n']).to_owned();
+        (node::Login::Password(password), None, files::roots(&roots, settings.crl.as_deref(), &[])?, file)
+    } else {
+        let certificate = required::<NodeSettings, _>(settings.certificate, "certificate")?;
+        let key = required::<NodeSettings, _>(settings.key, "key")?;
+        let credentials = files::credentials(&name, &certificate, &key, &roots, settings.crl.as_deref())?;
+        warn_of_end(&name, credentials.ends);
+        (node::Login::Certificate, Some(credentials.identity), credentials.roots, certificate)
+    };
+    let chain = identity.as_ref().map(|identity| identity.chain.clone()).unwrap_or_default();
+    let as_name = named(settings.as_name, "as", &zone)?;
+    let source = Source::new(settings.crl_from, settings.crl.as_deref(), &as_name)?;
+    let trust = Trust { roots, crl: settings.crl, chain, source };
+    if settings.nat64.as_ref().is_some_and(|prefix| prefix.0.prefix_len() != 96) {
+        return Err(Failure::new(Code::Config, "`nat64` is no /96", "set the network's prefix, such as 64:ff9b::/96"));
+    }
+    let as_addresses = resolve("as-addresses", &required::<NodeSettings, _>(settings.as_addresses, "as_addresses")?.0)?;
+    let fixed_addresses = settings.addresses.is_some();
+    let addresses = settings.addresses.map_or_else(|| net::source_addresses(&as_addresses, &overlay), |list| list.0);
+    let framing = match method {
+        Method::Conventional => Framing::Udp4501,
+        Method::Proposed => settings.framing.unwrap_or(settings::Framing::Compact).into(),
+    };
+    let defaults = QuicOptions::default();
+    let quic = QuicOptions {
+        keep_alive: settings.keep_alive.map_or(defaults.keep_alive, Duration::from_secs),
+        idle_timeout: settings.idle_timeout.map_or(defaults.idle_timeout, Duration::from_secs),
+        max_udp_payload: settings.max_udp_payload.unwrap_or(defaults.max_udp_payload),
+        // A stream is reliable, so something has to stop it from filling the path.
+        congestion: if framing == Framing::Stream { Congestion::NewReno } else { Congestion::Open },
+        acks_after: Some(ACKS_AFTER),
+        segments: SEGMENTS,
+        discovery: DISCOVERY,
+        ..defaults
+    };
+    if quic.max_udp_payload < 1200 || quic.keep_alive >= quic.idle_timeout {
+        let what = "`max-udp-payload` is below 1200, or `keep-alive` is not below `idle-timeout`";
+        return Err(Failure::new(Code::Config, what, "leave the defaults: 1452, 10 and 30"));
+    }
+    let tun = settings.tun.map_or_else(|| "cyphonic0".to_owned(), |Parsed(Short(name))| name);
+    let services = Services {
+        as_name,
+        as_addresses,
+        nms_name: named(settings.nms_name, "nms", &zone)?,
+        trs_name: named(settings.trs_name, "trs", &zone)?,
+    };
+    let (key_log, secrets) = secrets::listen(settings.key_log.as_deref(), settings.allow_capture.unwrap_or(false))?;
+    Ok(Plan {
+        secrets,
+        trust,
+        metrics: settings.metrics.map(|place| place.0),
+        resolver: Resolver::new(settings.dns.unwrap_or(settings::Dns::Auto), tun.clone(), overlay.clone()),
+        config: NodeConfig {
+            name,
+            method,
+            port: settings.port.unwrap_or(method.default_port()),
+            addresses,
+            nat64: settings.nat64.map(|prefix| prefix.0.addr()),
+            services,
+            login,
+            framing,
+            overlay,
+            tls: environment(key_log),
+            roots: trusted,
+            identity,
+            alpn: settings.alpn.unwrap_or_else(|| ALPN.to_owned()).into_bytes(),
+            quic,
+            seed: seed()?,
+        },
+        certificate,
+        tun,
+        mtu: settings.mtu.unwrap_or(default_mtu(method, framing)),
+        fixed_addresses,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_without_a_port_is_called_wrong() {
+        assert_eq!(resolve("as-addresses", &["[::1]:443".into(), "127.0.0.1:1".into()]).unwrap().len(), 2);
+        let failure = resolve("as-addresses", &["127.0.0.1".into()]).unwrap_err();
+        assert_eq!(failure.code, Code::Config);
+        assert!(failure.to_string().contains("127.0.0.1") && failure.remedy().contains("HOST:PORT"));
+    }
+
+    #[test]
+    fn a_password_without_the_conventional_method_is_refused() {
+        let settings = NodeSettings {
+            name: Some("a.cyphonic.test".parse().unwrap()),
+            login: Some(settings::Login::Password),
+            ..NodeSettings::default()
+        };
+        let failure = plan(settings).err().unwrap();
+        assert_eq!(failure.code, Code::Config);
+        assert!(failure.to_string().contains("needs a certificate"), "{failure}");
+    }
+}

@@ -1,0 +1,291 @@
+//! Why a node is not registered, in words: what happened, with whom, and what helps.
+//!
+//! The role knows the reason and the service it was with. What a person needs besides comes from outside of it: the clock and
+//! the certificate's dates, whether TCP gets through where UDP does not, and how often the registration was lost lately.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cyphonic_core::event::Failure as Reason;
+use cyphonic_core::message::ErrorCode;
+use cyphonic_core::method::Method;
+use cyphonic_core::name::{Fqdn, Party};
+use cyphonic_core::time::Instant;
+use tokio::net::TcpStream;
+
+use crate::files::{self, Span};
+
+/// How long a TCP connection to the AS may take.
+const PROBE: Duration = Duration::from_secs(3);
+/// A registration that was lost so often in such a time did not die of an accident.
+const OFTEN: (usize, Duration) = (3, Duration::from_secs(90));
+
+/// What is wrong, and what helps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) what: String,
+    pub(super) remedy: String,
+}
+
+/// A failure of login or registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failed {
+    pub(super) reason: Reason,
+    /// The service that it was with: AS or NMS.
+    pub(super) with: Option<Party>,
+    /// Whether a registration stood until then.
+    pub(super) stood: bool,
+}
+
+/// What is known of a node besides its reason.
+pub(super) struct Facts {
+    pub(super) name: Fqdn,
+    pub(super) method: Method,
+    pub(super) auth: Vec<SocketAddr>,
+    /// The node's certificate; none where it logs in by password.
+    pub(super) certificate: Option<(PathBuf, Option<Span>)>,
+    /// When registrations were lost, lately.
+    lost: VecDeque<Instant>,
+}
+
+impl Facts {
+    pub(super) fn new(
+        name: Fqdn,
+        method: Method,
+        auth: Vec<SocketAddr>,
+        certificate: Option<(PathBuf, Option<Span>)>,
+    ) -> Self {
+        Self { name, method, auth, certificate, lost: VecDeque::new() }
+    }
+
+    /// A registration that stood is lost.
+    pub(super) fn lost(&mut self, now: Instant) {
+        self.lost.push_back(now);
+        while self.lost.len() > OFTEN.0 {
+            self.lost.pop_front();
+        }
+    }
+
+    fn is_often_lost(&self, now: Instant) -> bool {
+        self.lost.len() >= OFTEN.0 && self.lost.front().is_some_and(|&first| now <= first + OFTEN.1)
+    }
+
+    /// `tcp`: whether TCP gets through to the AS, where that was tried.
+    pub(super) fn explain(&self, now: Instant, failed: &Failed, tcp: Option<bool>) -> Trouble {
+        let reason = &failed.reason;
+        let is_as = failed.with == Some(Party::As);
+        let who = if is_as { format!("the AS ({})", places(&self.auth)) } else { "the NMS".to_owned() };
+        let trouble = |what: String, remedy: &str| Trouble { what, remedy: remedy.to_owned() };
+        if self.is_often_lost(now) && !matches!(reason, Reason::CertificateDates | Reason::Refused(_)) {
+            let what = format!(
+                "registered and lost again {} times in {} s ({reason}): does another machine log in as {}?",
+                OFTEN.0,
+                OFTEN.1.as_secs(),
+                self.name
+            );
+            let remedy =
+                "a name is for one machine: end the other node, or give it a name, certificate and device of its own";
+            return trouble(what, remedy);
+        }
+        match reason {
+            Reason::Timeout if is_as && self.method == Method::Proposed => match tcp {
+                Some(true) => trouble(
+                    format!("UDP is blocked: {who} can be reached by TCP, but does not answer by UDP"),
+                    "let UDP to and from that port through the firewall on the way, or on this machine; the node tries on by itself",
+                ),
+                _ => trouble(
+                    format!("{who} does not answer"),
+                    "is it running? check `as-addresses`, and that UDP to that port gets through; the node tries on by itself",
+                ),
+            },
+            Reason::Timeout | Reason::ConnectionLost if is_as => trouble(
+                format!("{who} does not answer ({reason})"),
+                "is it running? check `as-addresses`, and that no firewall stops the port; the node tries on by itself",
+            ),
+            Reason::Timeout | Reason::ConnectionLost if failed.stood => trouble(
+                format!("the NMS does not answer any more ({reason})"),
+                "is it running? does UDP still get through to it? the node tries on by itself, and its tunnels live on",
+            ),
+            Reason::Timeout if self.method == Method::Conventional => trouble(
+                "the AS answers by TCP, but the NMS does not answer by UDP: it does not run, or UDP is blocked"
+                    .to_owned(),
+                "is the NMS running? let UDP port 4501 through the firewall, or use `method = \"proposed\"`, which needs UDP port \
+                 443 only; the node tries on by itself",
+            ),
+            Reason::Timeout | Reason::ConnectionLost => trouble(
+                format!("the AS answers, but the NMS does not ({reason})"),
+                "is the NMS running? is `nms` right at the AS? the node tries on by itself, and its tunnels live on",
+            ),
+            Reason::CertificateDates => self.dates(&who),
+            Reason::Authentication => trouble(
+                format!("this node and {who} do not believe each other's certificates"),
+                "both must be of the same `cyphonic ca init`, with the names that `name`, `as-name` and `nms-name` say: \
+                 `cyphonic ca print FILE` shows them",
+            ),
+            Reason::Refused(ErrorCode::Unauthorized) => trouble(
+                format!("{who} does not know the device {}, or not by this certificate or password", self.name),
+                "`cyphonic device list` at the AS shows all, `cyphonic device add NAME` adds one",
+            ),
+            Reason::Refused(ErrorCode::StaleEpoch) => trouble(
+                "the NMS has heard from this node with a later clock: the clock was set back".to_owned(),
+                "none needed if the clock is right now: the node tries on, further ahead each time",
+            ),
+            Reason::Refused(ErrorCode::Unavailable) => trouble(
+                format!("{who} cannot serve now: its database fails, or no virtual address is left"),
+                "its log says which: a disk that is full, a program that holds the database; the node tries on by itself",
+            ),
+            Reason::Refused(ErrorCode::NotRegistered) => trouble(
+                "the NMS has been restarted or stopped".to_owned(),
+                "none needed while it comes back; the node tries on by itself, and its tunnels live on",
+            ),
+            Reason::Refused(_) | Reason::Protocol => trouble(
+                format!("{who} does not speak as this node does ({reason})"),
+                "use the same version of cyphonic on both sides",
+            ),
+            Reason::NoAddress => trouble(
+                "no address of this machine has the family (IPv4 or IPv6) of a service".to_owned(),
+                "check this machine's network, and `addresses` if it is set",
+            ),
+            Reason::Replaced | Reason::Moved => trouble(reason.to_string(), "none needed"),
+        }
+    }
+
+    fn dates(&self, who: &str) -> Trouble {
+        let now = files::since_epoch();
+        let clock = format!("this machine's clock says {}", files::civil(now));
+        let Some((path, Some(span))) = &self.certificate else {
+            let what =
+                format!("the clock and the certificate of {who} disagree: {clock}, and by that it does not count");
+            let remedy = "set the clock of whichever machine is wrong; `cyphonic ca print FILE` there shows the dates";
+            return Trouble { what, remedy: remedy.to_owned() };
+        };
+        let own = format!("{} counts {span}", path.display());
+        if let Some(verdict) = span.verdict(now) {
+            let what = format!("the clock and this node's certificate disagree: {clock}, {own}: it {verdict}");
+            let remedy = format!(
+                "set the clock (the node then logs in by itself); if it is right, `cyphonic ca issue {} --renew`",
+                self.name
+            );
+            return Trouble { what, remedy };
+        }
+        let what = format!(
+            "a clock and a certificate's dates disagree between this node and {who}: {clock}; {own}, and so is good by this \
+             clock; the other's is not, or ours is not by the other's clock"
+        );
+        let remedy = "compare `date -u` on both machines and set the wrong one; `cyphonic ca print FILE` shows a certificate's \
+                      dates; the node then logs in by itself";
+        Trouble { what, remedy: remedy.to_owned() }
+    }
+}
+
+/// Why there is no way to a peer.
+pub(super) fn unreached(name: &Fqdn, reason: Option<&Reason>) -> Trouble {
+    let (what, remedy) = match reason {
+        Some(Reason::Refused(ErrorCode::UnknownPeer)) => {
+            (format!("there is no node {name}"), "check the name: `cyphonic device list` at the AS shows all")
+        }
+        Some(Reason::Refused(ErrorCode::PeerOffline)) => (
+            format!("{name} is not registered now, or does not answer the NMS"),
+            "is it running? `cyphonic status` there says how it stands; where both are behind NATs or firewalls: is the TRS \
+             running?",
+        ),
+        Some(Reason::Refused(ErrorCode::NoRelay)) => (
+            format!("there is no direct way to {name}, and no TRS that could relay"),
+            "set `trs` and `service-key` at the NMS, and run a TRS",
+        ),
+        Some(Reason::Refused(ErrorCode::Unavailable)) => {
+            ("the NMS cannot serve now: its database fails".to_owned(), "its log says why; try again in a while")
+        }
+        Some(Reason::Authentication | Reason::CertificateDates) => (
+            format!("this node and {name} do not believe each other's certificates"),
+            "is one of them revoked or expired, or a clock wrong? `cyphonic ca print FILE` and `date -u` show it",
+        ),
+        Some(reason) => (
+            format!("{name} cannot be reached ({reason})"),
+            "is it running? if both are behind NATs or firewalls: is the TRS running, and does UDP get through to it?",
+        ),
+        None => (
+            format!("{name} cannot be reached, or there is no such node"),
+            "is it running and registered? check the name; `cyphonic status` shows whether this node is registered",
+        ),
+    };
+    Trouble { what, remedy: remedy.to_owned() }
+}
+
+/// Whether any of these places takes a TCP connection.
+pub(super) async fn answers_by_tcp(places: Vec<SocketAddr>) -> bool {
+    for place in places {
+        if matches!(tokio::time::timeout(PROBE, TcpStream::connect(place)).await, Ok(Ok(_))) {
+            return true;
+        }
+    }
+    false
+}
+
+fn places(places: &[SocketAddr]) -> String {
+    places.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(method: Method, span: Option<Span>) -> Facts {
+        let certificate = Some((PathBuf::from("a.pem"), span));
+        Facts::new("a.example".parse().unwrap(), method, vec!["192.0.2.2:443".parse().unwrap()], certificate)
+    }
+
+    fn said(facts: &Facts, reason: Reason, with: Party, tcp: Option<bool>) -> String {
+        let trouble = facts.explain(Instant::ZERO, &Failed { reason, with: Some(with), stood: false }, tcp);
+        format!("{}; {}", trouble.what, trouble.remedy)
+    }
+
+    #[test]
+    fn udp_is_called_blocked_only_where_tcp_gets_through() {
+        let proposed = facts(Method::Proposed, None);
+        for (tcp, blocked) in [(None, false), (Some(false), false), (Some(true), true)] {
+            let text = said(&proposed, Reason::Timeout, Party::As, tcp);
+            assert_eq!(text.contains("UDP is blocked"), blocked, "{text}");
+            assert!(text.contains("192.0.2.2:443"), "{text}");
+        }
+        let text = said(&facts(Method::Conventional, None), Reason::Timeout, Party::Nms, None);
+        assert!(text.contains("UDP is blocked") && text.contains("4501"), "{text}");
+    }
+
+    #[test]
+    fn a_clock_that_disagrees_is_told_beside_both_dates_of_the_certificate() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let now = files::since_epoch();
+        let before = |n| now.checked_sub(hours(n)).unwrap();
+        for (begins, ends, whose) in [
+            (now + hours(23), now + hours(2000), "does not count for another 22 hours"),
+            (before(2000), before(25), "ended 25 hours ago"),
+            (before(1), now + hours(2000), "is good by this clock"),
+        ] {
+            let text =
+                said(&facts(Method::Proposed, Some(Span { begins, ends })), Reason::CertificateDates, Party::As, None);
+            for part in [whose, &files::civil(now)[..16], &files::civil(begins), &files::civil(ends)] {
+                assert!(text.contains(part), "{part} in {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_machines_with_one_name_are_suspected_when_registrations_are_lost_again_and_again() {
+        let mut facts = facts(Method::Proposed, None);
+        let second = |n| Instant::ZERO + Duration::from_secs(n);
+        let failed = Failed { reason: Reason::ConnectionLost, with: Some(Party::Nms), stood: true };
+        for n in [0, 5, 30] {
+            let text = facts.explain(second(n), &failed, None).what;
+            assert!(text.contains("does not answer any more"), "{text}");
+            facts.lost(second(n));
+        }
+        let text = facts.explain(second(30), &failed, None).what;
+        assert!(text.contains("does another machine log in as a.example?"), "{text}");
+        facts.lost(second(1000));
+        let text = facts.explain(second(1000), &failed, None).what;
+        assert!(!text.contains("another machine"), "long ago: {text}");
+    }
+}
