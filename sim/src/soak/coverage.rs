@@ -125,7 +125,9 @@ impl Coverage {
                 Action::Wait(_) | Action::Idle => ("wait", nodes.clone().map(to_node).collect()),
                 Action::ProbeMtu(_) => continue,
             };
-            met.iter().for_each(|(kinds, bits)| note(what, kinds, *bits));
+            for (kinds, bits) in met {
+                note(what, &kinds, bits);
+            }
         }
         for (node, sites) in places.iter().enumerate() {
             note("peace", &at(sites), paths.of([node]));
@@ -178,7 +180,7 @@ impl Coverage {
         never.truncate(NAMED);
         let mut names = if never.is_empty() { "nothing".to_owned() } else { never.join(", ") };
         if more > 0 {
-            names.push_str(&format!(", and {more} more: every 0 above"));
+            let _ = write!(names, ", and {more} more: every 0 above");
         }
         format!(
             "What happened where, with tunnels of which pattern, conventional/proposed:\n{table}\nNever reached: {names}\n"

@@ -191,7 +191,8 @@ impl Results {
         let missing: u64 = self.missing().iter().map(|range| range.end() - range.start() + 1).sum();
         let mut lines = ring::digest::Context::new(&ring::digest::SHA256);
         self.lines.iter().for_each(|(seed, rest)| lines.update(format!("{seed},{rest}\n").as_bytes()));
-        let digest: String = lines.finish().as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = lines.finish();
+        let digest = digest.as_ref().iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
         let mut text = format!("# {}; seeds {}\n", self.version, range(&self.seeds));
         text.push_str("what,kind,pattern,method,count\n");
         for (what, count) in [

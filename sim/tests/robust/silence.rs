@@ -41,15 +41,14 @@ to = "bob"
 
 /// What each table of each role holds, two minutes after Alice moved to and fro so many times.
 fn tables_after(cell: &crate::scene::Cell, moves: usize) -> Vec<(String, &'static str, usize)> {
-    let mut steps = String::new();
-    for i in 0..moves {
-        let to = ["b", "a"][i % 2];
-        steps += &format!("[[step]]\ndo = \"move\"\nnode = \"alice\"\nto = \"{to}\"\n");
-        steps += "[[step]]\ndo = \"wait\"\nms = 4000\n";
-        steps += "[[step]]\ndo = \"echo\"\nfrom = \"bob\"\nto = \"alice\"\n";
-        steps += "[[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\n";
-    }
-    steps += "[[step]]\ndo = \"wait\"\nms = 120000\n";
+    let round = |to: &str| {
+        format!(
+            "[[step]]\ndo = \"move\"\nnode = \"alice\"\nto = \"{to}\"\n[[step]]\ndo = \"wait\"\nms = 4000\n\
+             [[step]]\ndo = \"echo\"\nfrom = \"bob\"\nto = \"alice\"\n[[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\n"
+        )
+    };
+    let rounds: String = ["b", "a"].iter().cycle().take(moves).map(|to| round(to)).collect();
+    let steps = rounds + "[[step]]\ndo = \"wait\"\nms = 120000\n";
     let settings = format!("{}\nduration_limit_s = 3000", cell.settings);
     let scenario = crate::common::scene_with(&settings, cell.pair, "{ delay_ms = 10 }", &steps);
     let run = play(&scenario, 1, |_| {});
