@@ -76,6 +76,8 @@ pub(super) struct Origin {
     /// `None` under the paper's policy.
     pub(super) want: Option<Want>,
     pub(super) transaction: u32,
+    /// When that came.
+    pub(super) since: Instant,
     /// Until the peer dials, what we asked is asked again: nobody else would notice that the NMS's word to the peer was
     /// lost (Fig. 4).
     pub(super) again: Option<Backoff>,

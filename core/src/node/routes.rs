@@ -130,6 +130,7 @@ impl Node {
             relayed,
             want: direction.want,
             transaction: header.transaction,
+            since: now,
             again: awaits_dial.then(|| Backoff::start(now, FIRST_RETRY)),
         };
         let tunnel = self.peers.new_tunnel(id);
@@ -379,7 +380,7 @@ impl Node {
         let Some(peer) = self.peers.find_mut(id) else { return false };
         let (Some((up, _)), Some(origin)) = (peer.up, peer.building.get(&tunnel)) else { return false };
         if !origin.initiator {
-            return origin.want == Some(Want::Relayed) && now >= peer.up_since + SILENCE;
+            return origin.want == Some(Want::Relayed) && origin.since >= peer.up_since + SILENCE;
         }
         let heard = self.carriage.heard_at(up);
         peer.unheard.is_some_and(|since| now >= since + SILENCE && heard.is_none_or(|heard| heard <= since))

@@ -247,8 +247,25 @@ impl Legs {
         Ok(())
     }
 
-    /// The responder agrees: the two legs are bound.
+    /// The responder agrees: the two legs are bound. If there is nobody any more to bind its leg to, it learns so by the
+    /// leg's end; or else it would send into it for ever.
     fn on_tunnel_response(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        header: &Header,
+        out: &mut VecDeque<Output>,
+    ) -> Result<(), DropReason> {
+        let bound = self.bind(now, link, header, out);
+        let is_asked = self.asked.range((link, 0)..=(link, u32::MAX)).next().is_some();
+        if bound.is_err() && !is_asked && self.legs[&link].bound.is_empty() {
+            self.links.close(now, link);
+            self.on_closed(now, link);
+        }
+        bound
+    }
+
+    fn bind(
         &mut self,
         now: Instant,
         link: LinkId,
