@@ -51,6 +51,9 @@ pub(super) trait Carriage {
     /// When the peer was heard last on a tunnel that is up. Whoever is there answers what is sent within moments.
     fn heard_at(&self, tunnel: TunnelId) -> Option<Instant>;
 
+    /// Whether the peer has something to answer on a tunnel that is up: who says nothing because nothing was asked is not silent.
+    fn is_answer_due(&self, tunnel: TunnelId) -> bool;
+
     /// Where the NMS is, and when it was heard last.
     fn nms_heard(&self) -> Option<(SocketAddr, Instant)>;
 

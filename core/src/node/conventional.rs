@@ -241,6 +241,11 @@ impl Carriage for Conventional {
 
     fn settle(&mut self, _now: Instant) {}
 
+    fn is_answer_due(&self, tunnel: TunnelId) -> bool {
+        let tunnel = self.tunnels.get(&tunnel);
+        tunnel.is_some_and(|tunnel| matches!(tunnel.stage, Stage::Up { doubted: Some(_), .. }))
+    }
+
     fn nms_heard(&self) -> Option<(SocketAddr, Instant)> {
         let nms = self.nms.as_ref()?;
         Some((self.places.first(&nms.addresses)?.1, nms.heard?))

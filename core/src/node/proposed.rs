@@ -373,6 +373,11 @@ impl Carriage for Proposed {
         self.settle_blind(now);
     }
 
+    fn is_answer_due(&self, _tunnel: TunnelId) -> bool {
+        // QUIC acknowledges every packet.
+        true
+    }
+
     fn nms_heard(&self) -> Option<(SocketAddr, Instant)> {
         let link = self.nms?;
         Some((self.links.remote(link)?, self.links.heard_at(link)?))

@@ -263,7 +263,7 @@ impl Node {
 
     pub(super) fn on_tunnel_up(&mut self, now: Instant, tunnel: TunnelId, up: TunnelUp) {
         let Some(id) = self.peers.by_tunnel(tunnel) else { return };
-        let dead = self.is_dead(now, id, tunnel);
+        let dead = self.is_dead(id, tunnel);
         let Some(peer) = self.peers.find_mut(id) else { return };
         let Some(origin) = peer.building.remove(&tunnel) else { return };
         peer.building.values_mut().for_each(|origin| origin.again = None);
@@ -374,16 +374,13 @@ impl Node {
         }
     }
 
-    /// Whether the tunnel that is up is not worth keeping beside a relayed one that `tunnel` is: nothing was heard on it for
-    /// long, by us or by the peer, who asked for the relay.
-    fn is_dead(&mut self, now: Instant, id: PeerId, tunnel: TunnelId) -> bool {
+    /// Whether the tunnel that is up is not worth keeping beside a relayed one that `tunnel` is: the relay was asked for when
+    /// it had been up for long, so because of silence. Both ends have to judge alike, or each would be left alone with its
+    /// own: they go by when the Route Direction came, and neither by what it heard since.
+    fn is_dead(&mut self, id: PeerId, tunnel: TunnelId) -> bool {
         let Some(peer) = self.peers.find_mut(id) else { return false };
-        let (Some((up, _)), Some(origin)) = (peer.up, peer.building.get(&tunnel)) else { return false };
-        if !origin.initiator {
-            return origin.want == Some(Want::Relayed) && origin.since >= peer.up_since + SILENCE;
-        }
-        let heard = self.carriage.heard_at(up);
-        peer.unheard.is_some_and(|since| now >= since + SILENCE && heard.is_none_or(|heard| heard <= since))
+        let (Some(_), Some(origin)) = (peer.up, peer.building.get(&tunnel)) else { return false };
+        origin.want == Some(Want::Relayed) && origin.since >= peer.up_since + SILENCE / 2
     }
 
     /// A packet is about to go into the peer's tunnel. If it is a direct one, and silent for long, the relay is asked for
@@ -394,8 +391,9 @@ impl Node {
         let Some((tunnel, Origin { relayed: false, want: Some(_), .. })) = peer.up else { return };
         let heard = self.carriage.heard_at(tunnel);
         match peer.unheard {
-            Some(since) if heard.is_none_or(|heard| heard <= since) => {
-                if now >= since + SILENCE && registered && peer.request.is_none() && peer.building.is_empty() {
+            Some(since) if heard.is_none_or(|heard| heard <= since) && now < since + SILENCE => {}
+            Some(since) if heard.is_none_or(|heard| heard <= since) && self.carriage.is_answer_due(tunnel) => {
+                if registered && peer.request.is_none() && peer.building.is_empty() {
                     self.request_route(now, id, Want::Relayed);
                 }
             }
