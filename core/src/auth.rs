@@ -300,8 +300,8 @@ impl Machine for Auth {
 
     fn tables(&self) -> Tables {
         vec![
-            ("connections", self.links.count().max(self.names.len()).max(self.link_timers.len())),
-            ("logins over TCP", self.streams.len().max(self.timers.len())),
+            ("connections", self.links.count().max(self.names.len()).max(self.link_timers.count())),
+            ("logins over TCP", self.streams.len().max(self.timers.count())),
         ]
     }
 }

@@ -36,13 +36,13 @@ impl<K: Ord + Copy> Timers<K> {
     }
 
     /// How many keys have a deadline.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.by_key.len()
     }
 
-    /// Whether none has.
-    pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
+    /// Whether `key` has a deadline.
+    pub fn contains(&self, key: K) -> bool {
+        self.by_key.contains_key(&key)
     }
 
     /// The earliest deadline.

@@ -24,7 +24,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
-use rustls::{CipherSuite, ClientConfig, KeyLog, RootCertStore, ServerConfig};
+use rustls::{CertificateError, CipherSuite, ClientConfig, KeyLog, RootCertStore, ServerConfig};
 use thiserror::Error;
 use webpki::EndEntityCert;
 use zeroize::Zeroizing;
@@ -35,6 +35,12 @@ use crate::name::Fqdn;
 pub trait WallClock: Debug + Send + Sync {
     /// Time since 1970-01-01T00:00:00Z. Unlike [`crate::time::Instant`] it may step, in both directions.
     fn since_unix_epoch(&self) -> Duration;
+}
+
+/// Whether a certificate is refused because of the time: it has expired, or does not count yet.
+pub fn is_about_dates(error: &CertificateError) -> bool {
+    use CertificateError as Why;
+    matches!(error, Why::Expired | Why::ExpiredContext { .. } | Why::NotValidYet | Why::NotValidYetContext { .. })
 }
 
 /// What TLS and QUIC take from outside.

@@ -219,10 +219,11 @@ up() {
     files "$method"
     network "$pattern"
     local node
-    for node in ${LAB_START-as nms trs a b}; do
+    local daemons=${LAB_START-as nms trs a b}
+    for node in $daemons; do
         case $node in a | b) start "$node" node ;; *) start "$node" "$node" ;; esac
     done
-    for node in ${LAB_START-as nms trs a b}; do
+    for node in $daemons; do
         case $node in a | b) ;; *) continue ;; esac
         until_true 15 registered "$node" || {
             tail -n 5 "$LAB_DIR"/*.log >&2

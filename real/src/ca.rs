@@ -288,9 +288,7 @@ mod tests {
     #[test]
     fn what_an_authority_issues_is_believed_by_its_root_and_by_no_other() {
         let folder = tempfile::tempdir().unwrap();
-        let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
-        init(&ours, &name("example")).unwrap();
-        init(&theirs, &name("example")).unwrap();
+        let (ours, theirs) = two_authorities(folder.path());
         let a = name("a.example");
         let (certificate, key) = Ca::open(&ours).unwrap().issue(&a, 30, false).unwrap();
         let good = files::credentials(&a, &certificate, &key, &ours.join("root.pem"), None).unwrap();
@@ -356,12 +354,18 @@ mod tests {
         assert_eq!(ca.revoke(&name("c.example")).unwrap_err().code, Code::Usage);
     }
 
+    /// Two of one name.
+    fn two_authorities(folder: &Path) -> (PathBuf, PathBuf) {
+        let both = (folder.join("ours"), folder.join("theirs"));
+        init(&both.0, &name("example")).unwrap();
+        init(&both.1, &name("example")).unwrap();
+        both
+    }
+
     #[test]
     fn a_list_by_another_authority_under_our_name_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
-        init(&ours, &name("example")).unwrap();
-        init(&theirs, &name("example")).unwrap();
+        let (ours, theirs) = two_authorities(folder.path());
         let a = name("a.example");
         let (certificate, key) = Ca::open(&ours).unwrap().issue(&a, 30, false).unwrap();
         let list = theirs.join("crl.pem");
@@ -383,9 +387,7 @@ mod tests {
     #[test]
     fn a_fetched_list_takes_the_place_of_an_older_one_of_the_same_authority_only() {
         let folder = tempfile::tempdir().unwrap();
-        let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
-        init(&ours, &name("example")).unwrap();
-        init(&theirs, &name("example")).unwrap();
+        let (ours, theirs) = two_authorities(folder.path());
         let a = name("a.example");
         let (certificate, key) = Ca::open(&ours).unwrap().issue(&a, 30, false).unwrap();
         let root = ours.join("root.pem");

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cyphonic_core::key::Key128;
 use cyphonic_core::name::Fqdn;
-use cyphonic_core::tls::{Environment, Identity, Roots, TlsError};
+use cyphonic_core::tls::{Environment, Identity, Roots, TlsError, is_about_dates};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -212,12 +212,6 @@ fn verify(
         other => Failure::new(Code::Identity, format!("{file}: {other}"), "`cyphonic ca print` shows what is in it"),
     })?;
     Ok(Span::of(&chain[0]).map_or(Duration::MAX, |span| span.ends))
-}
-
-/// Whether a certificate is refused because of the time.
-pub fn is_about_dates(error: &CertificateError) -> bool {
-    use CertificateError as Why;
-    matches!(error, Why::Expired | Why::ExpiredContext { .. } | Why::NotValidYet | Why::NotValidYetContext { .. })
 }
 
 /// The clock and one of these certificates disagree: both are told, because either may be wrong.

@@ -177,7 +177,7 @@ fn distrust(failure: &TlsFailure) -> Failure {
         CertificateError::NotValidYetContext { not_before, .. } => {
             clock(&format!("the other side's certificate counts from {} on", files::civil(since(*not_before))))
         }
-        why if files::is_about_dates(why) => clock("the other side's certificate does not count at that time"),
+        why if tls::is_about_dates(why) => clock("the other side's certificate does not count at that time"),
         why => {
             let what = format!("the other side's certificate is not believed: {why}");
             let remedy = "use the root.pem of the AS's own `cyphonic ca init` (`--roots`), and its name (`--as-name`)";

@@ -14,3 +14,8 @@ pub mod run;
 pub mod seeded;
 pub mod soak;
 pub mod world;
+
+/// Bytes as two digits each.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}

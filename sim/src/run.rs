@@ -10,6 +10,7 @@ use cyphonic_core::node::{Node, NodeCommand};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Action, Engine as EngineKind, Family as FamilyWord, Pair, Probes, Role, Scenario};
 
+use crate::hex;
 use crate::host::Host;
 use crate::host::apps::{App, AppId, AppReport, Echo, EchoSize, Family, Flow, FlowEnd, Target, Transfer};
 use crate::net::{Storm, TapSummary};
@@ -75,7 +76,7 @@ impl Run {
             context.update(&tap.packets.to_be_bytes());
             context.update(&tap.digest);
         }
-        context.finish().as_ref().iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+        hex(&context.finish().as_ref()[..16])
     }
 
     /// What the applications of echo, TCP and UDP steps saw, in order.

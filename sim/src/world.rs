@@ -147,6 +147,12 @@ impl World {
         self.engine.as_mut()
     }
 
+    /// Every role: AS, NMS, TRS, and nodes.
+    pub fn actors(&self) -> Vec<Actor> {
+        let nodes = (0..self.nodes.len()).map(Actor::Node);
+        [Actor::Auth, Actor::Nms, Actor::Trs].into_iter().chain(nodes).collect()
+    }
+
     /// Where a role is.
     pub fn station(&self, actor: Actor) -> &Station {
         match actor {
@@ -200,9 +206,8 @@ impl World {
 
     /// Every event since the last call, in order of time, then of AS, NMS, TRS and nodes, with the host's name.
     pub fn drain_events(&mut self) -> Vec<(Instant, String, Event)> {
-        let nodes = (0..self.nodes.len()).map(Actor::Node);
         let mut events = Vec::new();
-        for actor in [Actor::Auth, Actor::Nms, Actor::Trs].into_iter().chain(nodes) {
+        for actor in self.actors() {
             let drained = self.drain_events_of(actor);
             let name = &self.station(actor).name;
             events.extend(drained.into_iter().map(|(at, event)| (at, name.clone(), event)));

@@ -21,7 +21,7 @@ use rustls::{
 use thiserror::Error;
 
 use crate::name::Fqdn;
-use crate::tls;
+use crate::tls::{self, is_about_dates};
 
 /// Most plaintext that waits for [`TlsChannel::read`], bytes.
 pub const MAX_UNREAD: usize = 64 * 1024;
@@ -54,12 +54,8 @@ pub enum TlsFailure {
 impl TlsFailure {
     /// Whether it is because a certificate, theirs or ours, does not count at this time.
     pub fn is_about_dates(&self) -> bool {
-        use CertificateError as Why;
         match self {
-            Self::Untrusted(why) => matches!(
-                why,
-                Why::Expired | Why::ExpiredContext { .. } | Why::NotValidYet | Why::NotValidYetContext { .. }
-            ),
+            Self::Untrusted(why) => is_about_dates(why),
             Self::Refused(alert) => *alert == AlertDescription::CertificateExpired,
             _ => false,
         }

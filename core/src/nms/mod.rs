@@ -295,9 +295,9 @@ impl Machine for Nms {
         vec![
             ("connections", self.links.count()),
             ("connections whose owner is known", self.link_nodes.len().max(self.waiting.len())),
-            ("registrations", self.nodes.len().max(self.expiry.len())),
+            ("registrations", self.nodes.len().max(self.expiry.count())),
             ("route constructions", self.pending.len().max(self.asked.len()).max(self.concerned.len() / 2)),
-            ("timers", self.pending_timers.len()),
+            ("timers", self.pending_timers.count()),
         ]
     }
 }

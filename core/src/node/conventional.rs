@@ -146,7 +146,7 @@ impl Conventional {
 
 impl Carriage for Conventional {
     fn tables(&self) -> Tables {
-        vec![("tunnels", self.tunnels.len().max(self.timers.len())), ("paths", self.by_path.len())]
+        vec![("tunnels", self.tunnels.len().max(self.timers.count())), ("paths", self.by_path.len())]
     }
 
     /// Of certificates it sees only the AS's.

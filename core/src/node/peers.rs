@@ -28,6 +28,9 @@ use crate::timers::{Backoff, Timers};
 /// Most peers a node keeps state for.
 pub const MAX_PEERS: usize = 4096;
 
+/// The NMS remembers a route construction for 10 s; so no Route Direction of it comes again later than this.
+const REPEATED: Duration = Duration::from_secs(12);
+
 /// Names a peer within one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PeerId(u32);
@@ -51,7 +54,7 @@ pub(super) struct Peer {
     pub(super) until: Instant,
     /// When to ask again, after a failure, and for what.
     pub(super) retry_at: Option<(Instant, Want)>,
-    /// Failures since the last tunnel.
+    /// Attempts since the last tunnel that failed.
     pub(super) failures: u8,
     /// When to ask for the relay as well.
     pub(super) relay_at: Option<Instant>,
@@ -169,6 +172,8 @@ pub(super) struct Peers {
     /// Direction Requests under way.
     by_transaction: BTreeMap<u32, PeerId>,
     timers: Timers<PeerId>,
+    /// Transactions of Route Directions that we obeyed as the responder.
+    obeyed: Timers<u32>,
     next_id: u32,
     next_tunnel: u32,
 }
@@ -227,15 +232,25 @@ impl Peers {
             ("peers", self.peers.len().max(self.by_reference.len()).max(self.by_virtual.len() / 2)),
             ("tunnels of peers", self.by_tunnel.len()),
             ("requests", self.by_transaction.len()),
-            ("timers of peers", self.timers.len()),
+            ("timers of peers", self.timers.count()),
+            ("directions obeyed", self.obeyed.count()),
         ]
     }
 
+    /// Whether a Route Direction to us as the responder is obeyed for the first time. Its keys are good for one tunnel, even if
+    /// that came to nothing.
+    pub(super) fn obeys(&mut self, now: Instant, transaction: u32) -> bool {
+        let first = !self.obeyed.contains(transaction);
+        self.obeyed.set(transaction, Some(now + REPEATED));
+        first
+    }
+
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.obeyed.next()].into_iter().flatten().min()
     }
 
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<PeerId> {
+        while self.obeyed.pop_due(now).is_some() {}
         self.timers.pop_due(now)
     }
 

@@ -175,8 +175,16 @@ impl Proposed {
         self.owners.insert(link, Owner::Inbound(Inbound { names, early: None }));
     }
 
-    /// Takes all that the main endpoint has to say.
+    /// Takes all that the main endpoint has to say, then what the endpoints have to say that came of it.
     fn drain_links(&mut self, now: Instant) {
+        self.drain_main(now);
+        while !self.blind_touched.is_empty() {
+            self.settle_blind(now);
+            self.drain_main(now);
+        }
+    }
+
+    fn drain_main(&mut self, now: Instant) {
         while let Some(output) = self.links.poll() {
             match output {
                 LinkOutput::Transmit(transmit) => {
@@ -283,8 +291,8 @@ impl Carriage for Proposed {
         let blind = self.tunnels.values().filter_map(|tunnel| tunnel.stage.links()).map(Links::count).sum::<usize>();
         vec![
             ("connections", self.links.count() + blind),
-            ("owners of connections", self.owners.len().max(self.inbound.len()).max(self.inbound_timers.len())),
-            ("tunnels", self.tunnels.len().max(self.timers.len()).max(self.searches.len())),
+            ("owners of connections", self.owners.len().max(self.inbound.len()).max(self.inbound_timers.count())),
+            ("tunnels", self.tunnels.len().max(self.timers.count()).max(self.searches.count())),
             ("tunnels that the peer dials", self.expecting.len()),
             ("legs", self.by_leg.len()),
             ("peers whose path is not searched", self.unprobed.len()),
@@ -370,7 +378,6 @@ impl Carriage for Proposed {
     fn settle(&mut self, now: Instant) {
         self.links.settle(now);
         self.drain_links(now);
-        self.settle_blind(now);
     }
 
     fn is_answer_due(&self, _tunnel: TunnelId) -> bool {

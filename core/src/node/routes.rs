@@ -23,7 +23,6 @@ use super::peers::{Improve, Origin, Peer, PeerId, Request};
 use crate::event::{DropReason, Event, Failure, TunnelUp};
 use crate::header::Header;
 use crate::message::{DirectionRequest, ErrorCode, Message, PeerRef, RouteDirection, Want};
-use crate::name::Fqdn;
 use crate::route::Pattern;
 use crate::time::Instant;
 use crate::timers::Backoff;
@@ -36,8 +35,10 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 const DOUBTFUL: u8 = 2;
 /// After so many, a request that only wants something better is given up.
 const TRIES: u8 = 6;
-/// After a Route Direction whose tunnel did not come up, wait this long before asking again.
+/// After a Route Direction whose tunnel did not come up, wait this long before asking again; after each further one twice as
+/// long, up to [`LAST_RETRY_PAUSE`].
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+const LAST_RETRY_PAUSE: Duration = Duration::from_millis(1_600);
 /// A direct attempt has so much time alone, before the relay is asked for too: enough for three round trips of most paths.
 pub const HEAD_START: Duration = Duration::from_millis(500);
 /// After a relayed tunnel came up, the first wait before a direct one is tried; each later wait is twice as long.
@@ -111,8 +112,8 @@ impl Node {
         if let Err(reason) = self.check_direction(header.transaction, &direction, initiator) {
             return self.dropped(reason);
         }
-        if !initiator && self.was_directed(&direction.peer, header.transaction) {
-            return self.confirm_again(now, header, direction.dial);
+        if !initiator && !self.peers.obeys(now, header.transaction) {
+            return self.confirm_again(now, header, &direction);
         }
         self.withdraw_request(header.transaction, &direction, initiator);
         let until = now + ROUTE_TIMEOUT;
@@ -194,17 +195,14 @@ impl Node {
         self.carriage.forget(now, tunnel);
     }
 
-    /// Whether this Route Direction to us as the responder was obeyed before. To obey it again would take a tunnel that
-    /// is up, or half built, away.
-    fn was_directed(&self, peer: &Fqdn, transaction: u32) -> bool {
-        let Some(id) = self.peers.by_name(peer) else { return false };
-        self.peers.get(id).tunnels().any(|(_, origin)| !origin.initiator && origin.transaction == transaction)
-    }
-
-    /// The NMS repeats a Route Direction, so our Confirmation was lost or is late.
-    fn confirm_again(&mut self, now: Instant, header: &Header, dial: bool) {
+    /// The NMS repeats a Route Direction, so our Confirmation was lost or is late. To obey it again would take a tunnel that is
+    /// up, or half built, away.
+    fn confirm_again(&mut self, now: Instant, header: &Header, direction: &RouteDirection) {
+        let Some(id) = self.peers.by_name(&direction.peer) else { return };
+        let of_it = |origin: &Origin| !origin.initiator && origin.transaction == header.transaction;
+        let stands = self.peers.get(id).tunnels().any(|(_, origin)| of_it(&origin));
         // Who dials answers by dialing, and goes on with that by itself.
-        if !dial && !self.carriage.is_reliable() {
+        if stands && !direction.dial && !self.carriage.is_reliable() {
             let count = header.count.max(1);
             self.carriage.send_nms(now, header.transaction, count, Message::RouteConfirmation(None));
         }
@@ -263,9 +261,9 @@ impl Node {
 
     pub(super) fn on_tunnel_up(&mut self, now: Instant, tunnel: TunnelId, up: TunnelUp) {
         let Some(id) = self.peers.by_tunnel(tunnel) else { return };
-        let dead = self.is_dead(id, tunnel);
         let Some(peer) = self.peers.find_mut(id) else { return };
         let Some(origin) = peer.building.remove(&tunnel) else { return };
+        let dead = peer.has_dead_tunnel(&origin);
         peer.building.values_mut().for_each(|origin| origin.again = None);
         (peer.relay_at, peer.failures) = (None, 0);
         let before = peer.up;
@@ -339,12 +337,13 @@ impl Node {
             return self.request_route(now, id, Want::Relayed);
         }
         let waits = !peer.held.packets.is_empty() || !peer.held.queries.is_empty();
-        if peer.until > now + RETRY_PAUSE && (origin.initiator || waits) {
+        let pause = (RETRY_PAUSE * (1 << peer.failures.min(7))).min(LAST_RETRY_PAUSE);
+        if peer.until > now + pause && (origin.initiator || waits) {
             peer.failures = peer.failures.wrapping_add(1);
             // The NMS cannot know what is in the way: now and then the other node has to dial.
             let other = origin.want.is_some() && peer.failures % 2 == 1;
             let want = if other { Want::Direct(peer.failures) } else { Want::Any };
-            peer.retry_at = Some((now + RETRY_PAUSE, want));
+            peer.retry_at = Some((now + pause, want));
         } else {
             self.fail_route(now, id, reason);
         }
@@ -374,30 +373,22 @@ impl Node {
         }
     }
 
-    /// Whether the tunnel that is up is not worth keeping beside a relayed one that `tunnel` is: the relay was asked for when
-    /// it had been up for long, so because of silence. Both ends have to judge alike, or each would be left alone with its
-    /// own: they go by when the Route Direction came, and neither by what it heard since.
-    fn is_dead(&mut self, id: PeerId, tunnel: TunnelId) -> bool {
-        let Some(peer) = self.peers.find_mut(id) else { return false };
-        let (Some(_), Some(origin)) = (peer.up, peer.building.get(&tunnel)) else { return false };
-        origin.want == Some(Want::Relayed) && origin.since >= peer.up_since + SILENCE / 2
-    }
-
     /// A packet is about to go into the peer's tunnel. If it is a direct one, and silent for long, the relay is asked for
-    /// beside it, and takes over unless the peer is heard until then.
+    /// beside it, and takes over.
     pub(super) fn watch_silence(&mut self, now: Instant, id: PeerId) {
         let registered = self.cloud.is_registered();
         let Some(peer) = self.peers.find_mut(id) else { return };
         let Some((tunnel, Origin { relayed: false, want: Some(_), .. })) = peer.up else { return };
         let heard = self.carriage.heard_at(tunnel);
-        match peer.unheard {
-            Some(since) if heard.is_none_or(|heard| heard <= since) && now < since + SILENCE => {}
-            Some(since) if heard.is_none_or(|heard| heard <= since) && self.carriage.is_answer_due(tunnel) => {
+        let silent = peer.unheard.filter(|since| heard.is_none_or(|heard| heard <= *since));
+        match silent {
+            Some(since) if now < since + SILENCE => {}
+            Some(_) if self.carriage.is_answer_due(tunnel) => {
                 if registered && peer.request.is_none() && peer.building.is_empty() {
                     self.request_route(now, id, Want::Relayed);
                 }
             }
-            _ => peer.unheard = Some(now),
+            Some(_) | None => peer.unheard = Some(now),
         }
     }
 
@@ -552,6 +543,13 @@ fn take_due(at: &mut Option<Instant>, now: Instant) -> bool {
 }
 
 impl Peer {
+    /// Whether the tunnel that is up is not worth keeping beside a relayed one that came of `origin`: the relay was asked for
+    /// when it had been up for long, so because of silence. Both ends have to judge alike, or each would be left alone with
+    /// its own: they go by when the Route Direction came, and neither by what it heard since.
+    fn has_dead_tunnel(&self, origin: &Origin) -> bool {
+        self.up.is_some() && origin.want == Some(Want::Relayed) && origin.since >= self.up_since + SILENCE / 2
+    }
+
     /// The tunnel that packets go into.
     pub(super) fn tunnel(&self) -> Option<TunnelId> {
         self.up.map(|(tunnel, _)| tunnel)

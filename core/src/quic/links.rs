@@ -1,5 +1,6 @@
 //! One endpoint and its links.
 
+mod closed;
 mod search;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -9,13 +10,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
-    Connection, ConnectionError, ConnectionHandle, DatagramEvent, Dir, Endpoint, Event, Incoming, ReadError,
-    SendDatagramError, Side, StreamEvent, StreamId, VarInt, WriteError,
+    Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, Event, Incoming, ReadError, SendDatagramError, Side,
+    StreamEvent, StreamId, VarInt, WriteError,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use rustls::pki_types::CertificateDer;
 
+pub use self::closed::LinkClosed;
 use super::cid::{CidScheme, initial_destination};
 use super::config::{self, DATAGRAM_BUFFER, Load, QuicConfig};
 use super::{from_std, to_std};
@@ -62,19 +64,6 @@ pub enum LinkOutput {
     Closed(LinkId, LinkClosed),
     /// Something was dropped.
     Dropped(DropReason),
-}
-
-/// Why a link is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkClosed {
-    /// Nothing heard for the idle timeout, or the handshake never finished.
-    Timeout,
-    /// TLS refused the peer, or the peer refused us: certificate, name or application protocol.
-    Authentication,
-    /// As [`Self::Authentication`], because a certificate does not count at this time.
-    CertificateDates,
-    /// The peer closed it, or it broke the protocol.
-    Lost,
 }
 
 /// Why a DATAGRAM frame was not taken.
@@ -598,7 +587,7 @@ impl Link {
             Event::ConnectionLost { reason } => {
                 if !self.closed {
                     self.closed = true;
-                    out.push_back(LinkOutput::Closed(id, closed_reason(&reason)));
+                    out.push_back(LinkOutput::Closed(id, LinkClosed::by(&reason)));
                 }
             }
             Event::DatagramReceived => {
@@ -703,22 +692,4 @@ fn heard(connection: &Connection) -> u64 {
     let ids = f.new_connection_id + f.retire_connection_id + f.new_token + u64::from(f.handshake_done);
     let ends = f.reset_stream + f.stop_sending + f.connection_close;
     data + limits + blocked + ids + ends + f.path_challenge + f.path_response
-}
-
-fn closed_reason(error: &ConnectionError) -> LinkClosed {
-    /// QUIC's "cryptographic handshake failed" codes carry the TLS alert (RFC 9001 §4.8).
-    const CRYPTO: std::ops::Range<u64> = 0x100..0x200;
-    /// The alert certificate_expired (RFC 8446 §6.2): "expired or not currently valid".
-    const EXPIRED: u64 = 0x100 + 45;
-    let code = match error {
-        ConnectionError::TimedOut => return LinkClosed::Timeout,
-        ConnectionError::TransportError(e) => u64::from(e.code),
-        ConnectionError::ConnectionClosed(c) => u64::from(c.error_code),
-        _ => return LinkClosed::Lost,
-    };
-    match code {
-        EXPIRED => LinkClosed::CertificateDates,
-        code if CRYPTO.contains(&code) => LinkClosed::Authentication,
-        _ => LinkClosed::Lost,
-    }
 }

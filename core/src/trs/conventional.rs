@@ -77,7 +77,7 @@ fn reply_to_probe(local: SocketAddr, to: SocketAddr, transaction: u32, id: [u8; 
 impl Paths {
     /// How many there are.
     pub(super) fn count(&self) -> usize {
-        self.paths.len().max(self.timers.len())
+        self.paths.len().max(self.timers.count())
     }
 
     pub(super) fn new(name: &Fqdn, service_key: &Key128) -> Self {

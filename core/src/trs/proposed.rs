@@ -67,7 +67,7 @@ impl Legs {
             ("connections", self.links.count()),
             ("legs", self.legs.len().max(self.by_cid.len()).max(self.counts.len())),
             ("legs bound to legs", bound),
-            ("requests", self.asked.len().max(self.timers.len())),
+            ("requests", self.asked.len().max(self.timers.count())),
         ]
     }
 

@@ -93,7 +93,7 @@ pub(super) fn violations(
     let seed = *scenario.seeds.start();
     let mut assault =
         Assault { scenario, world, rng: ChaCha8Rng::seed_from_u64(seed), hosts: BTreeMap::new(), found: Vec::new() };
-    for actor in assault.actors() {
+    for actor in assault.world.actors() {
         assault.hosts.insert(assault.world.station(actor).id, actor);
     }
     let arrived = assault.arrived(kept);
@@ -121,11 +121,6 @@ struct Assault<'a> {
 }
 
 impl Assault<'_> {
-    fn actors(&self) -> Vec<Actor> {
-        let nodes = (0..self.world.nodes.len()).map(Actor::Node);
-        [Actor::Auth, Actor::Nms, Actor::Trs].into_iter().chain(nodes).collect()
-    }
-
     fn name(&self, actor: Actor) -> String {
         self.world.station(actor).name.clone()
     }
@@ -255,7 +250,7 @@ impl Assault<'_> {
     }
 
     fn repeat(&mut self, arrived: &[Datagram]) {
-        for actor in self.actors() {
+        for actor in self.world.actors() {
             let mine: Vec<&Datagram> = arrived.iter().filter(|datagram| datagram.to == actor).collect();
             for datagram in &mine[mine.len().saturating_sub(REPEATED)..] {
                 let (delivered, mut events) = self.inject(datagram, datagram.from, &datagram.payload);
@@ -300,7 +295,7 @@ impl Assault<'_> {
     }
 
     fn spoof(&mut self, arrived: &[Datagram]) {
-        for actor in self.actors() {
+        for actor in self.world.actors() {
             let firsts = arrived.iter().filter(|datagram| datagram.to == actor && datagram.is_initial()).take(SPOOFED);
             let victims: Vec<_> =
                 (222..).zip(firsts).map(|(host, first)| (Self::stranger(first.from, host), first)).collect();

@@ -134,12 +134,16 @@ impl Coverage {
         }
     }
 
+    fn count(&self, what: &'static str, kind: &'static str, pattern: u8, method: &'static str) -> u64 {
+        self.0.get(&(what, kind, pattern, method)).copied().unwrap_or_default()
+    }
+
     /// A line for each combination that may be, reached or not.
     pub fn csv(&self) -> String {
         let mut text = String::new();
         for (what, kind) in TRANSITIONS.iter().flat_map(|&what| KINDS.map(|kind| (what, kind))) {
             for (pattern, method) in PATTERNS.iter().flat_map(|&pattern| METHODS.map(|method| (pattern, method))) {
-                let count = self.0.get(&(what, kind, pattern, method)).copied().unwrap_or_default();
+                let count = self.count(what, kind, pattern, method);
                 if may_be(what, kind) {
                     let _ = writeln!(text, "{what},{kind},{pattern},{method},{count}");
                 }
@@ -159,7 +163,7 @@ impl Coverage {
             for kind in KINDS {
                 row.push(if may_be(what, kind) {
                     let [conventional, proposed] = METHODS.map(|method| {
-                        let count = self.0.get(&(what, kind, pattern, method)).copied().unwrap_or_default();
+                        let count = self.count(what, kind, pattern, method);
                         if count == 0 {
                             never.push(format!("{what} {kind} pattern {pattern} {method}"));
                         }

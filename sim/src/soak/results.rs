@@ -19,6 +19,7 @@ use cyphonic_scenarios::{ResultsError, write_whole};
 use super::check::{Depth, Examined, examine};
 use super::coverage::{Coverage, Paths};
 use super::generate::{GENERATOR, generate};
+use crate::hex;
 use crate::lab::LabError;
 
 const COLUMNS: &str = "seed,digest,demanded,simulated_s,paths,violated";
@@ -191,8 +192,7 @@ impl Results {
         let missing: u64 = self.missing().iter().map(|range| range.end() - range.start() + 1).sum();
         let mut lines = ring::digest::Context::new(&ring::digest::SHA256);
         self.lines.iter().for_each(|(seed, rest)| lines.update(format!("{seed},{rest}\n").as_bytes()));
-        let digest = lines.finish();
-        let digest = digest.as_ref().iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        let digest = hex(&lines.finish().as_ref()[..16]);
         let mut text = format!("# {}; seeds {}\n", self.version, range(&self.seeds));
         text.push_str("what,kind,pattern,method,count\n");
         for (what, count) in [

@@ -18,6 +18,7 @@ use cyphonic_scenarios::{Method, Scenario};
 
 use super::check::{Invariant, Violation, violation};
 use crate::capture::Secrets;
+use crate::hex;
 use crate::host::apps::MARKER;
 use crate::net::packet::{Ip, Transport};
 use crate::net::{Direction, Tapped};
@@ -223,7 +224,7 @@ fn told(scenario: &Scenario, run: &Run, secrets: &Secrets) -> Option<String> {
     let mut secrets: Vec<String> = log.lines().filter_map(|line| line.rsplit(' ').next()).map(str::to_owned).collect();
     let keys =
         scenario.nodes.iter().filter_map(|node| run.world.store.common_key(NodeId::of(&node.name)).ok().flatten());
-    secrets.extend(keys.map(|key| key.0.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))));
+    secrets.extend(keys.map(|key| hex(&key.0)));
     let mut text = String::new();
     for (.., event) in &run.events {
         let _ = writeln!(text, "{event:?}");

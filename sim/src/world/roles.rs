@@ -21,6 +21,7 @@ use cyphonic_scenarios::{
 };
 
 use super::Watch;
+use crate::hex;
 use crate::seeded::{self, Pki};
 
 /// The QUIC application protocol of every link.
@@ -229,7 +230,7 @@ fn service_name(service: &str) -> Fqdn {
 
 /// A node's password in simulation: no one else's, and the same in every run of the seed.
 fn password(seed: u64, name: &Fqdn) -> String {
-    seeded::derive(seed, name.as_str(), "password").iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    hex(&seeded::derive(seed, name.as_str(), "password"))
 }
 
 /// A service's addresses, IPv6 first.

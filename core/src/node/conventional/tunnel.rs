@@ -133,6 +133,12 @@ impl Tunnel {
         }
     }
 
+    /// Whether what comes from `remote` may begin the tunnel. A dialer hears the listener where it dialed it, as with QUIC: where
+    /// the answer takes another way than the question, each end would follow the other from mapping to mapping.
+    fn may_begin(&self, remote: SocketAddr) -> bool {
+        !matches!(self.stage, Stage::Dialing { .. }) || self.candidates.iter().any(|&(_, asked)| asked == remote)
+    }
+
     /// A packet is about to be sent. The new timer, if that changes it.
     pub(super) fn speak(&mut self, now: Instant) -> Option<Instant> {
         let Stage::Up { heard, keep_alive, doubted: None, .. } = &mut self.stage else { return None };
@@ -262,6 +268,13 @@ impl Conventional {
             Ok(opened) => opened,
             Err(reason) => return self.dropped(reason),
         };
+        if !tunnel.may_begin(remote) {
+            // That it went out is all that a punch is for.
+            if message != Message::HolePunching {
+                self.dropped(DropReason::NotBound);
+            }
+            return;
+        }
         let latest = tunnel.control.is_latest(header.sequence);
         tunnel.locate(latest, (local, remote));
         // Who still asks, or punches, has not heard us yet.
@@ -289,7 +302,6 @@ impl Conventional {
             Message::TunnelResponse if tunnel.dialer && header.transaction == tunnel.transaction => {}
             Message::KeepAlive => self.send_control(peer, 0, &Message::KeepAliveAck),
             Message::KeepAliveAck => {}
-            // That it went out is all that it is for.
             Message::HolePunching if !tunnel.relayed() => {}
             _ => self.dropped(DropReason::Unexpected),
         }
@@ -377,6 +389,9 @@ impl Conventional {
         mut datagram: BytesMut,
     ) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return self.dropped(DropReason::UnknownId) };
+        if !tunnel.may_begin(place.1) {
+            return self.dropped(DropReason::NotBound);
+        }
         // A capsule under the end key that we made says that the listener has it: its Tunnel Response was lost.
         let mut fresh = match &tunnel.stage {
             Stage::Dialing { end_key, .. } => Some(Session::new(end_key, tunnel.ours())),

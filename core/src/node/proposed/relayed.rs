@@ -113,7 +113,9 @@ impl Proposed {
         tunnel.progress(now);
         tunnel.stage = Stage::EndToEnd(EndToEnd { leg, cid, links: Box::new(links), link });
         self.by_leg.insert(cid, peer);
-        self.drain_blind(now, peer);
+        // What the leg still has to say goes first. Who sees both on the same ports can tell them apart so: a packet of the
+        // leg after the first Initial would belong to either, until that is answered.
+        self.blind_touched.insert(peer);
         true
     }
 

@@ -1,0 +1,37 @@
+//! Why a link is gone.
+
+use quinn_proto::ConnectionError;
+
+/// Why a link is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkClosed {
+    /// Nothing heard for the idle timeout, or the handshake never finished.
+    Timeout,
+    /// TLS refused the peer, or the peer refused us: certificate, name or application protocol.
+    Authentication,
+    /// As [`Self::Authentication`], because a certificate does not count at this time.
+    CertificateDates,
+    /// The peer closed it, or it broke the protocol.
+    Lost,
+}
+
+impl LinkClosed {
+    /// By what quinn says.
+    pub(super) fn by(error: &ConnectionError) -> Self {
+        /// QUIC's "cryptographic handshake failed" codes carry the TLS alert (RFC 9001 §4.8).
+        const CRYPTO: std::ops::Range<u64> = 0x100..0x200;
+        /// The alert certificate_expired (RFC 8446 §6.2): "expired or not currently valid".
+        const EXPIRED: u64 = 0x100 + 45;
+        let code = match error {
+            ConnectionError::TimedOut => return Self::Timeout,
+            ConnectionError::TransportError(e) => u64::from(e.code),
+            ConnectionError::ConnectionClosed(c) => u64::from(c.error_code),
+            _ => return Self::Lost,
+        };
+        match code {
+            EXPIRED => Self::CertificateDates,
+            code if CRYPTO.contains(&code) => Self::Authentication,
+            _ => Self::Lost,
+        }
+    }
+}
