@@ -4,10 +4,9 @@
 //! A site is seen from outside as an [`Outlook`], one for each family: the composition of every box on the way out.
 //! Whether a dialer meets a listener then is a question about two outlooks ([`Outlook::dial`]):
 //!
-//! - Over QUIC, replies count only if they come from the address that was dialed; the conventional method knows them by
-//!   their HMAC, so they count if they come in at all. The one that peers are told is the one that the
-//!   NMS sees, so the listener needs endpoint-independent mapping, or no filter and either a NAT that replies through
-//!   the mapping by which the question came, or a dialer that hears it from elsewhere.
+//! - Replies count only if they come from the address that was dialed. The one that peers are told is the one that the
+//!   NMS sees, so the listener needs endpoint-independent mapping, or no filter and a NAT that replies through the mapping
+//!   by which the question came.
 //! - A listener whose boxes filter has to send first (it *punches*), to an address that it must know: with
 //!   address-and-port-dependent filtering the dialer's port must be the one that the NMS sees; with address-dependent
 //!   filtering its address is enough.
@@ -74,9 +73,6 @@ pub struct Outlook {
     pub filter: Filter,
     /// The external port that the NMS sees, if that is certain.
     pub port: Option<u16>,
-    /// An answer that leaves from elsewhere than was asked is to the firewall a beginning of its own: the NAT that makes it
-    /// so is inside.
-    pub answers_anew: bool,
     /// The UDP ports that may be sent to; all if none.
     pub egress: Option<Vec<Option<u16>>>,
     /// Whether the firewall, or a box beyond it, filters. If not, a punch from inside need not pass the firewall, as NATs
@@ -233,8 +229,6 @@ fn attempt(scenario: &Scenario, dialer: End, listener: End, medium: Medium) -> R
         match scenario.carriers[carrier].nat.hairpin {
             Hairpin::Off => return Err(Obstacle::NoHairpin),
             // An answer from an inner address is one from elsewhere.
-            Hairpin::InternalSource
-                if scenario.method == Method::Conventional && from_outlook.filter == Filter::Open => {}
             Hairpin::InternalSource => return Err(Obstacle::InternalHairpin),
             // As from outside, filter and all.
             Hairpin::ExternalSource => {}
@@ -245,7 +239,7 @@ fn attempt(scenario: &Scenario, dialer: End, listener: End, medium: Medium) -> R
     if refused(from) || refused(to) {
         return Err(Obstacle::Inspected);
     }
-    from_outlook.dial(&to_outlook, scenario.method == Method::Conventional)
+    from_outlook.dial(&to_outlook)
 }
 
 impl Outlook {
@@ -289,7 +283,6 @@ impl Outlook {
             reuses_inbound: true,
             filter: Filter::Open,
             port: Some(port),
-            answers_anew: false,
             egress: None,
             is_guarded: false,
         }
@@ -334,7 +327,6 @@ impl Outlook {
             (self.filter, self.is_guarded) = (Filter::AddressAndPort, true);
         }
         self.egress = firewall.egress.as_ref().map(|rules| ports(rules, Protocol::Udp));
-        self.answers_anew = !self.is_steady();
         self
     }
 
@@ -347,8 +339,8 @@ impl Outlook {
         allows(self.egress.as_deref(), port)
     }
 
-    /// Whether this one, dialing, gets through to a listener. `roams`: an answer counts wherever it comes from.
-    pub fn dial(&self, listener: &Self, roams: bool) -> Result<Success, Obstacle> {
+    /// Whether this one, dialing, gets through to a listener.
+    pub fn dial(&self, listener: &Self) -> Result<Success, Obstacle> {
         let may_dial = self.may_send_to(listener.port);
         let may_punch = listener.may_send_to(self.port);
         // A conversation that the listener's punch began at a firewall that lets it in goes on both ways.
@@ -356,13 +348,7 @@ impl Outlook {
         if !may_dial && !is_invited {
             return Err(Obstacle::DialerEgress);
         }
-        let hears_elsewhere = match self.filter {
-            Filter::Open => roams,
-            Filter::Address => roams && listener.steady_address,
-            Filter::AddressAndPort => false,
-        };
-        let answers = listener.reuses_inbound || (hears_elsewhere && (may_punch || !listener.answers_anew));
-        if !(listener.is_steady() || answers && listener.filter == Filter::Open) {
+        if !(listener.is_steady() || listener.reuses_inbound && listener.filter == Filter::Open) {
             return Err(Obstacle::ListenerUnsteady);
         }
         match listener.filter {

@@ -127,7 +127,7 @@ pub enum Doubt {
     /// The listener's.
     ListenerUnknown,
     /// The listener's NAT maps by destination but filters nothing: if a reply takes the mapping that the question came
-    /// by, or if the dialer lets it in from elsewhere (conventional method), the way leads through.
+    /// by, the way leads through.
     ReplyMayReturn,
     /// Both have inner addresses; whether of one network, only trying tells.
     PerhapsOneNetwork,
