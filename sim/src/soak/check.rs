@@ -109,7 +109,7 @@ impl Depth {
     pub const FULL: Self =
         Self { packets: true, assault: true, flood: true, again: true, turmoil: true, broken: false };
 
-    /// Of a seed of a soak: an assault on each drill, packets of these and of one in eight others, twice one in 32.
+    /// Of a seed of a soak: an assault on one drill in two, packets of these and of one in eight others, twice one in 32.
     ///
     /// Turmoil, which takes a hundred times as long, comes for one in 2,048, and only in small networks: that the engines
     /// agree depends on them and on the kinds of boxes, of which any plan has some, and tests hold them to it. A flood is
@@ -117,10 +117,11 @@ impl Depth {
     /// nothing of a plan but its method.
     pub fn of(seed: u64, scenario: &Scenario) -> Self {
         let is_small = scenario.sites.len() + scenario.nodes.len() <= 6;
+        let assault = is_drill(seed) && (seed / 7).is_multiple_of(2);
         Self {
-            packets: seed.is_multiple_of(8) || is_drill(seed),
-            assault: is_drill(seed),
-            flood: is_drill(seed) && (seed / 7).is_multiple_of(8),
+            packets: seed.is_multiple_of(8) || assault,
+            assault,
+            flood: assault && (seed / 7).is_multiple_of(8),
             again: seed.is_multiple_of(32),
             turmoil: seed.is_multiple_of(2_048) && is_small,
             broken: false,
