@@ -15,7 +15,8 @@
 //! thread, and rings a [`Bell`] when it has something.
 //!
 //! A turn takes at most one batch from each source, feeds it all, lets the role settle once, and sends all that came of
-//! it: no source starves another, and what a turn costs is shared by all that it carries. If a socket is full the loop
+//! it: no source starves another, and what a turn costs is shared by all that it carries. Packets for applications go out
+//! before the role settles, and what applications answer at once is part of the same turn. If a socket is full the loop
 //! waits for it, and so stops reading the TUN device: back-pressure, not loss.
 
 mod bell;
@@ -267,10 +268,14 @@ impl<S: Shell> Driver<S> {
                 self.take(now, Input::Datagram { local, remote, payload });
             }
         }
-        if let Some(tun) = &mut self.tun
-            && self.ready.tun
-        {
-            tun.receive()?;
+        self.machine.deliver(now);
+        self.take_outputs(now);
+        if let Some(tun) = &mut self.tun {
+            // The kernel often answers at once, and one datagram then carries the answer and the acknowledgement.
+            let answers = tun.flush();
+            if self.ready.tun || answers {
+                tun.receive()?;
+            }
             while let Some(packet) = self.tun.as_mut().and_then(Tun::next) {
                 self.take(now, Input::Packet(packet));
             }
@@ -306,9 +311,13 @@ impl<S: Shell> Driver<S> {
         self.machine.feed(now, input);
     }
 
-    /// Takes all that the role has to say.
     fn settle(&mut self, now: Instant) {
         self.machine.settle(now);
+        self.take_outputs(now);
+    }
+
+    /// Takes all that the role has to say.
+    fn take_outputs(&mut self, now: Instant) {
         loop {
             match self.machine.poll_output() {
                 Output::Transmit(transmit) => {

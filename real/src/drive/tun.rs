@@ -102,9 +102,10 @@ impl Tun {
         self.joined.push(packet);
     }
 
-    pub(super) fn flush(&mut self) {
+    /// Writes what was queued; says whether there was anything.
+    pub(super) fn flush(&mut self) -> bool {
         if self.joined.is_empty() {
-            return;
+            return false;
         }
         for write in self.joined.writes() {
             if let Err(error) = send(&self.device, &write) {
@@ -112,6 +113,7 @@ impl Tun {
             }
         }
         self.joined.clear();
+        true
     }
 }
 
