@@ -35,6 +35,10 @@ pub trait Machine {
         self.handle_input(now, input);
     }
 
+    /// Gives to [`Self::poll_output`] what [`Self::feed`] has taken so far and applications wait for, before anything is
+    /// answered. A driver need not call it: [`Self::settle`] does it too.
+    fn deliver(&mut self, _now: Instant) {}
+
     /// Does what [`Self::feed`] has left: after it, [`Self::poll_output`] gives all that there is.
     fn settle(&mut self, _now: Instant) {}
 

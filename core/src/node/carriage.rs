@@ -75,6 +75,9 @@ pub(super) trait Carriage {
     /// The node's network changed: every session from the old ones is forgotten, without a word to anyone.
     fn move_to(&mut self, now: Instant, places: &Places);
 
+    /// Gives by [`Self::poll`] what came through tunnels so far, before it is answered.
+    fn deliver(&mut self, now: Instant);
+
     /// Does what [`Self::handle_datagram`] and [`Self::send_packet`] have left; [`Self::poll`] then gives all there is.
     fn settle(&mut self, now: Instant);
 

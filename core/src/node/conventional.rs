@@ -239,6 +239,8 @@ impl Carriage for Conventional {
         Ok(())
     }
 
+    fn deliver(&mut self, _now: Instant) {}
+
     fn settle(&mut self, _now: Instant) {}
 
     fn is_answer_due(&self, tunnel: TunnelId) -> bool {

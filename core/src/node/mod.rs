@@ -299,6 +299,11 @@ impl Machine for Node {
         }
     }
 
+    fn deliver(&mut self, now: Instant) {
+        self.carriage.deliver(now);
+        self.drain_carriage(now);
+    }
+
     fn settle(&mut self, now: Instant) {
         self.carriage.settle(now);
         self.drain_carriage(now);

@@ -375,6 +375,12 @@ impl Carriage for Proposed {
         tunnel.carrier.send(now, links, link, &packet)
     }
 
+    fn deliver(&mut self, now: Instant) {
+        self.links.deliver();
+        self.drain_links(now);
+        self.deliver_blind(now);
+    }
+
     fn settle(&mut self, now: Instant) {
         self.links.settle(now);
         self.drain_links(now);

@@ -52,7 +52,7 @@ pub struct QuicOptions {
     /// What limits sending.
     pub congestion: Congestion,
     /// On links that carry packets: how many packets a peer that knows the ACK Frequency extension may take before it has
-    /// to acknowledge one. `None`: one, as RFC 9000 §13.2.2 has it.
+    /// to acknowledge one, within 5 ms. `None`: one, within 25 ms, as RFC 9000 §13.2.2 has it.
     pub acks_after: Option<u32>,
     /// On links that carry packets: how many datagrams for one place may leave in one
     /// [`Transmit`](crate::machine::Transmit). Those in the middle are padded by up to 16 bytes to be of one length.
@@ -117,6 +117,9 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// On a link to a service the client says something at least this often: a service that was restarted then answers that it
 /// does not know the link.
 const SIGNALING_KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// How long a peer that may take many packets before it acknowledges one may keep a few to itself. With RFC 9000's 25 ms an
+/// end that sent little would learn of a loss late, and of the round trip little.
+const ACK_DELAY: Duration = Duration::from_millis(5);
 /// Flow-control windows for the stream, bytes.
 const STREAM_WINDOW: u32 = 1 << 20;
 
@@ -141,7 +144,7 @@ impl QuicConfig {
             .enable_segmentation_offload(self.options.segments > 1);
         if let (Some(threshold), Load::Packets | Load::PacketsUnprobed) = (self.options.acks_after, load) {
             let mut frequency = AckFrequencyConfig::default();
-            frequency.ack_eliciting_threshold(VarInt::from_u32(threshold));
+            frequency.ack_eliciting_threshold(VarInt::from_u32(threshold)).max_ack_delay(Some(ACK_DELAY));
             t.ack_frequency_config(Some(frequency));
         }
         match self.options.congestion {

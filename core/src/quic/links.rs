@@ -259,6 +259,16 @@ impl Links {
         }
     }
 
+    /// Gives by [`Self::poll`] what came on established links so far, before [`Self::settle`] answers it.
+    pub fn deliver(&mut self) {
+        for &id in &self.touched {
+            let Some(link) = self.links.get_mut(&id).filter(|link| link.connected && !link.closed) else { continue };
+            while let Some(event) = link.connection.poll() {
+                link.on_event(id, event, &mut self.out);
+            }
+        }
+    }
+
     /// Does what [`Self::take_datagram`] and [`Self::queue_datagram`] have left: [`Self::poll`] then gives all there is.
     pub fn settle(&mut self, now: Instant) {
         while let Some(id) = self.touched.pop() {

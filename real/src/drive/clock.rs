@@ -21,11 +21,6 @@ impl Clock {
     pub fn now(&self) -> Instant {
         Instant::ZERO + self.origin.elapsed()
     }
-
-    /// A role's instant as tokio has it.
-    pub fn to_tokio(self, at: Instant) -> tokio::time::Instant {
-        (self.origin + Duration::from_nanos(at.as_nanos())).into()
-    }
 }
 
 /// The civil time, as the system has it.

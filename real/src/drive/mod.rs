@@ -5,31 +5,46 @@
 //!   TUN device ──┤                                        ├─▶ TUN device  (one batch a turn)
 //!   TCP streams ─┼─▶ Input ─▶ the role: a Machine ─▶ Output ─┼─▶ TCP streams
 //!   timer ───────┤                                        ├─▶ events: the role's [`Shell`]
-//!   requests ────┘                                        └─▶ Wait: the timer
+//!   requests ────┘                                        └─▶ Wait: until when to sleep
 //! ```
 //!
-//! One task owns the machine and everything that data passes through; there is no channel and no other task on that
-//! way. A turn takes at most one batch from each source, feeds it all, lets the role settle once, and sends all that came of
-//! it: no source starves another, and what a turn costs is shared by all that it carries. If a socket is full the loop waits for it, and so stops reading the TUN device: back-pressure, not
-//! loss.
+//! One thread owns the machine and everything that data passes through; there is no channel, no other thread and no
+//! runtime on that way. It sleeps in `poll(2)` only, until a socket or the TUN device has something or the role's instant
+//! comes: under a trickle of packets a way through an asynchronous runtime costs more than all else, because after each
+//! sleep its code has left the processor's caches. What is asynchronous, TCP streams and requests, is for the runtime's own
+//! thread, and rings a [`Bell`] when it has something.
+//!
+//! A turn takes at most one batch from each source, feeds it all, lets the role settle once, and sends all that came of
+//! it: no source starves another, and what a turn costs is shared by all that it carries. Packets for applications go out
+//! before the role settles, and what applications answer at once is part of the same turn. If a socket is full the loop
+//! waits for it, and so stops reading the TUN device: back-pressure, not loss.
 
+mod bell;
 mod clock;
 mod join;
 mod streams;
 mod tun;
 mod udp;
 
-use std::future::{Future, pending};
+use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cyphonic_core::event::Event;
 use cyphonic_core::machine::{Input, Machine, Output};
 use cyphonic_core::time::Instant;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::time::Sleep;
 
+use bell::Bell;
 pub use clock::{Clock, Wall};
 pub use streams::Streams;
 pub use tun::Tun;
@@ -112,6 +127,7 @@ pub struct Driver<S: Shell> {
     requests: mpsc::Receiver<S::Request>,
     wait: Option<Instant>,
     reported: bool,
+    ready: Ready,
 }
 
 impl<S: Shell> Driver<S> {
@@ -125,7 +141,18 @@ impl<S: Shell> Driver<S> {
         tun: Option<Tun>,
         requests: mpsc::Receiver<S::Request>,
     ) -> Self {
-        Self { machine, shell, clock, udp, streams, tun, requests, wait: None, reported: false }
+        Self {
+            machine,
+            shell,
+            clock,
+            udp,
+            streams,
+            tun,
+            requests,
+            wait: None,
+            reported: false,
+            ready: Ready::default(),
+        }
     }
 
     /// Gives the role a command, before or between runs.
@@ -138,22 +165,37 @@ impl<S: Shell> Driver<S> {
         &mut self.shell
     }
 
-    /// Runs until `stop` is ready, or something happens without which nothing works.
+    /// Runs until `stop` is ready, or something happens without which nothing works. Until then the thread is for nothing
+    /// else: the runtime must have one of its own.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
-        let mut stop = std::pin::pin!(stop);
-        let mut timer = Box::pin(tokio::time::sleep_until(self.clock.to_tokio(Instant::ZERO)));
+        let stop = std::pin::pin!(stop);
+        tokio::task::block_in_place(|| self.turns(stop))
+    }
+
+    fn turns(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<(), Failure> {
+        let bell = Arc::new(Bell::new().map_err(Failure::other)?);
+        let waker = Waker::from(bell.clone());
+        let mut context = Context::from_waker(&waker);
+        // Whether someone may have something to say: at first everybody has to be told of the bell.
+        let mut called = true;
         loop {
-            self.flush().await?;
-            let wake = self.wake(&mut timer, stop.as_mut()).await;
-            match wake {
-                Wake::Stop => return Ok(()),
-                Wake::Stream(id, input) => {
-                    if let Some(input) = self.streams.admit(id, input) {
-                        self.feed(Input::Stream(id, input));
+            self.flush()?;
+            self.sleep(&bell, called).map_err(Failure::other)?;
+            if self.ready.bell {
+                bell.silence();
+                called = true;
+            }
+            if called {
+                match self.poll_called(stop.as_mut(), &mut context) {
+                    Poll::Ready(Called::Stop) => return Ok(()),
+                    Poll::Ready(Called::Stream(id, input)) => {
+                        if let Some(input) = self.streams.admit(id, input) {
+                            self.feed(Input::Stream(id, input));
+                        }
                     }
+                    Poll::Ready(Called::Request(request)) => self.request(request),
+                    Poll::Pending => called = false,
                 }
-                Wake::Request(request) => self.request(request),
-                Wake::Ready => {}
             }
             self.turn()?;
             while let Some(packet) = self.shell.follow_up(&self.machine) {
@@ -163,38 +205,50 @@ impl<S: Shell> Driver<S> {
     }
 
     /// Gives a last command and sends what comes of it.
-    pub async fn finish(&mut self, command: <S::Machine as Machine>::Command) {
+    pub fn finish(&mut self, command: <S::Machine as Machine>::Command) {
         self.feed(Input::Command(command));
-        self.udp.flush().await;
+        self.udp.flush();
     }
 
-    async fn wake(
-        &mut self,
-        timer: &mut Pin<Box<Sleep>>,
-        stop: Pin<&mut impl Future<Output = ()>>,
-    ) -> Wake<S::Request> {
-        if let Some(at) = self.wait {
-            let at = self.clock.to_tokio(at);
-            if timer.deadline() != at {
-                timer.as_mut().reset(at);
-            }
-        }
-        let waits = self.wait.is_some();
-        let (udp, tun) = (&self.udp, &self.tun);
-        let tun_ready = async {
-            match tun {
-                Some(tun) => tun.readable().await,
-                None => pending().await,
-            }
+    /// Waits until there is something to do, or only looks, and notes what is ready.
+    fn sleep(&mut self, bell: &Bell, only_look: bool) -> io::Result<()> {
+        let left = match self.wait {
+            _ if only_look => Some(Duration::ZERO),
+            Some(at) => Some(at.saturating_since(self.clock.now())),
+            None => None,
         };
-        tokio::select! {
-            biased;
-            () = stop => Wake::Stop,
-            () = timer, if waits => Wake::Ready,
-            (id, input) = self.streams.next() => Wake::Stream(id, input),
-            Some(request) = self.requests.recv() => Wake::Request(request),
-            () = udp.readable() => Wake::Ready,
-            () = tun_ready => Wake::Ready,
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        let tun = self.tun.as_ref().map(AsFd::as_fd);
+        let all = [bell.as_fd()].into_iter().chain(self.udp.handles()).chain(tun);
+        let mut all: Vec<_> = all.map(|handle| PollFd::from_borrowed_fd(handle, PollFlags::IN)).collect();
+        match poll(&mut all, left.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // Errors show themselves at the read.
+        let mut ready = all.iter().map(|one| !one.revents().is_empty());
+        self.ready.bell = ready.next().unwrap_or(false);
+        self.ready.udp.clear();
+        self.ready.udp.extend(ready.by_ref().take(self.udp.sockets()));
+        self.ready.tun = ready.next().unwrap_or(false);
+        Ok(())
+    }
+
+    /// What other tasks have to say next.
+    fn poll_called(
+        &mut self,
+        stop: Pin<&mut impl Future<Output = ()>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Called<S::Request>> {
+        if stop.poll(context).is_ready() {
+            return Poll::Ready(Called::Stop);
+        }
+        if let Poll::Ready((id, input)) = self.streams.poll_next(context) {
+            return Poll::Ready(Called::Stream(id, input));
+        }
+        match self.requests.poll_recv(context) {
+            Poll::Ready(Some(request)) => Poll::Ready(Called::Request(request)),
+            _ => Poll::Pending,
         }
     }
 
@@ -205,13 +259,23 @@ impl<S: Shell> Driver<S> {
             self.machine.feed(now, Input::Timeout);
         }
         for socket in 0..self.udp.sockets() {
+            // One that is newer than the last sleep waits for the next.
+            if self.ready.udp.get(socket) != Some(&true) {
+                continue;
+            }
             self.udp.receive(socket);
             while let Some((local, remote, payload)) = self.udp.next() {
                 self.take(now, Input::Datagram { local, remote, payload });
             }
         }
+        self.machine.deliver(now);
+        self.take_outputs(now);
         if let Some(tun) = &mut self.tun {
-            tun.receive()?;
+            // The kernel often answers at once, and one datagram then carries the answer and the acknowledgement.
+            let answers = tun.flush();
+            if self.ready.tun || answers {
+                tun.receive()?;
+            }
             while let Some(packet) = self.tun.as_mut().and_then(Tun::next) {
                 self.take(now, Input::Packet(packet));
             }
@@ -247,9 +311,13 @@ impl<S: Shell> Driver<S> {
         self.machine.feed(now, input);
     }
 
-    /// Takes all that the role has to say.
     fn settle(&mut self, now: Instant) {
         self.machine.settle(now);
+        self.take_outputs(now);
+    }
+
+    /// Takes all that the role has to say.
+    fn take_outputs(&mut self, now: Instant) {
         loop {
             match self.machine.poll_output() {
                 Output::Transmit(transmit) => {
@@ -281,21 +349,38 @@ impl<S: Shell> Driver<S> {
     }
 
     /// Sends all that the last turn made.
-    async fn flush(&mut self) -> Result<(), Failure> {
-        self.udp.flush().await;
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.udp.flush();
         if let Some(tun) = &mut self.tun {
-            tun.flush().await;
+            tun.flush();
         }
         if std::mem::take(&mut self.reported) {
-            self.shell.after().await?;
+            Handle::current().block_on(self.shell.after())?;
         }
         Ok(())
     }
 }
 
-enum Wake<R> {
+/// What [`Driver::sleep`] found.
+#[derive(Default)]
+struct Ready {
+    bell: bool,
+    /// By socket.
+    udp: Vec<bool>,
+    tun: bool,
+}
+
+/// What other tasks say.
+enum Called<R> {
     Stop,
-    Ready,
     Stream(cyphonic_core::machine::StreamId, cyphonic_core::machine::StreamInput),
     Request(R),
+}
+
+/// Waits until the kernel takes more.
+fn wait_writable(handle: BorrowedFd<'_>) -> io::Result<()> {
+    match poll(&mut [PollFd::from_borrowed_fd(handle, PollFlags::OUT)], None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }

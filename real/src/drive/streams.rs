@@ -8,6 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use cyphonic_core::machine::{StreamId, StreamInput, StreamOutput};
@@ -72,15 +73,15 @@ impl Streams {
     }
 
     /// What happened next on any connection.
-    pub(super) async fn next(&mut self) -> (StreamId, StreamInput) {
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<(StreamId, StreamInput)> {
         loop {
             // `inputs` is held here, so the channel never closes.
-            let Some((id, input, teller)) = self.arrivals.recv().await else { return std::future::pending().await };
+            let Some((id, input, teller)) = ready!(self.arrivals.poll_recv(context)) else { return Poll::Pending };
             if let Some(teller) = teller {
                 self.connections.insert(id, teller);
             }
             if self.connections.contains_key(&id) {
-                return (id, input);
+                return Poll::Ready((id, input));
             }
         }
     }
@@ -211,6 +212,10 @@ async fn serve(id: StreamId, mut stream: TcpStream, mut told: mpsc::Receiver<Tol
 mod tests {
     use super::*;
 
+    async fn next(streams: &mut Streams) -> (StreamId, StreamInput) {
+        std::future::poll_fn(|context| streams.poll_next(context)).await
+    }
+
     #[test]
     fn two_roles_talk_and_the_close_of_one_is_heard_once_by_the_other() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -220,15 +225,15 @@ mod tests {
             let mut client = Streams::outgoing();
             let near = StreamId(1);
             client.apply(near, StreamOutput::Connect { remote: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port) });
-            assert_eq!(client.next().await, (near, StreamInput::Connected));
+            assert_eq!(next(&mut client).await, (near, StreamInput::Connected));
             client.apply(near, StreamOutput::Write(b"hello".to_vec()));
-            let (far, accepted) = server.next().await;
+            let (far, accepted) = next(&mut server).await;
             assert!(far.0 >= FIRST_ACCEPTED && matches!(accepted, StreamInput::Accepted { .. }));
-            assert_eq!(server.next().await, (far, StreamInput::Data(b"hello".to_vec())));
+            assert_eq!(next(&mut server).await, (far, StreamInput::Data(b"hello".to_vec())));
             server.apply(far, StreamOutput::Write(b"bye".to_vec()));
             server.apply(far, StreamOutput::Close);
-            assert_eq!(client.next().await, (near, StreamInput::Data(b"bye".to_vec())));
-            let (id, closed) = client.next().await;
+            assert_eq!(next(&mut client).await, (near, StreamInput::Data(b"bye".to_vec())));
+            let (id, closed) = next(&mut client).await;
             assert_eq!((id, client.admit(id, closed)), (near, Some(StreamInput::Closed)));
             assert!(client.connections.is_empty() && server.connections.is_empty());
         });
@@ -244,7 +249,7 @@ mod tests {
                 StreamId(1),
                 StreamOutput::Connect { remote: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port) },
             );
-            assert_eq!(client.next().await, (StreamId(1), StreamInput::Closed));
+            assert_eq!(next(&mut client).await, (StreamId(1), StreamInput::Closed));
         });
     }
 }

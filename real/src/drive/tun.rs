@@ -5,11 +5,13 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use bytes::{Bytes, BytesMut};
-use tun_rs::{AsyncDevice, DeviceBuilder, IDEAL_BATCH_SIZE, VIRTIO_NET_HDR_LEN};
+use tun_rs::{DeviceBuilder, IDEAL_BATCH_SIZE, SyncDevice, VIRTIO_NET_HDR_LEN};
 
 use super::join::Joined;
+use super::wait_writable;
 use crate::error::{Code, Failure};
 
 /// Reads of one turn: so many large packets at most go out before what comes in is looked at.
@@ -17,7 +19,7 @@ const READS: usize = 4;
 
 /// A TUN device.
 pub struct Tun {
-    device: AsyncDevice,
+    device: SyncDevice,
     original: Vec<u8>,
     /// What the packets of a read are cut into, and room for the longest one. It is used again as soon as nobody has the
     /// packets any more.
@@ -36,7 +38,8 @@ impl Tun {
             .mtu(mtu)
             .offload(true)
             .enable(false)
-            .build_async()
+            .build_sync()
+            .and_then(|device| device.set_nonblocking(true).map(|()| device))
             .map_err(|error| refused(name, &error))?;
         let joined = Joined::new(device.udp_gso());
         Ok(Self {
@@ -48,11 +51,6 @@ impl Tun {
             arrived: VecDeque::new(),
             joined,
         })
-    }
-
-    pub(super) async fn readable(&self) {
-        // An error shows itself at the read.
-        let _ = self.device.readable().await;
     }
 
     /// Takes the packets of a few reads, if there are any.
@@ -82,7 +80,7 @@ impl Tun {
         let cut = std::mem::take(&mut self.cuts[number]).try_into_mut().ok().filter(|cut| cut.len() == len);
         let mut cut = cut.unwrap_or_else(|| BytesMut::zeroed(len));
         let mut rooms: Vec<&mut [u8]> = cut.chunks_mut(self.room).collect();
-        let got = self.device.try_recv_multiple(&mut self.original, &mut rooms, &mut self.sizes, 0);
+        let got = self.device.recv_multiple(&mut self.original, &mut rooms, &mut self.sizes, 0);
         self.cuts[number] = cut.freeze();
         let sizes = &self.sizes[..got?];
         let packets = sizes.iter().enumerate().map(|(n, size)| n * self.room..n * self.room + size);
@@ -104,16 +102,33 @@ impl Tun {
         self.joined.push(packet);
     }
 
-    pub(super) async fn flush(&mut self) {
+    /// Writes what was queued; says whether there was anything.
+    pub(super) fn flush(&mut self) -> bool {
         if self.joined.is_empty() {
-            return;
+            return false;
         }
         for write in self.joined.writes() {
-            if let Err(error) = self.device.send_vectored(&write).await {
+            if let Err(error) = send(&self.device, &write) {
                 tracing::debug!(%error, "the virtual interface did not take a packet");
             }
         }
         self.joined.clear();
+        true
+    }
+}
+
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
+    }
+}
+
+fn send(device: &SyncDevice, packet: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    loop {
+        match device.send_vectored(packet) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_writable(device.as_fd())?,
+            other => return other,
+        }
     }
 }
 

@@ -6,16 +6,15 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::task::Poll;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use bytes::BytesMut;
 use cyphonic_core::machine::Transmit;
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
 
+use super::wait_writable;
 use crate::error::{Code, Failure};
 
 /// Bytes of one receive buffer: the most that GRO joins.
@@ -45,7 +44,7 @@ pub enum PortUse {
 }
 
 struct Socket {
-    io: UdpSocket,
+    io: RawSocket,
     state: UdpSocketState,
     port: u16,
     v6: bool,
@@ -108,17 +107,9 @@ impl Udp {
         self.sockets.len()
     }
 
-    /// Ready when a socket has something.
-    pub(super) async fn readable(&self) {
-        std::future::poll_fn(|context| {
-            for socket in &self.sockets {
-                if socket.io.poll_recv_ready(context).is_ready() {
-                    return Poll::Ready(());
-                }
-            }
-            Poll::Pending
-        })
-        .await;
+    /// Readable where a socket has something, in their order.
+    pub(super) fn handles(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.iter().map(|socket| socket.io.as_fd())
     }
 
     /// Takes one batch from a socket, if it has one.
@@ -137,7 +128,7 @@ impl Udp {
     fn receive_some(&mut self, index: usize) -> (usize, usize) {
         let Socket { io, state, port, v6 } = &self.sockets[index];
         let mut slices: [IoSliceMut<'_>; MESSAGES] = self.buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
-        let got = io.try_io(Interest::READABLE, || state.recv(UdpSockRef::from(io), &mut slices, &mut self.metas));
+        let got = state.recv(UdpSockRef::from(io), &mut slices, &mut self.metas);
         // What ICMP says of an earlier datagram may come out here; there is nothing to do about it.
         let count = got.unwrap_or(0);
         let mut bytes = 0;
@@ -222,9 +213,9 @@ impl Udp {
     }
 
     /// Sends everything, waiting where the kernel's buffer is full.
-    pub(super) async fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         while let Some(batch) = self.batches.pop_front() {
-            if let Err(error) = self.send(&batch).await {
+            if let Err(error) = self.send(&batch) {
                 self.refused += 1;
                 if self.refused.is_power_of_two() {
                     let (remote, count) = (batch.remote, self.refused);
@@ -239,7 +230,7 @@ impl Udp {
         }
     }
 
-    async fn send(&self, batch: &Batch) -> io::Result<()> {
+    fn send(&self, batch: &Batch) -> io::Result<()> {
         let socket = self.socket_for(batch.local).ok_or(io::ErrorKind::AddrNotAvailable)?;
         let source = Some(batch.local.ip()).filter(|ip| !ip.is_unspecified());
         let transmit = quinn_udp::Transmit {
@@ -250,10 +241,8 @@ impl Udp {
             src_ip: source,
         };
         loop {
-            let sent =
-                socket.io.try_io(Interest::WRITABLE, || socket.state.try_send(UdpSockRef::from(&socket.io), &transmit));
-            match sent {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.io.writable().await?,
+            match socket.state.try_send(UdpSockRef::from(&socket.io), &transmit) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_writable(socket.io.as_fd())?,
                 other => return other,
             }
         }
@@ -284,7 +273,7 @@ fn open(port: u16, port_use: PortUse, v6: bool) -> io::Result<Socket> {
             sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
         }
     }
-    Ok(Socket { io: UdpSocket::from_std(socket.into())?, state, port, v6 })
+    Ok(Socket { io: socket, state, port, v6 })
 }
 
 /// Why a port could not be had, for people; `key` sets another one.
@@ -309,10 +298,15 @@ pub fn refused(what: &str, port: u16, key: &str, error: &io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use rustix::event::{PollFd, PollFlags, poll};
+
     use super::*;
 
-    fn runtime() -> tokio::runtime::Runtime {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    /// Waits until a socket has something, and takes it.
+    fn receive(role: &mut Udp) {
+        let mut all: Vec<_> = role.handles().map(|io| PollFd::from_borrowed_fd(io, PollFlags::IN)).collect();
+        poll(&mut all, None).unwrap();
+        (0..role.sockets()).for_each(|socket| role.receive(socket));
     }
 
     /// A port that is free in both families, most likely.
@@ -327,66 +321,56 @@ mod tests {
 
     #[test]
     fn datagrams_arrive_as_they_were_sent_with_both_addresses_in_either_family() {
-        runtime().block_on(async {
-            let (a, b) = (free_port(), free_port());
-            let mut sender = Udp::bind(&[(a, PortUse::Quic)]).unwrap();
-            let mut receiver = Udp::bind(&[(b, PortUse::Quic)]).unwrap();
-            for host in ["127.0.0.1", "::1"] {
-                // Sizes that join, that end a batch, and that begin another.
-                let sizes = [1200, 1200, 1200, 300, 1200, 1300, 1, 1];
-                for (n, size) in sizes.iter().enumerate() {
-                    sender.push(transmit(a, b, vec![n as u8; *size], host));
-                }
-                sender.flush().await;
-                let mut got = Vec::new();
-                while got.len() < sizes.len() {
-                    receiver.readable().await;
-                    for socket in 0..receiver.sockets() {
-                        receiver.receive(socket);
-                    }
-                    got.extend(std::iter::from_fn(|| receiver.next()));
-                }
-                for (n, (local, remote, payload)) in got.iter().enumerate() {
-                    assert_eq!((local.port(), remote.port(), payload.len()), (b, a, sizes[n]));
-                    assert_eq!((local.ip().to_string().as_str(), remote.ip().to_string().as_str()), (host, host));
-                    assert!(payload.iter().all(|byte| usize::from(*byte) == n));
-                }
+        let (a, b) = (free_port(), free_port());
+        let mut sender = Udp::bind(&[(a, PortUse::Quic)]).unwrap();
+        let mut receiver = Udp::bind(&[(b, PortUse::Quic)]).unwrap();
+        for host in ["127.0.0.1", "::1"] {
+            // Sizes that join, that end a batch, and that begin another.
+            let sizes = [1200, 1200, 1200, 300, 1200, 1300, 1, 1];
+            for (n, size) in sizes.iter().enumerate() {
+                sender.push(transmit(a, b, vec![n as u8; *size], host));
             }
-        });
+            sender.flush();
+            let mut got = Vec::new();
+            while got.len() < sizes.len() {
+                receive(&mut receiver);
+                got.extend(std::iter::from_fn(|| receiver.next()));
+            }
+            for (n, (local, remote, payload)) in got.iter().enumerate() {
+                assert_eq!((local.port(), remote.port(), payload.len()), (b, a, sizes[n]));
+                assert_eq!((local.ip().to_string().as_str(), remote.ip().to_string().as_str()), (host, host));
+                assert!(payload.iter().all(|byte| usize::from(*byte) == n));
+            }
+        }
     }
 
     #[test]
     fn a_port_that_is_only_sent_from_receives_too_and_old_ones_make_room() {
-        runtime().block_on(async {
-            let (a, b) = (free_port(), free_port());
-            let mut role = Udp::bind(&[(a, PortUse::Quic)]).unwrap();
-            let fixed = role.sockets();
-            let echo = std::net::UdpSocket::bind(("127.0.0.1", b)).unwrap();
-            let mut last = 0;
-            for _ in 0..EXTRA_SOCKETS + 3 {
-                last = free_port();
-                role.push(transmit(last, b, vec![7; 9], "127.0.0.1"));
-                role.flush().await;
-                let mut buffer = [0; 16];
-                let (size, from) = echo.recv_from(&mut buffer).unwrap();
-                assert_eq!((size, from.port()), (9, last));
-            }
-            assert_eq!(role.sockets(), fixed + EXTRA_SOCKETS);
-            echo.send_to(&[8; 5], ("127.0.0.1", last)).unwrap();
-            role.readable().await;
-            (0..role.sockets()).for_each(|socket| role.receive(socket));
-            let (local, remote, payload) = role.next().unwrap();
-            assert_eq!((local.port(), remote.port(), &payload[..]), (last, b, &[8; 5][..]));
-        });
+        let (a, b) = (free_port(), free_port());
+        let mut role = Udp::bind(&[(a, PortUse::Quic)]).unwrap();
+        let fixed = role.sockets();
+        let echo = std::net::UdpSocket::bind(("127.0.0.1", b)).unwrap();
+        let mut last = 0;
+        for _ in 0..EXTRA_SOCKETS + 3 {
+            last = free_port();
+            role.push(transmit(last, b, vec![7; 9], "127.0.0.1"));
+            role.flush();
+            let mut buffer = [0; 16];
+            let (size, from) = echo.recv_from(&mut buffer).unwrap();
+            assert_eq!((size, from.port()), (9, last));
+        }
+        assert_eq!(role.sockets(), fixed + EXTRA_SOCKETS);
+        echo.send_to(&[8; 5], ("127.0.0.1", last)).unwrap();
+        receive(&mut role);
+        let (local, remote, payload) = role.next().unwrap();
+        assert_eq!((local.port(), remote.port(), &payload[..]), (last, b, &[8; 5][..]));
     }
 
     #[test]
     fn a_taken_port_is_called_so() {
-        runtime().block_on(async {
-            let port = free_port();
-            let _first = Udp::bind(&[(port, PortUse::Quic)]).unwrap();
-            let failure = Udp::bind(&[(port, PortUse::Quic)]).err().unwrap();
-            assert_eq!((failure.code, failure.to_string()), (Code::Address, format!("UDP port {port} is taken")));
-        });
+        let port = free_port();
+        let _first = Udp::bind(&[(port, PortUse::Quic)]).unwrap();
+        let failure = Udp::bind(&[(port, PortUse::Quic)]).err().unwrap();
+        assert_eq!((failure.code, failure.to_string()), (Code::Address, format!("UDP port {port} is taken")));
     }
 }

@@ -68,9 +68,10 @@ impl FormatTime for Timer {
     }
 }
 
-/// Runs a daemon's task on one thread.
+/// Runs a daemon's task on this thread; what it spawns has another.
 pub fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::other)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_all().build().map_err(Failure::other)?;
     let result = runtime.block_on(task);
     runtime.shutdown_timeout(Duration::from_millis(200));
     result

@@ -100,7 +100,7 @@ where
     tracing::info!(%name, version = env!("CARGO_PKG_VERSION"), "ready");
     ready("ready");
     let result = driver.run(stopped()).await;
-    driver.finish(ServiceCommand::Stop).await;
+    driver.finish(ServiceCommand::Stop);
     result
 }
 

@@ -140,6 +140,16 @@ impl Proposed {
         }
     }
 
+    /// Takes what came to the endpoints of blind tunnels, before it is answered.
+    pub(super) fn deliver_blind(&mut self, now: Instant) {
+        for peer in Vec::from_iter(self.blind_touched.iter().copied()) {
+            if let Some(Tunnel { stage: Stage::Up(Path::Blind { links, .. }), .. }) = self.tunnels.get_mut(&peer) {
+                links.deliver();
+                self.drain_blind(now, peer);
+            }
+        }
+    }
+
     /// Moves the endpoints of blind tunnels in which something was taken or queued.
     pub(super) fn settle_blind(&mut self, now: Instant) {
         while let Some(peer) = self.blind_touched.pop_first() {
