@@ -147,6 +147,31 @@ fn more_than_quinn_holds_may_be_given_at_once() {
 }
 
 #[test]
+fn what_is_delivered_before_it_is_answered_shares_a_datagram_with_the_answer() {
+    let mut pair = Pair::new(1);
+    for early in [false, true] {
+        // Two: the second one is acknowledged at once.
+        let question = pair.send(&packets(2, 1000));
+        question.iter().for_each(|transmit| give(&mut pair.server, pair.now, transmit));
+        if early {
+            pair.server.deliver();
+        } else {
+            pair.server.settle(pair.now);
+        }
+        let (before, arrived) = sent(&mut pair.server);
+        let [LinkOutput::Datagram(link, first), LinkOutput::Datagram(..)] = &arrived[..] else { panic!("{arrived:?}") };
+        pair.server.queue_datagram(pair.now, *link, first.clone()).unwrap();
+        pair.server.settle(pair.now);
+        let (after, others) = sent(&mut pair.server);
+        assert!(others.is_empty(), "{others:?}");
+        assert_eq!((before.len(), after.len()), (usize::from(!early), 1));
+        before.iter().chain(&after).for_each(|transmit| give(&mut pair.client, pair.now, transmit));
+        pair.client.settle(pair.now);
+        assert_eq!(received(&mut pair.client), packets(1, 1000));
+    }
+}
+
+#[test]
 fn what_is_not_authentic_is_counted_in_a_batch_too() {
     let mut pair = Pair::new(1);
     for mut transmit in pair.send(&packets(10, 1400)) {

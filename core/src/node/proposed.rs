@@ -377,7 +377,7 @@ impl Carriage for Proposed {
 
     fn deliver(&mut self, now: Instant) {
         self.links.deliver();
-        self.drain_links(now);
+        self.drain_main(now);
         self.deliver_blind(now);
     }
 
