@@ -1,6 +1,6 @@
 //! The one shape every role has.
 //!
-//! A [`Machine`] is pure: inputs and time go in, outputs come out. Its driver (the simulator's host, or the tokio
+//! A [`Machine`] is pure: inputs and time go in, outputs come out. Its driver (the simulator's host, or the
 //! loop of the real daemon) does three things for ever:
 //!
 //! 1. give it one [`Input`] and the time,

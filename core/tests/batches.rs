@@ -182,3 +182,20 @@ fn what_is_not_authentic_is_counted_in_a_batch_too() {
     let refused = |output: &LinkOutput| matches!(output, LinkOutput::Dropped(DropReason::NotAuthentic));
     assert!(sent(&mut pair.server).1.iter().filter(|output| refused(output)).count() >= 10);
 }
+
+#[test]
+fn packets_come_out_before_they_are_acknowledged_and_only_once() {
+    let mut pair = Pair::new(1);
+    let packets = packets(10, 1000);
+    for transmit in pair.send(&packets) {
+        give(&mut pair.server, pair.now, &transmit);
+    }
+    pair.server.deliver();
+    let (transmits, delivered) = sent(&mut pair.server);
+    assert!(transmits.is_empty());
+    let data = |output| if let LinkOutput::Datagram(_, data) = output { Some(data) } else { None };
+    assert_eq!(delivered.into_iter().filter_map(data).collect::<Vec<_>>(), packets);
+    pair.server.settle(pair.now);
+    let (acknowledgements, rest) = sent(&mut pair.server);
+    assert!(!acknowledgements.is_empty() && rest.is_empty());
+}

@@ -167,7 +167,7 @@ impl<S: Shell> Driver<S> {
 
     /// Runs until `stop` is ready, or something happens without which nothing works. Until then the thread is for nothing
     /// else: the runtime must have one of its own.
-    pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+    pub fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
         let stop = std::pin::pin!(stop);
         tokio::task::block_in_place(|| self.turns(stop))
     }

@@ -516,7 +516,7 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     };
     let mut driver = Driver::new(machine, shell, Clock::start(), udp, Streams::outgoing(), Some(device), requests);
     driver.command(NodeCommand::Start);
-    let result = driver.run(stopped()).await;
+    let result = driver.run(stopped());
     driver.finish(NodeCommand::Stop);
     driver.shell_mut().resolver.restore();
     result

@@ -99,7 +99,7 @@ where
     let mut driver = Driver::new(machine, shell, Clock::start(), udp, streams, None, requests);
     tracing::info!(%name, version = env!("CARGO_PKG_VERSION"), "ready");
     ready("ready");
-    let result = driver.run(stopped()).await;
+    let result = driver.run(stopped());
     driver.finish(ServiceCommand::Stop);
     result
 }

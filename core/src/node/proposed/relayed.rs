@@ -142,7 +142,8 @@ impl Proposed {
 
     /// Takes what came to the endpoints of blind tunnels, before it is answered.
     pub(super) fn deliver_blind(&mut self, now: Instant) {
-        for peer in Vec::from_iter(self.blind_touched.iter().copied()) {
+        let touched: Vec<_> = self.blind_touched.iter().copied().collect();
+        for peer in touched {
             if let Some(Tunnel { stage: Stage::Up(Path::Blind { links, .. }), .. }) = self.tunnels.get_mut(&peer) {
                 links.deliver();
                 self.drain_blind(now, peer);
