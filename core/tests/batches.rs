@@ -152,7 +152,9 @@ fn what_is_delivered_before_it_is_answered_shares_a_datagram_with_the_answer() {
     for early in [false, true] {
         // Two: the second one is acknowledged at once.
         let question = pair.send(&packets(2, 1000));
-        question.iter().for_each(|transmit| give(&mut pair.server, pair.now, transmit));
+        for transmit in &question {
+            give(&mut pair.server, pair.now, transmit);
+        }
         if early {
             pair.server.deliver();
         } else {
@@ -165,7 +167,9 @@ fn what_is_delivered_before_it_is_answered_shares_a_datagram_with_the_answer() {
         let (after, others) = sent(&mut pair.server);
         assert!(others.is_empty(), "{others:?}");
         assert_eq!((before.len(), after.len()), (usize::from(!early), 1));
-        before.iter().chain(&after).for_each(|transmit| give(&mut pair.client, pair.now, transmit));
+        for transmit in before.iter().chain(&after) {
+            give(&mut pair.client, pair.now, transmit);
+        }
         pair.client.settle(pair.now);
         assert_eq!(received(&mut pair.client), packets(1, 1000));
     }

@@ -12,7 +12,7 @@
 //! runtime on that way. It sleeps in `poll(2)` only, until a socket or the TUN device has something or the role's instant
 //! comes: under a trickle of packets a way through an asynchronous runtime costs more than all else, because after each
 //! sleep its code has left the processor's caches. What is asynchronous, TCP streams and requests, is for the runtime's own
-//! thread, and rings a [`Bell`] when it has something.
+//! thread, and rings a `bell` when it has something.
 //!
 //! A turn takes at most one batch from each source, feeds it all, lets the role settle once, and sends all that came of
 //! it: no source starves another, and what a turn costs is shared by all that it carries. Packets for applications go out
