@@ -321,6 +321,7 @@ check() {
     sleep 1
     registrations=$(grep -c 'INFO registered' "$LAB_DIR/a.log")
     kill -9 "$(pid nms)"
+    wait "$(pid nms)" 2>/dev/null || true
     start nms nms
     until_true 5 registered_again || die "a did not register again within 5 s after the NMS died"
     wait "$flow" || die "the flow broke when the NMS died: $(tail -2 "$LAB_DIR/flow.txt")"

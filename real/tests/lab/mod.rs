@@ -123,10 +123,12 @@ impl Lab {
             child.wait().unwrap();
             return;
         }
-        // Not our child: it is gone when nothing of it is left but its name.
+        // Not our child: it is gone when nothing of it is left but its name. Its threads end one by one.
         let is_gone = || {
-            let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
-            (stat.is_empty() || stat.contains(") Z ")).then_some(())
+            let process = Path::new("/proc").join(pid);
+            let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+            let threads = fs::read_dir(process.join("task")).map_or(0, Iterator::count);
+            (stat.is_empty() || stat.contains(") Z ") && threads <= 1).then_some(())
         };
         until(3, is_gone).unwrap();
     }
