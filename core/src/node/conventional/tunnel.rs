@@ -133,10 +133,12 @@ impl Tunnel {
         }
     }
 
-    /// Whether what comes from `remote` may begin the tunnel. A dialer hears the listener where it dialed it, as with QUIC: where
-    /// the answer takes another way than the question, each end would follow the other from mapping to mapping.
+    /// Whether what comes from `remote` may begin the tunnel. Under the optimal policy a dialer hears the listener where it
+    /// dialed it, as with QUIC: where the answer takes another way than the question, each end would follow the other from
+    /// mapping to mapping, and there is the relay. The paper's policy has no other way for the pair.
     fn may_begin(&self, remote: SocketAddr) -> bool {
-        !matches!(self.stage, Stage::Dialing { .. }) || self.candidates.iter().any(|&(_, asked)| asked == remote)
+        let strict = self.announcement == Announcement::WhenHeard && matches!(self.stage, Stage::Dialing { .. });
+        !strict || self.candidates.iter().any(|&(_, asked)| asked == remote)
     }
 
     /// A packet is about to be sent. The new timer, if that changes it.
