@@ -96,7 +96,7 @@ pub fn renew_list(path: &Path, crl: &Path, chain: &[CertificateDer<'static>], fe
 }
 
 /// The number of a list (RFC 5280 §5.2.3), which only grows.
-fn list_number(text: &[u8]) -> Option<Vec<u8>> {
+pub fn list_number(text: &[u8]) -> Option<Vec<u8>> {
     let block = pem::parse(text).ok()?;
     let (_, list) = x509_parser::parse_x509_crl(block.contents()).ok()?;
     let mut number = list.crl_number()?.to_bytes_be();
