@@ -108,8 +108,13 @@ fn packets(count: u8, len: usize) -> Vec<Bytes> {
 }
 
 fn received(links: &mut Links) -> Vec<Bytes> {
+    data(sent(links).1)
+}
+
+/// The packets among what a side says.
+fn data(outputs: Vec<LinkOutput>) -> Vec<Bytes> {
     let packet = |output| if let LinkOutput::Datagram(_, data) = output { Some(data) } else { None };
-    sent(links).1.into_iter().filter_map(packet).collect()
+    outputs.into_iter().filter_map(packet).collect()
 }
 
 #[test]
@@ -197,8 +202,7 @@ fn packets_come_out_before_they_are_acknowledged_and_only_once() {
     pair.server.deliver();
     let (transmits, delivered) = sent(&mut pair.server);
     assert!(transmits.is_empty());
-    let data = |output| if let LinkOutput::Datagram(_, data) = output { Some(data) } else { None };
-    assert_eq!(delivered.into_iter().filter_map(data).collect::<Vec<_>>(), packets);
+    assert_eq!(data(delivered), packets);
     pair.server.settle(pair.now);
     let (acknowledgements, rest) = sent(&mut pair.server);
     assert!(!acknowledgements.is_empty() && rest.is_empty());

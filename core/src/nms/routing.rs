@@ -38,7 +38,7 @@ use crate::timers::Backoff;
 /// Most route constructions under way.
 pub const MAX_PENDING: usize = 65_536;
 /// How long a route construction is remembered: repeated requests get the same answer.
-const LIFETIME: Duration = Duration::from_secs(10);
+pub const ROUTE_LIFETIME: Duration = Duration::from_secs(10);
 /// Most route constructions under way that one node asked for.
 pub const MAX_PENDING_PER_NODE: usize = 1024;
 /// What the responder asks within this time after both nodes were told was asked before.
@@ -364,7 +364,7 @@ impl Nms {
     pub(super) fn pending_timeout(&mut self, now: Instant) {
         while let Some(id) = self.pending_timers.pop_due(now) {
             let Some(pending) = self.pending.get_mut(&id) else { continue };
-            if pending.started + LIFETIME <= now {
+            if pending.started + ROUTE_LIFETIME <= now {
                 let (initiator, transaction, step) = (pending.initiator, pending.transaction, pending.step);
                 self.forget_pending(id);
                 if !matches!(step, Step::Told(_)) {
@@ -417,7 +417,7 @@ impl Nms {
 
 impl Pending {
     fn next_timer(&self) -> Instant {
-        let end = self.started + LIFETIME;
+        let end = self.started + ROUTE_LIFETIME;
         match self.step {
             Step::Told(_) => end,
             Step::AwaitRelay | Step::AwaitConfirmation => self.retry.next.min(end),

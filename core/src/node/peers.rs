@@ -22,14 +22,15 @@ use crate::event::{DropReason, Event};
 use crate::machine::Tables;
 use crate::message::{PeerRef, Want};
 use crate::name::{Fqdn, Virtual};
+use crate::nms::ROUTE_LIFETIME;
 use crate::time::Instant;
 use crate::timers::{Backoff, Timers};
 
 /// Most peers a node keeps state for.
 pub const MAX_PEERS: usize = 4096;
 
-/// The NMS remembers a route construction for 10 s; so no Route Direction of it comes again later than this.
-const REPEATED: Duration = Duration::from_secs(12);
+/// No Route Direction comes again later than this: the NMS has forgotten what it belongs to, and nothing is on its way so long.
+const REPEATED: Duration = ROUTE_LIFETIME.saturating_add(Duration::from_secs(2));
 
 /// Names a peer within one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

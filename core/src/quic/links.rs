@@ -1,6 +1,7 @@
 //! One endpoint and its links.
 
 mod closed;
+mod counts;
 mod search;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,6 +19,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use rustls::pki_types::CertificateDer;
 
 pub use self::closed::LinkClosed;
+use self::counts::{asked, heard};
 use super::cid::{CidScheme, initial_destination};
 use super::config::{self, DATAGRAM_BUFFER, Load, QuicConfig};
 use super::{from_std, to_std};
@@ -263,9 +265,7 @@ impl Links {
     pub fn deliver(&mut self) {
         for &id in &self.touched {
             let Some(link) = self.links.get_mut(&id).filter(|link| link.connected && !link.closed) else { continue };
-            while let Some(event) = link.connection.poll() {
-                link.on_event(id, event, &mut self.out);
-            }
+            link.take_events(id, &mut self.out);
         }
     }
 
@@ -483,9 +483,7 @@ impl Links {
         let mut drained = false;
         loop {
             let mut again = false;
-            while let Some(event) = link.connection.poll() {
-                link.on_event(id, event, &mut self.out);
-            }
+            link.take_events(id, &mut self.out);
             link.flush();
             if link.broken && !link.closed {
                 link.closed = true;
@@ -581,6 +579,13 @@ impl Link {
         let good = *sent + len <= 3 * *received || defect!(UnprovedAnswered);
         *sent += if good { len } else { 0 };
         good
+    }
+
+    /// Takes all that quinn has to say of what came.
+    fn take_events(&mut self, id: LinkId, out: &mut VecDeque<LinkOutput>) {
+        while let Some(event) = self.connection.poll() {
+            self.on_event(id, event, out);
+        }
     }
 
     fn on_event(&mut self, id: LinkId, event: Event, out: &mut VecDeque<LinkOutput>) {
@@ -685,21 +690,4 @@ impl Link {
             }
         }
     }
-}
-
-/// How often quinn asked for a proof of an address, and probed the path MTU.
-fn asked(connection: &Connection) -> (u64, u64) {
-    let stats = connection.stats();
-    (stats.frame_tx.path_challenge, stats.path.sent_plpmtud_probes)
-}
-
-/// Frames received in authentic packets, padding aside.
-fn heard(connection: &Connection) -> u64 {
-    let f = connection.stats().frame_rx;
-    let data = f.stream + f.datagram + f.crypto + f.acks + f.ack_frequency + f.immediate_ack + f.ping;
-    let limits = f.max_data + f.max_stream_data + f.max_streams_bidi + f.max_streams_uni;
-    let blocked = f.data_blocked + f.stream_data_blocked + f.streams_blocked_bidi + f.streams_blocked_uni;
-    let ids = f.new_connection_id + f.retire_connection_id + f.new_token + u64::from(f.handshake_done);
-    let ends = f.reset_stream + f.stop_sending + f.connection_close;
-    data + limits + blocked + ids + ends + f.path_challenge + f.path_response
 }

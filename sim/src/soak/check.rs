@@ -322,9 +322,10 @@ fn reports(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
 fn limits(scenario: &Scenario, run: &mut Run, found: &mut Vec<Violation>) {
     let nodes = scenario.nodes.len();
     for node in 0..nodes {
-        let peers = run.world.node(node, |_, host| host.machine().peers().len());
-        if peers > 3 * (nodes - 1) {
-            let text = format!("{} keeps {peers} peers, of {nodes} nodes in all", name(scenario, node));
+        let peers = run.world.node(node, |_, host| host.machine().peers());
+        let known = peers.iter().filter(|peer| peer.addresses.is_some()).count();
+        if known >= nodes || peers.len() > 3 * (nodes - 1) {
+            let text = format!("{} keeps {} peers, of {nodes} nodes in all", name(scenario, node), peers.len());
             found.push(violation(Invariant::I5, text));
         }
     }
