@@ -6,7 +6,7 @@
 //! | I2 | a node's virtual addresses never change, and no two nodes have one |
 //! | I3 | on the wires of the TRS: what it forwards as it came goes between nodes that the NMS sent there together, to where they have proved to be |
 //! | I4 | on the wires of AS, NMS and TRS: an address that sent nothing gets nothing; one that sent only Initials, at most three times as much; on those of nodes, so for whoever dials them |
-//! | I5 | no log, table or list of the hosts overflowed; no role came to a limit of its own; no node keeps more peers than there are |
+//! | I5 | no log, table or list of the hosts overflowed; no table of a role was larger, at the start of any step or at the end, than so many nodes need; no role came to a limit of its own; no node knows more peers than there are |
 //! | I6 | each probe arrived at most once, where it should; no transfer had other bytes than were sent |
 //! | I7 | what the [`model`] demands is answered, and the run ends; where nothing happens, no registration and no tunnel is lost |
 //! | I8 | no panic, and nothing logged as an error; no TLS secret, and no common key, in the text of any event |
@@ -17,13 +17,15 @@
 //! attacker is in `assault`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cyphonic_core::event::{Basis, DropReason, Event};
 use cyphonic_core::name::Virtual;
+use cyphonic_core::node::Node;
 use cyphonic_core::route::optimal::{Verdict, Way};
 use cyphonic_core::route::{Dialer, Pattern};
 use cyphonic_core::time::Instant;
@@ -32,13 +34,17 @@ use cyphonic_scenarios::{Action, Engine, Family, Pair, Scenario};
 use super::coverage::Paths;
 use super::errors::Errors;
 use super::generate::is_drill;
-use super::{assault, model, wires};
+use super::model::{self, Wanted};
+use super::{assault, wires};
 use crate::capture::Secrets;
-use crate::host::Loss;
-use crate::host::apps::{ProbeOutcome, TransferError};
+use crate::host::apps::{EchoReport, FlowReport, ProbeOutcome, TransferError};
+use crate::host::{Host, Loss};
 use crate::net::TapMode;
 use crate::run::{self, Run};
 use crate::world::Watch;
+
+/// How long a datagram may be under way: its tunnel may have to be built first.
+const UNDER_WAY: Duration = Duration::from_secs(3);
 
 /// What must never happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,7 +142,7 @@ pub struct Examined {
     pub digest: String,
     /// The first invariant that did not hold, in their order.
     pub violation: Option<Violation>,
-    /// How many echoes were demanded.
+    /// How many rows of echoes, flows and transfers were demanded.
     pub demanded: usize,
     /// Simulated seconds.
     pub simulated_s: u64,
@@ -330,10 +336,10 @@ fn limits(scenario: &Scenario, run: &mut Run, found: &mut Vec<Violation>) {
         }
     }
     // Whoever is there, and every pair, may have a few entries: what is up, what it replaced, what is being tried.
-    for (host, tables) in run.world.tables() {
+    for ((host, table), count) in &run.tables {
         let bound = if scenario.node(host).is_some() { 8 + 6 * nodes } else { 8 + 6 * nodes * nodes };
-        for (table, count) in tables.into_iter().filter(|(_, count)| *count > bound) {
-            found.push(violation(Invariant::I5, format!("{host} has {count} {table}, with {nodes} nodes in all")));
+        if *count > bound {
+            found.push(violation(Invariant::I5, format!("{host} had {count} {table}, with {nodes} nodes in all")));
         }
     }
     // Every limit of a role is far beyond what so few nodes need: who comes to one has kept what it should have forgotten.
@@ -357,34 +363,62 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
     let demands = model::demands(scenario, &began);
     for demand in &demands {
         let run::StepOutcome::App(pair, report) = &run.steps[demand.step].outcome else { continue };
-        let Some(echo) = report.echo() else { continue };
-        // What is on its way when a tunnel is replaced by a better one may be lost; the last of several may not.
-        let last = echo.probes.last().is_some_and(|probe| matches!(probe.outcome, ProbeOutcome::Answered { .. }));
-        let whole = echo.answered() == echo.probes.len() && !echo.probes.is_empty();
-        let good = if demand.is_whole && !depth.broken { whole } else { last };
-        if good != depth.broken {
-            if demand.is_direct {
+        let outcome = match demand.what {
+            Wanted::LastEcho | Wanted::EveryEcho { .. } => report.echo().map(|echo| echoes(echo, demand.what)),
+            Wanted::EveryDatagram => report.flow().map(|flow| datagrams(scenario, run, demand.step, *pair, flow)),
+            Wanted::Transfer => report.transfer().map(|transfer| match transfer.result {
+                Some(Ok(())) => Ok(()),
+                Some(Err(error)) => Err(format!("the TCP transfer of step {} ended: {error:?}", demand.step)),
+                None => Err(format!("the TCP transfer of step {} is not complete", demand.step)),
+            }),
+        };
+        let Some(outcome) = outcome else { continue };
+        // To see that failures are caught, nothing at all is to be good.
+        let outcome =
+            if depth.broken { outcome.map_or(Ok(()), |()| Err("everything is well".to_owned())) } else { outcome };
+        let Err(what) = outcome else {
+            if demand.what == (Wanted::EveryEcho { is_direct: true }) {
                 directness(scenario, run, demand, found);
             }
             continue;
-        }
-        let mut text = format!(
-            "{} does not reach {}, {} s after the last fault: {} of {} echoes were answered",
-            name(scenario, pair.from),
-            name(scenario, pair.to),
-            demand.quiet.as_secs(),
-            echo.answered(),
-            echo.probes.len(),
-        );
-        if demand.is_whole {
+        };
+        let (from, to) = (name(scenario, pair.from), name(scenario, pair.to));
+        let mut text = format!("{from} does not reach {to}, {} s after the last fault: {what}", demand.quiet.as_secs());
+        if matches!(demand.what, Wanted::EveryEcho { .. } | Wanted::EveryDatagram) {
             text.push_str("; and nothing ever happened to the network");
-        }
-        if echo.probes.is_empty() {
-            let _ = write!(text, "; not even its name was found");
         }
         found.push(violation(Invariant::I7, text));
     }
     demands.len()
+}
+
+/// Whether a row of echoes came out as demanded. What is on its way when a tunnel is replaced by a better one may be lost; the
+/// last of several may not.
+fn echoes(echo: &EchoReport, wanted: Wanted) -> Result<(), String> {
+    let last = echo.probes.last().is_some_and(|probe| matches!(probe.outcome, ProbeOutcome::Answered { .. }));
+    let whole = echo.answered() == echo.probes.len() && !echo.probes.is_empty();
+    if if matches!(wanted, Wanted::EveryEcho { .. }) { whole } else { last } {
+        return Ok(());
+    }
+    let mut text = format!("{} of {} echoes were answered", echo.answered(), echo.probes.len());
+    if echo.probes.is_empty() {
+        text.push_str("; not even its name was found");
+    }
+    Err(text)
+}
+
+/// Whether every datagram of a flow arrived.
+fn datagrams(scenario: &Scenario, run: &Run, step: usize, pair: Pair, flow: &FlowReport) -> Result<(), String> {
+    let Action::Udp(probes) = &scenario.steps[step].action else { return Ok(()) };
+    // Its step is complete when the last one is sent.
+    if run.steps[step].completed.is_none_or(|sent| sent + UNDER_WAY > run.ended) {
+        return Ok(());
+    }
+    let arrivals = |host: &Host<Node>| {
+        host.flows().find(|(_, id, _)| *id == flow.flow).map_or(0, |(.., arrivals)| arrivals.received)
+    };
+    let (count, received) = (u64::from(probes.count), run.world.look(pair.to, arrivals));
+    if received == count { Ok(()) } else { Err(format!("{received} of {count} datagrams of step {step} arrived")) }
 }
 
 /// I7: who can meet directly does, once there was time to find out.
