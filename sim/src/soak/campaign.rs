@@ -198,13 +198,13 @@ impl State {
     }
 }
 
-/// The least plan that breaks the same invariant, saying so.
+/// The least plan in which the same goes wrong, saying so.
 pub fn failure(seed: u64, sheet: &Sheet, violation: &Violation, depth: Depth, budget: usize) -> Sheet {
     let mut last = violation.sentence.clone();
     let (mut least, _) = shrink(sheet, budget, |candidate| {
         let Ok(scenario) = candidate.scenario() else { return false };
         match examine(&scenario, depth).violation {
-            Some(found) if found.invariant == violation.invariant => {
+            Some(found) if found.is_like(violation) => {
                 last = found.sentence;
                 true
             }

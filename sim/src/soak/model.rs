@@ -20,7 +20,8 @@
 //! transfer, even one that is under way: its bytes arrive late, but they arrive.
 //!
 //! Nothing large is demanded of the conventional method through a NAT that drops fragments.
-//! A firewall that slows conversations down is no fault, but loses packets: there only the last of a row is demanded.
+//! A firewall that slows conversations down is no fault, but loses packets: there only the last of a row of echoes is
+//! demanded.
 //! Nothing is demanded of a NAT that forgets mappings at its own times, nor of one that overloads ports where several nodes
 //! ever are behind it: it cannot tell them apart once both speak to the relay. Nor of one that ends a mapping on any ICMP error: every attempt at
 //! a better way may cost it the way in use (`core/PROTOCOL.md` says what nodes do about it). Nor where inspection looks for a node's name: what
@@ -178,9 +179,7 @@ fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
     if scenario.sites.iter().flat_map(nats).chain(carriers).any(|nat| nat.icmp_errors == IcmpErrors::EndMapping) {
         return Trouble::Much;
     }
-    // Who is slowed down loses what is too much at once.
-    let mut walls = scenario.sites.iter().filter_map(|site| site.firewall.as_ref());
-    if walls.any(|wall| wall.inspect.iter().any(|rule| rule.reaction == Reaction::Throttle)) {
+    if slows_down(scenario) {
         return Trouble::Much;
     }
     let doubles = |link: &Link| [&link.up, &link.down].iter().any(|way| way.duplicate > 0.0);
@@ -207,6 +206,12 @@ fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
         }
     }
     trouble
+}
+
+/// Whether some firewall slows conversations down: who is slowed down loses what is too much at once.
+fn slows_down(scenario: &Scenario) -> bool {
+    let mut walls = scenario.sites.iter().filter_map(|site| site.firewall.as_ref());
+    walls.any(|wall| wall.inspect.iter().any(|rule| rule.reaction == Reaction::Throttle))
 }
 
 /// Whether all that applications send is small.
@@ -315,6 +320,10 @@ impl Moment {
             Trouble::Reboot(_) => scenario.policy == Policy::Optimal,
             Trouble::Much => false,
         };
+        // The simulated hosts' TCP sends whole windows, whatever is lost: several at once starve each other there.
+        if slows_down(scenario) {
+            return false;
+        }
         let is_last = scenario.steps[step..].iter().all(|step| disturbs_nobody(&step.action));
         is_over && self.is_born(at) || is_last && at - self.last.max(Instant::ZERO) >= HEALING
     }
@@ -357,7 +366,7 @@ impl Moment {
                 self.now.nodes[node].interfaces.iter().all(|place| {
                     let site = &self.now.sites[place.site];
                     let carrier = site.carrier.map(|carrier| &self.now.carriers[carrier].nat);
-                    nats(site).chain(carrier).all(|nat| nat.fragments)
+                    nats(site).chain(carrier).all(|nat| nat.fragments && nat.icmp_errors == IcmpErrors::Carried)
                 })
             })
     }
