@@ -29,7 +29,7 @@ pub const MOST: u64 = 12;
 /// How many plans of a seed are looked at for one of which something is demanded.
 const TRIES: u64 = 4;
 /// The last round: so many echoes of each pair, this far apart.
-const LAST_ECHOES: u64 = 8;
+const LAST_ECHOES: u64 = 6;
 const LAST_INTERVAL_MS: u64 = 2_000;
 /// How far apart pairs begin, ms: not all in one instant, that would be another experiment. And a firewall that slows QUIC
 /// down lets through what a few handshakes take, but not all at once.
@@ -364,11 +364,8 @@ impl Generator {
             self.step(at, "echo", echo);
             at += apart;
         }
-        // Two, so that it stays cheap.
-        for _ in 0..2 {
-            let within = self.below(LAST_ECHOES * LAST_INTERVAL_MS);
-            self.transfer(healed + within, nodes);
-        }
+        let within = self.below(LAST_ECHOES * LAST_INTERVAL_MS);
+        self.transfer(healed + within, nodes);
         self.finish(at + 120_000);
     }
 
@@ -403,7 +400,7 @@ impl Generator {
     /// A TCP transfer between two of the first nodes.
     fn transfer(&mut self, at: u64, nodes: u64) {
         let mut keys = self.pair(nodes);
-        keys.insert("bytes".to_owned(), int(self.pick(&[1, 2_000, 50_000, 200_000])));
+        keys.insert("bytes".to_owned(), int(self.pick(&[1, 2_000, 20_000, 20_000, 150_000])));
         self.step(at, "tcp", keys);
     }
 
