@@ -122,7 +122,7 @@ impl Generator {
     /// How many: mostly few, now and then [`MOST`]. What goes wrong between many goes wrong between few as well, but the
     /// time of a run grows with the square.
     fn how_many(&mut self, least: u64) -> u64 {
-        let most = self.pick(&[3, 3, 3, 3, 5, 5, 5, 8, MOST]);
+        let most = self.pick(&[3, 3, 3, 3, 3, 4, 4, 5, 5, 6, 8, MOST]);
         self.from(least, most)
     }
 
@@ -214,10 +214,23 @@ impl Generator {
         link
     }
 
-    /// Makes a link bad, in one to three ways.
+    /// Makes a link bad, in one to three ways; one in four only in one direction.
     fn spoil(&mut self, link: &mut Table) {
+        if self.one_in(4) {
+            let mut way = Table::new();
+            self.spoil_way(&mut way);
+            way.remove("mtu");
+            link.insert(self.pick(&["up", "down"]).to_owned(), way.into());
+        } else {
+            self.spoil_way(link);
+        }
+    }
+
+    fn spoil_way(&mut self, link: &mut Table) {
         for _ in 0..self.from(1, 3) {
             let (key, value) = match self.below(9) {
+                // All of it: nothing gets through.
+                0 if self.one_in(4) => ("loss", Value::Float(1.0)),
                 0 | 1 => ("loss", self.share(40)),
                 2 => ("jitter_ms", int(self.from(1, 60))),
                 3 => ("reorder", self.share(50)),
@@ -255,6 +268,13 @@ impl Generator {
         }
         if self.one_in(10) && !self.is_drill {
             put("lifetime_s", int(self.pick(&[40, 90, 200])));
+        }
+        if self.one_in(20) && !self.is_drill {
+            put("flush_s", int(self.pick(&[20, 60, 200])));
+        }
+        if self.one_in(12) && !self.is_drill {
+            let key = self.pick(&["max_sessions", "max_sessions_per_host"]);
+            put(key, int(self.pick(&[4, 16, 64])));
         }
         if self.one_in(6) {
             put("reuses_inbound", true.into());

@@ -22,7 +22,7 @@
 //! Nothing large is demanded of the conventional method through a NAT that drops fragments.
 //! A firewall that slows conversations down is no fault, but loses packets: there only the last of a row of echoes is
 //! demanded.
-//! Nothing is demanded of a NAT that forgets mappings at its own times, nor of one that overloads ports where several nodes
+//! Nothing is demanded of a NAT that forgets mappings at its own times or has room for few, nor of one that overloads ports where several nodes
 //! ever are behind it: it cannot tell them apart once both speak to the relay. Nor of one that ends a mapping on any ICMP error: every attempt at
 //! a better way may cost it the way in use (`core/PROTOCOL.md` says what nodes do about it). Nor where inspection looks for a node's name: what
 //! it refused once stays refused.
@@ -63,6 +63,9 @@ pub const REBOOTED: Duration = Duration::from_secs(20);
 
 /// What fits every link, whatever is around it, bytes. The first packet that does not is lost, so that its sender learns.
 const SMALL: u16 = 600;
+
+/// What a NAT has room for, if it has room for whatever so few nodes need.
+const ENOUGH_SESSIONS: usize = 1_000;
 
 /// How long what the last echo of a row sets off may go on.
 const AFTER: Duration = Duration::from_secs(10);
@@ -407,6 +410,8 @@ impl Moment {
             let is_fickle = |nat: &Nat| {
                 nat.lifetime.is_some()
                     || nat.flush.is_some()
+                    || nat.max_sessions < ENOUGH_SESSIONS
+                    || nat.max_sessions_per_host < ENOUGH_SESSIONS
                     || nat.icmp_errors == IcmpErrors::EndMapping
                     || nat.ports == PortChoice::Overloading && is_shared
             };
