@@ -130,7 +130,7 @@ impl Depth {
     ///
     /// Turmoil, which takes a hundred times as long, comes for one in 512, and only in small networks: that the engines
     /// agree depends on them and on the kinds of boxes, of which any plan has some, and tests hold them to it. A flood is
-    /// among the attacks of one drill in eight: it meets nothing but the tables of one node that hears from nobody, and so
+    /// among the attacks of one drill in twelve: it meets nothing but the tables of one node that hears from nobody, and so
     /// nothing of a plan but its method.
     pub fn of(seed: u64, scenario: &Scenario) -> Self {
         let is_small = scenario.sites.len() + scenario.nodes.len() <= 6;
@@ -138,7 +138,7 @@ impl Depth {
         Self {
             packets: seed.is_multiple_of(8) || assault,
             assault,
-            flood: assault && (seed / 7).is_multiple_of(8),
+            flood: assault && (seed / 7).is_multiple_of(12),
             again: seed.is_multiple_of(32),
             turmoil: seed.is_multiple_of(512) && is_small,
             broken: false,
