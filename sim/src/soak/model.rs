@@ -116,8 +116,7 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
             }
             _ => None,
         };
-        let fits = |pair| is_small(action) || moment.permits_large(pair);
-        if let Some((pair, what)) = wanted.filter(|(pair, _)| moment.permits(*pair) && fits(*pair)) {
+        if let Some((pair, what)) = wanted.filter(|(pair, _)| moment.permits_all(*pair, action)) {
             let quiet = at - moment.last.max(Instant::ZERO);
             demands.push(Demand { step, pair, quiet, what });
         }
@@ -301,7 +300,7 @@ impl Moment {
             Trouble::None => true,
             Trouble::Blip(end) => at + lasts >= *end + PROMPT,
             Trouble::Move(moved, action) => {
-                at + lasts >= *moved + MOVED && self.permits_after(*moved, action, probes.pair)
+                at + lasts >= *moved + MOVED && self.permits_after(*moved, action, probes.pair, &Action::Echo(*probes))
             }
             Trouble::Reboot(at_nat) => scenario.policy == Policy::Optimal && at + lasts >= *at_nat + REBOOTED,
             Trouble::Much => false,
@@ -319,7 +318,7 @@ impl Moment {
         let at = began[step];
         let is_over = match trouble(scenario, began, Instant::ZERO + scenario.duration_limit) {
             Trouble::None | Trouble::Blip(_) => true,
-            Trouble::Move(moved, action) => self.permits_after(moved, &action, pair),
+            Trouble::Move(moved, action) => self.permits_after(moved, &action, pair, &scenario.steps[step].action),
             Trouble::Reboot(_) => scenario.policy == Policy::Optimal,
             Trouble::Much => false,
         };
@@ -331,11 +330,16 @@ impl Moment {
         is_over && self.is_born(at) || is_last && at - self.last.max(Instant::ZERO) >= HEALING
     }
 
-    /// Whether two nodes may talk after a move as well.
-    fn permits_after(&self, moved: Instant, action: &Action, pair: Pair) -> bool {
+    /// Whether two nodes may talk after a move as well, in packets as large as what they send.
+    fn permits_after(&self, moved: Instant, action: &Action, pair: Pair, sent: &Action) -> bool {
         let mut later = self.clone();
         later.apply(moved, action);
-        later.permits(pair)
+        later.permits_all(pair, sent)
+    }
+
+    /// Whether two nodes may talk, in packets as large as what they send.
+    fn permits_all(&self, pair: Pair, sent: &Action) -> bool {
+        self.permits(pair) && (is_small(sent) || self.permits_large(pair))
     }
 
     fn link_mut(&mut self, at: LinkAt) -> &mut Link {
