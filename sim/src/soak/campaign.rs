@@ -244,10 +244,9 @@ pub fn replay(file: &str) -> Result<(String, Option<LabError>), LabError> {
             let examined = examine(&scenario, Depth::FULL);
             let (s, demanded) = (examined.simulated_s, examined.demanded);
             let _ = match &examined.violation {
-                None => writeln!(
-                    text,
-                    "{file} seed {seed}: every invariant holds; {s} s simulated, {demanded} echoes demanded"
-                ),
+                None => {
+                    writeln!(text, "{file} seed {seed}: every invariant holds; {s} s simulated, {demanded} demands")
+                }
                 Some(violation) => writeln!(text, "{file} seed {seed}: {violation}"),
             };
             failed.extend(examined.violation);
@@ -295,14 +294,14 @@ mod tests {
 
     #[test]
     fn a_shard_is_said_or_comes_from_the_scheduler() {
+        const TASK: (&str, &str) = ("SLURM_ARRAY_TASK_ID", "4");
+        const COUNT: &str = SLURM_TASKS[0];
         let env = |pairs: &'static [(&'static str, &'static str)]| {
             move |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         };
         let get = |option, pairs| shard(option, env(pairs)).map(|shard| shard.to_string());
         assert_eq!(get(None, &[]).unwrap(), "1/1");
         assert_eq!(get(Some("2/4"), &[("SLURM_ARRAY_TASK_ID", "9")]).unwrap(), "2/4");
-        const TASK: (&str, &str) = ("SLURM_ARRAY_TASK_ID", "4");
-        const COUNT: &str = SLURM_TASKS[0];
         assert_eq!(get(None, &[TASK, (COUNT, "4")]).unwrap(), "1/4");
         assert_eq!(get(None, &[TASK, (COUNT, "4"), (SLURM_TASKS[1], "2"), (SLURM_TASKS[2], "5")]).unwrap(), "1/4");
         let sparse = get(None, &[TASK, (COUNT, "2"), (SLURM_TASKS[1], "2"), (SLURM_TASKS[2], "4")]);

@@ -53,7 +53,7 @@ pub const fn is_drill(seed: u64) -> bool {
 pub fn generate(seed: u64) -> Sheet {
     let mut tries = (0..TRIES).map(|number| draw(seed, number));
     let last = tries.next_back().expect("there is one");
-    tries.find(|sheet| is_demanding(sheet)).unwrap_or(last)
+    tries.find(is_demanding).unwrap_or(last)
 }
 
 /// Whether something is demanded, if every step begins when it should.

@@ -107,7 +107,7 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
         let wanted = match action {
             Action::Echo(probes) => moment.wanted_echo(scenario, began, at, probes).map(|what| (probes.pair, what)),
             Action::Udp(probes) => {
-                let (_, trouble) = moment.row(scenario, began, at, probes);
+                let (_, trouble) = row(scenario, began, at, probes);
                 let is_whole = trouble == Trouble::None && moment.is_born(at) && probes.payload_bytes <= SMALL;
                 is_whole.then_some((probes.pair, Wanted::EveryDatagram))
             }
@@ -210,6 +210,12 @@ fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
     trouble
 }
 
+/// How long a row that begins at `at` lasts, and what happens to the network until it is over.
+fn row(scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> (Duration, Trouble) {
+    let lasts = probes.interval * (probes.count - 1);
+    (lasts, trouble(scenario, began, at + lasts + AFTER))
+}
+
 /// Whether some firewall slows conversations down: who is slowed down loses what is too much at once.
 fn slows_down(scenario: &Scenario) -> bool {
     let mut walls = scenario.sites.iter().filter_map(|site| site.firewall.as_ref());
@@ -288,14 +294,8 @@ impl Moment {
         at >= self.born + BORN
     }
 
-    /// How long a row that begins now lasts, and what happens to the network until it is over.
-    fn row(&self, scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> (Duration, Trouble) {
-        let lasts = probes.interval * (probes.count - 1);
-        (lasts, trouble(scenario, began, at + lasts + AFTER))
-    }
-
     fn wanted_echo(&self, scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> Option<Wanted> {
-        let (lasts, trouble) = self.row(scenario, began, at, probes);
+        let (lasts, trouble) = row(scenario, began, at, probes);
         let is_over = match &trouble {
             Trouble::None => true,
             Trouble::Blip(end) => at + lasts >= *end + PROMPT,

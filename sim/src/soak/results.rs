@@ -176,7 +176,7 @@ impl Results {
         self.lines.values().filter_map(|rest| rest.split(',').nth(column)?.parse::<u64>().ok()).sum()
     }
 
-    fn echoes_demanded(&self) -> u64 {
+    fn demands(&self) -> u64 {
         self.total(1)
     }
 
@@ -198,7 +198,7 @@ impl Results {
             ("failed", self.failed().len() as u64),
             ("missing", missing),
             ("simulated hours", self.simulated_hours()),
-            ("echoes demanded", self.echoes_demanded()),
+            ("demands", self.demands()),
         ] {
             let _ = writeln!(text, "{what},,,,{count}");
         }
@@ -209,8 +209,8 @@ impl Results {
     /// For people: how many, what failed, what is missing, what was covered.
     pub fn summary(&self, coverage: &Coverage) -> String {
         let mut text = format!("{} seeds done", self.lines.len());
-        let (hours, echoes) = (self.simulated_hours(), self.echoes_demanded());
-        let _ = writeln!(text, ", {hours} simulated hours, {echoes} echoes demanded");
+        let (hours, demands) = (self.simulated_hours(), self.demands());
+        let _ = writeln!(text, ", {hours} simulated hours, {demands} demands");
         let failed = self.failed();
         let _ = writeln!(text, "{} failed", failed.len());
         for (seed, word) in failed.iter().take(NAMED) {
