@@ -224,11 +224,16 @@ impl<'a> Daemons<'a> {
 
     /// A crash, and another life with the same files.
     pub(super) fn restart(&self, host: &str) -> Result<(), Failure> {
+        self.kill(host);
+        self.start(host).map(drop)
+    }
+
+    /// A crash.
+    pub(super) fn kill(&self, host: &str) {
         if let Some(mut child) = self.running.lock().expect("no holder panics").remove(host) {
             let _ = child.kill();
             let _ = child.wait();
         }
-        self.start(host).map(drop)
     }
 
     /// Ends all in order, nodes first; says who did not.

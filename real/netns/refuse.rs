@@ -120,7 +120,8 @@ fn check_step(action: &Action) -> Option<String> {
         | Action::Idle
         | Action::Link { .. }
         | Action::LinkUp { .. }
-        | Action::Restart(_) => return None,
+        | Action::Restart(_)
+        | Action::Stop(_) => return None,
     };
     Some(why.to_owned())
 }

@@ -129,6 +129,10 @@ impl Stage<'_> {
                 };
                 self.daemons.restart(host).map(|()| None)
             }
+            Action::Stop(node) => {
+                self.daemons.kill(node_host(self.scenario, *node));
+                Ok(None)
+            }
             Action::Move { .. } | Action::ProbeMtu(_) | Action::NatReboot(_) | Action::Firewall { .. } => {
                 Err(Failure::other("this was to be refused"))
             }

@@ -466,6 +466,8 @@ pub enum Action {
     },
     /// A role crashes and starts again with its memory lost; the services' database stays.
     Restart(Role),
+    /// A node crashes and is away, until it is restarted: index into [`Scenario::nodes`].
+    Stop(usize),
 }
 
 /// Where NATs are.

@@ -365,6 +365,8 @@ pub(crate) enum Action {
     LinkUp(Where),
     /// `do = "restart"`.
     Restart(Restart),
+    /// `do = "stop"`.
+    Stop(Stop),
 }
 
 /// Which link or box of the network a step is about: one of these. They are taken out of the step before its other keys
@@ -395,6 +397,7 @@ pub(crate) const ACTIONS: &[&str] = &[
     "link_down",
     "link_up",
     "restart",
+    "stop",
 ];
 
 /// Nodes log in and register.
@@ -498,6 +501,14 @@ pub(crate) struct Idle {}
 pub(crate) struct Restart {
     /// "as", "nms", "trs", or a node.
     pub(crate) what: String,
+}
+
+/// A node is away.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Stop {
+    /// Who.
+    pub(crate) node: String,
 }
 
 /// As [`cyphonic_core::message::Framing`], which knows no serde.

@@ -387,6 +387,9 @@ what = "nms"
 [[step]]
 do = "restart"
 what = "bob"
+[[step]]
+do = "stop"
+node = "bob"
 "#,
         &[("site.a.firewall", "{}"), ("step.0.give_up_s", "20")],
     );
@@ -404,4 +407,5 @@ what = "bob"
     assert_eq!(*actions[8], Action::LinkUp { at: LinkAt::Carrier(0), up: true });
     assert_eq!(*actions[9], Action::Restart(Role::Service(ServiceName::Nms)));
     assert_eq!(*actions[10], Action::Restart(Role::Node(1)));
+    assert_eq!(*actions[11], Action::Stop(1));
 }

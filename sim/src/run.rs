@@ -250,6 +250,11 @@ impl Runner<'_> {
                 }
                 Doing::Until(now)
             }
+            Action::Stop(node) => {
+                // A new one, that nobody tells to start.
+                self.world.restart(self.scenario, self.seed, watch, Role::Node(*node).into());
+                Doing::Until(now)
+            }
             Action::Wait(duration) => Doing::Until(now + *duration),
             Action::Idle => Doing::Until(Instant::ZERO + self.scenario.duration_limit),
             Action::ProbeMtu(pair) => {

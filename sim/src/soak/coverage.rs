@@ -13,7 +13,7 @@ use cyphonic_core::route::Pattern;
 use cyphonic_scenarios::{Action, Dependence, LinkAt, Method, NatAt, Role, Scenario, Site, SiteV4, SiteV6};
 
 /// What can happen.
-pub const TRANSITIONS: [&str; 14] = [
+pub const TRANSITIONS: [&str; 15] = [
     "start",
     "echo",
     "udp",
@@ -27,6 +27,7 @@ pub const TRANSITIONS: [&str; 14] = [
     "link_down",
     "link_up",
     "restart",
+    "stop",
     "peace",
 ];
 /// Where. A site is of every kind that fits; what concerns no site is at the services, or at a carrier.
@@ -122,6 +123,7 @@ impl Coverage {
                 Action::LinkUp { at, up } => (if *up { "link_up" } else { "link_down" }, vec![to_link(at)]),
                 Action::Restart(Role::Node(node)) => ("restart", vec![to_node(*node)]),
                 Action::Restart(Role::Service(_)) => ("restart", vec![to_all("services")]),
+                Action::Stop(node) => ("stop", vec![to_node(*node)]),
                 Action::Wait(_) | Action::Idle => ("wait", nodes.clone().map(to_node).collect()),
                 Action::ProbeMtu(_) => continue,
             };
@@ -216,7 +218,7 @@ fn may_be(what: &str, kind: &str) -> bool {
         "services" => ["link", "link_down", "link_up", "restart"].contains(&what),
         "carrier" => ["link", "link_down", "link_up", "nat_reboot"].contains(&what),
         // Nobody arrives in two places at once.
-        "several" => ["start", "echo", "udp", "tcp", "move_from", "wait", "restart", "peace"].contains(&what),
+        "several" => ["start", "echo", "udp", "tcp", "move_from", "wait", "restart", "stop", "peace"].contains(&what),
         "v4" | "v6" => what != "nat_reboot",
         _ => true,
     }

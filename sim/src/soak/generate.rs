@@ -445,7 +445,7 @@ impl Generator {
 
     /// One thing that happens; `nodes` of them have started.
     fn transition(&mut self, at: u64, nodes: u64, sites: u64) {
-        match self.below(24) {
+        match self.below(26) {
             0..=4 => {
                 let mut keys = self.pair(nodes);
                 keys.insert("count".to_owned(), int(self.from(1, 6)));
@@ -493,6 +493,15 @@ impl Generator {
                 self.step(at, "link_down", place.clone());
                 let up = at + self.pick(&[20, 700, 2_000, 8_000, 35_000]);
                 self.step(up, "link_up", place);
+            }
+            22 | 23 => {
+                // Away for a while, or for good.
+                let node = NODES[self.below(nodes) as usize];
+                self.step(at, "stop", table([("node", node.into())]));
+                if !self.one_in(3) {
+                    let back = at + self.pick(&[700, 8_000, 40_000]);
+                    self.step(back, "restart", table([("what", node.into())]));
+                }
             }
             _ => {
                 let service = self.pick(&SERVICES);

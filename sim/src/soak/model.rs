@@ -271,6 +271,7 @@ impl Moment {
                 self.born = self.born.max(at);
             }
             Action::Restart(Role::Node(node)) => self.started[*node] = true,
+            Action::Stop(node) => self.started[*node] = false,
             Action::Move { node, to } => {
                 let was_well = self.is_well(*node);
                 self.now.nodes[*node].interfaces = vec![*to];
