@@ -106,6 +106,7 @@ fn check_nat(nat: &Nat, inner_hosts: usize, at: &str, found: &mut Vec<String>) -
 fn check_step(action: &Action) -> Option<String> {
     let why = match action {
         Action::Move { .. } => "move: a namespace's devices cannot change their place",
+        Action::Revoke(_) => "revoke: the lab's nodes fetch no list of revoked certificates",
         Action::ProbeMtu(_) => "probe_mtu: a kernel's virtual interface takes no packet beyond its MTU",
         Action::NatReboot(NatAt::Site(_) | NatAt::Carrier(_)) => "nat_reboot: nftables cannot empty conntrack's table",
         Action::Firewall { .. } => "firewall: conntrack would not judge anew what is under way",

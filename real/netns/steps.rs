@@ -133,9 +133,11 @@ impl Stage<'_> {
                 self.daemons.kill(node_host(self.scenario, *node));
                 Ok(None)
             }
-            Action::Move { .. } | Action::ProbeMtu(_) | Action::NatReboot(_) | Action::Firewall { .. } => {
-                Err(Failure::other("this was to be refused"))
-            }
+            Action::Revoke(_)
+            | Action::Move { .. }
+            | Action::ProbeMtu(_)
+            | Action::NatReboot(_)
+            | Action::Firewall { .. } => Err(Failure::other("this was to be refused")),
         }
     }
 

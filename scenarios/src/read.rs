@@ -65,6 +65,7 @@ impl Reader<'_, '_> {
             "nat_reboot" | "firewall" | "link" | "link_down" | "link_up" => self.network(&path, &action, rest)?,
             "restart" => Action::Restart(self.keys_of_step(&path, rest)?),
             "stop" => Action::Stop(self.keys_of_step(&path, rest)?),
+            "revoke" => Action::Revoke(self.keys_of_step(&path, rest)?),
             "start" => Action::Start(self.keys_of_step(&path, rest)?),
             "echo" => Action::Echo(self.keys_of_step(&path, rest)?),
             "tcp" => Action::Tcp(self.keys_of_step(&path, rest)?),

@@ -468,6 +468,8 @@ pub enum Action {
     Restart(Role),
     /// A node crashes and is away, until it is restarted: index into [`Scenario::nodes`].
     Stop(usize),
+    /// A node's certificate is taken back, and everybody learns it at once: index into [`Scenario::nodes`].
+    Revoke(usize),
 }
 
 /// Where NATs are.

@@ -366,7 +366,9 @@ pub(crate) enum Action {
     /// `do = "restart"`.
     Restart(Restart),
     /// `do = "stop"`.
-    Stop(Stop),
+    Stop(OfNode),
+    /// `do = "revoke"`.
+    Revoke(OfNode),
 }
 
 /// Which link or box of the network a step is about: one of these. They are taken out of the step before its other keys
@@ -398,6 +400,7 @@ pub(crate) const ACTIONS: &[&str] = &[
     "link_up",
     "restart",
     "stop",
+    "revoke",
 ];
 
 /// Nodes log in and register.
@@ -503,10 +506,10 @@ pub(crate) struct Restart {
     pub(crate) what: String,
 }
 
-/// A node is away.
+/// What befalls a node.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Stop {
+pub(crate) struct OfNode {
     /// Who.
     pub(crate) node: String,
 }

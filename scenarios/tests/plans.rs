@@ -390,6 +390,9 @@ what = "bob"
 [[step]]
 do = "stop"
 node = "bob"
+[[step]]
+do = "revoke"
+node = "alice"
 "#,
         &[("site.a.firewall", "{}"), ("step.0.give_up_s", "20")],
     );
@@ -408,4 +411,5 @@ node = "bob"
     assert_eq!(*actions[9], Action::Restart(Role::Service(ServiceName::Nms)));
     assert_eq!(*actions[10], Action::Restart(Role::Node(1)));
     assert_eq!(*actions[11], Action::Stop(1));
+    assert_eq!(*actions[12], Action::Revoke(0));
 }

@@ -255,6 +255,10 @@ impl Runner<'_> {
                 self.world.restart(self.scenario, self.seed, watch, Role::Node(*node).into());
                 Doing::Until(now)
             }
+            Action::Revoke(node) => {
+                self.world.revoke(self.seed, &self.scenario.nodes[*node].name);
+                Doing::Until(now)
+            }
             Action::Wait(duration) => Doing::Until(now + *duration),
             Action::Idle => Doing::Until(Instant::ZERO + self.scenario.duration_limit),
             Action::ProbeMtu(pair) => {

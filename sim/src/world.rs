@@ -31,7 +31,8 @@ use std::time::Duration;
 
 use cyphonic_core::auth::Auth;
 use cyphonic_core::event::{DropReason, Event};
-use cyphonic_core::machine::{Machine, Tables};
+use cyphonic_core::machine::{Machine, ServiceCommand, Tables};
+use cyphonic_core::name::Fqdn;
 use cyphonic_core::nms::Nms;
 use cyphonic_core::node::{Node, NodeCommand};
 use cyphonic_core::quic::QlogSink;
@@ -49,6 +50,7 @@ use crate::net::nat::{Nat64Box, NatBox};
 use crate::net::{
     BoxId, Direction, Engine, EventEngine, FirewallBox, Flows, MIN_DELAY, Network, TapMode, Tapped, TurmoilEngine,
 };
+use crate::seeded;
 use boxes::{NatPart, Parts};
 
 pub(crate) use roles::service_key;
@@ -124,6 +126,8 @@ pub struct World {
     /// For each site: where its NAT64 shows IPv4.
     nat64: Vec<Option<Ipv6Addr>>,
     parts: Parts,
+    /// Whose certificates were taken back.
+    revoked: Vec<Fqdn>,
 }
 
 impl World {
@@ -139,7 +143,7 @@ impl World {
         };
         let [auth, nms, trs] = services;
         let nat64 = scenario.sites.iter().map(|site| site.nat64_prefix().map(|prefix| prefix.network())).collect();
-        Self { engine, auth, nms, trs, nodes, store, places, mtus, nat64, parts }
+        Self { engine, auth, nms, trs, nodes, store, places, mtus, nat64, parts, revoked: Vec::new() }
     }
 
     /// What drives the network: for faults and attacks, which reach for any box and wire.
@@ -266,6 +270,34 @@ impl World {
                     host.restart(now, cast.node(&scenario.nodes[node].name, addresses.collect(), nat64));
                 });
             }
+        }
+        if !self.revoked.is_empty() {
+            self.inform(seed, who);
+        }
+    }
+
+    /// Takes back a node's certificate; everybody learns it now. `seed` is that which the world was made of.
+    pub fn revoke(&mut self, seed: u64, name: &Fqdn) {
+        self.revoked.push(name.clone());
+        for actor in self.actors() {
+            self.inform(seed, actor);
+        }
+        for node in 0..self.nodes.len() {
+            self.node(node, |now, host| host.command(now, NodeCommand::Revoked(vec![name.clone()])));
+        }
+    }
+
+    /// Tells a role whose certificates count no more.
+    fn inform(&mut self, seed: u64, actor: Actor) {
+        let revoked: Vec<&Fqdn> = self.revoked.iter().collect();
+        let roots = seeded::pki(seed).roots_without(&revoked);
+        let id = self.station(actor).id;
+        let service = ServiceCommand::Trust(roots.clone());
+        match actor {
+            Actor::Auth => self.engine.with(id, |now, host: &mut Host<Auth>| host.command(now, service)),
+            Actor::Nms => self.engine.with(id, |now, host: &mut Host<Nms>| host.command(now, service)),
+            Actor::Trs => self.engine.with(id, |now, host: &mut Host<Trs>| host.command(now, service)),
+            Actor::Node(node) => self.node(node, |now, host| host.command(now, NodeCommand::Trust(roots))),
         }
     }
 

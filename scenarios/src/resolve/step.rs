@@ -134,7 +134,8 @@ impl Judge<'_, '_, '_> {
             schema::Action::LinkDown(place) => Action::LinkUp { at: self.link_at(&place)?, up: false },
             schema::Action::LinkUp(place) => Action::LinkUp { at: self.link_at(&place)?, up: true },
             schema::Action::Restart(schema::Restart { what }) => Action::Restart(self.role(&what)?),
-            schema::Action::Stop(schema::Stop { node }) => Action::Stop(self.started_node("node", &node)?),
+            schema::Action::Stop(schema::OfNode { node }) => Action::Stop(self.started_node("node", &node)?),
+            schema::Action::Revoke(schema::OfNode { node }) => Action::Revoke(self.started_node("node", &node)?),
         })
     }
 

@@ -36,7 +36,7 @@ fn the_readme_names_every_key() {
         keys::<ProbeMtu>(),
         keys::<Idle>(),
         keys::<Restart>(),
-        keys::<Stop>(),
+        keys::<OfNode>(),
         ["site", "service", "carrier", "off"].map(str::to_owned).to_vec(),
     ];
     assert_eq!(

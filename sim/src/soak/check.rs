@@ -378,7 +378,9 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
     for demand in &demands {
         let run::StepOutcome::App(pair, report) = &run.steps[demand.step].outcome else { continue };
         let came = match demand.what {
-            Wanted::LastEcho | Wanted::EveryEcho { .. } => report.echo().map(|echo| echoes(echo, demand.what)),
+            Wanted::LastEcho | Wanted::EveryEcho { .. } | Wanted::Silence => {
+                report.echo().map(|echo| echoes(echo, demand.what))
+            }
             Wanted::EveryDatagram => report.flow().and_then(|flow| datagrams(scenario, run, demand.step, flow)),
             Wanted::Transfer => report.transfer().map(|transfer| transferred(demand.step, transfer)),
         };
@@ -391,6 +393,9 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
         }
         let (from, to) = (name(scenario, pair.from), name(scenario, pair.to));
         let mut text = format!("{from} does not reach {to}, {} s after the last fault: {what}", demand.quiet.as_secs());
+        if demand.what == Wanted::Silence {
+            text = format!("{from} and {to} talk, though the certificate of one of them was taken back: {what}");
+        }
         if matches!(demand.what, Wanted::EveryEcho { .. } | Wanted::EveryDatagram) {
             text.push_str("; and nothing ever happened to the network");
         }
@@ -408,7 +413,12 @@ fn echoes(echo: &EchoReport, wanted: Wanted) -> (bool, String) {
     if echo.probes.is_empty() {
         text.push_str("; not even its name was found");
     }
-    (if matches!(wanted, Wanted::EveryEcho { .. }) { whole } else { last }, text)
+    let good = match wanted {
+        Wanted::EveryEcho { .. } => whole,
+        Wanted::Silence => echo.answered() == 0,
+        _ => last,
+    };
+    (good, text)
 }
 
 /// Whether every datagram of a flow arrived, and how many did; `None` if there was no time.

@@ -13,7 +13,7 @@ use cyphonic_core::route::Pattern;
 use cyphonic_scenarios::{Action, Dependence, LinkAt, Method, NatAt, Role, Scenario, Site, SiteV4, SiteV6};
 
 /// What can happen.
-pub const TRANSITIONS: [&str; 15] = [
+pub const TRANSITIONS: [&str; 16] = [
     "start",
     "echo",
     "udp",
@@ -28,6 +28,7 @@ pub const TRANSITIONS: [&str; 15] = [
     "link_up",
     "restart",
     "stop",
+    "revoke",
     "peace",
 ];
 /// Where. A site is of every kind that fits; what concerns no site is at the services, or at a carrier.
@@ -124,6 +125,7 @@ impl Coverage {
                 Action::Restart(Role::Node(node)) => ("restart", vec![to_node(*node)]),
                 Action::Restart(Role::Service(_)) => ("restart", vec![to_all("services")]),
                 Action::Stop(node) => ("stop", vec![to_node(*node)]),
+                Action::Revoke(node) => ("revoke", vec![to_node(*node)]),
                 Action::Wait(_) | Action::Idle => ("wait", nodes.clone().map(to_node).collect()),
                 Action::ProbeMtu(_) => continue,
             };
@@ -218,7 +220,9 @@ fn may_be(what: &str, kind: &str) -> bool {
         "services" => ["link", "link_down", "link_up", "restart"].contains(&what),
         "carrier" => ["link", "link_down", "link_up", "nat_reboot"].contains(&what),
         // Nobody arrives in two places at once.
-        "several" => ["start", "echo", "udp", "tcp", "move_from", "wait", "restart", "stop", "peace"].contains(&what),
+        "several" => {
+            ["start", "echo", "udp", "tcp", "move_from", "wait", "restart", "stop", "revoke", "peace"].contains(&what)
+        }
         "v4" | "v6" => what != "nat_reboot",
         _ => true,
     }

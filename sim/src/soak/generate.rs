@@ -445,7 +445,7 @@ impl Generator {
 
     /// One thing that happens; `nodes` of them have started.
     fn transition(&mut self, at: u64, nodes: u64, sites: u64) {
-        match self.below(26) {
+        match self.below(27) {
             0..=4 => {
                 let mut keys = self.pair(nodes);
                 keys.insert("count".to_owned(), int(self.from(1, 6)));
@@ -501,6 +501,13 @@ impl Generator {
                 if !self.one_in(3) {
                     let back = at + self.pick(&[700, 8_000, 40_000]);
                     self.step(back, "restart", table([("what", node.into())]));
+                }
+            }
+            24 => {
+                // For good; nothing can be demanded of many who are shut out.
+                if self.one_in(2) {
+                    let node = NODES[self.below(nodes) as usize];
+                    self.step(at, "revoke", table([("node", node.into())]));
                 }
             }
             _ => {

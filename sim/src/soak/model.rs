@@ -20,6 +20,8 @@
 //! transfer, even one that is under way: its bytes arrive late, but they arrive.
 //!
 //! Nothing large is demanded of the conventional method through a NAT that drops fragments.
+//! Of two nodes of the proposed method of which one's certificate was taken back silence is demanded.
+//!
 //! A firewall that slows conversations down is no fault, but loses packets: there only the last of a row of echoes is
 //! demanded.
 //! Nothing is demanded of a NAT that forgets mappings at its own times or has room for few, nor of one that overloads ports where several nodes
@@ -97,6 +99,8 @@ pub enum Wanted {
     EveryDatagram,
     /// A TCP transfer is complete.
     Transfer,
+    /// Nothing is answered: the certificate of one of the two was taken back.
+    Silence,
 }
 
 /// What must come of a run whose steps began at these times.
@@ -116,7 +120,11 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
             }
             _ => None,
         };
-        if let Some((pair, what)) = wanted.filter(|(pair, _)| moment.permits_all(*pair, action)) {
+        let silence = match action {
+            Action::Echo(probes) if moment.is_over(probes.pair) => Some((probes.pair, Wanted::Silence)),
+            _ => None,
+        };
+        if let Some((pair, what)) = wanted.filter(|(pair, _)| moment.permits_all(*pair, action)).or(silence) {
             let quiet = at - moment.last.max(Instant::ZERO);
             demands.push(Demand { step, pair, quiet, what });
         }
@@ -238,6 +246,8 @@ struct Moment {
     /// With firewalls, links and places as they are now.
     now: Scenario,
     started: Vec<bool>,
+    /// Whose certificates were taken back.
+    revoked: BTreeSet<usize>,
     /// In which sites each node ever is.
     ever: Vec<BTreeSet<usize>>,
     /// Links that are down.
@@ -257,7 +267,15 @@ impl Moment {
                 ever[*node].insert(to.site);
             }
         }
-        Self { now: scenario.clone(), started, ever, down: Vec::new(), last: Instant::ZERO, born: Instant::ZERO }
+        Self {
+            now: scenario.clone(),
+            started,
+            revoked: BTreeSet::new(),
+            ever,
+            down: Vec::new(),
+            last: Instant::ZERO,
+            born: Instant::ZERO,
+        }
     }
 
     fn apply(&mut self, at: Instant, action: &Action) {
@@ -272,6 +290,9 @@ impl Moment {
             }
             Action::Restart(Role::Node(node)) => self.started[*node] = true,
             Action::Stop(node) => self.started[*node] = false,
+            Action::Revoke(node) => {
+                self.revoked.insert(*node);
+            }
             Action::Move { node, to } => {
                 let was_well = self.is_well(*node);
                 self.now.nodes[*node].interfaces = vec![*to];
@@ -338,6 +359,11 @@ impl Moment {
         later.permits_all(pair, sent)
     }
 
+    /// Whether two nodes must not talk any more. Only the proposed method knows each other's certificates.
+    fn is_over(&self, pair: Pair) -> bool {
+        self.now.method == Method::Proposed && [pair.from, pair.to].iter().any(|node| self.revoked.contains(node))
+    }
+
     /// Whether two nodes may talk, in packets as large as what they send.
     fn permits_all(&self, pair: Pair, sent: &Action) -> bool {
         self.permits(pair) && (is_small(sent) || self.permits_large(pair))
@@ -359,7 +385,9 @@ impl Moment {
         let is_up = !self.down.iter().any(|at| matches!(at, LinkAt::Service(_)));
         serves
             && is_up
-            && [pair.from, pair.to].into_iter().all(|node| self.started[node] && self.is_well(node))
+            && [pair.from, pair.to]
+                .into_iter()
+                .all(|node| self.started[node] && !self.revoked.contains(&node) && self.is_well(node))
             && match self.now.policy {
                 Policy::Optimal => true,
                 Policy::Paper => self.paper_permits(pair.from, pair.to),
