@@ -384,8 +384,11 @@ impl Generator {
             self.step(at, "echo", echo);
             at += apart;
         }
-        let within = self.below(LAST_ECHOES * LAST_INTERVAL_MS);
-        self.transfer(healed + within, nodes);
+        // Who is slowed down has no room for echoes beside it.
+        if !self.is_slowed() {
+            let within = self.below(LAST_ECHOES * LAST_INTERVAL_MS);
+            self.transfer(healed + within, nodes);
+        }
         self.finish(at + 120_000);
     }
 
