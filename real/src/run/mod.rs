@@ -3,9 +3,11 @@
 mod capture;
 mod dns;
 mod metrics;
+mod netcheck;
 mod node;
 mod patience;
 mod plan;
+mod privileges;
 mod report;
 mod secrets;
 mod services;
