@@ -189,7 +189,7 @@ fn who_may_not_ask_a_node_ends_with_6_and_is_told_to_use_sudo() {
     if rustix::process::geteuid().is_root() {
         std::os::unix::process::CommandExt::uid(&mut command, 65_534);
     } else {
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o000)).unwrap();
     }
     let output = command.output();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();

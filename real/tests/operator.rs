@@ -146,6 +146,31 @@ fn a_node_keeps_cap_net_admin_alone_and_services_nothing_in_every_thread() {
     .expect("what opens it, and nothing else");
 }
 
+#[test]
+fn a_program_that_a_node_starts_later_has_what_it_needs_and_no_more() {
+    let Some(mut lab) = Lab::up("res", "1", "proposed", "as nms trs") else { return };
+    // In place of systemd-resolved's: it says what it was told and may do, and does something that takes CAP_NET_ADMIN.
+    let program = lab.path("resolvectl");
+    let said = lab.path("said");
+    let script = format!(
+        "#!/bin/sh\n{{ echo \"$@\"; grep CapEff /proc/self/status; }} >>{}\nip link set dev cyphonic0 txqueuelen 501\n",
+        said.display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = lab.daemon("a", &["--dns", "resolved"]);
+    command.env("PATH", format!("{}:{}", lab.path("").display(), std::env::var("PATH").unwrap()));
+    lab.run("a", command);
+    lab.until_registered("a", 10);
+    until(5, || lab.log("a").contains("resolved by systemd-resolved").then_some(())).expect("it was run");
+    let said = fs::read_to_string(said).unwrap();
+    for words in ["dns cyphonic0 198.18.0.1", "domain cyphonic0 ~cyphonic.test", &format!("CapEff:\t{NET_ADMIN:016x}")]
+    {
+        assert!(said.contains(words), "{words:?} in {said}");
+    }
+    assert!(lab.sh("a", "ip link show cyphonic0").contains("qlen 501"));
+}
+
 /// What a command prints as JSON.
 #[track_caller]
 fn json(lab: &Lab, node: &str, what: &[&str]) -> Value {
@@ -224,5 +249,32 @@ fn status_says_why_a_path_is_as_it_is_and_ping_sums_up() {
             "{said}"
         );
         assert!(said.ends_with("--- nobody: 2 sent, 0 received, 100 % lost\n"), "{said}");
+    }
+}
+
+#[test]
+fn under_the_optimal_policy_status_says_what_came_of_the_direct_way() {
+    for method in ["conventional", "proposed"] {
+        let Some(lab) = Lab::up_under("opt", "3", method, "as nms trs a b", "optimal") else { return };
+        // Something on the way between both networks that nobody knows of.
+        for (router, other) in [("ra", "192.0.2.102"), ("rb", "192.0.2.101")] {
+            lab.sh(
+                router,
+                &format!(
+                    "nft 'add table inet fault; add chain inet fault out {{ type filter hook forward priority -10; }}; \
+                 add rule inet fault out ip daddr {other} drop'"
+                ),
+            );
+        }
+        lab.until_reached("a", "b");
+        let said = lab.until_status("a", 25, &["via trs", "why      relayed: no direct address answered; one is "]);
+        assert!(said.contains(" again in ") || said.contains("being tried now"), "{said}");
+        // Nothing is in the way any more.
+        for router in ["ra", "rb"] {
+            lab.sh(router, "nft delete table inet fault");
+        }
+        lab.until_status("a", 40, &["via direct", "why      direct: the NMS knew a direct way, and it was answered"]);
+        let known = json(&lab, "a", &["netcheck"]);
+        assert!(known["ipv4"]["mapping"].is_string() && known["ipv4"]["filtering"].is_string(), "{known:#}");
     }
 }

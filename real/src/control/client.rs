@@ -187,22 +187,28 @@ fn network(known: &Netcheck) -> String {
             None if !asked => "unknown: no service has such an address",
             None => "unknown: no service answers",
         };
-        let unsurveyed = "unknown: surveyed only where the NMS has `policy = \"optimal\"`";
+        let unsurveyed = if family.addresses.is_empty() {
+            "unknown"
+        } else {
+            "unknown: not surveyed (the NMS does under `policy = \"optimal\"`), or not found out"
+        };
         let mtu = family.mtu.map_or_else(|| "unknown".to_owned(), |mtu| mtu.to_string());
         let _ = write!(
             text,
             "{name}          {}\n  UDP         {udp}\n  mapping     {}\n  filtering   {}\n  MTU         {mtu}\n",
             if family.addresses.is_empty() { "none".to_owned() } else { join(&family.addresses) },
-            family.mapping.as_deref().unwrap_or(unsurveyed),
+            family.mapping.as_deref().unwrap_or(unsurveyed).trim_start_matches("mapping "),
             family.filtering.as_deref().unwrap_or(unsurveyed),
         );
     }
     for service in &known.services {
-        let answer = match service.rtt_ms {
-            Some(rtt) => {
-                format!("answers in {rtt:.1} ms, MTU {}", service.mtu.map_or("unknown".into(), |mtu| mtu.to_string()))
+        let answer = match (service.udp, service.rtt_ms) {
+            (None, _) => "unknown: this machine has no address of that family".to_owned(),
+            (Some(_), Some(rtt)) => {
+                let mtu = service.mtu.map_or_else(|| "unknown".to_owned(), |mtu| mtu.to_string());
+                format!("answers in {rtt:.2} ms, MTU {mtu}")
             }
-            None => "RTT unknown: no answer by UDP".to_owned(),
+            (Some(_), None) => "RTT unknown: no answer by UDP".to_owned(),
         };
         let tcp = match service.tcp {
             Some(true) => "; TCP too",
@@ -243,7 +249,7 @@ mod tests {
         let service = |service: &str, place: &str, rtt_ms: Option<f64>| Service {
             service: service.into(),
             place: place.parse().unwrap(),
-            udp: rtt_ms.is_some(),
+            udp: Some(rtt_ms.is_some()),
             tcp: (service == "as").then_some(true),
             rtt_ms,
             mtu: rtt_ms.map(|_| 1500),
@@ -255,7 +261,7 @@ mod tests {
             "TCP 443       unknown",
             "IPv6          2001:db8::5\n  UDP         gets through\n",
             "  MTU         1500\n",
-            "AS            [2001:db8::2]:443  answers in 1.3 ms, MTU 1500; TCP too\n",
+            "AS            [2001:db8::2]:443  answers in 1.26 ms, MTU 1500; TCP too\n",
             "NMS           192.0.2.3:443  RTT unknown: no answer by UDP\n",
         ] {
             assert!(text.contains(line), "{line} in {text}");

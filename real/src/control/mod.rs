@@ -181,9 +181,9 @@ pub struct Service {
     pub service: String,
     /// Where it was asked.
     pub place: SocketAddr,
-    /// Whether it answered by QUIC over UDP.
-    pub udp: bool,
-    /// Whether it took a TCP connection, where it should.
+    /// Whether it answered by QUIC over UDP; `None` where this machine has no address of its family, so it was not asked.
+    pub udp: Option<bool>,
+    /// Whether it took a TCP connection, where it should and was asked.
     pub tcp: Option<bool>,
     /// The shortest round trip, milliseconds.
     pub rtt_ms: Option<f64>,

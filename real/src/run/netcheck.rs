@@ -45,6 +45,8 @@ pub(super) struct Target {
     pub(super) place: SocketAddr,
     /// Whether it takes TCP connections.
     pub(super) tcp: bool,
+    /// Whether this machine has an address of its family.
+    pub(super) own: bool,
 }
 
 /// The places of a service, once each, as they can be reached from a machine with these addresses.
@@ -62,7 +64,9 @@ pub(super) fn targets(
             }
             (ip, _) => ip,
         };
-        let target = Target { service, place: SocketAddr::new(ip, place.port()), tcp: service == "as" };
+        let has_family = own.iter().any(|own| own.is_ipv6() == ip.is_ipv6());
+        let target =
+            Target { service, place: SocketAddr::new(ip, place.port()), tcp: service == "as", own: has_family };
         if !targets.contains(&target) {
             targets.push(target);
         }
@@ -85,7 +89,7 @@ fn conclude(known: &mut Netcheck) {
     let services = &known.services;
     let udp = |of: &dyn Fn(&&Service) -> bool| {
         let blocked = services.iter().filter(of).any(|service| service.tcp == Some(true));
-        let answers = services.iter().filter(of).any(|service| service.udp);
+        let answers = services.iter().filter(of).any(|service| service.udp == Some(true));
         answers.then_some(true).or(blocked.then_some(false))
     };
     let mtu = |v6| services.iter().filter(|one| one.place.is_ipv6() == v6).filter_map(|one| one.mtu).min();
@@ -101,25 +105,25 @@ fn conclude(known: &mut Netcheck) {
     known.tcp_443 = tcp.contains(&true).then_some(true);
     if known.tcp_443.is_none() && !tcp.is_empty() && known.udp_443 == Some(true) {
         // Where UDP finds the same machine, TCP is what does not get through.
-        let there = |one: &Service| one.tcp == Some(false) && one.udp && one.place.port() == HTTPS;
+        let there = |one: &Service| one.tcp == Some(false) && one.udp == Some(true) && one.place.port() == HTTPS;
         known.tcp_443 = services.iter().any(there).then_some(false);
     }
 }
 
 async fn ask(target: Target) -> Service {
-    let Target { service, place, tcp } = target;
+    let Target { service, place, tcp, own } = target;
+    if !own {
+        return Service { service: service.to_owned(), place, udp: None, tcp: None, rtt_ms: None, mtu: None };
+    }
     let tcp = async {
-        match tcp {
-            true => Some(matches!(timeout(PATIENCE * 2, TcpStream::connect(place)).await, Ok(Ok(_)))),
-            false => None,
-        }
+        if tcp { Some(matches!(timeout(PATIENCE * 2, TcpStream::connect(place)).await, Ok(Ok(_)))) } else { None }
     };
     let (tcp, udp) = tokio::join!(tcp, measure(place));
     let (rtt, mtu) = udp.ok().flatten().unzip();
     Service {
         service: service.to_owned(),
         place,
-        udp: rtt.is_some(),
+        udp: Some(rtt.is_some()),
         tcp,
         rtt_ms: rtt.map(|rtt: Duration| rtt.as_secs_f64() * 1e3),
         mtu,
@@ -217,7 +221,7 @@ mod tests {
     use super::*;
 
     fn service(place: &str, udp: bool, tcp: Option<bool>, mtu: Option<u16>) -> Service {
-        Service { service: "as".into(), place: place.parse().unwrap(), udp, tcp, rtt_ms: None, mtu }
+        Service { service: "as".into(), place: place.parse().unwrap(), udp: Some(udp), tcp, rtt_ms: None, mtu }
     }
 
     fn concluded(services: Vec<Service>) -> Netcheck {
@@ -251,8 +255,12 @@ mod tests {
         let places: [SocketAddr; 2] = ["192.0.2.2:443".parse().unwrap(), "192.0.2.2:443".parse().unwrap()];
         let own = ["2001:db8::5".parse().unwrap()];
         let found = targets("as", places, &own, Some("64:ff9b::".parse().unwrap()));
-        assert_eq!(found, [Target { service: "as", place: "[64:ff9b::192.0.2.2]:443".parse().unwrap(), tcp: true }]);
+        assert_eq!(
+            found,
+            [Target { service: "as", place: "[64:ff9b::192.0.2.2]:443".parse().unwrap(), tcp: true, own: true }]
+        );
         let both = ["2001:db8::5".parse().unwrap(), "192.0.2.5".parse().unwrap()];
+        assert!(!targets("nms", places, &own, None)[0].own, "nothing leads there");
         assert_eq!(targets("nms", places, &both, Some("64:ff9b::".parse().unwrap()))[0].place, places[0]);
     }
 

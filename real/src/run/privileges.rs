@@ -3,7 +3,8 @@
 //! and bounding sets, and with `no_new_privs` no program that it starts gets any of it back.
 //!
 //! Capabilities belong to threads, not to processes. When they are given up a daemon has two: the one that drives the role,
-//! and the runtime's. What these start later begins with what they have. That there is no third is verified.
+//! and the runtime's. What these start later begins with what they have. Threads of earlier work on files end by themselves
+//! within moments; that none is left which has more is waited for and verified.
 //!
 //! Root without capabilities is a user like others: it reads and writes what it owns. Where files that are needed later
 //! belong to someone else, `CAP_DAC_OVERRIDE` stays, and a warning says which file wants another owner.
@@ -11,6 +12,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
@@ -25,6 +27,9 @@ pub(super) const SERVICE: CapabilitySet = CapabilitySet::empty();
 
 /// What opens files of others.
 const FILES: CapabilitySet = CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::DAC_READ_SEARCH);
+
+/// How long threads that had something to do before may take to end: see [`super::block_on`].
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A file or folder that is opened again while the daemon runs.
 #[derive(Clone, Debug)]
@@ -73,7 +78,13 @@ pub(super) async fn give_up(keep: CapabilitySet, later: &[Later]) -> Result<(), 
     // What is spawned runs on the runtime's thread, not on this one.
     let other = tokio::spawn(async move { confine(keep) }).await;
     other.map_err(Failure::other)?.map_err(|error| failed(&error))?;
-    verify(keep).map_err(|error| failed(&error))?;
+    let end = Instant::now() + PATIENCE;
+    while let Err(error) = verify(keep) {
+        if Instant::now() >= end {
+            return Err(failed(&error));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     tracing::debug!(?keep, "privileges were given up");
     Ok(())
 }
