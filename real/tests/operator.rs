@@ -87,6 +87,31 @@ fn the_quick_start_works_as_it_is_written() {
     assert!(!bound.contains("0.0.0.0:443") && !bound.contains("*:443") && !bound.contains("[::]:443"), "{bound}");
 }
 
+#[test]
+fn services_share_one_address_by_different_ports() {
+    let Some(mut lab) = Lab::up("one", "3", "proposed", "") else { return };
+    for (service, arguments) in [
+        ("as", &["--nms", "192.0.2.2:4443", "--nms-conventional", "192.0.2.2:4501", "--metrics", "127.0.0.1:9465"][..]),
+        ("nms", &["--port", "4443", "--trs", "192.0.2.2:4444", "--trs-conventional", "192.0.2.2:4502"]),
+        ("trs", &["--port", "4444", "--conventional-port", "4502", "--metrics", "127.0.0.1:9466"]),
+    ] {
+        let mut command = lab.within("as", PROGRAM);
+        command.arg(service).arg("--config").arg(lab.path(&format!("{service}.toml")));
+        command.args(["--listen", "192.0.2.2"]).args(arguments);
+        lab.run(service, command);
+    }
+    for method in ["conventional", "proposed"] {
+        for node in ["a", "b"] {
+            lab.start(node, &["--method", method]);
+        }
+        lab.until_registered("b", 15);
+        lab.until_reached("a", "b");
+        lab.until_status("a", 1, &["via trs 192.0.2.2:"]);
+        lab.kill("a");
+        lab.kill("b");
+    }
+}
+
 /// A set of capabilities of every thread of a daemon, and whether each may gain none.
 fn threads(lab: &Lab, host: &str) -> Vec<(String, String, u64)> {
     let pid = fs::read_to_string(lab.path(&format!("{host}.pid"))).unwrap();
@@ -277,4 +302,33 @@ fn under_the_optimal_policy_status_says_what_came_of_the_direct_way() {
         let known = json(&lab, "a", &["netcheck"]);
         assert!(known["ipv4"]["mapping"].is_string() && known["ipv4"]["filtering"].is_string(), "{known:#}");
     }
+}
+
+#[test]
+fn an_echo_that_is_lost_on_the_way_is_shown_soon_and_counted() {
+    let Some(lab) = Lab::up("los", "1", "proposed", "as nms trs a b") else { return };
+    lab.until_reached("a", "b");
+    let mut command = Command::new(PROGRAM);
+    command.args(["ping", "b", "--count", "5", "--interval", "1", "--control"]).arg(lab.path("a.sock"));
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let begun = std::time::Instant::now();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    lab.sh(
+        "b",
+        "nft 'add table inet fault; add chain inet fault out { type filter hook output priority 0; }; \
+                 add rule inet fault out meta l4proto udp oifname eth0 drop'",
+    );
+    // One is lost, or two.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    lab.sh("b", "nft delete table inet fault");
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let (pongs, lost) = (said.matches("pong from b ").count(), said.matches("no pong: no answer in time").count());
+    assert!(pongs >= 2 && lost >= 1 && pongs + lost == 5, "{said}");
+    assert!(
+        said.contains(&format!("--- b: 5 sent, {pongs} received, {:.0} % lost, rtt", lost as f64 * 20.0)),
+        "{said}"
+    );
+    assert!(begun.elapsed().as_secs() < 14, "{said}");
 }

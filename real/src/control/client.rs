@@ -10,12 +10,12 @@ use super::{Answer, Netcheck, Nms, Pong, Question, Status};
 use crate::error::{Code, Failure};
 
 /// A route may take its time the first time, see [`cyphonic_core::node::ROUTE_TIMEOUT`].
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
-fn ask(socket: &Path, question: &Question) -> Result<Answer, Failure> {
+fn ask(socket: &Path, question: &Question, patience: Duration) -> Result<Answer, Failure> {
     let lost = |error: std::io::Error| lost(socket, &error);
     let mut stream = UnixStream::connect(socket).map_err(lost)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(lost)?;
+    stream.set_read_timeout(Some(patience)).map_err(lost)?;
     let mut line = serde_json::to_string(question).map_err(Failure::other)?;
     line.push('\n');
     stream.write_all(line.as_bytes()).map_err(lost)?;
@@ -56,7 +56,7 @@ pub(super) fn unexpected() -> Failure {
 }
 
 fn ask_status(socket: &Path) -> Result<Status, Failure> {
-    match ask(socket, &Question::Status)? {
+    match ask(socket, &Question::Status, PATIENCE)? {
         Answer::Status(status) => Ok(*status),
         Answer::Error { what, remedy } => Err(refused(what, remedy)),
         Answer::Pong(_) | Answer::Netcheck(_) | Answer::Capturing => Err(unexpected()),
@@ -132,9 +132,9 @@ fn hearing(nms: &Nms) -> String {
     }
 }
 
-/// One echo: what came back, or why nothing did.
-pub(super) fn ping(socket: &Path, name: &str) -> Result<Pong, Failure> {
-    match ask(socket, &Question::Ping { name: name.to_owned() })? {
+/// One echo: what came back in this time, or why nothing did.
+pub(super) fn ping(socket: &Path, name: &str, patience: Duration) -> Result<Pong, Failure> {
+    match ask(socket, &Question::Ping { name: name.to_owned() }, patience)? {
         Answer::Pong(pong) => Ok(pong),
         Answer::Error { what, remedy } => Err(refused(what, remedy)),
         Answer::Status(_) | Answer::Netcheck(_) | Answer::Capturing => Err(unexpected()),
@@ -143,7 +143,7 @@ pub(super) fn ping(socket: &Path, name: &str) -> Result<Pong, Failure> {
 
 /// `cyphonic netcheck`: what is known of this machine's network.
 pub fn netcheck(socket: &Path, json: bool) -> Result<String, Failure> {
-    match ask(socket, &Question::Netcheck)? {
+    match ask(socket, &Question::Netcheck, PATIENCE)? {
         Answer::Netcheck(known) if json => serde_json::to_string_pretty(&known).map_err(Failure::other),
         Answer::Netcheck(known) => Ok(network(&known)),
         Answer::Error { what, remedy } => Err(refused(what, remedy)),

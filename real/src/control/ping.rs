@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Pong, client};
+use super::Pong;
+use super::client::{self, PATIENCE};
 use crate::error::{Code, Failure};
+
+/// How long an echo through a tunnel that stands is waited for at least.
+const LOST: Duration = Duration::from_secs(2);
 
 /// One echo.
 #[derive(Debug, Serialize)]
@@ -86,7 +90,7 @@ pub fn ping(
     json: bool,
     print: impl FnMut(&str),
 ) -> Result<(), Failure> {
-    echoes(name, count, pause, json, || client::ping(socket, name), print)
+    echoes(name, count, pause, json, |patience| client::ping(socket, name, patience), print)
 }
 
 fn echoes(
@@ -94,17 +98,23 @@ fn echoes(
     count: u32,
     pause: Duration,
     json: bool,
-    mut echo: impl FnMut() -> Result<Pong, Failure>,
+    mut echo: impl FnMut(Duration) -> Result<Pong, Failure>,
     mut print: impl FnMut(&str),
 ) -> Result<(), Failure> {
     let mut echoes = Vec::new();
     let mut last = Ok(());
+    let mut patience = PATIENCE;
     for number in 1..=count {
         if number > 1 {
             std::thread::sleep(pause);
         }
-        let (pong, failure) = match echo() {
-            Ok(pong) => (Some(pong), None),
+        let (pong, failure) = match echo(patience) {
+            Ok(pong) => {
+                // The tunnel stands: what takes much longer than the last one is lost.
+                let usual = Duration::try_from_secs_f64(pong.rtt_ms * 4e-3).unwrap_or(PATIENCE);
+                patience = usual.clamp(LOST, PATIENCE);
+                (Some(pong), None)
+            }
             Err(failure) if failure.code == Code::Unreachable => (None, Some(failure)),
             Err(failure) => return Err(failure),
         };
@@ -147,11 +157,20 @@ mod tests {
         let mut text = String::new();
         let count = answers.len() as u32;
         let mut answers = answers.into_iter();
-        let echo = || match answers.next().unwrap() {
-            Some(rtt) => Ok(pong(rtt)),
+        let mut waited = Vec::new();
+        let echo = |patience| match answers.next().unwrap() {
+            Some(rtt) => {
+                waited.push(patience);
+                Ok(pong(rtt))
+            }
             None => Err(Failure::new(Code::Unreachable, "no answer in time", "is it running?")),
         };
         let result = echoes("b", count, Duration::ZERO, json, echo, |piece| text.push_str(piece));
+        // A tunnel takes its time; an echo through one that stands does not.
+        assert!(
+            waited.iter().skip(1).all(|patience| *patience == LOST)
+                && waited.first().is_none_or(|first| *first == PATIENCE)
+        );
         (result, text)
     }
 

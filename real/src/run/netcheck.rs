@@ -23,8 +23,8 @@ use crate::control::{Family, Netcheck, Service};
 const PATIENCE: Duration = Duration::from_millis(700);
 /// So often a question is asked until it is answered; and the round trip is the shortest of so many.
 const TRIES: usize = 3;
-/// Of each size that may be too large.
-const SIZE_TRIES: usize = 2;
+/// How long the largest packet may be looked for.
+const SEARCH: Duration = Duration::from_secs(8);
 /// The largest packet that is tried, bytes of IP: Ethernet's.
 const LARGEST: usize = 1500;
 /// The smallest first packet of QUIC, bytes of UDP payload (RFC 9000 §14.1).
@@ -126,28 +126,34 @@ async fn ask(target: Target) -> Service {
         udp: Some(rtt.is_some()),
         tcp,
         rtt_ms: rtt.map(|rtt: Duration| rtt.as_secs_f64() * 1e3),
-        mtu,
+        mtu: mtu.flatten(),
     }
 }
 
-/// The shortest round trip, and the largest packet that gets there. Nothing if nobody answers.
-async fn measure(place: SocketAddr) -> io::Result<Option<(Duration, u16)>> {
+/// The shortest round trip, and the largest packet that gets there if that is found out in time. Nothing if nobody answers.
+async fn measure(place: SocketAddr) -> io::Result<Option<(Duration, Option<u16>)>> {
     let socket = socket(place)?;
-    let headers = if place.is_ipv6() { 48 } else { 28 };
     let mut shortest = None;
     for _ in 0..TRIES {
         let took = question(&socket, SMALLEST, PATIENCE).await?;
         shortest = took.into_iter().chain(shortest).min();
     }
     let Some(rtt) = shortest else { return Ok(None) };
+    let headers = if place.is_ipv6() { 48 } else { 28 };
+    let mtu = timeout(SEARCH, largest(&socket, headers, rtt)).await;
+    Ok(Some((rtt, mtu.ok().transpose()?)))
+}
+
+/// The largest packet that gets there, bytes of IP.
+async fn largest(socket: &UdpSocket, headers: usize, rtt: Duration) -> io::Result<u16> {
     let patience = (rtt * 3).clamp(Duration::from_millis(50), PATIENCE);
     // `fits` does; `too_large` does not, or would be more than is tried.
     let (mut fits, mut too_large) = (SMALLEST, LARGEST - headers + 1);
     let mut size = LARGEST - headers;
     while fits + 1 < too_large {
         let mut got = false;
-        for _ in 0..SIZE_TRIES {
-            got = got || question(&socket, size, patience).await?.is_some();
+        for _ in 0..TRIES {
+            got = got || question(socket, size, patience).await?.is_some();
         }
         if got {
             fits = size;
@@ -156,7 +162,7 @@ async fn measure(place: SocketAddr) -> io::Result<Option<(Duration, u16)>> {
         }
         size = usize::midpoint(fits, too_large);
     }
-    Ok(Some((rtt, u16::try_from(fits + headers).unwrap_or(u16::MAX))))
+    Ok(u16::try_from(fits + headers).unwrap_or(u16::MAX))
 }
 
 /// A socket that sends whole packets only, whatever the system thinks of the path.
@@ -286,7 +292,7 @@ mod tests {
                 }
             });
             let (rtt, mtu) = measure(place).await.unwrap().unwrap();
-            assert_eq!(mtu, 1400);
+            assert_eq!(mtu, Some(1400));
             assert!(rtt < PATIENCE);
             let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             assert!(measure(closed).await.unwrap().is_none());
