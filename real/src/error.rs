@@ -103,6 +103,14 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_foresaw_has_a_remedy_that_fits_commands_without_a_log_too() {
+        let failure = Failure::other("the disk fell off");
+        assert_eq!(failure.code, Code::Other);
+        assert!(!failure.remedy().contains("run again with --log"), "{}", failure.remedy());
+        assert!(failure.remedy().contains("a daemon says more with --log debug"), "{}", failure.remedy());
+    }
+
+    #[test]
     fn the_readme_lists_every_exit_code() {
         let readme = include_str!("../README.md");
         for (code, meaning) in Code::ALL {
