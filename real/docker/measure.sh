@@ -190,7 +190,7 @@ measure() {
 
     # No `grep -q` at the end of a pipe: it would end what feeds it, and with it this script.
     [[ $(in_container a cyphonic status --json) == *"\"pattern\": $pattern,"* ]] || die "not pattern $pattern"
-    say "  $(in_container a cyphonic ping b --count 1)"
+    say "  $(in_container a cyphonic ping b --count 1 | sed -n 1p)"
     in_container a ping -n -c "$PINGS" -i 0.1 "b.$ZONE" >"$WORK/ping.txt" || die "pings were lost"
     stats=$(awk -F'[ /]+' '/^rtt/ { printf "%s,%s,%s,%s", $7, $8, $9, $10 }' "$WORK/ping.txt")
     read -r sent received < <(awk '/packets transmitted/ { print $1, $4 }' "$WORK/ping.txt")

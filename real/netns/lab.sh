@@ -285,6 +285,7 @@ check() {
     in_ns a ping -n -c 3 -i 0.2 -W 12 "b.$ZONE" >"$LAB_DIR/ping.txt" || die "ping by name"
     in_ns b ping -n -6 -c 3 -i 0.2 -W 12 "a.$ZONE" >"$LAB_DIR/ping6.txt" || die "ping by name, IPv6, the other way"
     line=$("$CYPHONIC" ping b --count 1 --control "$LAB_DIR/a.sock") || die "cyphonic ping"
+    line=${line%%$'\n'*}
     local via=direct
     if ((pattern == 3)) && [[ ${LAB_POLICY:-paper} == paper ]]; then
         via=trs
@@ -292,6 +293,7 @@ check() {
         # The way begins through the TRS and becomes direct.
         until_true 30 now_direct || die "still not direct: $(status a)"
         line=$("$CYPHONIC" ping b --count 1 --control "$LAB_DIR/a.sock") || die "cyphonic ping"
+        line=${line%%$'\n'*}
     fi
     [[ $line == "pong from b (198.18.0."*") via $via "* ]] || die "unexpected: $line"
     if [[ ${LAB_POLICY:-paper} == paper ]]; then

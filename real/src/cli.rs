@@ -7,14 +7,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use cyphonic_core::name::{Fqdn, NodeId};
+use cyphonic_core::name::{Fqdn, NodeId, Virtual};
 use cyphonic_core::store::{Device, PasswordHash, Store, VirtualRange};
 
 use crate::control::{self, DEFAULT_SOCKET};
 use crate::error::{Code, Failure};
 use crate::settings::{self, AuthSettings, Key, NmsSettings, NodeSettings, Settings, TrsSettings};
 use crate::store::SqliteStore;
-use crate::{ca, files, run, signup};
+use crate::{ca, files, inspect, run, signup};
 
 /// PBKDF2 iterations of passwords: about a fifth of a second of work for each guess.
 const PASSWORD_ITERATIONS: std::num::NonZeroU32 = std::num::NonZeroU32::new(600_000).expect("not zero");
@@ -61,7 +61,7 @@ enum Commands {
     Trs(Daemon<TrsSettings>),
     /// Run a node.
     Node(Daemon<NodeSettings>),
-    /// Examples of configuration files, and whether one can be read.
+    /// Examples of configuration files, and whether one is whole.
     Config {
         #[command(subcommand)]
         command: ConfigCommands,
@@ -74,16 +74,19 @@ enum Commands {
         #[command(flatten)]
         control: Control,
     },
-    /// Measure the way to a peer, through the running node.
+    /// Measure the way to a peer, through the running node. Ends with 0 if at least one echo came back, with 8 if none did.
     Ping {
         /// The peer: its name, or the first part of it.
         name: String,
         /// How often.
-        #[arg(short, long, default_value_t = 4)]
+        #[arg(short, long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
         count: u32,
         /// Seconds between two.
         #[arg(short, long, default_value_t = 1.0)]
         interval: f64,
+        /// As JSON, at the end.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         control: Control,
     },
@@ -101,8 +104,14 @@ enum Commands {
         #[command(flatten)]
         control: Control,
     },
-    /// What the running node knows of this machine's network.
-    Netcheck(Control),
+    /// What this machine's network lets through: the running node asks its services.
+    Netcheck {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        control: Control,
+    },
     /// Completions for a shell, to be sourced.
     Completions {
         /// Which shell.
@@ -167,6 +176,9 @@ enum CaCommands {
     Print {
         /// The file (PEM); the root if none is named.
         file: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -204,6 +216,9 @@ enum DeviceCommands {
         /// (`cyphonic ca revoke`).
         #[arg(long)]
         replace: bool,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Stop letting a node log in; its virtual addresses stay its own.
     Remove {
@@ -211,7 +226,11 @@ enum DeviceCommands {
         name: Fqdn,
     },
     /// Every device, with its virtual addresses.
-    List,
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -221,7 +240,7 @@ enum ConfigCommands {
         /// For which role.
         role: Role,
     },
-    /// Whether a file can be read.
+    /// Whether a file can be read, and has every key that is needed.
     Check {
         /// Of which role.
         role: Role,
@@ -332,12 +351,12 @@ fn execute(command: Commands) -> Result<(), Failure> {
         }
         Commands::Config { command: ConfigCommands::Check { role, file } } => {
             match role {
-                Role::As => AuthSettings::default().with_file(Some(&file)).map(drop),
-                Role::Nms => NmsSettings::default().with_file(Some(&file)).map(drop),
-                Role::Trs => TrsSettings::default().with_file(Some(&file)).map(drop),
-                Role::Node => NodeSettings::default().with_file(Some(&file)).map(drop),
+                Role::As => check::<AuthSettings>(&file),
+                Role::Nms => check::<NmsSettings>(&file),
+                Role::Trs => check::<TrsSettings>(&file),
+                Role::Node => check::<NodeSettings>(&file),
             }?;
-            print(&format!("{}: can be read\n", file.display()));
+            print(&format!("{}: can be read, and has every key that is needed\n", file.display()));
             Ok(())
         }
         Commands::Status { json, control } => {
@@ -346,7 +365,11 @@ fn execute(command: Commands) -> Result<(), Failure> {
             print("\n");
             Ok(())
         }
-        Commands::Ping { name, count, interval, control } => ping(&control, &name, count, interval),
+        Commands::Ping { name, count, interval, json, control } => {
+            let pause = Duration::try_from_secs_f64(interval)
+                .map_err(|_| Failure::new(Code::Usage, "--interval is no time", "give seconds, such as 0.2"))?;
+            control::ping(&control.control, &name, count, pause, json, print)
+        }
         Commands::Capture { file, seconds, rebuild, control } => {
             let time = seconds
                 .map(Duration::try_from_secs_f64)
@@ -361,8 +384,9 @@ fn execute(command: Commands) -> Result<(), Failure> {
                 Ok(())
             })
         }
-        Commands::Netcheck(control) => {
-            print(&control::netcheck(&control.control)?);
+        Commands::Netcheck { json, control } => {
+            let text = control::netcheck(&control.control, json)?;
+            print(&format!("{}\n", text.trim_end()));
             Ok(())
         }
         Commands::Completions { shell } => {
@@ -376,6 +400,16 @@ fn command_for_completions() -> Command {
     command()
 }
 
+/// Whether a file can be read, and has every key without which the role does not start. Flags and variables may set what it
+/// lacks, but not here.
+fn check<S: Settings + Default>(file: &std::path::Path) -> Result<(), Failure> {
+    let settings = S::default().with_file(Some(file))?;
+    match settings.lacks() {
+        None => Ok(()),
+        Some(field) => settings::required::<S, ()>(None, field),
+    }
+}
+
 /// To standard output; whoever closed it does not want it.
 fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
@@ -386,27 +420,6 @@ impl<S: Settings + Args> Daemon<S> {
         let file = self.config.or_else(|| settings::default_file(S::ROLE));
         self.settings.with_file(file.as_deref())
     }
-}
-
-fn ping(control: &Control, name: &str, count: u32, interval: f64) -> Result<(), Failure> {
-    let pause = Duration::try_from_secs_f64(interval)
-        .map_err(|_| Failure::new(Code::Usage, "--interval is no time", "give seconds, such as 0.2"))?;
-    let mut last = Ok(());
-    let mut answered = 0;
-    for n in 0..count {
-        if n > 0 {
-            std::thread::sleep(pause);
-        }
-        match control::ping(&control.control, name) {
-            Ok(line) => {
-                answered += 1;
-                print(&format!("{line}\n"));
-            }
-            Err(failure) if failure.code == Code::NotRunning => return Err(failure),
-            Err(failure) => last = Err(failure),
-        }
-    }
-    if answered > 0 { Ok(()) } else { last }
 }
 
 fn ca_command(args: &CaArgs) -> Result<(), Failure> {
@@ -429,9 +442,10 @@ fn ca_command(args: &CaArgs) -> Result<(), Failure> {
             }
             print(&format!("{}: {count} more; copy it to AS, NMS, TRS and every node\n", list.display()));
         }
-        CaCommands::Print { file } => {
+        CaCommands::Print { file, json } => {
             let root = args.dir.join("root.pem");
-            print(&ca::print(file.as_ref().unwrap_or(&root))?);
+            let file = file.as_ref().unwrap_or(&root);
+            print(&if *json { inspect::json(file)? + "\n" } else { ca::print(file)? });
         }
     }
     Ok(())
@@ -461,7 +475,7 @@ fn device_command(args: &DeviceArgs) -> Result<(), Failure> {
                 print(&format!("{name} may log in\n"));
             }
         }
-        DeviceCommands::Invite { name, hours, replace } => {
+        DeviceCommands::Invite { name, hours, replace, json } => {
             let store = open(path)?;
             let fail = |error| crate::store::store_failure(path, &error);
             if !replace && store.device(NodeId::of(name)).map_err(fail)?.is_some() {
@@ -471,14 +485,25 @@ fn device_command(args: &DeviceArgs) -> Result<(), Failure> {
             let token = ca::hex(&*ca::random::<16>()?);
             let until = files::since_epoch() + Duration::from_secs(hours * 3600);
             store.invite(name, &token, until, *replace).map_err(fail)?;
-            print(&format!("{}\n", *token));
+            if *json {
+                let invitation =
+                    serde_json::json!({ "name": name.as_str(), "token": *token, "until": until.as_secs() });
+                print(&format!("{invitation:#}\n"));
+            } else {
+                print(&format!("{}\n", *token));
+            }
         }
         DeviceCommands::Remove { name } => {
             remove_device(path, name)?;
             print(&format!("{name} may not log in any more\n"));
         }
-        DeviceCommands::List => {
+        DeviceCommands::List { json } => {
             let devices = open(path)?.devices().map_err(|error| crate::store::store_failure(path, &error))?;
+            if *json {
+                let devices: Vec<_> = devices.iter().map(|(device, addresses)| described(device, *addresses)).collect();
+                print(&format!("{:#}\n", serde_json::Value::from(devices)));
+                return Ok(());
+            }
             for (device, addresses) in devices {
                 let addresses = addresses.map_or_else(|| "-".to_owned(), |a| format!("{} {}", a.v4, a.v6));
                 let ways = if device.password.is_some() { "certificate, password" } else { "certificate" };
@@ -487,6 +512,17 @@ fn device_command(args: &DeviceArgs) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// A device as JSON; without addresses if it never was registered.
+fn described(device: &Device, addresses: Option<Virtual>) -> serde_json::Value {
+    serde_json::json!({
+        "name": device.name.as_str(),
+        "ipv4": addresses.map(|addresses| addresses.v4),
+        "ipv6": addresses.map(|addresses| addresses.v6),
+        "certificate": device.certificate_login,
+        "password": device.password.is_some(),
+    })
 }
 
 fn open(path: &std::path::Path) -> Result<SqliteStore, Failure> {

@@ -20,7 +20,7 @@ pub enum Code {
     Identity = 4,
     /// An address or port is taken, or not ours.
     Address = 5,
-    /// The system does not let us: TUN, routes, raw ports.
+    /// The system does not let us: TUN, routes, low ports, another's control socket.
     Permission = 6,
     /// The database cannot be used: locked, damaged, full.
     Database = 7,
@@ -42,7 +42,7 @@ impl Code {
         (Self::Config, "the configuration is missing, incomplete or wrong"),
         (Self::Identity, "a certificate or key is missing, wrong, revoked or readable by others"),
         (Self::Address, "an address or port is taken, or not this machine's"),
-        (Self::Permission, "no permission for TUN, routes or ports"),
+        (Self::Permission, "no permission for TUN, routes, ports or the control socket"),
         (Self::Database, "the database is locked, damaged or full"),
         (Self::Unreachable, "a service or peer cannot be reached"),
         (Self::Duplicate, "the name is taken"),
@@ -74,7 +74,8 @@ impl Failure {
 
     /// Something that nobody foresaw.
     pub fn other(what: impl fmt::Display) -> Self {
-        Self::new(Code::Other, what.to_string(), "run again with --log debug and look at the last lines")
+        let remedy = "check the system: disk, memory, permissions; a daemon says more with --log debug";
+        Self::new(Code::Other, what.to_string(), remedy)
     }
 
     /// What to do about it.
@@ -99,6 +100,14 @@ mod tests {
     fn exit_codes_are_all_different_and_stay_what_they_are() {
         let numbers = Code::ALL.map(|(code, _)| code as u8);
         assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    }
+
+    #[test]
+    fn what_nobody_foresaw_has_a_remedy_that_fits_commands_without_a_log_too() {
+        let failure = Failure::other("the disk fell off");
+        assert_eq!(failure.code, Code::Other);
+        assert!(!failure.remedy().contains("run again with --log"), "{}", failure.remedy());
+        assert!(failure.remedy().contains("a daemon says more with --log debug"), "{}", failure.remedy());
     }
 
     #[test]

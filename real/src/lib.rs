@@ -8,7 +8,7 @@
 //! | `drive` | the loop that drives a role on sockets, TUN and time |
 //! | `net` | the system's addresses, interfaces and routes |
 //! | `control` | `status`, `ping`, `netcheck`: how people ask a running node |
-//! | `ca`, `files`, `signup` | certificates and secrets |
+//! | `ca`, `files`, `inspect`, `signup` | certificates and secrets |
 //! | `store` | the database of AS and NMS |
 //! | `error` | what can go wrong, for people and scripts |
 
@@ -18,6 +18,7 @@ pub mod control;
 pub mod drive;
 pub mod error;
 pub mod files;
+pub mod inspect;
 pub mod net;
 pub mod run;
 pub mod settings;

@@ -13,7 +13,7 @@
 //! certificates, which is no secret and signed ([`list`]): so nobody has to copy it.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -216,36 +216,36 @@ impl Desk {
         })
     }
 
-    /// Signs up whoever comes to this port and has an invitation, from now on.
-    pub async fn open(self, port: u16) -> Result<SocketAddr, Failure> {
-        let taken = |error: std::io::Error| drive::refused("TCP", port, "signup-port", &error);
-        // Both families where there are both.
-        let listener = match TcpListener::bind(("::", port)).await {
-            Ok(listener) => listener,
-            Err(_) => TcpListener::bind(("0.0.0.0", port)).await.map_err(taken)?,
-        };
-        let place = listener.local_addr().map_err(taken)?;
+    /// Signs up whoever comes to this port of these addresses (of none: of all) and has an invitation, from now on.
+    pub fn open(self, listen: &[IpAddr], port: u16) -> Result<SocketAddr, Failure> {
+        let listeners = drive::listeners(listen, port, "signup-port")?;
+        let place = listeners.first().map_or_else(|| Ok(([0; 4], port).into()), TcpListener::local_addr);
         let (desk, seats) = (Arc::new(self), Arc::new(Semaphore::new(MOST)));
-        tokio::spawn(async move {
-            loop {
-                let Ok(seat) = seats.clone().acquire_owned().await else { return };
-                let Ok((tcp, from)) = listener.accept().await else {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                };
-                let desk = desk.clone();
-                tokio::spawn(async move {
-                    match tokio::time::timeout(PATIENCE, desk.serve(tcp)).await {
-                        Ok(Ok(Some(name))) => tracing::info!(%name, %from, "signed up"),
-                        Ok(Ok(None)) => tracing::debug!(%from, "the list of revoked certificates was given out"),
-                        Ok(Err(error)) => tracing::warn!(%from, %error, "nobody was signed up"),
-                        Err(_) => tracing::warn!(%from, "nobody was signed up in time"),
-                    }
-                    drop(seat);
-                });
-            }
-        });
-        Ok(place)
+        for listener in listeners {
+            tokio::spawn(desk.clone().admit(listener, seats.clone()));
+        }
+        place.map_err(Failure::other)
+    }
+
+    /// Serves those who come, as long as there are seats.
+    async fn admit(self: Arc<Self>, listener: TcpListener, seats: Arc<Semaphore>) {
+        loop {
+            let Ok(seat) = seats.clone().acquire_owned().await else { return };
+            let Ok((tcp, from)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let desk = self.clone();
+            tokio::spawn(async move {
+                match tokio::time::timeout(PATIENCE, desk.serve(tcp)).await {
+                    Ok(Ok(Some(name))) => tracing::info!(%name, %from, "signed up"),
+                    Ok(Ok(None)) => tracing::debug!(%from, "the list of revoked certificates was given out"),
+                    Ok(Err(error)) => tracing::warn!(%from, %error, "nobody was signed up"),
+                    Err(_) => tracing::warn!(%from, "nobody was signed up in time"),
+                }
+                drop(seat);
+            });
+        }
     }
 
     /// Who was signed up, if that is what was wanted.
@@ -450,7 +450,7 @@ mod tests {
         let desk = Desk::new(&pki, store.clone(), &papers.roots, &papers.identity).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let port = desk.open(0).await.unwrap().port();
+            let port = desk.open(&[std::net::Ipv4Addr::LOCALHOST.into()], 0).unwrap().port();
             let invited = |who: &str, token: &str, to: &str| {
                 let place = ([127, 0, 0, 1], port).into();
                 let token = zeroize::Zeroizing::new(format!("{token}\n"));

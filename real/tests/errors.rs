@@ -119,6 +119,20 @@ fn a_taken_port_ends_with_5() {
 }
 
 #[test]
+fn addresses_to_listen_on_are_the_machines_own_and_others_keep_theirs() {
+    let folder = stage();
+    let taken = UdpSocket::bind("127.0.0.2:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let listen = |at: &str| run(folder.path(), &["as", "--config", "as.toml", "--port", &port, "--listen", at]);
+    refused(&listen("127.0.0.2"), 5, &[&format!("UDP port {port} of 127.0.0.2 is taken"), "`listen`"]);
+    refused(&listen("192.0.2.77"), 5, &["192.0.2.77", "this machine has no such address", "`listen`"]);
+    assert_eq!(listen("nowhere").code, 2);
+    // On another address it gets so far as to look for what it lacks.
+    let other = ["as", "--config", "as.toml", "--port", &port, "--listen", "127.0.0.3,::1", "--metrics", "192.0.2.1:9"];
+    refused(&run(folder.path(), &other), 3, &["`metrics`"]);
+}
+
+#[test]
 fn a_database_that_cannot_be_used_ends_with_7() {
     let folder = stage();
     let path = folder.path();
@@ -160,7 +174,65 @@ fn where_no_node_runs_asking_it_ends_with_10() {
     for command in [&["status"][..], &["ping", "b"], &["netcheck"]] {
         let ended = run(folder.path(), &[command, &["--control", "none.sock"]].concat());
         refused(&ended, 10, &["none.sock", "cyphonic node"]);
+        assert!(!ended.err.contains("--log"), "it has no such flag: {}", ended.err);
     }
+}
+
+#[test]
+fn who_may_not_ask_a_node_ends_with_6_and_is_told_to_use_sudo() {
+    let folder = tempfile::tempdir().unwrap();
+    let _node = std::os::unix::net::UnixListener::bind(folder.path().join("node.sock")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cyphonic"));
+    command.args(["status", "--control"]).arg(folder.path().join("node.sock"));
+    // As nobody if we are root; else nobody, we among them, may look.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::process::CommandExt::uid(&mut command, 65_534);
+    } else {
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    let output = command.output();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let output = match output {
+        // The program lies where only root may look.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            return eprintln!("skipped: nobody may not run the program here");
+        }
+        output => output.unwrap(),
+    };
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let ended = Ended { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) };
+    refused(&ended, 6, &["node.sock", "permission denied", "sudo"]);
+}
+
+#[test]
+fn a_ping_of_no_echoes_makes_no_sense() {
+    let folder = tempfile::tempdir().unwrap();
+    let ended = run(folder.path(), &["ping", "b", "--count", "0"]);
+    assert_eq!(ended.code, 2);
+    assert!(ended.err.contains("--count"), "{}", ended.err);
+}
+
+#[test]
+fn what_is_told_of_devices_and_certificates_is_there_for_programs_too() {
+    let folder = stage();
+    let json =
+        |arguments: &[&str]| -> serde_json::Value { serde_json::from_str(&fine(folder.path(), arguments)).unwrap() };
+    let devices = json(&["device", "list", "--json"]);
+    let known = serde_json::json!(
+        [{ "name": "a.cyphonic.test", "ipv4": null, "ipv6": null, "certificate": true, "password": false }]
+    );
+    assert_eq!(devices, known);
+    let invitation = json(&["device", "invite", "c.cyphonic.test", "--json"]);
+    assert_eq!(invitation["name"], "c.cyphonic.test");
+    assert_eq!(invitation["token"].as_str().unwrap().len(), 32);
+    assert!(invitation["until"].as_u64().unwrap() > 1_700_000_000);
+    let chain = json(&["ca", "print", "pki/a.cyphonic.test.pem", "--json"]);
+    assert_eq!((&chain[0]["authority"], &chain[1]["authority"]), (&false.into(), &true.into()), "{chain:#}");
+    assert_eq!(chain[0]["names"], serde_json::json!(["a.cyphonic.test"]));
+    assert!(chain[0]["to"].as_i64() > chain[0]["from"].as_i64());
+    // Errors are as they are without it.
+    refused(&run(folder.path(), &["ca", "print", "none.pem", "--json"]), 4, &["none.pem"]);
 }
 
 #[test]
@@ -181,6 +253,12 @@ fn every_example_can_be_read_by_check_and_completions_come_for_every_shell() {
         let example = fine(folder.path(), &["config", "example", role]);
         fs::write(folder.path().join("example.toml"), example).unwrap();
         fine(folder.path(), &["config", "check", role, "example.toml"]);
+    }
+    // What a role does not start without has to be in the file.
+    fs::write(folder.path().join("short.toml"), "roots = \"root.pem\"\n").unwrap();
+    for (role, key) in [("as", "certificate"), ("nms", "certificate"), ("trs", "certificate"), ("node", "name")] {
+        let ended = run(folder.path(), &["config", "check", role, "short.toml"]);
+        refused(&ended, 3, &[&format!("{role}: `{key}` is not set")]);
     }
     for shell in ["bash", "zsh", "fish"] {
         assert!(fine(folder.path(), &["completions", shell]).contains("netcheck"));

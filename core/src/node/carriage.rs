@@ -57,6 +57,9 @@ pub(super) trait Carriage {
     /// Where the NMS is, and when it was heard last.
     fn nms_heard(&self) -> Option<(SocketAddr, Instant)>;
 
+    /// The round trip to the NMS, where the carrier measures it.
+    fn nms_rtt(&self) -> Option<Duration>;
+
     /// Sends a packet through a tunnel; [`Self::settle`] has to follow, once for as many as there are.
     fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused>;
 

@@ -42,6 +42,9 @@ pub(super) struct Cloud {
     trouble: Option<Party>,
     /// When the last registration succeeded.
     registered_at: Instant,
+    /// When the last Keep Alive went out for the first time, and how long the answer to one took.
+    asked_at: Instant,
+    rtt: Option<Duration>,
     epochs: Epochs,
 }
 
@@ -83,6 +86,8 @@ impl Cloud {
             failures: 0,
             trouble: None,
             registered_at: Instant::ZERO,
+            asked_at: Instant::ZERO,
+            rtt: None,
             epochs: Epochs::new(clock),
         }
     }
@@ -94,6 +99,11 @@ impl Cloud {
 
     pub(super) fn is_registered(&self) -> bool {
         matches!(self.state, State::Registered { .. })
+    }
+
+    /// The round trip of the last Keep Alive to the NMS that needed no repetition.
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        self.rtt
     }
 
     /// With whom the last failure was: AS or NMS.
@@ -225,8 +235,11 @@ impl Node {
             }
             (State::Registered { waiting, keep_alive }, Message::KeepAliveAck) => {
                 self.survey.acknowledged(header.transaction);
-                if waiting.as_ref().is_some_and(|(t, _)| *t == header.transaction) {
-                    *waiting = None;
+                if let Some((_, retry)) = waiting.take_if(|(t, _)| *t == header.transaction) {
+                    // Which transmission was answered is plain only if there was one (RFC 6298 §3).
+                    if retry.sent == 1 {
+                        self.cloud.rtt = Some(now.saturating_since(self.cloud.asked_at));
+                    }
                     *keep_alive = Some(now + KEEP_ALIVE);
                 }
                 true
@@ -295,6 +308,7 @@ impl Node {
                 use rand_chacha::rand_core::RngCore;
                 let transaction = self.rng.next_u32();
                 *waiting = Some((transaction, Backoff::start(now, FIRST_RETRY)));
+                self.cloud.asked_at = now;
                 (transaction, 0)
             }
             None => return,

@@ -5,6 +5,7 @@ mod tunnel;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rand_chacha::ChaCha20Rng;
@@ -251,6 +252,10 @@ impl Carriage for Conventional {
     fn nms_heard(&self) -> Option<(SocketAddr, Instant)> {
         let nms = self.nms.as_ref()?;
         Some((self.places.first(&nms.addresses)?.1, nms.heard?))
+    }
+
+    fn nms_rtt(&self) -> Option<Duration> {
+        None
     }
 
     fn leave(&mut self, now: Instant) {

@@ -396,6 +396,10 @@ impl Carriage for Proposed {
         Some((self.links.remote(link)?, self.links.heard_at(link)?))
     }
 
+    fn nms_rtt(&self) -> Option<Duration> {
+        self.links.rtt(self.nms?)
+    }
+
     fn leave(&mut self, now: Instant) {
         let tunnels: Vec<TunnelId> = self.tunnels.keys().copied().collect();
         for tunnel in tunnels {

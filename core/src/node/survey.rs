@@ -147,6 +147,11 @@ impl Survey {
         }
     }
 
+    /// Where the TRS is, if the plan names one.
+    pub(super) fn trs_places(&self) -> impl Iterator<Item = SocketAddr> {
+        self.run.iter().flat_map(|run| &run.families).filter_map(|family| family.trs)
+    }
+
     fn family(&mut self, v4: bool, places: &Places, nms: &[SocketAddr], plan: &SurveyPlan) -> Option<Family> {
         let (local, nms) = places.towards(*nms.iter().find(|place| place.is_ipv4() == v4)?)?;
         let trs = plan.others.iter().find(|place| place.is_ipv4() == v4).and_then(|&place| places.towards(place));

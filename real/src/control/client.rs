@@ -6,16 +6,16 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Answer, Nms, Pong, Question, Status};
+use super::{Answer, Netcheck, Nms, Pong, Question, Status};
 use crate::error::{Code, Failure};
 
 /// A route may take its time the first time, see [`cyphonic_core::node::ROUTE_TIMEOUT`].
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
-fn ask(socket: &Path, question: &Question) -> Result<Answer, Failure> {
+fn ask(socket: &Path, question: &Question, patience: Duration) -> Result<Answer, Failure> {
     let lost = |error: std::io::Error| lost(socket, &error);
     let mut stream = UnixStream::connect(socket).map_err(lost)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(lost)?;
+    stream.set_read_timeout(Some(patience)).map_err(lost)?;
     let mut line = serde_json::to_string(question).map_err(Failure::other)?;
     line.push('\n');
     stream.write_all(line.as_bytes()).map_err(lost)?;
@@ -32,6 +32,10 @@ fn ask(socket: &Path, question: &Question) -> Result<Answer, Failure> {
 }
 
 pub(super) fn lost(socket: &Path, error: &std::io::Error) -> Failure {
+    if error.kind() == std::io::ErrorKind::PermissionDenied {
+        let what = format!("{}: permission denied: only who runs the node may ask it", socket.display());
+        return Failure::new(Code::Permission, what, "run with sudo, or as the user that the node runs as");
+    }
     let what = format!("{}: no node answers: {error}", socket.display());
     let remedy = "start it with `cyphonic node`, as this user or root; --control says which socket";
     Failure::new(Code::NotRunning, what, remedy)
@@ -52,10 +56,10 @@ pub(super) fn unexpected() -> Failure {
 }
 
 fn ask_status(socket: &Path) -> Result<Status, Failure> {
-    match ask(socket, &Question::Status)? {
+    match ask(socket, &Question::Status, PATIENCE)? {
         Answer::Status(status) => Ok(*status),
         Answer::Error { what, remedy } => Err(refused(what, remedy)),
-        Answer::Pong(_) | Answer::Capturing => Err(unexpected()),
+        Answer::Pong(_) | Answer::Netcheck(_) | Answer::Capturing => Err(unexpected()),
     }
 }
 
@@ -102,9 +106,10 @@ fn describe(status: &Status) -> String {
             _ => "no tunnel yet".to_owned(),
         };
         let rtt = peer.rtt_ms.map(|rtt| format!(", {rtt:.1} ms")).unwrap_or_default();
+        let why = peer.why.as_ref().map(|why| format!("  why      {why}\n")).unwrap_or_default();
         let _ = writeln!(
             text,
-            "{}  {way}{rtt}\n  virtual  {}\n  bytes    {} sent, {} received",
+            "{}  {way}{rtt}\n{why}  virtual  {}\n  bytes    {} sent, {} received",
             peer.peer,
             join(&peer.virtual_addresses),
             peer.sent_bytes,
@@ -122,77 +127,152 @@ fn hearing(nms: &Nms) -> String {
             nms.remote, nms.silent_s, nms.lost_after_s
         )
     } else {
-        format!("{}, heard {:.1} s ago", nms.remote, nms.silent_s)
+        let rtt = nms.rtt_ms.map(|rtt| format!(", {rtt:.1} ms")).unwrap_or_default();
+        format!("{}, heard {:.1} s ago{rtt}", nms.remote, nms.silent_s)
     }
 }
 
-/// `cyphonic ping`, once; the line to print.
-pub fn ping(socket: &Path, name: &str) -> Result<String, Failure> {
-    match ask(socket, &Question::Ping { name: name.to_owned() })? {
-        Answer::Pong(pong) => Ok(line(&pong)),
+/// One echo: what came back in this time, or why nothing did.
+pub(super) fn ping(socket: &Path, name: &str, patience: Duration) -> Result<Pong, Failure> {
+    match ask(socket, &Question::Ping { name: name.to_owned() }, patience)? {
+        Answer::Pong(pong) => Ok(pong),
         Answer::Error { what, remedy } => Err(refused(what, remedy)),
-        Answer::Status(_) | Answer::Capturing => Err(unexpected()),
+        Answer::Status(_) | Answer::Netcheck(_) | Answer::Capturing => Err(unexpected()),
     }
-}
-
-fn line(pong: &Pong) -> String {
-    let Pong { peer, address, via, remote, rtt_ms } = pong;
-    let short = peer.split('.').next().unwrap_or(peer);
-    format!("pong from {short} ({address}) via {via} {remote} in {rtt_ms:.1}ms")
 }
 
 /// `cyphonic netcheck`: what is known of this machine's network.
-pub fn netcheck(socket: &Path) -> Result<String, Failure> {
-    let status = ask_status(socket)?;
-    let family = |v6: bool| {
-        let found: Vec<_> = status.addresses.iter().filter(|address| address.is_ipv6() == v6).collect();
-        if found.is_empty() { "none".to_owned() } else { join(&found) }
-    };
-    let nat = match status.nat {
-        Some(true) => "yes: the NMS sees another address or port than this node's own",
-        Some(false) => "no: the NMS sees this node's own address and port",
-        None => "not known: the node was never registered",
-    };
-    let registered = match (&status.trouble, status.registered) {
+pub fn netcheck(socket: &Path, json: bool) -> Result<String, Failure> {
+    match ask(socket, &Question::Netcheck, PATIENCE)? {
+        Answer::Netcheck(known) if json => serde_json::to_string_pretty(&known).map_err(Failure::other),
+        Answer::Netcheck(known) => Ok(network(&known)),
+        Answer::Error { what, remedy } => Err(refused(what, remedy)),
+        Answer::Status(_) | Answer::Pong(_) | Answer::Capturing => Err(unexpected()),
+    }
+}
+
+fn network(known: &Netcheck) -> String {
+    let registered = match (&known.trouble, known.registered) {
         (_, true) => "yes".to_owned(),
         (Some(trouble), false) => {
-            let remedy = status.remedy.as_deref().unwrap_or("look at the node's log");
+            let remedy = known.remedy.as_deref().unwrap_or("look at the node's log");
             format!("no: {trouble}\nremedy        {remedy}")
         }
         (None, false) => "no".to_owned(),
     };
-    let nms = status.nms.as_ref().map_or_else(|| "no way to it".to_owned(), hearing);
-    let relayed = status.peers.iter().filter(|peer| peer.via.as_deref() == Some("trs")).count();
-    let direct = status.peers.iter().filter(|peer| peer.via.as_deref() == Some("direct")).count();
-    let mut learnt = String::new();
-    for (family, how) in &status.network_behaviour {
-        let _ = writeln!(learnt, "{family:<13} {how}");
+    let nms = known.nms.as_ref().map_or_else(|| "no way to it".to_owned(), hearing);
+    let nat = match known.nat {
+        Some(true) => "yes: the NMS sees another address or port than this node's own",
+        Some(false) => "no: the NMS sees this node's own address and port",
+        None => "unknown: the node was never registered",
+    };
+    let mut text = format!(
+        "registered    {registered}\nNMS           {nms}\nNAT           {nat}\nUDP port      {}\ntunnels       {} direct, {} via the TRS\n",
+        known.port, known.direct, known.relayed
+    );
+    for (protocol, open) in [("UDP", known.udp_443), ("TCP", known.tcp_443)] {
+        let open = match open {
+            Some(true) => "open: a service answers there",
+            Some(false) => "blocked: a service answers there by the other protocol only",
+            None => "unknown: no service there answers",
+        };
+        let _ = writeln!(text, "{protocol} 443       {open}");
     }
-    if learnt.is_empty() {
-        learnt.push_str("network       not surveyed; it is where the NMS has `policy = \"optimal\"`\n");
+    for (name, family, v6) in [("IPv6", &known.ipv6, true), ("IPv4", &known.ipv4, false)] {
+        let asked = known.services.iter().any(|service| service.place.is_ipv6() == v6);
+        let udp = match family.udp {
+            Some(true) => "gets through",
+            Some(false) => "blocked: TCP gets through, UDP does not",
+            None if family.addresses.is_empty() => "unknown: this machine has no such address",
+            None if !asked => "unknown: no service has such an address",
+            None => "unknown: no service answers",
+        };
+        let unsurveyed = if family.addresses.is_empty() {
+            "unknown"
+        } else {
+            "unknown: not surveyed (the NMS does under `policy = \"optimal\"`), or not found out"
+        };
+        let mtu = family.mtu.map_or_else(|| "unknown".to_owned(), |mtu| mtu.to_string());
+        let _ = write!(
+            text,
+            "{name}          {}\n  UDP         {udp}\n  mapping     {}\n  filtering   {}\n  MTU         {mtu}\n",
+            if family.addresses.is_empty() { "none".to_owned() } else { join(&family.addresses) },
+            family.mapping.as_deref().unwrap_or(unsurveyed).trim_start_matches("mapping "),
+            family.filtering.as_deref().unwrap_or(unsurveyed),
+        );
     }
-    Ok(format!(
-        "registered    {registered}\nNMS           {nms}\nIPv6          {}\nIPv4          {}\nUDP port      {}\nNAT           {nat}\ntunnels       {direct} direct, {relayed} via the TRS\n{learnt}",
-        family(true),
-        family(false),
-        status.port
-    ))
+    for service in &known.services {
+        let answer = match (service.udp, service.rtt_ms) {
+            (None, _) => "unknown: this machine has no address of that family".to_owned(),
+            (Some(_), Some(rtt)) => {
+                let mtu = service.mtu.map_or_else(|| "unknown".to_owned(), |mtu| mtu.to_string());
+                format!("answers in {rtt:.2} ms, MTU {mtu}")
+            }
+            (Some(_), None) => "RTT unknown: no answer by UDP".to_owned(),
+        };
+        let tcp = match service.tcp {
+            Some(true) => "; TCP too",
+            Some(false) => "; no TCP",
+            None => "",
+        };
+        let _ = writeln!(text, "{:<13} {}  {answer}{tcp}", service.service.to_uppercase(), service.place);
+    }
+    for service in
+        ["AS", "NMS", "TRS"].iter().filter(|name| !known.services.iter().any(|s| s.service.eq_ignore_ascii_case(name)))
+    {
+        let why = if *service == "TRS" {
+            "no relayed tunnel, and no survey, has named it yet"
+        } else {
+            "the AS names it at the login"
+        };
+        let _ = writeln!(text, "{service:<13} unknown: {why}");
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Family, Service};
     use super::*;
 
     #[test]
-    fn a_pong_reads_as_promised() {
-        let pong = Pong {
-            peer: "b.cyphonic.test".into(),
-            address: "198.18.0.3".parse().unwrap(),
-            via: "direct".into(),
-            remote: "[2001:db8::6]:443".parse().unwrap(),
-            rtt_ms: 1.24,
+    fn what_is_not_known_of_a_network_is_called_unknown() {
+        let text = network(&Netcheck::default());
+        assert_eq!(text.matches("unknown").count(), 1 + 2 + 2 * 4 + 3, "{text}");
+        assert!(text.contains("TRS           unknown: no relayed tunnel"), "{text}");
+        let family = Family {
+            addresses: vec!["2001:db8::5".parse().unwrap()],
+            udp: Some(true),
+            mtu: Some(1500),
+            ..Family::default()
         };
-        assert_eq!(line(&pong), "pong from b (198.18.0.3) via direct [2001:db8::6]:443 in 1.2ms");
+        let service = |service: &str, place: &str, rtt_ms: Option<f64>| Service {
+            service: service.into(),
+            place: place.parse().unwrap(),
+            udp: Some(rtt_ms.is_some()),
+            tcp: (service == "as").then_some(true),
+            rtt_ms,
+            mtu: rtt_ms.map(|_| 1500),
+        };
+        let services = vec![service("as", "[2001:db8::2]:443", Some(1.26)), service("nms", "192.0.2.3:443", None)];
+        let text = network(&Netcheck { ipv6: family, services, udp_443: Some(true), ..Netcheck::default() });
+        for line in [
+            "UDP 443       open",
+            "TCP 443       unknown",
+            "IPv6          2001:db8::5\n  UDP         gets through\n",
+            "  MTU         1500\n",
+            "AS            [2001:db8::2]:443  answers in 1.26 ms, MTU 1500; TCP too\n",
+            "NMS           192.0.2.3:443  RTT unknown: no answer by UDP\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn who_may_not_ask_is_told_to_use_sudo_and_not_that_no_node_runs() {
+        let failure = lost(Path::new("node.sock"), &std::io::ErrorKind::PermissionDenied.into());
+        assert_eq!(failure.code, Code::Permission);
+        assert!(failure.to_string().contains("permission denied") && failure.remedy().contains("sudo"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod capture;
 mod client;
+mod ping;
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +14,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
 pub use capture::capture;
-pub use client::{netcheck, ping, status};
+pub use client::{netcheck, status};
+pub use ping::ping;
 
 use crate::error::{Code, Failure};
 
@@ -30,6 +32,8 @@ const QUESTION_BYTES: u64 = 4096;
 pub enum Question {
     /// How the node stands, and with whom it has tunnels.
     Status,
+    /// What the node's network lets through: the node asks its services.
+    Netcheck,
     /// One round trip to a peer, building the tunnel if there is none.
     Ping {
         /// Its name.
@@ -48,6 +52,8 @@ pub enum Question {
 pub enum Answer {
     /// To [`Question::Status`].
     Status(Box<Status>),
+    /// To [`Question::Netcheck`].
+    Netcheck(Box<Netcheck>),
     /// To [`Question::Ping`].
     Pong(Pong),
     /// To [`Question::Capture`]; what follows is the capture.
@@ -107,6 +113,8 @@ pub struct Nms {
     pub silent_s: f64,
     /// Seconds of silence after which it is given up, and the node registers again.
     pub lost_after_s: f64,
+    /// The round trip, milliseconds, where it is measured.
+    pub rtt_ms: Option<f64>,
 }
 
 impl Nms {
@@ -114,6 +122,73 @@ impl Nms {
     pub fn is_silent(&self) -> bool {
         self.silent_s > SILENT_S
     }
+}
+
+/// What is known of a node's network. What is `None` is not known.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Netcheck {
+    /// The node's name.
+    pub name: String,
+    /// "conventional" or "proposed".
+    pub method: String,
+    /// Whether the NMS knows where it is.
+    pub registered: bool,
+    /// Why not.
+    pub trouble: Option<String>,
+    /// What helps against that.
+    pub remedy: Option<String>,
+    /// The NMS, where the way to it is open.
+    pub nms: Option<Nms>,
+    /// Whether the NMS found a NAT in front of the node, once it was registered.
+    pub nat: Option<bool>,
+    /// The node's UDP port.
+    pub port: u16,
+    /// IPv6.
+    pub ipv6: Family,
+    /// IPv4.
+    pub ipv4: Family,
+    /// Whether UDP gets through to port 443.
+    pub udp_443: Option<bool>,
+    /// Whether TCP does.
+    pub tcp_443: Option<bool>,
+    /// Every place of a service that the node knows of.
+    pub services: Vec<Service>,
+    /// Tunnels that are direct.
+    pub direct: usize,
+    /// Tunnels through the TRS.
+    pub relayed: usize,
+}
+
+/// An address family. What is `None` is not known.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Family {
+    /// The node's addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Whether UDP gets through to a service.
+    pub udp: Option<bool>,
+    /// Whether the network maps all destinations alike (RFC 4787 §4.1).
+    pub mapping: Option<String>,
+    /// Who may send in (RFC 4787 §5).
+    pub filtering: Option<String>,
+    /// The largest packet that gets to every service that answers, bytes of IP; no more than 1,500 is tried.
+    pub mtu: Option<u16>,
+}
+
+/// A place of a service.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Service {
+    /// "as", "nms" or "trs".
+    pub service: String,
+    /// Where it was asked.
+    pub place: SocketAddr,
+    /// Whether it answered by QUIC over UDP; `None` where this machine has no address of its family, so it was not asked.
+    pub udp: Option<bool>,
+    /// Whether it took a TCP connection, where it should and was asked.
+    pub tcp: Option<bool>,
+    /// The shortest round trip, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// The largest packet that got there, bytes of IP.
+    pub mtu: Option<u16>,
 }
 
 /// A peer.
@@ -137,6 +212,8 @@ pub struct Peer {
     pub framing: Option<String>,
     /// The round trip, milliseconds, where the carrier measures it.
     pub rtt_ms: Option<f64>,
+    /// Why the tunnel is direct or relayed.
+    pub why: Option<String>,
     /// Bytes of packets sent.
     pub sent_bytes: u64,
     /// Bytes of packets received.

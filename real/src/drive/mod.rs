@@ -46,7 +46,7 @@ use tokio::sync::mpsc;
 
 use bell::Bell;
 pub use clock::{Clock, Wall};
-pub use streams::Streams;
+pub use streams::{Streams, listeners};
 pub use tun::Tun;
 pub use udp::{PortUse, Udp, refused};
 

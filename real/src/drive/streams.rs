@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
-use super::udp::refused;
+use super::udp::{is_lacking_family, places, refused};
 use crate::error::Failure;
 
 /// Most connections at one time.
@@ -54,20 +54,13 @@ impl Streams {
         Self { connections: BTreeMap::new(), inputs, arrivals }
     }
 
-    /// Listens on a port in both families.
-    pub fn listen(port: u16) -> Result<Self, Failure> {
+    /// Listens on a port of these addresses; of none: of all, in both families.
+    pub fn listen(listen: &[IpAddr], port: u16) -> Result<Self, Failure> {
         let streams = Self::outgoing();
         let ids = Arc::new(AtomicU64::new(FIRST_ACCEPTED));
         let room = Arc::new(Semaphore::new(STREAM_LIMIT));
-        for ip in [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)] {
-            match listener(SocketAddr::new(ip, port)) {
-                Ok(listener) => {
-                    tokio::spawn(accept(listener, ids.clone(), room.clone(), streams.inputs.clone()));
-                }
-                Err(error)
-                    if ip.is_ipv6() && error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {}
-                Err(error) => return Err(refused("TCP", port, "port", &error)),
-            }
+        for listener in listeners(listen, port, "port")? {
+            tokio::spawn(accept(listener, ids.clone(), room.clone(), streams.inputs.clone()));
         }
         Ok(streams)
     }
@@ -115,6 +108,20 @@ impl Streams {
             }
         }
     }
+}
+
+/// Listeners on a port of these addresses; of none: of all, in both families. `key` sets the port.
+pub fn listeners(listen: &[IpAddr], port: u16, key: &str) -> Result<Vec<TcpListener>, Failure> {
+    let mut listeners = Vec::new();
+    for ip in places(listen) {
+        let place = SocketAddr::new(ip, port);
+        match listener(place) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if is_lacking_family(ip, &error) => {}
+            Err(error) => return Err(refused("TCP", place, key, &error)),
+        }
+    }
+    Ok(listeners)
 }
 
 fn listener(address: SocketAddr) -> io::Result<TcpListener> {
@@ -210,6 +217,8 @@ async fn serve(id: StreamId, mut stream: TcpStream, mut told: mpsc::Receiver<Tol
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     async fn next(streams: &mut Streams) -> (StreamId, StreamInput) {
@@ -221,7 +230,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut server = Streams::listen(port).unwrap();
+            let mut server = Streams::listen(&[], port).unwrap();
             let mut client = Streams::outgoing();
             let near = StreamId(1);
             client.apply(near, StreamOutput::Connect { remote: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port) });

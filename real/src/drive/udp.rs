@@ -1,4 +1,5 @@
-//! The UDP sockets of a role: one a port and family, so that each datagram keeps the address it was sent to.
+//! The UDP sockets of a role: one a port and family, so that each datagram keeps the address it was sent to; or where it
+//! shall listen on some addresses only (`listen`), one a port and address.
 //!
 //! Datagrams that go to one place one after another leave together (GSO), and many come in with one call (GRO and
 //! recvmmsg). The kernel tells each datagram's destination address (pktinfo), and is told each one's source.
@@ -46,8 +47,33 @@ pub enum PortUse {
 struct Socket {
     io: RawSocket,
     state: UdpSocketState,
-    port: u16,
-    v6: bool,
+    /// What it is bound to; unspecified where that is every address of the family.
+    bound: SocketAddr,
+}
+
+impl Socket {
+    /// Whether what goes out from here goes out by this socket.
+    fn is_for(&self, local: SocketAddr) -> bool {
+        let every = self.bound.ip().is_unspecified() && self.bound.is_ipv6() == local.is_ipv6();
+        self.bound.port() == local.port() && (every || self.bound.ip() == local.ip())
+    }
+}
+
+/// Where a role listens: these addresses, or every one of both families if there is none.
+pub(super) fn places(listen: &[IpAddr]) -> Vec<IpAddr> {
+    if listen.is_empty() {
+        return vec![Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+    }
+    let mut places = listen.to_vec();
+    let mut seen = std::collections::BTreeSet::new();
+    places.retain(|place| seen.insert(*place));
+    places
+}
+
+/// Whether a place could not be had only because this machine has no IPv6, and nobody asked for it by name.
+pub(super) fn is_lacking_family(place: IpAddr, error: &io::Error) -> bool {
+    place == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        && error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
 /// Datagrams of one size (the last may be shorter) for one place.
@@ -62,6 +88,7 @@ struct Batch {
 /// All UDP sockets of a role.
 pub struct Udp {
     sockets: Vec<Socket>,
+    places: Vec<IpAddr>,
     /// How many of them were asked for at the start; the others came later.
     fixed: usize,
     buffers: [BytesMut; MESSAGES],
@@ -74,19 +101,21 @@ pub struct Udp {
 }
 
 impl Udp {
-    /// Binds each port in both families. A machine without IPv6 does without it.
-    pub fn bind(ports: &[(u16, PortUse)]) -> Result<Self, Failure> {
+    /// Binds each port on each of these addresses; on none: on all, in both families. A machine without IPv6 does without it
+    /// then.
+    pub fn bind(listen: &[IpAddr], ports: &[(u16, PortUse)]) -> Result<Self, Failure> {
+        let places = places(listen);
         let mut sockets = Vec::new();
         for &(port, port_use) in ports {
-            for v6 in [true, false] {
-                match open(port, port_use, v6) {
+            for &ip in &places {
+                let place = SocketAddr::new(ip, port);
+                match open(place, port_use) {
                     Ok(socket) => sockets.push(socket),
-                    Err(error) if v6 && error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {
-                    }
+                    Err(error) if is_lacking_family(ip, &error) => {}
                     Err(error) => {
                         let conventional = port_use == PortUse::Conventional;
                         let key = if conventional { "port` or `conventional-port" } else { "port" };
-                        return Err(refused("UDP", port, key, &error));
+                        return Err(refused("UDP", place, key, &error));
                     }
                 }
             }
@@ -94,6 +123,7 @@ impl Udp {
         Ok(Self {
             fixed: sockets.len(),
             sockets,
+            places,
             buffers: std::array::from_fn(|_| BytesMut::zeroed(RECEIVE_BYTES)),
             metas: [RecvMeta::default(); MESSAGES],
             arrived: VecDeque::new(),
@@ -126,7 +156,7 @@ impl Udp {
 
     /// One system call; says how many messages it brought, and their bytes.
     fn receive_some(&mut self, index: usize) -> (usize, usize) {
-        let Socket { io, state, port, v6 } = &self.sockets[index];
+        let Socket { io, state, bound } = &self.sockets[index];
         let mut slices: [IoSliceMut<'_>; MESSAGES] = self.buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
         let got = state.recv(UdpSockRef::from(io), &mut slices, &mut self.metas);
         // What ICMP says of an earlier datagram may come out here; there is nothing to do about it.
@@ -134,8 +164,7 @@ impl Udp {
         let mut bytes = 0;
         for (buffer, meta) in self.buffers.iter_mut().zip(&self.metas).take(count) {
             bytes += meta.len;
-            let unknown = if *v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
-            let local = SocketAddr::new(meta.dst_ip.unwrap_or(unknown), *port);
+            let local = SocketAddr::new(meta.dst_ip.unwrap_or(bound.ip()), bound.port());
             // A new buffer costs less than a copy of much.
             let mut rest = if meta.len > RECEIVE_BYTES / 2 {
                 std::mem::replace(buffer, BytesMut::zeroed(RECEIVE_BYTES)).split_to(meta.len)
@@ -193,7 +222,11 @@ impl Udp {
         if self.socket_for(local).is_some() {
             return;
         }
-        match open(local.port(), PortUse::Quic, local.is_ipv6()) {
+        let every = if local.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+        let Some(&ip) = self.places.iter().find(|place| **place == every || **place == local.ip()) else {
+            return tracing::debug!(%local, "is not an address to listen on, so nothing is sent from it");
+        };
+        match open(SocketAddr::new(ip, local.port()), PortUse::Quic) {
             Ok(socket) => {
                 if self.sockets.len() >= self.fixed + EXTRA_SOCKETS {
                     self.sockets.remove(self.fixed);
@@ -209,7 +242,7 @@ impl Udp {
     }
 
     fn socket_for(&self, local: SocketAddr) -> Option<&Socket> {
-        self.sockets.iter().find(|socket| socket.port == local.port() && socket.v6 == local.is_ipv6())
+        self.sockets.iter().find(|socket| socket.is_for(local))
     }
 
     /// Sends everything, waiting where the kernel's buffer is full.
@@ -254,7 +287,8 @@ fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip(), address.port())
 }
 
-fn open(port: u16, port_use: PortUse, v6: bool) -> io::Result<Socket> {
+fn open(bound: SocketAddr, port_use: PortUse) -> io::Result<Socket> {
+    let v6 = bound.is_ipv6();
     let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
     let socket = RawSocket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     if v6 {
@@ -263,8 +297,7 @@ fn open(port: u16, port_use: PortUse, v6: bool) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     let _ = socket.set_recv_buffer_size(KERNEL_BUFFER);
     let _ = socket.set_send_buffer_size(KERNEL_BUFFER);
-    let any: IpAddr = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-    socket.bind(&SocketAddr::new(any, port).into())?;
+    socket.bind(&bound.into())?;
     let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
     if port_use == PortUse::Conventional {
         if v6 {
@@ -273,26 +306,33 @@ fn open(port: u16, port_use: PortUse, v6: bool) -> io::Result<Socket> {
             sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
         }
     }
-    Ok(Socket { io: socket, state, port, v6 })
+    Ok(Socket { io: socket, state, bound })
 }
 
 /// Why a port could not be had, for people; `key` sets another one.
-pub fn refused(what: &str, port: u16, key: &str, error: &io::Error) -> Failure {
+pub fn refused(what: &str, place: SocketAddr, key: &str, error: &io::Error) -> Failure {
+    let port = place.port();
+    let on = if place.ip().is_unspecified() { String::new() } else { format!(" of {}", place.ip()) };
+    let what = format!("{what} port {port}{on}");
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            let remedy =
-                format!("end the program that has it (`ss -lnp | grep :{port}` shows it), or set another `{key}`");
-            Failure::new(Code::Address, format!("{what} port {port} is taken"), remedy)
+            let remedy = format!(
+                "end the program that has it (`ss -lnp | grep :{port}` shows it), or set another `{key}`; services that share \
+                 a machine need an address each (`listen`)"
+            );
+            Failure::new(Code::Address, format!("{what} is taken"), remedy)
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            let remedy = "set `listen` to addresses of this machine (`ip address` shows them)";
+            Failure::new(Code::Address, format!("{what}: this machine has no such address"), remedy)
         }
         io::ErrorKind::PermissionDenied => {
             let remedy = format!("run as root, or give the program CAP_NET_BIND_SERVICE, or set a `{key}` above 1023");
-            Failure::new(Code::Permission, format!("{what} port {port}: permission denied"), remedy)
+            Failure::new(Code::Permission, format!("{what}: permission denied"), remedy)
         }
-        _ => Failure::new(
-            Code::Address,
-            format!("{what} port {port}: {error}"),
-            format!("check `{key}` and this machine's network"),
-        ),
+        _ => {
+            Failure::new(Code::Address, format!("{what}: {error}"), format!("check `{key}` and this machine's network"))
+        }
     }
 }
 
@@ -322,8 +362,8 @@ mod tests {
     #[test]
     fn datagrams_arrive_as_they_were_sent_with_both_addresses_in_either_family() {
         let (a, b) = (free_port(), free_port());
-        let mut sender = Udp::bind(&[(a, PortUse::Quic)]).unwrap();
-        let mut receiver = Udp::bind(&[(b, PortUse::Quic)]).unwrap();
+        let mut sender = Udp::bind(&[], &[(a, PortUse::Quic)]).unwrap();
+        let mut receiver = Udp::bind(&[], &[(b, PortUse::Quic)]).unwrap();
         for host in ["127.0.0.1", "::1"] {
             // Sizes that join, that end a batch, and that begin another.
             let sizes = [1200, 1200, 1200, 300, 1200, 1300, 1, 1];
@@ -347,7 +387,7 @@ mod tests {
     #[test]
     fn a_port_that_is_only_sent_from_receives_too_and_old_ones_make_room() {
         let (a, b) = (free_port(), free_port());
-        let mut role = Udp::bind(&[(a, PortUse::Quic)]).unwrap();
+        let mut role = Udp::bind(&[], &[(a, PortUse::Quic)]).unwrap();
         let fixed = role.sockets();
         let echo = std::net::UdpSocket::bind(("127.0.0.1", b)).unwrap();
         let mut last = 0;
@@ -369,8 +409,41 @@ mod tests {
     #[test]
     fn a_taken_port_is_called_so() {
         let port = free_port();
-        let _first = Udp::bind(&[(port, PortUse::Quic)]).unwrap();
-        let failure = Udp::bind(&[(port, PortUse::Quic)]).err().unwrap();
+        let _first = Udp::bind(&[], &[(port, PortUse::Quic)]).unwrap();
+        let failure = Udp::bind(&[], &[(port, PortUse::Quic)]).err().unwrap();
         assert_eq!((failure.code, failure.to_string()), (Code::Address, format!("UDP port {port} is taken")));
+    }
+
+    #[test]
+    fn roles_share_a_port_on_different_addresses_and_each_hears_only_what_is_for_it() {
+        let (a, b) = (free_port(), free_port());
+        let at = |ip: &str| -> IpAddr { ip.parse().unwrap() };
+        let mut roles = ["127.0.0.2", "127.0.0.3"]
+            .map(|ip| Udp::bind(&[at(ip), at(ip), at("::1")][..2], &[(b, PortUse::Quic)]).unwrap());
+        let mut sender = Udp::bind(&[at("127.0.0.1"), at("::1")], &[(a, PortUse::Quic)]).unwrap();
+        for host in [2, 3] {
+            let to = SocketAddr::new(at(&format!("127.0.0.{host}")), b);
+            sender.push(Transmit::new(SocketAddr::new(at("127.0.0.1"), a), to, vec![host; 9]));
+        }
+        sender.flush();
+        for (role, host) in roles.iter_mut().zip([2, 3]) {
+            receive(role);
+            let (local, remote, payload) = role.next().unwrap();
+            assert_eq!((local.to_string(), remote.port()), (format!("127.0.0.{host}:{b}"), a));
+            assert_eq!((&payload[..], role.next().is_none()), (&[host; 9][..], true));
+            // It answers from there, and from no address that is not its own.
+            role.push(Transmit::new(local, remote, vec![host; 3]));
+            role.push(Transmit::new(SocketAddr::new(at("127.0.0.4"), free_port()), remote, vec![host; 4]));
+            role.flush();
+            receive(&mut sender);
+            let (_, from, payload) = sender.next().unwrap();
+            assert_eq!((from, payload.len(), sender.next().is_none()), (local, 3, true));
+        }
+        let failure = Udp::bind(&[at("127.0.0.2")], &[(b, PortUse::Quic)]).err().unwrap();
+        assert_eq!(failure.to_string(), format!("UDP port {b} of 127.0.0.2 is taken"));
+        assert!(failure.remedy().contains("`listen`"), "{}", failure.remedy());
+        let failure = Udp::bind(&[at("192.0.2.77")], &[(b, PortUse::Quic)]).err().unwrap();
+        assert_eq!(failure.code, Code::Address);
+        assert!(failure.to_string().contains("no such address") && failure.remedy().contains("`listen`"));
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use cyphonic_core::node::Overlay;
 use tokio::process::Command;
 
+use super::privileges::Later;
 use crate::settings::Dns;
 
 const BEGIN: &str = "# cyphonic: the next line is for names in the overlay";
@@ -23,6 +24,11 @@ pub(super) struct Resolver {
 impl Resolver {
     pub(super) fn new(way: Dns, tun: String, overlay: Overlay) -> Self {
         Self { way, tun, overlay, file: PathBuf::from("/etc/resolv.conf"), done: false }
+    }
+
+    /// What is opened again once the daemon runs.
+    pub(super) fn later(&self) -> Option<Later> {
+        (self.way == Dns::ResolvConf).then(|| Later::write(&self.file))
     }
 
     /// Tells the system, once.

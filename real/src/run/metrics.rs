@@ -33,9 +33,8 @@ pub(super) async fn serve<R: Send + 'static>(
         let what = format!("`metrics`: {place} is not on loopback, and nothing asks who asks");
         return Err(Failure::new(Code::Config, what, "use 127.0.0.1:PORT or [::1]:PORT"));
     }
-    let listener = TcpListener::bind(place)
-        .await
-        .map_err(|error| crate::drive::refused("TCP", place.port(), "metrics", &error))?;
+    let listener =
+        TcpListener::bind(place).await.map_err(|error| crate::drive::refused("TCP", place, "metrics", &error))?;
     tokio::spawn(async move {
         loop {
             match listener.accept().await {

@@ -3,9 +3,11 @@
 mod capture;
 mod dns;
 mod metrics;
+mod netcheck;
 mod node;
 mod patience;
 mod plan;
+mod privileges;
 mod report;
 mod secrets;
 mod services;
@@ -71,6 +73,8 @@ impl FormatTime for Timer {
 /// Runs a daemon's task on this thread; what it spawns has another.
 pub fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    // Threads for work on files are not kept: each has the privileges of when it began.
+    let runtime = runtime.thread_keep_alive(Duration::from_millis(50));
     let runtime = runtime.worker_threads(1).enable_all().build().map_err(Failure::other)?;
     let result = runtime.block_on(task);
     runtime.shutdown_timeout(Duration::from_millis(200));

@@ -1,5 +1,7 @@
 //! The node: the role, its virtual interface, and those who ask it things.
 
+mod standing;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -11,23 +13,27 @@ use cyphonic_core::event::{Event, Failure as Reason};
 use cyphonic_core::machine::Input;
 use cyphonic_core::method::Method;
 use cyphonic_core::name::{Fqdn, Party, Virtual};
-use cyphonic_core::node::{Node, NodeCommand, Overlay, PeerStatus};
+use cyphonic_core::node::{Node, NodeCommand, Overlay};
 use cyphonic_core::packet;
-use cyphonic_core::route::optimal::{Behaviour, Filtering, Mapping};
+use cyphonic_core::route::Pattern;
+use cyphonic_core::route::optimal::Behaviour;
 use cyphonic_core::time::Instant;
 use cyphonic_core::tls::Roots;
 use tokio::sync::{mpsc, oneshot};
 
+use self::standing::{behaviour, both, milliseconds};
 use super::capture::Capture;
 use super::dns::Resolver;
 use super::metrics::{self, Page, Traffic};
+use super::netcheck;
 use super::patience;
 use super::plan::{Plan, plan};
+use super::privileges;
 use super::report::Report;
 use super::secrets::Kept;
 use super::trouble::{self, Facts, Failed, Trouble};
 use super::{ready, stopped};
-use crate::control::{self, Answer, Asked, ControlSocket, DEFAULT_SOCKET, Pong, Question, Reply, Status};
+use crate::control::{Answer, Asked, ControlSocket, DEFAULT_SOCKET, Pong, Question, Reply, Status};
 use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Tun, Udp};
 use crate::error::Failure;
 use crate::files;
@@ -93,6 +99,10 @@ struct NodeShell {
     /// Asks itself something later.
     later: mpsc::Sender<Request>,
     network_behaviour: BTreeMap<String, String>,
+    /// Of IPv6 and IPv4.
+    behaviours: [Option<Behaviour>; 2],
+    /// Why peers are still reached through the TRS, as far as a direct way was tried.
+    still_relayed: BTreeMap<String, Reason>,
     configured: Option<Virtual>,
     ready: bool,
     pings: BTreeMap<u16, Ping>,
@@ -128,6 +138,7 @@ impl Shell for NodeShell {
                 self.registered = true;
             }
             Event::Surveyed(report) => {
+                self.behaviours = [report.v6, report.v4];
                 let families = [("IPv6", report.v6), ("IPv4", report.v4)];
                 let known = families.into_iter().filter_map(|(family, how)| Some((family.to_owned(), behaviour(how?))));
                 self.network_behaviour = known.collect();
@@ -146,7 +157,14 @@ impl Shell for NodeShell {
                 }
                 self.explain(now, failed, None);
             }
+            Event::StillRelayed { peer, reason } => {
+                self.still_relayed.insert(peer.clone(), reason.clone());
+            }
+            Event::TunnelUp(up) if up.pattern != Pattern::Relayed => {
+                self.still_relayed.remove(up.peer.as_str());
+            }
             Event::TunnelDown { peer, reason } => {
+                self.still_relayed.remove(peer);
                 for ping in self.pings.values_mut().filter(|ping| ping.name.as_str() == peer) {
                     ping.reason = Some(reason.clone());
                 }
@@ -206,6 +224,13 @@ impl Shell for NodeShell {
             Request::Asked((Question::Status, reply)) => {
                 let _ = reply.send(Answer::Status(Box::new(self.status(machine, now))).into());
             }
+            Request::Asked((Question::Netcheck, reply)) => {
+                let (known, targets) = self.netcheck(machine, now);
+                tokio::spawn(async move {
+                    let known = netcheck::complete(known, targets).await;
+                    let _ = reply.send(Answer::Netcheck(Box::new(known)).into());
+                });
+            }
             Request::Asked((Question::Ping { name }, reply)) => self.ping(machine, now, &name, reply),
             Request::Asked((Question::Capture { rebuild }, reply)) => {
                 let answer = self.capture();
@@ -241,7 +266,7 @@ impl Shell for NodeShell {
                     address: address.into(),
                     via: via(tunnel.relayed).to_owned(),
                     remote: tunnel.remote,
-                    rtt_ms: (at - ping.since).as_secs_f64() * 1e3,
+                    rtt_ms: milliseconds(at - ping.since),
                 }),
                 None => Answer::Error { what: "the tunnel is gone".into(), remedy: "try again".into() },
             };
@@ -301,17 +326,13 @@ impl NodeShell {
             nat: self.nat,
             trouble: self.trouble.as_ref().map(|(_, trouble)| trouble.what.clone()),
             remedy: self.trouble.as_ref().map(|(_, trouble)| trouble.remedy.clone()),
-            nms: machine.nms_heard().map(|(remote, heard)| control::Nms {
-                remote,
-                silent_s: (now - heard).as_secs_f64(),
-                lost_after_s: self.patience.as_secs_f64(),
-            }),
+            nms: self.nms(machine, now),
             network_behaviour: self.network_behaviour.clone(),
             virtual_addresses: self.own.map(both).unwrap_or_default(),
             addresses: self.addresses.clone(),
             port: self.shown.port,
             tun: self.shown.tun.clone(),
-            peers: machine.peers().iter().map(peer).collect(),
+            peers: machine.peers().iter().map(|status| self.peer(now, status)).collect(),
             dropped: self.report.drops().into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
         }
     }
@@ -398,23 +419,6 @@ impl NodeShell {
     }
 }
 
-/// How a network treats a node, in words (RFC 4787 §4.1, §5).
-fn behaviour(how: Behaviour) -> String {
-    let mapping = match how.mapping {
-        Some(Mapping::Independent) => "mapping independent of the destination",
-        Some(Mapping::Port) => "another port for each destination",
-        Some(Mapping::Address) => "another address for each destination",
-        None => "mapping not known",
-    };
-    let filtering = match how.filtering {
-        Some(Filtering::Independent) => "everybody may send in",
-        Some(Filtering::Address) => "who was sent something may send in",
-        Some(Filtering::AddressAndPort) => "who was sent something may send in, from that port only",
-        None => "filtering not known",
-    };
-    format!("{mapping}; {filtering}")
-}
-
 /// Marks our own echo requests.
 const ECHO_ID: u16 = 0xc1f0;
 
@@ -432,46 +436,28 @@ fn source_v4(packet: &[u8]) -> Option<Ipv4Addr> {
     packet.get(12..16).map(|bytes| Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))
 }
 
-fn both(addresses: Virtual) -> Vec<IpAddr> {
-    vec![addresses.v4.into(), addresses.v6.into()]
-}
-
-fn peer(status: &PeerStatus) -> control::Peer {
-    let tunnel = status.tunnel.as_ref();
-    control::Peer {
-        peer: status.peer.clone(),
-        virtual_addresses: status.addresses.map(both).unwrap_or_default(),
-        up: tunnel.is_some(),
-        pattern: tunnel.map(|tunnel| tunnel.pattern.number()),
-        via: tunnel.map(|tunnel| via(tunnel.relayed).to_owned()),
-        remote: tunnel.map(|tunnel| tunnel.remote),
-        dialed: tunnel.map(|tunnel| tunnel.dialed),
-        framing: tunnel.map(|tunnel| tunnel.framing.name().to_owned()),
-        rtt_ms: tunnel.and_then(|tunnel| tunnel.rtt).map(|rtt| rtt.as_secs_f64() * 1e3),
-        sent_bytes: status.sent,
-        received_bytes: status.received,
-    }
-}
-
 /// Runs a node until it is stopped.
 pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let event_log = settings.event_log.clone();
     let control = settings.control.clone().unwrap_or_else(|| DEFAULT_SOCKET.into());
-    let Plan { config, certificate, tun, mtu, resolver, fixed_addresses, secrets, trust, metrics } =
+    let Plan { config, certificate, listen, tun, mtu, resolver, fixed_addresses, secrets, trust, metrics } =
         patience::until_clock_is_right(&control, || plan(settings.clone())).await?;
     let port_use = match config.method {
         Method::Conventional => PortUse::Conventional,
         Method::Proposed => PortUse::Quic,
     };
-    let udp = Udp::bind(&[(config.port, port_use)])?;
+    let udp = Udp::bind(&listen, &[(config.port, port_use)])?;
     let device = Tun::new(&tun, mtu)?;
     let network = Network::find(&tun).await?;
     let (sender, requests) = mpsc::channel(64);
     let (ask, asked) = mpsc::channel(16);
     let _control = ControlSocket::listen(&control, ask)?;
     tokio::spawn(forward(asked, sender.clone()));
-    trust.watch(sender.clone(), Request::Trust, Some(Request::Revoked))?;
     metrics::serve(metrics, sender.clone(), Request::Metrics).await?;
+    let report = Report::new(&Party::Node(config.name.clone()), event_log.as_deref())?;
+    let later: Vec<_> = trust.later().into_iter().chain(resolver.later()).collect();
+    privileges::give_up(privileges::NODE, &later).await?;
+    trust.watch(sender.clone(), Request::Trust, Some(Request::Revoked))?;
     if !fixed_addresses {
         follow_addresses(config.services.as_addresses.clone(), config.overlay.clone(), sender.clone())?;
     }
@@ -484,7 +470,6 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let dates = identity.map(|own| (certificate.clone(), files::Span::of(own)));
     let facts = Facts::new(name.clone(), method, config.services.as_addresses.clone(), dates);
     let patience = if method == Method::Proposed { config.quic.idle_timeout } else { SEALED_PATIENCE };
-    let report = Report::new(&Party::Node(name.clone()), event_log.as_deref())?;
     let machine = Node::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
     tracing::info!(%name, method = method.name(), framing = framing.name(), ?addresses, port, %tun, "starting");
     let shell = NodeShell {
@@ -503,6 +488,8 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
         patience,
         later: sender,
         network_behaviour: BTreeMap::new(),
+        behaviours: [None, None],
+        still_relayed: BTreeMap::new(),
         configured: None,
         ready: false,
         pings: BTreeMap::new(),

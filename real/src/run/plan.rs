@@ -1,6 +1,6 @@
 //! From a node's settings to what it runs with.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +53,8 @@ fn default_mtu(method: Method, framing: Framing) -> u16 {
 pub(super) struct Plan {
     pub(super) config: NodeConfig,
     pub(super) certificate: PathBuf,
+    /// Where its sockets are; everywhere if there is none.
+    pub(super) listen: Vec<IpAddr>,
     pub(super) tun: String,
     pub(super) mtu: u16,
     pub(super) resolver: Resolver,
@@ -103,8 +105,13 @@ pub(super) fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
         return Err(Failure::new(Code::Config, "`nat64` is no /96", "set the network's prefix, such as 64:ff9b::/96"));
     }
     let as_addresses = resolve("as-addresses", &required::<NodeSettings, _>(settings.as_addresses, "as_addresses")?.0)?;
-    let fixed_addresses = settings.addresses.is_some();
-    let addresses = settings.addresses.map_or_else(|| net::source_addresses(&as_addresses, &overlay), |list| list.0);
+    let listen = settings.listen.map_or_else(Vec::new, |list| list.0);
+    let chosen = settings.addresses.map(|list| list.0).or_else(|| {
+        let named: Vec<_> = listen.iter().copied().filter(|address| !address.is_unspecified()).collect();
+        (!named.is_empty()).then_some(named)
+    });
+    let fixed_addresses = chosen.is_some();
+    let addresses = chosen.unwrap_or_else(|| net::source_addresses(&as_addresses, &overlay));
     let framing = match method {
         Method::Conventional => Framing::Udp4501,
         Method::Proposed => settings.framing.unwrap_or(settings::Framing::Compact).into(),
@@ -156,6 +163,7 @@ pub(super) fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
             seed: seed()?,
         },
         certificate,
+        listen,
         tun,
         mtu: settings.mtu.unwrap_or(default_mtu(method, framing)),
         fixed_addresses,

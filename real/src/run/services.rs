@@ -1,7 +1,7 @@
 //! AS, NMS and TRS.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cyphonic_core::auth::{Auth, AuthConfig};
@@ -17,6 +17,7 @@ use cyphonic_core::trs::{Trs, TrsConfig};
 use tokio::sync::mpsc;
 
 use super::metrics::{self, Page, Traffic};
+use super::privileges::{self, Later};
 use super::report::Report;
 use super::trust::{Source, Trust};
 use super::{
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Udp};
 use crate::error::Failure;
-use crate::settings::{AuthSettings, NmsSettings, Parsed, Relay, Settings, TrsSettings, required};
+use crate::settings::{AuthSettings, List, NmsSettings, Parsed, Relay, Settings, TrsSettings, required};
 use crate::signup::{self, Desk};
 use crate::store::SqliteStore;
 use crate::{files, net};
@@ -77,6 +78,8 @@ struct Prepared {
     name: Fqdn,
     trust: Trust,
     metrics: Option<SocketAddr>,
+    /// What is opened again.
+    later: Vec<Later>,
 }
 
 async fn serve<M>(
@@ -90,10 +93,11 @@ async fn serve<M>(
 where
     M: Machine<Command = ServiceCommand>,
 {
-    let Prepared { name, trust, metrics } = prepared;
+    let Prepared { name, trust, metrics, later } = prepared;
     let (sender, requests) = mpsc::channel(16);
-    trust.watch(sender.clone(), |roots| Request::Command(ServiceCommand::Trust(roots)), None)?;
-    metrics::serve(metrics, sender, Request::Metrics).await?;
+    metrics::serve(metrics, sender.clone(), Request::Metrics).await?;
+    privileges::give_up(privileges::SERVICE, &later).await?;
+    trust.watch(sender, |roots| Request::Command(ServiceCommand::Trust(roots)), None)?;
     let traffic = Traffic::default();
     let shell = Service { role, name: name.clone(), report, traffic, machine: std::marker::PhantomData };
     let mut driver = Driver::new(machine, shell, Clock::start(), udp, streams, None, requests);
@@ -146,7 +150,8 @@ impl Papers {
         warn_of_end(name, credentials.ends);
         let source = Source::new(self.crl_from, self.crl.as_deref(), as_name)?;
         let trust = Trust { roots, crl: self.crl, chain: credentials.identity.chain.clone(), source };
-        let prepared = Prepared { name: name.clone(), trust, metrics: self.metrics.map(|place| place.0) };
+        let later = trust.later();
+        let prepared = Prepared { name: name.clone(), trust, metrics: self.metrics.map(|place| place.0), later };
         let config = QuicConfig {
             tls: environment(secrets::listen(self.key_log.as_deref(), false)?.0),
             roots: credentials.roots,
@@ -158,6 +163,27 @@ impl Papers {
     }
 }
 
+/// What SQLite opens again: the file and its companions.
+fn of_database(path: &Path) -> Vec<Later> {
+    let companions = ["", "-wal", "-shm"].map(|end| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        Later::write(Path::new(&name))
+    });
+    companions.into_iter().chain([Later::beside(path)]).collect()
+}
+
+/// What an authority opens again: all that is in its folder, but for the root's key.
+fn of_authority(folder: &Path) -> Vec<Later> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files = entries.filter(|path| !path.ends_with("root.key")).map(|path| Later::read(&path));
+    files.chain([Later::folder(folder)]).collect()
+}
+
+fn addresses(list: Option<List<IpAddr>>) -> Vec<IpAddr> {
+    list.map_or_else(Vec::new, |list| list.0)
+}
+
 /// Runs the AS until it is stopped.
 pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     let report = Report::new(&Party::As, settings.event_log.as_deref())?;
@@ -166,14 +192,16 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     let as_name = named(None, "as", &zone)?;
     let (_, range) = overlay(zone, settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
     let papers = papers!(settings);
-    let (quic, certificate, prepared) = papers.quic::<AuthSettings>(&name, &as_name, false)?;
+    let (quic, certificate, mut prepared) = papers.quic::<AuthSettings>(&name, &as_name, false)?;
     let nms = required::<AuthSettings, _>(settings.nms, "nms")?.0;
     let database = required::<AuthSettings, _>(settings.database, "database")?;
-    let port = settings.port.unwrap_or(PORT);
+    let (listen, port) = (addresses(settings.listen), settings.port.unwrap_or(PORT));
     let store = Arc::new(SqliteStore::open(&database, range)?);
+    prepared.later.extend(of_database(&database));
     if let Some(folder) = settings.ca {
+        prepared.later.extend(of_authority(&folder));
         let desk = Desk::new(&folder, store.clone(), &quic.roots, &quic.identity)?;
-        desk.open(settings.signup_port.unwrap_or(signup::PORT)).await?;
+        desk.open(&listen, settings.signup_port.unwrap_or(signup::PORT))?;
     }
     let config = AuthConfig {
         quic,
@@ -183,8 +211,8 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
         seed: seed()?,
     };
     let machine = Auth::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
-    let udp = Udp::bind(&[(port, PortUse::Quic)])?;
-    serve("as", prepared, report, machine, udp, Streams::listen(port)?).await
+    let udp = Udp::bind(&listen, &[(port, PortUse::Quic)])?;
+    serve("as", prepared, report, machine, udp, Streams::listen(&listen, port)?).await
 }
 
 /// Runs the NMS until it is stopped.
@@ -196,7 +224,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
     let as_name = named(None, "as", &zone)?;
     let (_, range) = overlay(zone, settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
     let papers = papers!(settings);
-    let (quic, certificate, prepared) = papers.quic::<NmsSettings>(&name, &as_name, false)?;
+    let (quic, certificate, mut prepared) = papers.quic::<NmsSettings>(&name, &as_name, false)?;
     let database = required::<NmsSettings, _>(settings.database, "database")?;
     let relay = match settings.trs {
         None => None,
@@ -208,8 +236,11 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
             mode: settings.relay.unwrap_or(Relay::Blind).into(),
         }),
     };
+    let listen = addresses(settings.listen);
+    prepared.later.extend(of_database(&database));
     let addresses = match settings.addresses {
         Some(list) => list.0,
+        None if listen.iter().any(|address| !address.is_unspecified()) => listen.clone(),
         None => net::interface_addresses().await?,
     };
     let (port, conventional_port) =
@@ -231,7 +262,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
     if policy == Policy::Optimal {
         ports.push((probe_port, PortUse::Quic));
     }
-    let udp = Udp::bind(&ports)?;
+    let udp = Udp::bind(&listen, &ports)?;
     Box::pin(serve("nms", prepared, report, machine, udp, Streams::outgoing())).await
 }
 
@@ -254,6 +285,7 @@ pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
         seed: seed()?,
     };
     let machine = Trs::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
-    let udp = Udp::bind(&[(port, PortUse::Quic), (conventional_port, PortUse::Conventional)])?;
+    let ports = [(port, PortUse::Quic), (conventional_port, PortUse::Conventional)];
+    let udp = Udp::bind(&addresses(settings.listen), &ports)?;
     serve("trs", prepared, report, machine, udp, Streams::outgoing()).await
 }

@@ -12,6 +12,7 @@ use cyphonic_core::event::Failure as Reason;
 use cyphonic_core::message::ErrorCode;
 use cyphonic_core::method::Method;
 use cyphonic_core::name::{Fqdn, Party};
+use cyphonic_core::node::{ChoiceStatus, TunnelStatus};
 use cyphonic_core::time::Instant;
 use tokio::net::TcpStream;
 
@@ -214,6 +215,33 @@ pub(super) fn unreached(name: &Fqdn, reason: Option<&Reason>) -> Trouble {
     Trouble { what, remedy: remedy.to_owned() }
 }
 
+/// Why a tunnel is direct or relayed, and whether it stays so.
+pub(super) fn why(now: Instant, tunnel: &TunnelStatus, choice: &ChoiceStatus, still: Option<&Reason>) -> String {
+    let (relayed, pattern) = (tunnel.relayed, tunnel.pattern);
+    match (relayed, choice.want) {
+        (false, None) => return format!("direct: Table 1 says pattern {pattern} for these two networks"),
+        (true, None) => return "relayed: Table 1 has no direct pattern for these two networks".to_owned(),
+        (false, Some(_)) => return "direct: the NMS knew a direct way, and it was answered".to_owned(),
+        (true, Some(_)) => {}
+    }
+    let reason = match still {
+        Some(Reason::Timeout) => "no direct address answered".to_owned(),
+        Some(Reason::Refused(ErrorCode::NoDirectWay)) => {
+            "the NMS knows no direct way between these two networks".to_owned()
+        }
+        Some(reason) => format!("the direct way failed: {reason}"),
+        None if choice.trying => "no direct way has answered yet".to_owned(),
+        None if choice.asked => "no direct way was tried yet".to_owned(),
+        None => "the peer asked for it, and looks for a direct way itself".to_owned(),
+    };
+    let next = match choice.next_try {
+        _ if choice.trying => "; one is being tried now".to_owned(),
+        Some(at) => format!("; one is tried again in {} s", at.saturating_since(now).as_secs() + 1),
+        None => String::new(),
+    };
+    format!("relayed: {reason}{next}")
+}
+
 /// Whether any of these places takes a TCP connection.
 pub(super) async fn answers_by_tcp(places: Vec<SocketAddr>) -> bool {
     for place in places {
@@ -230,6 +258,9 @@ fn places(places: &[SocketAddr]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use cyphonic_core::message::{Framing, Want};
+    use cyphonic_core::route::Pattern;
+
     use super::*;
 
     fn facts(method: Method, span: Option<Span>) -> Facts {
@@ -252,6 +283,63 @@ mod tests {
         }
         let text = said(&facts(Method::Conventional, None), Reason::Timeout, Party::Nms, None);
         assert!(text.contains("UDP is blocked") && text.contains("4501"), "{text}");
+    }
+
+    #[test]
+    fn why_a_tunnel_is_as_it_is_follows_from_what_was_asked_and_what_came_of_it() {
+        let tunnel = |relayed| TunnelStatus {
+            pattern: if relayed { Pattern::Relayed } else { Pattern::Direct },
+            dialed: true,
+            framing: Framing::Compact,
+            relayed,
+            local: "192.0.2.5:443".parse().unwrap(),
+            remote: "192.0.2.4:443".parse().unwrap(),
+            rtt: None,
+        };
+        let second = |n| Instant::ZERO + Duration::from_secs(n);
+        let choice = |want, asked, next_try, trying| ChoiceStatus { want, asked, next_try, trying };
+        let no_way = Reason::Refused(ErrorCode::NoDirectWay);
+        for (relayed, choice, still, words) in [
+            (false, choice(None, true, None, false), None, "direct: Table 1 says pattern 1 for these two networks"),
+            (
+                true,
+                choice(None, true, None, false),
+                None,
+                "relayed: Table 1 has no direct pattern for these two networks",
+            ),
+            (
+                false,
+                choice(Some(Want::Any), true, None, false),
+                None,
+                "direct: the NMS knew a direct way, and it was answered",
+            ),
+            (
+                true,
+                choice(Some(Want::Relayed), true, Some(second(9)), false),
+                Some(&Reason::Timeout),
+                "relayed: no direct address answered; one is tried again in 9 s",
+            ),
+            (
+                true,
+                choice(Some(Want::Relayed), true, Some(second(9)), true),
+                None,
+                "relayed: no direct way has answered yet; one is being tried now",
+            ),
+            (
+                true,
+                choice(Some(Want::Any), true, Some(second(65)), false),
+                Some(&no_way),
+                "relayed: the NMS knows no direct way between these two networks; one is tried again in 65 s",
+            ),
+            (
+                true,
+                choice(Some(Want::Any), false, None, false),
+                None,
+                "relayed: the peer asked for it, and looks for a direct way itself",
+            ),
+        ] {
+            assert_eq!(why(Instant::ZERO + Duration::from_millis(500), &tunnel(relayed), &choice, still), words);
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::privileges::Later;
 use crate::error::{Code, Failure};
 use crate::{files, signup};
 
@@ -102,6 +103,13 @@ impl Source {
 type Stamp = Option<(u64, u64, i64, i64)>;
 
 impl Trust {
+    /// What is read, or written, again.
+    pub(super) fn later(&self) -> Vec<Later> {
+        let files = [&self.roots].into_iter().chain(&self.crl).map(|path| Later::read(path));
+        let fetched = self.source.iter().map(|source| Later::beside(&source.crl));
+        files.chain(fetched).collect()
+    }
+
     /// Tells whenever the files have changed, or a SIGHUP came, and they can be used; and whose certificates were taken back,
     /// where the list is fetched and somebody wants to know.
     pub(super) fn watch<R: Send + 'static>(

@@ -33,6 +33,16 @@ impl Key {
         self.field.replace('_', "-")
     }
 
+    /// Whether it may be left out, as its help says.
+    pub fn is_optional(&self) -> bool {
+        self.help.contains("Default:") || self.help.contains("Optional")
+    }
+
+    /// Whether it may not, whatever else is set.
+    pub fn is_needed(&self) -> bool {
+        !self.is_optional() && !self.help.contains("Needed unless")
+    }
+
     /// The environment variable.
     pub fn variable(&self) -> String {
         format!("CYPHONIC_{}", self.field.to_ascii_uppercase())
@@ -52,6 +62,9 @@ pub trait Settings: Sized + DeserializeOwned {
 
     /// Relative paths become relative to `folder`.
     fn locate(&mut self, folder: &Path);
+
+    /// The first key that is needed and not set.
+    fn lacks(&self) -> Option<&'static str>;
 
     /// `self` (flags and variables) over the file, if there is one.
     fn with_file(self, file: Option<&Path>) -> Result<Self, Failure> {
@@ -121,8 +134,7 @@ pub fn example<S: Settings>() -> String {
             text.push_str(line.trim());
             text.push('\n');
         }
-        let optional = key.help.contains("Default:") || key.help.contains("Optional");
-        let _ = writeln!(text, "{}{} = {}", if optional { "# " } else { "" }, key.name(), key.example);
+        let _ = writeln!(text, "{}{} = {}", if key.is_optional() { "# " } else { "" }, key.name(), key.example);
     }
     text
 }
@@ -182,6 +194,35 @@ mod tests {
             assert!(failure.to_string().contains(wanted), "{line}: {failure}");
             assert!(failure.to_string().contains("line 1"), "{line}: {failure}");
         }
+    }
+
+    #[test]
+    fn a_file_is_whole_only_with_every_key_that_its_role_needs_with_what_else_is_set() {
+        fn lacks<S: Settings>(text: &str) -> Option<&'static str> {
+            parse::<S>(text, "f.toml").unwrap().lacks()
+        }
+        // Every key of the example that is not commented out is needed.
+        fn each_is_needed<S: Settings>() {
+            let text = example::<S>();
+            assert_eq!(lacks::<S>(&text), None);
+            for key in S::KEYS.iter().filter(|key| key.is_needed()) {
+                let without: Vec<_> =
+                    text.lines().filter(|line| !line.starts_with(&format!("{} = ", key.name()))).collect();
+                assert_eq!(lacks::<S>(&without.join("\n")), Some(key.field));
+            }
+        }
+        each_is_needed::<NodeSettings>();
+        each_is_needed::<AuthSettings>();
+        each_is_needed::<NmsSettings>();
+        each_is_needed::<TrsSettings>();
+        let node = "name = \"a.example\"\nas-addresses = [\"[::1]:1\"]\nroots = \"r\"\n";
+        assert_eq!(lacks::<NodeSettings>(node), Some("certificate"));
+        assert_eq!(lacks::<NodeSettings>(&format!("{node}certificate = \"c\"")), Some("key"));
+        assert_eq!(lacks::<NodeSettings>(&format!("{node}login = \"password\"")), Some("password_file"));
+        assert_eq!(lacks::<NodeSettings>(&format!("{node}login = \"password\"\npassword-file = \"p\"")), None);
+        let nms = "certificate = \"c\"\nkey = \"k\"\nroots = \"r\"\ndatabase = \"d\"\n";
+        assert_eq!(lacks::<NmsSettings>(nms), None);
+        assert_eq!(lacks::<NmsSettings>(&format!("{nms}trs = [\"[::1]:1\"]")), Some("service_key"));
     }
 
     #[test]

@@ -64,6 +64,12 @@ macro_rules! keys {
                 Self { $($field: self.$field.or(file.$field),)* }
             }
 
+            fn lacks(&self) -> Option<&'static str> {
+                let set = [$(self.$field.is_some(),)*];
+                let lacking = Self::KEYS.iter().zip(set).find(|(key, set)| !set && key.is_needed());
+                lacking.map(|(key, _)| key.field).or_else(|| self.lacks_beside())
+            }
+
             fn locate(&mut self, folder: &Path) {
                 $(if let Some(value) = &mut self.$field { value.locate(folder); })*
             }
@@ -78,9 +84,9 @@ settings! {
         name: Parsed<Fqdn> = "\"a.cyphonic.test\"",
         /// The AS: one or more HOST:PORT, both families if it has both (TCP in the conventional method, UDP in the proposed).
         as_addresses: List<String> = "[\"[2001:db8::2]:443\", \"192.0.2.2:443\"]",
-        /// The node's certificate and those between it and the root (PEM). Optional with `login = "password"`.
+        /// The node's certificate and those between it and the root (PEM). Needed unless `login = "password"`.
         certificate: PathBuf = "\"a.cyphonic.test.pem\"",
-        /// The certificate's key (PEM, readable by its owner only). Optional with `login = "password"`.
+        /// The certificate's key (PEM, readable by its owner only). Needed unless `login = "password"`.
         key: PathBuf = "\"a.cyphonic.test.key\"",
         /// Which protocol: "proposed" (QUIC) or "conventional" (the paper's own, UDP 4501). Default: "proposed".
         method: Method = "\"proposed\"",
@@ -90,8 +96,10 @@ settings! {
         password_file: PathBuf = "\"password\"",
         /// The UDP port to send from and listen on. Default: 443, or 4501 in the conventional method.
         port: u16 = "443",
-        /// This machine's addresses that peers may reach. Default: those from which the AS is reached, followed when they
-        /// change.
+        /// The addresses of this machine to listen on and to send from. Default: all.
+        listen: List<IpAddr> = "[\"2001:db8::5\"]",
+        /// This machine's addresses that peers may reach. Default: `listen`, or those from which the AS is reached, followed
+        /// when they change.
         addresses: List<IpAddr> = "[\"2001:db8::5\"]",
         /// The prefix of a NAT64 in this machine's network, a /96, so that IPv4 can be reached without an IPv4 address.
         /// Optional.
@@ -150,6 +158,8 @@ settings! {
         nms_conventional: List<SocketAddr> = "[\"[2001:db8::3]:4501\", \"192.0.2.3:4501\"]",
         /// Its name. Default: as.ZONE.
         name: Parsed<Fqdn> = "\"as.cyphonic.test\"",
+        /// The addresses of this machine to listen on, so that services can share it. Default: all.
+        listen: List<IpAddr> = "[\"2001:db8::2\", \"192.0.2.2\"]",
         /// The port, TCP and UDP. Default: 443.
         port: u16 = "443",
         /// The authority's folder, without root.key. With it the AS gives invited devices their first certificate
@@ -191,11 +201,13 @@ settings! {
         trs_name: Parsed<Fqdn> = "\"trs.cyphonic.test\"",
         /// Its name. Default: nms.ZONE.
         name: Parsed<Fqdn> = "\"nms.cyphonic.test\"",
+        /// The addresses of this machine to listen on, so that services can share it. Default: all.
+        listen: List<IpAddr> = "[\"2001:db8::3\", \"192.0.2.3\"]",
         /// The UDP port of the proposed method. Default: 443.
         port: u16 = "443",
         /// The UDP port of the conventional method. Default: 4501.
         conventional_port: u16 = "4501",
-        /// Its own addresses, from which it speaks to the TRS. Default: those of this machine's interfaces.
+        /// Its own addresses, from which it speaks to the TRS. Default: `listen`, or those of this machine's interfaces.
         addresses: List<IpAddr> = "[\"2001:db8::3\", \"192.0.2.3\"]",
         /// The range of virtual IPv4 addresses. Default: 198.18.0.0/16.
         overlay_v4: Parsed<Ipv4Net> = "\"198.18.0.0/16\"",
@@ -218,9 +230,39 @@ settings! {
         relay: Relay = "\"blind\"",
         /// Its name. Default: trs.ZONE.
         name: Parsed<Fqdn> = "\"trs.cyphonic.test\"",
+        /// The addresses of this machine to listen on, so that services can share it. Default: all.
+        listen: List<IpAddr> = "[\"2001:db8::4\", \"192.0.2.4\"]",
         /// The UDP port of the proposed method. Default: 443.
         port: u16 = "443",
         /// The UDP port of the conventional method. Default: 4501.
         conventional_port: u16 = "4501",
     }
 }
+
+/// Keys that are needed only beside others.
+trait Beside {
+    /// The first of them that is needed and not set.
+    fn lacks_beside(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+impl Beside for NodeSettings {
+    fn lacks_beside(&self) -> Option<&'static str> {
+        if self.login == Some(Login::Password) {
+            return self.password_file.is_none().then_some("password_file");
+        }
+        let papers = [(&self.certificate, "certificate"), (&self.key, "key")];
+        papers.into_iter().find(|(file, _)| file.is_none()).map(|(_, field)| field)
+    }
+}
+
+impl Beside for AuthSettings {}
+
+impl Beside for NmsSettings {
+    fn lacks_beside(&self) -> Option<&'static str> {
+        (self.trs.is_some() && self.service_key.is_none()).then_some("service_key")
+    }
+}
+
+impl Beside for TrsSettings {}

@@ -49,13 +49,19 @@ pub(crate) struct Lab {
 impl Lab {
     /// Builds one and starts these daemons: of "as nms trs a b". Nothing, said aloud, where none can be built.
     pub(crate) fn up(name: &str, pattern: &str, method: &str, start: &str) -> Option<Self> {
+        Self::up_under(name, pattern, method, start, "paper")
+    }
+
+    /// The same under this policy.
+    pub(crate) fn up_under(name: &str, pattern: &str, method: &str, start: &str, policy: &str) -> Option<Self> {
         if let Some(obstacle) = obstacle() {
             eprintln!("skipped: {name}, on real sockets: {obstacle}");
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
         let lab = Self { name: format!("cf{name}{}", std::process::id()), folder, children: Vec::new() };
-        let output = lab.script(&["up", pattern, method]).env("LAB_START", start).output().unwrap();
+        let mut script = lab.script(&["up", pattern, method]);
+        let output = script.env("LAB_START", start).env("LAB_POLICY", policy).output().unwrap();
         assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
         Some(lab)
     }

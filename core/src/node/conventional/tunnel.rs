@@ -58,7 +58,33 @@ pub(super) struct Tunnel {
     control: Session,
     temporary: Key128,
     transaction: u32,
+    rtt: RoundTrip,
     pub(super) stage: Stage,
+}
+
+/// The round trip to the other end, by questions that differ in nothing: measured only where a single one waits for its
+/// answer (Karn's rule, RFC 6298 §3).
+#[derive(Default)]
+struct RoundTrip {
+    /// When the last one went out, and how many wait.
+    asked: Option<(Instant, u32)>,
+    last: Option<Duration>,
+}
+
+impl RoundTrip {
+    fn ask(&mut self, now: Instant) {
+        // What was not answered for so long never will be.
+        let waiting = self.asked.filter(|(at, _)| now < *at + PROOF).map_or(0, |(_, waiting)| waiting);
+        self.asked = Some((now, waiting.saturating_add(1)));
+    }
+
+    fn answered(&mut self, now: Instant) {
+        match self.asked.take() {
+            Some((at, 1)) => self.last = Some(now.saturating_since(at)),
+            Some((at, waiting)) => self.asked = Some((at, waiting - 1)),
+            None => {}
+        }
+    }
 }
 
 /// When the node may send packets.
@@ -98,7 +124,7 @@ impl Tunnel {
             relayed: self.relayed(),
             local,
             remote,
-            rtt: None,
+            rtt: self.rtt.last,
         })
     }
 
@@ -205,13 +231,14 @@ impl Conventional {
             control: Session::new(&keys.tunnel, ours),
             temporary: keys.temporary.clone(),
             transaction: self.random(),
+            rtt: RoundTrip::default(),
             stage,
         };
         self.by_path.insert((tunnel.inbound, peer));
         self.timers.set(peer, Some(tunnel.next_timer()));
         self.tunnels.insert(peer, tunnel);
         if direction.dial {
-            self.send_tunnel_request(peer, 0);
+            self.send_tunnel_request(now, peer, 0);
         } else if punches {
             self.send_control(peer, 0, &Message::HolePunching);
         }
@@ -223,9 +250,10 @@ impl Conventional {
         Ok(())
     }
 
-    fn send_tunnel_request(&mut self, peer: TunnelId, count: u8) {
-        let Some(tunnel) = self.tunnels.get(&peer) else { return };
+    fn send_tunnel_request(&mut self, now: Instant, peer: TunnelId, count: u8) {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         let Stage::Dialing { end_key, .. } = &tunnel.stage else { return };
+        tunnel.rtt.ask(now);
         let request = Message::TunnelRequest(TunnelRequest {
             from: self.name.clone(),
             to: tunnel.name.clone(),
@@ -294,6 +322,9 @@ impl Conventional {
                 if matches!(tunnel.stage, Stage::Dialing { .. }) && header.transaction == tunnel.transaction =>
             {
                 if let Stage::Dialing { end_key, .. } = &tunnel.stage {
+                    if message == Message::TunnelResponse {
+                        tunnel.rtt.answered(now);
+                    }
                     let data = Session::new(end_key, tunnel.ours());
                     self.up(now, peer, data);
                 }
@@ -301,9 +332,11 @@ impl Conventional {
                     self.send_control(peer, 0, &Message::KeepAliveAck);
                 }
             }
-            Message::TunnelResponse if tunnel.dialer && header.transaction == tunnel.transaction => {}
+            Message::TunnelResponse if tunnel.dialer && header.transaction == tunnel.transaction => {
+                tunnel.rtt.answered(now);
+            }
             Message::KeepAlive => self.send_control(peer, 0, &Message::KeepAliveAck),
-            Message::KeepAliveAck => {}
+            Message::KeepAliveAck => tunnel.rtt.answered(now),
             Message::HolePunching if !tunnel.relayed() => {}
             _ => self.dropped(DropReason::Unexpected),
         }
@@ -348,8 +381,15 @@ impl Conventional {
         let greet = tunnel.announcement == Announcement::WhenHeard && tunnel.dialer;
         self.announce(peer);
         if greet {
-            self.send_control(peer, 0, &Message::KeepAlive);
+            self.say_keep_alive(now, peer);
         }
+    }
+
+    fn say_keep_alive(&mut self, now: Instant, peer: TunnelId) {
+        if let Some(tunnel) = self.tunnels.get_mut(&peer) {
+            tunnel.rtt.ask(now);
+        }
+        self.send_control(peer, 0, &Message::KeepAlive);
     }
 
     /// Says that packets can be sent, as soon as that is true.
@@ -452,10 +492,35 @@ impl Conventional {
         self.timers.set(peer, Some(next));
         if let Some(count) = count {
             match self.tunnels[&peer].stage {
-                Stage::Dialing { .. } => self.send_tunnel_request(peer, count),
+                Stage::Dialing { .. } => self.send_tunnel_request(now, peer, count),
                 Stage::Listening { .. } => self.send_control(peer, count, &Message::HolePunching),
-                Stage::Up { .. } => self.send_control(peer, 0, &Message::KeepAlive),
+                Stage::Up { .. } => self.say_keep_alive(now, peer),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_trip_is_measured_only_where_it_is_plain_which_question_was_answered() {
+        let at = |ms| Instant::ZERO + Duration::from_millis(ms);
+        let mut rtt = RoundTrip::default();
+        rtt.answered(at(5));
+        assert_eq!(rtt.last, None, "nothing was asked");
+        rtt.ask(at(100));
+        rtt.answered(at(130));
+        assert_eq!(rtt.last, Some(Duration::from_millis(30)));
+        // Which of two was answered first nobody can say; the second answer may be to either.
+        rtt.ask(at(1_000));
+        rtt.ask(at(2_000));
+        rtt.answered(at(2_010));
+        assert_eq!(rtt.last, Some(Duration::from_millis(30)));
+        // A lost one does not spoil what comes long after it.
+        rtt.ask(at(20_000));
+        rtt.answered(at(20_050));
+        assert_eq!(rtt.last, Some(Duration::from_millis(50)));
     }
 }

@@ -1,0 +1,203 @@
+//! `cyphonic ping`: echoes one after another, and what came of all of them.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Pong;
+use super::client::{self, PATIENCE};
+use crate::error::{Code, Failure};
+
+/// How long an echo through a tunnel that stands is waited for at least.
+const LOST: Duration = Duration::from_secs(2);
+
+/// One echo.
+#[derive(Debug, Serialize)]
+struct Echo {
+    /// Counted from 1.
+    number: u32,
+    /// What came back.
+    #[serde(flatten)]
+    pong: Option<Pong>,
+    /// Why nothing did, and what helps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+/// All of them.
+#[derive(Debug, Serialize)]
+struct Summary<'a> {
+    name: &'a str,
+    sent: usize,
+    received: usize,
+    /// From 0 to 1.
+    loss: f64,
+    /// Shortest, mean and longest, if there is one.
+    rtt_ms: Option<RoundTrips>,
+    echoes: &'a [Echo],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct RoundTrips {
+    min: f64,
+    avg: f64,
+    max: f64,
+}
+
+impl<'a> Summary<'a> {
+    fn of(name: &'a str, echoes: &'a [Echo]) -> Self {
+        let times: Vec<f64> = echoes.iter().filter_map(|echo| Some(echo.pong.as_ref()?.rtt_ms)).collect();
+        let (sent, received) = (echoes.len(), times.len());
+        let rtt_ms = (received > 0).then(|| RoundTrips {
+            min: times.iter().copied().fold(f64::INFINITY, f64::min),
+            avg: times.iter().sum::<f64>() / received as f64,
+            max: times.iter().copied().fold(0.0, f64::max),
+        });
+        Self { name, sent, received, loss: (sent - received) as f64 / sent.max(1) as f64, rtt_ms, echoes }
+    }
+
+    fn text(&self) -> String {
+        let Self { name, sent, received, loss, .. } = self;
+        let mut text = format!("--- {name}: {sent} sent, {received} received, {:.0} % lost", loss * 100.0);
+        if let Some(RoundTrips { min, avg, max }) = self.rtt_ms {
+            let _ = write!(text, ", rtt min/avg/max {min:.1}/{avg:.1}/{max:.1} ms");
+        }
+        text.push('\n');
+        text
+    }
+}
+
+fn line(pong: &Pong) -> String {
+    let Pong { peer, address, via, remote, rtt_ms } = pong;
+    let short = peer.split('.').next().unwrap_or(peer);
+    format!("pong from {short} ({address}) via {via} {remote} in {rtt_ms:.1}ms\n")
+}
+
+/// `count` echoes with a pause between them; what there is to say goes to `print`, each line when it is there or, as JSON,
+/// all at the end.
+///
+/// # Errors
+/// The last failure, if nothing was answered at all; at once, if there is no node to ask.
+pub fn ping(
+    socket: &Path,
+    name: &str,
+    count: u32,
+    pause: Duration,
+    json: bool,
+    print: impl FnMut(&str),
+) -> Result<(), Failure> {
+    echoes(name, count, pause, json, |patience| client::ping(socket, name, patience), print)
+}
+
+fn echoes(
+    name: &str,
+    count: u32,
+    pause: Duration,
+    json: bool,
+    mut echo: impl FnMut(Duration) -> Result<Pong, Failure>,
+    mut print: impl FnMut(&str),
+) -> Result<(), Failure> {
+    let mut echoes = Vec::new();
+    let mut last = Ok(());
+    let mut patience = PATIENCE;
+    for number in 1..=count {
+        if number > 1 {
+            std::thread::sleep(pause);
+        }
+        let (pong, failure) = match echo(patience) {
+            Ok(pong) => {
+                // The tunnel stands: what takes much longer than the last one is lost.
+                let usual = Duration::try_from_secs_f64(pong.rtt_ms * 4e-3).unwrap_or(PATIENCE);
+                patience = usual.clamp(LOST, PATIENCE);
+                (Some(pong), None)
+            }
+            Err(failure) if failure.code == Code::Unreachable => (None, Some(failure)),
+            Err(failure) => return Err(failure),
+        };
+        if !json {
+            print(&match (&pong, &failure) {
+                (Some(pong), _) => line(pong),
+                (None, Some(failure)) => format!("no pong: {failure}\n"),
+                (None, None) => String::new(),
+            });
+        }
+        let error = failure.as_ref().map(ToString::to_string);
+        let remedy = failure.as_ref().map(|failure| failure.remedy().to_owned());
+        echoes.push(Echo { number, pong, error, remedy });
+        last = failure.map_or(last, Err);
+    }
+    let summary = Summary::of(name, &echoes);
+    if json {
+        print(&(serde_json::to_string_pretty(&summary).map_err(Failure::other)? + "\n"));
+    } else {
+        print(&summary.text());
+    }
+    if summary.received > 0 { Ok(()) } else { last }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pong(rtt_ms: f64) -> Pong {
+        Pong {
+            peer: "b.cyphonic.test".into(),
+            address: "198.18.0.3".parse().unwrap(),
+            via: "direct".into(),
+            remote: "[2001:db8::6]:443".parse().unwrap(),
+            rtt_ms,
+        }
+    }
+
+    fn said(json: bool, answers: Vec<Option<f64>>) -> (Result<(), Failure>, String) {
+        let mut text = String::new();
+        let count = answers.len() as u32;
+        let mut answers = answers.into_iter();
+        let mut waited = Vec::new();
+        let echo = |patience| match answers.next().unwrap() {
+            Some(rtt) => {
+                waited.push(patience);
+                Ok(pong(rtt))
+            }
+            None => Err(Failure::new(Code::Unreachable, "no answer in time", "is it running?")),
+        };
+        let result = echoes("b", count, Duration::ZERO, json, echo, |piece| text.push_str(piece));
+        // A tunnel takes its time; an echo through one that stands does not.
+        assert!(
+            waited.iter().skip(1).all(|patience| *patience == LOST)
+                && waited.first().is_none_or(|first| *first == PATIENCE)
+        );
+        (result, text)
+    }
+
+    #[test]
+    fn a_pong_reads_as_promised() {
+        assert_eq!(line(&pong(1.24)), "pong from b (198.18.0.3) via direct [2001:db8::6]:443 in 1.2ms\n");
+    }
+
+    #[test]
+    fn lost_echoes_are_shown_and_counted_and_one_answer_is_enough() {
+        let (result, text) = said(false, vec![None, Some(1.0), Some(2.0), Some(6.0)]);
+        result.unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "no pong: no answer in time");
+        assert_eq!(lines[4], "--- b: 4 sent, 3 received, 25 % lost, rtt min/avg/max 1.0/3.0/6.0 ms");
+        let (result, text) = said(false, vec![None, None]);
+        assert_eq!(result.unwrap_err().code, Code::Unreachable);
+        assert!(text.ends_with("--- b: 2 sent, 0 received, 100 % lost\n"), "{text}");
+    }
+
+    #[test]
+    fn as_json_it_is_one_object_with_every_echo() {
+        let (result, text) = said(true, vec![Some(1.5), None]);
+        result.unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&value["sent"], &value["received"], &value["loss"]), (&2.into(), &1.into(), &0.5.into()));
+        assert_eq!((&value["rtt_ms"]["max"], &value["echoes"][0]["via"]), (&1.5.into(), &"direct".into()));
+        assert_eq!(value["echoes"][1]["error"], "no answer in time");
+    }
+}
