@@ -128,7 +128,7 @@ impl Depth {
 
     /// Of a seed of a soak: an assault on one drill in three, packets of these and of one in eight others, twice one in 32.
     ///
-    /// Turmoil, which takes a hundred times as long, comes for one in 512, and only in small networks: that the engines
+    /// Turmoil, which takes a hundred times as long, comes for one in 1,024, and only in small networks: that the engines
     /// agree depends on them and on the kinds of boxes, of which any plan has some, and tests hold them to it. A flood is
     /// among the attacks of one drill in twelve: it meets nothing but the tables of one node that hears from nobody, and so
     /// nothing of a plan but its method.
@@ -140,7 +140,7 @@ impl Depth {
             assault,
             flood: assault && (seed / 7).is_multiple_of(12),
             again: seed.is_multiple_of(32),
-            turmoil: seed.is_multiple_of(512) && is_small,
+            turmoil: seed.is_multiple_of(1_024) && is_small,
             broken: false,
         }
     }
