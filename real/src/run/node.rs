@@ -16,23 +16,23 @@ use cyphonic_core::packet;
 use cyphonic_core::route::optimal::{Behaviour, Filtering, Mapping};
 use cyphonic_core::time::Instant;
 use cyphonic_core::tls::Roots;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::capture::Capture;
-use super::dns::Resolver;
+use super::dns::{self as system_dns, Resolver};
 use super::metrics::{self, Page, Traffic};
 use super::patience;
 use super::plan::{Plan, plan};
 use super::report::Report;
 use super::secrets::Kept;
 use super::trouble::{self, Facts, Failed, Trouble};
-use super::{ready, stopped};
+use super::{expiry, ready, stopped};
 use crate::control::{self, Answer, Asked, ControlSocket, DEFAULT_SOCKET, Pong, Question, Reply, Status};
 use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Tun, Udp};
 use crate::error::Failure;
 use crate::files;
 use crate::net::{self, Network};
-use crate::settings::NodeSettings;
+use crate::settings::{Dns, NodeSettings};
 
 /// The port from which the shell itself asks for names. Applications may have it too: answers carry our number.
 const ASK_PORT: u16 = 53;
@@ -78,7 +78,7 @@ struct NodeShell {
     shown: Shown,
     overlay: Overlay,
     report: Report,
-    network: Network,
+    network: Arc<Mutex<Network>>,
     resolver: Resolver,
     addresses: Vec<IpAddr>,
     nat64: Option<Ipv6Addr>,
@@ -253,9 +253,9 @@ impl Shell for NodeShell {
     async fn after(&mut self) -> Result<(), Failure> {
         let Some(own) = self.own else { return Ok(()) };
         if self.configured != Some(own) {
-            self.network.configure(own, &self.overlay).await?;
+            self.network.lock().await.configure(own, &self.overlay).await?;
             self.configured = Some(own);
-            self.resolver.install().await;
+            self.resolver.install();
         }
         if !self.ready {
             self.ready = true;
@@ -301,6 +301,7 @@ impl NodeShell {
             nat: self.nat,
             trouble: self.trouble.as_ref().map(|(_, trouble)| trouble.what.clone()),
             remedy: self.trouble.as_ref().map(|(_, trouble)| trouble.remedy.clone()),
+            certificate_ends: self.facts.certificate_ends().map(|ends| ends.as_secs()),
             nms: machine.nms_heard().map(|(remote, heard)| control::Nms {
                 remote,
                 silent_s: (now - heard).as_secs_f64(),
@@ -319,6 +320,7 @@ impl NodeShell {
     fn metrics(&self, machine: &Node, now: Instant) -> String {
         let mut page = Page::begin("node", self.shown.name.as_str(), now - Instant::ZERO, &self.traffic);
         self.report.on(&mut page);
+        expiry::on(&mut page, self.facts.certificate_ends());
         let registered = f64::from(u8::from(machine.is_registered()));
         page.gauge("registered", "Whether the NMS knows where this node is.", [(Vec::new(), registered)]);
         let peers = machine.peers();
@@ -457,15 +459,19 @@ fn peer(status: &PeerStatus) -> control::Peer {
 pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let event_log = settings.event_log.clone();
     let control = settings.control.clone().unwrap_or_else(|| DEFAULT_SOCKET.into());
+    if settings.dns == Some(Dns::ResolvConf) && std::os::unix::net::UnixStream::connect(&control).is_err() {
+        system_dns::clean_up();
+    }
     let Plan { config, certificate, tun, mtu, resolver, fixed_addresses, secrets, trust, metrics } =
-        patience::until_clock_is_right(&control, || plan(settings.clone())).await?;
+        patience::until_it_can_begin(&control, move || plan(settings.clone())).await?;
     let port_use = match config.method {
         Method::Conventional => PortUse::Conventional,
         Method::Proposed => PortUse::Quic,
     };
     let udp = Udp::bind(&[(config.port, port_use)])?;
     let device = Tun::new(&tun, mtu)?;
-    let network = Network::find(&tun).await?;
+    let network = Arc::new(Mutex::new(Network::find(&tun).await?));
+    net::keep(network.clone())?;
     let (sender, requests) = mpsc::channel(64);
     let (ask, asked) = mpsc::channel(16);
     let _control = ControlSocket::listen(&control, ask)?;
@@ -483,6 +489,9 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let identity = config.identity.as_ref().and_then(|identity| identity.chain.first());
     let dates = identity.map(|own| (certificate.clone(), files::Span::of(own)));
     let facts = Facts::new(name.clone(), method, config.services.as_addresses.clone(), dates);
+    if let Some(ends) = facts.certificate_ends() {
+        expiry::watch(name.clone(), ends);
+    }
     let patience = if method == Method::Proposed { config.quic.idle_timeout } else { SEALED_PATIENCE };
     let report = Report::new(&Party::Node(name.clone()), event_log.as_deref())?;
     let machine = Node::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;

@@ -189,6 +189,8 @@ settings! {
         relay: Relay = "\"blind\"",
         /// The name in the TRS's certificate. Default: trs.ZONE.
         trs_name: Parsed<Fqdn> = "\"trs.cyphonic.test\"",
+        /// The name in the AS's certificate, for `crl-from`. Default: as.ZONE.
+        as_name: Parsed<Fqdn> = "\"as.cyphonic.test\"",
         /// Its name. Default: nms.ZONE.
         name: Parsed<Fqdn> = "\"nms.cyphonic.test\"",
         /// The UDP port of the proposed method. Default: 443.
@@ -216,6 +218,8 @@ settings! {
         /// How it relays in the proposed method: "blind" (it can read nothing) or "terminating" (as the paper has it); the
         /// same at the NMS. Default: "blind".
         relay: Relay = "\"blind\"",
+        /// The name in the AS's certificate, for `crl-from`. Default: as.ZONE.
+        as_name: Parsed<Fqdn> = "\"as.cyphonic.test\"",
         /// Its name. Default: trs.ZONE.
         name: Parsed<Fqdn> = "\"trs.cyphonic.test\"",
         /// The UDP port of the proposed method. Default: 443.
