@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::stopped;
 use crate::control::{Answer, ControlSocket};
@@ -24,11 +24,7 @@ pub(super) async fn until_it_can_begin<T: Send + 'static>(
     look: impl Fn() -> Result<T, Failure> + Send + Sync + 'static,
 ) -> Result<T, Failure> {
     let look = Arc::new(look);
-    // It may ask a DNS that does not answer for long; meanwhile others are answered.
-    let look = || {
-        let look = look.clone();
-        async move { tokio::task::spawn_blocking(move || look()).await.map_err(Failure::other).flatten() }
-    };
+    let look = || apart(look.clone());
     let mut failure = match look().await {
         Err(failure) if may_pass(&failure) => failure,
         other => return other,
@@ -61,6 +57,21 @@ pub(super) async fn until_it_can_begin<T: Send + 'static>(
             },
         }
     }
+}
+
+/// Looks in a thread of its own, which is gone with the answer: a DNS may let it wait for long, and meanwhile others are
+/// answered; and what the daemon does to all of its threads next, it need not do to this one.
+async fn apart<T: Send + 'static>(
+    look: Arc<impl Fn() -> Result<T, Failure> + Send + Sync + 'static>,
+) -> Result<T, Failure> {
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || tell.send((look(), rustix::thread::gettid().as_raw_nonzero())).is_ok());
+    let (looked, thread) = told.await.map_err(Failure::other)?;
+    let thread = format!("/proc/self/task/{thread}");
+    while Path::new(&thread).exists() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    looked
 }
 
 /// The same after a pause.
