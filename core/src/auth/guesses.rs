@@ -109,7 +109,7 @@ mod tests {
         assert!((0..10_000).all(|_| guesses.may(at(0), from("192.0.2.1"), SIMULATION_ITERATIONS)));
         assert!(!guesses.may(at(0), from("192.0.2.2"), NonZeroU32::MAX));
         assert!(guesses.may(at(20), from("192.0.2.2"), NonZeroU32::MAX));
-        assert!(!guesses.may(at(21), from("192.0.2.3"), REAL));
+        assert!(!guesses.may(at(20), from("192.0.2.3"), REAL));
     }
 
     proptest! {
