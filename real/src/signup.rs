@@ -305,7 +305,8 @@ impl Applicant {
             }
             Right::Invitation(_) if certificate.exists() => {
                 let what = format!("{}: there is one already", certificate.display());
-                return Err(Failure::new(Code::Duplicate, what, "use it, renew it (--renew), or take it away first"));
+                let remedy = "use it, or renew it (--renew); for a new key take it and the key away first";
+                return Err(Failure::new(Code::Duplicate, what, remedy));
             }
             Right::Invitation(token) => {
                 std::fs::create_dir_all(&self.folder).map_err(|error| {
