@@ -441,7 +441,7 @@ mod tests {
                 token: None,
                 request: pem::encode(&pem::Pem::new(
                     "CERTIFICATE REQUEST",
-                    pki::request(&name("x.example"), &*files::ed25519_seed(&key).unwrap()).unwrap(),
+                    pki::request(&name("x.example"), &files::ed25519_seed(&key).unwrap()).unwrap(),
                 )),
             });
             let places = [([127, 0, 0, 1], port).into()];

@@ -43,11 +43,14 @@ pub(super) fn append(_lock: &Lock, path: &Path, entries: &[Entry]) -> Result<(),
     if entries.is_empty() {
         return Ok(());
     }
-    let lines: String = entries.iter().map(|e| format!("{:016x} {} {}\n", e.serial, e.time, e.name)).collect();
     let done = (|| {
+        let mut lines = Vec::new();
+        for Entry { serial, time, name } in entries {
+            writeln!(lines, "{serial:016x} {time} {name}")?;
+        }
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
         repair(&mut file)?;
-        file.write_all(lines.as_bytes())?;
+        file.write_all(&lines)?;
         file.sync_all()?;
         files::sync_folder(path)
     })();
@@ -114,7 +117,7 @@ mod tests {
         let line = whole.len() / 2;
         for cut in line..whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            assert_eq!(entries(&path).unwrap(), [first.clone()], "cut at {cut}");
+            assert_eq!(entries(&path).unwrap(), std::slice::from_ref(&first), "cut at {cut}");
             append(&lock(folder.path()).unwrap(), &path, std::slice::from_ref(&next)).unwrap();
             assert_eq!(entries(&path).unwrap(), [first.clone(), next.clone()], "cut at {cut}");
         }

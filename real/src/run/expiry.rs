@@ -53,7 +53,7 @@ mod tests {
         assert_eq!(warning(day(86), ends, None), None, "two weeks are left");
         let words = warning(day(87), ends, None).unwrap();
         assert_eq!(words, "the certificate ends in 13 days");
-        assert_eq!(warning(day(88) - LOOK, ends, Some(day(87))), None, "said today");
+        assert_eq!(warning(day(87) + LOOK, ends, Some(day(87))), None, "said today");
         assert!(warning(day(88), ends, Some(day(87))).is_some());
         assert_eq!(warning(day(105), ends, Some(day(100))).unwrap(), "the certificate ended 5 days ago");
         assert!(warning(day(90), ends, Some(day(5_000))).is_some(), "the clock was wrong when it was said");
