@@ -118,6 +118,12 @@ mod planting {
         KeepAliveNotCounted,
         /// Nobody tries for a direct path once a relay carries.
         ImprovementForgotten,
+        /// Packets of IPv4 do not come out of tunnels.
+        InnerIpv4Lost,
+        /// Packets longer than 1,000 bytes do not come out of tunnels.
+        LargePacketsLost,
+        /// Nothing but ICMP comes out of tunnels.
+        OnlyEchoesCarried,
         /// A peer that dials may be anybody with a certificate.
         DialerUnchecked,
     }

@@ -77,6 +77,11 @@ impl Machine for Trs {
     type Command = ServiceCommand;
 
     fn handle_input(&mut self, now: Instant, input: Input<ServiceCommand>) {
+        self.feed(now, input);
+        self.settle(now);
+    }
+
+    fn feed(&mut self, now: Instant, input: Input<ServiceCommand>) {
         match input {
             Input::Datagram { local, remote, payload }
                 if local.port() == self.conventional_port || is_not_quic(&payload) =>
@@ -84,15 +89,19 @@ impl Machine for Trs {
                 self.paths.handle_datagram(now, local, remote, payload, &mut self.out);
             }
             Input::Datagram { local, remote, payload } => {
-                self.legs.handle_datagram(now, local, remote, payload, &mut self.out);
+                self.legs.take_datagram(now, local, remote, payload, &mut self.out);
             }
             Input::Stream(..) | Input::Packet(_) => dropped(&mut self.out, DropReason::Unexpected),
             Input::Timeout => {
                 self.paths.handle_timeout(now);
-                self.legs.handle_timeout(now, &mut self.out);
+                self.legs.handle_timeout(now);
             }
             Input::Command(command) => self.legs.on_command(now, command, &mut self.out),
         }
+    }
+
+    fn settle(&mut self, now: Instant) {
+        self.legs.settle(now, &mut self.out);
     }
 
     fn poll_output(&mut self) -> Output {

@@ -38,6 +38,8 @@ pub struct Run {
     pub storm: Option<Storm>,
     /// How often each role dropped something.
     pub drops: BTreeMap<(String, DropReason), u64>,
+    /// How long each table of each role was at most, at the start of any step and at the end.
+    pub tables: BTreeMap<(String, &'static str), usize>,
     /// What was on every wire, by name.
     pub taps: BTreeMap<String, TapSummary>,
     /// The network, for what taps kept.
@@ -95,9 +97,10 @@ pub fn run(scenario: &Scenario, seed: u64, engine: EngineKind, watch: &Watch) ->
 
 /// As [`run`], in a world that was made for this scenario and seed, and perhaps spoiled.
 pub fn run_in(world: World, scenario: &Scenario, seed: u64, watch: &Watch) -> Run {
-    let mut runner = Runner { scenario, seed, world, active: Vec::new(), steps: Vec::new() };
+    let mut runner = Runner { scenario, seed, world, active: Vec::new(), steps: Vec::new(), tables: BTreeMap::new() };
     let complete = runner.run(watch);
-    let Runner { mut world, active, mut steps, .. } = runner;
+    runner.measure();
+    let Runner { mut world, active, mut steps, tables, .. } = runner;
     for (index, doing) in active {
         if let Doing::App { pair, app } = doing {
             let report = world.look(pair.from, |host| host.report(app).clone());
@@ -106,7 +109,7 @@ pub fn run_in(world: World, scenario: &Scenario, seed: u64, watch: &Watch) -> Ru
     }
     let events = world.drain_events();
     let (drops, taps, storm) = (world.drops(), world.network().taps(), world.network().storm());
-    Run { events, steps, ended: world.now(), complete: complete && storm.is_none(), storm, drops, taps, world }
+    Run { events, steps, ended: world.now(), complete: complete && storm.is_none(), storm, drops, tables, taps, world }
 }
 
 struct Runner<'a> {
@@ -116,6 +119,8 @@ struct Runner<'a> {
     /// Steps under way.
     active: Vec<(usize, Doing)>,
     steps: Vec<StepReport>,
+    /// See [`Run::tables`].
+    tables: BTreeMap<(String, &'static str), usize>,
 }
 
 /// What a step under way waits for.
@@ -189,7 +194,18 @@ impl Runner<'_> {
         self.active.append(&mut active);
     }
 
+    /// Notes how long every table is.
+    fn measure(&mut self) {
+        for (host, tables) in self.world.tables() {
+            for (table, count) in tables {
+                let most = self.tables.entry((host.to_owned(), table)).or_default();
+                *most = count.max(*most);
+            }
+        }
+    }
+
     fn start(&mut self, index: usize, action: &Action, watch: &Watch) {
+        self.measure();
         let now = self.world.now();
         self.steps.push(StepReport { started: now, completed: None, outcome: StepOutcome::None });
         let doing = match action {

@@ -91,7 +91,7 @@ fn a_failing_plan_is_written_where_it_replays() {
     let (text, failed) = broken.run().unwrap();
     assert!(failed.is_some() && text.contains("seed 3: I7: "), "{text}");
     let (text, failed) = replay(folder.path().join("failures/soak-3.toml").to_str().unwrap()).unwrap();
-    assert!(failed.is_none() && text.contains("every invariant holds") && !text.contains(" 0 echoes"), "{text}");
+    assert!(failed.is_none() && text.contains("every invariant holds") && !text.contains(" 0 demands"), "{text}");
 }
 
 /// The scenarios of a folder, in order; none if there is no such folder.

@@ -94,6 +94,12 @@ impl Node {
         if let Some(peer) = self.peers.find_mut(id) {
             peer.received += packet.len() as u64;
         }
+        if defect!(InnerIpv4Lost) && inner.destination.is_ipv4()
+            || defect!(LargePacketsLost) && packet.len() > 1_000
+            || defect!(OnlyEchoesCarried) && ![1, 58].contains(&inner.protocol)
+        {
+            return;
+        }
         if defect!(DeliveredTwice) {
             self.out.push_back(Output::Packet(packet.clone()));
         }

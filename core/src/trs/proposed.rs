@@ -81,22 +81,20 @@ impl Legs {
             }
             ServiceCommand::Stop => self.links.close_all(now),
         }
-        self.drain(now, out);
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         [self.links.next_timeout(), self.timers.next()].into_iter().flatten().min()
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut VecDeque<Output>) {
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.links.handle_timeout(now);
         while let Some(key) = self.timers.pop_due(now) {
             self.asked.remove(&key);
         }
-        self.drain(now, out);
     }
 
-    pub(super) fn handle_datagram(
+    pub(super) fn take_datagram(
         &mut self,
         now: Instant,
         local: SocketAddr,
@@ -111,8 +109,19 @@ impl Legs {
                 Err(reason) => dropped(out, reason),
             };
         }
-        self.links.handle_datagram(now, local, remote, payload);
-        self.drain(now, out);
+        self.links.take_datagram(now, local, remote, payload);
+    }
+
+    /// Passes on what was taken, and moves the links on which it goes on, until nobody has anything more to say.
+    pub(super) fn settle(&mut self, now: Instant, out: &mut VecDeque<Output>) {
+        loop {
+            self.links.settle(now);
+            let Some(first) = self.links.poll() else { return };
+            self.on_output(now, first, out);
+            while let Some(output) = self.links.poll() {
+                self.on_output(now, output, out);
+            }
+        }
     }
 
     /// Blind: a datagram goes on, as it is, if a leg that is bound to the target has the address that it comes from.
@@ -126,24 +135,22 @@ impl Legs {
         Ok(Transmit::new(local, remote, payload.into()))
     }
 
-    fn drain(&mut self, now: Instant, out: &mut VecDeque<Output>) {
-        while let Some(output) = self.links.poll() {
-            match output {
-                LinkOutput::Transmit(t) => transmit(out, t),
-                LinkOutput::Connected { link, peer, .. } => self.on_connected(now, link, peer, out),
-                LinkOutput::Frame(link, header, body) => {
-                    if let Err(reason) = self.on_frame(now, link, &header, &body, out) {
-                        dropped(out, reason);
-                    }
+    fn on_output(&mut self, now: Instant, output: LinkOutput, out: &mut VecDeque<Output>) {
+        match output {
+            LinkOutput::Transmit(t) => transmit(out, t),
+            LinkOutput::Connected { link, peer, .. } => self.on_connected(now, link, peer, out),
+            LinkOutput::Frame(link, header, body) => {
+                if let Err(reason) = self.on_frame(now, link, &header, &body, out) {
+                    dropped(out, reason);
                 }
-                LinkOutput::Datagram(link, data) => {
-                    if let Err(reason) = self.on_datagram(now, link, data) {
-                        dropped(out, reason);
-                    }
-                }
-                LinkOutput::Closed(link, _) => self.on_closed(now, link),
-                LinkOutput::Dropped(reason) => dropped(out, reason),
             }
+            LinkOutput::Datagram(link, data) => {
+                if let Err(reason) = self.on_datagram(now, link, data) {
+                    dropped(out, reason);
+                }
+            }
+            LinkOutput::Closed(link, _) => self.on_closed(now, link),
+            LinkOutput::Dropped(reason) => dropped(out, reason),
         }
     }
 
@@ -317,7 +324,7 @@ impl Legs {
 
     fn on_datagram(&mut self, now: Instant, link: LinkId, data: Bytes) -> Result<(), DropReason> {
         let other = self.other_end(link)?;
-        match self.links.send_datagram(now, other, data.clone()) {
+        match self.links.queue_datagram(now, other, data.clone()) {
             Ok(()) => Ok(()),
             Err(DatagramRefused::TooLarge(_)) => self.on_stream_instead(now, link, other, data),
             Err(DatagramRefused::Full) => Err(DropReason::QueueFull),

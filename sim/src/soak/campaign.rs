@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::check::{Depth, Examined, Violation, examine};
 use super::coverage::Coverage;
 use super::generate::generate;
-use super::results::{self, Results, Shard, version};
+use super::results::{self, Results, Shard, range, version};
 use super::sheet::Sheet;
 use super::shrink::shrink;
 use crate::lab::{LabError, single};
@@ -28,7 +28,10 @@ const SHRUNK_ALIKE: usize = 3;
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Where cluster schedulers say which task of an array this is.
 const TASKS: [&str; 3] = ["SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX", "HQ_TASK_ID"];
-const SLURM_TASKS: &str = "SLURM_ARRAY_TASK_COUNT";
+/// How many tasks Slurm's array has, and its first and last number.
+const SLURM_TASKS: [&str; 3] = ["SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX"];
+/// The most seeds of one soak: what fits into memory.
+const MOST_SEEDS: u64 = 1_000_000_000;
 
 /// What to soak.
 #[derive(Clone, Debug)]
@@ -51,25 +54,36 @@ pub struct Campaign {
 pub fn shard(option: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Result<Shard, String> {
     let number = |text: &str| text.trim().parse::<u64>().map_err(|_| format!("{text:?} is no number"));
     let task = TASKS.iter().find_map(|name| env(name)).map(|text| number(&text)).transpose()?;
-    let (index, of) = match option
-        .map(|text| text.split_once('/').ok_or("write --shard I/N, or /N in an array of tasks"))
-    {
-        Some(parts) => match parts? {
-            ("", of) => (task.ok_or(format!("/{of} needs one of {}", TASKS.join(", ")))?, number(of)?),
-            (index, of) => {
-                let (index, of) = (number(index)?, number(of)?);
-                if index == 0 || index > of {
-                    return Err(format!("shards are 1/{of} to {of}/{of}"));
+    let (index, of) =
+        match option.map(|text| text.split_once('/').ok_or("write --shard I/N, or /N in an array of tasks")) {
+            Some(parts) => match parts? {
+                ("", of) => (task.ok_or(format!("/{of} needs one of {}", TASKS.join(", ")))?, number(of)?),
+                (index, of) => {
+                    let (index, of) = (number(index)?, number(of)?);
+                    if index == 0 || index > of {
+                        return Err(format!("shards are 1/{of} to {of}/{of}"));
+                    }
+                    return Ok(Shard { index, of });
                 }
-                return Ok(Shard { index, of });
-            }
-        },
-        None => match (task, env(SLURM_TASKS)) {
-            (None, _) => return Ok(Shard::WHOLE),
-            (Some(task), Some(count)) => (task, number(&count)?),
-            (Some(_), None) => return Err("this is a task of an array: say of how many, with --shard /N".to_owned()),
-        },
-    };
+            },
+            None => match (task, SLURM_TASKS.map(&env)) {
+                (None, _) => return Ok(Shard::WHOLE),
+                (Some(task), [Some(count), first, last]) => {
+                    let count = number(&count)?;
+                    let (first, last) = (first.as_deref().map(number), last.as_deref().map(number));
+                    if let (Some(first), Some(last)) = (first.transpose()?, last.transpose()?)
+                        && last.saturating_sub(first) + 1 != count
+                    {
+                        return Err(format!(
+                            "the array has {count} tasks from {first} to {last}: where numbers are left out, \
+                                        say which shard this is, with --shard I/N"
+                        ));
+                    }
+                    (task, count)
+                }
+                (Some(_), _) => return Err("this is a task of an array: say of how many, with --shard /N".to_owned()),
+            },
+        };
     // Of N tasks in a row, each has another rest, wherever the first one is.
     if of == 0 { Err("there are no shards".to_owned()) } else { Ok(Shard { index: index % of + 1, of }) }
 }
@@ -86,6 +100,9 @@ struct State {
 impl Campaign {
     /// Runs what is not done yet; what to print, and what failed.
     pub fn run(&self) -> Result<(String, Option<LabError>), LabError> {
+        if self.seeds.end().saturating_sub(*self.seeds.start()) / self.shard.of >= MOST_SEEDS {
+            return Err(LabError::Usage(format!("more than {MOST_SEEDS} seeds at once: give fewer, or a --shard")));
+        }
         let mut results = Results::new(version(), self.seeds.clone(), self.shard);
         let file = self.out.as_deref().map(|out| open(out, &mut results)).transpose()?;
         let todo: Vec<u64> = self.shard.seeds(&self.seeds).filter(|seed| !results.lines.contains_key(seed)).collect();
@@ -156,16 +173,14 @@ impl Campaign {
         }
         state.coverage.add(&scenario, &examined.paths);
         bar.inc(1);
-        bar.set_message(format!("{} failed", state.failures.len()));
+        let (reached, may) = state.coverage.reached();
+        let said = format!("{} failed, {reached} of {may} combinations reached", state.failures.len());
+        bar.set_message(said.clone());
         if !std::io::stderr().is_terminal() && state.told.elapsed() > TOLD_EVERY {
             state.told = now();
-            let (done, failed) = (bar.position(), state.failures.len());
+            let (done, all) = (bar.position(), bar.length().unwrap_or(0));
             let rate = done as f64 / began.elapsed().as_secs_f64();
-            let _ = writeln!(
-                std::io::stderr(),
-                "{done} of {} runs, {rate:.1} runs/s, {failed} failed",
-                bar.length().unwrap_or(0)
-            );
+            let _ = writeln!(std::io::stderr(), "{done} of {all} runs, {rate:.1} runs/s, {said}");
         }
         true
     }
@@ -198,13 +213,13 @@ impl State {
     }
 }
 
-/// The least plan that breaks the same invariant, saying so.
+/// The least plan in which the same goes wrong, saying so.
 pub fn failure(seed: u64, sheet: &Sheet, violation: &Violation, depth: Depth, budget: usize) -> Sheet {
     let mut last = violation.sentence.clone();
     let (mut least, _) = shrink(sheet, budget, |candidate| {
         let Ok(scenario) = candidate.scenario() else { return false };
         match examine(&scenario, depth).violation {
-            Some(found) if found.invariant == violation.invariant => {
+            Some(found) if found.is_like(violation) => {
                 last = found.sentence;
                 true
             }
@@ -229,10 +244,9 @@ pub fn replay(file: &str) -> Result<(String, Option<LabError>), LabError> {
             let examined = examine(&scenario, Depth::FULL);
             let (s, demanded) = (examined.simulated_s, examined.demanded);
             let _ = match &examined.violation {
-                None => writeln!(
-                    text,
-                    "{file} seed {seed}: every invariant holds; {s} s simulated, {demanded} echoes demanded"
-                ),
+                None => {
+                    writeln!(text, "{file} seed {seed}: every invariant holds; {s} s simulated, {demanded} demands")
+                }
                 Some(violation) => writeln!(text, "{file} seed {seed}: {violation}"),
             };
             failed.extend(examined.violation);
@@ -247,10 +261,15 @@ fn open(out: &Path, results: &mut Results) -> Result<std::fs::File, LabError> {
     let path = out.join(Results::file(results.shard));
     if path.exists() {
         let old = Results::load(&path)?;
-        if (&old.version, &old.seeds, old.shard) != (&results.version, &results.seeds, results.shard) {
-            let text =
-                format!("{} holds results of {} or of other seeds: give another --out", path.display(), old.version);
-            return Err(LabError::Usage(text));
+        let differs = if old.version != results.version {
+            Some(format!("of {}, and this is {}", old.version, results.version))
+        } else if old.seeds != results.seeds {
+            Some(format!("of seeds {}, and not of {}", range(&old.seeds), range(&results.seeds)))
+        } else {
+            (old.shard != results.shard).then(|| format!("of shard {}, and not of {}", old.shard, results.shard))
+        };
+        if let Some(differs) = differs {
+            return Err(LabError::Usage(format!("{} holds results {differs}: give another --out", path.display())));
         }
         results.lines = old.lines;
     }
@@ -275,13 +294,18 @@ mod tests {
 
     #[test]
     fn a_shard_is_said_or_comes_from_the_scheduler() {
+        const TASK: (&str, &str) = ("SLURM_ARRAY_TASK_ID", "4");
+        const COUNT: &str = SLURM_TASKS[0];
         let env = |pairs: &'static [(&'static str, &'static str)]| {
             move |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         };
         let get = |option, pairs| shard(option, env(pairs)).map(|shard| shard.to_string());
         assert_eq!(get(None, &[]).unwrap(), "1/1");
         assert_eq!(get(Some("2/4"), &[("SLURM_ARRAY_TASK_ID", "9")]).unwrap(), "2/4");
-        assert_eq!(get(None, &[("SLURM_ARRAY_TASK_ID", "4"), (SLURM_TASKS, "4")]).unwrap(), "1/4");
+        assert_eq!(get(None, &[TASK, (COUNT, "4")]).unwrap(), "1/4");
+        assert_eq!(get(None, &[TASK, (COUNT, "4"), (SLURM_TASKS[1], "2"), (SLURM_TASKS[2], "5")]).unwrap(), "1/4");
+        let sparse = get(None, &[TASK, (COUNT, "2"), (SLURM_TASKS[1], "2"), (SLURM_TASKS[2], "4")]);
+        assert!(sparse.unwrap_err().contains("--shard I/N"), "two tasks would be one shard");
         assert_eq!(get(Some("/3"), &[("JOB_COMPLETION_INDEX", "0")]).unwrap(), "1/3");
         assert_eq!(get(Some("/3"), &[("HQ_TASK_ID", "5")]).unwrap(), "3/3");
         for (option, pairs) in [

@@ -18,8 +18,8 @@ pub const TRANSITIONS: [&str; 14] = [
     "echo",
     "udp",
     "tcp",
-    "leave",
-    "arrive",
+    "move_from",
+    "move_to",
     "wait",
     "nat_reboot",
     "firewall",
@@ -111,9 +111,9 @@ impl Coverage {
                 Action::Tcp { pair, .. } => ("tcp", vec![to_node(pair.from), to_node(pair.to)]),
                 Action::Move { node, to } => {
                     let (left, bits) = to_node(*node);
-                    note("leave", &left, bits);
+                    note("move_from", &left, bits);
                     places[*node] = vec![to.site];
-                    ("arrive", vec![(at(&places[*node]), bits)])
+                    ("move_to", vec![(at(&places[*node]), bits)])
                 }
                 Action::NatReboot(NatAt::Site(site)) => ("nat_reboot", vec![to_site(*site)]),
                 Action::NatReboot(NatAt::Carrier(_)) => ("nat_reboot", vec![to_all("carrier")]),
@@ -136,6 +136,12 @@ impl Coverage {
 
     fn count(&self, what: &'static str, kind: &'static str, pattern: u8, method: &'static str) -> u64 {
         self.0.get(&(what, kind, pattern, method)).copied().unwrap_or_default()
+    }
+
+    /// How many combinations were reached, and how many may be.
+    pub fn reached(&self) -> (usize, usize) {
+        let may = TRANSITIONS.iter().flat_map(|&what| KINDS.map(|kind| may_be(what, kind))).filter(|may| *may).count();
+        (self.0.len(), may * PATTERNS.len() * METHODS.len())
     }
 
     /// A line for each combination that may be, reached or not.
@@ -210,7 +216,7 @@ fn may_be(what: &str, kind: &str) -> bool {
         "services" => ["link", "link_down", "link_up", "restart"].contains(&what),
         "carrier" => ["link", "link_down", "link_up", "nat_reboot"].contains(&what),
         // Nobody arrives in two places at once.
-        "several" => ["start", "echo", "udp", "tcp", "leave", "wait", "restart", "peace"].contains(&what),
+        "several" => ["start", "echo", "udp", "tcp", "move_from", "wait", "restart", "peace"].contains(&what),
         "v4" | "v6" => what != "nat_reboot",
         _ => true,
     }

@@ -3,21 +3,26 @@
 //! It knows four things of every moment: which nodes have started, where each is, how each link and firewall is, and when
 //! something last happened to the network. The last of a row of echoes is *demanded* if the row takes
 //! [`SETTLING`] or more, and begins [`HEALING`] or more after the last thing that
-//! happened, on links that are up and lose nothing, between nodes that can both register (by the [`oracle`]), and
+//! happened, and so is every byte of a TCP transfer that begins then, on links that are up and lose nothing, between nodes
+//! that can both register (by the [`oracle`]), and
 //!
 //! * under the optimal policy: always, for there is the relay;
 //! * under the paper's: if Table 1 relays them, or sends them a way that no firewall or NAT forbids. It may well send them
 //!   a way that is forbidden; that is the paper's, and nothing is demanded then. Nor is anything where Table 1 has no row
 //!   for what the NMS sees: behind translators of IPv6, or with a broken family.
 //!
-//! As long as nothing at all has happened to a network without faults, more is demanded: every echo, of every row that begins
-//! [`BORN`] or more after the nodes started; and under the optimal policy a direct tunnel, where the oracle knows of
+//! As long as nothing at all has happened to a network without faults, more is demanded: every echo and every UDP datagram,
+//! if it is small, of every row that begins [`BORN`] or more after the nodes started; the last of a row of large ones;
+//! and under the optimal policy a direct tunnel, where the oracle knows of
 //! one and nothing is in the way of finding it. A single [`BLIP`] may cost echoes, but for no longer than
 //! [`PROMPT`], a single move for no longer than [`MOVED`], and, under
-//! the optimal policy, a single NAT that forgets for no longer than [`REBOOTED`].
+//! the optimal policy, a single NAT that forgets for no longer than [`REBOOTED`]. None of these three may cost a TCP
+//! transfer, even one that is under way: its bytes arrive late, but they arrive.
 //!
-//! A firewall that slows conversations down is no fault, but loses packets: there only the last of a row is demanded.
-//! Nothing is demanded of a NAT that forgets mappings at its own times, nor of one that overloads ports where several nodes
+//! Nothing large is demanded of the conventional method through a NAT that drops fragments.
+//! A firewall that slows conversations down is no fault, but loses packets: there only the last of a row of echoes is
+//! demanded.
+//! Nothing is demanded of a NAT that forgets mappings at its own times or has room for few, nor of one that overloads ports where several nodes
 //! ever are behind it: it cannot tell them apart once both speak to the relay. Nor of one that ends a mapping on any ICMP error: every attempt at
 //! a better way may cost it the way in use (`core/PROTOCOL.md` says what nodes do about it). Nor where inspection looks for a node's name: what
 //! it refused once stays refused.
@@ -27,8 +32,8 @@ use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Family, IcmpErrors, Link, LinkAt, Nat, Node, Pair, Policy, PortChoice, Reaction, Role, Scenario,
-    ServiceName, Site, SiteV4, SiteV6, Trait, Way,
+    Action, Family, IcmpErrors, Link, LinkAt, Method, Nat, Node, Pair, Policy, PortChoice, Probes, Reaction, Role,
+    Scenario, ServiceName, Site, SiteV4, SiteV6, Trait, Way,
 };
 
 use crate::oracle::{self, End, Medium, Obstacle, Success};
@@ -59,10 +64,13 @@ pub const REBOOTED: Duration = Duration::from_secs(20);
 /// What fits every link, whatever is around it, bytes. The first packet that does not is lost, so that its sender learns.
 const SMALL: u16 = 600;
 
+/// What a NAT has room for, if it has room for whatever so few nodes need.
+const ENOUGH_SESSIONS: usize = 1_000;
+
 /// How long what the last echo of a row sets off may go on.
 const AFTER: Duration = Duration::from_secs(10);
 
-/// A row of echoes whose last one has to be answered.
+/// What has to come of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Demand {
     /// Which step.
@@ -71,39 +79,46 @@ pub struct Demand {
     pub pair: Pair,
     /// How long the network had been left alone.
     pub quiet: Duration,
-    /// Every one of them has to be answered: nothing ever happened to the network.
-    pub is_whole: bool,
-    /// And by a direct tunnel.
-    pub is_direct: bool,
+    /// What.
+    pub what: Wanted,
 }
 
-/// What must be answered in a run whose steps began at these times.
+/// What may be demanded of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The last of a row of echoes is answered.
+    LastEcho,
+    /// Every one of a row of echoes is answered, for nothing ever happened to the network.
+    EveryEcho {
+        /// And by a direct tunnel.
+        is_direct: bool,
+    },
+    /// Every datagram of a flow arrives.
+    EveryDatagram,
+    /// A TCP transfer is complete.
+    Transfer,
+}
+
+/// What must come of a run whose steps began at these times.
 pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
     let mut moment = Moment::new(scenario);
     let mut demands = Vec::new();
     for (step, (&at, action)) in began.iter().zip(scenario.steps.iter().map(|step| &step.action)).enumerate() {
-        if let Action::Echo(probes) = action {
-            let quiet = at - moment.last.max(Instant::ZERO);
-            let lasts = probes.interval * (probes.count - 1);
-            let trouble = trouble(scenario, began, at + lasts + AFTER);
-            let is_born = at >= moment.born + BORN;
-            let is_whole = trouble == Trouble::None && is_born && probes.payload_bytes <= SMALL;
-            let is_over = match &trouble {
-                Trouble::Blip(end) => at + lasts >= *end + PROMPT,
-                Trouble::Move(moved, action) => {
-                    let mut later = moment.clone();
-                    later.apply(*moved, action);
-                    at + lasts >= *moved + MOVED && later.permits(probes.pair)
-                }
-                Trouble::Reboot(at_nat) => scenario.policy == Policy::Optimal && at + lasts >= *at_nat + REBOOTED,
-                Trouble::None | Trouble::Much => false,
-            };
-            let is_prompt = is_over && is_born;
-            let is_due = (quiet >= HEALING || is_prompt) && lasts >= SETTLING;
-            if (is_whole || is_due) && moment.permits(probes.pair) {
-                let is_direct = is_whole && lasts >= SETTLING && moment.has_direct_way(probes.pair);
-                demands.push(Demand { step, pair: probes.pair, quiet, is_whole, is_direct });
+        let wanted = match action {
+            Action::Echo(probes) => moment.wanted_echo(scenario, began, at, probes).map(|what| (probes.pair, what)),
+            Action::Udp(probes) => {
+                let (_, trouble) = row(scenario, began, at, probes);
+                let is_whole = trouble == Trouble::None && moment.is_born(at) && probes.payload_bytes <= SMALL;
+                is_whole.then_some((probes.pair, Wanted::EveryDatagram))
             }
+            Action::Tcp { pair, .. } => {
+                moment.carries(scenario, began, step, *pair).then_some((*pair, Wanted::Transfer))
+            }
+            _ => None,
+        };
+        if let Some((pair, what)) = wanted.filter(|(pair, _)| moment.permits_all(*pair, action)) {
+            let quiet = at - moment.last.max(Instant::ZERO);
+            demands.push(Demand { step, pair, quiet, what });
         }
         moment.apply(at, action);
     }
@@ -166,9 +181,7 @@ fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
     if scenario.sites.iter().flat_map(nats).chain(carriers).any(|nat| nat.icmp_errors == IcmpErrors::EndMapping) {
         return Trouble::Much;
     }
-    // Who is slowed down loses what is too much at once.
-    let mut walls = scenario.sites.iter().filter_map(|site| site.firewall.as_ref());
-    if walls.any(|wall| wall.inspect.iter().any(|rule| rule.reaction == Reaction::Throttle)) {
+    if slows_down(scenario) {
         return Trouble::Much;
     }
     let doubles = |link: &Link| [&link.up, &link.down].iter().any(|way| way.duplicate > 0.0);
@@ -179,12 +192,8 @@ fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
     let mut down = None;
     for (&at, step) in began.iter().zip(&scenario.steps).filter(|(at, _)| **at < until) {
         match &step.action {
-            Action::Start { .. }
-            | Action::Echo(_)
-            | Action::Udp(_)
-            | Action::Tcp { .. }
-            | Action::Wait(_)
-            | Action::Idle => {}
+            Action::Start { .. } => {}
+            action if disturbs_nobody(action) => {}
             Action::NatReboot(_) if trouble == Trouble::None => trouble = Trouble::Reboot(at),
             Action::Move { .. } if trouble == Trouble::None => trouble = Trouble::Move(at, step.action.clone()),
             Action::LinkUp { at: link, up: false } if trouble == Trouble::None => {
@@ -199,6 +208,28 @@ fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
         }
     }
     trouble
+}
+
+/// How long a row that begins at `at` lasts, and what happens to the network until it is over.
+fn row(scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> (Duration, Trouble) {
+    let lasts = probes.interval * (probes.count - 1);
+    (lasts, trouble(scenario, began, at + lasts + AFTER))
+}
+
+/// Whether some firewall slows conversations down: who is slowed down loses what is too much at once.
+fn slows_down(scenario: &Scenario) -> bool {
+    let mut walls = scenario.sites.iter().filter_map(|site| site.firewall.as_ref());
+    walls.any(|wall| wall.inspect.iter().any(|rule| rule.reaction == Reaction::Throttle))
+}
+
+/// Whether all that applications send is small.
+fn is_small(action: &Action) -> bool {
+    matches!(action, Action::Echo(probes) | Action::Udp(probes) if probes.payload_bytes <= SMALL)
+}
+
+/// Whether an action is nothing that happens to the network.
+fn disturbs_nobody(action: &Action) -> bool {
+    matches!(action, Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } | Action::Wait(_) | Action::Idle)
 }
 
 /// The network at one moment of the scenario.
@@ -258,6 +289,59 @@ impl Moment {
         self.last = self.last.max(at);
     }
 
+    /// Everybody who has started is registered, and knows its network, if nothing is wrong.
+    fn is_born(&self, at: Instant) -> bool {
+        at >= self.born + BORN
+    }
+
+    fn wanted_echo(&self, scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> Option<Wanted> {
+        let (lasts, trouble) = row(scenario, began, at, probes);
+        let is_over = match &trouble {
+            Trouble::None => true,
+            Trouble::Blip(end) => at + lasts >= *end + PROMPT,
+            Trouble::Move(moved, action) => {
+                at + lasts >= *moved + MOVED && self.permits_after(*moved, action, probes.pair, &Action::Echo(*probes))
+            }
+            Trouble::Reboot(at_nat) => scenario.policy == Policy::Optimal && at + lasts >= *at_nat + REBOOTED,
+            Trouble::Much => false,
+        };
+        let is_due = at - self.last.max(Instant::ZERO) >= HEALING || is_over && self.is_born(at);
+        if trouble == Trouble::None && self.is_born(at) && probes.payload_bytes <= SMALL {
+            Some(Wanted::EveryEcho { is_direct: lasts >= SETTLING && self.has_direct_way(probes.pair) })
+        } else {
+            (is_due && lasts >= SETTLING).then_some(Wanted::LastEcho)
+        }
+    }
+
+    /// Whether a TCP transfer that begins now arrives whole.
+    fn carries(&self, scenario: &Scenario, began: &[Instant], step: usize, pair: Pair) -> bool {
+        let at = began[step];
+        let is_over = match trouble(scenario, began, Instant::ZERO + scenario.duration_limit) {
+            Trouble::None | Trouble::Blip(_) => true,
+            Trouble::Move(moved, action) => self.permits_after(moved, &action, pair, &scenario.steps[step].action),
+            Trouble::Reboot(_) => scenario.policy == Policy::Optimal,
+            Trouble::Much => false,
+        };
+        // The simulated hosts' TCP sends whole windows, whatever is lost: several at once starve each other there.
+        if slows_down(scenario) {
+            return false;
+        }
+        let is_last = scenario.steps[step..].iter().all(|step| disturbs_nobody(&step.action));
+        is_over && self.is_born(at) || is_last && at - self.last.max(Instant::ZERO) >= HEALING
+    }
+
+    /// Whether two nodes may talk after a move as well, in packets as large as what they send.
+    fn permits_after(&self, moved: Instant, action: &Action, pair: Pair, sent: &Action) -> bool {
+        let mut later = self.clone();
+        later.apply(moved, action);
+        later.permits_all(pair, sent)
+    }
+
+    /// Whether two nodes may talk, in packets as large as what they send.
+    fn permits_all(&self, pair: Pair, sent: &Action) -> bool {
+        self.permits(pair) && (is_small(sent) || self.permits_large(pair))
+    }
+
     fn link_mut(&mut self, at: LinkAt) -> &mut Link {
         match at {
             LinkAt::Site(site) => &mut self.now.sites[site].link,
@@ -279,6 +363,19 @@ impl Moment {
                 Policy::Optimal => true,
                 Policy::Paper => self.paper_permits(pair.from, pair.to),
             }
+    }
+
+    /// Whether large packets can go between two nodes. The conventional method knows nothing of path MTUs: it relies on the
+    /// network to fragment, and on NATs to let fragments through.
+    fn permits_large(&self, pair: Pair) -> bool {
+        self.now.method == Method::Proposed
+            || [pair.from, pair.to].into_iter().all(|node| {
+                self.now.nodes[node].interfaces.iter().all(|place| {
+                    let site = &self.now.sites[place.site];
+                    let carrier = site.carrier.map(|carrier| &self.now.carriers[carrier].nat);
+                    nats(site).chain(carrier).all(|nat| nat.fragments && nat.icmp_errors == IcmpErrors::Carried)
+                })
+            })
     }
 
     /// Whether the optimal policy finds two nodes a direct way. It cannot see that two homes share a carrier's NAT with several
@@ -317,6 +414,8 @@ impl Moment {
             let is_fickle = |nat: &Nat| {
                 nat.lifetime.is_some()
                     || nat.flush.is_some()
+                    || nat.max_sessions < ENOUGH_SESSIONS
+                    || nat.max_sessions_per_host < ENOUGH_SESSIONS
                     || nat.icmp_errors == IcmpErrors::EndMapping
                     || nat.ports == PortChoice::Overloading && is_shared
             };

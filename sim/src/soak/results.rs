@@ -1,13 +1,13 @@
 //! Results of a soak: one file for each shard, one line for each seed, and how shards are joined.
 //!
 //! ```text
-//! # cyphonic-lab soak 0.1.0, generator 1, fingerprint 0f5c…; seeds 1..1000; shard 2/4
+//! # cyphonic-lab soak 0.1.0, generator 1, sources 0f5c…; seeds 1..1000; shard 2/4
 //! seed,digest,demanded,simulated_s,paths,violated
 //! 2,6a1f…,15,147,564,
 //! ```
 //!
-//! The fingerprint is over the wires of a fixed run, so that two programs that behave differently never share results,
-//! whatever they call themselves. A line is written when its run is done; a file that ends within a line has lost that one.
+//! The digest is over all sources that the program is made of (`sim/build.rs`), so that two programs that differ in anything
+//! never share results, whatever they call themselves. A line is written when its run is done; a file that ends within a line has lost that one.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -16,15 +16,15 @@ use std::path::{Path, PathBuf};
 
 use cyphonic_scenarios::{ResultsError, write_whole};
 
-use super::check::{Depth, Examined, examine};
+use super::check::Examined;
 use super::coverage::{Coverage, Paths};
 use super::generate::{GENERATOR, generate};
 use crate::hex;
 use crate::lab::LabError;
 
 const COLUMNS: &str = "seed,digest,demanded,simulated_s,paths,violated";
-/// The seed whose run makes the fingerprint.
-const PROBE: u64 = 7;
+/// How many seeds are named.
+const NAMED: usize = 50;
 
 /// Which seeds of all are run here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,10 +53,8 @@ impl fmt::Display for Shard {
 
 /// What this program is, as far as results are concerned.
 pub fn version() -> String {
-    let sheet = generate(PROBE);
-    let scenario = sheet.scenario().expect("the generator writes scenarios");
-    let digest = examine(&scenario, Depth::default()).digest;
-    format!("cyphonic-lab soak {}, generator {GENERATOR}, fingerprint {digest}", env!("CARGO_PKG_VERSION"))
+    let (package, sources) = (env!("CARGO_PKG_VERSION"), env!("SOURCES"));
+    format!("cyphonic-lab soak {package}, generator {GENERATOR}, sources {sources}")
 }
 
 /// One file.
@@ -178,7 +176,7 @@ impl Results {
         self.lines.values().filter_map(|rest| rest.split(',').nth(column)?.parse::<u64>().ok()).sum()
     }
 
-    fn echoes_demanded(&self) -> u64 {
+    fn demands(&self) -> u64 {
         self.total(1)
     }
 
@@ -200,7 +198,7 @@ impl Results {
             ("failed", self.failed().len() as u64),
             ("missing", missing),
             ("simulated hours", self.simulated_hours()),
-            ("echoes demanded", self.echoes_demanded()),
+            ("demands", self.demands()),
         ] {
             let _ = writeln!(text, "{what},,,,{count}");
         }
@@ -211,30 +209,36 @@ impl Results {
     /// For people: how many, what failed, what is missing, what was covered.
     pub fn summary(&self, coverage: &Coverage) -> String {
         let mut text = format!("{} seeds done", self.lines.len());
-        let (hours, echoes) = (self.simulated_hours(), self.echoes_demanded());
-        let _ = writeln!(text, ", {hours} simulated hours, {echoes} echoes demanded");
+        let (hours, demands) = (self.simulated_hours(), self.demands());
+        let _ = writeln!(text, ", {hours} simulated hours, {demands} demands");
         let failed = self.failed();
         let _ = writeln!(text, "{} failed", failed.len());
-        for (seed, word) in failed.iter().take(50) {
+        for (seed, word) in failed.iter().take(NAMED) {
             let _ = writeln!(text, "  seed {seed}: {word}");
         }
-        if !self.missing().is_empty() {
-            let ranges: Vec<String> = self.missing().iter().take(50).map(range).collect();
-            let _ = writeln!(text, "missing: {}", ranges.join(", "));
+        if failed.len() > NAMED {
+            let _ = writeln!(text, "  and {} more", failed.len() - NAMED);
+        }
+        let missing = self.missing();
+        if !missing.is_empty() {
+            let ranges: Vec<String> = missing.iter().take(NAMED).map(range).collect();
+            let more: u64 = missing.iter().skip(NAMED).map(|range| range.end() - range.start() + 1).sum();
+            let more = if more > 0 { format!(", and {more} more seeds") } else { String::new() };
+            let _ = writeln!(text, "missing: {}{more}", ranges.join(", "));
         }
         text + "\n" + &coverage.render()
     }
 }
 
-fn range(range: &RangeInclusive<u64>) -> String {
+pub(super) fn range(range: &RangeInclusive<u64>) -> String {
     if range.start() == range.end() { range.start().to_string() } else { format!("{}..{}", range.start(), range.end()) }
 }
 
-/// Joins shards. Folders of other versions or seeds are refused; missing seeds are named, and are no error.
+/// Joins shards. Files of other versions, seeds or numbers of shards are refused; missing seeds are named, and are no error.
 pub fn join(parts: Vec<(String, Results)>) -> Result<Results, LabError> {
     let mut parts = parts.into_iter();
     let (first, mut joined) = parts.next().ok_or_else(|| LabError::Usage("there is nothing to join".to_owned()))?;
-    joined.shard = Shard::WHOLE;
+    let shards = std::mem::replace(&mut joined.shard, Shard::WHOLE).of;
     for (name, part) in parts {
         if part.version != joined.version {
             let (a, b) = (&joined.version, &part.version);
@@ -244,6 +248,12 @@ pub fn join(parts: Vec<(String, Results)>) -> Result<Results, LabError> {
             let (a, b) = (range(&joined.seeds), range(&part.seeds));
             return Err(LabError::Usage(format!(
                 "{first} is of seeds {a}, {name} of seeds {b}: join what belongs together"
+            )));
+        }
+        if part.shard.of != shards {
+            let b = part.shard.of;
+            return Err(LabError::Usage(format!(
+                "{first} is one of {shards} shards, {name} one of {b}: join what belongs together"
             )));
         }
         for (seed, rest) in part.lines {
@@ -279,7 +289,18 @@ pub fn merge(
             parts.push((path.display().to_string(), Results::load(&path)?));
         }
     }
+    if parts.is_empty() {
+        let folders: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        return Err(LabError::Usage(format!("no results (soak-I-of-N.csv) in {}", folders.join(", "))));
+    }
     let joined = join(parts)?;
+    if joined.version != version() {
+        // What was covered follows from the plans, and those from the program.
+        let (a, b) = (&joined.version, version());
+        return Err(LabError::Usage(format!(
+            "these are results of {a}, and this is {b}: join them with the program that made them"
+        )));
+    }
     let coverage = joined.coverage();
     let mut text = joined.summary(&coverage);
     if let Some(out) = out {
@@ -356,6 +377,8 @@ mod tests {
         assert!(join(parts(&a, &other)).unwrap_err().to_string().contains("two versions"));
         let other = Results { seeds: 1..=11, ..b.clone() };
         assert!(join(parts(&a, &other)).unwrap_err().to_string().contains("seeds 1..11"));
+        let other = Results { shard: Shard { index: 2, of: 3 }, ..b.clone() };
+        assert!(join(parts(&a, &other)).unwrap_err().to_string().contains("one of 3"));
         let mut other = b;
         other.lines.insert(3, "d4,1,100,57,".to_owned());
         assert!(matches!(join(parts(&a, &other)), Err(LabError::Differs(_))));

@@ -33,7 +33,23 @@ const TELLING: usize = 8;
 /// What was on every direction of a wire.
 pub(super) type Kept = BTreeMap<Direction, Vec<Tapped>>;
 
-/// I3, I4, I8 and I10, of a run of which this was on the wires.
+/// I4, of a run of which this was on the wires.
+pub(super) fn amplified(scenario: &Scenario, run: &Run, kept: &Kept) -> Option<Violation> {
+    let stations = [&run.world.auth, &run.world.nms, &run.world.trs];
+    let ways = stations.into_iter().flat_map(|station| station.wires.iter().map(move |&wire| (&station.name, wire)));
+    let mut packets: Vec<Seen<'_>> = Vec::new();
+    for (service, wire) in ways {
+        packets.extend(kept[&wire].iter().map(|t| Seen { at: t.departs, is_out: true, service, packet: &t.packet }));
+        let back = kept[&wire.reversed()].iter().filter_map(|tapped| Some((tapped.arrives?, &tapped.packet)));
+        packets.extend(back.map(|(at, packet)| Seen { at, is_out: false, service, packet }));
+    }
+    // Whatever comes to a node in the conventional method is sealed with a key.
+    let dialed = run.world.nodes.iter().filter(|_| scenario.method == Method::Proposed);
+    let mut answers = dialed.filter_map(|node| answers::violation(&node.name, &datagrams(node, kept)));
+    by_services(scenario, packets).or_else(|| answers.next())
+}
+
+/// I3, I8 and I10, of a run of which this was on the wires.
 pub(super) fn violations(scenario: &Scenario, run: &Run, kept: &Kept, secrets: &Secrets) -> Vec<Violation> {
     let mut found = Vec::new();
     for (&direction, packets) in kept {
@@ -43,23 +59,8 @@ pub(super) fn violations(scenario: &Scenario, run: &Run, kept: &Kept, secrets: &
             found.push(violation(Invariant::I10, text));
         }
     }
-    let stations = [&run.world.auth, &run.world.nms, &run.world.trs];
-    let ways = stations.into_iter().flat_map(|station| station.wires.iter().map(move |&wire| (&station.name, wire)));
-    let mut packets: Vec<Seen<'_>> = Vec::new();
-    for (service, wire) in ways {
-        packets.extend(kept[&wire].iter().map(|t| Seen { at: t.departs, is_out: true, service, packet: &t.packet }));
-        let back = kept[&wire.reversed()].iter().filter_map(|tapped| Some((tapped.arrives?, &tapped.packet)));
-        packets.extend(back.map(|(at, packet)| Seen { at, is_out: false, service, packet }));
-    }
-    found.extend(amplified(scenario, packets));
     found.extend(legible_to_relay(scenario, run, kept));
-    let at_node = |node: &'_ Station| datagrams(node, kept);
-    let nodes: Vec<_> = run.world.nodes.iter().map(at_node).collect();
-    // Whatever comes in the conventional method is sealed with a key.
-    let dialed = run.world.nodes.iter().zip(&nodes).filter(|_| scenario.method == Method::Proposed);
-    for (node, datagrams) in dialed {
-        found.extend(answers::violation(&node.name, datagrams));
-    }
+    let nodes: Vec<_> = run.world.nodes.iter().map(|node| datagrams(node, kept)).collect();
     found.extend(relaying::violation(scenario, run, &datagrams(&run.world.trs, kept), &nodes));
     if let Some(text) = told(scenario, run, secrets) {
         found.push(violation(Invariant::I8, text));
@@ -134,7 +135,7 @@ struct Seen<'a> {
 
 /// I4, at all services together, as one may ask another to try an address: from an address come only Initials until it is
 /// validated (RFC 9000 §8.1).
-fn amplified(scenario: &Scenario, mut packets: Vec<Seen<'_>>) -> Option<Violation> {
+fn by_services(scenario: &Scenario, mut packets: Vec<Seen<'_>>) -> Option<Violation> {
     let services = &scenario.services;
     let known = [&services.auth, &services.nms, &services.trs];
     let is_known = |at: SocketAddr| known.iter().any(|s| at.ip() == s.v4 || at.ip() == s.v6);

@@ -12,7 +12,7 @@ use ipnet::Ipv6Net;
 use rand_chacha::ChaCha20Rng;
 
 use super::NatConfig;
-use super::siit::{Ends, GROWTH, LEAST_MTU_V6, error_to_v4, error_to_v6, translate};
+use super::siit::{Ends, GROWTH, LEAST_MTU_V6, allow_fragments, error_to_v4, error_to_v6, translate};
 use super::table::{Key, Outside, Table};
 use super::translate::Conversation;
 use crate::net::packet::{
@@ -204,8 +204,9 @@ impl Nat64Box {
         if !is_ours {
             return self.forwarder.forward(packet);
         }
-        let packet = match self.reassembler.push(now, packet) {
-            Reassembled::Untouched(packet) | Reassembled::Whole { packet, .. } => packet,
+        let (packet, was_cut) = match self.reassembler.push(now, packet) {
+            Reassembled::Untouched(packet) => (packet, false),
+            Reassembled::Whole { packet, .. } => (packet, true),
             Reassembled::Waiting => return,
             Reassembled::Dropped(reason) => return self.forwarder.drop(reason),
         };
@@ -217,7 +218,12 @@ impl Nat64Box {
             IpAddr::V4(_) => self.nat.incoming(now, &packet),
         };
         match translated {
-            Ok(translated) => self.send(now, &packet, translated),
+            Ok(mut translated) => {
+                if was_cut && destination.is_ipv6() {
+                    allow_fragments(&mut translated);
+                }
+                self.send(now, &packet, translated);
+            }
             Err(reason) => self.forwarder.drop(reason),
         }
     }

@@ -107,6 +107,16 @@ pub(super) fn translate(packet: &[u8], whole: bool, ends: Ends, identification: 
     Some(translated)
 }
 
+/// Lets an IPv4 packet be fragmented: what was an IPv6 packet in fragments may be (RFC 7915, section 5.1.1).
+pub(super) fn allow_fragments(packet: &mut [u8]) {
+    let (old, new) = ([packet[6], packet[7]], [packet[6] & !0x40, packet[7]]);
+    let mut delta = Delta::default();
+    delta.word(old, new);
+    let sum = delta.apply(u16::from_be_bytes([packet[10], packet[11]]));
+    packet[6..8].copy_from_slice(&new);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
 /// What an ICMPv6 error is in ICMP (RFC 7915, section 5.2); `None` if there is nothing like it.
 pub(super) fn error_to_v4(error: IcmpError) -> Option<IcmpError> {
     Some(match error {

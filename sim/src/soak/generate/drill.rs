@@ -2,10 +2,12 @@
 //!
 //! | drill | what happens | what it shows |
 //! |---|---|---|
-//! | rest | echoes, a long silence, echoes | what keeps mappings, registrations and tunnels alive |
+//! | rest | echoes, a long silence, echoes, datagrams, a transfer | what keeps mappings, registrations and tunnels alive |
 //! | blip | one link is down for a moment while tunnels are built | what is sent again |
 //! | move | a node moves before tunnels are built, meanwhile, or later | what is forgotten, and what is not |
 //! | reboot | a NAT forgets its mappings while tunnels are used | how a tunnel that is dead is found out |
+//!
+//! Where something happens, a TCP transfer is under way or begins: its bytes have to arrive all the same.
 //!
 //! In a network in trouble a defence that is missing is often hidden by another one: a tunnel that died of neglect is built
 //! anew. Here it shows.
@@ -30,7 +32,8 @@ impl Generator {
             2 => self.moves(nodes),
             _ => self.reboot(nodes),
         };
-        self.finish(end + 30_000);
+        // A TCP connection that leads nowhere takes its time to find out.
+        self.finish(end + 120_000);
     }
 
     /// Everybody echoes to everybody.
@@ -40,6 +43,8 @@ impl Generator {
             let mut echo = super::pair(from, to);
             echo.insert("count".to_owned(), int(count));
             echo.insert("interval_ms".to_owned(), int(interval_ms));
+            let size = self.pick(&[56, 56, 600, 1_200]);
+            self.kind(&mut echo, size);
             self.step(at + number as u64, "echo", echo);
         }
     }
@@ -50,7 +55,12 @@ impl Generator {
         self.round(begin, nodes, 3, 400);
         let again = BEGIN_MS + self.pick(&[40_000, 70_000, 130_000, 200_000]);
         self.round(again, nodes, 12, 1_000);
-        again + 12_000
+        let within = self.below(12_000);
+        self.flow(again + within, nodes);
+        self.transfer(again + within, nodes);
+        // What was sent last arrives.
+        self.step(again, "wait", table([("ms", int(30_000))]));
+        again + 30_000
     }
 
     fn blip(&mut self, nodes: u64) -> u64 {
@@ -61,8 +71,11 @@ impl Generator {
         self.step(down, "link_down", place.clone());
         let up = down + self.from(40, 95);
         self.step(up, "link_up", place);
+        let before = self.below(200);
+        self.transfer(up - before, nodes);
         BEGIN_MS + 13_000
     }
+
     fn moves(&mut self, nodes: u64) -> u64 {
         self.round(BEGIN_MS, nodes, 30, 1_000);
         let node = NODES[self.below(nodes) as usize];
@@ -71,8 +84,11 @@ impl Generator {
         let to = sites[self.below(sites.len() as u64) as usize].clone();
         let at = BEGIN_MS - 500 + self.below(8_000) / self.pick(&[1, 8]);
         self.step(at, "move", table([("node", node.into()), ("to", to.into())]));
+        let before = self.below(400);
+        self.transfer((at - before).max(BEGIN_MS), nodes);
         BEGIN_MS + 30_000
     }
+
     fn reboot(&mut self, nodes: u64) -> u64 {
         // Longer than QUIC waits for a peer who is silent.
         self.round(BEGIN_MS, nodes, 42, 1_000);
@@ -80,6 +96,8 @@ impl Generator {
         if let Some(place) = self.any(&nats) {
             let at = BEGIN_MS + self.from(11_000, 14_000);
             self.step(at, "nat_reboot", table([(place.key, place.name.into())]));
+            let before = self.below(400);
+            self.transfer(at - before, nodes);
         }
         BEGIN_MS + 42_000
     }

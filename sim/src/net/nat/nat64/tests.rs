@@ -184,6 +184,24 @@ fn sizes_are_kept_to_on_both_sides() {
 }
 
 #[test]
+fn what_comes_in_fragments_may_leave_in_smaller_ones() {
+    let mut nat = netbox(1280);
+    let whole = udp(socket(HOST), inside(SERVER), IpOptions::default(), &[1; 1352]).unwrap();
+    let mut reassembler = Reassembler::default();
+    let mut back = Reassembled::Waiting;
+    for fragment in fragment_ipv6(&whole, 1300, 1).unwrap() {
+        for (iface, piece) in pass(&mut nat, at(0), fragment) {
+            let ip = Ip::parse(&piece).unwrap();
+            assert!(iface == 1 && piece.len() <= 1280 && ip.fragment.is_some() && !ip.dont_fragment);
+            assert!(crate::net::packet::ipv4_header_is_intact(&piece));
+            back = reassembler.push(at(0), piece);
+        }
+    }
+    let Reassembled::Whole { packet, .. } = back else { panic!("{back:?}") };
+    assert_eq!(Ip::parse(&packet).unwrap().payload.len(), 1352 + 8);
+}
+
+#[test]
 fn two_hosts_inside_reach_each_other_by_their_external_ports() {
     let mut nat = netbox(1500);
     let config = nat.nat_mut().config().clone();

@@ -1,0 +1,206 @@
+//! A TRS that is given many datagrams at once: what comes at once on a leg leaves at once on the other.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use cyphonic_core::header::Flags;
+use cyphonic_core::key::Key128;
+use cyphonic_core::machine::{Input, Machine, Output, Transmit};
+use cyphonic_core::message::{Framing, Message, RelayMode, TunnelRequest};
+use cyphonic_core::name::Fqdn;
+use cyphonic_core::pki::{Authority, Validity};
+use cyphonic_core::quic::{CidScheme, LinkId, LinkOutput, Links, Load, QuicConfig, QuicOptions};
+use cyphonic_core::time::Instant;
+use cyphonic_core::tls::{Environment, Roots, WallClock};
+use cyphonic_core::trs::{Trs, TrsConfig};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+#[derive(Debug)]
+struct Clock;
+
+impl WallClock for Clock {
+    fn since_unix_epoch(&self) -> Duration {
+        Duration::from_secs(1_000_000)
+    }
+}
+
+fn address(host: u16) -> SocketAddr {
+    SocketAddr::new([0x2001, 0xdb8, 0, 0, 0, 0, 0, host].into(), 443)
+}
+
+fn name(short: &str) -> Fqdn {
+    format!("{short}.example").parse().unwrap()
+}
+
+/// A node, as far as a TRS knows one.
+struct Leg {
+    at: SocketAddr,
+    links: Links,
+    link: LinkId,
+}
+
+/// A TRS that copies, and two legs that are bound to each other.
+struct Relay {
+    now: Instant,
+    trs: Trs,
+    legs: [Leg; 2],
+    /// What the legs heard.
+    heard: [Vec<LinkOutput>; 2],
+}
+
+impl Relay {
+    fn new() -> Self {
+        let around = Validity::new(Duration::from_secs(999_000), Duration::from_secs(1_001_000)).unwrap();
+        let root = Authority::root(&[1; 32], "root", around).unwrap();
+        let authority = root.intermediate(&[2; 32], "as", around).unwrap();
+        let quic = |owner: &str| QuicConfig {
+            tls: Environment {
+                provider: Arc::new(rustls::crypto::ring::default_provider()),
+                clock: Arc::new(Clock),
+                key_log: None,
+            },
+            roots: Roots::new([root.certificate().clone()]).unwrap(),
+            identity: authority.issue(&name(owner), &[3; 32], 1, around).unwrap(),
+            alpn: b"test".to_vec(),
+            options: QuicOptions { segments: 10, ..QuicOptions::default() },
+        };
+        let config = TrsConfig {
+            quic: quic("trs"),
+            conventional_port: 4501,
+            service_key: Key128([0; 16]),
+            mode: RelayMode::Terminating,
+            seed: [5; 32],
+        };
+        let leg = |owner: &str, host| {
+            let mut rng = ChaCha20Rng::from_seed([host as u8; 32]);
+            let mut links = Links::new(quic(owner), CidScheme::Direct, false, &mut rng).unwrap();
+            let (at, trs) = (address(host), address(3));
+            let link = links.connect(Instant::ZERO, at, trs, &name("trs"), None, Load::Packets).unwrap();
+            Leg { at, links, link }
+        };
+        let legs = [leg("alice", 1), leg("bob", 2)];
+        let mut relay = Self { now: Instant::ZERO, trs: Trs::new(config).unwrap(), legs, heard: [vec![], vec![]] };
+        relay.pass(2_000);
+        let relay_cid = relay.legs[1].links.relay_cid(relay.legs[1].link);
+        let (from, to) = (name("alice"), name("bob"));
+        let request = TunnelRequest { from, to, wrapped_end_key: None, relay_cid, framing: Framing::Compact };
+        for (leg, message) in [(0, Message::TunnelRequest(request)), (1, Message::TunnelResponse)] {
+            let Leg { links, link, .. } = &mut relay.legs[leg];
+            let frame = message.to_bytes(7, Flags(0), 0, 0, [0; 16]);
+            assert!(links.send_frame(relay.now, *link, frame.into()));
+            relay.pass(100);
+        }
+        let said = |output: &LinkOutput| matches!(output, LinkOutput::Frame(..));
+        assert!(relay.heard.iter().all(|heard| heard.iter().any(said)), "the legs are bound");
+        relay.heard = [vec![], vec![]];
+        relay
+    }
+
+    /// Lets time pass.
+    fn pass(&mut self, ms: u64) {
+        for _ in 0..ms / 10 {
+            self.now += Duration::from_millis(10);
+            for leg in 0..2 {
+                self.legs[leg].links.handle_timeout(self.now);
+                let sent = self.sent(leg);
+                self.feed(&sent);
+                self.trs.settle(self.now);
+            }
+            self.trs.handle_input(self.now, Input::Timeout);
+            let answers = self.answers();
+            self.give(&answers);
+        }
+    }
+
+    fn sent(&mut self, leg: usize) -> Vec<Transmit> {
+        let mut sent = Vec::new();
+        while let Some(output) = self.legs[leg].links.poll() {
+            match output {
+                LinkOutput::Transmit(transmit) => sent.push(transmit),
+                other => self.heard[leg].push(other),
+            }
+        }
+        sent
+    }
+
+    fn feed(&mut self, sent: &[Transmit]) {
+        for input in inputs(sent) {
+            self.trs.feed(self.now, input);
+        }
+    }
+
+    fn answers(&mut self) -> Vec<Transmit> {
+        let mut answers = Vec::new();
+        loop {
+            match self.trs.poll_output() {
+                Output::Transmit(transmit) => answers.push(transmit),
+                Output::Wait(_) => return answers,
+                _ => {}
+            }
+        }
+    }
+
+    fn give(&mut self, answers: &[Transmit]) {
+        for transmit in answers {
+            let leg = self.legs.iter_mut().find(|leg| leg.at == transmit.remote).unwrap();
+            for datagram in transmit.datagrams() {
+                leg.links.take_datagram(self.now, transmit.remote, transmit.local, BytesMut::from(datagram));
+            }
+            leg.links.settle(self.now);
+        }
+    }
+
+    /// What alice sends for packets that she is given at once.
+    fn send(&mut self, packets: &[Bytes]) -> Vec<Transmit> {
+        let Leg { links, link, .. } = &mut self.legs[0];
+        for packet in packets {
+            links.queue_datagram(self.now, *link, packet.clone()).unwrap();
+        }
+        links.settle(self.now);
+        self.sent(0)
+    }
+
+    /// The packets that bob got.
+    fn received(&mut self, answers: &[Transmit]) -> Vec<Bytes> {
+        self.give(answers);
+        assert!(self.sent(1).len() < 10, "acknowledgements");
+        let heard = std::mem::take(&mut self.heard[1]).into_iter();
+        heard.filter_map(|output| if let LinkOutput::Datagram(_, data) = output { Some(data) } else { None }).collect()
+    }
+}
+
+/// As the TRS gets them.
+fn inputs<C>(sent: &[Transmit]) -> impl Iterator<Item = Input<C>> {
+    sent.iter().flat_map(|transmit| {
+        let (local, remote) = (transmit.remote, transmit.local);
+        transmit.datagrams().map(move |datagram| Input::Datagram { local, remote, payload: BytesMut::from(datagram) })
+    })
+}
+
+#[test]
+fn what_comes_at_once_on_a_leg_leaves_at_once_on_the_other() {
+    let packets: Vec<Bytes> = (0..9).map(|n| vec![n; 1_000].into()).collect();
+    let to_bob = |answers: &[Transmit]| answers.iter().filter(|transmit| transmit.remote == address(2)).count();
+
+    let mut together = Relay::new();
+    let sent = together.send(&packets);
+    together.feed(&sent);
+    assert!(together.answers().is_empty(), "nothing is said before it settles");
+    together.trs.settle(together.now);
+    let answers = together.answers();
+    assert_eq!(to_bob(&answers), 1, "nine packets, one transmit");
+    assert_eq!(together.received(&answers), packets);
+
+    let mut apart = Relay::new();
+    let sent = apart.send(&packets);
+    let mut answers = Vec::new();
+    for input in inputs(&sent) {
+        apart.trs.handle_input(apart.now, input);
+        answers.extend(apart.answers());
+    }
+    assert!(to_bob(&answers) >= packets.len(), "each by itself, or with what acknowledges it");
+    assert_eq!(apart.received(&answers), packets, "the same packets, in the same order");
+}
