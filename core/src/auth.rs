@@ -3,15 +3,21 @@
 //! A node proves itself, by certificate or (conventional method only) password, and learns its name and where the NMS
 //! is. In the conventional method the AS also makes the common key and leaves it in the store that it shares with the
 //! NMS (paper §2.2.1); in the proposed method it makes no key at all (paper §3.3.1).
+//!
+//! Passwords are checked only so often (`guesses`); who asks beyond that is told to ask again.
+
+mod guesses;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use guesses::Guesses;
 
 use crate::conventional::login::TlsChannel;
 use crate::event::{DropReason, Event, Protection, Signal};
@@ -21,7 +27,7 @@ use crate::machine::{Input, Machine, Output, ServiceCommand, StreamId, StreamInp
 use crate::message::{Credential, ErrorCode, FrameReader, LoginRequest, LoginResponse, Message};
 use crate::name::{Fqdn, NodeId, Party};
 use crate::quic::{CidScheme, LinkId, LinkOutput, Links, QuicConfig};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError};
@@ -60,11 +66,13 @@ pub struct Auth {
     link_timers: Timers<LinkId>,
     streams: BTreeMap<StreamId, Login>,
     timers: Timers<StreamId>,
+    guesses: Guesses,
     out: VecDeque<Output>,
 }
 
 /// A login over TCP.
 struct Login {
+    from: IpAddr,
     channel: TlsChannel,
     reader: FrameReader,
 }
@@ -88,6 +96,7 @@ impl Auth {
             link_timers: Timers::default(),
             streams: BTreeMap::new(),
             timers: Timers::default(),
+            guesses: Guesses::default(),
             out: VecDeque::new(),
         })
     }
@@ -127,7 +136,7 @@ impl Auth {
                 }
                 LinkOutput::Frame(link, header, body) => {
                     let names = self.names.get(&link).cloned().unwrap_or_default();
-                    let Some(answer) = self.answer(&header, &body, &names, false) else { continue };
+                    let Some(answer) = self.answer(now, &header, &body, &names, None) else { continue };
                     let frame = answer.to_bytes(header.transaction, Flags(Flags::FROM_RESPONDER), 0, 0, header.id);
                     self.signal(&answer, header.id, Protection::Quic);
                     self.links.send_frame(now, link, frame.into());
@@ -142,8 +151,16 @@ impl Auth {
         }
     }
 
-    /// Checks a login and makes the answer. `names`: of the client certificate of the session that carries it.
-    fn answer(&mut self, header: &Header, body: &Bytes, names: &[Fqdn], conventional: bool) -> Option<Message> {
+    /// Checks a login and makes the answer. `names`: of the client certificate of the session that carries it; `tcp`: from where
+    /// it is, if it came over TCP, as logins of the conventional method do.
+    fn answer(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        body: &Bytes,
+        names: &[Fqdn],
+        tcp: Option<IpAddr>,
+    ) -> Option<Message> {
         let Ok(message) = Message::decode_body(header.kind, body) else {
             self.dropped(DropReason::BadBody);
             return None;
@@ -152,28 +169,34 @@ impl Auth {
             self.dropped(DropReason::Unexpected);
             return None;
         };
-        Some(match self.authenticate(&request, names, conventional) {
-            Ok(Some(fqdn)) => self.welcome(request.device, fqdn, conventional),
-            Ok(None) => Message::Error(ErrorCode::Unauthorized),
-            Err(_) => Message::Error(ErrorCode::Unavailable),
+        Some(match self.authenticate(now, &request, names, tcp) {
+            Ok(fqdn) => self.welcome(request.device, fqdn, tcp.is_some()),
+            Err(code) => Message::Error(code),
         })
     }
 
     /// The name of the device, if it is who it says.
     fn authenticate(
-        &self,
+        &mut self,
+        now: Instant,
         request: &LoginRequest,
         names: &[Fqdn],
-        conventional: bool,
-    ) -> Result<Option<Fqdn>, StoreError> {
-        let Some(device) = self.store.device(request.device)? else { return Ok(None) };
-        let good = match &request.credential {
-            Credential::Certificate => device.certificate_login && names.contains(&device.name),
-            Credential::Password(password) => {
-                conventional && device.password.as_ref().is_some_and(|hash| hash.verify(password))
+        tcp: Option<IpAddr>,
+    ) -> Result<Fqdn, ErrorCode> {
+        let device = self.store.device(request.device).map_err(|_| ErrorCode::Unavailable)?;
+        let device = device.ok_or(ErrorCode::Unauthorized)?;
+        let good = match (&request.credential, tcp, &device.password) {
+            (Credential::Certificate, ..) => device.certificate_login && names.contains(&device.name),
+            (Credential::Password(password), Some(from), Some(hash)) => {
+                if !self.guesses.may(now, from, hash.iterations) {
+                    self.dropped(DropReason::TooManyPasswords);
+                    return Err(ErrorCode::Unavailable);
+                }
+                hash.verify(password)
             }
+            (Credential::Password(_), ..) => false,
         };
-        Ok(good.then_some(device.name))
+        if good { Ok(device.name) } else { Err(ErrorCode::Unauthorized) }
     }
 
     fn welcome(&mut self, node: NodeId, fqdn: Fqdn, conventional: bool) -> Message {
@@ -200,9 +223,9 @@ impl Auth {
 
     fn on_stream(&mut self, now: Instant, id: StreamId, event: StreamInput) {
         match event {
-            StreamInput::Accepted { .. } => match TlsChannel::server(self.tls.clone()) {
+            StreamInput::Accepted { remote } => match TlsChannel::server(self.tls.clone()) {
                 Ok(channel) if self.streams.len() < MAX_LOGINS => {
-                    self.streams.insert(id, Login { channel, reader: FrameReader::default() });
+                    self.streams.insert(id, Login { from: remote.ip(), channel, reader: FrameReader::default() });
                     self.timers.set(id, Some(now + LOGIN_TIMEOUT));
                 }
                 _ => {
@@ -210,7 +233,7 @@ impl Auth {
                     self.out.push_back(Output::Stream(id, StreamOutput::Close));
                 }
             },
-            StreamInput::Data(bytes) => self.on_login_bytes(id, &bytes),
+            StreamInput::Data(bytes) => self.on_login_bytes(now, id, &bytes),
             StreamInput::Closed => {
                 self.streams.remove(&id);
                 self.timers.set(id, None);
@@ -219,16 +242,16 @@ impl Auth {
         }
     }
 
-    fn on_login_bytes(&mut self, id: StreamId, bytes: &[u8]) {
+    fn on_login_bytes(&mut self, now: Instant, id: StreamId, bytes: &[u8]) {
         let Some(login) = self.streams.get_mut(&id) else { return };
         let good = login.channel.receive(bytes).is_ok();
         while let Some(plaintext) = login.channel.read() {
             login.reader.push(&plaintext);
         }
         let frame = login.reader.next();
-        let names = login.channel.peer_names();
+        let (names, from) = (login.channel.peer_names(), Some(login.from));
         let answered = match frame {
-            Some(Ok((header, body))) => self.answer(&header, &body, &names, true).map(|answer| (header, answer)),
+            Some(Ok((header, body))) => self.answer(now, &header, &body, &names, from).map(|answer| (header, answer)),
             Some(Err(_)) => {
                 self.dropped(DropReason::BadHeader);
                 None

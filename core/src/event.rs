@@ -286,6 +286,8 @@ reasons! {
     NotBound "not-bound",
     /// A table or a count of half-open handshakes reached its limit.
     Limit "limit",
+    /// A password that the AS did not check because too many were tried lately.
+    TooManyPasswords "too-many-passwords",
     /// Roots or lists of revoked certificates that nothing can be verified by; the earlier ones stay.
     BadTrust "bad-trust",
     /// A DNS query that does not parse.

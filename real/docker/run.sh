@@ -15,7 +15,7 @@
 #
 # On Debian and Ubuntu, as root, it installs what it needs: docker.io, docker-compose, tshark, and debootstrap where images
 # cannot be pulled. It needs Rust to build the program, or CYPHONIC=PROGRAM.
-# Environment: PINGS (100), SECONDS_TCP (5), LARGE_BYTES (1000000000), WORK (a folder for keys, logs and captures).
+# Environment: PINGS (100), PINGS_LOST (1: so many of them may be lost), SECONDS_TCP (5), LARGE_BYTES (1000000000), WORK (a folder for keys, logs and captures).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -23,6 +23,7 @@ root=$(cd "$here/../.." && pwd)
 export WORK=${WORK:-/tmp/cyphonic-docker}
 OUT=$root/results/real
 PINGS=${PINGS:-100}
+PINGS_LOST=${PINGS_LOST:-1}
 SECONDS_TCP=${SECONDS_TCP:-5}
 PROJECT=cyphonic
 clean=""

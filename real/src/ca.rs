@@ -6,9 +6,12 @@
 //! ca.toml               what both certificates say
 //! issued, revoked       every certificate that was made, and those that do not count any more: serial number, time, name
 //! crl.pem               the list of those, signed: to AS, NMS, TRS and every node
+//! lock                  keeps two who write there apart
 //! service.key           what NMS and TRS share in the conventional method
 //! NAME.pem, NAME.key    what `issue` made: copy both to NAME's machine and delete NAME.key here
 //! ```
+
+mod book;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -23,6 +26,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Code, Failure};
 use crate::files;
+use book::{Entry, Lock, append, entries, lock};
 
 const DAY: u64 = 86_400;
 /// How long the root and the intermediate authority last.
@@ -138,11 +142,12 @@ impl Ca {
     /// Makes key and certificate for a name and writes both; where to.
     pub fn issue(&self, name: &Fqdn, days: u64, renew: bool) -> Result<(PathBuf, PathBuf), Failure> {
         let (certificate, key) = (self.folder.join(format!("{name}.pem")), self.folder.join(format!("{name}.key")));
+        let lock = lock(&self.folder)?;
         if certificate.exists() && !renew {
             let what = format!("{name} has a certificate already: {}", certificate.display());
             return Err(Failure::new(Code::Duplicate, what, "choose another name, or give --renew to replace it"));
         }
-        let (serial, span) = self.next(name, days)?;
+        let (serial, span) = self.next(&lock, name, days)?;
         let identity = self.authority.issue(name, &*random::<32>()?, serial, span).map_err(|error| pki(&error))?;
         files::write_secret(&key, &key_pem(identity.key_pkcs8()))?;
         files::write_public(&certificate, &pem_of(&identity.chain))?;
@@ -151,22 +156,24 @@ impl Ca {
 
     /// A certificate, with those between it and the root (PEM), for who holds the private key to this public one.
     pub fn certify(&self, name: &Fqdn, key: PublicKey, days: u64) -> Result<String, Failure> {
-        let (serial, span) = self.next(name, days)?;
+        let (serial, span) = self.next(&lock(&self.folder)?, name, days)?;
         let chain = self.authority.certify(name, key, serial, span).map_err(|error| pki(&error))?;
         Ok(pem_of(&chain))
     }
 
     /// A new serial number, written down, and how long the certificate with it lasts.
-    fn next(&self, name: &Fqdn, days: u64) -> Result<(u64, Validity), Failure> {
+    fn next(&self, lock: &Lock, name: &Fqdn, days: u64) -> Result<(u64, Validity), Failure> {
         let until = now().saturating_add(days.saturating_mul(DAY)).min(self.ends);
         let serial = u64::from_be_bytes(*random::<8>()?) >> 1 | 1;
-        append(&self.folder.join("issued"), &Entry { serial, time: until, name: name.clone() })?;
+        append(lock, &self.folder.join("issued"), &[Entry { serial, time: until, name: name.clone() }])?;
         Ok((serial, validity(now() - BACKDATE, until)?))
     }
 
     /// Takes back every certificate of a name that has not ended yet, and writes the list anew; where to, and how many
     /// certificates it was.
     pub fn revoke(&self, name: &Fqdn) -> Result<(PathBuf, usize), Failure> {
+        // Two at one time: the later one has both in its list.
+        let lock = lock(&self.folder)?;
         let mut revoked = entries(&self.folder.join("revoked"))?;
         let known: BTreeSet<u64> = revoked.iter().map(|entry| entry.serial).collect();
         let issued = entries(&self.folder.join("issued"))?;
@@ -181,9 +188,7 @@ impl Ca {
         }
         let new = of_name.into_iter().filter(|entry| entry.time >= now() && !known.contains(&entry.serial));
         let new: Vec<_> = new.map(|entry| Entry { time: now(), ..entry }).collect();
-        for entry in &new {
-            append(&self.folder.join("revoked"), entry)?;
-        }
+        append(&lock, &self.folder.join("revoked"), &new)?;
         let count = new.len();
         revoked.extend(new);
         Ok((self.write_list(&revoked)?, count))
@@ -192,6 +197,13 @@ impl Ca {
     /// Every certificate that was taken back: whose it was, and since when (seconds since 1970).
     pub fn revoked(&self) -> Result<Vec<(Fqdn, u64)>, Failure> {
         Ok(entries(&self.folder.join("revoked"))?.into_iter().map(|entry| (entry.name, entry.time)).collect())
+    }
+
+    /// Whether this certificate was taken back.
+    pub fn has_revoked(&self, certificate: &CertificateDer<'_>) -> Result<bool, Failure> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(Failure::other)?;
+        let serial = parsed.raw_serial().iter().fold(0, |serial: u128, byte| serial << 8 | u128::from(*byte));
+        Ok(entries(&self.folder.join("revoked"))?.iter().any(|entry| u128::from(entry.serial) == serial))
     }
 
     fn write_list(&self, revoked: &[Entry]) -> Result<PathBuf, Failure> {
@@ -206,44 +218,6 @@ impl Ca {
         files::write_public(&path, &pem::encode(&pem::Pem::new("X509 CRL", list.to_vec())))?;
         Ok(path)
     }
-}
-
-/// A line of the files `issued` (the time is the certificate's end) and `revoked` (since when).
-struct Entry {
-    serial: u64,
-    time: u64,
-    name: Fqdn,
-}
-
-fn append(path: &Path, entry: &Entry) -> Result<(), Failure> {
-    use std::io::Write as _;
-    let line = format!("{:016x} {} {}\n", entry.serial, entry.time, entry.name);
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-    file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(|error| {
-        Failure::new(Code::Config, format!("{}: {error}", path.display()), "check that this user may write there")
-    })
-}
-
-/// Every entry of a file; none if there is no file.
-fn entries(path: &Path) -> Result<Vec<Entry>, Failure> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Failure::new(Code::Config, format!("{}: {error}", path.display()), "check the file")),
-    };
-    let read = |line: &str| {
-        let mut words = line.split(' ');
-        let serial = u64::from_str_radix(words.next()?, 16).ok()?;
-        Some(Entry { serial, time: words.next()?.parse().ok()?, name: words.next()?.parse().ok()? })
-    };
-    text.lines()
-        .map(|line| {
-            read(line).ok_or_else(|| {
-                let what = format!("{}: not understood: {line}", path.display());
-                Failure::new(Code::Config, what, "each line is a serial number, a time and a name")
-            })
-        })
-        .collect()
 }
 
 /// A private key (PKCS#8 DER) as PEM.
@@ -356,6 +330,31 @@ mod tests {
         ca.issue(&a, 30, true).unwrap();
         check().unwrap();
         assert_eq!(ca.revoke(&name("c.example")).unwrap_err().code, Code::Usage);
+    }
+
+    #[test]
+    fn names_revoked_and_issued_by_many_at_one_time_are_all_in_the_books_and_the_list() {
+        let folder = tempfile::tempdir().unwrap();
+        init(folder.path(), &name("example")).unwrap();
+        let names: Vec<Fqdn> = (0..8).map(|n| name(&format!("n{n}.example"))).collect();
+        for one in &names {
+            Ca::open(folder.path()).unwrap().issue(one, 30, false).unwrap();
+        }
+        std::thread::scope(|scope| {
+            for (n, one) in names.iter().enumerate() {
+                let folder = folder.path();
+                scope.spawn(move || {
+                    let ca = Ca::open(folder).unwrap();
+                    ca.revoke(one).unwrap();
+                    ca.issue(&name(&format!("m{n}.example")), 30, false).unwrap();
+                });
+            }
+        });
+        let text = std::fs::read(folder.path().join("crl.pem")).unwrap();
+        let block = pem::parse(&text).unwrap();
+        let (_, list) = x509_parser::parse_x509_crl(block.contents()).unwrap();
+        assert_eq!(list.iter_revoked_certificates().count(), names.len());
+        assert_eq!(entries(&folder.path().join("issued")).unwrap().len(), 2 * names.len());
     }
 
     /// Two of one name.

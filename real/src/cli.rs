@@ -41,15 +41,18 @@ enum Commands {
         #[arg(long = "as")]
         place: String,
         /// A file with the token, readable by its owner only.
-        #[arg(long)]
-        token_file: PathBuf,
+        #[arg(long, required_unless_present = "renew")]
+        token_file: Option<PathBuf>,
+        /// Get the next certificate, by the one in the folder, which must still count; the key stays. No token is needed.
+        #[arg(long, conflicts_with = "token_file")]
+        renew: bool,
         /// The certificates of the root CA (PEM).
         #[arg(long, default_value = "root.pem")]
         roots: PathBuf,
         /// The name in the AS's certificate; as.ZONE of the device's name if none is given.
         #[arg(long)]
         as_name: Option<Fqdn>,
-        /// Where certificate and key are written, as NAME.pem and NAME.key.
+        /// Where certificate and key are or are written, as NAME.pem and NAME.key.
         #[arg(long, default_value = ".")]
         out: PathBuf,
     },
@@ -307,16 +310,19 @@ fn execute(command: Commands) -> Result<(), Failure> {
     match command {
         Commands::Ca(args) => ca_command(&args),
         Commands::Device(args) => device_command(&args),
-        Commands::Signup { name, place, token_file, roots, as_name, out } => {
+        Commands::Signup { name, place, token_file, renew: _, roots, as_name, out } => {
             let as_name = match (as_name, name.as_str().split_once('.')) {
                 (Some(name), _) => name,
                 (None, Some((_, zone))) => format!("as.{zone}").parse().map_err(Failure::other)?,
                 (None, None) => return Err(Failure::new(Code::Usage, "the AS has no name", "give --as-name")),
             };
-            let token = files::read_secret(&token_file)?;
-            let place = run::resolve("--as", &[place])?[0];
-            let invited = signup::Invited { name, place, as_name, roots, token, folder: out };
-            let (certificate, key) = run::block_on(invited.sign_up())?;
+            let right = match token_file {
+                Some(file) => signup::Right::Invitation(files::read_secret(&file)?),
+                None => signup::Right::Certificate,
+            };
+            let places = run::resolve("--as", &[place])?;
+            let applicant = signup::Applicant { name, places, as_name, roots, right, folder: out };
+            let (certificate, key) = run::block_on(applicant.sign_up())?;
             print(&format!("{}\n{}\n", certificate.display(), key.display()));
             Ok(())
         }
@@ -437,10 +443,12 @@ fn ca_command(args: &CaArgs) -> Result<(), Failure> {
         }
         CaCommands::Revoke { name, database } => {
             let (list, count) = ca::Ca::open(&args.dir)?.revoke(name)?;
-            if let Some(database) = database {
-                remove_device(database, name)?;
-            }
             print(&format!("{}: {count} more; copy it to AS, NMS, TRS and every node\n", list.display()));
+            if let Some(database) = database {
+                let was = remove_device(database, name)?;
+                let may = if was { "may not log in any more" } else { "was no device" };
+                print(&format!("{}: {name} {may}\n", database.display()));
+            }
         }
         CaCommands::Print { file, json } => {
             let root = args.dir.join("root.pem");
@@ -494,7 +502,10 @@ fn device_command(args: &DeviceArgs) -> Result<(), Failure> {
             }
         }
         DeviceCommands::Remove { name } => {
-            remove_device(path, name)?;
+            if !remove_device(path, name)? {
+                let what = format!("{}: there is no device {name}", path.display());
+                return Err(Failure::new(Code::Usage, what, "`cyphonic device list` shows all"));
+            }
             print(&format!("{name} may not log in any more\n"));
         }
         DeviceCommands::List { json } => {
@@ -530,15 +541,13 @@ fn open(path: &std::path::Path) -> Result<SqliteStore, Failure> {
     SqliteStore::open(path, VirtualRange::default())
 }
 
-fn remove_device(path: &std::path::Path, name: &Fqdn) -> Result<(), Failure> {
+/// Whether there was such a device.
+fn remove_device(path: &std::path::Path, name: &Fqdn) -> Result<bool, Failure> {
     let fail = |error| crate::store::store_failure(path, &error);
-    let store = open(path)?;
-    let node = NodeId::of(name);
-    if store.device(node).map_err(fail)?.is_none() {
-        let what = format!("{}: there is no device {name}", path.display());
-        return Err(Failure::new(Code::Usage, what, "`cyphonic device list` shows all"));
-    }
-    store.remove_device(node).map_err(fail)
+    let (store, node) = (open(path)?, NodeId::of(name));
+    let was = store.device(node).map_err(fail)?.is_some();
+    store.remove_device(node).map_err(fail)?;
+    Ok(was)
 }
 
 #[cfg(test)]

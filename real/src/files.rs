@@ -4,7 +4,7 @@
 //! secret into an error or a log.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cyphonic_core::key::Key128;
 use cyphonic_core::name::Fqdn;
+use cyphonic_core::pki;
 use cyphonic_core::tls::{Environment, Identity, Roots, TlsError, is_about_dates};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
@@ -174,6 +175,16 @@ fn private_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     })
 }
 
+/// The 32 bytes from which an Ed25519 key in a file is made.
+pub fn ed25519_seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, Failure> {
+    let key = private_key(path)?;
+    let seed = key.last_chunk::<32>().map(|seed| Zeroizing::new(*seed));
+    seed.filter(|seed| *pki::private_key(seed) == **key).ok_or_else(|| {
+        let what = format!("{}: this is no Ed25519 key", path.display());
+        Failure::new(Code::Identity, what, "use the key that `cyphonic signup` or `cyphonic ca issue` wrote")
+    })
+}
+
 /// Whether the chain leads to one of the anchors, names `name` and counts now. Its end, since 1970.
 fn verify(
     name: &Fqdn,
@@ -291,6 +302,14 @@ fn long(time: Duration) -> String {
     format!("{} {name}", seconds / unit)
 }
 
+/// How a certificate's end stands to the clock: "the certificate ends in 13 days".
+pub fn ending(now: Duration, ends: Duration) -> String {
+    match ends.checked_sub(now) {
+        Some(left) => format!("the certificate ends in {}", long(left)),
+        None => format!("the certificate ended {} ago", long(now.saturating_sub(ends))),
+    }
+}
+
 /// The civil time.
 pub fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
@@ -321,13 +340,48 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
         let what = format!("{}: the secret cannot be read: {error}", path.display());
         Failure::new(Code::Identity, what, "check the path, and that this user owns the file")
     };
-    let mode = fs::metadata(path).map_err(describe)?.mode();
+    let mut file = fs::File::open(path).map_err(describe)?;
+    let facts = file.metadata().map_err(describe)?;
+    let mode = facts.mode();
     if mode & 0o077 != 0 {
         let what = format!("{}: others can read this secret (mode {:04o})", path.display(), mode & 0o7777);
         let remedy = format!("chmod 600 {}; if others had access to it, make a new one", path.display());
         return Err(Failure::new(Code::Identity, what, remedy));
     }
-    fs::read_to_string(path).map(Zeroizing::new).map_err(describe)
+    if !is_trusted(path, facts.uid()) {
+        let what = format!("{}: this secret is another user's (number {})", path.display(), facts.uid());
+        let remedy = format!("chown it to this user or root; if user {} had access to it, make a new one", facts.uid());
+        return Err(Failure::new(Code::Identity, what, remedy));
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text).map_err(describe)?;
+    Ok(text)
+}
+
+/// Whether a file's owner may have it: this user, root, and who owns the folder, because he could have put any file there.
+fn is_trusted(path: &Path, owner: u32) -> bool {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    owner == 0
+        || owner == rustix::process::geteuid().as_raw()
+        || fs::metadata(folder).is_ok_and(|folder| folder.uid() == owner)
+}
+
+/// Opens a file to write on behind what is in it; makes it, for its owner only, if there is none. One that others can read
+/// is refused. `key` is for messages.
+pub fn append_private(path: &Path, key: &str) -> Result<fs::File, Failure> {
+    let fail = |what: &dyn std::fmt::Display, remedy: String| {
+        Failure::new(Code::Config, format!("`{key}`: {}: {what}", path.display()), remedy)
+    };
+    let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    let opened = opened.and_then(|file| file.metadata().map(|facts| (file, facts)));
+    let (file, facts) = opened.map_err(|error| fail(&error, format!("check `{key}`")))?;
+    // What is no file, such as /dev/stderr, keeps nothing.
+    if facts.is_file() && facts.mode() & 0o077 != 0 {
+        let mode = facts.mode() & 0o7777;
+        let what = format!("it is there already, and others can read it (mode {mode:04o})");
+        return Err(fail(&what, format!("chmod 600 {}, or give a file that is not there yet", path.display())));
+    }
+    Ok(file)
 }
 
 /// Writes a new file that only its owner can read.
@@ -348,6 +402,12 @@ pub fn write_public(path: &Path, text: &str) -> Result<(), Failure> {
     write(path, text, 0o644)
 }
 
+/// Makes sure that a file is found under its name, new as it may be, after the machine went down.
+pub fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(folder)?.sync_all()
+}
+
 /// All or nothing: a new file takes the old one's place.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     let mut temporary = path.as_os_str().to_owned();
@@ -359,7 +419,8 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        fs::rename(&temporary, path)?;
+        sync_folder(path)
     })();
     result.map_err(|error| {
         let what = format!("{}: cannot be written: {error}", path.display());
@@ -389,6 +450,38 @@ mod tests {
             assert!(failure.to_string().contains("others can read") && failure.remedy().contains("chmod 600"));
             assert!(!failure.to_string().contains("0a0b0c"), "{failure}");
         }
+    }
+
+    #[test]
+    fn a_secret_of_another_user_is_refused_unless_the_folder_is_his_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k");
+        write_secret(&path, "x").unwrap();
+        let own = fs::metadata(&path).unwrap().uid();
+        assert!(is_trusted(&path, own) && is_trusted(&path, 0) && !is_trusted(&path, own + 1));
+        assert!(is_trusted(Path::new("k"), fs::metadata(".").unwrap().uid()));
+        // Only root can give files away.
+        if own == 0 {
+            std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
+            let failure = read_secret(&path).unwrap_err();
+            assert!(failure.to_string().contains("another user's (number 12345)"), "{failure}");
+            std::os::unix::fs::chown(folder.path(), Some(12_345), None).unwrap();
+            assert_eq!(read_secret(&path).unwrap().as_str(), "x");
+        }
+    }
+
+    #[test]
+    fn a_private_file_is_made_so_written_on_and_refused_when_others_can_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets.log");
+        for _ in 0..2 {
+            append_private(&path, "key-log").unwrap().write_all(b"x").unwrap();
+        }
+        assert_eq!((mode(&path), fs::read(&path).unwrap().as_slice()), (0o600, &b"xx"[..]));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let failure = append_private(&path, "key-log").unwrap_err();
+        assert!(failure.to_string().contains("`key-log`") && failure.remedy().contains("chmod 600"), "{failure}");
+        assert!(append_private(Path::new("/dev/null"), "event-log").is_ok());
     }
 
     #[test]

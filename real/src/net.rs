@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cyphonic_core::name::Virtual;
 use cyphonic_core::node::Overlay;
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
-use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
+use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, MulticastGroup, RouteMessageBuilder};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::error::{Code, Failure};
 
@@ -22,7 +23,31 @@ pub struct Network {
     handle: Handle,
     name: String,
     index: u32,
-    present: Option<Virtual>,
+    present: Option<Present>,
+}
+
+/// What the interface was given.
+#[derive(Clone)]
+struct Present {
+    own: Virtual,
+    overlay: Overlay,
+    /// Whether packets to the overlay left from our address, by IPv4 and IPv6, once it was given. Where they never did, as on
+    /// a machine without IPv6, nobody has taken it away.
+    led: [bool; 2],
+}
+
+impl Present {
+    /// Whether packets to the overlay leave from our address now, by family. The routing table is only asked.
+    fn leads(&self) -> [bool; 2] {
+        let from = |to: IpAddr, own: IpAddr| source_for(SocketAddr::new(to, 9)) == Some(own);
+        let Overlay { dns_v4, dns_v6, .. } = &self.overlay;
+        [from((*dns_v4).into(), self.own.v4.into()), from((*dns_v6).into(), self.own.v6.into())]
+    }
+
+    /// Whether something was taken away.
+    fn lacks(&self) -> bool {
+        self.led.into_iter().zip(self.leads()).any(|(led, leads)| led && !leads)
+    }
 }
 
 impl Network {
@@ -46,12 +71,16 @@ impl Network {
 
     /// Gives the interface its addresses, brings it up and leads the overlay into it.
     pub async fn configure(&mut self, own: Virtual, overlay: &Overlay) -> Result<(), Failure> {
-        if self.present == Some(own) {
+        if self.present.as_ref().is_some_and(|present| present.own == own) {
             return Ok(());
         }
-        let name = self.name.clone();
-        let fail = |error: rtnetlink::Error| denied(&name, &error);
-        self.remove_addresses().await.map_err(fail)?;
+        self.present = None;
+        self.remove_addresses().await.map_err(|error| denied(&self.name, &error))?;
+        self.give(own, overlay).await
+    }
+
+    async fn give(&mut self, own: Virtual, overlay: &Overlay) -> Result<(), Failure> {
+        let fail = |error: rtnetlink::Error| denied(&self.name, &error);
         let up = LinkMessageBuilder::<LinkUnspec>::default().index(self.index).up().build();
         self.handle.link().set(up).execute().await.map_err(fail)?;
         self.handle.address().add(self.index, own.v4.into(), 32).replace().execute().await.map_err(fail)?;
@@ -76,8 +105,31 @@ impl Network {
         if let Err(error) = v6.await {
             tracing::warn!(%error, "the virtual interface has no IPv6; is it turned off on this machine?");
         }
-        self.present = Some(own);
+        let mut present = Present { own, overlay: overlay.clone(), led: [false; 2] };
+        present.led = present.leads();
+        self.present = Some(present);
         Ok(())
+    }
+
+    /// Gives the interface again what somebody has taken from it: with `ip link set NAME down` the kernel forgets its routes and
+    /// IPv6 addresses. While it is down it stays so: whoever did that wanted it.
+    async fn restore(&mut self) {
+        let Some(present) = self.present.clone() else { return };
+        if !present.lacks() || !self.is_up().await {
+            return;
+        }
+        match self.give(present.own, &present.overlay).await {
+            Ok(()) => tracing::warn!(
+                name = self.name,
+                "somebody took addresses or routes from the virtual interface: it has them again"
+            ),
+            Err(error) => tracing::warn!(%error, remedy = error.remedy(), "the virtual interface lacks something"),
+        }
+    }
+
+    async fn is_up(&self) -> bool {
+        let mut links = self.handle.link().get().match_index(self.index).execute();
+        matches!(links.try_next().await, Ok(Some(link)) if link.header.flags.contains(LinkFlags::Up))
     }
 
     async fn remove_addresses(&self) -> Result<(), rtnetlink::Error> {
@@ -91,6 +143,17 @@ impl Network {
         }
         Ok(())
     }
+}
+
+/// Watches over the interface from now on, and restores what others take from it.
+pub fn keep(network: Arc<Mutex<Network>>) -> Result<(), Failure> {
+    let mut changes = watch()?;
+    tokio::spawn(async move {
+        while changes.recv().await.is_some() {
+            network.lock().await.restore().await;
+        }
+    });
+    Ok(())
 }
 
 fn denied(name: &str, error: &dyn std::fmt::Display) -> Failure {

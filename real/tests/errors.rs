@@ -148,13 +148,52 @@ fn a_database_that_cannot_be_used_ends_with_7() {
 #[test]
 fn a_service_that_has_no_address_ends_with_8() {
     let folder = stage();
-    let ended = run(folder.path(), &["node", "--config", "node.toml", "--as-addresses", "nowhere.invalid:443"]);
-    refused(&ended, 8, &["nowhere.invalid", "as-addresses"]);
     let token = folder.path().join("token");
     fs::write(&token, "0123\n").unwrap();
     fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
     let signup = ["signup", "b.cyphonic.test", "--as", "[::1]:1", "--token-file", "token", "--roots", "pki/root.pem"];
     refused(&run(folder.path(), &signup), 8, &["the way to the AS", "--as"]);
+    let signup = ["signup", "b.cyphonic.test", "--as", "nowhere.invalid:1", "--token-file", "token"];
+    refused(&run(folder.path(), &signup), 8, &["nowhere.invalid", "--as"]);
+}
+
+#[test]
+fn a_node_whose_as_has_no_address_yet_waits_and_says_so_and_ends_with_8_when_it_is_stopped() {
+    let folder = stage();
+    let path = folder.path();
+    let mut node = Command::new(env!("CARGO_BIN_EXE_cyphonic"));
+    node.args(["node", "--config", "node.toml", "--as-addresses", "nowhere.invalid:443", "--control", "a.sock"]);
+    let mut node = node.current_dir(path).env_clear().stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let waits = (0..300).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let said = run(path, &["status", "--control", "a.sock"]);
+        said.code == 8 && said.err.contains("the node waits: `as-addresses`: nowhere.invalid")
+    });
+    assert!(waits);
+    assert!(Command::new("kill").args(["-TERM", &node.id().to_string()]).status().unwrap().success());
+    assert_eq!(node.wait().unwrap().code(), Some(8));
+}
+
+#[test]
+fn a_flag_counts_before_a_variable_and_a_variable_before_the_file() {
+    let folder = stage();
+    let path = folder.path();
+    // Which one was taken shows in the error: all three are.
+    let taken = [(); 3].map(|()| UdpSocket::bind("[::]:0").unwrap());
+    let [file, variable, flag] = [0, 1, 2].map(|n: usize| taken[n].local_addr().unwrap().port().to_string());
+    let text = fs::read_to_string(path.join("as.toml")).unwrap();
+    fs::write(path.join("as.toml"), format!("{text}port = {file}\n")).unwrap();
+    for (by_variable, by_flag, port) in
+        [(None, None, &file), (Some(&variable), None, &variable), (Some(&variable), Some(&flag), &flag)]
+    {
+        let mut auth = Command::new(env!("CARGO_BIN_EXE_cyphonic"));
+        auth.args(["as", "--config", "as.toml"]).current_dir(path).env_clear();
+        auth.envs(by_variable.map(|port| ("CYPHONIC_PORT", port)));
+        auth.args(by_flag.into_iter().flat_map(|port| ["--port", port]));
+        let output = auth.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(5) && said.contains(&format!("UDP port {port} is taken")), "{said}");
+    }
 }
 
 #[test]
@@ -242,7 +281,9 @@ fn a_revoked_device_is_gone_and_its_name_is_free_for_a_new_device() {
     assert!(fine(path, &["device", "list"]).contains("a.cyphonic.test"));
     fine(path, &["ca", "revoke", "a.cyphonic.test", "--database", "cyphonic.db"]);
     assert_eq!(fine(path, &["device", "list"]), "");
-    refused(&run(path, &["ca", "revoke", "a.cyphonic.test", "--database", "cyphonic.db"]), 2, &["no device"]);
+    let again = fine(path, &["ca", "revoke", "a.cyphonic.test", "--database", "cyphonic.db"]);
+    assert!(again.contains("crl.pem: 0 more; copy it") && again.contains("was no device"), "{again}");
+    refused(&run(path, &["device", "remove", "a.cyphonic.test"]), 2, &["no device"]);
     fine(path, &["device", "add", "a.cyphonic.test"]);
 }
 

@@ -375,6 +375,166 @@ fn a_database_that_is_full_or_locked_is_named_and_served_from_again_without_a_re
     drop(mounted);
 }
 
+/// A ping that goes on, and the answers that came.
+struct Pings {
+    child: Child,
+    file: std::path::PathBuf,
+}
+
+impl Pings {
+    fn begin(lab: &Lab, from: &str, to: &str) -> Self {
+        lab.until_reached(from, to);
+        let file = lab.path("pings");
+        let out = fs::File::create(&file).unwrap();
+        let mut ping = lab.within(from, "ping");
+        ping.args(["-n", "-i", "0.2", &format!("{to}.cyphonic.test")]);
+        Self { child: ping.stdout(out).stderr(Stdio::null()).spawn().unwrap(), file }
+    }
+
+    /// Ten more are answered.
+    #[track_caller]
+    fn go_on(&self, lab: &Lab, seconds: u64, why: &str) {
+        let answers = || fs::read_to_string(&self.file).unwrap().matches(" bytes from ").count();
+        let before = answers();
+        let more = until(seconds, || (answers() >= before + 10).then_some(()));
+        assert!(more.is_some(), "no more answers: {why}\n{}\n{}", lab.log("a"), lab.log("b"));
+    }
+}
+
+impl Pings {
+    /// How many before the last answer had none.
+    fn lost(&self) -> usize {
+        let text = fs::read_to_string(&self.file).unwrap();
+        let numbers = text.split("icmp_seq=").skip(1).filter_map(|rest| rest.split(' ').next()?.parse().ok());
+        let last: usize = numbers.max().unwrap();
+        last - text.matches(" bytes from ").count().min(last)
+    }
+}
+
+impl Drop for Pings {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn an_address_changes(method: &str) {
+    let Some(lab) = Lab::up(&format!("adr{}", &method[..1]), "1", method, "as nms trs a b") else { return };
+    let pings = Pings::begin(&lab, "a", "b");
+    pings.go_on(&lab, 10, "the beginning");
+    for (node, old, new) in [("a", "2001:db8::5", "2001:db8::55"), ("b", "2001:db8::6", "2001:db8::66")] {
+        lab.sh(node, &format!("ip addr del {old}/64 dev eth0; ip addr add {new}/64 dev eth0 nodad"));
+        lab.until_status(node, 20, &["  registered", new]);
+        pings.go_on(&lab, 20, &format!("{node} has another address"));
+        let status = lab.ask(node, &["status"]);
+        assert!(!status.contains(&format!("real     {old} ")), "{status}");
+    }
+    // The tunnel is built anew at once, twice; nothing may be lost but what is under way then.
+    assert!(pings.lost() <= 10, "{} pings were lost\n{}\n{}", pings.lost(), lab.log("a"), lab.log("b"));
+}
+
+#[test]
+fn those_who_talk_by_quic_go_on_when_either_node_gets_another_address() {
+    an_address_changes("proposed");
+}
+
+#[test]
+fn those_who_talk_by_the_conventional_method_go_on_when_either_node_gets_another_address() {
+    an_address_changes("conventional");
+}
+
+#[test]
+fn a_virtual_interface_that_was_down_has_its_routes_and_addresses_again() {
+    let Some(lab) = Lab::up("dwn", "1", "proposed", "as nms a b") else { return };
+    lab.until_reached("a", "b");
+    let own = |what: &str| {
+        lab.sh("a", &format!("ip {what} show dev cyphonic0 | grep -v '^[0-9]' | sed 's/ metric.*//' | sort"))
+    };
+    let routes = |family: &str| lab.sh("a", &format!("ip {family} route show dev cyphonic0"));
+    let before = [own("addr"), routes("-4"), routes("-6")];
+    lab.sh("a", "ip link set cyphonic0 down");
+    std::thread::sleep(Duration::from_secs(1));
+    let down = lab.sh("a", "ip link show dev cyphonic0");
+    assert!(!down.contains("UP"), "who took it down wanted it: {down}");
+    lab.sh("a", "ip link set cyphonic0 up");
+    let again = until(10, || ([own("addr"), routes("-4"), routes("-6")] == before).then_some(()));
+    assert!(again.is_some(), "{before:?}\n{:?}\n{}", [own("addr"), routes("-4"), routes("-6")], lab.log("a"));
+    for family in ["-4", "-6"] {
+        lab.sh("a", &format!("ping -n {family} -c 1 -W 5 b.cyphonic.test"));
+    }
+    // A route, too.
+    lab.sh("a", "ip -4 route flush dev cyphonic0");
+    assert!(until(10, || (routes("-4") == before[1]).then_some(())).is_some(), "{}", routes("-4"));
+}
+
+#[test]
+fn after_a_kill_the_next_start_takes_the_dead_server_out_of_resolv_conf_before_anything_is_asked() {
+    let Some(mut lab) = Lab::up("dns", "1", "proposed", "as nms a") else { return };
+    let read = |lab: &Lab| lab.sh("a", "cat /etc/resolv.conf");
+    assert!(read(&lab).contains("nameserver 198.18.0.1"), "{}", read(&lab));
+    lab.kill("a");
+    assert!(read(&lab).contains("nameserver 198.18.0.1"), "nobody could take it back");
+    lab.kill("as");
+    lab.start("a", &["--as-addresses", "nowhere.invalid:443"]);
+    lab.until_status("a", 20, &["the node waits: `as-addresses`: nowhere.invalid"]);
+    assert_eq!(read(&lab), "options timeout:3 attempts:2\n");
+    lab.kill("a");
+    lab.start("as", &[]);
+    lab.start("a", &[]);
+    lab.until_registered("a", 15);
+    assert!(until(5, || read(&lab).contains("nameserver 198.18.0.1").then_some(())).is_some());
+}
+
+#[test]
+fn a_device_signs_up_and_renews_and_no_token_or_password_gets_into_a_log() {
+    let Some(mut lab) = Lab::up("sgn", "1", "proposed", "trs") else { return };
+    let program = env!("CARGO_BIN_EXE_cyphonic");
+    for (service, more) in [("as", &["--ca", "pki"][..]), ("nms", &[])] {
+        lab.start(service, &[&["--log", "trace"], more].concat());
+    }
+    assert!(until(5, || (lab.log("as").contains("ready") && lab.log("nms").contains("ready")).then_some(())).is_some());
+    // An operator's folder, and the same for a wrong token.
+    let invite = format!("umask 077; {program} device invite a.cyphonic.test --replace --database cyphonic.db >token");
+    lab.sh("as", &invite);
+    lab.sh(
+        "as",
+        "umask 077; echo 0123456789abcdef0123456789abcdef >wrong; printf correct-horse-battery >password; \
+                  printf incorrect-horse-battery >guess",
+    );
+    let sign_up =
+        |rest: &str| format!("{program} signup a.cyphonic.test --as [2001:db8::2]:4433 --roots pki/root.pem {rest}");
+    lab.sh("a", &format!("! {}", sign_up("--token-file wrong --out other")));
+    lab.sh("a", &sign_up("--token-file token --out own/a"));
+    lab.sh("a", &sign_up("--renew --out own/a"));
+    let issued = fs::read_to_string(lab.path("pki/issued")).unwrap();
+    assert_eq!(issued.matches(" a.cyphonic.test").count(), 3, "{issued}");
+    let (own, key) = ("own/a/a.cyphonic.test.pem", "own/a/a.cyphonic.test.key");
+    lab.start("a", &["--certificate", own, "--key", key, "--log", "trace"]);
+    let status = lab.until_registered("a", 10);
+    assert!(
+        status.contains("papers   the certificate ends in 8") || status.contains("the certificate ends in 90"),
+        "{status}"
+    );
+
+    lab.sh(
+        "as",
+        &format!("{program} device add b.cyphonic.test --replace --password-file password --database cyphonic.db"),
+    );
+    let by_password = ["--method", "conventional", "--login", "password", "--log", "trace", "--password-file"];
+    lab.start("b", &[&by_password[..], &["guess"]].concat());
+    lab.until_status("b", 20, &["does not know the device b.cyphonic.test"]);
+    lab.kill("b");
+    lab.start("b", &[&by_password[..], &["password"]].concat());
+    lab.until_registered("b", 40);
+    for host in ["as", "nms", "a", "b"] {
+        assert!(lab.log(host).len() > 100);
+        for secret in ["token", "wrong", "password", "guess"] {
+            let secret = fs::read_to_string(lab.path(secret)).unwrap();
+            assert!(!lab.log(host).contains(secret.trim()), "{host} logs {secret}");
+        }
+    }
+}
+
 /// A file system in memory.
 struct Mounted(std::path::PathBuf);
 

@@ -14,7 +14,7 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use rustls::pki_types::{DnsName, ServerName};
+use rustls::pki_types::{CertificateDer, DnsName, ServerName};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection,
 };
@@ -168,11 +168,14 @@ impl TlsChannel {
     /// The names in the certificate that the other end has proved to be its own; empty before the handshake is
     /// complete, and if it showed none.
     pub fn peer_names(&self) -> Vec<Fqdn> {
-        if !self.handshake_complete() {
-            return Vec::new();
-        }
-        let chain = self.connection.peer_certificates().unwrap_or_default();
-        chain.first().map(tls::names).unwrap_or_default()
+        self.peer_certificate().map(tls::names).unwrap_or_default()
+    }
+
+    /// The certificate that the other end has proved to be its own; none before the handshake is complete, and if it showed
+    /// none.
+    pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
+        let chain = self.connection.peer_certificates().filter(|_| self.handshake_complete())?;
+        chain.first()
     }
 
     /// Whether the other end said that nothing more will come (close_notify).

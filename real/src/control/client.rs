@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::{Answer, Netcheck, Nms, Pong, Question, Status};
 use crate::error::{Code, Failure};
+use crate::files;
 
 /// A route may take its time the first time, see [`cyphonic_core::node::ROUTE_TIMEOUT`].
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
@@ -86,8 +87,12 @@ fn describe(status: &Status) -> String {
     let remedy = status.remedy.as_ref().filter(|_| !status.registered);
     let remedy = remedy.map(|remedy| format!("  remedy   {remedy}\n")).unwrap_or_default();
     let nms = status.nms.as_ref().map(|nms| format!("  nms      {}\n", hearing(nms))).unwrap_or_default();
+    let papers = status
+        .certificate_ends
+        .map(|ends| format!("  papers   {}\n", files::ending(files::since_epoch(), Duration::from_secs(ends))));
+    let papers = papers.unwrap_or_default();
     let mut text = format!(
-        "{}  {} ({}, up {} s)\n{remedy}  virtual  {} on {}\n  real     {} port {}\n{nms}",
+        "{}  {} ({}, up {} s)\n{remedy}  virtual  {} on {}\n  real     {} port {}\n{papers}{nms}",
         status.name,
         standing,
         status.method,

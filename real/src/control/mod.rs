@@ -86,6 +86,8 @@ pub struct Status {
     pub trouble: Option<String>,
     /// What helps against that.
     pub remedy: Option<String>,
+    /// When its certificate ends, seconds since 1970; none where it logs in by password.
+    pub certificate_ends: Option<u64>,
     /// The NMS, where the way to it is open.
     pub nms: Option<Nms>,
     /// How its network treats it, by family, where the NMS helps to find out (`policy = "optimal"`).

@@ -5,6 +5,7 @@
 //! IP header is made anew. A secret comes before the first packet that needs it: TLS tells it while the packet that brought
 //! it is handled, so a packet that came in waits until then.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::mem;
 use std::net::SocketAddr;
@@ -19,8 +20,11 @@ use super::secrets::Kept;
 use crate::drive::Passing;
 use crate::files;
 
-/// Pieces of a capture that wait for who asked for it. If there are more it is slower than the node, and loses some.
-const WAITING: usize = 4096;
+/// Bytes of a capture that wait for who asked for it. If there are more it is slower than the node, and loses packets; never
+/// secrets, without which what comes later could not be opened.
+const WAITING_BYTES: usize = 16 << 20;
+/// Pieces that these bytes are in; then a piece grows.
+const WAITING: usize = 1024;
 /// The interfaces of the file.
 const UNDERLAY: u32 = 0;
 const INSIDE: u32 = 1;
@@ -33,6 +37,10 @@ pub(super) struct Capture {
     /// What came in last.
     held: Option<(u32, Duration, Vec<u8>)>,
     to: mpsc::Sender<Vec<u8>>,
+    /// The lengths of the pieces that were sent last, those that wait among them.
+    lengths: VecDeque<usize>,
+    /// Their sum.
+    sent: usize,
     lost: u64,
 }
 
@@ -43,7 +51,7 @@ impl Capture {
         let program = concat!("cyphonic ", env!("CARGO_PKG_VERSION"));
         let writer =
             CaptureWriter::new(Vec::new(), title, program, ["underlay", tun]).expect("memory takes everything");
-        let mut capture = Self { writer, secrets, seen: 0, held: None, to, lost: 0 };
+        let mut capture = Self { writer, secrets, seen: 0, held: None, to, lengths: VecDeque::new(), sent: 0, lost: 0 };
         capture.flush();
         (capture, from)
     }
@@ -68,21 +76,27 @@ impl Capture {
     /// Sends on what is there. False if nobody reads any more.
     pub(super) fn flush(&mut self) -> bool {
         self.release();
-        let piece = mem::take(self.writer.get_mut());
-        if piece.is_empty() {
-            return !self.to.is_closed();
-        }
-        match self.to.try_send(piece) {
-            Ok(()) => true,
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                self.lost += 1;
-                if self.lost.is_power_of_two() {
-                    tracing::warn!(pieces = self.lost, "the capture's reader is too slow: packets are missing in it");
+        match self.to.try_reserve() {
+            Ok(place) => {
+                let piece = mem::take(self.writer.get_mut());
+                if !piece.is_empty() {
+                    self.lengths.push_back(piece.len());
+                    self.sent += piece.len();
+                    place.send(piece);
                 }
                 true
             }
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            // It waits, and grows.
+            Err(mpsc::error::TrySendError::Full(())) => true,
+            Err(mpsc::error::TrySendError::Closed(())) => false,
         }
+    }
+
+    /// Bytes that wait for the reader.
+    fn waiting(&mut self) -> usize {
+        let pieces = self.to.max_capacity() - self.to.capacity();
+        self.sent -= self.lengths.drain(..self.lengths.len().saturating_sub(pieces)).sum::<usize>();
+        self.sent + self.writer.get_mut().len()
     }
 
     /// Writes what was held, and the secrets that came since before it.
@@ -90,11 +104,18 @@ impl Capture {
         let Some((interface, at, packet)) = self.held.take() else { return };
         let (lines, seen) = self.secrets.since(self.seen);
         self.seen = seen;
+        let is_full = self.waiting() > WAITING_BYTES;
+        if is_full {
+            self.lost += 1;
+            if self.lost.is_power_of_two() {
+                tracing::warn!(packets = self.lost, "the capture's reader is too slow: packets are missing in it");
+            }
+        }
         let mut write = || {
             if !lines.is_empty() {
                 self.writer.secrets(&lines)?;
             }
-            self.writer.packet(interface, at, &packet, None)
+            if is_full { Ok(()) } else { self.writer.packet(interface, at, &packet, None) }
         };
         write().expect("memory takes everything");
         let _ = self.writer.get_mut().flush();
@@ -122,5 +143,29 @@ mod tests {
         drop(reader);
         capture.take(&Passing::FromTun(b"more"));
         assert!(!capture.flush());
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_costs_bounded_memory_and_loses_packets_but_no_secret() {
+        let (log, kept) = secrets::listen(None, true).unwrap();
+        let (mut capture, mut reader) = Capture::begin("a", "tun", kept.unwrap());
+        let packet = vec![b'x'; 60_000];
+        for _ in 0..2 * WAITING_BYTES / packet.len() {
+            capture.take(&Passing::ToTun(&packet));
+            assert!(capture.flush());
+        }
+        assert!(capture.lost > 0);
+        log.unwrap().log("LABEL", &[1], &[2]);
+        capture.take(&Passing::ToTun(b"first of those that are lost"));
+        assert!(capture.flush());
+        let mut file = Vec::new();
+        while let Ok(piece) = reader.try_recv() {
+            file.extend(piece);
+        }
+        let has = |file: &[u8], what: &[u8]| file.windows(what.len()).any(|window| window == what);
+        assert!(file.len() < WAITING_BYTES + 2 * packet.len(), "{}", file.len());
+        assert!(has(&file, b"LABEL 01 02") && !has(&file, b"first of those that are lost"));
+        capture.take(&Passing::ToTun(b"there is room again"));
+        assert!(capture.flush() && has(&reader.try_recv().unwrap(), b"there is room again"));
     }
 }

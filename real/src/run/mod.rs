@@ -2,6 +2,7 @@
 
 mod capture;
 mod dns;
+mod expiry;
 mod metrics;
 mod netcheck;
 mod node;
@@ -34,7 +35,6 @@ pub use services::{auth, nms, trs};
 
 use crate::drive::Wall;
 use crate::error::{Code, Failure};
-use crate::files;
 use crate::settings::{LogFormat, Parsed};
 
 /// The zone of all names, if nothing else is said.
@@ -149,12 +149,4 @@ fn overlay(
 /// The same places with another port.
 fn with_port(places: &[SocketAddr], port: u16) -> Vec<SocketAddr> {
     places.iter().map(|place| SocketAddr::new(place.ip(), port)).collect()
-}
-
-fn warn_of_end(what: &Fqdn, ends: Duration) {
-    let left = ends.saturating_sub(files::since_epoch());
-    if left < files::RENEW_BEFORE {
-        let hours = left.as_secs() / 3600;
-        tracing::warn!(name = %what, hours, "the certificate ends soon: `cyphonic ca issue {what} --renew`");
-    }
 }

@@ -19,11 +19,11 @@ use cyphonic_core::route::Pattern;
 use cyphonic_core::route::optimal::Behaviour;
 use cyphonic_core::time::Instant;
 use cyphonic_core::tls::Roots;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use self::standing::{behaviour, both, milliseconds};
 use super::capture::Capture;
-use super::dns::Resolver;
+use super::dns::{self as system_dns, Resolver};
 use super::metrics::{self, Page, Traffic};
 use super::netcheck;
 use super::patience;
@@ -32,13 +32,13 @@ use super::privileges;
 use super::report::Report;
 use super::secrets::Kept;
 use super::trouble::{self, Facts, Failed, Trouble};
-use super::{ready, stopped};
+use super::{expiry, ready, stopped};
 use crate::control::{Answer, Asked, ControlSocket, DEFAULT_SOCKET, Pong, Question, Reply, Status};
 use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Tun, Udp};
 use crate::error::Failure;
 use crate::files;
 use crate::net::{self, Network};
-use crate::settings::NodeSettings;
+use crate::settings::{Dns, NodeSettings};
 
 /// The port from which the shell itself asks for names. Applications may have it too: answers carry our number.
 const ASK_PORT: u16 = 53;
@@ -84,7 +84,7 @@ struct NodeShell {
     shown: Shown,
     overlay: Overlay,
     report: Report,
-    network: Network,
+    network: Arc<Mutex<Network>>,
     resolver: Resolver,
     addresses: Vec<IpAddr>,
     nat64: Option<Ipv6Addr>,
@@ -278,9 +278,9 @@ impl Shell for NodeShell {
     async fn after(&mut self) -> Result<(), Failure> {
         let Some(own) = self.own else { return Ok(()) };
         if self.configured != Some(own) {
-            self.network.configure(own, &self.overlay).await?;
+            self.network.lock().await.configure(own, &self.overlay).await?;
             self.configured = Some(own);
-            self.resolver.install().await;
+            self.resolver.install();
         }
         if !self.ready {
             self.ready = true;
@@ -326,6 +326,7 @@ impl NodeShell {
             nat: self.nat,
             trouble: self.trouble.as_ref().map(|(_, trouble)| trouble.what.clone()),
             remedy: self.trouble.as_ref().map(|(_, trouble)| trouble.remedy.clone()),
+            certificate_ends: self.facts.certificate_ends().map(|ends| ends.as_secs()),
             nms: self.nms(machine, now),
             network_behaviour: self.network_behaviour.clone(),
             virtual_addresses: self.own.map(both).unwrap_or_default(),
@@ -340,6 +341,7 @@ impl NodeShell {
     fn metrics(&self, machine: &Node, now: Instant) -> String {
         let mut page = Page::begin("node", self.shown.name.as_str(), now - Instant::ZERO, &self.traffic);
         self.report.on(&mut page);
+        expiry::on(&mut page, self.facts.certificate_ends());
         let registered = f64::from(u8::from(machine.is_registered()));
         page.gauge("registered", "Whether the NMS knows where this node is.", [(Vec::new(), registered)]);
         let peers = machine.peers();
@@ -440,15 +442,19 @@ fn source_v4(packet: &[u8]) -> Option<Ipv4Addr> {
 pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let event_log = settings.event_log.clone();
     let control = settings.control.clone().unwrap_or_else(|| DEFAULT_SOCKET.into());
+    if settings.dns == Some(Dns::ResolvConf) && std::os::unix::net::UnixStream::connect(&control).is_err() {
+        system_dns::clean_up();
+    }
     let Plan { config, certificate, listen, tun, mtu, resolver, fixed_addresses, secrets, trust, metrics } =
-        patience::until_clock_is_right(&control, || plan(settings.clone())).await?;
+        patience::until_it_can_begin(&control, move || plan(settings.clone())).await?;
     let port_use = match config.method {
         Method::Conventional => PortUse::Conventional,
         Method::Proposed => PortUse::Quic,
     };
     let udp = Udp::bind(&listen, &[(config.port, port_use)])?;
     let device = Tun::new(&tun, mtu)?;
-    let network = Network::find(&tun).await?;
+    let network = Arc::new(Mutex::new(Network::find(&tun).await?));
+    net::keep(network.clone())?;
     let (sender, requests) = mpsc::channel(64);
     let (ask, asked) = mpsc::channel(16);
     let _control = ControlSocket::listen(&control, ask)?;
@@ -469,6 +475,9 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let identity = config.identity.as_ref().and_then(|identity| identity.chain.first());
     let dates = identity.map(|own| (certificate.clone(), files::Span::of(own)));
     let facts = Facts::new(name.clone(), method, config.services.as_addresses.clone(), dates);
+    if let Some(ends) = facts.certificate_ends() {
+        expiry::watch(name.clone(), ends);
+    }
     let patience = if method == Method::Proposed { config.quic.idle_timeout } else { SEALED_PATIENCE };
     let machine = Node::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
     tracing::info!(%name, method = method.name(), framing = framing.name(), ?addresses, port, %tun, "starting");

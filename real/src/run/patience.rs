@@ -1,35 +1,39 @@
-//! A node whose clock and certificate disagree when it starts, as on a machine that has no clock of its own until it has
-//! heard of the time: it waits, says so to who asks, and goes on as soon as either is mended.
+//! A node that cannot begin yet: its clock and certificate disagree, as on a machine that has no clock of its own until it has
+//! heard of the time; or the AS's name has no address, as where the network comes later. It waits, says so to who asks, and
+//! goes on as soon as that is mended.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::stopped;
 use crate::control::{Answer, ControlSocket};
 use crate::error::{Code, Failure};
 
-/// How often clock and files are looked at.
+/// How long after one look at clock, files and names comes the next.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What `look` gives once it does not fail for a clock any more.
+/// What `look` gives once it does not fail for a clock or an address any more.
 ///
 /// # Errors
-/// What else `look` fails for; or the clock, if the daemon is stopped meanwhile.
-pub(super) async fn until_clock_is_right<T>(
+/// What else `look` fails for; or clock or address, if the daemon is stopped meanwhile.
+pub(super) async fn until_it_can_begin<T: Send + 'static>(
     control: &Path,
-    look: impl Fn() -> Result<T, Failure>,
+    look: impl Fn() -> Result<T, Failure> + Send + Sync + 'static,
 ) -> Result<T, Failure> {
-    let mut failure = match look() {
-        Err(failure) if failure.code == Code::Clock => failure,
+    let look = Arc::new(look);
+    let look = || apart(look.clone());
+    let mut failure = match look().await {
+        Err(failure) if may_pass(&failure) => failure,
         other => return other,
     };
     let (ask, mut asked) = mpsc::channel(16);
     let _control = ControlSocket::listen(control, ask)?;
-    tracing::error!(error = %failure, remedy = failure.remedy(), "waiting until clock and certificate agree");
+    say(&failure);
     let mut stop = std::pin::pin!(stopped());
-    let mut pause = tokio::time::interval(LOOK);
+    let mut again = std::pin::pin!(later(look()));
     loop {
         tokio::select! {
             () = &mut stop => return Err(failure),
@@ -37,14 +41,50 @@ pub(super) async fn until_clock_is_right<T>(
                 let (what, remedy) = (format!("the node waits: {failure}"), failure.remedy().to_owned());
                 let _ = reply.send(Answer::Error { what, remedy }.into());
             }
-            _ = pause.tick() => match look() {
-                Err(again) if again.code == Code::Clock => failure = again,
+            looked = &mut again => match looked {
+                Err(next) if may_pass(&next) => {
+                    if next.code != failure.code {
+                        say(&next);
+                    }
+                    failure = next;
+                    again.set(later(look()));
+                }
                 Ok(good) => {
-                    tracing::info!("clock and certificate agree");
+                    tracing::info!("the node can begin");
                     return Ok(good);
                 }
                 other => return other,
             },
         }
     }
+}
+
+/// Looks in a thread of its own, which is gone with the answer: a DNS may let it wait for long, and meanwhile others are
+/// answered; and what the daemon does to all of its threads next, it need not do to this one.
+async fn apart<T: Send + 'static>(
+    look: Arc<impl Fn() -> Result<T, Failure> + Send + Sync + 'static>,
+) -> Result<T, Failure> {
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || tell.send((look(), rustix::thread::gettid().as_raw_nonzero())).is_ok());
+    let (looked, thread) = told.await.map_err(Failure::other)?;
+    let thread = format!("/proc/self/task/{thread}");
+    while Path::new(&thread).exists() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    looked
+}
+
+/// The same after a pause.
+async fn later<T>(look: impl Future<Output = T>) -> T {
+    tokio::time::sleep(LOOK).await;
+    look.await
+}
+
+fn may_pass(failure: &Failure) -> bool {
+    matches!(failure.code, Code::Clock | Code::Unreachable)
+}
+
+fn say(failure: &Failure) {
+    let what = if failure.code == Code::Clock { "clock and certificate agree" } else { "the AS's name has an address" };
+    tracing::error!(error = %failure, remedy = failure.remedy(), "waiting until {what}");
 }

@@ -13,7 +13,7 @@ use cyphonic_core::quic::{Congestion, QuicOptions};
 use super::dns::Resolver;
 use super::secrets::{self, Kept};
 use super::trust::{Source, Trust};
-use super::{ALPN, environment, named, overlay, seed, warn_of_end, zone};
+use super::{ALPN, environment, named, overlay, seed, zone};
 use crate::error::{Code, Failure};
 use crate::settings::{self, NodeSettings, Parsed, Short, required};
 use crate::{files, net};
@@ -94,7 +94,6 @@ pub(super) fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
         let certificate = required::<NodeSettings, _>(settings.certificate, "certificate")?;
         let key = required::<NodeSettings, _>(settings.key, "key")?;
         let credentials = files::credentials(&name, &certificate, &key, &roots, settings.crl.as_deref())?;
-        warn_of_end(&name, credentials.ends);
         (node::Login::Certificate, Some(credentials.identity), credentials.roots, certificate)
     };
     let chain = identity.as_ref().map(|identity| identity.chain.clone()).unwrap_or_default();

@@ -1,16 +1,15 @@
 //! Events of roles as log lines.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use cyphonic_core::event::{DropReason, Event};
 use cyphonic_core::name::Party;
 use cyphonic_scenarios::log::{Entry, What};
 
-use crate::error::{Code, Failure};
+use crate::error::Failure;
 use crate::files;
 
 use super::metrics::Page;
@@ -31,10 +30,7 @@ struct EventLog {
 
 impl EventLog {
     fn open(host: &Party, path: &Path) -> Result<Self, Failure> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-        let file = file
-            .map_err(|error| Failure::new(Code::Config, format!("{}: {error}", path.display()), "check `event-log`"))?;
-        Ok(Self { host: host.to_string(), file })
+        Ok(Self { host: host.to_string(), file: files::append_private(path, "event-log")? })
     }
 
     fn write(&mut self, event: &Event) {

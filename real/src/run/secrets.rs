@@ -3,9 +3,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +12,8 @@ use cyphonic_core::capture::key_log_line;
 use rustls::KeyLog;
 use zeroize::Zeroizing;
 
-use crate::error::{Code, Failure};
+use crate::error::Failure;
+use crate::files;
 
 /// Most secrets kept; a session has five. The oldest go first.
 const MAX_KEPT: usize = 8192;
@@ -73,12 +73,7 @@ pub(super) fn listen(file: Option<&Path>, keep: bool) -> Result<Heard, Failure> 
 }
 
 fn open(path: &Path) -> Result<File, Failure> {
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| Failure::new(Code::Config, format!("{}: {error}", path.display()), "check `key-log`"))?;
+    let file = files::append_private(path, "key-log")?;
     tracing::warn!(file = %path.display(), "TLS SECRETS ARE WRITTEN TO A FILE: whoever has it can read all traffic");
     Ok(file)
 }

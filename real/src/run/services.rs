@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cyphonic_core::auth::{Auth, AuthConfig};
 use cyphonic_core::event::Event;
@@ -21,8 +22,7 @@ use super::privileges::{self, Later};
 use super::report::Report;
 use super::trust::{Source, Trust};
 use super::{
-    ALPN, CONVENTIONAL_PORT, PORT, environment, named, overlay, ready, secrets, seed, stopped, warn_of_end, with_port,
-    zone,
+    ALPN, CONVENTIONAL_PORT, PORT, environment, expiry, named, overlay, ready, secrets, seed, stopped, with_port, zone,
 };
 use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Udp};
 use crate::error::Failure;
@@ -46,6 +46,8 @@ struct Service<M> {
     name: Fqdn,
     report: Report,
     traffic: Traffic,
+    /// When its certificate ends, since 1970.
+    ends: Duration,
     machine: std::marker::PhantomData<M>,
 }
 
@@ -67,6 +69,7 @@ impl<M: Machine<Command = ServiceCommand>> Shell for Service<M> {
             Request::Metrics(asked) => {
                 let mut page = Page::begin(self.role, self.name.as_str(), now - Instant::ZERO, &self.traffic);
                 self.report.on(&mut page);
+                expiry::on(&mut page, Some(self.ends));
                 let _ = asked.send(page.end());
             }
         }
@@ -80,6 +83,8 @@ struct Prepared {
     metrics: Option<SocketAddr>,
     /// What is opened again.
     later: Vec<Later>,
+    /// When its certificate ends.
+    ends: Duration,
 }
 
 async fn serve<M>(
@@ -93,13 +98,14 @@ async fn serve<M>(
 where
     M: Machine<Command = ServiceCommand>,
 {
-    let Prepared { name, trust, metrics, later } = prepared;
+    let Prepared { name, trust, metrics, later, ends } = prepared;
     let (sender, requests) = mpsc::channel(16);
     metrics::serve(metrics, sender.clone(), Request::Metrics).await?;
     privileges::give_up(privileges::SERVICE, &later).await?;
     trust.watch(sender, |roots| Request::Command(ServiceCommand::Trust(roots)), None)?;
+    expiry::watch(name.clone(), ends);
     let traffic = Traffic::default();
-    let shell = Service { role, name: name.clone(), report, traffic, machine: std::marker::PhantomData };
+    let shell = Service { role, name: name.clone(), report, traffic, ends, machine: std::marker::PhantomData };
     let mut driver = Driver::new(machine, shell, Clock::start(), udp, streams, None, requests);
     tracing::info!(%name, version = env!("CARGO_PKG_VERSION"), "ready");
     ready("ready");
@@ -147,11 +153,11 @@ impl Papers {
         let key = required::<S, _>(self.key, "key")?;
         let roots = required::<S, _>(self.roots, "roots")?;
         let credentials = files::credentials(name, &certificate, &key, &roots, self.crl.as_deref())?;
-        warn_of_end(name, credentials.ends);
         let source = Source::new(self.crl_from, self.crl.as_deref(), as_name)?;
         let trust = Trust { roots, crl: self.crl, chain: credentials.identity.chain.clone(), source };
         let later = trust.later();
-        let prepared = Prepared { name: name.clone(), trust, metrics: self.metrics.map(|place| place.0), later };
+        let (metrics, ends) = (self.metrics.map(|place| place.0), credentials.ends);
+        let prepared = Prepared { name: name.clone(), trust, metrics, later, ends };
         let config = QuicConfig {
             tls: environment(secrets::listen(self.key_log.as_deref(), false)?.0),
             roots: credentials.roots,
@@ -176,7 +182,9 @@ fn of_database(path: &Path) -> Vec<Later> {
 /// What an authority opens again: all that is in its folder, but for the root's key.
 fn of_authority(folder: &Path) -> Vec<Later> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let files = entries.filter(|path| !path.ends_with("root.key")).map(|path| Later::read(&path));
+    let written = |path: &Path| path.ends_with("issued") || path.ends_with("lock");
+    let files = entries.filter(|path| !path.ends_with("root.key"));
+    let files = files.map(|path| if written(&path) { Later::write(&path) } else { Later::read(&path) });
     files.chain([Later::folder(folder)]).collect()
 }
 
@@ -189,18 +197,17 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     let report = Report::new(&Party::As, settings.event_log.as_deref())?;
     let zone = zone(settings.zone);
     let name = named(settings.name, "as", &zone)?;
-    let as_name = named(None, "as", &zone)?;
     let (_, range) = overlay(zone, settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
     let papers = papers!(settings);
-    let (quic, certificate, mut prepared) = papers.quic::<AuthSettings>(&name, &as_name, false)?;
+    let (quic, certificate, mut prepared) = papers.quic::<AuthSettings>(&name, &name, false)?;
     let nms = required::<AuthSettings, _>(settings.nms, "nms")?.0;
     let database = required::<AuthSettings, _>(settings.database, "database")?;
     let (listen, port) = (addresses(settings.listen), settings.port.unwrap_or(PORT));
-    let store = Arc::new(SqliteStore::open(&database, range)?);
+    let store = Arc::new(SqliteStore::serving(&database, range)?);
     prepared.later.extend(of_database(&database));
     if let Some(folder) = settings.ca {
         prepared.later.extend(of_authority(&folder));
-        let desk = Desk::new(&folder, store.clone(), &quic.roots, &quic.identity)?;
+        let desk = Desk::new(&folder, SqliteStore::open(&database, range)?, &quic.roots, &quic.identity)?;
         desk.open(&listen, settings.signup_port.unwrap_or(signup::PORT))?;
     }
     let config = AuthConfig {
@@ -221,7 +228,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
     let zone = zone(settings.zone);
     let name = named(settings.name, "nms", &zone)?;
     let trs_name = named(settings.trs_name, "trs", &zone)?;
-    let as_name = named(None, "as", &zone)?;
+    let as_name = named(settings.as_name, "as", &zone)?;
     let (_, range) = overlay(zone, settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
     let papers = papers!(settings);
     let (quic, certificate, mut prepared) = papers.quic::<NmsSettings>(&name, &as_name, false)?;
@@ -251,7 +258,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
         quic,
         conventional_port,
         addresses,
-        store: Arc::new(SqliteStore::open(&database, range)?),
+        store: Arc::new(SqliteStore::serving(&database, range)?),
         relay,
         policy,
         probe_port,
@@ -271,7 +278,7 @@ pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
     let report = Report::new(&Party::Trs, settings.event_log.as_deref())?;
     let zone = zone(settings.zone);
     let name = named(settings.name, "trs", &zone)?;
-    let as_name = named(None, "as", &zone)?;
+    let as_name = named(settings.as_name, "as", &zone)?;
     let mode: RelayMode = settings.relay.unwrap_or(Relay::Blind).into();
     let papers = papers!(settings);
     let (quic, certificate, prepared) = papers.quic::<TrsSettings>(&name, &as_name, mode == RelayMode::Terminating)?;

@@ -61,6 +61,11 @@ impl Facts {
         Self { name, method, auth, certificate, lost: VecDeque::new() }
     }
 
+    /// When the node's certificate ends, since 1970.
+    pub(super) fn certificate_ends(&self) -> Option<Duration> {
+        self.certificate.as_ref().and_then(|(_, span)| *span).map(|span| span.ends)
+    }
+
     /// A registration that stood is lost.
     pub(super) fn lost(&mut self, now: Instant) {
         self.lost.push_back(now);
@@ -134,7 +139,9 @@ impl Facts {
                 "none needed if the clock is right now: the node tries on, further ahead each time",
             ),
             Reason::Refused(ErrorCode::Unavailable) => trouble(
-                format!("{who} cannot serve now: its database fails, or no virtual address is left"),
+                format!(
+                    "{who} cannot serve now: its database fails, no virtual address is left, or too many passwords were tried"
+                ),
                 "its log says which: a disk that is full, a program that holds the database; the node tries on by itself",
             ),
             Reason::Refused(ErrorCode::NotRegistered) => trouble(

@@ -199,6 +199,8 @@ settings! {
         relay: Relay = "\"blind\"",
         /// The name in the TRS's certificate. Default: trs.ZONE.
         trs_name: Parsed<Fqdn> = "\"trs.cyphonic.test\"",
+        /// The name in the AS's certificate, for `crl-from`. Default: as.ZONE.
+        as_name: Parsed<Fqdn> = "\"as.cyphonic.test\"",
         /// Its name. Default: nms.ZONE.
         name: Parsed<Fqdn> = "\"nms.cyphonic.test\"",
         /// The addresses of this machine to listen on, so that services can share it. Default: all.
@@ -228,6 +230,8 @@ settings! {
         /// How it relays in the proposed method: "blind" (it can read nothing) or "terminating" (as the paper has it); the
         /// same at the NMS. Default: "blind".
         relay: Relay = "\"blind\"",
+        /// The name in the AS's certificate, for `crl-from`. Default: as.ZONE.
+        as_name: Parsed<Fqdn> = "\"as.cyphonic.test\"",
         /// Its name. Default: trs.ZONE.
         name: Parsed<Fqdn> = "\"trs.cyphonic.test\"",
         /// The addresses of this machine to listen on, so that services can share it. Default: all.

@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cyphonic_core::key::Key128;
 use cyphonic_core::name::{Fqdn, NodeId, Virtual};
@@ -20,15 +20,21 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, Trans
 
 use crate::error::{Code, Failure};
 
-/// How long one process waits for the other's transaction. Both do little, so more than this means that something holds
-/// the file.
+/// How long a command, or a daemon that begins, waits for another's transaction. All do little, so more than this means that
+/// something holds the file.
 const BUSY: Duration = Duration::from_secs(2);
+/// How long a role that runs waits: packets wait with it, and who is refused asks again.
+const BUSY_SERVING: Duration = Duration::from_millis(50);
+/// One failure is logged so often at most, whoever asks.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// What an invitation is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invitation {
     /// It lets its name sign up.
     Good,
+    /// This key used it, and got this certificate (PEM).
+    Used(String),
     /// There is none, or it has ended, or this is not its token.
     None,
     /// The name belongs to a device, and the invitation was not made to replace it.
@@ -40,6 +46,8 @@ pub struct SqliteStore {
     path: PathBuf,
     range: VirtualRange,
     connection: Mutex<Connection>,
+    /// What failed last, when that was logged, and how often it has failed since.
+    failures: Mutex<Option<(Option<ErrorCode>, Instant, u64)>>,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -60,7 +68,15 @@ impl SqliteStore {
                 Failure::new(Code::Database, what, "use the newer cyphonic that wrote it")
             }
         })?;
-        Ok(Self { path: path.to_owned(), range, connection: Mutex::new(connection) })
+        let connection = Mutex::new(connection);
+        Ok(Self { path: path.to_owned(), range, connection, failures: Mutex::new(None) })
+    }
+
+    /// The same for a role that runs: it hardly waits for others.
+    pub fn serving(path: &Path, range: VirtualRange) -> Result<Self, Failure> {
+        let store = Self::open(path, range)?;
+        store.lock().busy_timeout(BUSY_SERVING).map_err(|error| failure(path, &error))?;
+        Ok(store)
     }
 
     /// Every device, by name.
@@ -94,17 +110,34 @@ impl SqliteStore {
         })
     }
 
-    /// What an invitation is worth at `now`.
-    pub fn invitation(&self, name: &Fqdn, token: &str, now: Duration) -> Result<Invitation, StoreError> {
-        self.read(|connection| invitation(connection, name, token, now))
+    /// What an invitation is worth at `now` to the device with this public key.
+    pub fn invitation(
+        &self,
+        name: &Fqdn,
+        token: &str,
+        key: &[u8; 32],
+        now: Duration,
+    ) -> Result<Invitation, StoreError> {
+        self.read(|connection| invitation(connection, name, token, key, now))
     }
 
-    /// Uses the invitation up and lets its name log in by certificate, if it is still good; what it was worth.
-    pub fn take_invitation(&self, name: &Fqdn, token: &str, now: Duration) -> Result<Invitation, StoreError> {
+    /// Uses the invitation up for this key and certificate and lets its name log in by certificate, if it is still good;
+    /// what it was worth.
+    pub fn take_invitation(
+        &self,
+        name: &Fqdn,
+        token: &str,
+        key: &[u8; 32],
+        certificate: &str,
+        now: Duration,
+    ) -> Result<Invitation, StoreError> {
         self.write(|transaction| {
-            let worth = invitation(transaction, name, token, now)?;
+            let worth = invitation(transaction, name, token, key, now)?;
             if worth == Invitation::Good {
-                transaction.execute("DELETE FROM invitations WHERE name = ?1", params![name.as_str()])?;
+                transaction.execute(
+                    "UPDATE invitations SET key = ?2, certificate = ?3 WHERE name = ?1",
+                    params![name.as_str(), key, certificate],
+                )?;
                 transaction.execute(
                     "INSERT INTO devices (node, name, certificate) VALUES (?1, ?2, 1)
                      ON CONFLICT (node) DO UPDATE SET certificate = 1",
@@ -122,12 +155,30 @@ impl SqliteStore {
 
     /// The roles only refuse the node that it was about; who runs the service has to know why.
     fn failed(&self, error: &rusqlite::Error) -> StoreError {
-        let database = self.path.display();
-        tracing::error!(
-            %database, %error, remedy = remedy(error),
-            "the database failed; who asked is refused and will ask again"
-        );
+        if let Some(unsaid) = self.shall_say(error.sqlite_error_code(), Instant::now()) {
+            let database = self.path.display();
+            tracing::error!(
+                %database, %error, unsaid, remedy = remedy(error),
+                "the database failed; who asked is refused and will ask again"
+            );
+        }
         StoreError::Backend(error.to_string())
+    }
+
+    /// Whether a failure is to be logged, and how often the same was not since it was last.
+    fn shall_say(&self, what: Option<ErrorCode>, now: Instant) -> Option<u64> {
+        let mut last = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *last {
+            Some((known, said, unsaid)) if *known == what && now < *said + LOG_EVERY => {
+                *unsaid += 1;
+                None
+            }
+            last => {
+                let unsaid = last.filter(|(known, ..)| *known == what).map_or(0, |(_, _, unsaid)| unsaid);
+                *last = Some((what, now, 0));
+                Some(unsaid)
+            }
+        }
     }
 
     fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
@@ -199,19 +250,30 @@ pub fn store_failure(path: &Path, error: &StoreError) -> Failure {
     Failure::new(Code::Database, format!("{}: {error}", path.display()), remedy)
 }
 
-fn invitation(connection: &Connection, name: &Fqdn, token: &str, now: Duration) -> rusqlite::Result<Invitation> {
+fn invitation(
+    connection: &Connection,
+    name: &Fqdn,
+    token: &str,
+    key: &[u8; 32],
+    now: Duration,
+) -> rusqlite::Result<Invitation> {
     let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let sql = "SELECT replaces, EXISTS (SELECT 1 FROM devices WHERE devices.name = invitations.name)
+    let sql = "SELECT replaces, key, certificate, EXISTS (SELECT 1 FROM devices WHERE devices.name = invitations.name)
                FROM invitations WHERE name = ?1 AND token = ?2 AND until >= ?3";
-    let found = connection
-        .query_row(sql, params![name.as_str(), hash.as_ref(), now], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    Ok(match found {
-        None => Invitation::None,
-        Some((false, true)) => Invitation::Taken,
-        Some(_) => Invitation::Good,
-    })
+    connection
+        .query_row(sql, params![name.as_str(), hash.as_ref(), now], |row| {
+            let (replaces, user): (bool, Option<[u8; 32]>) = (row.get(0)?, row.get(1)?);
+            let (certificate, is_device) = (row.get(2)?, row.get(3)?);
+            Ok(match (user, certificate) {
+                (Some(user), Some(certificate)) if user == *key => Invitation::Used(certificate),
+                (Some(_), _) => Invitation::None,
+                _ if is_device && !replaces => Invitation::Taken,
+                _ => Invitation::Good,
+            })
+        })
+        .optional()
+        .map(|found| found.unwrap_or(Invitation::None))
 }
 
 fn device_of(row: &Row<'_>) -> rusqlite::Result<Device> {
@@ -348,144 +410,4 @@ impl Store for SqliteStore {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(path: &Path) -> SqliteStore {
-        SqliteStore::open(path, VirtualRange::default()).unwrap()
-    }
-
-    #[test]
-    fn the_sqlite_store_conforms() {
-        let folder = tempfile::tempdir().unwrap();
-        let count = std::cell::Cell::new(0);
-        cyphonic_core::store::conformance(&|| {
-            count.set(count.get() + 1);
-            Box::new(open(&folder.path().join(format!("{}.db", count.get()))))
-        });
-        assert!(count.get() >= 5);
-    }
-
-    #[test]
-    fn what_was_written_is_there_after_the_file_is_opened_again_and_for_both_processes() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
-        let name: Fqdn = "alice.example".parse().unwrap();
-        let node = NodeId::of(&name);
-        let (first, second) = (open(&path), open(&path));
-        let pair = first.allocate(&name).unwrap();
-        assert_eq!(first.accept_epoch(node, u64::MAX - 1), Ok(true));
-        first.put_common_key(node, &Key128([7; 16])).unwrap();
-        assert_eq!(second.common_key(node), Ok(Some(Key128([7; 16]))));
-        assert_eq!(second.allocate(&"bob.example".parse().unwrap()).unwrap().v4, Ipv4Addr::new(198, 18, 0, 11));
-        drop((first, second));
-        let again = open(&path);
-        assert_eq!(again.addresses_of(&name), Ok(Some(pair)));
-        assert_eq!(again.accept_epoch(node, u64::MAX - 1), Ok(false));
-        assert_eq!(again.accept_epoch(node, u64::MAX), Ok(true));
-    }
-
-    #[test]
-    fn an_invitation_is_taken_once_in_time_by_its_token_and_under_its_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = open(&folder.path().join("a.db"));
-        let (a, b): (Fqdn, Fqdn) = ("a.example".parse().unwrap(), "b.example".parse().unwrap());
-        let seconds = Duration::from_secs;
-        store.invite(&a, "old", seconds(100), false).unwrap();
-        store.invite(&a, "new", seconds(100), false).unwrap();
-        for (name, token, now) in [(&a, "old", 50), (&a, "wrong", 50), (&b, "new", 50), (&a, "new", 101)] {
-            let worth = store.take_invitation(name, token, seconds(now));
-            assert_eq!(worth, Ok(Invitation::None), "{name} {token} {now}");
-        }
-        assert_eq!(store.invitation(&a, "new", seconds(100)), Ok(Invitation::Good));
-        assert_eq!(store.device(NodeId::of(&a)), Ok(None));
-        assert_eq!(store.take_invitation(&a, "new", seconds(100)), Ok(Invitation::Good));
-        assert!(store.device(NodeId::of(&a)).unwrap().unwrap().certificate_login);
-        assert_eq!(store.take_invitation(&a, "new", seconds(100)), Ok(Invitation::None));
-    }
-
-    #[test]
-    fn an_invitation_to_the_name_of_a_device_counts_only_if_it_was_made_to_replace_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = open(&folder.path().join("a.db"));
-        let a: Fqdn = "a.example".parse().unwrap();
-        let password = Some(PasswordHash::new("p", [1; 16], NonZeroU32::MIN));
-        let device = Device { name: a.clone(), password, certificate_login: false };
-        store.put_device(&device).unwrap();
-        let until = Duration::from_secs(100);
-        store.invite(&a, "x", until, false).unwrap();
-        assert_eq!(store.take_invitation(&a, "x", until), Ok(Invitation::Taken));
-        assert_eq!(store.device(NodeId::of(&a)), Ok(Some(device.clone())), "nothing has changed");
-        store.invite(&a, "y", until, true).unwrap();
-        assert_eq!(store.take_invitation(&a, "y", until), Ok(Invitation::Good));
-        let now = store.device(NodeId::of(&a)).unwrap().unwrap();
-        assert_eq!((now.password, now.certificate_login), (device.password, true));
-    }
-
-    #[test]
-    fn a_full_database_is_named_keeps_what_it_has_and_goes_on_once_there_is_room() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
-        let store = open(&path);
-        let name = |n: u32| -> Fqdn { format!("node{n}.example").parse().unwrap() };
-        let pages: u32 = store.lock().pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
-        store.lock().pragma_update(None, "max_page_count", pages).unwrap();
-        let (full, error) = (0..).find_map(|n| store.allocate(&name(n)).err().map(|error| (n, error))).unwrap();
-        assert!(full > 1, "there was some room");
-        assert!(matches!(&error, StoreError::Backend(text) if text.contains("full")), "{error}");
-        let failure = store_failure(&path, &error);
-        assert_eq!(failure.code, Code::Database);
-        assert!(failure.remedy().contains("make room"), "{}", failure.remedy());
-        let first = store.allocate(&name(0)).unwrap();
-        assert_eq!(store.addresses_of(&name(full)), Ok(None), "nothing half done");
-        store.lock().pragma_update(None, "max_page_count", 1_000_000).unwrap();
-        assert!(store.allocate(&name(full)).is_ok());
-        assert_eq!(store.allocate(&name(0)), Ok(first));
-    }
-
-    #[test]
-    fn a_full_range_refuses_new_names() {
-        let folder = tempfile::tempdir().unwrap();
-        let range = VirtualRange::new([10, 0, 0, 0].into(), 27, "fd00::".parse().unwrap()).unwrap();
-        let store = SqliteStore::open(&folder.path().join("a.db"), range).unwrap();
-        for n in 0..range.capacity() {
-            store.allocate(&format!("node{n}.example").parse().unwrap()).unwrap();
-        }
-        assert_eq!(store.allocate(&"late.example".parse().unwrap()), Err(StoreError::Exhausted));
-    }
-
-    #[test]
-    fn a_database_that_cannot_be_used_is_named_with_a_remedy() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
-        let refused = |path: &Path| {
-            let failure = SqliteStore::open(path, VirtualRange::default()).unwrap_err();
-            assert_eq!(failure.code, Code::Database);
-            assert!(failure.to_string().starts_with(&path.display().to_string()), "{failure}");
-            format!("{failure}; {}", failure.remedy())
-        };
-        assert!(refused(&folder.path().join("none/a.db")).contains("its folder must exist"));
-        let store = open(&path);
-        let mut holder = Connection::open(&path).unwrap();
-        let transaction = holder.transaction_with_behavior(TransactionBehavior::Exclusive).unwrap();
-        assert!(
-            matches!(store.accept_epoch(NodeId([0; 16]), 1), Err(StoreError::Backend(text)) if text.contains("locked"))
-        );
-        drop(transaction);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(refused(&path).contains("chmod 600"));
-        let junk = folder.path().join("junk.db");
-        crate::files::write_secret(&junk, &"not a database ".repeat(100)).unwrap();
-        assert!(refused(&junk).contains("damaged"));
-    }
-
-    #[test]
-    fn a_database_from_the_future_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
-        drop(open(&path));
-        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-        let failure = SqliteStore::open(&path, VirtualRange::default()).unwrap_err();
-        assert!(failure.to_string().contains("version 99"), "{failure}");
-    }
-}
+mod tests;

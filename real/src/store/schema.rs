@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Each brings a file one version further. Never change one: add another.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE devices (
         node BLOB PRIMARY KEY NOT NULL,
@@ -28,6 +28,11 @@ const MIGRATIONS: &[&str] = &[
     "
     -- Whether the invitation may put a new device in the place of one of that name.
     ALTER TABLE invitations ADD COLUMN replaces INTEGER NOT NULL DEFAULT 0;
+",
+    "
+    -- Of an invitation that was used: by which key, and the certificate that it got (PEM), for an answer that was lost.
+    ALTER TABLE invitations ADD COLUMN key BLOB;
+    ALTER TABLE invitations ADD COLUMN certificate TEXT;
 ",
 ];
 

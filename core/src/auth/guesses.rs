@@ -1,0 +1,132 @@
+//! How many passwords the AS checks. Checking one is slow on purpose ([`crate::store::PasswordHash`]), and while it is done
+//! nobody else is answered: so it is done only as often as the AS can afford it, whoever asks.
+//!
+//! Each check is paid for by its iterations. All sources together earn [`ALL`] of them each second, and each source earns
+//! [`ONE`]: who guesses from one place leaves most of the AS's time to others. A few checks can be saved up.
+//!
+//! What was spent is kept as the instant at which it will all be earned again.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::time::Instant;
+
+/// Iterations a second for all: some two passwords of 600,000, less than half of a slow core's time.
+const ALL: u64 = 1_200_000;
+/// Iterations a second for one source: such a password every five seconds.
+const ONE: u64 = 120_000;
+/// For so long all may save up: four passwords.
+const SAVED_ALL: Duration = Duration::from_secs(2);
+/// For so long one source may save up: three passwords.
+const SAVED_ONE: Duration = Duration::from_secs(15);
+/// From so many sources on, those that have earned all of theirs again are forgotten.
+const MANY: usize = 1024;
+
+/// What was spent.
+#[derive(Debug, Default)]
+pub(super) struct Guesses {
+    all: Instant,
+    sources: BTreeMap<IpAddr, Instant>,
+}
+
+/// What belongs to one subscriber: an IPv4 address, or an IPv6 network of 64 bits.
+fn source(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// When it will be earned again, if there is enough for it now.
+fn pay(earned: Instant, now: Instant, iterations: NonZeroU32, rate: u64, saved: Duration) -> Option<Instant> {
+    let cost = Duration::from_nanos(u64::from(iterations.get()) * 1_000_000_000 / rate).min(saved);
+    let again = earned.max(now) + cost;
+    (again <= now + saved).then_some(again)
+}
+
+impl Guesses {
+    /// Whether a password of so many iterations may be checked now for who asks from there; if so it is paid for.
+    pub(super) fn may(&mut self, now: Instant, from: IpAddr, iterations: NonZeroU32) -> bool {
+        if self.sources.len() >= MANY {
+            self.sources.retain(|_, earned| *earned > now);
+        }
+        let source = source(from);
+        let own = self.sources.get(&source).copied().unwrap_or_default();
+        let paid = pay(own, now, iterations, ONE, SAVED_ONE).zip(pay(self.all, now, iterations, ALL, SAVED_ALL));
+        let Some((own, all)) = paid else { return false };
+        self.sources.insert(source, own);
+        self.all = all;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::SIMULATION_ITERATIONS;
+
+    const REAL: NonZeroU32 = NonZeroU32::new(600_000).unwrap();
+
+    fn at(seconds: u64) -> Instant {
+        Instant::ZERO + Duration::from_secs(seconds)
+    }
+
+    fn from(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_source_guesses_a_few_times_at_once_and_then_every_five_seconds_and_others_are_served_meanwhile() {
+        let mut guesses = Guesses::default();
+        let mut tries = |second, who: &str| (0..10).filter(|_| guesses.may(at(second), from(who), REAL)).count();
+        assert_eq!(tries(0, "2001:db8::1"), 3);
+        assert_eq!(tries(0, "2001:db8::2"), 0, "of the same network");
+        assert_eq!(tries(1, "192.0.2.1"), 3);
+        assert_eq!(tries(4, "2001:db8::1"), 0);
+        assert_eq!(tries(5, "2001:db8::1"), 1);
+        assert_eq!(tries(100, "2001:db8::1"), 3, "not more than can be saved");
+    }
+
+    #[test]
+    fn all_sources_together_get_two_a_second() {
+        let mut guesses = Guesses::default();
+        let mut checked = 0;
+        for second in 0..10 {
+            for n in 0..200 {
+                checked += usize::from(guesses.may(at(second), from(&format!("192.0.2.{n}")), REAL));
+            }
+        }
+        assert_eq!(checked, 4 + 2 * 9);
+    }
+
+    #[test]
+    fn simulated_passwords_cost_next_to_nothing_and_one_that_costs_more_than_can_be_saved_takes_all_of_it() {
+        let mut guesses = Guesses::default();
+        assert!((0..10_000).all(|_| guesses.may(at(0), from("192.0.2.1"), SIMULATION_ITERATIONS)));
+        assert!(!guesses.may(at(0), from("192.0.2.2"), NonZeroU32::MAX));
+        assert!(guesses.may(at(20), from("192.0.2.2"), NonZeroU32::MAX));
+        assert!(!guesses.may(at(20), from("192.0.2.3"), REAL));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_asked_the_work_of_any_time_is_bounded(
+            asked in prop::collection::vec((0u64..500, 0u8..50, 1u32..2_000_000), 1..300),
+        ) {
+            let (mut guesses, mut now, mut work) = (Guesses::default(), Instant::ZERO, 0);
+            for (pause, who, iterations) in asked {
+                now += Duration::from_millis(pause);
+                let who = IpAddr::from([192, 0, 2, who]);
+                if guesses.may(now, who, NonZeroU32::new(iterations).unwrap()) {
+                    work += u64::from(iterations);
+                }
+            }
+            let earned = ALL * u64::try_from((now - Instant::ZERO + SAVED_ALL).as_millis()).unwrap() / 1_000;
+            prop_assert!(work <= earned + 300, "{work} of {earned}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What an authority keeps: the files `issued` and `revoked`, a line for each certificate.
+//!
+//! A line is on the disk before anybody relies on it, and it counts once it is whole, with its end. What is left of one
+//! that was being written when the machine went down counts for nobody: it goes before the next is written.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use cyphonic_core::name::Fqdn;
+
+use crate::error::{Code, Failure};
+use crate::files;
+
+/// A line of the files `issued` (the time is the certificate's end) and `revoked` (since when).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) serial: u64,
+    pub(super) time: u64,
+    pub(super) name: Fqdn,
+}
+
+/// Keeps every other process out of an authority's files for as long as it is there.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Code::Config, format!("{}: {error}", path.display()), "check that this user may write there")
+}
+
+/// Waits until nobody else has the authority's files.
+pub(super) fn lock(folder: &Path) -> Result<Lock, Failure> {
+    let path = folder.join("lock");
+    let file = OpenOptions::new().create(true).append(true).open(&path);
+    let locked = file.and_then(|file| file.lock().map(|()| Lock { _file: file }));
+    locked.map_err(|error| failed(&path, &error))
+}
+
+/// Writes entries behind those that are there. When it is back they are on the disk.
+pub(super) fn append(_lock: &Lock, path: &Path, entries: &[Entry]) -> Result<(), Failure> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let done = (|| {
+        let mut lines = Vec::new();
+        for Entry { serial, time, name } in entries {
+            writeln!(lines, "{serial:016x} {time} {name}")?;
+        }
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+        repair(&mut file)?;
+        file.write_all(&lines)?;
+        file.sync_all()?;
+        files::sync_folder(path)
+    })();
+    done.map_err(|error: std::io::Error| failed(path, &error))
+}
+
+/// Takes away what follows the last whole line.
+fn repair(file: &mut File) -> std::io::Result<()> {
+    let mut text = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_end(&mut text)?;
+    let whole = whole(&text).len();
+    if whole < text.len() {
+        file.set_len(u64::try_from(whole).unwrap_or(u64::MAX))?;
+    }
+    Ok(())
+}
+
+/// The whole lines.
+fn whole(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+    &text[..end]
+}
+
+/// Every entry of a file; none if there is no file.
+pub(super) fn entries(path: &Path) -> Result<Vec<Entry>, Failure> {
+    let bad = |what: &dyn std::fmt::Display| {
+        let what = format!("{}: {what}", path.display());
+        Failure::new(Code::Config, what, "each line is a serial number, a time and a name: mend it by hand")
+    };
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(bad(&error)),
+    };
+    let text = std::str::from_utf8(whole(&bytes)).map_err(|error| bad(&error))?;
+    let lines = text.lines().enumerate();
+    lines.map(|(n, line)| read(line).ok_or_else(|| bad(&format!("line {} is not understood: {line}", n + 1)))).collect()
+}
+
+fn read(line: &str) -> Option<Entry> {
+    let mut words = line.split(' ');
+    let serial = u64::from_str_radix(words.next()?, 16).ok()?;
+    let entry = Entry { serial, time: words.next()?.parse().ok()?, name: words.next()?.parse().ok()? };
+    words.next().is_none().then_some(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(serial: u64, name: &str) -> Entry {
+        Entry { serial, time: 17, name: name.parse().unwrap() }
+    }
+
+    #[test]
+    fn wherever_a_line_was_cut_off_the_ones_before_count_and_the_next_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("issued");
+        assert_eq!(entries(&path).unwrap(), []);
+        let (first, torn, next) = (entry(1, "a.example"), entry(2, "b.example"), entry(3, "c.example"));
+        append(&lock(folder.path()).unwrap(), &path, &[first.clone(), torn]).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let line = whole.len() / 2;
+        for cut in line..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            assert_eq!(entries(&path).unwrap(), std::slice::from_ref(&first), "cut at {cut}");
+            append(&lock(folder.path()).unwrap(), &path, std::slice::from_ref(&next)).unwrap();
+            assert_eq!(entries(&path).unwrap(), [first.clone(), next.clone()], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_whole_line_that_is_not_understood_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("issued");
+        std::fs::write(&path, "0000000000000001 17 a.example\n00000000000000020000000000000003 17 c.example\n")
+            .unwrap();
+        let failure = entries(&path).unwrap_err();
+        assert!(failure.to_string().contains("line 2 is not understood"), "{failure}");
+    }
+}

@@ -1,0 +1,217 @@
+//! The AS's side: who signs devices up and gives the list out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cyphonic_core::conventional::login::TlsChannel;
+use cyphonic_core::name::{Fqdn, NodeId};
+use cyphonic_core::pki::PublicKey;
+use cyphonic_core::store::{Store, StoreError};
+use cyphonic_core::tls::{self, ClientAuth, Identity, Roots};
+use rustls::pki_types::CertificateDer;
+use tokio::net::{TcpListener, TcpStream};
+use x509_parser::prelude::{FromDer, X509CertificationRequest};
+
+use super::seats::{Seat, Seats};
+use super::{ALPN, Ask, Channel, LINE_BYTES, PATIENCE, Reply, Request, environment};
+use crate::ca::{self, Ca};
+use crate::error::{Code, Failure};
+use crate::store::{Invitation, SqliteStore};
+use crate::{drive, files};
+
+/// What the AS needs to sign devices up.
+pub struct Desk {
+    folder: PathBuf,
+    ca: Ca,
+    store: SqliteStore,
+    tls: Arc<rustls::ServerConfig>,
+}
+
+impl Desk {
+    /// With the authority's folder, a connection of its own to the database, for which the AS never waits, and the AS's papers.
+    pub fn new(folder: &Path, store: SqliteStore, roots: &Roots, identity: &Identity) -> Result<Self, Failure> {
+        let tls = tls::server_config(&environment(), roots, identity, ClientAuth::Optional, ALPN);
+        Ok(Self {
+            folder: folder.to_owned(),
+            ca: Ca::open(folder)?,
+            store,
+            tls: Arc::new(tls.map_err(Failure::other)?),
+        })
+    }
+
+    /// Signs up whoever comes to this port of these addresses (of none: of all) and has an invitation, from now on.
+    pub fn open(self, listen: &[IpAddr], port: u16) -> Result<SocketAddr, Failure> {
+        let listeners = drive::listeners(listen, port, "signup-port")?;
+        let place = listeners.first().map_or_else(|| Ok(([0; 4], port).into()), TcpListener::local_addr);
+        let (desk, seats) = (Arc::new(self), Arc::<Seats>::default());
+        for listener in listeners {
+            tokio::spawn(desk.clone().admit(listener, seats.clone()));
+        }
+        place.map_err(Failure::other)
+    }
+
+    /// Serves those who come and get a seat.
+    async fn admit(self: Arc<Self>, listener: TcpListener, seats: Arc<Seats>) {
+        loop {
+            let Ok((tcp, from)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let Some((seat, gone)) = seats.take(from.ip()) else {
+                tracing::debug!(%from, "too many sign-ups from there are under way");
+                continue;
+            };
+            let desk = self.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    done = tokio::time::timeout(PATIENCE, desk.serve(tcp, &seat)) => match done {
+                        Ok(Ok(Some(name))) => tracing::info!(%name, %from, "signed up"),
+                        Ok(Ok(None)) => tracing::debug!(%from, "the list of revoked certificates was given out"),
+                        Ok(Err(error)) if error.code == Code::Unreachable => {
+                            tracing::debug!(%from, %error, "nobody was signed up");
+                        }
+                        Ok(Err(error)) => tracing::warn!(%from, %error, "nobody was signed up"),
+                        Err(_) => tracing::debug!(%from, "nobody was signed up in time"),
+                    },
+                    _ = gone => tracing::debug!(%from, "made room for somebody else"),
+                }
+            });
+        }
+    }
+
+    /// Who was signed up, if that is what was wanted.
+    async fn serve(self: Arc<Self>, tcp: TcpStream, seat: &Seat) -> Result<Option<Fqdn>, Failure> {
+        let tls = TlsChannel::server(self.tls.clone()).map_err(Channel::broken)?;
+        let mut channel = Channel { tls, tcp };
+        let line = channel.line(LINE_BYTES).await?;
+        if let Ok(Ask::List { .. }) = serde_json::from_slice(&line) {
+            let reply = match (std::fs::read_to_string(self.folder.join("crl.pem")), self.ca.revoked()) {
+                (Ok(list), Ok(names)) => {
+                    let names = names.into_iter().map(|(name, since)| (name.to_string(), since)).collect();
+                    Reply::List { list, names }
+                }
+                (Err(error), _) => Reply::Unavailable(format!("crl.pem: {error}")),
+                (_, Err(error)) => Reply::Unavailable(error.to_string()),
+            };
+            channel.send(&reply).await?;
+            return channel.end().await.map(|()| None);
+        }
+        let shown = channel.tls.peer_certificate().cloned();
+        // Both the disk and other processes may let one wait.
+        seat.at_work(true);
+        let done = tokio::task::spawn_blocking(move || self.sign_up(&line, shown.as_ref())).await;
+        seat.at_work(false);
+        let done = done.map_err(Failure::other)?;
+        channel
+            .send(&match &done {
+                Ok((_, chain)) => Reply::Certificate(chain.clone()),
+                Err(error) => match error.code {
+                    Code::Identity => Reply::Refused(error.to_string()),
+                    Code::Duplicate => Reply::Taken(error.to_string()),
+                    _ => Reply::Unavailable(error.to_string()),
+                },
+            })
+            .await?;
+        channel.end().await?;
+        done.map(|(name, _)| Some(name))
+    }
+
+    /// Who gets a certificate, and the certificate. `shown` is what TLS has verified.
+    fn sign_up(&self, line: &[u8], shown: Option<&CertificateDer<'static>>) -> Result<(Fqdn, String), Failure> {
+        let request: Request = serde_json::from_slice(line).map_err(|_| refuse("the request is not understood"))?;
+        let name: Fqdn = request.name.parse().map_err(|_| refuse("the request has no name"))?;
+        let key = pem::parse(&request.request).ok().and_then(|block| key_of(block.contents()));
+        let key =
+            key.ok_or_else(|| refuse("the certificate request is not good: Ed25519, and signed by its own key"))?;
+        let chain = match (request.token, shown) {
+            (Some(token), _) => self.enrol(&name, &token, key)?,
+            (None, Some(shown)) => self.renew(&name, shown, key)?,
+            (None, None) => return Err(refuse("there is neither a token nor a certificate")),
+        };
+        Ok((name, chain))
+    }
+
+    /// A first certificate, by an invitation.
+    fn enrol(&self, name: &Fqdn, token: &str, key: PublicKey) -> Result<String, Failure> {
+        let now = files::since_epoch();
+        let judge = |worth: Result<Invitation, StoreError>| match worth {
+            Ok(Invitation::Good) => Ok(None),
+            Ok(Invitation::Used(chain)) => Ok(Some(chain)),
+            Ok(Invitation::None) => Err(refuse("there is no such invitation, or it has ended, or it was used")),
+            Ok(Invitation::Taken) => {
+                let remedy = "`cyphonic device invite NAME --replace`, if a new device shall take its place";
+                Err(Failure::new(Code::Duplicate, format!("{name} is another device's name"), remedy))
+            }
+            Err(error) => Err(failed(&error)),
+        };
+        if let Some(chain) = judge(self.store.invitation(name, token, &key.0, now))? {
+            return Ok(chain);
+        }
+        let chain = self.ca.certify(name, key, ca::LEAF_DAYS)?;
+        // Last, so that an invitation that led to nothing still counts.
+        let used = judge(self.store.take_invitation(name, token, &key.0, &chain, now))?;
+        Ok(used.unwrap_or(chain))
+    }
+
+    /// The next certificate, by one that counts.
+    fn renew(&self, name: &Fqdn, shown: &CertificateDer<'static>, key: PublicKey) -> Result<String, Failure> {
+        if !tls::names(shown).contains(name) {
+            return Err(refuse("the certificate is another's"));
+        }
+        if self.ca.has_revoked(shown)? {
+            return Err(refuse("the certificate was revoked"));
+        }
+        let device = self.store.device(NodeId::of(name)).map_err(|error| failed(&error))?;
+        if !device.is_some_and(|device| device.certificate_login) {
+            return Err(refuse("there is no device of that name that may log in by certificate"));
+        }
+        self.ca.certify(name, key, ca::LEAF_DAYS)
+    }
+}
+
+fn refuse(what: &str) -> Failure {
+    Failure::new(Code::Identity, what, "ask the operator for a new invitation")
+}
+
+/// The log of the AS has the database's path.
+fn failed(error: &StoreError) -> Failure {
+    Failure::new(Code::Database, error.to_string(), "look at the AS's log")
+}
+
+/// The key of a certificate request, if the request is signed by it. The name comes from the invitation alone.
+fn key_of(request: &[u8]) -> Option<PublicKey> {
+    let (rest, request) = X509CertificationRequest::from_der(request).ok()?;
+    let info = &request.certification_request_info;
+    let key: [u8; 32] = info.subject_pki.subject_public_key.data.as_ref().try_into().ok()?;
+    let ed25519 = info.subject_pki.algorithm.algorithm == x509_parser::oid_registry::OID_SIG_ED25519;
+    let signed = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, key)
+        .verify(info.raw, &request.signature_value.data);
+    (rest.is_empty() && ed25519 && signed.is_ok()).then_some(PublicKey(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use cyphonic_core::pki;
+
+    use super::*;
+
+    #[test]
+    fn a_request_counts_only_with_the_signature_of_its_own_key() {
+        let name: Fqdn = "a.example".parse().unwrap();
+        let request = pki::request(&name, &[7; 32]).unwrap();
+        assert_eq!(key_of(&request), Some(pki::public_key(&[7; 32]).unwrap()));
+        let good = key_of(&request);
+        for at in 0..request.len() {
+            let mut damaged = request.clone();
+            damaged[at] ^= 1;
+            // Outside of what is signed there are bytes that nobody reads.
+            assert!(key_of(&damaged).is_none() || key_of(&damaged) == good, "byte {at} makes it another key's");
+            assert_eq!(key_of(&request[..at]), None);
+        }
+        let mut unsigned = request.clone();
+        *unsigned.last_mut().unwrap() ^= 1;
+        assert_eq!(key_of(&unsigned), None);
+    }
+}

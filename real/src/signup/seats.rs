@@ -1,0 +1,137 @@
+//! Who is served at one time. Few, so that nobody fills the AS's memory; and each only until somebody else needs the place
+//! more: one who says nothing, or reads nothing, keeps nobody out.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// Most at one time.
+const MOST: usize = 64;
+/// Most from one source at one time; several devices may be behind one NAT.
+const MOST_FROM_ONE: usize = 8;
+
+/// All seats.
+#[derive(Default)]
+pub(super) struct Seats(Mutex<Taken>);
+
+#[derive(Default)]
+struct Taken {
+    next: u64,
+    /// By age.
+    seats: BTreeMap<u64, Place>,
+}
+
+struct Place {
+    source: IpAddr,
+    /// Its request is being worked on: it keeps its seat.
+    at_work: bool,
+    /// Who sits there is told by its end.
+    _gone: oneshot::Sender<()>,
+}
+
+/// A seat; it is free again with this.
+pub(super) struct Seat {
+    number: u64,
+    all: Arc<Seats>,
+}
+
+/// What belongs to one subscriber: an IPv4 address, or an IPv6 network of 64 bits.
+fn source(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+impl Seats {
+    /// A seat for who comes from there, and what ends when somebody else gets it. None if all that it could have are of those
+    /// whose requests are being worked on.
+    pub(super) fn take(self: &Arc<Self>, from: IpAddr) -> Option<(Seat, oneshot::Receiver<()>)> {
+        let source = source(from);
+        let mut taken = self.lock();
+        let same = |place: &Place| place.source == source;
+        if taken.seats.values().filter(|place| same(place)).count() >= MOST_FROM_ONE {
+            taken.displace(same)?;
+        } else if taken.seats.len() >= MOST {
+            taken.displace(|_| true)?;
+        }
+        let (sender, gone) = oneshot::channel();
+        let number = taken.next;
+        taken.next += 1;
+        taken.seats.insert(number, Place { source, at_work: false, _gone: sender });
+        Some((Seat { number, all: self.clone() }, gone))
+    }
+
+    /// No method leaves it half done.
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    /// Takes the oldest of these seats whose request is not being worked on.
+    fn displace(&mut self, of: impl Fn(&Place) -> bool) -> Option<()> {
+        let oldest = self.seats.iter().find(|(_, place)| !place.at_work && of(place)).map(|(number, _)| *number);
+        self.seats.remove(&oldest?).map(drop)
+    }
+}
+
+impl Seat {
+    /// Whether its request is being worked on.
+    pub(super) fn at_work(&self, is: bool) {
+        if let Some(place) = self.all.lock().seats.get_mut(&self.number) {
+            place.at_work = is;
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.all.lock().seats.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn is_displaced(gone: &mut oneshot::Receiver<()>) -> bool {
+        gone.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+    }
+
+    #[test]
+    fn one_source_displaces_its_own_oldest_that_is_not_at_work_and_nobody_elses() {
+        let seats = Arc::<Seats>::default();
+        let (_other, mut other) = seats.take(from("192.0.2.1")).unwrap();
+        // All of one /64.
+        let mut sits: Vec<_> =
+            (0..MOST_FROM_ONE).map(|n| seats.take(from(&format!("2001:db8::{n}"))).unwrap()).collect();
+        sits[0].0.at_work(true);
+        sits.push(seats.take(from("2001:db8::ffff")).unwrap());
+        let displaced: Vec<_> = sits.iter_mut().map(|(_, gone)| is_displaced(gone)).collect();
+        assert_eq!(displaced.iter().filter(|is| **is).count(), 1);
+        assert!(displaced[1] && !is_displaced(&mut other));
+        for (seat, _) in &sits {
+            seat.at_work(true);
+        }
+        assert!(seats.take(from("2001:db8::fffe")).is_none(), "all of them are at work");
+        assert!(seats.take(from("2001:db8:0:1::1")).is_some(), "another network");
+        drop(sits);
+        assert!(seats.take(from("2001:db8::fffe")).is_some());
+    }
+
+    #[test]
+    fn whoever_comes_last_from_another_source_gets_a_seat_however_many_sit_idle() {
+        let seats = Arc::<Seats>::default();
+        let mut sits: Vec<_> = (0..MOST).map(|n| seats.take(from(&format!("192.0.2.{n}"))).unwrap()).collect();
+        assert!(!sits.iter_mut().any(|(_, gone)| is_displaced(gone)));
+        let (_late, mut late) = seats.take(from("::ffff:198.51.100.1")).unwrap();
+        assert!(is_displaced(&mut sits[0].1) && !is_displaced(&mut sits[1].1) && !is_displaced(&mut late));
+    }
+}
