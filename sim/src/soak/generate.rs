@@ -8,7 +8,7 @@
 //! Three seeds in seven are drills instead: small networks with nothing wrong in them, in which nothing may be lost, and
 //! which the soak then attacks (see `drill` and `assault`).
 //!
-//! A plan of which the [`model`](super::model) demands nothing is drawn anew, up to [`TRIES`] times: what is left then is for
+//! A plan of which the [`model`](super::model) demands nothing is drawn anew, up to four times: what is left then is for
 //! what must never happen.
 //!
 //! The same seed gives the same text for as long as [`GENERATOR`] stays the same.
