@@ -16,7 +16,8 @@
 //! and under the optimal policy a direct tunnel, where the oracle knows of
 //! one and nothing is in the way of finding it. A single [`BLIP`] may cost echoes, but for no longer than
 //! [`PROMPT`], a single move for no longer than [`MOVED`], and, under
-//! the optimal policy, a single NAT that forgets for no longer than [`REBOOTED`]. None of these three may cost a TCP
+//! the optimal policy, a single NAT that forgets for no longer than [`REBOOTED`]; a single service that crashes and starts
+//! again for no longer than [`RESTORED`], and a tunnel that is up does not notice it of AS and NMS. None of these may cost a TCP
 //! transfer, even one that is under way: its bytes arrive late, but they arrive.
 //!
 //! Nothing large is demanded of the conventional method through a NAT that drops fragments.
@@ -62,6 +63,11 @@ pub const MOVED: Duration = Duration::from_secs(10);
 /// What it costs that a NAT forgets its mappings, where nothing else happens, is over after this time: a direct tunnel is left
 /// after five seconds of silence for the relay, one of the conventional method given up after thirteen.
 pub const REBOOTED: Duration = Duration::from_secs(20);
+
+/// What it costs that a service crashes and starts again, where nothing else happens, is over after this time.
+pub const RESTORED: Duration = Duration::from_secs(8);
+/// A tunnel that was asked for so long before the NMS crashed is up, and does not notice.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// What fits every link, whatever is around it, bytes. The first packet that does not is lost, so that its sender learns.
 const SMALL: u16 = 600;
@@ -176,6 +182,8 @@ enum Trouble {
     Reboot(Instant),
     /// One node moved, then.
     Move(Instant, Action),
+    /// One service crashed and started again, then.
+    Restart(Instant, ServiceName),
     Much,
 }
 
@@ -204,6 +212,9 @@ fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
             action if disturbs_nobody(action) => {}
             Action::NatReboot(_) if trouble == Trouble::None => trouble = Trouble::Reboot(at),
             Action::Move { .. } if trouble == Trouble::None => trouble = Trouble::Move(at, step.action.clone()),
+            Action::Restart(Role::Service(service)) if trouble == Trouble::None => {
+                trouble = Trouble::Restart(at, *service);
+            }
             Action::LinkUp { at: link, up: false } if trouble == Trouble::None => {
                 down = Some((*link, at));
                 trouble = Trouble::Much;
@@ -325,11 +336,18 @@ impl Moment {
                 at + lasts >= *moved + MOVED && self.permits_after(*moved, action, probes.pair, &Action::Echo(*probes))
             }
             Trouble::Reboot(at_nat) => scenario.policy == Policy::Optimal && at + lasts >= *at_nat + REBOOTED,
+            Trouble::Restart(again, _) => at + lasts >= *again + RESTORED,
             Trouble::Much => false,
         };
+        let is_untouched = match &trouble {
+            Trouble::None | Trouble::Restart(_, ServiceName::As) => true,
+            Trouble::Restart(again, ServiceName::Nms) => at + SETTLED <= *again,
+            _ => false,
+        };
         let is_due = at - self.last.max(Instant::ZERO) >= HEALING || is_over && self.is_born(at);
-        if trouble == Trouble::None && self.is_born(at) && probes.payload_bytes <= SMALL {
-            Some(Wanted::EveryEcho { is_direct: lasts >= SETTLING && self.has_direct_way(probes.pair) })
+        if is_untouched && self.is_born(at) && probes.payload_bytes <= SMALL {
+            let is_calm = trouble == Trouble::None && lasts >= SETTLING;
+            Some(Wanted::EveryEcho { is_direct: is_calm && self.has_direct_way(probes.pair) })
         } else {
             (is_due && lasts >= SETTLING).then_some(Wanted::LastEcho)
         }
@@ -339,7 +357,7 @@ impl Moment {
     fn carries(&self, scenario: &Scenario, began: &[Instant], step: usize, pair: Pair) -> bool {
         let at = began[step];
         let is_over = match trouble(scenario, began, Instant::ZERO + scenario.duration_limit) {
-            Trouble::None | Trouble::Blip(_) => true,
+            Trouble::None | Trouble::Blip(_) | Trouble::Restart(..) => true,
             Trouble::Move(moved, action) => self.permits_after(moved, &action, pair, &scenario.steps[step].action),
             Trouble::Reboot(_) => scenario.policy == Policy::Optimal,
             Trouble::Much => false,

@@ -6,6 +6,7 @@
 //! | blip | one link is down for a moment while tunnels are built | what is sent again |
 //! | move | a node moves before tunnels are built, meanwhile, or later | what is forgotten, and what is not |
 //! | reboot | a NAT forgets its mappings while tunnels are used | how a tunnel that is dead is found out |
+//! | restart | a service crashes and starts again while tunnels are used | who needs whom, and who notices what |
 //!
 //! Where something happens, a TCP transfer is under way or begins: its bytes have to arrive all the same.
 //!
@@ -26,10 +27,11 @@ impl Generator {
         let nodes = self.sheet.section("node").count() as u64;
         let names: Vec<toml::Value> = NODES[..nodes as usize].iter().map(|&name| name.into()).collect();
         self.step(0, "start", table([("nodes", names.into()), ("give_up_s", int(10))]));
-        let end = match self.below(4) {
+        let end = match self.below(5) {
             0 => self.rest(nodes),
             1 => self.blip(nodes),
             2 => self.moves(nodes),
+            3 => self.restarts(nodes),
             _ => self.reboot(nodes),
         };
         // A TCP connection that leads nowhere takes its time to find out.
@@ -87,6 +89,16 @@ impl Generator {
         let before = self.below(400);
         self.transfer((at - before).max(BEGIN_MS), nodes);
         BEGIN_MS + 30_000
+    }
+
+    fn restarts(&mut self, nodes: u64) -> u64 {
+        self.round(BEGIN_MS, nodes, 24, 1_000);
+        let what = self.pick(&super::SERVICES);
+        let at = BEGIN_MS + self.from(100, 8_000);
+        self.step(at, "restart", table([("what", what.into())]));
+        let before = self.below(400);
+        self.transfer((at - before).max(BEGIN_MS), nodes);
+        BEGIN_MS + 24_000
     }
 
     fn reboot(&mut self, nodes: u64) -> u64 {
