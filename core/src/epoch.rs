@@ -30,9 +30,19 @@ impl Epochs {
         Self { clock, last: 0, leap: FIRST_LEAP, origin: None }
     }
 
+    /// Reads the clock, if it was never read before: what passes from now on counts, even if the clock stands still.
+    pub fn begin(&mut self, now: Instant) {
+        let civil = self.civil();
+        self.origin.get_or_insert((civil, now));
+    }
+
+    fn civil(&self) -> u64 {
+        u64::try_from(self.clock.since_unix_epoch().as_nanos()).unwrap_or(u64::MAX / 2)
+    }
+
     /// The next one; greater than all before.
     pub fn next(&mut self, now: Instant) -> u64 {
-        let civil = u64::try_from(self.clock.since_unix_epoch().as_nanos()).unwrap_or(u64::MAX / 2);
+        let civil = self.civil();
         let (first, at) = *self.origin.get_or_insert((civil, now));
         let passed = u64::try_from((now - at).as_nanos()).unwrap_or(u64::MAX / 2);
         self.last = (self.last + 1).max(civil).max(first.saturating_add(passed));

@@ -64,9 +64,10 @@ impl Trs {
         config.quic.options.remembers = true;
         let mut rng = ChaCha20Rng::from_seed(config.seed);
         let name = config.quic.identity.name.clone();
+        let begun = config.quic.tls.clock.since_unix_epoch();
         Ok(Self {
             conventional_port: config.conventional_port,
-            paths: Paths::new(&name, &config.service_key),
+            paths: Paths::new(&name, &config.service_key, begun),
             legs: Legs::new(config.quic, config.mode, &mut rng)?,
             out: VecDeque::new(),
         })

@@ -265,6 +265,7 @@ impl Machine for Nms {
     type Command = ServiceCommand;
 
     fn handle_input(&mut self, now: Instant, input: Input<ServiceCommand>) {
+        self.epochs.begin(now);
         match input {
             Input::Datagram { local, remote, payload } if local.port() == self.probe_port || is_probe(&payload) => {
                 self.on_probe(now, local, remote, payload);

@@ -80,9 +80,12 @@ impl Paths {
         self.paths.len().max(self.timers.count())
     }
 
-    pub(super) fn new(name: &Fqdn, service_key: &Key128) -> Self {
+    /// `begun`: the civil time, which epochs follow. What is older was said to an earlier life of this TRS, which has taken it
+    /// with it: it is a replay. (An NMS whose clock is behind is not understood for as long.)
+    pub(super) fn new(name: &Fqdn, service_key: &Key128, begun: Duration) -> Self {
         let nms = Session::new(service_key, Direction::FromResponder);
-        Self { id: NodeId::of(name), nms, epoch: 0, paths: BTreeMap::new(), timers: Timers::default() }
+        let epoch = u64::try_from(begun.as_nanos()).unwrap_or(u64::MAX / 2);
+        Self { id: NodeId::of(name), nms, epoch, paths: BTreeMap::new(), timers: Timers::default() }
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {

@@ -16,8 +16,8 @@
 //! and under the optimal policy a direct tunnel, where the oracle knows of
 //! one and nothing is in the way of finding it. A single [`BLIP`] may cost echoes, but for no longer than
 //! [`PROMPT`], a single move for no longer than [`MOVED`], and, under
-//! the optimal policy, a single NAT that forgets for no longer than [`REBOOTED`]; a single service that crashes and starts
-//! again for no longer than [`RESTORED`], and a tunnel that is up does not notice it of AS and NMS. None of these may cost a TCP
+//! the optimal policy, a single NAT that forgets for no longer than [`REBOOTED`]; a single AS or TRS that crashes and
+//! starts again for no longer than [`RESTORED`], and a tunnel that is up does not notice it of AS and NMS. None of these may cost a TCP
 //! transfer, even one that is under way: its bytes arrive late, but they arrive.
 //!
 //! Nothing large is demanded of the conventional method through a NAT that drops fragments.
@@ -64,8 +64,9 @@ pub const MOVED: Duration = Duration::from_secs(10);
 /// after five seconds of silence for the relay, one of the conventional method given up after thirteen.
 pub const REBOOTED: Duration = Duration::from_secs(20);
 
-/// What it costs that a service crashes and starts again, where nothing else happens, is over after this time.
-pub const RESTORED: Duration = Duration::from_secs(8);
+/// What it costs that a service crashes and starts again, where nothing else happens, is over after this time: a relayed tunnel
+/// of the conventional method is given up after thirteen seconds of silence, and has to be built anew.
+pub const RESTORED: Duration = Duration::from_secs(20);
 /// A tunnel that was asked for so long before the NMS crashed is up, and does not notice.
 const SETTLED: Duration = Duration::from_secs(3);
 
@@ -336,6 +337,8 @@ impl Moment {
                 at + lasts >= *moved + MOVED && self.permits_after(*moved, action, probes.pair, &Action::Echo(*probes))
             }
             Trouble::Reboot(at_nat) => scenario.policy == Policy::Optimal && at + lasts >= *at_nat + REBOOTED,
+            // Who asks an NMS that has just begun is told that nobody is there.
+            Trouble::Restart(_, ServiceName::Nms) => false,
             Trouble::Restart(again, _) => at + lasts >= *again + RESTORED,
             Trouble::Much => false,
         };
@@ -357,6 +360,7 @@ impl Moment {
     fn carries(&self, scenario: &Scenario, began: &[Instant], step: usize, pair: Pair) -> bool {
         let at = began[step];
         let is_over = match trouble(scenario, began, Instant::ZERO + scenario.duration_limit) {
+            Trouble::Restart(_, ServiceName::Nms) => false,
             Trouble::None | Trouble::Blip(_) | Trouble::Restart(..) => true,
             Trouble::Move(moved, action) => self.permits_after(moved, &action, pair, &scenario.steps[step].action),
             Trouble::Reboot(_) => scenario.policy == Policy::Optimal,

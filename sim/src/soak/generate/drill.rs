@@ -92,13 +92,13 @@ impl Generator {
     }
 
     fn restarts(&mut self, nodes: u64) -> u64 {
-        self.round(BEGIN_MS, nodes, 24, 1_000);
+        self.round(BEGIN_MS, nodes, 30, 1_000);
         let what = self.pick(&super::SERVICES);
-        let at = BEGIN_MS + self.from(100, 8_000);
+        let at = BEGIN_MS + self.from(100, 9_000);
         self.step(at, "restart", table([("what", what.into())]));
         let before = self.below(400);
         self.transfer((at - before).max(BEGIN_MS), nodes);
-        BEGIN_MS + 24_000
+        BEGIN_MS + 30_000
     }
 
     fn reboot(&mut self, nodes: u64) -> u64 {
