@@ -338,9 +338,8 @@ impl Moment {
             }
             Trouble::Reboot(at_nat) => scenario.policy == Policy::Optimal && at + lasts >= *at_nat + REBOOTED,
             // Who asks an NMS that has just begun is told that nobody is there.
-            Trouble::Restart(_, ServiceName::Nms) => false,
+            Trouble::Restart(_, ServiceName::Nms) | Trouble::Much => false,
             Trouble::Restart(again, _) => at + lasts >= *again + RESTORED,
-            Trouble::Much => false,
         };
         let is_untouched = match &trouble {
             Trouble::None | Trouble::Restart(_, ServiceName::As) => true,
@@ -360,11 +359,10 @@ impl Moment {
     fn carries(&self, scenario: &Scenario, began: &[Instant], step: usize, pair: Pair) -> bool {
         let at = began[step];
         let is_over = match trouble(scenario, began, Instant::ZERO + scenario.duration_limit) {
-            Trouble::Restart(_, ServiceName::Nms) => false,
+            Trouble::Restart(_, ServiceName::Nms) | Trouble::Much => false,
             Trouble::None | Trouble::Blip(_) | Trouble::Restart(..) => true,
             Trouble::Move(moved, action) => self.permits_after(moved, &action, pair, &scenario.steps[step].action),
             Trouble::Reboot(_) => scenario.policy == Policy::Optimal,
-            Trouble::Much => false,
         };
         // The simulated hosts' TCP sends whole windows, whatever is lost: several at once starve each other there.
         if slows_down(scenario) {
