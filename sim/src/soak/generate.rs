@@ -375,13 +375,7 @@ impl Generator {
         let apart = if self.is_slowed() { APART_IF_SLOWED_MS } else { APART_MS };
         let mut at = healed;
         for (a, b) in (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| (a, b))) {
-            let (from, to) = if self.one_in(2) { (a, b) } else { (b, a) };
-            let mut echo = pair(from, to);
-            echo.insert("count".to_owned(), int(LAST_ECHOES));
-            echo.insert("interval_ms".to_owned(), int(LAST_INTERVAL_MS));
-            let size = self.pick(&[56, 56, 600, 1_200]);
-            self.kind(&mut echo, size);
-            self.step(at, "echo", echo);
+            self.echoes(at, (a, b), LAST_ECHOES, LAST_INTERVAL_MS);
             at += apart;
         }
         // Who is slowed down has no room for echoes beside it.
@@ -412,12 +406,17 @@ impl Generator {
         self.steps.push((at, keys));
     }
 
-    /// What a row of echoes or datagrams is made of.
-    fn kind(&mut self, row: &mut Table, payload_bytes: u64) {
-        row.insert("payload_bytes".to_owned(), int(payload_bytes));
+    /// A row of echoes between two nodes, either of whom asks, of any kind.
+    fn echoes(&mut self, at: u64, (a, b): (u64, u64), count: u64, interval_ms: u64) {
+        let (from, to) = if self.one_in(2) { (a, b) } else { (b, a) };
+        let mut echo = pair(from, to);
+        echo.insert("count".to_owned(), int(count));
+        echo.insert("interval_ms".to_owned(), int(interval_ms));
+        echo.insert("payload_bytes".to_owned(), int(self.pick(&[56, 56, 600, 1_200])));
         if self.one_in(2) {
-            row.insert("family".to_owned(), "ipv4".into());
+            echo.insert("family".to_owned(), "ipv4".into());
         }
+        self.step(at, "echo", echo);
     }
 
     /// A TCP transfer between two of the first nodes.

@@ -128,7 +128,7 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
             _ => None,
         };
         let silence = match action {
-            Action::Echo(probes) if moment.is_over(probes.pair) => Some((probes.pair, Wanted::Silence)),
+            Action::Echo(probes) if moment.is_shut_out(probes.pair) => Some((probes.pair, Wanted::Silence)),
             _ => None,
         };
         if let Some((pair, what)) = wanted.filter(|(pair, _)| moment.permits_all(*pair, action)).or(silence) {
@@ -239,8 +239,8 @@ fn row(scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> 
 /// Whether two nodes asked for each other so early that they had a tunnel by then: whoever has to be found in the middle of
 /// trouble may be found later than applications wait.
 fn has_met(scenario: &Scenario, began: &[Instant], pair: Pair, by: Instant) -> bool {
-    let asked = began.iter().zip(&scenario.steps).filter(|(at, _)| **at + SETTLED <= by);
-    asked.into_iter().any(|(_, step)| match &step.action {
+    let mut asked = began.iter().zip(&scenario.steps).filter(|(at, _)| **at + SETTLED <= by);
+    asked.any(|(_, step)| match &step.action {
         Action::Echo(Probes { pair: other, .. })
         | Action::Udp(Probes { pair: other, .. })
         | Action::Tcp { pair: other, .. } => {
@@ -398,7 +398,7 @@ impl Moment {
     }
 
     /// Whether two nodes must not talk any more. Only the proposed method knows each other's certificates.
-    fn is_over(&self, pair: Pair) -> bool {
+    fn is_shut_out(&self, pair: Pair) -> bool {
         self.now.method == Method::Proposed && [pair.from, pair.to].iter().any(|node| self.revoked.contains(node))
     }
 

@@ -41,14 +41,14 @@ impl Generator {
     /// Everybody echoes to everybody.
     fn round(&mut self, at: u64, nodes: u64, count: u64, interval_ms: u64) {
         for (number, (a, b)) in (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| (a, b))).enumerate() {
-            let (from, to) = if self.one_in(2) { (a, b) } else { (b, a) };
-            let mut echo = super::pair(from, to);
-            echo.insert("count".to_owned(), int(count));
-            echo.insert("interval_ms".to_owned(), int(interval_ms));
-            let size = self.pick(&[56, 56, 600, 1_200]);
-            self.kind(&mut echo, size);
-            self.step(at + number as u64, "echo", echo);
+            self.echoes(at + number as u64, (a, b), count, interval_ms);
         }
+    }
+
+    /// A transfer that is under way, or has just ended, when something happens.
+    fn transfer_before(&mut self, at: u64, nodes: u64) {
+        let before = self.below(400);
+        self.transfer((at - before).max(BEGIN_MS), nodes);
     }
 
     fn rest(&mut self, nodes: u64) -> u64 {
@@ -86,8 +86,7 @@ impl Generator {
         let to = sites[self.below(sites.len() as u64) as usize].clone();
         let at = BEGIN_MS - 500 + self.below(8_000) / self.pick(&[1, 8]);
         self.step(at, "move", table([("node", node.into()), ("to", to.into())]));
-        let before = self.below(400);
-        self.transfer((at - before).max(BEGIN_MS), nodes);
+        self.transfer_before(at, nodes);
         BEGIN_MS + 30_000
     }
 
@@ -96,8 +95,7 @@ impl Generator {
         let what = self.pick(&super::SERVICES);
         let at = BEGIN_MS + self.from(100, 9_000);
         self.step(at, "restart", table([("what", what.into())]));
-        let before = self.below(400);
-        self.transfer((at - before).max(BEGIN_MS), nodes);
+        self.transfer_before(at, nodes);
         BEGIN_MS + 30_000
     }
 
@@ -108,8 +106,7 @@ impl Generator {
         if let Some(place) = self.any(&nats) {
             let at = BEGIN_MS + self.from(11_000, 14_000);
             self.step(at, "nat_reboot", table([(place.key, place.name.into())]));
-            let before = self.below(400);
-            self.transfer(at - before, nodes);
+            self.transfer_before(at, nodes);
         }
         BEGIN_MS + 42_000
     }
