@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use cyphonic::error::{Code, Failure};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 use super::impair::Pair;
-use super::layout::{Cable, Host, Layout};
+use super::layout::{Cable, Device, Host, Layout};
 
 /// Where labs have their files.
 pub(super) const LABS: &str = "/run/cyphonic-netns";
@@ -110,49 +111,114 @@ fn namespace(lab: &Lab, host: &Host) -> Result<(), Failure> {
 
 /// Makes a TUN device in a namespace. It stays there when this thread leaves.
 fn tun(lab: &Lab, (host, device): &(String, String), mtu: u16) -> Result<SyncDevice, Failure> {
-    let path = format!("/run/netns/{}", lab.namespace(host));
     let make = || -> std::io::Result<SyncDevice> {
-        let namespace = File::open(&path)?;
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
         let device = DeviceBuilder::new().name(device).mtu(mtu).enable(false).build_sync()?;
         device.set_nonblocking(true)?;
         Ok(device)
     };
-    let made = std::thread::scope(|scope| scope.spawn(make).join().expect("no step of it panics"));
-    made.map_err(|error| {
+    within(lab, host, make).map_err(|error| {
         let what = format!("the device {device} of {} cannot be made: {error}", lab.namespace(host));
         Failure::new(Code::Permission, what, "run as root, with /dev/net/tun")
     })
 }
 
+/// Does something in a host's namespace, on a thread of its own: this one stays where it is.
+fn within<T: Send>(lab: &Lab, host: &str, work: impl FnOnce() -> std::io::Result<T> + Send) -> std::io::Result<T> {
+    let path = format!("/run/netns/{}", lab.namespace(host));
+    let enter = || {
+        let namespace = File::open(path)?;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(enter).join().expect("no step of it panics"))
+}
+
+/// Empties conntrack's table of a host, of one family: what `conntrack -F -f FAMILY` does, for which nftables has no word. The
+/// NAT there gives out its ports anew, as one that has no others.
+pub(super) fn forget(lab: &Lab, host: &str, ipv4: bool) -> Result<(), Failure> {
+    let family = if ipv4 { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flush = || {
+        let flags = SocketFlags::CLOEXEC;
+        let socket =
+            rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::NETFILTER))?;
+        rustix::net::send(&socket, &flush_message(family), SendFlags::empty())?;
+        let mut answer = [0; 64];
+        let (length, _) = rustix::net::recv(&socket, &mut answer, RecvFlags::empty())?;
+        match answer[..length].get(16..20).and_then(|error| error.try_into().ok()).map(i32::from_ne_bytes) {
+            Some(0) => Ok(()),
+            Some(error) => Err(std::io::Error::from_raw_os_error(-error)),
+            None => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        }
+    };
+    within(lab, host, flush).map_err(|error| {
+        let what = format!("conntrack of {} cannot be emptied: {error}", lab.namespace(host));
+        Failure::new(Code::Permission, what, "run as root, on a kernel with nf_conntrack_netlink")
+    })
+}
+
+/// The message of ctnetlink that deletes every entry of a family (linux/netlink.h, linux/netfilter/nfnetlink.h and
+/// nfnetlink_conntrack.h).
+fn flush_message(family: AddressFamily) -> [u8; 20] {
+    const CTNETLINK: u16 = 1;
+    const DELETE: u16 = 2;
+    const REQUEST_AND_ACK: u16 = 1 | 4;
+    // In version 0 the family does not count: all are deleted.
+    const VERSION: u8 = 1;
+    let mut message = [0; 20];
+    message[..4].copy_from_slice(&20_u32.to_ne_bytes());
+    message[4..6].copy_from_slice(&(CTNETLINK << 8 | DELETE).to_ne_bytes());
+    message[6..8].copy_from_slice(&REQUEST_AND_ACK.to_ne_bytes());
+    // A number to tell answers apart and the sender's address stay zero; then the family in its one byte.
+    message[16] = family.as_raw().to_ne_bytes()[usize::from(cfg!(target_endian = "big"))];
+    message[17] = VERSION;
+    message
+}
+
+/// Takes a host's devices down and makes `device` its only one that is up: the host is in another network at once.
+pub(super) fn move_to(lab: &Lab, host: &Host, device: &Device) -> Result<(), Failure> {
+    let mut script = String::new();
+    for old in &host.devices {
+        let _ = writeln!(script, "link set dev {0} down\naddr flush dev {0}", old.name);
+    }
+    addresses_and_routes(&mut script, device);
+    run(Command::new("ip").args(["-n", &lab.namespace(&host.name), "-batch", "-"]), &script)
+}
+
+/// Replaces a host's rules, or some of them, at one instant.
+pub(super) fn rules(lab: &Lab, host: &str, script: &str) -> Result<(), Failure> {
+    run(lab.command(host, "nft").args(["-f", "-"]), script)
+}
+
+/// What `ip -batch` does to bring a device up.
+fn addresses_and_routes(script: &mut String, device: &Device) {
+    let name = &device.name;
+    for address in &device.addresses {
+        let nodad = if address.is_ipv6() { " nodad" } else { "" };
+        let _ = writeln!(script, "addr add {} dev {name}{nodad}", whole(*address));
+    }
+    let _ = writeln!(script, "link set dev {name} up");
+    for route in &device.routes {
+        let _ = writeln!(script, "route add {route} dev {name}");
+    }
+}
+
 fn configure(lab: &Lab, host: &Host) -> Result<(), Failure> {
     let mut script = String::from("link set lo up\n");
-    let mut add = |line: String| {
-        script.push_str(&line);
-        script.push('\n');
-    };
     for address in &host.addresses {
-        add(format!("addr add {} dev lo", whole(*address)));
-    }
-    for device in &host.devices {
-        let name = &device.name;
-        add(format!("link set dev {name} addrgenmode none txqueuelen 1000"));
-        for address in &device.addresses {
-            add(format!("addr add {} dev {name}{}", whole(*address), if address.is_ipv6() { " nodad" } else { "" }));
-        }
-        add(format!("link set dev {name} up"));
+        let _ = writeln!(script, "addr add {} dev lo", whole(*address));
     }
     for prefix in &host.discards {
-        add(format!("route add blackhole {prefix}"));
+        let _ = writeln!(script, "route add blackhole {prefix}");
     }
     for device in &host.devices {
-        for route in &device.routes {
-            add(format!("route add {route} dev {}", device.name));
+        let _ = writeln!(script, "link set dev {} addrgenmode none txqueuelen 1000", device.name);
+        if device.up {
+            addresses_and_routes(&mut script, device);
         }
     }
     run(Command::new("ip").args(["-n", &lab.namespace(&host.name), "-batch", "-"]), &script)?;
     if !host.ruleset.is_empty() {
-        run(lab.command(&host.name, "nft").args(["-f", "-"]), &host.ruleset)?;
+        rules(lab, &host.name, &host.ruleset)?;
     }
     let mut keys = vec![
         ("net.ipv4.conf.all.rp_filter", "0".to_owned()),

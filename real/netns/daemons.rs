@@ -1,8 +1,10 @@
 //! The daemons of a lab: their keys and configurations, and the processes.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use cyphonic::ca::{self, Ca};
+use cyphonic::control;
 use cyphonic::error::{Code, Failure};
 use cyphonic::files;
 use cyphonic_core::name::Fqdn;
@@ -18,7 +21,7 @@ use cyphonic_scenarios::log::Entry;
 use cyphonic_scenarios::{Login, Method, Scenario, Service, VIRTUAL_V4, VIRTUAL_V6, ZONE};
 
 use super::build::{self, Lab};
-use super::layout::node_host;
+use super::layout::{addresses_of, node_host, sites_of};
 
 /// How long a service may take until it can serve.
 const SERVICE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -146,23 +149,23 @@ impl<'a> Daemons<'a> {
     fn node(&self, node: usize) -> String {
         let scenario = self.scenario;
         let words = &scenario.nodes[node];
-        let places_of = |place: &cyphonic_scenarios::Interface| {
-            let v6 = place.v6.map(|address| format!("\"{address}\""));
-            v6.into_iter().chain(place.v4.map(|address| format!("\"{address}\"")))
-        };
-        let addresses: Vec<String> = words.interfaces.iter().flat_map(places_of).collect();
         let as_port = if scenario.method == Method::Conventional { LOGIN_PORT } else { scenario.port };
         let mut text = format!(
-            "name = \"{}\"\nmethod = \"{}\"\nport = {}\naddresses = [{}]\nas-addresses = {}\nmtu = {}\n\
+            "name = \"{}\"\nmethod = \"{}\"\nport = {}\nas-addresses = {}\nmtu = {}\n\
              control = \"{}.sock\"\ndns = \"resolv-conf\"\n",
             words.name,
             scenario.method,
             scenario.port,
-            addresses.join(", "),
             places(&scenario.services.auth, as_port),
             scenario.tun_mtu,
             words.name.short(),
         );
+        // A node that moves follows its addresses.
+        if sites_of(scenario, node).len() == 1 {
+            let addresses: Vec<String> =
+                words.interfaces.iter().flat_map(addresses_of).map(|address| format!("\"{address}\"")).collect();
+            let _ = writeln!(text, "addresses = [{}]", addresses.join(", "));
+        }
         match (scenario.method, scenario.login) {
             (Method::Proposed, _) => text = format!("{text}framing = \"{}\"\n", scenario.framing.name()),
             (Method::Conventional, Login::Password) => {
@@ -220,6 +223,14 @@ impl<'a> Daemons<'a> {
             }
         }
         Ok(false)
+    }
+
+    /// Whether a node says that these are its addresses; nothing if it does not run.
+    pub(super) fn knows_its_addresses(&self, host: &str, addresses: &[IpAddr]) -> Option<bool> {
+        let said = control::status(&self.lab.folder().join(format!("{host}.sock")), true).ok()?;
+        let said: serde_json::Value = serde_json::from_str(&said).ok()?;
+        let known = said["addresses"].as_array()?.iter().filter_map(serde_json::Value::as_str);
+        Some(known.eq(addresses.iter().map(IpAddr::to_string)))
     }
 
     /// A crash, and another life with the same files.

@@ -13,15 +13,16 @@
 //!
 //! It is the simulator's network, wire for wire: a site of one node without any box has no router, and where there is
 //! one, the wires of the LAN take their millisecond out of the access link's delay. Each wire joins two TUN devices, and
-//! the impairment router carries packets between them.
+//! the impairment router carries packets between them. A node that moves has a device in every site that it is ever in; it
+//! is down wherever the node is not.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use cyphonic_scenarios::{
-    Action, Carrier, Dependence, Egress, Firewall, LinkAt, Nat, PortChoice, Protocol, Refusal, Scenario, Service,
-    ServiceName, Site, SiteV4, SiteV6,
+    Action, Carrier, Dependence, Egress, Firewall, Interface, LinkAt, Nat, PortChoice, Protocol, Refusal, Scenario,
+    Service, ServiceName, Site, SiteV4, SiteV6,
 };
 use cyphonic_wire::{MIN_DELAY, WireConfig, of_way};
 use ipnet::IpNet;
@@ -33,8 +34,11 @@ const ANY_MTU: u16 = 65_535;
 /// Where the core's ICMP errors come from: as in the simulator.
 const CORE_ADDRESSES: [IpAddr; 2] =
     [IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))];
-/// The device that leads out of a box, and the only one of a host.
+/// The device that leads out of a box, and the only one of a host; of a node that moves, the one of its first site.
 pub(super) const OUT: &str = "out";
+
+/// The generation of the packet filter that a site begins with. Conntrack's mark is zero where nobody set it.
+pub(super) const FIRST_GENERATION: u32 = 1;
 
 /// A network of namespaces.
 #[derive(Debug, Default)]
@@ -69,6 +73,8 @@ pub(super) struct Device {
     pub(super) addresses: Vec<IpAddr>,
     /// What is found there.
     pub(super) routes: Vec<IpNet>,
+    /// Whether it is up from the start.
+    pub(super) up: bool,
 }
 
 /// A wire between two devices, each given by host and name.
@@ -121,7 +127,8 @@ pub(super) fn layout(scenario: &Scenario) -> Layout {
 struct Uplink {
     at: LinkAt,
     carrier: Option<usize>,
-    host: String,
+    /// Host and device.
+    inner: (String, String),
     up: WireConfig,
     down: WireConfig,
     spent: Duration,
@@ -140,52 +147,61 @@ impl Builder<'_> {
         let (up, down) = (&service.link.up, &service.link.down);
         let mut host = Host::new(which.name(), false);
         host.devices.push(out(up.mtu.min(down.mtu), addresses.clone()));
-        let name = host.name.clone();
+        let inner = (host.name.clone(), OUT.to_owned());
         self.layout.hosts.push(host);
         let routes = addresses.into_iter().map(IpNet::from).collect();
         let (up, down) = (of_way(up, Duration::ZERO, None), of_way(down, Duration::ZERO, None));
         let at = LinkAt::Service(which);
-        self.uplinks.push(Uplink { at, carrier: None, host: name, up, down, spent: Duration::ZERO, routes });
+        self.uplinks.push(Uplink { at, carrier: None, inner, up, down, spent: Duration::ZERO, routes });
     }
 
     fn site(&mut self, index: usize) {
         let scenario = self.scenario;
         let site = &scenario.sites[index];
-        let members: Vec<(usize, Vec<IpAddr>)> =
-            (0..scenario.nodes.len()).filter_map(|node| Some((node, addresses_in(scenario, node, index)?))).collect();
+        let members: Vec<usize> =
+            (0..scenario.nodes.len()).filter(|node| sites_of(scenario, *node).contains(&index)).collect();
         if members.is_empty() {
             return;
         }
         let access = site.link.up.mtu.min(site.link.down.mtu);
         let (inner, spent) = if is_bare(scenario, index, members.len()) {
-            let (node, addresses) = &members[0];
-            let mut host = Host::new(node_host(scenario, *node), false);
-            host.devices.push(out(access, addresses.clone()));
-            let name = host.name.clone();
-            self.layout.hosts.push(host);
-            (name, Duration::ZERO)
+            (self.plug_in(members[0], index, access), Duration::ZERO)
         } else {
             let lan = WireConfig { mtu: usize::from(access.max(LAN_MTU)), ..WireConfig::new(MIN_DELAY) };
             let mut router = router(site);
-            for (port, (node, addresses)) in members.iter().enumerate() {
-                let mut host = Host::new(node_host(scenario, *node), false);
-                host.devices.push(out(lan.mtu as u16, addresses.clone()));
-                let device = format!("lan{port}");
-                let routes = addresses.iter().copied().map(IpNet::from).collect();
-                let inner = (host.name.clone(), OUT.to_owned());
-                let outer = (router.name.clone(), device.clone());
-                router.devices.push(Device { name: device, mtu: lan.mtu as u16, addresses: Vec::new(), routes });
+            for (port, &node) in members.iter().enumerate() {
+                let inner = self.plug_in(node, index, lan.mtu as u16);
+                let name = format!("lan{port}");
+                let routes = addresses_in(scenario, node, index).into_iter().map(IpNet::from).collect();
+                let outer = (router.name.clone(), name.clone());
+                router.devices.push(Device { name, mtu: lan.mtu as u16, addresses: Vec::new(), routes, up: true });
                 self.layout.wires.push(Cable { at: None, inner, outer, up: lan, down: lan, spent: Duration::ZERO });
-                self.layout.hosts.push(host);
             }
-            let name = router.name.clone();
+            let inner = (router.name.clone(), OUT.to_owned());
             self.layout.hosts.push(router);
-            (name, MIN_DELAY)
+            (inner, MIN_DELAY)
         };
         let [up, down] = [&site.link.up, &site.link.down].map(|way| of_way(way, spent, site.broken));
         let routes = site.outer_prefixes();
         let at = LinkAt::Site(index);
-        self.uplinks.push(Uplink { at, carrier: site.carrier, host: inner, up, down, spent, routes });
+        self.uplinks.push(Uplink { at, carrier: site.carrier, inner, up, down, spent, routes });
+    }
+
+    /// Gives a node its device in a site.
+    fn plug_in(&mut self, node: usize, site: usize, mtu: u16) -> (String, String) {
+        let host = node_host(self.scenario, node);
+        let mut device = match self.scenario.nodes[node].interfaces.iter().find(|place| place.site == site) {
+            Some(place) => out(mtu, addresses_of(place)),
+            None => Device { up: false, ..out(mtu, Vec::new()) },
+        };
+        device.name = device_in(self.scenario, node, site);
+        let end = (host.to_owned(), device.name.clone());
+        let hosts = &mut self.layout.hosts;
+        match hosts.iter_mut().find(|known| known.name == host) {
+            Some(known) => known.devices.push(device),
+            None => hosts.push(Host { devices: vec![device], ..Host::new(host, false) }),
+        }
+        end
     }
 
     fn carrier(&mut self, index: usize) {
@@ -203,9 +219,9 @@ impl Builder<'_> {
             self.join(site, &mut host, format!("site{port}"));
         }
         let [up, down] = [&carrier.link.up, &carrier.link.down].map(|way| of_way(way, Duration::ZERO, None));
-        let (name, at) = (host.name.clone(), LinkAt::Carrier(index));
+        let (inner, at) = ((host.name.clone(), OUT.to_owned()), LinkAt::Carrier(index));
         self.layout.hosts.push(host);
-        self.uplinks.push(Uplink { at, carrier: None, host: name, up, down, spent: Duration::ZERO, routes });
+        self.uplinks.push(Uplink { at, carrier: None, inner, up, down, spent: Duration::ZERO, routes });
     }
 
     fn core(&mut self) {
@@ -219,15 +235,16 @@ impl Builder<'_> {
 
     /// Gives an access link its outer end.
     fn join(&mut self, uplink: Uplink, to: &mut Host, device: String) {
-        let Uplink { at, host, up, down, spent, routes, .. } = uplink;
-        to.devices.push(Device { name: device.clone(), mtu: device_mtu(&down), addresses: Vec::new(), routes });
+        let Uplink { at, inner, up, down, spent, routes, .. } = uplink;
+        let addresses = Vec::new();
+        to.devices.push(Device { name: device.clone(), mtu: device_mtu(&down), addresses, routes, up: true });
         // A host is told the least of both ways; a router only what it sends into.
-        let inner = self.layout.hosts.iter_mut().find(|known| known.name == host).expect("it was just made");
-        if inner.forwards {
-            inner.devices[0].mtu = device_mtu(&up);
+        let host = self.layout.hosts.iter_mut().find(|known| known.name == inner.0).expect("it was just made");
+        if host.forwards {
+            host.devices[0].mtu = device_mtu(&up);
         }
         let outer = (to.name.clone(), device);
-        self.layout.wires.push(Cable { at: Some(at), inner: (host, OUT.to_owned()), outer, up, down, spent });
+        self.layout.wires.push(Cable { at: Some(at), inner, outer, up, down, spent });
     }
 }
 
@@ -247,15 +264,51 @@ fn is_bare(scenario: &Scenario, site: usize, members: usize) -> bool {
     members == 1 && words.firewall.is_none() && !black_hole && !changes && global
 }
 
-/// A node's addresses in a site, IPv6 first; none if it is not there.
-fn addresses_in(scenario: &Scenario, node: usize, site: usize) -> Option<Vec<IpAddr>> {
-    let place = scenario.nodes[node].interfaces.iter().find(|place| place.site == site)?;
-    Some(place.v6.map(Into::into).into_iter().chain(place.v4.map(Into::into)).collect())
+/// The sites that a node is ever in: where it starts, then where it moves, each once.
+pub(super) fn sites_of(scenario: &Scenario, node: usize) -> Vec<usize> {
+    let mut sites: Vec<usize> = Vec::new();
+    for place in places_of(scenario, node) {
+        if !sites.contains(&place.site) {
+            sites.push(place.site);
+        }
+    }
+    sites
 }
 
-fn out(mtu: u16, addresses: Vec<IpAddr>) -> Device {
+fn places_of(scenario: &Scenario, node: usize) -> impl Iterator<Item = &Interface> {
+    let moves = scenario.steps.iter().filter_map(move |step| match &step.action {
+        Action::Move { node: who, to } if *who == node => Some(to),
+        _ => None,
+    });
+    scenario.nodes[node].interfaces.iter().chain(moves)
+}
+
+/// The name of a node's device in a site that it is ever in.
+pub(super) fn device_in(scenario: &Scenario, node: usize, site: usize) -> String {
+    match sites_of(scenario, node).iter().position(|known| *known == site) {
+        Some(0) | None => OUT.to_owned(),
+        Some(place) => format!("{OUT}{place}"),
+    }
+}
+
+/// Every address that a node ever has in a site.
+fn addresses_in(scenario: &Scenario, node: usize, site: usize) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> =
+        places_of(scenario, node).filter(|place| place.site == site).flat_map(addresses_of).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+/// A place's addresses, IPv6 first.
+pub(super) fn addresses_of(place: &Interface) -> Vec<IpAddr> {
+    place.v6.map(Into::into).into_iter().chain(place.v4.map(Into::into)).collect()
+}
+
+/// A host's device with what leads out of it.
+pub(super) fn out(mtu: u16, addresses: Vec<IpAddr>) -> Device {
     let families = [addresses.iter().any(IpAddr::is_ipv6), addresses.iter().any(IpAddr::is_ipv4)];
-    Device { name: OUT.to_owned(), mtu, addresses, routes: defaults(families) }
+    Device { name: OUT.to_owned(), mtu, addresses, routes: defaults(families), up: true }
 }
 
 fn defaults([v6, v4]: [bool; 2]) -> Vec<IpNet> {
@@ -264,9 +317,14 @@ fn defaults([v6, v4]: [bool; 2]) -> Vec<IpNet> {
     v6.into_iter().chain(v4.then(|| all(Ipv4Addr::UNSPECIFIED.into()))).collect()
 }
 
+/// The name of [`router`].
+pub(super) fn router_name(site: &Site) -> String {
+    format!("r-{}", site.name)
+}
+
 /// The namespace between a site's LAN and its link: router, NAT and packet filter in one.
 fn router(site: &Site) -> Host {
-    let mut host = Host::new(format!("r-{}", site.name), true);
+    let mut host = Host::new(router_name(site), true);
     host.addresses.extend(site.router_v6().map(IpAddr::from));
     host.addresses.extend(site.router_v4().map(IpAddr::from));
     host.discards.extend(site.v6.as_ref().map(|v6| IpNet::from(v6.prefix())));
@@ -282,7 +340,7 @@ fn router(site: &Site) -> Host {
     host.devices[0].routes = defaults([site.v6.is_some(), site.v4.is_some()]);
     translate(&mut host, &nats);
     if let Some(firewall) = &site.firewall {
-        host.ruleset.push_str(&filter(firewall));
+        host.ruleset.push_str(&filter(firewall, FIRST_GENERATION));
         host.sysctls.push(("net.netfilter.nf_conntrack_icmp_timeout", "60".to_owned()));
         host.sysctls.push(("net.netfilter.nf_conntrack_icmpv6_timeout", "60".to_owned()));
         if nats.is_empty() {
@@ -292,8 +350,13 @@ fn router(site: &Site) -> Host {
     host
 }
 
+/// The name of a carrier's namespace.
+pub(super) fn carrier_name(carrier: &Carrier) -> String {
+    format!("c-{}", carrier.name)
+}
+
 fn carrier_host(carrier: &Carrier) -> Host {
-    let mut host = Host::new(format!("c-{}", carrier.name), true);
+    let mut host = Host::new(carrier_name(carrier), true);
     host.addresses = vec![carrier.inside.1.into(), carrier.inside.0.into()];
     host.devices.push(out(LAN_MTU, Vec::new()));
     host.devices[0].routes = defaults([true, true]);
@@ -334,19 +397,22 @@ fn nat_rules(nat: &Nat) -> String {
     )
 }
 
-/// A stateful packet filter as netfilter has it.
-fn filter(firewall: &Firewall) -> String {
+/// A stateful packet filter as netfilter has it. What it let begin carries its generation as conntrack's mark; to one of
+/// another generation, which knows nothing of that, each conversation under way is a new one. The NAT's mappings, which are in the
+/// same table, stay.
+pub(super) fn filter(firewall: &Firewall, generation: u32) -> String {
     let mut rules = String::new();
     let mut rule = |text: &str| {
         let _ = writeln!(rules, "        {text}");
     };
+    let accept = format!("ct mark set {generation} accept");
     // It stands at the link: the LAN is none of its business.
     rule(&format!("iifname != \"{OUT}\" oifname != \"{OUT}\" accept"));
-    rule("ct state established,related accept");
+    rule(&format!("ct mark {generation} ct state established,related accept"));
     if firewall.stateful {
         rule(&format!("iifname \"{OUT}\" drop"));
     } else {
-        rule(&format!("iifname \"{OUT}\" accept"));
+        rule(&format!("iifname \"{OUT}\" {accept}"));
     }
     if let Some(egress) = &firewall.egress {
         for Egress { protocol, port } in egress {
@@ -356,8 +422,8 @@ fn filter(firewall: &Firewall) -> String {
                 Protocol::Icmp => "{ icmp, ipv6-icmp }",
             };
             match port {
-                Some(port) => rule(&format!("meta l4proto {protocols} th dport {port} accept")),
-                None => rule(&format!("meta l4proto {protocols} accept")),
+                Some(port) => rule(&format!("meta l4proto {protocols} th dport {port} {accept}")),
+                None => rule(&format!("meta l4proto {protocols} {accept}")),
             }
         }
         match firewall.refusal {
@@ -368,11 +434,22 @@ fn filter(firewall: &Firewall) -> String {
                 rule("reject with icmpx admin-prohibited");
             }
         }
+    } else {
+        rule(&accept);
     }
+    // Outside of the NAT: what it lets nobody begin the NAT does not see, and so does not answer.
+    let unasked =
+        if firewall.stateful { format!("        iifname \"{OUT}\" ct state new drop\n") } else { String::new() };
     format!(
         "table inet filter {{\n    chain forward {{\n        type filter hook forward priority filter; policy accept;\n\
-         {rules}    }}\n}}\n"
+         {rules}    }}\n    chain input {{\n        type filter hook input priority filter - 1; policy accept;\n\
+         {unasked}    }}\n}}\n"
     )
+}
+
+/// What puts another packet filter in the place of the one there, at one instant.
+pub(super) fn refilter(firewall: &Firewall, generation: u32) -> String {
+    format!("delete table inet filter\n{}", filter(firewall, generation))
 }
 
 /// Whether netfilter's one way to map is what a NAT is to do: by destination, with the inner port where that is free there,
@@ -387,10 +464,9 @@ pub(super) fn maps_as_netfilter(nat: &Nat, inner_hosts: usize) -> bool {
     }
 }
 
-/// How many nodes are behind a carrier.
+/// How many nodes are ever in one of these sites.
 pub(super) fn behind(scenario: &Scenario, is_there: impl Fn(usize) -> bool) -> usize {
-    let places = scenario.nodes.iter().flat_map(|node| &node.interfaces);
-    places.filter(|place| is_there(place.site)).count()
+    (0..scenario.nodes.len()).filter(|node| sites_of(scenario, *node).into_iter().any(&is_there)).count()
 }
 
 #[cfg(test)]
@@ -461,10 +537,10 @@ mod tests {
         let outside = router.devices[0].addresses[0];
         assert!(router.ruleset.contains(&format!("oifname \"out\" snat to {outside}\n")), "{}", router.ruleset);
         for rule in [
-            "ct state established,related accept",
+            "ct mark 1 ct state established,related accept",
             "iifname \"out\" drop",
-            "meta l4proto udp th dport 443 accept",
-            "meta l4proto { icmp, ipv6-icmp } accept",
+            "meta l4proto udp th dport 443 ct mark set 1 accept",
+            "meta l4proto { icmp, ipv6-icmp } ct mark set 1 accept",
             "meta l4proto tcp reject with tcp reset",
         ] {
             assert!(router.ruleset.contains(rule), "{rule}: {}", router.ruleset);
@@ -472,5 +548,31 @@ mod tests {
         let core = host(&layout, "core");
         assert_eq!(core.devices[3].routes, [IpNet::from(outside)], "the LAN is nobody's business");
         assert!(core.ruleset.is_empty());
+    }
+
+    #[test]
+    fn a_node_that_moves_has_a_device_in_every_site_that_it_is_ever_in() {
+        let layout = layout_of(&format!("{PAIR}\n[[step]]\ndo = \"move\"\nnode = \"bob\"\nto = \"a\"\n"));
+        let bob = host(&layout, "bob");
+        let devices: Vec<_> = bob.devices.iter().map(|device| (device.name.as_str(), device.up)).collect();
+        assert_eq!(devices, [("out1", false), ("out", true)]);
+        assert!(bob.devices[0].addresses.is_empty() && bob.devices[0].routes.is_empty());
+        let ends: Vec<_> = layout.wires.iter().map(|wire| (&wire.inner, &wire.outer)).collect();
+        let joined = |inner: [&str; 2], outer: [&str; 2]| {
+            let [inner, outer] = [inner, outer].map(|[host, device]| (host.to_owned(), device.to_owned()));
+            ends.contains(&(&inner, &outer))
+        };
+        assert!(joined(["bob", "out1"], ["r-a", "lan1"]) && joined(["bob", "out"], ["core", "port4"]), "{ends:?}");
+        let lan = host(&layout, "r-a").devices.iter().find(|device| device.name == "lan1").unwrap();
+        assert_eq!(lan.routes.len(), 1, "the router knows where bob's address will be: {lan:?}");
+    }
+
+    #[test]
+    fn another_packet_filter_judges_anew_what_the_one_before_let_begin() {
+        let firewall = Firewall { stateful: true, egress: None, refusal: Refusal::Drop, inspect: Vec::new() };
+        let text = refilter(&firewall, 7);
+        assert!(text.starts_with("delete table inet filter\ntable inet filter {"), "{text}");
+        assert!(text.contains("ct mark 7 ct state established,related accept"), "{text}");
+        assert!(text.contains("        ct mark set 7 accept\n"), "{text}");
     }
 }

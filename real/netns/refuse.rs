@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cyphonic_scenarios::{
-    Action, Dependence, Hairpin, IcmpErrors, LinkAt, Method, Nat, NatAt, Refresh, Scenario, SiteV4, SiteV6,
+    Action, Dependence, Firewall, Hairpin, IcmpErrors, LinkAt, Method, Nat, NatAt, Refresh, Scenario, SiteV4, SiteV6,
 };
 
 use super::layout::{behind, maps_as_netfilter};
@@ -52,10 +52,10 @@ pub(super) fn check(scenario: &Scenario) -> Result<Limit, Vec<String>> {
         limits.extend(check_nat(&carrier.nat, nodes, &at, &mut found));
     }
     for node in scenario.nodes.iter().filter(|node| node.interfaces.len() > 1) {
-        found.push(format!("node {:?}: in several sites at once", node.name.short()));
+        found.push(format!("node {:?}: in several sites at once, which is not built", node.name.short()));
     }
     for (index, step) in scenario.steps.iter().enumerate() {
-        if let Some(why) = check_step(&step.action) {
+        if let Some(why) = check_step(scenario, &step.action) {
             found.push(format!("step {index}: {why}"));
         }
     }
@@ -103,13 +103,20 @@ fn check_nat(nat: &Nat, inner_hosts: usize, at: &str, found: &mut Vec<String>) -
     })
 }
 
-fn check_step(action: &Action) -> Option<String> {
+fn check_step(scenario: &Scenario, action: &Action) -> Option<String> {
     let why = match action {
-        Action::Move { .. } => "move: a namespace's devices cannot change their place",
-        Action::Revoke(_) => "revoke: the lab's nodes fetch no list of revoked certificates",
+        Action::Revoke(_) => {
+            "revoke: daemons look at the list of revoked certificates once a second, each in its turn: who closes a session \
+             first is chance, and in the simulator all look at once"
+        }
         Action::ProbeMtu(_) => "probe_mtu: a kernel's virtual interface takes no packet beyond its MTU",
-        Action::NatReboot(NatAt::Site(_) | NatAt::Carrier(_)) => "nat_reboot: nftables cannot empty conntrack's table",
-        Action::Firewall { .. } => "firewall: conntrack would not judge anew what is under way",
+        Action::NatReboot(NatAt::Site(site)) if filters(scenario, *site).any(remembers_more) => {
+            "nat_reboot: conntrack is also the memory of the firewall, which would forget whom it let in, and so whom it lets \
+             answer, as `egress` does not"
+        }
+        Action::Firewall { firewall, .. } if !firewall.inspect.is_empty() => {
+            "firewall.inspect: netfilter does not look into QUIC or TLS"
+        }
         Action::Link { at: LinkAt::Service(_), link } if link.up.mtu != link.down.mtu || link.up.black_hole => {
             "link: a service's link with two MTUs or a black hole"
         }
@@ -119,12 +126,29 @@ fn check_step(action: &Action) -> Option<String> {
         | Action::Udp(_)
         | Action::Wait(_)
         | Action::Idle
+        | Action::Move { .. }
+        | Action::NatReboot(_)
+        | Action::Firewall { .. }
         | Action::Link { .. }
         | Action::LinkUp { .. }
         | Action::Restart(_)
         | Action::Stop(_) => return None,
     };
     Some(why.to_owned())
+}
+
+/// Every firewall that a site ever has.
+fn filters(scenario: &Scenario, site: usize) -> impl Iterator<Item = &Firewall> {
+    let later = scenario.steps.iter().filter_map(move |step| match &step.action {
+        Action::Firewall { site: at, firewall } if *at == site => Some(&**firewall),
+        _ => None,
+    });
+    scenario.sites[site].firewall.iter().chain(later)
+}
+
+/// Whether it lets answers out that it would not let out unasked.
+fn remembers_more(firewall: &Firewall) -> bool {
+    !firewall.stateful && firewall.egress.is_some()
 }
 
 #[cfg(test)]
@@ -168,8 +192,38 @@ mod tests {
             let found = checked(site, "").unwrap_err();
             assert!(found.iter().any(|refusal| refusal.starts_with(name)), "{site}: {found:?}");
         }
-        let found = checked("", "[[step]]\ndo = \"move\"\nnode = \"alice\"\nto = \"b\"").unwrap_err();
-        assert!(found[0].starts_with("step 2: move: "), "{found:?}");
+        for (site, step, name) in [
+            ("", "do = \"revoke\"\nnode = \"alice\"", "step 2: revoke: "),
+            ("", "do = \"probe_mtu\"\nfrom = \"alice\"\nto = \"bob\"", "step 2: probe_mtu: "),
+            (
+                "[site.firewall]\nstateful = false\negress = [\"udp/443\"]",
+                "do = \"nat_reboot\"\nsite = \"a\"",
+                "step 2: nat_reboot: ",
+            ),
+            (
+                "[site.firewall]",
+                "do = \"firewall\"\nsite = \"a\"\ninspect = [{ quic = true, reaction = \"drop\" }]",
+                "step 2: firewall.inspect: ",
+            ),
+        ] {
+            let found = checked(site, &format!("[[step]]\n{step}")).unwrap_err();
+            assert!(found[0].starts_with(name), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn nodes_that_move_nats_that_reboot_and_firewalls_that_change_can_be_built() {
+        for (site, step) in [
+            ("", "do = \"move\"\nnode = \"alice\"\nto = \"b\""),
+            ("[site.firewall]", "do = \"nat_reboot\"\nsite = \"a\""),
+            ("[site.firewall]", "do = \"firewall\"\nsite = \"a\"\nmode = \"only-443\""),
+        ] {
+            let limit = checked(site, &format!("[[step]]\n{step}"));
+            assert!(limit.is_ok(), "{step}: {limit:?}");
+        }
+        // Two nodes behind one NAT, though not at the same time: the mappings of the first are still there.
+        let crowded = checked("", "[[step]]\ndo = \"move\"\nnode = \"bob\"\nto = \"a\"").unwrap_err();
+        assert!(crowded[0].starts_with("site \"a\": nat.mapping: "), "{crowded:?}");
     }
 
     #[test]

@@ -9,20 +9,25 @@ use std::time::{Duration, Instant};
 use cyphonic::error::Failure;
 use cyphonic::files;
 use cyphonic_scenarios::log::{self, Entry, What};
-use cyphonic_scenarios::{Action, Link, LinkAt, Pair, Role, Scenario};
+use cyphonic_scenarios::{Action, Interface, Link, LinkAt, NatAt, Pair, Role, Scenario, SiteV4, SiteV6};
 use cyphonic_wire::of_way;
 
 use super::apps;
-use super::build::Lab;
+use super::build::{self, Lab};
 use super::daemons::{Daemons, wait_until};
 use super::impair::{Impair, Order};
-use super::layout::{Layout, device_mtu, node_host};
+use super::layout::{
+    FIRST_GENERATION, Layout, addresses_of, carrier_name, device_in, device_mtu, node_host, out, refilter, router_name,
+};
 use super::refuse::Limit;
 
 /// The port of a step's sink: of the first step; the others follow.
 const SINK_PORT: u16 = 5001;
 /// The port to which datagrams go: discard (RFC 863).
 const DISCARD: u16 = 9;
+
+/// How long a node may take to notice that it is elsewhere.
+const NOTICED: Duration = Duration::from_secs(5);
 
 /// A lab with everything that steps reach for.
 pub(super) struct Stage<'a> {
@@ -49,29 +54,34 @@ impl Stage<'_> {
         let end = begin + self.limit.after;
         let shown = Mutex::new(Shown { entries: Vec::new(), failures: Vec::new() });
         std::thread::scope(|scope| {
-            let mut before: Option<Receiver<()>> = None;
+            // When the step before is complete: for the log, and by message.
+            let mut before: Option<Receiver<u64>> = None;
             for (step, words) in self.scenario.steps.iter().enumerate() {
-                match words.at {
+                let complete = match words.at {
                     Some(at) => {
                         let due = begin + Duration::from_nanos(at.as_nanos());
                         std::thread::sleep(due.min(end).saturating_duration_since(Instant::now()));
+                        None
                     }
                     // The step before it; later ones may still be under way.
-                    None => drop(before.take().map(|done| done.recv())),
-                }
+                    None => before.take().and_then(|done| done.recv().ok()),
+                };
                 let (done, next) = channel();
                 before = Some(next);
-                tell(&shown, What::Step { step });
+                let starts = complete.unwrap_or_else(now_ns);
+                tell(&shown, starts, What::Step { step });
                 let shown = &shown;
                 scope.spawn(move || {
                     match self.step(step, &words.action, end) {
-                        Ok(Some(outcome)) => tell(shown, What::Outcome { step, outcome }),
+                        Ok(Some(outcome)) => tell(shown, now_ns(), What::Outcome { step, outcome }),
                         Ok(None) => {}
                         Err(failure) => {
                             shown.lock().expect("no holder panics").failures.push(format!("step {step}: {failure}"));
                         }
                     }
-                    let _ = done.send(());
+                    // A move is complete at once: what the node does about it belongs to what follows.
+                    let is_move = matches!(words.action, Action::Move { .. });
+                    let _ = done.send(if is_move { starts } else { now_ns() });
                 });
             }
         });
@@ -133,12 +143,50 @@ impl Stage<'_> {
                 self.daemons.kill(node_host(self.scenario, *node));
                 Ok(None)
             }
-            Action::Revoke(_)
-            | Action::Move { .. }
-            | Action::ProbeMtu(_)
-            | Action::NatReboot(_)
-            | Action::Firewall { .. } => Err(Failure::other("this was to be refused")),
+            Action::Move { node, to } => self.move_node(*node, to).map(|()| None),
+            Action::NatReboot(at) => self.reboot_nats(*at).map(|()| None),
+            Action::Firewall { site, firewall } => {
+                // No two steps have the same.
+                let generation = FIRST_GENERATION + 1 + u32::try_from(step).map_err(Failure::other)?;
+                let router = router_name(&self.scenario.sites[*site]);
+                build::rules(self.lab, &router, &refilter(firewall, generation)).map(|()| None)
+            }
+            Action::Revoke(_) | Action::ProbeMtu(_) => Err(Failure::other("this was to be refused")),
         }
+    }
+
+    /// A node leaves the network that it is in for another one.
+    fn move_node(&self, node: usize, to: &Interface) -> Result<(), Failure> {
+        let name = node_host(self.scenario, node);
+        let device = device_in(self.scenario, node, to.site);
+        let host = self.layout.hosts.iter().find(|host| host.name == name).expect("every node has a host");
+        let built = host.devices.iter().find(|known| known.name == device).expect("with a device for every move");
+        let mut device = out(built.mtu, addresses_of(to));
+        device.name.clone_from(&built.name);
+        build::move_to(self.lab, host, &device)?;
+        // The simulator's node knows at once; a daemon waits until the kernel has no more to tell.
+        let end = Instant::now() + NOTICED;
+        while !self.daemons.knows_its_addresses(name, &device.addresses).unwrap_or(true) {
+            if Instant::now() >= end {
+                return Err(Failure::other(format!("{name} did not notice that it is elsewhere")));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Every NAT of a place forgets its mappings.
+    fn reboot_nats(&self, at: NatAt) -> Result<(), Failure> {
+        let (host, families) = match at {
+            NatAt::Carrier(carrier) => (carrier_name(&self.scenario.carriers[carrier]), vec![true]),
+            NatAt::Site(site) => {
+                let site = &self.scenario.sites[site];
+                let v4 = matches!(site.v4, Some(SiteV4::Private { .. })).then_some(true);
+                let v6 = matches!(site.v6, Some(SiteV6::Private { .. })).then_some(false);
+                (router_name(site), v4.into_iter().chain(v6).collect())
+            }
+        };
+        families.into_iter().try_for_each(|ipv4| build::forget(self.lab, &host, ipv4))
     }
 
     fn start(&self, nodes: &[usize], give_up: Option<Instant>, end: Instant) -> Result<(), Failure> {
@@ -204,15 +252,18 @@ impl Stage<'_> {
             let mtu = device_mtu(&config).to_string();
             let mut command = std::process::Command::new("ip");
             let set = ["-n", &self.lab.namespace(host), "link", "set", "dev", device, "mtu", &mtu];
-            super::build::run(command.args(set), "")?;
+            build::run(command.args(set), "")?;
         }
         Ok(())
     }
 }
 
+fn now_ns() -> u64 {
+    u64::try_from(files::since_epoch().as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Logs what a step does.
-fn tell(shown: &Mutex<Shown>, what: What) {
-    let at_ns = u64::try_from(files::since_epoch().as_nanos()).unwrap_or(u64::MAX);
+fn tell(shown: &Mutex<Shown>, at_ns: u64, what: What) {
     let entry = Entry { cell: 0, at_ns, host: "lab".to_owned(), what };
     shown.lock().expect("no holder panics").entries.push(entry);
 }

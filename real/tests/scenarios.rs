@@ -12,8 +12,9 @@ fn driver(arguments: &[&str]) -> Output {
 }
 
 /// What a run showed; nothing where there can be none.
-fn run(name: &str, file: &Path) -> Option<Vec<Entry>> {
-    let output = driver(&["run", file.to_str().unwrap(), "--json"]);
+fn run(name: &str, file: &Path, sets: &[&str]) -> Option<Vec<Entry>> {
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    let output = driver(&["run", file.to_str().unwrap(), "--json"].into_iter().chain(sets).collect::<Vec<_>>());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.code() == Some(6) {
         eprintln!("skipped: {name}: {said}");
@@ -83,7 +84,7 @@ fn links_are_as_long_and_as_bad_as_the_scenario_says_and_nothing_stays_behind() 
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("far.toml");
     std::fs::write(&file, NETWORK).unwrap();
-    let Some(entries) = run("a bad link", &file) else { return };
+    let Some(entries) = run("a bad link", &file, &[]) else { return };
     let outcomes = outcomes(&entries);
     assert_eq!(outcomes[1], "100000 bytes arrived unchanged", "{outcomes:?}");
     let at = |what: &str| {
@@ -97,6 +98,25 @@ fn links_are_as_long_and_as_bad_as_the_scenario_says_and_nothing_stays_behind() 
     let took_ms = (up - at("Direction Request")) / 1_000_000;
     assert!((240..5_000).contains(&took_ms), "{took_ms} ms");
     assert!(!Path::new("/run/netns").join(format!("cyn{}-0-core", std::process::id())).exists());
+}
+
+#[test]
+fn a_nat_forgets_a_firewall_closes_and_opens_and_a_node_moves_while_the_run_goes_on() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("netns/changes.toml");
+    let sets = [
+        "method=\"proposed\"",
+        "site.office.kind=\"ipv4-global\"",
+        // The ports are others each time: it is the mapping that is gone, not only an entry of a filter.
+        "site.home.nat={mapping=\"address-and-port-dependent\", ports=\"random\"}",
+    ];
+    let Some(entries) = run("changes", &file, &sets) else { return };
+    let answered: Vec<String> = [3, 3, 0, 0, 3, 3].iter().map(|n| format!("{n} of 3 echoes answered")).collect();
+    assert_eq!(outcomes(&entries), answered);
+    let patterns = entries.iter().filter_map(|entry| match entry.what {
+        What::TunnelUp { pattern, .. } if entry.host == "alice" => Some(pattern),
+        _ => None,
+    });
+    assert!(patterns.clone().count() >= 2 && patterns.clone().all(|pattern| pattern == 2), "{entries:?}");
 }
 
 #[test]
