@@ -1,12 +1,20 @@
 #!/bin/sh
-# What a container does, by its first word: as, nms, trs, node (the daemons), or nat (a router).
+# What a container does, by its first word: as, nms, trs, node (the daemons), or nat, firewall (routers).
 #
 #   GATEWAY   the way out; without it there is none: the containers' network ends at their bridges
+#   ROUTE     another way, as `PREFIX via ADDRESS`
 set -eu
+
+# family ADDRESS: what `ip` calls its family.
+family() {
+    case $1 in *:*) echo -6 ;; *) echo -4 ;; esac
+}
 
 ip route del default 2>/dev/null || true
 ip -6 route del default 2>/dev/null || true
-if [ -n "${GATEWAY:-}" ]; then ip route add default via "$GATEWAY"; fi
+if [ -n "${GATEWAY:-}" ]; then ip "$(family "$GATEWAY")" route add default via "$GATEWAY"; fi
+# shellcheck disable=SC2086
+if [ -n "${ROUTE:-}" ]; then ip "$(family "$ROUTE")" route add $ROUTE; fi
 
 case $1 in
 nat)
@@ -25,6 +33,21 @@ table ip filter {
         type filter hook forward priority 0; policy drop;
         iifname != "$outside" accept
         ct state established,related accept
+    }
+}
+NFT
+    exec sleep infinity
+    ;;
+firewall)
+    outside=$(ip -o -6 addr show | awk '$4 ~ /^2001:db8::/ { print $2; exit }')
+    nft -f - <<NFT
+table inet filter {
+    counter blocked-4501 {}
+    chain forward {
+        type filter hook forward priority 0; policy drop;
+        ct state established,related accept
+        oifname "$outside" meta l4proto { tcp, udp } th dport { 53, 443 } accept
+        oifname "$outside" udp dport 4501 counter name "blocked-4501"
     }
 }
 NFT

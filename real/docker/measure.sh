@@ -207,6 +207,39 @@ measure() {
     say "  $received of $sent pings, min/mean/max/stddev ${stats//,//} ms; underlay $below ms; TCP $mbps Mbit/s"
 }
 
+# How many packets to UDP 4501 the firewall has stopped.
+blocked() { in_container firewall nft -j list counter inet filter blocked-4501 | grep -o '"packets": [0-9]*' | grep -o '[0-9]*'; }
+
+blocked_is_named() { [[ $(in_container a cyphonic status) == *"UDP is blocked"* ]]; }
+
+# Why the paper carries CYPHONIC in QUIC: a firewall that lets HTTP/3 out stops the conventional method, and not the proposed.
+firewalled() {
+    local method=$1 said code=0 received
+    say "firewall before a, $method"
+    up firewall "$method"
+    if [[ $method == conventional ]]; then
+        until_true 20 blocked_is_named || die "a does not name what is wrong: $(in_container a cyphonic status)"
+        in_container a cyphonic status | sed -n '1,2s/^/  a: /p'
+        said=$(in_container a cyphonic ping b --count 1 2>&1) || code=$?
+        ((code == 8)) || die "cyphonic ping ended with $code: $said"
+        (($(blocked) > 0)) || die "the firewall has stopped nothing"
+        say "  the firewall stopped $(blocked) packets to UDP 4501"
+        # It is the firewall, and nothing else.
+        in_container firewall nft add rule inet filter forward udp dport 4501 accept
+        until_true 30 registered a || die "a does not register though UDP 4501 is open: $(in_container a cyphonic status)"
+        in_container a ping -n -c 3 -i 0.2 -W 12 "b.$ZONE" >/dev/null || die "no ping though UDP 4501 is open"
+        say "  with UDP 4501 open a is registered, and b answers"
+    else
+        received=$(in_container a ping -n -c 10 -i 0.1 -W 12 "b.$ZONE" | awk '/packets transmitted/ { print $4 }')
+        ((received == 10)) || die "$received of 10 pings were answered"
+        [[ $(in_container a cyphonic status --json) == *'"pattern": 1,'* ]] || die "not pattern 1"
+        usual_programs
+        say "  $(in_container a cyphonic ping b --count 1 | sed -n 1p)"
+        say "  $received of 10 pings; curl and ssh work; the firewall stopped $(blocked) packets to UDP 4501"
+    fi
+    down
+}
+
 # The paper's link of 15 Mbit/s (§4.3, after its reference [10]): without and with the tunnel.
 narrow() {
     local method=$1 name bare through

@@ -31,7 +31,8 @@ configuration() {
             # Docker gives every container both families; the paper's nodes have one.
             case $pattern$name in
             1a) printf 'addresses = ["2001:db8::5"]\n' >&3 ;;
-            1b) printf 'addresses = ["2001:db8::6"]\n' >&3 ;;
+            1b | firewallb) printf 'addresses = ["2001:db8::6"]\n' >&3 ;;
+            firewalla) printf 'addresses = ["2001:db8:a::5"]\n' >&3 ;;
             2a) printf 'addresses = ["203.0.113.5"]\n' >&3 ;;
             esac
             ;;
@@ -57,7 +58,7 @@ down() {
 # Docker would take an address of this machine's own network away without a word.
 no_collision() {
     local range
-    for range in 203.0.113. 10.1.0. 10.2.0. 2001:db8::; do
+    for range in 203.0.113. 10.1.0. 10.2.0. 2001:db8:: 2001:db8:a::; do
         if ip -o addr show | awk '{ print $4 }' | grep -q "^${range//./\\.}"; then
             die "this machine has an address in $range*, which the containers' networks use: change the compose files, network.sh and measure.sh"
         fi
@@ -65,17 +66,18 @@ no_collision() {
 }
 
 composed() {
-    local pattern=$1
+    local where=pattern-$1
+    [[ $1 != firewall ]] || where=firewall
     shift
-    WWW=$WORK/www WORK=$WORK/run compose -f "$here/compose.yml" -f "$here/pattern-$pattern.yml" "$@"
+    WWW=$WORK/www WORK=$WORK/run compose -f "$here/compose.yml" -f "$here/$where.yml" "$@"
 }
 
 registered() { [[ $(in_container "$1" cyphonic status --json 2>/dev/null) == *'"registered": true'* ]]; }
 
-# up PATTERN METHOD [FRAMING]
+# up PATTERN METHOD [FRAMING]: with a `firewall` instead of a pattern it does not wait for what cannot pass it.
 up() {
-    local pattern=$1 method=$2 framing=${3:-compact} name
-    [[ $pattern =~ ^[123]$ ]] || die "a pattern is 1, 2 or 3, not $pattern"
+    local pattern=$1 method=$2 framing=${3:-compact} nodes="a b" name
+    [[ $pattern =~ ^([123]|firewall)$ ]] || die "a pattern is 1, 2, 3 or firewall, not $pattern"
     [[ $method =~ ^(conventional|proposed)$ ]] || die "a method is conventional or proposed, not $method"
     down
     no_collision
@@ -85,10 +87,14 @@ up() {
     composed "$pattern" up -d "${first[@]}" >"$WORK/compose.log" 2>&1 || die "compose: $(tail -n 3 "$WORK/compose.log")"
     # A packet that passes a router before its rules are there goes out as it is, and so does all that follows it.
     for name in "${first[@]}"; do
-        [[ $name != nat-* ]] || until_true 20 in_container "$name" nft list table ip nat || die "$name does not become a router"
+        case $name in
+        nat-*) until_true 20 in_container "$name" nft list table ip nat ;;
+        firewall) until_true 20 in_container "$name" nft list table inet filter ;;
+        esac || die "$name does not become a router"
     done
     composed "$pattern" up -d >>"$WORK/compose.log" 2>&1 || die "compose: $(tail -n 3 "$WORK/compose.log")"
-    for name in a b; do
+    [[ $pattern$method != firewallconventional ]] || nodes=b
+    for name in $nodes; do
         until_true 20 registered "$name" || {
             docker logs "$(container "$name")" 2>&1 | tail -5 >&2
             die "$name did not register"

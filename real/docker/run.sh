@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The paper's measurement on Docker: AS, NMS, TRS, two nodes and NAT routers with real netfilter, in each pattern and under
-# both methods. Pings 100 times between the nodes' names, measures TCP, also on the paper's link of 15 Mbit/s, uses curl
+# both methods, and behind a firewall that lets HTTP/3 out but not UDP 4501. Pings 100 times between the nodes' names, measures TCP, also on the paper's link of 15 Mbit/s, uses curl
 # and ssh, sends 1 GB, captures every wire and looks for plaintext on them and in the services' memory; takes everything
 # down, and prints the paper's Tables 3 and 4 beside what was measured.
 #
-#   run.sh [OPTION...] [PATTERN [METHOD]]   every pattern and method if none is named
+#   run.sh [OPTION...] [PATTERN [METHOD]]   every pattern and method if none is named; `firewall` is a pattern, too: 1, with a
+#                                           firewall before a that lets DNS and port 443 out and nothing else
 #   run.sh build                            only make the image
 #   run.sh up PATTERN METHOD                bring up and leave it so:  docker exec cyphonic_a_1 ping b.cyphonic.test
 #   run.sh down                             take down
@@ -108,17 +109,20 @@ up)
     say "up; try  docker exec $(container a) ping b.$ZONE"
     ;;
 tables) tables ;;
-all | 1 | 2 | 3)
+all | 1 | 2 | 3 | firewall)
     trap finish EXIT
     have tshark tshark
     docker_ready
     build
     served
     patterns=${1:-all}
-    for p in ${patterns/all/1 2 3}; do
-        for m in ${2:-conventional proposed}; do measure "$p" "$m"; done
+    [[ $patterns != all ]] || patterns="firewall 1 2 3"
+    for p in $patterns; do
+        for m in ${2:-conventional proposed}; do
+            if [[ $p == firewall ]]; then firewalled "$m"; else measure "$p" "$m"; fi
+        done
     done
-    [[ $patterns != all ]] || other_framings
+    [[ ${1:-all} != all ]] || other_framings
     tables
     ;;
 *) usage 2 ;;
