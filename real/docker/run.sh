@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The paper's measurement on Docker: AS, NMS, TRS, two nodes and NAT routers with real netfilter, in each pattern and under
-# both methods, and behind a firewall that lets HTTP/3 out but not UDP 4501. Pings 100 times between the nodes' names, measures TCP, also on the paper's link of 15 Mbit/s, uses curl
-# and ssh, sends 1 GB, captures every wire and looks for plaintext on them and in the services' memory; takes everything
-# down, and prints the paper's Tables 3 and 4 beside what was measured.
+# both methods, and behind a firewall that lets HTTP/3 out but not UDP 4501. Pings 100 times between the nodes' names, measures
+# TCP, also on the paper's link of 15 Mbit/s, uses curl and ssh, sends 1 GB, captures every wire and looks for plaintext on
+# them and in the services' memory; takes everything down, and prints the paper's Tables 3 and 4 beside what was measured.
 #
 #   run.sh [OPTION...] [PATTERN [METHOD]]   every pattern and method if none is named; `firewall` is a pattern, too: 1, with a
 #                                           firewall before a that lets DNS and port 443 out and nothing else

@@ -305,6 +305,35 @@ fn under_the_optimal_policy_status_says_what_came_of_the_direct_way() {
 }
 
 #[test]
+fn ctrl_c_ends_a_ping_with_its_summary_and_the_usual_code() {
+    let Some(lab) = Lab::up("int", "1", "proposed", "as nms trs a b") else { return };
+    lab.until_reached("a", "b");
+    let interrupted = |peer: &str| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["ping", peer, "--count", "1000", "--interval", "0.2", "--control"]).arg(lab.path("a.sock"));
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let ended = until(2, || child.try_wait().unwrap());
+        let _ = child.kill();
+        (ended.and_then(|status| status.code()), text(&child.wait_with_output().unwrap().stdout))
+    };
+    let (code, said) = interrupted("b");
+    let pongs = said.matches("pong from b ").count();
+    assert!(code == Some(0) && (2..20).contains(&pongs), "{code:?}: {said}");
+    assert!(said.lines().last().unwrap().contains(&format!(" sent, {pongs} received, ")), "{said}");
+    // Nothing comes back from a peer that is there no more.
+    lab.sh(
+        "b",
+        "nft 'add table inet fault; add chain inet fault out { type filter hook output priority 0; }; \
+                 add rule inet fault out meta l4proto udp oifname eth0 drop'",
+    );
+    let (code, said) = interrupted("b");
+    assert_eq!((code, said.lines().last().unwrap()), (Some(8), "--- b: 1 sent, 0 received, 100 % lost"), "{said}");
+}
+
+#[test]
 fn an_echo_that_is_lost_on_the_way_is_shown_soon_and_counted() {
     let Some(lab) = Lab::up("los", "1", "proposed", "as nms trs a b") else { return };
     lab.until_reached("a", "b");

@@ -1,10 +1,13 @@
-//! `cyphonic ping`: echoes one after another, and what came of all of them.
+//! `cyphonic ping`: echoes one after another, and what came of all of them. Ctrl-C (SIGINT) ends it early, as it does ping(8):
+//! an echo that is waited for just then counts as lost.
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::Pong;
 use super::client::{self, PATIENCE};
@@ -77,8 +80,30 @@ fn line(pong: &Pong) -> String {
     format!("pong from {short} ({address}) via {via} {remote} in {rtt_ms:.1}ms\n")
 }
 
-/// `count` echoes with a pause between them; what there is to say goes to `print`, each line when it is there or, as JSON,
-/// all at the end.
+/// What is waited for.
+enum Event {
+    /// An echo ended, well or not.
+    Echo(Result<Pong, Failure>),
+    /// Ctrl-C.
+    Stop,
+}
+
+/// Says when somebody presses Ctrl-C; from now on that does not end the program.
+fn listen(events: Sender<Event>) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut pressed = {
+        let _entered = runtime.enter();
+        signal(SignalKind::interrupt())?
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(pressed.recv());
+        let _ = events.send(Event::Stop);
+    });
+    Ok(())
+}
+
+/// `count` echoes with a pause between them, fewer after SIGINT; what there is to say goes to `print`, each line when it is
+/// there or, as JSON, all at the end.
 ///
 /// # Errors
 /// The last failure, if nothing was answered at all; at once, if there is no node to ask.
@@ -90,7 +115,14 @@ pub fn ping(
     json: bool,
     print: impl FnMut(&str),
 ) -> Result<(), Failure> {
-    echoes(name, count, pause, json, |patience| client::ping(socket, name, patience), print)
+    let (say, events) = channel();
+    listen(say.clone()).map_err(Failure::other)?;
+    let send = |patience| {
+        let (say, socket, name) = (say.clone(), socket.to_owned(), name.to_owned());
+        // Nobody waits for its end where Ctrl-C came first: it ends with the program.
+        std::thread::spawn(move || say.send(Event::Echo(client::ping(&socket, &name, patience))));
+    };
+    echoes(name, count, pause, json, send, &events, print)
 }
 
 fn echoes(
@@ -98,17 +130,29 @@ fn echoes(
     count: u32,
     pause: Duration,
     json: bool,
-    mut echo: impl FnMut(Duration) -> Result<Pong, Failure>,
+    mut send: impl FnMut(Duration),
+    events: &Receiver<Event>,
     mut print: impl FnMut(&str),
 ) -> Result<(), Failure> {
     let mut echoes = Vec::new();
     let mut last = Ok(());
     let mut patience = PATIENCE;
     for number in 1..=count {
-        if number > 1 {
-            std::thread::sleep(pause);
+        // Between two echoes there is nothing else to hear.
+        if number > 1 && events.recv_timeout(pause).is_ok() {
+            break;
         }
-        let (pong, failure) = match echo(patience) {
+        send(patience);
+        let heard = events.recv().unwrap_or(Event::Stop);
+        let stopped = matches!(heard, Event::Stop);
+        let echo = match heard {
+            Event::Echo(echo) => echo,
+            Event::Stop => {
+                let remedy = "wait for it; `cyphonic status` shows how this node stands";
+                Err(Failure::new(Code::Unreachable, "stopped before it was there", remedy))
+            }
+        };
+        let (pong, failure) = match echo {
             Ok(pong) => {
                 // The tunnel stands: what takes much longer than the last one is lost.
                 let usual = Duration::try_from_secs_f64(pong.rtt_ms * 4e-3).unwrap_or(PATIENCE);
@@ -129,6 +173,9 @@ fn echoes(
         let remedy = failure.as_ref().map(|failure| failure.remedy().to_owned());
         echoes.push(Echo { number, pong, error, remedy });
         last = failure.map_or(last, Err);
+        if stopped {
+            break;
+        }
     }
     let summary = Summary::of(name, &echoes);
     if json {
@@ -154,18 +201,28 @@ mod tests {
     }
 
     fn said(json: bool, answers: Vec<Option<f64>>) -> (Result<(), Failure>, String) {
-        let mut text = String::new();
         let count = answers.len() as u32;
+        said_of(json, count, answers)
+    }
+
+    /// What is said of `count` echoes if after these answers somebody presses Ctrl-C.
+    fn said_of(json: bool, count: u32, answers: Vec<Option<f64>>) -> (Result<(), Failure>, String) {
+        let mut text = String::new();
         let mut answers = answers.into_iter();
         let mut waited = Vec::new();
-        let echo = |patience| match answers.next().unwrap() {
-            Some(rtt) => {
-                waited.push(patience);
-                Ok(pong(rtt))
-            }
-            None => Err(Failure::new(Code::Unreachable, "no answer in time", "is it running?")),
+        let (say, events) = channel();
+        let send = |patience| {
+            let event = match answers.next() {
+                Some(Some(rtt)) => {
+                    waited.push(patience);
+                    Event::Echo(Ok(pong(rtt)))
+                }
+                Some(None) => Event::Echo(Err(Failure::new(Code::Unreachable, "no answer in time", "is it running?"))),
+                None => Event::Stop,
+            };
+            say.send(event).unwrap();
         };
-        let result = echoes("b", count, Duration::ZERO, json, echo, |piece| text.push_str(piece));
+        let result = echoes("b", count, Duration::ZERO, json, send, &events, |piece| text.push_str(piece));
         // A tunnel takes its time; an echo through one that stands does not.
         assert!(
             waited.iter().skip(1).all(|patience| *patience == LOST)
@@ -189,6 +246,25 @@ mod tests {
         let (result, text) = said(false, vec![None, None]);
         assert_eq!(result.unwrap_err().code, Code::Unreachable);
         assert!(text.ends_with("--- b: 2 sent, 0 received, 100 % lost\n"), "{text}");
+    }
+
+    #[test]
+    fn after_ctrl_c_the_summary_counts_what_was_sent() {
+        let (result, text) = said_of(false, 100, vec![Some(1.0), Some(3.0)]);
+        result.unwrap();
+        assert!(text.ends_with("--- b: 3 sent, 2 received, 33 % lost, rtt min/avg/max 1.0/2.0/3.0 ms\n"), "{text}");
+        let (result, text) = said_of(false, 100, vec![]);
+        assert_eq!(result.unwrap_err().code, Code::Unreachable);
+        assert!(text.ends_with("--- b: 1 sent, 0 received, 100 % lost\n"), "{text}");
+        // Between two echoes there is none to lose.
+        let (say, events) = channel();
+        let mut text = String::new();
+        let send = |_| {
+            say.send(Event::Echo(Ok(pong(1.0)))).unwrap();
+            say.send(Event::Stop).unwrap();
+        };
+        echoes("b", 100, Duration::from_secs(60), false, send, &events, |piece| text.push_str(piece)).unwrap();
+        assert!(text.ends_with("--- b: 1 sent, 1 received, 0 % lost, rtt min/avg/max 1.0/1.0/1.0 ms\n"), "{text}");
     }
 
     #[test]
