@@ -112,6 +112,52 @@ fn services_share_one_address_by_different_ports() {
     }
 }
 
+#[test]
+fn services_have_the_names_that_the_operator_gives_them() {
+    let Some(mut lab) = Lab::up("nam", "3", "proposed", "") else { return };
+    lab.sh(
+        "as",
+        &format!("{PROGRAM} ca issue login.cyphonic.test manager.cyphonic.test relay.cyphonic.test >/dev/null"),
+    );
+    // The NMS fetches the list from the AS, so it has to know it, too.
+    fs::copy(lab.path("pki/crl.pem"), lab.path("nms.crl")).unwrap();
+    let as_name = ["--as-name", "login.cyphonic.test"];
+    let list = ["--crl", "nms.crl", "--crl-from", "192.0.2.2:4433"];
+    for (service, name, more) in [
+        ("as", "login", &["--ca", "pki"][..]),
+        ("nms", "manager", &[&as_name[..], &["--trs-name", "relay.cyphonic.test"], &list].concat()),
+        ("trs", "relay", &[]),
+    ] {
+        let paper = |end: &str| format!("pki/{name}.cyphonic.test.{end}");
+        let own = format!("{name}.cyphonic.test");
+        lab.start(service, &[&["--name", &own, "--certificate", &paper("pem"), "--key", &paper("key")], more].concat());
+    }
+    assert!(until(5, || lab.log("as").contains("ready").then_some(())).is_some(), "{}", lab.log("as"));
+    let invite = format!("umask 077; {PROGRAM} device invite c.cyphonic.test --database cyphonic.db >token");
+    lab.sh("as", &invite);
+    let sign_up = "signup c.cyphonic.test --as 192.0.2.2:4433 --roots pki/root.pem --token-file token --out own";
+    lab.sh("a", &format!("! {PROGRAM} {sign_up} && {PROGRAM} {sign_up} --as-name login.cyphonic.test"));
+    let names = [&as_name[..], &["--nms-name", "manager.cyphonic.test", "--trs-name", "relay.cyphonic.test"]].concat();
+    for method in ["conventional", "proposed"] {
+        // The default is as.ZONE: whoever answers to another name is not believed, and it is said who did.
+        lab.start("a", &["--method", method]);
+        let said = lab.until_status("a", 15, &["not registered: ", "certificate"]);
+        assert!(said.contains("remedy"), "{said}");
+        lab.kill("a");
+        for node in ["a", "b"] {
+            lab.start(node, &[&["--method", method][..], &names].concat());
+        }
+        lab.until_registered("b", 15);
+        lab.until_reached("a", "b");
+        lab.until_status("a", 1, &["via trs "]);
+        lab.kill("a");
+        lab.kill("b");
+    }
+    lab.sh("as", &format!("{PROGRAM} ca revoke b.cyphonic.test >/dev/null"));
+    let told = || lab.log("nms").contains("a newer list of revoked certificates was fetched").then_some(());
+    assert!(until(15, told).is_some(), "{}", lab.log("nms"));
+}
+
 /// A set of capabilities of every thread of a daemon, and whether each may gain none.
 fn threads(lab: &Lab, host: &str) -> Vec<(String, String, u64)> {
     let pid = fs::read_to_string(lab.path(&format!("{host}.pid"))).unwrap();
