@@ -78,6 +78,7 @@ enum Commands {
         control: Control,
     },
     /// Measure the way to a peer, through the running node. Ends with 0 if at least one echo came back, with 8 if none did.
+    /// Ctrl-C ends it early, with the summary.
     Ping {
         /// The peer: its name, or the first part of it.
         name: String,
@@ -198,7 +199,7 @@ struct DeviceArgs {
 enum DeviceCommands {
     /// Let a node log in.
     Add {
-        /// Its name.
+        /// Their names.
         #[arg(required = true)]
         names: Vec<Fqdn>,
         /// A file with its password (conventional method), readable by its owner only. Without it: by certificate only.

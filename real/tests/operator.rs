@@ -352,7 +352,7 @@ fn under_the_optimal_policy_status_says_what_came_of_the_direct_way() {
 
 #[test]
 fn ctrl_c_ends_a_ping_with_its_summary_and_the_usual_code() {
-    let Some(lab) = Lab::up("int", "1", "proposed", "as nms trs a b") else { return };
+    let Some(mut lab) = Lab::up("int", "1", "proposed", "as nms trs a b") else { return };
     lab.until_reached("a", "b");
     let interrupted = |peer: &str| {
         let mut command = Command::new(PROGRAM);
@@ -377,6 +377,14 @@ fn ctrl_c_ends_a_ping_with_its_summary_and_the_usual_code() {
     );
     let (code, said) = interrupted("b");
     assert_eq!((code, said.lines().last().unwrap()), (Some(8), "--- b: 1 sent, 0 received, 100 % lost"), "{said}");
+    // What a node refuses has the code of its reason.
+    lab.kill("a");
+    lab.start("a", &["--allow-capture", "false"]);
+    lab.until_registered("a", 10);
+    let mut capture = Command::new(PROGRAM);
+    capture.args(["capture", "never.pcapng", "--control"]).arg(lab.path("a.sock")).current_dir(lab.path(""));
+    let (code, said) = lab::ends(capture);
+    assert!(code == 3 && said.contains("allows no captures") && said.contains("allow-capture = true"), "{code} {said}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-use super::client::{lost, refused, understand};
+use super::client::{lost, understand};
 use super::{Answer, Question};
 use crate::error::{Code, Failure};
 use crate::files;
@@ -25,7 +25,7 @@ pub async fn capture(socket: &Path, file: &Path, time: Option<Duration>, rebuild
     reader.read_line(&mut answer).await.map_err(lost)?;
     match understand(&answer)? {
         Answer::Capturing => {}
-        Answer::Error { what, remedy } => return Err(refused(what, remedy)),
+        Answer::Error { code, what, remedy } => return Err(Failure::new(code, what, remedy)),
         _ => return Err(super::client::unexpected()),
     }
     let mut out: Box<dyn Write> =

@@ -48,10 +48,6 @@ pub(super) fn understand(answer: &str) -> Result<Answer, Failure> {
     })
 }
 
-pub(super) fn refused(what: String, remedy: String) -> Failure {
-    Failure::new(Code::Unreachable, what, remedy)
-}
-
 pub(super) fn unexpected() -> Failure {
     Failure::new(Code::Other, "the node answered something else", "use the same version of cyphonic")
 }
@@ -59,7 +55,7 @@ pub(super) fn unexpected() -> Failure {
 fn ask_status(socket: &Path) -> Result<Status, Failure> {
     match ask(socket, &Question::Status, PATIENCE)? {
         Answer::Status(status) => Ok(*status),
-        Answer::Error { what, remedy } => Err(refused(what, remedy)),
+        Answer::Error { code, what, remedy } => Err(Failure::new(code, what, remedy)),
         Answer::Pong(_) | Answer::Netcheck(_) | Answer::Capturing => Err(unexpected()),
     }
 }
@@ -141,7 +137,7 @@ fn hearing(nms: &Nms) -> String {
 pub(super) fn ping(socket: &Path, name: &str, patience: Duration) -> Result<Pong, Failure> {
     match ask(socket, &Question::Ping { name: name.to_owned() }, patience)? {
         Answer::Pong(pong) => Ok(pong),
-        Answer::Error { what, remedy } => Err(refused(what, remedy)),
+        Answer::Error { code, what, remedy } => Err(Failure::new(code, what, remedy)),
         Answer::Status(_) | Answer::Netcheck(_) | Answer::Capturing => Err(unexpected()),
     }
 }
@@ -151,7 +147,7 @@ pub fn netcheck(socket: &Path, json: bool) -> Result<String, Failure> {
     match ask(socket, &Question::Netcheck, PATIENCE)? {
         Answer::Netcheck(known) if json => serde_json::to_string_pretty(&known).map_err(Failure::other),
         Answer::Netcheck(known) => Ok(network(&known)),
-        Answer::Error { what, remedy } => Err(refused(what, remedy)),
+        Answer::Error { code, what, remedy } => Err(Failure::new(code, what, remedy)),
         Answer::Status(_) | Answer::Pong(_) | Answer::Capturing => Err(unexpected()),
     }
 }

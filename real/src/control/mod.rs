@@ -60,6 +60,8 @@ pub enum Answer {
     Capturing,
     /// The question cannot be answered.
     Error {
+        /// The exit code of who asked.
+        code: Code,
         /// Why.
         what: String,
         /// What helps.
@@ -320,12 +322,12 @@ async fn serve(mut stream: UnixStream, ask: mpsc::Sender<Asked>) -> std::io::Res
             }
             receiver.await.unwrap_or_else(|_| {
                 let remedy = "the peer may be offline: `cyphonic status` shows how the node stands".into();
-                Answer::Error { what: "no answer".into(), remedy }.into()
+                Answer::Error { code: Code::Unreachable, what: "no answer".into(), remedy }.into()
             })
         }
         Err(error) => {
             let remedy = "use the same version of cyphonic".into();
-            Answer::Error { what: format!("not understood: {error}"), remedy }.into()
+            Answer::Error { code: Code::Other, what: format!("not understood: {error}"), remedy }.into()
         }
     };
     let mut text = serde_json::to_vec(&reply.answer)?;

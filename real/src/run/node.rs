@@ -35,7 +35,7 @@ use super::trouble::{self, Facts, Failed, Trouble};
 use super::{expiry, ready, stopped};
 use crate::control::{Answer, Asked, ControlSocket, DEFAULT_SOCKET, Pong, Question, Reply, Status};
 use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Tun, Udp};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::files;
 use crate::net::{self, Network};
 use crate::settings::{Dns, NodeSettings};
@@ -250,7 +250,7 @@ impl Shell for NodeShell {
         while let Some(number) = self.unreached.pop() {
             let Some(ping) = self.pings.remove(&number) else { continue };
             let Trouble { what, remedy } = trouble::unreached(&ping.name, ping.reason.as_ref());
-            let _ = ping.reply.send(Answer::Error { what, remedy }.into());
+            let _ = ping.reply.send(Answer::Error { code: Code::Unreachable, what, remedy }.into());
         }
         while let Some((number, at)) = self.pongs.pop() {
             let Some(ping) = self.pings.remove(&number) else { continue };
@@ -268,7 +268,10 @@ impl Shell for NodeShell {
                     remote: tunnel.remote,
                     rtt_ms: milliseconds(at - ping.since),
                 }),
-                None => Answer::Error { what: "the tunnel is gone".into(), remedy: "try again".into() },
+                None => {
+                    let (what, remedy) = ("the tunnel is gone".into(), "try again".into());
+                    Answer::Error { code: Code::Unreachable, what, remedy }
+                }
             };
             let _ = ping.reply.send(answer.into());
         }
@@ -358,13 +361,15 @@ impl NodeShell {
     }
 
     fn capture(&mut self) -> Reply {
-        let refuse =
-            |what: &str, remedy: &str| Answer::Error { what: what.to_owned(), remedy: remedy.to_owned() }.into();
+        let refuse = |code, what: &str, remedy: &str| {
+            Answer::Error { code, what: what.to_owned(), remedy: remedy.to_owned() }.into()
+        };
         let Some(secrets) = &self.secrets else {
-            return refuse("this node allows no captures", "set `allow-capture = true` and start it again");
+            let remedy = "set `allow-capture = true` and start it again";
+            return refuse(Code::Config, "this node allows no captures", remedy);
         };
         if self.captures.len() >= CAPTURES {
-            return refuse("too many captures are under way", "end one of them");
+            return refuse(Code::Other, "too many captures are under way", "end one of them");
         }
         tracing::warn!("A CAPTURE BEGINS: all traffic of this node is shown in clear to who asked for it");
         let title = format!("{}, {} method", self.shown.name, self.shown.method.name());
@@ -376,7 +381,8 @@ impl NodeShell {
     fn ping(&mut self, machine: &Node, now: Instant, name: &str, reply: oneshot::Sender<Reply>) {
         self.pings.retain(|_, ping| now < ping.since + PING_TIMEOUT);
         let refuse = |reply: oneshot::Sender<Reply>, what: &str, remedy: &str| {
-            let _ = reply.send(Answer::Error { what: what.to_owned(), remedy: remedy.to_owned() }.into());
+            let (code, what, remedy) = (Code::Unreachable, what.to_owned(), remedy.to_owned());
+            let _ = reply.send(Answer::Error { code, what, remedy }.into());
         };
         // A short name is one of the zone.
         let full = if name.contains('.') { name.to_owned() } else { format!("{name}.{}", self.overlay.zone) };

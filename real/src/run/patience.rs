@@ -39,7 +39,7 @@ pub(super) async fn until_it_can_begin<T: Send + 'static>(
             () = &mut stop => return Err(failure),
             Some((_, reply)) = asked.recv() => {
                 let (what, remedy) = (format!("the node waits: {failure}"), failure.remedy().to_owned());
-                let _ = reply.send(Answer::Error { what, remedy }.into());
+                let _ = reply.send(Answer::Error { code: failure.code, what, remedy }.into());
             }
             looked = &mut again => match looked {
                 Err(next) if may_pass(&next) => {
