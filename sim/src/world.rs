@@ -32,7 +32,7 @@ use std::time::Duration;
 use cyphonic_core::auth::Auth;
 use cyphonic_core::event::{DropReason, Event};
 use cyphonic_core::machine::{Machine, ServiceCommand, Tables};
-use cyphonic_core::name::Fqdn;
+use cyphonic_core::name::{Fqdn, NodeId};
 use cyphonic_core::nms::Nms;
 use cyphonic_core::node::{Node, NodeCommand};
 use cyphonic_core::quic::QlogSink;
@@ -195,6 +195,11 @@ impl World {
     /// Looks at a node's host.
     pub fn look<R>(&self, node: usize, f: impl FnOnce(&Host<Node>) -> R) -> R {
         self.engine.look(self.nodes[node].id, f)
+    }
+
+    /// Whether the NMS has a registration of this node.
+    pub fn is_registered(&self, node: &Fqdn) -> bool {
+        self.engine.look(self.nms.id, |host: &Host<Nms>| host.machine().is_registered(NodeId::of(node)))
     }
 
     /// Every table of every role, and how many entries it has, by the host's name.

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use cyphonic_core::event::{DropReason, Event, Signal};
 use cyphonic_core::machine::Input;
+use cyphonic_core::name::Party;
 use cyphonic_core::node::{MAX_HELD_PACKETS, MAX_PEERS, Node, NodeCommand, ROUTE_TIMEOUT};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Family as FamilyWord, LinkAt, Pair, Scenario, ServiceName, VIRTUAL_V4};
@@ -256,6 +257,7 @@ impl Assault<'_> {
                 let (delivered, mut events) = self.inject(datagram, datagram.from, &datagram.payload);
                 // What came too early the first time may be taken now; then it is answered as what it repeats.
                 events.retain(|event| !matches!(event, Event::Signal(Signal { repeated: true, .. })));
+                events.retain(|event| !self.is_refusal(actor, event));
                 if delivered > 0 || !events.is_empty() {
                     let me = self.name(actor);
                     let text = format!("{me} got an old datagram again, and delivered {delivered}, said {events:?}");
@@ -263,6 +265,12 @@ impl Assault<'_> {
                 }
             }
         }
+    }
+
+    /// Whether the NMS tells a node that is not registered that it is not, whatever the node said and how often.
+    fn is_refusal(&self, actor: Actor, event: &Event) -> bool {
+        matches!(event, Event::Signal(Signal { to: Party::Node(name), what: "Error", .. })
+            if actor == Actor::Nms && !self.world.is_registered(name))
     }
 
     /// Somebody who was never heard of, in the family of an address.
