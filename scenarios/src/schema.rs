@@ -369,6 +369,18 @@ pub(crate) enum Action {
     Stop(OfNode),
     /// `do = "revoke"`.
     Revoke(OfNode),
+    /// `do = "expire"`.
+    Expire(OfNode),
+    /// `do = "renew"`.
+    Renew(OfNode),
+    /// `do = "pause"`.
+    Pause(Pause),
+    /// `do = "clock"`.
+    Clock(Clock),
+    /// `do = "disk_full"`.
+    DiskFull,
+    /// `do = "disk_free"`.
+    DiskFree,
 }
 
 /// Which link or box of the network a step is about: one of these. They are taken out of the step before its other keys
@@ -401,6 +413,12 @@ pub(crate) const ACTIONS: &[&str] = &[
     "restart",
     "stop",
     "revoke",
+    "expire",
+    "renew",
+    "pause",
+    "clock",
+    "disk_full",
+    "disk_free",
 ];
 
 /// Nodes log in and register.
@@ -504,6 +522,26 @@ pub(crate) struct Idle {}
 pub(crate) struct Restart {
     /// "as", "nms", "trs", or a node.
     pub(crate) what: String,
+}
+
+/// A role stands still for a while.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pause {
+    /// "as", "nms", "trs", or a node.
+    pub(crate) what: String,
+    /// How long, milliseconds.
+    pub(crate) ms: u64,
+}
+
+/// A role's clock steps.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Clock {
+    /// "as", "nms", "trs", or a node.
+    pub(crate) what: String,
+    /// By so many seconds; less than nothing sets it back.
+    pub(crate) step_s: i32,
 }
 
 /// What befalls a node.

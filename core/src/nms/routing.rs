@@ -327,6 +327,14 @@ impl Nms {
                     self.dropped(DropReason::Unexpected);
                 }
             }
+            // Told again by whoever repeats it, it changes nothing.
+            Ok((header, Message::RelayEpoch { last })) => {
+                self.epochs.follow(last);
+                let waiting = self.pending.get(&header.transaction).filter(|p| p.step == Step::AwaitRelay);
+                if let Some(count) = waiting.map(|pending| pending.retry.sent) {
+                    self.ask_relay(now, header.transaction, count);
+                }
+            }
             Ok(_) => self.dropped(DropReason::Unexpected),
             Err(reason) => self.dropped(reason),
         }

@@ -68,6 +68,9 @@ impl Node {
         let request = Request { transaction, want, retry: Backoff::start(now, FIRST_RETRY) };
         let Some(peer) = self.peers.find_mut(id) else { return };
         peer.retry_at = None;
+        if want == Want::Relayed {
+            peer.relay_at = None;
+        }
         // The NMS forgets what was asked before: to ask it again would be to ask anew.
         peer.building.values_mut().for_each(|origin| origin.again = None);
         let peer = peer.reference.clone();

@@ -267,10 +267,15 @@ impl Assault<'_> {
         }
     }
 
-    /// Whether the NMS tells a node that is not registered that it is not, whatever the node said and how often.
+    /// Whether a service says only that it knows nothing of whoever asked, or knows better; whatever that was, and how often.
     fn is_refusal(&self, actor: Actor, event: &Event) -> bool {
-        matches!(event, Event::Signal(Signal { to: Party::Node(name), what: "Error", .. })
-            if actor == Actor::Nms && !self.world.is_registered(name))
+        match event {
+            Event::Signal(Signal { to: Party::Node(name), what: "Error", .. }) => {
+                actor == Actor::Nms && !self.world.is_registered(name)
+            }
+            Event::Signal(Signal { what: "Relay Epoch", .. }) => actor == Actor::Trs,
+            _ => false,
+        }
     }
 
     /// Somebody who was never heard of, in the family of an address.

@@ -71,7 +71,11 @@ fn is_long(payload: &[u8]) -> bool {
 
 /// Whether a datagram's first packet is for this connection ID.
 fn goes_to(payload: &[u8], id: &[u8]) -> bool {
-    if is_long(payload) { connection_ids(payload).is_some_and(|(to, _)| to == id) } else { payload[1..].starts_with(id) }
+    if is_long(payload) {
+        connection_ids(payload).is_some_and(|(to, _)| to == id)
+    } else {
+        payload[1..].starts_with(id)
+    }
 }
 
 /// The connection ID that a datagram's first packet names as its sender's.
