@@ -16,8 +16,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::address;
 use crate::words::{
-    Dependence, Engine, Family, Hairpin, IcmpErrors, Login, Measure, Method, Policy, Pooling, PortChoice, Protocol,
-    Reaction, Refresh, Refusal, ServiceName, SiteKind,
+    Dependence, Engine, Family, Hairpin, IcmpErrors, Invariant, Login, Measure, Method, Policy, Pooling, PortChoice,
+    Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind,
 };
 
 /// One experiment, ready to run with any of its seeds.
@@ -59,6 +59,8 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// What rows come out.
     pub measure: Measure,
+    /// The invariant that once did not hold: a run is held against all of them.
+    pub expect: Option<Invariant>,
 }
 
 /// The three services.

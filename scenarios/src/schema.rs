@@ -9,8 +9,8 @@ use serde::de::{Error, IgnoredAny, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::words::{
-    Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Login, Measure, Method, Policy, Pooling, PortChoice,
-    Reaction, Refresh, Refusal, ServiceName, SiteKind,
+    Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Invariant, Login, Measure, Method, Policy, Pooling,
+    PortChoice, Reaction, Refresh, Refusal, ServiceName, SiteKind,
 };
 
 /// The whole file. `step` is a list of tables whose keys depend on `do`, so each is read on its own ([`Action`]).
@@ -43,6 +43,8 @@ pub(crate) struct File {
     pub(crate) duration_limit_s: Option<u64>,
     /// What rows come out.
     pub(crate) measure: Measure,
+    /// The invariant that once did not hold: a run is held against all of them.
+    pub(crate) expect: Option<Invariant>,
     /// The links of AS, NMS and TRS.
     pub(crate) services: Option<Services>,
     /// The carrier-grade NATs.

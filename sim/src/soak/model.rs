@@ -102,6 +102,8 @@ pub struct Demand {
 pub enum Wanted {
     /// The last of a row of echoes is answered.
     LastEcho,
+    /// The last of a row of echoes is answered, and every one that was sent from this moment on.
+    EchoesFrom(Instant),
     /// Every one of a row of echoes is answered, for nothing ever happened to the network.
     EveryEcho {
         /// And by a direct tunnel.
@@ -395,28 +397,32 @@ impl Moment {
 
     fn wanted_echo(&self, scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> Option<Wanted> {
         let (lasts, trouble) = row(scenario, began, at, probes);
-        let is_over = match &trouble {
-            Trouble::None => true,
-            Trouble::Blip(end) => at + lasts >= *end + PROMPT,
+        // When that is over, if it is known.
+        let over = match &trouble {
+            Trouble::None => Some(at),
+            Trouble::Blip(end) => Some(*end + PROMPT),
             Trouble::Move(moved, action) => {
-                at + lasts >= *moved + MOVED && self.permits_after(*moved, action, probes.pair, &Action::Echo(*probes))
+                self.permits_after(*moved, action, probes.pair, &Action::Echo(*probes)).then_some(*moved + MOVED)
             }
-            Trouble::Reboot(at_nat) => scenario.policy == Policy::Optimal && at + lasts >= *at_nat + REBOOTED,
+            Trouble::Reboot(at) => (scenario.policy == Policy::Optimal).then_some(*at + REBOOTED),
             // Who asks an NMS that has just begun is told that nobody is there.
-            Trouble::Restart(_, ServiceName::Nms) | Trouble::Much => false,
-            Trouble::Restart(again, _) => at + lasts >= *again + RESTORED,
+            Trouble::Restart(_, ServiceName::Nms) | Trouble::Much => None,
+            Trouble::Restart(again, _) => Some(*again + RESTORED),
         };
+        let over = over.filter(|over| at + lasts >= *over && self.is_born(at));
         let is_untouched = match &trouble {
             Trouble::None | Trouble::Restart(_, ServiceName::As) => true,
             Trouble::Restart(again, ServiceName::Nms) => at + SETTLED <= *again,
             _ => false,
         };
-        let is_due = at - self.last.max(Instant::ZERO) >= HEALING || is_over && self.is_born(at);
         if is_untouched && self.is_born(at) && probes.payload_bytes <= SMALL {
             let is_calm = trouble == Trouble::None && lasts >= SETTLING;
             Some(Wanted::EveryEcho { is_direct: is_calm && self.has_direct_way(probes.pair) })
+        } else if let Some(over) = over.filter(|_| lasts >= SETTLING && probes.payload_bytes <= SMALL) {
+            Some(Wanted::EchoesFrom(over.max(at + SETTLING)))
         } else {
-            (is_due && lasts >= SETTLING).then_some(Wanted::LastEcho)
+            let is_healed = at - self.last.max(Instant::ZERO) >= HEALING;
+            ((is_healed || over.is_some()) && lasts >= SETTLING).then_some(Wanted::LastEcho)
         }
     }
 
