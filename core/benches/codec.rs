@@ -57,6 +57,7 @@ fn messages() -> Vec<Message> {
             tunnel_key: key(),
         }),
         Message::RelayResponse { accepted: true },
+        Message::RelayEpoch { last: 1 },
         Message::TunnelRequest(TunnelRequest {
             from: alice,
             to: bob,

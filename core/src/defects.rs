@@ -118,6 +118,10 @@ mod planting {
         KeepAliveNotCounted,
         /// Nobody tries for a direct path once a relay carries.
         ImprovementForgotten,
+        /// A TRS does not say that a request's epoch is too old.
+        StaleEpochUntold,
+        /// Certificates are judged by a clock that is two days slow.
+        ExpiryMissed,
         /// Packets of IPv4 do not come out of tunnels.
         InnerIpv4Lost,
         /// Packets longer than 1,000 bytes do not come out of tunnels.

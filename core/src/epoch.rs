@@ -49,6 +49,11 @@ impl Epochs {
         self.last
     }
 
+    /// Some other one was seen, of a life whose clock was ahead of ours: the next one will be later.
+    pub fn follow(&mut self, seen: u64) {
+        self.last = self.last.max(seen);
+    }
+
     /// The last one was refused: an earlier life had a clock that was ahead of ours. The next one will be later by an hour,
     /// and by four times as much after each further leap, so that a day takes four and a year eight. False once that has
     /// gone so far that a clock cannot be why.
@@ -89,6 +94,9 @@ mod tests {
         assert_eq!(first.next(at(660)), 9_000, "one that jumps ahead is");
         let mut second = Epochs::new(clock);
         assert_eq!(second.next(at(0)), 9_000);
+        second.follow(70_000);
+        second.follow(50_000);
+        assert_eq!(second.next(at(1)), 70_001);
     }
 
     #[test]

@@ -107,6 +107,8 @@ kinds! {
     ProbeRequest = 20, "Probe Request";
     /// Node → NMS: what its probes say of its network.
     NetworkReport = 21, "Network Report";
+    /// TRS → NMS: what you asked is older than what I know, or than I am.
+    RelayEpoch = 22, "Relay Epoch";
 }
 
 /// The decoded header.

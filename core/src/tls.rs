@@ -79,7 +79,8 @@ struct ClockAdapter(Arc<dyn WallClock>);
 
 impl TimeProvider for ClockAdapter {
     fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(self.0.since_unix_epoch()))
+        let slow = if defect!(ExpiryMissed) { Duration::from_secs(2 * 86_400) } else { Duration::ZERO };
+        Some(UnixTime::since_unix_epoch(self.0.since_unix_epoch().saturating_sub(slow)))
     }
 }
 

@@ -18,7 +18,7 @@ mod proposed;
 use std::collections::VecDeque;
 
 use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::SeedableRng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use self::conventional::Paths;
 use self::proposed::Legs;
@@ -67,8 +67,8 @@ impl Trs {
         let begun = config.quic.tls.clock.since_unix_epoch();
         Ok(Self {
             conventional_port: config.conventional_port,
-            paths: Paths::new(&name, &config.service_key, begun),
             legs: Legs::new(config.quic, config.mode, &mut rng)?,
+            paths: Paths::new(&name, &config.service_key, begun, rng.next_u32() / 2),
             out: VecDeque::new(),
         })
     }

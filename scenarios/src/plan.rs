@@ -25,7 +25,7 @@ use crate::words::Measure;
 pub const MAX_CELLS: usize = 10_000;
 
 /// What is the same for the whole file.
-const NOT_SWEEPABLE: [&str; 5] = ["title", "about", "seeds", "measure", "sweep"];
+const NOT_SWEEPABLE: [&str; 6] = ["title", "about", "seeds", "measure", "expect", "sweep"];
 
 /// Everything that a file asks for.
 #[derive(Clone, Debug)]

@@ -83,6 +83,7 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
         nodes,
         steps,
         measure: file.measure,
+        expect: file.expect,
     })
 }
 

@@ -16,8 +16,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::address;
 use crate::words::{
-    Dependence, Engine, Family, Hairpin, IcmpErrors, Login, Measure, Method, Policy, Pooling, PortChoice, Protocol,
-    Reaction, Refresh, Refusal, ServiceName, SiteKind,
+    Dependence, Engine, Family, Hairpin, IcmpErrors, Invariant, Login, Measure, Method, Policy, Pooling, PortChoice,
+    Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind,
 };
 
 /// One experiment, ready to run with any of its seeds.
@@ -59,6 +59,8 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// What rows come out.
     pub measure: Measure,
+    /// The invariant that once did not hold: a run is held against all of them.
+    pub expect: Option<Invariant>,
 }
 
 /// The three services.
@@ -470,6 +472,26 @@ pub enum Action {
     Stop(usize),
     /// A node's certificate is taken back, and everybody learns it at once: index into [`Scenario::nodes`].
     Revoke(usize),
+    /// A node's certificate comes to its end, for days pass on every clock: index into [`Scenario::nodes`].
+    Expire(usize),
+    /// A node starts again with a new certificate: index into [`Scenario::nodes`].
+    Renew(usize),
+    /// A role's process stands still; what comes for it waits, as far as there is room. Complete when it goes on.
+    Pause {
+        /// Who.
+        role: Role,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A role's civil clock steps.
+    Clock {
+        /// Whose.
+        role: Role,
+        /// By so many seconds, ahead or back.
+        step_s: i32,
+    },
+    /// The disk with the database that AS and NMS share is full from now on, or has room again.
+    DiskFull(bool),
 }
 
 /// Where NATs are.

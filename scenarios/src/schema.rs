@@ -9,8 +9,8 @@ use serde::de::{Error, IgnoredAny, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::words::{
-    Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Login, Measure, Method, Policy, Pooling, PortChoice,
-    Reaction, Refresh, Refusal, ServiceName, SiteKind,
+    Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Invariant, Login, Measure, Method, Policy, Pooling,
+    PortChoice, Reaction, Refresh, Refusal, ServiceName, SiteKind,
 };
 
 /// The whole file. `step` is a list of tables whose keys depend on `do`, so each is read on its own ([`Action`]).
@@ -43,6 +43,8 @@ pub(crate) struct File {
     pub(crate) duration_limit_s: Option<u64>,
     /// What rows come out.
     pub(crate) measure: Measure,
+    /// The invariant that once did not hold: a run is held against all of them.
+    pub(crate) expect: Option<Invariant>,
     /// The links of AS, NMS and TRS.
     pub(crate) services: Option<Services>,
     /// The carrier-grade NATs.
@@ -369,6 +371,18 @@ pub(crate) enum Action {
     Stop(OfNode),
     /// `do = "revoke"`.
     Revoke(OfNode),
+    /// `do = "expire"`.
+    Expire(OfNode),
+    /// `do = "renew"`.
+    Renew(OfNode),
+    /// `do = "pause"`.
+    Pause(Pause),
+    /// `do = "clock"`.
+    Clock(Clock),
+    /// `do = "disk_full"`.
+    DiskFull,
+    /// `do = "disk_free"`.
+    DiskFree,
 }
 
 /// Which link or box of the network a step is about: one of these. They are taken out of the step before its other keys
@@ -401,6 +415,12 @@ pub(crate) const ACTIONS: &[&str] = &[
     "restart",
     "stop",
     "revoke",
+    "expire",
+    "renew",
+    "pause",
+    "clock",
+    "disk_full",
+    "disk_free",
 ];
 
 /// Nodes log in and register.
@@ -504,6 +524,26 @@ pub(crate) struct Idle {}
 pub(crate) struct Restart {
     /// "as", "nms", "trs", or a node.
     pub(crate) what: String,
+}
+
+/// A role stands still for a while.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pause {
+    /// "as", "nms", "trs", or a node.
+    pub(crate) what: String,
+    /// How long, milliseconds.
+    pub(crate) ms: u64,
+}
+
+/// A role's clock steps.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Clock {
+    /// "as", "nms", "trs", or a node.
+    pub(crate) what: String,
+    /// By so many seconds; less than nothing sets it back.
+    pub(crate) step_s: i32,
 }
 
 /// What befalls a node.

@@ -43,6 +43,30 @@ words! {
         Proposed "proposed",
     }
 
+    /// What must never happen, whatever a scenario does.
+    Invariant {
+        /// A packet reaches an application only from the owner of its source address.
+        I1 "I1",
+        /// A virtual address has one owner, for good.
+        I2 "I2",
+        /// The TRS forwards only between a bound pair, and only to where it has proved to be.
+        I3 "I3",
+        /// No unvalidated address ever receives more than three times the bytes it sent.
+        I4 "I4",
+        /// Every queue, table and log stays within its limit.
+        I5 "I5",
+        /// Each probe is delivered at most once, and only to its owner.
+        I6 "I6",
+        /// Once faults stop, every pair that may talk does so within a stated time.
+        I7 "I7",
+        /// No panic, no error in any log, and no secret in any output.
+        I8 "I8",
+        /// The same seed gives the same bytes, on both engines.
+        I9 "I9",
+        /// No plaintext on any wire.
+        I10 "I10",
+    }
+
     /// How a node proves itself to the AS (paper §4.3).
     Login {
         /// A device certificate.

@@ -393,6 +393,30 @@ node = "bob"
 [[step]]
 do = "revoke"
 node = "alice"
+
+[[step]]
+do = "expire"
+node = "alice"
+
+[[step]]
+do = "renew"
+node = "alice"
+
+[[step]]
+do = "pause"
+what = "trs"
+ms = 300
+
+[[step]]
+do = "clock"
+what = "bob"
+step_s = -3600
+
+[[step]]
+do = "disk_full"
+
+[[step]]
+do = "disk_free"
 "#,
         &[("site.a.firewall", "{}"), ("step.0.give_up_s", "20")],
     );
@@ -412,4 +436,8 @@ node = "alice"
     assert_eq!(*actions[10], Action::Restart(Role::Node(1)));
     assert_eq!(*actions[11], Action::Stop(1));
     assert_eq!(*actions[12], Action::Revoke(0));
+    assert_eq!((actions[13], actions[14]), (&Action::Expire(0), &Action::Renew(0)));
+    assert_eq!(*actions[15], Action::Pause { role: Role::Service(ServiceName::Trs), lasts: ms(300) });
+    assert_eq!(*actions[16], Action::Clock { role: Role::Node(1), step_s: -3600 });
+    assert_eq!((actions[17], actions[18]), (&Action::DiskFull(true), &Action::DiskFull(false)));
 }

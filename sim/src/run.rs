@@ -259,6 +259,27 @@ impl Runner<'_> {
                 self.world.revoke(self.seed, &self.scenario.nodes[*node].name);
                 Doing::Until(now)
             }
+            Action::Expire(_) => {
+                self.world.expire();
+                Doing::Until(now)
+            }
+            Action::Renew(node) => {
+                self.world.renew(self.scenario, self.seed, watch, *node);
+                self.world.node(*node, |now, host| host.command(now, NodeCommand::Start));
+                Doing::Until(now)
+            }
+            Action::Pause { role, lasts } => {
+                self.world.pause((*role).into(), now + *lasts);
+                Doing::Until(now + *lasts)
+            }
+            Action::Clock { role, step_s } => {
+                self.world.step_clock(self.scenario, (*role).into(), *step_s);
+                Doing::Until(now)
+            }
+            Action::DiskFull(is_full) => {
+                self.world.set_disk_full(*is_full);
+                Doing::Until(now)
+            }
             Action::Wait(duration) => Doing::Until(now + *duration),
             Action::Idle => Doing::Until(Instant::ZERO + self.scenario.duration_limit),
             Action::ProbeMtu(pair) => {

@@ -31,6 +31,7 @@ mod remember;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,14 +58,14 @@ const VALID_AROUND_EPOCH: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60
 
 /// The environment of `node`, at [`EPOCH`].
 pub fn environment(seed: u64, node: &str) -> Environment {
-    environment_at(seed, node, EPOCH)
+    environment_by(seed, node, Dial::at(EPOCH))
 }
 
-/// The environment of `node`, whose clock stands at `since_unix_epoch`.
+/// The environment of `node`, whose clock shows what `dial` says.
 ///
 /// Called again with the same arguments it starts the same streams anew: a node that restarts within one run needs
 /// another `node` label, or it repeats its keys.
-pub fn environment_at(seed: u64, node: &str, since_unix_epoch: Duration) -> Environment {
+pub fn environment_by(seed: u64, node: &str, dial: Dial) -> Environment {
     let lease = Lease::new(derive(seed, node, "tls"));
     let slot = lease.0;
     let mut provider = rustls::crypto::ring::default_provider();
@@ -76,20 +77,43 @@ pub fn environment_at(seed: u64, node: &str, since_unix_epoch: Duration) -> Envi
         key_provider: &Remembering,
         ..provider
     };
-    let clock = FixedClock { since_unix_epoch, _lease: lease };
+    let clock = FixedClock { dial, _lease: lease };
     Environment { provider: Arc::new(provider), clock: Arc::new(clock), key_log: None }
 }
 
-/// A clock that stands still; it also holds the environment's slot.
+/// What a clock shows; all copies are one.
+#[derive(Clone, Debug)]
+pub struct Dial(Arc<AtomicU64>);
+
+impl Dial {
+    /// A dial that shows a time since 1970.
+    pub fn at(since_unix_epoch: Duration) -> Self {
+        let dial = Self(Arc::default());
+        dial.set(since_unix_epoch);
+        dial
+    }
+
+    /// Sets it.
+    pub fn set(&self, since_unix_epoch: Duration) {
+        self.0.store(u64::try_from(since_unix_epoch.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// What it shows.
+    pub fn get(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// A clock that stands still until it is set; it also holds the environment's slot.
 #[derive(Debug)]
 pub struct FixedClock {
-    since_unix_epoch: Duration,
+    dial: Dial,
     _lease: Lease,
 }
 
 impl WallClock for FixedClock {
     fn since_unix_epoch(&self) -> Duration {
-        self.since_unix_epoch
+        self.dial.get()
     }
 }
 
@@ -148,17 +172,35 @@ impl Pki {
     /// As [`Self::identity`], for another time: expired, say.
     pub fn identity_valid(&self, name: &Fqdn, validity: Validity) -> Identity {
         let key = derive(self.seed, name.as_str(), "identity key");
-        self.authority.issue(name, &key, self.serial(name), validity).expect("an identity can be made for any name")
+        self.authority.issue(name, &key, self.serial(name, 0), validity).expect("an identity can be made for any name")
     }
 
-    fn serial(&self, name: &Fqdn) -> u64 {
-        let serial = derive(self.seed, name.as_str(), "serial number");
+    /// The certificate that a name gets when it was renewed `number` times, and until when it counts (time since 1970; without
+    /// it for as long as any). The first one that counts for long is [`Self::identity`].
+    pub(crate) fn renewed(&self, name: &Fqdn, number: u32, until: Option<Duration>) -> Identity {
+        if (number, until) == (0, None) {
+            return self.identity(name);
+        }
+        let key = derive(self.seed, name.as_str(), "identity key");
+        let until = until.unwrap_or(EPOCH + VALID_AROUND_EPOCH);
+        let validity =
+            Validity::new(EPOCH.saturating_sub(VALID_AROUND_EPOCH), until).expect("a time that is not empty");
+        let identity = self.authority.issue(name, &key, self.serial(name, number), validity);
+        let identity = identity.expect("an identity can be made for any name");
+        remember::issued(&identity.chain[0], self.authority.certificate());
+        identity
+    }
+
+    /// Of the certificate of a name that was renewed so many times.
+    fn serial(&self, name: &Fqdn, number: u32) -> u64 {
+        let purpose = if number == 0 { "serial number".to_owned() } else { format!("serial number {number}") };
+        let serial = derive(self.seed, name.as_str(), &purpose);
         u64::from_be_bytes(*serial.first_chunk().expect("32 bytes"))
     }
 
-    /// As [`Self::roots`], when the certificates of these names were revoked.
-    pub fn roots_without(&self, names: &[&Fqdn]) -> Roots {
-        let revoked: Vec<_> = names.iter().map(|name| (self.serial(name), EPOCH)).collect();
+    /// As [`Self::roots`], when these certificates were revoked: a name's, renewed so many times.
+    pub fn roots_without(&self, certificates: &[(&Fqdn, u32)]) -> Roots {
+        let revoked: Vec<_> = certificates.iter().map(|(name, number)| (self.serial(name, *number), EPOCH)).collect();
         let list = self.authority.revoke(&revoked, 1, validity()).expect("a list can be made of any certificates");
         self.roots().revoking([list])
     }

@@ -21,7 +21,9 @@
 //! [`MIN_DELAY`]; so `delay_ms` is the way from node to core, whatever stands between, if it is long enough.
 
 mod boxes;
+mod civil;
 mod config;
+mod disk;
 mod roles;
 
 use std::collections::BTreeMap;
@@ -32,7 +34,7 @@ use std::time::Duration;
 use cyphonic_core::auth::Auth;
 use cyphonic_core::event::{DropReason, Event};
 use cyphonic_core::machine::{Machine, ServiceCommand, Tables};
-use cyphonic_core::name::Fqdn;
+use cyphonic_core::name::{Fqdn, NodeId};
 use cyphonic_core::nms::Nms;
 use cyphonic_core::node::{Node, NodeCommand};
 use cyphonic_core::quic::QlogSink;
@@ -52,6 +54,8 @@ use crate::net::{
 };
 use crate::seeded;
 use boxes::{NatPart, Parts};
+use civil::Civil;
+use disk::Disk;
 
 pub(crate) use roles::service_key;
 
@@ -120,14 +124,16 @@ pub struct World {
     pub nodes: Vec<Station>,
     /// The database that AS and NMS share.
     pub store: Arc<dyn Store>,
+    disk: Arc<Disk>,
+    civil: Civil,
     /// For each node: which site each of its interfaces is in.
     places: Vec<Vec<usize>>,
     mtus: Vec<Vec<usize>>,
     /// For each site: where its NAT64 shows IPv4.
     nat64: Vec<Option<Ipv6Addr>>,
     parts: Parts,
-    /// Whose certificates were taken back.
-    revoked: Vec<Fqdn>,
+    /// Whose certificates were taken back, and how often they had been renewed.
+    revoked: Vec<(Fqdn, u32)>,
 }
 
 impl World {
@@ -136,14 +142,16 @@ impl World {
     /// # Panics
     /// Never for a scenario that `cyphonic_scenarios` made: it refuses what cannot be built.
     pub fn new(scenario: &Scenario, seed: u64, engine: EngineKind, watch: &Watch) -> Self {
-        let boxes::Built { network, services, nodes, store, places, mtus, parts } = boxes::build(scenario, seed, watch);
+        let boxes::Built { network, services, nodes, disk, civil, places, mtus, parts } =
+            boxes::build(scenario, seed, watch);
         let engine: Box<dyn Engine> = match engine {
             EngineKind::Turmoil => Box::new(TurmoilEngine::new(network)),
             EngineKind::Events => Box::new(EventEngine::new(network)),
         };
         let [auth, nms, trs] = services;
         let nat64 = scenario.sites.iter().map(|site| site.nat64_prefix().map(|prefix| prefix.network())).collect();
-        Self { engine, auth, nms, trs, nodes, store, places, mtus, nat64, parts, revoked: Vec::new() }
+        let store = disk.clone();
+        Self { engine, auth, nms, trs, nodes, store, disk, civil, places, mtus, nat64, parts, revoked: Vec::new() }
     }
 
     /// What drives the network: for faults and attacks, which reach for any box and wire.
@@ -195,6 +203,11 @@ impl World {
     /// Looks at a node's host.
     pub fn look<R>(&self, node: usize, f: impl FnOnce(&Host<Node>) -> R) -> R {
         self.engine.look(self.nodes[node].id, f)
+    }
+
+    /// Whether the NMS has a registration of this node.
+    pub fn is_registered(&self, node: &Fqdn) -> bool {
+        self.engine.look(self.nms.id, |host: &Host<Nms>| host.machine().is_registered(NodeId::of(node)))
     }
 
     /// Every table of every role, and how many entries it has, by the host's name.
@@ -255,7 +268,8 @@ impl World {
     /// `scenario`, `seed` and `watch` are those that the world was made of.
     pub fn restart(&mut self, scenario: &Scenario, seed: u64, watch: &Watch, who: Actor) {
         let now = self.now();
-        let cast = roles::Cast::again(scenario, seed, watch, self.store.clone(), now);
+        self.civil.begin(&self.name_of(scenario, who), now);
+        let cast = roles::Cast::new(scenario, seed, watch, self.store.clone(), self.civil.clone(), now);
         match who {
             Actor::Auth => self.engine.with(self.auth.id, |now, host: &mut Host<Auth>| host.restart(now, cast.auth())),
             Actor::Nms => self.engine.with(self.nms.id, |now, host: &mut Host<Nms>| host.restart(now, cast.nms())),
@@ -278,7 +292,7 @@ impl World {
 
     /// Takes back a node's certificate; everybody learns it now. `seed` is that which the world was made of.
     pub fn revoke(&mut self, seed: u64, name: &Fqdn) {
-        self.revoked.push(name.clone());
+        self.revoked.push((name.clone(), self.civil.renewals(name)));
         for actor in self.actors() {
             self.inform(seed, actor);
         }
@@ -289,7 +303,7 @@ impl World {
 
     /// Tells a role whose certificates count no more.
     fn inform(&mut self, seed: u64, actor: Actor) {
-        let revoked: Vec<&Fqdn> = self.revoked.iter().collect();
+        let revoked: Vec<_> = self.revoked.iter().map(|(name, renewals)| (name, *renewals)).collect();
         let roots = seeded::pki(seed).roots_without(&revoked);
         let id = self.station(actor).id;
         let service = ServiceCommand::Trust(roots.clone());
@@ -298,6 +312,46 @@ impl World {
             Actor::Nms => self.engine.with(id, |now, host: &mut Host<Nms>| host.command(now, service)),
             Actor::Trs => self.engine.with(id, |now, host: &mut Host<Trs>| host.command(now, service)),
             Actor::Node(node) => self.node(node, |now, host| host.command(now, NodeCommand::Trust(roots))),
+        }
+    }
+
+    /// A node's certificate comes to its end: a day passes on every clock.
+    pub fn expire(&mut self) {
+        self.civil.pass_a_day();
+    }
+
+    /// A node crashes and starts again with a new certificate; as [`Self::restart`].
+    pub fn renew(&mut self, scenario: &Scenario, seed: u64, watch: &Watch, node: usize) {
+        self.civil.renew(&scenario.nodes[node].name);
+        self.restart(scenario, seed, watch, Actor::Node(node));
+    }
+
+    /// Moves a role's civil clock by so many seconds.
+    pub fn step_clock(&mut self, scenario: &Scenario, who: Actor, by_s: i32) {
+        let name = self.name_of(scenario, who);
+        self.civil.step(&name, by_s.into());
+    }
+
+    /// Lets a role stand still until then.
+    pub fn pause(&mut self, who: Actor, until: Instant) {
+        let id = self.station(who).id;
+        match who {
+            Actor::Auth => self.engine.with(id, |_, host: &mut Host<Auth>| host.pause(until)),
+            Actor::Nms => self.engine.with(id, |_, host: &mut Host<Nms>| host.pause(until)),
+            Actor::Trs => self.engine.with(id, |_, host: &mut Host<Trs>| host.pause(until)),
+            Actor::Node(node) => self.node(node, |_, host| host.pause(until)),
+        }
+    }
+
+    /// Whether the disk that the services' database is on has no room left.
+    pub fn set_disk_full(&mut self, is_full: bool) {
+        self.disk.set_full(is_full);
+    }
+
+    fn name_of(&self, scenario: &Scenario, who: Actor) -> Fqdn {
+        match who {
+            Actor::Node(node) => scenario.nodes[node].name.clone(),
+            Actor::Auth | Actor::Nms | Actor::Trs => roles::service_name(&self.station(who).name),
         }
     }
 

@@ -56,7 +56,9 @@ impl Message {
             }
             Self::HolePunching => vec!["path id".to_owned()],
             Self::Error(code) => vec![code.text().to_owned()],
-            Self::KeepAlive | Self::KeepAliveAck | Self::TunnelResponse | Self::Probe(_) => Vec::new(),
+            Self::KeepAlive | Self::KeepAliveAck | Self::TunnelResponse | Self::Probe(_) | Self::RelayEpoch { .. } => {
+                Vec::new()
+            }
         };
         if fields.is_empty() { String::new() } else { format!("{{ {} }}", fields.join(", ")) }
     }

@@ -51,6 +51,11 @@ pub enum Message {
         /// False when the TRS is full.
         accepted: bool,
     },
+    /// TRS → NMS, in place of an answer: the request's epoch was not above this one.
+    RelayEpoch {
+        /// The least that is too old.
+        last: u64,
+    },
     /// Responder → TRS (Fig. 5); the header's id is the path.
     HolePunching,
     /// Dialer → the other node (Figs. 3–5, 7–9).
@@ -88,6 +93,7 @@ impl Message {
             Self::RouteConfirmation(_) => Kind::RouteConfirmation,
             Self::RelayRequest(_) => Kind::RelayRequest,
             Self::RelayResponse { .. } => Kind::RelayResponse,
+            Self::RelayEpoch { .. } => Kind::RelayEpoch,
             Self::HolePunching => Kind::HolePunching,
             Self::TunnelRequest(_) => Kind::TunnelRequest,
             Self::TunnelResponse => Kind::TunnelResponse,

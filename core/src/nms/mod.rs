@@ -140,6 +140,12 @@ impl Nms {
         })
     }
 
+    /// Whether a node is registered.
+    #[must_use]
+    pub fn is_registered(&self, node: NodeId) -> bool {
+        self.nodes.contains_key(&node)
+    }
+
     fn on_command(&mut self, now: Instant, command: ServiceCommand) {
         match command {
             ServiceCommand::Trust(roots) => {

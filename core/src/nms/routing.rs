@@ -46,7 +46,8 @@ const GLARE: Duration = Duration::from_secs(1);
 /// The first retransmission of what waits for an answer; each later one waits twice as long.
 const FIRST_RETRY: Duration = Duration::from_millis(400);
 
-/// Names a route construction; also the transaction id of what we send to responder and TRS.
+/// Names a route construction; also the transaction id of what we send to responder and TRS. Of a direct tunnel of the
+/// proposed method it is the initiator's: both nodes are told at once, and know by it for which Route Direction a link is.
 pub(super) type PendingId = u32;
 
 /// A route construction.
@@ -161,7 +162,8 @@ impl Nms {
             return;
         };
         let (pattern, dialer) = (choice.pattern, choice.dialer);
-        let mut id = self.rng.next_u32();
+        let tells_both = !conventional && pattern != Pattern::Relayed;
+        let mut id = if tells_both { transaction } else { self.rng.next_u32() };
         while self.pending.contains_key(&id) {
             id = self.rng.next_u32();
         }
@@ -323,6 +325,14 @@ impl Nms {
                     self.forget_pending(id);
                 } else {
                     self.dropped(DropReason::Unexpected);
+                }
+            }
+            // Told again by whoever repeats it, it changes nothing.
+            Ok((header, Message::RelayEpoch { last })) => {
+                self.epochs.follow(last);
+                let waiting = self.pending.get(&header.transaction).filter(|p| p.step == Step::AwaitRelay);
+                if let Some(count) = waiting.map(|pending| pending.retry.sent) {
+                    self.ask_relay(now, header.transaction, count);
                 }
             }
             Ok(_) => self.dropped(DropReason::Unexpected),

@@ -61,6 +61,8 @@ pub(super) struct Peer {
     pub(super) relay_at: Option<Instant>,
     /// The tunnel is relayed, and may not have to be.
     pub(super) improve: Option<Improve>,
+    /// Direct tunnels, in a row, that took over from a relayed one and were lost at once.
+    pub(super) setbacks: u8,
     /// Since when packets go into a direct tunnel and nothing comes out.
     pub(super) unheard: Option<Instant>,
 }
@@ -125,6 +127,7 @@ impl Peer {
             failures: 0,
             relay_at: None,
             improve: None,
+            setbacks: 0,
             unheard: None,
         }
     }

@@ -68,6 +68,9 @@ impl Node {
         let request = Request { transaction, want, retry: Backoff::start(now, FIRST_RETRY) };
         let Some(peer) = self.peers.find_mut(id) else { return };
         peer.retry_at = None;
+        if want == Want::Relayed {
+            peer.relay_at = None;
+        }
         // The NMS forgets what was asked before: to ask it again would be to ask anew.
         peer.building.values_mut().for_each(|origin| origin.again = None);
         let peer = peer.reference.clone();
@@ -355,12 +358,15 @@ impl Node {
             return;
         }
         let Some(peer) = self.peers.find_mut(id) else { return };
-        peer.up = None;
         // The one that it replaced is still there: the improvement was none.
+        let lost = peer.up.take();
         if let Some((old, origin, _)) = peer.old.take() {
             peer.up = Some((old, origin));
             let may_improve = origin.relayed && origin.initiator && origin.want.is_some();
-            peer.improve = may_improve.then_some(Improve { at: now, wait: FIRST_IMPROVEMENT, attempt: 1 });
+            let wait = (FIRST_IMPROVEMENT * (1 << peer.setbacks.min(7))).min(LAST_IMPROVEMENT);
+            let attempt = lost.map_or(0, |(_, direct)| direct.attempt());
+            peer.improve = may_improve.then_some(Improve { at: now, wait, attempt });
+            peer.setbacks = peer.setbacks.saturating_add(1);
             return self.not_improved(now, id, reason);
         }
         let label = peer.label();
@@ -476,6 +482,9 @@ impl Node {
             return self.fail_route(now, id, Failure::Timeout);
         }
         let old = peer.old.take_if(|(.., until)| *until <= now);
+        if old.is_some() {
+            peer.setbacks = 0;
+        }
         let retry = peer.retry_at.take_if(|(at, _)| *at <= now).map(|(_, want)| want);
         let relay = take_due(&mut peer.relay_at, now) && peer.up.is_none() && peer.request.is_none();
         let direct = peer.building.values().any(|origin| !origin.relayed);

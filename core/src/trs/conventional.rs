@@ -24,12 +24,16 @@ use crate::timers::Timers;
 pub const MAX_PATHS: usize = 65_536;
 /// A path without traffic for this long is forgotten.
 const IDLE: Duration = Duration::from_secs(90);
+/// Whoever repeats what the NMS said is answered no more often.
+const TELL_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) struct Paths {
     id: NodeId,
     nms: Session,
     /// Of the last Relay Request.
     epoch: u64,
+    /// When a request with an older one was last answered.
+    told: Option<Instant>,
     paths: BTreeMap<PathId, Path>,
     timers: Timers<PathId>,
 }
@@ -81,11 +85,13 @@ impl Paths {
     }
 
     /// `begun`: the civil time, which epochs follow. What is older was said to an earlier life of this TRS, which has taken it
-    /// with it: it is a replay. (An NMS whose clock is behind is not understood for as long.)
-    pub(super) fn new(name: &Fqdn, service_key: &Key128, begun: Duration) -> Self {
-        let nms = Session::new(service_key, Direction::FromResponder);
+    /// with it: it is a replay, or comes from an NMS whose clock is behind, which then is told. `first`: from where our messages
+    /// to the NMS are numbered; not as in an earlier life, for the key outlives us.
+    pub(super) fn new(name: &Fqdn, service_key: &Key128, begun: Duration, first: u32) -> Self {
+        let mut nms = Session::new(service_key, Direction::FromResponder);
+        nms.count_from(first);
         let epoch = u64::try_from(begun.as_nanos()).unwrap_or(u64::MAX / 2);
-        Self { id: NodeId::of(name), nms, epoch, paths: BTreeMap::new(), timers: Timers::default() }
+        Self { id: NodeId::of(name), nms, epoch, told: None, paths: BTreeMap::new(), timers: Timers::default() }
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
@@ -139,6 +145,10 @@ impl Paths {
             _ => return Err(DropReason::Unexpected),
         };
         if epoch <= self.epoch {
+            if self.told.is_none_or(|told| told + TELL_EVERY <= now) && !defect!(StaleEpochUntold) {
+                self.told = Some(now);
+                self.tell(&header, (local, remote), 0, &Message::RelayEpoch { last: self.epoch }, out);
+            }
             return Err(DropReason::Replayed);
         }
         self.epoch = epoch;
@@ -157,13 +167,23 @@ impl Paths {
             self.open(now, header.transaction, &request);
         }
         let count = if again { header.count.max(1) } else { 0 };
-        let response = Message::RelayResponse { accepted };
-        let id = self.id.0;
-        if let Some(payload) = self.nms.seal(header.transaction, count, id, &response) {
-            transmit(out, Transmit::new(local, remote, payload));
-            signal(out, Party::Nms, &response, Protection::ServiceKey, count);
-        }
+        self.tell(&header, (local, remote), count, &Message::RelayResponse { accepted }, out);
         Ok(())
+    }
+
+    /// Answers the NMS.
+    fn tell(
+        &mut self,
+        asked: &Header,
+        (local, remote): (SocketAddr, SocketAddr),
+        count: u8,
+        answer: &Message,
+        out: &mut VecDeque<Output>,
+    ) {
+        if let Some(payload) = self.nms.seal(asked.transaction, count, self.id.0, answer) {
+            transmit(out, Transmit::new(local, remote, payload));
+            signal(out, Party::Nms, answer, Protection::ServiceKey, count);
+        }
     }
 
     /// Makes, or makes anew, the two paths of a tunnel.

@@ -14,6 +14,8 @@ use crate::words::{Family, Measure, ServiceName};
 
 const MOST_COUNT: f64 = 1_000_000.0;
 const MOST_BYTES: f64 = 1e12;
+/// A year.
+const MOST_CLOCK_S: f64 = 31_536_000.0;
 const DEFAULT_INTERVAL_MS: u64 = 1000;
 /// As `ping` sends it.
 const DEFAULT_PAYLOAD_BYTES: u32 = 56;
@@ -136,6 +138,17 @@ impl Judge<'_, '_, '_> {
             schema::Action::Restart(schema::Restart { what }) => Action::Restart(self.role(&what)?),
             schema::Action::Stop(schema::OfNode { node }) => Action::Stop(self.started_node("node", &node)?),
             schema::Action::Revoke(schema::OfNode { node }) => Action::Revoke(self.started_node("node", &node)?),
+            schema::Action::Expire(schema::OfNode { node }) => Action::Expire(self.started_node("node", &node)?),
+            schema::Action::Renew(schema::OfNode { node }) => Action::Renew(self.started_node("node", &node)?),
+            schema::Action::Pause(schema::Pause { what, ms }) => {
+                Action::Pause { role: self.role(&what)?, lasts: self.millis("ms", ms)? }
+            }
+            schema::Action::Clock(schema::Clock { what, step_s }) => {
+                self.context.within(&self.key("step_s"), f64::from(step_s), -MOST_CLOCK_S, MOST_CLOCK_S)?;
+                Action::Clock { role: self.role(&what)?, step_s }
+            }
+            schema::Action::DiskFull => Action::DiskFull(true),
+            schema::Action::DiskFree => Action::DiskFull(false),
         })
     }
 

@@ -129,7 +129,7 @@ fn an_unknown_word_is_answered_with_the_known_ones() {
     );
     assert_eq!(
         replaced(r#"do = "start""#, r#"do = "begin""#),
-        r#"x.toml:35:6: `step.0.do`: unknown value "begin": the values are "start", "echo", "tcp", "udp", "move", "wait", "probe_mtu", "idle", "nat_reboot", "firewall", "link", "link_down", "link_up", "restart", "stop", "revoke""#
+        r#"x.toml:35:6: `step.0.do`: unknown value "begin": the values are "start", "echo", "tcp", "udp", "move", "wait", "probe_mtu", "idle", "nat_reboot", "firewall", "link", "link_down", "link_up", "restart", "stop", "revoke", "expire", "renew", "pause", "clock", "disk_full", "disk_free""#
     );
     assert_eq!(
         replaced(r#"do = "echo""#, "do = \"echo\"\nfamily = \"ipv5\""),

@@ -59,6 +59,9 @@ pub const EVENT_LIMIT: usize = 1 << 20;
 /// How many different inner sources a host remembers.
 pub const SOURCE_LIMIT: usize = 1 << 12;
 
+/// How many packets wait for a role that stands still: as many as fit a socket's usual buffer.
+pub const PAUSED_LIMIT: usize = 256;
+
 /// How many inputs a role may get at one instant, before that is taken for an endless loop.
 const SETTLE_LIMIT: usize = 1 << 20;
 
@@ -106,6 +109,8 @@ pub struct Host<M: Machine> {
     tun: Option<Tun>,
     /// When the role wants [`Input::Timeout`].
     wait: Option<Instant>,
+    /// Until when the role stands still, and what waits for it.
+    paused: Option<(Instant, Vec<Input<M::Command>>)>,
     events: VecDeque<(Instant, Event)>,
     drops: BTreeMap<DropReason, u64>,
     losses: Losses,
@@ -133,6 +138,7 @@ impl<M: Machine> Host<M> {
             // Another seed, so that the two TCP stacks do not draw the same numbers.
             tun: config.virtual_interface.map(|tun| Tun::new(!config.seed, tun)),
             wait: None,
+            paused: None,
             events: VecDeque::new(),
             drops: BTreeMap::new(),
             losses: Losses::new(),
@@ -168,7 +174,24 @@ impl<M: Machine> Host<M> {
         self.streams.set_addresses(self.underlay.addresses());
         self.machine = machine;
         self.wait = None;
+        self.paused = None;
         self.settle(now);
+    }
+
+    /// The role stands still until then: its process is stopped. What comes for it meanwhile waits, up to [`PAUSED_LIMIT`]
+    /// packets; its host, its TCP connections and its applications go on.
+    pub fn pause(&mut self, until: Instant) {
+        let (end, _) = self.paused.get_or_insert_with(|| (until, Vec::new()));
+        *end = until.max(*end);
+    }
+
+    /// Lets the role go on, if it is time.
+    fn resume(&mut self, now: Instant) {
+        if let Some((_, waiting)) = self.paused.take_if(|(until, _)| *until <= now) {
+            for input in waiting {
+                self.feed(now, input);
+            }
+        }
     }
 
     /// The interfaces, by number.
@@ -267,6 +290,15 @@ impl<M: Machine> Host<M> {
 
     /// Gives the role one input and does what it answers.
     fn feed(&mut self, now: Instant, input: Input<M::Command>) {
+        if let Some((_, waiting)) = &mut self.paused {
+            let is_packet = matches!(input, Input::Datagram { .. } | Input::Packet(_));
+            if is_packet && waiting.len() >= PAUSED_LIMIT {
+                count(&mut self.losses, Loss::QueueFull);
+            } else {
+                waiting.push(input);
+            }
+            return;
+        }
         self.machine.handle_input(now, input);
         loop {
             match self.machine.poll_output() {
@@ -333,7 +365,8 @@ impl<M: Machine> Host<M> {
 
     fn deadline(&self) -> Option<Instant> {
         let tun = self.tun.as_ref().and_then(Tun::deadline);
-        [self.wait, self.streams.deadline(), tun].into_iter().flatten().min()
+        let role = self.paused.as_ref().map_or(self.wait, |(until, _)| Some(*until));
+        [role, self.streams.deadline(), tun].into_iter().flatten().min()
     }
 }
 
@@ -348,7 +381,8 @@ impl<M: Machine + 'static> NetBox for Host<M> {
                 None => {}
             },
             BoxInput::Timeout => {
-                if self.wait.is_some_and(|at| at <= now) {
+                self.resume(now);
+                if self.paused.is_none() && self.wait.is_some_and(|at| at <= now) {
                     self.feed(now, Input::Timeout);
                 }
             }

@@ -17,6 +17,7 @@ use crate::capture::pcapng::pcapng;
 use crate::measure;
 use crate::net::TapMode;
 use crate::run::{Run, run};
+use crate::soak::campaign;
 use crate::world::{QlogSinks, Watch};
 
 /// What to do with one file.
@@ -69,7 +70,14 @@ pub fn single(request: &Request) -> Result<(String, Option<LabError>), LabError>
                 Ok(rows) => rows.iter().for_each(|row| table.push(&plan.cells[cell].labels, seed, row.clone())),
                 Err(error) => failed.push(error.to_string()),
             }
+            let held = plan.cells[cell].scenario.expect.map(|_| campaign::hold(&plan.cells[cell].scenario, seed));
+            if let Some((sentence, false)) = &held {
+                failed.push(format!("{}: {sentence}", batch::name_of(&plan, &plan.cells[cell], seed)));
+            }
             done.print(request, &plan, &mut text);
+            if let Some((sentence, _)) = held.filter(|_| !request.json) {
+                let _ = writeln!(text, "  {sentence}");
+            }
             if request.json {
                 list.push(done.json(&plan));
             }

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use cyphonic_core::event::{DropReason, Event, Signal};
 use cyphonic_core::machine::Input;
+use cyphonic_core::name::Party;
 use cyphonic_core::node::{MAX_HELD_PACKETS, MAX_PEERS, Node, NodeCommand, ROUTE_TIMEOUT};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Family as FamilyWord, LinkAt, Pair, Scenario, ServiceName, VIRTUAL_V4};
@@ -256,12 +257,24 @@ impl Assault<'_> {
                 let (delivered, mut events) = self.inject(datagram, datagram.from, &datagram.payload);
                 // What came too early the first time may be taken now; then it is answered as what it repeats.
                 events.retain(|event| !matches!(event, Event::Signal(Signal { repeated: true, .. })));
+                events.retain(|event| !self.is_refusal(actor, event));
                 if delivered > 0 || !events.is_empty() {
                     let me = self.name(actor);
                     let text = format!("{me} got an old datagram again, and delivered {delivered}, said {events:?}");
                     return self.break_of(Invariant::I6, text);
                 }
             }
+        }
+    }
+
+    /// Whether a service says only that it knows nothing of whoever asked, or knows better; whatever that was, and how often.
+    fn is_refusal(&self, actor: Actor, event: &Event) -> bool {
+        match event {
+            Event::Signal(Signal { to: Party::Node(name), what: "Error", .. }) => {
+                actor == Actor::Nms && !self.world.is_registered(name)
+            }
+            Event::Signal(Signal { what: "Relay Epoch", .. }) => actor == Actor::Trs,
+            _ => false,
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cyphonic_scenarios::ResultsError;
+use cyphonic_scenarios::{ResultsError, Scenario};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::check::{Depth, Examined, Violation, examine};
@@ -229,6 +229,7 @@ pub fn failure(seed: u64, sheet: &Sheet, violation: &Violation, depth: Depth, bu
     // The last one tried that failed is the one that was kept.
     least.set("title", format!("Soak {seed} breaks {}", violation.invariant));
     least.set("about", format!("{}: {last}.", violation.invariant));
+    least.set("expect", violation.invariant.name());
     least
 }
 
@@ -236,24 +237,27 @@ pub fn failure(seed: u64, sheet: &Sheet, violation: &Violation, depth: Depth, bu
 pub fn replay(file: &str) -> Result<(String, Option<LabError>), LabError> {
     let plan = cyphonic_scenarios::Plan::expand(&single::open(file)?, &[])?;
     let mut text = String::new();
-    let mut failed = Vec::new();
+    let mut failed = 0;
     for cell in &plan.cells {
         for seed in plan.seeds.clone() {
-            let mut scenario = cell.scenario.clone();
-            scenario.seeds = seed..=seed;
-            let examined = examine(&scenario, Depth::FULL);
-            let (s, demanded) = (examined.simulated_s, examined.demanded);
-            let _ = match &examined.violation {
-                None => {
-                    writeln!(text, "{file} seed {seed}: every invariant holds; {s} s simulated, {demanded} demands")
-                }
-                Some(violation) => writeln!(text, "{file} seed {seed}: {violation}"),
-            };
-            failed.extend(examined.violation);
+            let (sentence, holds) = hold(&cell.scenario, seed);
+            failed += usize::from(!holds);
+            let _ = writeln!(text, "{file} seed {seed}: {sentence}");
         }
     }
-    let error = (!failed.is_empty()).then(|| LabError::Failed(format!("{} runs failed", failed.len())));
-    Ok((text, error))
+    Ok((text, (failed > 0).then(|| LabError::Failed(format!("{failed} runs failed")))))
+}
+
+/// Holds every invariant against a scenario with one seed, on both engines: what came of it, and whether all of them hold.
+pub fn hold(scenario: &Scenario, seed: u64) -> (String, bool) {
+    let examined = examine(&Scenario { seeds: seed..=seed, ..scenario.clone() }, Depth::FULL);
+    match examined.violation {
+        None => {
+            let (s, demanded) = (examined.simulated_s, examined.demanded);
+            (format!("every invariant holds; {s} s simulated, {demanded} demands"), true)
+        }
+        Some(violation) => (violation.to_string(), false),
+    }
 }
 
 /// Opens the shard's file to go on with it; what it holds already goes into `results`.

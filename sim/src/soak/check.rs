@@ -17,7 +17,7 @@
 //! attacker is in `assault`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -29,6 +29,7 @@ use cyphonic_core::node::Node;
 use cyphonic_core::route::optimal::{Verdict, Way};
 use cyphonic_core::route::{Dialer, Pattern};
 use cyphonic_core::time::Instant;
+pub use cyphonic_scenarios::Invariant;
 use cyphonic_scenarios::{Action, Engine, Family, Pair, Scenario, Step};
 
 use super::coverage::Paths;
@@ -37,7 +38,7 @@ use super::generate::is_drill;
 use super::model::{self, Wanted};
 use super::{assault, wires};
 use crate::capture::Secrets;
-use crate::host::apps::{EchoReport, FlowReport, ProbeOutcome, TransferError, TransferReport};
+use crate::host::apps::{EchoReport, FlowReport, Probe, ProbeOutcome, TransferError, TransferReport};
 use crate::host::{Host, Loss};
 use crate::net::TapMode;
 use crate::run::{self, Run, StepReport};
@@ -45,37 +46,6 @@ use crate::world::Watch;
 
 /// How long a datagram may be under way: its tunnel may have to be built first.
 const UNDER_WAY: Duration = Duration::from_secs(3);
-
-/// What must never happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Invariant {
-    /// A packet reaches an application only from the owner of its source address.
-    I1,
-    /// A virtual address has one owner, for good.
-    I2,
-    /// The TRS forwards only between a bound pair, and only to where it has proved to be.
-    I3,
-    /// No unvalidated address ever receives more than three times the bytes it sent.
-    I4,
-    /// Every queue, table and log stays within its limit.
-    I5,
-    /// Each probe is delivered at most once, and only to its owner.
-    I6,
-    /// Once faults stop, every pair that may talk does so within a stated time.
-    I7,
-    /// No panic, no error in any log, and no secret in any output.
-    I8,
-    /// The same seed gives the same bytes, on both engines.
-    I9,
-    /// No plaintext on any wire.
-    I10,
-}
-
-impl fmt::Display for Invariant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
-    }
-}
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -346,9 +316,12 @@ fn limits(scenario: &Scenario, run: &mut Run, found: &mut Vec<Violation>) {
             found.push(violation(Invariant::I5, text));
         }
     }
-    // Whoever is there, and every pair, may have a few entries: what is up, what it replaced, what is being tried.
+    // Whoever is there, and every pair, may have a few entries: what is up, what it replaced, what is being tried. Directions
+    // are remembered for twelve seconds, in which somebody whom an application wants, and who cannot be had, is asked for
+    // every 1.6 s, by both ways.
     for ((host, table), count) in &run.tables {
-        let bound = if scenario.node(host).is_some() { 8 + 6 * nodes } else { 8 + 6 * nodes * nodes };
+        let each = if *table == "directions obeyed" { 16 } else { 6 };
+        let bound = 8 + each * if scenario.node(host).is_some() { nodes } else { nodes * nodes };
         if *count > bound {
             found.push(violation(Invariant::I5, format!("{host} had {count} {table}, with {nodes} nodes in all")));
         }
@@ -378,7 +351,7 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
     for demand in &demands {
         let run::StepOutcome::App(pair, report) = &run.steps[demand.step].outcome else { continue };
         let came = match demand.what {
-            Wanted::LastEcho | Wanted::EveryEcho { .. } | Wanted::Silence => {
+            Wanted::LastEcho | Wanted::EchoesFrom(_) | Wanted::EveryEcho { .. } | Wanted::Silence => {
                 report.echo().map(|echo| echoes(echo, demand.what))
             }
             Wanted::EveryDatagram => report.flow().and_then(|flow| datagrams(scenario, run, demand.step, flow)),
@@ -394,7 +367,9 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
         let (from, to) = (name(scenario, pair.from), name(scenario, pair.to));
         let mut text = format!("{from} does not reach {to}, {} s after the last fault: {what}", demand.quiet.as_secs());
         if demand.what == Wanted::Silence {
-            text = format!("{from} and {to} talk, though the certificate of one of them was taken back: {what}");
+            text = format!(
+                "{from} and {to} talk, though the certificate of one of them was taken back or has expired: {what}"
+            );
         }
         if matches!(demand.what, Wanted::EveryEcho { .. } | Wanted::EveryDatagram) {
             text.push_str("; and nothing ever happened to the network");
@@ -407,7 +382,8 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
 /// Whether a row of echoes came out as demanded, and how it did. What is on its way when a tunnel is replaced by a better one
 /// may be lost; the last of several may not.
 fn echoes(echo: &EchoReport, wanted: Wanted) -> (bool, String) {
-    let last = echo.probes.last().is_some_and(|probe| matches!(probe.outcome, ProbeOutcome::Answered { .. }));
+    let is_answered = |probe: &Probe| matches!(probe.outcome, ProbeOutcome::Answered { .. });
+    let last = echo.probes.last().is_some_and(is_answered);
     let whole = echo.answered() == echo.probes.len() && !echo.probes.is_empty();
     let mut text = format!("{} of {} echoes were answered", echo.answered(), echo.probes.len());
     if echo.probes.is_empty() {
@@ -416,8 +392,13 @@ fn echoes(echo: &EchoReport, wanted: Wanted) -> (bool, String) {
     let good = match wanted {
         Wanted::EveryEcho { .. } => whole,
         Wanted::Silence => echo.answered() == 0,
-        _ => last,
+        Wanted::EchoesFrom(over) => last && echo.probes.iter().filter(|probe| probe.sent >= over).all(is_answered),
+        Wanted::LastEcho | Wanted::EveryDatagram | Wanted::Transfer => last,
     };
+    if let Wanted::EchoesFrom(over) = wanted {
+        let late = echo.probes.iter().filter(|probe| probe.sent >= over && !is_answered(probe)).count();
+        let _ = write!(text, ", {late} of those that were not had been sent after {over}");
+    }
     (good, text)
 }
 

@@ -13,7 +13,7 @@ use cyphonic_core::route::Pattern;
 use cyphonic_scenarios::{Action, Dependence, LinkAt, Method, NatAt, Role, Scenario, Site, SiteV4, SiteV6};
 
 /// What can happen.
-pub const TRANSITIONS: [&str; 16] = [
+pub const TRANSITIONS: [&str; 22] = [
     "start",
     "echo",
     "udp",
@@ -29,6 +29,12 @@ pub const TRANSITIONS: [&str; 16] = [
     "restart",
     "stop",
     "revoke",
+    "expire",
+    "renew",
+    "pause",
+    "clock",
+    "disk_full",
+    "disk_free",
     "peace",
 ];
 /// Where. A site is of every kind that fits; what concerns no site is at the services, or at a carrier.
@@ -106,6 +112,10 @@ impl Coverage {
                 LinkAt::Service(_) => to_all("services"),
                 LinkAt::Carrier(_) => to_all("carrier"),
             };
+            let to_role = |role: &Role| match role {
+                Role::Node(node) => to_node(*node),
+                Role::Service(_) => to_all("services"),
+            };
             let (what, met) = match &step.action {
                 Action::Start { nodes, .. } => ("start", nodes.iter().map(|&node| to_node(node)).collect()),
                 Action::Echo(probes) => ("echo", vec![to_node(probes.pair.from), to_node(probes.pair.to)]),
@@ -122,8 +132,12 @@ impl Coverage {
                 Action::Firewall { site, .. } => ("firewall", vec![to_site(*site)]),
                 Action::Link { at, .. } => ("link", vec![to_link(at)]),
                 Action::LinkUp { at, up } => (if *up { "link_up" } else { "link_down" }, vec![to_link(at)]),
-                Action::Restart(Role::Node(node)) => ("restart", vec![to_node(*node)]),
-                Action::Restart(Role::Service(_)) => ("restart", vec![to_all("services")]),
+                Action::Restart(role) => ("restart", vec![to_role(role)]),
+                Action::Pause { role, .. } => ("pause", vec![to_role(role)]),
+                Action::Clock { role, .. } => ("clock", vec![to_role(role)]),
+                Action::DiskFull(full) => (if *full { "disk_full" } else { "disk_free" }, vec![to_all("services")]),
+                Action::Expire(node) => ("expire", vec![to_node(*node)]),
+                Action::Renew(node) => ("renew", vec![to_node(*node)]),
                 Action::Stop(node) => ("stop", vec![to_node(*node)]),
                 Action::Revoke(node) => ("revoke", vec![to_node(*node)]),
                 Action::Wait(_) | Action::Idle => ("wait", nodes.clone().map(to_node).collect()),
@@ -217,12 +231,13 @@ fn short(count: u64) -> String {
 /// Whether such a thing can happen there at all.
 fn may_be(what: &str, kind: &str) -> bool {
     match kind {
-        "services" => ["link", "link_down", "link_up", "restart"].contains(&what),
-        "carrier" => ["link", "link_down", "link_up", "nat_reboot"].contains(&what),
-        // Nobody arrives in two places at once.
-        "several" => {
-            ["start", "echo", "udp", "tcp", "move_from", "wait", "restart", "stop", "revoke", "peace"].contains(&what)
+        "services" => {
+            ["link", "link_down", "link_up", "restart", "pause", "clock", "disk_full", "disk_free"].contains(&what)
         }
+        "carrier" => ["link", "link_down", "link_up", "nat_reboot"].contains(&what),
+        _ if what.starts_with("disk") => false,
+        // Nobody arrives in two places at once; and it is no place with boxes.
+        "several" => !["move_to", "nat_reboot", "firewall", "link", "link_down", "link_up"].contains(&what),
         "v4" | "v6" => what != "nat_reboot",
         _ => true,
     }

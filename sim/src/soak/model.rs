@@ -13,22 +13,22 @@
 //!
 //! As long as nothing at all has happened to a network without faults, more is demanded: every echo and every UDP datagram,
 //! if it is small, of every row that begins [`BORN`] or more after the nodes started; the last of a row of large ones;
-//! and under the optimal policy a direct tunnel, where the oracle knows of
-//! one and nothing is in the way of finding it. A single [`BLIP`] may cost echoes, but for no longer than
-//! [`PROMPT`], a single move for no longer than [`MOVED`], and, under
-//! the optimal policy, a single NAT that forgets for no longer than [`REBOOTED`]; a single AS or TRS that crashes and
-//! starts again for no longer than [`RESTORED`], and a tunnel that is up does not notice it of AS and NMS. None of these may cost a TCP
-//! transfer through a tunnel that was up, even one that is under way: its bytes arrive late, but they arrive.
+//! and under the optimal policy a direct tunnel, where the oracle knows of one and nothing is in the way of finding it.
+//! Clocks may step meanwhile. A single [`BLIP`] or [`PAUSE`] may cost echoes, but for no longer than [`PROMPT`], a single
+//! move for no longer than [`MOVED`], and, under the optimal policy, a single NAT that forgets for no longer than
+//! [`REBOOTED`]; a single AS or TRS that crashes and starts again for no longer than [`RESTORED`], and a tunnel that is up
+//! does not notice it of AS and NMS. None of these may cost a TCP transfer through a tunnel that was up, even one that is
+//! under way: its bytes arrive late, but they arrive.
 //!
-//! Nothing large is demanded of the conventional method through a NAT that drops fragments.
-//! Of two nodes of the proposed method of which one's certificate was taken back silence is demanded.
+//! Nothing large is demanded of the conventional method through a NAT that drops fragments. Of two nodes of the proposed
+//! method silence is demanded once the certificate of one was taken back, or has expired and it has started again since.
 //!
 //! A firewall that slows conversations down is no fault, but loses packets: there only the last of a row of echoes is
 //! demanded.
-//! Nothing is demanded of a NAT that forgets mappings at its own times or has room for few, nor of one that overloads ports where several nodes
-//! ever are behind it: it cannot tell them apart once both speak to the relay. Nor of one that ends a mapping on any ICMP error: every attempt at
-//! a better way may cost it the way in use (`core/PROTOCOL.md` says what nodes do about it). Nor where inspection looks for a node's name: what
-//! it refused once stays refused.
+//! Nothing is demanded of a NAT that forgets mappings at its own times or has room for few, nor of one that overloads ports
+//! where several nodes ever are behind it: it cannot tell them apart once both speak to the relay. Nor of one that ends a
+//! mapping on any ICMP error: every attempt at a better way may cost it the way in use (`core/PROTOCOL.md` says what nodes
+//! do about it). Nor where inspection looks for a node's name: what it refused once stays refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -54,6 +54,8 @@ pub const BORN: Duration = Duration::from_secs(10);
 
 /// A link that is down for no longer, once, costs no more than a few packets; and what it costs is over after this time.
 pub const BLIP: Duration = Duration::from_millis(100);
+/// A role that stands still for no longer, once, costs as little.
+pub const PAUSE: Duration = Duration::from_secs(3);
 /// See [`BLIP`]: what was lost is sent again within a second or two, whatever was.
 pub const PROMPT: Duration = Duration::from_secs(6);
 
@@ -76,6 +78,9 @@ const SMALL: u16 = 600;
 /// What a NAT has room for, if it has room for whatever so few nodes need.
 const ENOUGH_SESSIONS: usize = 1_000;
 
+/// No application looks for a peer's name for longer.
+const FOUND: Duration = Duration::from_secs(60);
+
 /// How long what the last echo of a row sets off may go on.
 const AFTER: Duration = Duration::from_secs(10);
 
@@ -97,6 +102,8 @@ pub struct Demand {
 pub enum Wanted {
     /// The last of a row of echoes is answered.
     LastEcho,
+    /// The last of a row of echoes is answered, and every one that was sent from this moment on.
+    EchoesFrom(Instant),
     /// Every one of a row of echoes is answered, for nothing ever happened to the network.
     EveryEcho {
         /// And by a direct tunnel.
@@ -128,7 +135,9 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
             _ => None,
         };
         let silence = match action {
-            Action::Echo(probes) if moment.is_shut_out(probes.pair) => Some((probes.pair, Wanted::Silence)),
+            Action::Echo(probes) if moment.is_shut_out(probes.pair) && !is_readmitted(scenario, began, at, probes) => {
+                Some((probes.pair, Wanted::Silence))
+            }
             _ => None,
         };
         if let Some((pair, what)) = wanted.filter(|(pair, _)| moment.permits_all(*pair, action)).or(silence) {
@@ -177,7 +186,7 @@ pub fn ways(scenario: &Scenario, pair: Pair) -> Option<BTreeMap<(usize, Family),
 #[derive(Clone, Debug, PartialEq)]
 enum Trouble {
     None,
-    /// One [`BLIP`], until then.
+    /// One [`BLIP`] or [`PAUSE`], until then.
     Blip(Instant),
     /// One NAT forgot its mappings, then.
     Reboot(Instant),
@@ -211,6 +220,11 @@ fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
         match &step.action {
             Action::Start { .. } => {}
             action if disturbs_nobody(action) => {}
+            // Whatever time it is, nobody has to notice.
+            Action::Clock { .. } => {}
+            Action::Pause { lasts, .. } if trouble == Trouble::None && *lasts <= PAUSE => {
+                trouble = Trouble::Blip(at + *lasts);
+            }
             Action::NatReboot(_) if trouble == Trouble::None => trouble = Trouble::Reboot(at),
             Action::Move { .. } if trouble == Trouble::None => trouble = Trouble::Move(at, step.action.clone()),
             Action::Restart(Role::Service(service)) if trouble == Trouble::None => {
@@ -234,6 +248,14 @@ fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
 fn row(scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> (Duration, Trouble) {
     let lasts = probes.interval * (probes.count - 1);
     (lasts, trouble(scenario, began, at + lasts + AFTER))
+}
+
+/// Whether one of two nodes gets a new certificate while echoes between them are under way, or wait for the peer's name.
+fn is_readmitted(scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> bool {
+    let ends = at + probes.interval * (probes.count - 1) + FOUND;
+    let mut during = began.iter().zip(&scenario.steps).filter(|(renewed, _)| at <= **renewed && **renewed < ends);
+    let pair = [probes.pair.from, probes.pair.to];
+    during.any(|(_, step)| matches!(step.action, Action::Renew(node) if pair.contains(&node)))
 }
 
 /// Whether two nodes asked for each other so early that they had a tunnel by then: whoever has to be found in the middle of
@@ -274,6 +296,13 @@ struct Moment {
     started: Vec<bool>,
     /// Whose certificates were taken back.
     revoked: BTreeSet<usize>,
+    /// Whose certificates have expired; and who of them has started again since, and so has no connection from before.
+    expired: BTreeSet<usize>,
+    barred: BTreeSet<usize>,
+    /// Whose certificates may expire at any time, for clocks differ.
+    doubtful: BTreeSet<usize>,
+    /// Whether the database can be read only.
+    is_full: bool,
     /// In which sites each node ever is.
     ever: Vec<BTreeSet<usize>>,
     /// Links that are down.
@@ -293,10 +322,23 @@ impl Moment {
                 ever[*node].insert(to.site);
             }
         }
+        let mut expiring = BTreeSet::new();
+        let mut clocks = false;
+        for step in &scenario.steps {
+            match &step.action {
+                Action::Expire(node) => drop(expiring.insert(*node)),
+                Action::Clock { .. } => clocks = true,
+                _ => {}
+            }
+        }
         Self {
             now: scenario.clone(),
             started,
             revoked: BTreeSet::new(),
+            expired: BTreeSet::new(),
+            barred: BTreeSet::new(),
+            doubtful: if clocks { expiring } else { BTreeSet::new() },
+            is_full: false,
             ever,
             down: Vec::new(),
             last: Instant::ZERO,
@@ -305,19 +347,30 @@ impl Moment {
     }
 
     fn apply(&mut self, at: Instant, action: &Action) {
+        let mut until = at;
         match action {
             Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } | Action::Wait(_) | Action::Idle => return,
-            Action::ProbeMtu(_) | Action::NatReboot(_) | Action::Restart(Role::Service(_)) => {}
+            Action::ProbeMtu(_) | Action::NatReboot(_) | Action::Restart(Role::Service(_)) | Action::Clock { .. } => {}
+            Action::Pause { lasts, .. } => until = at + *lasts,
+            Action::DiskFull(is_full) => self.is_full = *is_full,
             Action::Start { nodes, .. } => {
                 for &node in nodes {
                     self.started[node] = true;
                 }
                 self.born = self.born.max(at);
             }
-            Action::Restart(Role::Node(node)) => self.started[*node] = true,
+            Action::Restart(Role::Node(node)) => {
+                self.started[*node] = true;
+                self.barred.extend(self.expired.get(node).filter(|node| !self.doubtful.contains(node)));
+            }
             Action::Stop(node) => self.started[*node] = false,
-            Action::Revoke(node) => {
-                self.revoked.insert(*node);
+            Action::Revoke(node) => drop(self.revoked.insert(*node)),
+            Action::Expire(node) => drop(self.expired.insert(*node)),
+            Action::Renew(node) => {
+                self.started[*node] = true;
+                for shut_out in [&mut self.revoked, &mut self.expired, &mut self.barred] {
+                    shut_out.remove(node);
+                }
             }
             Action::Move { node, to } => {
                 let was_well = self.is_well(*node);
@@ -334,7 +387,7 @@ impl Moment {
                 self.down.extend((!up).then_some(*at));
             }
         }
-        self.last = self.last.max(at);
+        self.last = self.last.max(until);
     }
 
     /// Everybody who has started is registered, and knows its network, if nothing is wrong.
@@ -344,28 +397,32 @@ impl Moment {
 
     fn wanted_echo(&self, scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> Option<Wanted> {
         let (lasts, trouble) = row(scenario, began, at, probes);
-        let is_over = match &trouble {
-            Trouble::None => true,
-            Trouble::Blip(end) => at + lasts >= *end + PROMPT,
+        // When that is over, if it is known.
+        let over = match &trouble {
+            Trouble::None => Some(at),
+            Trouble::Blip(end) => Some(*end + PROMPT),
             Trouble::Move(moved, action) => {
-                at + lasts >= *moved + MOVED && self.permits_after(*moved, action, probes.pair, &Action::Echo(*probes))
+                self.permits_after(*moved, action, probes.pair, &Action::Echo(*probes)).then_some(*moved + MOVED)
             }
-            Trouble::Reboot(at_nat) => scenario.policy == Policy::Optimal && at + lasts >= *at_nat + REBOOTED,
+            Trouble::Reboot(at) => (scenario.policy == Policy::Optimal).then_some(*at + REBOOTED),
             // Who asks an NMS that has just begun is told that nobody is there.
-            Trouble::Restart(_, ServiceName::Nms) | Trouble::Much => false,
-            Trouble::Restart(again, _) => at + lasts >= *again + RESTORED,
+            Trouble::Restart(_, ServiceName::Nms) | Trouble::Much => None,
+            Trouble::Restart(again, _) => Some(*again + RESTORED),
         };
+        let over = over.filter(|over| at + lasts >= *over && self.is_born(at));
         let is_untouched = match &trouble {
             Trouble::None | Trouble::Restart(_, ServiceName::As) => true,
             Trouble::Restart(again, ServiceName::Nms) => at + SETTLED <= *again,
             _ => false,
         };
-        let is_due = at - self.last.max(Instant::ZERO) >= HEALING || is_over && self.is_born(at);
         if is_untouched && self.is_born(at) && probes.payload_bytes <= SMALL {
             let is_calm = trouble == Trouble::None && lasts >= SETTLING;
             Some(Wanted::EveryEcho { is_direct: is_calm && self.has_direct_way(probes.pair) })
+        } else if let Some(over) = over.filter(|_| lasts >= SETTLING && probes.payload_bytes <= SMALL) {
+            Some(Wanted::EchoesFrom(over.max(at + SETTLING)))
         } else {
-            (is_due && lasts >= SETTLING).then_some(Wanted::LastEcho)
+            let is_healed = at - self.last.max(Instant::ZERO) >= HEALING;
+            ((is_healed || over.is_some()) && lasts >= SETTLING).then_some(Wanted::LastEcho)
         }
     }
 
@@ -399,7 +456,13 @@ impl Moment {
 
     /// Whether two nodes must not talk any more. Only the proposed method knows each other's certificates.
     fn is_shut_out(&self, pair: Pair) -> bool {
-        self.now.method == Method::Proposed && [pair.from, pair.to].iter().any(|node| self.revoked.contains(node))
+        self.now.method == Method::Proposed
+            && [pair.from, pair.to].iter().any(|node| self.revoked.contains(node) || self.barred.contains(node))
+    }
+
+    /// Whether a node's certificate counts, for everybody.
+    fn is_certified(&self, node: usize) -> bool {
+        [&self.revoked, &self.expired, &self.doubtful].iter().all(|without| !without.contains(&node))
     }
 
     /// Whether two nodes may talk, in packets as large as what they send.
@@ -423,9 +486,10 @@ impl Moment {
         let is_up = !self.down.iter().any(|at| matches!(at, LinkAt::Service(_)));
         serves
             && is_up
+            && !self.is_full
             && [pair.from, pair.to]
                 .into_iter()
-                .all(|node| self.started[node] && !self.revoked.contains(&node) && self.is_well(node))
+                .all(|node| self.started[node] && self.is_certified(node) && self.is_well(node))
             && match self.now.policy {
                 Policy::Optimal => true,
                 Policy::Paper => self.paper_permits(pair.from, pair.to),
@@ -446,10 +510,14 @@ impl Moment {
     }
 
     /// Whether the optimal policy finds two nodes a direct way. It cannot see that two homes share a carrier's NAT with several
-    /// addresses, nor what inspection refuses; and a NAT with several addresses may look steady by chance.
+    /// addresses, nor what inspection refuses; and a NAT with several addresses may look steady by chance. One that answers by
+    /// the mapping that it was asked by does so only to whom its nodes have not written: a guess that came to nothing, before
+    /// the networks were known, spoils what would come to something.
     fn has_direct_way(&self, pair: Pair) -> bool {
         let (Some(a), Some(b)) = (self.plain(pair.from), self.plain(pair.to)) else { return false };
-        self.now.policy == Policy::Optimal && oracle::judge(&self.now, a, b).is_direct()
+        let is_spoiled = |end: End| nats(&self.now.sites[end.site]).any(|nat| nat.reuses_inbound);
+        let may_guess = !is_spoiled(a) && !is_spoiled(b);
+        self.now.policy == Policy::Optimal && may_guess && oracle::judge(&self.now, a, b).is_direct()
     }
 
     fn plain(&self, node: usize) -> Option<End> {

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 /// Sections in the order in which they are written; other keys of the top come before them.
 const SECTIONS: [&str; 5] = ["services", "carrier", "site", "node", "step"];
 /// Keys that are written first, wherever they are.
-const FIRST: [&str; 9] = ["title", "about", "measure", "name", "at_ms", "do", "kind", "node", "from"];
+const FIRST: [&str; 10] = ["title", "about", "measure", "expect", "name", "at_ms", "do", "kind", "node", "from"];
 
 /// A scenario file, before anybody asked whether it makes sense.
 #[derive(Clone, Debug, Default, PartialEq)]

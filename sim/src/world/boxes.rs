@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use cyphonic_core::machine::Machine;
 use cyphonic_core::message::Framing;
-use cyphonic_core::store::Store;
+use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Action, LinkAt, NatAt, Scenario, Service, ServiceName, Site, SiteV4, SiteV6};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::civil::Civil;
+use super::disk::Disk;
 use super::roles::{self, Cast};
 use super::{LAN_DELAY, Station, Watch, addresses, config};
 use crate::host::{Host, HostConfig, Interface, TunConfig};
@@ -28,7 +30,8 @@ pub(super) struct Built {
     pub(super) network: Network,
     pub(super) services: [Station; 3],
     pub(super) nodes: Vec<Station>,
-    pub(super) store: Arc<dyn Store>,
+    pub(super) disk: Arc<Disk>,
+    pub(super) civil: Civil,
     pub(super) places: Vec<Vec<usize>>,
     pub(super) mtus: Vec<Vec<usize>>,
     pub(super) parts: Parts,
@@ -60,7 +63,9 @@ pub(super) enum NatPart {
 }
 
 pub(super) fn build(scenario: &Scenario, seed: u64, watch: &Watch) -> Built {
-    let cast = Cast::new(scenario, seed, watch);
+    let disk = Arc::new(Disk::new(roles::database(scenario, seed)));
+    let civil = roles::civil(scenario);
+    let cast = Cast::new(scenario, seed, watch, disk.clone(), civil.clone(), Instant::ZERO);
     let mut builder = NetworkBuilder::new(seed);
     builder.tap(watch.tap);
     let mut plan = Plan { scenario, seed, builder, uplinks: Vec::new(), parts: Parts::default() };
@@ -106,7 +111,8 @@ pub(super) fn build(scenario: &Scenario, seed: u64, watch: &Watch) -> Built {
         services: [station("as", auth), station("nms", nms), station("trs", trs)],
         nodes: nodes.iter().map(|&(name, id)| station(name, id)).collect(),
         network,
-        store: cast.store(),
+        disk,
+        civil,
         places,
         mtus,
         parts,

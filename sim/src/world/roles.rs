@@ -14,13 +14,14 @@ use cyphonic_core::quic::{Congestion, QuicConfig, QuicOptions};
 use cyphonic_core::route::Policy;
 use cyphonic_core::store::{Device, MemoryStore, PasswordHash, SIMULATION_ITERATIONS, Store, VirtualRange};
 use cyphonic_core::time::Instant;
-use cyphonic_core::tls::Environment;
+use cyphonic_core::tls::{Environment, Identity};
 use cyphonic_core::trs::{Trs, TrsConfig};
 use cyphonic_scenarios::{
     Login as LoginWay, Method as MethodWord, Policy as PolicyWord, Scenario, Service, VIRTUAL_V4, VIRTUAL_V6, ZONE,
 };
 
 use super::Watch;
+use super::civil::Civil;
 use crate::hex;
 use crate::seeded::{self, Pki};
 
@@ -37,41 +38,51 @@ pub(super) struct Cast<'a> {
     seed: u64,
     watch: &'a Watch,
     pki: Arc<Pki>,
+    /// The database that AS and NMS share.
     store: Arc<dyn Store>,
+    civil: Civil,
     /// When the roles are made: another life, another clock and other randomness.
     born: Instant,
 }
 
-impl<'a> Cast<'a> {
-    pub(super) fn new(scenario: &'a Scenario, seed: u64, watch: &'a Watch) -> Self {
-        let range = VirtualRange::new(VIRTUAL_V4.network(), VIRTUAL_V4.prefix_len(), VIRTUAL_V6.network())
-            .expect("the scenarios' ranges are good");
-        let store = MemoryStore::new(range);
-        for node in &scenario.nodes {
-            let device = Device {
-                name: node.name.clone(),
-                // Hashing takes its time on purpose, so only where one is asked for.
-                password: (scenario.login == LoginWay::Password).then(|| {
-                    let salt = seeded::derive(seed, node.name.as_str(), "salt");
-                    let salt = *salt.first_chunk().expect("32 bytes");
-                    PasswordHash::new(&password(seed, &node.name), salt, SIMULATION_ITERATIONS)
-                }),
-                certificate_login: true,
-            };
-            store.put_device(&device).expect("memory does not fail");
-        }
-        Self { scenario, seed, watch, pki: seeded::shared_pki(seed), store: Arc::new(store), born: Instant::ZERO }
+/// The database at the beginning: every node's device.
+pub(super) fn database(scenario: &Scenario, seed: u64) -> MemoryStore {
+    let range = VirtualRange::new(VIRTUAL_V4.network(), VIRTUAL_V4.prefix_len(), VIRTUAL_V6.network())
+        .expect("the scenarios' ranges are good");
+    let store = MemoryStore::new(range);
+    for node in &scenario.nodes {
+        let device = Device {
+            name: node.name.clone(),
+            // Hashing takes its time on purpose, so only where one is asked for.
+            password: (scenario.login == LoginWay::Password).then(|| {
+                let salt = seeded::derive(seed, node.name.as_str(), "salt");
+                let salt = *salt.first_chunk().expect("32 bytes");
+                PasswordHash::new(&password(seed, &node.name), salt, SIMULATION_ITERATIONS)
+            }),
+            certificate_login: true,
+        };
+        store.put_device(&device).expect("memory does not fail");
     }
+    store
+}
 
-    /// The same roles in another life, with the database that they had.
-    pub(super) fn again(
+/// Everybody's clock and certificate at the beginning.
+pub(super) fn civil(scenario: &Scenario) -> Civil {
+    let nodes = scenario.nodes.iter().map(|node| node.name.clone());
+    Civil::new(["as", "nms", "trs"].map(service_name).into_iter().chain(nodes))
+}
+
+impl<'a> Cast<'a> {
+    /// Roles that begin their lives now, with the database that there is.
+    pub(super) fn new(
         scenario: &'a Scenario,
         seed: u64,
         watch: &'a Watch,
         store: Arc<dyn Store>,
+        civil: Civil,
         born: Instant,
     ) -> Self {
-        Self { scenario, seed, watch, pki: seeded::shared_pki(seed), store, born }
+        Self { scenario, seed, watch, pki: seeded::shared_pki(seed), store, civil, born }
     }
 
     /// Whose randomness it is: a name, and which life.
@@ -79,13 +90,8 @@ impl<'a> Cast<'a> {
         if self.born == Instant::ZERO { name.to_string() } else { format!("{name} born at {}", self.born) }
     }
 
-    pub(super) fn store(&self) -> Arc<dyn Store> {
-        self.store.clone()
-    }
-
     fn environment(&self, name: &Fqdn) -> Environment {
-        let clock = seeded::EPOCH + (self.born - Instant::ZERO);
-        let mut environment = seeded::environment_at(self.seed, &self.label(name), clock);
+        let mut environment = seeded::environment_by(self.seed, &self.label(name), self.civil.dial(name));
         environment.key_log = self.watch.secrets.clone().map(|secrets| secrets as Arc<dyn rustls::KeyLog>);
         environment
     }
@@ -94,10 +100,15 @@ impl<'a> Cast<'a> {
         QuicConfig {
             tls: self.environment(name),
             roots: self.pki.roots(),
-            identity: self.pki.identity(name),
+            identity: self.identity(name),
             alpn: ALPN.to_vec(),
             options: QuicOptions { serves_packets: false, ..self.options(name) },
         }
+    }
+
+    fn identity(&self, name: &Fqdn) -> Identity {
+        let ends = self.civil.certificate_ends(self.scenario, name);
+        self.pki.renewed(name, self.civil.renewals(name), ends)
     }
 
     fn options(&self, name: &Fqdn) -> QuicOptions {
@@ -202,7 +213,7 @@ impl<'a> Cast<'a> {
             overlay: overlay(),
             tls: self.environment(name),
             roots: self.pki.roots(),
-            identity: Some(self.pki.identity(name)),
+            identity: Some(self.identity(name)),
             alpn: ALPN.to_vec(),
             quic: self.options(name),
             seed: self.seed_of(name),
@@ -224,7 +235,7 @@ pub(super) fn overlay() -> Overlay {
     overlay
 }
 
-fn service_name(service: &str) -> Fqdn {
+pub(super) fn service_name(service: &str) -> Fqdn {
     format!("{service}.{ZONE}").parse().expect("a service's name is a name")
 }
 

@@ -17,7 +17,7 @@ const WAYS: [(&str, [&str; 2]); 3] = [
 fn after_bob_was_revoked(way: (&str, [&str; 2]), who: &[Role]) -> Stage {
     let mut stage = Stage::after(scene(way.0, way.1, "{ delay_ms = 10 }"));
     stage.assert_works();
-    let roots = seeded::pki(SEED).roots_without(&[&fqdn("bob")]);
+    let roots = seeded::pki(SEED).roots_without(&[(&fqdn("bob"), 0)]);
     for &role in who {
         stage.trust(role, &roots);
     }
@@ -65,7 +65,7 @@ fn who_was_not_revoked_notices_nothing() {
         let mut stage = Stage::after(scene(way.0, way.1, "{ delay_ms = 10 }"));
         stage.assert_works();
         let _ = stage.happened();
-        let roots = seeded::pki(SEED).roots_without(&[&fqdn("carol")]);
+        let roots = seeded::pki(SEED).roots_without(&[(&fqdn("carol"), 0)]);
         for role in [Role::As, Role::Nms, Role::Trs, ALICE, BOB] {
             stage.trust(role, &roots);
         }

@@ -113,6 +113,7 @@ fn message() -> impl Strategy<Value = Message> {
             Message::RelayRequest(RelayRequest { epoch, forward, backward, tunnel_key })
         }),
         any::<bool>().prop_map(|accepted| Message::RelayResponse { accepted }),
+        any::<u64>().prop_map(|last| Message::RelayEpoch { last }),
         (fqdn(), fqdn(), wrapped, cid(), framing()).prop_map(|(from, to, wrapped_end_key, relay_cid, framing)| {
             Message::TunnelRequest(TunnelRequest { from, to, wrapped_end_key, relay_cid, framing })
         }),

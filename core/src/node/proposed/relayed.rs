@@ -34,7 +34,7 @@ impl Proposed {
         if !tunnel.initiator {
             tunnel.stage = Stage::LegWaiting(leg);
             tunnel.progress(now);
-            let transaction = tunnel.nms_transaction;
+            let transaction = tunnel.transaction;
             return self.send_nms(now, transaction, 0, Message::RouteConfirmation(Some(cid)));
         }
         let Some(theirs) = tunnel.relay.as_ref().and_then(|r| r.cid) else {

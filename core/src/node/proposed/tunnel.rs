@@ -38,9 +38,7 @@ pub(super) struct Tunnel {
     pub(super) dialer: bool,
     /// In pattern 3.
     pub(super) relay: Option<Relay>,
-    /// Of the Route Direction; the Confirmation repeats it.
-    pub(super) nms_transaction: u32,
-    /// Of our Tunnel Request.
+    /// Of the Route Direction. Confirmation and Tunnel Request repeat it.
     pub(super) transaction: u32,
     pub(super) outbound: PathId,
     pub(super) carrier: Carrier,
@@ -225,18 +223,16 @@ impl Proposed {
         id: TunnelId,
         direction: &RouteDirection,
         initiator: bool,
-        nms_transaction: u32,
+        transaction: u32,
     ) {
         self.remove(now, id);
         let outbound = PathId::of(&self.name, &direction.peer);
-        let transaction = self.random();
         let mut tunnel = Tunnel {
             name: direction.peer.clone(),
             pattern: direction.pattern,
             initiator,
             dialer: direction.dial,
             relay: direction.relay.clone(),
-            nms_transaction,
             transaction,
             outbound,
             carrier: Carrier::new(self.framing, outbound),
@@ -451,12 +447,14 @@ impl Proposed {
         self.serve_early(now, &from);
     }
 
-    /// Answers the Tunnel Request of a peer that the NMS announced, if it is there; the newest one, if several are.
+    /// Answers the Tunnel Request of a peer that the NMS announced, if it is there. One for another Route Direction is not it:
+    /// the peer forgets that link when it obeys this one.
     fn serve_early(&mut self, now: Instant, from: &Fqdn) {
         let Some(&peer) = self.expecting.get(from) else { return };
+        let transaction = self.tunnels[&peer].transaction;
         let asked = |link: &&LinkId| {
-            let owner = self.owners.get(*link);
-            matches!(owner, Some(Owner::Inbound(Inbound { early: Some(early), .. })) if early.request.from == *from)
+            let Some(Owner::Inbound(Inbound { early: Some(early), .. })) = self.owners.get(*link) else { return false };
+            early.request.from == *from && early.transaction == transaction
         };
         let Some(&link) = self.inbound.iter().rev().find(asked) else { return };
         self.no_longer_inbound(link);

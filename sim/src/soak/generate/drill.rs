@@ -7,13 +7,16 @@
 //! | move | a node moves before tunnels are built, meanwhile, or later | what is forgotten, and what is not |
 //! | reboot | a NAT forgets its mappings while tunnels are used | how a tunnel that is dead is found out |
 //! | restart | a service crashes and starts again while tunnels are used | who needs whom, and who notices what |
+//! | pause | a role stands still for a moment while tunnels are used | who is given up too early |
+//! | clock | a role's clock steps while tunnels are used, and a service starts again by it | what hangs on the time of day |
 //!
 //! Where something happens, a TCP transfer is under way or begins: its bytes have to arrive all the same.
 //!
 //! In a network in trouble a defence that is missing is often hidden by another one: a tunnel that died of neglect is built
 //! anew. Here it shows.
 
-use super::{Generator, NODES, int, table};
+use super::trouble::CLOCKS_S;
+use super::{Generator, NODES, SERVICES, int, table};
 
 /// The most sites, and the most nodes.
 pub(super) const MOST: u64 = 3;
@@ -27,11 +30,13 @@ impl Generator {
         let nodes = self.sheet.section("node").count() as u64;
         let names: Vec<toml::Value> = NODES[..nodes as usize].iter().map(|&name| name.into()).collect();
         self.step(0, "start", table([("nodes", names.into()), ("give_up_s", int(10))]));
-        let end = match self.below(5) {
+        let end = match self.below(7) {
             0 => self.rest(nodes),
             1 => self.blip(nodes),
             2 => self.moves(nodes),
             3 => self.restarts(nodes),
+            4 => self.pauses(nodes),
+            5 => self.clocks(nodes),
             _ => self.reboot(nodes),
         };
         // A TCP connection that leads nowhere takes its time to find out.
@@ -48,7 +53,7 @@ impl Generator {
     /// A transfer that is under way, or has just ended, when something happens.
     fn transfer_before(&mut self, at: u64, nodes: u64) {
         let before = self.below(400);
-        self.transfer((at - before).max(BEGIN_MS), nodes);
+        self.transfer(at.saturating_sub(before).max(BEGIN_MS), nodes);
     }
 
     fn rest(&mut self, nodes: u64) -> u64 {
@@ -92,9 +97,30 @@ impl Generator {
 
     fn restarts(&mut self, nodes: u64) -> u64 {
         self.round(BEGIN_MS, nodes, 30, 1_000);
-        let what = self.pick(&super::SERVICES);
+        let what = self.pick(&SERVICES);
         let at = BEGIN_MS + self.from(100, 9_000);
         self.step(at, "restart", table([("what", what.into())]));
+        self.transfer_before(at, nodes);
+        BEGIN_MS + 30_000
+    }
+
+    fn pauses(&mut self, nodes: u64) -> u64 {
+        self.round(BEGIN_MS, nodes, 30, 1_000);
+        let (what, at, ms) = (self.role(nodes), BEGIN_MS + self.from(0, 9_000), self.from(50, 3_000));
+        self.step(at, "pause", table([("what", what.into()), ("ms", int(ms))]));
+        self.transfer_before(at, nodes);
+        BEGIN_MS + 30_000
+    }
+
+    fn clocks(&mut self, nodes: u64) -> u64 {
+        self.round(BEGIN_MS, nodes, 30, 1_000);
+        let (what, at, step) = (self.role(nodes), self.below(BEGIN_MS + 5_000), self.pick(&CLOCKS_S));
+        self.step(at, "clock", table([("what", what.into()), ("step_s", step.into())]));
+        if self.one_in(2) {
+            let what = self.pick(&SERVICES);
+            let again = at.max(BEGIN_MS) + self.from(100, 4_000);
+            self.step(again, "restart", table([("what", what.into())]));
+        }
         self.transfer_before(at, nodes);
         BEGIN_MS + 30_000
     }

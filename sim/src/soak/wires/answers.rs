@@ -24,8 +24,8 @@ struct Account<'a> {
 
 pub(super) fn violation(node: &str, datagrams: &[Datagram<'_>]) -> Option<Violation> {
     let mut accounts: BTreeMap<SocketAddr, Account<'_>> = BTreeMap::new();
-    // Of Initials that the node sent, as client or server.
-    let mut own: BTreeSet<&[u8]> = BTreeSet::new();
+    // Of Initials that the node sent, as client or server; and as a client only.
+    let (mut own, mut dialed) = (BTreeSet::<&[u8]>::new(), BTreeSet::<&[u8]>::new());
     for datagram in datagrams.iter().filter(|datagram| datagram.is_quic()) {
         let payload = datagram.payload;
         let account = accounts.entry(datagram.remote).or_default();
@@ -36,8 +36,12 @@ pub(super) fn violation(node: &str, datagrams: &[Datagram<'_>]) -> Option<Violat
             account.clients.extend(ids.filter(|(to, _)| !own.contains(to)).map(|(_, from)| from));
             continue;
         }
+        let is_answer = account.clients.iter().any(|id| goes_to(payload, id));
         own.extend(ids.map(|(_, from)| from));
-        if account.is_proved || !account.clients.iter().any(|id| goes_to(payload, id)) {
+        dialed.extend(ids.filter(|_| !is_answer).map(|(_, from)| from));
+        // A bad wire makes a server's Initial look like that of a client that the node does not know.
+        let is_of_dial = comes_from(payload).is_some_and(|id| dialed.contains(id));
+        if account.is_proved || !is_answer || is_of_dial {
             continue;
         }
         if account.answers.insert(payload) {
@@ -61,10 +65,22 @@ fn connection_ids(payload: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((to, rest.get(..length.into())?))
 }
 
+fn is_long(payload: &[u8]) -> bool {
+    payload.first().is_some_and(|first| first & 0x80 != 0)
+}
+
 /// Whether a datagram's first packet is for this connection ID.
 fn goes_to(payload: &[u8], id: &[u8]) -> bool {
-    let is_long = payload.first().is_some_and(|first| first & 0x80 != 0);
-    if is_long { connection_ids(payload).is_some_and(|(to, _)| to == id) } else { payload[1..].starts_with(id) }
+    if is_long(payload) {
+        connection_ids(payload).is_some_and(|(to, _)| to == id)
+    } else {
+        payload[1..].starts_with(id)
+    }
+}
+
+/// The connection ID that a datagram's first packet names as its sender's.
+fn comes_from(payload: &[u8]) -> Option<&[u8]> {
+    connection_ids(payload).filter(|_| is_long(payload)).map(|(_, from)| from)
 }
 
 #[cfg(test)]
@@ -118,6 +134,9 @@ mod tests {
         let server = (false, long(0xc0, b"me", b"server", 1200));
         let on = |n: u8| (true, long(0xe0, b"server", &[n], 1200));
         let all = [punch, dial(1), dial(2), server, on(1), on(2), on(3), on(4), on(5)];
+        assert_eq!(judge(&all), None);
+        let damaged = (false, long(0xc0, b"mf", b"server", 96));
+        let all = [dial(1), damaged, on(1), dial(2), on(2)];
         assert_eq!(judge(&all), None);
     }
 }

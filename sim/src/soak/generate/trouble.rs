@@ -1,0 +1,211 @@
+//! Trouble: everything that can happen to a network, in overlap; then peace, and the last round.
+
+use toml::{Table, Value};
+
+use super::{Generator, NODES, Place, SERVICES, int, table};
+use crate::soak::model::HEALING;
+
+/// The last round: so many echoes of each pair, this far apart.
+const LAST_ECHOES: u64 = 6;
+const LAST_INTERVAL_MS: u64 = 2_000;
+/// How far apart pairs begin, ms: not all in one instant, that would be another experiment. And a firewall that slows QUIC
+/// down lets through what a few handshakes take, but not all at once.
+const APART_MS: u64 = 1;
+const APART_IF_SLOWED_MS: u64 = 2_300;
+/// By how much clocks step, seconds.
+pub(super) const CLOCKS_S: [i64; 6] = [-86_400, -3_600, -5, 5, 3_600, 86_400];
+
+impl Generator {
+    pub(super) fn trouble(&mut self) {
+        let nodes = self.sheet.section("node").count() as u64;
+        let sites = self.sheet.section("site").count() as u64;
+        let early = self.from(2, nodes);
+        let started = |from: u64, to: u64| -> Value {
+            (from..to).map(|node| Value::from(NODES[node as usize])).collect::<Vec<_>>().into()
+        };
+        self.step(0, "start", table([("nodes", started(0, early)), ("give_up_s", 10.into())]));
+        let mut now = self.from(0, 3) * 1_000;
+        for _ in 0..self.from(1, 16) {
+            now += self.pick(&[0, 1, 20, 300, 1_000, 4_000, 12_000]);
+            self.transition(now, early, sites);
+        }
+        if early < nodes {
+            // Whoever comes late, comes into the middle of it.
+            let at = self.below(now + 1);
+            self.step(at, "start", table([("nodes", started(early, nodes)), ("give_up_s", 10.into())]));
+        }
+        now += self.pick(&[100, 3_000, 12_000]);
+        let healed = self.peace(now);
+        let apart = if self.is_slowed() { APART_IF_SLOWED_MS } else { APART_MS };
+        let mut at = healed;
+        for (a, b) in (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| (a, b))) {
+            self.echoes(at, (a, b), LAST_ECHOES, LAST_INTERVAL_MS);
+            at += apart;
+        }
+        // Who is slowed down has no room for echoes beside it.
+        if !self.is_slowed() {
+            let within = self.below(LAST_ECHOES * LAST_INTERVAL_MS);
+            self.transfer(healed + within, nodes);
+        }
+        self.finish(at + 120_000);
+    }
+
+    /// Whether some site's firewall slows QUIC down.
+    fn is_slowed(&self) -> bool {
+        let mut walls = self.sheet.section("site").filter_map(|site| site.get("firewall"));
+        walls.any(|wall| wall.get("inspect").is_some_and(|rules| rules.to_string().contains("throttle")))
+    }
+
+    /// One thing that happens; `nodes` of them have started.
+    fn transition(&mut self, at: u64, nodes: u64, sites: u64) {
+        match self.below(33) {
+            0..=4 => {
+                let mut keys = self.pair(nodes);
+                keys.insert("count".to_owned(), int(self.from(1, 6)));
+                keys.insert("interval_ms".to_owned(), int(self.pick(&[50, 300, 1_000])));
+                keys.insert("payload_bytes".to_owned(), int(self.pick(&[0, 56, 600, 1_200])));
+                self.step(at, "echo", keys);
+            }
+            5 | 6 => self.flow(at, nodes),
+            7 | 8 => self.transfer(at, nodes),
+            9..=12 => {
+                let to = format!("site{}", self.from(1, sites));
+                let node = NODES[self.below(nodes) as usize];
+                self.step(at, "move", table([("node", node.into()), ("to", to.into())]));
+            }
+            13 => {
+                let ms = self.pick(&[500, 20_000, 70_000, 150_000]);
+                self.step(at, "wait", table([("ms", int(ms))]));
+            }
+            14 | 15 => {
+                let nats: Vec<usize> = (0..self.first.len()).filter(|&index| self.first[index].has_nat).collect();
+                if let Some(place) = self.any(&nats) {
+                    self.step(at, "nat_reboot", table([(place.key, place.name.into())]));
+                }
+            }
+            16 | 17 => {
+                let walls: Vec<usize> =
+                    (0..self.first.len()).filter(|&index| self.first[index].firewall.is_some()).collect();
+                if let Some(place) = self.any(&walls) {
+                    let mut keys = if self.one_in(3) { table([("off", true.into())]) } else { self.firewall() };
+                    keys.insert("site".to_owned(), place.name.into());
+                    self.step(at, "firewall", keys);
+                }
+            }
+            18 | 19 => {
+                let index = self.below(self.first.len() as u64) as usize;
+                let mut keys = self.first[index].good.clone();
+                self.spoil(&mut keys);
+                self.first[index].is_good = false;
+                keys.insert(self.first[index].key.to_owned(), self.first[index].name.clone().into());
+                self.step(at, "link", keys);
+            }
+            20 | 21 => {
+                let index = self.below(self.first.len() as u64) as usize;
+                let place = table([(self.first[index].key, self.first[index].name.clone().into())]);
+                self.step(at, "link_down", place.clone());
+                let up = at + self.pick(&[20, 700, 2_000, 8_000, 35_000]);
+                self.step(up, "link_up", place);
+            }
+            22 | 23 => {
+                // Away for a while, or for good.
+                let node = NODES[self.below(nodes) as usize];
+                self.step(at, "stop", table([("node", node.into())]));
+                if !self.one_in(3) {
+                    let back = at + self.pick(&[700, 8_000, 40_000]);
+                    self.step(back, "restart", table([("what", node.into())]));
+                }
+            }
+            24 => {
+                // For good; nothing can be demanded of many who are shut out.
+                if self.one_in(2) {
+                    let node = NODES[self.below(nodes) as usize];
+                    self.step(at, "revoke", table([("node", node.into())]));
+                }
+            }
+            25 | 26 => {
+                let what = self.role(nodes);
+                self.step(at, "restart", table([("what", what.into())]));
+            }
+            27 | 28 => {
+                let (what, ms) = (self.role(nodes), self.pick(&[200, 1_000, 3_000, 10_000, 35_000]));
+                self.step(at, "pause", table([("what", what.into()), ("ms", int(ms))]));
+            }
+            29 | 30 => {
+                // Whose certificate expires when, nobody can say any more.
+                if !self.has("expire") {
+                    let (what, step) = (self.role(nodes), self.pick(&CLOCKS_S));
+                    self.step(at, "clock", table([("what", what.into()), ("step_s", step.into())]));
+                }
+            }
+            31 => {
+                self.step(at, "disk_full", Table::new());
+                let free = at + self.pick(&[20, 2_000, 8_000, 35_000]);
+                self.step(free, "disk_free", Table::new());
+            }
+            _ => {
+                let node = NODES[self.below(nodes) as usize];
+                let ends = self.one_in(2) && !self.has("clock");
+                if ends {
+                    self.step(at, "expire", table([("node", node.into())]));
+                }
+                if !ends || !self.one_in(3) {
+                    let renewed = at + self.pick(&[0, 700, 8_000, 40_000]);
+                    self.step(renewed, "renew", table([("node", node.into())]));
+                }
+            }
+        }
+    }
+
+    pub(super) fn any(&mut self, indices: &[usize]) -> Option<Place> {
+        let index = *indices.get(self.below(indices.len() as u64) as usize)?;
+        Some(self.first[index].clone())
+    }
+
+    /// A service, or one of the first nodes.
+    pub(super) fn role(&mut self, nodes: u64) -> &'static str {
+        let (service, node) = (self.pick(&SERVICES), NODES[self.below(nodes) as usize]);
+        if self.one_in(3) { node } else { service }
+    }
+
+    /// Whether such a step was drawn.
+    fn has(&self, action: &str) -> bool {
+        self.steps.iter().any(|(_, step)| is(step, action))
+    }
+
+    /// Everything is good again, after the last fault; when it has healed.
+    fn peace(&mut self, at: u64) -> u64 {
+        let at = self.steps.iter().map(|(at, step)| at + 1 + lasts_ms(step)).max().unwrap_or(0).max(at);
+        let walls: Vec<String> =
+            self.steps.iter().filter(|(_, step)| is(step, "firewall")).map(|(_, s)| site(s)).collect();
+        for place in self.first.clone() {
+            if !place.is_good {
+                let mut keys = place.good.clone();
+                keys.insert(place.key.to_owned(), place.name.clone().into());
+                self.step(at, "link", keys);
+            }
+            if let Some(firewall) = place.firewall.filter(|_| walls.contains(&place.name)) {
+                let mut keys = firewall;
+                keys.insert("site".to_owned(), place.name.into());
+                self.step(at, "firewall", keys);
+            }
+        }
+        let healed = at + HEALING.as_millis() as u64;
+        self.step(at, "wait", table([("ms", int(HEALING.as_millis() as u64))]));
+        healed
+    }
+}
+
+fn is(step: &Table, action: &str) -> bool {
+    step.get("do").and_then(Value::as_str) == Some(action)
+}
+
+fn site(step: &Table) -> String {
+    step.get("site").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// How long a step takes at least.
+fn lasts_ms(step: &Table) -> u64 {
+    let ms = step.get("ms").filter(|_| is(step, "pause")).and_then(Value::as_integer);
+    ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or_default()
+}
