@@ -19,6 +19,7 @@ use cyphonic::files;
 use cyphonic_core::name::Fqdn;
 use cyphonic_scenarios::log::Entry;
 use cyphonic_scenarios::{Login, Method, Scenario, Service, VIRTUAL_V4, VIRTUAL_V6, ZONE};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::build::{self, Lab};
 use super::layout::{addresses_of, node_host, sites_of};
@@ -239,6 +240,20 @@ impl<'a> Daemons<'a> {
         self.start(host).map(drop)
     }
 
+    /// A crash, and another life with a new certificate.
+    pub(super) fn renew(&self, host: &str, name: &Fqdn) -> Result<(), Failure> {
+        self.kill(host);
+        Ca::open(&self.lab.folder().join("pki"))?.issue(name, 1, true)?;
+        self.start(host).map(drop)
+    }
+
+    /// Tells a daemon something, if it runs.
+    pub(super) fn signal(&self, host: &str, signal: Signal) {
+        if let Some(child) = self.running.lock().expect("no holder panics").get(host) {
+            let _ = kill_process(Pid::from_child(child), signal);
+        }
+    }
+
     /// A crash.
     pub(super) fn kill(&self, host: &str) {
         if let Some(mut child) = self.running.lock().expect("no holder panics").remove(host) {
@@ -254,8 +269,7 @@ impl<'a> Daemons<'a> {
         let mut bad = Vec::new();
         for services in [false, true] {
             for child in running.iter().filter(|(host, _)| is_service(host) == services).map(|(_, child)| child) {
-                let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
-                let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+                let _ = kill_process(Pid::from_child(child), Signal::TERM);
             }
             for (host, child) in running.iter_mut().filter(|(host, _)| is_service(host) == services) {
                 let status = wait_until(child, Instant::now() + GOODBYE);

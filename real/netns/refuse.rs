@@ -109,6 +109,9 @@ fn check_step(scenario: &Scenario, action: &Action) -> Option<String> {
             "revoke: daemons look at the list of revoked certificates once a second, each in its turn: who closes a session \
              first is chance, and in the simulator all look at once"
         }
+        Action::Expire(_) => "expire: namespaces share the machine's civil clock",
+        Action::Clock { .. } => "clock: namespaces share the machine's civil clock",
+        Action::DiskFull(_) => "disk_full, disk_free: not built, the database has no disk of its own",
         Action::ProbeMtu(_) => "probe_mtu: a kernel's virtual interface takes no packet beyond its MTU",
         Action::NatReboot(NatAt::Site(site)) if filters(scenario, *site).any(remembers_more) => {
             "nat_reboot: conntrack is also the memory of the firewall, which would forget whom it let in, and so whom it lets \
@@ -132,6 +135,8 @@ fn check_step(scenario: &Scenario, action: &Action) -> Option<String> {
         | Action::Link { .. }
         | Action::LinkUp { .. }
         | Action::Restart(_)
+        | Action::Renew(_)
+        | Action::Pause { .. }
         | Action::Stop(_) => return None,
     };
     Some(why.to_owned())
@@ -194,6 +199,7 @@ mod tests {
         }
         for (site, step, name) in [
             ("", "do = \"revoke\"\nnode = \"alice\"", "step 2: revoke: "),
+            ("", "do = \"clock\"\nwhat = \"nms\"\nstep_s = 5", "step 2: clock: "),
             ("", "do = \"probe_mtu\"\nfrom = \"alice\"\nto = \"bob\"", "step 2: probe_mtu: "),
             (
                 "[site.firewall]\nstateful = false\negress = [\"udp/443\"]",

@@ -11,6 +11,7 @@ use cyphonic::files;
 use cyphonic_scenarios::log::{self, Entry, What};
 use cyphonic_scenarios::{Action, Interface, Link, LinkAt, NatAt, Pair, Role, Scenario, SiteV4, SiteV6};
 use cyphonic_wire::of_way;
+use rustix::process::Signal;
 
 use super::apps;
 use super::build::{self, Lab};
@@ -132,12 +133,16 @@ impl Stage<'_> {
                 }
                 Ok(None)
             }
-            Action::Restart(role) => {
-                let host = match role {
-                    Role::Service(service) => service.name(),
-                    Role::Node(node) => node_host(self.scenario, *node),
-                };
-                self.daemons.restart(host).map(|()| None)
+            Action::Restart(role) => self.daemons.restart(self.host_of(*role)).map(|()| None),
+            Action::Renew(node) => {
+                self.daemons.renew(node_host(self.scenario, *node), &self.scenario.nodes[*node].name).map(|()| None)
+            }
+            Action::Pause { role, lasts } => {
+                let host = self.host_of(*role);
+                self.daemons.signal(host, Signal::STOP);
+                std::thread::sleep((Instant::now() + *lasts).min(end).saturating_duration_since(Instant::now()));
+                self.daemons.signal(host, Signal::CONT);
+                Ok(None)
             }
             Action::Stop(node) => {
                 self.daemons.kill(node_host(self.scenario, *node));
@@ -151,7 +156,18 @@ impl Stage<'_> {
                 let router = router_name(&self.scenario.sites[*site]);
                 build::rules(self.lab, &router, &refilter(firewall, generation)).map(|()| None)
             }
-            Action::Revoke(_) | Action::ProbeMtu(_) => Err(Failure::other("this was to be refused")),
+            Action::Revoke(_)
+            | Action::Expire(_)
+            | Action::Clock { .. }
+            | Action::DiskFull(_)
+            | Action::ProbeMtu(_) => Err(Failure::other("this was to be refused")),
+        }
+    }
+
+    fn host_of(&self, role: Role) -> &str {
+        match role {
+            Role::Service(service) => service.name(),
+            Role::Node(node) => node_host(self.scenario, node),
         }
     }
 

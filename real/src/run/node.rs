@@ -268,10 +268,11 @@ impl Shell for NodeShell {
                     remote: tunnel.remote,
                     rtt_ms: milliseconds(at - ping.since),
                 }),
-                None => {
-                    let (what, remedy) = ("the tunnel is gone".into(), "try again".into());
-                    Answer::Error { code: Code::Unreachable, what, remedy }
-                }
+                None => Answer::Error {
+                    code: Code::Unreachable,
+                    what: "the tunnel is gone".into(),
+                    remedy: "try again".into(),
+                },
             };
             let _ = ping.reply.send(answer.into());
         }
