@@ -16,6 +16,7 @@ mod conventional;
 mod proposed;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -29,6 +30,7 @@ use crate::message::{Message, RelayMode};
 use crate::name::Party;
 use crate::probe::is_not_quic;
 use crate::quic::QuicConfig;
+use crate::store::Store;
 use crate::time::Instant;
 use crate::tls::TlsError;
 
@@ -46,6 +48,9 @@ pub struct TrsConfig {
     pub service_key: Key128,
     /// How it relays in the proposed method.
     pub mode: RelayMode,
+    /// What it knows of its earlier lives (conventional method), by its own id: the last epoch of the NMS, or a later one.
+    /// Without it, it goes by the clock: that of an NMS that is ahead lets what was said to an earlier life be said again.
+    pub store: Option<Arc<dyn Store>>,
     /// Seeds all of its randomness.
     pub seed: [u8; 32],
 }
@@ -68,7 +73,7 @@ impl Trs {
         Ok(Self {
             conventional_port: config.conventional_port,
             legs: Legs::new(config.quic, config.mode, &mut rng)?,
-            paths: Paths::new(&name, &config.service_key, begun, rng.next_u32() / 2),
+            paths: Paths::new(&name, &config.service_key, config.store, begun, rng.next_u32() / 2),
             out: VecDeque::new(),
         })
     }

@@ -68,6 +68,7 @@ impl Relay {
             options: QuicOptions { segments: 10, ..QuicOptions::default() },
         };
         let config = TrsConfig {
+            store: None,
             quic: quic("trs"),
             conventional_port: 4501,
             service_key: Key128([0; 16]),

@@ -125,6 +125,7 @@ pub struct World {
     /// The database that AS and NMS share.
     pub store: Arc<dyn Store>,
     disk: Arc<Disk>,
+    trs_store: Arc<dyn Store>,
     civil: Civil,
     /// For each node: which site each of its interfaces is in.
     places: Vec<Vec<usize>>,
@@ -142,7 +143,7 @@ impl World {
     /// # Panics
     /// Never for a scenario that `cyphonic_scenarios` made: it refuses what cannot be built.
     pub fn new(scenario: &Scenario, seed: u64, engine: EngineKind, watch: &Watch) -> Self {
-        let boxes::Built { network, services, nodes, disk, civil, places, mtus, parts } =
+        let boxes::Built { network, services, nodes, disk, trs_store, civil, places, mtus, parts } =
             boxes::build(scenario, seed, watch);
         let engine: Box<dyn Engine> = match engine {
             EngineKind::Turmoil => Box::new(TurmoilEngine::new(network)),
@@ -151,7 +152,22 @@ impl World {
         let [auth, nms, trs] = services;
         let nat64 = scenario.sites.iter().map(|site| site.nat64_prefix().map(|prefix| prefix.network())).collect();
         let store = disk.clone();
-        Self { engine, auth, nms, trs, nodes, store, disk, civil, places, mtus, nat64, parts, revoked: Vec::new() }
+        Self {
+            engine,
+            auth,
+            nms,
+            trs,
+            nodes,
+            store,
+            disk,
+            trs_store,
+            civil,
+            places,
+            mtus,
+            nat64,
+            parts,
+            revoked: Vec::new(),
+        }
     }
 
     /// What drives the network: for faults and attacks, which reach for any box and wire.
@@ -269,7 +285,8 @@ impl World {
     pub fn restart(&mut self, scenario: &Scenario, seed: u64, watch: &Watch, who: Actor) {
         let now = self.now();
         self.civil.begin(&self.name_of(scenario, who), now);
-        let cast = roles::Cast::new(scenario, seed, watch, self.store.clone(), self.civil.clone(), now);
+        let stores = [self.store.clone(), self.trs_store.clone()];
+        let cast = roles::Cast::new(scenario, seed, watch, stores, self.civil.clone(), now);
         match who {
             Actor::Auth => self.engine.with(self.auth.id, |now, host: &mut Host<Auth>| host.restart(now, cast.auth())),
             Actor::Nms => self.engine.with(self.nms.id, |now, host: &mut Host<Nms>| host.restart(now, cast.nms())),

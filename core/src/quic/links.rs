@@ -336,6 +336,11 @@ impl Links {
                 link.closed = true;
                 link.connection.close(to_std(now), VarInt::from_u32(0), Bytes::new());
             }
+            if link.silent_at(&self.config).is_some_and(|at| at <= now) {
+                link.closed = true;
+                link.connection.close(to_std(now), VarInt::from_u32(0), Bytes::new());
+                self.out.push_back(LinkOutput::Closed(id, LinkClosed::Timeout));
+            }
             self.drive(now, id);
         }
     }
@@ -519,7 +524,8 @@ impl Links {
                 break;
             }
         }
-        let timers = [link.connection.poll_timeout().map(|t| from_std(t).max(now)), link.half_open];
+        let quinn = link.connection.poll_timeout().map(|t| from_std(t).max(now));
+        let timers = [quinn, link.half_open, link.silent_at(&self.config)];
         let next = if drained { None } else { timers.into_iter().flatten().min() };
         if next != link.deadline {
             if let Some(old) = link.deadline {
@@ -552,6 +558,12 @@ impl Link {
         }
         // What comes for a link that is closed is late, not hostile.
         if self.closed { 0 } else { datagrams.saturating_sub(frames) }
+    }
+
+    /// When the link is lost, if nothing is heard any more. quinn waits for three times its estimate of how long an answer takes
+    /// (RFC 9000 §10.1), and whoever stood still takes that for the time of an answer: it would wait for minutes.
+    fn silent_at(&self, config: &QuicConfig) -> Option<Instant> {
+        (self.connected && !self.closed).then(|| self.heard_at + config.options.idle_timeout)
     }
 
     /// If the peer's present address is not proved: how often quinn asked it for a proof, and how many probes of the path

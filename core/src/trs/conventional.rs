@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -17,6 +18,7 @@ use crate::key::Key128;
 use crate::machine::{Output, Transmit};
 use crate::message::{Answer, Message, ProbeRequest, RelayRequest};
 use crate::name::{Fqdn, NodeId, Party, PathId};
+use crate::store::Store;
 use crate::time::Instant;
 use crate::timers::Timers;
 
@@ -24,6 +26,8 @@ use crate::timers::Timers;
 pub const MAX_PATHS: usize = 65_536;
 /// A path without traffic for this long is forgotten.
 const IDLE: Duration = Duration::from_secs(90);
+/// An epoch is kept that is so much later, ns: so not every one has to be written to a disk.
+const KEPT_AHEAD: u64 = 10_000_000_000;
 /// Whoever repeats what the NMS said is answered no more often.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 
@@ -32,7 +36,12 @@ pub(super) struct Paths {
     nms: Session,
     /// Of the last Relay Request.
     epoch: u64,
-    /// When a request with an older one was last answered.
+    store: Option<Arc<dyn Store>>,
+    /// The epoch that is in it.
+    kept: u64,
+    /// From where it came: whoever repeats an old one from elsewhere is not answered.
+    nms_at: Option<SocketAddr>,
+    /// When one with an older epoch was last answered.
     told: Option<Instant>,
     paths: BTreeMap<PathId, Path>,
     timers: Timers<PathId>,
@@ -84,14 +93,32 @@ impl Paths {
         self.paths.len().max(self.timers.count())
     }
 
-    /// `begun`: the civil time, which epochs follow. What is older was said to an earlier life of this TRS, which has taken it
-    /// with it: it is a replay, or comes from an NMS whose clock is behind, which then is told. `first`: from where our messages
-    /// to the NMS are numbered; not as in an earlier life, for the key outlives us.
-    pub(super) fn new(name: &Fqdn, service_key: &Key128, begun: Duration, first: u32) -> Self {
+    /// `begun`: the civil time, which epochs follow. What is older, or not later than what an earlier life of this TRS took, is
+    /// a replay, or comes from an NMS whose clock is behind, which then is told. `first`: from where our messages to the NMS are
+    /// numbered; not as in an earlier life, for the key outlives us.
+    pub(super) fn new(
+        name: &Fqdn,
+        service_key: &Key128,
+        store: Option<Arc<dyn Store>>,
+        begun: Duration,
+        first: u32,
+    ) -> Self {
         let mut nms = Session::new(service_key, Direction::FromResponder);
         nms.count_from(first);
-        let epoch = u64::try_from(begun.as_nanos()).unwrap_or(u64::MAX / 2);
-        Self { id: NodeId::of(name), nms, epoch, told: None, paths: BTreeMap::new(), timers: Timers::default() }
+        let id = NodeId::of(name);
+        let kept = store.as_ref().and_then(|store| store.last_epoch(id).ok().flatten()).unwrap_or_default();
+        let epoch = u64::try_from(begun.as_nanos()).unwrap_or(u64::MAX / 2).max(kept);
+        Self {
+            id,
+            nms,
+            epoch,
+            store,
+            kept,
+            nms_at: None,
+            told: None,
+            paths: BTreeMap::new(),
+            timers: Timers::default(),
+        }
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
@@ -145,13 +172,15 @@ impl Paths {
             _ => return Err(DropReason::Unexpected),
         };
         if epoch <= self.epoch {
-            if self.told.is_none_or(|told| told + TELL_EVERY <= now) && !defect!(StaleEpochUntold) {
+            let is_nms = self.nms_at.is_none_or(|at| at == remote);
+            if is_nms && self.told.is_none_or(|told| told + TELL_EVERY <= now) && !defect!(StaleEpochUntold) {
                 self.told = Some(now);
                 self.tell(&header, (local, remote), 0, &Message::RelayEpoch { last: self.epoch }, out);
             }
             return Err(DropReason::Replayed);
         }
-        self.epoch = epoch;
+        (self.epoch, self.nms_at) = (epoch, Some(remote));
+        self.keep_epoch();
         let request = match message {
             Message::RelayRequest(request) => request,
             Message::ProbeRequest(ProbeRequest { to, id, .. }) => {
@@ -169,6 +198,16 @@ impl Paths {
         let count = if again { header.count.max(1) } else { 0 };
         self.tell(&header, (local, remote), count, &Message::RelayResponse { accepted }, out);
         Ok(())
+    }
+
+    /// Sees to it that our next life takes nothing that we have taken. Where that fails it goes by the clock.
+    fn keep_epoch(&mut self) {
+        if let Some(store) = self.store.as_ref().filter(|_| self.epoch > self.kept) {
+            let ahead = self.epoch.saturating_add(KEPT_AHEAD);
+            if store.accept_epoch(self.id, ahead).is_ok() {
+                self.kept = ahead;
+            }
+        }
     }
 
     /// Answers the NMS.

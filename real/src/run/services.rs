@@ -13,6 +13,7 @@ use cyphonic_core::name::{Fqdn, Party};
 use cyphonic_core::nms::{Nms, NmsConfig, RelayConfig};
 use cyphonic_core::quic::{QuicConfig, QuicOptions};
 use cyphonic_core::route::Policy;
+use cyphonic_core::store::{Store, VirtualRange};
 use cyphonic_core::time::Instant;
 use cyphonic_core::trs::{Trs, TrsConfig};
 use tokio::sync::mpsc;
@@ -281,12 +282,21 @@ pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
     let as_name = named(settings.as_name, "as", &zone)?;
     let mode: RelayMode = settings.relay.unwrap_or(Relay::Blind).into();
     let papers = papers!(settings);
-    let (quic, certificate, prepared) = papers.quic::<TrsSettings>(&name, &as_name, mode == RelayMode::Terminating)?;
+    let (quic, certificate, mut prepared) = papers.quic::<TrsSettings>(&name, &as_name, mode == RelayMode::Terminating)?;
     let (port, conventional_port) =
         (settings.port.unwrap_or(PORT), settings.conventional_port.unwrap_or(CONVENTIONAL_PORT));
+    let store = match &settings.database {
+        Some(database) => {
+            let store: Arc<dyn Store> = Arc::new(SqliteStore::serving(database, VirtualRange::default())?);
+            prepared.later.extend(of_database(database));
+            Some(store)
+        }
+        None => None,
+    };
     let config = TrsConfig {
         quic,
         conventional_port,
+        store,
         service_key: files::service_key(&required::<TrsSettings, _>(settings.service_key, "service_key")?)?,
         mode,
         seed: seed()?,

@@ -227,6 +227,9 @@ settings! {
         key: PathBuf = "\"trs.cyphonic.test.key\"",
         /// The key that it shares with the NMS (32 hexadecimal digits, readable by its owner only).
         service_key: PathBuf = "\"service.key\"",
+        /// What it has to know of its earlier lives (SQLite; made if it is not there): its own, not that of AS and NMS. Default:
+        /// none; then it goes by its clock, which must not be behind the NMS's.
+        database: PathBuf = "\"trs.db\"",
         /// How it relays in the proposed method: "blind" (it can read nothing) or "terminating" (as the paper has it); the
         /// same at the NMS. Default: "blind".
         relay: Relay = "\"blind\"",

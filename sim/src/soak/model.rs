@@ -69,11 +69,15 @@ pub const REBOOTED: Duration = Duration::from_secs(20);
 /// What it costs that a service crashes and starts again, where nothing else happens, is over after this time: a relayed tunnel
 /// of the conventional method is given up after thirteen seconds of silence, and has to be built anew.
 pub const RESTORED: Duration = Duration::from_secs(20);
-/// A tunnel that was asked for so long before anything happened is up: of an NMS that crashes it notices nothing.
-const SETTLED: Duration = Duration::from_secs(3);
+/// A tunnel that was asked for so long before anything happened is up, the relay at last, of whose handshakes each takes its
+/// round trips: this time, and so many of the longest ones of a network.
+const SETTLED: (Duration, u32) = (Duration::from_millis(1_500), 10);
 
 /// What fits every link, whatever is around it, bytes. The first packet that does not is lost, so that its sender learns.
 const SMALL: u16 = 600;
+
+/// What every packet fits that scenarios let applications send, in a tunnel, bytes.
+const WIDE: u16 = 1_376;
 
 /// What a NAT has room for, if it has room for whatever so few nodes need.
 const ENOUGH_SESSIONS: usize = 1_000;
@@ -261,7 +265,8 @@ fn is_readmitted(scenario: &Scenario, began: &[Instant], at: Instant, probes: &P
 /// Whether two nodes asked for each other so early that they had a tunnel by then: whoever has to be found in the middle of
 /// trouble may be found later than applications wait.
 fn has_met(scenario: &Scenario, began: &[Instant], pair: Pair, by: Instant) -> bool {
-    let mut asked = began.iter().zip(&scenario.steps).filter(|(at, _)| **at + SETTLED <= by);
+    let settled = settled(scenario);
+    let mut asked = began.iter().zip(&scenario.steps).filter(|(at, _)| **at + settled <= by);
     asked.any(|(_, step)| match &step.action {
         Action::Echo(Probes { pair: other, .. })
         | Action::Udp(Probes { pair: other, .. })
@@ -270,6 +275,18 @@ fn has_met(scenario: &Scenario, began: &[Instant], pair: Pair, by: Instant) -> b
         }
         _ => false,
     })
+}
+
+/// See [`SETTLED`].
+fn settled(scenario: &Scenario) -> Duration {
+    let one_way = |link: &Link| link.up.delay.max(link.down.delay);
+    let services = &scenario.services;
+    let services = [&services.auth, &services.nms, &services.trs].into_iter().map(|service| one_way(&service.link));
+    let carrier =
+        |site: &Site| site.carrier.map_or(Duration::ZERO, |carrier| one_way(&scenario.carriers[carrier].link));
+    let sites = scenario.sites.iter().map(|site| one_way(&site.link) + carrier(site));
+    let longest = services.max().unwrap_or_default() + sites.max().unwrap_or_default();
+    SETTLED.0 + 2 * longest * SETTLED.1
 }
 
 /// Whether some firewall slows conversations down: who is slowed down loses what is too much at once.
@@ -407,12 +424,15 @@ impl Moment {
             Trouble::Reboot(at) => (scenario.policy == Policy::Optimal).then_some(*at + REBOOTED),
             // Who asks an NMS that has just begun is told that nobody is there.
             Trouble::Restart(_, ServiceName::Nms) | Trouble::Much => None,
-            Trouble::Restart(again, _) => Some(*again + RESTORED),
+            Trouble::Restart(again, _) => {
+                let is_up = at >= *again || has_met(scenario, began, probes.pair, *again);
+                is_up.then_some(*again + RESTORED)
+            }
         };
         let over = over.filter(|over| at + lasts >= *over && self.is_born(at));
         let is_untouched = match &trouble {
             Trouble::None | Trouble::Restart(_, ServiceName::As) => true,
-            Trouble::Restart(again, ServiceName::Nms) => at + SETTLED <= *again,
+            Trouble::Restart(again, ServiceName::Nms) => at + settled(scenario) <= *again,
             _ => false,
         };
         if is_untouched && self.is_born(at) && probes.payload_bytes <= SMALL {
@@ -497,16 +517,22 @@ impl Moment {
     }
 
     /// Whether large packets can go between two nodes. The conventional method knows nothing of path MTUs: it relies on the
-    /// network to fragment, and on NATs to let fragments through.
+    /// network to fragment, and on NATs to let fragments through; and where a link is narrow, on ICMP errors, each of which
+    /// costs a packet, whenever the way is another one.
     fn permits_large(&self, pair: Pair) -> bool {
+        let is_wide = |link: &Link| link.up.mtu.min(link.down.mtu) >= WIDE;
+        let sites = self.now.sites.iter().map(|site| &site.link);
+        let carriers = self.now.carriers.iter().map(|carrier| &carrier.link);
+        let is_wide = is_wide(&self.now.services.trs.link) && sites.chain(carriers).all(is_wide);
         self.now.method == Method::Proposed
-            || [pair.from, pair.to].into_iter().all(|node| {
-                self.now.nodes[node].interfaces.iter().all(|place| {
-                    let site = &self.now.sites[place.site];
-                    let carrier = site.carrier.map(|carrier| &self.now.carriers[carrier].nat);
-                    nats(site).chain(carrier).all(|nat| nat.fragments && nat.icmp_errors == IcmpErrors::Carried)
+            || is_wide
+                && [pair.from, pair.to].into_iter().all(|node| {
+                    self.now.nodes[node].interfaces.iter().all(|place| {
+                        let site = &self.now.sites[place.site];
+                        let carrier = site.carrier.map(|carrier| &self.now.carriers[carrier].nat);
+                        nats(site).chain(carrier).all(|nat| nat.fragments && nat.icmp_errors == IcmpErrors::Carried)
+                    })
                 })
-            })
     }
 
     /// Whether the optimal policy finds two nodes a direct way. It cannot see that two homes share a carrier's NAT with several

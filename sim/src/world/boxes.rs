@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cyphonic_core::machine::Machine;
 use cyphonic_core::message::Framing;
+use cyphonic_core::store::{MemoryStore, Store};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Action, LinkAt, NatAt, Scenario, Service, ServiceName, Site, SiteV4, SiteV6};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -31,6 +32,7 @@ pub(super) struct Built {
     pub(super) services: [Station; 3],
     pub(super) nodes: Vec<Station>,
     pub(super) disk: Arc<Disk>,
+    pub(super) trs_store: Arc<dyn Store>,
     pub(super) civil: Civil,
     pub(super) places: Vec<Vec<usize>>,
     pub(super) mtus: Vec<Vec<usize>>,
@@ -65,7 +67,9 @@ pub(super) enum NatPart {
 pub(super) fn build(scenario: &Scenario, seed: u64, watch: &Watch) -> Built {
     let disk = Arc::new(Disk::new(roles::database(scenario, seed)));
     let civil = roles::civil(scenario);
-    let cast = Cast::new(scenario, seed, watch, disk.clone(), civil.clone(), Instant::ZERO);
+    let trs_store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let stores = [disk.clone(), trs_store.clone()];
+    let cast = Cast::new(scenario, seed, watch, stores, civil.clone(), Instant::ZERO);
     let mut builder = NetworkBuilder::new(seed);
     builder.tap(watch.tap);
     let mut plan = Plan { scenario, seed, builder, uplinks: Vec::new(), parts: Parts::default() };
@@ -112,6 +116,7 @@ pub(super) fn build(scenario: &Scenario, seed: u64, watch: &Watch) -> Built {
         nodes: nodes.iter().map(|&(name, id)| station(name, id)).collect(),
         network,
         disk,
+        trs_store,
         civil,
         places,
         mtus,

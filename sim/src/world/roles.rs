@@ -40,6 +40,8 @@ pub(super) struct Cast<'a> {
     pki: Arc<Pki>,
     /// The database that AS and NMS share.
     store: Arc<dyn Store>,
+    /// The TRS's own, on another machine.
+    own_store: Arc<dyn Store>,
     civil: Civil,
     /// When the roles are made: another life, another clock and other randomness.
     born: Instant,
@@ -73,16 +75,16 @@ pub(super) fn civil(scenario: &Scenario) -> Civil {
 }
 
 impl<'a> Cast<'a> {
-    /// Roles that begin their lives now, with the database that there is.
+    /// Roles that begin their lives now, with the databases that there are: that of AS and NMS, and the TRS's own.
     pub(super) fn new(
         scenario: &'a Scenario,
         seed: u64,
         watch: &'a Watch,
-        store: Arc<dyn Store>,
+        [store, own_store]: [Arc<dyn Store>; 2],
         civil: Civil,
         born: Instant,
     ) -> Self {
-        Self { scenario, seed, watch, pki: seeded::shared_pki(seed), store, civil, born }
+        Self { scenario, seed, watch, pki: seeded::shared_pki(seed), store, own_store, civil, born }
     }
 
     /// Whose randomness it is: a name, and which life.
@@ -173,6 +175,7 @@ impl<'a> Cast<'a> {
             conventional_port: self.conventional_port(),
             service_key: service_key(self.seed),
             mode: self.scenario.relay_mode,
+            store: Some(self.own_store.clone()),
             seed: self.seed_of(&name),
         };
         Trs::new(config).expect("a seeded identity is good")

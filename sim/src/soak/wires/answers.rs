@@ -136,6 +136,7 @@ mod tests {
         let all = [punch, dial(1), dial(2), server, on(1), on(2), on(3), on(4), on(5)];
         assert_eq!(judge(&all), None);
         let damaged = (false, long(0xc0, b"mf", b"server", 96));
+        let on = |more: usize| (true, long(0xe0, b"server", b"me", 1200 + more));
         let all = [dial(1), damaged, on(1), dial(2), on(2)];
         assert_eq!(judge(&all), None);
     }
