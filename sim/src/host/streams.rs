@@ -105,8 +105,12 @@ impl Streams {
         self.dirty = true;
         match output {
             StreamOutput::Connect { remote } => {
-                if !self.connect(id, remote, underlay.source_for(remote.ip())) {
-                    count(losses, Loss::StreamLimit);
+                let failed = match underlay.source_for(remote.ip()) {
+                    None => Some(Loss::NoInterface),
+                    Some(source) => (!self.connect(id, remote, source)).then_some(Loss::StreamLimit),
+                };
+                if let Some(loss) = failed {
+                    count(losses, loss);
                     self.events.push_back((id, StreamInput::Closed));
                 }
             }
@@ -158,8 +162,7 @@ impl Streams {
         self.deadline
     }
 
-    fn connect(&mut self, id: StreamId, remote: SocketAddr, local: Option<IpAddr>) -> bool {
-        let Some(local) = local else { return false };
+    fn connect(&mut self, id: StreamId, remote: SocketAddr, local: IpAddr) -> bool {
         if self.connections.len() >= STREAM_LIMIT || self.connections.contains_key(&id) {
             return false;
         }
