@@ -30,15 +30,18 @@
 //! mapping on any ICMP error: every attempt at a better way may cost it the way in use (`core/PROTOCOL.md` says what nodes
 //! do about it). Nor where inspection looks for a node's name: what it refused once stays refused.
 
+mod trouble;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Family, IcmpErrors, Link, LinkAt, Method, Nat, Node, Pair, Policy, PortChoice, Probes, Reaction, Role,
-    Scenario, ServiceName, Site, SiteV4, SiteV6, Trait, Way,
+    Action, Family, IcmpErrors, Link, LinkAt, Method, Nat, Node, Pair, Policy, PortChoice, Probes, Role, Scenario,
+    ServiceName, Site, SiteV4, SiteV6, Trait, Way,
 };
 
+use self::trouble::{Trouble, disturbs_nobody, has_met, is_readmitted, row, settled, slows_down, trouble};
 use crate::oracle::{self, End, Medium, Obstacle, Success};
 
 /// How long after the last fault everybody must reach everybody: a silent connection is given up after 30 s, the longest
@@ -69,10 +72,6 @@ pub const REBOOTED: Duration = Duration::from_secs(20);
 /// What it costs that a service crashes and starts again, where nothing else happens, is over after this time: a relayed tunnel
 /// of the conventional method is given up after thirteen seconds of silence, and has to be built anew.
 pub const RESTORED: Duration = Duration::from_secs(20);
-/// A tunnel that was asked for so long before anything happened is up, the relay at last, of whose handshakes each takes its
-/// round trips: this time, and so many of the longest ones of a network.
-const SETTLED: (Duration, u32) = (Duration::from_millis(1_500), 10);
-
 /// What fits every link, whatever is around it, bytes. The first packet that does not is lost, so that its sender learns.
 const SMALL: u16 = 600;
 
@@ -81,12 +80,6 @@ const WIDE: u16 = 1_376;
 
 /// What a NAT has room for, if it has room for whatever so few nodes need.
 const ENOUGH_SESSIONS: usize = 1_000;
-
-/// No application looks for a peer's name for longer.
-const FOUND: Duration = Duration::from_secs(60);
-
-/// How long what the last echo of a row sets off may go on.
-const AFTER: Duration = Duration::from_secs(10);
 
 /// What has to come of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,123 +179,9 @@ pub fn ways(scenario: &Scenario, pair: Pair) -> Option<BTreeMap<(usize, Family),
     Some(across.collect())
 }
 
-/// What has happened to a network.
-#[derive(Clone, Debug, PartialEq)]
-enum Trouble {
-    None,
-    /// One [`BLIP`] or [`PAUSE`], until then.
-    Blip(Instant),
-    /// One NAT forgot its mappings, then.
-    Reboot(Instant),
-    /// One node moved, then.
-    Move(Instant, Action),
-    /// One service crashed and started again, then.
-    Restart(Instant, ServiceName),
-    Much,
-}
-
-fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
-    let services = &scenario.services;
-    let links = [&services.auth, &services.nms, &services.trs].map(|service| &service.link);
-    let sites = scenario.sites.iter().map(|site| &site.link);
-    let mut links = links.into_iter().chain(sites).chain(scenario.carriers.iter().map(|carrier| &carrier.link));
-    // Behind such a NAT the search for the path's MTU costs packets, now and then.
-    let carriers = scenario.carriers.iter().map(|carrier| &carrier.nat);
-    if scenario.sites.iter().flat_map(nats).chain(carriers).any(|nat| nat.icmp_errors == IcmpErrors::EndMapping) {
-        return Trouble::Much;
-    }
-    if slows_down(scenario) {
-        return Trouble::Much;
-    }
-    let doubles = |link: &Link| [&link.up, &link.down].iter().any(|way| way.duplicate > 0.0);
-    if !links.all(|link| is_good(link) && !doubles(link)) {
-        return Trouble::Much;
-    }
-    let mut trouble = Trouble::None;
-    let mut down = None;
-    for (&at, step) in began.iter().zip(&scenario.steps).filter(|(at, _)| **at < until) {
-        match &step.action {
-            Action::Start { .. } => {}
-            action if disturbs_nobody(action) => {}
-            // Whatever time it is, nobody has to notice.
-            Action::Clock { .. } => {}
-            Action::Pause { lasts, .. } if trouble == Trouble::None && *lasts <= PAUSE => {
-                trouble = Trouble::Blip(at + *lasts);
-            }
-            Action::NatReboot(_) if trouble == Trouble::None => trouble = Trouble::Reboot(at),
-            Action::Move { .. } if trouble == Trouble::None => trouble = Trouble::Move(at, step.action.clone()),
-            Action::Restart(Role::Service(service)) if trouble == Trouble::None => {
-                trouble = Trouble::Restart(at, *service);
-            }
-            Action::LinkUp { at: link, up: false } if trouble == Trouble::None => {
-                down = Some((*link, at));
-                trouble = Trouble::Much;
-            }
-            Action::LinkUp { at: link, up: true } => match down.take() {
-                Some((place, since)) if place == *link && at <= since + BLIP => trouble = Trouble::Blip(at),
-                _ => return Trouble::Much,
-            },
-            _ => return Trouble::Much,
-        }
-    }
-    trouble
-}
-
-/// How long a row that begins at `at` lasts, and what happens to the network until it is over.
-fn row(scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> (Duration, Trouble) {
-    let lasts = probes.interval * (probes.count - 1);
-    (lasts, trouble(scenario, began, at + lasts + AFTER))
-}
-
-/// Whether one of two nodes gets a new certificate while echoes between them are under way, or wait for the peer's name.
-fn is_readmitted(scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> bool {
-    let ends = at + probes.interval * (probes.count - 1) + FOUND;
-    let mut during = began.iter().zip(&scenario.steps).filter(|(renewed, _)| at <= **renewed && **renewed < ends);
-    let pair = [probes.pair.from, probes.pair.to];
-    during.any(|(_, step)| matches!(step.action, Action::Renew(node) if pair.contains(&node)))
-}
-
-/// Whether two nodes asked for each other so early that they had a tunnel by then: whoever has to be found in the middle of
-/// trouble may be found later than applications wait.
-fn has_met(scenario: &Scenario, began: &[Instant], pair: Pair, by: Instant) -> bool {
-    let settled = settled(scenario);
-    let mut asked = began.iter().zip(&scenario.steps).filter(|(at, _)| **at + settled <= by);
-    asked.any(|(_, step)| match &step.action {
-        Action::Echo(Probes { pair: other, .. })
-        | Action::Udp(Probes { pair: other, .. })
-        | Action::Tcp { pair: other, .. } => {
-            [(pair.from, pair.to), (pair.to, pair.from)].contains(&(other.from, other.to))
-        }
-        _ => false,
-    })
-}
-
-/// See [`SETTLED`].
-fn settled(scenario: &Scenario) -> Duration {
-    let one_way = |link: &Link| link.up.delay.max(link.down.delay);
-    let services = &scenario.services;
-    let services = [&services.auth, &services.nms, &services.trs].into_iter().map(|service| one_way(&service.link));
-    let carrier =
-        |site: &Site| site.carrier.map_or(Duration::ZERO, |carrier| one_way(&scenario.carriers[carrier].link));
-    let sites = scenario.sites.iter().map(|site| one_way(&site.link) + carrier(site));
-    let longest = services.max().unwrap_or_default() + sites.max().unwrap_or_default();
-    SETTLED.0 + 2 * longest * SETTLED.1
-}
-
-/// Whether some firewall slows conversations down: who is slowed down loses what is too much at once.
-fn slows_down(scenario: &Scenario) -> bool {
-    let mut walls = scenario.sites.iter().filter_map(|site| site.firewall.as_ref());
-    walls.any(|wall| wall.inspect.iter().any(|rule| rule.reaction == Reaction::Throttle))
-}
-
 /// Whether all that applications send is small.
 fn is_small(action: &Action) -> bool {
     matches!(action, Action::Echo(probes) | Action::Udp(probes) if probes.payload_bytes <= SMALL)
-}
-
-/// Whether an action is nothing that happens to the network.
-fn disturbs_nobody(action: &Action) -> bool {
-    matches!(action, Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } | Action::Wait(_) | Action::Idle)
 }
 
 /// The network at one moment of the scenario.

@@ -1,6 +1,6 @@
 //! What time it is for each role, and how long its certificate counts.
 //!
-//! Clocks stand still, at [`EPOCH`](crate::seeded::EPOCH) plus the time of the run at which the role began its life; a
+//! Clocks stand still, at [`EPOCH`] plus the time of the run at which the role began its life; a
 //! scenario's steps move them. A certificate that a step lets expire ends half a day before the time to which that step
 //! moves every clock.
 
@@ -57,7 +57,9 @@ impl Civil {
     /// A day passes, for everybody.
     pub(super) fn pass_a_day(&mut self) {
         let names: Vec<Fqdn> = self.clocks.keys().cloned().collect();
-        names.iter().for_each(|name| self.step(name, DAY.as_secs().cast_signed()));
+        for name in &names {
+            self.step(name, DAY.as_secs().cast_signed());
+        }
     }
 
     /// How often a name's certificate was renewed.

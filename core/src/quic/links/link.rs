@@ -1,0 +1,177 @@
+//! One link: what it hears, what it may send, and its stream.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use quinn_proto::{Dir, Event, ReadError, Side, StreamEvent, StreamId, WriteError};
+use rustls::pki_types::CertificateDer;
+
+use super::counts::{asked, heard};
+use super::{Link, LinkClosed, LinkId, LinkOutput};
+use crate::event::DropReason;
+use crate::message::FrameReader;
+use crate::name::Fqdn;
+use crate::quic::config::QuicConfig;
+use crate::time::Instant;
+use crate::tls;
+
+impl Link {
+    /// Looks whether the datagrams that were taken had anything in them that the peer truly said, and how many at least had
+    /// not: quinn drops without a word what is damaged, forged, a repetition, or too early for its keys.
+    pub(super) fn hear(&mut self, now: Instant) -> usize {
+        let (datagrams, _) = std::mem::take(&mut self.taken);
+        if datagrams == 0 {
+            return 0;
+        }
+        let before = std::mem::replace(&mut self.heard, heard(&self.connection));
+        let frames = usize::try_from(self.heard - before).unwrap_or(usize::MAX);
+        if frames > 0 {
+            self.heard_at = now;
+        }
+        // What comes for a link that is closed is late, not hostile.
+        if self.closed { 0 } else { datagrams.saturating_sub(frames) }
+    }
+
+    /// When the link is lost, if nothing is heard any more. quinn waits for three times its estimate of how long an answer takes
+    /// (RFC 9000 §10.1), and whoever stood still takes that for the time of an answer: it would wait for minutes.
+    pub(super) fn silent_at(&self, config: &QuicConfig) -> Option<Instant> {
+        (self.connected && !self.closed).then(|| self.heard_at + config.options.idle_timeout)
+    }
+
+    /// If the peer's present address is not proved: how often quinn asked it for a proof, and how many probes of the path
+    /// MTU went there. A PATH_RESPONSE proves nothing by itself: only quinn knows whether it was the right one. But quinn
+    /// repeats the challenge in every packet to that address until it has the right answer, or goes back to the old
+    /// address (RFC 9000 §8.2); only MTU probes have no challenge in them.
+    pub(super) fn doubt(&self) -> Option<(u64, u64)> {
+        (self.connection.remote_address() != self.proved && !self.closed).then(|| asked(&self.connection))
+    }
+
+    /// A packet goes to `destination`: if that is the peer's present address and quinn does not ask, it is proved.
+    pub(super) fn settle(&mut self, doubt: Option<(u64, u64)>, destination: SocketAddr) {
+        if let Some(before) = doubt
+            && destination == self.connection.remote_address()
+            && asked(&self.connection) == before
+        {
+            self.proved = destination;
+        }
+    }
+
+    /// Whether so many bytes may go to the peer: three for each that came from an address that proved nothing yet
+    /// (RFC 9000 §8.1). What may not is as good as lost on the way.
+    pub(super) fn may_send(&mut self, len: usize) -> bool {
+        let Some((received, sent)) = &mut self.unproved else { return true };
+        let good = *sent + len <= 3 * *received || defect!(UnprovedAnswered);
+        *sent += if good { len } else { 0 };
+        good
+    }
+
+    /// Takes all that quinn has to say of what came.
+    pub(super) fn take_events(&mut self, id: LinkId, out: &mut VecDeque<LinkOutput>) {
+        while let Some(event) = self.connection.poll() {
+            self.on_event(id, event, out);
+        }
+    }
+
+    fn on_event(&mut self, id: LinkId, event: Event, out: &mut VecDeque<LinkOutput>) {
+        match event {
+            Event::Connected => {
+                self.connected = true;
+                self.unproved = None;
+                out.push_back(LinkOutput::Connected {
+                    link: id,
+                    client: self.connection.side() == Side::Client,
+                    peer: self.peer_names(),
+                });
+            }
+            Event::ConnectionLost { reason } => {
+                if !self.closed {
+                    self.closed = true;
+                    out.push_back(LinkOutput::Closed(id, LinkClosed::by(&reason)));
+                }
+            }
+            Event::DatagramReceived => {
+                while let Some(data) = self.connection.datagrams().recv() {
+                    out.push_back(LinkOutput::Datagram(id, data));
+                }
+            }
+            Event::Stream(StreamEvent::Opened { .. }) => {
+                while let Some(stream) = self.connection.streams().accept(Dir::Bi) {
+                    self.readers.insert(stream, FrameReader::default());
+                    self.send_stream.get_or_insert(stream);
+                    self.read(id, stream, out);
+                }
+            }
+            Event::Stream(StreamEvent::Readable { id: stream }) => self.read(id, stream, out),
+            // Writable: `flush` follows every event.
+            Event::Stream(_) | Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
+        }
+    }
+
+    fn peer_names(&self) -> Vec<Fqdn> {
+        self.peer_chain().first().map(tls::names).unwrap_or_default()
+    }
+
+    /// The certificates that the peer has shown, its own first.
+    pub(super) fn peer_chain(&self) -> Vec<CertificateDer<'static>> {
+        let identity = self.connection.crypto_session().peer_identity();
+        identity.and_then(|shown| shown.downcast().ok()).map(|chain| *chain).unwrap_or_default()
+    }
+
+    fn read(&mut self, id: LinkId, stream: StreamId, out: &mut VecDeque<LinkOutput>) {
+        let Some(reader) = self.readers.get_mut(&stream) else { return };
+        let mut recv = self.connection.recv_stream(stream);
+        let Ok(mut chunks) = recv.read(true) else { return };
+        loop {
+            match chunks.next(usize::MAX) {
+                Ok(Some(chunk)) => reader.push(&chunk.bytes),
+                Err(ReadError::Blocked) => break,
+                // A stream lives as long as its link: who could end one could begin another, for ever.
+                Ok(None) | Err(ReadError::Reset(_)) => {
+                    self.broken = true;
+                    break;
+                }
+            }
+        }
+        let _ = chunks.finalize();
+        for frame in reader {
+            let Ok((header, body)) = frame else {
+                // Where the next frame begins nobody can know.
+                self.broken = true;
+                return out.push_back(LinkOutput::Dropped(DropReason::BadHeader));
+            };
+            out.push_back(LinkOutput::Frame(id, header, body));
+        }
+    }
+
+    /// Writes what waits for the stream, as far as flow control lets it.
+    pub(super) fn flush(&mut self) {
+        if !self.connected || self.closed || self.backlog.is_empty() {
+            return;
+        }
+        let stream = if let Some(stream) = self.send_stream {
+            stream
+        } else {
+            let Some(stream) = self.connection.streams().open(Dir::Bi) else { return };
+            self.readers.insert(stream, FrameReader::default());
+            *self.send_stream.insert(stream)
+        };
+        while let Some(front) = self.backlog.front_mut() {
+            match self.connection.send_stream(stream).write(front) {
+                Ok(n) => {
+                    self.backlog_bytes -= n;
+                    if n == front.len() {
+                        self.backlog.pop_front();
+                    } else {
+                        let _ = front.split_to(n);
+                    }
+                }
+                Err(WriteError::Blocked) => return,
+                Err(WriteError::Stopped(_) | WriteError::ClosedStream) => {
+                    self.broken = true;
+                    self.backlog.clear();
+                    self.backlog_bytes = 0;
+                }
+            }
+        }
+    }
+}
