@@ -47,7 +47,8 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "results/sim")]
         out: PathBuf,
     },
-    /// Runs one scenario: every cell of its sweep with every seed.
+    /// Runs one scenario: every cell of its sweep with every seed. One that says which invariant to `expect` is held against
+    /// all of them, on both engines.
     Run {
         /// A scenario file, or the name of a built-in one (see `scenarios`).
         file: String,
