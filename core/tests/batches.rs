@@ -1,111 +1,12 @@
 //! Links that are given many things at once: nothing is lost or changed by it, and it takes fewer transmits.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+mod common;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use cyphonic_core::event::DropReason;
-use cyphonic_core::machine::Transmit;
-use cyphonic_core::name::Fqdn;
-use cyphonic_core::pki::{Authority, Validity};
-use cyphonic_core::quic::{CidScheme, LinkId, LinkOutput, Links, Load, QuicConfig, QuicOptions};
-use cyphonic_core::time::Instant;
-use cyphonic_core::tls::{Environment, Roots, WallClock};
-use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::SeedableRng;
+use cyphonic_core::quic::{LinkOutput, Links};
 
-#[derive(Debug)]
-struct Clock;
-
-impl WallClock for Clock {
-    fn since_unix_epoch(&self) -> Duration {
-        Duration::from_secs(1_000_000)
-    }
-}
-
-/// A client and a server with one link, whose path MTU is known.
-struct Pair {
-    now: Instant,
-    client: Links,
-    server: Links,
-    link: LinkId,
-}
-
-fn address(host: u16) -> SocketAddr {
-    SocketAddr::new([0x2001, 0xdb8, 0, 0, 0, 0, 0, host].into(), 443)
-}
-
-impl Pair {
-    fn new(segments: usize) -> Self {
-        let around = Validity::new(Duration::from_secs(999_000), Duration::from_secs(1_001_000)).unwrap();
-        let root = Authority::root(&[1; 32], "root", around).unwrap();
-        let authority = root.intermediate(&[2; 32], "as", around).unwrap();
-        let links = |owner: &str, accept| {
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let config = QuicConfig {
-                tls: Environment { provider, clock: Arc::new(Clock), key_log: None },
-                roots: Roots::new([root.certificate().clone()]).unwrap(),
-                identity: authority.issue(&owner.parse().unwrap(), &[3; 32], 1, around).unwrap(),
-                alpn: b"test".to_vec(),
-                options: QuicOptions { segments, ..QuicOptions::default() },
-            };
-            Links::new(config, CidScheme::Direct, accept, &mut ChaCha20Rng::from_seed([4; 32])).unwrap()
-        };
-        let (mut client, server) = (links("alice.example", false), links("bob.example", true));
-        let bob: Fqdn = "bob.example".parse().unwrap();
-        let link = client.connect(Instant::ZERO, address(1), address(2), &bob, None, Load::Packets).unwrap();
-        let mut pair = Self { now: Instant::ZERO, client, server, link };
-        for _ in 0..200 {
-            pair.now += Duration::from_millis(10);
-            let there = sent(&mut pair.client).0;
-            for transmit in &there {
-                give(&mut pair.server, pair.now, transmit);
-            }
-            pair.server.settle(pair.now);
-            let back = sent(&mut pair.server).0;
-            for transmit in &back {
-                give(&mut pair.client, pair.now, transmit);
-            }
-            pair.client.settle(pair.now);
-            pair.client.handle_timeout(pair.now);
-            pair.server.handle_timeout(pair.now);
-        }
-        pair
-    }
-
-    /// What the client sends for packets that it is given at once.
-    fn send(&mut self, packets: &[Bytes]) -> Vec<Transmit> {
-        for packet in packets {
-            self.client.queue_datagram(self.now, self.link, packet.clone()).unwrap();
-        }
-        self.client.settle(self.now);
-        sent(&mut self.client).0
-    }
-}
-
-/// What a side sends, and the rest of what it says.
-fn sent(links: &mut Links) -> (Vec<Transmit>, Vec<LinkOutput>) {
-    let (mut transmits, mut others) = (Vec::new(), Vec::new());
-    while let Some(output) = links.poll() {
-        match output {
-            LinkOutput::Transmit(transmit) => transmits.push(transmit),
-            other => others.push(other),
-        }
-    }
-    (transmits, others)
-}
-
-/// Hands a side the datagrams of a transmit, to be settled.
-fn give(links: &mut Links, now: Instant, transmit: &Transmit) {
-    for datagram in transmit.payload.chunks(transmit.segment.unwrap_or(transmit.payload.len())) {
-        links.take_datagram(now, transmit.remote, transmit.local, BytesMut::from(datagram));
-    }
-}
-
-fn packets(count: u8, len: usize) -> Vec<Bytes> {
-    (0..count).map(|n| vec![n; len].into()).collect()
-}
+use common::pair::{Pair, give, packets, sent};
 
 fn received(links: &mut Links) -> Vec<Bytes> {
     data(sent(links).1)

@@ -1,5 +1,7 @@
 //! Passwords at the AS: whoever tries many of them is refused before they are checked.
 
+mod common;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -11,21 +13,13 @@ use cyphonic_core::event::{DropReason, Event};
 use cyphonic_core::header::Flags;
 use cyphonic_core::machine::{Input, Machine, Output, StreamId, StreamInput, StreamOutput};
 use cyphonic_core::message::{Credential, ErrorCode, FrameReader, LoginRequest, Message};
-use cyphonic_core::name::{Fqdn, NodeId};
-use cyphonic_core::pki::{Authority, Validity};
-use cyphonic_core::quic::{QuicConfig, QuicOptions};
+use cyphonic_core::name::NodeId;
+use cyphonic_core::quic::QuicOptions;
 use cyphonic_core::store::{Device, MemoryStore, PasswordHash, Store};
 use cyphonic_core::time::Instant;
-use cyphonic_core::tls::{self, Environment, Roots, WallClock};
+use cyphonic_core::tls::{self, Environment, Roots};
 
-#[derive(Debug)]
-struct Clock;
-
-impl WallClock for Clock {
-    fn since_unix_epoch(&self) -> Duration {
-        Duration::from_secs(1_000)
-    }
-}
+use common::{Papers, environment, name};
 
 struct Scene {
     auth: Auth,
@@ -35,37 +29,21 @@ struct Scene {
     dropped: Vec<DropReason>,
 }
 
-fn name(text: &str) -> Fqdn {
-    text.parse().unwrap()
-}
-
 impl Scene {
     fn new() -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let environment = Environment { provider, clock: Arc::new(Clock), key_log: None };
-        let root =
-            Authority::root(&[1; 32], "root", Validity::new(Duration::ZERO, Duration::from_secs(2_000)).unwrap());
-        let root = root.unwrap();
-        let span = Validity::new(Duration::ZERO, Duration::from_secs(2_000)).unwrap();
-        let identity = root.issue(&name("as.example"), &[2; 32], 1, span).unwrap();
-        let roots = Roots::new([root.certificate().clone()]).unwrap();
+        let papers = Papers::new();
         let store = MemoryStore::default();
         let password = PasswordHash::new("right", [3; 16], NonZeroU32::new(600_000).unwrap());
-        let device = Device { name: name("a.example"), password: Some(password), certificate_login: false };
+        let device = Device { name: name("a"), password: Some(password), certificate_login: false };
         store.put_device(&device).unwrap();
         let config = AuthConfig {
-            quic: QuicConfig {
-                tls: environment.clone(),
-                roots: roots.clone(),
-                identity,
-                alpn: b"h3".to_vec(),
-                options: QuicOptions::default(),
-            },
+            quic: papers.quic("as", QuicOptions::default()),
             nms_conventional: Vec::new(),
             nms_proposed: Vec::new(),
             store: Arc::new(store),
             seed: [4; 32],
         };
+        let (environment, roots) = (environment(), papers.roots());
         Self { auth: Auth::new(config).unwrap(), environment, roots, streams: 1 << 32, dropped: Vec::new() }
     }
 
@@ -73,8 +51,8 @@ impl Scene {
     fn log_in(&mut self, second: u64, from: &str, password: &str) -> Message {
         let now = Instant::ZERO + Duration::from_secs(second);
         let tls = tls::client_config(&self.environment, &self.roots, None, b"").unwrap();
-        let mut client = TlsChannel::client(Arc::new(tls), &name("as.example")).unwrap();
-        let device = NodeId::of(&name("a.example"));
+        let mut client = TlsChannel::client(Arc::new(tls), &name("as")).unwrap();
+        let device = NodeId::of(&name("a"));
         let request = LoginRequest { device, credential: Credential::Password(password.to_owned()) };
         client.send(&Message::LoginRequest(request).to_bytes(1, Flags(0), 0, 0, device.0));
         let id = StreamId(self.streams);

@@ -1,7 +1,8 @@
 //! A TRS that is given many datagrams at once: what comes at once on a leg leaves at once on the other.
 
+mod common;
+
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -9,31 +10,13 @@ use cyphonic_core::header::Flags;
 use cyphonic_core::key::Key128;
 use cyphonic_core::machine::{Input, Machine, Output, Transmit};
 use cyphonic_core::message::{Framing, Message, RelayMode, TunnelRequest};
-use cyphonic_core::name::Fqdn;
-use cyphonic_core::pki::{Authority, Validity};
-use cyphonic_core::quic::{CidScheme, LinkId, LinkOutput, Links, Load, QuicConfig, QuicOptions};
+use cyphonic_core::quic::{CidScheme, LinkId, LinkOutput, Links, Load, QuicOptions};
 use cyphonic_core::time::Instant;
-use cyphonic_core::tls::{Environment, Roots, WallClock};
 use cyphonic_core::trs::{Trs, TrsConfig};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-#[derive(Debug)]
-struct Clock;
-
-impl WallClock for Clock {
-    fn since_unix_epoch(&self) -> Duration {
-        Duration::from_secs(1_000_000)
-    }
-}
-
-fn address(host: u16) -> SocketAddr {
-    SocketAddr::new([0x2001, 0xdb8, 0, 0, 0, 0, 0, host].into(), 443)
-}
-
-fn name(short: &str) -> Fqdn {
-    format!("{short}.example").parse().unwrap()
-}
+use common::{Papers, address, name};
 
 /// A node, as far as a TRS knows one.
 struct Leg {
@@ -53,20 +36,8 @@ struct Relay {
 
 impl Relay {
     fn new() -> Self {
-        let around = Validity::new(Duration::from_secs(999_000), Duration::from_secs(1_001_000)).unwrap();
-        let root = Authority::root(&[1; 32], "root", around).unwrap();
-        let authority = root.intermediate(&[2; 32], "as", around).unwrap();
-        let quic = |owner: &str| QuicConfig {
-            tls: Environment {
-                provider: Arc::new(rustls::crypto::ring::default_provider()),
-                clock: Arc::new(Clock),
-                key_log: None,
-            },
-            roots: Roots::new([root.certificate().clone()]).unwrap(),
-            identity: authority.issue(&name(owner), &[3; 32], 1, around).unwrap(),
-            alpn: b"test".to_vec(),
-            options: QuicOptions { segments: 10, ..QuicOptions::default() },
-        };
+        let papers = Papers::new();
+        let quic = |owner: &str| papers.quic(owner, QuicOptions { segments: 10, ..QuicOptions::default() });
         let config = TrsConfig {
             store: None,
             quic: quic("trs"),
