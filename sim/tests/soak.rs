@@ -118,7 +118,7 @@ fn what_failed_once_fails_no_more_on_either_engine() {
 fn what_is_known_to_fail_still_does() {
     for file in scenarios("regressions/open") {
         let plan = Plan::load(&file, &[]).unwrap();
-        let depth = Depth { assault: true, ..Depth::default() };
+        let depth = Depth { packets: true, assault: true, ..Depth::default() };
         let violation = examine(&plan.cells[0].scenario, depth).violation;
         let about = violation.unwrap_or_else(|| panic!("{} holds now: move it up", file.display())).invariant;
         assert!(plan.about.starts_with(&format!("{about}: ")), "{} breaks {about}", file.display());
