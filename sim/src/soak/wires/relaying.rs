@@ -67,11 +67,22 @@ fn judge<'s>(
         }
     }
     let came: BTreeMap<&[u8], SocketAddr> = trs.iter().filter(|d| !d.is_out).map(|d| (d.payload, d.remote)).collect();
-    let went: BTreeSet<&[u8]> = trs.iter().filter(|datagram| datagram.is_out).map(|d| d.payload).collect();
+    // What it said itself may come back to it, if a bad wire damages an address.
+    let mut forwarded: BTreeSet<&[u8]> = BTreeSet::new();
+    let (mut entered, mut own) = (BTreeSet::new(), BTreeSet::new());
+    for datagram in trs {
+        if !datagram.is_out {
+            entered.insert(datagram.payload);
+        } else if entered.contains(datagram.payload) && !own.contains(datagram.payload) {
+            forwarded.insert(datagram.payload);
+        } else {
+            own.insert(datagram.payload);
+        }
+    }
     let mut places: BTreeMap<SocketAddr, Place> = BTreeMap::new();
     for &Datagram { at, is_out, remote, payload } in trs {
         let place = places.entry(remote).or_default();
-        let is_forwarded = came.contains_key(payload) && went.contains(payload);
+        let is_forwarded = forwarded.contains(payload);
         if !is_out {
             place.nodes.extend(senders.get(payload));
             // Conventional messages are sealed with the tunnel's key: the first one is the proof.
@@ -138,6 +149,12 @@ mod tests {
 
     const OUT: bool = true;
     const IN: bool = false;
+
+    #[test]
+    fn what_the_trs_said_itself_is_not_forwarded_though_it_came_back() {
+        let reply: [(bool, u8, &[u8]); 3] = [(OUT, 2, b"reply"), (IN, 1, b"reply"), (OUT, 2, b"reply")];
+        assert_eq!(judged(Method::Proposed, &reply), None);
+    }
 
     #[test]
     fn a_pair_that_was_brought_together_is_relayed_once_both_are_proved() {
