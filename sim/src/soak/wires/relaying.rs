@@ -67,22 +67,16 @@ fn judge<'s>(
         }
     }
     let came: BTreeMap<&[u8], SocketAddr> = trs.iter().filter(|d| !d.is_out).map(|d| (d.payload, d.remote)).collect();
+    let went: BTreeSet<&[u8]> = trs.iter().filter(|datagram| datagram.is_out).map(|d| d.payload).collect();
     // What it said itself may come back to it, if a bad wire damages an address.
-    let mut forwarded: BTreeSet<&[u8]> = BTreeSet::new();
-    let (mut entered, mut own) = (BTreeSet::new(), BTreeSet::new());
+    let mut is_own: BTreeMap<&[u8], bool> = BTreeMap::new();
     for datagram in trs {
-        if !datagram.is_out {
-            entered.insert(datagram.payload);
-        } else if entered.contains(datagram.payload) && !own.contains(datagram.payload) {
-            forwarded.insert(datagram.payload);
-        } else {
-            own.insert(datagram.payload);
-        }
+        is_own.entry(datagram.payload).or_insert(datagram.is_out);
     }
     let mut places: BTreeMap<SocketAddr, Place> = BTreeMap::new();
     for &Datagram { at, is_out, remote, payload } in trs {
         let place = places.entry(remote).or_default();
-        let is_forwarded = forwarded.contains(payload);
+        let is_forwarded = !is_own[payload] && went.contains(payload);
         if !is_out {
             place.nodes.extend(senders.get(payload));
             // Conventional messages are sealed with the tunnel's key: the first one is the proof.
