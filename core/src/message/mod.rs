@@ -371,7 +371,7 @@ pub enum ErrorCode {
     NotRegistered = 2,
     /// No node has that name or address.
     UnknownPeer = 3,
-    /// The peer is known but not there now.
+    /// The peer is known but not there now, or not any more where a Route Direction said.
     PeerOffline = 4,
     /// No relay can be used.
     NoRelay = 5,

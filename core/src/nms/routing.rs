@@ -407,16 +407,19 @@ impl Nms {
     }
 
     /// A node registered anew or is gone: what was under way with its old address is void. Who waits for it to answer is
-    /// told that it is gone, or waits for what begins again.
+    /// told that it is gone, or waits for what begins again; so is told who was told where it is, unless the relay knows
+    /// better.
     pub(super) fn void_pending_of(&mut self, now: Instant, node: NodeId) {
         let void: Vec<_> = self.concerned_by(node).collect();
         for id in void {
-            let Pending { initiator, responder, transaction, want, step, .. } = self.pending[&id];
+            let Pending { initiator, responder, transaction, want, step, ref choice, .. } = self.pending[&id];
+            let was_told = matches!(step, Step::Told(_));
+            let relayed = choice.pattern == Pattern::Relayed;
             self.forget_pending(id);
-            if initiator == node || matches!(step, Step::Told(_)) {
+            if initiator == node || was_told && relayed {
                 continue;
             }
-            if self.nodes.contains_key(&node) && self.nodes.contains_key(&initiator) {
+            if !was_told && self.nodes.contains_key(&node) && self.nodes.contains_key(&initiator) {
                 self.start(now, initiator, responder, transaction, want);
             } else {
                 self.send(now, initiator, transaction, 0, &Message::Error(ErrorCode::PeerOffline));

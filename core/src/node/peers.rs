@@ -231,6 +231,12 @@ impl Peers {
         self.by_transaction.get(&transaction).copied()
     }
 
+    /// The tunnel being built, or built, by what a Direction Request of ours was answered with.
+    pub(super) fn built_for(&self, transaction: u32) -> Option<(PeerId, TunnelId)> {
+        let ours = |(_, origin): &(TunnelId, Origin)| origin.initiator && origin.transaction == transaction;
+        self.peers.iter().find_map(|(&id, peer)| Some((id, peer.tunnels().find(ours)?.0)))
+    }
+
     pub(super) fn tables(&self) -> Tables {
         vec![
             ("peers", self.peers.len().max(self.by_reference.len()).max(self.by_virtual.len() / 2)),

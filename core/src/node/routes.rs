@@ -239,7 +239,9 @@ impl Node {
     }
 
     fn on_route_refused(&mut self, now: Instant, transaction: u32, code: ErrorCode) {
-        let Some(id) = self.peers.by_transaction(transaction) else { return self.dropped(DropReason::Unexpected) };
+        let Some(id) = self.peers.by_transaction(transaction) else {
+            return self.on_direction_void(now, transaction, code);
+        };
         let want = self.peers.set_request(id, None).map_or(Want::Any, |request| request.want);
         let Some(peer) = self.peers.find_mut(id) else { return };
         if peer.up.is_some() || !peer.building.is_empty() {
@@ -260,6 +262,16 @@ impl Node {
         } else {
             self.fail_route(now, id, Failure::Refused(code));
         }
+    }
+
+    /// What a Route Direction told us holds no longer: the peer is somewhere else, or gone. A tunnel that is up tells that by
+    /// itself.
+    fn on_direction_void(&mut self, now: Instant, transaction: u32, code: ErrorCode) {
+        let Some((id, tunnel)) = self.peers.built_for(transaction) else { return self.dropped(DropReason::Unexpected) };
+        let Some(origin) = self.peers.find_mut(id).and_then(|peer| peer.building.remove(&tunnel)) else { return };
+        self.forget_tunnel(now, id, tunnel);
+        self.on_attempt_failed(now, id, origin, Failure::Refused(code));
+        self.peers.rearm(id);
     }
 
     pub(super) fn on_tunnel_up(&mut self, now: Instant, tunnel: TunnelId, up: TunnelUp) {
@@ -336,7 +348,7 @@ impl Node {
             return;
         }
         let fall_back = origin.initiator && !origin.relayed && origin.want.is_some();
-        if fall_back && self.cloud.is_registered() {
+        if fall_back && peer.until > now && self.cloud.is_registered() {
             return self.request_route(now, id, Want::Relayed);
         }
         let waits = !peer.held.packets.is_empty() || !peer.held.queries.is_empty();
@@ -372,6 +384,10 @@ impl Node {
         let label = peer.label();
         peer.improve = None;
         let hopeful = !peer.building.is_empty();
+        // A direct attempt beside the relay now stands alone: as if it were the first.
+        let alone = peer.building.values().all(|origin| !origin.relayed && origin.want.is_some());
+        let began = peer.building.values().map(|origin| origin.since).min();
+        peer.relay_at = began.filter(|_| alone).map(|began| began + HEAD_START);
         peer.until = now + ROUTE_TIMEOUT / 2;
         self.event(Event::TunnelDown { peer: label, reason });
         if !hopeful {
