@@ -45,6 +45,8 @@ pub(super) struct Peer {
     pub(super) sent: u64,
     pub(super) received: u64,
     pub(super) request: Option<Request>,
+    /// The transaction of the last one, if it gave way to the peer's own: the NMS may still come back to it.
+    pub(super) yielded: Option<u32>,
     pub(super) building: BTreeMap<TunnelId, Origin>,
     pub(super) up: Option<(TunnelId, Origin)>,
     /// Since when that one is.
@@ -118,6 +120,7 @@ impl Peer {
             sent: 0,
             received: 0,
             request: None,
+            yielded: None,
             building: BTreeMap::new(),
             up: None,
             up_since: until,
@@ -151,7 +154,7 @@ impl Peer {
 
     /// Forgets what is under way and what stands; tunnels are the caller's to forget.
     pub(super) fn reset(&mut self) {
-        (self.request, self.up, self.old) = (None, None, None);
+        (self.request, self.yielded, self.up, self.old) = (None, None, None, None);
         (self.retry_at, self.relay_at, self.improve, self.unheard) = (None, None, None, None);
         self.building.clear();
     }
@@ -231,6 +234,12 @@ impl Peers {
         self.by_transaction.get(&transaction).copied()
     }
 
+    /// Whom a Direction Request asks for, or asked for before it gave way to the peer's own.
+    pub(super) fn asked(&self, transaction: u32, peer: &Fqdn) -> Option<PeerId> {
+        let yielded = |id: &PeerId| self.get(*id).yielded == Some(transaction);
+        self.by_transaction(transaction).or_else(|| self.by_name(peer).filter(yielded))
+    }
+
     /// The tunnel being built, or built, by what a Direction Request of ours was answered with.
     pub(super) fn built_for(&self, transaction: u32) -> Option<(PeerId, TunnelId)> {
         let ours = |(_, origin): &(TunnelId, Origin)| origin.initiator && origin.transaction == transaction;
@@ -284,6 +293,7 @@ impl Peers {
     pub(super) fn set_request(&mut self, id: PeerId, request: Option<Request>) -> Option<Request> {
         let peer = self.peers.get_mut(&id)?;
         if let Some(new) = &request {
+            peer.yielded = None;
             self.by_transaction.insert(new.transaction, id);
         }
         let old = std::mem::replace(&mut peer.request, request);

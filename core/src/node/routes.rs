@@ -160,15 +160,17 @@ impl Node {
     /// at once, and the NMS took the other's.
     fn withdraw_request(&mut self, transaction: u32, direction: &RouteDirection, initiator: bool) {
         let answered = if initiator {
-            self.peers.by_transaction(transaction)
+            self.peers.asked(transaction, &direction.peer)
         } else {
             self.peers.by_name(&direction.peer).filter(|&id| {
                 let ours = self.peers.get(id).request.as_ref().map(|request| request.want);
                 ours.is_some_and(|ours| direction.want.unwrap_or(Want::Any).covers(ours))
             })
         };
-        if let Some(id) = answered {
-            self.peers.set_request(id, None);
+        let Some(id) = answered else { return };
+        let request = self.peers.set_request(id, None);
+        if let Some(peer) = self.peers.find_mut(id) {
+            peer.yielded = request.filter(|_| !initiator).map(|request| request.transaction);
         }
     }
 
@@ -216,7 +218,7 @@ impl Node {
     fn check_direction(&self, transaction: u32, direction: &RouteDirection, initiator: bool) -> Result<(), DropReason> {
         if initiator {
             // None: a repetition, or an answer to a request that we gave up.
-            let asked = self.peers.by_transaction(transaction).ok_or(DropReason::Unexpected)?;
+            let asked = self.peers.asked(transaction, &direction.peer).ok_or(DropReason::Unexpected)?;
             match &self.peers.get(asked).reference {
                 PeerRef::Name(name) if *name == direction.peer => {}
                 PeerRef::Virtual(address) if direction.virtual_addresses.contains(*address) => {}

@@ -24,7 +24,7 @@ use super::model::demands;
 use super::sheet::{Sheet, table};
 
 /// Grows with every change of what a seed means.
-pub const GENERATOR: u32 = 7;
+pub const GENERATOR: u32 = 8;
 /// The most sites, and the most nodes.
 pub const MOST: u64 = 12;
 /// How many plans of a seed are looked at for one of which something is demanded.

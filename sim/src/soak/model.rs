@@ -24,11 +24,12 @@
 //! method silence is demanded once the certificate of one was taken back, or has expired and it has started again since.
 //!
 //! A firewall that slows conversations down is no fault, but loses packets: there only the last of a row of echoes is
-//! demanded.
+//! demanded, if nothing else is under way beside it.
 //! Nothing is demanded of a NAT that forgets mappings at its own times or has room for few, nor of one that overloads ports
 //! where several nodes ever are behind it: it cannot tell them apart once both speak to the relay. Nor of one that ends a
 //! mapping on any ICMP error: every attempt at a better way may cost it the way in use (`core/PROTOCOL.md` says what nodes
-//! do about it). Nor where inspection looks for a node's name: what it refused once stays refused.
+//! do about it). Nor, where three nodes look for better ways, of one that answers by the mapping it was asked by: a word to one
+//! peer may move the answers to another at the same address. Nor where inspection looks for a node's name: what it refused once stays refused.
 
 mod trouble;
 
@@ -37,11 +38,11 @@ use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Family, IcmpErrors, Link, LinkAt, Method, Nat, Node, Pair, Policy, PortChoice, Probes, Role, Scenario,
-    ServiceName, Site, SiteV4, SiteV6, Trait, Way,
+    Action, Dependence, Family, IcmpErrors, Link, LinkAt, Method, Nat, Node, Pair, Policy, PortChoice, Probes, Role,
+    Scenario, ServiceName, Site, SiteV4, SiteV6, Trait, Way,
 };
 
-use self::trouble::{Trouble, disturbs_nobody, has_met, is_readmitted, row, settled, slows_down, trouble};
+use self::trouble::{Trouble, disturbs_nobody, has_met, is_crowded, is_readmitted, row, settled, slows_down, trouble};
 use crate::oracle::{self, End, Medium, Obstacle, Success};
 
 /// How long after the last fault everybody must reach everybody: a silent connection is given up after 30 s, the longest
@@ -292,6 +293,9 @@ impl Moment {
     }
 
     fn wanted_echo(&self, scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> Option<Wanted> {
+        if slows_down(scenario) && is_crowded(scenario, began, at, probes) {
+            return None;
+        }
         let (lasts, trouble) = row(scenario, began, at, probes);
         // When that is over, if it is known.
         let over = match &trouble {
@@ -451,6 +455,7 @@ impl Moment {
             let mut nats = nats(site).chain(carrier.map(|carrier| &carrier.nat));
             let is_shared =
                 self.ever.iter().filter(|sites| sites.iter().any(|&other| self.meet(place.site, other))).count() > 1;
+            let several_search = self.now.policy == Policy::Optimal && self.ever.len() > 2;
             let is_fickle = |nat: &Nat| {
                 nat.lifetime.is_some()
                     || nat.flush.is_some()
@@ -458,6 +463,7 @@ impl Moment {
                     || nat.max_sessions_per_host < ENOUGH_SESSIONS
                     || nat.icmp_errors == IcmpErrors::EndMapping
                     || nat.ports == PortChoice::Overloading && is_shared
+                    || nat.reuses_inbound && nat.mapping != Dependence::Endpoint && several_search
             };
             let is_fickle = nats.any(is_fickle);
             let reads_names = site

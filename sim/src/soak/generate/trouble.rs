@@ -50,10 +50,11 @@ impl Generator {
         self.finish(at + 120_000);
     }
 
-    /// Whether some site's firewall slows QUIC down.
+    /// Whether some site's firewall ever slows QUIC down.
     fn is_slowed(&self) -> bool {
-        let mut walls = self.sheet.section("site").filter_map(|site| site.get("firewall"));
-        walls.any(|wall| wall.get("inspect").is_some_and(|rules| rules.to_string().contains("throttle")))
+        let rules = self.sheet.section("site").filter_map(|site| site.get("firewall")?.get("inspect"));
+        let later = self.sheet.section("step").filter_map(|step| step.get("inspect"));
+        rules.chain(later).any(|rules| rules.to_string().contains("throttle"))
     }
 
     /// One thing that happens; `nodes` of them have started.

@@ -14,6 +14,9 @@ const SETTLED: (Duration, u32) = (Duration::from_millis(1_500), 10);
 /// No application looks for a peer's name for longer.
 const FOUND: Duration = Duration::from_secs(60);
 
+/// How long a transfer takes, or a flow, where there is little room for it.
+const CROWDED: Duration = Duration::from_secs(60);
+
 /// How long what the last echo of a row sets off may go on.
 const AFTER: Duration = Duration::from_secs(10);
 
@@ -120,10 +123,21 @@ pub(super) fn settled(scenario: &Scenario) -> Duration {
     SETTLED.0 + 2 * longest * SETTLED.1
 }
 
-/// Whether some firewall slows conversations down: who is slowed down loses what is too much at once.
+/// Whether some firewall ever slows conversations down: who is slowed down loses what is too much at once.
 pub(super) fn slows_down(scenario: &Scenario) -> bool {
-    let mut walls = scenario.sites.iter().filter_map(|site| site.firewall.as_ref());
+    let later = scenario.steps.iter().filter_map(|step| match &step.action {
+        Action::Firewall { firewall, .. } => Some(&**firewall),
+        _ => None,
+    });
+    let mut walls = scenario.sites.iter().filter_map(|site| site.firewall.as_ref()).chain(later);
     walls.any(|wall| wall.inspect.iter().any(|rule| rule.reaction == Reaction::Throttle))
+}
+
+/// Whether a transfer or a flow is under way while a row of echoes is, or may be.
+pub(super) fn is_crowded(scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> bool {
+    let ends = at + probes.interval * (probes.count - 1) + AFTER;
+    let mut during = began.iter().zip(&scenario.steps).filter(|(began, _)| at <= **began + CROWDED && **began < ends);
+    during.any(|(_, step)| matches!(step.action, Action::Tcp { .. } | Action::Udp(_)))
 }
 
 /// Whether an action is nothing that happens to the network.
