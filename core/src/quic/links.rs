@@ -39,6 +39,11 @@ pub const MAX_STREAM_BACKLOG: usize = 512 * 1024;
 /// Most links of one endpoint.
 const MAX_LINKS: usize = 100_000;
 
+/// What a peer is told when a link is closed (RFC 9000 §10.2): that it was in order,
+const IN_ORDER: VarInt = VarInt::from_u32(0);
+/// or that it did with its stream what no peer of ours does.
+const BROKEN: VarInt = VarInt::from_u32(1);
+
 /// Names a link of one [`Links`]; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkId(u64);
@@ -332,12 +337,10 @@ impl Links {
             if link.half_open.is_some_and(|until| until <= now) && !link.closed {
                 // In silence: perhaps nobody is there.
                 link.unproved = Some((0, 0));
-                link.closed = true;
-                link.connection.close(to_std(now), VarInt::from_u32(0), Bytes::new());
+                link.end(now, IN_ORDER);
             }
             if link.silent_at(&self.config).is_some_and(|at| at <= now) {
-                link.closed = true;
-                link.connection.close(to_std(now), VarInt::from_u32(0), Bytes::new());
+                link.end(now, IN_ORDER);
                 self.out.push_back(LinkOutput::Closed(id, LinkClosed::Timeout));
             }
             self.drive(now, id);
@@ -402,13 +405,12 @@ impl Links {
     /// Closes a link in order; the peer is told. No [`LinkOutput::Closed`] follows.
     pub fn close(&mut self, now: Instant, id: LinkId) {
         if let Some(link) = self.links.get_mut(&id).filter(|l| !l.closed) {
-            link.closed = true;
-            link.connection.close(to_std(now), VarInt::from_u32(0), Bytes::new());
+            link.end(now, IN_ORDER);
             self.drive(now, id);
         }
     }
 
-    /// Closes a link of which `keep` says false, in order of age.
+    /// Closes every link, in order of age.
     pub fn close_all(&mut self, now: Instant) {
         let open: Vec<_> = self.links.iter().filter(|(_, l)| !l.closed).map(|(&id, _)| id).collect();
         for id in open {
@@ -490,8 +492,7 @@ impl Links {
             link.take_events(id, &mut self.out);
             link.flush();
             if link.broken && !link.closed {
-                link.closed = true;
-                link.connection.close(at, VarInt::from_u32(1), Bytes::new());
+                link.end(now, BROKEN);
                 self.out.push_back(LinkOutput::Closed(id, LinkClosed::Lost));
             }
             if (link.connected || link.closed) && link.half_open.take().is_some() {

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use quinn_proto::{Dir, Event, ReadError, Side, StreamEvent, StreamId, WriteError};
+use bytes::Bytes;
+use quinn_proto::{Dir, Event, ReadError, Side, StreamEvent, StreamId, VarInt, WriteError};
 use rustls::pki_types::CertificateDer;
 
 use super::counts::{asked, heard};
@@ -12,6 +13,7 @@ use crate::event::DropReason;
 use crate::message::FrameReader;
 use crate::name::Fqdn;
 use crate::quic::config::QuicConfig;
+use crate::quic::to_std;
 use crate::time::Instant;
 use crate::tls;
 
@@ -63,6 +65,12 @@ impl Link {
         let good = *sent + len <= 3 * *received || defect!(UnprovedAnswered);
         *sent += if good { len } else { 0 };
         good
+    }
+
+    /// Closes it, with this code for the peer.
+    pub(super) fn end(&mut self, now: Instant, code: VarInt) {
+        self.closed = true;
+        self.connection.close(to_std(now), code, Bytes::new());
     }
 
     /// Takes all that quinn has to say of what came.
