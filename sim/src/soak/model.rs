@@ -29,7 +29,8 @@
 //! where several nodes ever are behind it: it cannot tell them apart once both speak to the relay. Nor of one that ends a
 //! mapping on any ICMP error: every attempt at a better way may cost it the way in use (`core/PROTOCOL.md` says what nodes
 //! do about it). Nor, where three nodes look for better ways, of one that answers by the mapping it was asked by: a word to one
-//! peer may move the answers to another at the same address. Nor where inspection looks for a node's name: what it refused once stays refused.
+//! peer may move the answers to another at the same address. Nor where inspection looks for a node's name: what it refused
+//! once stays refused.
 
 mod trouble;
 
