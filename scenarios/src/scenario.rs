@@ -547,6 +547,13 @@ pub struct Probes {
     pub payload_bytes: u16,
 }
 
+impl Probes {
+    /// From the first to the last.
+    pub fn lasts(&self) -> Duration {
+        self.interval * (self.count - 1)
+    }
+}
+
 /// The zone of every node's name.
 pub const ZONE: &str = "cyphonic.test";
 

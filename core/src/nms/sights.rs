@@ -55,7 +55,7 @@ impl Nms {
         match answer {
             Answer::Noted if local.port() != self.probe_port => self.note(node, remote),
             Answer::Noted | Answer::Here | Answer::OtherPort => {}
-            Answer::OtherAddress(id) => return self.ask_trs(now, node, header.transaction, remote, id),
+            Answer::OtherAddress(id) => return self.ask_trs(now, node, &header, remote, id),
         }
         let port = if answer == Answer::OtherPort { self.probe_port } else { local.port() };
         let reply = Message::ProbeReply { seen: remote };
@@ -75,8 +75,8 @@ impl Nms {
         *reach = Some(Reach { seen: remote, translated, behaviour });
     }
 
-    /// Has the TRS answer a Probe.
-    fn ask_trs(&mut self, now: Instant, node: NodeId, transaction: u32, to: SocketAddr, id: [u8; 16]) {
+    /// Has the TRS answer a Probe. Where that is a repeated one, so is what we ask.
+    fn ask_trs(&mut self, now: Instant, node: NodeId, probe: &Header, to: SocketAddr, id: [u8; 16]) {
         let epoch = self.epochs.next(now);
         let Some(registration) = self.nodes.get(&node) else { return };
         let port = self.main_port(&registration.session);
@@ -90,9 +90,11 @@ impl Nms {
         let local = self.addresses.iter().find(|address| address.is_ipv4() == to.is_ipv4());
         let (Some(&remote), Some(&local)) = (remote, local) else { return };
         let request = Message::ProbeRequest(ProbeRequest { epoch, to, id });
-        let Some(payload) = session.seal(transaction, 0, NodeId::of(&relay.name).0, &request) else { return };
+        let Some(payload) = session.seal(probe.transaction, probe.count, NodeId::of(&relay.name).0, &request) else {
+            return;
+        };
         self.out.push_back(Output::Transmit(Transmit::new(SocketAddr::new(local, port), remote, payload)));
-        self.signal(Party::Trs, &request, Protection::ServiceKey, 0);
+        self.signal(Party::Trs, &request, Protection::ServiceKey, probe.count);
     }
 
     pub(super) fn on_network_report(&mut self, now: Instant, node: NodeId, transaction: u32, report: &NetworkReport) {

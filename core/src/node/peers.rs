@@ -179,7 +179,7 @@ pub(super) struct Peers {
     /// Direction Requests under way.
     by_transaction: BTreeMap<u32, PeerId>,
     timers: Timers<PeerId>,
-    /// Transactions of Route Directions that we obeyed as the responder.
+    /// Transactions of Route Directions that we obeyed as the responder, where one may come again.
     obeyed: Timers<u32>,
     next_id: u32,
     next_tunnel: u32,

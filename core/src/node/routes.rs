@@ -115,7 +115,8 @@ impl Node {
         if let Err(reason) = self.check_direction(header.transaction, &direction, initiator) {
             return self.dropped(reason);
         }
-        if !initiator && !self.peers.obeys(now, header.transaction) {
+        // A stream says nothing twice, however late.
+        if !initiator && !self.carriage.is_reliable() && !self.peers.obeys(now, header.transaction) {
             return self.confirm_again(now, header, &direction);
         }
         self.withdraw_request(header.transaction, &direction, initiator);
@@ -207,7 +208,7 @@ impl Node {
         let of_it = |origin: &Origin| !origin.initiator && origin.transaction == header.transaction;
         let stands = self.peers.get(id).tunnels().any(|(_, origin)| of_it(&origin));
         // Who dials answers by dialing, and goes on with that by itself.
-        if stands && !direction.dial && !self.carriage.is_reliable() {
+        if stands && !direction.dial {
             let count = header.count.max(1);
             self.carriage.send_nms(now, header.transaction, count, Message::RouteConfirmation(None));
         }

@@ -270,9 +270,10 @@ impl Node {
         match &mut run.stage {
             Stage::Probing { end, .. } if *end <= now => self.report(now),
             Stage::Probing { tries, next, end } if *next <= now => {
+                let count = *tries;
                 *tries += 1;
                 *next = if *tries < TRIES { now + REPEAT } else { *end };
-                self.probe_all();
+                self.probe_all(count);
             }
             Stage::Reporting { transaction, report, retry } if retry.next <= now => {
                 if retry.sent >= REPORTS {
@@ -290,25 +291,25 @@ impl Node {
                 *refresh = now + REFRESH;
                 run.asked.clear();
                 for family in 0..run.families.len() {
-                    self.probe(family, Test::Noted);
+                    self.probe(family, Test::Noted, 0);
                 }
             }
             _ => {}
         }
     }
 
-    /// Sends every Probe that was not answered yet.
-    fn probe_all(&mut self) {
+    /// Sends every Probe that was not answered yet, after so many times before.
+    fn probe_all(&mut self, count: u8) {
         let families = self.survey.run.as_ref().map_or(0, |run| run.families.len());
         for family in 0..families {
             for test in TESTS {
-                self.probe(family, test);
+                self.probe(family, test, count);
             }
             self.probe_hairpin(family);
         }
     }
 
-    fn probe(&mut self, family: usize, test: Test) {
+    fn probe(&mut self, family: usize, test: Test, count: u8) {
         let Some(run) = &mut self.survey.run else { return };
         let settled = matches!(run.stage, Stage::Settled { .. });
         let asked = &run.families[family];
@@ -318,9 +319,9 @@ impl Node {
         let transaction = probe::transaction(self.survey.rng.next_u32());
         let message = Message::Probe(answer);
         let payload = if Some(remote) == asked.trs {
-            message.to_bytes(transaction, Flags(0), 0, 0, asked.id)
+            message.to_bytes(transaction, Flags(0), count, 0, asked.id)
         } else {
-            let Some(sealed) = run.session.seal(transaction, 0, run.id.0, &message) else { return };
+            let Some(sealed) = run.session.seal(transaction, count, run.id.0, &message) else { return };
             sealed
         };
         run.asked.insert(transaction, (family, test));

@@ -234,13 +234,13 @@ impl Wire {
         &self.traffic
     }
 
-    /// Sends a packet. What will arrive of it, if anything, and when, is given to `deliver`; what is put on the wire, when
-    /// its last bit is sent and when it arrives, if it is not lost, to `tap`.
+    /// Sends a packet. What will arrive of it, if anything, and when, is given to `deliver`; when its last bit is put on the
+    /// wire, when and as what it arrives, if it is not lost, and itself, to `tap`.
     pub fn send(
         &mut self,
         now: Instant,
         mut packet: Vec<u8>,
-        mut tap: impl FnMut(Instant, Option<Instant>, &[u8]),
+        mut tap: impl FnMut(Instant, Option<(Instant, &[u8])>, &[u8]),
         mut deliver: impl FnMut(Passage, Vec<u8>),
     ) -> Result<(), WireDrop> {
         if self.config.swallows.is_some_and(|version| packet.first().is_some_and(|byte| byte >> 4 == version)) {
@@ -252,19 +252,25 @@ impl Wire {
             self.put(packet.len());
             return Err(WireDrop::Lost);
         };
-        tap(departs, Some(arrives), &packet);
         let first = self.put(packet.len());
-        if let Some(faults) = &mut self.faults {
-            if faults.doubles() {
-                let mut double = packet.clone();
-                self.traffic.duplicated += 1;
-                self.traffic.corrupted += u64::from(faults.damages(&mut double));
-                tap(departs, Some(arrives), &packet);
-                let second = self.put(packet.len());
-                deliver(Passage { arrives, sequence: second }, double);
-            }
-            let faults = self.faults.as_mut().expect("just seen");
-            self.traffic.corrupted += u64::from(faults.damages(&mut packet));
+        let Some(faults) = &mut self.faults else {
+            tap(departs, Some((arrives, &packet)), &packet);
+            deliver(Passage { arrives, sequence: first }, packet);
+            return Ok(());
+        };
+        let sent = packet.clone();
+        let double = faults.doubles().then(|| {
+            let mut double = packet.clone();
+            self.traffic.corrupted += u64::from(faults.damages(&mut double));
+            double
+        });
+        self.traffic.corrupted += u64::from(faults.damages(&mut packet));
+        tap(departs, Some((arrives, &packet)), &sent);
+        if let Some(double) = double {
+            self.traffic.duplicated += 1;
+            tap(departs, Some((arrives, &double)), &sent);
+            let second = self.put(sent.len());
+            deliver(Passage { arrives, sequence: second }, double);
         }
         deliver(Passage { arrives, sequence: first }, packet);
         Ok(())

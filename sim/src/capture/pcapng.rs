@@ -55,7 +55,7 @@ mod tests {
 
     fn tapped(departs: u64, arrives: Option<u64>, packet: &[u8]) -> Tapped {
         let arrives = arrives.map(Instant::from_nanos);
-        Tapped { departs: Instant::from_nanos(departs), arrives, packet: packet.to_vec() }
+        Tapped { departs: Instant::from_nanos(departs), arrives, packet: packet.to_vec(), damaged: None }
     }
 
     fn blocks(file: &[u8]) -> Vec<Block<'static>> {

@@ -150,7 +150,7 @@ impl Pair {
                 };
                 let packet = udp(transmit.local, transmit.remote, IpOptions::default(), &transmit.payload).unwrap();
                 let arrives = self.now + DELAY;
-                self.wires[from].push(Tapped { departs: self.now, arrives: Some(arrives), packet });
+                self.wires[from].push(Tapped { departs: self.now, arrives: Some(arrives), packet, damaged: None });
                 self.in_flight[from].push_back((arrives, transmit.payload));
             }
         }

@@ -36,8 +36,17 @@ pub struct Tapped {
     pub departs: Instant,
     /// When it arrives; `None` if it was lost.
     pub arrives: Option<Instant>,
-    /// The IP packet.
+    /// The IP packet, as it was sent.
     pub packet: Vec<u8>,
+    /// As what it arrives, if it is damaged on the way.
+    pub damaged: Option<Box<[u8]>>,
+}
+
+impl Tapped {
+    /// When it arrives, and as what; `None` if it was lost.
+    pub fn arrival(&self) -> Option<(Instant, &[u8])> {
+        Some((self.arrives?, self.damaged.as_deref().unwrap_or(&self.packet)))
+    }
 }
 
 pub(super) enum Tap {
@@ -62,10 +71,11 @@ impl Tap {
         Self::On(Box::new(Recorder { packets: 0, bytes: 0, digest: Xxh3::new(), kept }))
     }
 
-    pub(super) fn record(&mut self, departs: Instant, arrives: Option<Instant>, packet: &[u8]) {
+    pub(super) fn record(&mut self, departs: Instant, arrival: Option<(Instant, &[u8])>, packet: &[u8]) {
         let Self::On(tap) = self else { return };
         tap.packets += 1;
         tap.bytes += packet.len() as u64;
+        let arrives = arrival.map(|(at, _)| at);
         let mut head = [0; 24];
         head[..8].copy_from_slice(&departs.as_nanos().to_be_bytes());
         head[8..16].copy_from_slice(&arrives.map_or(u64::MAX, Instant::as_nanos).to_be_bytes());
@@ -73,7 +83,8 @@ impl Tap {
         tap.digest.update(&head);
         tap.digest.update(packet);
         if let Some(kept) = &mut tap.kept {
-            kept.push(Tapped { departs, arrives, packet: packet.to_vec() });
+            let damaged = arrival.filter(|(_, arrived)| *arrived != packet).map(|(_, arrived)| arrived.into());
+            kept.push(Tapped { departs, arrives, packet: packet.to_vec(), damaged });
         }
     }
 
@@ -102,7 +113,8 @@ mod tests {
     fn summary(records: &[(u64, Option<u64>, &[u8])]) -> TapSummary {
         let mut tap = Tap::new(TapMode::Digest);
         for &(departs, arrives, packet) in records {
-            tap.record(Instant::from_nanos(departs), arrives.map(Instant::from_nanos), packet);
+            let arrival = arrives.map(|at| (Instant::from_nanos(at), packet));
+            tap.record(Instant::from_nanos(departs), arrival, packet);
         }
         assert!(tap.take().is_empty());
         tap.summary()
@@ -120,10 +132,16 @@ mod tests {
     #[test]
     fn kept_packets_are_handed_out_once_and_an_idle_tap_has_none() {
         let mut tap = Tap::new(TapMode::Keep);
-        tap.record(Instant::from_nanos(1), None, b"abc");
-        assert_eq!(tap.take(), [Tapped { departs: Instant::from_nanos(1), arrives: None, packet: b"abc".to_vec() }]);
+        let arrives = Instant::from_nanos(2);
+        let fates: [Option<(Instant, &[u8])>; 3] = [None, Some((arrives, b"abc")), Some((arrives, b"abd"))];
+        for arrival in fates {
+            tap.record(Instant::from_nanos(1), arrival, b"abc");
+        }
+        let kept = tap.take();
+        assert!(kept.iter().all(|seen| (seen.departs, &seen.packet[..]) == (Instant::from_nanos(1), b"abc")));
+        assert_eq!(kept.iter().map(Tapped::arrival).collect::<Vec<_>>(), fates);
         assert!(tap.take().is_empty());
-        assert_eq!((tap.summary().packets, tap.summary().bytes), (1, 3));
+        assert_eq!((tap.summary().packets, tap.summary().bytes), (3, 9));
         let mut off = Tap::new(TapMode::Off);
         off.record(Instant::ZERO, None, b"abc");
         assert_eq!(off.summary().packets, 0);

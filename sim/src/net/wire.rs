@@ -76,7 +76,7 @@ impl Wire {
 
     /// Sends a packet. What will arrive of it, if anything, and when, is given to `deliver`.
     pub(super) fn send(&mut self, now: Instant, packet: Vec<u8>, deliver: impl FnMut(Passage, Vec<u8>)) {
-        let tap = |departs, arrives, packet: &[u8]| self.tap.record(departs, arrives, packet);
+        let tap = |departs, arrives: Option<(Instant, &[u8])>, packet: &[u8]| self.tap.record(departs, arrives, packet);
         if let Err(reason) = self.model.send(now, packet, tap, deliver) {
             self.drops.count(named(reason));
         }

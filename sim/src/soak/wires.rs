@@ -40,7 +40,7 @@ pub(super) fn amplified(scenario: &Scenario, run: &Run, kept: &Kept) -> Option<V
     let mut packets: Vec<Seen<'_>> = Vec::new();
     for (service, wire) in ways {
         packets.extend(kept[&wire].iter().map(|t| Seen { at: t.departs, is_out: true, service, packet: &t.packet }));
-        let back = kept[&wire.reversed()].iter().filter_map(|tapped| Some((tapped.arrives?, &tapped.packet)));
+        let back = kept[&wire.reversed()].iter().filter_map(Tapped::arrival);
         packets.extend(back.map(|(at, packet)| Seen { at, is_out: false, service, packet }));
     }
     // Whatever comes to a node in the conventional method is sealed with a key.
@@ -90,13 +90,13 @@ impl Datagram<'_> {
     }
 }
 
-/// What a host sent and received, in order; what came in before what went out at the same moment.
+/// What a host sent, and what came to it, damaged or not, in order; what came in before what went out at the same moment.
 fn datagrams<'a>(station: &Station, kept: &'a Kept) -> Vec<Datagram<'a>> {
     let mut all = Vec::new();
     for &wire in &station.wires {
         all.extend(kept[&wire].iter().filter_map(|tapped| datagram(tapped.departs, true, &tapped.packet)));
         let back = kept[&wire.reversed()].iter();
-        all.extend(back.filter_map(|tapped| datagram(tapped.arrives?, false, &tapped.packet)));
+        all.extend(back.filter_map(Tapped::arrival).filter_map(|(at, packet)| datagram(at, false, packet)));
     }
     all.sort_by_key(|datagram| (datagram.at, datagram.is_out));
     all

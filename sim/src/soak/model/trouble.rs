@@ -84,13 +84,13 @@ pub(super) fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) ->
 
 /// How long a row that begins at `at` lasts, and what happens to the network until it is over.
 pub(super) fn row(scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> (Duration, Trouble) {
-    let lasts = probes.interval * (probes.count - 1);
+    let lasts = probes.lasts();
     (lasts, trouble(scenario, began, at + lasts + AFTER))
 }
 
 /// Whether one of two nodes gets a new certificate while echoes between them are under way, or wait for the peer's name.
 pub(super) fn is_readmitted(scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> bool {
-    let ends = at + probes.interval * (probes.count - 1) + FOUND;
+    let ends = at + probes.lasts() + FOUND;
     let mut during = began.iter().zip(&scenario.steps).filter(|(renewed, _)| at <= **renewed && **renewed < ends);
     let pair = [probes.pair.from, probes.pair.to];
     during.any(|(_, step)| matches!(step.action, Action::Renew(node) if pair.contains(&node)))
@@ -135,7 +135,7 @@ pub(super) fn slows_down(scenario: &Scenario) -> bool {
 
 /// Whether a transfer or a flow is under way while a row of echoes is, or may be.
 pub(super) fn is_crowded(scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> bool {
-    let ends = at + probes.interval * (probes.count - 1) + AFTER;
+    let ends = at + probes.lasts() + AFTER;
     let mut during = began.iter().zip(&scenario.steps).filter(|(began, _)| at <= **began + CROWDED && **began < ends);
     during.any(|(_, step)| matches!(step.action, Action::Tcp { .. } | Action::Udp(_)))
 }
