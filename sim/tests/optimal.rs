@@ -173,6 +173,21 @@ mode = "only-443"
 }
 
 #[test]
+fn what_the_nms_asks_the_trs_again_because_a_nat_let_no_answer_in_is_told_as_a_repetition() {
+    for method in ["conventional", "proposed"] {
+        let run = pair(method, "PR", "PR", 2500);
+        let asked: Vec<bool> = (run.events.iter())
+            .filter_map(|(_, _, event)| match event {
+                Event::Signal(signal) if signal.what == "Probe Request" => Some(signal.repeated),
+                _ => None,
+            })
+            .collect();
+        // Each of the two has one Probe that only the TRS may answer, and sends it four times.
+        assert_eq!((asked.len(), asked.iter().filter(|repeated| !**repeated).count()), (8, 2), "{method}");
+    }
+}
+
+#[test]
 fn both_may_ask_at_the_same_time_and_get_one_tunnel() {
     for policy in ["paper", "optimal"] {
         for method in ["conventional", "proposed"] {
