@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use cyphonic_core::event::Event;
 use cyphonic_scenarios::Scenario;
 
 use crate::common::{NAT, V4, scenario};
@@ -88,5 +89,50 @@ fn a_node_may_move_back_before_anyone_has_noticed() {
     for gap in [1, 20, 45, 120, 1_000] {
         every_way(&[("alice", 3_050, "away-a"), ("alice", 3_050 + gap, "home-a")]);
         every_way(&[("bob", 3_050, "away-b"), ("bob", 3_050 + gap, "home-b")]);
+    }
+}
+
+/// A message under the old keys from another address is enough: the node has nothing to notice, and registers once.
+#[test]
+fn the_nms_follows_a_node_whose_nat_gives_it_another_port() {
+    // A node of the conventional method says that it lives every three seconds, QUIC every ten.
+    for (settings, echo_ms) in [(CONVENTIONAL, 9_500), (BLIND, 21_000)] {
+        let text = format!(
+            r#"
+title = "A NAT that forgets"
+about = "Bob's NAT loses its mappings while he has nothing to say."
+measure = "outcome"
+{settings}
+[[site]]
+name = "open"
+kind = "ipv4-global"
+[[site]]
+name = "hidden"
+kind = "ipv4-private"
+nat = {{ ports = "random" }}
+[[node]]
+name = "alice"
+site = "open"
+[[node]]
+name = "bob"
+site = "hidden"
+[[step]]
+do = "start"
+[[step]]
+do = "nat_reboot"
+at_ms = 5000
+site = "hidden"
+[[step]]
+do = "echo"
+at_ms = {echo_ms}
+from = "alice"
+to = "bob"
+"#
+        );
+        let run = play(&scenario(&text), 1, |_| {});
+        let registered =
+            |(_, who, event): &&(_, String, Event)| who == "bob" && matches!(event, Event::Registered { .. });
+        let answered = first_answer(&run, 2).is_some_and(|after| after < Duration::from_secs(1));
+        assert!(answered && run.events.iter().filter(registered).count() == 1, "{settings}\n{}", story(&run));
     }
 }
