@@ -2,11 +2,11 @@
 
 mod common;
 
-use cyphonic_core::event::Event;
+use cyphonic_core::event::{Event, Signal};
 use cyphonic_scenarios::Engine;
 use cyphonic_sim::run::Run;
 
-use common::{play, scenario, scene_of_sites};
+use common::{arrows, play, scenario, scene_of_sites};
 
 /// The kinds of the dialing table, as sites.
 const KINDS: [(&str, &str); 6] = [
@@ -176,14 +176,11 @@ mode = "only-443"
 fn what_the_nms_asks_the_trs_again_because_a_nat_let_no_answer_in_is_told_as_a_repetition() {
     for method in ["conventional", "proposed"] {
         let run = pair(method, "PR", "PR", 2500);
-        let asked: Vec<bool> = (run.events.iter())
-            .filter_map(|(_, _, event)| match event {
-                Event::Signal(signal) if signal.what == "Probe Request" => Some(signal.repeated),
-                _ => None,
-            })
-            .collect();
+        let asks = |signal: &Signal| signal.what == "Probe Request";
+        let asked = run.events.iter().filter(|(.., event)| matches!(event, Event::Signal(signal) if asks(signal)));
+        let first = arrows(&run).filter(|signal| asks(signal));
         // Each of the two has one Probe that only the TRS may answer, and sends it four times.
-        assert_eq!((asked.len(), asked.iter().filter(|repeated| !**repeated).count()), (8, 2), "{method}");
+        assert_eq!((asked.count(), first.count()), (8, 2), "{method}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cyphonic_core::event::Event;
 use cyphonic_scenarios::Scenario;
 
-use crate::common::{NAT, V4, scenario};
+use crate::common::{NAT, V4, scenario, scene_of_sites};
 use crate::scene::{BLIND, CONVENTIONAL, TERMINATING, first_answer, play, story};
 
 const V6: &str = "ipv6";
@@ -97,31 +97,12 @@ fn a_node_may_move_back_before_anyone_has_noticed() {
 fn the_nms_follows_a_node_whose_nat_gives_it_another_port() {
     // A node of the conventional method says that it lives every three seconds, QUIC every ten.
     for (settings, echo_ms) in [(CONVENTIONAL, 9_500), (BLIND, 21_000)] {
-        let text = format!(
+        let steps = format!(
             r#"
-title = "A NAT that forgets"
-about = "Bob's NAT loses its mappings while he has nothing to say."
-measure = "outcome"
-{settings}
-[[site]]
-name = "open"
-kind = "ipv4-global"
-[[site]]
-name = "hidden"
-kind = "ipv4-private"
-nat = {{ ports = "random" }}
-[[node]]
-name = "alice"
-site = "open"
-[[node]]
-name = "bob"
-site = "hidden"
-[[step]]
-do = "start"
 [[step]]
 do = "nat_reboot"
 at_ms = 5000
-site = "hidden"
+site = "b"
 [[step]]
 do = "echo"
 at_ms = {echo_ms}
@@ -129,7 +110,8 @@ from = "alice"
 to = "bob"
 "#
         );
-        let run = play(&scenario(&text), 1, |_| {});
+        let sites = ["kind = \"ipv4-global\"", "kind = \"ipv4-private\"\nnat = { ports = \"random\" }"];
+        let run = play(&scene_of_sites(settings, sites, "{ delay_ms = 10 }", &steps), 1, |_| {});
         let registered =
             |(_, who, event): &&(_, String, Event)| who == "bob" && matches!(event, Event::Registered { .. });
         let answered = first_answer(&run, 2).is_some_and(|after| after < Duration::from_secs(1));
