@@ -6,7 +6,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | the shape | [`machine`], [`time`], [`timers`], [`epoch`], [`event`] |
+//! | the shape | [`machine`], [`time`], [`timers`], [`timing`], [`epoch`], [`event`] |
 //! | the language | [`header`], [`message`], [`name`], [`key`] |
 //! | the decision | [`route`], [`probe`] |
 //! | the methods | [`conventional`], [`quic`], [`tls`], [`pki`] |
@@ -40,5 +40,6 @@ pub mod route;
 pub mod store;
 pub mod time;
 pub mod timers;
+pub mod timing;
 pub mod tls;
 pub mod trs;

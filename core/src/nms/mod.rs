@@ -40,7 +40,7 @@ use crate::timers::Timers;
 use crate::tls::TlsError;
 
 pub use registry::MAX_NODES;
-pub use routing::{MAX_PENDING, MAX_PENDING_PER_NODE, ROUTE_LIFETIME};
+pub use routing::{MAX_PENDING, MAX_PENDING_PER_NODE};
 
 /// What the NMS is told before it starts.
 #[derive(Clone)]

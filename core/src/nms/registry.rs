@@ -1,7 +1,6 @@
 //! Who is registered, and where (paper §2.2.1, §3.3.1).
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use rand_chacha::rand_core::RngCore;
 
@@ -18,11 +17,10 @@ use crate::quic::LinkId;
 use crate::route::optimal::{Reach, Sight};
 use crate::route::{Network, Policy, is_private};
 use crate::time::Instant;
+use crate::timing::nms::REGISTRATION_SILENCE;
 
 /// Most nodes registered at one time.
 pub const MAX_NODES: usize = 100_000;
-/// A conventional node that says nothing for this long is gone.
-const SILENCE: Duration = Duration::from_secs(60);
 
 /// A registered node.
 pub(super) struct Registration {
@@ -200,7 +198,7 @@ impl Nms {
         let answer = RegistrationResponse { nat, addresses, survey };
         // A link tells by itself when its node is gone.
         let sealed = matches!(session, Session::Conventional(_));
-        self.expiry.set(node, sealed.then(|| now + SILENCE));
+        self.expiry.set(node, sealed.then(|| now + REGISTRATION_SILENCE));
         let last = (header.transaction, answer.clone());
         let own = request.addresses.iter().map(|&address| SocketAddr::new(address, request.port)).collect();
         self.nodes.insert(node, Registration { name, network, sight, own, probes, session, answer: last });
@@ -240,7 +238,7 @@ impl Nms {
 
     pub(super) fn on_keep_alive(&mut self, now: Instant, node: NodeId, transaction: u32) {
         if self.send(now, node, transaction, 0, &Message::KeepAliveAck) && !defect!(KeepAliveNotCounted) {
-            self.expiry.set(node, Some(now + SILENCE));
+            self.expiry.set(node, Some(now + REGISTRATION_SILENCE));
         }
     }
 

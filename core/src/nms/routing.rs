@@ -16,8 +16,6 @@
 //! place, but not that of another kind which the other node asked for. If the responder registers anew meanwhile, it is
 //! begun again with where it is now.
 
-use std::time::Duration;
-
 use bytes::BytesMut;
 use rand_chacha::rand_core::RngCore;
 
@@ -34,17 +32,12 @@ use crate::name::{NodeId, Party, PathId, RelayCid};
 use crate::route::{self, Choice, Dialer, Pattern, Policy, optimal};
 use crate::time::Instant;
 use crate::timers::Backoff;
+use crate::timing::nms::{ROUTE_LIFETIME, ROUTING_RETRY, SIMULTANEOUS_REQUESTS};
 
 /// Most route constructions under way.
 pub const MAX_PENDING: usize = 65_536;
-/// How long a route construction is remembered: repeated requests get the same answer.
-pub const ROUTE_LIFETIME: Duration = Duration::from_secs(10);
 /// Most route constructions under way that one node asked for.
 pub const MAX_PENDING_PER_NODE: usize = 1024;
-/// What the responder asks within this time after both nodes were told was asked before.
-const GLARE: Duration = Duration::from_secs(1);
-/// The first retransmission of what waits for an answer; each later one waits twice as long.
-const FIRST_RETRY: Duration = Duration::from_millis(400);
 
 /// Names a route construction; also the transaction id of what we send to responder and TRS. Of a direct tunnel of the
 /// proposed method it is the initiator's: both nodes are told at once, and know by it for which Route Direction a link is.
@@ -102,7 +95,7 @@ impl Nms {
         let between = self.between(node, responder);
         let leads_there = |id: &PendingId| {
             let pending = &self.pending[id];
-            let is_fresh = !matches!(pending.step, Step::Told(_)) || now < pending.since + GLARE;
+            let is_fresh = !matches!(pending.step, Step::Told(_)) || now < pending.since + SIMULTANEOUS_REQUESTS;
             pending.initiator == responder && is_fresh && pending.want.covers(request.want)
         };
         if between.iter().any(leads_there) {
@@ -172,7 +165,7 @@ impl Nms {
             keys.temporary = keys.tunnel.clone();
         }
         let step = Step::Told(None);
-        let retry = Backoff::start(now, FIRST_RETRY);
+        let retry = Backoff::start(now, ROUTING_RETRY);
         let pending = Pending {
             initiator,
             responder,
@@ -345,7 +338,7 @@ impl Nms {
         let Some(pending) = self.pending.get_mut(&id) else { return };
         pending.step = step;
         pending.since = now;
-        pending.retry = Backoff::start(now, FIRST_RETRY);
+        pending.retry = Backoff::start(now, ROUTING_RETRY);
         let next = pending.next_timer();
         self.pending_timers.set(id, Some(next));
     }

@@ -15,11 +15,6 @@ use crate::name::Party;
 use crate::time::Instant;
 use crate::tls::{Roots, TlsError};
 
-/// How long each step of a dialer may take, from the Route Direction on.
-pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long a listener waits from Route Direction to Tunnel Request: the dialer may be told later than it, and try twice.
-pub(super) const LISTEN_TIMEOUT: Duration = Duration::from_secs(8);
-
 /// Names a tunnel within one node; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct TunnelId(pub(super) u32);

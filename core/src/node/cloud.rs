@@ -13,21 +13,11 @@ use crate::message::{ErrorCode, LoginResponse, Message, RegistrationRequest, Reg
 use crate::name::Party;
 use crate::time::Instant;
 use crate::timers::Backoff;
+use crate::timing::node::{
+    CLOUD_FIRST_PAUSE, CLOUD_FIRST_STEP_TIMEOUT, CLOUD_LONGEST_PAUSE, CLOUD_RETRY, CLOUD_STEP_TIMEOUT, NMS_KEEP_ALIVE,
+    NMS_KEEP_ALIVE_TRIES, REGISTRATION_STABLE,
+};
 use crate::tls::WallClock;
-
-/// How long login, and registration, may each take; at the first try less, because the other address family may answer.
-const STEP_TIMEOUT: Duration = Duration::from_secs(8);
-const FIRST_STEP_TIMEOUT: Duration = Duration::from_secs(4);
-/// The first retransmission of a Registration Request or Keep Alive; each later one waits twice as long.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-/// A registered node says Keep Alive this often (conventional method; QUIC has its own).
-const KEEP_ALIVE: Duration = Duration::from_secs(3);
-/// Unanswered Keep Alives after which the registration counts as lost.
-const KEEP_ALIVE_TRIES: u8 = 4;
-/// A registration that lasted this long was a good one.
-const STABLE: Duration = Duration::from_secs(2);
-/// The first pause after a failure, and the longest.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// The node's standing with the cloud.
 pub(super) struct Cloud {
@@ -151,7 +141,7 @@ impl Node {
             self.cloud.state = State::Idle;
             return;
         }
-        let until = now + if self.cloud.failures == 0 { FIRST_STEP_TIMEOUT } else { STEP_TIMEOUT };
+        let until = now + if self.cloud.failures == 0 { CLOUD_FIRST_STEP_TIMEOUT } else { CLOUD_STEP_TIMEOUT };
         if let Some(login) = &self.cloud.login {
             self.cloud.state = State::Opening { until };
             self.carriage.open_nms(now, login);
@@ -180,7 +170,7 @@ impl Node {
         if !cloud.is_registered() && !is_verdict(&reason) {
             self.carriage.change_family();
         }
-        let was_registered = cloud.is_registered() && now >= cloud.registered_at + STABLE;
+        let was_registered = cloud.is_registered() && now >= cloud.registered_at + REGISTRATION_STABLE;
         cloud.failures = if was_registered { 0 } else { cloud.failures + 1 };
         // A login that did not lead to a registration twice, or that was refused, is worth nothing.
         if cloud.failures >= 2 || is_verdict(&reason) {
@@ -189,8 +179,8 @@ impl Node {
         let pause = if was_registered {
             Duration::ZERO
         } else {
-            let doubled = PAUSE.0 * if leaps { 1 } else { 2u32.saturating_pow(cloud.failures.min(8)) };
-            let limit = doubled.min(PAUSE.1);
+            let doubled = CLOUD_FIRST_PAUSE * if leaps { 1 } else { 2u32.saturating_pow(cloud.failures.min(8)) };
+            let limit = doubled.min(CLOUD_LONGEST_PAUSE);
             limit / 2 + limit.mul_f64(f64::from(self.random_u32()) / f64::from(u32::MAX)) / 2
         };
         self.event(Event::Unregistered { reason });
@@ -208,8 +198,8 @@ impl Node {
         let transaction = self.random_u32();
         let request = self.registration_request(now);
         self.carriage.send_nms(now, transaction, 0, request.clone());
-        let timeout = if self.cloud.failures == 0 { FIRST_STEP_TIMEOUT } else { STEP_TIMEOUT };
-        let (retry, until) = (Backoff::start(now, FIRST_RETRY), now + timeout);
+        let timeout = if self.cloud.failures == 0 { CLOUD_FIRST_STEP_TIMEOUT } else { CLOUD_STEP_TIMEOUT };
+        let (retry, until) = (Backoff::start(now, CLOUD_RETRY), now + timeout);
         self.cloud.state = State::Registering { transaction, request, retry, until };
     }
 
@@ -240,7 +230,7 @@ impl Node {
                     if retry.sent == 1 {
                         self.cloud.rtt = Some(now.saturating_since(self.cloud.asked_at));
                     }
-                    *keep_alive = Some(now + KEEP_ALIVE);
+                    *keep_alive = Some(now + NMS_KEEP_ALIVE);
                 }
                 true
             }
@@ -253,7 +243,7 @@ impl Node {
     }
 
     fn on_registered(&mut self, now: Instant, response: &RegistrationResponse) {
-        let keep_alive = (!self.carriage.is_reliable()).then(|| now + KEEP_ALIVE);
+        let keep_alive = (!self.carriage.is_reliable()).then(|| now + NMS_KEEP_ALIVE);
         self.cloud.state = State::Registered { keep_alive, waiting: None };
         self.cloud.registered_at = now;
         self.own = Some(response.addresses);
@@ -295,7 +285,7 @@ impl Node {
         let State::Registered { keep_alive, waiting } = &mut self.cloud.state else { return };
         let (transaction, count) = match waiting {
             Some((_, retry)) if retry.next > now => return,
-            Some((_, retry)) if retry.sent >= KEEP_ALIVE_TRIES => {
+            Some((_, retry)) if retry.sent >= NMS_KEEP_ALIVE_TRIES => {
                 self.on_cloud_failed(now, Failure::Timeout);
                 return;
             }
@@ -307,7 +297,7 @@ impl Node {
             None if keep_alive.is_some_and(|at| at <= now) => {
                 use rand_chacha::rand_core::RngCore;
                 let transaction = self.rng.next_u32();
-                *waiting = Some((transaction, Backoff::start(now, FIRST_RETRY)));
+                *waiting = Some((transaction, Backoff::start(now, CLOUD_RETRY)));
                 self.cloud.asked_at = now;
                 (transaction, 0)
             }

@@ -43,7 +43,6 @@ use crate::tls::{Environment, Identity, Roots, TlsError};
 
 pub use held::{MAX_HELD_BYTES, MAX_HELD_PACKETS, MAX_HELD_QUERIES};
 pub use peers::MAX_PEERS;
-pub use routes::{HEAD_START, ROUTE_TIMEOUT};
 pub use status::{ChoiceStatus, PeerStatus, TunnelStatus};
 
 /// What a node is told before it starts.

@@ -22,15 +22,12 @@ use crate::event::{DropReason, Event};
 use crate::machine::Tables;
 use crate::message::{PeerRef, Want};
 use crate::name::{Fqdn, Virtual};
-use crate::nms::ROUTE_LIFETIME;
 use crate::time::Instant;
 use crate::timers::{Backoff, Timers};
+use crate::timing::node::{DIRECTION_REMEMBERED, ROUTE_TIMEOUT};
 
 /// Most peers a node keeps state for.
 pub const MAX_PEERS: usize = 4096;
-
-/// No Route Direction comes again later than this: the NMS has forgotten what it belongs to, and nothing is on its way so long.
-const REPEATED: Duration = ROUTE_LIFETIME.saturating_add(Duration::from_secs(2));
 
 /// Names a peer within one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -260,7 +257,7 @@ impl Peers {
     /// that came to nothing.
     pub(super) fn obeys(&mut self, now: Instant, transaction: u32) -> bool {
         let first = !self.obeyed.contains(transaction);
-        self.obeyed.set(transaction, Some(now + REPEATED));
+        self.obeyed.set(transaction, Some(now + DIRECTION_REMEMBERED));
         first
     }
 
@@ -357,7 +354,7 @@ impl Node {
         if known.is_some() {
             return known;
         }
-        let Some(id) = self.peers.insert(now + super::ROUTE_TIMEOUT, reference) else {
+        let Some(id) = self.peers.insert(now + ROUTE_TIMEOUT, reference) else {
             self.dropped(DropReason::Limit);
             return None;
         };

@@ -28,16 +28,12 @@ use crate::probe::{is_not_quic, is_punch};
 use crate::quic::{CidScheme, LinkClosed, LinkId, LinkOutput, Links, Load, QuicConfig, destination_prefix};
 use crate::time::Instant;
 use crate::timers::Timers;
+use crate::timing::node::EARLY_LINK_TIMEOUT;
 use crate::tls::{Roots, TlsError};
 
 /// Inbound links whose peer the NMS has not announced yet, at most; and of one peer, which may dial on several ways at once.
 const MAX_EARLY: usize = 64;
 const MAX_EARLY_OF_ONE: usize = 4;
-/// How long such a link may wait for that.
-const EARLY_TIMEOUT: Duration = Duration::from_secs(5);
-/// A path on which the search for its MTU is under way answers within moments. After so long the probes are taken to have
-/// ended it; half as long does where it is given up anyway.
-const SEARCH_SILENCE: Duration = Duration::from_secs(2);
 /// Most peers to which paths are known to end that way.
 const MAX_UNPROBED: usize = super::MAX_PEERS;
 
@@ -171,7 +167,7 @@ impl Proposed {
             return self.links.close(now, link);
         }
         self.inbound.insert(link);
-        self.inbound_timers.set(link, Some(now + EARLY_TIMEOUT));
+        self.inbound_timers.set(link, Some(now + EARLY_LINK_TIMEOUT));
         self.owners.insert(link, Owner::Inbound(Inbound { names, early: None }));
     }
 

@@ -7,7 +7,7 @@
 //!                                                                     │
 //! optimal policy only                                                 ▼
 //!    no tunnel, and a direct one is not up          ask for the relay beside it; the first one up carries
-//!    after HEAD_START
+//!    after DIRECT_HEAD_START
 //!    up, relayed, and we asked for it               ask for a direct one, again and again; once up it takes over
 //! ```
 //!
@@ -15,7 +15,6 @@
 //! what is on its way arrives.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::Node;
 use super::carriage::TunnelId;
@@ -26,29 +25,10 @@ use crate::message::{DirectionRequest, ErrorCode, Message, PeerRef, RouteDirecti
 use crate::route::Pattern;
 use crate::time::Instant;
 use crate::timers::Backoff;
-
-/// How long what waits for a route may wait, from the first query or packet.
-pub const ROUTE_TIMEOUT: Duration = Duration::from_secs(12);
-/// The first retransmission of a Direction Request; each later one waits twice as long.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-/// After so many transmissions of a Direction Request without an answer, the NMS may have forgotten us.
-const DOUBTFUL: u8 = 2;
-/// After so many, a request that only wants something better is given up.
-const TRIES: u8 = 6;
-/// After a Route Direction whose tunnel did not come up, wait this long before asking again; after each further one twice as
-/// long, up to [`LAST_RETRY_PAUSE`].
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
-const LAST_RETRY_PAUSE: Duration = Duration::from_millis(1_600);
-/// A direct attempt has so much time alone, before the relay is asked for too: enough for three round trips of most paths.
-pub const HEAD_START: Duration = Duration::from_millis(500);
-/// After a relayed tunnel came up, the first wait before a direct one is tried; each later wait is twice as long.
-const FIRST_IMPROVEMENT: Duration = Duration::from_millis(500);
-const LAST_IMPROVEMENT: Duration = Duration::from_secs(64);
-/// Who sends into a direct tunnel and hears nothing for so long asks for the relay. Two lost keep-alives of the conventional
-/// method, or a dozen lost acknowledgements of QUIC, are no reason yet.
-const SILENCE: Duration = Duration::from_secs(5);
-/// A tunnel that was replaced is kept until nothing has come by it for so long.
-const LINGER: Duration = Duration::from_secs(5);
+use crate::timing::node::{
+    DIRECT_HEAD_START, DIRECT_SILENCE, DIRECTION_DOUBTFUL, DIRECTION_RETRY, DIRECTION_TRIES, FIRST_IMPROVEMENT,
+    LONGEST_IMPROVEMENT, REPLACED_LINGER, ROUTE_FIRST_PAUSE, ROUTE_LONGEST_PAUSE, ROUTE_TIMEOUT,
+};
 
 impl Node {
     /// (Re)starts route construction with a fresh time limit.
@@ -65,7 +45,7 @@ impl Node {
     /// Sends a Direction Request.
     fn request_route(&mut self, now: Instant, id: PeerId, want: Want) {
         let transaction = self.random_u32();
-        let request = Request { transaction, want, retry: Backoff::start(now, FIRST_RETRY) };
+        let request = Request { transaction, want, retry: Backoff::start(now, DIRECTION_RETRY) };
         let Some(peer) = self.peers.find_mut(id) else { return };
         peer.retry_at = None;
         if want == Want::Relayed {
@@ -136,7 +116,7 @@ impl Node {
             want: direction.want,
             transaction: header.transaction,
             since: now,
-            again: awaits_dial.then(|| Backoff::start(now, FIRST_RETRY)),
+            again: awaits_dial.then(|| Backoff::start(now, DIRECTION_RETRY)),
         };
         let tunnel = self.peers.new_tunnel(id);
         let peer = self.peers.find_mut(id).expect("just identified");
@@ -151,7 +131,7 @@ impl Node {
             Some(Want::Relayed) | None => false,
         };
         if asks_for_relay && !relayed {
-            peer.relay_at = Some(now + HEAD_START);
+            peer.relay_at = Some(now + DIRECT_HEAD_START);
         }
         self.peers.rearm(id);
         self.carriage.build(now, tunnel, direction, initiator, header.transaction);
@@ -259,8 +239,8 @@ impl Node {
             return self.peers.rearm(id);
         }
         // A peer that is offline now may be moving: its own registration comes any moment.
-        if code == ErrorCode::PeerOffline && peer.until > now + FIRST_RETRY && peer.addresses.is_some() {
-            peer.retry_at = Some((now + FIRST_RETRY, Want::Any));
+        if code == ErrorCode::PeerOffline && peer.until > now + DIRECTION_RETRY && peer.addresses.is_some() {
+            peer.retry_at = Some((now + DIRECTION_RETRY, Want::Any));
             self.peers.rearm(id);
         } else {
             self.fail_route(now, id, Failure::Refused(code));
@@ -286,19 +266,19 @@ impl Node {
         (peer.relay_at, peer.failures) = (None, 0);
         let before = peer.up;
         // A direct path that came up and soon fell silent costs more than one that never comes up: it is left alone for long.
-        let setback = before.filter(|(_, direct)| dead && !direct.relayed && now < peer.up_since + LAST_IMPROVEMENT);
+        let setback = before.filter(|(_, direct)| dead && !direct.relayed && now < peer.up_since + LONGEST_IMPROVEMENT);
         let worse = origin.relayed && !dead && before.is_some_and(|(_, before)| !before.relayed);
         let (taken, replaced) = if worse { (before, Some((tunnel, origin))) } else { (Some((tunnel, origin)), before) };
         peer.up = taken;
         if !worse {
             (peer.up_since, peer.unheard) = (now, None);
         }
-        let displaced = replaced.and_then(|(id, origin)| peer.old.replace((id, origin, now + LINGER)));
+        let displaced = replaced.and_then(|(id, origin)| peer.old.replace((id, origin, now + REPLACED_LINGER)));
         if !worse {
             let may_improve = origin.relayed && origin.initiator && origin.want.is_some();
             let may_improve = may_improve && !defect!(ImprovementForgotten);
             let (wait, attempt) = match (setback, peer.improve) {
-                (Some((_, direct)), _) => (LAST_IMPROVEMENT, direct.attempt().wrapping_add(1)),
+                (Some((_, direct)), _) => (LONGEST_IMPROVEMENT, direct.attempt().wrapping_add(1)),
                 (None, Some(improve)) => (improve.wait, improve.attempt),
                 (None, None) => (FIRST_IMPROVEMENT, 0),
             };
@@ -355,7 +335,7 @@ impl Node {
             return self.request_route(now, id, Want::Relayed);
         }
         let waits = !peer.held.packets.is_empty() || !peer.held.queries.is_empty();
-        let pause = (RETRY_PAUSE * (1 << peer.failures.min(7))).min(LAST_RETRY_PAUSE);
+        let pause = (ROUTE_FIRST_PAUSE * (1 << peer.failures.min(7))).min(ROUTE_LONGEST_PAUSE);
         if peer.until > now + pause && (origin.initiator || waits) {
             peer.failures = peer.failures.wrapping_add(1);
             // The NMS cannot know what is in the way: now and then the other node has to dial.
@@ -378,7 +358,7 @@ impl Node {
         if let Some((old, origin, _)) = peer.old.take() {
             peer.up = Some((old, origin));
             let may_improve = origin.relayed && origin.initiator && origin.want.is_some();
-            let wait = (FIRST_IMPROVEMENT * (1 << peer.setbacks.min(7))).min(LAST_IMPROVEMENT);
+            let wait = (FIRST_IMPROVEMENT * (1 << peer.setbacks.min(7))).min(LONGEST_IMPROVEMENT);
             let attempt = lost.map_or(0, |(_, direct)| direct.attempt());
             peer.improve = may_improve.then_some(Improve { at: now, wait, attempt });
             peer.setbacks = peer.setbacks.saturating_add(1);
@@ -390,7 +370,7 @@ impl Node {
         // A direct attempt beside the relay now stands alone: as if it were the first.
         let alone = peer.building.values().all(|origin| !origin.relayed && origin.want.is_some());
         let began = peer.building.values().map(|origin| origin.since).min();
-        peer.relay_at = began.filter(|_| alone).map(|began| began + HEAD_START);
+        peer.relay_at = began.filter(|_| alone).map(|began| began + DIRECT_HEAD_START);
         peer.until = now + ROUTE_TIMEOUT / 2;
         self.event(Event::TunnelDown { peer: label, reason });
         if !hopeful {
@@ -407,7 +387,7 @@ impl Node {
         let heard = self.carriage.heard_at(tunnel);
         let silent = peer.unheard.filter(|since| heard.is_none_or(|heard| heard <= *since));
         match silent {
-            Some(since) if now < since + SILENCE => {}
+            Some(since) if now < since + DIRECT_SILENCE => {}
             Some(_) if self.carriage.is_answer_due(tunnel) => {
                 if registered && peer.request.is_none() && peer.building.is_empty() {
                     self.request_route(now, id, Want::Relayed);
@@ -422,7 +402,7 @@ impl Node {
         let Some(peer) = self.peers.find_mut(id) else { return };
         if let Some(improve) = &mut peer.improve {
             improve.at = now + improve.wait;
-            improve.wait = (improve.wait * 2).min(LAST_IMPROVEMENT);
+            improve.wait = (improve.wait * 2).min(LONGEST_IMPROVEMENT);
             improve.attempt = improve.attempt.wrapping_add(1);
         }
         let peer = peer.label();
@@ -445,7 +425,7 @@ impl Node {
         if let Some((old, _, until)) = self.peers.find_mut(id).and_then(|peer| peer.old.as_mut())
             && *old == tunnel
         {
-            *until = now + LINGER;
+            *until = now + REPLACED_LINGER;
             self.peers.rearm(id);
         }
         Some(id)
@@ -509,7 +489,7 @@ impl Node {
         let direct = peer.building.values().any(|origin| !origin.relayed);
         let improve = peer.improve.as_mut().filter(|improve| improve.at <= now).map(|improve| {
             // If nothing comes of it at all, again then.
-            improve.at = now + improve.wait.max(LINGER);
+            improve.at = now + improve.wait.max(REPLACED_LINGER);
             improve.attempt
         });
         let improve = improve.filter(|_| !direct && peer.request.is_none());
@@ -552,13 +532,13 @@ impl Node {
             if reliable || !registered {
                 continue;
             }
-            if better && count >= TRIES {
+            if better && count >= DIRECTION_TRIES {
                 self.peers.set_request(id, None);
                 continue;
             }
             let request = DirectionRequest { peer: reference.clone(), want };
             self.carriage.send_nms(now, transaction, count, Message::DirectionRequest(request));
-            if count >= DOUBTFUL {
+            if count >= DIRECTION_DOUBTFUL {
                 self.doubt_nms(now);
             }
         }
@@ -575,7 +555,7 @@ impl Peer {
     /// when it had been up for long, so because of silence. Both ends have to judge alike, or each would be left alone with
     /// its own: they go by when the Route Direction came, and neither by what it heard since.
     fn has_dead_tunnel(&self, origin: &Origin) -> bool {
-        self.up.is_some() && origin.want == Some(Want::Relayed) && origin.since >= self.up_since + SILENCE / 2
+        self.up.is_some() && origin.want == Some(Want::Relayed) && origin.since >= self.up_since + DIRECT_SILENCE / 2
     }
 
     /// The tunnel that packets go into.

@@ -15,7 +15,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use rand_chacha::ChaCha20Rng;
@@ -34,18 +33,8 @@ use crate::probe;
 use crate::route::optimal::{Behaviour, Filtering, Mapping};
 use crate::time::Instant;
 use crate::timers::Backoff;
+use crate::timing::node::{PROBE_REFRESH, PROBE_RETRY, PROBE_TRIES, REPORT_RETRY, REPORT_TRIES, SURVEY_LENGTH};
 
-/// Unanswered Probes are repeated this often, and this many times.
-const REPEAT: Duration = Duration::from_millis(250);
-const TRIES: u8 = 4;
-/// The survey ends so long after its begin, and two round trips.
-const LENGTH: Duration = Duration::from_secs(1);
-/// How often the node asks again where it is seen: below the two minutes after which a NAT may forget (RFC 4787 REQ-5), and
-/// below the 30 s that some take.
-const REFRESH: Duration = Duration::from_secs(20);
-/// The first retransmission of a Network Report, and how often it is sent at most.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-const REPORTS: u8 = 6;
 /// Fresh ports are drawn from here on (RFC 6335 §6).
 const FIRST_PORT: u16 = 49152;
 
@@ -143,7 +132,7 @@ impl Survey {
             && let Stage::Reporting { transaction, retry, .. } = &run.stage
             && *transaction == of
         {
-            run.stage = Stage::Settled { refresh: retry.next + REFRESH };
+            run.stage = Stage::Settled { refresh: retry.next + PROBE_REFRESH };
         }
     }
 
@@ -260,7 +249,7 @@ impl Node {
             families,
             asked: BTreeMap::new(),
             begun: now,
-            stage: Stage::Probing { tries: 0, next: now, end: now + LENGTH * 2 },
+            stage: Stage::Probing { tries: 0, next: now, end: now + SURVEY_LENGTH * 2 },
         });
         self.survey_timeout(now);
     }
@@ -272,12 +261,12 @@ impl Node {
             Stage::Probing { tries, next, end } if *next <= now => {
                 let count = *tries;
                 *tries += 1;
-                *next = if *tries < TRIES { now + REPEAT } else { *end };
+                *next = if *tries < PROBE_TRIES { now + PROBE_RETRY } else { *end };
                 self.probe_all(count);
             }
             Stage::Reporting { transaction, report, retry } if retry.next <= now => {
-                if retry.sent >= REPORTS {
-                    run.stage = Stage::Settled { refresh: now + REFRESH };
+                if retry.sent >= REPORT_TRIES {
+                    run.stage = Stage::Settled { refresh: now + PROBE_REFRESH };
                     return;
                 }
                 let (transaction, count, report) = (*transaction, retry.sent, report.clone());
@@ -288,7 +277,7 @@ impl Node {
                 }
             }
             Stage::Settled { refresh } if *refresh <= now => {
-                *refresh = now + REFRESH;
+                *refresh = now + PROBE_REFRESH;
                 run.asked.clear();
                 for family in 0..run.families.len() {
                     self.probe(family, Test::Noted, 0);
@@ -384,7 +373,7 @@ impl Node {
         match &mut run.stage {
             Stage::Probing { end, .. } => {
                 if test == Test::Noted && before.is_none() {
-                    *end = run.begun + LENGTH + (now - run.begun) * 2;
+                    *end = run.begun + SURVEY_LENGTH + (now - run.begun) * 2;
                 }
                 if matches!(test, Test::Noted | Test::Second) && before.is_none() {
                     self.probe_hairpin(index);
@@ -440,7 +429,7 @@ impl Node {
             *(if family.v4 { &mut report.v4 } else { &mut report.v6 }) = behaviour;
         }
         run.asked.clear();
-        run.stage = Stage::Reporting { transaction, report: report.clone(), retry: Backoff::start(now, FIRST_RETRY) };
+        run.stage = Stage::Reporting { transaction, report: report.clone(), retry: Backoff::start(now, REPORT_RETRY) };
         self.event(Event::Surveyed(report.clone()));
         self.carriage.send_nms(now, transaction, 0, Message::NetworkReport(report));
         self.drain_carriage(now);
@@ -457,7 +446,7 @@ impl Node {
         }
         run.asked.clear();
         run.begun = now;
-        run.stage = Stage::Probing { tries: 0, next: now, end: now + LENGTH * 2 };
+        run.stage = Stage::Probing { tries: 0, next: now, end: now + SURVEY_LENGTH * 2 };
         self.survey_timeout(now);
     }
 }

@@ -10,7 +10,7 @@ use super::{Answer, Netcheck, Nms, Pong, Question, Status};
 use crate::error::{Code, Failure};
 use crate::files;
 
-/// A route may take its time the first time, see [`cyphonic_core::node::ROUTE_TIMEOUT`].
+/// A route may take its time the first time, see [`cyphonic_core::timing::node::ROUTE_TIMEOUT`].
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 fn ask(socket: &Path, question: &Question, patience: Duration) -> Result<Answer, Failure> {

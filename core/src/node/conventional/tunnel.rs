@@ -19,26 +19,18 @@ use crate::header::{Header, Kind};
 use crate::key::Key128;
 use crate::message::{Framing, Message, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId};
-use crate::node::carriage::{CarriageOutput, DIAL_TIMEOUT, LISTEN_TIMEOUT, TunnelId};
+use crate::node::carriage::{CarriageOutput, TunnelId};
 use crate::node::status::TunnelStatus;
 use crate::route::Pattern;
 use crate::time::Instant;
 use crate::timers::Backoff;
-
-/// The first retransmission of a Tunnel Request or Hole Punching; each later one waits twice as long.
-const FIRST_RETRY: Duration = Duration::from_millis(300);
-/// The first repetition of a punch to a peer.
-const FIRST_PUNCH: Duration = Duration::from_millis(100);
-/// A Keep Alive goes out this often, to the peer or through the TRS; NATs on the way forget nobody in this time.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// While a Keep Alive waits for an answer it is repeated this often, and the tunnel is down after this long.
-const ASK: Duration = Duration::from_secs(1);
-const PROOF: Duration = Duration::from_secs(10);
-/// Who sends a packet after so much silence says Keep Alive at once, to learn whether anybody is there.
-const SILENCE: Duration = Duration::from_secs(3);
+use crate::timing::node::{
+    DIAL_STEP_TIMEOUT, LISTEN_TIMEOUT, PUNCH_RETRY, TUNNEL_DOUBT_RETRY, TUNNEL_DOUBT_TIMEOUT, TUNNEL_KEEP_ALIVE,
+    TUNNEL_RETRY, TUNNEL_SILENCE,
+};
 
 fn keep_alive() -> Duration {
-    if defect!(KeepAliveOff) { 1_000 * KEEP_ALIVE } else { KEEP_ALIVE }
+    if defect!(KeepAliveOff) { 1_000 * TUNNEL_KEEP_ALIVE } else { TUNNEL_KEEP_ALIVE }
 }
 
 pub(super) struct Tunnel {
@@ -74,7 +66,7 @@ struct RoundTrip {
 impl RoundTrip {
     fn ask(&mut self, now: Instant) {
         // What was not answered for so long never will be.
-        let waiting = self.asked.filter(|(at, _)| now < *at + PROOF).map_or(0, |(_, waiting)| waiting);
+        let waiting = self.asked.filter(|(at, _)| now < *at + TUNNEL_DOUBT_TIMEOUT).map_or(0, |(_, waiting)| waiting);
         self.asked = Some((now, waiting.saturating_add(1)));
     }
 
@@ -137,7 +129,9 @@ impl Tunnel {
         match &self.stage {
             Stage::Dialing { retry, until, .. } => retry.next.min(*until),
             Stage::Listening { punch, until } => punch.map_or(*until, |p| p.next.min(*until)),
-            Stage::Up { keep_alive, doubted, .. } => doubted.map_or(*keep_alive, |d| (d + PROOF).min(*keep_alive)),
+            Stage::Up { keep_alive, doubted, .. } => {
+                doubted.map_or(*keep_alive, |d| (d + TUNNEL_DOUBT_TIMEOUT).min(*keep_alive))
+            }
         }
     }
 
@@ -170,7 +164,7 @@ impl Tunnel {
     /// A packet is about to be sent. The new timer, if that changes it.
     pub(super) fn speak(&mut self, now: Instant) -> Option<Instant> {
         let Stage::Up { heard, keep_alive, doubted: None, .. } = &mut self.stage else { return None };
-        (now >= *heard + SILENCE && *keep_alive > now).then(|| {
+        (now >= *heard + TUNNEL_SILENCE && *keep_alive > now).then(|| {
             *keep_alive = now;
             now
         })
@@ -203,9 +197,9 @@ impl Conventional {
         if place.is_none() && (direction.dial || relayed || !direction.candidates.is_empty()) {
             return Err(Failure::NoAddress);
         }
-        let until = now + if direction.dial { DIAL_TIMEOUT } else { LISTEN_TIMEOUT };
+        let until = now + if direction.dial { DIAL_STEP_TIMEOUT } else { LISTEN_TIMEOUT };
         let punches = relayed || (direction.want.is_some() && !candidates.is_empty());
-        let retry = Backoff::start(now, if direction.dial || relayed { FIRST_RETRY } else { FIRST_PUNCH });
+        let retry = Backoff::start(now, if direction.dial || relayed { TUNNEL_RETRY } else { PUNCH_RETRY });
         let stage = if direction.dial {
             let mut end_key = Key128([0; 16]);
             self.rng.fill_bytes(&mut end_key.0);
@@ -375,7 +369,7 @@ impl Conventional {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         // The dialer hears from the listener in this very moment.
         let doubted = (!tunnel.dialer).then_some(now);
-        let keep_alive = now + if tunnel.dialer { keep_alive() } else { ASK };
+        let keep_alive = now + if tunnel.dialer { keep_alive() } else { TUNNEL_DOUBT_RETRY };
         tunnel.stage = Stage::Up { data, heard: now, keep_alive, doubted };
         self.timers.set(peer, Some(tunnel.next_timer()));
         let greet = tunnel.announcement == Announcement::WhenHeard && tunnel.dialer;
@@ -475,12 +469,12 @@ impl Conventional {
                 }
             }
             Stage::Listening { punch: None, .. } => {}
-            Stage::Up { doubted: Some(doubted), .. } if *doubted + PROOF <= now => over = true,
+            Stage::Up { doubted: Some(doubted), .. } if *doubted + TUNNEL_DOUBT_TIMEOUT <= now => over = true,
             Stage::Up { keep_alive, doubted, .. } => {
                 if *keep_alive <= now {
                     count = Some(0);
                     doubted.get_or_insert(now);
-                    *keep_alive = now + ASK;
+                    *keep_alive = now + TUNNEL_DOUBT_RETRY;
                 }
             }
         }

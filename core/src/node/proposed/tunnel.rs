@@ -11,25 +11,23 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Inbound, MAX_UNPROBED, Owner, Proposed, SEARCH_SILENCE};
+use super::{Inbound, MAX_UNPROBED, Owner, Proposed};
 use crate::event::{DropReason, Failure, TunnelUp};
 use crate::header::{Flags, HEADER_LEN, Header, Kind};
 use crate::machine::{Output, Transmit};
 use crate::message::{Framing, Message, Relay, RelayMode, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId, RelayCid};
-use crate::node::carriage::{CarriageOutput, DIAL_TIMEOUT, LISTEN_TIMEOUT, SendRefused, TunnelId};
+use crate::node::carriage::{CarriageOutput, SendRefused, TunnelId};
 use crate::probe;
 use crate::quic::{DatagramRefused, LinkId, Links, Load};
 use crate::route::Pattern;
 use crate::time::Instant;
 use crate::timers::Backoff;
+use crate::timing::node::{DIAL_STEP_TIMEOUT, LISTEN_TIMEOUT, MTU_SEARCH_SILENCE, PUNCH_RETRY};
 
 /// Every path must take an inner packet of this size (RFC 8200 §5): if a DATAGRAM frame is too small for it, the
 /// stream carries it. Larger ones it carries only while the path's MTU is being discovered.
 const MIN_IPV6_MTU: usize = 1280;
-
-/// The second punch comes so long after the first one; each later wait is twice as long, up to a second.
-const FIRST_PUNCH: Duration = Duration::from_millis(100);
 
 pub(super) struct Tunnel {
     pub(super) name: Fqdn,
@@ -121,7 +119,7 @@ impl Tunnel {
 
     /// A step is done; the next one has time of its own.
     pub(super) fn progress(&mut self, now: Instant) {
-        self.until = self.until.max(now + DIAL_TIMEOUT);
+        self.until = self.until.max(now + DIAL_STEP_TIMEOUT);
     }
 }
 
@@ -237,7 +235,7 @@ impl Proposed {
             outbound,
             carrier: Carrier::new(self.framing, outbound),
             stage: Stage::Expecting(None),
-            until: now + if direction.dial { DIAL_TIMEOUT } else { LISTEN_TIMEOUT },
+            until: now + if direction.dial { DIAL_STEP_TIMEOUT } else { LISTEN_TIMEOUT },
         };
         let opened = if let Some(relay) = &tunnel.relay {
             let (addresses, name) = (relay.addresses.clone(), self.services.trs_name.clone());
@@ -282,7 +280,7 @@ impl Proposed {
         direction.want?;
         let to = self.places.all(&direction.candidates);
         self.send_punches(&to, path);
-        Some(Punch { to, retry: Backoff::start(now, FIRST_PUNCH) })
+        Some(Punch { to, retry: Backoff::start(now, PUNCH_RETRY) })
     }
 
     fn send_punches(&mut self, to: &[(SocketAddr, SocketAddr)], path: PathId) {
@@ -347,7 +345,7 @@ impl Proposed {
         // What was not even built, though the peer answered on it, was perhaps ended again and again.
         let is_late = !matches!(tunnel.stage, Stage::Up(_)) && tunnel.until <= now;
         let stuck = is_late && self.searched(tunnel).is_some_and(|(links, link)| links.has_searched(link));
-        let silent = || self.silence_in_search(now, tunnel).is_some_and(|silence| silence >= SEARCH_SILENCE / 2);
+        let silent = || self.silence_in_search(now, tunnel).is_some_and(|silence| silence >= MTU_SEARCH_SILENCE / 2);
         if stuck || silent() {
             if self.unprobed.len() >= MAX_UNPROBED {
                 self.unprobed.clear();
@@ -358,20 +356,20 @@ impl Proposed {
 
     /// A link with a peer stands, and the search for its path MTU begins.
     pub(super) fn watch_search(&mut self, now: Instant, tunnel: TunnelId) {
-        self.searches.set(tunnel, Some(now + SEARCH_SILENCE));
+        self.searches.set(tunnel, Some(now + MTU_SEARCH_SILENCE));
     }
 
     /// Gives a tunnel up whose path its search seems to have ended. Whatever ended it may have ended our mapping altogether: the
     /// NMS has to learn the new one.
     pub(super) fn search_timeout(&mut self, now: Instant, id: TunnelId) {
         let silence = self.tunnels.get(&id).and_then(|tunnel| self.silence_in_search(now, tunnel));
-        if silence.is_some_and(|silence| silence >= SEARCH_SILENCE) {
+        if silence.is_some_and(|silence| silence >= MTU_SEARCH_SILENCE) {
             self.fail(now, id, Failure::Timeout);
             if let Some(nms) = self.nms {
                 self.links.ping(now, nms);
             }
         } else if silence.is_some() {
-            self.searches.set(id, Some(now + SEARCH_SILENCE / 2));
+            self.searches.set(id, Some(now + MTU_SEARCH_SILENCE / 2));
         }
     }
 
