@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use cyphonic::drive;
 use cyphonic::error::Failure;
-use cyphonic::files;
 use cyphonic_scenarios::log::{self, Entry, What};
 use cyphonic_scenarios::{Action, Interface, Link, LinkAt, NatAt, Pair, Role, Scenario, SiteV4, SiteV6};
 use cyphonic_wire::of_way;
@@ -275,7 +275,7 @@ impl Stage<'_> {
 }
 
 fn now_ns() -> u64 {
-    u64::try_from(files::since_epoch().as_nanos()).unwrap_or(u64::MAX)
+    u64::try_from(drive::since_epoch().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Logs what a step does.

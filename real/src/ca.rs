@@ -24,6 +24,7 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::drive;
 use crate::error::{Code, Failure};
 use crate::files;
 use book::{Entry, Lock, append, entries, lock};
@@ -63,7 +64,7 @@ pub fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, Failure> {
 }
 
 fn now() -> u64 {
-    files::since_epoch().as_secs()
+    drive::since_epoch().as_secs()
 }
 
 fn validity(from: u64, to: u64) -> Result<Validity, Failure> {
@@ -270,7 +271,7 @@ mod tests {
         let a = name("a.example");
         let (certificate, key) = Ca::open(&ours).unwrap().issue(&a, 30, false).unwrap();
         let good = files::credentials(&a, &certificate, &key, &ours.join("root.pem"), None).unwrap();
-        assert!(good.ends > files::since_epoch() + Duration::from_secs(29 * DAY));
+        assert!(good.ends > drive::since_epoch() + Duration::from_secs(29 * DAY));
         let reason = |name: &Fqdn, certificate: &Path, key: &Path, roots: &Path| {
             let failure = files::credentials(name, certificate, key, roots, None).err().expect("refused");
             assert_eq!(failure.code, Code::Identity);

@@ -14,7 +14,7 @@ use crate::control::{self, DEFAULT_SOCKET};
 use crate::error::{Code, Failure};
 use crate::settings::{self, AuthSettings, Key, NmsSettings, NodeSettings, Settings, TrsSettings};
 use crate::store::SqliteStore;
-use crate::{ca, files, inspect, run, signup};
+use crate::{ca, drive, files, inspect, run, signup};
 
 /// PBKDF2 iterations of passwords: about a fifth of a second of work for each guess.
 const PASSWORD_ITERATIONS: std::num::NonZeroU32 = std::num::NonZeroU32::new(600_000).expect("not zero");
@@ -492,7 +492,7 @@ fn device_command(args: &DeviceArgs) -> Result<(), Failure> {
                 return Err(Failure::new(Code::Duplicate, format!("{name} is a device already"), remedy));
             }
             let token = ca::hex(&*ca::random::<16>()?);
-            let until = files::since_epoch() + Duration::from_secs(hours * 3600);
+            let until = drive::since_epoch() + Duration::from_secs(hours * 3600);
             store.invite(name, &token, until, *replace).map_err(fail)?;
             if *json {
                 let invitation =

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use cyphonic_core::key::Key128;
 use cyphonic_core::name::Fqdn;
@@ -20,7 +20,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, RootCertStore};
 use zeroize::Zeroizing;
 
-use crate::drive::Wall;
+use crate::drive::{Wall, since_epoch};
 use crate::error::{Code, Failure};
 
 /// A certificate that ends within this time is worth a warning.
@@ -308,11 +308,6 @@ pub fn ending(now: Duration, ends: Duration) -> String {
         Some(left) => format!("the certificate ends in {}", long(left)),
         None => format!("the certificate ended {} ago", long(now.saturating_sub(ends))),
     }
-}
-
-/// The civil time.
-pub fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The key that NMS and TRS share.

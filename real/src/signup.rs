@@ -38,7 +38,7 @@ use tokio::net::TcpStream;
 
 pub use desk::Desk;
 
-use crate::drive::Wall;
+use crate::drive::{self, Wall};
 use crate::error::{Code, Failure};
 use crate::{ca, files};
 
@@ -193,7 +193,7 @@ fn distrust(failure: &TlsFailure) -> Failure {
 }
 
 fn clock(how: &str) -> Failure {
-    let now = files::civil(files::since_epoch());
+    let now = files::civil(drive::since_epoch());
     let what = format!("the clock and a certificate disagree: this machine's clock says {now}, {how}");
     Failure::new(Code::Clock, what, "compare `date -u` on both machines, set the wrong one, and try again")
 }
@@ -396,7 +396,7 @@ mod tests {
                 let (name, as_name, folder) = (name(who), name("as.example"), folder.path().join(to));
                 Applicant { name, places, as_name, roots: roots.clone(), right, folder }
             };
-            let until = files::since_epoch() + Duration::from_secs(60);
+            let until = drive::since_epoch() + Duration::from_secs(60);
             store.invite(&name("a.example"), "secret", until, false).unwrap();
             let refused = invited("a.example", "wrong", "1").sign_up().await.unwrap_err();
             assert!(refused.to_string().contains("no such invitation"), "{refused}");

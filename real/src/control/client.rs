@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Answer, Netcheck, Nms, Pong, Question, Status};
+use crate::drive;
 use crate::error::{Code, Failure};
 use crate::files;
 
@@ -85,7 +86,7 @@ fn describe(status: &Status) -> String {
     let nms = status.nms.as_ref().map(|nms| format!("  nms      {}\n", hearing(nms))).unwrap_or_default();
     let papers = status
         .certificate_ends
-        .map(|ends| format!("  papers   {}\n", files::ending(files::since_epoch(), Duration::from_secs(ends))));
+        .map(|ends| format!("  papers   {}\n", files::ending(drive::since_epoch(), Duration::from_secs(ends))));
     let papers = papers.unwrap_or_default();
     let mut text = format!(
         "{}  {} ({}, up {} s)\n{remedy}  virtual  {} on {}\n  real     {} port {}\n{papers}{nms}",

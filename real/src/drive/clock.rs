@@ -1,6 +1,6 @@
 //! Time for the roles: nanoseconds since the process began, and the civil time.
 
-use std::time::{Duration, Instant as StdInstant};
+use std::time::{Duration, Instant as StdInstant, SystemTime, UNIX_EPOCH};
 
 use cyphonic_core::time::Instant;
 use cyphonic_core::tls::WallClock;
@@ -29,6 +29,11 @@ pub struct Wall;
 
 impl WallClock for Wall {
     fn since_unix_epoch(&self) -> Duration {
-        crate::files::since_epoch()
+        since_epoch()
     }
+}
+
+/// The civil time since 1970; zero if the system's clock is before that.
+pub fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

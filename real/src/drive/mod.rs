@@ -45,7 +45,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use bell::Bell;
-pub use clock::{Clock, Wall};
+pub use clock::{Clock, Wall, since_epoch};
 pub use streams::{Streams, listeners};
 pub use tun::Tun;
 pub use udp::{PortUse, Udp, refused};

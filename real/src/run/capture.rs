@@ -17,8 +17,7 @@ use cyphonic_core::packet;
 use tokio::sync::mpsc;
 
 use super::secrets::Kept;
-use crate::drive::Passing;
-use crate::files;
+use crate::drive::{self, Passing};
 
 /// Bytes of a capture that wait for who asked for it. If there are more it is slower than the node, and loses packets; never
 /// secrets, without which what comes later could not be opened.
@@ -67,7 +66,7 @@ impl Capture {
             Passing::ToTun(packet) => (INSIDE, Some(packet.to_vec()), false),
         };
         let Some(whole) = whole else { return };
-        self.held = Some((interface, files::since_epoch(), whole));
+        self.held = Some((interface, drive::since_epoch(), whole));
         if !came_in {
             self.release();
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use cyphonic_core::name::Fqdn;
 
 use super::metrics::Page;
+use crate::drive;
 use crate::files::{self, RENEW_BEFORE};
 
 /// How often the clock is looked at. A machine that slept is told soon after it wakes up.
@@ -17,7 +18,7 @@ pub(super) fn watch(name: Fqdn, ends: Duration) {
     tokio::spawn(async move {
         let mut said = None;
         loop {
-            let now = files::since_epoch();
+            let now = drive::since_epoch();
             if let Some(words) = warning(now, ends, said) {
                 tracing::warn!(%name, "{words}: `cyphonic signup {name} --renew` or `cyphonic ca issue {name} --renew`, \
                     then start it again");

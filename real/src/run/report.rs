@@ -9,6 +9,7 @@ use cyphonic_core::event::{DropReason, Event};
 use cyphonic_core::name::Party;
 use cyphonic_scenarios::log::{Entry, What};
 
+use crate::drive;
 use crate::error::Failure;
 use crate::files;
 
@@ -35,7 +36,7 @@ impl EventLog {
 
     fn write(&mut self, event: &Event) {
         let Some(what) = What::of(event) else { return };
-        let at_ns = u64::try_from(files::since_epoch().as_nanos()).unwrap_or(u64::MAX);
+        let at_ns = u64::try_from(drive::since_epoch().as_nanos()).unwrap_or(u64::MAX);
         let line = Entry { cell: 0, at_ns, host: self.host.clone(), what }.to_line();
         if let Err(error) = self.file.write_all(line.as_bytes()) {
             tracing::debug!(%error, "the event log cannot be written");

@@ -16,6 +16,7 @@ use cyphonic_core::node::{ChoiceStatus, TunnelStatus};
 use cyphonic_core::time::Instant;
 use tokio::net::TcpStream;
 
+use crate::drive;
 use crate::files::{self, Span};
 
 /// How long a TCP connection to the AS may take.
@@ -161,7 +162,7 @@ impl Facts {
     }
 
     fn dates(&self, who: &str) -> Trouble {
-        let now = files::since_epoch();
+        let now = drive::since_epoch();
         let clock = format!("this machine's clock says {}", files::civil(now));
         let Some((path, Some(span))) = &self.certificate else {
             let what =
@@ -352,7 +353,7 @@ mod tests {
     #[test]
     fn a_clock_that_disagrees_is_told_beside_both_dates_of_the_certificate() {
         let hours = |hours: u64| Duration::from_secs(hours * 3600);
-        let now = files::since_epoch();
+        let now = drive::since_epoch();
         let before = |n| now.checked_sub(hours(n)).unwrap();
         for (begins, ends, whose) in [
             (now + hours(23), now + hours(2000), "does not count for another 22 hours"),

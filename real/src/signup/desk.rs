@@ -17,9 +17,9 @@ use x509_parser::prelude::{FromDer, X509CertificationRequest};
 use super::seats::{Seat, Seats};
 use super::{ALPN, Ask, Channel, LINE_BYTES, PATIENCE, Reply, Request, environment};
 use crate::ca::{self, Ca};
+use crate::drive;
 use crate::error::{Code, Failure};
 use crate::store::{Invitation, SqliteStore};
-use crate::{drive, files};
 
 /// What the AS needs to sign devices up.
 pub struct Desk {
@@ -135,7 +135,7 @@ impl Desk {
 
     /// A first certificate, by an invitation.
     fn enrol(&self, name: &Fqdn, token: &str, key: PublicKey) -> Result<String, Failure> {
-        let now = files::since_epoch();
+        let now = drive::since_epoch();
         let judge = |worth: Result<Invitation, StoreError>| match worth {
             Ok(Invitation::Good) => Ok(None),
             Ok(Invitation::Used(chain)) => Ok(Some(chain)),
