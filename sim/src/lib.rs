@@ -5,6 +5,8 @@
 //! ```
 
 pub mod capture;
+pub mod dissect;
+pub mod error;
 pub mod host;
 pub mod lab;
 pub mod measure;

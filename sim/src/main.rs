@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cyphonic_scenarios::Engine;
+use cyphonic_sim::error::LabError;
 use cyphonic_sim::lab::single::{Request, single};
-use cyphonic_sim::lab::{LabError, compare, explain, matrix, reproduce, verify};
+use cyphonic_sim::lab::{compare, experiment, explain, matrix, reproduce, verify};
 use cyphonic_sim::soak::campaign::{self, Campaign};
 use cyphonic_sim::soak::results;
 
@@ -284,7 +285,7 @@ fn told(result: Result<(String, Option<LabError>), LabError>) -> Result<String, 
 
 fn list() -> Result<String, LabError> {
     let mut text = String::new();
-    for plan in reproduce::plans()? {
+    for plan in experiment::plans()? {
         let runs = plan.cells.len() as u64 * (plan.seeds.end() - plan.seeds.start() + 1);
         let _ = writeln!(text, "{:<10} {:>4} runs  {}", plan.name, runs, plan.title);
     }

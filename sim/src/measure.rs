@@ -10,9 +10,9 @@ use cyphonic_scenarios::rows::{Composition, Field, Millis, Outcome, Rtt};
 use cyphonic_scenarios::{Family, Measure, Pair, Row, Scenario};
 use thiserror::Error;
 
-use crate::capture::Secrets;
 use crate::capture::composition::compose;
-use crate::capture::quic::Opener;
+use crate::dissect::Secrets;
+use crate::dissect::quic::Opener;
 use crate::host::apps::{AppReport, ProbeOutcome};
 use crate::net::{Storm, TapMode};
 use crate::run::{Run, StepOutcome};

@@ -48,7 +48,7 @@ use x25519_dalek::{PublicKey, StaticSecret};
 
 use remember::Remembering;
 
-pub use crate::net::seed::{derive, stream};
+pub use cyphonic_wire::seed::{derive, stream};
 
 /// The civil time at which every simulation starts: 2027-01-15T08:00:00Z, since 1970.
 pub const EPOCH: Duration = Duration::from_secs(1_800_000_000);

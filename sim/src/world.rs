@@ -46,7 +46,7 @@ use cyphonic_scenarios::{
     ServiceName,
 };
 
-use crate::capture::Secrets;
+use crate::dissect::Secrets;
 use crate::host::{Host, Interface};
 use crate::net::nat::{Nat64Box, NatBox};
 use crate::net::{

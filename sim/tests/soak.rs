@@ -4,14 +4,16 @@
 use std::path::{Path, PathBuf};
 
 use cyphonic_scenarios::{Engine, Plan};
-use cyphonic_sim::lab::LabError;
+use cyphonic_sim::error::LabError;
 use cyphonic_sim::net::TapMode;
 use cyphonic_sim::run::run;
 use cyphonic_sim::soak::campaign::{Campaign, SHRINK_BUDGET, failure, replay};
-use cyphonic_sim::soak::check::{Depth, Invariant, examine};
+use cyphonic_sim::soak::check::examine;
+use cyphonic_sim::soak::depth::Depth;
 use cyphonic_sim::soak::generate::{MOST, generate};
 use cyphonic_sim::soak::results::{Results, Shard, merge};
 use cyphonic_sim::soak::sheet::Sheet;
+use cyphonic_sim::soak::violation::Invariant;
 use cyphonic_sim::world::Watch;
 
 /// More by `SOAK_SEEDS`.

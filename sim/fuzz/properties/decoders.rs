@@ -14,9 +14,9 @@ use cyphonic_core::quic::destination_prefix;
 use cyphonic_core::time::Instant;
 use cyphonic_core::{dns, probe};
 use cyphonic_scenarios::{Document, Plan};
-use cyphonic_sim::capture::frame;
-use cyphonic_sim::capture::hello::ClientHello;
-use cyphonic_sim::capture::initial::{InitialKeys, LongHeader};
+use cyphonic_sim::dissect::frame;
+use cyphonic_sim::dissect::hello::ClientHello;
+use cyphonic_sim::dissect::initial::{InitialKeys, LongHeader};
 use cyphonic_sim::net::packet::{
     Ip, Reassembled, Reassembler, ReassemblyLimits, fragment_ipv4, fragment_ipv6, parse_icmp_error,
 };

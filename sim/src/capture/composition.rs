@@ -18,8 +18,8 @@ use cyphonic_core::message::Framing;
 use cyphonic_core::packet::Inner;
 use cyphonic_scenarios::rows::Field;
 
-use super::frame::{Frame, FrameKind};
-use super::quic::{OpenedPacket, Opener, one_rtt};
+use crate::dissect::frame::{Frame, FrameKind};
+use crate::dissect::quic::{OpenedPacket, Opener, one_rtt};
 use crate::net::packet::{Ip, protocol};
 
 /// Length of a UDP header, bytes.
@@ -180,7 +180,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::capture::testing::{Pair, capsule as capsule_bytes};
+    use crate::capture::testing::{last, packet, tapped};
+    use crate::dissect::testing::{Pair, capsule as capsule_bytes};
     use crate::net::packet::{IpOptions, udp};
 
     /// An inner packet of this length.
@@ -240,7 +241,7 @@ mod tests {
         send(pair, framing, inner);
         let before = pair.sent(0).len();
         send(pair, framing, inner);
-        let composition = compose(&pair.sent(0)[before].packet, &mut Opener::new(&pair.secrets), framing, false);
+        let composition = compose(&packet(&pair.sent(0)[before]), &mut Opener::new(&pair.secrets), framing, false);
         pair.run_ms(100);
         composition
     }
@@ -302,7 +303,7 @@ mod tests {
             }
             pair.run_ms(3);
             let mut opener = Opener::new(&pair.secrets);
-            for tapped in &pair.sent(0)[before..] {
+            for tapped in &tapped(&pair, 0)[before..] {
                 let Some(c) = compose(&tapped.packet, &mut opener, Framing::Compact, true) else { continue };
                 assert_eq!(c.bytes(Field::QuicFrameHeader), 3 + c.other_frames);
                 if c.other_frames == 0 { alone += 1 } else { bundled += 1 }
@@ -317,7 +318,7 @@ mod tests {
         let before = pair.sent(0).len();
         pair.send_message(capsule_bytes(&inner(true, 1500)));
         let mut opener = Opener::new(&pair.secrets);
-        let pieces = &pair.sent(0)[before..];
+        let pieces = &tapped(&pair, 0)[before..];
         let data: Vec<Bytes> =
             pieces.iter().flat_map(|t| data_frames(&t.packet, &mut opener, Framing::Stream)).collect();
         assert_eq!(data.len(), 2);
@@ -327,8 +328,8 @@ mod tests {
         }
         let two = [capsule_bytes(&inner(true, 100)), capsule_bytes(&inner(true, 100))].concat();
         pair.send_message(two.clone());
-        assert_eq!(data_frames(pair.last(), &mut opener, Framing::Stream), [two]);
-        assert_eq!(compose(pair.last(), &mut opener, Framing::Stream, true), None);
+        assert_eq!(data_frames(&last(&pair), &mut opener, Framing::Stream), [two]);
+        assert_eq!(compose(&last(&pair), &mut opener, Framing::Stream, true), None);
     }
 
     #[test]
@@ -340,10 +341,10 @@ mod tests {
             send(&mut pair, framing, &inner(true, 300));
             let mut opener = Opener::new(&pair.secrets);
             for taken_for in [Framing::Udp4501, Framing::Stream, Framing::Datagram, Framing::Compact] {
-                let composition = compose(pair.last(), &mut opener, taken_for, true);
+                let composition = compose(&last(&pair), &mut opener, taken_for, true);
                 assert_eq!(composition.is_some(), taken_for == framing, "{framing:?} as {taken_for:?}");
             }
-            assert_eq!(data_frames(pair.last(), &mut opener, framing).len(), 1);
+            assert_eq!(data_frames(&last(&pair), &mut opener, framing).len(), 1);
         }
         let packet = udp4501(true, &inner(true, 300));
         let mut opener = Opener::new(&pair.secrets);
@@ -360,7 +361,7 @@ mod tests {
         pair.run_ms(12_000);
         let mut opener = Opener::new(&pair.secrets);
         for end in 0..2 {
-            for tapped in pair.sent(end) {
+            for tapped in tapped(&pair, end) {
                 assert!(data_frames(&tapped.packet, &mut opener, Framing::Compact).is_empty());
                 assert_eq!(compose(&tapped.packet, &mut opener, Framing::Compact, true), None);
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cyphonic_core::capture::{CaptureWriter, PcapError};
 
-use super::Secrets;
+use crate::dissect::Secrets;
 use crate::net::Tapped;
 use crate::seeded::EPOCH;
 
@@ -51,7 +51,8 @@ mod tests {
     use rustls::KeyLog;
 
     use super::*;
-    use crate::capture::testing::Pair;
+    use crate::capture::testing;
+    use crate::dissect::testing::Pair;
 
     fn tapped(departs: u64, arrives: Option<u64>, packet: &[u8]) -> Tapped {
         let arrives = arrives.map(Instant::from_nanos);
@@ -99,7 +100,7 @@ mod tests {
     fn equal_runs_give_equal_files() {
         let file = |seed| {
             let pair = Pair::new(seed, CidScheme::Direct);
-            let wires = [("up".to_owned(), pair.sent(0).to_vec()), ("down".to_owned(), pair.sent(1).to_vec())];
+            let wires = [("up".to_owned(), testing::tapped(&pair, 0)), ("down".to_owned(), testing::tapped(&pair, 1))];
             pcapng("a connection", &wires, Some(&pair.secrets))
         };
         assert!(file(1) == file(1));

@@ -22,6 +22,8 @@
 
 pub mod apps;
 mod count;
+mod outlet;
+mod ports;
 mod sink;
 mod stack;
 mod streams;
@@ -47,10 +49,11 @@ use tun::Tun;
 use underlay::{Arrival, Underlay};
 
 pub use count::{Loss, Losses};
-pub use sink::{SINK_CONNECTION_LIMIT, SINK_RECORD_LIMIT, SinkRecord, TCP_SINK_PORT, UDP_SINK_PORT};
+pub use outlet::{TUN_QUEUE_LIMIT, TunConfig};
+pub use ports::{TCP_SINK_PORT, UDP_ECHO_PORT, UDP_SINK_PORT};
+pub use sink::{SINK_CONNECTION_LIMIT, SINK_RECORD_LIMIT, SinkRecord};
 pub use stack::{ADDRESS_LIMIT, DEVICE_QUEUE_LIMIT};
 pub use streams::{BACKLOG, STREAM_LIMIT, STREAM_WRITE_LIMIT};
-pub use tun::{TUN_QUEUE_LIMIT, TunConfig, UDP_ECHO_PORT};
 pub use underlay::{DontFragment, Interface, OUTBOX_LIMIT, PORT_LIMIT, all_but_port_4501};
 
 /// How many events wait to be drained.

@@ -7,26 +7,18 @@ use cyphonic_core::time::Instant;
 use ring::digest::{Context, SHA256};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
-use smoltcp::time::Duration;
 
 use super::apps::{Arrivals, FlowHeader};
 use super::count::{Loss, Losses, count};
+use super::ports::{BUFFER, SILENCE, TCP_SINK_PORT};
 use super::stack::{TcpStack, remote_of};
 
-/// The TCP sink's port on every virtual interface.
-pub const TCP_SINK_PORT: u16 = 5001;
-/// The UDP sink's port on every virtual interface (RFC 863, discard).
-pub const UDP_SINK_PORT: u16 = 9;
 /// How many TCP connections one host's sink serves at once.
 pub const SINK_CONNECTION_LIMIT: usize = 256;
 /// How many connections, and how many UDP flows, one host's sinks remember; later ones are served but not recorded.
 pub const SINK_RECORD_LIMIT: usize = 4096;
 /// How many connections may be half open at once.
 const BACKLOG: usize = 2;
-/// Bytes of TCP buffer each way of an application's connection.
-pub(super) const BUFFER: usize = 256 * 1024;
-/// How long a peer may say nothing, so that a flow lives through any handover but not for ever.
-pub(super) const SILENCE: Duration = Duration::from_secs(60);
 
 /// One connection to the TCP sink.
 #[derive(Clone, Debug, PartialEq, Eq)]

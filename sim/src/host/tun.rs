@@ -8,7 +8,6 @@
 //! Three services answer without being started: ICMP echo, UDP echo (port 7, RFC 862), and two sinks, for TCP and UDP.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use cyphonic_core::name::Virtual;
@@ -16,80 +15,12 @@ use cyphonic_core::time::Instant;
 
 use super::apps::{Apps, Inbound};
 use super::count::{Loss, Losses, count};
-use super::sink::{Sinks, UDP_SINK_PORT};
+use super::outlet::{Outlet, TUN_QUEUE_LIMIT, TunConfig};
+use super::ports::{UDP_ECHO_PORT, UDP_SINK_PORT};
+use super::sink::Sinks;
 use super::stack::TcpStack;
 use super::wire::{self, Icmp};
-use crate::net::packet::{self, echo_reply, protocol};
-
-/// How many packets may wait between applications and the role, each way.
-pub const TUN_QUEUE_LIMIT: usize = 16_384;
-
-/// Where UDP is sent back unchanged (RFC 862).
-pub const UDP_ECHO_PORT: u16 = 7;
-
-/// The virtual interface of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TunConfig {
-    /// The largest packet in bytes. The TCP MSS follows it.
-    pub mtu: usize,
-    /// Where applications send DNS queries.
-    pub dns: SocketAddr,
-}
-
-impl Default for TunConfig {
-    /// 1,280 bytes, the least that IPv6 asks of a link (RFC 8200 §5), and DNS at 198.18.0.1.
-    fn default() -> Self {
-        Self { mtu: 1280, dns: SocketAddr::from(([198, 18, 0, 1], 53)) }
-    }
-}
-
-/// The virtual interface as an application sees it: the way out.
-pub(super) struct Outlet<'a> {
-    pub(super) now: Instant,
-    pub(super) config: &'a TunConfig,
-    pub(super) addresses: Option<Virtual>,
-    pub(super) queue: &'a mut VecDeque<Bytes>,
-    pub(super) losses: &'a mut Losses,
-}
-
-/// Why an application's packet was not sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unsent {
-    /// The node has no virtual address yet.
-    NoAddress,
-    /// The packet is larger than the virtual interface's MTU.
-    TooBig,
-    /// The queue is full.
-    QueueFull,
-}
-
-impl Outlet<'_> {
-    /// Our virtual address of the same family as `peer`.
-    pub(super) fn source_for(&self, peer: IpAddr) -> Result<IpAddr, Unsent> {
-        let ours = self.addresses.ok_or(Unsent::NoAddress)?;
-        Ok(if peer.is_ipv4() { ours.v4.into() } else { ours.v6.into() })
-    }
-
-    pub(super) fn udp(&mut self, port: u16, destination: SocketAddr, payload: &[u8]) -> Result<(), Unsent> {
-        let source = SocketAddr::new(self.source_for(destination.ip())?, port);
-        self.push(packet::udp(source, destination, wire::whole(), payload))
-    }
-
-    pub(super) fn echo(&mut self, destination: IpAddr, ident: u16, seq: u16, data: &[u8]) -> Result<(), Unsent> {
-        let source = self.source_for(destination)?;
-        self.push(packet::echo(source, destination, wire::whole(), ident, seq, data))
-    }
-
-    fn push(&mut self, packet: Option<Vec<u8>>) -> Result<(), Unsent> {
-        let packet = packet.filter(|packet| packet.len() <= self.config.mtu).ok_or(Unsent::TooBig)?;
-        if self.queue.len() >= TUN_QUEUE_LIMIT {
-            count(self.losses, Loss::QueueFull);
-            return Err(Unsent::QueueFull);
-        }
-        self.queue.push_back(packet.into());
-        Ok(())
-    }
-}
+use crate::net::packet::{echo_reply, protocol};
 
 pub(super) struct Tun {
     config: TunConfig,

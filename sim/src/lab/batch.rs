@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use cyphonic_scenarios::{Cell, Engine, Plan, Row, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::LabError;
+use crate::error::LabError;
 use crate::measure;
 use crate::net::TapMode;
 use crate::run::{Run, run};

@@ -21,8 +21,8 @@ use std::process::Command;
 use cyphonic_scenarios::log::{self, Entry, What};
 use cyphonic_scenarios::{Action, Document, Plan, Scenario};
 
-use super::LabError;
 use super::batch;
+use crate::error::LabError;
 use crate::host::apps::Outcome;
 use crate::run::{Run, StepOutcome, run};
 use crate::world::Watch;

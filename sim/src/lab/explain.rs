@@ -8,10 +8,10 @@ use cyphonic_core::name::{Fqdn, Party};
 use cyphonic_core::route::optimal::{Behaviour, Considered, Filtering, Mapping};
 use cyphonic_core::route::{Dialer, Pattern};
 use cyphonic_core::time::Instant;
-use cyphonic_scenarios::{Family, Pair, Plan, Scenario};
+use cyphonic_scenarios::{Document, Family, Pair, Plan, Scenario};
 
-use super::single::open;
-use super::{LabError, batch, tables};
+use super::{batch, tables};
+use crate::error::LabError;
 use crate::measure::last_tunnel;
 use crate::oracle::{self, End};
 use crate::run::{Run, run};
@@ -24,7 +24,7 @@ pub fn explain(
     seed: Option<u64>,
     sets: &[(String, String)],
 ) -> Result<String, LabError> {
-    let plan = Plan::expand(&open(file)?, sets)?;
+    let plan = Plan::expand(&Document::open(file)?, sets)?;
     let seed = seed.unwrap_or(*plan.seeds.start());
     let cell = &plan.cells[0];
     let scenario = &cell.scenario;

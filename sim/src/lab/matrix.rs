@@ -21,7 +21,8 @@ use cyphonic_scenarios::rows::Millis;
 use cyphonic_scenarios::{Document, Engine, Plan, Scenario, write_whole};
 
 use self::kinds::{KINDS, Kind, pairs};
-use super::{LabError, batch};
+use super::batch;
+use crate::error::LabError;
 use crate::host::apps::EchoReport;
 use crate::measure::last_tunnel;
 use crate::oracle::{self, End};

@@ -11,9 +11,10 @@ use cyphonic_core::quic::QlogSink;
 use cyphonic_scenarios::{Document, Engine, Plan, Row, Table, write_whole};
 use serde_json::json;
 
-use super::{LabError, batch, tables};
-use crate::capture::Secrets;
+use super::{batch, tables};
 use crate::capture::pcapng::pcapng;
+use crate::dissect::Secrets;
+use crate::error::LabError;
 use crate::measure;
 use crate::net::TapMode;
 use crate::run::{Run, run};
@@ -44,17 +45,12 @@ pub struct Request {
     pub qlog: bool,
 }
 
-/// Opens a scenario by path, or by the name of a built-in one.
-pub fn open(file: &str) -> Result<Document, LabError> {
-    Ok(Document::open(file)?)
-}
-
 /// Runs the file; gives what to print, and what failed: the other runs are made all the same.
 pub fn single(request: &Request) -> Result<(String, Option<LabError>), LabError> {
     if (request.pcap || request.qlog) && request.out.is_none() {
         return Err(LabError::Usage("--pcap and --qlog write files: say where with --out DIR".to_owned()));
     }
-    let plan = Plan::expand(&open(&request.file)?, &request.sets)?;
+    let plan = Plan::expand(&Document::open(&request.file)?, &request.sets)?;
     if let Some(out) = &request.out {
         super::writable(out)?;
     }

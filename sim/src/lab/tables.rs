@@ -10,8 +10,8 @@ use cyphonic_core::route::Pattern;
 use cyphonic_scenarios::rows::{Field, Millis, Outcome, Phase};
 use cyphonic_scenarios::{Line, Row, Table};
 
-use super::LabError;
-use super::reproduce::Done;
+use super::experiment::Done;
+use crate::error::LabError;
 
 /// Everything that `reproduce` prints. An experiment that came out otherwise than it must is an error.
 pub fn report(all: &[Done]) -> Result<String, LabError> {

@@ -5,11 +5,12 @@ use std::path::Path;
 use cyphonic_scenarios::{ResultsError, Table};
 
 use super::batch::{self, Options};
-use super::{LabError, matrix, reproduce};
+use super::{experiment, matrix};
+use crate::error::LabError;
 
 /// Reruns every experiment; the first difference is the error. Gives the report to print.
 pub fn verify(folder: &Path, mut announce: impl FnMut(&str)) -> Result<String, LabError> {
-    let plans = reproduce::plans()?;
+    let plans = experiment::plans()?;
     let count = plans.len() + 1;
     // Before anything runs: a missing or damaged file is told as such, not as a difference, and at once.
     let mut kept = Vec::new();

@@ -13,9 +13,9 @@ use cyphonic_core::time::Instant;
 use cyphonic_scenarios::rows::Field;
 use cyphonic_scenarios::{Family, Pair, Scenario};
 
-use crate::capture::Secrets;
 use crate::capture::composition::compose;
-use crate::capture::quic::Opener;
+use crate::dissect::Secrets;
+use crate::dissect::quic::Opener;
 use crate::host::apps::{App, AppId, Echo, EchoSize, Flow, FlowEnd, Target};
 use crate::net::TapMode;
 use crate::world::{Watch, World};

@@ -32,8 +32,9 @@ use cyphonic_scenarios::{Family as FamilyWord, LinkAt, Pair, Scenario, ServiceNa
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::check::{Depth, Invariant, Violation, violation};
+use super::depth::Depth;
 use super::model::permits_at_last;
+use super::violation::{Invariant, Violation, violation};
 use super::wires::Kept;
 use crate::host::Host;
 use crate::host::apps::{App, Echo, EchoSize, Family, Target};

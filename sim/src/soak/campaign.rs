@@ -9,16 +9,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cyphonic_scenarios::{ResultsError, Scenario};
+use cyphonic_scenarios::{Document, Plan, ResultsError, Scenario};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::check::{Depth, Examined, Violation, examine};
+use super::check::{Examined, examine};
 use super::coverage::Coverage;
+use super::depth::Depth;
 use super::generate::generate;
 use super::results::{self, Results, Shard, range, version};
 use super::sheet::Sheet;
 use super::shrink::shrink;
-use crate::lab::{LabError, single};
+use super::violation::Violation;
+use crate::error::LabError;
 
 /// How many plans are tried to make a failing one small.
 pub const SHRINK_BUDGET: usize = 600;
@@ -235,7 +237,7 @@ pub fn failure(seed: u64, sheet: &Sheet, violation: &Violation, depth: Depth, bu
 
 /// `--replay FILE`: holds every invariant against a file, on both engines.
 pub fn replay(file: &str) -> Result<(String, Option<LabError>), LabError> {
-    let plan = cyphonic_scenarios::Plan::expand(&single::open(file)?, &[])?;
+    let plan = Plan::expand(&Document::open(file)?, &[])?;
     let mut text = String::new();
     let mut failed = 0;
     for cell in &plan.cells {

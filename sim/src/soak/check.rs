@@ -17,7 +17,7 @@
 //! attacker is in `assault`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -29,15 +29,15 @@ use cyphonic_core::node::Node;
 use cyphonic_core::route::optimal::{Verdict, Way};
 use cyphonic_core::route::{Dialer, Pattern};
 use cyphonic_core::time::Instant;
-pub use cyphonic_scenarios::Invariant;
-use cyphonic_scenarios::{Action, Engine, Family, Pair, Scenario, Step};
+use cyphonic_scenarios::{Action, Engine, Family, Invariant, Pair, Scenario, Step};
 
 use super::coverage::Paths;
+use super::depth::Depth;
 use super::errors::Errors;
-use super::generate::is_drill;
 use super::model::{self, Wanted};
+use super::violation::{Violation, violation};
 use super::{assault, wires};
-use crate::capture::Secrets;
+use crate::dissect::Secrets;
 use crate::host::apps::{EchoReport, FlowReport, Probe, ProbeOutcome, TransferError, TransferReport};
 use crate::host::{Host, Loss};
 use crate::net::TapMode;
@@ -46,75 +46,6 @@ use crate::world::Watch;
 
 /// How long a datagram may be under way: its tunnel may have to be built first.
 const UNDER_WAY: Duration = Duration::from_secs(3);
-
-/// An invariant that did not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// Which.
-    pub invariant: Invariant,
-    /// What happened, as a sentence.
-    pub sentence: String,
-}
-
-impl Violation {
-    /// Whether the same went wrong, as far as words tell: all but numbers, and what is only added.
-    pub fn is_like(&self, other: &Self) -> bool {
-        let words = |violation: &Self| {
-            let text = violation.sentence.split(';').next().unwrap_or_default().to_owned();
-            text.split(|c: char| c.is_ascii_digit() || c == '.').filter(|part| !part.is_empty()).collect::<String>()
-        };
-        self.invariant == other.invariant && words(self) == words(other)
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.invariant, self.sentence)
-    }
-}
-
-/// How closely a run is looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a check of its own")]
-pub struct Depth {
-    /// Looks into every packet: I3, I8's secrets, I10.
-    pub packets: bool,
-    /// Attacks the network that the run leaves, and another one that has an impostor in it: see `assault`.
-    pub assault: bool,
-    /// With a flood among the attacks.
-    pub flood: bool,
-    /// A second run must be the same.
-    pub again: bool,
-    /// And a third one, on turmoil.
-    pub turmoil: bool,
-    /// Demands, against all reason, that nothing at all is answered: to see that failures are caught and shrunk.
-    pub broken: bool,
-}
-
-impl Depth {
-    /// Everything.
-    pub const FULL: Self =
-        Self { packets: true, assault: true, flood: true, again: true, turmoil: true, broken: false };
-
-    /// Of a seed of a soak: an assault on one drill in four, packets of these and of one in eight others, twice one in 32.
-    ///
-    /// Turmoil, which takes a hundred times as long, comes for one in 2,048, and only in small networks: that the engines
-    /// agree depends on them and on the kinds of boxes, of which any plan has some, and tests hold them to it. A flood is
-    /// among the attacks of one drill in twelve: it meets nothing but the tables of one node that hears from nobody, and so
-    /// nothing of a plan but its method.
-    pub fn of(seed: u64, scenario: &Scenario) -> Self {
-        let is_small = scenario.sites.len() + scenario.nodes.len() <= 6;
-        let assault = is_drill(seed) && (seed / 7).is_multiple_of(4);
-        Self {
-            packets: seed.is_multiple_of(8) || assault,
-            assault,
-            flood: assault && (seed / 7).is_multiple_of(12),
-            again: seed.is_multiple_of(32),
-            turmoil: seed.is_multiple_of(2_048) && is_small,
-            broken: false,
-        }
-    }
-}
 
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,10 +116,6 @@ fn paths(scenario: &Scenario, run: &Run) -> Paths {
         }
     }
     paths
-}
-
-pub(super) fn violation(invariant: Invariant, sentence: String) -> Violation {
-    Violation { invariant, sentence }
 }
 
 fn violations(scenario: &Scenario, run: &mut Run, depth: Depth) -> (Vec<Violation>, usize) {

@@ -19,8 +19,8 @@ use cyphonic_scenarios::{ResultsError, write_whole};
 use super::check::Examined;
 use super::coverage::{Coverage, Paths};
 use super::generate::{GENERATOR, generate};
+use crate::error::LabError;
 use crate::hex;
-use crate::lab::LabError;
 
 const COLUMNS: &str = "seed,digest,demanded,simulated_s,paths,violated";
 /// How many seeds are named.

@@ -16,8 +16,8 @@ use cyphonic_core::name::{NodeId, PathId};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Method, Scenario};
 
-use super::check::{Invariant, Violation, violation};
-use crate::capture::Secrets;
+use super::violation::{Invariant, Violation, violation};
+use crate::dissect::Secrets;
 use crate::hex;
 use crate::host::apps::MARKER;
 use crate::net::packet::{Ip, Transport};

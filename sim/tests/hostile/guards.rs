@@ -14,8 +14,10 @@ use std::sync::Mutex;
 
 use cyphonic_core::defects::{Defect, plant};
 use cyphonic_sim::soak::campaign::{SHRINK_BUDGET, failure};
-use cyphonic_sim::soak::check::{Depth, Invariant, examine};
+use cyphonic_sim::soak::check::examine;
+use cyphonic_sim::soak::depth::Depth;
 use cyphonic_sim::soak::generate::generate;
+use cyphonic_sim::soak::violation::Invariant;
 
 use crate::insiders;
 

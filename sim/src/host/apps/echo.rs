@@ -6,7 +6,7 @@ use std::time::Duration;
 use cyphonic_core::time::Instant;
 
 use super::{Inbound, fill};
-use crate::host::tun::{Outlet, Unsent};
+use crate::host::outlet::{Outlet, Unsent};
 use crate::host::wire::overhead;
 use crate::net::packet::IcmpError;
 

@@ -7,8 +7,8 @@ use cyphonic_core::time::Instant;
 
 use super::arrivals::{Arrivals, FLOW_LIMIT};
 use super::{Inbound, fill};
-use crate::host::sink::UDP_SINK_PORT;
-use crate::host::tun::{Outlet, UDP_ECHO_PORT, Unsent};
+use crate::host::outlet::{Outlet, Unsent};
+use crate::host::ports::{UDP_ECHO_PORT, UDP_SINK_PORT};
 use crate::net::packet::IcmpError;
 
 /// How long a flow waits for its last echoes.

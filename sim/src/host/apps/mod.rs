@@ -29,8 +29,8 @@ pub use flow::{Flow, FlowEnd, FlowReport};
 pub use resolve::{Resolution, ResolveError};
 pub use transfer::{Transfer, TransferError, TransferReport};
 
+use super::outlet::Outlet;
 use super::stack::TcpStack;
-use super::tun::Outlet;
 use crate::net::packet::IcmpError;
 use echo::EchoTask;
 use flow::FlowTask;

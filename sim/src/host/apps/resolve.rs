@@ -9,7 +9,7 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 
 use super::{Family, Inbound};
-use crate::host::tun::Outlet;
+use crate::host::outlet::Outlet;
 
 /// How long a query waits for its answer before it is sent again.
 const RETRY: Duration = Duration::from_secs(1);

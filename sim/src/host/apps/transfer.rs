@@ -12,7 +12,7 @@ use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
 
 use super::{Inbound, MARKER};
-use crate::host::sink::{BUFFER, SILENCE, TCP_SINK_PORT};
+use crate::host::ports::{BUFFER, SILENCE, TCP_SINK_PORT};
 use crate::host::stack::TcpStack;
 use crate::net::packet::IcmpError;
 

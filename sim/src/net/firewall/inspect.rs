@@ -14,9 +14,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use cyphonic_core::time::Instant;
 
-use crate::capture::frame::FrameKind;
-use crate::capture::hello::{Beginning, ClientHello};
-use crate::capture::initial::{InitialKeys, LEAST_DATAGRAM, LongHeader, VERSION_1};
+use crate::dissect::frame::FrameKind;
+use crate::dissect::hello::{Beginning, ClientHello};
+use crate::dissect::initial::{InitialKeys, LEAST_DATAGRAM, LongHeader, VERSION_1};
 use crate::net::NetDrop;
 use crate::net::packet::{Ip, protocol};
 

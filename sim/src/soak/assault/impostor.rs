@@ -12,7 +12,7 @@ use cyphonic_scenarios::{Engine, Scenario, ZONE};
 
 use crate::host::Host;
 use crate::run;
-use crate::soak::check::{self, Invariant, Violation};
+use crate::soak::violation::{Invariant, Violation, violation as violated};
 use crate::world::{Actor, Watch, World};
 
 /// I1, of a run of its own.
@@ -32,7 +32,7 @@ pub(super) fn violation(scenario: &Scenario, seed: u64) -> Option<Violation> {
                 let (me, who) = (member.name.short(), who.short());
                 let text =
                     format!("an application of {me} got packets from {address}, which {who} sent and does not own");
-                return Some(check::violation(Invariant::I1, text));
+                return Some(violated(Invariant::I1, text));
             }
         }
     }

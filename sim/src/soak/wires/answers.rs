@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use super::super::check::{Invariant, Violation, violation as violated};
+use super::super::violation::{Invariant, Violation, violation as violated};
 use super::Datagram;
 
 /// What a node and an address exchanged so far.

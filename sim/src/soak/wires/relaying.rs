@@ -13,7 +13,7 @@ use cyphonic_core::route::Pattern;
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Method, Scenario};
 
-use super::super::check::{Invariant, Violation, violation as violated};
+use super::super::violation::{Invariant, Violation, violation as violated};
 use super::Datagram;
 use crate::run::Run;
 

@@ -4,18 +4,23 @@ use cyphonic_core::quic::CidScheme;
 use etherparse::TcpHeader;
 
 use super::*;
-use crate::capture::hello::ClientHello;
-use crate::capture::initial::{InitialKeys, LongHeader};
-use crate::capture::testing::Pair;
+use crate::dissect::hello::ClientHello;
+use crate::dissect::initial::{InitialKeys, LongHeader};
+use crate::dissect::testing::{Pair, Sent};
 
 fn inspecting(what: Trait, reaction: Reaction) -> Firewall {
     let inspection = vec![InspectionRule { what, reaction }];
     Firewall::new(FirewallConfig { inspection, inbound: true, ..FirewallConfig::default() })
 }
 
+/// A datagram as an IP packet.
+fn packet(sent: &Sent) -> Vec<u8> {
+    udp(sent.from, sent.to, IpOptions::default(), &sent.payload).unwrap()
+}
+
 /// What a client sends to bob.example, offering the protocol "test".
 fn client() -> Vec<Vec<u8>> {
-    Pair::new(1, CidScheme::Direct).sent(0).iter().map(|tapped| tapped.packet.clone()).collect()
+    Pair::new(1, CidScheme::Direct).sent(0).iter().map(packet).collect()
 }
 
 fn verdicts(firewall: &mut Firewall, packets: &[Vec<u8>]) -> Vec<Result<(), NetDrop>> {
@@ -65,8 +70,8 @@ fn what_is_shorter_than_an_initial_may_be_is_not_taken_for_quic() {
 fn replies_of_a_blocked_conversation_are_blocked_too_and_other_conversations_are_not() {
     let mut firewall = inspecting(Trait::Quic, Reaction::Drop);
     let pair = Pair::new(1, CidScheme::Direct);
-    assert_eq!(firewall.outgoing(at(0), &pair.sent(0)[0].packet), Err(NetDrop::Inspected));
-    assert_eq!(firewall.incoming(at(0), &pair.sent(1)[0].packet), Err(NetDrop::Inspected));
+    assert_eq!(firewall.outgoing(at(0), &packet(&pair.sent(0)[0])), Err(NetDrop::Inspected));
+    assert_eq!(firewall.incoming(at(0), &packet(&pair.sent(1)[0])), Err(NetDrop::Inspected));
     for _ in 0..40 {
         assert_eq!(firewall.outgoing(at(0), &datagram(INSIDE, SERVER)), Ok(()));
     }

@@ -282,8 +282,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::capture::frame::FrameKind;
-    use crate::capture::testing::Pair;
+    use crate::dissect::frame::FrameKind;
+    use crate::dissect::testing::Pair;
 
     fn hex<const N: usize>(text: &str) -> [u8; N] {
         let bytes: Vec<u8> = (0..N).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect();

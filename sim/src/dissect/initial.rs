@@ -98,8 +98,8 @@ mod tests {
     use cyphonic_core::quic::CidScheme;
 
     use super::*;
-    use crate::capture::frame::FrameKind;
-    use crate::capture::testing::Pair;
+    use crate::dissect::frame::FrameKind;
+    use crate::dissect::testing::Pair;
 
     #[test]
     fn the_clients_first_packet_opens_and_no_bit_of_it_may_change() {
