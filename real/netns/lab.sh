@@ -248,8 +248,8 @@ transfer() {
     [[ $want == "$got" ]]
 }
 
-# A capture of a live node opens by itself. Again if it does not: tshark may take a word of the leg's for the tunnel's (README,
-# "Limits").
+# A capture of a live node opens by itself. Tries again if it does not: tshark may take a frame of the leg for one of the
+# tunnel (OPERATIONS.md, "Limits").
 capture_of_a() {
     local try
     for try in 1 2 3; do
