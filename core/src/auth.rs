@@ -11,7 +11,6 @@ mod guesses;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
@@ -30,12 +29,11 @@ use crate::quic::{CidScheme, LinkId, LinkOutput, Links, QuicConfig};
 use crate::store::Store;
 use crate::time::Instant;
 use crate::timers::Timers;
+use crate::timing::auth::LOGIN_TIMEOUT;
 use crate::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError};
 
 /// Most logins over TCP at one time.
 pub const MAX_LOGINS: usize = 4096;
-/// A login that takes longer is closed, over TCP from its first byte, over QUIC from the end of the handshake.
-const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the AS is told before it starts.
 #[derive(Clone)]

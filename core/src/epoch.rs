@@ -4,11 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::time::Instant;
+use crate::timing::common::{EPOCH_FIRST_LEAP, EPOCH_LONGEST_LEAP};
 use crate::tls::WallClock;
-
-/// See [`Epochs::leap`].
-const FIRST_LEAP: Duration = Duration::from_secs(3600);
-const LONGEST_LEAP: Duration = Duration::from_secs(400 * 86_400);
 
 /// Gives out epochs: nanoseconds of civil time, or more.
 ///
@@ -27,7 +24,7 @@ pub struct Epochs {
 impl Epochs {
     /// Epochs that follow this clock.
     pub fn new(clock: Arc<dyn WallClock>) -> Self {
-        Self { clock, last: 0, leap: FIRST_LEAP, origin: None }
+        Self { clock, last: 0, leap: EPOCH_FIRST_LEAP, origin: None }
     }
 
     /// Reads the clock, if it was never read before: what passes from now on counts, even if the clock stands still.
@@ -59,8 +56,8 @@ impl Epochs {
     /// gone so far that a clock cannot be why.
     pub fn leap(&mut self) -> bool {
         self.last = self.last.saturating_add(u64::try_from(self.leap.as_nanos()).unwrap_or(u64::MAX));
-        self.leap = self.leap.saturating_mul(4).min(LONGEST_LEAP);
-        self.leap < LONGEST_LEAP
+        self.leap = self.leap.saturating_mul(4).min(EPOCH_LONGEST_LEAP);
+        self.leap < EPOCH_LONGEST_LEAP
     }
 }
 

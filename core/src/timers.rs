@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::time::Instant;
+use crate::timing::common::LONGEST_RETRY;
 
 /// At most one deadline for each key; the earliest is found in logarithmic time.
 #[derive(Clone, Debug)]
@@ -62,10 +63,6 @@ impl<K: Ord + Copy> Timers<K> {
     }
 }
 
-/// The longest wait before something is sent again. Several parties wait for each other in one route construction: if
-/// one of them fell silent for longer, the others would have given up when it speaks again.
-const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
-
 /// When to send something again that nobody answered: after `first`, then twice as long each time, up to a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
@@ -86,7 +83,7 @@ impl Backoff {
     /// After one more transmission at `now`.
     pub fn again(&mut self, now: Instant) {
         self.sent = self.sent.saturating_add(1);
-        self.wait = (self.wait * 2).min(LONGEST_WAIT.max(self.wait));
+        self.wait = (self.wait * 2).min(LONGEST_RETRY.max(self.wait));
         self.next = now + self.wait;
     }
 }

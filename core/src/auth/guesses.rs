@@ -12,15 +12,12 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::time::Instant;
+use crate::timing::auth::{PASSWORDS_SAVED_BY_ALL, PASSWORDS_SAVED_BY_ONE};
 
 /// Iterations a second for all: some two passwords of 600,000, less than half of a slow core's time.
 const ALL: u64 = 1_200_000;
 /// Iterations a second for one source: such a password every five seconds.
 const ONE: u64 = 120_000;
-/// For so long all may save up: four passwords.
-const SAVED_ALL: Duration = Duration::from_secs(2);
-/// For so long one source may save up: three passwords.
-const SAVED_ONE: Duration = Duration::from_secs(15);
 /// From so many sources on, those that have earned all of theirs again are forgotten.
 const MANY: usize = 1024;
 
@@ -54,7 +51,13 @@ impl Guesses {
         }
         let source = source(from);
         let own = self.sources.get(&source).copied().unwrap_or_default();
-        let paid = pay(own, now, iterations, ONE, SAVED_ONE).zip(pay(self.all, now, iterations, ALL, SAVED_ALL));
+        let paid = pay(own, now, iterations, ONE, PASSWORDS_SAVED_BY_ONE).zip(pay(
+            self.all,
+            now,
+            iterations,
+            ALL,
+            PASSWORDS_SAVED_BY_ALL,
+        ));
         let Some((own, all)) = paid else { return false };
         self.sources.insert(source, own);
         self.all = all;
@@ -125,7 +128,7 @@ mod tests {
                     work += u64::from(iterations);
                 }
             }
-            let earned = ALL * u64::try_from((now - Instant::ZERO + SAVED_ALL).as_millis()).unwrap() / 1_000;
+            let earned = ALL * u64::try_from((now - Instant::ZERO + PASSWORDS_SAVED_BY_ALL).as_millis()).unwrap() / 1_000;
             prop_assert!(work <= earned + 300, "{work} of {earned}");
         }
     }

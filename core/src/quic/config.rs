@@ -13,6 +13,9 @@ use ring::{hkdf, hmac};
 
 use super::cid::{CidScheme, Generator};
 use super::congestion::OpenFactory;
+use crate::timing::quic::{
+    ACK_DELAY, INITIAL_RTT, LINK_IDLE_TIMEOUT, LINK_KEEP_ALIVE, RESET_EVERY, SIGNALING_KEEP_ALIVE,
+};
 use crate::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError};
 
 /// Who we are and whom we trust on QUIC links.
@@ -64,8 +67,8 @@ pub struct QuicOptions {
 impl Default for QuicOptions {
     fn default() -> Self {
         Self {
-            keep_alive: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(30),
+            keep_alive: LINK_KEEP_ALIVE,
+            idle_timeout: LINK_IDLE_TIMEOUT,
             max_udp_payload: 1452,
             serves_packets: true,
             discovery: Duration::ZERO,
@@ -111,15 +114,6 @@ impl std::fmt::Debug for QlogSink {
 
 /// Bytes of not yet sent, and of not yet read, DATAGRAM frames a link may hold.
 pub(super) const DATAGRAM_BUFFER: usize = 1 << 20;
-/// What a round trip is taken for before the first was measured. RFC 9002 §6.2.2 proposes 333 ms, so that a lost first
-/// packet costs a second; a tunnel that an application waits for, three handshakes one after another, has not the time.
-const INITIAL_RTT: Duration = Duration::from_millis(100);
-/// On a link to a service the client says something at least this often: a service that was restarted then answers that it
-/// does not know the link.
-const SIGNALING_KEEP_ALIVE: Duration = Duration::from_secs(3);
-/// How long a peer that may take many packets before it acknowledges one may keep a few to itself. With RFC 9000's 25 ms an
-/// end that sent little would learn of a loss late, and of the round trip little.
-const ACK_DELAY: Duration = Duration::from_millis(5);
 /// Flow-control windows for the stream, bytes.
 const STREAM_WINDOW: u32 = 1 << 20;
 
@@ -227,8 +221,7 @@ pub(super) fn endpoint(
     let memory = memory.map(|memory| key(b"connection id", memory));
     let mut config = EndpointConfig::new(Arc::new(reset_key));
     if memory.is_some() {
-        // After a restart everybody asks at once.
-        config.min_reset_interval(Duration::from_millis(1));
+        config.min_reset_interval(RESET_EVERY);
     }
     // Probes share our ports: see [`crate::probe`].
     config.rng_seed(Some(seed)).grease_quic_bit(false);

@@ -28,12 +28,11 @@ use crate::machine::Transmit;
 use crate::message::FrameReader;
 use crate::name::{Fqdn, RelayCid};
 use crate::time::Instant;
+use crate::timing::quic::HANDSHAKE_TIMEOUT;
 use crate::tls::{Roots, TlsError};
 
 /// Most incoming connections whose handshake is not finished; from half of it on, clients must prove their address.
 pub const MAX_HALF_OPEN: usize = 512;
-/// An incoming connection whose handshake takes longer is closed.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of messages and packets that may wait for a link's stream.
 pub const MAX_STREAM_BACKLOG: usize = 512 * 1024;
 /// Most links of one endpoint.

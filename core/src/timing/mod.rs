@@ -22,8 +22,12 @@ macro_rules! timings {
     };
 }
 
+pub mod auth;
+pub mod common;
 pub mod nms;
 pub mod node;
+pub mod quic;
+pub mod trs;
 
 /// A constant, as a reader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,29 +74,81 @@ impl From<u8> for Value {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Time(time) => write!(f, "{time:?}"),
-            Self::Times(times) => write!(f, "{times} times"),
+            Self::Time(time) => match (time.as_secs(), time.subsec_millis()) {
+                (days, 0) if days > 0 && days.is_multiple_of(86_400) => write!(f, "{} d", days / 86_400),
+                (hours, 0) if hours > 0 && hours.is_multiple_of(3_600) => write!(f, "{} h", hours / 3_600),
+                (0, _) => write!(f, "{} ms", time.as_millis()),
+                _ => write!(f, "{} s", time.as_secs_f64()),
+            },
+            Self::Times(times) => write!(f, "{times} ×"),
         }
     }
 }
 
 /// All of them, by role.
 pub fn table() -> Vec<(&'static str, Vec<Row>)> {
-    vec![("node", node::rows()), ("NMS", nms::rows())]
+    vec![
+        ("every role", common::rows()),
+        ("node", node::rows()),
+        ("AS", auth::rows()),
+        ("NMS", nms::rows()),
+        ("TRS", trs::rows()),
+        ("QUIC links", quic::rows()),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::fmt::Write;
 
     use super::*;
 
+    /// Around the table in `PROTOCOL.md`.
+    const BEGIN: &str = "<!-- timers: `UPDATE=1 cargo test -p cyphonic-core timing` writes this table -->\n";
+    const END: &str = "<!-- end of timers -->";
+
+    fn as_markdown() -> String {
+        let mut text = String::from("| timer | value | what it bounds | why this value |\n|---|---|---|---|\n");
+        for (role, rows) in table() {
+            writeln!(text, "| **{role}** | | | |").unwrap();
+            for Row { name, value, what, why } in rows {
+                let plain = |text: String| text.replace("[`", "`").replace("`]", "`");
+                writeln!(text, "| `{name}` | {value} | {} | {} |", plain(what), plain(why)).unwrap();
+            }
+        }
+        text
+    }
+
     #[test]
-    fn each_timer_has_a_name_of_its_own_and_says_what_it_is_and_why_it_is_so_long() {
+    fn the_table_in_the_protocol_document_is_made_of_the_constants() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/PROTOCOL.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = document.split_once(BEGIN).expect("the begin of the table");
+        let (written, after) = rest.split_once(END).expect("the end of the table");
+        let table = as_markdown();
+        if std::env::var_os("UPDATE").is_some() {
+            return std::fs::write(path, [before, BEGIN, &table, END, after].concat()).unwrap();
+        }
+        for (written, true_) in written.lines().zip(table.lines()) {
+            assert_eq!(written, true_, "run with UPDATE=1 and read the difference");
+        }
+        assert_eq!(written.lines().count(), table.lines().count(), "run with UPDATE=1 and read the difference");
+    }
+
+    #[test]
+    fn each_timer_has_a_name_of_its_own_and_says_what_it_bounds_and_why_it_is_so_long() {
         let mut names = BTreeSet::new();
         for row in table().into_iter().flat_map(|(_, rows)| rows) {
             assert!(names.insert(row.name), "{} is the name of two", row.name);
             assert!(row.what.ends_with('.') && row.why.ends_with('.'), "{}: {} / {}", row.name, row.what, row.why);
         }
+    }
+
+    #[test]
+    fn values_are_written_in_the_unit_that_a_reader_expects() {
+        let texts =
+            [5, 1_600, 8_000, 3_600_000, 400 * 86_400_000].map(|ms| Value::from(Duration::from_millis(ms)).to_string());
+        assert_eq!(texts, ["5 ms", "1.6 s", "8 s", "1 h", "400 d"]);
     }
 }

@@ -133,8 +133,8 @@ timings! {
 
     /// The first wait, after a relayed tunnel came up, before a direct one is tried; each later wait is twice as long.
     ///
-    /// Why: chosen. A direct path that was only slow is tried again soon. A survey takes [`SURVEY_LENGTH`], so the
-    /// second attempt knows what the surveys of both nodes found.
+    /// Why: chosen. The first attempt comes soon, because a survey may just have ended that found a better way. Later
+    /// ones are rarer, because what failed twice will most likely fail again.
     FIRST_IMPROVEMENT: Duration = Duration::from_millis(500);
 
     /// The longest wait between two attempts at a direct tunnel; also how long a direct path that fell silent is left

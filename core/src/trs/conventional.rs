@@ -21,15 +21,10 @@ use crate::name::{Fqdn, NodeId, Party, PathId};
 use crate::store::Store;
 use crate::time::Instant;
 use crate::timers::Timers;
+use crate::timing::trs::{EPOCH_KEPT_AHEAD, EPOCH_TOLD_EVERY, PATH_IDLE};
 
 /// Most paths (two for each tunnel).
 pub const MAX_PATHS: usize = 65_536;
-/// A path without traffic for this long is forgotten.
-const IDLE: Duration = Duration::from_secs(90);
-/// An epoch is kept that is so much later, ns: so not every one has to be written to a disk.
-const KEPT_AHEAD: u64 = 10_000_000_000;
-/// Whoever repeats what the NMS said is answered no more often.
-const TELL_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) struct Paths {
     id: NodeId,
@@ -128,10 +123,10 @@ impl Paths {
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         while let Some(id) = self.timers.pop_due(now) {
             let Some(path) = self.paths.get(&id) else { continue };
-            if path.used + IDLE <= now || defect!(PathsForgottenEarly) {
+            if path.used + PATH_IDLE <= now || defect!(PathsForgottenEarly) {
                 self.paths.remove(&id);
             } else {
-                self.timers.set(id, Some(path.used + IDLE));
+                self.timers.set(id, Some(path.used + PATH_IDLE));
             }
         }
     }
@@ -173,7 +168,7 @@ impl Paths {
         };
         if epoch <= self.epoch {
             let is_nms = self.nms_at.is_none_or(|at| at == remote);
-            if is_nms && self.told.is_none_or(|told| told + TELL_EVERY <= now) && !defect!(StaleEpochUntold) {
+            if is_nms && self.told.is_none_or(|told| told + EPOCH_TOLD_EVERY <= now) && !defect!(StaleEpochUntold) {
                 self.told = Some(now);
                 self.tell(&header, (local, remote), 0, &Message::RelayEpoch { last: self.epoch }, out);
             }
@@ -203,7 +198,7 @@ impl Paths {
     /// Sees to it that our next life takes nothing that we have taken. Where that fails it goes by the clock.
     fn keep_epoch(&mut self) {
         if let Some(store) = self.store.as_ref().filter(|_| self.epoch > self.kept) {
-            let ahead = self.epoch.saturating_add(KEPT_AHEAD);
+            let ahead = self.epoch.saturating_add(EPOCH_KEPT_AHEAD.as_nanos() as u64);
             if store.accept_epoch(self.id, ahead).is_ok() {
                 self.kept = ahead;
             }
@@ -246,7 +241,7 @@ impl Paths {
                 used: now,
             };
             self.paths.insert(id, path);
-            let idle = if defect!(PathsForgottenEarly) { IDLE / 10 } else { IDLE };
+            let idle = if defect!(PathsForgottenEarly) { PATH_IDLE / 10 } else { PATH_IDLE };
             self.timers.set(id, Some(now + idle));
         }
     }

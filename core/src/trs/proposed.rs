@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rand_chacha::ChaCha20Rng;
@@ -16,14 +15,13 @@ use crate::name::{Fqdn, Party, RelayCid};
 use crate::quic::{CidScheme, DatagramRefused, LinkId, LinkOutput, Links, QuicConfig, destination_prefix};
 use crate::time::Instant;
 use crate::timers::Timers;
+use crate::timing::trs::BINDING_TIMEOUT;
 use crate::tls::TlsError;
 
 /// Most legs that one leg is bound to, or asked to be bound to.
 pub const MAX_BINDINGS_PER_LEG: usize = 16;
 /// Most legs of one certificate: a node has one for each relayed peer.
 pub const MAX_LEGS_PER_NODE: usize = 1024;
-/// A Tunnel Request that the other node does not answer in this time is forgotten.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct Legs {
     mode: RelayMode,
@@ -239,7 +237,7 @@ impl Legs {
             return Err(DropReason::NotBound);
         };
         self.asked.insert((target, header.transaction), link);
-        self.timers.set((target, header.transaction), Some(now + ANSWER_TIMEOUT));
+        self.timers.set((target, header.transaction), Some(now + BINDING_TIMEOUT));
         let (framing, cid) = (Some(request.framing), leg.cid);
         for id in [link, target] {
             self.legs.get_mut(&id).expect("both are here").framing = framing;
