@@ -30,6 +30,7 @@ use crate::store::Store;
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::timing::auth::LOGIN_TIMEOUT;
+use crate::timing::{Due, Timer, earliest};
 use crate::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError};
 
 /// Most logins over TCP at one time.
@@ -313,10 +314,12 @@ impl Machine for Auth {
     }
 
     fn poll_output(&mut self) -> Output {
-        self.out.pop_front().unwrap_or_else(|| {
-            let timers = [self.links.next_timeout(), self.timers.next(), self.link_timers.next()];
-            Output::Wait(timers.into_iter().flatten().min())
-        })
+        self.out.pop_front().unwrap_or_else(|| Output::Wait(self.next_timer()))
+    }
+
+    fn next_timer(&self) -> Option<Due> {
+        let login = [self.timers.next(), self.link_timers.next()].into_iter().flatten().min();
+        earliest([self.links.next_timer(), login.map(|at| Timer::LoginTooLong.at(at))])
     }
 
     fn tables(&self) -> Tables {

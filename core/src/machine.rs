@@ -19,6 +19,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::event::Event;
 use crate::time::Instant;
+use crate::timing::Due;
 use crate::tls::Roots;
 
 /// A protocol role as a pure state machine.
@@ -44,6 +45,9 @@ pub trait Machine {
 
     /// The next output. After [`Output::Wait`] there is nothing more to do until the next input.
     fn poll_output(&mut self) -> Output;
+
+    /// The timer that [`Output::Wait`] names, as of the last input.
+    fn next_timer(&self) -> Option<Due>;
 
     /// Every table whose size others have a say in, and how many entries it has now. None may grow as long as nothing but
     /// time passes.
@@ -73,7 +77,7 @@ pub enum Input<C> {
     Packet(Bytes),
     /// Something happened on a TCP connection.
     Stream(StreamId, StreamInput),
-    /// The instant last given by [`Output::Wait`] has come.
+    /// The timer last given by [`Output::Wait`] is due.
     Timeout,
     /// The user wants something.
     Command(C),
@@ -115,8 +119,8 @@ pub enum Output {
     Stream(StreamId, StreamOutput),
     /// Something a user, a log or a test wants to know.
     Event(Event),
-    /// Nothing more now. Call again on input, or with [`Input::Timeout`] at the instant given.
-    Wait(Option<Instant>),
+    /// Nothing more now. Call again on input, or with [`Input::Timeout`] when this timer is due.
+    Wait(Option<Due>),
 }
 
 /// A UDP datagram to send; or several for one place, where a role was told that its driver can send them together.

@@ -48,7 +48,12 @@ impl<K: Ord + Copy> Timers<K> {
 
     /// The earliest deadline.
     pub fn next(&self) -> Option<Instant> {
-        self.queue.first().map(|&(at, _)| at)
+        self.first().map(|(at, _)| at)
+    }
+
+    /// The earliest deadline, and whose it is.
+    pub fn first(&self) -> Option<(Instant, K)> {
+        self.queue.first().copied()
     }
 
     /// Takes one key whose deadline has come.

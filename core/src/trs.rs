@@ -32,6 +32,7 @@ use crate::probe::is_not_quic;
 use crate::quic::QuicConfig;
 use crate::store::Store;
 use crate::time::Instant;
+use crate::timing::{Due, earliest};
 use crate::tls::TlsError;
 
 pub use conventional::MAX_PATHS;
@@ -111,10 +112,11 @@ impl Machine for Trs {
     }
 
     fn poll_output(&mut self) -> Output {
-        self.out.pop_front().unwrap_or_else(|| {
-            let timers = [self.paths.next_timeout(), self.legs.next_timeout()];
-            Output::Wait(timers.into_iter().flatten().min())
-        })
+        self.out.pop_front().unwrap_or_else(|| Output::Wait(self.next_timer()))
+    }
+
+    fn next_timer(&self) -> Option<Due> {
+        earliest([self.paths.next_timer(), self.legs.next_timer()])
     }
 
     fn tables(&self) -> Tables {

@@ -40,6 +40,7 @@ use cyphonic_core::node::{Node, NodeCommand};
 use cyphonic_core::quic::QlogSink;
 use cyphonic_core::store::Store;
 use cyphonic_core::time::Instant;
+use cyphonic_core::timing::Due;
 use cyphonic_core::trs::Trs;
 use cyphonic_scenarios::{
     Engine as EngineKind, Firewall as FirewallWords, Interface as Place, Link, LinkAt, NatAt, Role, Scenario,
@@ -235,6 +236,17 @@ impl World {
         ];
         let nodes = (0..self.nodes.len()).map(|node| (&self.nodes[node], self.look(node, |h| h.machine().tables())));
         services.into_iter().chain(nodes).map(|(station, tables)| (&*station.name, tables)).collect()
+    }
+
+    /// What each role waits for, by the host's name.
+    pub fn timers(&self) -> Vec<(&str, Option<Due>)> {
+        let services = [
+            (&self.auth, self.engine.look(self.auth.id, |host: &Host<Auth>| host.waits_for())),
+            (&self.nms, self.engine.look(self.nms.id, |host: &Host<Nms>| host.waits_for())),
+            (&self.trs, self.engine.look(self.trs.id, |host: &Host<Trs>| host.waits_for())),
+        ];
+        let nodes = (0..self.nodes.len()).map(|node| (&self.nodes[node], self.look(node, Host::waits_for)));
+        services.into_iter().chain(nodes).map(|(station, due)| (&*station.name, due)).collect()
     }
 
     /// Every event since the last call, in order of time, then of AS, NMS, TRS and nodes, with the host's name.

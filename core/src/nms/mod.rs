@@ -37,6 +37,7 @@ use crate::route::Policy;
 use crate::store::Store;
 use crate::time::Instant;
 use crate::timers::Timers;
+use crate::timing::{Due, Timer, earliest};
 use crate::tls::TlsError;
 
 pub use registry::MAX_NODES;
@@ -292,10 +293,12 @@ impl Machine for Nms {
     }
 
     fn poll_output(&mut self) -> Output {
-        self.out.pop_front().unwrap_or_else(|| {
-            let timers = [self.links.next_timeout(), self.expiry.next(), self.pending_timers.next()];
-            Output::Wait(timers.into_iter().flatten().min())
-        })
+        self.out.pop_front().unwrap_or_else(|| Output::Wait(self.next_timer()))
+    }
+
+    fn next_timer(&self) -> Option<Due> {
+        let silent = self.expiry.next().map(|at| Timer::SilentNode.at(at));
+        earliest([self.links.next_timer(), silent, self.next_pending_timer()])
     }
 
     fn tables(&self) -> Tables {

@@ -33,6 +33,7 @@ use crate::route::{self, Choice, Dialer, Pattern, Policy, optimal};
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::nms::{ROUTE_LIFETIME, ROUTING_RETRY, SIMULTANEOUS_REQUESTS};
+use crate::timing::{Due, Timer};
 
 /// Most route constructions under way.
 pub const MAX_PENDING: usize = 65_536;
@@ -388,6 +389,13 @@ impl Nms {
                 Step::AwaitConfirmation | Step::Told(_) => {}
             }
         }
+    }
+
+    /// What the earliest timer of a route construction is for.
+    pub(super) fn next_pending_timer(&self) -> Option<Due> {
+        let (at, id) = self.pending_timers.first()?;
+        let over = self.pending.get(&id).is_none_or(|pending| pending.started + ROUTE_LIFETIME <= at);
+        Some(if over { Timer::RouteForgotten } else { Timer::RoutingRetry }.at(at))
     }
 
     fn forget_pending(&mut self, id: PendingId) {

@@ -13,6 +13,7 @@ use crate::machine::{Output, StreamId, StreamInput, Tables};
 use crate::message::{LoginResponse, Message, RouteDirection};
 use crate::name::Party;
 use crate::time::Instant;
+use crate::timing::Due;
 use crate::tls::{Roots, TlsError};
 
 /// Names a tunnel within one node; never used twice.
@@ -89,7 +90,7 @@ pub(super) trait Carriage {
     fn handle_timeout(&mut self, now: Instant);
 
     /// The next timer.
-    fn next_timeout(&self) -> Option<Instant>;
+    fn next_timer(&self) -> Option<Due>;
 
     /// The next output.
     fn poll(&mut self) -> Option<CarriageOutput>;

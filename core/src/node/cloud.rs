@@ -17,6 +17,7 @@ use crate::timing::node::{
     CLOUD_FIRST_PAUSE, CLOUD_FIRST_STEP_TIMEOUT, CLOUD_LONGEST_PAUSE, CLOUD_RETRY, CLOUD_STEP_TIMEOUT, NMS_KEEP_ALIVE,
     NMS_KEEP_ALIVE_TRIES, REGISTRATION_STABLE,
 };
+use crate::timing::{Due, Timer};
 use crate::tls::WallClock;
 
 /// The node's standing with the cloud.
@@ -101,12 +102,17 @@ impl Cloud {
         self.trouble.as_ref()
     }
 
-    pub(super) fn next_timeout(&self) -> Option<Instant> {
+    pub(super) fn next_timer(&self) -> Option<Due> {
         match &self.state {
             State::Idle => None,
-            State::LoggingIn { until } | State::Opening { until } | State::Pausing { until } => Some(*until),
-            State::Registering { retry, until, .. } => Some(retry.next.min(*until)),
-            State::Registered { keep_alive, waiting } => waiting.as_ref().map(|(_, b)| b.next).or(*keep_alive),
+            State::LoggingIn { until } => Some(Timer::Login.at(*until)),
+            State::Opening { until } => Some(Timer::Registration.at(*until)),
+            State::Pausing { until } => Some(Timer::CloudPause.at(*until)),
+            State::Registering { retry, until, .. } => {
+                Some(Timer::RegistrationRetry.at(retry.next).min(Timer::Registration.at(*until)))
+            }
+            State::Registered { waiting: Some((_, retry)), .. } => Some(Timer::NmsKeepAliveRetry.at(retry.next)),
+            State::Registered { keep_alive, waiting: None } => keep_alive.map(|at| Timer::NmsKeepAlive.at(at)),
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::message::{LoginResponse, Message, RouteDirection};
 use crate::name::{Fqdn, NodeId, Party, PathId};
 use crate::time::Instant;
 use crate::timers::Timers;
+use crate::timing::{Due, Timer};
 use crate::tls::{self, Environment, Identity, Roots, TlsError};
 
 /// A packet longer than this could not be carried in one UDP datagram: 65,535 less IPv6 and UDP headers and ours.
@@ -305,8 +306,10 @@ impl Carriage for Conventional {
         }
     }
 
-    fn next_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+    fn next_timer(&self) -> Option<Due> {
+        let (at, id) = self.timers.first()?;
+        let timer = self.tunnels.get(&id).map_or(Timer::TunnelBuilding, |tunnel| tunnel.next_timer().timer);
+        Some(timer.at(at))
     }
 
     fn poll(&mut self) -> Option<CarriageOutput> {

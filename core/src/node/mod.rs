@@ -39,6 +39,7 @@ use crate::name::{Fqdn, Virtual};
 use crate::probe::is_probe;
 use crate::quic::QuicOptions;
 use crate::time::Instant;
+use crate::timing::{Due, earliest};
 use crate::tls::{Environment, Identity, Roots, TlsError};
 
 pub use held::{MAX_HELD_BYTES, MAX_HELD_PACKETS, MAX_HELD_QUERIES};
@@ -312,9 +313,12 @@ impl Machine for Node {
         if let Some(output) = self.out.pop_front() {
             return output;
         }
-        let node = [self.cloud.next_timeout(), self.peers.next_timeout(), self.survey.next_timeout()];
-        let timers = node.into_iter().chain([self.carriage.next_timeout()]);
-        Output::Wait(timers.flatten().min())
+        Output::Wait(self.next_timer())
+    }
+
+    fn next_timer(&self) -> Option<Due> {
+        let own = [self.cloud.next_timer(), self.peers.next_timer(), self.survey.next_timer()];
+        earliest(own.into_iter().chain([self.carriage.next_timer()]))
     }
 
     fn tables(&self) -> Tables {

@@ -25,6 +25,7 @@ use crate::name::{Fqdn, Virtual};
 use crate::time::Instant;
 use crate::timers::{Backoff, Timers};
 use crate::timing::node::{DIRECTION_REMEMBERED, ROUTE_TIMEOUT};
+use crate::timing::{Due, Timer, earliest};
 
 /// Most peers a node keeps state for.
 pub const MAX_PEERS: usize = 4096;
@@ -156,14 +157,20 @@ impl Peer {
         self.building.clear();
     }
 
-    fn next_timer(&self) -> Option<Instant> {
+    fn next_timer(&self) -> Option<Due> {
         let hopeless = (self.up.is_none() && self.building.is_empty()).then_some(self.until);
         let request = self.request.as_ref().map(|request| request.retry.next);
         let again = self.building.values().filter_map(|origin| origin.again.map(|again| again.next)).min();
-        let improve = self.improve.map(|improve| improve.at);
-        let old = self.old.map(|(.., until)| until);
-        let retry = self.retry_at.map(|(at, _)| at);
-        [hopeless, request, again, retry, self.relay_at, improve, old].into_iter().flatten().min()
+        let timers = [
+            (Timer::Route, hopeless),
+            (Timer::DirectionRetry, request),
+            (Timer::DirectionRetry, again),
+            (Timer::RoutePause, self.retry_at.map(|(at, _)| at)),
+            (Timer::DirectHeadStart, self.relay_at),
+            (Timer::Improvement, self.improve.map(|improve| improve.at)),
+            (Timer::ReplacedTunnel, self.old.map(|(.., until)| until)),
+        ];
+        earliest(timers.map(|(timer, at)| at.map(|at| timer.at(at))))
     }
 }
 
@@ -261,8 +268,12 @@ impl Peers {
         first
     }
 
-    pub(super) fn next_timeout(&self) -> Option<Instant> {
-        [self.timers.next(), self.obeyed.next()].into_iter().flatten().min()
+    pub(super) fn next_timer(&self) -> Option<Due> {
+        let of_peer = self.timers.first().map(|(at, id)| {
+            let due = self.peers.get(&id).and_then(Peer::next_timer);
+            due.map_or(Timer::Route, |due| due.timer).at(at)
+        });
+        earliest([of_peer, self.obeyed.next().map(|at| Timer::DirectionForgotten.at(at))])
     }
 
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<PeerId> {
@@ -272,7 +283,7 @@ impl Peers {
 
     /// Sets the peer's timer by what it waits for. To be called after every change.
     pub(super) fn rearm(&mut self, id: PeerId) {
-        self.timers.set(id, self.peers.get(&id).and_then(Peer::next_timer));
+        self.timers.set(id, self.peers.get(&id).and_then(Peer::next_timer).map(|due| due.at));
     }
 
     pub(super) fn new_tunnel(&mut self, peer: PeerId) -> TunnelId {

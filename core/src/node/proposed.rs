@@ -29,6 +29,7 @@ use crate::quic::{CidScheme, LinkClosed, LinkId, LinkOutput, Links, Load, QuicCo
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::timing::node::EARLY_LINK_TIMEOUT;
+use crate::timing::{Due, Timer, earliest};
 use crate::tls::{Roots, TlsError};
 
 /// Inbound links whose peer the NMS has not announced yet, at most; and of one peer, which may dial on several ways at once.
@@ -500,9 +501,14 @@ impl Carriage for Proposed {
         self.drain_links(now);
     }
 
-    fn next_timeout(&self) -> Option<Instant> {
-        let timers = [self.timers.next(), self.searches.next(), self.inbound_timers.next()];
-        timers.into_iter().chain([self.links.next_timeout()]).flatten().min()
+    fn next_timer(&self) -> Option<Due> {
+        let tunnel = self.timers.first().map(|(at, id)| {
+            let due = self.tunnels.get(&id).and_then(Tunnel::next_timer);
+            due.map_or(Timer::TunnelBuilding, |due| due.timer).at(at)
+        });
+        let search = self.searches.next().map(|at| Timer::MtuSearch.at(at));
+        let early = self.inbound_timers.next().map(|at| Timer::EarlyLink.at(at));
+        earliest([tunnel, search, early, self.links.next_timer()])
     }
 
     fn poll(&mut self) -> Option<CarriageOutput> {

@@ -34,6 +34,7 @@ use crate::route::optimal::{Behaviour, Filtering, Mapping};
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::node::{PROBE_REFRESH, PROBE_RETRY, PROBE_TRIES, REPORT_RETRY, REPORT_TRIES, SURVEY_LENGTH};
+use crate::timing::{Due, Timer};
 
 /// Fresh ports are drawn from here on (RFC 6335 §6).
 const FIRST_PORT: u16 = 49152;
@@ -118,11 +119,12 @@ impl Survey {
         self.run = None;
     }
 
-    pub(super) fn next_timeout(&self) -> Option<Instant> {
+    pub(super) fn next_timer(&self) -> Option<Due> {
         self.run.as_ref().map(|run| match &run.stage {
-            Stage::Probing { next, end, .. } => *next.min(end),
-            Stage::Reporting { retry, .. } => retry.next,
-            Stage::Settled { refresh } => *refresh,
+            Stage::Probing { next, end, .. } if next < end => Timer::ProbeRetry.at(*next),
+            Stage::Probing { end, .. } => Timer::SurveyEnd.at(*end),
+            Stage::Reporting { retry, .. } => Timer::ReportRetry.at(retry.next),
+            Stage::Settled { refresh } => Timer::ProbeRefresh.at(*refresh),
         })
     }
 

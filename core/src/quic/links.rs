@@ -29,6 +29,7 @@ use crate::message::FrameReader;
 use crate::name::{Fqdn, RelayCid};
 use crate::time::Instant;
 use crate::timing::quic::HANDSHAKE_TIMEOUT;
+use crate::timing::{Due, Timer};
 use crate::tls::{Roots, TlsError};
 
 /// Most incoming connections whose handshake is not finished; from half of it on, clients must prove their address.
@@ -346,9 +347,16 @@ impl Links {
         }
     }
 
-    /// When [`Self::handle_timeout`] wants to be called.
-    pub fn next_timeout(&self) -> Option<Instant> {
-        self.deadlines.first().map(|&(at, _)| at)
+    /// When [`Self::handle_timeout`] wants to be called, and what for.
+    pub fn next_timer(&self) -> Option<Due> {
+        let &(at, id) = self.deadlines.first()?;
+        let link = &self.links[&id];
+        let timer = match at {
+            _ if link.half_open == Some(at) => Timer::LinkHandshake,
+            _ if link.silent_at(&self.config) == Some(at) => Timer::LinkIdle,
+            _ => Timer::Quic,
+        };
+        Some(timer.at(at))
     }
 
     /// How many connections there are, in whatever state.

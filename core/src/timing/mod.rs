@@ -27,7 +27,10 @@ pub mod common;
 pub mod nms;
 pub mod node;
 pub mod quic;
+mod timer;
 pub mod trs;
+
+pub use timer::{Due, Timer, earliest};
 
 /// A constant, as a reader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]

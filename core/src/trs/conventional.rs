@@ -22,6 +22,7 @@ use crate::store::Store;
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::timing::trs::{EPOCH_KEPT_AHEAD, EPOCH_TOLD_EVERY, PATH_IDLE};
+use crate::timing::{Due, Timer};
 
 /// Most paths (two for each tunnel).
 pub const MAX_PATHS: usize = 65_536;
@@ -116,8 +117,8 @@ impl Paths {
         }
     }
 
-    pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+    pub(super) fn next_timer(&self) -> Option<Due> {
+        self.timers.next().map(|at| Timer::IdlePath.at(at))
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {

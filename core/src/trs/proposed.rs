@@ -16,6 +16,7 @@ use crate::quic::{CidScheme, DatagramRefused, LinkId, LinkOutput, Links, QuicCon
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::timing::trs::BINDING_TIMEOUT;
+use crate::timing::{Due, Timer, earliest};
 use crate::tls::TlsError;
 
 /// Most legs that one leg is bound to, or asked to be bound to.
@@ -81,8 +82,8 @@ impl Legs {
         }
     }
 
-    pub(super) fn next_timeout(&self) -> Option<Instant> {
-        [self.links.next_timeout(), self.timers.next()].into_iter().flatten().min()
+    pub(super) fn next_timer(&self) -> Option<Due> {
+        earliest([self.links.next_timer(), self.timers.next().map(|at| Timer::Binding.at(at))])
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {

@@ -88,8 +88,10 @@ fn describe(status: &Status) -> String {
         .certificate_ends
         .map(|ends| format!("  papers   {}\n", files::ending(drive::since_epoch(), Duration::from_secs(ends))));
     let papers = papers.unwrap_or_default();
+    let next = status.next.as_ref().map(|next| format!("  next     in {:.1} s: {}\n", next.in_s, next.timer));
+    let next = next.unwrap_or_default();
     let mut text = format!(
-        "{}  {} ({}, up {} s)\n{remedy}  virtual  {} on {}\n  real     {} port {}\n{papers}{nms}",
+        "{}  {} ({}, up {} s)\n{remedy}  virtual  {} on {}\n  real     {} port {}\n{papers}{nms}{next}",
         status.name,
         standing,
         status.method,

@@ -106,6 +106,17 @@ pub struct Status {
     pub peers: Vec<Peer>,
     /// What was dropped, by reason.
     pub dropped: std::collections::BTreeMap<String, u64>,
+    /// The timer that the node waits for.
+    pub next: Option<Next>,
+}
+
+/// A timer that is set.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Next {
+    /// What for.
+    pub timer: String,
+    /// Seconds until it is due.
+    pub in_s: f64,
 }
 
 /// How the NMS is heard.

@@ -39,6 +39,7 @@ use bytes::Bytes;
 use cyphonic_core::event::Event;
 use cyphonic_core::machine::{Input, Machine, Output};
 use cyphonic_core::time::Instant;
+use cyphonic_core::timing::Due;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tokio::runtime::Handle;
@@ -125,7 +126,7 @@ pub struct Driver<S: Shell> {
     streams: Streams,
     tun: Option<Tun>,
     requests: mpsc::Receiver<S::Request>,
-    wait: Option<Instant>,
+    wait: Option<Due>,
     reported: bool,
     ready: Ready,
 }
@@ -214,7 +215,7 @@ impl<S: Shell> Driver<S> {
     fn sleep(&mut self, bell: &Bell, only_look: bool) -> io::Result<()> {
         let left = match self.wait {
             _ if only_look => Some(Duration::ZERO),
-            Some(at) => Some(at.saturating_since(self.clock.now())),
+            Some(due) => Some(due.at.saturating_since(self.clock.now())),
             None => None,
         };
         let left = left.and_then(|left| Timespec::try_from(left).ok());
@@ -255,7 +256,7 @@ impl<S: Shell> Driver<S> {
     /// Takes what is due and what is there, a batch from each source, and lets the role answer all of it at once.
     fn turn(&mut self) -> Result<(), Failure> {
         let now = self.clock.now();
-        if self.wait.is_some_and(|at| at <= now) {
+        if self.wait.is_some_and(|due| due.at <= now) {
             self.machine.feed(now, Input::Timeout);
         }
         for socket in 0..self.udp.sockets() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cyphonic_core::dns;
 use cyphonic_core::event::{Event, Failure as Reason};
-use cyphonic_core::machine::Input;
+use cyphonic_core::machine::{Input, Machine};
 use cyphonic_core::method::Method;
 use cyphonic_core::name::{Fqdn, Party, Virtual};
 use cyphonic_core::node::{Node, NodeCommand, Overlay};
@@ -33,7 +33,7 @@ use super::report::Report;
 use super::secrets::Kept;
 use super::trouble::{self, Facts, Failed, Trouble};
 use super::{expiry, ready, stopped};
-use crate::control::{Answer, Asked, ControlSocket, DEFAULT_SOCKET, Pong, Question, Reply, Status};
+use crate::control::{Answer, Asked, ControlSocket, DEFAULT_SOCKET, Next, Pong, Question, Reply, Status};
 use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Tun, Udp};
 use crate::error::{Code, Failure};
 use crate::files;
@@ -339,6 +339,9 @@ impl NodeShell {
             tun: self.shown.tun.clone(),
             peers: machine.peers().iter().map(|status| self.peer(now, status)).collect(),
             dropped: self.report.drops().into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+            next: machine
+                .next_timer()
+                .map(|due| Next { timer: due.timer.to_string(), in_s: due.at.saturating_since(now).as_secs_f64() }),
         }
     }
 

@@ -123,7 +123,7 @@ impl Pair {
         loop {
             self.exchange();
             let arrivals = self.in_flight.iter().filter_map(|queue| queue.front().map(|&(at, _)| at));
-            let timeouts = self.ends.iter().filter_map(Links::next_timeout);
+            let timeouts = self.ends.iter().filter_map(|end| end.next_timer().map(|due| due.at));
             let next = arrivals.chain(timeouts).min().filter(|&at| at <= end);
             self.now = next.unwrap_or(end);
             for end in &mut self.ends {

@@ -39,6 +39,7 @@ use cyphonic_core::event::{DropReason, Event};
 use cyphonic_core::machine::{Input, Machine, Output};
 use cyphonic_core::name::Virtual;
 use cyphonic_core::time::Instant;
+use cyphonic_core::timing::Due;
 
 use crate::net::packet::Ip;
 use crate::net::{BoxInput, BoxOutput, NetBox};
@@ -110,8 +111,8 @@ pub struct Host<M: Machine> {
     /// What it takes to make them anew: seed, MTU, the port to listen on.
     stream_config: (u64, usize, Option<u16>),
     tun: Option<Tun>,
-    /// When the role wants [`Input::Timeout`].
-    wait: Option<Instant>,
+    /// When the role wants [`Input::Timeout`], and what for.
+    wait: Option<Due>,
     /// Until when the role stands still, and what waits for it.
     paused: Option<(Instant, Vec<Input<M::Command>>)>,
     events: VecDeque<(Instant, Event)>,
@@ -153,6 +154,11 @@ impl<M: Machine> Host<M> {
     /// The role.
     pub fn machine(&self) -> &M {
         &self.machine
+    }
+
+    /// The timer that the role waits for.
+    pub fn waits_for(&self) -> Option<Due> {
+        self.wait
     }
 
     /// Gives the role a command.
@@ -368,7 +374,7 @@ impl<M: Machine> Host<M> {
 
     fn deadline(&self) -> Option<Instant> {
         let tun = self.tun.as_ref().and_then(Tun::deadline);
-        let role = self.paused.as_ref().map_or(self.wait, |(until, _)| Some(*until));
+        let role = self.paused.as_ref().map_or(self.wait.map(|due| due.at), |(until, _)| Some(*until));
         [role, self.streams.deadline(), tun].into_iter().flatten().min()
     }
 }
@@ -385,7 +391,7 @@ impl<M: Machine + 'static> NetBox for Host<M> {
             },
             BoxInput::Timeout => {
                 self.resume(now);
-                if self.paused.is_none() && self.wait.is_some_and(|at| at <= now) {
+                if self.paused.is_none() && self.wait.is_some_and(|due| due.at <= now) {
                     self.feed(now, Input::Timeout);
                 }
             }

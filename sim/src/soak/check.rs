@@ -270,7 +270,10 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
         |(step, report): (&Step, &StepReport)| report.completed.is_none() && !matches!(step.action, Action::Tcp { .. });
     let pending = scenario.steps.iter().zip(&run.steps).position(is_pending);
     if let Some(step) = pending.or_else(|| (run.steps.len() < scenario.steps.len()).then_some(run.steps.len())) {
-        found.push(violation(Invariant::I7, format!("step {step} was not complete when the run ended, {}", run.ended)));
+        found.push(violation(
+            Invariant::I7,
+            format!("step {step} was not complete when the run ended, {}; {}", run.ended, waits(run)),
+        ));
         return 0;
     }
     let began: Vec<Instant> = run.steps.iter().map(|step| step.started).collect();
@@ -301,9 +304,19 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
         if matches!(demand.what, Wanted::EveryEcho { .. } | Wanted::EveryDatagram) {
             text.push_str("; and nothing ever happened to the network");
         }
+        let _ = write!(text, "; {}", waits(run));
         found.push(violation(Invariant::I7, text));
     }
     demands.len()
+}
+
+/// What each role waited for at the end: a role that waits for the wrong thing is often why a row of echoes failed.
+fn waits(run: &Run) -> String {
+    let waits = run.world.timers().into_iter().map(|(name, due)| match due {
+        Some(due) => format!("{name}: {due}"),
+        None => format!("{name}: nothing"),
+    });
+    format!("roles waited for: {}", waits.collect::<Vec<_>>().join(", "))
 }
 
 /// Whether a row of echoes came out as demanded, and how it did. What is on its way when a tunnel is replaced by a better one

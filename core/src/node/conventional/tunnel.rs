@@ -28,6 +28,7 @@ use crate::timing::node::{
     DIAL_STEP_TIMEOUT, LISTEN_TIMEOUT, PUNCH_RETRY, TUNNEL_DOUBT_RETRY, TUNNEL_DOUBT_TIMEOUT, TUNNEL_KEEP_ALIVE,
     TUNNEL_RETRY, TUNNEL_SILENCE,
 };
+use crate::timing::{Due, Timer};
 
 fn keep_alive() -> Duration {
     if defect!(KeepAliveOff) { 1_000 * TUNNEL_KEEP_ALIVE } else { TUNNEL_KEEP_ALIVE }
@@ -125,12 +126,18 @@ impl Tunnel {
         if self.relayed() { Party::Trs } else { Party::Node(self.name.clone()) }
     }
 
-    fn next_timer(&self) -> Instant {
+    pub(super) fn next_timer(&self) -> Due {
+        let building = |until: Instant| Timer::TunnelBuilding.at(until);
         match &self.stage {
-            Stage::Dialing { retry, until, .. } => retry.next.min(*until),
-            Stage::Listening { punch, until } => punch.map_or(*until, |p| p.next.min(*until)),
+            Stage::Dialing { retry, until, .. } => Timer::TunnelRetry.at(retry.next).min(building(*until)),
+            Stage::Listening { punch: None, until } => building(*until),
+            Stage::Listening { punch: Some(punch), until } => {
+                let timer = if self.relayed() { Timer::TunnelRetry } else { Timer::PunchRetry };
+                timer.at(punch.next).min(building(*until))
+            }
             Stage::Up { keep_alive, doubted, .. } => {
-                doubted.map_or(*keep_alive, |d| (d + TUNNEL_DOUBT_TIMEOUT).min(*keep_alive))
+                let lost = doubted.map(|doubted| Timer::TunnelDoubt.at(doubted + TUNNEL_DOUBT_TIMEOUT));
+                lost.into_iter().fold(Timer::TunnelKeepAlive.at(*keep_alive), Due::min)
             }
         }
     }
@@ -229,7 +236,7 @@ impl Conventional {
             stage,
         };
         self.by_path.insert((tunnel.inbound, peer));
-        self.timers.set(peer, Some(tunnel.next_timer()));
+        self.timers.set(peer, Some(tunnel.next_timer().at));
         self.tunnels.insert(peer, tunnel);
         if direction.dial {
             self.send_tunnel_request(now, peer, 0);
@@ -371,7 +378,7 @@ impl Conventional {
         let doubted = (!tunnel.dialer).then_some(now);
         let keep_alive = now + if tunnel.dialer { keep_alive() } else { TUNNEL_DOUBT_RETRY };
         tunnel.stage = Stage::Up { data, heard: now, keep_alive, doubted };
-        self.timers.set(peer, Some(tunnel.next_timer()));
+        self.timers.set(peer, Some(tunnel.next_timer().at));
         let greet = tunnel.announcement == Announcement::WhenHeard && tunnel.dialer;
         self.announce(peer);
         if greet {
@@ -482,7 +489,7 @@ impl Conventional {
             self.remove(peer);
             return self.out.push_back(CarriageOutput::TunnelDown(peer, Failure::Timeout));
         }
-        let next = tunnel.next_timer();
+        let next = tunnel.next_timer().at;
         self.timers.set(peer, Some(next));
         if let Some(count) = count {
             match self.tunnels[&peer].stage {

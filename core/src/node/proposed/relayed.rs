@@ -172,9 +172,8 @@ impl Proposed {
                 return;
             };
             let Some(output) = links.poll() else {
-                let next = links.next_timeout();
-                let until = (!matches!(tunnel.stage, Stage::Up(_))).then_some(tunnel.until);
-                self.timers.set(peer, [next, until].into_iter().flatten().min());
+                let next = tunnel.next_timer().map(|due| due.at);
+                self.timers.set(peer, next);
                 return;
             };
             match output {

@@ -24,6 +24,7 @@ use crate::route::Pattern;
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::node::{DIAL_STEP_TIMEOUT, LISTEN_TIMEOUT, MTU_SEARCH_SILENCE, PUNCH_RETRY};
+use crate::timing::{Due, Timer, earliest};
 
 /// Every path must take an inner packet of this size (RFC 8200 §5): if a DATAGRAM frame is too small for it, the
 /// stream carries it. Larger ones it carries only while the path's MTU is being discovered.
@@ -109,12 +110,14 @@ impl Stage {
 }
 
 impl Tunnel {
-    /// While it is being built.
-    fn next_timer(&self) -> Instant {
-        match &self.stage {
-            Stage::Expecting(Some(punch)) => punch.retry.next.min(self.until),
-            _ => self.until,
-        }
+    /// Until it is up; of a tunnel through a blind TRS also what its own endpoint waits for.
+    pub(super) fn next_timer(&self) -> Option<Due> {
+        let building = (!matches!(self.stage, Stage::Up(_))).then(|| Timer::TunnelBuilding.at(self.until));
+        let other = match &self.stage {
+            Stage::Expecting(Some(punch)) => Some(Timer::PunchRetry.at(punch.retry.next)),
+            stage => stage.links().and_then(Links::next_timer),
+        };
+        earliest([building, other])
     }
 
     /// A step is done; the next one has time of its own.
@@ -254,7 +257,7 @@ impl Proposed {
         if let Err(reason) = opened {
             return self.out.push_back(CarriageOutput::TunnelDown(id, reason));
         }
-        self.timers.set(id, Some(tunnel.next_timer()));
+        self.timers.set(id, tunnel.next_timer().map(|due| due.at));
         if matches!(tunnel.stage, Stage::Expecting(_)) {
             self.expecting.insert(direction.peer.clone(), id);
         }
@@ -481,13 +484,13 @@ impl Proposed {
         self.watch_search(now, peer);
         let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
         let (next, remote) = match &path {
-            Path::Blind { links, link, .. } => (links.next_timeout(), links.remote(*link)),
+            Path::Blind { links, link, .. } => (links.next_timer(), links.remote(*link)),
             Path::Direct(link) | Path::Terminated(link) => (None, self.links.remote(*link)),
         };
         let Some(remote) = remote else { return };
         tunnel.stage = Stage::Up(path);
         tunnel.carrier.discovering = now + self.quic.options.discovery;
-        self.timers.set(peer, next);
+        self.timers.set(peer, next.map(|due| due.at));
         let up = TunnelUp {
             peer: tunnel.name.clone(),
             pattern: tunnel.pattern,
@@ -537,8 +540,8 @@ impl Proposed {
                 punch = Some((to.clone(), tunnel.outbound));
             }
             // A step was done meanwhile. Where there is an endpoint of its own, `drain_blind` looks at its timers too.
-            let next = tunnel.next_timer();
-            self.timers.set(peer, Some(next));
+            let next = tunnel.next_timer().map(|due| due.at);
+            self.timers.set(peer, next);
         }
         if let Stage::EndToEnd(EndToEnd { links, .. }) | Stage::Up(Path::Blind { links, .. }) = &mut tunnel.stage {
             links.handle_timeout(now);

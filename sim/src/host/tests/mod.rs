@@ -13,6 +13,7 @@ use cyphonic_core::event::{DropReason, Event};
 use cyphonic_core::machine::{Input, Machine, Output, StreamId, StreamInput, StreamOutput, Tables, Transmit};
 use cyphonic_core::name::{Fqdn, Virtual};
 use cyphonic_core::time::Instant;
+use cyphonic_core::timing::{Due, Timer};
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{RData, Record, RecordType};
@@ -176,7 +177,11 @@ impl Machine for Toy {
     }
 
     fn poll_output(&mut self) -> Output {
-        self.outputs.pop_front().unwrap_or(Output::Wait(self.timer))
+        self.outputs.pop_front().unwrap_or_else(|| Output::Wait(self.next_timer()))
+    }
+
+    fn next_timer(&self) -> Option<Due> {
+        self.timer.map(|at| Timer::Quic.at(at))
     }
 }
 
