@@ -1,7 +1,8 @@
 //! The sheet that figures are drawn on, and what they are drawn with.
 //!
-//! Positions are whole units of 1/600 inch; [`pt`] turns points (1/72 inch) into them. What must be told apart differs in
-//! lightness **and** in hatch, marker or line style, so that a figure survives a grey printer and a colour-blind reader.
+//! Positions are whole units of 1/600 inch; [`pt`] turns points (1/72 inch) into them. What must be told apart differs
+//! in lightness **and** in hatch, marker or line style, so that a figure survives a grey printer and a colour-blind
+//! reader.
 
 use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, DrawingAreaErrorKind};

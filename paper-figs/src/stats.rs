@@ -48,8 +48,8 @@ pub fn mean(sample: &[f64]) -> Option<f64> {
     (!sample.is_empty()).then(|| sample.iter().sum::<f64>() / sample.len() as f64)
 }
 
-/// The quantile `p` (0 to 1) of a sample **in ascending order**, interpolated linearly between its neighbours (type 7 of
-/// Hyndman and Fan, 1996: the default of R and `NumPy`); none if it is empty.
+/// The quantile `p` (0 to 1) of a sample **in ascending order**, interpolated linearly between its neighbours (type 7
+/// of Hyndman and Fan, 1996: the default of R and `NumPy`); none if it is empty.
 pub fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let position = p.clamp(0.0, 1.0) * last as f64;

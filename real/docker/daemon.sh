@@ -2,7 +2,8 @@
 # Docker: that it is there and runs, the image, and that nothing of it stays. Read by run.sh.
 
 IMAGE=cyphonic-testbed
-# What the containers need beside our program: to be routers, to measure, to look, and to be used as people use machines.
+# What the containers need beside our program: to be routers, to measure, to look, and to be used as people use
+# machines.
 PACKAGES="iproute2 iputils-ping ethtool nftables tcpdump iperf3 curl busybox openssh-client openssh-server"
 our_daemon=""
 our_images=()

@@ -61,9 +61,9 @@ count() {
     tshark "$@" -Y "$filter" -T fields -e frame.number 2>/dev/null | wc -l
 }
 
-# readable WIRE CAPTURE: a capture with the secrets of node a. What its leg to the TRS says while the tunnel's own connection,
-# on the same ports, begins is left out: tshark takes it for that connection's, sees a key update in it, and reads nothing
-# of the tunnel from there on.
+# readable WIRE CAPTURE: a capture with the secrets of node a. What its leg to the TRS says while the tunnel's own
+# connection, on the same ports, begins is left out: tshark takes it for that connection's, sees a key update in it, and
+# reads nothing of the tunnel from there on.
 readable() {
     local wire=$1 kept=$2 begins answered
     editcap --inject-secrets "tls,$WORK/run/secrets-a.log" "$wire" "$kept"
@@ -212,7 +212,8 @@ blocked() { in_container firewall nft -j list counter inet filter blocked-4501 |
 
 blocked_is_named() { [[ $(in_container a cyphonic status) == *"UDP is blocked"* ]]; }
 
-# Why the paper carries CYPHONIC in QUIC: a firewall that lets HTTP/3 out stops the conventional method, and not the proposed.
+# Why the paper carries CYPHONIC in QUIC: a firewall that lets HTTP/3 out stops the conventional method, and not the
+# proposed.
 firewalled() {
     local method=$1 said code=0 received
     say "firewall before a, $method"
@@ -281,7 +282,8 @@ other_framings() {
     done
 }
 
-# What the largest packets are made of, from the captures: of those that carry one whole tunnelled packet and nothing else.
+# What the largest packets are made of, from the captures: of those that carry one whole tunnelled packet and nothing
+# else.
 table3_rows() {
     local method=$1 framing=$2 inner secrets=$WORK/run/secrets-a.log name=$2
     # The largest ICMPv6 packet that went in, with its header.

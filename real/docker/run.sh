@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
-# The paper's measurement on Docker: AS, NMS, TRS, two nodes and NAT routers with real netfilter, in each pattern and under
-# both methods, and behind a firewall that lets HTTP/3 out but not UDP 4501. Pings 100 times between the nodes' names, measures
-# TCP, also on the paper's link of 15 Mbit/s, uses curl and ssh, sends 1 GB, captures every wire and looks for plaintext on
-# them and in the services' memory; takes everything down, and prints the paper's Tables 3 and 4 beside what was measured.
+# The paper's measurement on Docker: AS, NMS, TRS, two nodes and NAT routers with real netfilter, in each pattern and
+# under both methods, and behind a firewall that lets HTTP/3 out but not UDP 4501. For each of them this
 #
-#   run.sh [OPTION...] [PATTERN [METHOD]]   every pattern and method if none is named; `firewall` is a pattern, too: 1, with a
-#                                           firewall before a that lets DNS and port 443 out and nothing else
+#   * pings 100 times between the nodes' names, and measures TCP, also on the paper's link of 15 Mbit/s
+#   * uses curl and ssh, and sends 1 GB
+#   * captures every wire, and searches the wires and the services' memory for plaintext
+#
+# It takes everything down at the end, and prints the paper's Tables 3 and 4 beside the measured ones.
+#
+#   run.sh [OPTION...] [PATTERN [METHOD]]   every pattern and method if none is named; the pattern `firewall` is
+#                                           pattern 1 with a firewall before a that lets out DNS and port 443 only
 #   run.sh build                            only make the image
 #   run.sh up PATTERN METHOD                bring up and leave it so:  docker exec cyphonic_a_1 ping b.cyphonic.test
 #   run.sh down                             take down
@@ -14,9 +18,11 @@
 #   --out FOLDER    where results are appended: table3.csv, table4.csv, narrow.csv  (results/real)
 #   --clean         afterwards remove the images that this made, too, and the work folder
 #
-# On Debian and Ubuntu, as root, it installs what it needs: docker.io, docker-compose, tshark, and debootstrap where images
-# cannot be pulled. It needs Rust to build the program, or CYPHONIC=PROGRAM.
-# Environment: PINGS (100), PINGS_LOST (1: so many of them may be lost), SECONDS_TCP (5), LARGE_BYTES (1000000000), WORK (a folder for keys, logs and captures).
+# On Debian and Ubuntu, as root, it installs what it needs: docker.io, docker-compose, tshark, and debootstrap where
+# images cannot be pulled. It needs Rust to build the program, or CYPHONIC=PROGRAM.
+#
+# Environment: PINGS (100), PINGS_LOST (how many of them may be lost: 1), SECONDS_TCP (5), LARGE_BYTES (1000000000),
+# WORK (a folder for keys, logs and captures).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -133,8 +133,8 @@ fn within<T: Send>(lab: &Lab, host: &str, work: impl FnOnce() -> std::io::Result
     std::thread::scope(|scope| scope.spawn(enter).join().expect("no step of it panics"))
 }
 
-/// Empties conntrack's table of a host, of one family: what `conntrack -F -f FAMILY` does, for which nftables has no word. The
-/// NAT there gives out its ports anew, as one that has no others.
+/// Empties conntrack's table of a host, of one family: what `conntrack -F -f FAMILY` does, for which nftables has no
+/// word. The NAT there gives out its ports anew, as one that has no others.
 pub(super) fn forget(lab: &Lab, host: &str, ipv4: bool) -> Result<(), Failure> {
     let family = if ipv4 { AddressFamily::INET } else { AddressFamily::INET6 };
     let flush = || {

@@ -1,6 +1,6 @@
-//! The impairment router: one thread that carries packets between pairs of TUN devices, through the simulator's own model
-//! of a wire ([`cyphonic_wire`]). It delays, loses, doubles, damages and overtakes; where packets go is the kernel's
-//! business.
+//! The impairment router: one thread that carries packets between pairs of TUN devices, through the simulator's own
+//! model of a wire ([`cyphonic_wire`]). It delays, loses, doubles, damages and overtakes; where packets go is the
+//! kernel's business.
 
 use std::collections::BTreeMap;
 use std::io;

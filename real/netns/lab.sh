@@ -15,8 +15,8 @@
 #
 # The NMS chooses routes by Table 1 of the paper; LAB_POLICY=optimal lets it bring nodes behind NATs together directly.
 #
-# Environment: CYPHONIC (the program), LAB (a name, so that labs can stand side by side), LAB_DIR (files and logs), LAB_START
-# (which daemons `up` starts; all of "as nms trs a b" if nothing is said).
+# Environment: CYPHONIC (the program), LAB (a name, so that labs can stand side by side), LAB_DIR (files and logs),
+# LAB_START (which daemons `up` starts; all of "as nms trs a b" if nothing is said).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -248,8 +248,8 @@ transfer() {
     [[ $want == "$got" ]]
 }
 
-# A capture of a live node opens by itself. Tries again if it does not: tshark may take a frame of the leg for one of the
-# tunnel (OPERATIONS.md, "Limits").
+# A capture of a live node opens by itself. Tries again if it does not: tshark may take a frame of the leg for one of
+# the tunnel (OPERATIONS.md, "Limits").
 capture_of_a() {
     local try
     for try in 1 2 3; do

@@ -12,9 +12,9 @@
 //! ```
 //!
 //! It is the simulator's network, wire for wire: a site of one node without any box has no router, and where there is
-//! one, the wires of the LAN take their millisecond out of the access link's delay. Each wire joins two TUN devices, and
-//! the impairment router carries packets between them. A node that moves has a device in every site that it is ever in; it
-//! is down wherever the node is not.
+//! one, the wires of the LAN take their millisecond out of the access link's delay. Each wire joins two TUN devices,
+//! and the impairment router carries packets between them. A node that moves has a device in every site that it is ever
+//! in; it is down wherever the node is not.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -397,9 +397,9 @@ fn nat_rules(nat: &Nat) -> String {
     )
 }
 
-/// A stateful packet filter as netfilter has it. What it let begin carries its generation as conntrack's mark; to one of
-/// another generation, which knows nothing of that, each conversation under way is a new one. The NAT's mappings, which are in the
-/// same table, stay.
+/// A stateful packet filter as netfilter has it. What it let begin carries its generation as conntrack's mark; to one
+/// of another generation, which knows nothing of that, each conversation under way is a new one. The NAT's mappings,
+/// which are in the same table, stay.
 pub(super) fn filter(firewall: &Firewall, generation: u32) -> String {
     let mut rules = String::new();
     let mut rule = |text: &str| {
@@ -452,8 +452,9 @@ pub(super) fn refilter(firewall: &Firewall, generation: u32) -> String {
     format!("delete table inet filter\n{}", filter(firewall, generation))
 }
 
-/// Whether netfilter's one way to map is what a NAT is to do: by destination, with the inner port where that is free there,
-/// or a random one. For one inner host, whose ports are always free, the former is one mapping for each inner port.
+/// Whether netfilter's one way to map is what a NAT is to do: by destination, with the inner port where that is free
+/// there, or a random one. For one inner host, whose ports are always free, the former is one mapping for each inner
+/// port.
 pub(super) fn maps_as_netfilter(nat: &Nat, inner_hosts: usize) -> bool {
     match (nat.mapping, nat.ports) {
         (Dependence::AddressAndPort, PortChoice::Random) => true,

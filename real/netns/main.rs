@@ -31,8 +31,8 @@ use run::{Problem, Runner};
 
 /// Runs scenarios on a real kernel, with the daemons.
 ///
-/// Needs root, /dev/net/tun, ip, nft and ping. Everything happens in network namespaces that it makes and takes down; the
-/// machine's own network is not touched.
+/// Needs root, /dev/net/tun, ip, nft and ping. Everything happens in network namespaces that it makes and takes down;
+/// the machine's own network is not touched.
 #[derive(Parser)]
 #[command(
     name = "cyphonic-netns",

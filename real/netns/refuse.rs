@@ -1,5 +1,5 @@
-//! What a Linux kernel cannot do as a scenario has it. Nothing is done approximately: it is refused, by the name that it
-//! has in the scenario.
+//! What a Linux kernel cannot do as a scenario has it. Nothing is done approximately: it is refused, by the name that
+//! it has in the scenario.
 
 use std::time::Duration;
 

@@ -1,14 +1,14 @@
 //! The certificate authority as a folder.
 //!
 //! ```text
-//! root.pem, root.key    the root: root.pem goes to everybody, root.key best to a safe, nothing needs it any more
-//! ca.pem, ca.key        the intermediate authority (the AS of paper §2.1), which signs everybody's certificate
-//! ca.toml               what both certificates say
-//! issued, revoked       every certificate that was made, and those that do not count any more: serial number, time, name
-//! crl.pem               the list of those, signed: to AS, NMS, TRS and every node
-//! lock                  keeps two who write there apart
-//! service.key           what NMS and TRS share in the conventional method
-//! NAME.pem, NAME.key    what `issue` made: copy both to NAME's machine and delete NAME.key here
+//! root.pem, root.key    the root: copy root.pem to every machine; keep root.key in a safe, nothing needs it any more
+//! ca.pem, ca.key        the intermediate authority (the AS of paper §2.1), which signs all certificates
+//! ca.toml               the facts in both certificates
+//! issued, revoked       every certificate that was made, and every revoked one: serial number, time, name
+//! crl.pem               the signed list of revoked certificates: for AS, NMS, TRS and every node
+//! lock                  held while a command writes here
+//! service.key           the key that NMS and TRS share in the conventional method
+//! NAME.pem, NAME.key    made by `issue`: copy both to NAME's machine and delete NAME.key here
 //! ```
 
 mod book;

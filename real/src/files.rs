@@ -36,8 +36,8 @@ pub struct Credentials {
     pub ends: Duration,
 }
 
-/// Reads certificate, key, roots and the list of what was revoked, and makes sure that they fit `name`, each other and the
-/// time.
+/// Reads certificate, key, roots and the list of what was revoked, and makes sure that they fit `name`, each other and
+/// the time.
 pub fn credentials(
     name: &Fqdn,
     certificate: &Path,
@@ -58,8 +58,8 @@ pub fn credentials(
     Ok(Credentials { identity, roots, ends })
 }
 
-/// Reads the certificates of the CA, and the list of what it revoked. A list that says nothing of a certificate of our own
-/// because its signature is bad would make everybody a stranger: it is refused. `chain` is ours, or empty.
+/// Reads the certificates of the CA, and the list of what it revoked. A list that says nothing of a certificate of our
+/// own because its signature is bad would make everybody a stranger: it is refused. `chain` is ours, or empty.
 pub fn roots(path: &Path, crl: Option<&Path>, chain: &[CertificateDer<'static>]) -> Result<Roots, Failure> {
     let roots = trust(certificates(path)?, path)?;
     let Some(crl) = crl else { return Ok(roots) };
@@ -353,7 +353,8 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
     Ok(text)
 }
 
-/// Whether a file's owner may have it: this user, root, and who owns the folder, because he could have put any file there.
+/// Whether a file's owner may have it: this user, root, and who owns the folder, because he could have put any file
+/// there.
 fn is_trusted(path: &Path, owner: u32) -> bool {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     owner == 0
@@ -361,8 +362,8 @@ fn is_trusted(path: &Path, owner: u32) -> bool {
         || fs::metadata(folder).is_ok_and(|folder| folder.uid() == owner)
 }
 
-/// Opens a file to write on behind what is in it; makes it, for its owner only, if there is none. One that others can read
-/// is refused. `key` is for messages.
+/// Opens a file to write on behind what is in it; makes it, for its owner only, if there is none. One that others can
+/// read is refused. `key` is for messages.
 pub fn append_private(path: &Path, key: &str) -> Result<fs::File, Failure> {
     let fail = |what: &dyn std::fmt::Display, remedy: String| {
         Failure::new(Code::Config, format!("`{key}`: {}: {what}", path.display()), remedy)

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-/// The system's allocator gives memory back to the kernel between one batch of packets and the next, and asks for it again.
+/// The system's allocator gives memory back to the kernel between one batch of packets and the next, and asks for it
+/// again.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -31,8 +31,8 @@ pub struct Network {
 struct Present {
     own: Virtual,
     overlay: Overlay,
-    /// Whether packets to the overlay left from our address, by IPv4 and IPv6, once it was given. Where they never did, as on
-    /// a machine without IPv6, nobody has taken it away.
+    /// Whether packets to the overlay left from our address, by IPv4 and IPv6, once it was given. Where they never did,
+    /// as on a machine without IPv6, nobody has taken it away.
     led: [bool; 2],
 }
 
@@ -58,7 +58,8 @@ impl Network {
         let mut links = handle.link().get().match_name(name.to_owned()).execute();
         let link = links.try_next().await.map_err(|error| denied(name, &error))?;
         let index = link.ok_or_else(|| denied(name, &"it is gone"))?.header.index;
-        // No link-local address, so no router solicitations into the overlay. Where IPv6 is turned off, nothing is lost.
+        // No link-local address, so no router solicitations into the overlay. Where IPv6 is turned off, nothing is
+        // lost.
         let quiet = LinkMessageBuilder::<LinkUnspec>::default()
             .index(index)
             .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![
@@ -111,8 +112,8 @@ impl Network {
         Ok(())
     }
 
-    /// Gives the interface again what somebody has taken from it: with `ip link set NAME down` the kernel forgets its routes and
-    /// IPv6 addresses. While it is down it stays so: whoever did that wanted it.
+    /// Gives the interface again what somebody has taken from it: with `ip link set NAME down` the kernel forgets its
+    /// routes and IPv6 addresses. While it is down it stays so: whoever did that wanted it.
     async fn restore(&mut self) {
         let Some(present) = self.present.clone() else { return };
         if !present.lacks() || !self.is_up().await {

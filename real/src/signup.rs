@@ -1,5 +1,5 @@
-//! First enrolment (paper §4.3): a device that has nothing but an invitation gets its certificate from the AS, which is the
-//! intermediate CA (§2.1).
+//! First enrolment (paper §4.3): a device that has nothing but an invitation gets its certificate from the AS, which is
+//! the intermediate CA (§2.1).
 //!
 //! ```text
 //! operator  cyphonic device invite NAME ── a token, good once ──▶ the device's owner
@@ -9,13 +9,14 @@
 //! AS → device   the certificate, with those between it and the root
 //! ```
 //!
-//! One JSON line each way. Who has no good token learns only that. The key is on the device's disk before the invitation is
-//! used, and the AS answers the same key again for as long as the invitation counts: an answer that is lost costs nothing.
+//! One JSON line each way. A client without a good token learns only that it has none. The key is on the device's disk
+//! before the invitation is used, and the AS answers the same key again for as long as the invitation counts: a lost
+//! answer costs nothing.
 //!
 //! A certificate that still counts gets its device the next one, for the same key: it is shown in place of a token.
 //!
-//! On the same port everybody gets the list of revoked certificates, which is no secret and signed ([`list`]): so nobody has
-//! to copy it.
+//! On the same port everybody gets the list of revoked certificates, which is no secret and signed ([`list`]): so
+//! nobody has to copy it.
 
 mod desk;
 mod seats;

@@ -1,6 +1,7 @@
-//! How much one system call of the data path carries, by the kernel's own counters: a transfer through a tunnel must cost a call
-//! for many packets, at the virtual interface and at the socket, on both sides. No clock is looked at, so a slow machine makes
-//! no difference; a busy one makes batches longer. What the core does with a batch is in its own tests (`core/tests/batches.rs`).
+//! How much one system call of the data path carries, by the kernel's own counters: a transfer through a tunnel must
+//! cost a call for many packets, at the virtual interface and at the socket, on both sides. No clock is looked at, so a
+//! slow machine makes no difference; a busy one makes batches longer. What the core does with a batch is in its own
+//! tests (`core/tests/batches.rs`).
 //!
 //! That needs root and a few tools; where they lack the test says so and passes. `.ci/run` has them.
 
@@ -15,8 +16,8 @@ const BYTES: u64 = 200_000_000;
 /// What a call carries at least, on average, bytes: ten packets' worth. It is usually 40,000 to 60,000.
 const FLOOR: u64 = 14_000;
 
-/// Calls so far of a node: reads and writes of its virtual interface (and of little else), datagrams or joined ones that its
-/// namespace's sockets sent and received.
+/// Calls so far of a node: reads and writes of its virtual interface (and of little else), datagrams or joined ones
+/// that its namespace's sockets sent and received.
 #[derive(Clone, Copy, Debug)]
 struct Calls {
     reads: u64,

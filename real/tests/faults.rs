@@ -1,6 +1,6 @@
-//! Faults while daemons run, on real sockets in network namespaces: what a node says of each, and that it recovers without an
-//! operator once the fault is over. That needs root and a few tools; where they lack a test says so and passes. `.ci/run` has
-//! them.
+//! Faults while daemons run, on real sockets in network namespaces: what a node says of each, and that it recovers
+//! without an operator once the fault is over. That needs root and a few tools; where they lack a test says so and
+//! passes. `.ci/run` has them.
 
 mod lab;
 
@@ -304,7 +304,8 @@ fn the_relay_is_killed(method: &str) -> Option<Lab> {
     lab.kill("trs");
     std::thread::sleep(Duration::from_millis(300));
     lab.start("trs", &[]);
-    // A conventional tunnel is given up after thirteen seconds of silence; by then TCP tries again but every 13 s itself.
+    // A conventional tunnel is given up after thirteen seconds of silence; by then TCP tries again but every 13 s
+    // itself.
     Transfer::goes_on(&lab, 40, "the TRS is back");
     transfer.ends_well(&lab);
     Some(lab)

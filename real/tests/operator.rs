@@ -1,6 +1,6 @@
-//! What an operator meets: the quick start of the README as it is written, what privileges the daemons keep, and what the
-//! tools say of a running network. On real sockets, in network namespaces: that needs root and a few tools; where they lack a
-//! test says so and passes. `.ci/run` has them.
+//! What an operator meets: the quick start of the README as it is written, what privileges the daemons keep, and what
+//! the tools say of a running network. On real sockets, in network namespaces: that needs root and a few tools; where
+//! they lack a test says so and passes. `.ci/run` has them.
 
 mod lab;
 
@@ -22,8 +22,8 @@ fn blocks(section: &str) -> Vec<&'static str> {
     section.split("```").skip(1).step_by(2).map(|block| block.trim_start_matches("sh")).collect()
 }
 
-/// A script in a namespace, as an operator types it: in a folder, with the program in the path. A node's control socket is its
-/// own, as these machines share their files.
+/// A script in a namespace, as an operator types it: in a folder, with the program in the path. A node's control socket
+/// is its own, as these machines share their files.
 fn types(lab: &Lab, host: &str, folder: &Path, script: &str) -> (bool, String) {
     let path = format!("{}:{}", Path::new(PROGRAM).parent().unwrap().display(), std::env::var("PATH").unwrap());
     let (log, errors) = (folder.join("terminal"), folder.join("errors"));

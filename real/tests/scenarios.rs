@@ -1,5 +1,5 @@
-//! `cyphonic-netns`: scenarios on a real kernel. What needs root says so and passes without it; `.ci/run` has it, and lays
-//! every cell of Table 1 beside a simulated run (`cyphonic-lab compare table1`).
+//! `cyphonic-netns`: scenarios on a real kernel. What needs root says so and passes without it; `.ci/run` has it, and
+//! lays every cell of Table 1 beside a simulated run (`cyphonic-lab compare table1`).
 
 use std::path::Path;
 use std::process::{Command, Output};

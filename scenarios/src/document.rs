@@ -201,7 +201,8 @@ fn name_of<'t>(tree: &'t Tree<'_>) -> Option<&'t str> {
     child(tree, "name")?.get_ref().as_str()
 }
 
-/// Turns a path with names into one with indices. What the file leaves out may follow, as far as a table could hold it.
+/// Turns a path with names into one with indices. Names that the file does not have may follow, as far as a table could
+/// hold them.
 pub(crate) fn indexed(tree: &Tree<'_>, path: &str) -> Result<String, Problem> {
     if path.is_empty() || path.split('.').any(str::is_empty) {
         return Err(Problem::EmptyPath);

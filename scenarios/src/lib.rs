@@ -6,9 +6,9 @@
 //! file → Document → Plan: --set and [sweep] laid over it → for each cell: spelling → sense → Scenario
 //! ```
 //!
-//! A [`Scenario`] holds only what makes sense: whoever runs it needs no further check. What it measures comes back as
-//! [`Row`]s, which a [`Table`] writes to a results file and reads again, and what happened in it as an event [`log`].
-//! No engine is in here, and no I/O but files.
+//! A [`Scenario`] holds only valid values: an engine that runs it needs no further check. Its measurements come back as
+//! [`Row`]s, which a [`Table`] writes to a results file and reads again, and its events as an event [`log`]. No engine
+//! is in here, and no I/O but files.
 
 mod address;
 mod document;

@@ -459,7 +459,7 @@ pub enum Action {
         /// What it is from now on.
         link: Box<Link>,
     },
-    /// A link goes down or comes up again. What is on the way arrives.
+    /// A link goes down or comes up again. Packets on the way arrive.
     LinkUp {
         /// Which.
         at: LinkAt,

@@ -48,8 +48,8 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "results/sim")]
         out: PathBuf,
     },
-    /// Runs one scenario: every cell of its sweep with every seed. One that says which invariant to `expect` is held against
-    /// all of them, on both engines.
+    /// Runs one scenario: every cell of its sweep with every seed. One that says which invariant to `expect` is held
+    /// against all of them, on both engines.
     Run {
         /// A scenario file, or the name of a built-in one (see `scenarios`).
         file: String,
@@ -84,8 +84,8 @@ enum Command {
         #[arg(value_name = "DIR", default_value = "results/sim")]
         folder: PathBuf,
     },
-    /// Crosses every kind of site with every other, under both policies and both methods, and holds the optimal policy, an
-    /// oracle and what packets did to each other. Exit code 3 if they disagree.
+    /// Crosses every kind of site with every other, under both policies and both methods, and holds the optimal policy,
+    /// an oracle and what packets did to each other. Exit code 3 if they disagree.
     Matrix {
         /// Where matrix.csv goes; without it nothing is written.
         #[arg(long, value_name = "DIR")]
@@ -94,7 +94,8 @@ enum Command {
         #[arg(long, value_name = "A,B")]
         show: Option<String>,
     },
-    /// Tells how a pair of nodes came to its path: what was observed, what was considered and refused, who dialed, when.
+    /// Tells how a pair of nodes came to its path: what was observed, what was considered and refused, who dialed,
+    /// when.
     Explain {
         /// A scenario file, or the name of a built-in one (see `scenarios`); of a sweep, its first cell.
         file: String,
@@ -108,12 +109,12 @@ enum Command {
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = set)]
         sets: Vec<(String, String)>,
     },
-    /// Runs a scenario here and with the daemons on a real kernel, and lays both event logs side by side. Exit code 5 if they
-    /// differ, 6 if there can be no real run.
+    /// Runs a scenario here and with the daemons on a real kernel, and lays both event logs side by side. Exit code 5
+    /// if they differ, 6 if there can be no real run.
     ///
-    /// The real run is made by `cyphonic-netns` (package `cyphonic`), in network namespaces of its own, as root. Compared
-    /// are the messages, with their sizes and their order, the patterns, and what came of every step; not times and
-    /// repetitions. What a kernel cannot do as the scenario says it is refused by name.
+    /// The real run is made by `cyphonic-netns` (package `cyphonic`), in network namespaces of its own, as root.
+    /// Compared are the messages, with their sizes and their order, the patterns, and what came of every step; not
+    /// times and repetitions. What a kernel cannot do as the scenario says it is refused by name.
     #[command(after_help = "Examples:\n  \
 cargo build --workspace && sudo target/debug/cyphonic-lab compare table1\n  \
 sudo target/debug/cyphonic-lab compare table1 --set 'method=\"proposed\"' --set 'site.a.kind=\"ipv6\"' --set 'site.b.kind=\"ipv6\"'\n  \
@@ -133,13 +134,14 @@ sudo target/debug/cyphonic-netns run my.toml --json >real.jsonl && cyphonic-lab 
     },
     /// Looks for bugs: random networks in trouble, held against what must never happen. Exit code 3 if something does.
     ///
-    /// Each seed is a plan: up to twelve sites with NATs, carriers, firewalls and translators of every behaviour, up to twelve
-    /// nodes, traffic, moves, restarts and faults in overlap; then peace, 90 s to heal, and echoes between every pair. Held
-    /// against it are the invariants I1 to I10: who receives what from whom, addresses for good, no amplification, limits,
-    /// at most one delivery, everybody reached at the end, no panic, no secret told, the same bytes again, no plaintext on
-    /// a wire. Three seeds of seven are drills instead: small networks in which next to nothing happens, so that each echo is
-    /// demanded; at the end of each they are attacked, by who damages, repeats and spoofs packets, floods, and pretends. A plan
-    /// that breaks an invariant is made as small as it goes and written to DIR/failures, a scenario like any other.
+    /// Each seed is a plan: up to twelve sites with NATs, carriers, firewalls and translators of every behaviour, up to
+    /// twelve nodes, traffic, moves, restarts and faults in overlap; then peace, 90 s to heal, and echoes between every
+    /// pair. Held against it are the invariants I1 to I10: who receives what from whom, addresses for good, no
+    /// amplification, limits, at most one delivery, everybody reached at the end, no panic, no secret told, the same
+    /// bytes again, no plaintext on a wire. Three seeds of seven are drills instead: small networks in which next to
+    /// nothing happens, so that each echo is demanded; at the end of each they are attacked, by who damages, repeats
+    /// and spoofs packets, floods, and pretends. A plan that breaks an invariant is made as small as it goes and
+    /// written to DIR/failures, a scenario like any other.
     #[command(after_help = "Examples:\n  \
 cyphonic-lab soak --seeds 1..1000 --out soaked           begin, or go on where it stopped\n  \
 cyphonic-lab soak --seeds 1..1000000 --time 10m          as many as ten minutes allow\n  \

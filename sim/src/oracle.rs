@@ -4,21 +4,21 @@
 //! A site is seen from outside as an [`Outlook`], one for each family: the composition of every box on the way out.
 //! Whether a dialer meets a listener then is a question about two outlooks ([`Outlook::dial`]):
 //!
-//! - Replies count only if they come from the address that was dialed. The one that peers are told is the one that the
-//!   NMS sees, so the listener needs endpoint-independent mapping, or no filter and a NAT that replies through the mapping
-//!   by which the question came.
-//! - A listener whose boxes filter has to send first (it *punches*), to an address that it must know: with
+//! - A reply counts only if it comes from the address that was dialed. Peers are told the address that the NMS sees. So
+//!   the listener needs endpoint-independent mapping, or no filter and a NAT that replies through the mapping by which
+//!   the request came.
+//! - A listener whose boxes filter has to send first (it *punches*), and must know where to. With
 //!   address-and-port-dependent filtering the dialer's port must be the one that the NMS sees; with address-dependent
 //!   filtering its address is enough.
-//! - Whoever sends must be allowed to by the site's firewall, punches too; and inspection must let the method's way to
-//!   begin a conversation pass, on both sides.
+//! - The site's firewall must let the sender send, punches too. Inspection must let the first packets of the method
+//!   pass, on both sides.
 //!
-//! Nothing is counted on that depends on which of two packets is the first: a dialer whose NAT would let it answer a
-//! punch through the mapping by which that came may have dialed before.
+//! The oracle relies on no race between two packets: a dialer whose NAT would let it answer a punch through the mapping
+//! by which the punch came may have dialed before.
 //!
-//! This is about the moment: mappings that expire, and tables that are full, are not looked at. Where several hosts may
-//! want the same external port of a NAT that preserves ports, none is counted on to get it; where they share it
-//! (overloading), none is counted on to be reached.
+//! The oracle judges one moment: it ignores mappings that expire and tables that are full. Where several hosts may want
+//! the same external port of a NAT that preserves ports, it relies on none of them to get it. Where they share the port
+//! (overloading), it relies on none of them to be reached.
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ use cyphonic_scenarios::{
     Site, SiteV4, SiteV6, Trait,
 };
 
-/// What the QUIC links of every role offer.
+/// The ALPN that the QUIC links of every role offer.
 const ALPN: &str = "h3";
 /// Where the AS takes logins over TCP, in the conventional method.
 const LOGIN_PORT: u16 = 443;
@@ -75,16 +75,16 @@ pub struct Outlook {
     pub port: Option<u16>,
     /// The UDP ports that may be sent to; all if none.
     pub egress: Option<Vec<Option<u16>>>,
-    /// Whether the firewall, or a box beyond it, filters. If not, a punch from inside need not pass the firewall, as NATs
-    /// inside have seen it by then; and one from outside begins a conversation there.
+    /// Whether the firewall, or a box beyond it, filters. If not, a punch from inside need not pass the firewall, as
+    /// NATs inside have seen it by then; and one from outside begins a conversation there.
     pub is_guarded: bool,
 }
 
 /// How a dialer gets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Success {
-    /// The listener need not do anything; and, where its mapping is not endpoint-independent, must not: by sending first
-    /// it would get another port for this dialer, and answer from there.
+    /// The listener need not do anything; and, where its mapping is not endpoint-independent, must not: by sending
+    /// first it would get another port for this dialer, and answer from there.
     Open,
     /// The listener has to send first.
     Punched,
@@ -113,7 +113,8 @@ pub enum Obstacle {
     NoSignaling,
     /// Both are behind one carrier, whose NAT does not turn packets back.
     NoHairpin,
-    /// Both are behind one carrier, whose NAT turns packets back with an inner source: replies come straight from there.
+    /// Both are behind one carrier, whose NAT turns packets back with an inner source: replies come straight from
+    /// there.
     InternalHairpin,
 }
 

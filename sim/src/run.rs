@@ -178,8 +178,8 @@ impl Runner<'_> {
         true
     }
 
-    /// Lets the network run one slice, or until `at` if that comes first, and looks what is complete. Slices in which nothing
-    /// can happen and nothing is due go by unseen.
+    /// Lets the network run one slice, or until `at` if that comes first, and looks what is complete. Slices in which
+    /// nothing can happen and nothing is due go by unseen.
     fn advance(&mut self, at: Instant) {
         let slice = |now: Instant| whole_millis((now + SLICE).min(at.max(now + Duration::from_millis(1))));
         let waits = self.active.iter().filter_map(|(_, doing)| doing.due());

@@ -2,8 +2,8 @@
 //!
 //! **For the simulator and for tests only.** Whoever knows the seed knows every key.
 //!
-//! Each node draws from its own streams, and each stream is a hash of (seed, node, purpose): see [`derive()`]. So one node
-//! does not disturb another, and a node that does one thing more does not change what it does elsewhere.
+//! Each node draws from its own streams, and each stream is a hash of (seed, node, purpose): see [`derive()`]. So one
+//! node does not disturb another, and a node that does one thing more does not change what it does elsewhere.
 //!
 //! | what TLS takes from chance | here |
 //! |---|---|
@@ -175,8 +175,8 @@ impl Pki {
         self.authority.issue(name, &key, self.serial(name, 0), validity).expect("an identity can be made for any name")
     }
 
-    /// The certificate that a name gets when it was renewed `number` times, and until when it counts (time since 1970; without
-    /// it for as long as any). The first one that counts for long is [`Self::identity`].
+    /// The certificate that a name gets when it was renewed `number` times, and until when it counts (time since 1970;
+    /// without it for as long as any). The first one that counts for long is [`Self::identity`].
     pub(crate) fn renewed(&self, name: &Fqdn, number: u32, until: Option<Duration>) -> Identity {
         if (number, until) == (0, None) {
             return self.identity(name);

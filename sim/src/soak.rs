@@ -8,9 +8,9 @@
 //!                                 shrink: the least scenario that fails alike ─▶ failures/soak-SEED.toml
 //! ```
 //!
-//! A plan is a scenario like any other, as text: it replays with `cyphonic-lab run`, and `cyphonic-lab soak --replay` holds
-//! the invariants against it. The [`model`] reads only the scenario, and knows nothing of the implementation. What failed
-//! once and was mended stays in `scenarios/regressions`, and is replayed by the tests.
+//! A plan is a scenario like any other, as text: it replays with `cyphonic-lab run`, and `cyphonic-lab soak --replay`
+//! holds the invariants against it. The [`model`] reads only the scenario, and knows nothing of the implementation. A
+//! failure that was mended stays in `scenarios/regressions`, and is replayed by the tests.
 
 mod assault;
 pub mod campaign;

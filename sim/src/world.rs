@@ -429,7 +429,7 @@ impl World {
         });
     }
 
-    /// Takes a link down or up, both ways. What is on it already arrives.
+    /// Takes a link down or up, both ways. Packets that are on it already arrive.
     pub fn set_link_up(&mut self, at: LinkAt, up: bool) {
         for (_, access) in self.parts.links.iter().filter(|(place, _)| *place == at) {
             access.wire.both().into_iter().for_each(|direction| self.engine.set_wire_up(direction, up));

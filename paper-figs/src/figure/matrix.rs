@@ -1,9 +1,9 @@
 //! Who reaches whom, and how: every kind of site with every other, a grid for each method and policy.
 //!
-//! A cell's colour says what became of a pair. The two things that a policy should never do stand out in warm colours: to
-//! relay although there is a direct path, and to leave two nodes without a tunnel that another policy gives them. A pair
-//! without a path under either policy cannot log in, which no policy changes. A kind whose nodes share something (a LAN,
-//! a carrier) meets only itself; such kinds have a row of their own below each grid.
+//! A cell's colour says what became of a pair. The two things that a policy should never do stand out in warm colours:
+//! to relay although there is a direct path, and to leave two nodes without a tunnel that another policy gives them. A
+//! pair without a path under either policy cannot log in, which no policy changes. A kind whose nodes share something
+//! (a LAN, a carrier) meets only itself; such kinds have a row of their own below each grid.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

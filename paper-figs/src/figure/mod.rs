@@ -78,7 +78,7 @@ impl Figure {
     /// Draws it and writes `NAME.svg` and `NAME.png` into a folder, which is made if need be; gives their paths.
     ///
     /// # Errors
-    /// See [`Failure`]. What was there before is then still there.
+    /// See [`Failure`]. Files from before are then untouched.
     pub fn make(&self, results: &Path, out: &Path) -> Result<[PathBuf; 2], Failure> {
         let drawing = (self.prepare)(results)?;
         let (svg, png) = (drawing.svg()?, drawing.png()?);

@@ -1,7 +1,7 @@
 //! What it costs until the first echo: round trips, packets and bytes, each a stack of the three phases.
 //!
-//! A run is one pair of nodes in one cell of the sweep under one seed; its tunnel tells the pattern, and with it where its
-//! login and registration belong. A bar is the mean over its runs (pattern 2 has one with the NAT on either side).
+//! A run is one pair of nodes in one cell of the sweep under one seed; its tunnel tells the pattern, and with it where
+//! its login and registration belong. A bar is the mean over its runs (pattern 2 has one with the NAT on either side).
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! The distribution of the round-trip time, beside the four statistics that the paper prints.
 //!
-//! Above, the share of echoes that came back within a time, for both methods. Below, on the same axis, the same echoes as
-//! boxes and as dots, each over the paper's range, mean and standard deviation.
+//! Above, the share of echoes that came back within a time, for both methods. Below, on the same axis, the same echoes
+//! as boxes and as dots, each over the paper's range, mean and standard deviation.
 
 use std::path::Path;
 

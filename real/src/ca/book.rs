@@ -1,7 +1,7 @@
 //! What an authority keeps: the files `issued` and `revoked`, a line for each certificate.
 //!
-//! A line is on the disk before anybody relies on it, and it counts once it is whole, with its end. What is left of one
-//! that was being written when the machine went down counts for nobody: it goes before the next is written.
+//! A line is on the disk before anybody relies on it, and it counts once it is whole, with its end. A line that was
+//! being written when the machine went down does not count, and is removed before the next line is written.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};

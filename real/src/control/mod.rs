@@ -133,13 +133,13 @@ pub struct Nms {
 }
 
 impl Nms {
-    /// Whether an answer of it is overdue.
+    /// Whether its answer is overdue.
     pub fn is_silent(&self) -> bool {
         self.silent_s > SILENT_S
     }
 }
 
-/// What is known of a node's network. What is `None` is not known.
+/// The node's knowledge of its network. A field that is `None` is unknown.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Netcheck {
     /// The node's name.
@@ -174,7 +174,7 @@ pub struct Netcheck {
     pub relayed: usize,
 }
 
-/// An address family. What is `None` is not known.
+/// The node's knowledge of one address family. A field that is `None` is unknown.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Family {
     /// The node's addresses.
@@ -183,7 +183,7 @@ pub struct Family {
     pub udp: Option<bool>,
     /// Whether the network maps all destinations alike (RFC 4787 §4.1).
     pub mapping: Option<String>,
-    /// Who may send in (RFC 4787 §5).
+    /// Which senders the network lets in (RFC 4787 §5).
     pub filtering: Option<String>,
     /// The largest packet that gets to every service that answers, bytes of IP; no more than 1,500 is tried.
     pub mtu: Option<u16>,
@@ -196,7 +196,8 @@ pub struct Service {
     pub service: String,
     /// Where it was asked.
     pub place: SocketAddr,
-    /// Whether it answered by QUIC over UDP; `None` where this machine has no address of its family, so it was not asked.
+    /// Whether it answered by QUIC over UDP; `None` where this machine has no address of its family, so it was not
+    /// asked.
     pub udp: Option<bool>,
     /// Whether it took a TCP connection, where it should and was asked.
     pub tcp: Option<bool>,

@@ -1,5 +1,5 @@
-//! `cyphonic ping`: echoes one after another, and what came of all of them. Ctrl-C (SIGINT) ends it early, as it does ping(8):
-//! an echo that is waited for just then counts as lost.
+//! `cyphonic ping`: echoes one after another, and what came of all of them. Ctrl-C (SIGINT) ends it early, as it does
+//! ping(8): an echo that is waited for just then counts as lost.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -102,8 +102,8 @@ fn listen(events: Sender<Event>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// `count` echoes with a pause between them, fewer after SIGINT; what there is to say goes to `print`, each line when it is
-/// there or, as JSON, all at the end.
+/// `count` echoes with a pause between them, fewer after SIGINT; what there is to say goes to `print`, each line when
+/// it is there or, as JSON, all at the end.
 ///
 /// # Errors
 /// The last failure, if nothing was answered at all; at once, if there is no node to ask.

@@ -6,10 +6,11 @@
 //! run    ─▶ [virtio-net header | IP, TCP or UDP header] [payload] [payload] …      one write
 //! ```
 //!
-//! A run says to the kernel: cut this into segments of so many bytes, if you have to. So what joins must be what the kernel
-//! would make of the whole: headers that differ only in length, checksum, number and (TCP's) PSH, payloads of one length
-//! but for the last. The order within a flow never changes. The checksum of each packet is verified before it joins, because
-//! the kernel takes a run's for granted; a packet with a wrong one goes alone, and the kernel refuses it.
+//! A run says to the kernel: cut this into segments of so many bytes, if you have to. So what joins must be what the
+//! kernel would make of the whole: headers that differ only in length, checksum, number and (TCP's) PSH, payloads of
+//! one length but for the last. The order within a flow never changes. The checksum of each packet is verified before
+//! it joins, because the kernel takes a run's for granted; a packet with a wrong one goes alone, and the kernel refuses
+//! it.
 
 use std::io::IoSlice;
 

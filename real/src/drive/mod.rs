@@ -9,15 +9,15 @@
 //! ```
 //!
 //! One thread owns the machine and everything that data passes through; there is no channel, no other thread and no
-//! runtime on that way. It sleeps in `poll(2)` only, until a socket or the TUN device has something or the role's instant
-//! comes: under a trickle of packets a way through an asynchronous runtime costs more than all else, because after each
-//! sleep its code has left the processor's caches. What is asynchronous, TCP streams and requests, is for the runtime's own
-//! thread, and rings a `bell` when it has something.
+//! runtime on that way. It sleeps in `poll(2)` only, until a socket or the TUN device has something or the role's
+//! instant comes. Under a trickle of packets, an asynchronous runtime on that way costs more than all else, because
+//! after each sleep its code has left the processor's caches. TCP streams and requests are asynchronous: they belong to
+//! the runtime's own thread, and ring a `bell` when they have something.
 //!
-//! A turn takes at most one batch from each source, feeds it all, lets the role settle once, and sends all that came of
-//! it: no source starves another, and what a turn costs is shared by all that it carries. Packets for applications go out
-//! before the role settles, and what applications answer at once is part of the same turn. If a socket is full the loop
-//! waits for it, and so stops reading the TUN device: back-pressure, not loss.
+//! A turn takes at most one batch from each source, feeds it all, lets the role settle once, and sends the outputs. So
+//! no source starves another, and all packets of a turn share its cost. Packets for applications go out before the role
+//! settles, so that an application's immediate answer is part of the same turn. If a socket is full the loop waits for
+//! it, and so stops reading the TUN device: back-pressure, not loss.
 
 mod bell;
 mod clock;
@@ -166,8 +166,8 @@ impl<S: Shell> Driver<S> {
         &mut self.shell
     }
 
-    /// Runs until `stop` is ready, or something happens without which nothing works. Until then the thread is for nothing
-    /// else: the runtime must have one of its own.
+    /// Runs until `stop` is ready or something vital fails. Until then the thread does nothing else, so the runtime
+    /// must have a thread of its own.
     pub fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
         let stop = std::pin::pin!(stop);
         tokio::task::block_in_place(|| self.turns(stop))
@@ -177,7 +177,8 @@ impl<S: Shell> Driver<S> {
         let bell = Arc::new(Bell::new().map_err(Failure::other)?);
         let waker = Waker::from(bell.clone());
         let mut context = Context::from_waker(&waker);
-        // Whether someone may have something to say: at first everybody has to be told of the bell.
+        // Whether a stream or request may be ready. True at first, so that each of them is polled once and gets the
+        // waker.
         let mut called = true;
         loop {
             self.flush()?;
@@ -253,14 +254,14 @@ impl<S: Shell> Driver<S> {
         }
     }
 
-    /// Takes what is due and what is there, a batch from each source, and lets the role answer all of it at once.
+    /// Takes the timeout that is due and a batch from each source, and lets the role answer all of it at once.
     fn turn(&mut self) -> Result<(), Failure> {
         let now = self.clock.now();
         if self.wait.is_some_and(|due| due.at <= now) {
             self.machine.feed(now, Input::Timeout);
         }
         for socket in 0..self.udp.sockets() {
-            // One that is newer than the last sleep waits for the next.
+            // A socket that was opened after the last sleep has not been polled yet; it waits for the next turn.
             if self.ready.udp.get(socket) != Some(&true) {
                 continue;
             }

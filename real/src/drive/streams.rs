@@ -1,7 +1,8 @@
 //! The TCP connections of a role: the conventional method's login. One task a connection; nothing here is fast, and
 //! everything is bounded.
 //!
-//! As the machine has it: a role hears `Closed` once, and not after its own `Close`; what it wrote before is still sent.
+//! As the machine has it: a role hears `Closed` once, and not after its own `Close`; what it wrote before is still
+//! sent.
 
 use std::collections::BTreeMap;
 use std::io;

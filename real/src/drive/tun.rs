@@ -21,8 +21,8 @@ const READS: usize = 4;
 pub struct Tun {
     device: SyncDevice,
     original: Vec<u8>,
-    /// What the packets of a read are cut into, and room for the longest one. It is used again as soon as nobody has the
-    /// packets any more.
+    /// What the packets of a read are cut into, and room for the longest one. It is used again as soon as nobody has
+    /// the packets any more.
     cuts: [Bytes; READS],
     room: usize,
     sizes: Vec<usize>,

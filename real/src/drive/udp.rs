@@ -1,5 +1,5 @@
-//! The UDP sockets of a role: one a port and family, so that each datagram keeps the address it was sent to; or where it
-//! shall listen on some addresses only (`listen`), one a port and address.
+//! The UDP sockets of a role: one a port and family, so that each datagram keeps the address it was sent to; or where
+//! it shall listen on some addresses only (`listen`), one a port and address.
 //!
 //! Datagrams that go to one place one after another leave together (GSO), and many come in with one call (GRO and
 //! recvmmsg). The kernel tells each datagram's destination address (pktinfo), and is told each one's source.
@@ -20,19 +20,20 @@ use crate::error::{Code, Failure};
 
 /// Bytes of one receive buffer: the most that GRO joins.
 const RECEIVE_BYTES: usize = 65_535;
-/// What one system call brings: so many datagrams, or joined ones.
+/// How many datagrams, or joined ones (GRO), one system call receives.
 const MESSAGES: usize = 8;
-/// What one turn takes from a socket: so many system calls' worth, or about so many bytes. What comes in behind it waits
-/// that long.
+/// How many system calls one turn spends on a socket, so that no other source waits longer.
 const CALLS: usize = 4;
+/// After about how many bytes one turn leaves a socket, for the same reason.
 const TURN_BYTES: usize = 256 << 10;
 /// Bytes that one send may carry, all segments together.
 const SEND_BYTES: usize = 65_000;
-/// Sockets for ports that the role took by sending from them; the oldest makes room for a new one.
+/// Most sockets for ports that the role took by sending from them; the oldest makes room for a new one. A survey
+/// sends its Probes from fresh ports.
 const EXTRA_SOCKETS: usize = 16;
 /// Batches for different places that are kept open during one turn.
 const OPEN_BATCHES: usize = 16;
-/// Bytes of the kernel's buffers, if it grants them: a few milliseconds at 10 Gbit/s.
+/// Bytes of the kernel's buffers, if it grants them: what arrives in a few milliseconds at 10 Gbit/s.
 const KERNEL_BUFFER: usize = 4 << 20;
 
 /// What a port is for.
@@ -101,8 +102,8 @@ pub struct Udp {
 }
 
 impl Udp {
-    /// Binds each port on each of these addresses; on none: on all, in both families. A machine without IPv6 does without it
-    /// then.
+    /// Binds each port on each of these addresses; on none: on all, in both families. A machine without IPv6 does
+    /// without it then.
     pub fn bind(listen: &[IpAddr], ports: &[(u16, PortUse)]) -> Result<Self, Failure> {
         let places = places(listen);
         let mut sockets = Vec::new();

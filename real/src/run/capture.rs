@@ -1,9 +1,9 @@
-//! A capture of a running node: every datagram of its UDP ports and every packet of its virtual interface, as one stream of
-//! pcapng with the secrets that open it.
+//! A capture of a running node: every datagram of its UDP ports and every packet of its virtual interface, as one
+//! stream of pcapng with the secrets that open it.
 //!
 //! The node's own loop shows what passes, so a datagram is whole and alone, whatever the kernel joins on the way; its
-//! IP header is made anew. A secret comes before the first packet that needs it: TLS tells it while the packet that brought
-//! it is handled, so a packet that came in waits until then.
+//! IP header is made anew. A secret comes before the first packet that needs it: TLS tells it while the packet that
+//! brought it is handled, so a packet that came in waits until then.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 use super::secrets::Kept;
 use crate::drive::{self, Passing};
 
-/// Bytes of a capture that wait for who asked for it. If there are more it is slower than the node, and loses packets; never
-/// secrets, without which what comes later could not be opened.
+/// Bytes of a capture that wait for who asked for it. If there are more it is slower than the node, and loses packets;
+/// never secrets, without which what comes later could not be opened.
 const WAITING_BYTES: usize = 16 << 20;
 /// Pieces that these bytes are in; then a piece grows.
 const WAITING: usize = 1024;

@@ -126,8 +126,8 @@ fn clean(file: &Path, made: bool) -> io::Result<()> {
     }
 }
 
-/// A new file takes the old one's place, with its owner and mode; where it cannot, as in containers and namespaces, whose file
-/// is a mount, it is written over.
+/// A new file takes the old one's place, with its owner and mode; where it cannot, as in containers and namespaces,
+/// whose file is a mount, it is written over.
 fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     // A link stays one.
     let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());

@@ -80,7 +80,8 @@ async fn answer<R>(mut stream: TcpStream, ask: mpsc::Sender<R>, wrap: fn(Asked) 
 /// What passed through the loop.
 #[derive(Default)]
 pub(super) struct Traffic {
-    /// Datagrams and bytes of UDP, in and out; packets and bytes of the virtual interface, from applications and to them.
+    /// Datagrams and bytes of UDP, in and out; packets and bytes of the virtual interface, from applications and to
+    /// them.
     counts: [(u64, u64); 4],
 }
 

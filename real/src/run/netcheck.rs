@@ -1,13 +1,13 @@
 //! `cyphonic netcheck`: what a node's network lets through, as far as it can be found out from here.
 //!
-//! What the role knows (registration, NAT, how its network maps and filters, the NMS's silence) comes from it. The rest is
-//! asked now, from a port of its own: each service gets a packet of a QUIC version that nobody has, and answers, as every
-//! QUIC server must be able to (RFC 9000 §6), which versions it has. That changes nothing at the service, and takes neither
-//! key nor certificate. The time it takes is the round trip; sent unfragmented in several sizes it gives the path's MTU.
-//! TCP is tried where a service takes it: at the AS.
+//! What the role knows (registration, NAT, how its network maps and filters, the NMS's silence) comes from it. The rest
+//! is asked now, from a port of its own: each service gets a packet of a QUIC version that nobody has, and answers, as
+//! every QUIC server must be able to (RFC 9000 §6), which versions it has. That changes nothing at the service, and
+//! takes neither key nor certificate. The time it takes is the round trip; sent unfragmented in several sizes it gives
+//! the path's MTU. TCP is tried where a service takes it: at the AS.
 //!
-//! Nothing is guessed. A service that does not answer may be down: UDP is called blocked only where TCP gets through to the
-//! same place.
+//! Nothing is guessed. A service that does not answer may be down: UDP is called blocked only where TCP gets through to
+//! the same place.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -130,7 +130,8 @@ async fn ask(target: Target) -> Service {
     }
 }
 
-/// The shortest round trip, and the largest packet that gets there if that is found out in time. Nothing if nobody answers.
+/// The shortest round trip, and the largest packet that gets there if that is found out in time. Nothing if nobody
+/// answers.
 async fn measure(place: SocketAddr) -> io::Result<Option<(Duration, Option<u16>)>> {
     let socket = socket(place)?;
     let mut shortest = None;

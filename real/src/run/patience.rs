@@ -1,6 +1,6 @@
-//! A node that cannot begin yet: its clock and certificate disagree, as on a machine that has no clock of its own until it has
-//! heard of the time; or the AS's name has no address, as where the network comes later. It waits, says so to who asks, and
-//! goes on as soon as that is mended.
+//! A node that cannot begin yet, for one of two reasons. Its clock and its certificate disagree, as on a machine
+//! without a battery-backed clock before NTP has set it. Or the AS's name has no address, as where the network comes up
+//! later. The node waits, tells the reason to `cyphonic status`, and goes on as soon as the cause is gone.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use super::stopped;
 use crate::control::{Answer, ControlSocket};
 use crate::error::{Code, Failure};
 
-/// How long after one look at clock, files and names comes the next.
+/// The time between two looks at clock, files and names: short enough that nobody notices the wait.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What `look` gives once it does not fail for a clock or an address any more.
+/// Waits until `look` does not fail for a clock or an address any more, and returns its result.
 ///
 /// # Errors
 /// What else `look` fails for; or clock or address, if the daemon is stopped meanwhile.
@@ -59,8 +59,8 @@ pub(super) async fn until_it_can_begin<T: Send + 'static>(
     }
 }
 
-/// Looks in a thread of its own, which is gone with the answer: a DNS may let it wait for long, and meanwhile others are
-/// answered; and what the daemon does to all of its threads next, it need not do to this one.
+/// Looks in a thread of its own, because a DNS query may block for long while the control socket has to answer. Returns
+/// only once that thread has ended: the daemon then drops the privileges of all its threads, and must not miss one.
 async fn apart<T: Send + 'static>(
     look: Arc<impl Fn() -> Result<T, Failure> + Send + Sync + 'static>,
 ) -> Result<T, Failure> {

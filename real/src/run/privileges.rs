@@ -1,10 +1,12 @@
-//! What a daemon may do once all that takes privileges is open: a node changes the addresses and routes of its interface
-//! (`CAP_NET_ADMIN`), a service nothing. All else is given up for good: from the permitted, effective, inheritable, ambient
-//! and bounding sets, and with `no_new_privs` no program that it starts gets any of it back.
+//! The privileges that a daemon keeps once its sockets, interface and files are open: a node changes the addresses and
+//! routes of its interface (`CAP_NET_ADMIN`), a service needs none. All others are dropped for good, from the
+//! permitted, effective, inheritable, ambient and bounding sets. With `no_new_privs` no program that the daemon starts
+//! gets any of them back.
 //!
-//! Capabilities belong to threads, not to processes. When they are given up a daemon has two: the one that drives the role,
-//! and the runtime's. What these start later begins with what they have. Threads of earlier work on files end by themselves
-//! within moments; that none is left which has more is waited for and verified.
+//! Capabilities belong to threads, not to processes. When they are dropped a daemon has two threads: the one that
+//! drives the role, and the runtime's. A thread that these start later inherits their capabilities. Threads of earlier
+//! work on files end by themselves within moments; the daemon waits until no thread with more capabilities is left, and
+//! verifies it.
 //!
 //! Root without capabilities is a user like others: it reads and writes what it owns. Where files that are needed later
 //! belong to someone else, `CAP_DAC_OVERRIDE` stays, and a warning says which file wants another owner.

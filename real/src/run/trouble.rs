@@ -1,7 +1,8 @@
 //! Why a node is not registered, in words: what happened, with whom, and what helps.
 //!
-//! The role knows the reason and the service it was with. What a person needs besides comes from outside of it: the clock and
-//! the certificate's dates, whether TCP gets through where UDP does not, and how often the registration was lost lately.
+//! The role knows the reason, and the service concerned. Its driver adds the facts that a person needs: the clock and
+//! the certificate's dates, whether TCP gets through where UDP does not, and how often the registration was lost
+//! lately.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! Whom the daemon trusts while it runs: the files of roots and of revoked certificates, read again when they change. Where
-//! the AS gives the list out, it is fetched into the file.
+//! Whom the daemon trusts while it runs: the files of roots and of revoked certificates, read again when they change.
+//! Where the AS gives the list out, it is fetched into the file.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,8 +17,8 @@ use super::privileges::Later;
 use crate::error::{Code, Failure};
 use crate::{files, signup};
 
-/// How often the files are looked at. A session of a revoked certificate ends within this time and a little after its list
-/// was replaced.
+/// How often the files are looked at. A session of a revoked certificate ends within this time and a little after its
+/// list was replaced.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How often the AS is asked for its list.
@@ -110,8 +110,8 @@ impl Trust {
         files.chain(fetched).collect()
     }
 
-    /// Tells whenever the files have changed, or a SIGHUP came, and they can be used; and whose certificates were taken back,
-    /// where the list is fetched and somebody wants to know.
+    /// Tells whenever the files have changed, or a SIGHUP came, and they can be used; and whose certificates were taken
+    /// back, where the list is fetched and somebody wants to know.
     pub(super) fn watch<R: Send + 'static>(
         self,
         tell: mpsc::Sender<R>,

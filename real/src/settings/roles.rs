@@ -19,11 +19,12 @@ macro_rules! settings {
                 $($own)*
                 /// The certificates of the root CA (PEM).
                 roots: PathBuf = "\"root.pem\"",
-                /// The list of revoked certificates (PEM, as `cyphonic ca revoke` writes it). It and the roots are read again
-                /// when they change, and on SIGHUP; sessions of certificates that do not count any more end. Optional.
+                /// The list of revoked certificates (PEM, as `cyphonic ca revoke` writes it). It and the roots are read
+                /// again when they change, and on SIGHUP; sessions of certificates that do not count any more end.
+                /// Optional.
                 crl: PathBuf = "\"crl.pem\"",
-                /// Where that list is fetched from every ten seconds: HOST:PORT of the AS's `signup-port`, if it has `ca` set.
-                /// Otherwise it has to be copied. Optional.
+                /// Where that list is fetched from every ten seconds: HOST:PORT of the AS's `signup-port`, if it has
+                /// `ca` set. Otherwise it has to be copied. Optional.
                 crl_from: String = "\"192.0.2.2:4433\"",
                 /// The zone of all names. Default: "cyphonic.test".
                 zone: Parsed<Fqdn> = "\"cyphonic.test\"",
@@ -31,8 +32,8 @@ macro_rules! settings {
                 alpn: String = "\"h3\"",
                 /// Write TLS secrets to this file, so that a capture can be read. Never in earnest. Optional.
                 key_log: PathBuf = "\"secrets.log\"",
-                /// Write every signaling message (name, length, never a secret), registration and tunnel to this file, one JSON
-                /// object a line. Optional.
+                /// Write every signaling message (name, length, never a secret), registration and tunnel to this file,
+                /// one JSON object a line. Optional.
                 event_log: PathBuf = "\"events.jsonl\"",
                 /// Where Prometheus may ask for numbers: IP:PORT, on this machine's loopback. Optional.
                 metrics: Parsed<SocketAddr> = "\"127.0.0.1:9464\"",
@@ -82,7 +83,8 @@ settings! {
     NodeSettings "node" {
         /// The node's name, in the zone; the certificate's.
         name: Parsed<Fqdn> = "\"a.cyphonic.test\"",
-        /// The AS: one or more HOST:PORT, both families if it has both (TCP in the conventional method, UDP in the proposed).
+        /// The AS: one or more HOST:PORT, both families if it has both (TCP in the conventional method, UDP in the
+        /// proposed).
         as_addresses: List<String> = "[\"[2001:db8::2]:443\", \"192.0.2.2:443\"]",
         /// The node's certificate and those between it and the root (PEM). Needed unless `login = "password"`.
         certificate: PathBuf = "\"a.cyphonic.test.pem\"",
@@ -98,14 +100,14 @@ settings! {
         port: u16 = "443",
         /// The addresses of this machine to listen on and to send from. Default: all.
         listen: List<IpAddr> = "[\"2001:db8::5\"]",
-        /// This machine's addresses that peers may reach. Default: `listen`, or those from which the AS is reached, followed
-        /// when they change.
+        /// This machine's addresses that peers may reach. Default: `listen`, or those from which the AS is reached,
+        /// followed when they change.
         addresses: List<IpAddr> = "[\"2001:db8::5\"]",
         /// The prefix of a NAT64 in this machine's network, a /96, so that IPv4 can be reached without an IPv4 address.
         /// Optional.
         nat64: Parsed<Ipv6Net> = "\"64:ff9b::/96\"",
-        /// How packets travel in QUIC: "compact" or "datagram" (DATAGRAM frames, without and with the paper's header), or
-        /// "stream". Default: "compact".
+        /// How packets travel in QUIC: "compact" or "datagram" (DATAGRAM frames, without and with the paper's header),
+        /// or "stream". Default: "compact".
         framing: Framing = "\"compact\"",
         /// The name in the AS's certificate. Default: as.ZONE.
         as_name: Parsed<Fqdn> = "\"as.cyphonic.test\"",
@@ -121,8 +123,8 @@ settings! {
         dns_v4: Parsed<Ipv4Addr> = "\"198.18.0.1\"",
         /// Where the node answers DNS, in the IPv6 range. Default: its first host.
         dns_v6: Parsed<Ipv6Addr> = "\"2001:db8:c::1\"",
-        /// How the system learns of the names: "auto" (resolvectl where systemd-resolved runs), "resolved", "resolv-conf"
-        /// (rewrite /etc/resolv.conf: containers, namespaces) or "none" (only say how). Default: "auto".
+        /// How the system learns of the names: "auto" (resolvectl where systemd-resolved runs), "resolved",
+        /// "resolv-conf" (rewrite /etc/resolv.conf: containers, namespaces) or "none" (only say how). Default: "auto".
         dns: Dns = "\"auto\"",
         /// The virtual interface's name. Default: "cyphonic0".
         tun: Parsed<Short> = "\"cyphonic0\"",
@@ -187,12 +189,14 @@ settings! {
         trs: List<SocketAddr> = "[\"[2001:db8::4]:443\", \"192.0.2.4:443\"]",
         /// The TRS in the conventional method. Default: the same addresses, port 4501.
         trs_conventional: List<SocketAddr> = "[\"[2001:db8::4]:4501\", \"192.0.2.4:4501\"]",
-        /// How it chooses routes: "paper" (Table 1), or "optimal" (from what is observed of both networks; nodes behind NATs
-        /// are brought together directly where that can be). Default: "paper".
+        /// How it chooses routes: "paper" (Table 1), or "optimal" (from what is observed of both networks; nodes behind
+        /// NATs are brought together directly where that can be). Default: "paper".
         policy: Policy = "\"paper\"",
-        /// A second UDP port, which nodes use to learn how their NATs behave; only under the optimal policy. Default: 3478.
+        /// A second UDP port, which nodes use to learn how their NATs behave; only under the optimal policy. Default:
+        /// 3478.
         probe_port: u16 = "3478",
-        /// The key that it shares with the TRS (32 hexadecimal digits, readable by its owner only). Optional without a TRS.
+        /// The key that it shares with the TRS (32 hexadecimal digits, readable by its owner only). Optional without a
+        /// TRS.
         service_key: PathBuf = "\"service.key\"",
         /// How the TRS relays in the proposed method: "blind" (it can read nothing) or "terminating" (as the paper has
         /// it); the same there. Default: "blind".
@@ -209,7 +213,8 @@ settings! {
         port: u16 = "443",
         /// The UDP port of the conventional method. Default: 4501.
         conventional_port: u16 = "4501",
-        /// Its own addresses, from which it speaks to the TRS. Default: `listen`, or those of this machine's interfaces.
+        /// Its own addresses, from which it speaks to the TRS. Default: `listen`, or those of this machine's
+        /// interfaces.
         addresses: List<IpAddr> = "[\"2001:db8::3\", \"192.0.2.3\"]",
         /// The range of virtual IPv4 addresses. Default: 198.18.0.0/16.
         overlay_v4: Parsed<Ipv4Net> = "\"198.18.0.0/16\"",
@@ -227,11 +232,11 @@ settings! {
         key: PathBuf = "\"trs.cyphonic.test.key\"",
         /// The key that it shares with the NMS (32 hexadecimal digits, readable by its owner only).
         service_key: PathBuf = "\"service.key\"",
-        /// What it has to know of its earlier lives (SQLite; made if it is not there): its own, not that of AS and NMS. Default:
-        /// none; then it goes by its clock, which must not be behind the NMS's.
+        /// What it has to know of its earlier lives (SQLite; made if it is not there): its own, not that of AS and NMS.
+        /// Default: none; then it goes by its clock, which must not be behind the NMS's.
         database: PathBuf = "\"trs.db\"",
-        /// How it relays in the proposed method: "blind" (it can read nothing) or "terminating" (as the paper has it); the
-        /// same at the NMS. Default: "blind".
+        /// How it relays in the proposed method: "blind" (it can read nothing) or "terminating" (as the paper has it);
+        /// the same at the NMS. Default: "blind".
         relay: Relay = "\"blind\"",
         /// The name in the AS's certificate, for `crl-from`. Default: as.ZONE.
         as_name: Parsed<Fqdn> = "\"as.cyphonic.test\"",

@@ -30,7 +30,8 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// With the authority's folder, a connection of its own to the database, for which the AS never waits, and the AS's papers.
+    /// With the authority's folder, a connection of its own to the database, for which the AS never waits, and the AS's
+    /// papers.
     pub fn new(folder: &Path, store: SqliteStore, roots: &Roots, identity: &Identity) -> Result<Self, Failure> {
         let tls = tls::server_config(&environment(), roots, identity, ClientAuth::Optional, ALPN);
         Ok(Self {

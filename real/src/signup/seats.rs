@@ -1,5 +1,5 @@
-//! Who is served at one time. Few, so that nobody fills the AS's memory; and each only until somebody else needs the place
-//! more: one who says nothing, or reads nothing, keeps nobody out.
+//! The connections that the sign-up port serves at one time. They are few, so that they cannot fill the AS's memory.
+//! When all seats are taken, a newcomer gets the oldest idle seat, so a silent client keeps nobody out.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// Most at one time.
+/// Most connections at one time: each may hold a TLS session and a certificate request.
 const MOST: usize = 64;
-/// Most from one source at one time; several devices may be behind one NAT.
+/// Most connections from one source at one time: several devices may be behind one NAT.
 const MOST_FROM_ONE: usize = 8;
 
 /// All seats.
@@ -25,9 +25,9 @@ struct Taken {
 
 struct Place {
     source: IpAddr,
-    /// Its request is being worked on: it keeps its seat.
+    /// Whether its request is being processed; it then keeps its seat.
     at_work: bool,
-    /// Who sits there is told by its end.
+    /// Dropped when another client gets the seat, which tells the present one.
     _gone: oneshot::Sender<()>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Seat {
     all: Arc<Seats>,
 }
 
-/// What belongs to one subscriber: an IPv4 address, or an IPv6 network of 64 bits.
+/// The addresses of one subscriber: an IPv4 address, or an IPv6 network of 64 bits.
 fn source(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
@@ -46,8 +46,8 @@ fn source(from: IpAddr) -> IpAddr {
 }
 
 impl Seats {
-    /// A seat for who comes from there, and what ends when somebody else gets it. None if all that it could have are of those
-    /// whose requests are being worked on.
+    /// A seat for a client at this address, and a channel that closes when another client gets the seat. `None` if the
+    /// requests of all seats that it could have are being processed.
     pub(super) fn take(self: &Arc<Self>, from: IpAddr) -> Option<(Seat, oneshot::Receiver<()>)> {
         let source = source(from);
         let mut taken = self.lock();
@@ -64,14 +64,14 @@ impl Seats {
         Some((Seat { number, all: self.clone() }, gone))
     }
 
-    /// No method leaves it half done.
+    /// A panic of another thread cannot have left the table half changed: no method panics between two changes.
     fn lock(&self) -> MutexGuard<'_, Taken> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Taken {
-    /// Takes the oldest of these seats whose request is not being worked on.
+    /// Frees the oldest of these seats whose request is not being processed.
     fn displace(&mut self, of: impl Fn(&Place) -> bool) -> Option<()> {
         let oldest = self.seats.iter().find(|(_, place)| !place.at_work && of(place)).map(|(number, _)| *number);
         self.seats.remove(&oldest?).map(drop)

@@ -20,8 +20,8 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, Trans
 
 use crate::error::{Code, Failure};
 
-/// How long a command, or a daemon that begins, waits for another's transaction. All do little, so more than this means that
-/// something holds the file.
+/// How long a command, or a daemon that begins, waits for another's transaction. All do little, so more than this means
+/// that something holds the file.
 const BUSY: Duration = Duration::from_secs(2);
 /// How long a role that runs waits: packets wait with it, and who is refused asks again.
 const BUSY_SERVING: Duration = Duration::from_millis(50);
@@ -57,7 +57,8 @@ impl std::fmt::Debug for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, makes it if it is not there, and brings its tables up to date. Virtual addresses come from `range`.
+    /// Opens the file, makes it if it is not there, and brings its tables up to date. Virtual addresses come from
+    /// `range`.
     pub fn open(path: &Path, range: VirtualRange) -> Result<Self, Failure> {
         protect(path)?;
         let mut connection = Connection::open(path).map_err(|error| failure(path, &error))?;
@@ -99,8 +100,8 @@ impl SqliteStore {
         rows.collect::<Result<_, _>>().map_err(|error| self.failed(&error))
     }
 
-    /// Lets who shows this token sign up under a name, once, before `until`; in place of an earlier invitation. `replaces`:
-    /// even if there is a device of that name, whose place the new one then takes.
+    /// Lets who shows this token sign up under a name, once, before `until`; in place of an earlier invitation.
+    /// `replaces`: even if there is a device of that name, whose place the new one then takes.
     pub fn invite(&self, name: &Fqdn, token: &str, until: Duration, replaces: bool) -> Result<(), StoreError> {
         let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
         self.write(|transaction| {
@@ -121,8 +122,8 @@ impl SqliteStore {
         self.read(|connection| invitation(connection, name, token, key, now))
     }
 
-    /// Uses the invitation up for this key and certificate and lets its name log in by certificate, if it is still good;
-    /// what it was worth.
+    /// Uses the invitation up for this key and certificate and lets its name log in by certificate, if it is still
+    /// good; what it was worth.
     pub fn take_invitation(
         &self,
         name: &Fqdn,

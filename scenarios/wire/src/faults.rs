@@ -20,8 +20,8 @@ pub struct WireFaults {
     pub reorder: Option<Reorder>,
     /// The probability that a packet arrives twice, both at the same time.
     pub duplicate: f64,
-    /// The probability that one bit of a packet is turned over. The tap shows it as it was sent. Whoever receives it
-    /// has its checksums to tell; a duplicate is damaged or not on its own.
+    /// The probability that one bit of a packet is turned over. The tap shows it as it was sent. The host that receives
+    /// it has its checksums to tell; a duplicate is damaged or not on its own.
     pub corrupt: f64,
 }
 

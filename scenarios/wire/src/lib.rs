@@ -2,7 +2,7 @@
 //! network namespaces share, so that a link is the same link in both.
 //!
 //! A [`Wire`] is one direction of a link, pure: a packet and the time go in, and it says when, and whether, the packet
-//! arrives. What is random in it comes from seeded streams ([`seed`]). [`of_way`] makes it from the words of a scenario.
+//! arrives. All randomness comes from seeded streams ([`seed`]). [`of_way`] makes a wire from the words of a scenario.
 
 mod faults;
 pub mod seed;

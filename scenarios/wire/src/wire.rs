@@ -43,7 +43,8 @@ pub struct WireConfig {
     pub queue: QueueLimit,
     /// The largest IP packet, in bytes.
     pub mtu: usize,
-    /// Whether nobody is told of a packet too big for it: ICMP is filtered. Who sends it may still cut it.
+    /// Whether the sender of a packet that is too big is not told, because ICMP is filtered. The sender may still
+    /// fragment.
     pub black_hole: bool,
     /// Packets of this IP version, 4 or 6, vanish before they are on the wire.
     pub swallows: Option<u8>,
@@ -234,8 +235,9 @@ impl Wire {
         &self.traffic
     }
 
-    /// Sends a packet. What will arrive of it, if anything, and when, is given to `deliver`; when its last bit is put on the
-    /// wire, when and as what it arrives, if it is not lost, and itself, to `tap`.
+    /// Sends a packet. `deliver` gets every copy that will arrive, with its time of arrival. `tap` gets, for every
+    /// packet that is put on the wire: when its last bit leaves; when, and as which bytes, it arrives, unless it is
+    /// lost; and the packet.
     pub fn send(
         &mut self,
         now: Instant,

@@ -28,7 +28,8 @@ pub fn header(bytes: &[u8]) {
     }
 }
 
-/// A body of the kind that the first byte names; what was read is written in as many bytes or fewer, and reads the same.
+/// A body of the kind that the first byte names; what was read is written in as many bytes or fewer, and reads the
+/// same.
 pub fn message(bytes: &[u8]) {
     let Some((&kind, body)) = bytes.split_first() else { return };
     let kind = Kind::ALL[usize::from(kind) % Kind::ALL.len()];

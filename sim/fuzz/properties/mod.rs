@@ -1,5 +1,5 @@
-//! What must hold for any bytes whatever: the fuzzer looks for bytes for which it does not, and an ordinary test holds it
-//! for all that the fuzzer found worth keeping (`corpus/`).
+//! What must hold for any bytes whatever: the fuzzer looks for bytes for which it does not, and an ordinary test holds
+//! it for all that the fuzzer found worth keeping (`corpus/`).
 
 pub mod decoders;
 pub mod network;

@@ -32,8 +32,8 @@ const IPV6_HEADER: usize = 40;
 /// The fields of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Composition {
-    /// The bytes of each field, in the order of [`Field::ALL`], 0 where the framing has no such field. All but the last,
-    /// [`Field::Total`], sum to it, and it is the length of the packet.
+    /// The bytes of each field, in the order of [`Field::ALL`], 0 where the framing has no such field. All but the
+    /// last, [`Field::Total`], sum to it, and it is the length of the packet.
     pub fields: [(Field, u32); Field::ALL.len()],
     /// How many bytes of [`Field::QuicFrameHeader`] are frames beside the one with the tunnelled packet: a bundled ACK,
     /// say. 0 in a packet that has no more than it must.

@@ -1,5 +1,5 @@
-//! The wires of a simulated network as one pcapng file, see [`cyphonic_core::capture`]: packets by departure, then by wire; a
-//! lost one says so in a comment. Simulated time 0 is [`EPOCH`], the civil time of the simulated certificates.
+//! The wires of a simulated network as one pcapng file, see [`cyphonic_core::capture`]: packets by departure, then by
+//! wire; a lost one says so in a comment. Simulated time 0 is [`EPOCH`], the civil time of the simulated certificates.
 
 use std::time::Duration;
 

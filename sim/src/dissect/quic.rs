@@ -33,8 +33,8 @@ pub const TAG_LEN: usize = 16;
 const CID_LENS: [usize; 2] = [8, RELAYED_CID_LEN];
 /// A sample for header protection has this many bytes and begins 4 bytes after the start of the packet number.
 pub(super) const SAMPLE_LEN: usize = 16;
-/// How many turns of a truncated packet number are tried beyond the nearest: a packet with a one-byte number is found if
-/// fewer than 16,384 before it were not seen.
+/// How many turns of a truncated packet number are tried beyond the nearest: a packet with a one-byte number is found
+/// if fewer than 16,384 before it were not seen.
 const FAR: u64 = 64;
 
 /// A 1-RTT packet, opened.

@@ -66,10 +66,11 @@ pub const SOURCE_LIMIT: usize = 1 << 12;
 /// How many packets wait for a role that stands still: as many as fit a socket's usual buffer.
 pub const PAUSED_LIMIT: usize = 256;
 
-/// How many inputs a role may get at one instant, before that is taken for an endless loop.
+/// How many inputs a role may get at one instant before the host assumes an endless loop: far more than any scenario
+/// causes at once.
 const SETTLE_LIMIT: usize = 1 << 20;
 
-/// What a host is.
+/// The configuration of a host.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
     /// Its interfaces, by number.
@@ -187,8 +188,8 @@ impl<M: Machine> Host<M> {
         self.settle(now);
     }
 
-    /// The role stands still until then: its process is stopped. What comes for it meanwhile waits, up to [`PAUSED_LIMIT`]
-    /// packets; its host, its TCP connections and its applications go on.
+    /// The role stands still until then: its process is stopped. Inputs for it wait meanwhile, up to [`PAUSED_LIMIT`]
+    /// packets. Its host, its TCP connections and its applications go on.
     pub fn pause(&mut self, until: Instant) {
         let (end, _) = self.paused.get_or_insert_with(|| (until, Vec::new()));
         *end = until.max(*end);

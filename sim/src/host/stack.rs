@@ -32,7 +32,8 @@ pub(super) struct TcpStack {
     device: Queues,
     sockets: SocketSet<'static>,
     retired: Vec<SocketHandle>,
-    /// Sockets that listen without buffers yet, and how large theirs are: most never hear anything, and buffers are large.
+    /// Sockets that listen without buffers yet, and how large theirs are: most never hear anything, and buffers are
+    /// large.
     bare: Vec<(SocketHandle, usize)>,
 }
 
@@ -119,8 +120,8 @@ impl TcpStack {
         Ok(self.sockets.add(socket))
     }
 
-    /// Waits for one connection to `port` on any address. Nothing but the timeout of the socket may be set before it has
-    /// one.
+    /// Waits for one connection to `port` on any address. Nothing but the timeout of the socket may be set before it
+    /// has one.
     pub(super) fn listen(&mut self, port: u16, buffer: usize) -> Result<SocketHandle, ListenError> {
         let mut socket = new_socket(0);
         socket.listen(port)?;

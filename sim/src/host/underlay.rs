@@ -76,8 +76,8 @@ pub(super) struct Underlay {
     port_unreachable: bool,
     reassembler: Reassembler,
     identification: u32,
-    /// The path MTU to hosts beyond a link narrower than ours, as routers told (RFC 8201). Only for what may be fragmented:
-    /// the rest finds out by itself.
+    /// The path MTU to hosts beyond a link narrower than ours, as routers told (RFC 8201). Only for what may be
+    /// fragmented: the rest finds out by itself.
     path_mtu: BTreeMap<IpAddr, usize>,
 }
 

@@ -1,17 +1,18 @@
 //! Lays the event log of a simulated run beside that of a run on a real kernel: same messages, same order, same sizes,
 //! same patterns, same outcomes.
 //!
-//! Hosts are concurrent, and real ones have no common turn: whether the NMS answers Alice's registration before Bob's is
-//! chance. So what is compared is not one list but *threads*, in each of which one thing follows from another:
+//! Hosts are concurrent, and real ones have no common turn: whether the NMS answers Alice's registration before Bob's
+//! is chance. So what is compared is not one list but *threads*, in each of which one thing follows from another:
 //!
 //! * *A and B*: all messages between two parties, both ways, of the whole run;
-//! * *X in step n*: all that one party sends during one step, to whomever. Not where several nodes start at once, nor where
-//!   steps overlap: there a service serves several at once;
+//! * *X in step n*: all that one party sends during one step, to whomever. Not where several nodes start at once, nor
+//!   where steps overlap: there a service serves several at once;
 //! * *X*: what a party reports: registrations, routes chosen, tunnels;
 //! * *A and B, survey*: messages by which the optimal policy learns about networks, beside everything else;
 //! * *step n*: what came of it.
 //!
-//! Times are not compared, and repetitions are left out, as in diagrams: both belong to the machine, not to the protocol.
+//! Times are not compared, and repetitions are left out, as in diagrams: both belong to the machine, not to the
+//! protocol.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

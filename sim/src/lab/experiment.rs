@@ -20,7 +20,8 @@ pub fn plans() -> Result<Vec<Plan>, LabError> {
     EMBEDDED.iter().map(|(name, _)| Ok(Plan::expand(&Document::embedded(name)?, &[])?)).collect()
 }
 
-/// Runs one experiment. What runs on turmoil runs on the event loop too, and must put the same bytes on every wire.
+/// Runs one experiment. An experiment on turmoil runs on the event loop as well, which must put the same bytes on every
+/// wire.
 pub fn experiment(plan: Plan) -> Result<Done, LabError> {
     let reference = plan.cells.iter().any(|cell| cell.scenario.engine == Engine::Turmoil);
     let outcomes = batch::outcomes(&plan, &Options { digest: reference, ..Options::default() })?;

@@ -1,4 +1,5 @@
-//! Why two nodes met as they did: what was observed of their networks, what the NMS weighed, and what came of it, by time.
+//! Why two nodes met as they did: what was observed of their networks, what the NMS weighed, and what came of it, by
+//! time.
 
 use std::fmt::Write as _;
 

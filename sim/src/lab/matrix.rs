@@ -1,7 +1,8 @@
-//! Every kind of site with every other: what the policies chose, what packets did, and what the rules of the networks say.
+//! Every kind of site with every other: what the policies chose, what packets did, and what the rules of the networks
+//! say.
 //!
-//! Three sources are held to each other for `policy = "optimal"`: the policy's verdict, from what it observed; the oracle's,
-//! from the boxes' rules ([`crate::oracle`]); and the path that packets took in the end. They agree if
+//! Three sources are held to each other for `policy = "optimal"`: the policy's verdict, from what it observed; the
+//! oracle's, from the boxes' rules ([`crate::oracle`]); and the path that packets took in the end. They agree if
 //!
 //! * packets go directly exactly where the oracle sees a way, and through the TRS elsewhere, if both nodes reach it;
 //! * the policy held no way to be certain that the oracle excludes, and none to be impossible that it allows.

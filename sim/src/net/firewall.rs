@@ -1,6 +1,7 @@
-//! A stateful firewall: what comes from outside passes only as part of a conversation that began inside (RFC 6092 for
-//! IPv6, and the same for IPv4), and what may begin inside can be narrowed to a list of protocols and ports. What it
-//! refuses by these it drops in silence, unless it is told to tell those inside. It may also [inspect](inspect) how conversations begin.
+//! A stateful firewall. A packet from outside passes only as part of a conversation that began inside (RFC 6092 for
+//! IPv6, and the same for IPv4). Conversations from inside can be narrowed to a list of protocols and ports. Refused
+//! packets are dropped in silence, unless the firewall is configured to report them to hosts inside. It may also
+//! [inspect](inspect) how conversations begin.
 //!
 //! [`Firewall`] is two functions, as the NAT is; [`FirewallBox`] puts it into the network as a router between one
 //! outside interface and all others. Fragments are held until the packet is whole, judged together, and sent on as
@@ -26,8 +27,8 @@ use super::{BoxInput, BoxOutput, Forwarder, NetBox, NetDrop};
 /// How a firewall behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirewallConfig {
-    /// What may be reached from inside: IP protocol and destination port, `None` being any port; `None`: everything. ICMP
-    /// echo has no port, so only a rule without one lets it out.
+    /// What may be reached from inside: IP protocol and destination port, `None` being any port; `None`: everything.
+    /// ICMP echo has no port, so only a rule without one lets it out.
     pub egress: Option<Vec<(u8, Option<u16>)>>,
     /// What is done about the rest.
     pub refusal: Refusal,

@@ -1,8 +1,8 @@
-//! What router, NAT and firewall have in common: the path of a packet through a box that forwards.
+//! The path of a packet through a box that forwards: shared by router, NAT and firewall.
 //!
-//! Check that it is intact, that it has a hop left, find its way out, check that it fits there, then take one hop off
-//! and send. Whoever must hear of a failure is told by ICMP from an address of the box's own; a box without an address
-//! of that family stays silent. NAT and firewall put their work between these steps.
+//! Check that the packet is intact and has a hop left, find its way out, check that it fits there, then take one hop
+//! off and send. A failure that has to be reported is reported by ICMP, from an address of the box's own; a box without
+//! an address of that family stays silent. NAT and firewall do their work between these steps.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -45,8 +45,8 @@ impl Forwarder {
         }
     }
 
-    /// The same, with ICMP errors from these addresses in families of which it has none of its own: those of another box
-    /// of the same device.
+    /// The same, with ICMP errors from these addresses in families of which it has none of its own: those of another
+    /// box of the same device.
     #[must_use]
     pub fn reporting_from(mut self, addresses: Vec<IpAddr>) -> Self {
         self.reports_from = addresses;

@@ -74,7 +74,7 @@ impl Wire {
         self.tap.take()
     }
 
-    /// Sends a packet. What will arrive of it, if anything, and when, is given to `deliver`.
+    /// Sends a packet. `deliver` gets every copy that will arrive, with its time of arrival.
     pub(super) fn send(&mut self, now: Instant, packet: Vec<u8>, deliver: impl FnMut(Passage, Vec<u8>)) {
         let tap = |departs, arrives: Option<(Instant, &[u8])>, packet: &[u8]| self.tap.record(departs, arrives, packet);
         if let Err(reason) = self.model.send(now, packet, tap, deliver) {

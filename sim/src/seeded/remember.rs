@@ -1,10 +1,10 @@
 //! What simulated cryptography need not compute twice.
 //!
-//! One network verifies the same few certificates at every handshake, and verifies at one end what it has just signed at
-//! the other; both ends of a key exchange compute the same secret; and whoever runs a network again, to compare or to
-//! attack it, makes the same keys and signatures again. None of this depends on anything but its arguments, so each thread
-//! remembers it. Whatever was not made here, or was changed on the way, is computed and verified like anywhere else, and
-//! the bytes on every wire are the same.
+//! One network verifies the same few certificates at every handshake, and verifies at one end what it has just signed
+//! at the other; both ends of a key exchange compute the same secret; and whoever runs a network again, to compare or
+//! to attack it, makes the same keys and signatures again. None of this depends on anything but its arguments, so each
+//! thread remembers it. Whatever was not made here, or was changed on the way, is computed and verified like anywhere
+//! else, and the bytes on every wire are the same.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,20 +1,28 @@
-//! Attackers at the network that a run leaves: what no network does by itself, and whose defences therefore no trouble tests.
+//! Attacks on the network that a run leaves. No fault of a network tests the defences against an attacker.
 //!
-//! | attack | by whom | what must not come of it |
-//! |---|---|---|
-//! | damage | who changes a bit of a datagram that has not arrived yet | a packet at an application (I1) |
-//! | repetition | who sends what was on a wire once more: the last datagram, and every one | a packet, or anything else (I6) |
-//! | a stranger | who sends to the TRS what a node sent there, from elsewhere | the same datagram, forwarded (I3) |
-//! | a spoofed handshake | who sends a first packet in a victim's name | more than three times its bytes at the victim (I4) |
-//! | a flood | an application that asks for thousands of peers, or sends thousands of packets to one | a table, or a queue, beyond its limit (I5) |
-//! | amnesia | who repeats old registrations to an NMS that has lost its memory | a registration (I6) |
-//! | a rebirth | a node that crashes and, back again, sends before it knows its peers | a packet that is lost while it waits for its tunnel (I7) |
-//! | a dead end | an application that asks for who is not there, while the NMS is out of reach | somebody who is never given up (I5) |
-//! | an impostor | a node that was told another one's address | a packet from that address at an application (I1) |
-//! | anything of these | | a panic (I8) |
+//! * **Damage.** An attacker changes a bit of a datagram that has not arrived yet. No application may receive a packet
+//!   (I1).
+//! * **Repetition.** An attacker replays datagrams that were on a wire. No packet, and no other effect, may come of it
+//!   (I6).
+//! * **A stranger.** From another address, an attacker sends to the TRS what a node sent there. The TRS must not
+//!   forward it (I3).
+//! * **A spoofed handshake.** An attacker sends a first packet in a victim's name. The victim may receive at most three
+//!   times its bytes (I4).
+//! * **A flood.** An application asks for thousands of peers, or sends thousands of packets to one. No table and no
+//!   queue may exceed its limit (I5).
+//! * **Amnesia.** An attacker replays old registrations to an NMS that has lost its memory. The NMS must register
+//!   nobody (I6).
+//! * **A rebirth.** A node crashes, starts again, and sends before it knows its peers. No packet that waits for its
+//!   tunnel may be lost (I7).
+//! * **A dead end.** An application asks for a peer that does not exist, while the NMS is out of reach. The node must
+//!   give the peer up (I5).
+//! * **An impostor.** A node was told another node's address. No application may receive a packet from that address
+//!   (I1).
 //!
-//! An attack is one input, and what is looked at comes of it at the same instant: whatever else goes on in the network, it
-//! is not taken for the attack's doing. The world is the one that the run left, whose bytes were compared before.
+//! No attack may cause a panic (I8).
+//!
+//! An attack is one input, and its effects are looked at in the same instant: nothing else that happens in the network
+//! is taken for the attack's doing. The world is the one that the run left, whose bytes were compared before.
 
 mod impostor;
 
@@ -42,25 +50,30 @@ use crate::net::packet::{self, Ip, IpOptions, Transport};
 use crate::net::{BoxInput, Direction, WireConfig};
 use crate::world::{Actor, Watch, World};
 
-/// Of how many pairs datagrams are damaged, how many of each, and in how many places each.
+/// How many pairs of nodes have datagrams damaged.
 const PAIRS: usize = 6;
+/// How many datagrams of each pair are damaged.
 const STOLEN: usize = 6;
+/// How many bits of each datagram are changed, one at a time.
 const PLACES: u32 = 16;
-/// How many of the last datagrams at each host are repeated, and how many of the last at the TRS a stranger sends.
+/// How many of the last datagrams at each host are replayed.
 const REPEATED: usize = 120;
+/// How many of the last datagrams at the TRS a stranger sends again.
 const STRANGERS: usize = 60;
-/// How many first packets are sent in a victim's name, and for how long what comes of it is counted.
+/// How many first packets are sent in a victim's name.
 const SPOOFED: usize = 3;
+/// For how long the packets to a victim are counted: longer than a service retransmits its part of a handshake.
 const SPOOF_LASTS: Duration = Duration::from_secs(12);
-/// How long a node has to register again, and a tunnel to come; and how many packets wait for that.
+/// How long a node has to register again and to get its tunnel.
 const REBIRTH: Duration = Duration::from_secs(9);
+/// How many packets wait for that tunnel.
 const REBORN: u16 = 5;
-/// How many peers are asked for that are not there.
+/// How many peers that do not exist are asked for.
 const ABANDONED: u32 = 16;
-/// How many packets wait for one peer who is not there, if they may.
+/// How many packets are sent to one peer that does not exist: more than may be held.
 const HELD: usize = 4 * MAX_HELD_PACKETS;
 
-/// A UDP datagram that came to a host, or was to come.
+/// A UDP datagram that arrived at a host, or was taken off the wire before it.
 #[derive(Clone)]
 struct Datagram {
     to: Actor,
@@ -85,7 +98,7 @@ impl Datagram {
     }
 }
 
-/// Everything that came of it, in the world that a run left. `kept` was on its wires, and `watch` is what it was made with.
+/// The violations that the attacks cause in the world that a run left. `kept` was on its wires; `watch` made the world.
 pub(super) fn violations(
     scenario: &Scenario,
     depth: Depth,
@@ -157,7 +170,7 @@ impl Assault<'_> {
         self.world.look(node, Host::delivered)
     }
 
-    /// Hands a datagram to a host; how many packets its applications got, and what its role said to it.
+    /// Hands a datagram to a host. Returns how many packets its applications got, and the events of its role.
     fn inject(&mut self, datagram: &Datagram, from: SocketAddr, payload: &[u8]) -> (u64, Vec<Event>) {
         let Some(packet) = packet::udp(from, datagram.local, IpOptions::default(), payload) else {
             return (0, Vec::new());
@@ -257,7 +270,7 @@ impl Assault<'_> {
             let mine: Vec<&Datagram> = arrived.iter().filter(|datagram| datagram.to == actor).collect();
             for datagram in &mine[mine.len().saturating_sub(REPEATED)..] {
                 let (delivered, mut events) = self.inject(datagram, datagram.from, &datagram.payload);
-                // What came too early the first time may be taken now; then it is answered as what it repeats.
+                // A message that came too early the first time may be accepted now. Its answer then counts as repeated.
                 events.retain(|event| !matches!(event, Event::Signal(Signal { repeated: true, .. })));
                 events.retain(|event| !self.is_refusal(actor, event));
                 if delivered > 0 || !events.is_empty() {
@@ -269,7 +282,8 @@ impl Assault<'_> {
         }
     }
 
-    /// Whether a service says only that it knows nothing of whoever asked, or knows better; whatever that was, and how often.
+    /// Whether an event is only a refusal: of an NMS to a node that is not registered, or of a TRS to an old epoch. A
+    /// refusal may be repeated.
     fn is_refusal(&self, actor: Actor, event: &Event) -> bool {
         match event {
             Event::Signal(Signal { to: Party::Node(name), what: "Error", .. }) => {
@@ -280,7 +294,7 @@ impl Assault<'_> {
         }
     }
 
-    /// Somebody who was never heard of, in the family of an address.
+    /// An address that no host has and that never sent anything, in the family of `of`.
     fn stranger(of: SocketAddr, host: u8) -> SocketAddr {
         let v6 = [0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, u16::from(host)];
         SocketAddr::new(if of.is_ipv4() { [198, 51, 100, host].into() } else { v6.into() }, 443)
@@ -302,7 +316,7 @@ impl Assault<'_> {
         }
     }
 
-    /// What a host sent since the last call, and to whom.
+    /// The datagrams that a host sent since the last call, with their destinations.
     fn sent(&self, actor: Actor) -> Vec<(SocketAddr, Vec<u8>)> {
         let tapped = self.world.sent(self.world.station(actor));
         let udp = tapped.iter().filter_map(|tapped| Datagram::parse(actor, 0, &tapped.packet));
@@ -419,7 +433,7 @@ impl Assault<'_> {
                 continue;
             }
             let (_, events) = self.inject(datagram, Self::stranger(datagram.from, 203), &datagram.payload);
-            // To say that it knows nobody is what it is for.
+            // It exists to say that it knows nobody.
             let is_error = |event: &&Event| matches!(event, Event::Signal(signal) if signal.what == "Error");
             if let Some(event) = events.iter().find(|event| !is_error(event)) {
                 let text = format!("an NMS without memory took an old datagram for a new one: {event:?}");

@@ -250,7 +250,8 @@ pub fn replay(file: &str) -> Result<(String, Option<LabError>), LabError> {
     Ok((text, (failed > 0).then(|| LabError::Failed(format!("{failed} runs failed")))))
 }
 
-/// Holds every invariant against a scenario with one seed, on both engines: what came of it, and whether all of them hold.
+/// Holds every invariant against a scenario with one seed, on both engines: what came of it, and whether all of them
+/// hold.
 pub fn hold(scenario: &Scenario, seed: u64) -> (String, bool) {
     let examined = examine(&Scenario { seeds: seed..=seed, ..scenario.clone() }, Depth::FULL);
     match examined.violation {

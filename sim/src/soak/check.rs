@@ -1,20 +1,28 @@
 //! The invariants, held against a run.
 //!
-//! | invariant | what is looked at |
-//! |---|---|
-//! | I1 | every flow, connection and echo at a virtual interface came from who owns its source address; the nodes, all honest, never send each other anything else |
-//! | I2 | a node's virtual addresses never change, and no two nodes have one |
-//! | I3 | on the wires of the TRS: what it forwards as it came goes between nodes that the NMS sent there together, to where they have proved to be |
-//! | I4 | on the wires of AS, NMS and TRS: an address that sent nothing gets nothing; one that sent only Initials, at most three times as much; on those of nodes, so for whoever dials them |
-//! | I5 | no log, table or list of the hosts overflowed; no table of a role was larger, at the start of any step or at the end, than so many nodes need; no role came to a limit of its own; no node knows more peers than there are |
-//! | I6 | each probe arrived at most once, where it should; no transfer had other bytes than were sent |
-//! | I7 | what the [`model`] demands is answered, and the run ends; where nothing happens, no registration and no tunnel is lost |
-//! | I8 | no panic, and nothing logged as an error; no TLS secret, and no common key, in the text of any event |
-//! | I9 | the same bytes again, and on the other engine |
-//! | I10 | no plaintext of an application on any wire; of the conventional method, no end key that the TRS could unwrap |
+//! * **I1, authenticity.** Every flow, connection and echo at a virtual interface came from the owner of its source
+//!   address. The nodes, all honest, never send each other anything else.
+//! * **I2, addresses.** A node's virtual addresses never change, and no two nodes share one.
+//! * **I3, relaying.** On the wires of the TRS: a datagram that it forwards unchanged goes between two nodes that the
+//!   NMS sent there together, and to an address that its owner proved.
+//! * **I4, no amplification.** On the wires of AS, NMS and TRS: an address that sent nothing receives nothing, and an
+//!   address that sent only Initials receives at most three times as much. On the wires of a node the same holds for
+//!   its dialers.
+//! * **I5, limits.** No log, table or list of the hosts overflowed. No table of a role was larger than so many nodes
+//!   need, at the start of any step or at the end. No role came to a limit of its own. No node knows more peers than
+//!   there are.
+//! * **I6, no replay.** Each probe arrived at most once, at its destination. No transfer delivered other bytes than
+//!   were sent.
+//! * **I7, liveness.** Everything that the [`model`] demands is answered, and the run ends. Where nothing happens, no
+//!   registration and no tunnel is lost.
+//! * **I8, no panic and no secret.** No panic, and nothing logged as an error. No TLS secret, and no common key, in the
+//!   text of any event.
+//! * **I9, determinism.** The same bytes in a second run, and on the other engine.
+//! * **I10, secrecy.** No plaintext of an application on any wire. In the conventional method, no end key that the TRS
+//!   could unwrap.
 //!
-//! I3, I8's secrets and I10 cost much, and are looked at in a share of the runs: see [`Depth`]. What needs an
-//! attacker is in `assault`.
+//! I3, I8's secrets and I10 cost much, and are checked in a share of the runs: see [`Depth`]. Checks that need an
+//! attacker are in `assault`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -202,7 +210,8 @@ fn deliveries(scenario: &Scenario, run: &mut Run, owners: &BTreeMap<IpAddr, usiz
                 found.push(violation(invariant, format!("{me} {what}: {count}")));
             }
         }
-        // Another destination than one's own may come: to who was registered, and has not heard of it yet.
+        // Packets to another destination may come: a node may be registered already and not have received its
+        // addresses.
         if let Some(count) = drops.get(&DropReason::InnerSource) {
             let text = format!("{me} got {count} packets from other sources than their senders' own addresses");
             found.push(violation(Invariant::I1, text));
@@ -210,7 +219,7 @@ fn deliveries(scenario: &Scenario, run: &mut Run, owners: &BTreeMap<IpAddr, usiz
     }
 }
 
-/// I1 and I6 at the senders: what came back is what was sent, once, and from whom it was sent to.
+/// I1 and I6 at the senders: every answer is what was sent, comes once, and comes from the node it was sent to.
 fn reports(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
     for (pair, report) in run.reports() {
         let (from, to) = (name(scenario, pair.from), name(scenario, pair.to));
@@ -231,8 +240,8 @@ fn reports(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
     }
 }
 
-/// I5: what counts is bounded. Peers are counted once everything is quiet; who was not found may still be wanted by its name
-/// and by both its addresses.
+/// I5: the sizes of all tables are bounded. Peers are counted once everything is quiet. A peer that was not found may
+/// still be wanted by its name and by both its addresses.
 fn limits(scenario: &Scenario, run: &mut Run, found: &mut Vec<Violation>) {
     let nodes = scenario.nodes.len();
     for node in 0..nodes {
@@ -243,9 +252,9 @@ fn limits(scenario: &Scenario, run: &mut Run, found: &mut Vec<Violation>) {
             found.push(violation(Invariant::I5, text));
         }
     }
-    // Whoever is there, and every pair, may have a few entries: what is up, what it replaced, what is being tried. Directions
-    // are remembered for twelve seconds, in which somebody whom an application wants, and who cannot be had, is asked for
-    // every 1.6 s, by both ways.
+    // Every node, and every pair of nodes, may have a few entries: a tunnel that is up, the one that it replaced, one
+    // that is being tried. Directions are remembered for twelve seconds; in that time a peer that cannot be reached is
+    // asked for every 1.6 s, by both ways.
     for ((host, table), count) in &run.tables {
         let each = if *table == "directions obeyed" { 16 } else { 6 };
         let bound = 8 + each * if scenario.node(host).is_some() { nodes } else { nodes * nodes };
@@ -253,7 +262,7 @@ fn limits(scenario: &Scenario, run: &mut Run, found: &mut Vec<Violation>) {
             found.push(violation(Invariant::I5, format!("{host} had {count} {table}, with {nodes} nodes in all")));
         }
     }
-    // Every limit of a role is far beyond what so few nodes need: who comes to one has kept what it should have forgotten.
+    // Every limit of a role is far beyond the need of so few nodes: a role that comes to a limit leaks entries.
     for ((host, _), count) in run.drops.iter().filter(|((_, reason), _)| *reason == DropReason::Limit) {
         found.push(violation(Invariant::I5, format!("{host} came to a limit {count} times")));
     }
@@ -319,8 +328,8 @@ fn waits(run: &Run) -> String {
     format!("roles waited for: {}", waits.collect::<Vec<_>>().join(", "))
 }
 
-/// Whether a row of echoes came out as demanded, and how it did. What is on its way when a tunnel is replaced by a better one
-/// may be lost; the last of several may not.
+/// Whether a row of echoes came out as demanded, with a sentence on how it came out. Echoes under way may be lost when
+/// a better tunnel replaces the present one; the last echo of a row may not.
 fn echoes(echo: &EchoReport, wanted: Wanted) -> (bool, String) {
     let is_answered = |probe: &Probe| matches!(probe.outcome, ProbeOutcome::Answered { .. });
     let last = echo.probes.last().is_some_and(is_answered);
@@ -404,7 +413,7 @@ fn rest(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
             }
             Event::TunnelDown { peer, reason } => {
                 let short = peer.split('.').next().unwrap_or_default();
-                // The answer of who was dialed may never arrive, where the paper's policy sends two nodes a way that is closed.
+                // Where the paper's policy sends two nodes a closed way, the listener's answer may never arrive.
                 if up.remove(&(host.as_str(), short)) && up.contains(&(short, host.as_str())) {
                     let text =
                         format!("{host} lost its tunnel to {short} at {at}, though nothing had happened: {reason}");
@@ -416,8 +425,8 @@ fn rest(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
     }
 }
 
-/// I7, of the optimal policy where nothing happens: the NMS is sure of no way that leads nowhere. It would cost whoever asks
-/// half a second, each time.
+/// I7, under the optimal policy where nothing happens: the NMS is never certain of a way that leads nowhere. Each time
+/// that would cost the initiator half a second.
 fn promises(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
     for (at, _, event) in &run.events {
         let Event::RouteChosen(chosen) = event else { continue };

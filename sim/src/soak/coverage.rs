@@ -1,8 +1,8 @@
-//! What a soak has tried: each transition, at each kind of site, with each method, where there were tunnels of each
-//! signaling pattern; and what it has not.
+//! The coverage of a soak: which transitions it has tried, at each kind of site, with each method, where there were
+//! tunnels of each signaling pattern; and which combinations it has not.
 //!
-//! What happens to a node counts for every pattern by which it ever had a tunnel in that run; what happens to a site, for
-//! those of the nodes that are there; what happens to a carrier or a service, for those of all nodes.
+//! A transition of a node counts for every pattern by which the node ever had a tunnel in that run. A transition of a
+//! site counts for the patterns of the nodes there; one of a carrier or a service, for the patterns of all nodes.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -12,7 +12,7 @@ use comfy_table::{CellAlignment, Table};
 use cyphonic_core::route::Pattern;
 use cyphonic_scenarios::{Action, Dependence, LinkAt, Method, NatAt, Role, Scenario, Site, SiteV4, SiteV6};
 
-/// What can happen.
+/// Every transition: a step of a scenario, or one of its kinds.
 pub const TRANSITIONS: [&str; 22] = [
     "start",
     "echo",

@@ -27,12 +27,13 @@ impl Depth {
     pub const FULL: Self =
         Self { packets: true, assault: true, flood: true, again: true, turmoil: true, broken: false };
 
-    /// Of a seed of a soak: an assault on one drill in four, packets of these and of one in eight others, twice one in 32.
+    /// Of a seed of a soak: an assault on one drill in four, packets of these and of one in eight others, twice one in
+    /// 32.
     ///
-    /// Turmoil, which takes a hundred times as long, comes for one in 2,048, and only in small networks: that the engines
-    /// agree depends on them and on the kinds of boxes, of which any plan has some, and tests hold them to it. A flood is
-    /// among the attacks of one drill in twelve: it meets nothing but the tables of one node that hears from nobody, and so
-    /// nothing of a plan but its method.
+    /// Turmoil, which takes a hundred times as long, comes for one in 2,048, and only in small networks: that the
+    /// engines agree depends on them and on the kinds of boxes, of which any plan has some, and tests hold them to it.
+    /// A flood is among the attacks of one drill in twelve: it meets nothing but the tables of one node that hears from
+    /// nobody, and so nothing of a plan but its method.
     pub fn of(seed: u64, scenario: &Scenario) -> Self {
         let is_small = scenario.sites.len() + scenario.nodes.len() <= 6;
         let assault = is_drill(seed) && (seed / 7).is_multiple_of(4);

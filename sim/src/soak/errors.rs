@@ -1,4 +1,4 @@
-//! Catches what is logged at the level ERROR while a run is on: by quinn, rustls, turmoil, or whoever else says such things.
+//! Catches log entries at the level ERROR during a run: those of quinn, rustls, turmoil, and of every other library.
 
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex};

@@ -5,11 +5,11 @@
 //!                                                      ──▶ [HEALING] ──▶ the last round: everybody echoes to everybody
 //! ```
 //!
-//! Three seeds in seven are drills instead: small networks with nothing wrong in them, in which nothing may be lost, and
-//! which the soak then attacks (see `drill` and `assault`).
+//! Three seeds in seven are drills instead: small networks with nothing wrong in them, in which nothing may be lost,
+//! and which the soak then attacks (see `drill` and `assault`).
 //!
-//! A plan of which the [`model`](super::model) demands nothing is drawn anew, up to four times: what is left then is for
-//! what must never happen.
+//! A plan of which the [`model`](super::model) demands nothing is drawn anew, up to four times: what is left then is
+//! for what must never happen.
 //!
 //! The same seed gives the same text for as long as [`GENERATOR`] stays the same.
 
@@ -113,8 +113,8 @@ impl Generator {
         of[self.below(of.len() as u64) as usize]
     }
 
-    /// How many: mostly few, now and then [`MOST`]. What goes wrong between many goes wrong between few as well, but the
-    /// time of a run grows with the square.
+    /// A number of sites or nodes: mostly small, now and then [`MOST`]. Most defects between many nodes show between
+    /// few as well, and the time of a run grows with the square of their number.
     fn how_many(&mut self, least: u64) -> u64 {
         let most = self.pick(&[3, 3, 3, 3, 3, 4, 4, 5, 5, 6, 8, MOST]);
         self.from(least, most)

@@ -1,36 +1,53 @@
-//! What must hold at the end, from the scenario alone: a reference far smaller than what it judges.
+//! What a run must deliver, worked out from the scenario alone: a reference far smaller than the implementation it
+//! judges.
 //!
-//! It knows four things of every moment: which nodes have started, where each is, how each link and firewall is, and when
-//! something last happened to the network. The last of a row of echoes is *demanded* if the row takes
-//! [`SETTLING`] or more, and begins [`HEALING`] or more after the last thing that
-//! happened, and so is every byte of a TCP transfer that begins then, on links that are up and lose nothing, between nodes
-//! that can both register (by the [`oracle`]), and
+//! The model knows four things of every moment: which nodes have started, where each node is, the state of each link
+//! and firewall, and when something last happened to the network. A *demand* is a packet or transfer that must arrive.
 //!
-//! * under the optimal policy: always, for there is the relay;
-//! * under the paper's: if Table 1 relays them, or sends them a way that no firewall or NAT forbids. It may well send them
-//!   a way that is forbidden; that is the paper's, and nothing is demanded then. Nor is anything where Table 1 has no row
-//!   for what the NMS sees: behind translators of IPv6, or with a broken family.
+//! **After trouble.** Two rows are demanded of a network that has come to rest: the last echo of a row that takes
+//! [`SETTLING`] or more, and every byte of a TCP transfer. Both must begin [`HEALING`] or more after the last event, on
+//! links that are up and lose nothing, between two nodes that can register (by the [`oracle`]). In addition:
 //!
-//! As long as nothing at all has happened to a network without faults, more is demanded: every echo and every UDP datagram,
-//! if it is small, of every row that begins [`BORN`] or more after the nodes started; the last of a row of large ones;
-//! and under the optimal policy a direct tunnel, where the oracle knows of one and nothing is in the way of finding it.
-//! Clocks may step meanwhile. A single [`BLIP`] or [`PAUSE`] may cost echoes, but for no longer than [`PROMPT`], a single
-//! move for no longer than [`MOVED`], and, under the optimal policy, a single NAT that forgets for no longer than
-//! [`REBOOTED`]; a single AS or TRS that crashes and starts again for no longer than [`RESTORED`], and a tunnel that is up
-//! does not notice it of AS and NMS. None of these may cost a TCP transfer through a tunnel that was up, even one that is
-//! under way: its bytes arrive late, but they arrive.
+//! * Under the optimal policy they are always demanded, because the relay is there.
+//! * Under the paper's policy they are demanded if Table 1 relays the two nodes, or sends them a way that no firewall
+//!   or NAT forbids. Table 1 may choose a forbidden way; the paper decided so, and nothing is demanded then. Nothing is
+//!   demanded either where Table 1 has no row for the locations that the NMS sees: behind translators of IPv6, or with
+//!   a broken family.
 //!
-//! Nothing large is demanded of the conventional method through a NAT that drops fragments. Of two nodes of the proposed
-//! method silence is demanded once the certificate of one was taken back, or has expired and it has started again since.
+//! **Before anything happens.** As long as nothing has happened to a network without faults, more is demanded. Clocks
+//! may step meanwhile.
 //!
-//! A firewall that slows conversations down is no fault, but loses packets: there only the last of a row of echoes is
-//! demanded, if nothing else is under way beside it.
-//! Nothing is demanded of a NAT that forgets mappings at its own times or has room for few, nor of one that overloads ports
-//! where several nodes ever are behind it: it cannot tell them apart once both speak to the relay. Nor of one that ends a
-//! mapping on any ICMP error: every attempt at a better way may cost it the way in use (`core/PROTOCOL.md` says what nodes
-//! do about it). Nor, where three nodes look for better ways, of one that answers by the mapping it was asked by: a word to one
-//! peer may move the answers to another at the same address. Nor where inspection looks for a node's name: what it refused
-//! once stays refused.
+//! * Every echo and every UDP datagram, if it is small, of every row that begins [`BORN`] or more after the nodes
+//!   started.
+//! * The last echo of a row of large ones.
+//! * Under the optimal policy a direct tunnel, where the oracle knows of one and nothing hinders the search for it.
+//!
+//! **During a single disturbance.** Echoes may be lost for no longer than the time below. A TCP transfer through a
+//! tunnel that was up may lose nothing, even if it is under way: its bytes arrive late, but they arrive.
+//!
+//! | single disturbance | echoes may be lost for |
+//! |---|---|
+//! | a link is down for [`BLIP`], or a role stands still for [`PAUSE`] | [`PROMPT`] |
+//! | a node moves | [`MOVED`] |
+//! | a NAT forgets its mappings, under the optimal policy | [`REBOOTED`] |
+//! | the AS or the TRS crashes and starts again | [`RESTORED`] |
+//! | the AS or the NMS crashes, and a tunnel is up | not at all |
+//!
+//! **Silence** is demanded of two nodes of the proposed method once the certificate of one was revoked, or has expired
+//! and the node has started again since.
+//!
+//! **Exemptions.** The protocol cannot promise delivery everywhere (`core/PROTOCOL.md`, "Limits"):
+//!
+//! | where | not demanded | why |
+//! |---|---|---|
+//! | conventional method, a NAT that drops fragments | large packets | the network has to fragment |
+//! | a firewall that slows conversations down | all but the last echo, if it is alone | it loses packets |
+//! | a NAT that forgets mappings at its own times | everything | no keep-alive holds its mappings |
+//! | a NAT with room for few mappings | everything | its table may be full |
+//! | several nodes behind a NAT that overloads ports | everything | it cannot tell two nodes of one relay apart |
+//! | a NAT that ends a mapping on any ICMP error | everything | a search for a better path may end the path in use |
+//! | three nodes search behind a NAT that answers by the mapping it was asked by | everything | answers go astray |
+//! | inspection that looks for a node's name | everything | a conversation refused once stays refused |
 
 mod trouble;
 
@@ -46,41 +63,43 @@ use cyphonic_scenarios::{
 use self::trouble::{Trouble, disturbs_nobody, has_met, is_crowded, is_readmitted, row, settled, slows_down, trouble};
 use crate::oracle::{self, End, Medium, Obstacle, Success};
 
-/// How long after the last fault everybody must reach everybody: a silent connection is given up after 30 s, the longest
-/// pause between two tries is 30 s, and another such round may be needed where two services were lost one after the other.
+/// How long after the last fault every node must reach every other node. A silent connection is given up after 30 s,
+/// and the longest pause between two attempts is 30 s. Where two services were lost one after the other, another 30 s
+/// may pass.
 pub const HEALING: Duration = Duration::from_secs(90);
 
-/// How long a row of echoes has to be, for its last one to be demanded: what is on its way while a tunnel comes, or while a
-/// better one takes its place, may be lost.
+/// How long a row of echoes has to be for its last echo to be demanded. Packets under way may be lost while a tunnel
+/// comes up, or while a better tunnel takes its place.
 pub const SETTLING: Duration = Duration::from_secs(10);
 
 /// How long after their start nodes are registered, and know their networks, where nothing goes wrong.
 pub const BORN: Duration = Duration::from_secs(10);
 
-/// A link that is down for no longer, once, costs no more than a few packets; and what it costs is over after this time.
+/// The longest single outage of a link that may cost no more than a few packets, for [`PROMPT`]: far below every timer.
 pub const BLIP: Duration = Duration::from_millis(100);
-/// A role that stands still for no longer, once, costs as little.
+/// The longest single standstill of a role that may cost as little: below the shortest time after which a peer is lost.
 pub const PAUSE: Duration = Duration::from_secs(3);
-/// See [`BLIP`]: what was lost is sent again within a second or two, whatever was.
+/// How long a [`BLIP`] or [`PAUSE`] may cost echoes. Every lost message is retransmitted within a second or two.
 pub const PROMPT: Duration = Duration::from_secs(6);
 
-/// What a move costs, where nothing else happens, is over after this time.
+/// How long a single move may cost echoes: the node registers and rebuilds its tunnels.
 pub const MOVED: Duration = Duration::from_secs(10);
 
-/// What it costs that a NAT forgets its mappings, where nothing else happens, is over after this time: a direct tunnel is left
-/// after five seconds of silence for the relay, one of the conventional method given up after thirteen.
+/// How long a NAT that forgets its mappings, once, may cost echoes. A direct tunnel is left for the relay after five
+/// seconds of silence; a tunnel of the conventional method is given up after thirteen.
 pub const REBOOTED: Duration = Duration::from_secs(20);
 
-/// What it costs that a service crashes and starts again, where nothing else happens, is over after this time: a relayed tunnel
-/// of the conventional method is given up after thirteen seconds of silence, and has to be built anew.
+/// How long a service that crashes and starts again, once, may cost echoes. A relayed tunnel of the conventional method
+/// is given up after thirteen seconds of silence, and has to be built anew.
 pub const RESTORED: Duration = Duration::from_secs(20);
-/// What fits every link, whatever is around it, bytes. The first packet that does not is lost, so that its sender learns.
+/// Payload bytes that fit every link of a scenario, whatever headers are around them. The first larger packet may be
+/// lost, because its sender learns the path's MTU from the loss.
 const SMALL: u16 = 600;
 
-/// What every packet fits that scenarios let applications send, in a tunnel, bytes.
+/// An MTU that every packet of an application fits, tunnel headers included, bytes.
 const WIDE: u16 = 1_376;
 
-/// What a NAT has room for, if it has room for whatever so few nodes need.
+/// How many sessions a NAT must have room for to hold all that so few nodes need.
 const ENOUGH_SESSIONS: usize = 1_000;
 
 /// What has to come of a step.
@@ -164,9 +183,9 @@ pub fn permits_at_last(scenario: &Scenario, pair: Pair) -> bool {
     moment.permits(pair)
 }
 
-/// What comes of each way between two nodes, by the oracle, where the optimal policy can see what it sees: `(dialer, family)`
-/// to whether it leads there. `None` where it cannot, or where nothing is certain: of several nodes behind a NAT that keeps
-/// ports, whoever comes first keeps its own.
+/// Whether each way between two nodes leads to the peer, by the oracle: from `(dialer, family)`. `None` where the
+/// optimal policy cannot observe what the oracle knows, or where nothing is certain: behind a NAT that keeps ports, the
+/// first of several nodes keeps its own port, and nobody knows which node is first.
 pub fn ways(scenario: &Scenario, pair: Pair) -> Option<BTreeMap<(usize, Family), bool>> {
     let moment = Moment::new(scenario);
     let (a, b) = (moment.plain(pair.from)?, moment.plain(pair.to)?);
@@ -400,9 +419,9 @@ impl Moment {
             }
     }
 
-    /// Whether large packets can go between two nodes. The conventional method knows nothing of path MTUs: it relies on the
-    /// network to fragment, and on NATs to let fragments through; and where a link is narrow, on ICMP errors, each of which
-    /// costs a packet, whenever the way is another one.
+    /// Whether large packets can go between two nodes. The conventional method has no path MTU discovery. It relies on
+    /// the network to fragment, and on NATs to let fragments through. Where a link is narrow it relies on ICMP errors,
+    /// each of which costs a packet whenever the path changes.
     fn permits_large(&self, pair: Pair) -> bool {
         let is_wide = |link: &Link| link.up.mtu.min(link.down.mtu) >= WIDE;
         let sites = self.now.sites.iter().map(|site| &site.link);
@@ -419,10 +438,10 @@ impl Moment {
                 })
     }
 
-    /// Whether the optimal policy finds two nodes a direct way. It cannot see that two homes share a carrier's NAT with several
-    /// addresses, nor what inspection refuses; and a NAT with several addresses may look steady by chance. One that answers by
-    /// the mapping that it was asked by does so only to whom its nodes have not written: a guess that came to nothing, before
-    /// the networks were known, spoils what would come to something.
+    /// Whether the optimal policy finds two nodes a direct way. It cannot see that two homes share a carrier's NAT with
+    /// several addresses, nor what inspection refuses. A NAT with several addresses may look steady by chance. A NAT
+    /// that answers by the mapping that it was asked by does so only towards addresses that its nodes have not written
+    /// to: a failed guess, made before the networks were known, spoils a later attempt that would succeed.
     fn has_direct_way(&self, pair: Pair) -> bool {
         let (Some(a), Some(b)) = (self.plain(pair.from), self.plain(pair.to)) else { return false };
         let is_spoiled = |end: End| nats(&self.now.sites[end.site]).any(|nat| nat.reuses_inbound);

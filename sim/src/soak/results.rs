@@ -6,8 +6,9 @@
 //! 2,6a1f…,15,147,564,
 //! ```
 //!
-//! The digest is over all sources that the program is made of (`sim/build.rs`), so that two programs that differ in anything
-//! never share results, whatever they call themselves. A line is written when its run is done; a file that ends within a line has lost that one.
+//! The digest covers all sources of the program (`sim/build.rs`), so that two programs that differ anywhere never share
+//! results, even under one version. A line is written when its run is done. A file that ends within a line has lost
+//! that run only.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -184,8 +185,8 @@ impl Results {
         self.total(2) / 3_600
     }
 
-    /// What there is to say of a soak in a hundredth of its lines, as CSV: its version, its sums, one digest over all of its
-    /// lines, and what was covered.
+    /// What there is to say of a soak in a hundredth of its lines, as CSV: its version, its sums, one digest over all
+    /// of its lines, and what was covered.
     pub fn totals(&self, coverage: &Coverage) -> String {
         let missing: u64 = self.missing().iter().map(|range| range.end() - range.start() + 1).sum();
         let mut lines = ring::digest::Context::new(&ring::digest::SHA256);
@@ -234,7 +235,8 @@ pub(super) fn range(range: &RangeInclusive<u64>) -> String {
     if range.start() == range.end() { range.start().to_string() } else { format!("{}..{}", range.start(), range.end()) }
 }
 
-/// Joins shards. Files of other versions, seeds or numbers of shards are refused; missing seeds are named, and are no error.
+/// Joins shards. Files of other versions, seeds or numbers of shards are refused; missing seeds are named, and are no
+/// error.
 pub fn join(parts: Vec<(String, Results)>) -> Result<Results, LabError> {
     let mut parts = parts.into_iter();
     let (first, mut joined) = parts.next().ok_or_else(|| LabError::Usage("there is nothing to join".to_owned()))?;
@@ -266,8 +268,8 @@ pub fn join(parts: Vec<(String, Results)>) -> Result<Results, LabError> {
     Ok(joined)
 }
 
-/// `merge DIR...`: joins every shard in these folders, and tells about it; writes the whole into the folder `out`, its sums into
-/// the file `totals`.
+/// `merge DIR...`: joins every shard in these folders, and tells about it; writes the whole into the folder `out`, its
+/// sums into the file `totals`.
 pub fn merge(
     folders: &[PathBuf],
     out: Option<&Path>,

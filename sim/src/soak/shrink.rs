@@ -1,17 +1,17 @@
-//! Makes a failing plan small: whatever can be left out without mending the failure is left out.
+//! Makes a failing plan small: leaves out every part without which it still fails alike.
 //!
-//! Greedy, and blind to what things mean: an edit that makes no scenario, or another failure, is simply undone. Steps go
-//! first, in halves, quarters and so on; then nodes with all they do, sites, carriers; then single words.
+//! The search is greedy and knows no meanings: an edit that is no valid scenario, or fails otherwise, is undone. Steps
+//! go first, in halves, quarters and so on; then nodes with all their steps, sites, carriers; then single words.
 
 use toml::{Table, Value};
 
 use super::sheet::Sheet;
 
-/// What no file does without.
+/// Keys that every scenario must have.
 const NEEDED: [&str; 4] = ["title", "about", "measure", "seeds"];
 
-/// The least plan found, and how many were tried. `fails` says whether one still fails as the first one did; it is asked at
-/// most `budget` times.
+/// The least plan found, and how many were tried. `fails` says whether one still fails as the first one did; it is
+/// asked at most `budget` times.
 pub fn shrink(sheet: &Sheet, budget: usize, fails: impl FnMut(&Sheet) -> bool) -> (Sheet, usize) {
     let mut shrinker = Shrinker { best: sheet.clone(), tried: 0, budget, fails };
     loop {

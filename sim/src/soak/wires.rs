@@ -1,4 +1,5 @@
-//! What no wire may show: plaintext, and answers to who did not ask; and what no log may show: secrets.
+//! Checks of the bytes on wires and of the log: no plaintext, no amplified answers, no forwarding to strangers, no
+//! secrets.
 
 mod answers;
 mod relaying;
@@ -90,7 +91,8 @@ impl Datagram<'_> {
     }
 }
 
-/// What a host sent, and what came to it, damaged or not, in order; what came in before what went out at the same moment.
+/// What a host sent, and what came to it, damaged or not, in order; what came in before what went out at the same
+/// moment.
 fn datagrams<'a>(station: &Station, kept: &'a Kept) -> Vec<Datagram<'a>> {
     let mut all = Vec::new();
     for &wire in &station.wires {
@@ -133,8 +135,8 @@ struct Seen<'a> {
     packet: &'a [u8],
 }
 
-/// I4, at all services together, as one may ask another to try an address: from an address come only Initials until it is
-/// validated (RFC 9000 §8.1).
+/// I4, at all services together, as one may ask another to try an address: from an address come only Initials until it
+/// is validated (RFC 9000 §8.1).
 fn by_services(scenario: &Scenario, mut packets: Vec<Seen<'_>>) -> Option<Violation> {
     let services = &scenario.services;
     let known = [&services.auth, &services.nms, &services.trs];
@@ -173,8 +175,8 @@ fn by_services(scenario: &Scenario, mut packets: Vec<Seen<'_>>) -> Option<Violat
     None
 }
 
-/// I10, of the conventional method: whether the TRS can unwrap an end key. It knows the key that it shares with the NMS, what
-/// that tells it, and what comes by; of what it is told, any sixteen bytes in a row may be a key.
+/// I10, of the conventional method: whether the TRS can unwrap an end key. It knows the key that it shares with the
+/// NMS, what that tells it, and what comes by; of what it is told, any sixteen bytes in a row may be a key.
 fn legible_to_relay(scenario: &Scenario, run: &Run, kept: &Kept) -> Option<Violation> {
     if scenario.method != Method::Conventional {
         return None;

@@ -71,7 +71,8 @@ impl Civil {
         *self.renewed.entry(name.clone()).or_default() += 1;
     }
 
-    /// Until when the certificate counts that a name has now, time since 1970; `None` if no step of the scenario lets it expire.
+    /// Until when the certificate counts that a name has now, time since 1970; `None` if no step of the scenario lets
+    /// it expire.
     pub(super) fn certificate_ends(&self, scenario: &Scenario, name: &Fqdn) -> Option<Duration> {
         let (mut days, mut renewals) = (0, 0);
         for step in &scenario.steps {

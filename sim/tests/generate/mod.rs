@@ -101,11 +101,11 @@ pub(crate) fn texts() -> impl Strategy<Value = String> {
     pairs(policy, ECHOES)
 }
 
-/// As [`texts`], always with the optimal policy, and with time enough for it to find the best path. Left out is where more
-/// than the networks decides:
+/// As [`texts`], always with the optimal policy, and with time enough for it to find the best path. Left out is where
+/// more than the networks decides:
 ///
-/// * firewalls that look for a node's name, and NATs that answer by the mapping that they were asked by: after the wrong
-///   node has dialed, the right one meets what that left behind;
+/// * firewalls that look for a node's name, and NATs that answer by the mapping that they were asked by: after the
+///   wrong node has dialed, the right one meets what that left behind;
 /// * a carrier with a pool of addresses: nobody outside can see that two homes share it;
 /// * a carrier that overloads ports: both homes are one to the NMS.
 pub(crate) fn meetings() -> impl Strategy<Value = String> {

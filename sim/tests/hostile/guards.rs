@@ -1,9 +1,10 @@
 //! Who guards the guards: every deliberate defect of the core is caught by the soak, and made small.
 //!
-//! The defects are [`cyphonic_core::defects`]. Each is planted in runs of the soak's own seeds, in order, until an invariant
-//! does not hold that holds of the same seed without the defect; and the plan that showed it is made small. A defect that nothing catches means that the properties are too
-//! weak: then it is they that have to be mended. What no network can show, because it takes a certificate and a QUIC stack of
-//! one's own, a directed attack of this folder must show.
+//! The defects are [`cyphonic_core::defects`]. Each is planted in runs of the soak's own seeds, in order, until an
+//! invariant does not hold that holds of the same seed without the defect; and the plan that showed it is made small. A
+//! defect that nothing catches means that the properties are too weak: then it is they that have to be mended. What no
+//! network can show, because it takes a certificate and a QUIC stack of one's own, a directed attack of this folder
+//! must show.
 //!
 //! `GUARDS=Name,Name` hunts only these; one alone is made as small as a soak would, and shown.
 

@@ -150,7 +150,8 @@ fn a_certificate_whose_device_the_database_does_not_have_or_admit_is_not_enough_
 }
 
 /// What Alice, the initiator, knows of her tunnel to Bob in the conventional method, dug out of the recorded packets
-/// step by step: the common key opens the registration, whose keys open the Route Direction, its keys open the Tunnel Request and the end key in it.
+/// step by step: the common key opens the registration, whose keys open the Route Direction, its keys open the Tunnel
+/// Request and the end key in it.
 fn end_key_session(stage: &Stage) -> Session {
     let id = NodeId::of(&fqdn("alice"));
     let common = stage.world.store.common_key(id).unwrap().expect("Alice logged in");

@@ -83,9 +83,9 @@ fn seeds() -> u64 {
 
 #[test]
 fn with_a_tenth_of_all_packets_lost_on_every_link_the_echo_comes_through() {
-    // A round trip from node to node crosses four links, so a third of the echoes is lost by itself; and whoever asks for
-    // the name gives up after ten seconds, which the worst of luck outlasts. What must not be is a run that hangs: then
-    // the second try, a little later, would fail too.
+    // A round trip from node to node crosses four links, so a third of the echoes is lost by itself; and whoever asks
+    // for the name gives up after ten seconds, which the worst of luck outlasts. What must not be is a run that hangs:
+    // then the second try, a little later, would fail too.
     let echo = "[[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\ncount = 20\ninterval_ms = 200\n";
     let echoes = format!("{echo}[[step]]\ndo = \"wait\"\nms = 5000\n{echo}");
     let mut stuck = Vec::new();

@@ -13,8 +13,8 @@ const V6: &str = "ipv6";
 /// When Alice sends her first echo.
 const ECHO_MS: u64 = 3_000;
 
-/// Alice and Bob at home, each with another network to go to, and Alice's echoes after three seconds. `moves`: who, when
-/// in milliseconds, and where to.
+/// Alice and Bob at home, each with another network to go to, and Alice's echoes after three seconds. `moves`: who,
+/// when in milliseconds, and where to.
 fn scene(
     settings: &str,
     [alice, bob]: [&str; 2],

@@ -12,8 +12,8 @@ use cyphonic_sim::world::{Actor, Watch, World};
 use crate::common::ECHO;
 use crate::scene::{CELLS, Cell};
 
-/// When everybody has noticed that somebody has forgotten him: QUIC says something every 10 s and gives up after 30 s of
-/// silence.
+/// When everybody has noticed that somebody has forgotten him: QUIC says something every 10 s and gives up after 30 s
+/// of silence.
 const NOTICED: Duration = Duration::from_secs(42);
 
 /// A world to act in, step by step.

@@ -11,8 +11,8 @@ use crate::scene::{BLIND, CELLS, CONVENTIONAL, Cell, play, story};
 const FRAMINGS: [&str; 3] = ["stream", "datagram", "compact"];
 const V6: &str = "ipv6";
 
-/// Sends echoes of these payloads, one size after the other, over links of 1,280 bytes at the sites of `narrow`, in every
-/// cell and framing, and looks at what came of each.
+/// Sends echoes of these payloads, one size after the other, over links of 1,280 bytes at the sites of `narrow`, in
+/// every cell and framing, and looks at what came of each.
 fn every_way(extra: &str, cells: &[Cell], sizes: &[usize], judge: impl Fn(&Run, &[ProbeOutcome]) -> bool) {
     for cell in cells {
         let framings: &[&str] = if cell.settings.contains("conventional") { &["udp4501"] } else { &FRAMINGS };

@@ -187,7 +187,7 @@ impl Cell {
         }
     }
 
-    /// Handles every event before `limit`. What is sent goes to `flights`.
+    /// Handles every event before `limit`. Sent packets go to `flights`.
     pub(super) fn run(&mut self, limit: Instant, flights: &mut Vec<Flight>) {
         while let Some(now) = self.next().filter(|&now| now < limit) {
             if now > self.clock {

@@ -35,7 +35,8 @@ pub trait Engine {
     /// If `until` is no whole number of milliseconds, or before [`now`](Self::now).
     fn run_until(&mut self, until: Instant);
 
-    /// Until when nothing happens by itself, at least; none if nothing ever does. The present, if the engine does not know.
+    /// Until when nothing happens by itself, at least; none if nothing ever does. The present, if the engine does not
+    /// know.
     fn quiet_until(&self) -> Option<Instant> {
         Some(self.now())
     }
@@ -46,7 +47,7 @@ pub trait Engine {
     /// Changes how a direction of a wire behaves, for packets sent from now on.
     fn set_wire(&mut self, direction: Direction, config: WireConfig) -> Result<(), WireError>;
 
-    /// Takes a direction of a wire down or up. What is on the wire already arrives.
+    /// Takes a direction of a wire down or up. Packets that are on the wire already arrive.
     fn set_wire_up(&mut self, direction: Direction, up: bool);
 
     /// Names, taps and counters.

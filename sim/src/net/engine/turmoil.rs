@@ -2,8 +2,8 @@
 //!
 //! Turmoil's time goes in ticks of a millisecond. To be exact within them, each datagram carries the nanosecond of its
 //! arrival, which the sending side computed; turmoil carries it for the whole milliseconds of the wire's delay less
-//! one, or for [`MAX_CARRIED`], so that it is there in time, and the receiver keeps it until its tick. In each tick a box handles all its
-//! events of that millisecond.
+//! one, or for [`MAX_CARRIED`], so that it is there in time, and the receiver keeps it until its tick. In each tick a
+//! box handles all its events of that millisecond.
 //!
 //! Its loss, partitions and latency spread stay unused: a wire's own are exact and the same for both engines.
 

@@ -1,7 +1,7 @@
 //! Network address and port translation.
 //!
 //! [`Nat`] is two functions: [`Nat::outgoing`] translates the source of a packet on its way out, [`Nat::incoming`] the
-//! destination of one on its way in. What they remember is a *mapping* (an inside address and port and the external
+//! destination of one on its way in. Their memory is the *mapping* (an inside address and port and the external
 //! address and port that stand for it) and in it *sessions* (a remote address and port that was spoken to). How widely
 //! a mapping is shared is its mapping behaviour, whom it admits its filtering behaviour (RFC 4787); UDP, TCP (RFC 5382)
 //! and ICMP echo (RFC 5508) are treated alike, the echo identifier being the port. [`NatBox`] puts it into the network:

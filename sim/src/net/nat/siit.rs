@@ -20,8 +20,8 @@ pub(super) struct Ends {
 }
 
 /// A UDP, TCP or ICMP echo packet in the family of `ends`, which is the other one; `identification` is for IPv4 packets
-/// that may be fragmented. `None` for anything else, and for fragments. What an ICMP error quotes, not `whole`, may be
-/// cut short.
+/// that may be fragmented. `None` for anything else, and for fragments. A packet that an ICMP error quotes (not
+/// `whole`) may be cut short.
 pub(super) fn translate(packet: &[u8], whole: bool, ends: Ends, identification: u16) -> Option<Vec<u8>> {
     let ip = if whole { Ip::parse(packet)? } else { Ip::parse_quoted(packet)? };
     let (source, destination) = (ends.source.0, ends.destination.0);

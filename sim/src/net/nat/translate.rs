@@ -150,7 +150,8 @@ impl Nat {
     }
 }
 
-/// Who speaks with whom in a packet; an echo has its identifier as the port of the end that asked, and none at the other.
+/// Who speaks with whom in a packet; an echo has its identifier as the port of the end that asked, and none at the
+/// other.
 pub(super) struct Conversation {
     pub(super) kind: Kind,
     pub(super) source: Inside,

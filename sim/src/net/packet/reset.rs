@@ -23,7 +23,8 @@ pub fn tcp_reset(packet: &[u8]) -> Option<Vec<u8>> {
     segment.write(true, [destination, source], sequence, acknowledgment, flags)
 }
 
-/// The reset that takes a TCP packet's place, as if from who sent it. `None` if it is something else, or itself a reset.
+/// The reset that takes a TCP packet's place, as if from who sent it. `None` if it is something else, or itself a
+/// reset.
 pub fn tcp_abort(packet: &[u8]) -> Option<Vec<u8>> {
     let segment = Segment::read(packet)?;
     segment.write(false, segment.ports, segment.sequence, segment.acknowledgment, RST | segment.flags & ACK)

@@ -1,6 +1,7 @@
 //! A node that was told another one's virtual addresses, and speaks by them in good faith.
 //!
-//! The addresses are a ghost's, who owns them and never comes: whatever an application gets from there, the impostor sent.
+//! The addresses are a ghost's, who owns them and never comes: whatever an application gets from there, the impostor
+//! sent.
 
 use std::net::IpAddr;
 use std::sync::Arc;

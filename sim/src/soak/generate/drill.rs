@@ -2,18 +2,18 @@
 //!
 //! | drill | what happens | what it shows |
 //! |---|---|---|
-//! | rest | echoes, a long silence, echoes, datagrams, a transfer | what keeps mappings, registrations and tunnels alive |
-//! | blip | one link is down for a moment while tunnels are built | what is sent again |
-//! | move | a node moves before tunnels are built, meanwhile, or later | what is forgotten, and what is not |
-//! | reboot | a NAT forgets its mappings while tunnels are used | how a tunnel that is dead is found out |
-//! | restart | a service crashes and starts again while tunnels are used | who needs whom, and who notices what |
-//! | pause | a role stands still for a moment while tunnels are used | who is given up too early |
-//! | clock | a role's clock steps while tunnels are used, and a service starts again by it | what hangs on the time of day |
+//! | rest | echoes, a long silence, echoes, datagrams, a transfer | keep-alives of mappings, registrations, tunnels |
+//! | blip | one link is down for a moment while tunnels are built | retransmission |
+//! | move | a node moves before tunnels are built, meanwhile, or later | handover; stale state |
+//! | reboot | a NAT forgets its mappings while tunnels are used | detection of dead tunnels |
+//! | restart | a service crashes and starts again while tunnels are used | which part depends on which service |
+//! | pause | a role stands still for a moment while tunnels are used | timers that give up too early |
+//! | clock | a role's clock steps while tunnels are used; a service starts again | dependence on the time of day |
 //!
 //! Where something happens, a TCP transfer is under way or begins: its bytes have to arrive all the same.
 //!
-//! In a network in trouble a defence that is missing is often hidden by another one: a tunnel that died of neglect is built
-//! anew. Here it shows.
+//! In a network in trouble, a missing defence is often hidden by another one: a tunnel whose keep-alives are missing is
+//! built anew. In a drill it shows.
 
 use super::trouble::CLOCKS_S;
 use super::{Generator, NODES, SERVICES, int, table};

@@ -8,8 +8,8 @@ use crate::soak::model::HEALING;
 /// The last round: so many echoes of each pair, this far apart.
 const LAST_ECHOES: u64 = 6;
 const LAST_INTERVAL_MS: u64 = 2_000;
-/// How far apart pairs begin, ms: not all in one instant, that would be another experiment. And a firewall that slows QUIC
-/// down lets through what a few handshakes take, but not all at once.
+/// How far apart pairs begin, ms: not all in one instant, that would be another experiment. And a firewall that slows
+/// QUIC down lets through what a few handshakes take, but not all at once.
 const APART_MS: u64 = 1;
 const APART_IF_SLOWED_MS: u64 = 2_300;
 /// By how much clocks step, seconds.

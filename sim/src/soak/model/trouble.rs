@@ -7,8 +7,8 @@ use cyphonic_scenarios::{Action, IcmpErrors, Link, Pair, Probes, Reaction, Role,
 
 use super::{BLIP, PAUSE, is_good, nats};
 
-/// A tunnel that was asked for so long before anything happened is up, the relay at last, of whose handshakes each takes its
-/// round trips: this time, and so many of the longest ones of a network.
+/// A tunnel that was asked for so long before anything happened is up, the relay at last, of whose handshakes each
+/// takes its round trips: this time, and so many of the longest ones of a network.
 const SETTLED: (Duration, u32) = (Duration::from_millis(1_500), 10);
 
 /// No application looks for a peer's name for longer.
@@ -88,7 +88,8 @@ pub(super) fn row(scenario: &Scenario, began: &[Instant], at: Instant, probes: &
     (lasts, trouble(scenario, began, at + lasts + AFTER))
 }
 
-/// Whether one of two nodes gets a new certificate while echoes between them are under way, or wait for the peer's name.
+/// Whether one of two nodes gets a new certificate while echoes between them are under way, or wait for the peer's
+/// name.
 pub(super) fn is_readmitted(scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> bool {
     let ends = at + probes.lasts() + FOUND;
     let mut during = began.iter().zip(&scenario.steps).filter(|(renewed, _)| at <= **renewed && **renewed < ends);
@@ -96,8 +97,8 @@ pub(super) fn is_readmitted(scenario: &Scenario, began: &[Instant], at: Instant,
     during.any(|(_, step)| matches!(step.action, Action::Renew(node) if pair.contains(&node)))
 }
 
-/// Whether two nodes asked for each other so early that they had a tunnel by then: whoever has to be found in the middle of
-/// trouble may be found later than applications wait.
+/// Whether two nodes asked for each other so early that they had a tunnel by then: whoever has to be found in the
+/// middle of trouble may be found later than applications wait.
 pub(super) fn has_met(scenario: &Scenario, began: &[Instant], pair: Pair, by: Instant) -> bool {
     let settled = settled(scenario);
     let mut asked = began.iter().zip(&scenario.steps).filter(|(at, _)| **at + settled <= by);

@@ -1,7 +1,8 @@
-//! I4 at a node: who dials it gets at most three times what it sent until it has proved its address (RFC 9000 §8.1).
+//! I4 at a node: until a dialer has proved its address, the node sends it at most three times the bytes that it
+//! received (RFC 9000 §8.1).
 //!
-//! A node also dials, and punches, where the NMS sends it, before anything came from there; that is no answer. What is one
-//! is told by the connection ID that it goes to: that of the client whose Initial came in.
+//! A node also dials, and punches, to addresses that the NMS named, before anything came from there. That is no answer.
+//! An answer is recognized by its destination connection ID: that of the client whose Initial came in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

@@ -1,9 +1,9 @@
-//! I3, from the wires of the TRS alone: what it forwards goes only between two nodes that the NMS sent to it together, and
-//! only to where one of them has proved to be.
+//! I3, from the wires of the TRS alone: it forwards only between two nodes that the NMS sent to it together, and only
+//! to an address that one of them proved.
 //!
-//! A blind TRS, and one of the conventional method, forwards a datagram as it came, so what goes out and had come in before
-//! was forwarded. Whose it is tells the wire of the node that sent it first. (A terminating TRS seals anew: there is nothing
-//! to tell by.)
+//! A blind TRS, and one of the conventional method, forwards a datagram unchanged. So a datagram that goes out, and
+//! that came in before, was forwarded. Its owner is the node on whose wire it was first. A terminating TRS seals each
+//! datagram anew, so its datagrams cannot be matched, and are not checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
