@@ -3,8 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::conventional::seal::TAG_LEN;
-use crate::header::HEADER_LEN;
+use crate::header::{HEADER_LEN, TAG_LEN};
 use crate::message::{ErrorCode, Framing, Message, NetworkReport, Want};
 use crate::name::{Fqdn, Party, Virtual};
 use crate::route::optimal::Considered;

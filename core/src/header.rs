@@ -20,6 +20,8 @@ use thiserror::Error;
 
 /// Length of the header, bytes.
 pub const HEADER_LEN: usize = 32;
+/// Length of the authentication tag behind a sealed message or capsule of the conventional method, in bytes.
+pub const TAG_LEN: usize = 16;
 /// The only protocol version.
 pub const VERSION: u8 = 1;
 

@@ -4,14 +4,12 @@
 //! so that no capture can be mistaken for traffic of the real Internet. They are given out by the order of the sites,
 //! past those that the file names itself; nodes are numbered in their sites by the order in which they first get there.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use cyphonic_core::route::is_private;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::error::Problem;
-use crate::scenario::{Interface, Site};
 
 /// Where virtual IPv4 addresses come from.
 pub const VIRTUAL_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 16);
@@ -35,7 +33,7 @@ const V4_POOLS: [Ipv4Net; 3] = [
 ];
 const V4_LENGTH: u8 = 28;
 /// The number of a site's router, or of its NAT's inner side, within its prefixes.
-const ROUTER: u32 = 1;
+pub(crate) const ROUTER: u32 = 1;
 
 /// The global prefixes that are given out, with what they belong to.
 pub(crate) struct Prefixes {
@@ -133,36 +131,6 @@ pub(crate) fn router_v4(prefix: Ipv4Net) -> Ipv4Addr {
 /// The site's router, as its LAN sees it.
 pub(crate) fn router_v6(prefix: Ipv6Net) -> Ipv6Addr {
     host_v6(prefix, ROUTER).unwrap_or(prefix.network())
-}
-
-/// Gives nodes their addresses; a node that comes back finds its old one.
-#[derive(Default)]
-pub(crate) struct Hosts {
-    given: BTreeMap<(usize, usize), Interface>,
-    count: BTreeMap<usize, u32>,
-}
-
-impl Hosts {
-    /// The place of a node in a site.
-    pub(crate) fn place(&mut self, node: usize, index: usize, site: &Site) -> Result<Interface, Problem> {
-        if let Some(interface) = self.given.get(&(node, index)) {
-            return Ok(*interface);
-        }
-        let count = self.count.entry(index).or_insert(ROUTER);
-        *count += 1;
-        let full = |prefix: IpNet| Problem::SiteFull { prefix };
-        let v4 = match site.v4.as_ref().map(crate::SiteV4::prefix) {
-            Some(prefix) => Some(host_v4(prefix, *count).ok_or_else(|| full(prefix.into()))?),
-            None => None,
-        };
-        let v6 = match site.v6.as_ref().map(crate::SiteV6::prefix) {
-            Some(prefix) => Some(host_v6(prefix, *count).ok_or_else(|| full(prefix.into()))?),
-            None => None,
-        };
-        let interface = Interface { site: index, v4, v6 };
-        self.given.insert((node, index), interface);
-        Ok(interface)
-    }
 }
 
 /// Reads an IPv4 prefix of a site.

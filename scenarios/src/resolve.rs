@@ -1,6 +1,7 @@
 //! From the [`schema`] to a [`Scenario`]: sense. Every default and every limit is here.
 
 mod boxes;
+mod hosts;
 mod link;
 mod site;
 mod step;
@@ -11,7 +12,8 @@ use cyphonic_core::message::{Framing, RelayMode};
 use cyphonic_core::name::Fqdn;
 use ipnet::IpNet;
 
-use crate::address::{Hosts, SERVICES_V4, SERVICES_V6, host_v4, host_v6, overlap};
+use self::hosts::Hosts;
+use crate::address::{SERVICES_V4, SERVICES_V6, host_v4, host_v6, overlap};
 use crate::document::{Source, Tree};
 use crate::error::{Problem, ScenarioError};
 use crate::read::{Spelled, read};

@@ -51,10 +51,8 @@ use subtle::ConstantTimeEq;
 
 use super::keys::{Direction, Sealing};
 use crate::event::DropReason;
-use crate::header::{HEADER_LEN, Header, Kind};
+use crate::header::{HEADER_LEN, Header, Kind, TAG_LEN};
 
-/// Length of the truncated HMAC, bytes.
-pub const TAG_LEN: usize = 16;
 /// What sealing adds to a plaintext, bytes.
 pub const OVERHEAD: usize = HEADER_LEN + TAG_LEN;
 /// Longest plaintext that the header's length field can state, bytes.

@@ -273,6 +273,17 @@ impl Proposed {
     }
 }
 
+/// What an endpoint that is being forgotten still wants to send.
+fn farewells(links: &mut Links) -> Vec<CarriageOutput> {
+    let mut out = Vec::new();
+    while let Some(output) = links.poll() {
+        if let LinkOutput::Transmit(transmit) = output {
+            out.push(CarriageOutput::Pass(Output::Transmit(transmit)));
+        }
+    }
+    out
+}
+
 /// What a lost link means for what it carried.
 fn failure(reason: LinkClosed) -> Failure {
     match reason {

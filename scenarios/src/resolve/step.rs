@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 
+use super::hosts::Hosts;
 use super::{Context, LEAST_MTU_V6, MAX_STEPS, MOST_MS, boxes, link, site};
-use crate::address::Hosts;
 use crate::error::{Problem, ScenarioError};
 use crate::scenario::{Action, Carrier, Link, LinkAt, NatAt, Node, Pair, Probes, Role, Site, SiteV4, SiteV6, Step};
 use crate::schema;

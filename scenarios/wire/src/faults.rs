@@ -8,8 +8,8 @@ use std::time::Duration;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::RngCore;
 
+use crate::limits::{MAX_DELAY, WireError};
 use crate::seed;
-use crate::wire::{MAX_DELAY, WireError};
 
 /// What else can happen on one direction of a wire. By default nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -5,6 +5,7 @@
 //! arrives. All randomness comes from seeded streams ([`seed`]). [`of_way`] makes a wire from the words of a scenario.
 
 mod faults;
+mod limits;
 pub mod seed;
 mod wire;
 
@@ -13,7 +14,8 @@ use std::time::Duration;
 use cyphonic_scenarios::{Family, Queue, Way};
 
 pub use faults::{BurstLoss, Reorder, WireFaults};
-pub use wire::{MAX_DELAY, MIN_DELAY, MIN_MTU, Passage, QueueLimit, Traffic, Wire, WireConfig, WireDrop, WireError};
+pub use limits::{MAX_DELAY, MIN_DELAY, MIN_MTU, WireError};
+pub use wire::{Passage, QueueLimit, Traffic, Wire, WireConfig, WireDrop};
 
 /// One direction of a link, less what other wires on the same way already take of its delay.
 pub fn of_way(way: &Way, spent: Duration, broken: Option<Family>) -> WireConfig {

@@ -16,14 +16,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::RngCore;
 
 use crate::faults::{Faults, WireFaults, threshold};
+use crate::limits::{MAX_DELAY, MIN_DELAY, MIN_MTU, WireError};
 use crate::seed;
-
-/// The least delay of a wire: 1 ms.
-pub const MIN_DELAY: Duration = Duration::from_millis(1);
-/// The greatest delay or jitter of a wire: an hour.
-pub const MAX_DELAY: Duration = Duration::from_secs(3600);
-/// The least MTU that IPv4 allows (RFC 791), in bytes.
-pub const MIN_MTU: usize = 68;
 
 /// How one direction of a wire behaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -99,29 +93,6 @@ impl WireConfig {
         }
         self.faults.check()
     }
-}
-
-/// A [`WireConfig`] that cannot be simulated.
-#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-pub enum WireError {
-    /// Below [`MIN_DELAY`].
-    #[error("a delay of {0:?} is too short: at least {MIN_DELAY:?}")]
-    DelayTooShort(Duration),
-    /// Above [`MAX_DELAY`].
-    #[error("a delay or jitter of {0:?} is too long: at most {MAX_DELAY:?}")]
-    DelayTooLong(Duration),
-    /// No probability.
-    #[error("a loss of {0} is no probability: between 0 and 1")]
-    Loss(f64),
-    /// No probability, of a [`WireFaults`].
-    #[error("a chance of {0} is no probability: between 0 and 1")]
-    Chance(f64),
-    /// Nothing would ever arrive.
-    #[error("a rate of 0 bit/s: take the wire down instead")]
-    Rate,
-    /// Below [`MIN_MTU`] or above 65,535.
-    #[error("an MTU of {0} bytes: between {MIN_MTU} and 65535")]
-    Mtu(usize),
 }
 
 /// Why a packet that is sent does not arrive.

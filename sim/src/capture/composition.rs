@@ -13,7 +13,7 @@
 
 use bytes::Bytes;
 use cyphonic_core::conventional::seal;
-use cyphonic_core::header::{HEADER_LEN, Header, Kind};
+use cyphonic_core::header::{HEADER_LEN, Header, Kind, TAG_LEN};
 use cyphonic_core::message::Framing;
 use cyphonic_core::packet::Inner;
 use cyphonic_scenarios::rows::Field;
@@ -116,7 +116,7 @@ fn udp_payload<'a>(outer: &Ip<'a>) -> Option<&'a [u8]> {
 fn capsule(payload: &[u8]) -> Option<&[u8]> {
     let header = Header::decode(payload).ok()?;
     let sealed = header.kind == Kind::Capsule && usize::from(header.length) + seal::OVERHEAD == payload.len();
-    sealed.then(|| &payload[HEADER_LEN..payload.len() - seal::TAG_LEN])
+    sealed.then(|| &payload[HEADER_LEN..payload.len() - TAG_LEN])
 }
 
 fn conventional(payload: &[u8], inner_v6: bool) -> Option<Parts> {
@@ -126,7 +126,7 @@ fn conventional(payload: &[u8], inner_v6: bool) -> Option<Parts> {
         cyphonic_header: HEADER_LEN,
         virtual_ip_header,
         ip_payload: ciphertext.len().checked_sub(virtual_ip_header)?,
-        hmac: seal::TAG_LEN,
+        hmac: TAG_LEN,
         ..Parts::default()
     })
 }

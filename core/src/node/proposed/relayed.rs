@@ -291,14 +291,3 @@ fn blind_link(stage: &Stage) -> Option<LinkId> {
         _ => None,
     }
 }
-
-/// What an endpoint that is being forgotten still wants to send.
-pub(super) fn transmits(links: &mut Links) -> Vec<CarriageOutput> {
-    let mut out = Vec::new();
-    while let Some(output) = links.poll() {
-        if let LinkOutput::Transmit(transmit) = output {
-            out.push(CarriageOutput::Pass(Output::Transmit(transmit)));
-        }
-    }
-    out
-}

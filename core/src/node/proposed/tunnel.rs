@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Inbound, MAX_UNPROBED, Owner, Proposed};
+use super::{Inbound, MAX_UNPROBED, Owner, Proposed, farewells};
 use crate::event::{DropReason, Failure, TunnelUp};
 use crate::header::{Flags, HEADER_LEN, Header, Kind};
 use crate::machine::{Output, Transmit};
@@ -314,7 +314,7 @@ impl Proposed {
             Stage::EndToEnd(EndToEnd { leg, cid, links, .. }) | Stage::Up(Path::Blind { leg, cid, links, .. }) => {
                 self.by_leg.remove(cid);
                 links.close_all(now);
-                self.out.extend(super::relayed::transmits(links));
+                self.out.extend(farewells(links));
                 vec![*leg]
             }
         };
