@@ -8,8 +8,8 @@ use cyphonic_core::header::{Flags, HEADER_LEN, Header, Kind};
 use cyphonic_core::key::Key128;
 use cyphonic_core::message::{
     Credential, DirectionRequest, ErrorCode, FrameReader, Framing, LoginRequest, LoginResponse, Message, PeerRef,
-    RegistrationRequest, RegistrationResponse, Relay, RelayMode, RelayRequest, RouteDirection, TunnelKeys,
-    TunnelRequest, Want, WrappedKey,
+    RegistrationRequest, RegistrationResponse, Relay, RelayEpoch, RelayMode, RelayRequest, RelayResponse,
+    RouteConfirmation, RouteDirection, TunnelKeys, TunnelRequest, Want, WrappedKey,
 };
 use cyphonic_core::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 use cyphonic_core::route::Pattern;
@@ -49,15 +49,15 @@ fn messages() -> Vec<Message> {
         Message::KeepAlive,
         Message::DirectionRequest(DirectionRequest { peer: PeerRef::Name(bob.clone()), want: Want::Any }),
         Message::RouteDirectionInitiator(route),
-        Message::RouteConfirmation(cid),
+        Message::RouteConfirmation(RouteConfirmation { leg: cid }),
         Message::RelayRequest(RelayRequest {
             epoch: 1,
             forward: PathId::of(&alice, &bob),
             backward: PathId::of(&bob, &alice),
             tunnel_key: key(),
         }),
-        Message::RelayResponse { accepted: true },
-        Message::RelayEpoch { last: 1 },
+        Message::RelayResponse(RelayResponse { accepted: true }),
+        Message::RelayEpoch(RelayEpoch { last: 1 }),
         Message::TunnelRequest(TunnelRequest {
             from: alice,
             to: bob,

@@ -18,6 +18,8 @@
 
 use thiserror::Error;
 
+pub use crate::message::Kind;
+
 /// Length of the header, bytes.
 pub const HEADER_LEN: usize = 32;
 /// Length of the authentication tag behind a sealed message or capsule of the conventional method, in bytes.
@@ -40,77 +42,11 @@ impl Flags {
     }
 }
 
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:ident = $value:literal, $text:literal;)*) => {
-        /// The message types (paper Figs. 2–9).
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        #[repr(u8)]
-        pub enum Kind { $($(#[$doc])* $name = $value,)* }
-
-        impl Kind {
-            /// Every kind.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
-
-            /// The paper's name for it.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-        }
-
-        impl TryFrom<u8> for Kind {
-            type Error = HeaderError;
-            fn try_from(value: u8) -> Result<Self, HeaderError> {
-                match value { $($value => Ok(Self::$name),)* other => Err(HeaderError::Kind(other)) }
-            }
-        }
-    };
-}
-
-kinds! {
-    /// Node → AS.
-    LoginRequest = 1, "Login Request";
-    /// AS → node.
-    LoginResponse = 2, "Login Response";
-    /// Node → NMS.
-    RegistrationRequest = 3, "Registration Request";
-    /// NMS → node.
-    RegistrationResponse = 4, "Registration Response";
-    /// Either way between node and NMS, node and TRS, or node and node.
-    KeepAlive = 5, "Keep Alive";
-    /// The answer to a Keep Alive.
-    KeepAliveAck = 6, "Keep Alive Ack";
-    /// Initiator → NMS: find me a way to this peer.
-    DirectionRequest = 7, "Direction Request";
-    /// NMS → initiator.
-    RouteDirectionInitiator = 8, "Route Direction";
-    /// NMS → responder.
-    RouteDirectionResponder = 9, "Route Direction";
-    /// Responder → NMS.
-    RouteConfirmation = 10, "Route Direction Confirmation";
-    /// NMS → TRS (conventional method).
-    RelayRequest = 11, "Relay Request";
-    /// TRS → NMS (conventional method).
-    RelayResponse = 12, "Relay Response";
-    /// Node → TRS (conventional method): opens the NAT on the way.
-    HolePunching = 13, "Hole Punching";
-    /// Dialer → the other node, perhaps through a TRS.
-    TunnelRequest = 14, "Tunnel Request";
-    /// The answer to it.
-    TunnelResponse = 15, "Tunnel Response";
-    /// A tunnelled packet.
-    Capsule = 16, "Capsule";
-    /// Something asked for cannot be done.
-    Error = 17, "Error";
-    /// Node → NMS or TRS: where do you see me? (`policy = "optimal"`)
-    Probe = 18, "Probe";
-    /// The answer to it, perhaps from another address or port than the one that was asked.
-    ProbeReply = 19, "Probe Reply";
-    /// NMS → TRS: answer a Probe, from where you are.
-    ProbeRequest = 20, "Probe Request";
-    /// Node → NMS: what its probes say of its network.
-    NetworkReport = 21, "Network Report";
-    /// TRS → NMS: what you asked is older than what I know, or than I am.
-    RelayEpoch = 22, "Relay Epoch";
+impl TryFrom<u8> for Kind {
+    type Error = HeaderError;
+    fn try_from(value: u8) -> Result<Self, HeaderError> {
+        Self::from_number(value).ok_or(HeaderError::Kind(value))
+    }
 }
 
 /// The decoded header.

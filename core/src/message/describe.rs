@@ -1,67 +1,58 @@
 //! What a sequence diagram shows of a message: fields by name, keys by their names in the paper, never a secret.
+//!
+//! The table of [`super`] names one of these functions in each row.
 
-use super::{Credential, Message, PeerRef, RelayMode, RouteDirection, Want};
+use super::{
+    Credential, DirectionRequest, ErrorCode, LoginRequest, LoginResponse, Message, NetworkReport, PeerRef, ProbeReply,
+    ProbeRequest, RegistrationResponse, RelayMode, RelayResponse, RouteConfirmation, RouteDirection, TunnelRequest,
+    Want,
+};
 use crate::name::Party;
 
 impl Message {
     /// The fields worth showing, as `{ peer: bob }`; empty if there are none. `from` is the sender of this hop.
     pub fn describe(&self, from: &Party) -> String {
-        let fields = match self {
-            Self::LoginRequest(m) => {
-                let credential = match m.credential {
-                    Credential::Password(_) => "password",
-                    Credential::Certificate => "certificate",
-                };
-                vec!["device id".to_owned(), credential.to_owned()]
-            }
-            Self::LoginResponse(m) => {
-                // Fig. 2 names the node id, Fig. 6 does not: there the certificate says who the node is.
-                let conventional = m.common_key.is_some();
-                if let Some(key) = m.common_key.as_ref().filter(|_| defect!(SecretInDiagram)) {
-                    return format!("{{ CK: {:?} }}", key.0);
-                }
-                let fields: &[&str] =
-                    if conventional { &["node id", "FQDN", "CK", "NMS address"] } else { &["FQDN", "NMS address"] };
-                fields.iter().map(|&field| field.to_owned()).collect()
-            }
-            Self::RegistrationRequest(_) => vec!["real addresses".to_owned(), "port".to_owned()],
-            Self::RegistrationResponse(m) => {
-                let nat = format!("NAT: {}", if m.nat { "yes" } else { "no" });
-                vec![nat, "virtual IPv4".to_owned(), "virtual IPv6".to_owned()]
-            }
-            Self::DirectionRequest(m) => {
-                let peer = match &m.peer {
-                    PeerRef::Name(peer) => format!("peer: {}", peer.short()),
-                    PeerRef::Virtual(address) => format!("peer: {address}"),
-                };
-                std::iter::once(peer).chain(want(m.want)).collect()
-            }
-            Self::ProbeReply { seen } => vec![format!("seen: {seen}")],
-            Self::ProbeRequest(m) => vec![format!("to: {}", m.to)],
-            Self::NetworkReport(m) => {
-                let families = [m.v6.map(|_| "IPv6"), m.v4.map(|_| "IPv4")];
-                families.into_iter().flatten().map(str::to_owned).collect()
-            }
-            Self::RouteDirectionInitiator(m) | Self::RouteDirectionResponder(m) => route_direction(m),
-            Self::RouteConfirmation(cid) => cid.iter().map(|_| "CID_B".to_owned()).collect(),
-            Self::RelayRequest(_) => vec!["path id".to_owned(), "TK".to_owned()],
-            Self::RelayResponse { accepted } => vec![if *accepted { "accepted" } else { "refused" }.to_owned()],
-            Self::TunnelRequest(m) => {
-                let mut fields = Vec::new();
-                fields.extend(m.wrapped_end_key.map(|_| "EK wrapped by MK".to_owned()));
-                // The initiator names the responder's leg to the TRS, the TRS the initiator's to the responder.
-                let leg = if *from == Party::Trs { "CID_A" } else { "CID_B" };
-                fields.extend(m.relay_cid.map(|_| leg.to_owned()));
-                fields
-            }
-            Self::HolePunching => vec!["path id".to_owned()],
-            Self::Error(code) => vec![code.text().to_owned()],
-            Self::KeepAlive | Self::KeepAliveAck | Self::TunnelResponse | Self::Probe(_) | Self::RelayEpoch { .. } => {
-                Vec::new()
-            }
-        };
+        let fields = self.shown(from);
         if fields.is_empty() { String::new() } else { format!("{{ {} }}", fields.join(", ")) }
     }
+}
+
+/// The same words of every message of a kind.
+pub(super) fn words<T>(words: &'static [&'static str]) -> impl Fn(&T, &Party) -> Vec<String> {
+    move |_, _| owned(words)
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+pub(super) fn login_request(m: &LoginRequest, _: &Party) -> Vec<String> {
+    let credential = match m.credential {
+        Credential::Password(_) => "password",
+        Credential::Certificate => "certificate",
+    };
+    owned(&["device id", credential])
+}
+
+pub(super) fn login_response(m: &LoginResponse, _: &Party) -> Vec<String> {
+    if let Some(key) = m.common_key.as_ref().filter(|_| defect!(SecretInDiagram)) {
+        return vec![format!("CK: {:?}", key.0)];
+    }
+    // Fig. 2 names the node id, Fig. 6 does not: there the certificate says who the node is.
+    let conventional = m.common_key.is_some();
+    owned(if conventional { &["node id", "FQDN", "CK", "NMS address"] } else { &["FQDN", "NMS address"] })
+}
+
+pub(super) fn registration_response(m: &RegistrationResponse, _: &Party) -> Vec<String> {
+    owned(&[if m.nat { "NAT: yes" } else { "NAT: no" }, "virtual IPv4", "virtual IPv6"])
+}
+
+pub(super) fn direction_request(m: &DirectionRequest, _: &Party) -> Vec<String> {
+    let peer = match &m.peer {
+        PeerRef::Name(peer) => format!("peer: {}", peer.short()),
+        PeerRef::Virtual(address) => format!("peer: {address}"),
+    };
+    std::iter::once(peer).chain(want(m.want)).collect()
 }
 
 /// What is wanted, where it is not just any way.
@@ -73,7 +64,7 @@ fn want(want: Want) -> Option<String> {
     }
 }
 
-fn route_direction(m: &RouteDirection) -> Vec<String> {
+pub(super) fn route_direction(m: &RouteDirection, _: &Party) -> Vec<String> {
     let mut fields = vec![format!("peer: {}", m.peer.short()), format!("pattern: {}", m.pattern)];
     if m.dial {
         fields.push("dial".to_owned());
@@ -83,7 +74,7 @@ fn route_direction(m: &RouteDirection) -> Vec<String> {
     }
     fields.push("virtual addresses".to_owned());
     if m.keys.is_some() {
-        fields.extend(["TK".to_owned(), "MK".to_owned()]);
+        fields.extend(owned(&["TK", "MK"]));
     }
     if let Some(relay) = &m.relay {
         fields.push("TRS address".to_owned());
@@ -93,4 +84,37 @@ fn route_direction(m: &RouteDirection) -> Vec<String> {
         fields.extend(relay.cid.map(|_| "CID_B".to_owned()));
     }
     fields
+}
+
+pub(super) fn route_confirmation(m: &RouteConfirmation, _: &Party) -> Vec<String> {
+    m.leg.iter().map(|_| "CID_B".to_owned()).collect()
+}
+
+pub(super) fn relay_response(m: &RelayResponse, _: &Party) -> Vec<String> {
+    owned(&[if m.accepted { "accepted" } else { "refused" }])
+}
+
+pub(super) fn tunnel_request(m: &TunnelRequest, from: &Party) -> Vec<String> {
+    // The initiator names the responder's leg to the TRS, the TRS the initiator's to the responder.
+    let leg = if *from == Party::Trs { "CID_A" } else { "CID_B" };
+    let end_key = m.wrapped_end_key.map(|_| "EK wrapped by MK".to_owned());
+    end_key.into_iter().chain(m.relay_cid.map(|_| leg.to_owned())).collect()
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "every description takes its body by reference")]
+pub(super) fn error(code: &ErrorCode, _: &Party) -> Vec<String> {
+    owned(&[code.text()])
+}
+
+pub(super) fn probe_reply(m: &ProbeReply, _: &Party) -> Vec<String> {
+    vec![format!("seen: {}", m.seen)]
+}
+
+pub(super) fn probe_request(m: &ProbeRequest, _: &Party) -> Vec<String> {
+    vec![format!("to: {}", m.to)]
+}
+
+pub(super) fn network_report(m: &NetworkReport, _: &Party) -> Vec<String> {
+    let families = [m.v6.map(|_| "IPv6"), m.v4.map(|_| "IPv4")];
+    families.into_iter().flatten().map(str::to_owned).collect()
 }

@@ -255,7 +255,7 @@ impl Nms {
             Message::KeepAlive => self.on_keep_alive(now, node, header.transaction),
             Message::DirectionRequest(request) => self.on_direction_request(now, node, header, &request),
             Message::NetworkReport(report) => self.on_network_report(now, node, header.transaction, &report),
-            Message::RouteConfirmation(cid) => self.on_confirmation(now, node, header.transaction, cid),
+            Message::RouteConfirmation(m) => self.on_confirmation(now, node, header.transaction, m.leg),
             _ => self.dropped(DropReason::Unexpected),
         }
     }

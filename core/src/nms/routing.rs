@@ -26,7 +26,8 @@ use crate::header::Header;
 use crate::key::Key128;
 use crate::machine::{Output, Transmit};
 use crate::message::{
-    DirectionRequest, ErrorCode, Message, PeerRef, Relay, RelayRequest, RouteDirection, TunnelKeys, Want,
+    DirectionRequest, ErrorCode, Message, PeerRef, Relay, RelayEpoch, RelayRequest, RelayResponse, RouteDirection,
+    TunnelKeys, Want,
 };
 use crate::name::{NodeId, Party, PathId, RelayCid};
 use crate::route::{self, Choice, Dialer, Pattern, Policy, optimal};
@@ -307,7 +308,7 @@ impl Nms {
         let Some(session) = &mut self.trs else { return self.dropped(DropReason::UnknownId) };
         // A response is good for the request that waits for it, and no other: it needs no number. So the TRS may lose count.
         match session.open_unnumbered(&mut payload) {
-            Ok((header, Message::RelayResponse { accepted })) => {
+            Ok((header, Message::RelayResponse(RelayResponse { accepted }))) => {
                 let id = header.transaction;
                 let waiting = self.pending.get(&id).is_some_and(|p| p.step == Step::AwaitRelay);
                 if waiting && accepted {
@@ -322,7 +323,7 @@ impl Nms {
                 }
             }
             // Told again by whoever repeats it, it changes nothing.
-            Ok((header, Message::RelayEpoch { last })) => {
+            Ok((header, Message::RelayEpoch(RelayEpoch { last }))) => {
                 self.epochs.follow(last);
                 let waiting = self.pending.get(&header.transaction).filter(|p| p.step == Step::AwaitRelay);
                 if let Some(count) = waiting.map(|pending| pending.retry.sent) {

@@ -17,7 +17,7 @@ use super::{Nms, Place};
 use crate::event::{DropReason, Protection};
 use crate::header::Header;
 use crate::machine::{Output, Transmit};
-use crate::message::{Answer, Message, NetworkReport, ProbeRequest, SurveyPlan};
+use crate::message::{Answer, Message, NetworkReport, ProbeReply, ProbeRequest, SurveyPlan};
 use crate::name::{NodeId, Party};
 use crate::route::optimal::Reach;
 use crate::time::Instant;
@@ -58,7 +58,7 @@ impl Nms {
             Answer::OtherAddress(id) => return self.ask_trs(now, node, &header, remote, id),
         }
         let port = if answer == Answer::OtherPort { self.probe_port } else { local.port() };
-        let reply = Message::ProbeReply { seen: remote };
+        let reply = Message::ProbeReply(ProbeReply { seen: remote });
         let session = self.nodes.get_mut(&node).and_then(|registration| registration.probes.as_mut());
         if let Some(payload) = session.and_then(|s| s.seal(header.transaction, 0, node.0, &reply)) {
             let local = SocketAddr::new(local.ip(), port);

@@ -21,7 +21,7 @@ use super::carriage::TunnelId;
 use super::peers::{Improve, Origin, Peer, PeerId, Request};
 use crate::event::{DropReason, Event, Failure, TunnelUp};
 use crate::header::Header;
-use crate::message::{DirectionRequest, ErrorCode, Message, PeerRef, RouteDirection, Want};
+use crate::message::{DirectionRequest, ErrorCode, Message, PeerRef, RouteConfirmation, RouteDirection, Want};
 use crate::route::Pattern;
 use crate::time::Instant;
 use crate::timers::Backoff;
@@ -190,7 +190,12 @@ impl Node {
         // Who dials answers by dialing, and goes on with that by itself.
         if stands && !direction.dial {
             let count = header.count.max(1);
-            self.carriage.send_nms(now, header.transaction, count, Message::RouteConfirmation(None));
+            self.carriage.send_nms(
+                now,
+                header.transaction,
+                count,
+                Message::RouteConfirmation(RouteConfirmation { leg: None }),
+            );
         }
     }
 

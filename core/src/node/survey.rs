@@ -27,7 +27,7 @@ use crate::conventional::session::Session;
 use crate::event::{DropReason, Event};
 use crate::header::{Flags, HEADER_LEN, Header, Kind};
 use crate::machine::{Output, Transmit};
-use crate::message::{Answer, Message, NetworkReport, SurveyPlan};
+use crate::message::{Answer, Message, NetworkReport, ProbeReply, SurveyPlan};
 use crate::name::NodeId;
 use crate::probe;
 use crate::route::optimal::{Behaviour, Filtering, Mapping};
@@ -362,7 +362,7 @@ impl Node {
         } else {
             Message::decode_body(header.kind, &payload[HEADER_LEN..]).map_err(|_| DropReason::BadBody)?
         };
-        let Message::ProbeReply { seen } = message else { return Err(DropReason::Unexpected) };
+        let Message::ProbeReply(ProbeReply { seen }) = message else { return Err(DropReason::Unexpected) };
         let &(index, test) = run.asked.get(&header.transaction).ok_or(DropReason::Unexpected)?;
         let family = &mut run.families[index];
         // What the NMS says of itself it seals; what the TRS says has the id that only it was told.
@@ -425,7 +425,7 @@ impl Node {
     fn report(&mut self, now: Instant) {
         let transaction = self.random_u32();
         let Some(run) = &mut self.survey.run else { return };
-        let mut report = NetworkReport::default();
+        let mut report = NetworkReport { v6: None, v4: None };
         for family in &run.families {
             let behaviour = Some(family.behaviour());
             *(if family.v4 { &mut report.v4 } else { &mut report.v6 }) = behaviour;

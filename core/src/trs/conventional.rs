@@ -16,7 +16,7 @@ use crate::event::{DropReason, Protection};
 use crate::header::{Flags, HEADER_LEN, Header, Kind};
 use crate::key::Key128;
 use crate::machine::{Output, Transmit};
-use crate::message::{Answer, Message, ProbeRequest, RelayRequest};
+use crate::message::{Answer, Message, ProbeReply, ProbeRequest, RelayEpoch, RelayRequest, RelayResponse};
 use crate::name::{Fqdn, NodeId, Party, PathId};
 use crate::store::Store;
 use crate::time::Instant;
@@ -78,7 +78,7 @@ fn answer_probe(
 }
 
 fn reply_to_probe(local: SocketAddr, to: SocketAddr, transaction: u32, id: [u8; 16], out: &mut VecDeque<Output>) {
-    let reply = Message::ProbeReply { seen: to };
+    let reply = Message::ProbeReply(ProbeReply { seen: to });
     let payload = reply.to_bytes(transaction, Flags(Flags::FROM_RESPONDER), 0, 0, id);
     transmit(out, Transmit::new(local, to, payload));
 }
@@ -171,7 +171,7 @@ impl Paths {
             let is_nms = self.nms_at.is_none_or(|at| at == remote);
             if is_nms && self.told.is_none_or(|told| told + EPOCH_TOLD_EVERY <= now) && !defect!(StaleEpochUntold) {
                 self.told = Some(now);
-                self.tell(&header, (local, remote), 0, &Message::RelayEpoch { last: self.epoch }, out);
+                self.tell(&header, (local, remote), 0, &Message::RelayEpoch(RelayEpoch { last: self.epoch }), out);
             }
             return Err(DropReason::Replayed);
         }
@@ -192,7 +192,7 @@ impl Paths {
             self.open(now, header.transaction, &request);
         }
         let count = if again { header.count.max(1) } else { 0 };
-        self.tell(&header, (local, remote), count, &Message::RelayResponse { accepted }, out);
+        self.tell(&header, (local, remote), count, &Message::RelayResponse(RelayResponse { accepted }), out);
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use crate::conventional::wrap;
 use crate::event::{DropReason, Failure, Protection, TunnelUp};
 use crate::header::{Header, Kind};
 use crate::key::Key128;
-use crate::message::{Framing, Message, RouteDirection, TunnelRequest};
+use crate::message::{Framing, Message, RouteConfirmation, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId};
 use crate::node::carriage::{CarriageOutput, TunnelId};
 use crate::node::status::TunnelStatus;
@@ -246,7 +246,7 @@ impl Conventional {
         // Who is told first confirms (Figs. 3 and 5); a responder that dials answers by dialing (Fig. 4).
         if !initiator && !direction.dial {
             use crate::node::carriage::Carriage;
-            self.send_nms(now, transaction, 0, Message::RouteConfirmation(None));
+            self.send_nms(now, transaction, 0, Message::RouteConfirmation(RouteConfirmation { leg: None }));
         }
         Ok(())
     }

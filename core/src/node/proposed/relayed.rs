@@ -19,7 +19,7 @@ use super::{Proposed, failure};
 use crate::event::{DropReason, Failure, Protection};
 use crate::header::{Flags, Header, Kind};
 use crate::machine::Output;
-use crate::message::{Message, RelayMode};
+use crate::message::{Message, RelayMode, RouteConfirmation};
 use crate::name::{Fqdn, Party};
 use crate::node::carriage::{Carriage, CarriageOutput, TunnelId};
 use crate::quic::{CidScheme, LinkId, LinkOutput, Links, Load};
@@ -35,7 +35,12 @@ impl Proposed {
             tunnel.stage = Stage::LegWaiting(leg);
             tunnel.progress(now);
             let transaction = tunnel.transaction;
-            return self.send_nms(now, transaction, 0, Message::RouteConfirmation(Some(cid)));
+            return self.send_nms(
+                now,
+                transaction,
+                0,
+                Message::RouteConfirmation(RouteConfirmation { leg: Some(cid) }),
+            );
         }
         let Some(theirs) = tunnel.relay.as_ref().and_then(|r| r.cid) else {
             return self.fail(now, peer, Failure::Protocol);

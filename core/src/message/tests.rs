@@ -1,136 +1,10 @@
 use std::net::SocketAddr;
 
 use proptest::collection::vec;
-use proptest::option::of;
 use proptest::prelude::*;
 
 use super::*;
-use crate::key::Key128;
-use crate::message::WrappedKey;
-use crate::name::{NodeId, PathId, RelayCid, Virtual};
-
-fn fqdn() -> impl Strategy<Value = Fqdn> {
-    "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?(\\.[a-z]{1,20}){0,4}".prop_map(|text| text.parse().unwrap())
-}
-
-fn place() -> impl Strategy<Value = SocketAddr> {
-    any::<(IpAddr, u16)>().prop_map(SocketAddr::from)
-}
-
-fn places() -> impl Strategy<Value = Vec<SocketAddr>> {
-    vec(place(), 0..=MAX_ADDRESSES)
-}
-
-fn virtual_addresses() -> impl Strategy<Value = Virtual> {
-    any::<(std::net::Ipv4Addr, std::net::Ipv6Addr)>().prop_map(|(v4, v6)| Virtual { v4, v6 })
-}
-
-fn key() -> impl Strategy<Value = Key128> {
-    any::<[u8; 16]>().prop_map(Key128)
-}
-
-fn cid() -> impl Strategy<Value = Option<RelayCid>> {
-    of(any::<[u8; 8]>().prop_map(RelayCid))
-}
-
-fn pattern() -> impl Strategy<Value = Pattern> {
-    prop_oneof![Just(Pattern::Direct), Just(Pattern::OneNat), Just(Pattern::Relayed)]
-}
-
-fn framing() -> impl Strategy<Value = Framing> {
-    prop_oneof![Just(Framing::Udp4501), Just(Framing::Stream), Just(Framing::Datagram), Just(Framing::Compact)]
-}
-
-fn relay() -> impl Strategy<Value = Relay> {
-    let mode = prop_oneof![Just(RelayMode::Terminating), Just(RelayMode::Blind)];
-    (places(), mode, cid()).prop_map(|(addresses, mode, cid)| Relay { addresses, mode, cid })
-}
-
-fn want() -> impl Strategy<Value = Want> {
-    prop_oneof![Just(Want::Any), Just(Want::Relayed), any::<u8>().prop_map(Want::Direct)]
-}
-
-fn behaviour() -> impl Strategy<Value = Behaviour> {
-    let mapping = prop_oneof![Just(Mapping::Independent), Just(Mapping::Port), Just(Mapping::Address)];
-    let filtering =
-        prop_oneof![Just(Filtering::Independent), Just(Filtering::Address), Just(Filtering::AddressAndPort)];
-    (of(mapping), of(filtering), any::<bool>(), any::<bool>())
-        .prop_map(|(mapping, filtering, hairpin, any_port)| Behaviour { mapping, filtering, hairpin, any_port })
-}
-
-fn answer() -> impl Strategy<Value = Answer> {
-    prop_oneof![
-        Just(Answer::Noted),
-        Just(Answer::Here),
-        Just(Answer::OtherPort),
-        any::<[u8; 16]>().prop_map(Answer::OtherAddress)
-    ]
-}
-
-fn route_direction() -> impl Strategy<Value = RouteDirection> {
-    let keys = (key(), key()).prop_map(|(tunnel, temporary)| TunnelKeys { tunnel, temporary });
-    (fqdn(), virtual_addresses(), pattern(), any::<bool>(), places(), of(keys), of(relay()), of(want())).prop_map(
-        |(peer, virtual_addresses, pattern, dial, candidates, keys, relay, want)| RouteDirection {
-            peer,
-            virtual_addresses,
-            pattern,
-            dial,
-            candidates,
-            keys,
-            relay,
-            want,
-        },
-    )
-}
-
-fn message() -> impl Strategy<Value = Message> {
-    let id = any::<[u8; 16]>;
-    let credential =
-        prop_oneof!["\\PC{0,40}".prop_map(Credential::Password), Just(()).prop_map(|()| Credential::Certificate)];
-    let peer = prop_oneof![fqdn().prop_map(PeerRef::Name), any::<IpAddr>().prop_map(PeerRef::Virtual)];
-    let wrapped = of(any::<[u8; 32]>().prop_map(WrappedKey));
-    let survey =
-        (key(), any::<u16>(), places()).prop_map(|(key, other_port, others)| SurveyPlan { key, other_port, others });
-    prop_oneof![
-        (id(), credential).prop_map(|(device, credential)| {
-            Message::LoginRequest(LoginRequest { device: NodeId(device), credential })
-        }),
-        (id(), fqdn(), of(key()), places()).prop_map(|(node, fqdn, common_key, nms)| {
-            Message::LoginResponse(LoginResponse { node: NodeId(node), fqdn, common_key, nms })
-        }),
-        (any::<u64>(), vec(any::<IpAddr>(), 0..=MAX_ADDRESSES), any::<u16>()).prop_map(|(epoch, addresses, port)| {
-            Message::RegistrationRequest(RegistrationRequest { epoch, addresses, port })
-        }),
-        (any::<bool>(), virtual_addresses(), of(survey)).prop_map(|(nat, addresses, survey)| {
-            Message::RegistrationResponse(RegistrationResponse { nat, addresses, survey })
-        }),
-        (peer, want()).prop_map(|(peer, want)| Message::DirectionRequest(DirectionRequest { peer, want })),
-        route_direction().prop_map(Message::RouteDirectionInitiator),
-        route_direction().prop_map(Message::RouteDirectionResponder),
-        cid().prop_map(Message::RouteConfirmation),
-        (any::<u64>(), id(), id(), key()).prop_map(|(epoch, forward, backward, tunnel_key)| {
-            let (forward, backward) = (PathId(forward), PathId(backward));
-            Message::RelayRequest(RelayRequest { epoch, forward, backward, tunnel_key })
-        }),
-        any::<bool>().prop_map(|accepted| Message::RelayResponse { accepted }),
-        any::<u64>().prop_map(|last| Message::RelayEpoch { last }),
-        (fqdn(), fqdn(), wrapped, cid(), framing()).prop_map(|(from, to, wrapped_end_key, relay_cid, framing)| {
-            Message::TunnelRequest(TunnelRequest { from, to, wrapped_end_key, relay_cid, framing })
-        }),
-        prop::sample::select(vec![
-            Message::KeepAlive,
-            Message::KeepAliveAck,
-            Message::HolePunching,
-            Message::TunnelResponse
-        ]),
-        prop::sample::select(ErrorCode::ALL).prop_map(Message::Error),
-        answer().prop_map(Message::Probe),
-        place().prop_map(|seen| Message::ProbeReply { seen }),
-        (any::<u64>(), place(), id())
-            .prop_map(|(epoch, to, id)| { Message::ProbeRequest(ProbeRequest { epoch, to, id }) }),
-        (of(behaviour()), of(behaviour())).prop_map(|(v6, v4)| Message::NetworkReport(NetworkReport { v6, v4 })),
-    ]
-}
+use crate::header::{Flags, HEADER_LEN, Header};
 
 fn kind() -> impl Strategy<Value = Kind> {
     prop::sample::select(Kind::ALL)
@@ -138,14 +12,14 @@ fn kind() -> impl Strategy<Value = Kind> {
 
 proptest! {
     #[test]
-    fn every_message_comes_back(message in message()) {
+    fn every_message_comes_back(message in any_message()) {
         let body = message.encode_body();
         prop_assert!(body.len() <= MAX_BODY);
         prop_assert_eq!(Message::decode_body(message.kind(), &body), Ok(message));
     }
 
     #[test]
-    fn no_proper_prefix_of_a_body_is_a_body(message in message()) {
+    fn no_proper_prefix_of_a_body_is_a_body(message in any_message()) {
         let body = message.encode_body();
         for len in 0..body.len() {
             prop_assert_eq!(Message::decode_body(message.kind(), &body[..len]), Err(DecodeError::Truncated));
@@ -154,7 +28,7 @@ proptest! {
 
     #[test]
     fn a_flipped_bit_is_an_error_or_another_message(
-        message in message().prop_filter("a body", |message| !message.encode_body().is_empty()),
+        message in any_message().prop_filter("a body", |message| !message.encode_body().is_empty()),
         place in any::<prop::sample::Index>(),
         bit in 0..8,
     ) {
@@ -176,7 +50,7 @@ proptest! {
     }
 
     #[test]
-    fn header_and_body_fit_together(message in message(), transaction: u32, count: u8, sequence: u32, id: [u8; 16]) {
+    fn header_and_body_fit_together(message in any_message(), transaction: u32, count: u8, sequence: u32, id: [u8; 16]) {
         let bytes = message.to_bytes(transaction, Flags(Flags::FROM_RESPONDER), count, sequence, id);
         let (head, body) = bytes.split_at(HEADER_LEN);
         let length = u16::try_from(body.len()).unwrap();
@@ -308,7 +182,7 @@ fn each_kind_of_nonsense_has_its_error() {
     assert_eq!(decode(Kind::LoginRequest, &login(&[3])), Value { what: "credential", value: 3 });
     assert_eq!(decode(Kind::LoginRequest, &login(&[1, 0, 1, 0xff])), Utf8);
     assert_eq!(decode(Kind::LoginRequest, &login(&[1, 4, 1])), TooLong { what: "text", len: 1025, max: MAX_PASSWORD });
-    assert_eq!(decode(Kind::DirectionRequest, &[3]), Value { what: "peer reference", value: 3 });
+    assert_eq!(decode(Kind::DirectionRequest, &[3]), Value { what: "peer", value: 3 });
     assert_eq!(decode(Kind::DirectionRequest, &[2, 5, 0, 0, 0, 0]), Family(5));
     assert_eq!(
         decode(Kind::RegistrationRequest, &[0, 0, 0, 0, 0, 0, 0, 1, 17]),
@@ -325,4 +199,31 @@ fn a_name_has_one_spelling() {
     let good = Message::decode_body(Kind::DirectionRequest, b"\x01\x03bob\x01");
     let request = DirectionRequest { peer: PeerRef::Name(name("bob")), want: Want::Any };
     assert_eq!(good, Ok(Message::DirectionRequest(request)));
+}
+
+/// The part of the file between its marks.
+fn between<'a>(text: &'a str, mark: &str) -> &'a str {
+    let (_, rest) = text.split_once(&format!("<!-- {mark} -->\n")).expect("the first mark");
+    rest.split_once(&format!("<!-- end of {mark} -->")).expect("the second mark").0
+}
+
+#[test]
+fn the_layout_in_protocol_md_is_what_the_table_says() {
+    let written = between(include_str!("../../PROTOCOL.md"), "layout");
+    let expected = layout();
+    assert!(
+        written.trim() == expected.trim(),
+        "PROTOCOL.md, between the marks of the layout, has to be:\n\n{expected}"
+    );
+}
+
+#[test]
+fn every_number_and_every_code_is_taken_once() {
+    let numbers: std::collections::BTreeSet<u8> = Kind::ALL.iter().map(|kind| *kind as u8).collect();
+    assert_eq!(numbers.len(), Kind::ALL.len());
+    for kind in Kind::ALL {
+        assert_eq!(Kind::from_number(*kind as u8), Some(*kind));
+    }
+    let codes: std::collections::BTreeSet<u8> = ErrorCode::ALL.iter().map(|code| *code as u8).collect();
+    assert_eq!(codes.len(), ErrorCode::ALL.len());
 }

@@ -1,14 +1,63 @@
-//! How single values travel, and the two macros that make a body of them.
+//! How single values travel.
 //!
-//! Each type says once how it is written and once how it is read; `layout!` and `codes!` derive both from one list,
-//! so that the two cannot disagree.
+//! Each type says once how it is written, once how it is read, and what the layout calls it. The table of [`super`] makes
+//! bodies out of these.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{DecodeError, MAX_ADDRESSES, MAX_PASSWORD};
+use thiserror::Error;
+
+use super::{Kind, WrappedKey};
 use crate::key::Key128;
-use crate::message::WrappedKey;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
+
+/// Longest body, bytes. With header, HMAC and IPv4 it stays below the 1,280 bytes that every path carries.
+pub const MAX_BODY: usize = 1200;
+/// Most addresses in one list.
+pub const MAX_ADDRESSES: usize = 16;
+/// Longest password, bytes of UTF-8.
+pub const MAX_PASSWORD: usize = 1024;
+
+/// Why bytes are no message body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// The body ends too early.
+    #[error("the body ends too early")]
+    Truncated,
+    /// The message ends before the body does.
+    #[error("{0} bytes follow the message")]
+    Trailing(usize),
+    /// Longer than its limit: [`MAX_BODY`], [`MAX_ADDRESSES`] or [`MAX_PASSWORD`].
+    #[error("{what} of length {len}, more than {max}")]
+    TooLong {
+        /// What is too long.
+        what: &'static str,
+        /// How long it claims to be.
+        len: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A byte that stands for one of a few values stands for none of them.
+    #[error("{what} has no value {value}")]
+    Value {
+        /// The field.
+        what: &'static str,
+        /// The byte.
+        value: u8,
+    },
+    /// An address family other than 4 and 6.
+    #[error("address family {0} is neither 4 nor 6")]
+    Family(u8),
+    /// A text is not UTF-8.
+    #[error("a text is not UTF-8")]
+    Utf8,
+    /// A name is no [`Fqdn`], or not written as one (upper case, final dot).
+    #[error("a name is no FQDN in its one spelling")]
+    Fqdn,
+    /// The header's type has no signaling message: [`Kind::Capsule`].
+    #[error("a {} is no signaling message", .0.name())]
+    NoMessage(Kind),
+}
 
 /// The part of a body that is not read yet.
 pub(super) struct Reader<'a>(&'a [u8]);
@@ -35,42 +84,9 @@ pub(super) trait Wire: Sized {
     fn put(&self, out: &mut Vec<u8>);
     /// Reads the value off the front.
     fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError>;
+    /// What the layout calls it.
+    fn notation() -> String;
 }
-
-/// A struct: its fields in this order.
-macro_rules! layout {
-    ($type:ident { $($field:ident),+ }) => {
-        impl Wire for $type {
-            fn put(&self, out: &mut Vec<u8>) {
-                $(self.$field.put(out);)+
-            }
-
-            fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-                Ok(Self { $($field: Wire::take(r)?),+ })
-            }
-        }
-    };
-}
-pub(super) use layout;
-
-/// A choice without data: one byte.
-macro_rules! codes {
-    ($type:ident, $what:literal, { $($variant:ident = $value:literal),+ }) => {
-        impl Wire for $type {
-            fn put(&self, out: &mut Vec<u8>) {
-                out.push(match self { $(Self::$variant => $value),+ });
-            }
-
-            fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-                match u8::take(r)? {
-                    $($value => Ok(Self::$variant),)+
-                    value => Err(DecodeError::Value { what: $what, value }),
-                }
-            }
-        }
-    };
-}
-pub(super) use codes;
 
 macro_rules! integers {
     ($($type:ty),+) => {$(
@@ -81,6 +97,10 @@ macro_rules! integers {
 
             fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
                 Wire::take(r).map(Self::from_be_bytes)
+            }
+
+            fn notation() -> String {
+                stringify!($type).to_owned()
             }
         }
     )+};
@@ -95,10 +115,14 @@ impl<const N: usize> Wire for [u8; N] {
     fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         r.bytes(N)?.try_into().map_err(|_| DecodeError::Truncated)
     }
+
+    fn notation() -> String {
+        format!("{N} bytes")
+    }
 }
 
 macro_rules! arrays {
-    ($($type:ident),+) => {$(
+    ($($type:ident $name:literal),+) => {$(
         impl Wire for $type {
             fn put(&self, out: &mut Vec<u8>) {
                 self.0.put(out);
@@ -107,10 +131,14 @@ macro_rules! arrays {
             fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
                 Wire::take(r).map(Self)
             }
+
+            fn notation() -> String {
+                $name.to_owned()
+            }
         }
     )+};
 }
-arrays!(Key128, NodeId, PathId, RelayCid, WrappedKey);
+arrays!(Key128 "key", NodeId "id", PathId "id", RelayCid "cid", WrappedKey "wrapped key");
 
 impl Wire for bool {
     fn put(&self, out: &mut Vec<u8>) {
@@ -124,6 +152,10 @@ impl Wire for bool {
             value => Err(DecodeError::Value { what: "boolean", value }),
         }
     }
+
+    fn notation() -> String {
+        "bool".to_owned()
+    }
 }
 
 impl<T: Wire> Wire for Option<T> {
@@ -136,6 +168,10 @@ impl<T: Wire> Wire for Option<T> {
 
     fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         if bool::take(r)? { T::take(r).map(Some) } else { Ok(None) }
+    }
+
+    fn notation() -> String {
+        format!("{}?", T::notation())
     }
 }
 
@@ -155,6 +191,10 @@ impl<T: Wire> Wire for Vec<T> {
         }
         (0..len).map(|_| T::take(r)).collect()
     }
+
+    fn notation() -> String {
+        format!("list of {}", T::notation())
+    }
 }
 
 /// A password.
@@ -172,6 +212,10 @@ impl Wire for String {
         }
         str::from_utf8(r.bytes(len)?).map(str::to_owned).map_err(|_| DecodeError::Utf8)
     }
+
+    fn notation() -> String {
+        "text".to_owned()
+    }
 }
 
 impl Wire for Fqdn {
@@ -186,6 +230,10 @@ impl Wire for Fqdn {
         let text = str::from_utf8(r.bytes(len)?).map_err(|_| DecodeError::Utf8)?;
         let name: Self = text.parse().map_err(|_| DecodeError::Fqdn)?;
         if name.as_str() == text { Ok(name) } else { Err(DecodeError::Fqdn) }
+    }
+
+    fn notation() -> String {
+        "name".to_owned()
     }
 }
 
@@ -210,6 +258,10 @@ impl Wire for IpAddr {
             family => Err(DecodeError::Family(family)),
         }
     }
+
+    fn notation() -> String {
+        "ip".to_owned()
+    }
 }
 
 impl Wire for SocketAddr {
@@ -221,6 +273,10 @@ impl Wire for SocketAddr {
     fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self::new(IpAddr::take(r)?, u16::take(r)?))
     }
+
+    fn notation() -> String {
+        "place".to_owned()
+    }
 }
 
 impl Wire for Virtual {
@@ -231,5 +287,9 @@ impl Wire for Virtual {
 
     fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self { v4: Ipv4Addr::from(<[u8; 4]>::take(r)?), v6: Ipv6Addr::from(<[u8; 16]>::take(r)?) })
+    }
+
+    fn notation() -> String {
+        "virtual".to_owned()
     }
 }

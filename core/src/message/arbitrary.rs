@@ -1,0 +1,126 @@
+//! Any value of every type that travels, for property tests. The macros make those of the table's types.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::{MAX_ADDRESSES, WrappedKey};
+use crate::key::Key128;
+use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
+
+/// A type of which any value can be made.
+pub(super) trait Arb: Sized + std::fmt::Debug + 'static {
+    fn arb() -> BoxedStrategy<Self>;
+}
+
+/// Any value, of the type that is wanted.
+pub(super) fn arb<T: Arb>() -> BoxedStrategy<T> {
+    T::arb()
+}
+
+/// A struct: any value of each field.
+macro_rules! fields {
+    ($type:ident { $($field:ident),+ }) => {
+        impl $crate::message::arbitrary::Arb for $type {
+            fn arb() -> proptest::strategy::BoxedStrategy<Self> {
+                use proptest::strategy::Strategy;
+                ($($crate::message::arbitrary::any_of!($field),)+).prop_map(|($($field,)+)| Self { $($field),+ }).boxed()
+            }
+        }
+    };
+}
+pub(super) use fields;
+
+/// Any value for a field; its type is that of the field.
+macro_rules! any_of {
+    ($field:ident) => {
+        $crate::message::arbitrary::arb()
+    };
+}
+pub(super) use any_of;
+
+/// An enum: any variant, with any data.
+macro_rules! choice {
+    ($type:ident { $($variant:ident $(($data:ty))?),+ }) => {
+        impl $crate::message::arbitrary::Arb for $type {
+            fn arb() -> proptest::strategy::BoxedStrategy<Self> {
+                use proptest::strategy::Strategy;
+                proptest::strategy::Union::new([$(
+                    $crate::message::arbitrary::one!($type::$variant $(, $data)?)
+                ),+]).boxed()
+            }
+        }
+    };
+}
+pub(super) use choice;
+
+/// One variant of an enum, with any data.
+macro_rules! one {
+    ($type:ident::$variant:ident) => {
+        proptest::strategy::Strategy::boxed(proptest::strategy::LazyJust::new(|| $type::$variant))
+    };
+    ($type:ident::$variant:ident, $data:ty) => {{
+        use proptest::strategy::Strategy;
+        $crate::message::arbitrary::arb::<$data>().prop_map($type::$variant).boxed()
+    }};
+}
+pub(super) use one;
+
+macro_rules! plain {
+    ($($type:ty),+) => {$(
+        impl Arb for $type {
+            fn arb() -> BoxedStrategy<Self> {
+                any::<$type>().boxed()
+            }
+        }
+    )+};
+}
+plain!(u8, u16, u64, bool, IpAddr, [u8; 16]);
+
+macro_rules! arrays {
+    ($($type:ident),+) => {$(
+        impl Arb for $type {
+            fn arb() -> BoxedStrategy<Self> {
+                any::<[u8; size_of::<$type>()]>().prop_map($type).boxed()
+            }
+        }
+    )+};
+}
+arrays!(Key128, NodeId, PathId, RelayCid, WrappedKey);
+
+impl<T: Arb + Clone> Arb for Option<T> {
+    fn arb() -> BoxedStrategy<Self> {
+        proptest::option::of(T::arb()).boxed()
+    }
+}
+
+impl<T: Arb> Arb for Vec<T> {
+    fn arb() -> BoxedStrategy<Self> {
+        vec(T::arb(), 0..=MAX_ADDRESSES).boxed()
+    }
+}
+
+impl Arb for SocketAddr {
+    fn arb() -> BoxedStrategy<Self> {
+        any::<(IpAddr, u16)>().prop_map(Self::from).boxed()
+    }
+}
+
+impl Arb for String {
+    fn arb() -> BoxedStrategy<Self> {
+        "\\PC{0,40}".boxed()
+    }
+}
+
+impl Arb for Fqdn {
+    fn arb() -> BoxedStrategy<Self> {
+        "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?(\\.[a-z]{1,20}){0,4}".prop_map(|text| text.parse().unwrap()).boxed()
+    }
+}
+
+impl Arb for Virtual {
+    fn arb() -> BoxedStrategy<Self> {
+        any::<(Ipv4Addr, Ipv6Addr)>().prop_map(|(v4, v6)| Self { v4, v6 }).boxed()
+    }
+}

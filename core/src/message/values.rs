@@ -1,0 +1,141 @@
+//! The values inside messages: choices, and parts that several fields make up.
+//!
+//! Their numbers and the order of their fields on the wire are in the table of [`super`].
+
+use std::net::{IpAddr, SocketAddr};
+
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::key::Key128;
+use crate::name::{Fqdn, RelayCid};
+
+/// How a device proves itself to the AS (paper §4.3: conventional has both, proposed demands the certificate).
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub enum Credential {
+    /// The password itself; only ever inside TLS.
+    Password(String),
+    /// The certificate of the TLS session that carries this message.
+    Certificate,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Password(_) => "Password(..)",
+            Self::Certificate => "Certificate",
+        })
+    }
+}
+
+/// Who answers a Probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Who got it. The NMS also takes note: this is where the node is.
+    Noted,
+    /// Who got it.
+    Here,
+    /// The NMS, from its other port.
+    OtherPort,
+    /// The TRS, with this id in the answer's header.
+    OtherAddress([u8; 16]),
+}
+
+/// What a node needs to learn how its network treats it, in the manner of RFC 5780.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SurveyPlan {
+    /// Protects Probes between node and NMS.
+    pub key: Key128,
+    /// The NMS's second port.
+    pub other_port: u16,
+    /// Another host that answers Probes: the TRS, both families.
+    pub others: Vec<SocketAddr>,
+}
+
+/// What kind of way is wanted. Only `policy = "optimal"` knows other than [`Self::Any`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Want {
+    /// Any; whatever there was between the two is void.
+    Any,
+    /// Through the TRS: a direct attempt is under way and takes its time.
+    Relayed,
+    /// A direct one, while the relay carries; the number counts the attempts.
+    Direct(u8),
+}
+
+impl Want {
+    /// Whether who wants `other` gets it by what comes of this.
+    pub fn covers(self, other: Self) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Relayed => other == Self::Relayed,
+            Self::Direct(_) => matches!(other, Self::Direct(_)),
+        }
+    }
+}
+
+/// How a Direction Request names the peer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PeerRef {
+    /// By name: a DNS query or a handover was the trigger.
+    Name(Fqdn),
+    /// By virtual address: a packet was the trigger.
+    Virtual(IpAddr),
+}
+
+/// The keys that the NMS makes for one tunnel set-up (conventional method, paper §2.2.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelKeys {
+    /// TK: protects Tunnel Request and Response.
+    pub tunnel: Key128,
+    /// MK: wraps the end key.
+    pub temporary: Key128,
+}
+
+/// The relay that pattern 3 uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relay {
+    /// Where the TRS is, both families.
+    pub addresses: Vec<SocketAddr>,
+    /// Whether the TRS sees plaintext.
+    pub mode: RelayMode,
+    /// The responder's leg; to the initiator only, proposed method only.
+    pub cid: Option<RelayCid>,
+}
+
+/// How the TRS relays in the proposed method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RelayMode {
+    /// The paper's Fig. 9 taken literally: two QUIC connections end at the TRS, which sees the plaintext.
+    Terminating,
+    /// One QUIC connection end to end, forwarded by the prefix of its connection IDs; the TRS holds no key.
+    Blind,
+}
+
+/// An end key encrypted and authenticated by the temporary key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrappedKey(pub [u8; 32]);
+
+/// How a tunnelled packet is carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Framing {
+    /// Header 32 ‖ AES-128-CTR(packet) ‖ HMAC 16, in UDP (paper, conventional).
+    Udp4501,
+    /// QUIC STREAM frame ‖ header 32 ‖ packet (paper, proposed; Fig. 12).
+    Stream,
+    /// QUIC DATAGRAM frame (RFC 9221) ‖ header 32 ‖ packet.
+    Datagram,
+    /// QUIC DATAGRAM frame ‖ packet.
+    Compact,
+}
+
+impl Framing {
+    /// The name in scenarios and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp4501 => "udp4501",
+            Self::Stream => "stream",
+            Self::Datagram => "datagram",
+            Self::Compact => "compact",
+        }
+    }
+}
