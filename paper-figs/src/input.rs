@@ -14,6 +14,9 @@ use serde::de::DeserializeOwned;
 pub trait Row: DeserializeOwned {
     /// Its columns.
     const COLUMNS: &'static [&'static str];
+    /// Columns of the sweep over whose values a figure takes its rows together: the seed, and what a figure of this kind
+    /// says that it pools. Every other column of the sweep makes cells of their own, see [`Line::cell`].
+    const POOLED: &'static [&'static str] = &["seed"];
 }
 
 /// One row, and where it came from.
@@ -23,6 +26,8 @@ pub struct Line<R> {
     pub number: u64,
     /// The values of all columns that are not the row's own: the sweep's, and the seed.
     pub run: Vec<String>,
+    /// Those of them that make cells, as `column=value`: rows that differ here belong to different series. Mostly empty.
+    pub cell: String,
     /// The row.
     pub row: R,
 }
@@ -131,8 +136,11 @@ fn parse<R: Row>(table: &Table<R>, bytes: &[u8]) -> Result<Vec<Line<R>>, InputEr
         let number = record.position().map_or(0, csv::Position::line);
         let row =
             record.deserialize(Some(&header)).map_err(|error| explain(table, Some((&header, &record)), &error))?;
-        let labels = header.iter().zip(&record).filter(|(name, _)| !R::COLUMNS.contains(name));
-        lines.push(Line { number, run: labels.map(|(_, value)| value.to_owned()).collect(), row });
+        let labels = || header.iter().zip(&record).filter(|(name, _)| !R::COLUMNS.contains(name));
+        let cell =
+            labels().filter(|(name, _)| !R::POOLED.contains(name)).map(|(name, value)| format!("{name}={value}"));
+        let cell = cell.collect::<Vec<_>>().join(", ");
+        lines.push(Line { number, run: labels().map(|(_, value)| value.to_owned()).collect(), cell, row });
     }
     if lines.is_empty() {
         return Err(table.error_at(1, "there are no rows below the header"));

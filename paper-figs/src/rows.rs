@@ -108,8 +108,8 @@ pub enum Dialer {
 /// A row of `sim/table1.csv`: what became of one pair of nodes.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Outcome {
-    /// Under which method.
-    pub method: Method,
+    /// In which framing, and so under which method.
+    pub framing: Framing,
     /// The initiator's network.
     pub a_kind: Kind,
     /// The responder's network.
@@ -133,7 +133,7 @@ pub struct Outcome {
 
 impl Row for Outcome {
     const COLUMNS: &'static [&'static str] = &[
-        "method",
+        "framing",
         "a_kind",
         "b_kind",
         "pattern",
@@ -144,6 +144,7 @@ impl Row for Outcome {
         "tcp_ok",
         "tcp_ms",
     ];
+    const POOLED: &'static [&'static str] = &["seed", "initiator", "responder"];
 }
 
 /// A row of `sim/table3.csv`: one field of the largest packet that crosses.
@@ -176,6 +177,27 @@ pub enum Framing {
 }
 
 impl Framing {
+    /// Those that every experiment runs: the conventional method; the proposed one as in the paper (its Fig. 12); ours.
+    pub const SERIES: [Self; 3] = [Self::Udp4501, Self::Stream, Self::Compact];
+
+    /// The method that it belongs to.
+    pub const fn method(self) -> Method {
+        match self {
+            Self::Udp4501 => Method::Conventional,
+            Self::Stream | Self::Datagram | Self::Compact => Method::Proposed,
+        }
+    }
+
+    /// As a figure names its series.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Udp4501 => "Conventional",
+            Self::Stream => "Proposed",
+            Self::Datagram => "Datagram",
+            Self::Compact => "Compact (ours)",
+        }
+    }
+
     /// As the files name it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -220,8 +242,8 @@ pub enum Field {
 /// A row of `sim/setup.csv`: what one phase of setting up one pair of nodes cost.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Setup {
-    /// Under which method.
-    pub method: Method,
+    /// In which framing, and so under which method.
+    pub framing: Framing,
     /// How pattern 3 is relayed, where the sweep says so.
     #[serde(default)]
     pub relay_mode: Option<RelayMode>,
@@ -235,17 +257,43 @@ pub struct Setup {
     /// The same in round trips.
     #[serde(deserialize_with = "amount")]
     pub round_trips: f64,
-    /// Packets that both nodes sent and received for it.
+    /// Packets that left a node for it.
     #[serde(deserialize_with = "amount")]
     pub packets: f64,
     /// Their bytes, whole IP packets.
     #[serde(deserialize_with = "amount")]
     pub bytes: f64,
+    /// Packets that left AS or NMS for it.
+    #[serde(deserialize_with = "amount")]
+    pub service_packets: f64,
+    /// Their bytes.
+    #[serde(deserialize_with = "amount")]
+    pub service_bytes: f64,
+    /// Packets that left the TRS for it, forwarded ones among them.
+    #[serde(deserialize_with = "amount")]
+    pub trs_packets: f64,
+    /// Their bytes.
+    #[serde(deserialize_with = "amount")]
+    pub trs_bytes: f64,
 }
 
 impl Row for Setup {
     // Not `relay_mode`: it is a column of the sweep, and tells runs apart like all of those.
-    const COLUMNS: &'static [&'static str] = &["method", "phase", "pattern", "ms", "round_trips", "packets", "bytes"];
+    const COLUMNS: &'static [&'static str] = &[
+        "framing",
+        "phase",
+        "pattern",
+        "ms",
+        "round_trips",
+        "packets",
+        "bytes",
+        "service_packets",
+        "service_bytes",
+        "trs_packets",
+        "trs_bytes",
+    ];
+    // A pattern may have several pairs of networks: pattern 2 has its NAT on either side.
+    const POOLED: &'static [&'static str] = &["seed", "relay_mode", "a_kind", "b_kind"];
 }
 
 /// What the TRS does in pattern 3 of the proposed method.
@@ -273,15 +321,16 @@ pub enum Phase {
 /// A row of `sim/table4.csv`: one echo.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Rtt {
-    /// Under which method.
-    pub method: Method,
+    /// In which framing, and so under which method.
+    pub framing: Framing,
     /// Milliseconds; none if it was lost.
     #[serde(deserialize_with = "optional_amount")]
     pub rtt_ms: Option<f64>,
 }
 
 impl Row for Rtt {
-    const COLUMNS: &'static [&'static str] = &["method", "rtt_ms"];
+    const COLUMNS: &'static [&'static str] = &["framing", "rtt_ms"];
+    const POOLED: &'static [&'static str] = &["seed", "probe"];
 }
 
 /// A row of `sim/matrix.csv`: what became of a pair of kinds of sites.

@@ -94,8 +94,8 @@ fn every_svg_is_well_formed_and_keeps_its_text() {
     for (name, texts) in [
         ("table1", ["Responder B", "A → B", "A ← B", "echo 3/3"]),
         ("table3", ["Proposed, compact", "1364", "QUIC AEAD tag", "Bytes of the packet, IP payload left out"]),
-        ("table4", ["Round-trip time (ms)", "Share of echoes", "Conventional (n = 100)", "Proposed (n = 99)"]),
-        ("setup", ["Proposed, blind", "Proposed, term.", "Size of IP packets (kB)", "Pattern 3"]),
+        ("table4", ["Round-trip time (ms)", "Share of echoes", "Proposed (n = 99)", "Compact (ours) (n = 99)"]),
+        ("setup", ["Proposed, blind", "Compact, term.", "Size of IP packets (kB)", "Pattern 3"]),
         ("matrix", ["(d) Proposed method, optimal policy", "tcp-443", "1161", MATRIX_COUNTS]),
     ] {
         let svg = svg(&fixtures(), name).unwrap();
@@ -116,13 +116,13 @@ fn captions_say_what_the_reader_must_know() {
         (figure.prepare)(results).unwrap().caption().to_owned()
     };
     assert!(caption("table4", &fixtures()).contains("The simulator has no CPU time"));
-    assert!(caption("table4", &fixtures()).ends_with("Lost in the proposed method: 1 of 100."));
+    assert!(caption("table4", &fixtures()).ends_with("Lost (Proposed): 1 of 100. Lost (Compact (ours)): 1 of 100."));
     assert!(caption("table1", &fixtures()).ends_with("Every pattern is that of the paper’s Table 1."));
     let other = fixture("sim/table1.csv").replacen("bob,1,initiator,3,3", "bob,3,initiator,3,2", 1);
     let other = results_with("sim/table1.csv", Some(&other));
     let caption = caption("table1", other.path());
     assert!(
-        caption.contains("In 17 of 18 cells both got through. Outlined: 1 of 18 differs from the paper’s"),
+        caption.contains("In 26 of 27 cells both got through. Outlined: 1 of 27 differs from the paper’s"),
         "{caption}"
     );
     assert!(svg(other.path(), "table1").unwrap().contains(">\n≠ 1\n</text>"));
@@ -160,13 +160,39 @@ fn sweep_columns_may_be_others_and_fewer() {
     // One column `pattern_cell` for the three of relay mode and kinds.
     let reshape = |line: &str| {
         let fields: Vec<&str> = line.split(',').collect();
-        let cell = if fields[0] == "method" { "pattern_cell".to_owned() } else { fields[1..4].join("/") };
+        let cell = if fields[0] == "framing" { "pattern_cell".to_owned() } else { fields[1..4].join("/") };
         format!("{},{cell},{}\n", fields[0], fields[4..].join(","))
     };
     let text: String = fixture("sim/setup.csv").lines().map(reshape).collect();
     let results = results_with("sim/setup.csv", Some(&text));
     let svg = svg(results.path(), "setup").unwrap();
-    assert!(svg.contains(">\nProposed\n</text>") && !svg.contains("Proposed, blind"));
+    assert!(svg.contains(">\nProposed, pattern_cell=") && !svg.contains("Proposed, blind"));
+}
+
+/// A swept cell is a series of its own, or it is refused; nothing is pooled without a word.
+#[test]
+fn a_swept_cell_is_a_series_of_its_own() {
+    let lossy = |text: &str| -> String {
+        let rows = text.lines().enumerate().flat_map(|(index, line)| {
+            let (framing, rest) = line.split_once(',').unwrap();
+            let values: &[&str] = if index == 0 { &["a_loss"] } else { &["0", "0.02"] };
+            values.iter().map(move |value| format!("{framing},{value},{rest}\n")).collect::<Vec<_>>()
+        });
+        rows.collect()
+    };
+    let results = results_with("sim/table4.csv", Some(&lossy(&fixture("sim/table4.csv"))));
+    let drawn = svg(results.path(), "table4").unwrap();
+    for name in ["Conventional, a_loss=0 (n = 100)", "Proposed, a_loss=0.02 (n = 99)"] {
+        assert!(drawn.contains(&format!(">\n{name}\n</text>")), "{name}");
+    }
+    let results = results_with("sim/setup.csv", Some(&lossy(&fixture("sim/setup.csv"))));
+    assert!(svg(results.path(), "setup").unwrap().contains(">\nConventional, a_loss=0.02\n</text>"));
+    let results = results_with("sim/table1.csv", Some(&lossy(&fixture("sim/table1.csv"))));
+    let refused = svg(results.path(), "table1").unwrap_err();
+    assert!(
+        refused.contains(":3: another cell of the sweep than line 2: a_loss=0.02; this figure draws one"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -178,12 +204,13 @@ fn results_that_contradict_themselves_are_refused() {
     let two = "stream,1,total,1500\nstream,2,real_ip_header,1500\nstream,2,total,1500";
     let another = refusal("sim/table3.csv", "stream,1,total,1500", two);
     assert_eq!(another, ":22: this packet (stream) differs from another of its framing: which should be drawn?");
-    let header = "method,relay_mode,a_kind,b_kind,seed,phase,pattern,ms,round_trips,packets,bytes\n";
-    let again = format!("{header}conventional,blind,ipv4-global,ipv4-global,1,tunnel,1,1,1,1,1\n");
+    let header = "framing,relay_mode,a_kind,b_kind,seed,phase,pattern,ms,round_trips,packets,bytes,\
+                  service_packets,service_bytes,trs_packets,trs_bytes\n";
+    let again = format!("{header}udp4501,blind,ipv4-global,ipv4-global,1,tunnel,1,1,1,1,1,1,1,1,1\n");
     let same = refusal("sim/setup.csv", header, &again);
     assert_eq!(same, ":5: the same run and phase as line 2: no column tells the two apart");
-    let row = "conventional,ipv6,ipv6,1,alice,bob,1,initiator";
-    let other = format!("conventional,ipv6,ipv6,0,alice,bob,3,initiator,3,3,1000000,true,1.000\n{row}");
+    let row = "udp4501,ipv6,ipv6,1,alice,bob,1,initiator";
+    let other = format!("udp4501,ipv6,ipv6,0,alice,bob,3,initiator,3,3,1000000,true,1.000\n{row}");
     let pattern = refusal("sim/table1.csv", row, &other);
     assert_eq!(pattern, ":3: the pattern or dialer differs from that of line 2, the same pair");
     let again = refusal("sim/matrix.csv", "public,firewall,", "public,public,");
@@ -197,15 +224,12 @@ fn results_that_lack_something_are_refused() {
     let total = refusal("sim/table3.csv", "compact,1,total,1500\n", "");
     assert_eq!(total, ":32: this packet (compact) has no total");
     assert_eq!(refusal("sim/table3.csv", "compact,", "datagram,"), ":32: this field of this packet is there twice");
-    assert_eq!(refusal("sim/table4.csv", "proposed,", "conventional,"), NO_ECHO);
-    assert_eq!(refusal("sim/table1.csv", "proposed,ipv6,ipv6", "proposed,ipv6,ipv4-global"), TWO_PATTERNS);
-    let none = refusal("sim/setup.csv", "proposed,blind,ipv4-global,ipv4-global,1,tunnel,1", NO_PATTERN);
+    assert_eq!(refusal("sim/table4.csv", "stream,", "udp4501,"), NO_ECHO);
+    assert_eq!(refusal("sim/table1.csv", "stream,ipv6,ipv6", "stream,ipv6,ipv4-global"), TWO_PATTERNS);
+    let none = refusal("sim/setup.csv", "stream,blind,ipv4-global,ipv4-global,1,tunnel,1", NO_PATTERN);
     assert!(none.ends_with(": this tunnel has no pattern: it was never set up"), "{none}");
-    let phase = refusal(
-        "sim/setup.csv",
-        "conventional,blind,ipv4-global,ipv4-global,1,login,",
-        "conventional,blind,a,b,1,login,",
-    );
+    let phase =
+        refusal("sim/setup.csv", "udp4501,blind,ipv4-global,ipv4-global,1,login,", "udp4501,blind,a,b,1,login,");
     assert!(phase.contains("the run that begins here has no row of the phase "), "{phase}");
     assert_eq!(refusal("paper/table4-rtt.csv", "stddev", "mean"), ": there is no row stddev");
     assert_eq!(refusal("paper/table1-signaling-patterns.csv", "IPv4-P,IPv4-P", "IPv6,IPv6"), NO_PAPER_ROW);
@@ -216,9 +240,9 @@ fn results_that_lack_something_are_refused() {
     assert_eq!(word, ":67: unknown variant `maybe`, expected one of `yes`, `likely`, `perhaps`, `no`");
 }
 
-const NO_ECHO: &str = ": no echo of the proposed method came back: there is nothing to draw";
-const TWO_PATTERNS: &str = ": there is no row of the proposed method for IPv6 to IPv6";
-const NO_PATTERN: &str = "proposed,blind,ipv4-global,ipv4-global,1,tunnel,";
+const NO_ECHO: &str = ": no echo in the framing stream came back: there is nothing to draw";
+const TWO_PATTERNS: &str = ": there is no row of the framing stream for IPv6 to IPv6";
+const NO_PATTERN: &str = "stream,blind,ipv4-global,ipv4-global,1,tunnel,";
 const NO_MEETING: &str = ": there is no row tcp-443 to public of the proposed method and the optimal policy";
 const NO_PAPER_ROW: &str = ": there is no row IPv4-P to IPv4-P";
 

@@ -77,8 +77,8 @@ readable() {
 
 # The captures of a run: no plaintext on any wire of the underlay; and those who have the secrets can read the tunnel.
 captures() {
-    local pattern=$1 method=$2 name kept found
-    kept=$WORK/captures/pattern-$pattern-$method.pcapng
+    local pattern=$1 framing=$2 name kept found
+    kept=$WORK/captures/pattern-$pattern-$framing.pcapng
     mkdir -p "$WORK/captures"
     found=$(count "frame contains \"$MARKER\"" -r "$WORK/run/inner.pcap")
     # Four megabytes, in packets that were joined: of up to 64 kB each.
@@ -87,7 +87,7 @@ captures() {
         found=$(count "frame contains \"$MARKER\"" -r "$WORK/run/$name.pcap")
         ((found == 0)) || die "plaintext in $found packets at $name"
     done
-    if [[ $method == conventional ]]; then
+    if [[ $framing == udp4501 ]]; then
         cp "$WORK/run/a.pcap" "${kept%ng}"
         say "  capture: no marker on 5 wires (${kept%ng})"
         return
@@ -168,24 +168,30 @@ underlay() {
     esac | awk -F/ "$mean"
 }
 
-# Mbit/s of TCP from a to a place, as received.
+# tcp_mbps PLACE [OPTION...]: Mbit/s of TCP from a to a place, as received.
 tcp_mbps() {
+    local place=$1
+    shift
     docker exec -d "$(container b)" iperf3 -s -1
     sleep 0.5
-    in_container a iperf3 -c "$1" -t "$SECONDS_TCP" -f m | awk '/receiver/ { print $7 }'
+    in_container a iperf3 -c "$place" -t "$SECONDS_TCP" -f m "$@" | awk '/receiver/ { print $7 }'
 }
 
-# One pattern and method: all of it.
+# The method that a framing belongs to.
+method_of() { if [[ $1 == udp4501 ]]; then echo conventional; else echo proposed; fi; }
+
+# One pattern and framing: all of it.
 measure() {
-    local pattern=$1 method=$2 framing=compact stats sent received mbps below
-    say "pattern $pattern, $method"
-    up "$pattern" "$method"
+    local pattern=$1 framing=$2 method stats sent received mbps below
+    method=$(method_of "$framing")
+    say "pattern $pattern, $method, $framing"
+    up "$pattern" "$method" "$framing"
     capture_begin
     in_container a ping -n -c 2 -W 12 "b.$ZONE" >/dev/null || die "no ping by name"
     usual_programs
     largest_packets "$pattern" "$method"
     capture_end
-    captures "$pattern" "$method"
+    captures "$pattern" "$framing"
     ((pattern != 1)) || table3_rows "$method" "$framing"
 
     # No `grep -q` at the end of a pipe: it would end what feeds it, and with it this script.
@@ -200,10 +206,10 @@ measure() {
     mbps=$(tcp_mbps "b.$ZONE")
     large_file
     ((pattern != 3)) || memories
-    ((pattern != 1)) || narrow "$method"
+    ((pattern != 1)) || narrow "$framing"
     down
-    row table4.csv pattern,method,sent,received,min_ms,mean_ms,max_ms,stddev_ms,underlay_mean_ms,tcp_mbps \
-        "$pattern" "$method" "$sent" "$received" "$stats" "$below" "$mbps"
+    row table4.csv pattern,framing,sent,received,min_ms,mean_ms,max_ms,stddev_ms,underlay_mean_ms,tcp_mbps \
+        "$pattern" "$framing" "$sent" "$received" "$stats" "$below" "$mbps"
     say "  $received of $sent pings, min/mean/max/stddev ${stats//,//} ms; underlay $below ms; TCP $mbps Mbit/s"
 }
 
@@ -241,16 +247,19 @@ firewalled() {
     down
 }
 
-# The paper's link of 15 Mbit/s (§4.3, after its reference [10]): without and with the tunnel.
+# The paper's 15 Mbit/s (§4.3, after its reference [10]), in both readings: an application that offers no more
+# (`iperf3 -b 15M`), and a link of that rate, without and with the tunnel.
 narrow() {
-    local method=$1 name bare through
+    local framing=$1 name bare through paced
+    paced=$(tcp_mbps "b.$ZONE" -b "${RATE_MBPS}M")
     for name in a b; do
         in_container "$name" tc qdisc add dev eth0 root tbf rate "${RATE_MBPS}mbit" burst 16kb latency 50ms
     done
     bare=$(tcp_mbps 2001:db8::6)
     through=$(tcp_mbps "b.$ZONE")
-    row narrow.csv method,link_mbps,bare_tcp_mbps,tunnel_tcp_mbps "$method" "$RATE_MBPS" "$bare" "$through"
-    say "  on a link of $RATE_MBPS Mbit/s: TCP $bare Mbit/s without the tunnel, $through through it"
+    row narrow.csv framing,link_mbps,bare_tcp_mbps,tunnel_tcp_mbps,paced_tunnel_tcp_mbps \
+        "$framing" "$RATE_MBPS" "$bare" "$through" "$paced"
+    say "  on a link of $RATE_MBPS Mbit/s: TCP $bare Mbit/s without the tunnel, $through through it; iperf3 -b ${RATE_MBPS}M: $paced"
 }
 
 # Pings of many sizes through the tunnel, up to the largest that it takes, for Table 3.
@@ -265,10 +274,10 @@ largest_packets() {
     done
 }
 
-# The other framings of the proposed method, for Table 3 only.
+# The framing that no other measurement has, for Table 3 only.
 other_framings() {
     local framing
-    for framing in stream datagram; do
+    for framing in datagram; do
         up 1 proposed "$framing"
         capture_begin
         in_container a ping -n -c 2 -W 12 "b.$ZONE" >/dev/null || die "no ping by name"
@@ -276,7 +285,7 @@ other_framings() {
         until_true 5 in_container a curl -s -o /dev/null "http://b.$ZONE/marker" || die "curl through the tunnel"
         largest_packets 1 proposed
         capture_end
-        captures 1 proposed "$framing"
+        captures 1 "$framing"
         table3_rows proposed "$framing"
         down
     done

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # The paper's measurement on Docker: AS, NMS, TRS, two nodes and NAT routers with real netfilter, in each pattern and
-# under both methods, and behind a firewall that lets HTTP/3 out but not UDP 4501. For each of them this
+# in three framings, and behind a firewall that lets HTTP/3 out but not UDP 4501. For each of them this
 #
-#   * pings 100 times between the nodes' names, and measures TCP, also on the paper's link of 15 Mbit/s
+#   * pings 100 times between the nodes' names, and measures TCP, also at the paper's 15 Mbit/s
 #   * uses curl and ssh, and sends 1 GB
 #   * captures every wire, and searches the wires and the services' memory for plaintext
 #
 # It takes everything down at the end, and prints the paper's Tables 3 and 4 beside the measured ones.
 #
-#   run.sh [OPTION...] [PATTERN [METHOD]]   every pattern and method if none is named; the pattern `firewall` is
-#                                           pattern 1 with a firewall before a that lets out DNS and port 443 only
+#   run.sh [OPTION...] [PATTERN [FRAMING]]  every pattern and framing if none is named: udp4501 (conventional), stream
+#                                           (proposed, as in the paper), compact (proposed, ours)
+#   run.sh [OPTION...] firewall [METHOD]    pattern 1 with a firewall before a that lets out DNS and port 443 only
 #   run.sh build                            only make the image
 #   run.sh up PATTERN METHOD                bring up and leave it so:  docker exec cyphonic_a_1 ping b.cyphonic.test
 #   run.sh down                             take down
@@ -68,7 +69,7 @@ tables() {
     local paper=$root/results/paper
     [[ ! -s $OUT/table3.csv ]] || { say && awk -v table=3 -f "$here/tables.awk" "$paper/table3-packet-size.csv" "$OUT/table3.csv"; }
     [[ ! -s $OUT/table4.csv ]] || { say && awk -v table=4 -f "$here/tables.awk" "$paper/table4-rtt.csv" "$OUT/table4.csv"; }
-    [[ ! -s $OUT/narrow.csv ]] || { say && awk -v table=narrow -f "$here/tables.awk" "$OUT/narrow.csv"; }
+    [[ ! -s $OUT/narrow.csv ]] || { say && awk -v table=narrow -f "$here/tables.awk" "$paper/throughput.csv" "$OUT/narrow.csv"; }
 }
 
 finish() {
@@ -124,9 +125,12 @@ all | 1 | 2 | 3 | firewall)
     patterns=${1:-all}
     [[ $patterns != all ]] || patterns="firewall 1 2 3"
     for p in $patterns; do
-        for m in ${2:-conventional proposed}; do
-            if [[ $p == firewall ]]; then firewalled "$m"; else measure "$p" "$m"; fi
-        done
+        if [[ $p == firewall ]]; then
+            for m in ${2:-conventional proposed}; do firewalled "$m"; done
+        else
+            # The conventional method; the proposed one as in the paper (its Fig. 12); the proposed one with our framing.
+            for f in ${2:-udp4501 stream compact}; do measure "$p" "$f"; done
+        fi
     done
     [[ ${1:-all} != all ]] || other_framings
     tables

@@ -8,7 +8,7 @@ function line(name, c, p, n) {
 
 BEGIN { FS = "," }
 
-# statistic, conventional, proposed; then our rows: date, host, kernel, pattern, method, ...
+# statistic, conventional, proposed; then our rows: date, host, kernel, pattern, framing, ...
 table == 4 && FNR == NR { if (FNR > 1) paper[$1] = $2 SUBSEP $3; next }
 table == 4 && FNR > 1 {
     key = $4 SUBSEP $5
@@ -22,25 +22,27 @@ table == 4 && FNR > 1 {
 table == 3 && FNR == NR { if (FNR > 1) paper[$1] = $2 SUBSEP $3; next }
 table == 3 && FNR > 1 { bytes[$4, $5] = $6; seen[$4] = 1 }
 
-# ours: date, host, kernel, method, link, bare, through.
-table == "narrow" && FNR > 1 { link = $5; bare[$4] = $6; through[$4] = $7 }
+# offered, received; then ours: date, host, kernel, framing, link, bare, through, paced.
+table == "narrow" && FNR == NR { if (FNR > 1) reference = $2; next }
+table == "narrow" && FNR > 1 { link = $5; bare[$4] = $6; through[$4] = $7; paced[$4] = $8 }
 
 END {
     if (table == 4) {
         print "Table 4. Round trip through the tunnel, ms, by method and pattern (paper §4.3: two containers on one machine)"
-        columns = 8
+        columns = 11
+        split("udp4501 stream compact", framings, " ")
         cell[1] = "paper"; cell[5] = "paper"
-        for (n = 1; n <= 3; n++) { cell[n + 1] = "ours, " n; cell[n + 5] = "ours, " n }
-        printf "  %-20s%-44s%s\n", "", "  conventional", "  proposed"
+        for (n = 1; n <= 3; n++) { cell[n + 1] = "ours, " n; cell[n + 5] = "ours, " n; cell[n + 8] = "ours, " n }
+        printf "  %-20s%-44s%-44s%s\n", "", "  conventional", "  proposed (stream)", "  compact (ours)"
         line("")
         count = split("min mean max stddev", names, " ")
         names[5] = "underlay mean"; names[6] = "the tunnel's own"; names[7] = "TCP Mbit/s"
         for (i = 1; i <= 7; i++) {
             split(paper[names[i]], printed, SUBSEP)
             cell[1] = i <= 4 ? printed[1] : "-"; cell[5] = i <= 4 ? printed[2] : "-"
-            for (n = 1; n <= 3; n++) {
-                c = got[n, "conventional", names[i]]; p = got[n, "proposed", names[i]]
-                cell[n + 1] = c == "" ? "-" : c; cell[n + 5] = p == "" ? "-" : p
+            for (n = 1; n <= 3; n++) for (f = 1; f <= 3; f++) {
+                value = got[n, framings[f], names[i]]
+                cell[n + (f == 1 ? 1 : f == 2 ? 5 : 8)] = value == "" ? "-" : value
             }
             line(names[i])
         }
@@ -69,11 +71,12 @@ END {
         }
     }
     if (table == "narrow" && link) {
-        print "TCP on a link of " link " Mbit/s (paper §4.3: 11.16 with the conventional method, by its reference [10])"
-        printf "  %-20s%11s%11s\n", "", "bare", "tunnel"
-        for (i = 1; i <= 2; i++) {
-            m = i == 1 ? "conventional" : "proposed"
-            if (m in bare) printf "  %-20s%11s%11s\n", m, bare[m], through[m]
+        print "TCP at " link " Mbit/s (paper §4.3: " reference " with the conventional method, by its reference [10])"
+        printf "  %-20s%14s%14s%14s\n", "", "link, bare", "link, tunnel", "-b, tunnel"
+        split("udp4501 stream compact", framings, " ")
+        for (i = 1; i <= 3; i++) {
+            f = framings[i]
+            if (f in bare) printf "  %-20s%14s%14s%14s\n", f, bare[f], through[f], paced[f] == "" ? "-" : paced[f]
         }
     }
 }

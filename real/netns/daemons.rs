@@ -135,8 +135,10 @@ impl<'a> Daemons<'a> {
     fn trs(&self) -> String {
         let (port, conventional) = self.ports();
         format!(
-            "service-key = \"pki/service.key\"\nport = {port}\nconventional-port = {conventional}\nrelay = \"{}\"\n",
-            self.relay()
+            "service-key = \"pki/service.key\"\nport = {port}\nconventional-port = {conventional}\nrelay = \"{}\"\n\
+             congestion = \"{}\"\n",
+            self.relay(),
+            self.scenario.congestion,
         )
     }
 
@@ -168,7 +170,14 @@ impl<'a> Daemons<'a> {
             let _ = writeln!(text, "addresses = [{}]", addresses.join(", "));
         }
         match (scenario.method, scenario.login) {
-            (Method::Proposed, _) => text = format!("{text}framing = \"{}\"\n", scenario.framing.name()),
+            (Method::Proposed, _) => {
+                let _ = writeln!(
+                    text,
+                    "framing = \"{}\"\ncongestion = \"{}\"",
+                    scenario.framing.name(),
+                    scenario.congestion
+                );
+            }
             (Method::Conventional, Login::Password) => {
                 text.push_str("login = \"password\"\npassword-file = \"password\"\n");
             }

@@ -39,8 +39,8 @@ use run::{Problem, Runner};
     version,
     after_help = "Exit codes: 0 done · 1 something unexpected · 2 a scenario or an option makes no sense · 3 a kernel cannot do \
 what the scenario says: it is named · 4 a run failed · 6 no permission, or something is not installed.\n\nExamples:\n  \
-cyphonic-netns run table1\n  cyphonic-netns run scenarios/table4.toml --set 'method=\"proposed\"' --json >real.jsonl\n  \
-cyphonic-netns up table1 --set 'method=\"proposed\"' --set 'site.a.kind=\"ipv4-private\"' --set 'site.b.kind=\"ipv6\"'\n  \
+cyphonic-netns run table1\n  cyphonic-netns run scenarios/table4.toml --set framing=stream --json >real.jsonl\n  \
+cyphonic-netns up table1 --set framing=stream --set 'site.a.kind=\"ipv4-private\"' --set 'site.b.kind=\"ipv6\"'\n  \
 cyphonic-netns down"
 )]
 struct Arguments {

@@ -177,7 +177,7 @@ mod tests {
     fn every_cell_of_table_1_can_be_built() {
         let (name, text) = EMBEDDED.iter().find(|(name, _)| *name == "table1").unwrap();
         let plan = Plan::expand(&Document::parse(name, text).unwrap(), &[]).unwrap();
-        assert_eq!(plan.cells.len(), 18);
+        assert_eq!(plan.cells.len(), 27);
         for cell in &plan.cells {
             assert!(check(&cell.scenario).is_ok(), "{}", cell.name());
         }

@@ -186,7 +186,8 @@ impl<'a> Runner<'a> {
         let daemons = Daemons::new(&lab, scenario, &self.program)?;
         daemons.serve()?;
         let limit = &self.limits[cell];
-        let stage = Stage { lab: &lab, scenario, layout: &layout, daemons: &daemons, impair: &impair, limit };
+        let stage =
+            Stage { lab: &lab, scenario, layout: &layout, daemons: &daemons, impair: &impair, limit, seed: self.seed };
         let mut shown = stage.run();
         // What daemons say while they stop is not in the scenario.
         let logged = daemons.entries()?;

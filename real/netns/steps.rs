@@ -38,6 +38,8 @@ pub(super) struct Stage<'a> {
     pub(super) daemons: &'a Daemons<'a>,
     pub(super) impair: &'a Mutex<Impair>,
     pub(super) limit: &'a Limit,
+    /// Of the run: when steps with a spread start.
+    pub(super) seed: u64,
 }
 
 /// What the steps showed.
@@ -58,7 +60,7 @@ impl Stage<'_> {
             // When the step before is complete: for the log, and by message.
             let mut before: Option<Receiver<u64>> = None;
             for (step, words) in self.scenario.steps.iter().enumerate() {
-                let complete = match words.at {
+                let complete = match words.starts(self.seed, step) {
                     Some(at) => {
                         let due = begin + Duration::from_nanos(at.as_nanos());
                         std::thread::sleep(due.min(end).saturating_duration_since(Instant::now()));

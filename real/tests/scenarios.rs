@@ -130,5 +130,5 @@ fn what_a_kernel_cannot_do_is_refused_by_name_with_an_exit_code_of_its_own() {
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("site \"far\": nat.hairpin: "), "{said}");
     assert_eq!(driver(&["run", "no-such-scenario"]).status.code(), Some(2));
-    assert_eq!(driver(&["up", "table1"]).status.code(), Some(2), "which of 18 cells?");
+    assert_eq!(driver(&["up", "table1"]).status.code(), Some(2), "which of 27 cells?");
 }

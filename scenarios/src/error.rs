@@ -202,6 +202,8 @@ pub enum Problem {
     PasswordProposed,
     #[error("in the conventional method the TRS never holds the end key: use \"blind\", or method = \"proposed\"")]
     TerminatingConventional,
+    #[error("the conventional method has no congestion control: use \"none\", or a framing of the proposed method")]
+    CongestionConventional,
     #[error("port 0 is no port: leave the key out for the default")]
     PortZero,
 
@@ -215,6 +217,8 @@ pub enum Problem {
     TimeBackwards { at_ms: u64, earlier_ms: u64 },
     #[error("{at_ms} ms is not before the duration limit of {limit_s} s: raise `duration_limit_s`")]
     AfterTheEnd { at_ms: u64, limit_s: u64 },
+    #[error("a spread without a time: write `at_ms` too")]
+    SpreadAlone,
     #[error("{found} bytes of payload make an inner packet larger than tun_mtu = {tun_mtu}: at most {most} fit")]
     PayloadTooBig { found: u32, tun_mtu: u16, most: u16 },
     #[error("to measure \"{measure}\" a step with {} is needed: add one", quoted_actions(.steps))]

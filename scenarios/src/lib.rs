@@ -37,6 +37,6 @@ pub use scenario::{
 };
 pub use table::{Line, ResultsError, Table, write_whole};
 pub use words::{
-    Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Invariant, Login, Measure, Method, Policy, Pooling,
-    PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind,
+    Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Invariant, Login, Measure, Method,
+    Policy, Pooling, PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind,
 };

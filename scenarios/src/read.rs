@@ -1,7 +1,7 @@
 //! From the tree to the [`schema`]: spelling and types.
 //!
 //! A step's keys depend on its `do`. Serde's internally tagged enums would buffer the step and forget where its values
-//! were written, so `do` and `at_ms` are taken out of the tree first and the rest is read as the struct of that `do`.
+//! were written, so `do` and the keys of [`Timing`] are taken out of the tree first and the rest is read as the struct of that `do`.
 
 use serde::de::DeserializeOwned;
 use toml::Spanned;
@@ -9,14 +9,17 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use crate::document::{Source, Tree, path_at};
 use crate::error::{Problem, ScenarioError};
-use crate::schema::{self, ACTIONS, Action, File, Where};
+use crate::schema::{self, ACTIONS, Action, File, Timing, Where};
+
+/// The keys that every step may have.
+const OF_EVERY_STEP: [&str; 4] = ["do", "at_ms", "spread_ms", "skip"];
 
 /// A file that is spelled right.
 pub(crate) struct Spelled {
     /// All but the steps.
     pub(crate) file: File,
-    /// The steps: `at_ms`, and what happens.
-    pub(crate) steps: Vec<(Option<u64>, Action)>,
+    /// The steps: when, and what happens.
+    pub(crate) steps: Vec<(Timing, Action)>,
 }
 
 /// Reads a tree in which everything was put that sweep and `--set` put there.
@@ -48,7 +51,7 @@ struct Reader<'a, 'i> {
 }
 
 impl Reader<'_, '_> {
-    fn step(self, index: usize, step: Tree<'_>) -> Result<(Option<u64>, Action), ScenarioError> {
+    fn step(self, index: usize, step: Tree<'_>) -> Result<(Timing, Action), ScenarioError> {
         let path = format!("step.{index}");
         let span = step.span();
         let DeValue::Table(mut table) = step.into_inner() else {
@@ -56,7 +59,11 @@ impl Reader<'_, '_> {
             return Err(self.source.error(self.tree, &path, problem));
         };
         let action = self.take::<String>(&mut table, &path, "do")?;
-        let at_ms = self.take::<u64>(&mut table, &path, "at_ms")?;
+        let timing = Timing {
+            at_ms: self.take(&mut table, &path, "at_ms")?,
+            spread_ms: self.take(&mut table, &path, "spread_ms")?,
+            skip: self.take(&mut table, &path, "skip")?.unwrap_or_default(),
+        };
         let rest = Spanned::new(span, DeValue::Table(table));
         let Some(action) = action else {
             return Err(self.source.error(self.tree, &format!("{path}.do"), Problem::MissingKey));
@@ -86,7 +93,7 @@ impl Reader<'_, '_> {
                 return Err(self.source.error(self.tree, &format!("{path}.do"), problem));
             }
         };
-        Ok((at_ms, action))
+        Ok((timing, action))
     }
 
     /// A step about the network: what says where is taken out, so that the rest is the table of a link or firewall.
@@ -110,7 +117,7 @@ impl Reader<'_, '_> {
         let rest = Spanned::new(span, DeValue::Table(table));
         let mut more = places.to_vec();
         more.extend((action == "firewall").then_some("off"));
-        more.extend(["do", "at_ms"]);
+        more.extend(OF_EVERY_STEP);
         Ok(match action {
             "firewall" => Action::Firewall(place, off.unwrap_or(false), self.typed(path, rest, &more)?),
             "link" => Action::Link(place, Box::new(self.typed(path, rest, &more)?)),
@@ -135,7 +142,7 @@ impl Reader<'_, '_> {
     }
 
     fn keys_of_step<T: DeserializeOwned>(self, path: &str, rest: Tree<'_>) -> Result<T, ScenarioError> {
-        self.typed(path, rest, &["do", "at_ms"])
+        self.typed(path, rest, &OF_EVERY_STEP)
     }
 
     /// Reads the value at `path`; `more` are keys that were taken out of it.

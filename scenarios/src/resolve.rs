@@ -19,7 +19,7 @@ use crate::error::{Problem, ScenarioError};
 use crate::read::{Spelled, read};
 use crate::scenario::{Interface, Node, Scenario, Service, Services, Site, SiteV4, SiteV6, ZONE};
 use crate::schema::{self, File};
-use crate::words::{Engine, Login, Method, Policy, ServiceName};
+use crate::words::{Congestion, Engine, Login, Method, Policy, ServiceName};
 
 /// Most sites of a scenario: each has a LAN of its own in 192.168.0.0/16.
 pub const MAX_SITES: usize = 254;
@@ -45,6 +45,7 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
     let context = Context { source, tree };
     let (method, framing) = method_and_framing(context, &file)?;
     let (login, relay_mode, policy) = choices(context, &file, method)?;
+    let congestion = congestion(context, &file, framing)?;
     let tun_mtu = context.mtu("tun_mtu", file.tun_mtu.unwrap_or(DEFAULT_TUN_MTU), (LEAST_MTU_V6, "IPv6"))?;
     let duration_limit_s = file.duration_limit_s.unwrap_or(DEFAULT_DURATION_LIMIT_S);
     context.within("duration_limit_s", duration_limit_s as f64, 1.0, MOST_RUN_S as f64)?;
@@ -71,6 +72,7 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
         method,
         login,
         framing,
+        congestion,
         policy,
         relay_mode,
         port: file.port.unwrap_or(match method {
@@ -165,6 +167,15 @@ fn choices(context: Context<'_, '_>, file: &File, method: Method) -> Result<(Log
         return context.fail("relay_mode", Problem::TerminatingConventional);
     }
     Ok((login, relay_mode, file.policy.unwrap_or(Policy::Paper)))
+}
+
+fn congestion(context: Context<'_, '_>, file: &File, framing: Framing) -> Result<Congestion, ScenarioError> {
+    let default = cyphonic_core::quic::Congestion::of(framing).into();
+    let congestion = file.congestion.unwrap_or(default);
+    if (congestion, framing) == (Congestion::NewReno, Framing::Udp4501) {
+        return context.fail("congestion", Problem::CongestionConventional);
+    }
+    Ok(congestion)
 }
 
 fn services(context: Context<'_, '_>, services: schema::Services) -> Result<Services, ScenarioError> {

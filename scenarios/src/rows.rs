@@ -34,7 +34,7 @@ pub struct Outcome {
     /// Who dialed that tunnel.
     #[serde(with = "dialer")]
     pub dialer: Option<Dialer>,
-    /// Echo requests sent.
+    /// Echo requests that the scenario asked for, whether the node could send them or not.
     pub echo_sent: u32,
     /// Echo replies that came back.
     pub echo_received: u32,
@@ -77,14 +77,21 @@ pub struct Setup {
     /// How long it took, milliseconds.
     #[serde(serialize_with = "fixed::<3, _>")]
     pub ms: f64,
-    /// The same in round trips between two hosts of the scenario.
+    /// Half the flights of packets, one after another, that it waited for: counted, not computed from times.
     #[serde(serialize_with = "fixed::<2, _>")]
     pub round_trips: f64,
-    /// IP packets that both nodes and the services sent for it, each counted once. Login and registration are those of
-    /// both nodes together.
+    /// IP packets for it that left a node. Login and registration are those of both nodes together.
     pub packets: u64,
     /// Their bytes, whole IP packets.
     pub bytes: u64,
+    /// IP packets for it that left the AS or the NMS.
+    pub service_packets: u64,
+    /// Their bytes.
+    pub service_bytes: u64,
+    /// IP packets for it that left the TRS: what it forwards, and what it says itself.
+    pub trs_packets: u64,
+    /// Their bytes.
+    pub trs_bytes: u64,
 }
 
 /// A duration in whole microseconds, written as milliseconds with three decimals.
@@ -184,7 +191,18 @@ impl Row {
             ],
             Measure::Rtt => &["probe", "rtt_ms"],
             Measure::Composition => &["field", "bytes"],
-            Measure::Setup => &["phase", "pattern", "ms", "round_trips", "packets", "bytes"],
+            Measure::Setup => &[
+                "phase",
+                "pattern",
+                "ms",
+                "round_trips",
+                "packets",
+                "bytes",
+                "service_packets",
+                "service_bytes",
+                "trs_packets",
+                "trs_bytes",
+            ],
         }
     }
 

@@ -16,8 +16,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::address;
 use crate::words::{
-    Dependence, Engine, Family, Hairpin, IcmpErrors, Invariant, Login, Measure, Method, Policy, Pooling, PortChoice,
-    Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind,
+    Congestion, Dependence, Engine, Family, Hairpin, IcmpErrors, Invariant, Login, Measure, Method, Policy, Pooling,
+    PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind,
 };
 
 /// One experiment, ready to run with any of its seeds.
@@ -37,6 +37,8 @@ pub struct Scenario {
     pub login: Login,
     /// How a tunnelled packet is carried; always one of `method`.
     pub framing: Framing,
+    /// The congestion control of the outer QUIC connection; always none in the conventional method, which has no QUIC.
+    pub congestion: Congestion,
     /// How the NMS chooses a route.
     pub policy: Policy,
     /// What the TRS sees; always blind in the conventional method, where it holds no end key.
@@ -403,10 +405,31 @@ pub struct Interface {
 /// Something that happens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// When it starts; if none, once the step before it is complete.
+    /// The earliest time at which it starts; if none, it starts once the step before it is complete.
     pub at: Option<Instant>,
+    /// It starts up to so much later, in whole milliseconds: see [`Self::starts`].
+    pub spread: Duration,
     /// What happens.
     pub action: Action,
+}
+
+impl Step {
+    /// When it starts in a run of that seed; `index` is its own, from 0. The delay after [`Self::at`] is uniform over whole
+    /// milliseconds from 0 to [`Self::spread`], and drawn from seed and index alone: whatever else a sweep varies, runs of
+    /// one seed are disturbed at the same moment, so that they can be compared in pairs.
+    pub fn starts(&self, seed: u64, index: usize) -> Option<Instant> {
+        let most = u64::try_from(self.spread.as_millis()).unwrap_or(u64::MAX);
+        let drawn = mixed(mixed(seed) ^ index as u64) % most.saturating_add(1);
+        self.at.map(|at| at + Duration::from_millis(drawn))
+    }
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): every bit of the result depends on every bit of `x`.
+const fn mixed(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }
 
 /// What happens in a step. Nodes are indices into [`Scenario::nodes`].

@@ -9,8 +9,8 @@ use serde::de::{Error, IgnoredAny, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::words::{
-    Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Invariant, Login, Measure, Method, Policy, Pooling,
-    PortChoice, Reaction, Refresh, Refusal, ServiceName, SiteKind,
+    Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Invariant, Login, Measure, Method,
+    Policy, Pooling, PortChoice, Reaction, Refresh, Refusal, ServiceName, SiteKind,
 };
 
 /// The whole file. `step` is a list of tables whose keys depend on `do`, so each is read on its own ([`Action`]).
@@ -31,6 +31,8 @@ pub(crate) struct File {
     pub(crate) login: Option<Login>,
     /// "udp4501" (conventional), "stream", "datagram" or "compact" (proposed). Default "udp4501" or "compact".
     pub(crate) framing: Option<Framing>,
+    /// "new-reno" or "none" (the conventional method has none). Default by `framing`: "new-reno" for "stream", else "none".
+    pub(crate) congestion: Option<Congestion>,
     /// "paper" (default) or "optimal".
     pub(crate) policy: Option<Policy>,
     /// "blind" (default) or "terminating" (proposed only).
@@ -336,7 +338,7 @@ pub(crate) struct Node {
     pub(crate) interfaces: Option<Vec<String>>,
 }
 
-/// A `[[step]]` with its `do` and `at_ms` taken out.
+/// A `[[step]]` with its `do` and its [`Timing`] taken out.
 #[derive(Debug)]
 pub(crate) enum Action {
     /// `do = "start"`.
@@ -395,6 +397,17 @@ pub(crate) struct Where {
     pub(crate) service: Option<ServiceName>,
     /// A carrier.
     pub(crate) carrier: Option<String>,
+}
+
+/// When a step happens, and whether. These keys are taken out of the step before its other keys are read.
+#[derive(Debug, Default)]
+pub(crate) struct Timing {
+    /// Milliseconds of the run. Default: when the step before it is complete.
+    pub(crate) at_ms: Option<u64>,
+    /// Up to so many milliseconds later, drawn from the seed; only with `at_ms`. Default 0.
+    pub(crate) spread_ms: Option<u64>,
+    /// Nothing happens instead, at the same time. Default false.
+    pub(crate) skip: bool,
 }
 
 /// Every value of a step's `do`.

@@ -83,6 +83,14 @@ words! {
         Optimal "optimal",
     }
 
+    /// The congestion control of the outer QUIC connection (proposed method).
+    Congestion {
+        /// NewReno (RFC 9002 §7), which RFC 9221 §5 asks for in every framing.
+        NewReno "new-reno",
+        /// None: only the flows inside the tunnel limit what they send.
+        None "none",
+    }
+
     /// What addresses a site has.
     SiteKind {
         /// IPv6 only.
@@ -229,6 +237,24 @@ words! {
         Composition "composition",
         /// What login, registration and tunnel set-up cost.
         Setup "setup",
+    }
+}
+
+impl From<cyphonic_core::quic::Congestion> for Congestion {
+    fn from(congestion: cyphonic_core::quic::Congestion) -> Self {
+        match congestion {
+            cyphonic_core::quic::Congestion::NewReno => Self::NewReno,
+            cyphonic_core::quic::Congestion::Open => Self::None,
+        }
+    }
+}
+
+impl From<Congestion> for cyphonic_core::quic::Congestion {
+    fn from(congestion: Congestion) -> Self {
+        match congestion {
+            Congestion::NewReno => Self::NewReno,
+            Congestion::None => Self::Open,
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use cyphonic_core::message::{Framing, RelayMode};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Dependence, Document, Engine, Family, Hairpin, LinkAt, Login, Measure, Method, NatAt, Plan, Policy,
-    PortChoice, Queue, Reaction, Refusal, Role, Scenario, ServiceName, SiteKind, SiteV4, SiteV6, Trait,
+    Action, Congestion, Dependence, Document, Engine, Family, Hairpin, LinkAt, Login, Measure, Method, NatAt, Plan,
+    Policy, PortChoice, Queue, Reaction, Refusal, Role, Scenario, ServiceName, SiteKind, SiteV4, SiteV6, Trait,
 };
 use proptest::prelude::*;
 
@@ -93,6 +93,31 @@ fn the_method_follows_from_the_framing_and_the_port_from_the_method() {
         assert_eq!((s.method, s.framing.name(), s.port), (method, framing, port));
     }
     assert_eq!(one("", &[("method", "conventional")]).framing, Framing::Udp4501);
+}
+
+#[test]
+fn the_congestion_control_follows_from_the_framing_unless_it_is_named() {
+    let of = |framing, more: &str| one(more, &[("framing", framing)]).congestion;
+    assert_eq!(["udp4501", "datagram", "compact"].map(|framing| of(framing, "")), [Congestion::None; 3]);
+    assert_eq!(of("stream", ""), Congestion::NewReno);
+    assert_eq!(one("", &[("framing", "stream"), ("congestion", "none")]).congestion, Congestion::None);
+    assert_eq!(one("", &[("congestion", "new-reno")]).congestion, Congestion::NewReno);
+}
+
+#[test]
+fn a_step_with_a_spread_starts_at_a_moment_of_the_seed_and_a_skipped_one_does_nothing() {
+    let step = "[[step]]\ndo = \"move\"\nat_ms = 2500\nspread_ms = 100\nnode = \"alice\"\nto = \"b\"";
+    let s = one(step, &[]);
+    let ms: Vec<u64> = (1..=200).map(|seed| s.steps[2].starts(seed, 2).unwrap().as_nanos() / 1_000_000).collect();
+    assert!(ms.iter().all(|ms| (2500..=2600).contains(ms)), "{ms:?}");
+    assert!(ms.iter().any(|ms| *ms < 2510) && ms.iter().any(|ms| *ms > 2590), "{ms:?}");
+    let mean = ms.iter().sum::<u64>() as f64 / 200.0;
+    assert!((2540.0..2560.0).contains(&mean), "{mean}");
+    assert_eq!(s.steps[2].starts(7, 2), one(step, &[("framing", "stream")]).steps[2].starts(7, 2));
+    assert_eq!(s.steps[1].starts(7, 1), None);
+    let skipped = one(&format!("{step}\nskip = true"), &[]);
+    assert_eq!(skipped.steps[2].action, Action::Wait(Duration::ZERO));
+    assert_eq!(skipped.steps[2].starts(7, 2), s.steps[2].starts(7, 2));
 }
 
 #[test]

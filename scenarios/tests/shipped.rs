@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cyphonic_core::message::{Framing, RelayMode};
 use cyphonic_core::route::{Location, Pattern, table1};
-use cyphonic_scenarios::{Action, Document, EMBEDDED, Measure, Method, Plan, SiteKind};
+use cyphonic_scenarios::{Action, Document, EMBEDDED, Measure, Method, Plan, Scenario, SiteKind};
 
 fn embedded(name: &str) -> Plan {
     Plan::expand(&Document::embedded(name).unwrap(), &[]).unwrap_or_else(|error| panic!("{error}"))
@@ -39,24 +39,49 @@ fn every_scenario_opens_with_title_and_about_and_expands() {
     }
 }
 
+/// The conventional method; the proposed one as in the paper; the proposed one with our own framing.
+const COLUMNS: [Framing; 3] = [Framing::Udp4501, Framing::Stream, Framing::Compact];
+
 #[test]
-fn table_1_is_nine_pairs_under_both_methods_in_the_order_of_the_paper() {
+fn every_experiment_has_the_papers_method_beside_ours() {
+    for (name, _) in EMBEDDED {
+        let plan = embedded(name);
+        assert_eq!(plan.columns[0], "framing", "{name}");
+        for framing in COLUMNS {
+            assert!(
+                plan.cells.iter().any(|cell| cell.scenario.framing == framing),
+                "{name} without {}",
+                framing.name()
+            );
+        }
+        for scenario in plan.cells.iter().map(|cell| &cell.scenario) {
+            let own = match scenario.framing {
+                Framing::Udp4501 => Method::Conventional,
+                Framing::Stream | Framing::Datagram | Framing::Compact => Method::Proposed,
+            };
+            assert_eq!(scenario.method, own, "{name}");
+        }
+    }
+}
+
+#[test]
+fn table_1_is_nine_pairs_in_each_framing_in_the_order_of_the_paper() {
     let plan = embedded("table1");
-    assert_eq!(plan.header()[..4], ["method", "a_kind", "b_kind", "seed"]);
+    assert_eq!(plan.header()[..4], ["framing", "a_kind", "b_kind", "seed"]);
     let location = |kind| match kind {
         SiteKind::Ipv6 => Location::V6,
         SiteKind::Ipv4Global => Location::V4Global,
         SiteKind::Ipv4Private => Location::V4Private,
         other => panic!("{other}"),
     };
-    let patterns = |method| {
-        let cells = plan.cells.iter().filter(move |cell| cell.scenario.method == method);
+    let patterns = |framing| {
+        let cells = plan.cells.iter().filter(move |cell| cell.scenario.framing == framing);
         let kinds = cells.map(|cell| (cell.scenario.sites[0].kind, cell.scenario.sites[1].kind));
         kinds.map(|(a, b)| table1(location(a), location(b)).number()).collect::<Vec<_>>()
     };
     // results/paper/table1-signaling-patterns.csv, top to bottom.
-    for method in [Method::Conventional, Method::Proposed] {
-        assert_eq!(patterns(method), [1, 3, 3, 3, 1, 2, 3, 2, 3], "{method}");
+    for framing in COLUMNS {
+        assert_eq!(patterns(framing), [1, 3, 3, 3, 1, 2, 3, 2, 3], "{}", framing.name());
     }
 }
 
@@ -71,9 +96,10 @@ fn table_3_is_every_framing_at_1500_bytes() {
 }
 
 #[test]
-fn table_4_is_100_echoes_over_ipv6_under_both_methods() {
+fn table_4_is_100_echoes_over_ipv6_in_each_framing_with_30_seeds() {
     let plan = embedded("table4");
-    assert_eq!(plan.cells.len(), 2);
+    assert_eq!(plan.cells.iter().map(|cell| cell.scenario.framing).collect::<Vec<_>>(), COLUMNS);
+    assert_eq!(plan.seeds, 1..=30);
     for cell in &plan.cells {
         let echoes = cell.scenario.steps.iter().filter_map(|step| match &step.action {
             Action::Echo(echo) => Some(echo.count),
@@ -86,33 +112,39 @@ fn table_4_is_100_echoes_over_ipv6_under_both_methods() {
 }
 
 #[test]
-fn setup_has_every_pattern_under_every_method_and_relay_mode() {
+fn setup_has_every_pattern_in_every_framing_and_relay_mode() {
     let plan = embedded("setup");
     let location = |kind| if kind == SiteKind::Ipv4Private { Location::V4Private } else { Location::V4Global };
     let mut seen = BTreeSet::new();
     for cell in &plan.cells {
         let s = &cell.scenario;
         let pattern = table1(location(s.sites[0].kind), location(s.sites[1].kind));
-        seen.insert((s.method, s.relay_mode == RelayMode::Terminating, pattern));
+        seen.insert((s.framing, s.relay_mode == RelayMode::Terminating, pattern));
         let delays = s.sites.iter().map(|site| &site.link).chain([&s.services.auth.link, &s.services.nms.link]);
         assert!(delays.flat_map(|link| [&link.up, &link.down]).all(|way| way.delay.as_millis() == 10));
     }
     let patterns = [Pattern::Direct, Pattern::OneNat, Pattern::Relayed];
     for pattern in patterns {
-        assert!(seen.contains(&(Method::Conventional, false, pattern)), "{pattern}");
-        assert!(seen.contains(&(Method::Proposed, false, pattern)), "{pattern}");
-        assert!(seen.contains(&(Method::Proposed, true, pattern)), "{pattern}");
+        for framing in COLUMNS {
+            assert!(seen.contains(&(framing, false, pattern)), "{} {pattern}", framing.name());
+            let terminating = seen.contains(&(framing, true, pattern));
+            assert_eq!(terminating, framing != Framing::Udp4501, "{} {pattern}", framing.name());
+        }
     }
 }
 
 #[test]
 fn in_handover_the_move_comes_while_the_transfer_is_under_way() {
-    for cell in embedded("handover").cells {
+    let plan = embedded("handover");
+    let is_baseline = |s: &Scenario| matches!(s.steps[2].action, Action::Wait(none) if none.is_zero());
+    assert_eq!(plan.cells.iter().filter(|cell| is_baseline(&cell.scenario)).count(), COLUMNS.len());
+    assert_eq!((plan.seeds, plan.cells.len()), (1..=30, 9));
+    for cell in plan.cells {
         let s = &cell.scenario;
         let Action::Tcp { bytes, .. } = s.steps[1].action else { panic!("{:?}", s.steps[1]) };
         let rate = s.sites[0].link.up.rate_bps.unwrap();
-        let moved = s.steps[2].at.unwrap();
-        assert!(matches!(s.steps[2].action, Action::Move { node: 0, .. }));
+        let moved = s.steps[2].at.unwrap() + s.steps[2].spread;
+        assert!(is_baseline(s) || matches!(s.steps[2].action, Action::Move { node: 0, .. }));
         assert!(moved.as_millis_f64() < bytes as f64 * 8000.0 / rate as f64);
     }
 }

@@ -32,9 +32,9 @@ fn outcomes() -> Table {
 }
 
 const OUTCOMES: &str = "\
-method,a_kind,b_kind,seed,initiator,responder,pattern,dialer,echo_sent,echo_received,tcp_bytes,tcp_ok,tcp_ms
-conventional,ipv6,ipv6,1,alice,bob,2,responder,3,2,1000000,true,12345.678
-proposed,ipv4-private,ipv4-private,1,alice,bob,,,3,2,1000000,false,
+framing,a_kind,b_kind,seed,initiator,responder,pattern,dialer,echo_sent,echo_received,tcp_bytes,tcp_ok,tcp_ms
+udp4501,ipv6,ipv6,1,alice,bob,2,responder,3,2,1000000,true,12345.678
+stream,ipv4-private,ipv4-private,1,alice,bob,,,3,2,1000000,false,
 ";
 
 fn table(measure: Measure, columns: &[&str], rows: Vec<Row>) -> Table {
@@ -76,11 +76,16 @@ fn numbers_have_fixed_decimals() {
         round_trips: 3.0,
         packets: 12,
         bytes: 9_000,
+        service_packets: 5,
+        service_bytes: 600,
+        trs_packets: 7,
+        trs_bytes: 800,
     };
     let login = Setup { phase: Phase::Login, pattern: None, ..setup };
     let setups = table(Measure::Setup, &["x"], vec![Row::Setup(login), Row::Setup(setup)]);
-    let expected = "x,seed,phase,pattern,ms,round_trips,packets,bytes\n\
-                    x-value,7,login,,120.000,3.00,12,9000\nx-value,7,tunnel,3,120.000,3.00,12,9000\n";
+    let expected = "x,seed,phase,pattern,ms,round_trips,packets,bytes,service_packets,service_bytes,trs_packets,\
+                    trs_bytes\nx-value,7,login,,120.000,3.00,12,9000,5,600,7,800\n\
+                    x-value,7,tunnel,3,120.000,3.00,12,9000,5,600,7,800\n";
     assert_eq!(text(&setups), expected);
     assert_eq!(parse(expected, Measure::Setup).unwrap(), setups);
 }

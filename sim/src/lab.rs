@@ -10,6 +10,7 @@
 //! | [`explain`] | says why two nodes got the path they have |
 //! | [`compare`] | lays simulated and real runs side by side |
 //! | [`tables`] | prints the paper's tables beside ours |
+//! | [`statistics`] | sums samples up: order statistics, bootstrap intervals |
 //!
 //! Each run is single-threaded and its own world. Several run at once on several cores. Their rows are put in the order
 //! of the plan, so the output does not depend on which run ends first.
@@ -21,6 +22,7 @@ pub mod explain;
 pub mod matrix;
 pub mod reproduce;
 pub mod single;
+pub mod statistics;
 pub mod tables;
 pub mod verify;
 

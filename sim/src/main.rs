@@ -30,7 +30,7 @@ than it must · 4 results cannot be written or read · 5 results differ from a f
 6 there can be no real run here.\n\nExamples:\n  \
 cyphonic-lab\n  cyphonic-lab run table1 --set 'site.a.kind=\"ipv6\"' --sequence\n  \
 cyphonic-lab run scenarios/handover.toml --seed 1..20 --engine events\n  \
-cyphonic-lab run table4 --set 'method=\"proposed\"' --pcap --out captures\n  \
+cyphonic-lab run table4 --set framing=stream --seed 1 --pcap --out captures\n  \
 cyphonic-lab matrix --show public,symmetric >pair.toml\n  \
 cyphonic-lab explain pair.toml --pair alice,bob\n  \
 sudo target/debug/cyphonic-lab compare table1"
@@ -117,7 +117,7 @@ enum Command {
     /// times and repetitions. What a kernel cannot do as the scenario says it is refused by name.
     #[command(after_help = "Examples:\n  \
 cargo build --workspace && sudo target/debug/cyphonic-lab compare table1\n  \
-sudo target/debug/cyphonic-lab compare table1 --set 'method=\"proposed\"' --set 'site.a.kind=\"ipv6\"' --set 'site.b.kind=\"ipv6\"'\n  \
+sudo target/debug/cyphonic-lab compare table1 --set framing=stream --set 'site.a.kind=\"ipv6\"' --set 'site.b.kind=\"ipv6\"'\n  \
 sudo target/debug/cyphonic-netns run my.toml --json >real.jsonl && cyphonic-lab compare my.toml --real real.jsonl")]
     Compare {
         /// A scenario file, or the name of a built-in one (see `scenarios`); every cell, with its first seed.

@@ -1,5 +1,6 @@
 //! From what a run showed to result rows.
 
+mod flights;
 mod setup;
 
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use cyphonic_core::event::Event;
 use cyphonic_core::route::{Dialer, Pattern};
 use cyphonic_scenarios::rows::{Composition, Field, Millis, Outcome, Rtt};
-use cyphonic_scenarios::{Family, Measure, Pair, Row, Scenario};
+use cyphonic_scenarios::{Action, Family, Measure, Pair, Row, Scenario};
 use thiserror::Error;
 
 use crate::capture::composition::compose;
@@ -85,6 +86,15 @@ pub fn last_tunnel(scenario: &Scenario, run: &Run, pair: Pair) -> Option<(Patter
     })
 }
 
+/// How many echoes the steps of a scenario ask of a pair, whether the node can send them or not.
+pub fn echoes_asked(scenario: &Scenario, pair: Pair) -> u32 {
+    let counts = scenario.steps.iter().map(|step| match &step.action {
+        Action::Echo(probes) if (probes.pair.from, probes.pair.to) == (pair.from, pair.to) => probes.count,
+        _ => 0,
+    });
+    counts.sum()
+}
+
 fn outcomes(scenario: &Scenario, run: &Run) -> Vec<Outcome> {
     let mut pairs: Vec<Pair> = Vec::new();
     for (pair, report) in run.reports() {
@@ -111,7 +121,7 @@ fn outcome(scenario: &Scenario, run: &Run, pair: Pair) -> Outcome {
         responder: scenario.nodes[pair.to].name.short().to_owned(),
         pattern: tunnel.map(|(pattern, _)| pattern),
         dialer: tunnel.map(|(_, dialer)| dialer),
-        echo_sent: echoes().map(|echo| echo.probes.len() as u32).sum(),
+        echo_sent: echoes_asked(scenario, pair),
         echo_received: echoes().map(|echo| echo.answered() as u32).sum(),
         tcp_bytes: transfers().map(|(_, transfer)| transfer.acknowledged).sum(),
         tcp_ok: transfers().count() > 0 && transfers().all(|(_, transfer)| transfer.ok()),

@@ -153,7 +153,8 @@ impl Runner<'_> {
         let scenario = self.scenario;
         let limit = Instant::ZERO + scenario.duration_limit;
         for (index, step) in scenario.steps.iter().enumerate() {
-            let due = |this: &Self| match step.at {
+            let starts = step.starts(self.seed, index);
+            let due = |this: &Self| match starts {
                 Some(at) => this.world.now() >= at,
                 // The step before it; later ones may still be under way.
                 None => index == 0 || this.steps[index - 1].completed.is_some(),
@@ -162,7 +163,7 @@ impl Runner<'_> {
                 if self.world.now() >= limit || self.world.network().storm().is_some() {
                     return false;
                 }
-                self.advance(step.at.into_iter().chain([limit]).min().unwrap_or(limit));
+                self.advance(starts.into_iter().chain([limit]).min().unwrap_or(limit));
             }
             self.start(index, &step.action, watch);
         }

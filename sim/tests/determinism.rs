@@ -17,7 +17,15 @@ const EXPERIMENTS: [(&str, &[(&str, &str)]); 4] = [
     ("setup", &[("site.a.link.loss", "0.02"), ("site.b.link.jitter_ms", "0.7")]),
     ("table1", &[("step.1.count", "1"), ("step.2.bytes", "20_000"), ("site.a.link.loss", "0.02")]),
     ("table4", &[("step.3.count", "3")]),
-    ("handover", &[("step.1.bytes", "1_500_000"), ("step.2.at_ms", "1000"), ("site.office.link.loss", "0.005")]),
+    (
+        "handover",
+        &[
+            ("step.1.bytes", "1_500_000"),
+            ("step.2.at_ms", "900"),
+            ("step.2.spread_ms", "100"),
+            ("site.office.link.loss", "0.005"),
+        ],
+    ),
 ];
 
 /// Traffic of every kind.

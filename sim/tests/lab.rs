@@ -12,8 +12,21 @@ const SCENARIOS: [&str; 5] = ["handover", "setup", "table1", "table3", "table4"]
 /// Every file of results, in the order of their names.
 const RESULTS: [&str; 6] = ["handover.csv", "matrix.csv", "setup.csv", "table1.csv", "table3.csv", "table4.csv"];
 /// One cell of table4 with two echoes: a run takes some milliseconds.
-const SMALL: [&str; 8] =
-    ["run", "table4", "--set", "method=proposed", "--set", "step.3.count=2", "--set", "step.3.interval_ms=50"];
+const CELL: [&str; 8] =
+    ["run", "table4", "--set", "framing=compact", "--set", "step.3.count=2", "--set", "step.3.interval_ms=50"];
+/// Its first seed.
+const SMALL: [&str; 10] = [
+    "run",
+    "table4",
+    "--set",
+    "framing=compact",
+    "--set",
+    "step.3.count=2",
+    "--set",
+    "step.3.interval_ms=50",
+    "--seed",
+    "1",
+];
 
 fn lab(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cyphonic-lab"));
@@ -103,7 +116,7 @@ fn scenarios_are_listed_with_a_line_each() {
     let list = prints(&["scenarios"]);
     let listed: Vec<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(listed, SCENARIOS);
-    says(&list, &["18 runs  Table 1", "2 runs  Table 4"]);
+    says(&list, &["27 runs  Table 1", "90 runs  Table 4"]);
 }
 
 #[test]
@@ -113,10 +126,10 @@ fn a_run_prints_its_rows_and_the_same_wires_on_both_engines() {
     let [digest] = wires(&turmoil)[..] else { panic!("one run: {turmoil}") };
     assert_eq!(digest.len(), 32, "{digest}");
     let lines: Vec<&str> = turmoil.lines().collect();
-    says(lines[0], &["table4 (method=proposed) seed 1: ", " ms simulated"]);
-    assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), ["method", "seed", "probe", "rtt_ms"]);
+    says(lines[0], &["table4 (framing=compact) seed 1: ", " ms simulated"]);
+    assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), ["framing", "seed", "probe", "rtt_ms"]);
     let rows: Vec<Vec<&str>> = lines[3..].iter().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows.iter().map(|row| &row[..3]).collect::<Vec<_>>(), [["proposed", "1", "1"], ["proposed", "1", "2"]]);
+    assert_eq!(rows.iter().map(|row| &row[..3]).collect::<Vec<_>>(), [["compact", "1", "1"], ["compact", "1", "2"]]);
     for row in rows {
         // Three links of 1 ms to 1.5 ms, to and fro, are at least 4 ms without what the LANs share of them.
         assert!((4.0..=9.0).contains(&row[3].parse::<f64>().unwrap()), "{row:?}");
@@ -125,11 +138,11 @@ fn a_run_prints_its_rows_and_the_same_wires_on_both_engines() {
 
 #[test]
 fn each_seed_of_a_range_is_a_run_of_its_own() {
-    let printed = prints(&with(&SMALL, &["--engine", "events", "--seed", "1..3"]));
+    let printed = prints(&with(&CELL, &["--engine", "events", "--seed", "1..3"]));
     let digests = wires(&printed);
     assert_eq!(digests.len(), 3);
     assert!(digests[0] != digests[1] && digests[1] != digests[2] && digests[0] != digests[2], "{digests:?}");
-    let second = prints(&with(&SMALL, &["--engine", "events", "--seed", "2"]));
+    let second = prints(&with(&CELL, &["--engine", "events", "--seed", "2"]));
     assert_eq!(wires(&second), digests[1..2]);
 }
 
@@ -148,7 +161,7 @@ fn json_holds_rows_wires_and_signals() {
     let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let [run] = &json.as_array().expect("a list")[..] else { panic!("one run: {text}") };
     assert_eq!(run["scenario"], "table4");
-    assert_eq!(run["cell"]["method"], "proposed");
+    assert_eq!(run["cell"]["framing"], "compact");
     assert_eq!(run["seed"], 1);
     assert_eq!(run["rows"].as_array().unwrap().len(), 2);
     assert!(run["rows"][0]["rtt_ms"].is_f64());
@@ -187,7 +200,7 @@ fn captures_traces_and_rows_are_written_whole() {
     assert_eq!(capture[..4], [0x0a, 0x0d, 0x0d, 0x0a]);
     assert_eq!(capture[8..12], 0x1a2b_3c4d_u32.to_ne_bytes());
     let csv = fs::read_to_string(out.join("table4.csv")).unwrap();
-    assert_eq!(csv.lines().next(), Some("method,seed,probe,rtt_ms"));
+    assert_eq!(csv.lines().next(), Some("framing,seed,probe,rtt_ms"));
     assert_eq!(csv.lines().count(), 3);
     assert_eq!(wires(&printed), wires(&prints(&SMALL)), "watching changes nothing");
 }
@@ -199,7 +212,7 @@ fn a_scenario_or_an_option_that_makes_no_sense_is_told_with_its_place_and_remedy
     says(&run(&["no/such.toml"]), &["no/such.toml: cannot read the file", "check the path"]);
     says(&run(&["table1", "--set", "site.a.knid=ipv6"]), &["--set site.a.knid=ipv6", "did you mean \"kind\"?"]);
     says(&run(&["table1", "--set", "site.c.kind=ipv6"]), &["`site.c.kind`", "the sites are \"a\", \"b\""]);
-    says(&run(&["table1", "--set", "method"]), &["--set <KEY=VALUE>", "write KEY=VALUE"]);
+    says(&run(&["table1", "--set", "framing"]), &["--set <KEY=VALUE>", "write KEY=VALUE"]);
     says(&run(&["table1", "--seed", "5..1"]), &["--seed", "the range 5..1 is reversed: write 1..5"]);
     says(&run(&["table1", "--seed", "one"]), &["--seed", "\"one\" is no seed", "A..B"]);
     says(&run(&["table1", "--engine", "steam"]), &["'steam'", "--engine", "turmoil or events"]);
@@ -214,9 +227,9 @@ fn a_run_that_fails_is_named_at_the_end_and_the_others_are_made_all_the_same() {
     let output = lab(&with(&SMALL, &unreachable));
     assert_eq!(output.status.code(), Some(3));
     let (printed, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    says(&errors, &["error: 1 of 2 runs failed:", "table4 (method=proposed, b_loss=1) seed 1: ", "--sequence"]);
+    says(&errors, &["error: 1 of 2 runs failed:", "table4 (framing=compact, b_loss=1) seed 1: ", "--sequence"]);
     assert_eq!(wires(&printed).len(), 2);
-    assert_eq!(printed.lines().filter(|line| line.trim_start().starts_with("proposed")).count(), 2, "{printed}");
+    assert_eq!(printed.lines().filter(|line| line.trim_start().starts_with("compact")).count(), 2, "{printed}");
 
     let output = lab(&with(&with(&SMALL, &unreachable), &["--json"]));
     assert_eq!(output.status.code(), Some(3));

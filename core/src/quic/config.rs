@@ -13,6 +13,7 @@ use ring::{hkdf, hmac};
 
 use super::cid::{CidScheme, Generator};
 use super::congestion::OpenFactory;
+use crate::message::Framing;
 use crate::timing::quic::{
     ACK_DELAY, INITIAL_RTT, LINK_IDLE_TIMEOUT, LINK_KEEP_ALIVE, RESET_EVERY, SIGNALING_KEEP_ALIVE,
 };
@@ -52,7 +53,7 @@ pub struct QuicOptions {
     /// Whether a peer that still holds a connection of an earlier life of ours is told at once that it is gone, by a
     /// stateless reset (RFC 9000 §10.3) under a key that follows from our certificate's. For services.
     pub remembers: bool,
-    /// What limits sending.
+    /// The congestion control of every link.
     pub congestion: Congestion,
     /// On links that carry packets: how many packets a peer that knows the ACK Frequency extension may take before it has
     /// to acknowledge one, within 5 ms. `None`: one, within 25 ms, as RFC 9000 §13.2.2 has it.
@@ -93,13 +94,32 @@ pub enum Load {
     PacketsUnprobed,
 }
 
-/// What limits sending on a link.
+/// The congestion control of a link's outer connection.
+///
+/// RFC 9221 §5 puts DATAGRAM frames under the connection's congestion control like all others, so [`Congestion::NewReno`] is
+/// what the RFCs ask for in every framing. The paper does not name a controller. A comparison of throughput has to say which
+/// one each side ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Congestion {
-    /// Nothing: the inner flows have their own control.
+    /// None: only the flows inside the tunnel limit what they send. This departs from RFC 9221 §5.
     Open,
-    /// `NewReno` (RFC 9002 §7), as plain QUIC would.
+    /// `NewReno` (RFC 9002 §7).
     NewReno,
+}
+
+impl Congestion {
+    /// The default of a framing, where no setting names another one.
+    ///
+    /// A stream is reliable: what is lost is sent again below the flows inside, which therefore never learn of the loss and
+    /// never slow down; only the connection itself can, so it runs `NewReno`. A DATAGRAM frame that is lost stays lost: the
+    /// flows inside see the loss and slow down, as they do over UDP 4501, and a second controller below them would only
+    /// hold their packets back.
+    pub const fn of(framing: Framing) -> Self {
+        match framing {
+            Framing::Stream => Self::NewReno,
+            Framing::Udp4501 | Framing::Datagram | Framing::Compact => Self::Open,
+        }
+    }
 }
 
 /// Opens one writer for each connection's qlog trace.

@@ -1,7 +1,7 @@
-//! A congestion controller that never limits.
+//! A congestion controller that never limits: [`super::Congestion::Open`].
 //!
-//! The flows inside a tunnel have congestion control of their own. A second one around them makes both worse, and
-//! a window above `u32::MAX` also turns quinn's pacing off.
+//! It is for framings whose losses the flows inside the tunnel see, and answer with congestion control of their own
+//! ([`super::Congestion::of`] has the whole reason). Its window is above `u32::MAX`, which also turns quinn's pacing off.
 
 use std::any::Any;
 use std::sync::Arc;

@@ -30,7 +30,7 @@ pub struct Figure {
 pub const FIGURES: &[Figure] = &[
     Figure {
         name: "table1",
-        about: "signaling pattern, dialer and success of every pair of networks, both methods",
+        about: "signaling pattern, dialer and success of every pair of networks, each framing",
         inputs: &["sim/table1.csv", "paper/table1-signaling-patterns.csv"],
         prepare: table1::prepare,
     },
@@ -42,13 +42,13 @@ pub const FIGURES: &[Figure] = &[
     },
     Figure {
         name: "table4",
-        about: "distribution of the round-trip time, both methods beside the paper's statistics",
+        about: "distribution of the round-trip time, each framing beside the paper's statistics",
         inputs: &["sim/table4.csv", "paper/table4-rtt.csv"],
         prepare: table4::prepare,
     },
     Figure {
         name: "setup",
-        about: "cost of signaling until the first echo, both methods, all patterns",
+        about: "cost of signaling until the first echo, each framing, all patterns",
         inputs: &["sim/setup.csv"],
         prepare: setup::prepare,
     },

@@ -13,7 +13,7 @@ use plotters::style::{BLACK, FontTransform, RGBColor, WHITE};
 use super::style::{INK, PALE, axes};
 use crate::input::{InputError, Line, Origin, Table, read};
 use crate::render::{Drawing, Width};
-use crate::rows::{Method, Pattern, Phase, RelayMode, Setup};
+use crate::rows::{Framing, Pattern, Phase, RelayMode, Setup};
 use crate::sheet::{Area, Drawn, Fill, Hatch, SMALL, Sheet, TEXT, at, bold, filled, legend, polyline, pt, text, write};
 use crate::stats::mean;
 
@@ -32,28 +32,44 @@ struct Metric {
 }
 
 const METRICS: [Metric; 3] = [
-    Metric { title: "(a) Round trips", unit: "Round trips", value: |row| row.round_trips, decimals: 2 },
-    Metric { title: "(b) Packets", unit: "Packets of both nodes", value: |row| row.packets, decimals: 0 },
-    Metric { title: "(c) Bytes", unit: "Size of IP packets (kB)", value: |row| row.bytes / 1000.0, decimals: 1 },
+    Metric { title: "(a) Round trips", unit: "Round trips", value: |row| row.round_trips, decimals: 1 },
+    Metric { title: "(b) Packets", unit: "Packets that left a host", value: packets, decimals: 0 },
+    Metric { title: "(c) Bytes", unit: "Size of IP packets (kB)", value: |row| bytes(row) / 1000.0, decimals: 0 },
 ];
 
+/// Of nodes, services and relay, each where it left.
+fn packets(row: &Setup) -> f64 {
+    row.packets + row.service_packets + row.trs_packets
+}
+
+fn bytes(row: &Setup) -> f64 {
+    row.bytes + row.service_bytes + row.trs_bytes
+}
+
 /// Which bar a run belongs to, in the order of bars.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     pattern: Pattern,
-    method: Method,
+    framing: Framing,
     /// Only where it matters: in pattern 3 of the proposed method.
     relay_mode: Option<RelayMode>,
+    /// What else the sweep varied: each a bar of its own.
+    cell: String,
 }
 
 impl Key {
-    fn name(self) -> &'static str {
-        match (self.method, self.relay_mode) {
-            (Method::Conventional, _) => "Conventional",
-            (Method::Proposed, None) => "Proposed",
-            (Method::Proposed, Some(RelayMode::Blind)) => "Proposed, blind",
-            (Method::Proposed, Some(RelayMode::Terminating)) => "Proposed, term.",
-        }
+    fn name(&self) -> String {
+        let title = match self.framing {
+            Framing::Compact => "Compact",
+            framing => framing.title(),
+        };
+        let relay = match self.relay_mode {
+            None => "",
+            Some(RelayMode::Blind) => ", blind",
+            Some(RelayMode::Terminating) => ", term.",
+        };
+        let cell = if self.cell.is_empty() { String::new() } else { format!(", {}", self.cell) };
+        format!("{title}{relay}{cell}")
     }
 }
 
@@ -72,24 +88,25 @@ struct Bar {
 
 pub(super) fn prepare(results: &Path) -> Result<Drawing, InputError> {
     let table = read::<Setup>(results, Origin::Simulator, "setup")?;
-    let mut groups: BTreeMap<(Method, &[String]), Vec<&Line<Setup>>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Framing, &[String]), Vec<&Line<Setup>>> = BTreeMap::new();
     for line in &table.lines {
-        groups.entry((line.row.method, &line.run)).or_default().push(line);
+        groups.entry((line.row.framing, &line.run)).or_default().push(line);
     }
     let mut runs: BTreeMap<Key, Vec<Run>> = BTreeMap::new();
-    for ((method, _), lines) in &groups {
+    for ((framing, _), lines) in &groups {
         let rows = phases(&table, lines)?;
         let tunnel = rows[2];
         let problem = "this tunnel has no pattern: it was never set up";
         let pattern = tunnel.row.pattern.ok_or_else(|| table.error_at(tunnel.number, problem))?;
-        let matters = (pattern, *method) == (Pattern::Relayed, Method::Proposed);
-        let key = Key { pattern, method: *method, relay_mode: tunnel.row.relay_mode.filter(|_| matters) };
+        let matters = pattern == Pattern::Relayed && *framing != Framing::Udp4501;
+        let relay_mode = tunnel.row.relay_mode.filter(|_| matters);
+        let key = Key { pattern, framing: *framing, relay_mode, cell: tunnel.cell.clone() };
         runs.entry(key).or_default().push(run(rows.map(|line| &line.row)));
     }
-    for (pattern, method) in Pattern::ALL.into_iter().flat_map(|p| Method::ALL.map(|m| (p, m))) {
-        if !runs.keys().any(|key| (key.pattern, key.method) == (pattern, method)) {
-            let name = method.name().to_lowercase();
-            return Err(table.error(format!("there is no run of pattern {} of the {name} method", pattern.number())));
+    for (pattern, framing) in Pattern::ALL.into_iter().flat_map(|p| Framing::SERIES.map(|f| (p, f))) {
+        if !runs.keys().any(|key| (key.pattern, key.framing) == (pattern, framing)) {
+            let (number, name) = (pattern.number(), framing.name());
+            return Err(table.error(format!("there is no run of pattern {number} in the framing {name}")));
         }
     }
     let bars: Vec<Bar> = runs.into_iter().map(|(key, runs)| bar(key, &runs)).collect();
@@ -145,14 +162,15 @@ fn caption(bars: &[Bar]) -> String {
         ""
     };
     let spreads = if bars.iter().any(|bar| bar.spread.iter().any(|(least, most)| least < most)) {
-        " Numbers are means over runs, whiskers their least and greatest total."
+        " Numbers are means over the pairs of networks with that pattern, whiskers their least and greatest total."
     } else {
         ""
     };
     format!(
         "Cost of signaling for one pair of nodes from power-on until the first echo through the tunnel, by phase, \
-         simulated. Pattern 1: {}; 2: {}; 3: {}. Packets and bytes count every IP packet of \
-         both nodes and the services once.{relays}{spreads}",
+         simulated. Pattern 1: {}; 2: {}; 3: {}. Proposed: as in the paper, on a QUIC stream; compact: our own framing, \
+         DATAGRAM frames without the CYPHONIC header. Round trips are counted from who waited for whom. Packets and \
+         bytes count every IP packet of both nodes and the services where it left; what the TRS forwards, twice.{relays}{spreads}",
         Pattern::Direct.about(),
         Pattern::OneNat.about(),
         Pattern::Relayed.about()
@@ -232,7 +250,7 @@ fn paint_panel(panel: &Sheet<'_>, index: usize, bars: &[Bar]) -> Drawn {
         let total = short(low, metric.decimals);
         write(panel, &total, &at(&text(SMALL), HPos::Center, VPos::Bottom), (middle, top - pt(0.5)))?;
         let upright = at(&text(SMALL + 0.5), HPos::Right, VPos::Center).transform(FontTransform::Rotate270);
-        write(panel, bar.key.name(), &upright, (middle, to_panel(0.0, 0.0).1 + pt(3.0)))?;
+        write(panel, &bar.key.name(), &upright, (middle, to_panel(0.0, 0.0).1 + pt(3.0)))?;
     }
     for pattern in Pattern::ALL {
         let of_pattern =
@@ -265,14 +283,18 @@ mod tests {
 
     fn row(phase: Phase, packets: f64) -> Setup {
         Setup {
-            method: Method::Proposed,
+            framing: Framing::Stream,
             relay_mode: None,
             phase,
             pattern: None,
             ms: 0.0,
             round_trips: packets / 4.0,
-            packets,
-            bytes: packets * 100.0,
+            packets: packets / 2.0,
+            bytes: packets * 50.0,
+            service_packets: packets / 4.0,
+            service_bytes: packets * 25.0,
+            trs_packets: packets / 4.0,
+            trs_bytes: packets * 25.0,
         }
     }
 
@@ -300,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_bar_is_the_mean_of_its_runs_and_spans_their_totals() {
-        let key = Key { pattern: Pattern::OneNat, method: Method::Proposed, relay_mode: None };
+        let key = Key { pattern: Pattern::OneNat, framing: Framing::Stream, relay_mode: None, cell: String::new() };
         let runs = [[[1.0, 2.0, 3.0]; 3], [[1.0, 4.0, 7.0]; 3]];
         let bar = bar(key, &runs);
         assert_eq!(bar.mean, [[1.0, 3.0, 5.0]; 3]);

@@ -1,4 +1,4 @@
-//! What became of every pair of networks: a grid for each method.
+//! What became of every pair of networks: a grid for each framing.
 //!
 //! A cell says which signaling pattern was chosen, who dialed, and whether echoes and the TCP transfer got through. A
 //! pattern other than the paper's is called out.
@@ -13,7 +13,7 @@ use plotters::style::{BLACK, Color, FontTransform, RGBColor, WHITE};
 use super::style::INK;
 use crate::input::{InputError, Line, Origin, Table, read};
 use crate::render::{Drawing, Width};
-use crate::rows::{Dialer, Kind, Method, Outcome, PaperPattern, Pattern};
+use crate::rows::{Dialer, Framing, Kind, Outcome, PaperPattern, Pattern};
 use crate::sheet::{
     Area, Drawn, Fill, Hatch, SMALL, Sheet, TEXT, at, bold, filled, frame, legend, plated, polyline, pt, text, write,
 };
@@ -49,29 +49,32 @@ type Grid = BTreeMap<(Kind, Kind), Cell>;
 pub(super) fn prepare(results: &Path) -> Result<Drawing, InputError> {
     let outcomes = read::<Outcome>(results, Origin::Simulator, "table1")?;
     let printed = read::<PaperPattern>(results, Origin::Paper, "table1-signaling-patterns")?;
-    let [conventional, proposed] = Method::ALL.map(|method| grid(method, &outcomes, &printed));
-    let grids = [conventional?, proposed?];
+    let [conventional, proposed, compact] = Framing::SERIES.map(|framing| grid(framing, &outcomes, &printed));
+    let grids = [conventional?, proposed?, compact?];
     Ok(Drawing {
         title: "Signaling pattern and success of every pair of networks".into(),
         caption: caption(&grids),
         width: Width::Page,
-        height: 192.0,
+        height: 2.0 * (TOP + 3.0 * HEIGHT + 8.0),
         paint: Box::new(move |sheet| paint(sheet, &grids)),
     })
 }
 
-fn grid(method: Method, outcomes: &Table<Outcome>, printed: &Table<PaperPattern>) -> Result<Grid, InputError> {
+fn grid(framing: Framing, outcomes: &Table<Outcome>, printed: &Table<PaperPattern>) -> Result<Grid, InputError> {
     let mut grid = Grid::new();
     for pair in Kind::ALL.into_iter().flat_map(|a| Kind::ALL.map(|b| (a, b))) {
         let names = format!("{} to {}", pair.0.name(), pair.1.name());
         let paper = printed.lines.iter().map(|line| &line.row).find(|row| (row.initiator, row.responder) == pair);
         let paper = paper.ok_or_else(|| printed.error(format!("there is no row {names}")))?.pattern;
-        let of_pair = |line: &&Line<Outcome>| line.row.method == method && (line.row.a_kind, line.row.b_kind) == pair;
+        let of_pair = |line: &&Line<Outcome>| line.row.framing == framing && (line.row.a_kind, line.row.b_kind) == pair;
         let lines: Vec<_> = outcomes.lines.iter().filter(of_pair).collect();
         let [first, others @ ..] = lines.as_slice() else {
-            let name = method.name().to_lowercase();
-            return Err(outcomes.error(format!("there is no row of the {name} method for {names}")));
+            return Err(outcomes.error(format!("there is no row of the framing {} for {names}", framing.name())));
         };
+        if let Some(other) = others.iter().find(|other| other.cell != first.cell) {
+            let problem = format!("another cell of the sweep than line {}: {}", first.number, other.cell);
+            return Err(outcomes.error_at(other.number, format!("{problem}; this figure draws one")));
+        }
         let choice = |line: &Line<Outcome>| (line.row.pattern, line.row.dialer);
         if let Some(other) = others.iter().find(|other| choice(other) != choice(first)) {
             let problem = format!("the pattern or dialer differs from that of line {}, the same pair", first.number);
@@ -93,7 +96,7 @@ fn grid(method: Method, outcomes: &Table<Outcome>, printed: &Table<PaperPattern>
     Ok(grid)
 }
 
-fn caption(grids: &[Grid; 2]) -> String {
+fn caption(grids: &[Grid; 3]) -> String {
     let cells = || grids.iter().flat_map(BTreeMap::values);
     let through = cells().filter(|cell| cell.echo_ok() && cell.tcp_ok).count();
     let differing = cells().filter(|cell| !cell.as_in_paper()).count();
@@ -106,7 +109,8 @@ fn caption(grids: &[Grid; 2]) -> String {
         }
     };
     format!(
-        "Signaling pattern of every pair of networks under both methods, simulated. A is the initiator, B the responder; \
+        "Signaling pattern of every pair of networks, simulated: the conventional method, the proposed one as in the paper (on a \
+         QUIC stream), and the proposed one with our own framing (compact: a DATAGRAM frame without the CYPHONIC header). A is the initiator, B the responder; \
          the arrow goes from the node that dialed. Echo: replies received of requests sent; TCP: a transfer of {megabytes} \
          MB from A to B and its time, marked as through if all bytes came with the right hash. In {through} of {} cells \
          both got through. {paper}",
@@ -131,21 +135,23 @@ const BAND: f64 = 17.0;
 const LEFT: f64 = 42.0;
 const TOP: f64 = 40.0;
 
-fn paint(sheet: &Sheet<'_>, grids: &[Grid; 2]) -> Drawn {
-    let (grids_area, below) = sheet.split_vertically(pt(TOP + 3.0 * HEIGHT + 3.0));
-    for ((area, method), grid) in grids_area.split_evenly((1, 2)).iter().zip(Method::ALL).zip(grids) {
-        paint_grid(area, method, grid)?;
+fn paint(sheet: &Sheet<'_>, grids: &[Grid; 3]) -> Drawn {
+    let quarters = sheet.split_evenly((2, 2));
+    for ((area, framing), grid) in quarters.iter().zip(Framing::SERIES).zip(grids) {
+        paint_grid(area, framing, grid)?;
     }
+    // The last quarter is the legend's.
     let names = Pattern::ALL.map(|pattern| format!("Pattern {}: {}", pattern.number(), pattern.about()));
-    for ((pattern, name), x) in Pattern::ALL.into_iter().zip(&names).zip([40.0, 150.0, 345.0]) {
-        legend(&below, &[(fill(pattern), name)], (pt(x), pt(6.0)), pt(100.0), 1)?;
+    for (index, (pattern, name)) in Pattern::ALL.into_iter().zip(&names).enumerate() {
+        let corner = (pt(LEFT), pt(TOP + index as f64 * 16.0));
+        legend(&quarters[3], &[(fill(pattern), name)], corner, pt(100.0), 1)?;
     }
     Ok(())
 }
 
-fn paint_grid(sheet: &Sheet<'_>, method: Method, grid: &Grid) -> Drawn {
+fn paint_grid(sheet: &Sheet<'_>, framing: Framing, grid: &Grid) -> Drawn {
     let (middle_x, middle_y) = (pt(LEFT + 1.5 * WIDTH), pt(TOP + 1.5 * HEIGHT));
-    write(sheet, method.name(), &at(&bold(TEXT + 1.0), HPos::Center, VPos::Top), (middle_x, pt(4.0)))?;
+    write(sheet, framing.title(), &at(&bold(TEXT + 1.0), HPos::Center, VPos::Top), (middle_x, pt(4.0)))?;
     write(sheet, "Responder B", &at(&text(TEXT), HPos::Center, VPos::Top), (middle_x, pt(18.0)))?;
     let upright = at(&text(TEXT), HPos::Center, VPos::Top).transform(FontTransform::Rotate270);
     write(sheet, "Initiator A", &upright, (pt(3.0), middle_y))?;

@@ -94,7 +94,7 @@ fn paper(method: Method, printed: &Table<PaperComposition>) -> Result<Column, In
 /// One framing's column. Several runs may have measured it if they agree.
 fn framing(method: Method, framing: Framing, measured: &Table<Composition>) -> Result<Column, InputError> {
     let mut runs: BTreeMap<&[String], (u64, BTreeMap<Field, u32>)> = BTreeMap::new();
-    for Line { number, run, row } in measured.lines.iter().filter(|line| line.row.framing == framing) {
+    for Line { number, run, row, .. } in measured.lines.iter().filter(|line| line.row.framing == framing) {
         let (_, bytes) = runs.entry(run).or_insert_with(|| (*number, BTreeMap::new()));
         if bytes.insert(row.field, row.bytes).is_some() {
             return Err(measured.error_at(*number, "this field of this packet is there twice"));

@@ -1,23 +1,24 @@
 //! The distribution of the round-trip time, beside the four statistics that the paper prints.
 //!
-//! Above, the share of echoes that came back within a time, for both methods. Below, on the same axis, the same echoes
-//! as boxes and as dots, each over the paper's range, mean and standard deviation.
+//! Above, the share of echoes that came back within a time, for each framing. Below, on the same axis, the same echoes as
+//! boxes, and the paper's range, mean and standard deviation of both methods.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use plotters::chart::ChartBuilder;
-use plotters::element::{Circle, DashedPathElement, Rectangle};
+use plotters::element::{DashedPathElement, Rectangle};
 use plotters::style::text_anchor::{HPos, VPos};
-use plotters::style::{BLACK, Color, WHITE};
+use plotters::style::{BLACK, Color, RGBColor, WHITE};
 
 use super::style::{GREY, INK, PALE, axes};
 use crate::input::{InputError, Origin, Table, read};
 use crate::render::{Drawing, Width};
-use crate::rows::{Method, PaperRtt, Rtt, Statistic};
+use crate::rows::{Framing, Method, PaperRtt, Rtt, Statistic};
 use crate::sheet::{
     Area, Drawn, Fill, Hatch, SMALL, Sheet, TEXT, at, bold, cased, diamond, filled, polyline, pt, text, width, write,
 };
-use crate::stats::{Summary, sorted};
+use crate::stats::{Summary, quantile, sorted};
 
 /// What the paper prints for one method, milliseconds.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,36 +29,70 @@ struct Printed {
     stddev: f64,
 }
 
-/// One method's echoes.
+/// The echoes of one cell of the sweep, over all its seeds.
 struct Series {
-    method: Method,
+    framing: Framing,
+    /// What else tells the cell apart.
+    cell: String,
     sent: usize,
-    /// Milliseconds, in the order of the echoes.
+    /// Milliseconds, in ascending order.
     rtts: Vec<f64>,
     summary: Summary,
-    paper: Printed,
+}
+
+impl Series {
+    fn name(&self) -> String {
+        if self.cell.is_empty() {
+            self.framing.title().to_owned()
+        } else {
+            format!("{}, {}", self.framing.title(), self.cell)
+        }
+    }
+}
+
+/// What is drawn.
+struct Content {
+    series: Vec<Series>,
+    paper: [(Method, Printed); 2],
 }
 
 pub(super) fn prepare(results: &Path) -> Result<Drawing, InputError> {
     let echoes = read::<Rtt>(results, Origin::Simulator, "table4")?;
     let printed = read::<PaperRtt>(results, Origin::Paper, "table4-rtt")?;
-    let [conventional, proposed] = Method::ALL.map(|method| series(method, &echoes, &printed));
-    let series = [conventional?, proposed?];
+    let [conventional, proposed] = Method::ALL.map(|method| Ok((method, paper(method, &printed)?)));
+    let content = Content { series: series(&echoes)?, paper: [conventional?, proposed?] };
+    let rows = content.series.len() as f64 * ROW + 2.0 * PAPER_ROW;
     Ok(Drawing {
         title: "Round-trip time through the tunnel".into(),
-        caption: caption(&series),
+        caption: caption(&content.series),
         width: Width::Column,
-        height: 266.0,
-        paint: Box::new(move |sheet| paint(sheet, &series)),
+        height: UPPER + legend_height(&content.series) + rows + 26.0,
+        paint: Box::new(move |sheet| paint(sheet, &content)),
     })
 }
 
-fn series(method: Method, echoes: &Table<Rtt>, printed: &Table<PaperRtt>) -> Result<Series, InputError> {
-    let of_method = || echoes.lines.iter().filter(|line| line.row.method == method);
-    let rtts: Vec<f64> = of_method().filter_map(|line| line.row.rtt_ms).collect();
-    let name = method.name().to_lowercase();
-    let summary = Summary::of(&rtts)
-        .ok_or_else(|| echoes.error(format!("no echo of the {name} method came back: there is nothing to draw")))?;
+/// One for each cell of the sweep; the framings that every experiment runs are there, in their order.
+fn series(echoes: &Table<Rtt>) -> Result<Vec<Series>, InputError> {
+    let mut cells: BTreeMap<(Framing, &str), (usize, Vec<f64>)> = BTreeMap::new();
+    for line in &echoes.lines {
+        let (sent, rtts) = cells.entry((line.row.framing, &line.cell)).or_default();
+        *sent += 1;
+        rtts.extend(line.row.rtt_ms);
+    }
+    for framing in Framing::SERIES {
+        if !cells.iter().any(|((of, _), (_, rtts))| *of == framing && !rtts.is_empty()) {
+            let problem = format!("no echo in the framing {} came back: there is nothing to draw", framing.name());
+            return Err(echoes.error(problem));
+        }
+    }
+    let series = cells.into_iter().filter_map(|((framing, cell), (sent, rtts))| {
+        let summary = Summary::of(&rtts)?;
+        Some(Series { framing, cell: cell.to_owned(), sent, rtts: sorted(&rtts), summary })
+    });
+    Ok(series.collect())
+}
+
+fn paper(method: Method, printed: &Table<PaperRtt>) -> Result<Printed, InputError> {
     let value = |statistic| {
         let row = printed.lines.iter().find(|line| line.row.statistic == statistic).map(|line| &line.row);
         let row = row.ok_or_else(|| printed.error(format!("there is no row {statistic:?}").to_lowercase()))?;
@@ -66,25 +101,24 @@ fn series(method: Method, echoes: &Table<Rtt>, printed: &Table<PaperRtt>) -> Res
             Method::Proposed => row.proposed_ms,
         })
     };
-    let paper = Printed {
+    Ok(Printed {
         min: value(Statistic::Min)?,
         mean: value(Statistic::Mean)?,
         max: value(Statistic::Max)?,
         stddev: value(Statistic::Stddev)?,
-    };
-    Ok(Series { method, sent: of_method().count(), rtts, summary, paper })
+    })
 }
 
-fn caption(series: &[Series; 2]) -> String {
-    let lost = series.iter().filter(|s| s.sent > s.rtts.len()).map(|s| {
-        format!(" Lost in the {} method: {} of {}.", s.method.name().to_lowercase(), s.sent - s.rtts.len(), s.sent)
-    });
+fn caption(series: &[Series]) -> String {
+    let lost = series.iter().filter(|s| s.sent > s.rtts.len());
+    let lost = lost.map(|s| format!(" Lost ({}): {} of {}.", s.name(), s.sent - s.rtts.len(), s.sent));
     format!(
-        "Round-trip time of echoes through the tunnel. Above: share of the simulated echoes answered within a time. \
-         Below: simulated, box = quartiles and median, whiskers = minimum and maximum, diamond = mean, dots = single \
-         echoes; paper (Table 4, printed values only), whiskers = minimum and maximum, bar = mean ± one standard \
+        "Round-trip time of echoes through the tunnel; proposed: as in the paper, on a QUIC stream; compact: our own framing. \
+         Above: share of the simulated echoes answered within a time, all seeds together. \
+         Below: simulated, box = quartiles and median, whiskers = minimum and maximum, diamond = mean; paper (Table 4, \
+         printed values only), whiskers = minimum and maximum, bar = mean ± one standard \
          deviation, diamond = mean. The simulator has no CPU time: its values come from the protocol and the links’ \
-         delays alone, the paper’s from Docker on a real machine, so compare shapes between methods, not milliseconds \
+         delays alone, the paper’s from Docker on a real machine, so compare shapes between framings, not milliseconds \
          with the paper.{}",
         lost.collect::<String>()
     )
@@ -94,23 +128,34 @@ fn caption(series: &[Series; 2]) -> String {
 const LEFT: f64 = 66.0;
 const RIGHT: f64 = 6.0;
 const UPPER: f64 = 126.0;
-const LEGEND: f64 = 13.0;
-/// Height of the line of numbers over a box, of a box, and of the dots under it, points.
+/// Height of a line of the legend.
+const LEGEND: f64 = 10.0;
+/// Height of the line of numbers over a box, and of a box, points.
 const NUMBERS: f64 = 11.0;
 const BOX: f64 = 9.0;
-const DOTS: f64 = 11.0;
+/// Height of a series of ours, and of one of the paper, points.
+const ROW: f64 = NUMBERS + BOX + 6.0;
+const PAPER_ROW: f64 = NUMBERS + BOX + 5.0;
+/// Into how many steps a distribution is drawn: finer than the print can show.
+const STEPS: usize = 400;
 
-fn paint(sheet: &Sheet<'_>, series: &[Series; 2]) -> Drawn {
-    let max = series.iter().flat_map(|s| [s.summary.max, s.paper.max]).fold(0.0, f64::max);
-    let range = 0.0..if max > 0.0 { max * 1.06 } else { 1.0 };
-    let (upper, lower) = sheet.split_vertically(pt(UPPER));
-    distribution(&upper, series, range.clone())?;
-    boxes(&lower, series, range)
+/// One line for each series.
+fn legend_height(series: &[Series]) -> f64 {
+    LEGEND * series.len() as f64 + 3.0
 }
 
-fn distribution(area: &Sheet<'_>, series: &[Series; 2], range: std::ops::Range<f64>) -> Drawn {
+fn paint(sheet: &Sheet<'_>, content: &Content) -> Drawn {
+    let ours = content.series.iter().map(|series| series.summary.max);
+    let max = ours.chain(content.paper.iter().map(|(_, paper)| paper.max)).fold(0.0, f64::max);
+    let range = 0.0..if max > 0.0 { max * 1.06 } else { 1.0 };
+    let (upper, lower) = sheet.split_vertically(pt(UPPER + legend_height(&content.series)));
+    distribution(&upper, &content.series, range.clone())?;
+    boxes(&lower, content, range)
+}
+
+fn distribution(area: &Sheet<'_>, series: &[Series], range: std::ops::Range<f64>) -> Drawn {
     let mut chart = ChartBuilder::on(area)
-        .margin_top(pt(LEGEND))
+        .margin_top(pt(legend_height(series)))
         .margin_right(pt(RIGHT))
         .margin_bottom(pt(4.0))
         .margin_left(pt(LEFT - 34.0))
@@ -130,38 +175,39 @@ fn distribution(area: &Sheet<'_>, series: &[Series; 2], range: std::ops::Range<f
         let (x, y) = chart.backend_coord(&(x, y));
         (x - base_x, y - base_y)
     };
-    for Series { method, rtts, .. } in series {
-        let count = rtts.len() as f64;
+    for Series { framing, rtts, .. } in series {
         let mut steps = vec![to_sheet(range.start, 0.0)];
-        for (index, rtt) in sorted(rtts).into_iter().enumerate() {
-            steps.extend([index, index + 1].map(|below| to_sheet(rtt, below as f64 / count)));
+        let count = rtts.len().min(STEPS);
+        for step in 0..count {
+            let rtt = quantile(rtts, step as f64 / (count.max(2) - 1) as f64).unwrap_or(range.start);
+            steps.extend([step, step + 1].map(|below| to_sheet(rtt, below as f64 / count as f64)));
         }
         steps.push(to_sheet(range.end, 1.0));
-        curve(&sheet, *method, steps)?;
+        curve(&sheet, *framing, steps)?;
     }
     // Over the plot, so that it is in no curve's way.
-    let (mut x, y) = (pt(LEFT - 34.0), pt(4.0));
-    for series in series {
-        let name = format!("{} (n = {})", series.method.name(), series.rtts.len());
-        curve(&sheet, series.method, vec![(x, y), (x + pt(19.0), y)])?;
+    for (index, series) in series.iter().enumerate() {
+        let (x, y) = (pt(LEFT - 34.0), pt(4.0 + index as f64 * LEGEND));
+        let name = format!("{} (n = {})", series.name(), series.rtts.len());
+        curve(&sheet, series.framing, vec![(x, y), (x + pt(19.0), y)])?;
         write(&sheet, &name, &at(&text(TEXT), HPos::Left, VPos::Center), (x + pt(23.0), y))?;
-        x += pt(23.0) + width(&name, &text(TEXT)) + pt(12.0);
     }
     Ok(())
 }
 
-/// Broad and pale under thin, dark and broken: both are seen where they coincide.
-fn curve(sheet: &Sheet<'_>, method: Method, points: Vec<(i32, i32)>) -> Drawn {
-    match method {
-        Method::Conventional => polyline(sheet, &points, PALE, 2.4),
-        Method::Proposed => {
-            let style = INK.stroke_width(pt(0.9) as u32);
-            sheet.draw(&DashedPathElement::new(points, pt(3.2), pt(1.6), style))
-        }
+/// Broad and pale under thin, dark and broken: all are seen where they coincide.
+fn curve(sheet: &Sheet<'_>, framing: Framing, points: Vec<(i32, i32)>) -> Drawn {
+    let dashes = |points, on: f64, off: f64, color: RGBColor, thick: f64| {
+        sheet.draw(&DashedPathElement::new(points, pt(on), pt(off), color.stroke_width(pt(thick) as u32)))
+    };
+    match framing {
+        Framing::Udp4501 => polyline(sheet, &points, PALE, 2.4),
+        Framing::Stream => dashes(points, 3.2, 1.6, INK, 0.9),
+        Framing::Datagram | Framing::Compact => dashes(points, 0.8, 1.6, BLACK, 0.7),
     }
 }
 
-fn boxes(area: &Sheet<'_>, series: &[Series; 2], range: std::ops::Range<f64>) -> Drawn {
+fn boxes(area: &Sheet<'_>, content: &Content, range: std::ops::Range<f64>) -> Drawn {
     let mut chart = ChartBuilder::on(area)
         .margin_right(pt(RIGHT))
         .margin_left(pt(LEFT))
@@ -177,12 +223,14 @@ fn boxes(area: &Sheet<'_>, series: &[Series; 2], range: std::ops::Range<f64>) ->
     let x_at = |ms: f64| chart.backend_coord(&(ms, 0.0)).0 - base_x;
     let sheet = area.strip_coord_spec();
     let mut top = chart.plotting_area().get_pixel_range().1.start - base_y + pt(3.0);
-    for Series { method, rtts, summary, paper, .. } in series {
-        let fill = match method {
-            Method::Conventional => Fill::new(PALE, Hatch::Plain, BLACK),
-            Method::Proposed => Fill::new(INK, Hatch::Plain, WHITE),
+    for (index, series) in content.series.iter().enumerate() {
+        let summary = &series.summary;
+        let fill = match series.framing {
+            Framing::Udp4501 => Fill::new(PALE, Hatch::Plain, BLACK),
+            Framing::Stream => Fill::new(INK, Hatch::Plain, WHITE),
+            Framing::Datagram | Framing::Compact => Fill::new(WHITE, Hatch::Rising, BLACK),
         };
-        row_label(&sheet, *method, "simulated", top)?;
+        row_label(&sheet, series.framing.title(), "simulated", top)?;
         numbers(&sheet, summary.min, summary.mean, summary.max, summary.stddev, top)?;
         let middle = top + pt(NUMBERS + BOX / 2.0);
         let half = pt(BOX / 2.0);
@@ -191,28 +239,27 @@ fn boxes(area: &Sheet<'_>, series: &[Series; 2], range: std::ops::Range<f64>) ->
         let median = x_at(summary.median);
         cased(&sheet, &[(median, middle - half), (median, middle + half)], 1.1)?;
         diamond(&sheet, (x_at(summary.mean), middle), pt(2.6), WHITE)?;
-        for (index, rtt) in rtts.iter().enumerate() {
-            // Spread over five heights so that equal echoes are seen as several.
-            let y = middle + half + pt(3.0 + (index * 2 % 5) as f64 * 1.5);
-            sheet.draw(&Circle::new((x_at(*rtt), y), pt(0.6), INK.filled()))?;
-        }
-        top += pt(NUMBERS + BOX + DOTS + 3.0);
+        top += pt(ROW);
 
-        row_label(&sheet, *method, "paper", top)?;
+        // The paper's numbers stand under the first series of their method.
+        let first_of_method = content.series[..index].iter().all(|s| s.framing.method() != series.framing.method());
+        let printed = content.paper.iter().find(|(method, _)| *method == series.framing.method());
+        let Some((method, paper)) = printed.filter(|_| first_of_method) else { continue };
+        row_label(&sheet, method.name(), "paper", top)?;
         numbers(&sheet, paper.min, paper.mean, paper.max, Some(paper.stddev), top)?;
         let middle = top + pt(NUMBERS + BOX / 2.0);
         whiskers(&sheet, x_at(paper.min), x_at(paper.max), middle)?;
         let bar = [paper.mean - paper.stddev, paper.mean + paper.stddev].map(|ms| x_at(ms.max(0.0)));
         filled(&sheet, Area::new((bar[0], middle - pt(2.0)), (bar[1], middle + pt(2.0))), GREY)?;
         diamond(&sheet, (x_at(paper.mean), middle), pt(2.6), WHITE)?;
-        top += pt(NUMBERS + BOX + 5.0);
+        top += pt(PAPER_ROW);
     }
     Ok(())
 }
 
-fn row_label(sheet: &Sheet<'_>, method: Method, source: &str, top: i32) -> Drawn {
+fn row_label(sheet: &Sheet<'_>, title: &str, source: &str, top: i32) -> Drawn {
     let x = pt(LEFT - 4.0);
-    write(sheet, method.name(), &at(&bold(TEXT), HPos::Right, VPos::Top), (x, top + pt(3.0)))?;
+    write(sheet, title, &at(&bold(TEXT), HPos::Right, VPos::Top), (x, top + pt(3.0)))?;
     write(sheet, source, &at(&text(TEXT), HPos::Right, VPos::Top), (x, top + pt(12.0)))
 }
 

@@ -1,11 +1,11 @@
 //! Files that are as they should be, and files that are not, read as rows of Table 4.
 
 use super::*;
-use crate::rows::{Method, Rtt};
+use crate::rows::{Framing, Rtt};
 
-const GOOD: &str = "framing,method,seed,probe,rtt_ms\n\
-                    udp4501,conventional,7,1,4.018\n\
-                    stream,proposed,7,1,\n";
+const GOOD: &str = "framing,a_loss,seed,probe,rtt_ms\n\
+                    udp4501,0.02,7,1,4.018\n\
+                    stream,0,7,1,\n";
 
 fn read_text(text: &[u8]) -> Result<Vec<Line<Rtt>>, String> {
     let table = Table { path: "table4.csv".into(), lines: Vec::new(), origin: Origin::Simulator };
@@ -22,9 +22,12 @@ fn assert_refused(text: &[u8], problem: &str) {
 fn columns_are_found_by_name_and_unknown_ones_tell_the_run() {
     let lines = read_text(GOOD.as_bytes()).unwrap();
     assert_eq!(lines.len(), 2);
-    assert_eq!(lines[0].row, Rtt { method: Method::Conventional, rtt_ms: Some(4.018) });
-    assert_eq!(lines[0].run, ["udp4501", "7", "1"]);
-    assert_eq!(lines[1].row, Rtt { method: Method::Proposed, rtt_ms: None });
+    assert_eq!(lines[0].row, Rtt { framing: Framing::Udp4501, rtt_ms: Some(4.018) });
+    assert_eq!(
+        (lines[0].run.clone(), lines[0].cell.as_str()),
+        (vec!["0.02".into(), "7".into(), "1".into()], "a_loss=0.02")
+    );
+    assert_eq!(lines[1].row, Rtt { framing: Framing::Stream, rtt_ms: None });
     assert_eq!(lines[1].number, 3);
 }
 
@@ -50,16 +53,16 @@ fn a_file_cut_off_anywhere_is_refused() {
 fn damage_is_refused_with_its_line_and_column() {
     assert_refused(b"", ": the file is empty");
     assert_refused(&GOOD.as_bytes()[..GOOD.len() - 1], ":3: the file is cut off: its last line has no end");
-    assert_refused(b"method,seed,probe,rtt_ms\n", ":1: there are no rows below the header");
-    assert_refused(b"method,seed,probe\nx,1,1\n", ":1: there is no column `rtt_ms`");
-    assert_refused(b"method,rtt_ms,rtt_ms\nproposed,1,1\n", ":1: there are several columns `rtt_ms`");
+    assert_refused(b"framing,seed,probe,rtt_ms\n", ":1: there are no rows below the header");
+    assert_refused(b"framing,seed,probe\nx,1,1\n", ":1: there is no column `rtt_ms`");
+    assert_refused(b"framing,rtt_ms,rtt_ms\nstream,1,1\n", ":1: there are several columns `rtt_ms`");
     assert_refused(&GOOD.replace(",7,1,4", ",7,4").into_bytes(), ":2: 4 fields instead of 5");
     assert_refused(&GOOD.replace("4.018", "fast").into_bytes(), ":2: `fast` is not a finite number of at least 0");
     assert_refused(
-        &GOOD.replace("proposed", "quic").into_bytes(),
-        ":3: unknown variant `quic`, expected `conventional` or `proposed`",
+        &GOOD.replace("stream", "quic").into_bytes(),
+        ":3: unknown variant `quic`, expected one of `udp4501`, `stream`, `datagram`, `compact`",
     );
-    assert_refused(b"method,rtt_ms\nproposed,\xff\n", ":2: this is no text");
+    assert_refused(b"framing,rtt_ms\nstream,\xff\n", ":2: this is no text");
 }
 
 #[test]

@@ -120,8 +120,7 @@ pub(super) fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
         keep_alive: settings.keep_alive.map_or(defaults.keep_alive, Duration::from_secs),
         idle_timeout: settings.idle_timeout.map_or(defaults.idle_timeout, Duration::from_secs),
         max_udp_payload: settings.max_udp_payload.unwrap_or(defaults.max_udp_payload),
-        // A stream is reliable, so something has to stop it from filling the path.
-        congestion: if framing == Framing::Stream { Congestion::NewReno } else { Congestion::Open },
+        congestion: settings.congestion.map_or(Congestion::of(framing), Congestion::from),
         acks_after: Some(ACKS_AFTER),
         segments: SEGMENTS,
         discovery: DISCOVERY,

@@ -282,8 +282,11 @@ pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
     let as_name = named(settings.as_name, "as", &zone)?;
     let mode: RelayMode = settings.relay.unwrap_or(Relay::Blind).into();
     let papers = papers!(settings);
-    let (quic, certificate, mut prepared) =
+    let (mut quic, certificate, mut prepared) =
         papers.quic::<TrsSettings>(&name, &as_name, mode == RelayMode::Terminating)?;
+    if let Some(congestion) = settings.congestion {
+        quic.options.congestion = congestion.into();
+    }
     let (port, conventional_port) =
         (settings.port.unwrap_or(PORT), settings.conventional_port.unwrap_or(CONVENTIONAL_PORT));
     let store = match &settings.database {

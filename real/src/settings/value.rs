@@ -104,6 +104,16 @@ words! {
 }
 
 words! {
+    /// The congestion control of the outer QUIC connection.
+    Congestion {
+        /// NewReno, as RFC 9221 asks for in every framing.
+        NewReno,
+        /// None: only the flows inside the tunnel limit what they send.
+        None,
+    }
+}
+
+words! {
     /// How a node proves who it is.
     Login {
         /// By its certificate.
@@ -172,6 +182,15 @@ impl From<Framing> for cyphonic_core::message::Framing {
             Framing::Compact => Self::Compact,
             Framing::Datagram => Self::Datagram,
             Framing::Stream => Self::Stream,
+        }
+    }
+}
+
+impl From<Congestion> for cyphonic_core::quic::Congestion {
+    fn from(congestion: Congestion) -> Self {
+        match congestion {
+            Congestion::NewReno => Self::NewReno,
+            Congestion::None => Self::Open,
         }
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct Rules<'a> {
 /// Resolves all steps.
 pub(super) fn steps(
     context: Context<'_, '_>,
-    steps: Vec<(Option<u64>, schema::Action)>,
+    steps: Vec<(schema::Timing, schema::Action)>,
     rules: &Rules<'_>,
     hosts: &mut Hosts,
 ) -> Result<Vec<Step>, ScenarioError> {
@@ -45,10 +45,13 @@ pub(super) fn steps(
     context.at_most("step", steps.len(), MAX_STEPS)?;
     let mut judge = Judge { context, rules, hosts, started: BTreeSet::new(), earlier_ms: 0, path: String::new() };
     let mut resolved = Vec::new();
-    for (index, (at_ms, action)) in steps.into_iter().enumerate() {
+    for (index, (timing, action)) in steps.into_iter().enumerate() {
         judge.path = format!("step.{index}");
-        let at = at_ms.map(|at_ms| judge.time(at_ms)).transpose()?;
-        resolved.push(Step { at, action: judge.action(action)? });
+        let at = timing.at_ms.map(|at_ms| judge.time(at_ms)).transpose()?;
+        let spread = judge.spread(&timing)?;
+        // What is skipped must make sense all the same.
+        let action = judge.action(action)?;
+        resolved.push(Step { at, spread, action: if timing.skip { Action::Wait(Duration::ZERO) } else { action } });
     }
     let (needed, found) = needs(rules.measure, &resolved);
     if !found {
@@ -92,6 +95,17 @@ impl Judge<'_, '_, '_> {
             return self.context.fail(&self.key("at_ms"), Problem::AfterTheEnd { at_ms, limit_s });
         }
         Ok(Instant::from_millis(at_ms))
+    }
+
+    fn spread(&self, timing: &schema::Timing) -> Result<Duration, ScenarioError> {
+        let Some(spread_ms) = timing.spread_ms else { return Ok(Duration::ZERO) };
+        let Some(at_ms) = timing.at_ms else { return self.context.fail(&self.key("spread_ms"), Problem::SpreadAlone) };
+        let limit_s = self.rules.duration_limit_s;
+        let latest_ms = at_ms.saturating_add(spread_ms);
+        if latest_ms >= limit_s * 1000 {
+            return self.context.fail(&self.key("spread_ms"), Problem::AfterTheEnd { at_ms: latest_ms, limit_s });
+        }
+        Ok(Duration::from_millis(spread_ms))
     }
 
     fn action(&mut self, action: schema::Action) -> Result<Action, ScenarioError> {

@@ -40,10 +40,11 @@ fn the_readme_names_every_key() {
         keys::<Pause>(),
         keys::<Clock>(),
         ["site", "service", "carrier", "off"].map(str::to_owned).to_vec(),
+        ["at_ms", "spread_ms", "skip"].map(str::to_owned).to_vec(),
     ];
     assert_eq!(
         tables.iter().map(Vec::len).collect::<Vec<_>>(),
-        [20, 3, 15, 13, 12, 4, 16, 17, 1, 18, 5, 8, 3, 2, 6, 4, 6, 2, 1, 3, 0, 1, 1, 2, 2, 4]
+        [21, 3, 15, 13, 12, 4, 16, 17, 1, 18, 5, 8, 3, 2, 6, 4, 6, 2, 1, 3, 0, 1, 1, 2, 2, 4, 3]
     );
     for key in tables.iter().flatten() {
         assert!(README.contains(&format!("`{key}`")), "{key}");
@@ -67,6 +68,7 @@ fn the_readme_names_every_word() {
         names(Reaction::ALL, Reaction::name),
         names(Refusal::ALL, Refusal::name),
         names(Policy::ALL, Policy::name),
+        names(Congestion::ALL, Congestion::name),
         names(ServiceName::ALL, ServiceName::name),
         names(Family::ALL, Family::name),
         names(Measure::ALL, Measure::name),

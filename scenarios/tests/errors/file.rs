@@ -32,15 +32,15 @@ fn a_misspelled_key_is_answered_with_the_right_one() {
     );
     assert_eq!(
         replaced(r#"do = "echo""#, "do = \"echo\"\ncuont = 3"),
-        r#"x.toml:39:1: `step.1.cuont`: unknown key: did you mean "count"? The keys here are "from", "to", "count", "interval_ms", "payload_bytes", "family", "do", "at_ms""#
+        r#"x.toml:39:1: `step.1.cuont`: unknown key: did you mean "count"? The keys here are "from", "to", "count", "interval_ms", "payload_bytes", "family", "do", "at_ms", "spread_ms", "skip""#
     );
     assert_eq!(
         replaced(r#"do = "start""#, "do = \"idle\"\nms = 5"),
-        r#"x.toml:36:1: `step.0.ms`: unknown key: the keys here are "do", "at_ms""#
+        r#"x.toml:36:1: `step.0.ms`: unknown key: the keys here are "do", "at_ms", "spread_ms", "skip""#
     );
     assert_eq!(
         replaced(r#"do = "start""#, "do = \"start\"\nbytes = 5"),
-        r#"x.toml:36:1: `step.0.bytes`: unknown key: the keys here are "nodes", "give_up_s", "do", "at_ms""#
+        r#"x.toml:36:1: `step.0.bytes`: unknown key: the keys here are "nodes", "give_up_s", "do", "at_ms", "spread_ms", "skip""#
     );
 }
 
@@ -201,6 +201,10 @@ fn choices_that_do_not_fit_each_other_are_refused() {
             "measure = \"outcome\"\nmethod = \"conventional\"\nrelay_mode = \"terminating\""
         ),
         r#"x.toml:5:14: `relay_mode`: in the conventional method the TRS never holds the end key: use "blind", or method = "proposed""#
+    );
+    assert_eq!(
+        replaced(r#"measure = "outcome""#, "measure = \"outcome\"\nframing = \"udp4501\"\ncongestion = \"new-reno\""),
+        r#"x.toml:5:14: `congestion`: the conventional method has no congestion control: use "none", or a framing of the proposed method"#
     );
 }
 

@@ -49,6 +49,14 @@ fn steps_come_in_time() {
         "x.toml:48:9: `step.3.at_ms`: 20 ms is before the step at 50 ms: steps come in the order of their times"
     );
     assert_eq!(
+        replaced(r#"do = "echo""#, "do = \"echo\"\nat_ms = 299000\nspread_ms = 1000"),
+        "x.toml:40:13: `step.1.spread_ms`: 300000 ms is not before the duration limit of 300 s: raise `duration_limit_s`"
+    );
+    assert_eq!(
+        replaced(r#"do = "echo""#, "do = \"echo\"\nspread_ms = 1000"),
+        "x.toml:39:13: `step.1.spread_ms`: a spread without a time: write `at_ms` too"
+    );
+    assert_eq!(
         replaced(r#"do = "echo""#, "do = \"echo\"\nat_ms = 300000"),
         "x.toml:39:9: `step.1.at_ms`: 300000 ms is not before the duration limit of 300 s: raise `duration_limit_s`"
     );
@@ -79,7 +87,7 @@ fn a_step_about_the_network_has_a_place_where_there_is_something() {
     );
     assert_eq!(
         step("do = \"nat_reboot\"\nsite = \"home\"\nmapping = 5"),
-        "x.toml:44:1: `step.2.mapping`: unknown key: the keys here are \"site\", \"carrier\", \"do\", \"at_ms\""
+        "x.toml:44:1: `step.2.mapping`: unknown key: the keys here are \"site\", \"carrier\", \"do\", \"at_ms\", \"spread_ms\", \"skip\""
     );
     assert_eq!(
         step("do = \"firewall\"\nsite = \"home\"\noff = true"),

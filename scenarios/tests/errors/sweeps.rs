@@ -93,7 +93,7 @@ fn a_set_is_judged_as_if_it_were_in_the_file() {
     );
     assert_eq!(
         set("step.1.cuont", "3"),
-        r#"x.toml: --set step.1.cuont=3: `step.1.cuont`: unknown key: did you mean "count"? The keys here are "from", "to", "count", "interval_ms", "payload_bytes", "family", "do", "at_ms""#
+        r#"x.toml: --set step.1.cuont=3: `step.1.cuont`: unknown key: did you mean "count"? The keys here are "from", "to", "count", "interval_ms", "payload_bytes", "family", "do", "at_ms", "spread_ms", "skip""#
     );
     assert_eq!(
         set("site.office.firewall.egress", r#"["udp", "x"]"#),

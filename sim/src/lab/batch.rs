@@ -101,7 +101,7 @@ pub fn rows(plan: &Plan, cell: &Cell, seed: u64, ran: &Run, watch: &Watch) -> Re
         .map_err(|error| LabError::Measure { run: name_of(plan, cell, seed), error })
 }
 
-/// How a run is called in messages: `table1 (method=proposed, a_kind=ipv6) seed 1`.
+/// How a run is called in messages: `table1 (framing=compact, a_kind=ipv6) seed 1`.
 pub fn name_of(plan: &Plan, cell: &Cell, seed: u64) -> String {
     match cell.name().as_str() {
         "" => format!("{} seed {seed}", plan.name),

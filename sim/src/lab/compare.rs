@@ -271,8 +271,8 @@ mod tests {
     use super::*;
 
     fn table1() -> (Scenario, Vec<Entry>) {
-        let sets = ["method", "site.a.kind", "site.b.kind"].map(str::to_owned);
-        let values = ["\"proposed\"", "\"ipv6\"", "\"ipv4-private\""].map(str::to_owned);
+        let sets = ["framing", "site.a.kind", "site.b.kind"].map(str::to_owned);
+        let values = ["\"compact\"", "\"ipv6\"", "\"ipv4-private\""].map(str::to_owned);
         let sets: Vec<_> = sets.into_iter().zip(values).collect();
         let plan = Plan::expand(&Document::open("table1").unwrap(), &sets).unwrap();
         let scenario = plan.cells[0].scenario.clone();

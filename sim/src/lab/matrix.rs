@@ -25,7 +25,7 @@ use self::kinds::{KINDS, Kind, pairs};
 use super::batch;
 use crate::error::LabError;
 use crate::host::apps::EchoReport;
-use crate::measure::last_tunnel;
+use crate::measure::{echoes_asked, last_tunnel};
 use crate::oracle::{self, End};
 use crate::run::{Run, run};
 use crate::world::Watch;
@@ -55,7 +55,7 @@ pub struct Seen {
     pub setup: Option<Duration>,
     /// From the first packet to the tunnel that was used at the end.
     pub settled: Option<Duration>,
-    /// Echoes sent.
+    /// Echoes that the scenario asked for.
     pub sent: usize,
     /// Echoes answered.
     pub answered: usize,
@@ -95,7 +95,7 @@ pub fn seen(scenario: &Scenario, run: &Run) -> Seen {
         tunnel: pair.and_then(|pair| last_tunnel(scenario, run, pair)),
         setup: ups.first().copied(),
         settled: ups.last().copied(),
-        sent: echo.map_or(0, |echo| echo.probes.len()),
+        sent: pair.map_or(0, |pair| echoes_asked(scenario, pair) as usize),
         answered: echo.map_or(0, EchoReport::answered),
         verdict: verdict(run),
         possible: oracle::judge(scenario, End::start(scenario, 0), End::start(scenario, 1)).is_direct(),

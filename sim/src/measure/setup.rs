@@ -1,4 +1,5 @@
-//! What set-up costs: every packet that a host sends is counted once, where it leaves that host.
+//! What set-up costs: every packet is counted where it leaves a host, nodes, services and relay apart; round trips are
+//! counted from who waited for whom ([`super::flights`]).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -6,8 +7,9 @@ use std::time::Duration;
 use cyphonic_core::event::Event;
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::rows::{Phase, Setup};
-use cyphonic_scenarios::{Link, Row, Scenario, Service};
+use cyphonic_scenarios::{Row, Scenario, Service};
 
+use super::flights::Flights;
 use super::{MeasureError, last_tunnel};
 use crate::host::apps::ProbeOutcome;
 use crate::net::Tapped;
@@ -17,10 +19,9 @@ use crate::world::Station;
 
 /// A packet where it left a host.
 struct Sent {
-    at: Instant,
     source: IpAddr,
     destination: IpAddr,
-    len: u64,
+    packet: Tapped,
     /// Which host, as [`stations`] orders them.
     host: usize,
 }
@@ -49,7 +50,8 @@ pub(super) fn rows(scenario: &Scenario, run: &Run) -> Result<Vec<Row>, MeasureEr
     let (auth, nms) = (&scenario.services.auth, &scenario.services.nms);
     let initiator = NODES + pair.from;
     // The node turns to the NMS in the moment in which the login is done.
-    let logged_in = sent.iter().filter(|p| p.host == initiator && to(nms, p)).map(|p| p.at).min().unwrap_or(started);
+    let logged_in =
+        sent.iter().filter(|p| p.host == initiator && to(nms, p)).map(|p| p.packet.departs).min().unwrap_or(started);
     let name = scenario.nodes[pair.from].name.short();
     let registered = run
         .events
@@ -63,29 +65,42 @@ pub(super) fn rows(scenario: &Scenario, run: &Run) -> Result<Vec<Row>, MeasureEr
         .map(|(at, ..)| *at)
         .max()
         .unwrap_or(registered);
-    let round_trip = round_trip(&scenario.sites[scenario.nodes[pair.from].interfaces[0].site].link, nms);
-    let row = |phase, took: Duration, pattern, packets: Vec<&Sent>| {
+    let flights = Flights::new(&by_host(&sent), &came(run));
+    let row = |phase, (begin, end): (Instant, Instant), pattern, packets: Vec<&Sent>| {
+        let leaving = |hosts: std::ops::Range<usize>| {
+            let of: Vec<u64> =
+                packets.iter().filter(|p| hosts.contains(&p.host)).map(|p| p.packet.packet.len() as u64).collect();
+            (of.len() as u64, of.iter().sum())
+        };
+        let ((packets, bytes), (service_packets, service_bytes), (trs_packets, trs_bytes)) =
+            (leaving(NODES..usize::MAX), leaving(0..TRS), leaving(TRS..NODES));
         Row::Setup(Setup {
             phase,
             pattern,
-            ms: took.as_secs_f64() * 1e3,
-            round_trips: took.as_secs_f64() / round_trip.as_secs_f64(),
-            packets: packets.len() as u64,
-            bytes: packets.iter().map(|p| p.len).sum(),
+            ms: (end - begin).as_secs_f64() * 1e3,
+            round_trips: f64::from(flights.between(begin, initiator, end)) / 2.0,
+            packets,
+            bytes,
+            service_packets,
+            service_bytes,
+            trs_packets,
+            trs_bytes,
         })
     };
     let login = sent.iter().filter(|p| to(auth, p)).collect();
-    let registration = sent.iter().filter(|p| to(nms, p) && p.at <= last_registered).collect();
-    let tunnel = sent.iter().filter(|p| p.at >= asked && p.at <= answered && !to(auth, p)).collect();
+    let registration = sent.iter().filter(|p| to(nms, p) && p.packet.departs <= last_registered).collect();
+    let during = |p: &&Sent| p.packet.departs >= asked && p.packet.departs <= answered;
+    let tunnel = sent.iter().filter(|p| during(p) && !to(auth, p)).collect();
     let pattern = last_tunnel(scenario, run, pair).map(|(pattern, _)| pattern);
     Ok(vec![
-        row(Phase::Login, logged_in - started, None, login),
-        row(Phase::Registration, registered - logged_in, None, registration),
-        row(Phase::Tunnel, answered - asked, pattern, tunnel),
+        row(Phase::Login, (started, logged_in), None, login),
+        row(Phase::Registration, (logged_in, registered), None, registration),
+        row(Phase::Tunnel, (asked, answered), pattern, tunnel),
     ])
 }
 
-/// Where nodes begin in [`stations`].
+/// Where the TRS stands in [`stations`], behind AS and NMS, and where nodes begin.
+const TRS: usize = 2;
 const NODES: usize = 3;
 
 fn stations(run: &Run) -> impl Iterator<Item = &Station> {
@@ -95,17 +110,56 @@ fn stations(run: &Run) -> impl Iterator<Item = &Station> {
 fn all_sent(run: &Run) -> Vec<Sent> {
     let mut all = Vec::new();
     for (host, station) in stations(run).enumerate() {
-        for Tapped { departs, packet, .. } in run.world.sent(station) {
-            if let Some(ip) = Ip::parse(&packet) {
-                let (source, destination, len) = (ip.source, ip.destination, packet.len() as u64);
-                all.push(Sent { at: departs, source, destination, len, host });
+        for packet in run.world.sent(station) {
+            if let Some(ip) = Ip::parse(&packet.packet) {
+                let (source, destination) = (ip.source, ip.destination);
+                all.push(Sent { source, destination, packet, host });
             }
         }
     }
     all
 }
 
-/// Between a site's node and a service, without what rates and jitter add.
-fn round_trip(site: &Link, service: &Service) -> Duration {
-    site.up.delay + service.link.down.delay + service.link.up.delay + site.down.delay
+/// What each host sent.
+fn by_host(sent: &[Sent]) -> Vec<(usize, Vec<Tapped>)> {
+    sent.iter().map(|sent| (sent.host, vec![sent.packet.clone()])).collect()
+}
+
+/// What came to each host.
+fn came(run: &Run) -> Vec<(usize, Vec<Tapped>)> {
+    let network = run.world.network();
+    let of = |station: &Station| station.wires.iter().flat_map(|wire| network.take_tapped(wire.reversed())).collect();
+    stations(run).map(of).enumerate().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use cyphonic_scenarios::{Document, Engine, Plan};
+
+    use super::*;
+    use crate::measure::{rows, watch_for};
+    use crate::run::run;
+
+    /// Login, registration and tunnel of the first cell of `setup` in that framing, with the NMS so far away.
+    fn round_trips(framing: &str, nms_delay_ms: &str) -> Vec<f64> {
+        let sets = [("framing", framing), ("services.nms.delay_ms", nms_delay_ms)];
+        let sets: Vec<_> = sets.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let plan = Plan::expand(&Document::embedded("setup").unwrap(), &sets).unwrap();
+        let (scenario, watch) = (&plan.cells[0].scenario, watch_for(plan.measure));
+        let run = run(scenario, 1, Engine::Events, &watch);
+        let rows = rows(scenario, &run, &watch).unwrap();
+        let of = |row: &Row| if let Row::Setup(setup) = row { setup.round_trips } else { panic!("{row:?}") };
+        rows.iter().map(of).collect()
+    }
+
+    /// How often somebody waits for somebody does not depend on how far away anybody is.
+    #[test]
+    fn round_trips_are_the_same_however_far_the_nms_is() {
+        for framing in ["udp4501", "stream", "compact"] {
+            assert_eq!(round_trips(framing, "10"), round_trips(framing, "50"), "{framing}");
+        }
+        // TCP, TLS and the request; the request of registration. Two handshakes of QUIC, each with a request.
+        assert_eq!(round_trips("udp4501", "50")[..2], [3.0, 1.0]);
+        assert_eq!(round_trips("stream", "50")[..2], [2.0, 2.0]);
+    }
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use cyphonic_core::auth::{Auth, AuthConfig};
 use cyphonic_core::key::Key128;
-use cyphonic_core::message::{Framing, RelayMode};
+use cyphonic_core::message::RelayMode;
 use cyphonic_core::method::Method;
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::nms::{Nms, NmsConfig, RelayConfig};
 use cyphonic_core::node::{Login, Node, NodeConfig, Overlay, Services};
-use cyphonic_core::quic::{Congestion, QuicConfig, QuicOptions};
+use cyphonic_core::quic::{QuicConfig, QuicOptions};
 use cyphonic_core::route::Policy;
 use cyphonic_core::store::{Device, MemoryStore, PasswordHash, SIMULATION_ITERATIONS, Store, VirtualRange};
 use cyphonic_core::time::Instant;
@@ -114,14 +114,8 @@ impl<'a> Cast<'a> {
     }
 
     fn options(&self, name: &Fqdn) -> QuicOptions {
-        // A stream is reliable, so something has to stop it from filling the path; datagrams carry flows that have
-        // their own control.
-        let congestion = match self.scenario.framing {
-            Framing::Stream => Congestion::NewReno,
-            Framing::Udp4501 | Framing::Datagram | Framing::Compact => Congestion::Open,
-        };
         let qlog = self.watch.qlog.as_ref().map(|sink| sink(name.short()));
-        QuicOptions { congestion, qlog, ..QuicOptions::default() }
+        QuicOptions { congestion: self.scenario.congestion.into(), qlog, ..QuicOptions::default() }
     }
 
     fn seed_of(&self, name: &Fqdn) -> [u8; 32] {
