@@ -21,6 +21,7 @@ mod resolve;
 pub mod rows;
 mod scenario;
 mod schema;
+mod sketch;
 mod table;
 mod words;
 
@@ -35,6 +36,7 @@ pub use scenario::{
     Action, BurstLoss, Carrier, Egress, Firewall, Inspect, Interface, Link, LinkAt, Nat, Nat64, NatAt, Node, Pair,
     Probes, Queue, Role, Scenario, Service, Services, Site, SiteV4, SiteV6, Step, Throttle, Trait, Way, ZONE,
 };
+pub use sketch::{first_cell, two_nodes};
 pub use table::{Line, ResultsError, Table, write_whole};
 pub use words::{
     Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Invariant, Login, Measure, Method,

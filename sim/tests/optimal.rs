@@ -6,7 +6,7 @@ use cyphonic_core::event::{Event, Signal};
 use cyphonic_scenarios::Engine;
 use cyphonic_sim::run::Run;
 
-use common::{arrows, play, scenario, scene_of_sites};
+use common::{START, arrows, play, scene_of_sites, two_sites};
 
 /// The kinds of the dialing table, as sites.
 const KINDS: [(&str, &str); 6] = [
@@ -122,47 +122,16 @@ fn packets_of_1280_bytes_cross_narrow_links_before_and_after_the_change_to_a_dir
 fn a_direct_path_that_a_firewall_closes_in_the_middle_of_a_flow_is_left_for_the_relay_within_seconds() {
     // Bob's NAT gives him other ports than 443; then Alice's firewall lets her send to 443 only.
     for method in ["conventional", "proposed"] {
-        let text = format!(
-            r#"
-title = "Closed"
-about = "A firewall is turned on."
-measure = "outcome"
-policy = "optimal"
-method = "{method}"
-port = 443
-[[site]]
-name = "a"
-kind = "ipv4-global"
-link = {{ delay_ms = 10 }}
-firewall = {{ stateful = false }}
-[[site]]
-name = "b"
-kind = "ipv4-private"
-link = {{ delay_ms = 10 }}
-nat = {{ ports = "random" }}
-[[node]]
-name = "alice"
-site = "a"
-[[node]]
-name = "bob"
-site = "b"
-[[step]]
-do = "start"
-[[step]]
-do = "echo"
-at_ms = 3000
-from = "alice"
-to = "bob"
-count = 150
-interval_ms = 200
-[[step]]
-do = "firewall"
-at_ms = 8000
-site = "a"
-mode = "only-443"
-"#
-        );
-        let run = play(&scenario(&text), 1, Engine::Events);
+        let settings = format!("policy = \"optimal\"\nmethod = \"{method}\"\nport = 443");
+        let sites = [
+            "kind = \"ipv4-global\"\nlink = { delay_ms = 10 }\nfirewall = { stateful = false }",
+            "kind = \"ipv4-private\"\nlink = { delay_ms = 10 }\nnat = { ports = \"random\" }",
+        ];
+        let echo =
+            "[[step]]\ndo = \"echo\"\nat_ms = 3000\nfrom = \"alice\"\nto = \"bob\"\ncount = 150\ninterval_ms = 200\n";
+        let close = "[[step]]\ndo = \"firewall\"\nat_ms = 8000\nsite = \"a\"\nmode = \"only-443\"\n";
+        let scenario = two_sites(&settings, sites, &format!("{START}{echo}{close}"));
+        let run = play(&scenario, 1, Engine::Events);
         let (patterns, _) = tunnels(&run);
         assert_eq!((patterns[0], patterns.last()), (2, Some(&3)), "{method}: {patterns:?}");
         // 5 s of silence and the set-up of the relay, at five echoes a second.
@@ -196,16 +165,11 @@ fn both_may_ask_at_the_same_time_and_get_one_tunnel() {
                          interval_ms = 200\n"
                     )
                 };
-                let text = format!(
-                    "title = \"Glare\"\nabout = \"Both at once.\"\nmeasure = \"outcome\"\npolicy = \"{policy}\"\n\
-                     method = \"{method}\"\n[[site]]\nname = \"a\"\nlink = {{ delay_ms = 10 }}\n{a}\n\
-                     [[site]]\nname = \"b\"\nlink = {{ delay_ms = 12 }}\n{b}\n\
-                     [[node]]\nname = \"alice\"\nsite = \"a\"\n[[node]]\nname = \"bob\"\nsite = \"b\"\n\
-                     [[step]]\ndo = \"start\"\n{}{}",
-                    echo("alice", "bob"),
-                    echo("bob", "alice")
-                );
-                let run = play(&scenario(&text), 1, Engine::Events);
+                let settings = format!("policy = \"{policy}\"\nmethod = \"{method}\"");
+                let sites = [format!("link = {{ delay_ms = 10 }}\n{a}"), format!("link = {{ delay_ms = 12 }}\n{b}")];
+                let steps = format!("{START}{}{}", echo("alice", "bob"), echo("bob", "alice"));
+                let scenario = two_sites(&settings, sites.each_ref().map(String::as_str), &steps);
+                let run = play(&scenario, 1, Engine::Events);
                 let (patterns, _) = tunnels(&run);
                 assert_eq!((patterns.len(), answered(&run)), (1, 80), "{policy} {method} {a} x {b}: {patterns:?}");
             }

@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{NAT, V4, play, play_with, scenario, scene_with};
+use common::{NAT, START, V4, play, play_with, scene_with, two_sites};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::rows::Outcome;
 use cyphonic_scenarios::{Engine, Row, Scenario};
@@ -13,34 +13,6 @@ use cyphonic_sim::measure;
 use cyphonic_sim::net::{NetDrop, TapMode};
 use cyphonic_sim::run::Run;
 use cyphonic_sim::world::{Watch, World};
-
-/// Alice and Bob at these two sites.
-fn pair(top: &str, sites: [&str; 2], steps: &str) -> Scenario {
-    scenario(&format!(
-        r#"
-title = "Words"
-about = "What they mean."
-measure = "outcome"
-{top}
-[[site]]
-name = "a"
-{}
-[[site]]
-name = "b"
-{}
-[[node]]
-name = "alice"
-site = "a"
-[[node]]
-name = "bob"
-site = "b"
-{steps}
-"#,
-        sites[0], sites[1]
-    ))
-}
-
-const START: &str = "[[step]]\ndo = \"start\"\n";
 
 /// Echoes from Alice to Bob, one every 200 ms.
 fn echoes(count: u32) -> String {
@@ -79,7 +51,7 @@ fn a_node_that_gives_up_is_an_ordinary_row() {
     for top in ["method = \"conventional\"", "method = \"proposed\""] {
         let web = "kind = \"ipv4-global\"\nfirewall = { mode = \"web\" }";
         let start = "[[step]]\ndo = \"start\"\ngive_up_s = 20\n";
-        let scenario = pair(top, [web, "kind = \"ipv4-global\""], &format!("{start}{}", echoes(3)));
+        let scenario = two_sites(top, [web, "kind = \"ipv4-global\""], &format!("{start}{}", echoes(3)));
         let run = events(&scenario);
         assert!(run.complete && run.ended < Instant::from_millis(60_000), "{top}: {}", run.ended);
         assert_eq!(run.steps[0].completed, Some(Instant::from_millis(20_000)), "{top}");
@@ -98,7 +70,7 @@ fn a_transfer_of_a_node_that_gave_up_ends_too() {
     let web = "kind = \"ipv4-global\"\nfirewall = { mode = \"web\" }";
     let steps = "[[step]]\ndo = \"start\"\ngive_up_s = 20\n[[step]]\ndo = \"tcp\"\nfrom = \"alice\"\nto = \"bob\"\nbytes = 9\n\
                  [[step]]\ndo = \"tcp\"\nfrom = \"bob\"\nto = \"alice\"\nbytes = 9\n";
-    let scenario = pair("", [web, "kind = \"ipv4-global\""], steps);
+    let scenario = two_sites("", [web, "kind = \"ipv4-global\""], steps);
     let run = events(&scenario);
     assert!(run.complete, "{:?}", run.steps);
     let rows = measure::rows(&scenario, &run, &Watch::default()).unwrap();
@@ -111,7 +83,8 @@ fn a_broken_family_does_not_pass_and_the_other_does() {
     let steps = format!("[[step]]\ndo = \"start\"\ngive_up_s = 60\n{}", echoes(3));
     let played = |family: &str| {
         let broken = format!("kind = \"dual-stack\"\nbroken = \"{family}\"");
-        let run = play_with(&pair("", [&broken, "kind = \"dual-stack\""], &steps), 1, Engine::Events, TapMode::Keep);
+        let run =
+            play_with(&two_sites("", [&broken, "kind = \"dual-stack\""], &steps), 1, Engine::Events, TapMode::Keep);
         let network = run.world.network();
         let on_link = |direction| {
             let packets = network.take_tapped(direction).into_iter();
@@ -135,8 +108,8 @@ fn a_nat_that_reboots_forgets_and_its_host_has_another_port_then() {
         let sites = [site.as_str(), &format!("kind = \"{other}\"")];
         // Long enough that everybody says something to the NMS.
         let rest = format!("[[step]]\ndo = \"wait\"\nms = 30000\n{}", echoes(2));
-        let plain = events(&pair("", sites, &format!("{START}{rest}")));
-        let rebooted = events(&pair("", sites, &format!("{START}{reboot}{rest}")));
+        let plain = events(&two_sites("", sites, &format!("{START}{rest}")));
+        let rebooted = events(&two_sites("", sites, &format!("{START}{reboot}{rest}")));
         assert_ne!(plain.digest(), rebooted.digest(), "{kind}: what comes after has another port");
         if kind == NAT {
             assert_eq!((answered(&plain), answered(&rebooted)), (vec![2], vec![2]));
@@ -159,7 +132,7 @@ fn a_firewall_that_closes_stops_what_is_under_way_and_lets_it_go_on_when_it_open
         &echoes(3),
     ];
     for top in ["method = \"conventional\"", "method = \"proposed\""] {
-        let run = events(&pair(top, [site, "kind = \"ipv4-global\""], &steps.concat()));
+        let run = events(&two_sites(top, [site, "kind = \"ipv4-global\""], &steps.concat()));
         assert_eq!(answered(&run), [3, 0, 3], "{top}");
     }
 }
@@ -223,7 +196,7 @@ fn homes_behind_one_carrier_share_its_address_and_its_link() {
     let carrier = "[[carrier]]\nname = \"cgn\"\nlink = { delay_ms = 7 }\nflush_s = 100000\n";
     let home = "kind = \"ipv4-private\"\ncarrier = \"cgn\"";
     let steps = format!("{START}{}[[step]]\ndo = \"nat_reboot\"\ncarrier = \"cgn\"\n", echoes(3));
-    let scenario = pair(carrier, [home, home], &steps);
+    let scenario = two_sites(carrier, [home, home], &steps);
     let run = events(&scenario);
     assert_eq!(answered(&run), [3]);
     let names: Vec<&String> = run.taps.keys().filter(|name| name.contains("carrier")).collect();
@@ -248,7 +221,7 @@ fn a_site_behind_a_nat64_reaches_ipv4_under_its_prefix() {
     use cyphonic_sim::net::{BoxInput, NetBox};
 
     let site = "kind = \"ipv6\"\nnat64 = {}\nfirewall = {}";
-    let scenario = pair("", [site, "kind = \"ipv4-global\""], &format!("{START}{}", echoes(3)));
+    let scenario = two_sites("", [site, "kind = \"ipv4-global\""], &format!("{START}{}", echoes(3)));
     let watch = Watch { tap: TapMode::Keep, ..Watch::default() };
     let mut world = World::new(&scenario, 1, Engine::Events, &watch);
     let id = world.network().boxes().find(|&id| world.network().box_name(id) == "a-nat64").unwrap();
@@ -280,7 +253,7 @@ fn what_is_for_nobody_at_a_site_is_refused_there_and_goes_round_nowhere() {
         ("ipv6", "nptv6 = {}"),
         ("ipv4-global", "firewall = { stateful = false }"),
     ] {
-        let scenario = pair(
+        let scenario = two_sites(
             "",
             [&format!("kind = \"{kind}\"\n{more}\n{link}"), "kind = \"dual-stack\""],
             &format!("{START}{}", echoes(1)),
@@ -319,7 +292,7 @@ fn blocked_egress_is_told_where_the_firewall_tells() {
     let count = |reaction: &str| {
         let site = format!("kind = \"ipv4-global\"\nfirewall = {{ mode = \"web\", reaction = \"{reaction}\" }}");
         let start = "[[step]]\ndo = \"start\"\ngive_up_s = 5\n";
-        let scenario = pair("", [&site, "kind = \"ipv4-global\""], &format!("{start}{}", echoes(1)));
+        let scenario = two_sites("", [&site, "kind = \"ipv4-global\""], &format!("{start}{}", echoes(1)));
         let run = play_with(&scenario, 1, Engine::Events, TapMode::Digest);
         run.taps["a-firewall:1>a-router:0"].packets
     };
@@ -348,7 +321,7 @@ fn both_engines_agree_on_every_word() {
             } else {
                 "kind = \"ipv4-private\"\ncarrier = \"cgn\""
             };
-            let scenario = pair(&top, [site, other], &format!("{start}{}{change}{}", echoes(2), echoes(2)));
+            let scenario = two_sites(&top, [site, other], &format!("{start}{}{change}{}", echoes(2), echoes(2)));
             let digest = |engine| play_with(&scenario, 3, engine, TapMode::Digest).digest();
             assert_eq!(digest(Engine::Turmoil), digest(Engine::Events), "{method}: {site}");
         }
@@ -358,7 +331,7 @@ fn both_engines_agree_on_every_word() {
 #[test]
 fn an_optimal_policy_is_a_scenario() {
     let scenario =
-        pair("policy = \"optimal\"", ["kind = \"ipv6\"", "kind = \"ipv6\""], &format!("{START}{}", echoes(1)));
+        two_sites("policy = \"optimal\"", ["kind = \"ipv6\"", "kind = \"ipv6\""], &format!("{START}{}", echoes(1)));
     assert_eq!(scenario.policy, cyphonic_scenarios::Policy::Optimal);
     assert_eq!(answered(&play(&scenario, 1, Engine::Events)), [1]);
 }

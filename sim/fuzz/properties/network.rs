@@ -17,7 +17,7 @@ use cyphonic_core::nms::Nms;
 use cyphonic_core::node::{Node, NodeCommand};
 use cyphonic_core::packet;
 use cyphonic_core::trs::Trs;
-use cyphonic_scenarios::{Document, Engine, Plan, Scenario};
+use cyphonic_scenarios::{Engine, Scenario, first_cell, two_nodes};
 use cyphonic_sim::host::Host;
 use cyphonic_sim::host::apps::{App, AppId, Echo, Family, Target};
 use cyphonic_sim::net::{Direction, TapMode};
@@ -47,14 +47,10 @@ fn scenes() -> &'static [Scenario] {
 }
 
 fn scene(settings: &str, [a, b]: &[&str; 2]) -> Scenario {
-    let text = format!(
-        "title = \"Fuzz\"\nabout = \"Two nodes and whatever befalls them.\"\nmeasure = \"outcome\"\n{settings}\n\
-         site = [{{ name = \"a\", kind = \"{a}\" }}, {{ name = \"b\", kind = \"{b}\" }}]\n\
-         node = [{{ name = \"alice\", site = \"a\" }}, {{ name = \"bob\", site = \"b\" }}]\n\
-         step = [{{ do = \"start\" }}, {{ do = \"echo\", from = \"alice\", to = \"bob\" }}]\n"
-    );
-    let plan = Document::parse("fuzz.toml", &text).and_then(|document| Plan::expand(&document, &[]));
-    plan.unwrap_or_else(|error| panic!("{error}")).cells.remove(0).scenario
+    let [a, b] = [a, b].map(|kind| format!("kind = \"{kind}\""));
+    let echo = "[[step]]\ndo = \"start\"\n[[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\n";
+    let text = two_nodes(settings, [&a, &b], echo);
+    first_cell("fuzz.toml", &text).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A datagram that arrived at a role.

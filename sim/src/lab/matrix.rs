@@ -19,7 +19,7 @@ use cyphonic_core::route::optimal::Verdict;
 use cyphonic_core::route::{Dialer, Pattern};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::rows::Millis;
-use cyphonic_scenarios::{Document, Engine, Plan, Scenario, write_whole};
+use cyphonic_scenarios::{Engine, Scenario, first_cell, write_whole};
 
 use self::kinds::{KINDS, Kind, pairs};
 use super::batch;
@@ -168,9 +168,7 @@ pub fn meetings() -> Result<Vec<Meeting>, LabError> {
         for method in METHODS {
             for policy in POLICIES {
                 let text = kinds::scenario(a, b, method, policy);
-                let plan = Plan::expand(&Document::parse("matrix", &text)?, &[])?;
-                let scenario = plan.cells.into_iter().next().expect("a plan has a cell").scenario;
-                jobs.push((a, b, method, policy, scenario));
+                jobs.push((a, b, method, policy, first_cell("matrix", &text)?));
             }
         }
     }

@@ -1,19 +1,12 @@
-use cyphonic_scenarios::{Document, Plan};
+use cyphonic_scenarios::{first_cell, two_nodes};
 
 use super::*;
 
 /// Two homes, each with these keys, and a node in each.
 fn scene(top: &str, sites: [&str; 2]) -> Scenario {
-    let site = |name, keys| format!("[[site]]\nname = \"{name}\"\n{keys}\n");
-    let text = format!(
-        "title = \"t\"\nabout = \"a\"\nmeasure = \"outcome\"\n{top}\n{}{}{}",
-        site("a", sites[0]),
-        site("b", sites[1]),
-        "[[node]]\nname = \"alice\"\nsite = \"a\"\n[[node]]\nname = \"bob\"\nsite = \"b\"\n\
-         [[step]]\ndo = \"start\"\n[[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\n"
-    );
-    let plan = Document::parse("scene", &text).and_then(|document| Plan::expand(&document, &[]));
-    plan.unwrap_or_else(|error| panic!("{error}\n{text}")).cells.remove(0).scenario
+    let echo = "[[step]]\ndo = \"start\"\n[[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\n";
+    let text = two_nodes(top, sites, echo);
+    first_cell("scene", &text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
 fn verdict(scenario: &Scenario) -> Verdict {

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "every test takes what it needs")]
 
 use cyphonic_core::event::{Event, Signal};
-use cyphonic_scenarios::{Document, Engine, Plan, Scenario};
+use cyphonic_scenarios::{Engine, Scenario, first_cell, two_nodes};
 use cyphonic_sim::net::TapMode;
 use cyphonic_sim::run::{self, Run};
 use cyphonic_sim::world::Watch;
@@ -11,6 +11,9 @@ use cyphonic_sim::world::Watch;
 /// The kinds of sites that give the three patterns.
 pub(crate) const V4: &str = "ipv4-global";
 pub(crate) const NAT: &str = "ipv4-private";
+
+/// All services and nodes start.
+pub(crate) const START: &str = "[[step]]\ndo = \"start\"\n";
 
 /// What comes after the start of every scene.
 pub(crate) const ECHO: &str = r#"
@@ -22,9 +25,7 @@ to = "bob"
 
 /// The scenario of this text.
 pub(crate) fn scenario(toml: &str) -> Scenario {
-    let document = Document::parse("scene", toml).unwrap_or_else(|error| panic!("{error}"));
-    let plan = Plan::expand(&document, &[]).unwrap_or_else(|error| panic!("{error}"));
-    plan.cells.into_iter().next().expect("a plan has a cell").scenario
+    first_cell("scene", toml).unwrap_or_else(|error| panic!("{error}\n{toml}"))
 }
 
 /// Alice, in a network of the first kind, and Bob, in one of the second, start; then Alice sends Bob one echo.
@@ -40,42 +41,15 @@ pub(crate) fn scene_with(settings: &str, pair: [&str; 2], link: &str, steps: &st
 }
 
 /// As [`scene_with`], with all the keys of each site but its name and link.
-pub(crate) fn scene_of_sites(settings: &str, [alice, bob]: [&str; 2], link: &str, steps: &str) -> Scenario {
-    scenario(&format!(
-        r#"
-title = "A scene"
-about = "Alice sends Bob an echo."
-measure = "outcome"
-{settings}
+pub(crate) fn scene_of_sites(settings: &str, sites: [&str; 2], link: &str, steps: &str) -> Scenario {
+    let top = format!("{settings}\n[services]\nas = {link}\nnms = {link}\ntrs = {link}");
+    let [alice, bob] = sites.map(|keys| format!("link = {link}\n{keys}"));
+    two_sites(&top, [&alice, &bob], &format!("{START}{steps}"))
+}
 
-[services]
-as = {link}
-nms = {link}
-trs = {link}
-
-[[site]]
-name = "a"
-link = {link}
-{alice}
-
-[[site]]
-name = "b"
-link = {link}
-{bob}
-
-[[node]]
-name = "alice"
-site = "a"
-
-[[node]]
-name = "bob"
-site = "b"
-
-[[step]]
-do = "start"
-{steps}
-"#
-    ))
+/// Alice and Bob at two sites of these keys, with services at their default links. `steps` begin with [`START`].
+pub(crate) fn two_sites(top: &str, sites: [&str; 2], steps: &str) -> Scenario {
+    scenario(&two_nodes(top, sites, steps))
 }
 
 /// One run, without taps.

@@ -3,7 +3,7 @@
 
 #![allow(dead_code, reason = "every test takes what it needs")]
 
-use cyphonic_scenarios::{Document, Plan, Scenario};
+use cyphonic_scenarios::{Scenario, first_cell, two_nodes};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::RngSeed;
@@ -126,20 +126,16 @@ const MEETING: &str = "[[step]]\ndo = \"start\"\ngive_up_s = 12\n\
 fn pairs(policy: impl Strategy<Value = &'static str>, steps: &'static str) -> impl Strategy<Value = String> {
     let method = select(&["conventional", "proposed"][..]);
     (method, policy, nat(), site(), site(), 1..20u32).prop_map(move |(method, policy, carrier, a, b, delay)| {
-        format!(
-            "title = \"Generated\"\nabout = \"Two nodes at random sites.\"\nmeasure = \"outcome\"\n\
-             method = \"{method}\"\npolicy = \"{policy}\"\nport = 443\n\
-             [[carrier]]\nname = \"cgn\"\nlink = {{ delay_ms = {delay} }}\n{}\n\
-             [[site]]\nname = \"a\"\n{a}[[site]]\nname = \"b\"\n{b}\
-             [[node]]\nname = \"alice\"\nsite = \"a\"\n[[node]]\nname = \"bob\"\nsite = \"b\"\n{steps}",
+        let top = format!(
+            "method = \"{method}\"\npolicy = \"{policy}\"\nport = 443\n\
+             [[carrier]]\nname = \"cgn\"\nlink = {{ delay_ms = {delay} }}\n{}\n",
             carrier.replace(", ", "\n")
-        )
+        );
+        two_nodes(&top, [&a, &b], steps)
     })
 }
 
 /// What a text says; every one that is generated says something.
 pub(crate) fn scenario(text: &str) -> Scenario {
-    let plan = Document::parse("generated", text).and_then(|document| Plan::expand(&document, &[]));
-    let plan = plan.unwrap_or_else(|error| panic!("{error}\n{text}"));
-    plan.cells.into_iter().next().expect("a plan has a cell").scenario
+    first_cell("generated", text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }

@@ -7,23 +7,21 @@ use cyphonic_core::time::Instant;
 use cyphonic_scenarios::Scenario;
 use cyphonic_sim::host::apps::EchoReport;
 
-use crate::common::{NAT, V4, scenario};
+use crate::common::{NAT, START, V4, two_sites};
 use crate::scene::{BLIND, TERMINATING, first_answer, play, story, tunnels_up};
 
 /// Alice, whose narrow link lies behind a NAT of this behaviour, and Bob; Alice sends echoes of which each
 /// is answered or not, at one every two seconds, then one after a minute of peace.
 fn narrow(settings: &str, link: &str, nat: &str, bob: &str) -> Scenario {
-    let mut text = format!("title = \"Search\"\nabout = \"Path MTU.\"\nmeasure = \"outcome\"\n{settings}\n");
-    write!(text, "[[site]]\nname = \"a\"\nkind = \"{NAT}\"\nfirewall = {{}}\nlink = {link}\nnat = {nat}\n").unwrap();
-    write!(text, "[[site]]\nname = \"b\"\nkind = \"{bob}\"\nlink = {{ delay_ms = 10 }}\n").unwrap();
-    text +=
-        "[[node]]\nname = \"alice\"\nsite = \"a\"\n[[node]]\nname = \"bob\"\nsite = \"b\"\n[[step]]\ndo = \"start\"\n";
+    let alice = format!("kind = \"{NAT}\"\nfirewall = {{}}\nlink = {link}\nnat = {nat}");
+    let bob = format!("kind = \"{bob}\"\nlink = {{ delay_ms = 10 }}");
+    let mut steps = START.to_owned();
     for (wait, from, to) in [(5_000, "alice", "bob"), (60_000, "bob", "alice"), (5_000, "alice", "bob")] {
-        write!(text, "[[step]]\ndo = \"wait\"\nms = {wait}\n").unwrap();
-        write!(text, "[[step]]\ndo = \"echo\"\nfrom = \"{from}\"\nto = \"{to}\"\ncount = 10\ninterval_ms = 1000\n")
+        write!(steps, "[[step]]\ndo = \"wait\"\nms = {wait}\n").unwrap();
+        write!(steps, "[[step]]\ndo = \"echo\"\nfrom = \"{from}\"\nto = \"{to}\"\ncount = 10\ninterval_ms = 1000\n")
             .unwrap();
     }
-    scenario(&text)
+    two_sites(settings, [&alice, &bob], &steps)
 }
 
 const WAYS: [(&str, &str); 4] =

@@ -5,7 +5,7 @@ use cyphonic_sim::host::apps::ProbeOutcome;
 use cyphonic_sim::run::{Run, StepOutcome};
 use std::fmt::Write;
 
-use crate::common::scenario;
+use crate::common::{START, two_sites};
 use crate::scene::{BLIND, CELLS, CONVENTIONAL, Cell, play, story};
 
 const FRAMINGS: [&str; 3] = ["stream", "datagram", "compact"];
@@ -18,29 +18,22 @@ fn every_way(extra: &str, cells: &[Cell], sizes: &[usize], judge: impl Fn(&Run, 
         let framings: &[&str] = if cell.settings.contains("conventional") { &["udp4501"] } else { &FRAMINGS };
         for framing in framings {
             for narrow in [["a", "b"], ["a", ""], ["", "b"], ["", ""]] {
-                let mut text = format!(
-                    "title = \"Narrow\"\nabout = \"Sizes.\"\nmeasure = \"outcome\"\nframing = \"{framing}\"\n{}\n{extra}\n",
-                    cell.settings
-                );
-                for (name, kind) in ["a", "b"].into_iter().zip(cell.pair) {
+                let settings = format!("framing = \"{framing}\"\n{}\n{extra}", cell.settings);
+                let site = |name, kind| {
                     let mtu = if narrow.contains(&name) { 1280 } else { 1500 };
-                    write!(
-                        text,
-                        "[[site]]\nname = \"{name}\"\nkind = \"{kind}\"\nlink = {{ delay_ms = 10, mtu = {mtu} }}\n"
-                    )
-                    .unwrap();
-                }
-                text += "[[node]]\nname = \"alice\"\nsite = \"a\"\n[[node]]\nname = \"bob\"\nsite = \"b\"\n";
-                text += "[[step]]\ndo = \"start\"\n";
+                    format!("kind = \"{kind}\"\nlink = {{ delay_ms = 10, mtu = {mtu} }}")
+                };
+                let [a, b] = [site("a", cell.pair[0]), site("b", cell.pair[1])];
+                let mut steps = START.to_owned();
                 for size in sizes {
                     write!(
-                        text,
+                        steps,
                         "[[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\ncount = 2\ninterval_ms = 50\n\
                          payload_bytes = {size}\n"
                     )
                     .unwrap();
                 }
-                let run = play(&scenario(&text), 1, |_| {});
+                let run = play(&two_sites(&settings, [&a, &b], &steps), 1, |_| {});
                 for (index, size) in sizes.iter().enumerate() {
                     let outcomes = outcomes(&run, index + 1);
                     assert!(
