@@ -2,13 +2,14 @@
 //!
 //! A node is the name server of the overlay's zone for its own applications: a query for a peer's name starts route
 //! construction, and the answer is the peer's virtual address (paper §2.1). Queries come in over the virtual interface
-//! as UDP payloads; nothing is ever forwarded, so nothing of the zone leaks.
+//! as UDP payloads. No query is ever forwarded, so the zone's names do not leak.
 //!
 //! [`parse`] makes a [`Question`] of a query, and the question writes its own answers: [`Question::answer`],
-//! [`Question::pointer`], [`Question::name_error`], [`Question::refused`], [`Question::server_failure`]. Every answer repeats the id, the
-//! question in the spelling asked (RFC 1035 §4.1.2) and RD, carries an OPT record exactly if the query had one
-//! (RFC 6891 §6.1.1), and is at most 512 bytes, the least that every client takes. RA is clear: nothing recurses.
-//! Negative answers carry no SOA, so clients do not cache them (RFC 2308 §5): the name may exist a second later.
+//! [`Question::pointer`], [`Question::name_error`], [`Question::refused`], [`Question::server_failure`]. Every answer
+//! repeats the id, the question in the spelling asked (RFC 1035 §4.1.2) and RD, carries an OPT record exactly if the
+//! query had one (RFC 6891 §6.1.1), and is at most 512 bytes, the least that every client takes. RA is clear: nothing
+//! recurses. Negative answers carry no SOA, so clients do not cache them (RFC 2308 §5): the name may exist a second
+//! later.
 //!
 //! [`query`] and [`parse_answer`] are the client's side, for tests and the simulator. Parsing and writing is
 //! hickory-proto's.
@@ -112,7 +113,8 @@ pub struct Question {
 /// Reads the UDP payload of a query: opcode QUERY, exactly one question, no answers, nothing behind it. All else is
 /// [`DropReason::BadDns`].
 pub fn parse(payload: &[u8]) -> Result<Question, DropReason> {
-    // The counts first: they bound what the parser does with a hostile payload. OPT and a signature may follow.
+    // The counts are checked first, because they bound the parser's work on a hostile payload. OPT and a signature may
+    // follow the question.
     let counts = payload.get(4..12).ok_or(DropReason::BadDns)?;
     if counts[..6] != [0, 1, 0, 0, 0, 0] || counts[6] != 0 || counts[7] > 2 {
         return Err(DropReason::BadDns);
@@ -149,8 +151,8 @@ impl Question {
         self.reply(ResponseCode::NoError, record)
     }
 
-    /// The address whose name is asked for, if this is a whole one under in-addr.arpa or ip6.arpa (RFC 1035 §3.5, RFC 3596
-    /// §2.5).
+    /// The address whose name is asked for, if this is a whole one under in-addr.arpa or ip6.arpa (RFC 1035 §3.5, RFC
+    /// 3596 §2.5).
     pub fn reverse(&self) -> Option<IpAddr> {
         let net = self.query.name().parse_arpa_name().ok()?;
         (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
@@ -175,7 +177,7 @@ impl Question {
         self.reply(ResponseCode::Refused, None)
     }
 
-    /// SERVFAIL: it cannot be known now whether the name exists, or the peer cannot be reached.
+    /// SERVFAIL: the node cannot tell now whether the name exists, or the peer cannot be reached.
     pub fn server_failure(&self) -> Vec<u8> {
         self.reply(ResponseCode::ServFail, None)
     }

@@ -1,4 +1,4 @@
-//! What roles tell the world: signals for sequence diagrams, milestones, and what was dropped and why.
+//! The events of a role: signals for sequence diagrams, milestones, and drops with their reasons.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use crate::name::{Fqdn, Party, Virtual};
 use crate::route::optimal::Considered;
 use crate::route::{Choice, Location, Pattern};
 
-/// Something a user, a log, a diagram or a test wants to know.
+/// An event of a role, for a user, a log, a diagram or a test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A signaling message was sent, or a handshake finished. The ordered list of these is the sequence diagram.
@@ -55,22 +55,22 @@ pub enum Event {
     Dropped(DropReason),
 }
 
-/// What the NMS weighed, and what it chose.
+/// A decision of the NMS: the ways it considered, and its choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteChosen {
-    /// Who asked.
+    /// The initiator.
     pub initiator: Fqdn,
-    /// For whom.
+    /// The responder.
     pub responder: Fqdn,
-    /// What kind of way.
+    /// Which kind of way the initiator wants.
     pub want: Want,
-    /// By what.
+    /// The basis of the choice.
     pub basis: Basis,
-    /// What was chosen; `None` if there is nothing.
+    /// The choice; `None` if there is no way.
     pub choice: Option<Choice>,
 }
 
-/// By what a route was chosen.
+/// The basis of a choice of route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Basis {
     /// Table 1 of the paper, for these locations of initiator and responder; `None` if one of them is nowhere.
@@ -90,7 +90,7 @@ pub struct TunnelUp {
     pub dialed: bool,
     /// How packets are carried.
     pub framing: Framing,
-    /// Where they go: the peer, or the TRS.
+    /// The address that packets are sent to: the peer's, or the TRS's.
     pub remote: SocketAddr,
 }
 
@@ -193,7 +193,7 @@ pub enum Failure {
     Timeout,
     /// The other side refused.
     Refused(ErrorCode),
-    /// The certificate, name or password did not fit; never says more than that.
+    /// The certificate, name or password was not accepted. The reason is not told, so that a guesser learns nothing.
     Authentication,
     /// One side's certificate does not count at the time of the other side's clock (or of its own): it has expired, or
     /// does not count yet.
@@ -259,7 +259,7 @@ reasons! {
     UnknownId "unknown-id",
     /// The message makes no sense now, or not from this sender.
     Unexpected "unexpected",
-    /// The sender's certificate does not name who it should be.
+    /// The sender's certificate does not carry the expected name.
     WrongIdentity "wrong-identity",
     /// The inner packet's source is not the virtual address of the peer that sent it.
     InnerSource "inner-source",
@@ -287,7 +287,7 @@ reasons! {
     Limit "limit",
     /// A password that the AS did not check because too many were tried lately.
     TooManyPasswords "too-many-passwords",
-    /// Roots or lists of revoked certificates that nothing can be verified by; the earlier ones stay.
+    /// Roots or lists of revoked certificates that do not parse; the earlier ones stay in use.
     BadTrust "bad-trust",
     /// A DNS query that does not parse.
     BadDns "bad-dns",

@@ -137,10 +137,10 @@ pub struct Choice {
     pub pattern: Pattern,
     /// Who dials.
     pub dialer: Dialer,
-    /// Where the initiator is, best first, for the responder to dial or to punch at; none where that is not wanted, and none
-    /// in pattern 3.
+    /// The initiator's addresses, best first, for the responder to dial or to punch at. Empty in pattern 3, and where
+    /// the responder shall not send first.
     pub initiator_at: Vec<SocketAddr>,
-    /// Where the responder is, for the initiator.
+    /// The responder's addresses, for the initiator.
     pub responder_at: Vec<SocketAddr>,
 }
 
@@ -178,7 +178,7 @@ pub fn paper(initiator: &Network, responder: &Network) -> Option<(Choice, (Locat
     Some((Choice { pattern, dialer, initiator_at, responder_at }, (i, r)))
 }
 
-/// Whether an address is one that only a NAT can bring to the Internet (RFC 1918, RFC 6598).
+/// Whether an address is private (RFC 1918) or shared (RFC 6598): it reaches the Internet only through a NAT.
 pub fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(a) => a.is_private() || (a.octets()[0] == 100 && a.octets()[1] & 0xc0 == 64),

@@ -1,11 +1,11 @@
-//! Who one is, whom one trusts, and the TLS 1.3 settings that follow from it.
+//! Identities, trust anchors, and the TLS 1.3 settings that follow from them.
 //!
-//! Both methods stand on the same certificates: every part of the system has an [`Identity`], a chain that begins with
+//! Both methods use the same certificates: every part of the system has an [`Identity`], a chain that begins with
 //! its own certificate and ends at a CA in [`Roots`]. The proposed method uses them for every QUIC connection, in both
 //! directions (paper §3); the conventional one for the login to the AS over TCP (paper §2.2.1).
 //!
-//! What TLS takes from outside comes as an [`Environment`]: randomness and key exchange in the provider, the time in
-//! the clock. So the core stays pure, and a simulator can make every byte of a handshake repeatable.
+//! The inputs of TLS come as an [`Environment`]: randomness and key exchange in the provider, the time in the clock. So
+//! the core stays pure, and a simulator can make every byte of a handshake repeatable.
 //!
 //! [`server_config`] and [`client_config`] fix the rest, the same for everyone:
 //! - TLS 1.3 only, `TLS_AES_128_GCM_SHA256` only: so both methods encrypt with AES-128 and can be compared;
@@ -43,14 +43,15 @@ pub fn is_about_dates(error: &CertificateError) -> bool {
     matches!(error, Why::Expired | Why::ExpiredContext { .. } | Why::NotValidYet | Why::NotValidYetContext { .. })
 }
 
-/// What TLS and QUIC take from outside.
+/// The inputs of TLS and QUIC: cryptography, time, and where secrets are logged.
 #[derive(Clone, Debug)]
 pub struct Environment {
     /// Randomness, key exchange and signatures.
     pub provider: Arc<CryptoProvider>,
     /// The civil time.
     pub clock: Arc<dyn WallClock>,
-    /// Where traffic secrets are written, so that a capture can be read. None unless someone asked for it by name.
+    /// Where traffic secrets are written, so that a capture can be read. `None` unless the operator asked for it by
+    /// name.
     pub key_log: Option<Arc<dyn KeyLog>>,
 }
 
@@ -157,7 +158,7 @@ impl Identity {
     }
 }
 
-/// The CAs whose word counts, and what they took back (RFC 5280 §5).
+/// The trusted CAs, and their lists of revoked certificates (RFC 5280 §5).
 #[derive(Clone, Debug)]
 pub struct Roots {
     store: Arc<RootCertStore>,
@@ -174,21 +175,21 @@ impl Roots {
         Ok(Self { store: Arc::new(store), revoked: Arc::new([]) })
     }
 
-    /// The same CAs; a certificate that one of these lists (DER) names does not count. The lists take the place of earlier
-    /// ones. Each counts for what its own CA issued, if its signature is good; whether it is, [`Self::judge`] finds out.
+    /// The same CAs with these lists of revoked certificates (DER), which replace earlier ones. A list applies to the
+    /// certificates of the CA that signed it; [`Self::judge`] verifies its signature.
     #[must_use]
     pub fn revoking(&self, lists: impl IntoIterator<Item = CertificateRevocationListDer<'static>>) -> Self {
         Self { store: self.store.clone(), revoked: lists.into_iter().collect() }
     }
 
-    /// Who says of a chain whether it counts at the clock's time.
+    /// The certificate verifier: judges a chain at the clock's time.
     pub fn judge(&self, env: &Environment) -> Result<Judge, TlsError> {
         let verifier = client_verifier(env.pinned_provider()?, self, ClientAuth::Required)?;
         Ok(Judge { verifier, clock: env.clock.clone() })
     }
 }
 
-/// Says whether certificates count. All of ours may be a client's.
+/// Verifies certificate chains. Every certificate of this system may be used by a client.
 #[derive(Clone, Debug)]
 pub struct Judge {
     verifier: Arc<dyn ClientCertVerifier>,
@@ -205,7 +206,7 @@ impl Judge {
     }
 }
 
-/// The end of a chain is looked up in the lists; of a CA without a list nothing is revoked.
+/// Only the first certificate of a chain is looked up in the lists. A CA without a list has revoked nothing.
 fn client_verifier(
     provider: Arc<CryptoProvider>,
     roots: &Roots,
@@ -230,12 +231,12 @@ fn server_verifier(provider: Arc<CryptoProvider>, roots: &Roots) -> Result<Arc<W
         .build()?)
 }
 
-/// Whether a server insists on a client's certificate. One that is shown is verified in either case.
+/// Whether a server requires a client certificate. A certificate that is shown is verified in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
     /// No certificate, no connection (proposed method, paper §3.2).
     Required,
-    /// A client may come without one and give a password (conventional login, paper §2.2.1).
+    /// A client may connect without a certificate and give a password (conventional login, paper §2.2.1).
     Optional,
 }
 
@@ -293,7 +294,7 @@ fn protocols(alpn: &[u8]) -> Vec<Vec<u8>> {
 
 /// The DNS names in a certificate's subject alternative name extension; empty if it does not parse.
 ///
-/// It says nothing about whether the certificate can be believed: ask only of one that TLS has verified.
+/// The certificate is not verified here: use this only on a certificate that TLS has verified.
 pub fn names(certificate: &CertificateDer<'_>) -> Vec<Fqdn> {
     EndEntityCert::try_from(certificate)
         .map(|parsed| parsed.valid_dns_names().filter_map(|name| name.parse().ok()).collect())

@@ -1,8 +1,8 @@
 //! The embedded font, Arimo, and how its text is set in a bitmap.
 //!
-//! plotters finds a font by the name that it also writes into an SVG, so Arimo is registered under the name of all that
-//! may stand in for it there: they have the same widths. Its own setting of text in a bitmap drops each glyph's side
-//! bearing, so that letters stand unevenly; [`draw`] sets them where they belong.
+//! plotters finds a font by the name that it also writes into an SVG. So Arimo is registered under the whole list of
+//! fonts that a reader of the SVG may use in its place; all of them have Arimo's widths. plotters itself drops each
+//! glyph's side bearing in a bitmap, so that letters stand unevenly; [`draw`] sets each glyph with its bearing.
 
 use std::sync::LazyLock;
 
@@ -14,7 +14,7 @@ const NAMES: &str = "Arimo, Liberation Sans, Helvetica, Arial, sans-serif";
 const REGULAR: &[u8] = include_bytes!("../assets/Arimo-Regular.ttf");
 const BOLD: &[u8] = include_bytes!("../assets/Arimo-Bold.ttf");
 
-/// Ascent and descent together, in em: what a font's renderer calls its size.
+/// Ascent and descent together, in em. `ab_glyph` calls this the size of a font.
 pub(crate) const EM: f64 = 2288.0 / 2048.0;
 
 static FONTS: LazyLock<[FontRef<'static>; 2]> = LazyLock::new(|| {

@@ -1,6 +1,6 @@
-//! Network prefix translation, IPv6 to IPv6 (RFC 6296): one prefix inside, another of the same length outside, each
-//! address for one. It keeps no state and touches no port; so that no checksum above changes, it corrects the address
-//! itself by the difference of the prefixes.
+//! Network prefix translation, IPv6 to IPv6 (RFC 6296): one prefix inside, another of the same length outside, and one
+//! outside address for each inside address. It keeps no state and touches no port. It corrects one word of the address
+//! by the difference of the prefixes, so that the checksums of UDP and TCP stay right.
 //!
 //! [`Npt`] is two functions, [`NptBox`] puts them into the network as a router between one outside interface and all
 //! others.
@@ -23,17 +23,17 @@ const DESTINATION: usize = 24;
 pub struct Npt {
     inside: Ipv6Net,
     outside: Ipv6Net,
-    /// What is added to an address on its way out, in ones' complement.
+    /// The sum that is added to an address on its way out, in ones' complement.
     adjustment: u16,
 }
 
 /// Prefixes that cannot be translated into each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NptError {
-    /// One for one needs as many of them.
+    /// The prefixes have different lengths, so their addresses cannot be paired.
     #[error("{0} and {1} are not of one length")]
     Lengths(Ipv6Net, Ipv6Net),
-    /// No whole word is left to be corrected.
+    /// The prefix is so long that no whole word is left for the correction.
     #[error("a prefix of /{0} is too long: at most /112")]
     TooLong(u8),
 }
@@ -122,7 +122,7 @@ fn change(
     }
 }
 
-/// A prefix translator in the network. IPv4, and what passes between two inside interfaces, it only forwards.
+/// A prefix translator in the network. It forwards IPv4, and packets between two inside interfaces, untranslated.
 #[derive(Debug)]
 pub struct NptBox {
     npt: Npt,
@@ -237,7 +237,8 @@ mod tests {
             let inside = Ipv6Addr::from(u128::from(npt.inside.network()) | host & u128::from(npt.inside.hostmask()));
             let Some(outside) = npt.outward(inside) else { return Ok(()) };
             let back = npt.inward(outside);
-            // Zero and all ones are one number: a word of all ones has no way back, nor is it a result.
+            // Zero and all ones are the same number in ones' complement. So a word of all ones cannot be translated
+            // back, and is never a result.
             let is_ambiguous = |address: Ipv6Addr| address.segments().contains(&0xffff);
             prop_assert!(back == Some(inside) || is_ambiguous(inside) || is_ambiguous(outside));
             let mut packet = udp(
@@ -268,7 +269,7 @@ mod tests {
         let seen = Ip::parse(&outside).unwrap().source;
         assert_eq!((iface, seen.to_string().as_str()), (1, "2001:db8:1:d550::1234"));
 
-        // Anyone may speak to it: there is no filter.
+        // Any host may send to it: there is no filter.
         let unasked =
             udp("[2001:db8:c::1]:9".parse().unwrap(), (seen, 5000).into(), IpOptions::default(), b"in").unwrap();
         let (iface, inside) = pass(1, unasked).unwrap();
