@@ -264,8 +264,8 @@ impl Span {
     pub fn verdict(&self, now: Duration) -> Option<String> {
         let early = self.begins.checked_sub(now).filter(|early| !early.is_zero());
         let late = now.checked_sub(self.ends).filter(|late| !late.is_zero());
-        let early = early.map(|early| format!("does not count for another {}", long(early)));
-        early.or_else(|| late.map(|late| format!("ended {} ago", long(late))))
+        let early = early.map(|early| format!("does not count for another {}", in_words(early)));
+        early.or_else(|| late.map(|late| format!("ended {} ago", in_words(late))))
     }
 }
 
@@ -290,8 +290,14 @@ pub fn civil(at: Duration) -> String {
     )
 }
 
+/// A duration in words.
+fn in_words(time: Duration) -> String {
+    let (count, unit) = long(time);
+    format!("{count} {unit}")
+}
+
 /// A duration in the largest unit that it has two of.
-fn long(time: Duration) -> String {
+fn long(time: Duration) -> (u64, &'static str) {
     let seconds = time.as_secs();
     let (unit, name) = match seconds {
         0..120 => (1, "seconds"),
@@ -299,14 +305,22 @@ fn long(time: Duration) -> String {
         7_200..172_800 => (3_600, "hours"),
         _ => (86_400, "days"),
     };
-    format!("{} {name}", seconds / unit)
+    (seconds / unit, name)
 }
 
 /// How a certificate's end stands to the clock: "the certificate ends in 13 days".
 pub fn ending(now: Duration, ends: Duration) -> String {
     match ends.checked_sub(now) {
-        Some(left) => format!("the certificate ends in {}", long(left)),
-        None => format!("the certificate ended {} ago", long(now.saturating_sub(ends))),
+        Some(left) => format!("the certificate ends in {}", in_words(left)),
+        None => format!("the certificate ended {} ago", in_words(now.saturating_sub(ends))),
+    }
+}
+
+/// How long a certificate counts from `now` on: "valid for 89 more days".
+pub fn validity_left(now: Duration, ends: Duration) -> String {
+    match ends.checked_sub(now) {
+        Some(left) => format!("valid for {} more {}", long(left).0, long(left).1),
+        None => format!("ended {} ago", in_words(now.saturating_sub(ends))),
     }
 }
 
@@ -489,6 +503,14 @@ mod tests {
             let failure = service_key(&path).unwrap_err();
             assert!(failure.to_string().ends_with("this is no key"), "{failure}");
         }
+    }
+
+    #[test]
+    fn what_is_left_of_a_certificate_is_told_in_the_largest_unit() {
+        let days = |n: u64| Duration::from_secs(n * 86_400);
+        assert_eq!(validity_left(days(1), days(90)), "valid for 89 more days");
+        assert_eq!(validity_left(days(90), days(91)), "valid for 24 more hours");
+        assert_eq!(validity_left(days(95), days(90)), "ended 5 days ago");
     }
 
     #[test]

@@ -513,7 +513,7 @@ fn a_device_signs_up_and_renews_and_no_token_or_password_gets_into_a_log() {
     lab.start("a", &["--certificate", own, "--key", key, "--log", "trace"]);
     let status = lab.until_registered("a", 10);
     assert!(
-        status.contains("papers   the certificate ends in 8") || status.contains("the certificate ends in 90"),
+        status.contains("certificate  valid for 8") || status.contains("certificate  valid for 90 more days"),
         "{status}"
     );
 

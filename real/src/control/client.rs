@@ -84,14 +84,12 @@ fn describe(status: &Status) -> String {
     let remedy = status.remedy.as_ref().filter(|_| !status.registered);
     let remedy = remedy.map(|remedy| format!("  remedy   {remedy}\n")).unwrap_or_default();
     let nms = status.nms.as_ref().map(|nms| format!("  nms      {}\n", hearing(nms))).unwrap_or_default();
-    let papers = status
-        .certificate_ends
-        .map(|ends| format!("  papers   {}\n", files::ending(drive::since_epoch(), Duration::from_secs(ends))));
-    let papers = papers.unwrap_or_default();
-    let next = status.next.as_ref().map(|next| format!("  next     in {:.1} s: {}\n", next.in_s, next.timer));
-    let next = next.unwrap_or_default();
+    let certificate = status.certificate_ends.map(|ends| {
+        format!("  certificate  {}\n", files::validity_left(drive::since_epoch(), Duration::from_secs(ends)))
+    });
+    let certificate = certificate.unwrap_or_default();
     let mut text = format!(
-        "{}  {} ({}, up {} s)\n{remedy}  virtual  {} on {}\n  real     {} port {}\n{papers}{nms}{next}",
+        "{}  {} ({}, up {} s)\n{remedy}  virtual  {} on {}\n  real     {} port {}\n{certificate}{nms}",
         status.name,
         standing,
         status.method,

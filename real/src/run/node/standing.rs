@@ -1,20 +1,196 @@
-//! How a node stands, for who asks: what its role knows, in the words of [`crate::control`].
+//! How a node stands: what its role reported and knows, in the words of [`crate::control`].
+//!
+//! | in | out |
+//! |---|---|
+//! | events ([`Standing::event`]), what a TCP connection to the AS came to ([`Standing::probed`]) | `status`, `netcheck`, numbers, the log's lines about the registration |
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use cyphonic_core::event::{Event, Failure as Reason};
+use cyphonic_core::machine::Machine;
 use cyphonic_core::method::Method;
-use cyphonic_core::name::Virtual;
+use cyphonic_core::name::{Fqdn, Party, Virtual};
 use cyphonic_core::node::{Node, PeerStatus};
+use cyphonic_core::route::Pattern;
 use cyphonic_core::route::optimal::{Behaviour, Filtering, Mapping};
 use cyphonic_core::time::Instant;
 
-use super::super::{netcheck, trouble};
-use super::{NodeShell, via};
+use super::super::metrics::Page;
+use super::super::trouble::{self, Facts, Failed, Trouble};
+use super::super::{expiry, netcheck};
+use super::{milliseconds, via};
 use crate::control;
 
-impl NodeShell {
-    pub(super) fn nms(&self, machine: &Node, now: Instant) -> Option<control::Nms> {
+/// What a node is called, and what it uses.
+pub(super) struct Shown {
+    pub(super) name: Fqdn,
+    pub(super) method: Method,
+    pub(super) port: u16,
+    pub(super) tun: String,
+}
+
+pub(super) struct Standing {
+    shown: Shown,
+    facts: Facts,
+    /// For how long the NMS may be silent.
+    patience: Duration,
+    /// The virtual addresses, once it was registered.
+    own: Option<Virtual>,
+    /// Whether the NMS found a NAT, once it was registered.
+    nat: Option<bool>,
+    registered: bool,
+    /// Why there is no registration, as the role has it and in words.
+    trouble: Option<(Failed, Trouble)>,
+    /// How the network treats the node in IPv6 and IPv4.
+    behaviours: [Option<Behaviour>; 2],
+    /// Why peers are still reached through the TRS, as far as a direct way was tried.
+    still_relayed: BTreeMap<String, Reason>,
+}
+
+impl Standing {
+    pub(super) fn new(shown: Shown, facts: Facts, patience: Duration) -> Self {
+        Self {
+            shown,
+            facts,
+            patience,
+            own: None,
+            nat: None,
+            registered: false,
+            trouble: None,
+            behaviours: [None, None],
+            still_relayed: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn name(&self) -> &Fqdn {
+        &self.shown.name
+    }
+
+    /// The virtual addresses, once it was registered.
+    pub(super) fn own(&self) -> Option<Virtual> {
+        self.own
+    }
+
+    /// Why there is no registration.
+    pub(super) fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref().map(|(_, trouble)| trouble)
+    }
+
+    /// The role reports something. The places of the AS that shall be asked by TCP, if that would tell more.
+    pub(super) fn event(&mut self, machine: &Node, now: Instant, event: &Event) -> Option<Vec<SocketAddr>> {
+        let mut probe = None;
+        match event {
+            Event::Registered { addresses, nat } => {
+                self.own = Some(*addresses);
+                self.nat = Some(*nat);
+                self.trouble = None;
+                self.registered = true;
+            }
+            Event::Surveyed(report) => self.behaviours = [report.v6, report.v4],
+            Event::Unregistered { reason } => {
+                let stood = std::mem::take(&mut self.registered);
+                if stood {
+                    self.facts.lost(now);
+                }
+                let failed = Failed { reason: reason.clone(), with: machine.trouble_with().cloned(), stood };
+                if failed.reason == Reason::Timeout
+                    && failed.with == Some(Party::As)
+                    && self.shown.method == Method::Proposed
+                {
+                    probe = Some(self.facts.auth.clone());
+                }
+                self.explain(now, failed, None);
+            }
+            Event::StillRelayed { peer, reason } => {
+                self.still_relayed.insert(peer.clone(), reason.clone());
+            }
+            Event::TunnelUp(up) if up.pattern != Pattern::Relayed => {
+                self.still_relayed.remove(up.peer.as_str());
+            }
+            Event::TunnelDown { peer, .. } => {
+                self.still_relayed.remove(peer);
+            }
+            _ => {}
+        }
+        probe
+    }
+
+    /// Whether the AS answered by TCP, asked because it did not by UDP.
+    pub(super) fn probed(&mut self, now: Instant, tcp: bool) {
+        let failed = self.trouble.as_ref().map(|(failed, _)| failed.clone());
+        if let Some(failed) = failed.filter(|failed| failed.reason == Reason::Timeout) {
+            self.explain(now, failed, Some(tcp));
+        }
+    }
+
+    /// Says why there is no registration, once for each different reason.
+    fn explain(&mut self, now: Instant, failed: Failed, tcp: Option<bool>) {
+        let trouble = self.facts.explain(now, &failed, tcp);
+        let known = self.trouble.as_ref().is_some_and(|(_, known)| *known == trouble);
+        if known {
+            tracing::debug!(reason = %trouble.what, "still not registered");
+        } else {
+            tracing::warn!(reason = %trouble.what, remedy = %trouble.remedy, "not registered; trying again");
+        }
+        self.trouble = Some((failed, trouble));
+    }
+
+    /// `cyphonic status`. `addresses` are the machine's, `dropped` what was dropped by reason.
+    pub(super) fn status(
+        &self,
+        machine: &Node,
+        now: Instant,
+        addresses: &[IpAddr],
+        dropped: BTreeMap<String, u64>,
+    ) -> control::Status {
+        let [v6, v4] = self.behaviours;
+        let known = [("IPv6", v6), ("IPv4", v4)];
+        let known = known.into_iter().filter_map(|(family, how)| Some((family.to_owned(), behaviour(how?))));
+        control::Status {
+            name: self.shown.name.to_string(),
+            method: self.shown.method.name().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: (now - Instant::ZERO).as_secs(),
+            registered: machine.is_registered(),
+            nat: self.nat,
+            trouble: self.trouble().map(|trouble| trouble.what.clone()),
+            remedy: self.trouble().map(|trouble| trouble.remedy.clone()),
+            certificate_ends: self.facts.certificate_ends().map(|ends| ends.as_secs()),
+            nms: self.nms(machine, now),
+            network_behaviour: known.collect(),
+            virtual_addresses: self.own.map(both).unwrap_or_default(),
+            addresses: addresses.to_vec(),
+            port: self.shown.port,
+            tun: self.shown.tun.clone(),
+            peers: machine.peers().iter().map(|status| self.peer(now, status)).collect(),
+            dropped,
+            next: machine.next_timer().map(|due| control::Next {
+                timer: due.timer.to_string(),
+                in_s: due.at.saturating_since(now).as_secs_f64(),
+            }),
+        }
+    }
+
+    /// Puts the node's own numbers on a page.
+    pub(super) fn on(&self, machine: &Node, page: &mut Page) {
+        expiry::on(page, self.facts.certificate_ends());
+        let registered = f64::from(u8::from(machine.is_registered()));
+        page.gauge("registered", "Whether the NMS knows where this node is.", [(Vec::new(), registered)]);
+        let peers = machine.peers();
+        let up =
+            |relayed| peers.iter().filter_map(|peer| peer.tunnel.as_ref()).filter(|t| t.relayed == relayed).count();
+        let tunnels = [false, true].map(|relayed| (vec![("via", via(relayed))], up(relayed) as f64));
+        page.gauge("tunnels", "Tunnels that are up.", tunnels);
+        let bytes = peers.iter().flat_map(|peer| {
+            let row = |direction, bytes| (vec![("peer", peer.peer.as_str()), ("direction", direction)], bytes);
+            [row("sent", peer.sent), row("received", peer.received)]
+        });
+        page.counter("peer_bytes_total", "Bytes of packets exchanged with a peer.", bytes);
+    }
+
+    fn nms(&self, machine: &Node, now: Instant) -> Option<control::Nms> {
         machine.nms_heard().map(|(remote, heard)| control::Nms {
             remote,
             silent_s: (now - heard).as_secs_f64(),
@@ -23,7 +199,7 @@ impl NodeShell {
         })
     }
 
-    pub(super) fn peer(&self, now: Instant, status: &PeerStatus) -> control::Peer {
+    fn peer(&self, now: Instant, status: &PeerStatus) -> control::Peer {
         let tunnel = status.tunnel.as_ref();
         control::Peer {
             peer: status.peer.clone(),
@@ -43,10 +219,15 @@ impl NodeShell {
         }
     }
 
-    /// What is known of the network, and whom to ask for the rest.
-    pub(super) fn netcheck(&self, machine: &Node, now: Instant) -> (control::Netcheck, Vec<netcheck::Target>) {
+    /// What is known of the network, and the places to ask for the rest. `addresses` and `nat64` are the machine's.
+    pub(super) fn netcheck(
+        &self,
+        machine: &Node,
+        now: Instant,
+        (addresses, nat64): (&[IpAddr], Option<Ipv6Addr>),
+    ) -> (control::Netcheck, Vec<netcheck::Target>) {
         let family = |v6: bool, how: Option<Behaviour>| control::Family {
-            addresses: self.addresses.iter().copied().filter(|address| address.is_ipv6() == v6).collect(),
+            addresses: addresses.iter().copied().filter(|address| address.is_ipv6() == v6).collect(),
             mapping: how.and_then(|how| how.mapping).map(|mapping| mapped(mapping).to_owned()),
             filtering: how.and_then(|how| how.filtering).map(|filtering| filtered(filtering).to_owned()),
             ..control::Family::default()
@@ -59,8 +240,8 @@ impl NodeShell {
             name: self.shown.name.to_string(),
             method: self.shown.method.name().to_owned(),
             registered: machine.is_registered(),
-            trouble: self.trouble.as_ref().map(|(_, trouble)| trouble.what.clone()),
-            remedy: self.trouble.as_ref().map(|(_, trouble)| trouble.remedy.clone()),
+            trouble: self.trouble().map(|trouble| trouble.what.clone()),
+            remedy: self.trouble().map(|trouble| trouble.remedy.clone()),
             nms: self.nms(machine, now),
             nat: self.nat,
             port: self.shown.port,
@@ -80,15 +261,14 @@ impl NodeShell {
             ("nms", machine.nms_places().into_iter().map(by_quic).collect()),
             ("trs", machine.trs_places().into_iter().map(by_quic).collect()),
         ];
-        let targets = targets
-            .into_iter()
-            .flat_map(|(service, places)| netcheck::targets(service, places, &self.addresses, self.nat64));
+        let targets =
+            targets.into_iter().flat_map(|(service, places)| netcheck::targets(service, places, addresses, nat64));
         (known, targets.collect())
     }
 }
 
 /// How a network treats a node, in words (RFC 4787 §4.1, §5).
-pub(super) fn behaviour(how: Behaviour) -> String {
+fn behaviour(how: Behaviour) -> String {
     let mapping = how.mapping.map_or("mapping not known", mapped);
     let filtering = how.filtering.map_or("filtering not known", filtered);
     format!("{mapping}; {filtering}")
@@ -110,10 +290,6 @@ fn filtered(filtering: Filtering) -> &'static str {
     }
 }
 
-pub(super) fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-pub(super) fn both(addresses: Virtual) -> Vec<IpAddr> {
+fn both(addresses: Virtual) -> Vec<IpAddr> {
     vec![addresses.v4.into(), addresses.v6.into()]
 }

@@ -1,0 +1,103 @@
+//! `status`, `ping`, `netcheck` and `capture`: the commands that ask a running node through its control socket.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::print;
+use crate::control::{self, DEFAULT_SOCKET};
+use crate::error::{Code, Failure};
+use crate::run;
+
+#[derive(Args)]
+struct Control {
+    /// The node's control socket.
+    #[arg(long, default_value = DEFAULT_SOCKET, env = "CYPHONIC_CONTROL")]
+    control: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct StatusArgs {
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    control: Control,
+}
+
+#[derive(Args)]
+pub(super) struct PingArgs {
+    /// The peer: its name, or the first part of it.
+    name: String,
+    /// How often.
+    #[arg(short, long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+    /// Seconds between two.
+    #[arg(short, long, default_value_t = 1.0)]
+    interval: f64,
+    /// As JSON, at the end.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    control: Control,
+}
+
+#[derive(Args)]
+pub(super) struct CaptureArgs {
+    /// The file, or - for standard output (`cyphonic capture - | wireshark -k -i -`).
+    file: PathBuf,
+    /// How long; until Ctrl-C if nothing is said.
+    #[arg(short, long)]
+    seconds: Option<f64>,
+    /// Build every connection anew first. Wireshark opens a QUIC connection only if it has seen its beginning.
+    #[arg(long)]
+    rebuild: bool,
+    #[command(flatten)]
+    control: Control,
+}
+
+#[derive(Args)]
+pub(super) struct NetcheckArgs {
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    control: Control,
+}
+
+pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
+    let text = control::status(&args.control.control, args.json)?;
+    print(&format!("{}\n", text.trim_end()));
+    Ok(())
+}
+
+pub(super) fn ping(args: &PingArgs) -> Result<(), Failure> {
+    let pause = seconds(args.interval, "--interval", "0.2")?;
+    control::ping(&args.control.control, &args.name, args.count, pause, args.json, print)
+}
+
+pub(super) fn capture(args: &CaptureArgs) -> Result<(), Failure> {
+    let time = args.seconds.map(|time| seconds(time, "--seconds", "10")).transpose()?;
+    run::block_on(async {
+        let bytes = control::capture(&args.control.control, &args.file, time, args.rebuild).await?;
+        if args.file != Path::new("-") {
+            let warning = "whoever has it can read what this node sent and received";
+            print(&format!("{}: {bytes} bytes; {warning}\n", args.file.display()));
+        }
+        Ok(())
+    })
+}
+
+pub(super) fn netcheck(args: &NetcheckArgs) -> Result<(), Failure> {
+    let text = control::netcheck(&args.control.control, args.json)?;
+    print(&format!("{}\n", text.trim_end()));
+    Ok(())
+}
+
+/// The value of a flag as a duration; `such_as` is a good one.
+fn seconds(value: f64, flag: &str, such_as: &str) -> Result<Duration, Failure> {
+    Duration::try_from_secs_f64(value).map_err(|_| {
+        Failure::new(Code::Usage, format!("{flag} is no time"), format!("give seconds, such as {such_as}"))
+    })
+}

@@ -1,0 +1,88 @@
+//! `ca`: an authority as a folder.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use cyphonic_core::name::Fqdn;
+
+use super::{device, print};
+use crate::error::Failure;
+use crate::{ca, inspect};
+
+#[derive(Args)]
+pub(super) struct CaArgs {
+    /// The authority's folder.
+    #[arg(long, global = true, default_value = "pki", env = "CYPHONIC_CA")]
+    dir: PathBuf,
+    #[command(subcommand)]
+    command: CaCommands,
+}
+
+#[derive(Subcommand)]
+enum CaCommands {
+    /// Make a new authority.
+    Init {
+        /// The zone of all names.
+        #[arg(long, default_value = "cyphonic.test")]
+        zone: Fqdn,
+    },
+    /// Make key and certificate for one or more names.
+    Issue {
+        /// The names: as.ZONE, nms.ZONE, trs.ZONE, and one for each node.
+        #[arg(required = true)]
+        names: Vec<Fqdn>,
+        /// How many days they last.
+        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=3650))]
+        days: u64,
+        /// Replace a certificate that is there.
+        #[arg(long)]
+        renew: bool,
+    },
+    /// Take a name's certificates back: writes crl.pem. Where that is copied to, and set as `crl`, its sessions end.
+    Revoke {
+        /// The name.
+        name: Fqdn,
+        /// Also remove it from the database of AS and NMS, so that it can log in by no new certificate or password either.
+        #[arg(long, env = "CYPHONIC_DATABASE")]
+        database: Option<PathBuf>,
+    },
+    /// What is in a certificate file.
+    Print {
+        /// The file (PEM); the root if none is named.
+        file: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
+    match &args.command {
+        CaCommands::Init { zone } => {
+            ca::init(&args.dir, zone)?;
+            print(&format!("made {}; give root.pem to everybody, keep the keys\n", args.dir.display()));
+        }
+        CaCommands::Issue { names, days, renew } => {
+            let ca = ca::Ca::open(&args.dir)?;
+            for name in names {
+                let (certificate, key) = ca.issue(name, *days, *renew)?;
+                print(&format!("{}\n{}\n", certificate.display(), key.display()));
+            }
+        }
+        CaCommands::Revoke { name, database } => {
+            let (list, count) = ca::Ca::open(&args.dir)?.revoke(name)?;
+            print(&format!("{}: {count} more; copy it to AS, NMS, TRS and every node\n", list.display()));
+            if let Some(database) = database {
+                let was = device::remove(database, name)?;
+                let may = if was { "may not log in any more" } else { "was no device" };
+                print(&format!("{}: {name} {may}\n", database.display()));
+            }
+        }
+        CaCommands::Print { file, json } => {
+            let root = args.dir.join("root.pem");
+            let file = file.as_ref().unwrap_or(&root);
+            print(&if *json { inspect::json(file)? + "\n" } else { ca::print(file)? });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! The command line: one module a subcommand, or family of them.
+
+mod ask;
+mod ca;
+mod config;
+mod daemon;
+mod device;
+mod signup;
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use self::daemon::Daemon;
+use crate::error::{Code, Failure};
+use crate::settings::{AuthSettings, Key, NmsSettings, NodeSettings, Settings, TrsSettings};
+
+#[derive(Parser)]
+#[command(name = "cyphonic", version, about = "CYPHONIC overlay network: services, node and tools")]
+#[command(after_help = exit_codes())]
+struct Cli {
+    #[command(subcommand)]
+    command: Commands,
+}
+
+#[derive(Subcommand)]
+enum Commands {
+    /// Make and look at certificates.
+    Ca(ca::CaArgs),
+    /// The devices that may log in: the AS's database.
+    Device(device::DeviceArgs),
+    /// Get a first certificate from the AS, by an invitation (`cyphonic device invite`).
+    Signup(signup::SignupArgs),
+    /// Run the Authentication Service.
+    As(Daemon<AuthSettings>),
+    /// Run the Node Management Service.
+    Nms(Daemon<NmsSettings>),
+    /// Run the Tunnel Relay Service.
+    Trs(Daemon<TrsSettings>),
+    /// Run a node.
+    Node(Daemon<NodeSettings>),
+    /// Examples of configuration files, and whether one is whole.
+    Config {
+        #[command(subcommand)]
+        command: config::ConfigCommands,
+    },
+    /// How the running node stands, and with whom it has tunnels.
+    Status(ask::StatusArgs),
+    /// Measure the way to a peer, through the running node. Ends with 0 if at least one echo came back, with 8 if none did.
+    /// Ctrl-C ends it early, with the summary.
+    Ping(ask::PingArgs),
+    /// All that passes through the running node, as pcapng for Wireshark, with the secrets that open it. The node must have
+    /// `allow-capture = true`. The file is readable by its owner only.
+    Capture(ask::CaptureArgs),
+    /// What this machine's network lets through: the running node asks its services.
+    Netcheck(ask::NetcheckArgs),
+    /// Completions for a shell, to be sourced.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+fn exit_codes() -> String {
+    let mut text = String::from("Exit codes:\n   0  all is well\n");
+    for (code, meaning) in Code::ALL {
+        let _ = writeln!(text, "  {:2}  {meaning}", code as u8);
+    }
+    text
+}
+
+/// The command with `CYPHONIC_*` variables for every key of every role.
+fn command() -> Command {
+    let mut command = Cli::command();
+    for (role, keys) in [
+        (AuthSettings::ROLE, AuthSettings::KEYS),
+        (NmsSettings::ROLE, NmsSettings::KEYS),
+        (TrsSettings::ROLE, TrsSettings::KEYS),
+        (NodeSettings::ROLE, NodeSettings::KEYS),
+    ] {
+        command = command.mut_subcommand(role, |command| {
+            keys.iter().fold(command, |command, key: &Key| command.mut_arg(key.field, |arg| arg.env(key.variable())))
+        });
+    }
+    command
+}
+
+/// Runs the program; the exit code is one of [`Code`].
+pub fn main() -> ExitCode {
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Code::Usage.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let done = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => execute(cli.command),
+        Err(error) => Err(Failure::new(Code::Usage, error.to_string(), "see `cyphonic --help`")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "error: {failure}\nremedy: {}", failure.remedy());
+            failure.code.into()
+        }
+    }
+}
+
+fn execute(commands: Commands) -> Result<(), Failure> {
+    match commands {
+        Commands::Ca(args) => ca::run(&args),
+        Commands::Device(args) => device::run(&args),
+        Commands::Signup(args) => signup::run(args),
+        Commands::As(daemon) => daemon::auth(daemon),
+        Commands::Nms(daemon) => daemon::nms(daemon),
+        Commands::Trs(daemon) => daemon::trs(daemon),
+        Commands::Node(daemon) => daemon::node(daemon),
+        Commands::Config { command } => config::run(command),
+        Commands::Status(args) => ask::status(&args),
+        Commands::Ping(args) => ask::ping(&args),
+        Commands::Capture(args) => ask::capture(&args),
+        Commands::Netcheck(args) => ask::netcheck(&args),
+        Commands::Completions { shell } => {
+            // Written at once: the generator panics where its reader is gone, `print` does not.
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut command(), "cyphonic", &mut text);
+            print(&String::from_utf8_lossy(&text));
+            Ok(())
+        }
+    }
+}
+
+/// To standard output; whoever closed it does not want it.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_key_has_a_flag_and_a_variable() {
+        let command = command();
+        let node = command.find_subcommand("node").unwrap();
+        for key in NodeSettings::KEYS {
+            let arg = node.get_arguments().find(|arg| arg.get_id() == key.field).unwrap();
+            assert_eq!(arg.get_long(), Some(key.name().as_str()));
+            assert_eq!(arg.get_env().unwrap(), key.variable().as_str());
+        }
+    }
+
+    #[test]
+    fn the_help_lists_the_exit_codes() {
+        let help = command().render_long_help().to_string();
+        for (_, meaning) in Code::ALL {
+            assert!(help.contains(meaning), "{meaning}");
+        }
+    }
+}

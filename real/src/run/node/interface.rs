@@ -1,0 +1,87 @@
+//! The machine around a node: its real addresses, the virtual interface, and the system's resolver.
+//!
+//! | in | out |
+//! |---|---|
+//! | the machine's addresses ([`Interface::moved`]), the virtual addresses ([`Interface::follow`]) | commands to the role; addresses and routes of the virtual interface, and a resolver that knows of the zone |
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use cyphonic_core::name::Virtual;
+use cyphonic_core::node::{NodeCommand, Overlay};
+use tokio::sync::Mutex;
+
+use super::super::dns::Resolver;
+use super::super::ready;
+use crate::error::Failure;
+use crate::net::Network;
+
+pub(super) struct Interface {
+    overlay: Overlay,
+    network: Arc<Mutex<Network>>,
+    resolver: Resolver,
+    /// This machine's addresses.
+    addresses: Vec<IpAddr>,
+    /// The network's NAT64 prefix, if it has one.
+    nat64: Option<Ipv6Addr>,
+    /// What the virtual interface was given.
+    configured: Option<Virtual>,
+    /// Whether systemd was told that the node does its work.
+    ready: bool,
+}
+
+impl Interface {
+    pub(super) fn new(
+        overlay: Overlay,
+        network: Arc<Mutex<Network>>,
+        resolver: Resolver,
+        addresses: Vec<IpAddr>,
+        nat64: Option<Ipv6Addr>,
+    ) -> Self {
+        Self { overlay, network, resolver, addresses, nat64, configured: None, ready: false }
+    }
+
+    /// This machine's addresses, and the NAT64 prefix of its network.
+    pub(super) fn underlay(&self) -> (&[IpAddr], Option<Ipv6Addr>) {
+        (&self.addresses, self.nat64)
+    }
+
+    /// The machine has these addresses now. What the role has to be told, if they are others.
+    pub(super) fn moved(&mut self, addresses: Vec<IpAddr>) -> Option<NodeCommand> {
+        if addresses == self.addresses {
+            return None;
+        }
+        tracing::info!(?addresses, "this machine's addresses have changed");
+        self.addresses = addresses;
+        Some(self.network_of(self.addresses.clone()))
+    }
+
+    /// What makes the role build every connection anew: no network, and the same one again.
+    pub(super) fn rebuild(&self) -> [NodeCommand; 2] {
+        [Vec::new(), self.addresses.clone()].map(|addresses| self.network_of(addresses))
+    }
+
+    fn network_of(&self, addresses: Vec<IpAddr>) -> NodeCommand {
+        NodeCommand::Network { addresses, nat64: self.nat64 }
+    }
+
+    /// Gives the virtual interface these addresses, if it does not have them yet, and tells the resolver.
+    pub(super) async fn follow(&mut self, own: Option<Virtual>) -> Result<(), Failure> {
+        let Some(own) = own else { return Ok(()) };
+        if self.configured != Some(own) {
+            self.network.lock().await.configure(own, &self.overlay).await?;
+            self.configured = Some(own);
+            self.resolver.install();
+        }
+        if !self.ready {
+            self.ready = true;
+            ready(&format!("registered as {} {}", own.v4, own.v6));
+        }
+        Ok(())
+    }
+
+    /// Puts the resolver back as it was before.
+    pub(super) fn restore(&mut self) {
+        self.resolver.restore();
+    }
+}

@@ -1,0 +1,86 @@
+//! What is observed of a node: its events, its traffic, and captures of both.
+//!
+//! | in | out |
+//! |---|---|
+//! | what passes ([`Observed::sees`]), events ([`Observed::event`]), a wish to capture ([`Observed::capture`]) | log lines, numbers, captures |
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cyphonic_core::event::Event;
+
+use super::super::capture::Capture;
+use super::super::metrics::{Page, Traffic};
+use super::super::report::Report;
+use super::super::secrets::Kept;
+use crate::control::{Answer, Reply};
+use crate::drive::Passing;
+use crate::error::Code;
+
+/// Most captures under way.
+const CAPTURES: usize = 4;
+
+pub(super) struct Observed {
+    report: Report,
+    traffic: Traffic,
+    /// Secrets of TLS sessions, where captures are allowed.
+    secrets: Option<Arc<Kept>>,
+    captures: Vec<Capture>,
+    /// The title of captures, and the name of the virtual interface in them.
+    title: (String, String),
+}
+
+impl Observed {
+    pub(super) fn new(report: Report, secrets: Option<Arc<Kept>>, title: String, tun: String) -> Self {
+        Self { report, traffic: Traffic::default(), secrets, captures: Vec::new(), title: (title, tun) }
+    }
+
+    pub(super) fn sees(&mut self, passing: &Passing<'_>) {
+        self.traffic.count(passing);
+        for capture in &mut self.captures {
+            capture.take(passing);
+        }
+    }
+
+    pub(super) fn event(&mut self, event: &Event) {
+        self.report.event(event);
+    }
+
+    /// Sends on what captures have; those that nobody reads any more end.
+    pub(super) fn flush(&mut self) {
+        self.captures.retain_mut(Capture::flush);
+    }
+
+    /// How often something was dropped, by reason.
+    pub(super) fn drops(&self) -> BTreeMap<String, u64> {
+        self.report.drops().into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect()
+    }
+
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// Puts what was counted of events on a page of numbers.
+    pub(super) fn on(&self, page: &mut Page) {
+        self.report.on(page);
+    }
+
+    /// Begins a capture, where captures are allowed. The reply has no second part where none began.
+    pub(super) fn capture(&mut self) -> Reply {
+        let refuse = |code, what: &str, remedy: &str| {
+            Answer::Error { code, what: what.to_owned(), remedy: remedy.to_owned() }.into()
+        };
+        let Some(secrets) = &self.secrets else {
+            let remedy = "set `allow-capture = true` and start it again";
+            return refuse(Code::Config, "this node allows no captures", remedy);
+        };
+        if self.captures.len() >= CAPTURES {
+            return refuse(Code::Other, "too many captures are under way", "end one of them");
+        }
+        tracing::warn!("A CAPTURE BEGINS: all traffic of this node is shown in clear to who asked for it");
+        let (title, tun) = &self.title;
+        let (capture, pieces) = Capture::begin(title, tun, secrets.clone());
+        self.captures.push(capture);
+        Reply { answer: Answer::Capturing, then: Some(pieces) }
+    }
+}

@@ -1,0 +1,232 @@
+//! Pings under way: echoes that the node itself sends through its tunnels, for `cyphonic ping`.
+//!
+//! | in | out |
+//! |---|---|
+//! | a question ([`Pings::begin`]), a packet for the virtual interface ([`Pings::takes`]), a tunnel's end ([`Pings::tunnel_down`]) | packets ([`Pings::follow_up`]), each question's answer |
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cyphonic_core::dns;
+use cyphonic_core::event::Failure as Reason;
+use cyphonic_core::name::{Fqdn, Virtual};
+use cyphonic_core::node::{Node, Overlay};
+use cyphonic_core::packet;
+use cyphonic_core::time::Instant;
+use tokio::sync::oneshot;
+
+use super::super::trouble::{self, Trouble};
+use super::{milliseconds, via};
+use crate::control::{Answer, Pong, Reply};
+use crate::error::Code;
+
+/// The port from which the node itself asks for names. Applications may have it too: answers carry our number.
+const ASK_PORT: u16 = 53;
+/// Most pings under way.
+const PINGS: usize = 256;
+/// How long a ping is waited for.
+const PING_TIMEOUT: Duration = Duration::from_secs(14);
+/// Marks our own echo requests.
+const ECHO_ID: u16 = 0xc1f0;
+
+/// Where a reply goes.
+type To = oneshot::Sender<Reply>;
+
+/// A ping under way, by its number.
+struct Ping {
+    name: Fqdn,
+    /// This node's virtual address.
+    from: Ipv4Addr,
+    /// The peer's, once it is known.
+    address: Option<Ipv4Addr>,
+    /// When the query, then the echo request, went out.
+    since: Instant,
+    /// Why there is no tunnel, as far as it was heard.
+    reason: Option<Reason>,
+    reply: To,
+}
+
+/// All pings under way.
+pub(super) struct Pings {
+    overlay: Overlay,
+    under_way: BTreeMap<u16, Ping>,
+    next: u16,
+    outbox: Vec<Bytes>,
+    /// (number, answered when): pongs that wait for a look at the machine.
+    pongs: Vec<(u16, Instant)>,
+    /// Pings whose peer has no address, until the reason was heard.
+    unreached: Vec<u16>,
+}
+
+impl Pings {
+    pub(super) fn new(overlay: Overlay) -> Self {
+        Self {
+            overlay,
+            under_way: BTreeMap::new(),
+            next: 0,
+            outbox: Vec::new(),
+            pongs: Vec::new(),
+            unreached: Vec::new(),
+        }
+    }
+
+    /// Begins a ping from this node, which is called `own_name`. Without virtual addresses (`own`) there is none, and
+    /// `trouble` says why.
+    pub(super) fn begin(
+        &mut self,
+        machine: &Node,
+        now: Instant,
+        (own_name, own, trouble): (&Fqdn, Option<Virtual>, Option<&Trouble>),
+        name: &str,
+        reply: To,
+    ) {
+        self.under_way.retain(|_, ping| now < ping.since + PING_TIMEOUT);
+        // A short name is one of the zone.
+        let full = if name.contains('.') { name.to_owned() } else { format!("{name}.{}", self.overlay.zone) };
+        let Ok(name) = full.parse::<Fqdn>() else { return refuse(reply, "that is no name", "give a node's name") };
+        let Some(own) = own else {
+            let why = trouble.map(|trouble| (format!(": {}", trouble.what), trouble.remedy.as_str()));
+            let (why, remedy) = why.unwrap_or((String::new(), "wait a moment; `cyphonic status` says how it stands"));
+            return refuse(reply, &format!("this node is not registered yet{why}"), remedy);
+        };
+        if name == *own_name {
+            return refuse(reply, "that is this node itself", "give another node's name");
+        }
+        if self.under_way.len() >= PINGS {
+            return refuse(reply, "too many pings are under way", "wait a little");
+        }
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        let text = name.to_string();
+        let known = machine.peers().into_iter().find(|peer| peer.peer == text && peer.tunnel.is_some());
+        let address = known.and_then(|peer| peer.addresses).map(|addresses| addresses.v4);
+        let ping = Ping { name: name.clone(), from: own.v4, address: None, since: now, reason: None, reply };
+        self.under_way.insert(number, ping);
+        if let Some(address) = address {
+            return self.send_echo(now, number, address);
+        }
+        let query = dns::query(number, &name, dns::QueryKind::A);
+        let from = SocketAddr::new(own.v4.into(), ASK_PORT);
+        let to = SocketAddr::new(self.overlay.dns_v4.into(), dns::PORT);
+        self.outbox.extend(packet::build_udp(from, to, &query).map(Bytes::from));
+    }
+
+    /// The tunnel to a peer has ended, or did not come up.
+    pub(super) fn tunnel_down(&mut self, peer: &str, reason: &Reason) {
+        for ping in self.under_way.values_mut().filter(|ping| ping.name.as_str() == peer) {
+            ping.reason = Some(reason.clone());
+        }
+    }
+
+    /// Whether a packet for the virtual interface is an answer to one of our own.
+    pub(super) fn takes(&mut self, now: Instant, packet: &Bytes) -> bool {
+        if self.under_way.is_empty() {
+            return false;
+        }
+        if let Some(number) = echo_reply(packet) {
+            let ours = self.under_way.get(&number).is_some_and(|ping| ping.address == source_v4(packet));
+            if ours {
+                self.pongs.push((number, now));
+            }
+            return ours;
+        }
+        let Some(udp) = packet::udp(packet) else { return false };
+        if udp.destination.port() != ASK_PORT || !self.overlay.is_dns(udp.source.ip()) {
+            return false;
+        }
+        let Ok((number, _, address)) = dns::parse_answer(udp.payload) else { return false };
+        if self.under_way.get(&number).is_none_or(|ping| ping.address.is_some()) {
+            return false;
+        }
+        match address {
+            Some(IpAddr::V4(address)) => self.send_echo(now, number, address),
+            _ => self.unreached.push(number),
+        }
+        true
+    }
+
+    /// Answers what can be answered. The next packet that goes into the tunnels.
+    pub(super) fn follow_up(&mut self, machine: &Node) -> Option<Bytes> {
+        while let Some(number) = self.unreached.pop() {
+            let Some(ping) = self.under_way.remove(&number) else { continue };
+            let Trouble { what, remedy } = trouble::unreached(&ping.name, ping.reason.as_ref());
+            refuse(ping.reply, &what, &remedy);
+        }
+        while let Some((number, at)) = self.pongs.pop() {
+            let Some(ping) = self.under_way.remove(&number) else { continue };
+            let Some(address) = ping.address else { continue };
+            let peers = machine.peers();
+            let tunnel = peers
+                .iter()
+                .find(|peer| peer.addresses.is_some_and(|known| known.v4 == address))
+                .and_then(|peer| peer.tunnel.as_ref());
+            let Some(tunnel) = tunnel else {
+                refuse(ping.reply, "the tunnel is gone", "try again");
+                continue;
+            };
+            let pong = Answer::Pong(Pong {
+                peer: ping.name.to_string(),
+                address: address.into(),
+                via: via(tunnel.relayed).to_owned(),
+                remote: tunnel.remote,
+                rtt_ms: milliseconds(at - ping.since),
+            });
+            let _ = ping.reply.send(pong.into());
+        }
+        self.outbox.pop()
+    }
+
+    fn send_echo(&mut self, now: Instant, number: u16, address: Ipv4Addr) {
+        let Some(ping) = self.under_way.get_mut(&number) else { return };
+        ping.address = Some(address);
+        ping.since = now;
+        let builder = etherparse::PacketBuilder::ipv4(ping.from.octets(), address.octets(), 64)
+            .icmpv4_echo_request(ECHO_ID, number);
+        let mut packet = Vec::with_capacity(64);
+        if builder.write(&mut packet, b"cyphonic ping").is_ok() {
+            self.outbox.push(packet.into());
+        }
+    }
+}
+
+fn refuse(reply: To, what: &str, remedy: &str) {
+    let (code, what, remedy) = (Code::Unreachable, what.to_owned(), remedy.to_owned());
+    let _ = reply.send(Answer::Error { code, what, remedy }.into());
+}
+
+/// The number of an ICMP echo reply to one of ours.
+fn echo_reply(packet: &[u8]) -> Option<u16> {
+    let headers = etherparse::SlicedPacket::from_ip(packet).ok()?;
+    let etherparse::TransportSlice::Icmpv4(icmp) = headers.transport? else { return None };
+    match icmp.icmp_type() {
+        etherparse::Icmpv4Type::EchoReply(echo) if echo.id == ECHO_ID => Some(echo.seq),
+        _ => None,
+    }
+}
+
+fn source_v4(packet: &[u8]) -> Option<Ipv4Addr> {
+    packet.get(12..16).map(|bytes| Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echo_reply_is_recognised_by_our_mark_only() {
+        let build = |id| {
+            let mut packet = Vec::new();
+            etherparse::PacketBuilder::ipv4([198, 18, 0, 11], [198, 18, 0, 10], 64)
+                .icmpv4_echo_reply(id, 7)
+                .write(&mut packet, b"x")
+                .unwrap();
+            packet
+        };
+        assert_eq!(echo_reply(&build(ECHO_ID)), Some(7));
+        assert_eq!(echo_reply(&build(1)), None);
+        assert_eq!(echo_reply(b"junk"), None);
+        assert_eq!(source_v4(&build(1)), Some(Ipv4Addr::new(198, 18, 0, 11)));
+    }
+}
