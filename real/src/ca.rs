@@ -1,20 +1,23 @@
 //! The certificate authority as a folder.
 //!
 //! ```text
-//! root.pem, root.key    the root: copy root.pem to every machine; keep root.key in a safe, nothing needs it any more
-//! ca.pem, ca.key        the intermediate authority (the AS of paper §2.1), which signs all certificates
-//! ca.toml               the facts in both certificates
-//! issued, revoked       every certificate that was made, and every revoked one: serial number, time, name
-//! crl.pem               the signed list of revoked certificates: for AS, NMS, TRS and every node
-//! lock                  held while a command writes here
-//! service.key           the key that NMS and TRS share in the conventional method
-//! NAME.pem, NAME.key    made by `issue`: copy both to NAME's machine and delete NAME.key here
+//! root.pem, root.key    the root: root.pem goes to everybody, root.key best to a safe, nothing needs it any more
+//! ca.pem, ca.key        the intermediate authority (the AS of paper §2.1), which signs everybody's certificate
+//! ca.toml               what both certificates say
+//! issued, revoked       every certificate that was made, and those that do not count any more: serial number, time, name
+//! crl.pem               the list of those, signed: to AS, NMS, TRS and every node
+//! lock                  keeps two who write there apart
+//! service.key           what NMS and TRS share in the conventional method
+//! NAME.pem, NAME.key    what `issue` made: copy both to NAME's machine and delete NAME.key here
+//! NAME.pem.~1~ …        what a renewal replaced
 //! ```
 
 mod book;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,7 +29,7 @@ use zeroize::Zeroizing;
 
 use crate::drive;
 use crate::error::{Code, Failure};
-use crate::files;
+use crate::{files, names};
 use book::{Entry, Lock, append, entries, lock};
 
 const DAY: u64 = 86_400;
@@ -45,9 +48,13 @@ struct Facts {
     not_after: u64,
 }
 
+/// What [`init`] makes. Losing any of it loses the authority, or something that all its devices share.
+const MADE: [&str; 7] = ["root.pem", "root.key", "ca.pem", "ca.key", "ca.toml", "service.key", "crl.pem"];
+
 /// A folder with an authority in it.
 pub struct Ca {
     folder: PathBuf,
+    zone: Fqdn,
     authority: Authority,
     ends: u64,
 }
@@ -94,15 +101,14 @@ fn seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, Failure> {
     Err(Failure::new(Code::Identity, what, "give the folder that `cyphonic ca init` made"))
 }
 
-/// Makes a new authority in `folder`.
+/// Makes a new authority in `folder`, which then is its owner's alone.
 pub fn init(folder: &Path, zone: &Fqdn) -> Result<(), Failure> {
-    std::fs::create_dir_all(folder).map_err(|error| {
+    make_folder(folder).map_err(|error| {
         Failure::new(Code::Config, format!("{}: {error}", folder.display()), "give a folder that you may write in")
     })?;
-    if folder.join("ca.toml").exists() {
-        let what = format!("{}: there is an authority already", folder.display());
-        return Err(Failure::new(Code::Duplicate, what, "use it, or give another folder with --dir"));
-    }
+    refuse_remains(folder)?;
+    let _lock = lock(folder)?;
+    refuse_remains(folder)?;
     let facts = Facts { zone: zone.to_string(), not_before: now() - BACKDATE, not_after: now() + AUTHORITY_DAYS * DAY };
     let (root_seed, seed) = (random::<32>()?, random::<32>()?);
     files::write_secret(&folder.join("root.key"), &hex(&*root_seed))?;
@@ -116,6 +122,31 @@ pub fn init(folder: &Path, zone: &Fqdn) -> Result<(), Failure> {
     // Last, so that a folder with it is complete.
     files::write_public(&folder.join("ca.toml"), &toml::to_string(&facts).map_err(Failure::other)?)?;
     Ca::open(folder)?.write_list(&[]).map(drop)
+}
+
+/// A folder for secrets: a new or empty one is its owner's alone. In one that is in use others may need their files.
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    if std::fs::read_dir(folder)?.next().is_none() {
+        std::fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// Refuses a folder that has anything of an authority in it, be it only a key that was left over.
+fn refuse_remains(folder: &Path) -> Result<(), Failure> {
+    let Some(there) = MADE.iter().map(|name| folder.join(name)).find(|path| path.symlink_metadata().is_ok()) else {
+        return Ok(());
+    };
+    let (what, remedy) = if folder.join("ca.toml").exists() {
+        (format!("{}: there is an authority already", folder.display()), "use it, or give another folder with --dir")
+    } else {
+        (
+            format!("{}: it may belong to another authority", there.display()),
+            "move it away, or give another folder with --dir",
+        )
+    };
+    Err(Failure::new(Code::Duplicate, what, remedy))
 }
 
 fn authority_name(zone: &str) -> String {
@@ -132,21 +163,31 @@ impl Ca {
         };
         let text = std::fs::read_to_string(&path).map_err(|error| missing(&error))?;
         let facts: Facts = toml::from_str(&text).map_err(|error| missing(&error))?;
+        let zone = facts.zone.parse().map_err(|error| missing(&error))?;
         let span = validity(facts.not_before, facts.not_after)?;
         let certificate = files::certificates(&folder.join("ca.pem"))?.swap_remove(0);
         let key = seed(&folder.join("ca.key"))?;
         let authority = Authority::resumed(certificate, &key, &authority_name(&facts.zone), span);
         let authority = authority.map_err(|error| pki(&error))?;
-        Ok(Self { folder: folder.to_owned(), authority, ends: facts.not_after })
+        Ok(Self { folder: folder.to_owned(), zone, authority, ends: facts.not_after })
     }
 
-    /// Makes key and certificate for a name and writes both; where to.
+    /// The zone of all names.
+    pub fn zone(&self) -> &Fqdn {
+        &self.zone
+    }
+
+    /// Makes key and certificate for a name of the zone and writes both; where to. With `renew` what was there stays beside
+    /// it ([`files::write_secret`]).
     pub fn issue(&self, name: &Fqdn, days: u64, renew: bool) -> Result<(PathBuf, PathBuf), Failure> {
+        names::of_zone(name, &self.zone)?;
         let (certificate, key) = (self.folder.join(format!("{name}.pem")), self.folder.join(format!("{name}.key")));
         let lock = lock(&self.folder)?;
-        if certificate.exists() && !renew {
-            let what = format!("{name} has a certificate already: {}", certificate.display());
-            return Err(Failure::new(Code::Duplicate, what, "choose another name, or give --renew to replace it"));
+        let there = [&certificate, &key].into_iter().find(|path| path.symlink_metadata().is_ok());
+        if let Some(there) = there.filter(|_| !renew) {
+            let what = format!("{name} has a certificate or key already: {}", there.display());
+            let remedy = "choose another name, or give --renew to replace it (a copy of the old one is kept)";
+            return Err(Failure::new(Code::Duplicate, what, remedy));
         }
         let (serial, span) = self.next(&lock, name, days)?;
         let identity = self.authority.issue(name, &*random::<32>()?, serial, span).map_err(|error| pki(&error))?;
@@ -155,8 +196,10 @@ impl Ca {
         Ok((certificate, key))
     }
 
-    /// A certificate, with those between it and the root (PEM), for who holds the private key to this public one.
+    /// A device's certificate, with those between it and the root (PEM), for the holder of the private key to this public
+    /// one.
     pub fn certify(&self, name: &Fqdn, key: PublicKey, days: u64) -> Result<String, Failure> {
+        names::of_device(name, Some(&self.zone))?;
         let (serial, span) = self.next(&lock(&self.folder)?, name, days)?;
         let chain = self.authority.certify(name, key, serial, span).map_err(|error| pki(&error))?;
         Ok(pem_of(&chain))
@@ -216,7 +259,8 @@ impl Ca {
         let before = before.and_then(|number| Some(u64::from_be_bytes(*number.last_chunk()?)));
         let number = before.map_or(0, |before| before.saturating_add(1)).max(now());
         let list = self.authority.revoke(&serials, number, span).map_err(|error| pki(&error))?;
-        files::write_public(&path, &pem::encode(&pem::Pem::new("X509 CRL", list.to_vec())))?;
+        // It follows from `revoked` alone, so no copy of the one before is kept.
+        files::write_derived(&path, &pem::encode(&pem::Pem::new("X509 CRL", list.to_vec())))?;
         Ok(path)
     }
 }
@@ -356,6 +400,70 @@ mod tests {
         let (_, list) = x509_parser::parse_x509_crl(block.contents()).unwrap();
         assert_eq!(list.iter_revoked_certificates().count(), names.len());
         assert_eq!(entries(&folder.path().join("issued")).unwrap().len(), 2 * names.len());
+    }
+
+    /// Every file of a folder with what is in it.
+    fn contents(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+        files.map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap())).collect()
+    }
+
+    #[test]
+    fn no_name_that_is_issued_renewed_or_signed_up_overwrites_the_authoritys_own_files() {
+        let folder = tempfile::tempdir().unwrap();
+        init(folder.path(), &name("example.org")).unwrap();
+        let ca = Ca::open(folder.path()).unwrap();
+        let before = contents(folder.path());
+        let stems = MADE.iter().filter_map(|file| file.strip_suffix(".pem").or(file.strip_suffix(".key")));
+        for bad in stems.chain(["issued", "revoked", "lock", "example.org", "a.example.com", "aexample.org"]) {
+            for renew in [false, true] {
+                let failure = ca.issue(&name(bad), 30, renew).unwrap_err();
+                assert_eq!(failure.code, Code::Usage, "{bad}: {failure}");
+            }
+            assert!(ca.certify(&name(bad), PublicKey([1; 32]), 30).is_err(), "{bad}");
+        }
+        assert_eq!(contents(folder.path()), before);
+        for service in ["as.example.org", "nms.example.org", "trs.example.org"] {
+            assert_eq!(ca.certify(&name(service), PublicKey([1; 32]), 30).unwrap_err().code, Code::Usage);
+            ca.issue(&name(service), 30, false).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_renewal_replaces_is_kept_and_a_key_without_its_certificate_is_not_replaced_unasked() {
+        let folder = tempfile::tempdir().unwrap();
+        init(folder.path(), &name("example")).unwrap();
+        let ca = Ca::open(folder.path()).unwrap();
+        let (certificate, key) = ca.issue(&name("a.example"), 30, false).unwrap();
+        let before = [&certificate, &key].map(|path| std::fs::read(path).unwrap());
+        std::fs::remove_file(&certificate).unwrap();
+        assert_eq!(ca.issue(&name("a.example"), 30, false).unwrap_err().code, Code::Duplicate);
+        assert_eq!(std::fs::read(&key).unwrap(), before[1]);
+        std::fs::write(&certificate, &before[0]).unwrap();
+        ca.issue(&name("a.example"), 30, true).unwrap();
+        let kept = ["a.example.pem.~1~", "a.example.key.~1~"].map(|file| folder.path().join(file));
+        assert_eq!(kept.map(|path| std::fs::read(path).unwrap()), before);
+        assert_ne!(std::fs::read(&key).unwrap(), before[1]);
+    }
+
+    #[test]
+    fn what_is_left_of_an_authority_is_not_overwritten_by_a_new_one_and_its_folder_is_its_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in MADE {
+            let pki = folder.path().join(file);
+            std::fs::create_dir(&pki).unwrap();
+            std::fs::write(pki.join(file), "what was there").unwrap();
+            let failure = init(&pki, &name("example")).unwrap_err();
+            assert_eq!(failure.code, Code::Duplicate, "{failure}");
+            assert_eq!(contents(&pki), [(file.to_owned(), b"what was there".to_vec())].into(), "{file}");
+        }
+        let (new, empty) = (folder.path().join("new"), folder.path().join("empty"));
+        std::fs::create_dir(&empty).unwrap();
+        for pki in [new, empty] {
+            init(&pki, &name("example")).unwrap();
+            let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode(&pki), mode(&pki.join("lock"))), (0o700, 0o600));
+        }
     }
 
     /// Two of one name.

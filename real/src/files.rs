@@ -4,7 +4,7 @@
 //! secret into an error or a log.
 
 use std::fs::{self, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,7 +91,7 @@ pub fn renew_list(path: &Path, crl: &Path, chain: &[CertificateDer<'static>], fe
     revoking(&roots, fetched.as_bytes(), crl, chain)?;
     let newer = list_number(fetched.as_bytes()) > fs::read(crl).ok().and_then(|text| list_number(&text));
     if newer {
-        write_public(crl, fetched)?;
+        write_derived(crl, fetched)?;
     }
     Ok(newer)
 }
@@ -394,9 +394,9 @@ pub fn append_private(path: &Path, key: &str) -> Result<fs::File, Failure> {
     Ok(file)
 }
 
-/// Writes a new file that only its owner can read.
+/// Writes a file that only its owner can read. A file that is there already stays beside it, see [`keep_old`].
 pub fn write_secret(path: &Path, text: &str) -> Result<(), Failure> {
-    write(path, text, 0o600)
+    write(path, text, 0o600, true)
 }
 
 /// Makes a new file that only its owner can read; if there is one already, it is an error.
@@ -407,9 +407,48 @@ pub fn create_secret(path: &Path) -> Result<fs::File, Failure> {
     })
 }
 
-/// Writes a new file that everybody can read.
+/// Writes a file that everybody can read. A file that is there already stays beside it, see [`keep_old`].
 pub fn write_public(path: &Path, text: &str) -> Result<(), Failure> {
-    write(path, text, 0o644)
+    write(path, text, 0o644, true)
+}
+
+/// Writes a file that everybody can read, and that can be made again at any time. The file that was there is gone.
+pub fn write_derived(path: &Path, text: &str) -> Result<(), Failure> {
+    write(path, text, 0o644, false)
+}
+
+/// Puts `new` in the place of `path`, whose file stays beside it.
+pub fn replace(path: &Path, new: &Path) -> std::io::Result<()> {
+    keep_old(path)?;
+    fs::rename(new, path)?;
+    sync_folder(path)
+}
+
+/// Gives the file at `path`, if there is one, a second name: NAME.~1~, or the next number that is free.
+fn keep_old(path: &Path) -> std::io::Result<()> {
+    for number in 1_u32.. {
+        let mut copy = path.as_os_str().to_owned();
+        copy.push(format!(".~{number}~"));
+        // Some file systems have no second names.
+        let kept = fs::hard_link(path, &copy).or_else(|error| match error.kind() {
+            ErrorKind::AlreadyExists | ErrorKind::NotFound => Err(error),
+            _ => copy_to_new(path, Path::new(&copy)),
+        });
+        match kept {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => break,
+            kept => return kept,
+        }
+    }
+    Ok(())
+}
+
+/// Copies a file with its mode to a name that is free.
+fn copy_to_new(path: &Path, copy: &Path) -> std::io::Result<()> {
+    let mut old = fs::File::open(path)?;
+    let mut new = OpenOptions::new().write(true).create_new(true).mode(old.metadata()?.mode() & 0o777).open(copy)?;
+    std::io::copy(&mut old, &mut new)?;
+    new.sync_all()
 }
 
 /// Makes sure that a file is found under its name, new as it may be, after the machine went down.
@@ -418,21 +457,25 @@ pub fn sync_folder(path: &Path) -> std::io::Result<()> {
     fs::File::open(folder)?.sync_all()
 }
 
-/// All or nothing: a new file takes the old one's place.
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+/// All or nothing: a new file takes the old one's place. `keeps`: the old one stays beside it.
+fn write(path: &Path, text: &str, mode: u32, keeps: bool) -> Result<(), Failure> {
+    // A name that no other process and no earlier life has: whatever is there is not ours to remove.
     let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
+    temporary.push(format!(".{}.{}.new", std::process::id(), since_epoch().as_nanos()));
     let temporary = PathBuf::from(temporary);
     let result = (|| {
-        let _ = fs::remove_file(&temporary);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
+        if keeps {
+            return replace(path, &temporary);
+        }
         fs::rename(&temporary, path)?;
         sync_folder(path)
     })();
     result.map_err(|error| {
+        let _ = fs::remove_file(&temporary);
         let what = format!("{}: cannot be written: {error}", path.display());
         Failure::new(Code::Config, what, "check that the folder is there and that this user may write in it")
     })
@@ -521,5 +564,23 @@ mod tests {
         assert_eq!(mode(&path), 0o644);
         write_secret(&path, "new").unwrap();
         assert_eq!((mode(&path), fs::read_to_string(&path).unwrap().as_str()), (0o600, "new"));
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_stays_beside_the_new_one_however_often() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k");
+        for text in ["first", "second", "third"] {
+            write_secret(&path, text).unwrap();
+        }
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert_eq!([read("k.~1~"), read("k.~2~"), read("k")], ["first", "second", "third"]);
+        assert_eq!(mode(&folder.path().join("k.~1~")), 0o600);
+        copy_to_new(&path, &folder.path().join("c")).unwrap();
+        assert_eq!((mode(&folder.path().join("c")), read("c").as_str()), (0o600, "third"));
+        assert_eq!(copy_to_new(&path, &folder.path().join("c")).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        write_derived(&path, "fourth").unwrap();
+        assert_eq!(read("k"), "fourth");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "nothing else is left");
     }
 }

@@ -6,19 +6,22 @@
 //! | `settings` | flags, variables, files |
 //! | `run` | the daemons: `as`, `nms`, `trs`, `node` |
 //! | `drive` | the loop that drives a role on sockets, TUN and time |
+//! | `descriptors` | how many file descriptors there are, and for whom |
 //! | `net` | the system's addresses, interfaces and routes |
 //! | `control` | `status`, `ping`, `netcheck`: how people ask a running node |
-//! | `ca`, `files`, `inspect`, `signup` | certificates and secrets |
+//! | `ca`, `files`, `inspect`, `names`, `signup` | certificates, secrets, and who may have them |
 //! | `store` | the database of AS and NMS |
 //! | `error` | what can go wrong, for people and scripts |
 
 pub mod ca;
 pub mod cli;
 pub mod control;
+pub mod descriptors;
 pub mod drive;
 pub mod error;
 pub mod files;
 pub mod inspect;
+pub mod names;
 pub mod net;
 pub mod run;
 pub mod settings;

@@ -41,7 +41,7 @@ pub use desk::Desk;
 
 use crate::drive::{self, Wall};
 use crate::error::{Code, Failure};
-use crate::{ca, files};
+use crate::{ca, files, names};
 
 /// The port, if nothing else is said.
 pub const PORT: u16 = 4433;
@@ -296,6 +296,7 @@ pub struct Applicant {
 impl Applicant {
     /// Gets the certificate and writes it, and before that the key, if there is none yet; where both are.
     pub async fn sign_up(self) -> Result<(PathBuf, PathBuf), Failure> {
+        names::of_device(&self.name, None)?;
         let file = |end: &str| self.folder.join(format!("{}.{end}", self.name));
         let (certificate, key, new) = (file("pem"), file("key"), file("pem.part"));
         let roots = files::roots(&self.roots, None, &[])?;
@@ -326,10 +327,10 @@ impl Applicant {
         let ask = Ask::Certificate(Request { name: self.name.to_string(), token, request });
         let reply = exchange(&self.places, &self.as_name, &roots, identity.as_ref(), &ask, LINE_BYTES).await?;
         let chain = self.judge(reply)?;
-        files::write_public(&new, &chain)?;
+        files::write_derived(&new, &chain)?;
         // Whether all of it fits, before anybody relies on it.
         files::credentials(&self.name, &new, &key, &self.roots, None)?;
-        std::fs::rename(&new, &certificate).and_then(|()| files::sync_folder(&certificate)).map_err(|error| {
+        files::replace(&certificate, &new).map_err(|error| {
             Failure::new(Code::Config, format!("{}: {error}", certificate.display()), "check that you may write there")
         })?;
         Ok((certificate, key))
@@ -365,7 +366,7 @@ mod tests {
 
     use super::*;
     use crate::ca::Ca;
-    use crate::store::SqliteStore;
+    use crate::store::{Offer, SqliteStore};
 
     #[test]
     fn the_families_are_tried_in_turn() {
@@ -398,7 +399,10 @@ mod tests {
                 Applicant { name, places, as_name, roots: roots.clone(), right, folder }
             };
             let until = drive::since_epoch() + Duration::from_secs(60);
-            store.invite(&name("a.example"), "secret", until, false).unwrap();
+            let invite = |who: &str, token: &str, replaces: bool| {
+                store.invite(&name(who), token, Offer { made: drive::since_epoch(), until, replaces })
+            };
+            invite("a.example", "secret", false).unwrap();
             let refused = invited("a.example", "wrong", "1").sign_up().await.unwrap_err();
             assert!(refused.to_string().contains("no such invitation"), "{refused}");
             assert!(invited("b.example", "secret", "2").sign_up().await.is_err(), "another name");
@@ -411,13 +415,13 @@ mod tests {
             assert_eq!([&certificate, &key].map(|file| std::fs::read(file).unwrap()), before, "its answer was lost");
             assert!(store.devices().unwrap().iter().any(|(device, _)| device.name == name("a.example")));
 
-            store.invite(&name("a.example"), "again", until, false).unwrap();
+            invite("a.example", "again", false).unwrap();
             let taken = invited("a.example", "again", "5").sign_up().await.unwrap_err();
             assert_eq!((taken.code, taken.to_string().contains("another device's name")), (Code::Duplicate, true));
-            store.invite(&name("a.example"), "instead", until, true).unwrap();
+            invite("a.example", "instead", true).unwrap();
             invited("a.example", "instead", "6").sign_up().await.unwrap();
 
-            store.invite(&name("c.example"), "c", until, false).unwrap();
+            invite("c.example", "c", false).unwrap();
             let holder = rusqlite::Connection::open(folder.path().join("a.db")).unwrap();
             holder.execute_batch("BEGIN IMMEDIATE").unwrap();
             let locked = invited("c.example", "c", "7").sign_up().await.unwrap_err();
@@ -455,11 +459,29 @@ mod tests {
             store.remove_device(cyphonic_core::name::NodeId::of(&name("c.example"))).unwrap();
             let gone = renew("c.example", "8").sign_up().await.unwrap_err();
             assert!(gone.to_string().contains("no device"), "{gone}");
-            store.invite(&name("c.example"), "d", until, false).unwrap();
+            invite("c.example", "d", false).unwrap();
             invited("c.example", "d", "10").sign_up().await.unwrap();
             Ca::open(&pki).unwrap().revoke(&name("c.example")).unwrap();
             let revoked = renew("c.example", "10").sign_up().await.unwrap_err();
             assert!(revoked.to_string().contains("revoked"), "{revoked}");
+
+            // A token that was forgotten when its name was revoked, and a service's name.
+            let earlier = drive::since_epoch().saturating_sub(Duration::from_secs(5));
+            store.invite(&name("c.example"), "e", Offer { made: earlier, until, replaces: true }).unwrap();
+            let outlived = invited("c.example", "e", "11").sign_up().await.unwrap_err();
+            assert!(outlived.to_string().contains("revoked after this invitation"), "{outlived}");
+            invite("nms.example", "n", true).unwrap();
+            let ask = Ask::Certificate(Request {
+                name: "nms.example".to_owned(),
+                token: Some("n".to_owned()),
+                request: pem::encode(&pem::Pem::new(
+                    "CERTIFICATE REQUEST",
+                    pki::request(&name("nms.example"), &[9; 32]).unwrap(),
+                )),
+            });
+            let reply = exchange(&places, &as_name, &papers.roots, None, &ask, LINE_BYTES).await.unwrap();
+            assert!(matches!(&reply, Reply::Refused(why) if why.contains("the name of a service")));
+            assert_eq!(invited("nms.example", "n", "12").sign_up().await.unwrap_err().code, Code::Usage);
 
             // Whoever says nothing keeps nobody out.
             let mut idle = Vec::new();

@@ -259,7 +259,8 @@ fn what_is_told_of_devices_and_certificates_is_there_for_programs_too() {
         |arguments: &[&str]| -> serde_json::Value { serde_json::from_str(&fine(folder.path(), arguments)).unwrap() };
     let devices = json(&["device", "list", "--json"]);
     let known = serde_json::json!(
-        [{ "name": "a.cyphonic.test", "ipv4": null, "ipv6": null, "certificate": true, "password": false }]
+        [{ "name": "a.cyphonic.test", "device": true, "ipv4": null, "ipv6": null, "certificate": true,
+           "password": false, "invited_until": null }]
     );
     assert_eq!(devices, known);
     let invitation = json(&["device", "invite", "c.cyphonic.test", "--json"]);
@@ -285,6 +286,74 @@ fn a_revoked_device_is_gone_and_its_name_is_free_for_a_new_device() {
     assert!(again.contains("crl.pem: 0 more; copy it") && again.contains("was no device"), "{again}");
     refused(&run(path, &["device", "remove", "a.cyphonic.test"]), 2, &["no device"]);
     fine(path, &["device", "add", "a.cyphonic.test"]);
+}
+
+#[test]
+fn a_name_that_an_attacker_would_like_is_neither_issued_nor_added_nor_invited_nor_signed_up() {
+    let folder = stage();
+    let path = folder.path();
+    let read = |file: &str| fs::read(path.join("pki").join(file)).unwrap();
+    let own = ["root.key", "root.pem", "ca.key", "ca.pem", "service.key", "crl.pem"];
+    let before = own.map(read);
+    for name in ["root", "ca", "service", "crl", "lock", "cyphonic.test", "a.example.org"] {
+        for more in [&[][..], &["--renew"]] {
+            refused(&run(path, &[&["ca", "issue", name], more].concat()), 2, &[name]);
+        }
+    }
+    refused(&run(path, &["ca", "issue", "root", "crl", "--renew"]), 2, &["root"]);
+    assert!(own.map(read) == before, "a file of the authority was overwritten");
+    fine(path, &["ca", "issue", "nms.cyphonic.test", "trs.cyphonic.test"]);
+    for name in ["as.cyphonic.test", "nms.cyphonic.test", "trs.cyphonic.test"] {
+        for command in [&["device", "add"][..], &["device", "invite"], &["device", "invite", "--replace"]] {
+            refused(&run(path, &[command, &[name]].concat()), 2, &[name, "service"]);
+        }
+        let signup = ["signup", name, "--as", "[::1]:1", "--renew", "--roots", "pki/root.pem", "--out", "pki"];
+        refused(&run(path, &signup), 2, &[name, "service"]);
+    }
+    for name in ["root", "b.example.org"] {
+        refused(&run(path, &["device", "add", name, "--zone", "cyphonic.test"]), 2, &[name]);
+        refused(&run(path, &["device", "invite", name, "--zone", "cyphonic.test"]), 2, &[name]);
+    }
+    assert_eq!(fine(path, &["device", "list"]).lines().count(), 1, "nothing was added or invited");
+}
+
+#[test]
+fn an_invitation_is_listed_replaced_aloud_taken_back_and_gone_with_its_device() {
+    let folder = stage();
+    let path = folder.path();
+    let invite = |name: &str, more: &[&str]| run(path, &[&["device", "invite", name], more].concat());
+    assert_eq!(invite("c.cyphonic.test", &[]).err, "");
+    let second = invite("c.cyphonic.test", &[]);
+    assert!(second.code == 0 && second.err.contains("the earlier token does not count any more"), "{}", second.err);
+    assert_eq!(second.out.trim().len(), 32, "standard output is the token's alone");
+    let listed = fine(path, &["device", "list"]);
+    assert!(listed.contains("c.cyphonic.test  -  no device yet  invited until 20"), "{listed}");
+    assert_eq!(fine(path, &["device", "uninvite", "c.cyphonic.test"]), "c.cyphonic.test is not invited any more\n");
+    refused(&run(path, &["device", "uninvite", "c.cyphonic.test"]), 2, &["c.cyphonic.test", "no invitation"]);
+    // Every way to shut a name out takes its invitation with it.
+    for evict in [&["device", "remove"][..], &["ca", "revoke", "--database", "cyphonic.db"]] {
+        invite("a.cyphonic.test", &["--replace"]);
+        assert!(fine(path, &["device", "list"]).contains("invited until"));
+        let said = fine(path, &[evict, &["a.cyphonic.test"]].concat());
+        assert!(said.contains("a.cyphonic.test may not log in any more, and is not invited any more"), "{said}");
+        assert_eq!(fine(path, &["device", "list"]), "");
+        fine(path, &["device", "add", "a.cyphonic.test"]);
+    }
+}
+
+#[test]
+fn commands_that_only_look_or_take_away_make_no_database() {
+    let folder = stage();
+    let path = folder.path();
+    for command in [
+        &["device", "list", "--database", "other.db"][..],
+        &["device", "remove", "a.cyphonic.test", "--database", "other.db"],
+        &["device", "uninvite", "a.cyphonic.test", "--database", "other.db"],
+        &["ca", "revoke", "a.cyphonic.test", "--database", "other.db"],
+    ] {
+        refused(&run(path, command), 7, &["other.db", "no database"]);
+        assert!(!path.join("other.db").exists(), "{command:?}");
+    }
 }
 
 #[test]

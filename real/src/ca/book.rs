@@ -3,14 +3,21 @@
 //! A line is on the disk before anybody relies on it, and it counts once it is whole, with its end. A line that was
 //! being written when the machine went down does not count, and is removed before the next line is written.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use cyphonic_core::name::Fqdn;
 
 use crate::error::{Code, Failure};
 use crate::files;
+
+/// How long another process may have the lock. What is done under it takes milliseconds.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long after one attempt to get the lock comes the next.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A line of the files `issued` (the time is the certificate's end) and `revoked` (since when).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,12 +37,35 @@ fn failed(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Code::Config, format!("{}: {error}", path.display()), "check that this user may write there")
 }
 
-/// Waits until nobody else has the authority's files.
+/// Waits until no other process has the authority's files.
+///
+/// The lock is advisory, and everybody who can open the file can hold it. So only its owner can open it.
+///
+/// # Errors
+/// [`Code::Config`] if the file cannot be opened, or another process holds the lock for longer than [`LOCK_PATIENCE`].
 pub(super) fn lock(folder: &Path) -> Result<Lock, Failure> {
     let path = folder.join("lock");
-    let file = OpenOptions::new().create(true).append(true).open(&path);
-    let locked = file.and_then(|file| file.lock().map(|()| Lock { _file: file }));
-    locked.map_err(|error| failed(&path, &error))
+    let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).and_then(|file| {
+        // An earlier version made it readable by everybody.
+        if file.metadata()?.permissions().mode() & 0o077 != 0 {
+            file.set_permissions(Permissions::from_mode(0o600))?;
+        }
+        Ok(file)
+    });
+    let file = opened.map_err(|error| failed(&path, &error))?;
+    let end = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                let what = format!("{}: another program has held it for {} s", path.display(), LOCK_PATIENCE.as_secs());
+                let remedy = format!("end that program (`fuser {}` shows it), and try again", path.display());
+                return Err(Failure::new(Code::Config, what, remedy));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(&path, &error)),
+        }
+    }
 }
 
 /// Writes entries behind those that are there. When it is back they are on the disk.
@@ -121,6 +151,29 @@ mod tests {
             append(&lock(folder.path()).unwrap(), &path, std::slice::from_ref(&next)).unwrap();
             assert_eq!(entries(&path).unwrap(), [first.clone(), next.clone()], "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_local_user_who_holds_the_lock_of_an_authority_delays_a_revocation_by_seconds_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        // As an earlier version left it: everybody may open it.
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let stranger = File::open(&path).unwrap();
+        stranger.lock().unwrap();
+        let begun = Instant::now();
+        let failure = lock(folder.path()).unwrap_err();
+        assert!(begun.elapsed() < LOCK_PATIENCE * 2, "{:?}", begun.elapsed());
+        assert_eq!(failure.code, Code::Config);
+        assert!(failure.to_string().contains("another program") && failure.remedy().contains("fuser"), "{failure}");
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600,
+            "no other user opens it again"
+        );
+        drop(stranger);
+        lock(folder.path()).unwrap();
     }
 
     #[test]

@@ -7,7 +7,7 @@ use cyphonic_core::name::Fqdn;
 
 use super::{device, print};
 use crate::error::Failure;
-use crate::{ca, inspect};
+use crate::{ca, inspect, names};
 
 #[derive(Args)]
 pub(super) struct CaArgs {
@@ -34,7 +34,7 @@ enum CaCommands {
         /// How many days they last.
         #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=3650))]
         days: u64,
-        /// Replace a certificate that is there.
+        /// Replace a certificate that is there, and its key. Copies of both stay beside the new ones.
         #[arg(long)]
         renew: bool,
     },
@@ -42,7 +42,8 @@ enum CaCommands {
     Revoke {
         /// The name.
         name: Fqdn,
-        /// Also remove it from the database of AS and NMS, so that it can log in by no new certificate or password either.
+        /// Also remove it from the database of AS and NMS, with its invitation: it can log in by no new certificate, password or
+        /// token either.
         #[arg(long, env = "CYPHONIC_DATABASE")]
         database: Option<PathBuf>,
     },
@@ -64,6 +65,8 @@ pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
         }
         CaCommands::Issue { names, days, renew } => {
             let ca = ca::Ca::open(&args.dir)?;
+            // All names are judged before anything is written.
+            names.iter().try_for_each(|name| names::of_zone(name, ca.zone()))?;
             for name in names {
                 let (certificate, key) = ca.issue(name, *days, *renew)?;
                 print(&format!("{}\n{}\n", certificate.display(), key.display()));
@@ -73,9 +76,8 @@ pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
             let (list, count) = ca::Ca::open(&args.dir)?.revoke(name)?;
             print(&format!("{}: {count} more; copy it to AS, NMS, TRS and every node\n", list.display()));
             if let Some(database) = database {
-                let was = device::remove(database, name)?;
-                let may = if was { "may not log in any more" } else { "was no device" };
-                print(&format!("{}: {name} {may}\n", database.display()));
+                let was = device::evict(database, name)?;
+                print(&format!("{}: {}", database.display(), device::told(name, was)));
             }
         }
         CaCommands::Print { file, json } => {

@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::udp::{is_lacking_family, places, refused};
+use crate::descriptors;
 use crate::error::Failure;
 
 /// Most connections at one time.
@@ -59,7 +60,7 @@ impl Streams {
     pub fn listen(listen: &[IpAddr], port: u16) -> Result<Self, Failure> {
         let streams = Self::outgoing();
         let ids = Arc::new(AtomicU64::new(FIRST_ACCEPTED));
-        let room = Arc::new(Semaphore::new(STREAM_LIMIT));
+        let room = Arc::new(Semaphore::new(descriptors::share(STREAM_LIMIT)));
         for listener in listeners(listen, port, "port")? {
             tokio::spawn(accept(listener, ids.clone(), room.clone(), streams.inputs.clone()));
         }

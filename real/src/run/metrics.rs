@@ -5,17 +5,20 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::drive::Passing;
 use crate::error::{Code, Failure};
 
 /// The longest request that is read.
 const REQUEST_BYTES: usize = 8192;
+/// Most connections at one time. One question a connection, and each ends within [`PATIENCE`].
+const CONNECTIONS: usize = 16;
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -35,12 +38,17 @@ pub(super) async fn serve<R: Send + 'static>(
     }
     let listener =
         TcpListener::bind(place).await.map_err(|error| crate::drive::refused("TCP", place, "metrics", &error))?;
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
     tokio::spawn(async move {
         loop {
+            let Ok(permit) = room.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let ask = ask.clone();
-                    tokio::spawn(tokio::time::timeout(PATIENCE, answer(stream, ask, wrap)));
+                    tokio::spawn(async move {
+                        let _ = tokio::time::timeout(PATIENCE, answer(stream, ask, wrap)).await;
+                        drop(permit);
+                    });
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }

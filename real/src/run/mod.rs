@@ -33,6 +33,7 @@ pub use node::run as node;
 pub use plan::resolve;
 pub use services::{auth, nms, trs};
 
+use crate::descriptors;
 use crate::drive::Wall;
 use crate::error::{Code, Failure};
 use crate::settings::{LogFormat, Parsed};
@@ -72,6 +73,7 @@ impl FormatTime for Timer {
 
 /// Runs a daemon's task on this thread; what it spawns has another.
 pub fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    descriptors::raise();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     // Threads for work on files are not kept: each has the privileges of when it began.
     let runtime = runtime.thread_keep_alive(Duration::from_millis(50));

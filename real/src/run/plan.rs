@@ -12,7 +12,7 @@ use cyphonic_core::quic::{Congestion, QuicOptions};
 
 use super::dns::Resolver;
 use super::secrets::{self, Kept};
-use super::trust::{Source, Trust};
+use super::trust::{self, Source, Trust};
 use super::{ALPN, environment, named, overlay, seed, zone};
 use crate::error::{Code, Failure};
 use crate::settings::{self, NodeSettings, Parsed, Short, required};
@@ -85,21 +85,22 @@ pub(super) fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
         let what = "`login = \"password\"`: the proposed method needs a certificate (paper §4.3)";
         return Err(Failure::new(Code::Config, what, "use `login = \"certificate\"`, or the conventional method"));
     }
-    let roots = required::<NodeSettings, _>(settings.roots, "roots")?;
+    let watched = trust::Files::new(required::<NodeSettings, _>(settings.roots, "roots")?, settings.crl);
+    let (roots, crl) = (watched.roots(), watched.crl());
     let (login, identity, trusted, certificate) = if by_password {
         let file = required::<NodeSettings, _>(settings.password_file, "password_file")?;
         let password = files::read_secret(&file)?.trim_end_matches(['\r', '\n']).to_owned();
-        (node::Login::Password(password), None, files::roots(&roots, settings.crl.as_deref(), &[])?, file)
+        (node::Login::Password(password), None, files::roots(roots, crl, &[])?, file)
     } else {
         let certificate = required::<NodeSettings, _>(settings.certificate, "certificate")?;
         let key = required::<NodeSettings, _>(settings.key, "key")?;
-        let credentials = files::credentials(&name, &certificate, &key, &roots, settings.crl.as_deref())?;
+        let credentials = files::credentials(&name, &certificate, &key, roots, crl)?;
         (node::Login::Certificate, Some(credentials.identity), credentials.roots, certificate)
     };
     let chain = identity.as_ref().map(|identity| identity.chain.clone()).unwrap_or_default();
     let as_name = named(settings.as_name, "as", &zone)?;
-    let source = Source::new(settings.crl_from, settings.crl.as_deref(), &as_name)?;
-    let trust = Trust { roots, crl: settings.crl, chain, source };
+    let source = Source::new(settings.crl_from, crl, &as_name)?;
+    let trust = Trust::new(watched, chain, source);
     if settings.nat64.as_ref().is_some_and(|prefix| prefix.0.prefix_len() != 96) {
         return Err(Failure::new(Code::Config, "`nat64` is no /96", "set the network's prefix, such as 64:ff9b::/96"));
     }

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use super::metrics::{self, Page, Traffic};
 use super::privileges::{self, Later};
 use super::report::Report;
-use super::trust::{Source, Trust};
+use super::trust::{self, Source, Trust};
 use super::{
     ALPN, CONVENTIONAL_PORT, PORT, environment, expiry, named, overlay, ready, secrets, seed, stopped, with_port, zone,
 };
@@ -153,9 +153,10 @@ impl Papers {
         let certificate = required::<S, _>(self.certificate, "certificate")?;
         let key = required::<S, _>(self.key, "key")?;
         let roots = required::<S, _>(self.roots, "roots")?;
-        let credentials = files::credentials(name, &certificate, &key, &roots, self.crl.as_deref())?;
-        let source = Source::new(self.crl_from, self.crl.as_deref(), as_name)?;
-        let trust = Trust { roots, crl: self.crl, chain: credentials.identity.chain.clone(), source };
+        let trusted = trust::Files::new(roots, self.crl);
+        let credentials = files::credentials(name, &certificate, &key, trusted.roots(), trusted.crl())?;
+        let source = Source::new(self.crl_from, trusted.crl(), as_name)?;
+        let trust = Trust::new(trusted, credentials.identity.chain.clone(), source);
         let later = trust.later();
         let (metrics, ends) = (self.metrics.map(|place| place.0), credentials.ends);
         let prepared = Prepared { name: name.clone(), trust, metrics, later, ends };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::tls::Roots;
@@ -24,14 +24,62 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often the AS is asked for its list.
 const FETCH: Duration = Duration::from_secs(10);
 
+/// How long after an attempt that failed the same error is logged again.
+const SAY: Duration = Duration::from_secs(60);
+
 /// Where trust comes from.
 pub(super) struct Trust {
-    pub(super) roots: PathBuf,
-    pub(super) crl: Option<PathBuf>,
+    files: Files,
     /// Our own certificates: a list that cannot judge them is refused.
-    pub(super) chain: Vec<CertificateDer<'static>>,
+    chain: Vec<CertificateDer<'static>>,
     /// Where the list is fetched from.
-    pub(super) source: Option<Source>,
+    source: Option<Source>,
+}
+
+/// The files of roots and of revoked certificates, and what they were when somebody began to read them.
+pub(super) struct Files {
+    roots: PathBuf,
+    crl: Option<PathBuf>,
+    /// None if they were not read to the end.
+    read: Option<[Stamp; 2]>,
+}
+
+impl Files {
+    /// To be called before the files are read for the first time: what changes in the meantime is read again.
+    pub(super) fn new(roots: PathBuf, crl: Option<PathBuf>) -> Self {
+        let mut files = Self { roots, crl, read: None };
+        files.read = Some(files.stamps());
+        files
+    }
+
+    pub(super) fn roots(&self) -> &Path {
+        &self.roots
+    }
+
+    pub(super) fn crl(&self) -> Option<&Path> {
+        self.crl.as_deref()
+    }
+
+    fn stamps(&self) -> [Stamp; 2] {
+        let stamp = |path: &Path| fs::metadata(path).ok().map(|m| (m.ino(), m.len(), m.mtime(), m.mtime_nsec()));
+        [stamp(&self.roots), self.crl.as_deref().and_then(stamp)]
+    }
+
+    /// Reads both by `read` if they have changed since they were read, or `forced`. A failure leaves them unread: the next
+    /// call tries again, whether they have changed or not. It may be the system that failed: no descriptor, no memory.
+    fn read_again(
+        &mut self,
+        forced: bool,
+        read: impl FnOnce(&Path, Option<&Path>) -> Result<Roots, Failure>,
+    ) -> Option<Result<Roots, Failure>> {
+        let stamps = Some(self.stamps());
+        if !forced && stamps == self.read {
+            return None;
+        }
+        let roots = read(&self.roots, self.crl.as_deref());
+        self.read = stamps.filter(|_| roots.is_ok());
+        Some(roots)
+    }
 }
 
 /// An AS that gives the list out.
@@ -103,9 +151,13 @@ impl Source {
 type Stamp = Option<(u64, u64, i64, i64)>;
 
 impl Trust {
+    pub(super) fn new(files: Files, chain: Vec<CertificateDer<'static>>, source: Option<Source>) -> Self {
+        Self { files, chain, source }
+    }
+
     /// What is read, or written, again.
     pub(super) fn later(&self) -> Vec<Later> {
-        let files = [&self.roots].into_iter().chain(&self.crl).map(|path| Later::read(path));
+        let files = [&self.files.roots].into_iter().chain(&self.files.crl).map(|path| Later::read(path));
         let fetched = self.source.iter().map(|source| Later::beside(&source.crl));
         files.chain(fetched).collect()
     }
@@ -113,43 +165,69 @@ impl Trust {
     /// Tells whenever the files have changed, or a SIGHUP came, and they can be used; and whose certificates were taken
     /// back, where the list is fetched and somebody wants to know.
     pub(super) fn watch<R: Send + 'static>(
-        self,
+        mut self,
         tell: mpsc::Sender<R>,
         wrap: fn(Roots) -> R,
         revoked: Option<fn(Vec<Fqdn>) -> R>,
     ) -> Result<(), Failure> {
         let mut hangup = signal(SignalKind::hangup()).map_err(Failure::other)?;
-        let mut before = self.stamps();
         if let Some(source) = self.source.clone() {
-            tokio::spawn(source.follow(self.roots.clone(), self.chain.clone(), tell.clone(), revoked));
+            tokio::spawn(source.follow(self.files.roots.clone(), self.chain.clone(), tell.clone(), revoked));
         }
         tokio::spawn(async move {
+            let mut said: Option<(String, Instant)> = None;
             loop {
                 let forced = tokio::select! {
                     () = tokio::time::sleep(LOOK) => false,
                     _ = hangup.recv() => true,
                 };
-                let stamps = self.stamps();
-                if !forced && stamps == before {
-                    continue;
-                }
-                before = stamps;
-                match files::roots(&self.roots, self.crl.as_deref(), &self.chain) {
-                    Ok(roots) => {
+                match self.files.read_again(forced, |roots, crl| files::roots(roots, crl, &self.chain)) {
+                    None => {}
+                    Some(Ok(roots)) => {
+                        said = None;
                         tracing::info!("roots and revoked certificates were read again");
                         if tell.send(wrap(roots)).await.is_err() {
                             return;
                         }
                     }
-                    Err(error) => tracing::error!(%error, remedy = error.remedy(), "what was read before stays"),
+                    Some(Err(error)) => {
+                        let words = error.to_string();
+                        if said.as_ref().is_none_or(|(known, at)| *known != words || at.elapsed() >= SAY) {
+                            let remedy = error.remedy();
+                            tracing::error!(%error, remedy, "what was read before stays; it is read again every second");
+                            said = Some((words, Instant::now()));
+                        }
+                    }
                 }
             }
         });
         Ok(())
     }
+}
 
-    fn stamps(&self) -> [Stamp; 2] {
-        let stamp = |path: &Path| fs::metadata(path).ok().map(|m| (m.ino(), m.len(), m.mtime(), m.mtime_nsec()));
-        [stamp(&self.roots), self.crl.as_deref().and_then(stamp)]
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ca::{self, Ca};
+
+    #[test]
+    fn a_list_of_revoked_certificates_that_could_not_be_read_once_is_read_when_it_can_be() {
+        let folder = tempfile::tempdir().unwrap();
+        ca::init(folder.path(), &"example".parse().unwrap()).unwrap();
+        let ca = Ca::open(folder.path()).unwrap();
+        let name: Fqdn = "a.example".parse().unwrap();
+        ca.issue(&name, 30, false).unwrap();
+        let good = |roots: &Path, crl: Option<&Path>| files::roots(roots, crl, &[]);
+        let bad = |_: &Path, _: Option<&Path>| Err(Failure::other("too many open files"));
+        let mut files = Files::new(folder.path().join("root.pem"), Some(folder.path().join("crl.pem")));
+        assert!(files.read_again(false, good).is_none(), "nothing has changed");
+        ca.revoke(&name).unwrap();
+        for _ in 0..3 {
+            assert!(files.read_again(false, bad).unwrap().is_err(), "it is tried again and again");
+        }
+        assert!(files.read_again(false, good).unwrap().is_ok(), "although the file is as it was at the failure");
+        assert!(files.read_again(false, good).is_none());
+        assert!(files.read_again(true, bad).unwrap().is_err(), "SIGHUP, and the file has not changed");
+        assert!(files.read_again(false, good).unwrap().is_ok());
     }
 }

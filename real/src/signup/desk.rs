@@ -17,9 +17,9 @@ use x509_parser::prelude::{FromDer, X509CertificationRequest};
 use super::seats::{Seat, Seats};
 use super::{ALPN, Ask, Channel, LINE_BYTES, PATIENCE, Reply, Request, environment};
 use crate::ca::{self, Ca};
-use crate::drive;
 use crate::error::{Code, Failure};
 use crate::store::{Invitation, SqliteStore};
+use crate::{drive, names};
 
 /// What the AS needs to sign devices up.
 pub struct Desk {
@@ -123,6 +123,7 @@ impl Desk {
     fn sign_up(&self, line: &[u8], shown: Option<&CertificateDer<'static>>) -> Result<(Fqdn, String), Failure> {
         let request: Request = serde_json::from_slice(line).map_err(|_| refuse("the request is not understood"))?;
         let name: Fqdn = request.name.parse().map_err(|_| refuse("the request has no name"))?;
+        names::of_device(&name, Some(self.ca.zone())).map_err(|failure| refuse(&failure.to_string()))?;
         let key = pem::parse(&request.request).ok().and_then(|block| key_of(block.contents()));
         let key =
             key.ok_or_else(|| refuse("the certificate request is not good: Ed25519, and signed by its own key"))?;
@@ -147,13 +148,23 @@ impl Desk {
             }
             Err(error) => Err(failed(&error)),
         };
-        if let Some(chain) = judge(self.store.invitation(name, token, &key.0, now))? {
+        let known = judge(self.store.invitation(name, token, &key.0, now))?;
+        self.refuse_outlived(name)?;
+        if let Some(chain) = known {
             return Ok(chain);
         }
         let chain = self.ca.certify(name, key, ca::LEAF_DAYS)?;
         // Last, so that an invitation that led to nothing still counts.
         let used = judge(self.store.take_invitation(name, token, &key.0, &chain, now))?;
         Ok(used.unwrap_or(chain))
+    }
+
+    /// Refuses an invitation that is older than a revocation of its name: the operator may have revoked the certificate, and
+    /// forgotten the token.
+    fn refuse_outlived(&self, name: &Fqdn) -> Result<(), Failure> {
+        let made = self.store.invited_at(name).map_err(|error| failed(&error))?.unwrap_or_default().as_secs();
+        let revoked = self.ca.revoked()?.into_iter().any(|(revoked, since)| revoked == *name && since > made);
+        if revoked { Err(refuse("the name was revoked after this invitation was made")) } else { Ok(()) }
     }
 
     /// The next certificate, by one that counts.

@@ -7,14 +7,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// Most connections at one time: each may hold a TLS session and a certificate request.
+use crate::descriptors;
+
+/// Most at one time.
 const MOST: usize = 64;
 /// Most connections from one source at one time: several devices may be behind one NAT.
 const MOST_FROM_ONE: usize = 8;
 
 /// All seats.
-#[derive(Default)]
-pub(super) struct Seats(Mutex<Taken>);
+pub(super) struct Seats {
+    most: usize,
+    taken: Mutex<Taken>,
+}
+
+impl Default for Seats {
+    fn default() -> Self {
+        Self { most: descriptors::share(MOST), taken: Mutex::default() }
+    }
+}
 
 #[derive(Default)]
 struct Taken {
@@ -54,7 +64,7 @@ impl Seats {
         let same = |place: &Place| place.source == source;
         if taken.seats.values().filter(|place| same(place)).count() >= MOST_FROM_ONE {
             taken.displace(same)?;
-        } else if taken.seats.len() >= MOST {
+        } else if taken.seats.len() >= self.most {
             taken.displace(|_| true)?;
         }
         let (sender, gone) = oneshot::channel();
@@ -66,7 +76,7 @@ impl Seats {
 
     /// A panic of another thread cannot have left the table half changed: no method panics between two changes.
     fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -41,6 +41,26 @@ pub enum Invitation {
     Taken,
 }
 
+/// An invitation as it is made. Times are since 1970.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// When it is made.
+    pub made: Duration,
+    /// Until when it counts.
+    pub until: Duration,
+    /// Whether it counts even if there is a device of that name, whose place the new one then takes.
+    pub replaces: bool,
+}
+
+/// What there was of a name that was shut out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evicted {
+    /// It was a device.
+    pub device: bool,
+    /// It had an invitation that could still be used.
+    pub invitation: bool,
+}
+
 /// A store in a SQLite file.
 pub struct SqliteStore {
     path: PathBuf,
@@ -57,8 +77,18 @@ impl std::fmt::Debug for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, makes it if it is not there, and brings its tables up to date. Virtual addresses come from
-    /// `range`.
+    /// Opens a file that is there already. Commands that only look, or take something away, make no new file where the path
+    /// is wrong.
+    pub fn existing(path: &Path) -> Result<Self, Failure> {
+        if !path.exists() {
+            let what = format!("{}: there is no database", path.display());
+            let remedy = "check --database, or CYPHONIC_DATABASE: it is the file that AS and NMS have as `database`";
+            return Err(Failure::new(Code::Database, what, remedy));
+        }
+        Self::open(path, VirtualRange::default())
+    }
+
+    /// Opens the file, makes it if it is not there, and brings its tables up to date. Virtual addresses come from `range`.
     pub fn open(path: &Path, range: VirtualRange) -> Result<Self, Failure> {
         protect(path)?;
         let mut connection = Connection::open(path).map_err(|error| failure(path, &error))?;
@@ -100,14 +130,56 @@ impl SqliteStore {
         rows.collect::<Result<_, _>>().map_err(|error| self.failed(&error))
     }
 
-    /// Lets who shows this token sign up under a name, once, before `until`; in place of an earlier invitation.
-    /// `replaces`: even if there is a device of that name, whose place the new one then takes.
-    pub fn invite(&self, name: &Fqdn, token: &str, until: Duration, replaces: bool) -> Result<(), StoreError> {
+    /// Lets the holder of a token sign up under a name, once; in place of an earlier invitation. Whether there was one that
+    /// still counted at `offer.made`.
+    pub fn invite(&self, name: &Fqdn, token: &str, offer: Offer) -> Result<bool, StoreError> {
         let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
         self.write(|transaction| {
-            let until = i64::try_from(until.as_secs()).unwrap_or(i64::MAX);
-            let sql = "INSERT OR REPLACE INTO invitations (name, token, until, replaces) VALUES (?1, ?2, ?3, ?4)";
-            transaction.execute(sql, params![name.as_str(), hash.as_ref(), until, replaces]).map(drop)
+            let was_open = is_open(transaction, name, offer.made)?;
+            let sql =
+                "INSERT OR REPLACE INTO invitations (name, token, made, until, replaces) VALUES (?1, ?2, ?3, ?4, ?5)";
+            let (made, until) = (seconds(offer.made), seconds(offer.until));
+            transaction.execute(sql, params![name.as_str(), hash.as_ref(), made, until, offer.replaces])?;
+            Ok(was_open)
+        })
+    }
+
+    /// Takes an invitation back. Whether there was one that still counted at `now`.
+    pub fn uninvite(&self, name: &Fqdn, now: Duration) -> Result<bool, StoreError> {
+        self.write(|transaction| {
+            let was_open = is_open(transaction, name, now)?;
+            transaction.execute("DELETE FROM invitations WHERE name = ?1", params![name.as_str()])?;
+            Ok(was_open)
+        })
+    }
+
+    /// Shuts a name out: it is no device any more, and no invitation brings it back. What there was of it at `now`.
+    pub fn evict(&self, name: &Fqdn, now: Duration) -> Result<Evicted, StoreError> {
+        self.write(|transaction| {
+            let invitation = is_open(transaction, name, now)?;
+            Ok(Evicted { device: remove(transaction, NodeId::of(name), Some(name))?, invitation })
+        })
+    }
+
+    /// The invitations that can be used at `now`: whose, and until when (since 1970).
+    pub fn invitations(&self, now: Duration) -> Result<Vec<(Fqdn, Duration)>, StoreError> {
+        self.read(|connection| {
+            let sql = "SELECT name, until FROM invitations WHERE until >= ?1 AND key IS NULL ORDER BY name";
+            let mut statement = connection.prepare(sql)?;
+            let rows = statement.query_map(params![seconds(now)], |row| {
+                let until: i64 = row.get(1)?;
+                Ok((name_of(row, 0)?, Duration::from_secs(until.unsigned_abs())))
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// When the invitation of a name was made, if there is one (since 1970).
+    pub fn invited_at(&self, name: &Fqdn) -> Result<Option<Duration>, StoreError> {
+        self.read(|connection| {
+            let sql = "SELECT made FROM invitations WHERE name = ?1";
+            let made: Option<i64> = connection.query_row(sql, params![name.as_str()], |row| row.get(0)).optional()?;
+            Ok(made.map(|made| Duration::from_secs(made.unsigned_abs())))
         })
     }
 
@@ -259,7 +331,7 @@ fn invitation(
     now: Duration,
 ) -> rusqlite::Result<Invitation> {
     let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let now = seconds(now);
     let sql = "SELECT replaces, key, certificate, EXISTS (SELECT 1 FROM devices WHERE devices.name = invitations.name)
                FROM invitations WHERE name = ?1 AND token = ?2 AND until >= ?3";
     connection
@@ -275,6 +347,26 @@ fn invitation(
         })
         .optional()
         .map(|found| found.unwrap_or(Invitation::None))
+}
+
+/// Seconds as SQLite has them.
+fn seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Whether a name has an invitation at `now` that was not used.
+fn is_open(connection: &Connection, name: &Fqdn, now: Duration) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM invitations WHERE name = ?1 AND until >= ?2 AND key IS NULL)";
+    connection.query_row(sql, params![name.as_str(), seconds(now)], |row| row.get(0))
+}
+
+/// Removes a device, and what could bring it back: its common key, and its invitation. `name` says whose invitation where
+/// there may be no device. Whether there was a device.
+fn remove(transaction: &Transaction<'_>, node: NodeId, name: Option<&Fqdn>) -> rusqlite::Result<bool> {
+    let sql = "DELETE FROM invitations WHERE name = ?2 OR name IN (SELECT name FROM devices WHERE node = ?1)";
+    transaction.execute(sql, params![node.0, name.map(Fqdn::as_str)])?;
+    transaction.execute("DELETE FROM common_keys WHERE node = ?1", params![node.0])?;
+    Ok(transaction.execute("DELETE FROM devices WHERE node = ?1", params![node.0])? > 0)
 }
 
 fn device_of(row: &Row<'_>) -> rusqlite::Result<Device> {
@@ -331,11 +423,7 @@ impl Store for SqliteStore {
     }
 
     fn remove_device(&self, node: NodeId) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            transaction.execute("DELETE FROM devices WHERE node = ?1", params![node.0])?;
-            transaction.execute("DELETE FROM common_keys WHERE node = ?1", params![node.0])
-        })?;
-        Ok(())
+        self.write(|transaction| remove(transaction, node, None).map(drop))
     }
 
     fn put_common_key(&self, node: NodeId, key: &Key128) -> Result<(), StoreError> {

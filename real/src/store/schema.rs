@@ -34,6 +34,11 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE invitations ADD COLUMN key BLOB;
     ALTER TABLE invitations ADD COLUMN certificate TEXT;
 ",
+    "
+    -- When the invitation was made (seconds since 1970): it does not outlive a later revocation of its name. One of which that
+    -- is not known outlives none.
+    ALTER TABLE invitations ADD COLUMN made INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 pub(super) enum SchemaError {

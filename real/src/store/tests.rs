@@ -4,6 +4,11 @@ fn open(path: &Path) -> SqliteStore {
     SqliteStore::open(path, VirtualRange::default()).unwrap()
 }
 
+/// An invitation that was made at the beginning of time.
+fn offer(until: Duration, replaces: bool) -> Offer {
+    Offer { made: Duration::ZERO, until, replaces }
+}
+
 #[test]
 fn the_sqlite_store_conforms() {
     let folder = tempfile::tempdir().unwrap();
@@ -40,8 +45,8 @@ fn an_invitation_is_taken_once_in_time_by_its_token_and_under_its_name() {
     let store = open(&folder.path().join("a.db"));
     let (a, b): (Fqdn, Fqdn) = ("a.example".parse().unwrap(), "b.example".parse().unwrap());
     let seconds = Duration::from_secs;
-    store.invite(&a, "old", seconds(100), false).unwrap();
-    store.invite(&a, "new", seconds(100), false).unwrap();
+    store.invite(&a, "old", offer(seconds(100), false)).unwrap();
+    store.invite(&a, "new", offer(seconds(100), false)).unwrap();
     let take = |name, token, key, now| store.take_invitation(name, token, &[key; 32], "its certificate", now);
     for (name, token, now) in [(&a, "old", 50), (&a, "wrong", 50), (&b, "new", 50), (&a, "new", 101)] {
         assert_eq!(take(name, token, 1, seconds(now)), Ok(Invitation::None), "{name} {token} {now}");
@@ -65,13 +70,57 @@ fn an_invitation_to_the_name_of_a_device_counts_only_if_it_was_made_to_replace_i
     let device = Device { name: a.clone(), password, certificate_login: false };
     store.put_device(&device).unwrap();
     let until = Duration::from_secs(100);
-    store.invite(&a, "x", until, false).unwrap();
+    store.invite(&a, "x", offer(until, false)).unwrap();
     assert_eq!(store.take_invitation(&a, "x", &[1; 32], "c", until), Ok(Invitation::Taken));
     assert_eq!(store.device(NodeId::of(&a)), Ok(Some(device.clone())), "nothing has changed");
-    store.invite(&a, "y", until, true).unwrap();
+    store.invite(&a, "y", offer(until, true)).unwrap();
     assert_eq!(store.take_invitation(&a, "y", &[1; 32], "c", until), Ok(Invitation::Good));
     let now = store.device(NodeId::of(&a)).unwrap().unwrap();
     assert_eq!((now.password, now.certificate_login), (device.password, true));
+}
+
+#[test]
+fn a_name_that_was_evicted_does_not_come_back_by_a_token_that_was_used_or_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder.path().join("a.db"));
+    let (a, b): (Fqdn, Fqdn) = ("a.example".parse().unwrap(), "b.example".parse().unwrap());
+    let until = Duration::from_secs(100);
+    let take = |token: &str| store.take_invitation(&a, token, &[1; 32], "its certificate", until).unwrap();
+    store.invite(&b, "other", offer(until, false)).unwrap();
+
+    store.invite(&a, "unused", offer(until, false)).unwrap();
+    assert_eq!(store.evict(&a, until), Ok(Evicted { device: false, invitation: true }), "invited, and no device yet");
+    assert_eq!(take("unused"), Invitation::None);
+
+    store.invite(&a, "used", offer(until, false)).unwrap();
+    assert_eq!(take("used"), Invitation::Good);
+    assert_eq!(store.evict(&a, until), Ok(Evicted { device: true, invitation: false }));
+    assert_eq!(take("used"), Invitation::None, "the same key asks again");
+    assert_eq!(store.device(NodeId::of(&a)), Ok(None));
+
+    store.invite(&a, "first", offer(until, false)).unwrap();
+    take("first");
+    store.invite(&a, "spare", offer(until, true)).unwrap();
+    store.remove_device(NodeId::of(&a)).unwrap();
+    assert_eq!(take("spare"), Invitation::None, "the other way to remove a device");
+    assert_eq!(store.invitation(&b, "other", &[1; 32], until), Ok(Invitation::Good), "another's stays");
+}
+
+#[test]
+fn open_invitations_are_listed_replaced_aloud_and_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder.path().join("a.db"));
+    let (a, b): (Fqdn, Fqdn) = ("a.example".parse().unwrap(), "b.example".parse().unwrap());
+    let (now, until) = (Duration::from_secs(50), Duration::from_secs(100));
+    assert_eq!(store.invite(&a, "1", Offer { made: now, until, replaces: false }), Ok(false));
+    assert_eq!(store.invite(&a, "2", Offer { made: now, until, replaces: false }), Ok(true), "the first ends");
+    store.invite(&b, "b", offer(Duration::from_secs(49), false)).unwrap();
+    assert_eq!(store.invitations(now), Ok(vec![(a.clone(), until)]), "the other has ended");
+    assert_eq!((store.invited_at(&a), store.invited_at(&b)), (Ok(Some(now)), Ok(Some(Duration::ZERO))));
+    assert_eq!(store.uninvite(&a, now), Ok(true));
+    assert_eq!((store.uninvite(&a, now), store.uninvite(&b, now)), (Ok(false), Ok(false)));
+    assert_eq!(store.take_invitation(&a, "2", &[1; 32], "c", now), Ok(Invitation::None));
+    assert_eq!(store.invitations(Duration::ZERO), Ok(Vec::new()));
 }
 
 #[test]
@@ -176,7 +225,7 @@ fn a_file_of_the_first_version_keeps_what_is_in_it() {
     assert_eq!(store.common_key(node), Ok(Some(Key128([7; 16]))));
     assert_eq!(store.addresses_of(&name), Ok(Some(Virtual { v4: v4.into(), v6 })));
     assert_eq!(store.last_epoch(node), Ok(Some(9)));
-    store.invite(&name, "t", Duration::from_secs(1), true).unwrap();
+    store.invite(&name, "t", offer(Duration::from_secs(1), true)).unwrap();
     assert_eq!(store.invitation(&name, "t", &[0; 32], Duration::ZERO), Ok(Invitation::Good));
     let version: isize = store.lock().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert_eq!(version, schema::MIGRATIONS.len().cast_signed());

@@ -1,0 +1,89 @@
+//! What an attacker sees of a daemon on this machine: a stranger on the network, or another local user. Each test runs the
+//! program on loopback, so it needs no privileges.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_cyphonic");
+
+fn fine(folder: &Path, arguments: &[&str]) {
+    let output = Command::new(PROGRAM).args(arguments).current_dir(folder).env_clear().output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The first that comes of it within so many seconds.
+fn until<T>(seconds: u64, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        match look() {
+            None if Instant::now() < end => std::thread::sleep(Duration::from_millis(50)),
+            found => return found,
+        }
+    }
+}
+
+/// An AS on loopback with the folder of its authority; it ends with this.
+struct Service {
+    folder: tempfile::TempDir,
+    child: Child,
+    port: u16,
+}
+
+impl Service {
+    /// Starts it under these limits of descriptors: the soft one, and the hard one.
+    fn start(soft: u32, hard: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fine(folder.path(), &["ca", "init"]);
+        fine(folder.path(), &["ca", "issue", "as.cyphonic.test", "a.cyphonic.test"]);
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let paper = |end: &str| format!("pki/as.cyphonic.test.{end}");
+        let script = format!("ulimit -Hn {hard} && ulimit -Sn {soft} && exec \"$@\"");
+        let mut command = Command::new("bash");
+        command.args(["-c", &script, "bash", PROGRAM, "as", "--listen", "127.0.0.1", "--port", &port.to_string()]);
+        command.args(["--certificate", &paper("pem"), "--key", &paper("key"), "--roots", "pki/root.pem"]);
+        command.args(["--crl", "pki/crl.pem", "--database", "cyphonic.db", "--nms", "127.0.0.1:9"]);
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let child = command.current_dir(folder.path()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let service = Self { folder, child, port };
+        assert!(until(10, || service.log().contains("ready").then_some(())).is_some(), "{}", service.log());
+        service
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_stranger_with_idle_connections_does_not_keep_a_service_from_reading_what_was_revoked() {
+    let service = Service::start(128, 128);
+    let idle: Vec<_> = (0..300)
+        .map_while(|_| TcpStream::connect_timeout(&([127, 0, 0, 1], service.port).into(), Duration::from_secs(1)).ok())
+        .collect();
+    assert!(idle.len() > 100, "{}", idle.len());
+    fine(service.folder.path(), &["ca", "revoke", "a.cyphonic.test"]);
+    let read = until(8, || service.log().contains("revoked certificates were read again").then_some(()));
+    assert!(read.is_some(), "{}", service.log());
+    assert!(!service.log().contains("ERROR"), "{}", service.log());
+    drop(idle);
+}
+
+#[test]
+fn a_daemon_takes_as_many_descriptors_as_it_may_have() {
+    let service = Service::start(64, 256);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", service.child.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let words: Vec<_> = line.split_whitespace().collect();
+    assert_eq!(words[3..5], ["256", "256"], "{line}");
+}
