@@ -301,8 +301,8 @@ impl Carriage for Conventional {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        while let Some(peer) = self.timers.pop_due(now) {
-            self.tunnel_timeout(now, peer);
+        while let Some(tunnel) = self.timers.pop_due(now) {
+            self.tunnel_timeout(now, tunnel);
         }
     }
 

@@ -204,7 +204,7 @@ impl Proposed {
             Some(Owner::As { .. }) => Party::As,
             Some(Owner::Nms) => Party::Nms,
             Some(Owner::Leg(_)) => Party::Trs,
-            Some(Owner::Direct(peer)) => Party::Node(self.tunnels[peer].name.clone()),
+            Some(Owner::Direct(tunnel)) => Party::Node(self.tunnels[tunnel].name.clone()),
             Some(Owner::Inbound(_)) | None => return self.links.close(now, link),
         };
         self.out.push_back(CarriageOutput::handshake(self.me(), to, "QUIC handshake"));
@@ -215,8 +215,8 @@ impl Proposed {
                 self.send(now, link, Party::As, transaction, self.id.0, &request);
             }
             Owner::Nms => self.out.push_back(CarriageOutput::NmsReady),
-            Owner::Leg(peer) => self.on_leg_open(now, peer, link),
-            Owner::Direct(peer) => self.request_tunnel(now, peer, link),
+            Owner::Leg(tunnel) => self.on_leg_open(now, tunnel, link),
+            Owner::Direct(tunnel) => self.request_tunnel(now, tunnel, link),
             Owner::Inbound(_) => {}
         }
     }
@@ -246,8 +246,8 @@ impl Proposed {
                 });
             }
             Some(Owner::Nms) => self.out.push_back(CarriageOutput::FromNms(*header, message)),
-            Some(Owner::Leg(peer)) => self.on_leg_message(now, *peer, link, header, &message),
-            Some(Owner::Direct(peer)) => self.on_direct_message(now, *peer, link, header, &message),
+            Some(Owner::Leg(tunnel)) => self.on_leg_message(now, *tunnel, link, header, &message),
+            Some(Owner::Direct(tunnel)) => self.on_direct_message(now, *tunnel, link, header, &message),
             Some(Owner::Inbound(_)) => self.on_inbound_message(now, link, header, message),
             Some(Owner::As { .. }) | None => self.dropped(DropReason::Unexpected),
         }
@@ -485,8 +485,8 @@ impl Carriage for Proposed {
             return;
         }
         let blind = destination_prefix(&payload).and_then(|leg| self.by_leg.get(&leg).copied());
-        if let Some(peer) = blind {
-            self.on_blind_datagram(now, peer, local, remote, payload);
+        if let Some(tunnel) = blind {
+            self.on_blind_datagram(now, tunnel, local, remote, payload);
         } else {
             self.links.set_search(!self.expects_unprobed());
             self.links.take_datagram(now, local, remote, payload);
@@ -500,8 +500,8 @@ impl Carriage for Proposed {
     fn handle_timeout(&mut self, now: Instant) {
         self.links.handle_timeout(now);
         self.drain_links(now);
-        while let Some(peer) = self.timers.pop_due(now) {
-            self.tunnel_timeout(now, peer);
+        while let Some(tunnel) = self.timers.pop_due(now) {
+            self.tunnel_timeout(now, tunnel);
         }
         while let Some(tunnel) = self.searches.pop_due(now) {
             self.search_timeout(now, tunnel);

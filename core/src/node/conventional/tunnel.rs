@@ -187,12 +187,12 @@ impl Conventional {
     pub(super) fn start_tunnel(
         &mut self,
         now: Instant,
-        peer: TunnelId,
+        id: TunnelId,
         direction: &RouteDirection,
         initiator: bool,
         transaction: u32,
     ) -> Result<(), Failure> {
-        self.remove(peer);
+        self.remove(id);
         let keys = direction.keys.as_ref().ok_or(Failure::Protocol)?;
         let relayed = direction.pattern == Pattern::Relayed;
         let candidates: Vec<_> = match &direction.relay {
@@ -235,13 +235,13 @@ impl Conventional {
             rtt: RoundTrip::default(),
             stage,
         };
-        self.by_path.insert((tunnel.inbound, peer));
-        self.timers.set(peer, Some(tunnel.next_timer().at));
-        self.tunnels.insert(peer, tunnel);
+        self.by_path.insert((tunnel.inbound, id));
+        self.timers.set(id, Some(tunnel.next_timer().at));
+        self.tunnels.insert(id, tunnel);
         if direction.dial {
-            self.send_tunnel_request(now, peer, 0);
+            self.send_tunnel_request(now, id, 0);
         } else if punches {
-            self.send_control(peer, 0, &Message::HolePunching);
+            self.send_control(id, 0, &Message::HolePunching);
         }
         // Who is told first confirms (Figs. 3 and 5); a responder that dials answers by dialing (Fig. 4).
         if !initiator && !direction.dial {
@@ -251,8 +251,8 @@ impl Conventional {
         Ok(())
     }
 
-    fn send_tunnel_request(&mut self, now: Instant, peer: TunnelId, count: u8) {
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+    fn send_tunnel_request(&mut self, now: Instant, id: TunnelId, count: u8) {
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let Stage::Dialing { end_key, .. } = &tunnel.stage else { return };
         tunnel.rtt.ask(now);
         let request = Message::TunnelRequest(TunnelRequest {
@@ -262,12 +262,12 @@ impl Conventional {
             relay_cid: None,
             framing: Framing::Udp4501,
         });
-        self.send_control(peer, count, &request);
+        self.send_control(id, count, &request);
     }
 
     /// Sends a message under the tunnel key.
-    fn send_control(&mut self, peer: TunnelId, count: u8, message: &Message) {
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+    fn send_control(&mut self, id: TunnelId, count: u8, message: &Message) {
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let to = tunnel.hop();
         let places = match tunnel.stage {
             Stage::Dialing { .. } => tunnel.candidates.clone(),
@@ -279,7 +279,7 @@ impl Conventional {
             self.out.push_back(CarriageOutput::signal(self.me(), to, message, Protection::TunnelKey, count));
         }
         for (local, remote) in places {
-            let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+            let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
             if let Some(datagram) = tunnel.control.seal(tunnel.transaction, count, tunnel.outbound.0, message) {
                 self.transmit(local, remote, datagram);
             }
@@ -289,12 +289,12 @@ impl Conventional {
     pub(super) fn on_tunnel_message(
         &mut self,
         now: Instant,
-        peer: TunnelId,
+        id: TunnelId,
         local: SocketAddr,
         remote: SocketAddr,
         mut datagram: BytesMut,
     ) {
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return self.dropped(DropReason::UnknownId) };
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return self.dropped(DropReason::UnknownId) };
         let (header, message) = match tunnel.control.open_message(&mut datagram) {
             Ok(opened) => opened,
             Err(reason) => return self.dropped(reason),
@@ -311,12 +311,12 @@ impl Conventional {
         // Who still asks, or punches, has not heard us yet.
         if !matches!(message, Message::TunnelRequest(_) | Message::HolePunching) {
             tunnel.hear(now);
-            self.announce(peer);
+            self.announce(id);
         }
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         match message {
             Message::TunnelRequest(request) if !tunnel.dialer => {
-                self.on_tunnel_request(now, peer, header.transaction, header.count, &request);
+                self.on_tunnel_request(now, id, header.transaction, header.count, &request);
             }
             // A Keep Alive of this transaction says as well that the listener has the end key: its response was lost.
             Message::TunnelResponse | Message::KeepAlive
@@ -327,16 +327,16 @@ impl Conventional {
                         tunnel.rtt.answered(now);
                     }
                     let data = Session::new(end_key, tunnel.ours());
-                    self.up(now, peer, data);
+                    self.up(now, id, data);
                 }
                 if message == Message::KeepAlive {
-                    self.send_control(peer, 0, &Message::KeepAliveAck);
+                    self.send_control(id, 0, &Message::KeepAliveAck);
                 }
             }
             Message::TunnelResponse if tunnel.dialer && header.transaction == tunnel.transaction => {
                 tunnel.rtt.answered(now);
             }
-            Message::KeepAlive => self.send_control(peer, 0, &Message::KeepAliveAck),
+            Message::KeepAlive => self.send_control(id, 0, &Message::KeepAliveAck),
             Message::KeepAliveAck => tunnel.rtt.answered(now),
             Message::HolePunching if !tunnel.relayed() => {}
             _ => self.dropped(DropReason::Unexpected),
@@ -346,12 +346,12 @@ impl Conventional {
     fn on_tunnel_request(
         &mut self,
         now: Instant,
-        peer: TunnelId,
+        id: TunnelId,
         transaction: u32,
         count: u8,
         request: &TunnelRequest,
     ) {
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let Some(wrapped) = &request.wrapped_end_key else { return self.dropped(DropReason::BadBody) };
         if request.from != tunnel.name || request.to != self.name {
             return self.dropped(DropReason::WrongIdentity);
@@ -364,38 +364,38 @@ impl Conventional {
         tunnel.transaction = transaction;
         let first = matches!(tunnel.stage, Stage::Listening { .. });
         // The first answer is one, however often the request was sent.
-        self.send_control(peer, if first { 0 } else { count.max(1) }, &Message::TunnelResponse);
+        self.send_control(id, if first { 0 } else { count.max(1) }, &Message::TunnelResponse);
         if first {
-            let Some(tunnel) = self.tunnels.get(&peer) else { return };
+            let Some(tunnel) = self.tunnels.get(&id) else { return };
             let data = Session::new(&end_key, tunnel.ours());
-            self.up(now, peer, data);
+            self.up(now, id, data);
         }
     }
 
-    fn up(&mut self, now: Instant, peer: TunnelId, data: Session) {
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+    fn up(&mut self, now: Instant, id: TunnelId, data: Session) {
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         // The dialer hears from the listener in this very moment.
         let doubted = (!tunnel.dialer).then_some(now);
         let keep_alive = now + if tunnel.dialer { keep_alive() } else { TUNNEL_DOUBT_RETRY };
         tunnel.stage = Stage::Up { data, heard: now, keep_alive, doubted };
-        self.timers.set(peer, Some(tunnel.next_timer().at));
+        self.timers.set(id, Some(tunnel.next_timer().at));
         let greet = tunnel.announcement == Announcement::WhenHeard && tunnel.dialer;
-        self.announce(peer);
+        self.announce(id);
         if greet {
-            self.say_keep_alive(now, peer);
+            self.say_keep_alive(now, id);
         }
     }
 
-    fn say_keep_alive(&mut self, now: Instant, peer: TunnelId) {
-        if let Some(tunnel) = self.tunnels.get_mut(&peer) {
+    fn say_keep_alive(&mut self, now: Instant, id: TunnelId) {
+        if let Some(tunnel) = self.tunnels.get_mut(&id) {
             tunnel.rtt.ask(now);
         }
-        self.send_control(peer, 0, &Message::KeepAlive);
+        self.send_control(id, 0, &Message::KeepAlive);
     }
 
     /// Says that packets can be sent, as soon as that is true.
-    fn announce(&mut self, peer: TunnelId) {
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+    fn announce(&mut self, id: TunnelId) {
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let (Stage::Up { doubted, .. }, Some((_, remote))) = (&tunnel.stage, tunnel.place) else { return };
         match tunnel.announcement {
             Announcement::WhenHeard if doubted.is_some() => return,
@@ -409,7 +409,7 @@ impl Conventional {
             framing: Framing::Udp4501,
             remote,
         };
-        self.out.push_back(CarriageOutput::TunnelUp(peer, up));
+        self.out.push_back(CarriageOutput::TunnelUp(id, up));
     }
 
     /// Whether a datagram was sealed with this tunnel's keys.
@@ -427,11 +427,11 @@ impl Conventional {
     pub(super) fn on_capsule(
         &mut self,
         now: Instant,
-        peer: TunnelId,
+        id: TunnelId,
         place: (SocketAddr, SocketAddr),
         mut datagram: BytesMut,
     ) {
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return self.dropped(DropReason::UnknownId) };
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return self.dropped(DropReason::UnknownId) };
         if !tunnel.may_begin(place.1) {
             return self.dropped(DropReason::NotBound);
         }
@@ -450,15 +450,15 @@ impl Conventional {
         tunnel.locate(latest, place);
         tunnel.hear(now);
         match fresh {
-            Some(data) => self.up(now, peer, data),
-            None => self.announce(peer),
+            Some(data) => self.up(now, id, data),
+            None => self.announce(id),
         }
         let packet = datagram.freeze().slice(range);
-        self.out.push_back(CarriageOutput::Packet(peer, packet));
+        self.out.push_back(CarriageOutput::Packet(id, packet));
     }
 
-    pub(super) fn tunnel_timeout(&mut self, now: Instant, peer: TunnelId) {
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+    pub(super) fn tunnel_timeout(&mut self, now: Instant, id: TunnelId) {
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let mut count = None;
         let mut over = false;
         match &mut tunnel.stage {
@@ -486,16 +486,16 @@ impl Conventional {
             }
         }
         if over {
-            self.remove(peer);
-            return self.out.push_back(CarriageOutput::TunnelDown(peer, Failure::Timeout));
+            self.remove(id);
+            return self.out.push_back(CarriageOutput::TunnelDown(id, Failure::Timeout));
         }
         let next = tunnel.next_timer().at;
-        self.timers.set(peer, Some(next));
+        self.timers.set(id, Some(next));
         if let Some(count) = count {
-            match self.tunnels[&peer].stage {
-                Stage::Dialing { .. } => self.send_tunnel_request(now, peer, count),
-                Stage::Listening { .. } => self.send_control(peer, count, &Message::HolePunching),
-                Stage::Up { .. } => self.say_keep_alive(now, peer),
+            match self.tunnels[&id].stage {
+                Stage::Dialing { .. } => self.send_tunnel_request(now, id, count),
+                Stage::Listening { .. } => self.send_control(id, count, &Message::HolePunching),
+                Stage::Up { .. } => self.say_keep_alive(now, id),
             }
         }
     }

@@ -27,10 +27,10 @@ use crate::time::Instant;
 
 impl Proposed {
     /// The handshake with the TRS is finished: our leg has its identifier.
-    pub(super) fn on_leg_open(&mut self, now: Instant, peer: TunnelId, leg: LinkId) {
-        let Some(cid) = self.links.relay_cid(leg) else { return self.fail(now, peer, Failure::Protocol) };
-        self.watch_search(now, peer);
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+    pub(super) fn on_leg_open(&mut self, now: Instant, id: TunnelId, leg: LinkId) {
+        let Some(cid) = self.links.relay_cid(leg) else { return self.fail(now, id, Failure::Protocol) };
+        self.watch_search(now, id);
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         if !tunnel.initiator {
             tunnel.stage = Stage::LegWaiting(leg);
             tunnel.progress(now);
@@ -43,66 +43,66 @@ impl Proposed {
             );
         }
         let Some(theirs) = tunnel.relay.as_ref().and_then(|r| r.cid) else {
-            return self.fail(now, peer, Failure::Protocol);
+            return self.fail(now, id, Failure::Protocol);
         };
         tunnel.stage = Stage::LegRequested(leg);
         tunnel.progress(now);
         let request = tunnel_request(&self.name, tunnel, Some(theirs));
-        let (transaction, id) = (tunnel.transaction, tunnel.outbound.0);
-        self.send(now, leg, Party::Trs, transaction, id, &request);
+        let (transaction, path) = (tunnel.transaction, tunnel.outbound.0);
+        self.send(now, leg, Party::Trs, transaction, path, &request);
     }
 
     pub(super) fn on_leg_message(
         &mut self,
         now: Instant,
-        peer: TunnelId,
+        id: TunnelId,
         leg: LinkId,
         header: &Header,
         message: &Message,
     ) {
-        let Some(tunnel) = self.tunnels.get(&peer) else { return };
+        let Some(tunnel) = self.tunnels.get(&id) else { return };
         let blind = tunnel.relay.as_ref().is_some_and(|r| r.mode == RelayMode::Blind);
         match (message, &tunnel.stage) {
             (Message::TunnelRequest(request), Stage::LegWaiting(_)) => {
                 if request.from != tunnel.name || request.to != self.name {
                     return self.dropped(DropReason::WrongIdentity);
                 }
-                let id = tunnel.outbound.0;
-                self.adopt_framing(peer, request.framing);
-                if blind && !self.end_to_end(now, peer, leg) {
+                let path = tunnel.outbound.0;
+                self.adopt_framing(id, request.framing);
+                if blind && !self.end_to_end(now, id, leg) {
                     return;
                 }
-                self.send(now, leg, Party::Trs, header.transaction, id, &Message::TunnelResponse);
+                self.send(now, leg, Party::Trs, header.transaction, path, &Message::TunnelResponse);
                 if !blind {
-                    self.up(now, peer, Path::Terminated(leg));
+                    self.up(now, id, Path::Terminated(leg));
                 }
             }
             (Message::TunnelResponse, Stage::LegRequested(_)) if header.transaction == tunnel.transaction => {
                 if blind {
-                    self.end_to_end(now, peer, leg);
+                    self.end_to_end(now, id, leg);
                 } else {
-                    self.up(now, peer, Path::Terminated(leg));
+                    self.up(now, id, Path::Terminated(leg));
                 }
             }
             (Message::Error(code), Stage::LegRequested(_)) if header.transaction == tunnel.transaction => {
-                self.fail(now, peer, Failure::Refused(*code));
+                self.fail(now, id, Failure::Refused(*code));
             }
             _ => self.dropped(DropReason::Unexpected),
         }
     }
 
     /// Makes the endpoint for the connection through a blind TRS; the initiator dials. False if that failed.
-    fn end_to_end(&mut self, now: Instant, peer: TunnelId, leg: LinkId) -> bool {
-        let load = self.tunnels.get(&peer).map_or(Load::Packets, |tunnel| self.load_to(&tunnel.name));
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return false };
+    fn end_to_end(&mut self, now: Instant, id: TunnelId, leg: LinkId) -> bool {
+        let load = self.tunnels.get(&id).map_or(Load::Packets, |tunnel| self.load_to(&tunnel.name));
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return false };
         let place = (self.links.relay_cid(leg), self.links.local(leg), self.links.remote(leg));
         let (Some(cid), Some(local), Some(remote)) = place else {
-            self.fail(now, peer, Failure::Protocol);
+            self.fail(now, id, Failure::Protocol);
             return false;
         };
         let made = Links::new(self.quic.clone(), CidScheme::Relayed(cid), !tunnel.initiator, &mut self.rng);
         let Ok(mut links) = made else {
-            self.fail(now, peer, Failure::Protocol);
+            self.fail(now, id, Failure::Protocol);
             return false;
         };
         links.set_search(load == Load::Packets);
@@ -111,28 +111,28 @@ impl Proposed {
             let via = tunnel.relay.as_ref().and_then(|r| r.cid);
             link = links.connect(now, local, remote, &tunnel.name, via, load);
             if link.is_none() {
-                self.fail(now, peer, Failure::Protocol);
+                self.fail(now, id, Failure::Protocol);
                 return false;
             }
         }
         tunnel.progress(now);
         tunnel.stage = Stage::EndToEnd(EndToEnd { leg, cid, links: Box::new(links), link });
-        self.by_leg.insert(cid, peer);
+        self.by_leg.insert(cid, id);
         // What the leg still has to say goes first. Who sees both on the same ports can tell them apart so: a packet of the
         // leg after the first Initial would belong to either, until that is answered.
-        self.blind_touched.insert(peer);
+        self.blind_touched.insert(id);
         true
     }
 
     pub(super) fn on_blind_datagram(
         &mut self,
         now: Instant,
-        peer: TunnelId,
+        id: TunnelId,
         local: SocketAddr,
         remote: SocketAddr,
         payload: BytesMut,
     ) {
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         if let Stage::EndToEnd(EndToEnd { leg, links, .. }) | Stage::Up(Path::Blind { leg, links, .. }) =
             &mut tunnel.stage
         {
@@ -141,44 +141,44 @@ impl Proposed {
                 return self.dropped(DropReason::NotBound);
             }
             links.take_datagram(now, local, remote, payload);
-            self.blind_touched.insert(peer);
+            self.blind_touched.insert(id);
         }
     }
 
     /// Takes what came to the endpoints of blind tunnels, before it is answered.
     pub(super) fn deliver_blind(&mut self, now: Instant) {
         let touched: Vec<_> = self.blind_touched.iter().copied().collect();
-        for peer in touched {
-            if let Some(Tunnel { stage: Stage::Up(Path::Blind { links, .. }), .. }) = self.tunnels.get_mut(&peer) {
+        for id in touched {
+            if let Some(Tunnel { stage: Stage::Up(Path::Blind { links, .. }), .. }) = self.tunnels.get_mut(&id) {
                 links.deliver();
-                self.drain_blind(now, peer);
+                self.drain_blind(now, id);
             }
         }
     }
 
     /// Moves the endpoints of blind tunnels in which something was taken or queued.
     pub(super) fn settle_blind(&mut self, now: Instant) {
-        while let Some(peer) = self.blind_touched.pop_first() {
-            if let Some(Tunnel { stage, .. }) = self.tunnels.get_mut(&peer)
+        while let Some(id) = self.blind_touched.pop_first() {
+            if let Some(Tunnel { stage, .. }) = self.tunnels.get_mut(&id)
                 && let Stage::EndToEnd(EndToEnd { links, .. }) | Stage::Up(Path::Blind { links, .. }) = stage
             {
                 links.settle(now);
             }
-            self.drain_blind(now, peer);
+            self.drain_blind(now, id);
         }
     }
 
     /// Takes all that the endpoint of a blind tunnel has to say.
-    pub(super) fn drain_blind(&mut self, now: Instant, peer: TunnelId) {
+    pub(super) fn drain_blind(&mut self, now: Instant, id: TunnelId) {
         loop {
-            let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+            let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
             let (Stage::EndToEnd(EndToEnd { links, .. }) | Stage::Up(Path::Blind { links, .. })) = &mut tunnel.stage
             else {
                 return;
             };
             let Some(output) = links.poll() else {
                 let next = tunnel.next_timer().map(|due| due.at);
-                self.timers.set(peer, next);
+                self.timers.set(id, next);
                 return;
             };
             match output {
@@ -186,22 +186,22 @@ impl Proposed {
                     self.out.push_back(CarriageOutput::Pass(Output::Transmit(transmit)));
                 }
                 LinkOutput::Connected { link, client, peer: names } => {
-                    self.on_blind_connected(now, peer, link, client, &names);
+                    self.on_blind_connected(now, id, link, client, &names);
                 }
                 LinkOutput::Frame(link, header, body) if header.kind == Kind::Capsule => {
-                    self.on_blind_packet(peer, link, Ok(body));
+                    self.on_blind_packet(id, link, Ok(body));
                 }
                 LinkOutput::Frame(link, header, body) => match Message::decode_body(header.kind, &body) {
-                    Ok(message) => self.on_blind_message(now, peer, link, &header, &message),
+                    Ok(message) => self.on_blind_message(now, id, link, &header, &message),
                     Err(_) => self.dropped(DropReason::BadBody),
                 },
                 LinkOutput::Datagram(link, data) => {
                     let packet = tunnel.carrier.open(data);
-                    self.on_blind_packet(peer, link, packet);
+                    self.on_blind_packet(id, link, packet);
                 }
                 LinkOutput::Closed(link, reason) => {
                     if blind_link(&tunnel.stage) == Some(link) {
-                        self.fail(now, peer, failure(reason));
+                        self.fail(now, id, failure(reason));
                     }
                 }
                 LinkOutput::Dropped(reason) => self.dropped(reason),
@@ -209,10 +209,10 @@ impl Proposed {
         }
     }
 
-    fn on_blind_connected(&mut self, now: Instant, peer: TunnelId, link: LinkId, client: bool, names: &[Fqdn]) {
+    fn on_blind_connected(&mut self, now: Instant, id: TunnelId, link: LinkId, client: bool, names: &[Fqdn]) {
         let me = self.me();
-        self.watch_search(now, peer);
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        self.watch_search(now, id);
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let to = Party::Node(tunnel.name.clone());
         let known = names.contains(&tunnel.name);
         let Stage::EndToEnd(end) = &mut tunnel.stage else { return };
@@ -227,13 +227,13 @@ impl Proposed {
         tunnel.progress(now);
         let (transaction, request) = (tunnel.transaction, tunnel_request(&self.name, tunnel, None));
         self.out.push_back(CarriageOutput::handshake(me, to, "QUIC handshake"));
-        self.send_blind(now, peer, link, transaction, &request);
+        self.send_blind(now, id, link, transaction, &request);
     }
 
     /// Sends a message end to end.
-    fn send_blind(&mut self, now: Instant, peer: TunnelId, link: LinkId, transaction: u32, message: &Message) {
+    fn send_blind(&mut self, now: Instant, id: TunnelId, link: LinkId, transaction: u32, message: &Message) {
         let me = self.me();
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let frame = message.to_bytes(transaction, Flags(0), 0, 0, tunnel.outbound.0);
         let Stage::EndToEnd(EndToEnd { links, .. }) = &mut tunnel.stage else { return };
         if links.send_frame(now, link, frame.into()) {
@@ -244,40 +244,40 @@ impl Proposed {
         }
     }
 
-    fn on_blind_message(&mut self, now: Instant, peer: TunnelId, link: LinkId, header: &Header, message: &Message) {
-        let Some(tunnel) = self.tunnels.get(&peer) else { return };
+    fn on_blind_message(&mut self, now: Instant, id: TunnelId, link: LinkId, header: &Header, message: &Message) {
+        let Some(tunnel) = self.tunnels.get(&id) else { return };
         let building = matches!(tunnel.stage, Stage::EndToEnd(_)) && blind_link(&tunnel.stage) == Some(link);
         match message {
             Message::TunnelRequest(request) if building && !tunnel.initiator => {
                 if request.from != tunnel.name || request.to != self.name {
                     return self.dropped(DropReason::WrongIdentity);
                 }
-                self.send_blind(now, peer, link, header.transaction, &Message::TunnelResponse);
-                self.blind_up(now, peer);
+                self.send_blind(now, id, link, header.transaction, &Message::TunnelResponse);
+                self.blind_up(now, id);
             }
             Message::TunnelResponse if building && tunnel.initiator && header.transaction == tunnel.transaction => {
-                self.blind_up(now, peer);
+                self.blind_up(now, id);
             }
             _ => self.dropped(DropReason::Unexpected),
         }
     }
 
-    fn blind_up(&mut self, now: Instant, peer: TunnelId) {
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+    fn blind_up(&mut self, now: Instant, id: TunnelId) {
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         match std::mem::replace(&mut tunnel.stage, Stage::Expecting(None)) {
             Stage::EndToEnd(EndToEnd { leg, cid, links, link: Some(link) }) => {
-                self.up(now, peer, Path::Blind { leg, cid, links, link });
+                self.up(now, id, Path::Blind { leg, cid, links, link });
             }
             other => tunnel.stage = other,
         }
     }
 
-    fn on_blind_packet(&mut self, peer: TunnelId, link: LinkId, packet: Result<Bytes, DropReason>) {
-        let Some(tunnel) = self.tunnels.get(&peer) else { return };
+    fn on_blind_packet(&mut self, id: TunnelId, link: LinkId, packet: Result<Bytes, DropReason>) {
+        let Some(tunnel) = self.tunnels.get(&id) else { return };
         // Packets may overtake the Tunnel Response: the handshake has proved who sends them.
         let expected = blind_link(&tunnel.stage) == Some(link) && (tunnel.initiator || is_up(&tunnel.stage));
         match packet {
-            Ok(packet) if expected => self.out.push_back(CarriageOutput::Packet(peer, packet)),
+            Ok(packet) if expected => self.out.push_back(CarriageOutput::Packet(id, packet)),
             Ok(_) => self.dropped(DropReason::Unexpected),
             Err(reason) => self.dropped(reason),
         }

@@ -397,39 +397,39 @@ impl Proposed {
         self.fail(now, id, reason);
     }
 
-    pub(super) fn fail(&mut self, now: Instant, peer: TunnelId, reason: Failure) {
-        self.remove(now, peer);
-        self.out.push_back(CarriageOutput::TunnelDown(peer, reason));
+    pub(super) fn fail(&mut self, now: Instant, id: TunnelId, reason: Failure) {
+        self.remove(now, id);
+        self.out.push_back(CarriageOutput::TunnelDown(id, reason));
     }
 
     /// The dialer's handshake is finished: the certificate names the peer that the NMS gave.
-    pub(super) fn request_tunnel(&mut self, now: Instant, peer: TunnelId, link: LinkId) {
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+    pub(super) fn request_tunnel(&mut self, now: Instant, id: TunnelId, link: LinkId) {
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         if let Stage::Dialing(links) = std::mem::replace(&mut tunnel.stage, Stage::Requested(link)) {
             for other in links.into_iter().filter(|&other| other != link) {
                 self.close(now, other);
             }
         }
-        self.watch_search(now, peer);
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+        self.watch_search(now, id);
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         tunnel.progress(now);
         let (to, request) = (Party::Node(tunnel.name.clone()), tunnel_request(&self.name, tunnel, None));
-        let (transaction, id) = (tunnel.transaction, tunnel.outbound.0);
-        self.send(now, link, to, transaction, id, &request);
+        let (transaction, path) = (tunnel.transaction, tunnel.outbound.0);
+        self.send(now, link, to, transaction, path, &request);
     }
 
     pub(super) fn on_direct_message(
         &mut self,
         now: Instant,
-        peer: TunnelId,
+        id: TunnelId,
         link: LinkId,
         header: &Header,
         message: &Message,
     ) {
-        let Some(tunnel) = self.tunnels.get(&peer) else { return };
+        let Some(tunnel) = self.tunnels.get(&id) else { return };
         let answered = matches!(tunnel.stage, Stage::Requested(l) if l == link);
         if *message == Message::TunnelResponse && answered && header.transaction == tunnel.transaction {
-            self.up(now, peer, Path::Direct(link));
+            self.up(now, id, Path::Direct(link));
         } else {
             self.dropped(DropReason::Unexpected);
         }
@@ -451,38 +451,38 @@ impl Proposed {
     /// Answers the Tunnel Request of a peer that the NMS announced, if it is there. One for another Route Direction is not it:
     /// the peer forgets that link when it obeys this one.
     fn serve_early(&mut self, now: Instant, from: &Fqdn) {
-        let Some(&peer) = self.expecting.get(from) else { return };
-        let transaction = self.tunnels[&peer].transaction;
+        let Some(&id) = self.expecting.get(from) else { return };
+        let transaction = self.tunnels[&id].transaction;
         let asked = |link: &&LinkId| {
             let Some(Owner::Inbound(Inbound { early: Some(early), .. })) = self.owners.get(*link) else { return false };
             early.request.from == *from && early.transaction == transaction
         };
         let Some(&link) = self.inbound.iter().rev().find(asked) else { return };
         self.no_longer_inbound(link);
-        let Some(Owner::Inbound(Inbound { early: Some(early), .. })) = self.owners.insert(link, Owner::Direct(peer))
+        let Some(Owner::Inbound(Inbound { early: Some(early), .. })) = self.owners.insert(link, Owner::Direct(id))
         else {
             return;
         };
         self.expecting.remove(from);
-        self.adopt_framing(peer, early.request.framing);
-        let id = self.tunnels[&peer].outbound.0;
+        self.adopt_framing(id, early.request.framing);
+        let path = self.tunnels[&id].outbound.0;
         let to = Party::Node(from.clone());
-        self.send(now, link, to, early.transaction, id, &Message::TunnelResponse);
-        self.up(now, peer, Path::Direct(link));
+        self.send(now, link, to, early.transaction, path, &Message::TunnelResponse);
+        self.up(now, id, Path::Direct(link));
     }
 
     /// The dialer says how packets are framed.
-    pub(super) fn adopt_framing(&mut self, peer: TunnelId, framing: Framing) {
+    pub(super) fn adopt_framing(&mut self, id: TunnelId, framing: Framing) {
         if framing != Framing::Udp4501
-            && let Some(tunnel) = self.tunnels.get_mut(&peer)
+            && let Some(tunnel) = self.tunnels.get_mut(&id)
         {
             tunnel.carrier.framing = framing;
         }
     }
 
-    pub(super) fn up(&mut self, now: Instant, peer: TunnelId, path: Path) {
-        self.watch_search(now, peer);
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+    pub(super) fn up(&mut self, now: Instant, id: TunnelId, path: Path) {
+        self.watch_search(now, id);
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let (next, remote) = match &path {
             Path::Blind { links, link, .. } => (links.next_timer(), links.remote(*link)),
             Path::Direct(link) | Path::Terminated(link) => (None, self.links.remote(*link)),
@@ -490,7 +490,7 @@ impl Proposed {
         let Some(remote) = remote else { return };
         tunnel.stage = Stage::Up(path);
         tunnel.carrier.discovering = now + self.quic.options.discovery;
-        self.timers.set(peer, next.map(|due| due.at));
+        self.timers.set(id, next.map(|due| due.at));
         let up = TunnelUp {
             peer: tunnel.name.clone(),
             pattern: tunnel.pattern,
@@ -498,38 +498,38 @@ impl Proposed {
             framing: tunnel.carrier.framing,
             remote,
         };
-        self.out.push_back(CarriageOutput::TunnelUp(peer, up));
+        self.out.push_back(CarriageOutput::TunnelUp(id, up));
     }
 
     pub(super) fn on_capsule_frame(&mut self, link: LinkId, packet: Bytes) {
         match self.tunnel_on(link) {
-            Some(peer) => self.out.push_back(CarriageOutput::Packet(peer, packet)),
+            Some(tunnel) => self.out.push_back(CarriageOutput::Packet(tunnel, packet)),
             None => self.dropped(DropReason::Unexpected),
         }
     }
 
     pub(super) fn on_datagram_frame(&mut self, link: LinkId, data: Bytes) {
-        let Some(peer) = self.tunnel_on(link) else { return self.dropped(DropReason::Unexpected) };
-        match self.tunnels[&peer].carrier.open(data) {
-            Ok(packet) => self.out.push_back(CarriageOutput::Packet(peer, packet)),
+        let Some(tunnel) = self.tunnel_on(link) else { return self.dropped(DropReason::Unexpected) };
+        match self.tunnels[&tunnel].carrier.open(data) {
+            Ok(packet) => self.out.push_back(CarriageOutput::Packet(tunnel, packet)),
             Err(reason) => self.dropped(reason),
         }
     }
 
-    /// The peer whose packets may come on this link: its tunnel is up, or only the response overtaken by packets lacks.
+    /// The tunnel whose packets may come on this link: it is up, or packets have overtaken its Tunnel Response.
     fn tunnel_on(&self, link: LinkId) -> Option<TunnelId> {
-        let (Owner::Direct(peer) | Owner::Leg(peer)) = *self.owners.get(&link)? else { return None };
-        match &self.tunnels.get(&peer)?.stage {
-            Stage::Up(Path::Direct(l) | Path::Terminated(l)) | Stage::Requested(l) if *l == link => Some(peer),
+        let (Owner::Direct(tunnel) | Owner::Leg(tunnel)) = *self.owners.get(&link)? else { return None };
+        match &self.tunnels.get(&tunnel)?.stage {
+            Stage::Up(Path::Direct(l) | Path::Terminated(l)) | Stage::Requested(l) if *l == link => Some(tunnel),
             _ => None,
         }
     }
 
-    pub(super) fn tunnel_timeout(&mut self, now: Instant, peer: TunnelId) {
-        let Some(tunnel) = self.tunnels.get_mut(&peer) else { return };
+    pub(super) fn tunnel_timeout(&mut self, now: Instant, id: TunnelId) {
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let building = !matches!(tunnel.stage, Stage::Up(_));
         if building && tunnel.until <= now {
-            return self.fail(now, peer, Failure::Timeout);
+            return self.fail(now, id, Failure::Timeout);
         }
         let mut punch = None;
         if building {
@@ -541,7 +541,7 @@ impl Proposed {
             }
             // A step was done meanwhile. Where there is an endpoint of its own, `drain_blind` looks at its timers too.
             let next = tunnel.next_timer().map(|due| due.at);
-            self.timers.set(peer, next);
+            self.timers.set(id, next);
         }
         if let Stage::EndToEnd(EndToEnd { links, .. }) | Stage::Up(Path::Blind { links, .. }) = &mut tunnel.stage {
             links.handle_timeout(now);
@@ -549,7 +549,7 @@ impl Proposed {
         if let Some((to, path)) = punch {
             self.send_punches(&to, path);
         }
-        self.drain_blind(now, peer);
+        self.drain_blind(now, id);
     }
 }
 
