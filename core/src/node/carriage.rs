@@ -1,11 +1,13 @@
 //! What differs between the methods, as one trait: how messages reach the cloud, how tunnels are built and how packets
 //! travel in them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::part::TunnelId;
+use super::places::Places;
 use super::status::TunnelStatus;
 use crate::event::{DropReason, Event, Failure, Protection, Signal, TunnelUp};
 use crate::header::Header;
@@ -16,17 +18,13 @@ use crate::time::Instant;
 use crate::timing::Due;
 use crate::tls::{Roots, TlsError};
 
-/// Names a tunnel within one node; never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct TunnelId(pub(super) u32);
-
 /// How a node's messages and packets are carried.
 pub(super) trait Carriage {
     /// Logs in to the AS, by its address number `attempt` (modulo their count). Answers [`CarriageOutput::LoggedIn`] or
     /// [`CarriageOutput::LoginFailed`].
     fn login(&mut self, now: Instant, attempt: usize);
 
-    /// Opens the way to the NMS. Answers [`CarriageOutput::NmsReady`] or [`CarriageOutput::NmsLost`].
+    /// Opens a session with the NMS. Answers [`CarriageOutput::NmsReady`] or [`CarriageOutput::NmsLost`].
     fn open_nms(&mut self, now: Instant, login: &LoginResponse);
 
     /// Sends a message to the NMS; `count` is the number of earlier transmissions of it.
@@ -35,22 +33,24 @@ pub(super) trait Carriage {
     /// Whether messages to the NMS arrive without being sent again.
     fn is_reliable(&self) -> bool;
 
-    /// Builds the tunnel that the NMS directed. `initiator`: we asked for it. `transaction`: of the Route Direction.
+    /// Builds the tunnel that the NMS directed. Answers [`CarriageOutput::TunnelUp`] or [`CarriageOutput::TunnelDown`].
+    /// `initiator`: this node asked for it. `transaction`: that of the Route Direction.
     fn build(&mut self, now: Instant, tunnel: TunnelId, direction: RouteDirection, initiator: bool, transaction: u32);
 
-    /// Forgets a tunnel, if it is there.
+    /// Forgets a tunnel, if it is there. There is no [`CarriageOutput::TunnelDown`] for it.
     fn forget(&mut self, now: Instant, tunnel: TunnelId);
 
     /// See [`crate::machine::Machine::tables`].
     fn tables(&self) -> Tables;
 
-    /// When the peer was heard last on a tunnel that is up. Whoever is there answers what is sent within moments.
+    /// When the peer was heard last on a tunnel that is up. A peer that is there answers every packet within moments:
+    /// by an acknowledgement of QUIC, or by a Keep Alive Ack once it is asked.
     fn heard_at(&self, tunnel: TunnelId) -> Option<Instant>;
 
-    /// Whether the peer has something to answer on a tunnel that is up: who says nothing because nothing was asked is not silent.
+    /// Whether the peer has something to answer on a tunnel that is up. A peer that was asked nothing is not silent.
     fn is_answer_due(&self, tunnel: TunnelId) -> bool;
 
-    /// Where the NMS is, and when it was heard last.
+    /// The NMS's address, and when it was heard last; `None` without a session.
     fn nms_heard(&self) -> Option<(SocketAddr, Instant)>;
 
     /// The round trip to the NMS, where the carrier measures it.
@@ -59,13 +59,13 @@ pub(super) trait Carriage {
     /// Sends a packet through a tunnel; [`Self::settle`] has to follow, once for as many as there are.
     fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused>;
 
-    /// Every tunnel and session ends; the other ends are told where there is a word for it.
+    /// Ends every tunnel and session. The other ends are told, where the method has a message for it.
     fn leave(&mut self, now: Instant);
 
     /// A tunnel, if it is up.
     fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus>;
 
-    /// The other address family comes first from now on: the cloud did not answer by this one.
+    /// Tries the other address family first from now on, because the cloud did not answer by this one.
     fn change_family(&mut self);
 
     /// Trusts these from now on; what they do not vouch for any more ends.
@@ -96,19 +96,19 @@ pub(super) trait Carriage {
     fn poll(&mut self) -> Option<CarriageOutput>;
 }
 
-/// What a [`Carriage`] has to say.
+/// What a [`Carriage`] puts out.
 pub(super) enum CarriageOutput {
     /// For the driver, as it is.
     Pass(Output),
-    /// The AS accepted us.
+    /// The AS accepted the login.
     LoggedIn(LoginResponse),
-    /// It did not.
+    /// The login failed.
     LoginFailed(Failure),
     /// Messages can be sent to the NMS.
     NmsReady,
-    /// They cannot any more.
+    /// The session with the NMS is lost, or was not opened.
     NmsLost(Failure),
-    /// The NMS says.
+    /// A message of the NMS.
     FromNms(Header, Message),
     /// A tunnel is ready.
     TunnelUp(TunnelId, TunnelUp),
@@ -139,107 +139,6 @@ pub(super) enum SendRefused {
     NoTunnel,
     /// The queue is full.
     Full,
-    /// The packet is longer than the path takes: the limit for inner packets, bytes.
+    /// The packet is too long for the path. The number is the largest inner packet that it takes, bytes.
     TooBig(usize),
-}
-
-/// Where a node sends from.
-#[derive(Clone, Debug)]
-pub(super) struct Places {
-    pub(super) addresses: Vec<IpAddr>,
-    pub(super) port: u16,
-    /// The first 96 bits of addresses that a NAT64 of the network translates (RFC 6052 §2.1).
-    pub(super) nat64: Option<Ipv6Addr>,
-    /// IPv6 does not seem to lead anywhere: IPv4 comes first.
-    pub(super) prefer_v4: bool,
-}
-
-impl Places {
-    pub(super) fn new(config: &super::NodeConfig) -> Self {
-        let (addresses, port, nat64) = (config.addresses.clone(), config.port, config.nat64);
-        Self { addresses, port, nat64, prefer_v4: false }
-    }
-
-    /// Our own address for what goes to `remote`, and how that is to be addressed from here. `None` without a common family.
-    pub(super) fn towards(&self, remote: SocketAddr) -> Option<(SocketAddr, SocketAddr)> {
-        let remote = match remote.ip() {
-            IpAddr::V4(v4) if !self.has(true) => SocketAddr::new(self.through_nat64(v4)?, remote.port()),
-            _ => remote,
-        };
-        let local = self.addresses.iter().find(|a| a.is_ipv4() == remote.is_ipv4())?;
-        Some((SocketAddr::new(*local, self.port), remote))
-    }
-
-    /// The first of `remotes` that we have an address for, in the family that we prefer if there is one, and that address.
-    pub(super) fn first(&self, remotes: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)> {
-        let preferred = remotes.iter().filter(|remote| self.prefer_v4 && remote.is_ipv4());
-        preferred.chain(remotes).find_map(|&remote| self.towards(remote))
-    }
-
-    /// Where to try for the `attempt`th time: every second time begins with another address of each family. Which family
-    /// comes first is not decided here ([`Self::prefer_v4`] changes with every failure): if both changed at once, some
-    /// addresses would never have their turn.
-    pub(super) fn in_turn(remotes: &[SocketAddr], attempt: usize) -> Vec<SocketAddr> {
-        let is_v4_first = remotes.first().is_some_and(SocketAddr::is_ipv4);
-        let (mut first, mut second): (Vec<_>, Vec<_>) = remotes.iter().partition(|r| r.is_ipv4() == is_v4_first);
-        for family in [&mut first, &mut second] {
-            let turn = attempt / 2 % family.len().max(1);
-            family.rotate_left(turn);
-        }
-        first.append(&mut second);
-        first
-    }
-
-    /// All of `remotes` that we have an address for.
-    pub(super) fn all(&self, remotes: &[SocketAddr]) -> Vec<(SocketAddr, SocketAddr)> {
-        remotes.iter().filter_map(|&remote| self.towards(remote)).collect()
-    }
-
-    fn has(&self, v4: bool) -> bool {
-        self.addresses.iter().any(|a| a.is_ipv4() == v4)
-    }
-
-    fn through_nat64(&self, v4: Ipv4Addr) -> Option<IpAddr> {
-        let mut octets = self.nat64?.octets();
-        octets[12..].copy_from_slice(&v4.octets());
-        Some(IpAddr::V6(octets.into()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_address_has_its_turn_whatever_the_first_failure_was() {
-        let remotes: Vec<SocketAddr> =
-            ["[2001:db8::2]:443", "[2001:db8::3]:443", "192.0.2.2:443"].map(|text| text.parse().unwrap()).to_vec();
-        let addresses = vec!["2001:db8::5".parse().unwrap(), "198.51.100.5".parse().unwrap()];
-        for begin in 0..4 {
-            let mut places = Places { addresses: addresses.clone(), port: 443, nat64: None, prefer_v4: false };
-            let mut tried = std::collections::BTreeSet::new();
-            for attempt in begin..begin + 8 {
-                tried.extend(places.first(&Places::in_turn(&remotes, attempt)).map(|(_, remote)| remote));
-                places.prefer_v4 = !places.prefer_v4;
-            }
-            assert_eq!(tried.len(), remotes.len(), "from attempt {begin} on: {tried:?}");
-        }
-    }
-
-    #[test]
-    fn ipv4_is_reached_through_nat64_only_without_an_address_of_its_own() {
-        let remote: SocketAddr = "192.0.2.33:443".parse().unwrap();
-        let mut places = Places {
-            addresses: vec!["2001:db8::5".parse().unwrap()],
-            port: 443,
-            nat64: Some("64:ff9b::".parse().unwrap()),
-            prefer_v4: false,
-        };
-        let translated: SocketAddr = "[64:ff9b::192.0.2.33]:443".parse().unwrap();
-        assert_eq!(places.towards(remote), Some(("[2001:db8::5]:443".parse().unwrap(), translated)));
-        places.addresses.push("198.51.100.5".parse().unwrap());
-        assert_eq!(places.towards(remote), Some(("198.51.100.5:443".parse().unwrap(), remote)));
-        (places.addresses, places.nat64) = (vec!["2001:db8::5".parse().unwrap()], None);
-        assert_eq!(places.towards(remote), None);
-    }
 }

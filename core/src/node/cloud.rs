@@ -1,16 +1,26 @@
 //! Logging in to the AS and registering with the NMS (paper Figs. 2 and 6), again and again until it works.
+//!
+//! ```text
+//! Idle ──start──▶ LoggingIn ──Login Response──▶ Opening ──session──▶ Registering ──Registration Response──▶ Registered
+//!                     ▲                           ▲                                                            │
+//!                     │ the login is doubtful     │ the login still holds                                      │
+//!                     └──────────── Pausing ──────┴◀───────────── any of these failed ────────────────────────┘
+//! ```
+//!
+//! [`Cloud`] is a [`Part`]: it sees neither the carriage that its messages take nor the routes that wait for it.
 
-use std::net::{IpAddr, Ipv6Addr};
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Node;
-use super::carriage::Places;
+use super::part::{Part, Turn};
 use crate::epoch::Epochs;
 use crate::event::{Event, Failure};
-use crate::header::Header;
-use crate::message::{ErrorCode, LoginResponse, Message, RegistrationRequest, RegistrationResponse};
-use crate::name::Party;
+use crate::message::{ErrorCode, LoginResponse, Message, RegistrationRequest, RegistrationResponse, SurveyPlan};
+use crate::name::{Party, Virtual};
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::node::{
@@ -20,44 +30,91 @@ use crate::timing::node::{
 use crate::timing::{Due, Timer};
 use crate::tls::WallClock;
 
-/// The node's standing with the cloud.
+/// What can happen to [`Cloud`].
+pub(super) enum CloudInput {
+    /// The user wants the node to be registered.
+    Start,
+    /// The user wants the node to leave.
+    Stop,
+    /// The node's addresses are these now, and the carriage has forgotten its sessions.
+    Moved(Vec<IpAddr>),
+    /// The AS accepted the login.
+    LoggedIn(LoginResponse),
+    /// Messages can be sent to the NMS.
+    NmsReady,
+    /// The login failed, or the session with the NMS is lost.
+    Failed(Failure),
+    /// The NMS sent a message that [`Cloud::expects`].
+    Message { transaction: u32, message: Message },
+    /// The NMS does not answer a request of another part: find out whether it still knows this node.
+    Doubt,
+    /// Time has passed.
+    Timeout,
+}
+
+/// What [`Cloud`] wants to be done.
+pub(super) enum CloudOutput {
+    /// Log in to the AS, by its address number `attempt` (modulo their count).
+    Login { attempt: usize },
+    /// Open a session with the NMS that this login names.
+    OpenNms(LoginResponse),
+    /// Try the other address family first from now on.
+    ChangeFamily,
+    /// Send a message to the NMS; `count` is the number of its earlier transmissions.
+    Send { transaction: u32, count: u8, message: Message },
+    /// The node is registered under these virtual addresses.
+    Registered { addresses: Virtual, survey: Option<SurveyPlan> },
+    /// It is not registered any more.
+    Unregistered,
+    /// The NMS acknowledged a message with this transaction. It may be one of another part.
+    Acknowledged(u32),
+    /// Tell the world.
+    Event(Event),
+}
+
+/// See the [module](self).
 pub(super) struct Cloud {
-    pub(super) places: Places,
+    addresses: Vec<IpAddr>,
+    port: u16,
+    /// Whether messages to the NMS arrive without being sent again.
+    reliable: bool,
     state: State,
+    /// The last login, as long as it is not doubtful.
     login: Option<LoginResponse>,
-    /// The user wants us to be registered.
+    /// Whether the user wants the node to be registered.
     started: bool,
     /// Failures in a row.
     failures: u32,
-    /// With whom the last failure was.
+    /// The service that the last failure was with.
     trouble: Option<Party>,
     /// When the last registration succeeded.
     registered_at: Instant,
-    /// When the last Keep Alive went out for the first time, and how long the answer to one took.
+    /// When the last Keep Alive was sent for the first time.
     asked_at: Instant,
     rtt: Option<Duration>,
     epochs: Epochs,
 }
 
+#[derive(Debug)]
 enum State {
-    /// Not started.
+    /// Not started, or without an address to send from.
     Idle,
     LoggingIn {
         until: Instant,
     },
-    /// The way to the NMS is being opened.
+    /// The session with the NMS is being opened.
     Opening {
         until: Instant,
     },
     Registering {
         transaction: u32,
-        /// Sent again as it is.
+        /// It is sent again as it is, with its epoch: the NMS must see one request.
         request: Message,
         retry: Backoff,
         until: Instant,
     },
     Registered {
-        /// When to say Keep Alive next; never on a reliable carriage.
+        /// When to send the next Keep Alive; `None` on a reliable carriage, which has its own.
         keep_alive: Option<Instant>,
         /// The Keep Alive that waits for its Ack.
         waiting: Option<(u32, Backoff)>,
@@ -67,42 +124,49 @@ enum State {
     },
 }
 
-impl Cloud {
-    pub(super) fn new(places: Places, clock: Arc<dyn WallClock>) -> Self {
-        Self {
-            places,
-            state: State::Idle,
-            login: None,
-            started: false,
-            failures: 0,
-            trouble: None,
-            registered_at: Instant::ZERO,
-            asked_at: Instant::ZERO,
-            rtt: None,
-            epochs: Epochs::new(clock),
+impl Part for Cloud {
+    type Input = CloudInput;
+    type Output = CloudOutput;
+
+    fn handle(&mut self, turn: &mut Turn<'_, CloudOutput>, input: CloudInput) {
+        let was_registered = self.is_registered();
+        match input {
+            CloudInput::Start => {
+                self.started = true;
+                if matches!(self.state, State::Idle) {
+                    self.connect(turn);
+                }
+            }
+            CloudInput::Stop => (self.started, self.state, self.login) = (false, State::Idle, None),
+            CloudInput::Moved(addresses) => {
+                self.addresses = addresses;
+                if self.started && !defect!(MoveForgotten) {
+                    self.failures = 0;
+                    self.connect(turn);
+                }
+            }
+            CloudInput::LoggedIn(response) => {
+                if matches!(self.state, State::LoggingIn { .. }) {
+                    self.login = Some(response);
+                    self.connect(turn);
+                }
+            }
+            CloudInput::NmsReady => self.send_registration(turn),
+            CloudInput::Failed(reason) => self.on_failed(turn, reason),
+            CloudInput::Message { transaction, message } => self.on_message(turn, transaction, message),
+            CloudInput::Doubt => {
+                if let State::Registered { keep_alive: Some(at), waiting: None } = &mut self.state {
+                    *at = (*at).min(turn.now);
+                }
+            }
+            CloudInput::Timeout => self.on_timeout(turn),
+        }
+        if was_registered && !self.is_registered() {
+            turn.push(CloudOutput::Unregistered);
         }
     }
 
-    /// What the AS said last.
-    pub(super) fn login(&self) -> Option<&LoginResponse> {
-        self.login.as_ref()
-    }
-
-    pub(super) fn is_registered(&self) -> bool {
-        matches!(self.state, State::Registered { .. })
-    }
-
-    /// The round trip of the last Keep Alive to the NMS that needed no repetition.
-    pub(super) fn rtt(&self) -> Option<Duration> {
-        self.rtt
-    }
-
-    /// With whom the last failure was: AS or NMS.
-    pub(super) fn trouble(&self) -> Option<&Party> {
-        self.trouble.as_ref()
-    }
-
-    pub(super) fn next_timer(&self) -> Option<Due> {
+    fn next_timer(&self) -> Option<Due> {
         match &self.state {
             State::Idle => None,
             State::LoggingIn { until } => Some(Timer::Login.at(*until)),
@@ -117,183 +181,197 @@ impl Cloud {
     }
 }
 
-/// Whether a service was reached, and would not have us.
-fn is_verdict(reason: &Failure) -> bool {
-    matches!(reason, Failure::Refused(_) | Failure::Authentication | Failure::CertificateDates)
-}
-
-impl Node {
-    pub(super) fn start(&mut self, now: Instant) {
-        self.cloud.started = true;
-        if matches!(self.cloud.state, State::Idle) {
-            self.connect_cloud(now);
+impl Cloud {
+    /// Not started. The node listens on `port` of each of `addresses`. `reliable`: messages to the NMS arrive without
+    /// being sent again.
+    pub(super) fn new(addresses: Vec<IpAddr>, port: u16, reliable: bool, clock: Arc<dyn WallClock>) -> Self {
+        Self {
+            addresses,
+            port,
+            reliable,
+            state: State::Idle,
+            login: None,
+            started: false,
+            failures: 0,
+            trouble: None,
+            registered_at: Instant::ZERO,
+            asked_at: Instant::ZERO,
+            rtt: None,
+            epochs: Epochs::new(clock),
         }
     }
 
-    /// Closes every tunnel and session in order.
-    pub(super) fn stop(&mut self, now: Instant) {
-        self.cloud.started = false;
-        self.cloud.state = State::Idle;
-        self.cloud.login = None;
-        self.survey.stop();
-        self.peers.clear();
-        self.carriage.leave(now);
+    /// The NMS's addresses, from the last login; none before it.
+    pub(super) fn nms(&self) -> &[SocketAddr] {
+        self.login.as_ref().map_or(&[], |login| &login.nms)
     }
 
-    /// Logs in, or registers again where the login still stands.
-    fn connect_cloud(&mut self, now: Instant) {
-        if self.cloud.places.addresses.is_empty() {
-            // Nothing can be done until there is an address.
-            self.cloud.state = State::Idle;
-            return;
-        }
-        let until = now + if self.cloud.failures == 0 { CLOUD_FIRST_STEP_TIMEOUT } else { CLOUD_STEP_TIMEOUT };
-        if let Some(login) = &self.cloud.login {
-            self.cloud.state = State::Opening { until };
-            self.carriage.open_nms(now, login);
-        } else {
-            self.cloud.state = State::LoggingIn { until };
-            self.carriage.login(now, self.cloud.failures as usize);
-        }
+    /// Whether the node is registered.
+    pub(super) fn is_registered(&self) -> bool {
+        matches!(self.state, State::Registered { .. })
     }
 
-    pub(super) fn on_logged_in(&mut self, now: Instant, response: LoginResponse) {
-        if matches!(self.cloud.state, State::LoggingIn { .. }) {
-            self.cloud.login = Some(response);
-            self.connect_cloud(now);
-        }
+    /// The round trip of the last Keep Alive to the NMS that was answered without being repeated.
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        self.rtt
     }
 
-    pub(super) fn on_cloud_failed(&mut self, now: Instant, reason: Failure) {
-        let cloud = &mut self.cloud;
-        if matches!(cloud.state, State::Idle | State::Pausing { .. }) {
-            return;
-        }
-        cloud.trouble = Some(if matches!(cloud.state, State::LoggingIn { .. }) { Party::As } else { Party::Nms });
-        let leaps = reason == Failure::Refused(ErrorCode::StaleEpoch) && cloud.epochs.leap();
-        // A registration that is lost as soon as it is won counts as none: or else two nodes with one identity, each
-        // putting the other out, would never rest.
-        if !cloud.is_registered() && !is_verdict(&reason) {
-            self.carriage.change_family();
-        }
-        let was_registered = cloud.is_registered() && now >= cloud.registered_at + REGISTRATION_STABLE;
-        cloud.failures = if was_registered { 0 } else { cloud.failures + 1 };
-        // A login that did not lead to a registration twice, or that was refused, is worth nothing.
-        if cloud.failures >= 2 || is_verdict(&reason) {
-            cloud.login = None;
-        }
-        let pause = if was_registered {
-            Duration::ZERO
-        } else {
-            let doubled = CLOUD_FIRST_PAUSE * if leaps { 1 } else { 2u32.saturating_pow(cloud.failures.min(8)) };
-            let limit = doubled.min(CLOUD_LONGEST_PAUSE);
-            limit / 2 + limit.mul_f64(f64::from(self.random_u32()) / f64::from(u32::MAX)) / 2
-        };
-        self.event(Event::Unregistered { reason });
-        if pause.is_zero() {
-            self.connect_cloud(now);
-        } else {
-            self.cloud.state = State::Pausing { until: now + pause };
-        }
+    /// The service that the last failure was with: AS or NMS.
+    pub(super) fn trouble(&self) -> Option<&Party> {
+        self.trouble.as_ref()
     }
 
-    pub(super) fn send_registration(&mut self, now: Instant) {
-        if !matches!(self.cloud.state, State::Opening { .. }) {
-            return;
-        }
-        let transaction = self.random_u32();
-        let request = self.registration_request(now);
-        self.carriage.send_nms(now, transaction, 0, request.clone());
-        let timeout = if self.cloud.failures == 0 { CLOUD_FIRST_STEP_TIMEOUT } else { CLOUD_STEP_TIMEOUT };
-        let (retry, until) = (Backoff::start(now, CLOUD_RETRY), now + timeout);
-        self.cloud.state = State::Registering { transaction, request, retry, until };
-    }
-
-    fn registration_request(&mut self, now: Instant) -> Message {
-        let epoch = self.cloud.epochs.next(now);
-        let Places { addresses, port, .. } = self.cloud.places.clone();
-        Message::RegistrationRequest(RegistrationRequest { epoch, addresses, port })
-    }
-
-    /// True if the message was for us.
-    pub(super) fn on_cloud_message(&mut self, now: Instant, header: &Header, message: &Message) -> bool {
-        match (&mut self.cloud.state, message) {
-            (State::Registering { transaction, .. }, Message::RegistrationResponse(response))
-                if *transaction == header.transaction =>
-            {
-                self.on_registered(now, response);
-                true
+    /// Whether a message from the NMS is for this part. An error may also answer a request of another part.
+    pub(super) fn expects(&self, transaction: u32, message: &Message) -> bool {
+        match (&self.state, message) {
+            (State::Registering { transaction: ours, .. }, Message::RegistrationResponse(_) | Message::Error(_)) => {
+                *ours == transaction
             }
-            (State::Registering { transaction, .. }, Message::Error(code)) if *transaction == header.transaction => {
-                let code = *code;
-                self.on_cloud_failed(now, Failure::Refused(code));
-                true
-            }
-            (State::Registered { waiting, keep_alive }, Message::KeepAliveAck) => {
-                self.survey.acknowledged(header.transaction);
-                if let Some((_, retry)) = waiting.take_if(|(t, _)| *t == header.transaction) {
-                    // Which transmission was answered is plain only if there was one (RFC 6298 §3).
-                    if retry.sent == 1 {
-                        self.cloud.rtt = Some(now.saturating_since(self.cloud.asked_at));
-                    }
-                    *keep_alive = Some(now + NMS_KEEP_ALIVE);
-                }
-                true
-            }
-            (State::Registered { .. }, Message::Error(ErrorCode::NotRegistered)) => {
-                self.on_cloud_failed(now, Failure::Refused(ErrorCode::NotRegistered));
-                true
-            }
+            (State::Registered { .. }, Message::KeepAliveAck | Message::Error(ErrorCode::NotRegistered)) => true,
             _ => false,
         }
     }
 
-    fn on_registered(&mut self, now: Instant, response: &RegistrationResponse) {
-        let keep_alive = (!self.carriage.is_reliable()).then(|| now + NMS_KEEP_ALIVE);
-        self.cloud.state = State::Registered { keep_alive, waiting: None };
-        self.cloud.registered_at = now;
-        self.own = Some(response.addresses);
-        self.event(Event::Registered { addresses: response.addresses, nat: response.nat });
-        self.request_waiting_routes(now);
-        self.start_survey(now, response.survey.as_ref());
+    /// The time limit of a step that begins now. The first attempt gets less, because the other address family may
+    /// answer.
+    fn step_until(&self, now: Instant) -> Instant {
+        now + if self.failures == 0 { CLOUD_FIRST_STEP_TIMEOUT } else { CLOUD_STEP_TIMEOUT }
     }
 
-    pub(super) fn cloud_timeout(&mut self, now: Instant) {
-        match &mut self.cloud.state {
-            State::Idle => {}
+    /// Logs in; or opens a session with the NMS, if the last login still holds.
+    fn connect(&mut self, turn: &mut Turn<'_, CloudOutput>) {
+        if self.addresses.is_empty() {
+            // Nothing can be done until there is an address. That comes as `CloudInput::Moved`.
+            self.state = State::Idle;
+            return;
+        }
+        let until = self.step_until(turn.now);
+        if let Some(login) = &self.login {
+            self.state = State::Opening { until };
+            turn.push(CloudOutput::OpenNms(login.clone()));
+        } else {
+            self.state = State::LoggingIn { until };
+            turn.push(CloudOutput::Login { attempt: self.failures as usize });
+        }
+    }
+
+    fn on_failed(&mut self, turn: &mut Turn<'_, CloudOutput>, reason: Failure) {
+        if matches!(self.state, State::Idle | State::Pausing { .. }) {
+            return;
+        }
+        let now = turn.now;
+        self.trouble = Some(if matches!(self.state, State::LoggingIn { .. }) { Party::As } else { Party::Nms });
+        let leaps = reason == Failure::Refused(ErrorCode::StaleEpoch) && self.epochs.leap();
+        if !self.is_registered() && !is_verdict(&reason) {
+            turn.push(CloudOutput::ChangeFamily);
+        }
+        // A registration that is lost as soon as it is won counts as a failure. Otherwise two nodes with one identity,
+        // each of which puts the other out, would never pause.
+        let was_stable = self.is_registered() && now >= self.registered_at + REGISTRATION_STABLE;
+        self.failures = if was_stable { 0 } else { self.failures + 1 };
+        // A login that did not lead to a registration twice, or that was refused, is doubtful.
+        if self.failures >= 2 || is_verdict(&reason) {
+            self.login = None;
+        }
+        let pause = if was_stable { Duration::ZERO } else { self.pause(turn, leaps) };
+        turn.push(CloudOutput::Event(Event::Unregistered { reason }));
+        if pause.is_zero() {
+            self.connect(turn);
+        } else {
+            self.state = State::Pausing { until: now + pause };
+        }
+    }
+
+    /// The pause after a failure: drawn from the upper half of a limit that doubles with each failure, so that nodes
+    /// that lost one service do not all return at once. After an epoch that was refused and leapt over the limit stays
+    /// small: the next attempt is a different one.
+    fn pause(&self, turn: &mut Turn<'_, CloudOutput>, leaps: bool) -> Duration {
+        let doubled = CLOUD_FIRST_PAUSE * if leaps { 1 } else { 2u32.saturating_pow(self.failures.min(8)) };
+        let limit = doubled.min(CLOUD_LONGEST_PAUSE);
+        limit / 2 + limit.mul_f64(f64::from(turn.random.u32()) / f64::from(u32::MAX)) / 2
+    }
+
+    fn send_registration(&mut self, turn: &mut Turn<'_, CloudOutput>) {
+        if !matches!(self.state, State::Opening { .. }) {
+            return;
+        }
+        let now = turn.now;
+        let transaction = turn.random.u32();
+        let (addresses, port) = (self.addresses.clone(), self.port);
+        let request =
+            Message::RegistrationRequest(RegistrationRequest { epoch: self.epochs.next(now), addresses, port });
+        turn.push(CloudOutput::Send { transaction, count: 0, message: request.clone() });
+        let (retry, until) = (Backoff::start(now, CLOUD_RETRY), self.step_until(now));
+        self.state = State::Registering { transaction, request, retry, until };
+    }
+
+    fn on_message(&mut self, turn: &mut Turn<'_, CloudOutput>, transaction: u32, message: Message) {
+        if !self.expects(transaction, &message) {
+            return;
+        }
+        match message {
+            Message::RegistrationResponse(response) => self.on_registered(turn, response),
+            Message::Error(code) => self.on_failed(turn, Failure::Refused(code)),
+            Message::KeepAliveAck => self.on_ack(turn, transaction),
+            _ => {}
+        }
+    }
+
+    fn on_registered(&mut self, turn: &mut Turn<'_, CloudOutput>, response: RegistrationResponse) {
+        let keep_alive = (!self.reliable).then(|| turn.now + NMS_KEEP_ALIVE);
+        self.state = State::Registered { keep_alive, waiting: None };
+        self.registered_at = turn.now;
+        let RegistrationResponse { addresses, nat, survey, .. } = response;
+        turn.push(CloudOutput::Event(Event::Registered { addresses, nat }));
+        turn.push(CloudOutput::Registered { addresses, survey });
+    }
+
+    fn on_ack(&mut self, turn: &mut Turn<'_, CloudOutput>, transaction: u32) {
+        let State::Registered { waiting, keep_alive } = &mut self.state else { return };
+        turn.push(CloudOutput::Acknowledged(transaction));
+        if let Some((_, retry)) = waiting.take_if(|(ours, _)| *ours == transaction) {
+            // After a repetition nobody knows which transmission was answered (RFC 6298 §3).
+            if retry.sent == 1 {
+                self.rtt = Some(turn.now.saturating_since(self.asked_at));
+            }
+            *keep_alive = Some(turn.now + NMS_KEEP_ALIVE);
+        }
+    }
+
+    fn on_timeout(&mut self, turn: &mut Turn<'_, CloudOutput>) {
+        let now = turn.now;
+        match &mut self.state {
             State::Pausing { until } => {
                 if *until <= now {
-                    self.connect_cloud(now);
+                    self.connect(turn);
                 }
             }
-            State::LoggingIn { until } | State::Opening { until } => {
-                if *until <= now {
-                    self.on_cloud_failed(now, Failure::Timeout);
-                }
+            State::LoggingIn { until } | State::Opening { until } | State::Registering { until, .. }
+                if *until <= now =>
+            {
+                self.on_failed(turn, Failure::Timeout);
             }
-            State::Registering { transaction, request, retry, until } => {
-                if *until <= now {
-                    self.on_cloud_failed(now, Failure::Timeout);
-                } else if retry.next <= now {
-                    let (transaction, count, request) = (*transaction, retry.sent, request.clone());
+            State::Idle | State::LoggingIn { .. } | State::Opening { .. } => {}
+            State::Registering { transaction, request, retry, .. } => {
+                if retry.next <= now {
+                    let (transaction, count, message) = (*transaction, retry.sent, request.clone());
                     retry.again(now);
-                    if !self.carriage.is_reliable() {
-                        self.carriage.send_nms(now, transaction, count, request);
+                    if !self.reliable {
+                        turn.push(CloudOutput::Send { transaction, count, message });
                     }
                 }
             }
-            State::Registered { .. } => self.keep_alive(now),
+            State::Registered { .. } => self.keep_alive(turn),
         }
-        self.drain_carriage(now);
     }
 
-    fn keep_alive(&mut self, now: Instant) {
-        let State::Registered { keep_alive, waiting } = &mut self.cloud.state else { return };
+    fn keep_alive(&mut self, turn: &mut Turn<'_, CloudOutput>) {
+        let now = turn.now;
+        let State::Registered { keep_alive, waiting } = &mut self.state else { return };
         let (transaction, count) = match waiting {
             Some((_, retry)) if retry.next > now => return,
             Some((_, retry)) if retry.sent >= NMS_KEEP_ALIVE_TRIES => {
-                self.on_cloud_failed(now, Failure::Timeout);
-                return;
+                return self.on_failed(turn, Failure::Timeout);
             }
             Some((transaction, retry)) => {
                 let count = retry.sent;
@@ -301,40 +379,18 @@ impl Node {
                 (*transaction, count)
             }
             None if keep_alive.is_some_and(|at| at <= now) => {
-                use rand_chacha::rand_core::RngCore;
-                let transaction = self.rng.next_u32();
+                let transaction = turn.random.u32();
                 *waiting = Some((transaction, Backoff::start(now, CLOUD_RETRY)));
-                self.cloud.asked_at = now;
+                self.asked_at = now;
                 (transaction, 0)
             }
             None => return,
         };
-        self.carriage.send_nms(now, transaction, count, Message::KeepAlive);
+        turn.push(CloudOutput::Send { transaction, count, message: Message::KeepAlive });
     }
+}
 
-    /// The NMS does not answer what it should: is it there, and does it know us?
-    pub(super) fn doubt_nms(&mut self, now: Instant) {
-        if let State::Registered { keep_alive: Some(at), waiting: None } = &mut self.cloud.state {
-            *at = (*at).min(now);
-        }
-    }
-
-    /// Handover (paper §2.1, §2.2.2): the node registers again and builds every tunnel anew; what applications send
-    /// meanwhile is held.
-    pub(super) fn change_network(&mut self, now: Instant, addresses: Vec<IpAddr>, nat64: Option<Ipv6Addr>) {
-        let before = &self.cloud.places;
-        if (&before.addresses, before.nat64) == (&addresses, nat64) {
-            return;
-        }
-        let places = Places { addresses, port: before.port, nat64, prefer_v4: false };
-        self.carriage.move_to(now, &places);
-        self.cloud.places = places;
-        if self.cloud.started && !defect!(MoveForgotten) {
-            self.cloud.failures = 0;
-            // From here on we are not registered: what peers want waits for it.
-            self.connect_cloud(now);
-        }
-        self.survey.stop();
-        self.rebuild_routes(now);
-    }
+/// Whether a service was reached and refused the node. Another address family does not change that.
+fn is_verdict(reason: &Failure) -> bool {
+    matches!(reason, Failure::Refused(_) | Failure::Authentication | Failure::CertificateDates)
 }

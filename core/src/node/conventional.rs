@@ -13,7 +13,9 @@ use rand_chacha::rand_core::RngCore;
 
 use self::login::LoginSession;
 use self::tunnel::{Stage, Tunnel};
-use super::carriage::{Carriage, CarriageOutput, Places, SendRefused, TunnelId};
+use super::carriage::{Carriage, CarriageOutput, SendRefused};
+use super::part::TunnelId;
+use super::places::Places;
 use super::status::TunnelStatus;
 use super::{Login, NodeConfig, Services};
 use crate::conventional::keys::Direction;
@@ -92,7 +94,7 @@ impl Conventional {
             env: config.tls.clone(),
             identity: identity.cloned(),
             tls: std::sync::Arc::new(tls::client_config(&config.tls, &config.roots, identity, b"")?),
-            rng: super::fork(rng),
+            rng: super::part::fork(rng),
             session: None,
             next_stream: 0,
             nms: None,

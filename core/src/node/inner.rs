@@ -1,158 +1,228 @@
-//! The packets of applications, and of peers for applications.
+//! The packets of applications, packets of peers for applications, and the node's own DNS.
+//!
+//! [`Inner`] is a [`Part`]. It decides by addresses alone what a packet is; which tunnel it takes, and who a name is,
+//! the routes know.
+//!
+//! ```text
+//! application ─ packet ─┬─ to the node's DNS ─ own name, other zones ──▶ answered here
+//!                       │                    └ a peer's name ──────────▶ Resolve, answered when its tunnel is up
+//!                       └─ to an address of the overlay ───────────────▶ Route
+//! peer ─ packet ─ from the peer's virtual address, to ours ────────────▶ application
+//! ```
 
-use std::net::SocketAddr;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
 
 use bytes::Bytes;
 
-use super::Node;
-use super::carriage::{SendRefused, TunnelId};
-use super::held::HeldQuery;
-use super::peers::PeerId;
+use super::config::Overlay;
+use super::part::{Part, TunnelId, Turn};
+use super::routes::{Answer, HeldQuery, PeerId};
 use crate::dns::{self, Question};
 use crate::event::DropReason;
-use crate::machine::Output;
-use crate::message::PeerRef;
-use crate::packet::{self, Inner};
-use crate::time::Instant;
+use crate::name::{Fqdn, Virtual};
+use crate::packet::{self, Inner as InnerHeader};
+use crate::timing::Due;
 
 /// No IPv6 link may have a smaller MTU (RFC 8200 §5), so no smaller one is ever announced.
 const MIN_IPV6_MTU: usize = 1280;
 
-impl Node {
-    /// A packet that an application sent.
-    pub(super) fn on_application_packet(&mut self, now: Instant, packet: Bytes) {
-        let inner = match Inner::parse(&packet) {
-            Ok(inner) => inner,
-            Err(reason) => return self.dropped(reason),
-        };
-        if !self.own.is_some_and(|own| own.contains(inner.source)) {
-            return self.dropped(DropReason::OwnSource);
-        }
-        if self.overlay.is_dns(inner.destination) {
-            return self.on_dns_packet(now, &packet);
-        }
-        if self.own.is_some_and(|own| own.contains(inner.destination)) || !self.overlay.contains(inner.destination) {
-            return self.dropped(DropReason::NotRoutable);
-        }
-        if let Some(id) = self.peer_for(now, PeerRef::Virtual(inner.destination)) {
-            self.send_to(now, id, packet);
-        }
-    }
+/// What can happen to [`Inner`].
+pub(super) enum InnerInput {
+    /// The NMS registered the node under these virtual addresses.
+    Registered(Virtual),
+    /// An application sent a packet.
+    Application(Bytes),
+    /// A packet came out of a tunnel with this peer, whose virtual addresses are `addresses`.
+    Tunnelled { peer: PeerId, addresses: Option<Virtual>, packet: Bytes },
+    /// [`InnerOutput::Resolve`] is answered.
+    Resolved(HeldQuery, Answer),
+    /// [`InnerOutput::NameOf`] is answered; `None` if no peer is known to have the address.
+    Named(HeldQuery, Option<Fqdn>),
+    /// A packet did not go into a tunnel: that takes inner packets of at most `limit` bytes.
+    TooBig { tunnel: TunnelId, packet: Bytes, limit: usize },
+}
 
-    /// Sends a packet to a peer, or holds it until there is a tunnel.
-    pub(super) fn send_to(&mut self, now: Instant, id: PeerId, packet: Bytes) {
-        let Some(peer) = self.peers.find_mut(id) else { return };
-        let Some(tunnel) = peer.tunnel() else {
-            if let Err(reason) = peer.held.push(packet) {
-                self.dropped(reason);
+/// What [`Inner`] wants to be done.
+pub(super) enum InnerOutput {
+    /// Send a packet to the peer with this virtual address.
+    Route { to: IpAddr, packet: Bytes },
+    /// Find out the virtual addresses of a peer, and build a tunnel to it.
+    Resolve { name: Fqdn, query: HeldQuery },
+    /// Find out which peer has a virtual address.
+    NameOf { address: IpAddr, query: HeldQuery },
+    /// Send a fragment of a packet that was too big.
+    Fragment { tunnel: TunnelId, fragment: Bytes },
+    /// Count a packet of this length, bytes, as received from a peer.
+    Received { peer: PeerId, bytes: usize },
+    /// Hand a packet to applications.
+    Packet(Bytes),
+    /// A packet was dropped.
+    Dropped(DropReason),
+}
+
+/// See the [module](self).
+pub(super) struct Inner {
+    name: Fqdn,
+    overlay: Overlay,
+    own: Option<Virtual>,
+}
+
+impl Part for Inner {
+    type Input = InnerInput;
+    type Output = InnerOutput;
+
+    fn handle(&mut self, turn: &mut Turn<'_, InnerOutput>, input: InnerInput) {
+        let done = match input {
+            InnerInput::Registered(own) => {
+                self.own = Some(own);
+                Ok(())
             }
-            return;
-        };
-        peer.sent += packet.len() as u64;
-        self.watch_silence(now, id);
-        match self.carriage.send_packet(now, tunnel, packet.clone()) {
-            Ok(()) => {}
-            Err(SendRefused::Full) => self.dropped(DropReason::QueueFull),
-            Err(SendRefused::NoTunnel) => self.dropped(DropReason::NoTunnel),
-            Err(SendRefused::TooBig(limit)) => self.refuse_too_big(now, tunnel, &packet, limit),
-        }
-    }
-
-    /// Tells an application that its packet is too big, or cuts it where IPv4 allows that.
-    fn refuse_too_big(&mut self, now: Instant, tunnel: TunnelId, packet: &Bytes, limit: usize) {
-        let from = Inner::parse(packet).map(|i| i.destination);
-        let mtu = u16::try_from(limit).unwrap_or(u16::MAX);
-        if let Some(fragments) = packet::fragment_v4(packet, mtu) {
-            for fragment in fragments {
-                if self.carriage.send_packet(now, tunnel, fragment.into()).is_err() {
-                    self.dropped(DropReason::QueueFull);
-                }
-                self.carriage.settle(now);
+            InnerInput::Application(packet) => self.on_application(turn, packet),
+            InnerInput::Tunnelled { peer, addresses, packet } => self.on_tunnelled(turn, peer, addresses, packet),
+            InnerInput::Resolved(query, answer) => {
+                answer_query(turn, &query, |question| match answer {
+                    Answer::Addresses(addresses) => question.answer(&addresses, dns::TTL),
+                    Answer::NoSuchName => question.name_error(),
+                    Answer::Failed => question.server_failure(),
+                });
+                Ok(())
             }
-            return;
-        }
-        let mtu = if packet[0] >> 4 == 6 { limit.max(MIN_IPV6_MTU) as u16 } else { mtu };
-        if let Some(error) = from.ok().and_then(|from| packet::too_big(packet, mtu, from)) {
-            self.out.push_back(Output::Packet(error.into()));
-        }
-        self.dropped(DropReason::TooBig);
-    }
-
-    /// A packet that came out of a tunnel: only from the peer's own virtual address, only to ours.
-    pub(super) fn on_tunnelled_packet(&mut self, id: PeerId, packet: Bytes) {
-        let inner = match Inner::parse(&packet) {
-            Ok(inner) => inner,
-            Err(reason) => return self.dropped(reason),
+            InnerInput::Named(query, name) => {
+                answer_query(turn, &query, |question| match name {
+                    Some(name) => question.pointer(&name, dns::TTL),
+                    None => question.name_error(),
+                });
+                Ok(())
+            }
+            InnerInput::TooBig { tunnel, packet, limit } => refuse_too_big(turn, tunnel, &packet, limit),
         };
-        let peer = self.peers.find_mut(id).and_then(|p| p.addresses);
-        if !peer.is_some_and(|a| a.contains(inner.source)) && !defect!(InnerSourceUnchecked) {
-            return self.dropped(DropReason::InnerSource);
-        }
-        if !self.own.is_some_and(|own| own.contains(inner.destination)) {
-            return self.dropped(DropReason::InnerDestination);
-        }
-        if let Some(peer) = self.peers.find_mut(id) {
-            peer.received += packet.len() as u64;
-        }
-        if defect!(InnerIpv4Lost) && inner.destination.is_ipv4() {
-            return;
-        }
-        if defect!(LargePacketsLost) && packet.len() > 1_000 {
-            return;
-        }
-        if defect!(OnlyEchoesCarried) && ![1, 58].contains(&inner.protocol) {
-            return;
-        }
-        if defect!(DeliveredTwice) {
-            self.out.push_back(Output::Packet(packet.clone()));
-        }
-        self.out.push_back(Output::Packet(packet));
-    }
-
-    fn on_dns_packet(&mut self, now: Instant, packet: &[u8]) {
-        let Some(udp) = packet::udp(packet).filter(|udp| udp.destination.port() == dns::PORT) else {
-            return self.dropped(DropReason::NotRoutable);
-        };
-        let (client, server) = (udp.source, udp.destination);
-        let question = match dns::parse(udp.payload) {
-            Ok(question) => question,
-            Err(reason) => return self.dropped(reason),
-        };
-        let query = HeldQuery { question, client, server };
-        if let Some(address) = query.question.reverse().filter(|&address| self.overlay.contains(address)) {
-            let own = self.own.is_some_and(|own| own.contains(address)).then(|| self.name.clone());
-            // Whose it is, is known of those whom we have to do with: no more than that is told.
-            return match own.or_else(|| self.peers.name_at(address)) {
-                Some(name) => self.answer(&query, |q| q.pointer(&name, dns::TTL)),
-                None => self.answer(&query, Question::name_error),
-            };
-        }
-        let Some(name) = query.question.fqdn.clone().filter(|n| n.is_in(&self.overlay.zone)) else {
-            return self.answer(&query, Question::refused);
-        };
-        if name == self.name {
-            let own = self.own.expect("only a registered node's packets come here");
-            return self.answer(&query, |q| q.answer(&own, dns::TTL));
-        }
-        let Some(id) = self.peer_for(now, PeerRef::Name(name)) else {
-            return self.answer(&query, Question::server_failure);
-        };
-        let Some(peer) = self.peers.find_mut(id) else { return };
-        if let (Some(_), Some(addresses)) = (peer.up, peer.addresses) {
-            self.answer(&query, |q| q.answer(&addresses, dns::TTL));
-        } else if let Err(reason) = peer.held.ask(query) {
-            self.dropped(reason);
+        if let Err(reason) = done {
+            turn.push(InnerOutput::Dropped(reason));
         }
     }
 
-    pub(super) fn answer(&mut self, query: &HeldQuery, answer: impl FnOnce(&Question) -> Vec<u8>) {
-        let payload = answer(&query.question);
-        if let Some(packet) = build_udp(query.server, query.client, &payload) {
-            self.out.push_back(Output::Packet(packet.into()));
-        }
+    fn next_timer(&self) -> Option<Due> {
+        None
     }
 }
 
-fn build_udp(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Option<Vec<u8>> {
-    packet::build_udp(source, destination, payload)
+impl Inner {
+    /// Without virtual addresses: nothing passes until the node is registered.
+    pub(super) fn new(name: Fqdn, overlay: Overlay) -> Self {
+        Self { name, overlay, own: None }
+    }
+
+    /// The node's virtual addresses, once it was registered.
+    pub(super) fn own(&self) -> Option<Virtual> {
+        self.own
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        self.own.is_some_and(|own| own.contains(address))
+    }
+
+    fn on_application(&self, turn: &mut Turn<'_, InnerOutput>, packet: Bytes) -> Result<(), DropReason> {
+        let header = InnerHeader::parse(&packet)?;
+        if !self.is_own(header.source) {
+            return Err(DropReason::OwnSource);
+        }
+        if self.overlay.is_dns(header.destination) {
+            return self.on_dns_packet(turn, &packet);
+        }
+        if self.is_own(header.destination) || !self.overlay.contains(header.destination) {
+            return Err(DropReason::NotRoutable);
+        }
+        turn.push(InnerOutput::Route { to: header.destination, packet });
+        Ok(())
+    }
+
+    fn on_dns_packet(&self, turn: &mut Turn<'_, InnerOutput>, packet: &[u8]) -> Result<(), DropReason> {
+        let udp = packet::udp(packet).filter(|udp| udp.destination.port() == dns::PORT);
+        let udp = udp.ok_or(DropReason::NotRoutable)?;
+        let question = dns::parse(udp.payload)?;
+        let query = HeldQuery { question, client: udp.source, server: udp.destination };
+        if let Some(address) = query.question.reverse().filter(|&address| self.overlay.contains(address)) {
+            if self.is_own(address) {
+                answer_query(turn, &query, |question| question.pointer(&self.name, dns::TTL));
+            } else {
+                // Only peers that this node has to do with have names here: the zone cannot be listed by its addresses.
+                turn.push(InnerOutput::NameOf { address, query });
+            }
+            return Ok(());
+        }
+        match (query.question.fqdn.clone().filter(|name| name.is_in(&self.overlay.zone)), self.own) {
+            (None, _) => answer_query(turn, &query, Question::refused),
+            (Some(name), Some(own)) if name == self.name => {
+                answer_query(turn, &query, |question| question.answer(&own, dns::TTL));
+            }
+            (Some(name), _) => turn.push(InnerOutput::Resolve { name, query }),
+        }
+        Ok(())
+    }
+
+    /// A packet that came out of a tunnel passes only from the peer's own virtual address, and only to ours: a peer can
+    /// speak for nobody else, and this node forwards nothing.
+    fn on_tunnelled(
+        &self,
+        turn: &mut Turn<'_, InnerOutput>,
+        peer: PeerId,
+        addresses: Option<Virtual>,
+        packet: Bytes,
+    ) -> Result<(), DropReason> {
+        let header = InnerHeader::parse(&packet)?;
+        if !addresses.is_some_and(|own| own.contains(header.source)) && !defect!(InnerSourceUnchecked) {
+            return Err(DropReason::InnerSource);
+        }
+        if !self.is_own(header.destination) {
+            return Err(DropReason::InnerDestination);
+        }
+        turn.push(InnerOutput::Received { peer, bytes: packet.len() });
+        if defect!(InnerIpv4Lost) && header.destination.is_ipv4() {
+            return Ok(());
+        }
+        if defect!(LargePacketsLost) && packet.len() > 1_000 {
+            return Ok(());
+        }
+        if defect!(OnlyEchoesCarried) && ![1, 58].contains(&header.protocol) {
+            return Ok(());
+        }
+        if defect!(DeliveredTwice) {
+            turn.push(InnerOutput::Packet(packet.clone()));
+        }
+        turn.push(InnerOutput::Packet(packet));
+        Ok(())
+    }
+}
+
+/// Cuts a packet that is too big for its tunnel, where IPv4 allows that. Otherwise tells the application the largest
+/// size.
+fn refuse_too_big(
+    turn: &mut Turn<'_, InnerOutput>,
+    tunnel: TunnelId,
+    packet: &Bytes,
+    limit: usize,
+) -> Result<(), DropReason> {
+    let mtu = u16::try_from(limit).unwrap_or(u16::MAX);
+    if let Some(fragments) = packet::fragment_v4(packet, mtu) {
+        for fragment in fragments {
+            turn.push(InnerOutput::Fragment { tunnel, fragment: fragment.into() });
+        }
+        return Ok(());
+    }
+    let mtu = if packet[0] >> 4 == 6 { limit.max(MIN_IPV6_MTU) as u16 } else { mtu };
+    let from = InnerHeader::parse(packet).ok().map(|header| header.destination);
+    if let Some(error) = from.and_then(|from| packet::too_big(packet, mtu, from)) {
+        turn.push(InnerOutput::Packet(error.into()));
+    }
+    Err(DropReason::TooBig)
+}
+
+fn answer_query(turn: &mut Turn<'_, InnerOutput>, query: &HeldQuery, answer: impl FnOnce(&Question) -> Vec<u8>) {
+    let payload = answer(&query.question);
+    if let Some(packet) = packet::build_udp(query.server, query.client, &payload) {
+        turn.push(InnerOutput::Packet(packet.into()));
+    }
 }

@@ -1,4 +1,4 @@
-//! The node: a virtual address that stays, tunnels that come and go beneath it.
+//! The node: a virtual address that stays, and tunnels that come and go beneath it.
 //!
 //! ```text
 //! out  application → Packet → by virtual address → tunnel → Transmit
@@ -6,184 +6,112 @@
 //! sig  DNS query or first packet → held, bounded → Direction Request → Route Direction → tunnel up → released
 //! ```
 //!
-//! What both methods share is here: logging in and registering (`cloud`), what the network does to us (`survey`), whom we
-//! talk to (`peers`) and on which way (`routes`), what waits for a tunnel (`held`), the packets of applications (`inner`). What differs is behind one trait, `carriage`:
-//! `conventional` and `proposed`.
+//! # Parts
+//!
+//! | part | owns |
+//! |---|---|
+//! | `cloud` | login, registration, the session with the NMS |
+//! | `survey` | how the network treats the node's packets |
+//! | `routes` | peers, requests, the choice of the tunnel, and what waits for one |
+//! | `inner` | packets of applications, DNS |
+//!
+//! Each has one input and one output (`part`). None sees another, or the carriage. This file is their composition: it
+//! carries outputs out, at once and in order, and makes inputs of them for other parts. What differs between the two
+//! methods is behind one trait, `carriage`: `conventional` and `proposed` carry messages and build tunnels.
+//!
+//! | output of | | becomes input of |
+//! |---|---|---|
+//! | carriage | logins, sessions and messages of the NMS | `cloud` |
+//! | carriage | Route Directions, tunnels up and down, packets out of tunnels | `routes` |
+//! | `cloud` | registered, not registered | `inner`, `routes`, `survey` |
+//! | `cloud` | an acknowledged message | `survey` |
+//! | `survey` | the network is known | `routes` |
+//! | `routes` | the NMS is in doubt | `cloud` |
+//! | `routes` | a packet for applications, the answer to a query | `inner` |
+//! | `inner` | a packet for a peer, a query for a peer | `routes` |
+//!
+//! All other outputs go to the carriage or to the driver.
+//!
+//! # Paths beneath QUIC: where they plug in
+//!
+//! Today a tunnel is a QUIC connection on one pair of addresses. Another pair is another tunnel: `routes` builds it
+//! beside the first one and changes over. That stays under `handover = "rebuild"`, in both methods. Under `"seamless"`
+//! (proposed method) a tunnel is one QUIC connection, and its paths change beneath it. Three places change:
+//!
+//! 1. **The choice moves down.** A peer in state `Up` keeps its tunnel when a Route Direction comes. In place of
+//!    [`RouteOutput::Build`](routes::RouteOutput) for a second tunnel, `routes` puts out one new output, the candidates
+//!    of the direction for the tunnel that is up. What `Up` has for changing over (`replaced`, `improve`, `unheard`) is
+//!    one struct's worth of fields, and stays empty under `"seamless"`: `paths` measures loss and silence itself. It
+//!    asks for a direction by one new input (the tunnel wants the relay, or a direct path), which leads to the same
+//!    Direction Request.
+//! 2. **The room `paths` stands inside the proposed carriage,** between `quic` and the datagrams. It gives quinn one
+//!    virtual address for each peer, and chooses the real pair of addresses beneath. `Carriage::build` and its new
+//!    companion for candidates feed it. A path through a TRS is one candidate, so [`proposed`]'s blind endpoint becomes
+//!    a path, not a connection of its own.
+//! 3. **A move keeps tunnels.** `Node::change_network` calls `Carriage::move_to` and then tells `routes` that all
+//!    tunnels are gone (`Moved`). Under `"seamless"` the carriage is told the new addresses and keeps its connections;
+//!    `routes` gets no `Moved`. If no path is proved in time, the carriage reports `TunnelDown` as today, and `routes`
+//!    builds anew.
+//!
+//! The two nodes agree on the lower of both strategies when the tunnel is set up, so the strategy is a field of `Up`,
+//! not of `Routes`.
 
 mod carriage;
 mod cloud;
+mod config;
 mod conventional;
-mod held;
 mod inner;
-mod peers;
+mod part;
+mod places;
 mod proposed;
 mod routes;
+#[cfg(test)]
+mod rows;
 mod status;
 mod survey;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 
+use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rand_chacha::rand_core::SeedableRng;
 
-use self::carriage::{Carriage, CarriageOutput, Places};
-use self::cloud::Cloud;
-use self::peers::Peers;
-use self::survey::Survey;
-use crate::event::{DropReason, Event, Failure};
+use self::carriage::{Carriage, CarriageOutput, SendRefused};
+use self::cloud::{Cloud, CloudInput, CloudOutput};
+use self::inner::{Inner, InnerInput, InnerOutput};
+use self::part::{Part, Random, TunnelId, Turn, fork};
+use self::places::Places;
+use self::routes::{RouteInput, RouteOutput, Routes};
+use self::survey::{Survey, SurveyInput, SurveyOutput};
+use crate::event::{DropReason, Event};
+use crate::header::Header;
 use crate::machine::{Input, Machine, Output, Tables};
-use crate::message::{ErrorCode, Framing};
+use crate::message::{Message, RouteConfirmation};
 use crate::method::Method;
-use crate::name::{Fqdn, Virtual};
+use crate::name::Virtual;
 use crate::probe::is_probe;
-use crate::quic::QuicOptions;
 use crate::time::Instant;
 use crate::timing::{Due, earliest};
-use crate::tls::{Environment, Identity, Roots, TlsError};
+use crate::tls::TlsError;
 
-pub use held::{MAX_HELD_BYTES, MAX_HELD_PACKETS, MAX_HELD_QUERIES};
-pub use peers::MAX_PEERS;
+pub use config::{Login, NodeCommand, NodeConfig, Overlay, Services};
+pub use routes::{MAX_HELD_BYTES, MAX_HELD_PACKETS, MAX_HELD_QUERIES, MAX_PEERS};
 pub use status::{ChoiceStatus, PeerStatus, TunnelStatus};
-
-/// What a node is told before it starts.
-#[derive(Clone)]
-pub struct NodeConfig {
-    /// Its name; the certificate's, where there is one.
-    pub name: Fqdn,
-    /// Which method it speaks.
-    pub method: Method,
-    /// The UDP port that it sends from and listens on.
-    pub port: u16,
-    /// The addresses of its interfaces.
-    pub addresses: Vec<IpAddr>,
-    /// The first 96 bits of addresses that a NAT64 of its network translates, as router advertisements tell them
-    /// (RFC 8781); so that IPv4 can be reached without an IPv4 address.
-    pub nat64: Option<Ipv6Addr>,
-    /// Where and who the cloud services are.
-    pub services: Services,
-    /// How it logs in.
-    pub login: Login,
-    /// How it asks for packets to be carried.
-    pub framing: Framing,
-    /// The overlay's addresses and names.
-    pub overlay: Overlay,
-    /// Cryptography and clock.
-    pub tls: Environment,
-    /// Trust anchors.
-    pub roots: Roots,
-    /// Its certificate; required by the proposed method and by [`Login::Certificate`].
-    pub identity: Option<Identity>,
-    /// The QUIC application protocol, such as `h3`.
-    pub alpn: Vec<u8>,
-    /// QUIC timers and sizes.
-    pub quic: QuicOptions,
-    /// Seeds all of its randomness. In production: from the operating system.
-    pub seed: [u8; 32],
-}
-
-/// Where and who the cloud services are.
-#[derive(Clone, Debug)]
-pub struct Services {
-    /// The name in the AS's certificate.
-    pub as_name: Fqdn,
-    /// The AS's addresses, both families: TCP port in the conventional method, UDP port in the proposed.
-    pub as_addresses: Vec<SocketAddr>,
-    /// The name in the NMS's certificate. Its address comes with the Login Response.
-    pub nms_name: Fqdn,
-    /// The name in the TRS's certificate. Its address comes with a Route Direction.
-    pub trs_name: Fqdn,
-}
-
-/// How a node logs in.
-#[derive(Clone)]
-pub enum Login {
-    /// By its certificate.
-    Certificate,
-    /// By a password (conventional method only).
-    Password(String),
-}
-
-/// The overlay's addresses and names.
-#[derive(Clone, Debug)]
-pub struct Overlay {
-    /// All virtual IPv4 addresses lie in here (address, prefix length).
-    pub v4: (Ipv4Addr, u8),
-    /// All virtual IPv6 addresses lie in here.
-    pub v6: (Ipv6Addr, u8),
-    /// Names in this zone are nodes.
-    pub zone: Fqdn,
-    /// Where the node itself answers DNS, IPv4.
-    pub dns_v4: Ipv4Addr,
-    /// Where the node itself answers DNS, IPv6.
-    pub dns_v6: Ipv6Addr,
-}
-
-impl Overlay {
-    /// The defaults: 198.18.0.0/16 and 2001:db8:c::/64, DNS at .0.1 and ::1.
-    pub fn new(zone: Fqdn) -> Self {
-        let v6 = |last| Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, last);
-        Self {
-            v4: (Ipv4Addr::new(198, 18, 0, 0), 16),
-            v6: (v6(0), 64),
-            zone,
-            dns_v4: Ipv4Addr::new(198, 18, 0, 1),
-            dns_v6: v6(1),
-        }
-    }
-
-    /// Whether `address` could belong to a node.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match address {
-            IpAddr::V4(a) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.v4.1)).unwrap_or(0);
-                (a.to_bits() ^ self.v4.0.to_bits()) & mask == 0
-            }
-            IpAddr::V6(a) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.v6.1)).unwrap_or(0);
-                (a.to_bits() ^ self.v6.0.to_bits()) & mask == 0
-            }
-        }
-    }
-
-    /// Whether `address` is where the node answers DNS.
-    pub fn is_dns(&self, address: IpAddr) -> bool {
-        address == IpAddr::V4(self.dns_v4) || address == IpAddr::V6(self.dns_v6)
-    }
-}
-
-/// What a node's user may ask.
-#[derive(Clone, Debug)]
-pub enum NodeCommand {
-    /// Log in and register.
-    Start,
-    /// Leave: close what can be closed, so that peers and cloud need not wait for silence, and do nothing more.
-    Stop,
-    /// Trust these from now on. Tunnels to peers whose certificates do not count any more end now.
-    Trust(Roots),
-    /// These names' certificates were taken back: tunnels to them end now. Who comes back under such a name has been admitted
-    /// anew by AS and NMS. In the conventional method nothing else says so, because nodes see no certificates of each other.
-    Revoked(Vec<Fqdn>),
-    /// The network is another one: a handover, if anything differs.
-    Network {
-        /// The addresses of the interfaces now.
-        addresses: Vec<IpAddr>,
-        /// As [`NodeConfig::nat64`].
-        nat64: Option<Ipv6Addr>,
-    },
-}
 
 /// A node; see the [module](self).
 pub struct Node {
-    overlay: Overlay,
-    name: Fqdn,
-    rng: ChaCha20Rng,
+    places: Places,
+    random: Random,
     carriage: Box<dyn Carriage + Send>,
     cloud: Cloud,
-    peers: Peers,
     survey: Survey,
-    own: Option<Virtual>,
+    routes: Routes,
+    inner: Inner,
     out: VecDeque<Output>,
+    /// Emptied buffers, so that no packet costs an allocation.
+    spare_routes: Vec<RouteOutput>,
+    spare_inner: Vec<InnerOutput>,
 }
 
 impl Node {
@@ -195,22 +123,24 @@ impl Node {
             Method::Proposed => Box::new(proposed::Proposed::new(&config, &mut rng)?),
         };
         let places = Places::new(&config);
+        let reliable = carriage.is_reliable();
         Ok(Self {
-            overlay: config.overlay,
-            name: config.name,
-            cloud: Cloud::new(places, config.tls.clock),
+            cloud: Cloud::new(config.addresses, config.port, reliable, config.tls.clock),
+            survey: Survey::new(&config.name, reliable, fork(&mut rng)),
+            routes: Routes::new(config.name.clone(), config.overlay.clone(), reliable),
+            inner: Inner::new(config.name, config.overlay),
+            places,
+            random: Random::new(rng),
             carriage,
-            survey: Survey::new(fork(&mut rng)),
-            rng,
-            peers: Peers::default(),
-            own: None,
             out: VecDeque::new(),
+            spare_routes: Vec::new(),
+            spare_inner: Vec::new(),
         })
     }
 
     /// The node's virtual addresses, once it was registered.
     pub fn virtual_addresses(&self) -> Option<Virtual> {
-        self.own
+        self.inner.own()
     }
 
     fn event(&mut self, event: Event) {
@@ -223,52 +153,203 @@ impl Node {
 
     fn on_command(&mut self, now: Instant, command: NodeCommand) {
         match command {
-            NodeCommand::Start => self.start(now),
-            NodeCommand::Stop => self.stop(now),
+            NodeCommand::Start => self.tell_cloud(now, CloudInput::Start),
+            NodeCommand::Stop => {
+                self.tell_cloud(now, CloudInput::Stop);
+                self.tell_survey(now, SurveyInput::Stop);
+                self.tell_routes(now, RouteInput::Stop);
+                self.carriage.leave(now);
+            }
             NodeCommand::Trust(roots) => {
                 if self.carriage.trust(now, roots).is_err() {
                     self.dropped(DropReason::BadTrust);
                 }
             }
             NodeCommand::Revoked(names) => {
-                for name in &names {
-                    if let Some(id) = self.peers.by_name(name) {
-                        self.fail_route(now, id, Failure::Refused(ErrorCode::Unauthorized));
-                    }
+                for name in names {
+                    self.tell_routes(now, RouteInput::Revoked(name));
                 }
             }
             NodeCommand::Network { addresses, nat64 } => self.change_network(now, addresses, nat64),
         }
     }
 
-    /// Takes all that the carriage has to say.
+    /// Handover (paper §2.1, §2.2.2): the node registers again and builds every tunnel anew. What applications send
+    /// meanwhile is held.
+    fn change_network(&mut self, now: Instant, addresses: Vec<IpAddr>, nat64: Option<Ipv6Addr>) {
+        if (&self.places.addresses, self.places.nat64) == (&addresses, nat64) {
+            return;
+        }
+        self.places = Places { addresses, port: self.places.port, nat64, prefer_v4: false };
+        // The carriage first: what the parts then want to be sent must leave from the new addresses.
+        self.carriage.move_to(now, &self.places);
+        self.tell_cloud(now, CloudInput::Moved(self.places.addresses.clone()));
+        self.tell_survey(now, SurveyInput::Stop);
+        self.tell_routes(now, RouteInput::Moved);
+    }
+
+    /// Carries out all that the carriage puts out.
     fn drain_carriage(&mut self, now: Instant) {
         while let Some(output) = self.carriage.poll() {
             match output {
                 CarriageOutput::Pass(output) => self.out.push_back(output),
-                CarriageOutput::LoggedIn(response) => self.on_logged_in(now, response),
-                CarriageOutput::NmsReady => self.send_registration(now),
+                CarriageOutput::LoggedIn(response) => self.tell_cloud(now, CloudInput::LoggedIn(response)),
+                CarriageOutput::NmsReady => self.tell_cloud(now, CloudInput::NmsReady),
                 CarriageOutput::LoginFailed(reason) | CarriageOutput::NmsLost(reason) => {
-                    self.on_cloud_failed(now, reason);
+                    self.tell_cloud(now, CloudInput::Failed(reason));
                 }
                 CarriageOutput::FromNms(header, message) => self.on_nms_message(now, &header, message),
-                CarriageOutput::TunnelUp(tunnel, up) => self.on_tunnel_up(now, tunnel, up),
-                CarriageOutput::TunnelDown(tunnel, reason) => self.on_tunnel_down(now, tunnel, reason),
-                CarriageOutput::Packet(tunnel, packet) => {
-                    if let Some(peer) = self.peer_on(now, tunnel) {
-                        self.on_tunnelled_packet(peer, packet);
-                    }
+                CarriageOutput::TunnelUp(tunnel, up) => self.tell_routes(now, RouteInput::TunnelUp(tunnel, up)),
+                CarriageOutput::TunnelDown(tunnel, reason) => {
+                    self.tell_routes(now, RouteInput::TunnelDown(tunnel, reason));
                 }
+                CarriageOutput::Packet(tunnel, packet) => self.tell_routes(now, RouteInput::Arrived(tunnel, packet)),
             }
         }
     }
 
-    fn random_u32(&mut self) -> u32 {
-        if defect!(ProcessWideCounter) {
-            static CALLS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-            return CALLS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    fn on_nms_message(&mut self, now: Instant, header: &Header, message: Message) {
+        let (transaction, count) = (header.transaction, header.count);
+        if self.cloud.expects(transaction, &message) {
+            return self.tell_cloud(now, CloudInput::Message { transaction, message });
         }
-        self.rng.next_u32()
+        let (direction, initiator) = match message {
+            Message::RouteDirectionInitiator(direction) => (direction, true),
+            Message::RouteDirectionResponder(direction) => (direction, false),
+            Message::Error(code) => return self.tell_routes(now, RouteInput::Refused { transaction, code }),
+            _ => return self.dropped(DropReason::Unexpected),
+        };
+        let direction = Box::new(direction);
+        self.tell_routes(now, RouteInput::Direction { transaction, count, initiator, direction });
+    }
+
+    fn tell_cloud(&mut self, now: Instant, input: CloudInput) {
+        let mut out = Vec::new();
+        self.cloud.handle(&mut Turn::new(now, &mut self.random, &mut out), input);
+        for output in out {
+            self.on_cloud_output(now, output);
+        }
+    }
+
+    fn on_cloud_output(&mut self, now: Instant, output: CloudOutput) {
+        match output {
+            CloudOutput::Login { attempt } => self.carriage.login(now, attempt),
+            CloudOutput::OpenNms(login) => self.carriage.open_nms(now, &login),
+            CloudOutput::ChangeFamily => self.carriage.change_family(),
+            CloudOutput::Send { transaction, count, message } => {
+                self.carriage.send_nms(now, transaction, count, message);
+            }
+            CloudOutput::Registered { addresses, survey } => {
+                self.tell_inner(now, InnerInput::Registered(addresses));
+                self.tell_routes(now, RouteInput::Registered(addresses));
+                let (nms, places) = (self.cloud.nms().to_vec(), self.places.clone());
+                self.tell_survey(now, SurveyInput::Registered { plan: survey, nms, places });
+            }
+            CloudOutput::Unregistered => self.tell_routes(now, RouteInput::Unregistered),
+            CloudOutput::Acknowledged(transaction) => {
+                self.tell_survey(now, SurveyInput::Acknowledged(transaction));
+            }
+            CloudOutput::Event(event) => self.event(event),
+        }
+    }
+
+    fn tell_survey(&mut self, now: Instant, input: SurveyInput) {
+        let mut out = Vec::new();
+        self.survey.handle(&mut Turn::new(now, &mut self.random, &mut out), input);
+        for output in out {
+            match output {
+                SurveyOutput::Transmit(transmit) => self.out.push_back(Output::Transmit(transmit)),
+                SurveyOutput::Report { transaction, count, report } => {
+                    self.carriage.send_nms(now, transaction, count, Message::NetworkReport(report));
+                    self.drain_carriage(now);
+                }
+                SurveyOutput::Complete => self.tell_routes(now, RouteInput::Surveyed),
+                SurveyOutput::Event(event) => self.event(event),
+            }
+        }
+    }
+
+    fn tell_routes(&mut self, now: Instant, input: RouteInput) {
+        let mut out = std::mem::take(&mut self.spare_routes);
+        self.routes.handle(&mut Turn::new(now, &mut self.random, &mut out), input);
+        for output in out.drain(..) {
+            self.on_route_output(now, output);
+        }
+        self.spare_routes = out;
+    }
+
+    fn on_route_output(&mut self, now: Instant, output: RouteOutput) {
+        match output {
+            RouteOutput::Request { transaction, count, request } => {
+                self.carriage.send_nms(now, transaction, count, Message::DirectionRequest(request));
+            }
+            RouteOutput::Confirm { transaction, count } => {
+                self.carriage.send_nms(
+                    now,
+                    transaction,
+                    count,
+                    Message::RouteConfirmation(RouteConfirmation { leg: None }),
+                );
+            }
+            RouteOutput::DoubtNms => self.tell_cloud(now, CloudInput::Doubt),
+            RouteOutput::Build { tunnel, transaction, initiator, direction } => {
+                self.carriage.build(now, tunnel, *direction, initiator, transaction);
+            }
+            RouteOutput::Forget(tunnel) => self.carriage.forget(now, tunnel),
+            RouteOutput::Send { tunnel, packet, watched } => {
+                if watched {
+                    let heard_at = self.carriage.heard_at(tunnel);
+                    let answer_due = self.carriage.is_answer_due(tunnel);
+                    self.tell_routes(now, RouteInput::Sending { tunnel, heard_at, answer_due });
+                }
+                self.send_packet(now, tunnel, packet);
+            }
+            RouteOutput::Flush => self.carriage.settle(now),
+            RouteOutput::Deliver { peer, addresses, packet } => {
+                self.tell_inner(now, InnerInput::Tunnelled { peer, addresses, packet });
+            }
+            RouteOutput::Answer(query, answer) => self.tell_inner(now, InnerInput::Resolved(query, answer)),
+            RouteOutput::Event(event) => self.event(event),
+        }
+    }
+
+    fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) {
+        match self.carriage.send_packet(now, tunnel, packet.clone()) {
+            Ok(()) => {}
+            Err(SendRefused::Full) => self.dropped(DropReason::QueueFull),
+            Err(SendRefused::NoTunnel) => self.dropped(DropReason::NoTunnel),
+            Err(SendRefused::TooBig(limit)) => self.tell_inner(now, InnerInput::TooBig { tunnel, packet, limit }),
+        }
+    }
+
+    fn tell_inner(&mut self, now: Instant, input: InnerInput) {
+        let mut out = std::mem::take(&mut self.spare_inner);
+        self.inner.handle(&mut Turn::new(now, &mut self.random, &mut out), input);
+        for output in out.drain(..) {
+            self.on_inner_output(now, output);
+        }
+        self.spare_inner = out;
+    }
+
+    fn on_inner_output(&mut self, now: Instant, output: InnerOutput) {
+        match output {
+            InnerOutput::Route { to, packet } => self.tell_routes(now, RouteInput::Packet { to, packet }),
+            InnerOutput::Resolve { name, query } => self.tell_routes(now, RouteInput::Query { name, query }),
+            InnerOutput::NameOf { address, query } => {
+                let name = self.routes.name_at(address).cloned();
+                self.tell_inner(now, InnerInput::Named(query, name));
+            }
+            InnerOutput::Fragment { tunnel, fragment } => {
+                if self.carriage.send_packet(now, tunnel, fragment).is_err() {
+                    self.dropped(DropReason::QueueFull);
+                }
+                // Each fragment is a packet of its own to the receiver, so it may as well leave by itself.
+                self.carriage.settle(now);
+            }
+            InnerOutput::Received { peer, bytes } => self.tell_routes(now, RouteInput::Received(peer, bytes)),
+            InnerOutput::Packet(packet) => self.out.push_back(Output::Packet(packet)),
+            InnerOutput::Dropped(reason) => self.dropped(reason),
+        }
     }
 }
 
@@ -283,17 +364,19 @@ impl Machine for Node {
     fn feed(&mut self, now: Instant, input: Input<NodeCommand>) {
         match input {
             Input::Datagram { local, remote, payload } if is_probe(&payload) => {
-                self.on_probe_reply(now, local, remote, payload);
+                self.tell_survey(now, SurveyInput::Reply { local, remote, payload });
             }
             Input::Datagram { local, remote, payload } => self.carriage.handle_datagram(now, local, remote, payload),
             Input::Stream(id, event) => self.carriage.handle_stream(now, id, event),
-            Input::Packet(packet) => self.on_application_packet(now, packet),
+            Input::Packet(packet) => self.tell_inner(now, InnerInput::Application(packet)),
             Input::Timeout => {
                 self.carriage.handle_timeout(now);
                 self.drain_carriage(now);
-                self.cloud_timeout(now);
-                self.peers_timeout(now);
-                self.survey_timeout(now);
+                self.tell_cloud(now, CloudInput::Timeout);
+                self.drain_carriage(now);
+                self.tell_routes(now, RouteInput::Timeout);
+                self.drain_carriage(now);
+                self.tell_survey(now, SurveyInput::Timeout);
             }
             Input::Command(command) => self.on_command(now, command),
         }
@@ -317,20 +400,13 @@ impl Machine for Node {
     }
 
     fn next_timer(&self) -> Option<Due> {
-        let own = [self.cloud.next_timer(), self.peers.next_timer(), self.survey.next_timer()];
-        earliest(own.into_iter().chain([self.carriage.next_timer()]))
+        let parts = [self.cloud.next_timer(), self.routes.next_timer(), self.survey.next_timer()];
+        earliest(parts.into_iter().chain([self.carriage.next_timer()]))
     }
 
     fn tables(&self) -> Tables {
         let mut tables = self.carriage.tables();
-        tables.extend(self.peers.tables());
+        tables.extend(self.routes.tables());
         tables
     }
-}
-
-/// A stream of randomness of its own, so that one part never disturbs another.
-fn fork(rng: &mut ChaCha20Rng) -> ChaCha20Rng {
-    let mut seed = [0; 32];
-    rng.fill_bytes(&mut seed);
-    ChaCha20Rng::from_seed(seed)
 }

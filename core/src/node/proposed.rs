@@ -16,7 +16,9 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::RngCore;
 
 use self::tunnel::{Early, Path, Stage, Tunnel};
-use super::carriage::{Carriage, CarriageOutput, Places, SendRefused, TunnelId};
+use super::carriage::{Carriage, CarriageOutput, SendRefused};
+use super::part::TunnelId;
+use super::places::Places;
 use super::status::TunnelStatus;
 use super::{NodeConfig, Services};
 use crate::event::{DropReason, Failure, Protection};
@@ -32,11 +34,12 @@ use crate::timing::node::EARLY_LINK_TIMEOUT;
 use crate::timing::{Due, Timer, earliest};
 use crate::tls::{Roots, TlsError};
 
-/// Inbound links whose peer the NMS has not announced yet, at most; and of one peer, which may dial on several ways at once.
+/// Most inbound links that wait until the NMS announces their peer; and most of one peer, which may dial several
+/// addresses at once.
 const MAX_EARLY: usize = 64;
 const MAX_EARLY_OF_ONE: usize = 4;
-/// Most peers to which paths are known to end that way.
-const MAX_UNPROBED: usize = super::MAX_PEERS;
+/// Most peers in [`Proposed::unprobed`].
+const MAX_UNPROBED: usize = super::routes::MAX_PEERS;
 
 pub(super) struct Proposed {
     name: Fqdn,
@@ -48,7 +51,7 @@ pub(super) struct Proposed {
     rng: ChaCha20Rng,
     links: Links,
     owners: BTreeMap<LinkId, Owner>,
-    /// Those with [`Owner::Inbound`], and until when they may be that.
+    /// Links with [`Owner::Inbound`], and when they are closed if the NMS does not announce their peer.
     inbound: BTreeSet<LinkId>,
     inbound_timers: Timers<LinkId>,
     nms: Option<LinkId>,
@@ -59,10 +62,11 @@ pub(super) struct Proposed {
     by_leg: BTreeMap<RelayCid, TunnelId>,
     /// Those of them that [`Carriage::settle`] has to move.
     blind_touched: BTreeSet<TunnelId>,
-    /// Peers to which a path ended while its MTU was searched for: there is no search on the way to them any more, as long
-    /// as we are in this network. Some NATs end a mapping on the Packet Too Big that a probe draws (RFC 5508 REQ-7 forbids it).
+    /// Peers to which a path ended while its MTU was searched for. There is no further search on paths to them, as long
+    /// as the node is in this network: some NATs end a mapping on the Packet Too Big that a probe causes, which RFC
+    /// 5508 REQ-7 forbids.
     unprobed: BTreeSet<Fqdn>,
-    /// When to look how the search for the MTU of a tunnel's path goes.
+    /// When to check whether the search for the MTU of a tunnel's path has ended the path.
     searches: Timers<TunnelId>,
     timers: Timers<TunnelId>,
     out: VecDeque<CarriageOutput>,
@@ -93,7 +97,7 @@ impl Proposed {
             alpn: config.alpn.clone(),
             options: config.quic.clone(),
         };
-        let mut rng = super::fork(rng);
+        let mut rng = super::part::fork(rng);
         let links = Links::new(quic.clone(), CidScheme::Direct, true, &mut rng)?;
         Ok(Self {
             name: config.name.clone(),
@@ -143,7 +147,7 @@ impl Proposed {
         self.links.connect(now, local, remote, name, None, load)
     }
 
-    /// Closes a link that nobody needs any more.
+    /// Closes a link that is not needed any more.
     fn close(&mut self, now: Instant, link: LinkId) {
         self.owners.remove(&link);
         self.no_longer_inbound(link);
@@ -155,7 +159,7 @@ impl Proposed {
         self.inbound_timers.set(link, None);
     }
 
-    /// A peer has opened a link. What it wants it will say; whether it may, the NMS.
+    /// A peer opened a link. Its Tunnel Request will follow; it is answered once the NMS announces the peer.
     fn on_inbound(&mut self, now: Instant, link: LinkId, names: Vec<Fqdn>) {
         let same = |l: &&LinkId| matches!(self.owners.get(*l), Some(Owner::Inbound(other)) if other.names == names);
         if self.inbound.iter().filter(same).count() >= MAX_EARLY_OF_ONE
@@ -172,7 +176,8 @@ impl Proposed {
         self.owners.insert(link, Owner::Inbound(Inbound { names, early: None }));
     }
 
-    /// Takes all that the main endpoint has to say, then what the endpoints have to say that came of it.
+    /// Carries out all outputs of the main endpoint, then those of the endpoints of blind tunnels that follow from
+    /// them.
     fn drain_links(&mut self, now: Instant) {
         self.drain_main(now);
         while !self.blind_touched.is_empty() {
@@ -478,7 +483,7 @@ impl Carriage for Proposed {
 
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
         if is_not_quic(&payload) {
-            // A punch says nothing: that it went out is all that it is for.
+            // A punch has done its work when it was sent; its arrival means nothing.
             if !is_punch(&payload) {
                 self.dropped(DropReason::BadHeader);
             }

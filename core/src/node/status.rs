@@ -12,13 +12,13 @@ use crate::time::Instant;
 /// A peer as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
-    /// By name or, where the name was never learnt, virtual address.
+    /// Its name; its virtual address, if the name was never learnt.
     pub peer: String,
-    /// Its virtual addresses, once the NMS told.
+    /// Its virtual addresses, once a Route Direction has told them.
     pub addresses: Option<Virtual>,
     /// The tunnel, if it is up.
     pub tunnel: Option<TunnelStatus>,
-    /// How that one was chosen.
+    /// How that tunnel was chosen.
     pub choice: Option<ChoiceStatus>,
     /// Bytes of applications' packets sent into the tunnel.
     pub sent: u64,
@@ -26,16 +26,16 @@ pub struct PeerStatus {
     pub received: u64,
 }
 
-/// How the way of a tunnel was chosen.
+/// How a tunnel was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChoiceStatus {
-    /// What kind of way was asked for; `None` where Table 1 alone decides (`policy = "paper"`).
+    /// What kind of tunnel was asked for; `None` where Table 1 alone decides (`policy = "paper"`).
     pub want: Option<Want>,
-    /// Whether this node asked for it, and not the peer. Who asked looks for a better way.
+    /// Whether this node asked for it, and not the peer. The node that asked tries for a direct tunnel.
     pub asked: bool,
-    /// When a direct way is tried for next; `None` where it is not, or not by this node.
+    /// When a direct tunnel is tried for next; `None` if it is not, or not by this node.
     pub next_try: Option<Instant>,
-    /// Whether one is being tried for now.
+    /// Whether a direct tunnel is being built now.
     pub trying: bool,
 }
 
@@ -50,34 +50,21 @@ pub struct TunnelStatus {
     pub framing: Framing,
     /// Whether `remote` is a TRS.
     pub relayed: bool,
-    /// Our address.
+    /// This node's address.
     pub local: SocketAddr,
-    /// Where packets go: the peer, or the TRS.
+    /// The address that packets go to: the peer's, or the TRS's.
     pub remote: SocketAddr,
     /// The round trip to the other end, where the carrier measures it.
     pub rtt: Option<Duration>,
 }
 
 impl Node {
-    /// Every peer that the node keeps state for.
+    /// Every peer that the node keeps state for, in the order in which they were first asked for.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        let status = |id| {
-            let peer = self.peers.get(id);
-            PeerStatus {
-                peer: peer.label(),
-                addresses: peer.addresses,
-                tunnel: peer.up.and_then(|(tunnel, _)| self.carriage.status(tunnel)),
-                choice: peer.up.map(|(_, origin)| ChoiceStatus {
-                    want: origin.want,
-                    asked: origin.initiator,
-                    next_try: peer.improve.map(|improve| improve.at),
-                    trying: origin.relayed && peer.building.values().any(|origin| !origin.relayed),
-                }),
-                sent: peer.sent,
-                received: peer.received,
-            }
-        };
-        self.peers.ids().into_iter().map(status).collect()
+        let peers = self.routes.status();
+        peers
+            .map(|(peer, tunnel)| PeerStatus { tunnel: tunnel.and_then(|id| self.carriage.status(id)), ..peer })
+            .collect()
     }
 
     /// Whether the node is registered now.
@@ -85,7 +72,8 @@ impl Node {
         self.cloud.is_registered()
     }
 
-    /// The service that the last failure of login or registration was with, the AS or the NMS; `None` if there was none.
+    /// The service that the last failure of login or registration was with, the AS or the NMS; `None` if there was
+    /// none.
     pub fn trouble_with(&self) -> Option<&Party> {
         self.cloud.trouble()
     }
@@ -96,16 +84,16 @@ impl Node {
         self.carriage.nms_rtt().or_else(|| self.cloud.rtt())
     }
 
-    /// Where the NMS can be reached, as the AS said; nothing before the login.
+    /// The NMS's addresses, from the last login; none before it.
     pub fn nms_places(&self) -> Vec<SocketAddr> {
-        self.cloud.login().map(|login| login.nms.clone()).unwrap_or_default()
+        self.cloud.nms().to_vec()
     }
 
-    /// Where the TRS can be reached, as far as the NMS had a reason to say: for a relayed tunnel, or for the survey of this
-    /// node's network. Each once, in the order of addresses.
+    /// Where the TRS can be reached, as far as the NMS had a reason to say: for a relayed tunnel, or for the survey of
+    /// this node's network. Each once, in the order of addresses.
     pub fn trs_places(&self) -> Vec<SocketAddr> {
         let tunnels = self.peers().into_iter().filter_map(|peer| peer.tunnel).filter(|tunnel| tunnel.relayed);
-        let mut places: Vec<_> = tunnels.map(|tunnel| tunnel.remote).chain(self.survey.trs_places()).collect();
+        let mut places: Vec<_> = tunnels.map(|tunnel| tunnel.remote).chain(self.survey.trs()).collect();
         places.sort_unstable();
         places.dedup();
         places

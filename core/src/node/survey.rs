@@ -1,17 +1,20 @@
 //! What the network does to a node's packets, found out by Probes (`policy = "optimal"`; in the manner of RFC 5780).
 //!
-//! After a registration, for each address family, from three ports at once:
+//! After a registration the node sends Probes, for each address family, from three ports at once:
 //!
-//! | from | to | question |
+//! | from | to | test |
 //! |---|---|---|
-//! | the protocol's port | NMS | where am I seen? The NMS takes note. |
-//! | a second port | NMS, NMS's other port, TRS | the same from all three? Then the mapping is independent of the destination. |
-//! | a third port | NMS, which has its other port, and the TRS, answer as well | who that was never sent anything gets through? |
-//! | protocol's port and second port | each other, as seen from outside | does a NAT turn packets around? |
+//! | the protocol's port | NMS | External address: the NMS records it. |
+//! | a second port | NMS, its other port, TRS | Mapping: do all three see the same address? |
+//! | a third port | NMS, and its other port and the TRS answer | Filtering: which of them gets through? |
+//! | protocol's and second port | each other's external address | Hairpinning: does a NAT turn packets around? |
 //!
-//! The second and third ports are fresh ones, because what a port has done before changes the answers. What is not
-//! answered after some tries counts as blocked, if other things were answered, and as unknown otherwise. The node then
-//! reports, and from time to time asks again where it is seen: that keeps its mappings alive, and tells when they change.
+//! The second and third ports are fresh ones, because earlier packets of a port change the answers. A test that is not
+//! answered after some tries counts as blocked if other tests were answered, and as unknown otherwise. The node then
+//! reports the results to the NMS. From time to time it asks for its external address again: that keeps its mapping
+//! alive and shows when it changes.
+//!
+//! [`Survey`] is a [`Part`]: it sees neither the cloud, nor the routes, nor the carriage.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,15 +23,15 @@ use bytes::BytesMut;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::RngCore;
 
-use super::Node;
-use super::carriage::Places;
+use super::part::{Part, Turn};
+use super::places::Places;
 use crate::conventional::keys::Direction;
 use crate::conventional::session::Session;
 use crate::event::{DropReason, Event};
 use crate::header::{Flags, HEADER_LEN, Header, Kind};
-use crate::machine::{Output, Transmit};
+use crate::machine::Transmit;
 use crate::message::{Answer, Message, NetworkReport, ProbeReply, SurveyPlan};
-use crate::name::NodeId;
+use crate::name::{Fqdn, NodeId};
 use crate::probe;
 use crate::route::optimal::{Behaviour, Filtering, Mapping};
 use crate::time::Instant;
@@ -39,19 +42,48 @@ use crate::timing::{Due, Timer};
 /// Fresh ports are drawn from here on (RFC 6335 §6).
 const FIRST_PORT: u16 = 49152;
 
-/// What the node does to know its network.
+/// What can happen to [`Survey`].
+pub(super) enum SurveyInput {
+    /// The NMS registered the node. A survey begins if the NMS sent a plan for one. `nms`: the NMS's addresses.
+    Registered { plan: Option<SurveyPlan>, nms: Vec<SocketAddr>, places: Places },
+    /// The node's addresses changed, or the node stops.
+    Stop,
+    /// The NMS acknowledged a message with this transaction.
+    Acknowledged(u32),
+    /// A Probe Reply came, or a Probe of our own that a NAT turned around.
+    Reply { local: SocketAddr, remote: SocketAddr, payload: BytesMut },
+    /// Time has passed.
+    Timeout,
+}
+
+/// What [`Survey`] wants to be done.
+pub(super) enum SurveyOutput {
+    /// Send a Probe.
+    Transmit(Transmit),
+    /// Send the NMS a Network Report; `count` is the number of its earlier transmissions.
+    Report { transaction: u32, count: u8, report: NetworkReport },
+    /// The network is better known than before: direct ways that failed may work now.
+    Complete,
+    /// Tell the world.
+    Event(Event),
+}
+
+/// See the [module](self).
 pub(super) struct Survey {
+    id: NodeId,
+    /// Whether messages to the NMS arrive without being sent again.
+    reliable: bool,
     rng: ChaCha20Rng,
     run: Option<Run>,
 }
 
 /// The survey of one registration.
 struct Run {
-    id: NodeId,
-    /// Probes between us and the NMS.
+    /// Protects Probes between the node and the NMS.
     session: Session,
+    places: Places,
     families: Vec<Family>,
-    /// What was asked, by transaction.
+    /// The tests that wait for an answer, by transaction: family and test.
     asked: BTreeMap<u32, (usize, Test)>,
     begun: Instant,
     stage: Stage,
@@ -60,28 +92,28 @@ struct Run {
 enum Stage {
     /// Probes are under way.
     Probing { tries: u8, next: Instant, end: Instant },
-    /// The NMS has to be told.
+    /// The Network Report waits for its Ack.
     Reporting { transaction: u32, report: NetworkReport, retry: Backoff },
-    /// It was; next it is asked where we are then.
-    Settled { refresh: Instant },
+    /// The NMS has the report. At `refresh` the external address is asked for again.
+    Reported { refresh: Instant },
 }
 
 /// What a Probe is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Test {
-    /// Where is the protocol's port seen?
+    /// The external address of the protocol's port, as the NMS sees it.
     Noted,
-    /// Where is the second port seen, by the NMS?
+    /// That of the second port, as the NMS sees it.
     Second,
-    /// By its other port?
+    /// That of the second port, as the NMS's other port sees it.
     SecondFromOtherPort,
-    /// By the TRS?
+    /// That of the second port, as the TRS sees it.
     SecondFromOtherAddress,
-    /// The third port reaches the NMS.
+    /// Whether the third port reaches the NMS at all.
     Control,
-    /// Its other port reaches the third port.
+    /// Whether the NMS's other port reaches the third port, which sent it nothing.
     LetsPortIn,
-    /// The TRS does.
+    /// Whether the TRS reaches the third port, which sent it nothing.
     LetsAddressIn,
 }
 
@@ -103,44 +135,59 @@ struct Family {
     nms: SocketAddr,
     nms_other_port: SocketAddr,
     trs: Option<SocketAddr>,
-    /// Of Probes to the TRS, and of the one that the TRS answers for the NMS.
+    /// The header id of Probes to the TRS, and of the one that the TRS answers for the NMS. Only the two know it.
     id: [u8; 16],
-    /// The answers: where we were seen.
+    /// The answers: external addresses.
     seen: BTreeMap<Test, SocketAddr>,
     hairpin: bool,
 }
 
-impl Survey {
-    pub(super) fn new(rng: ChaCha20Rng) -> Self {
-        Self { rng, run: None }
+impl Part for Survey {
+    type Input = SurveyInput;
+    type Output = SurveyOutput;
+
+    fn handle(&mut self, turn: &mut Turn<'_, SurveyOutput>, input: SurveyInput) {
+        match input {
+            SurveyInput::Registered { plan, nms, places } => self.start(turn, plan, &nms, places),
+            SurveyInput::Stop => self.run = None,
+            SurveyInput::Acknowledged(transaction) => self.on_acknowledged(transaction),
+            SurveyInput::Reply { local, remote, payload } => {
+                if let Err(reason) = self.on_reply(turn, local, remote, payload) {
+                    turn.push(SurveyOutput::Event(Event::Dropped(reason)));
+                }
+            }
+            SurveyInput::Timeout => self.on_timeout(turn),
+        }
     }
 
-    pub(super) fn stop(&mut self) {
-        self.run = None;
-    }
-
-    pub(super) fn next_timer(&self) -> Option<Due> {
+    fn next_timer(&self) -> Option<Due> {
         self.run.as_ref().map(|run| match &run.stage {
             Stage::Probing { next, end, .. } if next < end => Timer::ProbeRetry.at(*next),
             Stage::Probing { end, .. } => Timer::SurveyEnd.at(*end),
             Stage::Reporting { retry, .. } => Timer::ReportRetry.at(retry.next),
-            Stage::Settled { refresh } => Timer::ProbeRefresh.at(*refresh),
+            Stage::Reported { refresh } => Timer::ProbeRefresh.at(*refresh),
         })
     }
+}
 
-    /// The NMS has the report.
-    pub(super) fn acknowledged(&mut self, of: u32) {
+impl Survey {
+    /// Waits for a registration. `reliable`: messages to the NMS arrive without being sent again.
+    pub(super) fn new(name: &Fqdn, reliable: bool, rng: ChaCha20Rng) -> Self {
+        Self { id: NodeId::of(name), reliable, rng, run: None }
+    }
+
+    /// The TRS's addresses, if the plan names one.
+    pub(super) fn trs(&self) -> impl Iterator<Item = SocketAddr> {
+        self.run.iter().flat_map(|run| &run.families).filter_map(|family| family.trs)
+    }
+
+    fn on_acknowledged(&mut self, of: u32) {
         if let Some(run) = &mut self.run
             && let Stage::Reporting { transaction, retry, .. } = &run.stage
             && *transaction == of
         {
-            run.stage = Stage::Settled { refresh: retry.next + PROBE_REFRESH };
+            run.stage = Stage::Reported { refresh: retry.next + PROBE_REFRESH };
         }
-    }
-
-    /// Where the TRS is, if the plan names one.
-    pub(super) fn trs_places(&self) -> impl Iterator<Item = SocketAddr> {
-        self.run.iter().flat_map(|run| &run.families).filter_map(|family| family.trs)
     }
 
     fn family(&mut self, v4: bool, places: &Places, nms: &[SocketAddr], plan: &SurveyPlan) -> Option<Family> {
@@ -164,7 +211,7 @@ impl Survey {
 }
 
 impl Family {
-    /// From where a test goes to whom, and what it asks for. `None` where there is nobody to ask.
+    /// A test's source, destination and question. `None` if it needs a TRS and there is none.
     fn question(&self, test: Test) -> Option<(SocketAddr, SocketAddr, Answer)> {
         let [main, second, third] = self.locals;
         Some(match test {
@@ -182,7 +229,7 @@ impl Family {
         !self.seen.contains_key(&test) && self.question(test).is_some()
     }
 
-    /// Nothing more can be learnt.
+    /// Whether every test is answered.
     fn is_complete(&self) -> bool {
         !TESTS.iter().any(|&test| self.is_open(test)) && (self.hairpin || !self.is_translated())
     }
@@ -208,9 +255,9 @@ impl Family {
         });
         let filtering = match (seen(Test::Control), seen(Test::LetsPortIn), seen(Test::LetsAddressIn)) {
             (_, _, Some(_)) => Some(Filtering::Independent),
-            // Without a TRS nobody could tell this from no filter.
             (_, Some(_), None) if defect!(FilteringOffByOne) => Some(Filtering::Independent),
             (Some(_), None, None) if defect!(FilteringOffByOne) => Some(Filtering::Address),
+            // Without a TRS this looks the same as no filtering.
             (_, Some(_), None) => self.trs.map(|_| Filtering::Address),
             (Some(_), None, None) => Some(Filtering::AddressAndPort),
             (None, None, None) => None,
@@ -237,91 +284,94 @@ fn compare(first: SocketAddr, other: SocketAddr) -> Mapping {
     }
 }
 
-impl Node {
-    /// The NMS registered us, and wants to know our network if it sent a plan.
-    pub(super) fn start_survey(&mut self, now: Instant, plan: Option<&SurveyPlan>) {
-        self.survey.run = None;
-        let (Some(plan), Some(login)) = (plan, self.cloud.login()) else { return };
-        let (places, nms) = (self.cloud.places.clone(), login.nms.clone());
-        let families: Vec<Family> =
-            [false, true].into_iter().filter_map(|v4| self.survey.family(v4, &places, &nms, plan)).collect();
-        self.survey.run = Some(Run {
-            id: NodeId::of(&self.name),
+impl Survey {
+    fn start(
+        &mut self,
+        turn: &mut Turn<'_, SurveyOutput>,
+        plan: Option<SurveyPlan>,
+        nms: &[SocketAddr],
+        places: Places,
+    ) {
+        self.run = None;
+        let Some(plan) = plan else { return };
+        let families = [false, true].into_iter().filter_map(|v4| self.family(v4, &places, nms, &plan)).collect();
+        self.run = Some(Run {
             session: Session::new(&plan.key, Direction::FromInitiator),
+            places,
             families,
             asked: BTreeMap::new(),
-            begun: now,
-            stage: Stage::Probing { tries: 0, next: now, end: now + SURVEY_LENGTH * 2 },
+            begun: turn.now,
+            stage: Stage::Probing { tries: 0, next: turn.now, end: turn.now + SURVEY_LENGTH * 2 },
         });
-        self.survey_timeout(now);
+        self.on_timeout(turn);
     }
 
-    pub(super) fn survey_timeout(&mut self, now: Instant) {
-        let Some(run) = &mut self.survey.run else { return };
+    fn on_timeout(&mut self, turn: &mut Turn<'_, SurveyOutput>) {
+        let now = turn.now;
+        let Some(run) = &mut self.run else { return };
         match &mut run.stage {
-            Stage::Probing { end, .. } if *end <= now => self.report(now),
+            Stage::Probing { end, .. } if *end <= now => self.report(turn),
             Stage::Probing { tries, next, end } if *next <= now => {
                 let count = *tries;
                 *tries += 1;
                 *next = if *tries < PROBE_TRIES { now + PROBE_RETRY } else { *end };
-                self.probe_all(count);
+                self.probe_all(turn, count);
             }
             Stage::Reporting { transaction, report, retry } if retry.next <= now => {
                 if retry.sent >= REPORT_TRIES {
-                    run.stage = Stage::Settled { refresh: now + PROBE_REFRESH };
+                    run.stage = Stage::Reported { refresh: now + PROBE_REFRESH };
                     return;
                 }
                 let (transaction, count, report) = (*transaction, retry.sent, report.clone());
                 retry.again(now);
-                if !self.carriage.is_reliable() {
-                    self.carriage.send_nms(now, transaction, count, Message::NetworkReport(report));
-                    self.drain_carriage(now);
+                if !self.reliable {
+                    turn.push(SurveyOutput::Report { transaction, count, report });
                 }
             }
-            Stage::Settled { refresh } if *refresh <= now => {
+            Stage::Reported { refresh } if *refresh <= now => {
                 *refresh = now + PROBE_REFRESH;
                 run.asked.clear();
                 for family in 0..run.families.len() {
-                    self.probe(family, Test::Noted, 0);
+                    self.probe(turn, family, Test::Noted, 0);
                 }
             }
             _ => {}
         }
     }
 
-    /// Sends every Probe that was not answered yet, after so many times before.
-    fn probe_all(&mut self, count: u8) {
-        let families = self.survey.run.as_ref().map_or(0, |run| run.families.len());
+    /// Sends every Probe that was not answered yet; `count` is the number of earlier transmissions.
+    fn probe_all(&mut self, turn: &mut Turn<'_, SurveyOutput>, count: u8) {
+        let families = self.run.as_ref().map_or(0, |run| run.families.len());
         for family in 0..families {
             for test in TESTS {
-                self.probe(family, test, count);
+                self.probe(turn, family, test, count);
             }
-            self.probe_hairpin(family);
+            self.probe_hairpin(turn, family);
         }
     }
 
-    fn probe(&mut self, family: usize, test: Test, count: u8) {
-        let Some(run) = &mut self.survey.run else { return };
-        let settled = matches!(run.stage, Stage::Settled { .. });
+    fn probe(&mut self, turn: &mut Turn<'_, SurveyOutput>, family: usize, test: Test, count: u8) {
+        let Some(run) = &mut self.run else { return };
+        let refreshes = matches!(run.stage, Stage::Reported { .. });
         let asked = &run.families[family];
-        let Some((local, remote, answer)) = asked.question(test).filter(|_| settled || asked.is_open(test)) else {
+        let Some((local, remote, answer)) = asked.question(test).filter(|_| refreshes || asked.is_open(test)) else {
             return;
         };
-        let transaction = probe::transaction(self.survey.rng.next_u32());
+        let transaction = probe::transaction(self.rng.next_u32());
         let message = Message::Probe(answer);
         let payload = if Some(remote) == asked.trs {
             message.to_bytes(transaction, Flags(0), count, 0, asked.id)
         } else {
-            let Some(sealed) = run.session.seal(transaction, count, run.id.0, &message) else { return };
+            let Some(sealed) = run.session.seal(transaction, count, self.id.0, &message) else { return };
             sealed
         };
         run.asked.insert(transaction, (family, test));
-        self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
+        turn.push(SurveyOutput::Transmit(Transmit::new(local, remote, payload)));
     }
 
-    /// The protocol's port and the second one send to where the other is seen.
-    fn probe_hairpin(&mut self, family: usize) {
-        let Some(run) = &self.survey.run else { return };
+    /// The protocol's port and the second one send to each other's external address.
+    fn probe_hairpin(&self, turn: &mut Turn<'_, SurveyOutput>, family: usize) {
+        let Some(run) = &self.run else { return };
         let asked = &run.families[family];
         let places = (asked.seen.get(&Test::Noted), asked.seen.get(&Test::Second));
         let (Some(&main), Some(&second)) = places else { return };
@@ -330,33 +380,26 @@ impl Node {
         }
         let payload = Message::Probe(Answer::Here).to_bytes(0, Flags(0), 0, 0, asked.id);
         for (local, to) in [(asked.locals[0], second), (asked.locals[1], main)] {
-            if let Some((_, remote)) = self.cloud.places.towards(to) {
-                self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload.clone())));
+            if let Some((_, remote)) = run.places.towards(to) {
+                turn.push(SurveyOutput::Transmit(Transmit::new(local, remote, payload.clone())));
             }
         }
     }
 
-    /// An answer to a Probe, or a Probe of our own that came back.
-    pub(super) fn on_probe_reply(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
-        match self.take_probe_reply(now, local, remote, payload) {
-            Ok(()) => {}
-            Err(reason) => self.dropped(reason),
-        }
-    }
-
-    fn take_probe_reply(
+    fn on_reply(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_, SurveyOutput>,
         local: SocketAddr,
         remote: SocketAddr,
         mut payload: BytesMut,
     ) -> Result<(), DropReason> {
+        let now = turn.now;
         let header = Header::decode(&payload).map_err(|_| DropReason::BadHeader)?;
-        let run = self.survey.run.as_mut().ok_or(DropReason::Unexpected)?;
+        let run = self.run.as_mut().ok_or(DropReason::Unexpected)?;
         if header.kind == Kind::Probe {
-            return self.on_hairpin(now, &header, local, remote);
+            return self.on_hairpin(turn, &header, local, remote);
         }
-        let sealed = header.id == run.id.0;
+        let sealed = header.id == self.id.0;
         let message = if sealed {
             run.session.open_message(&mut payload)?.1
         } else {
@@ -365,7 +408,7 @@ impl Node {
         let Message::ProbeReply(ProbeReply { seen }) = message else { return Err(DropReason::Unexpected) };
         let &(index, test) = run.asked.get(&header.transaction).ok_or(DropReason::Unexpected)?;
         let family = &mut run.families[index];
-        // What the NMS says of itself it seals; what the TRS says has the id that only it was told.
+        // The NMS seals its own replies. A reply of the TRS has the id that only the TRS was told.
         let by_trs = matches!(test, Test::SecondFromOtherAddress | Test::LetsAddressIn);
         let expected = family.question(test).is_some_and(|(from, ..)| from == local);
         if sealed == by_trs || !expected || (by_trs && header.id != family.id) || seen.is_ipv4() != family.v4 {
@@ -378,78 +421,79 @@ impl Node {
                     *end = run.begun + SURVEY_LENGTH + (now - run.begun) * 2;
                 }
                 if matches!(test, Test::Noted | Test::Second) && before.is_none() {
-                    self.probe_hairpin(index);
+                    self.probe_hairpin(turn, index);
                 }
-                self.report_if_complete(now);
+                self.report_if_complete(turn);
             }
-            Stage::Settled { .. } if before != Some(seen) => self.resurvey(now),
-            Stage::Reporting { .. } | Stage::Settled { .. } => {}
+            Stage::Reported { .. } if before != Some(seen) => self.survey_again(turn),
+            Stage::Reporting { .. } | Stage::Reported { .. } => {}
         }
         Ok(())
     }
 
-    /// Our own Probe came back to us: a NAT turned it around. It counts if it came from the address at which its
-    /// sender is seen, and not from its inner one.
+    /// A Probe of our own came back: a NAT turned it around. It counts if it came from the external address of its
+    /// sender. If it came from the inner one, the NAT does not translate what it turns around, and a peer's replies
+    /// would not match.
     fn on_hairpin(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_, SurveyOutput>,
         header: &Header,
         local: SocketAddr,
         remote: SocketAddr,
     ) -> Result<(), DropReason> {
-        let places = self.cloud.places.clone();
-        let run = self.survey.run.as_mut().ok_or(DropReason::Unexpected)?;
+        let run = self.run.as_mut().ok_or(DropReason::Unexpected)?;
         let family = run.families.iter_mut().find(|family| family.id == header.id).ok_or(DropReason::Unexpected)?;
-        let second = family.seen.get(&Test::Second).and_then(|&seen| places.towards(seen));
+        let second = family.seen.get(&Test::Second).and_then(|&seen| run.places.towards(seen));
         if local != family.locals[0] {
             return Ok(());
         }
-        // A NAT that maps by destination has another port for this one.
+        // Only the address is compared: a NAT that maps by destination uses another port for this destination.
         if second.map(|(_, place)| place.ip()) != Some(remote.ip()) {
             return Err(DropReason::Unexpected);
         }
         family.hairpin = true;
-        self.report_if_complete(now);
+        self.report_if_complete(turn);
         Ok(())
     }
 
-    fn report_if_complete(&mut self, now: Instant) {
-        let complete = self.survey.run.as_ref().is_some_and(|run| {
+    fn report_if_complete(&mut self, turn: &mut Turn<'_, SurveyOutput>) {
+        let complete = self.run.as_ref().is_some_and(|run| {
             matches!(run.stage, Stage::Probing { .. }) && run.families.iter().all(Family::is_complete)
         });
         if complete {
-            self.report(now);
+            self.report(turn);
         }
     }
 
-    fn report(&mut self, now: Instant) {
-        let transaction = self.random_u32();
-        let Some(run) = &mut self.survey.run else { return };
+    fn report(&mut self, turn: &mut Turn<'_, SurveyOutput>) {
+        let transaction = turn.random.u32();
+        let Some(run) = &mut self.run else { return };
         let mut report = NetworkReport { v6: None, v4: None };
         for family in &run.families {
             let behaviour = Some(family.behaviour());
             *(if family.v4 { &mut report.v4 } else { &mut report.v6 }) = behaviour;
         }
         run.asked.clear();
-        run.stage = Stage::Reporting { transaction, report: report.clone(), retry: Backoff::start(now, REPORT_RETRY) };
-        self.event(Event::Surveyed(report.clone()));
-        self.carriage.send_nms(now, transaction, 0, Message::NetworkReport(report));
-        self.drain_carriage(now);
-        self.improve_all(now);
+        let retry = Backoff::start(turn.now, REPORT_RETRY);
+        run.stage = Stage::Reporting { transaction, report: report.clone(), retry };
+        turn.push(SurveyOutput::Event(Event::Surveyed(report.clone())));
+        turn.push(SurveyOutput::Report { transaction, count: 0, report });
+        // After the report: a request for a direct way must find the NMS informed.
+        turn.push(SurveyOutput::Complete);
     }
 
-    /// We are seen elsewhere than before: another NAT perhaps, or one that forgot us.
-    fn resurvey(&mut self, now: Instant) {
-        let Some(run) = &mut self.survey.run else { return };
+    /// The external address changed: another NAT perhaps, or one that forgot the node's mapping.
+    fn survey_again(&mut self, turn: &mut Turn<'_, SurveyOutput>) {
+        let Some(run) = &mut self.run else { return };
         for family in &mut run.families {
             family.seen.clear();
             family.hairpin = false;
-            draw_ports(&mut self.survey.rng, &mut family.locals);
+            draw_ports(&mut self.rng, &mut family.locals);
         }
         run.asked.clear();
-        run.begun = now;
-        run.stage = Stage::Probing { tries: 0, next: now, end: now + SURVEY_LENGTH * 2 };
-        self.survey_timeout(now);
+        run.begun = turn.now;
+        run.stage = Stage::Probing { tries: 0, next: turn.now, end: turn.now + SURVEY_LENGTH * 2 };
+        self.on_timeout(turn);
     }
 }
 

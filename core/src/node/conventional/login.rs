@@ -8,7 +8,8 @@ use crate::machine::{Output, StreamId, StreamInput, StreamOutput};
 use crate::message::{Credential, FrameReader, LoginRequest, Message};
 use crate::name::Party;
 use crate::node::Login;
-use crate::node::carriage::{CarriageOutput, Places};
+use crate::node::carriage::CarriageOutput;
+use crate::node::places::Places;
 use crate::time::Instant;
 
 /// A login under way.

@@ -19,7 +19,8 @@ use crate::header::{Header, Kind};
 use crate::key::Key128;
 use crate::message::{Framing, Message, RouteConfirmation, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId};
-use crate::node::carriage::{CarriageOutput, TunnelId};
+use crate::node::carriage::CarriageOutput;
+use crate::node::part::TunnelId;
 use crate::node::status::TunnelStatus;
 use crate::route::Pattern;
 use crate::time::Instant;
@@ -93,12 +94,12 @@ enum Announcement {
 
 #[expect(clippy::large_enum_variant, reason = "a tunnel is up for nearly all of its life")]
 pub(super) enum Stage {
-    /// Our Tunnel Request is on its way.
+    /// Our Tunnel Request waits for the Tunnel Response.
     Dialing { end_key: Key128, retry: Backoff, until: Instant },
-    /// We wait for the peer's, and punch meanwhile: through a TRS, and under the optimal policy.
+    /// We wait for the peer's Tunnel Request. Meanwhile we punch: through a TRS, and under `policy = "optimal"`.
     Listening { punch: Option<Backoff>, until: Instant },
-    /// The end key is shared. `doubted`: since when the peer owes a sign of life. A listener doubts from the start, because
-    /// its Tunnel Response may be lost.
+    /// Both nodes have the end key. `doubted`: since when the peer has not answered. A listener doubts from the start,
+    /// because its Tunnel Response may be lost.
     Up { data: Session, heard: Instant, keep_alive: Instant, doubted: Option<Instant> },
 }
 
@@ -107,7 +108,7 @@ impl Tunnel {
         self.pattern == Pattern::Relayed
     }
 
-    /// What it is, if it is up.
+    /// Its status, if it is up.
     pub(super) fn status(&self) -> Option<TunnelStatus> {
         let (Stage::Up { .. }, Some((local, remote))) = (&self.stage, self.place) else { return None };
         Some(TunnelStatus {
@@ -121,7 +122,7 @@ impl Tunnel {
         })
     }
 
-    /// Who receives the next hop of what we send.
+    /// The receiver of the next hop of our messages: the peer, or the TRS.
     fn hop(&self) -> Party {
         if self.relayed() { Party::Trs } else { Party::Node(self.name.clone()) }
     }
@@ -142,7 +143,7 @@ impl Tunnel {
         }
     }
 
-    /// Something came that a peer says once it has the end key.
+    /// A message came that a peer sends only once it has the end key.
     fn hear(&mut self, now: Instant) {
         if let Stage::Up { heard, keep_alive, doubted, .. } = &mut self.stage {
             *heard = now;
@@ -152,23 +153,26 @@ impl Tunnel {
         }
     }
 
-    /// Something authentic came from `remote` to `local`. `latest`: nothing that the peer sent later came before.
+    /// Something authentic came by this pair of addresses: ours and the peer's. `latest`: no later message of the peer
+    /// has come before.
     fn locate(&mut self, latest: bool, place: (SocketAddr, SocketAddr)) {
         if latest && !self.relayed() {
-            // Behind a NAT the peer comes from where only the NAT knows; the HMAC proves that it is the peer.
+            // A NAT may give the peer a source address that nobody announced. The HMAC proves that it is the peer.
             self.place = Some(place);
         }
     }
 
-    /// Whether what comes from `remote` may begin the tunnel. Under the optimal policy a dialer hears the listener where it
-    /// dialed it, as with QUIC: where the answer takes another way than the question, each end would follow the other from
-    /// mapping to mapping, and there is the relay. The paper's policy has no other way for the pair.
+    /// Whether a message from `remote` may begin the tunnel. Under `policy = "optimal"` a dialer accepts replies only
+    /// from an address that it dialed, as with QUIC. Otherwise, where a reply comes from another mapping, each end
+    /// would follow the other from mapping to mapping; the relay serves such a pair. `policy = "paper"` has no relay
+    /// for it, so any address will do.
     fn may_begin(&self, remote: SocketAddr) -> bool {
         let strict = self.announcement == Announcement::WhenHeard && matches!(self.stage, Stage::Dialing { .. });
         !strict || self.candidates.iter().any(|&(_, asked)| asked == remote)
     }
 
-    /// A packet is about to be sent. The new timer, if that changes it.
+    /// A packet is about to be sent. After a long silence a Keep Alive goes out at once, to learn whether the peer is
+    /// there. Returns the new timer, if that changes it.
     pub(super) fn speak(&mut self, now: Instant) -> Option<Instant> {
         let Stage::Up { heard, keep_alive, doubted: None, .. } = &mut self.stage else { return None };
         (now >= *heard + TUNNEL_SILENCE && *keep_alive > now).then(|| {
@@ -243,7 +247,7 @@ impl Conventional {
         } else if punches {
             self.send_control(id, 0, &Message::HolePunching);
         }
-        // Who is told first confirms (Figs. 3 and 5); a responder that dials answers by dialing (Fig. 4).
+        // A responder that listens confirms (Figs. 3 and 5). One that dials confirms by dialing (Fig. 4).
         if !initiator && !direction.dial {
             use crate::node::carriage::Carriage;
             self.send_nms(now, transaction, 0, Message::RouteConfirmation(RouteConfirmation { leg: None }));
@@ -272,7 +276,7 @@ impl Conventional {
         let places = match tunnel.stage {
             Stage::Dialing { .. } => tunnel.candidates.clone(),
             Stage::Listening { .. } if *message == Message::HolePunching => tunnel.candidates.clone(),
-            // Who asked is answered where he asked from.
+            // The reply goes to the request's source address.
             Stage::Listening { .. } | Stage::Up { .. } => tunnel.place.into_iter().collect(),
         };
         if !matches!(message, Message::KeepAlive | Message::KeepAliveAck) {
@@ -300,7 +304,7 @@ impl Conventional {
             Err(reason) => return self.dropped(reason),
         };
         if !tunnel.may_begin(remote) {
-            // That it went out is all that a punch is for.
+            // A punch has done its work when it was sent; its arrival means nothing.
             if message != Message::HolePunching {
                 self.dropped(DropReason::NotBound);
             }
@@ -308,7 +312,7 @@ impl Conventional {
         }
         let latest = tunnel.control.is_latest(header.sequence);
         tunnel.locate(latest, (local, remote));
-        // Who still asks, or punches, has not heard us yet.
+        // A Tunnel Request or Hole Punching does not prove that the peer received anything from us.
         if !matches!(message, Message::TunnelRequest(_) | Message::HolePunching) {
             tunnel.hear(now);
             self.announce(id);
@@ -343,14 +347,7 @@ impl Conventional {
         }
     }
 
-    fn on_tunnel_request(
-        &mut self,
-        now: Instant,
-        id: TunnelId,
-        transaction: u32,
-        count: u8,
-        request: &TunnelRequest,
-    ) {
+    fn on_tunnel_request(&mut self, now: Instant, id: TunnelId, transaction: u32, count: u8, request: &TunnelRequest) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let Some(wrapped) = &request.wrapped_end_key else { return self.dropped(DropReason::BadBody) };
         if request.from != tunnel.name || request.to != self.name {
@@ -363,7 +360,7 @@ impl Conventional {
         };
         tunnel.transaction = transaction;
         let first = matches!(tunnel.stage, Stage::Listening { .. });
-        // The first answer is one, however often the request was sent.
+        // The first response counts as no repetition, however often the request was sent.
         self.send_control(id, if first { 0 } else { count.max(1) }, &Message::TunnelResponse);
         if first {
             let Some(tunnel) = self.tunnels.get(&id) else { return };
@@ -374,7 +371,7 @@ impl Conventional {
 
     fn up(&mut self, now: Instant, id: TunnelId, data: Session) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
-        // The dialer hears from the listener in this very moment.
+        // The dialer has just heard the listener, so it does not doubt.
         let doubted = (!tunnel.dialer).then_some(now);
         let keep_alive = now + if tunnel.dialer { keep_alive() } else { TUNNEL_DOUBT_RETRY };
         tunnel.stage = Stage::Up { data, heard: now, keep_alive, doubted };
@@ -393,7 +390,7 @@ impl Conventional {
         self.send_control(id, 0, &Message::KeepAlive);
     }
 
-    /// Says that packets can be sent, as soon as that is true.
+    /// Reports that packets can be sent, as soon as that is true.
     fn announce(&mut self, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let (Stage::Up { doubted, .. }, Some((_, remote))) = (&tunnel.stage, tunnel.place) else { return };

@@ -21,7 +21,8 @@ use crate::header::{Flags, Header, Kind};
 use crate::machine::Output;
 use crate::message::{Message, RelayMode, RouteConfirmation};
 use crate::name::{Fqdn, Party};
-use crate::node::carriage::{Carriage, CarriageOutput, TunnelId};
+use crate::node::carriage::{Carriage, CarriageOutput};
+use crate::node::part::TunnelId;
 use crate::quic::{CidScheme, LinkId, LinkOutput, Links, Load};
 use crate::time::Instant;
 
@@ -118,8 +119,8 @@ impl Proposed {
         tunnel.progress(now);
         tunnel.stage = Stage::EndToEnd(EndToEnd { leg, cid, links: Box::new(links), link });
         self.by_leg.insert(cid, id);
-        // What the leg still has to say goes first. Who sees both on the same ports can tell them apart so: a packet of the
-        // leg after the first Initial would belong to either, until that is answered.
+        // The leg's last packets go first. An observer, who sees both connections on the same ports, can then tell them
+        // apart: a packet of the leg after the first Initial could belong to either, until the Initial is answered.
         self.blind_touched.insert(id);
         true
     }

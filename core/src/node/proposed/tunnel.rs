@@ -17,7 +17,8 @@ use crate::header::{Flags, HEADER_LEN, Header, Kind};
 use crate::machine::{Output, Transmit};
 use crate::message::{Framing, Message, Relay, RelayMode, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId, RelayCid};
-use crate::node::carriage::{CarriageOutput, SendRefused, TunnelId};
+use crate::node::carriage::{CarriageOutput, SendRefused};
+use crate::node::part::TunnelId;
 use crate::probe;
 use crate::quic::{DatagramRefused, LinkId, Links, Load};
 use crate::route::Pattern;
@@ -342,10 +343,10 @@ impl Proposed {
         self.searched(tunnel).and_then(|(links, link)| links.silence_in_search(now, link))
     }
 
-    /// A tunnel is going to be forgotten, or another built beside it: if its path seems to have ended by the search for its
-    /// MTU, that was the last search on the way to this peer.
+    /// A tunnel is being forgotten. If its path seems to have been ended by the search for its MTU, there is no further
+    /// search on paths to this peer.
     fn learn_from(&mut self, now: Instant, tunnel: &Tunnel) {
-        // What was not even built, though the peer answered on it, was perhaps ended again and again.
+        // A tunnel that was not up in time although the peer answered on it was perhaps ended again and again.
         let is_late = !matches!(tunnel.stage, Stage::Up(_)) && tunnel.until <= now;
         let stuck = is_late && self.searched(tunnel).is_some_and(|(links, link)| links.has_searched(link));
         let silent = || self.silence_in_search(now, tunnel).is_some_and(|silence| silence >= MTU_SEARCH_SILENCE / 2);
@@ -362,8 +363,8 @@ impl Proposed {
         self.searches.set(tunnel, Some(now + MTU_SEARCH_SILENCE));
     }
 
-    /// Gives a tunnel up whose path its search seems to have ended. Whatever ended it may have ended our mapping altogether: the
-    /// NMS has to learn the new one.
+    /// Gives up a tunnel whose path the search for its MTU seems to have ended. The NAT may have dropped our mapping
+    /// altogether, so the NMS is sent a packet: it has to learn the new one.
     pub(super) fn search_timeout(&mut self, now: Instant, id: TunnelId) {
         let silence = self.tunnels.get(&id).and_then(|tunnel| self.silence_in_search(now, tunnel));
         if silence.is_some_and(|silence| silence >= MTU_SEARCH_SILENCE) {
@@ -381,7 +382,7 @@ impl Proposed {
         if self.unprobed.contains(peer) { Load::PacketsUnprobed } else { Load::Packets }
     }
 
-    /// Whether one of those who may dial now is a peer on the way to whom nothing is to be probed.
+    /// Whether a peer that is expected to dial is one on whose paths there is no search.
     pub(super) fn expects_unprobed(&self) -> bool {
         self.unprobed.iter().any(|peer| self.expecting.contains_key(peer))
     }
@@ -435,7 +436,7 @@ impl Proposed {
         }
     }
 
-    /// A peer that dialed us speaks.
+    /// A message on a link that a peer opened.
     pub(super) fn on_inbound_message(&mut self, now: Instant, link: LinkId, header: &Header, message: Message) {
         let Some(Owner::Inbound(inbound)) = self.owners.get_mut(&link) else { return };
         let Message::TunnelRequest(request) = message else { return self.dropped(DropReason::Unexpected) };
@@ -448,8 +449,8 @@ impl Proposed {
         self.serve_early(now, &from);
     }
 
-    /// Answers the Tunnel Request of a peer that the NMS announced, if it is there. One for another Route Direction is not it:
-    /// the peer forgets that link when it obeys this one.
+    /// Answers the Tunnel Request of a peer that the NMS announced, if it has come. A request for another Route
+    /// Direction is not answered: the peer forgets that link when it obeys this direction.
     fn serve_early(&mut self, now: Instant, from: &Fqdn) {
         let Some(&id) = self.expecting.get(from) else { return };
         let transaction = self.tunnels[&id].transaction;

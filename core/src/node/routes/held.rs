@@ -16,24 +16,24 @@ pub const MAX_HELD_BYTES: usize = 96 * 1024;
 pub const MAX_HELD_QUERIES: usize = 32;
 
 /// A DNS query that is answered when the tunnel is up.
-pub(super) struct HeldQuery {
-    pub(super) question: Question,
-    /// Who asked.
-    pub(super) client: SocketAddr,
-    /// Where it was sent.
-    pub(super) server: SocketAddr,
+pub(in crate::node) struct HeldQuery {
+    pub(in crate::node) question: Question,
+    /// The application's address: where the answer goes.
+    pub(in crate::node) client: SocketAddr,
+    /// The address that the query was sent to: where the answer comes from.
+    pub(in crate::node) server: SocketAddr,
 }
 
 /// What waits for one peer's tunnel.
 #[derive(Default)]
 pub(super) struct Held {
-    pub(super) packets: VecDeque<Bytes>,
+    packets: VecDeque<Bytes>,
     bytes: usize,
-    pub(super) queries: Vec<HeldQuery>,
+    queries: Vec<HeldQuery>,
 }
 
 impl Held {
-    /// Keeps a packet; the newest is refused when there is no room.
+    /// Keeps a packet. Without room the newest is refused, because the first packets open what follows.
     pub(super) fn push(&mut self, packet: Bytes) -> Result<(), DropReason> {
         let full = self.packets.len() >= MAX_HELD_PACKETS || self.bytes + packet.len() > MAX_HELD_BYTES;
         if full && !defect!(HeldWithoutLimit) {
@@ -45,7 +45,7 @@ impl Held {
     }
 
     /// Keeps a DNS query.
-    pub(super) fn ask(&mut self, query: HeldQuery) -> Result<(), DropReason> {
+    pub(super) fn push_query(&mut self, query: HeldQuery) -> Result<(), DropReason> {
         if self.queries.len() >= MAX_HELD_QUERIES {
             return Err(DropReason::QueueFull);
         }
@@ -53,14 +53,24 @@ impl Held {
         Ok(())
     }
 
-    /// Takes over what another held; what has no room is counted as lost in the answer.
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.packets.is_empty() && self.queries.is_empty()
+    }
+
+    /// What waits: packets and queries, each in the order in which they came.
+    pub(super) fn into_parts(self) -> (VecDeque<Bytes>, Vec<HeldQuery>) {
+        (self.packets, self.queries)
+    }
+
+    /// Takes over what another held. Returns how many items had no room and are lost.
     pub(super) fn absorb(&mut self, other: Self) -> usize {
         let mut lost = 0;
         for packet in other.packets {
             lost += usize::from(self.push(packet).is_err());
         }
         for query in other.queries {
-            lost += usize::from(self.ask(query).is_err());
+            lost += usize::from(self.push_query(query).is_err());
         }
         lost
     }

@@ -1,0 +1,138 @@
+//! What a node is told: its configuration before it starts, and commands later.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::message::Framing;
+use crate::method::Method;
+use crate::name::Fqdn;
+use crate::quic::QuicOptions;
+use crate::tls::{Environment, Identity, Roots};
+
+/// What a node is told before it starts.
+#[derive(Clone)]
+pub struct NodeConfig {
+    /// Its name. It is the certificate's name, if there is a certificate.
+    pub name: Fqdn,
+    /// The method that it uses.
+    pub method: Method,
+    /// The UDP port that it sends from and listens on.
+    pub port: u16,
+    /// The addresses of its interfaces.
+    pub addresses: Vec<IpAddr>,
+    /// The first 96 bits of addresses that a NAT64 of its network translates, from router advertisements (RFC 8781).
+    /// With it a node without an IPv4 address reaches IPv4.
+    pub nat64: Option<Ipv6Addr>,
+    /// The addresses and names of the cloud services.
+    pub services: Services,
+    /// How it logs in.
+    pub login: Login,
+    /// How packets are carried in the tunnels that it dials.
+    pub framing: Framing,
+    /// The overlay's addresses and names.
+    pub overlay: Overlay,
+    /// Cryptography and clock.
+    pub tls: Environment,
+    /// Trust anchors.
+    pub roots: Roots,
+    /// Its certificate; required by the proposed method and by [`Login::Certificate`].
+    pub identity: Option<Identity>,
+    /// The QUIC application protocol, such as `h3`.
+    pub alpn: Vec<u8>,
+    /// QUIC timers and sizes.
+    pub quic: QuicOptions,
+    /// Seeds all of its randomness. In production it comes from the operating system.
+    pub seed: [u8; 32],
+}
+
+/// The addresses and names of the cloud services.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// The name in the AS's certificate.
+    pub as_name: Fqdn,
+    /// The AS's addresses, both families: TCP port in the conventional method, UDP port in the proposed.
+    pub as_addresses: Vec<SocketAddr>,
+    /// The name in the NMS's certificate. Its address comes with the Login Response.
+    pub nms_name: Fqdn,
+    /// The name in the TRS's certificate. Its address comes with a Route Direction.
+    pub trs_name: Fqdn,
+}
+
+/// How a node logs in.
+#[derive(Clone)]
+pub enum Login {
+    /// By its certificate.
+    Certificate,
+    /// By a password (conventional method only).
+    Password(String),
+}
+
+/// The overlay's addresses and names.
+#[derive(Clone, Debug)]
+pub struct Overlay {
+    /// The prefix of all virtual IPv4 addresses: address and length.
+    pub v4: (Ipv4Addr, u8),
+    /// The prefix of all virtual IPv6 addresses: address and length.
+    pub v6: (Ipv6Addr, u8),
+    /// Names in this zone are nodes.
+    pub zone: Fqdn,
+    /// The virtual IPv4 address at which each node answers its own applications' DNS.
+    pub dns_v4: Ipv4Addr,
+    /// The same, IPv6.
+    pub dns_v6: Ipv6Addr,
+}
+
+impl Overlay {
+    /// The defaults: 198.18.0.0/16 and 2001:db8:c::/64, DNS at .0.1 and ::1.
+    pub fn new(zone: Fqdn) -> Self {
+        let v6 = |last| Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, last);
+        Self {
+            v4: (Ipv4Addr::new(198, 18, 0, 0), 16),
+            v6: (v6(0), 64),
+            zone,
+            dns_v4: Ipv4Addr::new(198, 18, 0, 1),
+            dns_v6: v6(1),
+        }
+    }
+
+    /// Whether `address` could belong to a node.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(a) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.v4.1)).unwrap_or(0);
+                (a.to_bits() ^ self.v4.0.to_bits()) & mask == 0
+            }
+            IpAddr::V6(a) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.v6.1)).unwrap_or(0);
+                (a.to_bits() ^ self.v6.0.to_bits()) & mask == 0
+            }
+        }
+    }
+
+    /// Whether `address` is where the node answers DNS.
+    pub fn is_dns(&self, address: IpAddr) -> bool {
+        address == IpAddr::V4(self.dns_v4) || address == IpAddr::V6(self.dns_v6)
+    }
+}
+
+/// What a node's user may ask.
+#[derive(Clone, Debug)]
+pub enum NodeCommand {
+    /// Log in and register.
+    Start,
+    /// Leave: close every session that can be closed, so that the other ends need not wait for a timeout. Then do
+    /// nothing more.
+    Stop,
+    /// Replace the trust anchors. Tunnels to peers whose certificates they do not cover end now.
+    Trust(Roots),
+    /// The certificates of these names were revoked: tunnels to them end now. A later tunnel to such a name is allowed:
+    /// AS and NMS have then admitted it again. In the conventional method this command is the only way to learn of a
+    /// revocation, because nodes do not see each other's certificates.
+    Revoked(Vec<Fqdn>),
+    /// The node's addresses changed. If they differ from before, this is a handover.
+    Network {
+        /// The addresses of the interfaces.
+        addresses: Vec<IpAddr>,
+        /// As [`NodeConfig::nat64`].
+        nat64: Option<Ipv6Addr>,
+    },
+}

@@ -1,0 +1,107 @@
+//! The addresses that a node sends from, and which of them reaches which destination.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::config::NodeConfig;
+
+/// The addresses that a node sends from.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) port: u16,
+    /// The first 96 bits of addresses that a NAT64 of the network translates (RFC 6052 §2.1).
+    pub(super) nat64: Option<Ipv6Addr>,
+    /// IPv4 comes first, because an attempt over IPv6 failed.
+    pub(super) prefer_v4: bool,
+}
+
+impl Places {
+    pub(super) fn new(config: &NodeConfig) -> Self {
+        let (addresses, port, nat64) = (config.addresses.clone(), config.port, config.nat64);
+        Self { addresses, port, nat64, prefer_v4: false }
+    }
+
+    /// The node's own address for packets to `remote`, and the address of `remote` from here: behind NAT64 another one.
+    /// `None` without a common family.
+    pub(super) fn towards(&self, remote: SocketAddr) -> Option<(SocketAddr, SocketAddr)> {
+        let remote = match remote.ip() {
+            IpAddr::V4(v4) if !self.has(true) => SocketAddr::new(self.through_nat64(v4)?, remote.port()),
+            _ => remote,
+        };
+        let local = self.addresses.iter().find(|a| a.is_ipv4() == remote.is_ipv4())?;
+        Some((SocketAddr::new(*local, self.port), remote))
+    }
+
+    /// The first of `remotes` that the node has an address for, with that address. The preferred family comes first.
+    pub(super) fn first(&self, remotes: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)> {
+        let preferred = remotes.iter().filter(|remote| self.prefer_v4 && remote.is_ipv4());
+        preferred.chain(remotes).find_map(|&remote| self.towards(remote))
+    }
+
+    /// The order in which to try `remotes` at the `attempt`th time. Every second attempt begins with another address of
+    /// each family. The family does not change here, because [`Self::prefer_v4`] changes with every failure: if both
+    /// changed at once, some addresses would never have their turn.
+    pub(super) fn in_turn(remotes: &[SocketAddr], attempt: usize) -> Vec<SocketAddr> {
+        let is_v4_first = remotes.first().is_some_and(SocketAddr::is_ipv4);
+        let (mut first, mut second): (Vec<_>, Vec<_>) = remotes.iter().partition(|r| r.is_ipv4() == is_v4_first);
+        for family in [&mut first, &mut second] {
+            let turn = attempt / 2 % family.len().max(1);
+            family.rotate_left(turn);
+        }
+        first.append(&mut second);
+        first
+    }
+
+    /// All of `remotes` that the node has an address for.
+    pub(super) fn all(&self, remotes: &[SocketAddr]) -> Vec<(SocketAddr, SocketAddr)> {
+        remotes.iter().filter_map(|&remote| self.towards(remote)).collect()
+    }
+
+    fn has(&self, v4: bool) -> bool {
+        self.addresses.iter().any(|a| a.is_ipv4() == v4)
+    }
+
+    fn through_nat64(&self, v4: Ipv4Addr) -> Option<IpAddr> {
+        let mut octets = self.nat64?.octets();
+        octets[12..].copy_from_slice(&v4.octets());
+        Some(IpAddr::V6(octets.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_has_its_turn_whatever_the_first_failure_was() {
+        let remotes: Vec<SocketAddr> =
+            ["[2001:db8::2]:443", "[2001:db8::3]:443", "192.0.2.2:443"].map(|text| text.parse().unwrap()).to_vec();
+        let addresses = vec!["2001:db8::5".parse().unwrap(), "198.51.100.5".parse().unwrap()];
+        for begin in 0..4 {
+            let mut places = Places { addresses: addresses.clone(), port: 443, nat64: None, prefer_v4: false };
+            let mut tried = std::collections::BTreeSet::new();
+            for attempt in begin..begin + 8 {
+                tried.extend(places.first(&Places::in_turn(&remotes, attempt)).map(|(_, remote)| remote));
+                places.prefer_v4 = !places.prefer_v4;
+            }
+            assert_eq!(tried.len(), remotes.len(), "from attempt {begin} on: {tried:?}");
+        }
+    }
+
+    #[test]
+    fn ipv4_is_reached_through_nat64_only_without_an_address_of_its_own() {
+        let remote: SocketAddr = "192.0.2.33:443".parse().unwrap();
+        let mut places = Places {
+            addresses: vec!["2001:db8::5".parse().unwrap()],
+            port: 443,
+            nat64: Some("64:ff9b::".parse().unwrap()),
+            prefer_v4: false,
+        };
+        let translated: SocketAddr = "[64:ff9b::192.0.2.33]:443".parse().unwrap();
+        assert_eq!(places.towards(remote), Some(("[2001:db8::5]:443".parse().unwrap(), translated)));
+        places.addresses.push("198.51.100.5".parse().unwrap());
+        assert_eq!(places.towards(remote), Some(("198.51.100.5:443".parse().unwrap(), remote)));
+        (places.addresses, places.nat64) = (vec!["2001:db8::5".parse().unwrap()], None);
+        assert_eq!(places.towards(remote), None);
+    }
+}

@@ -1,0 +1,154 @@
+//! Route Directions: which are obeyed, and what they replace.
+
+use std::net::IpAddr;
+
+use super::peer::Origin;
+use super::table::PeerId;
+use super::{RouteOutput, Routes};
+use crate::event::DropReason;
+use crate::message::{PeerRef, RouteDirection, Want};
+use crate::node::part::{TunnelId, Turn};
+use crate::route::Pattern;
+use crate::timers::Backoff;
+use crate::timing::node::{DIRECT_HEAD_START, DIRECTION_RETRY, ROUTE_TIMEOUT};
+
+impl Routes {
+    pub(super) fn on_direction(
+        &mut self,
+        turn: &mut Turn<'_, RouteOutput>,
+        transaction: u32,
+        count: u8,
+        initiator: bool,
+        direction: Box<RouteDirection>,
+    ) {
+        let now = turn.now;
+        if direction.peer == self.name {
+            return turn.push(RouteOutput::dropped(DropReason::Unexpected));
+        }
+        if let Err(reason) = self.check_direction(transaction, &direction, initiator) {
+            return turn.push(RouteOutput::dropped(reason));
+        }
+        // A reliable transport delivers each message once, so the duplicate check is skipped.
+        if !initiator && !self.reliable && !self.peers.obeys(now, transaction) {
+            return self.confirm_again(turn, transaction, count, &direction);
+        }
+        self.withdraw_request(transaction, &direction, initiator);
+        let Some((id, lost)) = self.peers.identify(now + ROUTE_TIMEOUT, &direction.peer, direction.virtual_addresses)
+        else {
+            return turn.push(RouteOutput::dropped(DropReason::Limit));
+        };
+        for _ in 0..lost {
+            turn.push(RouteOutput::dropped(DropReason::QueueFull));
+        }
+        let relayed = direction.pattern == Pattern::Relayed;
+        self.make_room(turn, id, direction.want, relayed);
+        let awaits_dial = initiator && !direction.dial && !self.reliable;
+        let origin = Origin {
+            initiator,
+            relayed,
+            want: direction.want,
+            transaction,
+            since: now,
+            again: awaits_dial.then(|| Backoff::start(now, DIRECTION_RETRY)),
+        };
+        let tunnel = self.peers.new_tunnel(id);
+        let peer = self.peers.find_mut(id).expect("just identified");
+        peer.begin_attempt(tunnel, origin);
+        peer.search.until = peer.search.until.max(now + ROUTE_TIMEOUT / 2);
+        // One of the two nodes asks for the relay, if it has to be asked for: the initiator. A peer that wants a direct
+        // tunnel has the relayed one, so it does not ask for another; if we have no tunnel at all, the one that it has
+        // leads to an earlier life of this node, and we ask.
+        let asks_for_relay = match direction.want {
+            Some(Want::Any) => initiator,
+            Some(Want::Direct(_)) => peer.up().is_none(),
+            Some(Want::Relayed) | None => false,
+        };
+        if asks_for_relay && !relayed {
+            peer.search.relay_at = Some(now + DIRECT_HEAD_START);
+        }
+        self.peers.rearm(id);
+        turn.push(RouteOutput::Build { tunnel, transaction, initiator, direction });
+    }
+
+    /// Whether a Route Direction is to be believed: it answers a request of ours, and it does not give a virtual
+    /// address to another name, or a name to another address, than it had. This holds for as long as the peer is known.
+    fn check_direction(&self, transaction: u32, direction: &RouteDirection, initiator: bool) -> Result<(), DropReason> {
+        if initiator {
+            // None: a repetition, or an answer to a request that was given up.
+            let asked = self.peers.asked(transaction, &direction.peer).ok_or(DropReason::Unexpected)?;
+            match &self.peers.get(asked).reference {
+                PeerRef::Name(name) if *name == direction.peer => {}
+                PeerRef::Virtual(address) if direction.virtual_addresses.contains(*address) => {}
+                PeerRef::Name(_) | PeerRef::Virtual(_) => return Err(DropReason::WrongIdentity),
+            }
+        }
+        let known = self.peers.by_name(&direction.peer);
+        let addresses = direction.virtual_addresses;
+        if known.and_then(|id| self.peers.get(id).addresses).is_some_and(|before| before != addresses) {
+            return Err(DropReason::WrongIdentity);
+        }
+        for address in [IpAddr::from(addresses.v4), IpAddr::from(addresses.v6)] {
+            let ours = self.own.is_some_and(|own| own.contains(address)) || self.overlay.is_dns(address);
+            let owner = self.peers.owner_of(address);
+            if ours || !self.overlay.contains(address) || owner.is_some_and(|owner| Some(owner) != known) {
+                return Err(DropReason::WrongIdentity);
+            }
+        }
+        Ok(())
+    }
+
+    /// The NMS repeats a Route Direction, so it lacks our Confirmation. Obeying the direction again would take away a
+    /// tunnel that is up or half built: only the Confirmation is sent again.
+    fn confirm_again(
+        &mut self,
+        turn: &mut Turn<'_, RouteOutput>,
+        transaction: u32,
+        count: u8,
+        direction: &RouteDirection,
+    ) {
+        let Some(id) = self.peers.by_name(&direction.peer) else { return };
+        let of_it = |origin: &Origin| !origin.initiator && origin.transaction == transaction;
+        let stands = self.peers.get(id).tunnels().any(|(_, origin)| of_it(origin));
+        // A node that dials confirms by dialing, and the carriage repeats that by itself.
+        if stands && !direction.dial {
+            turn.push(RouteOutput::Confirm { transaction, count: count.max(1) });
+        }
+    }
+
+    /// Ends the request that a Route Direction answers. As the initiator this is the request whose transaction it
+    /// repeats. As the responder it is one for the same kind of tunnel: both nodes asked at once, and the NMS took the
+    /// peer's request.
+    fn withdraw_request(&mut self, transaction: u32, direction: &RouteDirection, initiator: bool) {
+        let answered = if initiator {
+            self.peers.asked(transaction, &direction.peer)
+        } else {
+            self.peers.by_name(&direction.peer).filter(|&id| {
+                let ours = self.peers.get(id).request().map(|request| request.want);
+                ours.is_some_and(|ours| direction.want.unwrap_or(Want::Any).covers(ours))
+            })
+        };
+        let Some(id) = answered else { return };
+        let request = self.peers.set_request(id, None);
+        if let Some(peer) = self.peers.find_mut(id) {
+            peer.yielded = request.filter(|_| !initiator).map(|request| request.transaction);
+        }
+    }
+
+    /// Forgets the tunnels that a new Route Direction replaces: all of them; or, where only one kind of tunnel was
+    /// wanted, attempts at the same kind.
+    fn make_room(&mut self, turn: &mut Turn<'_, RouteOutput>, id: PeerId, want: Option<Want>, relayed: bool) {
+        let Some(peer) = self.peers.find_mut(id) else { return };
+        let one_kind = matches!(want, Some(Want::Relayed | Want::Direct(_)));
+        let replaced: Vec<TunnelId> = if one_kind {
+            peer.attempts().filter(|(_, origin)| origin.relayed == relayed).map(|(tunnel, _)| tunnel).collect()
+        } else {
+            peer.tunnels().map(|(tunnel, _)| tunnel).collect()
+        };
+        if !one_kind {
+            peer.give_up_tunnels();
+        }
+        for tunnel in replaced {
+            self.forget_tunnel(turn, id, tunnel);
+        }
+    }
+}

@@ -1,0 +1,531 @@
+//! One peer: how far the way to it has come, and what belongs to it in every state.
+//!
+//! ```text
+//!             request                Route Direction            tunnel up
+//! Wanted ───────────────▶ Requested ────────────────▶ Building ───────────▶ Up
+//!   ▲                        │ refused                  │ all attempts failed │ lost, and no other tunnel
+//!   └────────────────────────┴──────────────────────────┘                     ▼
+//!        another request, until the time limit                       Building or forgotten
+//! ```
+//!
+//! The functions here change one peer and send nothing. [`super::Routes`] decides when they are called.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::held::Held;
+use crate::message::{PeerRef, Want};
+use crate::name::Virtual;
+use crate::node::part::TunnelId;
+use crate::time::Instant;
+use crate::timers::Backoff;
+use crate::timing::node::{
+    DIRECT_HEAD_START, DIRECT_SILENCE, FIRST_IMPROVEMENT, LONGEST_IMPROVEMENT, REPLACED_LINGER, ROUTE_TIMEOUT,
+};
+use crate::timing::{Due, Timer, earliest};
+
+/// A peer.
+pub(super) struct Peer {
+    /// What the peer was asked for by. It is the name as soon as a Route Direction has told the name.
+    pub(super) reference: PeerRef,
+    /// The peer's virtual addresses, once a Route Direction has told them.
+    pub(super) addresses: Option<Virtual>,
+    /// Packets and queries that wait for the first tunnel.
+    pub(super) held: Held,
+    /// Bytes that went through the peer's tunnels.
+    pub(super) traffic: Traffic,
+    /// What limits the search for a tunnel.
+    pub(super) search: Search,
+    /// Direct tunnels in a row that replaced a relayed one and were lost while that one was still kept. The pause
+    /// before the next direct attempt grows with them.
+    pub(super) setbacks: u8,
+    /// The transaction of our last request, if it gave way to the peer's simultaneous request. The NMS may still answer
+    /// it.
+    pub(super) yielded: Option<u32>,
+    /// How far the way to the peer has come.
+    pub(super) state: PeerState,
+}
+
+/// Bytes of inner packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Traffic {
+    /// Sent into tunnels.
+    pub(super) sent: u64,
+    /// Handed to applications.
+    pub(super) received: u64,
+}
+
+/// What limits the search for a tunnel. It outlives single attempts.
+pub(super) struct Search {
+    /// Without a tunnel and without an attempt the peer is given up at this instant.
+    pub(super) until: Instant,
+    /// Attempts that failed since the last tunnel was up.
+    pub(super) failures: u8,
+    /// When to ask for the relay beside a direct attempt.
+    pub(super) relay_at: Option<Instant>,
+}
+
+/// How far the way to a peer has come.
+pub(super) enum PeerState {
+    /// Nothing is under way: the node is not registered, or it pauses after a failure.
+    Wanted {
+        /// When to ask again, and for what; `None` if that waits for a registration.
+        retry: Option<(Instant, Want)>,
+    },
+    /// A Direction Request waits for its answer.
+    Requested(Request),
+    /// Tunnels of Route Directions are being built.
+    Building {
+        /// At least one.
+        attempts: Attempts,
+        /// One more Direction Request, beside them.
+        request: Option<Request>,
+    },
+    /// A tunnel carries packets.
+    Up(Up),
+}
+
+/// Tunnels that are being built.
+pub(super) type Attempts = BTreeMap<TunnelId, Origin>;
+
+/// A tunnel that carries packets, and what is under way to replace it.
+pub(super) struct Up {
+    /// The tunnel.
+    pub(super) tunnel: TunnelId,
+    /// The Route Direction that it comes from.
+    pub(super) origin: Origin,
+    /// When the last tunnel took over.
+    pub(super) since: Instant,
+    /// The tunnel that this one replaced. The peer changes over a little earlier or later than this node, so what is on
+    /// its way in it still arrives.
+    pub(super) replaced: Option<Replaced>,
+    /// The tunnel is relayed, and a direct one is tried from time to time.
+    pub(super) improve: Option<Improve>,
+    /// Since when packets go into a direct tunnel and nothing comes out.
+    pub(super) unheard: Option<Instant>,
+    /// Tunnels that are being built beside it.
+    pub(super) attempts: Attempts,
+    /// A Direction Request beside it.
+    pub(super) request: Option<Request>,
+}
+
+/// A tunnel that another one replaced.
+pub(super) struct Replaced {
+    pub(super) tunnel: TunnelId,
+    pub(super) origin: Origin,
+    /// It is kept until then.
+    pub(super) until: Instant,
+}
+
+/// A Direction Request that waits for its answer.
+pub(super) struct Request {
+    pub(super) transaction: u32,
+    pub(super) want: Want,
+    pub(super) retry: Backoff,
+}
+
+/// The Route Direction that a tunnel comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Origin {
+    /// Whether it answers a Direction Request of this node.
+    pub(super) initiator: bool,
+    /// Whether the tunnel leads through a TRS.
+    pub(super) relayed: bool,
+    /// What was asked for; `None` under `policy = "paper"`.
+    pub(super) want: Option<Want>,
+    pub(super) transaction: u32,
+    /// When the Route Direction came.
+    pub(super) since: Instant,
+    /// When to send the Direction Request again although it was answered. An initiator that waits for its peer to dial
+    /// repeats its request, because only that makes the NMS repeat a lost Route Direction to the peer (Fig. 4).
+    pub(super) again: Option<Backoff>,
+}
+
+impl Origin {
+    /// The number of the direct attempt that it was; 0 if it was none.
+    fn attempt(&self) -> u8 {
+        match self.want {
+            Some(Want::Direct(attempt)) => attempt,
+            _ => 0,
+        }
+    }
+
+    /// Whether this node tries for a direct tunnel once this one is up. The initiator does, so that only one node asks.
+    fn may_improve(&self) -> bool {
+        self.relayed && self.initiator && self.want.is_some()
+    }
+}
+
+/// When to try for a direct tunnel next.
+#[derive(Clone, Copy)]
+pub(super) struct Improve {
+    pub(super) at: Instant,
+    /// The wait after the next failure.
+    pub(super) wait: Duration,
+    /// Counts the attempts. The NMS uses it to give each possible dialer its turn.
+    pub(super) attempt: u8,
+}
+
+/// What became of a tunnel that is ready.
+pub(super) struct TookOver {
+    /// Whether it carries packets now. A relayed tunnel beside a live direct one does not.
+    pub(super) carries: bool,
+    /// The tunnel that is not kept any more.
+    pub(super) displaced: Option<TunnelId>,
+}
+
+/// What is left after the tunnel that carried packets was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// The tunnel that it had replaced. It carries packets again.
+    Replaced,
+    /// Attempts that were under way beside it.
+    Attempts,
+    /// Nothing.
+    Nothing,
+}
+
+impl Peer {
+    /// A peer that was never asked for before, to be given up at `until`.
+    pub(super) fn new(reference: PeerRef, until: Instant) -> Self {
+        Self {
+            reference,
+            addresses: None,
+            held: Held::default(),
+            traffic: Traffic::default(),
+            search: Search { until, failures: 0, relay_at: None },
+            setbacks: 0,
+            yielded: None,
+            state: PeerState::Wanted { retry: None },
+        }
+    }
+
+    /// What people call the peer: its name or, where that was never learnt, its virtual address.
+    pub(super) fn label(&self) -> String {
+        match &self.reference {
+            PeerRef::Name(name) => name.to_string(),
+            PeerRef::Virtual(address) => address.to_string(),
+        }
+    }
+
+    pub(super) fn up(&self) -> Option<&Up> {
+        if let PeerState::Up(up) = &self.state { Some(up) } else { None }
+    }
+
+    pub(super) fn up_mut(&mut self) -> Option<&mut Up> {
+        if let PeerState::Up(up) = &mut self.state { Some(up) } else { None }
+    }
+
+    pub(super) fn request(&self) -> Option<&Request> {
+        match &self.state {
+            PeerState::Wanted { .. } => None,
+            PeerState::Requested(request) => Some(request),
+            PeerState::Building { request, .. } | PeerState::Up(Up { request, .. }) => request.as_ref(),
+        }
+    }
+
+    pub(super) fn request_mut(&mut self) -> Option<&mut Request> {
+        match &mut self.state {
+            PeerState::Wanted { .. } => None,
+            PeerState::Requested(request) => Some(request),
+            PeerState::Building { request, .. } | PeerState::Up(Up { request, .. }) => request.as_mut(),
+        }
+    }
+
+    /// Puts a request in the place of the one before, which it gives back. A pause ends with it.
+    pub(super) fn replace_request(&mut self, new: Option<Request>) -> Option<Request> {
+        match &mut self.state {
+            PeerState::Building { request, .. } | PeerState::Up(Up { request, .. }) => std::mem::replace(request, new),
+            PeerState::Wanted { .. } | PeerState::Requested(_) if new.is_some() => {
+                let new = new.map_or(PeerState::Wanted { retry: None }, PeerState::Requested);
+                into_request(std::mem::replace(&mut self.state, new))
+            }
+            PeerState::Requested(_) => {
+                into_request(std::mem::replace(&mut self.state, PeerState::Wanted { retry: None }))
+            }
+            PeerState::Wanted { .. } => None,
+        }
+    }
+
+    fn attempts_ref(&self) -> Option<&Attempts> {
+        match &self.state {
+            PeerState::Wanted { .. } | PeerState::Requested(_) => None,
+            PeerState::Building { attempts, .. } | PeerState::Up(Up { attempts, .. }) => Some(attempts),
+        }
+    }
+
+    fn attempts_mut(&mut self) -> Option<&mut Attempts> {
+        match &mut self.state {
+            PeerState::Wanted { .. } | PeerState::Requested(_) => None,
+            PeerState::Building { attempts, .. } | PeerState::Up(Up { attempts, .. }) => Some(attempts),
+        }
+    }
+
+    /// Tunnels that are being built.
+    pub(super) fn attempts(&self) -> impl Iterator<Item = (TunnelId, &Origin)> {
+        self.attempts_ref().into_iter().flatten().map(|(&tunnel, origin)| (tunnel, origin))
+    }
+
+    /// The Route Directions of the tunnels that are being built.
+    pub(super) fn origins_mut(&mut self) -> impl Iterator<Item = &mut Origin> {
+        self.attempts_mut().into_iter().flat_map(BTreeMap::values_mut)
+    }
+
+    /// Whether a tunnel that is not relayed is being built.
+    pub(super) fn tries_directly(&self) -> bool {
+        self.attempts().any(|(_, origin)| !origin.relayed)
+    }
+
+    /// Every tunnel to the peer: those being built, the one that carries packets, and the one that it replaced.
+    pub(super) fn tunnels(&self) -> impl Iterator<Item = (TunnelId, &Origin)> {
+        let up = self.up();
+        let carries = up.map(|up| (up.tunnel, &up.origin));
+        let replaced = up.and_then(|up| up.replaced.as_ref()).map(|replaced| (replaced.tunnel, &replaced.origin));
+        self.attempts().chain(carries).chain(replaced)
+    }
+
+    /// Whether there is neither a tunnel nor an attempt at one. Then the time limit counts.
+    pub(super) fn has_no_way(&self) -> bool {
+        matches!(self.state, PeerState::Wanted { .. } | PeerState::Requested(_))
+    }
+
+    /// A tunnel is being built. A pause ends with it.
+    pub(super) fn begin_attempt(&mut self, tunnel: TunnelId, origin: Origin) {
+        match &mut self.state {
+            PeerState::Building { attempts, .. } | PeerState::Up(Up { attempts, .. }) => {
+                attempts.insert(tunnel, origin);
+            }
+            PeerState::Wanted { .. } | PeerState::Requested(_) => {
+                let request = self.replace_request(None);
+                self.state = PeerState::Building { attempts: Attempts::from([(tunnel, origin)]), request };
+            }
+        }
+    }
+
+    /// Ends an attempt at a tunnel.
+    pub(super) fn end_attempt(&mut self, tunnel: TunnelId) -> Option<Origin> {
+        let origin = self.attempts_mut()?.remove(&tunnel)?;
+        if let PeerState::Building { attempts, request } = &mut self.state
+            && attempts.is_empty()
+        {
+            let request = request.take();
+            self.state = request.map_or(PeerState::Wanted { retry: None }, PeerState::Requested);
+        }
+        Some(origin)
+    }
+
+    /// Gives up every tunnel and attempt, and goes back to the request, if there is one. The tunnels themselves are the
+    /// caller's to forget.
+    pub(super) fn give_up_tunnels(&mut self) {
+        self.search.relay_at = None;
+        let request = self.replace_request(None);
+        self.state = request.map_or(PeerState::Wanted { retry: None }, PeerState::Requested);
+    }
+
+    /// A tunnel that was being built is ready. It carries packets from now on, unless it is relayed and a live direct
+    /// one does. `None` if no such tunnel was being built.
+    pub(super) fn take_over(&mut self, now: Instant, tunnel: TunnelId) -> Option<TookOver> {
+        let origin = self.end_attempt(tunnel)?;
+        self.origins_mut().for_each(|origin| origin.again = None);
+        (self.search.relay_at, self.search.failures) = (None, 0);
+        let may_improve = origin.may_improve() && !defect!(ImprovementForgotten);
+        let begin = |wait, attempt| may_improve.then(|| Improve { at: now + wait, wait, attempt });
+        let until = now + REPLACED_LINGER;
+        let PeerState::Up(up) = &mut self.state else {
+            let request = self.replace_request(None);
+            let attempts = self.attempts_mut().map(std::mem::take).unwrap_or_default();
+            let (since, improve) = (now, begin(FIRST_IMPROVEMENT, 0));
+            let up = Up { tunnel, origin, since, replaced: None, improve, unheard: None, attempts, request };
+            self.state = PeerState::Up(up);
+            return Some(TookOver { carries: true, displaced: None });
+        };
+        let dead = up.is_dead_beside(&origin);
+        let displaced = |before: Option<Replaced>| before.map(|before| before.tunnel);
+        if origin.relayed && !dead && !up.origin.relayed {
+            let before = up.replaced.replace(Replaced { tunnel, origin, until });
+            return Some(TookOver { carries: false, displaced: displaced(before) });
+        }
+        let (wait, attempt) = match up.improve {
+            // A direct path that came up and soon fell silent costs more than one that never comes up: the next attempt
+            // waits as long as attempts ever do.
+            _ if dead && !up.origin.relayed && now < up.since + LONGEST_IMPROVEMENT => {
+                (LONGEST_IMPROVEMENT, up.origin.attempt().wrapping_add(1))
+            }
+            Some(improve) => (improve.wait, improve.attempt),
+            None => (FIRST_IMPROVEMENT, 0),
+        };
+        up.improve = begin(wait, attempt);
+        let before = up.replaced.replace(Replaced { tunnel: up.tunnel, origin: up.origin, until });
+        (up.tunnel, up.origin, up.since, up.unheard) = (tunnel, origin, now, None);
+        Some(TookOver { carries: true, displaced: displaced(before) })
+    }
+
+    /// The tunnel that carried packets is lost. With [`Left::Nothing`] the peer is the caller's to forget.
+    pub(super) fn lose_tunnel(&mut self, now: Instant) -> Left {
+        let PeerState::Up(up) = &mut self.state else { return Left::Nothing };
+        if let Some(replaced) = up.replaced.take() {
+            let wait = (FIRST_IMPROVEMENT * (1 << self.setbacks.min(7))).min(LONGEST_IMPROVEMENT);
+            let attempt = up.origin.attempt();
+            up.improve = replaced.origin.may_improve().then_some(Improve { at: now, wait, attempt });
+            (up.tunnel, up.origin) = (replaced.tunnel, replaced.origin);
+            self.setbacks = self.setbacks.saturating_add(1);
+            return Left::Replaced;
+        }
+        if up.attempts.is_empty() {
+            return Left::Nothing;
+        }
+        let (attempts, request) = (std::mem::take(&mut up.attempts), up.request.take());
+        self.search.until = now + ROUTE_TIMEOUT / 2;
+        // If only direct attempts are left, they stand alone, as if they were the first ones: the relay is asked for
+        // after their head start.
+        let alone = attempts.values().all(|origin| !origin.relayed && origin.want.is_some());
+        let began = attempts.values().map(|origin| origin.since).min();
+        self.search.relay_at = began.filter(|_| alone).map(|began| began + DIRECT_HEAD_START);
+        self.state = PeerState::Building { attempts, request };
+        Left::Attempts
+    }
+
+    /// A direct attempt beside the relay failed: the wait before the next one doubles.
+    pub(super) fn not_improved(&mut self, now: Instant) {
+        if let Some(improve) = self.up_mut().and_then(|up| up.improve.as_mut()) {
+            improve.at = now + improve.wait;
+            improve.wait = (improve.wait * 2).min(LONGEST_IMPROVEMENT);
+            improve.attempt = improve.attempt.wrapping_add(1);
+        }
+    }
+
+    /// The earliest instant at which something is to be done, and what.
+    pub(super) fn next_timer(&self) -> Option<Due> {
+        let give_up = self.has_no_way().then_some(self.search.until);
+        let retry = if let PeerState::Wanted { retry } = &self.state { *retry } else { None };
+        let again = self.attempts().filter_map(|(_, origin)| origin.again.map(|again| again.next)).min();
+        let timers = [
+            (Timer::Route, give_up),
+            (Timer::RoutePause, retry.map(|(at, _)| at)),
+            (Timer::DirectionRetry, self.request().map(|request| request.retry.next)),
+            (Timer::DirectionRetry, again),
+            (Timer::DirectHeadStart, self.search.relay_at),
+            (Timer::Improvement, self.up().and_then(|up| up.improve.as_ref()).map(|improve| improve.at)),
+            (Timer::ReplacedTunnel, self.up().and_then(|up| up.replaced.as_ref()).map(|replaced| replaced.until)),
+        ];
+        earliest(timers.map(|(timer, at)| at.map(|at| timer.at(at))))
+    }
+}
+
+impl Up {
+    /// Whether this tunnel is not worth keeping beside a relayed one that came of `origin`: the relay was asked for
+    /// when this one had been up for long, so because it was silent. Both ends have to judge alike, or each would be
+    /// left alone with its own tunnel. So they judge by when the Route Direction came, and neither by what it has heard
+    /// since.
+    fn is_dead_beside(&self, origin: &Origin) -> bool {
+        origin.want == Some(Want::Relayed) && origin.since >= self.since + DIRECT_SILENCE / 2
+    }
+
+    /// Whether the node has to notice when this tunnel falls silent: a direct one, under `policy = "optimal"`. A lost
+    /// relayed one is noticed by the carriage.
+    pub(super) fn is_watched(&self) -> bool {
+        !self.origin.relayed && self.origin.want.is_some()
+    }
+}
+
+fn into_request(state: PeerState) -> Option<Request> {
+    if let PeerState::Requested(request) = state { Some(request) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    fn origin(kind: &str, want: Want, since: u64) -> Origin {
+        let (initiator, relayed) = (true, kind == "relayed");
+        Origin { initiator, relayed, want: Some(want), transaction: 7, since: Instant::from_millis(since), again: None }
+    }
+
+    /// A peer with tunnel 0 up since second 100.
+    fn with_tunnel(kind: &str) -> Peer {
+        let mut peer = Peer::new(PeerRef::Virtual([198, 18, 0, 10].into()), Instant::ZERO);
+        if kind != "nothing" {
+            peer.begin_attempt(TunnelId(0), origin(kind, Want::Any, 99_000));
+            peer.take_over(Instant::from_millis(100_000), TunnelId(0)).unwrap();
+        }
+        peer
+    }
+
+    fn shown(peer: &Peer, now: u64) -> String {
+        let Some(up) = peer.up() else { return "no tunnel".into() };
+        let mut shown = format!("{} carries", up.tunnel.0);
+        if let Some(replaced) = &up.replaced {
+            write!(shown, ", {} is kept", replaced.tunnel.0).unwrap();
+        }
+        if let Some(improve) = up.improve {
+            let wait = improve.at - Instant::from_millis(now);
+            write!(shown, ", direct attempt {} in {} ms", improve.attempt, wait.as_millis()).unwrap();
+        }
+        shown
+    }
+
+    #[test]
+    fn the_better_tunnel_carries_and_a_silent_direct_one_is_no_better() {
+        const ROWS: &[(&str, u64, &str, Want, &str)] = &[
+            // Up since second 100, milliseconds later a Route Direction, its kind and what was asked; a second later it
+            // is up.
+            ("nothing", 0, "direct", Want::Any, "1 carries"),
+            ("nothing", 0, "relayed", Want::Any, "1 carries, direct attempt 0 in 500 ms"),
+            ("direct", 2_499, "relayed", Want::Relayed, "0 carries, 1 is kept"),
+            ("direct", 2_500, "relayed", Want::Relayed, "1 carries, 0 is kept, direct attempt 1 in 64000 ms"),
+            ("direct", 62_999, "relayed", Want::Relayed, "1 carries, 0 is kept, direct attempt 1 in 64000 ms"),
+            ("direct", 63_000, "relayed", Want::Relayed, "1 carries, 0 is kept, direct attempt 0 in 500 ms"),
+            ("direct", 9_000, "direct", Want::Direct(3), "1 carries, 0 is kept"),
+            ("relayed", 0, "direct", Want::Direct(0), "1 carries, 0 is kept"),
+            ("relayed", 9_000, "relayed", Want::Relayed, "1 carries, 0 is kept, direct attempt 0 in 500 ms"),
+        ];
+        for &(before, later, kind, want, expected) in ROWS {
+            let mut peer = with_tunnel(before);
+            peer.begin_attempt(TunnelId(1), origin(kind, want, 100_000 + later));
+            let now = 101_000 + later;
+            let took_over = peer.take_over(Instant::from_millis(now), TunnelId(1)).unwrap();
+            assert_eq!(shown(&peer, now), expected, "{before}, {later} ms later {kind} for {want:?}");
+            assert_eq!(took_over.carries, expected.starts_with('1'));
+            assert_eq!(took_over.displaced, None);
+        }
+    }
+
+    #[test]
+    fn at_most_one_replaced_tunnel_is_kept() {
+        let mut peer = with_tunnel("relayed");
+        for tunnel in [1, 2] {
+            peer.begin_attempt(TunnelId(tunnel), origin("direct", Want::Direct(0), 101_000));
+        }
+        let mut take_over = |tunnel| peer.take_over(Instant::from_millis(102_000), TunnelId(tunnel));
+        assert_eq!(take_over(1).unwrap().displaced, None);
+        assert_eq!(take_over(2).unwrap().displaced, Some(TunnelId(0)));
+        assert!(take_over(2).is_none(), "it is up already");
+        assert_eq!(shown(&peer, 102_000), "2 carries, 1 is kept");
+    }
+
+    #[test]
+    fn a_lost_tunnel_leaves_the_one_that_it_replaced_or_attempts_or_nothing() {
+        let at = Instant::from_millis(103_000);
+        let mut peer = with_tunnel("relayed");
+        assert_eq!(peer.lose_tunnel(at), Left::Nothing);
+        for setback in [1, 2] {
+            peer = Peer { setbacks: setback - 1, ..with_tunnel("relayed") };
+            peer.begin_attempt(TunnelId(1), origin("direct", Want::Direct(4), 101_000));
+            peer.take_over(at, TunnelId(1)).unwrap();
+            assert_eq!(peer.lose_tunnel(at), Left::Replaced);
+            assert_eq!(shown(&peer, 103_000), "0 carries, direct attempt 4 in 0 ms");
+            assert_eq!(peer.up().and_then(|up| up.improve).unwrap().wait, FIRST_IMPROVEMENT * u32::from(setback));
+            assert_eq!(peer.setbacks, setback);
+        }
+        let mut peer = with_tunnel("relayed");
+        peer.begin_attempt(TunnelId(1), origin("direct", Want::Direct(0), 102_000));
+        assert_eq!(peer.lose_tunnel(at), Left::Attempts);
+        assert_eq!(peer.search.relay_at, Some(Instant::from_millis(102_500)), "the direct attempt stands alone");
+        let mut peer = with_tunnel("direct");
+        peer.begin_attempt(TunnelId(1), origin("relayed", Want::Relayed, 102_000));
+        assert_eq!(peer.lose_tunnel(at), Left::Attempts);
+        assert_eq!(peer.search.relay_at, None, "the relay is asked for already");
+    }
+}
