@@ -150,8 +150,8 @@ impl Auth {
         }
     }
 
-    /// Checks a login and makes the answer. `names`: of the client certificate of the session that carries it; `tcp`: from where
-    /// it is, if it came over TCP, as logins of the conventional method do.
+    /// Checks a login and makes the answer. `names`: of the client certificate of the session that carries it; `tcp`:
+    /// from where it is, if it came over TCP, as logins of the conventional method do.
     fn answer(
         &mut self,
         now: Instant,

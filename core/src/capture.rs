@@ -7,8 +7,9 @@
 //! Enhanced Packet ×m          whole IP packets
 //! ```
 //!
-//! The simulator writes a finished run, a live node writes while it happens; both use this. All is little-endian on every
-//! machine: equal captures are equal files. Nothing is opened here: a [`CaptureWriter`] writes to what it is given.
+//! The simulator writes a finished run, a live node writes while it happens; both use this. All is little-endian on
+//! every machine: equal captures are equal files. Nothing is opened here: a [`CaptureWriter`] writes to what it is
+//! given.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -35,8 +36,8 @@ const NANOSECONDS: u8 = 9;
 pub struct CaptureWriter<W: Write>(PcapNgWriter<W>);
 
 impl<W: Write> CaptureWriter<W> {
-    /// Begins a capture of some wires, which packets then name by their place in `interfaces`. `title` becomes the file's
-    /// comment. Text of more than 65,535 bytes, the most that the format takes, is cut.
+    /// Begins a capture of some wires, which packets then name by their place in `interfaces`. `title` becomes the
+    /// file's comment. Text of more than 65,535 bytes, the most that the format takes, is cut.
     pub fn new<'a>(
         out: W,
         title: &str,

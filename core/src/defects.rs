@@ -1,24 +1,25 @@
 //! Deliberate defects: who guards the guards?
 //!
 //! The soak of the simulator claims to find whatever breaks an invariant. Here is what holds it to that: each `Defect`
-//! takes one defence of the core away, and a test demands that each is caught (`sim/tests/hostile/guards.rs`). A hook is one
-//! `defect!(Name)`, a condition that is false wherever this matters.
+//! takes one defence of the core away, and a test demands that each is caught (`sim/tests/hostile/guards.rs`). A hook
+//! is one `defect!(Name)`, a condition that is false wherever this matters.
 //!
 //! # No release can carry one
 //!
 //! * Hooks exist only under the cargo feature `defects` **and** `debug_assertions`; otherwise `defect!` is the literal
 //!   `false`, and this module is empty: the code is the honest one, at no cost.
-//! * No package depends on the feature but the tests of the simulator, as a dev-dependency: with the workspace's resolver
-//!   no `cargo build` or `cargo install` turns it on. `cargo test --workspace` does, for everything that it builds.
-//! * `cargo test --release` and `cargo bench` turn the feature on too, and put a daemon beside their tests: that is why it
-//!   takes `debug_assertions` as well, and why a `compile_error!` would not do.
+//! * No package depends on the feature but the tests of the simulator, as a dev-dependency: with the workspace's
+//!   resolver no `cargo build` or `cargo install` turns it on. `cargo test --workspace` does, for everything that it
+//!   builds.
+//! * `cargo test --release` and `cargo bench` turn the feature on too, and put a daemon beside their tests: that is why
+//!   it takes `debug_assertions` as well, and why a `compile_error!` would not do.
 //! * Even where hooks exist, none is in force until a test calls `plant`: nothing that a user can say reaches it.
 //!
 //! # One run each
 //!
-//! What is planted is planted for the thread, and for as long as `Planted` lives. A simulated network runs on one thread,
-//! so that runs beside each other never share a defect. A value in each role's configuration would have to be handed down
-//! to pure functions of two lines, and would be seen everywhere in the honest code.
+//! What is planted is planted for the thread, and for as long as `Planted` lives. A simulated network runs on one
+//! thread, so that runs beside each other never share a defect. A value in each role's configuration would have to be
+//! handed down to pure functions of two lines, and would be seen everywhere in the honest code.
 
 #[cfg(all(feature = "defects", debug_assertions))]
 macro_rules! defect {

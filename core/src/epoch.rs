@@ -9,8 +9,9 @@ use crate::tls::WallClock;
 
 /// Gives out epochs: nanoseconds of civil time, or more.
 ///
-/// Within one life they grow whatever the civil clock does. A clock that jumps ahead is followed. If it was set back before
-/// the next life begins, that life's first ones are refused as old; then [`Self::leap`] goes beyond the last life's.
+/// Within one life they grow whatever the civil clock does. A clock that jumps ahead is followed. If it was set back
+/// before the next life begins, that life's first ones are refused as old; then [`Self::leap`] goes beyond the last
+/// life's.
 #[derive(Debug)]
 pub struct Epochs {
     clock: Arc<dyn WallClock>,
@@ -51,9 +52,9 @@ impl Epochs {
         self.last = self.last.max(seen);
     }
 
-    /// The last one was refused: an earlier life had a clock that was ahead of ours. The next one will be later by an hour,
-    /// and by four times as much after each further leap, so that a day takes four and a year eight. False once that has
-    /// gone so far that a clock cannot be why.
+    /// The last one was refused: an earlier life had a clock that was ahead of ours. The next one will be later by an
+    /// hour, and by four times as much after each further leap, so that a day takes four and a year eight. False once
+    /// that has gone so far that a clock cannot be why.
     pub fn leap(&mut self) -> bool {
         self.last = self.last.saturating_add(u64::try_from(self.leap.as_nanos()).unwrap_or(u64::MAX));
         self.leap = self.leap.saturating_mul(4).min(EPOCH_LONGEST_LEAP);

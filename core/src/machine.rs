@@ -7,8 +7,8 @@
 //! 2. call [`Machine::poll_output`] until it answers [`Output::Wait`],
 //! 3. sleep until something arrives or that instant comes, and give [`Input::Timeout`] in the latter case.
 //!
-//! A driver that has many inputs at once may give them all by [`Machine::feed`], and then [`Machine::settle`] once: what
-//! there is to do after every input is then done once for all of them.
+//! A driver that has many inputs at once may give them all by [`Machine::feed`], and then [`Machine::settle`] once:
+//! what there is to do after every input is then done once for all of them.
 //!
 //! Nothing that comes from the network can fail: bytes that make no sense become a
 //! [`crate::event::Event::Dropped`] with a named reason.
@@ -36,8 +36,8 @@ pub trait Machine {
         self.handle_input(now, input);
     }
 
-    /// Gives to [`Self::poll_output`] what [`Self::feed`] has taken so far and applications wait for, before anything is
-    /// answered. A driver need not call it: [`Self::settle`] does it too.
+    /// Gives to [`Self::poll_output`] what [`Self::feed`] has taken so far and applications wait for, before anything
+    /// is answered. A driver need not call it: [`Self::settle`] does it too.
     fn deliver(&mut self, _now: Instant) {}
 
     /// Does what [`Self::feed`] has left: after it, [`Self::poll_output`] gives all that there is.
@@ -49,8 +49,8 @@ pub trait Machine {
     /// The timer that [`Output::Wait`] names, as of the last input.
     fn next_timer(&self) -> Option<Due>;
 
-    /// Every table whose size others have a say in, and how many entries it has now. None may grow as long as nothing but
-    /// time passes.
+    /// Every table whose size others have a say in, and how many entries it has now. None may grow as long as nothing
+    /// but time passes.
     fn tables(&self) -> Tables;
 }
 

@@ -106,8 +106,8 @@ impl Authority {
         Ok(Self { certificate, chain, issuer: Issuer::new(params, key) })
     }
 
-    /// An intermediate authority from its certificate and its key, without the root's key. `name` and `validity` are those
-    /// that it was made with.
+    /// An intermediate authority from its certificate and its key, without the root's key. `name` and `validity` are
+    /// those that it was made with.
     pub fn resumed(
         certificate: CertificateDer<'static>,
         seed: &[u8; 32],
@@ -146,8 +146,8 @@ impl Authority {
     }
 
     /// The list of all certificates of this authority that do not count any more, by serial number, with the time since
-    /// which (RFC 5280 §5). `number` has to grow from list to list; `validity` is when this one was made and when the next
-    /// one is due at the latest.
+    /// which (RFC 5280 §5). `number` has to grow from list to list; `validity` is when this one was made and when the
+    /// next one is due at the latest.
     pub fn revoke(
         &self,
         revoked: &[(u64, Duration)],

@@ -7,8 +7,8 @@
 //! | Probe, Probe Reply | node and TRS | nothing: who knows the random id saw the Probe |
 //! | Hole Punching | listener to dialer (proposed method) | nothing: it says nothing |
 //!
-//! Each begins with a [`Header`](crate::header) whose transaction id is below 2³⁰. So the first two bits are 0, which no
-//! QUIC packet has (RFC 9000 §17; RFC 9443 shares ports in this way), provided that nobody greases the second one
+//! Each begins with a [`Header`](crate::header) whose transaction id is below 2³⁰. So the first two bits are 0, which
+//! no QUIC packet has (RFC 9000 §17; RFC 9443 shares ports in this way), provided that nobody greases the second one
 //! (RFC 9287): our endpoints do not offer that.
 
 use crate::header::{Header, Kind};

@@ -9,8 +9,8 @@
 //!   Response binds the two. In the blind mode the TRS then forwards datagrams by the first eight bytes of their
 //!   destination connection ID, from the leg's validated address only, and holds no key.
 //!
-//! It also answers [`Probes`](crate::probe), by itself and when the NMS asks, so that nodes can learn how their networks
-//! treat another host than the NMS.
+//! It also answers [`Probes`](crate::probe), by itself and when the NMS asks, so that nodes can learn how their
+//! networks treat another host than the NMS.
 
 mod conventional;
 mod proposed;
@@ -49,8 +49,9 @@ pub struct TrsConfig {
     pub service_key: Key128,
     /// How it relays in the proposed method.
     pub mode: RelayMode,
-    /// What it knows of its earlier lives (conventional method), by its own id: the last epoch of the NMS, or a later one.
-    /// Without it, it goes by the clock: that of an NMS that is ahead lets what was said to an earlier life be said again.
+    /// What it knows of its earlier lives (conventional method), by its own id: the last epoch of the NMS, or a later
+    /// one. Without it, it goes by the clock: that of an NMS that is ahead lets what was said to an earlier life be
+    /// said again.
     pub store: Option<Arc<dyn Store>>,
     /// Seeds all of its randomness.
     pub seed: [u8; 32],

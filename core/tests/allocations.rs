@@ -1,4 +1,5 @@
-//! What packets cost in memory: on their way into and out of links nothing is allocated for each of them, only for each batch.
+//! What packets cost in memory: on their way into and out of links nothing is allocated for each of them, only for each
+//! batch.
 
 mod common;
 

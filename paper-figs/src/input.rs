@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 pub trait Row: DeserializeOwned {
     /// Its columns.
     const COLUMNS: &'static [&'static str];
-    /// Columns of the sweep over whose values a figure takes its rows together: the seed, and what a figure of this kind
-    /// says that it pools. Every other column of the sweep makes cells of their own, see [`Line::cell`].
+    /// Columns of the sweep over whose values a figure takes its rows together: the seed, and what a figure of this
+    /// kind says that it pools. Every other column of the sweep makes cells of their own, see [`Line::cell`].
     const POOLED: &'static [&'static str] = &["seed"];
 }
 
@@ -26,7 +26,8 @@ pub struct Line<R> {
     pub number: u64,
     /// The values of all columns that are not the row's own: the sweep's, and the seed.
     pub run: Vec<String>,
-    /// Those of them that make cells, as `column=value`: rows that differ here belong to different series. Mostly empty.
+    /// Those of them that make cells, as `column=value`: rows that differ here belong to different series. Mostly
+    /// empty.
     pub cell: String,
     /// The row.
     pub row: R,

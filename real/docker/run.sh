@@ -128,7 +128,8 @@ all | 1 | 2 | 3 | firewall)
         if [[ $p == firewall ]]; then
             for m in ${2:-conventional proposed}; do firewalled "$m"; done
         else
-            # The conventional method; the proposed one as in the paper (its Fig. 12); the proposed one with our framing.
+            # The conventional method; the proposed one as in the paper (its Fig. 12); the proposed one with our
+            # framing.
             for f in ${2:-udp4501 stream compact}; do measure "$p" "$f"; done
         fi
     done

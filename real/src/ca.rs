@@ -1,14 +1,14 @@
 //! The certificate authority as a folder.
 //!
 //! ```text
-//! root.pem, root.key    the root: root.pem goes to everybody, root.key best to a safe, nothing needs it any more
-//! ca.pem, ca.key        the intermediate authority (the AS of paper §2.1), which signs everybody's certificate
-//! ca.toml               what both certificates say
-//! issued, revoked       every certificate that was made, and those that do not count any more: serial number, time, name
-//! crl.pem               the list of those, signed: to AS, NMS, TRS and every node
-//! lock                  keeps two who write there apart
-//! service.key           what NMS and TRS share in the conventional method
-//! NAME.pem, NAME.key    what `issue` made: copy both to NAME's machine and delete NAME.key here
+//! root.pem, root.key    the root: copy root.pem to every machine; keep root.key in a safe, nothing needs it any more
+//! ca.pem, ca.key        the intermediate authority (the AS of paper §2.1), which signs all certificates
+//! ca.toml               the facts in both certificates
+//! issued, revoked       every certificate that was made, and every revoked one: serial number, time, name
+//! crl.pem               the signed list of revoked certificates: for AS, NMS, TRS and every node
+//! lock                  held while a command writes here
+//! service.key           the key that NMS and TRS share in the conventional method
+//! NAME.pem, NAME.key    made by `issue`: copy both to NAME's machine and delete NAME.key here
 //! NAME.pem.~1~ …        what a renewal replaced
 //! ```
 
@@ -177,8 +177,8 @@ impl Ca {
         &self.zone
     }
 
-    /// Makes key and certificate for a name of the zone and writes both; where to. With `renew` what was there stays beside
-    /// it ([`files::write_secret`]).
+    /// Makes key and certificate for a name of the zone and writes both; where to. With `renew` what was there stays
+    /// beside it ([`files::write_secret`]).
     pub fn issue(&self, name: &Fqdn, days: u64, renew: bool) -> Result<(PathBuf, PathBuf), Failure> {
         names::of_zone(name, &self.zone)?;
         let (certificate, key) = (self.folder.join(format!("{name}.pem")), self.folder.join(format!("{name}.key")));
@@ -196,8 +196,8 @@ impl Ca {
         Ok((certificate, key))
     }
 
-    /// A device's certificate, with those between it and the root (PEM), for the holder of the private key to this public
-    /// one.
+    /// A device's certificate, with those between it and the root (PEM), for the holder of the private key to this
+    /// public one.
     pub fn certify(&self, name: &Fqdn, key: PublicKey, days: u64) -> Result<String, Failure> {
         names::of_device(name, Some(&self.zone))?;
         let (serial, span) = self.next(&lock(&self.folder)?, name, days)?;

@@ -8,8 +8,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// How many are counted on where the system sets no limit.
 const UNLIMITED: u64 = 1 << 20;
 
-/// Raises the limit of this process to the most that it may have. Shells set 1,024 for programs that use select(2), which
-/// this one does not.
+/// Raises the limit of this process to the most that it may have. Shells set 1,024 for programs that use select(2),
+/// which this one does not.
 pub fn raise() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
@@ -21,8 +21,8 @@ pub fn raise() {
     }
 }
 
-/// How many connections strangers may have at one time at one kind of port, of which there are two at most: no more than
-/// `most`, and a quarter of all descriptors.
+/// How many connections strangers may have at one time at one kind of port, of which there are two at most: no more
+/// than `most`, and a quarter of all descriptors.
 pub fn share(most: usize) -> usize {
     let all = getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED);
     usize::try_from(all / 4).unwrap_or(most).clamp(1, most)

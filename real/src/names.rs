@@ -20,9 +20,9 @@ pub fn of_zone(name: &Fqdn, zone: &Fqdn) -> Result<(), Failure> {
     Err(Failure::new(Code::Usage, what, format!("give a name such as {}.{zone}", name.short())))
 }
 
-/// Refuses a name that no device may have: one outside `zone`, or a service's. A device with a service's name would have
-/// the certificate that nodes trust as that service's. Where the zone is not known, `as`, `nms` and `trs` are refused as
-/// the first label of any name.
+/// Refuses a name that no device may have: one outside `zone`, or a service's. A device with a service's name would
+/// have the certificate that nodes trust as that service's. Where the zone is not known, `as`, `nms` and `trs` are
+/// refused as the first label of any name.
 pub fn of_device(name: &Fqdn, zone: Option<&Fqdn>) -> Result<(), Failure> {
     match zone {
         Some(zone) => of_zone(name, zone)?,

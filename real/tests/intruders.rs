@@ -1,5 +1,5 @@
-//! What an attacker sees of a daemon on this machine: a stranger on the network, or another local user. Each test runs the
-//! program on loopback, so it needs no privileges.
+//! What an attacker sees of a daemon on this machine: a stranger on the network, or another local user. Each test runs
+//! the program on loopback, so it needs no privileges.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};

@@ -1,7 +1,8 @@
 //! From the tree to the [`schema`]: spelling and types.
 //!
 //! A step's keys depend on its `do`. Serde's internally tagged enums would buffer the step and forget where its values
-//! were written, so `do` and the keys of [`Timing`] are taken out of the tree first and the rest is read as the struct of that `do`.
+//! were written, so `do` and the keys of [`Timing`] are taken out of the tree first and the rest is read as the struct
+//! of that `do`.
 
 use serde::de::DeserializeOwned;
 use toml::Spanned;

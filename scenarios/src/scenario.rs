@@ -414,9 +414,9 @@ pub struct Step {
 }
 
 impl Step {
-    /// When it starts in a run of that seed; `index` is its own, from 0. The delay after [`Self::at`] is uniform over whole
-    /// milliseconds from 0 to [`Self::spread`], and drawn from seed and index alone: whatever else a sweep varies, runs of
-    /// one seed are disturbed at the same moment, so that they can be compared in pairs.
+    /// When it starts in a run of that seed; `index` is its own, from 0. The delay after [`Self::at`] is uniform over
+    /// whole milliseconds from 0 to [`Self::spread`], and drawn from seed and index alone: whatever else a sweep
+    /// varies, runs of one seed are disturbed at the same moment, so that they can be compared in pairs.
     pub fn starts(&self, seed: u64, index: usize) -> Option<Instant> {
         let most = u64::try_from(self.spread.as_millis()).unwrap_or(u64::MAX);
         let drawn = mixed(mixed(seed) ^ index as u64) % most.saturating_add(1);

@@ -31,7 +31,8 @@ pub(crate) struct File {
     pub(crate) login: Option<Login>,
     /// "udp4501" (conventional), "stream", "datagram" or "compact" (proposed). Default "udp4501" or "compact".
     pub(crate) framing: Option<Framing>,
-    /// "new-reno" or "none" (the conventional method has none). Default by `framing`: "new-reno" for "stream", else "none".
+    /// "new-reno" or "none" (the conventional method has none). Default by `framing`: "new-reno" for "stream", else
+    /// "none".
     pub(crate) congestion: Option<Congestion>,
     /// "paper" (default) or "optimal".
     pub(crate) policy: Option<Policy>,

@@ -1,8 +1,8 @@
-//! How many passwords the AS checks. Checking one is slow on purpose ([`crate::store::PasswordHash`]), and while it is done
-//! nobody else is answered: so it is done only as often as the AS can afford it, whoever asks.
+//! How many passwords the AS checks. Checking one is slow on purpose ([`crate::store::PasswordHash`]), and while it is
+//! done nobody else is answered: so it is done only as often as the AS can afford it, whoever asks.
 //!
-//! Each check is paid for by its iterations. All sources together earn [`ALL`] of them each second, and each source earns
-//! [`ONE`]: who guesses from one place leaves most of the AS's time to others. A few checks can be saved up.
+//! Each check is paid for by its iterations. All sources together earn [`ALL`] of them each second, and each source
+//! earns [`ONE`]: who guesses from one place leaves most of the AS's time to others. A few checks can be saved up.
 //!
 //! What was spent is kept as the instant at which it will all be earned again.
 

@@ -82,8 +82,9 @@ impl Sealing {
         }
     }
 
-    /// The keys of both directions for one registration under a common key. Its epoch is used once for good, so sequence
-    /// numbers may start again with it: neither keystream nor replay window of any other registration is touched.
+    /// The keys of both directions for one registration under a common key. Its epoch is used once for good, so
+    /// sequence numbers may start again with it: neither keystream nor replay window of any other registration is
+    /// touched.
     pub fn of_registration(common: &Key128, epoch: u64) -> Self {
         let epoch = epoch.to_be_bytes();
         Self {

@@ -171,8 +171,8 @@ impl TlsChannel {
         self.peer_certificate().map(tls::names).unwrap_or_default()
     }
 
-    /// The certificate that the other end has proved to be its own; none before the handshake is complete, and if it showed
-    /// none.
+    /// The certificate that the other end has proved to be its own; none before the handshake is complete, and if it
+    /// showed none.
     pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
         let chain = self.connection.peer_certificates().filter(|_| self.handshake_complete())?;
         chain.first()

@@ -1,8 +1,8 @@
 //! Each sequence number once: given out once by the sender, accepted once by the receiver.
 //!
-//! [`Sequence`] counts on the sender's side and ends rather than wraps round. [`ReplayWindow`] is the receiver's sliding
-//! window (RFC 6479): it knows the greatest number so far and, for the [`WIDTH`] numbers up to it, which were seen.
-//! Anything older is refused, seen or not. Its memory is a fixed ring of bits; moving forward clears whole words.
+//! [`Sequence`] counts on the sender's side and ends rather than wraps round. [`ReplayWindow`] is the receiver's
+//! sliding window (RFC 6479): it knows the greatest number so far and, for the [`WIDTH`] numbers up to it, which were
+//! seen. Anything older is refused, seen or not. Its memory is a fixed ring of bits; moving forward clears whole words.
 //!
 //! Ask [`ReplayWindow::check`] or [`ReplayWindow::check_and_set`] only about messages whose HMAC is right: otherwise a
 //! forged number could push the window past honest ones.

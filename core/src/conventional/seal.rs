@@ -35,9 +35,9 @@
 //!    sequence numbers differ in bytes 4–7.
 //! 3. One message uses at most 4,096 blocks (65,535 bytes), so its 32-bit block counter never carries into the rest:
 //!    blocks of messages that differ in bytes 0–11 never meet.
-//! 4. A retransmission keeps transaction, sequence, type and id, and changes only `count`, which is not in the block: it
-//!    has the same keystream, and the same plaintext. The observer learns that it is a retransmission, which the header
-//!    says anyway. `count` is authenticated by the HMAC like every bit of the header.
+//! 4. A retransmission keeps transaction, sequence, type and id, and changes only `count`, which is not in the block:
+//!    it has the same keystream, and the same plaintext. The observer learns that it is a retransmission, which the
+//!    header says anyway. `count` is authenticated by the HMAC like every bit of the header.
 //!
 //! Transaction, type and id are in the block as a second line: a service that lost its count of sequence numbers in a
 //! crash repeats a block only if the random transaction id repeats too.

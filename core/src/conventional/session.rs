@@ -39,8 +39,8 @@ impl Session {
         self.sequence = Sequence::from(first);
     }
 
-    /// As [`Self::open_message`], but a message that was opened before opens again: for a receiver that has another way to
-    /// tell, and a sender that may have lost count in a crash.
+    /// As [`Self::open_message`], but a message that was opened before opens again: for a receiver that has another way
+    /// to tell, and a sender that may have lost count in a crash.
     pub fn open_unnumbered(&self, datagram: &mut [u8]) -> Result<(Header, Message), DropReason> {
         let (header, range) = open_from(&self.sealing, self.ours.other(), datagram)?;
         let message = Message::decode_body(header.kind, &datagram[range]).map_err(|_| DropReason::BadBody)?;

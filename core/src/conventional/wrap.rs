@@ -5,10 +5,11 @@
 //! wrapped = (EK xor AES-128(cipher key, tag)) ‖ tag
 //! ```
 //!
-//! The tag is also the counter block of the one block of AES-CTR (the SIV construction, RFC 5297). So the same temporary
-//! key may wrap several end keys, as after a lost answer, and no two of them ever share a keystream. That the tag has
-//! to be computed from the decrypted key lets nothing out: a key whose tag is wrong is wiped and never given back.
-//! The path goes into the derivation: a key wrapped for one path does not unwrap for another, or in the other direction.
+//! The tag is also the counter block of the one block of AES-CTR (the SIV construction, RFC 5297). So the same
+//! temporary key may wrap several end keys, as after a lost answer, and no two of them ever share a keystream. That the
+//! tag has to be computed from the decrypted key lets nothing out: a key whose tag is wrong is wiped and never given
+//! back. The path goes into the derivation: a key wrapped for one path does not unwrap for another, or in the other
+//! direction.
 
 use aes::cipher::BlockEncrypt;
 use subtle::ConstantTimeEq;

@@ -2,20 +2,21 @@
 //!
 //! Big-endian, without padding or alignment, and strict: every accepted body is the one encoding of its message, so
 //! decoding and encoding again gives the same bytes. Unknown values, trailing bytes and lists that are too long are
-//! errors. The paper names the fields only; the layout is this project's. It is in `PROTOCOL.md` ("Layout of messages"),
-//! made from the table of [`super`].
+//! errors. The paper names the fields only; the layout is this project's. It is in `PROTOCOL.md` ("Layout of
+//! messages"), made from the table of [`super`].
 
 use super::wire::Reader;
 use super::{DecodeError, Kind, MAX_BODY, Message};
 use crate::header::{Flags, HEADER_LEN, Header};
 
 impl Message {
-    /// The body alone, at most [`MAX_BODY`] bytes. Of a list longer than [`MAX_ADDRESSES`](super::MAX_ADDRESSES) only the first ones travel:
-    /// lists are sorted best first. The bytes of some messages are secret: wipe them after use.
+    /// The body alone, at most [`MAX_BODY`] bytes. Of a list longer than [`MAX_ADDRESSES`](super::MAX_ADDRESSES) only
+    /// the first ones travel: lists are sorted best first. The bytes of some messages are secret: wipe them after use.
     ///
     /// # Panics
     ///
-    /// If a password is longer than [`MAX_PASSWORD`](super::MAX_PASSWORD): code that takes one from a person checks that.
+    /// If a password is longer than [`MAX_PASSWORD`](super::MAX_PASSWORD): code that takes one from a person checks
+    /// that.
     pub fn encode_body(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(MAX_BODY);
         self.put(&mut out);

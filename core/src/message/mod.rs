@@ -1,9 +1,9 @@
 //! Every signaling message of both methods: one table.
 //!
-//! A message is a 32-byte [`Header`](crate::header::Header) and a body. The table below is the only list of messages. From it
-//! come [`Kind`], [`Message`], the struct of each body, the codec, the fields that a sequence diagram shows, the layout
-//! in `PROTOCOL.md` (a test holds it), and the messages that property tests make. To add a message, add a row here, and
-//! the code that handles it. The types cannot represent an invalid message.
+//! A message is a 32-byte [`Header`](crate::header::Header) and a body. The table below is the only list of messages.
+//! From it come [`Kind`], [`Message`], the struct of each body, the codec, the fields that a sequence diagram shows,
+//! the layout in `PROTOCOL.md` (a test holds it), and the messages that property tests make. To add a message, add a
+//! row here, and the code that handles it. The types cannot represent an invalid message.
 //!
 //! The methods differ in which optional fields are there (keys only in the conventional one, a relay CID only in the
 //! proposed one) and in how the bytes are carried: see [`crate::conventional`] and [`crate::quic`].

@@ -2,7 +2,8 @@
 //!
 //! A new message needs no change here.
 
-/// The rows of the table: `Kind`, `Message`, the struct of each body with its codec, and what diagrams and the layout say.
+/// The rows of the table: `Kind`, `Message`, the struct of each body with its codec, and what diagrams and the layout
+/// say.
 macro_rules! messages {
     (
         $($(#[doc = $doc:literal])* $number:literal $name:literal $kind:ident $(($body:ident $({

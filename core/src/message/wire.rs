@@ -1,7 +1,7 @@
 //! How single values travel.
 //!
-//! Each type says once how it is written, once how it is read, and what the layout calls it. The table of [`super`] makes
-//! bodies out of these.
+//! Each type says once how it is written, once how it is read, and what the layout calls it. The table of [`super`]
+//! makes bodies out of these.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -90,8 +90,9 @@ impl Nms {
         }
     }
 
-    /// A message of a node that is not registered. Who proves by the keys of its last registration that it takes itself for
-    /// registered is told better: we have been restarted, or have not heard of it for long. Nobody else hears anything.
+    /// A message of a node that is not registered. Who proves by the keys of its last registration that it takes itself
+    /// for registered is told better: we have been restarted, or have not heard of it for long. Nobody else hears
+    /// anything.
     pub(super) fn tell_forgotten(&mut self, node: NodeId, local: SocketAddr, remote: SocketAddr, payload: &mut [u8]) {
         let mut answer = || {
             let key = self.store.common_key(node).ok()??;
@@ -307,8 +308,8 @@ impl Nms {
         }
     }
 
-    /// As [`Self::refuse`] by the conventional method. The request was under the common key. If the node is registered under
-    /// it, this is most likely a replay, and is met by silence.
+    /// As [`Self::refuse`] by the conventional method. The request was under the common key. If the node is registered
+    /// under it, this is most likely a replay, and is met by silence.
     fn refuse_sealed(
         &mut self,
         node: NodeId,

@@ -10,11 +10,11 @@
 //! | proposed | 1, 2 | either | responder | | initiator |
 //! | proposed | 3 | initiator | responder | its Confirmation with CID_B | initiator |
 //!
-//! In the conventional method what waits for an answer is sent again with back-off; a repeated Direction Request repeats
-//! whatever was last said. Both nodes asking for each other at the same time count as one: while a construction is under
-//! way, what its responder asks is answered by it, unless it asks for another kind of way. A new one takes the old one's
-//! place, but not that of another kind which the other node asked for. If the responder registers anew meanwhile, it is
-//! begun again with where it is now.
+//! In the conventional method what waits for an answer is sent again with back-off; a repeated Direction Request
+//! repeats whatever was last said. Both nodes asking for each other at the same time count as one: while a construction
+//! is under way, what its responder asks is answered by it, unless it asks for another kind of way. A new one takes the
+//! old one's place, but not that of another kind which the other node asked for. If the responder registers anew
+//! meanwhile, it is begun again with where it is now.
 
 use bytes::BytesMut;
 use rand_chacha::rand_core::RngCore;
@@ -42,7 +42,8 @@ pub const MAX_PENDING: usize = 65_536;
 pub const MAX_PENDING_PER_NODE: usize = 1024;
 
 /// Names a route construction; also the transaction id of what we send to responder and TRS. Of a direct tunnel of the
-/// proposed method it is the initiator's: both nodes are told at once, and know by it for which Route Direction a link is.
+/// proposed method it is the initiator's: both nodes are told at once, and know by it for which Route Direction a link
+/// is.
 pub(super) type PendingId = u32;
 
 /// A route construction.
@@ -306,7 +307,8 @@ impl Nms {
 
     pub(super) fn on_trs_datagram(&mut self, now: Instant, mut payload: BytesMut) {
         let Some(session) = &mut self.trs else { return self.dropped(DropReason::UnknownId) };
-        // A response is good for the request that waits for it, and no other: it needs no number. So the TRS may lose count.
+        // A response is good for the request that waits for it, and no other: it needs no number. So the TRS may lose
+        // count.
         match session.open_unnumbered(&mut payload) {
             Ok((header, Message::RelayResponse(RelayResponse { accepted }))) => {
                 let id = header.transaction;
@@ -408,9 +410,9 @@ impl Nms {
         }
     }
 
-    /// A node registered anew or is gone: what was under way with its old address is void. Who waits for it to answer is
-    /// told that it is gone, or waits for what begins again; so is told who was told where it is, unless the relay knows
-    /// better.
+    /// A node registered anew or is gone: what was under way with its old address is void. Who waits for it to answer
+    /// is told that it is gone, or waits for what begins again; so is told who was told where it is, unless the relay
+    /// knows better.
     pub(super) fn void_pending_of(&mut self, now: Instant, node: NodeId) {
         let void: Vec<_> = self.concerned_by(node).collect();
         for id in void {

@@ -1,10 +1,10 @@
 //! What the NMS sees of nodes, and helps them to see (`policy = "optimal"`).
 //!
 //! A node sends Probes under a key of its registration, which came with the Registration Response. The NMS answers each
-//! with the address that it came from: from where it was asked, from its other port, or by the TRS, which is another host.
-//! By which answers arrive the node learns what filters in front of it, by what they say how its NAT maps (RFC 5780); it
-//! reports both. Where the node is the NMS believes only its own eyes: whoever is named to others as a place to dial or to
-//! punch at has sent a Probe or a message from there.
+//! with the address that it came from: from where it was asked, from its other port, or by the TRS, which is another
+//! host. By which answers arrive the node learns what filters in front of it, by what they say how its NAT maps (RFC
+//! 5780); it reports both. Where the node is the NMS believes only its own eyes: whoever is named to others as a place
+//! to dial or to punch at has sent a Probe or a message from there.
 //!
 //! Nothing here amplifies: one small answer for each authentic Probe.
 

@@ -40,7 +40,8 @@ impl CidScheme {
     }
 }
 
-/// Of a connection ID that an earlier life of a service has to recognise: so many random bytes, then a keyed hash of them.
+/// Of a connection ID that an earlier life of a service has to recognise: so many random bytes, then a keyed hash of
+/// them.
 const NONCE_LEN: usize = 3;
 
 /// Mints `prefix ‖ random` or, for a service, `random ‖ keyed hash`: to who lacks the key, both are random.

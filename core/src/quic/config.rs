@@ -47,16 +47,16 @@ pub struct QuicOptions {
     /// Whether links that peers open carry packets, so that their path MTU is worth discovering. A service that only
     /// signals saves the probes.
     pub serves_packets: bool,
-    /// For how long a new tunnel is taken to be still discovering its path's MTU: meanwhile a packet that does not fit a
-    /// DATAGRAM frame goes on the stream, rather than be answered by Packet Too Big, which its sender would remember.
+    /// For how long a new tunnel is taken to be still discovering its path's MTU: meanwhile a packet that does not fit
+    /// a DATAGRAM frame goes on the stream, rather than be answered by Packet Too Big, which its sender would remember.
     pub discovery: Duration,
     /// Whether a peer that still holds a connection of an earlier life of ours is told at once that it is gone, by a
     /// stateless reset (RFC 9000 §10.3) under a key that follows from our certificate's. For services.
     pub remembers: bool,
     /// The congestion control of every link.
     pub congestion: Congestion,
-    /// On links that carry packets: how many packets a peer that knows the ACK Frequency extension may take before it has
-    /// to acknowledge one, within 5 ms. `None`: one, within 25 ms, as RFC 9000 §13.2.2 has it.
+    /// On links that carry packets: how many packets a peer that knows the ACK Frequency extension may take before it
+    /// has to acknowledge one, within 5 ms. `None`: one, within 25 ms, as RFC 9000 §13.2.2 has it.
     pub acks_after: Option<u32>,
     /// On links that carry packets: how many datagrams for one place may leave in one
     /// [`Transmit`](crate::machine::Transmit). Those in the middle are padded by up to 16 bytes to be of one length.
@@ -89,16 +89,16 @@ pub enum Load {
     Signaling,
     /// Tunnelled packets too.
     Packets,
-    /// Tunnelled packets too, on a path that its probes would end: whatever fits 1,200 bytes in one piece, the rest on the
-    /// stream.
+    /// Tunnelled packets too, on a path that its probes would end: whatever fits 1,200 bytes in one piece, the rest on
+    /// the stream.
     PacketsUnprobed,
 }
 
 /// The congestion control of a link's outer connection.
 ///
-/// RFC 9221 §5 puts DATAGRAM frames under the connection's congestion control like all others, so [`Congestion::NewReno`] is
-/// what the RFCs ask for in every framing. The paper does not name a controller. A comparison of throughput has to say which
-/// one each side ran.
+/// RFC 9221 §5 puts DATAGRAM frames under the connection's congestion control like all others, so
+/// [`Congestion::NewReno`] is what the RFCs ask for in every framing. The paper does not name a controller. A
+/// comparison of throughput has to say which one each side ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Congestion {
     /// None: only the flows inside the tunnel limit what they send. This departs from RFC 9221 §5.
@@ -110,10 +110,10 @@ pub enum Congestion {
 impl Congestion {
     /// The default of a framing, where no setting names another one.
     ///
-    /// A stream is reliable: what is lost is sent again below the flows inside, which therefore never learn of the loss and
-    /// never slow down; only the connection itself can, so it runs `NewReno`. A DATAGRAM frame that is lost stays lost: the
-    /// flows inside see the loss and slow down, as they do over UDP 4501, and a second controller below them would only
-    /// hold their packets back.
+    /// A stream is reliable: what is lost is sent again below the flows inside, which therefore never learn of the loss
+    /// and never slow down; only the connection itself can, so it runs `NewReno`. A DATAGRAM frame that is lost stays
+    /// lost: the flows inside see the loss and slow down, as they do over UDP 4501, and a second controller below them
+    /// would only hold their packets back.
     pub const fn of(framing: Framing) -> Self {
         match framing {
             Framing::Stream => Self::NewReno,
@@ -225,7 +225,8 @@ impl QuicConfig {
 
 /// The endpoint's own settings: connection IDs and the seed of its random numbers.
 ///
-/// With `memory`, a key that survives restarts, peers of an earlier life are told at once that their connections are gone.
+/// With `memory`, a key that survives restarts, peers of an earlier life are told at once that their connections are
+/// gone.
 pub(super) fn endpoint(
     scheme: CidScheme,
     cid_seed: [u8; 32],

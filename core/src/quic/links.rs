@@ -273,7 +273,8 @@ impl Links {
         }
     }
 
-    /// Does what [`Self::take_datagram`] and [`Self::queue_datagram`] have left: [`Self::poll`] then gives all there is.
+    /// Does what [`Self::take_datagram`] and [`Self::queue_datagram`] have left: [`Self::poll`] then gives all there
+    /// is.
     pub fn settle(&mut self, now: Instant) {
         while let Some(id) = self.touched.pop() {
             self.move_on(now, id);
@@ -425,8 +426,8 @@ impl Links {
         }
     }
 
-    /// Trusts these from now on. Links whose peer they do not vouch for any more are closed, and so are those whose handshake
-    /// is under way under the old ones; [`LinkOutput::Closed`] follows for each.
+    /// Trusts these from now on. Links whose peer they do not vouch for any more are closed, and so are those whose
+    /// handshake is under way under the old ones; [`LinkOutput::Closed`] follows for each.
     pub fn trust(&mut self, now: Instant, roots: Roots) -> Result<(), TlsError> {
         let config = QuicConfig { roots, ..self.config.clone() };
         let judge = config.roots.judge(&config.tls)?;

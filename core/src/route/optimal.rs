@@ -1,15 +1,15 @@
 //! `policy = "optimal"`: a direct path wherever there can be one, dialed by the right node; a relay elsewhere. Ours.
 //!
-//! A node is seen from outside as one [`Reach`] for each address family: where it is, and how what stands between (NATs and
-//! firewalls, whatever their number) treats it, in the words of RFC 4787. What is needed is learnt by probes from several
-//! addresses and ports, in the manner of RFC 5780 (`node::survey`, `nms::sights`).
+//! A node is seen from outside as one [`Reach`] for each address family: where it is, and how what stands between (NATs
+//! and firewalls, whatever their number) treats it, in the words of RFC 4787. What is needed is learnt by probes from
+//! several addresses and ports, in the manner of RFC 5780 (`node::survey`, `nms::sights`).
 //!
 //! The dialer sends first and accepts answers only from where it dialed. So for a dialer D and a listener L:
 //!
 //! 1. D must be allowed to send to L's port.
 //! 2. L must answer from where it is seen: its mapping must not depend on whom it talks to.
-//! 3. What filters in front of L must let D in: it filters nothing; or L sent something to D before (it *punches*), which
-//!    needs to know D's address, and where ports count too, D's port as well.
+//! 3. What filters in front of L must let D in: it filters nothing; or L sent something to D before (it *punches*),
+//!    which needs to know D's address, and where ports count too, D's port as well.
 //!
 //! What is not known makes a path [`Verdict::Perhaps`]: the pair is relayed, and tries directly meanwhile.
 
@@ -18,7 +18,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Choice, Dialer, Pattern};
 
-/// Most addresses that a node is told to dial, or to punch at: what a peer says of its inner addresses nobody can check.
+/// Most addresses that a node is told to dial, or to punch at: what a peer says of its inner addresses nobody can
+/// check.
 pub const MAX_CANDIDATES: usize = 6;
 
 /// How the external address of a node depends on whom it talks to (RFC 4787 §4.1).
@@ -133,9 +134,11 @@ pub enum Doubt {
     PerhapsOneNetwork,
     /// Both are behind one NAT, and whether it turns packets around is not known.
     HairpinUnknown,
-    /// The dialer may not send to the listener's port, unless its firewall takes that for an answer to the listener's punch.
+    /// The dialer may not send to the listener's port, unless its firewall takes that for an answer to the listener's
+    /// punch.
     Egress,
-    /// The listener must punch, and may not send to the dialer's port; but the punch may do its work before it is stopped.
+    /// The listener must punch, and may not send to the dialer's port; but the punch may do its work before it is
+    /// stopped.
     CannotPunch,
 }
 
@@ -188,8 +191,8 @@ pub struct Considered {
     pub listener: SocketAddr,
     /// Where the dialer is seen.
     pub from: SocketAddr,
-    /// The listener has to punch there. It does not where it need not: behind a NAT that maps by destination, but answers by
-    /// the mapping that it was asked by, a punch would take another one.
+    /// The listener has to punch there. It does not where it need not: behind a NAT that maps by destination, but
+    /// answers by the mapping that it was asked by, a punch would take another one.
     pub punches: bool,
     /// Whether it leads there.
     pub verdict: Verdict,
@@ -199,8 +202,8 @@ pub struct Considered {
 
 /// Every way that there is between two nodes, best first, and the dialer of each.
 ///
-/// `port`: the protocol's own. The order: certain ways before doubtful ones; the paper's dialer (who is behind the NAT, if
-/// only one is; else the initiator) before the other; inside before IPv6 before IPv4.
+/// `port`: the protocol's own. The order: certain ways before doubtful ones; the paper's dialer (who is behind the NAT,
+/// if only one is; else the initiator) before the other; inside before IPv6 before IPv4.
 pub fn consider(initiator: &Sight, responder: &Sight, port: u16) -> Vec<Considered> {
     let mut ways = Vec::new();
     for dialer in [Dialer::Initiator, Dialer::Responder] {
@@ -294,8 +297,8 @@ fn rank(verdict: Verdict) -> u8 {
     }
 }
 
-/// The direct route to take now, if there is one. With `doubtful`, ways that only may lead there count too; `round` counts
-/// the attempts of this pair, so that each doubtful dialer has its turn.
+/// The direct route to take now, if there is one. With `doubtful`, ways that only may lead there count too; `round`
+/// counts the attempts of this pair, so that each doubtful dialer has its turn.
 pub fn direct(ways: &[Considered], doubtful: bool, round: u8) -> Option<Choice> {
     // Each dialer with its certain ways, then each dialer with what it has besides.
     let mut turns: Vec<(u8, Dialer)> = Vec::new();

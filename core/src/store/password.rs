@@ -6,8 +6,8 @@ use std::num::NonZeroU32;
 use ring::pbkdf2;
 
 /// Iterations for simulations and tests: next to nothing, and so **not enough** against a stolen database. No message
-/// depends on it. A real AS uses several hundred thousand; the number is kept in each record, so it can be raised at any
-/// time.
+/// depends on it. A real AS uses several hundred thousand; the number is kept in each record, so it can be raised at
+/// any time.
 pub const SIMULATION_ITERATIONS: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 /// A password's hash, with all that verifying it needs.

@@ -89,9 +89,9 @@ impl Paths {
         self.paths.len().max(self.timers.count())
     }
 
-    /// `begun`: the civil time, which epochs follow. What is older, or not later than what an earlier life of this TRS took, is
-    /// a replay, or comes from an NMS whose clock is behind, which then is told. `first`: from where our messages to the NMS are
-    /// numbered; not as in an earlier life, for the key outlives us.
+    /// `begun`: the civil time, which epochs follow. What is older, or not later than what an earlier life of this TRS
+    /// took, is a replay, or comes from an NMS whose clock is behind, which then is told. `first`: from where our
+    /// messages to the NMS are numbered; not as in an earlier life, for the key outlives us.
     pub(super) fn new(
         name: &Fqdn,
         service_key: &Key128,

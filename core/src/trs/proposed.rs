@@ -253,8 +253,8 @@ impl Legs {
         Ok(())
     }
 
-    /// The responder agrees: the two legs are bound. If there is nobody any more to bind its leg to, it learns so by the
-    /// leg's end; or else it would send into it for ever.
+    /// The responder agrees: the two legs are bound. If there is nobody any more to bind its leg to, it learns so by
+    /// the leg's end; or else it would send into it for ever.
     fn on_tunnel_response(
         &mut self,
         now: Instant,

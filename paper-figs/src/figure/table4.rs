@@ -1,7 +1,7 @@
 //! The distribution of the round-trip time, beside the four statistics that the paper prints.
 //!
-//! Above, the share of echoes that came back within a time, for each framing. Below, on the same axis, the same echoes as
-//! boxes, and the paper's range, mean and standard deviation of both methods.
+//! Above, the share of echoes that came back within a time, for each framing. Below, on the same axis, the same echoes
+//! as boxes, and the paper's range, mean and standard deviation of both methods.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -42,8 +42,8 @@ enum CaCommands {
     Revoke {
         /// The name.
         name: Fqdn,
-        /// Also remove it from the database of AS and NMS, with its invitation: it can log in by no new certificate, password or
-        /// token either.
+        /// Also remove it from the database of AS and NMS, with its invitation: it can log in by no new certificate,
+        /// password or token either.
         #[arg(long, env = "CYPHONIC_DATABASE")]
         database: Option<PathBuf>,
     },

@@ -53,8 +53,8 @@ pub(super) fn run(command: ConfigCommands) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether a file can be read, and has every key without which the role does not start. Flags and variables may set what it
-/// lacks, but not here.
+/// Whether a file can be read, and has every key without which the role does not start. Flags and variables may set
+/// what it lacks, but not here.
 fn check<S: Settings + Default>(file: &Path) -> Result<(), Failure> {
     let settings = S::default().with_file(Some(file))?;
     match settings.lacks() {

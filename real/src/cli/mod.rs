@@ -48,11 +48,11 @@ enum Commands {
     },
     /// How the running node stands, and with whom it has tunnels.
     Status(ask::StatusArgs),
-    /// Measure the way to a peer, through the running node. Ends with 0 if at least one echo came back, with 8 if none did.
-    /// Ctrl-C ends it early, with the summary.
+    /// Measure the way to a peer, through the running node. Ends with 0 if at least one echo came back, with 8 if none
+    /// did. Ctrl-C ends it early, with the summary.
     Ping(ask::PingArgs),
-    /// All that passes through the running node, as pcapng for Wireshark, with the secrets that open it. The node must have
-    /// `allow-capture = true`. The file is readable by its owner only.
+    /// All that passes through the running node, as pcapng for Wireshark, with the secrets that open it. The node must
+    /// have `allow-capture = true`. The file is readable by its owner only.
     Capture(ask::CaptureArgs),
     /// What this machine's network lets through: the running node asks its services.
     Netcheck(ask::NetcheckArgs),

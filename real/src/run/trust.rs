@@ -65,8 +65,9 @@ impl Files {
         [stamp(&self.roots), self.crl.as_deref().and_then(stamp)]
     }
 
-    /// Reads both by `read` if they have changed since they were read, or `forced`. A failure leaves them unread: the next
-    /// call tries again, whether they have changed or not. It may be the system that failed: no descriptor, no memory.
+    /// Reads both by `read` if they have changed since they were read, or `forced`. A failure leaves them unread: the
+    /// next call tries again, whether they have changed or not. It may be the system that failed: no descriptor, no
+    /// memory.
     fn read_again(
         &mut self,
         forced: bool,

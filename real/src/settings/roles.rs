@@ -111,9 +111,9 @@ settings! {
         /// How packets travel in QUIC: "compact" or "datagram" (DATAGRAM frames, without and with the paper's header),
         /// or "stream". Default: "compact".
         framing: Framing = "\"compact\"",
-        /// The congestion control of the QUIC connections between nodes: "new-reno", which RFC 9221 asks for in every framing,
-        /// or "none". Default: "new-reno" for "stream", whose losses the flows inside never see; "none" otherwise, because
-        /// those flows have their own.
+        /// The congestion control of the QUIC connections between nodes: "new-reno", which RFC 9221 asks for in every
+        /// framing, or "none". Default: "new-reno" for "stream", whose losses the flows inside never see; "none"
+        /// otherwise, because those flows have their own.
         congestion: Congestion = "\"none\"",
         /// The name in the AS's certificate. Default: as.ZONE.
         as_name: Parsed<Fqdn> = "\"as.cyphonic.test\"",
@@ -244,8 +244,8 @@ settings! {
         /// How it relays in the proposed method: "blind" (it can read nothing) or "terminating" (as the paper has it);
         /// the same at the NMS. Default: "blind".
         relay: Relay = "\"blind\"",
-        /// The congestion control of its QUIC connections with nodes when it ends them (`relay = "terminating"`): "new-reno",
-        /// or "none". Set what the nodes have. Default: "none".
+        /// The congestion control of its QUIC connections with nodes when it ends them (`relay = "terminating"`):
+        /// "new-reno", or "none". Set what the nodes have. Default: "none".
         congestion: Congestion = "\"none\"",
         /// The name in the AS's certificate, for `crl-from`. Default: as.ZONE.
         as_name: Parsed<Fqdn> = "\"as.cyphonic.test\"",

@@ -159,8 +159,8 @@ impl Desk {
         Ok(used.unwrap_or(chain))
     }
 
-    /// Refuses an invitation that is older than a revocation of its name: the operator may have revoked the certificate, and
-    /// forgotten the token.
+    /// Refuses an invitation that is older than a revocation of its name: the operator may have revoked the
+    /// certificate, and forgotten the token.
     fn refuse_outlived(&self, name: &Fqdn) -> Result<(), Failure> {
         let made = self.store.invited_at(name).map_err(|error| failed(&error))?.unwrap_or_default().as_secs();
         let revoked = self.ca.revoked()?.into_iter().any(|(revoked, since)| revoked == *name && since > made);

@@ -77,8 +77,8 @@ impl std::fmt::Debug for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens a file that is there already. Commands that only look, or take something away, make no new file where the path
-    /// is wrong.
+    /// Opens a file that is there already. Commands that only look, or take something away, make no new file where the
+    /// path is wrong.
     pub fn existing(path: &Path) -> Result<Self, Failure> {
         if !path.exists() {
             let what = format!("{}: there is no database", path.display());
@@ -88,7 +88,8 @@ impl SqliteStore {
         Self::open(path, VirtualRange::default())
     }
 
-    /// Opens the file, makes it if it is not there, and brings its tables up to date. Virtual addresses come from `range`.
+    /// Opens the file, makes it if it is not there, and brings its tables up to date. Virtual addresses come from
+    /// `range`.
     pub fn open(path: &Path, range: VirtualRange) -> Result<Self, Failure> {
         protect(path)?;
         let mut connection = Connection::open(path).map_err(|error| failure(path, &error))?;
@@ -130,8 +131,8 @@ impl SqliteStore {
         rows.collect::<Result<_, _>>().map_err(|error| self.failed(&error))
     }
 
-    /// Lets the holder of a token sign up under a name, once; in place of an earlier invitation. Whether there was one that
-    /// still counted at `offer.made`.
+    /// Lets the holder of a token sign up under a name, once; in place of an earlier invitation. Whether there was one
+    /// that still counted at `offer.made`.
     pub fn invite(&self, name: &Fqdn, token: &str, offer: Offer) -> Result<bool, StoreError> {
         let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
         self.write(|transaction| {
@@ -360,8 +361,8 @@ fn is_open(connection: &Connection, name: &Fqdn, now: Duration) -> rusqlite::Res
     connection.query_row(sql, params![name.as_str(), seconds(now)], |row| row.get(0))
 }
 
-/// Removes a device, and what could bring it back: its common key, and its invitation. `name` says whose invitation where
-/// there may be no device. Whether there was a device.
+/// Removes a device, and what could bring it back: its common key, and its invitation. `name` says whose invitation
+/// where there may be no device. Whether there was a device.
 fn remove(transaction: &Transaction<'_>, node: NodeId, name: Option<&Fqdn>) -> rusqlite::Result<bool> {
     let sql = "DELETE FROM invitations WHERE name = ?2 OR name IN (SELECT name FROM devices WHERE node = ?1)";
     transaction.execute(sql, params![node.0, name.map(Fqdn::as_str)])?;

@@ -55,8 +55,8 @@ pub fn mean(sample: &[f64]) -> Option<f64> {
     (!sample.is_empty()).then(|| sample.iter().sum::<f64>() / sample.len() as f64)
 }
 
-/// The quantile `p` (0 to 1) of a sample **in ascending order**, interpolated linearly between its neighbours (type 7 of
-/// Hyndman and Fan, 1996: the default of R and `NumPy`); none if it is empty.
+/// The quantile `p` (0 to 1) of a sample **in ascending order**, interpolated linearly between its neighbours (type 7
+/// of Hyndman and Fan, 1996: the default of R and `NumPy`); none if it is empty.
 pub fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let position = p.clamp(0.0, 1.0) * last as f64;
@@ -80,10 +80,11 @@ impl fmt::Display for Interval {
     }
 }
 
-/// The 95 % interval of a statistic by the percentile bootstrap (Efron, 1979): of [`RESAMPLES`] samples of the same size,
-/// drawn from this one with replacement, the middle 95 % of their statistics. None without at least two numbers.
+/// The 95 % interval of a statistic by the percentile bootstrap (Efron, 1979): of [`RESAMPLES`] samples of the same
+/// size, drawn from this one with replacement, the middle 95 % of their statistics. None without at least two numbers.
 ///
-/// The numbers have to be independent of each other: one for each seed, not one for each packet. `name` seeds the drawing.
+/// The numbers have to be independent of each other: one for each seed, not one for each packet. `name` seeds the
+/// drawing.
 pub fn bootstrap(name: &str, sample: &[f64], statistic: impl Fn(&[f64]) -> f64) -> Option<Interval> {
     if sample.len() < 2 {
         return None;

@@ -1,10 +1,11 @@
 //! How many flights a result waited for, counted from what was on the wires.
 //!
 //! A flight is what one host sends and another one waits for. Hosts of the simulator answer at once, so whatever a host
-//! does was caused by what came to it last. From the moment at which something was complete, the chain of causes leads back:
-//! the packet that came last, the host that sent it, the packet that had come there last, and so on until nothing came any
-//! more since the beginning. The links of that chain are the flights, and two of them are a round trip, however far apart the
-//! hosts are. Dividing time by some host's round trip would count wrong as soon as the hosts are not all equally far.
+//! does was caused by what came to it last. From the moment at which something was complete, the chain of causes leads
+//! back: the packet that came last, the host that sent it, the packet that had come there last, and so on until nothing
+//! came any more since the beginning. The links of that chain are the flights, and two of them are a round trip,
+//! however far apart the hosts are. Dividing time by some host's round trip would count wrong as soon as the hosts are
+//! not all equally far.
 
 use std::collections::BTreeMap;
 
@@ -28,8 +29,8 @@ struct Arrival {
 }
 
 impl Flights {
-    /// From what each host sent and what came to each host. What came is matched with what was sent by its content, because
-    /// translators on the way change its addresses.
+    /// From what each host sent and what came to each host. What came is matched with what was sent by its content,
+    /// because translators on the way change its addresses.
     pub(super) fn new(sent: &[(usize, Vec<Tapped>)], came: &[(usize, Vec<Tapped>)]) -> Self {
         let mut senders: BTreeMap<Vec<u8>, Vec<(Instant, usize)>> = BTreeMap::new();
         for (host, packets) in sent {
@@ -76,7 +77,8 @@ impl Flights {
     }
 }
 
-/// What translators leave as it is: of UDP the payload; of TCP sequence numbers, flags and payload. Nothing of other packets.
+/// What translators leave as it is: of UDP the payload; of TCP sequence numbers, flags and payload. Nothing of other
+/// packets.
 fn content(packet: &[u8]) -> Option<Vec<u8>> {
     let ip = Ip::parse(packet)?;
     match ip.protocol {

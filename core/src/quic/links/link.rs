@@ -18,8 +18,8 @@ use crate::time::Instant;
 use crate::tls;
 
 impl Link {
-    /// Looks whether the datagrams that were taken had anything in them that the peer truly said, and how many at least had
-    /// not: quinn drops without a word what is damaged, forged, a repetition, or too early for its keys.
+    /// Looks whether the datagrams that were taken had anything in them that the peer truly said, and how many at least
+    /// had not: quinn drops without a word what is damaged, forged, a repetition, or too early for its keys.
     pub(super) fn hear(&mut self, now: Instant) -> usize {
         let (datagrams, _) = std::mem::take(&mut self.taken);
         if datagrams == 0 {
@@ -34,16 +34,17 @@ impl Link {
         if self.closed { 0 } else { datagrams.saturating_sub(frames) }
     }
 
-    /// When the link is lost, if nothing is heard any more. quinn waits for three times its estimate of how long an answer takes
-    /// (RFC 9000 §10.1), and whoever stood still takes that for the time of an answer: it would wait for minutes.
+    /// When the link is lost, if nothing is heard any more. quinn waits for three times its estimate of how long an
+    /// answer takes (RFC 9000 §10.1), and whoever stood still takes that for the time of an answer: it would wait for
+    /// minutes.
     pub(super) fn silent_at(&self, config: &QuicConfig) -> Option<Instant> {
         (self.connected && !self.closed).then(|| self.heard_at + config.options.idle_timeout)
     }
 
-    /// If the peer's present address is not proved: how often quinn asked it for a proof, and how many probes of the path
-    /// MTU went there. A PATH_RESPONSE proves nothing by itself: only quinn knows whether it was the right one. But quinn
-    /// repeats the challenge in every packet to that address until it has the right answer, or goes back to the old
-    /// address (RFC 9000 §8.2); only MTU probes have no challenge in them.
+    /// If the peer's present address is not proved: how often quinn asked it for a proof, and how many probes of the
+    /// path MTU went there. A PATH_RESPONSE proves nothing by itself: only quinn knows whether it was the right one.
+    /// But quinn repeats the challenge in every packet to that address until it has the right answer, or goes back to
+    /// the old address (RFC 9000 §8.2); only MTU probes have no challenge in them.
     pub(super) fn doubt(&self) -> Option<(u64, u64)> {
         (self.connection.remote_address() != self.proved && !self.closed).then(|| asked(&self.connection))
     }

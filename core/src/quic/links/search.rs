@@ -10,9 +10,9 @@ use crate::time::Instant;
 const PROBES_OF_A_SIZE: u64 = 3;
 
 impl Links {
-    /// How long nothing has been heard, four round trips apart, on a link that is searching for its path MTU and has not
-    /// yet found a size to be too large. `None` if there is no search, or none any more. While there is one, something is
-    /// on its way and waits for an answer.
+    /// How long nothing has been heard, four round trips apart, on a link that is searching for its path MTU and has
+    /// not yet found a size to be too large. `None` if there is no search, or none any more. While there is one,
+    /// something is on its way and waits for an answer.
     pub fn silence_in_search(&self, now: Instant, id: LinkId) -> Option<Duration> {
         let link = self.links.get(&id).filter(|l| l.connected && !l.closed)?;
         let path = link.connection.stats().path;

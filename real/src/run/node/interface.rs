@@ -1,8 +1,7 @@
 //! The machine around a node: its real addresses, the virtual interface, and the system's resolver.
 //!
-//! | in | out |
-//! |---|---|
-//! | the machine's addresses ([`Interface::moved`]), the virtual addresses ([`Interface::follow`]) | commands to the role; addresses and routes of the virtual interface, and a resolver that knows of the zone |
+//! * In: the machine's addresses ([`Interface::moved`]), and the virtual addresses ([`Interface::follow`]).
+//! * Out: commands to the role; addresses and routes of the virtual interface; a resolver that knows the zone.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! What is observed of a node: its events, its traffic, and captures of both.
 //!
-//! | in | out |
-//! |---|---|
-//! | what passes ([`Observed::sees`]), events ([`Observed::event`]), a wish to capture ([`Observed::capture`]) | log lines, numbers, captures |
+//! * In: passing packets ([`Observed::sees`]), events ([`Observed::event`]), a request to capture
+//!   ([`Observed::capture`]).
+//! * Out: log lines, numbers, captures.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

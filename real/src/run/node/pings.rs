@@ -1,8 +1,8 @@
 //! Pings under way: echoes that the node itself sends through its tunnels, for `cyphonic ping`.
 //!
-//! | in | out |
-//! |---|---|
-//! | a question ([`Pings::begin`]), a packet for the virtual interface ([`Pings::takes`]), a tunnel's end ([`Pings::tunnel_down`]) | packets ([`Pings::follow_up`]), each question's answer |
+//! * In: a question ([`Pings::begin`]), a packet for the virtual interface ([`Pings::takes`]), the end of a tunnel
+//!   ([`Pings::tunnel_down`]).
+//! * Out: packets ([`Pings::follow_up`]), and the answer to each question.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,8 +1,7 @@
 //! How a node stands: what its role reported and knows, in the words of [`crate::control`].
 //!
-//! | in | out |
-//! |---|---|
-//! | events ([`Standing::event`]), what a TCP connection to the AS came to ([`Standing::probed`]) | `status`, `netcheck`, numbers, the log's lines about the registration |
+//! * In: events ([`Standing::event`]), and the outcome of a TCP connection to the AS ([`Standing::probed`]).
+//! * Out: `status`, `netcheck`, numbers, the log lines about the registration.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -251,7 +250,8 @@ impl Standing {
             relayed: tunnels(true),
             ..control::Netcheck::default()
         };
-        // NMS and TRS speak QUIC beside the conventional method; where, only their own settings say, and 443 is the default.
+        // NMS and TRS speak QUIC beside the conventional method; where, only their own settings say, and 443 is the
+        // default.
         let by_quic = |place: SocketAddr| match self.shown.method {
             Method::Conventional => SocketAddr::new(place.ip(), Method::Proposed.default_port()),
             Method::Proposed => place,

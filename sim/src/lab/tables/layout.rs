@@ -3,8 +3,8 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid, TableComponent, presets};
 use cyphonic_scenarios::{Line, Table};
 
-/// The framings that every experiment runs, and what a heading calls them: the conventional method, the proposed one as in
-/// the paper (Fig. 12), and the proposed one with our own framing.
+/// The framings that every experiment runs, and what a heading calls them: the conventional method, the proposed one as
+/// in the paper (Fig. 12), and the proposed one with our own framing.
 pub(super) const COLUMNS: [(&str, &str); 3] =
     [("udp4501", "conventional"), ("stream", "proposed"), ("compact", "ours")];
 

@@ -81,8 +81,8 @@ fn pick<'a>(cell: &[&'a Line], phase: Phase) -> Option<&'a Setup> {
     })
 }
 
-/// The fewest round trips from the DNS query to the echo's reply. The NMS hands out the keys of the conventional method, so
-/// that its tunnel needs no handshake.
+/// The fewest round trips from the DNS query to the echo's reply. The NMS hands out the keys of the conventional
+/// method, so that its tunnel needs no handshake.
 fn floor(framing: &str, relayed: bool) -> String {
     let across = if relayed { 2 } else { 1 };
     let handshake = if framing == "udp4501" { 0 } else { across };

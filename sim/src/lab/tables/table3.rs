@@ -102,8 +102,8 @@ fn quic_header(header: &Header) -> i64 {
     1 + header.cid + header.number + header.frame + 16
 }
 
-/// The header of a STREAM frame that fills its packet, and so has no length: type, an ID below 64, and the offset, which is
-/// left out where it is 0 (RFC 9000 §19.8).
+/// The header of a STREAM frame that fills its packet, and so has no length: type, an ID below 64, and the offset,
+/// which is left out where it is 0 (RFC 9000 §19.8).
 fn stream_frame(offset: u64) -> i64 {
     2 + match offset {
         0 => 0,
