@@ -24,7 +24,6 @@ pub mod conventional;
 pub mod dns;
 pub mod epoch;
 pub mod event;
-pub mod header;
 pub mod key;
 pub mod machine;
 pub mod message;
@@ -43,3 +42,5 @@ pub mod timers;
 pub mod timing;
 pub mod tls;
 pub mod trs;
+
+pub use message::header;

@@ -16,6 +16,7 @@ mod arbitrary;
 pub mod codec;
 mod describe;
 mod frame;
+pub mod header;
 mod layout;
 #[cfg(test)]
 mod tests;
