@@ -205,8 +205,19 @@ impl Ca {
         Ok(pem_of(&chain))
     }
 
+    /// When the authority ends, if that is before a certificate of so many days would (since 1970).
+    pub fn limits(&self, days: u64) -> Option<Duration> {
+        (now().saturating_add(days.saturating_mul(DAY)) > self.ends).then_some(Duration::from_secs(self.ends))
+    }
+
     /// A new serial number, written down, and how long the certificate with it lasts.
     fn next(&self, lock: &Lock, name: &Fqdn, days: u64) -> Result<(u64, Validity), Failure> {
+        if now() >= self.ends {
+            let at = files::civil(Duration::from_secs(self.ends));
+            let what = format!("{}: the CA ended at {at}, and nothing that it issues counts", self.folder.display());
+            let remedy = format!("if this machine's clock is wrong, set it; if it is right, {}", files::NEW_AUTHORITY);
+            return Err(Failure::new(Code::Clock, what, remedy));
+        }
         let until = now().saturating_add(days.saturating_mul(DAY)).min(self.ends);
         let serial = u64::from_be_bytes(*random::<8>()?) >> 1 | 1;
         append(lock, &self.folder.join("issued"), &[Entry { serial, time: until, name: name.clone() }])?;
@@ -315,7 +326,7 @@ mod tests {
         let a = name("a.example");
         let (certificate, key) = Ca::open(&ours).unwrap().issue(&a, 30, false).unwrap();
         let good = files::credentials(&a, &certificate, &key, &ours.join("root.pem"), None).unwrap();
-        assert!(good.ends > drive::since_epoch() + Duration::from_secs(29 * DAY));
+        assert!(good.ends.own > drive::since_epoch() + Duration::from_secs(29 * DAY));
         let reason = |name: &Fqdn, certificate: &Path, key: &Path, roots: &Path| {
             let failure = files::credentials(name, certificate, key, roots, None).err().expect("refused");
             assert_eq!(failure.code, Code::Identity);
@@ -464,6 +475,26 @@ mod tests {
             let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!((mode(&pki), mode(&pki.join("lock"))), (0o700, 0o600));
         }
+    }
+
+    #[test]
+    fn a_certificate_that_ends_with_the_authority_says_so_and_an_authority_that_has_ended_is_named_and_not_the_days() {
+        let folder = tempfile::tempdir().unwrap();
+        init(folder.path(), &name("example")).unwrap();
+        let mut ca = Ca::open(folder.path()).unwrap();
+        assert_eq!(ca.limits(90), None);
+        for (ends, limited) in [(now() + 10 * DAY, true), (now() + 91 * DAY, false)] {
+            ca.ends = ends;
+            assert_eq!(ca.limits(90).is_some(), limited);
+            let (certificate, _) = ca.issue(&name("a.example"), 90, true).unwrap();
+            let chain = files::certificates(&certificate).unwrap();
+            let own = files::Ends::of(&chain).unwrap().own.as_secs();
+            assert_eq!(own == ends, limited, "{own} {ends}");
+        }
+        ca.ends = now() - 1;
+        let failure = ca.issue(&name("b.example"), 90, false).unwrap_err();
+        assert_eq!(failure.code, Code::Clock);
+        assert!(failure.to_string().contains("the CA ended at 20") && failure.remedy().contains("ca --dir NEW init"));
     }
 
     /// Two of one name.

@@ -25,6 +25,9 @@ use crate::error::{Code, Failure};
 
 /// A certificate that ends within this time is worth a warning.
 pub const RENEW_BEFORE: Duration = Duration::from_secs(14 * 86_400);
+/// The same for the CA's: a new one has to be brought to every machine. It is as long as certificates last, which from
+/// then on end with the CA.
+pub const ROTATE_BEFORE: Duration = Duration::from_secs(90 * 86_400);
 
 /// Who a daemon is and whom it trusts, checked.
 pub struct Credentials {
@@ -33,7 +36,30 @@ pub struct Credentials {
     /// Whom to trust.
     pub roots: Roots,
     /// When the certificate ends, since 1970.
-    pub ends: Duration,
+    pub ends: Ends,
+}
+
+/// When certificates end, since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The daemon's own.
+    pub own: Duration,
+    /// The first of those of the CA that stand behind it. No certificate counts longer.
+    pub authority: Option<Duration>,
+}
+
+impl Ends {
+    /// Of a chain, the own certificate first.
+    pub fn of(chain: &[CertificateDer<'_>]) -> Option<Self> {
+        let (own, authorities) = chain.split_first()?;
+        let authority = authorities.iter().filter_map(Span::of).map(|span| span.ends).min();
+        Some(Self { own: Span::of(own)?.ends, authority })
+    }
+
+    /// Whether the certificate ends because the CA does, so that to renew it is of no use.
+    pub fn is_limited(&self) -> bool {
+        self.authority.is_some_and(|authority| self.own >= authority)
+    }
 }
 
 /// Reads certificate, key, roots and the list of what was revoked, and makes sure that they fit `name`, each other and
@@ -47,7 +73,7 @@ pub fn credentials(
 ) -> Result<Credentials, Failure> {
     let chain = certificates(certificate)?;
     let anchors = certificates(roots)?;
-    let ends = verify(name, &chain, &anchors, certificate, roots)?;
+    let own = verify(name, &chain, &anchors, certificate, roots)?;
     let key_der = private_key(key)?;
     let identity = Identity::new(name.clone(), chain, key_der).map_err(|e| bad_identity(&e, certificate))?;
     let roots = self::roots(roots, crl, &identity.chain)?;
@@ -55,7 +81,8 @@ pub fn credentials(
         let what = format!("{}: the certificate was revoked", certificate.display());
         return Err(Failure::new(Code::Identity, what, format!("`cyphonic ca issue {name} --renew` makes a new one")));
     }
-    Ok(Credentials { identity, roots, ends })
+    let authority = Ends::of(&identity.chain).and_then(|ends| ends.authority);
+    Ok(Credentials { identity, roots, ends: Ends { own, authority } })
 }
 
 /// Reads the certificates of the CA, and the list of what it revoked. A list that says nothing of a certificate of our
@@ -225,21 +252,30 @@ fn verify(
     Ok(Span::of(&chain[0]).map_or(Duration::MAX, |span| span.ends))
 }
 
+/// What helps against a CA that has ended, or ends soon.
+pub const NEW_AUTHORITY: &str =
+    "`cyphonic ca --dir NEW init` makes a new CA; every certificate and root.pem has to come from it";
+
 /// The clock and one of these certificates disagree: both are told, because either may be wrong.
 fn out_of_dates(name: &Fqdn, chain: &[CertificateDer<'static>], file: &Path) -> Failure {
     let now = since_epoch();
     let mut spans = chain.iter().enumerate().filter_map(|(index, certificate)| Some((index, Span::of(certificate)?)));
     let found = spans.find_map(|(index, span)| Some((index, span, span.verdict(now)?)));
-    let (whose, dates) = match found {
+    let (whose, dates) = match &found {
         Some((0, span, verdict)) => ("the certificate", format!("which counts {span}: it {verdict}")),
         Some((_, span, verdict)) => ("its authority's certificate", format!("which counts {span}: it {verdict}")),
         None => ("a certificate", "whose dates cannot be read".to_owned()),
     };
     let (file, clock) = (file.display(), civil(now));
     let what = format!("{file}: this machine's clock says {clock}, and by that {whose} does not count, {dates}");
-    let remedy = format!(
-        "if the clock is wrong, set it (`timedatectl`); if it is right, `cyphonic ca issue {name} --renew` makes a new certificate"
-    );
+    let remedy = match found {
+        Some((index, ..)) if index > 0 => {
+            format!("if the clock is wrong, set it (`timedatectl`); if it is right, {NEW_AUTHORITY}")
+        }
+        _ => format!(
+            "if the clock is wrong, set it (`timedatectl`); if it is right, `cyphonic ca issue {name} --renew` makes a new certificate"
+        ),
+    };
     Failure::new(Code::Clock, what, remedy)
 }
 

@@ -11,6 +11,7 @@
 //! | `control` | `status`, `ping`, `netcheck`: how people ask a running node |
 //! | `ca`, `files`, `inspect`, `names`, `signup` | certificates, secrets, and who may have them |
 //! | `store` | the database of AS and NMS |
+//! | `tasks` | tasks that live as long as a daemon |
 //! | `error` | what can go wrong, for people and scripts |
 
 pub mod ca;
@@ -27,5 +28,6 @@ pub mod run;
 pub mod settings;
 pub mod signup;
 pub mod store;
+pub mod tasks;
 
 pub use cli::main;

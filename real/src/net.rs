@@ -14,9 +14,12 @@ use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, MulticastGroup, RouteMes
 use tokio::sync::{Mutex, mpsc};
 
 use crate::error::{Code, Failure};
+use crate::tasks;
 
 /// Several changes come together, as when a cable is plugged in: wait this long for the last of them.
 const SETTLE: Duration = Duration::from_millis(100);
+/// But no longer than this for all of them: a routing daemon may never be quiet.
+const SETTLE_AT_MOST: Duration = Duration::from_millis(500);
 
 /// A virtual interface that can be given addresses and routes.
 pub struct Network {
@@ -149,7 +152,7 @@ impl Network {
 /// Watches over the interface from now on, and restores what others take from it.
 pub fn keep(network: Arc<Mutex<Network>>) -> Result<(), Failure> {
     let mut changes = watch()?;
-    tokio::spawn(async move {
+    tasks::forever("keeps the virtual interface as it was set up", async move {
         while changes.recv().await.is_some() {
             network.lock().await.restore().await;
         }
@@ -242,9 +245,12 @@ pub fn watch() -> Result<mpsc::Receiver<()>, Failure> {
     })?;
     tokio::spawn(connection);
     let (say, heard) = mpsc::channel(1);
-    tokio::spawn(async move {
+    tasks::forever("hears of changes of this machine's network", async move {
         while messages.next().await.is_some() {
-            while tokio::time::timeout(SETTLE, messages.next()).await.is_ok_and(|more| more.is_some()) {}
+            let end = tokio::time::Instant::now() + SETTLE_AT_MOST;
+            while tokio::time::Instant::now() < end
+                && tokio::time::timeout(SETTLE, messages.next()).await.is_ok_and(|more| more.is_some())
+            {}
             if say.send(()).await.is_err() {
                 return;
             }

@@ -374,3 +374,24 @@ fn every_example_can_be_read_by_check_and_completions_come_for_every_shell() {
         assert!(fine(folder.path(), &["completions", shell]).contains("netcheck"));
     }
 }
+
+#[test]
+fn an_authority_that_ends_soon_or_has_ended_is_named_and_not_the_days_that_were_asked_for() {
+    let folder = stage();
+    let path = folder.path();
+    let facts = path.join("pki/ca.toml");
+    let text = fs::read_to_string(&facts).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let ends_at = |at: u64| {
+        let lines = text.lines().filter(|line| !line.starts_with("not_after"));
+        fs::write(&facts, format!("{}\nnot_after = {at}\n", lines.collect::<Vec<_>>().join("\n"))).unwrap();
+    };
+    ends_at(now + 10 * 86_400);
+    let said = run(path, &["ca", "issue", "b.cyphonic.test", "--days", "30"]);
+    assert!(said.code == 0 && said.err.contains("note: the CA ends at 20"), "{}", said.err);
+    assert_eq!(run(path, &["ca", "issue", "c.cyphonic.test", "--days", "9"]).err, "");
+    ends_at(now - 60);
+    let ended = run(path, &["ca", "issue", "d.cyphonic.test"]);
+    refused(&ended, 11, &["the CA ended at 20", "ca --dir NEW init"]);
+    assert!(!ended.err.contains("--days"), "{}", ended.err);
+}

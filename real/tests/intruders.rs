@@ -40,7 +40,7 @@ impl Service {
         fine(folder.path(), &["ca", "issue", "as.cyphonic.test", "a.cyphonic.test"]);
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let paper = |end: &str| format!("pki/as.cyphonic.test.{end}");
-        let script = format!("ulimit -Hn {hard} && ulimit -Sn {soft} && exec \"$@\"");
+        let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$@\"");
         let mut command = Command::new("bash");
         command.args(["-c", &script, "bash", PROGRAM, "as", "--listen", "127.0.0.1", "--port", &port.to_string()]);
         command.args(["--certificate", &paper("pem"), "--key", &paper("key"), "--roots", "pki/root.pem"]);
@@ -86,4 +86,14 @@ fn a_daemon_takes_as_many_descriptors_as_it_may_have() {
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let words: Vec<_> = line.split_whitespace().collect();
     assert_eq!(words[3..5], ["256", "256"], "{line}");
+}
+
+#[test]
+fn a_task_that_ends_by_itself_ends_the_daemon_with_an_error() {
+    let result = cyphonic::run::serve(async {
+        cyphonic::tasks::forever("follows the moon", async {});
+        cyphonic::tasks::death().await;
+        Ok(())
+    });
+    assert!(result.unwrap_err().to_string().contains("the task that follows the moon has ended"));
 }

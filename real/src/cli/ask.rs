@@ -66,6 +66,22 @@ pub(super) struct NetcheckArgs {
     control: Control,
 }
 
+#[derive(Args)]
+pub(super) struct RestoreArgs {
+    #[command(flatten)]
+    control: Control,
+}
+
+pub(super) fn restore(args: &RestoreArgs) -> Result<(), Failure> {
+    if std::os::unix::net::UnixStream::connect(&args.control.control).is_ok() {
+        return Ok(());
+    }
+    run::put_back().map_err(|error| {
+        let what = format!("/etc/resolv.conf cannot be put back: {error}");
+        Failure::new(Code::Permission, what, "run with sudo; or take the two lines of cyphonic out by hand")
+    })
+}
+
 pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
     let text = control::status(&args.control.control, args.json)?;
     print(&format!("{}\n", text.trim_end()));

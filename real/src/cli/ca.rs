@@ -1,5 +1,6 @@
 //! `ca`: an authority as a folder.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -7,7 +8,7 @@ use cyphonic_core::name::Fqdn;
 
 use super::{device, print};
 use crate::error::Failure;
-use crate::{ca, inspect, names};
+use crate::{ca, files, inspect, names};
 
 #[derive(Args)]
 pub(super) struct CaArgs {
@@ -67,6 +68,14 @@ pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
             let ca = ca::Ca::open(&args.dir)?;
             // All names are judged before anything is written.
             names.iter().try_for_each(|name| names::of_zone(name, ca.zone()))?;
+            if let Some(ends) = ca.limits(*days) {
+                let note = format!(
+                    "note: the CA ends at {}: certificates end with it, and not after {days} days; {}\n",
+                    files::civil(ends),
+                    files::NEW_AUTHORITY
+                );
+                let _ = std::io::stderr().write_all(note.as_bytes());
+            }
             for name in names {
                 let (certificate, key) = ca.issue(name, *days, *renew)?;
                 print(&format!("{}\n{}\n", certificate.display(), key.display()));

@@ -29,17 +29,17 @@ impl<S: Settings + Args> Daemon<S> {
 }
 
 pub(super) fn auth(daemon: Daemon<AuthSettings>) -> Result<(), Failure> {
-    run::block_on(run::auth(daemon.begin(|settings| (settings.log.as_deref(), settings.log_format))?))
+    run::serve(run::auth(daemon.begin(|settings| (settings.log.as_deref(), settings.log_format))?))
 }
 
 pub(super) fn nms(daemon: Daemon<NmsSettings>) -> Result<(), Failure> {
-    run::block_on(run::nms(daemon.begin(|settings| (settings.log.as_deref(), settings.log_format))?))
+    run::serve(run::nms(daemon.begin(|settings| (settings.log.as_deref(), settings.log_format))?))
 }
 
 pub(super) fn trs(daemon: Daemon<TrsSettings>) -> Result<(), Failure> {
-    run::block_on(run::trs(daemon.begin(|settings| (settings.log.as_deref(), settings.log_format))?))
+    run::serve(run::trs(daemon.begin(|settings| (settings.log.as_deref(), settings.log_format))?))
 }
 
 pub(super) fn node(daemon: Daemon<NodeSettings>) -> Result<(), Failure> {
-    run::block_on(run::node(daemon.begin(|settings| (settings.log.as_deref(), settings.log_format))?))
+    run::serve(run::node(daemon.begin(|settings| (settings.log.as_deref(), settings.log_format))?))
 }

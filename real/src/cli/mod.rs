@@ -15,6 +15,7 @@ use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::daemon::Daemon;
 use crate::error::{Code, Failure};
+use crate::run;
 use crate::settings::{AuthSettings, Key, NmsSettings, NodeSettings, Settings, TrsSettings};
 
 #[derive(Parser)]
@@ -56,6 +57,8 @@ enum Commands {
     Capture(ask::CaptureArgs),
     /// What this machine's network lets through: the running node asks its services.
     Netcheck(ask::NetcheckArgs),
+    /// Put back what a node that was killed has changed in /etc/resolv.conf. Where a node runs, nothing is done.
+    Restore(ask::RestoreArgs),
     /// Completions for a shell, to be sourced.
     Completions {
         /// Which shell.
@@ -101,9 +104,12 @@ pub fn main() -> ExitCode {
         Err(error) => Err(Failure::new(Code::Usage, error.to_string(), "see `cyphonic --help`")),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            run::last_words("");
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "error: {failure}\nremedy: {}", failure.remedy());
+            run::last_words(&format!("error: {failure}\nremedy: {}\n", failure.remedy()));
             failure.code.into()
         }
     }
@@ -123,6 +129,7 @@ fn execute(commands: Commands) -> Result<(), Failure> {
         Commands::Ping(args) => ask::ping(&args),
         Commands::Capture(args) => ask::capture(&args),
         Commands::Netcheck(args) => ask::netcheck(&args),
+        Commands::Restore(args) => ask::restore(&args),
         Commands::Completions { shell } => {
             // Written at once: the generator panics where its reader is gone, `print` does not.
             let mut text = Vec::new();

@@ -84,9 +84,9 @@ fn describe(status: &Status) -> String {
     let remedy = status.remedy.as_ref().filter(|_| !status.registered);
     let remedy = remedy.map(|remedy| format!("  remedy   {remedy}\n")).unwrap_or_default();
     let nms = status.nms.as_ref().map(|nms| format!("  nms      {}\n", hearing(nms))).unwrap_or_default();
-    let certificate = status.certificate_ends.map(|ends| {
-        format!("  certificate  {}\n", files::validity_left(drive::since_epoch(), Duration::from_secs(ends)))
-    });
+    let left = |ends: u64| files::validity_left(drive::since_epoch(), Duration::from_secs(ends));
+    let authority = status.authority_ends.map(|ends| format!("; the CA's own {}", left(ends))).unwrap_or_default();
+    let certificate = status.certificate_ends.map(|ends| format!("  certificate  {}{authority}\n", left(ends)));
     let certificate = certificate.unwrap_or_default();
     let mut text = format!(
         "{}  {} ({}, up {} s)\n{remedy}  virtual  {} on {}\n  real     {} port {}\n{certificate}{nms}",

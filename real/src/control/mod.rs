@@ -18,6 +18,7 @@ pub use client::{netcheck, status};
 pub use ping::ping;
 
 use crate::error::{Code, Failure};
+use crate::tasks;
 
 /// Where a node listens, if nothing else is said.
 pub const DEFAULT_SOCKET: &str = "/run/cyphonic/node.sock";
@@ -90,6 +91,8 @@ pub struct Status {
     pub remedy: Option<String>,
     /// When its certificate ends, seconds since 1970; none where it logs in by password.
     pub certificate_ends: Option<u64>,
+    /// When the CA's own certificate ends, seconds since 1970: no certificate counts longer.
+    pub authority_ends: Option<u64>,
     /// The NMS, where the way to it is open.
     pub nms: Option<Nms>,
     /// How its network treats it, by family, where the NMS helps to find out (`policy = "optimal"`).
@@ -295,7 +298,7 @@ impl ControlSocket {
         rustix::process::umask(before);
         let listener = bound.map_err(fail)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
-        tokio::spawn(accept(listener, ask));
+        tasks::forever("answers the control socket", accept(listener, ask));
         Ok(Self { path: path.to_owned() })
     }
 }

@@ -14,11 +14,24 @@ use tokio::process::Command;
 use super::privileges::Later;
 use crate::files;
 use crate::settings::Dns;
+use crate::tasks;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Where systemd-resolved has its files, and those that it makes when it starts.
+const RESOLVED: &str = "/run/systemd/resolve";
+const RESOLVED_FILES: [&str; 3] = ["io.systemd.Resolve", "resolv.conf", "stub-resolv.conf"];
+/// How often it is looked whether systemd-resolved has started, or started again.
+const LOOK: Duration = Duration::from_secs(2);
+/// Looks after which `resolvectl` is called again, if it failed and nothing has changed.
+const LOOKS_AFTER_FAILURE: u32 = 15;
+/// Links that are followed to a file, as many as the kernel follows.
+const LINKS: usize = 40;
 /// How long `resolvectl` may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 const BEGIN: &str = "# cyphonic: the next line is for names in the overlay";
+/// Stands before it where there was no file, with the number of folders that were made for it: a later life knows by
+/// that what to take away.
+const MADE: &str = "# cyphonic: there was no such file; folders made for it: ";
 
 /// What was done, so that it can be undone.
 pub(super) struct Resolver {
@@ -27,13 +40,11 @@ pub(super) struct Resolver {
     overlay: Overlay,
     file: PathBuf,
     done: bool,
-    /// Whether there was no such file before.
-    made: bool,
 }
 
 impl Resolver {
     pub(super) fn new(way: Dns, tun: String, overlay: Overlay) -> Self {
-        Self { way, tun, overlay, file: PathBuf::from(RESOLV_CONF), done: false, made: false }
+        Self { way, tun, overlay, file: PathBuf::from(RESOLV_CONF), done: false }
     }
 
     /// What is opened again once the daemon runs.
@@ -46,90 +57,218 @@ impl Resolver {
         if std::mem::replace(&mut self.done, true) {
             return;
         }
-        let resolved = Path::new("/run/systemd/resolve").exists();
         match self.way {
             Dns::ResolvConf => match self.rewrite() {
                 Ok(()) => tracing::info!(file = %self.file.display(), "names in the overlay are resolved"),
                 Err(error) => tracing::warn!(%error, file = %self.file.display(), "cannot be rewritten"),
             },
-            Dns::Resolved => self.resolvectl(),
-            Dns::Auto if resolved => self.resolvectl(),
-            Dns::Auto | Dns::None => {
-                let (zone, server) = (&self.overlay.zone, self.overlay.dns_v4);
-                tracing::info!("for names in {zone} ask {server}; or set `dns = \"resolv-conf\"`");
+            Dns::Resolved => self.tell_resolved(),
+            Dns::Auto => {
+                if stamps().is_none() {
+                    self.advise();
+                }
+                self.tell_resolved();
             }
+            Dns::None => self.advise(),
         }
     }
 
-    /// Packets do not wait for it.
-    fn resolvectl(&self) {
-        let zone = self.overlay.zone.clone();
+    fn advise(&self) {
+        let (zone, server) = (&self.overlay.zone, self.overlay.dns_v4);
+        tracing::info!("for names in {zone} ask {server}; or set `dns = \"resolv-conf\"`");
+    }
+
+    /// Tells systemd-resolved, when it is there and whenever it has started again. Packets do not wait for it.
+    fn tell_resolved(&self) {
         let (v4, v6) = (self.overlay.dns_v4.to_string(), self.overlay.dns_v6.to_string());
         let domains = domains(&self.overlay).into_iter().map(|domain| format!("~{domain}"));
         let domains = ["domain".to_owned(), self.tun.clone()].into_iter().chain(domains).collect();
-        let calls = [vec!["dns".to_owned(), self.tun.clone(), v4, v6], domains];
-        tokio::spawn(async move {
-            for arguments in calls {
-                if let Err(error) = run("resolvectl", &arguments, PATIENCE).await {
-                    return tracing::warn!(%error, "resolvectl did not do it; set `dns = \"resolv-conf\"` or \"none\"");
-                }
+        let mut resolved = Resolved {
+            zone: self.overlay.zone.to_string(),
+            server: v4.clone(),
+            ask: vec!["dns".to_owned(), self.tun.clone()],
+            tell: [vec!["dns".to_owned(), self.tun.clone(), v4, v6], domains],
+            told: None,
+            failed: None,
+            must: self.way == Dns::Resolved,
+        };
+        tasks::forever("tells systemd-resolved of the overlay's names", async move {
+            loop {
+                resolved.look().await;
+                tokio::time::sleep(LOOK).await;
             }
-            tracing::info!(%zone, "names in the overlay are resolved by systemd-resolved");
         });
     }
 
     /// The overlay's server comes first; what it refuses, the C library asks the next one.
-    fn rewrite(&mut self) -> io::Result<()> {
-        let old = match fs::read(&self.file) {
+    fn rewrite(&self) -> io::Result<()> {
+        let file = target(&self.file)?;
+        let mut new = Vec::new();
+        let old = match fs::read(&file) {
             Ok(old) => old,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.made = true;
+                writeln!(new, "{MADE}{}", make_folders(&file)?)?;
                 Vec::new()
             }
             Err(error) => return Err(error),
         };
-        let mut new = format!("{BEGIN}\nnameserver {}\n", self.overlay.dns_v4).into_bytes();
+        if let Some(folders) = made(&old) {
+            writeln!(new, "{MADE}{folders}")?;
+        }
+        writeln!(new, "{BEGIN}\nnameserver {}", self.overlay.dns_v4)?;
         new.extend(without_ours(&old));
-        replace(&self.file, &new)
+        replace(&file, &new)
     }
 
     /// Takes back what was done.
-    pub(super) fn restore(&self) {
+    pub(super) fn restore(&mut self) {
         // systemd-resolved forgets the interface by itself.
-        if self.done
+        if std::mem::take(&mut self.done)
             && self.way == Dns::ResolvConf
-            && let Err(error) = clean(&self.file, self.made)
+            && let Err(error) = clean(&self.file)
         {
             tracing::warn!(%error, file = %self.file.display(), "cannot be restored");
         }
     }
 }
 
-/// Takes the lines away that an earlier life left: its server does not answer, and would be asked first.
+/// systemd-resolved, and what it shall know.
+struct Resolved {
+    zone: String,
+    /// The overlay's server, by which the answer to `ask` is judged.
+    server: String,
+    /// The arguments of resolvectl(1) that show the servers of the virtual interface.
+    ask: Vec<String>,
+    /// Those that set servers and domains.
+    tell: [Vec<String>; 2],
+    /// What its files were when it knew all.
+    told: Option<Stamps>,
+    /// What its files were when it could not be told, what was said, and how many looks ago.
+    failed: Option<(Option<Stamps>, String, u32)>,
+    /// It is told even where its files are not seen.
+    must: bool,
+}
+
+impl Resolved {
+    /// Tells it, if it is there and does not know.
+    async fn look(&mut self) {
+        let now = stamps();
+        if (now.is_none() && !self.must) || (now.is_some() && now == self.told) {
+            return;
+        }
+        if let Some((stamps, _, looks)) = &mut self.failed
+            && *stamps == now
+            && *looks < LOOKS_AFTER_FAILURE
+        {
+            *looks += 1;
+            return;
+        }
+        // It writes its files anew for many reasons, our own words among them.
+        let knows = self.told.is_some()
+            && run("resolvectl", &self.ask, PATIENCE).await.is_ok_and(|said| said.contains(&self.server));
+        let mut done = Ok(String::new());
+        for arguments in self.tell.iter().filter(|_| !knows) {
+            if done.is_ok() {
+                done = run("resolvectl", arguments, PATIENCE).await;
+            }
+        }
+        match done {
+            Ok(_) => {
+                if !knows {
+                    tracing::info!(zone = %self.zone, "names in the overlay are resolved by systemd-resolved");
+                }
+                self.failed = None;
+                self.told = now.or(Some([None; 3]));
+                self.must = false;
+            }
+            Err(error) => {
+                if self.failed.as_ref().is_none_or(|(_, said, _)| *said != error) {
+                    tracing::warn!(%error, "resolvectl did not do it; set `dns = \"resolv-conf\"` or \"none\"");
+                }
+                self.failed = Some((now, error, 0));
+            }
+        }
+    }
+}
+
+/// What tells one life of systemd-resolved from another: its files' numbers and times.
+type Stamps = [Option<(u64, i64, i64)>; 3];
+
+/// None if it has no files.
+fn stamps() -> Option<Stamps> {
+    let stamps = RESOLVED_FILES.map(|file| {
+        let facts = fs::metadata(Path::new(RESOLVED).join(file)).ok()?;
+        Some((facts.ino(), facts.mtime(), facts.mtime_nsec()))
+    });
+    stamps.iter().any(Option::is_some).then_some(stamps)
+}
+
+/// Takes away what an earlier life left: its server does not answer, and would be asked first.
 pub(super) fn clean_up() {
-    if let Err(error) = clean(Path::new(RESOLV_CONF), false) {
+    if let Err(error) = clean(Path::new(RESOLV_CONF)) {
         tracing::warn!(%error, file = RESOLV_CONF, "an earlier life's server cannot be taken away");
     }
 }
 
-/// Takes our lines away; and the file, if nothing else is in it and we have made it.
-fn clean(file: &Path, made: bool) -> io::Result<()> {
-    let old = match fs::read(file) {
+/// The same for a person or a service manager.
+pub fn put_back() -> io::Result<()> {
+    clean(Path::new(RESOLV_CONF))
+}
+
+/// Takes our lines away; and the file with its folders, if we have made them and nothing else is in it.
+fn clean(file: &Path) -> io::Result<()> {
+    let file = target(file)?;
+    let old = match fs::read(&file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         old => old?,
     };
     let rest = without_ours(&old);
-    match rest.len() {
-        0 if made => fs::remove_file(file),
-        length if length == old.len() => Ok(()),
-        _ => replace(file, &rest),
+    match (rest.len(), made(&old)) {
+        (0, Some(folders)) => {
+            fs::remove_file(&file)?;
+            // Those in which somebody else has something by now stay.
+            file.ancestors().skip(1).take(folders).all(|folder| fs::remove_dir(folder).is_ok());
+            Ok(())
+        }
+        (length, _) if length == old.len() => Ok(()),
+        _ => replace(&file, &rest),
     }
+}
+
+/// The file behind links, even if there is none yet: systemd-resolved's link is there before its file.
+fn target(file: &Path) -> io::Result<PathBuf> {
+    let mut file = file.to_owned();
+    for _ in 0..LINKS {
+        match fs::read_link(&file) {
+            Ok(next) => file = file.parent().unwrap_or(Path::new("/")).join(next),
+            // It is no link, or not there.
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
+                return Ok(file);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("too many links"))
+}
+
+/// Makes the folders that a file lacks; how many.
+fn make_folders(file: &Path) -> io::Result<usize> {
+    let missing: Vec<_> = file.ancestors().skip(1).take_while(|folder| !folder.exists()).collect();
+    for folder in missing.iter().rev().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir(folder)?;
+    }
+    Ok(missing.len())
+}
+
+/// How many folders were made for the file, if we have made it.
+fn made(text: &[u8]) -> Option<usize> {
+    let mut lines = text.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    lines.find_map(|line| line.strip_prefix(MADE)?.parse().ok())
 }
 
 /// A new file takes the old one's place, with its owner and mode; where it cannot, as in containers and namespaces,
 /// whose file is a mount, it is written over.
 fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    // A link stays one.
     let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let mut new = file.clone().into_os_string();
     new.push(".cyphonic");
@@ -155,11 +294,11 @@ fn write_beside(file: &Path, new: &Path, bytes: &[u8]) -> io::Result<()> {
     out.sync_all()
 }
 
-/// Runs a program for so long at most.
-async fn run(program: &str, arguments: &[String], patience: Duration) -> Result<(), String> {
+/// Runs a program for so long at most; what it says.
+async fn run(program: &str, arguments: &[String], patience: Duration) -> Result<String, String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
     match tokio::time::timeout(patience, output).await {
-        Ok(Ok(output)) if output.status.success() => Ok(()),
+        Ok(Ok(output)) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         Ok(Ok(output)) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
         Ok(Err(error)) => Err(format!("it cannot be run: {error}")),
         Err(_) => Err(format!("it did not end in {} s", patience.as_secs_f64())),
@@ -189,7 +328,7 @@ fn without_ours(text: &[u8]) -> Vec<u8> {
     while let Some(line) = lines.next() {
         if line.strip_suffix(b"\n") == Some(BEGIN.as_bytes()) {
             lines.next();
-        } else {
+        } else if !line.starts_with(MADE.as_bytes()) {
             kept.extend_from_slice(line);
         }
     }
@@ -259,6 +398,42 @@ mod tests {
     }
 
     #[test]
+    fn a_link_to_nothing_is_written_through_and_leads_to_nothing_afterwards_also_after_a_crash() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("resolv.conf");
+        for (link, missing) in [("run/systemd/resolve/stub-resolv.conf", "run"), ("target", "target"), ("chain", "run")]
+        {
+            let _ = fs::remove_file(&file);
+            std::os::unix::fs::symlink(link, &file).unwrap();
+            let _ = std::os::unix::fs::symlink("run/other.conf", folder.path().join("chain"));
+            for crashes in [false, true] {
+                let mut now = resolver(&file);
+                now.install();
+                assert_eq!(fs::read_link(&file).unwrap(), Path::new(link), "the link stays");
+                assert!(fs::read_to_string(&file).unwrap().contains("\nnameserver 198.18.0.1\n"));
+                if crashes {
+                    // The next life begins with what is there, or somebody cleans up.
+                    let mut next = resolver(&file);
+                    next.install();
+                    now.done = false;
+                    clean(&file).unwrap();
+                } else {
+                    now.restore();
+                }
+                assert_eq!(fs::read_link(&file).unwrap(), Path::new(link));
+                assert!(!folder.path().join(missing).exists(), "{link}: nothing that was made is left");
+            }
+        }
+        // What somebody else wrote meanwhile stays.
+        let mut now = resolver(&file);
+        now.install();
+        let theirs = [fs::read(&file).unwrap(), b"nameserver 192.0.2.53\n".to_vec()].concat();
+        fs::write(&file, theirs).unwrap();
+        now.restore();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "nameserver 192.0.2.53\n");
+    }
+
+    #[test]
     fn a_resolv_conf_that_cannot_be_read_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("resolv.conf");
@@ -274,7 +449,7 @@ mod tests {
             let begin = std::time::Instant::now();
             let error = run("sleep", &["60".to_owned()], Duration::from_millis(50)).await.unwrap_err();
             assert!(error.contains("did not end") && begin.elapsed() < Duration::from_secs(30), "{error}");
-            assert_eq!(run("true", &[], PATIENCE).await, Ok(()));
+            assert_eq!(run("echo", &["x".to_owned()], PATIENCE).await, Ok("x\n".to_owned()));
             assert!(run("no-such-program", &[], PATIENCE).await.unwrap_err().contains("cannot be run"));
         });
     }

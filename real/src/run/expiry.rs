@@ -1,4 +1,5 @@
-//! The end of a daemon's own certificate: told at the start and every day, from two weeks before on.
+//! The end of a daemon's own certificate, and of the CA's: told at the start and every day, from two weeks before on,
+//! of the CA's from three months before on.
 
 use std::time::Duration;
 
@@ -6,7 +7,8 @@ use cyphonic_core::name::Fqdn;
 
 use super::metrics::Page;
 use crate::drive;
-use crate::files::{self, RENEW_BEFORE};
+use crate::files::{self, Ends, NEW_AUTHORITY, RENEW_BEFORE, ROTATE_BEFORE};
+use crate::tasks;
 
 /// How often the clock is looked at. A machine that slept is told soon after it wakes up.
 const LOOK: Duration = Duration::from_secs(600);
@@ -14,32 +16,49 @@ const LOOK: Duration = Duration::from_secs(600);
 const SAY: Duration = Duration::from_secs(86_400);
 
 /// Warns while the program runs.
-pub(super) fn watch(name: Fqdn, ends: Duration) {
-    tokio::spawn(async move {
+pub(super) fn watch(name: Fqdn, ends: Ends) {
+    tasks::forever("warns of the certificate's end", async move {
         let mut said = None;
         loop {
             let now = drive::since_epoch();
-            if let Some(words) = warning(now, ends, said) {
-                tracing::warn!(%name, "{words}: `cyphonic signup {name} --renew` or `cyphonic ca issue {name} --renew`, \
-                    then start it again");
-                said = Some(now);
+            if said.is_none_or(|said: Duration| now.abs_diff(said) >= SAY) {
+                for words in warnings(now, ends, &name) {
+                    tracing::warn!(%name, "{words}");
+                    said = Some(now);
+                }
             }
             tokio::time::sleep(LOOK).await;
         }
     });
 }
 
-/// What is to be said at `now`, if the last time was `said`.
-fn warning(now: Duration, ends: Duration, said: Option<Duration>) -> Option<String> {
-    let is_time = said.is_none_or(|said| now.abs_diff(said) >= SAY);
-    (is_time && now + RENEW_BEFORE > ends).then(|| files::ending(now, ends))
+/// What is to be said at `now`.
+fn warnings(now: Duration, ends: Ends, name: &Fqdn) -> Vec<String> {
+    let mut warnings = Vec::new();
+    // To renew a certificate that ends with the CA gives another that does.
+    if now + RENEW_BEFORE > ends.own && !ends.is_limited() {
+        warnings.push(format!(
+            "{}: `cyphonic signup {name} --renew` or `cyphonic ca issue {name} --renew`, then start it again",
+            files::ending(now, ends.own)
+        ));
+    }
+    if let Some(authority) = ends.authority.filter(|authority| now + ROTATE_BEFORE > *authority) {
+        warnings.push(format!(
+            "the CA's own certificate is {}, and no certificate counts longer: {NEW_AUTHORITY}",
+            files::validity_left(now, authority)
+        ));
+    }
+    warnings
 }
 
 /// The end as a number.
-pub(super) fn on(page: &mut Page, ends: Option<Duration>) {
-    if let Some(ends) = ends {
-        let help = "When its own certificate ends, seconds since 1970.";
-        page.gauge("certificate_end_timestamp_seconds", help, [(Vec::new(), ends.as_secs_f64())]);
+pub(super) fn on(page: &mut Page, ends: Option<Ends>) {
+    let Some(ends) = ends else { return };
+    let help = "When its own certificate ends, seconds since 1970.";
+    page.gauge("certificate_end_timestamp_seconds", help, [(Vec::new(), ends.own.as_secs_f64())]);
+    if let Some(authority) = ends.authority {
+        let help = "When the CA's own certificate ends, seconds since 1970.";
+        page.gauge("authority_end_timestamp_seconds", help, [(Vec::new(), authority.as_secs_f64())]);
     }
 }
 
@@ -48,15 +67,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_is_told_from_two_weeks_before_on_once_a_day_and_after_it_too() {
+    fn the_certificates_end_is_told_with_what_renews_it_and_the_cas_end_with_what_does() {
         let day = |n: u64| Duration::from_secs(n * 86_400);
-        let ends = day(100);
-        assert_eq!(warning(day(86), ends, None), None, "two weeks are left");
-        let words = warning(day(87), ends, None).unwrap();
-        assert_eq!(words, "the certificate ends in 13 days");
-        assert_eq!(warning(day(87) + LOOK, ends, Some(day(87))), None, "said today");
-        assert!(warning(day(88), ends, Some(day(87))).is_some());
-        assert_eq!(warning(day(105), ends, Some(day(100))).unwrap(), "the certificate ended 5 days ago");
-        assert!(warning(day(90), ends, Some(day(5_000))).is_some(), "the clock was wrong when it was said");
+        let name: Fqdn = "a.example".parse().unwrap();
+        let said = |now: u64, own: u64, authority: u64| {
+            let words = warnings(day(now), Ends { own: day(own), authority: Some(day(authority)) }, &name).join("; ");
+            (words.contains("ca issue a.example --renew"), words.contains("ca --dir NEW init"))
+        };
+        assert_eq!(said(86, 100, 1_000), (false, false), "two weeks are left");
+        assert_eq!(said(87, 100, 1_000), (true, false));
+        assert_eq!(said(105, 100, 1_000), (true, false), "it has ended");
+        assert_eq!(said(10, 20, 99), (true, true), "both");
+        assert_eq!(said(9, 1_000, 99), (false, false), "three months are left");
+        assert_eq!(said(90, 100, 100), (false, true), "it ends with the CA: to renew it is of no use");
+        assert_eq!(said(110, 100, 100), (false, true));
+        let words = warnings(day(87), Ends { own: day(100), authority: None }, &name);
+        assert!(words[0].starts_with("the certificate ends in 13 days: "), "{words:?}");
     }
 }

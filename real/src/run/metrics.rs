@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::drive::Passing;
 use crate::error::{Code, Failure};
+use crate::tasks;
 
 /// The longest request that is read.
 const REQUEST_BYTES: usize = 8192;
@@ -39,7 +40,7 @@ pub(super) async fn serve<R: Send + 'static>(
     let listener =
         TcpListener::bind(place).await.map_err(|error| crate::drive::refused("TCP", place, "metrics", &error))?;
     let room = Arc::new(Semaphore::new(CONNECTIONS));
-    tokio::spawn(async move {
+    tasks::forever("answers for numbers", async move {
         loop {
             let Ok(permit) = room.clone().acquire_owned().await else { return };
             match listener.accept().await {

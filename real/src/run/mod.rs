@@ -3,6 +3,8 @@
 mod capture;
 mod dns;
 mod expiry;
+mod kept_open;
+mod log;
 mod metrics;
 mod netcheck;
 mod node;
@@ -16,6 +18,7 @@ mod trouble;
 mod trust;
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,9 +29,9 @@ use cyphonic_core::tls::Environment;
 use ipnet::{Ipv4Net, Ipv6Net};
 use rustls::KeyLog;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
+pub use dns::put_back;
+pub use log::{last_words, log};
 pub use node::run as node;
 pub use plan::resolve;
 pub use services::{auth, nms, trs};
@@ -36,7 +39,8 @@ pub use services::{auth, nms, trs};
 use crate::descriptors;
 use crate::drive::Wall;
 use crate::error::{Code, Failure};
-use crate::settings::{LogFormat, Parsed};
+use crate::settings::{List, Parsed};
+use crate::tasks;
 
 /// The zone of all names, if nothing else is said.
 const ZONE: &str = "cyphonic.test";
@@ -46,30 +50,6 @@ const ALPN: &str = "h3";
 const PORT: u16 = 443;
 /// The port of the conventional method.
 const CONVENTIONAL_PORT: u16 = 4501;
-
-/// Makes log lines go to standard error. A second call changes nothing.
-pub fn log(filter: Option<&str>, format: Option<LogFormat>) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(filter.unwrap_or("info")).map_err(|error| {
-        Failure::new(Code::Config, format!("`log`: {error}"), "use error, warn, info, debug, trace or a filter")
-    })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    // Under systemd the journal has the time.
-    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    let timer = Timer(!journal);
-    let _ = match format {
-        Some(LogFormat::Json) => builder.json().flatten_event(true).try_init(),
-        Some(LogFormat::Text) | None => builder.with_ansi(false).with_timer(timer).try_init(),
-    };
-    Ok(())
-}
-
-struct Timer(bool);
-
-impl FormatTime for Timer {
-    fn format_time(&self, writer: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
-        if self.0 { SystemTime.format_time(writer) } else { Ok(()) }
-    }
-}
 
 /// Runs a daemon's task on this thread; what it spawns has another.
 pub fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -83,14 +63,37 @@ pub fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, 
     result
 }
 
-/// Ready when someone wants the daemon to end.
+/// Runs a daemon until it is stopped, or something has ended without which it does not do its work.
+///
+/// # Errors
+/// What the daemon fails for, or the task or thread that has ended.
+pub fn serve(daemon: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tasks::watch_panics();
+    let result = catch_unwind(AssertUnwindSafe(|| block_on(daemon)));
+    match result {
+        // What ends later, because the daemon does, is no reason.
+        Ok(Err(failure)) => Err(failure),
+        Ok(Ok(())) => tasks::failure().map_or(Ok(()), Err),
+        // A panic of this thread was noted by its hook.
+        Err(_) => Err(tasks::failure().unwrap_or_else(|| Failure::other("the daemon panicked"))),
+    }
+}
+
+/// Ready when the daemon shall end.
 async fn stopped() {
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         return std::future::pending().await;
     };
     tokio::select! {
-        _ = term.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = int.recv() => tracing::info!("SIGINT: stopping"),
+        _ = term.recv() => {
+            tasks::stopping();
+            tracing::info!("SIGTERM: stopping");
+        }
+        _ = int.recv() => {
+            tasks::stopping();
+            tracing::info!("SIGINT: stopping");
+        }
+        () = tasks::death() => tracing::error!("something has ended that the daemon cannot do without: stopping"),
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
 }
@@ -148,7 +151,17 @@ fn overlay(
     Ok((overlay, range))
 }
 
+/// Places as an operator wrote them, see [`unmapped`].
+fn places(list: List<SocketAddr>) -> Vec<SocketAddr> {
+    list.0.into_iter().map(unmapped).collect()
+}
+
 /// The same places with another port.
 fn with_port(places: &[SocketAddr], port: u16) -> Vec<SocketAddr> {
     places.iter().map(|place| SocketAddr::new(place.ip(), port)).collect()
+}
+
+/// A place whose address is IPv4 written as IPv6 (RFC 4291 §2.5.5.2), as IPv4; others as they are.
+fn unmapped(place: SocketAddr) -> SocketAddr {
+    SocketAddr::new(place.ip().to_canonical(), place.port())
 }

@@ -26,13 +26,14 @@ use self::observed::Observed;
 use self::pings::Pings;
 use self::standing::{Shown, Standing};
 use super::dns as system_dns;
+use super::kept_open::KeptOpen;
 use super::metrics::{self, Page};
 use super::netcheck;
 use super::patience;
 use super::plan::{Plan, plan};
 use super::privileges;
 use super::report::Report;
-use super::trouble::{self, Facts};
+use super::trouble::{self, Facts, Probe};
 use super::{expiry, stopped};
 use crate::control::{Answer, Asked, ControlSocket, DEFAULT_SOCKET, Question};
 use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Tun, Udp};
@@ -40,6 +41,7 @@ use crate::error::Failure;
 use crate::files;
 use crate::net::{self, Network};
 use crate::settings::{Dns, NodeSettings};
+use crate::tasks;
 
 /// For how long the NMS may be silent in the conventional method: until the next Keep Alive, and what that is tried.
 const SEALED_PATIENCE: Duration = Duration::from_secs(7);
@@ -51,8 +53,8 @@ enum Request {
     Trust(Roots),
     Revoked(Vec<Fqdn>),
     Metrics(metrics::Asked),
-    /// Whether the AS answers by TCP, asked because it did not by UDP.
-    Probed(bool),
+    /// What was found out about the way to the AS, because it did not answer by UDP.
+    Probed(Probe),
 }
 
 struct NodeShell {
@@ -89,7 +91,7 @@ impl Shell for NodeShell {
     fn request(&mut self, machine: &mut Node, now: Instant, request: Request, inputs: &mut Vec<Input<NodeCommand>>) {
         match request {
             Request::Addresses(addresses) => inputs.extend(self.interface.moved(addresses).map(Input::Command)),
-            Request::Probed(tcp) => self.standing.probed(now, tcp),
+            Request::Probed(probe) => self.standing.probed(now, probe),
             Request::Revoked(names) => inputs.push(Input::Command(NodeCommand::Revoked(names))),
             Request::Trust(roots) => inputs.push(Input::Command(NodeCommand::Trust(roots))),
             Request::Metrics(asked) => {
@@ -132,12 +134,12 @@ impl Shell for NodeShell {
 }
 
 impl NodeShell {
-    /// Finds out whether TCP gets through to the AS.
+    /// Finds out more about the way to the AS.
     fn probe(&self, places: Vec<SocketAddr>) {
         let later = self.later.clone();
         tokio::spawn(async move {
-            let tcp = trouble::answers_by_tcp(places).await;
-            let _ = later.send(Request::Probed(tcp)).await;
+            let probe = trouble::probe(places).await;
+            let _ = later.send(Request::Probed(probe)).await;
         });
     }
 
@@ -161,7 +163,7 @@ fn milliseconds(time: Duration) -> f64 {
 
 /// Runs a node until it is stopped.
 pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
-    let event_log = settings.event_log.clone();
+    let (event_log, key_log) = (settings.event_log.clone(), settings.key_log.clone());
     let control = settings.control.clone().unwrap_or_else(|| DEFAULT_SOCKET.into());
     if settings.dns == Some(Dns::ResolvConf) && std::os::unix::net::UnixStream::connect(&control).is_err() {
         system_dns::clean_up();
@@ -179,10 +181,11 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let (sender, requests) = mpsc::channel(64);
     let (ask, asked) = mpsc::channel(16);
     let _control = ControlSocket::listen(&control, ask)?;
-    tokio::spawn(forward(asked, sender.clone()));
+    tasks::forever("passes questions on", forward(asked, sender.clone()));
     metrics::serve(metrics, sender.clone(), Request::Metrics).await?;
     let report = Report::new(&Party::Node(config.name.clone()), event_log.as_deref())?;
-    let later: Vec<_> = trust.later().into_iter().chain(resolver.later()).collect();
+    let kept_open = [&event_log, &key_log].into_iter().flatten().flat_map(|path| KeptOpen::later(path));
+    let later: Vec<_> = trust.later().into_iter().chain(resolver.later()).chain(kept_open).collect();
     privileges::give_up(privileges::NODE, &later).await?;
     trust.watch(sender.clone(), Request::Trust, Some(Request::Revoked))?;
     if !fixed_addresses {
@@ -195,8 +198,9 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let (addresses, nat64, overlay) = (config.addresses.clone(), config.nat64, config.overlay.clone());
     let identity = config.identity.as_ref().and_then(|identity| identity.chain.first());
     let dates = identity.map(|own| (certificate.clone(), files::Span::of(own)));
-    let facts = Facts::new(name.clone(), method, config.services.as_addresses.clone(), dates);
-    if let Some(ends) = facts.certificate_ends() {
+    let mut facts = Facts::new(name.clone(), method, config.services.as_addresses.clone(), dates);
+    facts.ends = config.identity.as_ref().and_then(|identity| files::Ends::of(&identity.chain));
+    if let Some(ends) = facts.ends {
         expiry::watch(name.clone(), ends);
     }
     let patience = if method == Method::Proposed { config.quic.idle_timeout } else { SEALED_PATIENCE };
@@ -214,7 +218,6 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     driver.command(NodeCommand::Start);
     let result = driver.run(stopped());
     driver.finish(NodeCommand::Stop);
-    driver.shell_mut().interface.restore();
     result
 }
 
@@ -229,7 +232,7 @@ async fn forward(mut asked: mpsc::Receiver<Asked>, sender: mpsc::Sender<Request>
 /// Tells the node its addresses whenever the machine's have changed.
 fn follow_addresses(targets: Vec<SocketAddr>, overlay: Overlay, sender: mpsc::Sender<Request>) -> Result<(), Failure> {
     let mut changes = net::watch()?;
-    tokio::spawn(async move {
+    tasks::forever("follows this machine's addresses", async move {
         while changes.recv().await.is_some() {
             let addresses = net::source_addresses(&targets, &overlay);
             if sender.send(Request::Addresses(addresses)).await.is_err() {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::stopped;
@@ -65,7 +66,12 @@ async fn apart<T: Send + 'static>(
     look: Arc<impl Fn() -> Result<T, Failure> + Send + Sync + 'static>,
 ) -> Result<T, Failure> {
     let (tell, told) = oneshot::channel();
-    std::thread::spawn(move || tell.send((look(), rustix::thread::gettid().as_raw_nonzero())).is_ok());
+    let runtime = Handle::current();
+    std::thread::spawn(move || {
+        // For what belongs to the runtime, such as signals.
+        let _entered = runtime.enter();
+        tell.send((look(), rustix::thread::gettid().as_raw_nonzero())).is_ok()
+    });
     let (looked, thread) = told.await.map_err(Failure::other)?;
     let thread = format!("/proc/self/task/{thread}");
     while Path::new(&thread).exists() {

@@ -13,7 +13,7 @@ use cyphonic_core::quic::{Congestion, QuicOptions};
 use super::dns::Resolver;
 use super::secrets::{self, Kept};
 use super::trust::{self, Source, Trust};
-use super::{ALPN, environment, named, overlay, seed, zone};
+use super::{ALPN, environment, named, overlay, seed, unmapped, zone};
 use crate::error::{Code, Failure};
 use crate::settings::{self, NodeSettings, Parsed, Short, required};
 use crate::{files, net};
@@ -34,7 +34,8 @@ pub fn resolve(key: &str, places: &[String]) -> Result<Vec<SocketAddr>, Failure>
             let code = if error.kind() == std::io::ErrorKind::InvalidInput { Code::Config } else { Code::Unreachable };
             Failure::new(code, format!("`{key}`: {place}: {error}"), remedy)
         })?;
-        found.extend(addresses);
+        // A socket of IPv4 reaches ::ffff:192.0.2.2, one of IPv6 does not.
+        found.extend(addresses.map(unmapped));
     }
     Ok(found)
 }
@@ -176,6 +177,8 @@ mod tests {
     #[test]
     fn a_place_without_a_port_is_called_wrong() {
         assert_eq!(resolve("as-addresses", &["[::1]:443".into(), "127.0.0.1:1".into()]).unwrap().len(), 2);
+        let mapped = resolve("as-addresses", &["[::ffff:192.0.2.2]:443".into()]).unwrap();
+        assert_eq!(mapped, ["192.0.2.2:443".parse().unwrap()]);
         let failure = resolve("as-addresses", &["127.0.0.1".into()]).unwrap_err();
         assert_eq!(failure.code, Code::Config);
         assert!(failure.to_string().contains("127.0.0.1") && failure.remedy().contains("HOST:PORT"));

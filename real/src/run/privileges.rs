@@ -3,10 +3,10 @@
 //! permitted, effective, inheritable, ambient and bounding sets. With `no_new_privs` no program that the daemon starts
 //! gets any of them back.
 //!
-//! Capabilities belong to threads, not to processes. When they are dropped a daemon has two threads: the one that
-//! drives the role, and the runtime's. A thread that these start later inherits their capabilities. Threads of earlier
-//! work on files end by themselves within moments; the daemon waits until no thread with more capabilities is left, and
-//! verifies it.
+//! Capabilities belong to threads, not to processes. When they are dropped a daemon has three threads: the one that
+//! drives the role, the runtime's, and the log's, which has dropped its own when it began. A thread that these start
+//! later inherits their capabilities. Threads of earlier work on files end by themselves within moments; the daemon
+//! waits until no thread with more capabilities is left, and verifies it.
 //!
 //! Root without capabilities is a user like others: it reads and writes what it owns. Where files that are needed later
 //! belong to someone else, `CAP_DAC_OVERRIDE` stays, and a warning says which file wants another owner.
@@ -89,6 +89,11 @@ pub(super) async fn give_up(keep: CapabilitySet, later: &[Later]) -> Result<(), 
     }
     tracing::debug!(?keep, "privileges were given up");
     Ok(())
+}
+
+/// Gives up all that this thread has. The daemon's other threads keep what they have.
+pub(super) fn give_up_all_of_this_thread() -> rustix::io::Result<()> {
+    confine(CapabilitySet::empty())
 }
 
 /// What it takes to open files of others, if some are and this process can.

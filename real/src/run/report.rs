@@ -1,8 +1,6 @@
 //! Events of roles as log lines.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 use cyphonic_core::event::{DropReason, Event};
@@ -11,8 +9,8 @@ use cyphonic_scenarios::log::{Entry, What};
 
 use crate::drive;
 use crate::error::Failure;
-use crate::files;
 
+use super::kept_open::KeptOpen;
 use super::metrics::Page;
 
 /// Writes events to the log, and counts what is dropped.
@@ -26,21 +24,18 @@ pub(super) struct Report {
 /// The log that `event-log` asks for. Unlike the log for people it is complete, and can be laid beside a simulated one.
 struct EventLog {
     host: String,
-    file: File,
+    file: KeptOpen,
 }
 
 impl EventLog {
     fn open(host: &Party, path: &Path) -> Result<Self, Failure> {
-        Ok(Self { host: host.to_string(), file: files::append_private(path, "event-log")? })
+        Ok(Self { host: host.to_string(), file: KeptOpen::open(path, "event-log")? })
     }
 
     fn write(&mut self, event: &Event) {
         let Some(what) = What::of(event) else { return };
         let at_ns = u64::try_from(drive::since_epoch().as_nanos()).unwrap_or(u64::MAX);
-        let line = Entry { cell: 0, at_ns, host: self.host.clone(), what }.to_line();
-        if let Err(error) = self.file.write_all(line.as_bytes()) {
-            tracing::debug!(%error, "the event log cannot be written");
-        }
+        self.file.write(&Entry { cell: 0, at_ns, host: self.host.clone(), what }.to_line());
     }
 }
 

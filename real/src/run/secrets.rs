@@ -3,8 +3,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,8 +10,8 @@ use cyphonic_core::capture::key_log_line;
 use rustls::KeyLog;
 use zeroize::Zeroizing;
 
+use super::kept_open::KeptOpen;
 use crate::error::Failure;
-use crate::files;
 
 /// Most secrets kept; a session has five. The oldest go first.
 const MAX_KEPT: usize = 8192;
@@ -53,7 +51,7 @@ impl Kept {
 
 /// Where secrets go.
 struct Listener {
-    file: Option<Mutex<File>>,
+    file: Option<Mutex<KeptOpen>>,
     kept: Option<Arc<Kept>>,
 }
 
@@ -72,8 +70,8 @@ pub(super) fn listen(file: Option<&Path>, keep: bool) -> Result<Heard, Failure> 
     Ok((wanted.then(|| Arc::new(listener) as Arc<dyn KeyLog>), kept))
 }
 
-fn open(path: &Path) -> Result<File, Failure> {
-    let file = files::append_private(path, "key-log")?;
+fn open(path: &Path) -> Result<KeptOpen, Failure> {
+    let file = KeptOpen::open(path, "key-log")?;
     tracing::warn!(file = %path.display(), "TLS SECRETS ARE WRITTEN TO A FILE: whoever has it can read all traffic");
     Ok(file)
 }
@@ -82,7 +80,7 @@ impl KeyLog for Listener {
     fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
         let line = key_log_line(label, client_random, secret);
         if let Some(Ok(mut file)) = self.file.as_ref().map(Mutex::lock) {
-            let _ = file.write_all(line.as_bytes());
+            file.write(&line);
         }
         if let Some(kept) = &self.kept {
             kept.push(line);

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use cyphonic_core::auth::{Auth, AuthConfig};
 use cyphonic_core::event::Event;
@@ -18,12 +17,14 @@ use cyphonic_core::time::Instant;
 use cyphonic_core::trs::{Trs, TrsConfig};
 use tokio::sync::mpsc;
 
+use super::kept_open::KeptOpen;
 use super::metrics::{self, Page, Traffic};
 use super::privileges::{self, Later};
 use super::report::Report;
 use super::trust::{self, Source, Trust};
 use super::{
-    ALPN, CONVENTIONAL_PORT, PORT, environment, expiry, named, overlay, ready, secrets, seed, stopped, with_port, zone,
+    ALPN, CONVENTIONAL_PORT, PORT, environment, expiry, named, overlay, places, ready, secrets, seed, stopped,
+    with_port, zone,
 };
 use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Udp};
 use crate::error::Failure;
@@ -47,8 +48,8 @@ struct Service<M> {
     name: Fqdn,
     report: Report,
     traffic: Traffic,
-    /// When its certificate ends, since 1970.
-    ends: Duration,
+    /// When its certificate ends, and the CA's.
+    ends: files::Ends,
     machine: std::marker::PhantomData<M>,
 }
 
@@ -84,8 +85,8 @@ struct Prepared {
     metrics: Option<SocketAddr>,
     /// What is opened again.
     later: Vec<Later>,
-    /// When its certificate ends.
-    ends: Duration,
+    /// When its certificate ends, and the CA's.
+    ends: files::Ends,
 }
 
 async fn serve<M>(
@@ -157,7 +158,8 @@ impl Papers {
         let credentials = files::credentials(name, &certificate, &key, trusted.roots(), trusted.crl())?;
         let source = Source::new(self.crl_from, trusted.crl(), as_name)?;
         let trust = Trust::new(trusted, credentials.identity.chain.clone(), source);
-        let later = trust.later();
+        let later =
+            trust.later().into_iter().chain(self.key_log.iter().flat_map(|path| KeptOpen::later(path))).collect();
         let (metrics, ends) = (self.metrics.map(|place| place.0), credentials.ends);
         let prepared = Prepared { name: name.clone(), trust, metrics, later, ends };
         let config = QuicConfig {
@@ -191,18 +193,20 @@ fn of_authority(folder: &Path) -> Vec<Later> {
 }
 
 fn addresses(list: Option<List<IpAddr>>) -> Vec<IpAddr> {
-    list.map_or_else(Vec::new, |list| list.0)
+    list.map_or_else(Vec::new, |list| list.0.into_iter().map(|address| address.to_canonical()).collect())
 }
 
 /// Runs the AS until it is stopped.
 pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     let report = Report::new(&Party::As, settings.event_log.as_deref())?;
+    let event_log = settings.event_log.clone();
     let zone = zone(settings.zone);
     let name = named(settings.name, "as", &zone)?;
     let (_, range) = overlay(zone, settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
     let papers = papers!(settings);
     let (quic, certificate, mut prepared) = papers.quic::<AuthSettings>(&name, &name, false)?;
-    let nms = required::<AuthSettings, _>(settings.nms, "nms")?.0;
+    prepared.later.extend(event_log.iter().flat_map(|path| KeptOpen::later(path)));
+    let nms = places(required::<AuthSettings, _>(settings.nms, "nms")?);
     let database = required::<AuthSettings, _>(settings.database, "database")?;
     let (listen, port) = (addresses(settings.listen), settings.port.unwrap_or(PORT));
     let store = Arc::new(SqliteStore::serving(&database, range)?);
@@ -214,7 +218,7 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     }
     let config = AuthConfig {
         quic,
-        nms_conventional: settings.nms_conventional.map_or_else(|| with_port(&nms, CONVENTIONAL_PORT), |list| list.0),
+        nms_conventional: settings.nms_conventional.map_or_else(|| with_port(&nms, CONVENTIONAL_PORT), places),
         nms_proposed: nms,
         store,
         seed: seed()?,
@@ -227,6 +231,7 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
 /// Runs the NMS until it is stopped.
 pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
     let report = Report::new(&Party::Nms, settings.event_log.as_deref())?;
+    let event_log = settings.event_log.clone();
     let zone = zone(settings.zone);
     let name = named(settings.name, "nms", &zone)?;
     let trs_name = named(settings.trs_name, "trs", &zone)?;
@@ -234,13 +239,16 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
     let (_, range) = overlay(zone, settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
     let papers = papers!(settings);
     let (quic, certificate, mut prepared) = papers.quic::<NmsSettings>(&name, &as_name, false)?;
+    prepared.later.extend(event_log.iter().flat_map(|path| KeptOpen::later(path)));
     let database = required::<NmsSettings, _>(settings.database, "database")?;
     let relay = match settings.trs {
         None => None,
         Some(trs) => Some(RelayConfig {
             name: trs_name,
-            conventional: settings.trs_conventional.map_or_else(|| with_port(&trs.0, CONVENTIONAL_PORT), |list| list.0),
-            proposed: trs.0,
+            conventional: settings
+                .trs_conventional
+                .map_or_else(|| with_port(&places(trs.clone()), CONVENTIONAL_PORT), places),
+            proposed: places(trs),
             service_key: files::service_key(&required::<NmsSettings, _>(settings.service_key, "service_key")?)?,
             mode: settings.relay.unwrap_or(Relay::Blind).into(),
         }),
@@ -278,6 +286,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
 /// Runs the TRS until it is stopped.
 pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
     let report = Report::new(&Party::Trs, settings.event_log.as_deref())?;
+    let event_log = settings.event_log.clone();
     let zone = zone(settings.zone);
     let name = named(settings.name, "trs", &zone)?;
     let as_name = named(settings.as_name, "as", &zone)?;
@@ -288,6 +297,7 @@ pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
     if let Some(congestion) = settings.congestion {
         quic.options.congestion = congestion.into();
     }
+    prepared.later.extend(event_log.iter().flat_map(|path| KeptOpen::later(path)));
     let (port, conventional_port) =
         (settings.port.unwrap_or(PORT), settings.conventional_port.unwrap_or(CONVENTIONAL_PORT));
     let store = match &settings.database {

@@ -5,7 +5,7 @@
 //! lately.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,10 +15,11 @@ use cyphonic_core::method::Method;
 use cyphonic_core::name::{Fqdn, Party};
 use cyphonic_core::node::{ChoiceStatus, TunnelStatus};
 use cyphonic_core::time::Instant;
+use rustix::net::sockopt;
 use tokio::net::TcpStream;
 
 use crate::drive;
-use crate::files::{self, Span};
+use crate::files::{self, Ends, Span};
 
 /// How long a TCP connection to the AS may take.
 const PROBE: Duration = Duration::from_secs(3);
@@ -49,6 +50,8 @@ pub(super) struct Facts {
     pub(super) auth: Vec<SocketAddr>,
     /// The node's certificate; none where it logs in by password.
     pub(super) certificate: Option<(PathBuf, Option<Span>)>,
+    /// When it ends, and the CA's.
+    pub(super) ends: Option<Ends>,
     /// When registrations were lost, lately.
     lost: VecDeque<Instant>,
 }
@@ -60,12 +63,7 @@ impl Facts {
         auth: Vec<SocketAddr>,
         certificate: Option<(PathBuf, Option<Span>)>,
     ) -> Self {
-        Self { name, method, auth, certificate, lost: VecDeque::new() }
-    }
-
-    /// When the node's certificate ends, since 1970.
-    pub(super) fn certificate_ends(&self) -> Option<Duration> {
-        self.certificate.as_ref().and_then(|(_, span)| *span).map(|span| span.ends)
+        Self { name, method, auth, certificate, ends: None, lost: VecDeque::new() }
     }
 
     /// A registration that stood is lost.
@@ -80,8 +78,8 @@ impl Facts {
         self.lost.len() >= OFTEN.0 && self.lost.front().is_some_and(|&first| now <= first + OFTEN.1)
     }
 
-    /// `tcp`: whether TCP gets through to the AS, where that was tried.
-    pub(super) fn explain(&self, now: Instant, failed: &Failed, tcp: Option<bool>) -> Trouble {
+    /// `probe`: what was found out about the way to the AS, where that was tried.
+    pub(super) fn explain(&self, now: Instant, failed: &Failed, probe: Option<Probe>) -> Trouble {
         let reason = &failed.reason;
         let is_as = failed.with == Some(Party::As);
         let who = if is_as { format!("the AS ({})", places(&self.auth)) } else { "the NMS".to_owned() };
@@ -98,8 +96,16 @@ impl Facts {
             return trouble(what, remedy);
         }
         match reason {
-            Reason::Timeout if is_as && self.method == Method::Proposed => match tcp {
-                Some(true) => trouble(
+            Reason::Timeout if is_as && self.method == Method::Proposed => match probe {
+                Some(Probe { narrow: Some(mtu), .. }) => trouble(
+                    format!(
+                        "the path MTU to {who} is {mtu} bytes, and QUIC's packets need {QUIC_MTU_V4} by IPv4 and \
+                         {QUIC_MTU_V6} by IPv6 (RFC 9000, section 14)"
+                    ),
+                    "raise the MTU of this machine's interface, or of the link on the way; `ip route get ADDRESS` shows it; or \
+                     use `method = \"conventional\"`",
+                ),
+                Some(Probe { tcp: true, .. }) => trouble(
                     format!("UDP is blocked: {who} can be reached by TCP, but does not answer by UDP"),
                     "let UDP to and from that port through the firewall on the way, or on this machine; the node tries on by itself",
                 ),
@@ -251,14 +257,43 @@ pub(super) fn why(now: Instant, tunnel: &TunnelStatus, choice: &ChoiceStatus, st
     format!("relayed: {reason}{next}")
 }
 
-/// Whether any of these places takes a TCP connection.
-pub(super) async fn answers_by_tcp(places: Vec<SocketAddr>) -> bool {
-    for place in places {
+/// The least path MTU for QUIC, bytes of IP: datagrams of 1,200 bytes (RFC 9000 §14), and the headers of UDP and IP.
+const QUIC_MTU_V4: u32 = 1_200 + 8 + 20;
+const QUIC_MTU_V6: u32 = 1_200 + 8 + 40;
+
+/// What can be found out about the way to the AS when it does not answer by UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Probe {
+    /// Whether any of its places takes a TCP connection.
+    pub(super) tcp: bool,
+    /// The largest path MTU to any place, if all are too narrow for QUIC. The kernel knows it from the interface, and
+    /// from routers' ICMP errors.
+    pub(super) narrow: Option<u32>,
+}
+
+/// Looks at the way to these places.
+pub(super) async fn probe(places: Vec<SocketAddr>) -> Probe {
+    let mut tcp = false;
+    for place in &places {
         if matches!(tokio::time::timeout(PROBE, TcpStream::connect(place)).await, Ok(Ok(_))) {
-            return true;
+            tcp = true;
+            break;
         }
     }
-    false
+    let mtus: Vec<_> = places.iter().filter_map(|place| Some((place, path_mtu(*place)?))).collect();
+    let is_narrow = |place: &SocketAddr, mtu: u32| mtu < if place.is_ipv6() { QUIC_MTU_V6 } else { QUIC_MTU_V4 };
+    let narrow = mtus.iter().all(|(place, mtu)| is_narrow(place, *mtu));
+    Probe { tcp, narrow: mtus.iter().map(|(_, mtu)| *mtu).max().filter(|_| narrow) }
+}
+
+/// The path MTU to a place as the kernel knows it, bytes of IP. Nothing is sent.
+fn path_mtu(place: SocketAddr) -> Option<u32> {
+    let any: SocketAddr =
+        if place.is_ipv6() { (Ipv6Addr::UNSPECIFIED, 0).into() } else { (Ipv4Addr::UNSPECIFIED, 0).into() };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(place).ok()?;
+    let mtu = if place.is_ipv6() { sockopt::ipv6_mtu(&socket) } else { sockopt::ip_mtu(&socket) };
+    mtu.ok()
 }
 
 fn places(places: &[SocketAddr]) -> String {
@@ -277,8 +312,8 @@ mod tests {
         Facts::new("a.example".parse().unwrap(), method, vec!["192.0.2.2:443".parse().unwrap()], certificate)
     }
 
-    fn said(facts: &Facts, reason: Reason, with: Party, tcp: Option<bool>) -> String {
-        let trouble = facts.explain(Instant::ZERO, &Failed { reason, with: Some(with), stood: false }, tcp);
+    fn said(facts: &Facts, reason: Reason, with: Party, probe: Option<Probe>) -> String {
+        let trouble = facts.explain(Instant::ZERO, &Failed { reason, with: Some(with), stood: false }, probe);
         format!("{}; {}", trouble.what, trouble.remedy)
     }
 
@@ -286,9 +321,14 @@ mod tests {
     fn udp_is_called_blocked_only_where_tcp_gets_through() {
         let proposed = facts(Method::Proposed, None);
         for (tcp, blocked) in [(None, false), (Some(false), false), (Some(true), true)] {
-            let text = said(&proposed, Reason::Timeout, Party::As, tcp);
+            let probe = tcp.map(|tcp| Probe { tcp, narrow: None });
+            let text = said(&proposed, Reason::Timeout, Party::As, probe);
             assert_eq!(text.contains("UDP is blocked"), blocked, "{text}");
             assert!(text.contains("192.0.2.2:443"), "{text}");
+        }
+        for tcp in [true, false] {
+            let text = said(&proposed, Reason::Timeout, Party::As, Some(Probe { tcp, narrow: Some(1_124) }));
+            assert!(text.contains("path MTU") && text.contains("1124") && !text.contains("blocked"), "{text}");
         }
         let text = said(&facts(Method::Conventional, None), Reason::Timeout, Party::Nms, None);
         assert!(text.contains("UDP is blocked") && text.contains("4501"), "{text}");

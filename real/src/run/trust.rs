@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::privileges::Later;
 use crate::error::{Code, Failure};
-use crate::{files, signup};
+use crate::{files, signup, tasks};
 
 /// How often the files are looked at. A session of a revoked certificate ends within this time and a little after its
 /// list was replaced.
@@ -173,9 +173,10 @@ impl Trust {
     ) -> Result<(), Failure> {
         let mut hangup = signal(SignalKind::hangup()).map_err(Failure::other)?;
         if let Some(source) = self.source.clone() {
-            tokio::spawn(source.follow(self.files.roots.clone(), self.chain.clone(), tell.clone(), revoked));
+            let fetches = source.follow(self.files.roots.clone(), self.chain.clone(), tell.clone(), revoked);
+            tasks::forever("fetches the list of revoked certificates", fetches);
         }
-        tokio::spawn(async move {
+        tasks::forever("reads roots and revoked certificates again", async move {
             let mut said: Option<(String, Instant)> = None;
             loop {
                 let forced = tokio::select! {

@@ -19,7 +19,7 @@ use super::{ALPN, Ask, Channel, LINE_BYTES, PATIENCE, Reply, Request, environmen
 use crate::ca::{self, Ca};
 use crate::error::{Code, Failure};
 use crate::store::{Invitation, SqliteStore};
-use crate::{drive, names};
+use crate::{drive, names, tasks};
 
 /// What the AS needs to sign devices up.
 pub struct Desk {
@@ -48,7 +48,7 @@ impl Desk {
         let place = listeners.first().map_or_else(|| Ok(([0; 4], port).into()), TcpListener::local_addr);
         let (desk, seats) = (Arc::new(self), Arc::<Seats>::default());
         for listener in listeners {
-            tokio::spawn(desk.clone().admit(listener, seats.clone()));
+            tasks::forever("signs devices up", desk.clone().admit(listener, seats.clone()));
         }
         place.map_err(Failure::other)
     }

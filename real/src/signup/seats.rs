@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::descriptors;
 
-/// Most at one time.
+/// Most connections at one time: each may hold a TLS session and a certificate request.
 const MOST: usize = 64;
 /// Most connections from one source at one time: several devices may be behind one NAT.
 const MOST_FROM_ONE: usize = 8;

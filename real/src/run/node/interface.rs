@@ -78,9 +78,11 @@ impl Interface {
         }
         Ok(())
     }
+}
 
-    /// Puts the resolver back as it was before.
-    pub(super) fn restore(&mut self) {
+/// Also where the daemon panics.
+impl Drop for Interface {
+    fn drop(&mut self) {
         self.resolver.restore();
     }
 }

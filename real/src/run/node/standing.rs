@@ -1,6 +1,6 @@
 //! How a node stands: what its role reported and knows, in the words of [`crate::control`].
 //!
-//! * In: events ([`Standing::event`]), and the outcome of a TCP connection to the AS ([`Standing::probed`]).
+//! * In: events ([`Standing::event`]), and the facts about the way to the AS ([`Standing::probed`]).
 //! * Out: `status`, `netcheck`, numbers, the log lines about the registration.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use cyphonic_core::route::optimal::{Behaviour, Filtering, Mapping};
 use cyphonic_core::time::Instant;
 
 use super::super::metrics::Page;
-use super::super::trouble::{self, Facts, Failed, Trouble};
+use super::super::trouble::{self, Facts, Failed, Probe, Trouble};
 use super::super::{expiry, netcheck};
 use super::{milliseconds, via};
 use crate::control;
@@ -77,7 +77,7 @@ impl Standing {
         self.trouble.as_ref().map(|(_, trouble)| trouble)
     }
 
-    /// The role reports something. The places of the AS that shall be asked by TCP, if that would tell more.
+    /// The role reports something. The places of the AS to probe, if that would tell more.
     pub(super) fn event(&mut self, machine: &Node, now: Instant, event: &Event) -> Option<Vec<SocketAddr>> {
         let mut probe = None;
         match event {
@@ -116,17 +116,17 @@ impl Standing {
         probe
     }
 
-    /// Whether the AS answered by TCP, asked because it did not by UDP.
-    pub(super) fn probed(&mut self, now: Instant, tcp: bool) {
+    /// What was found out about the way to the AS, because it did not answer by UDP.
+    pub(super) fn probed(&mut self, now: Instant, probe: Probe) {
         let failed = self.trouble.as_ref().map(|(failed, _)| failed.clone());
         if let Some(failed) = failed.filter(|failed| failed.reason == Reason::Timeout) {
-            self.explain(now, failed, Some(tcp));
+            self.explain(now, failed, Some(probe));
         }
     }
 
     /// Says why there is no registration, once for each different reason.
-    fn explain(&mut self, now: Instant, failed: Failed, tcp: Option<bool>) {
-        let trouble = self.facts.explain(now, &failed, tcp);
+    fn explain(&mut self, now: Instant, failed: Failed, probe: Option<Probe>) {
+        let trouble = self.facts.explain(now, &failed, probe);
         let known = self.trouble.as_ref().is_some_and(|(_, known)| *known == trouble);
         if known {
             tracing::debug!(reason = %trouble.what, "still not registered");
@@ -156,7 +156,8 @@ impl Standing {
             nat: self.nat,
             trouble: self.trouble().map(|trouble| trouble.what.clone()),
             remedy: self.trouble().map(|trouble| trouble.remedy.clone()),
-            certificate_ends: self.facts.certificate_ends().map(|ends| ends.as_secs()),
+            certificate_ends: self.facts.ends.map(|ends| ends.own.as_secs()),
+            authority_ends: self.facts.ends.and_then(|ends| ends.authority).map(|ends| ends.as_secs()),
             nms: self.nms(machine, now),
             network_behaviour: known.collect(),
             virtual_addresses: self.own.map(both).unwrap_or_default(),
@@ -174,7 +175,7 @@ impl Standing {
 
     /// Puts the node's own numbers on a page.
     pub(super) fn on(&self, machine: &Node, page: &mut Page) {
-        expiry::on(page, self.facts.certificate_ends());
+        expiry::on(page, self.facts.ends);
         let registered = f64::from(u8::from(machine.is_registered()));
         page.gauge("registered", "Whether the NMS knows where this node is.", [(Vec::new(), registered)]);
         let peers = machine.peers();
