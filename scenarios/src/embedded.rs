@@ -9,6 +9,7 @@ macro_rules! embedded {
 
 embedded! {
     "handover",
+    "mobility",
     "setup",
     "table1",
     "table3",

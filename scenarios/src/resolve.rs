@@ -42,7 +42,7 @@ const DEFAULT_DURATION_LIMIT_S: u64 = 300;
 /// Reads and judges a tree.
 pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, ScenarioError> {
     let Spelled { file, steps } = read(source, tree)?;
-    let context = Context { source, tree };
+    let context = Context { source, tree, link: &file.link };
     let (method, framing) = method_and_framing(context, &file)?;
     let (login, relay_mode, policy) = choices(context, &file, method)?;
     let congestion = congestion(context, &file, framing)?;
@@ -96,6 +96,8 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
 struct Context<'a, 'i> {
     source: Source<'i>,
     tree: &'a Tree<'i>,
+    /// What links are where they do not say otherwise.
+    link: &'a schema::Way,
 }
 
 impl Context<'_, '_> {

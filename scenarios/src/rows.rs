@@ -19,6 +19,8 @@ pub enum Row {
     Composition(Composition),
     /// See [`Setup`].
     Setup(Setup),
+    /// See [`Handover`].
+    Handover(Handover),
 }
 
 /// [`Measure::Outcome`]: what became of a pair of nodes; one row for each pair that an echo or TCP step names.
@@ -94,6 +96,61 @@ pub struct Setup {
     pub trs_bytes: u64,
 }
 
+/// [`Measure::Handover`]: what a move cost numbered datagrams that were under way in both directions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handover {
+    /// Which end of the tunnel moved.
+    pub mover: Mover,
+    /// The signaling pattern of the tunnel in use before the move; none if there was none.
+    #[serde(with = "pattern")]
+    pub pattern: Option<Pattern>,
+    /// That of the tunnel in use at the end.
+    #[serde(with = "pattern")]
+    pub pattern_after: Option<Pattern>,
+    /// How the tunnel followed; none if no new one came up.
+    pub used: Option<Used>,
+    /// The longest time without a delivery from the first flow's sender to its receiver, milliseconds.
+    #[serde(with = "whole_millis")]
+    pub gap_ms: Millis,
+    /// The same the other way.
+    #[serde(with = "whole_millis")]
+    pub gap_back_ms: Millis,
+    /// Datagrams of both flows.
+    pub sent: u64,
+    /// Those that never arrived.
+    pub lost: u64,
+    /// Those that arrived once more.
+    pub duplicated: u64,
+    /// Those that arrived after one that was sent later.
+    pub reordered: u64,
+    /// Packets that left a node from the move until both directions delivered again, without those that carry the flows.
+    pub signaling_packets: u64,
+    /// Their bytes, whole IP packets.
+    pub signaling_bytes: u64,
+}
+
+/// Which end of a tunnel moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mover {
+    /// None.
+    None,
+    /// The end that dialed the tunnel.
+    Client,
+    /// The end that was dialed.
+    Server,
+    /// Both at once.
+    Both,
+}
+
+/// How a tunnel follows a node that moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Used {
+    /// Another tunnel was built, by the signaling of a first one.
+    Rebuild,
+}
+
 /// A duration in whole microseconds, written as milliseconds with three decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Millis {
@@ -106,6 +163,14 @@ impl Millis {
     pub fn new(duration: std::time::Duration) -> Self {
         let micros = (duration.as_nanos() + 500) / 1000;
         Self { micros: u64::try_from(micros).unwrap_or(u64::MAX) }
+    }
+
+    /// From milliseconds with three decimals.
+    fn parse(text: &str) -> Option<Self> {
+        let (whole, micros) = text.split_once('.')?;
+        let whole: u64 = whole.parse().ok()?;
+        let micros: u64 = (micros.len() == 3).then(|| micros.parse().ok())??;
+        whole.checked_mul(1000)?.checked_add(micros).map(|micros| Self { micros })
     }
 
     /// Milliseconds with the fraction.
@@ -191,6 +256,20 @@ impl Row {
             ],
             Measure::Rtt => &["probe", "rtt_ms"],
             Measure::Composition => &["field", "bytes"],
+            Measure::Handover => &[
+                "mover",
+                "pattern",
+                "pattern_after",
+                "used",
+                "gap_ms",
+                "gap_back_ms",
+                "sent",
+                "lost",
+                "duplicated",
+                "reordered",
+                "signaling_packets",
+                "signaling_bytes",
+            ],
             Measure::Setup => &[
                 "phase",
                 "pattern",
@@ -213,6 +292,7 @@ impl Row {
             Self::Rtt(_) => Measure::Rtt,
             Self::Composition(_) => Measure::Composition,
             Self::Setup(_) => Measure::Setup,
+            Self::Handover(_) => Measure::Handover,
         }
     }
 
@@ -224,6 +304,7 @@ impl Row {
             Self::Rtt(row) => writer.serialize(row)?,
             Self::Composition(row) => writer.serialize(row)?,
             Self::Setup(row) => writer.serialize(row)?,
+            Self::Handover(row) => writer.serialize(row)?,
         }
         let bytes = writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))?;
         let mut record = csv::StringRecord::new();
@@ -240,6 +321,7 @@ impl Row {
             Measure::Rtt => Self::Rtt(record.deserialize(header)?),
             Measure::Composition => Self::Composition(record.deserialize(header)?),
             Measure::Setup => Self::Setup(record.deserialize(header)?),
+            Measure::Handover => Self::Handover(record.deserialize(header)?),
         })
     }
 }
@@ -299,16 +381,29 @@ optional!(
     },
     "initiator or responder"
 );
+/// Three decimals.
+mod whole_millis {
+    use super::{Deserialize, Millis};
+    use serde::de::{Error, Unexpected};
+    use serde::{Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's `with` calls it so")]
+    pub(super) fn serialize<S: Serializer>(value: &Millis, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Millis, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let expected = &"milliseconds with three decimals";
+        Millis::parse(&text).ok_or_else(|| Error::invalid_value(Unexpected::Str(&text), expected))
+    }
+}
+
 optional!(
     /// Three decimals.
     millis,
     Millis,
     |ms| ms.to_string(),
-    |text| {
-        let (whole, micros) = text.split_once('.')?;
-        let whole: u64 = whole.parse().ok()?;
-        let micros: u64 = (micros.len() == 3).then(|| micros.parse().ok())??;
-        whole.checked_mul(1000)?.checked_add(micros).map(|micros| Millis { micros })
-    },
+    Millis::parse,
     "milliseconds with three decimals"
 );

@@ -48,6 +48,9 @@ pub(crate) struct File {
     pub(crate) measure: Measure,
     /// The invariant that once did not hold: a run is held against all of them.
     pub(crate) expect: Option<Invariant>,
+    /// What every link is where it does not say otherwise, both ways.
+    #[serde(default)]
+    pub(crate) link: Way,
     /// The links of AS, NMS and TRS.
     pub(crate) services: Option<Services>,
     /// The carrier-grade NATs.

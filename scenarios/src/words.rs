@@ -237,6 +237,8 @@ words! {
         Composition "composition",
         /// What login, registration and tunnel set-up cost.
         Setup "setup",
+        /// What a move costs traffic that is under way.
+        Handover "handover",
     }
 }
 

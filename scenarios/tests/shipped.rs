@@ -134,6 +134,31 @@ fn setup_has_every_pattern_in_every_framing_and_relay_mode() {
 }
 
 #[test]
+fn mobility_has_every_mover_and_change_of_pattern() {
+    let plan = embedded("mobility");
+    assert_eq!((plan.measure, plan.seeds, plan.cells.len()), (Measure::Handover, 1..=30, 3 * 21 * 3 * 2));
+    let mut seen = BTreeSet::new();
+    for cell in &plan.cells {
+        let s = &cell.scenario;
+        let moves = [4, 5].map(|step| matches!(s.steps[step].action, Action::Move { .. }));
+        let location = |kind| match kind {
+            SiteKind::Ipv6 => Location::V6,
+            SiteKind::Ipv4Private => Location::V4Private,
+            _ => Location::V4Global,
+        };
+        let kind = |site: usize| location(s.sites[site].kind);
+        let after = [0, 1].map(|node| kind(if moves[node] { node + 2 } else { node }));
+        seen.insert((moves, table1(kind(0), kind(1)).number(), table1(after[0], after[1]).number()));
+        assert!(s.sites.iter().all(|site| site.link == s.services.nms.link), "one delay everywhere");
+    }
+    for moves in [[true, false], [false, true], [true, true]] {
+        for (before, after) in [(1, 1), (1, 3), (2, 2), (2, 3), (3, 3), (3, 1)] {
+            assert!(seen.contains(&(moves, before, after)), "{moves:?} {before} to {after}");
+        }
+    }
+}
+
+#[test]
 fn in_handover_the_move_comes_while_the_transfer_is_under_way() {
     let plan = embedded("handover");
     let is_baseline = |s: &Scenario| matches!(s.steps[2].action, Action::Wait(none) if none.is_zero());

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use cyphonic_scenarios::Engine;
 use cyphonic_sim::error::LabError;
+use cyphonic_sim::lab::experiment::Extent;
 use cyphonic_sim::lab::single::{Request, single};
 use cyphonic_sim::lab::{compare, experiment, explain, matrix, reproduce, verify};
 use cyphonic_sim::soak::campaign::{self, Campaign};
@@ -47,6 +48,9 @@ enum Command {
         /// Where the CSV files go.
         #[arg(long, value_name = "DIR", default_value = "results/sim")]
         out: PathBuf,
+        /// Instead runs the experiments that take long, up to an hour, and writes theirs.
+        #[arg(long)]
+        full: bool,
     },
     /// Runs one scenario: every cell of its sweep with every seed. One that says which invariant to `expect` is held
     /// against all of them, on both engines.
@@ -83,6 +87,9 @@ enum Command {
         /// The folder.
         #[arg(value_name = "DIR", default_value = "results/sim")]
         folder: PathBuf,
+        /// The experiments that take long as well.
+        #[arg(long)]
+        full: bool,
     },
     /// Crosses every kind of site with every other, under both policies and both methods, and holds the optimal policy,
     /// an oracle and what packets did to each other. Exit code 3 if they disagree.
@@ -232,9 +239,11 @@ fn main() -> ExitCode {
             let _ = writeln!(std::io::stderr(), "{line}");
         }
     };
-    let result = match arguments.command.unwrap_or(Command::Reproduce { out: "results/sim".into() }) {
-        Command::Reproduce { out } => reproduce::reproduce(&out, announce),
-        Command::Verify { folder } => verify::verify(&folder, announce),
+    let result = match arguments.command.unwrap_or(Command::Reproduce { out: "results/sim".into(), full: false }) {
+        Command::Reproduce { out, full } => {
+            reproduce::reproduce(&out, if full { Extent::Full } else { Extent::Usual }, announce)
+        }
+        Command::Verify { folder, full } => verify::verify(&folder, full, announce),
         Command::Scenarios => list(),
         Command::Run { file, seed, engine, sets, out, json, sequence, pcap, qlog } => {
             told(single(&Request { file, seeds: seed, engine, sets, out, json, sequence, pcap, qlog }))
@@ -287,7 +296,7 @@ fn told(result: Result<(String, Option<LabError>), LabError>) -> Result<String, 
 
 fn list() -> Result<String, LabError> {
     let mut text = String::new();
-    for plan in experiment::plans()? {
+    for plan in [experiment::plans(Extent::Usual)?, experiment::plans(Extent::Full)?].concat() {
         let runs = plan.cells.len() as u64 * (plan.seeds.end() - plan.seeds.start() + 1);
         let _ = writeln!(text, "{:<10} {:>4} runs  {}", plan.name, runs, plan.title);
     }

@@ -1,6 +1,7 @@
 //! From what a run showed to result rows.
 
 mod flights;
+mod handover;
 mod setup;
 
 use std::sync::Arc;
@@ -45,13 +46,16 @@ pub enum MeasureError {
     /// `setup` without an echo that was answered.
     #[error("no echo was answered, so the tunnel was never used")]
     NoEcho,
+    /// `handover` without traffic in both directions.
+    #[error("no two flows, one in each direction, were started")]
+    NoFlows,
 }
 
 /// What has to be watched for a measure.
 pub fn watch_for(measure: Measure) -> Watch {
     match measure {
         Measure::Outcome | Measure::Rtt => Watch::default(),
-        Measure::Setup => Watch { tap: TapMode::Keep, ..Watch::default() },
+        Measure::Setup | Measure::Handover => Watch { tap: TapMode::Keep, ..Watch::default() },
         Measure::Composition => {
             Watch { tap: TapMode::Keep, secrets: Some(Arc::new(Secrets::default())), ..Watch::default() }
         }
@@ -72,6 +76,7 @@ pub fn rows(scenario: &Scenario, run: &Run, watch: &Watch) -> Result<Vec<Row>, M
         Measure::Rtt => Ok(rtts(run).into_iter().map(Row::Rtt).collect()),
         Measure::Composition => composition(scenario, run, watch),
         Measure::Setup => setup::rows(scenario, run),
+        Measure::Handover => handover::rows(scenario, run),
     }
 }
 

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use cyphonic_sim::lab::experiment::{self, Extent};
 use tempfile::TempDir;
 
 /// What an experiment is called, by the name of its results.
-const SCENARIOS: [&str; 5] = ["handover", "setup", "table1", "table3", "table4"];
+const SCENARIOS: [&str; 6] = ["handover", "setup", "table1", "table3", "table4", "mobility"];
 /// Every file of results, in the order of their names.
 const RESULTS: [&str; 6] = ["handover.csv", "matrix.csv", "setup.csv", "table1.csv", "table3.csv", "table4.csv"];
 /// One cell of table4 with two echoes: a run takes some milliseconds.
@@ -273,6 +274,20 @@ fn an_interrupted_reproduction_leaves_no_file_and_the_old_ones_as_they_were() {
     child.kill().unwrap();
     assert!(!child.wait().unwrap().success(), "it was still at work");
     assert_eq!(names(&results), [""; 0]);
+}
+
+/// A committed file is what `reproduce` writes, or what `reproduce --full` writes, or no experiment's; never two of them.
+#[test]
+fn every_committed_file_has_one_maker() {
+    let full = experiment::plans(Extent::Full).unwrap().into_iter().map(|plan| format!("{}.csv", plan.name));
+    let elsewhere = experiment::ELSEWHERE.iter().map(|(file, _)| (*file).to_owned());
+    let mut known: Vec<String> = RESULTS.iter().map(|file| (*file).to_owned()).chain(full).chain(elsewhere).collect();
+    known.sort();
+    let makers = known.len();
+    known.dedup();
+    assert_eq!(known.len(), makers, "{known:?}");
+    let committed = names(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/sim"));
+    assert!(committed.iter().all(|file| known.contains(file)), "{committed:?} are not all of {known:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Links: one value for both ways, or one for each.
+//! Links: one value for both ways, or one for each; where there is neither, that of all links.
 
 use std::time::Duration;
 
@@ -7,6 +7,8 @@ use crate::error::{Problem, ScenarioError};
 use crate::scenario::{BurstLoss, Link, Queue, Way};
 use crate::schema;
 
+/// The path of what holds for all links.
+const ALL_LINKS: &str = "link";
 /// The least delay of a link: a tick of the slower engine.
 const LEAST_DELAY_MS: f64 = 1.0;
 const DEFAULT_QUEUE: Duration = Duration::from_millis(100);
@@ -85,7 +87,8 @@ impl Merged<'_, '_, '_> {
 
     /// In time or in bytes; what one way says goes before what holds for both.
     fn queue(&self) -> Result<Queue, ScenarioError> {
-        for (way, path) in [(&self.own, format!("{}.{}", self.path, self.name)), (self.both, self.path.to_owned())] {
+        let own = (&self.own, format!("{}.{}", self.path, self.name));
+        for (way, path) in [own, (self.both, self.path.to_owned()), (self.context.link, ALL_LINKS.to_owned())] {
             match (way.queue_ms, way.queue_bytes) {
                 (Some(_), Some(_)) => return self.context.fail(&format!("{path}.queue_bytes"), Problem::TwoQueues),
                 (Some(ms), None) => {
@@ -127,7 +130,10 @@ impl Merged<'_, '_, '_> {
     fn pick<T>(&self, key: &str, get: fn(&schema::Way) -> Option<T>) -> (Option<T>, String) {
         match get(&self.own) {
             Some(value) => (Some(value), format!("{}.{}.{key}", self.path, self.name)),
-            None => (get(self.both), format!("{}.{key}", self.path)),
+            None => match (get(self.both), get(self.context.link)) {
+                (None, Some(value)) => (Some(value), format!("{ALL_LINKS}.{key}")),
+                (value, _) => (value, format!("{}.{key}", self.path)),
+            },
         }
     }
 }

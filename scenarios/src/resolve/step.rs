@@ -66,6 +66,17 @@ fn needs(measure: Measure, steps: &[Step]) -> (&'static [&'static str], bool) {
     match measure {
         Measure::Outcome => (&["echo", "tcp"], any(|a| matches!(a, Action::Echo(_) | Action::Tcp { .. }))),
         Measure::Rtt | Measure::Setup => (&["echo"], any(|a| matches!(a, Action::Echo(_)))),
+        Measure::Handover => {
+            let flows: Vec<Pair> = steps
+                .iter()
+                .filter_map(|step| match step.action {
+                    Action::Udp(probes) if probes.count > 1 => Some(probes.pair),
+                    _ => None,
+                })
+                .collect();
+            let both_ways = flows.first().is_some_and(|a| flows.iter().any(|b| (a.from, a.to) == (b.to, b.from)));
+            (&["udp"], both_ways)
+        }
         Measure::Composition => (&["probe_mtu"], any(|a| matches!(a, Action::ProbeMtu(_)))),
     }
 }

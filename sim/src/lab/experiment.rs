@@ -15,9 +15,27 @@ pub struct Done {
     pub compared: usize,
 }
 
-/// Every experiment that is built in.
-pub fn plans() -> Result<Vec<Plan>, LabError> {
-    EMBEDDED.iter().map(|(name, _)| Ok(Plan::expand(&Document::embedded(name)?, &[])?)).collect()
+/// The experiments that take too long for every reproduction. A committed file of `results/sim` is either one that
+/// [`Extent::Usual`] writes, or that of an experiment named here, or one of [`ELSEWHERE`]; never two of them.
+const FULL: [&str; 1] = ["mobility"];
+
+/// Files of `results/sim` that no experiment writes, and the subcommand that does.
+pub const ELSEWHERE: [(&str, &str); 1] = [("soak.csv", "soak, then merge --totals")];
+
+/// Which experiments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Those of every reproduction: less than a minute in a release build.
+    Usual,
+    /// The others: up to an hour.
+    Full,
+}
+
+/// The experiments of one extent that are built in.
+pub fn plans(extent: Extent) -> Result<Vec<Plan>, LabError> {
+    let names = EMBEDDED.iter().map(|(name, _)| *name);
+    let chosen = names.filter(|name| FULL.contains(name) == (extent == Extent::Full));
+    chosen.map(|name| Ok(Plan::expand(&Document::embedded(name)?, &[])?)).collect()
 }
 
 /// Runs one experiment. An experiment on turmoil runs on the event loop as well, which must put the same bytes on every

@@ -2,6 +2,7 @@
 
 mod handover;
 mod layout;
+mod mobility;
 mod paper;
 mod setup;
 mod table1;
@@ -33,6 +34,9 @@ pub fn report(all: &[Done]) -> Result<String, LabError> {
     }
     if let Some(table) = table("handover") {
         handover::print(&mut text, table)?;
+    }
+    if let Some(table) = table("mobility") {
+        mobility::print(&mut text, table);
     }
     Ok(text)
 }

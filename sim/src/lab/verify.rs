@@ -5,12 +5,17 @@ use std::path::Path;
 use cyphonic_scenarios::{ResultsError, Table};
 
 use super::batch::{self, Options};
-use super::{experiment, matrix};
+use super::experiment::{self, Extent};
+use super::matrix;
 use crate::error::LabError;
 
-/// Reruns every experiment; the first difference is the error. Gives the report to print.
-pub fn verify(folder: &Path, mut announce: impl FnMut(&str)) -> Result<String, LabError> {
-    let plans = experiment::plans()?;
+/// Reruns every experiment, those that take long only if asked for; the first difference is the error. Gives the report to
+/// print.
+pub fn verify(folder: &Path, is_full: bool, mut announce: impl FnMut(&str)) -> Result<String, LabError> {
+    let mut plans = experiment::plans(Extent::Usual)?;
+    if is_full {
+        plans.extend(experiment::plans(Extent::Full)?);
+    }
     let count = plans.len() + 1;
     // Before anything runs: a missing or damaged file is told as such, not as a difference, and at once.
     let mut kept = Vec::new();

@@ -18,6 +18,8 @@ pub struct Arrivals {
     pub reordered: u64,
     /// The longest time from one new packet to the next.
     pub longest_gap: Duration,
+    /// When that time began.
+    pub longest_gap_began: Option<Instant>,
     /// When the first new packet arrived.
     pub first: Option<Instant>,
     /// When the last new packet arrived.
@@ -54,8 +56,11 @@ impl Arrivals {
         } else {
             self.highest = Some(sequence);
         }
-        if let Some(last) = self.last {
-            self.longest_gap = self.longest_gap.max(now - last);
+        if let Some(last) = self.last
+            && now - last > self.longest_gap
+        {
+            self.longest_gap = now - last;
+            self.longest_gap_began = Some(last);
         }
         self.first.get_or_insert(now);
         self.last = Some(now);
@@ -75,6 +80,7 @@ mod tests {
         }
         assert_eq!((arrivals.received, arrivals.duplicates, arrivals.reordered), (5, 1, 1));
         assert_eq!(arrivals.longest_gap, Duration::from_millis(29));
+        assert_eq!(arrivals.longest_gap_began, Some(Instant::from_millis(11)));
         assert!(arrivals.has(70) && !arrivals.has(69) && !arrivals.has(u64::MAX));
         assert!(!arrivals.note(Instant::from_millis(60), FLOW_LIMIT), "memory is bounded");
         assert_eq!(arrivals.last, Some(Instant::from_millis(50)));
