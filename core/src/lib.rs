@@ -10,6 +10,7 @@
 //! | the language | [`header`], [`message`], [`name`], [`key`] |
 //! | the decision | [`route`], [`probe`] |
 //! | the methods | [`conventional`], [`quic`], [`tls`], [`pki`] |
+//! | paths beneath a tunnel | [`paths`] |
 //! | the roles | [`node`], [`auth`], [`nms`], [`trs`], [`store`] |
 //! | the inside | [`packet`], [`dns`] |
 //! | for those who look | [`capture`] |
@@ -32,6 +33,7 @@ pub mod name;
 pub mod nms;
 pub mod node;
 pub mod packet;
+pub mod paths;
 pub mod pki;
 pub mod probe;
 pub mod quic;

@@ -92,7 +92,8 @@ impl Machine for Trs {
     fn feed(&mut self, now: Instant, input: Input<ServiceCommand>) {
         match input {
             Input::Datagram { local, remote, payload }
-                if local.port() == self.conventional_port || is_not_quic(&payload) =>
+                if local.port() == self.conventional_port
+                    || (is_not_quic(&payload) && !self.legs.is_path_probe(&payload)) =>
             {
                 self.paths.handle_datagram(now, local, remote, payload, &mut self.out);
             }

@@ -1,4 +1,4 @@
-//! A TRS that is given many datagrams at once: what comes at once on a leg leaves at once on the other.
+//! A TRS between two legs: what comes at once on one leaves at once on the other, and path probes go on as they are.
 
 mod common;
 
@@ -10,6 +10,7 @@ use cyphonic_core::header::Flags;
 use cyphonic_core::key::Key128;
 use cyphonic_core::machine::{Input, Machine, Output, Transmit};
 use cyphonic_core::message::{Framing, Message, RelayMode, TunnelRequest};
+use cyphonic_core::paths::probe::{Flags as ProbeFlags, Keys, Probe, ProbeKind, Secret};
 use cyphonic_core::quic::{CidScheme, LinkId, LinkOutput, Links, Load, QuicOptions};
 use cyphonic_core::time::Instant;
 use cyphonic_core::trs::{Trs, TrsConfig};
@@ -25,7 +26,7 @@ struct Leg {
     link: LinkId,
 }
 
-/// A TRS that copies, and two legs that are bound to each other.
+/// A TRS, and two legs that are bound to each other.
 struct Relay {
     now: Instant,
     trs: Trs,
@@ -35,7 +36,7 @@ struct Relay {
 }
 
 impl Relay {
-    fn new() -> Self {
+    fn new(mode: RelayMode) -> Self {
         let papers = Papers::new();
         let quic = |owner: &str| papers.quic(owner, QuicOptions { segments: 10, ..QuicOptions::default() });
         let config = TrsConfig {
@@ -43,7 +44,7 @@ impl Relay {
             quic: quic("trs"),
             conventional_port: 4501,
             service_key: Key128([0; 16]),
-            mode: RelayMode::Terminating,
+            mode,
             seed: [5; 32],
         };
         let leg = |owner: &str, host| {
@@ -157,7 +158,7 @@ fn what_comes_at_once_on_a_leg_leaves_at_once_on_the_other() {
     let packets: Vec<Bytes> = (0..9).map(|n| vec![n; 1_000].into()).collect();
     let to_bob = |answers: &[Transmit]| answers.iter().filter(|transmit| transmit.remote == address(2)).count();
 
-    let mut together = Relay::new();
+    let mut together = Relay::new(RelayMode::Terminating);
     let sent = together.send(&packets);
     together.feed(&sent);
     assert!(together.answers().is_empty(), "nothing is said before it settles");
@@ -166,7 +167,7 @@ fn what_comes_at_once_on_a_leg_leaves_at_once_on_the_other() {
     assert_eq!(to_bob(&answers), 1, "nine packets, one transmit");
     assert_eq!(together.received(&answers), packets);
 
-    let mut apart = Relay::new();
+    let mut apart = Relay::new(RelayMode::Terminating);
     let sent = apart.send(&packets);
     let mut answers = Vec::new();
     for input in inputs(&sent) {
@@ -175,4 +176,28 @@ fn what_comes_at_once_on_a_leg_leaves_at_once_on_the_other() {
     }
     assert!(to_bob(&answers) >= packets.len(), "each by itself, or with what acknowledges it");
     assert_eq!(apart.received(&answers), packets, "the same packets, in the same order");
+}
+
+#[test]
+fn a_path_probe_goes_on_as_it_is_between_bound_legs_and_from_nowhere_else() {
+    let mut relay = Relay::new(RelayMode::Blind);
+    let bob = relay.legs[1].links.relay_cid(relay.legs[1].link).unwrap();
+    let mut keys = Keys::new(&Secret([1; 32]), true);
+    let probe = Probe { kind: ProbeKind::Hello, token: 7, echo: 0, size: 0, flags: ProbeFlags::default() };
+    let mut pass = |relay: &mut Relay, tag, from: SocketAddr| {
+        let payload = keys.seal(tag, &probe, 1_200).unwrap();
+        relay.feed(&[Transmit::new(from, address(3), payload.clone())]);
+        relay.trs.settle(relay.now);
+        let forwarded: Vec<_> =
+            relay.answers().into_iter().filter(|t| t.payload == payload).map(|t| t.remote).collect();
+        forwarded
+    };
+    assert_eq!(pass(&mut relay, bob, address(1)), [address(2)], "by the tag, without a byte more");
+    assert_eq!(pass(&mut relay, bob, address(9)), [], "from no leg");
+    let mut other = bob;
+    other.0[7] ^= 1;
+    assert_eq!(pass(&mut relay, other, address(1)), [], "to no leg");
+    let mut reading = Relay::new(RelayMode::Terminating);
+    let bob = reading.legs[1].links.relay_cid(reading.legs[1].link).unwrap();
+    assert_eq!(pass(&mut reading, bob, address(1)), [], "a TRS that reads forwards nothing");
 }

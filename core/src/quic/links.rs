@@ -3,6 +3,7 @@
 mod closed;
 mod counts;
 mod link;
+mod pathed;
 mod search;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -102,6 +103,8 @@ struct Link {
     /// How many frames the peer sent in packets that were authentic and new, and when the last one came.
     heard: u64,
     heard_at: Instant,
+    /// The same count at the last [`Links::take_pathed`].
+    pathed: u64,
     /// Datagrams that came since, and their bytes.
     taken: (usize, usize),
     /// Something was taken or queued, and the link was not moved since.
@@ -216,6 +219,7 @@ impl Links {
             deadline: None,
             heard,
             heard_at: now,
+            pathed: 0,
             taken: (0, 0),
             touched: false,
             proved,
@@ -233,12 +237,17 @@ impl Links {
 
     /// Takes a UDP datagram of several; [`Self::settle`] has to follow the last one.
     pub fn take_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
+        self.take(now, local, remote, payload);
+    }
+
+    /// The link that a datagram is for, if there is one.
+    fn take(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) -> Option<LinkId> {
         let mut buf = Vec::new();
         let len = payload.len();
         match self.endpoint.handle(to_std(now), remote, Some(local.ip()), None, payload, &mut buf) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                let Some(&id) = self.by_handle.get(&handle.0) else { return };
-                let Some(link) = self.links.get_mut(&id) else { return };
+                let id = *self.by_handle.get(&handle.0)?;
+                let link = self.links.get_mut(&id)?;
                 link.connection.handle_event(event);
                 if let Some((received, _)) = link.unproved.as_mut().filter(|_| remote == link.proved) {
                     *received += len;
@@ -250,11 +259,13 @@ impl Links {
                 } else {
                     self.touch(id);
                 }
+                return Some(id);
             }
-            Some(DatagramEvent::NewConnection(incoming)) => self.accept(now, local, incoming, len),
+            Some(DatagramEvent::NewConnection(incoming)) => return self.accept(now, local, incoming, len),
             Some(DatagramEvent::Response(transmit)) => self.respond(local, &transmit, buf),
             None => self.out.push_back(LinkOutput::Dropped(DropReason::UnknownConnection)),
         }
+        None
     }
 
     fn touch(&mut self, id: LinkId) {
@@ -290,18 +301,18 @@ impl Links {
         self.drive(now, id);
     }
 
-    fn accept(&mut self, now: Instant, local: SocketAddr, incoming: Incoming, len: usize) {
+    fn accept(&mut self, now: Instant, local: SocketAddr, incoming: Incoming, len: usize) -> Option<LinkId> {
         let mut buf = Vec::new();
         if self.links.len() >= MAX_LINKS || self.half_open >= MAX_HALF_OPEN {
             self.endpoint.ignore(incoming);
             self.out.push_back(LinkOutput::Dropped(DropReason::Limit));
-            return;
+            return None;
         }
         if self.half_open >= MAX_HALF_OPEN / 2 && !incoming.remote_address_validated() && incoming.may_retry() {
             if let Ok(transmit) = self.endpoint.retry(incoming, &mut buf) {
                 self.respond(local, &transmit, buf);
             }
-            return;
+            return None;
         }
         let unproved = (!incoming.remote_address_validated()).then_some((len, 0));
         match self.endpoint.accept(incoming, to_std(now), &mut buf, self.unprobed.clone()) {
@@ -310,12 +321,14 @@ impl Links {
                 let id = self.insert(now, handle, connection, local, unproved);
                 self.links.get_mut(&id).expect("just made").half_open = Some(now + HANDSHAKE_TIMEOUT);
                 self.drive(now, id);
+                Some(id)
             }
             Err(error) => {
                 self.out.push_back(LinkOutput::Dropped(DropReason::UnknownConnection));
                 if let Some(transmit) = error.response {
                     self.respond(local, &transmit, buf);
                 }
+                None
             }
         }
     }

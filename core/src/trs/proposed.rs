@@ -12,6 +12,7 @@ use crate::header::{Flags, HEADER_LEN, Header, Kind};
 use crate::machine::{Output, ServiceCommand, Tables, Transmit};
 use crate::message::{ErrorCode, Framing, Message, RelayMode, TunnelRequest};
 use crate::name::{Fqdn, Party, RelayCid};
+use crate::paths::probe::tag_of;
 use crate::quic::{CidScheme, DatagramRefused, LinkId, LinkOutput, Links, QuicConfig, destination_prefix};
 use crate::time::Instant;
 use crate::timers::Timers;
@@ -109,6 +110,11 @@ impl Legs {
             };
         }
         self.links.take_datagram(now, local, remote, payload);
+    }
+
+    /// Whether a datagram is a path probe for one of our legs: it goes on as a packet of QUIC does, by the same bytes.
+    pub(super) fn is_path_probe(&self, datagram: &[u8]) -> bool {
+        self.mode == RelayMode::Blind && tag_of(datagram).is_some_and(|tag| self.by_cid.contains_key(&tag))
     }
 
     /// Passes on what was taken, and moves the links on which it goes on, until nobody has anything more to say.

@@ -1,0 +1,136 @@
+//! How long a NAT or firewall keeps a path open, and what it takes to keep it so.
+//!
+//! | what is before the node | an exchange every |
+//! |---|---|
+//! | nothing | never |
+//! | something, lifetime not known | 0.8 × 30 s, the shortest lifetime that is common |
+//! | something, idle lifetime observed | 0.8 × that |
+//!
+//! An *absolute* lifetime ends a mapping that is in full use. Nothing keeps it; but it ends by the clock. From a tenth
+//! before that until the peer has answered after it, everything is sent on the second path too.
+
+use std::time::Duration;
+
+use crate::time::Instant;
+
+/// Packets an hour, in both directions together, that a second path may cost to be kept warm. One exchange has two.
+pub const WARM_PACKETS_PER_HOUR: u64 = 360;
+/// What an idle mapping is taken to live. RFC 4787 REQ-5 demands two minutes; many give half a minute.
+const ASSUMED_IDLE: Duration = Duration::from_secs(30);
+/// No mapping is taken to live shorter.
+const LEAST_IDLE: Duration = Duration::from_secs(4);
+/// Two ends of mappings count as of one cause if their ages, or silences, differ by no more than a tenth,
+const SAME_AGE: u32 = 10;
+/// and none is looked for below this age: that path was just bad.
+const LEAST_ABSOLUTE: Duration = Duration::from_secs(20);
+
+/// What is known of the lifetimes before one of our addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// A NAT or a stateful firewall is before us, or before the peer.
+    pub guarded: bool,
+    /// After so long without a packet of ours the path was found closed.
+    pub idle: Option<Duration>,
+    /// At this age paths end that are in use.
+    pub absolute: Option<Duration>,
+    /// After which silence, and at which age, the last one ended.
+    last_idle: Option<Duration>,
+    last_end: Option<Duration>,
+}
+
+impl Lifetimes {
+    /// With something before us whose lifetimes are not known.
+    pub fn guarded() -> Self {
+        Self { guarded: true, ..Self::default() }
+    }
+
+    /// How long after our last packet the next exchange is due. `None`: never.
+    pub fn interval(&self) -> Option<Duration> {
+        self.guarded.then(|| self.idle.unwrap_or(ASSUMED_IDLE) * 4 / 5)
+    }
+
+    /// Whether a second path can be kept warm within [`WARM_PACKETS_PER_HOUR`].
+    pub fn affords_warmth(&self) -> bool {
+        self.interval().is_none_or(|every| 2 * 3_600 <= WARM_PACKETS_PER_HOUR * every.as_secs())
+    }
+
+    /// The path was found closed after so long without a packet of ours, and open again once we had sent one. Twice
+    /// after nearly the same time is no accident.
+    pub fn ended_idle(&mut self, after: Duration) {
+        let after = after.max(LEAST_IDLE);
+        let before = self.last_idle.replace(after);
+        if before.is_some_and(|before| before.abs_diff(after) * SAME_AGE <= before) {
+            self.guarded = true;
+            self.idle = Some(self.idle.map_or(after, |known| known.min(after)));
+        }
+    }
+
+    /// A path in use ended at this age. Two at nearly the same age make it the clock's doing.
+    pub fn ended_in_use(&mut self, age: Duration) {
+        if age < LEAST_ABSOLUTE {
+            return;
+        }
+        let before = self.last_end.replace(age);
+        if before.is_some_and(|before| before.abs_diff(age) * SAME_AGE <= before) {
+            self.absolute = before.map(|before| before.min(age));
+        }
+    }
+
+    /// From when on a path that was opened at `born` may end by the clock.
+    pub fn ends_from(&self, born: Instant) -> Option<Instant> {
+        self.absolute.map(|absolute| born + absolute * 9 / 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn an_exchange_every_four_fifths_of_the_lifetime_and_none_without_a_guard() {
+        assert_eq!(Lifetimes::default().interval(), None);
+        assert_eq!(Lifetimes::guarded().interval(), Some(s(24)));
+        let mut observed = Lifetimes::guarded();
+        observed.ended_idle(s(100));
+        assert_eq!(observed.interval(), Some(s(24)), "once may be an accident");
+        observed.ended_idle(s(100));
+        assert_eq!(observed.interval(), Some(s(80)));
+        observed.ended_idle(s(120));
+        observed.ended_idle(s(120));
+        assert_eq!(observed.interval(), Some(s(80)), "the shortest counts");
+        observed.ended_idle(s(1));
+        observed.ended_idle(s(1));
+        assert_eq!(observed.interval(), Some(LEAST_IDLE * 4 / 5));
+    }
+
+    #[test]
+    fn a_second_path_is_kept_warm_where_that_is_cheap() {
+        assert!(Lifetimes::default().affords_warmth());
+        assert!(Lifetimes::guarded().affords_warmth(), "2 packets in 24 s are 300 an hour");
+        let mut short = Lifetimes::guarded();
+        short.ended_idle(s(20));
+        short.ended_idle(s(20));
+        assert!(!short.affords_warmth(), "2 packets in 16 s are 450 an hour");
+    }
+
+    #[test]
+    fn two_ends_at_one_age_are_the_clocks() {
+        let mut lifetimes = Lifetimes::guarded();
+        lifetimes.ended_in_use(s(61));
+        assert_eq!(lifetimes.absolute, None);
+        lifetimes.ended_in_use(s(200));
+        lifetimes.ended_in_use(s(60));
+        assert_eq!(lifetimes.absolute, None, "never twice the same");
+        lifetimes.ended_in_use(s(62));
+        assert_eq!(lifetimes.absolute, Some(s(60)));
+        assert_eq!(lifetimes.ends_from(Instant::from_millis(1_000)), Some(Instant::from_millis(55_000)));
+        let mut bad = Lifetimes::guarded();
+        bad.ended_in_use(s(3));
+        bad.ended_in_use(s(3));
+        assert_eq!(bad.absolute, None);
+    }
+}

@@ -1,0 +1,436 @@
+//! The paths to one peer, as a state machine.
+
+mod answer;
+mod send;
+mod tend;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use super::budget::SilentTargets;
+use super::candidates::{Candidate, Kind, MAX_CANDIDATES, Way};
+use super::lifetime::Lifetimes;
+use super::path::{Path, State};
+use super::probe::{Keys, Secret};
+use super::recent::{Datagrams, Recent};
+use super::watch::Delivery;
+use crate::machine::Transmit;
+use crate::name::RelayCid;
+use crate::time::Instant;
+
+/// Most paths of one peer: the candidates, and as many places again where it was seen.
+pub const MAX_PATHS: usize = 2 * MAX_CANDIDATES;
+/// A place that answered, or was heard, within this time may be sent to from another address of ours at once.
+const KNOWN_FOR: Duration = Duration::from_secs(120);
+/// Most such places.
+const MAX_KNOWN: usize = MAX_PATHS;
+
+/// Names a path of one [`Paths`]; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PathNumber(u32);
+
+/// What [`Paths`] is told before it starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our tag: the first eight bytes of the connection IDs that the peer sends to.
+    pub ours: RelayCid,
+    /// The peer's.
+    pub theirs: RelayCid,
+    /// Whether we are the TLS client of the tunnel.
+    pub client: bool,
+    /// What is known of NATs and firewalls before us.
+    pub lifetimes: Lifetimes,
+    /// Seeds the tokens of probes.
+    pub seed: [u8; 32],
+}
+
+/// What goes in.
+#[derive(Debug)]
+pub enum Input {
+    /// The TLS session of the tunnel has this to export: both handshakes are done, or the client's is.
+    Keys(Secret),
+    /// Where the peer may be. These take the place of the candidates that were told before.
+    Candidates(Vec<Candidate>),
+    /// Our network changed: we have these addresses now, and with them these candidates.
+    Network {
+        /// Our addresses.
+        locals: Vec<SocketAddr>,
+        /// As in [`Input::Candidates`].
+        candidates: Vec<Candidate>,
+    },
+    /// A path probe came ([`is_path_probe`](super::probe::is_path_probe)).
+    Probe {
+        /// By which way.
+        way: Way,
+        /// The UDP payload.
+        payload: BytesMut,
+    },
+    /// QUIC took a datagram as authentic and new. Any other is not to be told.
+    Arrived {
+        /// By which way.
+        way: Way,
+        /// Length of its UDP payload, bytes.
+        len: usize,
+    },
+    /// QUIC has this to send.
+    Transmit(Datagrams),
+    /// What QUIC counted so far; to be told now and then, and after every change of its MTU.
+    Delivery(Delivery),
+    /// The instant last given by [`Output::Wait`] has come.
+    Timeout,
+}
+
+/// What comes out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a UDP datagram, or several.
+    Transmit(Transmit),
+    /// Tell QUIC that round trip and MTU are not what they were (`Connection::path_changed`).
+    PathChanged,
+    /// Have QUIC send something that needs an answer (`Connection::ping`).
+    Ping,
+    /// Something that a log, a table or a test wants to know.
+    Event(Event),
+    /// Nothing more now. Call again on input, or with [`Input::Timeout`] at the instant given.
+    Wait(Option<Instant>),
+}
+
+/// Why traffic changed over to another path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// There was none before.
+    First,
+    /// It is better.
+    Better,
+    /// The one before has ended, is starved, or left us with our former address.
+    Ended,
+    /// The peer has moved there.
+    PeerMoved,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A path works in both directions.
+    Proved {
+        /// The path.
+        way: Way,
+        /// The round trip of the probe that proved it.
+        rtt: Duration,
+    },
+    /// A path has ended.
+    Died {
+        /// The path.
+        way: Way,
+    },
+    /// Most of what was sent on a path was lost.
+    Starved {
+        /// The path.
+        way: Way,
+    },
+    /// Datagrams of QUIC's size do not pass any more.
+    Narrowed {
+        /// The path.
+        way: Way,
+        /// What passes, bytes of UDP payload.
+        mtu: u16,
+    },
+    /// Traffic goes by another path from now on.
+    Switched {
+        /// The one before.
+        from: Option<Way>,
+        /// The new one.
+        to: Way,
+        /// The reason.
+        why: Why,
+    },
+    /// A probe was not authentic, or not new.
+    BadProbe,
+}
+
+/// What `status` says of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathStatus {
+    /// The pair of addresses.
+    pub way: Way,
+    /// Its kind.
+    pub kind: Kind,
+    /// Where it is in its life.
+    pub state: State,
+    /// Its smoothed round trip, once it was measured.
+    pub rtt: Option<Duration>,
+    /// Largest UDP payload that is known to pass, bytes.
+    pub mtu: u16,
+    /// Why it is or is not used.
+    pub role: Role,
+}
+
+/// Why a path is or is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Traffic goes by it.
+    Used,
+    /// Everything goes by it too: the one in use is in doubt, or the peer seems to be here now.
+    Beside,
+    /// It is kept warm.
+    Warm,
+    /// It works, and others are better.
+    Spare,
+    /// Most of what was sent on it was lost.
+    Starved,
+    /// It came back a moment ago.
+    OnTrial,
+    /// It does not pass 1,200 bytes.
+    TooNarrow,
+    /// It does not answer.
+    Silent,
+}
+
+/// The peer seems to be at a place that is not proved yet.
+#[derive(Clone, Copy, Debug)]
+struct Bridge {
+    to: PathNumber,
+    since: Instant,
+    /// It says so itself.
+    moved: bool,
+}
+
+/// All paths to one peer. See [the module](super).
+pub struct Paths {
+    config: Config,
+    rng: ChaCha20Rng,
+    keys: Option<Keys>,
+    paths: BTreeMap<PathNumber, Path>,
+    next: u32,
+    /// Traffic goes by this one.
+    used: Option<PathNumber>,
+    /// This one is kept warm.
+    warm: Option<PathNumber>,
+    /// And by this one, for the moment.
+    beside: Option<PathNumber>,
+    bridge: Option<Bridge>,
+    /// When traffic went over because the peer said that it has moved.
+    crossed_at: Option<Instant>,
+    /// Places where the peer, or a relay, was heard last.
+    known: BTreeMap<SocketAddr, Instant>,
+    /// We have moved, and no path is proved since.
+    moved: bool,
+    lifetimes: Lifetimes,
+    delivery: Delivery,
+    recent: Recent,
+    /// What waits, so that it does not overtake what is on a slower path.
+    held: VecDeque<Datagrams>,
+    /// What the place where the peer seems to be may not have yet.
+    backlog: VecDeque<Datagrams>,
+    /// No datagram goes everywhere before.
+    spread_at: Instant,
+    hold_until: Option<Instant>,
+    pace: send::Pace,
+    /// No general alarm before.
+    alarm_at: Instant,
+    /// The time of the last input.
+    now: Instant,
+    /// The instant that was given last by [`Output::Wait`].
+    due: Option<Instant>,
+    out: VecDeque<Output>,
+}
+
+impl Paths {
+    /// No path yet.
+    pub fn new(config: Config) -> Self {
+        Self {
+            rng: ChaCha20Rng::from_seed(config.seed),
+            lifetimes: config.lifetimes,
+            config,
+            keys: None,
+            paths: BTreeMap::new(),
+            next: 0,
+            used: None,
+            warm: None,
+            beside: None,
+            bridge: None,
+            crossed_at: None,
+            known: BTreeMap::new(),
+            moved: false,
+            delivery: Delivery::default(),
+            recent: Recent::default(),
+            held: VecDeque::new(),
+            backlog: VecDeque::new(),
+            spread_at: Instant::ZERO,
+            hold_until: None,
+            pace: send::Pace::default(),
+            alarm_at: Instant::ZERO,
+            now: Instant::ZERO,
+            due: None,
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Takes one input at `now`. `now` never goes backwards. `silent` is the node's, for all of its peers.
+    pub fn handle(&mut self, now: Instant, input: Input, silent: &mut SilentTargets) {
+        self.now = now;
+        self.notice_sleep(now);
+        match input {
+            Input::Keys(secret) => self.on_keys(now, &secret),
+            Input::Candidates(candidates) => self.on_candidates(now, &candidates, silent),
+            Input::Network { locals, candidates } => self.on_network(now, &locals, &candidates, silent),
+            Input::Probe { way, payload } => self.on_probe(now, way, payload, silent),
+            Input::Arrived { way, len } => self.on_arrived(now, way, len, silent),
+            Input::Transmit(datagrams) => return self.on_transmit(now, datagrams, silent),
+            Input::Delivery(counts) => self.on_delivery(now, counts),
+            Input::Timeout => {}
+        }
+        self.tend(now, silent);
+    }
+
+    /// The next output. After [`Output::Wait`] there is nothing more until the next input.
+    pub fn poll(&mut self) -> Output {
+        self.out.pop_front().unwrap_or_else(|| {
+            self.due = self.next_timeout();
+            Output::Wait(self.due)
+        })
+    }
+
+    /// Where traffic goes.
+    pub fn used(&self) -> Option<Way> {
+        self.used.map(|number| self.paths[&number].candidate.way)
+    }
+
+    /// Every path, in the order in which it became known.
+    pub fn status(&self, now: Instant) -> Vec<PathStatus> {
+        let all = self.paths.iter().map(|(&number, path)| PathStatus {
+            way: path.candidate.way,
+            kind: path.candidate.kind,
+            state: path.state,
+            rtt: path.watch.rtt.is_measured().then(|| path.watch.rtt.get()),
+            mtu: path.mtu,
+            role: self.role(now, number, path),
+        });
+        all.collect()
+    }
+
+    fn role(&self, now: Instant, number: PathNumber, path: &Path) -> Role {
+        let standing = path.standing(now);
+        let is = |which: Option<PathNumber>| which == Some(number);
+        match () {
+            () if is(self.used) => Role::Used,
+            () if is(self.beside) => Role::Beside,
+            () if !standing.alive => Role::Silent,
+            () if !standing.wide => Role::TooNarrow,
+            () if standing.starved => Role::Starved,
+            () if standing.trial => Role::OnTrial,
+            () if is(self.warm) => Role::Warm,
+            () => Role::Spare,
+        }
+    }
+
+    /// What was observed of the lifetimes of mappings, for the node to remember.
+    pub fn lifetimes(&self) -> Lifetimes {
+        self.lifetimes
+    }
+
+    /// How many entries each table has: none grows beyond its limit.
+    pub fn tables(&self) -> crate::machine::Tables {
+        vec![
+            ("paths", self.paths.len()),
+            ("known places", self.known.len()),
+            ("datagrams held", self.held.len() + self.backlog.len()),
+        ]
+    }
+
+    fn find(&self, way: Way) -> Option<PathNumber> {
+        self.paths.iter().find(|(_, path)| path.candidate.way == way).map(|(&number, _)| number)
+    }
+
+    fn add(&mut self, now: Instant, candidate: Candidate, announced: bool) -> Option<PathNumber> {
+        if self.paths.len() >= MAX_PATHS {
+            let kept = |number: PathNumber| Some(number) == self.used || Some(number) == self.beside;
+            let spare = self.paths.iter().find(|(n, p)| !p.announced && !p.is_alive() && !kept(**n));
+            let oldest = spare.map(|(&number, _)| number)?;
+            self.forget(oldest);
+        }
+        let number = PathNumber(self.next);
+        self.next += 1;
+        self.paths.insert(number, Path::new(now, candidate, announced));
+        Some(number)
+    }
+
+    fn forget(&mut self, number: PathNumber) {
+        self.paths.remove(&number);
+        for which in [&mut self.used, &mut self.warm, &mut self.beside] {
+            which.take_if(|which| *which == number);
+        }
+        self.bridge.take_if(|bridge| bridge.to == number);
+    }
+
+    /// Whether something was heard from this place lately, by whatever way.
+    fn is_known(&self, now: Instant, place: SocketAddr) -> bool {
+        self.known.get(&place).is_some_and(|&at| now - at <= KNOWN_FOR)
+    }
+
+    fn know(&mut self, now: Instant, place: SocketAddr) {
+        if self.known.len() >= MAX_KNOWN
+            && !self.known.contains_key(&place)
+            && let Some((&oldest, _)) = self.known.iter().min_by_key(|(_, at)| **at)
+        {
+            self.known.remove(&oldest);
+        }
+        self.known.insert(place, now);
+    }
+
+    fn event(&mut self, event: Event) {
+        self.out.push_back(Output::Event(event));
+    }
+
+    fn on_keys(&mut self, now: Instant, secret: &Secret) {
+        self.keys = Some(Keys::new(secret, self.config.client));
+        // A handshake that came by one way alone has proved it, with datagrams of 1,200 bytes in both directions
+        // (RFC 9000 §8.1 and §14.1): the server's Finished, or the client's, answers what was sent there.
+        let mut heard =
+            self.paths.iter().filter(|(_, path)| path.watch.heard_at().is_some()).map(|(&number, _)| number);
+        if let (Some(only), None) = (heard.next(), heard.next()) {
+            self.prove_by_handshake(now, only);
+        }
+        self.paths.values_mut().for_each(|path| path.call(now));
+    }
+
+    fn on_candidates(&mut self, now: Instant, candidates: &[Candidate], silent: &mut SilentTargets) {
+        let instructed = self.used.filter(|used| self.paths[used].announced);
+        self.paths.values_mut().for_each(|path| path.announced = false);
+        for &candidate in candidates {
+            match self.find(candidate.way) {
+                Some(number) => {
+                    let path = self.paths.get_mut(&number).expect("found");
+                    (path.candidate, path.announced) = (candidate, true);
+                }
+                None => {
+                    self.add(now, candidate, true);
+                }
+            }
+        }
+        // What works stays, whoever still names it.
+        let gone = |(&n, p): (&PathNumber, &Path)| {
+            let used = Some(n) == self.used || Some(n) == self.beside;
+            (!p.announced && !p.is_alive() && !used && p.watch.heard_at().is_none()).then_some(n)
+        };
+        let gone: Vec<_> = self.paths.iter().filter_map(gone).collect();
+        for number in gone {
+            self.forget(number);
+        }
+        let Some(used) = instructed.filter(|used| !self.paths[used].announced) else { return };
+        if self.keys.is_none() {
+            // The handshake goes to where we are told, whatever came from elsewhere before.
+            self.forget(used);
+            self.dial_again(now, silent);
+        } else if let Some(path) = self.paths.get_mut(&used).filter(|path| path.is_alive()) {
+            // The peer seems to have left that place.
+            path.watch.asked(now);
+            path.watch.is_deaf();
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What comes in: probes, and the news that QUIC took a datagram.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::{Bridge, Event, PathNumber, Paths, Why};
+use crate::paths::budget::SilentTargets;
+use crate::paths::candidates::{Candidate, Kind, Way};
+use crate::paths::path::{LEAST_MTU, State};
+use crate::paths::probe::{Flags, PROBE_LEN, Probe, ProbeKind};
+use crate::time::Instant;
+
+/// Within this time the word that the peer has moved is about the same move.
+const TOLD: Duration = Duration::from_secs(3);
+
+impl Paths {
+    pub(super) fn on_probe(&mut self, now: Instant, way: Way, payload: BytesMut, silent: &mut SilentTargets) {
+        let len = payload.len();
+        let Some(probe) = self.keys.as_mut().and_then(|keys| keys.open(payload)) else {
+            return self.event(Event::BadProbe);
+        };
+        let Some(number) = self.seen(now, way, len, silent) else { return };
+        match probe.kind {
+            ProbeKind::Hello => self.on_hello(now, number, &probe, len, silent),
+            ProbeKind::Challenge | ProbeKind::Answer => self.on_reply(now, number, &probe, len, silent),
+        }
+    }
+
+    /// Something authentic and new came by this way: the path, made if there is none.
+    fn seen(&mut self, now: Instant, way: Way, len: usize, silent: &mut SilentTargets) -> Option<PathNumber> {
+        let number = if let Some(number) = self.find(way) {
+            number
+        } else {
+            let relay = self.paths.values().any(|p| p.is_relay() && p.candidate.way.remote == way.remote);
+            let direct = if way.remote.is_ipv4() { Kind::V4 } else { Kind::V6 };
+            let added = self.add(now, Candidate { way, kind: if relay { Kind::Relay } else { direct } }, false)?;
+            // What it needs now, the caller says.
+            self.paths.get_mut(&added)?.wait_longer(now);
+            added
+        };
+        let path = self.paths.get_mut(&number)?;
+        path.allowance.received(len);
+        path.watch.heard(now);
+        if path.is_alive() {
+            self.know(now, way.remote);
+        }
+        self.flush_backlog(now, silent);
+        Some(number)
+    }
+
+    fn on_hello(&mut self, now: Instant, number: PathNumber, probe: &Probe, len: usize, silent: &mut SilentTargets) {
+        let size = u16::try_from(len).unwrap_or(u16::MAX);
+        let path = self.paths.get_mut(&number).expect("seen");
+        let kind = if path.is_alive() { ProbeKind::Answer } else { ProbeKind::Challenge };
+        if path.is_alive() && probe.flags.has(Flags::DEAF) {
+            path.watch.is_deaf();
+        }
+        let deaf = path.is_alive() && probe.flags.has(Flags::DEAF);
+        self.send_probe(now, number, kind, (probe.token, size), PROBE_LEN, silent);
+        if deaf {
+            // Only an answer to our own question tells whether the peer hears us here.
+            self.hello(now, number, PROBE_LEN, silent);
+        }
+        if probe.flags.has(Flags::MOVED) && self.used != Some(number) {
+            let alive = self.paths[&number].is_alive();
+            // The same move is told on every path. The first one that is proved has it.
+            let moved = self.crossed_at.is_none_or(|at| now >= at + TOLD);
+            if moved || !alive {
+                self.bridge = Some(Bridge { to: number, since: now, moved });
+            }
+            if moved && alive {
+                self.cross(now, number, silent);
+            }
+        }
+    }
+
+    fn on_reply(&mut self, now: Instant, number: PathNumber, probe: &Probe, len: usize, silent: &mut SilentTargets) {
+        let path = self.paths.get_mut(&number).expect("seen");
+        let answered = path.answered(now, probe.echo, probe.size);
+        if probe.kind == ProbeKind::Challenge {
+            let size = u16::try_from(len).unwrap_or(u16::MAX);
+            self.send_probe(now, number, ProbeKind::Answer, (probe.token, size), PROBE_LEN, silent);
+        }
+        if answered {
+            self.prove(now, number);
+            self.cross(now, number, silent);
+        }
+    }
+
+    /// The peer has answered on this path.
+    fn prove(&mut self, now: Instant, number: PathNumber) {
+        let path = self.paths.get_mut(&number).expect("it answered");
+        let (way, rtt, quiet) = (path.candidate.way, path.watch.rtt.get(), path.quiet);
+        let before = path.proved(now);
+        self.moved = false;
+        if let (Some(absolute), Some(born)) = (self.lifetimes.absolute, path.born)
+            && now - born > absolute * 11 / 10
+        {
+            // It outlived its mapping: this is another one.
+            path.born = Some(now);
+        }
+        self.know(now, way.remote);
+        if before == State::Dead && quiet >= super::tend::IDLE {
+            self.lifetimes.ended_idle(quiet);
+        }
+        if before != State::Alive {
+            self.event(Event::Proved { way, rtt });
+        }
+    }
+
+    pub(super) fn prove_by_handshake(&mut self, now: Instant, number: PathNumber) {
+        let path = self.paths.get_mut(&number).expect("heard");
+        path.mtu = LEAST_MTU;
+        let way = path.candidate.way;
+        path.proved(now);
+        self.know(now, way.remote);
+    }
+
+    /// The path to which the peer seems to have gone is proved: traffic goes there, unless the peer was heard on the old
+    /// one since. A copy of a packet that somebody sent on from elsewhere moves nothing (RFC 9000 §9.3.3).
+    fn cross(&mut self, now: Instant, number: PathNumber, silent: &mut SilentTargets) {
+        let Some(bridge) = self.bridge.filter(|bridge| bridge.to == number) else { return };
+        let old = self.used.and_then(|used| self.paths.get(&used));
+        let heard = old.and_then(|path| path.watch.heard_at()).is_some_and(|at| at > bridge.since);
+        self.flush_backlog(now, silent);
+        self.bridge = None;
+        if bridge.moved {
+            self.crossed_at = Some(now);
+        }
+        if bridge.moved || !heard {
+            if let Some(used) = self.used.filter(|&used| used != number) {
+                self.end(now, used, false);
+            }
+            self.switch(now, number, Why::PeerMoved, silent);
+        }
+    }
+
+    pub(super) fn on_arrived(&mut self, now: Instant, way: Way, len: usize, silent: &mut SilentTargets) {
+        let Some(number) = self.seen(now, way, len, silent) else { return };
+        if self.keys.is_none() {
+            // Until there are keys the last packet that was authentic and new says where the peer is. A client that was told
+            // where its server is goes by that: what comes from elsewhere may have left before the server moved.
+            let told = self.config.client && self.paths.values().any(|path| path.announced);
+            if !told || self.paths[&number].announced {
+                self.used = Some(number);
+            }
+            return;
+        }
+        if self.paths[&number].is_alive() || self.used == Some(number) {
+            return;
+        }
+        if self.bridge.is_none_or(|bridge| bridge.to != number) {
+            self.hello(now, number, PROBE_LEN, silent);
+            self.bridge = Some(Bridge { to: number, since: now, moved: false });
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Is the peer still there on this path? Round trip, silence and loss of one path.
+//!
+//! Silence is judged by a timer from the first thing on that needs an answer, and not by the next packet. Delivery is
+//! judged by what QUIC counts as lost: small acknowledgements that pass do not make a path good.
+
+use std::time::Duration;
+
+use crate::time::Instant;
+
+/// What a round trip is taken for before the first was measured.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// What the peer may take to answer, beyond the round trip: QUIC's max_ack_delay (RFC 9000 §18.2).
+const ANSWER_DELAY: Duration = Duration::from_millis(25);
+/// Silence is never judged sooner: a host that is scheduled out, or a burst of Wi-Fi retries, takes as long.
+const LEAST_PATIENCE: Duration = Duration::from_millis(200);
+/// A path is given up after this many times the patience, so that as many probes were lost one after another,
+const LIVES: u32 = 4;
+/// and never sooner than this.
+const LEAST_LIFE: Duration = Duration::from_secs(1);
+/// Loss is judged over stretches of at least so many packets,
+const LOSS_PACKETS: u64 = 20;
+/// and at least so long.
+const LOSS_TIME: Duration = Duration::from_secs(1);
+
+/// The smoothed round trip of a path (RFC 6298 §2).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rtt {
+    smoothed: Option<(Duration, Duration)>,
+}
+
+impl Rtt {
+    /// One more measurement.
+    pub fn sample(&mut self, rtt: Duration) {
+        self.smoothed = Some(match self.smoothed {
+            None => (rtt, rtt / 2),
+            Some((smoothed, variance)) => ((smoothed * 7 + rtt) / 8, (variance * 3 + smoothed.abs_diff(rtt)) / 4),
+        });
+    }
+
+    /// The smoothed round trip, or what it is taken for before the first measurement.
+    pub fn get(&self) -> Duration {
+        self.smoothed.map_or(INITIAL_RTT, |(smoothed, _)| smoothed)
+    }
+
+    /// Whether it was ever measured.
+    pub fn is_measured(&self) -> bool {
+        self.smoothed.is_some()
+    }
+
+    /// How long an answer may take before the path is in doubt: one and a half of QUIC's probe timeouts
+    /// (RFC 9002 §6.2.1), so that QUIC repeats what was lost before the path is blamed.
+    pub fn patience(&self) -> Duration {
+        let (smoothed, variance) = self.smoothed.unwrap_or((INITIAL_RTT, INITIAL_RTT / 2));
+        ((smoothed + 4 * variance + ANSWER_DELAY) * 3 / 2).max(LEAST_PATIENCE)
+    }
+
+    /// How long an answer may take before the path counts as dead.
+    pub fn life(&self) -> Duration {
+        (self.patience() * LIVES).max(LEAST_LIFE)
+    }
+}
+
+/// What QUIC counted so far; never less than before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets declared lost.
+    pub lost: u64,
+    /// Largest UDP payload that QUIC sends now, bytes.
+    pub mtu: u16,
+}
+
+/// The watch over one path.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Watch {
+    /// The path's round trip.
+    pub rtt: Rtt,
+    heard: Option<Instant>,
+    /// The first thing sent since the peer was heard last.
+    sent: Option<Instant>,
+    /// The first probe sent since one was answered.
+    asked: Option<Instant>,
+    /// The peer says that it hears nothing.
+    deaf: bool,
+    loss: Option<Loss>,
+}
+
+/// A stretch of time in which losses are counted.
+#[derive(Clone, Copy, Debug)]
+struct Loss {
+    since: Instant,
+    from: Delivery,
+    /// Stretches before it, in a row, in which most was lost.
+    bad: u8,
+}
+
+impl Watch {
+    /// A datagram of QUIC went out.
+    pub fn sent(&mut self, now: Instant) {
+        self.sent.get_or_insert(now);
+    }
+
+    /// A probe went out that needs an answer.
+    pub fn asked(&mut self, now: Instant) {
+        self.asked.get_or_insert(now);
+    }
+
+    /// Something authentic and new came.
+    pub fn heard(&mut self, now: Instant) {
+        (self.heard, self.sent) = (Some(now), None);
+    }
+
+    /// A probe was answered: both directions work.
+    pub fn answered(&mut self, now: Instant, rtt: Duration) {
+        self.rtt.sample(rtt);
+        self.heard(now);
+        (self.asked, self.deaf) = (None, false);
+    }
+
+    /// The peer says that it hears nothing on this path.
+    pub fn is_deaf(&mut self) {
+        self.deaf = true;
+    }
+
+    /// When the peer was heard last.
+    pub fn heard_at(&self) -> Option<Instant> {
+        self.heard
+    }
+
+    /// QUIC's counts from now on are this path's.
+    pub fn count_anew(&mut self) {
+        self.loss = None;
+    }
+
+    /// What was sent without an answer begins anew: the path begins a new life.
+    pub fn begin(&mut self) {
+        (self.sent, self.asked, self.deaf, self.loss) = (None, None, false, None);
+    }
+
+    fn since(&self) -> Option<Instant> {
+        [self.sent, self.asked].into_iter().flatten().min()
+    }
+
+    /// When the path is in doubt, if nothing comes.
+    pub fn doubt_at(&self) -> Option<Instant> {
+        let patience = if self.deaf { Duration::ZERO } else { self.rtt.patience() };
+        self.since().map(|since| since + patience)
+    }
+
+    /// When it counts as dead, if nothing comes. Only probes that were not answered kill: what QUIC sends may need no
+    /// answer.
+    pub fn dead_at(&self) -> Option<Instant> {
+        self.asked.map(|asked| asked + self.rtt.life())
+    }
+
+    /// Whether it is in doubt.
+    pub fn in_doubt(&self, now: Instant) -> bool {
+        self.doubt_at().is_some_and(|at| at <= now)
+    }
+
+    /// Takes QUIC's counts while it sends on this path alone. True when, for the second stretch in a row, at least half
+    /// of the packets were lost.
+    pub fn delivery(&mut self, now: Instant, counts: Delivery) -> bool {
+        let loss = self.loss.get_or_insert(Loss { since: now, from: counts, bad: 0 });
+        let sent = counts.sent.saturating_sub(loss.from.sent);
+        if sent < LOSS_PACKETS || now - loss.since < LOSS_TIME {
+            return false;
+        }
+        let lost = counts.lost.saturating_sub(loss.from.lost);
+        let bad = if 2 * lost >= sent { loss.bad + 1 } else { 0 };
+        *loss = Loss { since: now, from: counts, bad: bad.min(1) };
+        bad >= 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    #[test]
+    fn silence_is_counted_from_the_first_thing_that_was_not_answered() {
+        let mut watch = Watch::default();
+        watch.answered(ms(0), Duration::from_millis(40));
+        assert_eq!(watch.doubt_at(), None, "nobody asked anything");
+        watch.sent(ms(10_000));
+        watch.sent(ms(10_150));
+        // (40 + 4 × 20 + 25) × 1.5 = 217.5 ms
+        assert_eq!(watch.doubt_at(), Some(ms(10_000) + Duration::from_micros(217_500)));
+        assert_eq!(watch.dead_at(), None, "QUIC's packet may have been an ACK");
+        watch.asked(ms(10_218));
+        assert_eq!(watch.dead_at(), Some(ms(11_218)));
+        watch.heard(ms(10_300));
+        assert!(watch.in_doubt(ms(10_436)), "the probe is not answered: one direction works");
+        watch.answered(ms(10_500), Duration::from_millis(40));
+        assert_eq!((watch.doubt_at(), watch.dead_at()), (None, None));
+    }
+
+    #[test]
+    fn a_peer_that_hears_nothing_puts_the_path_in_doubt_at_once() {
+        let mut watch = Watch::default();
+        watch.answered(ms(0), Duration::from_millis(40));
+        watch.asked(ms(50));
+        watch.is_deaf();
+        assert!(watch.in_doubt(ms(50)));
+    }
+
+    #[test]
+    fn patience_grows_with_the_round_trip() {
+        let mut rtt = Rtt::default();
+        for _ in 0..50 {
+            rtt.sample(Duration::from_secs(6));
+        }
+        assert!(rtt.patience() >= Duration::from_secs(9), "GEO with congestion: {:?}", rtt.patience());
+    }
+
+    #[test]
+    fn a_trickle_that_passes_does_not_make_a_path_good() {
+        let mut watch = Watch::default();
+        let at = |second: u64, per_second, lost_of_ten: u64, watch: &mut Watch| {
+            let sent = second * per_second;
+            watch.delivery(ms(second * 1_000), Delivery { sent, lost: sent * lost_of_ten / 10, mtu: 1200 })
+        };
+        let starved = (0..10).find(|&second| at(second, 100, 9, &mut watch));
+        assert_eq!(starved, Some(2), "two stretches of one second");
+        let mut fine = Watch::default();
+        assert_eq!(
+            (0..60).find(|&second| at(second, 100, 3, &mut fine)),
+            None,
+            "three of ten is a bad path, not a dead one"
+        );
+        let mut few = Watch::default();
+        assert_eq!((0..7).find(|&second| at(second, 5, 10, &mut few)), None, "too few to judge");
+    }
+}
