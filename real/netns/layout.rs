@@ -387,7 +387,10 @@ fn idle(host: &mut Host, idle: Duration) {
 fn nat_rules(nat: &Nat) -> String {
     let family = if nat.outside.is_ipv4() { "ip" } else { "ip6" };
     let address = nat.outside;
-    let random = if nat.ports == PortChoice::Random { " fully-random" } else { "" };
+    let random = match nat.ports {
+        PortChoice::Random => " fully-random",
+        PortChoice::Preserve | PortChoice::Overloading | PortChoice::Sequential => "",
+    };
     let unasked = if nat.answers_unsolicited { "reject" } else { "drop" };
     format!(
         "table {family} nat {{\n    chain out {{\n        type nat hook postrouting priority srcnat;\n        \
@@ -461,7 +464,9 @@ pub(super) fn maps_as_netfilter(nat: &Nat, inner_hosts: usize) -> bool {
         (Dependence::AddressAndPort, PortChoice::Overloading) | (Dependence::Endpoint, PortChoice::Preserve) => {
             inner_hosts <= 1
         }
-        _ => false,
+        (Dependence::Address, _)
+        | (Dependence::Endpoint, PortChoice::Sequential | PortChoice::Random | PortChoice::Overloading)
+        | (Dependence::AddressAndPort, PortChoice::Sequential | PortChoice::Preserve) => false,
     }
 }
 

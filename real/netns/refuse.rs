@@ -68,8 +68,35 @@ pub(super) fn check(scenario: &Scenario) -> Result<Limit, Vec<String>> {
 
 fn check_nat(nat: &Nat, inner_hosts: usize, at: &str, found: &mut Vec<String>) -> Option<Limit> {
     let mut refuse = |key: &str, why: &str| found.push(format!("{at}.{key}: {why}"));
-    if nat.filtering != Dependence::AddressAndPort {
-        refuse("filtering", "netfilter lets in only who was written to, address and port");
+    // Every key by its name: a new one does not compile until it is said here or in `layout` what netfilter makes of it.
+    let &Nat {
+        filtering,
+        ref more_outside,
+        hairpin,
+        icmp_errors,
+        fragments,
+        lifetime,
+        flush,
+        max_sessions,
+        max_sessions_per_host,
+        refresh,
+        idle,
+        // Judged by `maps_as_netfilter`.
+        mapping: _,
+        ports: _,
+        // There is one address to take.
+        pooling: _,
+        // With such a filter nobody outside asks first.
+        reuses_inbound: _,
+        // Built by `layout`.
+        outside: _,
+        answers_unsolicited: _,
+    } = nat;
+    match filtering {
+        Dependence::AddressAndPort => {}
+        Dependence::Endpoint | Dependence::Address => {
+            refuse("filtering", "netfilter lets in only who was written to, address and port");
+        }
     }
     if !maps_as_netfilter(nat, inner_hosts) {
         let why = "netfilter maps by destination, to the inner port where it is free there, or to a random one: \
@@ -77,29 +104,37 @@ fn check_nat(nat: &Nat, inner_hosts: usize, at: &str, found: &mut Vec<String>) -
                    with ports = \"random\" for any";
         refuse("mapping", why);
     }
-    if !nat.more_outside.is_empty() {
+    if !more_outside.is_empty() {
         refuse("addresses", "netfilter takes its addresses by another rule than the scenario's");
     }
-    if nat.hairpin != Hairpin::Off {
-        refuse("hairpin", "netfilter turns packets around only for ports that it was told of");
+    match hairpin {
+        Hairpin::Off => {}
+        Hairpin::InternalSource | Hairpin::ExternalSource => {
+            refuse("hairpin", "netfilter turns packets around only for ports that it was told of");
+        }
     }
-    if nat.icmp_errors != IcmpErrors::Carried {
-        refuse("icmp_errors", "netfilter always translates them");
+    match icmp_errors {
+        IcmpErrors::Carried => {}
+        IcmpErrors::Dropped | IcmpErrors::EndMapping => refuse("icmp_errors", "netfilter always translates them"),
     }
-    if !nat.fragments {
+    if !fragments {
         refuse("fragments", "netfilter always puts fragments together");
     }
-    if nat.lifetime.is_some() || nat.flush.is_some() {
+    if lifetime.is_some() || flush.is_some() {
         refuse("lifetime_s, flush_s", "netfilter forgets a mapping only when it was unused");
     }
-    if nat.max_sessions != 65_536 || nat.max_sessions_per_host != usize::MAX {
+    if max_sessions != 65_536 || max_sessions_per_host != usize::MAX {
         refuse("max_sessions", "netfilter counts by other rules");
     }
-    (nat.refresh != Refresh::Both).then(|| {
+    let refreshes_otherwise = match refresh {
+        Refresh::Both => false,
+        Refresh::Outbound | Refresh::Inbound => true,
+    };
+    refreshes_otherwise.then(|| {
         let why = format!(
             "{at}.refresh: netfilter lets both sides refresh, so after idle_s it does not do as the scenario says"
         );
-        Limit { after: nat.idle, why }
+        Limit { after: idle, why }
     })
 }
 

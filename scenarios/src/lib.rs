@@ -14,6 +14,7 @@ mod address;
 mod document;
 mod embedded;
 mod error;
+mod keys;
 pub mod log;
 mod plan;
 mod read;
@@ -29,6 +30,7 @@ pub use address::{CARRIER_V4, NAT64_PREFIX, SERVICES_V4, SERVICES_V6, VIRTUAL_V4
 pub use document::Document;
 pub use embedded::EMBEDDED;
 pub use error::{Place, Problem, ScenarioError};
+pub use keys::{firewall_keys, link_keys, nat_keys};
 pub use plan::{Cell, MAX_CELLS, Plan};
 pub use resolve::{LEAST_MTU_V4, LEAST_MTU_V6, MAX_NODES, MAX_SITES, MAX_STEPS};
 pub use rows::Row;

@@ -339,7 +339,7 @@ pub struct Firewall {
 }
 
 /// Something that a firewall looks for in how conversations begin.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspect {
     /// What.
     pub what: Trait,
@@ -380,6 +380,19 @@ pub struct Egress {
     pub protocol: Protocol,
     /// The destination port; any if none.
     pub port: Option<u16>,
+}
+
+impl FirewallMode {
+    /// What may go out; everything if none.
+    pub fn egress(self) -> Option<Vec<Egress>> {
+        let list: &[(Protocol, u16)] = match self {
+            Self::Stateful => return None,
+            Self::Only443 => &[(Protocol::Udp, 443), (Protocol::Tcp, 443)],
+            Self::OnlyTcp443 => &[(Protocol::Tcp, 443)],
+            Self::Web => &[(Protocol::Tcp, 80), (Protocol::Tcp, 443), (Protocol::Udp, 53), (Protocol::Tcp, 53)],
+        };
+        Some(list.iter().map(|&(protocol, port)| Egress { protocol, port: Some(port) }).collect())
+    }
 }
 
 /// A node.

@@ -292,27 +292,58 @@ impl Outlook {
     /// One more box: a NAT. `is_shared`: other hosts may want the same port of it.
     #[must_use]
     pub fn behind_nat(mut self, nat: &Nat, is_shared: bool) -> Self {
-        let is_endpoint = nat.mapping == Dependence::Endpoint;
+        let &Nat {
+            outside: _,
+            ref more_outside,
+            pooling,
+            mapping,
+            filtering,
+            ports,
+            reuses_inbound,
+            // A hairpin is judged between two sites; see `attempt`.
+            hairpin: _,
+            // This is about the moment: nothing expires, no table is full.
+            idle: _,
+            refresh: _,
+            lifetime: _,
+            flush: _,
+            max_sessions: _,
+            max_sessions_per_host: _,
+            // No error and no fragment decides who can begin.
+            icmp_errors: _,
+            fragments: _,
+            answers_unsolicited: _,
+        } = nat;
+        let is_endpoint = match mapping {
+            Dependence::Endpoint => true,
+            Dependence::Address | Dependence::AddressAndPort => false,
+        };
         let keeps = is_endpoint && self.is_steady();
-        let (is_single, is_paired) = (nat.more_outside.is_empty(), nat.pooling == Pooling::Paired);
-        let reuses = match nat.ports {
+        let is_single = more_outside.is_empty();
+        let is_paired = match pooling {
+            Pooling::Paired => true,
+            Pooling::Arbitrary => false,
+        };
+        let overloads = match ports {
+            PortChoice::Overloading => true,
+            PortChoice::Preserve | PortChoice::Sequential | PortChoice::Random => false,
+        };
+        self.reuses_inbound &= if overloads {
             // Every mapping has the inner port; but hosts with one port take each other's packets.
-            PortChoice::Overloading => !is_shared && (is_endpoint || is_single || is_paired || nat.reuses_inbound),
-            _ => is_endpoint || nat.reuses_inbound,
+            !is_shared && (is_endpoint || is_single || is_paired || reuses_inbound)
+        } else {
+            is_endpoint || reuses_inbound
         };
-        self.reuses_inbound &= reuses;
-        self.steady_port = match nat.ports {
-            PortChoice::Overloading => !is_shared && self.steady_port,
-            _ => keeps,
-        };
+        self.steady_port = if overloads { !is_shared && self.steady_port } else { keeps };
         self.steady_address = keeps || is_single || is_paired && self.steady_address;
-        self.filter = self.filter.max(match nat.filtering {
+        let filter = match filtering {
             Dependence::Endpoint => Filter::Open,
             Dependence::Address => Filter::Address,
             Dependence::AddressAndPort => Filter::AddressAndPort,
-        });
-        self.is_guarded |= self.egress.is_some() && nat.filtering != Dependence::Endpoint;
-        self.port = self.port.filter(|_| match nat.ports {
+        };
+        self.filter = self.filter.max(filter);
+        self.is_guarded |= self.egress.is_some() && filter != Filter::Open;
+        self.port = self.port.filter(|_| match ports {
             // Otherwise it was spent on the AS, perhaps.
             PortChoice::Preserve => !is_shared && keeps,
             PortChoice::Overloading => true,
@@ -324,10 +355,12 @@ impl Outlook {
     /// One more box: a firewall.
     #[must_use]
     pub fn behind_firewall(mut self, firewall: &Firewall) -> Self {
-        if firewall.stateful {
+        // What is refused in silence and what aloud gets through as little; inspection is judged in `attempt`.
+        let Firewall { stateful, egress, refusal: _, inspect: _ } = firewall;
+        if *stateful {
             (self.filter, self.is_guarded) = (Filter::AddressAndPort, true);
         }
-        self.egress = firewall.egress.as_ref().map(|rules| ports(rules, Protocol::Udp));
+        self.egress = egress.as_ref().map(|rules| ports(rules, Protocol::Udp));
         self
     }
 
@@ -406,7 +439,10 @@ fn refuses(firewall: Option<&Firewall>, name: &str, is_quic: bool) -> bool {
     };
     // The first rule that fits counts.
     let rule = firewall.and_then(|firewall| firewall.inspect.iter().find(|rule| fits(&rule.what)));
-    rule.is_some_and(|rule| rule.reaction != Reaction::Throttle)
+    rule.is_some_and(|rule| match rule.reaction {
+        Reaction::Drop | Reaction::Reject | Reaction::Reset => true,
+        Reaction::Throttle => false,
+    })
 }
 
 #[cfg(test)]

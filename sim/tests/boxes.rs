@@ -4,13 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use cyphonic_core::time::Instant;
-use cyphonic_sim::net::nat::{Answers, Dependence, Hairpin, Nat, Nat64, Nat64Box, NatBox, NatConfig, PortAllocation};
+use cyphonic_scenarios::{Inspect, Reaction, Throttle, Trait};
+use cyphonic_sim::net::nat::{Answers, Dependence, Hairpin, Nat, Nat64, Nat64Box, NatBox, NatConfig, PortChoice};
 use cyphonic_sim::net::packet::{
     IcmpError, Ip, IpOptions, echo, fragment_ipv4, fragment_ipv6, icmp_error, ipv4_header_is_intact, udp,
 };
 use cyphonic_sim::net::{
-    BoxInput, BoxOutput, Firewall, FirewallBox, FirewallConfig, Forwarder, InspectionRule, NetBox, Npt, NptBox,
-    Reaction, Router, Routes, Trait, seed,
+    BoxInput, BoxOutput, Firewall, FirewallBox, FirewallConfig, Forwarder, NetBox, Npt, NptBox, Router, Routes, seed,
 };
 use proptest::prelude::*;
 
@@ -28,17 +28,21 @@ fn forwarder() -> Forwarder {
 }
 
 fn boxes() -> Vec<Box<dyn NetBox>> {
-    let nat = NatConfig { allocation: PortAllocation::Random, max_sessions: 8, ..NatConfig::new(NAT.parse().unwrap()) }
-        .with_behaviour(Dependence::EndpointIndependent, Dependence::EndpointIndependent);
+    let nat = NatConfig { allocation: PortChoice::Random, max_sessions: 8, ..NatConfig::new(NAT.parse().unwrap()) }
+        .with_behaviour(Dependence::Endpoint, Dependence::Endpoint);
     let busy = NatConfig {
-        allocation: PortAllocation::Overloading,
+        allocation: PortChoice::Overloading,
         hairpin: Hairpin::ExternalSource,
         reuses_inbound: true,
         answers: Answers { unsolicited: true, full: true },
         ..nat.clone()
     };
     let firewall = FirewallConfig { max_flows: 8, ..FirewallConfig::default() };
-    let rule = InspectionRule { what: Trait::ServerName("example".to_owned()), reaction: Reaction::Reset };
+    let rule = Inspect {
+        what: Trait::ServerName("example".to_owned()),
+        reaction: Reaction::Reset,
+        throttle: Throttle { after_bytes: 0, rate_bps: 0, burst_bytes: 0 },
+    };
     let inspecting = FirewallConfig { inbound: true, inspection: vec![rule], ..firewall.clone() };
     let npt = Npt::new("2001:db8:a::/64".parse().unwrap(), "2001:db8:c::/64".parse().unwrap()).unwrap();
     let nat64 = Nat64::new(nat.clone(), "2001:db8:b::/96".parse().unwrap(), seed::stream(1, "nat64", "ports"));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cyphonic_core::time::Instant;
-use cyphonic_sim::net::nat::{NatBox, NatConfig, Pooling, PortAllocation};
+use cyphonic_sim::net::nat::{NatBox, NatConfig, Pooling, PortChoice};
 use cyphonic_sim::net::{
     BurstLoss, Engine, EventEngine, NetDrop, QueueLimit, Reorder, TapMode, TapSummary, TurmoilEngine, WireConfig,
     WireFaults,
@@ -223,7 +223,7 @@ fn both_engines_agree_where_everything_goes_wrong() {
     let mut nat = NatConfig::new("203.0.113.1".parse().unwrap());
     nat.external.extend((2..=9).map(|host| std::net::IpAddr::from([203, 0, 113, host])));
     nat.pooling = Pooling::Arbitrary;
-    nat.allocation = PortAllocation::Random;
+    nat.allocation = PortChoice::Random;
     nat.times.flush = Some(400 * MS);
     nat.times.lifetime = Some(300 * MS);
     for seed in 0..8 {

@@ -80,7 +80,7 @@ pub(super) fn firewall(
     let inspect = inspect.into_iter().enumerate();
     Ok(Firewall {
         stateful: stateful.unwrap_or(true),
-        egress: list.or(mode.and_then(mode_egress)),
+        egress: list.or(mode.and_then(FirewallMode::egress)),
         refusal: reaction.unwrap_or(Refusal::Drop),
         inspect: inspect
             .map(|(index, rule)| inspection(context, &format!("{path}.inspect.{index}"), rule))
@@ -91,17 +91,6 @@ pub(super) fn firewall(
 /// One that lets everything pass.
 pub(super) fn open() -> Firewall {
     Firewall { stateful: false, egress: None, refusal: Refusal::Drop, inspect: Vec::new() }
-}
-
-/// What a mode lets out; everything if none.
-fn mode_egress(mode: FirewallMode) -> Option<Vec<Egress>> {
-    let list: &[(Protocol, u16)] = match mode {
-        FirewallMode::Stateful => return None,
-        FirewallMode::Only443 => &[(Protocol::Udp, 443), (Protocol::Tcp, 443)],
-        FirewallMode::OnlyTcp443 => &[(Protocol::Tcp, 443)],
-        FirewallMode::Web => &[(Protocol::Tcp, 80), (Protocol::Tcp, 443), (Protocol::Udp, 53), (Protocol::Tcp, 53)],
-    };
-    Some(list.iter().map(|&(protocol, port)| Egress { protocol, port: Some(port) }).collect())
 }
 
 fn inspection(context: Context<'_, '_>, path: &str, rule: schema::Inspect) -> Result<Inspect, ScenarioError> {

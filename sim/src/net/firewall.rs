@@ -15,8 +15,8 @@ use std::net::IpAddr;
 
 use cyphonic_core::time::Instant;
 
+use cyphonic_scenarios::{Egress, FirewallMode, Inspect, Protocol, Refusal};
 use inspect::Sight;
-pub use inspect::{InspectionRule, Reaction, Trait};
 
 use super::packet::{
     IcmpError, Ip, Reassembled, Reassembler, Transport, parse_icmp_error, protocol, tcp_abort, tcp_reset,
@@ -27,15 +27,15 @@ use super::{BoxInput, BoxOutput, Forwarder, NetBox, NetDrop};
 /// How a firewall behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirewallConfig {
-    /// What may be reached from inside: IP protocol and destination port, `None` being any port; `None`: everything.
-    /// ICMP echo has no port, so only a rule without one lets it out.
-    pub egress: Option<Vec<(u8, Option<u16>)>>,
+    /// What may be reached from inside; `None`: everything. ICMP echo has no port, so only a rule without one lets it
+    /// out.
+    pub egress: Option<Vec<Egress>>,
     /// What is done about the rest.
     pub refusal: Refusal,
     /// Whether conversations may begin outside.
     pub inbound: bool,
     /// What is looked for in how conversations begin, and what is done about it; of those that fit, the first counts.
-    pub inspection: Vec<InspectionRule>,
+    pub inspection: Vec<Inspect>,
     /// How long conversations are remembered; packets of both sides refresh.
     pub idle: IdleTimes,
     /// The most conversations at once.
@@ -56,48 +56,16 @@ impl Default for FirewallConfig {
     }
 }
 
-/// What a firewall does about what may not go out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Drops it in silence.
-    Drop,
-    /// Drops it, and tells the sender by ICMP.
-    Reject,
-    /// Resets TCP towards the sender; otherwise as [`Self::Reject`].
-    Reset,
-}
-
-/// Firewalls as they are met; [`Self::config`] says what each is. All let in only replies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FirewallMode {
-    /// Everything out (RFC 6092).
-    Stateful,
-    /// Port 443 out, UDP and TCP.
-    Only443,
-    /// TCP to port 443 out: UDP is blocked.
-    OnlyTcp443,
-    /// What a browser needs out: TCP to ports 80 and 443, and DNS.
-    Web,
-}
-
-impl FirewallMode {
-    /// The firewall of this mode.
-    pub fn config(self) -> FirewallConfig {
-        let ports: &[(u8, u16)] = match self {
-            Self::Stateful => return FirewallConfig::default(),
-            Self::Only443 => &[(protocol::UDP, 443), (protocol::TCP, 443)],
-            Self::OnlyTcp443 => &[(protocol::TCP, 443)],
-            Self::Web => &[(protocol::TCP, 80), (protocol::TCP, 443), (protocol::UDP, 53), (protocol::TCP, 53)],
-        };
-        let egress = ports.iter().map(|&(protocol, port)| (protocol, Some(port))).collect();
-        FirewallConfig { egress: Some(egress), ..FirewallConfig::default() }
+impl From<FirewallMode> for FirewallConfig {
+    fn from(mode: FirewallMode) -> Self {
+        Self { egress: mode.egress(), ..Self::default() }
     }
 }
 
 impl FirewallConfig {
     /// Only port 443 out, UDP and TCP; only replies in.
     pub fn only_443() -> Self {
-        FirewallMode::Only443.config()
+        FirewallMode::Only443.into()
     }
 }
 
@@ -108,6 +76,15 @@ pub enum Flows {
     Kept,
     /// They are forgotten, and judged anew.
     Forgotten,
+}
+
+/// Whether an IP protocol number is of the protocol that a rule names.
+fn is_of(named: Protocol, number: u8) -> bool {
+    match named {
+        Protocol::Udp => number == protocol::UDP,
+        Protocol::Tcp => number == protocol::TCP,
+        Protocol::Icmp => number == protocol::ICMP || number == protocol::ICMPV6,
+    }
 }
 
 /// A conversation; for ICMP echo the identifier is the inside port.
@@ -183,7 +160,7 @@ impl Firewall {
         let may_begin = |flow: &Flow| {
             egress.is_none_or(|list| {
                 list.iter()
-                    .any(|&(protocol, port)| protocol == flow.protocol && port.is_none_or(|p| p == flow.outside.1))
+                    .any(|rule| is_of(rule.protocol, flow.protocol) && rule.port.is_none_or(|p| p == flow.outside.1))
             })
         };
         let may_begin =
@@ -324,10 +301,13 @@ impl FirewallBox {
         let destination = Ip::parse(packet).map(|ip| ip.destination);
         let refusal = self.firewall.config.refusal;
         match (reason, tcp_reset(packet), tcp_abort(packet)) {
-            (NetDrop::EgressBlocked, Some(back), _) if refusal == Refusal::Reset => self.forwarder.originate(back),
-            (NetDrop::EgressBlocked, ..) if refusal != Refusal::Drop => {
-                self.forwarder.report(IcmpError::Prohibited, destination, packet);
-            }
+            (NetDrop::EgressBlocked, back, _) => match (refusal, back) {
+                (Refusal::Drop, _) => {}
+                (Refusal::Reset, Some(back)) => self.forwarder.originate(back),
+                (Refusal::Reset | Refusal::Reject, _) => {
+                    self.forwarder.report(IcmpError::Prohibited, destination, packet);
+                }
+            },
             (NetDrop::Reset, Some(back), Some(on)) => {
                 self.forwarder.originate(back);
                 self.forwarder.originate(on);

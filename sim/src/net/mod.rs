@@ -29,9 +29,7 @@ mod wire;
 
 pub use drop::{Drops, NetDrop};
 pub use engine::{Engine, EventEngine, Storm, TurmoilEngine};
-pub use firewall::{
-    Firewall, FirewallBox, FirewallConfig, FirewallMode, Flows, InspectionRule, Reaction, Refusal, Trait,
-};
+pub use firewall::{Firewall, FirewallBox, FirewallConfig, Flows};
 pub use forward::Forwarder;
 pub use netbox::{BoxInput, BoxOutput, NetBox};
 pub use npt::{Npt, NptBox, NptError};

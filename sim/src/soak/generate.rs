@@ -13,6 +13,7 @@
 //!
 //! The same seed gives the same text for as long as [`GENERATOR`] stays the same.
 
+mod boxes;
 mod drill;
 mod trouble;
 
@@ -33,9 +34,7 @@ const TRIES: u64 = 4;
 const NODES: [&str; MOST as usize] =
     ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "mallory", "niaj"];
 const KINDS: [&str; 5] = ["ipv6", "ipv4-global", "ipv4-private", "dual-stack", "dual-stack-private-v4"];
-const DEPENDENCES: [&str; 3] = ["endpoint-independent", "address-dependent", "address-and-port-dependent"];
 const SERVICES: [&str; 3] = ["as", "nms", "trs"];
-const MODES: [&str; 4] = ["stateful", "only-443", "only-tcp-443", "web"];
 
 /// Whether a seed's plan is a drill.
 pub const fn is_drill(seed: u64) -> bool {
@@ -239,74 +238,6 @@ impl Generator {
             };
             link.insert(key.to_owned(), value);
         }
-    }
-
-    fn nat(&mut self) -> Table {
-        let mut nat = Table::new();
-        let mut put = |key: &str, value: Value| nat.insert(key.to_owned(), value);
-        put("mapping", self.pick(&DEPENDENCES).into());
-        put("filtering", self.pick(&DEPENDENCES).into());
-        if self.one_in(2) {
-            put("ports", self.pick(&["sequential", "random", "overloading"]).into());
-        }
-        if self.one_in(3) {
-            put("hairpin", self.pick(&["internal-source", "external-source"]).into());
-        }
-        if self.one_in(5) {
-            put("addresses", int(self.from(2, 6)));
-            put("pooling", self.pick(&["paired", "arbitrary"]).into());
-        }
-        if self.one_in(3) {
-            put("idle_s", int(self.pick(&[30, 60, 300])));
-            put("refresh", self.pick(&["outbound", "inbound", "both"]).into());
-        }
-        if self.one_in(10) && !self.is_drill {
-            put("lifetime_s", int(self.pick(&[40, 90, 200])));
-        }
-        if self.one_in(20) && !self.is_drill {
-            put("flush_s", int(self.pick(&[20, 60, 200])));
-        }
-        if self.one_in(12) && !self.is_drill {
-            let key = self.pick(&["max_sessions", "max_sessions_per_host"]);
-            put(key, int(self.pick(&[4, 16, 64])));
-        }
-        if self.one_in(6) {
-            put("reuses_inbound", true.into());
-        }
-        if self.one_in(6) {
-            put("icmp_errors", self.pick(&["dropped", "end-mapping"]).into());
-        }
-        if self.one_in(8) {
-            put("fragments", false.into());
-        }
-        if self.one_in(6) {
-            put("answers_unsolicited", true.into());
-        }
-        nat
-    }
-
-    fn firewall(&mut self) -> Table {
-        let reaction = self.pick(&["drop", "reject", "reset"]);
-        let mut firewall = match self.below(12) {
-            0..=4 => table([("mode", "stateful".into())]),
-            5 => table([("mode", self.pick(&MODES).into())]),
-            6 => table([("mode", "only-443".into())]),
-            7 | 8 => table([("stateful", false.into())]),
-            9 => table([("egress", vec![Value::from("udp"), Value::from("tcp/443")].into())]),
-            10 => {
-                let rule =
-                    table([("alpn", "h3".into()), ("reaction", "throttle".into()), ("rate_kbps", Value::Float(500.0))]);
-                table([("inspect", vec![Value::Table(rule)].into())])
-            }
-            _ => {
-                let rule = table([("quic", true.into()), ("reaction", reaction.into())]);
-                table([("inspect", vec![Value::Table(rule)].into())])
-            }
-        };
-        if self.one_in(3) {
-            firewall.insert("reaction".to_owned(), reaction.into());
-        }
-        firewall
     }
 
     fn site(&mut self, name: &str, carriers: u64) -> Table {

@@ -49,6 +49,7 @@
 //! | three nodes search behind a NAT that answers by the mapping it was asked by | everything | answers go astray |
 //! | inspection that looks for a node's name | everything | a conversation refused once stays refused |
 
+mod nats;
 mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,10 +57,11 @@ use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Dependence, Family, IcmpErrors, Link, LinkAt, Method, Nat, Node, Pair, Policy, PortChoice, Probes, Role,
-    Scenario, ServiceName, Site, SiteV4, SiteV6, Trait, Way,
+    Action, Family, Link, LinkAt, Method, Node, Pair, Policy, Probes, Role, Scenario, ServiceName, SiteV4, SiteV6,
+    Trait, Way,
 };
 
+use self::nats::{carries_large, contests_ports, is_fickle, nats};
 use self::trouble::{Trouble, disturbs_nobody, has_met, is_crowded, is_readmitted, row, settled, slows_down, trouble};
 use crate::oracle::{self, End, Medium, Obstacle, Success};
 
@@ -98,9 +100,6 @@ const SMALL: u16 = 600;
 
 /// An MTU that every packet of an application fits, tunnel headers included, bytes.
 const WIDE: u16 = 1_376;
-
-/// How many sessions a NAT must have room for to hold all that so few nodes need.
-const ENOUGH_SESSIONS: usize = 1_000;
 
 /// What has to come of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -433,7 +432,7 @@ impl Moment {
                     self.now.nodes[node].interfaces.iter().all(|place| {
                         let site = &self.now.sites[place.site];
                         let carrier = site.carrier.map(|carrier| &self.now.carriers[carrier].nat);
-                        nats(site).chain(carrier).all(|nat| nat.fragments && nat.icmp_errors == IcmpErrors::Carried)
+                        nats(site).chain(carrier).all(carries_large)
                     })
                 })
     }
@@ -476,21 +475,11 @@ impl Moment {
             let is_shared =
                 self.ever.iter().filter(|sites| sites.iter().any(|&other| self.meet(place.site, other))).count() > 1;
             let several_search = self.now.policy == Policy::Optimal && self.ever.len() > 2;
-            let is_fickle = |nat: &Nat| {
-                nat.lifetime.is_some()
-                    || nat.flush.is_some()
-                    || nat.max_sessions < ENOUGH_SESSIONS
-                    || nat.max_sessions_per_host < ENOUGH_SESSIONS
-                    || nat.icmp_errors == IcmpErrors::EndMapping
-                    || nat.ports == PortChoice::Overloading && is_shared
-                    || nat.reuses_inbound && nat.mapping != Dependence::Endpoint && several_search
-            };
-            let is_fickle = nats.any(is_fickle);
-            let reads_names = site
-                .firewall
-                .iter()
-                .flat_map(|wall| &wall.inspect)
-                .any(|rule| matches!(rule.what, Trait::ServerName(_)));
+            let is_fickle = nats.any(|nat| is_fickle(nat, is_shared, several_search));
+            let reads_names = site.firewall.iter().flat_map(|wall| &wall.inspect).any(|rule| match &rule.what {
+                Trait::ServerName(_) => true,
+                Trait::Quic | Trait::Version(_) | Trait::Alpn(_) => false,
+            });
             signals && !is_down && !is_fickle && !reads_names && links.into_iter().flatten().all(is_good)
         })
     }
@@ -498,7 +487,7 @@ impl Moment {
     /// Whether several nodes want one port of a site's NATs.
     fn has_contested_port(&self, site: usize) -> bool {
         let visitors = self.ever.iter().filter(|sites| sites.contains(&site)).count();
-        visitors > 1 && nats(&self.now.sites[site]).any(|nat| nat.ports == PortChoice::Preserve)
+        visitors > 1 && nats(&self.now.sites[site]).any(|nat| contests_ports(nat.ports))
     }
 
     /// Whether two sites share a NAT, or are one.
@@ -545,13 +534,6 @@ impl Moment {
 enum V4 {
     Global,
     Private,
-}
-
-/// Every NAT of a site.
-fn nats(site: &Site) -> impl Iterator<Item = &Nat> {
-    let v4 = site.v4.iter().filter_map(|v4| if let SiteV4::Private { nat, .. } = v4 { Some(nat) } else { None });
-    let v6 = site.v6.iter().filter_map(|v6| if let SiteV6::Private { nat, .. } = v6 { Some(nat) } else { None });
-    v4.chain(v6).chain(site.nat64.iter().map(|nat64| &nat64.nat))
 }
 
 /// Whether a link loses nothing and is fast enough for whatever scenarios send.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cyphonic_core::time::Instant;
+use cyphonic_scenarios::{Inspect, Reaction, Throttle, Trait};
 
 use crate::dissect::frame::FrameKind;
 use crate::dissect::hello::{Beginning, ClientHello};
@@ -24,48 +25,6 @@ use crate::net::packet::{Ip, protocol};
 const MAX_WATCHED: u32 = 16;
 const TLS_HANDSHAKE: u8 = 22;
 const TLS_RECORD_HEADER: usize = 5;
-
-/// Something to look for, and what to do where it is found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InspectionRule {
-    /// What is looked for.
-    pub what: Trait,
-    /// What is done.
-    pub reaction: Reaction,
-}
-
-/// What a conversation can have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trait {
-    /// It is QUIC version 1: it begins with an Initial that opens, in a UDP payload of at least 1,200 bytes.
-    Quic,
-    /// It begins with a QUIC long header of this version, in a UDP payload of at least 1,200 bytes.
-    QuicVersion(u32),
-    /// Its ClientHello, over QUIC or TCP, asks for this name or one below it.
-    ServerName(String),
-    /// Its ClientHello, over QUIC or TCP, offers this protocol.
-    Alpn(Vec<u8>),
-}
-
-/// What is done about a conversation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reaction {
-    /// Its packets are dropped in silence.
-    Drop,
-    /// Its packets are dropped, and each sender told by ICMP: administratively prohibited.
-    Reject,
-    /// TCP: both ends get a reset. Otherwise as [`Self::Reject`].
-    Reset,
-    /// It is slowed down: what is beyond the rate is dropped.
-    Throttle {
-        /// Only once it had this many bytes of IP packets, both ways together.
-        after_bytes: u64,
-        /// To this rate, both ways together, bits per second.
-        rate_bps: u64,
-        /// This many bytes at once.
-        burst_bytes: u64,
-    },
-}
 
 /// How far the inspection of a conversation is.
 #[derive(Debug)]
@@ -98,6 +57,8 @@ pub(super) struct Watch {
 #[derive(Debug)]
 pub(super) struct Verdict {
     reaction: Reaction,
+    /// Of [`Reaction::Throttle`].
+    throttle: Throttle,
     /// Bytes so far.
     bytes: u64,
     /// What may pass at once, in bytes × 8 × 10⁹, so that a bit per second is one a nanosecond.
@@ -109,18 +70,12 @@ const TOKENS_A_BYTE: u128 = 8_000_000_000;
 
 impl Sight {
     /// Whether a packet of the conversation, of `len` bytes, passes.
-    pub(super) fn judge(
-        &mut self,
-        now: Instant,
-        ip: &Ip<'_>,
-        len: usize,
-        rules: &[InspectionRule],
-    ) -> Result<(), NetDrop> {
+    pub(super) fn judge(&mut self, now: Instant, ip: &Ip<'_>, len: usize, rules: &[Inspect]) -> Result<(), NetDrop> {
         if let Self::Watching(watch) = self {
             watch.look(ip);
             watch.bytes += len as u64;
             match rules.iter().find(|rule| watch.has(&rule.what)) {
-                Some(rule) => *self = Self::Decided(Verdict::new(now, rule.reaction, watch.bytes - len as u64)),
+                Some(rule) => *self = Self::Decided(Verdict::new(now, rule, watch.bytes - len as u64)),
                 None if watch.hello.is_some() || watch.packets >= MAX_WATCHED => *self = Self::Boring,
                 None => {}
             }
@@ -182,37 +137,37 @@ impl Watch {
         let hello = self.hello.as_ref();
         match what {
             Trait::Quic => self.is_quic,
-            Trait::QuicVersion(version) => self.version == Some(*version),
+            Trait::Version(version) => self.version == Some(*version),
             Trait::ServerName(suffix) => hello.and_then(|hello| hello.server_name.as_deref()).is_some_and(|name| {
                 name.strip_suffix(suffix.as_str()).is_some_and(|host| host.is_empty() || host.ends_with('.'))
             }),
-            Trait::Alpn(protocol) => hello.is_some_and(|hello| hello.alpn.contains(protocol)),
+            Trait::Alpn(protocol) => {
+                hello.is_some_and(|hello| hello.alpn.iter().any(|offered| offered == protocol.as_bytes()))
+            }
         }
     }
 }
 
 impl Verdict {
-    fn new(now: Instant, reaction: Reaction, bytes: u64) -> Self {
-        let tokens = match reaction {
-            Reaction::Throttle { burst_bytes, .. } => u128::from(burst_bytes) * TOKENS_A_BYTE,
-            _ => 0,
-        };
-        Self { reaction, bytes, tokens, at: now }
+    fn new(now: Instant, rule: &Inspect, bytes: u64) -> Self {
+        let tokens = u128::from(rule.throttle.burst_bytes) * TOKENS_A_BYTE;
+        Self { reaction: rule.reaction, throttle: rule.throttle, bytes, tokens, at: now }
     }
 
     fn apply(&mut self, now: Instant, len: usize) -> Result<(), NetDrop> {
-        let (after, rate, burst) = match self.reaction {
+        match self.reaction {
             Reaction::Drop => return Err(NetDrop::Inspected),
             Reaction::Reject => return Err(NetDrop::Rejected),
             Reaction::Reset => return Err(NetDrop::Reset),
-            Reaction::Throttle { after_bytes, rate_bps, burst_bytes } => (after_bytes, rate_bps, burst_bytes),
-        };
+            Reaction::Throttle => {}
+        }
+        let Throttle { after_bytes, rate_bps, burst_bytes } = self.throttle;
         let elapsed: Duration = now - self.at;
         self.at = now;
-        let full = u128::from(burst) * TOKENS_A_BYTE;
-        self.tokens = (self.tokens + elapsed.as_nanos() * u128::from(rate)).min(full);
+        let full = u128::from(burst_bytes) * TOKENS_A_BYTE;
+        self.tokens = (self.tokens + elapsed.as_nanos() * u128::from(rate_bps)).min(full);
         self.bytes += len as u64;
-        if self.bytes <= after {
+        if self.bytes <= after_bytes {
             return Ok(());
         }
         let price = len as u128 * TOKENS_A_BYTE;

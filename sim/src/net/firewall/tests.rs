@@ -61,7 +61,7 @@ fn a_list_of_ports_lets_only_these_out() {
     let ping = echo(a, b, IpOptions::default(), 1, 1, b"").unwrap();
     assert_eq!(firewall.outgoing(at(0), &ping), Err(NetDrop::EgressBlocked));
 
-    let udp_blocked = FirewallConfig { egress: Some(vec![(protocol::TCP, Some(443))]), ..FirewallConfig::default() };
+    let udp_blocked = FirewallConfig { egress: FirewallMode::OnlyTcp443.egress(), ..FirewallConfig::default() };
     let mut firewall = Firewall::new(udp_blocked);
     assert_eq!(firewall.outgoing(at(0), &datagram(INSIDE, SERVER)), Err(NetDrop::EgressBlocked));
     assert_eq!(firewall.outgoing(at(0), &tcp(INSIDE, SERVER)), Ok(()));

@@ -38,40 +38,7 @@ pub use netbox::NatBox;
 pub use translate::Nat;
 
 use super::session::IdleTimes;
-
-/// What a NAT's decision depends on; for mapping and filtering alike (RFC 4787, sections 4.1 and 5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dependence {
-    /// Not on the remote side.
-    EndpointIndependent,
-    /// On the remote address.
-    AddressDependent,
-    /// On the remote address and port.
-    AddressAndPortDependent,
-}
-
-/// Which external port a new mapping gets (RFC 4787, section 4.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PortAllocation {
-    /// The inside port if it is free, otherwise the next free one in sequence.
-    Preserving,
-    /// The next free one in sequence.
-    Sequential,
-    /// Any free one.
-    Random,
-    /// The inside port, taken or not: several mappings then share it, and what comes in goes to the one that last
-    /// spoke to its sender.
-    Overloading,
-}
-
-/// Which external address a new mapping gets where there are several (RFC 4787, section 4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pooling {
-    /// One for all mappings of an inside host; hosts take turns.
-    Paired,
-    /// Any.
-    Arbitrary,
-}
+pub use cyphonic_scenarios::{Dependence, Hairpin, IcmpErrors, Pooling, PortChoice, Refresh};
 
 /// In what an external port is like the inside one even where it cannot be the same (RFC 4787, sections 4.2.1 and
 /// 4.2.2).
@@ -81,18 +48,6 @@ pub struct PortLikeness {
     pub range: bool,
     /// Even stays even, odd stays odd.
     pub parity: bool,
-}
-
-/// Whose packets keep a UDP or ICMP mapping from expiring (RFC 4787, section 4.3). A TCP mapping lives as long as its
-/// connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refresh {
-    /// Those from inside.
-    Outbound,
-    /// Those from outside that the filter admits.
-    Inbound,
-    /// Both.
-    Both,
 }
 
 /// How long a NAT remembers.
@@ -107,28 +62,6 @@ pub struct MappingTimes {
     /// On average so long after the last time all mappings are lost at once: by chance, uniformly between nothing and
     /// twice this.
     pub flush: Option<Duration>,
-}
-
-/// What a NAT makes of a packet from inside to one of its external addresses (RFC 4787, section 6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hairpin {
-    /// It is dropped.
-    Off,
-    /// It is delivered with the inside address and port as its source.
-    InternalSource,
-    /// It is delivered as from outside: with the external address and port of its sender's mapping as its source.
-    ExternalSource,
-}
-
-/// What a NAT makes of ICMP errors about translated packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IcmpErrors {
-    /// They reach whom they are for.
-    Carried,
-    /// They are dropped.
-    Dropped,
-    /// They reach whom they are for, and the mapping is forgotten.
-    EndMapping,
 }
 
 /// Whom a NAT tells of packets that it does not translate.
@@ -152,8 +85,8 @@ pub struct NatConfig {
     /// Who outside may use a mapping.
     pub filtering: Dependence,
     /// Which external port a new mapping gets.
-    pub allocation: PortAllocation,
-    /// The ports it allocates from; [`PortAllocation::Preserving`] also keeps one outside of these.
+    pub allocation: PortChoice,
+    /// The ports it allocates from; [`PortChoice::Preserve`] also keeps one outside of these.
     pub ports: RangeInclusive<u16>,
     /// In what any external port is like the inside one.
     pub likeness: PortLikeness,
@@ -185,9 +118,9 @@ impl NatConfig {
         Self {
             external: vec![external],
             pooling: Pooling::Paired,
-            mapping: Dependence::EndpointIndependent,
-            filtering: Dependence::AddressAndPortDependent,
-            allocation: PortAllocation::Preserving,
+            mapping: Dependence::Endpoint,
+            filtering: Dependence::AddressAndPort,
+            allocation: PortChoice::Preserve,
             ports: 1024..=u16::MAX,
             likeness: PortLikeness::default(),
             times: MappingTimes { idle: IdleTimes::default(), refresh: Refresh::Outbound, lifetime: None, flush: None },

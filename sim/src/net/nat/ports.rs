@@ -7,7 +7,7 @@ use cyphonic_core::time::Instant;
 use rand_chacha::rand_core::RngCore;
 
 use super::table::{Key, Kind, Table};
-use super::{Pooling, PortAllocation, PortLikeness};
+use super::{Pooling, PortChoice, PortLikeness};
 
 /// How many times a random port is drawn before the next free one is taken.
 const RANDOM_TRIES: usize = 64;
@@ -51,11 +51,11 @@ impl Table {
         let place = |port| Key { kind, external: (address, port), copy: 0 };
         let allocation = self.config.allocation;
         match allocation {
-            PortAllocation::Overloading if may_keep => {
+            PortChoice::Overloading if may_keep => {
                 return (0..=u32::MAX).map(|copy| Key { copy, ..place(inside) }).find(|&key| self.reclaim(now, key));
             }
-            PortAllocation::Preserving if may_keep && self.is_free(now, place(inside)) => return Some(place(inside)),
-            PortAllocation::Random => {
+            PortChoice::Preserve if may_keep && self.is_free(now, place(inside)) => return Some(place(inside)),
+            PortChoice::Random => {
                 let span = u64::from(*range.end()) - u64::from(*range.start()) + 1;
                 for _ in 0..RANDOM_TRIES {
                     let port = range.start() + scaled(self.chance.ports.next_u32(), span) as u16;
@@ -64,7 +64,7 @@ impl Table {
                     }
                 }
             }
-            PortAllocation::Preserving | PortAllocation::Sequential | PortAllocation::Overloading => {}
+            PortChoice::Preserve | PortChoice::Sequential | PortChoice::Overloading => {}
         }
         for _ in range.clone() {
             let port = if range.contains(&self.next_port) { self.next_port } else { *range.start() };

@@ -80,7 +80,7 @@ fn one(setup: Setup) -> Violation {
     Violation::Boxes(vec![setup])
 }
 
-const SYMMETRIC: Dependence = Dependence::AddressAndPortDependent;
+const SYMMETRIC: Dependence = Dependence::AddressAndPort;
 
 fn udp_requirements() -> Vec<Requirement> {
     let rule = |number, text, conforming, violating, check| Requirement {
@@ -98,7 +98,7 @@ fn udp_requirements() -> Vec<Requirement> {
             "REQ-1",
             "mapping is endpoint-independent",
             but(|_| {}),
-            Violation::Boxes(vec![but(|c| c.mapping = SYMMETRIC), but(|c| c.mapping = Dependence::AddressDependent)]),
+            Violation::Boxes(vec![but(|c| c.mapping = SYMMETRIC), but(|c| c.mapping = Dependence::Address)]),
             |b| b.mapping_is_independent(Proto::Udp),
         ),
         rule(
@@ -115,21 +115,21 @@ fn udp_requirements() -> Vec<Requirement> {
             "REQ-3",
             "ports are not overloaded",
             but(|_| {}),
-            one(but(|c| c.allocation = PortAllocation::Overloading)),
+            one(but(|c| c.allocation = PortChoice::Overloading)),
             |b| b.ports_are_not_shared(Proto::Udp),
         ),
         rule(
             "REQ-3a",
             "a well-known port is mapped to a well-known one, and others to others",
             but(|c| c.likeness.range = true),
-            Violation::Boxes(vec![but(|_| {}), but(|c| c.allocation = PortAllocation::Random)]),
+            Violation::Boxes(vec![but(|_| {}), but(|c| c.allocation = PortChoice::Random)]),
             |b| b.ports_are_alike(|port| port < 1024),
         ),
         rule(
             "REQ-4",
             "port parity is preserved",
             but(|c| c.likeness.parity = true),
-            Violation::Boxes(vec![but(|_| {}), but(|c| c.allocation = PortAllocation::Random)]),
+            Violation::Boxes(vec![but(|_| {}), but(|c| c.allocation = PortChoice::Random)]),
             |b| b.ports_are_alike(|port| port % 2 == 0),
         ),
         rule(
@@ -162,7 +162,7 @@ fn udp_requirements() -> Vec<Requirement> {
         rule(
             "REQ-8",
             "filtering is endpoint-independent or address-dependent",
-            but(|c| c.filtering = Dependence::AddressDependent),
+            but(|c| c.filtering = Dependence::Address),
             one(but(|_| {})),
             |b| b.other_ports_of_a_host_may_answer(Proto::Udp),
         ),
@@ -237,7 +237,7 @@ fn tcp_requirements() -> Vec<Requirement> {
         violating,
         check,
     };
-    let open = |c: &mut NatConfig| c.filtering = Dependence::EndpointIndependent;
+    let open = |c: &mut NatConfig| c.filtering = Dependence::Endpoint;
     vec![
         rule("REQ-1", "mapping is endpoint-independent", but(|_| {}), one(but(|c| c.mapping = SYMMETRIC)), |b| {
             b.mapping_is_independent(Proto::Tcp)
@@ -294,7 +294,7 @@ fn tcp_requirements() -> Vec<Requirement> {
             "REQ-7",
             "ports are not overloaded",
             but(|_| {}),
-            one(but(|c| c.allocation = PortAllocation::Overloading)),
+            one(but(|c| c.allocation = PortChoice::Overloading)),
             |b| b.ports_are_not_shared(Proto::Tcp),
         ),
         rule(

@@ -77,12 +77,12 @@ impl Mapping {
 
     fn admits(&self, now: Instant, filtering: Dependence, remote: Outside) -> bool {
         match filtering {
-            Dependence::EndpointIndependent => self.is_live(now),
-            Dependence::AddressDependent => {
+            Dependence::Endpoint => self.is_live(now),
+            Dependence::Address => {
                 let of_host = self.sessions.range((remote.0, 0)..=(remote.0, u16::MAX));
                 of_host.into_iter().any(|(_, session)| session.is_live(now))
             }
-            Dependence::AddressAndPortDependent => self.knows(now, remote),
+            Dependence::AddressAndPort => self.knows(now, remote),
         }
     }
 
@@ -257,7 +257,7 @@ impl Table {
 
     /// The mapping by which a packet went from `external` to `remote`.
     pub(super) fn session(&self, now: Instant, kind: Kind, external: Outside, remote: Outside) -> Result<Key, NetDrop> {
-        self.find(now, kind, external, remote, Dependence::AddressAndPortDependent)
+        self.find(now, kind, external, remote, Dependence::AddressAndPort)
     }
 
     /// Who inside has a mapping.
@@ -307,9 +307,9 @@ impl Table {
 
     fn inside_key(&self, kind: Kind, inside: Inside, remote: Outside) -> InsideKey {
         let remote = match self.config.mapping {
-            Dependence::EndpointIndependent => BLANK,
-            Dependence::AddressDependent => (remote.0, 0),
-            Dependence::AddressAndPortDependent => remote,
+            Dependence::Endpoint => BLANK,
+            Dependence::Address => (remote.0, 0),
+            Dependence::AddressAndPort => remote,
         };
         InsideKey { kind, inside, remote }
     }

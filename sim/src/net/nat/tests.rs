@@ -8,9 +8,7 @@ use std::time::Duration;
 use cyphonic_core::time::Instant;
 use etherparse::PacketBuilder;
 
-use super::Dependence::{
-    AddressAndPortDependent as PortDep, AddressDependent as AddrDep, EndpointIndependent as Indep,
-};
+use super::Dependence::{Address as AddrDep, AddressAndPort as PortDep, Endpoint as Indep};
 use super::*;
 use crate::net::packet::{
     IcmpError, Ip, IpOptions, Reassembled, Reassembler, Transport, echo, echo_reply, fragment_ipv4, icmp_error,
@@ -72,7 +70,7 @@ fn assert_right(packet: &[u8]) {
 fn a_mapping_is_shared_exactly_as_its_behaviour_says() {
     // To another port of the same host, and to another host: is the external port the same as before?
     for (mapping, same_host, other_host) in [(Indep, true, true), (AddrDep, true, false), (PortDep, false, false)] {
-        for allocation in [PortAllocation::Preserving, PortAllocation::Sequential, PortAllocation::Random] {
+        for allocation in [PortChoice::Preserve, PortChoice::Sequential, PortChoice::Random] {
             let mut nat = nat(NatConfig { mapping, allocation, ..config() });
             let first = send(&mut nat, at(0), INSIDE, "198.51.100.1:80").unwrap();
             let context = format!("{mapping:?} {allocation:?}");
@@ -113,14 +111,14 @@ fn ports_are_kept_counted_or_random() {
     assert_eq!(send(&mut keeping, at(0), "10.0.0.1:443", "198.51.100.1:80").unwrap().port(), 443);
     assert_eq!(send(&mut keeping, at(0), "10.0.0.2:443", "198.51.100.1:80").unwrap().port(), 1024, "taken");
 
-    let two = NatConfig { allocation: PortAllocation::Sequential, ports: 2000..=2001, ..config() };
+    let two = NatConfig { allocation: PortChoice::Sequential, ports: 2000..=2001, ..config() };
     let mut counting = nat(two);
     assert_eq!(send(&mut counting, at(0), "10.0.0.1:1", "198.51.100.1:80").unwrap().port(), 2000);
     assert_eq!(send(&mut counting, at(0), "10.0.0.1:2", "198.51.100.1:80").unwrap().port(), 2001);
     assert_eq!(send(&mut counting, at(0), "10.0.0.1:3", "198.51.100.1:80"), Err(NetDrop::NatTableFull));
     assert_eq!(send(&mut counting, at(120), "10.0.0.1:3", "198.51.100.1:80").unwrap().port(), 2000, "expired");
 
-    let random = NatConfig { allocation: PortAllocation::Random, ports: 3000..=3999, ..config() };
+    let random = NatConfig { allocation: PortChoice::Random, ports: 3000..=3999, ..config() };
     let run = |config: &NatConfig| {
         let mut nat = nat(config.clone());
         (1..=1000)

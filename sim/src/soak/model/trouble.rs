@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use cyphonic_core::time::Instant;
-use cyphonic_scenarios::{Action, IcmpErrors, Link, Pair, Probes, Reaction, Role, Scenario, ServiceName, Site};
+use cyphonic_scenarios::{Action, Firewall, Link, Pair, Probes, Reaction, Role, Scenario, ServiceName, Site};
 
-use super::{BLIP, PAUSE, is_good, nats};
+use super::nats::{ends_mappings, nats};
+use super::{BLIP, PAUSE, is_good};
 
 /// A tunnel that was asked for so long before anything happened is up, the relay at last, of whose handshakes each
 /// takes its round trips: this time, and so many of the longest ones of a network.
@@ -42,7 +43,7 @@ pub(super) fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) ->
     let mut links = links.into_iter().chain(sites).chain(scenario.carriers.iter().map(|carrier| &carrier.link));
     // Behind such a NAT the search for the path's MTU costs packets, now and then.
     let carriers = scenario.carriers.iter().map(|carrier| &carrier.nat);
-    if scenario.sites.iter().flat_map(nats).chain(carriers).any(|nat| nat.icmp_errors == IcmpErrors::EndMapping) {
+    if scenario.sites.iter().flat_map(nats).chain(carriers).any(|nat| ends_mappings(nat.icmp_errors)) {
         return Trouble::Much;
     }
     if slows_down(scenario) {
@@ -131,7 +132,14 @@ pub(super) fn slows_down(scenario: &Scenario) -> bool {
         _ => None,
     });
     let mut walls = scenario.sites.iter().filter_map(|site| site.firewall.as_ref()).chain(later);
-    walls.any(|wall| wall.inspect.iter().any(|rule| rule.reaction == Reaction::Throttle))
+    walls.any(|wall| {
+        // What is refused, in silence or aloud, is the oracle's to judge.
+        let Firewall { stateful: _, egress: _, refusal: _, inspect } = wall;
+        inspect.iter().any(|rule| match rule.reaction {
+            Reaction::Throttle => true,
+            Reaction::Drop | Reaction::Reject | Reaction::Reset => false,
+        })
+    })
 }
 
 /// Whether a transfer or a flow is under way while a row of echoes is, or may be.

@@ -1,6 +1,7 @@
 //! Real QUIC connections, and TLS over TCP, under inspection.
 
 use cyphonic_core::quic::CidScheme;
+use cyphonic_scenarios::{Reaction, Throttle, Trait};
 use etherparse::TcpHeader;
 
 use super::*;
@@ -8,8 +9,15 @@ use crate::dissect::hello::ClientHello;
 use crate::dissect::initial::{InitialKeys, LongHeader};
 use crate::dissect::testing::{Pair, Sent};
 
+/// Not slowed down.
+const UNBOUNDED: Throttle = Throttle { after_bytes: 0, rate_bps: 0, burst_bytes: 0 };
+
+fn rule(what: Trait, reaction: Reaction) -> Inspect {
+    Inspect { what, reaction, throttle: UNBOUNDED }
+}
+
 fn inspecting(what: Trait, reaction: Reaction) -> Firewall {
-    let inspection = vec![InspectionRule { what, reaction }];
+    let inspection = vec![rule(what, reaction)];
     Firewall::new(FirewallConfig { inspection, inbound: true, ..FirewallConfig::default() })
 }
 
@@ -36,19 +44,18 @@ fn has(what: Trait) -> bool {
 
 #[test]
 fn a_quic_connection_is_known_by_version_name_and_protocol() {
-    assert!(has(Trait::Quic) && has(Trait::QuicVersion(1)));
-    assert!(!has(Trait::QuicVersion(0x6b33_43cf)));
+    assert!(has(Trait::Quic) && has(Trait::Version(1)));
+    assert!(!has(Trait::Version(0x6b33_43cf)));
     for (name, found) in [("bob.example", true), ("example", true), ("ob.example", false), ("alice.example", false)] {
         assert_eq!(has(Trait::ServerName(name.to_owned())), found, "{name}");
     }
-    assert!(has(Trait::Alpn(b"test".to_vec())) && !has(Trait::Alpn(b"h3".to_vec())));
+    assert!(has(Trait::Alpn("test".to_owned())) && !has(Trait::Alpn("h3".to_owned())));
 }
 
 #[test]
 fn the_first_rule_that_fits_counts() {
-    let rule = |what, reaction| InspectionRule { what, reaction };
     let inspection = vec![
-        rule(Trait::Alpn(b"h3".to_vec()), Reaction::Drop),
+        rule(Trait::Alpn("h3".to_owned()), Reaction::Drop),
         rule(Trait::ServerName("example".to_owned()), Reaction::Reject),
         rule(Trait::Quic, Reaction::Drop),
     ];
@@ -61,7 +68,7 @@ fn what_is_shorter_than_an_initial_may_be_is_not_taken_for_quic() {
     let packet = client().remove(0);
     let ip = Ip::parse(&packet).unwrap();
     let short = udp(INSIDE.parse().unwrap(), SERVER.parse().unwrap(), IpOptions::default(), &ip.payload[8..1200]);
-    let mut firewall = inspecting(Trait::QuicVersion(1), Reaction::Drop);
+    let mut firewall = inspecting(Trait::Version(1), Reaction::Drop);
     assert_eq!(firewall.outgoing(at(0), &short.unwrap()), Ok(()));
     assert_eq!(firewall.outgoing(at(0), &packet), Err(NetDrop::Inspected));
 }
@@ -80,8 +87,9 @@ fn replies_of_a_blocked_conversation_are_blocked_too_and_other_conversations_are
 #[test]
 fn a_throttled_conversation_has_its_first_bytes_free_and_then_the_stated_rate() {
     // 1,000 bytes a second after the first 20,000, 2,000 at once.
-    let throttle = Reaction::Throttle { after_bytes: 20_000, rate_bps: 8_000, burst_bytes: 2_000 };
-    let mut firewall = inspecting(Trait::Quic, throttle);
+    let throttle = Throttle { after_bytes: 20_000, rate_bps: 8_000, burst_bytes: 2_000 };
+    let inspection = vec![Inspect { throttle, ..rule(Trait::Quic, Reaction::Throttle) }];
+    let mut firewall = Firewall::new(FirewallConfig { inspection, inbound: true, ..FirewallConfig::default() });
     let initial = client().remove(0);
     firewall.outgoing(at(0), &initial).unwrap();
     let ip = Ip::parse(&initial).unwrap();
@@ -100,8 +108,7 @@ fn a_throttled_conversation_has_its_first_bytes_free_and_then_the_stated_rate() 
 fn inspection_is_turned_on_and_off_in_the_middle_of_conversations() {
     let packets = client();
     let off = FirewallConfig::default();
-    let rule = InspectionRule { what: Trait::Quic, reaction: Reaction::Drop };
-    let on = FirewallConfig { inspection: vec![rule], ..FirewallConfig::default() };
+    let on = FirewallConfig { inspection: vec![rule(Trait::Quic, Reaction::Drop)], ..FirewallConfig::default() };
     let mut firewall = Firewall::new(on.clone());
     assert_eq!(firewall.outgoing(at(0), &packets[0]), Err(NetDrop::Inspected));
     firewall.set_config(off.clone(), Flows::Kept);
@@ -114,15 +121,15 @@ fn inspection_is_turned_on_and_off_in_the_middle_of_conversations() {
     let mut firewall = Firewall::new(off);
     let elsewhere = datagram(INSIDE, "[2001:db8:b::1]:4501");
     firewall.outgoing(at(0), &elsewhere).unwrap();
-    firewall.set_config(FirewallMode::OnlyTcp443.config(), Flows::Kept);
+    firewall.set_config(FirewallMode::OnlyTcp443.into(), Flows::Kept);
     assert_eq!(firewall.outgoing(at(1), &elsewhere), Ok(()));
-    firewall.set_config(FirewallMode::OnlyTcp443.config(), Flows::Forgotten);
+    firewall.set_config(FirewallMode::OnlyTcp443.into(), Flows::Forgotten);
     assert_eq!(firewall.outgoing(at(2), &elsewhere), Err(NetDrop::EgressBlocked));
 }
 
 #[test]
 fn each_mode_lets_out_what_it_says() {
-    let open = |mode: FirewallMode, packet: &[u8]| Firewall::new(mode.config()).outgoing(at(0), packet).is_ok();
+    let open = |mode: FirewallMode, packet: &[u8]| Firewall::new(mode.into()).outgoing(at(0), packet).is_ok();
     let server = |port| format!("[2001:db8:b::1]:{port}");
     for (mode, datagrams, connections) in [
         (FirewallMode::Stateful, [true; 4], [true; 4]),
@@ -134,7 +141,7 @@ fn each_mode_lets_out_what_it_says() {
         assert_eq!(ports.map(|port| open(mode, &datagram(INSIDE, &server(port)))), datagrams, "{mode:?}");
         assert_eq!(ports.map(|port| open(mode, &tcp(INSIDE, &server(port)))), connections, "{mode:?}");
         let unasked = datagram(SERVER, INSIDE);
-        assert_eq!(Firewall::new(mode.config()).incoming(at(0), &unasked), Err(NetDrop::InboundBlocked));
+        assert_eq!(Firewall::new(mode.into()).incoming(at(0), &unasked), Err(NetDrop::InboundBlocked));
     }
 }
 

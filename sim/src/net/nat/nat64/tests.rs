@@ -205,8 +205,7 @@ fn what_comes_in_fragments_may_leave_in_smaller_ones() {
 fn two_hosts_inside_reach_each_other_by_their_external_ports() {
     let mut nat = netbox(1500);
     let config = nat.nat_mut().config().clone();
-    nat.nat_mut().table.config =
-        config.with_behaviour(Dependence::EndpointIndependent, Dependence::EndpointIndependent);
+    nat.nat_mut().table.config = config.with_behaviour(Dependence::Endpoint, Dependence::Endpoint);
     only(&mut nat, at(0), udp(socket(HOST), inside(SERVER), IpOptions::default(), b"x").unwrap());
     let other = socket("[2001:db8:a::2]:7");
     let call = udp(other, inside("203.0.113.1:5000"), IpOptions::default(), b"x").unwrap();

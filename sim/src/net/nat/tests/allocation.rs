@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn an_overloaded_port_belongs_to_whoever_last_spoke_to_the_sender() {
-    let config = NatConfig { allocation: PortAllocation::Overloading, ..config() };
+    let config = NatConfig { allocation: PortChoice::Overloading, ..config() };
     let mut nat = nat(config.with_behaviour(Indep, AddrDep));
     let hosts = ["10.0.0.1:5000", "10.0.0.2:5000"];
     let remotes = ["198.51.100.1:80", "198.51.100.2:80"];
@@ -44,7 +44,7 @@ fn paired_addresses_stay_with_a_host_and_arbitrary_ones_do_not() {
 #[test]
 fn when_one_address_has_no_port_left_an_unpaired_host_gets_another() {
     let external = vec![[203, 0, 113, 1].into(), [203, 0, 113, 2].into()];
-    let config = NatConfig { external, allocation: PortAllocation::Sequential, ports: 3000..=3001, ..config() };
+    let config = NatConfig { external, allocation: PortChoice::Sequential, ports: 3000..=3001, ..config() };
     let mut paired = nat(config.clone());
     for port in [1, 2] {
         send(&mut paired, at(0), &format!("10.0.0.1:{port}"), "198.51.100.1:80").unwrap();

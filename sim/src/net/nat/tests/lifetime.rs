@@ -65,7 +65,7 @@ fn a_flush_comes_by_chance_and_the_same_for_the_same_seed() {
 
 #[test]
 fn a_reboot_forgets_everything_and_begins_where_it_began() {
-    let config = NatConfig { allocation: PortAllocation::Sequential, ..config() };
+    let config = NatConfig { allocation: PortChoice::Sequential, ..config() };
     let mut nat = nat(config);
     let first = send(&mut nat, at(0), INSIDE, REMOTE).unwrap();
     nat.clear();

@@ -1,0 +1,57 @@
+//! The keys of tables, for whoever has to know them all.
+//!
+//! A generator of scenarios writes keys as text, so no compiler tells it of a new one. Its test asks here.
+
+use serde::de::value::Error;
+use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+
+use crate::schema;
+
+/// Every key of a NAT: of `[site.nat]`, `[site.nat64]`, `[site.nat66]` and `[[carrier]]`.
+pub fn nat_keys() -> &'static [&'static str] {
+    keys::<schema::Nat>()
+}
+
+/// Every key of `[site.firewall]`.
+pub fn firewall_keys() -> &'static [&'static str] {
+    keys::<schema::Firewall>()
+}
+
+/// Every key of a link, but for `up` and `down`, which have the same ones.
+pub fn link_keys() -> &'static [&'static str] {
+    keys::<schema::Way>()
+}
+
+/// The fields that serde's derive asks a format for.
+fn keys<T: Deserialize<'static>>() -> &'static [&'static str] {
+    let mut keys: &[&str] = &[];
+    let refused = T::deserialize(Ask(&mut keys));
+    debug_assert!(refused.is_err(), "nothing was given");
+    keys
+}
+
+/// A format that has no values: it only notes which fields a struct wants.
+struct Ask<'a>(&'a mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for Ask<'_> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+        Err(Error::custom("no struct"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Error> {
+        *self.0 = fields;
+        Err(Error::custom("no values"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}

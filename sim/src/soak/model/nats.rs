@@ -1,0 +1,81 @@
+//! What the model makes of each word about a NAT.
+//!
+//! Every key is taken apart by name and every word of a key is matched: a new one does not compile until it is said here
+//! whether anything can be demanded behind it.
+
+use cyphonic_scenarios::{Dependence, IcmpErrors, Nat, PortChoice, Site, SiteV4, SiteV6};
+
+/// How many sessions a NAT must have room for to hold all that so few nodes need.
+const ENOUGH_SESSIONS: usize = 1_000;
+
+/// Every NAT of a site.
+pub(super) fn nats(site: &Site) -> impl Iterator<Item = &Nat> {
+    let v4 = site.v4.iter().filter_map(|v4| if let SiteV4::Private { nat, .. } = v4 { Some(nat) } else { None });
+    let v6 = site.v6.iter().filter_map(|v6| if let SiteV6::Private { nat, .. } = v6 { Some(nat) } else { None });
+    v4.chain(v6).chain(site.nat64.iter().map(|nat64| &nat64.nat))
+}
+
+/// Whether nothing can be demanded of nodes behind a NAT. `is_shared`: several nodes are ever behind it. `several_search`:
+/// more than two nodes look for better ways.
+pub(super) fn is_fickle(nat: &Nat, is_shared: bool, several_search: bool) -> bool {
+    let &Nat {
+        mapping,
+        ports,
+        reuses_inbound,
+        icmp_errors,
+        lifetime,
+        flush,
+        max_sessions,
+        max_sessions_per_host,
+        // The oracle says who can begin; and whoever is filtered has the relay.
+        outside: _,
+        more_outside: _,
+        pooling: _,
+        filtering: _,
+        hairpin: _,
+        // Nodes keep their mappings themselves.
+        idle: _,
+        refresh: _,
+        // Of large packets only: `permits_large`.
+        fragments: _,
+        // Nobody has to hear of it.
+        answers_unsolicited: _,
+    } = nat;
+    let forgets = lifetime.is_some() || flush.is_some();
+    let is_small = max_sessions < ENOUGH_SESSIONS || max_sessions_per_host < ENOUGH_SESSIONS;
+    let confuses = match ports {
+        PortChoice::Overloading => is_shared,
+        PortChoice::Preserve | PortChoice::Sequential | PortChoice::Random => false,
+    };
+    let moves_answers = match mapping {
+        Dependence::Endpoint => false,
+        Dependence::Address | Dependence::AddressAndPort => reuses_inbound && several_search,
+    };
+    forgets || is_small || ends_mappings(icmp_errors) || confuses || moves_answers
+}
+
+/// Whether any ICMP error may cost a mapping.
+pub(super) const fn ends_mappings(icmp_errors: IcmpErrors) -> bool {
+    match icmp_errors {
+        IcmpErrors::Carried | IcmpErrors::Dropped => false,
+        IcmpErrors::EndMapping => true,
+    }
+}
+
+/// Whether fragments, and what nodes are told of path MTUs, get through.
+pub(super) fn carries_large(nat: &Nat) -> bool {
+    nat.fragments
+        && match nat.icmp_errors {
+            IcmpErrors::Carried => true,
+            IcmpErrors::Dropped | IcmpErrors::EndMapping => false,
+        }
+}
+
+/// Whether nodes behind a NAT that have one inner port want one outer port.
+pub(super) const fn contests_ports(ports: PortChoice) -> bool {
+    match ports {
+        PortChoice::Preserve => true,
+        // Where they share it, nothing is demanded.
+        PortChoice::Overloading | PortChoice::Sequential | PortChoice::Random => false,
+    }
+}

@@ -1,0 +1,87 @@
+//! The generator knows every word of the language: one that it never draws fails here, by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cyphonic_scenarios::{
+    Dependence, FirewallMode, Hairpin, IcmpErrors, Pooling, PortChoice, Refresh, Refusal, firewall_keys, nat_keys,
+};
+use cyphonic_sim::soak::generate::generate;
+use cyphonic_sim::soak::sheet::Sheet;
+use toml::Table;
+
+/// Of the plans of so many seeds.
+const SEEDS: u64 = 300;
+
+fn plans() -> impl Iterator<Item = Sheet> {
+    (1..=SEEDS).map(generate)
+}
+
+/// Every value that was drawn of each key, of some tables.
+fn drawn<'a>(tables: impl Iterator<Item = &'a Table>) -> BTreeMap<String, BTreeSet<String>> {
+    let mut drawn: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (key, value) in tables.flatten() {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        drawn.entry(key.clone()).or_default().insert(value);
+    }
+    drawn
+}
+
+fn names<T: Copy>(all: &[T], name: fn(T) -> &'static str) -> Vec<&'static str> {
+    all.iter().map(|word| name(*word)).collect()
+}
+
+#[test]
+fn every_key_and_word_of_a_nat_is_drawn() {
+    let plans: Vec<Sheet> = plans().collect();
+    let sites = plans.iter().flat_map(|plan| plan.section("site"));
+    let nats = sites.flat_map(|site| ["nat", "nat64", "nat66"].into_iter().filter_map(|key| site.get(key)?.as_table()));
+    let drawn = drawn(nats.chain(plans.iter().flat_map(|plan| plan.section("carrier"))));
+    let none = BTreeSet::new();
+    for &key in nat_keys() {
+        let values = drawn.get(key).unwrap_or(&none);
+        assert!(!values.is_empty(), "the soak's generator (generate/boxes.rs) never draws `{key}` of a NAT");
+        // The default is what a key that was left out says.
+        let (words, default) = match key {
+            "mapping" | "filtering" => (names(Dependence::ALL, Dependence::name), ""),
+            "ports" => (names(PortChoice::ALL, PortChoice::name), "preserve"),
+            "pooling" => (names(Pooling::ALL, Pooling::name), ""),
+            "refresh" => (names(Refresh::ALL, Refresh::name), ""),
+            "hairpin" => (names(Hairpin::ALL, Hairpin::name), "off"),
+            "icmp_errors" => (names(IcmpErrors::ALL, IcmpErrors::name), "carried"),
+            "idle_s"
+            | "addresses"
+            | "lifetime_s"
+            | "flush_s"
+            | "reuses_inbound"
+            | "fragments"
+            | "answers_unsolicited"
+            | "max_sessions"
+            | "max_sessions_per_host" => (Vec::new(), ""),
+            other => panic!("say here which words `{other}` of a NAT has"),
+        };
+        for word in words.into_iter().filter(|word| *word != default) {
+            let missing = "the soak's generator (generate/boxes.rs) never draws";
+            assert!(values.contains(word), "{missing} {key} = {word:?} of a NAT");
+        }
+    }
+}
+
+#[test]
+fn every_key_and_word_of_a_firewall_is_drawn() {
+    let plans: Vec<Sheet> = plans().collect();
+    let walls = plans.iter().flat_map(|plan| plan.section("site")).filter_map(|site| site.get("firewall")?.as_table());
+    let drawn = drawn(walls);
+    for &key in firewall_keys() {
+        let missing = "the soak's generator (generate/boxes.rs) never draws";
+        let values = drawn.get(key).unwrap_or_else(|| panic!("{missing} `{key}` of a firewall"));
+        let words = match key {
+            "mode" => names(FirewallMode::ALL, FirewallMode::name),
+            "reaction" => names(Refusal::ALL, Refusal::name),
+            "stateful" | "egress" | "inspect" => Vec::new(),
+            other => panic!("say here which words `{other}` of a firewall has"),
+        };
+        for word in words {
+            assert!(values.contains(word), "{missing} {key} = {word:?} of a firewall");
+        }
+    }
+}
