@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant as StdInstant};
 
 use cyphonic_core::time::Instant;
-use cyphonic_wire::{Wire, WireConfig, WireError};
+use cyphonic_wire::{PathConfig, Wire, WireConfig, WireError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tun_rs::SyncDevice;
 
@@ -36,6 +36,8 @@ pub(super) struct Pair {
 pub(super) enum Order {
     /// Behave otherwise: towards the core, and from there.
     Configure(usize, Box<[WireConfig; 2]>),
+    /// Let a path through it fare otherwise: towards the core, and from there, as far as these are concerned.
+    Path { wire: usize, name: String, paths: Box<[Option<PathConfig>; 2]> },
     /// Go down, or come up.
     Up(usize, bool),
 }
@@ -123,6 +125,13 @@ impl Router {
                 for (lane, config) in configs.into_iter().enumerate() {
                     if let Err(error) = self.lanes[2 * wire + lane].configure(config) {
                         tracing::warn!(%error, "a wire stays as it was");
+                    }
+                }
+            }
+            Order::Path { wire, name, paths } => {
+                for (lane, path) in paths.into_iter().enumerate().filter(|(_, path)| path.is_some()) {
+                    if let Err(error) = self.lanes[2 * wire + lane].set_path(&name, path) {
+                        tracing::warn!(%error, "a path stays as it was");
                     }
                 }
             }

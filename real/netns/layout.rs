@@ -276,11 +276,7 @@ pub(super) fn sites_of(scenario: &Scenario, node: usize) -> Vec<usize> {
 }
 
 fn places_of(scenario: &Scenario, node: usize) -> impl Iterator<Item = &Interface> {
-    let moves = scenario.steps.iter().filter_map(move |step| match &step.action {
-        Action::Move { node: who, to } if *who == node => Some(to),
-        _ => None,
-    });
-    scenario.nodes[node].interfaces.iter().chain(moves)
+    scenario.nodes[node].interfaces.iter().chain(scenario.comes_to(node))
 }
 
 /// The name of a node's device in a site that it is ever in.

@@ -68,7 +68,8 @@ pub(super) fn check(scenario: &Scenario) -> Result<Limit, Vec<String>> {
 
 fn check_nat(nat: &Nat, inner_hosts: usize, at: &str, found: &mut Vec<String>) -> Option<Limit> {
     let mut refuse = |key: &str, why: &str| found.push(format!("{at}.{key}: {why}"));
-    // Every key by its name: a new one does not compile until it is said here or in `layout` what netfilter makes of it.
+    // Every key by its name: a new one does not compile until it is said here or in `layout` what netfilter makes of
+    // it.
     let &Nat {
         filtering,
         ref more_outside,
@@ -147,6 +148,11 @@ fn check_step(scenario: &Scenario, action: &Action) -> Option<String> {
         Action::Expire(_) => "expire: namespaces share the machine's civil clock",
         Action::Clock { .. } => "clock: namespaces share the machine's civil clock",
         Action::DiskFull(_) => "disk_full, disk_free: not built, the database has no disk of its own",
+        Action::Attach { .. } | Action::Detach { .. } => "attach, detach: a node in several sites at once is not built",
+        Action::Rebind { .. } => "rebind: netfilter gives a node the port again that it had, where that is free",
+        Action::RestartInOrder(_) | Action::StopInOrder(_) => {
+            "graceful: when a daemon that ends in order is gone is its own business, and in the simulator it takes no time"
+        }
         Action::ProbeMtu(_) => "probe_mtu: a kernel's virtual interface takes no packet beyond its MTU",
         Action::NatReboot(NatAt::Site(site)) if filters(scenario, *site).any(remembers_more) => {
             "nat_reboot: conntrack is also the memory of the firewall, which would forget whom it let in, and so whom it lets \
@@ -169,6 +175,7 @@ fn check_step(scenario: &Scenario, action: &Action) -> Option<String> {
         | Action::Firewall { .. }
         | Action::Link { .. }
         | Action::LinkUp { .. }
+        | Action::Path { .. }
         | Action::Restart(_)
         | Action::Renew(_)
         | Action::Pause { .. }

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use cyphonic::drive;
 use cyphonic::error::Failure;
 use cyphonic_scenarios::log::{self, Entry, What};
-use cyphonic_scenarios::{Action, Interface, Link, LinkAt, NatAt, Pair, Role, Scenario, SiteV4, SiteV6};
-use cyphonic_wire::of_way;
+use cyphonic_scenarios::{
+    Action, Family, Far, Interface, Link, LinkAt, NatAt, Pair, Role, Scenario, SiteV4, SiteV6, Towards, Way,
+};
+use cyphonic_wire::{Faces, PathConfig, of_path, of_way};
 use rustix::process::Signal;
 
 use super::apps;
@@ -135,6 +137,10 @@ impl Stage<'_> {
                 }
                 Ok(None)
             }
+            Action::Path { site, far, towards, family, way } => {
+                self.set_path(*site, *far, *towards, *family, way);
+                Ok(None)
+            }
             Action::Restart(role) => self.daemons.restart(self.host_of(*role)).map(|()| None),
             Action::Renew(node) => {
                 self.daemons.renew(node_host(self.scenario, *node), &self.scenario.nodes[*node].name).map(|()| None)
@@ -160,6 +166,11 @@ impl Stage<'_> {
             }
             Action::Revoke(_)
             | Action::Expire(_)
+            | Action::RestartInOrder(_)
+            | Action::StopInOrder(_)
+            | Action::Attach { .. }
+            | Action::Detach { .. }
+            | Action::Rebind { .. }
             | Action::Clock { .. }
             | Action::DiskFull(_)
             | Action::ProbeMtu(_) => Err(Failure::other("this was to be refused")),
@@ -255,6 +266,17 @@ impl Stage<'_> {
     /// The number of a link's wire.
     fn wire(&self, at: LinkAt) -> Option<usize> {
         self.layout.wires.iter().position(|wire| wire.at == Some(at))
+    }
+
+    /// Lets what goes between a site and a far end fare otherwise.
+    fn set_path(&self, site: usize, far: Far, towards: Towards, family: Option<Family>, way: &Way) {
+        let Some(wire) = self.wire(LinkAt::Site(site)) else { return };
+        let seen_as = self.scenario.seen_as(far, family);
+        let path = |faces| PathConfig { far: seen_as.clone(), faces, config: of_path(way) };
+        let up = towards.is(true).then(|| path(Faces::Destination));
+        let down = towards.is(false).then(|| path(Faces::Source));
+        let order = Order::Path { wire, name: format!("{far:?} {family:?}"), paths: Box::new([up, down]) };
+        self.impair.lock().expect("no holder panics").order(order);
     }
 
     fn set_link(&self, at: LinkAt, link: &Link) -> Result<(), Failure> {

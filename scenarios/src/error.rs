@@ -150,6 +150,14 @@ pub enum Problem {
     NoPlace(&'static [&'static str]),
     #[error("the site {0:?} has no NAT: name another, or give it one")]
     NoNat(String),
+    #[error("the node {0:?} is behind no NAT here: move it behind one first, or leave this step out")]
+    NoNatInFront(String),
+    #[error("the node {node:?} is in the site {site:?} already: name another one")]
+    AlreadyThere { node: String, site: String },
+    #[error("the node {node:?} is not in the site {site:?} here: name one in which it is")]
+    NotThere { node: String, site: String },
+    #[error("both ends are the site {0:?}: what stays in a site does not go over its access link")]
+    SameSite(String),
     #[error("the site {0:?} has no firewall: give it one, perhaps an open one: firewall = {{ stateful = false }}")]
     NoFirewall(String),
     #[error("with `off` nothing else is said about the firewall: take the rest away")]

@@ -22,6 +22,11 @@ pub fn link_keys() -> &'static [&'static str] {
     keys::<schema::Way>()
 }
 
+/// Every value of a step's `do`.
+pub fn actions() -> &'static [&'static str] {
+    schema::ACTIONS
+}
+
 /// The fields that serde's derive asks a format for.
 fn keys<T: Deserialize<'static>>() -> &'static [&'static str] {
     let mut keys: &[&str] = &[];

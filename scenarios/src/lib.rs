@@ -30,17 +30,18 @@ pub use address::{CARRIER_V4, NAT64_PREFIX, SERVICES_V4, SERVICES_V6, VIRTUAL_V4
 pub use document::Document;
 pub use embedded::EMBEDDED;
 pub use error::{Place, Problem, ScenarioError};
-pub use keys::{firewall_keys, link_keys, nat_keys};
+pub use keys::{actions, firewall_keys, link_keys, nat_keys};
 pub use plan::{Cell, MAX_CELLS, Plan};
 pub use resolve::{LEAST_MTU_V4, LEAST_MTU_V6, MAX_NODES, MAX_SITES, MAX_STEPS};
 pub use rows::Row;
 pub use scenario::{
-    Action, BurstLoss, Carrier, Egress, Firewall, Inspect, Interface, Link, LinkAt, Nat, Nat64, NatAt, Node, Pair,
-    Probes, Queue, Role, Scenario, Service, Services, Site, SiteV4, SiteV6, Step, Throttle, Trait, Way, ZONE,
+    Action, BurstLoss, Carrier, Egress, Far, Firewall, Inspect, Interface, Link, LinkAt, Nat, Nat64, NatAt, Node,
+    Outages, Pair, Probes, Queue, Role, Scenario, Service, Services, Site, SiteV4, SiteV6, Step, Throttle, Trait, Way,
+    ZONE,
 };
 pub use sketch::{first_cell, two_nodes};
 pub use table::{Line, ResultsError, Table, write_whole};
 pub use words::{
     Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Invariant, Login, Measure, Method,
-    Policy, Pooling, PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind,
+    Policy, Pooling, PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind, Towards,
 };

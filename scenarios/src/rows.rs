@@ -15,6 +15,8 @@ pub enum Row {
     Outcome(Outcome),
     /// See [`Rtt`].
     Rtt(Rtt),
+    /// See [`Flow`].
+    Flow(Flow),
     /// See [`Composition`].
     Composition(Composition),
     /// See [`Setup`].
@@ -57,6 +59,39 @@ pub struct Rtt {
     /// From request to reply, milliseconds; none if it was lost.
     #[serde(with = "millis")]
     pub rtt_ms: Option<Millis>,
+}
+
+/// A datagram that takes longer than this is late: the longest one-way delay of a good conversation (ITU-T G.114).
+pub const LATE: std::time::Duration = std::time::Duration::from_millis(150);
+
+/// [`Measure::Flow`]: one row of datagrams; one row for each `udp` step. What is under way when the run ends is lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    /// The number of the step, from 0.
+    pub step: u32,
+    /// The node that sent; its short name.
+    pub initiator: String,
+    /// The one to whom; its short name.
+    pub responder: String,
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Datagrams that never arrived.
+    pub lost: u64,
+    /// Datagrams that arrived again.
+    pub duplicated: u64,
+    /// Datagrams that arrived after one that was sent later.
+    pub reordered: u64,
+    /// Datagrams that took longer than [`LATE`].
+    pub late: u64,
+    /// The longest time from one datagram's arrival to the next one's, milliseconds; none if fewer than two arrived.
+    #[serde(with = "millis")]
+    pub gap_ms: Option<Millis>,
+    /// The median one-way delay, milliseconds; none if nothing arrived.
+    #[serde(with = "millis")]
+    pub delay_ms: Option<Millis>,
+    /// The longest one-way delay, milliseconds; none if nothing arrived.
+    #[serde(with = "millis")]
+    pub worst_ms: Option<Millis>,
 }
 
 /// [`Measure::Composition`]: one field of the largest packet on the wire; one row for each field, then the total.
@@ -255,6 +290,19 @@ impl Row {
                 "tcp_ms",
             ],
             Measure::Rtt => &["probe", "rtt_ms"],
+            Measure::Flow => &[
+                "step",
+                "initiator",
+                "responder",
+                "sent",
+                "lost",
+                "duplicated",
+                "reordered",
+                "late",
+                "gap_ms",
+                "delay_ms",
+                "worst_ms",
+            ],
             Measure::Composition => &["field", "bytes"],
             Measure::Handover => &[
                 "mover",
@@ -290,6 +338,7 @@ impl Row {
         match self {
             Self::Outcome(_) => Measure::Outcome,
             Self::Rtt(_) => Measure::Rtt,
+            Self::Flow(_) => Measure::Flow,
             Self::Composition(_) => Measure::Composition,
             Self::Setup(_) => Measure::Setup,
             Self::Handover(_) => Measure::Handover,
@@ -302,6 +351,7 @@ impl Row {
         match self {
             Self::Outcome(row) => writer.serialize(row)?,
             Self::Rtt(row) => writer.serialize(row)?,
+            Self::Flow(row) => writer.serialize(row)?,
             Self::Composition(row) => writer.serialize(row)?,
             Self::Setup(row) => writer.serialize(row)?,
             Self::Handover(row) => writer.serialize(row)?,
@@ -319,6 +369,7 @@ impl Row {
         Ok(match measure {
             Measure::Outcome => Self::Outcome(record.deserialize(header)?),
             Measure::Rtt => Self::Rtt(record.deserialize(header)?),
+            Measure::Flow => Self::Flow(record.deserialize(header)?),
             Measure::Composition => Self::Composition(record.deserialize(header)?),
             Measure::Setup => Self::Setup(record.deserialize(header)?),
             Measure::Handover => Self::Handover(record.deserialize(header)?),

@@ -11,14 +11,17 @@ use std::time::Duration;
 
 use cyphonic_core::message::{Framing, RelayMode};
 use cyphonic_core::name::Fqdn;
-use cyphonic_core::time::Instant;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::address;
 use crate::words::{
-    Congestion, Dependence, Engine, Family, Hairpin, IcmpErrors, Invariant, Login, Measure, Method, Policy, Pooling,
-    PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind,
+    Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Invariant, Login, Measure, Method,
+    Policy, Pooling, PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind,
 };
+
+mod step;
+
+pub use step::*;
 
 /// One experiment, ready to run with any of its seeds.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +79,17 @@ pub struct Services {
     pub trs: Service,
 }
 
+impl Services {
+    /// One of them.
+    pub const fn of(&self, name: ServiceName) -> &Service {
+        match name {
+            ServiceName::As => &self.auth,
+            ServiceName::Nms => &self.nms,
+            ServiceName::Trs => &self.trs,
+        }
+    }
+}
+
 /// A dual-stack host on the Internet core.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
@@ -113,6 +127,8 @@ pub struct Way {
     pub mtu: u16,
     /// Loss in bursts, beside `loss`.
     pub burst_loss: Option<BurstLoss>,
+    /// Times in which packets are lost, beside these.
+    pub outages: Option<Outages>,
     /// Probability that a packet is held back, 0 to 1.
     pub reorder: f64,
     /// For how long.
@@ -132,6 +148,17 @@ pub enum Queue {
     Time(Duration),
     /// No more bytes wait.
     Bytes(u64),
+}
+
+/// Times in which packets are lost, whether or not there are any.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outages {
+    /// From the end of one to the begin of the next on average: uniformly between nothing and twice this.
+    pub every: Duration,
+    /// How long each is.
+    pub lasts: Duration,
+    /// Probability of loss meanwhile, 0 to 1.
+    pub loss: f64,
 }
 
 /// The model of Gilbert and Elliott; all are probabilities, 0 to 1.
@@ -415,185 +442,37 @@ pub struct Interface {
     pub v6: Option<Ipv6Addr>,
 }
 
-/// Something that happens.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Step {
-    /// The earliest time at which it starts; if none, it starts once the step before it is complete.
-    pub at: Option<Instant>,
-    /// It starts up to so much later, in whole milliseconds: see [`Self::starts`].
-    pub spread: Duration,
-    /// What happens.
-    pub action: Action,
-}
-
-impl Step {
-    /// When it starts in a run of that seed; `index` is its own, from 0. The delay after [`Self::at`] is uniform over
-    /// whole milliseconds from 0 to [`Self::spread`], and drawn from seed and index alone: whatever else a sweep
-    /// varies, runs of one seed are disturbed at the same moment, so that they can be compared in pairs.
-    pub fn starts(&self, seed: u64, index: usize) -> Option<Instant> {
-        let most = u64::try_from(self.spread.as_millis()).unwrap_or(u64::MAX);
-        let drawn = mixed(mixed(seed) ^ index as u64) % most.saturating_add(1);
-        self.at.map(|at| at + Duration::from_millis(drawn))
-    }
-}
-
-/// The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): every bit of the result depends on every bit of `x`.
-const fn mixed(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
-/// What happens in a step. Nodes are indices into [`Scenario::nodes`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Nodes log in and register; complete once all have, or some gave up.
-    Start {
-        /// Which ones.
-        nodes: Vec<usize>,
-        /// After so long it is complete, whoever is registered.
-        give_up: Option<Duration>,
-    },
-    /// ICMP echoes through the virtual interface; complete when the last was answered or given up.
-    Echo(Probes),
-    /// One TCP transfer with a checked hash; complete when it ended, well or not.
-    Tcp {
-        /// Between whom.
-        pair: Pair,
-        /// How much, bytes.
-        bytes: u64,
-    },
-    /// UDP datagrams, one way; complete when the last was sent.
-    Udp(Probes),
-    /// A node leaves every network it is in and appears in another; complete at once.
-    Move {
-        /// Who.
-        node: usize,
-        /// Its new place.
-        to: Interface,
-    },
-    /// Complete after this long.
-    Wait(Duration),
-    /// Finds the largest inner packet that crosses in one outer packet, whatever `tun_mtu` allows.
-    ProbeMtu(Pair),
-    /// No application traffic until the duration limit.
-    Idle,
-    /// NATs lose all their mappings; complete at once, as all that follow.
-    NatReboot(NatAt),
-    /// A site's firewall behaves otherwise from now on, also towards conversations that are under way.
-    Firewall {
-        /// Index into [`Scenario::sites`]; it has a firewall.
-        site: usize,
-        /// What it is from now on.
-        firewall: Box<Firewall>,
-    },
-    /// A link behaves otherwise from now on.
-    Link {
-        /// Which.
-        at: LinkAt,
-        /// What it is from now on.
-        link: Box<Link>,
-    },
-    /// A link goes down or comes up again. Packets on the way arrive.
-    LinkUp {
-        /// Which.
-        at: LinkAt,
-        /// Whether it is up from now on.
-        up: bool,
-    },
-    /// A role crashes and starts again with its memory lost; the services' database stays.
-    Restart(Role),
-    /// A node crashes and is away, until it is restarted: index into [`Scenario::nodes`].
-    Stop(usize),
-    /// A node's certificate is taken back, and everybody learns it at once: index into [`Scenario::nodes`].
-    Revoke(usize),
-    /// A node's certificate comes to its end, for days pass on every clock: index into [`Scenario::nodes`].
-    Expire(usize),
-    /// A node starts again with a new certificate: index into [`Scenario::nodes`].
-    Renew(usize),
-    /// A role's process stands still; what comes for it waits, as far as there is room. Complete when it goes on.
-    Pause {
-        /// Who.
-        role: Role,
-        /// For how long.
-        lasts: Duration,
-    },
-    /// A role's civil clock steps.
-    Clock {
-        /// Whose.
-        role: Role,
-        /// By so many seconds, ahead or back.
-        step_s: i32,
-    },
-    /// The disk with the database that AS and NMS share is full from now on, or has room again.
-    DiskFull(bool),
-}
-
-/// Where NATs are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NatAt {
-    /// All of a site's: index into [`Scenario::sites`].
-    Site(usize),
-    /// A carrier's: index into [`Scenario::carriers`].
-    Carrier(usize),
-}
-
-/// Where a link is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkAt {
-    /// The access link of a site: index into [`Scenario::sites`].
-    Site(usize),
-    /// A service's link to the core.
-    Service(ServiceName),
-    /// A carrier's link to the core: index into [`Scenario::carriers`].
-    Carrier(usize),
-}
-
-/// Someone who has a role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// A service.
-    Service(ServiceName),
-    /// A node: index into [`Scenario::nodes`].
-    Node(usize),
-}
-
-/// Who talks to whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pair {
-    /// Who begins.
-    pub from: usize,
-    /// Who answers; never `from`.
-    pub to: usize,
-    /// Which of the peer's virtual addresses is used.
-    pub family: Family,
-}
-
-/// A row of small packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Probes {
-    /// Between whom.
-    pub pair: Pair,
-    /// How many; at least one.
-    pub count: u32,
-    /// Time between two.
-    pub interval: Duration,
-    /// ICMP or UDP payload, bytes.
-    pub payload_bytes: u16,
-}
-
-impl Probes {
-    /// From the first to the last.
-    pub fn lasts(&self) -> Duration {
-        self.interval * (self.count - 1)
-    }
-}
-
 /// The zone of every node's name.
 pub const ZONE: &str = "cyphonic.test";
 
 impl Scenario {
+    /// Every address that a far end has, as the rest of the network sees it; of one family, where one is named.
+    pub fn seen_as(&self, far: Far, family: Option<Family>) -> Vec<IpNet> {
+        let mut prefixes: Vec<IpNet> = match far {
+            Far::Service(service) => {
+                let Service { v4, v6, .. } = self.services.of(service);
+                vec![IpAddr::from(*v6).into(), IpAddr::from(*v4).into()]
+            }
+            Far::Site(site) => {
+                let site = &self.sites[site];
+                let carried = site.carrier.iter().flat_map(|&carrier| self.carriers[carrier].nat.addresses());
+                let own =
+                    site.outer_prefixes().into_iter().filter(|own| site.carrier.is_none() || own.addr().is_ipv6());
+                own.chain(carried.map(IpNet::from)).collect()
+            }
+        };
+        prefixes.retain(|prefix| family.is_none_or(|family| prefix.addr().is_ipv4() == (family == Family::Ipv4)));
+        prefixes
+    }
+
+    /// Every place to which steps bring a node, in their order.
+    pub fn comes_to(&self, node: usize) -> impl Iterator<Item = &Interface> {
+        self.steps.iter().filter_map(move |step| match &step.action {
+            Action::Move { node: mover, to } | Action::Attach { node: mover, to } => (*mover == node).then_some(to),
+            _ => None,
+        })
+    }
+
     /// The node of that name, with or without the zone.
     pub fn node(&self, name: &str) -> Option<usize> {
         self.nodes.iter().position(|n| n.name.short() == name || n.name.as_str() == name)

@@ -10,8 +10,12 @@ use serde::{Deserialize, Deserializer};
 
 use crate::words::{
     Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Invariant, Login, Measure, Method,
-    Policy, Pooling, PortChoice, Reaction, Refresh, Refusal, ServiceName, SiteKind,
+    Policy, Pooling, PortChoice, Reaction, Refresh, Refusal, SiteKind,
 };
+
+mod step;
+
+pub(crate) use step::*;
 
 /// The whole file. `step` is a list of tables whose keys depend on `do`, so each is read on its own ([`Action`]).
 #[derive(Debug, Deserialize)]
@@ -103,6 +107,8 @@ pub(crate) struct Link {
     pub(crate) mtu: Option<u32>,
     /// Loss in bursts, beside `loss`. Default: none.
     pub(crate) burst_loss: Option<BurstLoss>,
+    /// Times in which packets are lost, beside these. Default: none.
+    pub(crate) outages: Option<Outages>,
     /// Probability that a packet is held back by `reorder_ms`, 0 to 1. Default 0.
     pub(crate) reorder: Option<f64>,
     /// Milliseconds. Default 10.
@@ -140,6 +146,8 @@ pub(crate) struct Way {
     /// As in [`Link`].
     pub(crate) burst_loss: Option<BurstLoss>,
     /// As in [`Link`].
+    pub(crate) outages: Option<Outages>,
+    /// As in [`Link`].
     pub(crate) reorder: Option<f64>,
     /// As in [`Link`].
     pub(crate) reorder_ms: Option<f64>,
@@ -163,6 +171,19 @@ pub(crate) struct BurstLoss {
     pub(crate) loss_good: Option<f64>,
     /// Of loss while bad. Default 1.
     pub(crate) loss_bad: Option<f64>,
+}
+
+/// `outages` of a link: times in which packets are lost, whether or not there are any.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Outages {
+    /// From the end of one to the begin of the next on average: by chance, uniformly between nothing and twice this,
+    /// milliseconds.
+    pub(crate) every_ms: f64,
+    /// How long each is, milliseconds.
+    pub(crate) lasts_ms: f64,
+    /// Probability of loss meanwhile. Default 1.
+    pub(crate) loss: Option<f64>,
 }
 
 /// `[[site]]`.
@@ -340,235 +361,6 @@ pub(crate) struct Node {
     pub(crate) site: Option<String>,
     /// Where it is, with several interfaces; instead of `site`.
     pub(crate) interfaces: Option<Vec<String>>,
-}
-
-/// A `[[step]]` with its `do` and its [`Timing`] taken out.
-#[derive(Debug)]
-pub(crate) enum Action {
-    /// `do = "start"`.
-    Start(Start),
-    /// `do = "echo"`.
-    Echo(Echo),
-    /// `do = "tcp"`.
-    Tcp(Tcp),
-    /// `do = "udp"`.
-    Udp(Udp),
-    /// `do = "move"`.
-    Move(Move),
-    /// `do = "wait"`.
-    Wait(Wait),
-    /// `do = "probe_mtu"`.
-    ProbeMtu(ProbeMtu),
-    /// `do = "idle"`.
-    Idle,
-    /// `do = "nat_reboot"`.
-    NatReboot(Where),
-    /// `do = "firewall"`: whose, whether `off`, and otherwise what it is from now on.
-    Firewall(Where, bool, Firewall),
-    /// `do = "link"`: which, and what it is from now on.
-    Link(Where, Box<Link>),
-    /// `do = "link_down"`.
-    LinkDown(Where),
-    /// `do = "link_up"`.
-    LinkUp(Where),
-    /// `do = "restart"`.
-    Restart(Restart),
-    /// `do = "stop"`.
-    Stop(OfNode),
-    /// `do = "revoke"`.
-    Revoke(OfNode),
-    /// `do = "expire"`.
-    Expire(OfNode),
-    /// `do = "renew"`.
-    Renew(OfNode),
-    /// `do = "pause"`.
-    Pause(Pause),
-    /// `do = "clock"`.
-    Clock(Clock),
-    /// `do = "disk_full"`.
-    DiskFull,
-    /// `do = "disk_free"`.
-    DiskFree,
-}
-
-/// Which link or box of the network a step is about: one of these. They are taken out of the step before its other keys
-/// are read.
-#[derive(Debug, Default)]
-pub(crate) struct Where {
-    /// A site.
-    pub(crate) site: Option<String>,
-    /// "as", "nms" or "trs".
-    pub(crate) service: Option<ServiceName>,
-    /// A carrier.
-    pub(crate) carrier: Option<String>,
-}
-
-/// When a step happens, and whether. These keys are taken out of the step before its other keys are read.
-#[derive(Debug, Default)]
-pub(crate) struct Timing {
-    /// Milliseconds of the run. Default: when the step before it is complete.
-    pub(crate) at_ms: Option<u64>,
-    /// Up to so many milliseconds later, drawn from the seed; only with `at_ms`. Default 0.
-    pub(crate) spread_ms: Option<u64>,
-    /// Nothing happens instead, at the same time. Default false.
-    pub(crate) skip: bool,
-}
-
-/// Every value of a step's `do`.
-pub(crate) const ACTIONS: &[&str] = &[
-    "start",
-    "echo",
-    "tcp",
-    "udp",
-    "move",
-    "wait",
-    "probe_mtu",
-    "idle",
-    "nat_reboot",
-    "firewall",
-    "link",
-    "link_down",
-    "link_up",
-    "restart",
-    "stop",
-    "revoke",
-    "expire",
-    "renew",
-    "pause",
-    "clock",
-    "disk_full",
-    "disk_free",
-];
-
-/// Nodes log in and register.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Start {
-    /// Which ones. Default: all.
-    pub(crate) nodes: Option<Vec<String>>,
-    /// After so long the step is complete, whoever is registered, seconds. Default: never.
-    pub(crate) give_up_s: Option<u64>,
-}
-
-/// ICMP echoes through the virtual interface.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Echo {
-    /// Who asks.
-    pub(crate) from: String,
-    /// Who answers.
-    pub(crate) to: String,
-    /// How many. Default 1.
-    pub(crate) count: Option<u32>,
-    /// Time between two, milliseconds. Default 1000.
-    pub(crate) interval_ms: Option<u64>,
-    /// ICMP payload, bytes. Default 56.
-    pub(crate) payload_bytes: Option<u32>,
-    /// "ipv6" (default) or "ipv4".
-    pub(crate) family: Option<Family>,
-}
-
-/// One TCP transfer with a checked hash.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Tcp {
-    /// Who connects and sends.
-    pub(crate) from: String,
-    /// Who listens.
-    pub(crate) to: String,
-    /// How much, bytes.
-    pub(crate) bytes: u64,
-    /// "ipv6" (default) or "ipv4".
-    pub(crate) family: Option<Family>,
-}
-
-/// UDP datagrams, one way.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Udp {
-    /// Who sends.
-    pub(crate) from: String,
-    /// Who receives.
-    pub(crate) to: String,
-    /// How many. Default 1.
-    pub(crate) count: Option<u32>,
-    /// Time between two, milliseconds. Default 1000.
-    pub(crate) interval_ms: Option<u64>,
-    /// UDP payload, bytes. Default 56.
-    pub(crate) payload_bytes: Option<u32>,
-    /// "ipv6" (default) or "ipv4".
-    pub(crate) family: Option<Family>,
-}
-
-/// A node leaves its network for another.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Move {
-    /// Who.
-    pub(crate) node: String,
-    /// The site where it goes.
-    pub(crate) to: String,
-}
-
-/// Nothing is started for a while.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Wait {
-    /// How long, milliseconds.
-    pub(crate) ms: u64,
-}
-
-/// Finds the largest inner packet that crosses in one outer packet.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ProbeMtu {
-    /// Who sends.
-    pub(crate) from: String,
-    /// Who receives.
-    pub(crate) to: String,
-    /// "ipv6" (default) or "ipv4".
-    pub(crate) family: Option<Family>,
-}
-
-/// A step without keys of its own.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Idle {}
-
-/// A role loses its memory.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Restart {
-    /// "as", "nms", "trs", or a node.
-    pub(crate) what: String,
-}
-
-/// A role stands still for a while.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Pause {
-    /// "as", "nms", "trs", or a node.
-    pub(crate) what: String,
-    /// How long, milliseconds.
-    pub(crate) ms: u64,
-}
-
-/// A role's clock steps.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Clock {
-    /// "as", "nms", "trs", or a node.
-    pub(crate) what: String,
-    /// By so many seconds; less than nothing sets it back.
-    pub(crate) step_s: i32,
-}
-
-/// What befalls a node.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct OfNode {
-    /// Who.
-    pub(crate) node: String,
 }
 
 /// As [`cyphonic_core::message::Framing`], which knows no serde.

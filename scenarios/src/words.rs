@@ -209,6 +209,16 @@ words! {
         Trs "trs",
     }
 
+    /// In which directions of a link.
+    Towards {
+        /// Towards the core.
+        Up "up",
+        /// From the core.
+        Down "down",
+        /// Both.
+        Both "both",
+    }
+
     /// A transport that a firewall's egress rule names.
     Protocol {
         /// UDP.
@@ -233,6 +243,8 @@ words! {
         Outcome "outcome",
         /// One round-trip time for each echo.
         Rtt "rtt",
+        /// What became of each row of datagrams, one way.
+        Flow "flow",
         /// The fields of the largest packet on the wire.
         Composition "composition",
         /// What login, registration and tunnel set-up cost.
@@ -256,6 +268,17 @@ impl From<Congestion> for cyphonic_core::quic::Congestion {
         match congestion {
             Congestion::NewReno => Self::NewReno,
             Congestion::None => Self::Open,
+        }
+    }
+}
+
+impl Towards {
+    /// Whether it is about the direction towards the core, or about that from there.
+    pub const fn is(self, up: bool) -> bool {
+        match self {
+            Self::Up => up,
+            Self::Down => !up,
+            Self::Both => true,
         }
     }
 }

@@ -5,17 +5,20 @@ mod handover;
 mod setup;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cyphonic_core::event::Event;
+use cyphonic_core::node::Node;
 use cyphonic_core::route::{Dialer, Pattern};
-use cyphonic_scenarios::rows::{Composition, Field, Millis, Outcome, Rtt};
-use cyphonic_scenarios::{Action, Family, Measure, Pair, Row, Scenario};
+use cyphonic_scenarios::rows::{Composition, Field, Flow, LATE, Millis, Outcome, Rtt};
+use cyphonic_scenarios::{Action, Family, Measure, Pair, Probes, Row, Scenario};
 use thiserror::Error;
 
 use crate::capture::composition::compose;
 use crate::dissect::Secrets;
 use crate::dissect::quic::Opener;
-use crate::host::apps::{AppReport, ProbeOutcome};
+use crate::host::Host;
+use crate::host::apps::{AppReport, FlowReport, ProbeOutcome};
 use crate::net::{Storm, TapMode};
 use crate::run::{Run, StepOutcome};
 use crate::world::Watch;
@@ -54,7 +57,7 @@ pub enum MeasureError {
 /// What has to be watched for a measure.
 pub fn watch_for(measure: Measure) -> Watch {
     match measure {
-        Measure::Outcome | Measure::Rtt => Watch::default(),
+        Measure::Outcome | Measure::Rtt | Measure::Flow => Watch::default(),
         Measure::Setup | Measure::Handover => Watch { tap: TapMode::Keep, ..Watch::default() },
         Measure::Composition => {
             Watch { tap: TapMode::Keep, secrets: Some(Arc::new(Secrets::default())), ..Watch::default() }
@@ -74,6 +77,7 @@ pub fn rows(scenario: &Scenario, run: &Run, watch: &Watch) -> Result<Vec<Row>, M
     match scenario.measure {
         Measure::Outcome => Ok(outcomes(scenario, run).into_iter().map(Row::Outcome).collect()),
         Measure::Rtt => Ok(rtts(run).into_iter().map(Row::Rtt).collect()),
+        Measure::Flow => Ok(flows(scenario, run).into_iter().map(Row::Flow).collect()),
         Measure::Composition => composition(scenario, run, watch),
         Measure::Setup => setup::rows(scenario, run),
         Measure::Handover => handover::rows(scenario, run),
@@ -144,6 +148,44 @@ fn rtts(run: &Run) -> Vec<Rtt> {
         Rtt { probe: index as u32 + 1, rtt_ms }
     };
     probes.map(|probe| probe.outcome).enumerate().map(row).collect()
+}
+
+fn flows(scenario: &Scenario, run: &Run) -> Vec<Flow> {
+    let steps = scenario.steps.iter().zip(&run.steps).enumerate();
+    let flows = steps.filter_map(|(index, (words, step))| match (&words.action, &step.outcome) {
+        (Action::Udp(probes), StepOutcome::App(pair, report)) => {
+            Some(flow(scenario, run, (index as u32, probes, *pair), report.flow()?))
+        }
+        _ => None,
+    });
+    flows.collect()
+}
+
+fn flow(scenario: &Scenario, run: &Run, (step, probes, pair): (u32, &Probes, Pair), sent: &FlowReport) -> Flow {
+    // Flows have names that nobody else has.
+    let arrivals =
+        |host: &Host<Node>| host.flows().find(|(_, id, _)| *id == sent.flow).map(|(.., found)| found.clone());
+    let arrivals = run.world.look(pair.to, arrivals).unwrap_or_default();
+    let mut delays: Vec<Duration> = arrivals
+        .order()
+        .iter()
+        .filter_map(|&(sequence, at)| Some(at - (sent.begun? + probes.interval * u32::try_from(sequence).ok()?)))
+        .collect();
+    delays.sort_unstable();
+    let name = |node: usize| scenario.nodes[node].name.short().to_owned();
+    Flow {
+        step,
+        initiator: name(pair.from),
+        responder: name(pair.to),
+        sent: sent.sent,
+        lost: sent.sent.saturating_sub(arrivals.received),
+        duplicated: arrivals.duplicates,
+        reordered: arrivals.reordered,
+        late: delays.iter().filter(|delay| **delay > LATE).count() as u64,
+        gap_ms: (arrivals.received > 1).then(|| Millis::new(arrivals.longest_gap)),
+        delay_ms: delays.get(delays.len() / 2).map(|delay| Millis::new(*delay)),
+        worst_ms: delays.last().map(|delay| Millis::new(*delay)),
+    }
 }
 
 fn composition(scenario: &Scenario, run: &Run, watch: &Watch) -> Result<Vec<Row>, MeasureError> {

@@ -15,7 +15,7 @@ use crate::host::Host;
 use crate::host::apps::{App, AppId, AppReport, Echo, EchoSize, Family, Flow, FlowEnd, Target, Transfer};
 use crate::net::{Storm, TapSummary};
 use crate::seeded;
-use crate::world::{Watch, World};
+use crate::world::{Actor, PathWords, Watch, World};
 
 pub use probe::MtuProbe;
 
@@ -63,7 +63,7 @@ pub enum StepOutcome {
     /// Steps without an application.
     None,
     /// Of echo, TCP and UDP.
-    App(Pair, AppReport),
+    App(Pair, Box<AppReport>),
     /// Of `probe_mtu`.
     Mtu(Pair, MtuProbe),
 }
@@ -84,7 +84,7 @@ impl Run {
     /// What the applications of echo, TCP and UDP steps saw, in order.
     pub fn reports(&self) -> impl Iterator<Item = (&Pair, &AppReport)> {
         self.steps.iter().filter_map(|step| match &step.outcome {
-            StepOutcome::App(pair, report) => Some((pair, report)),
+            StepOutcome::App(pair, report) => Some((pair, &**report)),
             StepOutcome::None | StepOutcome::Mtu(..) => None,
         })
     }
@@ -104,7 +104,7 @@ pub fn run_in(world: World, scenario: &Scenario, seed: u64, watch: &Watch) -> Ru
     for (index, doing) in active {
         if let Doing::App { pair, app } = doing {
             let report = world.look(pair.from, |host| host.report(app).clone());
-            steps[index].outcome = StepOutcome::App(pair, report);
+            steps[index].outcome = StepOutcome::App(pair, Box::new(report));
         }
     }
     let events = world.drain_events();
@@ -228,6 +228,23 @@ impl Runner<'_> {
                 self.world.move_node(*node, to);
                 Doing::Until(now)
             }
+            Action::Attach { node, to } => {
+                self.world.attach(*node, to);
+                Doing::Until(now)
+            }
+            Action::Detach { node, site } => {
+                self.world.detach(*node, *site);
+                Doing::Until(now)
+            }
+            Action::Rebind { node, to } => {
+                self.world.rebind(self.scenario, *node, *to);
+                Doing::Until(now)
+            }
+            Action::Path { site, far, towards, family, way } => {
+                let words = PathWords { far: *far, towards: *towards, family: *family, way };
+                self.world.set_path(self.scenario, *site, &words);
+                Doing::Until(now)
+            }
             Action::NatReboot(at) => {
                 self.world.reboot_nats(*at);
                 Doing::Until(now)
@@ -244,14 +261,20 @@ impl Runner<'_> {
                 self.world.set_link_up(*at, *up);
                 Doing::Until(now)
             }
-            Action::Restart(role) => {
+            Action::Restart(role) | Action::RestartInOrder(role) => {
+                if matches!(action, Action::RestartInOrder(_)) {
+                    self.world.say_goodbye((*role).into());
+                }
                 self.world.restart(self.scenario, self.seed, watch, (*role).into());
                 if let Role::Node(node) = *role {
                     self.world.node(node, |now, host| host.command(now, NodeCommand::Start));
                 }
                 Doing::Until(now)
             }
-            Action::Stop(node) => {
+            Action::Stop(node) | Action::StopInOrder(node) => {
+                if matches!(action, Action::StopInOrder(_)) {
+                    self.world.say_goodbye(Actor::Node(*node));
+                }
                 // A new one, that nobody tells to start.
                 self.world.restart(self.scenario, self.seed, watch, Role::Node(*node).into());
                 Doing::Until(now)
@@ -317,7 +340,7 @@ impl Runner<'_> {
             }
             Doing::App { pair, app } => {
                 let finished = |host: &Host<Node>| Some(host.report(*app)).filter(|r| r.finished.is_some()).cloned();
-                self.world.look(pair.from, finished).map(|report| StepOutcome::App(*pair, report))
+                self.world.look(pair.from, finished).map(|report| StepOutcome::App(*pair, Box::new(report)))
             }
             Doing::Probing(prober) => prober.advance(&mut self.world).map(|found| StepOutcome::Mtu(prober.pair, found)),
         };
@@ -338,10 +361,9 @@ fn echo(probes: &Probes) -> Echo {
 }
 
 fn flow(probes: &Probes) -> Flow {
-    let per_second = (1.0 / probes.interval.as_secs_f64().max(1e-6)).round() as u32;
     Flow {
         count: u64::from(probes.count),
-        per_second: per_second.max(1),
+        interval: probes.interval,
         payload: usize::from(probes.payload_bytes),
         end: FlowEnd::Sink,
     }

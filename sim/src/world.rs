@@ -21,6 +21,7 @@
 //! [`MIN_DELAY`]; so `delay_ms` is the way from node to core, whatever stands between, if it is long enough.
 
 mod boxes;
+mod changes;
 mod civil;
 mod config;
 mod disk;
@@ -58,6 +59,7 @@ use boxes::{NatPart, Parts};
 use civil::Civil;
 use disk::Disk;
 
+pub use changes::PathWords;
 pub(crate) use roles::service_key;
 
 /// Out of the access link's delay, for each wire between a node and its edge box.
@@ -319,6 +321,17 @@ impl World {
         }
     }
 
+    /// A role says goodbye to all that it is connected with, as before an orderly end.
+    pub fn say_goodbye(&mut self, who: Actor) {
+        let (id, stop) = (self.station(who).id, ServiceCommand::Stop);
+        match who {
+            Actor::Auth => self.engine.with(id, |now, host: &mut Host<Auth>| host.command(now, stop)),
+            Actor::Nms => self.engine.with(id, |now, host: &mut Host<Nms>| host.command(now, stop)),
+            Actor::Trs => self.engine.with(id, |now, host: &mut Host<Trs>| host.command(now, stop)),
+            Actor::Node(node) => self.node(node, |now, host| host.command(now, NodeCommand::Stop)),
+        }
+    }
+
     /// Takes back a node's certificate; everybody learns it now. `seed` is that which the world was made of.
     pub fn revoke(&mut self, seed: u64, name: &Fqdn) {
         self.revoked.push((name.clone(), self.civil.renewals(name)));
@@ -434,22 +447,6 @@ impl World {
         for (_, access) in self.parts.links.iter().filter(|(place, _)| *place == at) {
             access.wire.both().into_iter().for_each(|direction| self.engine.set_wire_up(direction, up));
         }
-    }
-
-    /// Moves a node: it leaves every network that it is in, and appears in another.
-    pub fn move_node(&mut self, node: usize, to: &Place) {
-        let iface = self.places[node].iter().position(|&site| site == to.site).expect("built for every move");
-        let mtus = self.mtus[node].clone();
-        let addresses = addresses(to);
-        let nat64 = self.nat64[to.site];
-        self.node(node, |now, host| {
-            for (i, &mtu) in mtus.iter().enumerate() {
-                let up = i == iface;
-                let addresses = if up { addresses.clone() } else { Vec::new() };
-                host.set_interface(now, i, Interface { addresses, mtu, up });
-            }
-            host.command(now, NodeCommand::Network { addresses: addresses.clone(), nat64 });
-        });
     }
 }
 

@@ -216,6 +216,7 @@ fn what_is_not_asked_for_changes_no_byte() {
 fn both_engines_agree_where_everything_goes_wrong() {
     let faults = WireFaults {
         burst_loss: Some(BurstLoss { enter: 0.02, leave: 0.3, loss_good: 0.001, loss_bad: 0.7 }),
+        outages: None,
         reorder: Some(Reorder { probability: 0.05, by: 9 * MS }),
         duplicate: 0.03,
         corrupt: 0.05,

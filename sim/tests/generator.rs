@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cyphonic_scenarios::{
-    Dependence, FirewallMode, Hairpin, IcmpErrors, Pooling, PortChoice, Refresh, Refusal, firewall_keys, nat_keys,
+    Dependence, FirewallMode, Hairpin, IcmpErrors, Pooling, PortChoice, Refresh, Refusal, actions, firewall_keys,
+    link_keys, nat_keys,
 };
-use cyphonic_sim::soak::generate::generate;
+use cyphonic_sim::soak::generate::{GENERATOR, generate};
 use cyphonic_sim::soak::sheet::Sheet;
 use toml::Table;
 
@@ -84,4 +85,37 @@ fn every_key_and_word_of_a_firewall_is_drawn() {
             assert!(values.contains(word), "{missing} {key} = {word:?} of a firewall");
         }
     }
+}
+
+#[test]
+fn every_key_of_a_link_and_every_action_is_drawn() {
+    let plans: Vec<Sheet> = plans().collect();
+    let steps: Vec<&Table> = plans.iter().flat_map(|plan| plan.section("step")).collect();
+    let links = steps.iter().copied().filter(|step| step.get("do").and_then(|action| action.as_str()) == Some("link"));
+    let links = drawn(links);
+    for key in link_keys() {
+        // By their defaults: how long a queue is, and for how long a packet is held back.
+        let is_left = ["queue_ms", "queue_bytes", "reorder_ms"].contains(key);
+        assert_eq!(links.contains_key(*key), !is_left, "the soak's generator (generate.rs), `{key}` of a link");
+    }
+    let drawn = drawn(steps.into_iter());
+    for action in actions() {
+        // One needs a scenario of its own, the other says nothing that `wait` does not.
+        let is_left = ["probe_mtu", "idle"].contains(action);
+        assert_eq!(drawn["do"].contains(*action), !is_left, "the soak's generator (generate/trouble.rs): {action}");
+    }
+    let graceful = drawn.get("graceful").is_some_and(|values| values.contains("true"));
+    assert!(graceful, "the soak's generator (generate/trouble.rs): graceful");
+}
+
+#[test]
+fn a_seed_means_the_same_for_as_long_as_the_generator_has_its_number() {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    (1..=60).for_each(|seed| context.update(generate(seed).render().as_bytes()));
+    let digest = u64::from_be_bytes(*context.finish().as_ref().first_chunk().unwrap());
+    assert_eq!(
+        (GENERATOR, format!("{digest:016x}").as_str()),
+        (9, "c07dea8b6335a4bc"),
+        "a seed means something else: give GENERATOR another number"
+    );
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Context, MOST_MS};
 use crate::error::{Problem, ScenarioError};
-use crate::scenario::{BurstLoss, Link, Queue, Way};
+use crate::scenario::{BurstLoss, Link, Outages, Queue, Way};
 use crate::schema;
 
 /// The path of what holds for all links.
@@ -36,6 +36,7 @@ pub(super) fn link(
         queue_bytes: link.queue_bytes,
         mtu: link.mtu,
         burst_loss: link.burst_loss,
+        outages: link.outages,
         reorder: link.reorder,
         reorder_ms: link.reorder_ms,
         duplicate: link.duplicate,
@@ -43,9 +44,16 @@ pub(super) fn link(
         black_hole: link.black_hole,
     };
     let way = |name: &str, own: Option<schema::Way>| {
-        Merged { context, path, name, own: own.unwrap_or_default(), both: &both }.way(least_mtu)
+        let (own, least_delay_ms) = (own.unwrap_or_default(), LEAST_DELAY_MS);
+        Merged { context, path, name, own, both: &both, least_delay_ms }.way(least_mtu)
     };
     Ok(Link { up: way("up", up)?, down: way("down", down)? })
+}
+
+/// Resolves what a path does beside its link, of the step at `path`. It may add no delay at all.
+pub(super) fn path(context: Context<'_, '_>, path: &str, both: &schema::Way) -> Result<Way, ScenarioError> {
+    let own = schema::Way::default();
+    Merged { context, path, name: "", own, both, least_delay_ms: 0.0 }.way((0, ""))
 }
 
 /// One direction over what holds for both.
@@ -55,28 +63,31 @@ struct Merged<'a, 'b, 'i> {
     name: &'b str,
     own: schema::Way,
     both: &'b schema::Way,
+    /// The least delay, which is the default as well.
+    least_delay_ms: f64,
 }
 
 impl Merged<'_, '_, '_> {
     fn way(&self, least_mtu: (u16, &'static str)) -> Result<Way, ScenarioError> {
         let (mtu, mtu_path) = self.pick("mtu", |way| way.mtu);
         if let (Some(found_ms), path) = self.pick("delay_ms", |way| way.delay_ms)
-            && found_ms < LEAST_DELAY_MS
+            && found_ms < self.least_delay_ms
         {
-            return self.context.fail(&path, Problem::DelayTooSmall { found_ms, least_ms: LEAST_DELAY_MS });
+            return self.context.fail(&path, Problem::DelayTooSmall { found_ms, least_ms: self.least_delay_ms });
         }
         let delay = |key, get: fn(&schema::Way) -> Option<f64>, default, least| {
             let ms = self.number(key, get, (least, MOST_MS))?.unwrap_or(default);
             Ok::<_, ScenarioError>(Duration::from_secs_f64(ms / 1000.0))
         };
         Ok(Way {
-            delay: delay("delay_ms", |way| way.delay_ms, LEAST_DELAY_MS, LEAST_DELAY_MS)?,
+            delay: delay("delay_ms", |way| way.delay_ms, self.least_delay_ms, self.least_delay_ms)?,
             jitter: delay("jitter_ms", |way| way.jitter_ms, 0.0, 0.0)?,
             loss: self.number("loss", |way| way.loss, (0.0, 1.0))?.unwrap_or(0.0),
             rate_bps: self.number("rate_mbps", |way| way.rate_mbps, RATE_MBPS)?.map(|mbps| (mbps * 1e6).round() as u64),
             queue: self.queue()?,
             mtu: self.context.mtu(&mtu_path, mtu.unwrap_or(DEFAULT_MTU), least_mtu)?,
             burst_loss: self.burst_loss()?,
+            outages: self.outages()?,
             reorder: self.number("reorder", |way| way.reorder, (0.0, 1.0))?.unwrap_or(0.0),
             reorder_by: delay("reorder_ms", |way| way.reorder_ms, DEFAULT_REORDER_MS, 0.0)?,
             duplicate: self.number("duplicate", |way| way.duplicate, (0.0, 1.0))?.unwrap_or(0.0),
@@ -113,6 +124,17 @@ impl Merged<'_, '_, '_> {
             leave: chance("leave", burst.leave)?,
             loss_good: chance("loss_good", burst.loss_good.unwrap_or(0.0))?,
             loss_bad: chance("loss_bad", burst.loss_bad.unwrap_or(1.0))?,
+        }))
+    }
+
+    fn outages(&self) -> Result<Option<Outages>, ScenarioError> {
+        let (Some(outages), path) = self.pick("outages", |way| way.outages) else { return Ok(None) };
+        let within = |key, value, least, most| self.context.within(&format!("{path}.{key}"), value, least, most);
+        let time = |key, ms| within(key, ms, 1.0, MOST_MS).map(|ms| Duration::from_secs_f64(ms / 1000.0));
+        Ok(Some(Outages {
+            every: time("every_ms", outages.every_ms)?,
+            lasts: time("lasts_ms", outages.lasts_ms)?,
+            loss: within("loss", outages.loss.unwrap_or(1.0), 0.0, 1.0)?,
         }))
     }
 

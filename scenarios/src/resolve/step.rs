@@ -8,14 +8,16 @@ use cyphonic_core::time::Instant;
 use super::hosts::Hosts;
 use super::{Context, LEAST_MTU_V6, MAX_STEPS, MOST_MS, boxes, link, site};
 use crate::error::{Problem, ScenarioError};
-use crate::scenario::{Action, Carrier, Link, LinkAt, NatAt, Node, Pair, Probes, Role, Site, SiteV4, SiteV6, Step};
+use crate::scenario::{
+    Action, Carrier, Far, Interface, Link, LinkAt, NatAt, Node, Pair, Probes, Role, Site, SiteV4, SiteV6, Step,
+};
 use crate::schema;
-use crate::words::{Family, Measure, ServiceName};
+use crate::words::{Family, Measure, ServiceName, Towards};
 
 const MOST_COUNT: f64 = 1_000_000.0;
 const MOST_BYTES: f64 = 1e12;
-/// A year.
-const MOST_CLOCK_S: f64 = 31_536_000.0;
+/// 63 years: a clock that lost its battery begins in 1970.
+const MOST_CLOCK_S: f64 = 2_000_000_000.0;
 const DEFAULT_INTERVAL_MS: u64 = 1000;
 /// As `ping` sends it.
 const DEFAULT_PAYLOAD_BYTES: u32 = 56;
@@ -43,7 +45,10 @@ pub(super) fn steps(
         return context.fail("", Problem::NoSteps);
     }
     context.at_most("step", steps.len(), MAX_STEPS)?;
-    let mut judge = Judge { context, rules, hosts, started: BTreeSet::new(), earlier_ms: 0, path: String::new() };
+    let sites = |node: &Node| node.interfaces.iter().map(|place| place.site).collect();
+    let places = rules.nodes.iter().map(sites).collect();
+    let mut judge =
+        Judge { context, rules, hosts, started: BTreeSet::new(), places, earlier_ms: 0, path: String::new() };
     let mut resolved = Vec::new();
     for (index, (timing, action)) in steps.into_iter().enumerate() {
         judge.path = format!("step.{index}");
@@ -77,8 +82,16 @@ fn needs(measure: Measure, steps: &[Step]) -> (&'static [&'static str], bool) {
             let both_ways = flows.first().is_some_and(|a| flows.iter().any(|b| (a.from, a.to) == (b.to, b.from)));
             (&["udp"], both_ways)
         }
+        Measure::Flow => (&["udp"], any(|a| matches!(a, Action::Udp(_)))),
         Measure::Composition => (&["probe_mtu"], any(|a| matches!(a, Action::ProbeMtu(_)))),
     }
+}
+
+/// Whether a site has a box that translates with mappings.
+fn has_nat(site: &Site) -> bool {
+    let v4 = matches!(site.v4, Some(SiteV4::Private { .. }));
+    let v6 = matches!(site.v6, Some(SiteV6::Private { .. }));
+    v4 || v6 || site.nat64.is_some()
 }
 
 struct Judge<'a, 'i, 'r> {
@@ -86,6 +99,8 @@ struct Judge<'a, 'i, 'r> {
     rules: &'r Rules<'r>,
     hosts: &'r mut Hosts,
     started: BTreeSet<usize>,
+    /// In which sites each node is by now.
+    places: Vec<BTreeSet<usize>>,
     earlier_ms: u64,
     /// The step's.
     path: String,
@@ -142,11 +157,34 @@ impl Judge<'_, '_, '_> {
             }
             schema::Action::Move(schema::Move { node, to }) => {
                 let node = self.started_node("node", &node)?;
-                let path = self.key("to");
-                let site = self.context.at(&path, site::find(self.rules.sites, &to))?;
-                let to = self.context.at(&path, self.hosts.place(node, site, &self.rules.sites[site]))?;
+                let to = self.place(node, &to)?;
+                self.places[node] = BTreeSet::from([to.site]);
                 Action::Move { node, to }
             }
+            schema::Action::Attach(schema::Move { node: name, to: site }) => {
+                let node = self.started_node("node", &name)?;
+                let to = self.place(node, &site)?;
+                if !self.places[node].insert(to.site) {
+                    return self.context.fail(&self.key("to"), Problem::AlreadyThere { node: name, site });
+                }
+                Action::Attach { node, to }
+            }
+            schema::Action::Detach(schema::Detach { node: name, from }) => {
+                let node = self.started_node("node", &name)?;
+                let site = self.context.at(&self.key("from"), site::find(self.rules.sites, &from))?;
+                if !self.places[node].remove(&site) {
+                    return self.context.fail(&self.key("from"), Problem::NotThere { node: name, site: from });
+                }
+                Action::Detach { node, site }
+            }
+            schema::Action::Rebind(schema::Rebind { node: name, to }) => {
+                let node = self.started_node("node", &name)?;
+                if !self.places[node].iter().any(|&site| has_nat(&self.rules.sites[site])) {
+                    return self.context.fail(&self.key("node"), Problem::NoNatInFront(name));
+                }
+                Action::Rebind { node, to: to.map(|to| self.far(&to)).transpose()? }
+            }
+            schema::Action::Path(words) => self.path_step(*words)?,
             schema::Action::Wait(schema::Wait { ms }) => Action::Wait(self.millis("ms", ms)?),
             schema::Action::ProbeMtu(schema::ProbeMtu { from, to, family }) => {
                 Action::ProbeMtu(self.pair(&from, &to, family)?)
@@ -160,8 +198,14 @@ impl Judge<'_, '_, '_> {
             }
             schema::Action::LinkDown(place) => Action::LinkUp { at: self.link_at(&place)?, up: false },
             schema::Action::LinkUp(place) => Action::LinkUp { at: self.link_at(&place)?, up: true },
-            schema::Action::Restart(schema::Restart { what }) => Action::Restart(self.role(&what)?),
-            schema::Action::Stop(schema::OfNode { node }) => Action::Stop(self.started_node("node", &node)?),
+            schema::Action::Restart(schema::Restart { what, graceful }) => {
+                let role = self.role(&what)?;
+                if graceful == Some(true) { Action::RestartInOrder(role) } else { Action::Restart(role) }
+            }
+            schema::Action::Stop(schema::Stop { node, graceful }) => {
+                let node = self.started_node("node", &node)?;
+                if graceful == Some(true) { Action::StopInOrder(node) } else { Action::Stop(node) }
+            }
             schema::Action::Revoke(schema::OfNode { node }) => Action::Revoke(self.started_node("node", &node)?),
             schema::Action::Expire(schema::OfNode { node }) => Action::Expire(self.started_node("node", &node)?),
             schema::Action::Renew(schema::OfNode { node }) => Action::Renew(self.started_node("node", &node)?),
@@ -170,24 +214,33 @@ impl Judge<'_, '_, '_> {
             }
             schema::Action::Clock(schema::Clock { what, step_s }) => {
                 self.context.within(&self.key("step_s"), f64::from(step_s), -MOST_CLOCK_S, MOST_CLOCK_S)?;
-                Action::Clock { role: self.role(&what)?, step_s }
+                Action::Clock { role: self.role_at_any_time(&what)?, step_s }
             }
             schema::Action::DiskFull => Action::DiskFull(true),
             schema::Action::DiskFree => Action::DiskFull(false),
         })
     }
 
+    /// A service, or a node that was started.
     fn role(&self, what: &str) -> Result<Role, ScenarioError> {
+        match self.role_at_any_time(what)? {
+            Role::Node(_) => self.started_node("what", what).map(Role::Node),
+            service @ Role::Service(_) => Ok(service),
+        }
+    }
+
+    /// A service, or a node that may be started later.
+    fn role_at_any_time(&self, what: &str) -> Result<Role, ScenarioError> {
         let services = ServiceName::ALL.iter();
         if let Some(&service) = services.clone().find(|service| service.name() == what) {
             return Ok(Role::Service(service));
         }
-        if self.find(what).is_err() {
-            let nodes = self.rules.nodes.iter().map(|node| node.name.short());
-            let known = services.map(|service| service.name()).chain(nodes).map(str::to_owned).collect();
-            return self.context.fail(&self.key("what"), Problem::UnknownValue { found: what.to_owned(), known });
+        if let Ok(node) = self.find(what) {
+            return Ok(Role::Node(node));
         }
-        self.started_node("what", what).map(Role::Node)
+        let nodes = self.rules.nodes.iter().map(|node| node.name.short());
+        let known = services.map(|service| service.name()).chain(nodes).map(str::to_owned).collect();
+        self.context.fail(&self.key("what"), Problem::UnknownValue { found: what.to_owned(), known })
     }
 
     fn site(&self, name: &str) -> Result<usize, ScenarioError> {
@@ -206,10 +259,7 @@ impl Judge<'_, '_, '_> {
         match (&place.site, &place.carrier) {
             (Some(name), None) => {
                 let site = self.site(name)?;
-                let Site { v4, v6, nat64, .. } = &self.rules.sites[site];
-                let v4 = matches!(v4, Some(SiteV4::Private { .. }));
-                let v6 = matches!(v6, Some(SiteV6::Private { .. }));
-                if !(v4 || v6 || nat64.is_some()) {
+                if !has_nat(&self.rules.sites[site]) {
                     return self.context.fail(&self.key("site"), Problem::NoNat(name.clone()));
                 }
                 Ok(NatAt::Site(site))
@@ -234,6 +284,48 @@ impl Judge<'_, '_, '_> {
             LinkAt::Service(_) | LinkAt::Carrier(_) => (LEAST_MTU_V6, "IPv6"),
         };
         link::link(self.context, &self.path, Some(words), least_mtu)
+    }
+
+    /// The place of a node in a site.
+    fn place(&mut self, node: usize, name: &str) -> Result<Interface, ScenarioError> {
+        let path = self.key("to");
+        let site = self.context.at(&path, site::find(self.rules.sites, name))?;
+        self.context.at(&path, self.hosts.place(node, site, &self.rules.sites[site]))
+    }
+
+    /// A service, or a site.
+    fn far(&self, name: &str) -> Result<Far, ScenarioError> {
+        if let Some(&service) = ServiceName::ALL.iter().find(|service| service.name() == name) {
+            return Ok(Far::Service(service));
+        }
+        self.context.at(&self.key("to"), site::find(self.rules.sites, name)).map(Far::Site)
+    }
+
+    fn path_step(&self, words: schema::Path) -> Result<Action, ScenarioError> {
+        let site = self.site(&words.site)?;
+        let far = self.far(&words.to)?;
+        if far == Far::Site(site) {
+            return self.context.fail(&self.key("to"), Problem::SameSite(words.to));
+        }
+        let way = schema::Way {
+            delay_ms: words.delay_ms,
+            jitter_ms: words.jitter_ms,
+            loss: words.loss,
+            rate_mbps: words.rate_mbps,
+            queue_ms: words.queue_ms,
+            queue_bytes: words.queue_bytes,
+            mtu: None,
+            burst_loss: words.burst_loss,
+            outages: words.outages,
+            reorder: words.reorder,
+            reorder_ms: words.reorder_ms,
+            duplicate: words.duplicate,
+            corrupt: words.corrupt,
+            black_hole: None,
+        };
+        let way = Box::new(link::path(self.context, &self.path, &way)?);
+        let towards = words.towards.unwrap_or(Towards::Both);
+        Ok(Action::Path { site, far, towards, family: words.family, way })
     }
 
     fn firewall(&self, place: &schema::Where, off: bool, words: schema::Firewall) -> Result<Action, ScenarioError> {

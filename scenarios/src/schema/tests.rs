@@ -1,6 +1,6 @@
 use super::*;
 use crate::rows::{Field, Row};
-use crate::words::{Protocol, SiteKind};
+use crate::words::{Protocol, ServiceName, SiteKind, Towards};
 
 const README: &str = include_str!("../../README.md");
 
@@ -20,6 +20,7 @@ fn the_readme_names_every_key() {
         keys::<Way>(),
         keys::<Site>(),
         keys::<BurstLoss>(),
+        keys::<Outages>(),
         keys::<Nat>(),
         keys::<Nat64>(),
         keys::<Nptv6>(),
@@ -32,10 +33,14 @@ fn the_readme_names_every_key() {
         keys::<Tcp>(),
         keys::<Udp>(),
         keys::<Move>(),
+        keys::<Detach>(),
+        keys::<Rebind>(),
+        keys::<Path>(),
         keys::<Wait>(),
         keys::<ProbeMtu>(),
         keys::<Idle>(),
         keys::<Restart>(),
+        keys::<Stop>(),
         keys::<OfNode>(),
         keys::<Pause>(),
         keys::<Clock>(),
@@ -44,7 +49,7 @@ fn the_readme_names_every_key() {
     ];
     assert_eq!(
         tables.iter().map(Vec::len).collect::<Vec<_>>(),
-        [22, 3, 15, 13, 12, 4, 16, 17, 1, 18, 5, 8, 3, 2, 6, 4, 6, 2, 1, 3, 0, 1, 1, 2, 2, 4, 3]
+        [22, 3, 16, 14, 12, 4, 3, 16, 17, 1, 18, 5, 8, 3, 2, 6, 4, 6, 2, 2, 2, 16, 1, 3, 0, 2, 2, 1, 2, 2, 4, 3]
     );
     for key in tables.iter().flatten() {
         assert!(README.contains(&format!("`{key}`")), "{key}");
@@ -73,6 +78,7 @@ fn the_readme_names_every_word() {
         names(Family::ALL, Family::name),
         names(Measure::ALL, Measure::name),
         names(Protocol::ALL, Protocol::name),
+        names(Towards::ALL, Towards::name),
         ACTIONS.to_vec(),
         vec!["udp4501", "stream", "datagram", "compact", "blind", "terminating"],
     ];

@@ -24,11 +24,11 @@ fn a_misspelled_key_is_answered_with_the_right_one() {
     );
     assert_eq!(
         replaced("nms = { delay_ms = 5 }", "nms = { up = { delay = 5 } }"),
-        r#"x.toml:6:16: `services.nms.up.delay`: unknown key: did you mean "delay_ms"? The keys here are "delay_ms", "jitter_ms", "loss", "rate_mbps", "queue_ms", "queue_bytes", "mtu", "burst_loss", "reorder", "reorder_ms", "duplicate", "corrupt", "black_hole""#
+        r#"x.toml:6:16: `services.nms.up.delay`: unknown key: did you mean "delay_ms"? The keys here are "delay_ms", "jitter_ms", "loss", "rate_mbps", "queue_ms", "queue_bytes", "mtu", "burst_loss", "outages", "reorder", "reorder_ms", "duplicate", "corrupt", "black_hole""#
     );
     assert_eq!(
         replaced("delay_ms = 5\nmtu = 1400", "dely_ms = 5"),
-        r#"x.toml:13:1: `site.home.link.dely_ms`: unknown key: did you mean "delay_ms"? The keys here are "delay_ms", "jitter_ms", "loss", "rate_mbps", "queue_ms", "queue_bytes", "mtu", "burst_loss", "reorder", "reorder_ms", "duplicate", "corrupt", "black_hole", "up", "down""#
+        r#"x.toml:13:1: `site.home.link.dely_ms`: unknown key: did you mean "delay_ms"? The keys here are "delay_ms", "jitter_ms", "loss", "rate_mbps", "queue_ms", "queue_bytes", "mtu", "burst_loss", "outages", "reorder", "reorder_ms", "duplicate", "corrupt", "black_hole", "up", "down""#
     );
     assert_eq!(
         replaced(r#"do = "echo""#, "do = \"echo\"\ncuont = 3"),
@@ -117,7 +117,7 @@ fn a_value_of_the_wrong_type_is_told_the_right_one() {
 fn an_unknown_word_is_answered_with_the_known_ones() {
     assert_eq!(
         replaced(r#"measure = "outcome""#, r#"measure = "rtts""#),
-        r#"x.toml:3:11: `measure`: unknown value "rtts": did you mean "rtt"? The values are "outcome", "rtt", "composition", "setup""#
+        r#"x.toml:3:11: `measure`: unknown value "rtts": did you mean "rtt"? The values are "outcome", "rtt", "flow", "composition", "setup", "handover""#
     );
     assert_eq!(
         replaced(r#"mapping = "endpoint-independent""#, r#"mapping = "cone""#),
@@ -129,7 +129,7 @@ fn an_unknown_word_is_answered_with_the_known_ones() {
     );
     assert_eq!(
         replaced(r#"do = "start""#, r#"do = "begin""#),
-        r#"x.toml:35:6: `step.0.do`: unknown value "begin": the values are "start", "echo", "tcp", "udp", "move", "wait", "probe_mtu", "idle", "nat_reboot", "firewall", "link", "link_down", "link_up", "restart", "stop", "revoke", "expire", "renew", "pause", "clock", "disk_full", "disk_free""#
+        r#"x.toml:35:6: `step.0.do`: unknown value "begin": the values are "start", "echo", "tcp", "udp", "move", "attach", "detach", "wait", "probe_mtu", "idle", "nat_reboot", "rebind", "firewall", "link", "path", "link_down", "link_up", "restart", "stop", "revoke", "expire", "renew", "pause", "clock", "disk_full", "disk_free""#
     );
     assert_eq!(
         replaced(r#"do = "echo""#, "do = \"echo\"\nfamily = \"ipv5\""),

@@ -3,8 +3,10 @@
 //! Each draws from a stream of its own, so that turning one on changes nothing about the others, nor about loss and
 //! jitter; a wire without any has no streams at all.
 
+use std::ops::Range;
 use std::time::Duration;
 
+use cyphonic_core::time::Instant;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::RngCore;
 
@@ -16,6 +18,8 @@ use crate::seed;
 pub struct WireFaults {
     /// Loss in bursts, beside loss of each packet on its own.
     pub burst_loss: Option<BurstLoss>,
+    /// Loss in times, beside these.
+    pub outages: Option<Outages>,
     /// Some packets are held back.
     pub reorder: Option<Reorder>,
     /// The probability that a packet arrives twice, both at the same time.
@@ -38,6 +42,17 @@ pub struct BurstLoss {
     pub loss_bad: f64,
 }
 
+/// Times in which packets are lost. They come and go by the clock, whether or not a packet is sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outages {
+    /// From the end of one to the begin of the next on average: uniformly between nothing and twice this. Not zero.
+    pub every: Duration,
+    /// How long each is. Not zero.
+    pub lasts: Duration,
+    /// The probability that a packet is lost meanwhile.
+    pub loss: f64,
+}
+
 /// Packets held back, so that later ones overtake them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reorder {
@@ -50,10 +65,16 @@ pub struct Reorder {
 impl WireFaults {
     pub(crate) fn check(&self) -> Result<(), WireError> {
         let burst = self.burst_loss.map_or([0.0; 4], |b| [b.enter, b.leave, b.loss_good, b.loss_bad]);
-        let mut chances = burst.into_iter().chain([self.duplicate, self.corrupt]);
+        let outages = self.outages.map_or(0.0, |outages| outages.loss);
+        let mut chances = burst.into_iter().chain([self.duplicate, self.corrupt, outages]);
         let reorder = self.reorder.map_or(0.0, |reorder| reorder.probability);
         if let Some(chance) = chances.by_ref().chain([reorder]).find(|chance| !(0.0..=1.0).contains(chance)) {
             return Err(WireError::Chance(chance));
+        }
+        if let Some(Outages { every, lasts, .. }) = self.outages
+            && (every.is_zero() || lasts.is_zero())
+        {
+            return Err(WireError::Outages);
         }
         match self.reorder {
             Some(Reorder { by, .. }) if by > MAX_DELAY => Err(WireError::DelayTooLong(by)),
@@ -72,6 +93,9 @@ pub(crate) struct Faults {
     pub(crate) config: WireFaults,
     is_bad: bool,
     burst: ChaCha20Rng,
+    /// The outage that is, or comes next.
+    outage: Range<Instant>,
+    outages: ChaCha20Rng,
     reorder: ChaCha20Rng,
     duplicate: ChaCha20Rng,
     corrupt: ChaCha20Rng,
@@ -84,14 +108,32 @@ impl Faults {
             config,
             is_bad: false,
             burst: stream("wire burst loss"),
+            outage: Instant::ZERO..Instant::ZERO,
+            outages: stream("wire outages"),
             reorder: stream("wire reorder"),
             duplicate: stream("wire duplicate"),
             corrupt: stream("wire corrupt"),
         }
     }
 
-    /// Whether the next packet is lost in a burst.
-    pub(crate) fn loses(&mut self) -> bool {
+    /// Whether the next packet, which departs then, is lost in a burst or an outage. Each is asked of every packet, so
+    /// that one does not move the other.
+    pub(crate) fn loses(&mut self, departs: Instant) -> bool {
+        let (in_burst, in_outage) = (self.loses_in_burst(), self.loses_in_outage(departs));
+        in_burst || in_outage
+    }
+
+    fn loses_in_outage(&mut self, departs: Instant) -> bool {
+        let Some(Outages { every, lasts, loss }) = self.config.outages else { return false };
+        while self.outage.end <= departs {
+            let nanos = (u128::from(self.outages.next_u64()) * (2 * every.as_nanos() + 1)) >> 64;
+            let start = self.outage.end + Duration::from_nanos(nanos as u64);
+            self.outage = start..start + lasts;
+        }
+        self.outage.contains(&departs) && draw(&mut self.outages, loss)
+    }
+
+    fn loses_in_burst(&mut self) -> bool {
         let Some(burst) = self.config.burst_loss else { return false };
         let turns = draw(&mut self.burst, if self.is_bad { burst.leave } else { burst.enter });
         self.is_bad ^= turns;
@@ -126,8 +168,6 @@ fn draw(rng: &mut ChaCha20Rng, probability: f64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use cyphonic_core::time::Instant;
-
     use super::*;
     use crate::wire::{Passage, Wire, WireConfig};
 
@@ -159,6 +199,31 @@ mod tests {
         let share = lost as f64 / 100_000.0;
         assert!((0.042..0.053).contains(&share), "0.01 ÷ (0.01 + 0.2): {share}");
         assert_eq!(wire.traffic().packets, 100_000, "lost ones were on the wire");
+    }
+
+    #[test]
+    fn an_outage_loses_what_is_sent_meanwhile_and_comes_by_the_clock() {
+        let outages = Some(Outages { every: 500 * MS, lasts: 20 * MS, loss: 1.0 });
+        let faults = WireFaults { outages, ..WireFaults::default() };
+        // A packet each millisecond: each outage takes twenty.
+        let (arrived, _) = run(with(faults), 100_000);
+        let gaps: Vec<u64> = arrived.windows(2).map(|pair| pair[1].0 - pair[0].0 - 1).filter(|gap| *gap > 0).collect();
+        // Two outages may follow each other at once; and nanoseconds make nineteen or twenty-one of one.
+        assert!(gaps.iter().all(|gap| *gap >= 19), "{gaps:?}");
+        assert!((150..240).contains(&gaps.len()), "100 s ÷ 520 ms: {}", gaps.len());
+        // The same times for one who sends a tenth of that.
+        let lost = |every: u64| {
+            let mut wire = Wire::new(5, "a:0>b:0", with(faults)).unwrap();
+            let sent = (0..100_000).step_by(every as usize);
+            let lost =
+                sent.filter(|at| wire.send(Instant::from_millis(*at), vec![0; 40], |_, _, _| {}, |_, _| {}).is_err());
+            lost.collect::<Vec<u64>>()
+        };
+        let all = lost(1);
+        assert!(lost(10).iter().all(|at| all.contains(at)) && lost(10).len() * 8 < all.len());
+        let refused =
+            with(WireFaults { outages: Some(Outages { every: Duration::ZERO, lasts: MS, loss: 1.0 }), ..faults });
+        assert_eq!(refused.check(), Err(WireError::Outages));
     }
 
     #[test]
@@ -202,6 +267,7 @@ mod tests {
         let plain = WireConfig { loss: 0.3, jitter: MS, ..WireConfig::new(2 * MS) };
         let all = WireFaults {
             burst_loss: Some(BurstLoss { enter: 0.1, leave: 0.5, loss_good: 0.0, loss_bad: 0.5 }),
+            outages: Some(Outages { every: 50 * MS, lasts: 5 * MS, loss: 0.5 }),
             reorder: Some(Reorder { probability: 0.1, by: MS }),
             duplicate: 0.1,
             corrupt: 0.1,

@@ -11,11 +11,11 @@ mod wire;
 
 use std::time::Duration;
 
-use cyphonic_scenarios::{Family, Queue, Way};
+use cyphonic_scenarios::{BurstLoss as BurstWords, Family, Outages as OutageWords, Queue, Way};
 
-pub use faults::{BurstLoss, Reorder, WireFaults};
+pub use faults::{BurstLoss, Outages, Reorder, WireFaults};
 pub use limits::{MAX_DELAY, MIN_DELAY, MIN_MTU, WireError};
-pub use wire::{Passage, QueueLimit, Traffic, Wire, WireConfig, WireDrop};
+pub use wire::{Faces, Passage, PathConfig, QueueLimit, Traffic, Wire, WireConfig, WireDrop};
 
 /// One direction of a link, less what other wires on the same way already take of its delay.
 pub fn of_way(way: &Way, spent: Duration, broken: Option<Family>) -> WireConfig {
@@ -34,17 +34,28 @@ pub fn of_way(way: &Way, spent: Duration, broken: Option<Family>) -> WireConfig 
             Family::Ipv4 => 4,
             Family::Ipv6 => 6,
         }),
-        faults: WireFaults {
-            burst_loss: way.burst_loss.map(|burst| BurstLoss {
-                enter: burst.enter,
-                leave: burst.leave,
-                loss_good: burst.loss_good,
-                loss_bad: burst.loss_bad,
-            }),
-            reorder: (way.reorder > 0.0).then_some(Reorder { probability: way.reorder, by: way.reorder_by }),
-            duplicate: way.duplicate,
-            corrupt: way.corrupt,
-        },
+        faults: faults_of(way),
         ..WireConfig::new(MIN_DELAY)
+    }
+}
+
+/// What a path does beside its link: its delay is more than [`MIN_DELAY`], which stands for none.
+pub fn of_path(way: &Way) -> WireConfig {
+    WireConfig { delay: way.delay + MIN_DELAY, mtu: usize::from(u16::MAX), ..of_way(way, Duration::ZERO, None) }
+}
+
+fn faults_of(way: &Way) -> WireFaults {
+    let burst = |burst: BurstWords| BurstLoss {
+        enter: burst.enter,
+        leave: burst.leave,
+        loss_good: burst.loss_good,
+        loss_bad: burst.loss_bad,
+    };
+    WireFaults {
+        burst_loss: way.burst_loss.map(burst),
+        outages: way.outages.map(|OutageWords { every, lasts, loss }| Outages { every, lasts, loss }),
+        reorder: (way.reorder > 0.0).then_some(Reorder { probability: way.reorder, by: way.reorder_by }),
+        duplicate: way.duplicate,
+        corrupt: way.corrupt,
     }
 }

@@ -24,6 +24,9 @@ pub enum WireError {
     /// No probability, of a [`WireFaults`](crate::WireFaults).
     #[error("a chance of {0} is no probability: between 0 and 1")]
     Chance(f64),
+    /// They would never begin or never end.
+    #[error("outages of no time, or without time between them: take the wire down instead")]
+    Outages,
     /// Nothing would ever arrive.
     #[error("a rate of 0 bit/s: take the wire down instead")]
     Rate,

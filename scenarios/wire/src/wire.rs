@@ -8,7 +8,7 @@
 //! The delay is at least [`MIN_DELAY`], one tick of turmoil: both engines rely on it to let boxes run that far without
 //! looking at each other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cyphonic_core::time::Instant;
@@ -18,6 +18,11 @@ use rand_chacha::rand_core::RngCore;
 use crate::faults::{Faults, WireFaults, threshold};
 use crate::limits::{MAX_DELAY, MIN_DELAY, MIN_MTU, WireError};
 use crate::seed;
+
+mod path;
+
+use path::Path;
+pub use path::{Faces, PathConfig};
 
 /// How one direction of a wire behaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -70,7 +75,7 @@ impl WireConfig {
             mtu: 1500,
             black_hole: false,
             swallows: None,
-            faults: WireFaults { burst_loss: None, reorder: None, duplicate: 0.0, corrupt: 0.0 },
+            faults: WireFaults { burst_loss: None, outages: None, reorder: None, duplicate: 0.0, corrupt: 0.0 },
         }
     }
 
@@ -150,6 +155,8 @@ pub struct Wire {
     /// Lost whatever chance says, by number.
     doomed: BTreeSet<u64>,
     faults: Option<Box<Faults>>,
+    /// By name.
+    paths: BTreeMap<String, Path>,
     traffic: Traffic,
 }
 
@@ -167,6 +174,7 @@ impl Wire {
             jitter: seed::stream(seed, name, "wire jitter"),
             doomed: BTreeSet::new(),
             faults: None,
+            paths: BTreeMap::new(),
             traffic: Traffic::default(),
         };
         wire.configure(config)?;
@@ -184,6 +192,21 @@ impl Wire {
             None => self.faults = Some(Box::new(Faults::new(self.origin.0, &self.origin.1, config.faults))),
         }
         Ok(())
+    }
+
+    /// Lets a path through this wire fare otherwise for packets sent from now on, or no more. `name` is the path's on
+    /// this wire.
+    pub fn set_path(&mut self, name: &str, path: Option<PathConfig>) -> Result<(), WireError> {
+        match (self.paths.get_mut(name), path) {
+            (Some(known), path) => known.configure(path),
+            (None, None) => Ok(()),
+            (None, Some(path)) => {
+                let (seed, wire) = &self.origin;
+                let path = Path::new(*seed, &format!("{wire} to {name}"), path)?;
+                self.paths.insert(name.to_owned(), path);
+                Ok(())
+            }
+        }
     }
 
     /// Takes it down or up; what is on the way arrives.
@@ -212,6 +235,35 @@ impl Wire {
     pub fn send(
         &mut self,
         now: Instant,
+        packet: Vec<u8>,
+        mut tap: impl FnMut(Instant, Option<(Instant, &[u8])>, &[u8]),
+        mut deliver: impl FnMut(Passage, Vec<u8>),
+    ) -> Result<(), WireDrop> {
+        if self.paths.is_empty() {
+            return self.carry(now, Duration::ZERO, packet, &mut tap, &mut deliver);
+        }
+        let (mut copies, mut lost) = (vec![(Duration::ZERO, packet)], WireDrop::Lost);
+        for path in self.paths.values_mut() {
+            for copy in std::mem::take(&mut copies) {
+                if let Err(reason) = path.pass(now, copy, &mut copies) {
+                    lost = reason;
+                }
+            }
+        }
+        // Of several copies one is enough.
+        let mut fate = Err(lost);
+        for (held, packet) in copies {
+            let carried = self.carry(now, held, packet, &mut tap, &mut deliver);
+            fate = if fate.is_ok() { fate } else { carried };
+        }
+        fate
+    }
+
+    /// Sends a packet that its path holds up for so long.
+    fn carry(
+        &mut self,
+        now: Instant,
+        held: Duration,
         mut packet: Vec<u8>,
         mut tap: impl FnMut(Instant, Option<(Instant, &[u8])>, &[u8]),
         mut deliver: impl FnMut(Passage, Vec<u8>),
@@ -220,7 +272,7 @@ impl Wire {
             return Err(WireDrop::Swallowed);
         }
         let departs = self.enqueue(now, packet.len())?;
-        let Some(arrives) = self.travel(departs) else {
+        let Some(arrives) = self.travel(departs).map(|arrives| arrives + held) else {
             tap(departs, None, &packet);
             self.put(packet.len());
             return Err(WireDrop::Lost);
@@ -292,7 +344,7 @@ impl Wire {
             arrives += Duration::from_nanos(nanos as u64);
         }
         // Every packet moves the state of bursts, lost or not.
-        let lost = self.faults.as_mut().is_some_and(|faults| faults.loses()) || lost;
+        let lost = self.faults.as_mut().is_some_and(|faults| faults.loses(departs)) || lost;
         if lost {
             return None;
         }

@@ -41,5 +41,6 @@ pub use topology::{BoxId, Direction, MAX_INTERFACES, Network, NetworkBuilder, To
 pub use wire::WireStats;
 
 pub use cyphonic_wire::{
-    BurstLoss, MAX_DELAY, MIN_DELAY, MIN_MTU, QueueLimit, Reorder, WireConfig, WireError, WireFaults, seed,
+    BurstLoss, Faces, MAX_DELAY, MIN_DELAY, MIN_MTU, Outages, PathConfig, QueueLimit, Reorder, WireConfig, WireError,
+    WireFaults, seed,
 };

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use super::engine::cell::{Cell, Lane};
 use super::engine::{MAX_EVENTS_PER_SECOND, Storm};
 use super::wire::Wire;
-use super::{NetBox, TapMode, TapSummary, Tapped, WireConfig, WireError, WireStats, forward};
+use super::{NetBox, PathConfig, TapMode, TapSummary, Tapped, WireConfig, WireError, WireStats, forward};
 
 /// The most interfaces a box may have.
 pub const MAX_INTERFACES: usize = 1 << 16;
@@ -280,6 +280,10 @@ impl Network {
         let [(sender, iface), _] = self.ends(direction);
         forward::tell_mtu(self.cells[sender.0].borrow_mut().netbox_mut(), iface, &config);
         Ok(())
+    }
+
+    pub(super) fn set_path(&self, direction: Direction, name: &str, path: Option<PathConfig>) -> Result<(), WireError> {
+        self.with_lane(direction, |lane| lane.wire.set_path(name, path))
     }
 
     pub(super) fn set_wire_up(&self, direction: Direction, up: bool) {

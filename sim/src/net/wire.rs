@@ -1,7 +1,7 @@
 //! One direction of a wire of the simulated network: the model of [`cyphonic_wire`], with a tap and counters.
 
 use cyphonic_core::time::Instant;
-use cyphonic_wire::{Passage, Wire as Model, WireConfig, WireDrop, WireError};
+use cyphonic_wire::{Passage, PathConfig, Wire as Model, WireConfig, WireDrop, WireError};
 
 use super::tap::{Tap, TapMode, TapSummary, Tapped};
 use super::{Drops, NetDrop};
@@ -39,6 +39,11 @@ impl Wire {
     /// Behaves otherwise for packets sent from now on; what waits in the queue keeps its times.
     pub(super) fn configure(&mut self, config: WireConfig) -> Result<(), WireError> {
         self.model.configure(config)
+    }
+
+    /// Lets a path through it fare otherwise, or no more.
+    pub(super) fn set_path(&mut self, name: &str, path: Option<PathConfig>) -> Result<(), WireError> {
+        self.model.set_path(name, path)
     }
 
     pub(super) fn set_up(&mut self, up: bool) {

@@ -152,7 +152,8 @@ impl Prober {
         // What was on the wire before this probe is not its doing.
         world.sent(&world.nodes[self.pair.from]);
         let headers = if self.pair.family == Family::Ipv6 { HEADERS_V6 } else { HEADERS_V4 };
-        let flow = Flow { count: PROBES, per_second: 1000, payload: size - headers, end: FlowEnd::Sink };
+        let flow =
+            Flow { count: PROBES, interval: Duration::from_millis(1), payload: size - headers, end: FlowEnd::Sink };
         let app = world.node(self.pair.from, |now, host| host.start(now, App::Flow(self.target.clone(), flow)));
         self.stage = Stage::Probing { app, size, until: world.now() + PATIENCE };
     }

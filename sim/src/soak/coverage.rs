@@ -13,17 +13,21 @@ use cyphonic_core::route::Pattern;
 use cyphonic_scenarios::{Action, Dependence, LinkAt, Method, NatAt, Role, Scenario, Site, SiteV4, SiteV6};
 
 /// Every transition: a step of a scenario, or one of its kinds.
-pub const TRANSITIONS: [&str; 22] = [
+pub const TRANSITIONS: [&str; 26] = [
     "start",
     "echo",
     "udp",
     "tcp",
     "move_from",
     "move_to",
+    "attach",
+    "detach",
     "wait",
     "nat_reboot",
+    "rebind",
     "firewall",
     "link",
+    "path",
     "link_down",
     "link_up",
     "restart",
@@ -127,18 +131,28 @@ impl Coverage {
                     places[*node] = vec![to.site];
                     ("move_to", vec![(at(&places[*node]), bits)])
                 }
+                Action::Attach { node, to } => {
+                    places[*node].push(to.site);
+                    ("attach", vec![(at(&places[*node]), paths.of([*node]))])
+                }
+                Action::Detach { node, site } => {
+                    places[*node].retain(|place| place != site);
+                    ("detach", vec![(at(&[*site]), paths.of([*node]))])
+                }
+                Action::Rebind { node, .. } => ("rebind", vec![to_node(*node)]),
+                Action::Path { site, .. } => ("path", vec![to_site(*site)]),
                 Action::NatReboot(NatAt::Site(site)) => ("nat_reboot", vec![to_site(*site)]),
                 Action::NatReboot(NatAt::Carrier(_)) => ("nat_reboot", vec![to_all("carrier")]),
                 Action::Firewall { site, .. } => ("firewall", vec![to_site(*site)]),
                 Action::Link { at, .. } => ("link", vec![to_link(at)]),
                 Action::LinkUp { at, up } => (if *up { "link_up" } else { "link_down" }, vec![to_link(at)]),
-                Action::Restart(role) => ("restart", vec![to_role(role)]),
+                Action::Restart(role) | Action::RestartInOrder(role) => ("restart", vec![to_role(role)]),
                 Action::Pause { role, .. } => ("pause", vec![to_role(role)]),
                 Action::Clock { role, .. } => ("clock", vec![to_role(role)]),
                 Action::DiskFull(full) => (if *full { "disk_full" } else { "disk_free" }, vec![to_all("services")]),
                 Action::Expire(node) => ("expire", vec![to_node(*node)]),
                 Action::Renew(node) => ("renew", vec![to_node(*node)]),
-                Action::Stop(node) => ("stop", vec![to_node(*node)]),
+                Action::Stop(node) | Action::StopInOrder(node) => ("stop", vec![to_node(*node)]),
                 Action::Revoke(node) => ("revoke", vec![to_node(*node)]),
                 Action::Wait(_) | Action::Idle => ("wait", nodes.clone().map(to_node).collect()),
                 Action::ProbeMtu(_) => continue,
@@ -237,8 +251,10 @@ fn may_be(what: &str, kind: &str) -> bool {
         "carrier" => ["link", "link_down", "link_up", "nat_reboot"].contains(&what),
         _ if what.starts_with("disk") => false,
         // Nobody arrives in two places at once; and it is no place with boxes.
-        "several" => !["move_to", "nat_reboot", "firewall", "link", "link_down", "link_up"].contains(&what),
-        "v4" | "v6" => what != "nat_reboot",
+        "several" => {
+            !["move_to", "detach", "nat_reboot", "firewall", "link", "path", "link_down", "link_up"].contains(&what)
+        }
+        "v4" | "v6" => !["nat_reboot", "rebind"].contains(&what),
         _ => true,
     }
 }

@@ -15,6 +15,7 @@
 
 mod boxes;
 mod drill;
+mod network;
 mod trouble;
 
 use rand_chacha::ChaCha8Rng;
@@ -25,7 +26,7 @@ use super::model::demands;
 use super::sheet::{Sheet, table};
 
 /// Grows with every change of what a seed means.
-pub const GENERATOR: u32 = 8;
+pub const GENERATOR: u32 = 9;
 /// The most sites, and the most nodes.
 pub const MOST: u64 = 12;
 /// How many plans of a seed are looked at for one of which something is demanded.
@@ -59,8 +60,15 @@ fn is_demanding(sheet: &Sheet) -> bool {
 fn draw(seed: u64, number: u64) -> Sheet {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(number);
-    let mut generator =
-        Generator { rng, is_drill: is_drill(seed), sheet: Sheet::default(), steps: Vec::new(), first: Vec::new() };
+    let mut generator = Generator {
+        rng,
+        is_drill: is_drill(seed),
+        sheet: Sheet::default(),
+        steps: Vec::new(),
+        first: Vec::new(),
+        places: Vec::new(),
+        bad_paths: Vec::new(),
+    };
     generator.heading(seed);
     generator.network();
     if generator.is_drill {
@@ -80,6 +88,10 @@ struct Generator {
     steps: Vec<(u64, Table)>,
     /// Every link (who, by which key) with its delay, MTU and the name of what it belongs to.
     first: Vec<Place>,
+    /// In which sites each node is, as far as steps were drawn.
+    places: Vec<Vec<String>>,
+    /// Paths that were spoiled: the keys that name each.
+    bad_paths: Vec<Table>,
 }
 
 /// A link that can go bad.
@@ -178,8 +190,10 @@ impl Generator {
             let mut node = table([("name", name.into())]);
             let other = format!("site{}", self.from(1, sites));
             if self.one_in(8) && other != at {
+                self.places.push(vec![at.clone(), other.clone()]);
                 node.insert("interfaces".to_owned(), vec![Value::from(at), Value::from(other)].into());
             } else {
+                self.places.push(vec![at.clone()]);
                 node.insert("site".to_owned(), at.into());
             }
             self.sheet.section_mut("node").push(node.into());
@@ -221,7 +235,7 @@ impl Generator {
 
     fn spoil_way(&mut self, link: &mut Table) {
         for _ in 0..self.from(1, 3) {
-            let (key, value) = match self.below(9) {
+            let (key, value) = match self.below(10) {
                 // All of it: nothing gets through.
                 0 if self.one_in(4) => ("loss", Value::Float(1.0)),
                 0 | 1 => ("loss", self.share(40)),
@@ -231,6 +245,10 @@ impl Generator {
                 5 => ("duplicate", self.share(50)),
                 6 => ("rate_mbps", self.pick(&[0.1, 0.5, 2.0]).into()),
                 7 => ("burst_loss", table([("enter", self.share(10)), ("leave", self.share(60))]).into()),
+                8 => {
+                    let (every, lasts) = (self.from(50, 5_000), self.from(5, 800));
+                    ("outages", table([("every_ms", int(every)), ("lasts_ms", int(lasts))]).into())
+                }
                 _ => {
                     link.insert("mtu".to_owned(), int(1280));
                     ("black_hole", true.into())

@@ -28,8 +28,8 @@
 //! | single disturbance | echoes may be lost for |
 //! |---|---|
 //! | a link is down for [`BLIP`], or a role stands still for [`PAUSE`] | [`PROMPT`] |
-//! | a node moves | [`MOVED`] |
-//! | a NAT forgets its mappings, under the optimal policy | [`REBOOTED`] |
+//! | a node moves, or gets or loses an interface | [`MOVED`] |
+//! | a NAT forgets its mappings or gives a node other ports, under the optimal policy | [`REBOOTED`] |
 //! | the AS or the TRS crashes and starts again | [`RESTORED`] |
 //! | the AS or the NMS crashes, and a tunnel is up | not at all |
 //!
@@ -40,6 +40,7 @@
 //!
 //! | where | not demanded | why |
 //! |---|---|---|
+//! | a path from a site to one far end is impaired | everything | the relay may be that far end |
 //! | conventional method, a NAT that drops fragments | large packets | the network has to fragment |
 //! | a firewall that slows conversations down | all but the last echo, if it is alone | it loses packets |
 //! | a NAT that forgets mappings at its own times | everything | no keep-alive holds its mappings |
@@ -49,6 +50,7 @@
 //! | three nodes search behind a NAT that answers by the mapping it was asked by | everything | answers go astray |
 //! | inspection that looks for a node's name | everything | a conversation refused once stays refused |
 
+mod links;
 mod nats;
 mod trouble;
 
@@ -57,10 +59,11 @@ use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Family, Link, LinkAt, Method, Node, Pair, Policy, Probes, Role, Scenario, ServiceName, SiteV4, SiteV6,
-    Trait, Way,
+    Action, Family, Far, Link, LinkAt, Method, Node, Pair, Policy, Probes, Role, Scenario, ServiceName, SiteV4, SiteV6,
+    Trait,
 };
 
+use self::links::{is_clear, is_good};
 use self::nats::{carries_large, contests_ports, is_fickle, nats};
 use self::trouble::{Trouble, disturbs_nobody, has_met, is_crowded, is_readmitted, row, settled, slows_down, trouble};
 use crate::oracle::{self, End, Medium, Obstacle, Success};
@@ -223,6 +226,8 @@ struct Moment {
     ever: Vec<BTreeSet<usize>>,
     /// Links that are down.
     down: Vec<LinkAt>,
+    /// Paths that lose or delay something: from which site, to where, of which family, and whether towards the core.
+    bad_paths: Vec<(usize, Far, Option<Family>, bool)>,
     last: Instant,
     /// When the last node started, or first came to where it can register.
     born: Instant,
@@ -233,10 +238,8 @@ impl Moment {
         let started = vec![false; scenario.nodes.len()];
         let sites = |node: &Node| node.interfaces.iter().map(|place| place.site).collect();
         let mut ever: Vec<BTreeSet<usize>> = scenario.nodes.iter().map(sites).collect();
-        for step in &scenario.steps {
-            if let Action::Move { node, to } = &step.action {
-                ever[*node].insert(to.site);
-            }
+        for (node, sites) in ever.iter_mut().enumerate() {
+            sites.extend(scenario.comes_to(node).map(|place| place.site));
         }
         let mut expiring = BTreeSet::new();
         let mut clocks = false;
@@ -257,6 +260,7 @@ impl Moment {
             is_full: false,
             ever,
             down: Vec::new(),
+            bad_paths: Vec::new(),
             last: Instant::ZERO,
             born: Instant::ZERO,
         }
@@ -266,7 +270,12 @@ impl Moment {
         let mut until = at;
         match action {
             Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } | Action::Wait(_) | Action::Idle => return,
-            Action::ProbeMtu(_) | Action::NatReboot(_) | Action::Restart(Role::Service(_)) | Action::Clock { .. } => {}
+            Action::ProbeMtu(_)
+            | Action::NatReboot(_)
+            | Action::Rebind { .. }
+            | Action::Restart(Role::Service(_))
+            | Action::RestartInOrder(Role::Service(_))
+            | Action::Clock { .. } => {}
             Action::Pause { lasts, .. } => until = at + *lasts,
             Action::DiskFull(is_full) => self.is_full = *is_full,
             Action::Start { nodes, .. } => {
@@ -275,11 +284,11 @@ impl Moment {
                 }
                 self.born = self.born.max(at);
             }
-            Action::Restart(Role::Node(node)) => {
+            Action::Restart(Role::Node(node)) | Action::RestartInOrder(Role::Node(node)) => {
                 self.started[*node] = true;
                 self.barred.extend(self.expired.get(node).filter(|node| !self.doubtful.contains(node)));
             }
-            Action::Stop(node) => self.started[*node] = false,
+            Action::Stop(node) | Action::StopInOrder(node) => self.started[*node] = false,
             Action::Revoke(node) => drop(self.revoked.insert(*node)),
             Action::Expire(node) => drop(self.expired.insert(*node)),
             Action::Renew(node) => {
@@ -291,9 +300,23 @@ impl Moment {
             Action::Move { node, to } => {
                 let was_well = self.is_well(*node);
                 self.now.nodes[*node].interfaces = vec![*to];
-                // Who could not register before has never been anywhere.
-                if self.started[*node] && !was_well && self.is_well(*node) {
-                    self.born = self.born.max(at);
+                self.may_be_born(at, *node, was_well);
+            }
+            Action::Attach { node, to } => {
+                let was_well = self.is_well(*node);
+                self.now.nodes[*node].interfaces.push(*to);
+                self.may_be_born(at, *node, was_well);
+            }
+            Action::Detach { node, site } => {
+                let was_well = self.is_well(*node);
+                self.now.nodes[*node].interfaces.retain(|place| place.site != *site);
+                self.may_be_born(at, *node, was_well);
+            }
+            Action::Path { site, far, towards, family, way } => {
+                for up in [true, false].into_iter().filter(|up| towards.is(*up)) {
+                    let path = (*site, *far, *family, up);
+                    self.bad_paths.retain(|bad| *bad != path);
+                    self.bad_paths.extend((!is_clear(way)).then_some(path));
                 }
             }
             Action::Firewall { site, firewall } => self.now.sites[*site].firewall = Some((**firewall).clone()),
@@ -304,6 +327,13 @@ impl Moment {
             }
         }
         self.last = self.last.max(until);
+    }
+
+    /// A node that could not register before has never been anywhere.
+    fn may_be_born(&mut self, at: Instant, node: usize, was_well: bool) {
+        if self.started[node] && !was_well && self.is_well(node) {
+            self.born = self.born.max(at);
+        }
     }
 
     /// Everybody who has started is registered, and knows its network, if nothing is wrong.
@@ -409,6 +439,7 @@ impl Moment {
         serves
             && is_up
             && !self.is_full
+            && self.bad_paths.is_empty()
             && [pair.from, pair.to]
                 .into_iter()
                 .all(|node| self.started[node] && self.is_certified(node) && self.is_well(node))
@@ -459,29 +490,33 @@ impl Moment {
 
     /// Whether a node can register, by good links, in every place where it is.
     fn is_well(&self, node: usize) -> bool {
-        self.now.nodes[node].interfaces.iter().all(|place| {
-            let site = &self.now.sites[place.site];
-            let here = End { node, site: place.site };
-            let signals =
-                oracle::judge(&self.now, here, here).attempts.iter().all(|a| a.result != Err(Obstacle::NoSignaling));
-            let carrier = site.carrier.map(|carrier| &self.now.carriers[carrier]);
-            let links = [Some(&site.link), carrier.map(|carrier| &carrier.link)];
-            let is_down = self.down.iter().any(|at| match at {
-                LinkAt::Site(site) => *site == place.site,
-                LinkAt::Carrier(carrier) => site.carrier == Some(*carrier),
-                LinkAt::Service(_) => false,
-            });
-            let mut nats = nats(site).chain(carrier.map(|carrier| &carrier.nat));
-            let is_shared =
-                self.ever.iter().filter(|sites| sites.iter().any(|&other| self.meet(place.site, other))).count() > 1;
-            let several_search = self.now.policy == Policy::Optimal && self.ever.len() > 2;
-            let is_fickle = nats.any(|nat| is_fickle(nat, is_shared, several_search));
-            let reads_names = site.firewall.iter().flat_map(|wall| &wall.inspect).any(|rule| match &rule.what {
-                Trait::ServerName(_) => true,
-                Trait::Quic | Trait::Version(_) | Trait::Alpn(_) => false,
-            });
-            signals && !is_down && !is_fickle && !reads_names && links.into_iter().flatten().all(is_good)
-        })
+        !self.now.nodes[node].interfaces.is_empty()
+            && self.now.nodes[node].interfaces.iter().all(|place| {
+                let site = &self.now.sites[place.site];
+                let here = End { node, site: place.site };
+                let signals = oracle::judge(&self.now, here, here)
+                    .attempts
+                    .iter()
+                    .all(|a| a.result != Err(Obstacle::NoSignaling));
+                let carrier = site.carrier.map(|carrier| &self.now.carriers[carrier]);
+                let links = [Some(&site.link), carrier.map(|carrier| &carrier.link)];
+                let is_down = self.down.iter().any(|at| match at {
+                    LinkAt::Site(site) => *site == place.site,
+                    LinkAt::Carrier(carrier) => site.carrier == Some(*carrier),
+                    LinkAt::Service(_) => false,
+                });
+                let mut nats = nats(site).chain(carrier.map(|carrier| &carrier.nat));
+                let is_shared =
+                    self.ever.iter().filter(|sites| sites.iter().any(|&other| self.meet(place.site, other))).count()
+                        > 1;
+                let several_search = self.now.policy == Policy::Optimal && self.ever.len() > 2;
+                let is_fickle = nats.any(|nat| is_fickle(nat, is_shared, several_search));
+                let reads_names = site.firewall.iter().flat_map(|wall| &wall.inspect).any(|rule| match &rule.what {
+                    Trait::ServerName(_) => true,
+                    Trait::Quic | Trait::Version(_) | Trait::Alpn(_) => false,
+                });
+                signals && !is_down && !is_fickle && !reads_names && links.into_iter().flatten().all(is_good)
+            })
     }
 
     /// Whether several nodes want one port of a site's NATs.
@@ -534,17 +569,4 @@ impl Moment {
 enum V4 {
     Global,
     Private,
-}
-
-/// Whether a link loses nothing and is fast enough for whatever scenarios send.
-fn is_good(link: &Link) -> bool {
-    [&link.up, &link.down].into_iter().all(|way: &Way| {
-        way.loss == 0.0
-            && way.burst_loss.is_none()
-            && way.corrupt == 0.0
-            && way.reorder == 0.0
-            && !way.black_hole
-            && way.rate_bps.is_none()
-            && way.delay + way.jitter <= Duration::from_millis(250)
-    })
 }

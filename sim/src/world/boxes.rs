@@ -186,10 +186,7 @@ impl Plan<'_> {
     /// The sites that a node is ever in: where it starts, then where it moves, each once.
     fn sites_of(&self, node: usize) -> Vec<usize> {
         let starts = self.scenario.nodes[node].interfaces.iter().map(|place| place.site);
-        let moves = self.scenario.steps.iter().filter_map(|step| match &step.action {
-            Action::Move { node: n, to } if *n == node => Some(to.site),
-            _ => None,
-        });
+        let moves = self.scenario.comes_to(node).map(|place| place.site);
         let mut sites = Vec::new();
         for site in starts.chain(moves) {
             if !sites.contains(&site) {
@@ -254,10 +251,7 @@ impl Plan<'_> {
     /// Every address that a node ever has in a site.
     fn addresses_in(&self, node: usize, site: usize) -> Vec<IpAddr> {
         let starts = self.scenario.nodes[node].interfaces.iter();
-        let moves = self.scenario.steps.iter().filter_map(|step| match &step.action {
-            Action::Move { node: n, to } if *n == node => Some(to),
-            _ => None,
-        });
+        let moves = self.scenario.comes_to(node);
         starts.chain(moves).filter(|place| place.site == site).flat_map(addresses).collect()
     }
 

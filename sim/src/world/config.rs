@@ -1,7 +1,7 @@
 //! What boxes are told, from the words of a scenario.
 //!
-//! Every field is taken apart by name: a new key of a scenario does not compile until it is said here what a box makes of
-//! it.
+//! Every field is taken apart by name: a new key of a scenario does not compile until it is said here what a box makes
+//! of it.
 
 use cyphonic_scenarios::{Firewall as FirewallWords, Nat as NatWords};
 

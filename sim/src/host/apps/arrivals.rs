@@ -27,6 +27,8 @@ pub struct Arrivals {
     highest: Option<u64>,
     /// One bit a sequence number.
     seen: Vec<u64>,
+    /// Numbers and times of new packets, in the order of arrival.
+    order: Vec<(u64, Instant)>,
 }
 
 impl Arrivals {
@@ -34,6 +36,11 @@ impl Arrivals {
     pub fn has(&self, sequence: u64) -> bool {
         let word = usize::try_from(sequence / 64).ok().and_then(|index| self.seen.get(index));
         word.is_some_and(|word| word & (1 << (sequence % 64)) != 0)
+    }
+
+    /// The number of each new packet and when it arrived, in that order.
+    pub fn order(&self) -> &[(u64, Instant)] {
+        &self.order
     }
 
     /// Notes one arrival. `false` if no flow is that long.
@@ -51,6 +58,7 @@ impl Arrivals {
         }
         self.seen[index] |= 1 << (sequence % 64);
         self.received += 1;
+        self.order.push((sequence, now));
         if self.highest.is_some_and(|highest| sequence < highest) {
             self.reordered += 1;
         } else {

@@ -19,8 +19,8 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct Flow {
     /// How many datagrams; at most [`FLOW_LIMIT`] are sent.
     pub count: u64,
-    /// How many a second, evenly spaced; at least one.
-    pub per_second: u32,
+    /// Time between two.
+    pub interval: Duration,
     /// UDP payload bytes of each; at least 16 are sent.
     pub payload: usize,
     /// What the peer does with them.
@@ -43,6 +43,8 @@ pub struct FlowReport {
     pub sent: u64,
     /// Datagrams that the virtual interface did not take.
     pub unsent: u64,
+    /// When the first was due.
+    pub begun: Option<Instant>,
     /// What came back ([`FlowEnd::Echo`]).
     pub returned: Arrivals,
     /// How often the path said Packet Too Big.
@@ -111,7 +113,6 @@ pub(super) struct FlowTask {
 impl FlowTask {
     pub(super) fn new(started: Instant, mut flow: Flow, peer: IpAddr, port: u16, nonce: u64) -> Self {
         flow.count = flow.count.min(FLOW_LIMIT);
-        flow.per_second = flow.per_second.max(1);
         let service = match flow.end {
             FlowEnd::Echo => UDP_ECHO_PORT,
             FlowEnd::Sink => UDP_SINK_PORT,
@@ -122,6 +123,7 @@ impl FlowTask {
     /// Sends what is due. Whether nothing is left to do or to wait for.
     pub(super) fn wake(&mut self, outlet: &mut Outlet<'_>, report: &mut FlowReport) -> bool {
         report.flow = self.nonce;
+        report.begun = Some(self.started);
         while self.next < self.flow.count && self.due(self.next) <= outlet.now {
             let datagram = FlowHeader { flow: self.nonce, sequence: self.next }.write(self.flow.payload);
             match outlet.udp(self.port, self.destination, &datagram) {
@@ -140,7 +142,7 @@ impl FlowTask {
 
     /// When a datagram is to be sent: counted from the start, so that rounding does not add up.
     fn due(&self, sequence: u64) -> Instant {
-        let nanos = u128::from(sequence) * 1_000_000_000 / u128::from(self.flow.per_second);
+        let nanos = u128::from(sequence) * self.flow.interval.as_nanos();
         self.started + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }

@@ -26,7 +26,10 @@ fn run(engine: &mut dyn Engine, hosts: [BoxId; 2]) -> (Vec<AppReport>, BTreeMap<
     let b = |family| Target::Name(name("b.test"), family);
     let apps = [
         App::Echo(b(Family::V4), Echo { count: 3, ..Echo::default() }),
-        App::Flow(b(Family::V6), Flow { count: 200, per_second: 100, payload: 64, end: FlowEnd::Echo }),
+        App::Flow(
+            b(Family::V6),
+            Flow { count: 200, interval: Duration::from_millis(10), payload: 64, end: FlowEnd::Echo },
+        ),
         App::Transfer(b(Family::V6), Transfer { bytes: 1_000_000, seed: 1 }),
     ];
     let ids = engine.with(hosts[0], |now, host: &mut Host<Toy>| {

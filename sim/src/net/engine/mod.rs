@@ -19,7 +19,7 @@ pub use cell::{MAX_SENDS_AT_ONCE, MAX_TIMEOUTS_AT_ONCE};
 pub use events::EventEngine;
 pub use turmoil::TurmoilEngine;
 
-use super::{BoxId, Direction, NetBox, Network, WireConfig, WireError};
+use super::{BoxId, Direction, NetBox, Network, PathConfig, WireConfig, WireError};
 
 /// A driver of a network.
 ///
@@ -46,6 +46,11 @@ pub trait Engine {
 
     /// Changes how a direction of a wire behaves, for packets sent from now on.
     fn set_wire(&mut self, direction: Direction, config: WireConfig) -> Result<(), WireError>;
+
+    /// Lets a path through a direction of a wire fare otherwise, for packets sent from now on, or no more.
+    fn set_path(&mut self, direction: Direction, name: &str, path: Option<PathConfig>) -> Result<(), WireError> {
+        self.network().set_path(direction, name, path)
+    }
 
     /// Takes a direction of a wire down or up. Packets that are on the wire already arrive.
     fn set_wire_up(&mut self, direction: Direction, up: bool);

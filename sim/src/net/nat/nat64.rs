@@ -72,6 +72,11 @@ impl Nat64 {
         self.table.reboot();
     }
 
+    /// As [`Nat::rebind`](super::Nat::rebind).
+    pub fn rebind(&mut self, now: Instant, host: IpAddr, is_far: impl Fn(IpAddr) -> bool) {
+        self.table.rebind(now, host, is_far);
+    }
+
     /// Mappings that stand at `now`.
     pub fn live_mappings(&self, now: Instant) -> usize {
         self.table.live_mappings(now)

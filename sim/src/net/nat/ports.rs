@@ -82,6 +82,9 @@ impl Table {
 
     /// Whether no mapping has this port. Takes the places of those that have expired.
     fn is_free(&mut self, now: Instant, key: Key) -> bool {
+        if self.spent.contains(&(key.kind, key.external)) {
+            return false;
+        }
         let taken: Vec<Key> = self.mappings.range(key.copies()).map(|(&key, _)| key).collect();
         taken.into_iter().all(|key| self.reclaim(now, key))
     }

@@ -1,7 +1,7 @@
 //! What a NAT remembers. It knows nothing of packets: addresses and ports go in and come out, so that it serves every
 //! translation, whatever the families inside and outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -140,6 +140,8 @@ pub(super) struct Table {
     sweep_at: Instant,
     pub(super) next_port: u16,
     pub(super) next_address: usize,
+    /// Ports that are not given out any more: those that were taken from someone.
+    pub(super) spent: BTreeSet<(Kind, Outside)>,
     next_flush: Option<Instant>,
 }
 
@@ -162,6 +164,7 @@ impl Table {
             hosts: BTreeMap::new(),
             sessions: 0,
             sweep_at: Instant::ZERO,
+            spent: BTreeSet::new(),
             next_flush: None,
         }
     }
@@ -179,7 +182,20 @@ impl Table {
         self.clear();
         self.next_port = *self.config.ports.start();
         self.next_address = self.config.external.len() - 1;
+        self.spent.clear();
         self.next_flush = None;
+    }
+
+    /// Forgets the UDP mappings of a host inside by which it speaks to a remote address, and gives it other ports from
+    /// now on.
+    pub(super) fn rebind(&mut self, now: Instant, host: IpAddr, is_far: impl Fn(IpAddr) -> bool) {
+        let speaks = |mapping: &Mapping| mapping.sessions.iter().any(|(far, s)| s.is_live(now) && is_far(far.0));
+        let of_host = self.mappings.iter().filter(|(key, m)| key.kind == Kind::Udp && m.key.inside.0 == host);
+        let rebound: Vec<Key> = of_host.filter(|(_, mapping)| speaks(mapping)).map(|(&key, _)| key).collect();
+        for key in rebound {
+            self.forget(key);
+            self.spent.insert((key.kind, key.external));
+        }
     }
 
     /// Mappings that stand at `now`.

@@ -50,6 +50,12 @@ impl Nat {
         self.table.reboot();
     }
 
+    /// Forgets the UDP mappings of a host inside by which it speaks to a remote address, and gives it other ports from
+    /// now on; unless it overloads ports.
+    pub fn rebind(&mut self, now: Instant, host: IpAddr, is_far: impl Fn(IpAddr) -> bool) {
+        self.table.rebind(now, host, is_far);
+    }
+
     /// Mappings that stand at `now`.
     pub fn live_mappings(&self, now: Instant) -> usize {
         self.table.live_mappings(now)

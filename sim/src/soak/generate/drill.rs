@@ -5,6 +5,8 @@
 //! | rest | echoes, a long silence, echoes, datagrams, a transfer | keep-alives of mappings, registrations, tunnels |
 //! | blip | one link is down for a moment while tunnels are built | retransmission |
 //! | move | a node moves before tunnels are built, meanwhile, or later | handover; stale state |
+//! | interface | a node gets a second interface, or loses one of two | tunnels over another interface |
+//! | rebind | a NAT gives one node other ports while tunnels are used | tunnels that follow a peer's new port |
 //! | reboot | a NAT forgets its mappings while tunnels are used | detection of dead tunnels |
 //! | restart | a service crashes and starts again while tunnels are used | which part depends on which service |
 //! | pause | a role stands still for a moment while tunnels are used | timers that give up too early |
@@ -30,13 +32,15 @@ impl Generator {
         let nodes = self.sheet.section("node").count() as u64;
         let names: Vec<toml::Value> = NODES[..nodes as usize].iter().map(|&name| name.into()).collect();
         self.step(0, "start", table([("nodes", names.into()), ("give_up_s", int(10))]));
-        let end = match self.below(7) {
+        let end = match self.below(9) {
             0 => self.rest(nodes),
             1 => self.blip(nodes),
             2 => self.moves(nodes),
             3 => self.restarts(nodes),
             4 => self.pauses(nodes),
             5 => self.clocks(nodes),
+            6 => self.interfaces(nodes),
+            7 => self.rebinds(nodes),
             _ => self.reboot(nodes),
         };
         // A TCP connection that leads nowhere takes its time to find out.
@@ -85,21 +89,50 @@ impl Generator {
 
     fn moves(&mut self, nodes: u64) -> u64 {
         self.round(BEGIN_MS, nodes, 30, 1_000);
-        let node = NODES[self.below(nodes) as usize];
-        let sites: Vec<String> =
-            self.sheet.section("site").filter_map(|site| Some(site.get("name")?.as_str()?.to_owned())).collect();
-        let to = sites[self.below(sites.len() as u64) as usize].clone();
+        let (node, to) = (self.below(nodes), self.any_site());
         let at = BEGIN_MS - 500 + self.below(8_000) / self.pick(&[1, 8]);
-        self.step(at, "move", table([("node", node.into()), ("to", to.into())]));
+        self.moves_to(at, node, to);
         self.transfer_before(at, nodes);
         BEGIN_MS + 30_000
+    }
+
+    fn any_site(&mut self) -> String {
+        let sites = self.sheet.section("site").count() as u64;
+        format!("site{}", self.from(1, sites))
+    }
+
+    fn interfaces(&mut self, nodes: u64) -> u64 {
+        self.round(BEGIN_MS, nodes, 30, 1_000);
+        let at = BEGIN_MS + self.below(8_000) / self.pick(&[1, 8]);
+        let several = (0..nodes).find(|node| self.places[*node as usize].len() > 1);
+        if let Some(node) = several {
+            let which = self.below(2) as usize;
+            let from = self.places[node as usize][which].clone();
+            self.detach(at, node, &from);
+        } else {
+            let (node, to) = (self.below(nodes), self.any_site());
+            if !self.places[node as usize].contains(&to) {
+                self.attach(at, node, to);
+            }
+        }
+        self.transfer_before(at, nodes);
+        BEGIN_MS + 30_000
+    }
+
+    fn rebinds(&mut self, nodes: u64) -> u64 {
+        self.round(BEGIN_MS, nodes, 42, 1_000);
+        let at = BEGIN_MS + self.from(3_000, 14_000);
+        self.rebinding(at, nodes);
+        self.transfer_before(at, nodes);
+        BEGIN_MS + 42_000
     }
 
     fn restarts(&mut self, nodes: u64) -> u64 {
         self.round(BEGIN_MS, nodes, 30, 1_000);
         let what = self.pick(&SERVICES);
         let at = BEGIN_MS + self.from(100, 9_000);
-        self.step(at, "restart", table([("what", what.into())]));
+        let restart = self.perhaps_in_order(table([("what", what.into())]));
+        self.step(at, "restart", restart);
         self.transfer_before(at, nodes);
         BEGIN_MS + 30_000
     }

@@ -32,6 +32,11 @@ impl Generator {
         if early < nodes {
             // Whoever comes late, comes into the middle of it.
             let at = self.below(now + 1);
+            // Whose certificate expires when, nobody can say any more.
+            if self.one_in(4) && !self.has("expire") {
+                let (late, step) = (NODES[self.from(early, nodes - 1) as usize], self.pick(&CLOCKS_S));
+                self.step(at, "clock", table([("what", late.into()), ("step_s", step.into())]));
+            }
             self.step(at, "start", table([("nodes", started(early, nodes)), ("give_up_s", 10.into())]));
         }
         now += self.pick(&[100, 3_000, 12_000]);
@@ -59,7 +64,7 @@ impl Generator {
 
     /// One thing that happens; `nodes` of them have started.
     fn transition(&mut self, at: u64, nodes: u64, sites: u64) {
-        match self.below(33) {
+        match self.below(41) {
             0..=4 => {
                 let mut keys = self.pair(nodes);
                 keys.insert("count".to_owned(), int(self.from(1, 6)));
@@ -71,8 +76,8 @@ impl Generator {
             7 | 8 => self.transfer(at, nodes),
             9..=12 => {
                 let to = format!("site{}", self.from(1, sites));
-                let node = NODES[self.below(nodes) as usize];
-                self.step(at, "move", table([("node", node.into()), ("to", to.into())]));
+                let node = self.below(nodes);
+                self.moves_to(at, node, to);
             }
             13 => {
                 let ms = self.pick(&[500, 20_000, 70_000, 150_000]);
@@ -111,7 +116,8 @@ impl Generator {
             22 | 23 => {
                 // Away for a while, or for good.
                 let node = NODES[self.below(nodes) as usize];
-                self.step(at, "stop", table([("node", node.into())]));
+                let stop = self.perhaps_in_order(table([("node", node.into())]));
+                self.step(at, "stop", stop);
                 if !self.one_in(3) {
                     let back = at + self.pick(&[700, 8_000, 40_000]);
                     self.step(back, "restart", table([("what", node.into())]));
@@ -126,7 +132,8 @@ impl Generator {
             }
             25 | 26 => {
                 let what = self.role(nodes);
-                self.step(at, "restart", table([("what", what.into())]));
+                let restart = self.perhaps_in_order(table([("what", what.into())]));
+                self.step(at, "restart", restart);
             }
             27 | 28 => {
                 let (what, ms) = (self.role(nodes), self.pick(&[200, 1_000, 3_000, 10_000, 35_000]));
@@ -139,6 +146,9 @@ impl Generator {
                     self.step(at, "clock", table([("what", what.into()), ("step_s", step.into())]));
                 }
             }
+            33 | 34 => self.interface(at, nodes, sites),
+            35 | 36 => self.rebinding(at, nodes),
+            37..=39 => self.bad_path(at, sites),
             31 => {
                 self.step(at, "disk_full", Table::new());
                 let free = at + self.pick(&[20, 2_000, 8_000, 35_000]);
@@ -156,6 +166,14 @@ impl Generator {
                 }
             }
         }
+    }
+
+    /// One time in three somebody goes in order.
+    pub(super) fn perhaps_in_order(&mut self, mut keys: Table) -> Table {
+        if self.one_in(3) {
+            keys.insert("graceful".to_owned(), true.into());
+        }
+        keys
     }
 
     pub(super) fn any(&mut self, indices: &[usize]) -> Option<Place> {
@@ -191,6 +209,10 @@ impl Generator {
                 self.step(at, "firewall", keys);
             }
         }
+        for path in std::mem::take(&mut self.bad_paths) {
+            self.step(at, "path", path);
+        }
+        self.everybody_somewhere(at);
         let healed = at + HEALING.as_millis() as u64;
         self.step(at, "wait", table([("ms", int(HEALING.as_millis() as u64))]));
         healed

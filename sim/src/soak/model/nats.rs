@@ -1,7 +1,7 @@
 //! What the model makes of each word about a NAT.
 //!
-//! Every key is taken apart by name and every word of a key is matched: a new one does not compile until it is said here
-//! whether anything can be demanded behind it.
+//! Every key is taken apart by name and every word of a key is matched: a new one does not compile until it is said
+//! here whether anything can be demanded behind it.
 
 use cyphonic_scenarios::{Dependence, IcmpErrors, Nat, PortChoice, Site, SiteV4, SiteV6};
 
@@ -15,8 +15,8 @@ pub(super) fn nats(site: &Site) -> impl Iterator<Item = &Nat> {
     v4.chain(v6).chain(site.nat64.iter().map(|nat64| &nat64.nat))
 }
 
-/// Whether nothing can be demanded of nodes behind a NAT. `is_shared`: several nodes are ever behind it. `several_search`:
-/// more than two nodes look for better ways.
+/// Whether nothing can be demanded of nodes behind a NAT. `is_shared`: several nodes are ever behind it.
+/// `several_search`: more than two nodes look for better ways.
 pub(super) fn is_fickle(nat: &Nat, is_shared: bool, several_search: bool) -> bool {
     let &Nat {
         mapping,

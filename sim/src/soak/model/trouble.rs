@@ -5,8 +5,9 @@ use std::time::Duration;
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Action, Firewall, Link, Pair, Probes, Reaction, Role, Scenario, ServiceName, Site};
 
+use super::links::is_good;
 use super::nats::{ends_mappings, nats};
-use super::{BLIP, PAUSE, is_good};
+use super::{BLIP, PAUSE};
 
 /// A tunnel that was asked for so long before anything happened is up, the relay at last, of whose handshakes each
 /// takes its round trips: this time, and so many of the longest ones of a network.
@@ -64,9 +65,13 @@ pub(super) fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) ->
             Action::Pause { lasts, .. } if trouble == Trouble::None && *lasts <= PAUSE => {
                 trouble = Trouble::Blip(at + *lasts);
             }
-            Action::NatReboot(_) if trouble == Trouble::None => trouble = Trouble::Reboot(at),
-            Action::Move { .. } if trouble == Trouble::None => trouble = Trouble::Move(at, step.action.clone()),
-            Action::Restart(Role::Service(service)) if trouble == Trouble::None => {
+            Action::NatReboot(_) | Action::Rebind { .. } if trouble == Trouble::None => trouble = Trouble::Reboot(at),
+            Action::Move { .. } | Action::Attach { .. } | Action::Detach { .. } if trouble == Trouble::None => {
+                trouble = Trouble::Move(at, step.action.clone());
+            }
+            Action::Restart(Role::Service(service)) | Action::RestartInOrder(Role::Service(service))
+                if trouble == Trouble::None =>
+            {
                 trouble = Trouble::Restart(at, *service);
             }
             Action::LinkUp { at: link, up: false } if trouble == Trouble::None => {
