@@ -84,8 +84,17 @@ fn bodies(c: &mut Criterion) {
 }
 
 fn header(c: &mut Criterion) {
-    let header =
-        Header { transaction: 1, flags: Flags(0), kind: Kind::Capsule, count: 0, sequence: 2, length: 3, id: [4; 16] };
+    let header = Header {
+        transaction: 1,
+        spoken: cyphonic_core::version::Spoken::FIRST,
+        flags: Flags(0),
+        kind: Kind::Capsule,
+        count: 0,
+        sequence: 2,
+        length: 3,
+        option: 0,
+        id: [4; 16],
+    };
     let bytes = header.encode();
     c.bench_function("header/encode", |b| b.iter(|| black_box(&header).encode()));
     c.bench_function("header/decode", |b| b.iter(|| Header::decode(black_box(&bytes))));
@@ -93,8 +102,17 @@ fn header(c: &mut Criterion) {
 
 fn frames(c: &mut Criterion) {
     let length = 1364;
-    let header =
-        Header { transaction: 1, flags: Flags(0), kind: Kind::Capsule, count: 0, sequence: 2, length, id: [4; 16] };
+    let header = Header {
+        transaction: 1,
+        spoken: cyphonic_core::version::Spoken::FIRST,
+        flags: Flags(0),
+        kind: Kind::Capsule,
+        count: 0,
+        sequence: 2,
+        length,
+        option: 0,
+        id: [4; 16],
+    };
     let frame = [&header.encode()[..], &vec![0; usize::from(length)]].concat();
     let stream = frame.repeat(100);
     let mut group = c.benchmark_group("frames");
@@ -102,7 +120,7 @@ fn frames(c: &mut Criterion) {
     for piece in [1200, 16_384] {
         group.bench_function(BenchmarkId::new("pieces", piece), |b| {
             b.iter(|| {
-                let mut reader = FrameReader::new();
+                let mut reader = FrameReader::default();
                 stream
                     .chunks(piece)
                     .map(|bytes| {

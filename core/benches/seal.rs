@@ -15,11 +15,13 @@ fn packets(criterion: &mut Criterion) {
     let sealing = Sealing::new(&Key128([7; 16]));
     let header = Header {
         transaction: 1,
+        spoken: cyphonic_core::version::Spoken::FIRST,
         flags: Flags::default(),
         kind: Kind::Capsule,
         count: 0,
         sequence: 1,
         length: 0,
+        option: 0,
         id: [3; 16],
     };
     let mut group = criterion.benchmark_group("conventional");

@@ -20,10 +20,10 @@ use guesses::Guesses;
 
 use crate::conventional::login::TlsChannel;
 use crate::event::{DropReason, Event, Protection, Signal};
-use crate::header::{Flags, Header};
+use crate::header::{Flags, Header, Kind};
 use crate::key::Key128;
 use crate::machine::{Input, Machine, Output, ServiceCommand, StreamId, StreamInput, StreamOutput, Tables};
-use crate::message::{Credential, ErrorCode, FrameReader, LoginRequest, LoginResponse, Message};
+use crate::message::{Credential, ErrorCode, FrameReader, LoginRequest, LoginResponse, Message, WhyUnread};
 use crate::name::{Fqdn, NodeId, Party};
 use crate::quic::{CidScheme, LinkId, LinkOutput, Links, QuicConfig};
 use crate::store::Store;
@@ -32,6 +32,7 @@ use crate::timers::Timers;
 use crate::timing::auth::LOGIN_TIMEOUT;
 use crate::timing::{Due, Timer, earliest};
 use crate::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError};
+use crate::version::Versions;
 
 /// Most logins over TCP at one time.
 pub const MAX_LOGINS: usize = 4096;
@@ -66,6 +67,7 @@ pub struct Auth {
     streams: BTreeMap<StreamId, Login>,
     timers: Timers<StreamId>,
     guesses: Guesses,
+    versions: Versions,
     out: VecDeque<Output>,
 }
 
@@ -88,6 +90,7 @@ impl Auth {
             tls,
             nms_conventional: config.nms_conventional,
             nms_proposed: config.nms_proposed,
+            versions: config.quic.options.versions,
             store: config.store,
             links: Links::new(config.quic, CidScheme::Direct, true, &mut rng)?,
             rng,
@@ -162,7 +165,7 @@ impl Auth {
     ) -> Option<Message> {
         let Ok(message) = Message::decode_body(header.kind, body) else {
             self.dropped(DropReason::BadBody);
-            return None;
+            return (header.kind != Kind::Error).then(|| Message::Error(ErrorCode::Malformed(header.kind as u8)));
         };
         let Message::LoginRequest(request) = message else {
             self.dropped(DropReason::Unexpected);
@@ -224,7 +227,8 @@ impl Auth {
         match event {
             StreamInput::Accepted { remote } => match TlsChannel::server(self.tls.clone()) {
                 Ok(channel) if self.streams.len() < MAX_LOGINS => {
-                    self.streams.insert(id, Login { from: remote.ip(), channel, reader: FrameReader::default() });
+                    self.streams
+                        .insert(id, Login { from: remote.ip(), channel, reader: FrameReader::new(self.versions) });
                     self.timers.set(id, Some(now + LOGIN_TIMEOUT));
                 }
                 _ => {
@@ -250,20 +254,25 @@ impl Auth {
         let frame = login.reader.next();
         let (names, from) = (login.channel.peer_names(), Some(login.from));
         let answered = match frame {
-            Some(Ok((header, body))) => self.answer(now, &header, &body, &names, from).map(|answer| (header, answer)),
-            Some(Err(_)) => {
-                self.dropped(DropReason::BadHeader);
-                None
+            Some(Ok((header, body))) => self.answer(now, &header, &body, &names, from).map(|answer| {
+                let flags = Flags(Flags::FROM_RESPONDER);
+                let mut frame = answer.to_bytes(header.transaction, flags, 0, 0, header.id);
+                self.versions.towards(Some(header.spoken)).stamp(&mut frame);
+                (header.id, answer, frame)
+            }),
+            Some(Err(unread)) => {
+                let version = unread.why == WhyUnread::Version;
+                self.dropped(if version { DropReason::UnknownVersion } else { DropReason::UnknownType });
+                unread.answer_frame(self.versions).map(|(answer, frame)| (unread.header.id, answer, frame))
             }
             None => None,
         };
-        if let Some((header, answer)) = &answered {
-            self.signal(answer, header.id, Protection::Tls);
+        if let Some((id, answer, _)) = &answered {
+            self.signal(answer, *id, Protection::Tls);
         }
         let Some(login) = self.streams.get_mut(&id) else { return };
-        if let Some((header, answer)) = &answered {
-            let flags = Flags(Flags::FROM_RESPONDER);
-            login.channel.send(&answer.to_bytes(header.transaction, flags, 0, 0, header.id));
+        if let Some((_, _, frame)) = &answered {
+            login.channel.send(frame);
             login.channel.close();
         }
         let bytes = login.channel.take_output();

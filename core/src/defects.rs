@@ -99,6 +99,8 @@ mod planting {
         LostTunnelKept,
         /// A repeated or old registration counts as new.
         EpochUnchecked,
+        /// An epoch may be as far ahead of the clock as anybody likes.
+        EpochWithoutLimit,
         /// A node that registers anew is found where it was.
         StaleRouteAnswered,
         /// Each kind of filtering is taken for the next better one.

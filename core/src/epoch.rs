@@ -1,70 +1,90 @@
 //! Numbers that only grow, over restarts too: what carries an older one than the last is a replay.
+//!
+//! A sender gives out [`Epochs`]. A receiver takes an epoch that is [newer than the last one](is_timely) and not too
+//! far ahead of its own clock. A sender whose epoch is refused is told the least that is accepted, authenticated, and
+//! goes on from there. So one sender with a wrong clock, or one that lies, cannot use up the numbers of its name: no
+//! later registration is shut out, and a clock that is ten years off costs one round trip.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::time::Instant;
-use crate::timing::common::{EPOCH_FIRST_LEAP, EPOCH_LONGEST_LEAP};
+use crate::timing::common::EPOCH_SLACK;
 use crate::tls::WallClock;
 
-/// Gives out epochs: nanoseconds of civil time, or more.
+/// [`EPOCH_SLACK`], ns.
+const SLACK: u64 = EPOCH_SLACK.as_nanos() as u64;
+
+/// Whether a receiver takes an epoch, by the last one that it took and its own civil time, ns.
 ///
-/// Within one life they grow whatever the civil clock does. A clock that jumps ahead is followed. If it was set back
-/// before the next life begins, that life's first ones are refused as old; then [`Self::leap`] goes beyond the last
-/// life's.
+/// The direct successor of the last one is always taken: that is what a sender which was refused is told. So a receiver
+/// whose clock was set back shuts nobody out. It moves the last one by 1 ns, so that nobody can use up the numbers by
+/// it.
+pub fn is_timely(last: Option<u64>, epoch: u64, civil: u64) -> bool {
+    let successor = last.and_then(|last| last.checked_add(1));
+    last.is_none_or(|last| epoch > last)
+        && (epoch <= civil.saturating_add(SLACK) || successor == Some(epoch) || defect!(EpochWithoutLimit))
+}
+
+/// The least epoch that a receiver takes after `last`.
+pub fn least_after(last: Option<u64>) -> u64 {
+    last.map_or(0, |last| last.saturating_add(1))
+}
+
+/// The civil time of a clock, ns since 1970.
+pub fn civil(clock: &dyn WallClock) -> u64 {
+    u64::try_from(clock.since_unix_epoch().as_nanos()).unwrap_or(u64::MAX / 2)
+}
+
+/// Gives out epochs: nanoseconds of civil time, or what the receiver asked for.
+///
+/// Within one life they grow whatever the civil clock does, and a clock that jumps ahead is followed. If the receiver
+/// refuses one, because the clock is ahead of the receiver's or was behind when this life began, [`Self::told`] goes on
+/// from what the receiver accepts. From then on this clock does not count, only what passes.
 #[derive(Debug)]
 pub struct Epochs {
     clock: Arc<dyn WallClock>,
     last: u64,
-    /// How far the next leap goes.
-    leap: Duration,
-    /// The first reading of the clock, and the instant of it.
+    /// The first reading of the clock, and the instant of it; or what the receiver told, and when.
     origin: Option<(u64, Instant)>,
+    /// The receiver told where to go on.
+    told: bool,
 }
 
 impl Epochs {
     /// Epochs that follow this clock.
     pub fn new(clock: Arc<dyn WallClock>) -> Self {
-        Self { clock, last: 0, leap: EPOCH_FIRST_LEAP, origin: None }
+        Self { clock, last: 0, origin: None, told: false }
     }
 
     /// Reads the clock, if it was never read before: what passes from now on counts, even if the clock stands still.
     pub fn begin(&mut self, now: Instant) {
-        let civil = self.civil();
+        let civil = civil(&*self.clock);
         self.origin.get_or_insert((civil, now));
     }
 
-    fn civil(&self) -> u64 {
-        u64::try_from(self.clock.since_unix_epoch().as_nanos()).unwrap_or(u64::MAX / 2)
-    }
-
-    /// The next one; greater than all before.
+    /// The next one; greater than all before, or than what the receiver told since.
     pub fn next(&mut self, now: Instant) -> u64 {
-        let civil = self.civil();
+        let civil = civil(&*self.clock);
         let (first, at) = *self.origin.get_or_insert((civil, now));
         let passed = u64::try_from((now - at).as_nanos()).unwrap_or(u64::MAX / 2);
-        self.last = (self.last + 1).max(civil).max(first.saturating_add(passed));
+        let followed = if self.told { 0 } else { civil };
+        self.last = self.last.saturating_add(1).max(followed).max(first.saturating_add(passed));
         self.last
     }
 
-    /// Some other one was seen, of a life whose clock was ahead of ours: the next one will be later.
-    pub fn follow(&mut self, seen: u64) {
-        self.last = self.last.max(seen);
-    }
-
-    /// The last one was refused: an earlier life had a clock that was ahead of ours. The next one will be later by an
-    /// hour, and by four times as much after each further leap, so that a day takes four and a year eight. False once
-    /// that has gone so far that a clock cannot be why.
-    pub fn leap(&mut self) -> bool {
-        self.last = self.last.saturating_add(u64::try_from(self.leap.as_nanos()).unwrap_or(u64::MAX));
-        self.leap = self.leap.saturating_mul(4).min(EPOCH_LONGEST_LEAP);
-        self.leap < EPOCH_LONGEST_LEAP
+    /// The receiver refused the last one; `least` is the least that it accepts, and the next one here. That may be a
+    /// lower one than the last: the receiver took none of those above it.
+    pub fn told(&mut self, now: Instant, least: u64) {
+        self.last = least.saturating_sub(1);
+        self.origin = Some((least, now));
+        self.told = true;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     use super::*;
 
@@ -92,25 +112,36 @@ mod tests {
         assert_eq!(first.next(at(660)), 9_000, "one that jumps ahead is");
         let mut second = Epochs::new(clock);
         assert_eq!(second.next(at(0)), 9_000);
-        second.follow(70_000);
-        second.follow(50_000);
-        assert_eq!(second.next(at(1)), 70_001);
     }
 
     #[test]
-    fn a_life_whose_clock_was_set_back_by_a_day_leaps_over_the_last_one_in_four() {
-        let day = u64::try_from(Duration::from_secs(86_400).as_nanos()).unwrap();
-        let clock = Arc::new(Clock(AtomicU64::new(10 * day)));
-        let before = Epochs::new(clock.clone()).next(Instant::ZERO);
-        clock.0.store(9 * day, Ordering::Relaxed);
-        let mut epochs = Epochs::new(clock);
-        let mut leaps = 0;
-        while epochs.next(Instant::ZERO) <= before {
-            assert!(epochs.leap());
-            leaps += 1;
+    fn a_sender_goes_on_from_what_the_receiver_accepts_whatever_its_clock_says() {
+        const YEAR: u64 = 365 * 86_400_000_000_000;
+        let now = 56 * YEAR;
+        for (clock, last) in [(now - 10 * YEAR, now), (now + 10 * YEAR, now), (now, now + YEAR), (u64::MAX / 2, 5)] {
+            let clock = Arc::new(Clock(AtomicU64::new(clock)));
+            let mut epochs = Epochs::new(clock.clone());
+            let first = epochs.next(Instant::ZERO);
+            assert!(!is_timely(Some(last), first, now), "{first} after {last}");
+            epochs.told(Instant::from_nanos(50), least_after(Some(last)));
+            let second = epochs.next(Instant::from_nanos(50));
+            assert!(is_timely(Some(last), second, now));
+            let third = epochs.next(Instant::from_nanos(70));
+            assert_eq!((second, third), (last + 1, last + 21), "what passes counts, the clock does not");
         }
-        assert_eq!(leaps, 4, "1, 4, 16 and 64 hours");
-        assert!((0..10).any(|_| !epochs.leap()));
-        assert!(!epochs.leap() && epochs.next(Instant::ZERO) > 400 * day);
+    }
+
+    #[test]
+    fn nobody_uses_up_the_numbers() {
+        let now = 7 * SLACK;
+        assert!(is_timely(None, now + SLACK, now));
+        assert!(!is_timely(None, now + SLACK + 1, now));
+        assert!(!is_timely(None, u64::MAX, now));
+        let last = now + SLACK;
+        assert!(is_timely(Some(last), last + 1, now), "each costs a nanosecond");
+        assert!(!is_timely(Some(last), last + 2, now));
+        // What an earlier version let in.
+        assert!(!is_timely(Some(u64::MAX), u64::MAX, now));
+        assert_eq!(least_after(Some(u64::MAX)), u64::MAX);
     }
 }

@@ -8,6 +8,7 @@ use crate::message::{ErrorCode, Framing, Message, NetworkReport, Want};
 use crate::name::{Fqdn, Party, Virtual};
 use crate::route::optimal::Considered;
 use crate::route::{Choice, Location, Pattern};
+use crate::version::Versions;
 
 /// An event of a role, for a user, a log, a diagram or a test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,12 +209,22 @@ pub enum Failure {
     NoAddress,
     /// The cloud sent something that makes no sense.
     Protocol,
+    /// The other side speaks only versions that are older than all of ours: it has to be upgraded.
+    Outdated,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Timeout => f.write_str("no answer in time"),
+            Self::Refused(ErrorCode::UnknownVersion(theirs)) => {
+                let Versions { oldest, newest } = theirs;
+                write!(
+                    f,
+                    "refused: the other side speaks the versions {oldest} to {newest}, this one {}",
+                    Versions::OURS.newest
+                )
+            }
             Self::Refused(code) => write!(f, "refused: {}", code.text()),
             Self::Authentication => f.write_str("authentication failed"),
             Self::CertificateDates => f.write_str("a clock and a certificate's dates disagree"),
@@ -222,6 +233,7 @@ impl fmt::Display for Failure {
             Self::Moved => f.write_str("own address changed"),
             Self::NoAddress => f.write_str("no common address family"),
             Self::Protocol => f.write_str("protocol error"),
+            Self::Outdated => f.write_str("the other side speaks an older version only: upgrade it"),
         }
     }
 }
@@ -249,6 +261,10 @@ reasons! {
     BadHeader "bad-header",
     /// The body does not decode.
     BadBody "bad-body",
+    /// A message of a type that this version does not know. Its sender is told.
+    UnknownType "unknown-type",
+    /// A message in a version that is not spoken here: its sender, or this part, has to be upgraded.
+    UnknownVersion "unknown-version",
     /// The message length does not fit the datagram.
     BadLength "bad-length",
     /// The HMAC is wrong: forged or damaged.

@@ -7,7 +7,7 @@
 //! | | |
 //! |---|---|
 //! | the shape | [`machine`], [`time`], [`timers`], [`timing`], [`epoch`], [`event`] |
-//! | the language | [`header`], [`message`], [`name`], [`key`] |
+//! | the language | [`header`], [`version`], [`message`], [`name`], [`key`] |
 //! | the decision | [`route`], [`probe`] |
 //! | the methods | [`conventional`], [`quic`], [`tls`], [`pki`] |
 //! | paths beneath a tunnel | [`paths`] |
@@ -44,5 +44,6 @@ pub mod timers;
 pub mod timing;
 pub mod tls;
 pub mod trs;
+pub mod version;
 
 pub use message::header;

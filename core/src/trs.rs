@@ -71,11 +71,12 @@ impl Trs {
         config.quic.options.remembers = true;
         let mut rng = ChaCha20Rng::from_seed(config.seed);
         let name = config.quic.identity.name.clone();
-        let begun = config.quic.tls.clock.since_unix_epoch();
+        let clock = config.quic.tls.clock.clone();
+        let versions = config.quic.options.versions;
         Ok(Self {
             conventional_port: config.conventional_port,
             legs: Legs::new(config.quic, config.mode, &mut rng)?,
-            paths: Paths::new(&name, &config.service_key, config.store, begun, rng.next_u32() / 2),
+            paths: Paths::new(&name, &config.service_key, config.store, (clock, versions), rng.next_u32() / 2),
             out: VecDeque::new(),
         })
     }

@@ -130,11 +130,13 @@ impl Proposed {
         self.sequence = self.sequence.wrapping_add(1);
         let header = Header {
             transaction: 0,
+            spoken: cyphonic_core::version::Spoken::FIRST,
             flags: Flags(0),
             kind: Kind::Capsule,
             count: 0,
             sequence: self.sequence,
             length: packet.len() as u16,
+            option: 0,
             id: ID,
         };
         let mut frame = BytesMut::with_capacity(HEADER_LEN + packet.len());

@@ -43,6 +43,7 @@ use cyphonic_core::store::Store;
 use cyphonic_core::time::Instant;
 use cyphonic_core::timing::Due;
 use cyphonic_core::trs::Trs;
+use cyphonic_core::version::Versions;
 use cyphonic_scenarios::{
     Engine as EngineKind, Firewall as FirewallWords, Interface as Place, Link, LinkAt, NatAt, Role, Scenario,
     ServiceName,
@@ -77,6 +78,8 @@ pub struct Watch {
     pub secrets: Option<Arc<Secrets>>,
     /// Where each host's qlog traces go, by host name.
     pub qlog: Option<QlogSinks>,
+    /// Roles that speak other versions than this build, by the first label of their names.
+    pub versions: BTreeMap<String, Versions>,
 }
 
 /// A host's part in the network.

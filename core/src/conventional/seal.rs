@@ -51,7 +51,8 @@ use subtle::ConstantTimeEq;
 
 use super::keys::{Direction, Sealing};
 use crate::event::DropReason;
-use crate::header::{HEADER_LEN, Header, Kind, TAG_LEN};
+use crate::header::{HEADER_LEN, Header, Kind, TAG_LEN, options_len};
+use crate::version::Versions;
 
 /// What sealing adds to a plaintext, bytes.
 pub const OVERHEAD: usize = HEADER_LEN + TAG_LEN;
@@ -73,6 +74,14 @@ pub fn seal(sealing: &Sealing, header: Header, plaintext: &[u8]) -> Vec<u8> {
 /// # Panics
 /// If the plaintext is longer than [`MAX_PLAINTEXT`].
 pub fn seal_into(sealing: &Sealing, header: Header, plaintext: &[u8], out: &mut Vec<u8>) {
+    seal_any(sealing, header.raw(), plaintext, out);
+}
+
+/// As [`seal_into`], for a header of whatever type. Options, if the header names one, are at the front of `plaintext`.
+///
+/// # Panics
+/// If the plaintext is longer than [`MAX_PLAINTEXT`].
+pub fn seal_any(sealing: &Sealing, header: Header<u8>, plaintext: &[u8], out: &mut Vec<u8>) {
     assert!(plaintext.len() <= MAX_PLAINTEXT, "a plaintext of {} bytes cannot be sealed", plaintext.len());
     let header = Header { length: plaintext.len() as u16, ..header };
     let keys = sealing.direction(Direction::of(header.flags));
@@ -80,23 +89,32 @@ pub fn seal_into(sealing: &Sealing, header: Header, plaintext: &[u8], out: &mut 
     out.reserve(plaintext.len() + OVERHEAD);
     out.extend_from_slice(&header.encode());
     out.extend_from_slice(plaintext);
-    if !(header.kind == Kind::Capsule && defect!(CapsulesInTheClear)) {
+    if !(header.kind == Kind::Capsule as u8 && defect!(CapsulesInTheClear)) {
         apply_keystream(&keys.cipher, first_block(&header), &mut out[start + HEADER_LEN..]);
     }
     let tag = keys.tag(&out[start..]);
     out.extend_from_slice(&tag);
 }
 
-/// Verifies `datagram` and decrypts it in place; gives the header and where the plaintext lies.
+/// Verifies `datagram` and decrypts it in place, of whatever type; gives the header and where the plaintext lies,
+/// options and all.
 ///
 /// The header's own flags choose the direction's keys. So a message of ours that someone sends back to us opens too:
 /// use [`open_from`] wherever only one direction can be right.
 ///
 /// # Errors
-/// In this order: [`DropReason::BadHeader`], [`DropReason::BadLength`] (header and datagram disagree),
-/// [`DropReason::BadHmac`]. The datagram is then unchanged.
-pub fn open(sealing: &Sealing, datagram: &mut [u8]) -> Result<(Header, Range<usize>), DropReason> {
-    let header = Header::decode(datagram).map_err(|_| DropReason::BadHeader)?;
+/// In this order: [`DropReason::BadHeader`], [`DropReason::UnknownVersion`], [`DropReason::BadLength`] (header and
+/// datagram disagree), [`DropReason::BadHmac`]. The datagram is then unchanged.
+pub fn open_any(
+    sealing: &Sealing,
+    versions: Versions,
+    datagram: &mut [u8],
+) -> Result<(Header<u8>, Range<usize>), DropReason> {
+    let header = Header::<u8>::read(datagram).ok_or(DropReason::BadHeader)?;
+    if !versions.speaks(header.spoken.version) {
+        // How another version seals, nobody can know.
+        return Err(DropReason::UnknownVersion);
+    }
     if datagram.len() != usize::from(header.length) + OVERHEAD {
         return Err(DropReason::BadLength);
     }
@@ -106,10 +124,26 @@ pub fn open(sealing: &Sealing, datagram: &mut [u8]) -> Result<(Header, Range<usi
     if !bool::from(keys.tag(message).ct_eq(tag)) && !defect!(HmacUnchecked) {
         return Err(DropReason::BadHmac);
     }
-    if !(header.kind == Kind::Capsule && defect!(CapsulesInTheClear)) {
+    if !(header.kind == Kind::Capsule as u8 && defect!(CapsulesInTheClear)) {
         apply_keystream(&keys.cipher, first_block(&header), &mut message[HEADER_LEN..]);
     }
     Ok((header, HEADER_LEN..end))
+}
+
+/// As [`open_any`], for a type that is known, in a version of ours; options are skipped.
+///
+/// # Errors
+/// As [`open_any`]; then [`DropReason::UnknownType`], and [`DropReason::BadBody`] for options that do not end.
+pub fn open(sealing: &Sealing, datagram: &mut [u8]) -> Result<(Header, Range<usize>), DropReason> {
+    open_in(sealing, Versions::OURS, datagram)
+}
+
+fn open_in(sealing: &Sealing, versions: Versions, datagram: &mut [u8]) -> Result<(Header, Range<usize>), DropReason> {
+    let (header, range) = open_any(sealing, versions, datagram)?;
+    let known = header.known().map_err(|_| DropReason::UnknownType)?;
+    let options = options_len(header.option, &datagram[range.clone()]).ok_or(DropReason::BadBody)?;
+    let range = range.start + options..range.end;
+    Ok((Header { option: 0, length: range.len() as u16, ..known }, range))
 }
 
 /// As [`open`], but only for a message that comes `from` that end: one of ours, reflected, is refused.
@@ -121,19 +155,35 @@ pub fn open_from(
     from: Direction,
     datagram: &mut [u8],
 ) -> Result<(Header, Range<usize>), DropReason> {
-    let header = Header::decode(datagram).map_err(|_| DropReason::BadHeader)?;
-    if Direction::of(header.flags) != from {
-        return Err(DropReason::Unexpected);
-    }
-    open(sealing, datagram)
+    open_from_in(sealing, Versions::OURS, from, datagram)
+}
+
+/// As [`open_from`], for an end that speaks these versions.
+///
+/// # Errors
+/// As [`open_from`].
+pub fn open_from_in(
+    sealing: &Sealing,
+    versions: Versions,
+    from: Direction,
+    datagram: &mut [u8],
+) -> Result<(Header, Range<usize>), DropReason> {
+    is_from(from, datagram)?;
+    open_in(sealing, versions, datagram)
+}
+
+/// Whether a datagram says that it comes from that end.
+pub fn is_from(from: Direction, datagram: &[u8]) -> Result<(), DropReason> {
+    let header = Header::<u8>::read(datagram).ok_or(DropReason::BadHeader)?;
+    if Direction::of(header.flags) == from { Ok(()) } else { Err(DropReason::Unexpected) }
 }
 
 /// The first counter block; see the module's table.
-fn first_block(header: &Header) -> [u8; 16] {
+fn first_block(header: &Header<u8>) -> [u8; 16] {
     let mut block = [0; 16];
     block[0..4].copy_from_slice(&header.transaction.to_be_bytes());
     block[4..8].copy_from_slice(&header.sequence.to_be_bytes());
-    block[8] = header.kind as u8;
+    block[8] = header.kind;
     block[9..12].copy_from_slice(&header.id[..3]);
     block
 }
@@ -158,11 +208,13 @@ mod tests {
     fn header() -> Header {
         Header {
             transaction: 0x0102_0304,
+            spoken: crate::version::Spoken::FIRST,
             flags: Flags::default(),
             kind: Kind::Capsule,
             count: 0,
             sequence: 7,
             length: 0,
+            option: 0,
             id: [9; 16],
         }
     }
@@ -197,8 +249,7 @@ mod tests {
                 let damaged = datagram.clone();
                 let reason = open(&sealing(), &mut datagram).unwrap_err();
                 let expected = match byte {
-                    4 | 14 | 15 => &[DropReason::BadHeader][..],
-                    5 | 6 => &[DropReason::BadHeader, DropReason::BadHmac],
+                    4 => &[DropReason::UnknownVersion][..],
                     12 | 13 => &[DropReason::BadLength],
                     _ => &[DropReason::BadHmac],
                 };
@@ -235,6 +286,23 @@ mod tests {
         let mut datagram = seal(&sealing(), header(), b"plaintext");
         let other = Sealing::new(&Key128([0; 16]));
         assert_eq!(open(&other, &mut datagram).unwrap_err(), DropReason::BadHmac);
+    }
+
+    #[test]
+    fn a_type_and_options_that_are_not_known_are_authentic_or_nothing() {
+        let mut datagram = Vec::new();
+        let head = Header { option: 200, ..header().raw() };
+        seal_any(&sealing(), head, &[0, 2, 1, 1, 42], &mut datagram);
+        let (opened, range) = open(&sealing(), &mut datagram).unwrap();
+        assert_eq!((opened.option, opened.length, &datagram[range]), (0, 1, &[42][..]));
+        let mut datagram = Vec::new();
+        seal_any(&sealing(), Header { kind: 200, ..header().raw() }, &[1, 2, 3], &mut datagram);
+        assert_eq!(open(&sealing(), &mut datagram.clone()), Err(DropReason::UnknownType));
+        datagram[40] ^= 1;
+        assert_eq!(open(&sealing(), &mut datagram), Err(DropReason::BadHmac));
+        let mut endless = Vec::new();
+        seal_any(&sealing(), Header { option: 1, ..header().raw() }, &[0, 9, 1], &mut endless);
+        assert_eq!(open(&sealing(), &mut endless), Err(DropReason::BadBody));
     }
 
     /// The ciphertext of zeros is the keystream itself.
@@ -284,7 +352,7 @@ mod tests {
         let datagram = seal(&sealing(), header(), b"pinned");
         let tag = u128::from_be_bytes(datagram[HEADER_LEN + 6..].try_into().unwrap());
         assert_eq!(datagram[HEADER_LEN..HEADER_LEN + 6], [0xea, 0xf0, 0xd2, 0x66, 0x29, 0x37]);
-        assert_eq!(tag, 0xc1f6_1a4c_bb5a_d332_aff4_cdf8_2950_046d);
+        assert_eq!(tag, 0x2e26_72d5_96cc_a7dc_813c_3cba_b177_a64a);
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use super::keys::{Direction, Sealing};
 use super::replay::{ReplayWindow, Sequence};
-use super::seal::{open_from, seal, seal_into};
+use super::seal::{OVERHEAD, is_from, open_any, open_from_in, seal, seal_into};
 use crate::event::DropReason;
 use crate::header::{Header, Kind};
 use crate::key::Key128;
-use crate::message::Message;
+use crate::message::{ErrorCode, Message};
+use crate::version::{Spoken, Versions};
 
 /// Our end of a shared key: numbers what we send, and accepts each number from the other end once.
 #[derive(Debug)]
@@ -17,6 +18,9 @@ pub struct Session {
     ours: Direction,
     sequence: Sequence,
     window: ReplayWindow,
+    versions: Versions,
+    /// What the other end said last of its versions.
+    theirs: Option<Spoken>,
 }
 
 impl Session {
@@ -31,7 +35,20 @@ impl Session {
     }
 
     fn with(sealing: Sealing, ours: Direction) -> Self {
-        Self { sealing, ours, sequence: Sequence::default(), window: ReplayWindow::default() }
+        let (sequence, window) = (Sequence::default(), ReplayWindow::default());
+        Self { sealing, ours, sequence, window, versions: Versions::OURS, theirs: None }
+    }
+
+    /// A session of an end that speaks these versions.
+    #[must_use]
+    pub fn speaking(mut self, versions: Versions) -> Self {
+        self.versions = versions;
+        self
+    }
+
+    /// The version in which we write to the other end.
+    pub fn version(&self) -> u8 {
+        self.versions.towards(self.theirs).version
     }
 
     /// Goes on from this number: another process has used the same key before.
@@ -41,15 +58,16 @@ impl Session {
 
     /// As [`Self::open_message`], but a message that was opened before opens again: for a receiver that has another way
     /// to tell, and a sender that may have lost count in a crash.
-    pub fn open_unnumbered(&self, datagram: &mut [u8]) -> Result<(Header, Message), DropReason> {
-        let (header, range) = open_from(&self.sealing, self.ours.other(), datagram)?;
+    pub fn open_unnumbered(&mut self, datagram: &mut [u8]) -> Result<(Header, Message), DropReason> {
+        let (header, range) = open_from_in(&self.sealing, self.versions, self.ours.other(), datagram)?;
         let message = Message::decode_body(header.kind, &datagram[range]).map_err(|_| DropReason::BadBody)?;
+        self.theirs = Some(header.spoken);
         Ok((header, message))
     }
 
     /// Whether the other end sealed this datagram, which is left in an unknown state.
     pub fn would_open(&self, datagram: &mut [u8]) -> bool {
-        open_from(&self.sealing, self.ours.other(), datagram).is_ok()
+        open_from_in(&self.sealing, self.versions, self.ours.other(), datagram).is_ok()
     }
 
     /// Whether no later message than `sequence` was opened: only the latest one says where the other end is now.
@@ -79,13 +97,37 @@ impl Session {
 
     fn header(&mut self, transaction: u32, count: u8, id: [u8; 16], kind: Kind) -> Option<Header> {
         let sequence = self.sequence.next()?;
-        Some(Header { transaction, flags: self.ours.flags(), kind, count, sequence, length: 0, id })
+        let (spoken, flags) = (self.versions.towards(self.theirs), self.ours.flags());
+        Some(Header { transaction, spoken, flags, kind, count, sequence, length: 0, option: 0, id })
     }
 
     /// Verifies and decrypts in place what the other end sent: right key, right direction, never seen before.
     pub fn open(&mut self, datagram: &mut [u8]) -> Result<(Header, Range<usize>), DropReason> {
-        let (header, range) = open_from(&self.sealing, self.ours.other(), datagram)?;
-        if self.window.check_and_set(header.sequence) { Ok((header, range)) } else { Err(DropReason::Replayed) }
+        let (header, range) = open_from_in(&self.sealing, self.versions, self.ours.other(), datagram)?;
+        if !self.window.check_and_set(header.sequence) {
+            return Err(DropReason::Replayed);
+        }
+        self.theirs = Some(header.spoken);
+        Ok((header, range))
+    }
+
+    /// The answer to a message whose type is not known ([`DropReason::UnknownType`] was why it did not open): an Error
+    /// that names the type. `None` for what is not authentic, or was answered before, and where the answer would be
+    /// longer than what it answers. The datagram is left in an unknown state.
+    pub fn refuse_unknown(&mut self, datagram: &mut [u8]) -> Option<(Message, Vec<u8>)> {
+        let len = datagram.len();
+        is_from(self.ours.other(), datagram).ok()?;
+        let (header, _) = open_any(&self.sealing, self.versions, datagram).ok()?;
+        let unknown = header.known().is_err();
+        if !unknown || !self.window.check_and_set(header.sequence) {
+            return None;
+        }
+        let answer = Message::Error(ErrorCode::UnknownType(header.kind));
+        if OVERHEAD + answer.body_len() > len {
+            return None;
+        }
+        let sealed = self.seal(header.transaction, 0, header.id, &answer)?;
+        Some((answer, sealed))
     }
 
     /// As [`Self::open`], and decodes the message.
@@ -132,5 +174,46 @@ mod tests {
         assert_eq!((header.transaction, message), (7, Message::KeepAlive));
         assert_eq!(b.open_message(&mut datagram.clone()), Err(DropReason::Replayed));
         assert_eq!(a.open_message(&mut datagram.clone()), Err(DropReason::Unexpected));
+    }
+
+    #[test]
+    fn what_a_later_version_says_is_answered_by_its_name_and_never_at_greater_length() {
+        let key = Key128([9; 16]);
+        let mut a = Session::new(&key, Direction::FromInitiator);
+        let mut b = Session::new(&key, Direction::FromResponder);
+        let mut later = |body: &[u8]| {
+            let header = Header { kind: 200, ..a.header(7, 0, [1; 16], Kind::KeepAlive).unwrap().raw() };
+            let mut datagram = Vec::new();
+            crate::conventional::seal::seal_any(&a.sealing, header, body, &mut datagram);
+            datagram
+        };
+        let (long, short) = (later(&[1, 2]), later(&[1]));
+        assert_eq!(b.open_message(&mut long.clone()), Err(DropReason::UnknownType));
+        let (message, answer) = b.refuse_unknown(&mut long.clone()).unwrap();
+        assert_eq!(message, Message::Error(ErrorCode::UnknownType(200)));
+        assert!(answer.len() <= long.len());
+        assert_eq!(b.refuse_unknown(&mut long.clone()), None, "a repetition is not answered");
+        assert_eq!(b.refuse_unknown(&mut short.clone()), None, "nothing is answered by more");
+        let mut forged = long;
+        forged[49] ^= 1;
+        assert_eq!(b.refuse_unknown(&mut forged), None);
+        let (header, message) = a.open_message(&mut answer.clone()).unwrap();
+        assert_eq!((header.transaction, message), (7, Message::Error(ErrorCode::UnknownType(200))));
+    }
+
+    #[test]
+    fn two_ends_go_on_in_the_newest_version_that_both_speak() {
+        let key = Key128([9; 16]);
+        let (old, new) = (Versions { oldest: 2, newest: 3 }, Versions { oldest: 2, newest: 4 });
+        let mut a = Session::new(&key, Direction::FromInitiator).speaking(old);
+        let mut b = Session::new(&key, Direction::FromResponder).speaking(new);
+        let first = a.seal(1, 0, [1; 16], &Message::KeepAlive).unwrap();
+        let (header, _) = b.open_message(&mut first.clone()).unwrap();
+        let answer = b.seal(1, 0, [1; 16], &Message::KeepAliveAck).unwrap();
+        let (after, _) = a.open_message(&mut answer.clone()).unwrap();
+        assert_eq!((header.spoken.version, after.spoken.version, a.version(), b.version()), (2, 3, 3, 3));
+        let mut c = Session::new(&key, Direction::FromResponder).speaking(Versions { oldest: 4, newest: 4 });
+        let second = a.seal(2, 0, [1; 16], &Message::KeepAlive).unwrap();
+        assert_eq!(c.open_message(&mut second.clone()), Err(DropReason::UnknownVersion));
     }
 }

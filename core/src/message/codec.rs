@@ -7,7 +7,7 @@
 
 use super::wire::Reader;
 use super::{DecodeError, Kind, MAX_BODY, Message};
-use crate::header::{Flags, HEADER_LEN, Header};
+use crate::header::{Flags, HEADER_LEN, Header, Spoken};
 
 impl Message {
     /// The body alone, at most [`MAX_BODY`] bytes. Of a list longer than [`MAX_ADDRESSES`](super::MAX_ADDRESSES) only
@@ -41,7 +41,8 @@ impl Message {
         }
     }
 
-    /// Header and body: the header gets the message's type and the body's length, and the rest from the arguments.
+    /// Header and body: the header gets the message's type and the body's length, and the rest from the arguments. It
+    /// is written as to a peer that was not heard yet.
     ///
     /// # Panics
     ///
@@ -51,7 +52,8 @@ impl Message {
         out.resize(HEADER_LEN, 0);
         self.put(&mut out);
         let length = u16::try_from(out.len() - HEADER_LEN).expect("a body is at most MAX_BODY long");
-        let header = Header { transaction, flags, kind: self.kind(), count, sequence, length, id };
+        let (spoken, kind) = (Spoken::FIRST, self.kind());
+        let header = Header { transaction, spoken, flags, kind, count, sequence, length, option: 0, id };
         out[..HEADER_LEN].copy_from_slice(&header.encode());
         out
     }

@@ -5,27 +5,38 @@
 //!
 //! | bytes | field | meaning |
 //! |---|---|---|
-//! | 0–3 | transaction id | chosen at random by whoever asks; an answer repeats it |
-//! | 4 | version | [`VERSION`] |
-//! | 5 | flags | bit 0 [`Flags::FROM_RESPONDER`]: sent against the direction in which keys were made |
+//! | 0–3 | transaction id | chosen at random by the sender of a request; an answer repeats it |
+//! | 4 | version | the version in which the message is written: [`Spoken::version`] |
+//! | 5 | flags | bit 0 [`Flags::FROM_RESPONDER`]: against the direction in which keys were made; other bits: ignored |
 //! | 6 | type | [`Kind`] |
 //! | 7 | count | which transmission of this message it is, from 0 |
 //! | 8–11 | sequence number | per key and direction, never reused with another content |
-//! | 12–13 | message length | bytes of plaintext that follow, without the HMAC |
-//! | 14 | next option | 0: none |
-//! | 15 | reserved | 0 |
+//! | 12–13 | message length | bytes of plaintext that follow, options and body, without the HMAC |
+//! | 14 | next option | the type of the first option before the body; 0: none |
+//! | 15 | newest version | the newest version that the sender speaks: [`Spoken::newest`] |
 //! | 16–31 | id | node id, or path id once a path exists |
+//!
+//! # What never changes
+//!
+//! The place of every field above, and what transaction, version, type, message length, newest version and id mean, is
+//! the same in every version (as RFC 8999 has it for QUIC). So a receiver can step over a message that it does not
+//! know, and can say so.
+//!
+//! # Options
+//!
+//! An option stands between header and body: `type of the next option u8 · length u8 · data`. The header names the type
+//! of the first one. A receiver skips every option that it does not know. Version 2 knows none: a later version puts
+//! new fields of an old message there. What must not be skipped needs a message type of its own.
 
 use thiserror::Error;
 
 pub use crate::message::Kind;
+pub use crate::version::{Spoken, Versions};
 
 /// Length of the header, bytes.
 pub const HEADER_LEN: usize = 32;
 /// Length of the authentication tag behind a sealed message or capsule of the conventional method, in bytes.
 pub const TAG_LEN: usize = 16;
-/// The only protocol version.
-pub const VERSION: u8 = 1;
 
 /// The header's flag bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,83 +53,117 @@ impl Flags {
     }
 }
 
-impl TryFrom<u8> for Kind {
-    type Error = HeaderError;
-    fn try_from(value: u8) -> Result<Self, HeaderError> {
-        Self::from_number(value).ok_or(HeaderError::Kind(value))
-    }
-}
-
-/// The decoded header.
+/// The header. `K` is [`Kind`], or `u8` where the type may be one that this version does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// Chosen at random by whoever asks; an answer repeats it.
+pub struct Header<K = Kind> {
+    /// Chosen at random by the sender of a request; an answer repeats it.
     pub transaction: u32,
+    /// Versions.
+    pub spoken: Spoken,
     /// Flag bits.
     pub flags: Flags,
     /// Message type.
-    pub kind: Kind,
+    pub kind: K,
     /// Which transmission of this message, from 0.
     pub count: u8,
     /// Per key and direction; in a capsule also the replay window's number.
     pub sequence: u32,
     /// Bytes of plaintext after the header.
     pub length: u16,
+    /// The type of the first option; 0 where there is none, or where they were skipped.
+    pub option: u8,
     /// Node id, or path id.
     pub id: [u8; 16],
 }
 
-/// Why bytes are no header.
+/// Why bytes are no header of a message that this version knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum HeaderError {
     /// Fewer than [`HEADER_LEN`] bytes.
     #[error("shorter than the 32-byte header")]
     Truncated,
-    /// Not [`VERSION`].
-    #[error("version {0} is not 1")]
-    Version(u8),
     /// No such [`Kind`].
-    #[error("message type {0} does not exist")]
+    #[error("message type {0} is not known")]
     Kind(u8),
-    /// Flags, option or reserved byte carry bits that have no meaning.
-    #[error("reserved bits are set")]
-    Reserved,
 }
 
 impl Header {
     /// The 32 bytes.
     pub fn encode(&self) -> [u8; HEADER_LEN] {
+        self.raw().encode()
+    }
+
+    /// Reads the first 32 bytes of `bytes`. Of which version the message is, is for the caller to look at.
+    pub fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
+        Header::<u8>::read(bytes).ok_or(HeaderError::Truncated)?.known()
+    }
+
+    /// The same with the type's number.
+    pub fn raw(&self) -> Header<u8> {
+        self.with_kind(self.kind as u8)
+    }
+}
+
+impl Header<u8> {
+    /// Reads the first 32 bytes of `bytes`, of whatever version and type; `None` if there are fewer.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let b = bytes.first_chunk::<HEADER_LEN>()?;
+        // With the defect, a byte beyond the end.
+        let version = if defect!(PanicOnBadHeader) && !Versions::OURS.speaks(b[4]) { bytes[bytes.len()] } else { b[4] };
+        Some(Self {
+            transaction: u32::from_be_bytes([b[0], b[1], b[2], b[3]]),
+            spoken: Spoken { version, newest: b[15] },
+            flags: Flags(b[5]),
+            kind: b[6],
+            count: b[7],
+            sequence: u32::from_be_bytes([b[8], b[9], b[10], b[11]]),
+            length: u16::from_be_bytes([b[12], b[13]]),
+            option: b[14],
+            id: b[16..32].try_into().expect("16 bytes"),
+        })
+    }
+
+    /// The 32 bytes.
+    pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut out = [0; HEADER_LEN];
         out[0..4].copy_from_slice(&self.transaction.to_be_bytes());
-        out[4] = VERSION;
+        out[4] = self.spoken.version;
         out[5] = self.flags.0;
-        out[6] = self.kind as u8;
+        out[6] = self.kind;
         out[7] = self.count;
         out[8..12].copy_from_slice(&self.sequence.to_be_bytes());
         out[12..14].copy_from_slice(&self.length.to_be_bytes());
+        out[14] = self.option;
+        out[15] = self.spoken.newest;
         out[16..32].copy_from_slice(&self.id);
         out
     }
 
-    /// Reads the first 32 bytes of `bytes`.
-    pub fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
-        let Some(b) = bytes.first_chunk::<HEADER_LEN>() else { return Err(HeaderError::Truncated) };
-        if b[4] != VERSION {
-            // A byte beyond the end.
-            let version = if defect!(PanicOnBadHeader) { bytes[bytes.len()] } else { b[4] };
-            return Err(HeaderError::Version(version));
-        }
-        if b[5] & !Flags::FROM_RESPONDER != 0 || b[14] != 0 || b[15] != 0 {
-            return Err(HeaderError::Reserved);
-        }
-        Ok(Self {
-            transaction: u32::from_be_bytes([b[0], b[1], b[2], b[3]]),
-            flags: Flags(b[5]),
-            kind: Kind::try_from(b[6])?,
-            count: b[7],
-            sequence: u32::from_be_bytes([b[8], b[9], b[10], b[11]]),
-            length: u16::from_be_bytes([b[12], b[13]]),
-            id: b[16..32].try_into().expect("16 bytes"),
-        })
+    /// The same, if its type is known.
+    pub fn known(&self) -> Result<Header, HeaderError> {
+        Kind::from_number(self.kind).map(|kind| self.with_kind(kind)).ok_or(HeaderError::Kind(self.kind))
     }
+}
+
+impl<K> Header<K> {
+    fn with_kind<L>(&self, kind: L) -> Header<L> {
+        let Self { transaction, spoken, flags, count, sequence, length, option, id, .. } = *self;
+        Header { transaction, spoken, flags, kind, count, sequence, length, option, id }
+    }
+}
+
+/// Whether a datagram says that it is a message of a type that this version does not know.
+pub fn is_unknown(datagram: &[u8]) -> bool {
+    Header::<u8>::read(datagram).is_some_and(|header| header.known().is_err())
+}
+
+/// How many bytes the options at the front of `plaintext` have; `first` is the type of the first one. `None` if they do
+/// not end where they say.
+pub fn options_len(first: u8, plaintext: &[u8]) -> Option<usize> {
+    let (mut next, mut at) = (first, 0);
+    while next != 0 {
+        let [following, len] = *plaintext.get(at..at + 2)?.first_chunk()?;
+        (next, at) = (following, at + 2 + usize::from(len));
+    }
+    (at <= plaintext.len()).then_some(at)
 }

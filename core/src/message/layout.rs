@@ -24,7 +24,7 @@ pub fn layout() -> String {
     for (name, values) in choice_rows() {
         writeln!(text, "| {name} | {values} |").expect("a string takes everything");
     }
-    let codes: Vec<String> = error_rows().iter().map(|(number, text)| format!("{number} {text}")).collect();
+    let codes: Vec<String> = error_rows().iter().map(|(number, text, data)| format!("{number} {text}{data}")).collect();
     writeln!(text, "| error code | {} |", codes.join(", ")).expect("a string takes everything");
     text
 }
@@ -50,11 +50,13 @@ pub(super) fn body(notation: &[String]) -> String {
 
 /// The values of a choice, with the data that follows each.
 pub(super) fn choices(values: &[(u8, &str, &[String])]) -> String {
-    let each = values.iter().map(|(number, variant, data)| {
-        let data = data.iter().map(|notation| format!(" and then {notation}")).collect::<Vec<_>>().concat();
-        format!("{number} {}{data}", words(variant))
-    });
+    let each = values.iter().map(|(number, variant, data)| format!("{number} {}{}", words(variant), self::data(data)));
     each.collect::<Vec<_>>().join(", ")
+}
+
+/// What follows the number of a choice, if anything does.
+pub(super) fn data(data: &[String]) -> String {
+    data.iter().map(|notation| format!(" and then {notation}")).collect::<Vec<_>>().concat()
 }
 
 /// `OtherPort` is "other port".

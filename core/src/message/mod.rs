@@ -30,8 +30,9 @@ use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 use crate::route::Pattern;
 use crate::route::optimal::{Behaviour, Filtering, Mapping};
+use crate::version::Versions;
 
-pub use frame::FrameReader;
+pub use frame::{FrameReader, Unread, WhyUnread, readable};
 pub use layout::layout;
 pub use values::{Answer, Credential, Framing, PeerRef, Relay, RelayMode, SurveyPlan, TunnelKeys, Want, WrappedKey};
 pub use wire::{DecodeError, MAX_ADDRESSES, MAX_BODY, MAX_PASSWORD};
@@ -210,6 +211,7 @@ parts! {
     "keys" TunnelKeys { tunnel, temporary }
     "relay" Relay { addresses, mode, cid }
     "behaviour" Behaviour { mapping, filtering, hairpin, any_port }
+    "versions" Versions { oldest, newest }
 }
 
 // Choices: one byte, and after it the data of that choice if it has any. The types are defined elsewhere.
@@ -225,7 +227,7 @@ choices! {
     "filtering" Filtering { 1 Independent, 2 Address, 3 AddressAndPort }
 }
 
-// The code of an Error: its number, and its text for people.
+// The code of an Error: its number, its text for people, and in parentheses what follows the number.
 errors! {
     /// Device unknown, wrong password, or the certificate is not the device's.
     1 "unauthorized" Unauthorized;
@@ -237,10 +239,17 @@ errors! {
     4 "peer offline" PeerOffline;
     /// No relay can be used.
     5 "no relay" NoRelay;
-    /// The epoch of a registration is not newer than the last one.
-    6 "stale epoch" StaleEpoch;
+    /// The epoch of a registration is not newer than the last one, or too far ahead of the NMS's clock. The number is
+    /// the least epoch that the NMS accepts now.
+    6 "stale epoch" StaleEpoch(u64);
     /// There is no direct way, or none that could be tried.
     7 "no direct way" NoDirectWay;
     /// The service cannot do it now: its database fails, or no virtual address is left.
     8 "service unavailable" Unavailable;
+    /// The receiver does not know messages of this type.
+    9 "unknown message type" UnknownType(u8);
+    /// The receiver does not speak the version of the message. It speaks these.
+    10 "unknown version" UnknownVersion(Versions);
+    /// The receiver knows messages of this type, and cannot read this one: perhaps a value of a later version.
+    11 "malformed message" Malformed(u8);
 }

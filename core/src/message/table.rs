@@ -221,36 +221,51 @@ macro_rules! bound_type {
 
 /// The codes of an Error.
 macro_rules! errors {
-    ($($(#[$doc:meta])* $number:literal $text:literal $code:ident;)+) => {
+    ($($(#[$doc:meta])* $number:literal $text:literal $code:ident $(($data:ty))?;)+) => {
         /// Why something cannot be done.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        #[repr(u8)]
         pub enum ErrorCode {
-            $($(#[$doc])* $code = $number,)+
+            $($(#[$doc])* $code $(($data))?,)+
+            /// A code of a later version: something cannot be done, and this version does not know why.
+            Unknown(u8),
         }
 
         impl ErrorCode {
-            /// Every code.
-            pub const ALL: &'static [Self] = &[$(Self::$code),+];
-
             /// What it means, for people.
             pub const fn text(self) -> &'static str {
                 match self {
-                    $(Self::$code => $text,)+
+                    $(Self::$code { .. } => $text,)+
+                    Self::Unknown(_) => "an error that this version does not know",
+                }
+            }
+
+            /// The number that travels.
+            pub const fn number(self) -> u8 {
+                match self {
+                    $(Self::$code { .. } => $number,)+
+                    Self::Unknown(number) => number,
                 }
             }
         }
 
         impl Wire for ErrorCode {
             fn put(&self, out: &mut Vec<u8>) {
-                out.push(*self as u8);
+                out.push(self.number());
+                match self {
+                    $(Self::$code $((bound_type!($data, data)))? => { $(bound_type!($data, data).put(out);)? })+
+                    Self::Unknown(_) => {}
+                }
             }
 
             fn take(r: &mut wire::Reader<'_>) -> Result<Self, DecodeError> {
-                match u8::take(r)? {
-                    $($number => Ok(Self::$code),)+
-                    value => Err(DecodeError::Value { what: "error code", value }),
-                }
+                Ok(match u8::take(r)? {
+                    $($number => Self::$code $((<$data as Wire>::take(r)?))?,)+
+                    number => {
+                        // What a later version says beyond the code is for those who know the code.
+                        r.skip();
+                        Self::Unknown(number)
+                    }
+                })
             }
 
             fn notation() -> String {
@@ -258,12 +273,12 @@ macro_rules! errors {
             }
         }
 
-        /// The codes of an Error, for the layout: number, and text.
-        fn error_rows() -> Vec<(u8, &'static str)> {
-            vec![$(($number, $text)),+]
+        /// The codes of an Error, for the layout: number, text, and what follows.
+        fn error_rows() -> Vec<(u8, &'static str, String)> {
+            vec![$(($number, $text, layout::data(&[$(<$data as Wire>::notation())?]))),+]
         }
 
         #[cfg(test)]
-        arbitrary::choice!(ErrorCode { $($code),+ });
+        arbitrary::choice!(ErrorCode { $($code $(($data))?),+ });
     };
 }

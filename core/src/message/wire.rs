@@ -71,6 +71,11 @@ impl<'a> Reader<'a> {
         self.0.len()
     }
 
+    /// Leaves the rest unread.
+    pub(super) fn skip(&mut self) {
+        self.0 = &[];
+    }
+
     fn bytes(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let (head, rest) = self.0.split_at_checked(len).ok_or(DecodeError::Truncated)?;
         self.0 = rest;

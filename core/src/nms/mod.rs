@@ -38,7 +38,8 @@ use crate::store::Store;
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::timing::{Due, Timer, earliest};
-use crate::tls::TlsError;
+use crate::tls::{TlsError, WallClock};
+use crate::version::Versions;
 
 pub use registry::MAX_NODES;
 pub use routing::{MAX_PENDING, MAX_PENDING_PER_NODE};
@@ -90,6 +91,11 @@ pub struct Nms {
     trs: Option<SealedSession>,
     /// Of Relay Requests.
     epochs: Epochs,
+    /// The transaction of the last request to the TRS.
+    asked_trs: Option<u32>,
+    versions: Versions,
+    /// What the epochs of registrations are compared with.
+    clock: Arc<dyn WallClock>,
     rng: ChaCha20Rng,
     links: Links,
     /// Who is at the other end of a link, once its certificate was checked: all of its names.
@@ -113,7 +119,9 @@ impl Nms {
     pub fn new(mut config: NmsConfig) -> Result<Self, TlsError> {
         config.quic.options.remembers = true;
         let mut rng = ChaCha20Rng::from_seed(config.seed);
-        let mut trs = config.relay.as_ref().map(|r| SealedSession::new(&r.service_key, Direction::FromInitiator));
+        let versions = config.quic.options.versions;
+        let trs_session = |r: &RelayConfig| SealedSession::new(&r.service_key, Direction::FromInitiator);
+        let mut trs = config.relay.as_ref().map(|r| trs_session(r).speaking(versions));
         if let Some(session) = &mut trs {
             // The key outlives us: our numbers must not be those of an earlier life.
             session.count_from(rng.next_u32() / 2);
@@ -127,6 +135,9 @@ impl Nms {
             probe_port: config.probe_port,
             trs,
             epochs: Epochs::new(config.quic.tls.clock.clone()),
+            asked_trs: None,
+            versions,
+            clock: config.quic.tls.clock.clone(),
             links: Links::new(config.quic, CidScheme::Direct, true, &mut rng)?,
             rng,
             link_nodes: BTreeMap::new(),
@@ -200,12 +211,16 @@ impl Nms {
     }
 
     fn on_conventional(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, mut payload: BytesMut) {
-        let Ok(header) = Header::decode(&payload) else { return self.dropped(DropReason::BadHeader) };
+        let Some(header) = Header::<u8>::read(&payload) else { return self.dropped(DropReason::BadHeader) };
         let trs = self.relay.as_ref().map(|r| NodeId::of(&r.name));
         if trs == Some(NodeId(header.id)) {
-            return self.on_trs_datagram(now, payload);
+            return self.on_trs_datagram(now, (local, remote), payload);
         }
         let node = NodeId(header.id);
+        let Ok(header) = header.known() else {
+            self.refuse_unknown(node, local, remote, &mut payload);
+            return self.dropped(DropReason::UnknownType);
+        };
         match self.open_sealed(node, header.kind, &mut payload) {
             Ok((header, message)) => {
                 if header.kind != Kind::RegistrationRequest {
@@ -241,7 +256,12 @@ impl Nms {
         if !names.iter().any(|&(id, _)| id == node) {
             return self.dropped(DropReason::WrongIdentity);
         }
-        let Ok(message) = Message::decode_body(header.kind, body) else { return self.dropped(DropReason::BadBody) };
+        let Ok(message) = Message::decode_body(header.kind, body) else {
+            if header.kind != Kind::Error {
+                self.refuse_on(now, link, header, ErrorCode::Malformed(header.kind as u8));
+            }
+            return self.dropped(DropReason::BadBody);
+        };
         if header.kind != Kind::RegistrationRequest && !self.is_on(node, link) {
             self.refuse_on(now, link, header, ErrorCode::NotRegistered);
             return self.dropped(DropReason::UnknownId);

@@ -7,6 +7,7 @@ use rand_chacha::rand_core::RngCore;
 use super::{Nms, Place};
 use crate::conventional::keys::Direction;
 use crate::conventional::session::Session as SealedSession;
+use crate::epoch;
 use crate::event::{DropReason, Protection};
 use crate::header::{Flags, Header, Kind};
 use crate::key::Key128;
@@ -16,6 +17,7 @@ use crate::name::{Fqdn, NodeId, Party};
 use crate::quic::LinkId;
 use crate::route::optimal::{Reach, Sight};
 use crate::route::{Network, Policy, is_private};
+use crate::store::StoreError;
 use crate::time::Instant;
 use crate::timing::nms::REGISTRATION_SILENCE;
 
@@ -86,7 +88,18 @@ impl Nms {
             Some(opened) if current => Ok(opened),
             Some(_) => Err(DropReason::UnknownId),
             None if current => Err(DropReason::BadHmac),
-            None => SealedSession::new(&key, Direction::FromResponder).open_message(payload),
+            None => self.sealed(&key).open_message(payload),
+        }
+    }
+
+    /// A message of a type that we do not know: a registered node of a later version is told so.
+    pub(super) fn refuse_unknown(&mut self, node: NodeId, local: SocketAddr, remote: SocketAddr, payload: &mut [u8]) {
+        let Some(registration) = self.nodes.get_mut(&node) else { return };
+        let Session::Conventional(sealed) = &mut registration.session else { return };
+        if let Some((message, answer)) = sealed.session.refuse_unknown(payload) {
+            let name = registration.name.clone();
+            self.out.push_back(Output::Transmit(Transmit::new(local, remote, answer)));
+            self.signal(Party::Node(name.clone()), &message, Protection::CommonKey(name), 0);
         }
     }
 
@@ -97,7 +110,7 @@ impl Nms {
         let mut answer = || {
             let key = self.store.common_key(node).ok()??;
             let epoch = self.store.last_epoch(node).ok()??;
-            let mut session = SealedSession::of_registration(&key, epoch, Direction::FromResponder);
+            let mut session = self.sealed_of(&key, epoch);
             let (header, _) = session.open_message(payload).ok()?;
             // The keys have been used: our numbers must not be those of that time.
             session.count_from(1 << 30 | self.rng.next_u32() >> 2);
@@ -165,11 +178,11 @@ impl Nms {
             self.refuse(now, node, place, header, request, ErrorCode::Unauthorized);
             return self.dropped(DropReason::UnknownId);
         };
-        match self.store.accept_epoch(node, request.epoch) {
-            Ok(true) => {}
-            Ok(false) if defect!(EpochUnchecked) => {}
-            Ok(false) => {
-                self.refuse(now, node, place, header, request, ErrorCode::StaleEpoch);
+        match self.accept_epoch(node, request.epoch) {
+            Ok(None) => {}
+            Ok(Some(_)) if defect!(EpochUnchecked) => {}
+            Ok(Some(least)) => {
+                self.refuse(now, node, place, header, request, ErrorCode::StaleEpoch(least));
                 return self.dropped(DropReason::Replayed);
             }
             Err(_) => return self.refuse(now, node, place, header, request, ErrorCode::Unavailable),
@@ -195,7 +208,7 @@ impl Nms {
         let sight = sight(request, observed, nat);
         let (network, sight) = before.unwrap_or((network, sight));
         let survey = (self.policy == Policy::Optimal).then(|| self.survey_plan(place));
-        let probes = survey.as_ref().map(|plan| SealedSession::new(&plan.key, Direction::FromResponder));
+        let probes = survey.as_ref().map(|plan| self.sealed(&plan.key));
         let answer = RegistrationResponse { nat, addresses, survey };
         // A link tells by itself when its node is gone.
         let sealed = matches!(session, Session::Conventional(_));
@@ -205,6 +218,27 @@ impl Nms {
         self.nodes.insert(node, Registration { name, network, sight, own, probes, session, answer: last });
         self.send(now, node, header.transaction, 0, &Message::RegistrationResponse(answer));
         self.void_pending_of(now, node);
+    }
+
+    /// Takes the epoch of a registration, or gives the least that would be taken.
+    fn accept_epoch(&self, node: NodeId, epoch: u64) -> Result<Option<u64>, StoreError> {
+        let last = self.store.last_epoch(node)?;
+        let timely = epoch::is_timely(last, epoch, epoch::civil(&*self.clock));
+        // The store has the last word: another process may have taken one meanwhile.
+        if timely && self.store.accept_epoch(node, epoch)? {
+            return Ok(None);
+        }
+        Ok(Some(epoch::least_after(self.store.last_epoch(node)?)))
+    }
+
+    /// Our end of a common key.
+    fn sealed(&self, key: &Key128) -> SealedSession {
+        SealedSession::new(key, Direction::FromResponder).speaking(self.versions)
+    }
+
+    /// Our end of the keys of one registration.
+    fn sealed_of(&self, key: &Key128, epoch: u64) -> SealedSession {
+        SealedSession::of_registration(key, epoch, Direction::FromResponder).speaking(self.versions)
     }
 
     /// The session of a registration, in place of the one that the node had. `sequence`: of the request.
@@ -227,10 +261,10 @@ impl Nms {
             }
             Place::Conventional { local, remote } => {
                 let key = key?;
-                let session = SealedSession::of_registration(&key, epoch, Direction::FromResponder);
+                let session = self.sealed_of(&key, epoch);
                 let requests = match old {
                     Some(Session::Conventional(old)) if old.key == key => old.requests,
-                    _ => SealedSession::new(&key, Direction::FromResponder).having_seen(sequence),
+                    _ => self.sealed(&key).having_seen(sequence),
                 };
                 Session::Conventional(Box::new(Sealed { local, remote, session, key, requests }))
             }
@@ -309,7 +343,8 @@ impl Nms {
     }
 
     /// As [`Self::refuse`] by the conventional method. The request was under the common key. If the node is registered
-    /// under it, this is most likely a replay, and is met by silence.
+    /// under it, and its epoch is no later than the last one, this is most likely a replay, and is met by silence. A
+    /// node whose clock has jumped too far ahead is told. No answer is longer than its request.
     fn refuse_sealed(
         &mut self,
         node: NodeId,
@@ -321,11 +356,12 @@ impl Nms {
     ) {
         let Ok(Some(key)) = self.store.common_key(node) else { return };
         let registered = |n: &Registration| matches!(&n.session, Session::Conventional(sealed) if sealed.key == key);
-        if self.nodes.get(&node).is_some_and(registered) {
+        let is_ahead = matches!(code, ErrorCode::StaleEpoch(least) if epoch > least);
+        if self.nodes.get(&node).is_some_and(registered) && !is_ahead {
             return;
         }
         let Some(name) = self.store.device(node).ok().flatten().map(|device| device.name) else { return };
-        let mut session = SealedSession::of_registration(&key, epoch, Direction::FromResponder);
+        let mut session = self.sealed_of(&key, epoch);
         // These keys may have been used: our numbers must not be those of that time.
         session.count_from(1 << 30 | self.rng.next_u32() >> 2);
         let message = Message::Error(code);

@@ -16,13 +16,16 @@
 //! old one's place, but not that of another kind which the other node asked for. If the responder registers anew
 //! meanwhile, it is begun again with where it is now.
 
+use std::net::SocketAddr;
+
 use bytes::BytesMut;
 use rand_chacha::rand_core::RngCore;
 
 use super::registry::Session;
 use super::{Nms, Registration};
+use crate::epoch;
 use crate::event::{Basis, DropReason, Event, Protection, RouteChosen};
-use crate::header::Header;
+use crate::header::{Header, is_unknown};
 use crate::key::Key128;
 use crate::machine::{Output, Transmit};
 use crate::message::{
@@ -284,6 +287,7 @@ impl Nms {
 
     fn ask_relay(&mut self, now: Instant, id: PendingId, count: u8) {
         let epoch = self.epochs.next(now);
+        self.asked_trs = Some(id);
         let Some(pending) = self.pending.get(&id) else { return };
         let names = (self.nodes.get(&pending.initiator), self.nodes.get(&pending.responder));
         let (Some(Registration { name: a, .. }), Some(Registration { name: b, .. })) = names else { return };
@@ -297,7 +301,7 @@ impl Nms {
         let (Some(relay), Some(session)) = (&self.relay, &mut self.trs) else { return };
         let place = relay.conventional.iter().find_map(|&remote| {
             let local = self.addresses.iter().find(|a| a.is_ipv4() == remote.is_ipv4())?;
-            Some((std::net::SocketAddr::new(*local, self.conventional_port), remote))
+            Some((SocketAddr::new(*local, self.conventional_port), remote))
         });
         let Some((local, remote)) = place else { return };
         let Some(payload) = session.seal(id, count, NodeId::of(&relay.name).0, &request) else { return };
@@ -305,8 +309,19 @@ impl Nms {
         self.signal(Party::Trs, &request, Protection::ServiceKey, count);
     }
 
-    pub(super) fn on_trs_datagram(&mut self, now: Instant, mut payload: BytesMut) {
+    pub(super) fn on_trs_datagram(
+        &mut self,
+        now: Instant,
+        (local, remote): (SocketAddr, SocketAddr),
+        mut payload: BytesMut,
+    ) {
         let Some(session) = &mut self.trs else { return self.dropped(DropReason::UnknownId) };
+        if is_unknown(&payload) {
+            if let Some((_, answer)) = session.refuse_unknown(&mut payload) {
+                self.out.push_back(Output::Transmit(Transmit::new(local, remote, answer)));
+            }
+            return self.dropped(DropReason::UnknownType);
+        }
         // A response is good for the request that waits for it, and no other: it needs no number. So the TRS may lose
         // count.
         match session.open_unnumbered(&mut payload) {
@@ -324,9 +339,12 @@ impl Nms {
                     self.dropped(DropReason::Unexpected);
                 }
             }
-            // Told again by whoever repeats it, it changes nothing.
+            // Only of the last request: what a stranger repeats of an earlier one must not take our epochs back.
             Ok((header, Message::RelayEpoch(RelayEpoch { last }))) => {
-                self.epochs.follow(last);
+                if self.asked_trs != Some(header.transaction) {
+                    return self.dropped(DropReason::Unexpected);
+                }
+                self.epochs.told(now, epoch::least_after(Some(last)));
                 let waiting = self.pending.get(&header.transaction).filter(|p| p.step == Step::AwaitRelay);
                 if let Some(count) = waiting.map(|pending| pending.retry.sent) {
                     self.ask_relay(now, header.transaction, count);

@@ -72,6 +72,10 @@ pub(super) enum CloudOutput {
     Event(Event),
 }
 
+/// How often one attempt to register follows the NMS to another epoch. Once is enough, unless another registration of
+/// the same name comes between.
+const EPOCH_TRIES: u8 = 2;
+
 /// See the [module](self).
 pub(super) struct Cloud {
     addresses: Vec<IpAddr>,
@@ -93,6 +97,8 @@ pub(super) struct Cloud {
     asked_at: Instant,
     rtt: Option<Duration>,
     epochs: Epochs,
+    /// How often this attempt was told a better epoch.
+    told: u8,
 }
 
 #[derive(Debug)]
@@ -198,6 +204,7 @@ impl Cloud {
             asked_at: Instant::ZERO,
             rtt: None,
             epochs: Epochs::new(clock),
+            told: 0,
         }
     }
 
@@ -245,6 +252,7 @@ impl Cloud {
             self.state = State::Idle;
             return;
         }
+        self.told = 0;
         let until = self.step_until(turn.now);
         if let Some(login) = &self.login {
             self.state = State::Opening { until };
@@ -261,7 +269,6 @@ impl Cloud {
         }
         let now = turn.now;
         self.trouble = Some(if matches!(self.state, State::LoggingIn { .. }) { Party::As } else { Party::Nms });
-        let leaps = reason == Failure::Refused(ErrorCode::StaleEpoch) && self.epochs.leap();
         if !self.is_registered() && !is_verdict(&reason) {
             turn.push(CloudOutput::ChangeFamily);
         }
@@ -273,7 +280,7 @@ impl Cloud {
         if self.failures >= 2 || is_verdict(&reason) {
             self.login = None;
         }
-        let pause = if was_stable { Duration::ZERO } else { self.pause(turn, leaps) };
+        let pause = if was_stable { Duration::ZERO } else { self.pause(turn) };
         turn.push(CloudOutput::Event(Event::Unregistered { reason }));
         if pause.is_zero() {
             self.connect(turn);
@@ -283,10 +290,9 @@ impl Cloud {
     }
 
     /// The pause after a failure: drawn from the upper half of a limit that doubles with each failure, so that nodes
-    /// that lost one service do not all return at once. After an epoch that was refused and leapt over the limit stays
-    /// small: the next attempt is a different one.
-    fn pause(&self, turn: &mut Turn<'_, CloudOutput>, leaps: bool) -> Duration {
-        let doubled = CLOUD_FIRST_PAUSE * if leaps { 1 } else { 2u32.saturating_pow(self.failures.min(8)) };
+    /// that lost one service do not all return at once.
+    fn pause(&self, turn: &mut Turn<'_, CloudOutput>) -> Duration {
+        let doubled = CLOUD_FIRST_PAUSE * 2u32.saturating_pow(self.failures.min(8));
         let limit = doubled.min(CLOUD_LONGEST_PAUSE);
         limit / 2 + limit.mul_f64(f64::from(turn.random.u32()) / f64::from(u32::MAX)) / 2
     }
@@ -311,10 +317,20 @@ impl Cloud {
         }
         match message {
             Message::RegistrationResponse(response) => self.on_registered(turn, response),
+            Message::Error(ErrorCode::StaleEpoch(least)) if self.told < EPOCH_TRIES => self.on_told(turn, least),
             Message::Error(code) => self.on_failed(turn, Failure::Refused(code)),
             Message::KeepAliveAck => self.on_ack(turn, transaction),
             _ => {}
         }
+    }
+
+    /// The NMS refused the epoch and stated the least that it accepts: register again with that one, at once.
+    fn on_told(&mut self, turn: &mut Turn<'_, CloudOutput>, least: u64) {
+        let State::Registering { until, .. } = self.state else { return };
+        self.told += 1;
+        self.epochs.told(turn.now, least);
+        self.state = State::Opening { until };
+        self.send_registration(turn);
     }
 
     fn on_registered(&mut self, turn: &mut Turn<'_, CloudOutput>, response: RegistrationResponse) {

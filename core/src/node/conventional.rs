@@ -22,7 +22,7 @@ use crate::conventional::keys::Direction;
 use crate::conventional::seal::MAX_PLAINTEXT;
 use crate::conventional::session::Session;
 use crate::event::{DropReason, Failure, Protection};
-use crate::header::{Header, Kind};
+use crate::header::{Header, Kind, is_unknown};
 use crate::key::Key128;
 use crate::machine::{Output, StreamId, StreamInput, Tables, Transmit};
 use crate::message::{LoginResponse, Message, RouteDirection};
@@ -31,6 +31,7 @@ use crate::time::Instant;
 use crate::timers::Timers;
 use crate::timing::{Due, Timer};
 use crate::tls::{self, Environment, Identity, Roots, TlsError};
+use crate::version::Versions;
 
 /// A packet longer than this could not be carried in one UDP datagram: 65,535 less IPv6 and UDP headers and ours.
 const MAX_PACKET: usize = MAX_PLAINTEXT - 40 - 8 - 48;
@@ -47,6 +48,7 @@ pub(super) struct Conventional {
     rng: ChaCha20Rng,
     session: Option<LoginSession>,
     next_stream: u64,
+    versions: Versions,
     nms: Option<Nms>,
     tunnels: BTreeMap<TunnelId, Tunnel>,
     /// By the path that leads to us. A pair of nodes has one, however many tunnels: a relayed one and a better one that
@@ -61,6 +63,7 @@ struct Nms {
     common: Key128,
     /// Under the common key itself: Registration Requests.
     requests: Session,
+    versions: Versions,
     /// Under the keys of one registration, by its epoch: everything else. So an NMS that has lost its memory and counts
     /// from the start again is not taken for a replay.
     registration: Option<(u64, Session)>,
@@ -76,6 +79,7 @@ impl Nms {
         };
         if self.registration.as_ref().is_none_or(|(epoch, _)| *epoch != request.epoch) {
             let session = Session::of_registration(&self.common, request.epoch, Direction::FromInitiator);
+            let session = session.speaking(self.versions);
             self.registration = Some((request.epoch, session));
         }
         Some(&mut self.requests)
@@ -97,6 +101,7 @@ impl Conventional {
             rng: super::part::fork(rng),
             session: None,
             next_stream: 0,
+            versions: config.quic.versions,
             nms: None,
             tunnels: BTreeMap::new(),
             by_path: BTreeSet::new(),
@@ -118,9 +123,16 @@ impl Conventional {
     }
 
     fn on_nms_datagram(&mut self, now: Instant, mut payload: BytesMut) {
-        let Some(Nms { registration: Some((_, session)), heard, .. }) = &mut self.nms else {
+        let Some(Nms { registration: Some((_, session)), heard, addresses, .. }) = &mut self.nms else {
             return self.dropped(DropReason::UnknownId);
         };
+        if is_unknown(&payload) {
+            let answer = session.refuse_unknown(&mut payload).zip(self.places.first(addresses));
+            if let Some(((_, answer), (local, remote))) = answer {
+                self.transmit(local, remote, answer);
+            }
+            return self.dropped(DropReason::UnknownType);
+        }
         match session.open_message(&mut payload) {
             Ok((header, message)) => {
                 *heard = Some(now);
@@ -131,7 +143,7 @@ impl Conventional {
     }
 
     /// The tunnel on the path of a datagram; where there are several, the newest one whose keys open it.
-    fn tunnel_for(&self, header: &Header, datagram: &[u8]) -> Option<TunnelId> {
+    fn tunnel_for(&self, header: &Header<u8>, datagram: &[u8]) -> Option<TunnelId> {
         let path = PathId(header.id);
         let mut ids = self.by_path.range((path, TunnelId(0))..=(path, TunnelId(u32::MAX))).rev().map(|&(_, id)| id);
         let newest = ids.next()?;
@@ -172,10 +184,11 @@ impl Carriage for Conventional {
         }
         // One count of requests for the life of a common key: it must not start again.
         if self.nms.is_none() {
-            let requests = Session::new(key, Direction::FromInitiator);
+            let requests = Session::new(key, Direction::FromInitiator).speaking(self.versions);
             self.nms = Some(Nms {
                 common: key.clone(),
                 requests,
+                versions: self.versions,
                 registration: None,
                 addresses: login.nms.clone(),
                 heard: None,
@@ -286,12 +299,12 @@ impl Carriage for Conventional {
     }
 
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
-        let Ok(header) = Header::decode(&payload) else { return self.dropped(DropReason::BadHeader) };
+        let Some(header) = Header::<u8>::read(&payload) else { return self.dropped(DropReason::BadHeader) };
         if header.id == self.id.0 {
             return self.on_nms_datagram(now, payload);
         }
         let Some(id) = self.tunnel_for(&header, &payload) else { return self.dropped(DropReason::UnknownId) };
-        if header.kind == Kind::Capsule {
+        if header.kind == Kind::Capsule as u8 {
             self.on_capsule(now, id, (local, remote), payload);
         } else {
             self.on_tunnel_message(now, id, local, remote, payload);

@@ -295,6 +295,7 @@ fn failure(reason: LinkClosed) -> Failure {
         LinkClosed::Timeout => Failure::Timeout,
         LinkClosed::Authentication => Failure::Authentication,
         LinkClosed::CertificateDates => Failure::CertificateDates,
+        LinkClosed::Outdated => Failure::Outdated,
         LinkClosed::Lost => Failure::ConnectionLost,
     }
 }

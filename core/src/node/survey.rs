@@ -28,7 +28,7 @@ use super::places::Places;
 use crate::conventional::keys::Direction;
 use crate::conventional::session::Session;
 use crate::event::{DropReason, Event};
-use crate::header::{Flags, HEADER_LEN, Header, Kind};
+use crate::header::{Flags, HEADER_LEN, Header, Kind, options_len};
 use crate::machine::Transmit;
 use crate::message::{Answer, Message, NetworkReport, ProbeReply, SurveyPlan};
 use crate::name::{Fqdn, NodeId};
@@ -403,7 +403,8 @@ impl Survey {
         let message = if sealed {
             run.session.open_message(&mut payload)?.1
         } else {
-            Message::decode_body(header.kind, &payload[HEADER_LEN..]).map_err(|_| DropReason::BadBody)?
+            let options = options_len(header.option, &payload[HEADER_LEN..]).ok_or(DropReason::BadBody)?;
+            Message::decode_body(header.kind, &payload[HEADER_LEN + options..]).map_err(|_| DropReason::BadBody)?
         };
         let Message::ProbeReply(ProbeReply { seen }) = message else { return Err(DropReason::Unexpected) };
         let &(index, test) = run.asked.get(&header.transaction).ok_or(DropReason::Unexpected)?;

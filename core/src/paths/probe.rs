@@ -262,11 +262,13 @@ mod tests {
         // Bytes 4 to 7 of a header are version, flags, kind and count. Only the tag tells for certain.
         let header = Header {
             transaction: 0x2000_0000,
+            spoken: crate::version::Spoken::FIRST,
             flags: HeaderFlags(0),
             kind: HeaderKind::Probe,
             count: 0,
             sequence: 0,
             length: 16,
+            option: 0,
             id: [7; 16],
         };
         let mut datagram = header.encode().to_vec();

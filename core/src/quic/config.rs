@@ -18,6 +18,7 @@ use crate::timing::quic::{
     ACK_DELAY, INITIAL_RTT, LINK_IDLE_TIMEOUT, LINK_KEEP_ALIVE, RESET_EVERY, SIGNALING_KEEP_ALIVE,
 };
 use crate::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError};
+use crate::version::Versions;
 
 /// Who we are and whom we trust on QUIC links.
 #[derive(Clone)]
@@ -63,6 +64,8 @@ pub struct QuicOptions {
     pub segments: usize,
     /// Where qlog traces go, if anywhere.
     pub qlog: Option<QlogSink>,
+    /// The versions of the protocol that this part speaks, by both methods.
+    pub versions: Versions,
 }
 
 impl Default for QuicOptions {
@@ -78,6 +81,7 @@ impl Default for QuicOptions {
             acks_after: None,
             segments: 1,
             qlog: None,
+            versions: Versions::OURS,
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::time::Instant;
 use crate::timing::quic::HANDSHAKE_TIMEOUT;
 use crate::timing::{Due, Timer};
 use crate::tls::{Roots, TlsError};
+use crate::version::Spoken;
 
 /// Most incoming connections whose handshake is not finished; from half of it on, clients must prove their address.
 pub const MAX_HALF_OPEN: usize = 512;
@@ -42,8 +43,13 @@ const MAX_LINKS: usize = 100_000;
 
 /// What a peer is told when a link is closed (RFC 9000 §10.2): that it was in order,
 const IN_ORDER: VarInt = VarInt::from_u32(0);
-/// or that it did with its stream what no peer of ours does.
-const BROKEN: VarInt = VarInt::from_u32(1);
+/// or that it did with its stream what no peer of ours does. Parts of version 1 say 1 of any message that they do not
+/// know: [`LinkClosed::Outdated`].
+const BROKEN: VarInt = VarInt::from_u32(2);
+
+/// Messages in a row that cannot be read, after which a link is closed: nothing of ours says so much that its peer does
+/// not know.
+pub const MOST_UNREAD: u32 = 64;
 
 /// Names a link of one [`Links`]; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,8 +99,12 @@ struct Link {
     closed: bool,
     /// Of an incoming link whose handshake is not finished: when it has to be.
     half_open: Option<Instant>,
-    /// The peer did what no peer of ours does with its stream: nothing can be said on it any more.
+    /// The peer did what no peer of ours does with its stream.
     broken: bool,
+    /// Messages in a row that could not be read.
+    unread: u32,
+    /// What the peer said last of its versions.
+    theirs: Option<Spoken>,
     send_stream: Option<StreamId>,
     readers: BTreeMap<StreamId, FrameReader>,
     backlog: VecDeque<Bytes>,
@@ -212,6 +222,8 @@ impl Links {
             closed: false,
             half_open: None,
             broken: false,
+            unread: 0,
+            theirs: None,
             send_stream: None,
             readers: BTreeMap::new(),
             backlog: VecDeque::new(),
@@ -280,7 +292,7 @@ impl Links {
     pub fn deliver(&mut self) {
         for &id in &self.touched {
             let Some(link) = self.links.get_mut(&id).filter(|link| link.connected && !link.closed) else { continue };
-            link.take_events(id, &mut self.out);
+            link.take_events(id, self.config.options.versions, &mut self.out);
         }
     }
 
@@ -389,10 +401,15 @@ impl Links {
         if link.backlog_bytes + frame.len() > MAX_STREAM_BACKLOG {
             return false;
         }
-        link.backlog_bytes += frame.len();
-        link.backlog.push_back(frame);
+        link.queue(self.config.options.versions, frame);
         self.drive(now, id);
         true
+    }
+
+    /// The version in which we write to the peer; `None` if the link is gone, or nothing was heard yet.
+    pub fn version(&self, id: LinkId) -> Option<u8> {
+        let theirs = self.links.get(&id)?.theirs?;
+        Some(self.config.options.versions.towards(Some(theirs)).version)
     }
 
     /// Sends a packet in a DATAGRAM frame.
@@ -510,8 +527,8 @@ impl Links {
         let mut drained = false;
         loop {
             let mut again = false;
-            link.take_events(id, &mut self.out);
-            link.flush();
+            link.take_events(id, self.config.options.versions, &mut self.out);
+            link.flush(self.config.options.versions);
             if link.broken && !link.closed {
                 link.end(now, BROKEN);
                 self.out.push_back(LinkOutput::Closed(id, LinkClosed::Lost));

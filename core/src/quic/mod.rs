@@ -20,7 +20,9 @@ mod links;
 
 pub use cid::{CidScheme, RELAYED_CID_LEN, destination_prefix};
 pub use config::{Congestion, Load, QlogSink, QuicConfig, QuicOptions};
-pub use links::{DatagramRefused, LinkClosed, LinkId, LinkOutput, Links, MAX_HALF_OPEN, MAX_STREAM_BACKLOG};
+pub use links::{
+    DatagramRefused, LinkClosed, LinkId, LinkOutput, Links, MAX_HALF_OPEN, MAX_STREAM_BACKLOG, MOST_UNREAD,
+};
 
 use std::sync::OnceLock;
 use std::time::Instant as StdInstant;

@@ -104,4 +104,11 @@ fn removal(store: &dyn Store) {
     assert_ne!(store.allocate(&name("bob.example")), Ok(pair), "its address is not given to another");
     assert_eq!(store.allocate(&alice), Ok(pair), "its address waits for its return");
     assert_eq!(store.accept_epoch(node, 9), Ok(false), "its epoch does not go back");
+
+    store.put_common_key(node, &Key128([1; 16])).expect("room for a key");
+    assert_eq!(store.accept_epoch(node, u64::MAX), Ok(true));
+    store.put_device(&device("alice.example")).expect("room for a device");
+    assert_eq!(store.last_epoch(node), Ok(None), "enrolment resets the epoch");
+    assert_eq!(store.common_key(node), Ok(None), "and what was recorded under the old key does not count any more");
+    assert_eq!(store.allocate(&alice), Ok(pair), "its address is still its own");
 }

@@ -38,7 +38,11 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     fn put_device(&self, device: &Device) -> Result<(), StoreError> {
-        self.tables().devices.insert(NodeId::of(&device.name), device.clone());
+        let (mut tables, node) = (self.tables(), NodeId::of(&device.name));
+        tables.devices.insert(node, device.clone());
+        // Together: without its common key, no recorded registration of the earlier device opens.
+        tables.common_keys.remove(&node);
+        tables.epochs.remove(&node);
         Ok(())
     }
 
@@ -126,8 +130,9 @@ mod tests {
         let store = MemoryStore::default();
         let name: Fqdn = "alice.example".parse().unwrap();
         let password = super::super::PasswordHash::new("p", [0xa5; 16], super::super::SIMULATION_ITERATIONS);
-        store.put_common_key(NodeId::of(&name), &Key128([0xa5; 16])).unwrap();
+        let node = NodeId::of(&name);
         store.put_device(&Device { name, password: Some(password), certificate_login: true }).unwrap();
+        store.put_common_key(node, &Key128([0xa5; 16])).unwrap();
         let printed = format!("{store:?}");
         assert!(printed.contains("Key128(..)") && printed.contains("PasswordHash(..)"), "{printed}");
         assert!(!printed.contains("165") && !printed.contains("a5"), "{printed}");

@@ -57,7 +57,8 @@ pub enum StoreError {
 
 /// The shared database of AS and NMS. Every method is atomic.
 pub trait Store: Debug + Send + Sync {
-    /// Adds a device, or replaces the one of the same name.
+    /// Adds a device, or replaces the one of the same name. It begins anew: its epoch and its common key are forgotten,
+    /// and so is what an earlier holder of the name did to them. Its virtual addresses stay.
     fn put_device(&self, device: &Device) -> Result<(), StoreError>;
 
     /// The device with this id.

@@ -10,17 +10,9 @@ timings! {
     /// second, for the 4 s to 12 s that the steps of a route construction take.
     LONGEST_RETRY: Duration = Duration::from_secs(1);
 
-    /// After an epoch was refused as not newer, the next one is this much later; each further refusal makes it four
-    /// times as much.
+    /// How far ahead of the receiver's clock an epoch may be.
     ///
-    /// Why: an epoch is civil time, and is refused if the clock was ahead before. A clock is often wrong by a time
-    /// zone, that is by hours, and seldom by days. Leaps of 1 h, 4 h, 16 h and 64 h sum up to more than a day; eight
-    /// leaps to more than a year.
-    EPOCH_FIRST_LEAP: Duration = Duration::from_secs(3600);
-
-    /// The longest leap; after it a refusal has another cause than a clock.
-    ///
-    /// Why: a little more than a year, which a clock is wrong by if its date was typed in wrongly. Each leap uses up
-    /// numbers that never return, so there has to be an end.
-    EPOCH_LONGEST_LEAP: Duration = Duration::from_secs(400 * 86_400);
+    /// Why: a clock in a wrong time zone is up to 14 h off, and such a sender is not worth a round trip. A sender that
+    /// is further ahead is told where to go on. More would only help a sender that lies.
+    EPOCH_SLACK: Duration = Duration::from_secs(86_400);
 }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::BytesMut;
 
@@ -12,17 +11,20 @@ use crate::conventional::keys::{Direction, Sealing};
 use crate::conventional::replay::ReplayWindow;
 use crate::conventional::seal;
 use crate::conventional::session::Session;
+use crate::epoch;
 use crate::event::{DropReason, Protection};
-use crate::header::{Flags, HEADER_LEN, Header, Kind};
+use crate::header::{Flags, HEADER_LEN, Header, Kind, is_unknown, options_len};
 use crate::key::Key128;
 use crate::machine::{Output, Transmit};
-use crate::message::{Answer, Message, ProbeReply, ProbeRequest, RelayEpoch, RelayRequest, RelayResponse};
+use crate::message::{Answer, Message, ProbeReply, ProbeRequest, RelayEpoch, RelayRequest, RelayResponse, readable};
 use crate::name::{Fqdn, NodeId, Party, PathId};
 use crate::store::Store;
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::timing::trs::{EPOCH_KEPT_AHEAD, EPOCH_TOLD_EVERY, PATH_IDLE};
 use crate::timing::{Due, Timer};
+use crate::tls::WallClock;
+use crate::version::Versions;
 
 /// Most paths (two for each tunnel).
 pub const MAX_PATHS: usize = 65_536;
@@ -32,6 +34,7 @@ pub(super) struct Paths {
     nms: Session,
     /// Of the last Relay Request.
     epoch: u64,
+    clock: Arc<dyn WallClock>,
     store: Option<Arc<dyn Store>>,
     /// The epoch that is in it.
     kept: u64,
@@ -58,23 +61,30 @@ struct Path {
     /// The sender's name, for diagrams, once a Tunnel Request told it.
     name: Option<Fqdn>,
     /// The last message that went on, so that a repetition is known as one.
-    last: Option<(Kind, u32)>,
+    last: Option<(u8, u32)>,
     used: Instant,
 }
 
 /// Tells a node where it is seen. It gets less than three times what it sent, and nothing but its own address.
 fn answer_probe(
-    header: &Header,
+    header: &Header<u8>,
     (local, remote): (SocketAddr, SocketAddr),
     payload: &[u8],
     out: &mut VecDeque<Output>,
 ) -> Result<(), DropReason> {
-    let probe = Message::decode_body(header.kind, &payload[HEADER_LEN..]).map_err(|_| DropReason::BadBody)?;
+    let probe = plain(header, payload)?;
     if probe != Message::Probe(Answer::Here) || header.flags.from_responder() {
         return Err(DropReason::Unexpected);
     }
     reply_to_probe(local, remote, header.transaction, header.id, out);
     Ok(())
+}
+
+/// The message of a datagram that nothing protects.
+fn plain(header: &Header<u8>, payload: &[u8]) -> Result<Message, DropReason> {
+    let known = readable(header, Versions::OURS).map_err(|_| DropReason::UnknownVersion)?;
+    let options = options_len(header.option, &payload[HEADER_LEN..]).ok_or(DropReason::BadBody)?;
+    Message::decode_body(known.kind, &payload[HEADER_LEN + options..]).map_err(|_| DropReason::BadBody)
 }
 
 fn reply_to_probe(local: SocketAddr, to: SocketAddr, transaction: u32, id: [u8; 16], out: &mut VecDeque<Output>) {
@@ -89,25 +99,27 @@ impl Paths {
         self.paths.len().max(self.timers.count())
     }
 
-    /// `begun`: the civil time, which epochs follow. What is older, or not later than what an earlier life of this TRS
-    /// took, is a replay, or comes from an NMS whose clock is behind, which then is told. `first`: from where our
-    /// messages to the NMS are numbered; not as in an earlier life, for the key outlives us.
+    /// `clock`: the civil time, which epochs follow. An epoch that is older than the start, or not later than what an
+    /// earlier life of this TRS took, is a replay, or comes from an NMS whose clock is behind. One that is too far
+    /// ahead comes from an NMS whose clock is ahead. Such an NMS is told. `first`: from where our messages to the NMS
+    /// are numbered; not as in an earlier life, for the key outlives us.
     pub(super) fn new(
         name: &Fqdn,
         service_key: &Key128,
         store: Option<Arc<dyn Store>>,
-        begun: Duration,
+        (clock, versions): (Arc<dyn WallClock>, Versions),
         first: u32,
     ) -> Self {
-        let mut nms = Session::new(service_key, Direction::FromResponder);
+        let mut nms = Session::new(service_key, Direction::FromResponder).speaking(versions);
         nms.count_from(first);
         let id = NodeId::of(name);
         let kept = store.as_ref().and_then(|store| store.last_epoch(id).ok().flatten()).unwrap_or_default();
-        let epoch = u64::try_from(begun.as_nanos()).unwrap_or(u64::MAX / 2).max(kept);
+        let epoch = epoch::civil(&*clock).max(kept);
         Self {
             id,
             nms,
             epoch,
+            clock,
             store,
             kept,
             nms_at: None,
@@ -140,12 +152,12 @@ impl Paths {
         payload: BytesMut,
         out: &mut VecDeque<Output>,
     ) {
-        let result = match Header::decode(&payload) {
-            Err(_) => Err(DropReason::BadHeader),
-            Ok(header) if header.kind == Kind::Probe => answer_probe(&header, (local, remote), &payload, out),
-            Ok(header) if header.id == self.id.0 => self.on_nms(now, (local, remote), payload, out),
-            Ok(header) if header.kind == Kind::Capsule => self.forward(now, &header, remote, payload, out),
-            Ok(header) => self.on_node(now, &header, (local, remote), &payload, out),
+        let result = match Header::<u8>::read(&payload) {
+            None => Err(DropReason::BadHeader),
+            Some(header) if header.kind == Kind::Probe as u8 => answer_probe(&header, (local, remote), &payload, out),
+            Some(header) if header.id == self.id.0 => self.on_nms(now, (local, remote), payload, out),
+            Some(header) if header.kind == Kind::Capsule as u8 => self.forward(now, &header, remote, payload, out),
+            Some(header) => self.on_node(now, &header, (local, remote), &payload, out),
         };
         if let Err(reason) = result {
             dropped(out, reason);
@@ -160,6 +172,12 @@ impl Paths {
         mut payload: BytesMut,
         out: &mut VecDeque<Output>,
     ) -> Result<(), DropReason> {
+        if is_unknown(&payload) {
+            if let Some((_, answer)) = self.nms.refuse_unknown(&mut payload) {
+                transmit(out, Transmit::new(local, remote, answer));
+            }
+            return Err(DropReason::UnknownType);
+        }
         // Its epoch is what makes it new: an NMS that restarts loses count of its messages.
         let (header, message) = self.nms.open_unnumbered(&mut payload)?;
         let epoch = match &message {
@@ -167,7 +185,7 @@ impl Paths {
             Message::ProbeRequest(request) => request.epoch,
             _ => return Err(DropReason::Unexpected),
         };
-        if epoch <= self.epoch {
+        if !epoch::is_timely(Some(self.epoch), epoch, epoch::civil(&*self.clock)) {
             let is_nms = self.nms_at.is_none_or(|at| at == remote);
             if is_nms && self.told.is_none_or(|told| told + EPOCH_TOLD_EVERY <= now) && !defect!(StaleEpochUntold) {
                 self.told = Some(now);
@@ -251,23 +269,27 @@ impl Paths {
     fn on_node(
         &mut self,
         now: Instant,
-        header: &Header,
+        header: &Header<u8>,
         place: (SocketAddr, SocketAddr),
         payload: &[u8],
         out: &mut VecDeque<Output>,
     ) -> Result<(), DropReason> {
         let path = self.paths.get_mut(&PathId(header.id)).ok_or(DropReason::UnknownId)?;
         let mut copy = payload.to_vec();
-        let (_, range) = seal::open_from(&path.sealing, path.from, &mut copy)?;
+        seal::is_from(path.from, &copy)?;
+        let (sealed, range) = seal::open_any(&path.sealing, Versions::ANY, &mut copy)?;
         if !path.window.check_and_set(header.sequence) {
             return Err(DropReason::Replayed);
         }
-        let message = Message::decode_body(header.kind, &copy[range]).map_err(|_| DropReason::BadBody)?;
+        // What it says is for the other node: both may be of a later version than we are.
+        let options = options_len(sealed.option, &copy[range.clone()]).unwrap_or(range.len());
+        let kind = Kind::from_number(sealed.kind);
+        let message = kind.and_then(|kind| Message::decode_body(kind, &copy[range.start + options..range.end]).ok());
         if path.window.is_latest(header.sequence) {
             path.place = Some(place);
         }
         path.used = now;
-        if message == Message::HolePunching {
+        if message == Some(Message::HolePunching) {
             return Ok(());
         }
         let opposite = path.opposite;
@@ -276,7 +298,7 @@ impl Paths {
         let said = Some((header.kind, header.transaction));
         let again =
             self.paths.get_mut(&PathId(header.id)).is_some_and(|p| std::mem::replace(&mut p.last, said) == said);
-        if !matches!(message, Message::KeepAlive | Message::KeepAliveAck) {
+        if let Some(message) = message.filter(|m| !matches!(m, Message::KeepAlive | Message::KeepAliveAck)) {
             if let Message::TunnelRequest(request) = &message {
                 self.name(PathId(header.id), &request.from);
                 self.name(opposite, &request.to);
@@ -298,7 +320,7 @@ impl Paths {
     fn forward(
         &mut self,
         now: Instant,
-        header: &Header,
+        header: &Header<u8>,
         remote: SocketAddr,
         payload: BytesMut,
         out: &mut VecDeque<Output>,

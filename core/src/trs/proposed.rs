@@ -356,8 +356,17 @@ impl Legs {
 
 /// A bare packet as a frame of the stream.
 fn capsule(length: u16, packet: &[u8]) -> Bytes {
-    let header =
-        Header { transaction: 0, flags: Flags(0), kind: Kind::Capsule, count: 0, sequence: 0, length, id: [0; 16] };
+    let header = Header {
+        transaction: 0,
+        spoken: crate::version::Spoken::FIRST,
+        flags: Flags(0),
+        kind: Kind::Capsule,
+        count: 0,
+        sequence: 0,
+        length,
+        option: 0,
+        id: [0; 16],
+    };
     let mut frame = BytesMut::with_capacity(HEADER_LEN + packet.len());
     frame.extend_from_slice(&header.encode());
     frame.extend_from_slice(packet);

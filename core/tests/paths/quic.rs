@@ -11,6 +11,7 @@ use cyphonic_core::paths::peer::Input;
 use cyphonic_core::paths::recent::Datagrams;
 use cyphonic_core::quic::{CidScheme, DatagramRefused, LinkId, LinkOutput, Links, Load, QuicOptions};
 use cyphonic_core::time::Instant;
+use cyphonic_core::version::Spoken;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -99,7 +100,18 @@ impl Quic {
         let framed = |packet: &[u8]| {
             let length = packet.len() as u16;
             let kind = HeaderKind::Capsule;
-            let header = Header { transaction: 0, flags: Flags(0), kind, count: 0, sequence: 0, length, id: [0; 16] };
+            let spoken = Spoken::FIRST;
+            let header = Header {
+                transaction: 0,
+                spoken,
+                flags: Flags(0),
+                kind,
+                count: 0,
+                sequence: 0,
+                length,
+                option: 0,
+                id: [0; 16],
+            };
             Bytes::from([&header.encode()[..], packet].concat())
         };
         if stream {

@@ -15,6 +15,7 @@ use cyphonic_core::method::Method;
 use cyphonic_core::name::{Fqdn, Party};
 use cyphonic_core::node::{ChoiceStatus, TunnelStatus};
 use cyphonic_core::time::Instant;
+use cyphonic_core::version::Versions;
 use rustix::net::sockopt;
 use tokio::net::TcpStream;
 
@@ -116,7 +117,8 @@ impl Facts {
             },
             Reason::Timeout | Reason::ConnectionLost if is_as => trouble(
                 format!("{who} does not answer ({reason})"),
-                "is it running? check `as-addresses`, and that no firewall stops the port; the node tries on by itself",
+                "is it running? check `as-addresses`, and that no firewall stops the port; an AS of an older version does not answer \
+                 this node: upgrade it; the node tries on by itself",
             ),
             Reason::Timeout | Reason::ConnectionLost if failed.stood => trouble(
                 format!("the NMS does not answer any more ({reason})"),
@@ -125,7 +127,8 @@ impl Facts {
             Reason::Timeout if self.method == Method::Conventional => trouble(
                 "the AS answers by TCP, but the NMS does not answer by UDP: it does not run, or UDP is blocked"
                     .to_owned(),
-                "is the NMS running? let UDP port 4501 through the firewall, or use `method = \"proposed\"`, which needs UDP port \
+                "is the NMS running? an NMS of an older version does not answer this node: upgrade it; let UDP port 4501 through \
+                 the firewall, or use `method = \"proposed\"`, which needs UDP port \
                  443 only; the node tries on by itself",
             ),
             Reason::Timeout | Reason::ConnectionLost => trouble(
@@ -142,9 +145,9 @@ impl Facts {
                 format!("{who} does not know the device {}, or not by this certificate or password", self.name),
                 "`cyphonic device list` at the AS shows all, `cyphonic device add NAME` adds one",
             ),
-            Reason::Refused(ErrorCode::StaleEpoch) => trouble(
-                "the NMS has heard from this node with a later clock: the clock was set back".to_owned(),
-                "none needed if the clock is right now: the node tries on, further ahead each time",
+            Reason::Refused(ErrorCode::StaleEpoch(_)) => trouble(
+                "the NMS takes no registration number of this node any more".to_owned(),
+                "enrol the node anew: `cyphonic device add NAME --replace` at the AS, or an invitation",
             ),
             Reason::Refused(ErrorCode::Unavailable) => trouble(
                 format!(
@@ -152,6 +155,20 @@ impl Facts {
                 ),
                 "its log says which: a disk that is full, a program that holds the database; the node tries on by itself",
             ),
+            Reason::Outdated => {
+                trouble(format!("{who} speaks an older version of the protocol only"), &format!("upgrade {who}"))
+            }
+            Reason::Refused(ErrorCode::UnknownVersion(theirs)) => {
+                let (theirs, ours) = (*theirs, Versions::OURS);
+                let older = if theirs.newest < ours.oldest { who.as_str() } else { "this node" };
+                trouble(
+                    format!(
+                        "{who} speaks the versions {} to {} of the protocol, this node {} to {}",
+                        theirs.oldest, theirs.newest, ours.oldest, ours.newest
+                    ),
+                    &format!("upgrade {older}"),
+                )
+            }
             Reason::Refused(ErrorCode::NotRegistered) => trouble(
                 "the NMS has been restarted or stopped".to_owned(),
                 "none needed while it comes back; the node tries on by itself, and its tunnels live on",

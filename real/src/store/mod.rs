@@ -217,6 +217,7 @@ impl SqliteStore {
                      ON CONFLICT (node) DO UPDATE SET certificate = 1",
                     params![NodeId::of(name).0, name.as_str()],
                 )?;
+                begin_anew(transaction, NodeId::of(name))?;
             }
             Ok(worth)
         })
@@ -396,6 +397,14 @@ fn addresses_of(connection: &Connection, name: &Fqdn) -> rusqlite::Result<Option
         .optional()
 }
 
+/// A device was enrolled: what an earlier device of its name did to its epoch does not count any more. Without its
+/// common key no recorded registration of the earlier device opens, so that none can be repeated under the new epochs.
+fn begin_anew(connection: &Connection, node: NodeId) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM common_keys WHERE node = ?1", params![node.0])?;
+    connection.execute("DELETE FROM epochs WHERE node = ?1", params![node.0])?;
+    Ok(())
+}
+
 impl Store for SqliteStore {
     fn put_device(&self, device: &Device) -> Result<(), StoreError> {
         let password = device.password.as_ref();
@@ -411,7 +420,8 @@ impl Store for SqliteStore {
                     password.map(|p| p.hash),
                     device.certificate_login,
                 ],
-            )
+            )?;
+            begin_anew(transaction, NodeId::of(&device.name))
         })?;
         Ok(())
     }

@@ -44,10 +44,10 @@ pub fn message(bytes: &[u8]) {
 /// A stream gives the same frames in whatever pieces it comes: the first byte is their length.
 pub fn frames(bytes: &[u8]) {
     let Some((&piece, stream)) = bytes.split_first() else { return };
-    let mut whole = FrameReader::new();
+    let mut whole = FrameReader::default();
     whole.push(stream);
     let expected: Vec<_> = whole.by_ref().collect();
-    let mut reader = FrameReader::new();
+    let mut reader = FrameReader::default();
     let mut read = Vec::new();
     for piece in stream.chunks(usize::from(piece) + 1) {
         reader.push(piece);
@@ -55,7 +55,6 @@ pub fn frames(bytes: &[u8]) {
         assert!(reader.buffered() <= HEADER_LEN + usize::from(u16::MAX));
     }
     assert_eq!(read, expected);
-    assert_eq!(reader.is_poisoned(), whole.is_poisoned());
 }
 
 /// What was not sealed does not open; what was, opens as it was, and not with any bit changed.
@@ -67,8 +66,17 @@ pub fn sealed(bytes: &[u8]) {
     assert!(seal::open_from(&sealing, direction, &mut bytes.to_vec()).is_err());
     let [change, place, plaintext @ ..] = bytes else { return };
     let plaintext = &plaintext[..plaintext.len().min(2_000)];
-    let header =
-        Header { transaction: 1, flags: Flags(0), kind: Kind::Capsule, count: 0, sequence: 1, length: 0, id: [2; 16] };
+    let header = Header {
+        transaction: 1,
+        spoken: cyphonic_core::version::Spoken::FIRST,
+        flags: Flags(0),
+        kind: Kind::Capsule,
+        count: 0,
+        sequence: 1,
+        length: 0,
+        option: 0,
+        id: [2; 16],
+    };
     let datagram = seal::seal(&sealing, header, plaintext);
     let mut intact = datagram.clone();
     let (_, range) = seal::open_from(&sealing, direction, &mut intact).expect("our own");

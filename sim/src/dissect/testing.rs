@@ -183,11 +183,13 @@ impl Pair {
 pub(crate) fn capsule(body: &[u8]) -> Vec<u8> {
     let header = Header {
         transaction: 0,
+        spoken: cyphonic_core::version::Spoken::FIRST,
         flags: Flags(0),
         kind: Kind::Capsule,
         count: 0,
         sequence: 1,
         length: body.len() as u16,
+        option: 0,
         id: [7; 16],
     };
     let mut frame = Vec::with_capacity(HEADER_LEN + body.len());

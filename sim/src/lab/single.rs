@@ -116,7 +116,7 @@ impl Single {
         // What measures take from the taps is gone afterwards: a capture has a run of its own.
         if let (true, Some(out)) = (request.pcap, &request.out) {
             let secrets = Arc::new(Secrets::default());
-            let watch = Watch { tap: TapMode::Keep, secrets: Some(secrets.clone()), qlog: None };
+            let watch = Watch { tap: TapMode::Keep, secrets: Some(secrets.clone()), ..Watch::default() };
             let kept = run(scenario, seed, request.engine.unwrap_or(scenario.engine), &watch);
             write_whole(&out.join(format!("{stem}.pcapng")), &capture(plan, &stem, &kept, &secrets))?;
         }

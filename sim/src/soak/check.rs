@@ -79,7 +79,7 @@ pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
         tracing::subscriber::with_default(logged, || {
             let tap = TapMode::Keep;
             let secrets = depth.packets.then(|| Arc::new(Secrets::default()));
-            let watch = Watch { tap, secrets: secrets.clone(), qlog: None };
+            let watch = Watch { tap, secrets: secrets.clone(), ..Watch::default() };
             let mut run = run::run(scenario, seed, Engine::Events, &watch);
             let digest = run.digest();
             let (mut found, demanded) = violations(scenario, &mut run, depth);

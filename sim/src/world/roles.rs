@@ -16,6 +16,7 @@ use cyphonic_core::store::{Device, MemoryStore, PasswordHash, SIMULATION_ITERATI
 use cyphonic_core::time::Instant;
 use cyphonic_core::tls::{Environment, Identity};
 use cyphonic_core::trs::{Trs, TrsConfig};
+use cyphonic_core::version::Versions;
 use cyphonic_scenarios::{
     Login as LoginWay, Method as MethodWord, Policy as PolicyWord, Scenario, Service, VIRTUAL_V4, VIRTUAL_V6, ZONE,
 };
@@ -115,7 +116,8 @@ impl<'a> Cast<'a> {
 
     fn options(&self, name: &Fqdn) -> QuicOptions {
         let qlog = self.watch.qlog.as_ref().map(|sink| sink(name.short()));
-        QuicOptions { congestion: self.scenario.congestion.into(), qlog, ..QuicOptions::default() }
+        let versions = self.watch.versions.get(name.short()).copied().unwrap_or(Versions::OURS);
+        QuicOptions { congestion: self.scenario.congestion.into(), qlog, versions, ..QuicOptions::default() }
     }
 
     fn seed_of(&self, name: &Fqdn) -> [u8; 32] {

@@ -16,6 +16,7 @@ use cyphonic_core::name::{NodeId, PathId, RelayCid, Virtual};
 use cyphonic_core::quic::destination_prefix;
 use cyphonic_core::store::Device;
 use cyphonic_core::time::Instant;
+use cyphonic_core::timing::common::EPOCH_SLACK;
 use cyphonic_sim::host::apps::{App, Echo, Family, Target};
 use cyphonic_sim::net::WireConfig;
 use cyphonic_sim::net::packet::{self, IpOptions};
@@ -44,9 +45,9 @@ fn tunnel_request(from: &str, to: &str, relay_cid: Option<RelayCid>) -> Message 
     Message::TunnelRequest(TunnelRequest { from: fqdn(from), to: fqdn(to), wrapped_end_key: None, relay_cid, framing })
 }
 
-/// Later than every other one.
+/// Later than every other one, and not too far ahead of the NMS's clock.
 fn registration(rogue: &Rogue) -> Message {
-    let (epoch, addresses) = (seeded::EPOCH.as_nanos() as u64 * 2, vec![rogue.at.ip()]);
+    let (epoch, addresses) = ((seeded::EPOCH + EPOCH_SLACK / 2).as_nanos() as u64, vec![rogue.at.ip()]);
     Message::RegistrationRequest(RegistrationRequest { epoch, addresses, port: rogue.at.port() })
 }
 
@@ -247,11 +248,13 @@ fn a_leg_that_is_bound_to_nobody_moves_nothing() {
             mallory.send(&mut stage, leg, &ping(alice.v6, to));
             let header = Header {
                 transaction: 0,
+                spoken: cyphonic_core::version::Spoken::FIRST,
                 flags: Flags(0),
                 kind: Kind::Capsule,
                 count: 0,
                 sequence: 1,
                 length: 5,
+                option: 0,
                 id: path("alice", "bob"),
             };
             let frame = [&header.encode()[..], b"hello"].concat();

@@ -5,10 +5,12 @@
 //! | [`garbage`] | arbitrary bytes and damaged copies of real packets, at every role |
 //! | [`replays`] | everything that was ever on a wire, once more |
 //! | [`insiders`] | nodes with good certificates and keys that do what they may not |
+//! | [`epochs`] | registrations from the end of time, and clocks that are wrong |
 //! | [`misuse`] | links that are opened and not used, or used wrongly; a service that lies |
 //! | [`addresses`] | a QUIC link whose packets come from elsewhere |
 //! | [`revoked`] | certificates that are taken back while they are in use |
 //! | [`amplification`] | spoofed addresses: what a victim would get |
+//! | [`versions`] | peers of a later and of an earlier version of the protocol |
 //! | `guards` | every deliberate defect of the core is caught: by the soak, or by an attack from here |
 //!
 //! A scene that fails is replayed by its seed: every scene is deterministic, and proptest prints (and keeps) the input.
@@ -18,6 +20,7 @@ mod common;
 
 mod addresses;
 mod amplification;
+mod epochs;
 mod garbage;
 #[cfg(debug_assertions)]
 mod guards;
@@ -27,3 +30,4 @@ mod replays;
 mod revoked;
 mod rogue;
 mod stage;
+mod versions;

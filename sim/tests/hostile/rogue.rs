@@ -8,19 +8,24 @@ use cyphonic_core::header::{Flags, Header};
 use cyphonic_core::message::Message;
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::quic::{CidScheme, LinkId, LinkOutput, Links, Load, QuicConfig, QuicOptions};
+use cyphonic_core::version::Versions;
 use cyphonic_sim::seeded;
 
 use crate::stage::{Role, SEED, Stage};
 
 /// The links of somebody whose certificate names him so.
 pub(crate) fn links(name: &Fqdn, accept: bool) -> Links {
+    links_speaking(name, accept, Versions::OURS)
+}
+
+fn links_speaking(name: &Fqdn, accept: bool, versions: Versions) -> Links {
     let pki = seeded::pki(SEED);
     let config = QuicConfig {
         tls: seeded::environment(SEED, &format!("{name} as a rogue")),
         roots: pki.roots(),
         identity: pki.identity(name),
         alpn: b"h3".to_vec(),
-        options: QuicOptions::default(),
+        options: QuicOptions { versions, ..QuicOptions::default() },
     };
     let mut rng = seeded::stream(SEED, name.as_str(), "rogue");
     Links::new(config, CidScheme::Direct, accept, &mut rng).expect("a seeded identity is good")
@@ -43,6 +48,16 @@ impl Rogue {
         let name = fqdn(name);
         let at = "198.51.100.200:443".parse().expect("an address");
         Self { links: links(&name, false), name, at, heard: Vec::new() }
+    }
+
+    /// As [`Self::new`], for a stack of these versions.
+    pub(crate) fn speaking(name: &str, versions: Versions) -> Self {
+        Self { links: links_speaking(&fqdn(name), false, versions), ..Self::new(name) }
+    }
+
+    /// The version in which the rogue writes on a link.
+    pub(crate) fn version(&self, link: LinkId) -> Option<u8> {
+        self.links.version(link)
     }
 
     /// Opens a link to a role, and does not wait for it.

@@ -44,8 +44,13 @@ impl Conventional {
         let stream = StreamId(self.next_stream);
         self.next_stream += 1;
         let transaction = self.random();
-        self.session =
-            Some(LoginSession { stream, channel, reader: FrameReader::default(), transaction, requested: false });
+        self.session = Some(LoginSession {
+            stream,
+            channel,
+            reader: FrameReader::new(self.versions),
+            transaction,
+            requested: false,
+        });
         self.out.push_back(CarriageOutput::Pass(Output::Stream(stream, StreamOutput::Connect { remote })));
     }
 
@@ -76,7 +81,9 @@ impl Conventional {
                 Login::Password(password) => Credential::Password(password.clone()),
             };
             let request = Message::LoginRequest(LoginRequest { device: id, credential });
-            session.channel.send(&request.to_bytes(session.transaction, Flags(0), 0, 0, id.0));
+            let mut frame = request.to_bytes(session.transaction, Flags(0), 0, 0, id.0);
+            self.versions.towards(None).stamp(&mut frame);
+            session.channel.send(&frame);
             self.out.push_back(CarriageOutput::handshake(me.clone(), Party::As, "TCP+TLS handshake"));
             self.out.push_back(CarriageOutput::signal(me, Party::As, &request, Protection::Tls, 0));
         }
@@ -87,7 +94,10 @@ impl Conventional {
         self.flush_login();
         match frame {
             None => {}
-            Some(Err(_)) => self.end_login(Some(Failure::Protocol)),
+            Some(Err(unread)) => {
+                let outdated = unread.header.spoken.version < self.versions.oldest;
+                self.end_login(Some(if outdated { Failure::Outdated } else { Failure::Protocol }));
+            }
             Some(Ok((header, body))) => match Message::decode_body(header.kind, &body) {
                 Ok(Message::LoginResponse(response)) => {
                     self.end_login(None);

@@ -15,7 +15,7 @@ use crate::conventional::keys::Direction;
 use crate::conventional::session::Session;
 use crate::conventional::wrap;
 use crate::event::{DropReason, Failure, Protection, TunnelUp};
-use crate::header::{Header, Kind};
+use crate::header::{Header, Kind, is_unknown};
 use crate::key::Key128;
 use crate::message::{Framing, Message, RouteConfirmation, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId};
@@ -233,7 +233,7 @@ impl Conventional {
             },
             inbound: PathId::of(&direction.peer, &self.name),
             outbound: PathId::of(&self.name, &direction.peer),
-            control: Session::new(&keys.tunnel, ours),
+            control: Session::new(&keys.tunnel, ours).speaking(self.versions),
             temporary: keys.temporary.clone(),
             transaction: self.random(),
             rtt: RoundTrip::default(),
@@ -299,6 +299,12 @@ impl Conventional {
         mut datagram: BytesMut,
     ) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return self.dropped(DropReason::UnknownId) };
+        if is_unknown(&datagram) {
+            if let Some((_, answer)) = tunnel.control.refuse_unknown(&mut datagram) {
+                self.transmit(local, remote, answer);
+            }
+            return self.dropped(DropReason::UnknownType);
+        }
         let (header, message) = match tunnel.control.open_message(&mut datagram) {
             Ok(opened) => opened,
             Err(reason) => return self.dropped(reason),
@@ -330,7 +336,7 @@ impl Conventional {
                     if message == Message::TunnelResponse {
                         tunnel.rtt.answered(now);
                     }
-                    let data = Session::new(end_key, tunnel.ours());
+                    let data = Session::new(end_key, tunnel.ours()).speaking(self.versions);
                     self.up(now, id, data);
                 }
                 if message == Message::KeepAlive {
@@ -364,7 +370,7 @@ impl Conventional {
         self.send_control(id, if first { 0 } else { count.max(1) }, &Message::TunnelResponse);
         if first {
             let Some(tunnel) = self.tunnels.get(&id) else { return };
-            let data = Session::new(&end_key, tunnel.ours());
+            let data = Session::new(&end_key, tunnel.ours()).speaking(self.versions);
             self.up(now, id, data);
         }
     }
@@ -410,13 +416,15 @@ impl Conventional {
     }
 
     /// Whether a datagram was sealed with this tunnel's keys.
-    pub(super) fn is_for(&self, id: TunnelId, header: &Header, datagram: &[u8]) -> bool {
+    pub(super) fn is_for(&self, id: TunnelId, header: &Header<u8>, datagram: &[u8]) -> bool {
         let Some(tunnel) = self.tunnels.get(&id) else { return false };
         let mut copy = datagram.to_vec();
         match &tunnel.stage {
-            _ if header.kind != Kind::Capsule => tunnel.control.would_open(&mut copy),
+            _ if header.kind != Kind::Capsule as u8 => tunnel.control.would_open(&mut copy),
             Stage::Up { data, .. } => data.would_open(&mut copy),
-            Stage::Dialing { end_key, .. } => Session::new(end_key, tunnel.ours()).would_open(&mut copy),
+            Stage::Dialing { end_key, .. } => {
+                Session::new(end_key, tunnel.ours()).speaking(self.versions).would_open(&mut copy)
+            }
             Stage::Listening { .. } => false,
         }
     }
@@ -434,7 +442,7 @@ impl Conventional {
         }
         // A capsule under the end key that we made says that the listener has it: its Tunnel Response was lost.
         let mut fresh = match &tunnel.stage {
-            Stage::Dialing { end_key, .. } => Some(Session::new(end_key, tunnel.ours())),
+            Stage::Dialing { end_key, .. } => Some(Session::new(end_key, tunnel.ours()).speaking(self.versions)),
             Stage::Listening { .. } => return self.dropped(DropReason::Unexpected),
             Stage::Up { .. } => None,
         };

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Inbound, MAX_UNPROBED, Owner, Proposed, farewells};
 use crate::event::{DropReason, Failure, TunnelUp};
-use crate::header::{Flags, HEADER_LEN, Header, Kind};
+use crate::header::{Flags, HEADER_LEN, Header, Kind, options_len};
 use crate::machine::{Output, Transmit};
 use crate::message::{Framing, Message, Relay, RelayMode, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId, RelayCid};
@@ -151,11 +151,13 @@ impl Carrier {
         self.sequence = self.sequence.wrapping_add(1);
         let header = Header {
             transaction: 0,
+            spoken: crate::version::Spoken::FIRST,
             flags: Flags(0),
             kind: Kind::Capsule,
             count: 0,
             sequence: self.sequence,
             length: packet.len() as u16,
+            option: 0,
             id: self.path.0,
         };
         let mut frame = BytesMut::with_capacity(HEADER_LEN + packet.len());
@@ -214,7 +216,8 @@ impl Carrier {
         if header.kind != Kind::Capsule || usize::from(header.length) + HEADER_LEN != data.len() {
             return Err(DropReason::BadLength);
         }
-        Ok(data.slice(HEADER_LEN..))
+        let options = options_len(header.option, &data[HEADER_LEN..]).ok_or(DropReason::BadPacket)?;
+        Ok(data.slice(HEADER_LEN + options..))
     }
 }
 

@@ -11,6 +11,9 @@ pub enum LinkClosed {
     Authentication,
     /// As [`Self::Authentication`], because a certificate does not count at this time.
     CertificateDates,
+    /// The peer closed it by the code that parts of version 1 have for a message that they do not know: it has to be
+    /// upgraded.
+    Outdated,
     /// The peer closed it, or it broke the protocol.
     Lost,
 }
@@ -22,7 +25,10 @@ impl LinkClosed {
         const CRYPTO: std::ops::Range<u64> = 0x100..0x200;
         /// The alert certificate_expired (RFC 8446 §6.2): "expired or not currently valid".
         const EXPIRED: u64 = 0x100 + 45;
+        /// What version 1 says of a header that it does not know. Later versions say nothing by this code.
+        const OUTDATED: u64 = 1;
         let code = match error {
+            ConnectionError::ApplicationClosed(c) if u64::from(c.error_code) == OUTDATED => return Self::Outdated,
             ConnectionError::TimedOut => return Self::Timeout,
             ConnectionError::TransportError(e) => u64::from(e.code),
             ConnectionError::ConnectionClosed(c) => u64::from(c.error_code),

@@ -3,19 +3,20 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use quinn_proto::{Dir, Event, ReadError, Side, StreamEvent, StreamId, VarInt, WriteError};
 use rustls::pki_types::CertificateDer;
 
 use super::counts::{asked, heard};
-use super::{Link, LinkClosed, LinkId, LinkOutput};
+use super::{Link, LinkClosed, LinkId, LinkOutput, MAX_STREAM_BACKLOG, MOST_UNREAD};
 use crate::event::DropReason;
-use crate::message::FrameReader;
+use crate::message::{FrameReader, Unread, WhyUnread};
 use crate::name::Fqdn;
 use crate::quic::config::QuicConfig;
 use crate::quic::to_std;
 use crate::time::Instant;
 use crate::tls;
+use crate::version::{Spoken, Versions};
 
 impl Link {
     /// Looks whether the datagrams that were taken had anything in them that the peer truly said, and how many at least
@@ -75,13 +76,13 @@ impl Link {
     }
 
     /// Takes all that quinn has to say of what came.
-    pub(super) fn take_events(&mut self, id: LinkId, out: &mut VecDeque<LinkOutput>) {
+    pub(super) fn take_events(&mut self, id: LinkId, versions: Versions, out: &mut VecDeque<LinkOutput>) {
         while let Some(event) = self.connection.poll() {
-            self.on_event(id, event, out);
+            self.on_event(id, versions, event, out);
         }
     }
 
-    fn on_event(&mut self, id: LinkId, event: Event, out: &mut VecDeque<LinkOutput>) {
+    fn on_event(&mut self, id: LinkId, versions: Versions, event: Event, out: &mut VecDeque<LinkOutput>) {
         match event {
             Event::Connected => {
                 self.connected = true;
@@ -105,12 +106,12 @@ impl Link {
             }
             Event::Stream(StreamEvent::Opened { .. }) => {
                 while let Some(stream) = self.connection.streams().accept(Dir::Bi) {
-                    self.readers.insert(stream, FrameReader::default());
+                    self.readers.insert(stream, FrameReader::new(versions));
                     self.send_stream.get_or_insert(stream);
-                    self.read(id, stream, out);
+                    self.read(id, versions, stream, out);
                 }
             }
-            Event::Stream(StreamEvent::Readable { id: stream }) => self.read(id, stream, out),
+            Event::Stream(StreamEvent::Readable { id: stream }) => self.read(id, versions, stream, out),
             // Writable: `flush` follows every event.
             Event::Stream(_) | Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
         }
@@ -126,7 +127,7 @@ impl Link {
         identity.and_then(|shown| shown.downcast().ok()).map(|chain| *chain).unwrap_or_default()
     }
 
-    fn read(&mut self, id: LinkId, stream: StreamId, out: &mut VecDeque<LinkOutput>) {
+    fn read(&mut self, id: LinkId, versions: Versions, stream: StreamId, out: &mut VecDeque<LinkOutput>) {
         let Some(reader) = self.readers.get_mut(&stream) else { return };
         let mut recv = self.connection.recv_stream(stream);
         let Ok(mut chunks) = recv.read(true) else { return };
@@ -142,18 +143,48 @@ impl Link {
             }
         }
         let _ = chunks.finalize();
-        for frame in reader {
-            let Ok((header, body)) = frame else {
-                // Where the next frame begins nobody can know.
-                self.broken = true;
-                return out.push_back(LinkOutput::Dropped(DropReason::BadHeader));
-            };
-            out.push_back(LinkOutput::Frame(id, header, body));
+        while let Some(frame) = self.readers.get_mut(&stream).and_then(Iterator::next) {
+            match frame {
+                Ok((header, body)) => {
+                    (self.unread, self.theirs) = (0, Some(header.spoken));
+                    out.push_back(LinkOutput::Frame(id, header, body));
+                }
+                Err(unread) => self.refuse(versions, &unread, out),
+            }
         }
     }
 
+    /// Tells the peer that a message could not be read. The link stands: the peer may be of a later version, and a part
+    /// is upgraded while others are not.
+    fn refuse(&mut self, versions: Versions, unread: &Unread, out: &mut VecDeque<LinkOutput>) {
+        let version = unread.why == WhyUnread::Version;
+        let reason = if version { DropReason::UnknownVersion } else { DropReason::UnknownType };
+        out.push_back(LinkOutput::Dropped(reason));
+        self.unread += 1;
+        self.broken |= self.unread > MOST_UNREAD;
+        let answer = unread.answer_frame(versions).filter(|_| !self.closed && !self.broken);
+        if let Some((_, frame)) = answer.filter(|(_, frame)| self.backlog_bytes + frame.len() <= MAX_STREAM_BACKLOG) {
+            self.backlog_bytes += frame.len();
+            self.backlog.push_back(frame.into());
+        }
+    }
+
+    /// Queues a whole message, in the version that the peer speaks too.
+    pub(super) fn queue(&mut self, versions: Versions, frame: Bytes) {
+        let spoken = versions.towards(self.theirs);
+        let frame = if spoken == Spoken::FIRST {
+            frame
+        } else {
+            let mut stamped = BytesMut::from(&frame[..]);
+            spoken.stamp(&mut stamped);
+            stamped.freeze()
+        };
+        self.backlog_bytes += frame.len();
+        self.backlog.push_back(frame);
+    }
+
     /// Writes what waits for the stream, as far as flow control lets it.
-    pub(super) fn flush(&mut self) {
+    pub(super) fn flush(&mut self, versions: Versions) {
         if !self.connected || self.closed || self.backlog.is_empty() {
             return;
         }
@@ -161,7 +192,7 @@ impl Link {
             stream
         } else {
             let Some(stream) = self.connection.streams().open(Dir::Bi) else { return };
-            self.readers.insert(stream, FrameReader::default());
+            self.readers.insert(stream, FrameReader::new(versions));
             *self.send_stream.insert(stream)
         };
         while let Some(front) = self.backlog.front_mut() {
