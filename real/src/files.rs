@@ -430,7 +430,7 @@ pub fn append_private(path: &Path, key: &str) -> Result<fs::File, Failure> {
     Ok(file)
 }
 
-/// Writes a file that only its owner can read. A file that is there already stays beside it, see [`keep_old`].
+/// Writes a file that only its owner can read. A file that is there already stays beside it, see `keep_old`.
 pub fn write_secret(path: &Path, text: &str) -> Result<(), Failure> {
     write(path, text, 0o600, true)
 }
@@ -443,7 +443,7 @@ pub fn create_secret(path: &Path) -> Result<fs::File, Failure> {
     })
 }
 
-/// Writes a file that everybody can read. A file that is there already stays beside it, see [`keep_old`].
+/// Writes a file that everybody can read. A file that is there already stays beside it, see `keep_old`.
 pub fn write_public(path: &Path, text: &str) -> Result<(), Failure> {
     write(path, text, 0o644, true)
 }

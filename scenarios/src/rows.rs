@@ -158,7 +158,8 @@ pub struct Handover {
     pub duplicated: u64,
     /// Those that arrived after one that was sent later.
     pub reordered: u64,
-    /// Packets that left a node from the move until both directions delivered again, without those that carry the flows.
+    /// Packets that left a node from the move until both directions delivered again, without those that carry the
+    /// flows.
     pub signaling_packets: u64,
     /// Their bytes, whole IP packets.
     pub signaling_bytes: u64,

@@ -178,8 +178,11 @@ fn a_row_of_datagrams_says_what_was_lost_late_doubled_and_how_long_nothing_came(
     assert_eq!((outage.lost, outage.gap_ms), (33, Some(Millis { micros: 34 * 30_000 })));
     assert_eq!((outage.late, outage.duplicated, outage.reordered), (0, 0, 0));
     assert_eq!((outage.delay_ms, outage.worst_ms), (Some(Millis { micros: 10_000 }), Some(Millis { micros: 10_000 })));
-    // The last of those that are slow keep the next ones waiting, as on a link. And no inner packet comes twice.
-    assert_eq!((slow.lost, slow.late, slow.worst_ms), (0, 34, Some(Millis { micros: 210_000 })));
+    // All of the 11th second are late: 34. The last of them keep the next ones waiting, as on a link: the first by 180
+    // ms, each later one by 30 ms less. Those that are reordered take 100 ms more, so up to five of them are late too.
+    let worst = slow.worst_ms.map(|worst| worst.micros);
+    assert!(slow.lost == 0 && (34..=40).contains(&slow.late), "{slow:?}");
+    assert!(worst.is_some_and(|worst| (210_000..=290_000).contains(&worst)), "{slow:?}");
     assert!(slow.reordered > 5 && slow.duplicated == 0, "{slow:?}");
 }
 

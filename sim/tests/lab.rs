@@ -276,7 +276,8 @@ fn an_interrupted_reproduction_leaves_no_file_and_the_old_ones_as_they_were() {
     assert_eq!(names(&results), [""; 0]);
 }
 
-/// A committed file is what `reproduce` writes, or what `reproduce --full` writes, or no experiment's; never two of them.
+/// A committed file is what `reproduce` writes, or what `reproduce --full` writes, or no experiment's; never two of
+/// them.
 #[test]
 fn every_committed_file_has_one_maker() {
     let full = experiment::plans(Extent::Full).unwrap().into_iter().map(|plan| format!("{}.csv", plan.name));

@@ -91,8 +91,8 @@ pub struct Nms {
     trs: Option<SealedSession>,
     /// Of Relay Requests.
     epochs: Epochs,
-    /// The transaction of the last request to the TRS.
-    asked_trs: Option<u32>,
+    /// The newest requests to the TRS since it last stated an epoch, by transaction; at most `MAX_ASKED`.
+    asked_trs: VecDeque<u32>,
     versions: Versions,
     /// What the epochs of registrations are compared with.
     clock: Arc<dyn WallClock>,
@@ -135,7 +135,7 @@ impl Nms {
             probe_port: config.probe_port,
             trs,
             epochs: Epochs::new(config.quic.tls.clock.clone()),
-            asked_trs: None,
+            asked_trs: VecDeque::new(),
             versions,
             clock: config.quic.tls.clock.clone(),
             links: Links::new(config.quic, CidScheme::Direct, true, &mut rng)?,

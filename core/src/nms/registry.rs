@@ -178,7 +178,7 @@ impl Nms {
             self.refuse(now, node, place, header, request, ErrorCode::Unauthorized);
             return self.dropped(DropReason::UnknownId);
         };
-        match self.accept_epoch(node, request.epoch) {
+        match self.accept_epoch(node, request.epoch, place) {
             Ok(None) => {}
             Ok(Some(_)) if defect!(EpochUnchecked) => {}
             Ok(Some(least)) => {
@@ -221,9 +221,15 @@ impl Nms {
     }
 
     /// Takes the epoch of a registration, or gives the least that would be taken.
-    fn accept_epoch(&self, node: NodeId, epoch: u64) -> Result<Option<u64>, StoreError> {
+    ///
+    /// Only a link tells a new request from a repeated one. By the conventional method a request that was refused as
+    /// too far ahead could be repeated once this clock has caught up, so there the epoch has no upper limit.
+    fn accept_epoch(&self, node: NodeId, epoch: u64, place: Place) -> Result<Option<u64>, StoreError> {
         let last = self.store.last_epoch(node)?;
-        let timely = epoch::is_timely(last, epoch, epoch::civil(&*self.clock));
+        let timely = match place {
+            Place::Conventional { .. } => last.is_none_or(|last| epoch > last),
+            Place::Proposed { .. } => epoch::is_timely(last, epoch, epoch::civil(&*self.clock)),
+        };
         // The store has the last word: another process may have taken one meanwhile.
         if timely && self.store.accept_epoch(node, epoch)? {
             return Ok(None);
@@ -343,8 +349,7 @@ impl Nms {
     }
 
     /// As [`Self::refuse`] by the conventional method. The request was under the common key. If the node is registered
-    /// under it, and its epoch is no later than the last one, this is most likely a replay, and is met by silence. A
-    /// node whose clock has jumped too far ahead is told. No answer is longer than its request.
+    /// under it, this is most likely a replay, and is met by silence. No answer is longer than its request.
     fn refuse_sealed(
         &mut self,
         node: NodeId,
@@ -356,8 +361,7 @@ impl Nms {
     ) {
         let Ok(Some(key)) = self.store.common_key(node) else { return };
         let registered = |n: &Registration| matches!(&n.session, Session::Conventional(sealed) if sealed.key == key);
-        let is_ahead = matches!(code, ErrorCode::StaleEpoch(least) if epoch > least);
-        if self.nodes.get(&node).is_some_and(registered) && !is_ahead {
+        if self.nodes.get(&node).is_some_and(registered) {
             return;
         }
         let Some(name) = self.store.device(node).ok().flatten().map(|device| device.name) else { return };

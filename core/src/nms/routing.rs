@@ -39,6 +39,9 @@ use crate::timers::Backoff;
 use crate::timing::nms::{ROUTE_LIFETIME, ROUTING_RETRY, SIMULTANEOUS_REQUESTS};
 use crate::timing::{Due, Timer};
 
+/// Most requests to the TRS of which an epoch is awaited. More than are under way within one round trip; one that is
+/// forgotten costs only that the next one is answered instead.
+const MAX_ASKED: usize = 64;
 /// Most route constructions under way.
 pub const MAX_PENDING: usize = 65_536;
 /// Most route constructions under way that one node asked for.
@@ -287,7 +290,7 @@ impl Nms {
 
     fn ask_relay(&mut self, now: Instant, id: PendingId, count: u8) {
         let epoch = self.epochs.next(now);
-        self.asked_trs = Some(id);
+        self.note_asked(id);
         let Some(pending) = self.pending.get(&id) else { return };
         let names = (self.nodes.get(&pending.initiator), self.nodes.get(&pending.responder));
         let (Some(Registration { name: a, .. }), Some(Registration { name: b, .. })) = names else { return };
@@ -307,6 +310,14 @@ impl Nms {
         let Some(payload) = session.seal(id, count, NodeId::of(&relay.name).0, &request) else { return };
         self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
         self.signal(Party::Trs, &request, Protection::ServiceKey, count);
+    }
+
+    /// A request to the TRS is under way, whose answer may be the epoch that the TRS accepts.
+    pub(super) fn note_asked(&mut self, transaction: u32) {
+        if self.asked_trs.len() >= MAX_ASKED {
+            self.asked_trs.pop_front();
+        }
+        self.asked_trs.push_back(transaction);
     }
 
     pub(super) fn on_trs_datagram(
@@ -339,11 +350,14 @@ impl Nms {
                     self.dropped(DropReason::Unexpected);
                 }
             }
-            // Only of the last request: what a stranger repeats of an earlier one must not take our epochs back.
+            // Each stated epoch voids the requests before it, so that a replayed one cannot take the epochs back.
+            // Several requests may be under way at once, and the TRS answers only one of them in `EPOCH_TOLD_EVERY`: an
+            // answer to any of them counts.
             Ok((header, Message::RelayEpoch(RelayEpoch { last }))) => {
-                if self.asked_trs != Some(header.transaction) {
+                if !self.asked_trs.contains(&header.transaction) {
                     return self.dropped(DropReason::Unexpected);
                 }
+                self.asked_trs.clear();
                 self.epochs.told(now, epoch::least_after(Some(last)));
                 let waiting = self.pending.get(&header.transaction).filter(|p| p.step == Step::AwaitRelay);
                 if let Some(count) = waiting.map(|pending| pending.retry.sent) {

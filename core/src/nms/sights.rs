@@ -78,7 +78,7 @@ impl Nms {
     /// Has the TRS answer a Probe. Where that is a repeated one, so is what we ask.
     fn ask_trs(&mut self, now: Instant, node: NodeId, probe: &Header, to: SocketAddr, id: [u8; 16]) {
         let epoch = self.epochs.next(now);
-        self.asked_trs = Some(probe.transaction);
+        self.note_asked(probe.transaction);
         let Some(registration) = self.nodes.get(&node) else { return };
         let port = self.main_port(&registration.session);
         let (Some(relay), Some(session)) = (&self.relay, &mut self.trs) else { return };

@@ -39,14 +39,14 @@
 //! (proposed method) a tunnel is one QUIC connection, and its paths change beneath it. Three places change:
 //!
 //! 1. **The choice moves down.** A peer in state `Up` keeps its tunnel when a Route Direction comes. In place of
-//!    [`RouteOutput::Build`](routes::RouteOutput) for a second tunnel, `routes` puts out one new output, the candidates
+//!    `RouteOutput::Build` for a second tunnel, `routes` puts out one new output, the candidates
 //!    of the direction for the tunnel that is up. What `Up` has for changing over (`replaced`, `improve`, `unheard`) is
 //!    one struct's worth of fields, and stays empty under `"seamless"`: `paths` measures loss and silence itself. It
 //!    asks for a direction by one new input (the tunnel wants the relay, or a direct path), which leads to the same
 //!    Direction Request.
 //! 2. **The room `paths` stands inside the proposed carriage,** between `quic` and the datagrams. It gives quinn one
 //!    virtual address for each peer, and chooses the real pair of addresses beneath. `Carriage::build` and its new
-//!    companion for candidates feed it. A path through a TRS is one candidate, so [`proposed`]'s blind endpoint becomes
+//!    companion for candidates feed it. A path through a TRS is one candidate, so `proposed`'s blind endpoint becomes
 //!    a path, not a connection of its own.
 //! 3. **A move keeps tunnels.** `Node::change_network` calls `Carriage::move_to` and then tells `routes` that all
 //!    tunnels are gone (`Moved`). Under `"seamless"` the carriage is told the new addresses and keeps its connections;

@@ -5,8 +5,9 @@
 //! 3. The class decides next: a good direct path, a relay, a direct path on trial, one that is starved.
 //! 4. Within a class the round trip decides, then the kind, then the order of the list.
 //!
-//! A path in use stays in use, also in doubt (everything goes by a second one then), unless another has a better class, or a round trip that is shorter by a fifth and 5 ms
-//! ([`GAIN`], [`GAIN_AT_LEAST`]). So noise of less than that never moves traffic.
+//! A path in use stays in use, also in doubt (everything goes by a second one then), unless another has a better class,
+//! or a round trip that is shorter by a fifth and 5 ms ([`GAIN`], [`GAIN_AT_LEAST`]). So noise of less than that never
+//! moves traffic.
 
 use std::time::Duration;
 
@@ -49,8 +50,8 @@ fn class(standing: &Standing) -> u8 {
     }
 }
 
-/// The path to send on. `current` is the one in use; it gives way only to one that is better by a margin, or if it cannot
-/// be used any more. `None` if there is no usable one.
+/// The path to send on. `current` is the one in use; it gives way only to one that is better by a margin, or if it
+/// cannot be used any more. `None` if there is no usable one.
 pub fn choose(current: Option<usize>, standings: &[Standing]) -> Option<usize> {
     let usable = |index: &usize| standings.get(*index).is_some_and(|s| s.alive && s.wide);
     let order = |index: &usize| {

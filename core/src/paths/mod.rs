@@ -1,7 +1,7 @@
 //! Paths beneath a tunnel: one QUIC connection for a pair of nodes, whatever network lies below (ours).
 //!
-//! **The node does not use this yet.** It still builds one connection for each pair of addresses. What stands here is the
-//! whole machine, tested alone and under real QUIC connections ([`peer::Paths`], `core/tests/paths`).
+//! **The node does not use this yet.** It still builds one connection for each pair of addresses. What stands here is
+//! the whole machine, tested alone and under real QUIC connections ([`peer::Paths`], `core/tests/paths`).
 //!
 //! ```text
 //!   inner packets                                          inner packets
@@ -22,52 +22,55 @@
 //! A *candidate* is a pair of one of our addresses and a place of the peer or of a TRS ([`candidates`]). UDP carried in
 //! TCP 443 will be one more kind: to this layer it is a way like any other.
 //!
-//! The keys come from the tunnel's own TLS session (RFC 8446 §7.5), so only the two ends can speak ([`probe`]). Three small
-//! datagrams prove a path in both directions:
+//! The keys come from the tunnel's own TLS session (RFC 8446 §7.5), so only the two ends can speak ([`probe`]). Three
+//! small datagrams prove a path in both directions:
 //!
 //! 1. *Hello* carries a random token. It is small where nobody has answered yet.
 //! 2. *Challenge* repeats that token and carries another. The first node has its proof and a round trip.
-//! 3. *Answer* repeats the second token. The other node has its own. On a path that is proved, Answer follows Hello at once.
+//! 3. *Answer* repeats the second token. The other node has its own. On a path that is proved, Answer follows Hello at
+//!    once.
 //!
 //! A token is unpredictable for the peer too: a peer that names a victim's address cannot answer for it. Each number is
-//! accepted once, so a replay says nothing. A copy that overtakes the original opens the account of its source address and
-//! nothing else ([`budget`]): three times its bytes, while the old path stays in use beside it.
+//! accepted once, so a replay says nothing. A copy that overtakes the original opens the account of its source address
+//! and nothing else ([`budget`]): three times its bytes, while the old path stays in use beside it.
 //!
-//! Limit: somebody between the two nodes who sends on every datagram, faster than the path itself, answers challenges by
-//! sending them on as well. He may carry the traffic, sealed as it is, for as long as he does (RFC 9000 §21.1.1.3). When he
-//! stops, the old path takes over as from any path that ended.
+//! Limit: somebody between the two nodes who sends on every datagram, faster than the path itself, answers challenges
+//! by sending them on as well. He may carry the traffic, sealed as it is, for as long as he does (RFC 9000 §21.1.1.3).
+//! When he stops, the old path takes over as from any path that ended.
 //!
 //! # How one is chosen, and left
 //!
-//! [`choice`] is a pure function: direct before relay, then the shorter round trip, with a margin. [`watch`] judges the path
-//! in use by a timer from the first datagram that was not answered, and by QUIC's losses:
+//! [`choice`] is a pure function: direct before relay, then the shorter round trip, with a margin. [`watch`] judges the
+//! path in use by a timer from the first datagram that was not answered, and by QUIC's losses:
 //!
 //! | what | after | then |
 //! |---|---|---|
-//! | nothing heard, or a probe not answered | one and a half probe timeouts, at least 200 ms | *doubt*: everything goes by a second path too, all others are asked |
-//! | no probe answered | four times that, at least 1 s | the path is dead; it is asked again with back-off, and then stands on trial |
-//! | half of the packets lost, twice a second or more | 2 s | starved: the relay takes over; tried again after 4 s, 8 s and so on to 64 s |
-//! | small probes answered, padded ones not | three tries | narrower: QUIC is told; below 1,200 bytes the path is not used |
-//! | its absolute lifetime, seen twice | nine tenths of it | everything goes by a second path too, until it answers after its end |
+//! | nothing heard, or a probe not answered | 1.5 probe timeouts, ≥ 200 ms | *doubt*: a second path too, all asked |
+//! | no probe answered | four times that, ≥ 1 s | dead; it is asked again with back-off, then stands on trial |
+//! | half of the packets lost, ≥ twice a second | 2 s | starved: the relay takes over; tried again after 4 s to 64 s |
+//! | small probes answered, padded ones not | three tries | narrower: QUIC is told; below 1,200 bytes not used |
+//! | its absolute lifetime, seen twice | nine tenths of it | a second path is used too, until it answers afterwards |
 //! | a timer fires 2 s too late | at once | wake-up: every path is asked |
 //!
 //! So traffic is back within the doubt and one round trip if another path is alive, whatever the pattern of traffic.
 //!
-//! A node that moves greets the peer's known places at once ([`probe::Flags::MOVED`]), padded to 1,200 bytes, and sends its
-//! data there without waiting. The peer answers with data within three times the bytes, challenges, and changes over.
+//! A node that moves greets the peer's known places at once ([`probe::Flags::MOVED`]), padded to 1,200 bytes, and sends
+//! its data there without waiting. The peer answers with data within three times the bytes, challenges, and changes
+//! over.
 //!
 //! # When QUIC is told
 //!
 //! * `ping` at every switch: it ends a retransmission timeout that has grown. `path_changed` does not (measured).
-//! * `path_changed` only where the new path takes less than QUIC sends, or where the round trip differs by the factor two
-//!   and 20 ms: it forgets round trip, MTU and congestion window. A congestion controller that is not open has to stay open
-//!   until the first acknowledgement after it, or what was in flight before may hang the connection (measured).
-//! * Never for a move as such: QUIC sees one peer address for life. Its own Retry and its own amplification limit therefore
-//!   prove nothing for such a connection; [`budget`] takes their place.
+//! * `path_changed` only where the new path takes less than QUIC sends, or where the round trip differs by the factor
+//!   two and 20 ms: it forgets round trip, MTU and congestion window. A congestion controller that is not open has to
+//!   stay open until the first acknowledgement after it, or what was in flight before may hang the connection
+//!   (measured).
+//! * Never for a move as such: QUIC sees one peer address for life. Its own Retry and its own amplification limit
+//!   therefore prove nothing for such a connection; [`budget`] takes their place.
 //!
-//! At a forced switch the last datagrams, up to [`recent::MAX_RECENT`], go out again on the new path: QUIC drops what arrives
-//! twice. At a switch to a path so much shorter that more than 100 packets would be overtaken, the first ones wait for the
-//! difference, because QUIC takes for a repetition what is more than 129 packet numbers late.
+//! At a forced switch the last datagrams, up to [`recent::MAX_RECENT`], go out again on the new path: QUIC drops what
+//! arrives twice. At a switch to a path so much shorter that more than 100 packets would be overtaken, the first ones
+//! wait for the difference, because QUIC takes for a repetition what is more than 129 packet numbers late.
 //!
 //! # What it costs
 //!
@@ -76,11 +79,12 @@
 //!
 //! # Connection IDs, and what an observer can link
 //!
-//! Every connection ID is `tag(8) ‖ random(4)`, direct and through a relay: the relay forwards by the tag, and so it does
-//! with probes, which carry the tag in the same place. The tag is drawn from a TLS session or at random: 64 unpredictable
-//! bits. It costs 4 bytes in each packet beside today's direct tunnels. A tag lives as long as its tunnel, so somebody who
-//! sees both networks of a node that moves can link the two (RFC 9000 §9.5 asks for fresh IDs against that): both ends use
-//! the same tags on all paths. So can the sequence of probe numbers. A new connection brings new tags.
+//! Every connection ID is `tag(8) ‖ random(4)`, direct and through a relay: the relay forwards by the tag, and so it
+//! does with probes, which carry the tag in the same place. The tag is drawn from a TLS session or at random: 64
+//! unpredictable bits. It costs 4 bytes in each packet beside today's direct tunnels. A tag lives as long as its
+//! tunnel, so somebody who sees both networks of a node that moves can link the two (RFC 9000 §9.5 asks for fresh IDs
+//! against that): both ends use the same tags on all paths. So can the sequence of probe numbers. A new connection
+//! brings new tags.
 //!
 //! | file | what |
 //! |---|---|

@@ -56,7 +56,8 @@ pub(super) struct Pending {
 #[derive(Clone, Copy, Debug)]
 struct Sizing {
     size: u16,
-    /// Tries after which the small probe that went along was answered, and the padded one was not; with the present one?
+    /// Tries after which the small probe that went along was answered, and the padded one was not; with the present
+    /// one?
     misses: u8,
     missed: bool,
     /// The last try, and when to try again.

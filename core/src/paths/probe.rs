@@ -12,7 +12,8 @@
 //! | 32– | padding | sealed: zeros |
 //! | last 16 | tag of the AEAD | AES-128-GCM over the rest; bytes 0–12 are additional data |
 //!
-//! A Challenge and an Answer have [`PROBE_LEN`] bytes, and no Hello is shorter: a reply is never larger than its request.
+//! A Challenge and an Answer have [`PROBE_LEN`] bytes, and no Hello is shorter: a reply is never larger than its
+//! request.
 //!
 //! The token is unpredictable for the *peer* too. A peer that names another's address as its own cannot answer what was
 //! sent there.

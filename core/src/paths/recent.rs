@@ -1,7 +1,7 @@
 //! The datagrams that left last: what is sent again when the path changes.
 //!
-//! QUIC would find the loss by itself, but a DATAGRAM frame is never sent again (RFC 9221 §5), and a STREAM frame a round
-//! trip later. The same bytes on the new path lose nothing: QUIC drops what arrives twice by its packet number.
+//! QUIC would find the loss by itself, but a DATAGRAM frame is never sent again (RFC 9221 §5), and a STREAM frame a
+//! round trip later. The same bytes on the new path lose nothing: QUIC drops what arrives twice by its packet number.
 
 use std::collections::VecDeque;
 use std::time::Duration;

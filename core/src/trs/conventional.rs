@@ -34,7 +34,6 @@ pub(super) struct Paths {
     nms: Session,
     /// Of the last Relay Request.
     epoch: u64,
-    clock: Arc<dyn WallClock>,
     store: Option<Arc<dyn Store>>,
     /// The epoch that is in it.
     kept: u64,
@@ -100,9 +99,8 @@ impl Paths {
     }
 
     /// `clock`: the civil time, which epochs follow. An epoch that is older than the start, or not later than what an
-    /// earlier life of this TRS took, is a replay, or comes from an NMS whose clock is behind. One that is too far
-    /// ahead comes from an NMS whose clock is ahead. Such an NMS is told. `first`: from where our messages to the NMS
-    /// are numbered; not as in an earlier life, for the key outlives us.
+    /// earlier life of this TRS took, is a replay, or comes from an NMS whose clock is behind. Such an NMS is told.
+    /// `first`: from where our messages to the NMS are numbered; not as in an earlier life, for the key outlives us.
     pub(super) fn new(
         name: &Fqdn,
         service_key: &Key128,
@@ -119,7 +117,6 @@ impl Paths {
             id,
             nms,
             epoch,
-            clock,
             store,
             kept,
             nms_at: None,
@@ -185,7 +182,9 @@ impl Paths {
             Message::ProbeRequest(request) => request.epoch,
             _ => return Err(DropReason::Unexpected),
         };
-        if !epoch::is_timely(Some(self.epoch), epoch, epoch::civil(&*self.clock)) {
+        // No limit ahead of this clock: only the operator's NMS holds the service key, and a TRS whose clock is a day
+        // behind has to relay all the same.
+        if epoch <= self.epoch {
             let is_nms = self.nms_at.is_none_or(|at| at == remote);
             if is_nms && self.told.is_none_or(|told| told + EPOCH_TOLD_EVERY <= now) && !defect!(StaleEpochUntold) {
                 self.told = Some(now);

@@ -96,6 +96,8 @@ pub(crate) struct Faults {
     /// The outage that is, or comes next.
     outage: Range<Instant>,
     outages: ChaCha20Rng,
+    /// Apart from the times of outages, which are the same whatever is sent.
+    outage_losses: ChaCha20Rng,
     reorder: ChaCha20Rng,
     duplicate: ChaCha20Rng,
     corrupt: ChaCha20Rng,
@@ -110,6 +112,7 @@ impl Faults {
             burst: stream("wire burst loss"),
             outage: Instant::ZERO..Instant::ZERO,
             outages: stream("wire outages"),
+            outage_losses: stream("wire outage losses"),
             reorder: stream("wire reorder"),
             duplicate: stream("wire duplicate"),
             corrupt: stream("wire corrupt"),
@@ -130,7 +133,7 @@ impl Faults {
             let start = self.outage.end + Duration::from_nanos(nanos as u64);
             self.outage = start..start + lasts;
         }
-        self.outage.contains(&departs) && draw(&mut self.outages, loss)
+        self.outage.contains(&departs) && draw(&mut self.outage_losses, loss)
     }
 
     fn loses_in_burst(&mut self) -> bool {
@@ -277,7 +280,7 @@ mod tests {
             let arrived: std::collections::BTreeSet<u64> = arrived.into_iter().map(|(i, ..)| i).collect();
             (0..500).filter(|i| !arrived.contains(i)).collect::<Vec<_>>()
         };
-        assert_eq!(lost(WireFaults::default()), lost(WireFaults { burst_loss: None, ..all }));
+        assert_eq!(lost(WireFaults::default()), lost(WireFaults { burst_loss: None, outages: None, ..all }));
         let both = lost(all);
         assert!(lost(WireFaults::default()).iter().all(|i| both.contains(i)));
         let times = |faults| run(WireConfig { faults, ..plain }, 500).0.into_iter().map(|(i, at, _)| (i, at));

@@ -9,8 +9,8 @@ use super::experiment::{Extent, experiment, plans};
 use super::{matrix, tables};
 use crate::error::LabError;
 
-/// Runs all experiments of that extent; writes `DIR/NAME.csv` for each once all have run; gives the report to print. The
-/// usual extent has the matrix as well.
+/// Runs all experiments of that extent; writes `DIR/NAME.csv` for each once all have run; gives the report to print.
+/// The usual extent has the matrix as well.
 pub fn reproduce(out: &Path, extent: Extent, mut announce: impl FnMut(&str)) -> Result<String, LabError> {
     super::writable(out)?;
     let mut all = Vec::new();

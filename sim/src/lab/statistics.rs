@@ -80,7 +80,7 @@ impl fmt::Display for Interval {
     }
 }
 
-/// The 95 % interval of a statistic by the percentile bootstrap (Efron, 1979): of [`RESAMPLES`] samples of the same
+/// The 95 % interval of a statistic by the percentile bootstrap (Efron, 1979): of `RESAMPLES` samples of the same
 /// size, drawn from this one with replacement, the middle 95 % of their statistics. None without at least two numbers.
 ///
 /// The numbers have to be independent of each other: one for each seed, not one for each packet. `name` seeds the

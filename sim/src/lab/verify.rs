@@ -9,8 +9,8 @@ use super::experiment::{self, Extent};
 use super::matrix;
 use crate::error::LabError;
 
-/// Reruns every experiment, those that take long only if asked for; the first difference is the error. Gives the report to
-/// print.
+/// Reruns every experiment, those that take long only if asked for; the first difference is the error. Gives the report
+/// to print.
 pub fn verify(folder: &Path, is_full: bool, mut announce: impl FnMut(&str)) -> Result<String, LabError> {
     let mut plans = experiment::plans(Extent::Usual)?;
     if is_full {

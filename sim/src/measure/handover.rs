@@ -1,8 +1,8 @@
 //! What a move costs: how long nothing was delivered, what was lost, and what was said until packets flowed again.
 //!
-//! The scenario has numbered datagrams under way in both directions when nodes move (`do = "udp"`). What arrived is counted
-//! at their receivers. Signaling is what left a node from the move until both directions delivered again and carried none
-//! of those datagrams.
+//! The scenario has numbered datagrams under way in both directions when nodes move (`do = "udp"`). What arrived is
+//! counted at their receivers. Signaling is what left a node from the move until both directions delivered again and
+//! carried none of those datagrams.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,9 +16,9 @@ use crate::host::apps::{Arrivals, FlowReport};
 use crate::net::packet::{Ip, Transport};
 use crate::run::{Run, StepOutcome};
 
-/// How many bytes a framing adds to a datagram inside a UDP datagram at most: the CYPHONIC header and HMAC (48), or a short
-/// header with a connection ID of 12, a packet number, a STREAM frame's header and the tag (45) with the header, and an ACK
-/// frame that rides along.
+/// How many bytes a framing adds to a datagram inside a UDP datagram at most: the CYPHONIC header and HMAC (48), or a
+/// short header with a connection ID of 12, a packet number, a STREAM frame's header and the tag (45) with the header,
+/// and an ACK frame that rides along.
 const MOST_OVERHEAD: usize = 110;
 
 /// One direction of the traffic.
@@ -35,7 +35,8 @@ impl Course<'_> {
         (self.sent.sent + self.sent.unsent).saturating_sub(self.arrivals.received)
     }
 
-    /// The longest time without delivery: its beginning and its end. What ends without delivery lasts to the last datagram.
+    /// The longest time without delivery: its beginning and its end. What ends without delivery lasts to the last
+    /// datagram.
     fn gap(&self) -> (Instant, Instant) {
         let tail = self.arrivals.last.map_or((self.ended, self.ended), |last| (last, self.ended.max(last)));
         let within = self.arrivals.longest_gap_began.map(|began| (began, began + self.arrivals.longest_gap));

@@ -273,6 +273,11 @@ impl Assault<'_> {
                 // A message that came too early the first time may be accepted now. Its answer then counts as repeated.
                 events.retain(|event| !matches!(event, Event::Signal(Signal { repeated: true, .. })));
                 events.retain(|event| !self.is_refusal(actor, event));
+                // Only a packet of its own makes a node ask for a peer: an application had one due at this very
+                // instant.
+                if events.iter().any(|event| matches!(event, Event::RouteRequested { .. })) {
+                    events.retain(|event| !is_request(event));
+                }
                 if delivered > 0 || !events.is_empty() {
                     let me = self.name(actor);
                     let text = format!("{me} got an old datagram again, and delivered {delivered}, said {events:?}");
@@ -440,5 +445,14 @@ impl Assault<'_> {
                 return self.break_of(Invariant::I6, text);
             }
         }
+    }
+}
+
+/// Whether an event is part of asking for a peer.
+fn is_request(event: &Event) -> bool {
+    match event {
+        Event::RouteRequested { .. } => true,
+        Event::Signal(signal) => signal.what == "Direction Request",
+        _ => false,
     }
 }

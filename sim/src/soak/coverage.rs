@@ -139,7 +139,11 @@ impl Coverage {
                     places[*node].retain(|place| place != site);
                     ("detach", vec![(at(&[*site]), paths.of([*node]))])
                 }
-                Action::Rebind { node, .. } => ("rebind", vec![to_node(*node)]),
+                Action::Rebind { node, .. } => {
+                    let with_nat = |site: &&usize| has_nat(&scenario.sites[**site]);
+                    let sites: Vec<usize> = places[*node].iter().filter(with_nat).copied().collect();
+                    ("rebind", vec![(sites.iter().flat_map(|&site| at(&[site])).collect(), paths.of([*node]))])
+                }
                 Action::Path { site, .. } => ("path", vec![to_site(*site)]),
                 Action::NatReboot(NatAt::Site(site)) => ("nat_reboot", vec![to_site(*site)]),
                 Action::NatReboot(NatAt::Carrier(_)) => ("nat_reboot", vec![to_all("carrier")]),
@@ -251,12 +255,17 @@ fn may_be(what: &str, kind: &str) -> bool {
         "carrier" => ["link", "link_down", "link_up", "nat_reboot"].contains(&what),
         _ if what.starts_with("disk") => false,
         // Nobody arrives in two places at once; and it is no place with boxes.
-        "several" => {
-            !["move_to", "detach", "nat_reboot", "firewall", "link", "path", "link_down", "link_up"].contains(&what)
-        }
+        "several" => !["move_to", "detach", "nat_reboot", "rebind", "firewall", "link", "path", "link_down", "link_up"]
+            .contains(&what),
         "v4" | "v6" => !["nat_reboot", "rebind"].contains(&what),
         _ => true,
     }
+}
+
+/// Whether a box of a site translates with mappings.
+fn has_nat(site: &Site) -> bool {
+    let v6 = matches!(site.v6, Some(SiteV6::Private { .. }));
+    v6 || site.nat64.is_some() || matches!(site.v4, Some(SiteV4::Private { .. }))
 }
 
 /// Every kind that a site is of.

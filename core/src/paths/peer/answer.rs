@@ -117,8 +117,8 @@ impl Paths {
         self.know(now, way.remote);
     }
 
-    /// The path to which the peer seems to have gone is proved: traffic goes there, unless the peer was heard on the old
-    /// one since. A copy of a packet that somebody sent on from elsewhere moves nothing (RFC 9000 §9.3.3).
+    /// The path to which the peer seems to have gone is proved: traffic goes there, unless the peer was heard on the
+    /// old one since. A copy of a packet that somebody sent on from elsewhere moves nothing (RFC 9000 §9.3.3).
     fn cross(&mut self, now: Instant, number: PathNumber, silent: &mut SilentTargets) {
         let Some(bridge) = self.bridge.filter(|bridge| bridge.to == number) else { return };
         let old = self.used.and_then(|used| self.paths.get(&used));
@@ -139,8 +139,8 @@ impl Paths {
     pub(super) fn on_arrived(&mut self, now: Instant, way: Way, len: usize, silent: &mut SilentTargets) {
         let Some(number) = self.seen(now, way, len, silent) else { return };
         if self.keys.is_none() {
-            // Until there are keys the last packet that was authentic and new says where the peer is. A client that was told
-            // where its server is goes by that: what comes from elsewhere may have left before the server moved.
+            // Until there are keys the last packet that was authentic and new says where the peer is. A client that was
+            // told where its server is goes by that: what comes from elsewhere may have left before the server moved.
             let told = self.config.client && self.paths.values().any(|path| path.announced);
             if !told || self.paths[&number].announced {
                 self.used = Some(number);

@@ -93,8 +93,8 @@ impl Paths {
         }
     }
 
-    /// The path in use is in doubt, and no other is alive. Now and then what there is to say goes everywhere: the peer may still wait for the end of the
-    /// handshake, and know no probes.
+    /// The path in use is in doubt, and no other is alive. Now and then what there is to say goes everywhere: the peer
+    /// may still wait for the end of the handshake, and know no probes.
     fn spread(&mut self, now: Instant, used: PathNumber, datagrams: &Datagrams, silent: &mut SilentTargets) {
         self.spread_at = now + SPREAD;
         let others = self.paths.iter().filter(|(number, path)| path.announced && **number != used);
@@ -104,7 +104,8 @@ impl Paths {
         }
     }
 
-    /// Sends beside the path in use. What the place where the peer seems to be may not have yet waits for more from there.
+    /// Sends beside the path in use. What the place where the peer seems to be may not have yet waits for more from
+    /// there.
     fn copy(&mut self, now: Instant, beside: PathNumber, datagrams: Datagrams, silent: &mut SilentTargets) {
         if self.bridge.is_some_and(|bridge| bridge.to == beside) && !self.paths[&beside].is_alive() {
             if self.backlog.len() >= MAX_BACKLOG {
@@ -144,7 +145,8 @@ impl Paths {
     }
 
     /// Whether `len` bytes may go by this path; then they are counted. A relay has answered our own handshake before it
-    /// became a candidate. A place that was named has the budget of silent ones besides three times what came from there.
+    /// became a candidate. A place that was named has the budget of silent ones besides three times what came from
+    /// there.
     pub(super) fn may_send(
         &mut self,
         now: Instant,

@@ -1,7 +1,7 @@
 //! What a link needs whose packets travel on [`crate::paths`]: keys to prove a path with, and what to tell of a switch.
 //!
-//! Such a link is made with one constant address for its peer. What it sends goes by the path in use, and what comes by any
-//! path is handed to it as coming from there.
+//! Such a link is made with one constant address for its peer. What it sends goes by the path in use, and what comes by
+//! any path is handed to it as coming from there.
 
 use std::net::SocketAddr;
 
@@ -15,8 +15,8 @@ use crate::quic::to_std;
 use crate::time::Instant;
 
 impl Links {
-    /// The secret of the tunnel's paths. A client has it when its handshake is done, a server when it has read the client's
-    /// Finished. Early data never has any.
+    /// The secret of the tunnel's paths. A client has it when its handshake is done, a server when it has read the
+    /// client's Finished. Early data never has any.
     pub fn paths_secret(&self, id: LinkId) -> Option<Secret> {
         let link = self.links.get(&id).filter(|link| link.connected && !link.closed)?;
         let mut secret = [0; 32];
@@ -24,8 +24,8 @@ impl Links {
         Some(Secret(secret))
     }
 
-    /// As [`Self::take_datagram`], for a link with paths beneath it. The link, if the datagram was authentic and new: then it
-    /// came from the peer. [`Self::settle`] has to follow.
+    /// As [`Self::take_datagram`], for a link with paths beneath it. The link, if the datagram was authentic and new:
+    /// then it came from the peer. [`Self::settle`] has to follow.
     pub fn take_pathed(
         &mut self,
         now: Instant,
