@@ -1,9 +1,14 @@
 //! Numbers that only grow, over restarts too: what carries an older one than the last is a replay.
 //!
-//! A sender gives out [`Epochs`]. A receiver takes an epoch that is [newer than the last one](is_timely) and not too
-//! far ahead of its own clock. A sender whose epoch is refused is told the least that is accepted, authenticated, and
-//! goes on from there. So one sender with a wrong clock, or one that lies, cannot use up the numbers of its name: no
-//! later registration is shut out, and a clock that is ten years off costs one round trip.
+//! A sender gives out [`Epochs`]. A receiver takes an epoch that is [newer than the last one](is_timely) and not above
+//! a limit. A sender whose epoch is refused is told the least that is accepted, authenticated, and goes on from there.
+//! So one sender with a wrong clock, or one that lies, cannot use up the numbers of its name: no later registration is
+//! shut out, and a clock that is ten years off costs one round trip.
+//!
+//! | how epochs arrive | limit | why |
+//! |---|---|---|
+//! | on a link | [`EPOCH_SLACK`] ahead of the receiver's clock | the link tells a new request from a repeated one |
+//! | in datagrams | [`LAST_OF_CLOCKS`] | behind a limit that moves, a refused request could be replayed later |
 
 use std::sync::Arc;
 
@@ -14,15 +19,23 @@ use crate::tls::WallClock;
 /// [`EPOCH_SLACK`], ns.
 const SLACK: u64 = EPOCH_SLACK.as_nanos() as u64;
 
-/// Whether a receiver takes an epoch, by the last one that it took and its own civil time, ns.
+/// The latest epoch that a clock gives, ns since 1970: a day of the year 2262. Half of all numbers lie above it. They
+/// are used one by one.
+pub const LAST_OF_CLOCKS: u64 = i64::MAX as u64;
+
+/// Whether a receiver takes an epoch, by the last one that it took. `most`: its limit, see the [module](self).
 ///
 /// The direct successor of the last one is always taken: that is what a sender which was refused is told. So a receiver
 /// whose clock was set back shuts nobody out. It moves the last one by 1 ns, so that nobody can use up the numbers by
 /// it.
-pub fn is_timely(last: Option<u64>, epoch: u64, civil: u64) -> bool {
+pub fn is_timely(last: Option<u64>, epoch: u64, most: u64) -> bool {
     let successor = last.and_then(|last| last.checked_add(1));
-    last.is_none_or(|last| epoch > last)
-        && (epoch <= civil.saturating_add(SLACK) || successor == Some(epoch) || defect!(EpochWithoutLimit))
+    last.is_none_or(|last| epoch > last) && (epoch <= most || successor == Some(epoch) || defect!(EpochWithoutLimit))
+}
+
+/// The limit of epochs that arrive on a link.
+pub fn most_on_link(clock: &dyn WallClock) -> u64 {
+    civil(clock).saturating_add(SLACK)
 }
 
 /// The least epoch that a receiver takes after `last`.
@@ -30,9 +43,9 @@ pub fn least_after(last: Option<u64>) -> u64 {
     last.map_or(0, |last| last.saturating_add(1))
 }
 
-/// The civil time of a clock, ns since 1970.
+/// The civil time of a clock, ns since 1970; at most [`LAST_OF_CLOCKS`].
 pub fn civil(clock: &dyn WallClock) -> u64 {
-    u64::try_from(clock.since_unix_epoch().as_nanos()).unwrap_or(u64::MAX / 2)
+    u64::try_from(clock.since_unix_epoch().as_nanos()).map_or(LAST_OF_CLOCKS, |civil| civil.min(LAST_OF_CLOCKS))
 }
 
 /// Gives out epochs: nanoseconds of civil time, or what the receiver asked for.
@@ -68,7 +81,9 @@ impl Epochs {
         let (first, at) = *self.origin.get_or_insert((civil, now));
         let passed = u64::try_from((now - at).as_nanos()).unwrap_or(u64::MAX / 2);
         let followed = if self.told { 0 } else { civil };
-        self.last = self.last.saturating_add(1).max(followed).max(first.saturating_add(passed));
+        // Above what clocks give a receiver takes nothing but the next number.
+        let timed = followed.max(first.saturating_add(passed)).min(LAST_OF_CLOCKS);
+        self.last = self.last.saturating_add(1).max(timed);
         self.last
     }
 
@@ -122,10 +137,11 @@ mod tests {
             let clock = Arc::new(Clock(AtomicU64::new(clock)));
             let mut epochs = Epochs::new(clock.clone());
             let first = epochs.next(Instant::ZERO);
-            assert!(!is_timely(Some(last), first, now), "{first} after {last}");
+            let most = now + SLACK;
+            assert!(!is_timely(Some(last), first, most), "{first} after {last}");
             epochs.told(Instant::from_nanos(50), least_after(Some(last)));
             let second = epochs.next(Instant::from_nanos(50));
-            assert!(is_timely(Some(last), second, now));
+            assert!(is_timely(Some(last), second, most));
             let third = epochs.next(Instant::from_nanos(70));
             assert_eq!((second, third), (last + 1, last + 21), "what passes counts, the clock does not");
         }
@@ -134,14 +150,29 @@ mod tests {
     #[test]
     fn nobody_uses_up_the_numbers() {
         let now = 7 * SLACK;
-        assert!(is_timely(None, now + SLACK, now));
-        assert!(!is_timely(None, now + SLACK + 1, now));
-        assert!(!is_timely(None, u64::MAX, now));
-        let last = now + SLACK;
-        assert!(is_timely(Some(last), last + 1, now), "each costs a nanosecond");
-        assert!(!is_timely(Some(last), last + 2, now));
-        // What an earlier version let in.
-        assert!(!is_timely(Some(u64::MAX), u64::MAX, now));
+        for most in [now, LAST_OF_CLOCKS] {
+            assert!(is_timely(None, most, most));
+            assert!(!is_timely(None, most + 1, most));
+            assert!(!is_timely(None, u64::MAX, most));
+            assert!(is_timely(Some(most), most + 1, most), "each costs a nanosecond");
+            assert!(!is_timely(Some(most), most + 2, most));
+            // What an earlier version let in.
+            assert!(!is_timely(Some(u64::MAX), u64::MAX, most));
+        }
         assert_eq!(least_after(Some(u64::MAX)), u64::MAX);
+    }
+
+    #[test]
+    fn above_what_clocks_give_a_sender_counts_one_by_one() {
+        let mut epochs = Epochs::new(Arc::new(Clock(AtomicU64::new(u64::MAX))));
+        let mut last = None;
+        for at in [0, 5_000, 5_000, 90_000] {
+            let epoch = epochs.next(Instant::from_nanos(at));
+            assert!(is_timely(last, epoch, LAST_OF_CLOCKS), "{epoch} after {last:?}");
+            last = Some(epoch);
+        }
+        assert_eq!(last, Some(LAST_OF_CLOCKS + 3), "a clock at the end of time, too, is no end");
+        epochs.told(Instant::from_nanos(90_000), LAST_OF_CLOCKS + 900);
+        assert_eq!(epochs.next(Instant::from_nanos(95_000)), LAST_OF_CLOCKS + 900);
     }
 }

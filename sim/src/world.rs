@@ -61,7 +61,7 @@ use civil::Civil;
 use disk::Disk;
 
 pub use changes::PathWords;
-pub(crate) use roles::service_key;
+pub use roles::service_key;
 
 /// Out of the access link's delay, for each wire between a node and its edge box.
 pub const LAN_DELAY: Duration = MIN_DELAY;

@@ -222,14 +222,14 @@ impl Nms {
 
     /// Takes the epoch of a registration, or gives the least that would be taken.
     ///
-    /// Only a link tells a new request from a repeated one. By the conventional method a request that was refused as
-    /// too far ahead could be repeated once this clock has caught up, so there the epoch has no upper limit.
+    /// Only a link tells a new request from a repeated one: see [`epoch`].
     fn accept_epoch(&self, node: NodeId, epoch: u64, place: Place) -> Result<Option<u64>, StoreError> {
         let last = self.store.last_epoch(node)?;
-        let timely = match place {
-            Place::Conventional { .. } => last.is_none_or(|last| epoch > last),
-            Place::Proposed { .. } => epoch::is_timely(last, epoch, epoch::civil(&*self.clock)),
+        let most = match place {
+            Place::Conventional { .. } => epoch::LAST_OF_CLOCKS,
+            Place::Proposed { .. } => epoch::most_on_link(&*self.clock),
         };
+        let timely = epoch::is_timely(last, epoch, most);
         // The store has the last word: another process may have taken one meanwhile.
         if timely && self.store.accept_epoch(node, epoch)? {
             return Ok(None);

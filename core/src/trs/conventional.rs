@@ -182,9 +182,8 @@ impl Paths {
             Message::ProbeRequest(request) => request.epoch,
             _ => return Err(DropReason::Unexpected),
         };
-        // No limit ahead of this clock: only the operator's NMS holds the service key, and a TRS whose clock is a day
-        // behind has to relay all the same.
-        if epoch <= self.epoch {
+        // The limit does not follow this clock: a TRS whose clock is a day behind has to relay all the same.
+        if !epoch::is_timely(Some(self.epoch), epoch, epoch::LAST_OF_CLOCKS) {
             let is_nms = self.nms_at.is_none_or(|at| at == remote);
             if is_nms && self.told.is_none_or(|told| told + EPOCH_TOLD_EVERY <= now) && !defect!(StaleEpochUntold) {
                 self.told = Some(now);

@@ -14,6 +14,8 @@
 //!   nobody (I6).
 //! * **A rebirth.** A node crashes, starts again, and sends before it knows its peers. No packet that waits for its
 //!   tunnel may be lost (I7).
+//! * **The end of time.** An attacker with a node's certificate or common key registers it with the greatest epoch. The
+//!   node must be able to register again (I7).
 //! * **A dead end.** An application asks for a peer that does not exist, while the NMS is out of reach. The node must
 //!   give the peer up (I5).
 //! * **An impostor.** A node was told another node's address. No application may receive a packet from that address
@@ -25,6 +27,7 @@
 //! is taken for the attack's doing. The world is the one that the run left, whose bytes were compared before.
 
 mod impostor;
+mod insider;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -118,10 +121,13 @@ pub(super) fn violations(
     assault.intrude(&arrived);
     assault.spoof(&arrived);
     assault.rebirth(seed, watch);
-    assault.forget(seed, watch, &arrived);
-    assault.abandon();
-    if depth.flood {
-        assault.flood();
+    // A node that is shut out would fail what follows as well.
+    if assault.found.is_empty() {
+        assault.forget(seed, watch, &arrived);
+        assault.abandon();
+        if depth.flood {
+            assault.flood();
+        }
     }
     let mut found = assault.found;
     found.extend(impostor::violation(scenario, seed));
@@ -356,11 +362,13 @@ impl Assault<'_> {
         let Some((from, to)) = self.pairs().into_iter().find(permitted) else { return };
         let addresses = [from, to].map(|node| self.world.look(node, Host::virtual_addresses));
         let [Some(own), Some(peer)] = addresses else { return };
+        self.end_of_time(seed, from);
         self.world.restart(self.scenario, seed, watch, Actor::Node(from));
         self.world.node(from, |now, host| host.command(now, NodeCommand::Start));
         self.wait(REBIRTH);
         if !self.world.look(from, |host| host.machine().virtual_addresses().is_some()) {
-            return;
+            let me = self.name(Actor::Node(from));
+            return self.break_of(Invariant::I7, format!("{me} was registered by another and is shut out"));
         }
         let before = self.delivered(Actor::Node(to));
         for seq in 0..REBORN {

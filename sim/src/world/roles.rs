@@ -222,7 +222,7 @@ impl<'a> Cast<'a> {
 }
 
 /// The key that NMS and TRS share (conventional method).
-pub(crate) fn service_key(seed: u64) -> Key128 {
+pub fn service_key(seed: u64) -> Key128 {
     Key128(*seeded::derive(seed, "nms and trs", "service key").first_chunk().expect("32 bytes"))
 }
 

@@ -1,0 +1,152 @@
+//! A node's certificate, or its common key, in other hands: a stack of its own at an address that no route leads to.
+//!
+//! The insider's packets are inputs. The answers are read off the wires of the service that sends them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use cyphonic_core::conventional::keys::Direction;
+use cyphonic_core::conventional::session::Session;
+use cyphonic_core::header::Flags;
+use cyphonic_core::key::Key128;
+use cyphonic_core::message::{Message, RegistrationRequest};
+use cyphonic_core::name::{Fqdn, NodeId};
+use cyphonic_core::quic::{CidScheme, LinkId, LinkOutput, Links, Load, QuicConfig, QuicOptions};
+use cyphonic_scenarios::ZONE;
+
+use super::{Assault, Datagram};
+use crate::seeded;
+use crate::soak::violation::Invariant;
+use crate::world::Actor;
+
+/// Longer than any handshake through a service's link.
+const HANDSHAKE: Duration = Duration::from_millis(300);
+/// Longer than an answer takes.
+const ANSWER: Duration = Duration::from_millis(100);
+
+/// QUIC with a stolen certificate.
+pub(super) struct Insider {
+    links: Links,
+    at: SocketAddr,
+}
+
+impl Insider {
+    /// With the certificate of `name`, from the run's authority.
+    fn new(seed: u64, name: &Fqdn, at: SocketAddr) -> Option<Self> {
+        let pki = seeded::shared_pki(seed);
+        let config = QuicConfig {
+            tls: seeded::environment(seed, &format!("{name} in other hands")),
+            roots: pki.roots(),
+            identity: pki.identity(name),
+            alpn: b"h3".to_vec(),
+            options: QuicOptions::default(),
+        };
+        let mut rng = seeded::stream(seed, name.as_str(), "insider");
+        Some(Self { links: Links::new(config, CidScheme::Direct, false, &mut rng).ok()?, at })
+    }
+
+    /// A link to a service, once it stands.
+    fn connect(&mut self, assault: &mut Assault<'_>, to: Actor, service: &str) -> Option<LinkId> {
+        let (now, remote) = (assault.world.now(), assault.address(to));
+        let name: Fqdn = format!("{service}.{ZONE}").parse().ok()?;
+        self.links.connect(now, self.at, remote, &name, None, Load::Packets)?;
+        self.listen(assault, to, HANDSHAKE).into_iter().find_map(|output| match output {
+            LinkOutput::Connected { link, .. } => Some(link),
+            _ => None,
+        })
+    }
+
+    /// What a service answers to a message.
+    fn say(
+        &mut self,
+        assault: &mut Assault<'_>,
+        to: Actor,
+        link: LinkId,
+        id: NodeId,
+        message: &Message,
+    ) -> Vec<Message> {
+        let frame = message.to_bytes(77, Flags(0), 0, 0, id.0);
+        self.links.send_frame(assault.world.now(), link, frame.into());
+        let heard = self.listen(assault, to, ANSWER).into_iter();
+        let frames = heard.filter_map(|output| match output {
+            LinkOutput::Frame(_, header, body) => Message::decode_body(header.kind, &body).ok(),
+            _ => None,
+        });
+        frames.collect()
+    }
+
+    /// Lets time pass.
+    fn listen(&mut self, assault: &mut Assault<'_>, to: Actor, time: Duration) -> Vec<LinkOutput> {
+        let until = assault.world.now() + time;
+        let mut heard = Vec::new();
+        loop {
+            while let Some(output) = self.links.poll() {
+                match output {
+                    LinkOutput::Transmit(sent) => {
+                        let (local, from) = (sent.remote, sent.local);
+                        let datagram = Datagram { to, iface: 0, from, local, payload: sent.payload.clone() };
+                        assault.inject(&datagram, from, &datagram.payload);
+                    }
+                    other => heard.push(other),
+                }
+            }
+            if assault.world.now() >= until {
+                return heard;
+            }
+            assault.wait(Duration::from_millis(1));
+            let now = assault.world.now();
+            for (remote, payload) in assault.sent_from(to, self.at) {
+                self.links.handle_datagram(now, self.at, remote, payload[..].into());
+            }
+            self.links.handle_timeout(now);
+        }
+    }
+}
+
+impl Assault<'_> {
+    /// Where a service listens.
+    fn address(&self, service: Actor) -> SocketAddr {
+        let services = &self.scenario.services;
+        let service = match service {
+            Actor::Auth => &services.auth,
+            Actor::Trs => &services.trs,
+            Actor::Nms | Actor::Node(_) => &services.nms,
+        };
+        SocketAddr::new(service.v4.into(), self.scenario.port)
+    }
+
+    /// The datagrams that a service sent to an address since the last call, with the address that they came from.
+    fn sent_from(&self, service: Actor, to: SocketAddr) -> Vec<(SocketAddr, Vec<u8>)> {
+        let tapped = self.world.sent(self.world.station(service));
+        let udp = tapped.iter().filter_map(|tapped| Datagram::parse(service, 0, &tapped.packet));
+        udp.filter(|datagram| datagram.local == to).map(|datagram| (datagram.from, datagram.payload)).collect()
+    }
+
+    /// An insider registers a node with the greatest epoch that there is. The node itself, started
+    /// anew, must be able to register again.
+    pub(super) fn end_of_time(&mut self, seed: u64, node: usize) {
+        let name = self.scenario.nodes[node].name.clone();
+        let id = NodeId::of(&name);
+        let at = Self::stranger(self.address(Actor::Nms), 204);
+        let request = RegistrationRequest { epoch: u64::MAX, addresses: vec![at.ip()], port: at.port() };
+        let message = Message::RegistrationRequest(request);
+        if self.is_sealed() {
+            let key = Key128(*seeded::derive(seed, name.as_str(), "stolen").first_chunk().expect("32 bytes"));
+            if self.world.store.put_common_key(id, &key).is_err() {
+                return;
+            }
+            let Some(sealed) = Session::new(&key, Direction::FromInitiator).seal(77, 0, id.0, &message) else { return };
+            let local = self.address(Actor::Nms);
+            let datagram = Datagram { to: Actor::Nms, iface: 0, from: at, local, payload: sealed };
+            self.inject(&datagram, at, &datagram.payload);
+        } else {
+            let Some(mut insider) = Insider::new(seed, &name, at) else { return };
+            let Some(link) = insider.connect(self, Actor::Nms, "nms") else { return };
+            insider.say(self, Actor::Nms, link, id, &message);
+        }
+        if self.world.store.last_epoch(id).is_ok_and(|last| last == Some(u64::MAX)) {
+            let text = format!("one registration of {} took the last epoch that there is", name.short());
+            self.break_of(Invariant::I7, text);
+        }
+    }
+}
