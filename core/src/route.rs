@@ -186,9 +186,29 @@ pub fn is_private(address: IpAddr) -> bool {
     }
 }
 
+/// Whether a reply from `from` may be the answer to what was sent to `dialed`: it comes from there; or a NAT gave it
+/// another port, or one more of its public addresses (a pool, RFC 4787 §4.1). A private address does not stand for a
+/// public one: a NAT that turns packets around without translating them (RFC 4787 REQ-9) makes such replies, and the
+/// sender's own packets do not go that way.
+pub fn answers_for(from: SocketAddr, dialed: SocketAddr) -> bool {
+    from.ip() == dialed.ip()
+        || (from.is_ipv4() == dialed.is_ipv4() && !is_private(from.ip()) && !is_private(dialed.ip()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_may_have_another_port_or_public_address_of_the_same_nat() {
+        let at = |text: &str| -> SocketAddr { text.parse().unwrap() };
+        let dialed = at("203.0.113.1:443");
+        assert!(answers_for(dialed, dialed) && answers_for(at("203.0.113.1:5000"), dialed));
+        assert!(answers_for(at("203.0.113.2:5000"), dialed), "a pool");
+        assert!(!answers_for(at("100.64.0.7:443"), dialed), "turned around without translation");
+        assert!(!answers_for(at("[2001:db8::1]:443"), dialed));
+        assert!(answers_for(at("192.168.1.2:7"), at("192.168.1.2:443")) && !answers_for(dialed, at("192.168.1.2:443")));
+    }
 
     #[test]
     fn table_1_is_the_papers_to_the_letter() {

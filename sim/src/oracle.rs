@@ -4,9 +4,12 @@
 //! A site is seen from outside as an [`Outlook`], one for each family: the composition of every box on the way out.
 //! Whether a dialer meets a listener then is a question about two outlooks ([`Outlook::dial`]):
 //!
-//! - A reply counts only if it comes from the address that was dialed. Peers are told the address that the NMS sees. So
-//!   the listener needs endpoint-independent mapping, or no filter and a NAT that replies through the mapping by which
-//!   the request came.
+//! - Peers are told the address that the NMS sees. A box that maps by destination, and every box beyond it, sees the
+//!   listener's own packets to the dialer as another conversation: a filter there stays shut at the address that is
+//!   known.
+//! - Its reply then comes from another port, unless its NAT replies through the mapping by which the request came. The
+//!   dialer has sent to the address, not to that port: its own boxes let the reply in if they filter by address or not
+//!   at all. If the reply may come from another address, they must not filter.
 //! - A listener whose boxes filter has to send first (it *punches*), and must know where to. With
 //!   address-and-port-dependent filtering the dialer's port must be the one that the NMS sees; with address-dependent
 //!   filtering its address is enough.
@@ -75,6 +78,12 @@ pub struct Outlook {
     pub port: Option<u16>,
     /// The UDP ports that may be sent to; all if none.
     pub egress: Option<Vec<Option<u16>>>,
+    /// Whether a box filters at which the port, or the address, is another one for each peer already: what the host
+    /// sends first opens another mapping than the one that is known.
+    pub is_shut: bool,
+    /// Whether a reply that takes another mapping than its question is a new conversation for the firewall: the NAT
+    /// that does so is behind it.
+    pub replies_anew: bool,
     /// Whether the firewall, or a box beyond it, filters. If not, a punch from inside need not pass the firewall, as
     /// NATs inside have seen it by then; and one from outside begins a conversation there.
     pub is_guarded: bool,
@@ -99,7 +108,8 @@ pub enum Obstacle {
     Broken,
     /// The dialer's firewall does not let it send to the listener's port.
     DialerEgress,
-    /// The listener's replies would come from another address than was dialed.
+    /// The listener has another port for each peer: what it opens is not what is known to dial, or its reply comes from
+    /// a port that the dialer's filter does not let in.
     ListenerUnsteady,
     /// The listener's firewall does not let it send first.
     ListenerEgress,
@@ -133,7 +143,7 @@ impl fmt::Display for Obstacle {
             Self::NoFamily => "one of them has no address of this family",
             Self::Broken => "packets of this family vanish at one of the sites",
             Self::DialerEgress => "the dialer's firewall does not let it send to the listener's port",
-            Self::ListenerUnsteady => "the listener's NAT has another port for each peer, so none is known to dial",
+            Self::ListenerUnsteady => "the listener's NAT has another port for each peer, and a filter is in the way",
             Self::ListenerEgress => "the listener has to send first, and its firewall does not let it",
             Self::DialerUnsteady => {
                 "the listener has to send first, and the dialer's NAT has another port for each peer"
@@ -285,6 +295,8 @@ impl Outlook {
             filter: Filter::Open,
             port: Some(port),
             egress: None,
+            is_shut: false,
+            replies_anew: false,
             is_guarded: false,
         }
     }
@@ -342,6 +354,7 @@ impl Outlook {
             Dependence::AddressAndPort => Filter::AddressAndPort,
         };
         self.filter = self.filter.max(filter);
+        self.is_shut |= filter != Filter::Open && !self.is_steady();
         self.is_guarded |= self.egress.is_some() && filter != Filter::Open;
         self.port = self.port.filter(|_| match ports {
             // Otherwise it was spent on the AS, perhaps.
@@ -359,7 +372,9 @@ impl Outlook {
         let Firewall { stateful, egress, refusal: _, inspect: _ } = firewall;
         if *stateful {
             (self.filter, self.is_guarded) = (Filter::AddressAndPort, true);
+            self.is_shut |= !self.is_steady();
         }
+        self.replies_anew = !self.is_steady() && !self.reuses_inbound;
         self.egress = egress.as_ref().map(|rules| ports(rules, Protocol::Udp));
         self
     }
@@ -373,6 +388,17 @@ impl Outlook {
         allows(self.egress.as_deref(), port)
     }
 
+    /// Whether what a listener without a steady mapping replies comes in here.
+    fn hears_reply_of(&self, listener: &Self) -> bool {
+        // By sending first it would take another mapping, and reply from there.
+        listener.reuses_inbound && listener.filter == Filter::Open
+            || match self.filter {
+                Filter::Open => true,
+                Filter::Address => listener.steady_address,
+                Filter::AddressAndPort => false,
+            }
+    }
+
     /// Whether this one, dialing, gets through to a listener.
     pub fn dial(&self, listener: &Self) -> Result<Success, Obstacle> {
         let may_dial = self.may_send_to(listener.port);
@@ -382,8 +408,11 @@ impl Outlook {
         if !may_dial && !is_invited {
             return Err(Obstacle::DialerEgress);
         }
-        if !(listener.is_steady() || listener.reuses_inbound && listener.filter == Filter::Open) {
+        if !listener.is_steady() && (listener.is_shut || !self.hears_reply_of(listener)) {
             return Err(Obstacle::ListenerUnsteady);
+        }
+        if listener.replies_anew && !may_punch {
+            return Err(Obstacle::ListenerEgress);
         }
         match listener.filter {
             Filter::Open => return Ok(if may_dial { Success::Open } else { Success::Punched }),

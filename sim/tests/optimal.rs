@@ -9,13 +9,21 @@ use cyphonic_sim::run::Run;
 use common::{START, arrows, play, scene_of_sites, two_sites};
 
 /// The kinds of the dialing table, as sites.
-const KINDS: [(&str, &str); 6] = [
+const KINDS: [(&str, &str); 8] = [
     ("P", "kind = \"ipv4-global\""),
     ("F", "kind = \"ipv4-global\"\nfirewall = { mode = \"stateful\" }"),
     ("FC", "kind = \"ipv4-private\"\nnat = { filtering = \"endpoint-independent\" }"),
     ("RC", "kind = \"ipv4-private\"\nnat = { filtering = \"address-dependent\" }"),
     ("PR", "kind = \"ipv4-private\""),
     ("SY", "kind = \"ipv4-private\"\nnat = { mapping = \"address-and-port-dependent\", ports = \"random\" }"),
+    (
+        "SA",
+        "kind = \"ipv4-private\"\nnat = { mapping = \"address-and-port-dependent\", ports = \"random\", filtering = \"address-dependent\" }",
+    ),
+    (
+        "SO",
+        "kind = \"ipv4-private\"\nnat = { mapping = \"address-dependent\", ports = \"random\", filtering = \"endpoint-independent\" }",
+    ),
 ];
 
 fn site(kind: &str) -> &'static str {
@@ -53,8 +61,10 @@ fn answered(run: &Run) -> usize {
 /// Whether either node can dial the other, punches included: the dialing table, by kind.
 fn possible(a: &str, b: &str) -> bool {
     let dials = |dialer: &str, listener: &str| match (dialer, listener) {
-        (_, "SY") => false,
-        ("SY", listener) => matches!(listener, "P" | "FC" | "RC"),
+        (_, "SY" | "SA") => false,
+        // It answers from another port than the dialed one.
+        (dialer, "SO") => !matches!(dialer, "F" | "PR" | "SY"),
+        ("SY" | "SA" | "SO", listener) => matches!(listener, "P" | "FC" | "RC"),
         _ => true,
     };
     dials(a, b) || dials(b, a)

@@ -1,5 +1,6 @@
 //! Connection IDs: who mints which bytes.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,17 +45,35 @@ impl CidScheme {
 /// them.
 const NONCE_LEN: usize = 3;
 
+/// Most connection IDs of one link that are remembered. quinn has eight at a time at most; a peer may retire them.
+pub(super) const MOST_MINTED: usize = 32;
+
+/// The prefixes of the connection IDs that were minted last.
+pub(super) type Minted = Arc<Mutex<VecDeque<RelayCid>>>;
+
+/// Notes an ID that was minted.
+fn note(minted: &Minted, cid: &[u8]) {
+    let Some(cid) = cid.first_chunk() else { return };
+    let mut minted = minted.lock().expect("no panic holds this lock");
+    minted.push_back(RelayCid(*cid));
+    if minted.len() > MOST_MINTED {
+        minted.pop_front();
+    }
+}
+
 /// Mints `prefix ‖ random` or, for a service, `random ‖ keyed hash`: to who lacks the key, both are random.
 pub(super) struct Generator {
     scheme: CidScheme,
     rng: ChaCha20Rng,
     memory: Option<hmac::Key>,
+    /// What was minted, for whoever has to know our own IDs.
+    minted: Minted,
 }
 
 impl Generator {
     /// With `memory`, a key that survives restarts, our own connection IDs are known again after one.
-    pub(super) fn new(scheme: CidScheme, seed: [u8; 32], memory: Option<hmac::Key>) -> Self {
-        Self { scheme, rng: ChaCha20Rng::from_seed(seed), memory }
+    pub(super) fn new(scheme: CidScheme, seed: [u8; 32], memory: Option<hmac::Key>, minted: &Minted) -> Self {
+        Self { scheme, rng: ChaCha20Rng::from_seed(seed), memory, minted: Arc::clone(minted) }
     }
 }
 
@@ -75,6 +94,7 @@ fn mint(rng: &mut ChaCha20Rng, prefix: &[u8], len: usize) -> ConnectionId {
 impl ConnectionIdGenerator for Generator {
     fn generate_cid(&mut self) -> ConnectionId {
         let cid = mint(&mut self.rng, self.scheme.prefix(), self.scheme.len());
+        note(&self.minted, &cid);
         let (Some(key), CidScheme::Direct) = (&self.memory, self.scheme) else { return cid };
         let mut bytes = [0; DIRECT_CID_LEN];
         bytes.copy_from_slice(&cid);
@@ -142,7 +162,7 @@ mod tests {
     #[test]
     fn a_relayed_cid_is_the_legs_prefix_and_four_changing_bytes() {
         let prefix = RelayCid(*b"leg to b");
-        let mut generator = Generator::new(CidScheme::Relayed(prefix), [7; 32], None);
+        let mut generator = Generator::new(CidScheme::Relayed(prefix), [7; 32], None, &Minted::default());
         let (a, b) = (generator.generate_cid(), generator.generate_cid());
         assert_eq!((a.len(), &a[..8]), (RELAYED_CID_LEN, &prefix.0[..]));
         assert_eq!(&a[..8], &b[..8]);
@@ -152,10 +172,10 @@ mod tests {
     #[test]
     fn a_service_knows_the_ids_of_an_earlier_life_and_no_others() {
         let key = |byte| Some(hmac::Key::new(hmac::HMAC_SHA256, &[byte; 32]));
-        let mut before = Generator::new(CidScheme::Direct, [1; 32], key(1));
-        let after = Generator::new(CidScheme::Direct, [2; 32], key(1));
-        let stranger = Generator::new(CidScheme::Direct, [2; 32], key(2));
-        let forgetful = Generator::new(CidScheme::Direct, [1; 32], None);
+        let mut before = Generator::new(CidScheme::Direct, [1; 32], key(1), &Minted::default());
+        let after = Generator::new(CidScheme::Direct, [2; 32], key(1), &Minted::default());
+        let stranger = Generator::new(CidScheme::Direct, [2; 32], key(2), &Minted::default());
+        let forgetful = Generator::new(CidScheme::Direct, [1; 32], None, &Minted::default());
         for _ in 0..100 {
             let cid = before.generate_cid();
             assert!(after.validate(&cid).is_ok());

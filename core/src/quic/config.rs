@@ -11,7 +11,7 @@ use quinn_proto::{
 };
 use ring::{hkdf, hmac};
 
-use super::cid::{CidScheme, Generator};
+use super::cid::{CidScheme, Generator, Minted};
 use super::congestion::OpenFactory;
 use crate::message::Framing;
 use crate::timing::quic::{
@@ -237,6 +237,7 @@ pub(super) fn endpoint(
     reset_seed: &[u8; 32],
     seed: [u8; 32],
     memory: Option<&hmac::Key>,
+    minted: &Minted,
 ) -> EndpointConfig {
     let key = |purpose: &[u8], key| hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(key, purpose).as_ref());
     let reset_key = match memory {
@@ -251,14 +252,15 @@ pub(super) fn endpoint(
     // Probes share our ports: see [`crate::probe`].
     config.rng_seed(Some(seed)).grease_quic_bit(false);
     // quinn asks for one generator, once.
-    let generator = Mutex::new(Some(Generator::new(scheme, cid_seed, memory.clone())));
+    let generator = Mutex::new(Some(Generator::new(scheme, cid_seed, memory.clone(), minted)));
+    let minted = Arc::clone(minted);
     config.cid_generator(move || {
         Box::new(
             generator
                 .lock()
                 .expect("no panic holds this lock")
                 .take()
-                .unwrap_or_else(|| Generator::new(scheme, cid_seed, memory.clone())),
+                .unwrap_or_else(|| Generator::new(scheme, cid_seed, memory.clone(), &minted)),
         )
     });
     config

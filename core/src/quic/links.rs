@@ -4,6 +4,7 @@ mod closed;
 mod counts;
 mod link;
 mod pathed;
+mod reflexive;
 mod search;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,7 +21,8 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 pub use self::closed::LinkClosed;
 use self::counts::heard;
-use super::cid::{CidScheme, initial_destination};
+use self::reflexive::Answers;
+use super::cid::{CidScheme, Minted, initial_destination};
 use super::config::{self, DATAGRAM_BUFFER, Load, QuicConfig};
 use super::{from_std, to_std};
 use crate::event::DropReason;
@@ -121,6 +123,8 @@ struct Link {
     touched: bool,
     /// Where the peer has proved to be. quinn believes a new address at once and asks for the proof afterwards.
     proved: SocketAddr,
+    /// Of a link to a peer that was dialed.
+    answers: Option<Answers>,
     /// Of an incoming link whose handshake is not finished: the bytes that came from there and that went there. quinn
     /// itself sends up to one datagram more than it may.
     unproved: Option<(usize, usize)>,
@@ -138,6 +142,9 @@ pub struct Links {
     /// Of a server: keys its address-validation tokens.
     tokens: Option<[u8; 32]>,
     links: BTreeMap<LinkId, Link>,
+    minted: Minted,
+    /// Connection IDs of ours, of links with [`Answers`].
+    ids: BTreeMap<RelayCid, LinkId>,
     by_handle: BTreeMap<usize, LinkId>,
     deadlines: BTreeSet<(Instant, LinkId)>,
     next_id: u64,
@@ -156,7 +163,8 @@ impl Links {
             seed
         };
         let memory = config.options.remembers.then(|| config.identity.derive(b"cyphonic quic"));
-        let endpoint_config = config::endpoint(scheme, seed(), &seed(), seed(), memory.as_ref());
+        let minted = Minted::default();
+        let endpoint_config = config::endpoint(scheme, seed(), &seed(), seed(), memory.as_ref(), &minted);
         let tokens = accept.then(&mut seed);
         let server = tokens.map(|key| config.server(&key)).transpose()?.map(Arc::new);
         let client = config.client()?;
@@ -169,6 +177,8 @@ impl Links {
             tokens,
             config,
             links: BTreeMap::new(),
+            minted,
+            ids: BTreeMap::new(),
             by_handle: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             next_id: 0,
@@ -198,6 +208,9 @@ impl Links {
             .initial_dst_cid_provider(initial_destination(&self.dcid_rng, via));
         let (handle, connection) = self.endpoint.connect(to_std(now), client, remote, name.as_str()).ok()?;
         let id = self.insert(now, handle, connection, local, None);
+        if via.is_none() && load != Load::Signaling {
+            self.expect_elsewhere(id, remote);
+        }
         self.drive(now, id);
         Some(id)
     }
@@ -235,6 +248,7 @@ impl Links {
             taken: (0, 0),
             touched: false,
             proved,
+            answers: None,
             unproved,
         };
         self.links.insert(id, link);
@@ -256,11 +270,15 @@ impl Links {
     fn take(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) -> Option<LinkId> {
         let mut buf = Vec::new();
         let len = payload.len();
-        match self.endpoint.handle(to_std(now), remote, Some(local.ip()), None, payload, &mut buf) {
+        let source = self.source_for_quinn(remote, &payload);
+        match self.endpoint.handle(to_std(now), source, Some(local.ip()), None, payload, &mut buf) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 let id = *self.by_handle.get(&handle.0)?;
                 let link = self.links.get_mut(&id)?;
+                let before = heard(&link.connection);
                 link.connection.handle_event(event);
+                self.learn_elsewhere(id, remote, before);
+                let link = self.links.get_mut(&id)?;
                 if let Some((received, _)) = link.unproved.as_mut().filter(|_| remote == link.proved) {
                     *received += len;
                 }
@@ -524,7 +542,7 @@ impl Links {
     fn drive(&mut self, now: Instant, id: LinkId) {
         let at = to_std(now);
         let Some(link) = self.links.get_mut(&id) else { return };
-        let mut drained = false;
+        let (mut drained, mut minted) = (false, false);
         loop {
             let mut again = false;
             link.take_events(id, self.config.options.versions, &mut self.out);
@@ -541,6 +559,7 @@ impl Links {
                 drained |= event.is_drained();
                 if let Some(event) = self.endpoint.handle_event(link.handle, event) {
                     link.connection.handle_event(event);
+                    minted = true;
                 }
             }
             let mut buf = Vec::new();
@@ -576,7 +595,10 @@ impl Links {
         }
         if drained {
             self.by_handle.remove(&link.handle.0);
-            self.links.remove(&id);
+            let link = self.links.remove(&id);
+            self.forget_ids(link.and_then(|link| link.answers));
+        } else if minted {
+            self.note_ids(id);
         }
     }
 }

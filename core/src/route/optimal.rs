@@ -4,12 +4,15 @@
 //! and firewalls, whatever their number) treats it, in the words of RFC 4787. What is needed is learnt by probes from
 //! several addresses and ports, in the manner of RFC 5780 (`node::survey`, `nms::sights`).
 //!
-//! The dialer sends first and accepts answers only from where it dialed. So for a dialer D and a listener L:
+//! The dialer sends first. So for a dialer D and a listener L:
 //!
 //! 1. D must be allowed to send to L's port.
-//! 2. L must answer from where it is seen: its mapping must not depend on whom it talks to.
+//! 2. L's answer must reach D. If L's mapping depends on the peer, the answer comes from a port that D did not dial. A
+//!    filter in front of D that looks at ports stops it; one that looks at addresses, or none, lets it in. D accepts it
+//!    once L has proved itself, as ICE accepts a peer-reflexive candidate (RFC 8445 §7.3.1.3).
 //! 3. What filters in front of L must let D in: it filters nothing; or L sent something to D before (it *punches*),
-//!    which needs to know D's address, and where ports count too, D's port as well.
+//!    which needs to know D's address, and where ports count too, D's port as well. A punch from a mapping that depends
+//!    on the peer opens another port than the one that is dialed.
 //!
 //! What is not known makes a path [`Verdict::Perhaps`]: the pair is relayed, and tries directly meanwhile.
 
@@ -127,9 +130,12 @@ pub enum Doubt {
     DialerUnknown,
     /// The listener's.
     ListenerUnknown,
-    /// The listener's NAT maps by destination but filters nothing: if a reply takes the mapping that the question came
-    /// by, the way leads through.
+    /// The listener's NAT maps by destination but filters nothing, and the dialer's network lets in only what was sent
+    /// to: if a reply takes the mapping that the question came by, the way leads through.
     ReplyMayReturn,
+    /// The listener's network maps by destination and filters by address. If two NATs do that, and the one that filters
+    /// is the inner one, the listener's punch opens it for what comes to the known port.
+    FilterMayBeInside,
     /// Both have inner addresses; whether of one network, only trying tells.
     PerhapsOneNetwork,
     /// Both are behind one NAT, and whether it turns packets around is not known.
@@ -137,8 +143,8 @@ pub enum Doubt {
     /// The dialer may not send to the listener's port, unless its firewall takes that for an answer to the listener's
     /// punch.
     Egress,
-    /// The listener must punch, and may not send to the dialer's port; but the punch may do its work before it is
-    /// stopped.
+    /// The listener must punch, or answers from another port, and may not send to the dialer's port; but the punch may
+    /// do its work before it is stopped, and the answer may pass as one.
     CannotPunch,
 }
 
@@ -163,13 +169,16 @@ impl fmt::Display for Verdict {
             Self::Perhaps(Doubt::ReplyMayReturn) => {
                 "perhaps: the listener's NAT may answer by the mapping it was asked by"
             }
+            Self::Perhaps(Doubt::FilterMayBeInside) => {
+                "perhaps: the listener may be behind two NATs, of which the inner one filters"
+            }
             Self::Perhaps(Doubt::PerhapsOneNetwork) => "perhaps: both may be in one inner network",
             Self::Perhaps(Doubt::HairpinUnknown) => "perhaps: one NAT for both, which may turn packets around",
             Self::Perhaps(Doubt::Egress) => {
                 "perhaps: the dialer may not send to the listener's port, but may answer its punch"
             }
             Self::Perhaps(Doubt::CannotPunch) => {
-                "perhaps: the listener must punch, and may not send to the dialer's port"
+                "perhaps: the listener must send first or from another port, and may not send to the dialer's port"
             }
             Self::No(Refusal::ListenerMoves) => "no: the listener's NAT gives it another port for each destination",
             Self::No(Refusal::DialerMoves) => {
@@ -198,12 +207,15 @@ pub struct Considered {
     pub verdict: Verdict,
     /// Neither end is translated on it.
     plain: bool,
+    /// The listener answers from another port than the dialed one.
+    pub moves: bool,
 }
 
 /// Every way that there is between two nodes, best first, and the dialer of each.
 ///
 /// `port`: the protocol's own. The order: certain ways before doubtful ones; the paper's dialer (who is behind the NAT,
-/// if only one is; else the initiator) before the other; inside before IPv6 before IPv4.
+/// if only one is; else the initiator) before the other; inside before IPv6 before IPv4. A way on which the listener
+/// answers from the dialed port comes before one on which it does not.
 pub fn consider(initiator: &Sight, responder: &Sight, port: u16) -> Vec<Considered> {
     let mut ways = Vec::new();
     for dialer in [Dialer::Initiator, Dialer::Responder] {
@@ -221,9 +233,10 @@ pub fn consider(initiator: &Sight, responder: &Sight, port: u16) -> Vec<Consider
                 other => other,
             };
             let plain = !d.translated && !l.translated;
+            let moves = l.behaviour.is_some_and(|b| b.mapping.is_some_and(|m| m != Mapping::Independent));
             let punches = l.behaviour.and_then(|b| b.filtering) != Some(Filtering::Independent)
                 || verdict == Verdict::Perhaps(Doubt::Egress);
-            ways.push(Considered { dialer, way, listener: l.seen, from: d.seen, punches, verdict, plain });
+            ways.push(Considered { dialer, way, listener: l.seen, from: d.seen, punches, verdict, plain, moves });
         }
         for &listener in &l.inside {
             let neighbour = d.inside.iter().find(|a| a.is_ipv4() == listener.is_ipv4() && a.ip() != listener.ip());
@@ -234,12 +247,12 @@ pub fn consider(initiator: &Sight, responder: &Sight, port: u16) -> Vec<Consider
                 (false, false) => continue,
             };
             let way = Way::Inside;
-            ways.push(Considered { dialer, way, listener, from, punches: false, verdict, plain: false });
+            ways.push(Considered { dialer, way, listener, from, punches: false, verdict, plain: false, moves: false });
         }
     }
     let natted = |sight: &Sight| [sight.v6, sight.v4].into_iter().flatten().all(|reach| reach.translated);
     let preferred = if natted(responder) && !natted(initiator) { Dialer::Responder } else { Dialer::Initiator };
-    ways.sort_by_key(|w| (rank(w.verdict), w.dialer != preferred, w.way));
+    ways.sort_by_key(|w| (rank(w.verdict), w.moves, w.dialer != preferred, w.way));
     ways
 }
 
@@ -249,7 +262,21 @@ fn dial(d: &Reach, l: &Reach, port: u16) -> Verdict {
     let Some(lb) = l.behaviour else { return Verdict::Perhaps(Doubt::ListenerUnknown) };
     let returns = match (lb.mapping, lb.filtering) {
         (Some(Mapping::Independent), _) => None,
+        (Some(Mapping::Port), Some(Filtering::Independent))
+            if matches!(db.filtering, Some(Filtering::Independent | Filtering::Address)) =>
+        {
+            None
+        }
+        (Some(Mapping::Address), Some(Filtering::Independent)) if db.filtering == Some(Filtering::Independent) => None,
         (Some(Mapping::Port | Mapping::Address), Some(Filtering::Independent)) => Some(Doubt::ReplyMayReturn),
+        // Where the dialer's mapping does not depend on the peer, the listener dials.
+        (Some(mapping), Some(Filtering::Address))
+            if db.mapping.is_some_and(|dialers| dialers != Mapping::Independent)
+                && (db.filtering == Some(Filtering::Independent)
+                    || db.filtering == Some(Filtering::Address) && mapping == Mapping::Port) =>
+        {
+            Some(Doubt::FilterMayBeInside)
+        }
         (Some(Mapping::Port | Mapping::Address), _) => return Verdict::No(Refusal::ListenerMoves),
         (None, _) => Some(Doubt::ListenerUnknown),
     };
@@ -258,7 +285,8 @@ fn dial(d: &Reach, l: &Reach, port: u16) -> Verdict {
     let limited = |b: &Behaviour| !b.any_port && (b.mapping.is_some() || b.filtering.is_some());
     let egress = (limited(&db) && l.seen.port() != port).then_some(Doubt::Egress);
     let punches = filtering != Filtering::Independent;
-    let stopped = (punches && limited(&lb) && d.seen.port() != port).then_some(Doubt::CannotPunch);
+    let moves = lb.mapping.is_some_and(|mapping| mapping != Mapping::Independent);
+    let stopped = ((punches || moves) && limited(&lb) && d.seen.port() != port).then_some(Doubt::CannotPunch);
     let doubt = returns.or(egress).or(stopped);
     match (filtering, db.mapping) {
         (Filtering::Independent, _)
@@ -336,11 +364,14 @@ mod tests {
 
     const PORT: u16 = 443;
 
-    /// A node by its kind in the dialing table: public, firewalled, full cone, restricted, port-restricted, symmetric.
+    /// A node by its kind in the dialing table: public, firewalled, full cone, restricted, port-restricted, symmetric;
+    /// and symmetric with a filter that is open, or that looks at addresses.
     fn site(kind: &str, host: u8) -> Sight {
         let (translated, mapping, filtering) = match kind {
             "P" => (false, Mapping::Independent, Filtering::Independent),
             "F" => (false, Mapping::Independent, Filtering::AddressAndPort),
+            "SO" => (true, Mapping::Port, Filtering::Independent),
+            "SA" => (true, Mapping::Port, Filtering::Address),
             "FC" => (true, Mapping::Independent, Filtering::Independent),
             "RC" => (true, Mapping::Independent, Filtering::Address),
             "PR" => (true, Mapping::Independent, Filtering::AddressAndPort),
@@ -384,6 +415,27 @@ mod tests {
         assert_eq!(dialer("PR", "PR"), Some((Dialer::Initiator, Pattern::OneNat)));
         assert_eq!(dialer("PR", "SY"), None);
         assert_eq!(dialer("SY", "SY"), None);
+    }
+
+    #[test]
+    fn a_listener_that_moves_is_dialed_by_those_whose_filter_lets_its_answer_in() {
+        let to_moving = |dialer| verdict(&site(dialer, 1), &site("SO", 2));
+        for dialer in ["P", "FC", "RC", "SO", "SA"] {
+            assert_eq!(to_moving(dialer), Verdict::Yes, "{dialer}");
+        }
+        for dialer in ["F", "PR", "SY"] {
+            assert_eq!(to_moving(dialer), Verdict::Perhaps(Doubt::ReplyMayReturn), "{dialer}");
+        }
+        let mut pool = site("SO", 2);
+        pool.v4.as_mut().unwrap().behaviour.as_mut().unwrap().mapping = Some(Mapping::Address);
+        assert_eq!(verdict(&site("SO", 1), &pool), Verdict::Yes);
+        assert_eq!(verdict(&site("SA", 1), &pool), Verdict::Perhaps(Doubt::ReplyMayReturn), "another address answers");
+        assert_eq!(verdict(&site("SO", 1), &site("SA", 2)), Verdict::Perhaps(Doubt::FilterMayBeInside));
+        assert_eq!(verdict(&site("SO", 1), &site("SY", 2)), Verdict::No(Refusal::ListenerMoves));
+        // The steady one is dialed, where there is one.
+        let dialer = |a: &str, b: &str| direct(&consider(&site(a, 1), &site(b, 2), PORT), false, 0).unwrap().dialer;
+        assert_eq!((dialer("FC", "SO"), dialer("SO", "FC")), (Dialer::Responder, Dialer::Initiator));
+        assert_eq!((dialer("SO", "SA"), dialer("SA", "SO")), (Dialer::Responder, Dialer::Initiator));
     }
 
     #[test]

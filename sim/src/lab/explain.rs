@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use cyphonic_core::event::{Basis, Event, RouteChosen};
 use cyphonic_core::message::{NetworkReport, Want};
 use cyphonic_core::name::{Fqdn, Party};
-use cyphonic_core::route::optimal::{Behaviour, Considered, Filtering, Mapping};
+use cyphonic_core::route::optimal::{Behaviour, Considered, Filtering, Mapping, Verdict};
 use cyphonic_core::route::{Dialer, Pattern};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Document, Family, Pair, Plan, Scenario};
@@ -259,5 +259,6 @@ fn considered(chosen: &RouteChosen, way: &Considered) -> String {
         Dialer::Initiator => &chosen.initiator,
         Dialer::Responder => &chosen.responder,
     };
-    format!("\n  {:<8} dials {} ({}): {}", dialer.short(), way.listener, way.way, way.verdict)
+    let answers = if way.moves && way.verdict == Verdict::Yes { ", and is answered from another port" } else { "" };
+    format!("\n  {:<8} dials {} ({}): {}{answers}", dialer.short(), way.listener, way.way, way.verdict)
 }

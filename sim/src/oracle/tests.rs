@@ -58,6 +58,31 @@ SY yes no yes punched no no
     assert_eq!(table.concat(), expected);
 }
 
+/// The nine NATs of RFC 4787: three mappings, each with three filters.
+#[test]
+fn of_the_81_pairs_of_nats_those_are_direct_of_which_one_lets_the_other_in() {
+    const WORDS: [&str; 3] = ["endpoint-independent", "address-dependent", "address-and-port-dependent"];
+    let nats: Vec<(usize, usize)> = (0..3).flat_map(|m| (0..3).map(move |f| (m, f))).collect();
+    let site = |(m, f): (usize, usize)| {
+        let keys = format!("mapping = \"{}\", filtering = \"{}\", ports = \"random\"", WORDS[m], WORDS[f]);
+        format!("kind = \"ipv4-private\"\nnat = {{ {keys} }}")
+    };
+    // A filter is passed by who has one port for all, by who has one address if ports do not count, or by all.
+    let dials = |(dm, df): (usize, usize), (lm, lf): (usize, usize)| match lm {
+        0 => lf < 2 || dm == 0,
+        _ => lf == 0 && df < 2,
+    };
+    let mut direct = 0;
+    for a in &nats {
+        for b in &nats {
+            let is_direct = verdict(&scene("", [&site(*a), &site(*b)])).is_direct();
+            assert_eq!(is_direct, dials(*a, *b) || dials(*b, *a), "{a:?} {b:?}");
+            direct += usize::from(is_direct);
+        }
+    }
+    assert_eq!(direct, 45);
+}
+
 #[test]
 fn a_direct_path_needs_one_who_may_dial() {
     let is_direct = |sites| verdict(&scene("", sites)).is_direct();
@@ -169,5 +194,5 @@ fn reasons_are_sentences() {
     let attempt = verdict(&scenario).attempts[2];
     assert_eq!(attempt.medium.to_string(), "IPv4");
     let Err(obstacle) = attempt.result else { panic!("{attempt:?}") };
-    assert_eq!(obstacle.to_string(), "the listener's NAT has another port for each peer, so none is known to dial");
+    assert_eq!(obstacle.to_string(), "the listener's NAT has another port for each peer, and a filter is in the way");
 }

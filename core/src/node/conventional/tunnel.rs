@@ -22,7 +22,7 @@ use crate::name::{Fqdn, Party, PathId};
 use crate::node::carriage::CarriageOutput;
 use crate::node::part::TunnelId;
 use crate::node::status::TunnelStatus;
-use crate::route::Pattern;
+use crate::route::{Pattern, answers_for};
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::node::{
@@ -44,6 +44,8 @@ pub(super) struct Tunnel {
     pub(super) place: Option<(SocketAddr, SocketAddr)>,
     /// Where it may be, until we know: the dialer asks, and the listener punches, at each.
     candidates: Vec<(SocketAddr, SocketAddr)>,
+    /// The listener answers from a port that was not dialed: see [`Self::dialed`].
+    answers_elsewhere: bool,
     announcement: Announcement,
     /// The path that leads to us, and the one that leads to the peer.
     pub(super) inbound: PathId,
@@ -156,19 +158,35 @@ impl Tunnel {
     /// Something authentic came by this pair of addresses: ours and the peer's. `latest`: no later message of the peer
     /// has come before.
     fn locate(&mut self, latest: bool, place: (SocketAddr, SocketAddr)) {
-        if latest && !self.relayed() {
+        if self.is_searching() {
+            self.place = self.dialed(place.1).or(self.place);
+            self.answers_elsewhere = self.place.is_some_and(|(_, dialed)| dialed != place.1);
+        } else if latest && !self.relayed() && !self.answers_elsewhere {
             // A NAT may give the peer a source address that nobody announced. The HMAC proves that it is the peer.
             self.place = Some(place);
         }
     }
 
-    /// Whether a message from `remote` may begin the tunnel. Under `policy = "optimal"` a dialer accepts replies only
-    /// from an address that it dialed, as with QUIC. Otherwise, where a reply comes from another mapping, each end
-    /// would follow the other from mapping to mapping; the relay serves such a pair. `policy = "paper"` has no relay
-    /// for it, so any address will do.
+    /// Whether the next message of the listener tells a dialer under `policy = "optimal"` where to send. Under
+    /// `policy = "paper"` any address will do.
+    fn is_searching(&self) -> bool {
+        self.announcement == Announcement::WhenHeard && matches!(self.stage, Stage::Dialing { .. })
+    }
+
+    /// The dialed place that a reply from `remote` answers. The listener's NAT may send the reply from another port
+    /// than the dialed one, as a peer-reflexive candidate of ICE (RFC 8445 §7.3.1.3); the HMAC proves who sent it.
+    ///
+    /// The dialer goes on sending to the port that it dialed, which let its request in: if it went to the other port,
+    /// its own NAT might take another mapping, and each end would follow the other from mapping to mapping.
+    fn dialed(&self, remote: SocketAddr) -> Option<(SocketAddr, SocketAddr)> {
+        let mut exact = self.candidates.iter().filter(|(_, dialed)| *dialed == remote);
+        let mut near = self.candidates.iter().filter(|(_, dialed)| answers_for(remote, *dialed));
+        exact.next().or_else(|| near.next()).copied()
+    }
+
+    /// Whether a message from `remote` may begin the tunnel.
     fn may_begin(&self, remote: SocketAddr) -> bool {
-        let strict = self.announcement == Announcement::WhenHeard && matches!(self.stage, Stage::Dialing { .. });
-        !strict || self.candidates.iter().any(|&(_, asked)| asked == remote)
+        !self.is_searching() || self.dialed(remote).is_some()
     }
 
     /// A packet is about to be sent. After a long silence a Keep Alive goes out at once, to learn whether the peer is
@@ -226,6 +244,7 @@ impl Conventional {
             dialer: direction.dial,
             place,
             candidates,
+            answers_elsewhere: false,
             announcement: if direction.want.is_some() && !relayed {
                 Announcement::WhenHeard
             } else {

@@ -60,6 +60,16 @@ pub const KINDS: &[Kind] = &[
         "NAT: another port for each destination",
         "kind = \"ipv4-private\"\nnat = { mapping = \"address-and-port-dependent\", ports = \"random\" }",
     ),
+    kind(
+        "symm-addr",
+        "NAT: another port for each destination, filters by address",
+        "kind = \"ipv4-private\"\nnat = { mapping = \"address-and-port-dependent\", filtering = \"address-dependent\", ports = \"random\" }",
+    ),
+    kind(
+        "symm-open",
+        "NAT: another port for each destination, no filter",
+        "kind = \"ipv4-private\"\nnat = { mapping = \"address-and-port-dependent\", filtering = \"endpoint-independent\", ports = \"random\" }",
+    ),
     kind("ipv6", "IPv6 only, nothing in between", "kind = \"ipv6\""),
     kind(
         "ipv6-home",
