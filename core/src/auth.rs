@@ -302,7 +302,7 @@ fn login_tls(env: &Environment, roots: &Roots, identity: &Identity) -> Result<Ar
 impl Machine for Auth {
     type Command = ServiceCommand;
 
-    fn handle_input(&mut self, now: Instant, input: Input<ServiceCommand>) {
+    fn feed(&mut self, now: Instant, input: Input<ServiceCommand>) {
         match input {
             Input::Datagram { local, remote, payload } => self.links.handle_datagram(now, local, remote, payload),
             Input::Stream(id, event) => self.on_stream(now, id, event),

@@ -1,14 +1,23 @@
 //! The one shape every role has.
 //!
-//! A [`Machine`] is pure: inputs and time go in, outputs come out. Its driver (the simulator's host, or the
-//! loop of the real daemon) does three things for ever:
+//! A [`Machine`] is pure: inputs and time go in, outputs come out. Two programs drive it: the simulator's host, and the
+//! loop of the real daemons. Both do two things for ever:
 //!
-//! 1. give it one [`Input`] and the time,
-//! 2. call [`Machine::poll_output`] until it answers [`Output::Wait`],
-//! 3. sleep until something arrives or that instant comes, and give [`Input::Timeout`] in the latter case.
+//! 1. call [`turn`] with all inputs that are there,
+//! 2. sleep until something arrives, or until the timer that [`turn`] gave back is due.
 //!
-//! A driver that has many inputs at once may give them all by [`Machine::feed`], and then [`Machine::settle`] once:
-//! what there is to do after every input is then done once for all of them.
+//! # The order of a turn
+//!
+//! | step | why there |
+//! |---|---|
+//! | 1. what arrived from the network, in order of arrival; commands | |
+//! | 2. [`Machine::deliver`]: packets go to applications | an answer and the acknowledgement then share a datagram |
+//! | 3. what applications send | |
+//! | 4. [`Machine::finish`]: the role answers all of it | many inputs, few datagrams |
+//! | 5. the timer, if it is still due, and [`Machine::finish`] again | nothing that has arrived may be taken for lost |
+//!
+//! Outputs are carried out after steps 2, 4 and 5. The order is the same under both drivers, so the soak tests the path
+//! that ships.
 //!
 //! Nothing that comes from the network can fail: bytes that make no sense become a
 //! [`crate::event::Event::Dropped`] with a named reason.
@@ -27,21 +36,21 @@ pub trait Machine {
     /// What its user may ask of it.
     type Command;
 
-    /// Takes one input at `now`. `now` never goes backwards.
-    fn handle_input(&mut self, now: Instant, input: Input<Self::Command>);
-
-    /// Takes one input of several at `now`; [`Self::settle`] has to follow the last one. The same as
-    /// [`Self::handle_input`] of each, but for how many datagrams it takes to say the same.
-    fn feed(&mut self, now: Instant, input: Input<Self::Command>) {
-        self.handle_input(now, input);
-    }
+    /// Takes one input of a turn at `now`; [`Self::finish`] has to follow the last one. `now` never goes backwards.
+    fn feed(&mut self, now: Instant, input: Input<Self::Command>);
 
     /// Gives to [`Self::poll_output`] what [`Self::feed`] has taken so far and applications wait for, before anything
-    /// is answered. A driver need not call it: [`Self::settle`] does it too.
+    /// is answered. [`Self::finish`] does it too.
     fn deliver(&mut self, _now: Instant) {}
 
-    /// Does what [`Self::feed`] has left: after it, [`Self::poll_output`] gives all that there is.
-    fn settle(&mut self, _now: Instant) {}
+    /// Answers what [`Self::feed`] has taken: after it, [`Self::poll_output`] gives all that there is.
+    fn finish(&mut self, _now: Instant) {}
+
+    /// A turn of one input.
+    fn handle_input(&mut self, now: Instant, input: Input<Self::Command>) {
+        self.feed(now, input);
+        self.finish(now);
+    }
 
     /// The next output. After [`Output::Wait`] there is nothing more to do until the next input.
     fn poll_output(&mut self) -> Output;
@@ -52,6 +61,49 @@ pub trait Machine {
     /// Every table whose size others have a say in, and how many entries it has now. None may grow as long as nothing
     /// but time passes.
     fn tables(&self) -> Tables;
+}
+
+/// What surrounds a [`Machine`]: where a [`turn`] takes its inputs from, and what carries its outputs out.
+pub trait Surroundings<M: Machine> {
+    /// The next input of this turn that came from the network or from a user; `None` after the last one.
+    fn next_arrival(&mut self, machine: &M, now: Instant) -> Option<Input<M::Command>>;
+
+    /// The next packet of this turn that an application sends; `None` after the last one. It is asked after the packets
+    /// that arrived in this turn were carried out to applications.
+    fn next_packet(&mut self, now: Instant) -> Option<Bytes>;
+
+    /// Carries an output out; never [`Output::Wait`].
+    fn carry_out(&mut self, machine: &M, now: Instant, output: Output);
+}
+
+/// One turn of a role, in the order that the [module](self) states. Gives back the timer that the role waits for.
+pub fn turn<M: Machine>(machine: &mut M, now: Instant, around: &mut impl Surroundings<M>) -> Option<Due> {
+    while let Some(input) = around.next_arrival(machine, now) {
+        machine.feed(now, input);
+    }
+    machine.deliver(now);
+    carry_out(machine, now, around);
+    while let Some(packet) = around.next_packet(now) {
+        machine.feed(now, Input::Packet(packet));
+    }
+    machine.finish(now);
+    let mut wait = carry_out(machine, now, around);
+    if wait.is_some_and(|due| due.at <= now) {
+        machine.feed(now, Input::Timeout);
+        machine.finish(now);
+        wait = carry_out(machine, now, around);
+    }
+    wait
+}
+
+/// Carries out all that a role has to say.
+fn carry_out<M: Machine>(machine: &mut M, now: Instant, around: &mut impl Surroundings<M>) -> Option<Due> {
+    loop {
+        match machine.poll_output() {
+            Output::Wait(wait) => return wait,
+            output => around.carry_out(machine, now, output),
+        }
+    }
 }
 
 /// How many entries each table of a role has, by the table's name.

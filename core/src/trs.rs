@@ -85,11 +85,6 @@ impl Trs {
 impl Machine for Trs {
     type Command = ServiceCommand;
 
-    fn handle_input(&mut self, now: Instant, input: Input<ServiceCommand>) {
-        self.feed(now, input);
-        self.settle(now);
-    }
-
     fn feed(&mut self, now: Instant, input: Input<ServiceCommand>) {
         match input {
             Input::Datagram { local, remote, payload }
@@ -110,8 +105,8 @@ impl Machine for Trs {
         }
     }
 
-    fn settle(&mut self, now: Instant) {
-        self.legs.settle(now, &mut self.out);
+    fn finish(&mut self, now: Instant) {
+        self.legs.finish(now, &mut self.out);
     }
 
     fn poll_output(&mut self) -> Output {

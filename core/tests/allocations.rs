@@ -43,14 +43,14 @@ fn what_is_allocated_is_for_batches_and_not_for_packets() {
                 pair.server.take_datagram(pair.now, transmit.remote, transmit.local, datagram);
             }
         }
-        pair.server.settle(pair.now);
+        pair.server.finish(pair.now);
         let (answers, delivered) = sent(&mut pair.server);
         let for_receiving = before.change().allocations;
         assert_eq!(delivered.len(), usize::from(EACH));
         for answer in &answers {
             give(&mut pair.client, pair.now, answer);
         }
-        pair.client.settle(pair.now);
+        pair.client.finish(pair.now);
         sent(&mut pair.client);
         // Until then tables grow to their size.
         if round >= ROUNDS {

@@ -29,7 +29,7 @@ fn packets_given_at_once_leave_joined_and_arrive_in_order() {
     for transmit in &transmits {
         give(&mut pair.server, pair.now, transmit);
     }
-    pair.server.settle(pair.now);
+    pair.server.finish(pair.now);
     assert_eq!(received(&mut pair.server), packets);
 }
 
@@ -48,7 +48,7 @@ fn more_than_quinn_holds_may_be_given_at_once() {
     for transmit in &transmits {
         give(&mut pair.server, pair.now, transmit);
     }
-    pair.server.settle(pair.now);
+    pair.server.finish(pair.now);
     assert_eq!(received(&mut pair.server), packets);
 }
 
@@ -64,19 +64,19 @@ fn what_is_delivered_before_it_is_answered_shares_a_datagram_with_the_answer() {
         if early {
             pair.server.deliver();
         } else {
-            pair.server.settle(pair.now);
+            pair.server.finish(pair.now);
         }
         let (before, arrived) = sent(&mut pair.server);
         let [LinkOutput::Datagram(link, first), LinkOutput::Datagram(..)] = &arrived[..] else { panic!("{arrived:?}") };
         pair.server.queue_datagram(pair.now, *link, first.clone()).unwrap();
-        pair.server.settle(pair.now);
+        pair.server.finish(pair.now);
         let (after, others) = sent(&mut pair.server);
         assert!(others.is_empty(), "{others:?}");
         assert_eq!((before.len(), after.len()), (usize::from(!early), 1));
         for transmit in before.iter().chain(&after) {
             give(&mut pair.client, pair.now, transmit);
         }
-        pair.client.settle(pair.now);
+        pair.client.finish(pair.now);
         assert_eq!(received(&mut pair.client), packets(1, 1000));
     }
 }
@@ -88,7 +88,7 @@ fn what_is_not_authentic_is_counted_in_a_batch_too() {
         *transmit.payload.last_mut().unwrap() ^= 1;
         give(&mut pair.server, pair.now, &transmit);
     }
-    pair.server.settle(pair.now);
+    pair.server.finish(pair.now);
     let refused = |output: &LinkOutput| matches!(output, LinkOutput::Dropped(DropReason::NotAuthentic));
     assert!(sent(&mut pair.server).1.iter().filter(|output| refused(output)).count() >= 10);
 }
@@ -104,7 +104,7 @@ fn packets_come_out_before_they_are_acknowledged_and_only_once() {
     let (transmits, delivered) = sent(&mut pair.server);
     assert!(transmits.is_empty());
     assert_eq!(data(delivered), packets);
-    pair.server.settle(pair.now);
+    pair.server.finish(pair.now);
     let (acknowledgements, rest) = sent(&mut pair.server);
     assert!(!acknowledgements.is_empty() && rest.is_empty());
 }

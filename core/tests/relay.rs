@@ -80,7 +80,7 @@ impl Relay {
                 self.legs[leg].links.handle_timeout(self.now);
                 let sent = self.sent(leg);
                 self.feed(&sent);
-                self.trs.settle(self.now);
+                self.trs.finish(self.now);
             }
             self.trs.handle_input(self.now, Input::Timeout);
             let answers = self.answers();
@@ -122,7 +122,7 @@ impl Relay {
             for datagram in transmit.datagrams() {
                 leg.links.take_datagram(self.now, transmit.remote, transmit.local, BytesMut::from(datagram));
             }
-            leg.links.settle(self.now);
+            leg.links.finish(self.now);
         }
     }
 
@@ -132,7 +132,7 @@ impl Relay {
         for packet in packets {
             links.queue_datagram(self.now, *link, packet.clone()).unwrap();
         }
-        links.settle(self.now);
+        links.finish(self.now);
         self.sent(0)
     }
 
@@ -161,8 +161,8 @@ fn what_comes_at_once_on_a_leg_leaves_at_once_on_the_other() {
     let mut together = Relay::new(RelayMode::Terminating);
     let sent = together.send(&packets);
     together.feed(&sent);
-    assert!(together.answers().is_empty(), "nothing is said before it settles");
-    together.trs.settle(together.now);
+    assert!(together.answers().is_empty(), "nothing is said before the turn is finished");
+    together.trs.finish(together.now);
     let answers = together.answers();
     assert_eq!(to_bob(&answers), 1, "nine packets, one transmit");
     assert_eq!(together.received(&answers), packets);
@@ -187,7 +187,7 @@ fn a_path_probe_goes_on_as_it_is_between_bound_legs_and_from_nowhere_else() {
     let mut pass = |relay: &mut Relay, tag, from: SocketAddr| {
         let payload = keys.seal(tag, &probe, 1_200).unwrap();
         relay.feed(&[Transmit::new(from, address(3), payload.clone())]);
-        relay.trs.settle(relay.now);
+        relay.trs.finish(relay.now);
         let forwarded: Vec<_> =
             relay.answers().into_iter().filter(|t| t.payload == payload).map(|t| t.remote).collect();
         forwarded

@@ -106,7 +106,7 @@ impl Scene {
     /// Runs the session until it is silent.
     fn play(&self) -> (TlsChannel, TlsChannel) {
         let (mut client, mut server) = self.ends();
-        settle(&mut client, &mut server);
+        exchange(&mut client, &mut server);
         (client, server)
     }
 
@@ -126,7 +126,7 @@ impl Scene {
 }
 
 /// Carries bytes both ways until there are none. What comes of them, the ends know.
-fn settle(client: &mut TlsChannel, server: &mut TlsChannel) {
+fn exchange(client: &mut TlsChannel, server: &mut TlsChannel) {
     loop {
         let (up, down) = (client.take_output(), server.take_output());
         if up.is_empty() && down.is_empty() {
@@ -144,12 +144,12 @@ fn a_node_and_the_as_know_each_other_by_name_and_exchange_messages() {
     assert_eq!(client.peer_names(), [name("as.example")]);
     assert_eq!(server.peer_names(), [name("alice.example")]);
     client.send(b"login request");
-    settle(&mut client, &mut server);
+    exchange(&mut client, &mut server);
     assert_eq!(server.read().unwrap(), b"login request");
     assert_eq!(server.read(), None);
     server.send(b"login response");
     server.close();
-    settle(&mut client, &mut server);
+    exchange(&mut client, &mut server);
     assert_eq!(client.read().unwrap(), b"login response");
     assert!(client.peer_closed() && !server.peer_closed());
 }
@@ -158,7 +158,7 @@ fn a_node_and_the_as_know_each_other_by_name_and_exchange_messages() {
 fn a_request_sent_before_the_handshake_waits_for_it_and_arrives() {
     let (mut client, mut server) = Scene::good().ends();
     client.send(b"early");
-    settle(&mut client, &mut server);
+    exchange(&mut client, &mut server);
     assert_eq!(server.read().unwrap(), b"early");
 }
 
@@ -361,7 +361,7 @@ fn secrets_are_written_down_only_for_whoever_asked() {
     let config = tls::client_config(&env, &world.roots(), Some(&world.identity("alice.example")), ALPN).unwrap();
     let mut client = TlsChannel::client(Arc::new(config), &name("as.example")).unwrap();
     let (_, mut server) = Scene::good().ends();
-    settle(&mut client, &mut server);
+    exchange(&mut client, &mut server);
     assert!(log.0.lock().unwrap().iter().any(|label| label == "CLIENT_TRAFFIC_SECRET_0"));
     let silent = tls::client_config(&environment_at(NOW), &world.roots(), None, ALPN).unwrap();
     assert!(!silent.key_log.will_log("CLIENT_TRAFFIC_SECRET_0"));
@@ -373,7 +373,7 @@ fn different_application_protocols_do_not_meet() {
     let config = tls::client_config(&environment_at(NOW), &world.roots(), None, b"other").unwrap();
     let mut client = TlsChannel::client(Arc::new(config), &name("as.example")).unwrap();
     let (_, mut server) = Scene::good().ends();
-    settle(&mut client, &mut server);
+    exchange(&mut client, &mut server);
     assert_eq!(client.failure(), Some(&TlsFailure::Refused(AlertDescription::NoApplicationProtocol)));
 }
 

@@ -45,7 +45,7 @@ fn with_clock(mut command: Command, clock: &std::path::Path, library: &std::path
 #[test]
 fn a_wrong_clock_is_told_beside_the_certificates_dates_and_once_it_is_set_the_node_logs_in() {
     let Some(library) = lab::faketime() else {
-        eprintln!("skipped: a wrong clock: there is no libfaketime (Debian: apt install faketime)");
+        lab::skipped("a wrong clock: there is no libfaketime (Debian: apt install faketime)");
         return;
     };
     let Some(mut lab) = Lab::up("clk", "1", "proposed", "as nms trs") else { return };
@@ -97,7 +97,7 @@ fn a_wrong_clock_is_told_beside_the_certificates_dates_and_once_it_is_set_the_no
 #[test]
 fn a_clock_that_is_never_set_ends_a_stopped_node_with_11() {
     let (Some(library), None) = (lab::faketime(), lab::obstacle()) else {
-        eprintln!("skipped: a clock that is never set: it needs root and libfaketime");
+        lab::skipped("a clock that is never set: it needs root and libfaketime");
         return;
     };
     let Some(lab) = Lab::up("clx", "1", "proposed", "") else { return };

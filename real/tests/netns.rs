@@ -6,7 +6,7 @@ mod lab;
 
 fn check(pattern: &str, method: &str, policy: &str) {
     if let Some(obstacle) = lab::obstacle() {
-        eprintln!("skipped: pattern {pattern}, {method}, {policy} policy, on real sockets: {obstacle}");
+        lab::skipped(&format!("pattern {pattern}, {method}, {policy} policy, on real sockets: {obstacle}"));
         return;
     }
     let name = format!("cy{pattern}{}{}{}", &method[..1], &policy[..1], std::process::id());

@@ -291,7 +291,7 @@ enum Place {
 impl Machine for Nms {
     type Command = ServiceCommand;
 
-    fn handle_input(&mut self, now: Instant, input: Input<ServiceCommand>) {
+    fn feed(&mut self, now: Instant, input: Input<ServiceCommand>) {
         self.epochs.begin(now);
         match input {
             Input::Datagram { local, remote, payload } if local.port() == self.probe_port || is_probe(&payload) => {

@@ -262,7 +262,7 @@ impl Nms {
         }
         Some(match place {
             Place::Proposed { link } => {
-                self.settle(link);
+                self.waits_no_more(link);
                 Session::Proposed { link }
             }
             Place::Conventional { local, remote } => {
@@ -301,8 +301,8 @@ impl Nms {
         self.link_nodes.insert(link, names.iter().map(|name| (NodeId::of(name), name.clone())).collect());
     }
 
-    /// A link's node has registered.
-    fn settle(&mut self, link: LinkId) {
+    /// A link's node has registered, or the link is gone.
+    fn waits_no_more(&mut self, link: LinkId) {
         let Some((_, first)) = self.link_nodes.get(&link).and_then(|names| names.first()) else { return };
         if self.waiting.get(first) == Some(&link) {
             self.waiting.remove(&first.clone());
@@ -310,7 +310,7 @@ impl Nms {
     }
 
     fn forget_link(&mut self, link: LinkId) {
-        self.settle(link);
+        self.waits_no_more(link);
         self.link_nodes.remove(&link);
     }
 

@@ -56,7 +56,7 @@ pub(super) trait Carriage {
     /// The round trip to the NMS, where the carrier measures it.
     fn nms_rtt(&self) -> Option<Duration>;
 
-    /// Sends a packet through a tunnel; [`Self::settle`] has to follow, once for as many as there are.
+    /// Sends a packet through a tunnel; [`Self::finish`] has to follow, once for as many as there are.
     fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused>;
 
     /// Ends every tunnel and session. The other ends are told, where the method has a message for it.
@@ -78,9 +78,9 @@ pub(super) trait Carriage {
     fn deliver(&mut self, now: Instant);
 
     /// Does what [`Self::handle_datagram`] and [`Self::send_packet`] have left; [`Self::poll`] then gives all there is.
-    fn settle(&mut self, now: Instant);
+    fn finish(&mut self, now: Instant);
 
-    /// Takes a UDP datagram; [`Self::settle`] has to follow, once for as many as there are.
+    /// Takes a UDP datagram; [`Self::finish`] has to follow, once for as many as there are.
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut);
 
     /// Takes what happened on a TCP connection.

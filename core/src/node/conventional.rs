@@ -258,7 +258,7 @@ impl Carriage for Conventional {
 
     fn deliver(&mut self, _now: Instant) {}
 
-    fn settle(&mut self, _now: Instant) {}
+    fn finish(&mut self, _now: Instant) {}
 
     fn is_answer_due(&self, tunnel: TunnelId) -> bool {
         let tunnel = self.tunnels.get(&tunnel);

@@ -304,7 +304,7 @@ impl Node {
                 }
                 self.send_packet(now, tunnel, packet);
             }
-            RouteOutput::Flush => self.carriage.settle(now),
+            RouteOutput::Flush => self.carriage.finish(now),
             RouteOutput::Deliver { peer, addresses, packet } => {
                 self.tell_inner(now, InnerInput::Tunnelled { peer, addresses, packet });
             }
@@ -344,7 +344,7 @@ impl Node {
                     self.dropped(DropReason::QueueFull);
                 }
                 // Each fragment is a packet of its own to the receiver, so it may as well leave by itself.
-                self.carriage.settle(now);
+                self.carriage.finish(now);
             }
             InnerOutput::Received { peer, bytes } => self.tell_routes(now, RouteInput::Received(peer, bytes)),
             InnerOutput::Packet(packet) => self.out.push_back(Output::Packet(packet)),
@@ -355,11 +355,6 @@ impl Node {
 
 impl Machine for Node {
     type Command = NodeCommand;
-
-    fn handle_input(&mut self, now: Instant, input: Input<NodeCommand>) {
-        self.feed(now, input);
-        self.settle(now);
-    }
 
     fn feed(&mut self, now: Instant, input: Input<NodeCommand>) {
         match input {
@@ -387,8 +382,8 @@ impl Machine for Node {
         self.drain_carriage(now);
     }
 
-    fn settle(&mut self, now: Instant) {
-        self.carriage.settle(now);
+    fn finish(&mut self, now: Instant) {
+        self.carriage.finish(now);
         self.drain_carriage(now);
     }
 

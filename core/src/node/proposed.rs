@@ -60,7 +60,7 @@ pub(super) struct Proposed {
     expecting: BTreeMap<Fqdn, TunnelId>,
     /// Tunnels through a blind TRS, by our leg.
     by_leg: BTreeMap<RelayCid, TunnelId>,
-    /// Those of them that [`Carriage::settle`] has to move.
+    /// Those of them that [`Carriage::finish`] has to move.
     blind_touched: BTreeSet<TunnelId>,
     /// Peers to which a path ended while its MTU was searched for. There is no further search on paths to them, as long
     /// as the node is in this network: some NATs end a mapping on the Packet Too Big that a probe causes, which RFC
@@ -181,7 +181,7 @@ impl Proposed {
     fn drain_links(&mut self, now: Instant) {
         self.drain_main(now);
         while !self.blind_touched.is_empty() {
-            self.settle_blind(now);
+            self.finish_blind(now);
             self.drain_main(now);
         }
     }
@@ -395,8 +395,8 @@ impl Carriage for Proposed {
         self.deliver_blind(now);
     }
 
-    fn settle(&mut self, now: Instant) {
-        self.links.settle(now);
+    fn finish(&mut self, now: Instant) {
+        self.links.finish(now);
         self.drain_links(now);
     }
 

@@ -149,7 +149,7 @@ pub struct Links {
     deadlines: BTreeSet<(Instant, LinkId)>,
     next_id: u64,
     half_open: usize,
-    /// Links that [`Self::settle`] has to move.
+    /// Links that [`Self::finish`] has to move.
     touched: Vec<LinkId>,
     out: VecDeque<LinkOutput>,
 }
@@ -258,10 +258,10 @@ impl Links {
     /// Takes a UDP datagram.
     pub fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
         self.take_datagram(now, local, remote, payload);
-        self.settle(now);
+        self.finish(now);
     }
 
-    /// Takes a UDP datagram of several; [`Self::settle`] has to follow the last one.
+    /// Takes a UDP datagram of several; [`Self::finish`] has to follow the last one.
     pub fn take_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
         self.take(now, local, remote, payload);
     }
@@ -270,6 +270,7 @@ impl Links {
     fn take(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) -> Option<LinkId> {
         let mut buf = Vec::new();
         let len = payload.len();
+        let has_long_header = payload.first().is_some_and(|first| first & 0x80 != 0);
         let source = self.source_for_quinn(remote, &payload);
         match self.endpoint.handle(to_std(now), source, Some(local.ip()), None, payload, &mut buf) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
@@ -292,7 +293,13 @@ impl Links {
                 return Some(id);
             }
             Some(DatagramEvent::NewConnection(incoming)) => return self.accept(now, local, incoming, len),
-            Some(DatagramEvent::Response(transmit)) => self.respond(local, &transmit, buf),
+            Some(DatagramEvent::Response(transmit)) => {
+                // The answer to a short header is a stateless reset (RFC 9000 §10.3): nothing was taken.
+                if !has_long_header {
+                    self.out.push_back(LinkOutput::Dropped(DropReason::UnknownConnection));
+                }
+                self.respond(local, &transmit, buf);
+            }
             None => self.out.push_back(LinkOutput::Dropped(DropReason::UnknownConnection)),
         }
         None
@@ -306,7 +313,7 @@ impl Links {
         }
     }
 
-    /// Gives by [`Self::poll`] what came on established links so far, before [`Self::settle`] answers it.
+    /// Gives by [`Self::poll`] what came on established links so far, before [`Self::finish`] answers it.
     pub fn deliver(&mut self) {
         for &id in &self.touched {
             let Some(link) = self.links.get_mut(&id).filter(|link| link.connected && !link.closed) else { continue };
@@ -316,7 +323,7 @@ impl Links {
 
     /// Does what [`Self::take_datagram`] and [`Self::queue_datagram`] have left: [`Self::poll`] then gives all there
     /// is.
-    pub fn settle(&mut self, now: Instant) {
+    pub fn finish(&mut self, now: Instant) {
         while let Some(id) = self.touched.pop() {
             self.move_on(now, id);
         }
@@ -433,11 +440,11 @@ impl Links {
     /// Sends a packet in a DATAGRAM frame.
     pub fn send_datagram(&mut self, now: Instant, id: LinkId, data: Bytes) -> Result<(), DatagramRefused> {
         let sent = self.queue_datagram(now, id, data);
-        self.settle(now);
+        self.finish(now);
         sent
     }
 
-    /// As [`Self::send_datagram`], for one of several; [`Self::settle`] has to follow the last one.
+    /// As [`Self::send_datagram`], for one of several; [`Self::finish`] has to follow the last one.
     pub fn queue_datagram(&mut self, now: Instant, id: LinkId, data: Bytes) -> Result<(), DatagramRefused> {
         let Some(link) = self.links.get_mut(&id).filter(|l| l.connected && !l.closed) else {
             return Err(DatagramRefused::Closed);
@@ -568,7 +575,7 @@ impl Links {
                 let sure = link.connected && doubt.is_none();
                 let most = if sure { self.config.options.segments } else { 1 };
                 let Some(transmit) = link.connection.poll_transmit(at, most, &mut buf) else { break };
-                link.settle(doubt, transmit.destination);
+                link.note_proof(doubt, transmit.destination);
                 let payload = std::mem::take(&mut buf);
                 debug_assert_eq!(payload.len(), transmit.size);
                 if !link.may_send(payload.len()) {

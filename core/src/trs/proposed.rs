@@ -118,9 +118,9 @@ impl Legs {
     }
 
     /// Passes on what was taken, and moves the links on which it goes on, until nobody has anything more to say.
-    pub(super) fn settle(&mut self, now: Instant, out: &mut VecDeque<Output>) {
+    pub(super) fn finish(&mut self, now: Instant, out: &mut VecDeque<Output>) {
         loop {
-            self.links.settle(now);
+            self.links.finish(now);
             let Some(first) = self.links.poll() else { return };
             self.on_output(now, first, out);
             while let Some(output) = self.links.poll() {

@@ -35,12 +35,12 @@ impl Pair {
             for transmit in &there {
                 give(&mut pair.server, pair.now, transmit);
             }
-            pair.server.settle(pair.now);
+            pair.server.finish(pair.now);
             let back = sent(&mut pair.server).0;
             for transmit in &back {
                 give(&mut pair.client, pair.now, transmit);
             }
-            pair.client.settle(pair.now);
+            pair.client.finish(pair.now);
             pair.client.handle_timeout(pair.now);
             pair.server.handle_timeout(pair.now);
         }
@@ -52,7 +52,7 @@ impl Pair {
         for packet in packets {
             self.client.queue_datagram(self.now, self.link, packet.clone()).unwrap();
         }
-        self.client.settle(self.now);
+        self.client.finish(self.now);
         sent(&mut self.client).0
     }
 }
@@ -69,7 +69,7 @@ pub(crate) fn sent(links: &mut Links) -> (Vec<Transmit>, Vec<LinkOutput>) {
     (transmits, others)
 }
 
-/// Hands a side the datagrams of a transmit, to be settled.
+/// Hands a side the datagrams of a transmit, of a turn that is not finished.
 pub(crate) fn give(links: &mut Links, now: Instant, transmit: &Transmit) {
     for datagram in transmit.payload.chunks(transmit.segment.unwrap_or(transmit.payload.len())) {
         links.take_datagram(now, transmit.remote, transmit.local, BytesMut::from(datagram));

@@ -14,9 +14,8 @@
 //! after each sleep its code has left the processor's caches. TCP streams and requests are asynchronous: they belong to
 //! the runtime's own thread, and ring a `bell` when they have something.
 //!
-//! A turn takes at most one batch from each source, feeds it all, lets the role settle once, and sends the outputs. So
-//! no source starves another, and all packets of a turn share its cost. Packets for applications go out before the role
-//! settles, so that an application's immediate answer is part of the same turn. If a socket is full the loop waits for
+//! A [`turn`](cyphonic_core::machine::turn) takes at most one batch from each source. So no source starves another, and
+//! all packets of a turn share its cost. If a socket is full the loop waits for
 //! it, and so stops reading the TUN device: back-pressure, not loss.
 
 mod bell;
@@ -26,6 +25,7 @@ mod streams;
 mod tun;
 mod udp;
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -35,9 +35,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use cyphonic_core::event::Event;
-use cyphonic_core::machine::{Input, Machine, Output};
+use cyphonic_core::machine::{Input, Machine, Output, Surroundings, turn};
 use cyphonic_core::time::Instant;
 use cyphonic_core::timing::Due;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -120,15 +120,27 @@ pub enum Passing<'a> {
 /// A role, its sockets and its shell.
 pub struct Driver<S: Shell> {
     machine: S::Machine,
-    shell: S,
+    system: System<S>,
     clock: Clock,
+    requests: mpsc::Receiver<S::Request>,
+    wait: Option<Due>,
+}
+
+/// What surrounds the role: its sockets and its shell.
+struct System<S: Shell> {
+    shell: S,
     udp: Udp,
     streams: Streams,
     tun: Option<Tun>,
-    requests: mpsc::Receiver<S::Request>,
-    wait: Option<Due>,
+    /// Inputs from the shell, from streams and from users, for the next turn.
+    inputs: VecDeque<Input<<S::Machine as Machine>::Command>>,
+    /// The shell was told something.
     reported: bool,
     ready: Ready,
+    /// The TUN device was read in this turn.
+    has_read_tun: bool,
+    /// What went wrong in a turn.
+    failed: Option<Failure>,
 }
 
 impl<S: Shell> Driver<S> {
@@ -142,28 +154,29 @@ impl<S: Shell> Driver<S> {
         tun: Option<Tun>,
         requests: mpsc::Receiver<S::Request>,
     ) -> Self {
-        Self {
-            machine,
+        let system = System {
             shell,
-            clock,
             udp,
             streams,
             tun,
-            requests,
-            wait: None,
+            inputs: VecDeque::new(),
             reported: false,
             ready: Ready::default(),
-        }
+            has_read_tun: false,
+            failed: None,
+        };
+        Self { machine, system, clock, requests, wait: None }
     }
 
     /// Gives the role a command, before or between runs.
     pub fn command(&mut self, command: <S::Machine as Machine>::Command) {
-        self.feed(Input::Command(command));
+        self.system.inputs.push_back(Input::Command(command));
+        self.turn();
     }
 
     /// The shell.
     pub fn shell_mut(&mut self) -> &mut S {
-        &mut self.shell
+        &mut self.system.shell
     }
 
     /// Runs until `stop` is ready or something vital fails. Until then the thread does nothing else, so the runtime
@@ -181,9 +194,9 @@ impl<S: Shell> Driver<S> {
         // waker.
         let mut called = true;
         loop {
-            self.flush()?;
+            self.system.flush()?;
             self.sleep(&bell, called).map_err(Failure::other)?;
-            if self.ready.bell {
+            if self.system.ready.bell {
                 bell.silence();
                 called = true;
             }
@@ -191,25 +204,29 @@ impl<S: Shell> Driver<S> {
                 match self.poll_called(stop.as_mut(), &mut context) {
                     Poll::Ready(Called::Stop) => return Ok(()),
                     Poll::Ready(Called::Stream(id, input)) => {
-                        if let Some(input) = self.streams.admit(id, input) {
-                            self.feed(Input::Stream(id, input));
+                        if let Some(input) = self.system.streams.admit(id, input) {
+                            self.system.inputs.push_back(Input::Stream(id, input));
                         }
                     }
                     Poll::Ready(Called::Request(request)) => self.request(request),
                     Poll::Pending => called = false,
                 }
             }
-            self.turn()?;
-            while let Some(packet) = self.shell.follow_up(&self.machine) {
-                self.feed(Input::Packet(packet));
+            self.turn();
+            while let Some(packet) = self.system.shell.follow_up(&self.machine) {
+                self.system.inputs.push_back(Input::Packet(packet));
+                self.turn();
+            }
+            if let Some(failure) = self.system.failed.take() {
+                return Err(failure);
             }
         }
     }
 
     /// Gives a last command and sends what comes of it.
     pub fn finish(&mut self, command: <S::Machine as Machine>::Command) {
-        self.feed(Input::Command(command));
-        self.udp.flush();
+        self.command(command);
+        self.system.udp.flush();
     }
 
     /// Waits until there is something to do, or only looks, and notes what is ready.
@@ -220,19 +237,21 @@ impl<S: Shell> Driver<S> {
             None => None,
         };
         let left = left.and_then(|left| Timespec::try_from(left).ok());
-        let tun = self.tun.as_ref().map(AsFd::as_fd);
-        let all = [bell.as_fd()].into_iter().chain(self.udp.handles()).chain(tun);
+        let tun = self.system.tun.as_ref().map(AsFd::as_fd);
+        let all = [bell.as_fd()].into_iter().chain(self.system.udp.handles()).chain(tun);
         let mut all: Vec<_> = all.map(|handle| PollFd::from_borrowed_fd(handle, PollFlags::IN)).collect();
         match poll(&mut all, left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         // Errors show themselves at the read.
-        let mut ready = all.iter().map(|one| !one.revents().is_empty());
-        self.ready.bell = ready.next().unwrap_or(false);
-        self.ready.udp.clear();
-        self.ready.udp.extend(ready.by_ref().take(self.udp.sockets()));
-        self.ready.tun = ready.next().unwrap_or(false);
+        let revents: Vec<bool> = all.iter().map(|one| !one.revents().is_empty()).collect();
+        let mut ready = revents.into_iter();
+        let noted = &mut self.system.ready;
+        noted.bell = ready.next().unwrap_or(false);
+        noted.udp.clear();
+        noted.udp.extend(ready.by_ref().take(self.system.udp.sockets()));
+        noted.tun = ready.next().unwrap_or(false);
         Ok(())
     }
 
@@ -245,7 +264,7 @@ impl<S: Shell> Driver<S> {
         if stop.poll(context).is_ready() {
             return Poll::Ready(Called::Stop);
         }
-        if let Poll::Ready((id, input)) = self.streams.poll_next(context) {
+        if let Poll::Ready((id, input)) = self.system.streams.poll_next(context) {
             return Poll::Ready(Called::Stream(id, input));
         }
         match self.requests.poll_recv(context) {
@@ -254,100 +273,45 @@ impl<S: Shell> Driver<S> {
         }
     }
 
-    /// Takes the timeout that is due and a batch from each source, and lets the role answer all of it at once.
-    fn turn(&mut self) -> Result<(), Failure> {
+    /// Lets the role answer, at once, a batch from each source.
+    fn turn(&mut self) {
         let now = self.clock.now();
-        if self.wait.is_some_and(|due| due.at <= now) {
-            self.machine.feed(now, Input::Timeout);
-        }
-        for socket in 0..self.udp.sockets() {
-            // A socket that was opened after the last sleep has not been polled yet; it waits for the next turn.
-            if self.ready.udp.get(socket) != Some(&true) {
-                continue;
-            }
-            self.udp.receive(socket);
-            while let Some((local, remote, payload)) = self.udp.next() {
-                self.take(now, Input::Datagram { local, remote, payload });
-            }
-        }
-        self.machine.deliver(now);
-        self.take_outputs(now);
-        if let Some(tun) = &mut self.tun {
-            // The kernel often answers at once, and one datagram then carries the answer and the acknowledgement.
-            let answers = tun.flush();
-            if self.ready.tun || answers {
-                tun.receive()?;
-            }
-            while let Some(packet) = self.tun.as_mut().and_then(Tun::next) {
-                self.take(now, Input::Packet(packet));
-            }
-        }
-        self.settle(now);
-        Ok(())
+        self.system.has_read_tun = false;
+        self.wait = turn(&mut self.machine, now, &mut self.system);
     }
 
     fn request(&mut self, request: S::Request) {
         let mut inputs = Vec::new();
         let now = self.clock.now();
-        self.shell.request(&mut self.machine, now, request, &mut inputs);
-        for input in inputs {
-            self.feed(input);
-        }
+        self.system.shell.request(&mut self.machine, now, request, &mut inputs);
+        self.system.inputs.extend(inputs);
     }
+}
 
-    fn feed(&mut self, input: Input<<S::Machine as Machine>::Command>) {
-        let now = self.clock.now();
-        self.take(now, input);
-        self.settle(now);
-    }
-
-    /// Gives the role one of the inputs of a turn.
-    fn take(&mut self, now: Instant, input: Input<<S::Machine as Machine>::Command>) {
-        match &input {
-            Input::Datagram { local, remote, payload } => {
-                self.shell.sees(&Passing::Received { local: *local, remote: *remote, payload });
-            }
-            Input::Packet(packet) => self.shell.sees(&Passing::FromTun(packet)),
-            _ => {}
-        }
-        self.machine.feed(now, input);
-    }
-
-    fn settle(&mut self, now: Instant) {
-        self.machine.settle(now);
-        self.take_outputs(now);
-    }
-
-    /// Takes all that the role has to say.
-    fn take_outputs(&mut self, now: Instant) {
+impl<S: Shell> System<S> {
+    /// The next datagram of one batch from each socket that has any.
+    fn next_datagram(&mut self) -> Option<(SocketAddr, SocketAddr, BytesMut)> {
         loop {
-            match self.machine.poll_output() {
-                Output::Transmit(transmit) => {
-                    let (local, remote) = (transmit.local, transmit.remote);
-                    for payload in transmit.datagrams() {
-                        self.shell.sees(&Passing::Sent { local, remote, payload });
-                    }
-                    self.udp.push(transmit);
-                }
-                Output::Packet(packet) => {
-                    self.shell.sees(&Passing::ToTun(&packet));
-                    if !self.shell.takes(now, &packet)
-                        && let Some(tun) = &mut self.tun
-                    {
-                        tun.push(packet);
-                    }
-                }
-                Output::Stream(id, output) => self.streams.apply(id, output),
-                Output::Event(event) => {
-                    self.reported = true;
-                    self.shell.event(&self.machine, now, event);
-                }
-                Output::Wait(until) => {
-                    self.wait = until;
-                    return;
-                }
+            if let Some(datagram) = self.udp.next() {
+                return Some(datagram);
             }
+            // A socket that was opened after the last sleep has not been polled yet; it waits for the next turn.
+            let socket = self.ready.udp.iter().position(|&ready| ready)?;
+            self.ready.udp[socket] = false;
+            self.udp.receive(socket);
         }
+    }
+
+    /// Reads a batch from the TUN device, if there is one.
+    fn read_tun(&mut self) -> Result<(), Failure> {
+        let Some(tun) = &mut self.tun else { return Ok(()) };
+        // The kernel often answers at once what it was just given, and one datagram then carries the answer and the
+        // acknowledgement.
+        let answers = tun.flush();
+        if std::mem::take(&mut self.ready.tun) || answers {
+            tun.receive()?;
+        }
+        Ok(())
     }
 
     /// Sends all that the last turn made.
@@ -360,6 +324,57 @@ impl<S: Shell> Driver<S> {
             Handle::current().block_on(self.shell.after())?;
         }
         Ok(())
+    }
+}
+
+impl<S: Shell> Surroundings<S::Machine> for System<S> {
+    fn next_arrival(&mut self, _: &S::Machine, _: Instant) -> Option<Input<<S::Machine as Machine>::Command>> {
+        if let Some(input) = self.inputs.pop_front() {
+            if let Input::Packet(packet) = &input {
+                self.shell.sees(&Passing::FromTun(packet));
+            }
+            return Some(input);
+        }
+        let (local, remote, payload) = self.next_datagram()?;
+        self.shell.sees(&Passing::Received { local, remote, payload: &payload });
+        Some(Input::Datagram { local, remote, payload })
+    }
+
+    fn next_packet(&mut self, _: Instant) -> Option<Bytes> {
+        if !std::mem::replace(&mut self.has_read_tun, true)
+            && let Err(failure) = self.read_tun()
+        {
+            self.failed = Some(failure);
+        }
+        let packet = self.tun.as_mut().and_then(Tun::next)?;
+        self.shell.sees(&Passing::FromTun(&packet));
+        Some(packet)
+    }
+
+    fn carry_out(&mut self, machine: &S::Machine, now: Instant, output: Output) {
+        match output {
+            Output::Transmit(transmit) => {
+                let (local, remote) = (transmit.local, transmit.remote);
+                for payload in transmit.datagrams() {
+                    self.shell.sees(&Passing::Sent { local, remote, payload });
+                }
+                self.udp.push(transmit);
+            }
+            Output::Packet(packet) => {
+                self.shell.sees(&Passing::ToTun(&packet));
+                if !self.shell.takes(now, &packet)
+                    && let Some(tun) = &mut self.tun
+                {
+                    tun.push(packet);
+                }
+            }
+            Output::Stream(id, output) => self.streams.apply(id, output),
+            Output::Event(event) => {
+                self.reported = true;
+                self.shell.event(machine, now, event);
+            }
+            Output::Wait(_) => {}
+        }
     }
 }
 

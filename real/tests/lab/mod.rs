@@ -39,6 +39,12 @@ pub(crate) fn faketime() -> Option<PathBuf> {
     folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|library| library.exists())
 }
 
+/// Says that a test cannot run here. Where `CYPHONIC_SKIP_NOTHING` is set, that fails.
+pub(crate) fn skipped(why: &str) {
+    assert!(std::env::var_os("CYPHONIC_SKIP_NOTHING").is_none(), "skipped: {why}");
+    eprintln!("skipped: {why}");
+}
+
 /// A lab; it is taken down with this.
 pub(crate) struct Lab {
     name: String,
@@ -55,7 +61,7 @@ impl Lab {
     /// The same under this policy.
     pub(crate) fn up_under(name: &str, pattern: &str, method: &str, start: &str, policy: &str) -> Option<Self> {
         if let Some(obstacle) = obstacle() {
-            eprintln!("skipped: {name}, on real sockets: {obstacle}");
+            skipped(&format!("{name}, on real sockets: {obstacle}"));
             return None;
         }
         let folder = tempfile::tempdir().unwrap();

@@ -12,8 +12,8 @@
 //!              numbered interfaces              (NetBox)
 //! ```
 //!
-//! [`Host`] is the driver that [`cyphonic_core::machine`] describes: it gives the role one input, takes its outputs
-//! until it waits, and repeats that until nothing moves any more at this instant. A harness reaches in between engine
+//! [`Host`] is the driver that [`cyphonic_core::machine`] describes: it runs turns of the role until nothing moves any
+//! more at this instant. All packets that arrive at one instant are one turn. A harness reaches in between engine
 //! runs: it gives commands, moves interfaces, starts applications, reads reports and events. After such a call the
 //! engine must ask the box for its outputs again.
 //!
@@ -35,8 +35,9 @@ use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
 use cyphonic_core::event::{DropReason, Event};
-use cyphonic_core::machine::{Input, Machine, Output};
+use cyphonic_core::machine::{Input, Machine, Output, Surroundings, turn};
 use cyphonic_core::name::Virtual;
 use cyphonic_core::time::Instant;
 use cyphonic_core::timing::Due;
@@ -66,9 +67,9 @@ pub const SOURCE_LIMIT: usize = 1 << 12;
 /// How many packets wait for a role that stands still: as many as fit a socket's usual buffer.
 pub const PAUSED_LIMIT: usize = 256;
 
-/// How many inputs a role may get at one instant before the host assumes an endless loop: far more than any scenario
+/// How many turns a role may take at one instant before the host assumes an endless loop: far more than any scenario
 /// causes at once.
-const SETTLE_LIMIT: usize = 1 << 20;
+const TURN_LIMIT: usize = 1 << 20;
 
 /// The configuration of a host.
 #[derive(Clone, Debug)]
@@ -107,15 +108,22 @@ impl HostConfig {
 /// A host that runs one role.
 pub struct Host<M: Machine> {
     machine: M,
-    underlay: Underlay,
-    streams: Streams,
-    /// What it takes to make them anew: seed, MTU, the port to listen on.
+    system: System<M::Command>,
+    /// What it takes to make the TCP streams anew: seed, MTU, the port to listen on.
     stream_config: (u64, usize, Option<u16>),
-    tun: Option<Tun>,
     /// When the role wants [`Input::Timeout`], and what for.
     wait: Option<Due>,
-    /// Until when the role stands still, and what waits for it.
-    paused: Option<(Instant, Vec<Input<M::Command>>)>,
+    /// Until when the role stands still.
+    paused: Option<Instant>,
+}
+
+/// The operating system around the role.
+struct System<C> {
+    underlay: Underlay,
+    streams: Streams,
+    tun: Option<Tun>,
+    /// What has arrived and the role has not taken.
+    arrivals: VecDeque<Input<C>>,
     events: VecDeque<(Instant, Event)>,
     drops: BTreeMap<DropReason, u64>,
     losses: Losses,
@@ -135,21 +143,19 @@ impl<M: Machine> Host<M> {
         let stream_config = (config.seed, mtu, config.listen_tcp);
         let mut streams = Streams::new(config.seed, mtu, config.listen_tcp);
         streams.set_addresses(underlay.addresses());
-        Self {
-            machine,
+        let system = System {
             underlay,
             streams,
-            stream_config,
             // Another seed, so that the two TCP stacks do not draw the same numbers.
             tun: config.virtual_interface.map(|tun| Tun::new(!config.seed, tun)),
-            wait: None,
-            paused: None,
+            arrivals: VecDeque::new(),
             events: VecDeque::new(),
             drops: BTreeMap::new(),
             losses: Losses::new(),
             delivered: 0,
             sources: BTreeSet::new(),
-        }
+        };
+        Self { machine, system, stream_config, wait: None, paused: None }
     }
 
     /// The role.
@@ -164,15 +170,14 @@ impl<M: Machine> Host<M> {
 
     /// Gives the role a command.
     pub fn command(&mut self, now: Instant, command: M::Command) {
-        self.feed(now, Input::Command(command));
-        self.settle(now);
+        self.inject(now, Input::Command(command));
     }
 
     /// Gives the role any input, as if driver, network or application had. Packets as they come from the network go in
     /// by [`NetBox::handle_input`]; this is for what no wire would carry.
     pub fn inject(&mut self, now: Instant, input: Input<M::Command>) {
-        self.feed(now, input);
-        self.settle(now);
+        self.system.arrivals.push_back(input);
+        self.turns(now);
     }
 
     /// The role crashes and another takes its place: all it knew is gone, its TCP connections too, without a word to
@@ -180,33 +185,25 @@ impl<M: Machine> Host<M> {
     pub fn restart(&mut self, now: Instant, machine: M) {
         let (seed, mtu, listen) = self.stream_config;
         // Another seed: the new stack must not repeat the old one's sequence numbers.
-        self.streams = Streams::new(seed ^ now.as_nanos(), mtu, listen);
-        self.streams.set_addresses(self.underlay.addresses());
+        let System { underlay, streams, arrivals, .. } = &mut self.system;
+        *streams = Streams::new(seed ^ now.as_nanos(), mtu, listen);
+        streams.set_addresses(underlay.addresses());
+        arrivals.clear();
         self.machine = machine;
         self.wait = None;
         self.paused = None;
-        self.settle(now);
+        self.turns(now);
     }
 
     /// The role stands still until then: its process is stopped. Inputs for it wait meanwhile, up to [`PAUSED_LIMIT`]
     /// packets. Its host, its TCP connections and its applications go on.
     pub fn pause(&mut self, until: Instant) {
-        let (end, _) = self.paused.get_or_insert_with(|| (until, Vec::new()));
-        *end = until.max(*end);
-    }
-
-    /// Lets the role go on, if it is time.
-    fn resume(&mut self, now: Instant) {
-        if let Some((_, waiting)) = self.paused.take_if(|(until, _)| *until <= now) {
-            for input in waiting {
-                self.feed(now, input);
-            }
-        }
+        self.paused = self.paused.max(Some(until));
     }
 
     /// The interfaces, by number.
     pub fn interfaces(&self) -> &[Interface] {
-        self.underlay.interfaces()
+        self.system.underlay.interfaces()
     }
 
     /// Changes an interface: other addresses, up or down, another MTU. The role's TCP connections on an address that
@@ -215,39 +212,40 @@ impl<M: Machine> Host<M> {
     /// # Panics
     /// If there is no such interface, and as [`Self::new`].
     pub fn set_interface(&mut self, now: Instant, iface: usize, interface: Interface) {
-        *self.underlay.interface_mut(iface) = interface;
-        self.streams.set_addresses(self.underlay.addresses());
-        self.settle(now);
+        let System { underlay, streams, .. } = &mut self.system;
+        *underlay.interface_mut(iface) = interface;
+        streams.set_addresses(underlay.addresses());
+        self.turns(now);
     }
 
     /// What the role reported since the last call, in order, without [`Event::Dropped`], which is only counted.
     pub fn drain_events(&mut self) -> Vec<(Instant, Event)> {
-        self.events.drain(..).collect()
+        self.system.events.drain(..).collect()
     }
 
     /// How often the role dropped something, by reason.
     pub fn drops(&self) -> &BTreeMap<DropReason, u64> {
-        &self.drops
+        &self.system.drops
     }
 
     /// How often the host dropped something, by reason.
     pub fn losses(&self) -> &Losses {
-        &self.losses
+        &self.system.losses
     }
 
     /// How many packets the role has handed to the virtual interface.
     pub fn delivered(&self) -> u64 {
-        self.delivered
+        self.system.delivered
     }
 
     /// From whom these packets said they were; at most [`SOURCE_LIMIT`] of them.
     pub fn sources(&self) -> &BTreeSet<IpAddr> {
-        &self.sources
+        &self.system.sources
     }
 
     /// The addresses of the virtual interface, once the role is registered.
     pub fn virtual_addresses(&self) -> Option<Virtual> {
-        self.tun.as_ref()?.addresses()
+        self.system.tun.as_ref()?.addresses()
     }
 
     /// Starts an application on the virtual interface.
@@ -255,10 +253,10 @@ impl<M: Machine> Host<M> {
     /// # Panics
     /// If the host has no virtual interface, or more than [`apps::APP_LIMIT`] reports were not taken.
     pub fn start(&mut self, now: Instant, app: App) -> AppId {
-        let tun = self.tun.as_mut().expect("applications run on a virtual interface");
+        let tun = self.system.tun.as_mut().expect("applications run on a virtual interface");
         let id = tun.apps.start(now, app);
         tun.touch();
-        self.settle(now);
+        self.turns(now);
         id
     }
 
@@ -267,65 +265,104 @@ impl<M: Machine> Host<M> {
     /// # Panics
     /// If there is no such application, or its report was taken.
     pub fn report(&self, id: AppId) -> &AppReport {
-        self.tun.as_ref().and_then(|tun| tun.apps.report(id)).expect("a report that was not taken")
+        self.system.tun.as_ref().and_then(|tun| tun.apps.report(id)).expect("a report that was not taken")
     }
 
     /// Takes the report of an application that is finished, and forgets the application.
     pub fn take_report(&mut self, id: AppId) -> Option<AppReport> {
-        self.tun.as_mut()?.apps.take_report(id)
+        self.system.tun.as_mut()?.apps.take_report(id)
     }
 
     /// How many applications still have something to do or to wait for.
     pub fn unfinished(&self) -> usize {
-        self.tun.as_ref().map_or(0, |tun| tun.apps.unfinished())
+        self.system.tun.as_ref().map_or(0, |tun| tun.apps.unfinished())
     }
 
     /// The connections to this host's TCP sink ([`TCP_SINK_PORT`]), in the order accepted.
     pub fn sink_records(&self) -> &[SinkRecord] {
-        self.tun.as_ref().map_or(&[], |tun| tun.sinks.records())
+        self.system.tun.as_ref().map_or(&[], |tun| tun.sinks.records())
     }
 
     /// What arrived at this host's UDP sink ([`UDP_SINK_PORT`]) of the flow that `sender` names
     /// [`apps::FlowReport::flow`].
     pub fn flow(&self, sender: IpAddr, flow: u64) -> Option<&Arrivals> {
-        let flows = self.tun.as_ref()?.sinks.flows();
+        let flows = self.system.tun.as_ref()?.sinks.flows();
         flows.iter().find(|((from, id), _)| from.ip() == sender && *id == flow).map(|(_, arrivals)| arrivals)
     }
 
     /// Everything that arrived at this host's UDP sink, by sender and flow.
     pub fn flows(&self) -> impl Iterator<Item = (SocketAddr, u64, &Arrivals)> {
-        let flows = self.tun.iter().flat_map(|tun| tun.sinks.flows());
+        let flows = self.system.tun.iter().flat_map(|tun| tun.sinks.flows());
         flows.map(|(&(from, flow), arrivals)| (from, flow, arrivals))
     }
 
-    /// Gives the role one input and does what it answers.
-    fn feed(&mut self, now: Instant, input: Input<M::Command>) {
-        if let Some((_, waiting)) = &mut self.paused {
-            let is_packet = matches!(input, Input::Datagram { .. } | Input::Packet(_));
-            if is_packet && waiting.len() >= PAUSED_LIMIT {
-                count(&mut self.losses, Loss::QueueFull);
-            } else {
-                waiting.push(input);
-            }
-            return;
+    /// Runs turns until nothing moves any more at `now`.
+    fn turns(&mut self, now: Instant) {
+        if self.paused.is_some_and(|until| until <= now) {
+            self.paused = None;
         }
-        self.machine.handle_input(now, input);
-        loop {
-            match self.machine.poll_output() {
-                Output::Transmit(transmit) => self.underlay.transmit(&transmit, &mut self.losses),
-                Output::Packet(packet) => self.deliver(packet),
-                Output::Stream(id, output) => self.streams.apply(id, output, &self.underlay, &mut self.losses),
-                Output::Event(event) => self.note(now, event),
-                Output::Wait(until) => {
-                    self.wait = until;
-                    return;
-                }
+        for _ in 0..TURN_LIMIT {
+            let is_due = self.wait.is_some_and(|due| due.at <= now);
+            let has_work = self.system.gather(now, self.paused.is_some());
+            if self.paused.is_some() || !(is_due || has_work) {
+                return self.system.send_streams();
             }
+            self.wait = turn(&mut self.machine, now, &mut self.system);
+        }
+        panic!("role and applications never come to rest at {now}");
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let tun = self.system.tun.as_ref().and_then(Tun::deadline);
+        let role = self.paused.or_else(|| self.wait.map(|due| due.at));
+        [role, self.system.streams.deadline(), tun].into_iter().flatten().min()
+    }
+}
+
+impl<C> System<C> {
+    /// Takes a packet that comes in by an interface.
+    fn receive(&mut self, now: Instant, iface: usize, packet: Vec<u8>, is_paused: bool) {
+        match self.underlay.receive(now, iface, packet, &mut self.losses) {
+            Some(Arrival::Datagram { local, remote, payload }) => {
+                self.arrive(Input::Datagram { local, remote, payload }, is_paused);
+            }
+            Some(Arrival::Tcp(packet)) => self.streams.receive(packet, &mut self.losses),
+            None => {}
+        }
+    }
+
+    /// An input for the role.
+    fn arrive(&mut self, input: Input<C>, is_paused: bool) {
+        let is_packet = matches!(input, Input::Datagram { .. } | Input::Packet(_));
+        if is_packet && is_paused && self.arrivals.len() >= PAUSED_LIMIT {
+            count(&mut self.losses, Loss::QueueFull);
+        } else {
+            self.arrivals.push_back(input);
+        }
+    }
+
+    /// Collects what TCP and applications have for the role. Returns whether there is anything.
+    fn gather(&mut self, now: Instant, is_paused: bool) -> bool {
+        while let Some((id, input)) = self.streams.next(now) {
+            self.arrivals.push_back(Input::Stream(id, input));
+        }
+        if is_paused {
+            while let Some(packet) = self.tun.as_mut().and_then(|tun| tun.next(now, &mut self.losses)) {
+                self.arrive(Input::Packet(packet), is_paused);
+            }
+        }
+        !self.arrivals.is_empty() || self.tun.as_mut().is_some_and(|tun| tun.has_packet(now, &mut self.losses))
+    }
+
+    /// Puts on the wires what TCP has to send.
+    fn send_streams(&mut self) {
+        while let Some((source, packet)) = self.streams.sent() {
+            self.underlay.send(source, packet, &mut self.losses);
         }
     }
 
     /// The role hands a packet to the virtual interface.
-    fn deliver(&mut self, packet: bytes::Bytes) {
+    fn deliver(&mut self, packet: Bytes) {
         self.delivered += 1;
         if let Some(ip) = Ip::parse(&packet).filter(|_| self.sources.len() < SOURCE_LIMIT) {
             self.sources.insert(ip.source);
@@ -355,53 +392,45 @@ impl<M: Machine> Host<M> {
             count(&mut self.losses, Loss::LogFull);
         }
     }
+}
 
-    /// Lets TCP, applications and the role work until nothing moves any more at `now`.
-    fn settle(&mut self, now: Instant) {
-        for _ in 0..SETTLE_LIMIT {
-            if let Some((id, input)) = self.streams.next(now) {
-                self.feed(now, Input::Stream(id, input));
-            } else if let Some(packet) = self.tun.as_mut().and_then(|tun| tun.next(now, &mut self.losses)) {
-                self.feed(now, Input::Packet(packet));
-            } else {
-                while let Some((source, packet)) = self.streams.sent() {
-                    self.underlay.send(source, packet, &mut self.losses);
-                }
-                return;
-            }
-        }
-        panic!("role and applications never come to rest at {now}");
+impl<M: Machine> Surroundings<M> for System<M::Command> {
+    fn next_arrival(&mut self, _machine: &M, _now: Instant) -> Option<Input<M::Command>> {
+        self.arrivals.pop_front()
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        let tun = self.tun.as_ref().and_then(Tun::deadline);
-        let role = self.paused.as_ref().map_or(self.wait.map(|due| due.at), |(until, _)| Some(*until));
-        [role, self.streams.deadline(), tun].into_iter().flatten().min()
+    fn next_packet(&mut self, now: Instant) -> Option<Bytes> {
+        self.tun.as_mut()?.next(now, &mut self.losses)
+    }
+
+    fn carry_out(&mut self, _machine: &M, now: Instant, output: Output) {
+        match output {
+            Output::Transmit(transmit) => self.underlay.transmit(&transmit, &mut self.losses),
+            Output::Packet(packet) => self.deliver(packet),
+            Output::Stream(id, output) => self.streams.apply(id, output, &self.underlay, &mut self.losses),
+            Output::Event(event) => self.note(now, event),
+            Output::Wait(_) => {}
+        }
     }
 }
 
 impl<M: Machine + 'static> NetBox for Host<M> {
     fn handle_input(&mut self, now: Instant, input: BoxInput) {
-        match input {
-            BoxInput::Packet { iface, packet } => match self.underlay.receive(now, iface, packet, &mut self.losses) {
-                Some(Arrival::Datagram { local, remote, payload }) => {
-                    self.feed(now, Input::Datagram { local, remote, payload });
-                }
-                Some(Arrival::Tcp(packet)) => self.streams.receive(packet, &mut self.losses),
-                None => {}
-            },
-            BoxInput::Timeout => {
-                self.resume(now);
-                if self.paused.is_none() && self.wait.is_some_and(|due| due.at <= now) {
-                    self.feed(now, Input::Timeout);
-                }
-            }
+        if let BoxInput::Packet { iface, packet } = input {
+            self.system.receive(now, iface, packet, self.paused.is_some());
         }
-        self.settle(now);
+        self.turns(now);
+    }
+
+    fn handle_packets(&mut self, now: Instant, packets: &mut Vec<(usize, Vec<u8>)>) {
+        for (iface, packet) in packets.drain(..) {
+            self.system.receive(now, iface, packet, self.paused.is_some());
+        }
+        self.turns(now);
     }
 
     fn poll_output(&mut self) -> BoxOutput {
-        match self.underlay.next_packet() {
+        match self.system.underlay.next_packet() {
             Some((iface, packet)) => BoxOutput::Send { iface, packet },
             None => BoxOutput::Wait(self.deadline()),
         }

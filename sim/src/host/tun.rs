@@ -79,23 +79,38 @@ impl Tun {
 
     /// The next packet for the role.
     pub(super) fn next(&mut self, now: Instant, losses: &mut Losses) -> Option<Bytes> {
+        self.has_packet(now, losses);
+        self.outbound.pop_front()
+    }
+
+    /// Whether there is a packet for the role; lets applications work first.
+    pub(super) fn has_packet(&mut self, now: Instant, losses: &mut Losses) -> bool {
         if self.dirty || self.deadline.is_some_and(|at| at <= now) {
             self.dirty = false;
             self.work(now, losses);
         }
-        self.outbound.pop_front()
+        !self.outbound.is_empty()
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
+    /// Gives applications the packets that came, one by one: a TCP stack that gets several segments at once
+    /// acknowledges them by one packet, and the sender's slow start counts packets.
     fn work(&mut self, now: Instant, losses: &mut Losses) {
         while let Some(packet) = self.inbound.pop_front() {
             if let Err(loss) = self.accept(now, &packet, losses) {
                 count(losses, loss);
             }
+            self.serve(now, losses);
         }
+        self.serve(now, losses);
+        self.deadline = [self.stack.deadline(now), self.apps.deadline()].into_iter().flatten().min();
+    }
+
+    /// Lets applications and TCP do what there is to do now.
+    fn serve(&mut self, now: Instant, losses: &mut Losses) {
         let Self { config, addresses, stack, apps, sinks, outbound, .. } = self;
         let mut outlet = Outlet { now, config, addresses: *addresses, queue: outbound, losses };
         apps.wake(&mut outlet, stack);
@@ -112,7 +127,6 @@ impl Tun {
                 }
             }
         }
-        self.deadline = [self.stack.deadline(now), self.apps.deadline()].into_iter().flatten().min();
     }
 
     fn accept(&mut self, now: Instant, packet: &Bytes, losses: &mut Losses) -> Result<(), Loss> {

@@ -14,6 +14,13 @@ pub trait NetBox {
     /// Takes one input at `now`. `now` never goes backwards.
     fn handle_input(&mut self, now: Instant, input: BoxInput);
 
+    /// Takes all packets that come in at `now`, each with its interface, in their order.
+    fn handle_packets(&mut self, now: Instant, packets: &mut Vec<(usize, Vec<u8>)>) {
+        for (iface, packet) in packets.drain(..) {
+            self.handle_input(now, BoxInput::Packet { iface, packet });
+        }
+    }
+
     /// The next output. After [`BoxOutput::Wait`] there is nothing more to do until the next input.
     fn poll_output(&mut self) -> BoxOutput;
 

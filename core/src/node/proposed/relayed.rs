@@ -158,12 +158,12 @@ impl Proposed {
     }
 
     /// Moves the endpoints of blind tunnels in which something was taken or queued.
-    pub(super) fn settle_blind(&mut self, now: Instant) {
+    pub(super) fn finish_blind(&mut self, now: Instant) {
         while let Some(id) = self.blind_touched.pop_first() {
             if let Some(Tunnel { stage, .. }) = self.tunnels.get_mut(&id)
                 && let Stage::EndToEnd(EndToEnd { links, .. }) | Stage::Up(Path::Blind { links, .. }) = stage
             {
-                links.settle(now);
+                links.finish(now);
             }
             self.drain_blind(now, id);
         }

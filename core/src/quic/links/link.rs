@@ -51,7 +51,7 @@ impl Link {
     }
 
     /// A packet goes to `destination`: if that is the peer's present address and quinn does not ask, it is proved.
-    pub(super) fn settle(&mut self, doubt: Option<(u64, u64)>, destination: SocketAddr) {
+    pub(super) fn note_proof(&mut self, doubt: Option<(u64, u64)>, destination: SocketAddr) {
         if let Some(before) = doubt
             && destination == self.connection.remote_address()
             && asked(&self.connection) == before
@@ -76,9 +76,28 @@ impl Link {
     }
 
     /// Takes all that quinn has to say of what came.
+    ///
+    /// Messages are told before the packets that came with them. quinn tells packets first, and so a packet that
+    /// followed a message of the same batch would come before the tunnel that the message sets up.
     pub(super) fn take_events(&mut self, id: LinkId, versions: Versions, out: &mut VecDeque<LinkOutput>) {
         while let Some(event) = self.connection.poll() {
-            self.on_event(id, versions, event, out);
+            match event {
+                // Below, after the messages.
+                Event::DatagramReceived => {}
+                // Nothing is told of a link that is gone.
+                Event::ConnectionLost { .. } => {
+                    self.take_packets(id, out);
+                    self.on_event(id, versions, event, out);
+                }
+                event => self.on_event(id, versions, event, out),
+            }
+        }
+        self.take_packets(id, out);
+    }
+
+    fn take_packets(&mut self, id: LinkId, out: &mut VecDeque<LinkOutput>) {
+        while let Some(data) = self.connection.datagrams().recv() {
+            out.push_back(LinkOutput::Datagram(id, data));
         }
     }
 
@@ -99,11 +118,6 @@ impl Link {
                     out.push_back(LinkOutput::Closed(id, LinkClosed::by(&reason)));
                 }
             }
-            Event::DatagramReceived => {
-                while let Some(data) = self.connection.datagrams().recv() {
-                    out.push_back(LinkOutput::Datagram(id, data));
-                }
-            }
             Event::Stream(StreamEvent::Opened { .. }) => {
                 while let Some(stream) = self.connection.streams().accept(Dir::Bi) {
                     self.readers.insert(stream, FrameReader::new(versions));
@@ -113,7 +127,7 @@ impl Link {
             }
             Event::Stream(StreamEvent::Readable { id: stream }) => self.read(id, versions, stream, out),
             // Writable: `flush` follows every event.
-            Event::Stream(_) | Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
+            Event::Stream(_) | Event::HandshakeDataReady | Event::DatagramsUnblocked | Event::DatagramReceived => {}
         }
     }
 

@@ -25,7 +25,7 @@ impl Links {
     }
 
     /// As [`Self::take_datagram`], for a link with paths beneath it. The link, if the datagram was authentic and new:
-    /// then it came from the peer. [`Self::settle`] has to follow.
+    /// then it came from the peer. [`Self::finish`] has to follow.
     pub fn take_pathed(
         &mut self,
         now: Instant,

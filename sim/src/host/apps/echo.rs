@@ -128,13 +128,15 @@ impl EchoReport {
                 }
                 true
             }
-            Inbound::Error { error: IcmpError::TooBig { mtu }, seq } => self.settle(seq, ProbeOutcome::TooBig { mtu }),
-            Inbound::Error { error, seq } => self.settle(seq, ProbeOutcome::Refused(error)),
+            Inbound::Error { error: IcmpError::TooBig { mtu }, seq } => {
+                self.conclude(seq, ProbeOutcome::TooBig { mtu })
+            }
+            Inbound::Error { error, seq } => self.conclude(seq, ProbeOutcome::Refused(error)),
             Inbound::Datagram { .. } => false,
         }
     }
 
-    fn settle(&mut self, seq: u16, outcome: ProbeOutcome) -> bool {
+    fn conclude(&mut self, seq: u16, outcome: ProbeOutcome) -> bool {
         let Some(probe) = self.probes.get_mut(usize::from(seq)) else { return false };
         if probe.outcome == ProbeOutcome::Waiting {
             probe.outcome = outcome;

@@ -144,7 +144,7 @@ impl Machine for Toy {
         Vec::new()
     }
 
-    fn handle_input(&mut self, now: Instant, input: Input<Order>) {
+    fn feed(&mut self, now: Instant, input: Input<Order>) {
         match input {
             Input::Packet(packet) => self.outgoing(&packet),
             Input::Datagram { local, remote, payload } => {

@@ -1,8 +1,8 @@
 //! One box with its inbox, its timer and the wires it sends into: the unit that both engines run.
 //!
-//! A cell handles its events one by one in the order (time, interface, number on the wire), and its timer after the
-//! packets of the same instant. It shares nothing with other cells, so an engine may run it ahead of them, up to the
-//! instant before which nothing more can come in.
+//! A cell handles all packets of an instant at once, in the order (interface, number on the wire), and its timer after
+//! them: as a daemon does, which finds everything that has come when it wakes up. It shares nothing with other cells,
+//! so an engine may run it ahead of them, up to the instant before which nothing more can come in.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -82,6 +82,8 @@ pub(in crate::net) struct Cell {
     packets: u64,
     timeouts: u64,
     unwired: u64,
+    /// Kept for its memory.
+    batch: Vec<(usize, Vec<u8>)>,
     bound: Bound,
     /// It did too much, and does nothing any more.
     storm: Option<Storm>,
@@ -100,6 +102,7 @@ impl Cell {
             packets: 0,
             timeouts: 0,
             unwired: 0,
+            batch: Vec::new(),
             bound: Bound::new(MAX_EVENTS_PER_SECOND),
             storm: None,
         }
@@ -198,25 +201,28 @@ impl Cell {
                 self.wake = None;
                 return;
             }
-            let input = match self.inbox.peek() {
-                Some(Reverse(arrival)) if arrival.at <= now => {
-                    let Reverse(Arrival { iface, packet, .. }) = self.inbox.pop().expect("just seen");
-                    self.packets += 1;
-                    BoxInput::Packet { iface: iface as usize, packet }
-                }
-                _ => {
-                    self.timeouts += 1;
-                    self.timeouts_at_clock += 1;
-                    assert!(
-                        self.timeouts_at_clock <= MAX_TIMEOUTS_AT_ONCE,
-                        "box {:?} wants to be woken again and again at {now}",
-                        self.name
-                    );
-                    self.wake = None;
-                    BoxInput::Timeout
-                }
-            };
-            self.netbox.handle_input(now, input);
+            while let Some(Reverse(arrival)) = self.inbox.peek()
+                && arrival.at <= now
+                && (self.batch.is_empty() || self.admits(now))
+            {
+                let Reverse(Arrival { iface, packet, .. }) = self.inbox.pop().expect("just seen");
+                self.batch.push((iface as usize, packet));
+            }
+            if self.batch.is_empty() {
+                self.timeouts += 1;
+                self.timeouts_at_clock += 1;
+                assert!(
+                    self.timeouts_at_clock <= MAX_TIMEOUTS_AT_ONCE,
+                    "box {:?} wants to be woken again and again at {now}",
+                    self.name
+                );
+                self.wake = None;
+                self.netbox.handle_input(now, BoxInput::Timeout);
+            } else {
+                self.packets += self.batch.len() as u64;
+                self.netbox.handle_packets(now, &mut self.batch);
+                self.batch.clear();
+            }
             self.drain(now, flights);
         }
     }
