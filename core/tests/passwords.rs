@@ -19,7 +19,7 @@ use cyphonic_core::store::{Device, MemoryStore, PasswordHash, Store};
 use cyphonic_core::time::Instant;
 use cyphonic_core::tls::{self, Environment, Roots};
 
-use common::{Papers, environment, name};
+use common::{Credentials, environment, name};
 
 struct Scene {
     auth: Auth,
@@ -31,19 +31,19 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let papers = Papers::new();
+        let credentials = Credentials::new();
         let store = MemoryStore::default();
         let password = PasswordHash::new("right", [3; 16], NonZeroU32::new(600_000).unwrap());
         let device = Device { name: name("a"), password: Some(password), certificate_login: false };
         store.put_device(&device).unwrap();
         let config = AuthConfig {
-            quic: papers.quic("as", QuicOptions::default()),
+            quic: credentials.quic("as", QuicOptions::default()),
             nms_conventional: Vec::new(),
             nms_proposed: Vec::new(),
             store: Arc::new(store),
             seed: [4; 32],
         };
-        let (environment, roots) = (environment(), papers.roots());
+        let (environment, roots) = (environment(), credentials.roots());
         Self { auth: Auth::new(config).unwrap(), environment, roots, streams: 1 << 32, dropped: Vec::new() }
     }
 

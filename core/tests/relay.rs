@@ -17,7 +17,7 @@ use cyphonic_core::trs::{Trs, TrsConfig};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use common::{Papers, address, name};
+use common::{Credentials, address, name};
 
 /// A node, as far as a TRS knows one.
 struct Leg {
@@ -37,8 +37,8 @@ struct Relay {
 
 impl Relay {
     fn new(mode: RelayMode) -> Self {
-        let papers = Papers::new();
-        let quic = |owner: &str| papers.quic(owner, QuicOptions { segments: 10, ..QuicOptions::default() });
+        let credentials = Credentials::new();
+        let quic = |owner: &str| credentials.quic(owner, QuicOptions { segments: 10, ..QuicOptions::default() });
         let config = TrsConfig {
             store: None,
             quic: quic("trs"),

@@ -84,7 +84,7 @@ impl<'a> Daemons<'a> {
     }
 
     fn write(&self, host: &str, name: &str, text: &str) -> Result<(), Failure> {
-        let papers = format!(
+        let credentials = format!(
             "certificate = \"pki/{name}.pem\"\nkey = \"pki/{name}.key\"\nroots = \"pki/root.pem\"\n\
              event-log = \"{host}.jsonl\"\nlog = \"info,cyphonic=debug\"\n"
         );
@@ -92,7 +92,7 @@ impl<'a> Daemons<'a> {
         let overlay = format!("overlay-v4 = \"{VIRTUAL_V4}\"\noverlay-v6 = \"{VIRTUAL_V6}\"\n");
         let overlay = if host == "trs" { "" } else { &overlay };
         let path = self.lab.folder().join(format!("{host}.toml"));
-        fs::write(&path, papers + overlay + text)
+        fs::write(&path, credentials + overlay + text)
             .map_err(|error| Failure::new(Code::Config, format!("{}: {error}", path.display()), "run as root"))
     }
 

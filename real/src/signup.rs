@@ -64,11 +64,11 @@ enum Ask {
     /// The list of revoked certificates; the word is "revoked".
     List { list: String },
     /// A certificate.
-    Certificate(Request),
+    Certificate(CertificateRequest),
 }
 
 #[derive(Deserialize, Serialize)]
-struct Request {
+struct CertificateRequest {
     name: String,
     /// None if the device shows the certificate that it has.
     token: Option<String>,
@@ -324,7 +324,7 @@ impl Applicant {
         }
         let request = pki::request(&self.name, &*files::ed25519_seed(&key)?).map_err(Failure::other)?;
         let request = pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", request));
-        let ask = Ask::Certificate(Request { name: self.name.to_string(), token, request });
+        let ask = Ask::Certificate(CertificateRequest { name: self.name.to_string(), token, request });
         let reply = exchange(&self.places, &self.as_name, &roots, identity.as_ref(), &ask, LINE_BYTES).await?;
         let chain = self.judge(reply)?;
         files::write_derived(&new, &chain)?;
@@ -385,9 +385,9 @@ mod tests {
         std::fs::remove_file(pki.join("root.key")).unwrap();
         let (certificate, key) = Ca::open(&pki).unwrap().issue(&name("as.example"), 1, false).unwrap();
         let roots = pki.join("root.pem");
-        let papers = files::credentials(&name("as.example"), &certificate, &key, &roots, None).unwrap();
+        let credentials = files::credentials(&name("as.example"), &certificate, &key, &roots, None).unwrap();
         let open = || SqliteStore::serving(&folder.path().join("a.db"), VirtualRange::default()).unwrap();
-        let (desk, store) = (Desk::new(&pki, open(), &papers.roots, &papers.identity).unwrap(), open());
+        let (desk, store) = (Desk::new(&pki, open(), &credentials.roots, &credentials.identity).unwrap(), open());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let port = desk.open(&[std::net::Ipv4Addr::LOCALHOST.into()], 0).unwrap().port();
@@ -441,7 +441,7 @@ mod tests {
             std::fs::rename(&certificate, certificate.with_file_name("x.example.pem")).unwrap();
             std::fs::copy(&key, key.with_file_name("x.example.key")).unwrap();
             assert!(renew("x.example", "8").sign_up().await.is_err(), "it is not in its certificate");
-            let ask = Ask::Certificate(Request {
+            let ask = Ask::Certificate(CertificateRequest {
                 name: "x.example".to_owned(),
                 token: None,
                 request: pem::encode(&pem::Pem::new(
@@ -452,7 +452,7 @@ mod tests {
             let places = [([127, 0, 0, 1], port).into()];
             let (as_name, shown) = (name("as.example"), Some(&good.identity));
             for shown in [None, shown] {
-                let reply = exchange(&places, &as_name, &papers.roots, shown, &ask, LINE_BYTES).await.unwrap();
+                let reply = exchange(&places, &as_name, &credentials.roots, shown, &ask, LINE_BYTES).await.unwrap();
                 assert!(matches!(reply, Reply::Refused(_)), "another's name");
             }
             std::fs::rename(certificate.with_file_name("x.example.pem"), &certificate).unwrap();
@@ -471,7 +471,7 @@ mod tests {
             let outlived = invited("c.example", "e", "11").sign_up().await.unwrap_err();
             assert!(outlived.to_string().contains("revoked after this invitation"), "{outlived}");
             invite("nms.example", "n", true).unwrap();
-            let ask = Ask::Certificate(Request {
+            let ask = Ask::Certificate(CertificateRequest {
                 name: "nms.example".to_owned(),
                 token: Some("n".to_owned()),
                 request: pem::encode(&pem::Pem::new(
@@ -479,7 +479,7 @@ mod tests {
                     pki::request(&name("nms.example"), &[9; 32]).unwrap(),
                 )),
             });
-            let reply = exchange(&places, &as_name, &papers.roots, None, &ask, LINE_BYTES).await.unwrap();
+            let reply = exchange(&places, &as_name, &credentials.roots, None, &ask, LINE_BYTES).await.unwrap();
             assert!(matches!(&reply, Reply::Refused(why) if why.contains("the name of a service")));
             assert_eq!(invited("nms.example", "n", "12").sign_up().await.unwrap_err().code, Code::Usage);
 
@@ -489,7 +489,7 @@ mod tests {
                 idle.push(TcpStream::connect(places[0]).await.unwrap());
             }
             let place = format!("127.0.0.1:{port}");
-            let list = super::list(&place, &name("as.example"), &papers.roots).await.unwrap();
+            let list = super::list(&place, &name("as.example"), &credentials.roots).await.unwrap();
             assert_eq!(list.list, std::fs::read_to_string(pki.join("crl.pem")).unwrap());
             assert!(list.names.iter().all(|(whose, _)| *whose == name("c.example")));
 
@@ -497,7 +497,7 @@ mod tests {
             let stranger = Applicant { roots: folder.path().join("other/root.pem"), ..invited("d.example", "d", "9") };
             assert_eq!(stranger.sign_up().await.unwrap_err().code, Code::Identity, "another CA");
             assert_eq!(Ca::open(&pki).unwrap().revoke(&name("a.example")).unwrap().1, 2, "it can be revoked");
-            let revoked = super::list(&place, &name("as.example"), &papers.roots).await.unwrap();
+            let revoked = super::list(&place, &name("as.example"), &credentials.roots).await.unwrap();
             assert_ne!(revoked.list, list.list);
             assert!(revoked.names.iter().any(|(whose, _)| *whose == name("a.example")));
         });

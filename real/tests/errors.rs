@@ -48,11 +48,11 @@ fn stage() -> tempfile::TempDir {
     fine(path, &["ca", "init"]);
     fine(path, &["ca", "issue", "as.cyphonic.test", "a.cyphonic.test"]);
     fine(path, &["device", "add", "a.cyphonic.test"]);
-    let papers =
+    let credentials =
         |name: &str| format!("certificate = \"pki/{name}.pem\"\nkey = \"pki/{name}.key\"\nroots = \"pki/root.pem\"\n");
-    let auth = format!("{}database = \"cyphonic.db\"\nnms = [\"[::1]:2\"]\n", papers("as.cyphonic.test"));
+    let auth = format!("{}database = \"cyphonic.db\"\nnms = [\"[::1]:2\"]\n", credentials("as.cyphonic.test"));
     fs::write(path.join("as.toml"), auth).unwrap();
-    let node = format!("{}name = \"a.cyphonic.test\"\nas-addresses = [\"[::1]:1\"]\n", papers("a.cyphonic.test"));
+    let node = format!("{}name = \"a.cyphonic.test\"\nas-addresses = [\"[::1]:1\"]\n", credentials("a.cyphonic.test"));
     fs::write(path.join("node.toml"), node).unwrap();
     folder
 }
@@ -79,7 +79,7 @@ fn a_bad_configuration_ends_with_3_and_names_file_key_and_remedy() {
 }
 
 #[test]
-fn bad_papers_end_with_4_and_no_key_is_shown() {
+fn bad_credentials_end_with_4_and_no_key_is_shown() {
     let folder = stage();
     let path = folder.path();
     let key = path.join("pki/as.cyphonic.test.key");

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use cyphonic_scenarios::Engine;
 use cyphonic_sim::error::LabError;
 use cyphonic_sim::lab::experiment::Extent;
-use cyphonic_sim::lab::single::{Request, single};
+use cyphonic_sim::lab::file::{RunRequest, run_file};
 use cyphonic_sim::lab::{compare, experiment, explain, matrix, reproduce, verify};
 use cyphonic_sim::soak::campaign::{self, Campaign};
 use cyphonic_sim::soak::results;
@@ -246,12 +246,12 @@ fn main() -> ExitCode {
         Command::Verify { folder, full } => verify::verify(&folder, full, announce),
         Command::Scenarios => list(),
         Command::Run { file, seed, engine, sets, out, json, sequence, pcap, qlog } => {
-            told(single(&Request { file, seeds: seed, engine, sets, out, json, sequence, pcap, qlog }))
+            told(run_file(&RunRequest { file, seeds: seed, engine, sets, out, json, sequence, pcap, qlog }))
         }
         Command::Matrix { show: Some(kinds), .. } => matrix::show(&kinds),
         Command::Matrix { out, show: None } => told(matrix::matrix(out.as_deref())),
         Command::Compare { file, sets, real, jobs } => {
-            told(compare::compare(&compare::Request { file, sets, real, jobs }))
+            told(compare::compare(&compare::CompareRequest { file, sets, real, jobs }))
         }
         Command::Soak { replay: Some(file), .. } => told(campaign::replay(&file)),
         Command::Soak { show: Some(seed), .. } => Ok(cyphonic_sim::soak::generate::generate(seed).render()),

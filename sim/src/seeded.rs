@@ -58,14 +58,14 @@ const VALID_AROUND_EPOCH: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60
 
 /// The environment of `node`, at [`EPOCH`].
 pub fn environment(seed: u64, node: &str) -> Environment {
-    environment_by(seed, node, Dial::at(EPOCH))
+    environment_by(seed, node, SharedTime::at(EPOCH))
 }
 
-/// The environment of `node`, whose clock shows what `dial` says.
+/// The environment of `node`, whose clock shows what `time` says.
 ///
 /// Called again with the same arguments it starts the same streams anew: a node that restarts within one run needs
 /// another `node` label, or it repeats its keys.
-pub fn environment_by(seed: u64, node: &str, dial: Dial) -> Environment {
+pub fn environment_by(seed: u64, node: &str, time: SharedTime) -> Environment {
     let lease = Lease::new(derive(seed, node, "tls"));
     let slot = lease.0;
     let mut provider = rustls::crypto::ring::default_provider();
@@ -77,20 +77,20 @@ pub fn environment_by(seed: u64, node: &str, dial: Dial) -> Environment {
         key_provider: &Remembering,
         ..provider
     };
-    let clock = FixedClock { dial, _lease: lease };
+    let clock = FixedClock { time, _lease: lease };
     Environment { provider: Arc::new(provider), clock: Arc::new(clock), key_log: None }
 }
 
 /// What a clock shows; all copies are one.
 #[derive(Clone, Debug)]
-pub struct Dial(Arc<AtomicU64>);
+pub struct SharedTime(Arc<AtomicU64>);
 
-impl Dial {
-    /// A dial that shows a time since 1970.
+impl SharedTime {
+    /// A clock that shows a time since 1970.
     pub fn at(since_unix_epoch: Duration) -> Self {
-        let dial = Self(Arc::default());
-        dial.set(since_unix_epoch);
-        dial
+        let time = Self(Arc::default());
+        time.set(since_unix_epoch);
+        time
     }
 
     /// Sets it.
@@ -107,13 +107,13 @@ impl Dial {
 /// A clock that stands still until it is set; it also holds the environment's slot.
 #[derive(Debug)]
 pub struct FixedClock {
-    dial: Dial,
+    time: SharedTime,
     _lease: Lease,
 }
 
 impl WallClock for FixedClock {
     fn since_unix_epoch(&self) -> Duration {
-        self.dial.get()
+        self.time.get()
     }
 }
 

@@ -5,7 +5,7 @@
 //! errors. The paper names the fields only; the layout is this project's. It is in `PROTOCOL.md` ("Layout of
 //! messages"), made from the table of [`super`].
 
-use super::wire::Reader;
+use super::field::Reader;
 use super::{DecodeError, Kind, MAX_BODY, Message};
 use crate::header::{Flags, HEADER_LEN, Header, Spoken};
 

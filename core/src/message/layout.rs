@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::wire::Wire;
+use super::field::Field;
 use super::{choice_rows, error_rows, message_rows, part_rows};
 
 /// The tables of messages, of groups of fields, and of choices, in Markdown.
@@ -30,7 +30,7 @@ pub fn layout() -> String {
 }
 
 /// How the field of a group travels, found by its type.
-pub(super) fn notation_of<S, F: Wire>(_: impl Fn(&S) -> &F) -> String {
+pub(super) fn notation_of<S, F: Field>(_: impl Fn(&S) -> &F) -> String {
     F::notation()
 }
 

@@ -15,27 +15,27 @@ mod table;
 mod arbitrary;
 pub mod codec;
 mod describe;
+mod field;
 mod frame;
 pub mod header;
 mod layout;
 #[cfg(test)]
 mod tests;
 mod values;
-mod wire;
 
 use std::net::{IpAddr, SocketAddr};
 
-use self::wire::Wire;
+use self::field::Field;
 use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 use crate::route::Pattern;
 use crate::route::optimal::{Behaviour, Filtering, Mapping};
 use crate::version::Versions;
 
+pub use field::{DecodeError, MAX_ADDRESSES, MAX_BODY, MAX_PASSWORD};
 pub use frame::{FrameReader, Unread, WhyUnread, readable};
 pub use layout::layout;
 pub use values::{Answer, Credential, Framing, PeerRef, Relay, RelayMode, SurveyPlan, TunnelKeys, Want, WrappedKey};
-pub use wire::{DecodeError, MAX_ADDRESSES, MAX_BODY, MAX_PASSWORD};
 
 // A row reads: the header's number, the name in the paper and in diagrams, the variant of `Message` and `Kind`, and in
 // parentheses the body. A body with braces is defined here: its fields travel in this order. `shows` says what a

@@ -64,9 +64,9 @@ macro_rules! messages {
             }
 
             /// Reads a body of this kind off the front.
-            fn take(kind: Kind, r: &mut wire::Reader<'_>) -> Result<Self, DecodeError> {
+            fn take(kind: Kind, r: &mut field::Reader<'_>) -> Result<Self, DecodeError> {
                 Ok(match kind {
-                    $(Kind::$kind => Self::$kind $((<$body as Wire>::take(r)?))?,)+
+                    $(Kind::$kind => Self::$kind $((<$body as Field>::take(r)?))?,)+
                     Kind::$packet => return Err(DecodeError::NoMessage(kind)),
                 })
             }
@@ -86,17 +86,17 @@ macro_rules! messages {
                 $($(#[$field_doc])* pub $field: $type,)+
             }
 
-            impl Wire for $body {
+            impl Field for $body {
                 fn put(&self, out: &mut Vec<u8>) {
                     $(self.$field.put(out);)+
                 }
 
-                fn take(r: &mut wire::Reader<'_>) -> Result<Self, DecodeError> {
-                    Ok(Self { $($field: Wire::take(r)?),+ })
+                fn take(r: &mut field::Reader<'_>) -> Result<Self, DecodeError> {
+                    Ok(Self { $($field: Field::take(r)?),+ })
                 }
 
                 fn notation() -> String {
-                    layout::fields(&[$((stringify!($field), <$type as Wire>::notation())),+])
+                    layout::fields(&[$((stringify!($field), <$type as Field>::notation())),+])
                 }
             }
 
@@ -107,7 +107,7 @@ macro_rules! messages {
         /// One row for each message of the layout: type, name, what it is for, body.
         fn message_rows() -> Vec<(u8, &'static str, &'static str, String)> {
             vec![
-                $(($number, $name, concat!($($doc),*), layout::body(&[$(<$body as Wire>::notation())?]))),+,
+                $(($number, $name, concat!($($doc),*), layout::body(&[$(<$body as Field>::notation())?]))),+,
                 ($packet_number, $packet_name, concat!($($packet_doc),*), "a packet of the overlay".to_owned()),
             ]
         }
@@ -144,13 +144,13 @@ macro_rules! shown {
 macro_rules! parts {
     ($($name:literal $type:ident { $($field:ident),+ })+) => {
         $(
-            impl Wire for $type {
+            impl Field for $type {
                 fn put(&self, out: &mut Vec<u8>) {
                     $(self.$field.put(out);)+
                 }
 
-                fn take(r: &mut wire::Reader<'_>) -> Result<Self, DecodeError> {
-                    Ok(Self { $($field: Wire::take(r)?),+ })
+                fn take(r: &mut field::Reader<'_>) -> Result<Self, DecodeError> {
+                    Ok(Self { $($field: Field::take(r)?),+ })
                 }
 
                 fn notation() -> String {
@@ -176,7 +176,7 @@ macro_rules! parts {
 macro_rules! choices {
     ($($name:literal $type:ident { $($number:literal $variant:ident $(($data:ty))?),+ })+) => {
         $(
-            impl Wire for $type {
+            impl Field for $type {
                 fn put(&self, out: &mut Vec<u8>) {
                     match self {
                         $(Self::$variant $((bound_type!($data, data)))? => {
@@ -186,9 +186,9 @@ macro_rules! choices {
                     }
                 }
 
-                fn take(r: &mut wire::Reader<'_>) -> Result<Self, DecodeError> {
+                fn take(r: &mut field::Reader<'_>) -> Result<Self, DecodeError> {
                     Ok(match u8::take(r)? {
-                        $($number => Self::$variant $((<$data as Wire>::take(r)?))?,)+
+                        $($number => Self::$variant $((<$data as Field>::take(r)?))?,)+
                         value => return Err(DecodeError::Value { what: $name, value }),
                     })
                 }
@@ -206,7 +206,7 @@ macro_rules! choices {
         fn choice_rows() -> Vec<(&'static str, String)> {
             vec![$((
                 $name,
-                layout::choices(&[$(($number, stringify!($variant), &[$(<$data as Wire>::notation())?])),+]),
+                layout::choices(&[$(($number, stringify!($variant), &[$(<$data as Field>::notation())?])),+]),
             )),+]
         }
     };
@@ -248,7 +248,7 @@ macro_rules! errors {
             }
         }
 
-        impl Wire for ErrorCode {
+        impl Field for ErrorCode {
             fn put(&self, out: &mut Vec<u8>) {
                 out.push(self.number());
                 match self {
@@ -257,9 +257,9 @@ macro_rules! errors {
                 }
             }
 
-            fn take(r: &mut wire::Reader<'_>) -> Result<Self, DecodeError> {
+            fn take(r: &mut field::Reader<'_>) -> Result<Self, DecodeError> {
                 Ok(match u8::take(r)? {
-                    $($number => Self::$code $((<$data as Wire>::take(r)?))?,)+
+                    $($number => Self::$code $((<$data as Field>::take(r)?))?,)+
                     number => {
                         // What a later version says beyond the code is for those who know the code.
                         r.skip();
@@ -275,7 +275,7 @@ macro_rules! errors {
 
         /// The codes of an Error, for the layout: number, text, and what follows.
         fn error_rows() -> Vec<(u8, &'static str, String)> {
-            vec![$(($number, $text, layout::data(&[$(<$data as Wire>::notation())?]))),+]
+            vec![$(($number, $text, layout::data(&[$(<$data as Field>::notation())?]))),+]
         }
 
         #[cfg(test)]

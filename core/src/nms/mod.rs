@@ -3,14 +3,14 @@
 //! It knows where every node is (`registry`), gives each its virtual addresses, and on a Direction Request decides the
 //! route and tells both nodes (`routing`). In the conventional method it also makes the tunnel key and the temporary
 //! key (paper §2.2.2); in the proposed method it hands out places, not trust (paper §3.3.2). Where it chooses by more
-//! than Table 1, it helps nodes to learn how their networks treat them (`sights`).
+//! than Table 1, it helps nodes to learn how their networks treat them (`survey`).
 //!
 //! A node is who its session says: in the conventional method the holder of its common key, in the proposed method the
 //! subject of its certificate. Nothing in a message's body can change that.
 
 mod registry;
 mod routing;
-mod sights;
+mod survey;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};

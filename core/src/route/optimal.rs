@@ -2,7 +2,7 @@
 //!
 //! A node is seen from outside as one [`Reach`] for each address family: where it is, and how what stands between (NATs
 //! and firewalls, whatever their number) treats it, in the words of RFC 4787. What is needed is learnt by probes from
-//! several addresses and ports, in the manner of RFC 5780 (`node::survey`, `nms::sights`).
+//! several addresses and ports, in the manner of RFC 5780 (`node::survey`, `nms::survey`).
 //!
 //! The dialer sends first. So for a dialer D and a listener L:
 //!

@@ -1,4 +1,4 @@
-//! What tests of single machines need: papers, addresses, and two ends with a link between them.
+//! What tests of single machines need: credentials, addresses, and two ends with a link between them.
 
 #![allow(dead_code, reason = "each test uses its part")]
 
@@ -28,12 +28,12 @@ pub(crate) fn environment() -> Environment {
 }
 
 /// A CA, and what it issues.
-pub(crate) struct Papers {
+pub(crate) struct Credentials {
     root: Authority,
     authority: Authority,
 }
 
-impl Papers {
+impl Credentials {
     pub(crate) fn new() -> Self {
         let root = Authority::root(&[1; 32], "root", around()).unwrap();
         let authority = root.intermediate(&[2; 32], "as", around()).unwrap();

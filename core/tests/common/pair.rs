@@ -9,7 +9,7 @@ use cyphonic_core::time::Instant;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::{Papers, address, name};
+use super::{Credentials, address, name};
 
 /// A client and a server with one link, whose path MTU is known.
 pub(crate) struct Pair {
@@ -21,9 +21,9 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn new(segments: usize) -> Self {
-        let papers = Papers::new();
+        let credentials = Credentials::new();
         let links = |owner, accept| {
-            let config = papers.quic(owner, QuicOptions { segments, ..QuicOptions::default() });
+            let config = credentials.quic(owner, QuicOptions { segments, ..QuicOptions::default() });
             Links::new(config, CidScheme::Direct, accept, &mut ChaCha20Rng::from_seed([4; 32])).unwrap()
         };
         let (mut client, server) = (links("alice", false), links("bob", true));

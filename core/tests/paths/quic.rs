@@ -45,7 +45,7 @@ struct Quic {
 
 impl Quic {
     fn new(end: usize, options: QuicOptions) -> Self {
-        let config = common::Papers::new().quic(["alice", "bob"][end], options);
+        let config = common::Credentials::new().quic(["alice", "bob"][end], options);
         let scheme = CidScheme::Relayed(tag(end));
         let mut rng = ChaCha20Rng::from_seed([end as u8; 32]);
         let links = Links::new(config, scheme, end == BOB, &mut rng).unwrap();

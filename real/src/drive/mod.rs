@@ -20,7 +20,7 @@
 
 mod bell;
 mod clock;
-mod join;
+mod gro;
 mod streams;
 mod tun;
 mod udp;

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use bytes::{Bytes, BytesMut};
 use tun_rs::{DeviceBuilder, IDEAL_BATCH_SIZE, SyncDevice, VIRTIO_NET_HDR_LEN};
 
-use super::join::Joined;
+use super::gro::Joined;
 use super::wait_writable;
 use crate::error::{Code, Failure};
 

@@ -47,7 +47,7 @@ use crate::tasks;
 const SEALED_PATIENCE: Duration = Duration::from_secs(7);
 
 /// What the node is asked by others than the network.
-enum Request {
+enum NodeRequest {
     Asked(Asked),
     Addresses(Vec<IpAddr>),
     Trust(Roots),
@@ -63,12 +63,12 @@ struct NodeShell {
     interface: Interface,
     observed: Observed,
     /// Asks the shell itself something later.
-    later: mpsc::Sender<Request>,
+    later: mpsc::Sender<NodeRequest>,
 }
 
 impl Shell for NodeShell {
     type Machine = Node;
-    type Request = Request;
+    type Request = NodeRequest;
 
     fn sees(&mut self, passing: &Passing<'_>) {
         self.observed.sees(passing);
@@ -88,32 +88,38 @@ impl Shell for NodeShell {
         self.pings.takes(now, packet)
     }
 
-    fn request(&mut self, machine: &mut Node, now: Instant, request: Request, inputs: &mut Vec<Input<NodeCommand>>) {
+    fn request(
+        &mut self,
+        machine: &mut Node,
+        now: Instant,
+        request: NodeRequest,
+        inputs: &mut Vec<Input<NodeCommand>>,
+    ) {
         match request {
-            Request::Addresses(addresses) => inputs.extend(self.interface.moved(addresses).map(Input::Command)),
-            Request::Probed(probe) => self.standing.probed(now, probe),
-            Request::Revoked(names) => inputs.push(Input::Command(NodeCommand::Revoked(names))),
-            Request::Trust(roots) => inputs.push(Input::Command(NodeCommand::Trust(roots))),
-            Request::Metrics(asked) => {
+            NodeRequest::Addresses(addresses) => inputs.extend(self.interface.moved(addresses).map(Input::Command)),
+            NodeRequest::Probed(probe) => self.standing.probed(now, probe),
+            NodeRequest::Revoked(names) => inputs.push(Input::Command(NodeCommand::Revoked(names))),
+            NodeRequest::Trust(roots) => inputs.push(Input::Command(NodeCommand::Trust(roots))),
+            NodeRequest::Metrics(asked) => {
                 let _ = asked.send(self.metrics(machine, now));
             }
-            Request::Asked((Question::Status, reply)) => {
+            NodeRequest::Asked((Question::Status, reply)) => {
                 let (addresses, _) = self.interface.underlay();
                 let status = self.standing.status(machine, now, addresses, self.observed.drops());
                 let _ = reply.send(Answer::Status(Box::new(status)).into());
             }
-            Request::Asked((Question::Netcheck, reply)) => {
+            NodeRequest::Asked((Question::Netcheck, reply)) => {
                 let (known, targets) = self.standing.netcheck(machine, now, self.interface.underlay());
                 tokio::spawn(async move {
                     let known = netcheck::complete(known, targets).await;
                     let _ = reply.send(Answer::Netcheck(Box::new(known)).into());
                 });
             }
-            Request::Asked((Question::Ping { name }, reply)) => {
+            NodeRequest::Asked((Question::Ping { name }, reply)) => {
                 let own = (self.standing.name(), self.standing.own(), self.standing.trouble());
                 self.pings.begin(machine, now, own, &name, reply);
             }
-            Request::Asked((Question::Capture { rebuild }, reply)) => {
+            NodeRequest::Asked((Question::Capture { rebuild }, reply)) => {
                 let answer = self.observed.capture();
                 if rebuild && answer.then.is_some() {
                     inputs.extend(self.interface.rebuild().map(Input::Command));
@@ -139,7 +145,7 @@ impl NodeShell {
         let later = self.later.clone();
         tokio::spawn(async move {
             let probe = trouble::probe(places).await;
-            let _ = later.send(Request::Probed(probe)).await;
+            let _ = later.send(NodeRequest::Probed(probe)).await;
         });
     }
 
@@ -182,12 +188,12 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let (ask, asked) = mpsc::channel(16);
     let _control = ControlSocket::listen(&control, ask)?;
     tasks::forever("passes questions on", forward(asked, sender.clone()));
-    metrics::serve(metrics, sender.clone(), Request::Metrics).await?;
+    metrics::serve(metrics, sender.clone(), NodeRequest::Metrics).await?;
     let report = Report::new(&Party::Node(config.name.clone()), event_log.as_deref())?;
     let kept_open = [&event_log, &key_log].into_iter().flatten().flat_map(|path| KeptOpen::later(path));
     let later: Vec<_> = trust.later().into_iter().chain(resolver.later()).chain(kept_open).collect();
     privileges::give_up(privileges::NODE, &later).await?;
-    trust.watch(sender.clone(), Request::Trust, Some(Request::Revoked))?;
+    trust.watch(sender.clone(), NodeRequest::Trust, Some(NodeRequest::Revoked))?;
     if !fixed_addresses {
         follow_addresses(config.services.as_addresses.clone(), config.overlay.clone(), sender.clone())?;
     }
@@ -221,21 +227,25 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     result
 }
 
-async fn forward(mut asked: mpsc::Receiver<Asked>, sender: mpsc::Sender<Request>) {
+async fn forward(mut asked: mpsc::Receiver<Asked>, sender: mpsc::Sender<NodeRequest>) {
     while let Some(asked) = asked.recv().await {
-        if sender.send(Request::Asked(asked)).await.is_err() {
+        if sender.send(NodeRequest::Asked(asked)).await.is_err() {
             return;
         }
     }
 }
 
 /// Tells the node its addresses whenever the machine's have changed.
-fn follow_addresses(targets: Vec<SocketAddr>, overlay: Overlay, sender: mpsc::Sender<Request>) -> Result<(), Failure> {
+fn follow_addresses(
+    targets: Vec<SocketAddr>,
+    overlay: Overlay,
+    sender: mpsc::Sender<NodeRequest>,
+) -> Result<(), Failure> {
     let mut changes = net::watch()?;
     tasks::forever("follows this machine's addresses", async move {
         while changes.recv().await.is_some() {
             let addresses = net::source_addresses(&targets, &overlay);
-            if sender.send(Request::Addresses(addresses)).await.is_err() {
+            if sender.send(NodeRequest::Addresses(addresses)).await.is_err() {
                 return;
             }
         }

@@ -37,7 +37,7 @@ use crate::{files, net};
 const PROBE_PORT: u16 = 3478;
 
 /// What a service is asked by others than the network.
-enum Request {
+enum ServiceRequest {
     Command(ServiceCommand),
     Metrics(metrics::Asked),
 }
@@ -55,7 +55,7 @@ struct Service<M> {
 
 impl<M: Machine<Command = ServiceCommand>> Shell for Service<M> {
     type Machine = M;
-    type Request = Request;
+    type Request = ServiceRequest;
 
     fn sees(&mut self, passing: &Passing<'_>) {
         self.traffic.count(passing);
@@ -65,10 +65,16 @@ impl<M: Machine<Command = ServiceCommand>> Shell for Service<M> {
         self.report.event(&event);
     }
 
-    fn request(&mut self, _machine: &mut M, now: Instant, request: Request, inputs: &mut Vec<Input<ServiceCommand>>) {
+    fn request(
+        &mut self,
+        _machine: &mut M,
+        now: Instant,
+        request: ServiceRequest,
+        inputs: &mut Vec<Input<ServiceCommand>>,
+    ) {
         match request {
-            Request::Command(command) => inputs.push(Input::Command(command)),
-            Request::Metrics(asked) => {
+            ServiceRequest::Command(command) => inputs.push(Input::Command(command)),
+            ServiceRequest::Metrics(asked) => {
                 let mut page = Page::begin(self.role, self.name.as_str(), now - Instant::ZERO, &self.traffic);
                 self.report.on(&mut page);
                 expiry::on(&mut page, Some(self.ends));
@@ -102,9 +108,9 @@ where
 {
     let Prepared { name, trust, metrics, later, ends } = prepared;
     let (sender, requests) = mpsc::channel(16);
-    metrics::serve(metrics, sender.clone(), Request::Metrics).await?;
+    metrics::serve(metrics, sender.clone(), ServiceRequest::Metrics).await?;
     privileges::give_up(privileges::SERVICE, &later).await?;
-    trust.watch(sender, |roots| Request::Command(ServiceCommand::Trust(roots)), None)?;
+    trust.watch(sender, |roots| ServiceRequest::Command(ServiceCommand::Trust(roots)), None)?;
     expiry::watch(name.clone(), ends);
     let traffic = Traffic::default();
     let shell = Service { role, name: name.clone(), report, traffic, ends, machine: std::marker::PhantomData };
@@ -117,7 +123,7 @@ where
 }
 
 /// Where the certificate of a service is, and how it speaks QUIC.
-struct Papers {
+struct CredentialSettings {
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
     roots: Option<PathBuf>,
@@ -128,10 +134,10 @@ struct Papers {
     metrics: Option<Parsed<SocketAddr>>,
 }
 
-/// The papers in a role's settings.
-macro_rules! papers {
+/// The credentials in a role's settings.
+macro_rules! credential_settings {
     ($settings:ident) => {
-        Papers {
+        CredentialSettings {
             certificate: $settings.certificate,
             key: $settings.key,
             roots: $settings.roots,
@@ -144,7 +150,7 @@ macro_rules! papers {
     };
 }
 
-impl Papers {
+impl CredentialSettings {
     fn quic<S: Settings>(
         self,
         name: &Fqdn,
@@ -203,8 +209,8 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     let zone = zone(settings.zone);
     let name = named(settings.name, "as", &zone)?;
     let (_, range) = overlay(zone, settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
-    let papers = papers!(settings);
-    let (quic, certificate, mut prepared) = papers.quic::<AuthSettings>(&name, &name, false)?;
+    let credentials = credential_settings!(settings);
+    let (quic, certificate, mut prepared) = credentials.quic::<AuthSettings>(&name, &name, false)?;
     prepared.later.extend(event_log.iter().flat_map(|path| KeptOpen::later(path)));
     let nms = places(required::<AuthSettings, _>(settings.nms, "nms")?);
     let database = required::<AuthSettings, _>(settings.database, "database")?;
@@ -237,8 +243,8 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
     let trs_name = named(settings.trs_name, "trs", &zone)?;
     let as_name = named(settings.as_name, "as", &zone)?;
     let (_, range) = overlay(zone, settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
-    let papers = papers!(settings);
-    let (quic, certificate, mut prepared) = papers.quic::<NmsSettings>(&name, &as_name, false)?;
+    let credentials = credential_settings!(settings);
+    let (quic, certificate, mut prepared) = credentials.quic::<NmsSettings>(&name, &as_name, false)?;
     prepared.later.extend(event_log.iter().flat_map(|path| KeptOpen::later(path)));
     let database = required::<NmsSettings, _>(settings.database, "database")?;
     let relay = match settings.trs {
@@ -291,9 +297,9 @@ pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
     let name = named(settings.name, "trs", &zone)?;
     let as_name = named(settings.as_name, "as", &zone)?;
     let mode: RelayMode = settings.relay.unwrap_or(Relay::Blind).into();
-    let papers = papers!(settings);
+    let credentials = credential_settings!(settings);
     let (mut quic, certificate, mut prepared) =
-        papers.quic::<TrsSettings>(&name, &as_name, mode == RelayMode::Terminating)?;
+        credentials.quic::<TrsSettings>(&name, &as_name, mode == RelayMode::Terminating)?;
     if let Some(congestion) = settings.congestion {
         quic.options.congestion = congestion.into();
     }

@@ -273,8 +273,8 @@ impl Beside for NodeSettings {
         if self.login == Some(Login::Password) {
             return self.password_file.is_none().then_some("password_file");
         }
-        let papers = [(&self.certificate, "certificate"), (&self.key, "key")];
-        papers.into_iter().find(|(file, _)| file.is_none()).map(|(_, field)| field)
+        let files = [(&self.certificate, "certificate"), (&self.key, "key")];
+        files.into_iter().find(|(file, _)| file.is_none()).map(|(_, field)| field)
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
 
 use super::seats::{Seat, Seats};
-use super::{ALPN, Ask, Channel, LINE_BYTES, PATIENCE, Reply, Request, environment};
+use super::{ALPN, Ask, CertificateRequest, Channel, LINE_BYTES, PATIENCE, Reply, environment};
 use crate::ca::{self, Ca};
 use crate::error::{Code, Failure};
 use crate::store::{Invitation, SqliteStore};
@@ -31,7 +31,7 @@ pub struct Desk {
 
 impl Desk {
     /// With the authority's folder, a connection of its own to the database, for which the AS never waits, and the AS's
-    /// papers.
+    /// credentials.
     pub fn new(folder: &Path, store: SqliteStore, roots: &Roots, identity: &Identity) -> Result<Self, Failure> {
         let tls = tls::server_config(&environment(), roots, identity, ClientAuth::Optional, ALPN);
         Ok(Self {
@@ -121,7 +121,8 @@ impl Desk {
 
     /// Who gets a certificate, and the certificate. `shown` is what TLS has verified.
     fn sign_up(&self, line: &[u8], shown: Option<&CertificateDer<'static>>) -> Result<(Fqdn, String), Failure> {
-        let request: Request = serde_json::from_slice(line).map_err(|_| refuse("the request is not understood"))?;
+        let request: CertificateRequest =
+            serde_json::from_slice(line).map_err(|_| refuse("the request is not understood"))?;
         let name: Fqdn = request.name.parse().map_err(|_| refuse("the request has no name"))?;
         names::of_device(&name, Some(self.ca.zone())).map_err(|failure| refuse(&failure.to_string()))?;
         let key = pem::parse(&request.request).ok().and_then(|block| key_of(block.contents()));

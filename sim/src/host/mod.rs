@@ -22,6 +22,7 @@
 
 pub mod apps;
 mod count;
+mod headers;
 mod outlet;
 mod ports;
 mod sink;
@@ -29,7 +30,6 @@ mod stack;
 mod streams;
 mod tun;
 mod underlay;
-mod wire;
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

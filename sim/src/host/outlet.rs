@@ -8,7 +8,7 @@ use cyphonic_core::name::Virtual;
 use cyphonic_core::time::Instant;
 
 use super::count::{Loss, Losses, count};
-use super::wire;
+use super::headers;
 use crate::net::packet;
 
 /// How many packets may wait between applications and the role, each way.
@@ -59,12 +59,12 @@ impl Outlet<'_> {
 
     pub(super) fn udp(&mut self, port: u16, destination: SocketAddr, payload: &[u8]) -> Result<(), Unsent> {
         let source = SocketAddr::new(self.source_for(destination.ip())?, port);
-        self.push(packet::udp(source, destination, wire::whole(), payload))
+        self.push(packet::udp(source, destination, headers::whole(), payload))
     }
 
     pub(super) fn echo(&mut self, destination: IpAddr, ident: u16, seq: u16, data: &[u8]) -> Result<(), Unsent> {
         let source = self.source_for(destination)?;
-        self.push(packet::echo(source, destination, wire::whole(), ident, seq, data))
+        self.push(packet::echo(source, destination, headers::whole(), ident, seq, data))
     }
 
     /// Queues a packet for the role.

@@ -52,12 +52,12 @@ pub(super) struct Streams {
 
 struct Connection {
     handle: SocketHandle,
-    state: Stage,
+    state: StreamStage,
     unsent: VecDeque<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum StreamStage {
     /// Our connect is not answered yet.
     Connecting,
     /// Both know of it.
@@ -116,7 +116,7 @@ impl Streams {
             }
             StreamOutput::Write(data) => {
                 let Some(connection) = self.connections.get_mut(&id) else { return };
-                if !matches!(connection.state, Stage::Connecting | Stage::Open) {
+                if !matches!(connection.state, StreamStage::Connecting | StreamStage::Open) {
                     return;
                 }
                 if connection.unsent.len() + data.len() > STREAM_WRITE_LIMIT {
@@ -128,9 +128,9 @@ impl Streams {
             }
             StreamOutput::Close => {
                 if let Some(connection) = self.connections.get_mut(&id)
-                    && connection.state != Stage::Closed
+                    && connection.state != StreamStage::Closed
                 {
-                    connection.state = Stage::Closing;
+                    connection.state = StreamStage::Closing;
                 }
             }
         }
@@ -170,7 +170,7 @@ impl Streams {
         self.next_port = if port + 1 < EPHEMERAL.end { port + 1 } else { EPHEMERAL.start };
         let Ok(handle) = self.stack.connect(SocketAddr::new(local, port), remote, BUFFER) else { return false };
         self.stack.socket(handle).set_timeout(Some(CONNECT));
-        self.connections.insert(id, Connection { handle, state: Stage::Connecting, unsent: VecDeque::new() });
+        self.connections.insert(id, Connection { handle, state: StreamStage::Connecting, unsent: VecDeque::new() });
         true
     }
 
@@ -182,7 +182,7 @@ impl Streams {
             let socket = self.stack.socket(connection.handle);
             again |= connection.service(id, socket, &mut self.events);
             if self.stack.remove_if_over(connection.handle) {
-                if matches!(connection.state, Stage::Connecting | Stage::Open) {
+                if matches!(connection.state, StreamStage::Connecting | StreamStage::Open) {
                     self.events.push_back((id, StreamInput::Closed));
                 }
                 over.push(id);
@@ -208,7 +208,8 @@ impl Streams {
                     let Some(remote) = remote_of(socket) else { return true };
                     let id = StreamId(self.next_accepted);
                     self.next_accepted += 1;
-                    self.connections.insert(id, Connection { handle, state: Stage::Open, unsent: VecDeque::new() });
+                    self.connections
+                        .insert(id, Connection { handle, state: StreamStage::Open, unsent: VecDeque::new() });
                     self.events.push_back((id, StreamInput::Accepted { remote }));
                     false
                 }
@@ -236,8 +237,8 @@ impl Connection {
         socket: &mut Socket<'_>,
         events: &mut VecDeque<(StreamId, StreamInput)>,
     ) -> bool {
-        if self.state == Stage::Connecting && socket.may_send() {
-            self.state = Stage::Open;
+        if self.state == StreamStage::Connecting && socket.may_send() {
+            self.state = StreamStage::Open;
             events.push_back((id, StreamInput::Connected));
         }
         let mut again = false;
@@ -247,12 +248,12 @@ impl Connection {
                 break;
             }
             again = true;
-            if self.state == Stage::Open {
+            if self.state == StreamStage::Open {
                 events.push_back((id, StreamInput::Data(data)));
             }
         }
-        if self.state == Stage::Open && matches!(socket.state(), State::CloseWait) {
-            self.state = Stage::Closing;
+        if self.state == StreamStage::Open && matches!(socket.state(), State::CloseWait) {
+            self.state = StreamStage::Closing;
             events.push_back((id, StreamInput::Closed));
         }
         while !self.unsent.is_empty() && socket.can_send() {
@@ -261,16 +262,16 @@ impl Connection {
             again |= taken > 0;
         }
         let shaking = matches!(socket.state(), State::SynSent | State::SynReceived);
-        if self.state == Stage::Closing && (self.unsent.is_empty() || !(shaking || socket.may_send())) {
-            self.state = Stage::Closed;
+        if self.state == StreamStage::Closing && (self.unsent.is_empty() || !(shaking || socket.may_send())) {
+            self.state = StreamStage::Closed;
             socket.close();
             again = true;
         }
         // smoltcp's one timeout runs whenever the peer is silent, so it is set to what silence means just now.
-        let waiting = self.state == Stage::Closed || socket.send_queue() > 0;
+        let waiting = self.state == StreamStage::Closed || socket.send_queue() > 0;
         socket.set_timeout(match socket.state() {
             State::TimeWait => None,
-            _ if self.state == Stage::Connecting => Some(CONNECT),
+            _ if self.state == StreamStage::Connecting => Some(CONNECT),
             _ if waiting => Some(UNANSWERED),
             _ => Some(IDLE),
         });

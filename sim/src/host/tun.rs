@@ -15,11 +15,11 @@ use cyphonic_core::time::Instant;
 
 use super::apps::{Apps, Inbound};
 use super::count::{Loss, Losses, count};
+use super::headers::{self, Icmp};
 use super::outlet::{Outlet, TUN_QUEUE_LIMIT, TunConfig};
 use super::ports::{UDP_ECHO_PORT, UDP_SINK_PORT};
 use super::sink::Sinks;
 use super::stack::TcpStack;
-use super::wire::{self, Icmp};
 use crate::net::packet::{echo_reply, protocol};
 
 pub(super) struct Tun {
@@ -130,7 +130,7 @@ impl Tun {
     }
 
     fn accept(&mut self, now: Instant, packet: &Bytes, losses: &mut Losses) -> Result<(), Loss> {
-        let ip = wire::ip(packet)?;
+        let ip = headers::ip(packet)?;
         if !self.addresses.is_some_and(|ours| ours.contains(ip.destination)) {
             return Err(Loss::InnerNotOurs);
         }
@@ -142,7 +142,7 @@ impl Tun {
         let claimed = match ip.protocol {
             protocol::TCP => return if stack.receive(packet.to_vec()) { Ok(()) } else { Err(Loss::QueueFull) },
             protocol::UDP => {
-                let udp = wire::udp(&ip)?;
+                let udp = headers::udp(&ip)?;
                 match udp.destination.port() {
                     // What cannot be sent back is lost, as it would be on a real host.
                     UDP_ECHO_PORT => outlet.udp(UDP_ECHO_PORT, udp.source, udp.payload).is_ok(),
@@ -150,7 +150,7 @@ impl Tun {
                     port => apps.receive(port, &Inbound::Datagram { from: udp.source, payload: udp.payload }, now),
                 }
             }
-            protocol::ICMP | protocol::ICMPV6 => match wire::icmp(&ip, packet)? {
+            protocol::ICMP | protocol::ICMPV6 => match headers::icmp(&ip, packet)? {
                 Icmp::Request => outlet.push(echo_reply(packet)).is_ok(),
                 Icmp::Reply { ident, seq, data } => {
                     apps.receive(ident, &Inbound::EchoReply { from: ip.source, seq, data }, now)

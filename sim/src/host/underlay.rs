@@ -12,7 +12,7 @@ use cyphonic_core::machine::Transmit;
 use cyphonic_core::time::Instant;
 
 use super::count::{Loss, Losses, count};
-use super::wire::{self, Icmp};
+use super::headers::{self, Icmp};
 use crate::net::packet::{
     self, IcmpError, Ip, Reassembled, Reassembler, echo_reply, fragment_ipv4, fragment_ipv6, icmp_error,
     parse_icmp_error, protocol,
@@ -134,7 +134,8 @@ impl Underlay {
         }
         self.identification = self.identification.wrapping_add(1);
         // Zero is what unfragmentable packets carry.
-        let options = if whole { wire::whole() } else { wire::fragmentable((self.identification % 0xffff) as u16 + 1) };
+        let options =
+            if whole { headers::whole() } else { headers::fragmentable((self.identification % 0xffff) as u16 + 1) };
         let Some(packet) = packet::udp(transmit.local, transmit.remote, options, &transmit.payload) else {
             let mixed = transmit.local.is_ipv4() != transmit.remote.is_ipv4();
             return count(losses, if mixed { Loss::MixedFamilies } else { Loss::LargerThanMtu });
@@ -191,7 +192,7 @@ impl Underlay {
         losses: &mut Losses,
     ) -> Result<Option<Arrival>, Loss> {
         let interface = self.interfaces.get(iface).filter(|interface| interface.up).ok_or(Loss::InterfaceDown)?;
-        if !interface.addresses.contains(&wire::ip(&packet)?.destination) {
+        if !interface.addresses.contains(&headers::ip(&packet)?.destination) {
             return Err(Loss::NotOurs);
         }
         for _ in 0..self.reassembler.expire(now) {
@@ -202,12 +203,12 @@ impl Underlay {
             Reassembled::Waiting => return Ok(None),
             Reassembled::Dropped(_) => return Err(Loss::BadFragment),
         };
-        let ip = wire::ip(&packet)?;
+        let ip = headers::ip(&packet)?;
         match ip.protocol {
             protocol::UDP => self.accept_udp(&ip, &packet, losses).map(Some),
             protocol::TCP => Ok(Some(Arrival::Tcp(packet))),
             protocol::ICMP | protocol::ICMPV6 => {
-                let Icmp::Request = wire::icmp(&ip, &packet)? else {
+                let Icmp::Request = headers::icmp(&ip, &packet)? else {
                     self.learn_path_mtu(&packet);
                     return Err(Loss::Icmp);
                 };
@@ -221,7 +222,7 @@ impl Underlay {
     }
 
     fn accept_udp(&mut self, ip: &Ip<'_>, packet: &[u8], losses: &mut Losses) -> Result<Arrival, Loss> {
-        let udp = wire::udp(ip)?;
+        let udp = headers::udp(ip)?;
         if !self.ports.contains(&udp.destination.port()) {
             if self.port_unreachable
                 && let Some(error) = icmp_error(IcmpError::PortUnreachable, ip.destination, packet)

@@ -39,7 +39,7 @@ const COLUMN: usize = 74;
 
 /// What to compare.
 #[derive(Clone, Debug, Default)]
-pub struct Request {
+pub struct CompareRequest {
     /// The scenario: a path, or the name of a built-in one.
     pub file: String,
     /// Keys and values to lay over it.
@@ -51,7 +51,7 @@ pub struct Request {
 }
 
 /// Compares every cell of a scenario, with its first seed; gives what to print, and what differs.
-pub fn compare(request: &Request) -> Result<(String, Option<LabError>), LabError> {
+pub fn compare(request: &CompareRequest) -> Result<(String, Option<LabError>), LabError> {
     let plan = Plan::expand(&Document::open(&request.file)?, &request.sets)?;
     let (real, mut failed) = match &request.real {
         Some(file) => (read(file)?, None),
@@ -86,7 +86,7 @@ fn read(file: &Path) -> Result<Vec<Entry>, LabError> {
 }
 
 /// Runs the scenario on network namespaces.
-fn drive(request: &Request, seed: u64) -> Result<(Vec<Entry>, Option<LabError>), LabError> {
+fn drive(request: &CompareRequest, seed: u64) -> Result<(Vec<Entry>, Option<LabError>), LabError> {
     let beside = || Some(std::env::current_exe().ok()?.with_file_name(DRIVER));
     let program = std::env::var_os("CYPHONIC_NETNS").map(PathBuf::from).or_else(beside);
     let program = program.filter(|path| path.is_file()).ok_or_else(|| {

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::engine::cell::{Cell, Lane};
+use super::engine::runner::{Lane, Runner};
 use super::engine::{MAX_EVENTS_PER_SECOND, Storm};
 use super::wire::Wire;
 use super::{NetBox, PathConfig, TapMode, TapSummary, Tapped, WireConfig, WireError, WireStats, forward};
@@ -143,64 +143,64 @@ impl NetworkBuilder {
         if let Some((name, _)) = self.boxes.iter().find(|(name, _)| !names.insert(name)) {
             return Err(TopologyError::DuplicateName(name.clone()));
         }
-        let mut cells: Vec<_> = self.boxes.into_iter().map(|(name, netbox)| Cell::new(name, netbox)).collect();
-        for cell in &mut cells {
-            cell.set_most_events(self.most_events);
+        let mut runners: Vec<_> = self.boxes.into_iter().map(|(name, netbox)| Runner::new(name, netbox)).collect();
+        for runner in &mut runners {
+            runner.set_most_events(self.most_events);
         }
         let mut ends = Vec::new();
         for ([a, b], [there, back]) in self.wires {
             for (from, to, config) in [(a, b, there), (b, a, back)] {
-                connect(&mut cells, self.seed, self.tap, from, to, config)?;
+                connect(&mut runners, self.seed, self.tap, from, to, config)?;
             }
             ends.push([a, b]);
         }
-        Ok(Network { cells: cells.into_iter().map(|cell| Rc::new(RefCell::new(cell))).collect(), ends })
+        Ok(Network { runners: runners.into_iter().map(|runner| Rc::new(RefCell::new(runner))).collect(), ends })
     }
 }
 
 fn connect(
-    cells: &mut [Cell],
+    runners: &mut [Runner],
     seed: u64,
     tap: TapMode,
     (from, iface): End,
     (to, to_iface): End,
     config: WireConfig,
 ) -> Result<(), TopologyError> {
-    let to_name = cells.get(to.0).ok_or(TopologyError::UnknownBox)?.name().to_owned();
-    let cell = cells.get_mut(from.0).ok_or(TopologyError::UnknownBox)?;
-    let name = cell.name().to_owned();
+    let to_name = runners.get(to.0).ok_or(TopologyError::UnknownBox)?.name().to_owned();
+    let runner = runners.get_mut(from.0).ok_or(TopologyError::UnknownBox)?;
+    let name = runner.name().to_owned();
     if from == to {
         return Err(TopologyError::Loop(name));
     }
     if iface >= MAX_INTERFACES {
         return Err(TopologyError::InterfaceNumber { name, iface });
     }
-    if cell.lane(iface).is_some() {
+    if runner.lane(iface).is_some() {
         return Err(TopologyError::InterfaceTaken { name, iface });
     }
     let wire_name = format!("{name}:{iface}>{to_name}:{to_iface}");
     let wire = Wire::new(seed, &wire_name, config, tap)
         .map_err(|error| TopologyError::Wire { name: wire_name.clone(), error })?;
-    cell.attach(iface, Lane { name: wire_name, wire, to: to.0, to_iface: to_iface as u32 });
-    forward::tell_mtu(cell.netbox_mut(), iface, &config);
+    runner.attach(iface, Lane { name: wire_name, wire, to: to.0, to_iface: to_iface as u32 });
+    forward::tell_mtu(runner.netbox_mut(), iface, &config);
     Ok(())
 }
 
 /// Boxes joined by wires, ready to be run by an engine.
 pub struct Network {
-    pub(super) cells: Vec<Rc<RefCell<Cell>>>,
+    pub(super) runners: Vec<Rc<RefCell<Runner>>>,
     ends: Vec<[End; 2]>,
 }
 
 impl Network {
     /// Every box, in the order of addition.
     pub fn boxes(&self) -> impl Iterator<Item = BoxId> + use<> {
-        (0..self.cells.len()).map(BoxId)
+        (0..self.runners.len()).map(BoxId)
     }
 
     /// The name of a box.
     pub fn box_name(&self, id: BoxId) -> String {
-        self.cells[id.0].borrow().name().to_owned()
+        self.runners[id.0].borrow().name().to_owned()
     }
 
     /// Every direction of every wire, in the order of addition, forward before backward.
@@ -251,23 +251,23 @@ impl Network {
 
     /// Packets that arrived at any box so far: the hops made.
     pub fn hops(&self) -> u64 {
-        self.cells.iter().map(|cell| cell.borrow().packets()).sum()
+        self.runners.iter().map(|runner| runner.borrow().packets()).sum()
     }
 
     /// Times any box was woken so far.
     pub fn timeouts(&self) -> u64 {
-        self.cells.iter().map(|cell| cell.borrow().timeouts()).sum()
+        self.runners.iter().map(|runner| runner.borrow().timeouts()).sum()
     }
 
     /// What had to be stopped first, if anything had to be: whatever came after it tells nothing.
     pub fn storm(&self) -> Option<Storm> {
-        let storms = self.cells.iter().filter_map(|cell| cell.borrow().storm().cloned());
+        let storms = self.runners.iter().filter_map(|runner| runner.borrow().storm().cloned());
         storms.min_by_key(|storm| storm.at)
     }
 
     /// Packets that a box sent out of an interface without a wire.
     pub fn unwired(&self, id: BoxId) -> u64 {
-        self.cells[id.0].borrow().unwired()
+        self.runners[id.0].borrow().unwired()
     }
 
     /// Loses these packets of a direction, whatever its loss, by their number among all that are put on it, from 1.
@@ -278,7 +278,7 @@ impl Network {
     pub(super) fn set_wire(&self, direction: Direction, config: WireConfig) -> Result<(), WireError> {
         self.with_lane(direction, |lane| lane.wire.configure(config))?;
         let [(sender, iface), _] = self.ends(direction);
-        forward::tell_mtu(self.cells[sender.0].borrow_mut().netbox_mut(), iface, &config);
+        forward::tell_mtu(self.runners[sender.0].borrow_mut().netbox_mut(), iface, &config);
         Ok(())
     }
 
@@ -292,8 +292,8 @@ impl Network {
 
     fn with_lane<R>(&self, direction: Direction, f: impl FnOnce(&mut Lane) -> R) -> R {
         let [(sender, iface), _] = self.ends(direction);
-        let mut cell = self.cells[sender.0].borrow_mut();
-        f(cell.lane_mut(iface).expect("every wire has its lanes"))
+        let mut runner = self.runners[sender.0].borrow_mut();
+        f(runner.lane_mut(iface).expect("every wire has its lanes"))
     }
 }
 

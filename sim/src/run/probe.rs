@@ -56,10 +56,10 @@ pub(super) struct Prober {
     /// What is tried after the halving.
     beyond: Option<Range<usize>>,
     outer: Vec<u8>,
-    stage: Stage,
+    stage: ProbeStage,
 }
 
-enum Stage {
+enum ProbeStage {
     /// An echo that builds the tunnel.
     Opening(AppId),
     /// Path MTU discovery is under way.
@@ -89,7 +89,7 @@ impl Prober {
             fails,
             beyond: None,
             outer: Vec::new(),
-            stage: Stage::Idle,
+            stage: ProbeStage::Idle,
         }
     }
 
@@ -97,21 +97,21 @@ impl Prober {
     pub(super) fn advance(&mut self, world: &mut World) -> Option<MtuProbe> {
         let now = world.now();
         match self.stage {
-            Stage::Idle => {
+            ProbeStage::Idle => {
                 let app = self.open(world);
-                self.stage = Stage::Opening(app);
+                self.stage = ProbeStage::Opening(app);
             }
-            Stage::Opening(app) => {
+            ProbeStage::Opening(app) => {
                 if world.node(self.pair.from, |_, host| host.take_report(app)).is_some() {
-                    self.stage = Stage::Settling(now + SETTLE);
+                    self.stage = ProbeStage::Settling(now + SETTLE);
                 }
             }
-            Stage::Settling(until) => {
+            ProbeStage::Settling(until) => {
                 if until <= now {
                     self.probe(world, SMALLEST);
                 }
             }
-            Stage::Probing { app, size, until } => {
+            ProbeStage::Probing { app, size, until } => {
                 if until > now {
                     return None;
                 }
@@ -155,7 +155,7 @@ impl Prober {
         let flow =
             Flow { count: PROBES, interval: Duration::from_millis(1), payload: size - headers, end: FlowEnd::Sink };
         let app = world.node(self.pair.from, |now, host| host.start(now, App::Flow(self.target.clone(), flow)));
-        self.stage = Stage::Probing { app, size, until: world.now() + PATIENCE };
+        self.stage = ProbeStage::Probing { app, size, until: world.now() + PATIENCE };
     }
 
     /// A packet of the underlay that carried a whole probe of this size, and nothing else.

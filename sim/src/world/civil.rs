@@ -11,7 +11,7 @@ use cyphonic_core::name::Fqdn;
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Action, Scenario};
 
-use crate::seeded::{Dial, EPOCH};
+use crate::seeded::{EPOCH, SharedTime};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -25,7 +25,7 @@ pub(super) struct Civil {
 
 #[derive(Clone, Debug)]
 struct Clock {
-    dial: Dial,
+    shown: SharedTime,
     /// By how much steps have moved it, seconds.
     moved_s: i64,
 }
@@ -33,25 +33,25 @@ struct Clock {
 impl Civil {
     /// At the beginning.
     pub(super) fn new(names: impl IntoIterator<Item = Fqdn>) -> Self {
-        let clocks = names.into_iter().map(|name| (name, Clock { dial: Dial::at(EPOCH), moved_s: 0 })).collect();
+        let clocks = names.into_iter().map(|name| (name, Clock { shown: SharedTime::at(EPOCH), moved_s: 0 })).collect();
         Self { clocks, renewed: BTreeMap::new() }
     }
 
-    pub(super) fn dial(&self, name: &Fqdn) -> Dial {
-        self.clocks[name].dial.clone()
+    pub(super) fn clock(&self, name: &Fqdn) -> SharedTime {
+        self.clocks[name].shown.clone()
     }
 
     /// A role begins another life.
     pub(super) fn begin(&self, name: &Fqdn, now: Instant) {
         let clock = &self.clocks[name];
-        clock.dial.set(moved(EPOCH + (now - Instant::ZERO), clock.moved_s));
+        clock.shown.set(moved(EPOCH + (now - Instant::ZERO), clock.moved_s));
     }
 
     /// Moves a role's clock.
     pub(super) fn step(&mut self, name: &Fqdn, by_s: i64) {
         let clock = self.clocks.get_mut(name).expect("every role has a clock");
         clock.moved_s += by_s;
-        clock.dial.set(moved(clock.dial.get(), by_s));
+        clock.shown.set(moved(clock.shown.get(), by_s));
     }
 
     /// A day passes, for everybody.

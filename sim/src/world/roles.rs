@@ -94,7 +94,7 @@ impl<'a> Cast<'a> {
     }
 
     fn environment(&self, name: &Fqdn) -> Environment {
-        let mut environment = seeded::environment_by(self.seed, &self.label(name), self.civil.dial(name));
+        let mut environment = seeded::environment_by(self.seed, &self.label(name), self.civil.clock(name));
         environment.key_log = self.watch.secrets.clone().map(|secrets| secrets as Arc<dyn rustls::KeyLog>);
         environment
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use cyphonic_core::time::Instant;
 
 use super::{Inbound, fill};
+use crate::host::headers::overhead;
 use crate::host::outlet::{Outlet, Unsent};
-use crate::host::wire::overhead;
 use crate::net::packet::IcmpError;
 
 /// How many probes one application can send: sequence numbers have 16 bits (RFC 792).

@@ -230,7 +230,7 @@ fn slot_of(id: u64) -> u16 {
 /// One application at work. Its task keeps the numbers in the report.
 struct Running {
     plan: Plan,
-    stage: Stage,
+    stage: AppStage,
     port: u16,
     nonce: u64,
     report: AppReport,
@@ -244,7 +244,7 @@ enum Plan {
     Transfer(Transfer),
 }
 
-enum Stage {
+enum AppStage {
     Resolving(Resolver),
     Ready(IpAddr),
     Working(Task),
@@ -268,9 +268,9 @@ impl Running {
             }
         };
         let (stage, resolution) = match target {
-            Target::Address(address) => (Stage::Ready(address), None),
+            Target::Address(address) => (AppStage::Ready(address), None),
             Target::Name(name, family) => {
-                (Stage::Resolving(Resolver::new(started, &name, family, nonce as u16)), Some(Resolution::default()))
+                (AppStage::Resolving(Resolver::new(started, &name, family, nonce as u16)), Some(Resolution::default()))
             }
         };
         Self { plan, stage, port, nonce, report: AppReport { started, finished: None, resolution, outcome } }
@@ -278,7 +278,7 @@ impl Running {
 
     fn receive(&mut self, inbound: &Inbound<'_>, now: Instant) -> bool {
         match (&mut self.stage, &mut self.report) {
-            (Stage::Resolving(resolver), AppReport { resolution: Some(resolution), .. }) => {
+            (AppStage::Resolving(resolver), AppReport { resolution: Some(resolution), .. }) => {
                 resolver.receive(inbound, now, resolution)
             }
             // An echo that comes after the end is still counted: it may be a duplicate.
@@ -291,18 +291,18 @@ impl Running {
 
     fn wake(&mut self, outlet: &mut Outlet<'_>, stack: &mut TcpStack) {
         let now = outlet.now;
-        if let (Stage::Resolving(resolver), Some(resolution)) = (&mut self.stage, &mut self.report.resolution) {
+        if let (AppStage::Resolving(resolver), Some(resolution)) = (&mut self.stage, &mut self.report.resolution) {
             resolver.wake(outlet, self.port, resolution);
             match resolution.result {
                 None => return,
                 Some(Err(_)) => self.finish(now),
-                Some(Ok(address)) => self.stage = Stage::Ready(address),
+                Some(Ok(address)) => self.stage = AppStage::Ready(address),
             }
         }
-        if let Stage::Ready(address) = self.stage {
+        if let AppStage::Ready(address) = self.stage {
             self.begin(address, outlet, stack);
         }
-        if let Stage::Working(task) = &mut self.stage {
+        if let AppStage::Working(task) = &mut self.stage {
             let finished = match (task, &mut self.report.outcome) {
                 (Task::Echo(task), Outcome::Echo(report)) => task.wake(outlet, report),
                 (Task::Flow(task), Outcome::Flow(report)) => task.wake(outlet, report),
@@ -318,15 +318,17 @@ impl Running {
         let now = outlet.now;
         match (&self.plan, &mut self.report.outcome) {
             (Plan::Echo(echo), _) => {
-                self.stage = Stage::Working(Task::Echo(EchoTask::new(now, echo.clone(), peer, self.port, self.nonce)));
+                self.stage =
+                    AppStage::Working(Task::Echo(EchoTask::new(now, echo.clone(), peer, self.port, self.nonce)));
             }
             (Plan::Flow(flow), _) => {
-                self.stage = Stage::Working(Task::Flow(FlowTask::new(now, flow.clone(), peer, self.port, self.nonce)));
+                self.stage =
+                    AppStage::Working(Task::Flow(FlowTask::new(now, flow.clone(), peer, self.port, self.nonce)));
             }
             (Plan::Transfer(transfer), Outcome::Transfer(report)) => {
                 let local = outlet.source_for(peer).map(|address| SocketAddr::new(address, self.port));
                 if let Some(task) = local.ok().and_then(|local| TransferTask::new(stack, transfer, local, peer)) {
-                    self.stage = Stage::Working(Task::Transfer(Box::new(task)));
+                    self.stage = AppStage::Working(Task::Transfer(Box::new(task)));
                 } else {
                     report.result = Some(Err(TransferError::NotConnected));
                     self.finish(now);
@@ -337,7 +339,7 @@ impl Running {
     }
 
     fn service(&mut self, now: Instant, stack: &mut TcpStack) -> bool {
-        let (Stage::Working(Task::Transfer(task)), Outcome::Transfer(report)) =
+        let (AppStage::Working(Task::Transfer(task)), Outcome::Transfer(report)) =
             (&mut self.stage, &mut self.report.outcome)
         else {
             return false;
@@ -350,15 +352,15 @@ impl Running {
     }
 
     fn finish(&mut self, now: Instant) {
-        self.stage = Stage::Finished;
+        self.stage = AppStage::Finished;
         self.report.finished = Some(now);
     }
 
     fn deadline(&self) -> Option<Instant> {
         match (&self.stage, &self.report.outcome) {
-            (Stage::Resolving(resolver), _) => Some(resolver.deadline()),
-            (Stage::Working(Task::Echo(task)), Outcome::Echo(report)) => task.deadline(report),
-            (Stage::Working(Task::Flow(task)), _) => Some(task.deadline()),
+            (AppStage::Resolving(resolver), _) => Some(resolver.deadline()),
+            (AppStage::Working(Task::Echo(task)), Outcome::Echo(report)) => task.deadline(report),
+            (AppStage::Working(Task::Flow(task)), _) => Some(task.deadline()),
             _ => None,
         }
     }

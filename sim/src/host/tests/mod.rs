@@ -101,7 +101,7 @@ impl Toy {
 
     fn answer_dns(&self, packet: &[u8]) -> Option<Bytes> {
         let ip = Ip::parse(packet)?;
-        let query = wire::udp(&ip).ok().filter(|udp| udp.destination.port() == 53)?;
+        let query = headers::udp(&ip).ok().filter(|udp| udp.destination.port() == 53)?;
         let question = Message::from_vec(query.payload).unwrap();
         let mut answer = Message::new(question.metadata.id, MessageType::Response, OpCode::Query);
         let question = &question.queries[0];

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use cyphonic_core::time::Instant;
 
-use super::cell::Flight;
+use super::runner::Flight;
 use super::{Engine, check_run};
 use crate::net::{BoxId, Direction, MIN_DELAY, NetBox, Network, WireConfig, WireError};
 
@@ -16,7 +16,7 @@ use crate::net::{BoxId, Direction, MIN_DELAY, NetBox, Network, WireConfig, WireE
 pub struct EventEngine {
     network: Network,
     now: Instant,
-    /// When each cell is to be run; entries that differ from `scheduled` are void.
+    /// When each runner is to be run; entries that differ from `scheduled` are void.
     queue: BinaryHeap<Reverse<(Instant, usize)>>,
     scheduled: Vec<Option<Instant>>,
     /// Kept for its memory.
@@ -26,7 +26,7 @@ pub struct EventEngine {
 impl EventEngine {
     /// Begins at time zero by asking every box what it wants.
     pub fn new(network: Network) -> Self {
-        let count = network.cells.len();
+        let count = network.runners.len();
         let mut engine = Self {
             network,
             now: Instant::ZERO,
@@ -35,16 +35,16 @@ impl EventEngine {
             flights: Vec::new(),
         };
         for i in 0..count {
-            engine.network.cells[i].borrow_mut().drain(Instant::ZERO, &mut engine.flights);
+            engine.network.runners[i].borrow_mut().drain(Instant::ZERO, &mut engine.flights);
             engine.schedule(i);
         }
         engine.deliver();
         engine
     }
 
-    /// Looks at when a cell's next event is.
+    /// Looks at when a runner's next event is.
     fn schedule(&mut self, i: usize) {
-        if let Some(at) = self.network.cells[i].borrow().next()
+        if let Some(at) = self.network.runners[i].borrow().next()
             && self.scheduled[i].is_none_or(|before| at < before)
         {
             self.scheduled[i] = Some(at);
@@ -58,7 +58,7 @@ impl EventEngine {
                 self.scheduled[to] = Some(arrival.at);
                 self.queue.push(Reverse((arrival.at, to)));
             }
-            self.network.cells[to].borrow_mut().accept(arrival);
+            self.network.runners[to].borrow_mut().accept(arrival);
         }
     }
 }
@@ -78,7 +78,7 @@ impl Engine for EventEngine {
                 continue;
             }
             self.scheduled[i] = None;
-            self.network.cells[i].borrow_mut().run(until.min(at + MIN_DELAY), &mut self.flights);
+            self.network.runners[i].borrow_mut().run(until.min(at + MIN_DELAY), &mut self.flights);
             self.schedule(i);
             self.deliver();
         }
@@ -91,9 +91,9 @@ impl Engine for EventEngine {
 
     fn with_box(&mut self, id: BoxId, f: &mut dyn FnMut(Instant, &mut dyn NetBox)) {
         {
-            let mut cell = self.network.cells[id.0].borrow_mut();
-            f(self.now, cell.netbox_mut());
-            cell.drain(self.now, &mut self.flights);
+            let mut runner = self.network.runners[id.0].borrow_mut();
+            f(self.now, runner.netbox_mut());
+            runner.drain(self.now, &mut self.flights);
         }
         self.schedule(id.0);
         self.deliver();

@@ -1,4 +1,4 @@
-//! The two drivers of a network. Both run the same cells and give the same bytes at the same nanosecond on every wire;
+//! The two drivers of a network. Both use the same runners and give the same bytes at one nanosecond on every wire;
 //! a test holds them to it.
 //!
 //! - [`EventEngine`] is a plain discrete-event loop: for sweeps, long runs and many nodes.
@@ -8,15 +8,15 @@
 //! a box does within that time cannot reach another, and each can be run that far alone.
 
 mod bound;
-pub(super) mod cell;
 mod events;
+pub(super) mod runner;
 mod turmoil;
 
 use cyphonic_core::time::Instant;
 
 pub use bound::{MAX_EVENTS_PER_SECOND, Storm};
-pub use cell::{MAX_SENDS_AT_ONCE, MAX_TIMEOUTS_AT_ONCE};
 pub use events::EventEngine;
+pub use runner::{MAX_SENDS_AT_ONCE, MAX_TIMEOUTS_AT_ONCE};
 pub use turmoil::TurmoilEngine;
 
 use super::{BoxId, Direction, NetBox, Network, PathConfig, WireConfig, WireError};
@@ -78,8 +78,8 @@ impl dyn Engine + '_ {
     /// # Panics
     /// If it is something else.
     pub fn look<T: NetBox + 'static, R>(&self, id: BoxId, f: impl FnOnce(&T) -> R) -> R {
-        let mut cell = self.network().cells[id.0].borrow_mut();
-        f(cell.netbox_mut().as_any_mut().downcast_ref().expect("a box of the type asked for"))
+        let mut runner = self.network().runners[id.0].borrow_mut();
+        f(runner.netbox_mut().as_any_mut().downcast_ref().expect("a box of the type asked for"))
     }
 }
 

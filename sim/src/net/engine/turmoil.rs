@@ -19,7 +19,7 @@ use cyphonic_core::time::Instant;
 use tokio::sync::Notify;
 use tokio::task::JoinError;
 
-use super::cell::{Arrival, Cell, Flight};
+use super::runner::{Arrival, Flight, Runner};
 use super::{Engine, check_run};
 use crate::net::{BoxId, Direction, MIN_DELAY, NetBox, Network, WireConfig, WireError};
 
@@ -45,7 +45,7 @@ pub struct TurmoilEngine {
 
 /// What the engine and the host's task share.
 struct Host {
-    cell: Rc<RefCell<Cell>>,
+    runner: Rc<RefCell<Runner>>,
     /// Sent while the task was not running.
     outbox: RefCell<Vec<Flight>>,
     /// Something was done to the box from outside.
@@ -66,12 +66,12 @@ impl TurmoilEngine {
             .build();
         let tick = Rc::new(Shared::new(Instant::ZERO));
         let hosts: Vec<_> = network
-            .cells
+            .runners
             .iter()
-            .map(|cell| {
+            .map(|runner| {
                 let mut outbox = Vec::new();
-                cell.borrow_mut().drain(Instant::ZERO, &mut outbox);
-                Rc::new(Host { cell: cell.clone(), outbox: RefCell::new(outbox), touched: Notify::new() })
+                runner.borrow_mut().drain(Instant::ZERO, &mut outbox);
+                Rc::new(Host { runner: runner.clone(), outbox: RefCell::new(outbox), touched: Notify::new() })
             })
             .collect();
         let addresses: Rc<[SocketAddr]> =
@@ -133,9 +133,9 @@ impl Engine for TurmoilEngine {
 
     fn with_box(&mut self, id: BoxId, f: &mut dyn FnMut(Instant, &mut dyn NetBox)) {
         let host = &self.hosts[id.0];
-        let mut cell = host.cell.borrow_mut();
-        f(self.tick.get(), cell.netbox_mut());
-        cell.drain(self.tick.get(), &mut host.outbox.borrow_mut());
+        let mut runner = host.runner.borrow_mut();
+        f(self.tick.get(), runner.netbox_mut());
+        runner.drain(self.tick.get(), &mut host.outbox.borrow_mut());
         host.touched.notify_one();
     }
 
@@ -171,13 +171,13 @@ async fn run_host(host: Rc<Host>, tick: Rc<Shared<Instant>>, addresses: Rc<[Sock
         let now = Instant::ZERO + elapsed.saturating_sub(TICK);
         assert_eq!(now, tick.get(), "a task runs at the beginning of a tick");
         let wake = {
-            let mut cell = host.cell.borrow_mut();
+            let mut runner = host.runner.borrow_mut();
             while let Ok((len, _)) = socket.try_recv_from(&mut buffer) {
-                cell.accept(decode(&buffer[..len], spare.pop().unwrap_or_default()));
+                runner.accept(decode(&buffer[..len], spare.pop().unwrap_or_default()));
             }
             flights.append(&mut host.outbox.borrow_mut());
-            cell.run(now + TICK, &mut flights);
-            cell.next()
+            runner.run(now + TICK, &mut flights);
+            runner.next()
         };
         for Flight { to, arrival } in flights.drain(..) {
             let len = encode(&arrival, &mut buffer);

@@ -1,8 +1,8 @@
 //! One box with its inbox, its timer and the wires it sends into: the unit that both engines run.
 //!
-//! A cell handles all packets of an instant at once, in the order (interface, number on the wire), and its timer after
-//! them: as a daemon does, which finds everything that has come when it wakes up. It shares nothing with other cells,
-//! so an engine may run it ahead of them, up to the instant before which nothing more can come in.
+//! A runner handles all packets of an instant at once, in the order (interface, number on the wire), and its timer
+//! after them: as a daemon does, which finds everything that has come when it wakes up. It shares nothing with other
+//! runners, so an engine may run it ahead of them, up to the instant before which nothing more can come in.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -22,12 +22,12 @@ pub const MAX_TIMEOUTS_AT_ONCE: usize = 10_000;
 pub(in crate::net) struct Lane {
     pub(in crate::net) name: String,
     pub(in crate::net) wire: Wire,
-    /// The receiving cell.
+    /// The receiving runner.
     pub(in crate::net) to: usize,
     pub(in crate::net) to_iface: u32,
 }
 
-/// A packet on its way to a cell.
+/// A packet on its way to a runner.
 pub(super) struct Flight {
     pub(super) to: usize,
     pub(super) arrival: Arrival,
@@ -69,7 +69,7 @@ impl Ord for Arrival {
 }
 
 /// A box with all that belongs to it.
-pub(in crate::net) struct Cell {
+pub(in crate::net) struct Runner {
     name: String,
     netbox: Box<dyn NetBox>,
     inbox: BinaryHeap<Reverse<Arrival>>,
@@ -89,7 +89,7 @@ pub(in crate::net) struct Cell {
     storm: Option<Storm>,
 }
 
-impl Cell {
+impl Runner {
     pub(in crate::net) fn new(name: String, netbox: Box<dyn NetBox>) -> Self {
         Self {
             name,
@@ -117,7 +117,7 @@ impl Cell {
         self.storm.as_ref()
     }
 
-    /// Counts one event. Beyond the bound the cell is stopped.
+    /// Counts one event. Beyond the bound the runner is stopped.
     fn admits(&mut self, now: Instant) -> bool {
         if self.storm.is_none() && !self.bound.admits(now) {
             let lanes = self.lanes.iter().flatten().map(|lane| (lane.wire.stats().packets, lane));
@@ -286,15 +286,15 @@ mod tests {
     #[test]
     #[should_panic(expected = "box \"loop\" sends without end")]
     fn a_box_that_sends_without_end_is_named() {
-        Cell::new("loop".into(), Box::new(Endless { sends: true })).drain(Instant::ZERO, &mut Vec::new());
+        Runner::new("loop".into(), Box::new(Endless { sends: true })).drain(Instant::ZERO, &mut Vec::new());
     }
 
     #[test]
     #[should_panic(expected = "box \"loop\" wants to be woken again and again")]
     fn a_box_that_is_woken_without_end_is_named() {
-        let mut cell = Cell::new("loop".into(), Box::new(Endless { sends: false }));
-        cell.drain(Instant::ZERO, &mut Vec::new());
-        cell.run(Instant::from_millis(1), &mut Vec::new());
+        let mut runner = Runner::new("loop".into(), Box::new(Endless { sends: false }));
+        runner.drain(Instant::ZERO, &mut Vec::new());
+        runner.run(Instant::from_millis(1), &mut Vec::new());
     }
 
     /// Writes down what it is given.
@@ -321,16 +321,16 @@ mod tests {
 
     #[test]
     fn events_come_by_time_interface_and_number_and_the_timer_last() {
-        let mut cell = Cell::new("log".into(), Box::new(Log::default()));
-        cell.drain(Instant::ZERO, &mut Vec::new());
+        let mut runner = Runner::new("log".into(), Box::new(Log::default()));
+        runner.drain(Instant::ZERO, &mut Vec::new());
         for (at, iface, sequence) in [(20, 1, 2), (20, 1, 1), (20, 0, 9), (10, 5, 1), (30, 0, 10)] {
             let packet = vec![sequence as u8];
-            cell.accept(Arrival { at: Instant::from_nanos(at), iface, sequence, packet });
+            runner.accept(Arrival { at: Instant::from_nanos(at), iface, sequence, packet });
         }
-        cell.run(Instant::from_nanos(30), &mut Vec::new());
-        assert_eq!(cell.next(), Some(Instant::from_nanos(30)));
-        assert_eq!((cell.packets(), cell.timeouts()), (4, 1));
-        let log = cell.netbox_mut().as_any_mut().downcast_mut::<Log>().unwrap();
+        runner.run(Instant::from_nanos(30), &mut Vec::new());
+        assert_eq!(runner.next(), Some(Instant::from_nanos(30)));
+        assert_eq!((runner.packets(), runner.timeouts()), (4, 1));
+        let log = runner.netbox_mut().as_any_mut().downcast_mut::<Log>().unwrap();
         let expected = [(10, Some((5, 1))), (20, Some((0, 9))), (20, Some((1, 1))), (20, Some((1, 2))), (20, None)];
         assert_eq!(log.0, expected);
     }

@@ -24,7 +24,7 @@ use crate::world::{QlogSinks, Watch};
 /// What to do with one file.
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-pub struct Request {
+pub struct RunRequest {
     /// A path, or the name of a built-in scenario.
     pub file: String,
     /// Instead of the file's seeds.
@@ -46,7 +46,7 @@ pub struct Request {
 }
 
 /// Runs the file; gives what to print, and what failed: the other runs are made all the same.
-pub fn single(request: &Request) -> Result<(String, Option<LabError>), LabError> {
+pub fn run_file(request: &RunRequest) -> Result<(String, Option<LabError>), LabError> {
     if (request.pcap || request.qlog) && request.out.is_none() {
         return Err(LabError::Usage("--pcap and --qlog write files: say where with --out DIR".to_owned()));
     }
@@ -99,7 +99,7 @@ struct Single {
 }
 
 impl Single {
-    fn run(request: &Request, plan: &Plan, cell: usize, seed: u64) -> Result<Self, LabError> {
+    fn run(request: &RunRequest, plan: &Plan, cell: usize, seed: u64) -> Result<Self, LabError> {
         let scenario = &plan.cells[cell].scenario;
         let mut watch = measure::watch_for(scenario.measure);
         if watch.tap == TapMode::Off {
@@ -125,7 +125,7 @@ impl Single {
         Ok(Self { cell, seed, run: ran, rows })
     }
 
-    fn print(&self, request: &Request, plan: &Plan, text: &mut String) {
+    fn print(&self, request: &RunRequest, plan: &Plan, text: &mut String) {
         if request.json {
             return;
         }

@@ -84,7 +84,7 @@ impl<'a> Reader<'a> {
 }
 
 /// A value with one encoding.
-pub(super) trait Wire: Sized {
+pub(super) trait Field: Sized {
     /// Appends the value.
     fn put(&self, out: &mut Vec<u8>);
     /// Reads the value off the front.
@@ -95,13 +95,13 @@ pub(super) trait Wire: Sized {
 
 macro_rules! integers {
     ($($type:ty),+) => {$(
-        impl Wire for $type {
+        impl Field for $type {
             fn put(&self, out: &mut Vec<u8>) {
                 out.extend_from_slice(&self.to_be_bytes());
             }
 
             fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-                Wire::take(r).map(Self::from_be_bytes)
+                Field::take(r).map(Self::from_be_bytes)
             }
 
             fn notation() -> String {
@@ -112,7 +112,7 @@ macro_rules! integers {
 }
 integers!(u8, u16, u64);
 
-impl<const N: usize> Wire for [u8; N] {
+impl<const N: usize> Field for [u8; N] {
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self);
     }
@@ -128,13 +128,13 @@ impl<const N: usize> Wire for [u8; N] {
 
 macro_rules! arrays {
     ($($type:ident $name:literal),+) => {$(
-        impl Wire for $type {
+        impl Field for $type {
             fn put(&self, out: &mut Vec<u8>) {
                 self.0.put(out);
             }
 
             fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-                Wire::take(r).map(Self)
+                Field::take(r).map(Self)
             }
 
             fn notation() -> String {
@@ -145,7 +145,7 @@ macro_rules! arrays {
 }
 arrays!(Key128 "key", NodeId "id", PathId "id", RelayCid "cid", WrappedKey "wrapped key");
 
-impl Wire for bool {
+impl Field for bool {
     fn put(&self, out: &mut Vec<u8>) {
         out.push(u8::from(*self));
     }
@@ -163,7 +163,7 @@ impl Wire for bool {
     }
 }
 
-impl<T: Wire> Wire for Option<T> {
+impl<T: Field> Field for Option<T> {
     fn put(&self, out: &mut Vec<u8>) {
         self.is_some().put(out);
         if let Some(value) = self {
@@ -180,7 +180,7 @@ impl<T: Wire> Wire for Option<T> {
     }
 }
 
-impl<T: Wire> Wire for Vec<T> {
+impl<T: Field> Field for Vec<T> {
     fn put(&self, out: &mut Vec<u8>) {
         let sent = &self[..self.len().min(MAX_ADDRESSES)];
         (sent.len() as u8).put(out);
@@ -203,7 +203,7 @@ impl<T: Wire> Wire for Vec<T> {
 }
 
 /// A password.
-impl Wire for String {
+impl Field for String {
     fn put(&self, out: &mut Vec<u8>) {
         assert!(self.len() <= MAX_PASSWORD, "a password of more than {MAX_PASSWORD} bytes");
         (self.len() as u16).put(out);
@@ -223,7 +223,7 @@ impl Wire for String {
     }
 }
 
-impl Wire for Fqdn {
+impl Field for Fqdn {
     fn put(&self, out: &mut Vec<u8>) {
         // At most 253, by construction.
         (self.as_str().len() as u8).put(out);
@@ -242,7 +242,7 @@ impl Wire for Fqdn {
     }
 }
 
-impl Wire for IpAddr {
+impl Field for IpAddr {
     fn put(&self, out: &mut Vec<u8>) {
         match self {
             Self::V4(address) => {
@@ -269,7 +269,7 @@ impl Wire for IpAddr {
     }
 }
 
-impl Wire for SocketAddr {
+impl Field for SocketAddr {
     fn put(&self, out: &mut Vec<u8>) {
         self.ip().put(out);
         self.port().put(out);
@@ -284,7 +284,7 @@ impl Wire for SocketAddr {
     }
 }
 
-impl Wire for Virtual {
+impl Field for Virtual {
     fn put(&self, out: &mut Vec<u8>) {
         self.v4.octets().put(out);
         self.v6.octets().put(out);
