@@ -114,6 +114,15 @@ impl Auth {
                     self.dropped(DropReason::BadTrust);
                 }
             }
+            ServiceCommand::Revoked(names) => {
+                let revoked = |(_, shown): &(&LinkId, &Vec<Fqdn>)| shown.iter().any(|name| names.contains(name));
+                let links: Vec<LinkId> = self.names.iter().filter(revoked).map(|(&link, _)| link).collect();
+                for link in links {
+                    self.names.remove(&link);
+                    self.link_timers.set(link, None);
+                    self.links.close(now, link);
+                }
+            }
             ServiceCommand::Stop => {
                 let streams: Vec<StreamId> = self.streams.keys().copied().collect();
                 for stream in streams {

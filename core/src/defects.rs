@@ -131,6 +131,8 @@ mod planting {
         LargePacketsLost,
         /// Nothing but ICMP comes out of tunnels.
         OnlyEchoesCarried,
+        /// A node is not told that the access of its peer has ended (I12).
+        RevocationUntold,
         /// A peer that dials may be anybody with a certificate.
         DialerUnchecked,
     }

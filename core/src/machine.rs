@@ -27,6 +27,7 @@ use std::net::SocketAddr;
 use bytes::{Bytes, BytesMut};
 
 use crate::event::Event;
+use crate::name::Fqdn;
 use crate::time::Instant;
 use crate::timing::Due;
 use crate::tls::Roots;
@@ -156,6 +157,8 @@ pub enum StreamInput {
 pub enum ServiceCommand {
     /// Trust these from now on. Sessions of certificates that do not count any more end now.
     Trust(Roots),
+    /// The access of these names ends now: their certificates were revoked, or their devices removed.
+    Revoked(Vec<Fqdn>),
     /// Leave: tell everybody who is connected, so that nobody has to wait for silence.
     Stop,
 }

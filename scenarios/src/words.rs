@@ -65,6 +65,8 @@ words! {
         I9 "I9",
         /// No plaintext on any wire.
         I10 "I10",
+        /// Access ends: within a stated time after a revocation or a certificate's end nothing passes.
+        I12 "I12",
     }
 
     /// How a node proves itself to the AS (paper §4.3).

@@ -143,7 +143,7 @@ sudo target/debug/cyphonic-netns run my.toml --json >real.jsonl && cyphonic-lab 
     ///
     /// Each seed is a plan: up to twelve sites with NATs, carriers, firewalls and translators of every behaviour, up to
     /// twelve nodes, traffic, moves, restarts and faults in overlap; then peace, 90 s to heal, and echoes between every
-    /// pair. Held against it are the invariants I1 to I10: who receives what from whom, addresses for good, no
+    /// pair. Held against it are the invariants I1 to I10 and I12: who receives what from whom, addresses for good, no
     /// amplification, limits, at most one delivery, everybody reached at the end, no panic, no secret told, the same
     /// bytes again, no plaintext on a wire. Three seeds of seven are drills instead: small networks in which next to
     /// nothing happens, so that each echo is demanded; at the end of each they are attacked, by who damages, repeats

@@ -335,18 +335,18 @@ impl World {
         }
     }
 
-    /// Takes back a node's certificate; everybody learns it now. `seed` is that which the world was made of.
+    /// Takes back a node's certificate. The services learn it now; nodes are told by the NMS. `seed` is that which the
+    /// world was made of.
     pub fn revoke(&mut self, seed: u64, name: &Fqdn) {
         self.revoked.push((name.clone(), self.civil.renewals(name)));
-        for actor in self.actors() {
+        for actor in [Actor::Auth, Actor::Nms, Actor::Trs] {
             self.inform(seed, actor);
         }
-        for node in 0..self.nodes.len() {
-            self.node(node, |now, host| host.command(now, NodeCommand::Revoked(vec![name.clone()])));
-        }
+        let (id, command) = (self.nms.id, ServiceCommand::Revoked(vec![name.clone()]));
+        self.engine.with(id, |now, host: &mut Host<Nms>| host.command(now, command));
     }
 
-    /// Tells a role whose certificates count no more.
+    /// Tells a service whose certificates count no more. A node learns it from the NMS, if anybody is concerned.
     fn inform(&mut self, seed: u64, actor: Actor) {
         let revoked: Vec<_> = self.revoked.iter().map(|(name, renewals)| (name, *renewals)).collect();
         let roots = seeded::pki(seed).roots_without(&revoked);
@@ -356,7 +356,7 @@ impl World {
             Actor::Auth => self.engine.with(id, |now, host: &mut Host<Auth>| host.command(now, service)),
             Actor::Nms => self.engine.with(id, |now, host: &mut Host<Nms>| host.command(now, service)),
             Actor::Trs => self.engine.with(id, |now, host: &mut Host<Trs>| host.command(now, service)),
-            Actor::Node(node) => self.node(node, |now, host| host.command(now, NodeCommand::Trust(roots))),
+            Actor::Node(_) => {}
         }
     }
 

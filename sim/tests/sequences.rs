@@ -154,7 +154,9 @@ fn with_one_packet_in_twenty_lost_everything_is_said_all_the_same_and_the_tunnel
             // Where every Tunnel Response is lost, the responder's first Keep Alive says as much.
             let missing: Vec<_> = whole.difference(&said).filter(|line| !line.contains("Tunnel Response")).collect();
             // Where Bob's last handshake packet to the TRS is lost, Alice may be there before him, and is refused once.
-            let more: Vec<_> = said.difference(&whole).filter(|line| !line.contains("Error { no relay }")).collect();
+            // A node that has lost its registration for a moment reminds the NMS of its tunnels.
+            let excused = |line: &str| line.contains("Error { no relay }") || line.contains("Peer Report");
+            let more: Vec<_> = said.difference(&whole).filter(|line| !excused(line)).collect();
             assert!(missing.is_empty() && more.is_empty(), "missing {missing:?}, more {more:?}: {replay}");
             let network = run.world.network();
             lost += network.directions().map(|d| network.wire_stats(d).drops.total()).sum::<u64>();

@@ -3,9 +3,9 @@
 //! The table of [`super`] names one of these functions in each row.
 
 use super::{
-    Credential, DirectionRequest, ErrorCode, LoginRequest, LoginResponse, Message, NetworkReport, PeerRef, ProbeReply,
-    ProbeRequest, RegistrationResponse, RelayMode, RelayResponse, RouteConfirmation, RouteDirection, TunnelRequest,
-    Want,
+    AccessEnded, Credential, DirectionRequest, ErrorCode, LoginRequest, LoginResponse, Message, NetworkReport, PeerRef,
+    ProbeReply, ProbeRequest, RegistrationResponse, RelayMode, RelayResponse, RouteConfirmation, RouteDirection,
+    TunnelRequest, Want,
 };
 use crate::name::Party;
 
@@ -45,6 +45,10 @@ pub(super) fn login_response(m: &LoginResponse, _: &Party) -> Vec<String> {
 
 pub(super) fn registration_response(m: &RegistrationResponse, _: &Party) -> Vec<String> {
     owned(&[if m.nat { "NAT: yes" } else { "NAT: no" }, "virtual IPv4", "virtual IPv6"])
+}
+
+pub(super) fn access_ended(m: &AccessEnded, _: &Party) -> Vec<String> {
+    vec![format!("peer: {}", m.peer.short())]
 }
 
 pub(super) fn direction_request(m: &DirectionRequest, _: &Party) -> Vec<String> {

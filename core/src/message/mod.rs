@@ -84,7 +84,7 @@ messages! {
     /// Any part → any part: keeps NAT mappings and sessions alive.
     5 "Keep Alive" KeepAlive shows describe::words(&[]);
 
-    /// The answer to a Keep Alive, and to a Network Report.
+    /// The answer to a Keep Alive, a Network Report, a Peer Report, and an Access Ended (conventional method).
     6 "Keep Alive Ack" KeepAliveAck shows describe::words(&[]);
 
     /// Initiator → NMS: find me a way to this peer (Figs. 3–5, 7–9).
@@ -199,6 +199,19 @@ messages! {
         /// The least that is too old.
         last: u64,
     }) shows describe::words(&[]);
+
+    /// NMS → node: the access of a peer has ended that you were directed to. A Keep Alive Ack answers it (conventional
+    /// method).
+    23 "Access Ended" AccessEnded(AccessEnded {
+        /// The peer.
+        peer: Fqdn,
+    }) shows describe::access_ended;
+
+    /// Node → NMS: I have tunnels with these, though I have just registered. A Keep Alive Ack answers it.
+    24 "Peer Report" PeerReport(PeerReport {
+        /// The peers.
+        peers: Vec<Fqdn>,
+    }) shows describe::words(&["peers"]);
 
     packets:
     /// A tunnelled packet, node → node.

@@ -8,6 +8,7 @@
 //! A node is who its session says: in the conventional method the holder of its common key, in the proposed method the
 //! subject of its certificate. Nothing in a message's body can change that.
 
+mod access;
 mod registry;
 mod routing;
 mod survey;
@@ -20,6 +21,7 @@ use bytes::BytesMut;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use self::access::Access;
 use self::registry::{Registration, Session};
 use self::routing::{Pending, PendingId};
 use crate::conventional::keys::Direction;
@@ -41,6 +43,7 @@ use crate::timing::{Due, Timer, earliest};
 use crate::tls::{TlsError, WallClock};
 use crate::version::Versions;
 
+pub use access::{MAX_HOLDERS, MAX_UNTOLD};
 pub use registry::MAX_NODES;
 pub use routing::{MAX_PENDING, MAX_PENDING_PER_NODE};
 
@@ -111,6 +114,7 @@ pub struct Nms {
     /// By either node.
     concerned: BTreeSet<(NodeId, PendingId)>,
     pending_timers: Timers<PendingId>,
+    access: Access,
     out: VecDeque<Output>,
 }
 
@@ -148,6 +152,7 @@ impl Nms {
             asked: BTreeMap::new(),
             concerned: BTreeSet::new(),
             pending_timers: Timers::default(),
+            access: Access::default(),
             out: VecDeque::new(),
         })
     }
@@ -163,6 +168,11 @@ impl Nms {
             ServiceCommand::Trust(roots) => {
                 if self.links.trust(now, roots).is_err() {
                     self.dropped(DropReason::BadTrust);
+                }
+            }
+            ServiceCommand::Revoked(names) => {
+                for name in names {
+                    self.end_access(now, &name);
                 }
             }
             ServiceCommand::Stop => {
@@ -244,7 +254,7 @@ impl Nms {
                 LinkOutput::Connected { link, peer, .. } => self.on_link(now, link, &peer),
                 LinkOutput::Frame(link, header, body) => self.on_frame(now, link, &header, &body),
                 LinkOutput::Datagram(..) => self.dropped(DropReason::Unexpected),
-                LinkOutput::Closed(link, _) => self.on_link_closed(now, link),
+                LinkOutput::Closed(link, reason) => self.on_link_closed(now, link, reason),
                 LinkOutput::Dropped(reason) => self.dropped(reason),
             }
         }
@@ -276,6 +286,8 @@ impl Nms {
             Message::DirectionRequest(request) => self.on_direction_request(now, node, header, &request),
             Message::NetworkReport(report) => self.on_network_report(now, node, header.transaction, &report),
             Message::RouteConfirmation(m) => self.on_confirmation(now, node, header.transaction, m.leg),
+            Message::PeerReport(report) => self.on_peer_report(now, node, header.transaction, &report.peers),
+            Message::KeepAliveAck if self.on_told(node, header.transaction) => {}
             _ => self.dropped(DropReason::Unexpected),
         }
     }
@@ -306,6 +318,7 @@ impl Machine for Nms {
                 self.links.handle_timeout(now);
                 self.expire(now);
                 self.pending_timeout(now);
+                self.tell_ended_again(now);
             }
             Input::Command(command) => self.on_command(now, command),
         }
@@ -318,7 +331,7 @@ impl Machine for Nms {
 
     fn next_timer(&self) -> Option<Due> {
         let silent = self.expiry.next().map(|at| Timer::SilentNode.at(at));
-        earliest([self.links.next_timer(), silent, self.next_pending_timer()])
+        earliest([self.links.next_timer(), silent, self.next_pending_timer(), self.access.next_timer()])
     }
 
     fn tables(&self) -> Tables {
@@ -328,6 +341,7 @@ impl Machine for Nms {
             ("registrations", self.nodes.len().max(self.expiry.count())),
             ("route constructions", self.pending.len().max(self.asked.len()).max(self.concerned.len() / 2)),
             ("timers", self.pending_timers.count()),
+            ("access", self.access.count()),
         ]
     }
 }

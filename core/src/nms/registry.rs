@@ -14,7 +14,7 @@ use crate::key::Key128;
 use crate::machine::{Output, Transmit};
 use crate::message::{ErrorCode, Message, RegistrationRequest, RegistrationResponse};
 use crate::name::{Fqdn, NodeId, Party};
-use crate::quic::LinkId;
+use crate::quic::{LinkClosed, LinkId};
 use crate::route::optimal::{Reach, Sight};
 use crate::route::{Network, Policy, is_private};
 use crate::store::StoreError;
@@ -218,6 +218,7 @@ impl Nms {
         self.nodes.insert(node, Registration { name, network, sight, own, probes, session, answer: last });
         self.send(now, node, header.transaction, 0, &Message::RegistrationResponse(answer));
         self.void_pending_of(now, node);
+        self.access_begins(now, node);
     }
 
     /// Takes the epoch of a registration, or gives the least that would be taken.
@@ -309,16 +310,21 @@ impl Nms {
         }
     }
 
-    fn forget_link(&mut self, link: LinkId) {
+    pub(super) fn forget_link(&mut self, link: LinkId) {
         self.waits_no_more(link);
         self.link_nodes.remove(&link);
     }
 
-    pub(super) fn on_link_closed(&mut self, now: Instant, link: LinkId) {
-        let nodes: Vec<NodeId> = self.link_nodes.get(&link).into_iter().flatten().map(|&(node, _)| node).collect();
+    pub(super) fn on_link_closed(&mut self, now: Instant, link: LinkId, reason: LinkClosed) {
+        let nodes: Vec<_> = self.link_nodes.get(&link).into_iter().flatten().cloned().collect();
         self.forget_link(link);
-        for node in nodes {
+        for (node, name) in nodes {
             if self.is_on(node, link) {
+                if reason == LinkClosed::Authentication {
+                    // Its certificate counts no more.
+                    self.end_access(now, &name);
+                    continue;
+                }
                 self.nodes.remove(&node);
                 self.void_pending_of(now, node);
             }

@@ -253,14 +253,16 @@ impl Nms {
 
     fn tell_initiator(&mut self, now: Instant, id: PendingId, cid: Option<RelayCid>, count: u8) {
         let Some(direction) = self.direction(id, Dialer::Initiator, cid) else { return };
-        let (node, transaction) = (self.pending[&id].initiator, self.pending[&id].transaction);
-        self.send(now, node, transaction, count, &Message::RouteDirectionInitiator(direction));
+        let Pending { initiator, responder, transaction, .. } = self.pending[&id];
+        self.holds(initiator, responder);
+        self.send(now, initiator, transaction, count, &Message::RouteDirectionInitiator(direction));
     }
 
     fn tell_responder(&mut self, now: Instant, id: PendingId, count: u8) {
         let Some(direction) = self.direction(id, Dialer::Responder, None) else { return };
-        let node = self.pending[&id].responder;
-        self.send(now, node, id, count, &Message::RouteDirectionResponder(direction));
+        let Pending { initiator, responder, .. } = self.pending[&id];
+        self.holds(responder, initiator);
+        self.send(now, responder, id, count, &Message::RouteDirectionResponder(direction));
     }
 
     /// What the node in role `to` must know.

@@ -11,6 +11,7 @@
 //! | part | owns |
 //! |---|---|
 //! | `cloud` | login, registration, the session with the NMS |
+//! | `reports` | which peers the NMS has to be reminded of |
 //! | `survey` | how the network treats the node's packets |
 //! | `routes` | peers, requests, the choice of the tunnel, and what waits for one |
 //! | `inner` | packets of applications, DNS |
@@ -23,8 +24,8 @@
 //! |---|---|---|
 //! | carriage | logins, sessions and messages of the NMS | `cloud` |
 //! | carriage | Route Directions, tunnels up and down, packets out of tunnels | `routes` |
-//! | `cloud` | registered, not registered | `inner`, `routes`, `survey` |
-//! | `cloud` | an acknowledged message | `survey` |
+//! | `cloud` | registered, not registered | `inner`, `routes`, `survey`, `reports` |
+//! | `cloud` | an acknowledged message | `survey`, `reports` |
 //! | `survey` | the network is known | `routes` |
 //! | `routes` | the NMS is in doubt | `cloud` |
 //! | `routes` | a packet for applications, the answer to a query | `inner` |
@@ -64,6 +65,7 @@ mod inner;
 mod part;
 mod places;
 mod proposed;
+mod report;
 mod routes;
 #[cfg(test)]
 mod rows;
@@ -82,6 +84,7 @@ use self::cloud::{Cloud, CloudInput, CloudOutput};
 use self::inner::{Inner, InnerInput, InnerOutput};
 use self::part::{Part, Random, TunnelId, Turn, fork};
 use self::places::Places;
+use self::report::{ReportInput, ReportOutput, Reports};
 use self::routes::{RouteInput, RouteOutput, Routes};
 use self::survey::{Survey, SurveyInput, SurveyOutput};
 use crate::event::{DropReason, Event};
@@ -107,6 +110,7 @@ pub struct Node {
     cloud: Cloud,
     survey: Survey,
     routes: Routes,
+    reports: Reports,
     inner: Inner,
     out: VecDeque<Output>,
     /// Emptied buffers, so that no packet costs an allocation.
@@ -128,6 +132,7 @@ impl Node {
             cloud: Cloud::new(config.addresses, config.port, reliable, config.tls.clock),
             survey: Survey::new(&config.name, reliable, fork(&mut rng)),
             routes: Routes::new(config.name.clone(), config.overlay.clone(), reliable),
+            reports: Reports::new(reliable),
             inner: Inner::new(config.name, config.overlay),
             places,
             random: Random::new(rng),
@@ -216,6 +221,12 @@ impl Node {
         let (direction, initiator) = match message {
             Message::RouteDirectionInitiator(direction) => (direction, true),
             Message::RouteDirectionResponder(direction) => (direction, false),
+            Message::AccessEnded(ended) => {
+                if !self.carriage.is_reliable() {
+                    self.carriage.send_nms(now, transaction, count, Message::KeepAliveAck);
+                }
+                return self.tell_routes(now, RouteInput::Revoked(ended.peer));
+            }
             Message::Error(code) => return self.tell_routes(now, RouteInput::Refused { transaction, code }),
             _ => return self.dropped(DropReason::Unexpected),
         };
@@ -244,12 +255,25 @@ impl Node {
                 self.tell_routes(now, RouteInput::Registered(addresses));
                 let (nms, places) = (self.cloud.nms().to_vec(), self.places.clone());
                 self.tell_survey(now, SurveyInput::Registered { plan: survey, nms, places });
+                self.tell_reports(now, ReportInput::Registered(self.routes.tunnelled()));
             }
-            CloudOutput::Unregistered => self.tell_routes(now, RouteInput::Unregistered),
+            CloudOutput::Unregistered => {
+                self.tell_routes(now, RouteInput::Unregistered);
+                self.tell_reports(now, ReportInput::Unregistered);
+            }
             CloudOutput::Acknowledged(transaction) => {
+                self.tell_reports(now, ReportInput::Acknowledged(transaction));
                 self.tell_survey(now, SurveyInput::Acknowledged(transaction));
             }
             CloudOutput::Event(event) => self.event(event),
+        }
+    }
+
+    fn tell_reports(&mut self, now: Instant, input: ReportInput) {
+        let mut out = Vec::new();
+        self.reports.handle(&mut Turn::new(now, &mut self.random, &mut out), input);
+        for ReportOutput { transaction, count, message } in out {
+            self.carriage.send_nms(now, transaction, count, message);
         }
     }
 
@@ -372,6 +396,7 @@ impl Machine for Node {
                 self.tell_routes(now, RouteInput::Timeout);
                 self.drain_carriage(now);
                 self.tell_survey(now, SurveyInput::Timeout);
+                self.tell_reports(now, ReportInput::Timeout);
             }
             Input::Command(command) => self.on_command(now, command),
         }
@@ -395,7 +420,8 @@ impl Machine for Node {
     }
 
     fn next_timer(&self) -> Option<Due> {
-        let parts = [self.cloud.next_timer(), self.routes.next_timer(), self.survey.next_timer()];
+        let (survey, reports) = (self.survey.next_timer(), self.reports.next_timer());
+        let parts = [self.cloud.next_timer(), self.routes.next_timer(), survey, reports];
         earliest(parts.into_iter().chain([self.carriage.next_timer()]))
     }
 

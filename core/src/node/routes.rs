@@ -207,6 +207,16 @@ impl Routes {
         }
     }
 
+    /// The names of the peers to which there is a tunnel, or one is being built.
+    pub(super) fn tunnelled(&self) -> Vec<Fqdn> {
+        let tunnelled = self.peers.iter().filter(|peer| peer.tunnels().next().is_some());
+        let names = tunnelled.filter_map(|peer| match &peer.reference {
+            PeerRef::Name(name) => Some(name.clone()),
+            PeerRef::Virtual(_) => None,
+        });
+        names.collect()
+    }
+
     /// Every peer, in the order in which they were first asked for, with the tunnel that carries its packets. What that
     /// tunnel is, the carriage knows.
     pub(super) fn status(&self) -> impl Iterator<Item = (PeerStatus, Option<TunnelId>)> {

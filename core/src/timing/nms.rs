@@ -29,4 +29,11 @@ timings! {
     /// Why: below the initiator's own `DIRECTION_RETRY`, 500 ms: the NMS knows which of the messages is missing, and
     /// repeats that one before the initiator repeats the first.
     ROUTING_RETRY: Duration = Duration::from_millis(400);
+
+    /// The NMS tells a node this often more that the access of a peer has ended, until the node acknowledges it
+    /// (conventional method; after `ROUTING_RETRY`, then with back-off).
+    ///
+    /// Why: eight retransmissions take 7 s. A node that did not hear one of them has lost the NMS by then (3.5 s), and
+    /// is told when it registers again.
+    ACCESS_ENDED_RETRIES: u8 = 8;
 }

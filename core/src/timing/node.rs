@@ -55,6 +55,12 @@ timings! {
     /// by each node two to four times a minute.
     CLOUD_LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+    /// A Peer Report is sent this often in all, until the NMS acknowledges it (conventional method).
+    ///
+    /// Why: the waits are those of a Keep Alive ([`NMS_KEEP_ALIVE_TRIES`]), which gives the NMS up where it does not
+    /// answer. Then another registration brings another report.
+    PEER_REPORT_TRIES: u8 = 4;
+
     /// Probes that were not answered are sent again after this.
     ///
     /// Why: a quarter of [`SURVEY_LENGTH`]: all [`PROBE_TRIES`] fit, and the last has a quarter of a second for its

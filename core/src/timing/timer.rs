@@ -61,6 +61,8 @@ timers! {
     SurveyEnd => "survey ends",
     /// A node sends its Network Report again.
     ReportRetry => "Network Report sent again",
+    /// A node sends its Peer Report again.
+    PeerReportRetry => "Peer Report sent again",
     /// A node asks where it is seen now.
     ProbeRefresh => "next Probe of where the node is seen",
     /// A node gives a peer up to which there is no tunnel.
@@ -105,6 +107,8 @@ timers! {
     RoutingRetry => "Relay Request or Route Direction sent again",
     /// The NMS forgets a route construction.
     RouteForgotten => "route construction forgotten",
+    /// The NMS tells a node again that the access of a peer has ended.
+    AccessEnded => "Access Ended sent again",
     /// The TRS forgets a path that carried nothing.
     IdlePath => "idle path forgotten",
     /// The TRS forgets a Tunnel Request that was not answered.

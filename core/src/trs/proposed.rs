@@ -79,6 +79,14 @@ impl Legs {
                     dropped(out, DropReason::BadTrust);
                 }
             }
+            ServiceCommand::Revoked(names) => {
+                let revoked = |(_, leg): &(&LinkId, &Leg)| leg.names.iter().any(|name| names.contains(name));
+                let legs: Vec<LinkId> = self.legs.iter().filter(revoked).map(|(&link, _)| link).collect();
+                for link in legs {
+                    self.links.close(now, link);
+                    self.on_closed(now, link);
+                }
+            }
             ServiceCommand::Stop => self.links.close_all(now),
         }
     }

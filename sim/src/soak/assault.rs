@@ -16,6 +16,8 @@
 //!   tunnel may be lost (I7).
 //! * **The end of time.** An attacker with a node's certificate or common key registers it with the greatest epoch. The
 //!   node must be able to register again (I7).
+//! * **An expulsion.** A node's certificate is revoked. Within five seconds its peers must have ended their tunnels to
+//!   it (I12).
 //! * **A dead end.** An application asks for a peer that does not exist, while the NMS is out of reach. The node must
 //!   give the peer up (I5).
 //! * **An impostor.** A node was told another node's address. No application may receive a packet from that address
@@ -44,7 +46,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::depth::Depth;
-use super::model::permits_at_last;
+use super::model::{EXPULSION, permits_at_last};
 use super::violation::{Invariant, Violation, violation};
 use super::wires::Kept;
 use crate::host::Host;
@@ -123,6 +125,7 @@ pub(super) fn violations(
     assault.rebirth(seed, watch);
     // A node that is shut out would fail what follows as well.
     if assault.found.is_empty() {
+        assault.expel(seed);
         assault.forget(seed, watch, &arrived);
         assault.abandon();
         if depth.flood {
@@ -383,6 +386,21 @@ impl Assault<'_> {
             let text =
                 format!("of {REBORN} packets that {from} sent to {to} after a restart, {delivered} were delivered");
             self.break_of(Invariant::I7, text);
+        }
+    }
+
+    fn expel(&mut self, seed: u64) {
+        // The attacks that follow need the first node.
+        let Some((a, b)) = self.pairs().into_iter().next() else { return };
+        let (expelled, peer) = if a == 0 { (b, a) } else { (a, b) };
+        let name = self.scenario.nodes[expelled].name.clone();
+        self.world.revoke(seed, &name);
+        self.wait(EXPULSION);
+        let peers = self.world.look(peer, |host| host.machine().peers());
+        if peers.iter().any(|other| other.peer == name.as_str() && other.tunnel.is_some()) {
+            let me = self.name(Actor::Node(peer));
+            let text = format!("{me} still has a tunnel to {} five seconds after its revocation", name.short());
+            self.break_of(Invariant::I12, text);
         }
     }
 

@@ -20,6 +20,8 @@
 //! * **I9, determinism.** The same bytes in a second run, and on the other engine.
 //! * **I10, secrecy.** No plaintext of an application on any wire. In the conventional method, no end key that the TRS
 //!   could unwrap.
+//! * **I12, the end of access.** Five seconds after the revocation of a node's certificate no peer has a tunnel to it:
+//!   see [`assault`].
 //!
 //! I3, I8's secrets and I10 cost much, and are checked in a share of the runs: see [`Depth`]. Checks that need an
 //! attacker are in `assault`.

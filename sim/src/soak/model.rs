@@ -33,8 +33,11 @@
 //! | the AS or the TRS crashes and starts again | [`RESTORED`] |
 //! | the AS or the NMS crashes, and a tunnel is up | not at all |
 //!
-//! **Silence** is demanded of two nodes of the proposed method once the certificate of one was revoked, or has expired
-//! and the node has started again since.
+//! **Silence** is demanded of two nodes once the certificate of one was revoked [`EXPULSION`] ago, if nothing disturbed
+//! the network then or since, or [`HEALING`] after the last fault. Not of a node with a password, which the AS admits
+//! again, nor of two nodes that have both lost their access, whom nobody tells.
+//! In the proposed method silence is demanded, too, if the certificate has expired and the node has started again
+//! since.
 //!
 //! **Exemptions.** The protocol cannot promise delivery everywhere (`core/PROTOCOL.md`, "Limits"):
 //!
@@ -59,8 +62,8 @@ use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Family, Far, Link, LinkAt, Method, Node, Pair, Policy, Probes, Role, Scenario, ServiceName, SiteV4, SiteV6,
-    Trait,
+    Action, Family, Far, Link, LinkAt, Login, Method, Node, Pair, Policy, Probes, Role, Scenario, ServiceName, SiteV4,
+    SiteV6, Trait,
 };
 
 use self::links::{is_clear, is_good};
@@ -155,7 +158,9 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
             _ => None,
         };
         let silence = match action {
-            Action::Echo(probes) if moment.is_shut_out(probes.pair) && !is_readmitted(scenario, began, at, probes) => {
+            Action::Echo(probes)
+                if moment.is_shut_out(at, probes.pair) && !is_readmitted(scenario, began, at, probes) =>
+            {
                 Some((probes.pair, Wanted::Silence))
             }
             _ => None,
@@ -202,6 +207,9 @@ pub fn ways(scenario: &Scenario, pair: Pair) -> Option<BTreeMap<(usize, Family),
     Some(across.collect())
 }
 
+/// In which time a revocation has reached every node that can be reached.
+pub const EXPULSION: Duration = Duration::from_secs(5);
+
 /// Whether all that applications send is small.
 fn is_small(action: &Action) -> bool {
     matches!(action, Action::Echo(probes) | Action::Udp(probes) if probes.payload_bytes <= SMALL)
@@ -213,8 +221,8 @@ struct Moment {
     /// With firewalls, links and places as they are now.
     now: Scenario,
     started: Vec<bool>,
-    /// Whose certificates were taken back.
-    revoked: BTreeSet<usize>,
+    /// Whose certificates were taken back, and from when on nothing may pass.
+    revoked: BTreeMap<usize, Instant>,
     /// Whose certificates have expired; and who of them has started again since, and so has no connection from before.
     expired: BTreeSet<usize>,
     barred: BTreeSet<usize>,
@@ -253,7 +261,7 @@ impl Moment {
         Self {
             now: scenario.clone(),
             started,
-            revoked: BTreeSet::new(),
+            revoked: BTreeMap::new(),
             expired: BTreeSet::new(),
             barred: BTreeSet::new(),
             doubtful: if clocks { expiring } else { BTreeSet::new() },
@@ -289,11 +297,15 @@ impl Moment {
                 self.barred.extend(self.expired.get(node).filter(|node| !self.doubtful.contains(node)));
             }
             Action::Stop(node) | Action::StopInOrder(node) => self.started[*node] = false,
-            Action::Revoke(node) => drop(self.revoked.insert(*node)),
+            Action::Revoke(node) => {
+                let is_calm = at >= self.last + HEALING;
+                self.revoked.insert(*node, at + if is_calm { EXPULSION } else { HEALING });
+            }
             Action::Expire(node) => drop(self.expired.insert(*node)),
             Action::Renew(node) => {
                 self.started[*node] = true;
-                for shut_out in [&mut self.revoked, &mut self.expired, &mut self.barred] {
+                self.revoked.remove(node);
+                for shut_out in [&mut self.expired, &mut self.barred] {
                     shut_out.remove(node);
                 }
             }
@@ -406,15 +418,22 @@ impl Moment {
         later.permits_all(pair, sent)
     }
 
-    /// Whether two nodes must not talk any more. Only the proposed method knows each other's certificates.
-    fn is_shut_out(&self, pair: Pair) -> bool {
-        self.now.method == Method::Proposed
-            && [pair.from, pair.to].iter().any(|node| self.revoked.contains(node) || self.barred.contains(node))
+    /// Whether two nodes must not talk any more.
+    fn is_shut_out(&self, at: Instant, pair: Pair) -> bool {
+        // A disturbance after the revocation may keep a node from hearing of it.
+        let quiet = |since: Instant| since <= at && (self.last + EXPULSION <= since || self.last + HEALING <= at);
+        // Nobody tells two outcasts of each other.
+        let told = |other: &usize| self.now.login == Login::Certificate && self.is_certified(*other);
+        [(pair.from, pair.to), (pair.to, pair.from)].iter().any(|(node, other)| {
+            self.revoked.get(node).is_some_and(|&since| quiet(since)) && told(other)
+                || self.now.method == Method::Proposed && self.barred.contains(node)
+        })
     }
 
     /// Whether a node's certificate counts, for everybody.
     fn is_certified(&self, node: usize) -> bool {
-        [&self.revoked, &self.expired, &self.doubtful].iter().all(|without| !without.contains(&node))
+        let lapsed = [&self.expired, &self.doubtful].iter().any(|without| without.contains(&node));
+        !lapsed && !self.revoked.contains_key(&node)
     }
 
     /// Whether two nodes may talk, in packets as large as what they send.

@@ -1,0 +1,180 @@
+//! Access that ends: a revoked certificate, a removed device.
+//!
+//! The NMS remembers which node it told where which peer is (*holds* it). When a peer's access ends, its registration
+//! goes, and each holder gets *Access Ended*, on which the holder ends its tunnels with that peer. A holder that is not
+//! registered at that moment is told when it registers again.
+//!
+//! An NMS that was restarted remembers nothing. So a node that registers while it has tunnels names their peers in a
+//! *Peer Report*. The NMS then holds it to be their holder again, and tells it at once which of them are no devices any
+//! more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand_chacha::rand_core::RngCore;
+
+use super::registry::Session;
+use super::{MAX_NODES, Nms};
+use crate::message::{AccessEnded, Message};
+use crate::name::{Fqdn, NodeId};
+use crate::time::Instant;
+use crate::timers::{Backoff, Timers};
+use crate::timing::nms::{ACCESS_ENDED_RETRIES, ROUTING_RETRY};
+use crate::timing::{Due, Timer};
+
+/// Most pairs of a node and a peer that it was directed to. Beyond it the NMS tells every registered node instead.
+pub const MAX_HOLDERS: usize = 1 << 20;
+/// Most messages *Access Ended* that wait for their Keep Alive Acks (conventional method).
+pub const MAX_UNTOLD: usize = 65_536;
+
+/// Who holds whom, and who has yet to be told.
+#[derive(Default)]
+pub(super) struct Access {
+    /// Peer, and the node that was told where it is.
+    holders: BTreeSet<(NodeId, NodeId)>,
+    /// There were more than [`MAX_HOLDERS`].
+    overflowed: bool,
+    /// Names whose access ended, and that have not registered since.
+    ended: BTreeMap<NodeId, Fqdn>,
+    /// A holder that was not registered when the access of a peer ended, and that peer.
+    due: BTreeSet<(NodeId, NodeId)>,
+    /// Told, and not acknowledged yet (conventional method), by transaction.
+    untold: BTreeMap<u32, Untold>,
+    timers: Timers<u32>,
+}
+
+struct Untold {
+    holder: NodeId,
+    peer: Fqdn,
+    retry: Backoff,
+}
+
+impl Access {
+    /// The largest of the tables.
+    pub(super) fn count(&self) -> usize {
+        self.holders.len().max(self.due.len()).max(self.ended.len()).max(self.untold.len())
+    }
+
+    /// What the earliest timer is for.
+    pub(super) fn next_timer(&self) -> Option<Due> {
+        self.timers.next().map(|at| Timer::AccessEnded.at(at))
+    }
+
+    fn remember<T: Ord>(set: &mut BTreeSet<T>, item: T) -> bool {
+        set.contains(&item) || set.len() < MAX_HOLDERS && set.insert(item)
+    }
+}
+
+impl Nms {
+    /// A node is told where a peer is.
+    pub(super) fn holds(&mut self, holder: NodeId, peer: NodeId) {
+        if !Access::remember(&mut self.access.holders, (peer, holder)) {
+            self.access.overflowed = true;
+        }
+    }
+
+    /// The access of a name ends: its registration, and its tunnels at those that hold it.
+    pub(super) fn end_access(&mut self, now: Instant, name: &Fqdn) {
+        let node = NodeId::of(name);
+        // What the node knows of its last login is worth nothing any more: the AS decides whether there is another one.
+        let mut key = self.new_key();
+        if matches!(self.store.common_key(node), Ok(Some(_))) {
+            let _ = self.store.put_common_key(node, &key);
+        }
+        key.0.fill(0);
+        if let Some(registration) = self.nodes.remove(&node) {
+            self.expiry.set(node, None);
+            if let Session::Proposed { link } = registration.session {
+                self.forget_link(link);
+                self.links.close(now, link);
+            }
+            self.void_pending_of(now, node);
+        }
+        if self.access.ended.len() < MAX_NODES {
+            self.access.ended.insert(node, name.clone());
+        }
+        let range = (node, NodeId([0; 16]))..=(node, NodeId([255; 16]));
+        let mut holders: Vec<NodeId> = self.access.holders.range(range).map(|&(_, holder)| holder).collect();
+        for &holder in &holders {
+            self.access.holders.remove(&(node, holder));
+        }
+        if self.access.overflowed {
+            holders.extend(self.nodes.keys().copied().filter(|&other| other != node));
+        }
+        if defect!(RevocationUntold) {
+            return;
+        }
+        for holder in holders {
+            if self.nodes.contains_key(&holder) {
+                self.tell_ended(now, holder, name.clone());
+            } else if !Access::remember(&mut self.access.due, (holder, node)) {
+                self.access.overflowed = true;
+            }
+        }
+    }
+
+    /// A node has registered: its own access stands, and it learns what it missed.
+    pub(super) fn access_begins(&mut self, now: Instant, node: NodeId) {
+        self.access.ended.remove(&node);
+        let range = (node, NodeId([0; 16]))..=(node, NodeId([255; 16]));
+        let due: Vec<NodeId> = self.access.due.range(range).map(|&(_, peer)| peer).collect();
+        for peer in due {
+            self.access.due.remove(&(node, peer));
+            if let Some(name) = self.access.ended.get(&peer).cloned() {
+                self.tell_ended(now, node, name);
+            }
+        }
+    }
+
+    /// A node that registered anew names the peers of its tunnels.
+    pub(super) fn on_peer_report(&mut self, now: Instant, node: NodeId, transaction: u32, peers: &[Fqdn]) {
+        self.send(now, node, transaction, 0, &Message::KeepAliveAck);
+        for name in peers {
+            let peer = NodeId::of(name);
+            let ended = self.access.ended.contains_key(&peer) || matches!(self.store.device(peer), Ok(None));
+            if ended && !defect!(RevocationUntold) {
+                self.tell_ended(now, node, name.clone());
+            } else if peer != node {
+                self.holds(node, peer);
+            }
+        }
+    }
+
+    fn tell_ended(&mut self, now: Instant, holder: NodeId, peer: Fqdn) {
+        let transaction = self.rng.next_u32();
+        let message = Message::AccessEnded(AccessEnded { peer: peer.clone() });
+        self.send(now, holder, transaction, 0, &message);
+        let sealed = self.nodes.get(&holder).is_some_and(super::Registration::is_sealed);
+        if sealed && self.access.untold.len() < MAX_UNTOLD {
+            let retry = Backoff::start(now, ROUTING_RETRY);
+            self.access.timers.set(transaction, Some(retry.next));
+            self.access.untold.insert(transaction, Untold { holder, peer, retry });
+        }
+    }
+
+    /// A Keep Alive Ack of a node: of an *Access Ended*, nothing else of ours asks for one. False if it is not.
+    pub(super) fn on_told(&mut self, node: NodeId, transaction: u32) -> bool {
+        let told = self.access.untold.get(&transaction).is_some_and(|untold| untold.holder == node);
+        if told {
+            self.access.untold.remove(&transaction);
+            self.access.timers.set(transaction, None);
+        }
+        told
+    }
+
+    pub(super) fn tell_ended_again(&mut self, now: Instant) {
+        while let Some(transaction) = self.access.timers.pop_due(now) {
+            let Some(untold) = self.access.untold.get_mut(&transaction) else { continue };
+            let (holder, peer, count) = (untold.holder, untold.peer.clone(), untold.retry.sent);
+            untold.retry.again(now);
+            let next = untold.retry.next;
+            if count > ACCESS_ENDED_RETRIES || !self.nodes.contains_key(&holder) {
+                self.access.untold.remove(&transaction);
+                // It is told when it registers again.
+                Access::remember(&mut self.access.due, (holder, NodeId::of(&peer)));
+                continue;
+            }
+            self.access.timers.set(transaction, Some(next));
+            self.send(now, holder, transaction, count, &Message::AccessEnded(AccessEnded { peer }));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Which peers this node has tunnels with, told to the NMS at each registration that finds some.
+//!
+//! An NMS that was restarted does not know whom it directed to whom, and could not tell that a peer's access has ended.
+
+use std::collections::BTreeMap;
+
+use super::part::{Part, Turn};
+use crate::message::{MAX_ADDRESSES, Message, PeerReport};
+use crate::name::Fqdn;
+use crate::time::Instant;
+use crate::timers::Backoff;
+use crate::timing::node::{CLOUD_RETRY, PEER_REPORT_TRIES};
+use crate::timing::{Due, Timer};
+
+/// What can happen to [`Reports`].
+pub(super) enum ReportInput {
+    /// The node registered, and has tunnels with these.
+    Registered(Vec<Fqdn>),
+    /// The registration is lost.
+    Unregistered,
+    /// The NMS acknowledged a message.
+    Acknowledged(u32),
+    /// Time has passed.
+    Timeout,
+}
+
+/// A Peer Report to send; `count` is the number of its earlier transmissions.
+pub(super) struct ReportOutput {
+    pub(super) transaction: u32,
+    pub(super) count: u8,
+    pub(super) message: Message,
+}
+
+/// See the [module](self).
+pub(super) struct Reports {
+    /// Whether messages to the NMS arrive without being sent again.
+    reliable: bool,
+    /// Not acknowledged yet; one for each sixteen of the peers, which are limited.
+    waiting: BTreeMap<u32, (Message, Backoff)>,
+}
+
+impl Reports {
+    pub(super) fn new(reliable: bool) -> Self {
+        Self { reliable, waiting: BTreeMap::new() }
+    }
+
+    /// When the next one is due.
+    fn next(&self) -> Option<Instant> {
+        self.waiting.values().map(|(_, retry)| retry.next).min()
+    }
+}
+
+impl Part for Reports {
+    type Input = ReportInput;
+    type Output = ReportOutput;
+
+    fn handle(&mut self, turn: &mut Turn<'_, ReportOutput>, input: ReportInput) {
+        match input {
+            ReportInput::Registered(peers) => {
+                self.waiting.clear();
+                for peers in peers.chunks(MAX_ADDRESSES) {
+                    let transaction = turn.random.u32();
+                    let message = Message::PeerReport(PeerReport { peers: peers.to_vec() });
+                    if !self.reliable {
+                        self.waiting.insert(transaction, (message.clone(), Backoff::start(turn.now, CLOUD_RETRY)));
+                    }
+                    turn.push(ReportOutput { transaction, count: 0, message });
+                }
+            }
+            ReportInput::Unregistered => self.waiting.clear(),
+            ReportInput::Acknowledged(transaction) => {
+                self.waiting.remove(&transaction);
+            }
+            ReportInput::Timeout => {
+                self.waiting.retain(|_, (_, retry)| retry.next > turn.now || retry.sent < PEER_REPORT_TRIES);
+                for (&transaction, (message, retry)) in &mut self.waiting {
+                    if retry.next <= turn.now {
+                        turn.push(ReportOutput { transaction, count: retry.sent, message: message.clone() });
+                        retry.again(turn.now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_timer(&self) -> Option<Due> {
+        self.next().map(|at| Timer::PeerReportRetry.at(at))
+    }
+}
