@@ -1,10 +1,10 @@
-//! The Authentication Service (AS; `as` is a word of Rust's own).
+//! The Authentication Service (AS). The module is `auth` because `as` is a keyword of Rust.
 //!
-//! A node proves itself, by certificate or (conventional method only) password, and learns its name and where the NMS
-//! is. In the conventional method the AS also makes the common key and leaves it in the store that it shares with the
-//! NMS (paper §2.2.1); in the proposed method it makes no key at all (paper §3.3.1).
+//! A node authenticates by certificate or (conventional method only) password. It learns its name and the addresses of
+//! the NMS. In the conventional method the AS also makes the common key and puts it into the store that it shares with
+//! the NMS (paper §2.2.1). In the proposed method it makes no key (paper §3.3.1).
 //!
-//! Passwords are checked only so often (`guesses`); who asks beyond that is told to ask again.
+//! The rate of password checks is limited (`guesses`). A login beyond the limit is answered by "service unavailable".
 
 mod guesses;
 
@@ -37,14 +37,14 @@ use crate::version::Versions;
 /// Most logins over TCP at one time.
 pub const MAX_LOGINS: usize = 4096;
 
-/// What the AS is told before it starts.
+/// The configuration of the AS.
 #[derive(Clone)]
 pub struct AuthConfig {
-    /// Who it is, and how it speaks TLS and QUIC.
+    /// Its identity, and its TLS and QUIC settings.
     pub quic: QuicConfig,
-    /// Where the NMS is in the conventional method, both families; handed to every node that logs in over TCP.
+    /// The NMS's addresses in the conventional method, both families. A node that logs in over TCP gets them.
     pub nms_conventional: Vec<SocketAddr>,
-    /// Where the NMS is in the proposed method, both families; handed to every node that logs in over QUIC.
+    /// The NMS's addresses in the proposed method, both families. A node that logs in over QUIC gets them.
     pub nms_proposed: Vec<SocketAddr>,
     /// The database it shares with the NMS.
     pub store: Arc<dyn Store>,
@@ -79,7 +79,7 @@ struct Login {
 }
 
 impl Auth {
-    /// An AS that waits for logins.
+    /// An AS without logins under way.
     pub fn new(config: AuthConfig) -> Result<Self, TlsError> {
         let mut rng = ChaCha20Rng::from_seed(config.seed);
         let quic = &config.quic;
@@ -162,8 +162,8 @@ impl Auth {
         }
     }
 
-    /// Checks a login and makes the answer. `names`: of the client certificate of the session that carries it; `tcp`:
-    /// from where it is, if it came over TCP, as logins of the conventional method do.
+    /// Checks a login and makes the answer. `names` are those of the session's client certificate. `tcp` is the source
+    /// address of a login over TCP (conventional method); `None` over QUIC.
     fn answer(
         &mut self,
         now: Instant,
@@ -186,7 +186,7 @@ impl Auth {
         })
     }
 
-    /// The name of the device, if it is who it says.
+    /// The name of the device, if it is authentic.
     fn authenticate(
         &mut self,
         now: Instant,
@@ -303,7 +303,7 @@ impl Auth {
     }
 }
 
-/// How logins over TCP are made.
+/// The TLS settings of logins over TCP.
 fn login_tls(env: &Environment, roots: &Roots, identity: &Identity) -> Result<Arc<rustls::ServerConfig>, TlsError> {
     tls::server_config(env, roots, identity, ClientAuth::Optional, b"").map(Arc::new)
 }

@@ -1,14 +1,14 @@
-//! Numbers that only grow, over restarts too: what carries an older one than the last is a replay.
+//! Epochs: numbers that only grow, over restarts too. A request whose epoch is not above the last one is a replay.
 //!
 //! A sender gives out [`Epochs`]. A receiver takes an epoch that is [newer than the last one](is_timely) and not above
-//! a limit. A sender whose epoch is refused is told the least that is accepted, authenticated, and goes on from there.
-//! So one sender with a wrong clock, or one that lies, cannot use up the numbers of its name: no later registration is
-//! shut out, and a clock that is ten years off costs one round trip.
+//! a limit. A sender whose epoch is refused is told the least epoch that is accepted, in an authenticated answer, and
+//! goes on from there. So one sender with a wrong clock, or one that lies, cannot use up the numbers of its name: no
+//! later registration is shut out, and a clock that is ten years off costs one round trip.
 //!
 //! | how epochs arrive | limit | why |
 //! |---|---|---|
 //! | on a link | [`EPOCH_SLACK`] ahead of the receiver's clock | the link tells a new request from a repeated one |
-//! | in datagrams | [`LAST_OF_CLOCKS`] | behind a limit that moves, a refused request could be replayed later |
+//! | in datagrams | [`LAST_OF_CLOCKS`] | if the limit moved with the clock, a refused request could be replayed later |
 
 use std::sync::Arc;
 
@@ -19,15 +19,16 @@ use crate::tls::WallClock;
 /// [`EPOCH_SLACK`], ns.
 const SLACK: u64 = EPOCH_SLACK.as_nanos() as u64;
 
-/// The latest epoch that a clock gives, ns since 1970: a day of the year 2262. Half of all numbers lie above it. They
-/// are used one by one.
+/// The latest epoch that a clock gives, ns since 1970: a day of the year 2262. Half of all 64-bit numbers lie above it.
+/// They are given out one by one.
 pub const LAST_OF_CLOCKS: u64 = i64::MAX as u64;
 
-/// Whether a receiver takes an epoch, by the last one that it took. `most`: its limit, see the [module](self).
+/// Whether a receiver accepts an epoch after the `last` one that it accepted. `most` is its limit, see the
+/// [module](self).
 ///
-/// The direct successor of the last one is always taken: that is what a sender which was refused is told. So a receiver
-/// whose clock was set back shuts nobody out. It moves the last one by 1 ns, so that nobody can use up the numbers by
-/// it.
+/// The direct successor of `last` is accepted even above the limit, because a refused sender is told exactly that
+/// number. So a receiver whose clock was set back still accepts every sender. A successor moves `last` by 1 ns only, so
+/// nobody can use up the numbers in this way.
 pub fn is_timely(last: Option<u64>, epoch: u64, most: u64) -> bool {
     let successor = last.and_then(|last| last.checked_add(1));
     last.is_none_or(|last| epoch > last) && (epoch <= most || successor == Some(epoch) || defect!(EpochWithoutLimit))
@@ -38,7 +39,7 @@ pub fn most_on_link(clock: &dyn WallClock) -> u64 {
     civil(clock).saturating_add(SLACK)
 }
 
-/// The least epoch that a receiver takes after `last`.
+/// The least epoch that a receiver accepts after `last`.
 pub fn least_after(last: Option<u64>) -> u64 {
     last.map_or(0, |last| last.saturating_add(1))
 }
@@ -50,16 +51,17 @@ pub fn civil(clock: &dyn WallClock) -> u64 {
 
 /// Gives out epochs: nanoseconds of civil time, or what the receiver asked for.
 ///
-/// Within one life they grow whatever the civil clock does, and a clock that jumps ahead is followed. If the receiver
-/// refuses one, because the clock is ahead of the receiver's or was behind when this life began, [`Self::told`] goes on
-/// from what the receiver accepts. From then on this clock does not count, only what passes.
+/// Until the process ends they grow whatever the civil clock does. If the clock jumps ahead, they follow it. The
+/// receiver refuses an epoch if the clock is ahead of its own, or was behind when the process started. [`Self::told`]
+/// then goes on from the number that the receiver accepts. From then on the civil clock is ignored: epochs grow with
+/// the time that passes.
 #[derive(Debug)]
 pub struct Epochs {
     clock: Arc<dyn WallClock>,
     last: u64,
-    /// The first reading of the clock, and the instant of it; or what the receiver told, and when.
+    /// A starting epoch and the instant at which it was valid: the clock's first reading, or what the receiver told.
     origin: Option<(u64, Instant)>,
-    /// The receiver told where to go on.
+    /// Whether the receiver told an epoch, so that the civil clock is ignored.
     told: bool,
 }
 
@@ -69,26 +71,26 @@ impl Epochs {
         Self { clock, last: 0, origin: None, told: false }
     }
 
-    /// Reads the clock, if it was never read before: what passes from now on counts, even if the clock stands still.
+    /// Reads the clock, if it was never read before. From now on epochs grow with time even if the clock stands still.
     pub fn begin(&mut self, now: Instant) {
         let civil = civil(&*self.clock);
         self.origin.get_or_insert((civil, now));
     }
 
-    /// The next one; greater than all before, or than what the receiver told since.
+    /// The next epoch. It is greater than all before, or, after [`Self::told`], at least what the receiver told.
     pub fn next(&mut self, now: Instant) -> u64 {
         let civil = civil(&*self.clock);
         let (first, at) = *self.origin.get_or_insert((civil, now));
         let passed = u64::try_from((now - at).as_nanos()).unwrap_or(u64::MAX / 2);
         let followed = if self.told { 0 } else { civil };
-        // Above what clocks give a receiver takes nothing but the next number.
+        // Above LAST_OF_CLOCKS a receiver accepts only the direct successor, so time does not count there.
         let timed = followed.max(first.saturating_add(passed)).min(LAST_OF_CLOCKS);
         self.last = self.last.saturating_add(1).max(timed);
         self.last
     }
 
-    /// The receiver refused the last one; `least` is the least that it accepts, and the next one here. That may be a
-    /// lower one than the last: the receiver took none of those above it.
+    /// The receiver refused the last epoch; `least` is the least that it accepts, and the next one given out here. It
+    /// may be lower than the last one: the receiver accepted none of the epochs above it.
     pub fn told(&mut self, now: Instant, least: u64) {
         self.last = least.saturating_sub(1);
         self.origin = Some((least, now));

@@ -1,26 +1,26 @@
-//! The one shape every role has.
+//! The interface of every role, and how to drive it.
 //!
 //! A [`Machine`] is pure: inputs and time go in, outputs come out. Two programs drive it: the simulator's host, and the
-//! loop of the real daemons. Both do two things for ever:
+//! loop of the real daemons. Both repeat two steps:
 //!
-//! 1. call [`turn`] with all inputs that are there,
-//! 2. sleep until something arrives, or until the timer that [`turn`] gave back is due.
+//! 1. call [`turn`] with all inputs that have arrived,
+//! 2. sleep until an input arrives, or until the timer that [`turn`] returned is due.
 //!
 //! # The order of a turn
 //!
-//! | step | why there |
+//! | step | why in this place |
 //! |---|---|
-//! | 1. what arrived from the network, in order of arrival; commands | |
-//! | 2. [`Machine::deliver`]: packets go to applications | an answer and the acknowledgement then share a datagram |
-//! | 3. what applications send | |
-//! | 4. [`Machine::finish`]: the role answers all of it | many inputs, few datagrams |
-//! | 5. the timer, if it is still due, and [`Machine::finish`] again | nothing that has arrived may be taken for lost |
+//! | 1. inputs from the network, in order of arrival; commands | |
+//! | 2. [`Machine::deliver`]: packets go to applications | the acknowledgement can share a datagram with an answer |
+//! | 3. packets from applications | |
+//! | 4. [`Machine::finish`]: the role answers all of it | so many inputs are answered by few datagrams |
+//! | 5. the timer, if it is still due, and [`Machine::finish`] again | last: nothing that has arrived counts as lost |
 //!
-//! Outputs are carried out after steps 2, 4 and 5. The order is the same under both drivers, so the soak tests the path
-//! that ships.
+//! Outputs are carried out after steps 2, 4 and 5. The order is the same under both drivers, so the soak tests the
+//! order in which the daemons run.
 //!
-//! Nothing that comes from the network can fail: bytes that make no sense become a
-//! [`crate::event::Event::Dropped`] with a named reason.
+//! Input from the network cannot fail: bytes that make no sense become a [`crate::event::Event::Dropped`] with a named
+//! reason.
 
 use std::net::SocketAddr;
 
@@ -34,17 +34,17 @@ use crate::tls::Roots;
 
 /// A protocol role as a pure state machine.
 pub trait Machine {
-    /// What its user may ask of it.
+    /// What its user may ask of the role.
     type Command;
 
-    /// Takes one input of a turn at `now`; [`Self::finish`] has to follow the last one. `now` never goes backwards.
+    /// Takes one input of a turn. [`Self::finish`] has to follow the last one. `now` never goes backwards.
     fn feed(&mut self, now: Instant, input: Input<Self::Command>);
 
-    /// Gives to [`Self::poll_output`] what [`Self::feed`] has taken so far and applications wait for, before anything
-    /// is answered. [`Self::finish`] does it too.
+    /// Makes [`Self::poll_output`] give the packets for applications out of all inputs so far, before anything is
+    /// answered. [`Self::finish`] does it too.
     fn deliver(&mut self, _now: Instant) {}
 
-    /// Answers what [`Self::feed`] has taken: after it, [`Self::poll_output`] gives all that there is.
+    /// Answers the inputs of the turn: after it, [`Self::poll_output`] gives all outputs.
     fn finish(&mut self, _now: Instant) {}
 
     /// A turn of one input.
@@ -59,25 +59,24 @@ pub trait Machine {
     /// The timer that [`Output::Wait`] names, as of the last input.
     fn next_timer(&self) -> Option<Due>;
 
-    /// Every table whose size others have a say in, and how many entries it has now. None may grow as long as nothing
-    /// but time passes.
+    /// The sizes of all tables that grow by others' messages. While no input arrives, none may grow.
     fn tables(&self) -> Tables;
 }
 
-/// What surrounds a [`Machine`]: where a [`turn`] takes its inputs from, and what carries its outputs out.
+/// The surroundings of a [`Machine`]: a source of the inputs of a [`turn`], and a sink for its outputs.
 pub trait Surroundings<M: Machine> {
     /// The next input of this turn that came from the network or from a user; `None` after the last one.
     fn next_arrival(&mut self, machine: &M, now: Instant) -> Option<Input<M::Command>>;
 
-    /// The next packet of this turn that an application sends; `None` after the last one. It is asked after the packets
-    /// that arrived in this turn were carried out to applications.
+    /// The next packet of this turn that an application sends; `None` after the last one. It is called after
+    /// applications have got the packets that arrived in this turn.
     fn next_packet(&mut self, now: Instant) -> Option<Bytes>;
 
     /// Carries an output out; never [`Output::Wait`].
     fn carry_out(&mut self, machine: &M, now: Instant, output: Output);
 }
 
-/// One turn of a role, in the order that the [module](self) states. Gives back the timer that the role waits for.
+/// One turn of a role, in the order that the [module](self) states. Returns the timer that the role waits for.
 pub fn turn<M: Machine>(machine: &mut M, now: Instant, around: &mut impl Surroundings<M>) -> Option<Due> {
     while let Some(input) = around.next_arrival(machine, now) {
         machine.feed(now, input);
@@ -97,7 +96,7 @@ pub fn turn<M: Machine>(machine: &mut M, now: Instant, around: &mut impl Surroun
     wait
 }
 
-/// Carries out all that a role has to say.
+/// Carries out all outputs of a role.
 fn carry_out<M: Machine>(machine: &mut M, now: Instant, around: &mut impl Surroundings<M>) -> Option<Due> {
     loop {
         match machine.poll_output() {
@@ -128,11 +127,11 @@ pub enum Input<C> {
     },
     /// A whole IP packet that an application sent into the virtual interface.
     Packet(Bytes),
-    /// Something happened on a TCP connection.
+    /// An event on a TCP connection.
     Stream(StreamId, StreamInput),
     /// The timer last given by [`Output::Wait`] is due.
     Timeout,
-    /// The user wants something.
+    /// A command of the user.
     Command(C),
 }
 
@@ -144,7 +143,7 @@ pub enum StreamInput {
         /// The peer's address.
         remote: SocketAddr,
     },
-    /// The connection that we asked for stands.
+    /// The connection that we asked for is established.
     Connected,
     /// Bytes arrived.
     Data(Vec<u8>),
@@ -155,11 +154,12 @@ pub enum StreamInput {
 /// What the operator of AS, NMS or TRS may ask of it.
 #[derive(Clone, Debug)]
 pub enum ServiceCommand {
-    /// Trust these from now on. Sessions of certificates that do not count any more end now.
+    /// Trust these CAs and lists of revoked certificates from now on. Sessions of certificates that are not valid under
+    /// them end.
     Trust(Roots),
     /// The access of these names ends now: their certificates were revoked, or their devices removed.
     Revoked(Vec<Fqdn>),
-    /// Leave: tell everybody who is connected, so that nobody has to wait for silence.
+    /// Shut down gracefully: tell every connected peer, so that none has to wait for its idle timeout.
     Stop,
 }
 
@@ -178,7 +178,7 @@ pub enum Output {
     Wait(Option<Due>),
 }
 
-/// A UDP datagram to send; or several for one place, where a role was told that its driver can send them together.
+/// A UDP datagram to send, or several for one destination, if the driver can send them together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
     /// Our address and port.
@@ -187,7 +187,7 @@ pub struct Transmit {
     pub remote: SocketAddr,
     /// The UDP payload, or several, one after another.
     pub payload: Vec<u8>,
-    /// If there are several: the length of each, bytes. Only the last one may be shorter.
+    /// If there are several: the length of each, bytes. The last one may be shorter.
     pub segment: Option<usize>,
 }
 
@@ -213,6 +213,6 @@ pub enum StreamOutput {
     },
     /// Send these bytes.
     Write(Vec<u8>),
-    /// Close in order, after what was written.
+    /// Close gracefully, after all bytes are written.
     Close,
 }

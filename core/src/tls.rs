@@ -1,17 +1,17 @@
 //! Identities, trust anchors, and the TLS 1.3 settings that follow from them.
 //!
-//! Both methods use the same certificates: every part of the system has an [`Identity`], a chain that begins with
-//! its own certificate and ends at a CA in [`Roots`]. The proposed method uses them for every QUIC connection, in both
-//! directions (paper §3); the conventional one for the login to the AS over TCP (paper §2.2.1).
+//! Both methods use the same certificates. Every part of the system has an [`Identity`]: a chain from its own
+//! certificate to a CA in [`Roots`]. The proposed method uses them for every QUIC connection, in both directions (paper
+//! §3). The conventional method uses them for the login to the AS over TCP (paper §2.2.1).
 //!
-//! The inputs of TLS come as an [`Environment`]: randomness and key exchange in the provider, the time in the clock. So
-//! the core stays pure, and a simulator can make every byte of a handshake repeatable.
+//! An [`Environment`] gives TLS its inputs: randomness and key exchange in the provider, the time in the clock. So the
+//! core stays pure, and a simulator can repeat every byte of a handshake.
 //!
 //! [`server_config`] and [`client_config`] fix the rest, the same for everyone:
 //! - TLS 1.3 only, `TLS_AES_128_GCM_SHA256` only: so both methods encrypt with AES-128 and can be compared;
 //! - no tickets, no resumption, no 0-RTT: a replayed first flight can change nothing (RFC 8446 §8);
 //! - peers are checked by webpki: chain, validity at the clock's time, key usage, revocation; a client also checks the
-//!   server's name. A server that wants one certain client compares [`names`] of the certificate it was shown.
+//!   server's name. A server that expects a certain client compares the [`names`] in the client's certificate.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub trait WallClock: Debug + Send + Sync {
     fn since_unix_epoch(&self) -> Duration;
 }
 
-/// Whether a certificate is refused because of the time: it has expired, or does not count yet.
+/// Whether a certificate is refused because of the time: it has expired or is not valid yet.
 pub fn is_about_dates(error: &CertificateError) -> bool {
     use CertificateError as Why;
     matches!(error, Why::Expired | Why::ExpiredContext { .. } | Why::NotValidYet | Why::NotValidYetContext { .. })
@@ -50,18 +50,18 @@ pub struct Environment {
     pub provider: Arc<CryptoProvider>,
     /// The civil time.
     pub clock: Arc<dyn WallClock>,
-    /// Where traffic secrets are written, so that a capture can be read. `None` unless the operator asked for it by
-    /// name.
+    /// Where traffic secrets are written, so that a capture can be decrypted. `None` unless the operator asked for it
+    /// explicitly.
     pub key_log: Option<Arc<dyn KeyLog>>,
 }
 
 impl Environment {
-    /// The clock as rustls wants it.
+    /// The clock in the form that rustls needs.
     pub fn time_provider(&self) -> Arc<dyn TimeProvider> {
         Arc::new(ClockAdapter(self.clock.clone()))
     }
 
-    /// The clock as quinn-proto wants it.
+    /// The clock in the form that quinn-proto needs.
     pub fn time_source(&self) -> Arc<dyn quinn_proto::TimeSource> {
         Arc::new(ClockAdapter(self.clock.clone()))
     }
@@ -106,7 +106,7 @@ pub enum TlsError {
     /// The provider lacks the one cipher suite.
     #[error("the crypto provider has no TLS_AES_128_GCM_SHA256")]
     NoSuite,
-    /// No root was given, so nobody could be verified, or a list of revoked certificates does not parse.
+    /// No root was given, so no peer could be verified, or a list of revoked certificates does not parse.
     #[error("peers cannot be verified: {0}")]
     Verifier(#[from] VerifierBuilderError),
     /// A certificate or key does not parse, or they do not belong together.
@@ -133,7 +133,7 @@ impl Debug for Identity {
 impl Identity {
     /// Puts together a name, its chain (own certificate first) and its private key (PKCS#8 DER).
     ///
-    /// Whether the key fits the certificate is found out by [`server_config`] and [`client_config`].
+    /// [`server_config`] and [`client_config`] check whether the key fits the certificate.
     pub fn new(name: Fqdn, chain: Vec<CertificateDer<'static>>, key: Zeroizing<Vec<u8>>) -> Result<Self, TlsError> {
         let own = chain.first().ok_or(TlsError::EmptyChain)?;
         if !names(own).contains(&name) {
@@ -142,12 +142,12 @@ impl Identity {
         Ok(Self { name, chain, key })
     }
 
-    /// The private key, PKCS#8 DER: for writing it to a file that only its owner can read.
+    /// The private key, PKCS#8 DER, to write into a file that only its owner can read.
     pub fn key_pkcs8(&self) -> &[u8] {
         &self.key
     }
 
-    /// A key for another purpose, which follows from the private key and tells nothing of it.
+    /// A key for another purpose, derived one-way from the private key.
     pub(crate) fn derive(&self, purpose: &[u8]) -> hmac::Key {
         let secret = hmac::Key::new(hmac::HMAC_SHA256, &self.key);
         hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&secret, purpose).as_ref())
@@ -189,7 +189,7 @@ impl Roots {
     }
 }
 
-/// Verifies certificate chains. Every certificate of this system may be used by a client.
+/// Verifies certificate chains, all by the rules for client certificates, which every certificate of this system fits.
 #[derive(Clone, Debug)]
 pub struct Judge {
     verifier: Arc<dyn ClientCertVerifier>,
@@ -206,7 +206,8 @@ impl Judge {
     }
 }
 
-/// Only the first certificate of a chain is looked up in the lists. A CA without a list has revoked nothing.
+/// The verifier. Only the first certificate of a chain is looked up in the lists. A CA without a list has revoked
+/// nothing.
 fn client_verifier(
     provider: Arc<CryptoProvider>,
     roots: &Roots,
@@ -231,10 +232,10 @@ fn server_verifier(provider: Arc<CryptoProvider>, roots: &Roots) -> Result<Arc<W
         .build()?)
 }
 
-/// Whether a server requires a client certificate. A certificate that is shown is verified in either case.
+/// Whether a server requires a client certificate. A certificate that a client sends is verified in both cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
-    /// No certificate, no connection (proposed method, paper §3.2).
+    /// A connection without a client certificate is refused (proposed method, paper §3.2).
     Required,
     /// A client may connect without a certificate and give a password (conventional login, paper §2.2.1).
     Optional,
@@ -287,7 +288,7 @@ pub fn client_config(
     Ok(config)
 }
 
-/// The list of one application protocol; an empty name is none, as for the login over TCP.
+/// A list of one application protocol; an empty list for an empty name, as for the login over TCP.
 fn protocols(alpn: &[u8]) -> Vec<Vec<u8>> {
     if alpn.is_empty() { Vec::new() } else { vec![alpn.to_vec()] }
 }

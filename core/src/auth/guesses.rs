@@ -1,10 +1,11 @@
-//! How many passwords the AS checks. Checking one is slow on purpose ([`crate::store::PasswordHash`]), and while it is
-//! done nobody else is answered: so it is done only as often as the AS can afford it, whoever asks.
+//! The rate limit of password checks. A check is slow on purpose ([`crate::store::PasswordHash`]), and the AS answers
+//! nothing else meanwhile. So the AS spends only a part of its time on checks.
 //!
-//! Each check is paid for by its iterations. All sources together earn [`ALL`] of them each second, and each source
-//! earns [`ONE`]: who guesses from one place leaves most of the AS's time to others. A few checks can be saved up.
+//! Two token buckets count iterations: one for all sources together, which gains [`ALL`] a second, and one for each
+//! source, which gains [`ONE`]. A check takes its iterations out of both. So guesses from one source leave most of the
+//! AS's time to others.
 //!
-//! What was spent is kept as the instant at which it will all be earned again.
+//! A bucket is kept as the instant at which it will be full again.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -14,21 +15,21 @@ use std::time::Duration;
 use crate::time::Instant;
 use crate::timing::auth::{PASSWORDS_SAVED_BY_ALL, PASSWORDS_SAVED_BY_ONE};
 
-/// Iterations a second for all: some two passwords of 600,000, less than half of a slow core's time.
+/// Iterations a second for all sources: two passwords of 600,000, less than half of a slow core's time.
 const ALL: u64 = 1_200_000;
-/// Iterations a second for one source: such a password every five seconds.
+/// Iterations a second for one source: one password of 600,000 every five seconds.
 const ONE: u64 = 120_000;
-/// From so many sources on, those that have earned all of theirs again are forgotten.
+/// From this many sources on, those with a full bucket are forgotten.
 const MANY: usize = 1024;
 
-/// What was spent.
+/// The buckets.
 #[derive(Debug, Default)]
 pub(super) struct Guesses {
     all: Instant,
     sources: BTreeMap<IpAddr, Instant>,
 }
 
-/// What belongs to one subscriber: an IPv4 address, or an IPv6 network of 64 bits.
+/// The source of an address, as one subscriber has it: an IPv4 address, or an IPv6 /64 network.
 fn source(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
@@ -36,7 +37,7 @@ fn source(from: IpAddr) -> IpAddr {
     }
 }
 
-/// When it will be earned again, if there is enough for it now.
+/// When the bucket will be full again after this check; `None` if it holds too little now.
 fn pay(earned: Instant, now: Instant, iterations: NonZeroU32, rate: u64, saved: Duration) -> Option<Instant> {
     let cost = Duration::from_nanos(u64::from(iterations.get()) * 1_000_000_000 / rate).min(saved);
     let again = earned.max(now) + cost;
@@ -44,7 +45,8 @@ fn pay(earned: Instant, now: Instant, iterations: NonZeroU32, rate: u64, saved: 
 }
 
 impl Guesses {
-    /// Whether a password of so many iterations may be checked now for who asks from there; if so it is paid for.
+    /// Whether a password of this many iterations may be checked now for this source. If so, the iterations are taken
+    /// out.
     pub(super) fn may(&mut self, now: Instant, from: IpAddr, iterations: NonZeroU32) -> bool {
         if self.sources.len() >= MANY {
             self.sources.retain(|_, earned| *earned > now);

@@ -1,4 +1,4 @@
-//! Any value of every type that travels, for property tests. The macros make those of the table's types.
+//! Arbitrary values of every type on the wire, for property tests. Macros make them for the types of the table.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -10,13 +10,13 @@ use super::{DecodeError, Kind, MAX_BODY, Message};
 use crate::header::{Flags, HEADER_LEN, Header, Spoken};
 
 impl Message {
-    /// The body alone, at most [`MAX_BODY`] bytes. Of a list longer than [`MAX_ADDRESSES`](super::MAX_ADDRESSES) only
-    /// the first ones travel: lists are sorted best first. The bytes of some messages are secret: wipe them after use.
+    /// The body alone, at most [`MAX_BODY`] bytes. A list longer than [`MAX_ADDRESSES`](super::MAX_ADDRESSES) is cut:
+    /// lists are sorted best first. The bytes of some messages are secret: wipe them after use.
     ///
     /// # Panics
     ///
-    /// If a password is longer than [`MAX_PASSWORD`](super::MAX_PASSWORD): code that takes one from a person checks
-    /// that.
+    /// If a password is longer than [`MAX_PASSWORD`](super::MAX_PASSWORD). Code that takes a password from a person
+    /// checks its length.
     pub fn encode_body(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(MAX_BODY);
         self.put(&mut out);
@@ -41,8 +41,8 @@ impl Message {
         }
     }
 
-    /// Header and body: the header gets the message's type and the body's length, and the rest from the arguments. It
-    /// is written as to a peer that was not heard yet.
+    /// Header and body. The header gets the message's type, the body's length, and the arguments. Its version is the
+    /// one for a peer whose versions are not known yet.
     ///
     /// # Panics
     ///

@@ -17,7 +17,7 @@ impl Message {
     }
 }
 
-/// The same words of every message of a kind.
+/// A description that is the same for every message of a kind.
 pub(super) fn words<T>(words: &'static [&'static str]) -> impl Fn(&T, &Party) -> Vec<String> {
     move |_, _| owned(words)
 }
@@ -59,7 +59,7 @@ pub(super) fn direction_request(m: &DirectionRequest, _: &Party) -> Vec<String> 
     std::iter::once(peer).chain(want(m.want)).collect()
 }
 
-/// What is wanted, where it is not just any way.
+/// The kind of route that is wanted; `None` if any will do.
 fn want(want: Want) -> Option<String> {
     match want {
         Want::Any => None,

@@ -1,7 +1,7 @@
-//! How single values travel.
+//! How single values are written and read.
 //!
-//! Each type says once how it is written, once how it is read, and what the layout calls it. The table of [`super`]
-//! makes bodies out of these.
+//! Each type has one function that writes it, one that reads it, and one that gives its name in the layout. The table
+//! of [`super`] makes bodies out of these.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -11,14 +11,15 @@ use super::{Kind, WrappedKey};
 use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 
-/// Longest body, bytes. With header, HMAC and IPv4 it stays below the 1,280 bytes that every path carries.
+/// Longest body, bytes. With header, HMAC, UDP and IPv4 the packet has 1,276 bytes: less than the 1,280 that every IPv6
+/// path carries (RFC 8200 §5).
 pub const MAX_BODY: usize = 1200;
 /// Most addresses in one list.
 pub const MAX_ADDRESSES: usize = 16;
 /// Longest password, bytes of UTF-8.
 pub const MAX_PASSWORD: usize = 1024;
 
-/// Why bytes are no message body.
+/// Why bytes are not a message body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
     /// The body ends too early.
@@ -37,7 +38,7 @@ pub enum DecodeError {
         /// The limit.
         max: usize,
     },
-    /// A byte that stands for one of a few values stands for none of them.
+    /// A byte that selects one of several values has an unknown number.
     #[error("{what} has no value {value}")]
     Value {
         /// The field.
@@ -51,10 +52,10 @@ pub enum DecodeError {
     /// A text is not UTF-8.
     #[error("a text is not UTF-8")]
     Utf8,
-    /// A name is no [`Fqdn`], or not written as one (upper case, final dot).
+    /// A name is not an [`Fqdn`], or is not in its one spelling (upper case, final dot).
     #[error("a name is no FQDN in its one spelling")]
     Fqdn,
-    /// The header's type has no signaling message: [`Kind::Capsule`].
+    /// The header's type is not a signaling message but [`Kind::Capsule`].
     #[error("a {} is no signaling message", .0.name())]
     NoMessage(Kind),
 }
@@ -71,7 +72,7 @@ impl<'a> Reader<'a> {
         self.0.len()
     }
 
-    /// Leaves the rest unread.
+    /// Skips the rest.
     pub(super) fn skip(&mut self) {
         self.0 = &[];
     }
@@ -83,7 +84,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A value with one encoding.
+/// A value that has exactly one encoding.
 pub(super) trait Field: Sized {
     /// Appends the value.
     fn put(&self, out: &mut Vec<u8>);

@@ -1,8 +1,8 @@
 //! Frames out of a byte stream: QUIC stream 0, and TLS over TCP.
 //!
 //! A frame is a [`Header`] and the `length` bytes after it; frames follow each other without anything between. A
-//! [`FrameReader`] takes the stream in any pieces and gives whole frames. Where a frame ends is the same in every
-//! version. So the reader steps over a frame that it cannot read, and says which it was.
+//! [`FrameReader`] takes the stream in any pieces and gives whole frames. Every version marks the end of a frame in the
+//! same way. So the reader can skip a frame that it cannot read, and gives its header.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -10,7 +10,7 @@ use super::{ErrorCode, Kind, Message};
 use crate::header::{Flags, HEADER_LEN, Header, options_len};
 use crate::version::Versions;
 
-/// A frame that was stepped over.
+/// A frame that was skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unread {
     /// Its header.
@@ -22,17 +22,18 @@ pub struct Unread {
 /// Why a message was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhyUnread {
-    /// It is written in a version that is not spoken here.
+    /// Its version is not spoken here.
     Version,
     /// Its type is not known.
     Kind,
-    /// Its options do not end where they say.
+    /// The lengths of its options do not fit into the frame.
     Options,
 }
 
-/// What a header says of whether its message can be read here.
+/// Whether a message with this header can be read here.
 pub fn readable(header: &Header<u8>, versions: Versions) -> Result<Header, WhyUnread> {
-    // An Error has the same layout in every version: it is how two parts without a common one tell each other.
+    // An Error has the same layout in every version, so that parts without a common version can still send each other
+    // one.
     if !versions.speaks(header.spoken.version) && header.kind != Kind::Error as u8 {
         return Err(WhyUnread::Version);
     }
@@ -40,14 +41,14 @@ pub fn readable(header: &Header<u8>, versions: Versions) -> Result<Header, WhyUn
 }
 
 impl Unread {
-    /// What the sender is told. `None`: no Error answers an Error, whatever its version.
+    /// The Error for the sender. `None` if the frame was an Error itself: an Error is never answered.
     pub fn answer(&self, versions: Versions) -> Option<Message> {
         let kind = self.header.kind;
         if kind == Kind::Error as u8 {
             return None;
         }
         Some(Message::Error(match self.why {
-            // Version 1 has no code for it.
+            // Version 1 has no code for an unknown version.
             WhyUnread::Version if self.header.spoken.version < 2 => ErrorCode::Unavailable,
             WhyUnread::Version => ErrorCode::UnknownVersion(versions),
             WhyUnread::Kind => ErrorCode::UnknownType(kind),
@@ -55,7 +56,7 @@ impl Unread {
         }))
     }
 
-    /// The answer as a frame, if there is one. A sender that is older than all that is spoken here gets it in its own
+    /// [`Self::answer`] as a frame. A sender whose version is older than all that are spoken here gets it in its own
     /// version: an Error has had the same layout since version 1.
     pub fn answer_frame(&self, versions: Versions) -> Option<(Message, Vec<u8>)> {
         let (message, header) = (self.answer(versions)?, &self.header);
@@ -71,8 +72,8 @@ impl Unread {
 
 /// Cuts a byte stream into frames.
 ///
-/// Call [`push`](Self::push) with what arrived, and then [`next`](Iterator::next) until it gives `None`. What stays
-/// inside after that is less than one frame: at most [`HEADER_LEN`] + 65,535 bytes, whatever the other side sends.
+/// Call [`push`](Self::push) with what arrived, and then [`next`](Iterator::next) until it gives `None`. Then the
+/// reader holds less than one frame: at most [`HEADER_LEN`] + 65,535 bytes, whatever the peer sends.
 #[derive(Debug)]
 pub struct FrameReader {
     versions: Versions,
@@ -114,7 +115,8 @@ impl FrameReader {
 impl Iterator for FrameReader {
     type Item = Result<(Header, Bytes), Unread>;
 
-    /// The next whole frame: its header and its body, which is not copied; options are skipped. `None`: push more.
+    /// The next whole frame: its header and its body, which is not copied. Options are skipped. `None` until more bytes
+    /// are pushed.
     fn next(&mut self) -> Option<Self::Item> {
         let header = if let Some(header) = self.header {
             header

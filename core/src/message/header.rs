@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0–3 | transaction id | chosen at random by the sender of a request; an answer repeats it |
 //! | 4 | version | the version in which the message is written: [`Spoken::version`] |
-//! | 5 | flags | bit 0 [`Flags::FROM_RESPONDER`]: against the direction in which keys were made; other bits: ignored |
+//! | 5 | flags | bit 0 [`Flags::FROM_RESPONDER`]: the direction, which separates nonces; other bits: ignored |
 //! | 6 | type | [`Kind`] |
 //! | 7 | count | which transmission of this message it is, from 0 |
 //! | 8–11 | sequence number | per key and direction, never reused with another content |
@@ -18,15 +18,15 @@
 //!
 //! # What never changes
 //!
-//! The place of every field above, and what transaction, version, type, message length, newest version and id mean, is
-//! the same in every version (as RFC 8999 has it for QUIC). So a receiver can step over a message that it does not
-//! know, and can say so.
+//! Two things are the same in every version, like the invariants of QUIC (RFC 8999): the place of every field above;
+//! and the meaning of transaction, version, type, message length, newest version and id. So a receiver can skip a
+//! message that it does not know, and answer that it does not know it.
 //!
 //! # Options
 //!
 //! An option stands between header and body: `type of the next option u8 · length u8 · data`. The header names the type
-//! of the first one. A receiver skips every option that it does not know. Version 2 knows none: a later version puts
-//! new fields of an old message there. What must not be skipped needs a message type of its own.
+//! of the first one. A receiver skips every option that it does not know. Version 2 defines none. A later version puts
+//! new fields of an old message there. A field that a receiver must not skip needs a new message type.
 
 use thiserror::Error;
 
@@ -53,7 +53,7 @@ impl Flags {
     }
 }
 
-/// The header. `K` is [`Kind`], or `u8` where the type may be one that this version does not know.
+/// The header. `K` is [`Kind`], or `u8` where this version may not know the type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header<K = Kind> {
     /// Chosen at random by the sender of a request; an answer repeats it.
@@ -66,7 +66,7 @@ pub struct Header<K = Kind> {
     pub kind: K,
     /// Which transmission of this message, from 0.
     pub count: u8,
-    /// Per key and direction; in a capsule also the replay window's number.
+    /// Sequence number, per key and direction; in a capsule the replay window checks it.
     pub sequence: u32,
     /// Bytes of plaintext after the header.
     pub length: u16,
@@ -76,7 +76,7 @@ pub struct Header<K = Kind> {
     pub id: [u8; 16],
 }
 
-/// Why bytes are no header of a message that this version knows.
+/// Why bytes are not a header of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum HeaderError {
     /// Fewer than [`HEADER_LEN`] bytes.
@@ -93,12 +93,12 @@ impl Header {
         self.raw().encode()
     }
 
-    /// Reads the first 32 bytes of `bytes`. Of which version the message is, is for the caller to look at.
+    /// Reads the first 32 bytes of `bytes`. The caller checks the version.
     pub fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
         Header::<u8>::read(bytes).ok_or(HeaderError::Truncated)?.known()
     }
 
-    /// The same with the type's number.
+    /// The same header, with the type as its number.
     pub fn raw(&self) -> Header<u8> {
         self.with_kind(self.kind as u8)
     }
@@ -108,7 +108,7 @@ impl Header<u8> {
     /// Reads the first 32 bytes of `bytes`, of whatever version and type; `None` if there are fewer.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let b = bytes.first_chunk::<HEADER_LEN>()?;
-        // With the defect, a byte beyond the end.
+        // The planted defect reads a byte beyond the end.
         let version = if defect!(PanicOnBadHeader) && !Versions::OURS.speaks(b[4]) { bytes[bytes.len()] } else { b[4] };
         Some(Self {
             transaction: u32::from_be_bytes([b[0], b[1], b[2], b[3]]),
@@ -139,7 +139,7 @@ impl Header<u8> {
         out
     }
 
-    /// The same, if its type is known.
+    /// The same header, if its type is known.
     pub fn known(&self) -> Result<Header, HeaderError> {
         Kind::from_number(self.kind).map(|kind| self.with_kind(kind)).ok_or(HeaderError::Kind(self.kind))
     }
@@ -152,13 +152,13 @@ impl<K> Header<K> {
     }
 }
 
-/// Whether a datagram says that it is a message of a type that this version does not know.
+/// Whether a datagram has the header of a message type that this version does not know.
 pub fn is_unknown(datagram: &[u8]) -> bool {
     Header::<u8>::read(datagram).is_some_and(|header| header.known().is_err())
 }
 
-/// How many bytes the options at the front of `plaintext` have; `first` is the type of the first one. `None` if they do
-/// not end where they say.
+/// The length of the options at the front of `plaintext`, bytes; `first` is the type of the first one. `None` if an
+/// option is longer than what is left.
 pub fn options_len(first: u8, plaintext: &[u8]) -> Option<usize> {
     let (mut next, mut at) = (first, 0);
     while next != 0 {

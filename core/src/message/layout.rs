@@ -7,7 +7,7 @@ use super::{choice_rows, error_rows, message_rows, part_rows};
 
 /// The tables of messages, of groups of fields, and of choices, in Markdown.
 ///
-/// They say what the codec does, because both come from the table in [`super`].
+/// They fit the codec, because both come from the table in [`super`].
 pub fn layout() -> String {
     let mut text = String::from("| type | message | what it is for | body |\n|---|---|---|---|\n");
     let mut messages = message_rows();
@@ -43,7 +43,7 @@ pub(super) fn fields(fields: &[(&str, String)]) -> String {
     each.collect::<Vec<_>>().join(" · ")
 }
 
-/// A body, if the message has one.
+/// The cell of a body; a message without one has "nothing".
 pub(super) fn body(notation: &[String]) -> String {
     notation.first().cloned().unwrap_or_else(|| "nothing".to_owned())
 }

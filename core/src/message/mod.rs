@@ -37,9 +37,9 @@ pub use frame::{FrameReader, Unread, WhyUnread, readable};
 pub use layout::layout;
 pub use values::{Answer, Credential, Framing, PeerRef, Relay, RelayMode, SurveyPlan, TunnelKeys, Want, WrappedKey};
 
-// A row reads: the header's number, the name in the paper and in diagrams, the variant of `Message` and `Kind`, and in
-// parentheses the body. A body with braces is defined here: its fields travel in this order. `shows` says what a
-// sequence diagram shows of it.
+// A row has the type's number in the header, the name in the paper and in diagrams, the variant of `Message` and
+// `Kind`, and in parentheses the body. A body with braces is defined here: its fields are on the wire in this order.
+// `shows` names the function that describes the message in a sequence diagram.
 messages! {
     /// Node → AS: who I am, and how I prove it (Figs. 2, 6).
     1 "Login Request" LoginRequest(LoginRequest {
@@ -63,7 +63,7 @@ messages! {
 
     /// Node → NMS: where I am (Figs. 2, 6).
     3 "Registration Request" RegistrationRequest(RegistrationRequest {
-        /// Only grows, over restarts too: an older one than the last is a replay.
+        /// Only grows, over restarts too. A request with an epoch not above the last one is a replay.
         epoch: u64,
         /// The addresses of the node's interfaces.
         addresses: Vec<IpAddr>,
@@ -73,11 +73,11 @@ messages! {
 
     /// NMS → node: whether a NAT is there, and your virtual addresses (Figs. 2, 6).
     4 "Registration Response" RegistrationResponse(RegistrationResponse {
-        /// Whether the NMS saw the request come from an address that the node does not have.
+        /// Whether the request came from an address that is not one of the node's own.
         nat: bool,
         /// The node's virtual addresses.
         addresses: Virtual,
-        /// How to survey its network; only where the NMS wants to know (`policy = "optimal"`).
+        /// How to survey its network; only under `policy = "optimal"`.
         survey: Option<SurveyPlan>,
     }) shows describe::registration_response;
 
@@ -89,9 +89,9 @@ messages! {
 
     /// Initiator → NMS: find me a way to this peer (Figs. 3–5, 7–9).
     7 "Direction Request" DirectionRequest(DirectionRequest {
-        /// To whom.
+        /// The peer.
         peer: PeerRef,
-        /// What kind of way.
+        /// The kind of route.
         want: Want,
     }) shows describe::direction_request;
 
@@ -112,8 +112,8 @@ messages! {
         keys: Option<TunnelKeys>,
         /// Pattern 3 only.
         relay: Option<Relay>,
-        /// What was asked for, under `policy = "optimal"`: then a listener punches, and a relayed tunnel may become a
-        /// direct one.
+        /// The kind of route that was asked for; only under `policy = "optimal"`. If it is there, a listener punches,
+        /// and a relayed tunnel may become a direct one.
         want: Option<Want>,
     }) shows describe::route_direction;
 
@@ -128,7 +128,7 @@ messages! {
 
     /// NMS → TRS: relay between these two (Fig. 5; conventional method).
     11 "Relay Request" RelayRequest(RelayRequest {
-        /// Only grows, over restarts of the NMS too: an older one than the last is a replay.
+        /// Only grows, over restarts of the NMS too. A request with an epoch not above the last one is a replay.
         epoch: u64,
         /// The path from initiator to responder.
         forward: PathId,
@@ -149,9 +149,9 @@ messages! {
 
     /// Dialer → the other node, perhaps through a TRS (Figs. 3–5, 7–9).
     14 "Tunnel Request" TunnelRequest(TunnelRequest {
-        /// Who asks.
+        /// The dialer's name.
         from: Fqdn,
-        /// Whom.
+        /// The other node's name.
         to: Fqdn,
         /// EK wrapped by MK, conventional method only.
         wrapped_end_key: Option<WrappedKey>,
@@ -178,9 +178,9 @@ messages! {
 
     /// NMS → TRS: answer a Probe, from where you are. The header repeats the transaction of the node's Probe.
     20 "Probe Request" ProbeRequest(ProbeRequest {
-        /// As in a [`RelayRequest`], and counted with them.
+        /// From the same sequence of epochs as those of [`RelayRequest`]s.
         epoch: u64,
-        /// Whom to answer.
+        /// The address that sent the Probe.
         to: SocketAddr,
         /// The answer's id.
         id: [u8; 16],
@@ -188,15 +188,15 @@ messages! {
 
     /// Node → NMS: what its probes say of its network; a Keep Alive Ack answers it.
     21 "Network Report" NetworkReport(NetworkReport {
-        /// By IPv6, if it has any.
+        /// Its behaviour for IPv6; `None` without IPv6.
         v6: Option<Behaviour>,
-        /// By IPv4, through NAT64 perhaps.
+        /// Its behaviour for IPv4, perhaps through NAT64; `None` without IPv4.
         v4: Option<Behaviour>,
     }) shows describe::network_report;
 
     /// TRS → NMS, in place of an answer: the epoch of a Relay Request or Probe Request was not above this one.
     22 "Relay Epoch" RelayEpoch(RelayEpoch {
-        /// The least that is too old.
+        /// The last accepted epoch. This one and all below it are too old.
         last: u64,
     }) shows describe::words(&[]);
 

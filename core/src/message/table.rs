@@ -1,4 +1,5 @@
-//! What becomes of the table of messages. Read the table in the parent module first; it explains itself.
+//! The macros behind the table of messages. Read the table in the parent module first; it can be understood without
+//! them.
 //!
 //! A new message needs no change here.
 
@@ -123,14 +124,14 @@ macro_rules! messages {
     };
 }
 
-/// A name for a value that only rows with a body have: in a pattern, and where it is used.
+/// A name for the body, which only rows with a body have: both in the pattern and where the name is used.
 macro_rules! bound {
     ($body:ident $name:ident) => {
         $name
     };
 }
 
-/// What is shown of a message with, and of one without a body.
+/// The call of the function that `shows` names: for a message with a body, and for one without.
 macro_rules! shown {
     ($shows:expr, $from:ident) => {
         $shows(&(), $from)
@@ -226,7 +227,7 @@ macro_rules! errors {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum ErrorCode {
             $($(#[$doc])* $code $(($data))?,)+
-            /// A code of a later version: something cannot be done, and this version does not know why.
+            /// A code of a later version, whose meaning is not known here.
             Unknown(u8),
         }
 
@@ -261,7 +262,7 @@ macro_rules! errors {
                 Ok(match u8::take(r)? {
                     $($number => Self::$code $((<$data as Field>::take(r)?))?,)+
                     number => {
-                        // What a later version says beyond the code is for those who know the code.
+                        // A code that is not known here may have data behind it. They are skipped.
                         r.skip();
                         Self::Unknown(number)
                     }

@@ -8,7 +8,7 @@ use crate::conventional::keys::Sealing;
 use crate::conventional::seal;
 use crate::header::{Flags, HEADER_LEN, Header, Spoken};
 
-/// An Error of a later version: what follows its code is not kept.
+/// An Error of a later version: the data behind its code are not kept.
 fn is_later(message: &Message) -> bool {
     matches!(message, Message::Error(ErrorCode::Unknown(_)))
 }
@@ -237,8 +237,8 @@ fn every_number_and_every_code_is_taken_once() {
     assert_eq!(codes.len(), error_rows().len());
 }
 
-/// Every message of version 2 as it travels: number of its type, frame, sealed datagram, and what it means. Lines are
-/// only ever added: what a version has said, every later one can read.
+/// Every message of version 2 as bytes: number of its type, frame, sealed datagram, and meaning. Lines are only ever
+/// added, because every later version has to read all messages of this one.
 const VERSION_2: &str = include_str!("fixtures/version-2.txt");
 
 fn sealing() -> Sealing {

@@ -1,4 +1,4 @@
-//! The values inside messages: choices, and parts that several fields make up.
+//! The values inside messages: choices, and groups of fields.
 //!
 //! Their numbers and the order of their fields on the wire are in the table of [`super`].
 
@@ -12,7 +12,7 @@ use crate::name::{Fqdn, RelayCid};
 /// How a device proves itself to the AS (paper §4.3: conventional has both, proposed demands the certificate).
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub enum Credential {
-    /// The password itself; only ever inside TLS.
+    /// The password itself. It is sent inside TLS only.
     Password(String),
     /// The certificate of the TLS session that carries this message.
     Certificate,
@@ -27,12 +27,12 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-/// Who answers a Probe.
+/// Which service answers a Probe, and from where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Who got it. The NMS also takes note: this is where the node is.
+    /// The receiver. The NMS also notes the Probe's source address as the node's.
     Noted,
-    /// Who got it.
+    /// The receiver.
     Here,
     /// The NMS, from its other port.
     OtherPort,
@@ -40,7 +40,7 @@ pub enum Answer {
     OtherAddress([u8; 16]),
 }
 
-/// What a node needs to learn how its network treats it, in the manner of RFC 5780.
+/// What a node needs for a survey: tests in the manner of RFC 5780 of how its network treats packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SurveyPlan {
     /// Protects Probes between node and NMS.
@@ -51,19 +51,19 @@ pub struct SurveyPlan {
     pub others: Vec<SocketAddr>,
 }
 
-/// What kind of way is wanted. Only `policy = "optimal"` knows other than [`Self::Any`].
+/// The kind of route that is wanted. Under `policy = "paper"` it is always [`Self::Any`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Want {
-    /// Any; whatever there was between the two is void.
+    /// Any route. It replaces every route between the two nodes.
     Any,
-    /// Through the TRS: a direct attempt is under way and takes its time.
+    /// A relayed route. A direct attempt is under way and has not succeeded yet.
     Relayed,
-    /// A direct one, while the relay carries; the number counts the attempts.
+    /// A direct route, while packets are relayed. The number counts the attempts.
     Direct(u8),
 }
 
 impl Want {
-    /// Whether who wants `other` gets it by what comes of this.
+    /// Whether the answer to this wish also answers the wish `other`.
     pub fn covers(self, other: Self) -> bool {
         match self {
             Self::Any => true,

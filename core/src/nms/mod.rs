@@ -2,11 +2,11 @@
 //!
 //! It knows where every node is (`registry`), gives each its virtual addresses, and on a Direction Request decides the
 //! route and tells both nodes (`routing`). In the conventional method it also makes the tunnel key and the temporary
-//! key (paper §2.2.2); in the proposed method it hands out places, not trust (paper §3.3.2). Where it chooses by more
-//! than Table 1, it helps nodes to learn how their networks treat them (`survey`).
+//! key (paper §2.2.2); in the proposed method it tells addresses but no keys (paper §3.3.2). Under `policy = "optimal"`
+//! it also helps nodes to learn how their networks treat packets (`survey`).
 //!
-//! A node is who its session says: in the conventional method the holder of its common key, in the proposed method the
-//! subject of its certificate. Nothing in a message's body can change that.
+//! A node's identity comes from its session: in the conventional method from its common key, in the proposed method
+//! from its certificate. No field of a message's body can change it.
 
 mod access;
 mod registry;
@@ -47,10 +47,10 @@ pub use access::{MAX_HOLDERS, MAX_UNTOLD};
 pub use registry::MAX_NODES;
 pub use routing::{MAX_PENDING, MAX_PENDING_PER_NODE};
 
-/// What the NMS is told before it starts.
+/// The configuration of the NMS.
 #[derive(Clone)]
 pub struct NmsConfig {
-    /// Who it is, and how it speaks QUIC.
+    /// Its identity, and its QUIC settings.
     pub quic: QuicConfig,
     /// The port of the conventional method; datagrams to other ports are QUIC.
     pub conventional_port: u16,
@@ -92,26 +92,26 @@ pub struct Nms {
     policy: Policy,
     probe_port: u16,
     trs: Option<SealedSession>,
-    /// Of Relay Requests.
+    /// Gives out the epochs of Relay Requests and Probe Requests.
     epochs: Epochs,
-    /// The newest requests to the TRS since it last stated an epoch, by transaction; at most `MAX_ASKED`.
+    /// The transactions of the newest requests to the TRS since it last told an epoch; at most `MAX_ASKED`.
     asked_trs: VecDeque<u32>,
     versions: Versions,
-    /// What the epochs of registrations are compared with.
+    /// The clock with which epochs of registrations are compared.
     clock: Arc<dyn WallClock>,
     rng: ChaCha20Rng,
     links: Links,
-    /// Who is at the other end of a link, once its certificate was checked: all of its names.
+    /// The names in the certificate of a link's peer, after the certificate was verified.
     link_nodes: BTreeMap<LinkId, Vec<(NodeId, Fqdn)>>,
     /// Links that have not registered yet, by their certificate's first name.
     waiting: BTreeMap<Fqdn, LinkId>,
     nodes: BTreeMap<NodeId, Registration>,
-    /// When a silent node counts as gone (conventional method).
+    /// When the registration of a silent node ends (conventional method).
     expiry: Timers<NodeId>,
     pending: BTreeMap<PendingId, Pending>,
-    /// By initiator and its transaction.
+    /// Constructions by initiator and its transaction.
     asked: BTreeMap<(NodeId, u32), PendingId>,
-    /// By either node.
+    /// Constructions by each of their two nodes.
     concerned: BTreeSet<(NodeId, PendingId)>,
     pending_timers: Timers<PendingId>,
     access: Access,
@@ -119,7 +119,7 @@ pub struct Nms {
 }
 
 impl Nms {
-    /// An NMS that waits for nodes.
+    /// An NMS without registered nodes.
     pub fn new(mut config: NmsConfig) -> Result<Self, TlsError> {
         config.quic.options.remembers = true;
         let mut rng = ChaCha20Rng::from_seed(config.seed);
@@ -127,7 +127,8 @@ impl Nms {
         let trs_session = |r: &RelayConfig| SealedSession::new(&r.service_key, Direction::FromInitiator);
         let mut trs = config.relay.as_ref().map(|r| trs_session(r).speaking(versions));
         if let Some(session) = &mut trs {
-            // The key outlives us: our numbers must not be those of an earlier life.
+            // The service key stays the same over restarts. A random start makes it unlikely that a sequence number,
+            // and so a nonce, is used again.
             session.count_from(rng.next_u32() / 2);
         }
         Ok(Self {
@@ -194,7 +195,7 @@ impl Nms {
         self.out.push_back(Output::Event(Event::Signal(signal)));
     }
 
-    /// Sends a message to a registered node. False if it is not (any more).
+    /// Sends a message to a registered node; false if the node is not registered (any more).
     fn send(&mut self, now: Instant, node: NodeId, transaction: u32, count: u8, message: &Message) -> bool {
         let Some(registration) = self.nodes.get_mut(&node) else { return false };
         let name = registration.name.clone();

@@ -1,4 +1,4 @@
-//! Who is registered, and where (paper §2.2.1, §3.3.1).
+//! Registered nodes and their addresses (paper §2.2.1, §3.3.1).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -31,9 +31,9 @@ pub(super) struct Registration {
     pub(super) network: Network,
     /// For the optimal policy.
     pub(super) sight: Sight,
-    /// Where its main port is by its own account.
+    /// The addresses of its main port, as the node itself stated them.
     pub(super) own: Vec<SocketAddr>,
-    /// Probes between the node and us, where we asked for them.
+    /// Seals Probes between node and NMS; `None` if the NMS asked for no survey.
     pub(super) probes: Option<SealedSession>,
     pub(super) session: Session,
     /// The last answer, for a repeated request.
@@ -50,17 +50,17 @@ pub(super) enum Session {
 pub(super) struct Sealed {
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
-    /// Of this registration.
+    /// Under the keys of this registration.
     pub(super) session: SealedSession,
-    /// The common key. Only Registration Requests come under it.
+    /// The common key. It protects Registration Requests only.
     key: Key128,
     requests: SealedSession,
 }
 
 impl Nms {
     /// Opens a sealed message of a node: a Registration Request is under the common key, everything else under the keys
-    /// of a registration. The store is asked for nothing that was not authentic, unless the node is not registered or
-    /// may have logged in again.
+    /// of a registration. The store is asked only if the message is authentic, or if it is a Registration Request that
+    /// may be under a newer key.
     pub(super) fn open_sealed(
         &mut self,
         node: NodeId,
@@ -73,7 +73,7 @@ impl Nms {
         };
         let opened = match (&mut known, kind) {
             (Some(sealed), Kind::RegistrationRequest) => match sealed.requests.open_message(payload) {
-                // Perhaps it is under a newer key.
+                // The request may be under the key of a newer login.
                 Err(DropReason::BadHmac) => None,
                 other => Some(other?),
             },
@@ -81,7 +81,7 @@ impl Nms {
             (None, Kind::RegistrationRequest) => None,
             (None, _) => return Err(DropReason::UnknownId),
         };
-        // A node that logged in again, or that was struck off, has lost its old key.
+        // The old key is void if the node logged in again or if its device was removed.
         let key = self.store.common_key(node).ok().flatten().ok_or(DropReason::UnknownId)?;
         let current = known.is_some_and(|sealed| sealed.key == key);
         match opened {
@@ -92,7 +92,7 @@ impl Nms {
         }
     }
 
-    /// A message of a type that we do not know: a registered node of a later version is told so.
+    /// Answers a message of an unknown type, if it is from a registered node: the node may be of a later version.
     pub(super) fn refuse_unknown(&mut self, node: NodeId, local: SocketAddr, remote: SocketAddr, payload: &mut [u8]) {
         let Some(registration) = self.nodes.get_mut(&node) else { return };
         let Session::Conventional(sealed) = &mut registration.session else { return };
@@ -103,16 +103,17 @@ impl Nms {
         }
     }
 
-    /// A message of a node that is not registered. Who proves by the keys of its last registration that it takes itself
-    /// for registered is told better: we have been restarted, or have not heard of it for long. Nobody else hears
-    /// anything.
+    /// Answers "not registered" to a node whose registration was lost, because the NMS was restarted or the node was
+    /// silent for too long. The message must be authentic under the keys of the node's last registration; all others
+    /// are dropped in silence.
     pub(super) fn tell_forgotten(&mut self, node: NodeId, local: SocketAddr, remote: SocketAddr, payload: &mut [u8]) {
         let mut answer = || {
             let key = self.store.common_key(node).ok()??;
             let epoch = self.store.last_epoch(node).ok()??;
             let mut session = self.sealed_of(&key, epoch);
             let (header, _) = session.open_message(payload).ok()?;
-            // The keys have been used: our numbers must not be those of that time.
+            // These keys have been used before. A random start makes it unlikely that a sequence number, and so a
+            // nonce, is used again.
             session.count_from(1 << 30 | self.rng.next_u32() >> 2);
             let message = Message::Error(ErrorCode::NotRegistered);
             let payload = session.seal(header.transaction, 0, node.0, &message)?;
@@ -124,7 +125,8 @@ impl Nms {
         }
     }
 
-    /// An authentic message of a conventional node came from here. A NAT may have given the node another address.
+    /// Notes the source address of an authentic message of a conventional node: a NAT may have given the node a new
+    /// address.
     pub(super) fn seen_at(&mut self, node: NodeId, sequence: u32, local: SocketAddr, remote: SocketAddr) {
         let Some(registration) = self.nodes.get_mut(&node) else { return };
         let Session::Conventional(sealed) = &mut registration.session else { return };
@@ -135,7 +137,8 @@ impl Nms {
         registration.seen_at(remote);
     }
 
-    /// As [`Self::seen_at`] for a node of the proposed method: QUIC has validated where its link is now.
+    /// As [`Self::seen_at`] for a node of the proposed method: takes over the address that QUIC has validated for its
+    /// link.
     pub(super) fn look_where(&mut self, node: NodeId) {
         let Some(registration) = self.nodes.get_mut(&node) else { return };
         if let Session::Proposed { link } = registration.session
@@ -165,8 +168,7 @@ impl Nms {
             self.send(now, node, header.transaction, header.count, &answer);
             return;
         }
-        // A certificate says who a node is; the database says whether it is one of ours. Nothing else obliges a node to
-        // have logged in to the AS.
+        // A certificate proves the node's name, not that its device may still use this overlay: the database says that.
         let Ok(device) = self.store.device(node) else {
             return self.refuse(now, node, place, header, request, ErrorCode::Unavailable);
         };
@@ -210,7 +212,7 @@ impl Nms {
         let survey = (self.policy == Policy::Optimal).then(|| self.survey_plan(place));
         let probes = survey.as_ref().map(|plan| self.sealed(&plan.key));
         let answer = RegistrationResponse { nat, addresses, survey };
-        // A link tells by itself when its node is gone.
+        // The idle timeout of a link tells when its node is gone.
         let sealed = matches!(session, Session::Conventional(_));
         self.expiry.set(node, sealed.then(|| now + REGISTRATION_SILENCE));
         let last = (header.transaction, answer.clone());
@@ -221,9 +223,9 @@ impl Nms {
         self.access_begins(now, node);
     }
 
-    /// Takes the epoch of a registration, or gives the least that would be taken.
+    /// Accepts the epoch of a registration (`None`), or gives the least epoch that would be accepted.
     ///
-    /// Only a link tells a new request from a repeated one: see [`epoch`].
+    /// The limit of epochs differs: only a link distinguishes a new request from a repeated one. See [`epoch`].
     fn accept_epoch(&self, node: NodeId, epoch: u64, place: Place) -> Result<Option<u64>, StoreError> {
         let last = self.store.last_epoch(node)?;
         let most = match place {
@@ -231,19 +233,19 @@ impl Nms {
             Place::Proposed { .. } => epoch::most_on_link(&*self.clock),
         };
         let timely = epoch::is_timely(last, epoch, most);
-        // The store has the last word: another process may have taken one meanwhile.
+        // The store decides: another process may have accepted an epoch meanwhile.
         if timely && self.store.accept_epoch(node, epoch)? {
             return Ok(None);
         }
         Ok(Some(epoch::least_after(self.store.last_epoch(node)?)))
     }
 
-    /// Our end of a common key.
+    /// The NMS's end of a session under a common key.
     fn sealed(&self, key: &Key128) -> SealedSession {
         SealedSession::new(key, Direction::FromResponder).speaking(self.versions)
     }
 
-    /// Our end of the keys of one registration.
+    /// The NMS's end of a session under the keys of one registration.
     fn sealed_of(&self, key: &Key128, epoch: u64) -> SealedSession {
         SealedSession::of_registration(key, epoch, Direction::FromResponder).speaking(self.versions)
     }
@@ -291,10 +293,10 @@ impl Nms {
         }
     }
 
-    /// A link stands, and its certificate is good.
+    /// A link is up, and its peer's certificate was verified.
     pub(super) fn on_link(&mut self, now: Instant, link: LinkId, names: &[Fqdn]) {
         let Some(first) = names.first() else { return self.links.close(now, link) };
-        // One for each certificate: nobody needs a second before the first has registered.
+        // At most one unregistered link for each certificate: this bounds the table, and no node needs a second one.
         if let Some(old) = self.waiting.insert(first.clone(), link) {
             self.link_nodes.remove(&old);
             self.links.close(now, old);
@@ -354,8 +356,9 @@ impl Nms {
         }
     }
 
-    /// As [`Self::refuse`] by the conventional method. The request was under the common key. If the node is registered
-    /// under it, this is most likely a replay, and is met by silence. No answer is longer than its request.
+    /// As [`Self::refuse`], for the conventional method. The request was authentic under the common key. If the node is
+    /// registered under this key, the request is most likely a replay and gets no answer. An answer is never longer
+    /// than its request.
     fn refuse_sealed(
         &mut self,
         node: NodeId,
@@ -372,7 +375,8 @@ impl Nms {
         }
         let Some(name) = self.store.device(node).ok().flatten().map(|device| device.name) else { return };
         let mut session = self.sealed_of(&key, epoch);
-        // These keys may have been used: our numbers must not be those of that time.
+        // These keys may have been used before. A random start makes it unlikely that a sequence number, and so a
+        // nonce, is used again.
         session.count_from(1 << 30 | self.rng.next_u32() >> 2);
         let message = Message::Error(code);
         if let Some(payload) = session.seal(transaction, 0, node.0, &message) {
@@ -381,7 +385,7 @@ impl Nms {
         }
     }
 
-    /// Answers who is not registered, on a link whose certificate is good.
+    /// Sends an Error on a link to a peer that is not registered but has a verified certificate.
     pub(super) fn refuse_on(&mut self, now: Instant, link: LinkId, header: &Header, code: ErrorCode) {
         let Some((_, name)) = self.link_nodes.get(&link).and_then(|n| n.iter().find(|(id, _)| id.0 == header.id))
         else {
@@ -396,12 +400,12 @@ impl Nms {
 }
 
 impl Registration {
-    /// Whether it is by the conventional method.
+    /// Whether the node uses the conventional method.
     pub(super) fn is_sealed(&self) -> bool {
         matches!(self.session, Session::Conventional(_))
     }
 
-    /// The node is seen at this address now.
+    /// Notes the address from which the node sends now.
     fn seen_at(&mut self, remote: SocketAddr) {
         self.network.seen_at(remote);
         if let Some(reach) = self.sight.family(remote.ip()) {
@@ -410,7 +414,8 @@ impl Registration {
     }
 }
 
-/// What a registration tells of the node for the optimal policy: the family that it came by, and its inner addresses.
+/// What a registration tells the optimal policy about the node: the family of its source address, and the node's own
+/// addresses.
 fn sight(request: &RegistrationRequest, observed: SocketAddr, nat: bool) -> Sight {
     let mut sight = Sight::default();
     *sight.family(observed.ip()) = Some(Reach { seen: observed, translated: nat, behaviour: None });
@@ -419,10 +424,10 @@ fn sight(request: &RegistrationRequest, observed: SocketAddr, nat: bool) -> Sigh
     sight
 }
 
-/// What a registration tells of the node's network, and whether there is a NAT before the address that we saw.
+/// What a registration tells Table 1 about the node's network, and whether a NAT changed the source address.
 ///
-/// Of the family that the request did not come by nothing was seen; there a private address (RFC 1918, RFC 6598) means
-/// a NAT. Our own rule: the paper's nodes have one family.
+/// For the address family that the request did not use, no source address was seen. There a private address (RFC 1918,
+/// RFC 6598) counts as a NAT. This rule is the project's own: the paper's nodes have one family.
 fn network(request: &RegistrationRequest, observed: SocketAddr) -> (Network, bool) {
     let nat = !request.addresses.contains(&observed.ip()) || observed.port() != request.port;
     let mut network = Network::default();
@@ -446,7 +451,7 @@ fn network(request: &RegistrationRequest, observed: SocketAddr) -> (Network, boo
     (network, nat)
 }
 
-/// Whether an address can be another host's: nobody is sent to loopback, to a group, or to a neighbour on his own link.
+/// Whether an address may be told to other nodes: not if it is a loopback, multicast or link-local address.
 fn is_somewhere(address: IpAddr) -> bool {
     let local = match address {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),

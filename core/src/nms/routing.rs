@@ -1,6 +1,6 @@
 //! From a Direction Request to two Route Directions (paper Figs. 3–5 and 7–9).
 //!
-//! What happens in which order is one table:
+//! The order of the messages:
 //!
 //! | method | pattern | who dials | first | then | last |
 //! |---|---|---|---|---|---|
@@ -10,11 +10,14 @@
 //! | proposed | 1, 2 | either | responder | | initiator |
 //! | proposed | 3 | initiator | responder | its Confirmation with CID_B | initiator |
 //!
-//! In the conventional method what waits for an answer is sent again with back-off; a repeated Direction Request
-//! repeats whatever was last said. Both nodes asking for each other at the same time count as one: while a construction
-//! is under way, what its responder asks is answered by it, unless it asks for another kind of way. A new one takes the
-//! old one's place, but not that of another kind which the other node asked for. If the responder registers anew
-//! meanwhile, it is begun again with where it is now.
+//! * **Retransmission.** In the conventional method a message that waits for an answer is sent again with back-off. A
+//!   repeated Direction Request repeats the Route Direction.
+//! * **Simultaneous requests** count as one. While a construction is under way, a Direction Request of its responder
+//!   starts no other one, unless it wants a kind of route that this construction does not cover.
+//! * **A new construction** replaces those that the same node asked for, and those of the other node whose kind of
+//!   route it covers.
+//! * **If the responder registers anew** before the initiator is told, the construction starts again with the new
+//!   address.
 
 use std::net::SocketAddr;
 
@@ -39,17 +42,17 @@ use crate::timers::Backoff;
 use crate::timing::nms::{ROUTE_LIFETIME, ROUTING_RETRY, SIMULTANEOUS_REQUESTS};
 use crate::timing::{Due, Timer};
 
-/// Most requests to the TRS of which an epoch is awaited. More than are under way within one round trip; one that is
-/// forgotten costs only that the next one is answered instead.
+/// Most requests to the TRS whose answer may tell an epoch: more than are under way within one round trip. If one is
+/// forgotten, the answer to a later one tells the epoch.
 const MAX_ASKED: usize = 64;
 /// Most route constructions under way.
 pub const MAX_PENDING: usize = 65_536;
 /// Most route constructions under way that one node asked for.
 pub const MAX_PENDING_PER_NODE: usize = 1024;
 
-/// Names a route construction; also the transaction id of what we send to responder and TRS. Of a direct tunnel of the
-/// proposed method it is the initiator's: both nodes are told at once, and know by it for which Route Direction a link
-/// is.
+/// Names a route construction. It is also the transaction id of the messages to responder and TRS. For a direct tunnel
+/// of the proposed method it is the initiator's transaction id: both nodes get their Route Direction at the same time,
+/// and a shared id tells them to which one a link belongs.
 pub(super) type PendingId = u32;
 
 /// A route construction.
@@ -63,7 +66,7 @@ pub(super) struct Pending {
     keys: Option<TunnelKeys>,
     conventional: bool,
     step: Step,
-    /// When it came to that step.
+    /// When the step began.
     since: Instant,
     started: Instant,
     retry: Backoff,
@@ -71,11 +74,11 @@ pub(super) struct Pending {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// The TRS was asked (conventional pattern 3).
+    /// The TRS was asked and must answer (conventional pattern 3).
     AwaitRelay,
     /// The responder was told and must confirm.
     AwaitConfirmation,
-    /// Both know; the responder's leg, if it has one.
+    /// The initiator was told too; with the responder's leg, if there is one.
     Told(Option<RelayCid>),
 }
 
@@ -138,7 +141,8 @@ impl Nms {
         if responder == node {
             return Err(ErrorCode::UnknownPeer);
         }
-        // Who was struck off may still be registered; who is registered can be reached while the database fails.
+        // A removed device may still be registered; it counts as unknown. A registered node is reachable even while the
+        // database fails.
         let registered = self.nodes.contains_key(&responder);
         match self.store.device(responder) {
             Ok(None) => Err(ErrorCode::UnknownPeer),
@@ -212,7 +216,7 @@ impl Nms {
         }
     }
 
-    /// What the policy says.
+    /// The route that the policy chooses; `None` if there is none.
     fn choose(&mut self, initiator: NodeId, responder: NodeId, want: Want) -> Option<Choice> {
         let (a, b) = (&self.nodes[&initiator], &self.nodes[&responder]);
         let (choice, basis) = match self.policy {
@@ -265,7 +269,7 @@ impl Nms {
         self.send(now, responder, id, count, &Message::RouteDirectionResponder(direction));
     }
 
-    /// What the node in role `to` must know.
+    /// The Route Direction for the initiator or the responder; `None` if the construction is gone.
     fn direction(&self, id: PendingId, to: Dialer, cid: Option<RelayCid>) -> Option<RouteDirection> {
         let pending = self.pending.get(&id)?;
         let (other, candidates) = match to {
@@ -314,7 +318,7 @@ impl Nms {
         self.signal(Party::Trs, &request, Protection::ServiceKey, count);
     }
 
-    /// A request to the TRS is under way, whose answer may be the epoch that the TRS accepts.
+    /// Notes a request to the TRS, whose answer may tell the last epoch that the TRS accepted.
     pub(super) fn note_asked(&mut self, transaction: u32) {
         if self.asked_trs.len() >= MAX_ASKED {
             self.asked_trs.pop_front();
@@ -335,8 +339,8 @@ impl Nms {
             }
             return self.dropped(DropReason::UnknownType);
         }
-        // A response is good for the request that waits for it, and no other: it needs no number. So the TRS may lose
-        // count.
+        // No replay check is needed: the response is bound to the pending transaction. So a restarted TRS may begin its
+        // sequence numbers again.
         match session.open_unnumbered(&mut payload) {
             Ok((header, Message::RelayResponse(RelayResponse { accepted }))) => {
                 let id = header.transaction;
@@ -352,9 +356,9 @@ impl Nms {
                     self.dropped(DropReason::Unexpected);
                 }
             }
-            // Each stated epoch voids the requests before it, so that a replayed one cannot take the epochs back.
-            // Several requests may be under way at once, and the TRS answers only one of them in `EPOCH_TOLD_EVERY`: an
-            // answer to any of them counts.
+            // A Relay Epoch counts if it answers any request since the last one: several requests may be under way, and
+            // the TRS answers only one of them in `EPOCH_TOLD_EVERY`. Then all requests so far are forgotten, so that a
+            // replayed Relay Epoch cannot take the epochs back.
             Ok((header, Message::RelayEpoch(RelayEpoch { last }))) => {
                 if !self.asked_trs.contains(&header.transaction) {
                     return self.dropped(DropReason::Unexpected);
@@ -371,7 +375,7 @@ impl Nms {
         }
     }
 
-    /// The next step, with fresh retransmission.
+    /// Goes to the next step and restarts retransmission.
     fn advance(&mut self, now: Instant, id: PendingId, step: Step) {
         let Some(pending) = self.pending.get_mut(&id) else { return };
         pending.step = step;
@@ -390,7 +394,7 @@ impl Nms {
         self.tell_initiator(now, id, cid, 0);
     }
 
-    /// Says again what a repeated Direction Request asks for.
+    /// Repeats the Route Direction for a repeated Direction Request.
     fn repeat(&mut self, now: Instant, id: PendingId, count: u8) {
         let Some(pending) = self.pending.get(&id) else { return };
         if let Step::Told(cid) = pending.step {
@@ -428,7 +432,7 @@ impl Nms {
         }
     }
 
-    /// What the earliest timer of a route construction is for.
+    /// The earliest timer of all route constructions.
     pub(super) fn next_pending_timer(&self) -> Option<Due> {
         let (at, id) = self.pending_timers.first()?;
         let over = self.pending.get(&id).is_none_or(|pending| pending.started + ROUTE_LIFETIME <= at);
@@ -444,9 +448,11 @@ impl Nms {
         }
     }
 
-    /// A node registered anew or is gone: what was under way with its old address is void. Who waits for it to answer
-    /// is told that it is gone, or waits for what begins again; so is told who was told where it is, unless the relay
-    /// knows better.
+    /// Voids the constructions that use a node's old address, because it registered anew or is gone.
+    ///
+    /// If the node is the responder and the initiator was not told yet, the construction starts again, or the initiator
+    /// is told that the peer is offline. If the initiator was told, it is told that the peer is offline now, except on
+    /// a relayed route: that one does not use the responder's address.
     pub(super) fn void_pending_of(&mut self, now: Instant, node: NodeId) {
         let void: Vec<_> = self.concerned_by(node).collect();
         for id in void {

@@ -1,12 +1,12 @@
-//! What the NMS sees of nodes, and helps them to see (`policy = "optimal"`).
+//! Probes and surveys of nodes' networks, as the NMS takes part in them (`policy = "optimal"`).
 //!
-//! A node sends Probes under a key of its registration, which came with the Registration Response. The NMS answers each
-//! with the address that it came from: from where it was asked, from its other port, or by the TRS, which is another
-//! host. By which answers arrive the node learns what filters in front of it, by what they say how its NAT maps (RFC
-//! 5780); it reports both. Where the node is the NMS believes only its own eyes: whoever is named to others as a place
-//! to dial or to punch at has sent a Probe or a message from there.
+//! A node sends Probes under a key of its registration, which came with the Registration Response. Each is answered
+//! with its source address, from one of three places: the address that was asked, the NMS's other port, or the TRS,
+//! which is another host. The replies that arrive tell the node how its network filters; the addresses in them tell how
+//! its NAT maps (RFC 5780). The node reports both. The NMS itself only trusts source addresses: it tells a node's
+//! address to others only if a Probe or message of the node came from there.
 //!
-//! Nothing here amplifies: one small answer for each authentic Probe.
+//! There is no amplification: one small answer for each authentic Probe.
 
 use std::net::SocketAddr;
 
@@ -23,7 +23,7 @@ use crate::route::optimal::Reach;
 use crate::time::Instant;
 
 impl Nms {
-    /// What a node that registers needs for its survey.
+    /// What a node needs for its survey; it gets it with the Registration Response.
     pub(super) fn survey_plan(&mut self, place: Place) -> SurveyPlan {
         let key = self.new_key();
         let relay = self.relay.as_ref();
@@ -34,7 +34,7 @@ impl Nms {
         SurveyPlan { key, other_port: self.probe_port, others: others.unwrap_or_default() }
     }
 
-    /// The port at which nodes of this method find us.
+    /// The NMS's main port for the node's method.
     pub(super) fn main_port(&self, session: &Session) -> u16 {
         match session {
             Session::Conventional(sealed) => sealed.local.port(),
@@ -66,7 +66,7 @@ impl Nms {
         }
     }
 
-    /// The node's main port is seen there.
+    /// Notes the address of the node's main port as the NMS sees it.
     fn note(&mut self, node: NodeId, remote: SocketAddr) {
         let Some(registration) = self.nodes.get_mut(&node) else { return };
         let translated = !registration.own.contains(&remote);
@@ -75,7 +75,7 @@ impl Nms {
         *reach = Some(Reach { seen: remote, translated, behaviour });
     }
 
-    /// Has the TRS answer a Probe. Where that is a repeated one, so is what we ask.
+    /// Asks the TRS to answer a Probe. A retransmitted Probe makes a retransmitted request.
     fn ask_trs(&mut self, now: Instant, node: NodeId, probe: &Header, to: SocketAddr, id: [u8; 16]) {
         let epoch = self.epochs.next(now);
         self.note_asked(probe.transaction);
@@ -86,7 +86,7 @@ impl Nms {
             Session::Conventional(_) => &relay.conventional,
             Session::Proposed { .. } => &relay.proposed,
         };
-        // The TRS answers by the family that it is asked in.
+        // The TRS answers over the address family in which it is asked.
         let remote = places.iter().find(|place| place.is_ipv4() == to.is_ipv4());
         let local = self.addresses.iter().find(|address| address.is_ipv4() == to.is_ipv4());
         let (Some(&remote), Some(&local)) = (remote, local) else { return };

@@ -16,9 +16,10 @@
 //! | `routes` | peers, requests, the choice of the tunnel, and what waits for one |
 //! | `inner` | packets of applications, DNS |
 //!
-//! Each has one input and one output (`part`). None sees another, or the carriage. This file is their composition: it
-//! carries outputs out, at once and in order, and makes inputs of them for other parts. What differs between the two
-//! methods is behind one trait, `carriage`: `conventional` and `proposed` carry messages and build tunnels.
+//! Each has one type of input and one of output (`part`). No part sees another part or the carriage. This file is their
+//! composition: it takes each output at once and in order, and carries it out or makes it an input of another part.
+//! What differs between the two methods is behind one trait, `carriage`: `conventional` and `proposed` carry messages
+//! and build tunnels.
 //!
 //! | output of | | becomes input of |
 //! |---|---|---|
@@ -179,21 +180,21 @@ impl Node {
         }
     }
 
-    /// Handover (paper §2.1, §2.2.2): the node registers again and builds every tunnel anew. What applications send
-    /// meanwhile is held.
+    /// Handover (paper §2.1, §2.2.2): the node registers again and builds every tunnel anew. Packets that applications
+    /// send meanwhile are held.
     fn change_network(&mut self, now: Instant, addresses: Vec<IpAddr>, nat64: Option<Ipv6Addr>) {
         if (&self.places.addresses, self.places.nat64) == (&addresses, nat64) {
             return;
         }
         self.places = Places { addresses, port: self.places.port, nat64, prefer_v4: false };
-        // The carriage first: what the parts then want to be sent must leave from the new addresses.
+        // The carriage moves first: what the parts send next has to leave from the new addresses.
         self.carriage.move_to(now, &self.places);
         self.tell_cloud(now, CloudInput::Moved(self.places.addresses.clone()));
         self.tell_survey(now, SurveyInput::Stop);
         self.tell_routes(now, RouteInput::Moved);
     }
 
-    /// Carries out all that the carriage puts out.
+    /// Carries out every output of the carriage.
     fn drain_carriage(&mut self, now: Instant) {
         while let Some(output) = self.carriage.poll() {
             match output {
@@ -367,7 +368,7 @@ impl Node {
                 if self.carriage.send_packet(now, tunnel, fragment).is_err() {
                     self.dropped(DropReason::QueueFull);
                 }
-                // Each fragment is a packet of its own to the receiver, so it may as well leave by itself.
+                // Each fragment leaves at once: the receiver treats it as a packet of its own.
                 self.carriage.finish(now);
             }
             InnerOutput::Received { peer, bytes } => self.tell_routes(now, RouteInput::Received(peer, bytes)),

@@ -7,11 +7,11 @@ use super::Inner;
 /// Options with this bit go into every fragment, the others into the first only (RFC 791 §3.1).
 const COPIED: u8 = 0x80;
 
-/// Cuts an IPv4 packet without DF into fragments of at most `mtu` bytes; the whole packet if it fits. Fragments of a
-/// fragment fit into the same whole.
+/// Cuts an IPv4 packet without DF into fragments of at most `mtu` bytes; the whole packet if it fits. A fragment can be
+/// cut again: its pieces keep their places in the original packet.
 ///
-/// `None` if the packet is not IPv4, has DF, carries a wrong header checksum (which new ones would hide), reaches
-/// beyond 65,535 bytes when reassembled, or if `mtu` leaves no room for eight bytes of payload.
+/// `None` if the packet is not IPv4, has DF, has a wrong header checksum (the fragments' correct checksums would hide
+/// it), is longer than 65,535 bytes when reassembled, or if `mtu` leaves no room for eight bytes of payload.
 pub fn fragment_v4(packet: &[u8], mtu: u16) -> Option<Vec<Vec<u8>>> {
     Inner::parse(packet).ok()?;
     let (whole, mut rest) = Ipv4Header::from_slice(packet).ok()?;
@@ -46,7 +46,7 @@ pub fn fragment_v4(packet: &[u8], mtu: u16) -> Option<Vec<Vec<u8>>> {
     }
 }
 
-/// The options that every fragment repeats, padded to whole words. Broken options end the list.
+/// The options that every fragment repeats, padded to whole words. A malformed option ends the list.
 fn copied(mut options: &[u8]) -> Vec<u8> {
     const END: u8 = 0;
     const NOP: u8 = 1;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// How a tunnel survives a change of network. Two nodes use the lower of their two, in this order.
+/// How a tunnel survives a change of network. Two nodes use the lower of their two strategies, in the order below.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Handover {
     /// The paper's way (§2.1): the connection is torn down, and another is built from the new place.
@@ -11,7 +11,7 @@ pub enum Handover {
     Rebuild,
     /// RFC 9000 §9 to the letter: a QUIC client migrates; where the RFC has no answer, the tunnel is rebuilt.
     Migrate,
-    /// Ours: one connection, with paths beneath it.
+    /// This project's own: one QUIC connection, with paths beneath it.
     Seamless,
 }
 
@@ -19,7 +19,7 @@ impl Handover {
     /// Every strategy, the lowest first.
     pub const ALL: [Self; 3] = [Self::Rebuild, Self::Migrate, Self::Seamless];
 
-    /// What two nodes do that want these.
+    /// The strategy of two nodes of which one wants `self` and one wants `other`.
     #[must_use]
     pub fn agreed(self, other: Self) -> Self {
         self.min(other)

@@ -1,4 +1,4 @@
-//! Connection IDs: who mints which bytes.
+//! Connection IDs: their length and how they are made.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -41,17 +41,18 @@ impl CidScheme {
     }
 }
 
-/// Of a connection ID that an earlier life of a service has to recognise: so many random bytes, then a keyed hash of
+/// A service recognises connection IDs that it issued before a restart: this many random bytes, then a keyed hash of
 /// them.
 const NONCE_LEN: usize = 3;
 
-/// Most connection IDs of one link that are remembered. quinn has eight at a time at most; a peer may retire them.
+/// Most connection IDs of one link that are remembered: more than the eight that quinn issues at a time, because a peer
+/// may retire some.
 pub(super) const MOST_MINTED: usize = 32;
 
-/// The prefixes of the connection IDs that were minted last.
+/// The prefixes of the connection IDs that were issued last.
 pub(super) type Minted = Arc<Mutex<VecDeque<RelayCid>>>;
 
-/// Notes an ID that was minted.
+/// Notes an ID that was issued.
 fn note(minted: &Minted, cid: &[u8]) {
     let Some(cid) = cid.first_chunk() else { return };
     let mut minted = minted.lock().expect("no panic holds this lock");
@@ -61,23 +62,24 @@ fn note(minted: &Minted, cid: &[u8]) {
     }
 }
 
-/// Mints `prefix ‖ random` or, for a service, `random ‖ keyed hash`: to who lacks the key, both are random.
+/// Makes `prefix ‖ random` or, for a service, `random ‖ keyed hash`. Without the key, the hash cannot be told from
+/// random bytes.
 pub(super) struct Generator {
     scheme: CidScheme,
     rng: ChaCha20Rng,
     memory: Option<hmac::Key>,
-    /// What was minted, for whoever has to know our own IDs.
+    /// The IDs that were issued, for code that needs this endpoint's own IDs.
     minted: Minted,
 }
 
 impl Generator {
-    /// With `memory`, a key that survives restarts, our own connection IDs are known again after one.
+    /// With `memory`, a key that survives restarts, the endpoint recognises its own connection IDs after a restart.
     pub(super) fn new(scheme: CidScheme, seed: [u8; 32], memory: Option<hmac::Key>, minted: &Minted) -> Self {
         Self { scheme, rng: ChaCha20Rng::from_seed(seed), memory, minted: Arc::clone(minted) }
     }
 }
 
-/// Puts the keyed hash of the first bytes of a connection ID in the place of the others.
+/// Replaces all but the first [`NONCE_LEN`] bytes of a connection ID by their keyed hash.
 fn mark(key: &hmac::Key, cid: &mut [u8]) {
     let (nonce, hash) = cid.split_at_mut(NONCE_LEN);
     let tag = hmac::sign(key, nonce);
@@ -102,9 +104,9 @@ impl ConnectionIdGenerator for Generator {
         ConnectionId::new(&bytes)
     }
 
-    /// quinn asks only before it answers an unknown connection ID with a stateless reset (RFC 9000 §10.3). Only what an
-    /// earlier life of ours has minted gets one, so that its peer need not wait for silence. To everything else the
-    /// endpoint is silent: a port scan or a guesser learns nothing.
+    /// quinn asks only before it answers an unknown connection ID with a stateless reset (RFC 9000 §10.3). Only an ID
+    /// that this service issued before a restart gets one, so that its peer need not wait for the idle timeout. All
+    /// other packets get no answer: a port scan or a guess learns nothing.
     fn validate(&self, cid: &ConnectionId) -> Result<(), InvalidCid> {
         let (Some(key), CidScheme::Direct, DIRECT_CID_LEN) = (&self.memory, self.scheme, cid.len()) else {
             return Err(InvalidCid);
@@ -124,8 +126,8 @@ impl ConnectionIdGenerator for Generator {
     }
 }
 
-/// The destination connection IDs of a client's first packets: random, or led by the peer's relay prefix so that the
-/// TRS can forward even the first one.
+/// The destination connection IDs of a client's first packets: random, or with the peer's relay prefix in front, so
+/// that the TRS can forward even the first packet.
 pub(super) fn initial_destination(
     rng: &Arc<Mutex<ChaCha20Rng>>,
     prefix: Option<RelayCid>,

@@ -1,4 +1,4 @@
-//! How links are set up: TLS, timers, sizes.
+//! The settings of links: TLS, timers, sizes.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,14 +20,14 @@ use crate::timing::quic::{
 use crate::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError};
 use crate::version::Versions;
 
-/// Who we are and whom we trust on QUIC links.
+/// Identity and trust anchors of QUIC links.
 #[derive(Clone)]
 pub struct QuicConfig {
     /// Cryptography and clock.
     pub tls: Environment,
     /// Trust anchors for every peer.
     pub roots: Roots,
-    /// Our certificate and key.
+    /// Our own certificate and key.
     pub identity: Identity,
     /// The application protocol that both sides must name.
     pub alpn: Vec<u8>,
@@ -38,33 +38,33 @@ pub struct QuicConfig {
 /// Timers and sizes of links.
 #[derive(Clone, Debug)]
 pub struct QuicOptions {
-    /// A client sends something at least this often, so that NAT mappings live.
+    /// Keep-alive interval of a client: it sends at least this often, so that NAT mappings do not expire.
     pub keep_alive: Duration,
-    /// A link on which nothing was heard for this long is lost.
+    /// Idle timeout: a link on which nothing was received for this long is lost.
     pub idle_timeout: Duration,
     /// Largest UDP payload to try on links that carry packets, bytes. Path MTU discovery starts at 1,200 and ends here:
     /// 1,452 fills IPv6 over Ethernet.
     pub max_udp_payload: u16,
-    /// Whether links that peers open carry packets, so that their path MTU is worth discovering. A service that only
-    /// signals saves the probes.
+    /// Whether links that peers open carry packets. If not, path MTU discovery is off on them: a service that only
+    /// signals needs no large datagrams.
     pub serves_packets: bool,
-    /// For how long a new tunnel is taken to be still discovering its path's MTU: meanwhile a packet that does not fit
-    /// a DATAGRAM frame goes on the stream, rather than be answered by Packet Too Big, which its sender would remember.
+    /// How long a new tunnel is assumed to be still discovering its path MTU. Meanwhile a packet that does not fit a
+    /// DATAGRAM frame goes on the stream. A Packet Too Big would make its sender remember an MTU that is too small.
     pub discovery: Duration,
-    /// Whether a peer that still holds a connection of an earlier life of ours is told at once that it is gone, by a
-    /// stateless reset (RFC 9000 §10.3) under a key that follows from our certificate's. For services.
+    /// Whether a restarted service answers packets of connections from before the restart by a stateless reset (RFC
+    /// 9000 §10.3), so that peers learn at once that these are gone. Its key is derived from the certificate's key.
     pub remembers: bool,
     /// The congestion control of every link.
     pub congestion: Congestion,
-    /// On links that carry packets: how many packets a peer that knows the ACK Frequency extension may take before it
-    /// has to acknowledge one, within 5 ms. `None`: one, within 25 ms, as RFC 9000 §13.2.2 has it.
+    /// On links that carry packets, for a peer that knows the ACK Frequency extension: how many packets it may receive
+    /// without an acknowledgement, for at most 5 ms. `None`: one, for at most 25 ms, as in RFC 9000 §13.2.2.
     pub acks_after: Option<u32>,
-    /// On links that carry packets: how many datagrams for one place may leave in one
-    /// [`Transmit`](crate::machine::Transmit). Those in the middle are padded by up to 16 bytes to be of one length.
+    /// On links that carry packets: how many datagrams for one address may leave in one
+    /// [`Transmit`](crate::machine::Transmit). All but the last are padded by up to 16 bytes to one length.
     pub segments: usize,
-    /// Where qlog traces go, if anywhere.
+    /// Where qlog traces are written; `None`: nowhere.
     pub qlog: Option<QlogSink>,
-    /// The versions of the protocol that this part speaks, by both methods.
+    /// The protocol versions that this part speaks, in both methods.
     pub versions: Versions,
 }
 
@@ -89,12 +89,12 @@ impl Default for QuicOptions {
 /// What a link carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
-    /// Messages only: 1,200 bytes do, and the path MTU is not probed.
+    /// Messages only. 1,200 bytes are enough, so there is no path MTU discovery.
     Signaling,
     /// Tunnelled packets too.
     Packets,
-    /// Tunnelled packets too, on a path that its probes would end: whatever fits 1,200 bytes in one piece, the rest on
-    /// the stream.
+    /// Tunnelled packets too, without path MTU discovery, because its probes would break this path. Packets that do not
+    /// fit 1,200 bytes go on the stream.
     PacketsUnprobed,
 }
 
@@ -105,19 +105,18 @@ pub enum Load {
 /// comparison of throughput has to say which one each side ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Congestion {
-    /// None: only the flows inside the tunnel limit what they send. This departs from RFC 9221 §5.
+    /// None: only the flows inside the tunnel control their rate. This departs from RFC 9221 §5.
     Open,
     /// `NewReno` (RFC 9002 §7).
     NewReno,
 }
 
 impl Congestion {
-    /// The default of a framing, where no setting names another one.
+    /// The default for a framing.
     ///
-    /// A stream is reliable: what is lost is sent again below the flows inside, which therefore never learn of the loss
-    /// and never slow down; only the connection itself can, so it runs `NewReno`. A DATAGRAM frame that is lost stays
-    /// lost: the flows inside see the loss and slow down, as they do over UDP 4501, and a second controller below them
-    /// would only hold their packets back.
+    /// A stream is reliable: QUIC retransmits lost data, so the flows inside never see a loss and never slow down. Only
+    /// the connection can, so it runs `NewReno`. A DATAGRAM frame that is lost stays lost: the flows inside see the
+    /// loss and slow down, as they do over UDP 4501. A second controller below them would only delay their packets.
     pub const fn of(framing: Framing) -> Self {
         match framing {
             Framing::Stream => Self::NewReno,
@@ -136,7 +135,7 @@ impl std::fmt::Debug for QlogSink {
     }
 }
 
-/// Bytes of not yet sent, and of not yet read, DATAGRAM frames a link may hold.
+/// Most bytes of DATAGRAM frames that a link holds before they are sent, and after they are received.
 pub(super) const DATAGRAM_BUFFER: usize = 1 << 20;
 /// Flow-control windows for the stream, bytes.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -199,7 +198,7 @@ impl QuicConfig {
         }
     }
 
-    /// The server side of an endpoint. `token_seed` keys the address-validation tokens.
+    /// The server side of an endpoint. The key of its address-validation tokens comes from `token_seed`.
     pub(super) fn server(&self, token_seed: &[u8; 32]) -> Result<ServerConfig, TlsError> {
         let tls = tls::server_config(&self.tls, &self.roots, &self.identity, ClientAuth::Required, &self.alpn)?;
         let quic = QuicServerConfig::try_from(tls).expect("the provider has TLS13_AES_128_GCM_SHA256");
@@ -217,7 +216,7 @@ impl QuicConfig {
         Ok(server)
     }
 
-    /// The same, for connections whose path MTU is not searched for.
+    /// The same, for connections without path MTU discovery.
     pub(super) fn unprobed(&self, server: &ServerConfig) -> ServerConfig {
         let mut server = server.clone();
         let mut transport = self.transport(Load::PacketsUnprobed);
@@ -229,8 +228,8 @@ impl QuicConfig {
 
 /// The endpoint's own settings: connection IDs and the seed of its random numbers.
 ///
-/// With `memory`, a key that survives restarts, peers of an earlier life are told at once that their connections are
-/// gone.
+/// With `memory`, a key that survives restarts, packets of connections from before a restart are answered by a
+/// stateless reset.
 pub(super) fn endpoint(
     scheme: CidScheme,
     cid_seed: [u8; 32],
@@ -249,9 +248,10 @@ pub(super) fn endpoint(
     if memory.is_some() {
         config.min_reset_interval(RESET_EVERY);
     }
-    // Probes share our ports: see [`crate::probe`].
+    // Probes arrive at the same ports, and a greased QUIC bit would make QUIC packets look like them: see
+    // [`crate::probe`].
     config.rng_seed(Some(seed)).grease_quic_bit(false);
-    // quinn asks for one generator, once.
+    // quinn calls the factory once.
     let generator = Mutex::new(Some(Generator::new(scheme, cid_seed, memory.clone(), minted)));
     let minted = Arc::clone(minted);
     config.cid_generator(move || {

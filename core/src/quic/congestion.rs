@@ -1,8 +1,7 @@
 //! A congestion controller that never limits: [`super::Congestion::Open`].
 //!
-//! It is for framings whose losses the flows inside the tunnel see, and answer with congestion control of their own
-//! ([`super::Congestion::of`] has the whole reason). Its window is above `u32::MAX`, which also turns quinn's pacing
-//! off.
+//! It is for framings in which the flows inside the tunnel see losses and react by their own congestion control: see
+//! [`super::Congestion::of`]. Its window is above `u32::MAX`, which also turns quinn's pacing off.
 
 use std::any::Any;
 use std::sync::Arc;

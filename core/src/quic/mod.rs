@@ -1,17 +1,17 @@
 //! The proposed method's carriage: QUIC connections ("links") that carry signaling messages and tunnelled packets.
 //!
-//! A [`Links`] owns one quinn-proto endpoint and all of its connections. It knows nothing of roles: a role asks it to
+//! A [`Links`] owns one quinn-proto endpoint and all of its connections. It does not know roles. A role asks it to
 //! [`connect`](Links::connect), to send a message (on a stream, in order and reliably) or a packet (in a DATAGRAM
 //! frame), and drains [`LinkOutput`]s.
 //!
-//! * Messages go on stream 0, which the client opens (the paper's Fig. 12 shows `STREAM(0)`); a server that speaks
-//!   first opens stream 1. Each message is a 32-byte header and a body, so the stream needs no other framing.
-//! * Connection IDs have 8 random bytes. A relayed end-to-end connection has its own `Links`, whose connection IDs
-//!   are the 8 bytes of this node's leg to the TRS and 4 random ones: QUIC may rotate them, and the TRS still
-//!   finds the node by their prefix ([`CidScheme`]).
-//! * Everything that quinn draws at random comes from the seed given; the built-in generators that use the operating
-//!   system are replaced. Packets for unknown connection IDs are dropped in silence, unless a service that
-//!   was restarted knows them for its own.
+//! * Messages go on stream 0, which the client opens (the paper's Fig. 12 shows `STREAM(0)`). A server that sends first
+//!   opens stream 1. Each message is a 32-byte header and a body, so the stream needs no other framing.
+//! * Connection IDs have 8 random bytes. A relayed end-to-end connection has its own `Links`, whose connection IDs are
+//!   the 8 bytes of this node's leg to the TRS and 4 random ones: QUIC may change them, and the TRS still finds the
+//!   node by their prefix ([`CidScheme`]).
+//! * quinn's generators of random numbers, which use the operating system, are replaced by ones with a given seed.
+//! * Packets for unknown connection IDs are dropped without an answer. The exception is a restarted service that
+//!   recognises its own connection IDs: it answers by a stateless reset.
 
 mod cid;
 mod config;
@@ -30,7 +30,7 @@ use std::time::Instant as StdInstant;
 use crate::time::Instant;
 
 /// quinn-proto wants `std`'s instants, which cannot be made from a number. One arbitrary reading of the clock serves as
-/// the origin; nothing ever looks at it but through differences.
+/// the origin. Only differences to it are used.
 fn origin() -> StdInstant {
     static ORIGIN: OnceLock<StdInstant> = OnceLock::new();
     #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences are used")]

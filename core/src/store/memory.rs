@@ -8,7 +8,7 @@ use super::{Device, Store, StoreError, VirtualRange};
 use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, Virtual};
 
-/// The state of AS and NMS in memory. It lives as long as its owner, so a role may crash and come back to it.
+/// The state of AS and NMS in memory. Its owner is the driver, so it survives a crash of a role.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     range: VirtualRange,
@@ -30,7 +30,7 @@ impl MemoryStore {
         Self { range, tables: Mutex::default() }
     }
 
-    /// No method leaves the tables half changed, so a panic elsewhere while they were locked does no harm.
+    /// A poisoned lock is ignored: no method leaves the tables half changed.
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -40,7 +40,8 @@ impl Store for MemoryStore {
     fn put_device(&self, device: &Device) -> Result<(), StoreError> {
         let (mut tables, node) = (self.tables(), NodeId::of(&device.name));
         tables.devices.insert(node, device.clone());
-        // Together: without its common key, no recorded registration of the earlier device opens.
+        // Epoch and common key go together. Without the old common key, a recorded registration of the earlier device
+        // does not decrypt, so a reset epoch is safe.
         tables.common_keys.remove(&node);
         tables.epochs.remove(&node);
         Ok(())
@@ -71,7 +72,7 @@ impl Store for MemoryStore {
         if let Some(addresses) = tables.addresses.get(name) {
             return Ok(*addresses);
         }
-        // Pairs are never given back, so as many are taken as there are names.
+        // Pairs are never given back, so the number of names is the index of the next free pair.
         let index = u32::try_from(tables.addresses.len()).map_err(|_| StoreError::Exhausted)?;
         let index = if defect!(AddressGivenTwice) { index / 2 } else { index };
         let addresses = self.range.pair(index).ok_or(StoreError::Exhausted)?;

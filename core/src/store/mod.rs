@@ -1,9 +1,9 @@
-//! The state that outlives a restart of the AS and the NMS, and that the two share (paper §2.2.1: the NMS learns a
-//! node's common key through the shared database).
+//! The state that survives restarts of the AS and the NMS. The two share it: the NMS learns a node's common key through
+//! the database (paper §2.2.1).
 //!
-//! A [`Store`] belongs to the driver: a role that crashes loses its own memory, never this. All methods take `&self`,
-//! so that several roles can hold one store, and return a [`StoreError`], so that a database can stand behind it.
-//! [`MemoryStore`] is the one for simulations and tests; [`conformance`] is what every store has to do.
+//! A [`Store`] belongs to the driver: a role that crashes loses its own memory, but not the store. All methods take
+//! `&self`, so that several roles can share one store. They return a [`StoreError`], so that a store can be a database.
+//! [`MemoryStore`] is the one for simulations and tests; [`conformance`] tests a store.
 //!
 //! | record | key | written by | read by |
 //! |---|---|---|---|
@@ -12,8 +12,8 @@
 //! | [`Virtual`] addresses | FQDN, either address | NMS | NMS |
 //! | registration epoch | node id | NMS | NMS |
 //!
-//! Two records can only grow. A pair of virtual addresses has one owner for good (paper §2.1) and is never given to
-//! another name, not even after the device is gone. An epoch never goes back, so a recorded registration is refused.
+//! Two records can only grow. A pair of virtual addresses has one owner for ever (paper §2.1): it is never given to
+//! another name, not even after the device is removed. An epoch never goes back, so a recorded registration is refused.
 
 mod conform;
 mod memory;
@@ -38,9 +38,9 @@ pub use range::{RangeError, VirtualRange};
 pub struct Device {
     /// The node's name.
     pub name: Fqdn,
-    /// With what password it may log in (conventional method only); none: not by password.
+    /// The password of logins (conventional method only); `None`: no login by password.
     pub password: Option<PasswordHash>,
-    /// Whether it may log in with a certificate that names it.
+    /// Whether it may log in by a certificate with its name.
     pub certificate_login: bool,
 }
 
@@ -57,8 +57,8 @@ pub enum StoreError {
 
 /// The shared database of AS and NMS. Every method is atomic.
 pub trait Store: Debug + Send + Sync {
-    /// Adds a device, or replaces the one of the same name. It begins anew: its epoch and its common key are forgotten,
-    /// and so is what an earlier holder of the name did to them. Its virtual addresses stay.
+    /// Adds a device, or replaces the one of the same name. Its epoch and its common key are reset, so that an earlier
+    /// device of this name has no influence. Its virtual addresses stay.
     fn put_device(&self, device: &Device) -> Result<(), StoreError>;
 
     /// The device with this id.
@@ -73,7 +73,7 @@ pub trait Store: Debug + Send + Sync {
     /// The node's common key; none if it never logged in.
     fn common_key(&self, node: NodeId) -> Result<Option<Key128>, StoreError>;
 
-    /// The node's virtual addresses: those it has, or else the next free pair, from now on for good.
+    /// The node's virtual addresses: those that it has, or else the next free pair, which is its own from now on.
     ///
     /// # Errors
     /// [`StoreError::Exhausted`] if no pair is free.
@@ -85,7 +85,7 @@ pub trait Store: Debug + Send + Sync {
     /// The name that owns this virtual address, of either family.
     fn owner_of(&self, address: IpAddr) -> Result<Option<Fqdn>, StoreError>;
 
-    /// Whether `epoch` is greater than every epoch accepted from this node before; if so it is the new greatest one.
+    /// Whether `epoch` is greater than every epoch accepted from this node before; If so, it becomes the greatest one.
     fn accept_epoch(&self, node: NodeId, epoch: u64) -> Result<bool, StoreError>;
 
     /// The greatest epoch accepted from this node; none if it never registered.

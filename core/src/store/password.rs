@@ -5,17 +5,17 @@ use std::num::NonZeroU32;
 
 use ring::pbkdf2;
 
-/// Iterations for simulations and tests: next to nothing, and so **not enough** against a stolen database. No message
-/// depends on it. A real AS uses several hundred thousand; the number is kept in each record, so it can be raised at
-/// any time.
+/// Iterations for simulations and tests: few, so that runs are fast, and **not enough** against a stolen database. No
+/// message depends on the number. A real AS uses several hundred thousand. Each record keeps its own number, so it can
+/// be raised at any time.
 pub const SIMULATION_ITERATIONS: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
-/// A password's hash, with all that verifying it needs.
+/// A password's hash and all that is needed to verify a password against it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash {
     /// PBKDF2 iterations.
     pub iterations: NonZeroU32,
-    /// Random, another one for each device.
+    /// Random, different for each device.
     pub salt: [u8; 16],
     /// The derived 32 bytes.
     pub hash: [u8; 32],
@@ -35,7 +35,7 @@ impl PasswordHash {
         Self { iterations, salt, hash }
     }
 
-    /// Whether `password` is the one; compares in constant time.
+    /// Whether this is the right password; compares in constant time.
     pub fn verify(&self, password: &str) -> bool {
         let Self { iterations, salt, hash } = self;
         pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, *iterations, salt, password.as_bytes(), hash).is_ok()

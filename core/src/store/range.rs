@@ -9,10 +9,10 @@ use crate::name::Virtual;
 /// The host numbers left out at the start of the range: 0 to 9, for the network itself and for services.
 const FIRST: u32 = 10;
 
-/// An IPv4 and an IPv6 prefix that are given out in pairs: the n-th host of the one with the n-th host of the other.
+/// An IPv4 and an IPv6 prefix whose addresses are given out in pairs: host n of the one with host n of the other.
 ///
-/// The default is 198.18.0.0/16 and 2001:db8:c::/64, from .0.10 and ::a on: ranges that no one has on the real
-/// Internet (RFC 2544 via RFC 6890, RFC 3849).
+/// The default is 198.18.0.0/16 and 2001:db8:c::/64, from .0.10 and ::a on: ranges that are reserved, so that no host
+/// on the Internet has an address of them (RFC 2544 via RFC 6890, RFC 3849).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VirtualRange {
     v4: Ipv4Addr,
@@ -20,10 +20,11 @@ pub struct VirtualRange {
     v6: Ipv6Addr,
 }
 
-/// Why a range is none.
+/// Why a range is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RangeError {
-    /// The IPv4 prefix leaves no host, or (below /8) is longer than anyone means.
+    /// The IPv4 prefix is longer than /27, which leaves fewer than 21 pairs, or shorter than /8, which is likely a
+    /// mistake.
     #[error("an IPv4 prefix length of {0} is not in 8 to 27")]
     PrefixLength(u8),
     /// Bits are set to the right of a prefix.
@@ -49,12 +50,12 @@ impl VirtualRange {
         Ok(Self { v4, v4_prefix, v6 })
     }
 
-    /// How many pairs there are. The first ten hosts and the broadcast address are left out.
+    /// The number of pairs. The first ten host numbers and the broadcast address are left out.
     pub fn capacity(&self) -> u32 {
         (1 << (32 - self.v4_prefix)) - FIRST - 1
     }
 
-    /// The pair number `index`, from 0; none at [`Self::capacity`] and beyond.
+    /// The pair with this number, counted from 0; `None` from [`Self::capacity`] on.
     pub fn pair(&self, index: u32) -> Option<Virtual> {
         (index < self.capacity()).then(|| {
             let host = FIRST + index;

@@ -30,15 +30,15 @@ enum Damage {
 enum Shot {
     /// Any bytes from anywhere.
     Bytes(Index, Sender, Vec<u8>),
-    /// A damaged datagram that some role once got, to any role.
+    /// A damaged copy of a datagram that arrived earlier at some role; it goes to any role.
     Datagram(Index, Sender, Index, Damage),
-    /// A damaged IP packet that a host once got, to that host.
+    /// A damaged copy of an IP packet that arrived earlier at a host; it goes to that host.
     Packet(Index, Damage),
-    /// What an application might send.
+    /// Any bytes from an application.
     Inner(Vec<u8>),
-    /// As if an application sent an echo, damaged.
+    /// A damaged echo request from an application.
     Echo(Damage),
-    /// Bytes on TCP to any role, and perhaps the end of it.
+    /// A TCP connection to any role, some bytes on it, and perhaps its end.
     Tcp(Index, Vec<u8>, bool),
 }
 
@@ -101,7 +101,7 @@ impl Damage {
     }
 }
 
-/// A TCP connection that no peer made; the driver would number it so.
+/// The first id of injected TCP connections: above those of real ones, which drivers count from `1 << 32`.
 const FIRST_STREAM: u64 = 1 << 40;
 
 struct Gun {
@@ -160,7 +160,8 @@ impl Gun {
 }
 
 /// Every datagram that is not for QUIC, or has a short header, is dropped, and counted. A node of the proposed method
-/// does not count a Hole Punching: it did its work when it was sent, and anybody's random bytes may look like one.
+/// does not count a Hole Punching: sending it has opened the sender's NAT, so the receiver has nothing to do. Random
+/// bytes may look like one.
 fn shoot(stage: &mut Stage, to: Role, from: SocketAddr, bytes: &[u8]) {
     let before = stage.all_drops();
     let local = stage.address(to);
@@ -184,7 +185,8 @@ fn survives(settings: &str, pair: [&str; 2], shots: &[Shot]) {
         gun.fire(&mut stage, shot);
         stage.run(1);
     }
-    // A damaged echo may be one to a node that there is not; Alice finds that out, and nothing else happens.
+    // The damage may change the echo's destination to an address that no node has. Alice then asks for a route and
+    // learns that the peer is unknown. Nothing else may happen.
     let done = stage.happened();
     assert!(done.iter().all(|line| line.contains("RouteRequested") || line.contains("UnknownPeer")), "{done:?}");
     stage.assert_works();

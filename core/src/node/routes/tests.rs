@@ -1,6 +1,7 @@
 //! Tables of [`Routes`]; see [`rows`](crate::node::rows) for how they are read.
 //!
-//! A tunnel is `t0`, and `t0r` if it is relayed. In a state, `@` comes before the instant of a timer, milliseconds.
+//! A tunnel is `t0`, and `t0r` if it is relayed. In a state, the number after `@` is the instant at which a timer is
+//! due, in milliseconds.
 
 mod optimal;
 
@@ -83,8 +84,8 @@ fn query_for(name: &str) -> HeldQuery {
 }
 
 /// `direction #0 bob dials direct any`: the answer to our request, which makes this node dial. `listens` for a peer
-/// that dials, `@7` in place of `#0` for a peer's request, `relayed` for a TRS; then what was wanted, or `paper`. After
-/// that come deviations: `as carol` for her addresses, `count 1` for a repetition.
+/// that dials, `@7` in place of `#0` for a peer's request, `relayed` for a TRS; the next word is the kind of route that
+/// was wanted, or `paper`. Exceptions come last: `as carol` for her addresses, `count 1` for a retransmission.
 fn direction(transaction: u32, words: &[&str]) -> RouteInput {
     let &[number, name, dial, kind, wanted, ref rest @ ..] = words else { panic!("{words:?}") };
     let (mut addresses, mut count) = (virtual_of(name), 0);

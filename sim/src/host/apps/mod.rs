@@ -1,12 +1,12 @@
 //! Applications on a node's virtual interface.
 //!
-//! A harness starts an [`App`] and reads its [`AppReport`] whenever it likes. An application that is given a name
-//! resolves it first, by a DNS query of its own, and keeps the address from then on: a flow that was started before a
-//! move goes on to the same virtual address after it.
+//! A harness starts an [`App`] and reads its [`AppReport`] whenever it likes. An application whose target is a name
+//! resolves the name first, by its own DNS query, and keeps the address. So a flow that was started before a move goes
+//! to the same virtual address after it.
 //!
-//! Every application has its own slot, which is its UDP and TCP port and its ICMP identifier, so what comes in is given
-//! to the right one without a table. A payload begins with a random number of that application and goes on with
-//! [`MARKER`], so that a test can look for plaintext anywhere.
+//! Every application has its own slot. The slot determines its UDP and TCP port and its ICMP identifier, so an arriving
+//! packet names its application. A payload is a random number of the application followed by repeated [`MARKER`]s, so
+//! that a test can look for plaintext in any packet.
 
 mod arrivals;
 mod echo;
@@ -40,11 +40,11 @@ use transfer::TransferTask;
 /// How many applications of one host may run, or have a report that was not yet taken, at once.
 pub const APP_LIMIT: usize = 8192;
 
-/// Repeated in every payload of an application: plaintext that must never be seen on an underlay wire.
+/// Repeated in every payload of an application. A test fails if it sees these bytes on an underlay wire.
 pub const MARKER: [u8; 16] = *b"<cyphonic-plain>";
 
-/// The slot of an application is its identifier modulo this: twice the limit, so that a number rests before it is used
-/// again.
+/// The slot of an application is its identifier modulo this number. It is twice the limit, so that at least
+/// [`APP_LIMIT`] other applications start before a slot is used again.
 const SLOTS: u64 = 2 * APP_LIMIT as u64;
 
 /// The UDP and TCP port, and ICMP identifier, of slot zero.
@@ -59,7 +59,7 @@ pub enum Family {
     V6,
 }
 
-/// Whom an application talks to.
+/// The peer of an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// A node, by name.
@@ -90,7 +90,7 @@ pub struct AppId(pub u64);
 pub struct AppReport {
     /// When it was started.
     pub started: Instant,
-    /// When it had nothing more to do or to wait for.
+    /// When it had sent everything and waited for nothing more; `None` before that.
     pub finished: Option<Instant>,
     /// How its peer's name was resolved, if it was given a name.
     pub resolution: Option<Resolution>,
@@ -128,7 +128,7 @@ impl AppReport {
     }
 }
 
-/// What came in for an application.
+/// A packet that arrived for an application.
 pub(super) enum Inbound<'a> {
     Datagram {
         from: SocketAddr,
@@ -139,7 +139,7 @@ pub(super) enum Inbound<'a> {
         seq: u16,
         data: &'a [u8],
     },
-    /// An ICMP error about a packet of ours; `seq` says which, of an echo.
+    /// An ICMP error about a packet of this application; for an echo, `seq` says which.
     Error {
         error: IcmpError,
         seq: u16,
@@ -189,14 +189,14 @@ impl Apps {
         self.running.len()
     }
 
-    /// Gives what came in to the application with this port, or ICMP identifier. Whether it was waiting for that.
+    /// Gives a packet to the application with this port or ICMP identifier; true if the application expected it.
     pub(super) fn receive(&mut self, port: u16, inbound: &Inbound<'_>, now: Instant) -> bool {
         let slot = port.checked_sub(FIRST_PORT);
         let running = slot.and_then(|slot| self.by_slot.get_mut(&slot));
         running.is_some_and(|(_, running)| running.receive(inbound, now))
     }
 
-    /// Lets every application do what is due.
+    /// Lets every application do everything that is due.
     pub(super) fn wake(&mut self, outlet: &mut Outlet<'_>, stack: &mut TcpStack) {
         let Self { by_slot, running, .. } = self;
         running.retain(|slot| {
@@ -206,7 +206,7 @@ impl Apps {
         });
     }
 
-    /// Lets every application read and write its TCP connection. Whether the stack must be polled again.
+    /// Lets every application read and write its TCP connection; true if the stack must be polled again.
     pub(super) fn service(&mut self, now: Instant, stack: &mut TcpStack) -> bool {
         let Self { by_slot, running, .. } = self;
         let mut again = false;
@@ -281,7 +281,7 @@ impl Running {
             (AppStage::Resolving(resolver), AppReport { resolution: Some(resolution), .. }) => {
                 resolver.receive(inbound, now, resolution)
             }
-            // An echo that comes after the end is still counted: it may be a duplicate.
+            // An echo reply that arrives after the end is still counted: it may be a duplicate.
             (_, AppReport { outcome: Outcome::Echo(report), .. }) => report.receive(inbound, now, self.nonce),
             (_, AppReport { outcome: Outcome::Flow(report), .. }) => report.receive(inbound, now, self.nonce),
             (_, AppReport { outcome: Outcome::Transfer(report), .. }) => report.receive(inbound),
