@@ -6,14 +6,14 @@
 //! | [`experiment`] | runs one experiment, on both engines where its scenario asks for the reference engine |
 //! | [`matrix`] | runs every kind of site with every other |
 //! | [`reproduce`], [`verify`] | run all experiments; `verify` compares the bytes with committed results |
-//! | [`single`] | runs one file: rows, sequence diagrams, captures |
-//! | [`explain`] | says why two nodes got the path they have |
-//! | [`compare`] | lays simulated and real runs side by side |
+//! | [`file`](mod@file) | runs one file: rows, sequence diagrams, captures |
+//! | [`explain`] | shows why the NMS chose a route for two nodes |
+//! | [`compare`] | compares simulated runs with real ones |
 //! | [`tables`] | prints the paper's tables beside ours |
-//! | [`statistics`] | sums samples up: order statistics, bootstrap intervals |
+//! | [`statistics`] | summarises samples: order statistics, bootstrap intervals |
 //!
-//! Each run is single-threaded and its own world. Several run at once on several cores. Their rows are put in the order
-//! of the plan, so the output does not depend on which run ends first.
+//! Each run has one thread and its own world. Several run at once on several cores. Their rows are put in the order of
+//! the plan, so the output does not depend on which run ends first.
 
 pub mod batch;
 pub mod compare;
@@ -30,7 +30,7 @@ use std::path::Path;
 
 use cyphonic_scenarios::{ResultsError, write_whole};
 
-/// Makes the folder, and tries whether files can be written there: better told before minutes of work than after.
+/// Makes the folder and checks that files can be written there, before minutes of work are spent.
 fn writable(folder: &Path) -> Result<(), ResultsError> {
     let file = folder.join(".cyphonic-lab");
     write_whole(&file, b"")?;

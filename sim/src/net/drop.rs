@@ -1,4 +1,4 @@
-//! Why the network dropped a packet: every reason has a name, and every box and wire counts under it.
+//! Why the network dropped a packet. Every reason has a name, and every box and wire counts its drops by reason.
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident $text:literal,)*) => {
@@ -25,25 +25,25 @@ reasons! {
     QueueFull "queue-full",
     /// A wire lost it.
     Lost "lost",
-    /// Of the family that does not come through a wire.
+    /// Of the address family that the wire swallows.
     Swallowed "swallowed",
     /// Larger than the MTU of the wire.
     TooBig "too-big",
     /// Sent out of an interface that has no wire.
     NoWire "no-wire",
-    /// No IP packet, or a wrong IPv4 header checksum.
+    /// Not an IP packet, or one with a wrong IPv4 header checksum.
     BadPacket "bad-packet",
     /// Its hop limit ran out.
     TtlExpired "ttl-expired",
     /// No route to its destination.
     NoRoute "no-route",
-    /// Addressed to the box itself, which offers nothing but echo replies.
+    /// Addressed to the box itself, which answers only echo requests.
     ForBox "for-box",
     /// A fragment that could not be used: overlapping, misshapen, or one too many.
     BadFragment "bad-fragment",
-    /// The rest of its fragments did not come in time.
+    /// The rest of its fragments did not arrive in time.
     FragmentTimeout "fragment-timeout",
-    /// From outside, and no mapping stands for this address and port.
+    /// From outside to an address and port without a mapping.
     NoMapping "no-mapping",
     /// From outside to a mapping whose filter does not admit this sender.
     NatFiltered "nat-filtered",
@@ -53,7 +53,7 @@ reasons! {
     NatUnsupported "nat-unsupported",
     /// From inside to the NAT's own external address.
     Hairpin "hairpin",
-    /// From outside, and no reply to anything.
+    /// From outside, and not a reply.
     InboundBlocked "inbound-blocked",
     /// To a protocol or port that may not be reached from inside.
     EgressBlocked "egress-blocked",
@@ -63,7 +63,7 @@ reasons! {
     Rejected "rejected",
     /// Inspected, and its connection reset.
     Reset "reset",
-    /// Beyond the rate to which its flow was slowed down.
+    /// Above the rate to which its flow is throttled.
     Throttled "throttled",
     /// No room for another flow.
     FlowTableFull "flow-table-full",

@@ -27,23 +27,24 @@ use super::{BoxInput, BoxOutput, Forwarder, NetBox, NetDrop};
 /// How a firewall behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirewallConfig {
-    /// What may be reached from inside; `None`: everything. ICMP echo has no port, so only a rule without one lets it
-    /// out.
+    /// The protocols and ports that inside hosts may reach; `None`: all. ICMP echo has no port, so only a rule without
+    /// a port admits it.
     pub egress: Option<Vec<Egress>>,
-    /// What is done about the rest.
+    /// What happens to packets to other protocols and ports.
     pub refusal: Refusal,
     /// Whether conversations may begin outside.
     pub inbound: bool,
-    /// What is looked for in how conversations begin, and what is done about it; of those that fit, the first counts.
+    /// The rules of inspection: what to look for in the first packets of a conversation, and how to react. The first
+    /// rule that matches counts.
     pub inspection: Vec<Inspect>,
-    /// How long conversations are remembered; packets of both sides refresh.
+    /// Idle timeouts of conversations. Packets of both sides restart them.
     pub idle: IdleTimes,
     /// The most conversations at once.
     pub max_flows: usize,
 }
 
 impl Default for FirewallConfig {
-    /// Everything out, only replies in, 65,536 flows.
+    /// All packets may go out, only replies may come in, at most 65,536 flows.
     fn default() -> Self {
         Self {
             egress: None,
@@ -63,18 +64,18 @@ impl From<FirewallMode> for FirewallConfig {
 }
 
 impl FirewallConfig {
-    /// Only port 443 out, UDP and TCP; only replies in.
+    /// Only UDP and TCP to port 443 may go out, only replies may come in.
     pub fn only_443() -> Self {
         FirewallMode::Only443.into()
     }
 }
 
-/// What becomes of conversations when a firewall begins to behave otherwise.
+/// What happens to conversations when the firewall's configuration changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flows {
-    /// They go on, though they might not begin any more.
+    /// They go on, even those that could not begin under the new configuration.
     Kept,
-    /// They are forgotten, and judged anew.
+    /// They are forgotten. Their next packets are judged as the first ones of a conversation.
     Forgotten,
 }
 
@@ -113,7 +114,7 @@ impl Flow {
     }
 }
 
-/// What there is of a conversation.
+/// The state of a conversation.
 #[derive(Debug, Default)]
 struct Known {
     session: Session,
@@ -126,12 +127,12 @@ pub struct Firewall {
     config: FirewallConfig,
     /// Expired ones included, until their place is needed.
     flows: BTreeMap<Flow, Known>,
-    /// Before this, nothing more can be reclaimed.
+    /// The earliest instant at which an entry expires that a sweep could reclaim.
     sweep_at: Instant,
 }
 
 impl Firewall {
-    /// A firewall that has seen nothing.
+    /// A firewall without conversations.
     pub fn new(config: FirewallConfig) -> Self {
         Self { config, flows: BTreeMap::new(), sweep_at: Instant::ZERO }
     }
@@ -141,7 +142,7 @@ impl Firewall {
         &self.config
     }
 
-    /// Behaves otherwise from now on.
+    /// Changes the configuration from now on.
     pub fn set_config(&mut self, config: FirewallConfig, flows: Flows) {
         self.config = config;
         if flows == Flows::Forgotten {
@@ -206,7 +207,7 @@ impl Firewall {
         }
     }
 
-    /// An ICMP error passes if it is about a packet of a conversation that goes on, sent the other way.
+    /// An ICMP error passes if it quotes a packet that went the other way in a conversation that is still remembered.
     fn is_about_a_flow(&self, now: Instant, error: &[u8], way: Way) -> bool {
         let other = if way == Way::Out { Way::In } else { Way::Out };
         parse_icmp_error(error)
@@ -235,8 +236,8 @@ pub struct FirewallBox {
 }
 
 impl FirewallBox {
-    /// `forwarder` has the routes of all sides; what passes between `outside` and another interface is judged, and
-    /// what passes between two others is not.
+    /// `forwarder` has the routes of all sides. Packets between `outside` and another interface are judged. Packets
+    /// between two other interfaces are not.
     pub fn new(firewall: Firewall, forwarder: Forwarder, outside: usize) -> Self {
         Self { firewall, forwarder, outside, reassembler: Reassembler::default() }
     }
@@ -296,7 +297,7 @@ impl FirewallBox {
 }
 
 impl FirewallBox {
-    /// Says what a refused packet's ends are to be told, in the name of the other end.
+    /// Sends the resets for a refused packet, each in the name of the other end, or the ICMP error.
     fn react(&mut self, reason: NetDrop, packet: &[u8]) {
         let destination = Ip::parse(packet).map(|ip| ip.destination);
         let refusal = self.firewall.config.refusal;

@@ -1,8 +1,8 @@
 //! The path of a packet through a box that forwards: shared by router, NAT and firewall.
 //!
-//! Check that the packet is intact and has a hop left, find its way out, check that it fits there, then take one hop
-//! off and send. A failure that has to be reported is reported by ICMP, from an address of the box's own; a box without
-//! an address of that family stays silent. NAT and firewall do their work between these steps.
+//! The steps: check that the packet is intact and has a hop left, look up its route, check that it fits the MTU, take
+//! one hop off, send. Failures are reported by ICMP from an address of the box. A box without an address of that family
+//! sends no report. NAT and firewall work between these steps.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -16,11 +16,11 @@ use super::{BoxOutput, Drops, FirewallBox, NetBox, NetDrop, NptBox, Router, Rout
 pub struct Forwarder {
     routes: Routes,
     addresses: Vec<IpAddr>,
-    /// Where ICMP errors come from where the box has no address of its own in the family.
+    /// Source addresses of ICMP errors in families in which the box has no address of its own.
     reports_from: Vec<IpAddr>,
-    /// By interface; no limit where none is known.
+    /// MTU by interface; no limit if none is set.
     mtus: Vec<usize>,
-    /// Interfaces behind which a packet too big is dropped in silence.
+    /// Interfaces on which a packet that is too big is dropped without a report.
     black_holes: BTreeSet<usize>,
     reports_too_big: bool,
     forwarded: u64,
@@ -45,7 +45,7 @@ impl Forwarder {
         }
     }
 
-    /// The same, with ICMP errors from these addresses in families of which it has none of its own: those of another
+    /// The same box, which in families without an own address sends ICMP errors from these addresses: those of another
     /// box of the same device.
     #[must_use]
     pub fn reporting_from(mut self, addresses: Vec<IpAddr>) -> Self {
@@ -58,8 +58,8 @@ impl Forwarder {
         &mut self.routes
     }
 
-    /// The largest packet that fits out of `iface`, in bytes. The network tells every box this when it is built and
-    /// when a wire changes.
+    /// Sets the largest packet that may leave by `iface`, in bytes. The network calls this when it is built and when a
+    /// wire changes.
     pub fn set_mtu(&mut self, iface: usize, mtu: usize) {
         if self.mtus.len() <= iface {
             self.mtus.resize(iface + 1, usize::MAX);
@@ -67,7 +67,7 @@ impl Forwarder {
         self.mtus[iface] = mtu;
     }
 
-    /// Whether a packet too big for `iface` is dropped in silence. The network tells this, too.
+    /// Whether a packet too big for `iface` is dropped without a report. The network calls this too.
     pub fn set_black_hole(&mut self, iface: usize, is_one: bool) {
         if is_one {
             self.black_holes.insert(iface)
@@ -76,12 +76,12 @@ impl Forwarder {
         };
     }
 
-    /// Whether a packet too big to go on is reported to its sender; otherwise this is a black hole. On by default.
+    /// Whether the sender of a packet that is too big gets a report; otherwise this box is a black hole. On by default.
     pub fn set_reports_too_big(&mut self, reports: bool) {
         self.reports_too_big = reports;
     }
 
-    /// Packets sent on; a packet that had to be cut counts once.
+    /// Packets forwarded; a packet that had to be fragmented counts once.
     pub fn forwarded(&self) -> u64 {
         self.forwarded
     }
@@ -117,7 +117,7 @@ impl Forwarder {
         }
     }
 
-    /// Counts a packet that is not intact.
+    /// Parses a packet. One that is not intact is counted and gives `None`.
     pub(super) fn intact<'a>(&mut self, packet: &'a [u8]) -> Option<Ip<'a>> {
         let ip = Ip::parse(packet).filter(|ip| ip.source.is_ipv6() || ipv4_header_is_intact(packet));
         if ip.is_none() {
@@ -139,7 +139,7 @@ impl Forwarder {
         }
     }
 
-    /// Otherwise tells the sender.
+    /// Whether the packet has a hop left; if not, its sender gets a report.
     pub(super) fn has_hop_left(&mut self, ttl: u8, packet: &[u8]) -> bool {
         if ttl <= 1 {
             self.drop(NetDrop::TtlExpired);
@@ -148,7 +148,7 @@ impl Forwarder {
         ttl > 1
     }
 
-    /// The way to `destination`; otherwise tells the sender.
+    /// The interface to `destination`; if there is none, the sender gets a report.
     pub(super) fn route(&mut self, destination: IpAddr, packet: &[u8]) -> Option<usize> {
         let iface = self.routes.lookup(destination);
         if iface.is_none() {
@@ -158,12 +158,12 @@ impl Forwarder {
         iface
     }
 
-    /// The way to `destination`, without telling anyone.
+    /// The interface to `destination`, without a report.
     pub(super) fn lookup(&self, destination: IpAddr) -> Option<usize> {
         self.routes.lookup(destination)
     }
 
-    /// Whether it fits, or may be cut to fit; otherwise tells the sender.
+    /// Whether the packet fits or may be fragmented; if not, its sender gets a report.
     pub(super) fn fits(&mut self, iface: usize, packet: &[u8]) -> bool {
         let fits = self.fits_quietly(iface, packet);
         if !fits {
@@ -176,7 +176,7 @@ impl Forwarder {
         packet.len() <= self.mtu(iface) || Ip::parse(packet).is_some_and(|ip| !ip.dont_fragment)
     }
 
-    /// Drops a packet that does not fit, and tells its sender, from `from` if that is given.
+    /// Drops a packet that does not fit and reports it to its sender, from the address `from` if it is given.
     pub(super) fn too_big(&mut self, iface: usize, from: Option<IpAddr>, packet: &[u8]) {
         self.drop(NetDrop::TooBig);
         if self.reports_too_big && !self.black_holes.contains(&iface) {
@@ -185,7 +185,7 @@ impl Forwarder {
         }
     }
 
-    /// Takes one hop off and sends, in pieces if need be.
+    /// Takes one hop off and sends the packet, in fragments if necessary.
     pub(super) fn send_on(&mut self, iface: usize, mut packet: Vec<u8>) {
         decrement_ttl(&mut packet);
         self.forwarded += 1;
@@ -197,7 +197,7 @@ impl Forwarder {
         }
     }
 
-    /// Tells the sender of `packet`, from `from` or the first own address of its family.
+    /// Reports an error to the sender of `packet`, from `from` or the first own address of its family.
     pub(super) fn report(&mut self, error: IcmpError, from: Option<IpAddr>, packet: &[u8]) {
         let is_ipv4 = packet.first().is_some_and(|b| b >> 4 == 4);
         let mut all = self.addresses.iter().chain(&self.reports_from);
@@ -216,13 +216,13 @@ impl Forwarder {
         }
     }
 
-    /// What fits out of an interface, bytes.
+    /// The MTU of an interface, bytes.
     pub(super) fn mtu(&self, iface: usize) -> usize {
         self.mtus.get(iface).copied().unwrap_or(usize::MAX)
     }
 }
 
-/// Tells a box what fits into one of its wires, and whether to say so, if it is one that forwards.
+/// Sets the MTU of one of a box's wires, and whether it is a black hole, if the box forwards.
 pub(super) fn tell_mtu(netbox: &mut dyn NetBox, iface: usize, wire: &WireConfig) {
     let any = netbox.as_any_mut();
     let forwarder = if let Some(router) = any.downcast_mut::<Router>() {

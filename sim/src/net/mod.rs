@@ -8,9 +8,9 @@
 //! box ─ Send ─→ wire: up? MTU? queue, rate, loss, delay, jitter ─→ tap ─→ engine ─→ Packet ─→ box
 //! ```
 //!
-//! What a packet meets is decided where it is sent, at the moment of sending, from seeded streams ([`seed`]) that
-//! belong to that wire alone. So an engine only carries packets to a nanosecond that is known, and any two engines
-//! give the same run. Every packet that does not arrive is counted under a named reason ([`NetDrop`]).
+//! Loss, delay and damage of a packet are decided when it is sent, from seeded random streams ([`seed`]) of that wire
+//! alone. So the arrival of every packet is known in advance, and any two engines give the same run. Every packet that
+//! does not arrive is counted under a named reason ([`NetDrop`]).
 
 mod drop;
 pub mod engine;

@@ -1,9 +1,9 @@
-//! The one shape every box of the simulated network has; the same as [`cyphonic_core::machine::Machine`], one layer
+//! The interface of every box of the simulated network. It resembles [`cyphonic_core::machine::Machine`], one layer
 //! lower: whole IP packets go in and out of numbered interfaces.
 //!
-//! An engine does three things for ever: give the box one [`BoxInput`] and the time, call
-//! [`NetBox::poll_output`] until it answers [`BoxOutput::Wait`], and come back when a packet arrives or that instant
-//! comes. A box shares no state with any other, so both engines run it alike.
+//! An engine repeats three steps: give the box all packets of an instant, or a timeout; call [`NetBox::poll_output`]
+//! until it gives [`BoxOutput::Wait`]; wait until a packet arrives or that instant comes. A box shares no state with
+//! any other, so both engines run it alike.
 
 use std::any::Any;
 
@@ -24,7 +24,7 @@ pub trait NetBox {
     /// The next output. After [`BoxOutput::Wait`] there is nothing more to do until the next input.
     fn poll_output(&mut self) -> BoxOutput;
 
-    /// The box itself, so that a harness can reach its own methods between runs.
+    /// The box itself, so that a harness can call the methods of its type between runs.
     fn as_any_mut(&mut self) -> &mut dyn Any;
 }
 

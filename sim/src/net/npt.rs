@@ -1,6 +1,6 @@
 //! Network prefix translation, IPv6 to IPv6 (RFC 6296): one prefix inside, another of the same length outside, and one
-//! outside address for each inside address. It keeps no state and touches no port. It corrects one word of the address
-//! by the difference of the prefixes, so that the checksums of UDP and TCP stay right.
+//! outside address for each inside address. It keeps no state and changes no port. It adds the difference of the
+//! prefixes to one word of the address, so that the checksums of UDP and TCP stay correct.
 //!
 //! [`Npt`] is two functions, [`NptBox`] puts them into the network as a router between one outside interface and all
 //! others.
@@ -14,7 +14,7 @@ use ipnet::Ipv6Net;
 use super::packet::{IPV6_HEADER, Ip, parse_icmp_error};
 use super::{BoxInput, BoxOutput, Forwarder, NetBox, NetDrop};
 
-/// Where source and destination stand in an IPv6 header.
+/// Offsets of source and destination in an IPv6 header.
 const SOURCE: usize = 8;
 const DESTINATION: usize = 24;
 
@@ -51,12 +51,13 @@ impl Npt {
         Ok(Self { inside, outside, adjustment: add(sum(inside), !sum(outside)) })
     }
 
-    /// The outside address of an inside one; `None` if it is no inside one, or has none (RFC 6296, section 3.5).
+    /// The outside address of an inside address; `None` if the address is not inside or cannot be translated (RFC 6296,
+    /// section 3.5).
     pub fn outward(&self, address: Ipv6Addr) -> Option<Ipv6Addr> {
         translate(address, self.inside, self.outside, self.adjustment)
     }
 
-    /// The inside address of an outside one; `None` if it is no outside one, or has none.
+    /// The inside address of an outside address; `None` if the address is not outside or cannot be translated.
     pub fn inward(&self, address: Ipv6Addr) -> Option<Ipv6Addr> {
         translate(address, self.outside, self.inside, !self.adjustment)
     }
@@ -84,7 +85,8 @@ fn translate(address: Ipv6Addr, from: Ipv6Net, to: Ipv6Net, adjustment: u16) -> 
     }
     let host = u128::from(address) & u128::from(from.hostmask());
     let mut words = Ipv6Addr::from(u128::from(to.network()) | host).segments();
-    // The subnet, where the prefix leaves one (section 3.4); else a word of the interface identifier (section 3.5).
+    // The corrected word is the subnet if the prefix leaves one (section 3.4), or else a word of the interface
+    // identifier (section 3.5).
     let place = match from.prefix_len() {
         0..=48 => 3,
         length => (4..8).find(|&word| word * 16 >= usize::from(length) && words[word] != 0xffff)?,
@@ -99,7 +101,8 @@ fn translate(address: Ipv6Addr, from: Ipv6Net, to: Ipv6Net, adjustment: u16) -> 
     Some(words.into())
 }
 
-/// Changes the address at `at`; in the packet that an ICMP error quotes, which went the other way, the one at `quoted`.
+/// Changes the address at `at`. In a packet that an ICMP error quotes, which went the other way, changes the address at
+/// `quoted`.
 fn change(
     packet: &mut [u8],
     at: usize,

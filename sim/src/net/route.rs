@@ -12,7 +12,7 @@ pub struct Routes {
     v6: Table,
 }
 
-/// The interface that leads nowhere.
+/// The interface of routes that discard packets.
 const NOWHERE: usize = usize::MAX;
 
 /// By prefix length, longest first; within a length by the prefix's bits.
@@ -24,7 +24,7 @@ impl Routes {
         Self::default()
     }
 
-    /// Leads `prefix` to `iface`, in place of any route for the same prefix.
+    /// Routes `prefix` to `iface`, in place of any route for the same prefix.
     pub fn add(&mut self, prefix: IpNet, iface: usize) {
         let length = prefix.prefix_len();
         let key = bits(prefix.addr(), length);
@@ -46,14 +46,15 @@ impl Routes {
         self
     }
 
-    /// Leads `prefix` nowhere, but for longer ones within it. A router that has a default route discards what is for
-    /// nobody in its own prefix: the default route would lead it back to where it came from (RFC 7084 WPD-5).
+    /// Discards packets to `prefix`, except to longer prefixes within it that have routes. A router needs this for the
+    /// unused part of its own prefix: its default route would send such packets back to where they came from (RFC 7084
+    /// WPD-5).
     #[must_use]
     pub fn discarding(self, prefix: IpNet) -> Self {
         self.with(prefix, NOWHERE)
     }
 
-    /// Takes the route for exactly this prefix away; whether there was one.
+    /// Removes the route for exactly this prefix; false if there was none.
     pub fn remove(&mut self, prefix: IpNet) -> bool {
         let length = prefix.prefix_len();
         let key = bits(prefix.addr(), length);

@@ -1,5 +1,5 @@
-//! A router: forwards both families by longest prefix, takes a hop off, and says by ICMP what went wrong: time
-//! exceeded, no route, packet too big (RFC 1812, RFC 4443). IPv4 packets that may be fragmented are.
+//! A router: forwards both families by longest prefix, takes a hop off, and reports failures by ICMP: time exceeded, no
+//! route, packet too big (RFC 1812, RFC 4443). It fragments IPv4 packets that allow it.
 
 use std::any::Any;
 use std::net::IpAddr;

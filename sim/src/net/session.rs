@@ -11,9 +11,9 @@ use super::packet::Transport;
 pub struct IdleTimes {
     /// UDP.
     pub udp: Duration,
-    /// TCP once both sides have spoken and none has closed.
+    /// TCP after both sides have sent packets, until one closes.
     pub tcp_established: Duration,
-    /// TCP before and after that.
+    /// TCP while it is opened or closed.
     pub tcp_transitory: Duration,
     /// ICMP echo.
     pub icmp: Duration,
@@ -32,7 +32,7 @@ impl Default for IdleTimes {
     }
 }
 
-/// Which way a packet goes through a NAT or firewall.
+/// The direction of a packet through a NAT or firewall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     Out,
@@ -57,7 +57,7 @@ impl Session {
         self.expires > now
     }
 
-    /// A packet of it went by: remember it for its idle time from `now`.
+    /// Notes a packet: the conversation is remembered for its idle timeout from `now`.
     pub(super) fn touch(&mut self, now: Instant, way: Way, transport: Transport, times: &IdleTimes) {
         match way {
             Way::Out => self.spoken_out = true,

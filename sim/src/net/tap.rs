@@ -1,6 +1,6 @@
-//! A tap on one direction of a wire: what was put on it, when, and whether it arrived.
+//! A tap on one direction of a wire. It records the packets on it, when they were sent, and whether they arrived.
 //!
-//! It sits behind the queue, so it sees what is on the wire, lost packets included, and not what the queue dropped.
+//! It is behind the queue, so it sees lost packets but not packets that the queue dropped.
 
 use cyphonic_core::time::Instant;
 use xxhash_rust::xxh3::Xxh3;
@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 /// What a tap does with packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TapMode {
-    /// Nothing; costs nothing.
+    /// It is off, and costs nothing.
     #[default]
     Off,
     /// Counts and digests them.
@@ -38,12 +38,12 @@ pub struct Tapped {
     pub arrives: Option<Instant>,
     /// The IP packet, as it was sent.
     pub packet: Vec<u8>,
-    /// As what it arrives, if it is damaged on the way.
+    /// The packet as it arrives, if it is damaged on the way.
     pub damaged: Option<Box<[u8]>>,
 }
 
 impl Tapped {
-    /// When it arrives, and as what; `None` if it was lost.
+    /// When it arrives, and the packet as it arrives; `None` if it was lost.
     pub fn arrival(&self) -> Option<(Instant, &[u8])> {
         Some((self.arrives?, self.damaged.as_deref().unwrap_or(&self.packet)))
     }
@@ -88,7 +88,7 @@ impl Tap {
         }
     }
 
-    /// Of a tap that is off: nothing seen.
+    /// The summary so far; empty for a tap that is off.
     pub(super) fn summary(&self) -> TapSummary {
         let (packets, bytes, digest) = match self {
             Self::Off => (0, 0, Xxh3::new().digest128()),

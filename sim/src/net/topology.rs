@@ -1,7 +1,7 @@
-//! Which boxes there are and which wires join them.
+//! The topology: boxes, and the wires between them.
 //!
-//! A [`NetworkBuilder`] collects them; the [`Network`] it builds is handed to either engine, which runs it, and holds
-//! all that can be asked of it in between.
+//! A [`NetworkBuilder`] collects them; it builds a [`Network`], which either engine runs. Between runs, the network's
+//! state can be read from it.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,16 +57,16 @@ impl WireId {
     }
 }
 
-/// Boxes and wires that make no network.
+/// Why boxes and wires are not a network.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum TopologyError {
-    /// Names decide over randomness, so they are unique.
+    /// Two boxes have one name. Names seed the wires' random numbers, so they have to be unique.
     #[error("there are two boxes named {0:?}")]
     DuplicateName(String),
     /// The box belongs to another builder.
     #[error("a wire ends at a box that this network does not have")]
     UnknownBox,
-    /// A wire ends where another does.
+    /// Two wires end at one interface.
     #[error("interface {iface} of {name:?} has a wire already")]
     InterfaceTaken {
         /// The box.
@@ -90,7 +90,7 @@ pub enum TopologyError {
     Wire {
         /// The direction, as `alice:0>nat:1`.
         name: String,
-        /// What is wrong.
+        /// What is wrong with it.
         error: WireError,
     },
 }
@@ -108,7 +108,7 @@ pub struct NetworkBuilder {
 }
 
 impl NetworkBuilder {
-    /// An empty network. The seed decides over all loss and jitter, for each wire by its name.
+    /// An empty network. The seed and a wire's name determine the loss and jitter of the wire.
     pub fn new(seed: u64) -> Self {
         Self { seed, tap: TapMode::Off, most_events: MAX_EVENTS_PER_SECOND, boxes: Vec::new(), wires: Vec::new() }
     }
@@ -119,7 +119,7 @@ impl NetworkBuilder {
         self
     }
 
-    /// What a box may do in a second before it is stopped; [`MAX_EVENTS_PER_SECOND`] by default.
+    /// The number of events in a second above which a box is stopped; [`MAX_EVENTS_PER_SECOND`] by default.
     pub fn most_events(&mut self, most: u64) -> &mut Self {
         self.most_events = most;
         self
@@ -137,7 +137,7 @@ impl NetworkBuilder {
         WireId(self.wires.len() - 1)
     }
 
-    /// The network, every box told the MTU of its wires.
+    /// Builds the network, and sets the MTU of every box's wires.
     pub fn build(self) -> Result<Network, TopologyError> {
         let mut names = BTreeSet::new();
         if let Some((name, _)) = self.boxes.iter().find(|(name, _)| !names.insert(name)) {
@@ -254,12 +254,12 @@ impl Network {
         self.runners.iter().map(|runner| runner.borrow().packets()).sum()
     }
 
-    /// Times any box was woken so far.
+    /// Timeouts of all boxes so far.
     pub fn timeouts(&self) -> u64 {
         self.runners.iter().map(|runner| runner.borrow().timeouts()).sum()
     }
 
-    /// What had to be stopped first, if anything had to be: whatever came after it tells nothing.
+    /// The first box that was stopped, if any was. Results after that are meaningless.
     pub fn storm(&self) -> Option<Storm> {
         let storms = self.runners.iter().filter_map(|runner| runner.borrow().storm().cloned());
         storms.min_by_key(|storm| storm.at)
@@ -270,7 +270,8 @@ impl Network {
         self.runners[id.0].borrow().unwired()
     }
 
-    /// Loses these packets of a direction, whatever its loss, by their number among all that are put on it, from 1.
+    /// Loses these packets of a direction, in addition to its random loss. They are given by their numbers in the order
+    /// of sending, from 1.
     pub fn doom(&self, direction: Direction, numbers: impl IntoIterator<Item = u64>) {
         self.with_lane(direction, |lane| lane.wire.doom(numbers));
     }

@@ -31,17 +31,17 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// `name` is unique in the network; with `seed` it determines what is lost and delayed.
+    /// `name` is unique in the network. Together with `seed` it determines loss and delay.
     pub(super) fn new(seed: u64, name: &str, config: WireConfig, tap: TapMode) -> Result<Self, WireError> {
         Ok(Self { model: Model::new(seed, name, config)?, drops: Drops::default(), tap: Tap::new(tap) })
     }
 
-    /// Behaves otherwise for packets sent from now on; what waits in the queue keeps its times.
+    /// Changes the behaviour for packets sent from now on. Packets in the queue keep their times.
     pub(super) fn configure(&mut self, config: WireConfig) -> Result<(), WireError> {
         self.model.configure(config)
     }
 
-    /// Lets a path through it fare otherwise, or no more.
+    /// Gives a path through the wire its own behaviour, or takes it away.
     pub(super) fn set_path(&mut self, name: &str, path: Option<PathConfig>) -> Result<(), WireError> {
         self.model.set_path(name, path)
     }
@@ -50,7 +50,7 @@ impl Wire {
         self.model.set_up(up);
     }
 
-    /// Loses these packets too, by their number among all that are put on this wire, from 1.
+    /// Loses these packets too, given by their numbers in the order of sending, from 1.
     pub(super) fn doom(&mut self, numbers: impl IntoIterator<Item = u64>) {
         self.model.doom(numbers);
     }
@@ -88,7 +88,7 @@ impl Wire {
     }
 }
 
-/// A wire's reason among all of the network.
+/// The network's name for a wire's reason.
 fn named(reason: WireDrop) -> NetDrop {
     match reason {
         WireDrop::Down => NetDrop::WireDown,

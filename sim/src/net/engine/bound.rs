@@ -1,30 +1,31 @@
-//! The bound on what one box may do in a second: what multiplies without end ends the run, and is named.
+//! The bound on the events of one box in a second. Packets that multiply without end stop the run, and the error names
+//! the box.
 //!
-//! It belongs to the box and counts its own events by its own clock, so that both engines stop it at the same one. A
-//! stopped box takes and sends nothing more; everything else goes on until the engine's run is over, and whoever drives
-//! the engine asks [`Network::storm`](crate::net::Network::storm).
+//! Each box counts its own events by its own clock, so both engines stop it at the same event. A stopped box takes and
+//! sends nothing more. All others go on until the engine's run is over. The caller of the engine then asks
+//! [`Network::storm`](crate::net::Network::storm).
 
 use std::fmt;
 use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 
-/// The most packets taken, packets sent and timeouts together that a box may have in one second of simulated time. At a
-/// full size of packets, a router that forwards 12 Gbit/s.
+/// Most events of a box in one second of simulated time: packets taken, packets sent and timeouts together. With
+/// packets of 1,500 bytes that is a router that forwards 12 Gbit/s.
 pub const MAX_EVENTS_PER_SECOND: u64 = 2_000_000;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A box that did more in a second than anything that will ever end.
+/// A box that was stopped because it exceeded the bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storm {
     /// When it was stopped.
     pub at: Instant,
     /// Which box.
     pub netbox: String,
-    /// The direction of a wire into which it sent most; none if it sent nothing.
+    /// The direction of a wire into which it sent most packets; `None` if it sent nothing.
     pub busiest: Option<String>,
-    /// How many events the second had until then.
+    /// The number of its events in that second.
     pub events: u64,
 }
 
@@ -50,7 +51,7 @@ impl Bound {
         Self { most, until: Instant::ZERO + SECOND, events: 0 }
     }
 
-    /// Counts one event; whether it is still within the bound.
+    /// Counts one event; false if it exceeds the bound.
     pub(super) fn admits(&mut self, now: Instant) -> bool {
         if now >= self.until {
             let second = SECOND.as_nanos() as u64;
@@ -83,7 +84,7 @@ mod tests {
         assert!(bound.admits(at(6_000)));
     }
 
-    /// Two routers, each of which believes that the other knows the way, and wires that double everything.
+    /// Two routers whose default routes point to each other, and wires that duplicate every packet.
     fn endless(most: u64) -> Network {
         let mut builder = NetworkBuilder::new(1);
         builder.most_events(most);

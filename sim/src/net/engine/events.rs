@@ -9,22 +9,22 @@ use super::runner::Flight;
 use super::{Engine, check_run};
 use crate::net::{BoxId, Direction, MIN_DELAY, NetBox, Network, WireConfig, WireError};
 
-/// Runs a network as fast as it goes.
+/// Runs a network as fast as the machine can.
 ///
-/// The box with the earliest event runs on alone for [`MIN_DELAY`]: no other has an earlier event, so nothing it sends
-/// can arrive within that time.
+/// The box with the earliest event runs alone for [`MIN_DELAY`]. No other box has an earlier event, and a packet takes
+/// at least that long, so no packet can arrive at it in that time.
 pub struct EventEngine {
     network: Network,
     now: Instant,
     /// When each runner is to be run; entries that differ from `scheduled` are void.
     queue: BinaryHeap<Reverse<(Instant, usize)>>,
     scheduled: Vec<Option<Instant>>,
-    /// Kept for its memory.
+    /// Empty between uses; kept so that its memory is used again.
     flights: Vec<Flight>,
 }
 
 impl EventEngine {
-    /// Begins at time zero by asking every box what it wants.
+    /// Polls every box at time zero.
     pub fn new(network: Network) -> Self {
         let count = network.runners.len();
         let mut engine = Self {
@@ -42,7 +42,7 @@ impl EventEngine {
         engine
     }
 
-    /// Looks at when a runner's next event is.
+    /// Enters a runner's next event into the queue.
     fn schedule(&mut self, i: usize) {
         if let Some(at) = self.network.runners[i].borrow().next()
             && self.scheduled[i].is_none_or(|before| at < before)

@@ -4,8 +4,8 @@
 //! - [`EventEngine`] is a plain discrete-event loop: for sweeps, long runs and many nodes.
 //! - [`TurmoilEngine`] runs every box as a host of turmoil, the wires inside its UDP datagrams: the reference.
 //!
-//! Boxes need not be looked at in one global order: a wire delays by at least [`MIN_DELAY`](super::MIN_DELAY), so what
-//! a box does within that time cannot reach another, and each can be run that far alone.
+//! Boxes need no global order of events. A wire delays by at least [`MIN_DELAY`](super::MIN_DELAY), so within that time
+//! no box can reach another, and each can be run alone.
 
 mod bound;
 mod events;
@@ -23,8 +23,8 @@ use super::{BoxId, Direction, NetBox, Network, PathConfig, WireConfig, WireError
 
 /// A driver of a network.
 ///
-/// Time goes in runs: [`run_until`](Self::run_until) handles every event before an instant; between runs the harness
-/// acts at that instant, before the events that fall on it.
+/// Time advances by runs: [`run_until`](Self::run_until) handles every event before an instant. Between runs the
+/// harness acts at that instant, before the events of that instant.
 pub trait Engine {
     /// Where the last run ended.
     fn now(&self) -> Instant;
@@ -35,8 +35,8 @@ pub trait Engine {
     /// If `until` is no whole number of milliseconds, or before [`now`](Self::now).
     fn run_until(&mut self, until: Instant);
 
-    /// Until when nothing happens by itself, at least; none if nothing ever does. The present, if the engine does not
-    /// know.
+    /// The earliest instant at which something may happen by itself; `None` if nothing ever will. The present if the
+    /// engine does not know.
     fn quiet_until(&self) -> Option<Instant> {
         Some(self.now())
     }
@@ -47,12 +47,12 @@ pub trait Engine {
     /// Changes how a direction of a wire behaves, for packets sent from now on.
     fn set_wire(&mut self, direction: Direction, config: WireConfig) -> Result<(), WireError>;
 
-    /// Lets a path through a direction of a wire fare otherwise, for packets sent from now on, or no more.
+    /// Gives a path through a direction of a wire its own behaviour for packets sent from now on, or takes it away.
     fn set_path(&mut self, direction: Direction, name: &str, path: Option<PathConfig>) -> Result<(), WireError> {
         self.network().set_path(direction, name, path)
     }
 
-    /// Takes a direction of a wire down or up. Packets that are on the wire already arrive.
+    /// Takes a direction of a wire down or up. Packets that are already on the wire still arrive.
     fn set_wire_up(&mut self, direction: Direction, up: bool);
 
     /// Names, taps and counters.
@@ -73,7 +73,7 @@ impl dyn Engine + '_ {
         result.expect("an engine calls back once")
     }
 
-    /// Looks at a box that is known to be a `T`. Costs nothing, as the box is not asked what it has to send.
+    /// Looks at a box that is known to be a `T`. It is cheap: the box is not polled.
     ///
     /// # Panics
     /// If it is something else.

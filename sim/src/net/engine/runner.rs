@@ -1,8 +1,9 @@
 //! One box with its inbox, its timer and the wires it sends into: the unit that both engines run.
 //!
 //! A runner handles all packets of an instant at once, in the order (interface, number on the wire), and its timer
-//! after them: as a daemon does, which finds everything that has come when it wakes up. It shares nothing with other
-//! runners, so an engine may run it ahead of them, up to the instant before which nothing more can come in.
+//! after them. A daemon does the same: when it wakes up, it finds every packet that has arrived. A runner shares
+//! nothing with other runners, so an engine may run it ahead of them, up to the earliest instant at which another
+//! packet can arrive.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,9 +14,9 @@ use super::bound::{Bound, MAX_EVENTS_PER_SECOND, Storm};
 use crate::net::wire::Wire;
 use crate::net::{BoxInput, BoxOutput, NetBox};
 
-/// More packets than this in answer to one input are taken for an endless loop.
+/// More packets than this in answer to one input count as an endless loop.
 pub const MAX_SENDS_AT_ONCE: usize = 100_000;
-/// More timeouts than this at one instant are taken for an endless loop.
+/// More timeouts than this at one instant count as an endless loop.
 pub const MAX_TIMEOUTS_AT_ONCE: usize = 10_000;
 
 /// The outgoing direction of one wire.
@@ -68,7 +69,7 @@ impl Ord for Arrival {
     }
 }
 
-/// A box with all that belongs to it.
+/// A box with its queue of arrivals, its timer and its wires.
 pub(in crate::net) struct Runner {
     name: String,
     netbox: Box<dyn NetBox>,
@@ -82,10 +83,10 @@ pub(in crate::net) struct Runner {
     packets: u64,
     timeouts: u64,
     unwired: u64,
-    /// Kept for its memory.
+    /// Empty between uses; kept so that its memory is used again.
     batch: Vec<(usize, Vec<u8>)>,
     bound: Bound,
-    /// It did too much, and does nothing any more.
+    /// Set if the box exceeded the bound and was stopped.
     storm: Option<Storm>,
 }
 
@@ -112,7 +113,7 @@ impl Runner {
         self.bound = Bound::new(most);
     }
 
-    /// What it was stopped for.
+    /// Why the box was stopped, if it was.
     pub(in crate::net) fn storm(&self) -> Option<&Storm> {
         self.storm.as_ref()
     }
@@ -171,7 +172,7 @@ impl Runner {
         self.unwired
     }
 
-    /// A packet will arrive.
+    /// Queues a packet that will arrive.
     pub(super) fn accept(&mut self, arrival: Arrival) {
         debug_assert!(arrival.at >= self.clock, "{}: a packet from the past", self.name);
         if self.storm.is_some() {
@@ -227,7 +228,7 @@ impl Runner {
         }
     }
 
-    /// Polls the box until it waits; to be called after anything was done to it at `now`.
+    /// Polls the box until it waits. It has to be called after every change to the box at `now`.
     pub(super) fn drain(&mut self, now: Instant, flights: &mut Vec<Flight>) {
         self.clock = now;
         let mut sent = 0;
@@ -264,7 +265,7 @@ mod tests {
 
     use super::*;
 
-    /// Sends or asks to be woken, without end.
+    /// A box that sends, or asks to be woken, without end.
     struct Endless {
         sends: bool,
     }
@@ -297,7 +298,7 @@ mod tests {
         runner.run(Instant::from_millis(1), &mut Vec::new());
     }
 
-    /// Writes down what it is given.
+    /// A box that records its inputs.
     #[derive(Default)]
     struct Log(Vec<(u64, Option<(usize, u8)>)>);
 

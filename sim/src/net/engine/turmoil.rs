@@ -1,11 +1,12 @@
 //! The driver on turmoil: every box is a host, every packet on a wire a UDP datagram.
 //!
-//! Turmoil's time goes in ticks of a millisecond. To be exact within them, each datagram carries the nanosecond of its
-//! arrival, which the sending side computed; turmoil carries it for the whole milliseconds of the wire's delay less
-//! one, or for [`MAX_CARRIED`], so that it is there in time, and the receiver keeps it until its tick. In each tick a
-//! box handles all its events of that millisecond.
+//! Turmoil's time advances in ticks of a millisecond. To be exact within a tick, each datagram carries the nanosecond
+//! of its arrival, as the sending side computed it. Turmoil delays the datagram by the whole milliseconds of the wire's
+//! delay less one, and by [`MAX_CARRIED`] at most, so it arrives too early rather than too late. The receiver keeps it
+//! until its tick. In each tick a box handles all its events of that millisecond.
 //!
-//! Its loss, partitions and latency spread stay unused: a wire's own are exact and the same for both engines.
+//! Turmoil's own loss, partitions and spread of latency are not used: those of the wires are exact and the same for
+//! both engines.
 
 use std::cell::{Cell as Shared, RefCell};
 use std::collections::BTreeMap;
@@ -26,12 +27,12 @@ use crate::net::{BoxId, Direction, MIN_DELAY, NetBox, Network, WireConfig, WireE
 const TICK: Duration = MIN_DELAY;
 /// The port at which every box receives.
 const PORT: u16 = 9;
-/// Never reached: a full socket would lose packets.
+/// So large that it is never reached: a full socket would lose packets.
 const SOCKET_CAPACITY: usize = u32::MAX as usize;
-/// The most of a wire's delay that turmoil carries a packet for; the rest it waits at the receiver. Turmoil looks
-/// through everything in flight between two hosts whenever one sends, which long fast wires would pay for dearly.
+/// The largest part of a wire's delay that turmoil takes over; the packet waits for the rest at the receiver. Turmoil
+/// searches all packets in flight between two hosts whenever one of them sends, which is slow for long fast wires.
 const MAX_CARRIED: Duration = Duration::from_millis(4);
-/// Buffers that a box keeps for packets to come.
+/// Most spare buffers that a box keeps for later packets.
 const MAX_SPARE: usize = 256;
 
 /// Runs a network on turmoil.
@@ -46,14 +47,14 @@ pub struct TurmoilEngine {
 /// What the engine and the host's task share.
 struct Host {
     runner: Rc<RefCell<Runner>>,
-    /// Sent while the task was not running.
+    /// Packets sent while the task was not running.
     outbox: RefCell<Vec<Flight>>,
-    /// Something was done to the box from outside.
+    /// Notified when the harness changed the box.
     touched: Notify,
 }
 
 impl TurmoilEngine {
-    /// Begins at time zero by asking every box what it wants.
+    /// Polls every box at time zero.
     pub fn new(network: Network) -> Self {
         let mut sim = Builder::new()
             .rng_seed(0)
@@ -107,7 +108,7 @@ impl TurmoilEngine {
         pair
     }
 
-    /// Turmoil knows one latency for all wires between two boxes, both ways.
+    /// Sets the latency between two boxes. Turmoil has one for all wires between them, in both directions.
     fn set_latency(&self, direction: Direction) {
         let pair = self.pair(direction);
         let delays = self.network.directions().filter(|&other| self.pair(other) == pair);
@@ -161,7 +162,7 @@ fn host_name(i: usize) -> String {
 /// The task of one box.
 async fn run_host(host: Rc<Host>, tick: Rc<Shared<Instant>>, addresses: Rc<[SocketAddr]>) -> ::turmoil::Result {
     let socket = UdpSocket::bind(("0.0.0.0", PORT)).await?;
-    // Time zero is one tick later: what is sent then finds every socket bound.
+    // Simulated time zero is turmoil's first tick, when every socket is bound.
     tokio::time::sleep(TICK).await;
     let mut flights = std::mem::take(&mut *host.outbox.borrow_mut());
     let mut spare: Vec<Vec<u8>> = Vec::new();
@@ -205,7 +206,7 @@ async fn sleep_until_tick_of(wake: Option<Instant>, now: Instant) {
     }
 }
 
-/// Arrival, number on the wire, interface; then the packet.
+/// Length of the head of a datagram: arrival, number on the wire, interface. The packet follows.
 const HEAD: usize = 8 + 8 + 4;
 
 fn encode(arrival: &Arrival, buffer: &mut [u8]) -> usize {

@@ -1,8 +1,8 @@
-//! Deep packet inspection: what a firewall finds out about a conversation from how it begins.
+//! Deep packet inspection: what a firewall learns about a conversation from its first packets.
 //!
-//! Of UDP it opens QUIC Initials as anyone on the path can, of TCP it reads the first TLS record; from the ClientHello
-//! it has the server's name and the protocols offered. Packets pass until enough is seen to decide, and the decision
-//! holds for the rest of the conversation:
+//! In UDP it decrypts QUIC Initials, which any host on the path can. In TCP it reads the first TLS record. From the
+//! ClientHello it takes the server's name and the protocols offered. Packets pass until there is enough to decide. The
+//! decision holds for the rest of the conversation:
 //!
 //! ```text
 //! watching ─┬─ a rule fits ─→ decided: drop, reject, reset, or throttle
@@ -21,7 +21,7 @@ use crate::dissect::initial::{InitialKeys, LEAST_DATAGRAM, LongHeader, VERSION_1
 use crate::net::NetDrop;
 use crate::net::packet::{Ip, protocol};
 
-/// A conversation that told nothing in so many packets is of no interest.
+/// A conversation that matched no rule within this many packets is not inspected any more.
 const MAX_WATCHED: u32 = 16;
 const TLS_HANDSHAKE: u8 = 22;
 const TLS_RECORD_HEADER: usize = 5;
@@ -40,7 +40,7 @@ impl Default for Sight {
     }
 }
 
-/// What was seen so far.
+/// What was learned so far.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     packets: u32,
@@ -61,7 +61,7 @@ pub(super) struct Verdict {
     throttle: Throttle,
     /// Bytes so far.
     bytes: u64,
-    /// What may pass at once, in bytes × 8 × 10⁹, so that a bit per second is one a nanosecond.
+    /// The token bucket, in bytes × 8 × 10⁹: a rate of one bit per second adds one unit per nanosecond.
     tokens: u128,
     at: Instant,
 }
@@ -98,7 +98,7 @@ impl Watch {
     }
 
     fn look_at_quic(&mut self, payload: &[u8]) {
-        // A server drops a client's Initial that is shorter (RFC 9000 §14.1).
+        // A server drops a client's Initial in a shorter datagram (RFC 9000 §14.1).
         if payload.len() < LEAST_DATAGRAM {
             return;
         }
@@ -107,7 +107,7 @@ impl Watch {
         if header.version != VERSION_1 {
             return;
         }
-        // The first connection ID gives the keys of all that follow.
+        // All Initials are protected by keys from the client's first destination connection ID (RFC 9001 §5.2).
         let keys = self.keys.get_or_insert_with(|| InitialKeys::of_client(&header.dcid));
         for frame in keys.open(payload).unwrap_or_default() {
             self.is_quic = true;

@@ -1,12 +1,12 @@
 //! Network address and port translation.
 //!
 //! [`Nat`] is two functions: [`Nat::outgoing`] translates the source of a packet on its way out, [`Nat::incoming`] the
-//! destination of one on its way in. Their memory is the *mapping* (an inside address and port and the external
-//! address and port that stand for it) and in it *sessions* (a remote address and port that was spoken to). How widely
-//! a mapping is shared is its mapping behaviour, whom it admits its filtering behaviour (RFC 4787); UDP, TCP (RFC 5382)
-//! and ICMP echo (RFC 5508) are treated alike, the echo identifier being the port. [`NatBox`] puts it into the network:
-//! it forwards as a router does, translates between its outside interface and all others, and puts fragments together
-//! first.
+//! destination of one on its way in. The state is a table of *mappings*: an inside address and port, and the external
+//! address and port that replace them. A mapping has *sessions*: the remote addresses and ports with which it has
+//! exchanged packets. The mapping behaviour says for which destinations a mapping is used again, the filtering
+//! behaviour which sources it admits (RFC 4787). UDP, TCP (RFC 5382) and ICMP echo (RFC 5508) are treated alike; the
+//! identifier of an echo is its port. [`NatBox`] puts it into the network: it forwards as a router does, translates
+//! between its outside interface and all others, and reassembles fragments before the translation.
 //!
 //! ```text
 //! inside 10.0.0.1:5000 ─┬─ mapping 203.0.113.1:5000 ─┬─ session 198.51.100.1:443
@@ -17,8 +17,8 @@
 //! Inside and outside are of one family: IPv4, or IPv6 (NAPT66). [`Nat64`] does the same between IPv6 inside and IPv4
 //! outside.
 //!
-//! Time is looked at only when a packet comes: what has expired is as good as gone, and its place is reclaimed when
-//! someone needs it. Double NAT and carrier-grade NAT are two boxes in a row.
+//! There is no timer: an expired entry is ignored, and removed when its place is needed. Double NAT and carrier-grade
+//! NAT are two boxes in a row.
 
 mod nat64;
 mod netbox;
@@ -40,31 +40,30 @@ pub use translate::Nat;
 use super::session::IdleTimes;
 pub use cyphonic_scenarios::{Dependence, Hairpin, IcmpErrors, Pooling, PortChoice, Refresh};
 
-/// In what an external port is like the inside one even where it cannot be the same (RFC 4787, sections 4.2.1 and
-/// 4.2.2).
+/// Properties of the inside port that an external port keeps even if it cannot be the same port (RFC 4787, sections
+/// 4.2.1 and 4.2.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortLikeness {
-    /// A well-known port (0 to 1023) stays one, and the others stay others.
+    /// A well-known port (0 to 1023) is mapped to a well-known one, and any other to another.
     pub range: bool,
     /// Even stays even, odd stays odd.
     pub parity: bool,
 }
 
-/// How long a NAT remembers.
+/// The lifetime of mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MappingTimes {
-    /// After the last packet that refreshes.
+    /// Idle timeouts, from the last packet that refreshes.
     pub idle: IdleTimes,
-    /// Whose packets refresh.
+    /// The directions in which packets refresh.
     pub refresh: Refresh,
-    /// After the first packet, in use or not.
+    /// The time after the first packet at which a mapping ends, even if it is in use.
     pub lifetime: Option<Duration>,
-    /// On average so long after the last time all mappings are lost at once: by chance, uniformly between nothing and
-    /// twice this.
+    /// The mean time between losses of all mappings at once. Each time is random, uniform between zero and twice this.
     pub flush: Option<Duration>,
 }
 
-/// Whom a NAT tells of packets that it does not translate.
+/// Which senders a NAT answers if it does not translate their packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answers {
     /// The outside sender of an unsolicited packet, at once: a TCP reset, or ICMP port unreachable.
@@ -78,31 +77,31 @@ pub struct Answers {
 pub struct NatConfig {
     /// Its addresses outside; at least one, all of one family.
     pub external: Vec<IpAddr>,
-    /// Which of them a new mapping gets.
+    /// How a new mapping gets one of them.
     pub pooling: Pooling,
-    /// When an inside address and port keeps its external port.
+    /// The mapping behaviour: for which destinations an inside address and port keeps its external port.
     pub mapping: Dependence,
-    /// Who outside may use a mapping.
+    /// The filtering behaviour: which outside sources may use a mapping.
     pub filtering: Dependence,
-    /// Which external port a new mapping gets.
+    /// How a new mapping gets its external port.
     pub allocation: PortChoice,
-    /// The ports it allocates from; [`PortChoice::Preserve`] also keeps one outside of these.
+    /// The ports it allocates from; [`PortChoice::Preserve`] also keeps a port outside of this range.
     pub ports: RangeInclusive<u16>,
-    /// In what any external port is like the inside one.
+    /// Properties of the inside port that every external port keeps.
     pub likeness: PortLikeness,
     /// How long it remembers.
     pub times: MappingTimes,
-    /// What becomes of packets from inside to its external addresses.
+    /// What happens to packets from inside to its external addresses.
     pub hairpin: Hairpin,
-    /// Whether an admitted packet from someone who was never spoken to begins a session, so that the reply goes out
-    /// through the mapping by which it came in. Otherwise, unless mapping is endpoint-independent, the reply gets a
-    /// mapping of its own. Such a session ends with the mapping unless the reply keeps it.
+    /// Whether an admitted packet from a new remote address begins a session, so that the reply leaves by the same
+    /// mapping. Otherwise, unless mapping is endpoint-independent, the reply gets a mapping of its own. Such a session
+    /// ends with the mapping unless the reply refreshes it.
     pub reuses_inbound: bool,
-    /// What becomes of ICMP errors.
+    /// What happens to ICMP errors.
     pub icmp_errors: IcmpErrors,
-    /// Whether fragments are put together, in any order, and translated; otherwise they are dropped.
+    /// Whether fragments are reassembled, in any order, and translated. Otherwise they are dropped.
     pub fragments: bool,
-    /// Whom it tells of what it does not translate.
+    /// Which senders it answers if it does not translate their packet.
     pub answers: Answers,
     /// The most sessions at once.
     pub max_sessions: usize,
@@ -112,8 +111,8 @@ pub struct NatConfig {
 
 impl NatConfig {
     /// A home router that keeps ports and filters by address and port (the common "port-restricted cone"): ports 1024
-    /// and up, refreshed from inside only (RFC 4787, REQ-6), no hairpin, ICMP errors carried, silent to outside, 65,536
-    /// sessions.
+    /// and up, refreshed from inside only (RFC 4787, REQ-6), no hairpin, ICMP errors translated, no answer to
+    /// unsolicited packets, 65,536 sessions.
     pub fn new(external: IpAddr) -> Self {
         Self {
             external: vec![external],

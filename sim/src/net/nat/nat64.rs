@@ -1,8 +1,7 @@
 //! Stateful translation between IPv6 inside and IPv4 outside (RFC 6146), and the names that lead there (RFC 6147).
 //!
-//! Inside, the IPv4 address 198.51.100.1 is 64:ff9b::198.51.100.1. A packet to such an address leaves as IPv4, from an
-//! external address and port that a mapping stands for, exactly as with [`Nat`](super::Nat); how mappings behave is
-//! said in the same [`NatConfig`].
+//! Inside, the IPv4 address 198.51.100.1 is 64:ff9b::198.51.100.1. A packet to such an address leaves as IPv4, from the
+//! external address and port of a mapping. Mappings work as in [`Nat`](super::Nat), by the same [`NatConfig`].
 
 use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,23 +19,23 @@ use crate::net::packet::{
 };
 use crate::net::{BoxInput, BoxOutput, Forwarder, NetBox, NetDrop};
 
-/// Where IPv4 is seen inside, where nobody chose another place (RFC 6052, section 2.1).
+/// The default prefix of IPv4 addresses inside (RFC 6052, section 2.1).
 pub const WELL_KNOWN_PREFIX: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 
-/// An IPv4 address as it is seen inside, under a /96 (RFC 6052, section 2.2).
+/// The inside form of an IPv4 address, under a /96 (RFC 6052, section 2.2).
 pub fn embed(prefix: Ipv6Net, address: Ipv4Addr) -> Ipv6Addr {
     (u128::from(prefix.network()) | u128::from(u32::from(address))).into()
 }
 
-/// The IPv4 address that is seen inside as this one; `None` if none is.
+/// The IPv4 address whose inside form this is; `None` if it is outside of the prefix.
 pub fn extract(prefix: Ipv6Net, address: Ipv6Addr) -> Option<Ipv4Addr> {
     prefix.contains(&address).then(|| Ipv4Addr::from(u128::from(address) as u32))
 }
 
-/// What DNS64 answers to a question for AAAA (RFC 6147, section 5.1): the AAAA records that there are; where there are
-/// none, the A records as they are seen inside.
+/// The answer of DNS64 to a query for AAAA (RFC 6147, section 5.1): the AAAA records of the name; if there are none,
+/// the inside forms of its A records.
 pub fn dns64(prefix: Ipv6Net, aaaa: &[Ipv6Addr], a: &[Ipv4Addr]) -> Vec<Ipv6Addr> {
-    // Mapped addresses are no real ones (section 5.1.4).
+    // IPv4-mapped addresses do not count (section 5.1.4).
     let real: Vec<_> = aaaa.iter().copied().filter(|address| address.to_ipv4_mapped().is_none()).collect();
     if real.is_empty() { a.iter().map(|&address| embed(prefix, address)).collect() } else { real }
 }
@@ -46,7 +45,7 @@ pub fn dns64(prefix: Ipv6Net, aaaa: &[Ipv6Addr], a: &[Ipv4Addr]) -> Vec<Ipv6Addr
 pub struct Nat64 {
     table: Table,
     prefix: Ipv6Net,
-    /// Of the last packet that may be fragmented.
+    /// Identification of the last packet that may be fragmented.
     identification: u32,
 }
 
@@ -54,7 +53,7 @@ impl Nat64 {
     /// `prefix` is a /96; `rng` as for [`Nat::new`](super::Nat::new).
     ///
     /// # Panics
-    /// If there is no external address, one is of IPv6, or the prefix is of another length.
+    /// If there is no external address, if one of them is IPv6, or if the prefix has another length.
     pub fn new(config: NatConfig, prefix: Ipv6Net, rng: ChaCha20Rng) -> Self {
         config.check();
         assert!(config.is_ipv4(), "the outside of a NAT64 is IPv4");
@@ -67,7 +66,7 @@ impl Nat64 {
         &self.table.config
     }
 
-    /// Starts anew, as after a loss of power.
+    /// Reboots: forgets all mappings and restarts port allocation.
     pub fn reboot(&mut self) {
         self.table.reboot();
     }
@@ -77,7 +76,7 @@ impl Nat64 {
         self.table.rebind(now, host, is_far);
     }
 
-    /// Mappings that stand at `now`.
+    /// The number of mappings that have not expired at `now`.
     pub fn live_mappings(&self, now: Instant) -> usize {
         self.table.live_mappings(now)
     }
@@ -155,7 +154,7 @@ impl Nat64 {
     }
 }
 
-/// An ICMP error in the terms of the other family.
+/// Translates an ICMP error into the other family.
 fn carry_error(
     packet: &[u8],
     turn: fn(IcmpError) -> Option<IcmpError>,
@@ -169,8 +168,8 @@ fn carry_error(
     icmp_error_quoting(error, from, to, &about).ok_or(NetDrop::BadPacket)
 }
 
-/// A NAT64 in the network: IPv6 to its prefix leaves as IPv4, IPv4 to its external addresses enters as IPv6, all else
-/// is only forwarded.
+/// A NAT64 in the network: IPv6 to its prefix leaves as IPv4, IPv4 to its external addresses enters as IPv6. All other
+/// packets are forwarded untranslated.
 #[derive(Debug)]
 pub struct Nat64Box {
     nat: Nat64,
@@ -236,7 +235,8 @@ impl Nat64Box {
     /// Sends a packet, whole as it came and as it is now.
     fn send(&mut self, now: Instant, came: &[u8], packet: Vec<u8>) {
         let Some(destination) = Ip::parse(&packet).map(|ip| ip.destination) else { return };
-        // From one host inside to another's external address: in again (RFC 6146, section 3.8).
+        // Hairpinning (RFC 6146, section 3.8): a packet to the external address of another inside host goes back
+        // inside.
         if self.nat.config().external.contains(&destination) {
             return match self.nat.incoming(now, &packet) {
                 Ok(back) => self.send(now, came, back),

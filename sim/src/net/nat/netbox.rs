@@ -9,15 +9,15 @@ use super::siit::LEAST_MTU_V6;
 use crate::net::packet::{End, IcmpError, Ip, Reassembled, Reassembler, Transport, fragment_ipv6, rewrite, tcp_reset};
 use crate::net::{BoxInput, BoxOutput, Forwarder, NetBox, NetDrop};
 
-/// A router that translates one family between one outside interface and all others. The other family, and what passes
-/// between two inside interfaces, it only forwards. Its external addresses answer no echo request.
+/// A router that translates one family between one outside interface and all others. Packets of the other family, and
+/// packets between two inside interfaces, are forwarded untranslated. Its external addresses answer no echo request.
 #[derive(Debug)]
 pub struct NatBox {
     nat: Nat,
     forwarder: Forwarder,
     outside: usize,
     reassembler: Reassembler,
-    /// Of the last IPv6 packet that was cut again.
+    /// Identification of the last IPv6 packet that was fragmented again.
     identification: u32,
 }
 
@@ -38,7 +38,7 @@ impl NatBox {
         &mut self.nat
     }
 
-    /// Starts anew, as after a loss of power; only counters remain.
+    /// Reboots: only counters remain.
     pub fn reboot(&mut self) {
         self.nat.reboot();
         self.reassembler = Reassembler::default();
@@ -76,7 +76,7 @@ impl NatBox {
         }
     }
 
-    /// Sends a packet that fits, or that came in pieces of IPv6 and so leaves in pieces.
+    /// Sends a packet that fits the MTU. An IPv6 packet that arrived in fragments (`cut`) leaves in fragments.
     fn send_on(&mut self, iface: usize, packet: Vec<u8>, cut: bool) {
         if !cut {
             return self.forwarder.send_on(iface, packet);
@@ -99,7 +99,7 @@ impl NatBox {
             return;
         }
         let Some(iface) = self.forwarder.route(destination, &packet) else { return };
-        // Before the translation, so that the report speaks of the packet as its sender knows it.
+        // This check comes before the translation, so that the report quotes the packet as its sender sent it.
         if !cut && !self.forwarder.fits(iface, &packet) {
             return;
         }
@@ -111,7 +111,7 @@ impl NatBox {
         self.send_on(iface, packet, cut);
     }
 
-    /// From inside to an external address.
+    /// Hairpins a packet from inside to an external address.
     fn turn_back(&mut self, now: Instant, ttl: u8, mut packet: Vec<u8>, cut: bool) {
         if !self.forwarder.has_hop_left(ttl, &packet) {
             return;
@@ -156,7 +156,7 @@ impl NatBox {
             Some(Transport::Echo { id, .. }) => id,
             _ => 0,
         };
-        // Nobody outside knows a way to inside addresses.
+        // Outside routers have no route to inside addresses.
         if !self.nat.is_external(destination) {
             return self.forwarder.drop(NetDrop::NoRoute);
         }
@@ -174,7 +174,7 @@ impl NatBox {
         if cut || self.forwarder.fits_quietly(iface, &packet) {
             self.send_on(iface, packet, cut);
         } else if rewrite(&mut packet, End::Destination, destination, port).is_some() {
-            // Again as its sender knows it.
+            // The report quotes the packet as its sender sent it.
             self.forwarder.too_big(iface, Some(destination), &packet);
         }
     }

@@ -11,7 +11,7 @@ use super::{Pooling, PortChoice, PortLikeness};
 
 /// How many times a random port is drawn before the next free one is taken.
 const RANDOM_TRIES: usize = 64;
-/// The ports that only systems may use, less the one that is none.
+/// The system ports (RFC 6335), without port 0, which cannot be used.
 const WELL_KNOWN: RangeInclusive<u16> = 1..=1023;
 
 impl PortLikeness {
@@ -22,7 +22,7 @@ impl PortLikeness {
 }
 
 impl Table {
-    /// A place for a mapping of an inside address and port, if one is free.
+    /// A free external address and port for a mapping of an inside address and port.
     pub(super) fn allocate(&mut self, now: Instant, kind: Kind, (host, port): (IpAddr, u16)) -> Option<Key> {
         let pool = self.config.external.len();
         let (first, tries) = match (self.config.pooling, self.paired(host)) {
@@ -46,7 +46,7 @@ impl Table {
             _ if self.config.likeness.range && WELL_KNOWN.contains(&inside) => WELL_KNOWN,
             _ => self.config.ports.clone(),
         };
-        // Port zero is none, but an echo identifier like any other.
+        // Port 0 cannot be used, but 0 is a valid echo identifier.
         let may_keep = inside != 0 || kind == Kind::Echo;
         let place = |port| Key { kind, external: (address, port), copy: 0 };
         let allocation = self.config.allocation;
@@ -80,7 +80,7 @@ impl Table {
         self.config.likeness.allows(inside, key.external.1) && self.is_free(now, key)
     }
 
-    /// Whether no mapping has this port. Takes the places of those that have expired.
+    /// Whether no mapping has this port. Expired ones are removed.
     fn is_free(&mut self, now: Instant, key: Key) -> bool {
         if self.spent.contains(&(key.kind, key.external)) {
             return false;
@@ -89,7 +89,7 @@ impl Table {
         taken.into_iter().all(|key| self.reclaim(now, key))
     }
 
-    /// Whether this place is free, if need be by taking that of a mapping that has expired.
+    /// Whether this key is free. An expired mapping is removed.
     fn reclaim(&mut self, now: Instant, key: Key) -> bool {
         let free = self.live(now, key).is_none();
         if free {

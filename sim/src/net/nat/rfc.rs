@@ -1,5 +1,5 @@
-//! The numbered requirements on NATs of RFC 4787 (UDP), RFC 5382 (TCP) and RFC 5508 (ICMP), each as a check of a whole
-//! box from outside it: a box that conforms passes, and boxes that differ in one setting fail the same check.
+//! The numbered requirements on NATs of RFC 4787 (UDP), RFC 5382 (TCP) and RFC 5508 (ICMP), each as a black-box test: a
+//! conforming box passes, and boxes that differ in one setting fail the same test.
 
 mod bench;
 
@@ -16,11 +16,11 @@ struct Setup {
     reports_too_big: bool,
 }
 
-/// What does not keep the requirement.
+/// How the requirement can be violated.
 enum Violation {
-    /// Boxes that do not.
+    /// By boxes with these settings.
     Boxes(Vec<Setup>),
-    /// None can be set up; why.
+    /// By no box; why.
     Impossible(&'static str),
 }
 
@@ -33,7 +33,7 @@ struct Requirement {
     check: fn(&mut Bench) -> Result<(), String>,
 }
 
-/// What cannot be seen on a box here.
+/// Requirements that cannot be tested on a box here, and why.
 const NOT_APPLICABLE: &[(u16, &str, &str)] = &[
     (4787, "REQ-7", "external addresses come from the scenario, which refuses overlapping prefixes; no DHCP outside"),
     (4787, "REQ-10", "there is no application layer gateway to turn off: payloads are never touched"),
@@ -69,7 +69,7 @@ fn every_requirement_is_kept_by_a_conforming_box_and_seen_to_be_broken_by_the_ot
     }
 }
 
-/// What a new box is, less this.
+/// The default box, with one change.
 fn but(change: impl FnOnce(&mut NatConfig)) -> Setup {
     let mut config = NatConfig::new("203.0.113.1".parse().unwrap());
     change(&mut config);

@@ -1,5 +1,5 @@
-//! Packets of one family turned into packets of the other: the algorithm of RFC 7915, for addresses and ports that
-//! somebody else chose. Checksums are corrected rather than computed anew, so that a damaged packet stays damaged.
+//! Stateless translation between IPv4 and IPv6 packets (RFC 7915), to addresses and ports that the caller chose.
+//! Checksums are corrected instead of computed anew, so that a damaged packet stays damaged.
 
 use std::net::IpAddr;
 
@@ -7,9 +7,9 @@ use crate::net::packet::{
     Delta, IPV6_HEADER, IcmpError, Ip, IpOptions, Transport, header, protocol, transport_checksum,
 };
 
-/// The difference of the two headers, bytes.
+/// The difference between the lengths of the two headers, bytes.
 pub(super) const GROWTH: usize = IPV6_HEADER - 20;
-/// What every IPv6 link carries (RFC 8200, section 5), bytes.
+/// The least MTU of an IPv6 link (RFC 8200, section 5), bytes.
 pub(super) const LEAST_MTU_V6: usize = 1280;
 
 /// The ends of a packet after translation; of an echo, the port is the identifier at the inside end.
@@ -19,9 +19,9 @@ pub(super) struct Ends {
     pub(super) destination: (IpAddr, u16),
 }
 
-/// A UDP, TCP or ICMP echo packet in the family of `ends`, which is the other one; `identification` is for IPv4 packets
-/// that may be fragmented. `None` for anything else, and for fragments. A packet that an ICMP error quotes (not
-/// `whole`) may be cut short.
+/// Translates a UDP, TCP or ICMP echo packet into the family of `ends`. `identification` is for IPv4 packets that may
+/// be fragmented. `None` for other packets and for fragments. A packet that an ICMP error quotes (not `whole`) may be
+/// cut short.
 pub(super) fn translate(packet: &[u8], whole: bool, ends: Ends, identification: u16) -> Option<Vec<u8>> {
     let ip = if whole { Ip::parse(packet)? } else { Ip::parse_quoted(packet)? };
     let (source, destination) = (ends.source.0, ends.destination.0);
@@ -35,7 +35,7 @@ pub(super) fn translate(packet: &[u8], whole: bool, ends: Ends, identification: 
         (protocol::ICMP, false) => protocol::ICMPV6,
         (other, _) => other,
     };
-    // As the header says: of a quotation there may be less.
+    // The length comes from the header: a quoted packet may be cut short.
     let total = if to_v4 {
         IPV6_HEADER + usize::from(u16::from_be_bytes([packet[4], packet[5]]))
     } else {
@@ -44,7 +44,7 @@ pub(super) fn translate(packet: &[u8], whole: bool, ends: Ends, identification: 
     let length = total.checked_sub(ip.header_len)?;
     let options = IpOptions {
         ttl: ip.ttl,
-        // RFC 7915, section 5.1: what fits into the least IPv6 MTU may be fragmented on the IPv4 side.
+        // RFC 7915, section 5.1: a packet of at most 1,280 bytes may be fragmented on the IPv4 side.
         dont_fragment: total > LEAST_MTU_V6,
         identification,
         traffic_class: if to_v4 { packet[0] << 4 | packet[1] >> 4 } else { packet[1] },
@@ -93,7 +93,7 @@ pub(super) fn translate(packet: &[u8], whole: bool, ends: Ends, identification: 
     let is_udp = ip.protocol == protocol::UDP;
     if let Some(&[s0, s1]) = payload.get(sum_at..).and_then(<[u8]>::first_chunk::<2>) {
         let sum = match u16::from_be_bytes([s0, s1]) {
-            // IPv6 has no UDP without a checksum: it gets one.
+            // UDP over IPv6 needs a checksum, so one is added.
             0 if is_udp && whole => transport_checksum(source, destination, number, &payload),
             sum => delta.apply(sum),
         };
@@ -107,7 +107,7 @@ pub(super) fn translate(packet: &[u8], whole: bool, ends: Ends, identification: 
     Some(translated)
 }
 
-/// Lets an IPv4 packet be fragmented: what was an IPv6 packet in fragments may be (RFC 7915, section 5.1.1).
+/// Clears Don't Fragment: an IPv6 packet that arrived in fragments may be fragmented as IPv4 (RFC 7915, section 5.1.1).
 pub(super) fn allow_fragments(packet: &mut [u8]) {
     let (old, new) = ([packet[6], packet[7]], [packet[6] & !0x40, packet[7]]);
     let mut delta = Delta::default();
@@ -117,7 +117,7 @@ pub(super) fn allow_fragments(packet: &mut [u8]) {
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// What an ICMPv6 error is in ICMP (RFC 7915, section 5.2); `None` if there is nothing like it.
+/// Translates an ICMPv6 error into ICMP (RFC 7915, section 5.2); `None` if ICMP has no equivalent.
 pub(super) fn error_to_v4(error: IcmpError) -> Option<IcmpError> {
     Some(match error {
         IcmpError::NoRoute | IcmpError::AddressUnreachable | IcmpError::Other { kind: 1, code: 2 } => {
@@ -130,7 +130,7 @@ pub(super) fn error_to_v4(error: IcmpError) -> Option<IcmpError> {
     })
 }
 
-/// What an ICMP error is in ICMPv6 (RFC 7915, section 4.2); `None` if there is nothing like it.
+/// Translates an ICMP error into ICMPv6 (RFC 7915, section 4.2); `None` if ICMPv6 has no equivalent.
 pub(super) fn error_to_v6(error: IcmpError) -> Option<IcmpError> {
     Some(match error {
         IcmpError::NoRoute | IcmpError::AddressUnreachable | IcmpError::Other { kind: 3, code: 5..=8 | 11 | 12 } => {

@@ -1,5 +1,5 @@
-//! What a NAT remembers. It knows nothing of packets: addresses and ports go in and come out, so that it serves every
-//! translation, whatever the families inside and outside.
+//! The state of a NAT: mappings and sessions. Addresses and ports go in and come out, without packets, so the table
+//! serves every translation, whatever the families inside and outside.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,7 +20,7 @@ pub(super) type Outside = (IpAddr, u16);
 /// An address and port inside.
 pub(super) type Inside = (IpAddr, u16);
 
-/// Protocols have port spaces of their own.
+/// The protocols. Each has its own port space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Udp,
@@ -28,12 +28,12 @@ pub(super) enum Kind {
     Echo,
 }
 
-/// Where a mapping is found from outside.
+/// The key by which a mapping is found from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     pub(super) kind: Kind,
     pub(super) external: Outside,
-    /// Zero, except where ports are overloaded.
+    /// Zero, unless ports are overloaded.
     pub(super) copy: u32,
 }
 
@@ -44,7 +44,8 @@ impl Key {
     }
 }
 
-/// Where a mapping is found from inside: the remote part is blank as far as mapping does not depend on it.
+/// The key by which a mapping is found from inside. The parts of the remote end on which the mapping behaviour does not
+/// depend are blank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct InsideKey {
     kind: Kind,
@@ -52,7 +53,7 @@ struct InsideKey {
     remote: Outside,
 }
 
-/// The first and the last remote end in their order.
+/// The least remote end in the order of keys; also a blank one.
 const BLANK: Outside = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 const LAST: Outside = (IpAddr::V6(Ipv6Addr::new(!0, !0, !0, !0, !0, !0, !0, !0)), u16::MAX);
 
@@ -61,7 +62,7 @@ pub(super) struct Mapping {
     key: InsideKey,
     /// The latest expiry of its sessions, or later if packets from elsewhere refresh it.
     expires: Instant,
-    /// It expires no later than this.
+    /// The end of its lifetime: it expires no later than this.
     ends: Option<Instant>,
     sessions: BTreeMap<Outside, Session>,
 }
@@ -86,7 +87,7 @@ impl Mapping {
         }
     }
 
-    /// A packet of a session went by; the session begins if it is new.
+    /// Notes a packet of a session. The session begins if it is new.
     fn touch(&mut self, now: Instant, way: Way, remote: Outside, transport: Transport, config: &NatConfig) {
         let session = self.sessions.entry(remote).or_default();
         let before = session.expires;
@@ -97,18 +98,18 @@ impl Mapping {
         if session.expires >= self.expires {
             self.expires = session.expires;
         } else if before == self.expires {
-            // A TCP connection closed, and its time became shorter.
+            // When a TCP connection closes, its idle timeout becomes shorter, so the maximum is computed anew.
             self.expires = self.sessions.values().map(|session| session.expires).max().unwrap_or(now);
         }
     }
 
-    /// It stays at least until then, whatever its sessions say.
+    /// Keeps the mapping at least until then, even if all its sessions expire before.
     fn extend(&mut self, until: Instant) {
         self.expires = self.expires.max(self.ends.map_or(until, |ends| until.min(ends)));
     }
 }
 
-/// Streams of randomness, each for its purpose.
+/// Streams of random numbers, one for each purpose.
 #[derive(Debug)]
 pub(super) struct Chance {
     pub(super) ports: ChaCha20Rng,
@@ -116,10 +117,10 @@ pub(super) struct Chance {
     flush: ChaCha20Rng,
 }
 
-/// What there is of an inside host.
+/// The state of an inside host.
 #[derive(Debug)]
 struct Host {
-    /// Of its first mapping.
+    /// The external address of its first mapping.
     address: IpAddr,
     mappings: usize,
     sessions: usize,
@@ -132,21 +133,21 @@ pub(super) struct Table {
     pub(super) chance: Chance,
     pub(super) mappings: BTreeMap<Key, Mapping>,
     by_inside: BTreeMap<InsideKey, Key>,
-    /// Those with mappings, expired ones included.
+    /// Hosts with mappings, expired ones included.
     hosts: BTreeMap<IpAddr, Host>,
-    /// In all mappings, expired ones included.
+    /// The number of sessions of all mappings, expired ones included.
     sessions: usize,
-    /// Before this, nothing more can be reclaimed.
+    /// The earliest instant at which an entry expires that a sweep could reclaim.
     sweep_at: Instant,
     pub(super) next_port: u16,
     pub(super) next_address: usize,
-    /// Ports that are not given out any more: those that were taken from someone.
+    /// Ports that are not allocated any more, because a rebinding took them from their host.
     pub(super) spent: BTreeSet<(Kind, Outside)>,
     next_flush: Option<Instant>,
 }
 
 impl Table {
-    /// `rng` is for whatever is left to chance.
+    /// `rng` gives all random numbers.
     pub(super) fn new(config: NatConfig, rng: ChaCha20Rng) -> Self {
         let stream = |number| {
             let mut rng = rng.clone();
@@ -177,7 +178,7 @@ impl Table {
         self.sessions = 0;
     }
 
-    /// Forgets every mapping, and where allocation had come to.
+    /// Forgets every mapping and restarts port allocation.
     pub(super) fn reboot(&mut self) {
         self.clear();
         self.next_port = *self.config.ports.start();
@@ -186,8 +187,7 @@ impl Table {
         self.next_flush = None;
     }
 
-    /// Forgets the UDP mappings of a host inside by which it speaks to a remote address, and gives it other ports from
-    /// now on.
+    /// Forgets the UDP mappings of an inside host to certain remote addresses, and gives it other ports from now on.
     pub(super) fn rebind(&mut self, now: Instant, host: IpAddr, is_far: impl Fn(IpAddr) -> bool) {
         let speaks = |mapping: &Mapping| mapping.sessions.iter().any(|(far, s)| s.is_live(now) && is_far(far.0));
         let of_host = self.mappings.iter().filter(|(key, m)| key.kind == Kind::Udp && m.key.inside.0 == host);
@@ -198,7 +198,7 @@ impl Table {
         }
     }
 
-    /// Mappings that stand at `now`.
+    /// The number of mappings that have not expired at `now`.
     pub(super) fn live_mappings(&self, now: Instant) -> usize {
         self.mappings.values().filter(|mapping| mapping.is_live(now)).count()
     }
@@ -224,7 +224,7 @@ impl Table {
         Ok(key.external)
     }
 
-    /// Who inside gets a packet from `remote` to `external`.
+    /// The inside address and port that get a packet from `remote` to `external`.
     pub(super) fn inbound(
         &mut self,
         now: Instant,
@@ -258,7 +258,7 @@ impl Table {
         Ok(inside)
     }
 
-    /// What stands outside for `inside`, as `remote` sees it.
+    /// The external address and port of `inside`, as `remote` sees them.
     pub(super) fn external_of(
         &self,
         now: Instant,
@@ -276,7 +276,7 @@ impl Table {
         self.find(now, kind, external, remote, Dependence::AddressAndPort)
     }
 
-    /// Who inside has a mapping.
+    /// The inside address and port of a mapping.
     pub(super) fn inside_of(&self, key: Key) -> Inside {
         self.mappings[&key].key.inside
     }
@@ -303,7 +303,7 @@ impl Table {
         self.hosts.get(&host).map(|host| host.address)
     }
 
-    /// Of the mappings of an external port that admit `remote`, the one that spoke to it last.
+    /// Of the mappings of an external port that admit `remote`, the one that sent to it last.
     fn find(
         &self,
         now: Instant,
@@ -352,7 +352,7 @@ impl Table {
         Ok(key)
     }
 
-    /// A mapping by which `remote` spoke first: by its own session, as mappings by another key have none that went out.
+    /// A mapping in which `remote` sent first, found by its session.
     fn reused(&self, now: Instant, kind: Kind, inside: Inside, remote: Outside) -> Option<Key> {
         if !self.config.reuses_inbound {
             return None;
@@ -396,7 +396,7 @@ impl Table {
         self.sweep_at = sessions.map(|session| session.expires).min().unwrap_or(now);
     }
 
-    /// Loses everything where that was due. The first time is drawn when the first packet comes.
+    /// Loses all mappings if that is due. The first time is drawn when the first packet arrives.
     fn flush_by_chance(&mut self, now: Instant) {
         let Some(mean) = self.config.times.flush else { return };
         let due = self.next_flush.is_some_and(|at| at <= now);

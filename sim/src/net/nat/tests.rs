@@ -34,7 +34,7 @@ fn config() -> NatConfig {
     NatConfig::new("203.0.113.1".parse().unwrap())
 }
 
-/// Sends UDP out and says as whom the remote side sees it.
+/// Sends UDP out and gives the source that the remote side sees.
 fn send(nat: &mut Nat, now: Instant, from: &str, to: &str) -> Result<SocketAddr, NetDrop> {
     let mut packet = udp(socket(from), socket(to), IpOptions::default(), b"out").unwrap();
     nat.outgoing(now, &mut packet)?;
@@ -42,7 +42,7 @@ fn send(nat: &mut Nat, now: Instant, from: &str, to: &str) -> Result<SocketAddr,
     Ok(source(&packet))
 }
 
-/// Sends UDP in and says who inside gets it.
+/// Sends UDP in and gives the inside destination.
 fn receive(nat: &mut Nat, now: Instant, from: &str, to: SocketAddr) -> Result<SocketAddr, NetDrop> {
     let mut packet = udp(socket(from), to, IpOptions::default(), b"in").unwrap();
     nat.incoming(now, &mut packet)?;
@@ -234,7 +234,7 @@ fn icmp_errors_are_carried_back_about_packets_that_went_out_and_no_others() {
     let mut error = icmp_error(IcmpError::NoRoute, router, &forged).unwrap();
     assert_eq!(nat.incoming(at(1), &mut error), Err(NetDrop::NatFiltered));
 
-    // The other way round: an inside host refuses what it was sent.
+    // The other direction: an inside host sends an error about a packet that it got.
     let mut reply = udp(socket("198.51.100.1:80"), source(&packet), IpOptions::default(), b"in").unwrap();
     let sent = reply.clone();
     nat.incoming(at(1), &mut reply).unwrap();

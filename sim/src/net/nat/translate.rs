@@ -17,10 +17,10 @@ pub struct Nat {
 }
 
 impl Nat {
-    /// `rng` is for whatever the NAT leaves to chance: random ports, addresses, and when it loses its mappings.
+    /// `rng` gives random ports, random addresses, and the times of random losses of mappings.
     ///
     /// # Panics
-    /// If there is no external address, or they are of two families.
+    /// If there is no external address, or if the external addresses are of two families.
     pub fn new(config: NatConfig, rng: ChaCha20Rng) -> Self {
         config.check();
         Self { table: Table::new(config, rng) }
@@ -31,7 +31,7 @@ impl Nat {
         &self.table.config
     }
 
-    /// Behaves otherwise from now on; mappings that stand remain.
+    /// Changes the configuration from now on; existing mappings stay.
     ///
     /// # Panics
     /// As [`Self::new`].
@@ -40,23 +40,23 @@ impl Nat {
         self.table.config = config;
     }
 
-    /// Forgets every mapping, and goes on allocating where it was.
+    /// Forgets every mapping. Port allocation goes on where it was.
     pub fn clear(&mut self) {
         self.table.clear();
     }
 
-    /// Starts anew, as after a loss of power.
+    /// Reboots: forgets every mapping and restarts port allocation.
     pub fn reboot(&mut self) {
         self.table.reboot();
     }
 
-    /// Forgets the UDP mappings of a host inside by which it speaks to a remote address, and gives it other ports from
-    /// now on; unless it overloads ports.
+    /// Forgets the UDP mappings of an inside host to certain remote addresses, and gives it other ports from now on,
+    /// unless the NAT overloads ports.
     pub fn rebind(&mut self, now: Instant, host: IpAddr, is_far: impl Fn(IpAddr) -> bool) {
         self.table.rebind(now, host, is_far);
     }
 
-    /// Mappings that stand at `now`.
+    /// The number of mappings that have not expired at `now`.
     pub fn live_mappings(&self, now: Instant) -> usize {
         self.table.live_mappings(now)
     }
@@ -66,7 +66,7 @@ impl Nat {
         self.config().external.contains(&address)
     }
 
-    /// That a packet is of the family that it translates.
+    /// Whether the NAT translates the packet's family.
     fn translates(&self, ip: &Ip<'_>) -> Result<(), NetDrop> {
         if ip.source.is_ipv4() == self.config().is_ipv4() { Ok(()) } else { Err(NetDrop::NatUnsupported) }
     }
@@ -124,7 +124,7 @@ impl Nat {
         }
     }
 
-    /// An inside host complains about a packet that came in.
+    /// Translates an ICMP error of an inside host about a packet that came in.
     fn outgoing_error(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
         let Conversation { kind, source: remote, destination: inside, .. } = Conversation::quoted(packet)?;
         let key = self.table.external_of(now, kind, inside, remote)?;
@@ -134,7 +134,7 @@ impl Nat {
         self.carry_error(key)
     }
 
-    /// Someone outside complains about a packet that went out; it must be one that did.
+    /// Translates an ICMP error from outside, if the quoted packet belongs to a session.
     fn incoming_error(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), NetDrop> {
         let Conversation { kind, source, destination, .. } = Conversation::quoted(packet)?;
         let key = self.table.session(now, kind, source, destination)?;
@@ -156,8 +156,8 @@ impl Nat {
     }
 }
 
-/// Who speaks with whom in a packet; an echo has its identifier as the port of the end that asked, and none at the
-/// other.
+/// The two ends of a packet. An echo has its identifier as the port of the end that sent the request, and no port at
+/// the other end.
 pub(super) struct Conversation {
     pub(super) kind: Kind,
     pub(super) source: Inside,

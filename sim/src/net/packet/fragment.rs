@@ -103,22 +103,22 @@ impl Default for ReassemblyLimits {
 /// What became of a packet that was given to a [`Reassembler`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reassembled {
-    /// It was no fragment: here it is again.
+    /// It was not a fragment and is given back.
     Untouched(Vec<u8>),
     /// It completed a packet.
     Whole {
         /// The packet as it was before it was cut.
         packet: Vec<u8>,
-        /// Its fragments as they came, in order of their offsets.
+        /// Its fragments as they arrived, in order of their offsets.
         fragments: Vec<Vec<u8>>,
     },
-    /// It is kept until the others come.
+    /// It is kept until the other fragments arrive.
     Waiting,
-    /// It was dropped, with everything kept for the same packet if it contradicts that.
+    /// It was dropped. If it contradicts earlier fragments of the same packet, these were dropped too.
     Dropped(NetDrop),
 }
 
-/// Puts fragments together again: bounded in packets, fragments and time.
+/// Reassembles fragments, with limits of packets, fragments and time.
 #[derive(Debug, Default)]
 pub struct Reassembler {
     limits: ReassemblyLimits,
@@ -130,7 +130,7 @@ struct Key {
     source: IpAddr,
     destination: IpAddr,
     id: u32,
-    /// Zero for IPv6, where only the first fragment's counts (RFC 8200, section 4.5).
+    /// Zero for IPv6, where only the first fragment's protocol counts (RFC 8200, section 4.5).
     protocol: u8,
 }
 
@@ -139,16 +139,16 @@ struct Partial {
     deadline: Instant,
     /// By offset into the payload; disjoint.
     fragments: BTreeMap<usize, Stored>,
-    /// Known once the last fragment is here.
+    /// The length of the payload, known once the last fragment has arrived.
     total: Option<usize>,
-    /// Payload bytes here.
+    /// Payload bytes that have arrived.
     have: usize,
 }
 
 #[derive(Debug)]
 struct Stored {
     packet: Vec<u8>,
-    /// Where the payload begins in it.
+    /// The offset of the payload in the packet.
     at: usize,
     fragment: Fragment,
 }
@@ -207,7 +207,7 @@ impl Reassembler {
         }
     }
 
-    /// Forgets packets that are still incomplete when their time is over. How many fragments that were.
+    /// Forgets incomplete packets whose time is over, and gives the number of their fragments.
     pub fn expire(&mut self, now: Instant) -> u64 {
         let mut gone = 0;
         self.partial.retain(|_, partial| {
@@ -220,13 +220,13 @@ impl Reassembler {
         gone
     }
 
-    /// When [`Self::expire`] has something to do.
+    /// The next instant at which [`Self::expire`] has something to do.
     pub fn next_expiry(&self) -> Option<Instant> {
         self.partial.values().map(|partial| partial.deadline).min()
     }
 }
 
-/// A fragment does not fit to those that came before.
+/// A fragment that contradicts the earlier ones.
 struct Contradiction;
 
 impl Partial {

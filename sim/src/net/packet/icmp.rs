@@ -7,11 +7,11 @@ use super::checksum::transport_checksum;
 use super::rewrite::{End, rewrite_quoted};
 use super::{Ip, Transport, protocol};
 
-/// The most an error may be long: IPv4 by RFC 1812, section 4.3.2.3; IPv6 by RFC 4443, section 2.4 (c).
+/// Longest error, bytes: for IPv4 by RFC 1812, section 4.3.2.3; for IPv6 by RFC 4443, section 2.4 (c).
 const MAX_LEN_V4: usize = 576;
 const MAX_LEN_V6: usize = 1280;
 
-/// What an ICMP error says.
+/// The meaning of an ICMP error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcmpError {
     /// The hop limit ran out on the way.
@@ -20,7 +20,7 @@ pub enum IcmpError {
     NoRoute,
     /// The host does not answer.
     AddressUnreachable,
-    /// Nobody listens on that port.
+    /// No socket listens on that port.
     PortUnreachable,
     /// Forbidden by an administrator.
     Prohibited,
@@ -100,7 +100,7 @@ pub fn icmp_error(error: IcmpError, from: IpAddr, packet: &[u8]) -> Option<Vec<u
     if !is_one_host(about.source) || !is_one_host(about.destination) {
         return None;
     }
-    // A payload too short to tell may be an ICMP error.
+    // A payload that is too short to be read may be an ICMP error.
     match about.transport() {
         None | Some(Transport::IcmpError) => return None,
         Some(_) => {}
@@ -137,7 +137,7 @@ pub struct Quote<'a> {
     pub error: IcmpError,
     /// The beginning of the packet that it is about; read it with [`Ip::parse_quoted`].
     pub packet: &'a [u8],
-    /// Where that stands in the error packet.
+    /// Its offset in the error packet.
     pub at: usize,
 }
 

@@ -1,8 +1,8 @@
 //! Helpers on raw IP packets: read, build, rewrite, fragment, and the ICMP errors about them.
 //!
 //! A packet is a `Vec<u8>` whose first byte is the first of its IPv4 or IPv6 header and whose length is exactly what
-//! that header says: the simulated wires have no padding. [`Ip::parse`] is the one way in; what it accepts, the rest
-//! can rely on. Nothing here panics on any bytes.
+//! that header says: the simulated wires have no padding. [`Ip::parse`] is the only way in, and the rest relies on its
+//! checks. No function panics, whatever the bytes.
 
 mod build;
 mod checksum;
@@ -43,12 +43,12 @@ pub(super) const DESTINATION: u8 = 60;
 pub(super) const IPV4_HEADER: usize = 20;
 pub(super) const IPV6_HEADER: usize = 40;
 
-/// What the IP header of a packet says.
+/// The IP header of a packet, read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ip<'a> {
-    /// Who sent it.
+    /// Source address.
     pub source: IpAddr,
-    /// Where it goes.
+    /// Destination address.
     pub destination: IpAddr,
     /// IPv4 time to live or IPv6 hop limit.
     pub ttl: u8,
@@ -73,13 +73,13 @@ pub struct Fragment {
     pub offset: usize,
     /// Whether more fragments follow it.
     pub more: bool,
-    /// IPv6: where the fragment header stands.
+    /// IPv6: the offset of the fragment header.
     header_at: usize,
-    /// IPv6: where the "next header" byte stands that names the fragment header.
+    /// IPv6: the offset of the "next header" byte that names the fragment header.
     pointer_at: usize,
 }
 
-/// The part of the transport header that boxes decide by.
+/// The fields of the transport header by which boxes decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// UDP.
@@ -102,7 +102,7 @@ pub enum Transport {
     Echo {
         /// A request; otherwise a reply.
         request: bool,
-        /// The identifier, which plays the part of a port.
+        /// The identifier, which boxes treat as a port.
         id: u16,
     },
     /// An ICMP error message of either family.
@@ -141,7 +141,7 @@ impl<'a> Ip<'a> {
                 let [s0, s1, d0, d1, ..] = *p.first_chunk::<8>()?;
                 Some(Transport::Udp { source: u16::from_be_bytes([s0, s1]), destination: u16::from_be_bytes([d0, d1]) })
             }
-            // Eight bytes are enough: more need not be quoted in an ICMP error.
+            // Eight bytes are enough: an ICMP error need not quote more.
             (protocol::TCP, _) => {
                 let [s0, s1, d0, d1, ..] = *p.first_chunk::<8>()?;
                 Some(Transport::Tcp {
@@ -215,7 +215,7 @@ fn read_ipv6(packet: &[u8], whole: bool) -> Option<Ip<'_>> {
             return None;
         }
         (next, pointer_at) = (following, at);
-        // What follows the header of a later fragment is the middle of something.
+        // The payload of a later fragment begins in the middle of the transport segment.
         if fragment.is_some_and(|f| f.offset > 0) {
             break;
         }

@@ -1,4 +1,4 @@
-//! TCP resets (RFC 9293, section 3.5.2), as whoever refuses a connection sends them.
+//! TCP resets (RFC 9293, section 3.5.2), as a host or firewall that refuses a connection sends them.
 
 use super::build::{IpOptions, ip};
 use super::checksum::transport_checksum;
@@ -10,8 +10,7 @@ const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
 
-/// The reset that answers a TCP packet, as if from where it was sent to. `None` if it is something else, or itself a
-/// reset.
+/// The reset that answers a TCP packet, as if its destination sent it. `None` if the packet is not TCP or is a reset.
 pub fn tcp_reset(packet: &[u8]) -> Option<Vec<u8>> {
     let segment = Segment::read(packet)?;
     let (sequence, acknowledgment, flags) = if segment.flags & ACK != 0 {
@@ -23,8 +22,7 @@ pub fn tcp_reset(packet: &[u8]) -> Option<Vec<u8>> {
     segment.write(true, [destination, source], sequence, acknowledgment, flags)
 }
 
-/// The reset that takes a TCP packet's place, as if from who sent it. `None` if it is something else, or itself a
-/// reset.
+/// The reset that replaces a TCP packet, as if its source sent it. `None` if the packet is not TCP or is a reset.
 pub fn tcp_abort(packet: &[u8]) -> Option<Vec<u8>> {
     let segment = Segment::read(packet)?;
     segment.write(false, segment.ports, segment.sequence, segment.acknowledgment, RST | segment.flags & ACK)
@@ -35,7 +33,7 @@ struct Segment<'a> {
     ports: [u16; 2],
     sequence: u32,
     acknowledgment: u32,
-    /// Of the sequence numbers that it takes.
+    /// The length of the segment in sequence numbers.
     length: u32,
     flags: u8,
 }

@@ -1,5 +1,4 @@
-//! Changing packets in place, with every checksum above the change corrected rather than computed anew, so that a
-//! packet that was damaged before stays damaged.
+//! Changes packets in place. Checksums are corrected instead of computed anew, so that a damaged packet stays damaged.
 
 use std::net::IpAddr;
 
@@ -15,7 +14,7 @@ pub enum End {
     Destination,
 }
 
-/// Takes one hop off. False, and nothing changed, if there is none left to take.
+/// Takes one hop off. False, and nothing is changed, if no hop is left.
 pub fn decrement_ttl(packet: &mut [u8]) -> bool {
     match packet.first().map(|b| b >> 4) {
         Some(4) if packet.len() >= super::IPV4_HEADER => {
@@ -39,8 +38,8 @@ pub fn decrement_ttl(packet: &mut [u8]) -> bool {
     }
 }
 
-/// Replaces address and port of one end of a UDP, TCP or ICMP echo packet; of an echo, the identifier is the port of
-/// either end. Of an ICMP error only the address is replaced. `None`, and nothing changed, if the packet is none of
+/// Replaces address and port of one end of a UDP, TCP or ICMP echo packet; in an echo, the identifier is the port of
+/// both ends. In an ICMP error only the address is replaced. `None`, and nothing is changed, if the packet is none of
 /// these or `address` is of the other family.
 pub fn rewrite(packet: &mut [u8], end: End, address: IpAddr, port: u16) -> Option<()> {
     change(packet, true, end, address, port)
@@ -65,7 +64,7 @@ fn change(packet: &mut [u8], whole: bool, end: End, address: IpAddr, port: u16) 
         Transport::IcmpError => (None, at + 2),
         Transport::Other => return None,
     };
-    // Of a TCP segment the checksum may be missing, but then only in a quotation.
+    // Only in a quoted TCP segment may the checksum be missing.
     let sum_at = (sum_at + 2 <= packet.len()).then_some(sum_at);
     if whole && sum_at.is_none() {
         return None;

@@ -9,7 +9,7 @@ use crate::dissect::hello::ClientHello;
 use crate::dissect::initial::{InitialKeys, LongHeader};
 use crate::dissect::testing::{Pair, Sent};
 
-/// Not slowed down.
+/// Reacts to nothing: all packets pass.
 const UNBOUNDED: Throttle = Throttle { after_bytes: 0, rate_bps: 0, burst_bytes: 0 };
 
 fn rule(what: Trait, reaction: Reaction) -> Inspect {
@@ -114,10 +114,10 @@ fn inspection_is_turned_on_and_off_in_the_middle_of_conversations() {
     firewall.set_config(off.clone(), Flows::Kept);
     assert_eq!(verdicts(&mut firewall, &packets), vec![Ok(()); packets.len()]);
     firewall.set_config(on, Flows::Forgotten);
-    // It began before: nothing is left to see.
+    // The conversation began before the rule, so the inspection does not see its ClientHello.
     assert_eq!(firewall.outgoing(at(1), packets.last().unwrap()), Ok(()));
 
-    // A list of ports holds conversations that stand only where they are forgotten.
+    // A new list of ports stops existing conversations only if they are forgotten.
     let mut firewall = Firewall::new(off);
     let elsewhere = datagram(INSIDE, "[2001:db8:b::1]:4501");
     firewall.outgoing(at(0), &elsewhere).unwrap();

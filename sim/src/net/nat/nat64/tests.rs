@@ -77,7 +77,7 @@ fn udp_goes_out_as_ipv4_and_comes_back_as_ipv6() {
     assert_eq!((iface, ends(&back)), (0, (inside(SERVER), socket(HOST))));
     assert_eq!((&back[..2], &back[48..]), (&[0x6b, 0x90][..], &b"even"[..]));
 
-    // Without a checksum over IPv4: it gets one.
+    // IPv4 allows UDP without a checksum; the translation adds one.
     let mut bare = reply;
     bare[26..28].copy_from_slice(&[0, 0]);
     only(&mut nat, at(1), bare);
@@ -142,7 +142,7 @@ fn errors_are_carried_in_the_terms_of_the_other_family() {
     let unknown = IcmpError::Other { kind: 3, code: 2 };
     assert!(pass(&mut nat, at(1), icmp_error(unknown, router, &out).unwrap()).is_empty());
 
-    // The other way round.
+    // Now an error from inside.
     let reply = udp(socket(SERVER), socket("203.0.113.1:5000"), IpOptions::default(), b"in").unwrap();
     let (_, got) = only(&mut nat, at(1), reply.clone());
     let complaint = icmp_error(IcmpError::PortUnreachable, socket(HOST).ip(), &got).unwrap();
@@ -160,7 +160,7 @@ fn sizes_are_kept_to_on_both_sides() {
     assert_eq!((iface, parse_icmp_error(&report).unwrap().error), (0, IcmpError::TooBig { mtu: 1420 }));
     let exact = udp(socket(HOST), inside(SERVER), IpOptions::default(), &[1; 1420 - 48]).unwrap();
     assert_eq!(only(&mut nat, at(0), exact).1.len(), 1400);
-    // Every IPv6 packet of 1,280 bytes goes through, in pieces if it has to.
+    // Every IPv6 packet of 1,280 bytes goes through, in fragments if necessary.
     nat.forwarder_mut().set_mtu(1, 600);
     let least = udp(socket(HOST), inside(SERVER), IpOptions::default(), &[1; 1280 - 48]).unwrap();
     assert_eq!(pass(&mut nat, at(0), least).len(), 3);

@@ -1,4 +1,4 @@
-//! A box between two wires, and what is done to it to see whether it keeps a requirement.
+//! A box between two wires, and the tests of the requirements on it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -112,13 +112,13 @@ impl Bench {
         sent.into_iter().find(|&(iface, _)| iface == to).map(|(_, packet)| packet)
     }
 
-    /// As whom a sender is seen outside.
+    /// The external address and port of a sender.
     fn open(&mut self, proto: Proto, from: &str, to: &str) -> Result<SocketAddr, String> {
         let sent = self.through(0, 1, opening(proto, socket(from), socket(to)));
         sent.map(|packet| ends(&packet).0).ok_or_else(|| format!("nothing from {from} to {to} comes out"))
     }
 
-    /// Who inside gets an answer.
+    /// The inside address and port that gets an answer.
     fn reply(&mut self, proto: Proto, from: &str, to: SocketAddr) -> Result<SocketAddr, String> {
         let got = self.through(1, 0, answer(proto, socket(from), to));
         got.map(|packet| ends(&packet).1).ok_or_else(|| format!("nothing from {from} to {to} gets in"))
@@ -127,7 +127,7 @@ impl Bench {
     pub(super) fn mapping_is_independent(&mut self, proto: Proto) -> Result<(), String> {
         let first = self.open(proto, HOST, SERVER)?;
         for other in ["198.51.100.1:81", "198.51.100.2:80"] {
-            // An echo has no port: there the remote address alone is another.
+            // An echo has no port, so there only the remote address differs.
             let seen = self.open(proto, HOST, other)?;
             expect(seen == first, &format!("{HOST} is {first} to {SERVER} and {seen} to {other}"))?;
         }
@@ -184,10 +184,10 @@ impl Bench {
         self.reply(proto, "198.51.100.1:81", seen).map(|_| ())
     }
 
-    /// From one host to the mapping of another; the source that it sees.
+    /// Sends from one host to the mapping of another, and gives the source address that arrives.
     pub(super) fn hairpin(&mut self, proto: Proto) -> Result<SocketAddr, String> {
         let target = self.open(proto, "10.0.0.2:6000", SERVER)?;
-        // It has to expect him, as filters are not left out.
+        // The called host has to send to the caller first, because filters apply to hairpinned packets too.
         let caller = self.open(proto, HOST, SERVER)?;
         self.pass(0, opening(proto, socket("10.0.0.2:6000"), caller));
         let got = self.through(0, 0, opening(proto, socket(HOST), target)).ok_or("nothing is turned back")?;
@@ -206,7 +206,7 @@ impl Bench {
         let first = self.open(Proto::Udp, HOST, SERVER)?;
         for round in 0..100 {
             self.wait(60_000);
-            // Others come, with the same port, too.
+            // More hosts send, from the same inside port.
             self.open(Proto::Udp, &format!("10.0.0.{}:5000", round + 2), SERVER)?;
             self.reply(Proto::Udp, SERVER, first)?;
             expect(self.reply(Proto::Udp, "198.51.100.9:9", first).is_err(), "a stranger gets in")?;
@@ -215,7 +215,7 @@ impl Bench {
         Ok(())
     }
 
-    /// An ICMP error about what `HOST` sent to `SERVER`.
+    /// An ICMP error about a packet from `HOST` to `SERVER`.
     fn complain(&mut self, proto: Proto, error: IcmpError) -> Result<(Vec<u8>, Option<Vec<u8>>), String> {
         let sent = opening(proto, socket(HOST), socket(SERVER));
         let outside = self.through(0, 1, sent.clone()).ok_or("nothing comes out")?;
@@ -228,7 +228,7 @@ impl Bench {
         let got = got.ok_or("the error does not get in")?;
         let quote = parse_icmp_error(&got).ok_or("the error is damaged")?;
         expect(quote.error == error, "type or code are others")?;
-        // One hop was taken off before the router saw it.
+        // The box took one hop off before the router got the packet.
         assert!(crate::net::packet::decrement_ttl(&mut sent));
         expect(quote.packet == &sent[..quote.packet.len()], "it quotes what was never sent so")?;
         let (source, destination) = ends(&got);

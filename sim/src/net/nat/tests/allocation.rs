@@ -1,4 +1,4 @@
-//! Ports and addresses, and how many there are.
+//! Allocation of ports and addresses, and its limits.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn an_overloaded_port_belongs_to_whoever_last_spoke_to_the_sender() {
         assert_eq!(receive(&mut nat, at(1), remote, seen[0]), Ok(socket(host)));
     }
     assert_eq!(receive(&mut nat, at(1), "198.51.100.3:80", seen[0]), Err(NetDrop::NatFiltered));
-    // Both speak to the same: the later one takes it over.
+    // Both hosts send to the same remote end: the later mapping takes the port over.
     send(&mut nat, at(2), hosts[1], remotes[0]).unwrap();
     assert_eq!(receive(&mut nat, at(3), remotes[0], seen[0]), Ok(socket(hosts[1])));
     send(&mut nat, at(4), hosts[0], remotes[0]).unwrap();

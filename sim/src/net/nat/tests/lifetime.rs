@@ -1,4 +1,4 @@
-//! What keeps a mapping, and what ends it.
+//! Refresh, expiry and loss of mappings.
 
 use super::*;
 
