@@ -1,17 +1,31 @@
-//! The operating system's network as a daemon sees and changes it: own addresses, the virtual interface, routes.
+//! The operating system's network as a daemon sees and changes it.
+//!
+//! | | |
+//! |---|---|
+//! | `interface` | the virtual interface: what it has, and who takes it away |
+//! | `routes` | which routes a node wants, and which of others it meets |
+//! | `filter` | the packet filter around the virtual addresses |
+//! | `losses` | how long to wait before something is given back again |
+
+mod filter;
+mod interface;
+mod losses;
+mod routes;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::time::Duration;
 
-use cyphonic_core::name::Virtual;
 use cyphonic_core::node::Overlay;
 use futures_util::{StreamExt, TryStreamExt};
+use rtnetlink::MulticastGroup;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
-use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags};
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, MulticastGroup, RouteMessageBuilder};
-use tokio::sync::{Mutex, mpsc};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+pub use interface::{Network, Shown, forget, keep};
 
 use crate::error::{Code, Failure};
 use crate::tasks;
@@ -21,148 +35,20 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// But no longer than this for all of them: a routing daemon may never be quiet.
 const SETTLE_AT_MOST: Duration = Duration::from_millis(500);
 
-/// A virtual interface that can be given addresses and routes.
-pub struct Network {
-    handle: Handle,
-    name: String,
-    index: u32,
-    present: Option<Present>,
+/// What stands in the way of the overlay on this machine, and what helps.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+pub struct Notice {
+    /// What is so.
+    pub what: String,
+    /// What helps.
+    pub remedy: String,
 }
 
-/// What the interface was given.
-#[derive(Clone)]
-struct Present {
-    own: Virtual,
-    overlay: Overlay,
-    /// Whether packets to the overlay left from our address, by IPv4 and IPv6, once it was given. Where they never did,
-    /// as on a machine without IPv6, nobody has taken it away.
-    led: [bool; 2],
-}
-
-impl Present {
-    /// Whether packets to the overlay leave from our address now, by family. The routing table is only asked.
-    fn leads(&self) -> [bool; 2] {
-        let from = |to: IpAddr, own: IpAddr| source_for(SocketAddr::new(to, 9)) == Some(own);
-        let Overlay { dns_v4, dns_v6, .. } = &self.overlay;
-        [from((*dns_v4).into(), self.own.v4.into()), from((*dns_v6).into(), self.own.v6.into())]
+impl Notice {
+    /// For people.
+    pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), remedy: remedy.into() }
     }
-
-    /// Whether something was taken away.
-    fn lacks(&self) -> bool {
-        self.led.into_iter().zip(self.leads()).any(|(led, leads)| led && !leads)
-    }
-}
-
-impl Network {
-    /// Finds the interface and turns its own IPv6 addresses off.
-    pub async fn find(name: &str) -> Result<Self, Failure> {
-        let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| denied(name, &error))?;
-        tokio::spawn(connection);
-        let mut links = handle.link().get().match_name(name.to_owned()).execute();
-        let link = links.try_next().await.map_err(|error| denied(name, &error))?;
-        let index = link.ok_or_else(|| denied(name, &"it is gone"))?.header.index;
-        // No link-local address, so no router solicitations into the overlay. Where IPv6 is turned off, nothing is
-        // lost.
-        let quiet = LinkMessageBuilder::<LinkUnspec>::default()
-            .index(index)
-            .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![
-                AfSpecInet6::AddrGenMode(In6AddrGenMode::None),
-            ])]))
-            .build();
-        let _ = handle.link().set(quiet).execute().await;
-        Ok(Self { handle, name: name.to_owned(), index, present: None })
-    }
-
-    /// Gives the interface its addresses, brings it up and leads the overlay into it.
-    pub async fn configure(&mut self, own: Virtual, overlay: &Overlay) -> Result<(), Failure> {
-        if self.present.as_ref().is_some_and(|present| present.own == own) {
-            return Ok(());
-        }
-        self.present = None;
-        self.remove_addresses().await.map_err(|error| denied(&self.name, &error))?;
-        self.give(own, overlay).await
-    }
-
-    async fn give(&mut self, own: Virtual, overlay: &Overlay) -> Result<(), Failure> {
-        let fail = |error: rtnetlink::Error| denied(&self.name, &error);
-        let up = LinkMessageBuilder::<LinkUnspec>::default().index(self.index).up().build();
-        self.handle.link().set(up).execute().await.map_err(fail)?;
-        self.handle.address().add(self.index, own.v4.into(), 32).replace().execute().await.map_err(fail)?;
-        let v4 = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(overlay.v4.0, overlay.v4.1)
-            .output_interface(self.index)
-            .pref_source(own.v4)
-            .build();
-        self.handle.route().add(v4).replace().execute().await.map_err(fail)?;
-        // A machine without IPv6 can use the overlay's IPv4.
-        let v6 = async {
-            let mut address = self.handle.address().add(self.index, own.v6.into(), 128).replace();
-            // Nobody else can have it.
-            address.message_mut().header.flags |= AddressHeaderFlags::Nodad;
-            address.execute().await?;
-            let route = RouteMessageBuilder::<Ipv6Addr>::new()
-                .destination_prefix(overlay.v6.0, overlay.v6.1)
-                .output_interface(self.index)
-                .build();
-            self.handle.route().add(route).replace().execute().await
-        };
-        if let Err(error) = v6.await {
-            tracing::warn!(%error, "the virtual interface has no IPv6; is it turned off on this machine?");
-        }
-        let mut present = Present { own, overlay: overlay.clone(), led: [false; 2] };
-        present.led = present.leads();
-        self.present = Some(present);
-        Ok(())
-    }
-
-    /// Gives the interface again what somebody has taken from it: with `ip link set NAME down` the kernel forgets its
-    /// routes and IPv6 addresses. While it is down it stays so: whoever did that wanted it.
-    async fn restore(&mut self) {
-        let Some(present) = self.present.clone() else { return };
-        if !present.lacks() || !self.is_up().await {
-            return;
-        }
-        match self.give(present.own, &present.overlay).await {
-            Ok(()) => tracing::warn!(
-                name = self.name,
-                "somebody took addresses or routes from the virtual interface: it has them again"
-            ),
-            Err(error) => tracing::warn!(%error, remedy = error.remedy(), "the virtual interface lacks something"),
-        }
-    }
-
-    async fn is_up(&self) -> bool {
-        let mut links = self.handle.link().get().match_index(self.index).execute();
-        matches!(links.try_next().await, Ok(Some(link)) if link.header.flags.contains(LinkFlags::Up))
-    }
-
-    async fn remove_addresses(&self) -> Result<(), rtnetlink::Error> {
-        let mut found = std::pin::pin!(self.handle.address().get().set_link_index_filter(self.index).execute());
-        let mut old = Vec::new();
-        while let Some(message) = found.try_next().await? {
-            old.push(message);
-        }
-        for message in old {
-            self.handle.address().del(message).execute().await?;
-        }
-        Ok(())
-    }
-}
-
-/// Watches over the interface from now on, and restores what others take from it.
-pub fn keep(network: Arc<Mutex<Network>>) -> Result<(), Failure> {
-    let mut changes = watch()?;
-    tasks::forever("keeps the virtual interface as it was set up", async move {
-        while changes.recv().await.is_some() {
-            network.lock().await.restore().await;
-        }
-    });
-    Ok(())
-}
-
-fn denied(name: &str, error: &dyn std::fmt::Display) -> Failure {
-    let what = format!("the virtual interface {name} cannot be set up: {error}");
-    Failure::new(Code::Permission, what, "run as root, or give the program CAP_NET_ADMIN")
 }
 
 /// The addresses from which these targets are reached, one for each family at most, IPv6 first. For a family without a
@@ -185,6 +71,25 @@ pub fn source_addresses(targets: &[SocketAddr], overlay: &Overlay) -> Vec<IpAddr
             targets.iter().chain(&elsewhere).filter(of_family).find_map(|target| source_for(*target).filter(&good))
         })
         .collect()
+}
+
+/// That no address of this machine's own can be the source of packets to these targets, of both families or of one,
+/// though the kernel finds a way there. Then it takes the virtual address, which must not go out.
+pub fn without_source(targets: &[SocketAddr], overlay: &Overlay) -> Option<Notice> {
+    let only_virtual = |target: &&SocketAddr| source_for(**target).is_some_and(|from| overlay.contains(from));
+    if let Some(target) = targets.iter().find(only_virtual) {
+        let (family, to) = (if target.is_ipv6() { "IPv6" } else { "IPv4" }, target.ip());
+        let what = format!("this machine has no {family} address for packets to {to} but the virtual one");
+        return Some(Notice::new(
+            what,
+            format!("give an address to the interface by which they leave: ip route get {to}"),
+        ));
+    }
+    let none = !targets.is_empty() && source_addresses(targets, overlay).is_empty();
+    none.then(|| {
+        let what = "this machine has no address from which the AS could be reached; waiting for one";
+        Notice::new(what, "connect it to a network: ip address; ip route")
+    })
 }
 
 fn source_for(target: SocketAddr) -> Option<IpAddr> {
@@ -218,7 +123,11 @@ fn global(message: &AddressMessage) -> Option<IpAddr> {
     if message.header.scope != AddressScope::Universe || message.header.flags.intersects(passing) {
         return None;
     }
-    // On a point-to-point interface, Address is the other end.
+    address(message)
+}
+
+/// The address of a message. On a point-to-point interface, the attribute Address is the other end's.
+fn address(message: &AddressMessage) -> Option<IpAddr> {
     let local = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),
         _ => None,
@@ -231,14 +140,25 @@ fn global(message: &AddressMessage) -> Option<IpAddr> {
     })
 }
 
-/// Says something whenever addresses or routes of this machine have changed.
-pub fn watch() -> Result<mpsc::Receiver<()>, Failure> {
+/// Something has changed in this machine's network.
+#[derive(Debug)]
+pub struct Change {
+    /// Which program changed it, and its number, as far as the kernel tells.
+    pub by: Option<(String, u32)>,
+}
+
+/// Says something whenever links, addresses or routes of this machine have changed, as far as they are `relevant`.
+pub fn watch(
+    relevant: impl Fn(&RouteNetlinkMessage) -> bool + Send + Sync + 'static,
+) -> Result<mpsc::Receiver<Change>, Failure> {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
         MulticastGroup::Ipv6Ifaddr,
         MulticastGroup::Ipv4Route,
         MulticastGroup::Ipv6Route,
+        // IPv6 of an interface turned on or off.
+        MulticastGroup::Ipv6Ifinfo,
     ];
     let (connection, _, mut messages) = rtnetlink::new_multicast_connection(&groups).map_err(|error| {
         Failure::new(Code::Other, format!("changes of addresses cannot be followed: {error}"), "set `addresses`")
@@ -246,17 +166,40 @@ pub fn watch() -> Result<mpsc::Receiver<()>, Failure> {
     tokio::spawn(connection);
     let (say, heard) = mpsc::channel(1);
     tasks::forever("hears of changes of this machine's network", async move {
-        while messages.next().await.is_some() {
+        // Of messages that were lost nobody knows what they said.
+        let concerns = |message: &NetlinkMessage<RouteNetlinkMessage>| match &message.payload {
+            NetlinkPayload::InnerMessage(inner) => relevant(inner),
+            _ => true,
+        };
+        while let Some((message, _)) = messages.next().await {
+            if !concerns(&message) {
+                continue;
+            }
+            let mut by = process(message.header.port_number);
             let end = tokio::time::Instant::now() + SETTLE_AT_MOST;
-            while tokio::time::Instant::now() < end
-                && tokio::time::timeout(SETTLE, messages.next()).await.is_ok_and(|more| more.is_some())
-            {}
-            if say.send(()).await.is_err() {
+            let mut quiet = tokio::time::Instant::now() + SETTLE;
+            while let Ok(Some((more, _))) = tokio::time::timeout_at(quiet.min(end), messages.next()).await {
+                if concerns(&more) {
+                    quiet = tokio::time::Instant::now() + SETTLE;
+                    by = by.or_else(|| process(more.header.port_number));
+                }
+            }
+            if say.send(Change { by }).await.is_err() {
                 return;
             }
         }
     });
     Ok(heard)
+}
+
+/// The program whose netlink socket has this number, if it is another's. The first socket of a process has the number
+/// of the process.
+fn process(port: u32) -> Option<(String, u32)> {
+    if port == 0 || port == std::process::id() {
+        return None;
+    }
+    let name = std::fs::read_to_string(format!("/proc/{port}/comm")).ok()?;
+    Some((name.trim_end().to_owned(), port))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use clap::Args;
 use super::print;
 use crate::control::{self, DEFAULT_SOCKET};
 use crate::error::{Code, Failure};
+use crate::net;
 use crate::run;
 
 #[derive(Args)]
@@ -68,6 +69,9 @@ pub(super) struct NetcheckArgs {
 
 #[derive(Args)]
 pub(super) struct RestoreArgs {
+    /// Also remove the routes that make the overlay's range unreachable while no node runs.
+    #[arg(long)]
+    routes: bool,
     #[command(flatten)]
     control: Control,
 }
@@ -75,6 +79,9 @@ pub(super) struct RestoreArgs {
 pub(super) fn restore(args: &RestoreArgs) -> Result<(), Failure> {
     if std::os::unix::net::UnixStream::connect(&args.control.control).is_ok() {
         return Ok(());
+    }
+    if args.routes {
+        run::block_on(net::forget())?;
     }
     run::put_back().map_err(|error| {
         let what = format!("/etc/resolv.conf cannot be put back: {error}");

@@ -10,6 +10,7 @@ use super::{Answer, Netcheck, Nms, Pong, Question, Status};
 use crate::drive;
 use crate::error::{Code, Failure};
 use crate::files;
+use crate::net::Notice;
 
 /// A route may take its time the first time, see [`cyphonic_core::timing::node::ROUTE_TIMEOUT`].
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
@@ -99,6 +100,13 @@ fn describe(status: &Status) -> String {
         join(&status.addresses),
         status.port
     );
+    for Notice { what, remedy } in &status.notices {
+        let _ = writeln!(text, "  warning  {what}\n  remedy   {remedy}");
+    }
+    if !status.dropped.is_empty() {
+        let rows: Vec<_> = status.dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        let _ = writeln!(text, "  dropped  {}", rows.join(", "));
+    }
     if status.peers.is_empty() {
         text.push_str("no peers\n");
     }

@@ -18,6 +18,7 @@ pub use client::{netcheck, status};
 pub use ping::ping;
 
 use crate::error::{Code, Failure};
+use crate::net::Notice;
 use crate::tasks;
 
 /// Where a node listens, if nothing else is said.
@@ -97,14 +98,16 @@ pub struct Status {
     pub nms: Option<Nms>,
     /// How its network treats it, by family, where the NMS helps to find out (`policy = "optimal"`).
     pub network_behaviour: std::collections::BTreeMap<String, String>,
-    /// Its virtual addresses, once it was registered.
+    /// Its virtual addresses, as far as the virtual interface has them.
     pub virtual_addresses: Vec<IpAddr>,
     /// The addresses of this machine that it uses.
     pub addresses: Vec<IpAddr>,
     /// Its UDP port.
     pub port: u16,
-    /// The virtual interface.
+    /// The virtual interface, by its name now.
     pub tun: String,
+    /// What stands in the way on this machine: networks that overlap with the overlay, a filter that cannot be made.
+    pub notices: Vec<Notice>,
     /// Everyone it has to do with.
     pub peers: Vec<Peer>,
     /// What was dropped, by reason.

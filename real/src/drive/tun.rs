@@ -8,7 +8,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use bytes::{Bytes, BytesMut};
-use tun_rs::{DeviceBuilder, IDEAL_BATCH_SIZE, SyncDevice, VIRTIO_NET_HDR_LEN};
+use tun_rs::{
+    DeviceBuilder, IDEAL_BATCH_SIZE, SyncDevice, VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6,
+    VIRTIO_NET_HDR_GSO_UDP_L4, VIRTIO_NET_HDR_LEN, VirtioNetHdr, gso_split,
+};
 
 use super::gro::Joined;
 use super::wait_writable;
@@ -82,7 +85,16 @@ impl Tun {
         let mut rooms: Vec<&mut [u8]> = cut.chunks_mut(self.room).collect();
         let got = self.device.recv_multiple(&mut self.original, &mut rooms, &mut self.sizes, 0);
         self.cuts[number] = cut.freeze();
-        let sizes = &self.sizes[..got?];
+        let sizes = match got {
+            Ok(got) => &self.sizes[..got],
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                // It has been read already, and is still where it was read to.
+                let packets = cut_small(&mut self.original).ok_or(error)?;
+                self.arrived.extend(packets);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         let packets = sizes.iter().enumerate().map(|(n, size)| n * self.room..n * self.room + size);
         if let &[size] = sizes {
             // A single packet may wait somewhere, and should not keep so much more.
@@ -117,6 +129,32 @@ impl Tun {
     }
 }
 
+/// Cuts a packet of the kernel, behind its header of virtio, into more packets than a usual read has room for: the
+/// segments of a flow whose maximum segment size is small, as behind `advmss` or a narrow link. None if it is not one.
+fn cut_small(original: &mut [u8]) -> Option<Vec<Bytes>> {
+    let (header, packet) = original.split_at_mut_checked(VIRTIO_NET_HDR_LEN)?;
+    let mut header = VirtioNetHdr::decode(header).ok()?;
+    let v6 = packet.first()? >> 4 == 6;
+    let length = usize::from(u16::from_be_bytes(*packet.get(if v6 { 4..6 } else { 2..4 })?.first_chunk()?));
+    let packet = packet.get_mut(..length + if v6 { 40 } else { 0 })?;
+    let transport = usize::from(header.csum_start);
+    // As the kernel has it where it forwards, the length of headers may be that of a whole packet.
+    let headers = transport
+        + match header.gso_type {
+            VIRTIO_NET_HDR_GSO_TCPV4 | VIRTIO_NET_HDR_GSO_TCPV6 => usize::from(packet.get(transport + 12)? >> 4) * 4,
+            VIRTIO_NET_HDR_GSO_UDP_L4 => 8,
+            _ => return None,
+        };
+    header.hdr_len = headers as u16;
+    let room = headers + usize::from(header.gso_size);
+    let count = packet.len().checked_sub(headers)?.div_ceil(usize::from(header.gso_size).max(1));
+    let (mut cut, mut sizes) = (BytesMut::zeroed(count * room), vec![0; count]);
+    let mut rooms: Vec<&mut [u8]> = cut.chunks_mut(room).collect();
+    let count = gso_split(packet, header, &mut rooms, &mut sizes, 0, v6).ok()?;
+    let cut = cut.freeze();
+    Some(sizes[..count].iter().enumerate().map(|(n, size)| cut.slice(n * room..n * room + size)).collect())
+}
+
 impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.device.as_fd()
@@ -149,4 +187,43 @@ fn refused(name: &str, error: &io::Error) -> Failure {
         _ => (Code::Permission, "check that /dev/net/tun is there and that this user may use it".to_owned()),
     };
     Failure::new(code, format!("the virtual interface {name} cannot be made: {error}"), remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_of_more_segments_than_a_read_has_room_for_is_cut_into_all_of_them() {
+        let payload: Vec<u8> = (0..60_000_u32).map(|n| n as u8).collect();
+        for (size, v6) in [(400, false), (48, false), (400, true)] {
+            let mut packet = Vec::new();
+            let builder = if v6 {
+                etherparse::PacketBuilder::ipv6([1; 16], [2; 16], 64).tcp(1, 2, 1000, 9)
+            } else {
+                etherparse::PacketBuilder::ipv4([198, 18, 0, 10], [198, 18, 0, 11], 64).tcp(1, 2, 1000, 9)
+            };
+            builder.fin().write(&mut packet, &payload).unwrap();
+            let ip = if v6 { 40 } else { 20 };
+            let gso_type = if v6 { VIRTIO_NET_HDR_GSO_TCPV6 } else { VIRTIO_NET_HDR_GSO_TCPV4 };
+            // The length of headers is that of a forwarded packet.
+            let header =
+                VirtioNetHdr { flags: 1, gso_type, hdr_len: 900, gso_size: size, csum_start: ip, csum_offset: 16 };
+            let mut original = vec![0; VIRTIO_NET_HDR_LEN + 65_535];
+            header.encode(&mut original[..VIRTIO_NET_HDR_LEN]).unwrap();
+            original[VIRTIO_NET_HDR_LEN..VIRTIO_NET_HDR_LEN + packet.len()].copy_from_slice(&packet);
+            let cut = cut_small(&mut original).unwrap();
+            assert_eq!(cut.len(), payload.len().div_ceil(usize::from(size)));
+            let mut got = Vec::new();
+            for (n, packet) in cut.iter().enumerate() {
+                let headers = etherparse::SlicedPacket::from_ip(packet).unwrap();
+                let Some(etherparse::TransportSlice::Tcp(tcp)) = headers.transport else { panic!("no TCP") };
+                assert_eq!(tcp.sequence_number(), 1000 + n as u32 * u32::from(size));
+                assert_eq!(tcp.fin(), n + 1 == cut.len());
+                got.extend_from_slice(tcp.payload());
+            }
+            assert_eq!(got, payload);
+        }
+        assert!(cut_small(&mut [0; VIRTIO_NET_HDR_LEN + 60]).is_none(), "one that is no such packet");
+    }
 }

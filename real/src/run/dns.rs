@@ -60,7 +60,15 @@ impl Resolver {
         match self.way {
             Dns::ResolvConf => match self.rewrite() {
                 Ok(()) => tracing::info!(file = %self.file.display(), "names in the overlay are resolved"),
-                Err(error) => tracing::warn!(%error, file = %self.file.display(), "cannot be rewritten"),
+                Err(error) => {
+                    let immutable = error.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error());
+                    let remedy = if immutable {
+                        "is it or its folder immutable? `lsattr -d` shows it, `chattr -i` ends it"
+                    } else {
+                        "set `dns = \"none\"` and let the system's resolver ask the node for the zone"
+                    };
+                    tracing::warn!(%error, file = %self.file.display(), remedy, "cannot be rewritten");
+                }
             },
             Dns::Resolved => self.tell_resolved(),
             Dns::Auto => {

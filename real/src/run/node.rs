@@ -7,7 +7,7 @@ mod observed;
 mod pings;
 mod standing;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use self::interface::Interface;
 use self::observed::Observed;
-use self::pings::Pings;
+use self::pings::{Echoes, Pings};
 use self::standing::{Shown, Standing};
 use super::dns as system_dns;
 use super::kept_open::KeptOpen;
@@ -39,7 +39,7 @@ use crate::control::{Answer, Asked, ControlSocket, DEFAULT_SOCKET, Question};
 use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Tun, Udp};
 use crate::error::Failure;
 use crate::files;
-use crate::net::{self, Network};
+use crate::net::{self, Network, Notice};
 use crate::settings::{Dns, NodeSettings};
 use crate::tasks;
 
@@ -52,6 +52,10 @@ enum NodeRequest {
     Addresses(Vec<IpAddr>),
     Trust(Roots),
     Revoked(Vec<Fqdn>),
+    /// An echo reply came, with this number and from there.
+    Echoed(u16, Ipv4Addr),
+    /// Peers need routes of their own from now on.
+    Peers,
     Metrics(metrics::Asked),
     /// What was found out about the way to the AS, because it did not answer by UDP.
     Probed(Probe),
@@ -62,6 +66,7 @@ struct NodeShell {
     pings: Pings,
     interface: Interface,
     observed: Observed,
+    underlay: Underlay,
     /// Asks the shell itself something later.
     later: mpsc::Sender<NodeRequest>,
 }
@@ -77,6 +82,9 @@ impl Shell for NodeShell {
     fn event(&mut self, machine: &Node, now: Instant, event: Event) {
         if let Some(places) = self.standing.event(machine, now, &event) {
             self.probe(places);
+        }
+        if matches!(event, Event::TunnelUp(_) | Event::TunnelDown { .. }) {
+            self.interface.lead(machine);
         }
         if let Event::TunnelDown { peer, reason } = &event {
             self.pings.tunnel_down(peer, reason);
@@ -98,6 +106,10 @@ impl Shell for NodeShell {
         match request {
             NodeRequest::Addresses(addresses) => inputs.extend(self.interface.moved(addresses).map(Input::Command)),
             NodeRequest::Probed(probe) => self.standing.probed(now, probe),
+            NodeRequest::Echoed(number, from) => {
+                self.pings.echoed(now, number, from);
+            }
+            NodeRequest::Peers => self.interface.lead(machine),
             NodeRequest::Revoked(names) => inputs.push(Input::Command(NodeCommand::Revoked(names))),
             NodeRequest::Trust(roots) => inputs.push(Input::Command(NodeCommand::Trust(roots))),
             NodeRequest::Metrics(asked) => {
@@ -105,8 +117,15 @@ impl Shell for NodeShell {
             }
             NodeRequest::Asked((Question::Status, reply)) => {
                 let (addresses, _) = self.interface.underlay();
-                let status = self.standing.status(machine, now, addresses, self.observed.drops());
-                let _ = reply.send(Answer::Status(Box::new(status)).into());
+                let mut status = self.standing.status(machine, now, addresses, self.observed.drops());
+                let (network, underlay) = (self.interface.network(), self.underlay.clone());
+                tokio::spawn(async move {
+                    let shown = network.lock().await.shown().await;
+                    (status.tun, status.virtual_addresses, status.notices) =
+                        (shown.name, shown.addresses, shown.notices);
+                    status.notices.extend(underlay.notice());
+                    let _ = reply.send(Answer::Status(Box::new(status)).into());
+                });
             }
             NodeRequest::Asked((Question::Netcheck, reply)) => {
                 let (known, targets) = self.standing.netcheck(machine, now, self.interface.underlay());
@@ -131,6 +150,10 @@ impl Shell for NodeShell {
 
     fn follow_up(&mut self, machine: &Node) -> Option<Bytes> {
         self.observed.flush();
+        while let Some((number, address)) = self.pings.due() {
+            let elsewhere = self.interface.elsewhere(address.into());
+            self.pings.send(number, address, elsewhere);
+        }
         self.pings.follow_up(machine)
     }
 
@@ -182,23 +205,30 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     };
     let udp = Udp::bind(&listen, &[(config.port, port_use)])?;
     let device = Tun::new(&tun, mtu)?;
-    let network = Arc::new(Mutex::new(Network::find(&tun).await?));
-    net::keep(network.clone())?;
+    let network = Network::find(&tun, &config.overlay).await?;
+    let needs_peers = network.needs_peers();
+    let network = Arc::new(Mutex::new(network));
     let (sender, requests) = mpsc::channel(64);
+    net::keep(network.clone(), sender.clone(), || NodeRequest::Peers).await?;
     let (ask, asked) = mpsc::channel(16);
     let _control = ControlSocket::listen(&control, ask)?;
     tasks::forever("passes questions on", forward(asked, sender.clone()));
+    let echoes = Echoes::open();
+    if let Some(echoes) = echoes.clone() {
+        tasks::forever("hears echoes", hear(echoes, sender.clone()));
+    }
     metrics::serve(metrics, sender.clone(), NodeRequest::Metrics).await?;
     let report = Report::new(&Party::Node(config.name.clone()), event_log.as_deref())?;
     let kept_open = [&event_log, &key_log].into_iter().flatten().flat_map(|path| KeptOpen::later(path));
     let later: Vec<_> = trust.later().into_iter().chain(resolver.later()).chain(kept_open).collect();
     privileges::give_up(privileges::NODE, &later).await?;
     trust.watch(sender.clone(), NodeRequest::Trust, Some(NodeRequest::Revoked))?;
+    let underlay = Underlay {
+        targets: if fixed_addresses { Vec::new() } else { config.services.as_addresses.clone() },
+        overlay: config.overlay.clone(),
+    };
     if !fixed_addresses {
-        follow_addresses(config.services.as_addresses.clone(), config.overlay.clone(), sender.clone())?;
-    }
-    if config.addresses.is_empty() {
-        tracing::warn!("this machine has no address from which the AS could be reached; waiting for one");
+        underlay.clone().follow(sender.clone())?;
     }
     let (name, method, port, framing) = (config.name.clone(), config.method, config.port, config.framing);
     let (addresses, nat64, overlay) = (config.addresses.clone(), config.nat64, config.overlay.clone());
@@ -215,8 +245,9 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let title = format!("{name}, {} method", method.name());
     let shell = NodeShell {
         standing: Standing::new(Shown { name, method, port, tun: tun.clone() }, facts, patience),
-        pings: Pings::new(overlay.clone()),
-        interface: Interface::new(overlay, network, resolver, addresses, nat64),
+        pings: Pings::new(overlay.clone(), echoes),
+        interface: Interface::new((network.clone(), needs_peers), resolver, addresses, nat64),
+        underlay,
         observed: Observed::new(report, secrets, title, tun),
         later: sender,
     };
@@ -224,6 +255,7 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     driver.command(NodeCommand::Start);
     let result = driver.run(stopped());
     driver.finish(NodeCommand::Stop);
+    network.lock().await.end().await;
     result
 }
 
@@ -235,20 +267,51 @@ async fn forward(mut asked: mpsc::Receiver<Asked>, sender: mpsc::Sender<NodeRequ
     }
 }
 
-/// Tells the node its addresses whenever the machine's have changed.
-fn follow_addresses(
+async fn hear(echoes: Arc<Echoes>, sender: mpsc::Sender<NodeRequest>) {
+    loop {
+        let (number, from) = echoes.receive().await;
+        if sender.send(NodeRequest::Echoed(number, from)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// This machine's addresses, as seen from the AS.
+#[derive(Clone)]
+struct Underlay {
+    /// Where the AS is; nowhere if the addresses are fixed by `addresses`.
     targets: Vec<SocketAddr>,
     overlay: Overlay,
-    sender: mpsc::Sender<NodeRequest>,
-) -> Result<(), Failure> {
-    let mut changes = net::watch()?;
-    tasks::forever("follows this machine's addresses", async move {
-        while changes.recv().await.is_some() {
-            let addresses = net::source_addresses(&targets, &overlay);
-            if sender.send(NodeRequest::Addresses(addresses)).await.is_err() {
-                return;
+}
+
+impl Underlay {
+    /// That there is no usable address, if so.
+    fn notice(&self) -> Option<Notice> {
+        net::without_source(&self.targets, &self.overlay)
+    }
+
+    /// Tells the node its addresses whenever the machine's have changed.
+    fn follow(self, sender: mpsc::Sender<NodeRequest>) -> Result<(), Failure> {
+        let mut changes = net::watch(|_| true)?;
+        tasks::forever("follows this machine's addresses", async move {
+            let mut known = None;
+            loop {
+                let notice = self.notice();
+                if notice != known
+                    && let Some(Notice { what, remedy }) = &notice
+                {
+                    tracing::warn!(remedy, "{what}");
+                }
+                known = notice;
+                if changes.recv().await.is_none() {
+                    return;
+                }
+                let addresses = net::source_addresses(&self.targets, &self.overlay);
+                if sender.send(NodeRequest::Addresses(addresses)).await.is_err() {
+                    return;
+                }
             }
-        }
-    });
-    Ok(())
+        });
+        Ok(())
+    }
 }

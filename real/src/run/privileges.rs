@@ -62,10 +62,22 @@ impl Later {
         Self { path: path.to_owned(), access: Access::WRITE_OK | Access::EXEC_OK }
     }
 
-    /// Whether it is there, and refused.
-    fn is_refused(&self) -> bool {
+    /// Why it cannot be opened, if it is there. EPERM is not about users: nobody can write an immutable file.
+    fn refusal(&self) -> Option<Errno> {
         let result = accessat(CWD, &self.path, self.access, AtFlags::EACCESS);
-        matches!(result, Err(Errno::ACCESS | Errno::PERM))
+        result.err().filter(|error| [Errno::ACCESS, Errno::PERM, Errno::ROFS].contains(error))
+    }
+
+    /// What a refusal that no privilege helps against is called, and what does help.
+    fn unwritable(&self, refusal: Errno) -> Option<(&'static str, String)> {
+        let file = self.path.display();
+        match refusal {
+            Errno::PERM => Some(("is immutable: nobody can write it", format!("chattr -i {file}; lsattr -d shows it"))),
+            Errno::ROFS => {
+                Some(("is on a read-only file system", "let it be on another, or mount that writable".into()))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -104,8 +116,15 @@ fn for_files(later: &[Later]) -> rustix::io::Result<CapabilitySet> {
         return Ok(opens);
     }
     thread::set_capabilities(None, CapabilitySets { effective: sets.effective.difference(FILES), ..sets })?;
-    let refused: Vec<_> = later.iter().filter(|one| one.is_refused()).map(|one| one.path.display()).collect();
+    let refusals: Vec<_> = later.iter().filter_map(|one| Some((one, one.refusal()?))).collect();
     thread::set_capabilities(None, sets)?;
+    for (one, refusal) in &refusals {
+        if let Some((what, remedy)) = one.unwritable(*refusal) {
+            tracing::warn!(file = %one.path.display(), remedy, "{what}");
+        }
+    }
+    let of_others = refusals.iter().filter(|(_, refusal)| *refusal == Errno::ACCESS);
+    let refused: Vec<_> = of_others.map(|(one, _)| one.path.display()).collect();
     if let Some(first) = refused.first() {
         let remedy = "give it, and the folder it is in, to the user that the daemon runs as (chown)";
         tracing::warn!(file = %first, remedy, "belongs to someone else, so CAP_DAC_OVERRIDE is kept");
@@ -227,6 +246,15 @@ mod tests {
                 assert_eq!(kept, before.effective & CapabilitySet::DAC_OVERRIDE);
             }
             assert_eq!(thread::capabilities(None).unwrap(), before);
+            // An immutable file is nobody's, and no privilege helps.
+            let chattr = |flag| std::process::Command::new("chattr").arg(flag).arg(&ours).output();
+            if chattr("+i").is_ok_and(|done| done.status.success()) {
+                let ours = Later::write(&ours);
+                assert_eq!(for_files(std::slice::from_ref(&ours)).unwrap(), CapabilitySet::empty());
+                let refusal = ours.refusal().unwrap();
+                assert!(ours.unwritable(refusal).unwrap().0.contains("immutable"));
+                chattr("-i").unwrap();
+            }
         };
         std::thread::spawn(look).join().unwrap();
     }

@@ -3,11 +3,14 @@
 //! * In: the machine's addresses ([`Interface::moved`]), and the virtual addresses ([`Interface::follow`]).
 //! * Out: commands to the role; addresses and routes of the virtual interface; a resolver that knows the zone.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cyphonic_core::name::Virtual;
-use cyphonic_core::node::{NodeCommand, Overlay};
+use cyphonic_core::node::{Node, NodeCommand};
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
 use super::super::dns::Resolver;
@@ -16,8 +19,9 @@ use crate::error::Failure;
 use crate::net::Network;
 
 pub(super) struct Interface {
-    overlay: Overlay,
     network: Arc<Mutex<Network>>,
+    /// Whether peers need routes of their own now.
+    needs_peers: Arc<AtomicBool>,
     resolver: Resolver,
     /// This machine's addresses.
     addresses: Vec<IpAddr>,
@@ -31,13 +35,12 @@ pub(super) struct Interface {
 
 impl Interface {
     pub(super) fn new(
-        overlay: Overlay,
-        network: Arc<Mutex<Network>>,
+        (network, needs_peers): (Arc<Mutex<Network>>, Arc<AtomicBool>),
         resolver: Resolver,
         addresses: Vec<IpAddr>,
         nat64: Option<Ipv6Addr>,
     ) -> Self {
-        Self { overlay, network, resolver, addresses, nat64, configured: None, ready: false }
+        Self { network, needs_peers, resolver, addresses, nat64, configured: None, ready: false }
     }
 
     /// This machine's addresses, and the NAT64 prefix of its network.
@@ -55,6 +58,26 @@ impl Interface {
         Some(self.network_of(self.addresses.clone()))
     }
 
+    /// The virtual interface as it is in the kernel.
+    pub(super) fn network(&self) -> Arc<Mutex<Network>> {
+        self.network.clone()
+    }
+
+    /// Leads the peers of now into the virtual interface one by one, if that is needed. A packet that comes after this
+    /// finds its way.
+    pub(super) fn lead(&self, machine: &Node) {
+        if self.needs_peers.load(Ordering::Relaxed) {
+            let addresses = machine.peers().into_iter().filter_map(|peer| peer.addresses);
+            let peers: BTreeSet<IpAddr> = addresses.flat_map(|own| [own.v4.into(), own.v6.into()]).collect();
+            Handle::current().block_on(async { self.network.lock().await.lead(peers).await });
+        }
+    }
+
+    /// Where packets to this address go, unless it is into the virtual interface.
+    pub(super) fn elsewhere(&self, to: IpAddr) -> Option<String> {
+        Handle::current().block_on(async { self.network.lock().await.elsewhere(to).await })
+    }
+
     /// What makes the role build every connection anew: no network, and the same one again.
     pub(super) fn rebuild(&self) -> [NodeCommand; 2] {
         [Vec::new(), self.addresses.clone()].map(|addresses| self.network_of(addresses))
@@ -68,7 +91,7 @@ impl Interface {
     pub(super) async fn follow(&mut self, own: Option<Virtual>) -> Result<(), Failure> {
         let Some(own) = own else { return Ok(()) };
         if self.configured != Some(own) {
-            self.network.lock().await.configure(own, &self.overlay).await?;
+            self.network.lock().await.configure(own).await?;
             self.configured = Some(own);
             self.resolver.install();
         }

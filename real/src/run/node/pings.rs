@@ -1,11 +1,17 @@
-//! Pings under way: echoes that the node itself sends through its tunnels, for `cyphonic ping`.
+//! Pings under way: echoes of the node itself, for `cyphonic ping`.
 //!
-//! * In: a question ([`Pings::begin`]), a packet for the virtual interface ([`Pings::takes`]), the end of a tunnel
-//!   ([`Pings::tunnel_down`]).
-//! * Out: packets ([`Pings::follow_up`]), and the answer to each question.
+//! The peer's address is asked for inside, at the node's own DNS. The echo goes the way of applications: through the
+//! kernel's routing table and filters, into the virtual interface, and back. So a pong says that ping(8) works, too.
+//!
+//! * In: a question ([`Pings::begin`]), a packet for the virtual interface ([`Pings::takes`]), an echo reply
+//!   ([`Pings::echoed`]), the end of a tunnel ([`Pings::tunnel_down`]).
+//! * Out: echoes to be sent ([`Pings::due`], [`Pings::send`]), packets ([`Pings::follow_up`]), and the answer to each
+//!   question.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +21,9 @@ use cyphonic_core::name::{Fqdn, Virtual};
 use cyphonic_core::node::{Node, Overlay};
 use cyphonic_core::packet;
 use cyphonic_core::time::Instant;
+use rustix::net::SendFlags;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 
 use super::super::trouble::{self, Trouble};
@@ -28,8 +37,10 @@ const ASK_PORT: u16 = 53;
 const PINGS: usize = 256;
 /// How long a ping is waited for.
 const PING_TIMEOUT: Duration = Duration::from_secs(14);
-/// Marks our own echo requests.
+/// Marks our own echo requests, where the kernel does not.
 const ECHO_ID: u16 = 0xc1f0;
+/// What an echo carries.
+const ECHO_DATA: &[u8] = b"cyphonic ping";
 
 /// Where a reply goes.
 type To = oneshot::Sender<Reply>;
@@ -51,6 +62,10 @@ struct Ping {
 /// All pings under way.
 pub(super) struct Pings {
     overlay: Overlay,
+    /// Echoes by way of the kernel, where it lets this process have them.
+    echoes: Option<Arc<Echoes>>,
+    /// (number, address): echoes to be sent.
+    due: Vec<(u16, Ipv4Addr)>,
     under_way: BTreeMap<u16, Ping>,
     next: u16,
     outbox: Vec<Bytes>,
@@ -61,9 +76,11 @@ pub(super) struct Pings {
 }
 
 impl Pings {
-    pub(super) fn new(overlay: Overlay) -> Self {
+    pub(super) fn new(overlay: Overlay, echoes: Option<Arc<Echoes>>) -> Self {
         Self {
             overlay,
+            echoes,
+            due: Vec::new(),
             under_way: BTreeMap::new(),
             next: 0,
             outbox: Vec::new(),
@@ -125,12 +142,10 @@ impl Pings {
         if self.under_way.is_empty() {
             return false;
         }
-        if let Some(number) = echo_reply(packet) {
-            let ours = self.under_way.get(&number).is_some_and(|ping| ping.address == source_v4(packet));
-            if ours {
-                self.pongs.push((number, now));
-            }
-            return ours;
+        if self.echoes.is_none()
+            && let Some(number) = echo_reply(packet)
+        {
+            return source_v4(packet).is_some_and(|from| self.echoed(now, number, from));
         }
         let Some(udp) = packet::udp(packet) else { return false };
         if udp.destination.port() != ASK_PORT || !self.overlay.is_dns(udp.source.ip()) {
@@ -145,6 +160,39 @@ impl Pings {
             _ => self.unreached.push(number),
         }
         true
+    }
+
+    /// An echo reply came from this address. Whether it is an answer to one of ours.
+    pub(super) fn echoed(&mut self, now: Instant, number: u16, from: Ipv4Addr) -> bool {
+        let ours = self.under_way.get(&number).is_some_and(|ping| ping.address == Some(from));
+        if ours {
+            self.pongs.push((number, now));
+        }
+        ours
+    }
+
+    /// The next echo that can be sent, with its number: see [`Self::send`].
+    pub(super) fn due(&mut self) -> Option<(u16, Ipv4Addr)> {
+        self.due.pop()
+    }
+
+    /// Sends an echo that was due, unless packets to its address go elsewhere.
+    pub(super) fn send(&mut self, number: u16, address: Ipv4Addr, elsewhere: Option<String>) {
+        let Some(ping) = self.under_way.get(&number) else { return };
+        let failed = if let Some(elsewhere) = elsewhere {
+            Some(format!("packets to {address} {elsewhere}"))
+        } else if let Some(echoes) = &self.echoes {
+            let sent = echoes.send(ping.from, address, number);
+            sent.err().map(|error| format!("the kernel does not send to {address}: {error}"))
+        } else {
+            self.inject(number, address);
+            None
+        };
+        if let Some(what) = failed
+            && let Some(ping) = self.under_way.remove(&number)
+        {
+            refuse(ping.reply, &what, &format!("`cyphonic status` names what is in the way; ip route get {address}"));
+        }
     }
 
     /// Answers what can be answered. The next packet that goes into the tunnels.
@@ -182,12 +230,70 @@ impl Pings {
         let Some(ping) = self.under_way.get_mut(&number) else { return };
         ping.address = Some(address);
         ping.since = now;
+        self.due.push((number, address));
+    }
+
+    /// Sends an echo into the tunnels as if it came from the virtual interface.
+    fn inject(&mut self, number: u16, address: Ipv4Addr) {
+        let Some(ping) = self.under_way.get(&number) else { return };
         let builder = etherparse::PacketBuilder::ipv4(ping.from.octets(), address.octets(), 64)
             .icmpv4_echo_request(ECHO_ID, number);
         let mut packet = Vec::with_capacity(64);
-        if builder.write(&mut packet, b"cyphonic ping").is_ok() {
+        if builder.write(&mut packet, ECHO_DATA).is_ok() {
             self.outbox.push(packet.into());
         }
+    }
+}
+
+/// A socket for echoes. The runtime's type for sockets of datagrams fits ICMP as well.
+pub(super) struct Echoes(UdpSocket);
+
+impl Echoes {
+    /// Opens it: without privileges where `net.ipv4.ping_group_range` lets this user, else by CAP_NET_RAW. None where
+    /// neither is to be had.
+    pub(super) fn open() -> Option<Arc<Self>> {
+        let kinds = [Type::DGRAM, Type::RAW].map(Type::nonblocking);
+        let open = |kind| Socket::new(Domain::IPV4, kind, Some(Protocol::ICMPV4)).ok();
+        kinds
+            .into_iter()
+            .find_map(open)
+            .and_then(|one| UdpSocket::from_std(one.into()).ok())
+            .map(|one| Arc::new(Self(one)))
+    }
+
+    fn send(&self, from: Ipv4Addr, to: Ipv4Addr, number: u16) -> io::Result<()> {
+        // A socket without privileges is bound once; then the route says from where.
+        let _ = rustix::net::bind(&self.0, &SocketAddrV4::new(from, 0));
+        let header = etherparse::IcmpEchoHeader { id: ECHO_ID, seq: number };
+        let header = etherparse::Icmpv4Header::with_checksum(etherparse::Icmpv4Type::EchoRequest(header), ECHO_DATA);
+        let packet = [&header.to_bytes()[..], ECHO_DATA].concat();
+        rustix::net::sendto(&self.0, &packet, SendFlags::empty(), &SocketAddrV4::new(to, 0))?;
+        Ok(())
+    }
+
+    /// The number of the next echo reply, and from where it came.
+    pub(super) async fn receive(&self) -> (u16, Ipv4Addr) {
+        let mut buffer = [0; 1500];
+        loop {
+            // An error is that of an earlier echo.
+            if let Ok((length, SocketAddr::V4(from))) = self.0.recv_from(&mut buffer).await
+                && let Some(number) = reply_number(&buffer[..length])
+            {
+                return (number, *from.ip());
+            }
+        }
+    }
+}
+
+/// The number of an echo reply of ours that a socket received: with its IP header where the socket is raw. Where it is
+/// not, the kernel gives it no others.
+fn reply_number(bytes: &[u8]) -> Option<u16> {
+    if bytes.first()? >> 4 == 4 {
+        return echo_reply(bytes);
+    }
+    match bytes {
+        [0, 0, _, _, _, _, high, low, ..] => Some(u16::from_be_bytes([*high, *low])),
+        _ => None,
     }
 }
 
@@ -228,5 +334,10 @@ mod tests {
         assert_eq!(echo_reply(&build(1)), None);
         assert_eq!(echo_reply(b"junk"), None);
         assert_eq!(source_v4(&build(1)), Some(Ipv4Addr::new(198, 18, 0, 11)));
+        // From a socket that is raw, and from one that is not.
+        assert_eq!(reply_number(&build(ECHO_ID)), Some(7));
+        assert_eq!(reply_number(&build(1)), None);
+        assert_eq!(reply_number(&[0, 0, 1, 2, 3, 4, 0, 7]), Some(7));
+        assert_eq!(reply_number(&[8, 0, 1, 2, 3, 4, 0, 7]), None, "a request");
     }
 }

@@ -164,6 +164,7 @@ impl Standing {
             addresses: addresses.to_vec(),
             port: self.shown.port,
             tun: self.shown.tun.clone(),
+            notices: Vec::new(),
             peers: machine.peers().iter().map(|status| self.peer(now, status)).collect(),
             dropped,
             next: machine.next_timer().map(|due| control::Next {

@@ -1,0 +1,294 @@
+//! A packet filter for a node's own virtual addresses, in nf_tables.
+//!
+//! Linux takes a packet for any of its addresses on any interface (RFC 1122 §3.3.4.2 calls that the weak host model).
+//! Without a filter a neighbour on the LAN, with no key at all, could send "from a peer's virtual address" to ours past
+//! the tunnel. So what goes to a virtual address of this node, or comes from one, is dropped on every interface but the
+//! virtual one and loopback, on its way in and on its way out. No other address is named.
+//!
+//! The filter is a table of its own, made over netlink. That needs no program: containers often lack nft(8). The table
+//! belongs to the socket that made it (`NFT_TABLE_F_OWNER`, Linux 5.12). Nobody else can change it, `flush ruleset`
+//! passes it by, and the kernel removes it when the daemon ends, however that happens. By then the virtual addresses
+//! are gone: they end with the virtual interface. An older kernel makes a table that everybody can change. Then
+//! [`Filter::stands`] tells whether somebody did, and a table that an earlier life left is replaced.
+//!
+//! The message formats are those of `linux/netfilter/nf_tables.h`.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use cyphonic_core::name::Virtual;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+
+/// The loopback interface has this index in every network namespace.
+const LOOPBACK: u32 = 1;
+/// `NFPROTO_INET`: a table of both families.
+const INET: u8 = 1;
+const SUBSYSTEM: u16 = 10;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+const NEW_TABLE: u16 = 0;
+const DELETE_TABLE: u16 = 2;
+const NEW_CHAIN: u16 = 3;
+const NEW_RULE: u16 = 6;
+const GET_RULE: u16 = 7;
+/// `NLM_F_REQUEST`, `_ACK`, `_DUMP`; `_CREATE` and `_APPEND`.
+const REQUEST: u16 = 0x1;
+const ACK: u16 = 0x4;
+const DUMP: u16 = 0x300;
+const CREATE: u16 = 0x400;
+const APPEND: u16 = 0x800;
+/// `NLA_F_NESTED`.
+const NESTED: u16 = 0x8000;
+/// `NFT_TABLE_F_OWNER`.
+const OWNER: u32 = 2;
+/// `NLMSG_ERROR`, `NLMSG_DONE`.
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+
+/// Before connection tracking (-200) and before any translation of addresses.
+const PRIORITY: i32 = -300;
+/// Hooks by number (`NF_INET_PRE_ROUTING`, `NF_INET_POST_ROUTING`), the key of the interface (`NFT_META_IIF`, `_OIF`),
+/// and the chain's name.
+const CHAINS: [(u32, u32, &str); 2] = [(0, 4, "in"), (4, 5, "out")];
+/// Two that accept, and two for each address.
+const RULES: usize = CHAINS.len() * (2 + 4);
+
+/// The filter of a node; it goes with this.
+pub(super) struct Filter {
+    socket: OwnedFd,
+    table: String,
+    interface: u32,
+    /// Whether nobody else can change the table.
+    owned: bool,
+}
+
+impl Filter {
+    /// Makes the table for these virtual addresses. `interface` is the index of the virtual interface, `name` its name.
+    ///
+    /// # Errors
+    /// The kernel has no nf_tables, or refuses.
+    pub(super) fn make(name: &str, interface: u32, own: Virtual) -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC;
+        let socket =
+            rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::NETFILTER))?;
+        let fits = |one: char| one.is_ascii_alphanumeric() || "._-".contains(one);
+        let name: String = name.chars().map(|one| if fits(one) { one } else { '_' }).collect();
+        let mut filter = Self { socket, table: format!("cyphonic-{name}"), interface, owned: true };
+        filter.replace(own)?;
+        Ok(filter)
+    }
+
+    /// Replaces the table by one for these virtual addresses, in one transaction if there is one.
+    pub(super) fn replace(&mut self, own: Virtual) -> io::Result<()> {
+        match self.commit(own, OWNER) {
+            // EOPNOTSUPP is said of a table that an earlier life left without an owner, EINVAL by an older kernel.
+            Err(error)
+                if [Errno::OPNOTSUPP, Errno::INVAL]
+                    .map(|one| Some(one.raw_os_error()))
+                    .contains(&error.raw_os_error()) => {}
+            done => return done,
+        }
+        let mut batch = Batch::begin();
+        batch.push(DELETE_TABLE, 0, &string(1, &self.table));
+        // There may be none.
+        let _ = self.request(&batch.end());
+        if self.commit(own, OWNER).is_ok() {
+            return Ok(());
+        }
+        self.owned = false;
+        self.commit(own, 0)
+    }
+
+    fn commit(&self, own: Virtual, flags: u32) -> io::Result<()> {
+        let mut batch = Batch::begin();
+        let table = [string(1, &self.table), number(2, flags)].concat();
+        // A table that is there is kept by the first of these, so that the second always has one to delete.
+        batch.push(NEW_TABLE, CREATE, &table);
+        batch.push(DELETE_TABLE, 0, &string(1, &self.table));
+        batch.push(NEW_TABLE, CREATE, &table);
+        for (hook, interface, chain) in CHAINS {
+            let hook = [number(1, hook), number(2, PRIORITY.cast_unsigned())].concat();
+            let new = [string(1, &self.table), string(3, chain), nested(4, &hook), string(7, "filter")].concat();
+            batch.push(NEW_CHAIN, CREATE, &new);
+            let accept = |index: u32| [meta(interface), equals(&index.to_ne_bytes()), verdict(1)].concat();
+            let mut rules = vec![accept(self.interface), accept(LOOPBACK)];
+            for address in [IpAddr::from(own.v4), own.v6.into()] {
+                // `NFPROTO_IPV4` and `_IPV6`; where a header has its source, and its destination.
+                let (family, bytes, places) = match address {
+                    IpAddr::V4(v4) => (2, v4.octets().to_vec(), [12, 16]),
+                    IpAddr::V6(v6) => (10, v6.octets().to_vec(), [8, 24]),
+                };
+                rules.extend(places.map(|place| {
+                    let of_family = [meta(15), equals(&[family])].concat();
+                    let field = payload(place, bytes.len() as u32);
+                    [of_family, field, equals(&bytes), expression("counter", &[]), verdict(0)].concat()
+                }));
+            }
+            for rule in rules {
+                let new = [string(1, &self.table), string(2, chain), nested(4, &rule)].concat();
+                batch.push(NEW_RULE, CREATE | APPEND, &new);
+            }
+        }
+        self.request(&batch.end())
+    }
+
+    /// Whether the table is as it was made.
+    pub(super) fn stands(&self) -> bool {
+        self.owned || self.rules().is_ok_and(|rules| rules == RULES)
+    }
+
+    fn rules(&self) -> io::Result<usize> {
+        let mut bytes = Vec::new();
+        message(&mut bytes, (SUBSYSTEM << 8) | GET_RULE, REQUEST | DUMP, [INET, 0, 0, 0], &string(1, &self.table));
+        rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
+        let mut rules = 0;
+        loop {
+            for (kind, body) in self.answers(RecvFlags::empty())? {
+                match kind {
+                    DONE => return Ok(rules),
+                    ERROR => refused(&body)?,
+                    _ => rules += 1,
+                }
+            }
+        }
+    }
+
+    /// Sends a batch. The kernel has dealt with it, and answered, when that returns.
+    fn request(&self, batch: &[u8]) -> io::Result<()> {
+        rustix::net::send(&self.socket, batch, SendFlags::empty())?;
+        let mut done = Ok(());
+        loop {
+            match self.answers(RecvFlags::DONTWAIT) {
+                Ok(answers) => {
+                    for (_, body) in answers.into_iter().filter(|(kind, _)| *kind == ERROR) {
+                        done = done.and(refused(&body));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return done,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The messages of a datagram: their types and bodies.
+    fn answers(&self, flags: RecvFlags) -> io::Result<Vec<(u16, Vec<u8>)>> {
+        let mut buffer = vec![0; 32_768];
+        let (length, _) = rustix::net::recv(&self.socket, &mut buffer, flags)?;
+        let mut rest = &buffer[..length];
+        let mut found = Vec::new();
+        while let Some((header, _)) = rest.split_at_checked(16) {
+            let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
+            let Some(body) = rest.get(16..length) else { break };
+            found.push((u16::from_ne_bytes([header[4], header[5]]), body.to_vec()));
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        Ok(found)
+    }
+}
+
+/// What a message of the type `NLMSG_ERROR` says.
+fn refused(body: &[u8]) -> io::Result<()> {
+    match body.first_chunk().map(|code| i32::from_ne_bytes(*code)) {
+        Some(0) => Ok(()),
+        Some(code) => Err(io::Error::from_raw_os_error(-code)),
+        None => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Messages that take effect together.
+struct Batch(Vec<u8>);
+
+impl Batch {
+    fn begin() -> Self {
+        let mut bytes = Vec::new();
+        message(&mut bytes, BATCH_BEGIN, REQUEST, [0, 0, 0, SUBSYSTEM as u8], &[]);
+        Self(bytes)
+    }
+
+    fn push(&mut self, kind: u16, flags: u16, attributes: &[u8]) {
+        message(&mut self.0, (SUBSYSTEM << 8) | kind, REQUEST | ACK | flags, [INET, 0, 0, 0], attributes);
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        message(&mut self.0, BATCH_END, REQUEST, [0, 0, 0, SUBSYSTEM as u8], &[]);
+        self.0
+    }
+}
+
+/// Appends a netlink message with its header of nfnetlink.
+fn message(bytes: &mut Vec<u8>, kind: u16, flags: u16, header: [u8; 4], attributes: &[u8]) {
+    let length = (16 + header.len() + attributes.len()) as u32;
+    bytes.extend(length.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    // Sequence number and sender: answers are read before the next request, and the kernel fills in the sender.
+    bytes.extend([0; 8]);
+    bytes.extend(header);
+    bytes.extend(attributes);
+}
+
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::from(((4 + value.len()) as u16).to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
+    attribute(kind | NESTED, value)
+}
+
+fn string(kind: u16, value: &str) -> Vec<u8> {
+    attribute(kind, &[value.as_bytes(), &[0]].concat())
+}
+
+fn number(kind: u16, value: u32) -> Vec<u8> {
+    attribute(kind, &value.to_be_bytes())
+}
+
+/// An expression of a rule, as an element of its list.
+fn expression(name: &str, data: &[u8]) -> Vec<u8> {
+    nested(1, &[string(1, name), nested(2, data)].concat())
+}
+
+/// Loads a fact about the packet into register 1.
+fn meta(key: u32) -> Vec<u8> {
+    expression("meta", &[number(1, 1), number(2, key)].concat())
+}
+
+/// Loads a field of the network header into register 1.
+fn payload(offset: u32, length: u32) -> Vec<u8> {
+    expression("payload", &[number(1, 1), number(2, 1), number(3, offset), number(4, length)].concat())
+}
+
+/// Goes on if register 1 has this value.
+fn equals(value: &[u8]) -> Vec<u8> {
+    expression("cmp", &[number(1, 1), number(2, 0), nested(3, &attribute(1, value))].concat())
+}
+
+/// Ends with `NF_DROP` (0) or `NF_ACCEPT` (1).
+fn verdict(code: u32) -> Vec<u8> {
+    let data = nested(2, &nested(2, &number(1, code)));
+    expression("immediate", &[number(1, 0), data].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_padded_to_four_bytes_and_their_length_is_without() {
+        assert_eq!(string(1, "in"), [7, 0, 1, 0, b'i', b'n', 0, 0]);
+        assert_eq!(number(2, 2), [8, 0, 2, 0, 0, 0, 0, 2]);
+    }
+
+    #[test]
+    fn an_error_is_what_the_kernel_says() {
+        refused(&0_i32.to_ne_bytes()).unwrap();
+        assert_eq!(refused(&(-1_i32).to_ne_bytes()).unwrap_err().raw_os_error(), Some(1));
+        refused(&[]).unwrap_err();
+    }
+}
