@@ -1,7 +1,7 @@
-//! What an authority keeps: the files `issued` and `revoked`, a line for each certificate.
+//! The records of an authority: the files `issued` and `revoked`, with one line for each certificate.
 //!
-//! A line is on the disk before anybody relies on it, and it counts once it is whole, with its end. A line that was
-//! being written when the machine went down does not count, and is removed before the next line is written.
+//! A line is on the disk before the certificate, or the list of revoked ones, is given out. A line without its end was
+//! being written when the machine crashed. It does not count, and is removed before the next line is written.
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -14,12 +14,12 @@ use cyphonic_core::name::Fqdn;
 use crate::error::{Code, Failure};
 use crate::files;
 
-/// How long another process may have the lock. What is done under it takes milliseconds.
+/// How long to wait for another process's lock. Work under the lock takes milliseconds, so a longer wait means a fault.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-/// How long after one attempt to get the lock comes the next.
+/// The pause between two attempts to get the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// A line of the files `issued` (the time is the certificate's end) and `revoked` (since when).
+/// A line of the files `issued` (the time is the certificate's end) and `revoked` (the time is that of the revocation).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) serial: u64,
@@ -27,7 +27,7 @@ pub(super) struct Entry {
     pub(super) name: Fqdn,
 }
 
-/// Keeps every other process out of an authority's files for as long as it is there.
+/// Locks an authority's files against other processes until it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: File,
@@ -37,16 +37,16 @@ fn failed(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Code::Config, format!("{}: {error}", path.display()), "check that this user may write there")
 }
 
-/// Waits until no other process has the authority's files.
+/// Locks the authority's files, waiting for other processes.
 ///
-/// The lock is advisory, and everybody who can open the file can hold it. So only its owner can open it.
+/// The lock is advisory, and any user that can open the file can hold the lock. So only its owner can open it.
 ///
 /// # Errors
 /// [`Code::Config`] if the file cannot be opened, or another process holds the lock for longer than [`LOCK_PATIENCE`].
 pub(super) fn lock(folder: &Path) -> Result<Lock, Failure> {
     let path = folder.join("lock");
     let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).and_then(|file| {
-        // An earlier version made it readable by everybody.
+        // An earlier version made it readable by all users.
         if file.metadata()?.permissions().mode() & 0o077 != 0 {
             file.set_permissions(Permissions::from_mode(0o600))?;
         }
@@ -68,7 +68,7 @@ pub(super) fn lock(folder: &Path) -> Result<Lock, Failure> {
     }
 }
 
-/// Writes entries behind those that are there. When it is back they are on the disk.
+/// Appends entries. When it returns they are on the disk.
 pub(super) fn append(_lock: &Lock, path: &Path, entries: &[Entry]) -> Result<(), Failure> {
     if entries.is_empty() {
         return Ok(());
@@ -87,7 +87,7 @@ pub(super) fn append(_lock: &Lock, path: &Path, entries: &[Entry]) -> Result<(),
     done.map_err(|error: std::io::Error| failed(path, &error))
 }
 
-/// Takes away what follows the last whole line.
+/// Removes what follows the last whole line.
 fn repair(file: &mut File) -> std::io::Result<()> {
     let mut text = Vec::new();
     file.seek(SeekFrom::Start(0))?;
@@ -157,7 +157,7 @@ mod tests {
     fn a_local_user_who_holds_the_lock_of_an_authority_delays_a_revocation_by_seconds_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
-        // As an earlier version left it: everybody may open it.
+        // As an earlier version left it: all users may open it.
         std::fs::write(&path, "").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let stranger = File::open(&path).unwrap();

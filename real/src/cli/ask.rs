@@ -29,15 +29,15 @@ pub(super) struct StatusArgs {
 
 #[derive(Args)]
 pub(super) struct PingArgs {
-    /// The peer: its name, or the first part of it.
+    /// The peer: its name, or the first label of the name.
     name: String,
-    /// How often.
+    /// Number of echoes.
     #[arg(short, long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
-    /// Seconds between two.
+    /// Seconds between two echoes.
     #[arg(short, long, default_value_t = 1.0)]
     interval: f64,
-    /// As JSON, at the end.
+    /// Print JSON, at the end.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -48,10 +48,10 @@ pub(super) struct PingArgs {
 pub(super) struct CaptureArgs {
     /// The file, or - for standard output (`cyphonic capture - | wireshark -k -i -`).
     file: PathBuf,
-    /// How long; until Ctrl-C if nothing is said.
+    /// Seconds to capture. Default: until Ctrl-C.
     #[arg(short, long)]
     seconds: Option<f64>,
-    /// Build every connection anew first. Wireshark opens a QUIC connection only if it has seen its beginning.
+    /// Build every connection anew first. Wireshark decrypts a QUIC connection only if the capture has its handshake.
     #[arg(long)]
     rebuild: bool,
     #[command(flatten)]
@@ -118,7 +118,7 @@ pub(super) fn netcheck(args: &NetcheckArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The value of a flag as a duration; `such_as` is a good one.
+/// The value of a flag as a duration. `such_as` is an example for the error.
 fn seconds(value: f64, flag: &str, such_as: &str) -> Result<Duration, Failure> {
     Duration::try_from_secs_f64(value).map_err(|_| {
         Failure::new(Code::Usage, format!("{flag} is no time"), format!("give seconds, such as {such_as}"))

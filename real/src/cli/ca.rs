@@ -1,4 +1,4 @@
-//! `ca`: an authority as a folder.
+//! `ca`: an authority in a folder.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -32,25 +32,25 @@ enum CaCommands {
         /// The names: as.ZONE, nms.ZONE, trs.ZONE, and one for each node.
         #[arg(required = true)]
         names: Vec<Fqdn>,
-        /// How many days they last.
+        /// Days for which they are valid.
         #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=3650))]
         days: u64,
-        /// Replace a certificate that is there, and its key. Copies of both stay beside the new ones.
+        /// Replace an existing certificate and its key. Copies of both are kept beside the new ones.
         #[arg(long)]
         renew: bool,
     },
-    /// Take a name's certificates back: writes crl.pem. Where that is copied to, and set as `crl`, its sessions end.
+    /// Revoke a name's certificates: writes crl.pem. Daemons that have a copy of it as `crl` end the name's sessions.
     Revoke {
         /// The name.
         name: Fqdn,
-        /// Also remove it from the database of AS and NMS, with its invitation: it can log in by no new certificate,
-        /// password or token either.
+        /// Also remove its device and its invitation from the database of AS and NMS, so that no new certificate,
+        /// password or token lets it log in.
         #[arg(long, env = "CYPHONIC_DATABASE")]
         database: Option<PathBuf>,
     },
-    /// What is in a certificate file.
+    /// Print the contents of a certificate file.
     Print {
-        /// The file (PEM); the root if none is named.
+        /// The file (PEM). Default: the root certificate.
         file: Option<PathBuf>,
         /// As JSON.
         #[arg(long)]
@@ -66,7 +66,7 @@ pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
         }
         CaCommands::Issue { names, days, renew } => {
             let ca = ca::Ca::open(&args.dir)?;
-            // All names are judged before anything is written.
+            // All names are checked before anything is written.
             names.iter().try_for_each(|name| names::of_zone(name, ca.zone()))?;
             if let Some(ends) = ca.limits(*days) {
                 let note = format!(

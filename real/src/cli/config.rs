@@ -1,4 +1,4 @@
-//! `config`: examples of configuration files, and whether one is whole.
+//! `config`: prints example configuration files and checks files.
 
 use std::path::{Path, PathBuf};
 
@@ -12,12 +12,12 @@ use crate::settings::{self, AuthSettings, NmsSettings, NodeSettings, Settings, T
 pub(super) enum ConfigCommands {
     /// Print a commented configuration file.
     Example {
-        /// For which role.
+        /// The role.
         role: Role,
     },
-    /// Whether a file can be read, and has every key that is needed.
+    /// Check that a file can be read and has every key that is needed.
     Check {
-        /// Of which role.
+        /// The role.
         role: Role,
         /// The file.
         file: PathBuf,
@@ -53,8 +53,8 @@ pub(super) fn run(command: ConfigCommands) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether a file can be read, and has every key without which the role does not start. Flags and variables may set
-/// what it lacks, but not here.
+/// Checks that a file can be read and has every key that the role needs. Keys from flags and variables do not count
+/// here.
 fn check<S: Settings + Default>(file: &Path) -> Result<(), Failure> {
     let settings = S::default().with_file(Some(file))?;
     match settings.lacks() {

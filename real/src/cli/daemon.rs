@@ -10,7 +10,7 @@ use crate::settings::{self, AuthSettings, LogFormat, NmsSettings, NodeSettings, 
 
 #[derive(Args)]
 pub(super) struct Daemon<S: Args> {
-    /// The configuration file; /etc/cyphonic/ROLE.toml if it is there.
+    /// The configuration file. Default: /etc/cyphonic/ROLE.toml if it exists.
     #[arg(short, long, env = "CYPHONIC_CONFIG")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -18,7 +18,7 @@ pub(super) struct Daemon<S: Args> {
 }
 
 impl<S: Settings + Args> Daemon<S> {
-    /// The settings from flags, variables and file; log lines go where they say from now on.
+    /// The settings from flags, variables and file. Logging is configured by them from now on.
     fn begin(self, logging: impl FnOnce(&S) -> (Option<&str>, Option<LogFormat>)) -> Result<S, Failure> {
         let file = self.config.or_else(|| settings::default_file(S::ROLE));
         let settings = self.settings.with_file(file.as_deref())?;

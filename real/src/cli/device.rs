@@ -13,7 +13,7 @@ use crate::error::{Code, Failure};
 use crate::store::{Evicted, Offer, SqliteStore, store_failure};
 use crate::{ca, drive, files, names};
 
-/// PBKDF2 iterations of passwords: about a fifth of a second of work for each guess.
+/// PBKDF2 iterations of passwords: each guess costs about a fifth of a second of work.
 const PASSWORD_ITERATIONS: std::num::NonZeroU32 = std::num::NonZeroU32::new(600_000).expect("not zero");
 
 #[derive(Args)]
@@ -29,19 +29,19 @@ pub(super) struct DeviceArgs {
 enum DeviceCommands {
     /// Let a node log in.
     Add(AddArgs),
-    /// Let the holder of a token get a first certificate for a name, once; prints the token.
+    /// Invite a name: prints a token, whose holder gets a first certificate, once.
     Invite(InviteArgs),
-    /// Take an invitation back that was not used yet.
+    /// Remove an invitation that was not used yet.
     Uninvite {
         /// The name that was invited.
         name: Fqdn,
     },
-    /// Stop letting a node log in, and take its invitation back; its virtual addresses stay its own.
+    /// Remove a device and its invitation, so that it cannot log in. It keeps its virtual addresses.
     Remove {
         /// Its name.
         name: Fqdn,
     },
-    /// Every device, with its virtual addresses, and every invitation that was not used yet.
+    /// List every device with its virtual addresses, and every invitation that was not used yet.
     List {
         /// As JSON.
         #[arg(long)]
@@ -54,13 +54,14 @@ struct AddArgs {
     /// Their names.
     #[arg(required = true)]
     names: Vec<Fqdn>,
-    /// A file with its password (conventional method), readable by its owner only. Without it: by certificate only.
+    /// A file with its password (conventional method), readable by its owner only. Without it, the device logs in by
+    /// certificate only.
     #[arg(long)]
     password_file: Option<PathBuf>,
-    /// Replace a device that is there.
+    /// Replace an existing device.
     #[arg(long)]
     replace: bool,
-    /// The zone that the names must be in. Where it is not known, no name may begin with as., nms. or trs.
+    /// The zone of the names. Without it, no name may begin with as., nms. or trs.
     #[arg(long, env = "CYPHONIC_ZONE")]
     zone: Option<Fqdn>,
 }
@@ -69,17 +70,16 @@ struct AddArgs {
 struct InviteArgs {
     /// The name.
     name: Fqdn,
-    /// How long it counts, hours.
+    /// Hours for which it is valid.
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=720))]
     hours: u64,
-    /// Even if there is a device of that name: the new one takes its place. Revoke the old one's certificate
-    /// (`cyphonic ca revoke`).
+    /// Replace an existing device of that name. Revoke its certificate (`cyphonic ca revoke`).
     #[arg(long)]
     replace: bool,
     /// As JSON.
     #[arg(long)]
     json: bool,
-    /// The zone that the name must be in. Where it is not known, the name may not begin with as., nms. or trs.
+    /// The zone of the name. Without it, the name may not begin with as., nms. or trs.
     #[arg(long, env = "CYPHONIC_ZONE")]
     zone: Option<Fqdn>,
 }
@@ -96,7 +96,7 @@ pub(super) fn run(args: &DeviceArgs) -> Result<(), Failure> {
 }
 
 fn add(path: &Path, args: &AddArgs) -> Result<(), Failure> {
-    // All names are judged before anything is written.
+    // All names are checked before anything is written.
     args.names.iter().try_for_each(|name| names::of_device(name, args.zone.as_ref()))?;
     let store = SqliteStore::open(path, VirtualRange::default())?;
     let fail = |error| store_failure(path, &error);
@@ -134,7 +134,7 @@ fn invite(path: &Path, args: &InviteArgs) -> Result<(), Failure> {
     let until = made + Duration::from_secs(hours * 3600);
     let replaced = store.invite(name, &token, Offer { made, until, replaces: *replace }).map_err(fail)?;
     if replaced {
-        // Not to standard output, which is the token's alone.
+        // The note goes to standard error: standard output has only the token.
         let note = format!("note: {name} was invited already; the earlier token does not count any more\n");
         let _ = std::io::stderr().write_all(note.as_bytes());
     }
@@ -170,14 +170,14 @@ fn remove(path: &Path, name: &Fqdn) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What came of shutting a name out, in words.
+/// The result of an eviction, in words.
 pub(super) fn told(name: &Fqdn, was: Evicted) -> String {
     let may = if was.device { "may not log in any more" } else { "was no device" };
     let invited = if was.invitation { ", and is not invited any more" } else { "" };
     format!("{name} {may}{invited}\n")
 }
 
-/// Shuts a name out of the database: as a device, and by an invitation.
+/// Removes a name's device and its invitation from the database.
 pub(super) fn evict(path: &Path, name: &Fqdn) -> Result<Evicted, Failure> {
     let store = SqliteStore::existing(path)?;
     store.evict(name, drive::since_epoch()).map_err(|error| store_failure(path, &error))
@@ -213,7 +213,7 @@ fn list(path: &Path, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A device as JSON; without addresses if it never was registered.
+/// A device as JSON, without addresses if it was never registered.
 fn described(device: &Device, addresses: Option<Virtual>, invited: Option<Duration>) -> serde_json::Value {
     serde_json::json!({
         "name": device.name.as_str(),

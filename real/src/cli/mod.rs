@@ -1,4 +1,4 @@
-//! The command line: one module a subcommand, or family of them.
+//! The command line. Each subcommand, or family of subcommands, has a module.
 
 mod ask;
 mod ca;
@@ -28,9 +28,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Commands {
-    /// Make and look at certificates.
+    /// Make, revoke and print certificates.
     Ca(ca::CaArgs),
-    /// The devices that may log in: the AS's database.
+    /// Manage the devices that may log in, in the database of AS and NMS.
     Device(device::DeviceArgs),
     /// Get a first certificate from the AS, by an invitation (`cyphonic device invite`).
     Signup(signup::SignupArgs),
@@ -42,26 +42,26 @@ enum Commands {
     Trs(Daemon<TrsSettings>),
     /// Run a node.
     Node(Daemon<NodeSettings>),
-    /// Examples of configuration files, and whether one is whole.
+    /// Print an example configuration file, or check a file.
     Config {
         #[command(subcommand)]
         command: config::ConfigCommands,
     },
-    /// How the running node stands, and with whom it has tunnels.
+    /// Show the running node's registration, peers and tunnels.
     Status(ask::StatusArgs),
-    /// Measure the way to a peer, through the running node. Ends with 0 if at least one echo came back, with 8 if none
-    /// did. Ctrl-C ends it early, with the summary.
+    /// Measure the round trip to a peer, through the running node. Ends with 0 if at least one echo came back, with 8
+    /// if none did. Ctrl-C ends it early and prints the summary.
     Ping(ask::PingArgs),
-    /// All that passes through the running node, as pcapng for Wireshark, with the secrets that open it. The node must
-    /// have `allow-capture = true`. The file is readable by its owner only.
+    /// Capture all packets of the running node as pcapng for Wireshark, with the secrets that decrypt them. The node
+    /// must have `allow-capture = true`. Only the owner can read the file.
     Capture(ask::CaptureArgs),
-    /// What this machine's network lets through: the running node asks its services.
+    /// Show what this machine's network lets through: the running node asks its services.
     Netcheck(ask::NetcheckArgs),
-    /// Put back what a node that was killed has changed in /etc/resolv.conf. Where a node runs, nothing is done.
+    /// Undo the change of a killed node in /etc/resolv.conf. While a node runs, nothing is done.
     Restore(ask::RestoreArgs),
-    /// Completions for a shell, to be sourced.
+    /// Print completions for a shell, to be sourced.
     Completions {
-        /// Which shell.
+        /// The shell.
         shell: clap_complete::Shell,
     },
 }
@@ -131,7 +131,7 @@ fn execute(commands: Commands) -> Result<(), Failure> {
         Commands::Netcheck(args) => ask::netcheck(&args),
         Commands::Restore(args) => ask::restore(&args),
         Commands::Completions { shell } => {
-            // Written at once: the generator panics where its reader is gone, `print` does not.
+            // The text is collected first, because the generator panics if standard output is closed; `print` does not.
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut command(), "cyphonic", &mut text);
             print(&String::from_utf8_lossy(&text));
@@ -140,7 +140,7 @@ fn execute(commands: Commands) -> Result<(), Failure> {
     }
 }
 
-/// To standard output; whoever closed it does not want it.
+/// Prints to standard output. A failed write, such as to a closed pipe, is ignored.
 fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

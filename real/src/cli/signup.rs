@@ -1,4 +1,4 @@
-//! `signup`: a certificate from the AS.
+//! `signup`: gets a certificate from the AS.
 
 use std::path::PathBuf;
 
@@ -19,16 +19,17 @@ pub(super) struct SignupArgs {
     /// A file with the token, readable by its owner only.
     #[arg(long, required_unless_present = "renew")]
     token_file: Option<PathBuf>,
-    /// Get the next certificate, by the one in the folder, which must still count; the key stays. No token is needed.
+    /// Get the next certificate, for the same key. The present one, in the folder, must still be valid. No token is
+    /// needed.
     #[arg(long, conflicts_with = "token_file")]
     renew: bool,
     /// The certificates of the root CA (PEM).
     #[arg(long, default_value = "root.pem")]
     roots: PathBuf,
-    /// The name in the AS's certificate; as.ZONE of the device's name if none is given.
+    /// The name in the AS's certificate. Default: as.ZONE, with the zone of the device's name.
     #[arg(long)]
     as_name: Option<Fqdn>,
-    /// Where certificate and key are or are written, as NAME.pem and NAME.key.
+    /// The folder of certificate and key, NAME.pem and NAME.key.
     #[arg(long, default_value = ".")]
     out: PathBuf,
 }

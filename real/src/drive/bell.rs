@@ -1,4 +1,4 @@
-//! How what is asynchronous wakes a thread that sleeps in `poll(2)`.
+//! Wakes a thread that sleeps in `poll(2)` from asynchronous code.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,7 +7,7 @@ use std::task::Wake;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// A file descriptor that becomes readable when a future that was polled with this waker wants to be polled again.
+/// A waker with a file descriptor, which becomes readable when a future has to be polled again.
 pub(super) struct Bell(OwnedFd);
 
 impl Bell {
@@ -15,9 +15,9 @@ impl Bell {
         Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
-    /// Makes it unreadable until it is rung again.
+    /// Makes it unreadable until the next wake.
     pub(super) fn silence(&self) {
-        // It fails only if nobody rang.
+        // It fails only if there was no wake.
         let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }
 }
@@ -28,7 +28,7 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // It fails only if it was rung 2^64 - 2 times unheard.
+        // It fails only after 2^64 - 2 wakes without a read.
         let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
     }
 }

@@ -1,4 +1,4 @@
-//! Packets on their way into the virtual interface, those of one flow joined: what Linux calls GRO.
+//! Joins packets of one flow on their way into the virtual interface, as Linux's GRO does.
 //!
 //! ```text
 //! packet ─▶ the latest run of its flow ─ fits at its end ─▶ joined to it
@@ -6,22 +6,22 @@
 //! run    ─▶ [virtio-net header | IP, TCP or UDP header] [payload] [payload] …      one write
 //! ```
 //!
-//! A run says to the kernel: cut this into segments of so many bytes, if you have to. So what joins must be what the
-//! kernel would make of the whole: headers that differ only in length, checksum, number and (TCP's) PSH, payloads of
-//! one length but for the last. The order within a flow never changes. The checksum of each packet is verified before
-//! it joins, because the kernel takes a run's for granted; a packet with a wrong one goes alone, and the kernel refuses
-//! it.
+//! The header of a run tells the kernel the segment size, so that it can cut the run again. So packets may join only if
+//! the kernel would make the same packets of the run: their headers differ only in length, checksum, number and (TCP)
+//! PSH, and all payloads but the last have one length. The order within a flow never changes. The checksum of each
+//! packet is verified before it joins, because the kernel trusts the run. A packet with a wrong checksum is written
+//! alone, and the kernel drops it.
 
 use std::io::IoSlice;
 
 use bytes::Bytes;
 use tun_rs::VIRTIO_NET_HDR_LEN as VNET;
 
-/// Runs that are looked at for one that a packet fits.
+/// Most runs that are searched for the flow of a packet.
 const LOOK_BACK: usize = 8;
 /// The largest IP packet, bytes.
 const MAX_PACKET: usize = 65_535;
-/// Most payloads of one run: Linux cuts a UDP packet into no more.
+/// Most payloads of one run: Linux cuts a UDP packet into at most 64.
 const MAX_PARTS: usize = 64;
 
 /// Virtio-net (Virtual I/O Device 1.2 §5.1.6): the checksum has to be completed; what kind of segments.
@@ -35,9 +35,9 @@ const UDP: u8 = 17;
 const ACK: u8 = 0x10;
 const PSH: u8 = 0x08;
 
-/// Packets that leave together.
+/// The packets of one turn, as runs.
 pub(super) struct Joined {
-    /// The first `used` of them are in use; the others keep their memory.
+    /// The first `used` runs are in use. The others are kept for their memory.
     runs: Vec<Run>,
     used: usize,
     udp: bool,
@@ -48,13 +48,13 @@ pub(super) struct Joined {
 struct Run {
     /// Virtio-net header and, once something was joined, the headers of the whole.
     head: Vec<u8>,
-    /// Whole packets if there is one, payloads if there are several.
+    /// The whole packet if there is one, the payloads if there are several.
     parts: Vec<Bytes>,
     shape: Option<Shape>,
     /// Bytes of each payload but the last, and of all.
     segment: usize,
     payload: usize,
-    /// Nothing more can join.
+    /// Whether no more packets can join.
     ended: bool,
 }
 
@@ -70,10 +70,11 @@ struct Shape {
 }
 
 impl Shape {
-    /// `None` for what is neither TCP nor UDP straight after a plain IP header, or is a fragment.
+    /// `None` for fragments, for packets with IP options or extension headers, and for protocols other than TCP and
+    /// UDP.
     fn of(packet: &[u8]) -> Option<Self> {
         let (protocol, ip, plain) = match packet.first()? >> 4 {
-            // Without options; DF, or the numbers of the fragments to be would matter; no fragment.
+            // No options, not a fragment. A packet joins only with DF: without it, its identification matters.
             4 if packet.len() >= 20 && packet[0] == 0x45 && packet[6].trailing_zeros() >= 6 && packet[7] == 0 => {
                 (packet[9], 20, packet[6] == 0x40)
             }
@@ -85,7 +86,7 @@ impl Shape {
                 let all = ip + usize::from(packet.get(ip + 12)? >> 4) * 4;
                 (all, plain && all >= ip + 20 && packet.get(ip + 13)? & !PSH == ACK)
             }
-            // Without a checksum there is nothing to verify.
+            // A UDP packet without a checksum does not join: it cannot be verified.
             UDP => (ip + 8, plain && packet.get(ip + 6..ip + 8)? != [0, 0]),
             _ => return None,
         };
@@ -106,7 +107,7 @@ impl Shape {
             && a[addresses.clone()] == b[addresses]
     }
 
-    /// All of the headers but what is different in each segment of one packet.
+    /// Whether the headers agree in all fields that are the same in all segments of one packet.
     fn same_headers(self, other: Self, a: &[u8], b: &[u8]) -> bool {
         let ip = if self.v6() { a[..4] == b[..4] && a[7] == b[7] } else { a[1] == b[1] && a[8] == b[8] };
         let (a, b) = (&a[self.ip..], &b[self.ip..]);
@@ -153,7 +154,7 @@ impl Joined {
         self.used == 0
     }
 
-    /// What to write, one write for each item.
+    /// The writes to the device, one for each run.
     pub(super) fn writes(&mut self) -> impl Iterator<Item = Vec<IoSlice<'_>>> {
         self.runs[..self.used].iter_mut().map(|run| {
             run.finish();
@@ -190,7 +191,8 @@ impl Run {
         self.shape.is_some_and(|own| own.same_flow(shape, self.headers(), packet))
     }
 
-    /// Joins a packet of the same flow. If it cannot, nothing later may either.
+    /// Joins a packet of the same flow. If the packet does not fit, the run ends, because a later packet must not
+    /// overtake it.
     fn join(&mut self, shape: Shape, packet: &Bytes, udp: bool) -> bool {
         let fits = self.fits(shape, packet, udp);
         self.ended |= !fits;
@@ -226,7 +228,7 @@ impl Run {
             && shape.checksum_is_right(packet)
     }
 
-    /// Writes into the headers what the whole is.
+    /// Writes length, checksum and segment size of the run into its headers.
     fn finish(&mut self) {
         let (Some(shape), true) = (self.shape, self.parts.len() > 1) else { return };
         let (vnet, packet) = self.head.split_at_mut(VNET);
@@ -262,7 +264,7 @@ fn tcp_number(shape: Shape, packet: &[u8]) -> u32 {
     u32::from_be_bytes(packet[at..at + 4].try_into().expect("four bytes"))
 }
 
-/// Whether the sender says that nothing follows soon.
+/// Whether the sender marked the packet as the last of a burst (TCP's PSH).
 fn is_last(shape: Shape, packet: &[u8]) -> bool {
     shape.protocol == TCP && packet[shape.ip + 13] & PSH != 0
 }

@@ -1,22 +1,22 @@
-//! The loop that drives a role on real sockets: what [`cyphonic_core::machine`] asks of a driver.
+//! The loop that drives a role on real sockets, as [`cyphonic_core::machine`] describes a driver.
 //!
 //! ```text
 //!   UDP sockets ─┐                                        ┌─▶ UDP sockets (one batch a turn)
 //!   TUN device ──┤                                        ├─▶ TUN device  (one batch a turn)
 //!   TCP streams ─┼─▶ Input ─▶ the role: a Machine ─▶ Output ─┼─▶ TCP streams
 //!   timer ───────┤                                        ├─▶ events: the role's [`Shell`]
-//!   requests ────┘                                        └─▶ Wait: until when to sleep
+//!   requests ────┘                                        └─▶ Wait: the timer to sleep for
 //! ```
 //!
-//! One thread owns the machine and everything that data passes through; there is no channel, no other thread and no
-//! runtime on that way. It sleeps in `poll(2)` only, until a socket or the TUN device has something or the role's
-//! instant comes. Under a trickle of packets, an asynchronous runtime on that way costs more than all else, because
-//! after each sleep its code has left the processor's caches. TCP streams and requests are asynchronous: they belong to
-//! the runtime's own thread, and ring a `bell` when they have something.
+//! One thread owns the machine and the whole data path. There is no channel, no other thread and no asynchronous
+//! runtime on that path. The thread sleeps in `poll(2)` only, until a socket or the TUN device is readable or the
+//! role's timer is due. With few packets, a runtime on that path would cost more than everything else, because its code
+//! leaves the processor's caches during each sleep. TCP streams and requests are asynchronous. They run on the
+//! runtime's own thread and wake the loop by a `bell`.
 //!
 //! A [`turn`](cyphonic_core::machine::turn) takes at most one batch from each source. So no source starves another, and
-//! all packets of a turn share its cost. If a socket is full the loop waits for
-//! it, and so stops reading the TUN device: back-pressure, not loss.
+//! all packets of a turn share its cost. If a socket's buffer is full, the loop waits for it. Meanwhile it does not
+//! read the TUN device, so applications are slowed down and no packet is lost here.
 
 mod bell;
 mod clock;
@@ -53,14 +53,14 @@ pub use udp::{PortUse, Udp, refused};
 
 use crate::error::Failure;
 
-/// What surrounds a role: it hears its events and may speak to it.
+/// The code around a role: it gets the role's events and may give it inputs.
 pub trait Shell {
     /// The role.
     type Machine: Machine;
-    /// What other tasks ask for.
+    /// The requests of other tasks.
     type Request: Send;
 
-    /// Something passes between the role and the network, or the role and the virtual interface.
+    /// A packet passes between the role and the network, or the role and the virtual interface.
     fn sees(&mut self, _passing: &Passing<'_>) {}
 
     /// The role reports something.
@@ -71,7 +71,7 @@ pub trait Shell {
         false
     }
 
-    /// Another task asks for something; inputs that follow from it are pushed to `inputs`.
+    /// Handles a request of another task. Inputs for the role are pushed to `inputs`.
     fn request(
         &mut self,
         machine: &mut Self::Machine,
@@ -80,18 +80,18 @@ pub trait Shell {
         inputs: &mut Vec<Input<<Self::Machine as Machine>::Command>>,
     );
 
-    /// A packet that the shell itself sends as if an application had; asked after every turn.
+    /// A packet that the shell sends in the place of an application. It is called after every turn.
     fn follow_up(&mut self, _machine: &Self::Machine) -> Option<Bytes> {
         None
     }
 
-    /// What has to be done after a turn that reported something, outside the machine.
+    /// Work outside the machine after a turn that reported an event.
     fn after(&mut self) -> impl Future<Output = Result<(), Failure>> {
         async { Ok(()) }
     }
 }
 
-/// What passes through the loop.
+/// A packet that passes through the loop.
 pub enum Passing<'a> {
     /// A datagram that came in.
     Received {
@@ -126,7 +126,7 @@ pub struct Driver<S: Shell> {
     wait: Option<Due>,
 }
 
-/// What surrounds the role: its sockets and its shell.
+/// The surroundings of the role: its sockets and its shell.
 struct System<S: Shell> {
     shell: S,
     udp: Udp,
@@ -134,17 +134,17 @@ struct System<S: Shell> {
     tun: Option<Tun>,
     /// Inputs from the shell, from streams and from users, for the next turn.
     inputs: VecDeque<Input<<S::Machine as Machine>::Command>>,
-    /// The shell was told something.
+    /// Whether the shell got an event.
     reported: bool,
     ready: Ready,
-    /// The TUN device was read in this turn.
+    /// Whether the TUN device was read in this turn.
     has_read_tun: bool,
-    /// What went wrong in a turn.
+    /// The failure of a turn, if there was one.
     failed: Option<Failure>,
 }
 
 impl<S: Shell> Driver<S> {
-    /// Puts together what [`Self::run`] runs.
+    /// A driver for this role, these sockets and this shell. [`Self::run`] starts it.
     pub fn new(
         machine: S::Machine,
         shell: S,
@@ -179,8 +179,8 @@ impl<S: Shell> Driver<S> {
         &mut self.system.shell
     }
 
-    /// Runs until `stop` is ready or something vital fails. Until then the thread does nothing else, so the runtime
-    /// must have a thread of its own.
+    /// Runs until `stop` is ready, or until the TUN device, a poll or the shell fails. It blocks its thread, so the
+    /// runtime must have another one.
     pub fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
         let stop = std::pin::pin!(stop);
         tokio::task::block_in_place(|| self.turns(stop))
@@ -190,7 +190,7 @@ impl<S: Shell> Driver<S> {
         let bell = Arc::new(Bell::new().map_err(Failure::other)?);
         let waker = Waker::from(bell.clone());
         let mut context = Context::from_waker(&waker);
-        // Whether a stream or request may be ready. True at first, so that each of them is polled once and gets the
+        // Whether a stream or a request may be ready. It is true at first, so that each is polled once and gets the
         // waker.
         let mut called = true;
         loop {
@@ -223,13 +223,13 @@ impl<S: Shell> Driver<S> {
         }
     }
 
-    /// Gives a last command and sends what comes of it.
+    /// Gives a last command and sends the outputs.
     pub fn finish(&mut self, command: <S::Machine as Machine>::Command) {
         self.command(command);
         self.system.udp.flush();
     }
 
-    /// Waits until there is something to do, or only looks, and notes what is ready.
+    /// Waits until a source is ready or the timer is due, and notes what is ready. With `only_look` it does not wait.
     fn sleep(&mut self, bell: &Bell, only_look: bool) -> io::Result<()> {
         let left = match self.wait {
             _ if only_look => Some(Duration::ZERO),
@@ -244,7 +244,7 @@ impl<S: Shell> Driver<S> {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        // Errors show themselves at the read.
+        // A handle with an error counts as ready: the read then returns the error.
         let revents: Vec<bool> = all.iter().map(|one| !one.revents().is_empty()).collect();
         let mut ready = revents.into_iter();
         let noted = &mut self.system.ready;
@@ -255,7 +255,7 @@ impl<S: Shell> Driver<S> {
         Ok(())
     }
 
-    /// What other tasks have to say next.
+    /// The next stop, stream input or request of other tasks.
     fn poll_called(
         &mut self,
         stop: Pin<&mut impl Future<Output = ()>>,
@@ -273,7 +273,7 @@ impl<S: Shell> Driver<S> {
         }
     }
 
-    /// Lets the role answer, at once, a batch from each source.
+    /// Runs one turn of the role with a batch from each source.
     fn turn(&mut self) {
         let now = self.clock.now();
         self.system.has_read_tun = false;
@@ -295,7 +295,7 @@ impl<S: Shell> System<S> {
             if let Some(datagram) = self.udp.next() {
                 return Some(datagram);
             }
-            // A socket that was opened after the last sleep has not been polled yet; it waits for the next turn.
+            // A socket that was opened after the last sleep was not polled yet. It waits for the next turn.
             let socket = self.ready.udp.iter().position(|&ready| ready)?;
             self.ready.udp[socket] = false;
             self.udp.receive(socket);
@@ -305,7 +305,7 @@ impl<S: Shell> System<S> {
     /// Reads a batch from the TUN device, if there is one.
     fn read_tun(&mut self) -> Result<(), Failure> {
         let Some(tun) = &mut self.tun else { return Ok(()) };
-        // The kernel often answers at once what it was just given, and one datagram then carries the answer and the
+        // The kernel often answers a packet at once. If the answer is read now, it shares a datagram with the
         // acknowledgement.
         let answers = tun.flush();
         if std::mem::take(&mut self.ready.tun) || answers {
@@ -314,7 +314,7 @@ impl<S: Shell> System<S> {
         Ok(())
     }
 
-    /// Sends all that the last turn made.
+    /// Sends all outputs of the last turn.
     fn flush(&mut self) -> Result<(), Failure> {
         self.udp.flush();
         if let Some(tun) = &mut self.tun {
@@ -378,7 +378,7 @@ impl<S: Shell> Surroundings<S::Machine> for System<S> {
     }
 }
 
-/// What [`Driver::sleep`] found.
+/// The sources that [`Driver::sleep`] found ready.
 #[derive(Default)]
 struct Ready {
     bell: bool,
@@ -387,14 +387,14 @@ struct Ready {
     tun: bool,
 }
 
-/// What other tasks say.
+/// A message of another task.
 enum Called<R> {
     Stop,
     Stream(cyphonic_core::machine::StreamId, cyphonic_core::machine::StreamInput),
     Request(R),
 }
 
-/// Waits until the kernel takes more.
+/// Waits until the handle is writable.
 fn wait_writable(handle: BorrowedFd<'_>) -> io::Result<()> {
     match poll(&mut [PollFd::from_borrowed_fd(handle, PollFlags::OUT)], None) {
         Ok(_) | Err(Errno::INTR) => Ok(()),

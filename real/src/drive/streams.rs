@@ -1,8 +1,8 @@
-//! The TCP connections of a role: the conventional method's login. One task a connection; nothing here is fast, and
-//! everything is bounded.
+//! The TCP connections of a role, for the conventional method's login. Each connection is a task. Everything is
+//! bounded; speed does not matter here.
 //!
-//! As the machine has it: a role hears `Closed` once, and not after its own `Close`; what it wrote before is still
-//! sent.
+//! As [`cyphonic_core::machine`] demands, a role gets `Closed` once, and not after its own `Close`. Bytes that it wrote
+//! before are still sent.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,15 +24,15 @@ use crate::error::Failure;
 
 /// Most connections at one time.
 const STREAM_LIMIT: usize = 1024;
-/// Inputs that wait for the role; then connections wait.
+/// Most inputs that wait for the role. If there are more, connections wait.
 const INPUTS: usize = 256;
-/// Writes that wait for one connection; a role that writes more loses it.
+/// Most writes that wait for one connection. If the role writes more, the connection is closed.
 const WRITES: usize = 64;
 /// Ids of accepted connections start here ([`StreamInput::Accepted`]).
 const FIRST_ACCEPTED: u64 = 1 << 32;
 /// How long a connection attempt may take.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long a peer may say nothing, and how long one write may take.
+/// How long a peer may be silent, and how long one write may take.
 const IDLE: Duration = Duration::from_secs(60);
 
 enum Told {
@@ -50,13 +50,13 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Nothing listens; the role may connect.
+    /// Streams without a listener. The role may connect.
     pub fn outgoing() -> Self {
         let (inputs, arrivals) = mpsc::channel(INPUTS);
         Self { connections: BTreeMap::new(), inputs, arrivals }
     }
 
-    /// Listens on a port of these addresses; of none: of all, in both families.
+    /// Listens on a port of these addresses; with an empty list, of all addresses of both families.
     pub fn listen(listen: &[IpAddr], port: u16) -> Result<Self, Failure> {
         let streams = Self::outgoing();
         let ids = Arc::new(AtomicU64::new(FIRST_ACCEPTED));
@@ -67,7 +67,7 @@ impl Streams {
         Ok(streams)
     }
 
-    /// What happened next on any connection.
+    /// The next event on any connection.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<(StreamId, StreamInput)> {
         loop {
             // `inputs` is held here, so the channel never closes.
@@ -81,7 +81,7 @@ impl Streams {
         }
     }
 
-    /// The input as the role may hear it.
+    /// Passes an input to the role, if the role may still get it.
     pub(super) fn admit(&mut self, id: StreamId, input: StreamInput) -> Option<StreamInput> {
         if input == StreamInput::Closed {
             self.connections.remove(&id)?;
@@ -112,7 +112,8 @@ impl Streams {
     }
 }
 
-/// Listeners on a port of these addresses; of none: of all, in both families. `key` sets the port.
+/// Listeners on a port of these addresses; with an empty list, of all addresses of both families. `key` is the setting
+/// of the port.
 pub fn listeners(listen: &[IpAddr], port: u16, key: &str) -> Result<Vec<TcpListener>, Failure> {
     let mut listeners = Vec::new();
     for ip in places(listen) {
@@ -154,7 +155,7 @@ async fn accept(listener: TcpListener, ids: Arc<AtomicU64>, room: Arc<Semaphore>
                     drop(permit);
                 });
             }
-            // Out of file descriptors, most likely: wait until some are free.
+            // Most likely there are no free file descriptors. Wait until there are.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
@@ -179,7 +180,7 @@ async fn connect(id: StreamId, remote: SocketAddr, told: mpsc::Receiver<Told>, i
     }
 }
 
-/// Moves bytes both ways until either side has enough.
+/// Moves bytes both ways until one side closes.
 async fn serve(id: StreamId, mut stream: TcpStream, mut told: mpsc::Receiver<Told>, inputs: Inputs) {
     let _ = stream.set_nodelay(true);
     let (mut reader, mut writer) = stream.split();
@@ -209,7 +210,7 @@ async fn serve(id: StreamId, mut stream: TcpStream, mut told: mpsc::Receiver<Tol
         }
     }
     let _ = inputs.send((id, StreamInput::Closed, None)).await;
-    // What the role wrote before it heard of that is still sent.
+    // Bytes that the role wrote before it got `Closed` are still sent.
     while let Some(Told::Write(bytes)) = told.recv().await {
         if !matches!(timeout(IDLE, writer.write_all(&bytes)).await, Ok(Ok(()))) {
             return;

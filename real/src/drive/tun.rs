@@ -1,7 +1,8 @@
 //! The virtual interface.
 //!
-//! The kernel hands over up to 64 KB of one flow at once (TSO, USO), which is cut into packets here, and packets of one
-//! flow that came in one turn go back joined ([`super::join`]): most of what a packet costs is paid once for many.
+//! The kernel passes up to 64 KB of one flow at once (TSO, USO), which is cut into packets here. Packets of one flow
+//! that arrive in one turn are joined for the kernel ([`super::join`]): many packets then share the cost of one system
+//! call and of the kernel's work.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,15 +18,15 @@ use super::gro::Joined;
 use super::wait_writable;
 use crate::error::{Code, Failure};
 
-/// Reads of one turn: so many large packets at most go out before what comes in is looked at.
+/// Most reads of one turn, so that received datagrams do not wait for too many large packets.
 const READS: usize = 4;
 
 /// A TUN device.
 pub struct Tun {
     device: SyncDevice,
     original: Vec<u8>,
-    /// What the packets of a read are cut into, and room for the longest one. It is used again as soon as nobody has
-    /// the packets any more.
+    /// Buffers for the packets that reads are cut into, with room for the longest one. A buffer is used again when none
+    /// of its packets exists any more.
     cuts: [Bytes; READS],
     room: usize,
     sizes: Vec<usize>,
@@ -34,7 +35,7 @@ pub struct Tun {
 }
 
 impl Tun {
-    /// Makes the device. It has no address and is down until [`crate::net::Network`] says otherwise.
+    /// Makes the device. [`crate::net::Network`] then gives it addresses and sets it up.
     pub fn new(name: &str, mtu: u16) -> Result<Self, Failure> {
         let device = DeviceBuilder::new()
             .name(name)
@@ -62,7 +63,7 @@ impl Tun {
             match self.read(read) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // EIO: the interface is down, not yet up or taken down by someone.
+                // EIO: the interface is down, because it is not up yet or was set down.
                 Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => return Ok(()),
                 Err(error) if error.raw_os_error() == Some(rustix::io::Errno::BADFD.raw_os_error()) => {
                     let what = "the virtual interface is gone";
@@ -70,7 +71,7 @@ impl Tun {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a packet of the virtual interface was dropped");
-                    // Perhaps someone has raised its MTU.
+                    // The MTU of the interface may have been raised.
                     self.room = self.device.mtu().map_or(self.room, |mtu| self.room.max(usize::from(mtu)));
                 }
             }
@@ -97,7 +98,7 @@ impl Tun {
         };
         let packets = sizes.iter().enumerate().map(|(n, size)| n * self.room..n * self.room + size);
         if let &[size] = sizes {
-            // A single packet may wait somewhere, and should not keep so much more.
+            // A single small packet is copied: it may wait for long, and must not keep a large buffer in memory.
             self.arrived.push_back(Bytes::copy_from_slice(&self.cuts[number][..size]));
         } else {
             self.arrived.extend(packets.map(|packet| self.cuts[number].slice(packet)));
@@ -114,7 +115,7 @@ impl Tun {
         self.joined.push(packet);
     }
 
-    /// Writes what was queued; says whether there was anything.
+    /// Writes the queued packets; true if there were any.
     pub(super) fn flush(&mut self) -> bool {
         if self.joined.is_empty() {
             return false;
@@ -170,7 +171,7 @@ fn send(device: &SyncDevice, packet: &[io::IoSlice<'_>]) -> io::Result<usize> {
     }
 }
 
-/// Why there is no device, for people.
+/// The failure to make the device, for people.
 fn refused(name: &str, error: &io::Error) -> Failure {
     let (code, remedy) = match error.kind() {
         io::ErrorKind::PermissionDenied => (

@@ -1,8 +1,8 @@
-//! The UDP sockets of a role: one a port and family, so that each datagram keeps the address it was sent to; or where
-//! it shall listen on some addresses only (`listen`), one a port and address.
+//! The UDP sockets of a role: one for each port and family, or with `listen` one for each port and address.
 //!
-//! Datagrams that go to one place one after another leave together (GSO), and many come in with one call (GRO and
-//! recvmmsg). The kernel tells each datagram's destination address (pktinfo), and is told each one's source.
+//! Several datagrams to one destination leave with one system call (GSO), and several arrive with one (GRO and
+//! recvmmsg). The kernel tells each datagram's destination address (pktinfo), and is told each datagram's source
+//! address.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
@@ -22,45 +22,45 @@ use crate::error::{Code, Failure};
 const RECEIVE_BYTES: usize = 65_535;
 /// How many datagrams, or joined ones (GRO), one system call receives.
 const MESSAGES: usize = 8;
-/// How many system calls one turn spends on a socket, so that no other source waits longer.
+/// Most system calls that one turn spends on a socket, so that other sources do not starve.
 const CALLS: usize = 4;
-/// After about how many bytes one turn leaves a socket, for the same reason.
+/// Most bytes, roughly, that one turn takes from a socket, for the same reason.
 const TURN_BYTES: usize = 256 << 10;
-/// Bytes that one send may carry, all segments together.
+/// Most bytes of one send, all segments together: below the 65,507 of a UDP datagram over IPv4.
 const SEND_BYTES: usize = 65_000;
-/// Most sockets for ports that the role took by sending from them; the oldest makes room for a new one. A survey
-/// sends its Probes from fresh ports.
+/// Most sockets for ports that the role opened by sending from them, as a survey does with its Probes. A new one
+/// replaces the oldest.
 const EXTRA_SOCKETS: usize = 16;
-/// Batches for different places that are kept open during one turn.
+/// Most buffers of sent batches that are kept to be used again.
 const OPEN_BATCHES: usize = 16;
-/// Bytes of the kernel's buffers, if it grants them: what arrives in a few milliseconds at 10 Gbit/s.
+/// Size of the kernel's buffers, bytes, if it grants them: the packets of 3 ms at 10 Gbit/s.
 const KERNEL_BUFFER: usize = 4 << 20;
 
-/// What a port is for.
+/// The use of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortUse {
-    /// QUIC: must never be fragmented (RFC 9000 §14).
+    /// QUIC, whose datagrams must never be fragmented (RFC 9000 §14).
     Quic,
-    /// The conventional protocol: knows nothing of path MTU, so the network may fragment.
+    /// The conventional method. It has no path MTU discovery, so the network may fragment.
     Conventional,
 }
 
 struct Socket {
     io: RawSocket,
     state: UdpSocketState,
-    /// What it is bound to; unspecified where that is every address of the family.
+    /// The address that it is bound to; unspecified for every address of the family.
     bound: SocketAddr,
 }
 
 impl Socket {
-    /// Whether what goes out from here goes out by this socket.
+    /// Whether datagrams from this local address leave by this socket.
     fn is_for(&self, local: SocketAddr) -> bool {
         let every = self.bound.ip().is_unspecified() && self.bound.is_ipv6() == local.is_ipv6();
         self.bound.port() == local.port() && (every || self.bound.ip() == local.ip())
     }
 }
 
-/// Where a role listens: these addresses, or every one of both families if there is none.
+/// The addresses to bind: these, or the unspecified ones of both families if the list is empty.
 pub(super) fn places(listen: &[IpAddr]) -> Vec<IpAddr> {
     if listen.is_empty() {
         return vec![Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
@@ -71,13 +71,13 @@ pub(super) fn places(listen: &[IpAddr]) -> Vec<IpAddr> {
     places
 }
 
-/// Whether a place could not be had only because this machine has no IPv6, and nobody asked for it by name.
+/// Whether a bind failed only because this machine has no IPv6, and the address was not configured explicitly.
 pub(super) fn is_lacking_family(place: IpAddr, error: &io::Error) -> bool {
     place == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
         && error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
-/// Datagrams of one size (the last may be shorter) for one place.
+/// Datagrams of one size (the last may be shorter) from one address to another.
 struct Batch {
     local: SocketAddr,
     remote: SocketAddr,
@@ -90,20 +90,20 @@ struct Batch {
 pub struct Udp {
     sockets: Vec<Socket>,
     places: Vec<IpAddr>,
-    /// How many of them were asked for at the start; the others came later.
+    /// The number of sockets that were opened at the start. Later ones follow them.
     fixed: usize,
     buffers: [BytesMut; MESSAGES],
     metas: [RecvMeta; MESSAGES],
     arrived: VecDeque<(SocketAddr, SocketAddr, BytesMut)>,
     batches: VecDeque<Batch>,
     spare: Vec<Vec<u8>>,
-    /// What could not be sent, for the log: when it was said last is the caller's business.
+    /// The number of batches that could not be sent. It is logged at each power of two.
     refused: u64,
 }
 
 impl Udp {
-    /// Binds each port on each of these addresses; on none: on all, in both families. A machine without IPv6 does
-    /// without it then.
+    /// Binds each port on each of these addresses. With an empty list it binds all addresses of both families, or of
+    /// IPv4 alone on a machine without IPv6.
     pub fn bind(listen: &[IpAddr], ports: &[(u16, PortUse)]) -> Result<Self, Failure> {
         let places = places(listen);
         let mut sockets = Vec::new();
@@ -138,7 +138,7 @@ impl Udp {
         self.sockets.len()
     }
 
-    /// Readable where a socket has something, in their order.
+    /// The sockets' handles, in order, for `poll`.
     pub(super) fn handles(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.sockets.iter().map(|socket| socket.io.as_fd())
     }
@@ -155,18 +155,18 @@ impl Udp {
         }
     }
 
-    /// One system call; says how many messages it brought, and their bytes.
+    /// Makes one system call. Returns the number of messages and their bytes.
     fn receive_some(&mut self, index: usize) -> (usize, usize) {
         let Socket { io, state, bound } = &self.sockets[index];
         let mut slices: [IoSliceMut<'_>; MESSAGES] = self.buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
         let got = state.recv(UdpSockRef::from(io), &mut slices, &mut self.metas);
-        // What ICMP says of an earlier datagram may come out here; there is nothing to do about it.
+        // An error here may be an ICMP error about an earlier datagram. It is ignored.
         let count = got.unwrap_or(0);
         let mut bytes = 0;
         for (buffer, meta) in self.buffers.iter_mut().zip(&self.metas).take(count) {
             bytes += meta.len;
             let local = SocketAddr::new(meta.dst_ip.unwrap_or(bound.ip()), bound.port());
-            // A new buffer costs less than a copy of much.
+            // For a large message, a new buffer is cheaper than a copy.
             let mut rest = if meta.len > RECEIVE_BYTES / 2 {
                 std::mem::replace(buffer, BytesMut::zeroed(RECEIVE_BYTES)).split_to(meta.len)
             } else {
@@ -180,7 +180,7 @@ impl Udp {
         (count, bytes)
     }
 
-    /// The next datagram of the batch: to where, from where, what.
+    /// The next datagram of the batch: its destination, source and payload.
     pub(super) fn next(&mut self) -> Option<(SocketAddr, SocketAddr, BytesMut)> {
         self.arrived.pop_front()
     }
@@ -191,7 +191,7 @@ impl Udp {
         self.have(local);
         let most = self.segments(local);
         match segment {
-            // As it is: the role has joined it already.
+            // The role has joined these datagrams already.
             Some(segment) if payload.len() <= (segment * most).min(SEND_BYTES) => {
                 self.batches.push_back(Batch { local, remote, segment, closed: true, bytes: payload });
             }
@@ -200,7 +200,7 @@ impl Udp {
         }
     }
 
-    /// Adds a datagram to those that go to the same place, as long as no more than `most` leave together.
+    /// Adds a datagram to the open batch of its addresses, up to `most` segments.
     fn join(&mut self, local: SocketAddr, remote: SocketAddr, most: usize, payload: &[u8]) {
         let open = self.batches.iter_mut().rev().find(|batch| batch.remote == remote && batch.local == local);
         if let Some(batch) = open
@@ -218,7 +218,7 @@ impl Udp {
         self.batches.push_back(Batch { local, remote, segment: payload.len(), closed: payload.is_empty(), bytes });
     }
 
-    /// A role may send from a port that it never named, to learn what its network does with that.
+    /// Opens a socket for a port from which the role sends for the first time, as a survey does.
     fn have(&mut self, local: SocketAddr) {
         if self.socket_for(local).is_some() {
             return;
@@ -283,7 +283,7 @@ impl Udp {
     }
 }
 
-/// The roles know no flow labels and no scopes.
+/// Removes flow label and scope, which roles do not use.
 fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip(), address.port())
 }
@@ -310,7 +310,7 @@ fn open(bound: SocketAddr, port_use: PortUse) -> io::Result<Socket> {
     Ok(Socket { io: socket, state, bound })
 }
 
-/// Why a port could not be had, for people; `key` sets another one.
+/// The failure of a bind, for people. `key` is the setting of the port.
 pub fn refused(what: &str, place: SocketAddr, key: &str, error: &io::Error) -> Failure {
     let port = place.port();
     let on = if place.ip().is_unspecified() { String::new() } else { format!(" of {}", place.ip()) };
@@ -343,14 +343,14 @@ mod tests {
 
     use super::*;
 
-    /// Waits until a socket has something, and takes it.
+    /// Waits until a socket is readable, and receives.
     fn receive(role: &mut Udp) {
         let mut all: Vec<_> = role.handles().map(|io| PollFd::from_borrowed_fd(io, PollFlags::IN)).collect();
         poll(&mut all, None).unwrap();
         (0..role.sockets()).for_each(|socket| role.receive(socket));
     }
 
-    /// A port that is free in both families, most likely.
+    /// A port that is most likely free in both families.
     fn free_port() -> u16 {
         std::net::UdpSocket::bind("[::1]:0").unwrap().local_addr().unwrap().port()
     }
@@ -366,7 +366,7 @@ mod tests {
         let mut sender = Udp::bind(&[], &[(a, PortUse::Quic)]).unwrap();
         let mut receiver = Udp::bind(&[], &[(b, PortUse::Quic)]).unwrap();
         for host in ["127.0.0.1", "::1"] {
-            // Sizes that join, that end a batch, and that begin another.
+            // Sizes that extend a batch, that end one, and that begin another.
             let sizes = [1200, 1200, 1200, 300, 1200, 1300, 1, 1];
             for (n, size) in sizes.iter().enumerate() {
                 sender.push(transmit(a, b, vec![n as u8; *size], host));
@@ -432,7 +432,7 @@ mod tests {
             let (local, remote, payload) = role.next().unwrap();
             assert_eq!((local.to_string(), remote.port()), (format!("127.0.0.{host}:{b}"), a));
             assert_eq!((&payload[..], role.next().is_none()), (&[host; 9][..], true));
-            // It answers from there, and from no address that is not its own.
+            // It can send from its own address, and from no other one.
             role.push(Transmit::new(local, remote, vec![host; 3]));
             role.push(Transmit::new(SocketAddr::new(at("127.0.0.4"), free_port()), remote, vec![host; 4]));
             role.flush();

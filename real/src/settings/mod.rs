@@ -1,6 +1,6 @@
-//! What a daemon is told: flags over `CYPHONIC_*` variables over a TOML file.
+//! The settings of a daemon. Flags override `CYPHONIC_*` variables, which override a TOML file.
 //!
-//! One table a role (`roles`) says every key once: its name, type, help and example. From it come the flag `--key`, the
+//! Each role has one table (`roles`) of its keys: name, type, help and example. From it come the flag `--key`, the
 //! variable `CYPHONIC_KEY`, the key of the file, and the commented example. Paths in a file are relative to the file.
 
 mod roles;
@@ -19,26 +19,26 @@ use crate::error::{Code, Failure};
 /// One key of a role's settings.
 #[derive(Debug)]
 pub struct Key {
-    /// As the field: words joined by `_`.
+    /// The field's name: words joined by `_`.
     pub field: &'static str,
-    /// What it is, in one or more lines.
+    /// The help text, one or more lines.
     pub help: &'static str,
     /// A value in TOML.
     pub example: &'static str,
 }
 
 impl Key {
-    /// As in the file and on the command line: words joined by `-`.
+    /// The key's name in the file and on the command line: words joined by `-`.
     pub fn name(&self) -> String {
         self.field.replace('_', "-")
     }
 
-    /// Whether it may be left out, as its help says.
+    /// Whether it may be left out, according to its help.
     pub fn is_optional(&self) -> bool {
         self.help.contains("Default:") || self.help.contains("Optional")
     }
 
-    /// Whether it may not, whatever else is set.
+    /// Whether it is needed, whatever else is set.
     pub fn is_needed(&self) -> bool {
         !self.is_optional() && !self.help.contains("Needed unless")
     }
@@ -49,14 +49,14 @@ impl Key {
     }
 }
 
-/// The settings of one role, each of them optional until all sources are merged.
+/// The settings of one role. Each is optional until all sources are merged.
 pub trait Settings: Sized + DeserializeOwned {
     /// The role's name, as on the command line.
     const ROLE: &'static str;
     /// Every key.
     const KEYS: &'static [Key];
 
-    /// What is set here; where nothing is, what is set there.
+    /// These settings, with missing ones from the argument.
     #[must_use]
     fn over(self, file: Self) -> Self;
 
@@ -109,7 +109,7 @@ fn nearest<S: Settings>(key: &str) -> Option<String> {
     names.filter(|(distance, _)| *distance <= 3).min().map(|(_, name)| name)
 }
 
-/// A key without which nothing works.
+/// The value of a key that is needed.
 pub fn required<S: Settings, T>(value: Option<T>, field: &str) -> Result<T, Failure> {
     value.ok_or_else(|| {
         let key = S::KEYS.iter().find(|key| key.field == field).expect("a key of this role");
@@ -139,7 +139,7 @@ pub fn example<S: Settings>() -> String {
     text
 }
 
-/// Where a daemon looks for its file when none is named, if it is there.
+/// The default configuration file of a role, if it exists.
 pub fn default_file(role: &str) -> Option<PathBuf> {
     let path = PathBuf::from(format!("/etc/cyphonic/{role}.toml"));
     path.exists().then_some(path)
@@ -201,7 +201,7 @@ mod tests {
         fn lacks<S: Settings>(text: &str) -> Option<&'static str> {
             parse::<S>(text, "f.toml").unwrap().lacks()
         }
-        // Every key of the example that is not commented out is needed.
+        // Without any one of the needed keys, the example must be incomplete.
         fn each_is_needed<S: Settings>() {
             let text = example::<S>();
             assert_eq!(lacks::<S>(&text), None);

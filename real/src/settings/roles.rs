@@ -22,7 +22,7 @@ macro_rules! settings {
                 /// The certificates of the root CA (PEM).
                 roots: PathBuf = "\"root.pem\"",
                 /// The list of revoked certificates (PEM, as `cyphonic ca revoke` writes it). It and the roots are read
-                /// again when they change, and on SIGHUP; sessions of certificates that do not count any more end.
+                /// again when they change, and on SIGHUP. Sessions of certificates that are not valid any more end.
                 /// Optional.
                 crl: PathBuf = "\"crl.pem\"",
                 /// Where that list is fetched from every ten seconds: HOST:PORT of the AS's `signup-port`, if it has
@@ -32,12 +32,12 @@ macro_rules! settings {
                 zone: Parsed<Fqdn> = "\"cyphonic.test\"",
                 /// The QUIC application protocol. Default: "h3".
                 alpn: String = "\"h3\"",
-                /// Write TLS secrets to this file, so that a capture can be read. Never in earnest. Optional.
+                /// Write TLS secrets to this file, so that a capture can be decrypted. For tests only. Optional.
                 key_log: PathBuf = "\"secrets.log\"",
                 /// Write every signaling message (name, length, never a secret), registration and tunnel to this file,
                 /// one JSON object a line. Optional.
                 event_log: PathBuf = "\"events.jsonl\"",
-                /// Where Prometheus may ask for numbers: IP:PORT, on this machine's loopback. Optional.
+                /// The endpoint of Prometheus: IP:PORT, on this machine's loopback. Optional.
                 metrics: Parsed<SocketAddr> = "\"127.0.0.1:9464\"",
                 /// What to log: error, warn, info, debug, trace, or a filter as `cyphonic=debug`. Default: "info".
                 log: String = "\"info\"",
@@ -81,7 +81,7 @@ macro_rules! keys {
 }
 
 settings! {
-    /// What a node is told.
+    /// The settings of a node.
     NodeSettings "node" {
         /// The node's name, in the zone; the certificate's.
         name: Parsed<Fqdn> = "\"a.cyphonic.test\"",
@@ -108,8 +108,8 @@ settings! {
         /// The prefix of a NAT64 in this machine's network, a /96, so that IPv4 can be reached without an IPv4 address.
         /// Optional.
         nat64: Parsed<Ipv6Net> = "\"64:ff9b::/96\"",
-        /// How packets travel in QUIC: "compact" or "datagram" (DATAGRAM frames, without and with the paper's header),
-        /// or "stream". Default: "compact".
+        /// How packets are carried in QUIC: "compact" or "datagram" (DATAGRAM frames, without and with the paper's
+        /// header), or "stream". Default: "compact".
         framing: Framing = "\"compact\"",
         /// The congestion control of the QUIC connections between nodes: "new-reno", which RFC 9221 asks for in every
         /// framing, or "none". Default: "new-reno" for "stream", whose losses the flows inside never see; "none"
@@ -129,8 +129,8 @@ settings! {
         dns_v4: Parsed<Ipv4Addr> = "\"198.18.0.1\"",
         /// Where the node answers DNS, in the IPv6 range. Default: its first host.
         dns_v6: Parsed<Ipv6Addr> = "\"2001:db8:c::1\"",
-        /// How the system learns of the names: "auto" (resolvectl where systemd-resolved runs), "resolved",
-        /// "resolv-conf" (rewrite /etc/resolv.conf: containers, namespaces) or "none" (only say how). Default: "auto".
+        /// How the system gets the node's DNS server: "auto" (resolvectl where systemd-resolved runs), "resolved",
+        /// "resolv-conf" (rewrite /etc/resolv.conf: containers, namespaces) or "none" (only log how). Default: "auto".
         dns: Dns = "\"auto\"",
         /// The virtual interface's name. Default: "cyphonic0".
         tun: Parsed<Short> = "\"cyphonic0\"",
@@ -139,20 +139,21 @@ settings! {
         mtu: u16 = "1414",
         /// Where `cyphonic status` and `cyphonic ping` ask. Default: /run/cyphonic/node.sock.
         control: PathBuf = "\"/run/cyphonic/node.sock\"",
-        /// Seconds after which an idle QUIC connection says something, so that NAT mappings live. Default: 10.
+        /// Seconds after which an idle QUIC connection sends a keep-alive, so that NAT mappings do not expire. Default:
+        /// 10.
         keep_alive: u64 = "10",
-        /// Seconds without a word after which a QUIC connection is lost. Default: 30.
+        /// Seconds without a received packet after which a QUIC connection is lost. Default: 30.
         idle_timeout: u64 = "30",
         /// The largest UDP payload to try, bytes. Default: 1452, which fills IPv6 over Ethernet.
         max_udp_payload: u16 = "1452",
-        /// Let whoever may use the control socket capture all that passes, with the secrets that open it
-        /// (`cyphonic capture`). Never in earnest. Default: false.
+        /// Allow users of the control socket to capture all packets, with the secrets that decrypt them
+        /// (`cyphonic capture`). For tests only. Default: false.
         allow_capture: bool = "false",
     }
 }
 
 settings! {
-    /// What the AS is told.
+    /// The settings of the AS.
     AuthSettings "as" {
         /// Its certificate and those between it and the root (PEM).
         certificate: PathBuf = "\"as.cyphonic.test.pem\"",
@@ -160,7 +161,7 @@ settings! {
         key: PathBuf = "\"as.cyphonic.test.key\"",
         /// The database that it shares with the NMS (SQLite; made if it is not there).
         database: PathBuf = "\"cyphonic.db\"",
-        /// The NMS: IP:PORT, both families if it has both. Handed to every node.
+        /// The NMS: IP:PORT, both families if it has both. Every node gets these addresses.
         nms: List<SocketAddr> = "[\"[2001:db8::3]:443\", \"192.0.2.3:443\"]",
         /// The NMS in the conventional method. Default: the same addresses, port 4501.
         nms_conventional: List<SocketAddr> = "[\"[2001:db8::3]:4501\", \"192.0.2.3:4501\"]",
@@ -183,7 +184,7 @@ settings! {
 }
 
 settings! {
-    /// What the NMS is told.
+    /// The settings of the NMS.
     NmsSettings "nms" {
         /// Its certificate and those between it and the root (PEM).
         certificate: PathBuf = "\"nms.cyphonic.test.pem\"",
@@ -191,12 +192,13 @@ settings! {
         key: PathBuf = "\"nms.cyphonic.test.key\"",
         /// The database that it shares with the AS (SQLite; made if it is not there).
         database: PathBuf = "\"cyphonic.db\"",
-        /// The TRS: IP:PORT, both families. Optional: without it, nodes that cannot reach each other stay apart.
+        /// The TRS: IP:PORT, both families. Optional: without it, nodes that cannot reach each other directly have no
+        /// tunnel.
         trs: List<SocketAddr> = "[\"[2001:db8::4]:443\", \"192.0.2.4:443\"]",
         /// The TRS in the conventional method. Default: the same addresses, port 4501.
         trs_conventional: List<SocketAddr> = "[\"[2001:db8::4]:4501\", \"192.0.2.4:4501\"]",
-        /// How it chooses routes: "paper" (Table 1), or "optimal" (from what is observed of both networks; nodes behind
-        /// NATs are brought together directly where that can be). Default: "paper".
+        /// How it chooses routes: "paper" (Table 1), or "optimal" (from observations of both networks: nodes behind
+        /// NATs get a direct tunnel where one is possible). Default: "paper".
         policy: Policy = "\"paper\"",
         /// A second UDP port, which nodes use to learn how their NATs behave; only under the optimal policy. Default:
         /// 3478.
@@ -230,7 +232,7 @@ settings! {
 }
 
 settings! {
-    /// What the TRS is told.
+    /// The settings of the TRS.
     TrsSettings "trs" {
         /// Its certificate and those between it and the root (PEM).
         certificate: PathBuf = "\"trs.cyphonic.test.pem\"",
@@ -238,8 +240,8 @@ settings! {
         key: PathBuf = "\"trs.cyphonic.test.key\"",
         /// The key that it shares with the NMS (32 hexadecimal digits, readable by its owner only).
         service_key: PathBuf = "\"service.key\"",
-        /// What it has to know of its earlier lives (SQLite; made if it is not there): its own, not that of AS and NMS.
-        /// Default: none; then it goes by its clock, which must not be behind the NMS's.
+        /// The TRS's own database, for the last epoch that it accepted (SQLite; made if it does not exist). It is not
+        /// that of AS and NMS. Default: none; then the TRS relies on its clock, which must not be behind the NMS's.
         database: PathBuf = "\"trs.db\"",
         /// How it relays in the proposed method: "blind" (it can read nothing) or "terminating" (as the paper has it);
         /// the same at the NMS. Default: "blind".
@@ -260,7 +262,7 @@ settings! {
     }
 }
 
-/// Keys that are needed only beside others.
+/// Keys that are needed only together with others.
 trait Beside {
     /// The first of them that is needed and not set.
     fn lacks_beside(&self) -> Option<&'static str> {

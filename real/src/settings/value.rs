@@ -92,13 +92,13 @@ words! {
 }
 
 words! {
-    /// How packets travel in QUIC.
+    /// How packets are carried in QUIC.
     Framing {
-        /// In DATAGRAM frames, as they are.
+        /// In DATAGRAM frames, without another header.
         Compact,
         /// In DATAGRAM frames behind the paper's 32-byte header.
         Datagram,
-        /// On a stream behind that header, as the paper has it.
+        /// On a stream behind that header, as in the paper.
         Stream,
     }
 }
@@ -108,13 +108,13 @@ words! {
     Congestion {
         /// NewReno, as RFC 9221 asks for in every framing.
         NewReno,
-        /// None: only the flows inside the tunnel limit what they send.
+        /// None: only the flows inside the tunnel control their rate.
         None,
     }
 }
 
 words! {
-    /// How a node proves who it is.
+    /// How a node authenticates.
     Login {
         /// By its certificate.
         Certificate,
@@ -128,7 +128,7 @@ words! {
     Relay {
         /// It forwards and can read nothing.
         Blind,
-        /// It ends both connections, as the paper has it.
+        /// It ends both connections, as in the paper.
         Terminating,
     }
 }
@@ -138,27 +138,27 @@ words! {
     Policy {
         /// By Table 1 of the paper.
         Paper,
-        /// From what is observed of both networks.
+        /// By observations of both networks.
         Optimal,
     }
 }
 
 words! {
-    /// How the system learns of the names.
+    /// How the system gets the node's DNS server.
     Dns {
-        /// By `resolvectl` where systemd-resolved runs; else a line in the log says how.
+        /// By `resolvectl` if systemd-resolved runs. Otherwise a line in the log says how.
         Auto,
         /// By rewriting /etc/resolv.conf, for containers and namespaces.
         ResolvConf,
         /// By `resolvectl`.
         Resolved,
-        /// Not at all; a line in the log says how.
+        /// Nothing is changed. A line in the log says how.
         None,
     }
 }
 
 words! {
-    /// What a log line looks like.
+    /// The format of log lines.
     LogFormat {
         /// For people.
         Text,
@@ -213,7 +213,7 @@ impl From<Relay> for RelayMode {
     }
 }
 
-/// A network interface's name: 1 to 15 characters, as Linux has it.
+/// A network interface's name: 1 to 15 characters, as on Linux.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Short(pub String);
 

@@ -1,4 +1,4 @@
-//! The AS's side: who signs devices up and gives the list out.
+//! The AS's side: signs devices up, and distributes the list of revoked certificates.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::error::{Code, Failure};
 use crate::store::{Invitation, SqliteStore};
 use crate::{drive, names, tasks};
 
-/// What the AS needs to sign devices up.
+/// The parts of the AS that sign-up needs.
 pub struct Desk {
     folder: PathBuf,
     ca: Ca,
@@ -42,7 +42,7 @@ impl Desk {
         })
     }
 
-    /// Signs up whoever comes to this port of these addresses (of none: of all) and has an invitation, from now on.
+    /// Serves sign-ups on a port of these addresses from now on; with an empty list, of all addresses.
     pub fn open(self, listen: &[IpAddr], port: u16) -> Result<SocketAddr, Failure> {
         let listeners = drive::listeners(listen, port, "signup-port")?;
         let place = listeners.first().map_or_else(|| Ok(([0; 4], port).into()), TcpListener::local_addr);
@@ -53,7 +53,7 @@ impl Desk {
         place.map_err(Failure::other)
     }
 
-    /// Serves those who come and get a seat.
+    /// Serves every client that gets a seat.
     async fn admit(self: Arc<Self>, listener: TcpListener, seats: Arc<Seats>) {
         loop {
             let Ok((tcp, from)) = listener.accept().await else {
@@ -82,7 +82,7 @@ impl Desk {
         }
     }
 
-    /// Who was signed up, if that is what was wanted.
+    /// Serves one client. Gives the name that was signed up; `None` if the client wanted only the list.
     async fn serve(self: Arc<Self>, tcp: TcpStream, seat: &Seat) -> Result<Option<Fqdn>, Failure> {
         let tls = TlsChannel::server(self.tls.clone()).map_err(Channel::broken)?;
         let mut channel = Channel { tls, tcp };
@@ -100,7 +100,7 @@ impl Desk {
             return channel.end().await.map(|()| None);
         }
         let shown = channel.tls.peer_certificate().cloned();
-        // Both the disk and other processes may let one wait.
+        // The disk and other processes may delay the answer, so the seat is protected from now on.
         seat.at_work(true);
         let done = tokio::task::spawn_blocking(move || self.sign_up(&line, shown.as_ref())).await;
         seat.at_work(false);
@@ -119,7 +119,7 @@ impl Desk {
         done.map(|(name, _)| Some(name))
     }
 
-    /// Who gets a certificate, and the certificate. `shown` is what TLS has verified.
+    /// The name and its new certificate. `shown` is the client's certificate as TLS has verified it.
     fn sign_up(&self, line: &[u8], shown: Option<&CertificateDer<'static>>) -> Result<(Fqdn, String), Failure> {
         let request: CertificateRequest =
             serde_json::from_slice(line).map_err(|_| refuse("the request is not understood"))?;
@@ -136,7 +136,7 @@ impl Desk {
         Ok((name, chain))
     }
 
-    /// A first certificate, by an invitation.
+    /// Makes a first certificate, by an invitation.
     fn enrol(&self, name: &Fqdn, token: &str, key: PublicKey) -> Result<String, Failure> {
         let now = drive::since_epoch();
         let judge = |worth: Result<Invitation, StoreError>| match worth {
@@ -155,20 +155,20 @@ impl Desk {
             return Ok(chain);
         }
         let chain = self.ca.certify(name, key, ca::LEAF_DAYS)?;
-        // Last, so that an invitation that led to nothing still counts.
+        // The invitation is used up last, so that it stays valid if anything before fails.
         let used = judge(self.store.take_invitation(name, token, &key.0, &chain, now))?;
         Ok(used.unwrap_or(chain))
     }
 
-    /// Refuses an invitation that is older than a revocation of its name: the operator may have revoked the
-    /// certificate, and forgotten the token.
+    /// Refuses an invitation that is older than a revocation of its name: the operator may have revoked the certificate
+    /// and forgotten the invitation.
     fn refuse_outlived(&self, name: &Fqdn) -> Result<(), Failure> {
         let made = self.store.invited_at(name).map_err(|error| failed(&error))?.unwrap_or_default().as_secs();
         let revoked = self.ca.revoked()?.into_iter().any(|(revoked, since)| revoked == *name && since > made);
         if revoked { Err(refuse("the name was revoked after this invitation was made")) } else { Ok(()) }
     }
 
-    /// The next certificate, by one that counts.
+    /// Makes the next certificate, by the present one, which must be valid.
     fn renew(&self, name: &Fqdn, shown: &CertificateDer<'static>, key: PublicKey) -> Result<String, Failure> {
         if !tls::names(shown).contains(name) {
             return Err(refuse("the certificate is another's"));
@@ -188,7 +188,7 @@ fn refuse(what: &str) -> Failure {
     Failure::new(Code::Identity, what, "ask the operator for a new invitation")
 }
 
-/// The log of the AS has the database's path.
+/// The failure that the client gets. The path of the database is only in the AS's log.
 fn failed(error: &StoreError) -> Failure {
     Failure::new(Code::Database, error.to_string(), "look at the AS's log")
 }
@@ -219,7 +219,7 @@ mod tests {
         for at in 0..request.len() {
             let mut damaged = request.clone();
             damaged[at] ^= 1;
-            // Outside of what is signed there are bytes that nobody reads.
+            // Some bytes are not signed and not read, so a change there has no effect.
             assert!(key_of(&damaged).is_none() || key_of(&damaged) == good, "byte {at} makes it another key's");
             assert_eq!(key_of(&request[..at]), None);
         }

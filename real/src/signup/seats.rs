@@ -1,5 +1,6 @@
-//! The connections that the sign-up port serves at one time. They are few, so that they cannot fill the AS's memory.
-//! When all seats are taken, a newcomer gets the oldest idle seat, so a silent client keeps nobody out.
+//! The connections that the sign-up port serves at one time. Their number is limited, so that they use neither all
+//! memory nor all file descriptors of the AS. When all seats are taken, a new client gets the oldest seat whose request
+//! is not being processed. So a silent client does not keep others out.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,7 +10,8 @@ use tokio::sync::oneshot;
 
 use crate::descriptors;
 
-/// Most connections at one time: each may hold a TLS session and a certificate request.
+/// Most connections at one time. Each may hold a TLS session and a certificate request. A process with few file
+/// descriptors has fewer seats.
 const MOST: usize = 64;
 /// Most connections from one source at one time: several devices may be behind one NAT.
 const MOST_FROM_ONE: usize = 8;
@@ -29,7 +31,7 @@ impl Default for Seats {
 #[derive(Default)]
 struct Taken {
     next: u64,
-    /// By age.
+    /// By number, so the oldest comes first.
     seats: BTreeMap<u64, Place>,
 }
 
@@ -41,13 +43,13 @@ struct Place {
     _gone: oneshot::Sender<()>,
 }
 
-/// A seat; it is free again with this.
+/// A taken seat. Dropping it frees the seat.
 pub(super) struct Seat {
     number: u64,
     all: Arc<Seats>,
 }
 
-/// The addresses of one subscriber: an IPv4 address, or an IPv6 network of 64 bits.
+/// The source that [`MOST_FROM_ONE`] counts: an IPv4 address, or the /64 of an IPv6 address, as one subscriber has it.
 fn source(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
@@ -89,7 +91,7 @@ impl Taken {
 }
 
 impl Seat {
-    /// Whether its request is being worked on.
+    /// Sets whether the seat's request is being processed.
     pub(super) fn at_work(&self, is: bool) {
         if let Some(place) = self.all.lock().seats.get_mut(&self.number) {
             place.at_work = is;

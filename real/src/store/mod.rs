@@ -1,8 +1,8 @@
 //! The database that AS and NMS share: one SQLite file.
 //!
-//! Both processes have it open. Every method of [`Store`] is one transaction, written through to the disk before it is
-//! reported (WAL, synchronous), so that a crash of process or machine takes nothing back that was promised: above all
-//! no address and no epoch. The file and its companions can be read by their owner only.
+//! Both processes have it open. Every method of [`Store`] is one transaction, which is on the disk before the method
+//! returns (WAL, synchronous). So a crash of a process or the machine undoes nothing that was reported, above all no
+//! address and no epoch. Only the owner can read the file and its companions.
 
 mod schema;
 
@@ -20,39 +20,39 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, Trans
 
 use crate::error::{Code, Failure};
 
-/// How long a command, or a daemon that begins, waits for another's transaction. All do little, so more than this means
-/// that something holds the file.
+/// How long a command, or a daemon that starts, waits for another process's transaction. All transactions are short, so
+/// a longer wait means that a program holds the file.
 const BUSY: Duration = Duration::from_secs(2);
-/// How long a role that runs waits: packets wait with it, and who is refused asks again.
+/// How long a running role waits. All its packets wait meanwhile, and a node that is refused asks again.
 const BUSY_SERVING: Duration = Duration::from_millis(50);
-/// One failure is logged so often at most, whoever asks.
+/// The shortest time between two log lines about the same failure.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// What an invitation is worth.
+/// The result of checking an invitation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invitation {
-    /// It lets its name sign up.
+    /// It is valid.
     Good,
     /// This key used it, and got this certificate (PEM).
     Used(String),
-    /// There is none, or it has ended, or this is not its token.
+    /// There is none, or it has expired, or the token is wrong.
     None,
-    /// The name belongs to a device, and the invitation was not made to replace it.
+    /// The name belongs to a device, and the invitation may not replace it.
     Taken,
 }
 
-/// An invitation as it is made. Times are since 1970.
+/// A new invitation. Times are since 1970.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer {
     /// When it is made.
     pub made: Duration,
-    /// Until when it counts.
+    /// When it expires.
     pub until: Duration,
-    /// Whether it counts even if there is a device of that name, whose place the new one then takes.
+    /// Whether it is valid even if there is a device of that name, which the new device then replaces.
     pub replaces: bool,
 }
 
-/// What there was of a name that was shut out.
+/// What a name that was evicted had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Evicted {
     /// It was a device.
@@ -66,7 +66,7 @@ pub struct SqliteStore {
     path: PathBuf,
     range: VirtualRange,
     connection: Mutex<Connection>,
-    /// What failed last, when that was logged, and how often it has failed since.
+    /// The last failure, when it was logged, and how often it has occurred since.
     failures: Mutex<Option<(Option<ErrorCode>, Instant, u64)>>,
 }
 
@@ -77,8 +77,8 @@ impl std::fmt::Debug for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens a file that is there already. Commands that only look, or take something away, make no new file where the
-    /// path is wrong.
+    /// Opens an existing file. It is for commands that only read or remove: with a wrong path they must not make a new
+    /// file.
     pub fn existing(path: &Path) -> Result<Self, Failure> {
         if !path.exists() {
             let what = format!("{}: there is no database", path.display());
@@ -104,7 +104,7 @@ impl SqliteStore {
         Ok(Self { path: path.to_owned(), range, connection, failures: Mutex::new(None) })
     }
 
-    /// The same for a role that runs: it hardly waits for others.
+    /// The same for a running role, which waits only `BUSY_SERVING` for other processes.
     pub fn serving(path: &Path, range: VirtualRange) -> Result<Self, Failure> {
         let store = Self::open(path, range)?;
         store.lock().busy_timeout(BUSY_SERVING).map_err(|error| failure(path, &error))?;
@@ -131,8 +131,8 @@ impl SqliteStore {
         rows.collect::<Result<_, _>>().map_err(|error| self.failed(&error))
     }
 
-    /// Lets the holder of a token sign up under a name, once; in place of an earlier invitation. Whether there was one
-    /// that still counted at `offer.made`.
+    /// Invites a name: the holder of the token may sign up, once. It replaces an earlier invitation; true if that one
+    /// was still valid at `offer.made`.
     pub fn invite(&self, name: &Fqdn, token: &str, offer: Offer) -> Result<bool, StoreError> {
         let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
         self.write(|transaction| {
@@ -145,7 +145,7 @@ impl SqliteStore {
         })
     }
 
-    /// Takes an invitation back. Whether there was one that still counted at `now`.
+    /// Removes an invitation; true if it was still valid at `now`.
     pub fn uninvite(&self, name: &Fqdn, now: Duration) -> Result<bool, StoreError> {
         self.write(|transaction| {
             let was_open = is_open(transaction, name, now)?;
@@ -154,7 +154,7 @@ impl SqliteStore {
         })
     }
 
-    /// Shuts a name out: it is no device any more, and no invitation brings it back. What there was of it at `now`.
+    /// Evicts a name: removes its device and its invitation. Returns which of them it had at `now`.
     pub fn evict(&self, name: &Fqdn, now: Duration) -> Result<Evicted, StoreError> {
         self.write(|transaction| {
             let invitation = is_open(transaction, name, now)?;
@@ -162,7 +162,7 @@ impl SqliteStore {
         })
     }
 
-    /// The invitations that can be used at `now`: whose, and until when (since 1970).
+    /// The invitations that are valid at `now`: each name, and when the invitation expires (since 1970).
     pub fn invitations(&self, now: Duration) -> Result<Vec<(Fqdn, Duration)>, StoreError> {
         self.read(|connection| {
             let sql = "SELECT name, until FROM invitations WHERE until >= ?1 AND key IS NULL ORDER BY name";
@@ -184,7 +184,7 @@ impl SqliteStore {
         })
     }
 
-    /// What an invitation is worth at `now` to the device with this public key.
+    /// Checks an invitation at `now`, for the device with this public key.
     pub fn invitation(
         &self,
         name: &Fqdn,
@@ -195,8 +195,8 @@ impl SqliteStore {
         self.read(|connection| invitation(connection, name, token, key, now))
     }
 
-    /// Uses the invitation up for this key and certificate and lets its name log in by certificate, if it is still
-    /// good; what it was worth.
+    /// If the invitation is still valid, uses it up for this key and certificate, and lets its name log in by
+    /// certificate. Returns the result of the check.
     pub fn take_invitation(
         &self,
         name: &Fqdn,
@@ -223,12 +223,12 @@ impl SqliteStore {
         })
     }
 
-    /// No method leaves a transaction half done, so a panic elsewhere while this was locked does no harm.
+    /// A poisoned lock is ignored: no method leaves a transaction half done.
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The roles only refuse the node that it was about; who runs the service has to know why.
+    /// Logs a failure for the operator. The role only refuses the node's request.
     fn failed(&self, error: &rusqlite::Error) -> StoreError {
         if let Some(unsaid) = self.shall_say(error.sqlite_error_code(), Instant::now()) {
             let database = self.path.display();
@@ -240,7 +240,7 @@ impl SqliteStore {
         StoreError::Backend(error.to_string())
     }
 
-    /// Whether a failure is to be logged, and how often the same was not since it was last.
+    /// Whether a failure has to be logged now; if so, how often it occurred since the last log line.
     fn shall_say(&self, what: Option<ErrorCode>, now: Instant) -> Option<u64> {
         let mut last = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *last {
@@ -272,7 +272,7 @@ impl SqliteStore {
     }
 }
 
-/// The file is its owner's alone, before anything is written to it.
+/// Lets only the owner read and write the file, before anything is written to it.
 fn protect(path: &Path) -> Result<(), Failure> {
     let result =
         std::fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).and_then(|file| {
@@ -292,7 +292,7 @@ fn protect(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// What helps against a failure of the database.
+/// The remedy for a failure of the database.
 fn remedy(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => LOCKED,
@@ -351,19 +351,19 @@ fn invitation(
         .map(|found| found.unwrap_or(Invitation::None))
 }
 
-/// Seconds as SQLite has them.
+/// Seconds as an SQLite integer.
 fn seconds(time: Duration) -> i64 {
     i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Whether a name has an invitation at `now` that was not used.
+/// Whether a name has a valid, unused invitation at `now`.
 fn is_open(connection: &Connection, name: &Fqdn, now: Duration) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM invitations WHERE name = ?1 AND until >= ?2 AND key IS NULL)";
     connection.query_row(sql, params![name.as_str(), seconds(now)], |row| row.get(0))
 }
 
-/// Removes a device, and what could bring it back: its common key, and its invitation. `name` says whose invitation
-/// where there may be no device. Whether there was a device.
+/// Removes a device, its common key, and its invitation, which could admit it again. `name` is for an invitation
+/// without a device. True if there was a device.
 fn remove(transaction: &Transaction<'_>, node: NodeId, name: Option<&Fqdn>) -> rusqlite::Result<bool> {
     let sql = "DELETE FROM invitations WHERE name = ?2 OR name IN (SELECT name FROM devices WHERE node = ?1)";
     transaction.execute(sql, params![node.0, name.map(Fqdn::as_str)])?;
@@ -397,8 +397,8 @@ fn addresses_of(connection: &Connection, name: &Fqdn) -> rusqlite::Result<Option
         .optional()
 }
 
-/// A device was enrolled: what an earlier device of its name did to its epoch does not count any more. Without its
-/// common key no recorded registration of the earlier device opens, so that none can be repeated under the new epochs.
+/// Resets a new device's epoch, so that an earlier device of its name has no influence. The common key goes too:
+/// without it no recorded registration of the earlier device decrypts, so none can be replayed under the new epochs.
 fn begin_anew(connection: &Connection, node: NodeId) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM common_keys WHERE node = ?1", params![node.0])?;
     connection.execute("DELETE FROM epochs WHERE node = ?1", params![node.0])?;
@@ -453,7 +453,7 @@ impl Store for SqliteStore {
     }
 
     fn allocate(&self, name: &Fqdn) -> Result<Virtual, StoreError> {
-        // Read before write: an address that is there costs no transaction.
+        // Reading comes first: a name that has its addresses needs no write transaction.
         if let Some(addresses) = self.addresses_of(name)? {
             return Ok(addresses);
         }
@@ -461,7 +461,7 @@ impl Store for SqliteStore {
             if let Some(addresses) = addresses_of(transaction, name)? {
                 return Ok(Some(addresses));
             }
-            // Pairs are never given back, so as many are taken as there are names.
+            // Pairs are never given back, so the number of names is the index of the next free pair.
             let taken: u32 = transaction.query_row("SELECT count(*) FROM addresses", [], |row| row.get(0))?;
             let Some(addresses) = self.range.pair(taken) else { return Ok(None) };
             transaction.execute(
@@ -488,7 +488,7 @@ impl Store for SqliteStore {
     }
 
     fn accept_epoch(&self, node: NodeId, epoch: u64) -> Result<bool, StoreError> {
-        // SQLite's integers are signed, so an epoch is eight big-endian bytes, which compare as the number does.
+        // SQLite's integers are signed, so an epoch is stored as eight big-endian bytes, which sort like the number.
         let bytes = epoch.to_be_bytes();
         self.write(|transaction| {
             let changed = transaction.execute(

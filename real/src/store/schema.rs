@@ -1,10 +1,10 @@
-//! The tables, and how an older file becomes a newer one. `user_version` counts the migrations that a file has had.
+//! The tables and their migrations. `user_version` is the number of migrations that were applied to a file.
 
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-/// Each brings a file one version further. Never change one: add another.
+/// The migrations, one for each version. Never change one: add another.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE devices (
@@ -52,7 +52,7 @@ impl From<rusqlite::Error> for SchemaError {
     }
 }
 
-/// Sets the connection up and runs the migrations that the file has not had.
+/// Configures the connection and runs the missing migrations.
 pub(super) fn prepare(connection: &mut Connection, busy: Duration) -> Result<(), SchemaError> {
     connection.busy_timeout(busy)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -65,7 +65,7 @@ pub(super) fn prepare(connection: &mut Connection, busy: Duration) -> Result<(),
         return Err(SchemaError::Newer(version));
     }
     if done == MIGRATIONS.len() {
-        // Nothing is written where nothing has to be: a full disk then stops nobody from reading.
+        // An up-to-date file is not written to, so that it can be read even if the disk is full.
         return Ok(());
     }
     for migration in &MIGRATIONS[done..] {

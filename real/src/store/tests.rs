@@ -4,7 +4,7 @@ fn open(path: &Path) -> SqliteStore {
     SqliteStore::open(path, VirtualRange::default()).unwrap()
 }
 
-/// An invitation that was made at the beginning of time.
+/// An invitation that was made at time zero.
 fn offer(until: Duration, replaces: bool) -> Offer {
     Offer { made: Duration::ZERO, until, replaces }
 }
