@@ -1,4 +1,4 @@
-//! What a host dropped, and why; each reason is counted under its name.
+//! The packets that a host dropped, counted by reason.
 
 use std::collections::BTreeMap;
 
@@ -21,13 +21,13 @@ macro_rules! losses {
 }
 
 losses! {
-    /// The bytes are no IP packet, or the transport header does not parse.
+    /// The bytes are not an IP packet, or the transport header does not parse.
     BadPacket "bad-packet",
     /// A checksum of IPv4, UDP or ICMP is wrong.
     BadChecksum "bad-checksum",
-    /// The destination is not an address of the interface that it came in by.
+    /// The destination is not an address of the interface at which it arrived.
     NotOurs "not-ours",
-    /// It came in by, or would go out of, an interface that is down.
+    /// The interface at which it arrived, or by which it would leave, is down.
     InterfaceDown "interface-down",
     /// No interface owns the source address.
     NoInterface "no-interface",
@@ -35,13 +35,13 @@ losses! {
     MixedFamilies "mixed-families",
     /// It must not be fragmented and is larger than the interface's MTU.
     LargerThanMtu "larger-than-mtu",
-    /// A fragment that was refused: a malformed or overlapping one, or too many packets in pieces.
+    /// A fragment that was refused: it is malformed or overlaps, or too many packets are incomplete.
     BadFragment "bad-fragment",
-    /// A fragment whose fellows did not come in time.
+    /// A fragment of a packet whose other fragments did not arrive in time.
     FragmentTimeout "fragment-timeout",
     /// A UDP datagram to a port that the role does not use.
     UnboundPort "unbound-port",
-    /// A protocol that the host does not speak there.
+    /// A protocol that the host does not use on that interface.
     UnknownProtocol "unknown-protocol",
     /// An ICMP message that has no effect: an error, or an answer that no application waits for.
     Icmp "icmp",
@@ -53,7 +53,7 @@ losses! {
     StreamLimit "stream-limit",
     /// A fragment on the virtual interface; applications send none.
     InnerFragment "inner-fragment",
-    /// A packet to the virtual interface before it had addresses, or not to one of them.
+    /// A packet to the virtual interface that is not to one of its addresses, or came before it had any.
     InnerNotOurs "inner-not-ours",
     /// A packet to the virtual interface that no application waits for.
     InnerUnclaimed "inner-unclaimed",

@@ -12,13 +12,13 @@
 //!              numbered interfaces              (NetBox)
 //! ```
 //!
-//! [`Host`] is the driver that [`cyphonic_core::machine`] describes: it runs turns of the role until nothing moves any
-//! more at this instant. All packets that arrive at one instant are one turn. A harness reaches in between engine
-//! runs: it gives commands, moves interfaces, starts applications, reads reports and events. After such a call the
-//! engine must ask the box for its outputs again.
+//! [`Host`] is the driver that [`cyphonic_core::machine`] describes: it runs turns of the role until there is nothing
+//! to do at this instant. All packets that arrive at one instant are inputs of one turn. Between engine runs a harness
+//! can give commands, change interfaces, start applications, and read reports and events. After such a call the engine
+//! must poll the box again.
 //!
-//! Dropped packets are counted, never an error: [`Host::losses`] for what the host dropped, [`Host::drops`] for what
-//! the role did. No clock, no randomness but the seed's, and nothing unbounded: every queue has its limit here.
+//! A dropped packet is counted and is never an error: [`Host::losses`] counts the host's drops, [`Host::drops`] the
+//! role's. All randomness comes from the seed, and every queue has a limit.
 
 pub mod apps;
 mod count;
@@ -58,13 +58,13 @@ pub use stack::{ADDRESS_LIMIT, DEVICE_QUEUE_LIMIT};
 pub use streams::{BACKLOG, STREAM_LIMIT, STREAM_WRITE_LIMIT};
 pub use underlay::{DontFragment, Interface, OUTBOX_LIMIT, PORT_LIMIT, all_but_port_4501};
 
-/// How many events wait to be drained.
+/// Most events that wait to be drained.
 pub const EVENT_LIMIT: usize = 1 << 20;
 
-/// How many different inner sources a host remembers.
+/// Most inner source addresses that a host remembers.
 pub const SOURCE_LIMIT: usize = 1 << 12;
 
-/// How many packets wait for a role that stands still: as many as fit a socket's usual buffer.
+/// Most packets that wait for a paused role: as many as fit into a socket's usual buffer.
 pub const PAUSED_LIMIT: usize = 256;
 
 /// How many turns a role may take at one instant before the host assumes an endless loop: far more than any scenario
@@ -76,7 +76,7 @@ const TURN_LIMIT: usize = 1 << 20;
 pub struct HostConfig {
     /// Its interfaces, by number.
     pub interfaces: Vec<Interface>,
-    /// The UDP ports that the role listens on. Those that it sends from are added by themselves.
+    /// The UDP ports that the role listens on. A port from which it sends is added automatically.
     pub udp_ports: Vec<u16>,
     /// The TCP port that the role listens on.
     pub listen_tcp: Option<u16>,
@@ -86,7 +86,7 @@ pub struct HostConfig {
     pub port_unreachable: bool,
     /// The virtual interface, for a node.
     pub virtual_interface: Option<TunConfig>,
-    /// Decides TCP sequence numbers and ports, and the numbers of applications.
+    /// The seed of TCP sequence numbers, ports, and the numbers of applications.
     pub seed: u64,
 }
 
@@ -109,11 +109,11 @@ impl HostConfig {
 pub struct Host<M: Machine> {
     machine: M,
     system: System<M::Command>,
-    /// What it takes to make the TCP streams anew: seed, MTU, the port to listen on.
+    /// The arguments of the TCP streams, to make them anew: seed, MTU, the port to listen on.
     stream_config: (u64, usize, Option<u16>),
-    /// When the role wants [`Input::Timeout`], and what for.
+    /// The timer for which the role waits.
     wait: Option<Due>,
-    /// Until when the role stands still.
+    /// When the pause of the role ends.
     paused: Option<Instant>,
 }
 
@@ -122,7 +122,7 @@ struct System<C> {
     underlay: Underlay,
     streams: Streams,
     tun: Option<Tun>,
-    /// What has arrived and the role has not taken.
+    /// Inputs that have arrived and that the role has not taken yet.
     arrivals: VecDeque<Input<C>>,
     events: VecDeque<(Instant, Event)>,
     drops: BTreeMap<DropReason, u64>,
@@ -173,15 +173,15 @@ impl<M: Machine> Host<M> {
         self.inject(now, Input::Command(command));
     }
 
-    /// Gives the role any input, as if driver, network or application had. Packets as they come from the network go in
-    /// by [`NetBox::handle_input`]; this is for what no wire would carry.
+    /// Gives the role any input, in the place of driver, network or application. Packets from the network go in by
+    /// [`NetBox::handle_input`]; this is for inputs that no wire would carry.
     pub fn inject(&mut self, now: Instant, input: Input<M::Command>) {
         self.system.arrivals.push_back(input);
         self.turns(now);
     }
 
-    /// The role crashes and another takes its place: all it knew is gone, its TCP connections too, without a word to
-    /// anyone. Applications and the virtual interface live on.
+    /// The role crashes, and another one takes its place. Its state and its TCP connections are lost, and no peer is
+    /// notified. Applications and the virtual interface stay.
     pub fn restart(&mut self, now: Instant, machine: M) {
         let (seed, mtu, listen) = self.stream_config;
         // Another seed: the new stack must not repeat the old one's sequence numbers.
@@ -195,8 +195,8 @@ impl<M: Machine> Host<M> {
         self.turns(now);
     }
 
-    /// The role stands still until then: its process is stopped. Inputs for it wait meanwhile, up to [`PAUSED_LIMIT`]
-    /// packets. Its host, its TCP connections and its applications go on.
+    /// Stops the role's process until then. Its inputs wait, up to [`PAUSED_LIMIT`] packets. Its host, its TCP
+    /// connections and its applications go on.
     pub fn pause(&mut self, until: Instant) {
         self.paused = self.paused.max(Some(until));
     }
@@ -206,8 +206,8 @@ impl<M: Machine> Host<M> {
         self.system.underlay.interfaces()
     }
 
-    /// Changes an interface: other addresses, up or down, another MTU. The role's TCP connections on an address that
-    /// is gone are closed. The role is not told: that is the harness's next command.
+    /// Changes an interface: other addresses, up or down, another MTU. The role's TCP connections on an address that is
+    /// gone are closed. The role is not notified: the harness does that by a command.
     ///
     /// # Panics
     /// If there is no such interface, and as [`Self::new`].
@@ -218,7 +218,7 @@ impl<M: Machine> Host<M> {
         self.turns(now);
     }
 
-    /// What the role reported since the last call, in order, without [`Event::Dropped`], which is only counted.
+    /// The events of the role since the last call, in order. [`Event::Dropped`] is not among them: it is only counted.
     pub fn drain_events(&mut self) -> Vec<(Instant, Event)> {
         self.system.events.drain(..).collect()
     }
@@ -238,7 +238,7 @@ impl<M: Machine> Host<M> {
         self.system.delivered
     }
 
-    /// From whom these packets said they were; at most [`SOURCE_LIMIT`] of them.
+    /// The inner source addresses of these packets; at most [`SOURCE_LIMIT`].
     pub fn sources(&self) -> &BTreeSet<IpAddr> {
         &self.system.sources
     }
@@ -260,7 +260,7 @@ impl<M: Machine> Host<M> {
         id
     }
 
-    /// What an application has seen so far.
+    /// The report of an application so far.
     ///
     /// # Panics
     /// If there is no such application, or its report was taken.
@@ -283,7 +283,7 @@ impl<M: Machine> Host<M> {
         self.system.tun.as_ref().map_or(&[], |tun| tun.sinks.records())
     }
 
-    /// What arrived at this host's UDP sink ([`UDP_SINK_PORT`]) of the flow that `sender` names
+    /// The datagrams that arrived at this host's UDP sink ([`UDP_SINK_PORT`]) of the flow that `sender` names
     /// [`apps::FlowReport::flow`].
     pub fn flow(&self, sender: IpAddr, flow: u64) -> Option<&Arrivals> {
         let flows = self.system.tun.as_ref()?.sinks.flows();
@@ -296,7 +296,7 @@ impl<M: Machine> Host<M> {
         flows.map(|(&(from, flow), arrivals)| (from, flow, arrivals))
     }
 
-    /// Runs turns until nothing moves any more at `now`.
+    /// Runs turns until there is nothing to do at `now`.
     fn turns(&mut self, now: Instant) {
         if self.paused.is_some_and(|until| until <= now) {
             self.paused = None;
@@ -320,7 +320,7 @@ impl<M: Machine> Host<M> {
 }
 
 impl<C> System<C> {
-    /// Takes a packet that comes in by an interface.
+    /// Takes a packet that arrives at an interface.
     fn receive(&mut self, now: Instant, iface: usize, packet: Vec<u8>, is_paused: bool) {
         match self.underlay.receive(now, iface, packet, &mut self.losses) {
             Some(Arrival::Datagram { local, remote, payload }) => {
@@ -341,7 +341,7 @@ impl<C> System<C> {
         }
     }
 
-    /// Collects what TCP and applications have for the role. Returns whether there is anything.
+    /// Collects inputs from TCP and applications; true if there are any.
     fn gather(&mut self, now: Instant, is_paused: bool) -> bool {
         while let Some((id, input)) = self.streams.next(now) {
             self.arrivals.push_back(Input::Stream(id, input));
@@ -354,14 +354,14 @@ impl<C> System<C> {
         !self.arrivals.is_empty() || self.tun.as_mut().is_some_and(|tun| tun.has_packet(now, &mut self.losses))
     }
 
-    /// Puts on the wires what TCP has to send.
+    /// Sends the packets of TCP.
     fn send_streams(&mut self) {
         while let Some((source, packet)) = self.streams.sent() {
             self.underlay.send(source, packet, &mut self.losses);
         }
     }
 
-    /// The role hands a packet to the virtual interface.
+    /// Gives a packet of the role to the virtual interface.
     fn deliver(&mut self, packet: Bytes) {
         self.delivered += 1;
         if let Some(ip) = Ip::parse(&packet).filter(|_| self.sources.len() < SOURCE_LIMIT) {

@@ -1,4 +1,4 @@
-//! The virtual interface as an application sees it: its configuration, and the way out to the role.
+//! The virtual interface as an application uses it: its configuration, and the queue to the role.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,7 @@ use super::count::{Loss, Losses, count};
 use super::headers;
 use crate::net::packet;
 
-/// How many packets may wait between applications and the role, each way.
+/// Most packets that wait between applications and the role, in each direction.
 pub const TUN_QUEUE_LIMIT: usize = 16_384;
 
 /// The virtual interface of a node.
@@ -24,13 +24,13 @@ pub struct TunConfig {
 }
 
 impl Default for TunConfig {
-    /// 1,280 bytes, the least that IPv6 asks of a link (RFC 8200 §5), and DNS at 198.18.0.1.
+    /// An MTU of 1,280 bytes, the least that IPv6 permits (RFC 8200 §5), and DNS at 198.18.0.1.
     fn default() -> Self {
         Self { mtu: 1280, dns: SocketAddr::from(([198, 18, 0, 1], 53)) }
     }
 }
 
-/// The way out of an application.
+/// Lets an application send.
 pub(super) struct Outlet<'a> {
     pub(super) now: Instant,
     pub(super) config: &'a TunConfig,
@@ -51,7 +51,7 @@ pub(super) enum Unsent {
 }
 
 impl Outlet<'_> {
-    /// Our virtual address of the same family as `peer`.
+    /// This node's virtual address of the same family as `peer`.
     pub(super) fn source_for(&self, peer: IpAddr) -> Result<IpAddr, Unsent> {
         let ours = self.addresses.ok_or(Unsent::NoAddress)?;
         Ok(if peer.is_ipv4() { ours.v4.into() } else { ours.v6.into() })

@@ -1,4 +1,4 @@
-//! Where flows end: a TCP sink that hashes what it gets and says so, and a UDP sink that keeps count.
+//! The ends of flows: a TCP sink that answers with the hash of the received bytes, and a UDP sink that counts.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,11 +13,11 @@ use super::count::{Loss, Losses, count};
 use super::ports::{BUFFER, SILENCE, TCP_SINK_PORT};
 use super::stack::{TcpStack, remote_of};
 
-/// How many TCP connections one host's sink serves at once.
+/// Most TCP connections that one host's sink serves at once.
 pub const SINK_CONNECTION_LIMIT: usize = 256;
-/// How many connections, and how many UDP flows, one host's sinks remember; later ones are served but not recorded.
+/// Most connections, and most UDP flows, that one host's sinks record. Later ones are served but not recorded.
 pub const SINK_RECORD_LIMIT: usize = 4096;
-/// How many connections may be half open at once.
+/// Most half-open connections.
 const BACKLOG: usize = 2;
 
 /// One connection to the TCP sink.
@@ -25,13 +25,13 @@ const BACKLOG: usize = 2;
 pub struct SinkRecord {
     /// The sender.
     pub remote: SocketAddr,
-    /// When the connection stood.
+    /// When the connection was established.
     pub opened: Instant,
     /// Bytes received.
     pub bytes: u64,
-    /// Their SHA-256, once the sender said that this was all.
+    /// Their SHA-256, once the sender has closed its half.
     pub sha256: Option<[u8; 32]>,
-    /// When it said so, or when the connection broke.
+    /// When the sender closed its half, or when the connection broke.
     pub closed: Option<Instant>,
 }
 
@@ -59,7 +59,7 @@ impl Sinks {
         &self.flows
     }
 
-    /// Takes a datagram of a flow. `false` if it is none, or of too many flows.
+    /// Takes a datagram of a flow; false if it is not one, or if there are too many flows.
     pub(super) fn datagram(&mut self, now: Instant, from: SocketAddr, payload: &[u8]) -> bool {
         let Some(header) = FlowHeader::read(payload) else { return false };
         let key = (from, header.flow);
@@ -69,7 +69,7 @@ impl Sinks {
         self.flows.entry(key).or_default().note(now, header.sequence)
     }
 
-    /// Serves the TCP connections. Whether the stack must be polled again.
+    /// Serves the TCP connections; true if the stack must be polled again.
     pub(super) fn service(&mut self, now: Instant, stack: &mut TcpStack, losses: &mut Losses) -> bool {
         let mut again = self.accept(now, stack, losses);
         let Self { connections, records, .. } = self;
@@ -93,7 +93,7 @@ impl Sinks {
                 State::CloseWait => {
                     let digest = connection.hash.clone().finish();
                     let digest: [u8; 32] = digest.as_ref().try_into().expect("SHA-256 has 32 bytes");
-                    // Nothing else was ever written, so there is room.
+                    // The hash is the only thing that is ever written, so there is room.
                     let sent = socket.send_slice(&digest);
                     debug_assert_eq!(sent, Ok(digest.len()));
                     record.sha256 = Some(digest);

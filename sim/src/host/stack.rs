@@ -1,11 +1,11 @@
 //! TCP by smoltcp, wrapped so that packets go in and come out as plain bytes.
 //!
-//! Both the underlay (the conventional login) and the virtual interface (applications) have one [`TcpStack`]. It sees
-//! nothing but TCP: everything else on an interface is the host's own work. Congestion control is Reno, whose
-//! arithmetic is integer; smoltcp's Cubic uses floating point and would not give the same bytes on every machine.
+//! Both the underlay (the conventional login) and the virtual interface (applications) have one [`TcpStack`]. It gets
+//! only TCP packets; the host handles all others. Congestion control is Reno, whose arithmetic is integer; smoltcp's
+//! Cubic uses floating point and would not give the same bytes on every machine.
 //!
-//! smoltcp counts microseconds; the host's nanoseconds are rounded down. It takes no notice of ICMP, so a path that is
-//! narrower than the interface's MTU stops a TCP connection: its MSS follows the MTU given to [`TcpStack::new`].
+//! smoltcp counts microseconds; the host's nanoseconds are rounded down. It ignores ICMP. Its MSS follows the MTU given
+//! to [`TcpStack::new`], so a TCP connection stalls on a path with a smaller MTU.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,13 +17,13 @@ use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxT
 use smoltcp::socket::tcp::{CongestionControl, ConnectError, ListenError, Socket, SocketBuffer, State};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
-/// How many IP addresses one TCP stack can have (smoltcp's `iface-max-addr-count-8`).
+/// Most IP addresses of one TCP stack (smoltcp's `iface-max-addr-count-8`).
 pub const ADDRESS_LIMIT: usize = 8;
 
-/// How many packets may wait on either side of a TCP stack; more are dropped, as on a full device queue.
+/// Most packets that wait on either side of a TCP stack. More are dropped, as on a full device queue.
 pub const DEVICE_QUEUE_LIMIT: usize = 4096;
 
-/// When smoltcp says "now" again after it was polled, it is asked again this much later.
+/// If smoltcp's deadline is still "now" after a poll, it is polled again this much later.
 const STUCK: Duration = Duration::from_millis(1);
 
 /// A set of TCP sockets on a set of addresses.
@@ -32,20 +32,20 @@ pub(super) struct TcpStack {
     device: Queues,
     sockets: SocketSet<'static>,
     retired: Vec<SocketHandle>,
-    /// Sockets that listen without buffers yet, and how large theirs are: most never hear anything, and buffers are
-    /// large.
+    /// Listening sockets without buffers, and the size of the buffers that they get with their first packet. Most
+    /// listeners never get one, and buffers are large.
     bare: Vec<(SocketHandle, usize)>,
 }
 
 impl TcpStack {
-    /// A stack without addresses. `mtu` is the largest IP packet in bytes; it decides the MSS (RFC 6691). `seed`
-    /// decides the initial sequence numbers.
+    /// A stack without addresses. `mtu` is the largest IP packet in bytes; it determines the MSS (RFC 6691). `seed`
+    /// determines the initial sequence numbers.
     pub(super) fn new(seed: u64, mtu: usize) -> Self {
         let mut device = Queues { received: VecDeque::new(), sent: VecDeque::new(), mtu };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut device, smoltcp::time::Instant::ZERO);
-        // Any gateway will do: there is no neighbour to look up on a medium of IP packets.
+        // The gateway's address does not matter: a medium of IP packets has no neighbour discovery.
         let routes = interface.routes_mut();
         routes.add_default_ipv4_route(Ipv4Addr::new(192, 0, 2, 1)).expect("an empty table has room");
         routes.add_default_ipv6_route(Ipv6Addr::LOCALHOST).expect("an empty table has room");
@@ -66,7 +66,7 @@ impl TcpStack {
         });
     }
 
-    /// Gives it a packet. `false`: the queue was full and the packet is gone.
+    /// Gives it a packet; false if the queue was full and the packet is dropped.
     pub(super) fn receive(&mut self, packet: Vec<u8>) -> bool {
         for (handle, buffer) in std::mem::take(&mut self.bare) {
             let bare = self.socket(handle);
@@ -82,7 +82,7 @@ impl TcpStack {
         room
     }
 
-    /// Works through what arrived and what is due at `now`.
+    /// Handles arrived packets and due timers.
     pub(super) fn poll(&mut self, now: Instant) {
         self.interface.poll(micros(now), &mut self.device, &mut self.sockets);
         let mut retired = std::mem::take(&mut self.retired);
@@ -120,8 +120,7 @@ impl TcpStack {
         Ok(self.sockets.add(socket))
     }
 
-    /// Waits for one connection to `port` on any address. Nothing but the timeout of the socket may be set before it
-    /// has one.
+    /// Listens for one connection to `port` on any address. Until there is one, only the socket's timeout may be set.
     pub(super) fn listen(&mut self, port: u16, buffer: usize) -> Result<SocketHandle, ListenError> {
         let mut socket = new_socket(0);
         socket.listen(port)?;
@@ -135,13 +134,13 @@ impl TcpStack {
         self.sockets.get_mut(handle)
     }
 
-    /// Closes the connection in order and removes the socket when it is over. The handle must not be used again.
+    /// Closes the connection gracefully, and removes the socket when it is closed. The handle must not be used again.
     pub(super) fn retire(&mut self, handle: SocketHandle) {
         self.socket(handle).close();
         self.retired.push(handle);
     }
 
-    /// Removes the socket if its connection is over and nothing is left to say (a reset included).
+    /// Removes the socket if its connection is closed and nothing is left to send, a reset included.
     pub(super) fn remove_if_over(&mut self, handle: SocketHandle) -> bool {
         let socket = self.sockets.get::<Socket<'_>>(handle);
         let over = socket.state() == State::Closed && socket.remote_endpoint().is_none();
@@ -168,7 +167,7 @@ fn micros(now: Instant) -> smoltcp::time::Instant {
     smoltcp::time::Instant::from_micros((now.as_nanos() / 1000).cast_signed())
 }
 
-/// smoltcp's idea of a device, as two bounded queues.
+/// A device for smoltcp: two bounded queues.
 struct Queues {
     received: VecDeque<Vec<u8>>,
     sent: VecDeque<Vec<u8>>,

@@ -1,9 +1,9 @@
 //! The TCP connections of a role on the underlay.
 //!
-//! [`StreamOutput`]s go in, [`StreamInput`]s come out. A role hears [`StreamInput::Closed`] once, and only if it did
-//! not close the connection itself; after its own [`StreamOutput::Close`] it hears nothing more of that connection.
-//! When the peer closes its half, what the role wrote before is still sent, then our half is closed too. A connection
-//! whose local address goes away is closed.
+//! [`StreamOutput`]s go in, [`StreamInput`]s come out. A role gets [`StreamInput::Closed`] once, and only if it did not
+//! close the connection itself. After its own [`StreamOutput::Close`] it gets no more inputs of that connection. When
+//! the peer closes its half, bytes that the role wrote before are still sent, and then our half is closed too. A
+//! connection whose local address goes away is closed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -19,19 +19,19 @@ use super::stack::{TcpStack, remote_of};
 use super::underlay::Underlay;
 use crate::net::packet::Ip;
 
-/// How many connections a role may have, those that are closing included.
+/// Most connections of a role, including those that are closing.
 pub const STREAM_LIMIT: usize = 1024;
-/// How many bytes a role may write ahead of what TCP takes; a role that writes more loses the connection.
+/// Most bytes that wait for TCP. If a role writes more, the connection is aborted.
 pub const STREAM_WRITE_LIMIT: usize = 1 << 20;
-/// How many connections may be half open at once.
+/// Most half-open connections.
 pub const BACKLOG: usize = 16;
-/// Bytes of TCP buffer each way.
+/// Bytes of TCP buffer in each direction.
 const BUFFER: usize = 16 * 1024;
-/// How long a handshake waits for its answer: a SYN and three repetitions.
+/// How long a handshake waits for its answer: a SYN and three retransmissions.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long the peer may say nothing while we wait for its acknowledgement: data and four repetitions.
+/// How long the peer may be silent while data are not acknowledged: four retransmissions.
 const UNANSWERED: Duration = Duration::from_secs(30);
-/// How long the peer may say nothing at all.
+/// Idle timeout: how long the peer may be silent.
 const IDLE: Duration = Duration::from_secs(60);
 /// Ids of accepted connections start here ([`StreamInput::Accepted`]).
 const FIRST_ACCEPTED: u64 = 1 << 32;
@@ -58,18 +58,19 @@ struct Connection {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum StreamStage {
-    /// Our connect is not answered yet.
+    /// Our SYN is not answered yet.
     Connecting,
-    /// Both know of it.
+    /// The connection is established.
     Open,
-    /// The role closed it, or was told that it is closed: whatever is unsent goes out, then we close.
+    /// The role closed it, or was told that it is closed. Unsent bytes are sent, and then our half is closed.
     Closing,
     /// Our half is closed.
     Closed,
 }
 
 impl Streams {
-    /// `seed` decides sequence numbers and ports, `mtu` the MSS. With `listen`, connections to that port are accepted.
+    /// `seed` determines sequence numbers and ports, `mtu` the MSS. With `listen`, connections to that port are
+    /// accepted.
     pub(super) fn new(seed: u64, mtu: usize, listen: Option<u16>) -> Self {
         let span = u64::from(EPHEMERAL.end - EPHEMERAL.start);
         let mut streams = Self {
@@ -100,7 +101,7 @@ impl Streams {
         self.dirty = true;
     }
 
-    /// Does what the role asks.
+    /// Carries out an output of the role.
     pub(super) fn apply(&mut self, id: StreamId, output: StreamOutput, underlay: &Underlay, losses: &mut Losses) {
         self.dirty = true;
         match output {
@@ -136,7 +137,7 @@ impl Streams {
         }
     }
 
-    /// The next thing that happened, for the role.
+    /// The next input for the role.
     pub(super) fn next(&mut self, now: Instant) -> Option<(StreamId, StreamInput)> {
         if self.dirty || self.deadline.is_some_and(|at| at <= now) {
             self.dirty = false;
@@ -174,7 +175,7 @@ impl Streams {
         true
     }
 
-    /// Moves bytes and states between sockets and role. Whether the stack must be polled again.
+    /// Moves bytes and states between sockets and role; true if the stack must be polled again.
     fn service(&mut self) -> bool {
         let mut again = self.accept();
         let mut over = Vec::new();
@@ -267,7 +268,7 @@ impl Connection {
             socket.close();
             again = true;
         }
-        // smoltcp's one timeout runs whenever the peer is silent, so it is set to what silence means just now.
+        // smoltcp has one timeout, which runs whenever the peer is silent. So it is set by the present state.
         let waiting = self.state == StreamStage::Closed || socket.send_queue() > 0;
         socket.set_timeout(match socket.state() {
             State::TimeWait => None,

@@ -1,11 +1,11 @@
-//! The virtual interface of a node and what runs on it.
+//! The virtual interface of a node, with its applications and services.
 //!
 //! The role's [`Output::Packet`](cyphonic_core::machine::Output::Packet) comes in here; what applications send goes to
 //! the role as [`Input::Packet`](cyphonic_core::machine::Input::Packet). TCP is smoltcp's; UDP and ICMP are read and
-//! written by hand, so that a probe is one packet of exactly the size asked for. Every packet that applications send
-//! forbids fragmentation, as path MTU discovery does everywhere today, and fragments are not taken.
+//! written by hand, so that a probe is one packet of exactly the size asked for. Every packet of an application has DF
+//! set, because it uses path MTU discovery. Fragments are dropped.
 //!
-//! Three services answer without being started: ICMP echo, UDP echo (port 7, RFC 862), and two sinks, for TCP and UDP.
+//! These services always run: ICMP echo, UDP echo (port 7, RFC 862), a TCP sink and a UDP sink.
 
 use std::collections::VecDeque;
 
@@ -53,7 +53,7 @@ impl Tun {
         self.addresses
     }
 
-    /// Gives the interface its addresses; once they are there, the same ones change nothing.
+    /// Gives the interface its addresses. Idempotent for the same addresses.
     pub(super) fn configure(&mut self, addresses: Virtual) {
         if self.addresses != Some(addresses) {
             self.stack.set_addresses([addresses.v4.into(), addresses.v6.into()].into_iter());
@@ -62,7 +62,7 @@ impl Tun {
         }
     }
 
-    /// Something happened that applications must be woken for.
+    /// Notes that applications must be woken.
     pub(super) fn touch(&mut self) {
         self.dirty = true;
     }
@@ -83,7 +83,7 @@ impl Tun {
         self.outbound.pop_front()
     }
 
-    /// Whether there is a packet for the role; lets applications work first.
+    /// Whether there is a packet for the role. Applications run first.
     pub(super) fn has_packet(&mut self, now: Instant, losses: &mut Losses) -> bool {
         if self.dirty || self.deadline.is_some_and(|at| at <= now) {
             self.dirty = false;
@@ -96,8 +96,8 @@ impl Tun {
         self.deadline
     }
 
-    /// Gives applications the packets that came, one by one: a TCP stack that gets several segments at once
-    /// acknowledges them by one packet, and the sender's slow start counts packets.
+    /// Gives received packets to applications one by one. A TCP stack that gets several segments at once acknowledges
+    /// them by one packet, and the sender's slow start counts acknowledgements.
     fn work(&mut self, now: Instant, losses: &mut Losses) {
         while let Some(packet) = self.inbound.pop_front() {
             if let Err(loss) = self.accept(now, &packet, losses) {
@@ -109,7 +109,7 @@ impl Tun {
         self.deadline = [self.stack.deadline(now), self.apps.deadline()].into_iter().flatten().min();
     }
 
-    /// Lets applications and TCP do what there is to do now.
+    /// Runs applications and TCP at this instant.
     fn serve(&mut self, now: Instant, losses: &mut Losses) {
         let Self { config, addresses, stack, apps, sinks, outbound, .. } = self;
         let mut outlet = Outlet { now, config, addresses: *addresses, queue: outbound, losses };
@@ -119,7 +119,7 @@ impl Tun {
                 stack.poll(now);
                 let again = sinks.service(now, stack, outlet.losses) | apps.service(now, stack);
                 while let Some(packet) = stack.sent() {
-                    // Only a packet of smoltcp's own; it keeps to the MTU, and a full queue is counted.
+                    // The packet is smoltcp's, so it fits the MTU. A full queue is counted.
                     let _ = outlet.push(Some(packet));
                 }
                 if !again {
@@ -144,7 +144,7 @@ impl Tun {
             protocol::UDP => {
                 let udp = headers::udp(&ip)?;
                 match udp.destination.port() {
-                    // What cannot be sent back is lost, as it would be on a real host.
+                    // A datagram that cannot be sent back is lost, as on a real host.
                     UDP_ECHO_PORT => outlet.udp(UDP_ECHO_PORT, udp.source, udp.payload).is_ok(),
                     UDP_SINK_PORT => sinks.datagram(now, udp.source, udp.payload),
                     port => apps.receive(port, &Inbound::Datagram { from: udp.source, payload: udp.payload }, now),

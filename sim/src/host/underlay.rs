@@ -18,15 +18,15 @@ use crate::net::packet::{
     parse_icmp_error, protocol,
 };
 
-/// How many packets may wait to be sent.
+/// Most packets that wait to be sent.
 pub const OUTBOX_LIMIT: usize = 65_536;
 
-/// How many UDP ports a role may use.
+/// Most UDP ports of a role.
 pub const PORT_LIMIT: usize = 256;
 
-/// To how many hosts a path MTU may be known.
+/// Most hosts whose path MTU is remembered.
 pub(super) const PATH_LIMIT: usize = 1024;
-/// No path has less (RFC 8200 §5, RFC 791).
+/// The least MTU of a path, for IPv6 and IPv4 (RFC 8200 §5, RFC 791).
 const LEAST_MTU: [usize; 2] = [1280, 68];
 
 /// An interface of a host.
@@ -47,17 +47,17 @@ impl Interface {
     }
 }
 
-/// Whether a UDP datagram must not be fragmented, at the source or on the way (IPv4's DF; on IPv6 only the source
-/// could).
+/// Whether a UDP datagram must not be fragmented, by the source or on the path (IPv4's DF). For IPv6 only the source
+/// could.
 pub type DontFragment = fn(&Transmit) -> bool;
 
-/// Lets the conventional method's port fragment (it knows nothing of path MTU) and nothing else: QUIC must not be
-/// fragmented (RFC 9000 §14).
+/// Allows fragmentation for the conventional method's port only. That method has no path MTU discovery; QUIC must not
+/// be fragmented (RFC 9000 §14).
 pub fn all_but_port_4501(transmit: &Transmit) -> bool {
     transmit.local.port() != 4501 && transmit.remote.port() != 4501
 }
 
-/// What came in for the role.
+/// An arrival for the role.
 pub(super) enum Arrival {
     Datagram {
         local: SocketAddr,
@@ -76,8 +76,8 @@ pub(super) struct Underlay {
     port_unreachable: bool,
     reassembler: Reassembler,
     identification: u32,
-    /// The path MTU to hosts beyond a link narrower than ours, as routers told (RFC 8201). Only for what may be
-    /// fragmented: the rest finds out by itself.
+    /// Path MTUs smaller than the interface's, from ICMP errors (RFC 8201). They are used only for packets that may be
+    /// fragmented: QUIC has its own discovery.
     path_mtu: BTreeMap<IpAddr, usize>,
 }
 
@@ -133,7 +133,7 @@ impl Underlay {
             self.ports.insert(transmit.local.port());
         }
         self.identification = self.identification.wrapping_add(1);
-        // Zero is what unfragmentable packets carry.
+        // Identification zero is for packets with DF.
         let options =
             if whole { headers::whole() } else { headers::fragmentable((self.identification % 0xffff) as u16 + 1) };
         let Some(packet) = packet::udp(transmit.local, transmit.remote, options, &transmit.payload) else {
@@ -170,7 +170,7 @@ impl Underlay {
         self.push(iface, packet, losses);
     }
 
-    /// Takes an IP packet that came in, and answers ICMP.
+    /// Takes a received IP packet, and answers ICMP echo requests.
     pub(super) fn receive(
         &mut self,
         now: Instant,
@@ -234,7 +234,7 @@ impl Underlay {
         Ok(Arrival::Datagram { local: udp.destination, remote: udp.source, payload: BytesMut::from(udp.payload) })
     }
 
-    /// Takes to heart what a router says of a packet of ours that was too big for it.
+    /// Learns a path MTU from a Packet Too Big about one of our packets.
     fn learn_path_mtu(&mut self, packet: &[u8]) {
         let Some(quote) = parse_icmp_error(packet) else { return };
         let (IcmpError::TooBig { mtu }, Some(about)) = (quote.error, Ip::parse_quoted(quote.packet)) else { return };

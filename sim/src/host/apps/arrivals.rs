@@ -1,16 +1,16 @@
-//! What arrived of a numbered flow.
+//! The arrivals of numbered flows.
 
 use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 
-/// How many packets one flow can have.
+/// Most packets of one flow.
 pub const FLOW_LIMIT: u64 = 1 << 20;
 
-/// What arrived of a numbered flow.
+/// The arrivals of one numbered flow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arrivals {
-    /// Different packets.
+    /// Packets that arrived, each counted once.
     pub received: u64,
     /// Packets that had arrived before.
     pub duplicates: u64,
@@ -25,7 +25,7 @@ pub struct Arrivals {
     /// When the last new packet arrived.
     pub last: Option<Instant>,
     highest: Option<u64>,
-    /// One bit a sequence number.
+    /// One bit for each sequence number.
     seen: Vec<u64>,
     /// Numbers and times of new packets, in the order of arrival.
     order: Vec<(u64, Instant)>,
@@ -43,7 +43,7 @@ impl Arrivals {
         &self.order
     }
 
-    /// Notes one arrival. `false` if no flow is that long.
+    /// Notes one arrival; false if the sequence number is not below [`FLOW_LIMIT`].
     pub(crate) fn note(&mut self, now: Instant, sequence: u64) -> bool {
         if sequence >= FLOW_LIMIT {
             return false;

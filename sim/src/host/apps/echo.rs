@@ -1,4 +1,4 @@
-//! ICMP echo: one probe, one packet of exactly the size asked for, one answer compared byte for byte.
+//! ICMP echo. A probe is one packet of exactly the given size. Its answer is compared byte for byte.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::host::headers::overhead;
 use crate::host::outlet::{Outlet, Unsent};
 use crate::net::packet::IcmpError;
 
-/// How many probes one application can send: sequence numbers have 16 bits (RFC 792).
+/// Most probes of one application: sequence numbers have 16 bits (RFC 792).
 pub const PROBE_LIMIT: u32 = 65_536;
 
 /// ICMP echo requests to one peer.
@@ -18,7 +18,7 @@ pub const PROBE_LIMIT: u32 = 65_536;
 pub struct Echo {
     /// How many; at most [`PROBE_LIMIT`] are sent.
     pub count: u32,
-    /// From one to the next.
+    /// The time between two requests.
     pub interval: Duration,
     /// How large each is.
     pub size: EchoSize,
@@ -27,7 +27,7 @@ pub struct Echo {
 }
 
 impl Default for Echo {
-    /// What `ping` does: 56 bytes of payload every second, here ten times, each waiting ten seconds.
+    /// As `ping`: 56 bytes of payload every second. Here ten times, and each waits ten seconds.
     fn default() -> Self {
         Self {
             count: 10,
@@ -41,13 +41,13 @@ impl Default for Echo {
 /// The size of a probe in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EchoSize {
-    /// Of what follows the ICMP header.
+    /// Bytes after the ICMP header.
     Payload(usize),
-    /// Of the whole IP packet; at least 28 on IPv4, 48 on IPv6.
+    /// Bytes of the whole IP packet; at least 28 for IPv4, 48 for IPv6.
     Packet(usize),
 }
 
-/// What came of one probe.
+/// The outcome of one probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeOutcome {
     /// No answer yet.
@@ -75,7 +75,7 @@ pub enum ProbeOutcome {
 pub struct Probe {
     /// When it was sent.
     pub sent: Instant,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: ProbeOutcome,
 }
 
@@ -88,9 +88,9 @@ pub struct EchoReport {
     pub packet_bytes: usize,
     /// Right answers to a probe that was answered before.
     pub duplicates: u64,
-    /// Right answers to a probe that was given up before.
+    /// Right answers that came after the timeout of their probe.
     pub late: u64,
-    /// Answers that are not what was sent.
+    /// Answers with other bytes than were sent.
     pub corrupt: u64,
     peer: Option<IpAddr>,
 }
@@ -145,7 +145,7 @@ impl EchoReport {
     }
 }
 
-/// The application's number, the probe's, and filling; as much of it as fits.
+/// The application's number, the probe's number, and filler, cut to the length.
 fn payload(nonce: u64, seq: u16, len: usize) -> Vec<u8> {
     let mut head = [0; 12];
     head[..8].copy_from_slice(&nonce.to_be_bytes());
@@ -169,7 +169,7 @@ impl EchoTask {
         Self { echo, peer, ident, nonce, next: now, oldest: 0 }
     }
 
-    /// Sends what is due and gives up what waited too long. Whether nothing is left to do.
+    /// Sends due probes and gives up those that have waited too long; true if nothing is left to do.
     pub(super) fn wake(&mut self, outlet: &mut Outlet<'_>, report: &mut EchoReport) -> bool {
         while self.to_send(report) && self.next <= outlet.now {
             self.send(outlet, report);

@@ -1,4 +1,4 @@
-//! UDP at a steady rate, numbered.
+//! Numbered UDP datagrams at a steady rate.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -27,12 +27,12 @@ pub struct Flow {
     pub end: FlowEnd,
 }
 
-/// What becomes of a flow at the peer.
+/// What the peer does with a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowEnd {
-    /// It is sent back, and what comes back is in the sender's report.
+    /// The peer sends it back, and the sender's report counts the returned datagrams.
     Echo,
-    /// It is counted there ([`crate::host::Host::flows`]).
+    /// The peer counts it ([`crate::host::Host::flows`]).
     Sink,
 }
 
@@ -47,9 +47,9 @@ pub struct FlowReport {
     pub begun: Option<Instant>,
     /// What came back ([`FlowEnd::Echo`]).
     pub returned: Arrivals,
-    /// How often the path said Packet Too Big.
+    /// The number of Packet Too Big messages from the path.
     pub too_big: u64,
-    /// How often it said anything else by ICMP.
+    /// The number of other ICMP errors.
     pub refused: u64,
     /// Names this flow in the peer's [`crate::host::Host::flows`].
     pub flow: u64,
@@ -120,7 +120,7 @@ impl FlowTask {
         Self { flow, started, port, nonce, destination: SocketAddr::new(peer, service), next: 0 }
     }
 
-    /// Sends what is due. Whether nothing is left to do or to wait for.
+    /// Sends due datagrams; true if nothing is left to do or to wait for.
     pub(super) fn wake(&mut self, outlet: &mut Outlet<'_>, report: &mut FlowReport) -> bool {
         report.flow = self.nonce;
         report.begun = Some(self.started);
@@ -140,7 +140,7 @@ impl FlowTask {
         if self.next < self.flow.count { self.due(self.next) } else { self.due(self.next.saturating_sub(1)) + LINGER }
     }
 
-    /// When a datagram is to be sent: counted from the start, so that rounding does not add up.
+    /// When a datagram has to be sent. It is computed from the start, so that rounding errors do not add up.
     fn due(&self, sequence: u64) -> Instant {
         let nanos = u128::from(sequence) * self.flow.interval.as_nanos();
         self.started + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))

@@ -1,4 +1,4 @@
-//! A stub resolver: one question, asked every second until it is answered (RFC 1035 §4.2.1).
+//! A stub resolver: one query, sent every second until it is answered (RFC 1035 §4.2.1).
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -21,7 +21,7 @@ const GIVE_UP: Duration = Duration::from_secs(10);
 pub struct Resolution {
     /// How many queries were sent.
     pub queries: u32,
-    /// When the answer came, or hope was given up.
+    /// When the answer came, or when the resolver gave up.
     pub finished: Option<Instant>,
     /// The address, or why there is none.
     pub result: Option<Result<IpAddr, ResolveError>>,
@@ -41,7 +41,7 @@ pub enum ResolveError {
 pub(super) struct Resolver {
     started: Instant,
     next: Instant,
-    /// Whom the last query went to.
+    /// The server of the last query.
     server: Option<SocketAddr>,
     query: Vec<u8>,
     id: u16,
@@ -62,7 +62,7 @@ impl Resolver {
         Self { started, next: started, server: None, query, id, kind }
     }
 
-    /// Asks, asks again, or gives up.
+    /// Sends the query, sends it again, or gives up.
     pub(super) fn wake(&mut self, outlet: &mut Outlet<'_>, port: u16, resolution: &mut Resolution) {
         if resolution.result.is_some() {
             return;
@@ -81,7 +81,7 @@ impl Resolver {
         }
     }
 
-    /// Takes an answer to this question; anything else is not for us.
+    /// Takes an answer to this query; false for any other packet.
     pub(super) fn receive(&mut self, inbound: &Inbound<'_>, now: Instant, resolution: &mut Resolution) -> bool {
         let &Inbound::Datagram { from, payload } = inbound else { return false };
         if self.server != Some(from) {

@@ -1,4 +1,4 @@
-//! Bytes over TCP to the peer's sink, which answers with the hash of what it got.
+//! A transfer over TCP to the peer's sink, which answers with the hash of the bytes that it received.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -21,23 +21,23 @@ use crate::net::packet::IcmpError;
 pub struct Transfer {
     /// How many bytes.
     pub bytes: u64,
-    /// Decides them.
+    /// The seed of the bytes.
     pub seed: u64,
 }
 
 /// What a [`Transfer`] has seen so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TransferReport {
-    /// When the connection stood.
+    /// When the connection was established.
     pub connected: Option<Instant>,
     /// Bytes that the peer's TCP acknowledged.
     pub acknowledged: u64,
-    /// When the peer's hash was there.
+    /// When the peer's hash arrived.
     pub completed: Option<Instant>,
     /// The longest time without a new acknowledgement while bytes were outstanding.
     pub longest_stall: Duration,
-    /// Packet Too Big messages that came for this connection. smoltcp does not act on them, so where there are any, the
-    /// MSS does not fit the path and the transfer depends on what the overlay does about it.
+    /// Packet Too Big messages that came for this connection. smoltcp ignores them. If there are any, the MSS does not
+    /// fit the path, and the transfer depends on how the overlay handles large packets.
     pub too_big: u64,
     /// Whether every byte arrived, once that is known.
     pub result: Option<Result<(), TransferError>>,
@@ -46,7 +46,7 @@ pub struct TransferReport {
 /// Why a transfer failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferError {
-    /// The connection was refused, or nobody answered, or there is no virtual address yet.
+    /// The connection was refused, or got no answer, or there is no virtual address yet.
     NotConnected,
     /// The connection broke before the hash came.
     Broken,
@@ -72,7 +72,7 @@ pub(super) struct TransferTask {
     source: Source,
     hash: Context,
     written: u64,
-    /// When the last byte was acknowledged, or the connection stood.
+    /// When the last byte was acknowledged, or the connection was established.
     progress: Instant,
     answer: Vec<u8>,
 }
@@ -91,7 +91,7 @@ impl TransferTask {
         })
     }
 
-    /// Writes and reads what it can. Whether the stack must be polled again.
+    /// Writes and reads as much as it can; true if the stack must be polled again.
     pub(super) fn service(&mut self, now: Instant, stack: &mut TcpStack, report: &mut TransferReport) -> bool {
         let socket = stack.socket(self.handle);
         if report.connected.is_none() && socket.may_send() {
@@ -115,7 +115,7 @@ impl TransferTask {
             again = true;
         }
         let acknowledged = self.written - socket.send_queue() as u64;
-        // A socket that was reset has forgotten what was outstanding.
+        // A socket that was reset has forgotten its unacknowledged bytes.
         if socket.state() != State::Closed && acknowledged > report.acknowledged {
             report.longest_stall = report.longest_stall.max(now - self.progress);
             report.acknowledged = acknowledged;
@@ -164,7 +164,7 @@ impl Source {
         self.ready.is_empty() && self.left == 0
     }
 
-    /// The next bytes; some unless it is empty.
+    /// The next bytes; empty only at the end.
     fn peek(&mut self) -> &[u8] {
         if self.ready.is_empty() {
             let mut block = [0; Self::BLOCK];
