@@ -1,4 +1,4 @@
-//! The soak: random networks in trouble, held against what must never happen.
+//! The soak: random networks in trouble, on which invariants are checked.
 //!
 //! ```text
 //! seed ─▶ generate: a scenario ─▶ run ─▶ check: invariants, and what the model demands ─▶ results, one line a seed
@@ -8,9 +8,9 @@
 //!                                 shrink: the least scenario that fails alike ─▶ failures/soak-SEED.toml
 //! ```
 //!
-//! A plan is a scenario like any other, as text: it replays with `cyphonic-lab run`, and `cyphonic-lab soak --replay`
-//! holds the invariants against it. The [`model`] reads only the scenario, and knows nothing of the implementation. A
-//! failure that was mended stays in `scenarios/regressions`, and is replayed by the tests.
+//! A plan is an ordinary scenario, as text: `cyphonic-lab run` replays it, and `cyphonic-lab soak --replay` checks the
+//! invariants on it. The [`model`] reads only the scenario; it is independent of the implementation. The scenario of a
+//! failure that was mended stays in `scenarios/regressions`, and the tests replay it.
 
 mod assault;
 pub mod campaign;

@@ -2,8 +2,8 @@
 //!
 //! * **Damage.** An attacker changes a bit of a datagram that has not arrived yet. No application may receive a packet
 //!   (I1).
-//! * **Repetition.** An attacker replays datagrams that were on a wire. No packet, and no other effect, may come of it
-//!   (I6).
+//! * **Repetition.** An attacker replays datagrams that were on a wire. No packet may be delivered, and nothing else
+//!   may happen (I6).
 //! * **A stranger.** From another address, an attacker sends to the TRS what a node sent there. The TRS must not
 //!   forward it (I3).
 //! * **A spoofed handshake.** An attacker sends a first packet in a victim's name. The victim may receive at most three
@@ -12,8 +12,8 @@
 //!   queue may exceed its limit (I5).
 //! * **Amnesia.** An attacker replays old registrations to an NMS that has lost its memory. The NMS must register
 //!   nobody (I6).
-//! * **A rebirth.** A node crashes, starts again, and sends before it knows its peers. No packet that waits for its
-//!   tunnel may be lost (I7).
+//! * **A rebirth.** A node crashes, restarts, and sends before it knows its peers. No packet that waits for its tunnel
+//!   may be lost (I7).
 //! * **The end of time.** An attacker with a node's certificate or common key registers it with the greatest epoch. The
 //!   node must be able to register again (I7).
 //! * **An expulsion.** A node's certificate is revoked. Within five seconds its peers must have ended their tunnels to
@@ -25,8 +25,8 @@
 //!
 //! No attack may cause a panic (I8).
 //!
-//! An attack is one input, and its effects are looked at in the same instant: nothing else that happens in the network
-//! is taken for the attack's doing. The world is the one that the run left, whose bytes were compared before.
+//! An attack is one input, and its effects are examined at the same instant, so no other event of the network counts as
+//! its effect. The world is the one that the run left. Its bytes were compared before.
 
 mod impostor;
 mod insider;
@@ -69,7 +69,7 @@ const STRANGERS: usize = 60;
 const SPOOFED: usize = 3;
 /// For how long the packets to a victim are counted: longer than a service retransmits its part of a handshake.
 const SPOOF_LASTS: Duration = Duration::from_secs(12);
-/// How long a node has to register again and to get its tunnel.
+/// The time in which a node must register again and get its tunnel.
 const REBIRTH: Duration = Duration::from_secs(9);
 /// How many packets wait for that tunnel.
 const REBORN: u16 = 5;
@@ -123,7 +123,7 @@ pub(super) fn violations(
     assault.intrude(&arrived);
     assault.spoof(&arrived);
     assault.rebirth(seed, watch);
-    // A node that is shut out would fail what follows as well.
+    // A node that cannot register would fail the following attacks as well.
     if assault.found.is_empty() {
         assault.expel(seed);
         assault.forget(seed, watch, &arrived);
@@ -159,7 +159,7 @@ impl Assault<'_> {
         self.found.push(violation(invariant, sentence));
     }
 
-    /// Every datagram that arrived at a host by now, in order of arrival.
+    /// Every datagram that has arrived at a host so far, in order of arrival.
     fn arrived(&self, kept: &Kept) -> Vec<Datagram> {
         let network = self.world.network();
         let mut all = Vec::new();
@@ -179,7 +179,8 @@ impl Assault<'_> {
         self.world.look(node, Host::delivered)
     }
 
-    /// Hands a datagram to a host. Returns how many packets its applications got, and the events of its role.
+    /// Injects a datagram into a host. Returns the number of packets that its applications got, and the events of its
+    /// role.
     fn inject(&mut self, datagram: &Datagram, from: SocketAddr, payload: &[u8]) -> (u64, Vec<Event>) {
         let Some(packet) = packet::udp(from, datagram.local, IpOptions::default(), payload) else {
             return (0, Vec::new());
@@ -208,7 +209,7 @@ impl Assault<'_> {
         all.filter(is_up).take(PAIRS).collect()
     }
 
-    /// Datagrams with packets in them, taken off the last wire before they arrive.
+    /// Datagrams that carry tunnelled packets, taken off the last wire before they arrive.
     fn steal(&mut self, from: usize, to: usize) -> Vec<Datagram> {
         let network = self.world.network();
         let id = self.world.nodes[to].id;
@@ -234,7 +235,7 @@ impl Assault<'_> {
             let lost = self.world.network().take_tapped(wire).into_iter().filter(|tapped| tapped.arrives.is_none());
             stolen.extend(lost.filter_map(|tapped| Datagram::parse(Actor::Node(to), iface, &tapped.packet)));
         }
-        // A handshake's datagram holds several packets, of which one may be whole.
+        // A handshake's datagram holds several QUIC packets, of which one may be undamaged.
         stolen.retain(|datagram| datagram.payload.first().is_some_and(|first| first & 0x80 == 0) || self.is_sealed());
         stolen.truncate(STOLEN);
         stolen
@@ -282,8 +283,7 @@ impl Assault<'_> {
                 // A message that came too early the first time may be accepted now. Its answer then counts as repeated.
                 events.retain(|event| !matches!(event, Event::Signal(Signal { repeated: true, .. })));
                 events.retain(|event| !self.is_refusal(actor, event));
-                // Only a packet of its own makes a node ask for a peer: an application had one due at this very
-                // instant.
+                // A node asks for a peer only because of its own packet: an application sent one at this instant.
                 if events.iter().any(|event| matches!(event, Event::RouteRequested { .. })) {
                     events.retain(|event| !is_request(event));
                 }
@@ -296,7 +296,7 @@ impl Assault<'_> {
         }
     }
 
-    /// Whether an event is only a refusal: of an NMS to a node that is not registered, or of a TRS to an old epoch. A
+    /// Whether an event is only a refusal: the NMS's to a node that is not registered, or the TRS's of an old epoch. A
     /// refusal may be repeated.
     fn is_refusal(&self, actor: Actor, event: &Event) -> bool {
         match event {
@@ -459,12 +459,12 @@ impl Assault<'_> {
         self.world.restart(self.scenario, seed, watch, Actor::Nms);
         let mut old = BTreeSet::new();
         for datagram in arrived.iter().filter(|datagram| datagram.to == Actor::Nms) {
-            // What is under QUIC opens nothing by itself.
+            // QUIC datagrams cannot be replayed outside of their connection, so only sealed ones count.
             if !self.is_sealed() || !old.insert(&datagram.payload) {
                 continue;
             }
             let (_, events) = self.inject(datagram, Self::stranger(datagram.from, 203), &datagram.payload);
-            // It exists to say that it knows nobody.
+            // An Error that says "not registered" is allowed.
             let is_error = |event: &&Event| matches!(event, Event::Signal(signal) if signal.what == "Error");
             if let Some(event) = events.iter().find(|event| !is_error(event)) {
                 let text = format!("an NMS without memory took an old datagram for a new one: {event:?}");

@@ -1,4 +1,4 @@
-//! Many seeds: on all cores, in shards, again from where it stopped.
+//! Runs many seeds: on all cores, in shards, and resumed from where it stopped.
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
@@ -22,29 +22,29 @@ use super::shrink::shrink;
 use super::violation::Violation;
 use crate::error::LabError;
 
-/// How many plans are tried to make a failing one small.
+/// Most plans that are tried to make a failing one small.
 pub const SHRINK_BUDGET: usize = 600;
-/// Of how many failures of one invariant a small plan is made; of the others, the whole one is kept.
+/// The number of failures of one invariant whose plans are made small. Later ones are kept as they are.
 const SHRUNK_ALIKE: usize = 3;
-/// How often progress is told where there is no terminal.
+/// How often progress is printed without a terminal.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
-/// Where cluster schedulers say which task of an array this is.
+/// The variables in which cluster schedulers give a task's number in its array.
 const TASKS: [&str; 3] = ["SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX", "HQ_TASK_ID"];
-/// How many tasks Slurm's array has, and its first and last number.
+/// The number of tasks of Slurm's array, and its first and last number.
 const SLURM_TASKS: [&str; 3] = ["SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX"];
-/// The most seeds of one soak: what fits into memory.
+/// Most seeds of one soak: their results must fit into memory.
 const MOST_SEEDS: u64 = 1_000_000_000;
 
-/// What to soak.
+/// A soak to run.
 #[derive(Clone, Debug)]
 pub struct Campaign {
-    /// Each is a plan.
+    /// The seeds; each is a plan.
     pub seeds: RangeInclusive<u64>,
-    /// Which of them are run here.
+    /// The part of the seeds that is run here.
     pub shard: Shard,
-    /// How many at once; as many as there are cores if none.
+    /// The number of concurrent runs; `None`: the number of cores.
     pub jobs: Option<usize>,
-    /// No run is started later than this.
+    /// No run is started after this time.
     pub time: Option<Duration>,
     /// Where results and failures go.
     pub out: Option<PathBuf>,
@@ -52,7 +52,7 @@ pub struct Campaign {
     pub broken: bool,
 }
 
-/// The shard of `--shard I/N` or `/N`, or of the scheduler, whose tasks may be counted from anywhere.
+/// The shard of `--shard I/N` or `/N`, or of the scheduler, whose tasks may begin at any number.
 pub fn shard(option: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Result<Shard, String> {
     let number = |text: &str| text.trim().parse::<u64>().map_err(|_| format!("{text:?} is no number"));
     let task = TASKS.iter().find_map(|name| env(name)).map(|text| number(&text)).transpose()?;
@@ -86,7 +86,7 @@ pub fn shard(option: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Resu
                 (Some(_), _) => return Err("this is a task of an array: say of how many, with --shard /N".to_owned()),
             },
         };
-    // Of N tasks in a row, each has another rest, wherever the first one is.
+    // N consecutive numbers have N different remainders, whatever the first one is.
     if of == 0 { Err("there are no shards".to_owned()) } else { Ok(Shard { index: index % of + 1, of }) }
 }
 
@@ -100,7 +100,7 @@ struct State {
 }
 
 impl Campaign {
-    /// Runs what is not done yet; what to print, and what failed.
+    /// Runs the seeds that are not done yet. Gives the text to print, and the error if seeds failed.
     pub fn run(&self) -> Result<(String, Option<LabError>), LabError> {
         if self.seeds.end().saturating_sub(*self.seeds.start()) / self.shard.of >= MOST_SEEDS {
             return Err(LabError::Usage(format!("more than {MOST_SEEDS} seeds at once: give fewer, or a --shard")));
@@ -153,7 +153,7 @@ impl Campaign {
         Ok((text, error))
     }
 
-    /// One seed. Whether to go on.
+    /// Runs one seed; false if the campaign has to stop.
     fn one(&self, seed: u64, state: &Mutex<State>, bar: &ProgressBar, began: Instant) -> bool {
         let sheet = generate(seed);
         let scenario = sheet.scenario().expect("the generator writes scenarios");
@@ -215,7 +215,7 @@ impl State {
     }
 }
 
-/// The least plan in which the same goes wrong, saying so.
+/// The smallest plan with the same failure, described in its `about`.
 pub fn failure(seed: u64, sheet: &Sheet, violation: &Violation, depth: Depth, budget: usize) -> Sheet {
     let mut last = violation.sentence.clone();
     let (mut least, _) = shrink(sheet, budget, |candidate| {
@@ -228,14 +228,14 @@ pub fn failure(seed: u64, sheet: &Sheet, violation: &Violation, depth: Depth, bu
             _ => false,
         }
     });
-    // The last one tried that failed is the one that was kept.
+    // The last plan that failed is the one that was kept.
     least.set("title", format!("Soak {seed} breaks {}", violation.invariant));
     least.set("about", format!("{}: {last}.", violation.invariant));
     least.set("expect", violation.invariant.name());
     least
 }
 
-/// `--replay FILE`: holds every invariant against a file, on both engines.
+/// `--replay FILE`: checks every invariant on a file, on both engines.
 pub fn replay(file: &str) -> Result<(String, Option<LabError>), LabError> {
     let plan = Plan::expand(&Document::open(file)?, &[])?;
     let mut text = String::new();
@@ -250,8 +250,8 @@ pub fn replay(file: &str) -> Result<(String, Option<LabError>), LabError> {
     Ok((text, (failed > 0).then(|| LabError::Failed(format!("{failed} runs failed")))))
 }
 
-/// Holds every invariant against a scenario with one seed, on both engines: what came of it, and whether all of them
-/// hold.
+/// Checks every invariant on a scenario with one seed, on both engines. Gives a text with the result, and whether all
+/// of them hold.
 pub fn hold(scenario: &Scenario, seed: u64) -> (String, bool) {
     let examined = examine(&Scenario { seeds: seed..=seed, ..scenario.clone() }, Depth::FULL);
     match examined.violation {
@@ -263,7 +263,7 @@ pub fn hold(scenario: &Scenario, seed: u64) -> (String, bool) {
     }
 }
 
-/// Opens the shard's file to go on with it; what it holds already goes into `results`.
+/// Opens the shard's file to append to it. The lines that it has are put into `results`.
 fn open(out: &Path, results: &mut Results) -> Result<std::fs::File, LabError> {
     let path = out.join(Results::file(results.shard));
     if path.exists() {
@@ -280,7 +280,7 @@ fn open(out: &Path, results: &mut Results) -> Result<std::fs::File, LabError> {
         }
         results.lines = old.lines;
     }
-    // Whole again, if the last line was not.
+    // Writes the file anew, without an incomplete last line.
     results::write(&path, &results.render())?;
     let file = OpenOptions::new().append(true).open(&path);
     file.map_err(|source| unwritten(out, results.shard, source))

@@ -1,4 +1,4 @@
-//! The invariants, held against a run.
+//! The invariants, checked on a run.
 //!
 //! * **I1, authenticity.** Every flow, connection and echo at a virtual interface came from the owner of its source
 //!   address. The nodes, all honest, never send each other anything else.
@@ -9,22 +9,22 @@
 //!   address that sent only Initials receives at most three times as much. On the wires of a node the same holds for
 //!   its dialers.
 //! * **I5, limits.** No log, table or list of the hosts overflowed. No table of a role was larger than so many nodes
-//!   need, at the start of any step or at the end. No role came to a limit of its own. No node knows more peers than
-//!   there are.
+//!   need, at the start of any step or at the end. No role reached a limit of its own. No node knows more peers than
+//!   exist.
 //! * **I6, no replay.** Each probe arrived at most once, at its destination. No transfer delivered other bytes than
 //!   were sent.
-//! * **I7, liveness.** Everything that the [`model`] demands is answered, and the run ends. Where nothing happens, no
-//!   registration and no tunnel is lost.
+//! * **I7, liveness.** Everything that the [`model`] demands is answered, and the run ends. If nothing happens to the
+//!   network, no registration and no tunnel is lost.
 //! * **I8, no panic and no secret.** No panic, and nothing logged as an error. No TLS secret, and no common key, in the
 //!   text of any event.
 //! * **I9, determinism.** The same bytes in a second run, and on the other engine.
 //! * **I10, secrecy.** No plaintext of an application on any wire. In the conventional method, no end key that the TRS
 //!   could unwrap.
 //! * **I12, the end of access.** Five seconds after the revocation of a node's certificate no peer has a tunnel to it:
-//!   see [`assault`].
+//!   see `assault`.
 //!
-//! I3, I8's secrets and I10 cost much, and are checked in a share of the runs: see [`Depth`]. Checks that need an
-//! attacker are in `assault`.
+//! I3, I8's secrets and I10 are expensive, so they are checked in a share of the runs: see [`Depth`]. Checks that need
+//! an attacker are in `assault`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -54,25 +54,25 @@ use crate::net::TapMode;
 use crate::run::{self, Run, StepReport};
 use crate::world::Watch;
 
-/// How long a datagram may be under way: its tunnel may have to be built first.
+/// How long a datagram may take: its tunnel may have to be built first.
 const UNDER_WAY: Duration = Duration::from_secs(3);
 
-/// What came of a run.
+/// The result of checking a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Examined {
-    /// Over everything on every wire; empty if it panicked.
+    /// A digest of all packets on all wires; empty if the run panicked.
     pub digest: String,
-    /// The first invariant that did not hold, in their order.
+    /// The first invariant, in their order, that did not hold.
     pub violation: Option<Violation>,
-    /// How many rows of echoes, flows and transfers were demanded.
+    /// The number of demands: rows of echoes, flows and transfers.
     pub demanded: usize,
     /// Simulated seconds.
     pub simulated_s: u64,
-    /// By which patterns each node had tunnels.
+    /// The patterns of each node's tunnels.
     pub paths: Paths,
 }
 
-/// Runs a scenario with its first seed, and holds the invariants against it.
+/// Runs a scenario with its first seed and checks the invariants.
 pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
     let seed = *scenario.seeds.start();
     let errors = Errors::default();
@@ -139,7 +139,7 @@ fn violations(scenario: &Scenario, run: &mut Run, depth: Depth) -> (Vec<Violatio
     (found, demanded)
 }
 
-/// I2: who owns each address, by what nodes were told.
+/// I2: the owner of each virtual address, by the Registration Responses.
 fn owners(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) -> BTreeMap<IpAddr, usize> {
     let mut owners: BTreeMap<IpAddr, usize> = BTreeMap::new();
     let mut told: BTreeMap<usize, Virtual> = BTreeMap::new();
@@ -166,7 +166,7 @@ fn name(scenario: &Scenario, node: usize) -> &str {
     scenario.nodes[node].name.short()
 }
 
-/// I1 and I6 at the receivers: every flow and connection is one that its source's owner made to this node.
+/// I1 and I6 at the receivers: every flow and connection was made by the owner of its source address, to this node.
 fn deliveries(scenario: &Scenario, run: &mut Run, owners: &BTreeMap<IpAddr, usize>, found: &mut Vec<Violation>) {
     let sent: Vec<_> = run
         .reports()
@@ -212,8 +212,8 @@ fn deliveries(scenario: &Scenario, run: &mut Run, owners: &BTreeMap<IpAddr, usiz
                 found.push(violation(invariant, format!("{me} {what}: {count}")));
             }
         }
-        // Packets to another destination may come: a node may be registered already and not have received its
-        // addresses.
+        // A packet for another destination is no violation: a node may be registered and not have received its
+        // addresses yet.
         if let Some(count) = drops.get(&DropReason::InnerSource) {
             let text = format!("{me} got {count} packets from other sources than their senders' own addresses");
             found.push(violation(Invariant::I1, text));
@@ -221,7 +221,8 @@ fn deliveries(scenario: &Scenario, run: &mut Run, owners: &BTreeMap<IpAddr, usiz
     }
 }
 
-/// I1 and I6 at the senders: every answer is what was sent, comes once, and comes from the node it was sent to.
+/// I1 and I6 at the senders: every answer has the bytes that were sent, comes once, and comes from the node that was
+/// asked.
 fn reports(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
     for (pair, report) in run.reports() {
         let (from, to) = (name(scenario, pair.from), name(scenario, pair.to));
@@ -242,8 +243,8 @@ fn reports(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
     }
 }
 
-/// I5: the sizes of all tables are bounded. Peers are counted once everything is quiet. A peer that was not found may
-/// still be wanted by its name and by both its addresses.
+/// I5: the sizes of all tables are bounded. Peers are counted at the end of the run. A peer that was not found may have
+/// three entries: its name and its two addresses.
 fn limits(scenario: &Scenario, run: &mut Run, found: &mut Vec<Violation>) {
     let nodes = scenario.nodes.len();
     for node in 0..nodes {
@@ -254,9 +255,9 @@ fn limits(scenario: &Scenario, run: &mut Run, found: &mut Vec<Violation>) {
             found.push(violation(Invariant::I5, text));
         }
     }
-    // Every node, and every pair of nodes, may have a few entries: a tunnel that is up, the one that it replaced, one
-    // that is being tried. Directions are remembered for twelve seconds; in that time a peer that cannot be reached is
-    // asked for every 1.6 s, by both ways.
+    // Every node, and every pair of nodes, may have a few entries: a tunnel that is up, the one that it replaced, and
+    // one that is being built. Route Directions are remembered for twelve seconds. In that time a peer that cannot be
+    // reached is asked for every 1.6 s, both for any route and for a direct one.
     for ((host, table), count) in &run.tables {
         let each = if *table == "directions obeyed" { 16 } else { 6 };
         let bound = 8 + each * if scenario.node(host).is_some() { nodes } else { nodes * nodes };
@@ -264,19 +265,19 @@ fn limits(scenario: &Scenario, run: &mut Run, found: &mut Vec<Violation>) {
             found.push(violation(Invariant::I5, format!("{host} had {count} {table}, with {nodes} nodes in all")));
         }
     }
-    // Every limit of a role is far beyond the need of so few nodes: a role that comes to a limit leaks entries.
+    // Every limit of a role is far above what so few nodes need. A role that reaches a limit leaks entries.
     for ((host, _), count) in run.drops.iter().filter(|((_, reason), _)| *reason == DropReason::Limit) {
         found.push(violation(Invariant::I5, format!("{host} came to a limit {count} times")));
     }
 }
 
-/// I7; and how much was demanded.
+/// I7. Gives the number of demands.
 fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violation>) -> usize {
     if let Some(storm) = &run.storm {
         found.push(violation(Invariant::I7, storm.to_string()));
         return 0;
     }
-    // A TCP connection takes its time to find out that it leads nowhere.
+    // A TCP connection without a peer ends only after its timeouts.
     let is_pending =
         |(step, report): (&Step, &StepReport)| report.completed.is_none() && !matches!(step.action, Action::Tcp { .. });
     let pending = scenario.steps.iter().zip(&run.steps).position(is_pending);
@@ -321,7 +322,7 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
     demands.len()
 }
 
-/// What each role waited for at the end: a role that waits for the wrong thing is often why a row of echoes failed.
+/// The timer for which each role waited at the end: a wrong one often explains why a row of echoes failed.
 fn waits(run: &Run) -> String {
     let waits = run.world.timers().into_iter().map(|(name, due)| match due {
         Some(due) => format!("{name}: {due}"),
@@ -330,8 +331,8 @@ fn waits(run: &Run) -> String {
     format!("roles waited for: {}", waits.collect::<Vec<_>>().join(", "))
 }
 
-/// Whether a row of echoes came out as demanded, with a sentence on how it came out. Echoes under way may be lost when
-/// a better tunnel replaces the present one; the last echo of a row may not.
+/// Whether a row of echoes met the demand, with a sentence on its outcome. Echoes under way may be lost when a better
+/// tunnel replaces the present one. The last echo of a row may not.
 fn echoes(echo: &EchoReport, wanted: Wanted) -> (bool, String) {
     let is_answered = |probe: &Probe| matches!(probe.outcome, ProbeOutcome::Answered { .. });
     let last = echo.probes.last().is_some_and(is_answered);
@@ -356,7 +357,7 @@ fn echoes(echo: &EchoReport, wanted: Wanted) -> (bool, String) {
 /// Whether every datagram of a flow arrived, and how many did; `None` if there was no time.
 fn datagrams(scenario: &Scenario, run: &Run, step: usize, flow: &FlowReport) -> Option<(bool, String)> {
     let Action::Udp(probes) = &scenario.steps[step].action else { return None };
-    // The step is complete when the last one is sent.
+    // The step is complete when its last datagram is sent.
     run.steps[step].completed.filter(|sent| *sent + UNDER_WAY <= run.ended)?;
     let arrivals = |host: &Host<Node>| {
         host.flows().find(|(_, id, _)| *id == flow.flow).map_or(0, |(.., arrivals)| arrivals.received)
@@ -365,8 +366,8 @@ fn datagrams(scenario: &Scenario, run: &Run, step: usize, flow: &FlowReport) -> 
     Some((received == count, format!("{received} of {count} datagrams of step {step} arrived")))
 }
 
-/// Whether a transfer is complete, and how it ended. That every byte was acknowledged is enough where the end of the
-/// connection never came: smoltcp does not send a FIN again after three duplicate acknowledgements.
+/// Whether a transfer is complete, and how it ended. It counts as complete if every byte was acknowledged, even without
+/// the end of the connection: smoltcp does not retransmit a FIN after three duplicate acknowledgements.
 fn transferred(scenario: &Scenario, run: &Run, step: usize, transfer: &TransferReport) -> (bool, String) {
     let text = match transfer.result {
         Some(Ok(())) => format!("the TCP transfer of step {step} is complete"),
@@ -379,7 +380,7 @@ fn transferred(scenario: &Scenario, run: &Run, step: usize, transfer: &TransferR
     (transfer.ok() || transfer.result == Some(Err(TransferError::Broken)) && lacks_fin(), text)
 }
 
-/// I7: who can meet directly does, once there was time to find out.
+/// I7: two nodes that have a direct path use it, once there was time to find it.
 fn directness(scenario: &Scenario, run: &Run, demand: &model::Demand, found: &mut Vec<Violation>) {
     let (from, to) = (name(scenario, demand.pair.from), &scenario.nodes[demand.pair.to].name);
     let ends = run.steps[demand.step].completed.unwrap_or(run.ended);
@@ -393,7 +394,7 @@ fn directness(scenario: &Scenario, run: &Run, demand: &model::Demand, found: &mu
     }
 }
 
-/// I7: where nothing happens, who is registered stays so, and a tunnel that is up stays up.
+/// I7: if nothing happens to the network, registered nodes stay registered and tunnels stay up.
 fn rest(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
     let began: Vec<Instant> = run.steps.iter().map(|step| step.started).collect();
     let Some(well) = model::undisturbed(scenario, &began) else { return };
@@ -415,7 +416,7 @@ fn rest(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
             }
             Event::TunnelDown { peer, reason } => {
                 let short = peer.split('.').next().unwrap_or_default();
-                // Where the paper's policy sends two nodes a closed way, the listener's answer may never arrive.
+                // If the paper's policy chooses a blocked path, the listener's answer may never arrive.
                 if up.remove(&(host.as_str(), short)) && up.contains(&(short, host.as_str())) {
                     let text =
                         format!("{host} lost its tunnel to {short} at {at}, though nothing had happened: {reason}");
@@ -427,8 +428,8 @@ fn rest(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
     }
 }
 
-/// I7, under the optimal policy where nothing happens: the NMS is never certain of a way that leads nowhere. Each time
-/// that would cost the initiator half a second.
+/// I7, under the optimal policy if nothing happens: a way of which the NMS is certain works. Otherwise the initiator
+/// would lose half a second.
 fn promises(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
     for (at, _, event) in &run.events {
         let Event::RouteChosen(chosen) = event else { continue };

@@ -1,5 +1,5 @@
-//! The coverage of a soak: which transitions it has tried, at each kind of site, with each method, where there were
-//! tunnels of each signaling pattern; and which combinations it has not.
+//! The coverage of a soak: the combinations of transition, kind of site, signaling pattern and method that it has
+//! tried, and those that it has not.
 //!
 //! A transition of a node counts for every pattern by which the node ever had a tunnel in that run. A transition of a
 //! site counts for the patterns of the nodes there; one of a carrier or a service, for the patterns of all nodes.
@@ -41,21 +41,23 @@ pub const TRANSITIONS: [&str; 26] = [
     "disk_free",
     "peace",
 ];
-/// Where. A site is of every kind that fits; what concerns no site is at the services, or at a carrier.
+/// The kinds of places. A site counts for every kind that fits. A transition that concerns no site counts for the
+/// services or for a carrier.
 pub const KINDS: [&str; 14] = [
     "v4", "nat", "symm", "cgn", "v6", "nat64", "nptv6", "nat66", "dual", "broken", "walled", "carrier", "services",
     "several",
 ];
 
-/// How many combinations that were never reached are named; the others are to be seen in the table.
+/// Most combinations that are named as never reached. All are in the table.
 const NAMED: usize = 30;
 
-/// By which patterns each node had tunnels in a run: one digit a node, in which bit 0 stands for pattern 1, and so on.
+/// The patterns of each node's tunnels in a run: one digit for each node, in which bit 0 stands for pattern 1, and so
+/// on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Paths(Vec<u8>);
 
 impl Paths {
-    /// No tunnels yet, of so many nodes.
+    /// For this many nodes, without tunnels so far.
     pub fn new(nodes: usize) -> Self {
         Self(vec![0; nodes])
     }
@@ -81,7 +83,7 @@ impl fmt::Display for Paths {
     }
 }
 
-/// How often each thing happened: by transition, kind, pattern and method.
+/// Counts by transition, kind of place, pattern and method.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage(BTreeMap<(&'static str, &'static str, u8, &'static str), u64>);
 
@@ -174,13 +176,13 @@ impl Coverage {
         self.0.get(&(what, kind, pattern, method)).copied().unwrap_or_default()
     }
 
-    /// How many combinations were reached, and how many may be.
+    /// The number of combinations that were reached, and of those that are possible.
     pub fn reached(&self) -> (usize, usize) {
         let may = TRANSITIONS.iter().flat_map(|&what| KINDS.map(|kind| may_be(what, kind))).filter(|may| *may).count();
         (self.0.len(), may * PATTERNS.len() * METHODS.len())
     }
 
-    /// A line for each combination that may be, reached or not.
+    /// A line for each possible combination, reached or not.
     pub fn csv(&self) -> String {
         let mut text = String::new();
         for (what, kind) in TRANSITIONS.iter().flat_map(|&what| KINDS.map(|kind| (what, kind))) {
@@ -194,7 +196,8 @@ impl Coverage {
         text
     }
 
-    /// The table: conventional and proposed in each cell, and a line that names what was never reached.
+    /// The table, with conventional and proposed in each cell, and a line with the combinations that were never
+    /// reached.
     pub fn render(&self) -> String {
         let mut table = Table::new();
         table.load_preset(NOTHING).set_header([&["", "pattern"], &KINDS[..]].concat());
@@ -246,7 +249,7 @@ fn short(count: u64) -> String {
     }
 }
 
-/// Whether such a thing can happen there at all.
+/// Whether a transition is possible at a kind of place.
 fn may_be(what: &str, kind: &str) -> bool {
     match kind {
         "services" => {
@@ -254,7 +257,7 @@ fn may_be(what: &str, kind: &str) -> bool {
         }
         "carrier" => ["link", "link_down", "link_up", "nat_reboot"].contains(&what),
         _ if what.starts_with("disk") => false,
-        // Nobody arrives in two places at once; and it is no place with boxes.
+        // A node arrives at one site at a time, and "several" has no boxes of its own.
         "several" => !["move_to", "detach", "nat_reboot", "rebind", "firewall", "link", "path", "link_down", "link_up"]
             .contains(&what),
         "v4" | "v6" => !["nat_reboot", "rebind"].contains(&what),
@@ -268,7 +271,7 @@ fn has_nat(site: &Site) -> bool {
     v6 || site.nat64.is_some() || matches!(site.v4, Some(SiteV4::Private { .. }))
 }
 
-/// Every kind that a site is of.
+/// All kinds of a site.
 fn kinds(site: &Site) -> Vec<&'static str> {
     let mut kinds = Vec::new();
     let is_dual = site.v4.is_some() && site.v6.is_some();

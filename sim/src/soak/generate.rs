@@ -1,15 +1,15 @@
-//! A seed is a plan: a whole network and what befalls it, drawn from one seeded stream and written as a scenario.
+//! Makes a plan from a seed: a whole network and its events, drawn from one seeded stream and written as a scenario.
 //!
 //! ```text
 //! trouble: traffic, moves and faults, in overlap ──▶ peace: every link good, every firewall as at first
 //!                                                      ──▶ [HEALING] ──▶ the last round: everybody echoes to everybody
 //! ```
 //!
-//! Three seeds in seven are drills instead: small networks with nothing wrong in them, in which nothing may be lost,
-//! and which the soak then attacks (see `drill` and `assault`).
+//! Three seeds in seven are drills instead: small networks without faults, in which nothing may be lost, and which the
+//! soak then attacks (see `drill` and `assault`).
 //!
-//! A plan of which the [`model`](super::model) demands nothing is drawn anew, up to four times: what is left then is
-//! for what must never happen.
+//! If the [`model`](super::model) demands nothing of a plan, another one is drawn, up to four times. A plan without
+//! demands still checks the other invariants.
 //!
 //! The same seed gives the same text for as long as [`GENERATOR`] stays the same.
 
@@ -25,11 +25,11 @@ use toml::{Table, Value};
 use super::model::demands;
 use super::sheet::{Sheet, table};
 
-/// Grows with every change of what a seed means.
+/// The version of the generator. It grows when a seed gives another plan than before.
 pub const GENERATOR: u32 = 9;
 /// The most sites, and the most nodes.
 pub const MOST: u64 = 12;
-/// How many plans of a seed are looked at for one of which something is demanded.
+/// Most plans that are drawn for a seed until something is demanded of one.
 const TRIES: u64 = 4;
 
 const NODES: [&str; MOST as usize] =
@@ -39,7 +39,7 @@ const SERVICES: [&str; 3] = ["as", "nms", "trs"];
 
 /// Whether a seed's plan is a drill.
 pub const fn is_drill(seed: u64) -> bool {
-    // Seven, so that shards of the usual numbers have as many drills each.
+    // Modulo seven, so that usual numbers of shards have equal shares of drills.
     matches!(seed % 7, 1 | 4 | 6)
 }
 
@@ -50,7 +50,7 @@ pub fn generate(seed: u64) -> Sheet {
     tries.find(is_demanding).unwrap_or(last)
 }
 
-/// Whether something is demanded, if every step begins when it should.
+/// Whether something is demanded if every step begins at its time.
 fn is_demanding(sheet: &Sheet) -> bool {
     let scenario = sheet.scenario().expect("the generator writes scenarios");
     let began: Vec<_> = scenario.steps.iter().map(|step| step.at.expect("every step of a plan has its time")).collect();
@@ -81,14 +81,14 @@ fn draw(seed: u64, number: u64) -> Sheet {
 
 struct Generator {
     rng: ChaCha8Rng,
-    /// Whether nothing is wrong.
+    /// Whether the network has no faults.
     is_drill: bool,
     sheet: Sheet,
     /// Steps with their times, not in order yet.
     steps: Vec<(u64, Table)>,
-    /// Every link (who, by which key) with its delay, MTU and the name of what it belongs to.
+    /// Every link: its owner, the key that names it, its delay and its MTU.
     first: Vec<Place>,
-    /// In which sites each node is, as far as steps were drawn.
+    /// The sites of each node after the steps that were drawn so far.
     places: Vec<Vec<String>>,
     /// Paths that were spoiled: the keys that name each.
     bad_paths: Vec<Table>,
@@ -99,7 +99,7 @@ struct Generator {
 struct Place {
     key: &'static str,
     name: String,
-    /// What it is once it is good.
+    /// Its settings without faults.
     good: Table,
     is_good: bool,
     has_nat: bool,
@@ -124,7 +124,7 @@ impl Generator {
         of[self.below(of.len() as u64) as usize]
     }
 
-    /// A number of sites or nodes: mostly small, now and then [`MOST`]. Most defects between many nodes show between
+    /// A number of sites or nodes: mostly small, sometimes up to [`MOST`]. Most defects between many nodes show between
     /// few as well, and the time of a run grows with the square of their number.
     fn how_many(&mut self, least: u64) -> u64 {
         let most = self.pick(&[3, 3, 3, 3, 3, 4, 4, 5, 5, 6, 8, MOST]);
@@ -236,7 +236,7 @@ impl Generator {
     fn spoil_way(&mut self, link: &mut Table) {
         for _ in 0..self.from(1, 3) {
             let (key, value) = match self.below(10) {
-                // All of it: nothing gets through.
+                // A loss of 1: nothing gets through.
                 0 if self.one_in(4) => ("loss", Value::Float(1.0)),
                 0 | 1 => ("loss", self.share(40)),
                 2 => ("jitter_ms", int(self.from(1, 60))),
@@ -309,7 +309,7 @@ impl Generator {
         self.steps.push((at, keys));
     }
 
-    /// A row of echoes between two nodes, either of whom asks, of any kind.
+    /// A row of echoes between two nodes, in either direction, of any size and family.
     fn echoes(&mut self, at: u64, (a, b): (u64, u64), count: u64, interval_ms: u64) {
         let (from, to) = if self.one_in(2) { (a, b) } else { (b, a) };
         let mut echo = pair(from, to);

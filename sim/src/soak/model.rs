@@ -1,18 +1,17 @@
-//! What a run must deliver, worked out from the scenario alone: a reference far smaller than the implementation it
-//! judges.
+//! What a run must deliver, computed from the scenario alone: a reference far smaller than the implementation.
 //!
 //! The model knows four things of every moment: which nodes have started, where each node is, the state of each link
 //! and firewall, and when something last happened to the network. A *demand* is a packet or transfer that must arrive.
 //!
-//! **After trouble.** Two rows are demanded of a network that has come to rest: the last echo of a row that takes
+//! **After trouble.** Two things are demanded of a network after its last event: the last echo of a row that takes
 //! [`SETTLING`] or more, and every byte of a TCP transfer. Both must begin [`HEALING`] or more after the last event, on
 //! links that are up and lose nothing, between two nodes that can register (by the [`oracle`]). In addition:
 //!
-//! * Under the optimal policy they are always demanded, because the relay is there.
-//! * Under the paper's policy they are demanded if Table 1 relays the two nodes, or sends them a way that no firewall
-//!   or NAT forbids. Table 1 may choose a forbidden way; the paper decided so, and nothing is demanded then. Nothing is
-//!   demanded either where Table 1 has no row for the locations that the NMS sees: behind translators of IPv6, or with
-//!   a broken family.
+//! * Under the optimal policy they are always demanded, because there is a relay.
+//! * Under the paper's policy they are demanded if Table 1 relays the two nodes, or chooses a path that no firewall or
+//!   NAT blocks. If Table 1 chooses a blocked path, as the paper permits, nothing is demanded. Nothing is demanded
+//!   either if Table 1 has no row for the locations that the NMS sees: behind translators of IPv6, or with a broken
+//!   family.
 //!
 //! **Before anything happens.** As long as nothing has happened to a network without faults, more is demanded. Clocks
 //! may step meanwhile.
@@ -20,14 +19,14 @@
 //! * Every echo and every UDP datagram, if it is small, of every row that begins [`BORN`] or more after the nodes
 //!   started.
 //! * The last echo of a row of large ones.
-//! * Under the optimal policy a direct tunnel, where the oracle knows of one and nothing hinders the search for it.
+//! * Under the optimal policy a direct tunnel, if the oracle finds a path and nothing prevents the search for it.
 //!
 //! **During a single disturbance.** Echoes may be lost for no longer than the time below. A TCP transfer through a
 //! tunnel that was up may lose nothing, even if it is under way: its bytes arrive late, but they arrive.
 //!
 //! | single disturbance | echoes may be lost for |
 //! |---|---|
-//! | a link is down for [`BLIP`], or a role stands still for [`PAUSE`] | [`PROMPT`] |
+//! | a link is down for [`BLIP`], or a role is paused for [`PAUSE`] | [`PROMPT`] |
 //! | a node moves, or gets or loses an interface | [`MOVED`] |
 //! | a NAT forgets its mappings or gives a node other ports, under the optimal policy | [`REBOOTED`] |
 //! | the AS or the TRS crashes and starts again | [`RESTORED`] |
@@ -48,10 +47,10 @@
 //! | a firewall that slows conversations down | all but the last echo, if it is alone | it loses packets |
 //! | a NAT that forgets mappings at its own times | everything | no keep-alive holds its mappings |
 //! | a NAT with room for few mappings | everything | its table may be full |
-//! | several nodes behind a NAT that overloads ports | everything | it cannot tell two nodes of one relay apart |
+//! | several nodes behind a NAT that overloads ports | everything | two nodes that use one relay look the same |
 //! | a NAT that ends a mapping on any ICMP error | everything | a search for a better path may end the path in use |
-//! | three nodes search behind a NAT that answers by the mapping it was asked by | everything | answers go astray |
-//! | inspection that looks for a node's name | everything | a conversation refused once stays refused |
+//! | three nodes search behind a NAT that replies by the mapping of the request | everything | wrong mappings |
+//! | inspection that looks for a node's name | everything | a conversation that was refused once stays refused |
 
 mod links;
 mod nats;
@@ -72,20 +71,21 @@ use self::trouble::{Trouble, disturbs_nobody, has_met, is_crowded, is_readmitted
 use crate::oracle::{self, End, Medium, Obstacle, Success};
 
 /// How long after the last fault every node must reach every other node. A silent connection is given up after 30 s,
-/// and the longest pause between two attempts is 30 s. Where two services were lost one after the other, another 30 s
-/// may pass.
+/// and the longest pause between two attempts is 30 s. If two services were lost one after the other, another 30 s may
+/// pass.
 pub const HEALING: Duration = Duration::from_secs(90);
 
 /// How long a row of echoes has to be for its last echo to be demanded. Packets under way may be lost while a tunnel
 /// comes up, or while a better tunnel takes its place.
 pub const SETTLING: Duration = Duration::from_secs(10);
 
-/// How long after their start nodes are registered, and know their networks, where nothing goes wrong.
+/// The time after their start in which nodes are registered and have completed their surveys, without faults.
 pub const BORN: Duration = Duration::from_secs(10);
 
 /// The longest single outage of a link that may cost no more than a few packets, for [`PROMPT`]: far below every timer.
 pub const BLIP: Duration = Duration::from_millis(100);
-/// The longest single standstill of a role that may cost as little: below the shortest time after which a peer is lost.
+/// The longest single pause of a role that may cost as little: below the shortest time after which a peer counts as
+/// lost.
 pub const PAUSE: Duration = Duration::from_secs(3);
 /// How long a [`BLIP`] or [`PAUSE`] may cost echoes. Every lost message is retransmitted within a second or two.
 pub const PROMPT: Duration = Duration::from_secs(6);
@@ -100,47 +100,47 @@ pub const REBOOTED: Duration = Duration::from_secs(20);
 /// How long a service that crashes and starts again, once, may cost echoes. A relayed tunnel of the conventional method
 /// is given up after thirteen seconds of silence, and has to be built anew.
 pub const RESTORED: Duration = Duration::from_secs(20);
-/// Payload bytes that fit every link of a scenario, whatever headers are around them. The first larger packet may be
-/// lost, because its sender learns the path's MTU from the loss.
+/// Payload bytes that fit every link of a scenario, with all headers. The first larger packet may be lost, because its
+/// sender learns the path's MTU from the loss.
 const SMALL: u16 = 600;
 
 /// An MTU that every packet of an application fits, tunnel headers included, bytes.
 const WIDE: u16 = 1_376;
 
-/// What has to come of a step.
+/// A demand on a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Demand {
-    /// Which step.
+    /// The index of the step.
     pub step: usize,
-    /// Between whom.
+    /// The two nodes.
     pub pair: Pair,
-    /// How long the network had been left alone.
+    /// The time since the last event.
     pub quiet: Duration,
-    /// What.
+    /// The demand.
     pub what: Wanted,
 }
 
-/// What may be demanded of a step.
+/// The kinds of demands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// The last of a row of echoes is answered.
     LastEcho,
     /// The last of a row of echoes is answered, and every one that was sent from this moment on.
     EchoesFrom(Instant),
-    /// Every one of a row of echoes is answered, for nothing ever happened to the network.
+    /// Every echo of a row is answered, because nothing ever happened to the network.
     EveryEcho {
-        /// And by a direct tunnel.
+        /// Whether by a direct tunnel.
         is_direct: bool,
     },
     /// Every datagram of a flow arrives.
     EveryDatagram,
     /// A TCP transfer is complete.
     Transfer,
-    /// Nothing is answered: the certificate of one of the two was taken back.
+    /// Nothing is answered: the certificate of one of the two was revoked.
     Silence,
 }
 
-/// What must come of a run whose steps began at these times.
+/// The demands on a run whose steps began at these times.
 pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
     let mut moment = Moment::new(scenario);
     let mut demands = Vec::new();
@@ -174,8 +174,7 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
     demands
 }
 
-/// The nodes that stay registered, and keep their tunnels, for the whole of a run in which nothing happens; `None` of
-/// another one.
+/// For a run in which nothing happens: whether each node stays registered and keeps its tunnels. `None` for other runs.
 pub fn undisturbed(scenario: &Scenario, began: &[Instant]) -> Option<Vec<bool>> {
     let moment = Moment::new(scenario);
     let ends = Instant::ZERO + scenario.duration_limit;
@@ -183,16 +182,16 @@ pub fn undisturbed(scenario: &Scenario, began: &[Instant]) -> Option<Vec<bool>> 
     is_calm.then(|| (0..scenario.nodes.len()).map(|node| moment.is_well(node)).collect())
 }
 
-/// Whether two nodes may talk once every step was done.
+/// Whether two nodes may communicate after the last step.
 pub fn permits_at_last(scenario: &Scenario, pair: Pair) -> bool {
     let mut moment = Moment::new(scenario);
     scenario.steps.iter().for_each(|step| moment.apply(Instant::ZERO, &step.action));
     moment.permits(pair)
 }
 
-/// Whether each way between two nodes leads to the peer, by the oracle: from `(dialer, family)`. `None` where the
-/// optimal policy cannot observe what the oracle knows, or where nothing is certain: behind a NAT that keeps ports, the
-/// first of several nodes keeps its own port, and nobody knows which node is first.
+/// Whether each direct way between two nodes works, by the oracle, keyed by dialer and family. `None` if the optimal
+/// policy cannot observe what the oracle knows, or if nothing is certain: behind a NAT that preserves ports, the first
+/// of several nodes keeps its port, and it is not known which node is first.
 pub fn ways(scenario: &Scenario, pair: Pair) -> Option<BTreeMap<(usize, Family), bool>> {
     let moment = Moment::new(scenario);
     let (a, b) = (moment.plain(pair.from)?, moment.plain(pair.to)?);
@@ -210,7 +209,7 @@ pub fn ways(scenario: &Scenario, pair: Pair) -> Option<BTreeMap<(usize, Family),
 /// In which time a revocation has reached every node that can be reached.
 pub const EXPULSION: Duration = Duration::from_secs(5);
 
-/// Whether all that applications send is small.
+/// Whether all packets of the action are small.
 fn is_small(action: &Action) -> bool {
     matches!(action, Action::Echo(probes) | Action::Udp(probes) if probes.payload_bytes <= SMALL)
 }
@@ -218,26 +217,27 @@ fn is_small(action: &Action) -> bool {
 /// The network at one moment of the scenario.
 #[derive(Clone)]
 struct Moment {
-    /// With firewalls, links and places as they are now.
+    /// The scenario, with firewalls, links and places as they are now.
     now: Scenario,
     started: Vec<bool>,
     /// Whose certificates were taken back, and from when on nothing may pass.
     revoked: BTreeMap<usize, Instant>,
-    /// Whose certificates have expired; and who of them has started again since, and so has no connection from before.
+    /// The nodes whose certificates have expired, and those of them that have restarted since and so have no old
+    /// connection.
     expired: BTreeSet<usize>,
     barred: BTreeSet<usize>,
-    /// Whose certificates may expire at any time, for clocks differ.
+    /// The nodes whose certificates may expire at any time, because clocks differ.
     doubtful: BTreeSet<usize>,
-    /// Whether the database can be read only.
+    /// Whether the database can only be read.
     is_full: bool,
-    /// In which sites each node ever is.
+    /// All sites in which each node ever is.
     ever: Vec<BTreeSet<usize>>,
     /// Links that are down.
     down: Vec<LinkAt>,
-    /// Paths that lose or delay something: from which site, to where, of which family, and whether towards the core.
+    /// Impaired paths: the site, the far end, the family, and whether towards the core.
     bad_paths: Vec<(usize, Far, Option<Family>, bool)>,
     last: Instant,
-    /// When the last node started, or first came to where it can register.
+    /// When the last node started, or first came to a site where it can register.
     born: Instant,
 }
 
@@ -341,14 +341,14 @@ impl Moment {
         self.last = self.last.max(until);
     }
 
-    /// A node that could not register before has never been anywhere.
+    /// A node that could not register before counts as just started.
     fn may_be_born(&mut self, at: Instant, node: usize, was_well: bool) {
         if self.started[node] && !was_well && self.is_well(node) {
             self.born = self.born.max(at);
         }
     }
 
-    /// Everybody who has started is registered, and knows its network, if nothing is wrong.
+    /// Whether every started node has had the time to register and to complete its survey.
     fn is_born(&self, at: Instant) -> bool {
         at >= self.born + BORN
     }
@@ -358,7 +358,7 @@ impl Moment {
             return None;
         }
         let (lasts, trouble) = row(scenario, began, at, probes);
-        // When that is over, if it is known.
+        // When the trouble is over, if that is known.
         let over = match &trouble {
             Trouble::None => Some(at),
             Trouble::Blip(end) => Some(*end + PROMPT),
@@ -366,7 +366,7 @@ impl Moment {
                 self.permits_after(*moved, action, probes.pair, &Action::Echo(*probes)).then_some(*moved + MOVED)
             }
             Trouble::Reboot(at) => (scenario.policy == Policy::Optimal).then_some(*at + REBOOTED),
-            // Who asks an NMS that has just begun is told that nobody is there.
+            // A restarted NMS answers "peer offline" until the peer has registered again.
             Trouble::Restart(_, ServiceName::Nms) | Trouble::Much => None,
             Trouble::Restart(again, _) => {
                 let is_up = at >= *again || has_met(scenario, began, probes.pair, *again);
@@ -403,7 +403,8 @@ impl Moment {
             }
             Trouble::Reboot(at) => scenario.policy == Policy::Optimal && has_met(scenario, began, pair, at),
         };
-        // The simulated hosts' TCP sends whole windows, whatever is lost: several at once starve each other there.
+        // The simulated hosts' TCP sends whole windows in spite of losses, so several transfers at once starve each
+        // other.
         if slows_down(scenario) {
             return false;
         }
@@ -411,7 +412,7 @@ impl Moment {
         is_over && self.is_born(at) || is_last && at - self.last.max(Instant::ZERO) >= HEALING
     }
 
-    /// Whether two nodes may talk after a move as well, in packets as large as what they send.
+    /// Whether two nodes may communicate after a move as well, with packets of the action's size.
     fn permits_after(&self, moved: Instant, action: &Action, pair: Pair, sent: &Action) -> bool {
         let mut later = self.clone();
         later.apply(moved, action);
@@ -430,13 +431,13 @@ impl Moment {
         })
     }
 
-    /// Whether a node's certificate counts, for everybody.
+    /// Whether a node's certificate is valid by every clock.
     fn is_certified(&self, node: usize) -> bool {
         let lapsed = [&self.expired, &self.doubtful].iter().any(|without| without.contains(&node));
         !lapsed && !self.revoked.contains_key(&node)
     }
 
-    /// Whether two nodes may talk, in packets as large as what they send.
+    /// Whether two nodes may communicate, with packets of the action's size.
     fn permits_all(&self, pair: Pair, sent: &Action) -> bool {
         self.permits(pair) && (is_small(sent) || self.permits_large(pair))
     }
@@ -487,10 +488,11 @@ impl Moment {
                 })
     }
 
-    /// Whether the optimal policy finds two nodes a direct way. It cannot see that two homes share a carrier's NAT with
-    /// several addresses, nor what inspection refuses. A NAT with several addresses may look steady by chance. A NAT
-    /// that answers by the mapping that it was asked by does so only towards addresses that its nodes have not written
-    /// to: a failed guess, made before the networks were known, spoils a later attempt that would succeed.
+    /// Whether the optimal policy finds a direct way for two nodes. It cannot observe that two homes share a carrier's
+    /// NAT with several addresses, nor what inspection refuses. A NAT with several addresses may look
+    /// endpoint-independent by chance. A NAT that sends replies by the mapping of the request does so only towards
+    /// addresses to which its nodes have not sent before. So a failed attempt before the surveys were complete prevents
+    /// a later one that would succeed.
     fn has_direct_way(&self, pair: Pair) -> bool {
         let (Some(a), Some(b)) = (self.plain(pair.from), self.plain(pair.to)) else { return false };
         let is_spoiled = |end: End| nats(&self.now.sites[end.site]).any(|nat| nat.reuses_inbound);
@@ -507,7 +509,7 @@ impl Moment {
         (is_plain && self.is_well(node)).then_some(End { node, site: place.site })
     }
 
-    /// Whether a node can register, by good links, in every place where it is.
+    /// Whether a node can register over good links in each of its sites.
     fn is_well(&self, node: usize) -> bool {
         !self.now.nodes[node].interfaces.is_empty()
             && self.now.nodes[node].interfaces.iter().all(|place| {
@@ -538,19 +540,19 @@ impl Moment {
             })
     }
 
-    /// Whether several nodes want one port of a site's NATs.
+    /// Whether several nodes compete for one port of a site's NATs.
     fn has_contested_port(&self, site: usize) -> bool {
         let visitors = self.ever.iter().filter(|sites| sites.contains(&site)).count();
         visitors > 1 && nats(&self.now.sites[site]).any(|nat| contests_ports(nat.ports))
     }
 
-    /// Whether two sites share a NAT, or are one.
+    /// Whether two sites share a NAT or are the same.
     fn meet(&self, a: usize, b: usize) -> bool {
         let carrier = self.now.sites[a].carrier;
         a == b || carrier.is_some() && carrier == self.now.sites[b].carrier
     }
 
-    /// Whether Table 1 sends two nodes a way that is open, whoever of them asks.
+    /// Whether Table 1 chooses a path that is not blocked, whichever of the two nodes asks.
     fn paper_permits(&self, a: usize, b: usize) -> bool {
         let ([from], [to]) = (&self.now.nodes[a].interfaces[..], &self.now.nodes[b].interfaces[..]) else {
             return false;
@@ -571,7 +573,7 @@ impl Moment {
         }
     }
 
-    /// The rows of Table 1 in which a site's nodes stand: IPv6, and which IPv4; `None` if Table 1 has no row for it.
+    /// The locations of a site's nodes in Table 1: IPv6, and the kind of IPv4; `None` if Table 1 has no row for them.
     fn rows(&self, site: usize) -> Option<(bool, Option<V4>)> {
         let site = &self.now.sites[site];
         let plain = site.broken.is_none() && site.nat64.is_none() && matches!(site.v6, None | Some(SiteV6::Global(_)));
@@ -583,7 +585,7 @@ impl Moment {
     }
 }
 
-/// As Table 1 tells IPv4 apart.
+/// The kinds of IPv4 of Table 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum V4 {
     Global,

@@ -1,4 +1,4 @@
-//! Results of a soak: one file for each shard, one line for each seed, and how shards are joined.
+//! Results of a soak: one file for each shard, with one line for each seed. Shards can be joined.
 //!
 //! ```text
 //! # cyphonic-lab soak 0.1.0, generator 1, sources 0f5c…; seeds 1..1000; shard 2/4
@@ -6,9 +6,9 @@
 //! 2,6a1f…,15,147,564,
 //! ```
 //!
-//! The digest covers all sources of the program (`sim/build.rs`), so that two programs that differ anywhere never share
-//! results, even under one version. A line is written when its run is done. A file that ends within a line has lost
-//! that run only.
+//! The digest covers all sources of the program (`sim/build.rs`), so that two programs with different sources never
+//! share results, even with the same version. A line is written when its run is done. A file that ends within a line
+//! has lost that run only.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -24,10 +24,10 @@ use crate::error::LabError;
 use crate::hex;
 
 const COLUMNS: &str = "seed,digest,demanded,simulated_s,paths,violated";
-/// How many seeds are named.
+/// Most seeds that are named.
 const NAMED: usize = 50;
 
-/// Which seeds of all are run here.
+/// The part of all seeds that is run here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// From 1.
@@ -40,7 +40,7 @@ impl Shard {
     /// Everything.
     pub const WHOLE: Self = Self { index: 1, of: 1 };
 
-    /// Its seeds, of a range: every so-manieth.
+    /// Its seeds of a range: every `of`th.
     pub fn seeds(self, all: &RangeInclusive<u64>) -> impl Iterator<Item = u64> + use<> {
         all.clone().skip(self.index as usize - 1).step_by(self.of as usize)
     }
@@ -52,7 +52,7 @@ impl fmt::Display for Shard {
     }
 }
 
-/// What this program is, as far as results are concerned.
+/// The identity of this program in results.
 pub fn version() -> String {
     let (package, sources) = (env!("CARGO_PKG_VERSION"), env!("SOURCES"));
     format!("cyphonic-lab soak {package}, generator {GENERATOR}, sources {sources}")
@@ -63,21 +63,21 @@ pub fn version() -> String {
 pub struct Results {
     /// See [`version`].
     pub version: String,
-    /// Those of the whole soak.
+    /// The seeds of the whole soak.
     pub seeds: RangeInclusive<u64>,
-    /// Which of them are here.
+    /// The part of them in this file.
     pub shard: Shard,
-    /// What came of each, as in its line, without the seed.
+    /// The result of each seed, as in its line without the seed.
     pub lines: BTreeMap<u64, String>,
 }
 
 impl Results {
-    /// None yet.
+    /// Without results so far.
     pub fn new(version: String, seeds: RangeInclusive<u64>, shard: Shard) -> Self {
         Self { version, seeds, shard, lines: BTreeMap::new() }
     }
 
-    /// What the file is called.
+    /// The name of the file.
     pub fn file(shard: Shard) -> String {
         format!("soak-{}-of-{}.csv", shard.index, shard.of)
     }
@@ -95,7 +95,7 @@ impl Results {
         format!("{seed},{digest},{demanded},{simulated_s},{paths},{violated}\n")
     }
 
-    /// Reads a file; what is not a whole line at its end is left out.
+    /// Reads a file. An incomplete last line is left out.
     pub fn parse(text: &str) -> Result<Self, String> {
         let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
         let mut lines = whole.lines();
@@ -150,7 +150,7 @@ impl Results {
             .collect()
     }
 
-    /// The seeds of `seeds` that are not here, as ranges.
+    /// The missing seeds, as ranges.
     pub fn missing(&self) -> Vec<RangeInclusive<u64>> {
         let mut missing: Vec<RangeInclusive<u64>> = Vec::new();
         for seed in self.shard.seeds(&self.seeds).filter(|seed| !self.lines.contains_key(seed)) {
@@ -162,7 +162,7 @@ impl Results {
         missing
     }
 
-    /// What the seeds that are here have covered.
+    /// The coverage of the seeds in this file.
     pub fn coverage(&self) -> Coverage {
         let mut coverage = Coverage::default();
         for (&seed, rest) in &self.lines {
@@ -185,8 +185,7 @@ impl Results {
         self.total(2) / 3_600
     }
 
-    /// What there is to say of a soak in a hundredth of its lines, as CSV: its version, its sums, one digest over all
-    /// of its lines, and what was covered.
+    /// A summary of a soak as CSV: its version, its sums, one digest over all of its lines, and its coverage.
     pub fn totals(&self, coverage: &Coverage) -> String {
         let missing: u64 = self.missing().iter().map(|range| range.end() - range.start() + 1).sum();
         let mut lines = ring::digest::Context::new(&ring::digest::SHA256);
@@ -207,7 +206,7 @@ impl Results {
         text + &coverage.csv()
     }
 
-    /// For people: how many, what failed, what is missing, what was covered.
+    /// A text for people: the number of runs, failures, missing seeds, coverage.
     pub fn summary(&self, coverage: &Coverage) -> String {
         let mut text = format!("{} seeds done", self.lines.len());
         let (hours, demands) = (self.simulated_hours(), self.demands());
@@ -268,8 +267,8 @@ pub fn join(parts: Vec<(String, Results)>) -> Result<Results, LabError> {
     Ok(joined)
 }
 
-/// `merge DIR...`: joins every shard in these folders, and tells about it; writes the whole into the folder `out`, its
-/// sums into the file `totals`.
+/// `merge DIR...`: joins every shard in these folders, and gives a summary. It writes the joined results into the
+/// folder `out`, and their sums into the file `totals`.
 pub fn merge(
     folders: &[PathBuf],
     out: Option<&Path>,
@@ -297,7 +296,7 @@ pub fn merge(
     }
     let joined = join(parts)?;
     if joined.version != version() {
-        // What was covered follows from the plans, and those from the program.
+        // The coverage is computed from the plans, which depend on the program.
         let (a, b) = (&joined.version, version());
         return Err(LabError::Usage(format!(
             "these are results of {a}, and this is {b}: join them with the program that made them"

@@ -1,4 +1,4 @@
-//! A scenario as a sheet of words: what the generator writes, the shrinker takes apart, and a person reads.
+//! A scenario as tables of words: the generator writes it, the shrinker edits it, and a person reads it.
 
 use std::fmt::Write as _;
 
@@ -10,22 +10,22 @@ const SECTIONS: [&str; 5] = ["services", "carrier", "site", "node", "step"];
 /// Keys that are written first, wherever they are.
 const FIRST: [&str; 10] = ["title", "about", "measure", "expect", "name", "at_ms", "do", "kind", "node", "from"];
 
-/// A scenario file, before anybody asked whether it makes sense.
+/// A scenario file that was not checked yet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sheet(pub Table);
 
 impl Sheet {
-    /// Reads TOML; without sense, but with grammar.
+    /// Reads TOML, without checking the scenario.
     pub fn parse(text: &str) -> Result<Self, String> {
         text.parse().map(Self).map_err(|error| error.to_string())
     }
 
-    /// The tables of a section; none where there is no such section.
+    /// The tables of a section; none without that section.
     pub fn section(&self, name: &str) -> impl Iterator<Item = &Table> {
         self.0.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table)
     }
 
-    /// As [`Self::section`], to change; made where there is none.
+    /// As [`Self::section`], mutable. A missing section is made.
     pub fn section_mut(&mut self, name: &str) -> &mut Vec<Value> {
         let section = self.0.entry(name).or_insert_with(|| Value::Array(Vec::new()));
         section.as_array_mut().expect("a section is a list")
@@ -36,7 +36,7 @@ impl Sheet {
         self.0.insert(key.to_owned(), value.into());
     }
 
-    /// As a file: sections in the order of the scenarios' README, one key a line, nested tables inline.
+    /// The text of the file: sections in the order of the scenarios' README, one key in a line, nested tables inline.
     pub fn render(&self) -> String {
         let mut text = String::new();
         lines(&mut text, self.0.iter().filter(|(key, _)| !SECTIONS.contains(&key.as_str())));
@@ -58,7 +58,7 @@ impl Sheet {
         text
     }
 
-    /// What it says.
+    /// The scenario that it describes.
     pub fn scenario(&self) -> Result<Scenario, ScenarioError> {
         let plan = Plan::expand(&Document::parse("soak", &self.render())?, &[])?;
         Ok(plan.cells.into_iter().next().expect("a plan has a cell").scenario)

@@ -1,7 +1,7 @@
-//! Makes a failing plan small: leaves out every part without which it still fails alike.
+//! Makes a failing plan small: removes every part without which it still fails in the same way.
 //!
-//! The search is greedy and knows no meanings: an edit that is no valid scenario, or fails otherwise, is undone. Steps
-//! go first, in halves, quarters and so on; then nodes with all their steps, sites, carriers; then single words.
+//! The search is greedy. An edit that gives an invalid scenario, or another failure, is undone. Steps go first, in
+//! halves, quarters and so on; then nodes with all their steps, sites, carriers; then single words.
 
 use toml::{Table, Value};
 
@@ -10,8 +10,8 @@ use super::sheet::Sheet;
 /// Keys that every scenario must have.
 const NEEDED: [&str; 4] = ["title", "about", "measure", "seeds"];
 
-/// The least plan found, and how many were tried. `fails` says whether one still fails as the first one did; it is
-/// asked at most `budget` times.
+/// The smallest plan that was found, and the number of plans that were tried. `fails` says whether a plan still fails
+/// as the first one did. It is called at most `budget` times.
 pub fn shrink(sheet: &Sheet, budget: usize, fails: impl FnMut(&Sheet) -> bool) -> (Sheet, usize) {
     let mut shrinker = Shrinker { best: sheet.clone(), tried: 0, budget, fails };
     loop {
@@ -40,7 +40,7 @@ impl<F: FnMut(&Sheet) -> bool> Shrinker<F> {
     fn attempt(&mut self, edit: impl FnOnce(&mut Sheet)) -> bool {
         let mut candidate = self.best.clone();
         edit(&mut candidate);
-        // What makes no scenario costs nothing, so it does not count.
+        // An invalid scenario costs no run, so it does not count.
         if self.tried >= self.budget || candidate == self.best || candidate.scenario().is_err() {
             return false;
         }
@@ -59,7 +59,7 @@ impl<F: FnMut(&Sheet) -> bool> Shrinker<F> {
     fn steps(&mut self) {
         let mut size = self.len("step").div_ceil(2).max(1);
         loop {
-            // From the end: the last steps are mostly other pairs than the one that failed.
+            // From the end: the last steps mostly concern other pairs than the one that failed.
             let mut end = self.len("step");
             while end > 0 {
                 let begin = end.saturating_sub(size);
@@ -73,7 +73,7 @@ impl<F: FnMut(&Sheet) -> bool> Shrinker<F> {
         }
     }
 
-    /// Takes away one member of a section after the other, with every step that names it.
+    /// Removes one member of a section after another, with every step that names it.
     fn members(&mut self, section: &str) {
         for index in (0..self.len(section)).rev() {
             let Some(name) = self.best.section(section).nth(index).and_then(name) else { continue };
@@ -93,7 +93,7 @@ impl<F: FnMut(&Sheet) -> bool> Shrinker<F> {
         }
     }
 
-    /// Puts each node where another one is.
+    /// Moves each node to another node's site.
     fn homes(&mut self) {
         let homes: Vec<Value> = self.best.section("node").filter_map(|node| node.get("site").cloned()).collect();
         for index in 0..self.len("node") {
@@ -105,7 +105,7 @@ impl<F: FnMut(&Sheet) -> bool> Shrinker<F> {
                     }
                 };
                 let was = self.best.section("node").nth(index).and_then(|node| node.get("site").cloned());
-                // Only forwards, or two nodes would change places for ever.
+                // In one direction only, or two nodes would swap sites for ever.
                 let is_better = was.is_none_or(|was| position(&homes, &was) > position(&homes, home));
                 if is_better && self.attempt(put) {
                     break;
@@ -132,7 +132,7 @@ impl<F: FnMut(&Sheet) -> bool> Shrinker<F> {
         }
     }
 
-    /// Takes away each key of a table, and of the tables in it; where that cannot be, makes its number small.
+    /// Removes each key of a table, and of the tables in it. If a key is needed, its number is made small.
     fn tables(&mut self, table: &Table, find: &dyn Fn(&mut Sheet) -> Option<&mut Table>) {
         for (key, value) in table {
             let gone = self.attempt(|sheet| {
@@ -168,13 +168,13 @@ fn name(table: &Table) -> Option<String> {
     table.get("name").and_then(Value::as_str).map(str::to_owned)
 }
 
-/// Whether a step is about something of that name.
+/// Whether a step names this member.
 fn mentions(step: &Value, name: &str) -> bool {
     let about = ["node", "from", "to", "what", "site", "carrier"];
     step.as_table().is_some_and(|step| about.iter().any(|key| step.get(*key).and_then(Value::as_str) == Some(name)))
 }
 
-/// Takes a name out of a member's lists, and away as its carrier.
+/// Removes a name from a member's lists, and as its carrier.
 fn forget(member: &mut Value, name: &str) {
     let Some(table) = member.as_table_mut() else { return };
     for key in ["nodes", "interfaces"] {

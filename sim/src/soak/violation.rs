@@ -1,4 +1,4 @@
-//! What is told of an invariant that a run broke.
+//! An invariant that a run broke.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ pub use cyphonic_scenarios::Invariant;
 /// An invariant that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which.
+    /// The invariant.
     pub invariant: Invariant,
-    /// What happened, as a sentence.
+    /// A sentence that says what happened.
     pub sentence: String,
 }
 
 impl Violation {
-    /// Whether the same went wrong, as far as words tell: all but numbers, and what is only added.
+    /// Whether two sentences describe the same failure: they agree except in numbers and additions.
     pub fn is_like(&self, other: &Self) -> bool {
         let words = |violation: &Self| {
             let text = violation.sentence.split(';').next().unwrap_or_default().to_owned();

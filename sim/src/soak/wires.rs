@@ -26,15 +26,15 @@ use crate::net::{Direction, Tapped};
 use crate::run::Run;
 use crate::world::{Station, service_key};
 
-/// Of how many tunnels it is looked at whether the TRS can read them.
+/// Most tunnels for which it is checked whether the TRS can read them.
 const MOST_TUNNELS: usize = 16;
-/// How many bytes of a secret, in a row, give it away.
+/// The number of consecutive bytes of a secret that count as a leak.
 const TELLING: usize = 8;
 
-/// What was on every direction of a wire.
+/// The packets on every direction of every wire.
 pub(super) type Kept = BTreeMap<Direction, Vec<Tapped>>;
 
-/// I4, of a run of which this was on the wires.
+/// I4, for a run with these packets on its wires.
 pub(super) fn amplified(scenario: &Scenario, run: &Run, kept: &Kept) -> Option<Violation> {
     let stations = [&run.world.auth, &run.world.nms, &run.world.trs];
     let ways = stations.into_iter().flat_map(|station| station.wires.iter().map(move |&wire| (&station.name, wire)));
@@ -44,13 +44,14 @@ pub(super) fn amplified(scenario: &Scenario, run: &Run, kept: &Kept) -> Option<V
         let back = kept[&wire.reversed()].iter().filter_map(Tapped::arrival);
         packets.extend(back.map(|(at, packet)| Seen { at, is_out: false, service, packet }));
     }
-    // Whatever comes to a node in the conventional method is sealed with a key.
+    // In the conventional method every datagram to a node is sealed with a key, so only the proposed method has dialers
+    // to check.
     let dialed = run.world.nodes.iter().filter(|_| scenario.method == Method::Proposed);
     let mut answers = dialed.filter_map(|node| answers::violation(&node.name, &datagrams(node, kept)));
     by_services(scenario, packets).or_else(|| answers.next())
 }
 
-/// I3, I8 and I10, of a run of which this was on the wires.
+/// I3, I8 and I10, for a run with these packets on its wires.
 pub(super) fn violations(scenario: &Scenario, run: &Run, kept: &Kept, secrets: &Secrets) -> Vec<Violation> {
     let mut found = Vec::new();
     for (&direction, packets) in kept {
@@ -85,14 +86,13 @@ impl Datagram<'_> {
         self.payload.first().is_some_and(|first| first & 0xf0 == 0xc0)
     }
 
-    /// QUIC has its fixed bit set, and nothing else of ours has.
+    /// QUIC packets have the fixed bit set; no other message of this project has.
     fn is_quic(&self) -> bool {
         self.payload.first().is_some_and(|first| first & 0x40 != 0)
     }
 }
 
-/// What a host sent, and what came to it, damaged or not, in order; what came in before what went out at the same
-/// moment.
+/// The datagrams that a host sent and received, damaged or not, in order. At one instant, received ones come first.
 fn datagrams<'a>(station: &Station, kept: &'a Kept) -> Vec<Datagram<'a>> {
     let mut all = Vec::new();
     for &wire in &station.wires {
@@ -111,19 +111,19 @@ fn datagram(at: Instant, is_out: bool, packet: &[u8]) -> Option<Datagram<'_>> {
     Some(Datagram { at, is_out, remote: remote.into(), payload: ip.payload.get(8..)? })
 }
 
-/// Whether a packet shows what applications write into theirs.
+/// Whether a packet contains the marker of applications' payloads.
 fn shows(packet: &[u8]) -> bool {
     packet.windows(MARKER.len()).any(|window| window[0] == MARKER[0] && window == MARKER)
 }
 
-/// What services and an address exchanged so far, bytes of UDP.
+/// The bytes of UDP that services and an address have exchanged so far.
 #[derive(Default)]
 struct Account<'a> {
-    /// What was sent before it was validated.
+    /// The datagrams that were sent to it before it was validated.
     bytes: BTreeSet<&'a [u8]>,
     sent: u64,
     received: u64,
-    /// It sent something that only who heard the service can send.
+    /// Whether it sent a datagram that only a receiver of the service's datagrams can send.
     is_validated: bool,
 }
 
@@ -135,8 +135,8 @@ struct Seen<'a> {
     packet: &'a [u8],
 }
 
-/// I4, at all services together, as one may ask another to try an address: from an address come only Initials until it
-/// is validated (RFC 9000 §8.1).
+/// I4, for all services together, because one service may ask another to test an address. An address is validated by
+/// any datagram that is not an Initial (RFC 9000 §8.1).
 fn by_services(scenario: &Scenario, mut packets: Vec<Seen<'_>>) -> Option<Violation> {
     let services = &scenario.services;
     let known = [&services.auth, &services.nms, &services.trs];
@@ -161,7 +161,7 @@ fn by_services(scenario: &Scenario, mut packets: Vec<Seen<'_>>) -> Option<Violat
             account.is_validated |= scenario.method == Method::Conventional || !is_initial;
             continue;
         }
-        // What a bad wire doubles is not the service's doing; no sealed datagram is like another.
+        // A copy is a duplicate by the wire, not by the service: sealed datagrams are never equal.
         if account.is_validated || !account.bytes.insert(payload) {
             continue;
         }
@@ -175,8 +175,9 @@ fn by_services(scenario: &Scenario, mut packets: Vec<Seen<'_>>) -> Option<Violat
     None
 }
 
-/// I10, of the conventional method: whether the TRS can unwrap an end key. It knows the key that it shares with the
-/// NMS, what that tells it, and what comes by; of what it is told, any sixteen bytes in a row may be a key.
+/// I10 in the conventional method: whether the TRS can unwrap an end key. The TRS knows the key that it shares with the
+/// NMS, the NMS's messages, and the datagrams that it forwards. Any sixteen consecutive bytes of the NMS's messages may
+/// be a key.
 fn legible_to_relay(scenario: &Scenario, run: &Run, kept: &Kept) -> Option<Violation> {
     if scenario.method != Method::Conventional {
         return None;
@@ -213,7 +214,7 @@ fn legible_to_relay(scenario: &Scenario, run: &Run, kept: &Kept) -> Option<Viola
     None
 }
 
-/// The UDP payload of a packet; nothing, if it has none.
+/// The UDP payload of a packet; empty if it has none.
 fn payload(tapped: &Tapped) -> &[u8] {
     match Ip::parse(&tapped.packet).map(|ip| (ip.transport(), ip.payload)) {
         Some((Some(Transport::Udp { .. }), datagram)) => datagram.get(8..).unwrap_or_default(),
@@ -221,7 +222,7 @@ fn payload(tapped: &Tapped) -> &[u8] {
     }
 }
 
-/// Which event tells a secret, as hexadecimal or as the numbers of its bytes.
+/// Whether an event contains a secret, as hexadecimal or as numbers of bytes; a sentence if so.
 fn told(scenario: &Scenario, run: &Run, secrets: &Secrets) -> Option<String> {
     let log = secrets.to_sslkeylog();
     let mut secrets: Vec<String> = log.lines().filter_map(|line| line.rsplit(' ').next()).map(str::to_owned).collect();
@@ -232,7 +233,7 @@ fn told(scenario: &Scenario, run: &Run, secrets: &Secrets) -> Option<String> {
     for (.., event) in &run.events {
         let _ = writeln!(text, "{event:?}");
     }
-    // Few things in events look like bytes at all; only what does is compared.
+    // Only the parts of events that look like bytes are compared; there are few.
     let squeezed: String = text.chars().filter(|c| c.is_ascii_hexdigit() || *c == ',' || *c == '\n').collect();
     let is_told = |secret: &&String| {
         let hex = secret.get(..2 * TELLING).unwrap_or(secret.as_str());

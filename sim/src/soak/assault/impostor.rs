@@ -1,7 +1,7 @@
-//! A node that was told another one's virtual addresses, and speaks by them in good faith.
+//! A node that was told another node's virtual addresses, and uses them as its own.
 //!
-//! The addresses are a ghost's, who owns them and never comes: whatever an application gets from there, the impostor
-//! sent.
+//! The addresses belong to a device that never starts. So every packet that an application gets from them was sent by
+//! the impostor.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::run;
 use crate::soak::violation::{Invariant, Violation, violation as violated};
 use crate::world::{Actor, Watch, World};
 
-/// I1, of a run of its own.
+/// Checks I1 in a separate run.
 pub(super) fn violation(scenario: &Scenario, seed: u64) -> Option<Violation> {
     let watch = Watch::default();
     let mut world = World::new(scenario, seed, Engine::Events, &watch);
@@ -40,7 +40,7 @@ pub(super) fn violation(scenario: &Scenario, seed: u64) -> Option<Violation> {
     None
 }
 
-/// A database by which the NMS tells one node a ghost's addresses, and everybody else the truth.
+/// A database from which the NMS gives one node the other device's addresses, and all other nodes their own.
 #[derive(Debug)]
 struct Liar {
     truth: Arc<dyn Store>,

@@ -1,6 +1,6 @@
-//! A node's certificate, or its common key, in other hands: a stack of its own at an address that no route leads to.
+//! An attacker with a node's certificate or common key. It has its own protocol stack, at an address without a route.
 //!
-//! The insider's packets are inputs. The answers are read off the wires of the service that sends them.
+//! Its packets are injected as inputs. Answers are read off the wires of the service.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(super) struct Insider {
 }
 
 impl Insider {
-    /// With the certificate of `name`, from the run's authority.
+    /// An insider with a certificate of `name`, from the run's authority.
     fn new(seed: u64, name: &Fqdn, at: SocketAddr) -> Option<Self> {
         let pki = seeded::shared_pki(seed);
         let config = QuicConfig {
@@ -45,7 +45,7 @@ impl Insider {
         Some(Self { links: Links::new(config, CidScheme::Direct, false, &mut rng).ok()?, at })
     }
 
-    /// A link to a service, once it stands.
+    /// Opens a link to a service; `None` if the handshake fails.
     fn connect(&mut self, assault: &mut Assault<'_>, to: Actor, service: &str) -> Option<LinkId> {
         let (now, remote) = (assault.world.now(), assault.address(to));
         let name: Fqdn = format!("{service}.{ZONE}").parse().ok()?;
@@ -56,7 +56,7 @@ impl Insider {
         })
     }
 
-    /// What a service answers to a message.
+    /// Sends a message to a service and gives its answer.
     fn say(
         &mut self,
         assault: &mut Assault<'_>,
@@ -104,7 +104,7 @@ impl Insider {
 }
 
 impl Assault<'_> {
-    /// Where a service listens.
+    /// The address of a service.
     fn address(&self, service: Actor) -> SocketAddr {
         let services = &self.scenario.services;
         let service = match service {
@@ -122,8 +122,8 @@ impl Assault<'_> {
         udp.filter(|datagram| datagram.local == to).map(|datagram| (datagram.from, datagram.payload)).collect()
     }
 
-    /// An insider registers a node with the greatest epoch that there is. The node itself, started
-    /// anew, must be able to register again.
+    /// An insider registers a node with the greatest epoch that there is. The node itself, after a restart, must be
+    /// able to register again.
     pub(super) fn end_of_time(&mut self, seed: u64, node: usize) {
         let name = self.scenario.nodes[node].name.clone();
         let id = NodeId::of(&name);

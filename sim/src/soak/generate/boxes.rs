@@ -1,11 +1,12 @@
-//! NATs and firewalls, drawn from the words of the scenario crate: a new word of a key is drawn by itself.
+//! Draws NATs and firewalls from the words of the scenario crate. A new word of an existing key is drawn without a
+//! change here.
 
 use cyphonic_scenarios::{Dependence, FirewallMode, Hairpin, IcmpErrors, Pooling, PortChoice, Refresh, Refusal};
 use toml::{Table, Value};
 
 use super::{Generator, int, table};
 
-/// Every word of a key but its default: one that is drawn has to say something.
+/// Every word of a key except its default, which would change nothing.
 fn unlike<T: Copy + PartialEq>(default: T, all: &[T]) -> Vec<T> {
     all.iter().copied().filter(|word| *word != default).collect()
 }

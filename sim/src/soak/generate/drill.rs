@@ -1,4 +1,4 @@
-//! Drills: small networks in which nothing is wrong, so that everything can be demanded.
+//! Drills: small networks without faults, so that everything can be demanded.
 //!
 //! | drill | what happens | what it shows |
 //! |---|---|---|
@@ -9,22 +9,22 @@
 //! | rebind | a NAT gives one node other ports while tunnels are used | tunnels that follow a peer's new port |
 //! | reboot | a NAT forgets its mappings while tunnels are used | detection of dead tunnels |
 //! | restart | a service crashes and starts again while tunnels are used | which part depends on which service |
-//! | pause | a role stands still for a moment while tunnels are used | timers that give up too early |
+//! | pause | a role's process is stopped for a moment while tunnels are used | timers that give up too early |
 //! | clock | a role's clock steps while tunnels are used; a service starts again | dependence on the time of day |
 //!
-//! Where something happens, a TCP transfer is under way or begins: its bytes have to arrive all the same.
+//! When something happens, a TCP transfer is under way or begins. All its bytes must arrive.
 //!
-//! In a network in trouble, a missing defence is often hidden by another one: a tunnel whose keep-alives are missing is
-//! built anew. In a drill it shows.
+//! In a network in trouble, another defence often hides a missing one: a tunnel without keep-alives is rebuilt. A drill
+//! shows it.
 
 use super::trouble::CLOCKS_S;
 use super::{Generator, NODES, SERVICES, int, table};
 
 /// The most sites, and the most nodes.
 pub(super) const MOST: u64 = 3;
-/// Mostly NATs: who may dial whom is decided there.
+/// Mostly NATs: they determine which node can dial which.
 pub(super) const KINDS: [&str; 5] = ["ipv4-private", "ipv4-private", "ipv4-global", "dual-stack-private-v4", "ipv6"];
-/// Everybody is registered, and knows its network, by then.
+/// By this time every node is registered and has completed its survey.
 const BEGIN_MS: u64 = 13_000;
 
 impl Generator {
@@ -43,11 +43,11 @@ impl Generator {
             7 => self.rebinds(nodes),
             _ => self.reboot(nodes),
         };
-        // A TCP connection that leads nowhere takes its time to find out.
+        // A TCP connection without a peer ends only after its timeouts.
         self.finish(end + 120_000);
     }
 
-    /// Everybody echoes to everybody.
+    /// Every node sends echoes to every other node.
     fn round(&mut self, at: u64, nodes: u64, count: u64, interval_ms: u64) {
         for (number, (a, b)) in (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| (a, b))).enumerate() {
             self.echoes(at + number as u64, (a, b), count, interval_ms);
@@ -61,7 +61,7 @@ impl Generator {
     }
 
     fn rest(&mut self, nodes: u64) -> u64 {
-        // Some ask before they know their networks.
+        // Sometimes nodes ask for routes before their surveys are complete.
         let begin = self.pick(&[1_000, BEGIN_MS, BEGIN_MS]);
         self.round(begin, nodes, 3, 400);
         let again = BEGIN_MS + self.pick(&[40_000, 70_000, 130_000, 200_000]);
@@ -69,7 +69,7 @@ impl Generator {
         let within = self.below(12_000);
         self.flow(again + within, nodes);
         self.transfer(again + within, nodes);
-        // What was sent last arrives.
+        // Time for the last packets to arrive.
         self.step(again, "wait", table([("ms", int(30_000))]));
         again + 30_000
     }
@@ -159,7 +159,7 @@ impl Generator {
     }
 
     fn reboot(&mut self, nodes: u64) -> u64 {
-        // Longer than QUIC waits for a peer who is silent.
+        // Longer than QUIC's idle timeout.
         self.round(BEGIN_MS, nodes, 42, 1_000);
         let nats: Vec<usize> = (0..self.first.len()).filter(|&index| self.first[index].has_nat).collect();
         if let Some(place) = self.any(&nats) {

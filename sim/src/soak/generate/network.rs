@@ -1,4 +1,4 @@
-//! What changes between a node and the rest: where it is, its NAT's ports, and single paths.
+//! Changes between a node and the rest of the network: its place, its NAT's ports, and single paths.
 
 use toml::Table;
 
@@ -11,7 +11,7 @@ impl Generator {
         self.step(at, "move", table([("node", NODES[node as usize].into()), ("to", to.into())]));
     }
 
-    /// One of the first nodes gets an interface, or loses one: now and then its last.
+    /// One of the first nodes gets an interface, or loses one, sometimes its last.
     pub(super) fn interface(&mut self, at: u64, nodes: u64, sites: u64) {
         let node = self.below(nodes);
         let to = format!("site{}", self.from(1, sites));
@@ -34,7 +34,7 @@ impl Generator {
         self.step(at, "detach", table([("node", NODES[node as usize].into()), ("from", from.into())]));
     }
 
-    /// A node that is nowhere comes back to where it was first.
+    /// A node without an interface returns to its first site.
     pub(super) fn everybody_somewhere(&mut self, at: u64) {
         for node in 0..self.places.len() {
             if self.places[node].is_empty() {
@@ -46,7 +46,7 @@ impl Generator {
         }
     }
 
-    /// A NAT gives one of the first nodes other ports; for everybody, or for one far end.
+    /// A NAT gives one of the first nodes other ports, towards all addresses or towards one far end.
     pub(super) fn rebinding(&mut self, at: u64, nodes: u64) {
         let node = self.below(nodes);
         let far = self.far();
@@ -60,7 +60,7 @@ impl Generator {
         }
     }
 
-    /// A site, a service, or none.
+    /// A site, a service, or `None` for all addresses.
     fn far(&mut self) -> Option<String> {
         let sites = self.sheet.section("site").count() as u64;
         match self.below(3) {
@@ -70,7 +70,7 @@ impl Generator {
         }
     }
 
-    /// What goes between a site and one far end fares badly: often all of it is lost, and often only one way.
+    /// Impairs the path between a site and one far end: often all packets are lost, and often only in one direction.
     pub(super) fn bad_path(&mut self, at: u64, sites: u64) {
         let site = format!("site{}", self.from(1, sites));
         let Some(far) = self.far().filter(|far| *far != site) else { return };

@@ -1,15 +1,15 @@
-//! Trouble: everything that can happen to a network, in overlap; then peace, and the last round.
+//! Trouble: all events that can happen to a network, overlapping; then peace and the last round.
 
 use toml::{Table, Value};
 
 use super::{Generator, NODES, Place, SERVICES, int, table};
 use crate::soak::model::HEALING;
 
-/// The last round: so many echoes of each pair, this far apart.
+/// The number of echoes of each pair in the last round.
 const LAST_ECHOES: u64 = 6;
 const LAST_INTERVAL_MS: u64 = 2_000;
-/// How far apart pairs begin, ms: not all in one instant, that would be another experiment. And a firewall that slows
-/// QUIC down lets through what a few handshakes take, but not all at once.
+/// The time between the starts of two pairs, ms. If all began at one instant, a firewall that throttles QUIC could not
+/// let all handshakes through.
 const APART_MS: u64 = 1;
 const APART_IF_SLOWED_MS: u64 = 2_300;
 /// By how much clocks step, seconds.
@@ -30,9 +30,9 @@ impl Generator {
             self.transition(now, early, sites);
         }
         if early < nodes {
-            // Whoever comes late, comes into the middle of it.
+            // A node that starts late starts during the trouble.
             let at = self.below(now + 1);
-            // Whose certificate expires when, nobody can say any more.
+            // From now on the end of a certificate is not known exactly.
             if self.one_in(4) && !self.has("expire") {
                 let (late, step) = (NODES[self.from(early, nodes - 1) as usize], self.pick(&CLOCKS_S));
                 self.step(at, "clock", table([("what", late.into()), ("step_s", step.into())]));
@@ -47,7 +47,7 @@ impl Generator {
             self.echoes(at, (a, b), LAST_ECHOES, LAST_INTERVAL_MS);
             at += apart;
         }
-        // Who is slowed down has no room for echoes beside it.
+        // A throttled transfer leaves no room for echoes.
         if !self.is_slowed() {
             let within = self.below(LAST_ECHOES * LAST_INTERVAL_MS);
             self.transfer(healed + within, nodes);
@@ -62,7 +62,7 @@ impl Generator {
         rules.chain(later).any(|rules| rules.to_string().contains("throttle"))
     }
 
-    /// One thing that happens; `nodes` of them have started.
+    /// Draws one event; `nodes` nodes have started.
     fn transition(&mut self, at: u64, nodes: u64, sites: u64) {
         match self.below(41) {
             0..=4 => {
@@ -114,7 +114,7 @@ impl Generator {
                 self.step(up, "link_up", place);
             }
             22 | 23 => {
-                // Away for a while, or for good.
+                // The node is gone for a while, or until the end.
                 let node = NODES[self.below(nodes) as usize];
                 let stop = self.perhaps_in_order(table([("node", node.into())]));
                 self.step(at, "stop", stop);
@@ -124,7 +124,7 @@ impl Generator {
                 }
             }
             24 => {
-                // For good; nothing can be demanded of many who are shut out.
+                // Revocation is final, and nothing can be demanded of revoked nodes, so it is rare.
                 if self.one_in(2) {
                     let node = NODES[self.below(nodes) as usize];
                     self.step(at, "revoke", table([("node", node.into())]));
@@ -140,7 +140,7 @@ impl Generator {
                 self.step(at, "pause", table([("what", what.into()), ("ms", int(ms))]));
             }
             29 | 30 => {
-                // Whose certificate expires when, nobody can say any more.
+                // From now on the end of a certificate is not known exactly.
                 if !self.has("expire") {
                     let (what, step) = (self.role(nodes), self.pick(&CLOCKS_S));
                     self.step(at, "clock", table([("what", what.into()), ("step_s", step.into())]));
@@ -168,7 +168,7 @@ impl Generator {
         }
     }
 
-    /// One time in three somebody goes in order.
+    /// One restart or stop in three is graceful.
     pub(super) fn perhaps_in_order(&mut self, mut keys: Table) -> Table {
         if self.one_in(3) {
             keys.insert("graceful".to_owned(), true.into());
@@ -192,7 +192,7 @@ impl Generator {
         self.steps.iter().any(|(_, step)| is(step, action))
     }
 
-    /// Everything is good again, after the last fault; when it has healed.
+    /// Ends all faults after the last event. Gives the time at which the network must have recovered.
     fn peace(&mut self, at: u64) -> u64 {
         let at = self.steps.iter().map(|(at, step)| at + 1 + lasts_ms(step)).max().unwrap_or(0).max(at);
         let walls: Vec<String> =
@@ -227,7 +227,7 @@ fn site(step: &Table) -> String {
     step.get("site").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// How long a step takes at least.
+/// The least duration of a step.
 fn lasts_ms(step: &Table) -> u64 {
     let ms = step.get("ms").filter(|_| is(step, "pause")).and_then(Value::as_integer);
     ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or_default()

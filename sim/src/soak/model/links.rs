@@ -1,26 +1,26 @@
-//! What the model makes of each word about a link.
+//! What the model demands across a link, by each key of the link.
 //!
-//! Every key is taken apart by name: a new one does not compile until it is said here whether anything can be demanded
-//! across such a link.
+//! All keys are destructured by name. With a new key this file does not compile until it says whether delivery can be
+//! demanded across such a link.
 
 use std::time::Duration;
 
 use cyphonic_scenarios::{Link, Way};
 
-/// The longest one-way delay across which anything is demanded, jitter included.
+/// The longest one-way delay, jitter included, across which delivery is demanded.
 const FAST: Duration = Duration::from_millis(250);
 
-/// Whether a path does nothing beside its link.
+/// Whether a path does not impair its packets.
 pub(super) fn is_clear(way: &Way) -> bool {
     is_faultless(way) && way.duplicate == 0.0 && (way.delay + way.jitter).is_zero()
 }
 
-/// Whether a link loses nothing and is fast enough for whatever scenarios send.
+/// Whether a link loses nothing and is fast enough for all traffic of scenarios.
 pub(super) fn is_good(link: &Link) -> bool {
     [&link.up, &link.down].into_iter().all(|way| is_faultless(way) && way.delay + way.jitter <= FAST)
 }
 
-/// Whether nothing is lost, damaged, overtaken or slowed down.
+/// Whether no packet is lost, damaged, reordered or delayed by a rate.
 fn is_faultless(way: &Way) -> bool {
     let &Way {
         loss,
@@ -30,15 +30,15 @@ fn is_faultless(way: &Way) -> bool {
         reorder,
         corrupt,
         black_hole,
-        // Each has its own bound, by where it is.
+        // The delay has its own bound, by the place of the link.
         delay: _,
         jitter: _,
-        // Every receiver knows a duplicate; where each packet counts, `trouble` looks for them.
+        // Every receiver recognises duplicates. `trouble` checks for them where each packet counts.
         duplicate: _,
-        // Of a rate or a fault that is there.
+        // Details of the rate and the faults above.
         queue: _,
         reorder_by: _,
-        // Nodes find it out; `permits_large` says where they cannot.
+        // Nodes discover the MTU; `permits_large` says where they cannot.
         mtu: _,
     } = way;
     let chances = [loss, reorder, corrupt];

@@ -1,11 +1,11 @@
-//! What the model makes of each word about a NAT.
+//! What the model demands behind a NAT, by each key of the NAT.
 //!
-//! Every key is taken apart by name and every word of a key is matched: a new one does not compile until it is said
-//! here whether anything can be demanded behind it.
+//! All keys are destructured by name, and all words of a key are matched. With a new one this file does not compile
+//! until it says whether delivery can be demanded behind such a NAT.
 
 use cyphonic_scenarios::{Dependence, IcmpErrors, Nat, PortChoice, Site, SiteV4, SiteV6};
 
-/// How many sessions a NAT must have room for to hold all that so few nodes need.
+/// The sessions that a NAT must have room for, so that so few nodes never fill it.
 const ENOUGH_SESSIONS: usize = 1_000;
 
 /// Every NAT of a site.
@@ -15,8 +15,8 @@ pub(super) fn nats(site: &Site) -> impl Iterator<Item = &Nat> {
     v4.chain(v6).chain(site.nat64.iter().map(|nat64| &nat64.nat))
 }
 
-/// Whether nothing can be demanded of nodes behind a NAT. `is_shared`: several nodes are ever behind it.
-/// `several_search`: more than two nodes look for better ways.
+/// Whether nothing can be demanded of nodes behind a NAT. `is_shared`: whether several nodes are ever behind it.
+/// `several_search`: whether more than two nodes search for better paths.
 pub(super) fn is_fickle(nat: &Nat, is_shared: bool, several_search: bool) -> bool {
     let &Nat {
         mapping,
@@ -27,18 +27,18 @@ pub(super) fn is_fickle(nat: &Nat, is_shared: bool, several_search: bool) -> boo
         flush,
         max_sessions,
         max_sessions_per_host,
-        // The oracle says who can begin; and whoever is filtered has the relay.
+        // The oracle decides which node can dial, and filtered nodes have the relay.
         outside: _,
         more_outside: _,
         pooling: _,
         filtering: _,
         hairpin: _,
-        // Nodes keep their mappings themselves.
+        // Nodes keep their mappings alive themselves.
         idle: _,
         refresh: _,
-        // Of large packets only: `permits_large`.
+        // It concerns large packets only: see `permits_large`.
         fragments: _,
-        // Nobody has to hear of it.
+        // No node needs the answer.
         answers_unsolicited: _,
     } = nat;
     let forgets = lifetime.is_some() || flush.is_some();
@@ -54,7 +54,7 @@ pub(super) fn is_fickle(nat: &Nat, is_shared: bool, several_search: bool) -> boo
     forgets || is_small || ends_mappings(icmp_errors) || confuses || moves_answers
 }
 
-/// Whether any ICMP error may cost a mapping.
+/// Whether an ICMP error may end a mapping.
 pub(super) const fn ends_mappings(icmp_errors: IcmpErrors) -> bool {
     match icmp_errors {
         IcmpErrors::Carried | IcmpErrors::Dropped => false,
@@ -62,7 +62,7 @@ pub(super) const fn ends_mappings(icmp_errors: IcmpErrors) -> bool {
     }
 }
 
-/// Whether fragments, and what nodes are told of path MTUs, get through.
+/// Whether fragments, and ICMP errors about path MTUs, get through.
 pub(super) fn carries_large(nat: &Nat) -> bool {
     nat.fragments
         && match nat.icmp_errors {
@@ -71,11 +71,11 @@ pub(super) fn carries_large(nat: &Nat) -> bool {
         }
 }
 
-/// Whether nodes behind a NAT that have one inner port want one outer port.
+/// Whether nodes with the same inner port compete for one outer port.
 pub(super) const fn contests_ports(ports: PortChoice) -> bool {
     match ports {
         PortChoice::Preserve => true,
-        // Where they share it, nothing is demanded.
+        // If they share it, nothing is demanded.
         PortChoice::Overloading | PortChoice::Sequential | PortChoice::Random => false,
     }
 }

@@ -1,4 +1,4 @@
-//! What happens to a network, as far as a row of packets may notice it.
+//! The events of a network that may affect a row of packets.
 
 use std::time::Duration;
 
@@ -9,24 +9,24 @@ use super::links::is_good;
 use super::nats::{ends_mappings, nats};
 use super::{BLIP, PAUSE};
 
-/// A tunnel that was asked for so long before anything happened is up, the relay at last, of whose handshakes each
-/// takes its round trips: this time, and so many of the longest ones of a network.
+/// A tunnel that was asked for this long before the first event is up. The slowest case is a relayed tunnel with its
+/// handshakes: this time, and this many of the network's longest round trips.
 const SETTLED: (Duration, u32) = (Duration::from_millis(1_500), 10);
 
-/// No application looks for a peer's name for longer.
+/// The longest time for which an application resolves a peer's name.
 const FOUND: Duration = Duration::from_secs(60);
 
-/// How long a transfer takes, or a flow, where there is little room for it.
+/// The duration of a transfer or a flow on a slow link.
 const CROWDED: Duration = Duration::from_secs(60);
 
-/// How long what the last echo of a row sets off may go on.
+/// How long signaling that the last echo of a row starts may go on.
 const AFTER: Duration = Duration::from_secs(10);
 
-/// What has happened to a network.
+/// The event of a network so far.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Trouble {
     None,
-    /// One [`BLIP`] or [`PAUSE`], until then.
+    /// One [`BLIP`] or [`PAUSE`], which ends then.
     Blip(Instant),
     /// One NAT forgot its mappings, then.
     Reboot(Instant),
@@ -42,7 +42,7 @@ pub(super) fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) ->
     let links = [&services.auth, &services.nms, &services.trs].map(|service| &service.link);
     let sites = scenario.sites.iter().map(|site| &site.link);
     let mut links = links.into_iter().chain(sites).chain(scenario.carriers.iter().map(|carrier| &carrier.link));
-    // Behind such a NAT the search for the path's MTU costs packets, now and then.
+    // Behind such a NAT path MTU discovery sometimes costs packets.
     let carriers = scenario.carriers.iter().map(|carrier| &carrier.nat);
     if scenario.sites.iter().flat_map(nats).chain(carriers).any(|nat| ends_mappings(nat.icmp_errors)) {
         return Trouble::Much;
@@ -60,7 +60,7 @@ pub(super) fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) ->
         match &step.action {
             Action::Start { .. } => {}
             action if disturbs_nobody(action) => {}
-            // Whatever time it is, nobody has to notice.
+            // A clock step must not affect packets.
             Action::Clock { .. } => {}
             Action::Pause { lasts, .. } if trouble == Trouble::None && *lasts <= PAUSE => {
                 trouble = Trouble::Blip(at + *lasts);
@@ -94,8 +94,8 @@ pub(super) fn row(scenario: &Scenario, began: &[Instant], at: Instant, probes: &
     (lasts, trouble(scenario, began, at + lasts + AFTER))
 }
 
-/// Whether one of two nodes gets a new certificate while echoes between them are under way, or wait for the peer's
-/// name.
+/// Whether one of two nodes gets a new certificate while echoes between them are under way or wait for the peer's name
+/// to resolve.
 pub(super) fn is_readmitted(scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> bool {
     let ends = at + probes.lasts() + FOUND;
     let mut during = began.iter().zip(&scenario.steps).filter(|(renewed, _)| at <= **renewed && **renewed < ends);
@@ -103,8 +103,8 @@ pub(super) fn is_readmitted(scenario: &Scenario, began: &[Instant], at: Instant,
     during.any(|(_, step)| matches!(step.action, Action::Renew(node) if pair.contains(&node)))
 }
 
-/// Whether two nodes asked for each other so early that they had a tunnel by then: whoever has to be found in the
-/// middle of trouble may be found later than applications wait.
+/// Whether two nodes asked for each other so early that they have a tunnel by then. During trouble, finding a peer may
+/// take longer than applications wait.
 pub(super) fn has_met(scenario: &Scenario, began: &[Instant], pair: Pair, by: Instant) -> bool {
     let settled = settled(scenario);
     let mut asked = began.iter().zip(&scenario.steps).filter(|(at, _)| **at + settled <= by);
@@ -130,7 +130,7 @@ pub(super) fn settled(scenario: &Scenario) -> Duration {
     SETTLED.0 + 2 * longest * SETTLED.1
 }
 
-/// Whether some firewall ever slows conversations down: who is slowed down loses what is too much at once.
+/// Whether some firewall ever throttles conversations. A throttled conversation loses packets of a burst.
 pub(super) fn slows_down(scenario: &Scenario) -> bool {
     let later = scenario.steps.iter().filter_map(|step| match &step.action {
         Action::Firewall { firewall, .. } => Some(&**firewall),
@@ -138,7 +138,7 @@ pub(super) fn slows_down(scenario: &Scenario) -> bool {
     });
     let mut walls = scenario.sites.iter().filter_map(|site| site.firewall.as_ref()).chain(later);
     walls.any(|wall| {
-        // What is refused, in silence or aloud, is the oracle's to judge.
+        // The oracle decides what is refused.
         let Firewall { stateful: _, egress: _, refusal: _, inspect } = wall;
         inspect.iter().any(|rule| match rule.reaction {
             Reaction::Throttle => true,
@@ -154,7 +154,7 @@ pub(super) fn is_crowded(scenario: &Scenario, began: &[Instant], at: Instant, pr
     during.any(|(_, step)| matches!(step.action, Action::Tcp { .. } | Action::Udp(_)))
 }
 
-/// Whether an action is nothing that happens to the network.
+/// Whether an action is not an event of the network.
 pub(super) fn disturbs_nobody(action: &Action) -> bool {
     matches!(action, Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } | Action::Wait(_) | Action::Idle)
 }

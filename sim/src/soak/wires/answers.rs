@@ -1,8 +1,8 @@
 //! I4 at a node: until a dialer has proved its address, the node sends it at most three times the bytes that it
 //! received (RFC 9000 §8.1).
 //!
-//! A node also dials, and punches, to addresses that the NMS named, before anything came from there. That is no answer.
-//! An answer is recognized by its destination connection ID: that of the client whose Initial came in.
+//! A node also dials, and punches, to addresses that the NMS named, before it received anything from them. That is not
+//! an answer. An answer is recognized by its destination connection ID: that of the client whose Initial came in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,22 +10,22 @@ use std::net::SocketAddr;
 use super::super::violation::{Invariant, Violation, violation as violated};
 use super::Datagram;
 
-/// What a node and an address exchanged so far.
+/// The bytes that a node and an address have exchanged so far.
 #[derive(Default)]
 struct Account<'a> {
-    /// The connection IDs of clients there.
+    /// The connection IDs of clients at this address.
     clients: BTreeSet<&'a [u8]>,
     received: usize,
     answered: usize,
-    /// What a bad wire doubles is not the node's doing; no sealed datagram is like another.
+    /// Answers so far. A copy is a duplicate by the wire, not by the node: encrypted datagrams are never equal.
     answers: BTreeSet<&'a [u8]>,
-    /// It sent something that only who heard the node can send.
+    /// Whether it sent a datagram that only a receiver of the node's datagrams can send.
     is_proved: bool,
 }
 
 pub(super) fn violation(node: &str, datagrams: &[Datagram<'_>]) -> Option<Violation> {
     let mut accounts: BTreeMap<SocketAddr, Account<'_>> = BTreeMap::new();
-    // Of Initials that the node sent, as client or server; and as a client only.
+    // Source connection IDs of Initials that the node sent, as client or server; and as a client only.
     let (mut own, mut dialed) = (BTreeSet::<&[u8]>::new(), BTreeSet::<&[u8]>::new());
     for datagram in datagrams.iter().filter(|datagram| datagram.is_quic()) {
         let payload = datagram.payload;
@@ -40,7 +40,7 @@ pub(super) fn violation(node: &str, datagrams: &[Datagram<'_>]) -> Option<Violat
         let is_answer = account.clients.iter().any(|id| goes_to(payload, id));
         own.extend(ids.map(|(_, from)| from));
         dialed.extend(ids.filter(|_| !is_answer).map(|(_, from)| from));
-        // A bad wire makes a server's Initial look like that of a client that the node does not know.
+        // A damaged Initial of a server may look like that of an unknown client.
         let is_of_dial = comes_from(payload).is_some_and(|id| dialed.contains(id));
         if account.is_proved || !is_answer || is_of_dial {
             continue;

@@ -1,9 +1,9 @@
 //! I3, from the wires of the TRS alone: it forwards only between two nodes that the NMS sent to it together, and only
 //! to an address that one of them proved.
 //!
-//! A blind TRS, and one of the conventional method, forwards a datagram unchanged. So a datagram that goes out, and
-//! that came in before, was forwarded. Its owner is the node on whose wire it was first. A terminating TRS seals each
-//! datagram anew, so its datagrams cannot be matched, and are not checked.
+//! A blind TRS, and one of the conventional method, forwards a datagram unchanged. So an outgoing datagram that came in
+//! before was forwarded. Its owner is the node on whose wire it was first. A terminating TRS encrypts each datagram
+//! anew, so its datagrams cannot be matched and are not checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -17,14 +17,14 @@ use super::super::violation::{Invariant, Violation, violation as violated};
 use super::Datagram;
 use crate::run::Run;
 
-/// An address as the TRS knows it.
+/// The state of an address, as the TRS can know it.
 #[derive(Default)]
 struct Place {
-    /// Who ever sent from there: a NAT may give an address to another node.
+    /// All nodes that have sent from this address: a NAT may give an address to another node.
     nodes: BTreeSet<usize>,
-    /// The TRS sent something of its own there.
+    /// Whether the TRS sent its own datagram there.
     is_asked: bool,
-    /// And that was answered.
+    /// Whether that was answered.
     is_proved: bool,
 }
 
@@ -39,7 +39,7 @@ pub(super) fn violation(
     judge(scenario.method, trs, nodes, granted, |node| scenario.nodes[node].name.short())
 }
 
-/// Since when two nodes may meet at the TRS, by what the NMS says that it chose.
+/// The times from which two nodes may use the TRS, by the NMS's choices of routes.
 fn grants(scenario: &Scenario, run: &Run) -> BTreeMap<(usize, usize), Instant> {
     let mut grants = BTreeMap::new();
     for (at, _, event) in &run.events {
@@ -68,7 +68,7 @@ fn judge<'s>(
     }
     let came: BTreeMap<&[u8], SocketAddr> = trs.iter().filter(|d| !d.is_out).map(|d| (d.payload, d.remote)).collect();
     let went: BTreeSet<&[u8]> = trs.iter().filter(|datagram| datagram.is_out).map(|d| d.payload).collect();
-    // What it said itself may come back to it, if a bad wire damages an address.
+    // The TRS's own datagrams may return to it if a wire damages an address.
     let mut is_own: BTreeMap<&[u8], bool> = BTreeMap::new();
     for datagram in trs {
         is_own.entry(datagram.payload).or_insert(datagram.is_out);
@@ -79,7 +79,7 @@ fn judge<'s>(
         let is_forwarded = !is_own[payload] && went.contains(payload);
         if !is_out {
             place.nodes.extend(senders.get(payload));
-            // Conventional messages are sealed with the tunnel's key: the first one is the proof.
+            // Conventional messages are sealed with the tunnel's key, so the first one proves the address.
             place.is_proved |= method == Method::Conventional || (place.is_asked && !is_forwarded);
             continue;
         }
@@ -94,7 +94,7 @@ fn judge<'s>(
             ));
         }
         let Some(&from) = senders.get(payload) else { continue };
-        // Behind a NAT that overloads ports who sends is no more certain than who receives.
+        // Behind a NAT that overloads ports, neither sender nor receiver is certain.
         let place = &places[&remote];
         let neighbours = places.get(&came[payload]).into_iter().flat_map(|place| &place.nodes);
         let mut froms = neighbours.copied().chain([from]);
@@ -119,7 +119,8 @@ mod tests {
         SocketAddr::from(([203, 0, 113, node], 443))
     }
 
-    /// What the TRS saw: whether out, which node's place, which bytes. All nodes sent what came from them.
+    /// Judges what the TRS saw: the direction, the node's address, and the bytes. All nodes sent the datagrams
+    /// themselves.
     fn judged(method: Method, seen: &[(bool, u8, &'static [u8])]) -> Option<String> {
         let trs: Vec<_> = seen
             .iter()
@@ -135,7 +136,7 @@ mod tests {
             let mine = trs.iter().filter(move |datagram| !datagram.is_out && datagram.remote == place(node));
             mine.map(|datagram| Datagram { is_out: true, ..*datagram }).collect::<Vec<_>>()
         };
-        // Alice and Bob were brought together.
+        // The NMS sent Alice and Bob to the TRS together.
         let granted = |a: usize, b: usize, _: Instant| (a.min(b), a.max(b)) == (0, 1);
         let violation = judge(method, &trs, &[sent(0), sent(1), sent(2)], granted, |node| NAMES[node]);
         violation.map(|violation| violation.sentence)
