@@ -1,8 +1,8 @@
-//! Which prefixes and addresses everything has.
+//! Allocates prefixes and addresses.
 //!
-//! Prefixes come from the ranges that are set aside for documentation and benchmarks (RFC 5737, RFC 3849, RFC 2544),
-//! so that no capture can be mistaken for traffic of the real Internet. They are given out by the order of the sites,
-//! past those that the file names itself; nodes are numbered in their sites by the order in which they first get there.
+//! Prefixes come from the ranges for documentation and benchmarks (RFC 5737, RFC 3849, RFC 2544), so that no capture
+//! can be mistaken for traffic of the real Internet. They are given out in the order of the sites, and skip those that
+//! the file names. Nodes are numbered within their sites in the order in which they first arrive.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,21 +11,21 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::error::Problem;
 
-/// Where virtual IPv4 addresses come from.
+/// The range of virtual IPv4 addresses.
 pub const VIRTUAL_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 16);
-/// Where virtual IPv6 addresses come from.
+/// The range of virtual IPv6 addresses.
 pub const VIRTUAL_V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0), 64);
-/// Where the services' IPv4 addresses are.
+/// The prefix of the services' IPv4 addresses.
 pub const SERVICES_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24);
-/// Where the services' IPv6 addresses are; the NMS is `::3`, as in the paper's experiment.
+/// The prefix of the services' IPv6 addresses; the NMS is `::3`, as in the paper's experiment.
 pub const SERVICES_V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 64);
 
-/// What is between a carrier's NAT and the sites behind it (RFC 6598).
+/// The addresses between a carrier's NAT and the sites behind it (RFC 6598).
 pub const CARRIER_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
-/// Where IPv4 is seen behind a NAT64 that says nothing else (RFC 6052 §2.1).
+/// The default prefix of IPv4 addresses behind a NAT64 (RFC 6052 §2.1).
 pub const NAT64_PREFIX: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 
-/// Global IPv4 is carved into prefixes of this length from these ranges, in this order.
+/// Prefixes of global IPv4 are taken from these ranges, in this order.
 const V4_POOLS: [Ipv4Net; 3] = [
     Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 0), 24),
     Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24),
@@ -35,13 +35,13 @@ const V4_LENGTH: u8 = 28;
 /// The number of a site's router, or of its NAT's inner side, within its prefixes.
 pub(crate) const ROUTER: u32 = 1;
 
-/// The global prefixes that are given out, with what they belong to.
+/// The global prefixes that are in use, with their owners.
 pub(crate) struct Prefixes {
     taken: Vec<(IpNet, String)>,
 }
 
 impl Prefixes {
-    /// Those of the services and of the overlay.
+    /// The prefixes of the services and of the overlay.
     pub(crate) fn new() -> Self {
         let services = "AS, NMS and TRS";
         let nodes = "the nodes' virtual addresses";
@@ -62,7 +62,7 @@ impl Prefixes {
         Ok(())
     }
 
-    /// That nobody has any of a prefix.
+    /// Checks that a prefix does not overlap one in use.
     pub(crate) fn check(&self, prefix: IpNet) -> Result<(), Problem> {
         match self.taken.iter().find(|(other, _)| overlap(prefix, *other)) {
             Some((other, owner)) => Err(Problem::Overlap { prefix, other: *other, owner: owner.clone() }),
@@ -100,7 +100,7 @@ pub(crate) fn lan_v6(site: usize, length: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0, site as u16 + 1, 0, 0, 0, 0, 0), length).trunc()
 }
 
-/// What the site with this index has between its NAT and the carrier's.
+/// The prefix between the NAT of the site with this index and the carrier's NAT.
 pub(crate) fn behind_carrier(site: usize) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(100, 64, site as u8, 0), V4_LENGTH)
 }
@@ -123,12 +123,12 @@ pub(crate) fn host_v6(prefix: Ipv6Net, number: u32) -> Option<Ipv6Addr> {
     prefix.contains(&address).then_some(address)
 }
 
-/// The site's router or NAT, as its LAN sees it.
+/// The address of the site's router or NAT on its LAN.
 pub(crate) fn router_v4(prefix: Ipv4Net) -> Ipv4Addr {
     host_v4(prefix, ROUTER).unwrap_or(prefix.network())
 }
 
-/// The site's router, as its LAN sees it.
+/// The address of the site's router on its LAN.
 pub(crate) fn router_v6(prefix: Ipv6Net) -> Ipv6Addr {
     host_v6(prefix, ROUTER).unwrap_or(prefix.network())
 }
@@ -154,7 +154,7 @@ pub(crate) fn parse_v6(text: &str, private: bool) -> Result<Ipv6Net, Problem> {
     let example = if private { "fd00:0:7::/64" } else { "2001:db8:7::/64" };
     let prefix = parse_any_v6(text, example)?;
     check_shape(prefix.into(), 16, 120)?;
-    // Unique local (RFC 4193 §3.1), or global unicast as IANA gives it out (RFC 4291 §2.4).
+    // Unique local (RFC 4193 §3.1), or global unicast as IANA assigns it (RFC 4291 §2.4).
     let first = prefix.network().segments()[0];
     match private {
         true if first >> 8 != 0xfd => Err(Problem::NotUniqueLocal(prefix.into())),
@@ -163,7 +163,7 @@ pub(crate) fn parse_v6(text: &str, private: bool) -> Result<Ipv6Net, Problem> {
     }
 }
 
-/// Reads the prefix of a NAT64 (RFC 6052 §2.2; only the length that is in use).
+/// Reads the prefix of a NAT64 (RFC 6052 §2.2; a /96 only).
 pub(crate) fn parse_nat64(text: &str) -> Result<Ipv6Net, Problem> {
     let prefix = parse_any_v6(text, "64:ff9b::/96")?;
     let network = prefix.network();

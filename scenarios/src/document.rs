@@ -1,10 +1,10 @@
-//! A scenario file as text, and as a tree of values that remember where they were written.
+//! A scenario file as text, and as a tree of values with their places in the text.
 //!
 //! A path names a place in the tree, as `[sweep]` and `--set` write it: `method`, `site.home.link.delay_ms`,
 //! `step.0.count`. Elements of `carrier`, `site` and `node` are addressed by name, those of `step` by index from 0.
 //!
-//! Arguments `--set` are thought of as text that follows the file: a position beyond the file's end lies in one of
-//! them. So a wrong value has a place wherever it came from.
+//! Arguments `--set` count as text behind the file: a position beyond the file's end is in one of them. So every wrong
+//! value has a place.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -29,7 +29,7 @@ impl Document {
     /// Opens a scenario by path, or by the name of a built-in one.
     pub fn open(file: &str) -> Result<Self, ScenarioError> {
         let path = Path::new(file);
-        // A bare word that is no file can only be a name; if it is none, the error lists them.
+        // A bare word that is not a file can only be a name. The error about an unknown name lists all names.
         let name = path.extension().is_none() && path.components().count() == 1;
         if name && !path.is_file() { Self::embedded(file) } else { Self::load(path) }
     }
@@ -98,7 +98,7 @@ impl<'i> Source<'i> {
         }
     }
 
-    /// The value of a `--set`: TOML where it is TOML, else text without quotes.
+    /// The value of a `--set`: TOML if it parses, or else text without quotes.
     pub(crate) fn set_value(self, index: usize) -> Tree<'i> {
         let (key, value) = &self.sets[index];
         let start = self.set_start(index) + key.len() + 1;
@@ -108,7 +108,7 @@ impl<'i> Source<'i> {
         }
     }
 
-    /// Where the key of a `--set` stands.
+    /// The place of the key of a `--set`.
     pub(crate) fn set_key(self, index: usize) -> Range<usize> {
         let start = self.set_start(index);
         start..start + self.sets[index].0.len()
@@ -131,7 +131,7 @@ impl<'i> Source<'i> {
         Place::Text { file, line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
     }
 
-    /// An error at a path of the tree, or as near to it as the tree goes.
+    /// An error at a path of the tree, or at its deepest part that exists.
     pub(crate) fn error(self, tree: &Tree<'_>, path: &str, problem: Problem) -> ScenarioError {
         let place = self.place(span_of(tree, path).start);
         let key = (!path.is_empty()).then(|| named(tree, path));
@@ -201,8 +201,8 @@ fn name_of<'t>(tree: &'t Tree<'_>) -> Option<&'t str> {
     child(tree, "name")?.get_ref().as_str()
 }
 
-/// Turns a path with names into one with indices. Names that the file does not have may follow, as far as a table could
-/// hold them.
+/// Turns a path with names into one with indices. Keys that the file does not have may follow, if they can be keys of
+/// tables.
 pub(crate) fn indexed(tree: &Tree<'_>, path: &str) -> Result<String, Problem> {
     if path.is_empty() || path.split('.').any(str::is_empty) {
         return Err(Problem::EmptyPath);

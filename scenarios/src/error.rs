@@ -1,6 +1,6 @@
-//! What can be wrong with a scenario, where, and what to do about it.
+//! Errors in a scenario, with their places and remedies.
 //!
-//! In the manner of rustc: `file:line:column`, the key as `--set` and `[sweep]` write it, what is wrong, the remedy.
+//! The format resembles rustc's: `file:line:column`, the key as in `--set` and `[sweep]`, the problem, the remedy.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::words::{Measure, Method, SiteKind};
 /// A scenario that cannot be run.
 #[derive(Debug, Error)]
 pub struct ScenarioError {
-    /// Where.
+    /// The place.
     pub place: Place,
     /// The key, as a dotted path; none for the file as a whole.
     pub key: Option<String>,

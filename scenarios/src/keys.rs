@@ -1,6 +1,7 @@
-//! The keys of tables, for whoever has to know them all.
+//! The keys of tables, for tests that need all of them.
 //!
-//! A generator of scenarios writes keys as text, so no compiler tells it of a new one. Its test asks here.
+//! A generator of scenarios writes keys as text, so the compiler does not notice a new key. The generator's test
+//! compares its keys with these.
 
 use serde::de::value::Error;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
@@ -27,7 +28,7 @@ pub fn actions() -> &'static [&'static str] {
     schema::ACTIONS
 }
 
-/// The fields that serde's derive asks a format for.
+/// The field names that serde's derive passes to a format.
 fn keys<T: Deserialize<'static>>() -> &'static [&'static str] {
     let mut keys: &[&str] = &[];
     let refused = T::deserialize(Ask(&mut keys));
@@ -35,7 +36,7 @@ fn keys<T: Deserialize<'static>>() -> &'static [&'static str] {
     keys
 }
 
-/// A format that has no values: it only notes which fields a struct wants.
+/// A format without values. It only records the fields of a struct.
 struct Ask<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for Ask<'_> {

@@ -1,14 +1,14 @@
-//! What an experiment is, as data, and what a result row is.
+//! Experiments as data, and result rows.
 //!
-//! A scenario is a TOML file (the format is described key by key in this folder's README). It walks straight through:
+//! A scenario is a TOML file (the README of this folder describes every key). It is read in these steps:
 //!
 //! ```text
 //! file → Document → Plan: --set and [sweep] laid over it → for each cell: spelling → sense → Scenario
 //! ```
 //!
-//! A [`Scenario`] holds only valid values: an engine that runs it needs no further check. Its measurements come back as
-//! [`Row`]s, which a [`Table`] writes to a results file and reads again, and its events as an event [`log`]. No engine
-//! is in here, and no I/O but files.
+//! A [`Scenario`] holds only valid values: an engine that runs it needs no further check. An engine returns its
+//! measurements as [`Row`]s, which a [`Table`] writes to a results file and reads again, and its events as an event
+//! [`log`]. This crate has no engine, and no I/O except files.
 
 mod address;
 mod document;

@@ -1,8 +1,8 @@
-//! The event log of a run: who sent which message to whom, how long it was, and what came of it.
+//! The event log of a run: each message with sender, receiver and length, and each outcome.
 //!
-//! The simulator and the daemons write the same log, so that a run of a scenario on the one can be laid beside a run on
-//! the other. It is JSON, one [`Entry`] a line, in the order in which things happened. There is no secret in it: of a
-//! message it has the name, the fields worth showing and the length.
+//! The simulator and the daemons write the same log, so that runs of a scenario on both can be compared. It is JSON,
+//! with one [`Entry`] in a line, in the order of events. It contains no secret: only the name of a message, the fields
+//! worth showing and the length.
 
 use std::fmt;
 
@@ -10,22 +10,22 @@ use cyphonic_core::event::{Event, Protection};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// One thing that happened.
+/// One event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Of which cell of the sweep, by number.
+    /// The number of the sweep's cell.
     #[serde(default)]
     pub cell: usize,
-    /// When, nanoseconds: of a simulated run since its begin, of a real one since 1970.
+    /// The time, nanoseconds: since the start of a simulated run, or since 1970 in a real one.
     pub at_ns: u64,
-    /// Who tells it: `as`, `nms`, `trs`, a node's short name, or `lab`.
+    /// The host that reports it: `as`, `nms`, `trs`, a node's short name, or `lab`.
     pub host: String,
-    /// What it was.
+    /// The event.
     #[serde(flatten)]
     pub what: What,
 }
 
-/// What can happen.
+/// The kinds of events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum What {
@@ -43,11 +43,11 @@ pub enum What {
     },
     /// The NMS chose a route.
     RouteChosen {
-        /// Who asked: its short name.
+        /// The short name of the node that asked.
         initiator: String,
-        /// For whom: its short name.
+        /// The short name of its peer.
         responder: String,
-        /// The signaling pattern; none if there is no way.
+        /// The signaling pattern; `None` if there is no route.
         pattern: Option<u8>,
     },
     /// A tunnel is ready for packets.
@@ -63,7 +63,7 @@ pub enum What {
     },
     /// A tunnel is gone, or could not be built.
     TunnelDown {
-        /// The other node: its short name, or its virtual address where the name was never learnt.
+        /// The other node: its short name, or its virtual address if its name is not known.
         peer: String,
         /// Why.
         reason: String,
@@ -77,7 +77,7 @@ pub enum What {
     Outcome {
         /// Its number, from 0.
         step: usize,
-        /// What came of it.
+        /// The outcome, in words.
         outcome: String,
     },
 }
@@ -94,10 +94,10 @@ pub struct Signal {
     /// The fields worth showing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
-    /// What protects it, as diagrams have it: `QUIC`, `CK_alice`; empty of a handshake.
+    /// Its protection, as in diagrams: `QUIC`, `CK_alice`; empty for a handshake.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub protection: String,
-    /// Header, body and HMAC, bytes; none of a handshake.
+    /// Length of header, body and HMAC, bytes; `None` for a handshake.
     pub bytes: Option<usize>,
     /// Whether it was sent before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -122,7 +122,7 @@ impl fmt::Display for Signal {
     }
 }
 
-/// A line of an event log that is none.
+/// A line of an event log that cannot be read.
 #[derive(Debug, Error)]
 #[error("line {line}: {source}")]
 pub struct LogError {
@@ -133,7 +133,7 @@ pub struct LogError {
 }
 
 impl What {
-    /// What the log says of a role's event; most are not in it.
+    /// The log's entry for a role's event; `None` for most events.
     pub fn of(event: &Event) -> Option<Self> {
         Some(match event {
             Event::Signal(signal) => Self::Signal(Signal {
@@ -171,22 +171,22 @@ impl What {
     }
 }
 
-/// The short form of what is a name or an address.
+/// The short form of a name or an address.
 fn short(peer: &str) -> &str {
     if peer.parse::<std::net::IpAddr>().is_ok() { peer } else { peer.split('.').next().unwrap_or(peer) }
 }
 
-/// What came of an echo step, in the words of [`What::Outcome`].
+/// The outcome of an echo step, in the words of [`What::Outcome`].
 pub fn echoes(answered: usize, sent: u32) -> String {
     format!("{answered} of {sent} echoes answered")
 }
 
-/// What came of a TCP step.
+/// The outcome of a TCP step.
 pub fn transfer(bytes: u64, ok: bool) -> String {
     if ok { format!("{bytes} bytes arrived unchanged") } else { format!("{bytes} bytes did not arrive") }
 }
 
-/// What came of a UDP step.
+/// The outcome of a UDP step.
 pub fn datagrams(sent: u64) -> String {
     format!("{sent} datagrams sent")
 }
@@ -199,7 +199,7 @@ impl Entry {
         line
     }
 
-    /// Reads a log. A last line without an end is one that is still being written: it is left out.
+    /// Reads a log. A last line without a line end is still being written and is left out.
     pub fn read(text: &str) -> Result<Vec<Self>, LogError> {
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let line = |(index, line)| serde_json::from_str(line).map_err(|source| LogError { line: index + 1, source });

@@ -1,11 +1,11 @@
-//! From a document to the cells of its sweep, each a scenario of its own.
+//! Expands a document into the cells of its sweep; each cell is a scenario.
 //!
-//! `[sweep]` has a path for a key and a list for a value; every value of one key is crossed with every value of the
-//! others. The first key of the file changes slowest. A key of several paths with commas between them goes over them
-//! together: its values are lists with one item for each path.
+//! A key of `[sweep]` is a path, and its value is a list of values. Each combination of values is a cell. The first key
+//! of the file changes slowest. If a key has several paths, separated by commas, they change together: its values are
+//! lists with one item for each path.
 //!
-//! `--set` puts a value at a path before the sweep does. Where the sweep goes over that very path, it goes over no
-//! other value any more. `--set sweep.PATH=[...]` replaces or adds a key of the sweep.
+//! `--set` sets the value at a path before the sweep. If the path is swept, it then has that value only.
+//! `--set sweep.PATH=[...]` replaces or adds a key of the sweep.
 
 use std::ops::Range;
 use std::ops::RangeInclusive;
@@ -24,10 +24,10 @@ use crate::words::Measure;
 /// Most cells of a sweep.
 pub const MAX_CELLS: usize = 10_000;
 
-/// What is the same for the whole file.
+/// Keys that are the same for the whole file.
 const NOT_SWEEPABLE: [&str; 6] = ["title", "about", "seeds", "measure", "expect", "sweep"];
 
-/// Everything that a file asks for.
+/// All runs that a file describes.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The file's stem: also that of its results and its figure.
@@ -36,7 +36,7 @@ pub struct Plan {
     pub title: String,
     /// What it shows and why it is set up so.
     pub about: String,
-    /// What rows come out.
+    /// The kind of rows of the results.
     pub measure: Measure,
     /// Each seed is a run of each cell.
     pub seeds: RangeInclusive<u64>,
@@ -51,7 +51,7 @@ pub struct Plan {
 pub struct Cell {
     /// The columns with this cell's values.
     pub labels: Vec<(String, String)>,
-    /// What to run.
+    /// The scenario to run.
     pub scenario: Scenario,
 }
 
@@ -76,7 +76,7 @@ impl Plan {
             leaves.retain(|leaf| leaf.name != name);
             leaves.push(Leaf { name, key: source.set_key(index), value: source.set_value(index) });
         }
-        // The tree keeps its keys sorted; the file's order is where they were written.
+        // The tree sorts its keys. The file's order is that of their places.
         leaves.sort_by_key(|leaf| leaf.key.start);
         let mut axes = axes(source, &tree, leaves)?;
         for index in for_tree {
@@ -119,7 +119,7 @@ impl Plan {
 }
 
 impl Cell {
-    /// How this cell is called in messages: `method=proposed, a_kind=ipv6`; empty where there is no sweep.
+    /// The name of this cell in messages: `method=proposed, a_kind=ipv6`; empty without a sweep.
     pub fn name(&self) -> String {
         let labels: Vec<String> = self.labels.iter().map(|(column, value)| format!("{column}={value}")).collect();
         labels.join(", ")
@@ -153,7 +153,7 @@ struct Leaf<'i> {
     value: Tree<'i>,
 }
 
-/// Keys with dots and no quotes make tables within `[sweep]`: takes them apart again.
+/// Flattens the tables that dotted keys make within `[sweep]`.
 fn flatten<'i>(name: String, key: &Range<usize>, value: Tree<'i>, leaves: &mut Vec<Leaf<'i>>) {
     let span = value.span();
     match value.into_inner() {
@@ -169,7 +169,7 @@ fn flatten<'i>(name: String, key: &Range<usize>, value: Tree<'i>, leaves: &mut V
     }
 }
 
-/// A key of the sweep that makes sense: paths that go together, and their values.
+/// A checked key of the sweep: paths that change together, and their values.
 struct Axis<'i> {
     /// As written.
     names: Vec<String>,
@@ -288,7 +288,7 @@ fn cell<'i>(
     Ok((values, scenario))
 }
 
-/// Short names for the sweep's paths; long ones where short ones would meet.
+/// Short names for the sweep's paths, or long ones if short ones would be equal.
 fn columns(names: &[&str], measure: Measure) -> Vec<String> {
     let short: Vec<String> = names.iter().map(|name| short_column(name)).collect();
     let reserved = |column: &String| column == "seed" || Row::columns(measure).contains(&column.as_str());

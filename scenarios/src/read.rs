@@ -1,8 +1,8 @@
-//! From the tree to the [`schema`]: spelling and types.
+//! Reads the tree into the [`schema`]: checks spelling and types.
 //!
-//! A step's keys depend on its `do`. Serde's internally tagged enums would buffer the step and forget where its values
-//! were written, so `do` and the keys of [`Timing`] are taken out of the tree first and the rest is read as the struct
-//! of that `do`.
+//! A step's keys depend on its `do`. Serde's internally tagged enums would buffer the step and lose the places of its
+//! values. So `do` and the keys of [`Timing`] are taken out of the tree first, and the rest is read as the struct of
+//! that `do`.
 
 use serde::de::DeserializeOwned;
 use toml::Spanned;
@@ -15,15 +15,15 @@ use crate::schema::{self, ACTIONS, Action, File, Timing, Where};
 /// The keys that every step may have.
 const OF_EVERY_STEP: [&str; 4] = ["do", "at_ms", "spread_ms", "skip"];
 
-/// A file that is spelled right.
+/// A file with correct spelling and types.
 pub(crate) struct Spelled {
-    /// All but the steps.
+    /// Everything except the steps.
     pub(crate) file: File,
     /// The steps: when, and what happens.
     pub(crate) steps: Vec<(Timing, Action)>,
 }
 
-/// Reads a tree in which everything was put that sweep and `--set` put there.
+/// Reads a tree to which the sweep and `--set` were applied.
 pub(crate) fn read(source: Source<'_>, tree: &Tree<'_>) -> Result<Spelled, ScenarioError> {
     let mut rest = tree.clone();
     let steps = match rest.get_mut() {
@@ -101,7 +101,8 @@ impl Reader<'_, '_> {
         Ok((timing, action))
     }
 
-    /// A step about the network: what says where is taken out, so that the rest is the table of a link or firewall.
+    /// Reads a step about the network. The keys that name the place are taken out, so that the rest is the table of a
+    /// link or firewall.
     fn network(self, path: &str, action: &str, rest: Tree<'_>) -> Result<Action, ScenarioError> {
         let span = rest.span();
         let DeValue::Table(mut table) = rest.into_inner() else { unreachable!("a step is a table") };
@@ -163,14 +164,14 @@ impl Reader<'_, '_> {
     }
 }
 
-/// Turns serde's words into ours; `path` is where the error is.
+/// Turns serde's message into ours; `path` is the place of the error.
 fn explain(message: &str, path: String, more: &[&str]) -> (String, Problem) {
     let mut words = message.split('`').skip(1).step_by(2).map(str::to_owned);
     let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     if message.starts_with("unknown field") {
         let found = words.next().unwrap_or_default();
         let known = words.chain(more.iter().map(|&key| key.to_owned())).collect();
-        // Tables that a path of `--set` made share one place with the key below them.
+        // Tables that a path of `--set` made have the same place as the key below them.
         let cut = path.split('.').position(|segment| segment == found);
         let path = cut.map_or(path.clone(), |cut| path.split('.').take(cut + 1).collect::<Vec<_>>().join("."));
         (path, Problem::UnknownKey { found, known })

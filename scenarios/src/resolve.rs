@@ -1,4 +1,4 @@
-//! From the [`schema`] to a [`Scenario`]: sense. Every default and every limit is here.
+//! Resolves the [`schema`] into a [`Scenario`]: checks values, fills in defaults, applies limits.
 
 mod boxes;
 mod hosts;
@@ -39,7 +39,7 @@ const MOST_RUN_S: u64 = 1_000_000;
 const DEFAULT_TUN_MTU: u32 = 1280;
 const DEFAULT_DURATION_LIMIT_S: u64 = 300;
 
-/// Reads and judges a tree.
+/// Reads and checks a tree.
 pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, ScenarioError> {
     let Spelled { file, steps } = read(source, tree)?;
     let context = Context { source, tree, link: &file.link };
@@ -91,12 +91,12 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
     })
 }
 
-/// What errors are made from.
+/// The context of errors.
 #[derive(Clone, Copy)]
 struct Context<'a, 'i> {
     source: Source<'i>,
     tree: &'a Tree<'i>,
-    /// What links are where they do not say otherwise.
+    /// The defaults of all links.
     link: &'a schema::Way,
 }
 
@@ -116,7 +116,7 @@ impl Context<'_, '_> {
         result.map_err(|problem| self.error(path, problem))
     }
 
-    /// A number within its limits; what is no number is not.
+    /// Checks that a number is within its limits; NaN is not.
     fn within(self, path: &str, value: f64, least: f64, most: f64) -> Result<f64, ScenarioError> {
         if (least..=most).contains(&value) {
             Ok(value)
@@ -133,7 +133,7 @@ impl Context<'_, '_> {
         self.within(path, f64::from(found), f64::from(least), f64::from(u16::MAX)).map(|mtu| mtu as u16)
     }
 
-    /// That a list is not too long.
+    /// Checks that a list is not too long.
     fn at_most(self, path: &str, found: usize, limit: usize) -> Result<(), ScenarioError> {
         if found > limit { self.fail(path, Problem::TooMany { found, limit }) } else { Ok(()) }
     }

@@ -1,4 +1,4 @@
-//! What a result row is: one struct for each [`Measure`].
+//! Result rows: one struct for each [`Measure`].
 //!
 //! Numbers are written with fixed decimals, so that equal runs give equal bytes: milliseconds with three, which are
 //! microseconds; round trips with two.
@@ -25,7 +25,7 @@ pub enum Row {
     Handover(Handover),
 }
 
-/// [`Measure::Outcome`]: what became of a pair of nodes; one row for each pair that an echo or TCP step names.
+/// [`Measure::Outcome`]: the outcome of a pair of nodes; one row for each pair that an echo or TCP step names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The node that began; its short name.
@@ -35,7 +35,7 @@ pub struct Outcome {
     /// The signaling pattern of the tunnel in use at the end; none if there was none.
     #[serde(with = "pattern")]
     pub pattern: Option<Pattern>,
-    /// Who dialed that tunnel.
+    /// The dialer of that tunnel.
     #[serde(with = "dialer")]
     pub dialer: Option<Dialer>,
     /// Echo requests that the scenario asked for, whether the node could send them or not.
@@ -64,14 +64,15 @@ pub struct Rtt {
 /// A datagram that takes longer than this is late: the longest one-way delay of a good conversation (ITU-T G.114).
 pub const LATE: std::time::Duration = std::time::Duration::from_millis(150);
 
-/// [`Measure::Flow`]: one row of datagrams; one row for each `udp` step. What is under way when the run ends is lost.
+/// [`Measure::Flow`]: one row of datagrams; one row for each `udp` step. A datagram that is under way when the run ends
+/// counts as lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
     /// The number of the step, from 0.
     pub step: u32,
     /// The node that sent; its short name.
     pub initiator: String,
-    /// The one to whom; its short name.
+    /// The node that received; its short name.
     pub responder: String,
     /// Datagrams sent.
     pub sent: u64,
@@ -114,7 +115,8 @@ pub struct Setup {
     /// How long it took, milliseconds.
     #[serde(serialize_with = "fixed::<3, _>")]
     pub ms: f64,
-    /// Half the flights of packets, one after another, that it waited for: counted, not computed from times.
+    /// Half the number of flights of packets that it had to wait for one after another: counted, not computed from
+    /// times.
     #[serde(serialize_with = "fixed::<2, _>")]
     pub round_trips: f64,
     /// IP packets for it that left a node. Login and registration are those of both nodes together.
@@ -125,7 +127,7 @@ pub struct Setup {
     pub service_packets: u64,
     /// Their bytes.
     pub service_bytes: u64,
-    /// IP packets for it that left the TRS: what it forwards, and what it says itself.
+    /// IP packets for it that left the TRS: forwarded ones and its own.
     pub trs_packets: u64,
     /// Their bytes.
     pub trs_bytes: u64,
@@ -147,7 +149,7 @@ pub struct Handover {
     /// The longest time without a delivery from the first flow's sender to its receiver, milliseconds.
     #[serde(with = "whole_millis")]
     pub gap_ms: Millis,
-    /// The same the other way.
+    /// The same in the other direction.
     #[serde(with = "whole_millis")]
     pub gap_back_ms: Millis,
     /// Datagrams of both flows.
@@ -239,7 +241,7 @@ pub enum Field {
     CyphonicHeader,
     /// The inner IPv4 or IPv6 header.
     VirtualIpHeader,
-    /// What the inner packet carries.
+    /// The payload of the inner packet.
     IpPayload,
     /// The conventional method's HMAC.
     Hmac,

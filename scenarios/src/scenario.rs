@@ -1,9 +1,9 @@
-//! A scenario that makes sense: names are resolved, addresses are given out, defaults are filled in, units are typed.
+//! A valid scenario: names are resolved, addresses are allocated, defaults are filled in, and units are typed.
 //!
-//! The picture behind it: the Internet is one core. AS, NMS and TRS are dual-stack hosts on it, each behind a link of
-//! its own. A site is a network behind one access link; its nodes sit on its LAN, and between LAN and link stand the
-//! site's translators (NAT, NAT64, NPTv6, NAT66) and its firewall, where it has them. The link leads to the core, or to
-//! a carrier's NAT that has a link of its own.
+//! The Internet is one core. AS, NMS and TRS are dual-stack hosts on it, each behind its own link. A site is a network
+//! behind one access link. Its nodes are on its LAN. Between LAN and link are the site's translators (NAT, NAT64,
+//! NPTv6, NAT66) and its firewall, if it has any. The link leads to the core, or to a carrier's NAT, which has its own
+//! link.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -32,11 +32,11 @@ pub struct Scenario {
     pub about: String,
     /// Each seed is a run of its own. Never empty.
     pub seeds: RangeInclusive<u64>,
-    /// Which engine drives the network, where nobody asks for another.
+    /// The engine that runs the network, unless the command line names another.
     pub engine: Engine,
     /// Which method runs.
     pub method: Method,
-    /// How nodes prove themselves to the AS.
+    /// How nodes authenticate to the AS.
     pub login: Login,
     /// How a tunnelled packet is carried; always one of `method`.
     pub framing: Framing,
@@ -44,7 +44,7 @@ pub struct Scenario {
     pub congestion: Congestion,
     /// How the NMS chooses a route.
     pub policy: Policy,
-    /// What the TRS sees; always blind in the conventional method, where it holds no end key.
+    /// How the TRS relays; always blind in the conventional method, where it has no end key.
     pub relay_mode: RelayMode,
     /// UDP port of the protocol, on every role.
     pub port: u16,
@@ -121,7 +121,7 @@ pub struct Way {
     pub loss: f64,
     /// Rate in bits a second, of whole IP packets; unlimited if none.
     pub rate_bps: Option<u64>,
-    /// The most that waits for the rate limit; the rest is dropped.
+    /// The limit of the queue before the rate limit.
     pub queue: Queue,
     /// Largest IP packet, bytes.
     pub mtu: u16,
@@ -135,9 +135,9 @@ pub struct Way {
     pub reorder_by: Duration,
     /// Probability that a packet arrives twice, 0 to 1.
     pub duplicate: f64,
-    /// Probability that a bit of a packet is turned over, 0 to 1.
+    /// Probability that a bit of a packet is inverted, 0 to 1.
     pub corrupt: f64,
-    /// Whether nobody is told of packets that are too big.
+    /// Whether packets that are too big are dropped without an ICMP error.
     pub black_hole: bool,
 }
 
@@ -150,10 +150,10 @@ pub enum Queue {
     Bytes(u64),
 }
 
-/// Times in which packets are lost, whether or not there are any.
+/// Times in which packets are lost. They do not depend on the packets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outages {
-    /// From the end of one to the begin of the next on average: uniformly between nothing and twice this.
+    /// The mean time from the end of one to the beginning of the next: uniform between zero and twice this.
     pub every: Duration,
     /// How long each is.
     pub lasts: Duration,
@@ -164,9 +164,9 @@ pub struct Outages {
 /// The model of Gilbert and Elliott; all are probabilities, 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BurstLoss {
-    /// To turn bad before a packet.
+    /// Of a change to the bad state before a packet.
     pub enter: f64,
-    /// To turn good again before a packet.
+    /// Of a change to the good state before a packet.
     pub leave: f64,
     /// Of loss while good.
     pub loss_good: f64,
@@ -174,12 +174,12 @@ pub struct BurstLoss {
     pub loss_bad: f64,
 }
 
-/// A NAT that several sites share (RFC 6888), with [`CARRIER_V4`](crate::CARRIER_V4) inside. IPv6 only passes.
+/// A NAT that several sites share (RFC 6888), with [`CARRIER_V4`](crate::CARRIER_V4) inside. IPv6 is not translated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Carrier {
     /// Its name.
     pub name: String,
-    /// Its addresses towards the sites: nobody speaks to it, but its ICMP errors come from there.
+    /// Its addresses towards the sites, from which it sends ICMP errors.
     pub inside: (Ipv4Addr, Ipv6Addr),
     /// How it translates.
     pub nat: Nat,
@@ -192,19 +192,19 @@ pub struct Carrier {
 pub struct Site {
     /// Its name.
     pub name: String,
-    /// What addresses it has.
+    /// The kinds of its addresses.
     pub kind: SiteKind,
     /// IPv4, if it has any.
     pub v4: Option<SiteV4>,
     /// IPv6, if it has any.
     pub v6: Option<SiteV6>,
-    /// The way from IPv6 to IPv4, of a site that has only IPv6.
+    /// The NAT64 of a site that has only IPv6.
     pub nat64: Option<Nat64>,
     /// The access link: to the core, or to the carrier.
     pub link: Link,
     /// Index into [`Scenario::carriers`] of the NAT behind which the access link ends. Only with private IPv4.
     pub carrier: Option<usize>,
-    /// The family whose packets vanish at the access link, both ways; nobody is told. Only with two families.
+    /// The family whose packets are lost at the access link, both ways, without an ICMP error. Only with two families.
     pub broken: Option<Family>,
     /// The firewall between the site's translators and the link.
     pub firewall: Option<Firewall>,
@@ -219,7 +219,7 @@ pub enum SiteV4 {
     Private {
         /// The LAN's prefix; other sites may have the same one.
         lan: Ipv4Net,
-        /// What stands in front of it.
+        /// The NAT in front of it.
         nat: Nat,
     },
 }
@@ -242,14 +242,14 @@ pub enum SiteV6 {
     Prefix {
         /// The prefix that the nodes know (RFC 4193). The router is its first host.
         inside: Ipv6Net,
-        /// The prefix that everybody else knows, of the same length.
+        /// The prefix that the rest of the network uses, of the same length.
         outside: Ipv6Net,
     },
     /// A LAN behind a NAT (NAPT66). The NAT's inner address is the first host.
     Private {
         /// The LAN's prefix (RFC 4193).
         lan: Ipv6Net,
-        /// What stands in front of it.
+        /// The NAT in front of it.
         nat: Nat,
     },
 }
@@ -266,14 +266,14 @@ impl SiteV6 {
 /// A stateful translator from IPv6 inside to IPv4 outside (RFC 6146).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nat64 {
-    /// Where IPv4 is seen inside: a /96 (RFC 6052).
+    /// The prefix of IPv4 addresses inside: a /96 (RFC 6052).
     pub prefix: Ipv6Net,
     /// How it translates.
     pub nat: Nat,
 }
 
 impl Site {
-    /// What is found at the site, seen from outside, IPv6 first.
+    /// The site's prefixes as seen from outside, IPv6 first.
     pub fn outer_prefixes(&self) -> Vec<IpNet> {
         let mut prefixes = Vec::new();
         match &self.v6 {
@@ -289,8 +289,8 @@ impl Site {
         prefixes
     }
 
-    /// Where IPv4 is seen inside, if the site has a NAT64: what its router would tell every node in its router
-    /// advertisements (PREF64, RFC 8781).
+    /// The prefix of IPv4 addresses inside, if the site has a NAT64: the PREF64 of its router advertisements (RFC
+    /// 8781).
     pub fn nat64_prefix(&self) -> Option<Ipv6Net> {
         self.nat64.as_ref().map(|nat64| nat64.prefix)
     }
@@ -313,31 +313,31 @@ pub struct Nat {
     pub outside: IpAddr,
     /// Further ones, of the same family.
     pub more_outside: Vec<IpAddr>,
-    /// Which of them it takes.
+    /// How a mapping gets one of them.
     pub pooling: Pooling,
-    /// When a new mapping is made.
+    /// The mapping behaviour: when a new mapping is made.
     pub mapping: Dependence,
-    /// Whose packets come in through a mapping.
+    /// The filtering behaviour: which packets come in through a mapping.
     pub filtering: Dependence,
     /// How the outer port is picked.
     pub ports: PortChoice,
-    /// A UDP mapping unused for this long is forgotten.
+    /// The idle timeout of UDP mappings.
     pub idle: Duration,
-    /// Whose packets use it.
+    /// The direction of the packets that refresh a mapping.
     pub refresh: Refresh,
-    /// A mapping is forgotten so long after it began.
+    /// A mapping expires this long after it began.
     pub lifetime: Option<Duration>,
-    /// All mappings are lost by chance, on average so often.
+    /// The mean time after which all mappings are lost at once, at random.
     pub flush: Option<Duration>,
-    /// What becomes of packets from inside to its own outer address.
+    /// What happens to packets from inside to its own outer address.
     pub hairpin: Hairpin,
-    /// Whether a reply goes out through the mapping by which the question came.
+    /// Whether a reply leaves by the mapping through which the request came in.
     pub reuses_inbound: bool,
-    /// What becomes of ICMP errors.
+    /// What happens to ICMP errors.
     pub icmp_errors: IcmpErrors,
     /// Whether fragments are translated.
     pub fragments: bool,
-    /// Whether unsolicited packets are refused, and not only dropped.
+    /// Whether unsolicited packets are answered and not only dropped.
     pub answers_unsolicited: bool,
     /// The most sessions at once.
     pub max_sessions: usize,
@@ -355,52 +355,52 @@ impl Nat {
 /// A packet filter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Firewall {
-    /// Let in only what answers something that went out.
+    /// Whether packets may come in only as replies.
     pub stateful: bool,
-    /// What may go out; everything if none.
+    /// The packets that may go out; `None`: all.
     pub egress: Option<Vec<Egress>>,
-    /// What is done about the rest.
+    /// The reaction to packets that may not go out.
     pub refusal: Refusal,
-    /// What is looked for in how conversations begin.
+    /// The rules of inspection of the first packets of conversations.
     pub inspect: Vec<Inspect>,
 }
 
-/// Something that a firewall looks for in how conversations begin.
+/// A rule of inspection of the first packets of conversations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspect {
     /// What.
     pub what: Trait,
-    /// What is done where it is found.
+    /// The reaction to a conversation that matches.
     pub reaction: Reaction,
     /// Of [`Reaction::Throttle`].
     pub throttle: Throttle,
 }
 
-/// What a conversation can have.
+/// The property of a conversation that a rule matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trait {
     /// It is QUIC version 1.
     Quic,
     /// It is QUIC of this version.
     Version(u32),
-    /// It asks for this server name, or one below it.
+    /// It asks for this server name or a subdomain of it.
     ServerName(String),
     /// It offers this protocol.
     Alpn(String),
 }
 
-/// How a conversation is slowed down.
+/// How a conversation is throttled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Throttle {
-    /// Only after so many bytes.
+    /// The bytes that pass before.
     pub after_bytes: u64,
-    /// To this rate, bits per second.
+    /// The rate after that, bits per second.
     pub rate_bps: u64,
-    /// So many bytes at once.
+    /// The largest burst, bytes.
     pub burst_bytes: u64,
 }
 
-/// Something that may go out.
+/// A protocol, and perhaps a port, that may go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Egress {
     /// The transport.
@@ -410,7 +410,7 @@ pub struct Egress {
 }
 
 impl FirewallMode {
-    /// What may go out; everything if none.
+    /// The packets that may go out; `None`: all.
     pub fn egress(self) -> Option<Vec<Egress>> {
         let list: &[(Protocol, u16)] = match self {
             Self::Stateful => return None,
@@ -427,7 +427,7 @@ impl FirewallMode {
 pub struct Node {
     /// Its name: the scenario's, in the zone [`ZONE`].
     pub name: Fqdn,
-    /// Where it starts; at least one.
+    /// Its interfaces at the start; at least one.
     pub interfaces: Vec<Interface>,
 }
 
@@ -446,7 +446,7 @@ pub struct Interface {
 pub const ZONE: &str = "cyphonic.test";
 
 impl Scenario {
-    /// Every address that a far end has, as the rest of the network sees it; of one family, where one is named.
+    /// Every address of a far end, as the rest of the network sees it; of one family only, if `family` is given.
     pub fn seen_as(&self, far: Far, family: Option<Family>) -> Vec<IpNet> {
         let mut prefixes: Vec<IpNet> = match far {
             Far::Service(service) => {
@@ -465,7 +465,7 @@ impl Scenario {
         prefixes
     }
 
-    /// Every place to which steps bring a node, in their order.
+    /// Every place to which steps move a node, in their order.
     pub fn comes_to(&self, node: usize) -> impl Iterator<Item = &Interface> {
         self.steps.iter().filter_map(move |step| match &step.action {
             Action::Move { node: mover, to } | Action::Attach { node: mover, to } => (*mover == node).then_some(to),

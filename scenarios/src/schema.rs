@@ -1,7 +1,7 @@
-//! The file as it is written: one struct a table, one field a key, unknown keys refused.
+//! The file as it is written: one struct for each table, one field for each key. Unknown keys are refused.
 //!
-//! Nothing is judged here but spelling and type; [`crate::resolve`] turns this into a [`crate::Scenario`], which holds
-//! only what makes sense. Defaults live there too, so that a key left out and a key set to its default are one thing.
+//! Only spelling and types are checked here. [`crate::resolve`] turns this into a [`crate::Scenario`], which is valid.
+//! It has the defaults too, so that a key left out and a key set to its default are the same.
 
 use std::fmt;
 
@@ -66,10 +66,10 @@ pub(crate) struct File {
     /// The nodes.
     #[serde(default)]
     pub(crate) node: Vec<Node>,
-    /// Read apart; named here so that it is a known key.
+    /// Read separately; it is here so that the key is known.
     #[serde(rename = "step")]
     pub(crate) _step: Option<IgnoredAny>,
-    /// Read apart; named here so that it is a known key.
+    /// Read separately; it is here so that the key is known.
     #[serde(rename = "sweep")]
     pub(crate) _sweep: Option<IgnoredAny>,
 }
@@ -117,7 +117,7 @@ pub(crate) struct Link {
     pub(crate) duplicate: Option<f64>,
     /// Probability that a bit of a packet is turned over, 0 to 1. Default 0.
     pub(crate) corrupt: Option<f64>,
-    /// Nobody is told of packets that are too big. Default false.
+    /// Packets that are too big are dropped without an ICMP error. Default false.
     pub(crate) black_hole: Option<bool>,
     /// Towards the core, where it differs.
     pub(crate) up: Option<Way>,
@@ -363,7 +363,7 @@ pub(crate) struct Node {
     pub(crate) interfaces: Option<Vec<String>>,
 }
 
-/// As [`cyphonic_core::message::Framing`], which knows no serde.
+/// As [`cyphonic_core::message::Framing`], with serde.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Framing {
@@ -407,7 +407,7 @@ impl From<RelayMode> for cyphonic_core::message::RelayMode {
     }
 }
 
-/// `7`, or `"1..20"`; the order of the ends is judged later.
+/// `7`, or `"1..20"`; the order of the ends is checked later.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SeedRange {
     /// The first.

@@ -1,7 +1,8 @@
 //! A results file: a header, and a line for each row, with the sweep's values and the seed in front of it.
 //!
-//! It is written beside and then renamed, so that there is the old file or the whole new one, whatever happens. A file
-//! that ends without a newline, or has a line with too few fields, was cut off: it is refused, not read in part.
+//! It is written under another name and then renamed, so that a crash leaves the old file or the complete new one. A
+//! file that ends without a newline, or has a line with too few fields, was cut off. It is refused and not read in
+//! part.
 
 use std::fs;
 use std::io;
@@ -16,7 +17,7 @@ use crate::words::Measure;
 /// The rows of one experiment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
-    /// What was measured.
+    /// The measure.
     pub measure: Measure,
     /// The names of the sweep's columns.
     pub columns: Vec<String>,
@@ -31,7 +32,7 @@ pub struct Line {
     pub labels: Vec<String>,
     /// The run's seed.
     pub seed: u64,
-    /// What came out.
+    /// The row.
     pub row: Row,
 }
 
@@ -158,7 +159,7 @@ impl Table {
             row: Row::parse(self.measure, &row).map_err(|error| match error.kind() {
                 csv::ErrorKind::Deserialize { err, .. } => {
                     let column = err.field().and_then(|field| Row::columns(self.measure).get(field as usize));
-                    // Our own types' errors quote the value, but csv does not say where it stood.
+                    // Our own types' errors quote the value, but csv does not give its place.
                     column.map_or_else(|| err.kind().to_string(), |column| format!("column {column}: {}", err.kind()))
                 }
                 _ => error.to_string(),
@@ -178,7 +179,7 @@ fn columns_of(found: &[String], measure: Measure) -> Result<Vec<String>, (String
     }
 }
 
-/// Writes a file beside, as `.name.part`, and renames it; makes the folders on the way.
+/// Writes a file as `.name.part` and renames it. Missing folders are made.
 pub fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), ResultsError> {
     let folder = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -189,7 +190,7 @@ pub fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), ResultsError> {
     let part = folder.join(format!(".{name}.part"));
     let write = fs::write(&part, bytes).and_then(|()| fs::rename(&part, file));
     write.map_err(|source| {
-        // The error to tell is the first one; what is left of the part is of no use.
+        // The first error is reported. The partial file is useless.
         let _ = fs::remove_file(&part);
         ResultsError::Write { folder: folder.to_owned(), file: PathBuf::from(name.as_ref()), source }
     })

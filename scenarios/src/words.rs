@@ -43,13 +43,13 @@ words! {
         Proposed "proposed",
     }
 
-    /// What must never happen, whatever a scenario does.
+    /// The invariants, which must hold in every scenario.
     Invariant {
         /// A packet reaches an application only from the owner of its source address.
         I1 "I1",
-        /// A virtual address has one owner, for good.
+        /// A virtual address has one owner for ever.
         I2 "I2",
-        /// The TRS forwards only between a bound pair, and only to where it has proved to be.
+        /// The TRS forwards only between a bound pair of nodes, and only to an address that a node has proved.
         I3 "I3",
         /// No unvalidated address ever receives more than three times the bytes it sent.
         I4 "I4",
@@ -65,11 +65,11 @@ words! {
         I9 "I9",
         /// No plaintext on any wire.
         I10 "I10",
-        /// Access ends: within a stated time after a revocation or a certificate's end nothing passes.
+        /// Access ends: within a stated time after a revocation or a certificate's end no packet passes.
         I12 "I12",
     }
 
-    /// How a node proves itself to the AS (paper §4.3).
+    /// How a node authenticates to the AS (paper §4.3).
     Login {
         /// A device certificate.
         Certificate "certificate",
@@ -81,7 +81,7 @@ words! {
     Policy {
         /// Table 1 of the paper.
         Paper "paper",
-        /// What the NMS observes of each node's network: direct wherever a direct path exists.
+        /// The NMS's observations of each node's network: direct wherever a direct path exists.
         Optimal "optimal",
     }
 
@@ -89,11 +89,11 @@ words! {
     Congestion {
         /// NewReno (RFC 9002 §7), which RFC 9221 §5 asks for in every framing.
         NewReno "new-reno",
-        /// None: only the flows inside the tunnel limit what they send.
+        /// None: only the flows inside the tunnel control their rate.
         None "none",
     }
 
-    /// What addresses a site has.
+    /// The kinds of addresses of a site.
     SiteKind {
         /// IPv6 only.
         Ipv6 "ipv6",
@@ -109,7 +109,7 @@ words! {
 
     /// What a NAT's mapping or filtering depends on (RFC 4787 §4.1 and §5).
     Dependence {
-        /// On nothing but the inner address and port.
+        /// On the inner address and port only.
         Endpoint "endpoint-independent",
         /// On the remote address too.
         Address "address-dependent",
@@ -137,7 +137,7 @@ words! {
         Arbitrary "arbitrary",
     }
 
-    /// Whose packets keep a NAT's UDP mapping (RFC 4787 §4.3).
+    /// Which packets refresh a NAT's UDP mapping (RFC 4787 §4.3).
     Refresh {
         /// Those from inside.
         Outbound "outbound",
@@ -147,17 +147,17 @@ words! {
         Both "both",
     }
 
-    /// What a NAT makes of packets from inside to its own outer address (RFC 4787 §6).
+    /// What a NAT does with packets from inside to its own outer address (RFC 4787 §6).
     Hairpin {
         /// They are dropped.
         Off "off",
-        /// They come back with their inner source.
+        /// They are sent back inside with their inner source.
         InternalSource "internal-source",
-        /// They come back as from outside.
+        /// They are sent back inside with their outer source.
         ExternalSource "external-source",
     }
 
-    /// What a NAT makes of ICMP errors.
+    /// What a NAT does with ICMP errors.
     IcmpErrors {
         /// They are translated.
         Carried "carried",
@@ -167,7 +167,7 @@ words! {
         EndMapping "end-mapping",
     }
 
-    /// A firewall as it is often met.
+    /// A common kind of firewall.
     FirewallMode {
         /// Everything out, only replies in (RFC 6092).
         Stateful "stateful",
@@ -175,11 +175,11 @@ words! {
         Only443 "only-443",
         /// Only TCP to port 443 out.
         OnlyTcp443 "only-tcp-443",
-        /// Only what a browser needs out: TCP to ports 80 and 443, and DNS.
+        /// Out only for a browser: TCP to ports 80 and 443, and DNS.
         Web "web",
     }
 
-    /// What inspection does about a conversation.
+    /// The reaction of inspection to a conversation.
     Reaction {
         /// Drops its packets in silence.
         Drop "drop",
@@ -191,7 +191,7 @@ words! {
         Throttle "throttle",
     }
 
-    /// What a firewall does about what may not go out.
+    /// The reaction of a firewall to packets that may not go out.
     Refusal {
         /// Drops it in silence.
         Drop "drop",
@@ -231,7 +231,7 @@ words! {
         Icmp "icmp",
     }
 
-    /// A family of addresses: which of the peer's virtual addresses an application talks to; which one is broken.
+    /// A family of addresses: of the peer's virtual address that an application uses, or the broken one of a site.
     Family {
         /// IPv4.
         Ipv4 "ipv4",
@@ -241,11 +241,11 @@ words! {
 
     /// What is measured: which rows come out (see [`crate::rows`]).
     Measure {
-        /// Which pattern was chosen, who dialed, and what got through.
+        /// The pattern, the dialer, and the packets that got through.
         Outcome "outcome",
         /// One round-trip time for each echo.
         Rtt "rtt",
-        /// What became of each row of datagrams, one way.
+        /// The outcome of each row of datagrams, one way.
         Flow "flow",
         /// The fields of the largest packet on the wire.
         Composition "composition",

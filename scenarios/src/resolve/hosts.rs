@@ -1,4 +1,4 @@
-//! Which address each node has in each site.
+//! Allocates the addresses of nodes in sites.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::address::{ROUTER, host_v4, host_v6};
 use crate::error::Problem;
 use crate::scenario::{Interface, Site, SiteV4, SiteV6};
 
-/// Gives nodes their addresses; a node that comes back finds its old one.
+/// Gives nodes their addresses. A node that returns to a site gets its old one.
 #[derive(Default)]
 pub(super) struct Hosts {
     given: BTreeMap<(usize, usize), Interface>,

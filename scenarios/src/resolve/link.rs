@@ -1,4 +1,4 @@
-//! Links: one value for both ways, or one for each; where there is neither, that of all links.
+//! Links: one value for both directions, or one for each; the default is that of all links.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::error::{Problem, ScenarioError};
 use crate::scenario::{BurstLoss, Link, Outages, Queue, Way};
 use crate::schema;
 
-/// The path of what holds for all links.
+/// The path of the defaults of all links.
 const ALL_LINKS: &str = "link";
 /// The least delay of a link: a tick of the slower engine.
 const LEAST_DELAY_MS: f64 = 1.0;
@@ -50,13 +50,13 @@ pub(super) fn link(
     Ok(Link { up: way("up", up)?, down: way("down", down)? })
 }
 
-/// Resolves what a path does beside its link, of the step at `path`. It may add no delay at all.
+/// Resolves the settings of a step `path`. Its delay may be zero.
 pub(super) fn path(context: Context<'_, '_>, path: &str, both: &schema::Way) -> Result<Way, ScenarioError> {
     let own = schema::Way::default();
     Merged { context, path, name: "", own, both, least_delay_ms: 0.0 }.way((0, ""))
 }
 
-/// One direction over what holds for both.
+/// The settings of one direction, over those of both.
 struct Merged<'a, 'b, 'i> {
     context: Context<'a, 'i>,
     path: &'b str,
@@ -96,7 +96,7 @@ impl Merged<'_, '_, '_> {
         })
     }
 
-    /// In time or in bytes; what one way says goes before what holds for both.
+    /// The queue, in time or in bytes. The setting of one direction overrides that of both.
     fn queue(&self) -> Result<Queue, ScenarioError> {
         let own = (&self.own, format!("{}.{}", self.path, self.name));
         for (way, path) in [own, (self.both, self.path.to_owned()), (self.context.link, ALL_LINKS.to_owned())] {

@@ -15,7 +15,7 @@ use crate::words::SiteKind;
 
 /// RFC 6296 corrects a whole word behind the prefix.
 const LONGEST_NPT: u8 = 112;
-/// What a LAN behind a NAT66 has.
+/// The prefix length of a LAN behind a NAT66.
 const LAN_V6_LENGTH: u8 = 64;
 
 /// The site of that name.
@@ -79,13 +79,13 @@ fn one_carrier(
     Ok(Carrier {
         inside: carrier_inside(index),
         nat: boxes::nat(context, &path, &carrier.nat(), outer.into())?,
-        // Behind it may be sites with IPv6.
+        // Sites behind it may have IPv6.
         link: link(context, &format!("{path}.link"), carrier.link.clone(), (LEAST_MTU_V6, "IPv6"))?,
         name,
     })
 }
 
-/// The prefixes that a site names itself; claimed for all sites before any is given out.
+/// The prefixes that a site names itself. They are claimed for all sites before any prefix is given out.
 #[derive(Clone, Copy)]
 struct Named {
     v4: Option<ipnet::Ipv4Net>,
@@ -132,7 +132,7 @@ impl Named {
     }
 }
 
-/// What errors call a site.
+/// The name of a site in errors.
 fn owner(site: &str) -> String {
     format!("the site {site:?}")
 }
@@ -262,7 +262,7 @@ impl New<'_, '_, '_> {
             None => NAT64_PREFIX,
         };
         if prefix != NAT64_PREFIX {
-            // What it hides from the site's nodes must be nobody's.
+            // The addresses that it hides from the site's nodes must not be in use.
             self.context.at(&path, prefixes.check(IpNet::from(prefix)))?;
         }
         let outer = self.context.at(&self.path, prefixes.next_v4(&owner(name)))?;

@@ -1,4 +1,4 @@
-//! Steps: who, when, and whether that can be.
+//! Resolves steps, and checks that each is possible when it happens.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const DEFAULT_PAYLOAD_BYTES: u32 = 56;
 /// The header of ICMP echo, and that of UDP.
 const PROBE_HEADER: u16 = 8;
 
-/// What steps are judged against.
+/// The rules of steps.
 pub(super) struct Rules<'a> {
     pub(super) carriers: &'a [Carrier],
     pub(super) sites: &'a [Site],
@@ -54,7 +54,7 @@ pub(super) fn steps(
         judge.path = format!("step.{index}");
         let at = timing.at_ms.map(|at_ms| judge.time(at_ms)).transpose()?;
         let spread = judge.spread(&timing)?;
-        // What is skipped must make sense all the same.
+        // A skipped step must be valid too.
         let action = judge.action(action)?;
         resolved.push(Step { at, spread, action: if timing.skip { Action::Wait(Duration::ZERO) } else { action } });
     }
@@ -99,7 +99,7 @@ struct Judge<'a, 'i, 'r> {
     rules: &'r Rules<'r>,
     hosts: &'r mut Hosts,
     started: BTreeSet<usize>,
-    /// In which sites each node is by now.
+    /// The sites of each node at this step.
     places: Vec<BTreeSet<usize>>,
     earlier_ms: u64,
     /// The step's.

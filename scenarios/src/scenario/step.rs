@@ -1,4 +1,4 @@
-//! What happens in a scenario, and when.
+//! The steps of a scenario.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use super::Scenario;
 use super::{Firewall, Interface, Link, Way};
 use crate::words::{Family, ServiceName, Towards};
 
-/// Something that happens.
+/// One step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     /// The earliest time at which it starts; if none, it starts once the step before it is complete.
     pub at: Option<Instant>,
-    /// It starts up to so much later, in whole milliseconds: see [`Self::starts`].
+    /// The greatest random delay of its start, in whole milliseconds: see [`Self::starts`].
     pub spread: Duration,
     /// What happens.
     pub action: Action,
@@ -22,8 +22,8 @@ pub struct Step {
 
 impl Step {
     /// When it starts in a run of that seed; `index` is its own, from 0. The delay after [`Self::at`] is uniform over
-    /// whole milliseconds from 0 to [`Self::spread`], and drawn from seed and index alone: whatever else a sweep
-    /// varies, runs of one seed are disturbed at the same moment, so that they can be compared in pairs.
+    /// whole milliseconds from 0 to [`Self::spread`], and drawn from seed and index alone. So runs of one seed are
+    /// disturbed at the same moment in all cells of a sweep, and can be compared in pairs.
     pub fn starts(&self, seed: u64, index: usize) -> Option<Instant> {
         let most = u64::try_from(self.spread.as_millis()).unwrap_or(u64::MAX);
         let drawn = mixed(mixed(seed) ^ index as u64) % most.saturating_add(1);
@@ -39,14 +39,14 @@ const fn mixed(x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// What happens in a step. Nodes are indices into [`Scenario::nodes`].
+/// The action of a step. Nodes are indices into [`Scenario::nodes`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Nodes log in and register; complete once all have, or some gave up.
+    /// Nodes log in and register; complete when all are registered, or after `give_up`.
     Start {
-        /// Which ones.
+        /// The nodes.
         nodes: Vec<usize>,
-        /// After so long it is complete, whoever is registered.
+        /// It is complete after this time, even if some nodes are not registered.
         give_up: Option<Duration>,
     },
     /// ICMP echoes through the virtual interface; complete when the last was answered or given up.
@@ -55,12 +55,12 @@ pub enum Action {
     Tcp {
         /// Between whom.
         pair: Pair,
-        /// How much, bytes.
+        /// The number of bytes.
         bytes: u64,
     },
     /// UDP datagrams, one way; complete when the last was sent.
     Udp(Probes),
-    /// A node leaves every network it is in and appears in another; complete at once.
+    /// A node leaves all its networks for another one; complete at once.
     Move {
         /// Who.
         node: usize,
@@ -69,48 +69,48 @@ pub enum Action {
     },
     /// Complete after this long.
     Wait(Duration),
-    /// Finds the largest inner packet that crosses in one outer packet, whatever `tun_mtu` allows.
+    /// Finds the largest inner packet that is carried in one outer packet, even above `tun_mtu`.
     ProbeMtu(Pair),
     /// No application traffic until the duration limit.
     Idle,
-    /// NATs lose all their mappings; complete at once, as all that follow.
+    /// NATs lose all their mappings; complete at once, like all actions below.
     NatReboot(NatAt),
-    /// A site's firewall behaves otherwise from now on, also towards conversations that are under way.
+    /// A site's firewall gets other settings, which apply to conversations under way too.
     Firewall {
         /// Index into [`Scenario::sites`]; it has a firewall.
         site: usize,
-        /// What it is from now on.
+        /// Its new settings.
         firewall: Box<Firewall>,
     },
-    /// A link behaves otherwise from now on.
+    /// A link gets other settings.
     Link {
         /// Which.
         at: LinkAt,
-        /// What it is from now on.
+        /// Its new settings.
         link: Box<Link>,
     },
     /// A node gets an interface in one more network, and keeps those that it has.
     Attach {
         /// Who: index into [`Scenario::nodes`].
         node: usize,
-        /// Its further place; it is not there yet.
+        /// The additional interface.
         to: Interface,
     },
     /// A node loses its interface in one network; it may be the last one.
     Detach {
         /// Who: index into [`Scenario::nodes`].
         node: usize,
-        /// Where it is no more: index into [`Scenario::sites`].
+        /// The site that it leaves: index into [`Scenario::sites`].
         site: usize,
     },
-    /// NATs in front of a node give its UDP other outer ports.
+    /// The NATs in front of a node give its UDP sockets other outer ports.
     Rebind {
         /// Whose mappings: index into [`Scenario::nodes`].
         node: usize,
-        /// Only those by which it speaks to this far end.
+        /// Only mappings towards this far end; `None`: all.
         to: Option<Far>,
     },
-    /// What goes between a site and one far end fares otherwise than what else is on the site's access link.
+    /// The path between a site and one far end gets settings in addition to the site's access link.
     Path {
         /// Whose access link: index into [`Scenario::sites`].
         site: usize,
@@ -118,12 +118,12 @@ pub enum Action {
         far: Far,
         /// In which directions of the link.
         towards: Towards,
-        /// Only what goes by this family.
+        /// Only packets of this family; `None`: both.
         family: Option<Family>,
-        /// How, beside what the link does: `delay` is more delay, `mtu` and `black_hole` mean nothing.
+        /// The additional settings. `delay` is added to the link's; `mtu` and `black_hole` have no meaning.
         way: Box<Way>,
     },
-    /// A link goes down or comes up again. Packets on the way arrive.
+    /// A link goes down or comes up again. Packets on the link arrive.
     LinkUp {
         /// Which.
         at: LinkAt,
@@ -132,19 +132,19 @@ pub enum Action {
     },
     /// A role crashes and starts again with its memory lost; the services' database stays.
     Restart(Role),
-    /// A node crashes and is away, until it is restarted: index into [`Scenario::nodes`].
+    /// A node crashes and is gone until it is restarted: index into [`Scenario::nodes`].
     Stop(usize),
-    /// As [`Self::Restart`], but in order: before it ends, it says so to all that it is connected with.
+    /// As [`Self::Restart`], but with a graceful shutdown, which notifies all connected peers.
     RestartInOrder(Role),
-    /// As [`Self::Stop`], but in order: before it is away, it says so to all that it is connected with.
+    /// As [`Self::Stop`], but with a graceful shutdown, which notifies all connected peers.
     StopInOrder(usize),
-    /// A node's certificate is taken back, and everybody learns it at once: index into [`Scenario::nodes`].
+    /// A node's certificate is revoked, and every role learns it at once: index into [`Scenario::nodes`].
     Revoke(usize),
-    /// A node's certificate comes to its end, for days pass on every clock: index into [`Scenario::nodes`].
+    /// A node's certificate expires, because time passes on every clock: index into [`Scenario::nodes`].
     Expire(usize),
     /// A node starts again with a new certificate: index into [`Scenario::nodes`].
     Renew(usize),
-    /// A role's process stands still; what comes for it waits, as far as there is room. Complete when it goes on.
+    /// A role's process is paused; its packets wait, as far as its buffer has room. Complete when it goes on.
     Pause {
         /// Who.
         role: Role,
@@ -155,14 +155,14 @@ pub enum Action {
     Clock {
         /// Whose.
         role: Role,
-        /// By so many seconds, ahead or back.
+        /// The step in seconds, forward or (negative) back.
         step_s: i32,
     },
     /// The disk with the database that AS and NMS share is full from now on, or has room again.
     DiskFull(bool),
 }
 
-/// Where NATs are.
+/// The place of NATs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NatAt {
     /// All of a site's: index into [`Scenario::sites`].
@@ -191,7 +191,7 @@ pub enum LinkAt {
     Carrier(usize),
 }
 
-/// Someone who has a role.
+/// A role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A service.
@@ -200,12 +200,12 @@ pub enum Role {
     Node(usize),
 }
 
-/// Who talks to whom.
+/// Two nodes, and the direction of their traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// Who begins.
+    /// The node that sends first.
     pub from: usize,
-    /// Who answers; never `from`.
+    /// The peer; never `from`.
     pub to: usize,
     /// Which of the peer's virtual addresses is used.
     pub family: Family,
@@ -216,7 +216,7 @@ pub struct Pair {
 pub struct Probes {
     /// Between whom.
     pub pair: Pair,
-    /// How many; at least one.
+    /// The number of packets; at least one.
     pub count: u32,
     /// Time between two.
     pub interval: Duration,

@@ -1,4 +1,4 @@
-//! Steps as they are written: one struct a `do`.
+//! Steps as they are written: one struct for each `do`.
 
 use serde::Deserialize;
 
@@ -191,7 +191,7 @@ pub(crate) struct Move {
 pub(crate) struct Detach {
     /// Who.
     pub(crate) node: String,
-    /// In which site it is no more.
+    /// The site that it leaves.
     pub(crate) from: String,
 }
 
@@ -205,8 +205,7 @@ pub(crate) struct Rebind {
     pub(crate) to: Option<String>,
 }
 
-/// What goes between a site and a far end fares otherwise. The keys of a link that are about single packets mean the
-/// same.
+/// The path between a site and a far end gets other settings. Keys have the same meaning as those of a link.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Path {
@@ -275,21 +274,21 @@ pub(crate) struct Idle {}
 pub(crate) struct Restart {
     /// "as", "nms", "trs", or a node.
     pub(crate) what: String,
-    /// Whether it says goodbye first. Default false.
+    /// Whether it shuts down gracefully. Default false.
     pub(crate) graceful: Option<bool>,
 }
 
-/// A node is away.
+/// A node stops.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Stop {
     /// Who.
     pub(crate) node: String,
-    /// Whether it says goodbye first. Default false.
+    /// Whether it shuts down gracefully. Default false.
     pub(crate) graceful: Option<bool>,
 }
 
-/// A role stands still for a while.
+/// A role is paused for a while.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Pause {
@@ -305,11 +304,11 @@ pub(crate) struct Pause {
 pub(crate) struct Clock {
     /// "as", "nms", "trs", or a node.
     pub(crate) what: String,
-    /// By so many seconds; less than nothing sets it back.
+    /// The step in seconds; a negative one sets the clock back.
     pub(crate) step_s: i32,
 }
 
-/// What befalls a node.
+/// An event of one node.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OfNode {

@@ -1,7 +1,7 @@
-//! What else can happen to a packet on a wire: loss in bursts, and being held back, doubled or damaged.
+//! Faults of a wire: loss in bursts, outages, reordering, duplicates and damage.
 //!
-//! Each draws from a stream of its own, so that turning one on changes nothing about the others, nor about loss and
-//! jitter; a wire without any has no streams at all.
+//! Each fault has its own random stream, so that one fault does not change the others, loss or jitter. A wire without
+//! faults has no such streams.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -13,28 +13,29 @@ use rand_chacha::rand_core::RngCore;
 use crate::limits::{MAX_DELAY, WireError};
 use crate::seed;
 
-/// What else can happen on one direction of a wire. By default nothing.
+/// The faults of one direction of a wire. By default none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct WireFaults {
-    /// Loss in bursts, beside loss of each packet on its own.
+    /// Loss in bursts, in addition to independent loss.
     pub burst_loss: Option<BurstLoss>,
-    /// Loss in times, beside these.
+    /// Loss in outages, in addition to these.
     pub outages: Option<Outages>,
     /// Some packets are held back.
     pub reorder: Option<Reorder>,
     /// The probability that a packet arrives twice, both at the same time.
     pub duplicate: f64,
-    /// The probability that one bit of a packet is turned over. The tap shows it as it was sent. The host that receives
-    /// it has its checksums to tell; a duplicate is damaged or not on its own.
+    /// The probability that one bit of a packet is inverted. The tap shows the packet as it was sent. Checksums let the
+    /// receiving host notice the damage. A duplicate is damaged independently.
     pub corrupt: f64,
 }
 
 /// The model of Gilbert and Elliott: the wire is in a good or a bad state, and may change before each packet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BurstLoss {
-    /// The probability to turn bad before a packet.
+    /// The probability of a change to the bad state before a packet.
     pub enter: f64,
-    /// The probability to turn good before a packet; a burst is 1 ÷ this packets long on average.
+    /// The probability of a change to the good state before a packet. The mean length of a burst is 1 ÷ this, in
+    /// packets.
     pub leave: f64,
     /// The probability that a packet is lost in the good state.
     pub loss_good: f64,
@@ -42,10 +43,10 @@ pub struct BurstLoss {
     pub loss_bad: f64,
 }
 
-/// Times in which packets are lost. They come and go by the clock, whether or not a packet is sent.
+/// Times in which packets are lost. They depend on the clock only, not on the packets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outages {
-    /// From the end of one to the begin of the next on average: uniformly between nothing and twice this. Not zero.
+    /// The mean time from the end of one to the beginning of the next: uniform between zero and twice this. Not zero.
     pub every: Duration,
     /// How long each is. Not zero.
     pub lasts: Duration,
@@ -88,15 +89,16 @@ pub(crate) fn threshold(probability: f64) -> u64 {
     (probability * 4_294_967_296.0).round() as u64
 }
 
-/// What a wire with [`WireFaults`] keeps.
+/// The state of a wire with [`WireFaults`].
 pub(crate) struct Faults {
     pub(crate) config: WireFaults,
     is_bad: bool,
     burst: ChaCha20Rng,
-    /// The outage that is, or comes next.
+    /// The present or next outage.
     outage: Range<Instant>,
     outages: ChaCha20Rng,
-    /// Apart from the times of outages, which are the same whatever is sent.
+    /// The random stream of losses in outages. It is not that of the outages' times, which must not depend on the
+    /// packets.
     outage_losses: ChaCha20Rng,
     reorder: ChaCha20Rng,
     duplicate: ChaCha20Rng,
@@ -119,8 +121,8 @@ impl Faults {
         }
     }
 
-    /// Whether the next packet, which departs then, is lost in a burst or an outage. Each is asked of every packet, so
-    /// that one does not move the other.
+    /// Whether the next packet, which departs then, is lost in a burst or an outage. Both are computed for every
+    /// packet, so that one does not change the other.
     pub(crate) fn loses(&mut self, departs: Instant) -> bool {
         let (in_burst, in_outage) = (self.loses_in_burst(), self.loses_in_outage(departs));
         in_burst || in_outage
@@ -154,7 +156,7 @@ impl Faults {
         self.config.duplicate > 0.0 && draw(&mut self.duplicate, self.config.duplicate)
     }
 
-    /// Turns a bit over, or not; whether it did.
+    /// Perhaps inverts a bit; true if it did.
     pub(crate) fn damages(&mut self, packet: &mut [u8]) -> bool {
         let damages = self.config.corrupt > 0.0 && draw(&mut self.corrupt, self.config.corrupt);
         if damages && !packet.is_empty() {

@@ -1,8 +1,9 @@
 //! How the links of a scenario treat packets: the model that the simulated network and the impairment router of the
-//! network namespaces share, so that a link is the same link in both.
+//! network namespaces share, so that a link behaves the same in both.
 //!
-//! A [`Wire`] is one direction of a link, pure: a packet and the time go in, and it says when, and whether, the packet
-//! arrives. All randomness comes from seeded streams ([`seed`]). [`of_way`] makes a wire from the words of a scenario.
+//! A [`Wire`] is one direction of a link, as a pure function of packets and time: it computes whether, and when, a
+//! packet arrives. All randomness comes from seeded streams ([`seed`]). [`of_way`] makes a wire from the words of a
+//! scenario.
 
 mod faults;
 mod limits;
@@ -17,7 +18,8 @@ pub use faults::{BurstLoss, Outages, Reorder, WireFaults};
 pub use limits::{MAX_DELAY, MIN_DELAY, MIN_MTU, WireError};
 pub use wire::{Faces, Passage, PathConfig, QueueLimit, Traffic, Wire, WireConfig, WireDrop};
 
-/// One direction of a link, less what other wires on the same way already take of its delay.
+/// The wire of one direction of a link. `spent` is the part of its delay that other wires on the same path have
+/// already.
 pub fn of_way(way: &Way, spent: Duration, broken: Option<Family>) -> WireConfig {
     WireConfig {
         delay: way.delay.saturating_sub(spent).max(MIN_DELAY),
@@ -39,7 +41,7 @@ pub fn of_way(way: &Way, spent: Duration, broken: Option<Family>) -> WireConfig 
     }
 }
 
-/// What a path does beside its link: its delay is more than [`MIN_DELAY`], which stands for none.
+/// The settings of a path. [`MIN_DELAY`] is added to its delay and stands for no delay.
 pub fn of_path(way: &Way) -> WireConfig {
     WireConfig { delay: way.delay + MIN_DELAY, mtu: usize::from(u16::MAX), ..of_way(way, Duration::ZERO, None) }
 }

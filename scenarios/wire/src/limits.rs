@@ -1,4 +1,4 @@
-//! What a wire may be, and how one that may not be is refused.
+//! The limits of a wire's settings, and the errors of those beyond.
 
 use std::time::Duration;
 
@@ -24,10 +24,10 @@ pub enum WireError {
     /// No probability, of a [`WireFaults`](crate::WireFaults).
     #[error("a chance of {0} is no probability: between 0 and 1")]
     Chance(f64),
-    /// They would never begin or never end.
+    /// Outages that would never begin or never end.
     #[error("outages of no time, or without time between them: take the wire down instead")]
     Outages,
-    /// Nothing would ever arrive.
+    /// No packet would ever arrive.
     #[error("a rate of 0 bit/s: take the wire down instead")]
     Rate,
     /// Below [`MIN_MTU`] or above 65,535.

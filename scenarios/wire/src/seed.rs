@@ -1,7 +1,7 @@
-//! Streams of randomness, one for each purpose.
+//! Random streams, one for each purpose.
 //!
-//! Each is the hash of (seed, name, purpose), so that a box or wire that draws more, or is added, does not disturb any
-//! other.
+//! The seed of a stream is the hash of (seed, name, purpose). So a box or wire that draws more numbers, or is added,
+//! does not change any other.
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;

@@ -1,12 +1,11 @@
 //! One direction of a wire: when, and whether, a packet that is sent now arrives.
 //!
-//! The sending box owns it and computes everything at the moment of sending, in this order: is the wire up, does the
-//! packet fit its MTU, does it find room in the queue (drop-tail), how long does it take to put it on the wire at the
-//! rate, is it lost, how long does it travel. Nothing is decided on the way, so an engine needs only carry the packet
-//! to its exact arrival. Loss, jitter and every fault draw from streams of their own.
+//! The sending box owns the wire, which computes everything at the moment of sending, in this order: whether it is up,
+//! whether the packet fits the MTU, whether the queue has room (drop-tail), the transmission time at the rate, whether
+//! the packet is lost, and the propagation time. Nothing is decided later, so an engine only delivers the packet at its
+//! exact arrival. Loss, jitter and every fault have their own random streams.
 //!
-//! The delay is at least [`MIN_DELAY`], one tick of turmoil: both engines rely on it to let boxes run that far without
-//! looking at each other.
+//! The delay is at least [`MIN_DELAY`], one tick of turmoil: both engines rely on it to run each box that far alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -34,20 +33,20 @@ pub struct WireConfig {
     /// Whether jitter, or a delay made shorter, lets a packet overtake an earlier one. Otherwise it arrives together
     /// with that one, as behind a queue.
     pub reorder: bool,
-    /// The probability that a packet is lost, each on its own.
+    /// The probability that a packet is lost, independent of others.
     pub loss: f64,
     /// Bits per second of IP packets; `None`: as fast as they come.
     pub rate_bps: Option<u64>,
-    /// The most that waits for the wire to be free; without `rate_bps` nothing waits.
+    /// The limit of the queue; without `rate_bps` no packet waits.
     pub queue: QueueLimit,
     /// The largest IP packet, in bytes.
     pub mtu: usize,
     /// Whether the sender of a packet that is too big is not told, because ICMP is filtered. The sender may still
     /// fragment.
     pub black_hole: bool,
-    /// Packets of this IP version, 4 or 6, vanish before they are on the wire.
+    /// Packets of this IP version, 4 or 6, are dropped before they are on the wire.
     pub swallows: Option<u8>,
-    /// What else can happen.
+    /// The faults.
     pub faults: WireFaults,
 }
 
@@ -105,7 +104,7 @@ impl WireConfig {
 pub enum WireDrop {
     /// The wire is down.
     Down,
-    /// It is of the family that does not come through.
+    /// It is of the family that the wire drops.
     Swallowed,
     /// It is larger than the MTU.
     TooBig,
@@ -115,7 +114,7 @@ pub enum WireDrop {
     Lost,
 }
 
-/// What was put on one direction of a wire so far.
+/// Counters of one direction of a wire.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Packets put on the wire, lost ones and duplicates included.
@@ -152,7 +151,7 @@ pub struct Wire {
     last_arrival: Instant,
     loss: ChaCha20Rng,
     jitter: ChaCha20Rng,
-    /// Lost whatever chance says, by number.
+    /// The numbers of packets that are lost in addition to random loss.
     doomed: BTreeSet<u64>,
     faults: Option<Box<Faults>>,
     /// By name.
@@ -181,7 +180,7 @@ impl Wire {
         Ok(wire)
     }
 
-    /// Behaves otherwise for packets sent from now on; what waits in the queue keeps its times.
+    /// Changes the settings for packets sent from now on. Packets in the queue keep their times.
     pub fn configure(&mut self, config: WireConfig) -> Result<(), WireError> {
         config.check()?;
         self.config = config;
@@ -194,8 +193,8 @@ impl Wire {
         Ok(())
     }
 
-    /// Lets a path through this wire fare otherwise for packets sent from now on, or no more. `name` is the path's on
-    /// this wire.
+    /// Gives a path through this wire settings for packets sent from now on, or removes the path. `name` names the path
+    /// on this wire.
     pub fn set_path(&mut self, name: &str, path: Option<PathConfig>) -> Result<(), WireError> {
         match (self.paths.get_mut(name), path) {
             (Some(known), path) => known.configure(path),
@@ -209,12 +208,12 @@ impl Wire {
         }
     }
 
-    /// Takes it down or up; what is on the way arrives.
+    /// Takes it down or up. Packets on the wire still arrive.
     pub fn set_up(&mut self, up: bool) {
         self.up = up;
     }
 
-    /// Loses these packets too, by their number among all that are put on this wire, from 1.
+    /// Loses these packets too, given by their numbers in the order of sending, from 1.
     pub fn doom(&mut self, numbers: impl IntoIterator<Item = u64>) {
         self.doomed.extend(numbers);
     }
@@ -224,7 +223,7 @@ impl Wire {
         &self.config
     }
 
-    /// What was put on it so far.
+    /// Its counters so far.
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
     }
@@ -250,7 +249,7 @@ impl Wire {
                 }
             }
         }
-        // Of several copies one is enough.
+        // The packet counts as sent if one of its copies is.
         let mut fate = Err(lost);
         for (held, packet) in copies {
             let carried = self.carry(now, held, packet, &mut tap, &mut deliver);
@@ -259,7 +258,7 @@ impl Wire {
         fate
     }
 
-    /// Sends a packet that its path holds up for so long.
+    /// Sends a packet that its path delays by this much.
     fn carry(
         &mut self,
         now: Instant,
@@ -343,7 +342,7 @@ impl Wire {
             let nanos = (u128::from(self.jitter.next_u64()) * span) >> 64;
             arrives += Duration::from_nanos(nanos as u64);
         }
-        // Every packet moves the state of bursts, lost or not.
+        // Every packet changes the state of bursts, even if it is lost otherwise.
         let lost = self.faults.as_mut().is_some_and(|faults| faults.loses(departs)) || lost;
         if lost {
             return None;

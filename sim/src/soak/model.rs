@@ -220,7 +220,7 @@ struct Moment {
     /// The scenario, with firewalls, links and places as they are now.
     now: Scenario,
     started: Vec<bool>,
-    /// Whose certificates were taken back, and from when on nothing may pass.
+    /// The nodes whose certificates were revoked, and from when on no packet may pass.
     revoked: BTreeMap<usize, Instant>,
     /// The nodes whose certificates have expired, and those of them that have restarted since and so have no old
     /// connection.
@@ -419,7 +419,7 @@ impl Moment {
         later.permits_all(pair, sent)
     }
 
-    /// Whether two nodes must not talk any more.
+    /// Whether two nodes must not communicate any more.
     fn is_shut_out(&self, at: Instant, pair: Pair) -> bool {
         // A disturbance after the revocation may keep a node from hearing of it.
         let quiet = |since: Instant| since <= at && (self.last + EXPULSION <= since || self.last + HEALING <= at);

@@ -1,4 +1,4 @@
-//! Paths through a wire: what goes to or comes from one far end fares otherwise than the rest.
+//! Paths through a wire: packets to or from one far end have additional settings.
 //!
 //! A path acts beyond the wire, in the core. A packet that the path loses was never on the wire. A packet that it
 //! delays arrives later by that much. So a path delays and loses nothing but its own packets.
@@ -12,18 +12,18 @@ use ipnet::IpNet;
 use super::{Passage, Wire, WireConfig, WireDrop};
 use crate::limits::{MIN_DELAY, WireError};
 
-/// Which packets a path has, and how they fare.
+/// The packets of a path, and its settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PathConfig {
     /// Every address of the far end.
     pub far: Vec<IpNet>,
-    /// Where the far end stands in a packet.
+    /// The position of the far end's address in a packet.
     pub faces: Faces,
-    /// How they fare. Of its delay, [`MIN_DELAY`] stands for none.
+    /// Its settings. A delay of [`MIN_DELAY`] stands for no delay.
     pub config: WireConfig,
 }
 
-/// Where the far end of a path stands in a packet.
+/// The position of a far end's address in a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Faces {
     /// As its destination: packets go there.
@@ -32,7 +32,7 @@ pub enum Faces {
     Source,
 }
 
-/// A path, and what it remembers of its packets.
+/// A path and its state.
 pub(super) struct Path {
     far: Vec<IpNet>,
     faces: Faces,
@@ -47,7 +47,7 @@ impl Path {
         Ok(Self { far, faces, wire: Wire::new(seed, name, config)?, is_on: true })
     }
 
-    /// Behaves otherwise for packets sent from now on; with none, as if there were no such path.
+    /// Changes the settings for packets sent from now on; `None` removes them.
     pub(super) fn configure(&mut self, path: Option<PathConfig>) -> Result<(), WireError> {
         self.is_on = path.is_some();
         let Some(PathConfig { far, faces, config }) = path else { return Ok(()) };
@@ -63,7 +63,7 @@ impl Path {
         self.is_on && end.is_some_and(|end| self.far.iter().any(|prefix| prefix.contains(&end)))
     }
 
-    /// What comes of a packet, each copy with how long it is held up.
+    /// The fate of a packet: each copy with its additional delay.
     pub(super) fn pass(
         &mut self,
         now: Instant,
@@ -120,7 +120,7 @@ mod tests {
         PathConfig { far: vec!["198.51.100.0/28".parse().unwrap()], faces, config }
     }
 
-    /// After how long each arrives; nothing of one that does not.
+    /// The delays of each packet's copies; empty if it is lost.
     fn arrivals(wire: &mut Wire, packets: &[Vec<u8>]) -> Vec<Vec<u128>> {
         let now = Instant::from_millis(7);
         let one = |packet: &Vec<u8>| {
