@@ -1,9 +1,9 @@
 //! One drawing surface for both formats, so that a figure is drawn by one function and looks the same in both.
 //!
-//! plotters draws to a [`DrawingBackend`], and its own two differ in what they leave out: SVG and bitmap scale a font
-//! differently and put its baseline elsewhere, and the bitmap joins thick lines badly. [`Surface`] evens that out. A
-//! text style's size is that of [`crate::font::font`], and its anchor means: `Top` the top of capitals,
-//! `Center` the middle of capitals, `Bottom` the foot of descenders.
+//! plotters draws to a [`DrawingBackend`], and its two backends differ: SVG and bitmap scale a font differently and
+//! place its baseline differently, and the bitmap joins thick lines badly. [`Surface`] makes them equal. A text style's
+//! size is that of [`crate::font::font`]. Its anchor `Top` is the top of capitals, `Center` their middle, and `Bottom`
+//! the foot of descenders.
 
 use std::io;
 
@@ -16,10 +16,10 @@ use plotters_backend::{
 
 use crate::font::{self, EM};
 
-/// What plotters divides a size by when it writes SVG.
+/// The number by which plotters divides a size when it writes SVG.
 const SVG_DIVISOR: f64 = 1.24;
 
-/// Arimo's height of capitals, and what hangs below its baseline, in em.
+/// Arimo's height of capitals, and the depth of its descenders, in em.
 const CAPITALS: f64 = 0.716;
 const DESCENDERS: f64 = 0.21;
 
@@ -91,7 +91,7 @@ impl DrawingBackend for Surface<'_> {
                 for ends in path.windows(2) {
                     bitmap.draw_line(ends[0], ends[1], style).map_err(plain)?;
                 }
-                // A square on each corner, where the lines alone leave a notch.
+                // A square on each corner fills the notch that the lines leave.
                 let r = style.stroke_width().cast_signed() / 2;
                 for (x, y) in path.iter().skip(1).rev().skip(1) {
                     bitmap.draw_rect((x - r, y - r), (x + r - 1, y + r - 1), style, true).map_err(plain)?;
@@ -139,7 +139,7 @@ impl DrawingBackend for Surface<'_> {
         };
         match self {
             Self::Svg(svg) => {
-                // SVG's top is 0.76 em over the baseline.
+                // SVG's top of text is 0.76 em above the baseline.
                 let position = place(0, (baseline - 0.76 * em).round() as i32);
                 let anchor = Pos { v_pos: VPos::Top, ..style.anchor() };
                 svg.draw_text(text, &Resized { style, size: em * SVG_DIVISOR, anchor }, position).map_err(plain)

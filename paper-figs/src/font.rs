@@ -1,8 +1,8 @@
-//! The embedded font, Arimo, and how its text is set in a bitmap.
+//! The embedded font, Arimo, and setting its text in a bitmap.
 //!
 //! plotters finds a font by the name that it also writes into an SVG. So Arimo is registered under the whole list of
-//! fonts that a reader of the SVG may use in its place; all of them have Arimo's widths. plotters itself drops each
-//! glyph's side bearing in a bitmap, so that letters stand unevenly; [`draw`] sets each glyph with its bearing.
+//! fonts that a viewer of the SVG may use in its place. All of them have Arimo's widths. In a bitmap plotters drops
+//! each glyph's side bearing, so that letters are spaced unevenly. [`draw`] sets each glyph with its bearing.
 
 use std::sync::LazyLock;
 

@@ -1,9 +1,8 @@
-//! CSV files as typed rows, and what is said about a file that is not as it should be.
+//! Reads CSV files as typed rows, with errors that name the place and the remedy.
 //!
 //! A results file of the simulator has the sweep's columns, then `seed`, then the columns of its kind of row; a file of
-//! the paper's printed values has only its own columns. Columns are found by name. Those that a row does not know are
-//! kept as the row's [`Line::run`]: whatever they are, rows that agree in all of them (the seed is one) came from the
-//! same run of an experiment.
+//! the paper's printed values has only its own columns. Columns are found by name. Columns that are not the row's own
+//! are kept as [`Line::run`]. Rows that agree in all of them (the seed is one) came from the same run of an experiment.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,8 +13,8 @@ use serde::de::DeserializeOwned;
 pub trait Row: DeserializeOwned {
     /// Its columns.
     const COLUMNS: &'static [&'static str];
-    /// Columns of the sweep over whose values a figure takes its rows together: the seed, and what a figure of this
-    /// kind says that it pools. Every other column of the sweep makes cells of their own, see [`Line::cell`].
+    /// Columns of the sweep whose values a figure pools: the seed, and others by the kind of row. Each other column of
+    /// the sweep makes separate cells: see [`Line::cell`].
     const POOLED: &'static [&'static str] = &["seed"];
 }
 
@@ -43,7 +42,7 @@ pub struct Table<R> {
     origin: Origin,
 }
 
-/// Who makes a file, and so how to make it again.
+/// The origin of a file, which determines how to make it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The simulator.
@@ -70,7 +69,7 @@ impl Origin {
     }
 }
 
-/// A file that no figure can be drawn from: which, where, what, and how to get a good one.
+/// A file from which no figure can be drawn: the file, the line, the problem, and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub struct InputError {
     path: PathBuf,
@@ -90,12 +89,12 @@ impl fmt::Display for InputError {
 }
 
 impl<R> Table<R> {
-    /// A complaint about the file as a whole.
+    /// An error about the whole file.
     pub fn error(&self, problem: impl Into<String>) -> InputError {
         InputError { path: self.path.clone(), line: None, problem: problem.into(), origin: self.origin }
     }
 
-    /// A complaint about one line of it.
+    /// An error about one line of it.
     pub fn error_at(&self, line: u64, problem: impl Into<String>) -> InputError {
         InputError { line: Some(line), ..self.error(problem) }
     }
@@ -115,7 +114,7 @@ pub fn read<R: Row>(results: &Path, origin: Origin, stem: &str) -> Result<Table<
 fn parse<R: Row>(table: &Table<R>, bytes: &[u8]) -> Result<Vec<Line<R>>, InputError> {
     match bytes.last() {
         None => return Err(table.error("the file is empty")),
-        // A number cut off in the middle is still a number, so look for the end itself.
+        // A number that was cut off is still a number, so the file must end with a newline.
         Some(last) if *last != b'\n' => {
             let line = bytes.split(|byte| *byte == b'\n').count() as u64;
             return Err(table.error_at(line, "the file is cut off: its last line has no end"));
@@ -149,7 +148,7 @@ fn parse<R: Row>(table: &Table<R>, bytes: &[u8]) -> Result<Vec<Line<R>>, InputEr
     Ok(lines)
 }
 
-/// Says what the csv crate found, in the words of someone who looks at the file.
+/// Turns an error of the csv crate into words about the file.
 fn explain<R>(
     table: &Table<R>,
     at: Option<(&csv::StringRecord, &csv::StringRecord)>,

@@ -1,9 +1,9 @@
 //! CSV in, figures out.
 //!
-//! A figure bears the name of the results file that it shows, and is drawn in three steps: [`input`] reads files into
-//! typed [`rows`]; a module of [`figure`] arranges them, asking [`stats`] where numbers must be summed up; and
-//! [`render`] turns the drawing into SVG and PNG. The results are the only input, so the same CSV gives the same bytes.
-//! Nothing here knows the simulator.
+//! A figure has the name of the results file that it shows. It is drawn in three steps: [`input`] reads files into
+//! typed [`rows`]; a module of [`figure`] arranges them, with statistics by [`stats`]; and [`render`] makes SVG and PNG
+//! of the drawing. The results are the only input, so the same CSV gives the same bytes. This crate does not depend on
+//! the simulator.
 
 mod backend;
 pub mod figure;

@@ -1,4 +1,4 @@
-//! Writing a file so that it is never seen half written.
+//! Writes files so that no reader sees an incomplete one.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub fn make_folder(folder: &Path) -> Result<(), OutputError> {
     fs::create_dir_all(folder).map_err(|source| OutputError { path: folder.to_owned(), source })
 }
 
-/// Writes a file beside its place, then renames it. A failure leaves what was there before.
+/// Writes a file under another name, then renames it. A failure leaves the earlier file.
 ///
 /// # Errors
 /// It cannot be written or renamed.
@@ -34,7 +34,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
         fs::rename(&beside, path)
     };
     write().map_err(|source| {
-        // It may not even exist: the first error is the one worth telling.
+        // It may not exist. The first error is reported.
         let _ = fs::remove_file(&beside);
         OutputError { path: path.to_owned(), source }
     })

@@ -1,8 +1,8 @@
-//! From a drawing to the bytes of its files.
+//! Turns a drawing into the bytes of its files.
 //!
 //! The SVG is measured in inches and keeps its text as text. The PNG is drawn at 600 dots an inch, halved to 300 for
-//! smooth edges, and says so in its header. Neither holds a date, a path or anything else but the drawing, so the same
-//! rows give the same bytes.
+//! smooth edges, and says so in its header. Both contain only the drawing, without a date or a path, so the same rows
+//! give the same bytes.
 
 use plotters::backend::{BitMapBackend, SVGBackend};
 use plotters::drawing::IntoDrawingArea;
@@ -41,7 +41,7 @@ pub struct Drawing {
     pub(crate) paint: Box<dyn Fn(&Sheet<'_>) -> Drawn>,
 }
 
-/// The drawing library failed, which it does not for want of anything from outside.
+/// The drawing library failed. It depends on no input from outside, so this is a bug.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot draw: {0}")]
 pub struct RenderError(String);
@@ -58,7 +58,7 @@ const GAP: f64 = 6.0;
 const REDUCTION: u32 = 2;
 
 impl Drawing {
-    /// What is written below it.
+    /// The text below the figure.
     pub fn caption(&self) -> &str {
         &self.caption
     }
@@ -94,7 +94,8 @@ impl Drawing {
         let (width, height) = self.size();
         let mut svg = String::new();
         self.draw(Surface::Svg(SVGBackend::with_string(&mut svg, (width, height)))).map_err(failed)?;
-        // The library knows no size but pixels and no title; both go into the opening tag, which is its first line.
+        // The library writes sizes in pixels only and no title. Both are put into the opening tag, which is the first
+        // line.
         let (tag, rest) = svg.split_once('\n').ok_or_else(|| failed("no SVG was written"))?;
         let inches = |units: u32| f64::from(units) / f64::from(RESOLUTION);
         let tag = tag.replacen(

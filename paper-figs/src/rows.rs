@@ -1,7 +1,7 @@
 //! The rows of every results file that a figure is drawn from.
 //!
 //! The words are those of the simulator's files. A column of a sweep that a figure needs (the method, the framing, the
-//! kinds of sites) is part of the row here; every other one is left to [`crate::input::Line::run`].
+//! kinds of sites) is part of the row here; every other one is in [`crate::input::Line::run`].
 
 use serde::{Deserialize, Deserializer, de};
 
@@ -95,7 +95,7 @@ impl Kind {
     }
 }
 
-/// Who sent the first packet of the tunnel.
+/// The node that sent the first packet of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dialer {
@@ -105,7 +105,7 @@ pub enum Dialer {
     Responder,
 }
 
-/// A row of `sim/table1.csv`: what became of one pair of nodes.
+/// A row of `sim/table1.csv`: the result of one pair of nodes.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Outcome {
     /// In which framing, and so under which method.
@@ -209,7 +209,7 @@ impl Framing {
     }
 }
 
-/// A field of a packet on the wire. In the order of a packet's bytes, but for the payload and the sum.
+/// A field of a packet on the wire. They are in the order of a packet's bytes, except the payload and the sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Field {
@@ -218,7 +218,7 @@ pub enum Field {
     RealIpHeader,
     /// The UDP header.
     UdpHeader,
-    /// All of QUIC in one: only the paper's column has it, which does not say what it is made of.
+    /// All of QUIC's header in one field. Only the paper's column has it; the paper does not list its parts.
     QuicHeader,
     /// QUIC's first byte, connection ID and packet number.
     QuicShortHeader,
@@ -278,7 +278,7 @@ pub struct Setup {
 }
 
 impl Row for Setup {
-    // Not `relay_mode`: it is a column of the sweep, and tells runs apart like all of those.
+    // `relay_mode` is not here: it is a column of the sweep, and distinguishes runs.
     const COLUMNS: &'static [&'static str] = &[
         "framing",
         "phase",
@@ -333,7 +333,7 @@ impl Row for Rtt {
     const POOLED: &'static [&'static str] = &["seed", "probe"];
 }
 
-/// A row of `sim/matrix.csv`: what became of a pair of kinds of sites.
+/// A row of `sim/matrix.csv`: the result of a pair of kinds of sites.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Meeting {
     /// The initiator's kind of site.
@@ -362,7 +362,7 @@ pub struct Meeting {
     pub echo_received: u32,
     /// Whether the rules of the networks between the two leave a direct path.
     pub oracle: Oracle,
-    /// What the policy held of the best direct way; none under the paper's policy, or if it was not asked.
+    /// The policy's verdict about the best direct way; `None` under the paper's policy, or if it was not asked.
     pub verdict: Option<Verdict>,
 }
 
@@ -384,13 +384,13 @@ impl Row for Meeting {
     ];
 }
 
-/// What chooses between a direct tunnel and the relay.
+/// The policy that chooses between a direct tunnel and the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
     /// The paper's Table 1.
     Paper,
-    /// A direct way wherever one can be found.
+    /// A direct path wherever one can be found.
     Optimal,
 }
 
@@ -429,13 +429,13 @@ pub enum Oracle {
     Relay,
 }
 
-/// What a policy holds of a direct way.
+/// A policy's verdict about a direct way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// It works.
     Yes,
-    /// It works unless a box is stranger than it seems.
+    /// It works unless a box behaves differently than observed.
     Likely,
     /// It may work.
     Perhaps,

@@ -1,8 +1,7 @@
-//! The sheet that figures are drawn on, and what they are drawn with.
+//! The sheet of a figure, and functions that draw on it.
 //!
-//! Positions are whole units of 1/600 inch; [`pt`] turns points (1/72 inch) into them. What must be told apart differs
-//! in lightness **and** in hatch, marker or line style, so that a figure survives a grey printer and a colour-blind
-//! reader.
+//! Positions are whole units of 1/600 inch; [`pt`] turns points (1/72 inch) into them. Series differ in lightness
+//! **and** in hatch, marker or line style, so that a figure can be read in grey print and by colour-blind readers.
 
 use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, DrawingAreaErrorKind};
@@ -13,10 +12,10 @@ use plotters::style::{BLACK, Color, FontStyle, RGBColor, TextStyle, WHITE};
 use crate::backend::Surface;
 use crate::font::font;
 
-/// What is drawn on.
+/// The drawing area.
 pub(crate) type Sheet<'a> = DrawingArea<Surface<'a>, Shift>;
 
-/// Of drawing.
+/// The result of drawing.
 pub(crate) type Drawn<T = ()> = Result<T, DrawingAreaErrorKind<std::io::Error>>;
 
 /// Units per inch.
@@ -93,7 +92,7 @@ impl Area {
     }
 }
 
-/// What is drawn over a fill.
+/// The hatch over a fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hatch {
     /// Nothing.
@@ -140,7 +139,8 @@ fn hatch(sheet: &Sheet<'_>, area: Area, fill: Fill) -> Drawn {
     let step = pt(f64::from(fill.pitch));
     let stroke = fill.ink.stroke_width(pt(THIN) as u32);
     let line = |from: (i32, i32), to: (i32, i32)| sheet.draw(&PathElement::new([from, to], stroke));
-    // The diagonals are x + y = c and x − y = c for every multiple of the step: they run on from one area to the next.
+    // The diagonals are x + y = c and x − y = c for every multiple of the step, so they continue from one area to the
+    // next.
     let slanted = |step: i32, rising: bool| -> Drawn {
         let (low, high) = if rising { (left + top, right + bottom) } else { (left - bottom, right - top) };
         for c in (low.div_euclid(step) * step..high).step_by(step as usize).filter(|c| *c > low) {
@@ -201,7 +201,7 @@ pub(crate) fn plated(sheet: &Sheet<'_>, string: &str, style: &TextStyle<'_>, (x,
     write(sheet, string, &at(style, HPos::Center, VPos::Center), (x, y))
 }
 
-/// Draws a line that is seen on dark ground too.
+/// Draws a line with an outline, which is visible on a dark fill too.
 pub(crate) fn cased(sheet: &Sheet<'_>, through: &[(i32, i32)], points: f64) -> Drawn {
     polyline(sheet, through, WHITE, points + 1.0)?;
     polyline(sheet, through, BLACK, points)

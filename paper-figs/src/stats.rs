@@ -1,6 +1,6 @@
 //! Statistics of a sample, as the paper prints them: minimum, mean, maximum, standard deviation, and quartiles.
 
-/// What a sample of numbers comes to. All in the sample's own unit.
+/// The statistics of a sample, in the sample's unit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
     /// How many numbers.

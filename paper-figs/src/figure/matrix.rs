@@ -1,9 +1,9 @@
-//! Who reaches whom, and how: every kind of site with every other, a grid for each method and policy.
+//! Which node reaches which, and how: every kind of site with every other, in a grid for each method and policy.
 //!
-//! A cell's colour says what became of a pair. The two things that a policy should never do stand out in warm colours:
-//! to relay although there is a direct path, and to leave two nodes without a tunnel that another policy gives them. A
-//! pair without a path under either policy cannot log in, which no policy changes. A kind whose nodes share something
-//! (a LAN, a carrier) meets only itself; such kinds have a row of their own below each grid.
+//! A cell's colour is the result of a pair. Two results that a policy should never have are in warm colours: relayed
+//! although there is a direct path, and no tunnel although another policy gives one. A pair without a path under either
+//! policy cannot log in, which no policy changes. A kind whose nodes share a LAN or a carrier is paired only with
+//! itself; such kinds have their own row below each grid.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::render::{Drawing, Width};
 use crate::rows::{Course, Dialer, Meeting, Method, Oracle, Pattern, Policy};
 use crate::sheet::{Area, Drawn, SMALL, Sheet, TEXT, at, bold, frame, polyline, pt, text, width, write};
 
-/// What became of a pair.
+/// The result of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     ByInitiator,
@@ -151,7 +151,7 @@ fn arrange(table: &Table<Meeting>) -> Result<Matrix, InputError> {
     Ok(Matrix { mixed: owned(mixed), alone: owned(alone), panels })
 }
 
-/// What of a row cannot be true together with the rest of it.
+/// The field of a row that contradicts the others, if there is one.
 fn contradiction(row: &Meeting) -> Option<&'static str> {
     let through = row.path != Course::None;
     let told = [row.pattern.is_some(), row.dialer.is_some(), row.setup_ms.is_some(), row.settled_ms.is_some()];
@@ -176,7 +176,7 @@ fn contradiction(row: &Meeting) -> Option<&'static str> {
     }
 }
 
-/// What became of a pair, told from its row and from that of the optimal policy.
+/// The result of a pair, from its row and that of the optimal policy.
 fn fate(row: &Meeting, optimal: &Meeting) -> Fate {
     match (row.path, row.dialer, row.oracle) {
         (Course::Direct, Some(Dialer::Responder), _) => Fate::ByResponder,
@@ -212,7 +212,7 @@ fn caption(table: &Table<Meeting>) -> String {
     )
 }
 
-/// What is said of a panel: the number of its cells of each fate.
+/// The text of a panel: the number of its cells for each result.
 fn counts(cells: &Cells) -> String {
     let count = |fates: &[Fate]| cells.values().filter(|cell| fates.contains(&cell.fate)).count();
     format!(
@@ -340,10 +340,10 @@ fn paint_panel(
     Ok(())
 }
 
-/// A cell that does not stand in a grid.
+/// A cell outside of a grid.
 fn paint_lone_cell(sheet: &Sheet<'_>, area: Area, cell: &Cell) -> Drawn {
     paint_cell(sheet, area, cell)?;
-    // A frame of its own is part of what a cell says.
+    // Some cells have a frame as a part of their sign.
     if cell.fate == Fate::Needless { Ok(()) } else { frame(sheet, area, BLACK, 0.5) }
 }
 
@@ -374,7 +374,7 @@ fn paint_cell(sheet: &Sheet<'_>, area: Area, cell: &Cell) -> Drawn {
     }
     let Some(ms) = cell.setup_ms else { return Ok(()) };
     let number = format!("{ms:.0}");
-    // Of four digits and more, as large as fits.
+    // Numbers of four digits and more are as large as fits.
     let room = f64::from(right - left - pt(1.6)) / f64::from(width(&number, &text(SMALL)));
     let style = text(SMALL * room.min(1.0)).color(&ink);
     write(sheet, &number, &at(&style, HPos::Center, VPos::Center), (middle_x, middle_y))

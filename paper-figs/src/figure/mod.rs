@@ -1,4 +1,4 @@
-//! The figures: one module each, and the one list of them.
+//! The figures: a module for each, and the list of all.
 
 mod matrix;
 mod setup;
@@ -20,7 +20,7 @@ pub struct Figure {
     pub name: &'static str,
     /// What it shows.
     pub about: &'static str,
-    /// What it is drawn from, within the results folder.
+    /// The files from which it is drawn, within the results folder.
     pub inputs: &'static [&'static str],
     /// Reads its rows from the results folder and arranges them.
     pub prepare: fn(&Path) -> Result<Drawing, InputError>,
@@ -60,7 +60,7 @@ pub const FIGURES: &[Figure] = &[
     },
 ];
 
-/// Why there is no figure.
+/// Why a figure was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// Its results are missing or damaged.

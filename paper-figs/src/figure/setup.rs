@@ -1,7 +1,7 @@
-//! What it costs until the first echo: round trips, packets and bytes, each a stack of the three phases.
+//! The cost until the first echo: round trips, packets and bytes, each as a stack of the three phases.
 //!
-//! A run is one pair of nodes in one cell of the sweep under one seed; its tunnel tells the pattern, and with it where
-//! its login and registration belong. A bar is the mean over its runs (pattern 2 has one with the NAT on either side).
+//! A run is one pair of nodes in one cell of the sweep with one seed. The pattern of its tunnel is also that of its
+//! login and registration. A bar is the mean over its runs (pattern 2 has runs with the NAT on either side).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +23,7 @@ const PHASES: [(Phase, &str, Fill); 3] = [
     (Phase::Tunnel, "Tunnel, until the first echo’s reply", Fill::new(INK, Hatch::Plain, BLACK)),
 ];
 
-/// What a panel shows.
+/// The metric of a panel.
 struct Metric {
     title: &'static str,
     unit: &'static str,
@@ -37,7 +37,7 @@ const METRICS: [Metric; 3] = [
     Metric { title: "(c) Bytes", unit: "Size of IP packets (kB)", value: |row| bytes(row) / 1000.0, decimals: 0 },
 ];
 
-/// Of nodes, services and relay, each where it left.
+/// Packets of nodes, services and relay, each counted where it was sent.
 fn packets(row: &Setup) -> f64 {
     row.packets + row.service_packets + row.trs_packets
 }
@@ -51,9 +51,9 @@ fn bytes(row: &Setup) -> f64 {
 struct Key {
     pattern: Pattern,
     framing: Framing,
-    /// Only where it matters: in pattern 3 of the proposed method.
+    /// Only in pattern 3 of the proposed method.
     relay_mode: Option<RelayMode>,
-    /// What else the sweep varied: each a bar of its own.
+    /// Other columns of the sweep: each value has its own bar.
     cell: String,
 }
 

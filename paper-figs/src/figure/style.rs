@@ -7,13 +7,13 @@ use plotters::style::{BLACK, Color, RGBColor};
 use crate::backend::Surface;
 use crate::sheet::{Fill, Hatch, TEXT, THIN, pt, text};
 
-/// The dark colour; what is proposed is drawn in it.
+/// The dark colour, for the proposed method.
 pub(super) const INK: RGBColor = RGBColor(25, 45, 85);
-/// The pale colour; what is conventional is drawn in it.
+/// The pale colour, for the conventional method.
 pub(super) const PALE: RGBColor = RGBColor(243, 180, 90);
 /// Lines that guide the eye.
 const GRID: RGBColor = RGBColor(222, 222, 222);
-/// What comes from the paper.
+/// The fill of the paper's values.
 pub(super) const GREY: Fill = Fill::new(RGBColor(190, 190, 190), Hatch::Plain, BLACK);
 
 /// Sets up the axes as all charts have them.

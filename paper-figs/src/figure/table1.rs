@@ -1,7 +1,7 @@
-//! What became of every pair of networks: a grid for each framing.
+//! The result of every pair of networks, in a grid for each framing.
 //!
 //! A cell says which signaling pattern was chosen, who dialed, and whether echoes and the TCP transfer got through. A
-//! pattern other than the paper's is called out.
+//! pattern other than the paper's is marked.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::sheet::{
 };
 use crate::stats::mean;
 
-/// What one pair came to, over all seeds.
+/// The result of one pair over all seeds.
 #[derive(Clone, Debug, PartialEq)]
 struct Cell {
     pattern: Option<Pattern>,
@@ -140,7 +140,7 @@ fn paint(sheet: &Sheet<'_>, grids: &[Grid; 3]) -> Drawn {
     for ((area, framing), grid) in quarters.iter().zip(Framing::SERIES).zip(grids) {
         paint_grid(area, framing, grid)?;
     }
-    // The last quarter is the legend's.
+    // The legend is in the last quarter.
     let names = Pattern::ALL.map(|pattern| format!("Pattern {}: {}", pattern.number(), pattern.about()));
     for (index, (pattern, name)) in Pattern::ALL.into_iter().zip(&names).enumerate() {
         let corner = (pt(LEFT), pt(TOP + index as f64 * 16.0));

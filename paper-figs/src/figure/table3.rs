@@ -1,7 +1,7 @@
-//! What a full packet is made of, in each framing and in the paper's two columns.
+//! The fields of a full packet, in each framing and in the paper's two columns.
 //!
-//! The payload is ten times all the rest, so a bar drawn to scale would show nothing else. Bars show the rest, in the
-//! order of the packet’s bytes with the payload left out, and the payload stands beside them as a number.
+//! The payload is ten times all other fields, so a bar to scale would show nothing else. Bars show the other fields in
+//! the order of the packet’s bytes. The payload is a number beside them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::sheet::{
 
 const DARK: RGBColor = RGBColor(60, 60, 60);
 
-/// Everything but the payload, in the packet’s order: neighbours differ much in lightness.
+/// All fields except the payload, in the packet’s order. Neighbours differ much in lightness.
 const PARTS: [(Field, &str, Fill); 9] = [
     (Field::RealIpHeader, "Real IP header", Fill::new(RGBColor(200, 200, 200), Hatch::Plain, DARK)),
     (Field::UdpHeader, "UDP header", Fill::new(RGBColor(70, 70, 70), Hatch::Plain, DARK)),

@@ -20,7 +20,7 @@ use crate::sheet::{
 };
 use crate::stats::{Summary, quantile, sorted};
 
-/// What the paper prints for one method, milliseconds.
+/// The paper's values for one method, milliseconds.
 #[derive(Clone, Debug, PartialEq)]
 struct Printed {
     min: f64,
@@ -32,7 +32,7 @@ struct Printed {
 /// The echoes of one cell of the sweep, over all its seeds.
 struct Series {
     framing: Framing,
-    /// What else tells the cell apart.
+    /// The other columns of the cell.
     cell: String,
     sent: usize,
     /// Milliseconds, in ascending order.
@@ -185,7 +185,7 @@ fn distribution(area: &Sheet<'_>, series: &[Series], range: std::ops::Range<f64>
         steps.push(to_sheet(range.end, 1.0));
         curve(&sheet, *framing, steps)?;
     }
-    // Over the plot, so that it is in no curve's way.
+    // The legend is above the plot, so that it covers no curve.
     for (index, series) in series.iter().enumerate() {
         let (x, y) = (pt(LEFT - 34.0), pt(4.0 + index as f64 * LEGEND));
         let name = format!("{} (n = {})", series.name(), series.rtts.len());
@@ -195,7 +195,7 @@ fn distribution(area: &Sheet<'_>, series: &[Series], range: std::ops::Range<f64>
     Ok(())
 }
 
-/// Broad and pale under thin, dark and broken: all are seen where they coincide.
+/// Broad pale lines are under thin, dark and broken ones, so that all are visible where they coincide.
 fn curve(sheet: &Sheet<'_>, framing: Framing, points: Vec<(i32, i32)>) -> Drawn {
     let dashes = |points, on: f64, off: f64, color: RGBColor, thick: f64| {
         sheet.draw(&DashedPathElement::new(points, pt(on), pt(off), color.stroke_width(pt(thick) as u32)))
@@ -241,7 +241,7 @@ fn boxes(area: &Sheet<'_>, content: &Content, range: std::ops::Range<f64>) -> Dr
         diamond(&sheet, (x_at(summary.mean), middle), pt(2.6), WHITE)?;
         top += pt(ROW);
 
-        // The paper's numbers stand under the first series of their method.
+        // The paper's values are below the first series of their method.
         let first_of_method = content.series[..index].iter().all(|s| s.framing.method() != series.framing.method());
         let printed = content.paper.iter().find(|(method, _)| *method == series.framing.method());
         let Some((method, paper)) = printed.filter(|_| first_of_method) else { continue };

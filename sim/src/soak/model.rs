@@ -32,11 +32,11 @@
 //! | the AS or the TRS crashes and starts again | [`RESTORED`] |
 //! | the AS or the NMS crashes, and a tunnel is up | not at all |
 //!
-//! **Silence** is demanded of two nodes once the certificate of one was revoked [`EXPULSION`] ago, if nothing disturbed
-//! the network then or since, or [`HEALING`] after the last fault. Not of a node with a password, which the AS admits
-//! again, nor of two nodes that have both lost their access, whom nobody tells.
-//! In the proposed method silence is demanded, too, if the certificate has expired and the node has started again
-//! since.
+//! **Silence** is demanded of two nodes after the certificate of one was revoked: [`EXPULSION`] after the revocation if
+//! nothing disturbed the network then or since, or else [`HEALING`] after the last fault. In the proposed method it is
+//! demanded too if the certificate of one has expired and the node has restarted since. Two cases are exempt: a node
+//! with a password, which the AS admits again; and two nodes that have both lost their access, because the NMS notifies
+//! neither.
 //!
 //! **Exemptions.** The protocol cannot promise delivery everywhere (`core/PROTOCOL.md`, "Limits"):
 //!
