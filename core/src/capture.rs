@@ -63,7 +63,8 @@ impl<W: Write> CaptureWriter<W> {
         Ok(Self(writer))
     }
 
-    /// Puts lines of a TLS key log in, see [`key_log_line`]: whoever has the file can read what they protect.
+    /// Puts lines of a TLS key log in, see [`key_log_line`]: with the file one can decrypt the traffic that they
+    /// protect.
     pub fn secrets(&mut self, key_log: &str) -> Result<(), PcapError> {
         let length = key_log.len() as u32;
         // The writer adds the padding.

@@ -131,7 +131,7 @@ impl Virtual {
     }
 }
 
-/// Who sends or receives a signaling message, as diagrams name it.
+/// The sender or receiver of a signaling message, as diagrams name it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Party {
     /// The Authentication Service.

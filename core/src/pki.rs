@@ -134,7 +134,7 @@ impl Authority {
 
     /// The chain for an owner who keeps the private key: the leaf first, the root left out.
     ///
-    /// The caller has made sure that whoever asks holds the private key and may have the name.
+    /// The caller must have verified that the owner holds the private key and may have the name.
     pub fn certify(
         &self,
         name: &Fqdn,

@@ -69,7 +69,7 @@ impl fmt::Display for Location {
     }
 }
 
-/// Who sends the Tunnel Request.
+/// The node that sends the Tunnel Request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dialer {
     /// The node that asked for the route.
@@ -88,7 +88,7 @@ pub const fn table1(initiator: Location, responder: Location) -> Pattern {
     }
 }
 
-/// Who dials (paper Figs. 3–5, 7–9): the initiator, except in pattern 2 with the responder behind the NAT.
+/// The dialer (paper Figs. 3–5, 7–9): the initiator, except in pattern 2 with the responder behind the NAT.
 pub const fn dialer(pattern: Pattern, responder: Location) -> Dialer {
     match (pattern, responder) {
         (Pattern::OneNat, Location::V4Private) => Dialer::Responder,
@@ -135,7 +135,7 @@ impl Network {
 pub struct Choice {
     /// The signaling pattern.
     pub pattern: Pattern,
-    /// Who dials.
+    /// The dialer.
     pub dialer: Dialer,
     /// The initiator's addresses, best first, for the responder to dial or to punch at. Empty in pattern 3, and where
     /// the responder shall not send first.

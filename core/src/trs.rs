@@ -41,7 +41,7 @@ pub use proposed::{MAX_BINDINGS_PER_LEG, MAX_LEGS_PER_NODE};
 /// What the TRS is told before it starts.
 #[derive(Clone)]
 pub struct TrsConfig {
-    /// Who it is, and how it speaks QUIC.
+    /// Its identity, and its QUIC settings.
     pub quic: QuicConfig,
     /// The port of the conventional method; datagrams to other ports are QUIC.
     pub conventional_port: u16,

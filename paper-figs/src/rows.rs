@@ -116,7 +116,7 @@ pub struct Outcome {
     pub b_kind: Kind,
     /// The signaling pattern of the tunnel; none if there was none.
     pub pattern: Option<Pattern>,
-    /// Who dialed it.
+    /// Its dialer.
     pub dialer: Option<Dialer>,
     /// Echo requests sent.
     pub echo_sent: u32,
@@ -346,7 +346,7 @@ pub struct Meeting {
     pub policy: Policy,
     /// The signaling pattern of the tunnel used at the end; none if no packet got through.
     pub pattern: Option<Pattern>,
-    /// Who dialed it.
+    /// Its dialer.
     pub dialer: Option<Dialer>,
     /// How packets went in the end.
     pub path: Course,

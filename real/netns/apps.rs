@@ -86,7 +86,7 @@ pub(super) fn answered(said: &str) -> usize {
 fn sink(port: u16, family: &str) -> io::Result<()> {
     let any: IpAddr = if family == "ipv6" { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let listener = TcpListener::bind((any, port))?;
-    // Whoever started this waits for it.
+    // The parent process waits for this line.
     println!("ready");
     let (mut stream, _) = listener.accept()?;
     let (mut hash, mut piece) = (Context::new(&SHA256), vec![0; PIECE]);

@@ -121,7 +121,7 @@ fn execute(command: Command) -> Result<(), Problem> {
         Command::Run { scenario, json, jobs } => {
             let plan = plan(&scenario)?;
             let (text, failed) = runner(&plan, &scenario)?.run(jobs, json)?;
-            // Whoever closed it does not want it.
+            // A closed standard output is ignored.
             let _ = std::io::stdout().write_all(text.as_bytes());
             if failed.is_empty() { Ok(()) } else { Err(Problem::Failed(failed.join("\n  "))) }
         }

@@ -257,7 +257,7 @@ impl Stage<'_> {
         let _ = sink.stdout.take().map(|output| BufReader::new(output).read_line(&mut ready));
         let mut sender = self.app(pair, "send", port, &[bytes.to_string()])?;
         let ok = wait_until(&mut sender, end).is_some_and(|status| status.success());
-        // Whoever heard its hash needs it no more.
+        // The sender has the hash, so the sink is not needed any more.
         let _ = sink.kill();
         let _ = sink.wait();
         Ok(ok)

@@ -29,11 +29,11 @@ pub const RENEW_BEFORE: Duration = Duration::from_secs(14 * 86_400);
 /// then on end with the CA.
 pub const ROTATE_BEFORE: Duration = Duration::from_secs(90 * 86_400);
 
-/// Who a daemon is and whom it trusts, checked.
+/// A daemon's identity and trust anchors, checked.
 pub struct Credentials {
     /// Certificate and key.
     pub identity: Identity,
-    /// Whom to trust.
+    /// The trust anchors.
     pub roots: Roots,
     /// When the certificate ends, since 1970.
     pub ends: Ends,

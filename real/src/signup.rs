@@ -1,5 +1,5 @@
-//! First enrolment (paper §4.3): a device that has nothing but an invitation gets its certificate from the AS, which is
-//! the intermediate CA (§2.1).
+//! First enrolment (paper §4.3): a device with only an invitation gets its certificate from the AS, which is the
+//! intermediate CA (§2.1).
 //!
 //! ```text
 //! operator  cyphonic device invite NAME ── a token, good once ──▶ the device's owner
@@ -9,14 +9,15 @@
 //! AS → device   the certificate, with those between it and the root
 //! ```
 //!
-//! One JSON line each way. A client without a good token learns only that it has none. The key is on the device's disk
-//! before the invitation is used, and the AS answers the same key again for as long as the invitation counts: a lost
-//! answer costs nothing.
+//! Request and answer are one JSON line each. A client without a valid token learns only that. The key is on the
+//! device's disk before the invitation is used, and the AS gives the same key the same answer as long as the invitation
+//! is valid, so a lost answer does no harm.
 //!
-//! A certificate that still counts gets its device the next one, for the same key: it is shown in place of a token.
+//! With a certificate that is still valid, a device gets the next one for the same key. It shows the certificate in
+//! place of a token.
 //!
-//! On the same port everybody gets the list of revoked certificates, which is no secret and signed ([`list`]): so
-//! nobody has to copy it.
+//! On the same port every client gets the list of revoked certificates ([`list`]), so that operators need not copy it.
+//! The list is public and signed.
 
 mod desk;
 mod seats;
@@ -43,21 +44,21 @@ use crate::drive::{self, Wall};
 use crate::error::{Code, Failure};
 use crate::{ca, files, names};
 
-/// The port, if nothing else is said.
+/// The default port.
 pub const PORT: u16 = 4433;
-/// What both ends call this protocol.
+/// The application protocol (ALPN) of both ends.
 const ALPN: &[u8] = b"cyphonic-signup";
 /// The longest request, and the longest answer: a list of some hundred thousand certificates.
 const LINE_BYTES: usize = 16 * 1024;
 const LIST_BYTES: usize = 8 << 20;
-/// How much of an answer is sealed at once.
+/// The part of an answer that is encrypted at once, bytes.
 const PIECE_BYTES: usize = 16 * 1024;
 /// How long a sign-up may take once there is a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long one place of the AS may take to answer before the next is tried.
+/// How long one address of the AS may take to answer before the next is tried.
 const ATTEMPT: Duration = Duration::from_secs(3);
 
-/// What can be asked for.
+/// A request.
 #[derive(Deserialize, Serialize)]
 #[serde(untagged)]
 enum Ask {
@@ -70,7 +71,7 @@ enum Ask {
 #[derive(Deserialize, Serialize)]
 struct CertificateRequest {
     name: String,
-    /// None if the device shows the certificate that it has.
+    /// `None` if the device shows its present certificate.
     token: Option<String>,
     /// PEM.
     request: String,
@@ -81,13 +82,13 @@ struct CertificateRequest {
 enum Reply {
     /// PEM: the certificate first.
     Certificate(String),
-    /// The list of revoked certificates (PEM), and whose they were, since when.
+    /// The list of revoked certificates (PEM), with the names, and since when.
     List { list: String, names: Vec<(String, u64)> },
-    /// Why there is none.
+    /// Why the request is refused.
     Refused(String),
     /// There is a device of that name already.
     Taken(String),
-    /// The AS cannot do it now; later it can.
+    /// The AS cannot do it now, but may later.
     Unavailable(String),
 }
 
@@ -122,7 +123,7 @@ impl Channel {
         Ok(())
     }
 
-    /// One line; the handshake goes along by itself.
+    /// Reads one line. The handshake is done on the way.
     async fn line(&mut self, most: usize) -> Result<Vec<u8>, Failure> {
         let mut line = Vec::new();
         loop {
@@ -168,7 +169,7 @@ impl Channel {
     }
 }
 
-/// Why TLS came to nothing.
+/// The failure of TLS, for people.
 fn distrust(failure: &TlsFailure) -> Failure {
     let TlsFailure::Untrusted(why) = failure else {
         return if failure.is_about_dates() {
@@ -203,15 +204,15 @@ fn since(time: UnixTime) -> Duration {
     Duration::from_secs(time.as_secs())
 }
 
-/// What the AS has taken back.
+/// The revocations of the AS.
 pub struct Revoked {
     /// The list of certificates (PEM).
     pub list: String,
-    /// Whose they were, and since when (seconds since 1970).
+    /// The names, and since when they are revoked (seconds since 1970).
     pub names: BTreeSet<(Fqdn, u64)>,
 }
 
-/// What the AS has taken back, as it is now. `place` is HOST:PORT of its `signup-port`.
+/// Fetches the revocations of the AS. `place` is HOST:PORT of its `signup-port`.
 pub async fn list(place: &str, as_name: &Fqdn, roots: &Roots) -> Result<Revoked, Failure> {
     let places = tokio::time::timeout(PATIENCE, tokio::net::lookup_host(place)).await;
     let places = places.map_err(|_| Channel::broken(format!("{place}: no answer of the DNS in time")))?;
@@ -227,7 +228,7 @@ pub async fn list(place: &str, as_name: &Fqdn, roots: &Roots) -> Result<Revoked,
     }
 }
 
-/// One question to the AS, and its answer, of so many bytes at most. `identity` is shown, if there is one.
+/// Sends one request to the AS and reads its answer of at most this many bytes. `identity` is shown, if there is one.
 async fn exchange(
     places: &[SocketAddr],
     as_name: &Fqdn,
@@ -248,7 +249,7 @@ async fn exchange(
     serde_json::from_slice(&line).map_err(Channel::broken)
 }
 
-/// A connection to the first of these places that takes one.
+/// A connection to the first of these addresses that accepts one.
 async fn connect(places: &[SocketAddr]) -> Result<TcpStream, Failure> {
     let mut troubles = Vec::new();
     for place in alternating(places) {
@@ -261,7 +262,7 @@ async fn connect(places: &[SocketAddr]) -> Result<TcpStream, Failure> {
     Err(Channel::broken(troubles.join("; ")))
 }
 
-/// The families in turn: one of them may lead nowhere.
+/// Addresses with alternating families, because one family may not work.
 fn alternating(places: &[SocketAddr]) -> Vec<SocketAddr> {
     let first = places.first().is_some_and(SocketAddr::is_ipv6);
     let (one, other): (Vec<_>, Vec<_>) = places.iter().partition(|place| place.is_ipv6() == first);
@@ -269,7 +270,7 @@ fn alternating(places: &[SocketAddr]) -> Vec<SocketAddr> {
     (0..turns).flat_map(|turn| [one.get(turn), other.get(turn)]).flatten().copied().collect()
 }
 
-/// By what a device gets a certificate.
+/// What entitles a device to a certificate.
 pub enum Right {
     /// The token that the operator gave.
     Invitation(zeroize::Zeroizing<String>),
@@ -281,13 +282,13 @@ pub enum Right {
 pub struct Applicant {
     /// Its name.
     pub name: Fqdn,
-    /// The AS's places for this.
+    /// The addresses of the AS's `signup-port`.
     pub places: Vec<SocketAddr>,
     /// The name in the AS's certificate.
     pub as_name: Fqdn,
     /// The certificates of the root CA.
     pub roots: PathBuf,
-    /// By what.
+    /// What entitles it.
     pub right: Right,
     /// Where certificate and key are or go, as NAME.pem and NAME.key.
     pub folder: PathBuf,
@@ -483,7 +484,7 @@ mod tests {
             assert!(matches!(&reply, Reply::Refused(why) if why.contains("the name of a service")));
             assert_eq!(invited("nms.example", "n", "12").sign_up().await.unwrap_err().code, Code::Usage);
 
-            // Whoever says nothing keeps nobody out.
+            // A silent client does not keep others out.
             let mut idle = Vec::new();
             for _ in 0..100 {
                 idle.push(TcpStream::connect(places[0]).await.unwrap());

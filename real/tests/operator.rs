@@ -139,7 +139,7 @@ fn services_have_the_names_that_the_operator_gives_them() {
     lab.sh("a", &format!("! {PROGRAM} {sign_up} && {PROGRAM} {sign_up} --as-name login.cyphonic.test"));
     let names = [&as_name[..], &["--nms-name", "manager.cyphonic.test", "--trs-name", "relay.cyphonic.test"]].concat();
     for method in ["conventional", "proposed"] {
-        // The default is as.ZONE: whoever answers to another name is not believed, and it is said who did.
+        // The default name is as.ZONE. A server with another name is refused, and the error gives its name.
         lab.start("a", &["--method", method]);
         let said = lab.until_status("a", 15, &["not registered: ", "remedy"]);
         let why = said.lines().find(|line| line.contains("not registered: "));

@@ -119,9 +119,9 @@ enum Command {
     /// Runs a scenario here and with the daemons on a real kernel, and lays both event logs side by side. Exit code 5
     /// if they differ, 6 if there can be no real run.
     ///
-    /// The real run is made by `cyphonic-netns` (package `cyphonic`), in network namespaces of its own, as root.
-    /// Compared are the messages, with their sizes and their order, the patterns, and what came of every step; not
-    /// times and repetitions. What a kernel cannot do as the scenario says it is refused by name.
+    /// The real run is made by `cyphonic-netns` (package `cyphonic`), in network namespaces of its own, as root. It
+    /// compares the messages, with their sizes and their order, the patterns, and the outcome of every step, but not
+    /// times and repetitions. A scenario that a kernel cannot run exactly is refused, with the name of the key or step.
     #[command(after_help = "Examples:\n  \
 cargo build --workspace && sudo target/debug/cyphonic-lab compare table1\n  \
 sudo target/debug/cyphonic-lab compare table1 --set framing=stream --set 'site.a.kind=\"ipv6\"' --set 'site.b.kind=\"ipv6\"'\n  \
@@ -139,16 +139,16 @@ sudo target/debug/cyphonic-netns run my.toml --json >real.jsonl && cyphonic-lab 
         #[arg(long, value_name = "N", conflicts_with = "real")]
         jobs: Option<usize>,
     },
-    /// Looks for bugs: random networks in trouble, held against what must never happen. Exit code 3 if something does.
+    /// Looks for bugs: runs random networks in trouble and checks invariants. Exit code 3 if one is broken.
     ///
     /// Each seed is a plan: up to twelve sites with NATs, carriers, firewalls and translators of every behaviour, up to
-    /// twelve nodes, traffic, moves, restarts and faults in overlap; then peace, 90 s to heal, and echoes between every
-    /// pair. Held against it are the invariants I1 to I10 and I12: who receives what from whom, addresses for good, no
-    /// amplification, limits, at most one delivery, everybody reached at the end, no panic, no secret told, the same
-    /// bytes again, no plaintext on a wire. Three seeds of seven are drills instead: small networks in which next to
-    /// nothing happens, so that each echo is demanded; at the end of each they are attacked, by who damages, repeats
-    /// and spoofs packets, floods, and pretends. A plan that breaks an invariant is made as small as it goes and
-    /// written to DIR/failures, a scenario like any other.
+    /// twelve nodes, traffic, moves, restarts and overlapping faults; then no more faults, 90 s to recover, and echoes
+    /// between every pair. The invariants are I1 to I10 and I12: authenticity, fixed addresses, relaying, no
+    /// amplification, limits, no replay, liveness, no panic and no secret in events, determinism, secrecy, end of
+    /// access. Three seeds of seven are drills instead: small networks in which next to nothing happens, so that each
+    /// echo is demanded. At its end a drill is attacked by damaged, replayed and spoofed packets, floods, and
+    /// impostors. A plan that breaks an invariant is made as small as possible and written to DIR/failures, as an
+    /// ordinary scenario.
     #[command(after_help = "Examples:\n  \
 cyphonic-lab soak --seeds 1..1000 --out soaked           begin, or go on where it stopped\n  \
 cyphonic-lab soak --seeds 1..1000000 --time 10m          as many as ten minutes allow\n  \

@@ -51,7 +51,7 @@ impl End {
     }
 }
 
-/// Whose packets come in.
+/// The sources whose packets come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Filter {
     /// Everybody's.
@@ -179,9 +179,9 @@ impl fmt::Display for Medium {
 /// One way to meet, and what comes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// Who dials: a node.
+    /// The dialer.
     pub dialer: usize,
-    /// Who is dialed: a node.
+    /// The listener.
     pub listener: usize,
     /// Where.
     pub medium: Medium,
@@ -368,7 +368,8 @@ impl Outlook {
     /// One more box: a firewall.
     #[must_use]
     pub fn behind_firewall(mut self, firewall: &Firewall) -> Self {
-        // What is refused in silence and what aloud gets through as little; inspection is judged in `attempt`.
+        // The kind of refusal does not matter, because a refused packet never arrives. Inspection is handled in
+        // `attempt`.
         let Firewall { stateful, egress, refusal: _, inspect: _ } = firewall;
         if *stateful {
             (self.filter, self.is_guarded) = (Filter::AddressAndPort, true);

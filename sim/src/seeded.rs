@@ -1,6 +1,6 @@
 //! Cryptography without chance: every byte of every handshake is a function of a seed.
 //!
-//! **For the simulator and for tests only.** Whoever knows the seed knows every key.
+//! **For the simulator and for tests only.** All keys follow from the seed.
 //!
 //! Each node draws from its own streams, and each stream is a hash of (seed, node, purpose): see [`derive()`]. So one
 //! node does not disturb another, and a node that does one thing more does not change what it does elsewhere.
@@ -278,7 +278,7 @@ impl ActiveKeyExchange for Exchange {
     fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
         let peer: [u8; 32] = peer.try_into().map_err(|_| PeerMisbehaved::InvalidKeyShare)?;
         let own = self.public.to_bytes();
-        // Whoever holds one of the two secrets computes the same.
+        // Both ends compute the same secret.
         let pair = if own < peer { [own, peer] } else { [peer, own] };
         let shared = remember::shared(pair, || {
             let shared = self.secret.diffie_hellman(&PublicKey::from(peer));

@@ -139,7 +139,7 @@ pub struct World {
     /// For each site: where its NAT64 shows IPv4.
     nat64: Vec<Option<Ipv6Addr>>,
     parts: Parts,
-    /// Whose certificates were taken back, and how often they had been renewed.
+    /// The nodes whose certificates were revoked, and how often these had been renewed.
     revoked: Vec<(Fqdn, u32)>,
 }
 

@@ -1,11 +1,11 @@
-//! Access that ends: a revoked certificate, a removed device.
+//! Ends access after a revocation or the removal of a device.
 //!
-//! The NMS remembers which node it told where which peer is (*holds* it). When a peer's access ends, its registration
-//! goes, and each holder gets *Access Ended*, on which the holder ends its tunnels with that peer. A holder that is not
-//! registered at that moment is told when it registers again.
+//! The NMS remembers which nodes it told a peer's address: the peer's *holders*. When a peer's access ends, the NMS
+//! removes its registration and sends *Access Ended* to each holder, which ends its tunnels with that peer. A holder
+//! that is not registered at that moment is told when it registers again.
 //!
-//! An NMS that was restarted remembers nothing. So a node that registers while it has tunnels names their peers in a
-//! *Peer Report*. The NMS then holds it to be their holder again, and tells it at once which of them are no devices any
+//! A restarted NMS has lost this list. So a node that registers while it has tunnels names their peers in a *Peer
+//! Report*. The NMS then records the node as their holder again, and tells it at once which of them are not devices any
 //! more.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,17 +21,18 @@ use crate::timers::{Backoff, Timers};
 use crate::timing::nms::{ACCESS_ENDED_RETRIES, ROUTING_RETRY};
 use crate::timing::{Due, Timer};
 
-/// Most pairs of a node and a peer that it was directed to. Beyond it the NMS tells every registered node instead.
+/// Most pairs of a node and a peer that it was directed to. If there are more, the NMS tells every registered node
+/// instead.
 pub const MAX_HOLDERS: usize = 1 << 20;
 /// Most messages *Access Ended* that wait for their Keep Alive Acks (conventional method).
 pub const MAX_UNTOLD: usize = 65_536;
 
-/// Who holds whom, and who has yet to be told.
+/// The holders of each peer, and the notifications that are not acknowledged yet.
 #[derive(Default)]
 pub(super) struct Access {
-    /// Peer, and the node that was told where it is.
+    /// A peer, and a node that was told its address.
     holders: BTreeSet<(NodeId, NodeId)>,
-    /// There were more than [`MAX_HOLDERS`].
+    /// Whether there were ever more than [`MAX_HOLDERS`].
     overflowed: bool,
     /// Names whose access ended, and that have not registered since.
     ended: BTreeMap<NodeId, Fqdn>,
@@ -54,7 +55,7 @@ impl Access {
         self.holders.len().max(self.due.len()).max(self.ended.len()).max(self.untold.len())
     }
 
-    /// What the earliest timer is for.
+    /// The earliest timer.
     pub(super) fn next_timer(&self) -> Option<Due> {
         self.timers.next().map(|at| Timer::AccessEnded.at(at))
     }
@@ -65,7 +66,7 @@ impl Access {
 }
 
 impl Nms {
-    /// A node is told where a peer is.
+    /// Notes that a node is told a peer's address.
     pub(super) fn holds(&mut self, holder: NodeId, peer: NodeId) {
         if !Access::remember(&mut self.access.holders, (peer, holder)) {
             self.access.overflowed = true;
@@ -75,7 +76,7 @@ impl Nms {
     /// The access of a name ends: its registration, and its tunnels at those that hold it.
     pub(super) fn end_access(&mut self, now: Instant, name: &Fqdn) {
         let node = NodeId::of(name);
-        // What the node knows of its last login is worth nothing any more: the AS decides whether there is another one.
+        // The common key of the last login is void, so the node must log in again, and the AS decides.
         let mut key = self.new_key();
         if matches!(self.store.common_key(node), Ok(Some(_))) {
             let _ = self.store.put_common_key(node, &key);
@@ -112,7 +113,7 @@ impl Nms {
         }
     }
 
-    /// A node has registered: its own access stands, and it learns what it missed.
+    /// A node has registered: it has access again, and is sent the notifications that it missed.
     pub(super) fn access_begins(&mut self, now: Instant, node: NodeId) {
         self.access.ended.remove(&node);
         let range = (node, NodeId([0; 16]))..=(node, NodeId([255; 16]));

@@ -36,14 +36,14 @@ pub enum Mapping {
     Address,
 }
 
-/// Who may send to a node that sent nothing to him (RFC 4787 §5).
+/// The filtering behaviour (RFC 4787 §5): which sources may send to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Filtering {
-    /// Everybody.
+    /// All sources.
     Independent,
-    /// Who was sent something, from any port.
+    /// Addresses to which the node has sent, from any port.
     Address,
-    /// Who was sent something, from that port. Stateful firewalls are like that.
+    /// Addresses and ports to which the node has sent. Stateful firewalls filter in this way.
     AddressAndPort,
 }
 
@@ -52,7 +52,7 @@ pub enum Filtering {
 pub struct Behaviour {
     /// How its external address depends on the destination.
     pub mapping: Option<Mapping>,
-    /// Who may send to it.
+    /// Which sources may send to it.
     pub filtering: Option<Filtering>,
     /// What it sends to its own external address comes back, from there.
     pub hairpin: bool,
@@ -192,7 +192,7 @@ impl fmt::Display for Verdict {
 /// A way that was considered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Considered {
-    /// Who would dial.
+    /// The node that would dial.
     pub dialer: Dialer,
     /// How.
     pub way: Way,
@@ -281,7 +281,7 @@ fn dial(d: &Reach, l: &Reach, port: u16) -> Verdict {
         (None, _) => Some(Doubt::ListenerUnknown),
     };
     let Some(filtering) = lb.filtering else { return Verdict::Perhaps(Doubt::ListenerUnknown) };
-    // Who could tell nothing at all may be free to send anywhere.
+    // A node whose survey had no result may still be able to send to all ports.
     let limited = |b: &Behaviour| !b.any_port && (b.mapping.is_some() || b.filtering.is_some());
     let egress = (limited(&db) && l.seen.port() != port).then_some(Doubt::Egress);
     let punches = filtering != Filtering::Independent;
@@ -301,7 +301,7 @@ fn dial(d: &Reach, l: &Reach, port: u16) -> Verdict {
 /// Both are seen at one address: the NAT that it belongs to must turn packets around.
 fn through_one_nat(d: &Reach, l: &Reach, open: Verdict) -> Verdict {
     match (d.behaviour, l.behaviour) {
-        // Who lets nobody in cannot see it; then the other may.
+        // A node whose filter admits no source cannot observe hairpinning, but the other node may.
         (Some(d), Some(l)) if d.hairpin || l.hairpin => open,
         (Some(d), Some(l)) if d.mapping.is_some() && l.mapping.is_some() => Verdict::No(Refusal::NoHairpin),
         _ => Verdict::Perhaps(Doubt::HairpinUnknown),

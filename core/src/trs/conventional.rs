@@ -37,7 +37,7 @@ pub(super) struct Paths {
     store: Option<Arc<dyn Store>>,
     /// The epoch that is in it.
     kept: u64,
-    /// From where it came: whoever repeats an old one from elsewhere is not answered.
+    /// Its source address. A replay from another address is not answered.
     nms_at: Option<SocketAddr>,
     /// When one with an older epoch was last answered.
     told: Option<Instant>,

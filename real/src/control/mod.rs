@@ -318,7 +318,7 @@ async fn accept(listener: UnixListener, ask: mpsc::Sender<Asked>) {
             Ok((stream, _)) => {
                 let ask = ask.clone();
                 tokio::spawn(async move {
-                    // Whoever hangs up does not want to know.
+                    // If the client has closed the connection, the answer is dropped.
                     let _ = serve(stream, ask).await;
                 });
             }
@@ -359,7 +359,7 @@ async fn serve(mut stream: UnixStream, ask: mpsc::Sender<Asked>) -> std::io::Res
                 Some(piece) => writer.write_all(&piece).await?,
                 None => return Ok(()),
             },
-            // Who asks has no more to say: that is the end of it.
+            // The client sends nothing more, so a read means that it has closed the connection.
             _ = reader.read(&mut rest) => break,
         }
     }

@@ -30,7 +30,7 @@ impl KeptOpen {
         Ok(Self { path: path.to_owned(), key, file: files::append_private(path, key)?, hangup, stale: false })
     }
 
-    /// What is opened again once the daemon runs. Nothing is made beside what is no file, such as /dev/stderr.
+    /// The files that are opened again while the daemon runs; none for special files such as /dev/stderr.
     pub(super) fn later(path: &Path) -> Vec<Later> {
         if path.exists() && !path.is_file() { Vec::new() } else { vec![Later::write(path), Later::beside(path)] }
     }

@@ -23,7 +23,7 @@ const CONNECTIONS: usize = 16;
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Who asks, and gets the text.
+/// Gets the text for one request.
 pub(super) type Asked = oneshot::Sender<String>;
 
 /// Answers at `place`, if there is one; each question goes through `ask` to the loop.

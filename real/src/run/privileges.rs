@@ -203,7 +203,7 @@ mod tests {
             let all = CapabilitySet::SYS_ADMIN;
             let back = CapabilitySets { effective: all, permitted: all, inheritable: all };
             assert_eq!(thread::set_capabilities(None, back), Err(Errno::PERM));
-            // Nor does a child.
+            // A child process cannot get it back either.
             let child = std::process::Command::new("grep").args(["-E", "^Cap(Eff|Prm)", "/proc/self/status"]).output();
             let child = String::from_utf8(child.unwrap().stdout).unwrap();
             for line in child.lines() {

@@ -56,7 +56,7 @@ impl Report {
             Event::Registered { addresses, nat } => {
                 tracing::info!(v4 = %addresses.v4, v6 = %addresses.v6, nat, "registered");
             }
-            // Who surrounds the node says why.
+            // The code around the node logs the reason.
             Event::Unregistered { reason } => tracing::debug!(%reason, "not registered"),
             Event::RouteRequested { peer } => tracing::debug!(%peer, "looking for a route"),
             Event::TunnelUp(up) => {

@@ -49,16 +49,16 @@ impl Kept {
     }
 }
 
-/// Where secrets go.
+/// Passes secrets to the file and to the store.
 struct Listener {
     file: Option<Mutex<KeptOpen>>,
     kept: Option<Arc<Kept>>,
 }
 
-/// Who listens to TLS, and what is kept of it.
+/// The listener of TLS secrets, and the secrets that are kept.
 type Heard = (Option<Arc<dyn KeyLog>>, Option<Arc<Kept>>);
 
-/// What TLS shall tell, if anything, and what is kept of it.
+/// Makes the listener of TLS secrets, if one is wanted, and the store of secrets for captures.
 pub(super) fn listen(file: Option<&Path>, keep: bool) -> Result<Heard, Failure> {
     if keep {
         tracing::warn!("CAPTURES ARE ALLOWED: whoever may use the control socket can read all traffic of this node");

@@ -1,5 +1,5 @@
-//! Whom the daemon trusts while it runs: the files of roots and of revoked certificates, read again when they change.
-//! Where the AS gives the list out, it is fetched into the file.
+//! The daemon's trust anchors while it runs: the files of roots and of revoked certificates, read again when they
+//! change. Where the AS gives the list out, it is fetched into the file.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -53,7 +53,7 @@ pub enum Action {
     Echo(Probes),
     /// One TCP transfer with a checked hash; complete when it ended, well or not.
     Tcp {
-        /// Between whom.
+        /// The two nodes.
         pair: Pair,
         /// The number of bytes.
         bytes: u64,
@@ -62,7 +62,7 @@ pub enum Action {
     Udp(Probes),
     /// A node leaves all its networks for another one; complete at once.
     Move {
-        /// Who.
+        /// The node.
         node: usize,
         /// Its new place.
         to: Interface,
@@ -91,28 +91,28 @@ pub enum Action {
     },
     /// A node gets an interface in one more network, and keeps those that it has.
     Attach {
-        /// Who: index into [`Scenario::nodes`].
+        /// The node: index into [`Scenario::nodes`].
         node: usize,
         /// The additional interface.
         to: Interface,
     },
     /// A node loses its interface in one network; it may be the last one.
     Detach {
-        /// Who: index into [`Scenario::nodes`].
+        /// The node: index into [`Scenario::nodes`].
         node: usize,
         /// The site that it leaves: index into [`Scenario::sites`].
         site: usize,
     },
     /// The NATs in front of a node give its UDP sockets other outer ports.
     Rebind {
-        /// Whose mappings: index into [`Scenario::nodes`].
+        /// The node whose mappings are forgotten: index into [`Scenario::nodes`].
         node: usize,
         /// Only mappings towards this far end; `None`: all.
         to: Option<Far>,
     },
     /// The path between a site and one far end gets settings in addition to the site's access link.
     Path {
-        /// Whose access link: index into [`Scenario::sites`].
+        /// The site with the access link: index into [`Scenario::sites`].
         site: usize,
         /// The other end; never the site itself.
         far: Far,
@@ -146,7 +146,7 @@ pub enum Action {
     Renew(usize),
     /// A role's process is paused; its packets wait, as far as its buffer has room. Complete when it goes on.
     Pause {
-        /// Who.
+        /// The node.
         role: Role,
         /// For how long.
         lasts: Duration,
@@ -214,7 +214,7 @@ pub struct Pair {
 /// A row of small packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probes {
-    /// Between whom.
+    /// The two nodes.
     pub pair: Pair,
     /// The number of packets; at least one.
     pub count: u32,

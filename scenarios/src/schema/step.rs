@@ -121,7 +121,7 @@ pub(crate) const ACTIONS: &[&str] = &[
 pub(crate) struct Start {
     /// Which ones. Default: all.
     pub(crate) nodes: Option<Vec<String>>,
-    /// After so long the step is complete, whoever is registered, seconds. Default: never.
+    /// After this many seconds the step is complete, even if some nodes are not registered. Default: never.
     pub(crate) give_up_s: Option<u64>,
 }
 
@@ -129,9 +129,9 @@ pub(crate) struct Start {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Echo {
-    /// Who asks.
+    /// The node that asks.
     pub(crate) from: String,
-    /// Who answers.
+    /// The node that answers.
     pub(crate) to: String,
     /// How many. Default 1.
     pub(crate) count: Option<u32>,
@@ -147,9 +147,9 @@ pub(crate) struct Echo {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tcp {
-    /// Who connects and sends.
+    /// The node that connects and sends.
     pub(crate) from: String,
-    /// Who listens.
+    /// The node that listens.
     pub(crate) to: String,
     /// How much, bytes.
     pub(crate) bytes: u64,
@@ -161,9 +161,9 @@ pub(crate) struct Tcp {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Udp {
-    /// Who sends.
+    /// The node that sends.
     pub(crate) from: String,
-    /// Who receives.
+    /// The node that receives.
     pub(crate) to: String,
     /// How many. Default 1.
     pub(crate) count: Option<u32>,
@@ -179,7 +179,7 @@ pub(crate) struct Udp {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Move {
-    /// Who.
+    /// The node.
     pub(crate) node: String,
     /// The site where it goes.
     pub(crate) to: String,
@@ -189,7 +189,7 @@ pub(crate) struct Move {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Detach {
-    /// Who.
+    /// The node.
     pub(crate) node: String,
     /// The site that it leaves.
     pub(crate) from: String,
@@ -199,7 +199,7 @@ pub(crate) struct Detach {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rebind {
-    /// Who.
+    /// The node.
     pub(crate) node: String,
     /// A site, or "as", "nms" or "trs": only the mappings by which it speaks to that. Default: all.
     pub(crate) to: Option<String>,
@@ -209,7 +209,7 @@ pub(crate) struct Rebind {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Path {
-    /// Whose access link.
+    /// The site with the access link.
     pub(crate) site: String,
     /// The far end: a site, or "as", "nms" or "trs".
     pub(crate) to: String,
@@ -255,9 +255,9 @@ pub(crate) struct Wait {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProbeMtu {
-    /// Who sends.
+    /// The node that sends.
     pub(crate) from: String,
-    /// Who receives.
+    /// The node that receives.
     pub(crate) to: String,
     /// "ipv6" (default) or "ipv4".
     pub(crate) family: Option<Family>,
@@ -282,7 +282,7 @@ pub(crate) struct Restart {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Stop {
-    /// Who.
+    /// The node.
     pub(crate) node: String,
     /// Whether it shuts down gracefully. Default false.
     pub(crate) graceful: Option<bool>,
@@ -312,6 +312,6 @@ pub(crate) struct Clock {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OfNode {
-    /// Who.
+    /// The node.
     pub(crate) node: String,
 }

@@ -15,7 +15,7 @@ const LOST: &str = "lost";
 /// The capture of some wires as a file. `title` (scenario and seed, say) becomes the file's comment; each wire, or each
 /// direction of one, has its name.
 ///
-/// With `secrets`, whoever has the file can read what was encrypted.
+/// With `secrets`, the file contains what decrypts it.
 pub fn pcapng(title: &str, wires: &[(String, Vec<Tapped>)], secrets: Option<&Secrets>) -> Vec<u8> {
     write(title, wires, secrets).expect("writing into memory cannot fail")
 }

@@ -67,7 +67,8 @@ fn of_the_81_pairs_of_nats_those_are_direct_of_which_one_lets_the_other_in() {
         let keys = format!("mapping = \"{}\", filtering = \"{}\", ports = \"random\"", WORDS[m], WORDS[f]);
         format!("kind = \"ipv4-private\"\nnat = {{ {keys} }}")
     };
-    // A filter is passed by who has one port for all, by who has one address if ports do not count, or by all.
+    // A filter by address and port admits only an endpoint-independent dialer. A filter by address admits any dialer
+    // with one address. An open one admits all.
     let dials = |(dm, df): (usize, usize), (lm, lf): (usize, usize)| match lm {
         0 => lf < 2 || dm == 0,
         _ => lf == 0 && df < 2,

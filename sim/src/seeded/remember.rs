@@ -24,7 +24,7 @@ use x25519_dalek::{PublicKey, StaticSecret};
 #[derive(Debug)]
 pub(super) struct Remembering;
 
-/// What is remembered at most of each kind; then all of it is forgotten. One network needs far less.
+/// Most entries of each kind. Beyond that all are forgotten. One network needs far fewer.
 const REMEMBERED_LIMIT: usize = 4096;
 
 fn make_room(held: usize, forget: impl FnOnce()) {

@@ -88,7 +88,7 @@ impl<'a> Cast<'a> {
         Self { scenario, seed, watch, pki: seeded::shared_pki(seed), store, own_store, civil, born }
     }
 
-    /// Whose randomness it is: a name, and which life.
+    /// The label of a role's random streams: its name, and its start after a restart.
     fn label(&self, name: &Fqdn) -> String {
         if self.born == Instant::ZERO { name.to_string() } else { format!("{name} born at {}", self.born) }
     }

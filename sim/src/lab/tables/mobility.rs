@@ -9,7 +9,7 @@ use cyphonic_scenarios::{Row, Table};
 use super::layout::{COLUMNS, LEGEND, grid, label, place};
 use crate::lab::statistics::{quantile, sorted};
 
-/// Who moved, the patterns before and after: the row of a table.
+/// The row of a table: the mover, and the patterns before and after.
 type Course = (Mover, String, String);
 
 /// By course: of each framing and delay, the longer gap of both directions of each seed, milliseconds.
