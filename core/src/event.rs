@@ -52,7 +52,7 @@ pub enum Event {
         /// Why.
         reason: Failure,
     },
-    /// Something that came in was dropped.
+    /// Received data were dropped.
     Dropped(DropReason),
 }
 
@@ -63,7 +63,7 @@ pub struct RouteChosen {
     pub initiator: Fqdn,
     /// The responder.
     pub responder: Fqdn,
-    /// Which kind of way the initiator wants.
+    /// The kind of route that the initiator wants.
     pub want: Want,
     /// The basis of the choice.
     pub basis: Basis,
@@ -74,7 +74,7 @@ pub struct RouteChosen {
 /// The basis of a choice of route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Basis {
-    /// Table 1 of the paper, for these locations of initiator and responder; `None` if one of them is nowhere.
+    /// Table 1 of the paper, for these locations of initiator and responder; `None` if one of them has no location.
     Table1(Option<(Location, Location)>),
     /// Every direct way that there is, best first (`policy = "optimal"`).
     Ways(Vec<Considered>),
@@ -110,8 +110,8 @@ pub struct Signal {
     pub protection: Protection,
     /// A repetition of a message sent before. Diagrams leave these out.
     pub repeated: bool,
-    /// The message as it is carried, bytes: header, body, and the HMAC of the conventional method's UDP messages. What
-    /// carries it (TLS, QUIC, UDP) is not counted. `None` of a handshake.
+    /// The length of the message, bytes: header, body, and the HMAC of the conventional method's UDP messages. TLS,
+    /// QUIC and UDP are not counted. `None` for a handshake.
     pub bytes: Option<usize>,
 }
 
@@ -144,7 +144,7 @@ pub enum Protection {
     ServiceKey,
     /// The tunnel key.
     TunnelKey,
-    /// Nothing to protect: a handshake.
+    /// A handshake, which has nothing to protect.
     Handshake,
 }
 
@@ -194,10 +194,11 @@ pub enum Failure {
     Timeout,
     /// The other side refused.
     Refused(ErrorCode),
-    /// The certificate, name or password was not accepted. The reason is not told, so that a guesser learns nothing.
+    /// The certificate, name or password was not accepted. The peer does not tell which, so that a guesser learns
+    /// nothing.
     Authentication,
-    /// One side's certificate does not count at the time of the other side's clock (or of its own): it has expired, or
-    /// does not count yet.
+    /// One side's certificate is not valid at the time of a clock, its own or the other side's: it has expired or is
+    /// not valid yet.
     CertificateDates,
     /// The connection that carried it was closed.
     ConnectionLost,
@@ -240,7 +241,7 @@ impl fmt::Display for Failure {
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident $text:literal,)*) => {
-        /// Why something that came in was dropped. Each is counted under its name.
+        /// Why received data were dropped. Each reason is counted by its name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum DropReason { $($(#[$doc])* $name,)* }
 

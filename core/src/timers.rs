@@ -68,7 +68,7 @@ impl<K: Ord + Copy> Timers<K> {
     }
 }
 
-/// When to send something again that nobody answered: after `first`, then twice as long each time, up to a second.
+/// The time of the next retransmission: after `first`, then after twice the previous wait each time, up to a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     /// Transmissions so far.

@@ -1,16 +1,16 @@
 //! The Tunnel Relay Service.
 //!
-//! It forwards between two nodes that the NMS brought together, and to nobody else: never an open relay.
+//! It forwards only between two nodes that the NMS sent to it together, so it is never an open relay.
 //!
-//! * `conventional`: paths that the NMS announced; a node proves itself on its path with the tunnel key, and capsules
-//!   go on only from where that proof came from. The TRS has no end key.
+//! * `conventional`: paths that the NMS announced. A node authenticates on its path with the tunnel key, and capsules
+//!   are forwarded only from the address of that message. The TRS has no end key.
 //! * `proposed`: legs, which are QUIC connections with mutual certificates. A Tunnel Request names the other leg by
 //!   its connection ID, which only its owner, the NMS and the node that the NMS told can know; the other node's Tunnel
 //!   Response binds the two. In the blind mode the TRS then forwards datagrams by the first eight bytes of their
 //!   destination connection ID, from the leg's validated address only, and holds no key.
 //!
-//! It also answers [`Probes`](crate::probe), by itself and when the NMS asks, so that nodes can learn how their
-//! networks treat another host than the NMS.
+//! It also answers [`Probes`](crate::probe), directly and when the NMS asks, so that nodes can learn how their networks
+//! treat packets of another host than the NMS.
 
 mod conventional;
 mod proposed;
@@ -38,7 +38,7 @@ use crate::tls::TlsError;
 pub use conventional::MAX_PATHS;
 pub use proposed::{MAX_BINDINGS_PER_LEG, MAX_LEGS_PER_NODE};
 
-/// What the TRS is told before it starts.
+/// The configuration of the TRS.
 #[derive(Clone)]
 pub struct TrsConfig {
     /// Its identity, and its QUIC settings.
@@ -49,9 +49,9 @@ pub struct TrsConfig {
     pub service_key: Key128,
     /// How it relays in the proposed method.
     pub mode: RelayMode,
-    /// What it knows of its earlier lives (conventional method), by its own id: the last epoch of the NMS, or a later
-    /// one. Without it, it goes by the clock: that of an NMS that is ahead lets what was said to an earlier life be
-    /// said again.
+    /// Keeps the last epoch of the NMS, or a later one, over restarts, under the TRS's own id (conventional method).
+    /// Without it, the TRS relies on its clock: if the NMS's clock is ahead, requests from before a restart can be
+    /// replayed.
     pub store: Option<Arc<dyn Store>>,
     /// Seeds all of its randomness.
     pub seed: [u8; 32],
@@ -66,7 +66,7 @@ pub struct Trs {
 }
 
 impl Trs {
-    /// A TRS that waits for the NMS and for nodes.
+    /// A TRS without paths and legs.
     pub fn new(mut config: TrsConfig) -> Result<Self, TlsError> {
         config.quic.options.remembers = true;
         let mut rng = ChaCha20Rng::from_seed(config.seed);

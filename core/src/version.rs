@@ -3,15 +3,14 @@
 /// The versions that a part speaks: all from the oldest to the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Versions {
-    /// The oldest that it speaks. What it says first is written in this one: a peer that speaks any of ours can read
-    /// it.
+    /// The oldest that it speaks. Its first message is written in this version.
     pub oldest: u8,
     /// The newest that it speaks.
     pub newest: u8,
 }
 
 impl Versions {
-    /// Those of this build. Version 1 knows nothing of versions, options or unknown types: it is not spoken any more.
+    /// Those of this build. Version 1 has no versions, options or unknown types, and is not spoken any more.
     pub const OURS: Self = Self { oldest: 2, newest: 2 };
 
     /// Every version: for a receiver that only passes messages on.
@@ -22,7 +21,7 @@ impl Versions {
         self.oldest <= version && version <= self.newest
     }
 
-    /// How to write to a peer, by what it said last; `None`: nothing was heard yet.
+    /// The versions for a message to a peer, from the peer's last message; `None` if there was none.
     ///
     /// The newest version that both speak. A peer whose message could be read speaks at least that message's version.
     pub fn towards(self, peer: Option<Spoken>) -> Spoken {
@@ -31,7 +30,7 @@ impl Versions {
     }
 }
 
-/// What a header says of versions.
+/// The versions in a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spoken {
     /// The one in which the message is written.
@@ -41,7 +40,7 @@ pub struct Spoken {
 }
 
 impl Spoken {
-    /// What this build says first.
+    /// The versions of this build's first message.
     pub const FIRST: Self = Self { version: Versions::OURS.oldest, newest: Versions::OURS.newest };
 
     /// Writes it into a whole message (header and body). The layout of every message is the same in all versions that

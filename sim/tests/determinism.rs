@@ -12,7 +12,7 @@ use cyphonic_sim::host::apps::MARKER;
 use cyphonic_sim::net::{TapMode, TapSummary};
 use cyphonic_sim::run::Run;
 
-/// Shipped experiments, made small and unkind.
+/// The shipped experiments, made small, with losses.
 const EXPERIMENTS: [(&str, &[(&str, &str)]); 4] = [
     ("setup", &[("site.a.link.loss", "0.02"), ("site.b.link.jitter_ms", "0.7")]),
     ("table1", &[("step.1.count", "1"), ("step.2.bytes", "20_000"), ("site.a.link.loss", "0.02")]),
@@ -98,7 +98,7 @@ fn no_wire_ever_carries_an_applications_plaintext() {
             let count =
                 |needle: &[u8; 16]| packets.iter().filter(|p| p.packet.windows(16).any(|w| w == needle)).count();
             assert_eq!(count(&MARKER), 0, "{settings} {pair:?}");
-            // The search sees what is there to see: the path's identifier stands in front of each conventional capsule.
+            // The search itself works: it finds the path's identifier in the header of each conventional capsule.
             let [alice, bob] = ["alice.cyphonic.test", "bob.cyphonic.test"].map(|name| name.parse::<Fqdn>().unwrap());
             let named = count(&PathId::of(&alice, &bob).0);
             assert_eq!(named > 70, settings.contains("conventional"), "{settings} {pair:?}: {named} capsules");

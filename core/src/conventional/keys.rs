@@ -1,4 +1,4 @@
-//! From one [`Key128`] to the keys that are really used.
+//! Derives the keys in use from one [`Key128`].
 //!
 //! HKDF-SHA-256 (RFC 5869) makes four keys: AES-128 and HMAC-SHA-256, each once per direction. So encryption and
 //! authentication never share a key, and the two ends of one key never share a keystream. The schedules are computed
@@ -82,9 +82,8 @@ impl Sealing {
         }
     }
 
-    /// The keys of both directions for one registration under a common key. Its epoch is used once for good, so
-    /// sequence numbers may start again with it: neither keystream nor replay window of any other registration is
-    /// touched.
+    /// The keys of both directions for one registration under a common key. Its epoch is never used again, so sequence
+    /// numbers may start again: neither a keystream nor a replay window of another registration is affected.
     pub fn of_registration(common: &Key128, epoch: u64) -> Self {
         let epoch = epoch.to_be_bytes();
         Self {

@@ -1,6 +1,6 @@
 //! The TLS session in which a node logs in to the AS over TCP (paper §2.2.1): Login Request, Login Response.
 //!
-//! [`TlsChannel`] is one end of it and knows bytes only:
+//! [`TlsChannel`] is one end of it, and handles bytes only:
 //!
 //! ```text
 //! TCP ── receive(bytes) ──▶ ┌────────────┐ ── read() ────────▶ plaintext
@@ -8,8 +8,9 @@
 //!                           └────────────┘
 //! ```
 //!
-//! After every call of `receive` and `send`, what [`TlsChannel::take_output`] gives goes into the TCP connection: after
-//! a failure too, because it tells the other end why (an alert). A failure is for good. All buffers are bounded.
+//! After every call of `receive` and `send`, write the bytes of [`TlsChannel::take_output`] to the TCP connection. Do
+//! so after a failure too: they are the alert that tells the other end the reason. A failure is final. All buffers are
+//! bounded.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub const MAX_UNSENT: usize = 64 * 1024;
 /// Why a login session is over.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum TlsFailure {
-    /// The other end's certificate is not good: another root, expired, or another name.
+    /// The other end's certificate is not valid: another root, expired, or another name.
     #[error("the peer's certificate is refused: {0}")]
     Untrusted(CertificateError),
     /// The other end had to show a certificate and did not.
@@ -46,13 +47,13 @@ pub enum TlsFailure {
     /// [`MAX_UNREAD`] or [`MAX_UNSENT`] was exceeded.
     #[error("more bytes are waiting than the session may hold")]
     Overflow,
-    /// The session cannot even begin: the name cannot stand in a certificate, or the configuration is unusable.
+    /// The session cannot begin: the name cannot be in a certificate, or the configuration cannot be used.
     #[error("the session cannot begin: {0}")]
     Setup(rustls::Error),
 }
 
 impl TlsFailure {
-    /// Whether it is because a certificate, theirs or ours, does not count at this time.
+    /// Whether the reason is that a certificate, the peer's or ours, is not valid at this time.
     pub fn is_about_dates(&self) -> bool {
         match self {
             Self::Untrusted(why) => is_about_dates(why),
@@ -73,7 +74,7 @@ impl From<rustls::Error> for TlsFailure {
     }
 }
 
-/// One end of a TLS session, pure over bytes.
+/// One end of a TLS session, without I/O.
 #[derive(Debug)]
 pub struct TlsChannel {
     connection: Connection,
@@ -85,7 +86,7 @@ pub struct TlsChannel {
 impl TlsChannel {
     /// The node's end. Its first flight is ready in [`Self::take_output`].
     pub fn client(config: Arc<ClientConfig>, server_name: &Fqdn) -> Result<Self, TlsFailure> {
-        // Not `ServerName::try_from`, which would take a name of four numbers for an IP address.
+        // `ServerName::try_from` would read a name of four numbers as an IP address.
         let name = DnsName::try_from(server_name.as_str().to_owned())
             .map_err(|_| TlsFailure::Setup(rustls::Error::General(format!("{server_name} is no DNS name"))))?;
         let connection = ClientConnection::new(config, ServerName::DnsName(name)).map_err(TlsFailure::Setup)?;
@@ -105,7 +106,7 @@ impl TlsChannel {
     /// Takes bytes that came over TCP.
     ///
     /// # Errors
-    /// Why the session is over; the same again for whatever comes after. Plaintext that arrived before stays readable.
+    /// Why the session has failed; later calls give the same error. Plaintext that arrived before can still be read.
     pub fn receive(&mut self, mut bytes: &[u8]) -> Result<(), TlsFailure> {
         while !bytes.is_empty() && self.failure.is_none() && !self.peer_closed {
             if let Err(failure) = self.receive_some(&mut bytes) {
@@ -160,7 +161,7 @@ impl TlsChannel {
 
     /// Whether this end has finished the handshake.
     ///
-    /// A client finishes first: whether the server accepts its certificate shows only in the server's answer.
+    /// A client finishes first. It learns whether the server accepts its certificate only from the server's answer.
     pub fn handshake_complete(&self) -> bool {
         self.failure.is_none() && !self.connection.is_handshaking()
     }

@@ -1,17 +1,17 @@
-//! Each sequence number once: given out once by the sender, accepted once by the receiver.
+//! Sequence numbers: each is used once by the sender and accepted once by the receiver.
 //!
-//! [`Sequence`] counts on the sender's side and ends rather than wraps round. [`ReplayWindow`] is the receiver's
-//! sliding window (RFC 6479): it knows the greatest number so far and, for the [`WIDTH`] numbers up to it, which were
-//! seen. Anything older is refused, seen or not. Its memory is a fixed ring of bits; moving forward clears whole words.
+//! [`Sequence`] counts on the sender's side, and ends instead of wrapping round. [`ReplayWindow`] is the receiver's
+//! sliding window (RFC 6479): it records the greatest number so far and which of the [`WIDTH`] numbers up to it were
+//! seen. All older numbers are refused. Its memory is a fixed ring of bits; moving forward clears whole words.
 //!
-//! Ask [`ReplayWindow::check`] or [`ReplayWindow::check_and_set`] only about messages whose HMAC is right: otherwise a
-//! forged number could push the window past honest ones.
+//! Call [`ReplayWindow::check`] and [`ReplayWindow::check_and_set`] only for messages with a valid HMAC. Otherwise a
+//! forged number could move the window past valid ones.
 
 const WORD_BITS: u64 = u64::BITS as u64;
 const WORDS: u64 = 32;
 
-/// How many numbers, counted back from the greatest one seen, are still told apart. One word of the ring is always
-/// being filled, so it does not count.
+/// The width of the window: how many numbers, counted back from the greatest one seen, it records. One word of the ring
+/// is always being filled, so it does not count.
 pub const WIDTH: u64 = (WORDS - 1) * WORD_BITS;
 
 /// The sequence numbers of one key and direction: 0, 1, 2, …

@@ -10,8 +10,8 @@
 //!
 //! # Size
 //!
-//! CTR adds no padding and carries no IV, so the price is 32 + 16 = 48 bytes. That is what makes the sum of the paper's
-//! Table 3 come out for a full-sized capsule:
+//! CTR needs no padding and no IV in the message, so the overhead is 32 + 16 = 48 bytes. With it the sum of the paper's
+//! Table 3 is right for a full-sized capsule:
 //!
 //! | IPv6 | UDP | header | inner IPv6 | inner payload | HMAC | sum |
 //! |---|---|---|---|---|---|---|
@@ -29,15 +29,16 @@
 //! | 9–11 | first three bytes of the id |
 //! | 12–15 | block counter, from 0 |
 //!
-//! 1. Two directions have two AES keys ([`Sealing`]), so only messages of one key and one direction can meet.
+//! 1. The two directions have two AES keys ([`Sealing`]), so only messages of one key and one direction can share a
+//!    block.
 //! 2. Within those, a sender never uses a sequence number for two contents (the rule of
 //!    [`Header::sequence`]; [`Sequence`](super::replay::Sequence) keeps it and ends before it would repeat). Different
 //!    sequence numbers differ in bytes 4–7.
 //! 3. One message uses at most 4,096 blocks (65,535 bytes), so its 32-bit block counter never carries into the rest:
-//!    blocks of messages that differ in bytes 0–11 never meet.
+//!    blocks of messages that differ in bytes 0–11 are never equal.
 //! 4. A retransmission keeps transaction, sequence, type and id, and changes only `count`, which is not in the block:
-//!    it has the same keystream, and the same plaintext. The observer learns that it is a retransmission, which the
-//!    header says anyway. `count` is authenticated by the HMAC like every bit of the header.
+//!    it has the same keystream, and the same plaintext. An observer learns that it is a retransmission, which the
+//!    header shows anyway. `count` is authenticated by the HMAC like every bit of the header.
 //!
 //! Transaction, type and id are in the block as a second line: a service that lost its count of sequence numbers in a
 //! crash repeats a block only if the random transaction id repeats too.
@@ -99,8 +100,8 @@ pub fn seal_any(sealing: &Sealing, header: Header<u8>, plaintext: &[u8], out: &m
 /// Verifies `datagram` and decrypts it in place, of whatever type; gives the header and where the plaintext lies,
 /// options and all.
 ///
-/// The header's own flags choose the direction's keys. So a message of ours that someone sends back to us opens too:
-/// use [`open_from`] wherever only one direction can be right.
+/// The header's own flags choose the direction's keys. So our own message also opens if it is reflected to us. Use
+/// [`open_from`] if only one direction is allowed.
 ///
 /// # Errors
 /// In this order: [`DropReason::BadHeader`], [`DropReason::UnknownVersion`], [`DropReason::BadLength`] (header and
@@ -112,7 +113,7 @@ pub fn open_any(
 ) -> Result<(Header<u8>, Range<usize>), DropReason> {
     let header = Header::<u8>::read(datagram).ok_or(DropReason::BadHeader)?;
     if !versions.speaks(header.spoken.version) {
-        // How another version seals, nobody can know.
+        // The sealing of another version is not known.
         return Err(DropReason::UnknownVersion);
     }
     if datagram.len() != usize::from(header.length) + OVERHEAD {
@@ -172,7 +173,7 @@ pub fn open_from_in(
     open_in(sealing, versions, datagram)
 }
 
-/// Whether a datagram says that it comes from that end.
+/// Checks that a datagram's flags name this end as the sender.
 pub fn is_from(from: Direction, datagram: &[u8]) -> Result<(), DropReason> {
     let header = Header::<u8>::read(datagram).ok_or(DropReason::BadHeader)?;
     if Direction::of(header.flags) == from { Ok(()) } else { Err(DropReason::Unexpected) }

@@ -1,4 +1,4 @@
-//! One key shared by two ends: what it takes to send on it and to receive.
+//! One key shared by two ends: sends and receives messages under it.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ pub struct Session {
     sequence: Sequence,
     window: ReplayWindow,
     versions: Versions,
-    /// What the other end said last of its versions.
+    /// The versions in the last message of the other end.
     theirs: Option<Spoken>,
 }
 
@@ -51,13 +51,13 @@ impl Session {
         self.versions.towards(self.theirs).version
     }
 
-    /// Goes on from this number: another process has used the same key before.
+    /// Continues from this sequence number, because another process has used the same key before.
     pub fn count_from(&mut self, first: u32) {
         self.sequence = Sequence::from(first);
     }
 
-    /// As [`Self::open_message`], but a message that was opened before opens again: for a receiver that has another way
-    /// to tell, and a sender that may have lost count in a crash.
+    /// As [`Self::open_message`], but without the replay check, for a receiver with another protection against replay
+    /// and a sender that may have lost its sequence numbers in a crash.
     pub fn open_unnumbered(&mut self, datagram: &mut [u8]) -> Result<(Header, Message), DropReason> {
         let (header, range) = open_from_in(&self.sealing, self.versions, self.ours.other(), datagram)?;
         let message = Message::decode_body(header.kind, &datagram[range]).map_err(|_| DropReason::BadBody)?;

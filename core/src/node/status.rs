@@ -1,4 +1,4 @@
-//! What a node knows of its peers now, for people.
+//! The present state of a node and its peers, for people.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::name::{Party, Virtual};
 use crate::route::Pattern;
 use crate::time::Instant;
 
-/// A peer as it stands.
+/// The state of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
     /// Its name; its virtual address, if the name was never learnt.
@@ -89,8 +89,8 @@ impl Node {
         self.cloud.nms().to_vec()
     }
 
-    /// Where the TRS can be reached, as far as the NMS had a reason to say: for a relayed tunnel, or for the survey of
-    /// this node's network. Each once, in the order of addresses.
+    /// The addresses of the TRS that the NMS has told, for a relayed tunnel or for the survey of this node's network.
+    /// Each is given once, in order.
     pub fn trs_places(&self) -> Vec<SocketAddr> {
         let tunnels = self.peers().into_iter().filter_map(|peer| peer.tunnel).filter(|tunnel| tunnel.relayed);
         let mut places: Vec<_> = tunnels.map(|tunnel| tunnel.remote).chain(self.survey.trs()).collect();
@@ -99,7 +99,7 @@ impl Node {
         places
     }
 
-    /// Where the NMS is, and when it was heard last; `None` where the way to it is not open.
+    /// The NMS's address, and when it was last heard; `None` without a session with it.
     pub fn nms_heard(&self) -> Option<(SocketAddr, Instant)> {
         self.carriage.nms_heard()
     }

@@ -85,7 +85,7 @@ pub trait Store: Debug + Send + Sync {
     /// The name that owns this virtual address, of either family.
     fn owner_of(&self, address: IpAddr) -> Result<Option<Fqdn>, StoreError>;
 
-    /// Whether `epoch` is greater than every epoch accepted from this node before; If so, it becomes the greatest one.
+    /// Whether `epoch` is greater than every epoch accepted from this node before. If so, it becomes the greatest one.
     fn accept_epoch(&self, node: NodeId, epoch: u64) -> Result<bool, StoreError>;
 
     /// The greatest epoch accepted from this node; none if it never registered.

@@ -32,14 +32,14 @@ pub const MAX_PATHS: usize = 65_536;
 pub(super) struct Paths {
     id: NodeId,
     nms: Session,
-    /// Of the last Relay Request.
+    /// The epoch of the last Relay Request.
     epoch: u64,
     store: Option<Arc<dyn Store>>,
-    /// The epoch that is in it.
+    /// The epoch in the store.
     kept: u64,
     /// Its source address. A replay from another address is not answered.
     nms_at: Option<SocketAddr>,
-    /// When one with an older epoch was last answered.
+    /// When a request with an old epoch was last answered.
     told: Option<Instant>,
     paths: BTreeMap<PathId, Path>,
     timers: Timers<PathId>,
@@ -47,24 +47,24 @@ pub(super) struct Paths {
 
 /// One direction of a tunnel.
 struct Path {
-    /// Of the Relay Request that made it.
+    /// The transaction of the Relay Request that made it.
     transaction: u32,
-    /// The tunnel key; only to check who sends, in the header's own direction.
+    /// The tunnel key, only to authenticate the sender, in the header's direction.
     sealing: Sealing,
     from: Direction,
     window: ReplayWindow,
-    /// The path that leads back.
+    /// The path in the opposite direction.
     opposite: PathId,
-    /// Our address and the sender's, once it proved itself.
+    /// Our address and the sender's, once the sender is authenticated.
     place: Option<(SocketAddr, SocketAddr)>,
-    /// The sender's name, for diagrams, once a Tunnel Request told it.
+    /// The sender's name, for diagrams, known from a Tunnel Request.
     name: Option<Fqdn>,
-    /// The last message that went on, so that a repetition is known as one.
+    /// The last message that was forwarded, so that a retransmission is recognised.
     last: Option<(u8, u32)>,
     used: Instant,
 }
 
-/// Tells a node where it is seen. It gets less than three times what it sent, and nothing but its own address.
+/// Answers a Probe with its source address. The answer is less than three times as long as the Probe.
 fn answer_probe(
     header: &Header<u8>,
     (local, remote): (SocketAddr, SocketAddr),
@@ -79,7 +79,7 @@ fn answer_probe(
     Ok(())
 }
 
-/// The message of a datagram that nothing protects.
+/// The message of an unprotected datagram.
 fn plain(header: &Header<u8>, payload: &[u8]) -> Result<Message, DropReason> {
     let known = readable(header, Versions::OURS).map_err(|_| DropReason::UnknownVersion)?;
     let options = options_len(header.option, &payload[HEADER_LEN..]).ok_or(DropReason::BadBody)?;
@@ -93,14 +93,15 @@ fn reply_to_probe(local: SocketAddr, to: SocketAddr, transaction: u32, id: [u8; 
 }
 
 impl Paths {
-    /// How many there are.
+    /// The number of paths.
     pub(super) fn count(&self) -> usize {
         self.paths.len().max(self.timers.count())
     }
 
-    /// `clock`: the civil time, which epochs follow. An epoch that is older than the start, or not later than what an
-    /// earlier life of this TRS took, is a replay, or comes from an NMS whose clock is behind. Such an NMS is told.
-    /// `first`: from where our messages to the NMS are numbered; not as in an earlier life, for the key outlives us.
+    /// `clock` is the civil time, which epochs follow. An epoch that is older than the start, or not later than the
+    /// stored one, is a replay or comes from an NMS whose clock is behind. Such an NMS is told the last epoch. `first`
+    /// is the first sequence number of our messages to the NMS. It differs after each restart, because the key stays
+    /// the same.
     pub(super) fn new(
         name: &Fqdn,
         service_key: &Key128,
@@ -161,7 +162,7 @@ impl Paths {
         }
     }
 
-    /// A Relay Request.
+    /// Handles a message of the NMS.
     fn on_nms(
         &mut self,
         now: Instant,
@@ -175,14 +176,14 @@ impl Paths {
             }
             return Err(DropReason::UnknownType);
         }
-        // Its epoch is what makes it new: an NMS that restarts loses count of its messages.
+        // The epoch protects against replay, not the sequence number, which a restarted NMS has lost.
         let (header, message) = self.nms.open_unnumbered(&mut payload)?;
         let epoch = match &message {
             Message::RelayRequest(request) => request.epoch,
             Message::ProbeRequest(request) => request.epoch,
             _ => return Err(DropReason::Unexpected),
         };
-        // The limit does not follow this clock: a TRS whose clock is a day behind has to relay all the same.
+        // The limit does not follow this clock, so that a TRS whose clock is a day behind still relays.
         if !epoch::is_timely(Some(self.epoch), epoch, epoch::LAST_OF_CLOCKS) {
             let is_nms = self.nms_at.is_none_or(|at| at == remote);
             if is_nms && self.told.is_none_or(|told| told + EPOCH_TOLD_EVERY <= now) && !defect!(StaleEpochUntold) {
@@ -212,7 +213,8 @@ impl Paths {
         Ok(())
     }
 
-    /// Sees to it that our next life takes nothing that we have taken. Where that fails it goes by the clock.
+    /// Stores an epoch, so that no request is accepted again after a restart. If that fails, the clock decides after a
+    /// restart.
     fn keep_epoch(&mut self) {
         if let Some(store) = self.store.as_ref().filter(|_| self.epoch > self.kept) {
             let ahead = self.epoch.saturating_add(EPOCH_KEPT_AHEAD.as_nanos() as u64);
@@ -237,7 +239,7 @@ impl Paths {
         }
     }
 
-    /// Makes, or makes anew, the two paths of a tunnel.
+    /// Makes or replaces the two paths of a tunnel.
     fn open(&mut self, now: Instant, transaction: u32, request: &RelayRequest) {
         let sealing = Sealing::new(&request.tunnel_key);
         let ends = [
@@ -263,7 +265,7 @@ impl Paths {
         }
     }
 
-    /// A message under the tunnel key: it proves where the node is, and goes on to the other one.
+    /// Handles a message under the tunnel key: it proves the node's address, and is forwarded to the other node.
     fn on_node(
         &mut self,
         now: Instant,
@@ -279,7 +281,7 @@ impl Paths {
         if !path.window.check_and_set(header.sequence) {
             return Err(DropReason::Replayed);
         }
-        // What it says is for the other node: both may be of a later version than we are.
+        // The content is for the other node. Both nodes may be of a later version than the TRS.
         let options = options_len(sealed.option, &copy[range.clone()]).unwrap_or(range.len());
         let kind = Kind::from_number(sealed.kind);
         let message = kind.and_then(|kind| Message::decode_body(kind, &copy[range.start + options..range.end]).ok());
@@ -314,7 +316,7 @@ impl Paths {
         }
     }
 
-    /// A capsule goes on if it comes from where its path's node proved to be.
+    /// Forwards a capsule if it comes from the proved address of its path's node.
     fn forward(
         &mut self,
         now: Instant,

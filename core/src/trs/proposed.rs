@@ -30,20 +30,20 @@ pub(super) struct Legs {
     links: Links,
     legs: BTreeMap<LinkId, Leg>,
     by_cid: BTreeMap<RelayCid, LinkId>,
-    /// How many legs there are, by their certificate's first name.
+    /// The number of legs, by their certificate's first name.
     counts: BTreeMap<Fqdn, usize>,
-    /// Tunnel Requests on their way: by the asked leg and the transaction, who asked.
+    /// Tunnel Requests that wait for their responses: the asking leg, by the asked leg and the transaction.
     asked: BTreeMap<(LinkId, u32), LinkId>,
     timers: Timers<(LinkId, u32)>,
 }
 
-/// A node's connection to us.
+/// A node's connection to the TRS.
 struct Leg {
-    /// Of its certificate; never empty.
+    /// The names in its certificate; never empty.
     names: Vec<Fqdn>,
     cid: RelayCid,
     bound: BTreeSet<LinkId>,
-    /// How the nodes agreed to frame packets.
+    /// The framing on which the nodes agreed.
     framing: Option<Framing>,
 }
 
@@ -73,7 +73,7 @@ impl Legs {
 
     pub(super) fn on_command(&mut self, now: Instant, command: ServiceCommand, out: &mut VecDeque<Output>) {
         match command {
-            // A leg that ends takes those that were bound to it alone along, and no datagram goes on to it.
+            // A leg that ends also ends the legs that are bound only to it, and no more datagrams are forwarded to it.
             ServiceCommand::Trust(roots) => {
                 if self.links.trust(now, roots).is_err() {
                     dropped(out, DropReason::BadTrust);
@@ -120,12 +120,12 @@ impl Legs {
         self.links.take_datagram(now, local, remote, payload);
     }
 
-    /// Whether a datagram is a path probe for one of our legs: it goes on as a packet of QUIC does, by the same bytes.
+    /// Whether a datagram is a path probe for one of our legs. It is forwarded like a QUIC packet, by the same bytes.
     pub(super) fn is_path_probe(&self, datagram: &[u8]) -> bool {
         self.mode == RelayMode::Blind && tag_of(datagram).is_some_and(|tag| self.by_cid.contains_key(&tag))
     }
 
-    /// Passes on what was taken, and moves the links on which it goes on, until nobody has anything more to say.
+    /// Forwards received frames and drives the links that send them, until there is nothing left to send.
     pub(super) fn finish(&mut self, now: Instant, out: &mut VecDeque<Output>) {
         loop {
             self.links.finish(now);
@@ -137,7 +137,7 @@ impl Legs {
         }
     }
 
-    /// Blind: a datagram goes on, as it is, if a leg that is bound to the target has the address that it comes from.
+    /// Blind relaying: forwards a datagram unchanged if its source is the address of a leg that is bound to the target.
     fn forward(&self, target: LinkId, remote: SocketAddr, payload: BytesMut) -> Result<Transmit, DropReason> {
         let leg = &self.legs[&target];
         if !leg.bound.iter().any(|&other| self.links.remote(other) == Some(remote)) && !defect!(RelayForwardsUnbound) {
@@ -181,7 +181,7 @@ impl Legs {
         self.legs.insert(link, Leg { names: peer, cid, bound: BTreeSet::new(), framing: None });
     }
 
-    /// A leg is gone. A leg that was bound to it alone leads nowhere any more: to close it is how its node learns.
+    /// A leg is gone. A leg that was bound only to it is closed, so that its node learns that the tunnel has ended.
     fn on_closed(&mut self, now: Instant, link: LinkId) {
         let Some(leg) = self.legs.remove(&link) else { return };
         self.by_cid.remove(&leg.cid);
@@ -239,7 +239,7 @@ impl Legs {
         let known = target.and_then(|t| self.legs.get(&t)).is_some_and(|l| l.names.contains(&request.to));
         let free = leg.bound.len() < self.most_bindings()
             && target.is_some_and(|t| {
-                // Nobody takes the place of another who asks at the same time.
+                // A leg does not replace another one that asks at the same time.
                 let asker = self.asked.get(&(t, header.transaction));
                 asker.is_none_or(|asker| *asker == link)
                     && self.asked.range((t, 0)..=(t, u32::MAX)).count() < MAX_BINDINGS_PER_LEG
@@ -267,8 +267,8 @@ impl Legs {
         Ok(())
     }
 
-    /// The responder agrees: the two legs are bound. If there is nobody any more to bind its leg to, it learns so by
-    /// the leg's end; or else it would send into it for ever.
+    /// The responder agrees, and the two legs are bound. If the initiator's leg is gone, the responder's leg is closed;
+    /// otherwise the responder would send into it for ever.
     fn on_tunnel_response(
         &mut self,
         now: Instant,
@@ -311,7 +311,8 @@ impl Legs {
         Ok(())
     }
 
-    /// To how many others a leg may be bound. Where we copy, what comes on a leg has one way to go.
+    /// Most legs to which a leg may be bound. When terminating it is one, because a packet of a leg must have one
+    /// destination.
     fn most_bindings(&self) -> usize {
         match self.mode {
             RelayMode::Terminating => 1,
@@ -345,8 +346,8 @@ impl Legs {
         }
     }
 
-    /// A packet that the sender's leg took and the other leg is too narrow for: its stream takes any. Nobody here could
-    /// tell the sender to send smaller ones.
+    /// Sends a packet that is too large for a DATAGRAM frame of the other leg on that leg's stream. The TRS cannot tell
+    /// the sender to send smaller packets.
     fn on_stream_instead(&mut self, now: Instant, link: LinkId, other: LinkId, data: Bytes) -> Result<(), DropReason> {
         let frame = if self.legs[&link].framing == Some(Framing::Compact) {
             let length = u16::try_from(data.len()).map_err(|_| DropReason::TooBig)?;
@@ -362,7 +363,7 @@ impl Legs {
     }
 }
 
-/// A bare packet as a frame of the stream.
+/// A packet without a header as a frame of the stream.
 fn capsule(length: u16, packet: &[u8]) -> Bytes {
     let header = Header {
         transaction: 0,

@@ -7,10 +7,9 @@
 //!   ~~~ masked by header protection
 //! ```
 //!
-//! A short header says neither how long its connection ID is, nor which connection it belongs to, nor the whole packet
-//! number. An [`Opener`] tries what this project's endpoints use: both lengths of connection ID, every secret, and
-//! packet numbers near the last one seen with that secret. Only the right combination passes AES-GCM, so what opens was
-//! sent so.
+//! A short header does not contain the length of its connection ID, its connection, or the whole packet number. An
+//! [`Opener`] tries the values of this project's endpoints: both lengths of connection ID, every secret, and packet
+//! numbers near the last one seen with that secret. Only the right combination passes AES-GCM.
 //!
 //! Key updates are followed (RFC 9001 §6): quinn makes one early, after 10 to 1,000 packets, and the next only after
 //! some 2²³. The log has the first secret only; the later ones come from it.
@@ -54,15 +53,15 @@ pub struct OpenedPacket {
     pub frames: Vec<Frame>,
 }
 
-/// Opens the 1-RTT packets of all connections whose secrets are logged, also those that begin later. Best fed in the
-/// order of the wire.
+/// Opens the 1-RTT packets of all connections whose secrets are logged, also those that begin later. Packets should
+/// come in the order of the wire.
 pub struct Opener {
     secrets: Arc<Secrets>,
     /// How many secrets the log had when `keys` were made.
     seen: usize,
     keys: Vec<TrafficKeys>,
-    /// Key and length of connection ID by which a packet opened, by the first bytes of its connection ID: only where to
-    /// look first.
+    /// The key and the length of connection ID that opened a packet, by the first bytes of its connection ID: the
+    /// combination to try first.
     known: BTreeMap<[u8; CID_LENS[0]], (usize, usize)>,
 }
 
@@ -70,7 +69,7 @@ pub struct Opener {
 struct TrafficKeys {
     /// Kept through key updates.
     header: HeaderProtectionKey,
-    /// By number of key updates before, up to two beyond `current`.
+    /// The keys after each number of key updates, up to two beyond `current`.
     generations: Vec<Generation>,
     /// The latest that opened a packet.
     current: usize,
@@ -107,7 +106,7 @@ impl Opener {
     /// Opens a packet; `None` if it has no short header, no secret fits, or it was changed on the way.
     pub fn open(&mut self, packet: &[u8]) -> Option<OpenedPacket> {
         let cid_start: [u8; CID_LENS[0]] = *packet.get(1..)?.first_chunk()?;
-        // The bit after the header form says nothing: endpoints grease it (RFC 9287), and quinn does.
+        // The bit after the header form is ignored: endpoints may grease it (RFC 9287).
         if packet[0] & 0x80 != 0 {
             return None;
         }
@@ -152,7 +151,7 @@ impl TrafficKeys {
         let sample_at = number_at + 4;
         let mask = self.header.new_mask(packet.get(sample_at..sample_at + SAMPLE_LEN)?).ok()?;
         let first = packet[0] ^ (mask[0] & 0x1f);
-        // Reserved bits are zero once unmasked; most wrong keys show themselves here.
+        // Reserved bits are zero after unmasking, so most wrong keys are detected here.
         if first & 0x18 != 0 {
             return None;
         }
