@@ -257,7 +257,7 @@ fn limits(scenario: &Scenario, run: &mut Run, found: &mut Vec<Violation>) {
     }
     // Every node, and every pair of nodes, may have a few entries: a tunnel that is up, the one that it replaced, and
     // one that is being built. Route Directions are remembered for twelve seconds. In that time a peer that cannot be
-    // reached is asked for every 1.6 s, both for any route and for a direct one.
+    // reached is asked for every 1.6 s, with up to two Route Directions each time.
     for ((host, table), count) in &run.tables {
         let each = if *table == "directions obeyed" { 16 } else { 6 };
         let bound = 8 + each * if scenario.node(host).is_some() { nodes } else { nodes * nodes };
