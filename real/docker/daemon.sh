@@ -57,8 +57,14 @@ docker_ready() {
 # Ends the daemon that we started, with the bridge and the rules that a daemon leaves behind.
 daemon_away() {
     [[ -n $our_daemon ]] || return 0
-    kill "$our_daemon" 2>/dev/null && wait "$our_daemon" || true
+    kill "$our_daemon" 2>/dev/null || true
+    # Not `wait`: an earlier run may have started it.
+    for _ in $(seq 100); do
+        kill -0 "$our_daemon" 2>/dev/null || break
+        sleep 0.1
+    done
     our_daemon=""
+    rm -f "$traces/daemon"
     [[ ! -e $traces/docker0 ]] || return 0
     ip link del docker0 2>/dev/null || true
     local tables
@@ -68,6 +74,31 @@ daemon_away() {
     # -P FORWARD ACCEPT, as `iptables -S` prints it.
     read -ra forward <"$traces/forward" && iptables "${forward[@]}" || true
     cat "$traces/ip_forward" >/proc/sys/net/ipv4/ip_forward
+}
+
+# Lets the daemon that we started run on, and notes it for `down`.
+daemon_stays() {
+    [[ -n $our_daemon ]] || return 0
+    echo "$our_daemon" >"$traces/daemon"
+    disown "$our_daemon"
+}
+
+# Ends the daemon that an earlier `up` started, if it is still that one.
+daemon_of_up_away() {
+    traces=$WORK/before
+    [[ -s $traces/daemon ]] || return 0
+    our_daemon=$(<"$traces/daemon")
+    if [[ $(cat "/proc/$our_daemon/comm" 2>/dev/null) == dockerd ]]; then
+        daemon_away
+    fi
+    rm -rf "$traces"
+    our_daemon=""
+}
+
+# Removes keys, configuration and captures of the network.
+keys_away() {
+    rm -rf "${WORK:?}/run" "$WORK/www"
+    rmdir "$WORK" 2>/dev/null || true
 }
 
 # Removes the images that this run made.

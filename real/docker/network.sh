@@ -77,8 +77,6 @@ registered() { [[ $(in_container "$1" cyphonic status --json 2>/dev/null) == *'"
 # up PATTERN METHOD [FRAMING]: with a `firewall` instead of a pattern it does not wait for what cannot pass it.
 up() {
     local pattern=$1 method=$2 framing=${3:-compact} nodes="a b" name
-    [[ $pattern =~ ^([123]|firewall)$ ]] || die "a pattern is 1, 2, 3 or firewall, not $pattern"
-    [[ $method =~ ^(conventional|proposed)$ ]] || die "a method is conventional or proposed, not $method"
     down
     no_collision
     configuration "$pattern" "$method" "$framing"

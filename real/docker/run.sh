@@ -13,7 +13,7 @@
 #   run.sh [OPTION...] firewall [METHOD]    pattern 1 with a firewall before a that lets out DNS and port 443 only
 #   run.sh build                            only make the image
 #   run.sh up PATTERN METHOD                bring up and leave it so:  docker exec cyphonic_a_1 ping b.cyphonic.test
-#   run.sh down                             take down
+#   run.sh down                             take down: containers, networks, keys, and a Docker daemon that `up` started
 #   run.sh tables                           print the tables again
 #
 #   --out FOLDER    where results are appended: table3.csv, table4.csv, narrow.csv  (results/real)
@@ -42,6 +42,25 @@ die() {
     say "FAILED: $*" >&2
     exit 1
 }
+
+# A wrong argument.
+wrong() {
+    say "$1" >&2
+    say "See: $0 help" >&2
+    exit 2
+}
+
+good_pattern() { [[ $1 =~ ^([123]|firewall)$ ]] || wrong "a pattern is 1, 2, 3 or firewall, not \"$1\""; }
+
+good_method() { [[ $1 =~ ^(conventional|proposed)$ ]] || wrong "a method is conventional or proposed, not \"$1\""; }
+
+good_framing() { [[ $1 =~ ^(udp4501|stream|compact)$ ]] || wrong "a framing is udp4501, stream or compact, not \"$1\""; }
+
+# at_most NUMBER ARGUMENT...
+at_most() { (($# - 1 <= $1)) || wrong "too many arguments: ${*:$(($1 + 2))}"; }
+
+# number NAME VALUE: a whole number of the environment.
+number() { [[ $2 =~ ^(0|[1-9][0-9]{0,11})$ ]] || wrong "$1 is a whole number, not \"$2\""; }
 
 usage() {
     sed -n '2,/^set -euo/p' "${BASH_SOURCE[0]}" | sed '$d;s/^# \{0,1\}//'
@@ -97,22 +116,52 @@ while [[ ${1:-} == -* ]]; do
     esac
     shift
 done
-mkdir -p "$WORK"
 
-case ${1:-all} in
+# Arguments are judged before anything is touched.
+number PINGS "$PINGS"
+number PINGS_LOST "$PINGS_LOST"
+number SECONDS_TCP "$SECONDS_TCP"
+number LARGE_BYTES "${LARGE_BYTES:-1000000000}"
+command=${1:-all}
+case $command in
+help | build | down | tables) at_most 1 "$@" ;;
+up)
+    (($# == 3)) || wrong "up takes a pattern and a method: $0 up 2 proposed"
+    good_pattern "$2"
+    good_method "$3"
+    ;;
+firewall)
+    at_most 2 "$@"
+    [[ -z ${2:-} ]] || good_method "$2"
+    ;;
+all | 1 | 2 | 3)
+    at_most 2 "$@"
+    [[ -z ${2:-} ]] || good_framing "$2"
+    ;;
+*) wrong "there is no command or pattern \"$command\"" ;;
+esac
+[[ $command == help ]] || mkdir -p "$WORK"
+
+case $command in
 help) usage ;;
 build)
+    trap daemon_away EXIT
     docker_ready
     build
     ;;
 down)
-    docker_ready
-    down
+    # Without a daemon nothing of ours runs.
+    if docker info >/dev/null 2>&1; then down; fi
+    keys_away
+    daemon_of_up_away
     ;;
 up)
+    trap finish EXIT
     docker_ready
     build
-    up "${2:?pattern}" "${3:?method}"
+    up "$2" "$3"
+    trap - EXIT
+    daemon_stays
     say "up; try  docker exec $(container a) ping b.$ZONE"
     ;;
 tables) tables ;;
@@ -122,7 +171,7 @@ all | 1 | 2 | 3 | firewall)
     docker_ready
     build
     served
-    patterns=${1:-all}
+    patterns=$command
     [[ $patterns != all ]] || patterns="firewall 1 2 3"
     for p in $patterns; do
         if [[ $p == firewall ]]; then
@@ -133,8 +182,7 @@ all | 1 | 2 | 3 | firewall)
             for f in ${2:-udp4501 stream compact}; do measure "$p" "$f"; done
         fi
     done
-    [[ ${1:-all} != all ]] || other_framings
+    [[ $command != all ]] || other_framings
     tables
     ;;
-*) usage 2 ;;
 esac

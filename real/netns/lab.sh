@@ -6,7 +6,9 @@
 #   lab.sh bench [SECONDS]            measure both methods in pattern 1: TCP by iperf3, CPU time of both nodes, echo
 #   lab.sh up PATTERN METHOD          bring up and leave it so: 1, 2 or 3; conventional or proposed
 #   lab.sh exec NS COMMAND...         run something in a namespace: as, nms, trs, a, b, ra, rb, net
-#   lab.sh down                       take down
+#   lab.sh down                       take down: the namespaces, and the lab's folder with its keys
+#
+# Arguments are judged before anything is touched. A wrong one ends it with exit code 2.
 #
 # The network: a bridge in `net` (2001:db8::/64, 192.0.2.0/24) with AS ::2, NMS ::3 and TRS ::4 (IPv4 the same), and
 #   pattern 1: a and b on it with IPv6 only (::5 and ::6)
@@ -15,14 +17,15 @@
 #
 # The NMS chooses routes by Table 1 of the paper; LAB_POLICY=optimal lets it bring nodes behind NATs together directly.
 #
-# Environment: CYPHONIC (the program), LAB (a name, so that labs can stand side by side), LAB_DIR (files and logs),
-# LAB_START (which daemons `up` starts; all of "as nms trs a b" if nothing is said).
+# Environment: CYPHONIC (the program; else the newer one of target/release and target/debug, else the installed one),
+# LAB (a name, so that labs can stand side by side), LAB_DIR (files and logs), LAB_START (which daemons `up` starts; all
+# of "as nms trs a b" if nothing is said).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 LAB=${LAB:-cyl}
 LAB_DIR=${LAB_DIR:-/tmp/cyphonic-lab-$LAB}
-CYPHONIC=${CYPHONIC:-$(command -v cyphonic || echo "$here/../../target/debug/cyphonic")}
+CYPHONIC=${CYPHONIC:-}
 MARKER=CYPHONIC-PLAINTEXT-MARKER
 ZONE=cyphonic.test
 
@@ -36,6 +39,44 @@ say() { printf '%s\n' "$*"; }
 die() {
     say "FAILED: $*" >&2
     exit 1
+}
+
+# A wrong argument.
+wrong() {
+    say "$1" >&2
+    say "See: $0 help" >&2
+    exit 2
+}
+
+good_pattern() { [[ $1 =~ ^[123]$ ]] || wrong "a pattern is 1, 2 or 3, not \"$1\""; }
+
+good_method() { [[ $1 =~ ^(conventional|proposed)$ ]] || wrong "a method is conventional or proposed, not \"$1\""; }
+
+good_seconds() { [[ $1 =~ ^[1-9][0-9]{0,4}$ ]] || wrong "seconds are a whole number from 1, not \"$1\""; }
+
+# at_most NUMBER ARGUMENT...
+at_most() { (($# - 1 <= $1)) || wrong "too many arguments: ${*:$(($1 + 2))}"; }
+
+# What comes from the environment, and the arguments of every command.
+good_environment() {
+    local daemon
+    [[ ${LAB_POLICY:-paper} =~ ^(paper|optimal)$ ]] || wrong "LAB_POLICY is paper or optimal, not \"$LAB_POLICY\""
+    [[ $LAB =~ ^[a-z0-9]{1,16}$ ]] || wrong "LAB is a name of at most 16 small letters and digits, not \"$LAB\""
+    for daemon in ${LAB_START-}; do
+        [[ $daemon =~ ^(as|nms|trs|a|b)$ ]] || wrong "LAB_START names daemons of: as nms trs a b; not \"$daemon\""
+    done
+}
+
+# The program: the one that CYPHONIC names, else the one that was built last, else the installed one.
+program() {
+    local target=${CARGO_TARGET_DIR:-$here/../../target} built
+    [[ -z $CYPHONIC ]] || return 0
+    for built in "$target/release/cyphonic" "$target/debug/cyphonic"; do
+        [[ -x $built && (-z $CYPHONIC || $built -nt $CYPHONIC) ]] && CYPHONIC=$built
+    done
+    CYPHONIC=${CYPHONIC:-$(command -v cyphonic || true)}
+    [[ -n $CYPHONIC ]] || die "there is no program yet: cargo build --release --workspace --bins, or set CYPHONIC"
+    CYPHONIC=$(realpath "$CYPHONIC")
 }
 
 ns() { echo "$LAB-$1"; }
@@ -56,6 +97,15 @@ down() {
         ip netns del "$name" || true
         rm -rf "/etc/netns/$name"
     done
+}
+
+# Removes the lab's folder, with its keys: one that this script made, or an empty one.
+folder_away() {
+    [[ -e $LAB_DIR ]] || return 0
+    if [[ -e $LAB_DIR/.made-by-lab ]]; then
+        find "$LAB_DIR" -mindepth 1 -delete
+    fi
+    rmdir "$LAB_DIR" 2>/dev/null || [[ -z $(ls -A "$LAB_DIR") ]] || die "$LAB_DIR is in use for something else: set LAB_DIR to another folder"
 }
 
 add_ns() {
@@ -144,10 +194,11 @@ network() {
 # Makes certificates, database and configuration.
 files() {
     local method=$1 node
-    rm -rf "$LAB_DIR"
+    folder_away
     mkdir -p "$LAB_DIR"
     chmod 700 "$LAB_DIR"
     cd "$LAB_DIR"
+    touch .made-by-lab
     "$CYPHONIC" ca init --zone "$ZONE" >/dev/null
     "$CYPHONIC" ca issue as.$ZONE nms.$ZONE trs.$ZONE a.$ZONE b.$ZONE >/dev/null
     "$CYPHONIC" device add a.$ZONE b.$ZONE --database cyphonic.db >/dev/null
@@ -214,7 +265,6 @@ registered() { [[ $(status "$1" --json 2>/dev/null) == *'"registered": true'* ]]
 
 up() {
     local pattern=$1 method=$2
-    case $method in conventional | proposed) ;; *) die "a method is conventional or proposed, not $method" ;; esac
     down
     files "$method"
     network "$pattern"
@@ -399,31 +449,51 @@ need() {
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     ((${#missing[@]} == 0)) || die "missing: ${missing[*]} (Debian: apt install iproute2 nftables socat tcpdump iputils-ping iperf3)"
-    [[ $(id -u) == 0 ]] || die "network namespaces need root"
-    [[ -c /dev/net/tun ]] || die "there is no /dev/net/tun"
-    [[ -x $CYPHONIC ]] || die "$CYPHONIC is not there: cargo build -p cyphonic, or set CYPHONIC"
+    [[ $(id -u) == 0 ]] || die "network namespaces need root: sudo $0 ..."
+    [[ -c /dev/net/tun ]] || die "there is no /dev/net/tun: modprobe tun"
+    program
+    [[ -x $CYPHONIC ]] || die "$CYPHONIC is not there, or cannot be run: cargo build --release --workspace --bins, or set CYPHONIC"
 }
 
-case ${1:-help} in
+command=${1:-help}
+shift || true
+good_environment
+case $command in
 check)
+    at_most 2 "$@"
+    [[ -z ${1:-} ]] || good_pattern "$1"
+    [[ -z ${2:-} ]] || good_method "$2"
     need
     trap down EXIT
-    check_all "${2:-}" "${3:-}"
+    check_all "${1:-}" "${2:-}"
     ;;
 bench)
+    at_most 1 "$@"
+    good_seconds "${1:-10}"
     need iperf3
     trap down EXIT
-    bench "${2:-10}"
+    bench "${1:-10}"
     ;;
 up)
+    at_most 2 "$@"
+    (($# == 2)) || wrong "up takes a pattern and a method: $0 up 2 proposed"
+    good_pattern "$1"
+    good_method "$2"
     need
-    up "${2:?pattern}" "${3:?method}"
+    up "$1" "$2"
     say "up: $LAB_DIR; try  $0 exec a ping b.$ZONE"
     ;;
 exec)
-    shift
+    (($# >= 2)) || wrong "exec takes a namespace and a command: $0 exec a ping b.$ZONE"
+    [[ $1 =~ ^(as|nms|trs|a|b|ra|rb|net)$ ]] || wrong "a namespace is one of as, nms, trs, a, b, ra, rb, net; not \"$1\""
+    [[ -e /run/netns/$(ns "$1") ]] || die "there is no lab with \"$1\" in it: $0 up 2 proposed"
     in_ns "$@"
     ;;
-down) down ;;
-*) usage ;;
+down)
+    at_most 0 "$@"
+    down
+    folder_away
+    ;;
+help | -h | --help) usage ;;
+*) wrong "there is no command \"$command\"" ;;
 esac

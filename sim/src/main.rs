@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use cyphonic_scenarios::Engine;
 use cyphonic_sim::error::LabError;
 use cyphonic_sim::lab::experiment::Extent;
@@ -25,6 +25,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// tables beside ours. The same seed gives the same bytes, on every machine and on both engines.
 #[derive(Parser)]
 #[command(
+    name = "cyphonic-lab",
     version,
     after_help = "Exit codes: 0 done · 2 a scenario or an option makes no sense · 3 a run failed, or came out otherwise \
 than it must · 4 results cannot be written or read · 5 results differ from a fresh run, or a simulated run from a real one · \
@@ -52,8 +53,13 @@ enum Command {
         #[arg(long)]
         full: bool,
     },
+    /// Completions for a shell, to be sourced: `source <(cyphonic-lab completions bash)`.
+    Completions {
+        /// For which one.
+        shell: clap_complete::Shell,
+    },
     /// Runs one scenario: every cell of its sweep with every seed. One that says which invariant to `expect` is held
-    /// against all of them, on both engines.
+    /// against all of them, on both engines. With --out it can be stopped: the same command goes on where it was.
     Run {
         /// A scenario file, or the name of a built-in one (see `scenarios`).
         file: String,
@@ -81,6 +87,12 @@ enum Command {
         /// Writes a qlog trace of every QUIC connection.
         #[arg(long)]
         qlog: bool,
+        /// How many runs at once; one for each core if nothing is said.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+        jobs: Option<u16>,
+        /// Replaces results that are in the folder already.
+        #[arg(long)]
+        overwrite: bool,
     },
     /// Reruns what a folder of results holds and demands equal bytes.
     Verify {
@@ -245,8 +257,16 @@ fn main() -> ExitCode {
         }
         Command::Verify { folder, full } => verify::verify(&folder, full, announce),
         Command::Scenarios => list(),
-        Command::Run { file, seed, engine, sets, out, json, sequence, pcap, qlog } => {
-            told(run_file(&RunRequest { file, seeds: seed, engine, sets, out, json, sequence, pcap, qlog }))
+        Command::Run { file, seed: seeds, engine, sets, out, json, sequence, pcap, qlog, jobs, overwrite } => {
+            let jobs = jobs.map(usize::from);
+            let request = RunRequest { file, seeds, engine, sets, out, json, sequence, pcap, qlog, jobs, overwrite };
+            run_file(&request, &mut std::io::stdout()).and_then(|failed| failed.map_or(Ok(String::new()), Err))
+        }
+        Command::Completions { shell } => {
+            // Written at once: the generator panics where its reader is gone.
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "cyphonic-lab", &mut text);
+            Ok(String::from_utf8_lossy(&text).into_owned())
         }
         Command::Matrix { show: Some(kinds), .. } => matrix::show(&kinds),
         Command::Matrix { out, show: None } => told(matrix::matrix(out.as_deref())),

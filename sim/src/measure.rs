@@ -3,6 +3,7 @@
 mod flights;
 mod handover;
 mod setup;
+mod unfinished;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,12 +28,14 @@ use crate::world::Watch;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MeasureError {
     /// A step was not complete when the duration limit came.
-    #[error("step {step} was not complete after {limit_s} s: raise duration_limit_s, or look with --sequence")]
+    #[error("step {step} was not complete after {limit_s} s: {why}")]
     Incomplete {
         /// Its number, from 0.
         step: usize,
         /// The limit, seconds.
         limit_s: u64,
+        /// What it waited for, and what may be in the way.
+        why: String,
     },
     /// `composition` without a packet to take apart.
     #[error("no probe crossed in one packet, so there is nothing to take apart")]
@@ -72,7 +75,8 @@ pub fn rows(scenario: &Scenario, run: &Run, watch: &Watch) -> Result<Vec<Row>, M
     }
     if !run.complete {
         let step = run.steps.iter().position(|s| s.completed.is_none()).unwrap_or(run.steps.len());
-        return Err(MeasureError::Incomplete { step, limit_s: scenario.duration_limit.as_secs() });
+        let why = unfinished::why(scenario, run, step);
+        return Err(MeasureError::Incomplete { step, limit_s: scenario.duration_limit.as_secs(), why });
     }
     match scenario.measure {
         Measure::Outcome => Ok(outcomes(scenario, run).into_iter().map(Row::Outcome).collect()),

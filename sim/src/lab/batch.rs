@@ -1,8 +1,10 @@
 //! Runs every cell and seed of a plan.
 
+use std::io::{IsTerminal, Write as _};
 use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use cyphonic_scenarios::{Cell, Engine, Plan, Row, Table};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -62,24 +64,34 @@ pub fn outcomes(plan: &Plan, options: &Options) -> Result<Vec<Outcome>, LabError
 
 /// Does something with each item, on all cores, with a bar on a terminal; what came of each, in order.
 pub fn each<T: Sync, R: Send>(name: &str, items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let bar = progress(name, items.len() as u64);
+    let progress = Progress::new(name, items.len() as u64, 0);
+    let results = work(items, workers(None), &progress, f);
+    progress.finish();
+    results
+}
+
+/// How many runs to make at once: as many as were asked for, else one for each core.
+pub fn workers(jobs: Option<usize>) -> usize {
+    jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
+}
+
+/// Does something with each item, so many at once; what came of each, in order.
+pub fn work<T: Sync, R: Send>(items: &[T], workers: usize, progress: &Progress, f: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<Option<R>>> = Mutex::new(items.iter().map(|_| None).collect());
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(items.len().max(1));
     std::thread::scope(|scope| {
-        for _ in 0..workers {
+        for _ in 0..workers.min(items.len().max(1)) {
             scope.spawn(|| {
                 while let Some((index, item)) =
                     Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| items.get(i).map(|item| (i, item)))
                 {
                     let result = f(item);
                     results.lock().expect("a worker's panic ends the program")[index] = Some(result);
-                    bar.inc(1);
+                    progress.step();
                 }
             });
         }
     });
-    bar.finish_and_clear();
     let results = results.into_inner().expect("the workers are done");
     results.into_iter().map(|result| result.expect("every item was done")).collect()
 }
@@ -120,11 +132,55 @@ pub fn table(plan: &Plan, outcomes: &[Outcome]) -> Table {
     table
 }
 
-/// A bar on a terminal; nothing anywhere else.
-fn progress(name: &str, length: u64) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{msg:<10} {bar:30} {pos}/{len} runs  {elapsed}").expect("a good template");
-    let bar = ProgressBar::new(length).with_style(style).with_message(name.to_owned());
-    bar.tick();
-    bar
+/// How often progress is told where there is no terminal.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// How far many runs are: a bar on a terminal.
+pub struct Progress {
+    bar: ProgressBar,
+    name: String,
+    /// When a line was written last.
+    told: Option<Mutex<std::time::Instant>>,
+}
+
+impl Progress {
+    /// Of so many runs, some of which were made before.
+    pub fn new(name: &str, length: u64, begun: u64) -> Self {
+        let style =
+            ProgressStyle::with_template("{msg:<10} {bar:30} {pos}/{len} runs  {elapsed}").expect("a good template");
+        let bar = ProgressBar::new(length).with_style(style).with_message(name.to_owned()).with_position(begun);
+        bar.tick();
+        Self { bar, name: name.to_owned(), told: None }
+    }
+
+    /// Where there is no terminal, a line now and then. Without it nothing is said there.
+    #[expect(clippy::disallowed_methods, reason = "how long people wait; no run ever sees it")]
+    #[must_use]
+    pub fn in_words(self) -> Self {
+        let told = (!std::io::stderr().is_terminal()).then(|| Mutex::new(std::time::Instant::now()));
+        Self { told, ..self }
+    }
+
+    /// One more was made.
+    #[expect(clippy::disallowed_methods, reason = "how long people wait; no run ever sees it")]
+    fn step(&self) {
+        self.bar.inc(1);
+        let Some(told) = &self.told else { return };
+        let mut told = told.lock().expect("nothing here panics");
+        if told.elapsed() >= TOLD_EVERY {
+            *told = std::time::Instant::now();
+            let (done, all) = (self.bar.position(), self.bar.length().unwrap_or_default());
+            let _ = writeln!(std::io::stderr(), "{}: {done} of {all} runs", self.name);
+        }
+    }
+
+    /// Prints something above the bar.
+    pub fn above(&self, print: impl FnOnce()) {
+        self.bar.suspend(print);
+    }
+
+    /// All were made.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
 }

@@ -85,14 +85,22 @@ fn read(file: &Path) -> Result<Vec<Entry>, LabError> {
     Entry::read(&text).map_err(|error| told(&error))
 }
 
+/// The driver that was built: beside this program, else by the other profile.
+fn driver() -> Option<PathBuf> {
+    let here = std::env::current_exe().ok()?;
+    let folder = here.parent()?;
+    let others = ["release", "debug"].map(|profile| folder.with_file_name(profile));
+    let folders = std::iter::once(folder.to_owned()).chain(others);
+    folders.map(|folder| folder.join(DRIVER)).find(|path| path.is_file())
+}
+
 /// Runs the scenario on network namespaces.
 fn drive(request: &CompareRequest, seed: u64) -> Result<(Vec<Entry>, Option<LabError>), LabError> {
-    let beside = || Some(std::env::current_exe().ok()?.with_file_name(DRIVER));
-    let program = std::env::var_os("CYPHONIC_NETNS").map(PathBuf::from).or_else(beside);
+    let program = std::env::var_os("CYPHONIC_NETNS").map(PathBuf::from).or_else(driver);
     let program = program.filter(|path| path.is_file()).ok_or_else(|| {
         LabError::Real(format!(
-            "{DRIVER} is not beside this program: build it with `cargo build -p cyphonic`, with --release \
-                               if this is a release build; or set CYPHONIC_NETNS; or give a log with --real"
+            "{DRIVER} was not built yet: `cargo build --release --workspace --bins`; or set CYPHONIC_NETNS to where it \
+             is; or give a log with --real"
         ))
     })?;
     let mut command = Command::new(&program);

@@ -47,6 +47,18 @@ pub fn plain(table: &Table) -> String {
     let text = String::from_utf8_lossy(&csv);
     let mut lines = text.lines();
     let header: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
-    let rows = lines.map(|line| line.split(',').map(str::to_owned).collect()).collect();
-    grid(&header, table.columns.len(), rows).to_string()
+    let rows: Vec<Vec<String>> = lines.map(|line| line.split(',').map(str::to_owned).collect()).collect();
+    let whole = grid(&header, table.columns.len(), rows.clone());
+    let widest = layout::natural_width(&header, &rows);
+    if rows.len() < 2 || layout::width().is_none_or(|width| widest <= usize::from(width)) {
+        return whole.to_string();
+    }
+    // Too wide: what is the same in every row is said once, above.
+    let (same, varied): (Vec<usize>, Vec<usize>) =
+        (0..header.len()).partition(|&at| rows.iter().all(|row| row[at] == rows[0][at]));
+    let above: Vec<String> = same.iter().map(|&at| format!("{} {}", header[at], rows[0][at])).collect();
+    let header: Vec<&str> = varied.iter().map(|&at| header[at]).collect();
+    let text = varied.iter().filter(|&&at| at < table.columns.len()).count();
+    let rows = rows.iter().map(|row| varied.iter().map(|&at| row[at].clone()).collect()).collect();
+    format!("{}\n{}", layout::wrapped("In every row: ", &above), grid(&header, text, rows))
 }

@@ -9,14 +9,33 @@ use super::experiment::{self, Extent};
 use super::matrix;
 use crate::error::LabError;
 
+/// Where the committed results are: all of them have to be there.
+const COMMITTED: &str = "results/sim";
+
 /// Reruns every experiment, those that take long only if asked for; the first difference is the error. Gives the report
-/// to print.
+/// to print. Of a folder other than [`COMMITTED`] it reruns what is there: people keep the part that they need.
 pub fn verify(folder: &Path, is_full: bool, mut announce: impl FnMut(&str)) -> Result<String, LabError> {
     let mut plans = experiment::plans(Extent::Usual)?;
     if is_full {
         plans.extend(experiment::plans(Extent::Full)?);
     }
-    let count = plans.len() + 1;
+    let is_whole = folder == Path::new(COMMITTED);
+    let mut absent: Vec<String> = Vec::new();
+    let mut is_there = |name: &str| {
+        let there = is_whole || folder.join(name).exists();
+        absent.extend((!there).then(|| name.to_owned()));
+        there
+    };
+    plans.retain(|plan| is_there(&format!("{}.csv", plan.name)));
+    let has_matrix = is_there(matrix::FILE);
+    let count = plans.len() + usize::from(has_matrix);
+    if count == 0 {
+        return Err(LabError::Usage(format!(
+            "{} has none of the files that `cyphonic-lab reproduce` writes: {}",
+            folder.display(),
+            absent.join(", ")
+        )));
+    }
     // Before anything runs: a missing or damaged file is told as such, not as a difference, and at once.
     let mut kept = Vec::new();
     for plan in &plans {
@@ -26,7 +45,8 @@ pub fn verify(folder: &Path, is_full: bool, mut announce: impl FnMut(&str)) -> R
         kept.push((file, bytes));
     }
     let file = folder.join(matrix::FILE);
-    let matrix_kept = std::fs::read(&file).map_err(|source| ResultsError::Read { file: file.clone(), source })?;
+    let read = || std::fs::read(&file).map_err(|source| ResultsError::Read { file: file.clone(), source });
+    let matrix_kept = has_matrix.then(read).transpose()?;
     let mut rows = 0;
     for (index, (plan, (file, kept))) in plans.iter().zip(&kept).enumerate() {
         announce(&format!("[{}/{count}] {}", index + 1, plan.title));
@@ -34,11 +54,14 @@ pub fn verify(folder: &Path, is_full: bool, mut announce: impl FnMut(&str)) -> R
         rows += table.lines.len();
         same(file, kept, &table.to_csv())?;
     }
-    announce(&format!("[{count}/{count}] Every kind of site with every other"));
-    let meetings = matrix::meetings()?;
-    rows += meetings.len();
-    same(&file, &matrix_kept, &matrix::csv(&meetings))?;
-    Ok(format!("{count} files, {rows} rows: every byte is as a fresh run gives it.\n"))
+    if let Some(kept) = matrix_kept {
+        announce(&format!("[{count}/{count}] Every kind of site with every other"));
+        let meetings = matrix::meetings()?;
+        rows += meetings.len();
+        same(&file, &kept, &matrix::csv(&meetings))?;
+    }
+    let absent = if absent.is_empty() { String::new() } else { format!("Not there: {}.\n", absent.join(", ")) };
+    Ok(format!("{count} files, {rows} rows: every byte is as a fresh run gives it.\n{absent}"))
 }
 
 fn same(file: &Path, kept: &[u8], fresh: &[u8]) -> Result<(), LabError> {

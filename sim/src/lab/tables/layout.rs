@@ -12,10 +12,40 @@ pub(super) const COLUMNS: [(&str, &str); 3] =
 pub(super) const LEGEND: &str = "conventional: udp4501; proposed: as in the paper, on a QUIC stream (Fig. 12), with NewReno; ours: compact, in QUIC \
                       DATAGRAM\nframes without the CYPHONIC header, without congestion control of QUIC's own.";
 
+/// How many columns of characters people see: what `COLUMNS` says, else the terminal; none where nobody looks.
+pub(super) fn width() -> Option<u16> {
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|&columns| columns > 0);
+    said.or_else(|| terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0))
+}
+
+/// A list in as many lines as it needs.
+pub(super) fn wrapped(begin: &str, list: &[String]) -> String {
+    let most = width().map_or(usize::MAX, usize::from);
+    let (mut text, mut line) = (String::new(), begin.to_owned());
+    for (at, item) in list.iter().enumerate() {
+        let item = format!("{item}{}", if at + 1 < list.len() { ", " } else { "" });
+        if line.len() + item.trim_end().len() > most && !line.trim().is_empty() {
+            text = text + line.trim_end() + "\n";
+            "  ".clone_into(&mut line);
+        }
+        line += &item;
+    }
+    text + line.trim_end()
+}
+
+/// How wide a grid of these is if nothing is wrapped: each cell has a space on both sides.
+pub(super) fn natural_width(header: &[&str], rows: &[Vec<String>]) -> usize {
+    let of = |at: usize| rows.iter().map(|row| row[at].chars().count()).chain([header[at].chars().count()]).max();
+    (0..header.len()).filter_map(of).map(|cell| cell + 2).sum()
+}
+
 /// A grid whose first `text` columns are left-aligned, the others right-aligned.
 pub(in crate::lab) fn grid(header: &[&str], text: usize, rows: Vec<Vec<String>>) -> Grid {
     let mut grid = Grid::new();
     grid.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    if let Some(width) = width() {
+        grid.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    }
     grid.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
     grid.set_header(header);
     for row in rows {

@@ -1,105 +1,37 @@
-//! Runs one file: rows, sequence diagrams, captures.
+//! One run: its rows, its sequence diagram, its captures.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use cyphonic_core::event::Event;
 use cyphonic_core::quic::QlogSink;
-use cyphonic_scenarios::{Document, Engine, Plan, Row, Table, write_whole};
+use cyphonic_scenarios::{Plan, Row, Table, write_whole};
 use serde_json::json;
 
-use super::{batch, tables};
+use super::RunRequest;
 use crate::capture::pcapng::pcapng;
 use crate::dissect::Secrets;
 use crate::error::LabError;
+use crate::lab::batch;
 use crate::measure;
 use crate::net::TapMode;
 use crate::run::{Run, run};
-use crate::soak::campaign;
 use crate::world::{QlogSinks, Watch};
 
-/// What to do with one file.
-#[derive(Clone, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-pub struct RunRequest {
-    /// A path, or the name of a built-in scenario.
-    pub file: String,
-    /// Instead of the file's seeds.
-    pub seeds: Option<RangeInclusive<u64>>,
-    /// Instead of the file's engine.
-    pub engine: Option<Engine>,
-    /// Keys and values to lay over it.
-    pub sets: Vec<(String, String)>,
-    /// Where files go.
-    pub out: Option<PathBuf>,
-    /// Print JSON.
-    pub json: bool,
-    /// Print sequence diagrams.
-    pub sequence: bool,
-    /// Write captures.
-    pub pcap: bool,
-    /// Write qlog traces.
-    pub qlog: bool,
-}
-
-/// Runs the file; gives what to print, and what failed: the other runs are made all the same.
-pub fn run_file(request: &RunRequest) -> Result<(String, Option<LabError>), LabError> {
-    if (request.pcap || request.qlog) && request.out.is_none() {
-        return Err(LabError::Usage("--pcap and --qlog write files: say where with --out DIR".to_owned()));
-    }
-    let plan = Plan::expand(&Document::open(&request.file)?, &request.sets)?;
-    if let Some(out) = &request.out {
-        super::writable(out)?;
-    }
-    let seeds = request.seeds.clone().unwrap_or_else(|| plan.seeds.clone());
-    let mut table = Table::new(&plan);
-    let (mut text, mut list) = (String::new(), Vec::new());
-    let (mut runs, mut failed) = (0, Vec::new());
-    for cell in 0..plan.cells.len() {
-        for seed in seeds.clone() {
-            let done = Single::run(request, &plan, cell, seed)?;
-            runs += 1;
-            match &done.rows {
-                Ok(rows) => rows.iter().for_each(|row| table.push(&plan.cells[cell].labels, seed, row.clone())),
-                Err(error) => failed.push(error.to_string()),
-            }
-            let held = plan.cells[cell].scenario.expect.map(|_| campaign::hold(&plan.cells[cell].scenario, seed));
-            if let Some((sentence, false)) = &held {
-                failed.push(format!("{}: {sentence}", batch::name_of(&plan, &plan.cells[cell], seed)));
-            }
-            done.print(request, &plan, &mut text);
-            if let Some((sentence, _)) = held.filter(|_| !request.json) {
-                let _ = writeln!(text, "  {sentence}");
-            }
-            if request.json {
-                list.push(done.json(&plan));
-            }
-        }
-    }
-    if let Some(out) = &request.out {
-        table.write(&out.join(format!("{}.csv", plan.name)))?;
-    }
-    if request.json {
-        text = format!("{:#}\n", serde_json::Value::Array(list));
-    } else {
-        let _ = writeln!(text, "{}", tables::plain(&table));
-    }
-    let failure = format!("{} of {runs} runs failed:\n  {}", failed.len(), failed.join("\n  "));
-    Ok((text, (!failed.is_empty()).then_some(LabError::Failed(failure))))
-}
-
-struct Single {
+/// What one run showed.
+pub(super) struct Single {
     cell: usize,
     seed: u64,
     run: Run,
-    rows: Result<Vec<Row>, LabError>,
+    /// Its rows, or why there are none.
+    pub(super) rows: Result<Vec<Row>, LabError>,
 }
 
 impl Single {
-    fn run(request: &RunRequest, plan: &Plan, cell: usize, seed: u64) -> Result<Self, LabError> {
+    /// Runs a cell with a seed, and writes its captures and traces.
+    pub(super) fn run(request: &RunRequest, plan: &Plan, cell: usize, seed: u64) -> Result<Self, LabError> {
         let scenario = &plan.cells[cell].scenario;
         let mut watch = measure::watch_for(scenario.measure);
         if watch.tap == TapMode::Off {
@@ -125,10 +57,9 @@ impl Single {
         Ok(Self { cell, seed, run: ran, rows })
     }
 
-    fn print(&self, request: &RunRequest, plan: &Plan, text: &mut String) {
-        if request.json {
-            return;
-        }
+    /// What to print of it.
+    pub(super) fn print(&self, request: &RunRequest, plan: &Plan) -> String {
+        let mut text = String::new();
         let name = batch::name_of(plan, &plan.cells[self.cell], self.seed);
         let _ = writeln!(text, "{name}: {} simulated, wires {}", self.run.ended, self.run.digest());
         if request.sequence {
@@ -145,9 +76,11 @@ impl Single {
         for ((host, reason), count) in &self.run.drops {
             let _ = writeln!(text, "  {host} dropped {count}: {}", reason.name());
         }
+        text
     }
 
-    fn json(&self, plan: &Plan) -> serde_json::Value {
+    /// The same for programs.
+    pub(super) fn json(&self, plan: &Plan) -> serde_json::Value {
         let cell = &plan.cells[self.cell];
         let labels: serde_json::Map<_, _> = cell.labels.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
         let mut table = Table::new(plan);

@@ -1,0 +1,103 @@
+//! The file of results while it is made. Until it is whole it has another name, and a note beside it says how far it
+//! is: the same command goes on there after it was stopped.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use cyphonic_scenarios::{Plan, ResultsError, Table, write_whole};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::LabError;
+
+/// Results on their way.
+pub(super) struct Results {
+    plan_measure: cyphonic_scenarios::Measure,
+    whole: PathBuf,
+    part: PathBuf,
+    note_file: PathBuf,
+    note: Note,
+    file: File,
+}
+
+/// How far a part is.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    /// Of what is run: another scenario, other seeds, another version have other results.
+    of: String,
+    /// Runs whose rows are in the file.
+    runs: u64,
+    /// Bytes that the file has with them.
+    bytes: u64,
+}
+
+impl Results {
+    /// Begins, or goes on where the same command was stopped. Results that are whole already are only replaced where
+    /// that is wanted.
+    pub(super) fn open(
+        folder: &Path,
+        plan: &Plan,
+        seeds: &RangeInclusive<u64>,
+        overwrite: bool,
+    ) -> Result<Self, LabError> {
+        let whole = folder.join(format!("{}.csv", plan.name));
+        if whole.exists() && !overwrite {
+            return Err(LabError::Usage(format!(
+                "{} is there already: choose another folder with --out, or replace it with --overwrite",
+                whole.display()
+            )));
+        }
+        crate::lab::writable(folder)?;
+        let (part, note_file) = (whole.with_extension("csv.part"), whole.with_extension("csv.part.json"));
+        let cells: Vec<_> = plan.cells.iter().map(|cell| (&cell.labels, format!("{:?}", cell.scenario))).collect();
+        let of = format!("{:?}", (env!("CARGO_PKG_VERSION"), seeds, cells));
+        let of = format!("{:016x}", xxh3_64(of.as_bytes()));
+        let before = fs::read(&note_file).ok().and_then(|bytes| serde_json::from_slice::<Note>(&bytes).ok());
+        let note = before.filter(|note| note.of == of && part.metadata().is_ok_and(|part| part.len() >= note.bytes));
+        let failed = |source| ResultsError::Write { folder: folder.to_owned(), file: part.clone(), source };
+        let file = OpenOptions::new().create(true).write(true).truncate(false).open(&part).map_err(failed)?;
+        let begins = note.is_none();
+        let note = note.unwrap_or(Note { of, runs: 0, bytes: 0 });
+        file.set_len(note.bytes).map_err(failed)?;
+        let mut results = Self { plan_measure: plan.measure, whole, part: part.clone(), note_file, note, file };
+        results.file.seek(SeekFrom::End(0)).map_err(failed)?;
+        if begins {
+            results.write(&Table::new(plan).to_csv(), 0)?;
+        }
+        Ok(results)
+    }
+
+    /// Runs whose rows are there.
+    pub(super) fn done(&self) -> u64 {
+        self.note.runs
+    }
+
+    /// Adds rows; `runs` have been made with them.
+    pub(super) fn append(&mut self, rows: &Table, runs: u64) -> Result<(), LabError> {
+        let csv = rows.to_csv();
+        let header = csv.iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        self.write(&csv[header..], runs)
+    }
+
+    fn write(&mut self, bytes: &[u8], runs: u64) -> Result<(), LabError> {
+        let folder = self.part.parent().unwrap_or(Path::new(".")).to_owned();
+        let failed = |source| ResultsError::Write { folder, file: self.part.clone(), source };
+        self.file.write_all(bytes).and_then(|()| self.file.flush()).map_err(failed)?;
+        self.note.bytes += bytes.len() as u64;
+        self.note.runs = runs;
+        let note = serde_json::to_vec(&self.note).expect("numbers and a name");
+        Ok(write_whole(&self.note_file, &note)?)
+    }
+
+    /// All runs were made: the file gets its name. Gives all its rows.
+    pub(super) fn finish(self) -> Result<Table, LabError> {
+        let folder = self.part.parent().unwrap_or(Path::new(".")).to_owned();
+        let failed = |source| ResultsError::Write { folder: folder.clone(), file: self.whole.clone(), source };
+        self.file.sync_all().map_err(failed)?;
+        fs::rename(&self.part, &self.whole).map_err(failed)?;
+        let _ = fs::remove_file(&self.note_file);
+        Ok(Table::read(&self.whole, self.plan_measure)?)
+    }
+}

@@ -1,0 +1,63 @@
+//! What many rows say together: for each cell of the sweep and each time that was measured, how many there are, how
+//! many are missing, the median, and the tail.
+
+use std::collections::BTreeMap;
+
+use cyphonic_scenarios::Table;
+
+use crate::lab::statistics::{quantile, sorted};
+use crate::lab::tables::grid;
+
+/// Fewer rows than this are read faster than their summary.
+const FEWEST: usize = 5;
+
+/// The summary of a table, to stand above its rows; empty if there is nothing to summarise.
+pub(super) fn summary(table: &Table) -> String {
+    let csv = table.to_csv();
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(&csv[..]);
+    let mut records = reader.records().map_while(Result::ok);
+    let Some(header) = records.next() else { return String::new() };
+    // The labels of the cell, then the seed, then what was measured.
+    let labels = table.columns.len();
+    let times: Vec<usize> =
+        (labels + 1..header.len()).filter(|&at| header[at].ends_with("_ms") || &header[at] == "ms").collect();
+    // What tells rows of one cell apart that are not to be pooled.
+    let kinds: Vec<usize> = (labels + 1..header.len()).filter(|&at| matches!(&header[at], "phase" | "step")).collect();
+    let mut samples: BTreeMap<(Vec<String>, usize), (u64, Vec<f64>)> = BTreeMap::new();
+    let mut order = Vec::new();
+    for record in records {
+        let of: Vec<String> = (0..labels).chain(kinds.iter().copied()).map(|at| record[at].to_owned()).collect();
+        for &at in &times {
+            let key = (of.clone(), at);
+            let (missing, sample) = samples.entry(key.clone()).or_insert_with(|| {
+                order.push(key);
+                (0, Vec::new())
+            });
+            match record[at].parse() {
+                Ok(value) => sample.push(value),
+                Err(_) => *missing += 1,
+            }
+        }
+    }
+    let rows: Vec<Vec<String>> = order
+        .into_iter()
+        .filter_map(|key| {
+            let (missing, sample) = &samples[&key];
+            let n = *missing as usize + sample.len();
+            if n < FEWEST || sample.is_empty() {
+                return None;
+            }
+            let sample = sorted(sample);
+            let at = |p| quantile(&sample, p).map(|value| format!("{value:.3}")).unwrap_or_default();
+            let numbers = [n.to_string(), missing.to_string(), at(0.5), at(0.95), at(0.99)];
+            Some(key.0.into_iter().chain([header[key.1].to_owned()]).chain(numbers).collect())
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let names = (0..labels).chain(kinds.iter().copied()).map(|at| header[at].to_owned());
+    let names: Vec<String> = names.chain(["of", "n", "lost", "median", "p95", "p99"].map(str::to_owned)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    format!("{}\n\n", grid(&names, labels + kinds.len() + 1, rows))
+}
