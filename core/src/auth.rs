@@ -198,12 +198,18 @@ impl Auth {
         let device = device.ok_or(ErrorCode::Unauthorized)?;
         let good = match (&request.credential, tcp, &device.password) {
             (Credential::Certificate, ..) => device.certificate_login && names.contains(&device.name),
+            // Nobody's: not even that of a device which was given it.
+            (Credential::Password(password), ..) if password.is_empty() => false,
             (Credential::Password(password), Some(from), Some(hash)) => {
                 if !self.guesses.may(now, from, hash.iterations) {
                     self.dropped(DropReason::TooManyPasswords);
                     return Err(ErrorCode::Unavailable);
                 }
-                hash.verify(password)
+                let right = hash.verify(password);
+                if right {
+                    self.guesses.was_right(now, from);
+                }
+                right
             }
             (Credential::Password(_), ..) => false,
         };

@@ -97,6 +97,9 @@ pub enum TlsError {
     /// The proposed method needs a certificate (paper §4.3).
     #[error("the proposed method needs a certificate")]
     NoIdentity,
+    /// A password has 1 to 1,024 bytes.
+    #[error("a password has 1 to 1,024 bytes")]
+    BadPassword,
     /// The chain is empty.
     #[error("the certificate chain is empty")]
     EmptyChain,

@@ -31,9 +31,13 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
+        Self::with_password("right")
+    }
+
+    fn with_password(password: &str) -> Self {
         let credentials = Credentials::new();
         let store = MemoryStore::default();
-        let password = PasswordHash::new("right", [3; 16], NonZeroU32::new(600_000).unwrap());
+        let password = PasswordHash::new(password, [3; 16], NonZeroU32::new(600_000).unwrap());
         let device = Device { name: name("a"), password: Some(password), certificate_login: false };
         store.put_device(&device).unwrap();
         let config = AuthConfig {
@@ -95,4 +99,21 @@ fn a_guesser_is_refused_unheard_after_a_few_tries_and_keeps_nobody_else_out() {
     assert_eq!(scene.dropped, [DropReason::TooManyPasswords; 20]);
     assert!(matches!(scene.log_in(0, "198.51.100.1", "right"), Message::LoginResponse(_)), "the device itself");
     assert!(matches!(scene.log_in(5, "192.0.2.1", "right"), Message::LoginResponse(_)), "five seconds later");
+}
+
+#[test]
+fn an_empty_password_logs_nobody_in_though_the_device_was_given_it() {
+    let mut scene = Scene::with_password("");
+    assert_eq!(scene.log_in(0, "192.0.2.1", ""), Message::Error(ErrorCode::Unauthorized));
+}
+
+#[test]
+fn a_device_that_logged_in_before_is_served_beside_guessers_at_many_addresses() {
+    let mut scene = Scene::new();
+    assert!(matches!(scene.log_in(0, "198.51.100.1", "right"), Message::LoginResponse(_)));
+    for host in 1..=20 {
+        scene.log_in(10, &format!("192.0.2.{host}"), "wrong");
+    }
+    assert_eq!(scene.log_in(10, "203.0.113.1", "right"), Message::Error(ErrorCode::Unavailable), "a stranger waits");
+    assert!(matches!(scene.log_in(10, "198.51.100.1", "right"), Message::LoginResponse(_)));
 }

@@ -270,8 +270,14 @@ impl Ca {
         let before = before.and_then(|number| Some(u64::from_be_bytes(*number.last_chunk()?)));
         let number = before.map_or(0, |before| before.saturating_add(1)).max(now());
         let list = self.authority.revoke(&serials, number, span).map_err(|error| pki(&error))?;
+        // The names stand before the list, as text (RFC 7468 §2): the list itself has serial numbers only.
+        let mut text = String::new();
+        for Entry { name, time, .. } in revoked {
+            let _ = writeln!(text, "{} {name} {time}", files::REVOKED);
+        }
+        text += &pem::encode(&pem::Pem::new("X509 CRL", list.to_vec()));
         // It follows from `revoked` alone, so no copy of the one before is kept.
-        files::write_derived(&path, &pem::encode(&pem::Pem::new("X509 CRL", list.to_vec())))?;
+        files::write_derived(&path, &text)?;
         Ok(path)
     }
 }
@@ -365,6 +371,23 @@ mod tests {
             );
         }
         assert_eq!(files::civil(Duration::from_secs(1_700_000_000)), "2023-11-14 22:13:20 UTC");
+    }
+
+    #[test]
+    fn a_list_names_those_whose_certificates_it_takes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        init(folder.path(), &name("example")).unwrap();
+        let ca = Ca::open(folder.path()).unwrap();
+        let list = folder.path().join("crl.pem");
+        assert!(files::revoked_names(&list).is_empty());
+        ca.issue(&name("a.example"), 30, false).unwrap();
+        ca.revoke(&name("a.example")).unwrap();
+        let names: Vec<_> = files::revoked_names(&list).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, [name("a.example")]);
+        assert!(
+            files::roots(&folder.path().join("root.pem"), Some(&list), &[]).is_ok(),
+            "the list itself is as before"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A secret is written so that only its owner can read it, and is refused if anyone else can. Nothing here ever puts a
 //! secret into an error or a log.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cyphonic_core::key::Key128;
+use cyphonic_core::message::MAX_PASSWORD;
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::pki;
 use cyphonic_core::tls::{Environment, Identity, Roots, TlsError, is_about_dates};
@@ -110,6 +112,17 @@ fn revoking(roots: &Roots, text: &[u8], crl: &Path, chain: &[CertificateDer<'sta
     let roots = roots.revoking(lists.into_iter().map(|block| block.into_contents().into()));
     standing(&roots, chain).map_err(|error| wrong(&error))?;
     Ok(roots)
+}
+
+/// How a line begins that names a revoked certificate's owner, before the list.
+pub const REVOKED: &str = "revoked:";
+
+/// Whose certificates a list takes back, and since when (seconds since 1970), by the lines before it. Not signed: for
+/// ending more than the list says, never less.
+pub fn revoked_names(crl: &Path) -> BTreeSet<(Fqdn, u64)> {
+    let text = fs::read_to_string(crl).unwrap_or_default();
+    let words = text.lines().filter_map(|line| line.strip_prefix(REVOKED)?.trim().split_once(' '));
+    words.filter_map(|(name, since)| Some((name.parse().ok()?, since.parse().ok()?))).collect()
 }
 
 /// Puts a list that was fetched in the place of the one in the file, if it is good and newer; whether it was.
@@ -401,6 +414,17 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let mut text = Zeroizing::new(String::new());
     file.read_to_string(&mut text).map_err(describe)?;
     Ok(text)
+}
+
+/// As [`read_secret`], for a password: one line of 1 to 1,024 bytes.
+pub fn read_password(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let text = read_secret(path)?;
+    let password = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
+    if (1..=MAX_PASSWORD).contains(&password.len()) {
+        return Ok(password);
+    }
+    let what = format!("{}: a password has 1 to {MAX_PASSWORD} bytes, this one {}", path.display(), password.len());
+    Err(Failure::new(Code::Identity, what, "put one into the file, on one line, here and at `cyphonic device add`"))
 }
 
 /// Whether a file's owner may have it: this user, root, and who owns the folder, because he could have put any file

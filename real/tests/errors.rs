@@ -102,6 +102,23 @@ fn bad_credentials_end_with_4_and_no_key_is_shown() {
 }
 
 #[test]
+fn a_password_that_is_empty_or_too_long_is_refused_where_it_is_read() {
+    let folder = stage();
+    let path = folder.path();
+    let file = path.join("password");
+    for (text, bytes) in [("\n".to_owned(), "this one 0"), ("p".repeat(1_025), "this one 1025")] {
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let add = ["device", "add", "p.cyphonic.test", "--password-file", "password"];
+        refused(&run(path, &add), 4, &["a password has 1 to 1024 bytes", bytes]);
+        let node = ["--name", "p.cyphonic.test", "--method", "conventional", "--login", "password"];
+        let rest = ["--password-file", "password", "--roots", "pki/root.pem", "--as-addresses", "192.0.2.2:443"];
+        let node = [&["node"][..], &node, &rest].concat();
+        refused(&run(path, &node), 4, &["a password has 1 to 1024 bytes", bytes]);
+    }
+}
+
+#[test]
 fn a_taken_port_ends_with_5() {
     let folder = stage();
     let taken = UdpSocket::bind("[::]:0").unwrap();

@@ -89,6 +89,15 @@ fn a_daemon_takes_as_many_descriptors_as_it_may_have() {
 }
 
 #[test]
+fn a_daemon_leaves_no_core_with_keys_in_it() {
+    let service = Service::start(64, 256);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", service.child.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let words: Vec<_> = line.split_whitespace().collect();
+    assert_eq!(words[4..6], ["0", "0"], "{line}");
+}
+
+#[test]
 fn a_task_that_ends_by_itself_ends_the_daemon_with_an_error() {
     let result = cyphonic::run::serve(async {
         cyphonic::tasks::forever("follows the moon", async {});

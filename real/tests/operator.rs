@@ -79,6 +79,12 @@ fn the_quick_start_works_as_it_is_written() {
     for words in ["a.cyphonic.test  registered", "pong from b (198.18.0.", " 0 % lost", " 0% packet loss"] {
         assert!(said.contains(words), "{words:?} in {said}");
     }
+    // Revocation ends access by default: no node here follows a list.
+    let (done, said) = types(&lab, "as", &home, "cyphonic ca revoke b.cyphonic.test");
+    assert!(done, "{said}");
+    let echo = "ping -c 1 -W 1 b.cyphonic.test >/dev/null";
+    let silent = until(5, || (!types(&lab, "a", &folder("a"), echo).0).then_some(()));
+    assert!(silent.is_some(), "it still answers: {}", types(&lab, "a", &folder("a"), "cyphonic status").1);
     // Each service has its own address, and no other's.
     let bound = lab.sh("as", "ss -lnupH; ss -lntpH");
     for address in ["192.0.2.2:443", "192.0.2.3:443", "192.0.2.3:4501", "192.0.2.4:443", "192.0.2.4:4501"] {

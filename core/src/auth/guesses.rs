@@ -5,6 +5,9 @@
 //! source, which gains [`ONE`]. A check takes its iterations out of both. So guesses from one source leave most of the
 //! AS's time to others.
 //!
+//! A source from which a right password came takes from another bucket, of [`KNOWN`] a second, which strangers cannot
+//! empty. So a device that logs in from where it did before is served at once, however many addresses guess.
+//!
 //! A bucket is kept as the instant at which it will be full again.
 
 use std::collections::BTreeMap;
@@ -19,6 +22,10 @@ use crate::timing::auth::{PASSWORDS_SAVED_BY_ALL, PASSWORDS_SAVED_BY_ONE};
 const ALL: u64 = 1_200_000;
 /// Iterations a second for one source: one password of 600,000 every five seconds.
 const ONE: u64 = 120_000;
+/// Iterations a second for all sources from which a right password came: one password of 600,000.
+const KNOWN: u64 = 600_000;
+/// Most of these sources. The one from which no right password came for longest is forgotten first.
+const MOST_KNOWN: usize = 1024;
 /// From this many sources on, those with a full bucket are forgotten.
 const MANY: usize = 1024;
 
@@ -27,6 +34,10 @@ const MANY: usize = 1024;
 pub(super) struct Guesses {
     all: Instant,
     sources: BTreeMap<IpAddr, Instant>,
+    /// As `all`, of the known sources.
+    by_known: Instant,
+    /// From where right passwords came, and when the last one.
+    known: BTreeMap<IpAddr, Instant>,
 }
 
 /// The source of an address, as one subscriber has it: an IPv4 address, or an IPv6 /64 network.
@@ -53,17 +64,23 @@ impl Guesses {
         }
         let source = source(from);
         let own = self.sources.get(&source).copied().unwrap_or_default();
-        let paid = pay(own, now, iterations, ONE, PASSWORDS_SAVED_BY_ONE).zip(pay(
-            self.all,
-            now,
-            iterations,
-            ALL,
-            PASSWORDS_SAVED_BY_ALL,
-        ));
-        let Some((own, all)) = paid else { return false };
+        let Some(own) = pay(own, now, iterations, ONE, PASSWORDS_SAVED_BY_ONE) else { return false };
+        let is_known = self.known.contains_key(&source);
+        let (all, rate) = if is_known { (&mut self.by_known, KNOWN) } else { (&mut self.all, ALL) };
+        let Some(paid) = pay(*all, now, iterations, rate, PASSWORDS_SAVED_BY_ALL) else { return false };
+        *all = paid;
         self.sources.insert(source, own);
-        self.all = all;
         true
+    }
+
+    /// A right password came from there.
+    pub(super) fn was_right(&mut self, now: Instant, from: IpAddr) {
+        self.known.insert(source(from), now);
+        if self.known.len() > MOST_KNOWN
+            && let Some(oldest) = self.known.iter().min_by_key(|(_, at)| **at).map(|(&source, _)| source)
+        {
+            self.known.remove(&oldest);
+        }
     }
 }
 
@@ -106,6 +123,23 @@ mod tests {
             }
         }
         assert_eq!(checked, 4 + 2 * 9);
+    }
+
+    #[test]
+    fn a_device_that_logged_in_before_is_served_at_once_beside_two_hundred_guessers() {
+        let mut guesses = Guesses::default();
+        assert!(guesses.may(at(0), from("198.51.100.7"), REAL));
+        guesses.was_right(at(0), from("198.51.100.7"));
+        for second in 100..110 {
+            let guessed = (0..200).filter(|n| guesses.may(at(second), from(&format!("192.0.2.{n}")), REAL)).count();
+            assert!(guessed <= 4);
+        }
+        assert!(!guesses.may(at(109), from("203.0.113.1"), REAL), "a stranger has to wait");
+        assert!(guesses.may(at(109), from("198.51.100.7"), REAL));
+        for n in 0..2 * MOST_KNOWN as u32 {
+            guesses.was_right(at(200 + u64::from(n)), IpAddr::from((10 << 24 | n).to_be_bytes()));
+        }
+        assert_eq!(guesses.known.len(), MOST_KNOWN);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use zeroize::Zeroizing;
+
 use crate::message::Framing;
 use crate::method::Method;
 use crate::name::Fqdn;
@@ -62,8 +64,8 @@ pub struct Services {
 pub enum Login {
     /// By its certificate.
     Certificate,
-    /// By a password (conventional method only).
-    Password(String),
+    /// By a password of 1 to [`MAX_PASSWORD`](crate::message::MAX_PASSWORD) bytes (conventional method only).
+    Password(Zeroizing<String>),
 }
 
 /// The overlay's addresses and names.

@@ -25,7 +25,7 @@ use crate::event::{DropReason, Failure, Protection};
 use crate::header::{Header, Kind, is_unknown};
 use crate::key::Key128;
 use crate::machine::{Output, StreamId, StreamInput, Tables, Transmit};
-use crate::message::{LoginResponse, Message, RouteDirection};
+use crate::message::{LoginResponse, MAX_PASSWORD, Message, RouteDirection};
 use crate::name::{Fqdn, NodeId, Party, PathId};
 use crate::time::Instant;
 use crate::timers::Timers;
@@ -88,6 +88,11 @@ impl Nms {
 
 impl Conventional {
     pub(super) fn new(config: &NodeConfig, rng: &mut ChaCha20Rng) -> Result<Self, TlsError> {
+        if let Login::Password(password) = &config.login
+            && !(1..=MAX_PASSWORD).contains(&password.len())
+        {
+            return Err(TlsError::BadPassword);
+        }
         let identity = config.identity.as_ref().filter(|_| matches!(config.login, Login::Certificate));
         Ok(Self {
             name: config.name.clone(),

@@ -100,7 +100,7 @@ fn add(path: &Path, args: &AddArgs) -> Result<(), Failure> {
     args.names.iter().try_for_each(|name| names::of_device(name, args.zone.as_ref()))?;
     let store = SqliteStore::open(path, VirtualRange::default())?;
     let fail = |error| store_failure(path, &error);
-    let password = args.password_file.as_deref().map(files::read_secret).transpose()?;
+    let password = args.password_file.as_deref().map(files::read_password).transpose()?;
     for name in &args.names {
         if !args.replace && store.device(NodeId::of(name)).map_err(fail)?.is_some() {
             let remedy = "choose another name, or give --replace";
@@ -110,7 +110,7 @@ fn add(path: &Path, args: &AddArgs) -> Result<(), Failure> {
             Some(text) => {
                 let mut salt = [0; 16];
                 getrandom::fill(&mut salt).map_err(Failure::other)?;
-                Some(PasswordHash::new(text.trim_end_matches(['\r', '\n']), salt, PASSWORD_ITERATIONS))
+                Some(PasswordHash::new(text, salt, PASSWORD_ITERATIONS))
             }
             None => None,
         };

@@ -69,6 +69,7 @@ pub fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, 
 /// What the daemon fails for, or the task or thread that has ended.
 pub fn serve(daemon: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     tasks::watch_panics();
+    privileges::keep_memory_private();
     let result = catch_unwind(AssertUnwindSafe(|| block_on(daemon)));
     match result {
         // What ends later, because the daemon does, is no reason.

@@ -90,7 +90,7 @@ pub(super) fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
     let (roots, crl) = (watched.roots(), watched.crl());
     let (login, identity, trusted, certificate) = if by_password {
         let file = required::<NodeSettings, _>(settings.password_file, "password_file")?;
-        let password = files::read_secret(&file)?.trim_end_matches(['\r', '\n']).to_owned();
+        let password = files::read_password(&file)?;
         (node::Login::Password(password), None, files::roots(roots, crl, &[])?, file)
     } else {
         let certificate = required::<NodeSettings, _>(settings.certificate, "certificate")?;

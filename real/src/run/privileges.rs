@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
 
 use crate::error::{Code, Failure};
@@ -101,6 +102,16 @@ pub(super) async fn give_up(keep: CapabilitySet, later: &[Later]) -> Result<(), 
     }
     tracing::debug!(?keep, "privileges were given up");
     Ok(())
+}
+
+/// Keys and passwords are in memory: no core is dumped, and no other process of this user reads the memory
+/// (`ptrace(2)`, `/proc/PID/mem`).
+pub(super) fn keep_memory_private() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let done = setrlimit(Resource::Core, none).and(set_dumpable_behavior(DumpableBehavior::NotDumpable));
+    if let Err(error) = done {
+        tracing::warn!(%error, "a crash may write keys to the disk: cores cannot be turned off");
+    }
 }
 
 /// Gives up all that this thread has. The daemon's other threads keep what they have.
@@ -212,6 +223,14 @@ mod tests {
             }
         };
         std::thread::spawn(lost).join().unwrap();
+    }
+
+    #[test]
+    fn a_process_whose_memory_is_private_cannot_be_dumped() {
+        keep_memory_private();
+        let now = rustix::process::dumpable_behavior().unwrap();
+        rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).unwrap();
+        assert_eq!(now, DumpableBehavior::NotDumpable);
     }
 
     #[test]

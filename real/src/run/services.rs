@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cyphonic_core::auth::{Auth, AuthConfig};
 use cyphonic_core::event::Event;
@@ -31,7 +32,7 @@ use crate::error::Failure;
 use crate::settings::{AuthSettings, List, NmsSettings, Parsed, Relay, Settings, TrsSettings, required};
 use crate::signup::{self, Desk};
 use crate::store::SqliteStore;
-use crate::{files, net};
+use crate::{files, net, tasks};
 
 /// The NMS's second port: that of STUN (RFC 8489 §18.6), whose work it does.
 const PROBE_PORT: u16 = 3478;
@@ -93,6 +94,28 @@ struct Prepared {
     later: Vec<Later>,
     /// When its certificate ends, and the CA's.
     ends: files::Ends,
+    /// Where removed devices are looked for: at the NMS.
+    evictions: Option<SqliteStore>,
+}
+
+/// How often removed devices are looked for. Their access ends within this time and a little after.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Tells the role of the devices that are removed from now on.
+async fn follow_evictions(store: SqliteStore, tell: mpsc::Sender<ServiceRequest>) {
+    let (store, mut last) = (Arc::new(store), None);
+    loop {
+        let (store, since) = (store.clone(), last);
+        // A store that cannot be read says so in the log, and is asked again.
+        if let Ok(Ok((newest, names))) = tokio::task::spawn_blocking(move || store.evicted_since(since)).await {
+            last = Some(newest);
+            let revoked = ServiceRequest::Command(ServiceCommand::Revoked(names.clone()));
+            if !names.is_empty() && tell.send(revoked).await.is_err() {
+                return;
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 async fn serve<M>(
@@ -106,11 +129,15 @@ async fn serve<M>(
 where
     M: Machine<Command = ServiceCommand>,
 {
-    let Prepared { name, trust, metrics, later, ends } = prepared;
+    let Prepared { name, trust, metrics, later, ends, evictions } = prepared;
     let (sender, requests) = mpsc::channel(16);
     metrics::serve(metrics, sender.clone(), ServiceRequest::Metrics).await?;
     privileges::give_up(privileges::SERVICE, &later).await?;
-    trust.watch(sender, |roots| ServiceRequest::Command(ServiceCommand::Trust(roots)), None)?;
+    if let Some(store) = evictions {
+        tasks::forever("looks for removed devices", follow_evictions(store, sender.clone()));
+    }
+    let revoked: fn(Vec<Fqdn>) -> ServiceRequest = |names| ServiceRequest::Command(ServiceCommand::Revoked(names));
+    trust.watch(sender, |roots| ServiceRequest::Command(ServiceCommand::Trust(roots)), Some(revoked))?;
     expiry::watch(name.clone(), ends);
     let traffic = Traffic::default();
     let shell = Service { role, name: name.clone(), report, traffic, ends, machine: std::marker::PhantomData };
@@ -167,7 +194,7 @@ impl CredentialSettings {
         let later =
             trust.later().into_iter().chain(self.key_log.iter().flat_map(|path| KeptOpen::later(path))).collect();
         let (metrics, ends) = (self.metrics.map(|place| place.0), credentials.ends);
-        let prepared = Prepared { name: name.clone(), trust, metrics, later, ends };
+        let prepared = Prepared { name: name.clone(), trust, metrics, later, ends, evictions: None };
         let config = QuicConfig {
             tls: environment(secrets::listen(self.key_log.as_deref(), false)?.0),
             roots: credentials.roots,
@@ -261,6 +288,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
     };
     let listen = addresses(settings.listen);
     prepared.later.extend(of_database(&database));
+    prepared.evictions = Some(SqliteStore::open(&database, range)?);
     let addresses = match settings.addresses {
         Some(list) => list.0,
         None if listen.iter().any(|address| !address.is_unspecified()) => listen.clone(),

@@ -164,7 +164,7 @@ impl Trust {
     }
 
     /// Tells whenever the files have changed, or a SIGHUP came, and they can be used; and whose certificates were taken
-    /// back, where the list is fetched and somebody wants to know.
+    /// back, if somebody wants to know: at the beginning all, then those that are new.
     pub(super) fn watch<R: Send + 'static>(
         mut self,
         tell: mpsc::Sender<R>,
@@ -178,7 +178,17 @@ impl Trust {
         }
         tasks::forever("reads roots and revoked certificates again", async move {
             let mut said: Option<(String, Instant)> = None;
+            let mut known = BTreeSet::new();
             loop {
+                let names = self.files.crl().map(files::revoked_names).filter(|_| self.files.read.is_some());
+                let names = names.unwrap_or_else(|| known.clone());
+                let new: Vec<_> = names.difference(&known).map(|(name, _)| name.clone()).collect();
+                known = names;
+                if let Some(wrap) = revoked.filter(|_| !new.is_empty())
+                    && tell.send(wrap(new)).await.is_err()
+                {
+                    return;
+                }
                 let forced = tokio::select! {
                     () = tokio::time::sleep(LOOK) => false,
                     _ = hangup.recv() => true,

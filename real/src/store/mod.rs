@@ -25,6 +25,8 @@ use crate::error::{Code, Failure};
 const BUSY: Duration = Duration::from_secs(2);
 /// How long a running role waits. All its packets wait meanwhile, and a node that is refused asks again.
 const BUSY_SERVING: Duration = Duration::from_millis(50);
+/// How many evictions the database remembers. The NMS looks every second.
+const MAX_EVICTIONS: i64 = 10_000;
 /// The shortest time between two log lines about the same failure.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -159,6 +161,20 @@ impl SqliteStore {
         self.write(|transaction| {
             let invitation = is_open(transaction, name, now)?;
             Ok(Evicted { device: remove(transaction, NodeId::of(name), Some(name))?, invitation })
+        })
+    }
+
+    /// The devices that were removed or replaced after the one of this number, and the number of the last one. Without
+    /// a number: only that of the last one.
+    pub fn evicted_since(&self, last: Option<i64>) -> Result<(i64, Vec<Fqdn>), StoreError> {
+        self.read(|connection| {
+            let newest = connection
+                .prepare_cached("SELECT coalesce(max(number), 0) FROM evictions")?
+                .query_row([], |row| row.get(0))?;
+            let Some(last) = last.filter(|last| *last < newest) else { return Ok((newest, Vec::new())) };
+            let mut statement = connection.prepare_cached("SELECT name FROM evictions WHERE number > ?1")?;
+            let names = statement.query_map(params![last], |row| name_of(row, 0))?.collect::<Result<_, _>>()?;
+            Ok((newest, names))
         })
     }
 
@@ -368,7 +384,16 @@ fn remove(transaction: &Transaction<'_>, node: NodeId, name: Option<&Fqdn>) -> r
     let sql = "DELETE FROM invitations WHERE name = ?2 OR name IN (SELECT name FROM devices WHERE node = ?1)";
     transaction.execute(sql, params![node.0, name.map(Fqdn::as_str)])?;
     transaction.execute("DELETE FROM common_keys WHERE node = ?1", params![node.0])?;
+    note_eviction(transaction, node)?;
     Ok(transaction.execute("DELETE FROM devices WHERE node = ?1", params![node.0])? > 0)
+}
+
+/// Leaves word for the NMS that a device, if there is one, will be no more.
+fn note_eviction(transaction: &Transaction<'_>, node: NodeId) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO evictions (name) SELECT name FROM devices WHERE node = ?1";
+    transaction.execute(sql, params![node.0])?;
+    let sql = "DELETE FROM evictions WHERE number <= (SELECT max(number) FROM evictions) - ?1";
+    transaction.execute(sql, params![MAX_EVICTIONS]).map(drop)
 }
 
 fn device_of(row: &Row<'_>) -> rusqlite::Result<Device> {
@@ -409,6 +434,7 @@ impl Store for SqliteStore {
     fn put_device(&self, device: &Device) -> Result<(), StoreError> {
         let password = device.password.as_ref();
         self.write(|transaction| {
+            note_eviction(transaction, NodeId::of(&device.name))?;
             transaction.execute(
                 "INSERT OR REPLACE INTO devices (node, name, iterations, salt, hash, certificate)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

@@ -39,6 +39,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     -- is not known outlives none.
     ALTER TABLE invitations ADD COLUMN made INTEGER NOT NULL DEFAULT 0;
 ",
+    "
+    -- Devices that were removed, or replaced by others of their names: the NMS looks here and ends their access.
+    CREATE TABLE evictions (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL) STRICT;
+",
 ];
 
 pub(super) enum SchemaError {

@@ -240,3 +240,19 @@ fn a_database_from_the_future_is_left_alone() {
     let failure = SqliteStore::open(&path, VirtualRange::default()).unwrap_err();
     assert!(failure.to_string().contains("version 99"), "{failure}");
 }
+
+#[test]
+fn a_device_that_was_removed_or_replaced_is_told_once_to_who_looks_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("db"), VirtualRange::default()).unwrap();
+    let device = |name: &str| Device { name: name.parse().unwrap(), password: None, certificate_login: true };
+    store.put_device(&device("a.example")).unwrap();
+    let (first, _) = store.evicted_since(None).unwrap();
+    assert_eq!(store.evicted_since(Some(first)).unwrap(), (first, Vec::new()), "a new device evicts nobody");
+    store.put_device(&device("a.example")).unwrap();
+    store.remove_device(NodeId::of(&device("b.example").name)).unwrap();
+    store.remove_device(NodeId::of(&device("a.example").name)).unwrap();
+    let (last, names) = store.evicted_since(Some(first)).unwrap();
+    assert_eq!(names, [device("a.example").name, device("a.example").name]);
+    assert_eq!(store.evicted_since(Some(last)).unwrap().1, []);
+}

@@ -193,7 +193,7 @@ impl<'a> Cast<'a> {
         };
         let login = match scenario.login {
             LoginWay::Certificate => Login::Certificate,
-            LoginWay::Password => Login::Password(password(self.seed, name)),
+            LoginWay::Password => Login::Password(password(self.seed, name).into()),
         };
         let config = NodeConfig {
             name: name.clone(),

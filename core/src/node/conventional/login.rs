@@ -1,5 +1,7 @@
 //! Login over TLS over TCP (paper Fig. 2).
 
+use zeroize::Zeroizing;
+
 use super::Conventional;
 use crate::conventional::login::TlsChannel;
 use crate::event::{DropReason, Failure, Protection};
@@ -78,10 +80,10 @@ impl Conventional {
             session.requested = true;
             let credential = match &self.login {
                 Login::Certificate => Credential::Certificate,
-                Login::Password(password) => Credential::Password(password.clone()),
+                Login::Password(password) => Credential::Password(password.to_string()),
             };
             let request = Message::LoginRequest(LoginRequest { device: id, credential });
-            let mut frame = request.to_bytes(session.transaction, Flags(0), 0, 0, id.0);
+            let mut frame = Zeroizing::new(request.to_bytes(session.transaction, Flags(0), 0, 0, id.0));
             self.versions.towards(None).stamp(&mut frame);
             session.channel.send(&frame);
             self.out.push_back(CarriageOutput::handshake(me.clone(), Party::As, "TCP+TLS handshake"));
