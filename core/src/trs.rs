@@ -27,7 +27,7 @@ use crate::event::{DropReason, Event, Protection, Signal};
 use crate::key::Key128;
 use crate::machine::{Input, Machine, Output, ServiceCommand, Tables, Transmit};
 use crate::message::{Message, RelayMode};
-use crate::name::Party;
+use crate::name::{NodeId, Party};
 use crate::probe::is_not_quic;
 use crate::quic::QuicConfig;
 use crate::store::Store;
@@ -71,6 +71,7 @@ impl Trs {
         config.quic.options.remembers = true;
         let mut rng = ChaCha20Rng::from_seed(config.seed);
         let name = config.quic.identity.name.clone();
+        config.quic.tls.log_service_key(NodeId::of(&name), &config.service_key);
         let clock = config.quic.tls.clock.clone();
         let versions = config.quic.options.versions;
         Ok(Self {

@@ -81,7 +81,8 @@ enum Command {
         /// Prints the sequence of signaling messages.
         #[arg(long)]
         sequence: bool,
-        /// Writes a pcapng capture of every wire, with the secrets that decrypt it, for Wireshark.
+        /// Writes a pcapng capture of every wire, with the secrets that decrypt it, for Wireshark, and beside it a key
+        /// log for the dissector core/wireshark/cyphonic.lua.
         #[arg(long)]
         pcap: bool,
         /// Writes a qlog trace of every QUIC connection.

@@ -6,6 +6,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use cyphonic_sim::lab::experiment::{self, Extent};
+use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
+use pcap_file::pcapng::{Block, PcapNgReader};
 use tempfile::TempDir;
 
 /// What an experiment is called, by the name of its results.
@@ -193,7 +195,7 @@ fn captures_traces_and_rows_are_written_whole() {
     let qlogs: Vec<_> =
         names.iter().filter(|name| name.rsplit_once('.').is_some_and(|(_, kind)| kind == "qlog")).collect();
     assert!(qlogs.len() >= 6, "two ends of at least three connections: {names:?}");
-    assert_eq!(names.len(), qlogs.len() + 2, "{names:?}");
+    assert_eq!(names.len(), qlogs.len() + 3, "beside them rows, capture and key log: {names:?}");
     assert!(qlogs.iter().all(|name| fs::read_to_string(out.join(name)).unwrap().ends_with("}\n")));
 
     let capture = fs::read(out.join("table4-0-seed1.pcapng")).unwrap();
@@ -204,6 +206,24 @@ fn captures_traces_and_rows_are_written_whole() {
     assert_eq!(csv.lines().next(), Some("framing,seed,probe,rtt_ms"));
     assert_eq!(csv.lines().count(), 3);
     assert_eq!(wires(&printed), wires(&prints(&SMALL)), "watching changes nothing");
+}
+
+#[test]
+fn a_capture_has_the_packets_that_a_measurement_looked_at() {
+    let out = folder();
+    prints(&["run", "table3", "--set", "framing=compact", "--pcap", "--out", utf8(out.path())]);
+    let file = fs::read(out.path().join("table3-0-seed1.pcapng")).unwrap();
+    let mut reader = PcapNgReader::new(&file[..]).unwrap();
+    let mut packets = Vec::new();
+    while let Some(block) = reader.next_block() {
+        if let Block::EnhancedPacket(packet) = block.unwrap() {
+            packets.push(packet.interface_id);
+        }
+    }
+    let is_alices =
+        |option: &_| matches!(option, InterfaceDescriptionOption::IfName(name) if name.starts_with("alice:"));
+    let alices = reader.interfaces().iter().position(|wire| wire.options.iter().any(is_alices)).unwrap();
+    assert!(packets.iter().filter(|&&wire| wire as usize == alices).count() > 10, "wire {alices} in {packets:?}");
 }
 
 #[test]

@@ -6,8 +6,11 @@
 //! MK wraps EK (wrap)                                          ReplayWindow ◀── sequence┘
 //! ```
 //!
+//! Where the operator asked for a key log, these keys are in it: see the module `key_log`.
+//!
 //! [`login`] carries Login Request and Response; everything after it goes through [`seal`].
 
+mod key_log;
 pub mod keys;
 pub mod login;
 pub mod replay;

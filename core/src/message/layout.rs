@@ -1,4 +1,5 @@
-//! The layout of every message as text: the tables in `PROTOCOL.md`, which a test holds equal to these.
+//! The layout of every message as text: the tables in `PROTOCOL.md` and in `wireshark/cyphonic.lua`,
+//! which a test holds equal to these.
 
 use std::fmt::Write;
 

@@ -217,13 +217,18 @@ fn between<'a>(text: &'a str, mark: &str) -> &'a str {
 }
 
 #[test]
-fn the_layout_in_protocol_md_is_what_the_table_says() {
-    let written = between(include_str!("../../PROTOCOL.md"), "layout");
+fn the_layout_in_protocol_md_and_in_the_dissector_is_what_the_table_says() {
+    let files = [
+        ("PROTOCOL.md", include_str!("../../PROTOCOL.md")),
+        ("wireshark/cyphonic.lua", include_str!("../../wireshark/cyphonic.lua")),
+    ];
     let expected = layout();
-    assert!(
-        written.trim() == expected.trim(),
-        "PROTOCOL.md, between the marks of the layout, has to be:\n\n{expected}"
-    );
+    for (file, text) in files {
+        assert!(
+            between(text, "layout").trim() == expected.trim(),
+            "{file}, between the marks of the layout, has to be:\n\n{expected}"
+        );
+    }
 }
 
 #[test]

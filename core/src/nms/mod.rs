@@ -126,6 +126,9 @@ impl Nms {
         let versions = config.quic.options.versions;
         let trs_session = |r: &RelayConfig| SealedSession::new(&r.service_key, Direction::FromInitiator);
         let mut trs = config.relay.as_ref().map(|r| trs_session(r).speaking(versions));
+        if let Some(relay) = &config.relay {
+            config.quic.tls.log_service_key(NodeId::of(&relay.name), &relay.service_key);
+        }
         if let Some(session) = &mut trs {
             // The service key stays the same over restarts. A random start makes it unlikely that a sequence number,
             // and so a nonce, is used again.

@@ -187,6 +187,7 @@ impl Carriage for Conventional {
         if self.places.first(&login.nms).is_none() {
             return self.out.push_back(CarriageOutput::NmsLost(Failure::NoAddress));
         }
+        self.env.log_common_key(self.id, key);
         // One count of requests for the life of a common key: it must not start again.
         if self.nms.is_none() {
             let requests = Session::new(key, Direction::FromInitiator).speaking(self.versions);
@@ -205,6 +206,9 @@ impl Carriage for Conventional {
     fn send_nms(&mut self, _now: Instant, transaction: u32, count: u8, message: Message) {
         let Some(nms) = &mut self.nms else { return };
         let Some((local, remote)) = self.places.first(&nms.addresses) else { return };
+        if let (Message::RegistrationRequest(request), 0) = (&message, count) {
+            self.env.log_registration(self.id, &nms.common, request.epoch);
+        }
         let Some(session) = nms.session_for(&message) else { return };
         let Some(datagram) = session.seal(transaction, count, self.id.0, &message) else {
             // Every number was used: another registration has other keys.

@@ -130,8 +130,8 @@ impl Node {
         let places = Places::new(&config);
         let reliable = carriage.is_reliable();
         Ok(Self {
-            cloud: Cloud::new(config.addresses, config.port, reliable, config.tls.clock),
-            survey: Survey::new(&config.name, reliable, fork(&mut rng)),
+            cloud: Cloud::new(config.addresses, config.port, reliable, config.tls.clock.clone()),
+            survey: Survey::new(&config.name, config.tls, reliable, fork(&mut rng)),
             routes: Routes::new(config.name.clone(), config.overlay.clone(), reliable),
             reports: Reports::new(reliable),
             inner: Inner::new(config.name, config.overlay),

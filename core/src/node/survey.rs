@@ -38,6 +38,7 @@ use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::node::{PROBE_REFRESH, PROBE_RETRY, PROBE_TRIES, REPORT_RETRY, REPORT_TRIES, SURVEY_LENGTH};
 use crate::timing::{Due, Timer};
+use crate::tls::Environment;
 
 /// Fresh ports are drawn from here on (RFC 6335 §6).
 const FIRST_PORT: u16 = 49152;
@@ -71,6 +72,8 @@ pub(super) enum SurveyOutput {
 /// See the [module](self).
 pub(super) struct Survey {
     id: NodeId,
+    /// Where the survey key is logged, if the operator asked for it.
+    env: Environment,
     /// Whether messages to the NMS arrive without being sent again.
     reliable: bool,
     rng: ChaCha20Rng,
@@ -172,8 +175,8 @@ impl Part for Survey {
 
 impl Survey {
     /// Waits for a registration. `reliable`: messages to the NMS arrive without being sent again.
-    pub(super) fn new(name: &Fqdn, reliable: bool, rng: ChaCha20Rng) -> Self {
-        Self { id: NodeId::of(name), reliable, rng, run: None }
+    pub(super) fn new(name: &Fqdn, env: Environment, reliable: bool, rng: ChaCha20Rng) -> Self {
+        Self { id: NodeId::of(name), env, reliable, rng, run: None }
     }
 
     /// The TRS's addresses, if the plan names one.
@@ -294,6 +297,7 @@ impl Survey {
     ) {
         self.run = None;
         let Some(plan) = plan else { return };
+        self.env.log_survey_key(self.id, &plan.key);
         let families = [false, true].into_iter().filter_map(|v4| self.family(v4, &places, nms, &plan)).collect();
         self.run = Some(Run {
             session: Session::new(&plan.key, Direction::FromInitiator),

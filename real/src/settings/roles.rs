@@ -32,7 +32,8 @@ macro_rules! settings {
                 zone: Parsed<Fqdn> = "\"cyphonic.test\"",
                 /// The QUIC application protocol. Default: "h3".
                 alpn: String = "\"h3\"",
-                /// Write TLS secrets to this file, so that a capture can be decrypted. For tests only. Optional.
+                /// Write TLS secrets and the keys of the conventional method to this file, so that a capture can be
+                /// decrypted. For tests only. Optional.
                 key_log: PathBuf = "\"secrets.log\"",
                 /// Write every signaling message (name, length, never a secret), registration and tunnel to this file,
                 /// one JSON object a line. Optional.

@@ -97,6 +97,14 @@ impl Tap {
         TapSummary { packets, bytes, digest: digest.to_be_bytes() }
     }
 
+    /// The packets kept since the last [`Self::take`]; they stay here.
+    pub(super) fn kept(&self) -> &[Tapped] {
+        match self {
+            Self::On(tap) => tap.kept.as_deref().unwrap_or_default(),
+            Self::Off => &[],
+        }
+    }
+
     /// The packets kept since the last call, in the order in which they were sent.
     pub(super) fn take(&mut self) -> Vec<Tapped> {
         match self {

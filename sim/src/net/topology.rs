@@ -244,6 +244,16 @@ impl Network {
         self.with_lane(direction, |lane| lane.wire.take_tapped())
     }
 
+    /// How many packets the tap of a direction keeps now.
+    pub fn tapped_len(&self, direction: Direction) -> usize {
+        self.with_lane(direction, |lane| lane.wire.tapped().len())
+    }
+
+    /// Copies of the packets that the tap of a direction keeps, from this one on: the tap keeps them.
+    pub fn tapped_from(&self, direction: Direction, first: usize) -> Vec<Tapped> {
+        self.with_lane(direction, |lane| lane.wire.tapped().get(first..).unwrap_or_default().to_vec())
+    }
+
     /// As [`Self::take_tapped`], of every direction.
     pub fn take_all_tapped(&self) -> BTreeMap<Direction, Vec<Tapped>> {
         self.directions().map(|direction| (direction, self.take_tapped(direction))).collect()

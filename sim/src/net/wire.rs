@@ -75,6 +75,10 @@ impl Wire {
         self.tap.summary()
     }
 
+    pub(super) fn tapped(&self) -> &[Tapped] {
+        self.tap.kept()
+    }
+
     pub(super) fn take_tapped(&mut self) -> Vec<Tapped> {
         self.tap.take()
     }

@@ -56,6 +56,8 @@ pub(super) struct Prober {
     /// What is tried after the halving.
     beyond: Option<Range<usize>>,
     outer: Vec<u8>,
+    /// How many packets the sender's taps had before the probe, by wire. They stay there: they belong to the capture.
+    before: Vec<usize>,
     stage: ProbeStage,
 }
 
@@ -89,6 +91,7 @@ impl Prober {
             fails,
             beyond: None,
             outer: Vec::new(),
+            before: Vec::new(),
             stage: ProbeStage::Idle,
         }
     }
@@ -150,7 +153,8 @@ impl Prober {
 
     fn probe(&mut self, world: &mut World, size: usize) {
         // What was on the wire before this probe is not its doing.
-        world.sent(&world.nodes[self.pair.from]);
+        let network = world.network();
+        self.before = world.nodes[self.pair.from].wires.iter().map(|&wire| network.tapped_len(wire)).collect();
         let headers = if self.pair.family == Family::Ipv6 { HEADERS_V6 } else { HEADERS_V4 };
         let flow =
             Flow { count: PROBES, interval: Duration::from_millis(1), payload: size - headers, end: FlowEnd::Sink };
@@ -160,10 +164,12 @@ impl Prober {
 
     /// A packet of the underlay that carried a whole probe of this size, and nothing else.
     fn whole(&mut self, world: &World, size: usize) -> Option<Vec<u8>> {
-        let sent = world.sent(&world.nodes[self.pair.from]);
+        let network = world.network();
+        let wires = world.nodes[self.pair.from].wires.iter().zip(&self.before);
+        let sent = wires.flat_map(|(&wire, &before)| network.tapped_from(wire, before));
         let opener = self.opener.get_or_insert_with(|| Opener::new(&self.secrets));
         let inner_v6 = self.pair.family == Family::Ipv6;
-        sent.into_iter().map(|tapped| tapped.packet).find(|packet| {
+        sent.map(|tapped| tapped.packet).find(|packet| {
             compose(packet, opener, self.framing, inner_v6).is_some_and(|found| {
                 let inner = found.bytes(Field::VirtualIpHeader) + found.bytes(Field::IpPayload);
                 found.other_frames == 0 && inner as usize == size

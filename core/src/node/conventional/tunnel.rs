@@ -258,6 +258,11 @@ impl Conventional {
             rtt: RoundTrip::default(),
             stage,
         };
+        let paths = [tunnel.inbound, tunnel.outbound];
+        self.env.log_tunnel_key(paths, &keys.tunnel);
+        if let Stage::Dialing { end_key, .. } = &tunnel.stage {
+            self.env.log_end_key(paths, end_key);
+        }
         self.by_path.insert((tunnel.inbound, id));
         self.timers.set(id, Some(tunnel.next_timer().at));
         self.tunnels.insert(id, tunnel);
@@ -389,6 +394,7 @@ impl Conventional {
         self.send_control(id, if first { 0 } else { count.max(1) }, &Message::TunnelResponse);
         if first {
             let Some(tunnel) = self.tunnels.get(&id) else { return };
+            self.env.log_end_key([tunnel.inbound, tunnel.outbound], &end_key);
             let data = Session::new(&end_key, tunnel.ours()).speaking(self.versions);
             self.up(now, id, data);
         }

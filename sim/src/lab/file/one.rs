@@ -51,6 +51,8 @@ impl Single {
             let watch = Watch { tap: TapMode::Keep, secrets: Some(secrets.clone()), ..Watch::default() };
             let kept = run(scenario, seed, request.engine.unwrap_or(scenario.engine), &watch);
             write_whole(&out.join(format!("{stem}.pcapng")), &capture(plan, &stem, &kept, &secrets))?;
+            // Wireshark gives Lua no secrets out of the capture: the dissector of the conventional method reads a file.
+            write_whole(&out.join(format!("{stem}.keys")), secrets.to_sslkeylog().as_bytes())?;
         }
         let ran = run(scenario, seed, request.engine.unwrap_or(scenario.engine), &watch);
         let rows = batch::rows(plan, &plan.cells[cell], seed, &ran, &watch);
