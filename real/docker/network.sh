@@ -20,7 +20,7 @@ configuration() {
         printf 'certificate = "pki/%s.pem"\nkey = "pki/%s.key"\nroots = "pki/root.pem"\n' "$name.$ZONE" "$name.$ZONE" >&3
         case $name in
         as) printf 'database = "cyphonic.db"\nnms = ["[2001:db8::3]:443", "203.0.113.3:443"]\n' >&3 ;;
-        nms) printf 'database = "cyphonic.db"\ntrs = ["[2001:db8::4]:443", "203.0.113.4:443"]\nservice-key = "pki/service.key"\n' >&3 ;;
+        nms) printf 'policy = "paper"\ndatabase = "cyphonic.db"\ntrs = ["[2001:db8::4]:443", "203.0.113.4:443"]\nservice-key = "pki/service.key"\n' >&3 ;;
         trs) printf 'service-key = "pki/service.key"\n' >&3 ;;
         *)
             printf 'name = "%s"\nmethod = "%s"\ndns = "resolv-conf"\n' "$name.$ZONE" "$method" >&3

@@ -18,8 +18,10 @@ use cyphonic_core::pki;
 use cyphonic_core::tls::{Environment, Identity, Roots, TlsError, is_about_dates};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, RootCertStore};
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, InconsistentKeys, RootCertStore};
 use zeroize::Zeroizing;
 
 use crate::drive::{Wall, since_epoch};
@@ -77,6 +79,7 @@ pub fn credentials(
     let anchors = certificates(roots)?;
     let own = verify(name, &chain, &anchors, certificate, roots)?;
     let key_der = private_key(key)?;
+    fits(&chain, &key_der, certificate, key)?;
     let identity = Identity::new(name.clone(), chain, key_der).map_err(|e| bad_identity(&e, certificate))?;
     let roots = self::roots(roots, crl, &identity.chain)?;
     if let Some(Standing::Revoked) = standing(&roots, &identity.chain)? {
@@ -85,6 +88,22 @@ pub fn credentials(
     }
     let authority = Ends::of(&identity.chain).and_then(|ends| ends.authority);
     Ok(Credentials { identity, roots, ends: Ends { own, authority } })
+}
+
+/// Refuses a key that is another certificate's: no handshake would end well, and none would say why.
+fn fits(chain: &[CertificateDer<'static>], key_der: &[u8], certificate: &Path, key: &Path) -> Result<(), Failure> {
+    // A key of a kind that is not known is told where it is used.
+    let signing = PrivateKeyDer::try_from(key_der).ok().and_then(|key| ring::sign::any_supported_type(&key).ok());
+    let Some(signing) = signing else { return Ok(()) };
+    let pair = CertifiedKey::new(chain.to_vec(), signing);
+    match pair.keys_match() {
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            let what = format!("{}: is not the key of {}", key.display(), certificate.display());
+            let remedy = "certificate and key must be one pair, as `cyphonic ca issue` writes them";
+            Err(Failure::new(Code::Identity, what, remedy))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads the certificates of the CA, and the list of what it revoked. A list that says nothing of a certificate of our

@@ -374,13 +374,35 @@ fn commands_that_only_look_or_take_away_make_no_database() {
 }
 
 #[test]
-fn every_example_can_be_read_by_check_and_completions_come_for_every_shell() {
+fn check_checks_examples_and_their_certificates_and_completions_come_for_every_shell() {
     let folder = tempfile::tempdir().unwrap();
-    for role in ["as", "nms", "trs", "node"] {
+    let names = ["as", "nms", "trs", "a"].map(|name| format!("{name}.cyphonic.test"));
+    fine(folder.path(), &["ca", "init"]);
+    fine(folder.path(), &["ca", "issue", &names[0], &names[1], &names[2], &names[3]]);
+    for (role, name) in ["as", "nms", "trs", "node"].into_iter().zip(&names) {
         let example = fine(folder.path(), &["config", "example", role]);
         fs::write(folder.path().join("example.toml"), example).unwrap();
-        fine(folder.path(), &["config", "check", role, "example.toml"]);
+        let check = ["config", "check", role, "example.toml"];
+        let [certificate, key] = ["pem", "key"].map(|end| format!("{name}.{end}"));
+        refused(&run(folder.path(), &check), 4, &[&certificate]);
+        for file in ["root.pem", &certificate, &key] {
+            fs::copy(folder.path().join("pki").join(file), folder.path().join(file)).unwrap();
+        }
+        fine(folder.path(), &check);
+        // The key of another certificate.
+        let other = names.iter().find(|other| *other != name).unwrap();
+        fs::copy(folder.path().join(format!("pki/{other}.key")), folder.path().join(&key)).unwrap();
+        refused(&run(folder.path(), &check), 4, &[&format!("{key}: is not the key of {certificate}")]);
     }
+    // A default that is new is named.
+    let files = "certificate = \"pki/nms.cyphonic.test.pem\"\nkey = \"pki/nms.cyphonic.test.key\"\n";
+    let nms = format!("{files}roots = \"pki/root.pem\"\ndatabase = \"cyphonic.db\"\n");
+    fs::write(folder.path().join("nms.toml"), nms).unwrap();
+    assert!(fine(folder.path(), &["config", "check", "nms", "nms.toml"]).contains("\"optimal\""));
+    // The remedy for what is there and cannot be read writes over nothing.
+    let ended = run(folder.path(), &["config", "check", "nms", "pki"]);
+    refused(&ended, 3, &["pki: cannot be read"]);
+    assert!(!ended.err.contains("config example"), "{}", ended.err);
     // What a role does not start without has to be in the file.
     fs::write(folder.path().join("short.toml"), "roots = \"root.pem\"\n").unwrap();
     for (role, key) in [("as", "certificate"), ("nms", "certificate"), ("trs", "certificate"), ("node", "name")] {

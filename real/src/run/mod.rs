@@ -115,11 +115,11 @@ fn environment(key_log: Option<Arc<dyn KeyLog>>) -> Environment {
     Environment { provider: Arc::new(rustls::crypto::ring::default_provider()), clock: Arc::new(Wall), key_log }
 }
 
-fn zone(zone: Option<Parsed<Fqdn>>) -> Fqdn {
+pub(crate) fn zone(zone: Option<Parsed<Fqdn>>) -> Fqdn {
     zone.map_or_else(|| ZONE.parse().expect("a name"), |zone| zone.0)
 }
 
-fn named(name: Option<Parsed<Fqdn>>, service: &str, zone: &Fqdn) -> Result<Fqdn, Failure> {
+pub(crate) fn named(name: Option<Parsed<Fqdn>>, service: &str, zone: &Fqdn) -> Result<Fqdn, Failure> {
     match name {
         Some(name) => Ok(name.0),
         None => format!("{service}.{zone}").parse().map_err(Failure::other),

@@ -296,7 +296,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
     };
     let (port, conventional_port) =
         (settings.port.unwrap_or(PORT), settings.conventional_port.unwrap_or(CONVENTIONAL_PORT));
-    let policy = settings.policy.map_or(Policy::Paper, Policy::from);
+    let policy = settings.policy.map_or(Policy::Optimal, Policy::from);
     let probe_port = settings.probe_port.unwrap_or(PROBE_PORT);
     let config = NmsConfig {
         quic,

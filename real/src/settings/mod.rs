@@ -77,8 +77,18 @@ pub trait Settings: Sized + DeserializeOwned {
 
 fn read<S: Settings>(path: &Path) -> Result<S, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        let remedy = format!("`cyphonic config example {} > {}` writes one to begin with", S::ROLE, path.display());
-        Failure::new(Code::Config, format!("{}: cannot be read: {error}", path.display()), remedy)
+        let what = format!("{}: cannot be read: {error}", path.display());
+        // Only what is not there may be written: a file that lacks a permission is somebody's configuration.
+        let remedy = match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                format!("`cyphonic config example {} > {}` writes one to begin with", S::ROLE, path.display())
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                format!("let this user read it: `ls -l {}` shows its owner and mode", path.display())
+            }
+            _ => format!("`ls -l {}` shows what it is", path.display()),
+        };
+        Failure::new(Code::Config, what, remedy)
     })?;
     let mut settings: S = parse(&text, &path.display().to_string())?;
     settings.locate(path.parent().unwrap_or(Path::new("")));

@@ -198,9 +198,9 @@ settings! {
         trs: List<SocketAddr> = "[\"[2001:db8::4]:443\", \"192.0.2.4:443\"]",
         /// The TRS in the conventional method. Default: the same addresses, port 4501.
         trs_conventional: List<SocketAddr> = "[\"[2001:db8::4]:4501\", \"192.0.2.4:4501\"]",
-        /// How it chooses routes: "paper" (Table 1), or "optimal" (from observations of both networks: nodes behind
-        /// NATs get a direct tunnel where one is possible). Default: "paper".
-        policy: Policy = "\"paper\"",
+        /// How it chooses routes: "optimal" (from what is observed of both networks; nodes behind NATs are brought
+        /// together directly where that can be), or "paper" (Table 1). Default: "optimal".
+        policy: Policy = "\"optimal\"",
         /// A second UDP port, which nodes use to learn how their NATs behave; only under the optimal policy. Default:
         /// 3478.
         probe_port: u16 = "3478",
