@@ -172,6 +172,29 @@ impl Ca {
         Ok(Self { folder: folder.to_owned(), zone, authority, ends: facts.not_after })
     }
 
+    /// Brings a folder of an earlier version up to date, and says what was done: only its owner can enter it, and its
+    /// list names those whose certificates it takes back.
+    pub fn migrate(folder: &Path) -> Result<Vec<&'static str>, Failure> {
+        let ca = Self::open(folder)?;
+        let mut done = Vec::new();
+        let fail = |error: std::io::Error| {
+            let remedy = "give a folder that is this user's";
+            Failure::new(Code::Config, format!("{}: {error}", folder.display()), remedy)
+        };
+        if folder.metadata().map_err(fail)?.permissions().mode() & 0o077 != 0 {
+            std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(fail)?;
+            done.push("only its owner can enter it (mode 0700)");
+        }
+        let _lock = lock(folder)?;
+        let revoked = entries(&folder.join("revoked"))?;
+        let named: BTreeSet<_> = revoked.iter().map(|entry| (entry.name.clone(), entry.time)).collect();
+        if files::revoked_names(&folder.join("crl.pem")) != named {
+            ca.write_list(&revoked)?;
+            done.push("crl.pem names whose certificates it takes back: copy it to AS, NMS and TRS");
+        }
+        Ok(done)
+    }
+
     /// The zone of all names.
     pub fn zone(&self) -> &Fqdn {
         &self.zone

@@ -503,15 +503,21 @@ pub fn replace(path: &Path, new: &Path) -> std::io::Result<()> {
     sync_folder(path)
 }
 
+/// The name of a copy: NAME.~1~, or another number.
+pub fn name_of_copy(path: &Path, number: u32) -> PathBuf {
+    let mut copy = path.as_os_str().to_owned();
+    copy.push(format!(".~{number}~"));
+    copy.into()
+}
+
 /// Gives the file at `path`, if there is one, a second name: NAME.~1~, or the next number that is free.
 fn keep_old(path: &Path) -> std::io::Result<()> {
     for number in 1_u32.. {
-        let mut copy = path.as_os_str().to_owned();
-        copy.push(format!(".~{number}~"));
+        let copy = name_of_copy(path, number);
         // Some file systems have no second names.
         let kept = fs::hard_link(path, &copy).or_else(|error| match error.kind() {
             ErrorKind::AlreadyExists | ErrorKind::NotFound => Err(error),
-            _ => copy_to_new(path, Path::new(&copy)),
+            _ => copy_to_new(path, &copy),
         });
         match kept {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}

@@ -118,6 +118,49 @@ fn a_password_that_is_empty_or_too_long_is_refused_where_it_is_read() {
     }
 }
 
+/// `fixtures/version-1` was made by the daemons and commands of version 0.1.0 (commit 10aee84): three devices, one of
+/// which logs in by password, an open invitation, a revoked certificate, and a node that had registered.
+#[test]
+fn what_the_first_version_made_is_migrated_by_one_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, old) = (folder.path(), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/version-1"));
+    let (pki, database) = (path.join("pki"), path.join("cyphonic.db"));
+    fs::create_dir(&pki).unwrap();
+    let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for file in fs::read_dir(old.join("pki")).unwrap().map(|entry| entry.unwrap().path()) {
+        let copy = pki.join(file.file_name().unwrap());
+        fs::copy(&file, &copy).unwrap();
+        mode(&copy, if copy.extension().is_some_and(|end| end == "key") { 0o600 } else { 0o644 });
+    }
+    fs::write(pki.join("lock"), "").unwrap();
+    mode(&pki.join("lock"), 0o644);
+    mode(&pki, 0o755);
+    fs::copy(old.join("cyphonic.db"), &database).unwrap();
+    mode(&database, 0o600);
+
+    let said = fine(path, &["migrate"]);
+    for words in ["cyphonic.db: version 4 is now", "a copy is cyphonic.db.~1~", "pki: only its owner", "crl.pem names"]
+    {
+        assert!(said.contains(words), "{words:?} in {said}");
+    }
+    let list = fs::read_to_string(pki.join("crl.pem")).unwrap();
+    assert!(list.contains("revoked: c.cyphonic.test "), "{list}");
+    for (path, bits) in [(&pki, 0o700), (&pki.join("lock"), 0o600), (&path.join("cyphonic.db.~1~"), 0o600)] {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, bits, "{}", path.display());
+    }
+    assert_eq!(fine(path, &["migrate"]), "pki: up to date\ncyphonic.db: up to date\n");
+
+    // Everything is as it was, and goes on.
+    let devices = fine(path, &["device", "list"]);
+    for words in ["a.cyphonic.test", "b.cyphonic.test", "c.cyphonic.test", "198.18.0.10", "d.cyphonic.test"] {
+        assert!(devices.contains(words), "{words:?} in {devices}");
+    }
+    fine(path, &["ca", "issue", "e.cyphonic.test"]);
+    fine(path, &["ca", "issue", "a.cyphonic.test", "--renew"]);
+    fine(path, &["ca", "revoke", "a.cyphonic.test", "--database", "cyphonic.db"]);
+    refused(&run(path, &["migrate", "--database", "none.db", "--dir", "none"]), 2, &["neither none.db nor none"]);
+}
+
 #[test]
 fn a_taken_port_ends_with_5() {
     let folder = stage();

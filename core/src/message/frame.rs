@@ -48,8 +48,9 @@ impl Unread {
             return None;
         }
         Some(Message::Error(match self.why {
-            // Version 1 has no code for an unknown version.
-            WhyUnread::Version if self.header.spoken.version < 2 => ErrorCode::Unavailable,
+            // Version 1 has no code for an unknown version. Its nodes explain this one, which is no answer to a login
+            // otherwise, by "does not speak as this node does" and "use the same version of cyphonic on both sides".
+            WhyUnread::Version if self.header.spoken.version < 2 => ErrorCode::NoDirectWay,
             WhyUnread::Version => ErrorCode::UnknownVersion(versions),
             WhyUnread::Kind => ErrorCode::UnknownType(kind),
             WhyUnread::Options => ErrorCode::Malformed(kind),
@@ -218,7 +219,7 @@ mod tests {
         reader.push(&[error, login].concat());
         assert_eq!(reader.next().unwrap().unwrap_err().answer(Versions::OURS), None);
         let (message, bytes) = reader.next().unwrap().unwrap_err().answer_frame(Versions::OURS).unwrap();
-        assert_eq!(message, Message::Error(ErrorCode::Unavailable));
+        assert_eq!(message, Message::Error(ErrorCode::NoDirectWay));
         assert_eq!((bytes[4], bytes[14], bytes[15], &bytes[HEADER_LEN..]), (1, 0, 0, &[8][..]));
     }
 

@@ -5,6 +5,7 @@ mod ca;
 mod config;
 mod daemon;
 mod device;
+mod migrate;
 mod signup;
 
 use std::fmt::Write as _;
@@ -32,6 +33,8 @@ enum Commands {
     Ca(ca::CaArgs),
     /// Manage the devices that may log in, in the database of AS and NMS.
     Device(device::DeviceArgs),
+    /// Bring the database and the authority's folder of an earlier version up to date. A copy of the database stays.
+    Migrate(migrate::MigrateArgs),
     /// Get a first certificate from the AS, by an invitation (`cyphonic device invite`).
     Signup(signup::SignupArgs),
     /// Run the Authentication Service.
@@ -119,6 +122,7 @@ fn execute(commands: Commands) -> Result<(), Failure> {
     match commands {
         Commands::Ca(args) => ca::run(&args),
         Commands::Device(args) => device::run(&args),
+        Commands::Migrate(args) => migrate::run(&args),
         Commands::Signup(args) => signup::run(args),
         Commands::As(daemon) => daemon::auth(daemon),
         Commands::Nms(daemon) => daemon::nms(daemon),

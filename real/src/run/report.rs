@@ -74,7 +74,10 @@ impl Report {
                 let count = self.drops.entry(*reason).or_default();
                 *count += 1;
                 // Often enough to be seen, seldom enough that nobody can fill a disk with it.
-                if count.is_power_of_two() {
+                if count.is_power_of_two() && *reason == DropReason::UnknownVersion {
+                    let remedy = "upgrade cyphonic on the machine that cannot register, or here; `cyphonic --version`";
+                    tracing::warn!(count, remedy, "a part that speaks another version of the protocol was refused");
+                } else if count.is_power_of_two() {
                     tracing::debug!(reason = reason.name(), count, "dropped");
                 }
             }

@@ -427,6 +427,18 @@ mod tests {
     }
 
     #[test]
+    fn of_two_versions_the_part_to_upgrade_is_named() {
+        let facts = facts(Method::Proposed, None);
+        let text = said(&facts, Reason::Outdated, Party::As, None);
+        assert!(text.contains("an older version") && text.contains("; upgrade the AS (192.0.2.2:443)"), "{text}");
+        let text = said(&facts, Reason::Outdated, Party::Nms, None);
+        assert!(text.contains("; upgrade the NMS"), "{text}");
+        let versions = |oldest, newest| Reason::Refused(ErrorCode::UnknownVersion(Versions { oldest, newest }));
+        assert!(said(&facts, versions(8, 9), Party::Nms, None).contains("; upgrade this node"));
+        assert!(said(&facts, versions(1, 1), Party::Nms, None).contains("; upgrade the NMS"));
+    }
+
+    #[test]
     fn two_machines_with_one_name_are_suspected_when_registrations_are_lost_again_and_again() {
         let mut facts = facts(Method::Proposed, None);
         let second = |n| Instant::ZERO + Duration::from_secs(n);

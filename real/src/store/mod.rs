@@ -13,12 +13,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use cyphonic_core::epoch::LAST_OF_CLOCKS;
 use cyphonic_core::key::Key128;
 use cyphonic_core::name::{Fqdn, NodeId, Virtual};
 use cyphonic_core::store::{Device, PasswordHash, Store, StoreError, VirtualRange};
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use crate::error::{Code, Failure};
+use crate::files;
 
 /// How long a command, or a daemon that starts, waits for another process's transaction. All transactions are short, so
 /// a longer wait means that a program holds the file.
@@ -72,6 +74,19 @@ pub struct SqliteStore {
     failures: Mutex<Option<(Option<ErrorCode>, Instant, u64)>>,
 }
 
+/// What [`SqliteStore::migrate`] did.
+#[derive(Debug)]
+pub struct Migrated {
+    /// The version of the tables before.
+    pub from: i64,
+    /// The version of the tables now.
+    pub to: i64,
+    /// The copy of what the file was, if the version has changed.
+    pub copy: Option<PathBuf>,
+    /// Names that a registration had shut out, and that can register again.
+    pub readmitted: usize,
+}
+
 impl std::fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
@@ -104,6 +119,40 @@ impl SqliteStore {
         })?;
         let connection = Mutex::new(connection);
         Ok(Self { path: path.to_owned(), range, connection, failures: Mutex::new(None) })
+    }
+
+    /// Brings an existing file up to date. What it was stays beside it. Epochs that shut their names out go, and with
+    /// them the common keys, so that no recorded registration comes back.
+    pub fn migrate(path: &Path) -> Result<Migrated, Failure> {
+        drop(
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+                .map_err(|error| failure(path, &error))?,
+        );
+        protect(path)?;
+        let old = Connection::open(path).map_err(|error| failure(path, &error))?;
+        let from: i64 =
+            old.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(|error| failure(path, &error))?;
+        let to = i64::try_from(schema::MIGRATIONS.len()).unwrap_or(i64::MAX);
+        let mut copy = None;
+        if from < to {
+            let free = (1..=u32::MAX).map(|number| files::name_of_copy(path, number)).find(|copy| !copy.exists());
+            let free = free.expect("a number is free");
+            protect(&free)?;
+            let whole = old.execute("VACUUM INTO ?1", params![free.to_string_lossy()]);
+            whole.map_err(|error| failure(&free, &error))?;
+            copy = Some(free);
+        }
+        drop(old);
+        let store = Self::existing(path)?;
+        let last = LAST_OF_CLOCKS.to_be_bytes();
+        let readmitted = store.write(|transaction| {
+            let shut_out = "SELECT node FROM epochs WHERE epoch > ?1";
+            let sql = format!("DELETE FROM common_keys WHERE node IN ({shut_out})");
+            transaction.execute(&sql, params![last])?;
+            transaction.execute("DELETE FROM epochs WHERE epoch > ?1", params![last])
+        });
+        let readmitted = readmitted.map_err(|error| store_failure(path, &error))?;
+        Ok(Migrated { from, to, copy, readmitted })
     }
 
     /// The same for a running role, which waits only `BUSY_SERVING` for other processes.

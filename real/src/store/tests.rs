@@ -256,3 +256,21 @@ fn a_device_that_was_removed_or_replaced_is_told_once_to_who_looks_for_it() {
     assert_eq!(names, [device("a.example").name, device("a.example").name]);
     assert_eq!(store.evicted_since(Some(last)).unwrap().1, []);
 }
+
+#[test]
+fn a_name_that_a_registration_had_shut_out_for_ever_is_readmitted_by_the_migration() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let store = SqliteStore::open(&path, VirtualRange::default()).unwrap();
+    let [shut_out, well] = ["a.example", "b.example"].map(|name| NodeId::of(&name.parse().unwrap()));
+    for (node, epoch) in [(shut_out, u64::MAX), (well, 7)] {
+        store.put_common_key(node, &Key128([1; 16])).unwrap();
+        store.accept_epoch(node, epoch).unwrap();
+    }
+    drop(store);
+    let done = SqliteStore::migrate(&path).unwrap();
+    assert_eq!((done.readmitted, done.copy), (1, None));
+    let store = SqliteStore::existing(&path).unwrap();
+    assert_eq!((store.last_epoch(shut_out), store.common_key(shut_out)), (Ok(None), Ok(None)));
+    assert_eq!((store.last_epoch(well), store.common_key(well)), (Ok(Some(7)), Ok(Some(Key128([1; 16])))));
+}

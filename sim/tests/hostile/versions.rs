@@ -116,7 +116,7 @@ fn a_node_of_version_1_is_told_that_it_is_not_served() {
     (frame[4], frame[15]) = (1, 0);
     let heard = old.speak(&mut stage, auth, frame.into());
     let [LinkOutput::Frame(_, header, body)] = &heard[..] else { panic!("{heard:?}") };
-    assert_eq!((header.spoken, header.kind, &body[..]), (Spoken { version: 1, newest: 0 }, Kind::Error, &[8][..]));
+    assert_eq!((header.spoken, header.kind, &body[..]), (Spoken { version: 1, newest: 0 }, Kind::Error, &[7][..]));
     assert_eq!(stage.drops(Role::As, DropReason::UnknownVersion), 1);
 }
 

@@ -41,3 +41,23 @@ impl LinkClosed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use quinn_proto::{ApplicationClose, VarInt};
+
+    use super::*;
+
+    #[test]
+    fn only_the_code_by_which_version_1_refuses_a_header_says_outdated() {
+        let closed = |code: u32| {
+            let error_code = VarInt::from_u32(code);
+            LinkClosed::by(&ConnectionError::ApplicationClosed(ApplicationClose { error_code, reason: Bytes::new() }))
+        };
+        assert_eq!(
+            [0, 1, 2, 3].map(closed),
+            [LinkClosed::Lost, LinkClosed::Outdated, LinkClosed::Lost, LinkClosed::Lost]
+        );
+    }
+}
