@@ -158,6 +158,8 @@ impl Auth {
                     self.link_timers.set(link, None);
                 }
                 LinkOutput::Dropped(reason) => self.dropped(reason),
+                // A service neither moves nor has paths.
+                LinkOutput::Pathed(..) | LinkOutput::Followed(_) => {}
             }
         }
     }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use crate::header::{HEADER_LEN, TAG_LEN};
 use crate::message::{ErrorCode, Framing, Message, NetworkReport, Want};
 use crate::name::{Fqdn, Party, Virtual};
+use crate::paths::strategy::Handover;
 use crate::route::optimal::Considered;
 use crate::route::{Choice, Location, Pattern};
 use crate::version::Versions;
@@ -52,8 +53,28 @@ pub enum Event {
         /// Why.
         reason: Failure,
     },
+    /// A tunnel goes by another path now.
+    PathSwitched {
+        /// The other node.
+        peer: Fqdn,
+        /// The address that packets are sent to now.
+        remote: SocketAddr,
+        /// The signaling pattern that such a path belongs to: 3 if it leads through a TRS.
+        pattern: Pattern,
+    },
     /// Received data were dropped.
     Dropped(DropReason),
+}
+
+impl Event {
+    /// The peer to which packets go by another path from now on, and the pattern of that path.
+    pub fn path(&self) -> Option<(&Fqdn, Pattern)> {
+        match self {
+            Self::TunnelUp(up) => Some((&up.peer, up.pattern)),
+            Self::PathSwitched { peer, pattern, .. } => Some((peer, *pattern)),
+            _ => None,
+        }
+    }
 }
 
 /// A decision of the NMS: the ways it considered, and its choice.
@@ -93,6 +114,8 @@ pub struct TunnelUp {
     pub framing: Framing,
     /// The address that packets are sent to: the peer's, or the TRS's.
     pub remote: SocketAddr,
+    /// What the two nodes do when one of them moves.
+    pub handover: Handover,
 }
 
 /// One arrow of a sequence diagram.

@@ -42,6 +42,6 @@ pub use scenario::{
 pub use sketch::{first_cell, two_nodes};
 pub use table::{Line, ResultsError, Table, write_whole};
 pub use words::{
-    Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Invariant, Login, Measure, Method,
-    Policy, Pooling, PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind, Towards,
+    Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, Handover, IcmpErrors, Invariant, Login, Measure,
+    Method, Policy, Pooling, PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind, Towards,
 };

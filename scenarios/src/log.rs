@@ -164,9 +164,11 @@ impl What {
             Event::TunnelDown { peer, reason } => {
                 Self::TunnelDown { peer: short(peer).to_owned(), reason: reason.to_string() }
             }
-            Event::RouteRequested { .. } | Event::Surveyed(_) | Event::StillRelayed { .. } | Event::Dropped(_) => {
-                return None;
-            }
+            Event::RouteRequested { .. }
+            | Event::Surveyed(_)
+            | Event::StillRelayed { .. }
+            | Event::PathSwitched { .. }
+            | Event::Dropped(_) => return None,
         })
     }
 }

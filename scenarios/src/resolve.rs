@@ -19,7 +19,7 @@ use crate::error::{Problem, ScenarioError};
 use crate::read::{Spelled, read};
 use crate::scenario::{Interface, Node, Scenario, Service, Services, Site, SiteV4, SiteV6, ZONE};
 use crate::schema::{self, File};
-use crate::words::{Congestion, Engine, Login, Method, Policy, ServiceName};
+use crate::words::{Congestion, Engine, Handover, Login, Method, Policy, ServiceName};
 
 /// Most sites of a scenario: each has a LAN of its own in 192.168.0.0/16.
 pub const MAX_SITES: usize = 254;
@@ -46,6 +46,13 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
     let (method, framing) = method_and_framing(context, &file)?;
     let (login, relay_mode, policy) = choices(context, &file, method)?;
     let congestion = congestion(context, &file, framing)?;
+    let handover = match (method, file.handover, policy) {
+        // A relay that reads is the end of a connection, and not a path of one.
+        (Method::Proposed, ..) if relay_mode == RelayMode::Terminating => Handover::Rebuild,
+        (Method::Conventional, ..) | (Method::Proposed, None, Policy::Paper) => Handover::Rebuild,
+        (Method::Proposed, Some(handover), _) => handover,
+        (Method::Proposed, None, Policy::Optimal) => Handover::Seamless,
+    };
     let tun_mtu = context.mtu("tun_mtu", file.tun_mtu.unwrap_or(DEFAULT_TUN_MTU), (LEAST_MTU_V6, "IPv6"))?;
     let duration_limit_s = file.duration_limit_s.unwrap_or(DEFAULT_DURATION_LIMIT_S);
     context.within("duration_limit_s", duration_limit_s as f64, 1.0, MOST_RUN_S as f64)?;
@@ -74,6 +81,7 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
         framing,
         congestion,
         policy,
+        handover,
         relay_mode,
         port: file.port.unwrap_or(match method {
             Method::Conventional => 4501,

@@ -187,6 +187,10 @@ pub enum Mover {
 pub enum Used {
     /// Another tunnel was built, by the signaling of a first one.
     Rebuild,
+    /// The QUIC client migrated (RFC 9000 §9).
+    Migrate,
+    /// The tunnel stood, and another path took over beneath it.
+    Seamless,
 }
 
 /// A duration in whole microseconds, written as milliseconds with three decimals.

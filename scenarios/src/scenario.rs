@@ -15,8 +15,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::address;
 use crate::words::{
-    Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Invariant, Login, Measure, Method,
-    Policy, Pooling, PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind,
+    Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, Handover, IcmpErrors, Invariant, Login, Measure,
+    Method, Policy, Pooling, PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind,
 };
 
 mod step;
@@ -44,6 +44,9 @@ pub struct Scenario {
     pub congestion: Congestion,
     /// How the NMS chooses a route.
     pub policy: Policy,
+    /// What nodes do when one of them moves; always "rebuild" in the conventional method, and where a TRS
+    /// terminates connections.
+    pub handover: Handover,
     /// How the TRS relays; always blind in the conventional method, where it has no end key.
     pub relay_mode: RelayMode,
     /// UDP port of the protocol, on every role.

@@ -9,8 +9,8 @@ use serde::de::{Error, IgnoredAny, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::words::{
-    Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, IcmpErrors, Invariant, Login, Measure, Method,
-    Policy, Pooling, PortChoice, Reaction, Refresh, Refusal, SiteKind,
+    Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, Handover, IcmpErrors, Invariant, Login, Measure,
+    Method, Policy, Pooling, PortChoice, Reaction, Refresh, Refusal, SiteKind,
 };
 
 mod step;
@@ -40,6 +40,9 @@ pub(crate) struct File {
     pub(crate) congestion: Option<Congestion>,
     /// "paper" (default) or "optimal".
     pub(crate) policy: Option<Policy>,
+    /// What nodes do when one moves: "rebuild", "migrate" or "seamless". Default by `policy`: "seamless" for "optimal",
+    /// else "rebuild". The conventional method, and where a TRS terminates connections, always rebuild.
+    pub(crate) handover: Option<Handover>,
     /// "blind" (default) or "terminating" (proposed only).
     pub(crate) relay_mode: Option<RelayMode>,
     /// UDP port of the protocol. Default 4501 (conventional) or 443 (proposed).

@@ -85,6 +85,16 @@ words! {
         Optimal "optimal",
     }
 
+    /// What nodes do when one of them moves (proposed method).
+    Handover {
+        /// The connection is torn down, and another is built (paper §2.1).
+        Rebuild "rebuild",
+        /// The QUIC client migrates (RFC 9000 §9).
+        Migrate "migrate",
+        /// One connection, with paths beneath it.
+        Seamless "seamless",
+    }
+
     /// The congestion control of the outer QUIC connection (proposed method).
     Congestion {
         /// NewReno (RFC 9002 §7), which RFC 9221 §5 asks for in every framing.
@@ -261,6 +271,16 @@ impl From<cyphonic_core::quic::Congestion> for Congestion {
         match congestion {
             cyphonic_core::quic::Congestion::NewReno => Self::NewReno,
             cyphonic_core::quic::Congestion::Open => Self::None,
+        }
+    }
+}
+
+impl From<Handover> for cyphonic_core::paths::strategy::Handover {
+    fn from(handover: Handover) -> Self {
+        match handover {
+            Handover::Rebuild => Self::Rebuild,
+            Handover::Migrate => Self::Migrate,
+            Handover::Seamless => Self::Seamless,
         }
     }
 }

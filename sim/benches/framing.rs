@@ -177,7 +177,9 @@ fn transmits(end: &mut Links) -> (Vec<BytesMut>, usize) {
                 packets += usize::from(black_box(&packet).len() == PACKET);
             }
             LinkOutput::Connected { .. } => {}
-            LinkOutput::Closed(..) | LinkOutput::Dropped(_) => unreachable!("nothing is lost: {output:?}"),
+            LinkOutput::Closed(..) | LinkOutput::Dropped(_) | LinkOutput::Pathed(..) | LinkOutput::Followed(_) => {
+                unreachable!("nothing is lost: {output:?}")
+            }
         }
     }
     (payloads, packets)

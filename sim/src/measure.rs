@@ -91,9 +91,11 @@ pub fn rows(scenario: &Scenario, run: &Run, watch: &Watch) -> Result<Vec<Row>, M
 /// The tunnel of a pair that was built last, as its first node saw it.
 pub fn last_tunnel(scenario: &Scenario, run: &Run, pair: Pair) -> Option<(Pattern, Dialer)> {
     let (from, to) = (&scenario.nodes[pair.from].name, &scenario.nodes[pair.to].name);
-    run.events.iter().rev().find_map(|(_, host, event)| match event {
-        Event::TunnelUp(up) if host == from.short() && up.peer == *to => {
-            Some((up.pattern, if up.dialed { Dialer::Initiator } else { Dialer::Responder }))
+    let own = run.events.iter().rev().filter(|(_, host, _)| host == from.short());
+    let (_, pattern) = own.clone().filter_map(|(.., event)| event.path()).find(|(peer, _)| *peer == to)?;
+    own.into_iter().find_map(|(.., event)| match event {
+        Event::TunnelUp(up) if up.peer == *to => {
+            Some((pattern, if up.dialed { Dialer::Initiator } else { Dialer::Responder }))
         }
         _ => None,
     })

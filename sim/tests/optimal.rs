@@ -46,12 +46,15 @@ fn pair_with(method: &str, pair: [&str; 2], link: &str, wait_ms: u64, what: &str
 
 /// The patterns of Alice's tunnels, in order, and who dialed the last one.
 fn tunnels(run: &Run) -> (Vec<u8>, Option<bool>) {
-    let ups = run.events.iter().filter_map(|(_, who, event)| match event {
+    let mut ups = run.events.iter().filter_map(|(_, who, event)| match event {
         Event::TunnelUp(up) if who == "alice" => Some(up),
         _ => None,
     });
-    let ups: Vec<_> = ups.collect();
-    (ups.iter().map(|up| up.pattern.number()).collect(), ups.last().map(|up| up.dialed))
+    let paths = run.events.iter().filter(|(_, who, _)| who == "alice").filter_map(|(_, _, event)| event.path());
+    let mut patterns: Vec<u8> = paths.map(|(_, pattern)| pattern.number()).collect();
+    // Another path of the same pattern is no other tunnel.
+    patterns.dedup();
+    (patterns, ups.next_back().map(|up| up.dialed))
 }
 
 fn answered(run: &Run) -> usize {

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0–3 | transaction id | chosen at random by the sender of a request; an answer repeats it |
 //! | 4 | version | the version in which the message is written: [`Spoken::version`] |
-//! | 5 | flags | bit 0 [`Flags::FROM_RESPONDER`]: the direction, which separates nonces; other bits: ignored |
+//! | 5 | flags | bit 0 [`Flags::FROM_RESPONDER`]: the direction, which separates nonces; 1 to 3: see [`Flags`] |
 //! | 6 | type | [`Kind`] |
 //! | 7 | count | which transmission of this message it is, from 0 |
 //! | 8–11 | sequence number | per key and direction, never reused with another content |
@@ -31,6 +31,7 @@
 use thiserror::Error;
 
 pub use crate::message::Kind;
+use crate::paths::strategy::Handover;
 pub use crate::version::{Spoken, Versions};
 
 /// Length of the header, bytes.
@@ -46,10 +47,36 @@ impl Flags {
     /// Sent by a service to a node, or by the tunnel's responder to its initiator. It separates the two directions of
     /// one key, so that no nonce is ever used twice.
     pub const FROM_RESPONDER: u8 = 1;
+    /// In a Tunnel Request or Response on a leg to a TRS: the leg becomes one more path of a tunnel that stands.
+    pub const ADDS: u8 = 8;
+    /// Where the number of a [`Handover`] is.
+    const HANDOVER: u8 = 1;
 
     /// Whether [`Self::FROM_RESPONDER`] is set.
     pub fn from_responder(self) -> bool {
         self.0 & Self::FROM_RESPONDER != 0
+    }
+
+    /// The same with the strategy for moves that the sender wants, or agrees to. [`Handover::Rebuild`] has no bit set:
+    /// a sender that knows no other sets none, and a receiver that knows no other ignores them.
+    #[must_use]
+    pub fn with_handover(self, handover: Handover) -> Self {
+        Self(self.0 | ((handover as u8) << Self::HANDOVER))
+    }
+
+    /// The strategy for moves that the sender wants, or agrees to. A number that is not known is read as the highest
+    /// one that is.
+    pub fn handover(self) -> Handover {
+        match (self.0 >> Self::HANDOVER) & 3 {
+            0 => Handover::Rebuild,
+            1 => Handover::Migrate,
+            _ => Handover::Seamless,
+        }
+    }
+
+    /// Whether [`Self::ADDS`] is set.
+    pub fn adds(self) -> bool {
+        self.0 & Self::ADDS != 0
     }
 }
 

@@ -260,6 +260,8 @@ impl Nms {
                 LinkOutput::Datagram(..) => self.dropped(DropReason::Unexpected),
                 LinkOutput::Closed(link, reason) => self.on_link_closed(now, link, reason),
                 LinkOutput::Dropped(reason) => self.dropped(reason),
+                // A service neither moves nor has paths.
+                LinkOutput::Pathed(..) | LinkOutput::Followed(_) => {}
             }
         }
     }

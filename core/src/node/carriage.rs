@@ -12,7 +12,7 @@ use super::status::TunnelStatus;
 use crate::event::{DropReason, Event, Failure, Protection, Signal, TunnelUp};
 use crate::header::Header;
 use crate::machine::{Output, StreamId, StreamInput, Tables};
-use crate::message::{LoginResponse, Message, RouteDirection};
+use crate::message::{LoginResponse, Message, RouteDirection, Want};
 use crate::name::Party;
 use crate::time::Instant;
 use crate::timing::Due;
@@ -71,8 +71,9 @@ pub(super) trait Carriage {
     /// Trusts these from now on; what they do not vouch for any more ends.
     fn trust(&mut self, now: Instant, roots: Roots) -> Result<(), TlsError>;
 
-    /// The node's network changed: every session from the old ones is forgotten, without a word to anyone.
-    fn move_to(&mut self, now: Instant, places: &Places);
+    /// The node's network changed. What cannot move along is forgotten, without a word to anyone, and without a
+    /// [`CarriageOutput::TunnelDown`].
+    fn move_to(&mut self, now: Instant, places: &Places) -> Kept;
 
     /// Gives by [`Self::poll`] what came through tunnels so far, before it is answered.
     fn deliver(&mut self, now: Instant);
@@ -96,6 +97,15 @@ pub(super) trait Carriage {
     fn poll(&mut self) -> Option<CarriageOutput>;
 }
 
+/// What moved along with a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// The session with the NMS. [`CarriageOutput::NmsReady`] comes when the NMS has followed.
+    pub(super) nms: bool,
+    /// Tunnels that are up.
+    pub(super) tunnels: Vec<TunnelId>,
+}
+
 /// What a [`Carriage`] puts out.
 pub(super) enum CarriageOutput {
     /// For the driver, as it is.
@@ -114,6 +124,12 @@ pub(super) enum CarriageOutput {
     TunnelUp(TunnelId, TunnelUp),
     /// A tunnel is gone, or was not built.
     TunnelDown(TunnelId, Failure),
+    /// A tunnel that was to be built became one more path of another one that stands.
+    Merged(TunnelId),
+    /// A tunnel goes by another path now; whether that leads through a TRS.
+    PathSwitched { tunnel: TunnelId, relayed: bool },
+    /// No path of a tunnel is known to work: it needs a Route Direction of this kind.
+    PathWanted(TunnelId, Want),
     /// A packet came out of a tunnel.
     Packet(TunnelId, Bytes),
 }

@@ -38,6 +38,9 @@ pub(super) enum CloudInput {
     Stop,
     /// The node's addresses are these now, and the carriage has forgotten its sessions.
     Moved(Vec<IpAddr>),
+    /// The same, but the session with the NMS moves along. [`CloudInput::NmsReady`] follows when the NMS has seen the
+    /// new address.
+    MovedAlong(Vec<IpAddr>),
     /// The AS accepted the login.
     LoggedIn(LoginResponse),
     /// Messages can be sent to the NMS.
@@ -149,6 +152,13 @@ impl Part for Cloud {
                 if self.started && !defect!(MoveForgotten) {
                     self.failures = 0;
                     self.connect(turn);
+                }
+            }
+            CloudInput::MovedAlong(addresses) => {
+                self.addresses = addresses;
+                if self.started && self.login.is_some() {
+                    (self.failures, self.told) = (0, 0);
+                    self.state = State::Opening { until: self.step_until(turn.now) };
                 }
             }
             CloudInput::LoggedIn(response) => {

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use crate::message::Framing;
 use crate::method::Method;
 use crate::name::Fqdn;
+use crate::paths::strategy::Handover;
 use crate::quic::QuicOptions;
 use crate::tls::{Environment, Identity, Roots};
 
@@ -30,6 +31,9 @@ pub struct NodeConfig {
     pub login: Login,
     /// How packets are carried in the tunnels that it dials.
     pub framing: Framing,
+    /// What it wants to do when it or a peer moves; the conventional method can only [`Handover::Rebuild`]. Two nodes
+    /// use the lower of their two.
+    pub handover: Handover,
     /// The overlay's addresses and names.
     pub overlay: Overlay,
     /// Cryptography and clock.

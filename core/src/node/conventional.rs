@@ -13,7 +13,7 @@ use rand_chacha::rand_core::RngCore;
 
 use self::login::LoginSession;
 use self::tunnel::{Stage, Tunnel};
-use super::carriage::{Carriage, CarriageOutput, SendRefused};
+use super::carriage::{Carriage, CarriageOutput, Kept, SendRefused};
 use super::part::TunnelId;
 use super::places::Places;
 use super::status::TunnelStatus;
@@ -294,10 +294,10 @@ impl Carriage for Conventional {
     }
 
     fn change_family(&mut self) {
-        self.places.prefer_v4 = !self.places.prefer_v4;
+        self.places.change();
     }
 
-    fn move_to(&mut self, _now: Instant, places: &Places) {
+    fn move_to(&mut self, _now: Instant, places: &Places) -> Kept {
         self.places = places.clone();
         self.tunnels.clear();
         self.by_path.clear();
@@ -305,6 +305,7 @@ impl Carriage for Conventional {
         if let Some(session) = self.session.take() {
             self.out.push_back(session.abandon());
         }
+        Kept::default()
     }
 
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {

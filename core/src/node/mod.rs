@@ -34,29 +34,24 @@
 //!
 //! All other outputs go to the carriage or to the driver.
 //!
-//! # Paths beneath QUIC: where they plug in
+//! # Paths beneath QUIC
 //!
-//! Today a tunnel is a QUIC connection on one pair of addresses. Another pair is another tunnel: `routes` builds it
-//! beside the first one and changes over. That stays under `handover = "rebuild"`, in both methods. Under `"seamless"`
-//! (proposed method) a tunnel is one QUIC connection, and its paths change beneath it. Three places change:
+//! Under `handover = "rebuild"` a tunnel is a connection on one pair of addresses, in both methods. Another pair is
+//! another tunnel: `routes` builds it beside the first one and changes over. Under `"seamless"` (proposed method) a
+//! tunnel is one QUIC connection, and its paths change beneath it ([`crate::paths`]).
 //!
-//! 1. **The choice moves down.** A peer in state `Up` keeps its tunnel when a Route Direction comes. In place of
-//!    `RouteOutput::Build` for a second tunnel, `routes` puts out one new output, the candidates
-//!    of the direction for the tunnel that is up. What `Up` has for changing over (`replaced`, `improve`, `unheard`) is
-//!    one struct's worth of fields, and stays empty under `"seamless"`: `paths` measures loss and silence itself. It
-//!    asks for a direction by one new input (the tunnel wants the relay, or a direct path), which leads to the same
-//!    Direction Request.
-//! 2. **The room `paths` stands inside the proposed carriage,** between `quic` and the datagrams. It gives quinn one
-//!    virtual address for each peer, and chooses the real pair of addresses beneath. `Carriage::build` and its new
-//!    companion for candidates feed it. A path through a TRS is one candidate, so `proposed`'s blind endpoint becomes
-//!    a path, not a connection of its own.
-//! 3. **A move keeps tunnels.** `Node::change_network` calls `Carriage::move_to` and then tells `routes` that all
-//!    tunnels are gone (`Moved`). Under `"seamless"` the carriage is told the new addresses and keeps its connections;
-//!    `routes` gets no `Moved`. If no path is proved in time, the carriage reports `TunnelDown` as today, and `routes`
-//!    builds anew.
+//! 1. **The carriage merges.** `routes` asks the NMS and hands Route Directions to `Carriage::build` as ever. If the
+//!    peer's tunnel stands, the carriage takes the direction's places, or the leg that it builds, as more paths of that
+//!    tunnel, and says `Merged`: the attempt has ended.
+//! 2. **The choice is the carriage's.** It says `PathSwitched` when packets go by another path, and `PathWanted` when
+//!    none works: then `routes` asks for a direct path or for the relay. Silence and loss are judged by `paths`, so
+//!    `routes` does not watch such a tunnel.
+//! 3. **A move keeps tunnels.** `Carriage::move_to` says which tunnels moved along, and whether the session with the
+//!    NMS did. `routes` builds all others anew, and `cloud` registers again without a login. If no path is proved in
+//!    time, the carriage says `TunnelDown`, and `routes` builds anew.
 //!
-//! The two nodes agree on the lower of both strategies when the tunnel is set up, so the strategy is a field of `Up`,
-//! not of `Routes`.
+//! The two nodes agree on the lower of both strategies when the tunnel is set up, so the strategy belongs to the
+//! tunnel's origin, not to `Routes`.
 
 mod carriage;
 mod cloud;
@@ -186,12 +181,13 @@ impl Node {
         if (&self.places.addresses, self.places.nat64) == (&addresses, nat64) {
             return;
         }
-        self.places = Places { addresses, port: self.places.port, nat64, prefer_v4: false };
+        self.places = Places { addresses, port: self.places.port, nat64, prefer_v4: false, turn: 0 };
         // The carriage moves first: what the parts send next has to leave from the new addresses.
-        self.carriage.move_to(now, &self.places);
-        self.tell_cloud(now, CloudInput::Moved(self.places.addresses.clone()));
+        let kept = self.carriage.move_to(now, &self.places);
+        let addresses = self.places.addresses.clone();
+        self.tell_cloud(now, if kept.nms { CloudInput::MovedAlong(addresses) } else { CloudInput::Moved(addresses) });
         self.tell_survey(now, SurveyInput::Stop);
-        self.tell_routes(now, RouteInput::Moved);
+        self.tell_routes(now, RouteInput::Moved(kept.tunnels));
     }
 
     /// Carries out every output of the carriage.
@@ -208,6 +204,13 @@ impl Node {
                 CarriageOutput::TunnelUp(tunnel, up) => self.tell_routes(now, RouteInput::TunnelUp(tunnel, up)),
                 CarriageOutput::TunnelDown(tunnel, reason) => {
                     self.tell_routes(now, RouteInput::TunnelDown(tunnel, reason));
+                }
+                CarriageOutput::Merged(tunnel) => self.tell_routes(now, RouteInput::Merged(tunnel)),
+                CarriageOutput::PathSwitched { tunnel, relayed } => {
+                    self.tell_routes(now, RouteInput::PathSwitched { tunnel, relayed });
+                }
+                CarriageOutput::PathWanted(tunnel, want) => {
+                    self.tell_routes(now, RouteInput::PathWanted(tunnel, want));
                 }
                 CarriageOutput::Packet(tunnel, packet) => self.tell_routes(now, RouteInput::Arrived(tunnel, packet)),
             }

@@ -13,12 +13,15 @@ pub(super) struct Places {
     pub(super) nat64: Option<Ipv6Addr>,
     /// IPv4 comes first, because an attempt over IPv6 failed.
     pub(super) prefer_v4: bool,
+    /// Which of several addresses of one family comes first: it changes when both families have failed, or when the one
+    /// in use leads nowhere.
+    pub(super) turn: usize,
 }
 
 impl Places {
     pub(super) fn new(config: &NodeConfig) -> Self {
         let (addresses, port, nat64) = (config.addresses.clone(), config.port, config.nat64);
-        Self { addresses, port, nat64, prefer_v4: false }
+        Self { addresses, port, nat64, prefer_v4: false, turn: 0 }
     }
 
     /// The node's own address for packets to `remote`, and the address of `remote` from here: behind NAT64 another one.
@@ -28,8 +31,25 @@ impl Places {
             IpAddr::V4(v4) if !self.has(true) => SocketAddr::new(self.through_nat64(v4)?, remote.port()),
             _ => remote,
         };
-        let local = self.addresses.iter().find(|a| a.is_ipv4() == remote.is_ipv4())?;
-        Some((SocketAddr::new(*local, self.port), remote))
+        Some((self.local(remote.is_ipv4())?, remote))
+    }
+
+    /// The node's own address for packets of a family.
+    pub(super) fn local(&self, v4: bool) -> Option<SocketAddr> {
+        let of_family: Vec<IpAddr> = self.addresses.iter().copied().filter(|a| a.is_ipv4() == v4).collect();
+        let local = of_family.get(self.turn.checked_rem(of_family.len())?)?;
+        Some(SocketAddr::new(*local, self.port))
+    }
+
+    /// Whether there is another address of this family than the one that comes first.
+    pub(super) fn has_other(&self, v4: bool) -> bool {
+        self.addresses.iter().filter(|a| a.is_ipv4() == v4).count() > 1
+    }
+
+    /// An attempt failed: the other family comes first from now on, and once both have failed, other addresses.
+    pub(super) fn change(&mut self) {
+        self.prefer_v4 = !self.prefer_v4;
+        self.turn = self.turn.wrapping_add(usize::from(!self.prefer_v4));
     }
 
     /// The first of `remotes` that the node has an address for, with that address. The preferred family comes first.
@@ -78,7 +98,8 @@ mod tests {
             ["[2001:db8::2]:443", "[2001:db8::3]:443", "192.0.2.2:443"].map(|text| text.parse().unwrap()).to_vec();
         let addresses = vec!["2001:db8::5".parse().unwrap(), "198.51.100.5".parse().unwrap()];
         for begin in 0..4 {
-            let mut places = Places { addresses: addresses.clone(), port: 443, nat64: None, prefer_v4: false };
+            let (port, nat64, prefer_v4, turn) = (443, None, false, 0);
+            let mut places = Places { addresses: addresses.clone(), port, nat64, prefer_v4, turn };
             let mut tried = std::collections::BTreeSet::new();
             for attempt in begin..begin + 8 {
                 tried.extend(places.first(&Places::in_turn(&remotes, attempt)).map(|(_, remote)| remote));
@@ -89,6 +110,20 @@ mod tests {
     }
 
     #[test]
+    fn every_interface_has_its_turn_once_both_families_have_failed() {
+        let addresses = ["192.168.1.5", "10.9.0.5", "2001:db8::5"].map(|text| text.parse().unwrap()).to_vec();
+        let mut places = Places { addresses, port: 443, nat64: None, prefer_v4: false, turn: 0 };
+        let remotes: [SocketAddr; 2] = ["[2001:db8::2]:443", "192.0.2.2:443"].map(|text| text.parse().unwrap());
+        let mut used = Vec::new();
+        for _ in 0..4 {
+            used.push(places.first(&remotes).unwrap().0.ip().to_string());
+            places.change();
+        }
+        assert_eq!(used, ["2001:db8::5", "192.168.1.5", "2001:db8::5", "10.9.0.5"]);
+        assert!(places.has_other(true) && !places.has_other(false));
+    }
+
+    #[test]
     fn ipv4_is_reached_through_nat64_only_without_an_address_of_its_own() {
         let remote: SocketAddr = "192.0.2.33:443".parse().unwrap();
         let mut places = Places {
@@ -96,6 +131,7 @@ mod tests {
             port: 443,
             nat64: Some("64:ff9b::".parse().unwrap()),
             prefer_v4: false,
+            turn: 0,
         };
         let translated: SocketAddr = "[64:ff9b::192.0.2.33]:443".parse().unwrap();
         assert_eq!(places.towards(remote), Some(("[2001:db8::5]:443".parse().unwrap(), translated)));

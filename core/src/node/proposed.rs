@@ -4,6 +4,9 @@
 //! tunnel through a blind TRS has an endpoint of its own, because its connection IDs must begin with this node's leg to
 //! the TRS; datagrams are told apart by that prefix.
 
+mod end;
+mod moving;
+mod pathed;
 mod relayed;
 mod tunnel;
 
@@ -15,8 +18,10 @@ use bytes::{Bytes, BytesMut};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::RngCore;
 
+use self::end::End;
+use self::pathed::Pathed;
 use self::tunnel::{Early, Path, Stage, Tunnel};
-use super::carriage::{Carriage, CarriageOutput, SendRefused};
+use super::carriage::{Carriage, CarriageOutput, Kept, SendRefused};
 use super::part::TunnelId;
 use super::places::Places;
 use super::status::TunnelStatus;
@@ -26,6 +31,9 @@ use crate::header::{Flags, Header, Kind};
 use crate::machine::{Output, StreamId, StreamInput, Tables};
 use crate::message::{Credential, Framing, LoginRequest, LoginResponse, Message, RouteDirection};
 use crate::name::{Fqdn, NodeId, Party, RelayCid};
+use crate::paths::budget::SilentTargets;
+use crate::paths::candidates::Way;
+use crate::paths::strategy::Handover;
 use crate::probe::{is_not_quic, is_punch};
 use crate::quic::{CidScheme, LinkClosed, LinkId, LinkOutput, Links, Load, QuicConfig, destination_prefix};
 use crate::time::Instant;
@@ -69,6 +77,24 @@ pub(super) struct Proposed {
     /// When to check whether the search for the MTU of a tunnel's path has ended the path.
     searches: Timers<TunnelId>,
     timers: Timers<TunnelId>,
+    /// What this node wants to do when one of two nodes moves.
+    handover: Handover,
+    /// The endpoint of all direct tunnels, where their packets travel on paths, and its tag.
+    shared: Option<Links>,
+    shared_tag: Option<RelayCid>,
+    /// [`Carriage::settle`] has to look at it.
+    shared_touched: bool,
+    /// Connections with paths beneath them.
+    pathed: BTreeMap<End, Pathed>,
+    /// Those that say goodbye.
+    closing: BTreeSet<End>,
+    /// By our tag of probes, and by our leg.
+    by_probe: BTreeMap<RelayCid, End>,
+    by_bound: BTreeMap<RelayCid, End>,
+    silent: SilentTargets,
+    /// When the NMS was asked for a sign, because paths do not work.
+    asked_nms: Option<Instant>,
+    path_timers: Timers<End>,
     out: VecDeque<CarriageOutput>,
 }
 
@@ -90,7 +116,8 @@ struct Inbound {
 impl Proposed {
     pub(super) fn new(config: &NodeConfig, rng: &mut ChaCha20Rng) -> Result<Self, TlsError> {
         let identity = config.identity.clone().ok_or(TlsError::NoIdentity)?;
-        let quic = QuicConfig {
+        let has_paths = config.handover == Handover::Seamless;
+        let mut quic = QuicConfig {
             tls: config.tls.clone(),
             roots: config.roots.clone(),
             identity,
@@ -98,8 +125,27 @@ impl Proposed {
             options: config.quic.clone(),
         };
         let mut rng = super::part::fork(rng);
-        let links = Links::new(quic.clone(), CidScheme::Direct, true, &mut rng)?;
+        quic.options.reopens = has_paths;
+        let links = Links::new(quic.clone(), CidScheme::Direct, !has_paths, &mut rng)?;
+        let (mut shared, mut shared_tag) = (None, None);
+        if has_paths {
+            let mut tag = RelayCid([0; 8]);
+            rng.fill_bytes(&mut tag.0);
+            shared = Some(Links::new(quic.clone(), CidScheme::Relayed(tag), true, &mut rng)?.on_paths());
+            shared_tag = Some(tag);
+        }
         Ok(Self {
+            handover: config.handover,
+            shared,
+            shared_tag,
+            shared_touched: false,
+            pathed: BTreeMap::new(),
+            closing: BTreeSet::new(),
+            by_probe: BTreeMap::new(),
+            by_bound: BTreeMap::new(),
+            silent: SilentTargets::default(),
+            asked_nms: None,
+            path_timers: Timers::default(),
             name: config.name.clone(),
             id: NodeId::of(&config.name),
             places: Places::new(config),
@@ -151,7 +197,11 @@ impl Proposed {
     fn close(&mut self, now: Instant, link: LinkId) {
         self.owners.remove(&link);
         self.no_longer_inbound(link);
-        self.links.close(now, link);
+        self.of_mut(link).close(now, link);
+        if link.is_pathed() {
+            self.shared_touched = true;
+            self.close_end(End::Shared(link));
+        }
     }
 
     fn no_longer_inbound(&mut self, link: LinkId) {
@@ -169,7 +219,7 @@ impl Proposed {
         }
         if self.inbound.len() >= MAX_EARLY {
             self.dropped(DropReason::Limit);
-            return self.links.close(now, link);
+            return self.close(now, link);
         }
         self.inbound.insert(link);
         self.inbound_timers.set(link, Some(now + EARLY_LINK_TIMEOUT));
@@ -180,15 +230,24 @@ impl Proposed {
     /// them.
     fn drain_links(&mut self, now: Instant) {
         self.drain_main(now);
-        while !self.blind_touched.is_empty() {
+        while !self.blind_touched.is_empty() || self.shared_touched {
+            if let Some(shared) = &mut self.shared {
+                shared.finish(now);
+            }
             self.finish_blind(now);
             self.drain_main(now);
+        }
+        if !self.closing.is_empty() {
+            self.bury();
         }
     }
 
     fn drain_main(&mut self, now: Instant) {
-        while let Some(output) = self.links.poll() {
+        self.shared_touched = false;
+        while let Some(output) = self.links.poll().or_else(|| self.shared.as_mut()?.poll()) {
             match output {
+                LinkOutput::Pathed(link, datagrams) => self.send_pathed(now, End::Shared(link), datagrams),
+                LinkOutput::Followed(link) => self.on_followed(now, link),
                 LinkOutput::Transmit(transmit) => {
                     self.out.push_back(CarriageOutput::Pass(Output::Transmit(transmit)));
                 }
@@ -210,7 +269,7 @@ impl Proposed {
             Some(Owner::Nms) => Party::Nms,
             Some(Owner::Leg(_)) => Party::Trs,
             Some(Owner::Direct(tunnel)) => Party::Node(self.tunnels[tunnel].name.clone()),
-            Some(Owner::Inbound(_)) | None => return self.links.close(now, link),
+            Some(Owner::Inbound(_)) | None => return self.close(now, link),
         };
         self.out.push_back(CarriageOutput::handshake(self.me(), to, "QUIC handshake"));
         match self.owners[&link] {
@@ -228,8 +287,20 @@ impl Proposed {
 
     /// Sends a message on a link of the main endpoint.
     fn send(&mut self, now: Instant, link: LinkId, to: Party, transaction: u32, id: [u8; 16], message: &Message) {
-        let frame = message.to_bytes(transaction, Flags(0), 0, 0, id);
-        if self.links.send_frame(now, link, frame.into()) {
+        self.send_flagged(now, link, to, (transaction, Flags(0)), id, message);
+    }
+
+    fn send_flagged(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        to: Party,
+        (transaction, flags): (u32, Flags),
+        id: [u8; 16],
+        message: &Message,
+    ) {
+        let frame = message.to_bytes(transaction, flags, 0, 0, id);
+        if self.of_mut(link).send_frame(now, link, frame.into()) {
             self.out.push_back(CarriageOutput::signal(self.me(), to, message, Protection::Quic, 0));
         } else {
             self.dropped(DropReason::QueueFull);
@@ -261,12 +332,16 @@ impl Proposed {
     fn on_closed(&mut self, now: Instant, link: LinkId, reason: LinkClosed) {
         let failure = failure(reason);
         self.no_longer_inbound(link);
+        if link.is_pathed() {
+            self.close_end(End::Shared(link));
+        }
         match self.owners.remove(&link) {
             Some(Owner::As { .. }) => self.out.push_back(CarriageOutput::LoginFailed(failure)),
             Some(Owner::Nms) => {
                 self.nms = None;
                 self.out.push_back(CarriageOutput::NmsLost(failure));
             }
+            Some(Owner::Leg(tunnel)) if self.leg_gone(now, tunnel, link) => {}
             Some(Owner::Leg(tunnel)) => self.fail(now, tunnel, failure),
             Some(Owner::Direct(tunnel)) => self.on_direct_closed(now, tunnel, link, failure),
             Some(Owner::Inbound(_)) | None => {}
@@ -303,8 +378,11 @@ fn failure(reason: LinkClosed) -> Failure {
 impl Carriage for Proposed {
     fn tables(&self) -> Tables {
         let blind = self.tunnels.values().filter_map(|tunnel| tunnel.stage.links()).map(Links::count).sum::<usize>();
+        let shared = self.shared.as_ref().map_or(0, Links::count);
+        let tags = self.by_probe.len().max(self.by_bound.len());
         vec![
-            ("connections", self.links.count() + blind),
+            ("connections", self.links.count() + blind + shared),
+            ("connections on paths", self.pathed.len().max(self.path_timers.count()).max(self.closing.len()).max(tags)),
             ("owners of connections", self.owners.len().max(self.inbound.len()).max(self.inbound_timers.count())),
             ("tunnels", self.tunnels.len().max(self.timers.count()).max(self.searches.count())),
             ("tunnels that the peer dials", self.expecting.len()),
@@ -369,7 +447,7 @@ impl Carriage for Proposed {
 
     fn heard_at(&self, tunnel: TunnelId) -> Option<Instant> {
         match &self.tunnels.get(&tunnel)?.stage {
-            Stage::Up(Path::Direct(link) | Path::Terminated(link)) => self.links.heard_at(*link),
+            Stage::Up(Path::Direct(link) | Path::Terminated(link)) => self.of(*link).heard_at(*link),
             Stage::Up(Path::Blind { links, link, .. }) => links.heard_at(*link),
             _ => None,
         }
@@ -377,10 +455,19 @@ impl Carriage for Proposed {
 
     fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused> {
         let id = tunnel;
+        let mut packet = packet;
+        if let Some(pathed) = self.end_of(id).and_then(|end| self.pathed.get_mut(&end)) {
+            packet = match pathed.hold(packet) {
+                Ok(held) => return held,
+                Err(packet) => packet,
+            };
+        }
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return Err(SendRefused::NoTunnel) };
         let Stage::Up(path) = &mut tunnel.stage else { return Err(SendRefused::NoTunnel) };
         let (links, link) = match path {
-            Path::Direct(link) | Path::Terminated(link) => (&mut self.links, *link),
+            Path::Direct(link) | Path::Terminated(link) => {
+                (self.shared.as_mut().filter(|_| link.is_pathed()).unwrap_or(&mut self.links), *link)
+            }
             Path::Blind { links, link, .. } => {
                 self.blind_touched.insert(id);
                 (&mut **links, *link)
@@ -391,12 +478,18 @@ impl Carriage for Proposed {
 
     fn deliver(&mut self, now: Instant) {
         self.links.deliver();
+        if let Some(shared) = &mut self.shared {
+            shared.deliver();
+        }
         self.drain_main(now);
         self.deliver_blind(now);
     }
 
     fn finish(&mut self, now: Instant) {
         self.links.finish(now);
+        if let Some(shared) = &mut self.shared {
+            shared.finish(now);
+        }
         self.drain_links(now);
     }
 
@@ -424,11 +517,17 @@ impl Carriage for Proposed {
         self.inbound_timers = Timers::default();
         self.nms = None;
         self.links.close_all(now);
+        if let Some(shared) = &mut self.shared {
+            shared.close_all(now);
+        }
         self.drain_links(now);
     }
 
     fn trust(&mut self, now: Instant, roots: Roots) -> Result<(), TlsError> {
         self.links.trust(now, roots.clone())?;
+        if let Some(shared) = &mut self.shared {
+            shared.trust(now, roots.clone())?;
+        }
         self.drain_links(now);
         let blind: Vec<TunnelId> = self.by_leg.values().copied().collect();
         for id in blind {
@@ -444,29 +543,37 @@ impl Carriage for Proposed {
         Ok(())
     }
 
-    fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus> {
-        let tunnel = self.tunnels.get(&tunnel)?;
+    fn status(&self, id: TunnelId) -> Option<TunnelStatus> {
+        let tunnel = self.tunnels.get(&id)?;
         let Stage::Up(path) = &tunnel.stage else { return None };
         let (links, link) = match path {
-            Path::Direct(link) | Path::Terminated(link) => (&self.links, *link),
+            Path::Direct(link) | Path::Terminated(link) => (self.of(*link), *link),
             Path::Blind { links, link, .. } => (&**links, *link),
         };
+        let pathed = self.end_of(id).and_then(|end| self.pathed.get(&end));
+        let used = pathed.and_then(|pathed| pathed.paths.used());
+        let relayed = pathed.map_or(!matches!(path, Path::Direct(_)), Pathed::is_relayed);
         Some(TunnelStatus {
-            pattern: tunnel.pattern,
+            handover: tunnel.agreed,
+            paths: pathed.map(|pathed| pathed.paths.status(pathed.paths.last_input())).unwrap_or_default(),
+            pattern: self.pattern_of(id),
             dialed: tunnel.dialer,
             framing: tunnel.carrier.framing,
-            relayed: !matches!(path, Path::Direct(_)),
-            local: links.local(link)?,
-            remote: links.remote(link)?,
+            relayed,
+            local: used.map(|way| way.local).or(links.local(link))?,
+            remote: used.map(|way| way.remote).or(links.remote(link))?,
             rtt: links.rtt(link),
         })
     }
 
     fn change_family(&mut self) {
-        self.places.prefer_v4 = !self.places.prefer_v4;
+        self.places.change();
     }
 
-    fn move_to(&mut self, _now: Instant, places: &Places) {
+    fn move_to(&mut self, now: Instant, places: &Places) -> Kept {
+        if self.handover != Handover::Rebuild {
+            return self.move_along(now, places);
+        }
         self.places = places.clone();
         self.owners.clear();
         self.inbound.clear();
@@ -480,9 +587,11 @@ impl Carriage for Proposed {
         self.timers = Timers::default();
         self.links = Links::new(self.quic.clone(), CidScheme::Direct, true, &mut self.rng)
             .expect("the same configuration worked before");
+        Kept::default()
     }
 
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
+        let Err(payload) = self.take_pathed(now, Way { local, remote }, payload) else { return };
         if is_not_quic(&payload) {
             // A punch has done its work when it was sent; its arrival means nothing.
             if !is_punch(&payload) {
@@ -505,7 +614,13 @@ impl Carriage for Proposed {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.links.handle_timeout(now);
+        if let Some(shared) = &mut self.shared {
+            shared.handle_timeout(now);
+        }
         self.drain_links(now);
+        while let Some(end) = self.path_timers.pop_due(now) {
+            self.path_timeout(now, end);
+        }
         while let Some(tunnel) = self.timers.pop_due(now) {
             self.tunnel_timeout(now, tunnel);
         }
@@ -525,7 +640,9 @@ impl Carriage for Proposed {
         });
         let search = self.searches.next().map(|at| Timer::MtuSearch.at(at));
         let early = self.inbound_timers.next().map(|at| Timer::EarlyLink.at(at));
-        earliest([tunnel, search, early, self.links.next_timer()])
+        let path = self.path_timers.next().map(|at| Timer::Path.at(at));
+        let shared = self.shared.as_ref().and_then(Links::next_timer);
+        earliest([tunnel, search, early, path, shared, self.links.next_timer()])
     }
 
     fn poll(&mut self) -> Option<CarriageOutput> {

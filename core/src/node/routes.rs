@@ -14,6 +14,7 @@
 
 mod directions;
 mod held;
+mod paths;
 mod peer;
 mod requests;
 mod table;
@@ -33,7 +34,7 @@ use super::part::{Part, TunnelId, Turn};
 use super::status::{ChoiceStatus, PeerStatus};
 use crate::event::{DropReason, Event, Failure, TunnelUp};
 use crate::machine::Tables;
-use crate::message::{DirectionRequest, ErrorCode, PeerRef, RouteDirection};
+use crate::message::{DirectionRequest, ErrorCode, PeerRef, RouteDirection, Want};
 use crate::name::{Fqdn, Virtual};
 use crate::time::Instant;
 use crate::timing::Due;
@@ -50,8 +51,8 @@ pub(super) enum RouteInput {
     Registered(Virtual),
     /// The registration is lost: no request can be sent.
     Unregistered,
-    /// The node's own addresses changed. The carriage has forgotten every tunnel.
-    Moved,
+    /// The node's own addresses changed. The carriage has forgotten every tunnel but these.
+    Moved(Vec<TunnelId>),
     /// The survey of the node's network is complete: a direct way that failed before may work now.
     Surveyed,
     /// The node stops. The carriage closes the tunnels.
@@ -70,6 +71,12 @@ pub(super) enum RouteInput {
     TunnelUp(TunnelId, TunnelUp),
     /// A tunnel is gone, or could not be built.
     TunnelDown(TunnelId, Failure),
+    /// A tunnel that was to be built became one more path of the one that carries packets.
+    Merged(TunnelId),
+    /// The tunnel goes by another path now; whether that leads through a TRS.
+    PathSwitched { tunnel: TunnelId, relayed: bool },
+    /// No path of the tunnel works: it needs a Route Direction of this kind.
+    PathWanted(TunnelId, Want),
     /// A packet came out of a tunnel.
     Arrived(TunnelId, Bytes),
     /// A packet from a peer was handed to an application; its length, bytes.
@@ -150,8 +157,14 @@ impl Part for Routes {
                 self.request_waiting(turn);
             }
             RouteInput::Unregistered => self.registered = false,
-            RouteInput::Moved => self.rebuild(turn),
-            RouteInput::Surveyed => self.improve_all(turn.now),
+            RouteInput::Moved(kept) => self.rebuild(turn, &kept),
+            RouteInput::Merged(tunnel) => self.on_merged(turn, tunnel),
+            RouteInput::PathSwitched { tunnel, relayed } => self.on_path_switched(turn, tunnel, relayed),
+            RouteInput::PathWanted(tunnel, want) => self.on_path_wanted(turn, tunnel, want),
+            RouteInput::Surveyed => {
+                self.improve_all(turn.now);
+                self.try_directly(turn);
+            }
             RouteInput::Stop => self.peers.clear(),
             RouteInput::Revoked(name) => {
                 if let Some(id) = self.peers.by_name(&name) {

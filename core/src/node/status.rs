@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::Node;
 use crate::message::{Framing, Want};
 use crate::name::{Party, Virtual};
+use crate::paths::peer::PathStatus;
+use crate::paths::strategy::Handover;
 use crate::route::Pattern;
 use crate::time::Instant;
 
@@ -56,6 +58,10 @@ pub struct TunnelStatus {
     pub remote: SocketAddr,
     /// The round trip to the other end, where the carrier measures it.
     pub rtt: Option<Duration>,
+    /// What the two nodes do when one of them moves.
+    pub handover: Handover,
+    /// Every path of the tunnel (`handover = "seamless"`).
+    pub paths: Vec<PathStatus>,
 }
 
 impl Node {

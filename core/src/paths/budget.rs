@@ -6,18 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use crate::time::Instant;
 use crate::timers::Timers;
+use crate::timing::paths::SILENT_TIME;
 
 /// How many times the bytes that came from an address may go there before it is proved (RFC 9000 §8.1).
 pub const AMPLIFICATION: usize = 3;
 /// Bytes of UDP payload that one silent IP address gets in [`SILENT_TIME`]: five QUIC Initials of 1,200 bytes, or 125
 /// path probes.
 pub const SILENT_BYTES: usize = 6_000;
-/// The time for which [`SILENT_BYTES`] have to do.
-pub const SILENT_TIME: Duration = Duration::from_secs(600);
 /// Most silent addresses that one node sends to in [`SILENT_TIME`].
 pub const MAX_SILENT: usize = 1_024;
 
@@ -65,6 +63,12 @@ impl SilentTargets {
             self.ends.set(target, Some(now + SILENT_TIME));
         }
         true
+    }
+
+    /// Somebody there has answered: the address is not silent. Other peers may be behind it.
+    pub fn answered(&mut self, target: IpAddr) {
+        self.sent.remove(&target);
+        self.ends.set(target, None);
     }
 
     /// How many addresses are accounted for.

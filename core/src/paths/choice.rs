@@ -12,11 +12,10 @@
 use std::time::Duration;
 
 use super::candidates::Kind;
+use crate::timing::paths::GAIN_AT_LEAST;
 
 /// Another path of the same class must need at most this part of the round trip of the one in use: four fifths.
 pub const GAIN: (u32, u32) = (4, 5);
-/// And be shorter by this, or two paths of one LAN would take turns.
-pub const GAIN_AT_LEAST: Duration = Duration::from_millis(5);
 
 /// What is known of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,17 +12,12 @@
 use std::time::Duration;
 
 use crate::time::Instant;
+use crate::timing::paths::{ASSUMED_IDLE, LEAST_ABSOLUTE, LEAST_IDLE};
 
 /// Packets an hour, in both directions together, that a second path may cost to be kept warm. One exchange has two.
 pub const WARM_PACKETS_PER_HOUR: u64 = 360;
-/// What an idle mapping is taken to live. RFC 4787 REQ-5 demands two minutes; many give half a minute.
-const ASSUMED_IDLE: Duration = Duration::from_secs(30);
-/// No mapping is taken to live shorter.
-const LEAST_IDLE: Duration = Duration::from_secs(4);
-/// Two ends of mappings count as of one cause if their ages, or silences, differ by no more than a tenth,
+/// Two ends of mappings count as of one cause if their ages, or silences, differ by no more than a tenth.
 const SAME_AGE: u32 = 10;
-/// and none is looked for below this age: that path was just bad.
-const LEAST_ABSOLUTE: Duration = Duration::from_secs(20);
 
 /// What is known of the lifetimes before one of our addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Paths beneath a tunnel: one QUIC connection for a pair of nodes, whatever network lies below (ours).
 //!
-//! **The node does not use this yet.** It still builds one connection for each pair of addresses. What stands here is
-//! the whole machine, tested alone and under real QUIC connections ([`peer::Paths`], `core/tests/paths`).
+//! The node's proposed carriage uses it where both nodes want `handover = "seamless"` ([`strategy`]). Its tests stand
+//! in `core/tests/paths`, alone and under real QUIC connections ([`peer::Paths`]).
 //!
 //! ```text
 //!   inner packets                                          inner packets
@@ -79,12 +79,14 @@
 //!
 //! # Connection IDs, and what an observer can link
 //!
-//! Every connection ID is `tag(8) ‖ random(4)`, direct and through a relay: the relay forwards by the tag, and so it
-//! does with probes, which carry the tag in the same place. The tag is drawn from a TLS session or at random: 64
-//! unpredictable bits. It costs 4 bytes in each packet beside today's direct tunnels. A tag lives as long as its
-//! tunnel, so somebody who sees both networks of a node that moves can link the two (RFC 9000 §9.5 asks for fresh IDs
-//! against that): both ends use the same tags on all paths. So can the sequence of probe numbers. A new connection
-//! brings new tags.
+//! Every connection ID is `tag(8) ‖ random(4)`. The tag of a node's direct tunnels is 64 unpredictable bits, drawn once
+//! in the node's life; a tunnel that began through a TRS has the node's leg for a tag. It costs 4 bytes in each packet
+//! beside tunnels without paths. A TRS forwards by the leg of the receiver, which the sender puts into the place of the
+//! tag; the receiver puts its tag back. A probe has a tag of its tunnel, which follows from the TLS session.
+//!
+//! Somebody who sees both networks of a node that moves can link the two by its tag, and by the sequence of probe
+//! numbers (RFC 9000 §9.5 asks for fresh IDs against that). He can also link the tunnels of one node, as he can by its
+//! address and port. Through a relay he sees legs, and no tag.
 //!
 //! | file | what |
 //! |---|---|

@@ -9,27 +9,16 @@ use super::choice::Standing;
 use super::probe::PROBE_LEN;
 use super::watch::Watch;
 use crate::time::Instant;
+use crate::timing::paths::{
+    PATH_DWELL, PATH_FAST, PATH_FIRST_RETRY, PATH_FORGIVEN, PATH_LAST_RETRY, PATH_SIZE_AGAIN, PATH_TRIAL,
+};
 
 /// Least UDP payload that a path of QUIC must pass (RFC 9000 §14).
 pub const LEAST_MTU: u16 = 1200;
 /// Unanswered probes that are remembered, the latest ones: an answer that is late still counts.
 const MAX_PENDING: usize = 8;
-/// A path that never answered is asked again after this, then after twice as long each time,
-pub(super) const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// and at last every so often.
-const LAST_RETRY: Duration = Duration::from_secs(64);
-/// A path that had failed stands on trial for this when it comes back, twice as long each time.
-const FIRST_TRIAL: Duration = Duration::from_secs(1);
-/// A path that has stood for so long has no failures behind it any more.
-const FORGIVEN: Duration = Duration::from_secs(64);
-/// A starved path is left for this, then for twice as long each time, up to [`LAST_RETRY`].
-const FIRST_FAST: Duration = Duration::from_secs(4);
-/// Traffic does not go back to a path sooner than this after it left it.
-pub(super) const DWELL: Duration = Duration::from_secs(2);
 /// A size counts as too large when so many padded probes of it were lost while small ones were answered.
 const SIZE_TRIES: u8 = 3;
-/// A size that was too large is tried again after this: routes change.
-const SIZE_AGAIN: Duration = Duration::from_secs(60);
 
 /// Where a path is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +107,7 @@ impl Path {
             mtu: 0,
             pending: VecDeque::new(),
             hello_at: now,
-            wait: FIRST_RETRY,
+            wait: PATH_FIRST_RETRY,
             ask_at: now,
             born: None,
             last_out: None,
@@ -175,6 +164,11 @@ impl Path {
         }
     }
 
+    /// Whether a probe with this token went out on this path and is not answered.
+    pub(super) fn has_asked(&self, token: u64) -> bool {
+        self.pending.iter().any(|pending| pending.token == token)
+    }
+
     /// The peer answers a probe that went out on this path. False if it is none of those.
     pub(super) fn answered(&mut self, now: Instant, echo: u64, size: u16) -> bool {
         let Some(at) = self.pending.iter().position(|pending| pending.token == echo) else { return false };
@@ -199,12 +193,12 @@ impl Path {
     pub(super) fn proved(&mut self, now: Instant) -> State {
         let before = std::mem::replace(&mut self.state, State::Alive);
         if before == State::Dead {
-            self.trial_until = Some(now + (FIRST_TRIAL * (1 << self.setbacks.min(6))).min(LAST_RETRY));
+            self.trial_until = Some(now + (PATH_TRIAL * (1 << self.setbacks.min(6))).min(PATH_LAST_RETRY));
         }
         if before != State::Alive {
             self.proved_at = Some(now);
             self.ask_at = now;
-            self.wait = FIRST_RETRY;
+            self.wait = PATH_FIRST_RETRY;
         }
         before
     }
@@ -212,28 +206,28 @@ impl Path {
     /// It has ended. The next life begins with nothing.
     pub(super) fn died(&mut self, now: Instant) {
         let stood = self.proved_at.take().map_or(Duration::ZERO, |at| now - at);
-        self.setbacks = if stood >= FORGIVEN { 1 } else { self.setbacks + 1 };
+        self.setbacks = if stood >= PATH_FORGIVEN { 1 } else { self.setbacks + 1 };
         self.state = State::Dead;
         self.watch.begin();
         (self.mtu, self.born, self.sizing, self.trial_until) = (0, None, None, None);
-        self.wait = (FIRST_RETRY * (1 << self.setbacks.min(10))).min(LAST_RETRY);
+        self.wait = (PATH_FIRST_RETRY * (1 << self.setbacks.min(10))).min(PATH_LAST_RETRY);
         self.hello_at = now + self.wait;
     }
 
     /// While it is not alive: it was asked just now.
     pub(super) fn wait_longer(&mut self, now: Instant) {
         self.hello_at = now + self.wait;
-        self.wait = (self.wait * 2).min(LAST_RETRY);
+        self.wait = (self.wait * 2).min(PATH_LAST_RETRY);
     }
 
     /// It is needed now: it is asked at once, and soon again.
     pub(super) fn call(&mut self, now: Instant) {
-        (self.hello_at, self.wait) = (now, FIRST_RETRY);
+        (self.hello_at, self.wait) = (now, PATH_FIRST_RETRY);
     }
 
     /// Most of what was sent on it was lost.
     pub(super) fn starve(&mut self, now: Instant) {
-        let fast = (FIRST_FAST * (1 << self.fasts.min(4))).min(LAST_RETRY);
+        let fast = (PATH_FAST * (1 << self.fasts.min(4))).min(PATH_LAST_RETRY);
         self.fasts += 1;
         self.starved_until = Some(now + fast);
     }
@@ -243,7 +237,7 @@ impl Path {
     pub(super) fn size_to_try(&mut self, now: Instant, wanted: u16) -> Option<TryOut> {
         if self.sizing.is_none() {
             let size = if self.mtu < LEAST_MTU { LEAST_MTU } else { wanted };
-            let refused = self.too_large.is_some_and(|(large, at)| size >= large && now < at + SIZE_AGAIN);
+            let refused = self.too_large.is_some_and(|(large, at)| size >= large && now < at + PATH_SIZE_AGAIN);
             if size <= self.mtu || refused {
                 return None;
             }
@@ -283,7 +277,7 @@ impl Path {
 
     /// Until when it is judged worse than it is, whatever the reason.
     pub(super) fn pardons(&self) -> impl Iterator<Item = Instant> {
-        let dwelt = self.left_at.map(|left| left + DWELL);
+        let dwelt = self.left_at.map(|left| left + PATH_DWELL);
         [self.trial_until, self.starved_until, dwelt].into_iter().flatten()
     }
 }
@@ -373,7 +367,7 @@ mod tests {
             trials.push(path.trial_until.unwrap() - now);
         }
         assert_eq!(trials, [2, 4, 8].map(Duration::from_secs));
-        now += FORGIVEN;
+        now += PATH_FORGIVEN;
         path.died(now);
         path.proved(now);
         assert_eq!(path.trial_until.unwrap() - now, Duration::from_secs(2));

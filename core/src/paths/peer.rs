@@ -5,6 +5,7 @@ mod send;
 mod tend;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -15,18 +16,17 @@ use rand_chacha::rand_core::SeedableRng;
 use super::budget::SilentTargets;
 use super::candidates::{Candidate, Kind, MAX_CANDIDATES, Way};
 use super::lifetime::Lifetimes;
-use super::path::{Path, State};
+use super::path::{LEAST_MTU, Path, State};
 use super::probe::{Keys, Secret};
 use super::recent::{Datagrams, Recent};
 use super::watch::Delivery;
 use crate::machine::Transmit;
 use crate::name::RelayCid;
 use crate::time::Instant;
+use crate::timing::paths::PATH_KNOWN;
 
 /// Most paths of one peer: the candidates, and as many places again where it was seen.
 pub const MAX_PATHS: usize = 2 * MAX_CANDIDATES;
-/// A place that answered, or was heard, within this time may be sent to from another address of ours at once.
-const KNOWN_FOR: Duration = Duration::from_secs(120);
 /// Most such places.
 const MAX_KNOWN: usize = MAX_PATHS;
 
@@ -63,6 +63,8 @@ pub enum Input {
         /// As in [`Input::Candidates`].
         candidates: Vec<Candidate>,
     },
+    /// Behind this way, which is one through a relay, another leg begins: what was known of it is void.
+    Renewed(Way),
     /// A path probe came ([`is_path_probe`](super::probe::is_path_probe)).
     Probe {
         /// By which way.
@@ -170,6 +172,37 @@ pub struct PathStatus {
     pub role: Role,
 }
 
+impl fmt::Display for PathStatus {
+    /// `192.0.2.5:443 -> 203.0.113.7:443 (IPv4), 24.1 ms, 1452 bytes: used`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Inside => "same network",
+            Kind::V6 => "IPv6",
+            Kind::V4 => "IPv4",
+            Kind::Nat64 => "IPv4 through NAT64",
+            Kind::Relay => "TRS",
+        };
+        let why = match self.role {
+            Role::Used => "used",
+            Role::Beside => "used too, because the other one is in doubt or the peer seems to be here",
+            Role::Warm => "kept warm",
+            Role::Spare => "works, others are better",
+            Role::Starved => "not used: most of what was sent on it was lost",
+            Role::OnTrial => "not used yet: it came back a moment ago",
+            Role::TooNarrow => "not used: 1200 bytes do not pass",
+            Role::Silent => "not used: no answer",
+        };
+        write!(f, "{} -> {} ({kind})", self.way.local, self.way.remote)?;
+        if let Some(rtt) = self.rtt {
+            write!(f, ", {:.1} ms", rtt.as_secs_f64() * 1000.0)?;
+        }
+        if self.mtu > 0 {
+            write!(f, ", {} bytes", self.mtu)?;
+        }
+        write!(f, ": {why}")
+    }
+}
+
 /// Why a path is or is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -220,6 +253,8 @@ pub struct Paths {
     known: BTreeMap<SocketAddr, Instant>,
     /// We have moved, and no path is proved since.
     moved: bool,
+    /// The leg behind the path in use was replaced.
+    renewed: bool,
     lifetimes: Lifetimes,
     delivery: Delivery,
     recent: Recent,
@@ -257,6 +292,7 @@ impl Paths {
             crossed_at: None,
             known: BTreeMap::new(),
             moved: false,
+            renewed: false,
             delivery: Delivery::default(),
             recent: Recent::default(),
             held: VecDeque::new(),
@@ -274,16 +310,34 @@ impl Paths {
     /// Takes one input at `now`. `now` never goes backwards. `silent` is the node's, for all of its peers.
     pub fn handle(&mut self, now: Instant, input: Input, silent: &mut SilentTargets) {
         self.now = now;
+        let input = match input {
+            Input::Probe { way, payload } => {
+                let len = payload.len();
+                // What is not authentic has no effect, and not even that of time.
+                let Some(probe) = self.keys.as_mut().and_then(|keys| keys.open(payload)) else {
+                    return self.event(Event::BadProbe);
+                };
+                self.notice_sleep(now);
+                self.on_probe(now, way, &probe, len, silent);
+                return self.tend(now, silent);
+            }
+            other => other,
+        };
         self.notice_sleep(now);
         match input {
             Input::Keys(secret) => self.on_keys(now, &secret),
             Input::Candidates(candidates) => self.on_candidates(now, &candidates, silent),
             Input::Network { locals, candidates } => self.on_network(now, &locals, &candidates, silent),
-            Input::Probe { way, payload } => self.on_probe(now, way, payload, silent),
+            Input::Renewed(way) => {
+                if let Some(number) = self.find(way) {
+                    self.renewed |= self.used == Some(number);
+                    self.forget(number);
+                }
+            }
             Input::Arrived { way, len } => self.on_arrived(now, way, len, silent),
             Input::Transmit(datagrams) => return self.on_transmit(now, datagrams, silent),
             Input::Delivery(counts) => self.on_delivery(now, counts),
-            Input::Timeout => {}
+            Input::Probe { .. } | Input::Timeout => {}
         }
         self.tend(now, silent);
     }
@@ -296,9 +350,40 @@ impl Paths {
         })
     }
 
+    /// The tags of this tunnel's probes; to be told before [`Input::Keys`], if they were not known at the beginning.
+    pub fn tagged(&mut self, ours: RelayCid, theirs: RelayCid) {
+        (self.config.ours, self.config.theirs) = (ours, theirs);
+    }
+
+    /// Whether traffic goes by a path that works, as far as is known.
+    pub fn is_well(&self, now: Instant) -> bool {
+        let used = self.used.and_then(|used| self.paths.get(&used));
+        used.is_some_and(|path| path.is_alive() && !path.watch.in_doubt(now))
+    }
+
+    /// Whether any path is known to work.
+    pub fn is_proved(&self) -> bool {
+        self.paths.values().any(Path::is_alive)
+    }
+
+    /// Where the peer was on the paths that work.
+    pub fn places(&self) -> Vec<SocketAddr> {
+        self.paths.values().filter(|path| path.is_alive()).map(|path| path.candidate.way.remote).collect()
+    }
+
+    /// Whether we have moved, and no path is proved since.
+    pub fn has_moved(&self) -> bool {
+        self.moved
+    }
+
     /// Where traffic goes.
     pub fn used(&self) -> Option<Way> {
         self.used.map(|number| self.paths[&number].candidate.way)
+    }
+
+    /// The time of the last input.
+    pub fn last_input(&self) -> Instant {
+        self.now
     }
 
     /// Every path, in the order in which it became known.
@@ -370,7 +455,7 @@ impl Paths {
 
     /// Whether something was heard from this place lately, by whatever way.
     fn is_known(&self, now: Instant, place: SocketAddr) -> bool {
-        self.known.get(&place).is_some_and(|&at| now - at <= KNOWN_FOR)
+        self.known.get(&place).is_some_and(|&at| now - at <= PATH_KNOWN)
     }
 
     fn know(&mut self, now: Instant, place: SocketAddr) {
@@ -407,6 +492,9 @@ impl Paths {
                 Some(number) => {
                     let path = self.paths.get_mut(&number).expect("found");
                     (path.candidate, path.announced) = (candidate, true);
+                    if !path.is_alive() {
+                        path.call(now);
+                    }
                 }
                 None => {
                     self.add(now, candidate, true);
@@ -421,6 +509,14 @@ impl Paths {
         let gone: Vec<_> = self.paths.iter().filter_map(gone).collect();
         for number in gone {
             self.forget(number);
+        }
+        if self.keys.is_some() && (self.moved || self.renewed) && self.used.is_none() {
+            self.renewed = false;
+            // We had nowhere to go when we moved; now there is a place that the peer, or a relay, is at.
+            if let Some(to) = self.blind(now, None) {
+                self.hello(now, to, usize::from(LEAST_MTU), silent);
+                self.switch(now, to, Why::Ended, silent);
+            }
         }
         let Some(used) = instructed.filter(|used| !self.paths[used].announced) else { return };
         if self.keys.is_none() {

@@ -120,6 +120,21 @@ pub struct Keys {
     seen: ReplayWindow,
 }
 
+/// The tags of probes of a tunnel: ours, then the peer's. They follow from its TLS session, so they need no message.
+pub fn tags(secret: &Secret, client: bool) -> [RelayCid; 2] {
+    let tag = |label: &[u8]| {
+        let label = [label];
+        let mut bytes = [0; 16];
+        hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, &secret.0)
+            .expand(&label, Length)
+            .and_then(|okm| okm.fill(&mut bytes))
+            .expect("16 bytes are less than 255 hashes");
+        RelayCid(*bytes.first_chunk().expect("16 bytes"))
+    };
+    let (client_side, server_side) = (tag(b"client tag"), tag(b"server tag"));
+    if client { [client_side, server_side] } else { [server_side, client_side] }
+}
+
 impl Keys {
     /// The keys of the TLS client, or of the TLS server.
     pub fn new(secret: &Secret, client: bool) -> Self {

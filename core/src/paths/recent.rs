@@ -7,11 +7,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::time::Instant;
+use crate::timing::paths::PATH_TOO_FAST;
 
 /// Most datagrams that are kept. quinn-proto tells duplicates within 129 packet numbers, so twice as many must fit.
 pub const MAX_RECENT: usize = 63;
-/// If so many leave in less than this, nothing is kept: they would not reach back over one round trip.
-const TOO_FAST: Duration = Duration::from_millis(10);
 
 /// What QUIC gave to be sent: one datagram, or several of one length.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +53,8 @@ impl Recent {
         while self.count > MAX_RECENT {
             let Some((at, gone)) = self.kept.pop_front() else { break };
             self.count -= gone.count();
-            if now - at < TOO_FAST {
-                (self.count, self.paused) = (0, Some(now + TOO_FAST));
+            if now - at < PATH_TOO_FAST {
+                (self.count, self.paused) = (0, Some(now + PATH_TOO_FAST));
                 self.kept.clear();
             }
         }

@@ -6,21 +6,13 @@
 use std::time::Duration;
 
 use crate::time::Instant;
+use crate::timing::paths::{ANSWER_DELAY, PATH_LIFE, PATH_LOSS_TIME, PATH_PATIENCE};
+use crate::timing::quic::INITIAL_RTT;
 
-/// What a round trip is taken for before the first was measured.
-const INITIAL_RTT: Duration = Duration::from_millis(100);
-/// What the peer may take to answer, beyond the round trip: QUIC's max_ack_delay (RFC 9000 §18.2).
-const ANSWER_DELAY: Duration = Duration::from_millis(25);
-/// Silence is never judged sooner: a host that is scheduled out, or a burst of Wi-Fi retries, takes as long.
-const LEAST_PATIENCE: Duration = Duration::from_millis(200);
-/// A path is given up after this many times the patience, so that as many probes were lost one after another,
+/// A path is given up after this many times the patience, so that as many probes were lost one after another.
 const LIVES: u32 = 4;
-/// and never sooner than this.
-const LEAST_LIFE: Duration = Duration::from_secs(1);
-/// Loss is judged over stretches of at least so many packets,
+/// Loss is judged over stretches of at least so many packets.
 const LOSS_PACKETS: u64 = 20;
-/// and at least so long.
-const LOSS_TIME: Duration = Duration::from_secs(1);
 
 /// The smoothed round trip of a path (RFC 6298 §2).
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,12 +43,12 @@ impl Rtt {
     /// (RFC 9002 §6.2.1), so that QUIC repeats what was lost before the path is blamed.
     pub fn patience(&self) -> Duration {
         let (smoothed, variance) = self.smoothed.unwrap_or((INITIAL_RTT, INITIAL_RTT / 2));
-        ((smoothed + 4 * variance + ANSWER_DELAY) * 3 / 2).max(LEAST_PATIENCE)
+        ((smoothed + 4 * variance + ANSWER_DELAY) * 3 / 2).max(PATH_PATIENCE)
     }
 
     /// How long an answer may take before the path counts as dead.
     pub fn life(&self) -> Duration {
-        (self.patience() * LIVES).max(LEAST_LIFE)
+        (self.patience() * LIVES).max(PATH_LIFE)
     }
 }
 
@@ -164,7 +156,7 @@ impl Watch {
     pub fn delivery(&mut self, now: Instant, counts: Delivery) -> bool {
         let loss = self.loss.get_or_insert(Loss { since: now, from: counts, bad: 0 });
         let sent = counts.sent.saturating_sub(loss.from.sent);
-        if sent < LOSS_PACKETS || now - loss.since < LOSS_TIME {
+        if sent < LOSS_PACKETS || now - loss.since < PATH_LOSS_TIME {
             return false;
         }
         let lost = counts.lost.saturating_sub(loss.from.lost);

@@ -12,7 +12,7 @@ use quinn_proto::{
 use ring::{hkdf, hmac};
 
 use super::cid::{CidScheme, Generator, Minted};
-use super::congestion::OpenFactory;
+use super::congestion::{OpenFactory, ReopeningFactory};
 use crate::message::Framing;
 use crate::timing::quic::{
     ACK_DELAY, INITIAL_RTT, LINK_IDLE_TIMEOUT, LINK_KEEP_ALIVE, RESET_EVERY, SIGNALING_KEEP_ALIVE,
@@ -62,6 +62,9 @@ pub struct QuicOptions {
     /// On links that carry packets: how many datagrams for one address may leave in one
     /// [`Transmit`](crate::machine::Transmit). All but the last are padded by up to 16 bytes to one length.
     pub segments: usize,
+    /// Whether the path may change beneath a connection: then a controller stays open after a change until the first
+    /// acknowledgement.
+    pub reopens: bool,
     /// Where qlog traces are written; `None`: nowhere.
     pub qlog: Option<QlogSink>,
     /// The protocol versions that this part speaks, in both methods.
@@ -80,6 +83,7 @@ impl Default for QuicOptions {
             congestion: Congestion::Open,
             acks_after: None,
             segments: 1,
+            reopens: false,
             qlog: None,
             versions: Versions::OURS,
         }
@@ -166,6 +170,9 @@ impl QuicConfig {
         }
         match self.options.congestion {
             Congestion::Open => t.congestion_controller_factory(Arc::new(OpenFactory)),
+            Congestion::NewReno if self.options.reopens => {
+                t.congestion_controller_factory(Arc::new(ReopeningFactory::default()))
+            }
             Congestion::NewReno => t.congestion_controller_factory(Arc::new(NewRenoConfig::default())),
         };
         t

@@ -7,7 +7,8 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
-use quinn_proto::congestion::{Controller, ControllerFactory};
+use quinn_proto::RttEstimator;
+use quinn_proto::congestion::{Controller, ControllerFactory, NewRenoConfig};
 
 const WINDOW: u64 = 1 << 40;
 
@@ -38,6 +39,69 @@ impl Controller for Open {
 
     fn initial_window(&self) -> u64 {
         WINDOW
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+/// Builds `NewReno` for connections whose path may change beneath them.
+///
+/// quinn builds a new controller when it is told that the path has changed, and goes on counting what was in flight
+/// before. If that is more than the first window, nothing is sent any more until all of it counts as lost: measured,
+/// more than 12 s on a live path. So the window stays open until something that was sent since is acknowledged.
+#[derive(Default)]
+pub(super) struct ReopeningFactory(Arc<NewRenoConfig>);
+
+impl ControllerFactory for ReopeningFactory {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        Box::new(Reopening { since: Some(now), inner: Arc::clone(&self.0).build(now, current_mtu) })
+    }
+}
+
+/// A controller that limits nothing until the first acknowledgement.
+struct Reopening {
+    /// Nothing is acknowledged that was sent since.
+    since: Option<Instant>,
+    inner: Box<dyn Controller>,
+}
+
+impl Controller for Reopening {
+    fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.inner.on_sent(now, bytes, last_packet_number);
+    }
+
+    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
+        self.since.take_if(|since| sent >= *since);
+        self.inner.on_ack(now, sent, bytes, app_limited, rtt);
+    }
+
+    fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, largest_packet_num_acked: Option<u64>) {
+        self.inner.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
+    }
+
+    fn on_congestion_event(&mut self, now: Instant, sent: Instant, is_persistent_congestion: bool, lost_bytes: u64) {
+        // What was lost on the path before says nothing of this one.
+        if self.since.is_none_or(|since| sent >= since) {
+            self.inner.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
+        }
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.inner.on_mtu_update(new_mtu);
+    }
+
+    fn window(&self) -> u64 {
+        if self.since.is_some() { WINDOW } else { self.inner.window() }
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(Self { since: self.since, inner: self.inner.clone_box() })
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.inner.initial_window()
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {

@@ -21,6 +21,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 pub use self::closed::LinkClosed;
 use self::counts::heard;
+pub use self::pathed::is_initial;
 use self::reflexive::Answers;
 use super::cid::{CidScheme, Minted, initial_destination};
 use super::config::{self, DATAGRAM_BUFFER, Load, QuicConfig};
@@ -30,6 +31,7 @@ use crate::header::Header;
 use crate::machine::Transmit;
 use crate::message::FrameReader;
 use crate::name::{Fqdn, RelayCid};
+use crate::paths::recent::Datagrams;
 use crate::time::Instant;
 use crate::timing::quic::HANDSHAKE_TIMEOUT;
 use crate::timing::{Due, Timer};
@@ -57,11 +59,26 @@ pub const MOST_UNREAD: u32 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkId(u64);
 
+impl LinkId {
+    /// Whether the link is one of an endpoint whose packets travel on paths ([`Links::on_paths`]).
+    pub fn is_pathed(self) -> bool {
+        self.0 >= FIRST_PATHED
+    }
+}
+
+/// The first number of a link whose packets travel on paths.
+const FIRST_PATHED: u64 = 1 << 63;
+
 /// What comes out of [`Links`].
 #[derive(Debug)]
 pub enum LinkOutput {
     /// Send a UDP datagram.
     Transmit(Transmit),
+    /// Send datagrams of this link on its path in use ([`Links::on_paths`]).
+    Pathed(LinkId, Datagrams),
+    /// After [`Links::rebind`]: the peer has seen the new address and asked for its proof. What is sent on the link
+    /// from now on follows that proof.
+    Followed(LinkId),
     /// A handshake is finished; both certificates are good.
     Connected {
         /// The link.
@@ -117,6 +134,10 @@ struct Link {
     heard_at: Instant,
     /// The same count at the last [`Links::take_pathed`].
     pathed: u64,
+    /// After [`Links::rebind`]: how many PATH_CHALLENGE frames had come before it.
+    rebound: Option<u64>,
+    /// How many PATH_RESPONSE frames have come.
+    responses: u64,
     /// Datagrams that came since, and their bytes.
     taken: (usize, usize),
     /// Something was taken or queued, and the link was not moved since.
@@ -151,6 +172,8 @@ pub struct Links {
     half_open: usize,
     /// Links that [`Self::finish`] has to move.
     touched: Vec<LinkId>,
+    /// Its packets travel on [`crate::paths`].
+    on_paths: bool,
     out: VecDeque<LinkOutput>,
 }
 
@@ -184,6 +207,7 @@ impl Links {
             next_id: 0,
             half_open: 0,
             touched: Vec::new(),
+            on_paths: false,
             out: VecDeque::new(),
         })
     }
@@ -208,7 +232,7 @@ impl Links {
             .initial_dst_cid_provider(initial_destination(&self.dcid_rng, via));
         let (handle, connection) = self.endpoint.connect(to_std(now), client, remote, name.as_str()).ok()?;
         let id = self.insert(now, handle, connection, local, None);
-        if via.is_none() && load != Load::Signaling {
+        if via.is_none() && load != Load::Signaling && !self.on_paths {
             self.expect_elsewhere(id, remote);
         }
         self.drive(now, id);
@@ -245,6 +269,8 @@ impl Links {
             heard,
             heard_at: now,
             pathed: 0,
+            rebound: None,
+            responses: 0,
             taken: (0, 0),
             touched: false,
             proved,
@@ -271,16 +297,21 @@ impl Links {
         let mut buf = Vec::new();
         let len = payload.len();
         let has_long_header = payload.first().is_some_and(|first| first & 0x80 != 0);
-        let source = self.source_for_quinn(remote, &payload);
-        match self.endpoint.handle(to_std(now), source, Some(local.ip()), None, payload, &mut buf) {
+        let (source, seen_by) = if self.on_paths {
+            (self.stands_for(remote, &payload), None)
+        } else {
+            (self.source_for_quinn(remote, &payload), Some(local.ip()))
+        };
+        match self.endpoint.handle(to_std(now), source, seen_by, None, payload, &mut buf) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 let id = *self.by_handle.get(&handle.0)?;
                 let link = self.links.get_mut(&id)?;
                 let before = heard(&link.connection);
                 link.connection.handle_event(event);
                 self.learn_elsewhere(id, remote, before);
+                let proved = if self.on_paths { source } else { remote };
                 let link = self.links.get_mut(&id)?;
-                if let Some((received, _)) = link.unproved.as_mut().filter(|_| remote == link.proved) {
+                if let Some((received, _)) = link.unproved.as_mut().filter(|_| proved == link.proved) {
                     *received += len;
                 }
                 link.taken = (link.taken.0 + 1, link.taken.1 + len);
@@ -292,13 +323,13 @@ impl Links {
                 }
                 return Some(id);
             }
-            Some(DatagramEvent::NewConnection(incoming)) => return self.accept(now, local, incoming, len),
+            Some(DatagramEvent::NewConnection(incoming)) => return self.accept(now, (local, remote), incoming, len),
             Some(DatagramEvent::Response(transmit)) => {
                 // The answer to a short header is a stateless reset (RFC 9000 §10.3): nothing was taken.
                 if !has_long_header {
                     self.out.push_back(LinkOutput::Dropped(DropReason::UnknownConnection));
                 }
-                self.respond(local, &transmit, buf);
+                self.respond((local, remote), &transmit, buf);
             }
             None => self.out.push_back(LinkOutput::Dropped(DropReason::UnknownConnection)),
         }
@@ -334,11 +365,21 @@ impl Links {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.touched = false;
         let strange = link.hear(now);
+        let followed = link.follow();
         self.out.extend(std::iter::repeat_with(|| LinkOutput::Dropped(DropReason::NotAuthentic)).take(strange));
         self.drive(now, id);
+        if followed {
+            self.out.push_back(LinkOutput::Followed(id));
+        }
     }
 
-    fn accept(&mut self, now: Instant, local: SocketAddr, incoming: Incoming, len: usize) -> Option<LinkId> {
+    fn accept(
+        &mut self,
+        now: Instant,
+        way: (SocketAddr, SocketAddr),
+        incoming: Incoming,
+        len: usize,
+    ) -> Option<LinkId> {
         let mut buf = Vec::new();
         if self.links.len() >= MAX_LINKS || self.half_open >= MAX_HALF_OPEN {
             self.endpoint.ignore(incoming);
@@ -347,7 +388,7 @@ impl Links {
         }
         if self.half_open >= MAX_HALF_OPEN / 2 && !incoming.remote_address_validated() && incoming.may_retry() {
             if let Ok(transmit) = self.endpoint.retry(incoming, &mut buf) {
-                self.respond(local, &transmit, buf);
+                self.respond(way, &transmit, buf);
             }
             return None;
         }
@@ -355,6 +396,7 @@ impl Links {
         match self.endpoint.accept(incoming, to_std(now), &mut buf, self.unprobed.clone()) {
             Ok((handle, connection)) => {
                 self.half_open += 1;
+                let local = if self.on_paths { pathed::CONSTANT } else { way.0 };
                 let id = self.insert(now, handle, connection, local, unproved);
                 self.links.get_mut(&id).expect("just made").half_open = Some(now + HANDSHAKE_TIMEOUT);
                 self.drive(now, id);
@@ -363,16 +405,22 @@ impl Links {
             Err(error) => {
                 self.out.push_back(LinkOutput::Dropped(DropReason::UnknownConnection));
                 if let Some(transmit) = error.response {
-                    self.respond(local, &transmit, buf);
+                    self.respond(way, &transmit, buf);
                 }
                 None
             }
         }
     }
 
-    fn respond(&mut self, local: SocketAddr, transmit: &quinn_proto::Transmit, mut buf: Vec<u8>) {
+    /// An endpoint's own answer goes to where the datagram came from.
+    fn respond(
+        &mut self,
+        (local, remote): (SocketAddr, SocketAddr),
+        transmit: &quinn_proto::Transmit,
+        mut buf: Vec<u8>,
+    ) {
         buf.truncate(transmit.size);
-        self.out.push_back(LinkOutput::Transmit(Transmit::new(local, transmit.destination, buf)));
+        self.out.push_back(LinkOutput::Transmit(Transmit::new(local, remote, buf)));
     }
 
     /// Handles every timer that is due.
@@ -505,6 +553,11 @@ impl Links {
         self.links.get(&id).map(|l| l.proved)
     }
 
+    /// Where the last authentic packet came from, whether or not that address is proved.
+    pub fn present(&self, id: LinkId) -> Option<SocketAddr> {
+        self.links.get(&id).map(|l| l.connection.remote_address())
+    }
+
     /// When the peer was heard last.
     pub fn heard_at(&self, id: LinkId) -> Option<Instant> {
         self.links.get(&id).map(|l| l.heard_at)
@@ -582,7 +635,11 @@ impl Links {
                     continue;
                 }
                 let (local, remote, segment) = (link.local, transmit.destination, transmit.segment_size);
-                self.out.push_back(LinkOutput::Transmit(Transmit { local, remote, payload, segment }));
+                self.out.push_back(if self.on_paths {
+                    LinkOutput::Pathed(id, Datagrams { payload, segment })
+                } else {
+                    LinkOutput::Transmit(Transmit { local, remote, payload, segment })
+                });
             }
             if !again {
                 break;

@@ -21,7 +21,7 @@ mod links;
 pub use cid::{CidScheme, RELAYED_CID_LEN, destination_prefix};
 pub use config::{Congestion, Load, QlogSink, QuicConfig, QuicOptions};
 pub use links::{
-    DatagramRefused, LinkClosed, LinkId, LinkOutput, Links, MAX_HALF_OPEN, MAX_STREAM_BACKLOG, MOST_UNREAD,
+    DatagramRefused, LinkClosed, LinkId, LinkOutput, Links, MAX_HALF_OPEN, MAX_STREAM_BACKLOG, MOST_UNREAD, is_initial,
 };
 
 use std::sync::OnceLock;

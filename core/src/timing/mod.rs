@@ -26,6 +26,7 @@ pub mod auth;
 pub mod common;
 pub mod nms;
 pub mod node;
+pub mod paths;
 pub mod quic;
 mod timer;
 pub mod trs;
@@ -97,6 +98,7 @@ pub fn table() -> Vec<(&'static str, Vec<Row>)> {
         ("NMS", nms::rows()),
         ("TRS", trs::rows()),
         ("QUIC links", quic::rows()),
+        ("paths", paths::rows()),
     ]
 }
 

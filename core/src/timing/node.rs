@@ -228,4 +228,27 @@ timings! {
     /// Why: QUIC acknowledges within 25 ms, so two seconds are several lost probes in a row (RFC 9002 §6.2.1 doubles
     /// 300 ms twice meanwhile). Half as long does where the path is given up anyway.
     MTU_SEARCH_SILENCE: Duration = Duration::from_secs(2);
+
+    /// A tunnel with paths beneath it is down if none of them was proved for this long.
+    ///
+    /// Why: twice the 4 s after which a login over one family is given up, and some: a node that changes the family
+    /// registers anew, and asks for a route, before its peer can hear of it.
+    PATHLESS_LIMIT: Duration = Duration::from_secs(10);
+
+    /// While no path of a tunnel works, the NMS is asked for the relay this often.
+    ///
+    /// Why: a leg to the TRS takes four round trips. On a path of 250 ms that is done before the next request.
+    PATH_WANTED: Duration = Duration::from_secs(1);
+
+    /// A server has to follow a client that migrates within this time, or the tunnel is built anew (`handover =
+    /// "migrate"`).
+    ///
+    /// Why: RFC 9000 §8.2.4 gives path validation three probe timeouts. At a round trip of 200 ms they take 1.2 s; a
+    /// lost packet is made up for.
+    MIGRATION_LIMIT: Duration = Duration::from_secs(2);
+
+    /// What QUIC has counted of losses is looked at this often while packets are sent.
+    ///
+    /// Why: a tenth of the second over which loss is judged.
+    PATH_COUNTED: Duration = Duration::from_millis(100);
 }

@@ -65,6 +65,8 @@ timers! {
     PeerReportRetry => "Peer Report sent again",
     /// A node asks where it is seen now.
     ProbeRefresh => "next Probe of where the node is seen",
+    /// A node asks on, or about, the paths of a tunnel.
+    Path => "paths of a tunnel",
     /// A node gives a peer up to which there is no tunnel.
     Route => "route given up",
     /// A node sends a Direction Request again.

@@ -140,7 +140,10 @@ impl Legs {
     /// Blind relaying: forwards a datagram unchanged if its source is the address of a leg that is bound to the target.
     fn forward(&self, target: LinkId, remote: SocketAddr, payload: BytesMut) -> Result<Transmit, DropReason> {
         let leg = &self.legs[&target];
-        if !leg.bound.iter().any(|&other| self.links.remote(other) == Some(remote)) && !defect!(RelayForwardsUnbound) {
+        // A leg's node may have moved a moment ago: an authentic packet has come from there, and the proof is under
+        // way.
+        let is_at = |other: LinkId| [self.links.remote(other), self.links.present(other)].contains(&Some(remote));
+        if !leg.bound.iter().any(|&other| is_at(other)) && !defect!(RelayForwardsUnbound) {
             return Err(DropReason::NotBound);
         }
         let place = self.links.local(target).zip(self.links.remote(target));
@@ -164,6 +167,8 @@ impl Legs {
             }
             LinkOutput::Closed(link, _) => self.on_closed(now, link),
             LinkOutput::Dropped(reason) => dropped(out, reason),
+            // A service neither moves nor has paths.
+            LinkOutput::Pathed(..) | LinkOutput::Followed(_) => {}
         }
     }
 

@@ -76,7 +76,7 @@ impl Quic {
                     self.count(now, &body);
                 }
                 LinkOutput::Closed(..) => self.closed = true,
-                LinkOutput::Dropped(_) => {}
+                LinkOutput::Dropped(_) | LinkOutput::Pathed(..) | LinkOutput::Followed(_) => {}
             }
         }
         let Some(link) = self.link else { return };

@@ -117,9 +117,14 @@ fn describe(status: &Status) -> String {
         };
         let rtt = peer.rtt_ms.map(|rtt| format!(", {rtt:.1} ms")).unwrap_or_default();
         let why = peer.why.as_ref().map(|why| format!("  why      {why}\n")).unwrap_or_default();
+        let moves = peer.handover.as_ref().map(|how| format!("  moves    {how}\n")).unwrap_or_default();
+        let mut paths = String::new();
+        for path in &peer.paths {
+            let _ = writeln!(paths, "  path     {path}");
+        }
         let _ = writeln!(
             text,
-            "{}  {way}{rtt}\n{why}  virtual  {}\n  bytes    {} sent, {} received",
+            "{}  {way}{rtt}\n{why}{moves}{paths}  virtual  {}\n  bytes    {} sent, {} received",
             peer.peer,
             join(&peer.virtual_addresses),
             peer.sent_bytes,

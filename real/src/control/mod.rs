@@ -236,6 +236,12 @@ pub struct Peer {
     pub rtt_ms: Option<f64>,
     /// Why the tunnel is direct or relayed.
     pub why: Option<String>,
+    /// What the two nodes do when one of them moves: "rebuild", "migrate" or "seamless".
+    #[serde(default)]
+    pub handover: Option<String>,
+    /// Every path of the tunnel: from where to where, its state, and why it is or is not used.
+    #[serde(default)]
+    pub paths: Vec<String>,
     /// Bytes of packets sent.
     pub sent_bytes: u64,
     /// Bytes of packets received.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cyphonic_core::message::Framing;
 use cyphonic_core::method::Method;
 use cyphonic_core::node::{self, NodeConfig, Services};
+use cyphonic_core::paths::strategy::Handover;
 use cyphonic_core::quic::{Congestion, QuicOptions};
 
 use super::dns::Resolver;
@@ -140,6 +141,10 @@ pub(super) fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
         trs_name: named(settings.trs_name, "trs", &zone)?,
     };
     let (key_log, secrets) = secrets::listen(settings.key_log.as_deref(), settings.allow_capture.unwrap_or(false))?;
+    let handover = match method {
+        Method::Conventional => Handover::Rebuild,
+        Method::Proposed => settings.handover.map_or(Handover::Rebuild, Handover::from),
+    };
     Ok(Plan {
         secrets,
         trust,
@@ -154,6 +159,7 @@ pub(super) fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
             services,
             login,
             framing,
+            handover,
             overlay,
             tls: environment(key_log),
             roots: trusted,

@@ -69,6 +69,10 @@ impl Report {
             }
             Event::Surveyed(report) => tracing::debug!(?report, "the network is known"),
             Event::StillRelayed { peer, reason } => tracing::debug!(%peer, %reason, "no direct way"),
+            Event::PathSwitched { peer, remote, pattern } => {
+                let pattern = pattern.number();
+                tracing::info!(%peer, %remote, pattern, "another path");
+            }
             Event::TunnelDown { peer, reason } => tracing::info!(%peer, %reason, "tunnel down"),
             Event::Dropped(reason) => {
                 let count = self.drops.entry(*reason).or_default();
@@ -107,6 +111,7 @@ fn kind(event: &Event) -> &'static str {
         Event::RouteChosen(_) => "route-chosen",
         Event::Surveyed(_) => "surveyed",
         Event::StillRelayed { .. } => "still-relayed",
+        Event::PathSwitched { .. } => "path-switched",
         Event::TunnelDown { .. } => "tunnel-down",
         Event::Dropped(_) => "dropped",
     }

@@ -361,6 +361,8 @@ mod tests {
             local: "192.0.2.5:443".parse().unwrap(),
             remote: "192.0.2.4:443".parse().unwrap(),
             rtt: None,
+            handover: cyphonic_core::paths::strategy::Handover::Rebuild,
+            paths: Vec::new(),
         };
         let second = |n| Instant::ZERO + Duration::from_secs(n);
         let choice = |want, asked, next_try, trying| ChoiceStatus { want, asked, next_try, trying };

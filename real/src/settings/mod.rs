@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 pub use roles::{AuthSettings, NmsSettings, NodeSettings, TrsSettings};
-pub use value::{Congestion, Dns, Framing, List, Located, LogFormat, Login, Method, Parsed, Policy, Relay, Short};
+pub use value::{
+    Congestion, Dns, Framing, Handover, List, Located, LogFormat, Login, Method, Parsed, Policy, Relay, Short,
+};
 
 use crate::error::{Code, Failure};
 

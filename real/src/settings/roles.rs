@@ -9,7 +9,8 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 
 use super::{
-    Congestion, Dns, Framing, Key, List, Located, LogFormat, Login, Method, Parsed, Policy, Relay, Settings, Short,
+    Congestion, Dns, Framing, Handover, Key, List, Located, LogFormat, Login, Method, Parsed, Policy, Relay, Settings,
+    Short,
 };
 
 /// The settings of a role: its own keys, and those that every role has.
@@ -112,6 +113,10 @@ settings! {
         /// How packets are carried in QUIC: "compact" or "datagram" (DATAGRAM frames, without and with the paper's
         /// header), or "stream". Default: "compact".
         framing: Framing = "\"compact\"",
+        /// What to do when this node or a peer moves to another network: "rebuild" (another connection), "migrate" (the
+        /// QUIC client migrates) or "seamless" (one connection, with paths beneath it). Two nodes use the lower of
+        /// their two. The conventional method always rebuilds. Default: "rebuild".
+        handover: Handover = "\"rebuild\"",
         /// The congestion control of the QUIC connections between nodes: "new-reno", which RFC 9221 asks for in every
         /// framing, or "none". Default: "new-reno" for "stream", whose losses the flows inside never see; "none"
         /// otherwise, because those flows have their own.

@@ -104,6 +104,18 @@ words! {
 }
 
 words! {
+    /// What nodes do when one of them moves.
+    Handover {
+        /// The connection is torn down, and another is built (paper §2.1).
+        Rebuild,
+        /// The QUIC client migrates (RFC 9000 §9).
+        Migrate,
+        /// One connection, with paths beneath it.
+        Seamless,
+    }
+}
+
+words! {
     /// The congestion control of the outer QUIC connection.
     Congestion {
         /// NewReno, as RFC 9221 asks for in every framing.
@@ -182,6 +194,16 @@ impl From<Framing> for cyphonic_core::message::Framing {
             Framing::Compact => Self::Compact,
             Framing::Datagram => Self::Datagram,
             Framing::Stream => Self::Stream,
+        }
+    }
+}
+
+impl From<Handover> for cyphonic_core::paths::strategy::Handover {
+    fn from(handover: Handover) -> Self {
+        match handover {
+            Handover::Rebuild => Self::Rebuild,
+            Handover::Migrate => Self::Migrate,
+            Handover::Seamless => Self::Seamless,
         }
     }
 }

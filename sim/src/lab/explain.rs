@@ -173,6 +173,10 @@ impl Story<'_> {
                     let who = if up.dialed { "dialed" } else { "was dialed" };
                     format!("{host} sends {how}, to {} (pattern {}; it {who})", up.remote, up.pattern)
                 }
+                Event::PathSwitched { peer, remote, pattern } if about(host, peer.as_str()) => {
+                    let how = if *pattern == Pattern::Relayed { "through the TRS" } else { "directly" };
+                    format!("{host} sends {how} now, to {remote} (pattern {pattern}): another path")
+                }
                 Event::StillRelayed { peer, reason } if about(host, peer) => {
                     format!("{host} stays on the relay: {reason}")
                 }

@@ -83,10 +83,16 @@ pub fn seen(scenario: &Scenario, run: &Run) -> Seen {
     let (pair, report) = run.reports().next().map_or((None, None), |(pair, report)| (Some(*pair), Some(report)));
     let began = report.map_or(Instant::ZERO, |report| report.started);
     let alice = scenario.nodes[0].name.short();
+    // Another path of the same pattern is no other way of meeting.
+    let mut last = None;
     let ups: Vec<Duration> = run
         .events
         .iter()
-        .filter(|(_, host, event)| host == alice && matches!(event, Event::TunnelUp(_)))
+        .filter(|(_, host, event)| {
+            let Some((_, pattern)) = event.path().filter(|_| host == alice) else { return false };
+            let before = last.replace(pattern);
+            matches!(event, Event::TunnelUp(_)) || before != Some(pattern)
+        })
         .map(|&(at, ..)| at - began)
         .collect();
     let echo = report.and_then(|report| report.echo());

@@ -7,6 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use cyphonic_core::event::{Event, TunnelUp};
+use cyphonic_core::route::Pattern;
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::rows::{Handover, Millis, Mover, Used};
 use cyphonic_scenarios::{Action, Pair, Probes, Row, Scenario, Service};
@@ -55,7 +56,16 @@ pub(super) fn rows(scenario: &Scenario, run: &Run) -> Result<Vec<Row>, MeasureEr
     let at = moved.first().map(|(_, at)| *at);
     let ups = tunnels(scenario, run, pair);
     let before = ups.iter().rfind(|(up_at, _)| at.is_none_or(|at| *up_at <= at)).map(|(_, up)| *up);
-    let after = ups.iter().rfind(|(up_at, _)| at.is_some_and(|at| *up_at > at)).map(|(_, up)| *up);
+    // A node that moves changes over to another path at once.
+    let after = |other: &Instant| at.is_some_and(|at| *other >= at);
+    let rebuilt = ups.iter().any(|(up_at, _)| after(up_at));
+    let paths = paths(scenario, run, pair);
+    let used = match paths.iter().any(|(path_at, _)| after(path_at)) {
+        _ if rebuilt => Some(Used::Rebuild),
+        true if scenario.handover == cyphonic_scenarios::Handover::Migrate => Some(Used::Migrate),
+        true => Some(Used::Seamless),
+        false => None,
+    };
     let gaps = [there.gap(), back.gap()];
     let signaling = at.map(|at| {
         let until = gaps.iter().map(|gap| gap.1).max().unwrap_or(at);
@@ -64,9 +74,9 @@ pub(super) fn rows(scenario: &Scenario, run: &Run) -> Result<Vec<Row>, MeasureEr
     let (packets, bytes) = signaling.unwrap_or_default();
     Ok(vec![Row::Handover(Handover {
         mover: mover(&moved.iter().map(|(node, _)| *node).collect::<Vec<_>>(), pair, before),
-        pattern: before.map(|up| up.pattern),
-        pattern_after: ups.last().map(|(_, up)| up.pattern),
-        used: after.map(|_| Used::Rebuild),
+        pattern: paths.iter().rfind(|(path_at, _)| at.is_none_or(|at| *path_at < at)).map(|(_, pattern)| *pattern),
+        pattern_after: paths.last().map(|(_, pattern)| *pattern),
+        used,
         gap_ms: millis(gaps[0]),
         gap_back_ms: millis(gaps[1]),
         sent: there.sent.sent + there.sent.unsent + back.sent.sent + back.sent.unsent,
@@ -113,6 +123,16 @@ fn tunnels<'a>(scenario: &Scenario, run: &'a Run, pair: Pair) -> Vec<(Instant, &
         _ => None,
     };
     run.events.iter().filter_map(up).collect()
+}
+
+/// When packets began to go by another path at the pair's first node, and the pattern of that path.
+fn paths(scenario: &Scenario, run: &Run, pair: Pair) -> Vec<(Instant, Pattern)> {
+    let (from, to) = (&scenario.nodes[pair.from].name, &scenario.nodes[pair.to].name);
+    let path = |(at, host, event): &(Instant, String, Event)| {
+        let (_, pattern) = event.path().filter(|(peer, _)| host == from.short() && *peer == to)?;
+        Some((*at, pattern))
+    };
+    run.events.iter().filter_map(path).collect()
 }
 
 /// Which side of the tunnel in use moved.

@@ -121,8 +121,8 @@ pub fn examine(scenario: &Scenario, depth: Depth) -> Examined {
 fn paths(scenario: &Scenario, run: &Run) -> Paths {
     let mut paths = Paths::new(scenario.nodes.len());
     for (_, host, event) in &run.events {
-        if let (Event::TunnelUp(up), Some(node)) = (event, scenario.node(host)) {
-            paths.note(node, up.pattern);
+        if let (Some((_, pattern)), Some(node)) = (event.path(), scenario.node(host)) {
+            paths.note(node, pattern);
         }
     }
     paths
@@ -384,11 +384,10 @@ fn transferred(scenario: &Scenario, run: &Run, step: usize, transfer: &TransferR
 fn directness(scenario: &Scenario, run: &Run, demand: &model::Demand, found: &mut Vec<Violation>) {
     let (from, to) = (name(scenario, demand.pair.from), &scenario.nodes[demand.pair.to].name);
     let ends = run.steps[demand.step].completed.unwrap_or(run.ended);
-    let mut ups = run.events.iter().rev().filter_map(|(at, host, event)| match event {
-        Event::TunnelUp(up) if host == from && up.peer == *to && *at <= ends => Some(up),
-        _ => None,
-    });
-    if ups.next().is_some_and(|up| up.pattern == Pattern::Relayed) {
+    let of_pair = |(at, host, _): &&(Instant, String, Event)| host == from && *at <= ends;
+    let paths = run.events.iter().rev().filter(of_pair).filter_map(|(_, _, event)| event.path());
+    let mut patterns = paths.filter(|(peer, _)| *peer == to).map(|(_, pattern)| pattern);
+    if patterns.next() == Some(Pattern::Relayed) {
         let text = format!("{from} and {} are relayed, though there is a direct way, and nothing happened", to.short());
         found.push(violation(Invariant::I7, text));
     }

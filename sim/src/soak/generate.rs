@@ -159,6 +159,11 @@ impl Generator {
         let policies = if self.is_drill { &["paper", "optimal"][..] } else { &["paper", "optimal", "optimal"] };
         let policy = self.pick(policies);
         self.sheet.set("policy", policy);
+        if policy == "optimal" && method == "proposed" {
+            // From the seed, so that other draws stay as they were.
+            let handover = ["seamless", "seamless", "rebuild", "migrate"][(seed / 5 % 4) as usize];
+            self.sheet.set("handover", handover);
+        }
     }
 
     fn network(&mut self) {

@@ -209,6 +209,7 @@ impl<'a> Cast<'a> {
             },
             login,
             framing: scenario.framing,
+            handover: scenario.handover.into(),
             overlay: overlay(),
             tls: self.environment(name),
             roots: self.pki.roots(),

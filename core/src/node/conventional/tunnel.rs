@@ -22,6 +22,7 @@ use crate::name::{Fqdn, Party, PathId};
 use crate::node::carriage::CarriageOutput;
 use crate::node::part::TunnelId;
 use crate::node::status::TunnelStatus;
+use crate::paths::strategy::Handover;
 use crate::route::{Pattern, answers_for};
 use crate::time::Instant;
 use crate::timers::Backoff;
@@ -121,6 +122,8 @@ impl Tunnel {
             local,
             remote,
             rtt: self.rtt.last,
+            handover: Handover::Rebuild,
+            paths: Vec::new(),
         })
     }
 
@@ -436,6 +439,7 @@ impl Conventional {
             dialed: tunnel.dialer,
             framing: Framing::Udp4501,
             remote,
+            handover: Handover::Rebuild,
         };
         self.out.push_back(CarriageOutput::TunnelUp(id, up));
     }

@@ -14,15 +14,18 @@ use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 
+use super::end::End;
 use super::tunnel::{EndToEnd, Path, Stage, Tunnel, tunnel_request};
 use super::{Proposed, failure};
 use crate::event::{DropReason, Failure, Protection};
 use crate::header::{Flags, Header, Kind};
 use crate::machine::Output;
 use crate::message::{Message, RelayMode, RouteConfirmation};
-use crate::name::{Fqdn, Party};
+use crate::name::{Fqdn, Party, RelayCid};
 use crate::node::carriage::{Carriage, CarriageOutput};
 use crate::node::part::TunnelId;
+use crate::paths::candidates::Way;
+use crate::paths::peer::Input;
 use crate::quic::{CidScheme, LinkId, LinkOutput, Links, Load};
 use crate::time::Instant;
 
@@ -49,8 +52,13 @@ impl Proposed {
         tunnel.stage = Stage::LegRequested(leg);
         tunnel.progress(now);
         let request = tunnel_request(&self.name, tunnel, Some(theirs));
-        let (transaction, path) = (tunnel.transaction, tunnel.outbound.0);
-        self.send(now, leg, Party::Trs, transaction, path, &request);
+        let (transaction, path, name) = (tunnel.transaction, tunnel.outbound.0, tunnel.name.clone());
+        let standing = self.standing(&name);
+        if let Some(tunnel) = self.tunnels.get_mut(&id) {
+            tunnel.adds_to = standing;
+        }
+        let flags = Flags(if standing.is_some() { Flags::ADDS } else { 0 });
+        self.send_flagged(now, leg, Party::Trs, (transaction, flags), path, &request);
     }
 
     pub(super) fn on_leg_message(
@@ -68,9 +76,20 @@ impl Proposed {
                 if request.from != tunnel.name || request.to != self.name {
                     return self.dropped(DropReason::WrongIdentity);
                 }
-                let path = tunnel.outbound.0;
+                let (path, since) = (tunnel.outbound.0, tunnel.since);
+                let standing = self.standing(&request.from);
+                if let (Some(standing), Some(theirs), true) = (standing, request.relay_cid, header.flags.adds()) {
+                    let answer = (header.transaction, Flags(Flags::ADDS));
+                    self.send_flagged(now, leg, Party::Trs, answer, path, &Message::TunnelResponse);
+                    self.merge_leg(now, id, standing, leg, theirs);
+                    return;
+                }
+                if let Some(lost) = standing.filter(|lost| self.tunnels[lost].since < since) {
+                    // The peer has lost the tunnel that we still have.
+                    self.fail(now, lost, Failure::ConnectionLost);
+                }
                 self.adopt_framing(id, request.framing);
-                if blind && !self.end_to_end(now, id, leg) {
+                if blind && !self.end_to_end(now, id, leg, request.relay_cid) {
                     return;
                 }
                 self.send(now, leg, Party::Trs, header.transaction, path, &Message::TunnelResponse);
@@ -79,8 +98,17 @@ impl Proposed {
                 }
             }
             (Message::TunnelResponse, Stage::LegRequested(_)) if header.transaction == tunnel.transaction => {
+                let theirs = tunnel.relay.as_ref().and_then(|relay| relay.cid);
+                if let Some(standing) = tunnel.adds_to.filter(|standing| self.tunnels.contains_key(standing)) {
+                    if let (Some(theirs), true) = (theirs, header.flags.adds()) {
+                        self.merge_leg(now, id, standing, leg, theirs);
+                        return;
+                    }
+                    // The peer has lost the tunnel that we still have.
+                    self.fail(now, standing, Failure::ConnectionLost);
+                }
                 if blind {
-                    self.end_to_end(now, id, leg);
+                    self.end_to_end(now, id, leg, theirs);
                 } else {
                     self.up(now, id, Path::Terminated(leg));
                 }
@@ -93,7 +121,7 @@ impl Proposed {
     }
 
     /// Makes the endpoint for the connection through a blind TRS; the initiator dials. False if that failed.
-    fn end_to_end(&mut self, now: Instant, id: TunnelId, leg: LinkId) -> bool {
+    fn end_to_end(&mut self, now: Instant, id: TunnelId, leg: LinkId, theirs: Option<RelayCid>) -> bool {
         let load = self.tunnels.get(&id).map_or(Load::Packets, |tunnel| self.load_to(&tunnel.name));
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return false };
         let place = (self.links.relay_cid(leg), self.links.local(leg), self.links.remote(leg));
@@ -107,10 +135,18 @@ impl Proposed {
             return false;
         };
         links.set_search(load == Load::Packets);
+        let pathed = self.shared.is_some();
+        if pathed {
+            links = links.on_paths();
+        }
         let mut link = None;
         if tunnel.initiator {
             let via = tunnel.relay.as_ref().and_then(|r| r.cid);
-            link = links.connect(now, local, remote, &tunnel.name, via, load);
+            link = if pathed {
+                links.connect_pathed(now, &tunnel.name, via, load)
+            } else {
+                links.connect(now, local, remote, &tunnel.name, via, load)
+            };
             if link.is_none() {
                 self.fail(now, id, Failure::Protocol);
                 return false;
@@ -119,6 +155,14 @@ impl Proposed {
         tunnel.progress(now);
         tunnel.stage = Stage::EndToEnd(EndToEnd { leg, cid, links: Box::new(links), link });
         self.by_leg.insert(cid, id);
+        let client = tunnel.initiator;
+        if pathed {
+            self.begin_pathed(now, End::Own(id), client, &[]);
+            if let Some(theirs) = theirs {
+                self.bind(now, id, End::Own(id), leg, theirs);
+            }
+            self.tell_places(now, End::Own(id), &[]);
+        }
         // The leg's last packets go first. An observer, who sees both connections on the same ports, can then tell them
         // apart: a packet of the leg after the first Initial could belong to either, until the Initial is answered.
         self.blind_touched.insert(id);
@@ -137,6 +181,15 @@ impl Proposed {
         if let Stage::EndToEnd(EndToEnd { leg, links, .. }) | Stage::Up(Path::Blind { leg, links, .. }) =
             &mut tunnel.stage
         {
+            if self.pathed.contains_key(&End::Own(id)) {
+                let (way, len) = (Way { local, remote }, payload.len());
+                let heard = links.take_pathed(now, local, remote, payload);
+                self.blind_touched.insert(id);
+                if heard.is_some() {
+                    self.give(now, End::Own(id), Input::Arrived { way, len });
+                }
+                return;
+            }
             // The way leads through the relay: whatever comes from elsewhere would move the connection there.
             if self.links.remote(*leg) != Some(remote) {
                 return self.dropped(DropReason::NotBound);
@@ -206,6 +259,9 @@ impl Proposed {
                     }
                 }
                 LinkOutput::Dropped(reason) => self.dropped(reason),
+                LinkOutput::Pathed(_, datagrams) => self.send_pathed(now, End::Own(id), datagrams),
+                // These links do not move: their paths do.
+                LinkOutput::Followed(_) => {}
             }
         }
     }
@@ -228,14 +284,22 @@ impl Proposed {
         tunnel.progress(now);
         let (transaction, request) = (tunnel.transaction, tunnel_request(&self.name, tunnel, None));
         self.out.push_back(CarriageOutput::handshake(me, to, "QUIC handshake"));
-        self.send_blind(now, id, link, transaction, &request);
+        let flags = Flags(0).with_handover(self.handover);
+        self.send_blind(now, id, link, (transaction, flags), &request);
     }
 
     /// Sends a message end to end.
-    fn send_blind(&mut self, now: Instant, id: TunnelId, link: LinkId, transaction: u32, message: &Message) {
+    fn send_blind(
+        &mut self,
+        now: Instant,
+        id: TunnelId,
+        link: LinkId,
+        (transaction, flags): (u32, Flags),
+        message: &Message,
+    ) {
         let me = self.me();
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
-        let frame = message.to_bytes(transaction, Flags(0), 0, 0, tunnel.outbound.0);
+        let frame = message.to_bytes(transaction, flags, 0, 0, tunnel.outbound.0);
         let Stage::EndToEnd(EndToEnd { links, .. }) = &mut tunnel.stage else { return };
         if links.send_frame(now, link, frame.into()) {
             let to = Party::Node(tunnel.name.clone());
@@ -253,10 +317,13 @@ impl Proposed {
                 if request.from != tunnel.name || request.to != self.name {
                     return self.dropped(DropReason::WrongIdentity);
                 }
-                self.send_blind(now, id, link, header.transaction, &Message::TunnelResponse);
+                self.agree(id, header.flags);
+                let flags = Flags(0).with_handover(self.tunnels[&id].agreed);
+                self.send_blind(now, id, link, (header.transaction, flags), &Message::TunnelResponse);
                 self.blind_up(now, id);
             }
             Message::TunnelResponse if building && tunnel.initiator && header.transaction == tunnel.transaction => {
+                self.agree(id, header.flags);
                 self.blind_up(now, id);
             }
             _ => self.dropped(DropReason::Unexpected),

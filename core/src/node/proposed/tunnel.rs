@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::end::End;
 use super::{Inbound, MAX_UNPROBED, Owner, Proposed, farewells};
 use crate::event::{DropReason, Failure, TunnelUp};
 use crate::header::{Flags, HEADER_LEN, Header, Kind, options_len};
@@ -19,6 +20,7 @@ use crate::message::{Framing, Message, Relay, RelayMode, RouteDirection, TunnelR
 use crate::name::{Fqdn, Party, PathId, RelayCid};
 use crate::node::carriage::{CarriageOutput, SendRefused};
 use crate::node::part::TunnelId;
+use crate::paths::strategy::Handover;
 use crate::probe;
 use crate::quic::{DatagramRefused, LinkId, Links, Load};
 use crate::route::Pattern;
@@ -43,6 +45,20 @@ pub(super) struct Tunnel {
     pub(super) outbound: PathId,
     pub(super) carrier: Carrier,
     pub(super) stage: Stage,
+    /// What the two nodes do when one of them moves, once they have agreed.
+    pub(super) agreed: Handover,
+    /// Where the peer may be reached directly.
+    pub(super) candidates: Vec<SocketAddr>,
+    /// The pattern of a direct path of it, as the NMS told it last.
+    pub(super) direct: Pattern,
+    /// Its leg is to become a path of this tunnel, which stood when our Tunnel Request was sent on it.
+    pub(super) adds_to: Option<TunnelId>,
+    /// When the Route Direction came.
+    pub(super) since: Instant,
+    /// The QUIC client of its connection moved: until when the server has to follow.
+    pub(super) migrates: Option<Instant>,
+    /// The last Route Direction whose places it took.
+    pub(super) merged: Option<u32>,
     /// When building it counts as failed.
     pub(super) until: Instant,
 }
@@ -101,6 +117,14 @@ impl Stage {
         }
     }
 
+    /// What the connection IDs of that endpoint begin with.
+    pub(super) fn own_cid(&self) -> Option<RelayCid> {
+        match self {
+            Self::EndToEnd(EndToEnd { cid, .. }) | Self::Up(Path::Blind { cid, .. }) => Some(*cid),
+            _ => None,
+        }
+    }
+
     /// The same, to change it.
     pub(super) fn blind_links(&mut self) -> Option<&mut Links> {
         match self {
@@ -130,6 +154,7 @@ impl Tunnel {
 /// A Tunnel Request that came before the Route Direction that announces it.
 pub(super) struct Early {
     pub(super) transaction: u32,
+    pub(super) flags: Flags,
     pub(super) request: TunnelRequest,
 }
 
@@ -231,6 +256,9 @@ impl Proposed {
         transaction: u32,
     ) {
         self.remove(now, id);
+        if self.merge_direct(now, id, direction, transaction) {
+            return;
+        }
         let outbound = PathId::of(&self.name, &direction.peer);
         let mut tunnel = Tunnel {
             name: direction.peer.clone(),
@@ -242,6 +270,13 @@ impl Proposed {
             outbound,
             carrier: Carrier::new(self.framing, outbound),
             stage: Stage::Expecting(None),
+            agreed: Handover::Rebuild,
+            candidates: direction.candidates.clone(),
+            direct: if direction.relay.is_some() { Pattern::Direct } else { direction.pattern },
+            adds_to: None,
+            since: now,
+            migrates: None,
+            merged: None,
             until: now + if direction.dial { DIAL_STEP_TIMEOUT } else { LISTEN_TIMEOUT },
         };
         let opened = if let Some(relay) = &tunnel.relay {
@@ -271,8 +306,15 @@ impl Proposed {
 
     /// Dials the peer wherever it may be.
     fn dial(&mut self, now: Instant, id: TunnelId, direction: &RouteDirection) -> Result<Vec<LinkId>, Failure> {
-        let mut links = Vec::new();
         let load = self.load_to(&direction.peer);
+        if let Some(shared) = &mut self.shared {
+            let link = shared.connect_pathed(now, &direction.peer, None, load).ok_or(Failure::Protocol)?;
+            self.begin_pathed(now, End::Shared(link), true, &direction.candidates);
+            self.shared_touched = true;
+            self.owners.insert(link, Owner::Direct(id));
+            return Ok(vec![link]);
+        }
+        let mut links = Vec::new();
         for place in self.places.all(&direction.candidates) {
             if let Some(link) = self.connect(now, place, &direction.peer, load) {
                 self.owners.insert(link, Owner::Direct(id));
@@ -318,10 +360,18 @@ impl Proposed {
             Stage::EndToEnd(EndToEnd { leg, cid, links, .. }) | Stage::Up(Path::Blind { leg, cid, links, .. }) => {
                 self.by_leg.remove(cid);
                 links.close_all(now);
-                self.out.extend(farewells(links));
+                if self.pathed.contains_key(&End::Own(id)) {
+                    self.farewell(now, End::Own(id), links);
+                } else {
+                    self.out.extend(farewells(links));
+                }
                 vec![*leg]
             }
         };
+        let bound = links.first().and_then(|link| self.pathed.get(&End::Shared(*link))?.bound);
+        let own = self.pathed.get(&End::Own(id)).and_then(|pathed| pathed.bound);
+        let links: Vec<_> = links.into_iter().chain(bound.or(own).map(|bound| bound.leg)).collect();
+        self.forget_end(End::Own(id));
         for link in links {
             self.close(now, link);
         }
@@ -333,7 +383,7 @@ impl Proposed {
             Stage::Requested(link)
             | Stage::LegWaiting(link)
             | Stage::LegRequested(link)
-            | Stage::Up(Path::Direct(link) | Path::Terminated(link)) => Some((&self.links, *link)),
+            | Stage::Up(Path::Direct(link) | Path::Terminated(link)) => Some((self.of(*link), *link)),
             Stage::EndToEnd(EndToEnd { links, link: Some(link), .. }) | Stage::Up(Path::Blind { links, link, .. }) => {
                 Some((links, *link))
             }
@@ -419,7 +469,8 @@ impl Proposed {
         tunnel.progress(now);
         let (to, request) = (Party::Node(tunnel.name.clone()), tunnel_request(&self.name, tunnel, None));
         let (transaction, path) = (tunnel.transaction, tunnel.outbound.0);
-        self.send(now, link, to, transaction, path, &request);
+        let flags = Flags(0).with_handover(self.handover);
+        self.send_flagged(now, link, to, (transaction, flags), path, &request);
     }
 
     pub(super) fn on_direct_message(
@@ -433,6 +484,7 @@ impl Proposed {
         let Some(tunnel) = self.tunnels.get(&id) else { return };
         let answered = matches!(tunnel.stage, Stage::Requested(l) if l == link);
         if *message == Message::TunnelResponse && answered && header.transaction == tunnel.transaction {
+            self.agree(id, header.flags);
             self.up(now, id, Path::Direct(link));
         } else {
             self.dropped(DropReason::Unexpected);
@@ -448,7 +500,8 @@ impl Proposed {
             return self.close(now, link);
         }
         let from = request.from.clone();
-        inbound.early = Some(Early { transaction: header.transaction, request });
+        inbound.early = Some(Early { transaction: header.transaction, flags: header.flags, request });
+        self.lost_by(now, &from, header.transaction);
         self.serve_early(now, &from);
     }
 
@@ -471,8 +524,27 @@ impl Proposed {
         self.adopt_framing(id, early.request.framing);
         let path = self.tunnels[&id].outbound.0;
         let to = Party::Node(from.clone());
-        self.send(now, link, to, early.transaction, path, &Message::TunnelResponse);
+        self.agree(id, early.flags);
+        let flags = Flags(0).with_handover(self.tunnels[&id].agreed);
+        self.send_flagged(now, link, to, (early.transaction, flags), path, &Message::TunnelResponse);
         self.up(now, id, Path::Direct(link));
+    }
+
+    /// The two nodes agree on what they do when one of them moves. Both take the lower of their two wishes.
+    pub(super) fn agree(&mut self, id: TunnelId, flags: Flags) {
+        let agreed = self.handover.agreed(flags.handover());
+        if let Some(tunnel) = self.tunnels.get_mut(&id) {
+            tunnel.agreed = agreed;
+        }
+    }
+
+    /// The peer dials for a Route Direction that we took as more places of a tunnel that stands: the peer has lost that
+    /// tunnel. Its request waits for the Route Direction that `routes` asks for then.
+    fn lost_by(&mut self, now: Instant, peer: &Fqdn, transaction: u32) {
+        let Some(standing) = self.standing(peer) else { return };
+        if self.tunnels[&standing].merged == Some(transaction) {
+            self.fail(now, standing, Failure::ConnectionLost);
+        }
     }
 
     /// The dialer says how packets are framed.
@@ -486,12 +558,17 @@ impl Proposed {
 
     pub(super) fn up(&mut self, now: Instant, id: TunnelId, path: Path) {
         self.watch_search(now, id);
-        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let (next, remote) = match &path {
             Path::Blind { links, link, .. } => (links.next_timer(), links.remote(*link)),
-            Path::Direct(link) | Path::Terminated(link) => (None, self.links.remote(*link)),
+            Path::Direct(link) | Path::Terminated(link) => (None, self.of(*link).remote(*link)),
         };
-        let Some(remote) = remote else { return };
+        let end = match &path {
+            Path::Direct(link) => End::Shared(*link),
+            Path::Terminated(_) | Path::Blind { .. } => End::Own(id),
+        };
+        let used = self.pathed.get(&end).and_then(|pathed| pathed.paths.used()).map(|way| way.remote);
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
+        let Some(remote) = used.or(remote) else { return };
         tunnel.stage = Stage::Up(path);
         tunnel.carrier.discovering = now + self.quic.options.discovery;
         self.timers.set(id, next.map(|due| due.at));
@@ -501,8 +578,11 @@ impl Proposed {
             dialed: tunnel.dialer,
             framing: tunnel.carrier.framing,
             remote,
+            handover: tunnel.agreed,
         };
+        let (agreed, candidates) = (tunnel.agreed, tunnel.candidates.clone());
         self.out.push_back(CarriageOutput::TunnelUp(id, up));
+        self.pathed_up(now, id, end, agreed, &candidates);
     }
 
     pub(super) fn on_capsule_frame(&mut self, link: LinkId, packet: Bytes) {
@@ -532,7 +612,7 @@ impl Proposed {
     pub(super) fn tunnel_timeout(&mut self, now: Instant, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let building = !matches!(tunnel.stage, Stage::Up(_));
-        if building && tunnel.until <= now {
+        if building && tunnel.until <= now || tunnel.migrates.is_some_and(|until| until <= now) {
             return self.fail(now, id, Failure::Timeout);
         }
         let mut punch = None;

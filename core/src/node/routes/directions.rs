@@ -8,6 +8,7 @@ use super::{RouteOutput, Routes};
 use crate::event::DropReason;
 use crate::message::{PeerRef, RouteDirection, Want};
 use crate::node::part::{TunnelId, Turn};
+use crate::paths::strategy::Handover;
 use crate::route::Pattern;
 use crate::timers::Backoff;
 use crate::timing::node::{DIRECT_HEAD_START, DIRECTION_RETRY, ROUTE_TIMEOUT};
@@ -49,6 +50,7 @@ impl Routes {
             want: direction.want,
             transaction,
             since: now,
+            handover: Handover::Rebuild,
             again: awaits_dial.then(|| Backoff::start(now, DIRECTION_RETRY)),
         };
         let tunnel = self.peers.new_tunnel(id);

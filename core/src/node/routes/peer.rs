@@ -17,6 +17,7 @@ use super::held::Held;
 use crate::message::{PeerRef, Want};
 use crate::name::Virtual;
 use crate::node::part::TunnelId;
+use crate::paths::strategy::Handover;
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::node::{
@@ -101,6 +102,12 @@ pub(super) struct Up {
     pub(super) replaced: Option<Replaced>,
     /// The tunnel is relayed, and a direct one is tried from time to time.
     pub(super) improve: Option<Improve>,
+    /// What the tunnel's paths need, if it could not be asked for yet.
+    pub(super) wanted: Option<Want>,
+    /// The node has moved with it: a direct path may have come into being.
+    pub(super) moved: bool,
+    /// None of the tunnel's paths works.
+    pub(super) pathless: bool,
     /// Since when packets go into a direct tunnel and nothing comes out.
     pub(super) unheard: Option<Instant>,
     /// Tunnels that are being built beside it.
@@ -136,6 +143,8 @@ pub(super) struct Origin {
     pub(super) transaction: u32,
     /// When the Route Direction came.
     pub(super) since: Instant,
+    /// What the two nodes do when one of them moves; known once the tunnel is up.
+    pub(super) handover: Handover,
     /// When to send the Direction Request again although it was answered. An initiator that waits for its peer to dial
     /// repeats its request, because only that makes the NMS repeat a lost Route Direction to the peer (Fig. 4).
     pub(super) again: Option<Backoff>,
@@ -151,7 +160,7 @@ impl Origin {
     }
 
     /// Whether this node tries for a direct tunnel once this one is up. The initiator does, so that only one node asks.
-    fn may_improve(&self) -> bool {
+    pub(super) fn may_improve(&self) -> bool {
         self.relayed && self.initiator && self.want.is_some()
     }
 }
@@ -302,6 +311,13 @@ impl Peer {
         }
     }
 
+    /// An attempt at a tunnel succeeds, and the nodes agreed on this.
+    pub(super) fn agree(&mut self, tunnel: TunnelId, handover: Handover) {
+        if let Some(origin) = self.attempts_mut().and_then(|attempts| attempts.get_mut(&tunnel)) {
+            origin.handover = handover;
+        }
+    }
+
     /// Ends an attempt at a tunnel.
     pub(super) fn end_attempt(&mut self, tunnel: TunnelId) -> Option<Origin> {
         let origin = self.attempts_mut()?.remove(&tunnel)?;
@@ -335,7 +351,9 @@ impl Peer {
             let request = self.replace_request(None);
             let attempts = self.attempts_mut().map(std::mem::take).unwrap_or_default();
             let (since, improve) = (now, begin(FIRST_IMPROVEMENT, 0));
-            let up = Up { tunnel, origin, since, replaced: None, improve, unheard: None, attempts, request };
+            let (replaced, unheard, wanted, pathless, moved) = (None, None, None, false, false);
+            let up =
+                Up { tunnel, origin, since, replaced, improve, wanted, moved, pathless, unheard, attempts, request };
             self.state = PeerState::Up(up);
             return Some(TookOver { carries: true, displaced: None });
         };
@@ -421,10 +439,15 @@ impl Up {
         origin.want == Some(Want::Relayed) && origin.since >= self.since + DIRECT_SILENCE / 2
     }
 
+    /// Whether the tunnel's paths change beneath it.
+    pub(super) fn is_seamless(&self) -> bool {
+        self.origin.handover == Handover::Seamless
+    }
+
     /// Whether the node has to notice when this tunnel falls silent: a direct one, under `policy = "optimal"`. A lost
     /// relayed one is noticed by the carriage.
     pub(super) fn is_watched(&self) -> bool {
-        !self.origin.relayed && self.origin.want.is_some()
+        !self.origin.relayed && self.origin.want.is_some() && !self.is_seamless()
     }
 }
 
@@ -440,7 +463,8 @@ mod tests {
 
     fn origin(kind: &str, want: Want, since: u64) -> Origin {
         let (initiator, relayed) = (true, kind == "relayed");
-        Origin { initiator, relayed, want: Some(want), transaction: 7, since: Instant::from_millis(since), again: None }
+        let (since, handover) = (Instant::from_millis(since), Handover::Rebuild);
+        Origin { initiator, relayed, want: Some(want), transaction: 7, since, handover, again: None }
     }
 
     /// A peer with tunnel 0 up since second 100.

@@ -5,7 +5,7 @@ use super::table::PeerId;
 use super::{RouteOutput, Routes, take_due};
 use crate::event::{DropReason, Event, Failure};
 use crate::message::{DirectionRequest, ErrorCode, Want};
-use crate::node::part::Turn;
+use crate::node::part::{TunnelId, Turn};
 use crate::timers::Backoff;
 use crate::timing::node::{DIRECTION_DOUBTFUL, DIRECTION_RETRY, DIRECTION_TRIES, REPLACED_LINGER, ROUTE_TIMEOUT};
 
@@ -49,6 +49,7 @@ impl Routes {
                     self.request(turn, id, Want::Any);
                 }
                 (PeerState::Building { .. }, Some(Want::Relayed)) => self.request(turn, id, Want::Relayed),
+                (PeerState::Up(up), _) if up.wanted.is_some() => self.request_wanted(turn, id),
                 (PeerState::Building { .. } | PeerState::Up(_), _) => self.peers.rearm(id),
             }
         }
@@ -62,6 +63,9 @@ impl Routes {
         let want = self.peers.set_request(id, None).map_or(Want::Any, |request| request.want);
         let Some(peer) = self.peers.find_mut(id) else { return };
         let PeerState::Wanted { retry } = &mut peer.state else {
+            if matches!(want, Want::Direct(_)) && code == ErrorCode::NoDirectWay && self.relay_wanted(turn, id) {
+                return;
+            }
             // The request was for another tunnel than the one that there is.
             if matches!(want, Want::Direct(_)) {
                 self.not_improved(turn, id, Failure::Refused(code));
@@ -96,11 +100,14 @@ impl Routes {
         self.peers.rearm(id);
     }
 
-    /// The node's addresses changed, and the carriage has forgotten every tunnel: all routes are built anew. What
-    /// applications send meanwhile is held.
-    pub(super) fn rebuild(&mut self, turn: &mut Turn<'_, RouteOutput>) {
+    /// The node's addresses changed, and the carriage has forgotten every tunnel but some: all others are built anew.
+    /// What applications send meanwhile is held.
+    pub(super) fn rebuild(&mut self, turn: &mut Turn<'_, RouteOutput>, kept: &[TunnelId]) {
         for id in self.peers.ids() {
             self.peers.set_request(id, None);
+            if self.keep(id, kept) {
+                continue;
+            }
             let Some(peer) = self.peers.find_mut(id) else { continue };
             let tunnels: Vec<_> = peer.tunnels().map(|(tunnel, _)| tunnel).collect();
             peer.yielded = None;

@@ -13,6 +13,7 @@ use super::peer::{Origin, PeerState, Request};
 use super::*;
 use crate::message::{Framing, Want};
 use crate::node::rows::{Numbers, Rows, check};
+use crate::paths::strategy::Handover;
 use crate::route::Pattern;
 
 struct Case {
@@ -126,7 +127,7 @@ impl Rows for Case {
         match *words {
             ["registered"] => RouteInput::Registered(virtual_of("me")),
             ["unregistered"] => RouteInput::Unregistered,
-            ["moved"] => RouteInput::Moved,
+            ["moved"] => RouteInput::Moved(Vec::new()),
             ["surveyed"] => RouteInput::Surveyed,
             ["stop"] => RouteInput::Stop,
             ["revoked", name] => RouteInput::Revoked(fqdn(name)),
@@ -144,6 +145,7 @@ impl Rows for Case {
                     dialed: true,
                     framing: Framing::Stream,
                     remote: SocketAddr::from(([203, 0, 113, 10], 443)),
+                    handover: Handover::Rebuild,
                 },
             ),
             ["down", id, why] => RouteInput::TunnelDown(tunnel(id), failure(why)),

@@ -15,6 +15,7 @@ impl Routes {
     pub(super) fn on_tunnel_up(&mut self, turn: &mut Turn<'_, RouteOutput>, tunnel: TunnelId, up: TunnelUp) {
         let Some(id) = self.peers.by_tunnel(tunnel) else { return };
         let Some(peer) = self.peers.find_mut(id) else { return };
+        peer.agree(tunnel, up.handover);
         let Some(took_over) = peer.take_over(turn.now, tunnel) else { return };
         let held = std::mem::take(&mut peer.held);
         let addresses = peer.addresses;

@@ -1,29 +1,19 @@
 //! What comes in: probes, and the news that QUIC took a datagram.
 
-use std::time::Duration;
-
-use bytes::BytesMut;
-
-use super::{Bridge, Event, PathNumber, Paths, Why};
+use super::{Bridge, Event, Output, PathNumber, Paths, Why};
 use crate::paths::budget::SilentTargets;
 use crate::paths::candidates::{Candidate, Kind, Way};
 use crate::paths::path::{LEAST_MTU, State};
 use crate::paths::probe::{Flags, PROBE_LEN, Probe, ProbeKind};
 use crate::time::Instant;
-
-/// Within this time the word that the peer has moved is about the same move.
-const TOLD: Duration = Duration::from_secs(3);
+use crate::timing::paths::{PATH_QUIET, PATH_TOLD};
 
 impl Paths {
-    pub(super) fn on_probe(&mut self, now: Instant, way: Way, payload: BytesMut, silent: &mut SilentTargets) {
-        let len = payload.len();
-        let Some(probe) = self.keys.as_mut().and_then(|keys| keys.open(payload)) else {
-            return self.event(Event::BadProbe);
-        };
+    pub(super) fn on_probe(&mut self, now: Instant, way: Way, probe: &Probe, len: usize, silent: &mut SilentTargets) {
         let Some(number) = self.seen(now, way, len, silent) else { return };
         match probe.kind {
-            ProbeKind::Hello => self.on_hello(now, number, &probe, len, silent),
-            ProbeKind::Challenge | ProbeKind::Answer => self.on_reply(now, number, &probe, len, silent),
+            ProbeKind::Hello => self.on_hello(now, number, probe, len, silent),
+            ProbeKind::Challenge | ProbeKind::Answer => self.on_reply(now, number, probe, len, silent),
         }
     }
 
@@ -62,10 +52,17 @@ impl Paths {
             // Only an answer to our own question tells whether the peer hears us here.
             self.hello(now, number, PROBE_LEN, silent);
         }
+        let told = self.crossed_at.is_some_and(|at| now < at + PATH_TOLD);
+        if probe.flags.has(Flags::MOVED) && self.used == Some(number) && !told {
+            // It moved behind a relay: the path is the same, and what went there meanwhile is lost.
+            self.crossed_at = Some(now);
+            self.repeat_all(now, number, silent);
+            self.out.push_back(Output::Ping);
+        }
         if probe.flags.has(Flags::MOVED) && self.used != Some(number) {
             let alive = self.paths[&number].is_alive();
             // The same move is told on every path. The first one that is proved has it.
-            let moved = self.crossed_at.is_none_or(|at| now >= at + TOLD);
+            let moved = self.crossed_at.is_none_or(|at| now >= at + PATH_TOLD);
             if moved || !alive {
                 self.bridge = Some(Bridge { to: number, since: now, moved });
             }
@@ -76,13 +73,19 @@ impl Paths {
     }
 
     fn on_reply(&mut self, now: Instant, number: PathNumber, probe: &Probe, len: usize, silent: &mut SilentTargets) {
+        // The answer may come by another way than the question went, where a NAT gives each destination another port:
+        // it proves the path of the question all the same (RFC 9000 §8.2.3).
+        let came = number;
+        let asked = self.paths.iter().find(|(_, path)| path.has_asked(probe.echo)).map(|(&asked, _)| asked);
+        let number = asked.unwrap_or(came);
         let path = self.paths.get_mut(&number).expect("seen");
         let answered = path.answered(now, probe.echo, probe.size);
         if probe.kind == ProbeKind::Challenge {
             let size = u16::try_from(len).unwrap_or(u16::MAX);
-            self.send_probe(now, number, ProbeKind::Answer, (probe.token, size), PROBE_LEN, silent);
+            self.send_probe(now, came, ProbeKind::Answer, (probe.token, size), PROBE_LEN, silent);
         }
         if answered {
+            silent.answered(self.paths[&number].candidate.way.remote.ip());
             self.prove(now, number);
             self.cross(now, number, silent);
         }
@@ -101,7 +104,7 @@ impl Paths {
             path.born = Some(now);
         }
         self.know(now, way.remote);
-        if before == State::Dead && quiet >= super::tend::IDLE {
+        if before == State::Dead && quiet >= PATH_QUIET {
             self.lifetimes.ended_idle(quiet);
         }
         if before != State::Alive {

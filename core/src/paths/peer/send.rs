@@ -9,25 +9,18 @@ use crate::paths::path::LEAST_MTU;
 use crate::paths::recent::Datagrams;
 use crate::paths::watch::Delivery;
 use crate::time::Instant;
+use crate::timing::paths::{HANDSHAKE_FLIGHT, OTHER_RTT_AT_LEAST, PATH_PACE_TIME, PATH_SPREAD};
 
-/// QUIC is told that the round trip is another one if the two differ by this factor,
+/// QUIC is told that the round trip is another one if the two differ by this factor, and by [`OTHER_RTT_AT_LEAST`].
 const OTHER_RTT: u32 = 2;
-/// and by this.
-const OTHER_RTT_AT_LEAST: Duration = Duration::from_millis(20);
 /// How far packets may be overtaken: quinn-proto takes what is older than 129 packet numbers for a repetition.
 const OVERTAKEN: u64 = 100;
 /// Most transmits that wait for a switch to a much shorter path.
 const MAX_HELD: usize = 1_024;
-/// A flight of a handshake is sent again if it left within this.
-const HANDSHAKE: Duration = Duration::from_secs(1);
 /// Most transmits that wait for the place where the peer seems to be.
 const MAX_BACKLOG: usize = 256;
-/// If nothing is known to work, one datagram goes everywhere at most so often.
-const SPREAD: Duration = Duration::from_millis(100);
-/// The pace is counted over this.
-const PACE_TIME: Duration = Duration::from_millis(100);
 
-/// How many datagrams QUIC sends in [`PACE_TIME`].
+/// How many datagrams QUIC sends in [`PATH_PACE_TIME`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
     since: Instant,
@@ -37,8 +30,8 @@ pub(super) struct Pace {
 
 impl Pace {
     fn count(&mut self, now: Instant) {
-        if now - self.since >= PACE_TIME {
-            self.before = if now - self.since < 2 * PACE_TIME { self.now } else { 0 };
+        if now - self.since >= PATH_PACE_TIME {
+            self.before = if now - self.since < 2 * PATH_PACE_TIME { self.now } else { 0 };
             (self.since, self.now) = (now, 0);
         }
         self.now += 1;
@@ -47,7 +40,7 @@ impl Pace {
     /// How many leave in `time`.
     fn within(&self, time: Duration) -> u64 {
         let most = u128::from(self.before.max(self.now));
-        u64::try_from(most * time.as_micros() / PACE_TIME.as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(most * time.as_micros() / PATH_PACE_TIME.as_micros()).unwrap_or(u64::MAX)
     }
 }
 
@@ -88,7 +81,7 @@ impl Paths {
 
     /// Without a path in use: what has left lately goes everywhere once more.
     pub(super) fn dial_again(&mut self, now: Instant, silent: &mut SilentTargets) {
-        for datagrams in self.recent.left(now, HANDSHAKE) {
+        for datagrams in self.recent.left(now, HANDSHAKE_FLIGHT) {
             self.dial(now, &datagrams, silent);
         }
     }
@@ -96,7 +89,7 @@ impl Paths {
     /// The path in use is in doubt, and no other is alive. Now and then what there is to say goes everywhere: the peer
     /// may still wait for the end of the handshake, and know no probes.
     fn spread(&mut self, now: Instant, used: PathNumber, datagrams: &Datagrams, silent: &mut SilentTargets) {
-        self.spread_at = now + SPREAD;
+        self.spread_at = now + PATH_SPREAD;
         let others = self.paths.iter().filter(|(number, path)| path.announced && **number != used);
         let others: Vec<_> = others.map(|(&number, _)| number).collect();
         for number in others {
@@ -173,6 +166,13 @@ impl Paths {
         }
     }
 
+    /// The same, however long ago it left.
+    pub(super) fn repeat_all(&mut self, now: Instant, number: PathNumber, silent: &mut SilentTargets) {
+        for datagrams in self.recent.left(now, Duration::MAX) {
+            self.dispatch(now, number, datagrams, silent);
+        }
+    }
+
     /// Traffic goes by this path from now on.
     pub(super) fn switch(&mut self, now: Instant, to: PathNumber, why: Why, silent: &mut SilentTargets) {
         let from = self.used.filter(|&from| from != to);
@@ -189,7 +189,10 @@ impl Paths {
             more >= less * OTHER_RTT && more >= less + OTHER_RTT_AT_LEAST
         };
         let tell = self.delivery.mtu > mtu || old.is_some_and(|(_, rtt)| is_other(rtt));
-        if why != Why::Better && !covered {
+        if why == Why::PeerMoved {
+            // What went beside it before may have gone to where the peer was.
+            self.repeat_all(now, to, silent);
+        } else if why != Why::Better && !covered {
             self.repeat(now, to, silent);
         }
         if let Some(path) = from.and_then(|from| self.paths.get_mut(&from)) {

@@ -1,33 +1,20 @@
 //! What time brings: probes that are due, paths that die, another choice.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::{Event, Output, PathNumber, Paths, Why};
 use crate::machine::Transmit;
 use crate::paths::budget::SilentTargets;
 use crate::paths::candidates::{Candidate, Kind};
 use crate::paths::choice::{self, Standing};
-use crate::paths::path::{DWELL, LEAST_MTU, State, TryOut};
+use crate::paths::path::{LEAST_MTU, State, TryOut};
 use crate::paths::probe::{Flags, PROBE_LEN, Probe, ProbeKind};
 use crate::time::Instant;
-
-/// A path on which we said nothing for so long was idle.
-pub(super) const IDLE: Duration = Duration::from_secs(4);
-/// A path that works, and is neither used nor warm, is not believed in any longer after this silence.
-const COLD: Duration = Duration::from_secs(30);
-/// If nothing works, every path is asked at most so often.
-const ALARM: Duration = Duration::from_secs(1);
-/// Where the peer only seems to be is given up as such after this.
-const BRIDGED: Duration = Duration::from_secs(3);
-/// A timer that is handled so much too late means that the process, or the machine, stood still.
-const ASLEEP: Duration = Duration::from_secs(2);
-/// A place where the peer was seen, and that has been dead for so long, is forgotten.
-const FORGOTTEN: Duration = Duration::from_secs(60);
+use crate::timing::paths::{PATH_ALARM, PATH_ASLEEP, PATH_BRIDGED, PATH_COLD, PATH_DWELL, PATH_FORGOTTEN, PATH_QUIET};
 
 impl Paths {
     pub(super) fn notice_sleep(&mut self, now: Instant) {
-        if self.due.is_some_and(|due| now >= due + ASLEEP) {
+        if self.due.is_some_and(|due| now >= due + PATH_ASLEEP) {
             self.wake(now);
         }
     }
@@ -91,7 +78,7 @@ impl Paths {
     }
 
     /// The best path that is not proved and leads to a place that is, other than `not`.
-    fn blind(&self, now: Instant, not: Option<PathNumber>) -> Option<PathNumber> {
+    pub(super) fn blind(&self, now: Instant, not: Option<PathNumber>) -> Option<PathNumber> {
         let open = self.paths.iter().filter(|(number, path)| {
             let known = path.is_relay() || self.is_known(now, path.candidate.way.remote);
             Some(**number) != not && path.announced && !path.is_alive() && known
@@ -194,7 +181,7 @@ impl Paths {
         {
             path.ask_at = now + path.watch.rtt.patience();
             self.hello(now, number, PROBE_LEN, silent);
-        } else if !kept && path.watch.heard_at().is_none_or(|at| now >= at + COLD) {
+        } else if !kept && path.watch.heard_at().is_none_or(|at| now >= at + PATH_COLD) {
             path.state = State::Cold;
             return;
         }
@@ -248,7 +235,7 @@ impl Paths {
         path.died(now);
         path.left_at = (self.used == Some(number)).then_some(now).or(path.left_at);
         if silence
-            && quiet < IDLE
+            && quiet < PATH_QUIET
             && let Some(age) = age
         {
             self.lifetimes.ended_in_use(age.saturating_sub(life));
@@ -268,7 +255,7 @@ impl Paths {
         if let Some(best) = choice::choose(current, &standings)
             && Some(best) != current
         {
-            let dwelt = self.paths[&numbers[best]].left_at.is_none_or(|left| now >= left + DWELL);
+            let dwelt = self.paths[&numbers[best]].left_at.is_none_or(|left| now >= left + PATH_DWELL);
             let starved = current.is_some_and(|i| standings[i].starved);
             if !usable || starved || dwelt {
                 let why = match current {
@@ -291,7 +278,7 @@ impl Paths {
         let ending = self.is_ending(now, used);
         let (doubt, patience) = (unproved || path.watch.in_doubt(now), path.watch.rtt.patience());
         if doubt && self.alarm_at <= now {
-            self.alarm_at = now + ALARM;
+            self.alarm_at = now + PATH_ALARM;
             for path in self.paths.values_mut().filter(|path| !path.is_alive()) {
                 if path.state == State::Cold {
                     path.state = State::New;
@@ -303,7 +290,7 @@ impl Paths {
             let blind = || paths.blind(now, Some(used)).filter(|_| unproved);
             (doubt || ending).then(|| paths.second(now, used).or_else(blind)).flatten()
         };
-        self.bridge.take_if(|bridge| now >= bridge.since + BRIDGED);
+        self.bridge.take_if(|bridge| now >= bridge.since + PATH_BRIDGED);
         // A place that does not prove to be the peer's must not keep everything from a path that is.
         let wanted = match self.bridge {
             Some(bridge) if now < bridge.since + patience => Some(bridge.to),
@@ -334,7 +321,7 @@ impl Paths {
     fn prune(&mut self, now: Instant) {
         let kept = |n: PathNumber| Some(n) == self.used || Some(n) == self.beside;
         let gone = self.paths.iter().filter(|(n, path)| {
-            let unheard = path.watch.heard_at().is_none_or(|at| now >= at + FORGOTTEN);
+            let unheard = path.watch.heard_at().is_none_or(|at| now >= at + PATH_FORGOTTEN);
             !path.announced && !path.is_alive() && unheard && !kept(**n)
         });
         let gone: Vec<_> = gone.map(|(&number, _)| number).collect();
@@ -352,7 +339,7 @@ impl Paths {
             if path.is_alive() {
                 let doubt = path.watch.doubt_at().map(|doubt| doubt.max(path.ask_at));
                 let kept = self.used == Some(number) || self.warm == Some(number);
-                let cold = path.watch.heard_at().map(|heard| heard + COLD).filter(|_| !kept);
+                let cold = path.watch.heard_at().map(|heard| heard + PATH_COLD).filter(|_| !kept);
                 let ending = self.is_ending(self.now, number).then_some(path.ask_at);
                 at.extend(
                     [ending, doubt, path.watch.dead_at(), self.keep_at(number), cold, path.size_at()]

@@ -60,6 +60,18 @@ impl Link {
         }
     }
 
+    /// Looks at path validation in what came. Whether the peer has asked for a proof of our new address. If it has
+    /// answered our own question, something is said at once that shows whether the answer was right: see
+    /// [`Self::settle`].
+    pub(super) fn follow(&mut self) -> bool {
+        let frames = self.connection.stats().frame_rx;
+        let before = std::mem::replace(&mut self.responses, frames.path_response);
+        if frames.path_response > before && self.doubt().is_some() {
+            self.connection.ping();
+        }
+        self.rebound.take_if(|before| frames.path_challenge > *before).is_some()
+    }
+
     /// Whether so many bytes may go to the peer: three for each that came from an address that proved nothing yet
     /// (RFC 9000 §8.1). What may not is as good as lost on the way.
     pub(super) fn may_send(&mut self, len: usize) -> bool {

@@ -3,18 +3,101 @@
 //! Such a link is made with one constant address for its peer. What it sends goes by the path in use, and what comes by
 //! any path is handed to it as coming from there.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use bytes::BytesMut;
+use quinn_proto::EndpointEvent;
 
 use super::counts::heard;
-use super::{LinkId, Links};
+use super::{FIRST_PATHED, LinkId, LinkOutput, Links, MAX_HALF_OPEN};
+use crate::name::{Fqdn, RelayCid};
 use crate::paths::probe::{EXPORTER_LABEL, Secret};
 use crate::paths::watch::Delivery;
-use crate::quic::to_std;
+use crate::quic::{Load, to_std};
 use crate::time::Instant;
 
+/// What QUIC takes the address of every peer for. No packet goes there: it is of the documentation's prefix (RFC 5737).
+pub(super) const CONSTANT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 1));
+
+impl LinkOutput {
+    /// The link that it is about.
+    fn link(&self) -> Option<LinkId> {
+        match self {
+            Self::Connected { link, .. }
+            | Self::Pathed(link, _)
+            | Self::Followed(link)
+            | Self::Frame(link, ..)
+            | Self::Datagram(link, _)
+            | Self::Closed(link, _) => Some(*link),
+            Self::Transmit(_) | Self::Dropped(_) => None,
+        }
+    }
+}
+
 impl Links {
+    /// The same endpoint, but the packets of its links travel on paths: each comes out as
+    /// [`LinkOutput::Pathed`](super::LinkOutput::Pathed), and what comes is taken by [`Self::take_pathed`].
+    #[must_use]
+    pub fn on_paths(mut self) -> Self {
+        (self.on_paths, self.next_id) = (true, FIRST_PATHED);
+        self
+    }
+
+    /// As [`Self::connect`], on paths.
+    pub fn connect_pathed(&mut self, now: Instant, name: &Fqdn, via: Option<RelayCid>, load: Load) -> Option<LinkId> {
+        self.connect(now, CONSTANT, CONSTANT, name, via, load)
+    }
+
+    /// Whether there is such a link, be it closed.
+    pub fn has(&self, id: LinkId) -> bool {
+        self.links.contains_key(&id)
+    }
+
+    /// Whether a link's handshake is done, and it is not closed.
+    pub fn is_up(&self, id: LinkId) -> bool {
+        self.links.get(&id).is_some_and(|link| link.connected && !link.closed)
+    }
+
+    /// Forgets every other link at once: there is no address any more to say anything from.
+    pub fn abandon_others(&mut self, kept: &[LinkId]) {
+        let gone: Vec<LinkId> = self.links.keys().copied().filter(|id| !kept.contains(id)).collect();
+        for id in gone {
+            let Some(link) = self.links.remove(&id) else { continue };
+            self.by_handle.remove(&link.handle.0);
+            if let Some(deadline) = link.deadline {
+                self.deadlines.remove(&(deadline, id));
+            }
+            if link.half_open.is_some() {
+                self.half_open -= 1;
+            }
+            self.endpoint.handle_event(link.handle, EndpointEvent::drained());
+        }
+        self.touched.retain(|id| kept.contains(id));
+        self.out.retain(|output| output.link().is_none_or(|link| kept.contains(&link)));
+    }
+
+    /// Whether a link goes to this address.
+    pub fn leads_to(&self, remote: SocketAddr) -> bool {
+        self.links.values().any(|link| link.connection.remote_address() == remote)
+    }
+
+    /// Our address of this link is another one now: the client of a connection migrates (RFC 9000 §9.2).
+    pub fn rebind(&mut self, now: Instant, id: LinkId, local: SocketAddr) {
+        if let Some(link) = self.links.get_mut(&id).filter(|link| link.connected && !link.closed) {
+            link.local = local;
+            link.rebound = Some(link.connection.stats().frame_rx.path_challenge);
+            link.connection.local_address_changed();
+            self.drive(now, id);
+        }
+    }
+
+    /// What QUIC is told that a datagram comes from: always the same address. Only where clients are asked to prove
+    /// theirs (RFC 9000 §8.1.2), the first packets of one come from where they truly come.
+    pub(super) fn stands_for(&self, remote: SocketAddr, payload: &[u8]) -> SocketAddr {
+        let presses = self.half_open >= MAX_HALF_OPEN / 2;
+        if is_initial(payload) && (presses || has_token(payload)) { remote } else { CONSTANT }
+    }
+
     /// The secret of the tunnel's paths. A client has it when its handshake is done, a server when it has read the
     /// client's Finished. Early data never has any.
     pub fn paths_secret(&self, id: LinkId) -> Option<Secret> {
@@ -53,4 +136,15 @@ impl Links {
             self.drive(now, id);
         }
     }
+}
+
+/// Whether a datagram begins with an Initial packet (RFC 9000 §17.2.2).
+pub fn is_initial(datagram: &[u8]) -> bool {
+    datagram.first().is_some_and(|first| first & 0xf0 == 0xc0)
+}
+
+/// Whether an Initial packet carries a token.
+fn has_token(initial: &[u8]) -> bool {
+    let after = |at: usize| initial.get(at).map(|&len| at + 1 + usize::from(len));
+    after(5).and_then(after).and_then(|at| initial.get(at)).is_some_and(|&len| len != 0)
 }

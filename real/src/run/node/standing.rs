@@ -215,6 +215,8 @@ impl Standing {
             why: tunnel
                 .zip(status.choice.as_ref())
                 .map(|(tunnel, choice)| trouble::why(now, tunnel, choice, self.still_relayed.get(&status.peer))),
+            handover: tunnel.map(|tunnel| tunnel.handover.to_string()),
+            paths: tunnel.map(|tunnel| tunnel.paths.iter().map(ToString::to_string).collect()).unwrap_or_default(),
             sent_bytes: status.sent,
             received_bytes: status.received,
         }

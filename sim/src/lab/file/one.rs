@@ -68,6 +68,9 @@ impl Single {
             for (at, host, event) in &self.run.events {
                 let _ = match event {
                     Event::Signal(signal) if !signal.repeated => writeln!(text, "{:>14}  {signal}", at.to_string()),
+                    Event::PathSwitched { peer, pattern, .. } => {
+                        writeln!(text, "{:>14}  ({host}: pattern {pattern} to {})", at.to_string(), peer.short())
+                    }
                     Event::TunnelUp(up) => {
                         writeln!(text, "{:>14}  ({host}: tunnel to {} up)", at.to_string(), up.peer.short())
                     }

@@ -1,0 +1,13 @@
+//! Which connection with paths beneath it is meant.
+
+use crate::node::part::TunnelId;
+use crate::quic::LinkId;
+
+/// The end of a connection with paths beneath it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum End {
+    /// A link of the endpoint that all direct tunnels share.
+    Shared(LinkId),
+    /// The endpoint of its own of a tunnel that began through a TRS.
+    Own(TunnelId),
+}

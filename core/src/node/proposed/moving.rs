@@ -1,0 +1,224 @@
+//! What moves along with the node, and how a Route Direction becomes more paths of a tunnel that stands
+//! (`handover = "seamless"`).
+
+use std::net::SocketAddr;
+
+use super::end::End;
+use super::tunnel::{Path, Stage, Tunnel};
+use super::{Owner, Proposed};
+use crate::event::Event;
+use crate::machine::Output;
+use crate::message::{RouteDirection, Want};
+use crate::name::{Fqdn, RelayCid};
+use crate::node::carriage::{CarriageOutput, Kept};
+use crate::node::part::TunnelId;
+use crate::node::places::Places;
+use crate::paths::candidates::Way;
+use crate::paths::strategy::Handover;
+use crate::quic::LinkId;
+use crate::time::Instant;
+use crate::timers::Timers;
+use crate::timing::node::MIGRATION_LIMIT;
+
+impl Proposed {
+    /// The tunnel to a peer that is up, and whose paths may change.
+    pub(super) fn standing(&self, peer: &Fqdn) -> Option<TunnelId> {
+        let stands = |tunnel: &Tunnel| {
+            tunnel.name == *peer && tunnel.agreed == Handover::Seamless && matches!(tunnel.stage, Stage::Up(_))
+        };
+        self.tunnels.iter().rev().find(|(_, tunnel)| stands(tunnel)).map(|(&id, _)| id)
+    }
+
+    /// Takes a Route Direction to a direct path as one more place of a tunnel that stands, if there is one. A direction
+    /// to any path means that the peer has no tunnel any more.
+    pub(super) fn merge_direct(
+        &mut self,
+        now: Instant,
+        id: TunnelId,
+        direction: &RouteDirection,
+        transaction: u32,
+    ) -> bool {
+        if !matches!(direction.want, Some(Want::Direct(_))) || direction.relay.is_some() {
+            return false;
+        }
+        let Some(standing) = self.standing(&direction.peer) else { return false };
+        let Some(end) = self.end_of(standing) else { return false };
+        if let Some(tunnel) = self.tunnels.get_mut(&standing) {
+            (tunnel.merged, tunnel.direct) = (Some(transaction), direction.pattern);
+        }
+        self.tell_places(now, end, &direction.candidates);
+        self.out.push_back(CarriageOutput::Merged(id));
+        true
+    }
+
+    /// Makes the leg of a tunnel that is being built one more path of a tunnel that stands. False if that one is gone.
+    pub(super) fn merge_leg(
+        &mut self,
+        now: Instant,
+        id: TunnelId,
+        standing: TunnelId,
+        leg: LinkId,
+        theirs: RelayCid,
+    ) -> bool {
+        let Some(end) = self.end_of(standing) else { return false };
+        self.tunnels.remove(&id);
+        self.timers.set(id, None);
+        self.searches.set(id, None);
+        self.bind(now, standing, end, leg, theirs);
+        self.tell_places(now, end, &[]);
+        self.out.push_back(CarriageOutput::Merged(id));
+        true
+    }
+
+    /// A service has seen our new address. What waited for that can go on.
+    pub(super) fn on_followed(&mut self, now: Instant, link: LinkId) {
+        match self.owners.get(&link) {
+            Some(Owner::Nms) => self.out.push_back(CarriageOutput::NmsReady),
+            Some(&Owner::Leg(id)) => {
+                let Some(end) = self.end_of(id) else { return };
+                // What the TRS dropped so far, because it had not heard of our new address, is said again at once.
+                self.tell_places(now, end, &[]);
+            }
+            Some(&Owner::Direct(id)) => {
+                let remote = self.links.remote(link);
+                let Some((tunnel, remote)) = self.tunnels.get_mut(&id).zip(remote) else { return };
+                tunnel.migrates = None;
+                let (peer, pattern) = (tunnel.name.clone(), tunnel.pattern);
+                self.timers.set(id, None);
+                let event = Event::PathSwitched { peer, remote, pattern };
+                self.out.push_back(CarriageOutput::Pass(Output::Event(event)));
+            }
+            _ => {}
+        }
+    }
+
+    /// The link of a direct tunnel.
+    fn direct_link(&self, id: TunnelId) -> Option<LinkId> {
+        if let Stage::Up(Path::Direct(link)) = self.tunnels.get(&id)?.stage { Some(link) } else { None }
+    }
+
+    /// Whether a tunnel moves along with the node: its paths change, or we are the client of a connection whose address
+    /// may change (RFC 9000 §9).
+    fn moves_along(&self, id: TunnelId) -> bool {
+        let tunnel = &self.tunnels[&id];
+        match (tunnel.agreed, &tunnel.stage) {
+            (Handover::Seamless, Stage::Up(_)) => true,
+            (Handover::Migrate, Stage::Up(Path::Direct(link))) if link.is_pathed() => tunnel.dialer,
+            (Handover::Migrate, Stage::Up(Path::Direct(link))) => {
+                tunnel.dialer && self.links.is_up(*link) && self.moved_local(*link).is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// Our address for a link to a service, if the link can move along: of the family that it has.
+    fn moved_local(&self, link: LinkId) -> Option<SocketAddr> {
+        let remote = self.links.remote(link)?;
+        self.places.local(remote.is_ipv4())
+    }
+
+    /// The node's network changed, and its tunnels have paths.
+    pub(super) fn move_along(&mut self, now: Instant, places: &Places) -> Kept {
+        self.places = places.clone();
+        self.unprobed.clear();
+        self.inbound.clear();
+        self.inbound_timers = Timers::default();
+        self.expecting.clear();
+        let (kept, gone): (Vec<_>, Vec<_>) = self.tunnels.keys().copied().partition(|id| self.moves_along(*id));
+        for id in gone {
+            self.abandon(id);
+        }
+        let ends: Vec<(TunnelId, End)> = kept.iter().filter_map(|&id| Some((id, self.end_of(id)?))).collect();
+        // Links that nothing needs any more, or that cannot move along, end without a word.
+        let legs: Vec<LinkId> = ends.iter().filter_map(|(_, end)| Some(self.pathed[end].bound?.leg)).collect();
+        let tunnels: Vec<LinkId> = kept.iter().filter_map(|id| self.direct_link(*id)).collect();
+        let all: Vec<LinkId> = self.owners.keys().copied().collect();
+        let mut moved = Vec::new();
+        for link in all {
+            if link.is_pathed() {
+                if !tunnels.contains(&link) {
+                    self.owners.remove(&link);
+                }
+                continue;
+            }
+            let needed = Some(link) == self.nms || legs.contains(&link) || tunnels.contains(&link);
+            match self.moved_local(link).filter(|_| needed && self.links.is_up(link)) {
+                Some(local) => moved.push((link, local)),
+                None => _ = self.owners.remove(&link),
+            }
+        }
+        let kept_main: Vec<LinkId> = moved.iter().map(|(link, _)| *link).collect();
+        self.links.abandon_others(&kept_main);
+        if let Some(shared) = &mut self.shared {
+            shared.abandon_others(&tunnels);
+        }
+        let lost: Vec<End> =
+            self.pathed.keys().copied().filter(|end| ends.iter().all(|(_, kept)| kept != end)).collect();
+        for end in lost {
+            self.forget_end(end);
+        }
+        self.nms = self.nms.filter(|nms| kept_main.contains(nms));
+        for (link, local) in moved {
+            self.links.rebind(now, link, local);
+            if let Some(Owner::Direct(id)) = self.owners.get(&link)
+                && let Some(tunnel) = self.tunnels.get_mut(id)
+            {
+                tunnel.migrates = Some(now + MIGRATION_LIMIT);
+                self.timers.set(*id, tunnel.migrates);
+            }
+            self.follow_leg(link, local);
+        }
+        for &(_, end) in &ends {
+            let Some(pathed) = self.pathed.get_mut(&end) else { continue };
+            if let Some(bound) = pathed.bound.take_if(|bound| !kept_main.contains(&bound.leg)) {
+                self.by_bound.remove(&bound.ours);
+            }
+            self.tell_network(now, end);
+        }
+        self.drain_links(now);
+        Kept { nms: self.nms.is_some(), tunnels: kept }
+    }
+
+    /// No path of a tunnel works. If the NMS is silent too, the sessions with it and with TRSs go by another address of
+    /// ours, where there is one.
+    pub(super) fn try_elsewhere(&mut self, now: Instant) {
+        let Some(nms) = self.nms else { return };
+        let Some((heard, remote)) = self.links.heard_at(nms).zip(self.links.remote(nms)) else { return };
+        let asked = self.asked_nms.take();
+        if asked.is_none_or(|asked| heard >= asked) || !self.places.has_other(remote.is_ipv4()) {
+            self.asked_nms = Some(now);
+            return self.links.ping(now, nms);
+        }
+        self.places.turn = self.places.turn.wrapping_add(1);
+        let links: Vec<LinkId> = self.owners.keys().copied().filter(|link| !link.is_pathed()).collect();
+        for link in links {
+            let Some(local) = self.moved_local(link).filter(|local| self.links.local(link) != Some(*local)) else {
+                continue;
+            };
+            self.links.rebind(now, link, local);
+            self.follow_leg(link, local);
+        }
+        let ends: Vec<End> = self.pathed.keys().copied().collect();
+        for end in ends {
+            self.tell_places(now, end, &[]);
+        }
+    }
+
+    /// A leg has another address of ours.
+    fn follow_leg(&mut self, leg: LinkId, local: SocketAddr) {
+        for pathed in self.pathed.values_mut() {
+            if let Some(bound) = pathed.bound.as_mut().filter(|bound| bound.leg == leg) {
+                bound.way = Way { local, remote: bound.way.remote };
+            }
+        }
+    }
+
+    /// Forgets a tunnel without a word to anyone.
+    fn abandon(&mut self, id: TunnelId) {
+        self.tunnels.remove(&id);
+        self.by_leg.retain(|_, tunnel| *tunnel != id);
+        self.blind_touched.remove(&id);
+        self.timers.set(id, None);
+        self.searches.set(id, None);
+    }
+}

@@ -1,0 +1,506 @@
+//! Tunnels with paths beneath their connection (`handover = "seamless"`; see [`crate::paths`]).
+//!
+//! ```text
+//! datagram ──tag──▶ End ──▶ Links: authentic and new? ──▶ Paths: Arrived
+//!          (own, probe, leg)
+//! Links: Pathed(link, datagrams) ──▶ Paths: Transmit ──▶ by the path in use; through a TRS with the peer's leg in
+//! front ```
+//!
+//! One more endpoint serves all direct tunnels of the node. Each of its connection IDs is `tag(8) ‖ random(4)`, with
+//! one random tag for the life of the node. A tunnel that began through a TRS keeps the endpoint of its own, whose tag
+//! is the node's leg.
+//!
+//! A TRS forwards by the first eight bytes of a connection ID, which must name the receiver's leg. Where a path leads
+//! through a TRS, the sender puts the receiver's leg into the place of the tag, and the receiver puts its own tag back
+//! before QUIC or the probe's seal looks at it. So the relay adds no byte, knows no tag, and a leg can be replaced
+//! while the tunnel stands.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+use rand_chacha::rand_core::RngCore;
+
+use super::end::End;
+use super::tunnel::{EndToEnd, Path, Stage};
+use super::{Owner, Proposed};
+use crate::event::{DropReason, Event, Failure};
+use crate::machine::{Output, Transmit};
+use crate::message::Want;
+use crate::name::RelayCid;
+use crate::node::carriage::{Carriage, CarriageOutput, SendRefused};
+use crate::node::part::TunnelId;
+use crate::node::routes::{MAX_HELD_BYTES, MAX_HELD_PACKETS};
+use crate::paths::candidates::{Announced, Candidate, Kind, MAX_CANDIDATES, Way, pair};
+use crate::paths::lifetime::Lifetimes;
+use crate::paths::peer::{Config, Event as PathEvent, Input, Output as PathOutput, Paths};
+use crate::paths::probe::{tag_of, tags};
+use crate::paths::recent::Datagrams;
+use crate::paths::strategy::Handover;
+use crate::quic::{LinkId, LinkOutput, Links, is_initial};
+use crate::route::Pattern;
+use crate::time::Instant;
+use crate::timing::node::{DIRECT_HEAD_START, PATH_COUNTED, PATH_WANTED, PATHLESS_LIMIT};
+
+/// A connection with paths beneath it.
+pub(super) struct Pathed {
+    pub(super) paths: Paths,
+    client: bool,
+    /// The tunnel, once it is up.
+    pub(super) tunnel: Option<TunnelId>,
+    /// The peer's tag of probes, ours with it, once there are keys.
+    probe_tag: Option<RelayCid>,
+    /// The peer's own places, as the NMS told them last.
+    direct: Vec<SocketAddr>,
+    /// The way through a TRS.
+    pub(super) bound: Option<Bound>,
+    /// When QUIC's counts were told last, and which MTU.
+    counted: (Instant, u16),
+    /// Whether the path in use leads through a TRS, as it was said last.
+    relayed: bool,
+    /// Since when nothing is known to work, and when to say so again.
+    pathless: Option<(Instant, Instant)>,
+    /// Packets of applications that wait for a path, and their bytes.
+    held: (VecDeque<Bytes>, usize),
+    /// It is closed, and says goodbye.
+    pub(super) closing: bool,
+}
+
+/// A leg to a TRS that is a path of a tunnel.
+#[derive(Clone, Copy)]
+pub(super) struct Bound {
+    pub(super) leg: LinkId,
+    /// What the peer puts in front of what it sends.
+    pub(super) ours: RelayCid,
+    /// What we put in front.
+    pub(super) theirs: RelayCid,
+    /// The leg's two addresses.
+    pub(super) way: Way,
+}
+
+impl Pathed {
+    pub(super) fn new(now: Instant, client: bool, rng: &mut impl RngCore, relayed: bool) -> Self {
+        let mut seed = [0; 32];
+        rng.fill_bytes(&mut seed);
+        let nobody = RelayCid([0; 8]);
+        let config = Config { ours: nobody, theirs: nobody, client, lifetimes: Lifetimes::guarded(), seed };
+        Self {
+            paths: Paths::new(config),
+            client,
+            tunnel: None,
+            probe_tag: None,
+            direct: Vec::new(),
+            bound: None,
+            counted: (now, 0),
+            relayed,
+            pathless: None,
+            held: (VecDeque::new(), 0),
+            closing: false,
+        }
+    }
+
+    /// Keeps a packet while there is no path to send it on. `Err` gives it back: there is one.
+    pub(super) fn hold(&mut self, packet: Bytes) -> Result<Result<(), SendRefused>, Bytes> {
+        if self.probe_tag.is_none() || self.paths.used().is_some() {
+            return Err(packet);
+        }
+        let (packets, bytes) = &mut self.held;
+        if packets.len() >= MAX_HELD_PACKETS || *bytes + packet.len() > MAX_HELD_BYTES {
+            return Ok(Err(SendRefused::Full));
+        }
+        *bytes += packet.len();
+        packets.push_back(packet);
+        Ok(Ok(()))
+    }
+
+    /// Whether the path in use leads through a TRS.
+    pub(super) fn is_relayed(&self) -> bool {
+        self.relayed
+    }
+
+    /// Puts the peer's leg in front of what goes through the TRS.
+    fn address(&self, transmit: &mut Transmit) {
+        if let Some(bound) = self.bound.filter(|bound| bound.way.remote == transmit.remote) {
+            let len = transmit.segment.unwrap_or(transmit.payload.len()).max(1);
+            transmit.payload.chunks_mut(len).for_each(|datagram| retag(datagram, bound.theirs));
+        }
+    }
+}
+
+/// Puts a tag into the place of the one that a datagram has.
+fn retag(datagram: &mut [u8], tag: RelayCid) {
+    let at = if datagram.first().is_some_and(|first| first & 0x80 != 0) { 6..14 } else { 1..9 };
+    if let Some(place) = datagram.get_mut(at) {
+        place.copy_from_slice(&tag.0);
+    }
+}
+
+impl Proposed {
+    /// The endpoint of a link of the main endpoint or of the shared one.
+    pub(super) fn of(&self, link: LinkId) -> &Links {
+        self.shared.as_ref().filter(|_| link.is_pathed()).unwrap_or(&self.links)
+    }
+
+    /// The same, to change it.
+    pub(super) fn of_mut(&mut self, link: LinkId) -> &mut Links {
+        self.shared.as_mut().filter(|_| link.is_pathed()).unwrap_or(&mut self.links)
+    }
+
+    /// The endpoint and the link of an end.
+    fn end_of_link(&mut self, end: End) -> Option<(&mut Links, LinkId)> {
+        match end {
+            End::Shared(link) => Some((self.shared.as_mut()?, link)),
+            End::Own(id) => match &mut self.tunnels.get_mut(&id)?.stage {
+                Stage::EndToEnd(EndToEnd { links, link: Some(link), .. })
+                | Stage::Up(Path::Blind { links, link, .. }) => Some((links, *link)),
+                _ => None,
+            },
+        }
+    }
+
+    /// The end of a tunnel that is up.
+    pub(super) fn end_of(&self, id: TunnelId) -> Option<End> {
+        match &self.tunnels.get(&id)?.stage {
+            Stage::Up(Path::Direct(link)) if link.is_pathed() => Some(End::Shared(*link)),
+            Stage::Up(Path::Blind { .. }) if self.pathed.contains_key(&End::Own(id)) => Some(End::Own(id)),
+            _ => None,
+        }
+    }
+
+    /// All addresses of the node.
+    fn locals(&self) -> Vec<SocketAddr> {
+        self.places.addresses.iter().map(|&address| SocketAddr::new(address, self.places.port)).collect()
+    }
+
+    /// Every way to the peer that is known now.
+    fn candidates(&self, end: End) -> Vec<Candidate> {
+        let Some(pathed) = self.pathed.get(&end) else { return Vec::new() };
+        let locals = self.locals();
+        let inside = |place: &SocketAddr| is_private(*place) && locals.iter().any(|local| is_private(*local));
+        let announced: Vec<_> = (pathed.direct.iter())
+            .map(|&place| if inside(&place) { Announced::Inside(place) } else { Announced::Seen(place) })
+            .collect();
+        let mut all = pair(&locals, self.places.nat64, &announced);
+        all.extend(pathed.bound.map(|bound| Candidate { way: bound.way, kind: Kind::Relay }));
+        all
+    }
+
+    /// Tells an end where its peer may be; an empty list tells nothing.
+    pub(super) fn tell_places(&mut self, now: Instant, end: End, direct: &[SocketAddr]) {
+        if let Some(pathed) = self.pathed.get_mut(&end)
+            && !direct.is_empty()
+        {
+            pathed.direct = direct.to_vec();
+        }
+        let candidates = self.candidates(end);
+        self.give(now, end, Input::Candidates(candidates));
+    }
+
+    /// Tells an end the node's new addresses. Where the peer is, the node may know only from the paths that it had.
+    pub(super) fn tell_network(&mut self, now: Instant, end: End) {
+        if let Some(pathed) = self.pathed.get_mut(&end) {
+            let relay = pathed.bound.map(|bound| bound.way.remote);
+            for place in pathed.paths.places() {
+                if Some(place) != relay && !pathed.direct.contains(&place) && pathed.direct.len() < MAX_CANDIDATES {
+                    pathed.direct.push(place);
+                }
+            }
+        }
+        let (locals, candidates) = (self.locals(), self.candidates(end));
+        self.give(now, end, Input::Network { locals, candidates });
+    }
+
+    /// A link of the shared endpoint begins, on these ways.
+    pub(super) fn begin_pathed(&mut self, now: Instant, end: End, client: bool, direct: &[SocketAddr]) {
+        let relayed = matches!(end, End::Own(_));
+        self.pathed.insert(end, Pathed::new(now, client, &mut self.rng, relayed));
+        if !direct.is_empty() {
+            self.tell_places(now, end, direct);
+        }
+    }
+
+    /// The tunnel is up. If both nodes want it, its paths are proved from now on.
+    pub(super) fn pathed_up(&mut self, now: Instant, id: TunnelId, end: End, agreed: Handover, direct: &[SocketAddr]) {
+        let Some(pathed) = self.pathed.get_mut(&end) else { return };
+        pathed.tunnel = Some(id);
+        let client = pathed.client;
+        if agreed != Handover::Seamless {
+            return;
+        }
+        let Some(secret) = self.end_of_link(end).and_then(|(links, link)| links.paths_secret(link)) else { return };
+        let [ours, theirs] = tags(&secret, client);
+        if let Some(pathed) = self.pathed.get_mut(&end) {
+            pathed.probe_tag = Some(ours);
+            pathed.paths.tagged(ours, theirs);
+        }
+        self.by_probe.insert(ours, end);
+        self.give(now, end, Input::Keys(secret));
+        self.tell_places(now, end, direct);
+    }
+
+    /// Forgets an end: what is left of its connection says nothing more.
+    pub(super) fn forget_end(&mut self, end: End) {
+        if let Some(pathed) = self.pathed.remove(&end) {
+            self.unlist(&pathed);
+        }
+        self.path_timers.set(end, None);
+        self.closing.remove(&end);
+    }
+
+    /// An end is being closed: it says goodbye, and takes nothing more.
+    pub(super) fn close_end(&mut self, end: End) {
+        let Some(pathed) = self.pathed.get_mut(&end) else { return };
+        pathed.closing = true;
+        let pathed = &self.pathed[&end];
+        if let Some(tag) = pathed.probe_tag {
+            self.by_probe.remove(&tag);
+        }
+        if let Some(bound) = pathed.bound {
+            self.by_bound.remove(&bound.ours);
+        }
+        self.path_timers.set(end, None);
+        self.closing.insert(end);
+    }
+
+    /// Sends what an endpoint that is being forgotten still wants to say.
+    pub(super) fn farewell(&mut self, now: Instant, end: End, links: &mut Links) {
+        self.close_end(end);
+        while let Some(output) = links.poll() {
+            if let LinkOutput::Pathed(_, datagrams) = output {
+                self.give(now, end, Input::Transmit(datagrams));
+            }
+        }
+    }
+
+    fn unlist(&mut self, pathed: &Pathed) {
+        if let Some(tag) = pathed.probe_tag {
+            self.by_probe.remove(&tag);
+        }
+        if let Some(bound) = pathed.bound {
+            self.by_bound.remove(&bound.ours);
+        }
+    }
+
+    /// Forgets the ends whose connections are gone.
+    pub(super) fn bury(&mut self) {
+        let gone = |end: &End| match end {
+            End::Shared(link) => self.shared.as_ref().is_none_or(|links| !links.has(*link)),
+            End::Own(id) => !self.tunnels.contains_key(id),
+        };
+        let gone: Vec<End> = self.closing.iter().copied().filter(gone).collect();
+        for end in gone {
+            self.forget_end(end);
+        }
+    }
+
+    /// A datagram that is not for the main endpoint. `Err`: it is for that one.
+    pub(super) fn take_pathed(&mut self, now: Instant, way: Way, mut payload: BytesMut) -> Result<(), BytesMut> {
+        let Some(shared_tag) = self.shared_tag else { return Err(payload) };
+        if let Some(tag) = tag_of(&payload) {
+            let end = self.by_probe.get(&tag).or_else(|| self.by_bound.get(&tag)).copied();
+            let own = end.and_then(|end| Some((end, self.pathed.get(&end)?.probe_tag?)));
+            if let Some((end, own)) = own {
+                retag(&mut payload, own);
+                self.give(now, end, Input::Probe { way, payload });
+                return Ok(());
+            }
+        }
+        let Some(prefix) = crate::quic::destination_prefix(&payload) else { return Err(payload) };
+        match self.by_bound.get(&prefix).copied() {
+            // The leg that the tunnel began with is its tag.
+            Some(End::Own(id)) => {
+                if let Some(cid) = self.tunnels.get(&id).and_then(|tunnel| tunnel.stage.own_cid()) {
+                    retag(&mut payload, cid);
+                }
+                self.on_blind_datagram(now, id, way.local, way.remote, payload);
+            }
+            Some(End::Shared(_)) => {
+                retag(&mut payload, shared_tag);
+                self.take_shared(now, way, payload);
+            }
+            None if prefix == shared_tag => self.take_shared(now, way, payload),
+            None if is_initial(&payload) && !self.by_leg.contains_key(&prefix) && !self.links.leads_to(way.remote) => {
+                self.take_shared(now, way, payload);
+            }
+            None => return Err(payload),
+        }
+        Ok(())
+    }
+
+    fn take_shared(&mut self, now: Instant, way: Way, payload: BytesMut) {
+        let search = !self.expects_unprobed();
+        let Some(shared) = &mut self.shared else { return };
+        shared.set_search(search);
+        let len = payload.len();
+        let Some(link) = shared.take_pathed(now, way.local, way.remote, payload) else { return };
+        let end = End::Shared(link);
+        if !self.pathed.contains_key(&end) {
+            self.begin_pathed(now, end, false, &[]);
+        }
+        self.give(now, end, Input::Arrived { way, len });
+    }
+
+    /// What QUIC has to send on an end.
+    pub(super) fn send_pathed(&mut self, now: Instant, end: End, datagrams: Datagrams) {
+        let Some(pathed) = self.pathed.get(&end) else { return };
+        let (at, mtu) = pathed.counted;
+        if pathed.probe_tag.is_some() && (now >= at + PATH_COUNTED || datagrams.longest() > usize::from(mtu)) {
+            self.count(now, end);
+        }
+        self.give(now, end, Input::Transmit(datagrams));
+    }
+
+    fn count(&mut self, now: Instant, end: End) {
+        let Some(counts) = self.end_of_link(end).and_then(|(links, link)| links.delivery(link)) else { return };
+        if let Some(pathed) = self.pathed.get_mut(&end) {
+            pathed.counted = (now, counts.mtu);
+        }
+        self.give(now, end, Input::Delivery(counts));
+    }
+
+    /// Gives the paths of an end one input, and carries out what comes of it.
+    pub(super) fn give(&mut self, now: Instant, end: End, input: Input) {
+        let Some(pathed) = self.pathed.get_mut(&end) else { return };
+        pathed.paths.handle(now, input, &mut self.silent);
+        loop {
+            let Some(pathed) = self.pathed.get_mut(&end) else { return };
+            match pathed.paths.poll() {
+                PathOutput::Transmit(mut transmit) => {
+                    pathed.address(&mut transmit);
+                    self.out.push_back(CarriageOutput::Pass(Output::Transmit(transmit)));
+                }
+                PathOutput::PathChanged => self.tell_quic(end, |links, link| links.path_changed(now, link)),
+                PathOutput::Ping => self.tell_quic(end, |links, link| links.ping(now, link)),
+                PathOutput::Event(event) => self.on_path_event(now, end, event),
+                PathOutput::Wait(due) => return self.assess(now, end, due),
+            }
+        }
+    }
+
+    /// The pattern that the path in use belongs to.
+    pub(super) fn pattern_of(&self, id: TunnelId) -> Pattern {
+        let Some(tunnel) = self.tunnels.get(&id) else { return Pattern::Direct };
+        let relayed = self.end_of(id).and_then(|end| self.pathed.get(&end)).map(|pathed| pathed.relayed);
+        match relayed {
+            None => tunnel.pattern,
+            Some(true) => Pattern::Relayed,
+            Some(false) => tunnel.direct,
+        }
+    }
+
+    fn tell_quic(&mut self, end: End, tell: impl FnOnce(&mut Links, LinkId)) {
+        if let Some((links, link)) = self.end_of_link(end) {
+            tell(links, link);
+        }
+        match end {
+            End::Own(id) => _ = self.blind_touched.insert(id),
+            End::Shared(_) => self.shared_touched = true,
+        }
+    }
+
+    fn on_path_event(&mut self, now: Instant, end: End, event: PathEvent) {
+        let PathEvent::Switched { to, .. } = event else {
+            if event == PathEvent::BadProbe {
+                self.dropped(DropReason::NotAuthentic);
+            }
+            return;
+        };
+        let Some(pathed) = self.pathed.get_mut(&end) else { return };
+        let relayed = pathed.bound.is_some_and(|bound| bound.way.remote == to.remote);
+        pathed.relayed = relayed;
+        let Some(tunnel) = pathed.tunnel.filter(|_| !pathed.closing) else { return };
+        let Some(peer) = self.tunnels.get(&tunnel).map(|tunnel| tunnel.name.clone()) else { return };
+        let pattern = self.pattern_of(tunnel);
+        let event = Event::PathSwitched { peer, remote: to.remote, pattern };
+        self.out.push_back(CarriageOutput::Pass(Output::Event(event)));
+        self.out.push_back(CarriageOutput::PathSwitched { tunnel, relayed });
+        let held = self.pathed.get_mut(&end).map(|pathed| std::mem::take(&mut pathed.held.0));
+        for packet in held.into_iter().flatten() {
+            if self.send_packet(now, tunnel, packet).is_err() {
+                self.dropped(DropReason::QueueFull);
+            }
+            self.tell_quic(end, |_, _| {});
+        }
+        if let Some(pathed) = self.pathed.get_mut(&end) {
+            pathed.held.1 = 0;
+        }
+    }
+
+    /// Looks whether a tunnel has a path that works, and asks for help if it has none.
+    fn assess(&mut self, now: Instant, end: End, due: Option<Instant>) {
+        let Some(pathed) = self.pathed.get_mut(&end) else { return };
+        let (Some(tunnel), Some(_), false) = (pathed.tunnel, pathed.probe_tag, pathed.closing) else {
+            return self.path_timers.set(end, due.filter(|_| !self.pathed[&end].closing));
+        };
+        if pathed.paths.is_well(now) {
+            pathed.pathless = None;
+            return self.path_timers.set(end, due);
+        }
+        let (since, again) = *pathed.pathless.get_or_insert((now, now));
+        if now >= since + PATHLESS_LIMIT && !pathed.paths.is_proved() {
+            return self.fail(now, tunnel, Failure::Timeout);
+        }
+        if again <= now {
+            let direct = pathed.paths.has_moved() && pathed.paths.used().is_some() && now < since + DIRECT_HEAD_START;
+            let next = if direct { since + DIRECT_HEAD_START } else { now + PATH_WANTED };
+            pathed.pathless = Some((since, next));
+            let want = if direct { Want::Direct(0) } else { Want::Relayed };
+            // A leg that leads nowhere for so long is replaced.
+            if direct || pathed.bound.is_none() || now >= since + 2 * PATH_WANTED {
+                self.out.push_back(CarriageOutput::PathWanted(tunnel, want));
+            }
+            if !direct {
+                // A NAT may have given us another port: a word on the leg, and to the NMS, tells it to both.
+                if let Some(bound) = self.pathed.get(&end).and_then(|pathed| pathed.bound) {
+                    self.links.ping(now, bound.leg);
+                }
+                self.try_elsewhere(now);
+            }
+        }
+        let pathless = self.pathed.get(&end).and_then(|pathed| pathed.pathless);
+        let next = pathless.map(|(_, again)| again.min(since + PATHLESS_LIMIT).max(now));
+        self.path_timers.set(end, due.into_iter().chain(next).min());
+    }
+
+    pub(super) fn path_timeout(&mut self, now: Instant, end: End) {
+        if self.pathed.get(&end).is_some_and(|pathed| pathed.probe_tag.is_some()) {
+            self.count(now, end);
+        }
+        self.give(now, end, Input::Timeout);
+    }
+
+    /// A path of a tunnel leads by this leg from now on. The leg before it is closed.
+    pub(super) fn bind(&mut self, now: Instant, id: TunnelId, end: End, leg: LinkId, theirs: RelayCid) {
+        let known = (self.links.relay_cid(leg), self.links.local(leg), self.links.remote(leg));
+        let (Some(ours), Some(local), Some(remote)) = known else { return };
+        let Some(pathed) = self.pathed.get_mut(&end) else { return };
+        let bound = Bound { leg, ours, theirs, way: Way { local, remote } };
+        let old = pathed.bound.replace(bound).filter(|old| old.leg != leg);
+        if let Some(old) = old {
+            self.by_bound.remove(&old.ours);
+            self.close(now, old.leg);
+        }
+        self.by_bound.insert(ours, end);
+        self.owners.insert(leg, Owner::Leg(id));
+        self.give(now, end, Input::Renewed(bound.way));
+    }
+
+    /// The leg of a tunnel that is up is gone. Whether another path can take over shows by itself.
+    pub(super) fn leg_gone(&mut self, now: Instant, id: TunnelId, leg: LinkId) -> bool {
+        let Some(end) = self.end_of(id) else { return false };
+        let Some(pathed) = self.pathed.get_mut(&end).filter(|pathed| pathed.probe_tag.is_some()) else { return false };
+        if let Some(bound) = pathed.bound.take_if(|bound| bound.leg == leg) {
+            self.by_bound.remove(&bound.ours);
+            self.tell_places(now, end, &[]);
+        }
+        true
+    }
+}
+
+/// Whether an address is one of a private network (RFC 1918, RFC 6598, RFC 4193).
+fn is_private(place: SocketAddr) -> bool {
+    match place.ip() {
+        std::net::IpAddr::V4(v4) => v4.is_private() || (v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64),
+        std::net::IpAddr::V6(v6) => v6.is_unique_local(),
+    }
+}

@@ -1,0 +1,174 @@
+//! Paths beneath a tunnel (`handover = "seamless"`): how long nothing arrives when one ends, by kind of end.
+//!
+//! Each network is run with `handover = "rebuild"` too, where the same packets are lost: so each bound is one that only
+//! the paths keep.
+
+mod common;
+
+use cyphonic_core::event::Event;
+use cyphonic_scenarios::Engine;
+use cyphonic_sim::host::apps::ProbeOutcome;
+use cyphonic_sim::run::Run;
+
+use common::{play, scenario};
+
+const FAST: &str = "[services]\nas = { delay_ms = 10 }\nnms = { delay_ms = 10 }\ntrs = { delay_ms = 10 }\n";
+
+/// One run. `nodes`: sites, carriers and nodes; `steps` follow the start.
+fn run(handover: &str, nodes: &str, steps: &str) -> Run {
+    let top = "title = \"t\"\nabout = \"a\"\nmeasure = \"outcome\"\npolicy = \"optimal\"\nduration_limit_s = 400\n";
+    let text =
+        format!("{top}handover = \"{handover}\"\n{FAST}{nodes}\n[[step]]\ndo = \"start\"\ngive_up_s = 60\n{steps}");
+    play(&scenario(&text), 1, Engine::Events)
+}
+
+/// Of the last echo step: how many were lost, and the longest row of lost ones.
+fn lost(run: &Run) -> (usize, usize) {
+    let report = run.reports().filter_map(|(_, report)| report.echo()).last().expect("echoes");
+    let answered: Vec<bool> =
+        report.probes.iter().map(|probe| matches!(probe.outcome, ProbeOutcome::Answered { .. })).collect();
+    let longest = answered.split(|answered| *answered).map(<[bool]>::len).max().unwrap_or(0);
+    (answered.iter().filter(|answered| !**answered).count(), longest)
+}
+
+fn nat(name: &str, more: &str) -> String {
+    format!(
+        "[[site]]\nname = \"{name}\"\nkind = \"ipv4-private\"\nnat = {{ ports = \"random\" }}\nlink = {{ delay_ms = 10, jitter_ms = 2 }}\n{more}\n"
+    )
+}
+
+fn node(name: &str, sites: &str) -> String {
+    format!("[[node]]\nname = \"{name}\"\n{sites}\n")
+}
+
+fn pair(a: &str, b: &str) -> String {
+    format!("{}{}{}{}", nat("a", a), nat("b", b), node("alice", "site = \"a\""), node("bob", "site = \"b\""))
+}
+
+fn echoes(at_ms: u32, count: u32, interval_ms: u32, bytes: u32) -> String {
+    format!(
+        "[[step]]\ndo = \"echo\"\nat_ms = {at_ms}\nfrom = \"alice\"\nto = \"bob\"\ncount = {count}\ninterval_ms = {interval_ms}\npayload_bytes = {bytes}\n"
+    )
+}
+
+fn tunnels_down(run: &Run) -> usize {
+    run.events.iter().filter(|(_, _, event)| matches!(event, Event::TunnelDown { .. })).count()
+}
+
+#[test]
+fn a_path_that_died_while_idle_costs_a_new_tcp_connection_less_than_five_seconds() {
+    let tcp = "[[step]]\ndo = \"tcp\"\nat_ms = 65000\nfrom = \"alice\"\nto = \"bob\"\nbytes = 10_000\n";
+    for ends in
+        ["do = \"nat_reboot\"\nsite = \"b\"", "do = \"nat_reboot\"\nsite = \"a\"", "do = \"rebind\"\nnode = \"bob\""]
+    {
+        let steps = format!("{}[[step]]\n{ends}\nat_ms = 61000\n{tcp}", echoes(5_000, 1, 100, 100));
+        let run = run("seamless", &pair("", ""), &steps);
+        let report = run.steps.last().expect("the transfer");
+        let took = report.completed.map(|at| at - report.started);
+        assert!(took.is_some_and(|took| took.as_millis() < 5_000), "{ends}: {took:?}");
+        assert_eq!(tunnels_down(&run), 0, "{ends}");
+    }
+}
+
+#[test]
+fn a_path_on_which_most_is_lost_is_left_for_the_relay() {
+    let policed = |peer: &str, rate: u32| {
+        format!(
+            "firewall = {{ mode = \"stateful\", inspect = [ {{ sni = \"{peer}.cyphonic.test\", reaction = \"throttle\", rate_kbps = {rate}, after_bytes = 20000 }} ] }}"
+        )
+    };
+    for (a, b, bytes) in [
+        (policed("bob", 8), policed("alice", 8), 1_000),
+        (policed("bob", 8), String::new(), 1_000),
+        (policed("bob", 4), policed("alice", 4), 600),
+    ] {
+        let run = run("seamless", &pair(&a, &b), &echoes(5_000, 600, 100, bytes));
+        let (lost, longest) = lost(&run);
+        assert!(lost <= 60 && longest <= 50, "{bytes} bytes: {lost} of 600 lost, {longest} in a row");
+    }
+}
+
+#[test]
+fn a_mapping_that_ends_by_the_clock_costs_half_a_second_a_minute() {
+    for (lifetime, home) in [(60, ""), (45, ""), (60, "firewall = { mode = \"stateful\" }")] {
+        let carrier = format!(
+            "[[carrier]]\nname = \"isp\"\nmapping = \"endpoint-independent\"\nports = \"random\"\nlifetime_s = {lifetime}\nlink = {{ delay_ms = 10 }}\n"
+        );
+        let phone = "[[site]]\nname = \"phone\"\nkind = \"ipv4-private\"\ncarrier = \"isp\"\nlink = { delay_ms = 10, jitter_ms = 3 }\n";
+        let nodes = format!(
+            "{carrier}{phone}{}{}{}",
+            nat("home", home),
+            node("alice", "site = \"phone\""),
+            node("bob", "site = \"home\"")
+        );
+        let run = run("seamless", &nodes, &echoes(3_000, 6_000, 50, 100));
+        let (lost, longest) = lost(&run);
+        assert!(lost <= 60 && longest <= 40, "{lifetime} s: {lost} of 6000 lost, {longest} in a row");
+    }
+}
+
+#[test]
+fn a_second_interface_takes_over_from_one_that_dies_in_silence() {
+    for (up, dead) in [("\"wifi\", \"lte\"", "wifi"), ("\"lte\", \"wifi\"", "lte"), ("\"wifi\", \"lte\"", "lte")] {
+        let nodes = format!(
+            "{}{}{}{}{}",
+            nat("wifi", ""),
+            nat("lte", ""),
+            nat("b", "firewall = { mode = \"stateful\" }"),
+            node("alice", &format!("interfaces = [{up}]")),
+            node("bob", "site = \"b\"")
+        );
+        let steps =
+            format!("{}[[step]]\ndo = \"link_down\"\nat_ms = 10000\nsite = \"{dead}\"\n", echoes(5_000, 600, 100, 100));
+        let run = run("seamless", &nodes, &steps);
+        let (lost, longest) = lost(&run);
+        assert!(longest <= 50, "{dead} dies of {up}: {lost} of 600 lost, {longest} in a row");
+    }
+}
+
+#[test]
+fn a_nats_new_port_is_followed() {
+    let open = "nat = { ports = \"random\", filtering = \"endpoint-independent\" }";
+    let site = |name: &str, nat: &str| {
+        format!(
+            "[[site]]\nname = \"{name}\"\nkind = \"ipv4-private\"\n{nat}\nlink = {{ delay_ms = 10, jitter_ms = 2 }}\n"
+        )
+    };
+    let strict = "nat = { ports = \"random\", mapping = \"address-and-port-dependent\" }";
+    for (a, b, who) in [(open, open, "alice"), (open, open, "bob"), (strict, strict, "alice"), (strict, strict, "bob")]
+    {
+        let nodes =
+            format!("{}{}{}{}", site("a", a), site("b", b), node("alice", "site = \"a\""), node("bob", "site = \"b\""));
+        let steps =
+            format!("{}[[step]]\ndo = \"rebind\"\nat_ms = 15000\nnode = \"{who}\"\n", echoes(5_000, 400, 50, 100));
+        let run = run("seamless", &nodes, &steps);
+        let (lost, longest) = lost(&run);
+        // Two seconds where nothing from the new port arrives.
+        assert!(longest <= 40, "{a} {b}, {who}'s NAT: {lost} of 400 lost, {longest} in a row");
+        assert_eq!(tunnels_down(&run), 0);
+    }
+}
+
+#[test]
+fn a_move_behind_nats_is_about_one_round_trip_and_the_session_with_the_nms_moves_along() {
+    for who in ["alice", "bob"] {
+        let nodes = format!("{}{}", pair("", ""), nat("away", ""));
+        let steps = format!(
+            "{}[[step]]\ndo = \"move\"\nat_ms = 15000\nnode = \"{who}\"\nto = \"away\"\n",
+            echoes(5_000, 2_000, 10, 100)
+        );
+        let seamless = run("seamless", &nodes, &steps);
+        let (lost_now, _) = lost(&seamless);
+        let waited = seamless.reports().filter_map(|(_, r)| r.echo()).last().unwrap();
+        let worst = waited.rtts_ns().max().unwrap_or(0);
+        // The path through the relay has 80 ms; what was under way is sent again.
+        assert!(lost_now <= 3 && worst <= 260_000_000, "{who}: {lost_now} lost, {worst} ns");
+        assert_eq!(tunnels_down(&seamless), 0, "{who}");
+        let logins = seamless.events.iter().filter(|(_, host, event)| {
+            host == who && matches!(event, Event::Signal(signal) if signal.what == "Login Request")
+        });
+        assert_eq!(logins.count(), 1, "{who} logs in once");
+        let rebuilt = lost(&run("rebuild", &nodes, &steps));
+        assert!(rebuilt.1 > 10 || tunnels_down(&run("rebuild", &nodes, &steps)) > 0, "{who}: {rebuilt:?}");
+    }
+}
