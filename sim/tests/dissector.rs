@@ -296,12 +296,11 @@ fn packets_in_datagram_frames_and_probes_beside_quic_are_read_too() {
     for (framing, carried) in [("compact", "compact"), ("datagram", "datagram")] {
         let settings = format!("framing = \"{framing}\"\npolicy = \"optimal\"");
         let (folder, run) = ran(&settings, "ipv4-private");
-        // Behind a NAT: the wires of one host alone.
-        let own = utf8(&folder.path().join("alice.pcapng"));
-        let wires = "frame.interface_name matches \"^alice:|>alice:\"";
-        let whole = utf8(&folder.path().join("scene-0-seed1.pcapng"));
-        tshark(folder.path(), &["-r", &whole, "-Y", wires, "-w", &own]);
-        let frames = read(folder.path(), "alice.pcapng", Some("scene-0-seed1.keys"), &sent_by(&["alice"]));
+        // Behind a NAT: the wire of one host alone.
+        let wires = std::fs::read_dir(folder.path().join("scene-0-seed1-wires")).unwrap();
+        let mut wires = wires.map(|wire| wire.unwrap().file_name().into_string().unwrap());
+        let own = format!("scene-0-seed1-wires/{}", wires.find(|wire| wire.contains("alice.")).unwrap());
+        let frames = read(folder.path(), &own, Some("scene-0-seed1.keys"), &sent_by(&["alice"]));
         holds(&frames, &run, &["alice"]);
         let packets = frames.iter().filter(|frame| !frame["icmpv6.type"].is_empty());
         assert!(packets.clone().all(|frame| frame["cyphonic.framing"] == [carried]), "{framing}");
@@ -309,6 +308,33 @@ fn packets_in_datagram_frames_and_probes_beside_quic_are_read_too() {
         assert!(probes.iter().any(|probe| probe["cyphonic.opened_by"] == ["SURVEY_KEY"]), "{probes:?}");
         assert!(probes.iter().any(|probe| probe["cyphonic.opened_by"].is_empty()), "to the TRS: {probes:?}");
     }
+}
+
+#[test]
+fn every_quic_packet_of_every_wire_is_decrypted_in_all_nine_cells() {
+    if is_missing() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let less = ["--set", "step.2.bytes=20000", "--set", "framing=\"stream\"", "--seed", "1", "--engine", "events"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cyphonic-lab"));
+    let run = command.args(["run", "table1", "--pcap", "--out", "."]).args(less).current_dir(folder.path()).output();
+    let run = run.unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let (mut cells, mut packets) = (0, 0);
+    let folders = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    for wires in folders.filter(|path| path.is_dir()) {
+        cells += 1;
+        for wire in std::fs::read_dir(&wires).unwrap().map(|entry| entry.unwrap().path()) {
+            let read = ["-r", &utf8(&wire), "-Y", "quic", "-T", "fields", "-e", "quic.frame_type"];
+            let text = tshark(folder.path(), &read);
+            let whole = text.lines().filter(|line| !line.trim().is_empty()).count();
+            assert_eq!(whole, text.lines().count(), "{}: some packets are not decrypted", wire.display());
+            packets += whole;
+        }
+    }
+    assert_eq!(cells, 9);
+    assert!(packets > 2000, "{packets}");
 }
 
 #[test]

@@ -195,7 +195,11 @@ fn captures_traces_and_rows_are_written_whole() {
     let qlogs: Vec<_> =
         names.iter().filter(|name| name.rsplit_once('.').is_some_and(|(_, kind)| kind == "qlog")).collect();
     assert!(qlogs.len() >= 6, "two ends of at least three connections: {names:?}");
-    assert_eq!(names.len(), qlogs.len() + 3, "beside them rows, capture and key log: {names:?}");
+    assert_eq!(
+        names.len(),
+        qlogs.len() + 4,
+        "beside them rows, key log, and captures of all wires and of each: {names:?}"
+    );
     assert!(qlogs.iter().all(|name| fs::read_to_string(out.join(name)).unwrap().ends_with("}\n")));
 
     let capture = fs::read(out.join("table4-0-seed1.pcapng")).unwrap();

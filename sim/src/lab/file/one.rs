@@ -1,13 +1,15 @@
 //! One run: its rows, its sequence diagram, its captures.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cyphonic_core::event::Event;
 use cyphonic_core::quic::QlogSink;
-use cyphonic_scenarios::{Plan, Row, Table, write_whole};
+use cyphonic_scenarios::{Plan, Row, ServiceName, Table, write_whole};
 use serde_json::json;
 
 use super::RunRequest;
@@ -16,7 +18,8 @@ use crate::dissect::Secrets;
 use crate::error::LabError;
 use crate::lab::batch;
 use crate::measure;
-use crate::net::TapMode;
+use crate::net::packet::Ip;
+use crate::net::{TapMode, Tapped};
 use crate::run::{Run, run};
 use crate::world::{QlogSinks, Watch};
 
@@ -50,7 +53,7 @@ impl Single {
             let secrets = Arc::new(Secrets::default());
             let watch = Watch { tap: TapMode::Keep, secrets: Some(secrets.clone()), ..Watch::default() };
             let kept = run(scenario, seed, request.engine.unwrap_or(scenario.engine), &watch);
-            write_whole(&out.join(format!("{stem}.pcapng")), &capture(plan, &stem, &kept, &secrets))?;
+            write_captures(out, plan, cell, &stem, &kept, &secrets)?;
             // Wireshark gives Lua no secrets out of the capture: the dissector of the conventional method reads a file.
             write_whole(&out.join(format!("{stem}.keys")), secrets.to_sslkeylog().as_bytes())?;
         }
@@ -131,10 +134,49 @@ fn typed(text: &str) -> serde_json::Value {
     }
 }
 
-fn capture(plan: &Plan, stem: &str, run: &Run, secrets: &Secrets) -> Vec<u8> {
+/// One capture of all wires, and in a folder beside it one of each. Wireshark follows a QUIC connection by its
+/// addresses: behind a NAT it has others on each wire, so only a wire by itself is decrypted whole.
+///
+/// At the TRS a relayed connection comes in from one node and goes out to another, with the same connection IDs: there
+/// each node has a file of its own.
+fn write_captures(
+    out: &Path,
+    plan: &Plan,
+    cell: usize,
+    stem: &str,
+    run: &Run,
+    secrets: &Secrets,
+) -> Result<(), LabError> {
+    let trs = plan.cells[cell].scenario.services.of(ServiceName::Trs);
+    let trs: [IpAddr; 2] = [trs.v4.into(), trs.v6.into()];
     let network = run.world.network();
-    let wires: Vec<_> = network.directions().map(|wire| (network.wire_name(wire), network.take_tapped(wire))).collect();
-    pcapng(&format!("{}: {stem}", plan.title), &wires, Some(secrets))
+    let title = format!("{}: {stem}", plan.title);
+    let all: Vec<_> = network.directions().map(|wire| (network.wire_name(wire), network.take_tapped(wire))).collect();
+    write_whole(&out.join(format!("{stem}.pcapng")), &pcapng(&title, &all, Some(secrets)))?;
+    // A direction is called `alice:0>router:1`; both directions of a wire have the same two ends.
+    let mut wires: BTreeMap<String, BTreeMap<String, Vec<Tapped>>> = BTreeMap::new();
+    for (name, packets) in all {
+        let (from, to) = name.split_once('>').unwrap_or((&name, ""));
+        let mut ends = [from, to].map(|end| end.replace(':', "."));
+        ends.sort();
+        let wire = ends.join("-");
+        for packet in packets {
+            let far = Ip::parse(&packet.packet)
+                .filter(|_| ends.iter().any(|end| end.starts_with("trs.")))
+                .and_then(|ip| [ip.source, ip.destination].into_iter().find(|address| !trs.contains(address)));
+            let file = match far {
+                Some(far) => format!("{wire}-with-{}", far.to_string().replace(':', ".")),
+                None => wire.clone(),
+            };
+            wires.entry(file).or_default().entry(name.clone()).or_default().push(packet);
+        }
+    }
+    for (file, directions) in wires {
+        let file = out.join(format!("{stem}-wires")).join(format!("{file}.pcapng"));
+        let directions: Vec<_> = directions.into_iter().collect();
+        write_whole(&file, &pcapng(&title, &directions, Some(secrets)))?;
+    }
+    Ok(())
 }
 
 /// One file for each connection, numbered as they are opened by each host.
