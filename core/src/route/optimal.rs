@@ -268,6 +268,10 @@ fn dial(d: &Reach, l: &Reach, port: u16) -> Verdict {
             None
         }
         (Some(Mapping::Address), Some(Filtering::Independent)) if db.filtering == Some(Filtering::Independent) => None,
+        // The answer may come from the dialed address by chance; the next one will not.
+        (Some(Mapping::Address), Some(Filtering::Independent)) if db.filtering == Some(Filtering::Address) => {
+            return Verdict::No(Refusal::ListenerMoves);
+        }
         (Some(Mapping::Port | Mapping::Address), Some(Filtering::Independent)) => Some(Doubt::ReplyMayReturn),
         // Where the dialer's mapping does not depend on the peer, the listener dials.
         (Some(mapping), Some(Filtering::Address))
@@ -429,7 +433,7 @@ mod tests {
         let mut pool = site("SO", 2);
         pool.v4.as_mut().unwrap().behaviour.as_mut().unwrap().mapping = Some(Mapping::Address);
         assert_eq!(verdict(&site("SO", 1), &pool), Verdict::Yes);
-        assert_eq!(verdict(&site("SA", 1), &pool), Verdict::Perhaps(Doubt::ReplyMayReturn), "another address answers");
+        assert_eq!(verdict(&site("SA", 1), &pool), Verdict::No(Refusal::ListenerMoves), "another address answers");
         assert_eq!(verdict(&site("SO", 1), &site("SA", 2)), Verdict::Perhaps(Doubt::FilterMayBeInside));
         assert_eq!(verdict(&site("SO", 1), &site("SY", 2)), Verdict::No(Refusal::ListenerMoves));
         // The steady one is dialed, where there is one.

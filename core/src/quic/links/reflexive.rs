@@ -5,8 +5,9 @@
 //! dialed. The packet protection decides whether they are the listener's, as a peer-reflexive candidate of ICE has to
 //! prove itself (RFC 8445 §7.3.1.3). The dialer goes on sending to the port that it dialed.
 //!
-//! The other port is learnt during the handshake, and no port that comes later is accepted: a path that works in one
-//! direction only, because a NAT has forgotten its mapping, must not look alive.
+//! That a listener answers from elsewhere is learnt during the handshake. Of such a listener later ports are accepted
+//! as well, because its NAT may give its answers another mapping whenever it forgets one. Of all others none is: a path
+//! that works in one direction only, because a NAT has forgotten the dialed mapping, must not look alive.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -64,7 +65,8 @@ impl Links {
         }
         let link = destination_prefix(datagram).and_then(|cid| self.links.get(self.ids.get(&cid)?));
         let Some((link, answers)) = link.and_then(|link| Some((link, link.answers.as_ref()?))) else { return remote };
-        let good = answers.elsewhere == Some(remote) || !link.connected && answers_for(remote, answers.dialed);
+        let moves = answers.elsewhere.is_some_and(|elsewhere| elsewhere.ip() == remote.ip());
+        let good = moves || !link.connected && answers_for(remote, answers.dialed);
         if good { answers.dialed } else { remote }
     }
 
