@@ -4,20 +4,25 @@
 //! construction, and the answer is the peer's virtual address (paper §2.1). Queries come in over the virtual interface
 //! as UDP payloads. No query is ever forwarded, so the zone's names do not leak.
 //!
-//! [`parse`] makes a [`Question`] of a query, and the question writes its own answers: [`Question::answer`],
-//! [`Question::pointer`], [`Question::name_error`], [`Question::refused`], [`Question::server_failure`]. Every answer
-//! repeats the id, the question in the spelling asked (RFC 1035 §4.1.2) and RD, carries an OPT record exactly if the
-//! query had one (RFC 6891 §6.1.1), and is at most 512 bytes, the least that every client takes. RA is clear: nothing
-//! recurses. Negative answers carry no SOA, so clients do not cache them (RFC 2308 §5): the name may exist a second
-//! later.
+//! [`parse`] makes a [`Question`] of a query. [`Question::within`] says where in the zone its name is, and the
+//! question writes its own answers: [`Question::answer`], [`Question::apex`], [`Question::pointer`],
+//! [`Question::name_error`], [`Question::no_address`], [`Question::refused`]. Every answer repeats the id, the
+//! question in the spelling asked (RFC 1035 §4.1.2) and RD, carries an OPT record exactly if the query had one (RFC
+//! 6891 §6.1.1), and is at most 512 bytes, the least that every client takes. RA is clear: nothing recurses. Negative
+//! answers have a SOA record with a short TTL (RFC 2308 §3, §5): the name may exist soon.
+//!
+//! No answer about the zone makes a client ask another server. A C library that is told SERVFAIL or REFUSED asks the
+//! next one of resolv.conf(5), so a peer that is offline has no address (NOERROR) for the moment.
 //!
 //! [`query`] and [`parse_answer`] are the client's side, for tests and the simulator. Parsing and writing is
 //! hickory-proto's.
 
+mod zone;
+
 use std::net::IpAddr;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, PTR};
+use hickory_proto::rr::rdata::{A, AAAA, NS, PTR};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use thiserror::Error;
@@ -25,11 +30,17 @@ use thiserror::Error;
 use crate::event::DropReason;
 use crate::name::{Fqdn, Virtual};
 
+pub use zone::Place;
+
 /// How long clients may keep an answer, seconds. A virtual address is fixed for the life of its name, so this could be
 /// long; it is short so that a name that is gone, or an overlay that is switched off, is soon forgotten.
 pub const TTL: u32 = 60;
 
-/// The UDP port on which a node answers.
+/// How long clients may keep that there is no such name or record, seconds (RFC 2308 §5): short, because a device may
+/// be added at any time.
+pub const NEGATIVE_TTL: u32 = 5;
+
+/// The port, of UDP and TCP, on which a node answers.
 pub const PORT: u16 = 53;
 
 /// The largest UDP payload that we say we take (OPT record); DNS flag day 2020's value, which no path fragments.
@@ -107,7 +118,9 @@ pub struct Question {
     query: Query,
     recursion_desired: bool,
     /// The OPT record of the query, if it has one.
-    edns: Option<Edns>,
+    edns: Option<Box<Edns>>,
+    /// The zone whose SOA record negative answers have.
+    authority: Option<Box<Name>>,
 }
 
 /// Reads the UDP payload of a query: opcode QUERY, exactly one question, no answers, nothing behind it. All else is
@@ -134,21 +147,41 @@ pub fn parse(payload: &[u8]) -> Result<Question, DropReason> {
         kind: query.query_type().into(),
         query,
         recursion_desired: metadata.recursion_desired,
-        edns,
+        edns: edns.map(Box::new),
+        authority: None,
     })
 }
 
 impl Question {
-    /// The name exists and these are its addresses: A gets the IPv4 one, AAAA the IPv6 one, each for `ttl` seconds
-    /// ([`TTL`]); every other type gets NOERROR without data. Authoritative.
+    /// The name exists and these are its addresses: A gets the IPv4 one, AAAA the IPv6 one, ANY both, each for `ttl`
+    /// seconds ([`TTL`]); every other type gets NOERROR without data. Authoritative.
     pub fn answer(&self, addresses: &Virtual, ttl: u32) -> Vec<u8> {
-        let data = match self.kind {
-            QueryKind::A => Some(RData::A(A(addresses.v4))),
-            QueryKind::Aaaa => Some(RData::AAAA(AAAA(addresses.v6))),
-            QueryKind::Other(_) => None,
+        let (v4, v6) = (RData::A(A(addresses.v4)), RData::AAAA(AAAA(addresses.v6)));
+        let data = match RecordType::from(self.kind) {
+            RecordType::A => vec![v4],
+            RecordType::AAAA => vec![v6],
+            RecordType::ANY => vec![v4, v6],
+            _ => Vec::new(),
         };
-        let record = data.map(|data| Record::from_rdata(self.query.name().clone(), ttl, data));
-        self.reply(ResponseCode::NoError, record)
+        self.reply(ResponseCode::NoError, self.records(data, ttl), NEGATIVE_TTL)
+    }
+
+    /// The name is the zone itself: SOA, NS and ANY get its records, every other type NOERROR without data.
+    /// Authoritative.
+    pub fn apex(&self) -> Vec<u8> {
+        let zone = self.query.name();
+        let (soa, ns) = (RData::SOA(zone::soa(zone)), RData::NS(NS(zone::server(zone))));
+        let data = match RecordType::from(self.kind) {
+            RecordType::SOA => vec![soa],
+            RecordType::NS => vec![ns],
+            RecordType::ANY => vec![soa, ns],
+            _ => Vec::new(),
+        };
+        self.reply(ResponseCode::NoError, self.records(data, TTL), NEGATIVE_TTL)
+    }
+
+    fn records(&self, data: Vec<RData>, ttl: u32) -> Vec<Record> {
+        data.into_iter().map(|data| Record::from_rdata(self.query.name().clone(), ttl, data)).collect()
     }
 
     /// The address whose name is asked for, if this is a whole one under in-addr.arpa or ip6.arpa (RFC 1035 §3.5, RFC
@@ -163,48 +196,55 @@ impl Question {
     pub fn pointer(&self, name: &Fqdn, ttl: u32) -> Vec<u8> {
         let data = (self.kind == QueryKind::Other(RecordType::PTR.into()))
             .then(|| RData::PTR(PTR(Name::from_ascii(format!("{name}.")).expect("an FQDN is a DNS name"))));
-        let record = data.map(|data| Record::from_rdata(self.query.name().clone(), ttl, data));
-        self.reply(ResponseCode::NoError, record)
+        self.reply(ResponseCode::NoError, self.records(data.into_iter().collect(), ttl), NEGATIVE_TTL)
     }
 
     /// NXDOMAIN: the zone has no such name. Authoritative.
     pub fn name_error(&self) -> Vec<u8> {
-        self.reply(ResponseCode::NXDomain, None)
+        self.reply(ResponseCode::NXDomain, Vec::new(), NEGATIVE_TTL)
+    }
+
+    /// NOERROR without data, not to be cached: the node cannot tell now whether the name exists, or the peer cannot be
+    /// reached. It is not SERVFAIL, because then a client would ask its next server for a name of our zone.
+    pub fn no_address(&self) -> Vec<u8> {
+        self.reply(ResponseCode::NoError, Vec::new(), 0)
     }
 
     /// REFUSED: the name is not in the overlay's zone. The client asks its next server.
     pub fn refused(&self) -> Vec<u8> {
-        self.reply(ResponseCode::Refused, None)
+        self.reply(ResponseCode::Refused, Vec::new(), 0)
     }
 
-    /// SERVFAIL: the node cannot tell now whether the name exists, or the peer cannot be reached.
-    pub fn server_failure(&self) -> Vec<u8> {
-        self.reply(ResponseCode::ServFail, None)
-    }
-
-    fn reply(&self, code: ResponseCode, record: Option<Record>) -> Vec<u8> {
+    fn reply(&self, code: ResponseCode, records: Vec<Record>, negative_ttl: u32) -> Vec<u8> {
         // Two kinds of query get the same reply whatever the name: another EDNS version (RFC 6891 §6.1.3), and
         // another class than the Internet's.
-        let (code, record) = if self.edns.as_ref().is_some_and(|edns| edns.version() != 0) {
-            (ResponseCode::BADVERS, None)
+        let (code, records) = if self.edns.as_ref().is_some_and(|edns| edns.version() != 0) {
+            (ResponseCode::BADVERS, Vec::new())
         } else if matches!(self.query.query_class(), DNSClass::IN | DNSClass::ANY) {
-            (code, record)
+            (code, records)
         } else {
-            (ResponseCode::Refused, None)
+            (ResponseCode::Refused, Vec::new())
         };
         let mut reply = Message::response(self.id, OpCode::Query);
         reply.metadata.recursion_desired = self.recursion_desired;
         reply.metadata.authoritative = matches!(code, ResponseCode::NoError | ResponseCode::NXDomain);
         reply.metadata.response_code = code;
         reply.add_query(self.query.clone());
-        reply.add_answers(record);
+        if records.is_empty()
+            && reply.metadata.authoritative
+            && let Some(zone) = self.authority.as_deref()
+        {
+            let soa = RData::SOA(zone::soa(zone));
+            reply.add_authority(Record::from_rdata(zone.clone(), negative_ttl, soa));
+        }
+        reply.add_answers(records);
         if let Some(asked) = &self.edns {
             let mut edns = Edns::new();
             // DO is copied (RFC 3225 §3); options that we do not know are ignored.
             edns.set_max_payload(MAX_PAYLOAD).set_dnssec_ok(asked.flags().dnssec_ok);
             reply.set_edns(edns);
         }
-        reply.to_vec().expect("a name that was parsed, and at most one record, can be written")
+        reply.to_vec().expect("a name that was parsed, and at most two records, can be written")
     }
 }
 
@@ -302,7 +342,7 @@ mod tests {
         for (bytes, code, authoritative) in [
             (question.name_error(), Rcode::NameError, true),
             (question.refused(), Rcode::Refused, false),
-            (question.server_failure(), Rcode::ServerFailure, false),
+            (question.no_address(), Rcode::NoError, true),
         ] {
             assert_eq!(parse_answer(&bytes), Ok((9, code, None)));
             let answer = Message::from_vec(&bytes).unwrap();

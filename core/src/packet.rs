@@ -4,7 +4,7 @@
 //! packet runs, and that the packet is exactly as long as it claims. What applications inside the packet do is theirs,
 //! with four exceptions:
 //!
-//! - [`udp`] and [`build_udp`]: DNS queries to the node itself, and their answers;
+//! - [`udp`] and [`build_udp`], [`tcp`] and [`build_tcp`]: DNS queries to the node itself, and their answers;
 //! - [`too_big`]: a packet that does not fit its tunnel is answered by ICMP, so that path MTU discovery works and no
 //!   packet vanishes in silence;
 //! - [`fragment_v4`]: an IPv4 packet that may be fragmented is;
@@ -14,6 +14,7 @@
 
 mod fragment;
 mod mss;
+mod tcp;
 mod too_big;
 
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +25,7 @@ use crate::event::DropReason;
 
 pub use fragment::fragment_v4;
 pub use mss::clamp_mss;
+pub use tcp::{Segment, TcpFlags, build_tcp, tcp};
 pub use too_big::too_big;
 
 /// Hop limit of packets that the node itself makes (RFC 1700's recommended TTL).

@@ -345,3 +345,74 @@ fn of_two_nodes_on_a_machine_the_second_gives_way_and_says_to_whom() {
     lab.until_status("b", 3, &["198.18.0.0/16 leads to lan0"]);
     assert!(way(&lab, "198.18.0.99").contains("dev lan0"));
 }
+
+#[test]
+fn the_nodes_dns_answers_as_the_rfcs_have_it_over_udp_and_tcp_and_no_name_of_the_zone_leaves_the_machine() {
+    let Some(mut lab) = Lab::up("dns", "1", "proposed", "as nms trs b") else { return };
+    let b = virtual_addresses(&lab, "b");
+    // The machine has another name server, which the C library asks when the first does not know, and a search list.
+    let resolv = lab.namespace_file("a", "resolv.conf");
+    fs::write(resolv, "nameserver 192.0.2.53\nsearch corp.example\noptions timeout:1 attempts:1\n").unwrap();
+    lab.sh("a", "ip addr add 192.0.2.5/24 dev eth0; ip route add default via 192.0.2.2");
+    lab.sh("nms", "ip addr add 192.0.2.53/24 dev eth0");
+    let asked = lab.path("asked");
+    let script =
+        format!("exec tcpdump -l -n -i eth0 -w {} --immediate-mode -U 'dst 192.0.2.53 and port 53'", asked.display());
+    let mut upstream = lab.within("nms", "bash").args(["-c", &script]).stderr(Stdio::null()).spawn().unwrap();
+    lab.start("a", &[]);
+    lab.until_reached("a", "b");
+    let dig = |what: &str| says(&lab, "a", &format!("dig +time=3 +tries=1 {what} @198.18.0.1"));
+    let short = |what: &str| dig(&format!("+short {what}"));
+    // Over TCP, both families, several queries on one connection, and by the C library.
+    for server in ["198.18.0.1", "2001:db8:c::1"] {
+        let answer = says(&lab, "a", &format!("dig +tcp +time=3 +tries=1 +short b.cyphonic.test @{server}"));
+        assert_eq!(answer, b[0], "over TCP at {server}");
+    }
+    let kept = "+tcp +keepopen +short b.cyphonic.test A b.cyphonic.test AAAA cyphonic.test NS";
+    assert_eq!(short(kept), format!("{}\n{}\n_dns.cyphonic.test.", b[0], b[1]));
+    assert!(says(&lab, "a", "RES_OPTIONS=use-vc timeout 5 getent ahosts b.cyphonic.test").contains(&b[0]));
+    let drilled = says(&lab, "a", "drill -t b.cyphonic.test @198.18.0.1");
+    assert!(drilled.contains("rcode: NOERROR") && drilled.contains(&b[0]), "{drilled}");
+    // The zone itself, and what is not there.
+    let soa = short("cyphonic.test SOA");
+    assert!(soa.starts_with("_dns.cyphonic.test. hostmaster.cyphonic.test. 1 "), "{soa}");
+    assert_eq!(short("_dns.cyphonic.test A"), "198.18.0.1");
+    for (what, status) in [
+        ("cyphonic.test A", "NOERROR"),
+        ("b.cyphonic.test MX", "NOERROR"),
+        ("_ssh._tcp.b.cyphonic.test SRV", "NXDOMAIN"),
+        ("nobody.cyphonic.test", "NXDOMAIN"),
+        ("nobody.cyphonic.test +tcp", "NXDOMAIN"),
+    ] {
+        let answer = dig(what);
+        assert!(answer.contains(&format!("status: {status}")) && answer.contains(" aa "), "{what}: {answer}");
+        let soa = answer.lines().find(|line| line.starts_with("cyphonic.test.") && line.contains("SOA")).unwrap_or("");
+        assert_eq!(soa.split_whitespace().nth(1), Some("5"), "{what}: {answer}");
+    }
+    let drilled =
+        says(&lab, "a", "drill cyphonic.test SOA @198.18.0.1; drill _ssh._tcp.b.cyphonic.test SRV @198.18.0.1");
+    assert!(drilled.contains("rcode: NOERROR") && drilled.contains("rcode: NXDOMAIN"), "{drilled}");
+    assert!(dig("www.example").contains("status: REFUSED"), "others are for others");
+    // A peer that is offline, and a node without a registration.
+    let ask_all = |lab: &Lab| {
+        for name in ["b.cyphonic.test", "nobody.cyphonic.test", "_ssh._tcp.b.cyphonic.test", "cyphonic.test"] {
+            says(lab, "a", &format!("timeout 20 getent ahosts {name}"));
+        }
+    };
+    ask_all(&lab);
+    lab.kill("b");
+    lab.until_status("a", 20, &["no peers"]);
+    ask_all(&lab);
+    lab.kill("nms");
+    lab.until_status("a", 30, &["not registered"]);
+    std::thread::sleep(Duration::from_secs(4));
+    let answer = says(&lab, "a", "dig +time=2 +tries=1 b.cyphonic.test @198.18.0.1");
+    assert!(answer.contains("status: NOERROR") && answer.contains("ANSWER: 0"), "{answer}");
+    ask_all(&lab);
+    says(&lab, "a", "timeout 5 getent ahosts www.example");
+    let leaked = |lab: &Lab| says(lab, "nms", &format!("tcpdump -n -r {} 2>/dev/null", asked.display()));
+    soon(5, "other names are asked there", &lab, || leaked(&lab).contains("www.example").then_some(()));
+    assert!(!leaked(&lab).contains("cyphonic"), "{}", leaked(&lab));
+    let _ = upstream.kill();
+    let _ = upstream.wait();
+}

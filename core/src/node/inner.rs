@@ -10,6 +10,7 @@
 //! peer ─ packet ─ from the peer's virtual address, to ours ────────────▶ application
 //! ```
 
+mod tcp;
 #[cfg(test)]
 mod tests;
 
@@ -17,11 +18,13 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 
+use self::tcp::{Connections, Taken};
 use super::config::Overlay;
 use super::part::{Part, TunnelId, Turn};
 use super::routes::{Answer, HeldQuery, PeerId};
-use crate::dns::{self, Question};
+use crate::dns::{self, Place, Question};
 use crate::event::DropReason;
+use crate::machine::Tables;
 use crate::name::{Fqdn, Virtual};
 use crate::packet::{self, Inner as InnerHeader};
 use crate::timing::Due;
@@ -68,6 +71,7 @@ pub(super) struct Inner {
     name: Fqdn,
     overlay: Overlay,
     own: Option<Virtual>,
+    connections: Connections,
 }
 
 impl Part for Inner {
@@ -83,15 +87,15 @@ impl Part for Inner {
             InnerInput::Application(packet) => self.on_application(turn, packet),
             InnerInput::Tunnelled { peer, addresses, packet } => self.on_tunnelled(turn, peer, addresses, packet),
             InnerInput::Resolved(query, answer) => {
-                answer_query(turn, &query, |question| match answer {
+                self.answer(turn, &query, |question| match answer {
                     Answer::Addresses(addresses) => question.answer(&addresses, dns::TTL),
                     Answer::NoSuchName => question.name_error(),
-                    Answer::Failed => question.server_failure(),
+                    Answer::Failed => question.no_address(),
                 });
                 Ok(())
             }
             InnerInput::Named(query, name) => {
-                answer_query(turn, &query, |question| match name {
+                self.answer(turn, &query, |question| match name {
                     Some(name) => question.pointer(&name, dns::TTL),
                     None => question.name_error(),
                 });
@@ -112,7 +116,7 @@ impl Part for Inner {
 impl Inner {
     /// Without virtual addresses: nothing passes until the node is registered.
     pub(super) fn new(name: Fqdn, overlay: Overlay) -> Self {
-        Self { name, overlay, own: None }
+        Self { name, overlay, own: None, connections: Connections::default() }
     }
 
     /// The node's virtual addresses, once it was registered.
@@ -120,11 +124,16 @@ impl Inner {
         self.own
     }
 
+    /// See [`Machine::tables`](crate::machine::Machine::tables).
+    pub(super) fn tables(&self) -> Tables {
+        vec![("connections of DNS", self.connections.len())]
+    }
+
     fn is_own(&self, address: IpAddr) -> bool {
         self.own.is_some_and(|own| own.contains(address))
     }
 
-    fn on_application(&self, turn: &mut Turn<'_, InnerOutput>, packet: Bytes) -> Result<(), DropReason> {
+    fn on_application(&mut self, turn: &mut Turn<'_, InnerOutput>, packet: Bytes) -> Result<(), DropReason> {
         let header = InnerHeader::parse(&packet)?;
         if !self.is_own(header.source) {
             return Err(DropReason::OwnSource);
@@ -139,28 +148,69 @@ impl Inner {
         Ok(())
     }
 
-    fn on_dns_packet(&self, turn: &mut Turn<'_, InnerOutput>, packet: &[u8]) -> Result<(), DropReason> {
+    fn on_dns_packet(&mut self, turn: &mut Turn<'_, InnerOutput>, packet: &[u8]) -> Result<(), DropReason> {
+        if let Some(segment) = packet::tcp(packet).filter(|segment| segment.destination.port() == dns::PORT) {
+            let Taken { packets, queries } = self.connections.take(turn.random, &segment);
+            for packet in packets {
+                turn.push(InnerOutput::Packet(packet.into()));
+            }
+            for query in queries {
+                let question = dns::parse(&query)?;
+                let (client, server) = (segment.source, segment.destination);
+                self.on_query(turn, HeldQuery { question, client, server, over_tcp: true });
+            }
+            return Ok(());
+        }
         let udp = packet::udp(packet).filter(|udp| udp.destination.port() == dns::PORT);
         let udp = udp.ok_or(DropReason::NotRoutable)?;
         let question = dns::parse(udp.payload)?;
-        let query = HeldQuery { question, client: udp.source, server: udp.destination };
+        self.on_query(turn, HeldQuery { question, client: udp.source, server: udp.destination, over_tcp: false });
+        Ok(())
+    }
+
+    fn on_query(&mut self, turn: &mut Turn<'_, InnerOutput>, mut query: HeldQuery) {
         if let Some(address) = query.question.reverse().filter(|&address| self.overlay.contains(address)) {
+            query.question.within_reverse();
             if self.is_own(address) {
-                answer_query(turn, &query, |question| question.pointer(&self.name, dns::TTL));
+                let name = self.name.clone();
+                self.answer(turn, &query, |question| question.pointer(&name, dns::TTL));
             } else {
                 // Only peers that this node has to do with have names here: the zone cannot be listed by its addresses.
                 turn.push(InnerOutput::NameOf { address, query });
             }
-            return Ok(());
+            return;
         }
-        match (query.question.fqdn.clone().filter(|name| name.is_in(&self.overlay.zone)), self.own) {
-            (None, _) => answer_query(turn, &query, Question::refused),
-            (Some(name), Some(own)) if name == self.name => {
-                answer_query(turn, &query, |question| question.answer(&own, dns::TTL));
+        match (query.question.within(&self.overlay.zone), self.own) {
+            (Place::Outside, _) => self.answer(turn, &query, Question::refused),
+            (Place::Searched | Place::Nobody, _) => self.answer(turn, &query, Question::name_error),
+            (Place::Apex, _) => self.answer(turn, &query, Question::apex),
+            (Place::Server, _) => {
+                let server = Virtual { v4: self.overlay.dns_v4, v6: self.overlay.dns_v6 };
+                self.answer(turn, &query, |question| question.answer(&server, dns::TTL));
             }
-            (Some(name), _) => turn.push(InnerOutput::Resolve { name, query }),
+            (Place::Node(name), Some(own)) if name == self.name => {
+                self.answer(turn, &query, |question| question.answer(&own, dns::TTL));
+            }
+            (Place::Node(name), _) => turn.push(InnerOutput::Resolve { name, query }),
         }
-        Ok(())
+    }
+
+    /// Answers a query the way it came.
+    fn answer(
+        &mut self,
+        turn: &mut Turn<'_, InnerOutput>,
+        query: &HeldQuery,
+        answer: impl FnOnce(&Question) -> Vec<u8>,
+    ) {
+        let payload = answer(&query.question);
+        let packets = if query.over_tcp {
+            self.connections.answer(query.client, query.server, &payload)
+        } else {
+            packet::build_udp(query.server, query.client, &payload).into_iter().collect()
+        };
+        for packet in packets {
+            turn.push(InnerOutput::Packet(packet.into()));
+        }
     }
 
     /// A packet that came out of a tunnel passes only from the peer's own virtual address, and only to ours: a peer can
@@ -218,11 +268,4 @@ fn refuse_too_big(
         turn.push(InnerOutput::Packet(error.into()));
     }
     Err(DropReason::TooBig)
-}
-
-fn answer_query(turn: &mut Turn<'_, InnerOutput>, query: &HeldQuery, answer: impl FnOnce(&Question) -> Vec<u8>) {
-    let payload = answer(&query.question);
-    if let Some(packet) = packet::build_udp(query.server, query.client, &payload) {
-        turn.push(InnerOutput::Packet(packet.into()));
-    }
 }

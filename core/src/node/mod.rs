@@ -432,6 +432,7 @@ impl Machine for Node {
     fn tables(&self) -> Tables {
         let mut tables = self.carriage.tables();
         tables.extend(self.routes.tables());
+        tables.extend(self.inner.tables());
         tables
     }
 }

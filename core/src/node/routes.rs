@@ -38,7 +38,7 @@ use crate::message::{DirectionRequest, ErrorCode, PeerRef, RouteDirection, Want}
 use crate::name::{Fqdn, Virtual};
 use crate::time::Instant;
 use crate::timing::Due;
-use crate::timing::node::ROUTE_TIMEOUT;
+use crate::timing::node::{ROUTE_TIMEOUT, UNREGISTERED_GRACE};
 
 pub(super) use self::held::HeldQuery;
 pub use self::held::{MAX_HELD_BYTES, MAX_HELD_PACKETS, MAX_HELD_QUERIES};
@@ -142,6 +142,8 @@ pub(super) struct Routes {
     /// Whether messages to the NMS arrive without being sent again.
     reliable: bool,
     registered: bool,
+    /// Since when not, if it ever was.
+    unregistered: Option<Instant>,
     own: Option<Virtual>,
     peers: Peers,
 }
@@ -153,10 +155,13 @@ impl Part for Routes {
     fn handle(&mut self, turn: &mut Turn<'_, RouteOutput>, input: RouteInput) {
         match input {
             RouteInput::Registered(own) => {
-                (self.own, self.registered) = (Some(own), true);
+                (self.own, self.registered, self.unregistered) = (Some(own), true, None);
                 self.request_waiting(turn);
             }
-            RouteInput::Unregistered => self.registered = false,
+            RouteInput::Unregistered => {
+                self.registered = false;
+                self.unregistered.get_or_insert(turn.now);
+            }
             RouteInput::Moved(kept) => self.rebuild(turn, &kept),
             RouteInput::Merged(tunnel) => self.on_merged(turn, tunnel),
             RouteInput::PathSwitched { tunnel, relayed } => self.on_path_switched(turn, tunnel, relayed),
@@ -209,7 +214,7 @@ impl Part for Routes {
 impl Routes {
     /// Without peers. `reliable`: messages to the NMS arrive without being sent again.
     pub(super) fn new(name: Fqdn, overlay: Overlay, reliable: bool) -> Self {
-        Self { name, overlay, reliable, registered: false, own: None, peers: Peers::default() }
+        Self { name, overlay, reliable, registered: false, unregistered: None, own: None, peers: Peers::default() }
     }
 
     /// The name of the peer with this virtual address, once both are known.
@@ -283,6 +288,11 @@ impl Routes {
     /// Answers a query, or holds it until there is a tunnel: an application then does not have to send its first packet
     /// twice.
     fn on_query(&mut self, turn: &mut Turn<'_, RouteOutput>, name: Fqdn, query: HeldQuery) {
+        let hopeless = self.unregistered.is_some_and(|since| turn.now >= since + UNREGISTERED_GRACE);
+        let is_up = |peers: &Peers| peers.by_name(&name).is_some_and(|id| peers.get(id).up().is_some());
+        if hopeless && !is_up(&self.peers) {
+            return turn.push(RouteOutput::Answer(query, Answer::Failed));
+        }
         let Some(id) = self.peer_for(turn, PeerRef::Name(name)) else {
             return turn.push(RouteOutput::Answer(query, Answer::Failed));
         };

@@ -101,6 +101,12 @@ timings! {
     /// and another begin. A resolver that asks twice for 5 s each (resolv.conf(5)) has given up before.
     ROUTE_TIMEOUT: Duration = Duration::from_secs(12);
 
+    /// Once a node has been without a registration for this long, DNS queries for peers wait no longer.
+    ///
+    /// Why: an NMS that was restarted has its nodes again within this ([`NMS_KEEP_ALIVE`] and a round trip), so such a
+    /// query is answered well. A resolver asks again after 5 s (resolv.conf(5)); later answers are of no use.
+    UNREGISTERED_GRACE: Duration = Duration::from_secs(4);
+
     /// The first wait before a Direction Request is sent again (conventional method).
     ///
     /// Why: as [`CLOUD_RETRY`], and longer than the NMS's own first retransmission to the responder (400 ms), which a

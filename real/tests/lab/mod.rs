@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const TOOLS: [&str; 7] = ["ip", "nft", "socat", "tcpdump", "ping", "ss", "getent"];
+const TOOLS: [&str; 9] = ["ip", "nft", "socat", "tcpdump", "ping", "ss", "getent", "dig", "drill"];
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/netns/lab.sh");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cyphonic");
 
@@ -84,6 +84,11 @@ impl Lab {
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         let lab = self.folder.path().join("lab");
         if file.is_empty() { lab } else { lab.join(file) }
+    }
+
+    /// A file of a namespace's own /etc.
+    pub(crate) fn namespace_file(&self, host: &str, file: &str) -> PathBuf {
+        Path::new("/etc/netns").join(format!("{}-{host}", self.name)).join(file)
     }
 
     /// A command in a namespace.

@@ -132,10 +132,10 @@ pub fn inner(bytes: &[u8]) {
 /// Queries are answered so that the answer can be read, and answers are read.
 pub fn dns(bytes: &[u8]) {
     let _ = dns::parse_answer(bytes);
-    let Ok(question) = dns::parse(bytes) else { return };
+    let Ok(mut question) = dns::parse(bytes) else { return };
+    question.within(&"cyphonic.test".parse().expect("a name"));
     let addresses = Virtual { v4: Ipv4Addr::new(198, 18, 0, 9), v6: Ipv6Addr::from(9) };
-    for answer in
-        [question.answer(&addresses, dns::TTL), question.name_error(), question.refused(), question.server_failure()]
+    for answer in [question.answer(&addresses, dns::TTL), question.apex(), question.name_error(), question.no_address()]
     {
         let (id, ..) = dns::parse_answer(&answer).expect("our own answer");
         assert_eq!(id, question.id);

@@ -22,6 +22,8 @@ pub(in crate::node) struct HeldQuery {
     pub(in crate::node) client: SocketAddr,
     /// The address that the query was sent to: where the answer comes from.
     pub(in crate::node) server: SocketAddr,
+    /// Whether it came over TCP.
+    pub(in crate::node) over_tcp: bool,
 }
 
 /// What waits for one peer's tunnel.

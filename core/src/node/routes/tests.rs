@@ -81,7 +81,7 @@ fn code(word: &str) -> ErrorCode {
 fn query_for(name: &str) -> HeldQuery {
     let question = crate::dns::parse(&crate::dns::query(7, &fqdn(name), crate::dns::QueryKind::A)).unwrap();
     let at = |port| SocketAddr::from(([198, 18, 0, 2], port));
-    HeldQuery { question, client: at(40_000), server: at(53) }
+    HeldQuery { question, client: at(40_000), server: at(53), over_tcp: false }
 }
 
 /// `direction #0 bob dials direct any`: the answer to our request, which makes this node dial. `listens` for a peer
@@ -379,6 +379,24 @@ fn what_waits_by_name_and_by_address_is_joined_when_they_are_known_to_be_one_pee
         40 | direction #1 bob dials direct paper | build t0                                | bob builds t0 holds
         50 | direction #0 bob dials direct paper | drop unexpected                         | bob builds t0 holds
         60 | up t0                               | tell up; answer 198.18.0.10; send t0; flush | bob up t0
+        ",
+    );
+}
+
+#[test]
+fn without_a_registration_for_long_a_query_waits_for_nothing_unless_the_tunnel_is_up() {
+    check(
+        Case::new(true),
+        "
+        0     | registered                          |                                     |
+        0     | query bob                           | tell wanted; request bob any #0     | bob asks any#0 holds
+        40    | direction #0 bob dials direct paper | build t0                            | bob builds t0 holds
+        90    | up t0                               | tell up; answer 198.18.0.10         | bob up t0
+        100   | unregistered                        |                                     | bob up t0
+        200   | unregistered                        |                                     | bob up t0
+        4099  | query carol                         | tell wanted                         | bob up t0; carol wanted holds
+        4100  | query carol                         | answer failed                       | bob up t0; carol wanted holds
+        4100  | query bob                           | answer 198.18.0.10                  | bob up t0; carol wanted holds
         ",
     );
 }
