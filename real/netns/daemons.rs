@@ -173,9 +173,10 @@ impl<'a> Daemons<'a> {
             (Method::Proposed, _) => {
                 let _ = writeln!(
                     text,
-                    "framing = \"{}\"\ncongestion = \"{}\"",
+                    "framing = \"{}\"\ncongestion = \"{}\"\nhandover = \"{}\"",
                     scenario.framing.name(),
-                    scenario.congestion
+                    scenario.congestion,
+                    scenario.handover.name()
                 );
             }
             (Method::Conventional, Login::Password) => {
