@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(reader.next().unwrap().unwrap_err().answer(Versions::OURS), None);
         let (message, bytes) = reader.next().unwrap().unwrap_err().answer_frame(Versions::OURS).unwrap();
         assert_eq!(message, Message::Error(ErrorCode::NoDirectWay));
-        assert_eq!((bytes[4], bytes[14], bytes[15], &bytes[HEADER_LEN..]), (1, 0, 0, &[8][..]));
+        assert_eq!((bytes[4], bytes[14], bytes[15], &bytes[HEADER_LEN..]), (1, 0, 0, &[7][..]));
     }
 
     #[test]
