@@ -81,6 +81,11 @@ pub(super) trait Carriage {
     /// Does what [`Self::handle_datagram`] and [`Self::send_packet`] have left; [`Self::poll`] then gives all there is.
     fn finish(&mut self, now: Instant);
 
+    /// Whether a datagram is a path probe of one of the tunnels, by its tag.
+    fn has_path_probe(&self, _datagram: &[u8]) -> bool {
+        false
+    }
+
     /// Takes a UDP datagram; [`Self::finish`] has to follow, once for as many as there are.
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut);
 

@@ -386,7 +386,10 @@ impl Machine for Node {
 
     fn feed(&mut self, now: Instant, input: Input<NodeCommand>) {
         match input {
-            Input::Datagram { local, remote, payload } if is_probe(&payload) => {
+            // The tag of a path probe may make it look like a Probe of the survey, so tunnels are asked first.
+            Input::Datagram { local, remote, payload }
+                if is_probe(&payload) && !self.carriage.has_path_probe(&payload) =>
+            {
                 self.tell_survey(now, SurveyInput::Reply { local, remote, payload });
             }
             Input::Datagram { local, remote, payload } => self.carriage.handle_datagram(now, local, remote, payload),

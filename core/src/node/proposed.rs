@@ -33,6 +33,7 @@ use crate::message::{Credential, Framing, LoginRequest, LoginResponse, Message, 
 use crate::name::{Fqdn, NodeId, Party, RelayCid};
 use crate::paths::budget::SilentTargets;
 use crate::paths::candidates::Way;
+use crate::paths::probe::tag_of;
 use crate::paths::strategy::Handover;
 use crate::probe::{is_not_quic, is_punch};
 use crate::quic::{CidScheme, LinkClosed, LinkId, LinkOutput, Links, Load, QuicConfig, destination_prefix};
@@ -588,6 +589,10 @@ impl Carriage for Proposed {
         self.links = Links::new(self.quic.clone(), CidScheme::Direct, true, &mut self.rng)
             .expect("the same configuration worked before");
         Kept::default()
+    }
+
+    fn has_path_probe(&self, datagram: &[u8]) -> bool {
+        tag_of(datagram).is_some_and(|tag| self.by_probe.contains_key(&tag) || self.by_bound.contains_key(&tag))
     }
 
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {

@@ -19,6 +19,8 @@ pub struct Datagrams {
     pub payload: Vec<u8>,
     /// If there are several: the length of each, bytes. Only the last one may be shorter.
     pub segment: Option<usize>,
+    /// Whether the peer has to answer (ack-eliciting, RFC 9002 §2). Silence after anything else means nothing.
+    pub asks: bool,
 }
 
 impl Datagrams {
@@ -71,7 +73,7 @@ mod tests {
     use super::*;
 
     fn one(byte: u8) -> Datagrams {
-        Datagrams { payload: vec![byte; 100], segment: None }
+        Datagrams { payload: vec![byte; 100], segment: None, asks: true }
     }
 
     #[test]
@@ -88,7 +90,7 @@ mod tests {
     #[test]
     fn never_more_than_quic_can_tell_apart_twice() {
         let mut recent = Recent::default();
-        let three = Datagrams { payload: vec![0; 250], segment: Some(100) };
+        let three = Datagrams { payload: vec![0; 250], segment: Some(100), asks: true };
         assert_eq!((three.count(), three.longest()), (3, 100));
         for n in 0..100 {
             recent.keep(Instant::from_millis(n * 5), &three);

@@ -20,7 +20,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 pub use self::closed::LinkClosed;
-use self::counts::heard;
+use self::counts::{asking, heard};
 pub use self::pathed::is_initial;
 use self::reflexive::Answers;
 use super::cid::{CidScheme, Minted, initial_destination};
@@ -627,6 +627,7 @@ impl Links {
                 let doubt = link.doubt();
                 let sure = link.connected && doubt.is_none();
                 let most = if sure { self.config.options.segments } else { 1 };
+                let asked = if self.on_paths { asking(&link.connection) } else { 0 };
                 let Some(transmit) = link.connection.poll_transmit(at, most, &mut buf) else { break };
                 link.note_proof(doubt, transmit.destination);
                 let payload = std::mem::take(&mut buf);
@@ -636,7 +637,8 @@ impl Links {
                 }
                 let (local, remote, segment) = (link.local, transmit.destination, transmit.segment_size);
                 self.out.push_back(if self.on_paths {
-                    LinkOutput::Pathed(id, Datagrams { payload, segment })
+                    let asks = asking(&link.connection) > asked;
+                    LinkOutput::Pathed(id, Datagrams { payload, segment, asks })
                 } else {
                     LinkOutput::Transmit(Transmit { local, remote, payload, segment })
                 });

@@ -67,7 +67,7 @@ impl Quic {
         while let Some(output) = self.links.poll() {
             match output {
                 LinkOutput::Transmit(t) => {
-                    self.ready.push(Input::Transmit(Datagrams { payload: t.payload, segment: t.segment }));
+                    self.ready.push(Input::Transmit(Datagrams { payload: t.payload, segment: t.segment, asks: true }));
                 }
                 LinkOutput::Connected { link, .. } => self.link = Some(link),
                 LinkOutput::Datagram(_, data) => self.count(now, &data),

@@ -338,7 +338,7 @@ impl Carrier for Plain {
     }
 
     fn settle(&mut self, _: Instant) -> Vec<Input> {
-        let datagrams = |payload| cyphonic_core::paths::recent::Datagrams { payload, segment: None };
+        let datagrams = |payload| cyphonic_core::paths::recent::Datagrams { payload, segment: None, asks: true };
         std::mem::take(&mut self.queue).into_iter().map(|payload| Input::Transmit(datagrams(payload))).collect()
     }
 

@@ -14,7 +14,7 @@
 //! leaves the processor's caches during each sleep. TCP streams and requests are asynchronous. They run on the
 //! runtime's own thread and wake the loop by a `bell`.
 //!
-//! A [`turn`](cyphonic_core::machine::turn) takes at most one batch from each source. So no source starves another, and
+//! A [`turn`] takes at most one batch from each source. So no source starves another, and
 //! all packets of a turn share its cost. If a socket's buffer is full, the loop waits for it. Meanwhile it does not
 //! read the TUN device, so applications are slowed down and no packet is lost here.
 

@@ -13,7 +13,7 @@ use crate::error::LabError;
 const COMMITTED: &str = "results/sim";
 
 /// Reruns every experiment, those that take long only if asked for; the first difference is the error. Gives the report
-/// to print. Of a folder other than [`COMMITTED`] it reruns what is there: people keep the part that they need.
+/// to print. Of a folder other than `results/sim` it reruns what is there: people keep the part that they need.
 pub fn verify(folder: &Path, is_full: bool, mut announce: impl FnMut(&str)) -> Result<String, LabError> {
     let mut plans = experiment::plans(Extent::Usual)?;
     if is_full {

@@ -185,9 +185,12 @@ impl Assault<'_> {
         let Some(packet) = packet::udp(from, datagram.local, IpOptions::default(), payload) else {
             return (0, Vec::new());
         };
+        let (id, iface) = (self.world.station(datagram.to).id, datagram.iface);
+        // What is due at this instant anyway comes first: a turn ends with the timer, and the datagram has no part in
+        // that.
+        self.world.engine().with_box(id, &mut |now, host| host.handle_input(now, BoxInput::Timeout));
         self.world.drain_events_of(datagram.to);
         let before = self.delivered(datagram.to);
-        let (id, iface) = (self.world.station(datagram.to).id, datagram.iface);
         let mut packet = Some(packet);
         self.world.engine().with_box(id, &mut |now, host| {
             if let Some(packet) = packet.take() {

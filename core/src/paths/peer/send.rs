@@ -131,9 +131,12 @@ impl Paths {
     fn emit(&mut self, now: Instant, number: PathNumber, datagrams: Datagrams) {
         let path = self.paths.get_mut(&number).expect("asked for by number");
         path.out(now);
-        path.watch.sent(now);
+        // QUIC answers no acknowledgement: silence after one means nothing.
+        if datagrams.asks {
+            path.watch.sent(now);
+        }
         let way = path.candidate.way;
-        let Datagrams { payload, segment } = datagrams;
+        let Datagrams { payload, segment, .. } = datagrams;
         self.out.push_back(Output::Transmit(Transmit { local: way.local, remote: way.remote, payload, segment }));
     }
 

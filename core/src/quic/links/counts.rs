@@ -1,6 +1,6 @@
 //! What quinn's own counters say of a connection.
 
-use quinn_proto::Connection;
+use quinn_proto::{Connection, FrameStats};
 
 /// How often quinn asked for a proof of an address, and probed the path MTU.
 pub(super) fn asked(connection: &Connection) -> (u64, u64) {
@@ -11,10 +11,19 @@ pub(super) fn asked(connection: &Connection) -> (u64, u64) {
 /// Frames received in authentic packets, padding aside.
 pub(super) fn heard(connection: &Connection) -> u64 {
     let f = connection.stats().frame_rx;
-    let data = f.stream + f.datagram + f.crypto + f.acks + f.ack_frequency + f.immediate_ack + f.ping;
+    f.acks + f.connection_close + eliciting(&f)
+}
+
+/// Frames sent that the peer acknowledges (ack-eliciting, RFC 9002 §2).
+pub(super) fn asking(connection: &Connection) -> u64 {
+    eliciting(&connection.stats().frame_tx)
+}
+
+fn eliciting(f: &FrameStats) -> u64 {
+    let data = f.stream + f.datagram + f.crypto + f.ack_frequency + f.immediate_ack + f.ping;
     let limits = f.max_data + f.max_stream_data + f.max_streams_bidi + f.max_streams_uni;
     let blocked = f.data_blocked + f.stream_data_blocked + f.streams_blocked_bidi + f.streams_blocked_uni;
     let ids = f.new_connection_id + f.retire_connection_id + f.new_token + u64::from(f.handshake_done);
-    let ends = f.reset_stream + f.stop_sending + f.connection_close;
+    let ends = f.reset_stream + f.stop_sending;
     data + limits + blocked + ids + ends + f.path_challenge + f.path_response
 }
