@@ -458,7 +458,9 @@ impl Proposed {
             }
         }
         let pathless = self.pathed.get(&end).and_then(|pathed| pathed.pathless);
-        let next = pathless.map(|(_, again)| again.min(since + PATHLESS_LIMIT).max(now));
+        // Once the limit has passed, a proved path keeps the tunnel: there is nothing to wake up for at the limit.
+        let limit = Some(since + PATHLESS_LIMIT).filter(|&limit| now < limit);
+        let next = pathless.map(|(_, again)| limit.map_or(again, |limit| again.min(limit)));
         self.path_timers.set(end, due.into_iter().chain(next).min());
     }
 
