@@ -56,6 +56,14 @@ impl Service {
     fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
+
+    /// The soft and the hard limit of this name.
+    fn limit(&self, name: &str) -> [String; 2] {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", self.child.id())).unwrap();
+        let limit = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let mut words = limit.split_whitespace().map(str::to_owned);
+        [words.next().unwrap(), words.next().unwrap()]
+    }
 }
 
 impl Drop for Service {
@@ -81,20 +89,12 @@ fn a_stranger_with_idle_connections_does_not_keep_a_service_from_reading_what_wa
 
 #[test]
 fn a_daemon_takes_as_many_descriptors_as_it_may_have() {
-    let service = Service::start(64, 256);
-    let limits = fs::read_to_string(format!("/proc/{}/limits", service.child.id())).unwrap();
-    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-    let words: Vec<_> = line.split_whitespace().collect();
-    assert_eq!(words[3..5], ["256", "256"], "{line}");
+    assert_eq!(Service::start(64, 256).limit("Max open files"), ["256", "256"]);
 }
 
 #[test]
 fn a_daemon_leaves_no_core_with_keys_in_it() {
-    let service = Service::start(64, 256);
-    let limits = fs::read_to_string(format!("/proc/{}/limits", service.child.id())).unwrap();
-    let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    let words: Vec<_> = line.split_whitespace().collect();
-    assert_eq!(words[4..6], ["0", "0"], "{line}");
+    assert_eq!(Service::start(64, 256).limit("Max core file size"), ["0", "0"]);
 }
 
 #[test]

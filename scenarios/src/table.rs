@@ -86,15 +86,19 @@ impl Table {
         header(&self.columns, self.measure)
     }
 
+    /// The fields of each line, as its file has them; as many as [`Self::header`] has.
+    pub fn records(&self) -> impl Iterator<Item = Vec<String>> {
+        self.lines.iter().map(|line| {
+            let row = line.row.record().expect("a row of numbers and names is a record");
+            let row = row.iter().map(str::to_owned);
+            line.labels.iter().cloned().chain([line.seed.to_string()]).chain(row).collect()
+        })
+    }
+
     /// The bytes of its file.
     pub fn to_csv(&self) -> Vec<u8> {
-        let records = self.lines.iter().map(|line| {
-            let row = line.row.record().expect("a row of numbers and names is a record");
-            let row: Vec<String> = row.iter().map(str::to_owned).collect();
-            line.labels.iter().cloned().chain([line.seed.to_string()]).chain(row).collect()
-        });
         let mut writer = csv::WriterBuilder::new().from_writer(Vec::new());
-        for record in std::iter::once(self.header()).chain(records) {
+        for record in std::iter::once(self.header()).chain(self.records()) {
             writer.write_record(&record).expect("every record has the header's length, and memory takes it");
         }
         writer.into_inner().expect("memory takes it")

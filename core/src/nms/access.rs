@@ -63,6 +63,16 @@ impl Access {
     fn remember<T: Ord>(set: &mut BTreeSet<T>, item: T) -> bool {
         set.contains(&item) || set.len() < MAX_HOLDERS && set.insert(item)
     }
+
+    /// Takes all pairs of `first` out, and gives their second nodes in order.
+    fn take(pairs: &mut BTreeSet<(NodeId, NodeId)>, first: NodeId) -> Vec<NodeId> {
+        let range = (first, NodeId([0; 16]))..=(first, NodeId([255; 16]));
+        let seconds: Vec<NodeId> = pairs.range(range).map(|&(_, second)| second).collect();
+        for &second in &seconds {
+            pairs.remove(&(first, second));
+        }
+        seconds
+    }
 }
 
 impl Nms {
@@ -93,11 +103,7 @@ impl Nms {
         if self.access.ended.len() < MAX_NODES {
             self.access.ended.insert(node, name.clone());
         }
-        let range = (node, NodeId([0; 16]))..=(node, NodeId([255; 16]));
-        let mut holders: Vec<NodeId> = self.access.holders.range(range).map(|&(_, holder)| holder).collect();
-        for &holder in &holders {
-            self.access.holders.remove(&(node, holder));
-        }
+        let mut holders = Access::take(&mut self.access.holders, node);
         if self.access.overflowed {
             holders.extend(self.nodes.keys().copied().filter(|&other| other != node));
         }
@@ -116,10 +122,7 @@ impl Nms {
     /// A node has registered: it has access again, and is sent the notifications that it missed.
     pub(super) fn access_begins(&mut self, now: Instant, node: NodeId) {
         self.access.ended.remove(&node);
-        let range = (node, NodeId([0; 16]))..=(node, NodeId([255; 16]));
-        let due: Vec<NodeId> = self.access.due.range(range).map(|&(_, peer)| peer).collect();
-        for peer in due {
-            self.access.due.remove(&(node, peer));
+        for peer in Access::take(&mut self.access.due, node) {
             if let Some(name) = self.access.ended.get(&peer).cloned() {
                 self.tell_ended(now, node, name);
             }

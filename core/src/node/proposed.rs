@@ -83,7 +83,7 @@ pub(super) struct Proposed {
     /// The endpoint of all direct tunnels, where their packets travel on paths, and its tag.
     shared: Option<Links>,
     shared_tag: Option<RelayCid>,
-    /// [`Carriage::settle`] has to look at it.
+    /// [`Carriage::finish`] has to look at it.
     shared_touched: bool,
     /// Connections with paths beneath them.
     pathed: BTreeMap<End, Pathed>,

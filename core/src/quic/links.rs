@@ -306,11 +306,12 @@ impl Links {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 let id = *self.by_handle.get(&handle.0)?;
                 let link = self.links.get_mut(&id)?;
-                let before = heard(&link.connection);
+                let before = (link.answers.is_some() && !link.connected).then(|| heard(&link.connection));
                 link.connection.handle_event(event);
-                self.learn_elsewhere(id, remote, before);
+                if let Some(before) = before {
+                    link.learn_elsewhere(remote, before);
+                }
                 let proved = if self.on_paths { source } else { remote };
-                let link = self.links.get_mut(&id)?;
                 if let Some((received, _)) = link.unproved.as_mut().filter(|_| proved == link.proved) {
                     *received += len;
                 }
@@ -623,11 +624,11 @@ impl Links {
                 }
             }
             let mut buf = Vec::new();
+            let mut asked = if self.on_paths { asking(&link.connection) } else { 0 };
             loop {
                 let doubt = link.doubt();
                 let sure = link.connected && doubt.is_none();
                 let most = if sure { self.config.options.segments } else { 1 };
-                let asked = if self.on_paths { asking(&link.connection) } else { 0 };
                 let Some(transmit) = link.connection.poll_transmit(at, most, &mut buf) else { break };
                 link.note_proof(doubt, transmit.destination);
                 let payload = std::mem::take(&mut buf);
@@ -637,7 +638,8 @@ impl Links {
                 }
                 let (local, remote, segment) = (link.local, transmit.destination, transmit.segment_size);
                 self.out.push_back(if self.on_paths {
-                    let asks = asking(&link.connection) > asked;
+                    let before = std::mem::replace(&mut asked, asking(&link.connection));
+                    let asks = asked > before;
                     LinkOutput::Pathed(id, Datagrams { payload, segment, asks })
                 } else {
                     LinkOutput::Transmit(Transmit { local, remote, payload, segment })
@@ -660,11 +662,23 @@ impl Links {
             link.deadline = next;
         }
         if drained {
-            self.by_handle.remove(&link.handle.0);
-            let link = self.links.remove(&id);
-            self.forget_ids(link.and_then(|link| link.answers));
+            self.forget(id);
         } else if minted {
             self.note_ids(id);
         }
+    }
+
+    /// Takes a link out of every table.
+    fn forget(&mut self, id: LinkId) -> Option<Link> {
+        let mut link = self.links.remove(&id)?;
+        self.by_handle.remove(&link.handle.0);
+        if let Some(deadline) = link.deadline.take() {
+            self.deadlines.remove(&(deadline, id));
+        }
+        if link.half_open.take().is_some() {
+            self.half_open -= 1;
+        }
+        self.forget_ids(link.answers.take());
+        Some(link)
     }
 }

@@ -473,14 +473,12 @@ impl Network {
 
     /// The routes of the main table that meet the range.
     async fn routes(&self, v6: bool) -> Vec<Route> {
-        let mut message = if v6 {
+        let message = if v6 {
             RouteMessageBuilder::<Ipv6Addr>::new().build()
         } else {
             RouteMessageBuilder::<Ipv4Addr>::new().build()
         };
-        message.header.protocol = RouteProtocol::Unspec;
-        message.header.kind = RouteType::Unspec;
-        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        let message = question(message, RouteHeader::RT_TABLE_MAIN);
         let range = self.range(v6);
         let mut found = std::pin::pin!(self.handle.route().get(message).execute());
         let mut routes = Vec::new();
@@ -492,13 +490,11 @@ impl Network {
 
     /// By which interface packets to an address leave, and whether it is one of this machine's own.
     async fn way_to(&self, to: IpAddr) -> Option<(u32, bool)> {
-        let mut message = match to {
+        let message = match to {
             IpAddr::V4(v4) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(v4, 32).build(),
             IpAddr::V6(v6) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(v6, 128).build(),
         };
-        message.header.protocol = RouteProtocol::Unspec;
-        message.header.kind = RouteType::Unspec;
-        message.header.table = RouteHeader::RT_TABLE_UNSPEC;
+        let message = question(message, RouteHeader::RT_TABLE_UNSPEC);
         let mut found = std::pin::pin!(self.handle.route().get(message).execute());
         let message = found.try_next().await.ok().flatten()?;
         let local = match message.header.kind {
@@ -575,6 +571,14 @@ fn no_ipv6(link: Option<&Link>) -> Option<Notice> {
     let setting = format!("net/ipv6/conf/{name}/disable_ipv6");
     let off = std::fs::read_to_string(format!("/proc/sys/{setting}")).is_ok_and(|text| text.trim() != "0");
     off.then(|| Notice::new(format!("{name} has no IPv6: it is turned off there"), format!("sysctl -w {setting}=0")))
+}
+
+/// A route as the kernel is asked for it: of any protocol and kind, in this table.
+fn question(mut message: RouteMessage, table: u8) -> RouteMessage {
+    message.header.protocol = RouteProtocol::Unspec;
+    message.header.kind = RouteType::Unspec;
+    message.header.table = table;
+    message
 }
 
 fn is(error: &Error, errno: rustix::io::Errno) -> bool {

@@ -179,15 +179,15 @@ impl Trust {
         tasks::forever("reads roots and revoked certificates again", async move {
             let mut said: Option<(String, Instant)> = None;
             let mut known = BTreeSet::new();
+            let mut is_new = self.files.read.is_some();
             loop {
-                let names = self.files.crl().map(files::revoked_names).filter(|_| self.files.read.is_some());
-                let names = names.unwrap_or_else(|| known.clone());
-                let new: Vec<_> = names.difference(&known).map(|(name, _)| name.clone()).collect();
-                known = names;
-                if let Some(wrap) = revoked.filter(|_| !new.is_empty())
-                    && tell.send(wrap(new)).await.is_err()
-                {
-                    return;
+                if let (Some(wrap), Some(crl), true) = (revoked, self.files.crl(), std::mem::take(&mut is_new)) {
+                    let names = files::revoked_names(crl);
+                    let new: Vec<_> = names.difference(&known).map(|(name, _)| name.clone()).collect();
+                    known = names;
+                    if !new.is_empty() && tell.send(wrap(new)).await.is_err() {
+                        return;
+                    }
                 }
                 let forced = tokio::select! {
                     () = tokio::time::sleep(LOOK) => false,
@@ -196,7 +196,7 @@ impl Trust {
                 match self.files.read_again(forced, |roots, crl| files::roots(roots, crl, &self.chain)) {
                     None => {}
                     Some(Ok(roots)) => {
-                        said = None;
+                        (said, is_new) = (None, true);
                         tracing::info!("roots and revoked certificates were read again");
                         if tell.send(wrap(roots)).await.is_err() {
                             return;

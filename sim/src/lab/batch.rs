@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write as _};
 use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cyphonic_scenarios::{Cell, Engine, Plan, Row, Table};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,6 +13,7 @@ use crate::error::LabError;
 use crate::measure;
 use crate::net::TapMode;
 use crate::run::{Run, run};
+use crate::soak::campaign::now;
 use crate::world::Watch;
 
 /// How to run a plan.
@@ -140,7 +141,7 @@ pub struct Progress {
     bar: ProgressBar,
     name: String,
     /// When a line was written last.
-    told: Option<Mutex<std::time::Instant>>,
+    told: Option<Mutex<Instant>>,
 }
 
 impl Progress {
@@ -154,21 +155,19 @@ impl Progress {
     }
 
     /// Where there is no terminal, a line now and then. Without it nothing is said there.
-    #[expect(clippy::disallowed_methods, reason = "how long people wait; no run ever sees it")]
     #[must_use]
     pub fn in_words(self) -> Self {
-        let told = (!std::io::stderr().is_terminal()).then(|| Mutex::new(std::time::Instant::now()));
+        let told = (!std::io::stderr().is_terminal()).then(|| Mutex::new(now()));
         Self { told, ..self }
     }
 
     /// One more was made.
-    #[expect(clippy::disallowed_methods, reason = "how long people wait; no run ever sees it")]
     fn step(&self) {
         self.bar.inc(1);
         let Some(told) = &self.told else { return };
         let mut told = told.lock().expect("nothing here panics");
         if told.elapsed() >= TOLD_EVERY {
-            *told = std::time::Instant::now();
+            *told = now();
             let (done, all) = (self.bar.position(), self.bar.length().unwrap_or_default());
             let _ = writeln!(std::io::stderr(), "{}: {done} of {all} runs", self.name);
         }

@@ -43,15 +43,12 @@ pub fn report(all: &[Done]) -> Result<String, LabError> {
 
 /// Any rows as a grid: for `run`.
 pub fn plain(table: &Table) -> String {
-    let csv = table.to_csv();
-    let text = String::from_utf8_lossy(&csv);
-    let mut lines = text.lines();
-    let header: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
-    let rows: Vec<Vec<String>> = lines.map(|line| line.split(',').map(str::to_owned).collect()).collect();
-    let whole = grid(&header, table.columns.len(), rows.clone());
-    let widest = layout::natural_width(&header, &rows);
-    if rows.len() < 2 || layout::width().is_none_or(|width| widest <= usize::from(width)) {
-        return whole.to_string();
+    let header = table.header();
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let rows: Vec<Vec<String>> = table.records().collect();
+    let fits = |width| layout::natural_width(&header, &rows) <= usize::from(width);
+    if rows.len() < 2 || layout::width().is_none_or(fits) {
+        return grid(&header, table.columns.len(), rows).to_string();
     }
     // Too wide: what is the same in every row is said once, above.
     let (same, varied): (Vec<usize>, Vec<usize>) =

@@ -290,8 +290,9 @@ fn unwritten(folder: &Path, shard: Shard, source: std::io::Error) -> LabError {
     LabError::Results(ResultsError::Write { folder: folder.to_owned(), file: Results::file(shard).into(), source })
 }
 
+/// The time on this machine, for what people see of progress.
 #[expect(clippy::disallowed_methods, reason = "how long people wait; no run ever sees it")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 

@@ -61,9 +61,7 @@ impl Proposed {
         theirs: RelayCid,
     ) -> bool {
         let Some(end) = self.end_of(standing) else { return false };
-        self.tunnels.remove(&id);
-        self.timers.set(id, None);
-        self.searches.set(id, None);
+        self.abandon(id);
         self.bind(now, standing, end, leg, theirs);
         self.tell_places(now, end, &[]);
         self.out.push_back(CarriageOutput::Merged(id));

@@ -3,8 +3,9 @@
 //! ```text
 //! datagram ──tag──▶ End ──▶ Links: authentic and new? ──▶ Paths: Arrived
 //!          (own, probe, leg)
-//! Links: Pathed(link, datagrams) ──▶ Paths: Transmit ──▶ by the path in use; through a TRS with the peer's leg in
-//! front ```
+//! Links: Pathed(link, datagrams) ──▶ Paths: Transmit ──▶ by the path in use
+//!                                                        (through a TRS: the peer's leg in front)
+//! ```
 //!
 //! One more endpoint serves all direct tunnels of the node. Each of its connection IDs is `tag(8) ‖ random(4)`, with
 //! one random tag for the life of the node. A tunnel that began through a TRS keeps the endpoint of its own, whose tag

@@ -62,7 +62,7 @@ impl Link {
 
     /// Looks at path validation in what came. Whether the peer has asked for a proof of our new address. If it has
     /// answered our own question, something is said at once that shows whether the answer was right: see
-    /// [`Self::settle`].
+    /// [`Self::note_proof`].
     pub(super) fn follow(&mut self) -> bool {
         let frames = self.connection.stats().frame_rx;
         let before = std::mem::replace(&mut self.responses, frames.path_response);

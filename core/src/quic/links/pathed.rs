@@ -62,14 +62,7 @@ impl Links {
     pub fn abandon_others(&mut self, kept: &[LinkId]) {
         let gone: Vec<LinkId> = self.links.keys().copied().filter(|id| !kept.contains(id)).collect();
         for id in gone {
-            let Some(link) = self.links.remove(&id) else { continue };
-            self.by_handle.remove(&link.handle.0);
-            if let Some(deadline) = link.deadline {
-                self.deadlines.remove(&(deadline, id));
-            }
-            if link.half_open.is_some() {
-                self.half_open -= 1;
-            }
+            let Some(link) = self.forget(id) else { continue };
             self.endpoint.handle_event(link.handle, EndpointEvent::drained());
         }
         self.touched.retain(|id| kept.contains(id));

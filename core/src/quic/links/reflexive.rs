@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::counts::heard;
-use super::{LinkId, Links};
+use super::{Link, LinkId, Links};
 use crate::name::RelayCid;
 use crate::quic::cid::{MOST_MINTED, destination_prefix};
 use crate::route::answers_for;
@@ -69,12 +69,13 @@ impl Links {
         let good = moves || !link.connected && answers_for(remote, answers.dialed);
         if good { answers.dialed } else { remote }
     }
+}
 
-    /// A datagram from `remote` was handed to a link, which had heard so much before.
-    pub(super) fn learn_elsewhere(&mut self, id: LinkId, remote: SocketAddr, before: u64) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        if let Some(answers) = link.answers.as_mut().filter(|_| !link.connected)
-            && heard(&link.connection) > before
+impl Link {
+    /// A datagram from `remote` was handed to this link, which had heard so much before.
+    pub(super) fn learn_elsewhere(&mut self, remote: SocketAddr, before: u64) {
+        if let Some(answers) = self.answers.as_mut().filter(|_| !self.connected)
+            && heard(&self.connection) > before
         {
             answers.elsewhere = (remote != answers.dialed).then_some(remote);
         }

@@ -92,10 +92,11 @@ pub fn run_file(request: &RunRequest, out: &mut dyn Write) -> Result<Option<LabE
             failed.extend(done.failed);
             next += 1;
         }
-        if let Some(results) = &mut results {
-            results.append(&batch, next)?;
+        match &mut results {
+            // The whole is read back from the file, with what was there before.
+            Some(results) => results.append(&batch, next)?,
+            None => table.lines.extend(batch.lines),
         }
-        table.lines.extend(batch.lines);
     }
     progress.finish();
     if let Some(results) = results {

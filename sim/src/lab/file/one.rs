@@ -96,9 +96,8 @@ impl Single {
             table.push(&cell.labels, self.seed, row.clone());
         }
         let header = table.header();
-        let csv = String::from_utf8_lossy(&table.to_csv()).into_owned();
-        let rows = csv.lines().skip(1).map(|line| {
-            let fields = header.iter().zip(line.split(',')).skip(cell.labels.len() + 1);
+        let rows = table.records().map(|record| {
+            let fields = header.iter().zip(&record).skip(cell.labels.len() + 1);
             serde_json::Value::Object(fields.map(|(key, value)| (key.clone(), typed(value))).collect())
         });
         let drops: serde_json::Map<_, _> =
@@ -160,10 +159,10 @@ fn write_captures(
         let mut ends = [from, to].map(|end| end.replace(':', "."));
         ends.sort();
         let wire = ends.join("-");
+        let at_trs = ends.iter().any(|end| end.starts_with("trs."));
         for packet in packets {
-            let far = Ip::parse(&packet.packet)
-                .filter(|_| ends.iter().any(|end| end.starts_with("trs.")))
-                .and_then(|ip| [ip.source, ip.destination].into_iter().find(|address| !trs.contains(address)));
+            let ip = if at_trs { Ip::parse(&packet.packet) } else { None };
+            let far = ip.and_then(|ip| [ip.source, ip.destination].into_iter().find(|address| !trs.contains(address)));
             let file = match far {
                 Some(far) => format!("{wire}-with-{}", far.to_string().replace(':', ".")),
                 None => wire.clone(),

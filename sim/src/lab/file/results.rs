@@ -2,11 +2,11 @@
 //! is: the same command goes on there after it was stopped.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use cyphonic_scenarios::{Plan, ResultsError, Table, write_whole};
+use cyphonic_scenarios::{Measure, Plan, ResultsError, Table, write_whole};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -14,7 +14,8 @@ use crate::error::LabError;
 
 /// Results on their way.
 pub(super) struct Results {
-    plan_measure: cyphonic_scenarios::Measure,
+    measure: Measure,
+    folder: PathBuf,
     whole: PathBuf,
     part: PathBuf,
     note_file: PathBuf,
@@ -56,13 +57,13 @@ impl Results {
         let of = format!("{:016x}", xxh3_64(of.as_bytes()));
         let before = fs::read(&note_file).ok().and_then(|bytes| serde_json::from_slice::<Note>(&bytes).ok());
         let note = before.filter(|note| note.of == of && part.metadata().is_ok_and(|part| part.len() >= note.bytes));
-        let failed = |source| ResultsError::Write { folder: folder.to_owned(), file: part.clone(), source };
+        let failed = |source| unwritten(folder, &part, source);
         let file = OpenOptions::new().create(true).write(true).truncate(false).open(&part).map_err(failed)?;
         let begins = note.is_none();
         let note = note.unwrap_or(Note { of, runs: 0, bytes: 0 });
         file.set_len(note.bytes).map_err(failed)?;
-        let mut results = Self { plan_measure: plan.measure, whole, part: part.clone(), note_file, note, file };
-        results.file.seek(SeekFrom::End(0)).map_err(failed)?;
+        (&file).seek(SeekFrom::End(0)).map_err(failed)?;
+        let mut results = Self { measure: plan.measure, folder: folder.to_owned(), whole, part, note_file, note, file };
         if begins {
             results.write(&Table::new(plan).to_csv(), 0)?;
         }
@@ -82,9 +83,8 @@ impl Results {
     }
 
     fn write(&mut self, bytes: &[u8], runs: u64) -> Result<(), LabError> {
-        let folder = self.part.parent().unwrap_or(Path::new(".")).to_owned();
-        let failed = |source| ResultsError::Write { folder, file: self.part.clone(), source };
-        self.file.write_all(bytes).and_then(|()| self.file.flush()).map_err(failed)?;
+        let written = self.file.write_all(bytes).and_then(|()| self.file.flush());
+        written.map_err(|source| unwritten(&self.folder, &self.part, source))?;
         self.note.bytes += bytes.len() as u64;
         self.note.runs = runs;
         let note = serde_json::to_vec(&self.note).expect("numbers and a name");
@@ -93,11 +93,13 @@ impl Results {
 
     /// All runs were made: the file gets its name. Gives all its rows.
     pub(super) fn finish(self) -> Result<Table, LabError> {
-        let folder = self.part.parent().unwrap_or(Path::new(".")).to_owned();
-        let failed = |source| ResultsError::Write { folder: folder.clone(), file: self.whole.clone(), source };
-        self.file.sync_all().map_err(failed)?;
-        fs::rename(&self.part, &self.whole).map_err(failed)?;
+        let done = self.file.sync_all().and_then(|()| fs::rename(&self.part, &self.whole));
+        done.map_err(|source| unwritten(&self.folder, &self.whole, source))?;
         let _ = fs::remove_file(&self.note_file);
-        Ok(Table::read(&self.whole, self.plan_measure)?)
+        Ok(Table::read(&self.whole, self.measure)?)
     }
+}
+
+fn unwritten(folder: &Path, file: &Path, source: io::Error) -> ResultsError {
+    ResultsError::Write { folder: folder.to_owned(), file: file.to_owned(), source }
 }

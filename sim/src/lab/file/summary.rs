@@ -13,20 +13,18 @@ const FEWEST: usize = 5;
 
 /// The summary of a table, to stand above its rows; empty if there is nothing to summarise.
 pub(super) fn summary(table: &Table) -> String {
-    let csv = table.to_csv();
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(&csv[..]);
-    let mut records = reader.records().map_while(Result::ok);
-    let Some(header) = records.next() else { return String::new() };
+    let header = table.header();
     // The labels of the cell, then the seed, then what was measured.
     let labels = table.columns.len();
     let times: Vec<usize> =
-        (labels + 1..header.len()).filter(|&at| header[at].ends_with("_ms") || &header[at] == "ms").collect();
+        (labels + 1..header.len()).filter(|&at| header[at].ends_with("_ms") || header[at] == "ms").collect();
     // What tells rows of one cell apart that are not to be pooled.
-    let kinds: Vec<usize> = (labels + 1..header.len()).filter(|&at| matches!(&header[at], "phase" | "step")).collect();
+    let kinds: Vec<usize> =
+        (labels + 1..header.len()).filter(|&at| matches!(header[at].as_str(), "phase" | "step")).collect();
     let mut samples: BTreeMap<(Vec<String>, usize), (u64, Vec<f64>)> = BTreeMap::new();
     let mut order = Vec::new();
-    for record in records {
-        let of: Vec<String> = (0..labels).chain(kinds.iter().copied()).map(|at| record[at].to_owned()).collect();
+    for record in table.records() {
+        let of: Vec<String> = (0..labels).chain(kinds.iter().copied()).map(|at| record[at].clone()).collect();
         for &at in &times {
             let key = (of.clone(), at);
             let (missing, sample) = samples.entry(key.clone()).or_insert_with(|| {
@@ -50,13 +48,13 @@ pub(super) fn summary(table: &Table) -> String {
             let sample = sorted(sample);
             let at = |p| quantile(&sample, p).map(|value| format!("{value:.3}")).unwrap_or_default();
             let numbers = [n.to_string(), missing.to_string(), at(0.5), at(0.95), at(0.99)];
-            Some(key.0.into_iter().chain([header[key.1].to_owned()]).chain(numbers).collect())
+            Some(key.0.into_iter().chain([header[key.1].clone()]).chain(numbers).collect())
         })
         .collect();
     if rows.is_empty() {
         return String::new();
     }
-    let names = (0..labels).chain(kinds.iter().copied()).map(|at| header[at].to_owned());
+    let names = (0..labels).chain(kinds.iter().copied()).map(|at| header[at].clone());
     let names: Vec<String> = names.chain(["of", "n", "lost", "median", "p95", "p99"].map(str::to_owned)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     format!("{}\n\n", grid(&names, labels + kinds.len() + 1, rows))
