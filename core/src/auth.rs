@@ -110,6 +110,9 @@ impl Auth {
                     Ok(tls) => self.tls = tls,
                     Err(_) => return self.dropped(DropReason::BadTrust),
                 }
+                // Every login that is still here was or would be judged under the old lists, as TLS took them when the
+                // connection came. Its node comes again.
+                self.end_logins();
                 if self.links.trust(now, roots).is_err() {
                     self.dropped(DropReason::BadTrust);
                 }
@@ -124,10 +127,7 @@ impl Auth {
                 }
             }
             ServiceCommand::Stop => {
-                let streams: Vec<StreamId> = self.streams.keys().copied().collect();
-                for stream in streams {
-                    self.end_login(stream);
-                }
+                self.end_logins();
                 self.links.close_all(now);
             }
         }
@@ -301,6 +301,13 @@ impl Auth {
         }
         if !good || answered.is_some() {
             self.end_login(id);
+        }
+    }
+
+    fn end_logins(&mut self) {
+        let streams: Vec<StreamId> = self.streams.keys().copied().collect();
+        for stream in streams {
+            self.end_login(stream);
         }
     }
 

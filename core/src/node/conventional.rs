@@ -173,6 +173,10 @@ impl Carriage for Conventional {
     /// Of certificates it sees only the AS's.
     fn trust(&mut self, _now: Instant, roots: Roots) -> Result<(), TlsError> {
         self.tls = std::sync::Arc::new(tls::client_config(&self.env, &roots, self.identity.as_ref(), b"")?);
+        // A login under way judges the AS as its connection was told to at its beginning.
+        if self.session.is_some() {
+            self.end_login(Some(Failure::ConnectionLost));
+        }
         Ok(())
     }
 

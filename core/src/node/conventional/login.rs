@@ -123,7 +123,7 @@ impl Conventional {
         }
     }
 
-    fn end_login(&mut self, failure: Option<Failure>) {
+    pub(super) fn end_login(&mut self, failure: Option<Failure>) {
         self.flush_login();
         if let Some(session) = self.session.take() {
             self.out.push_back(session.abandon());
