@@ -133,6 +133,8 @@ mod planting {
         OnlyEchoesCarried,
         /// A node is not told that the access of its peer has ended (I12).
         RevocationUntold,
+        /// A node keeps its tunnels with a peer that has started anew.
+        RestartUnheard,
         /// A peer that dials may be anybody with a certificate.
         DialerUnchecked,
     }

@@ -64,6 +64,7 @@ local LAYOUT = [==[
 | 22 | Relay Epoch | TRS → NMS, in place of an answer: the epoch of a Relay Request or Probe Request was not above this one. | last u64 |
 | 23 | Access Ended | NMS → node: the access of a peer has ended that you were directed to. A Keep Alive Ack answers it (conventional method). | peer name |
 | 24 | Peer Report | Node → NMS: I have tunnels with these, though I have just registered. A Keep Alive Ack answers it. | peers list of name |
+| 25 | Peer Restarted | NMS → node: a peer that you were directed to has started anew, so it has none of its tunnels. A Keep Alive Ack answers it (conventional method). | peer name |
 
 | group of fields | fields |
 |---|---|

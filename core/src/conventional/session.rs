@@ -6,7 +6,7 @@ use super::keys::{Direction, Sealing};
 use super::replay::{ReplayWindow, Sequence};
 use super::seal::{OVERHEAD, is_from, open_any, open_from_in, seal, seal_into};
 use crate::event::DropReason;
-use crate::header::{Header, Kind};
+use crate::header::{Flags, Header, Kind};
 use crate::key::Key128;
 use crate::message::{ErrorCode, Message};
 use crate::version::{Spoken, Versions};
@@ -84,7 +84,20 @@ impl Session {
 
     /// A sealed message. `None` once every sequence number was used.
     pub fn seal(&mut self, transaction: u32, count: u8, id: [u8; 16], message: &Message) -> Option<Vec<u8>> {
-        let header = self.header(transaction, count, id, message.kind())?;
+        self.seal_flagged(transaction, Flags(0), count, id, message)
+    }
+
+    /// The same, with further flags.
+    pub fn seal_flagged(
+        &mut self,
+        transaction: u32,
+        flags: Flags,
+        count: u8,
+        id: [u8; 16],
+        message: &Message,
+    ) -> Option<Vec<u8>> {
+        let mut header = self.header(transaction, count, id, message.kind())?;
+        header.flags.0 |= flags.0;
         Some(seal(&self.sealing, header, &message.encode_body()))
     }
 

@@ -4,8 +4,8 @@
 
 use super::{
     AccessEnded, Credential, DirectionRequest, ErrorCode, LoginRequest, LoginResponse, Message, NetworkReport, PeerRef,
-    ProbeReply, ProbeRequest, RegistrationResponse, RelayMode, RelayResponse, RouteConfirmation, RouteDirection,
-    TunnelRequest, Want,
+    PeerRestarted, ProbeReply, ProbeRequest, RegistrationResponse, RelayMode, RelayResponse, RouteConfirmation,
+    RouteDirection, TunnelRequest, Want,
 };
 use crate::name::Party;
 
@@ -48,6 +48,10 @@ pub(super) fn registration_response(m: &RegistrationResponse, _: &Party) -> Vec<
 }
 
 pub(super) fn access_ended(m: &AccessEnded, _: &Party) -> Vec<String> {
+    vec![format!("peer: {}", m.peer.short())]
+}
+
+pub(super) fn peer_restarted(m: &PeerRestarted, _: &Party) -> Vec<String> {
     vec![format!("peer: {}", m.peer.short())]
 }
 

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0–3 | transaction id | chosen at random by the sender of a request; an answer repeats it |
 //! | 4 | version | the version in which the message is written: [`Spoken::version`] |
-//! | 5 | flags | bit 0 [`Flags::FROM_RESPONDER`]: the direction, which separates nonces; 1 to 3: see [`Flags`] |
+//! | 5 | flags | bit 0 [`Flags::FROM_RESPONDER`]: the direction, which separates nonces; 1 to 4: see [`Flags`] |
 //! | 6 | type | [`Kind`] |
 //! | 7 | count | which transmission of this message it is, from 0 |
 //! | 8–11 | sequence number | per key and direction, never reused with another content |
@@ -49,6 +49,8 @@ impl Flags {
     pub const FROM_RESPONDER: u8 = 1;
     /// In a Tunnel Request or Response on a leg to a TRS: the leg becomes one more path of a tunnel that stands.
     pub const ADDS: u8 = 8;
+    /// In a Registration Request: the node's first registration since it started. It has no tunnel of an earlier life.
+    pub const AFRESH: u8 = 16;
     /// Where the number of a [`Handover`] is.
     const HANDOVER: u8 = 1;
 
@@ -72,6 +74,11 @@ impl Flags {
             1 => Handover::Migrate,
             _ => Handover::Seamless,
         }
+    }
+
+    /// Whether [`Self::AFRESH`] is set.
+    pub fn afresh(self) -> bool {
+        self.0 & Self::AFRESH != 0
     }
 
     /// Whether [`Self::ADDS`] is set.

@@ -213,6 +213,13 @@ messages! {
         peers: Vec<Fqdn>,
     }) shows describe::words(&["peers"]);
 
+    /// NMS → node: a peer that you were directed to has started anew, so it has none of its tunnels. A Keep Alive Ack
+    /// answers it (conventional method).
+    25 "Peer Restarted" PeerRestarted(PeerRestarted {
+        /// The peer.
+        peer: Fqdn,
+    }) shows describe::peer_restarted;
+
     packets:
     /// A tunnelled packet, node → node.
     16 "Capsule" Capsule;

@@ -1,12 +1,14 @@
-//! Ends access after a revocation or the removal of a device.
+//! Ends access after a revocation or the removal of a device, and tunnels after a restart of one of their nodes.
 //!
 //! The NMS remembers which nodes it told a peer's address: the peer's *holders*. When a peer's access ends, the NMS
-//! removes its registration and sends *Access Ended* to each holder, which ends its tunnels with that peer. A holder
-//! that is not registered at that moment is told when it registers again.
+//! removes its registration and sends *Access Ended* to each holder, which ends its tunnels with that peer. When a node
+//! registers for the first time since it started, its earlier life may have ended without a word. Then the NMS sends
+//! *Peer Restarted* to each holder, which forgets its tunnels with that peer: nothing that it sends on them is heard. A
+//! holder that is not registered at that moment is told when it registers again.
 //!
 //! A restarted NMS has lost this list. So a node that registers while it has tunnels names their peers in a *Peer
 //! Report*. The NMS then records the node as their holder again, and tells it at once which of them are not devices any
-//! more.
+//! more, and which have started anew since.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +16,7 @@ use rand_chacha::rand_core::RngCore;
 
 use super::registry::Session;
 use super::{MAX_NODES, Nms};
-use crate::message::{AccessEnded, Message};
+use crate::message::{AccessEnded, Message, PeerRestarted};
 use crate::name::{Fqdn, NodeId};
 use crate::time::Instant;
 use crate::timers::{Backoff, Timers};
@@ -24,7 +26,7 @@ use crate::timing::{Due, Timer};
 /// Most pairs of a node and a peer that it was directed to. If there are more, the NMS tells every registered node
 /// instead.
 pub const MAX_HOLDERS: usize = 1 << 20;
-/// Most messages *Access Ended* that wait for their Keep Alive Acks (conventional method).
+/// Most messages *Access Ended* and *Peer Restarted* that wait for their Keep Alive Acks (conventional method).
 pub const MAX_UNTOLD: usize = 65_536;
 
 /// The holders of each peer, and the notifications that are not acknowledged yet.
@@ -36,7 +38,9 @@ pub(super) struct Access {
     overflowed: bool,
     /// Names whose access ended, and that have not registered since.
     ended: BTreeMap<NodeId, Fqdn>,
-    /// A holder that was not registered when the access of a peer ended, and that peer.
+    /// Names that registered for the first time since they started, in the life of this NMS.
+    afresh: BTreeSet<NodeId>,
+    /// A holder that was not registered when the access of a peer ended or the peer started anew, and that peer.
     due: BTreeSet<(NodeId, NodeId)>,
     /// Told, and not acknowledged yet (conventional method), by transaction.
     untold: BTreeMap<u32, Untold>,
@@ -45,14 +49,21 @@ pub(super) struct Access {
 
 struct Untold {
     holder: NodeId,
-    peer: Fqdn,
+    peer: NodeId,
+    message: Message,
     retry: Backoff,
+}
+
+impl Untold {
+    fn is_of_restart(&self) -> bool {
+        matches!(self.message, Message::PeerRestarted(_))
+    }
 }
 
 impl Access {
     /// The largest of the tables.
     pub(super) fn count(&self) -> usize {
-        self.holders.len().max(self.due.len()).max(self.ended.len()).max(self.untold.len())
+        self.holders.len().max(self.due.len()).max(self.ended.len().max(self.afresh.len())).max(self.untold.len())
     }
 
     /// The earliest timer.
@@ -80,6 +91,20 @@ impl Nms {
     pub(super) fn holds(&mut self, holder: NodeId, peer: NodeId) {
         if !Access::remember(&mut self.access.holders, (peer, holder)) {
             self.access.overflowed = true;
+        }
+        // Its tunnel will be one with the peer's present life: what it was to be told of an earlier one is void.
+        self.access.due.remove(&(holder, peer));
+        let is_void = |untold: &&Untold| (untold.holder, untold.peer) == (holder, peer) && untold.is_of_restart();
+        let void: Vec<u32> = self
+            .access
+            .untold
+            .iter()
+            .filter(|(_, untold)| is_void(untold))
+            .map(|(&transaction, _)| transaction)
+            .collect();
+        for transaction in void {
+            self.access.untold.remove(&transaction);
+            self.access.timers.set(transaction, None);
         }
     }
 
@@ -125,6 +150,24 @@ impl Nms {
         for peer in Access::take(&mut self.access.due, node) {
             if let Some(name) = self.access.ended.get(&peer).cloned() {
                 self.tell_ended(now, node, name);
+            } else {
+                self.tell_restart_of(now, node, peer);
+            }
+        }
+    }
+
+    /// A node has registered for the first time since it started: its holders have tunnels with its earlier life.
+    pub(super) fn tell_restarted(&mut self, now: Instant, node: NodeId) {
+        if self.access.afresh.len() < MAX_NODES {
+            self.access.afresh.insert(node);
+        }
+        // What it was to be told is about tunnels of its earlier life.
+        Access::take(&mut self.access.due, node);
+        for holder in Access::take(&mut self.access.holders, node) {
+            if self.nodes.contains_key(&holder) {
+                self.tell_restart_of(now, holder, node);
+            } else {
+                Access::remember(&mut self.access.due, (holder, node));
             }
         }
     }
@@ -138,24 +181,37 @@ impl Nms {
             if ended && !defect!(RevocationUntold) {
                 self.tell_ended(now, node, name.clone());
             } else if peer != node {
-                self.holds(node, peer);
+                let is_old = self.access.afresh.contains(&peer) && !self.access.holders.contains(&(peer, node));
+                if is_old && !self.access.overflowed {
+                    self.tell_restart_of(now, node, peer);
+                } else {
+                    self.holds(node, peer);
+                }
             }
         }
     }
 
     fn tell_ended(&mut self, now: Instant, holder: NodeId, peer: Fqdn) {
+        self.tell(now, holder, NodeId::of(&peer), Message::AccessEnded(AccessEnded { peer }));
+    }
+
+    fn tell_restart_of(&mut self, now: Instant, holder: NodeId, peer: NodeId) {
+        let Some(name) = self.nodes.get(&peer).map(|registration| registration.name.clone()) else { return };
+        self.tell(now, holder, peer, Message::PeerRestarted(PeerRestarted { peer: name }));
+    }
+
+    fn tell(&mut self, now: Instant, holder: NodeId, peer: NodeId, message: Message) {
         let transaction = self.rng.next_u32();
-        let message = Message::AccessEnded(AccessEnded { peer: peer.clone() });
         self.send(now, holder, transaction, 0, &message);
         let sealed = self.nodes.get(&holder).is_some_and(super::Registration::is_sealed);
         if sealed && self.access.untold.len() < MAX_UNTOLD {
             let retry = Backoff::start(now, ROUTING_RETRY);
             self.access.timers.set(transaction, Some(retry.next));
-            self.access.untold.insert(transaction, Untold { holder, peer, retry });
+            self.access.untold.insert(transaction, Untold { holder, peer, message, retry });
         }
     }
 
-    /// A Keep Alive Ack of a node: of an *Access Ended*, nothing else of ours asks for one. False if it is not.
+    /// A Keep Alive Ack of a node: of one of these messages, nothing else of ours asks for one. False if it is not.
     pub(super) fn on_told(&mut self, node: NodeId, transaction: u32) -> bool {
         let told = self.access.untold.get(&transaction).is_some_and(|untold| untold.holder == node);
         if told {
@@ -165,20 +221,21 @@ impl Nms {
         told
     }
 
-    pub(super) fn tell_ended_again(&mut self, now: Instant) {
+    pub(super) fn tell_again(&mut self, now: Instant) {
         while let Some(transaction) = self.access.timers.pop_due(now) {
             let Some(untold) = self.access.untold.get_mut(&transaction) else { continue };
-            let (holder, peer, count) = (untold.holder, untold.peer.clone(), untold.retry.sent);
+            let (holder, peer, count) = (untold.holder, untold.peer, untold.retry.sent);
+            let message = untold.message.clone();
             untold.retry.again(now);
             let next = untold.retry.next;
             if count > ACCESS_ENDED_RETRIES || !self.nodes.contains_key(&holder) {
                 self.access.untold.remove(&transaction);
                 // It is told when it registers again.
-                Access::remember(&mut self.access.due, (holder, NodeId::of(&peer)));
+                Access::remember(&mut self.access.due, (holder, peer));
                 continue;
             }
             self.access.timers.set(transaction, Some(next));
-            self.send(now, holder, transaction, count, &Message::AccessEnded(AccessEnded { peer }));
+            self.send(now, holder, transaction, count, &message);
         }
     }
 }

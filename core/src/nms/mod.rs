@@ -324,7 +324,7 @@ impl Machine for Nms {
                 self.links.handle_timeout(now);
                 self.expire(now);
                 self.pending_timeout(now);
-                self.tell_ended_again(now);
+                self.tell_again(now);
             }
             Input::Command(command) => self.on_command(now, command),
         }

@@ -219,6 +219,10 @@ impl Nms {
         let own = request.addresses.iter().map(|&address| SocketAddr::new(address, request.port)).collect();
         self.nodes.insert(node, Registration { name, network, sight, own, probes, session, answer: last });
         self.send(now, node, header.transaction, 0, &Message::RegistrationResponse(answer));
+        if header.flags.afresh() {
+            // Before its peers are directed to it anew.
+            self.tell_restarted(now, node);
+        }
         self.void_pending_of(now, node);
         self.access_begins(now, node);
     }

@@ -10,7 +10,7 @@ use super::part::TunnelId;
 use super::places::Places;
 use super::status::TunnelStatus;
 use crate::event::{DropReason, Event, Failure, Protection, Signal, TunnelUp};
-use crate::header::Header;
+use crate::header::{Flags, Header};
 use crate::machine::{Output, StreamId, StreamInput, Tables};
 use crate::message::{LoginResponse, Message, RouteDirection, Want};
 use crate::name::Party;
@@ -28,7 +28,12 @@ pub(super) trait Carriage {
     fn open_nms(&mut self, now: Instant, login: &LoginResponse);
 
     /// Sends a message to the NMS; `count` is the number of earlier transmissions of it.
-    fn send_nms(&mut self, now: Instant, transaction: u32, count: u8, message: Message);
+    fn send_nms(&mut self, now: Instant, transaction: u32, count: u8, message: Message) {
+        self.send_nms_flagged(now, (transaction, Flags(0)), count, message);
+    }
+
+    /// The same, with flags.
+    fn send_nms_flagged(&mut self, now: Instant, transaction: (u32, Flags), count: u8, message: Message);
 
     /// Whether messages to the NMS arrive without being sent again.
     fn is_reliable(&self) -> bool;

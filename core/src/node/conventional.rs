@@ -22,7 +22,7 @@ use crate::conventional::keys::Direction;
 use crate::conventional::seal::MAX_PLAINTEXT;
 use crate::conventional::session::Session;
 use crate::event::{DropReason, Failure, Protection};
-use crate::header::{Header, Kind, is_unknown};
+use crate::header::{Flags, Header, Kind, is_unknown};
 use crate::key::Key128;
 use crate::machine::{Output, StreamId, StreamInput, Tables, Transmit};
 use crate::message::{LoginResponse, MAX_PASSWORD, Message, RouteDirection};
@@ -207,14 +207,14 @@ impl Carriage for Conventional {
         self.out.push_back(CarriageOutput::NmsReady);
     }
 
-    fn send_nms(&mut self, _now: Instant, transaction: u32, count: u8, message: Message) {
+    fn send_nms_flagged(&mut self, _now: Instant, (transaction, flags): (u32, Flags), count: u8, message: Message) {
         let Some(nms) = &mut self.nms else { return };
         let Some((local, remote)) = self.places.first(&nms.addresses) else { return };
         if let (Message::RegistrationRequest(request), 0) = (&message, count) {
             self.env.log_registration(self.id, &nms.common, request.epoch);
         }
         let Some(session) = nms.session_for(&message) else { return };
-        let Some(datagram) = session.seal(transaction, count, self.id.0, &message) else {
+        let Some(datagram) = session.seal_flagged(transaction, flags, count, self.id.0, &message) else {
             // Every number was used: another registration has other keys.
             nms.registration = None;
             return self.out.push_back(CarriageOutput::NmsLost(Failure::Protocol));

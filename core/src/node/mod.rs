@@ -84,7 +84,7 @@ use self::report::{ReportInput, ReportOutput, Reports};
 use self::routes::{RouteInput, RouteOutput, Routes};
 use self::survey::{Survey, SurveyInput, SurveyOutput};
 use crate::event::{DropReason, Event};
-use crate::header::Header;
+use crate::header::{Flags, Header};
 use crate::machine::{Input, Machine, Output, Tables};
 use crate::message::{Message, RouteConfirmation};
 use crate::method::Method;
@@ -231,6 +231,12 @@ impl Node {
                 }
                 return self.tell_routes(now, RouteInput::Revoked(ended.peer));
             }
+            Message::PeerRestarted(restarted) => {
+                if !self.carriage.is_reliable() {
+                    self.carriage.send_nms(now, transaction, count, Message::KeepAliveAck);
+                }
+                return self.tell_routes(now, RouteInput::PeerRestarted(restarted.peer));
+            }
             Message::Error(code) => return self.tell_routes(now, RouteInput::Refused { transaction, code }),
             _ => return self.dropped(DropReason::Unexpected),
         };
@@ -252,7 +258,9 @@ impl Node {
             CloudOutput::OpenNms(login) => self.carriage.open_nms(now, &login),
             CloudOutput::ChangeFamily => self.carriage.change_family(),
             CloudOutput::Send { transaction, count, message } => {
-                self.carriage.send_nms(now, transaction, count, message);
+                let is_first = self.inner.own().is_none() && matches!(message, Message::RegistrationRequest(_));
+                let flags = Flags(if is_first { Flags::AFRESH } else { 0 });
+                self.carriage.send_nms_flagged(now, (transaction, flags), count, message);
             }
             CloudOutput::Registered { addresses, survey } => {
                 self.tell_inner(now, InnerInput::Registered(addresses));

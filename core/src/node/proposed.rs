@@ -425,9 +425,9 @@ impl Carriage for Proposed {
         self.drain_links(now);
     }
 
-    fn send_nms(&mut self, now: Instant, transaction: u32, _count: u8, message: Message) {
+    fn send_nms_flagged(&mut self, now: Instant, transaction: (u32, Flags), _count: u8, message: Message) {
         if let Some(link) = self.nms {
-            self.send(now, link, Party::Nms, transaction, self.id.0, &message);
+            self.send_flagged(now, link, Party::Nms, transaction, self.id.0, &message);
             self.drain_links(now);
         }
     }

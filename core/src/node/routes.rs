@@ -59,6 +59,8 @@ pub(super) enum RouteInput {
     Stop,
     /// The certificate of a peer was revoked.
     Revoked(Fqdn),
+    /// A peer has started anew, and has none of its tunnels any more.
+    PeerRestarted(Fqdn),
     /// An application sends a packet to a virtual address of the overlay.
     Packet { to: IpAddr, packet: Bytes },
     /// An application asks for the addresses of a peer.
@@ -176,6 +178,7 @@ impl Part for Routes {
                     self.give_up(turn, id, Failure::Refused(ErrorCode::Unauthorized));
                 }
             }
+            RouteInput::PeerRestarted(name) => self.on_peer_restarted(turn, &name),
             RouteInput::Packet { to, packet } => {
                 if let Some(id) = self.peer_for(turn, PeerRef::Virtual(to)) {
                     self.send(turn, id, packet);

@@ -27,7 +27,7 @@
 //! | single disturbance | echoes may be lost for |
 //! |---|---|
 //! | a link is down for [`BLIP`], or a role is paused for [`PAUSE`] | [`PROMPT`] |
-//! | a node moves, or gets or loses an interface | [`MOVED`] |
+//! | a node moves, gets or loses an interface, or is started anew | [`MOVED`] |
 //! | a NAT forgets its mappings or gives a node other ports, under the optimal policy | [`REBOOTED`] |
 //! | the AS or the TRS crashes and starts again | [`RESTORED`] |
 //! | the AS or the NMS crashes, and a tunnel is up | not at all |
@@ -90,7 +90,7 @@ pub const PAUSE: Duration = Duration::from_secs(3);
 /// How long a [`BLIP`] or [`PAUSE`] may cost echoes. Every lost message is retransmitted within a second or two.
 pub const PROMPT: Duration = Duration::from_secs(6);
 
-/// How long a single move may cost echoes: the node registers and rebuilds its tunnels.
+/// How long a single move, or restart of a node, may cost echoes: the node registers and rebuilds its tunnels.
 pub const MOVED: Duration = Duration::from_secs(10);
 
 /// How long a NAT that forgets its mappings, once, may cost echoes. A direct tunnel is left for the relay after five
@@ -362,7 +362,7 @@ impl Moment {
         let over = match &trouble {
             Trouble::None => Some(at),
             Trouble::Blip(end) => Some(*end + PROMPT),
-            Trouble::Move(moved, action) => {
+            Trouble::Move(moved, action) | Trouble::Return(moved, action) => {
                 self.permits_after(*moved, action, probes.pair, &Action::Echo(*probes)).then_some(*moved + MOVED)
             }
             Trouble::Reboot(at) => (scenario.policy == Policy::Optimal).then_some(*at + REBOOTED),
@@ -397,7 +397,7 @@ impl Moment {
             Trouble::Restart(_, ServiceName::Nms) | Trouble::Much => false,
             Trouble::None | Trouble::Blip(_) => true,
             Trouble::Restart(again, _) => has_met(scenario, began, pair, again),
-            Trouble::Move(moved, action) => {
+            Trouble::Move(moved, action) | Trouble::Return(moved, action) => {
                 has_met(scenario, began, pair, moved)
                     && self.permits_after(moved, &action, pair, &scenario.steps[step].action)
             }

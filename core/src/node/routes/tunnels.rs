@@ -7,6 +7,7 @@ use super::table::PeerId;
 use super::{Answer, RouteOutput, Routes};
 use crate::event::{Event, Failure, TunnelUp};
 use crate::message::Want;
+use crate::name::Fqdn;
 use crate::node::part::{TunnelId, Turn};
 use crate::time::Instant;
 use crate::timing::node::{DIRECT_SILENCE, FIRST_IMPROVEMENT, REPLACED_LINGER, ROUTE_FIRST_PAUSE, ROUTE_LONGEST_PAUSE};
@@ -53,6 +54,19 @@ impl Routes {
             }
         }
         self.peers.rearm(id);
+    }
+
+    /// A peer has started anew: it has none of its tunnels, and knows nothing of those that were being built.
+    pub(super) fn on_peer_restarted(&mut self, turn: &mut Turn<'_, RouteOutput>, name: &Fqdn) {
+        let Some(id) = self.peers.by_name(name).filter(|_| !defect!(RestartUnheard)) else { return };
+        // The one that carries packets comes last: nothing is to take its place.
+        let mut tunnels: Vec<TunnelId> = self.peers.get(id).tunnels().map(|(tunnel, _)| tunnel).collect();
+        let carries = self.peers.get(id).up().map(|up| up.tunnel);
+        tunnels.sort_by_key(|tunnel| carries == Some(*tunnel));
+        for tunnel in tunnels {
+            turn.push(RouteOutput::Forget(tunnel));
+            self.on_tunnel_down(turn, tunnel, Failure::ConnectionLost);
+        }
     }
 
     /// An attempt at a tunnel failed.

@@ -32,6 +32,8 @@ pub(super) enum Trouble {
     Reboot(Instant),
     /// One node moved, then.
     Move(Instant, Action),
+    /// One node was started anew, then.
+    Return(Instant, Action),
     /// One service crashed and started again, then.
     Restart(Instant, ServiceName),
     Much,
@@ -73,6 +75,9 @@ pub(super) fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) ->
                 if trouble == Trouble::None =>
             {
                 trouble = Trouble::Restart(at, *service);
+            }
+            Action::Restart(Role::Node(_)) | Action::RestartInOrder(Role::Node(_)) if trouble == Trouble::None => {
+                trouble = Trouble::Return(at, step.action.clone());
             }
             Action::LinkUp { at: link, up: false } if trouble == Trouble::None => {
                 down = Some((*link, at));
