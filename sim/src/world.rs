@@ -321,7 +321,17 @@ impl World {
         }
         if !self.revoked.is_empty() {
             self.inform(seed, who);
+            if who == Actor::Nms {
+                self.tell_revoked();
+            }
         }
+    }
+
+    /// Tells the NMS the names on the list of revoked certificates, as a daemon does after it has read the list.
+    fn tell_revoked(&mut self) {
+        let names = self.revoked.iter().map(|(name, _)| name.clone()).collect();
+        let (id, command) = (self.nms.id, ServiceCommand::Revoked(names));
+        self.engine.with(id, |now, host: &mut Host<Nms>| host.command(now, command));
     }
 
     /// A role says goodbye to all that it is connected with, as before an orderly end.

@@ -8,6 +8,10 @@
 //! A path in use stays in use, also in doubt (everything goes by a second one then), unless another has a better class,
 //! or a round trip that is shorter by a fifth and 5 ms ([`GAIN`], [`GAIN_AT_LEAST`]). So noise of less than that never
 //! moves traffic.
+//!
+//! The two ends go by the same path: of several paths of the same class the client chooses, and the server follows
+//! ([`is_equal`]). Each end learns of silence only on the path that it uses itself, and an end that only acknowledges
+//! expects no answer. If the two ends used different ones, the end of the one path would go unnoticed.
 
 use std::time::Duration;
 
@@ -50,8 +54,9 @@ fn class(standing: &Standing) -> u8 {
 }
 
 /// The path to send on. `current` is the one in use; it gives way only to one that is better by a margin, or if it
-/// cannot be used any more. `None` if there is no usable one.
-pub fn choose(current: Option<usize>, standings: &[Standing]) -> Option<usize> {
+/// cannot be used any more. `None` if there is no usable one. An end that does not lead leaves its path only for one of
+/// a better class.
+pub fn choose(current: Option<usize>, standings: &[Standing], leads: bool) -> Option<usize> {
     let usable = |index: &usize| standings.get(*index).is_some_and(|s| s.alive && s.wide);
     let order = |index: &usize| {
         let s = &standings[*index];
@@ -60,9 +65,14 @@ pub fn choose(current: Option<usize>, standings: &[Standing]) -> Option<usize> {
     let best = (0..standings.len()).filter(usable).min_by_key(order)?;
     let Some(current) = current.filter(usable) else { return Some(best) };
     let (new, old) = (&standings[best], &standings[current]);
-    let shorter = new.rtt * GAIN.1 <= old.rtt * GAIN.0 && new.rtt + GAIN_AT_LEAST <= old.rtt;
+    let shorter = leads && new.rtt * GAIN.1 <= old.rtt * GAIN.0 && new.rtt + GAIN_AT_LEAST <= old.rtt;
     let better = !new.doubt && (class(new) < class(old) || (class(new) == class(old) && shorter));
     Some(if better { best } else { current })
+}
+
+/// Whether an end that does not lead may go by `new` instead of `old`, because the other end does.
+pub fn is_equal(new: &Standing, old: &Standing) -> bool {
+    new.alive && new.wide && !new.doubt && class(new) <= class(old)
 }
 
 /// The path to keep warm beside the one in use: the best of the others, but one that shares neither our address nor the
@@ -116,7 +126,7 @@ mod tests {
             ("the kind at equal round trips", None, vec![v4, standing(Kind::V6, 50)], Some(1)),
         ];
         for (what, current, standings, expected) in cases {
-            assert_eq!(choose(current, &standings), expected, "{what}");
+            assert_eq!(choose(current, &standings, true), expected, "{what}");
         }
     }
 
@@ -144,9 +154,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_chosen_stays_chosen(all in prop::collection::vec(any_standing(), 0..10), current in 0_usize..10) {
-            let first = choose(Some(current), &all);
-            prop_assert_eq!(choose(first, &all), first);
+        fn what_was_chosen_stays_chosen(
+            all in prop::collection::vec(any_standing(), 0..10),
+            current in 0_usize..10,
+            leads in any::<bool>(),
+        ) {
+            let first = choose(Some(current), &all, leads);
+            prop_assert_eq!(choose(first, &all, leads), first);
             prop_assert_eq!(first.is_some(), all.iter().any(|s| s.alive && s.wide));
             prop_assert!(first.is_none_or(|i| all[i].alive && all[i].wide));
         }
@@ -157,12 +171,12 @@ mod tests {
             noise in prop::collection::vec(prop::collection::vec(90_u32..=110, 8), 1..50),
         ) {
             // From one choice to the next only the round trips wobble: whatever is left is never taken up again.
-            let mut current = choose(None, &all);
+            let mut current = choose(None, &all, true);
             let mut left = std::collections::BTreeSet::new();
             for factors in noise {
                 let wobbled: Vec<_> =
                     all.iter().zip(&factors).map(|(s, f)| Standing { rtt: s.rtt * *f / 100, ..*s }).collect();
-                let next = choose(current, &wobbled);
+                let next = choose(current, &wobbled, true);
                 if next != current {
                     left.extend(current);
                     prop_assert!(next.is_none_or(|i| !left.contains(&i)), "flapped back to {next:?}");

@@ -82,6 +82,8 @@ pub(super) struct Path {
     /// Our first and our last datagram in this life.
     pub(super) born: Option<Instant>,
     pub(super) last_out: Option<Instant>,
+    /// When the last datagram of QUIC came by it.
+    pub(super) carried: Option<Instant>,
     /// How long we had been silent before the last thing that we began to say.
     pub(super) quiet: Duration,
     pub(super) proved_at: Option<Instant>,
@@ -111,6 +113,7 @@ impl Path {
             ask_at: now,
             born: None,
             last_out: None,
+            carried: None,
             quiet: Duration::ZERO,
             proved_at: None,
             setbacks: 0,

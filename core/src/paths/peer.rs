@@ -113,6 +113,8 @@ pub enum Why {
     Ended,
     /// The peer has moved there.
     PeerMoved,
+    /// The client goes by it, and it is as good.
+    Followed,
 }
 
 /// What happened.

@@ -20,7 +20,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 pub use self::closed::LinkClosed;
-use self::counts::{asking, heard};
+use self::counts::{Rebound, asking, heard};
 pub use self::pathed::is_initial;
 use self::reflexive::Answers;
 use super::cid::{CidScheme, Minted, initial_destination};
@@ -134,8 +134,8 @@ struct Link {
     heard_at: Instant,
     /// The same count at the last [`Links::take_pathed`].
     pathed: u64,
-    /// After [`Links::rebind`]: how many PATH_CHALLENGE frames had come before it.
-    rebound: Option<u64>,
+    /// After [`Links::rebind`], until the peer has seen where we are now.
+    rebound: Option<Rebound>,
     /// How many PATH_RESPONSE frames have come.
     responses: u64,
     /// Datagrams that came since, and their bytes.

@@ -34,9 +34,9 @@
 //!
 //! **Silence** is demanded of two nodes after the certificate of one was revoked: [`EXPULSION`] after the revocation if
 //! nothing disturbed the network then or since, or else [`HEALING`] after the last fault. In the proposed method it is
-//! demanded too if the certificate of one has expired and the node has restarted since. Two cases are exempt: a node
-//! with a password, which the AS admits again; and two nodes that have both lost their access, because the NMS notifies
-//! neither.
+//! demanded too if the certificate of one has expired and the node has restarted since. Three cases are exempt: a node
+//! with a password, which the AS admits again; two nodes that have both lost their access, because the NMS notifies
+//! neither; and two nodes on one LAN without a way to the NMS, which cannot notify either.
 //!
 //! **Exemptions.** The protocol cannot promise delivery everywhere (`core/PROTOCOL.md`, "Limits"):
 //!
@@ -424,7 +424,8 @@ impl Moment {
         // A disturbance after the revocation may keep a node from hearing of it.
         let quiet = |since: Instant| since <= at && (self.last + EXPULSION <= since || self.last + HEALING <= at);
         // Nobody tells two outcasts of each other.
-        let told = |other: &usize| self.now.login == Login::Certificate && self.is_certified(*other);
+        let told =
+            |other: &usize| self.now.login == Login::Certificate && self.is_certified(*other) && self.hears_nms(*other);
         [(pair.from, pair.to), (pair.to, pair.from)].iter().any(|(node, other)| {
             self.revoked.get(node).is_some_and(|&since| quiet(since)) && told(other)
                 || self.now.method == Method::Proposed && self.barred.contains(node)
@@ -520,12 +521,6 @@ impl Moment {
                     .iter()
                     .all(|a| a.result != Err(Obstacle::NoSignaling));
                 let carrier = site.carrier.map(|carrier| &self.now.carriers[carrier]);
-                let links = [Some(&site.link), carrier.map(|carrier| &carrier.link)];
-                let is_down = self.down.iter().any(|at| match at {
-                    LinkAt::Site(site) => *site == place.site,
-                    LinkAt::Carrier(carrier) => site.carrier == Some(*carrier),
-                    LinkAt::Service(_) => false,
-                });
                 let mut nats = nats(site).chain(carrier.map(|carrier| &carrier.nat));
                 let is_shared =
                     self.ever.iter().filter(|sites| sites.iter().any(|&other| self.meet(place.site, other))).count()
@@ -536,8 +531,27 @@ impl Moment {
                     Trait::ServerName(_) => true,
                     Trait::Quic | Trait::Version(_) | Trait::Alpn(_) => false,
                 });
-                signals && !is_down && !is_fickle && !reads_names && links.into_iter().flatten().all(is_good)
+                signals && !is_fickle && !reads_names && self.is_online(place.site)
             })
+    }
+
+    /// Whether a node can hear the NMS over good links.
+    fn hears_nms(&self, node: usize) -> bool {
+        let places = &self.now.nodes[node].interfaces;
+        let is_up = !self.down.contains(&LinkAt::Service(ServiceName::Nms)) && is_good(&self.now.services.nms.link);
+        is_up && !places.is_empty() && places.iter().all(|place| self.is_online(place.site))
+    }
+
+    /// Whether a site's way to the core is up and good.
+    fn is_online(&self, site: usize) -> bool {
+        let carrier = self.now.sites[site].carrier;
+        let is_down = self.down.iter().any(|at| match *at {
+            LinkAt::Site(down) => down == site,
+            LinkAt::Carrier(down) => carrier == Some(down),
+            LinkAt::Service(_) => false,
+        });
+        let links = [Some(&self.now.sites[site].link), carrier.map(|carrier| &self.now.carriers[carrier].link)];
+        !is_down && links.into_iter().flatten().all(is_good)
     }
 
     /// Whether several nodes compete for one port of a site's NATs.

@@ -3,6 +3,7 @@
 use super::{Bridge, Event, Output, PathNumber, Paths, Why};
 use crate::paths::budget::SilentTargets;
 use crate::paths::candidates::{Candidate, Kind, Way};
+use crate::paths::choice;
 use crate::paths::path::{LEAST_MTU, State};
 use crate::paths::probe::{Flags, PROBE_LEN, Probe, ProbeKind};
 use crate::time::Instant;
@@ -150,12 +151,31 @@ impl Paths {
             }
             return;
         }
+        self.paths.get_mut(&number).expect("seen").carried = Some(now);
         if self.paths[&number].is_alive() || self.used == Some(number) {
-            return;
+            return self.follow(now, number, silent);
         }
         if self.bridge.is_none_or(|bridge| bridge.to != number) {
             self.hello(now, number, PROBE_LEN, silent);
             self.bridge = Some(Bridge { to: number, since: now, moved: false });
+        }
+    }
+
+    /// The peer sends by this path. If we go by another one, nothing tells us of the end of ours as long as we only
+    /// acknowledge. So the server goes by the client's path where that is as good; else ours is asked now and then.
+    fn follow(&mut self, now: Instant, number: PathNumber, silent: &mut SilentTargets) {
+        let Some(used) = self.used.filter(|&used| used != number && self.bridge.is_none()) else { return };
+        let (ours, theirs) = (&self.paths[&used], &self.paths[&number]);
+        // What comes by both, or left before the peer changed over, says nothing.
+        if ours.carried.is_some_and(|at| now < at + ours.watch.rtt.patience()) {
+            return;
+        }
+        let (patience, life) = (ours.watch.rtt.patience(), ours.watch.rtt.life());
+        if !self.config.client && choice::is_equal(&theirs.standing(now), &ours.standing(now)) {
+            self.switch(now, number, Why::Followed, silent);
+        } else if ours.is_alive() && ours.ask_at <= now && ours.watch.heard_at().is_none_or(|at| now >= at + life) {
+            self.paths.get_mut(&used).expect("in use").ask_at = now + patience;
+            self.hello(now, used, PROBE_LEN, silent);
         }
     }
 }

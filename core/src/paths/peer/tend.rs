@@ -252,7 +252,7 @@ impl Paths {
         let index = |which: Option<PathNumber>| which.and_then(|n| numbers.iter().position(|&other| other == n));
         let current = index(self.used);
         let usable = current.is_some_and(|i| standings[i].alive && standings[i].wide);
-        if let Some(best) = choice::choose(current, &standings)
+        if let Some(best) = choice::choose(current, &standings, self.config.client)
             && Some(best) != current
         {
             let dwelt = self.paths[&numbers[best]].left_at.is_none_or(|left| now >= left + PATH_DWELL);

@@ -27,3 +27,19 @@ fn eliciting(f: &FrameStats) -> u64 {
     let ends = f.reset_stream + f.stop_sending;
     data + limits + blocked + ids + ends + f.path_challenge + f.path_response
 }
+
+/// What had come before [`Links::rebind`](super::Links::rebind).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rebound {
+    /// PATH_CHALLENGE frames: a peer that sees another address of ours asks for a proof of it.
+    pub(super) challenges: u64,
+    /// ACK frames, if our address stayed. The peer that sees no other address acknowledges and asks for nothing.
+    pub(super) acks: Option<u64>,
+}
+
+impl Rebound {
+    /// Whether the peer has seen where we are now.
+    pub(super) fn is_over(self, received: &FrameStats) -> bool {
+        received.path_challenge > self.challenges || self.acks.is_some_and(|acks| received.acks > acks)
+    }
+}

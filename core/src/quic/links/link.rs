@@ -69,7 +69,7 @@ impl Link {
         if frames.path_response > before && self.doubt().is_some() {
             self.connection.ping();
         }
-        self.rebound.take_if(|before| frames.path_challenge > *before).is_some()
+        self.rebound.take_if(|before| (*before).is_over(&frames)).is_some()
     }
 
     /// Whether so many bytes may go to the peer: three for each that came from an address that proved nothing yet

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use bytes::BytesMut;
 use quinn_proto::EndpointEvent;
 
-use super::counts::heard;
+use super::counts::{Rebound, heard};
 use super::{FIRST_PATHED, LinkId, LinkOutput, Links, MAX_HALF_OPEN};
 use crate::name::{Fqdn, RelayCid};
 use crate::paths::probe::{EXPORTER_LABEL, Secret};
@@ -74,11 +74,13 @@ impl Links {
         self.links.values().any(|link| link.connection.remote_address() == remote)
     }
 
-    /// Our address of this link is another one now: the client of a connection migrates (RFC 9000 §9.2).
+    /// Our network is another one now, and with it perhaps our address of this link. The client of a connection
+    /// migrates (RFC 9000 §9.2).
     pub fn rebind(&mut self, now: Instant, id: LinkId, local: SocketAddr) {
         if let Some(link) = self.links.get_mut(&id).filter(|link| link.connected && !link.closed) {
-            link.local = local;
-            link.rebound = Some(link.connection.stats().frame_rx.path_challenge);
+            let stays = std::mem::replace(&mut link.local, local) == local && link.rebound.is_none();
+            let frames = link.connection.stats().frame_rx;
+            link.rebound = Some(Rebound { challenges: frames.path_challenge, acks: stays.then_some(frames.acks) });
             link.connection.local_address_changed();
             self.drive(now, id);
         }
