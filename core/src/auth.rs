@@ -18,7 +18,6 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use guesses::Guesses;
 
-use crate::conventional::login::TlsChannel;
 use crate::event::{DropReason, Event, Protection, Signal};
 use crate::header::{Flags, Header, Kind};
 use crate::key::Key128;
@@ -31,6 +30,7 @@ use crate::time::Instant;
 use crate::timers::Timers;
 use crate::timing::auth::LOGIN_TIMEOUT;
 use crate::timing::{Due, Timer, earliest};
+use crate::tls::channel::TlsChannel;
 use crate::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError};
 use crate::version::Versions;
 
@@ -258,7 +258,7 @@ impl Auth {
                 self.streams.remove(&id);
                 self.timers.set(id, None);
             }
-            StreamInput::Connected => {}
+            StreamInput::Connected | StreamInput::Written(_) => {}
         }
     }
 

@@ -11,6 +11,7 @@
 //! | the decision | [`route`], [`probe`] |
 //! | the methods | [`conventional`], [`quic`], [`tls`], [`pki`] |
 //! | paths beneath a tunnel | [`paths`] |
+//! | where UDP is blocked | [`proxied`] |
 //! | the roles | [`node`], [`auth`], [`nms`], [`trs`], [`store`] |
 //! | the inside | [`packet`], [`dns`] |
 //! | for those who look | [`capture`] |
@@ -36,6 +37,7 @@ pub mod packet;
 pub mod paths;
 pub mod pki;
 pub mod probe;
+pub mod proxied;
 pub mod quic;
 pub mod route;
 pub mod store;

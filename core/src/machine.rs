@@ -147,6 +147,8 @@ pub enum StreamInput {
     Connected,
     /// Bytes arrived.
     Data(Vec<u8>),
+    /// The driver has handed so many more of the bytes of [`StreamOutput::Write`] to TCP.
+    Written(usize),
     /// The connection is gone: closed by the peer, reset, or never established.
     Closed,
 }

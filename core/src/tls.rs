@@ -13,18 +13,26 @@
 //! - peers are checked by webpki: chain, validity at the clock's time, key usage, revocation; a client also checks the
 //!   server's name. A server that expects a certain client compares the [`names`] in the client's certificate.
 
+pub mod channel;
+
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ring::hmac;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, DnsName, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime,
+};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
-use rustls::{CertificateError, CipherSuite, ClientConfig, KeyLog, RootCertStore, ServerConfig};
+use rustls::{
+    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, KeyLog, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
 use thiserror::Error;
 use webpki::EndEntityCert;
 use zeroize::Zeroizing;
@@ -223,6 +231,7 @@ fn client_verifier(
     Ok(match client_auth {
         ClientAuth::Required => verifier,
         ClientAuth::Optional => verifier.allow_unauthenticated(),
+        ClientAuth::Unnamed => verifier.allow_unauthenticated().clear_root_hint_subjects(),
     }
     .build()?)
 }
@@ -242,6 +251,8 @@ pub enum ClientAuth {
     Required,
     /// A client may connect without a certificate and give a password (conventional login, paper §2.2.1).
     Optional,
+    /// The same, and the request for a certificate names no CA: a scanner does not learn from it whose service this is.
+    Unnamed,
 }
 
 /// The settings of a TLS server; `alpn` is the one application protocol it speaks (RFC 7301).
@@ -289,6 +300,65 @@ pub fn client_config(
         config.key_log = key_log.clone();
     }
     Ok(config)
+}
+
+/// The same settings, for a session that gives any name in its ClientHello (SNI): the server's certificate must name
+/// `name` nevertheless.
+pub fn client_config_of(
+    env: &Environment,
+    roots: &Roots,
+    identity: &Identity,
+    alpn: &[u8],
+    name: &Fqdn,
+) -> Result<ClientConfig, TlsError> {
+    let verifier = server_verifier(env.pinned_provider()?, roots)?;
+    let name = DnsName::try_from(name.as_str().to_owned())
+        .map_err(|_| rustls::Error::General(format!("{name} is no DNS name")))?;
+    let mut config = client_config(env, roots, Some(identity), alpn)?;
+    config.dangerous().set_certificate_verifier(Arc::new(Named { verifier, name: ServerName::DnsName(name) }));
+    Ok(config)
+}
+
+/// Verifies a server's certificate for one name, whatever name the ClientHello gives.
+#[derive(Debug)]
+struct Named {
+    verifier: Arc<WebPkiServerVerifier>,
+    name: ServerName<'static>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        _outer: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verifier.verify_server_cert(own, others, &self.name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
 }
 
 /// A list of one application protocol; an empty list for an empty name, as for the login over TCP.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cyphonic_core::auth::{Auth, AuthConfig};
-use cyphonic_core::conventional::login::TlsChannel;
 use cyphonic_core::event::{DropReason, Event};
 use cyphonic_core::header::Flags;
 use cyphonic_core::machine::{Input, Machine, Output, StreamId, StreamInput, StreamOutput};
@@ -17,6 +16,7 @@ use cyphonic_core::name::NodeId;
 use cyphonic_core::quic::QuicOptions;
 use cyphonic_core::store::{Device, MemoryStore, PasswordHash, Store};
 use cyphonic_core::time::Instant;
+use cyphonic_core::tls::channel::TlsChannel;
 use cyphonic_core::tls::{self, Environment, Roots};
 
 use common::{Credentials, environment, name};

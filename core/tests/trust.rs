@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cyphonic_core::conventional::login::{MAX_UNREAD, MAX_UNSENT, TlsChannel, TlsFailure};
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::pki::{Authority, Validity};
+use cyphonic_core::tls::channel::{MAX_UNREAD, MAX_UNSENT, TlsChannel, TlsFailure};
 use cyphonic_core::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError, WallClock};
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 

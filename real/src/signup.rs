@@ -28,9 +28,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cyphonic_core::conventional::login::{TlsChannel, TlsFailure};
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::pki;
+use cyphonic_core::tls::channel::{TlsChannel, TlsFailure};
 use cyphonic_core::tls::{self, Environment, Identity, Roots};
 use rustls::CertificateError;
 use rustls::pki_types::UnixTime;

@@ -306,7 +306,7 @@ impl ActiveKeyExchange for Exchange {
 
 #[cfg(test)]
 mod tests {
-    use cyphonic_core::conventional::login::TlsChannel;
+    use cyphonic_core::tls::channel::TlsChannel;
     use cyphonic_core::tls::{ClientAuth, client_config, server_config};
 
     use super::*;

@@ -8,11 +8,11 @@
 //!
 //! Where the operator asked for a key log, these keys are in it: see the module `key_log`.
 //!
-//! [`login`] carries Login Request and Response; everything after it goes through [`seal`].
+//! Login Request and Response travel in a [TLS session](crate::tls::channel). Everything after them goes through
+//! [`seal`].
 
 mod key_log;
 pub mod keys;
-pub mod login;
 pub mod replay;
 pub mod seal;
 pub mod session;

@@ -27,6 +27,7 @@ pub mod common;
 pub mod nms;
 pub mod node;
 pub mod paths;
+pub mod proxied;
 pub mod quic;
 mod timer;
 pub mod trs;
@@ -99,6 +100,7 @@ pub fn table() -> Vec<(&'static str, Vec<Row>)> {
         ("TRS", trs::rows()),
         ("QUIC links", quic::rows()),
         ("paths", paths::rows()),
+        ("UDP over TCP", proxied::rows()),
     ]
 }
 

@@ -111,6 +111,10 @@ timers! {
     RouteForgotten => "route construction forgotten",
     /// The NMS tells a node again that the access of a peer has ended.
     AccessEnded => "Access Ended sent again",
+    /// A service closes a TCP connection that did not ask for UDP in time, or carries nothing.
+    GuestIdle => "idle TCP connection closed",
+    /// A node opens a TCP connection beside UDP, gives one up, or tries UDP again.
+    Fallback => "UDP or TCP",
     /// The TRS forgets a path that carried nothing.
     IdlePath => "idle path forgotten",
     /// The TRS forgets a Tunnel Request that was not answered.

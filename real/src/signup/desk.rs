@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cyphonic_core::conventional::login::TlsChannel;
 use cyphonic_core::name::{Fqdn, NodeId};
 use cyphonic_core::pki::PublicKey;
 use cyphonic_core::store::{Store, StoreError};
+use cyphonic_core::tls::channel::TlsChannel;
 use cyphonic_core::tls::{self, ClientAuth, Identity, Roots};
 use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};

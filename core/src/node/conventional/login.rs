@@ -3,7 +3,6 @@
 use zeroize::Zeroizing;
 
 use super::Conventional;
-use crate::conventional::login::TlsChannel;
 use crate::event::{DropReason, Failure, Protection};
 use crate::header::Flags;
 use crate::machine::{Output, StreamId, StreamInput, StreamOutput};
@@ -13,6 +12,7 @@ use crate::node::Login;
 use crate::node::carriage::CarriageOutput;
 use crate::node::places::Places;
 use crate::time::Instant;
+use crate::tls::channel::TlsChannel;
 
 /// A login under way.
 pub(super) struct LoginSession {
@@ -69,7 +69,7 @@ impl Conventional {
                 self.advance_login();
             }
             StreamInput::Closed => self.end_login(Some(Failure::ConnectionLost)),
-            StreamInput::Accepted { .. } => {}
+            StreamInput::Accepted { .. } | StreamInput::Written(_) => {}
         }
     }
 

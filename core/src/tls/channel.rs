@@ -1,4 +1,4 @@
-//! The TLS session in which a node logs in to the AS over TCP (paper §2.2.1): Login Request, Login Response.
+//! A TLS session over TCP: a login to the AS (paper §2.2.1), or UDP proxied in HTTP ([`crate::proxied`]).
 //!
 //! [`TlsChannel`] is one end of it, and handles bytes only:
 //!
@@ -29,7 +29,7 @@ pub const MAX_UNREAD: usize = 64 * 1024;
 /// Most plaintext that waits for the handshake, and most records that wait for [`TlsChannel::take_output`], bytes.
 pub const MAX_UNSENT: usize = 64 * 1024;
 
-/// Why a login session is over.
+/// Why a session is over.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum TlsFailure {
     /// The other end's certificate is not valid: another root, expired, or another name.
@@ -84,7 +84,7 @@ pub struct TlsChannel {
 }
 
 impl TlsChannel {
-    /// The node's end. Its first flight is ready in [`Self::take_output`].
+    /// The client's end. Its first flight is ready in [`Self::take_output`].
     pub fn client(config: Arc<ClientConfig>, server_name: &Fqdn) -> Result<Self, TlsFailure> {
         // `ServerName::try_from` would read a name of four numbers as an IP address.
         let name = DnsName::try_from(server_name.as_str().to_owned())
@@ -93,7 +93,7 @@ impl TlsChannel {
         Ok(Self::new(connection.into()))
     }
 
-    /// The AS's end.
+    /// The server's end.
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, TlsFailure> {
         Ok(Self::new(ServerConnection::new(config).map_err(TlsFailure::Setup)?.into()))
     }
@@ -177,6 +177,16 @@ impl TlsChannel {
     pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
         let chain = self.connection.peer_certificates().filter(|_| self.handshake_complete())?;
         chain.first()
+    }
+
+    /// The chain of certificates of which [`Self::peer_certificate`] is the first.
+    pub fn peer_chain(&self) -> &[CertificateDer<'static>] {
+        self.connection.peer_certificates().filter(|_| self.handshake_complete()).unwrap_or_default()
+    }
+
+    /// The application protocol on which both ends agreed (RFC 7301), if they did.
+    pub fn protocol(&self) -> Option<&[u8]> {
+        self.connection.alpn_protocol()
     }
 
     /// Whether the other end said that nothing more will come (close_notify).

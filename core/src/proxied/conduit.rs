@@ -1,0 +1,220 @@
+//! The node's end of one connection: through an HTTP proxy if there is one, TLS, the request, datagrams.
+//!
+//! ```text
+//! Connecting ──▶ (Proxy: CONNECT) ──▶ TLS ──▶ Asked: datagrams go ──101──▶ Open: they come, too
+//! ```
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use rustls::ClientConfig;
+
+use super::http::{self, BadHead};
+use super::pipe::Pipe;
+use super::trouble::Trouble;
+use crate::machine::{StreamId, StreamInput};
+use crate::name::Fqdn;
+use crate::time::Instant;
+use crate::timing::proxied::{CONDUIT_IDLE, UPGRADE_TIMEOUT};
+use crate::tls::channel::TlsChannel;
+
+/// What a connection is made for.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// TLS; its verifier demands the service's certificate.
+    pub tls: Arc<ClientConfig>,
+    /// The name in the ClientHello and in the Host field: the service's, or another one.
+    pub outer: Fqdn,
+    /// The service's name, which is the target.
+    pub service: Fqdn,
+    /// The service's UDP port.
+    pub port: u16,
+    /// Through an HTTP proxy: the request that asks it to connect.
+    pub connect: Option<Vec<u8>>,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Conduit {
+    stream: StreamId,
+    stage: Stage,
+    pipe: Pipe,
+    /// The request for UDP, until it is sent.
+    request: Option<Vec<u8>>,
+    /// For the proxy, until it is sent.
+    connect: Option<Vec<u8>>,
+    has_proxy: bool,
+    /// An HTTP head that is not whole.
+    head: Vec<u8>,
+    /// The first bytes of what should be TLS.
+    first: Vec<u8>,
+    /// When it has to be open.
+    deadline: Instant,
+    nms: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Connecting,
+    /// The proxy was asked.
+    Proxy,
+    /// TLS is under way.
+    Tls,
+    /// The request was sent.
+    Asked,
+    /// The service has switched.
+    Open,
+}
+
+impl Conduit {
+    /// A connection whose stream the caller has asked to be opened.
+    ///
+    /// # Errors
+    /// If no TLS session can begin.
+    pub fn new(now: Instant, stream: StreamId, plan: &Plan) -> Result<Self, Trouble> {
+        let channel = TlsChannel::client(plan.tls.clone(), &plan.outer).map_err(|_| Trouble::NoTls)?;
+        Ok(Self {
+            stream,
+            stage: Stage::Connecting,
+            pipe: Pipe::new(now, channel),
+            request: Some(http::upgrade_request(&plan.service, plan.port, plan.outer.as_str())),
+            connect: plan.connect.clone(),
+            has_proxy: plan.connect.is_some(),
+            head: Vec::new(),
+            first: Vec::new(),
+            deadline: now + UPGRADE_TIMEOUT,
+            nms: None,
+        })
+    }
+
+    /// Its stream.
+    pub fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    /// Whether the service has switched to datagrams.
+    pub fn is_open(&self) -> bool {
+        self.stage == Stage::Open
+    }
+
+    /// When it has to be closed, if nothing more happens.
+    pub fn deadline(&self) -> Instant {
+        if self.is_open() { self.pipe.used + CONDUIT_IDLE } else { self.deadline }
+    }
+
+    /// Why it is closed at its deadline; `None` if it was only idle.
+    pub fn overdue(&self) -> Option<Trouble> {
+        match self.stage {
+            Stage::Open => None,
+            Stage::Connecting => Some(Trouble::NoTcp),
+            Stage::Proxy | Stage::Tls | Stage::Asked => Some(Trouble::Silent),
+        }
+    }
+
+    /// The addresses of the NMS that the AS has named, once.
+    pub fn take_nms(&mut self) -> Option<String> {
+        self.nms.take()
+    }
+
+    /// Sends a datagram. Before the connection is ready it waits.
+    pub fn send(&mut self, now: Instant, payload: &[u8]) {
+        self.pipe.send(now, payload);
+    }
+
+    /// Takes what happened on the stream, and appends the datagrams that came.
+    ///
+    /// # Errors
+    /// Why the connection is over. What [`Self::flush`] gives then is still to be written.
+    pub fn handle(&mut self, now: Instant, event: StreamInput, datagrams: &mut Vec<BytesMut>) -> Result<(), Trouble> {
+        match event {
+            StreamInput::Connected => {
+                self.stage = if self.has_proxy { Stage::Proxy } else { Stage::Tls };
+                Ok(())
+            }
+            StreamInput::Written(bytes) => {
+                self.pipe.written(bytes);
+                Ok(())
+            }
+            StreamInput::Data(bytes) => self.on_bytes(now, bytes, datagrams),
+            StreamInput::Closed => Err(match self.stage {
+                Stage::Connecting => Trouble::NoTcp,
+                Stage::Proxy => Trouble::NoProxy,
+                Stage::Tls => Trouble::NoTls,
+                Stage::Asked => Trouble::Silent,
+                Stage::Open => Trouble::Lost,
+            }),
+            StreamInput::Accepted { .. } => Ok(()),
+        }
+    }
+
+    fn on_bytes(&mut self, now: Instant, bytes: Vec<u8>, datagrams: &mut Vec<BytesMut>) -> Result<(), Trouble> {
+        let mut bytes = bytes;
+        if self.stage == Stage::Proxy {
+            self.head.extend(bytes);
+            let answer = match http::answer(&self.head) {
+                Ok(Some(answer)) => answer,
+                Ok(None) => return Ok(()),
+                Err(BadHead::NotHttp | BadHead::TooLong) => return Err(Trouble::NoProxy),
+            };
+            match answer.status {
+                200..300 if !answer.is_page => {}
+                407 => return Err(Trouble::ProxyWantsCredentials),
+                200..400 => return Err(Trouble::CaptivePortal),
+                status => return Err(Trouble::ProxyRefuses(status)),
+            }
+            bytes = self.head.split_off(answer.length);
+            self.head.clear();
+            self.stage = Stage::Tls;
+        }
+        if self.stage == Stage::Tls && self.first.len() < 5 {
+            self.first.extend(bytes.iter().take(5));
+        }
+        let received = self.pipe.channel.receive(&bytes);
+        if self.stage == Stage::Tls && self.pipe.channel.handshake_complete() {
+            self.stage = Stage::Asked;
+            let request = self.request.take().unwrap_or_default();
+            self.pipe.channel.send(&request);
+            self.pipe.begin(now);
+        }
+        while let Some(plaintext) = self.pipe.channel.read() {
+            self.on_plaintext(now, plaintext, datagrams)?;
+        }
+        received.map_err(|failure| Trouble::of(&failure, &self.first))?;
+        if self.pipe.channel.peer_closed() { Err(Trouble::Lost) } else { Ok(()) }
+    }
+
+    fn on_plaintext(&mut self, now: Instant, bytes: Vec<u8>, datagrams: &mut Vec<BytesMut>) -> Result<(), Trouble> {
+        let mut bytes = bytes;
+        if self.stage == Stage::Asked {
+            self.head.extend(bytes);
+            let answer = match http::answer(&self.head) {
+                Ok(Some(answer)) => answer,
+                Ok(None) => return Ok(()),
+                Err(_) => return Err(Trouble::NoTls),
+            };
+            if !answer.upgrades {
+                return Err(Trouble::Refused(answer.status));
+            }
+            self.nms = Some(answer.nms).filter(|nms| !nms.is_empty());
+            bytes = self.head.split_off(answer.length);
+            self.head.clear();
+            self.stage = Stage::Open;
+        }
+        if self.pipe.read(now, &bytes, datagrams) { Ok(()) } else { Err(Trouble::Lost) }
+    }
+
+    /// What is to be written to the stream now.
+    pub fn flush(&mut self, now: Instant) -> Vec<u8> {
+        match self.stage {
+            Stage::Connecting => Vec::new(),
+            Stage::Proxy => self.connect.take().unwrap_or_default(),
+            Stage::Tls => self.pipe.flush(now, false),
+            Stage::Asked | Stage::Open => self.pipe.flush(now, true),
+        }
+    }
+
+    /// How many datagrams were dropped since the last call, because they were too long or had waited too long.
+    pub fn take_dropped(&mut self) -> usize {
+        self.pipe.take_dropped()
+    }
+}

@@ -1,0 +1,120 @@
+//! What both ends of a connection share: TLS, capsules, and the queue in front of TCP.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+
+use super::capsule::{Capsules, MAX_DATAGRAM, put_datagram};
+use crate::time::Instant;
+use crate::timing::proxied::DATAGRAM_WAIT;
+use crate::tls::channel::TlsChannel;
+
+/// Most bytes that a driver holds for TCP, of one connection. With the unsent bytes of the kernel (some 16 KiB) it is
+/// what every datagram has to wait for.
+pub const WINDOW: usize = 32 * 1024;
+/// Most bytes of datagrams that wait for TCP, of one connection.
+pub const MAX_WAITING: usize = 256 * 1024;
+/// Most bytes that go into one TLS record.
+const RECORD: usize = 16 * 1024;
+
+/// One end of a connection, from TLS up.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    pub(super) channel: TlsChannel,
+    capsules: Capsules,
+    /// Datagrams that wait for TCP, and since when.
+    waiting: VecDeque<(Instant, Vec<u8>)>,
+    waiting_bytes: usize,
+    /// Bytes that the driver has not handed to TCP yet.
+    in_driver: usize,
+    /// Datagrams dropped since [`Self::take_dropped`].
+    dropped: usize,
+    /// When a datagram went last, either way.
+    pub(super) used: Instant,
+}
+
+impl Pipe {
+    pub(super) fn new(now: Instant, channel: TlsChannel) -> Self {
+        Self {
+            channel,
+            capsules: Capsules::default(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            in_driver: 0,
+            dropped: 0,
+            used: now,
+        }
+    }
+
+    /// Sends a datagram, as soon as TCP takes it.
+    pub(super) fn send(&mut self, now: Instant, payload: &[u8]) {
+        if payload.len() > MAX_DATAGRAM {
+            self.dropped += 1;
+            return;
+        }
+        self.used = now;
+        self.waiting.push_back((now, payload.to_vec()));
+        self.waiting_bytes += payload.len();
+        while self.waiting_bytes > MAX_WAITING {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((_, payload)) = self.waiting.pop_front() {
+            self.waiting_bytes -= payload.len();
+            self.dropped += 1;
+        }
+    }
+
+    /// Datagrams may go from now on: what waited for the connection has not waited for TCP.
+    pub(super) fn begin(&mut self, now: Instant) {
+        for (since, _) in &mut self.waiting {
+            *since = now;
+        }
+    }
+
+    /// Takes plaintext of the peer: capsules.
+    pub(super) fn read(&mut self, now: Instant, plaintext: &[u8], datagrams: &mut Vec<BytesMut>) -> bool {
+        let before = datagrams.len();
+        let good = self.capsules.push(plaintext, datagrams).is_ok();
+        if datagrams.len() > before {
+            self.used = now;
+        }
+        good
+    }
+
+    /// The driver has handed so many bytes more to TCP.
+    pub(super) fn written(&mut self, bytes: usize) {
+        self.in_driver = self.in_driver.saturating_sub(bytes);
+    }
+
+    /// What is to be written now. `carries`: datagrams may go.
+    pub(super) fn flush(&mut self, now: Instant, carries: bool) -> Vec<u8> {
+        let mut bytes = self.channel.take_output();
+        while self.waiting.front().is_some_and(|&(since, _)| since + DATAGRAM_WAIT < now && carries) {
+            self.drop_oldest();
+        }
+        let mut record = Vec::new();
+        while carries && self.in_driver + bytes.len() + record.len() < WINDOW {
+            let Some((_, payload)) = self.waiting.pop_front() else { break };
+            self.waiting_bytes -= payload.len();
+            put_datagram(&mut record, &payload);
+            if record.len() + MAX_DATAGRAM > RECORD {
+                self.channel.send(&std::mem::take(&mut record));
+                bytes.extend(self.channel.take_output());
+            }
+        }
+        if !record.is_empty() {
+            self.channel.send(&record);
+            bytes.extend(self.channel.take_output());
+        }
+        self.in_driver += bytes.len();
+        bytes
+    }
+
+    /// How many datagrams were dropped since the last call, because they were too long or had waited too long.
+    pub(super) fn take_dropped(&mut self) -> usize {
+        std::mem::take(&mut self.dropped)
+    }
+}
