@@ -1,7 +1,8 @@
-//! Names the sources: a digest over everything that the results of a soak may depend on.
+//! Names the sources: a digest over everything that results may depend on. Names the compiler.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -33,6 +34,9 @@ fn main() {
         }
     }
     println!("cargo::rustc-env=SOURCES={:032x}", digest.digest128());
+    let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let version = Command::new(compiler).arg("--version").output().expect("cargo names its compiler");
+    println!("cargo::rustc-env=TOOLCHAIN={}", String::from_utf8_lossy(&version.stdout).trim());
 }
 
 /// A file, or every file in a folder, in order.

@@ -25,6 +25,43 @@ row() {
     echo "$(date -u +%Y-%m-%dT%H:%M:%SZ),$(hostname),$(uname -r),$*" >>"$csv"
 }
 
+# provenance FROM ARGUMENT...: the manifest of a measurement, beside its rows: what was measured, on what, with what.
+# FROM is when it began; its rows are those with a date since then and until `until`.
+provenance() {
+    local from=$1 until commit changed run
+    until=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+    commit=$(git -C "$root" rev-parse HEAD 2>/dev/null) || commit=unknown
+    changed=false
+    [[ -z $(git -C "$root" status --porcelain 2>/dev/null) ]] || changed=true
+    run=$(tr -d ':-' <<<"$from")-$(hostname)
+    text() { sed 's/[\\"]/\\&/g' <<<"$1" | head -1; }
+    mkdir -p "$OUT"
+    cat >"$OUT/.$run.part" <<JSON
+{
+  "run": "$(text "$run")",
+  "from": "$from",
+  "until": "$until",
+  "command": "$(text "real/docker/run.sh ${*:2}")",
+  "commit": "$commit",
+  "uncommitted_changes": $changed,
+  "program": "$(text "$("${CYPHONIC:-true}" --version 2>/dev/null || true)")",
+  "toolchain": "$(text "$(rustc --version 2>/dev/null || true)")",
+  "host": "$(text "$(hostname)")",
+  "cpu": "$(text "$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo)")",
+  "cores": $(nproc),
+  "kernel": "$(text "$(uname -srvm)")",
+  "docker": "$(text "$(docker version --format '{{.Server.Version}}' 2>/dev/null || true)")",
+  "image": "$(text "$(docker image inspect --format '{{.Id}}' cyphonic-testbed 2>/dev/null || true)")",
+  "iperf3": "$(text "$(docker run --rm --entrypoint iperf3 cyphonic-testbed --version 2>/dev/null || true)")",
+  "tshark": "$(text "$(tshark --version 2>/dev/null || true)")",
+  "pings": $PINGS,
+  "ping_interval_s": $PING_INTERVAL,
+  "tcp_seconds": $SECONDS_TCP
+}
+JSON
+    mv "$OUT/.$run.part" "$OUT/run-$run.manifest.json"
+}
+
 # The network adapter's segmentation is turned off while we look: a capture shall show the datagrams of the wire.
 capture_begin() {
     local name
@@ -198,7 +235,7 @@ measure() {
     [[ $(in_container a cyphonic status --json) == *"\"pattern\": $pattern,"* ]] || die "not pattern $pattern"
     say "  $(in_container a cyphonic ping b --count 1 | sed -n 1p)"
     # One answer is enough for ping to end with 0.
-    in_container a ping -n -c "$PINGS" -i 0.1 "b.$ZONE" >"$WORK/ping.txt" || die "no ping was answered"
+    in_container a ping -n -c "$PINGS" -i "$PING_INTERVAL" "b.$ZONE" >"$WORK/ping.txt" || die "no ping was answered"
     stats=$(awk -F'[ /]+' '/^rtt/ { printf "%s,%s,%s,%s", $7, $8, $9, $10 }' "$WORK/ping.txt")
     read -r sent received < <(awk '/packets transmitted/ { print $1, $4 }' "$WORK/ping.txt")
     ((sent == PINGS && sent - received <= PINGS_LOST)) || die "$received of $sent pings were answered, of $PINGS"
@@ -210,6 +247,10 @@ measure() {
     down
     row table4.csv pattern,framing,sent,received,min_ms,mean_ms,max_ms,stddev_ms,underlay_mean_ms,tcp_mbps \
         "$pattern" "$framing" "$sent" "$received" "$stats" "$below" "$mbps"
+    local sequence ms
+    while read -r sequence ms; do
+        row pings.csv pattern,framing,interval_s,sequence,rtt_ms "$pattern" "$framing" "$PING_INTERVAL" "$sequence" "$ms"
+    done < <(sed -n 's/.*icmp_seq=\([0-9]*\).*time=\([0-9.]*\) ms.*/\1 \2/p' "$WORK/ping.txt")
     say "  $received of $sent pings, min/mean/max/stddev ${stats//,//} ms; underlay $below ms; TCP $mbps Mbit/s"
 }
 

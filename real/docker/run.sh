@@ -16,14 +16,16 @@
 #   run.sh down                             take down: containers, networks, keys, and a Docker daemon that `up` started
 #   run.sh tables                           print the tables again
 #
-#   --out FOLDER    where results are appended: table3.csv, table4.csv, narrow.csv  (results/real)
+#   --out FOLDER    where results are appended: table3.csv, table4.csv, pings.csv (each ping), narrow.csv, and a
+#                   manifest of each run: commit, processor, kernel, versions  (results/real)
 #   --clean         afterwards remove the images that this made, too, and the work folder
 #
 # On Debian and Ubuntu, as root, it installs what it needs: docker.io, docker-compose, tshark, and debootstrap where
 # images cannot be pulled. It needs Rust to build the program, or CYPHONIC=PROGRAM.
 #
-# Environment: PINGS (100), PINGS_LOST (how many of them may be lost: 1), SECONDS_TCP (5), LARGE_BYTES (1000000000),
-# WORK (a folder for keys, logs and captures).
+# Environment: PINGS (100), PING_INTERVAL (seconds between two: 0.1; ping's own default is 1, and the paper states
+# none), PINGS_LOST (how many of them may be lost: 1), SECONDS_TCP (5), LARGE_BYTES (1000000000), WORK (a folder for
+# keys, logs and captures).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -31,6 +33,7 @@ root=$(cd "$here/../.." && pwd)
 export WORK=${WORK:-/tmp/cyphonic-docker}
 OUT=$root/results/real
 PINGS=${PINGS:-100}
+PING_INTERVAL=${PING_INTERVAL:-0.1}
 PINGS_LOST=${PINGS_LOST:-1}
 SECONDS_TCP=${SECONDS_TCP:-5}
 PROJECT=cyphonic
@@ -119,6 +122,7 @@ done
 
 # Arguments are judged before anything is touched.
 number PINGS "$PINGS"
+[[ $PING_INTERVAL =~ ^[0-9]+(\.[0-9]+)?$ ]] || wrong "PING_INTERVAL is a number of seconds, not \"$PING_INTERVAL\""
 number PINGS_LOST "$PINGS_LOST"
 number SECONDS_TCP "$SECONDS_TCP"
 number LARGE_BYTES "${LARGE_BYTES:-1000000000}"
@@ -171,6 +175,7 @@ all | 1 | 2 | 3 | firewall)
     docker_ready
     build
     served
+    began=$(date -u +%Y-%m-%dT%H:%M:%SZ)
     patterns=$command
     [[ $patterns != all ]] || patterns="firewall 1 2 3"
     for p in $patterns; do
@@ -183,6 +188,7 @@ all | 1 | 2 | 3 | firewall)
         fi
     done
     [[ $command != all ]] || other_framings
+    provenance "$began" "$@"
     tables
     ;;
 esac

@@ -8,6 +8,7 @@
 //! | [`reproduce`], [`verify`] | run all experiments; `verify` compares the bytes with committed results |
 //! | [`file`](mod@file) | runs one file: rows, sequence diagrams, captures |
 //! | [`explain`] | shows why the NMS chose a route for two nodes |
+//! | [`archive`] | a copy of the sources with all packages, which builds without a network |
 //! | [`compare`] | compares simulated runs with real ones |
 //! | [`tables`] | prints the paper's tables beside ours |
 //! | [`statistics`] | summarises samples: order statistics, bootstrap intervals |
@@ -15,6 +16,7 @@
 //! Each run has one thread and its own world. Several run at once on several cores. Their rows are put in the order of
 //! the plan, so the output does not depend on which run ends first.
 
+pub mod archive;
 pub mod batch;
 pub mod compare;
 pub mod experiment;

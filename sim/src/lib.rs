@@ -9,6 +9,7 @@ pub mod dissect;
 pub mod error;
 pub mod host;
 pub mod lab;
+pub mod manifest;
 pub mod measure;
 pub mod net;
 pub mod oracle;

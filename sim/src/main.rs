@@ -11,7 +11,7 @@ use cyphonic_scenarios::Engine;
 use cyphonic_sim::error::LabError;
 use cyphonic_sim::lab::experiment::Extent;
 use cyphonic_sim::lab::file::{RunRequest, run_file};
-use cyphonic_sim::lab::{compare, experiment, explain, matrix, reproduce, verify};
+use cyphonic_sim::lab::{archive, compare, experiment, explain, matrix, reproduce, verify};
 use cyphonic_sim::soak::campaign::{self, Campaign};
 use cyphonic_sim::soak::results;
 
@@ -208,6 +208,12 @@ cyphonic-lab run soaked/failures/soak-17.toml --sequence what was said")]
     },
     /// Lists the built-in scenarios.
     Scenarios,
+    /// Copies the project and every package of Cargo.lock into a folder that builds without a network.
+    Archive {
+        /// An empty or absent folder.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 fn time(text: &str) -> Result<std::time::Duration, String> {
@@ -258,6 +264,7 @@ fn main() -> ExitCode {
         }
         Command::Verify { folder, full } => verify::verify(&folder, full, announce),
         Command::Scenarios => list(),
+        Command::Archive { out } => archive::archive(&out),
         Command::Run { file, seed: seeds, engine, sets, out, json, sequence, pcap, qlog, jobs, overwrite } => {
             let jobs = jobs.map(usize::from);
             let request = RunRequest { file, seeds, engine, sets, out, json, sequence, pcap, qlog, jobs, overwrite };

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use cyphonic_sim::lab::experiment::{self, Extent};
+use cyphonic_sim::manifest::{self, Manifest};
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use tempfile::TempDir;
@@ -197,7 +198,7 @@ fn captures_traces_and_rows_are_written_whole() {
     assert!(qlogs.len() >= 6, "two ends of at least three connections: {names:?}");
     assert_eq!(
         names.len(),
-        qlogs.len() + 4,
+        qlogs.len() + 5,
         "beside them rows, key log, and captures of all wires and of each: {names:?}"
     );
     assert!(qlogs.iter().all(|name| fs::read_to_string(out.join(name)).unwrap().ends_with("}\n")));
@@ -301,7 +302,7 @@ fn an_interrupted_reproduction_leaves_no_file_and_the_old_ones_as_they_were() {
 }
 
 /// A committed file is what `reproduce` writes, or what `reproduce --full` writes, or no experiment's; never two of
-/// them.
+/// them. Each has a manifest with its digest, and nothing else is there.
 #[test]
 fn every_committed_file_has_one_maker() {
     let full = experiment::plans(Extent::Full).unwrap().into_iter().map(|plan| format!("{}.csv", plan.name));
@@ -311,8 +312,58 @@ fn every_committed_file_has_one_maker() {
     let makers = known.len();
     known.dedup();
     assert_eq!(known.len(), makers, "{known:?}");
-    let committed = names(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/sim"));
-    assert!(committed.iter().all(|file| known.contains(file)), "{committed:?} are not all of {known:?}");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/sim");
+    let (manifests, files): (Vec<String>, Vec<String>) =
+        names(&folder).into_iter().partition(|file| file.ends_with(".manifest.json"));
+    assert_eq!(files, known);
+    assert_eq!(manifests, known.iter().map(|file| file.replace(".csv", ".manifest.json")).collect::<Vec<_>>());
+    for file in &known {
+        let csv = folder.join(file);
+        let manifest: Manifest = serde_json::from_slice(&fs::read(manifest::beside(&csv)).unwrap()).unwrap();
+        let bytes = fs::read(&csv).unwrap();
+        assert_eq!((&manifest.file, &manifest.sha256), (file, &manifest::sha256(&bytes)), "{file}");
+        assert!(manifest.command.starts_with("cyphonic-lab ") && manifest.build.sources.len() == 32, "{manifest:?}");
+    }
+}
+
+/// What `run` was told is in the manifest, and its command gives the same bytes.
+#[test]
+fn a_manifest_has_the_command_that_makes_its_file_again() {
+    let out = folder();
+    let first = out.path().join("first");
+    prints(&with(&CELL, &["--seed", "1..2", "--engine", "events", "--out", utf8(&first)]));
+    let manifest: Manifest = serde_json::from_slice(&fs::read(first.join("table4.manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest.set, ["framing=compact", "step.3.count=2", "step.3.interval_ms=50"]);
+    assert_eq!(
+        (manifest.rows, manifest.seeds.as_str(), manifest.engines.as_slice()),
+        (4, "1..2", &["events".into()][..])
+    );
+    let second = out.path().join("second");
+    let command = manifest.command.replace("DIR", utf8(&second));
+    prints(&command.split(' ').skip(1).collect::<Vec<_>>());
+    assert_eq!(manifest::sha256(&fs::read(second.join("table4.csv")).unwrap()), manifest.sha256);
+}
+
+/// The whole of the archive is checked by building it; here, that it has every committed file and every package, and
+/// that cargo needs nothing else to resolve them.
+#[test]
+fn an_archive_has_all_that_a_build_needs() {
+    let out = folder();
+    let archive = out.path().join("archive");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cyphonic-lab"));
+    let made = command.args(["archive", "--out", utf8(&archive)]).current_dir(&root).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let check = Command::new("sha256sum").args(["--quiet", "--check", "SHA256SUMS"]).current_dir(&archive).output();
+    assert!(check.unwrap().status.success());
+    let empty = out.path().join("no registry");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--locked", "--offline", "--format-version", "1"]).current_dir(&archive);
+    let resolved = cargo.env("CARGO_HOME", empty).output().unwrap();
+    assert!(resolved.status.success(), "{}", String::from_utf8_lossy(&resolved.stderr));
+    let again = lab(&["archive", "--out", utf8(&archive)]);
+    assert_eq!(again.status.code(), Some(2));
+    says(&String::from_utf8(again.stderr).unwrap(), &["is not empty", "--out"]);
 }
 
 #[test]

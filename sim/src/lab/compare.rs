@@ -12,9 +12,10 @@
 //! * *step n*: what came of it.
 //!
 //! Times are not compared, and repetitions are left out, as in diagrams: both belong to the machine, not to the
-//! protocol.
+//! protocol. A login that cannot succeed is tried again and again; an attempt that says no more than earlier ones is a
+//! repetition too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -168,7 +169,7 @@ impl Comparison {
         }
         let mut threads: BTreeMap<String, [Vec<String>; 2]> = BTreeMap::new();
         for (side, entries) in [simulated, real].into_iter().enumerate() {
-            for (thread, line) in lines(scenario, entries) {
+            for (thread, line) in lines(scenario, &without_repeated_attempts(entries)) {
                 threads.entry(thread).or_default()[side].push(line);
             }
             let surveys = threads.iter_mut().filter(|(thread, _)| thread.ends_with(", survey"));
@@ -185,6 +186,9 @@ impl Comparison {
     fn print(&self, name: &str, whole: bool, text: &mut String) {
         let verdict = if self.is_same() { "same" } else { "DIFFERENT" };
         let _ = writeln!(text, "{verdict:<9}  {name}: {} messages, {} bytes", self.messages, self.bytes);
+        if whole || !self.is_same() {
+            let _ = writeln!(text, "      {:<COLUMN$} real", "simulated");
+        }
         for (thread, [simulated, real]) in &self.threads {
             if !whole && simulated == real {
                 continue;
@@ -197,6 +201,62 @@ impl Comparison {
             }
         }
     }
+}
+
+/// A log without attempts to log in that repeat earlier ones.
+///
+/// An attempt is all that a node without a registration says to services and hears from them, until it reports that it
+/// failed, or until the run ends. It repeats earlier ones if each of its messages is one of theirs.
+fn without_repeated_attempts(entries: &[Entry]) -> Vec<Entry> {
+    #[derive(Default)]
+    struct Attempts {
+        registered: bool,
+        /// What was said since the node was registered last.
+        said: BTreeSet<String>,
+        current: Vec<(usize, String)>,
+    }
+    let mut nodes: BTreeMap<&str, Attempts> = BTreeMap::new();
+    let mut repeated = vec![false; entries.len()];
+    let is_service = |name: &str| ["as", "nms", "trs"].contains(&name);
+    let mut end = |attempts: &mut Attempts| {
+        let attempt = std::mem::take(&mut attempts.current);
+        if attempt.iter().all(|(_, line)| attempts.said.contains(line)) {
+            for (index, _) in &attempt {
+                repeated[*index] = true;
+            }
+        }
+        attempts.said.extend(attempt.into_iter().map(|(_, line)| line));
+    };
+    for (index, entry) in entries.iter().enumerate() {
+        match &entry.what {
+            What::Signal(signal) if !signal.repeated && !SURVEY.contains(&signal.what.as_str()) => {
+                let node = match (is_service(&signal.from), is_service(&signal.to)) {
+                    (false, true) => &signal.from,
+                    (true, false) => &signal.to,
+                    _ => continue,
+                };
+                let node = nodes.entry(node.as_str()).or_default();
+                if !node.registered {
+                    node.current.push((index, signal.to_string()));
+                }
+            }
+            What::Registered { .. } => {
+                nodes.insert(&entry.host, Attempts { registered: true, ..Attempts::default() });
+            }
+            What::Unregistered { reason } => {
+                let node = nodes.entry(&entry.host).or_default();
+                if node.registered {
+                    *node = Attempts::default();
+                } else {
+                    node.current.push((index, reason.clone()));
+                    end(node);
+                }
+            }
+            _ => {}
+        }
+    }
+    nodes.values_mut().filter(|node| !node.registered).for_each(&mut end);
+    entries.iter().zip(repeated).filter(|(_, repeated)| !repeated).map(|(entry, _)| entry.clone()).collect()
 }
 
 /// Every line of a log with the thread that it belongs to; some belong to two.
@@ -287,6 +347,55 @@ mod tests {
         let ran = run(&scenario, 1, scenario.engine, &Watch::default());
         let entries = entries(0, &scenario, &ran);
         (scenario, entries)
+    }
+
+    /// The paper's motive: a firewall lets only port 443 out, so the conventional method logs in over TCP and never
+    /// registers.
+    #[test]
+    fn logins_that_cannot_succeed_are_repetitions_and_what_they_say_is_compared() {
+        let sets = [
+            ("framing", "\"udp4501\""),
+            ("site.a.kind", "\"ipv4-global\""),
+            ("site.b.kind", "\"ipv4-global\""),
+            ("site.a.firewall.mode", "\"only-443\""),
+            ("step.0.give_up_s", "20"),
+        ];
+        let sets = sets.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let plan = Plan::expand(&Document::open("table1").unwrap(), &sets).unwrap();
+        let scenario = plan.cells[0].scenario.clone();
+        let simulated = entries(0, &scenario, &run(&scenario, 1, scenario.engine, &Watch::default()));
+        let failed = |log: &[Entry]| log.iter().filter(|e| matches!(e.what, What::Unregistered { .. })).count();
+        assert!(failed(&simulated) > 2 && failed(&without_repeated_attempts(&simulated)) == 1);
+        // A slower machine makes fewer attempts: this one stops in the middle of the second.
+        let first = simulated.iter().position(|e| matches!(e.what, What::Unregistered { .. })).unwrap();
+        let of_alice = |entry: &Entry| match &entry.what {
+            What::Signal(signal) => signal.from == "alice" || signal.to == "alice",
+            What::Unregistered { .. } => true,
+            _ => false,
+        };
+        let mut later = 0;
+        let mut real: Vec<Entry> = Vec::new();
+        for (index, entry) in simulated.iter().enumerate() {
+            later += usize::from(index > first && of_alice(entry));
+            if index <= first || !of_alice(entry) || later <= 2 {
+                real.push(entry.clone());
+            }
+        }
+        assert!(real.len() + 4 < simulated.len());
+        let comparison = Comparison::new(&scenario, &simulated, &real);
+        let mut text = String::new();
+        comparison.print("x", true, &mut text);
+        assert!(comparison.is_same(), "{text}");
+        assert!(
+            text.lines().nth(1).unwrap().trim_start().starts_with("simulated ")
+                && text.lines().nth(1).unwrap().ends_with(" real")
+        );
+        // What an attempt says is compared all the same.
+        let asked = real
+            .iter()
+            .position(|e| matches!(&e.what, What::Signal(s) if s.what == "Login Response" && s.to == "alice"));
+        real.remove(asked.unwrap());
+        assert!(!Comparison::new(&scenario, &simulated, &real).is_same());
     }
 
     #[test]

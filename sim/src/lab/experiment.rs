@@ -31,6 +31,16 @@ pub enum Extent {
     Full,
 }
 
+impl Extent {
+    /// The command that writes the files of this extent.
+    pub const fn command(self) -> &'static str {
+        match self {
+            Self::Usual => "cyphonic-lab reproduce",
+            Self::Full => "cyphonic-lab reproduce --full",
+        }
+    }
+}
+
 /// The experiments of one extent that are built in.
 pub fn plans(extent: Extent) -> Result<Vec<Plan>, LabError> {
     let names = EMBEDDED.iter().map(|(name, _)| *name);

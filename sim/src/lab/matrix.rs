@@ -25,6 +25,7 @@ use self::kinds::{KINDS, Kind, pairs};
 use super::batch;
 use crate::error::LabError;
 use crate::host::apps::EchoReport;
+use crate::manifest::{self, Manifest, Request};
 use crate::measure::{echoes_asked, last_tunnel};
 use crate::oracle::{self, End};
 use crate::run::{Run, run};
@@ -32,6 +33,8 @@ use crate::world::Watch;
 
 /// The file in the folder of results.
 pub const FILE: &str = "matrix.csv";
+/// The seed of every run.
+const SEED: u64 = 1;
 const METHODS: [&str; 2] = ["conventional", "proposed"];
 const POLICIES: [&str; 2] = ["paper", "optimal"];
 
@@ -178,7 +181,7 @@ pub fn meetings() -> Result<Vec<Meeting>, LabError> {
             }
         }
     }
-    let seen = batch::each("matrix", &jobs, |(.., scenario)| look(scenario, 1, Engine::Events).0);
+    let seen = batch::each("matrix", &jobs, |(.., scenario)| look(scenario, SEED, Engine::Events).0);
     let meet = |((a, b, method, policy, _), seen): ((_, _, _, _, _), Seen)| Meeting { a, b, method, policy, seen };
     Ok(jobs.into_iter().zip(seen).map(meet).collect())
 }
@@ -223,6 +226,29 @@ pub fn csv(meetings: &[Meeting]) -> Vec<u8> {
         );
     }
     text.into_bytes()
+}
+
+/// The manifest of [`csv`]: its scenarios are those that `matrix --show A,B` prints, with each method and policy.
+pub fn manifest(command: &str, file: &Path, bytes: &[u8]) -> Manifest {
+    let (mut text, mut cells) = (String::new(), 0);
+    for (a, b) in pairs() {
+        for method in METHODS {
+            for policy in POLICIES {
+                text.push_str(&kinds::scenario(a, b, method, policy));
+                cells += 1;
+            }
+        }
+    }
+    let request = Request {
+        command: command.to_owned(),
+        scenario: "cyphonic-lab matrix --show A,B",
+        text: text.into_bytes(),
+        sets: &[],
+        cells,
+        seeds: SEED..=SEED,
+        engines: [Engine::Events.name()].into(),
+    };
+    request.manifest(file, bytes)
 }
 
 /// One grid for each method and policy, what the kinds are, and how they compare.
@@ -313,7 +339,9 @@ pub fn matrix(out: Option<&Path>) -> Result<(String, Option<LabError>), LabError
     }
     let meetings = meetings()?;
     if let Some(out) = out {
-        write_whole(&out.join(FILE), &csv(&meetings))?;
+        let (file, bytes) = (out.join(FILE), csv(&meetings));
+        write_whole(&file, &bytes)?;
+        manifest::write(&file, &self::manifest("cyphonic-lab matrix --out DIR", &file, &bytes))?;
     }
     let mut text = report(&meetings);
     let wrong = disagreeing(&meetings);

@@ -3,13 +3,15 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use cyphonic_scenarios::write_whole;
+use cyphonic_scenarios::{Plan, write_whole};
 
 use super::experiment::{Extent, experiment, plans};
 use super::{matrix, tables};
 use crate::error::LabError;
+use crate::manifest::{self, Manifest};
 
-/// Runs all experiments of that extent; writes `DIR/NAME.csv` for each once all have run; gives the report to print.
+/// Runs all experiments of that extent; writes `DIR/NAME.csv` for each once all have run, and its manifest beside it;
+/// gives the report to print.
 /// The usual extent has the matrix as well.
 pub fn reproduce(out: &Path, extent: Extent, mut announce: impl FnMut(&str)) -> Result<String, LabError> {
     super::writable(out)?;
@@ -29,11 +31,15 @@ pub fn reproduce(out: &Path, extent: Extent, mut announce: impl FnMut(&str)) -> 
     };
     let mut files: Vec<String> = all.iter().map(|done| format!("{}.csv", done.plan.name)).collect();
     for (done, file) in all.iter().zip(&files) {
-        done.table.write(&out.join(file))?;
+        let (file, bytes) = (out.join(file), done.table.to_csv());
+        write_whole(&file, &bytes)?;
+        manifest::write(&file, &manifest_of(&done.plan, extent, &file, &bytes)?)?;
     }
     let mut report = tables::report(&all)?;
     if let Some(meetings) = meetings {
-        write_whole(&out.join(matrix::FILE), &matrix::csv(&meetings))?;
+        let (file, bytes) = (out.join(matrix::FILE), matrix::csv(&meetings));
+        write_whole(&file, &bytes)?;
+        manifest::write(&file, &matrix::manifest(extent.command(), &file, &bytes))?;
         files.push(matrix::FILE.to_owned());
         let _ = writeln!(
             report,
@@ -53,4 +59,10 @@ pub fn reproduce(out: &Path, extent: Extent, mut announce: impl FnMut(&str)) -> 
     let _ = writeln!(report, "Results: {}", files.join(", "));
     let _ = writeln!(report, "     in: {}", out.display());
     Ok(report)
+}
+
+/// The manifest of an experiment that is built in.
+pub(super) fn manifest_of(plan: &Plan, extent: Extent, file: &Path, bytes: &[u8]) -> Result<Manifest, LabError> {
+    let text = manifest::text_of(&plan.name)?;
+    Ok(manifest::of_plan(plan, text, extent.command()).manifest(file, bytes))
 }

@@ -6,8 +6,9 @@ use cyphonic_scenarios::{ResultsError, Table};
 
 use super::batch::{self, Options};
 use super::experiment::{self, Extent};
-use super::matrix;
+use super::{matrix, reproduce};
 use crate::error::LabError;
+use crate::manifest::{self, Manifest};
 
 /// Where the committed results are: all of them have to be there.
 const COMMITTED: &str = "results/sim";
@@ -15,9 +16,10 @@ const COMMITTED: &str = "results/sim";
 /// Reruns every experiment, those that take long only if asked for; the first difference is the error. Gives the report
 /// to print. Of a folder other than `results/sim` it reruns what is there: people keep the part that they need.
 pub fn verify(folder: &Path, is_full: bool, mut announce: impl FnMut(&str)) -> Result<String, LabError> {
-    let mut plans = experiment::plans(Extent::Usual)?;
-    if is_full {
-        plans.extend(experiment::plans(Extent::Full)?);
+    let extents = [Some(Extent::Usual), is_full.then_some(Extent::Full)];
+    let mut plans = Vec::new();
+    for extent in extents.into_iter().flatten() {
+        plans.extend(experiment::plans(extent)?.into_iter().map(|plan| (plan, extent)));
     }
     let is_whole = folder == Path::new(COMMITTED);
     let mut absent: Vec<String> = Vec::new();
@@ -26,7 +28,7 @@ pub fn verify(folder: &Path, is_full: bool, mut announce: impl FnMut(&str)) -> R
         absent.extend((!there).then(|| name.to_owned()));
         there
     };
-    plans.retain(|plan| is_there(&format!("{}.csv", plan.name)));
+    plans.retain(|(plan, _)| is_there(&format!("{}.csv", plan.name)));
     let has_matrix = is_there(matrix::FILE);
     let count = plans.len() + usize::from(has_matrix);
     if count == 0 {
@@ -38,7 +40,7 @@ pub fn verify(folder: &Path, is_full: bool, mut announce: impl FnMut(&str)) -> R
     }
     // Before anything runs: a missing or damaged file is told as such, not as a difference, and at once.
     let mut kept = Vec::new();
-    for plan in &plans {
+    for (plan, _) in &plans {
         let file = folder.join(format!("{}.csv", plan.name));
         let bytes = std::fs::read(&file).map_err(|source| ResultsError::Read { file: file.clone(), source })?;
         Table::parse(&file, &bytes, plan.measure)?;
@@ -48,17 +50,21 @@ pub fn verify(folder: &Path, is_full: bool, mut announce: impl FnMut(&str)) -> R
     let read = || std::fs::read(&file).map_err(|source| ResultsError::Read { file: file.clone(), source });
     let matrix_kept = has_matrix.then(read).transpose()?;
     let mut rows = 0;
-    for (index, (plan, (file, kept))) in plans.iter().zip(&kept).enumerate() {
+    for (index, ((plan, extent), (file, kept))) in plans.iter().zip(&kept).enumerate() {
         announce(&format!("[{}/{count}] {}", index + 1, plan.title));
         let table = batch::table(plan, &batch::outcomes(plan, &Options::default())?);
         rows += table.lines.len();
-        same(file, kept, &table.to_csv())?;
+        let fresh = table.to_csv();
+        same(file, kept, &fresh)?;
+        came_from(is_whole, file, &reproduce::manifest_of(plan, *extent, file, &fresh)?)?;
     }
     if let Some(kept) = matrix_kept {
         announce(&format!("[{count}/{count}] Every kind of site with every other"));
         let meetings = matrix::meetings()?;
         rows += meetings.len();
-        same(&file, &kept, &matrix::csv(&meetings))?;
+        let fresh = matrix::csv(&meetings);
+        same(&file, &kept, &fresh)?;
+        came_from(is_whole, &file, &matrix::manifest(Extent::Usual.command(), &file, &fresh))?;
     }
     let absent = if absent.is_empty() { String::new() } else { format!("Not there: {}.\n", absent.join(", ")) };
     Ok(format!("{count} files, {rows} rows: every byte is as a fresh run gives it.\n{absent}"))
@@ -70,6 +76,11 @@ fn same(file: &Path, kept: &[u8], fresh: &[u8]) -> Result<(), LabError> {
     }
     let [kept, fresh] = [kept, fresh].map(String::from_utf8_lossy);
     Err(LabError::Differs(difference(file, &kept, &fresh)))
+}
+
+/// The manifest of a committed file is that of its making. People's own folders may be without.
+fn came_from(is_whole: bool, file: &Path, fresh: &Manifest) -> Result<(), LabError> {
+    if is_whole { manifest::check(file, fresh) } else { Ok(()) }
 }
 
 fn difference(file: &Path, kept: &str, fresh: &str) -> String {

@@ -15,13 +15,14 @@ use std::fmt::{self, Write as _};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use cyphonic_scenarios::{ResultsError, write_whole};
+use cyphonic_scenarios::{Engine, ResultsError, write_whole};
 
 use super::check::Examined;
 use super::coverage::{Coverage, Paths};
 use super::generate::{GENERATOR, generate};
 use crate::error::LabError;
 use crate::hex;
+use crate::manifest::{self, Build, Manifest};
 
 const COLUMNS: &str = "seed,digest,demanded,simulated_s,paths,violated";
 /// Most seeds that are named.
@@ -309,12 +310,33 @@ pub fn merge(
         let _ = writeln!(text, "\nWritten to {}", out.join("soak.csv").display());
     }
     if let Some(file) = totals {
-        write(file, &joined.totals(&coverage))?;
+        let totals = joined.totals(&coverage);
+        write(file, &totals)?;
+        manifest::write(file, &manifest_of(file, &joined.version, &joined.seeds, totals.as_bytes()))?;
         let _ = writeln!(text, "\nSums written to {}", file.display());
     }
     let failed = joined.failed().len();
     let error = (failed > 0).then(|| LabError::Failed(format!("{failed} seeds failed")));
     Ok((text, error))
+}
+
+/// The manifest of the sums of a soak. Its scenarios come from the generator, which the version names.
+pub fn manifest_of(file: &Path, version: &str, seeds: &RangeInclusive<u64>, totals: &[u8]) -> Manifest {
+    let request = manifest::Request {
+        command: format!(
+            "cyphonic-lab soak --seeds {} --out DIR, then cyphonic-lab merge DIR --totals FILE",
+            range(seeds)
+        ),
+        scenario: "cyphonic-lab soak --show SEED",
+        text: version.as_bytes().to_vec(),
+        sets: &[],
+        cells: 1,
+        seeds: seeds.clone(),
+        engines: Engine::ALL.iter().map(|engine| engine.name()).collect(),
+    };
+    let manifest = request.manifest(file, totals);
+    let sources = version.split("sources ").nth(1).unwrap_or_default().to_owned();
+    Manifest { build: Build { sources, ..manifest.build }, ..manifest }
 }
 
 pub(super) fn write(path: &Path, text: &str) -> Result<(), ResultsError> {

@@ -4,16 +4,18 @@ mod one;
 mod results;
 mod summary;
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use cyphonic_scenarios::{Document, Engine, Plan, Row, Table};
+use cyphonic_scenarios::{Cell, Document, Engine, Plan, Row, Table};
 
 use self::one::Single;
 use self::results::Results;
 use super::{batch, tables};
 use crate::error::LabError;
+use crate::manifest;
 use crate::soak::campaign;
 
 /// So many runs for each worker are made between two writings of results: a program that is stopped repeats no more.
@@ -100,7 +102,9 @@ pub fn run_file(request: &RunRequest, out: &mut dyn Write) -> Result<Option<LabE
     }
     progress.finish();
     if let Some(results) = results {
-        table = results.finish()?;
+        let made = results.finish()?;
+        manifest::write(&made.file, &manifest_of(request, &plan, seeds)?.manifest(&made.file, &made.bytes))?;
+        table = made.table;
     }
     if request.json {
         print(out, "]\n");
@@ -110,6 +114,35 @@ pub fn run_file(request: &RunRequest, out: &mut dyn Write) -> Result<Option<LabE
     }
     let failure = format!("{} of {} runs failed:\n  {}", failed.len(), total - begun, failed.join("\n  "));
     Ok((!failed.is_empty()).then_some(LabError::Failed(failure)))
+}
+
+/// How the results were asked for.
+fn manifest_of<'a>(
+    request: &'a RunRequest,
+    plan: &Plan,
+    seeds: RangeInclusive<u64>,
+) -> Result<manifest::Request<'a>, LabError> {
+    let quoted = |text: &str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+".contains(c);
+        if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    };
+    let mut command = format!("cyphonic-lab run {} --seed {}..{}", quoted(&request.file), seeds.start(), seeds.end());
+    for (key, value) in &request.sets {
+        let _ = write!(command, " --set {}", quoted(&format!("{key}={value}")));
+    }
+    if let Some(engine) = request.engine {
+        let _ = write!(command, " --engine {}", engine.name());
+    }
+    let engine = |cell: &Cell| request.engine.unwrap_or(cell.scenario.engine).name();
+    Ok(manifest::Request {
+        command: command + " --out DIR",
+        scenario: &request.file,
+        text: manifest::text_of(&request.file)?,
+        sets: &request.sets,
+        cells: plan.cells.len(),
+        seeds,
+        engines: plan.cells.iter().map(engine).collect(),
+    })
 }
 
 /// One run, whole.

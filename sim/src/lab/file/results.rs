@@ -92,12 +92,23 @@ impl Results {
     }
 
     /// All runs were made: the file gets its name. Gives all its rows.
-    pub(super) fn finish(self) -> Result<Table, LabError> {
+    pub(super) fn finish(self) -> Result<Made, LabError> {
         let done = self.file.sync_all().and_then(|()| fs::rename(&self.part, &self.whole));
         done.map_err(|source| unwritten(&self.folder, &self.whole, source))?;
         let _ = fs::remove_file(&self.note_file);
-        Ok(Table::read(&self.whole, self.measure)?)
+        let bytes = fs::read(&self.whole).map_err(|source| ResultsError::Read { file: self.whole.clone(), source })?;
+        Ok(Made { table: Table::parse(&self.whole, &bytes, self.measure)?, file: self.whole, bytes })
     }
+}
+
+/// Results that are whole.
+pub(super) struct Made {
+    /// Their file.
+    pub(super) file: PathBuf,
+    /// Its bytes.
+    pub(super) bytes: Vec<u8>,
+    /// Its rows.
+    pub(super) table: Table,
 }
 
 fn unwritten(folder: &Path, file: &Path, source: io::Error) -> ResultsError {
