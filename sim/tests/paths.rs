@@ -5,6 +5,7 @@
 
 mod common;
 
+use cyphonic_core::defects::{Defect, plant};
 use cyphonic_core::event::Event;
 use cyphonic_scenarios::Engine;
 use cyphonic_sim::host::apps::ProbeOutcome;
@@ -123,6 +124,28 @@ fn a_second_interface_takes_over_from_one_that_dies_in_silence() {
         let run = run("seamless", &nodes, &steps);
         let (lost, longest) = lost(&run);
         assert!(longest <= 50, "{dead} dies of {up}: {lost} of 600 lost, {longest} in a row");
+    }
+}
+
+#[test]
+fn a_restarted_node_resets_the_direct_tunnels_of_its_earlier_life() {
+    // Whatever the NMS says of the restart, nobody hears.
+    let _deaf = plant(Defect::RestartUnheard);
+    for (restarts, at) in [("bob", "a"), ("alice", "b")] {
+        let steps = format!(
+            "{}[[step]]\ndo = \"restart\"\nat_ms = 10000\nwhat = \"{restarts}\"\n",
+            echoes(5_000, 200, 100, 100)
+        );
+        let run = run("seamless", &pair("", ""), &steps);
+        let direct = run.events.iter().any(|(_, _, event)| {
+            matches!(event, Event::TunnelUp(up) if up.pattern != cyphonic_core::route::Pattern::Relayed)
+        });
+        assert!(direct, "{restarts}");
+        let down = run.events.iter().find(|(_, _, event)| matches!(event, Event::TunnelDown { .. }));
+        let down = down.map(|(when, _, _)| when.as_nanos() / 1_000_000);
+        assert!(down.is_some_and(|ms| ms < 10_500), "{restarts} restarts, {at} has a tunnel: {down:?} ms");
+        let (lost, _) = lost(&run);
+        assert!(lost <= 10, "{restarts}: {lost} of 200 lost");
     }
 }
 

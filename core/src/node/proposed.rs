@@ -80,9 +80,8 @@ pub(super) struct Proposed {
     timers: Timers<TunnelId>,
     /// What this node wants to do when one of two nodes moves.
     handover: Handover,
-    /// The endpoint of all direct tunnels, where their packets travel on paths, and its tag.
+    /// The endpoint of all direct tunnels, where their packets travel on paths.
     shared: Option<Links>,
-    shared_tag: Option<RelayCid>,
     /// [`Carriage::finish`] has to look at it.
     shared_touched: bool,
     /// Connections with paths beneath them.
@@ -128,17 +127,12 @@ impl Proposed {
         let mut rng = super::part::fork(rng);
         quic.options.reopens = has_paths;
         let links = Links::new(quic.clone(), CidScheme::Direct, !has_paths, &mut rng)?;
-        let (mut shared, mut shared_tag) = (None, None);
-        if has_paths {
-            let mut tag = RelayCid([0; 8]);
-            rng.fill_bytes(&mut tag.0);
-            shared = Some(Links::new(quic.clone(), CidScheme::Relayed(tag), true, &mut rng)?.on_paths());
-            shared_tag = Some(tag);
-        }
+        let shared = has_paths
+            .then(|| Links::new(quic.clone(), CidScheme::Marked, true, &mut rng).map(Links::on_paths))
+            .transpose()?;
         Ok(Self {
             handover: config.handover,
             shared,
-            shared_tag,
             shared_touched: false,
             pathed: BTreeMap::new(),
             closing: BTreeSet::new(),

@@ -13,8 +13,13 @@ use crate::name::RelayCid;
 
 /// Length of the connection IDs of a relayed end-to-end connection: the leg's 8 bytes and 4 random ones.
 pub const RELAYED_CID_LEN: usize = 12;
+/// Length of the connection IDs of connections whose packets travel on paths: 8 bytes that a relayed packet gives up
+/// for the receiver's leg, and 8 random ones.
+pub const PATHED_CID_LEN: usize = 16;
 /// Length of all other connection IDs.
 const DIRECT_CID_LEN: usize = 8;
+/// What of a connection ID of [`PATHED_CID_LEN`] is random.
+const RANDOM_LEN: usize = 8;
 
 /// How an endpoint's own connection IDs look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +28,11 @@ pub enum CidScheme {
     Direct,
     /// The prefix by which a TRS finds this node, and 4 random bytes.
     Relayed(RelayCid),
+    /// The same prefix, and 8 random bytes: of a connection that began through a TRS, and may leave it.
+    Pathed(RelayCid),
+    /// A keyed hash of 8 random bytes, and these. Without the key, no byte of one ID says anything of another. The node
+    /// can put the hash back where a relay needed its place, and knows IDs of its life before a restart.
+    Marked,
 }
 
 impl CidScheme {
@@ -30,19 +40,23 @@ impl CidScheme {
         match self {
             Self::Direct => DIRECT_CID_LEN,
             Self::Relayed(_) => RELAYED_CID_LEN,
+            Self::Pathed(_) | Self::Marked => PATHED_CID_LEN,
         }
     }
 
+    /// What comes before the random bytes, unless a hash takes its place.
     fn prefix(&self) -> &[u8] {
         match self {
             Self::Direct => &[],
-            Self::Relayed(prefix) => &prefix.0,
+            Self::Relayed(prefix) | Self::Pathed(prefix) => &prefix.0,
+            Self::Marked => &[0; RANDOM_LEN],
         }
     }
 }
 
 /// A service recognises connection IDs that it issued before a restart: this many random bytes, then a keyed hash of
-/// them.
+/// them. An attacker guesses 2⁴⁰ IDs until one gets a stateless reset, and needs 2²⁴ of these until one of them belongs
+/// to a connection that begins later: 2⁶⁴ packets.
 const NONCE_LEN: usize = 3;
 
 /// Most connection IDs of one link that are remembered: more than the eight that quinn issues at a time, because a peer
@@ -79,11 +93,29 @@ impl Generator {
     }
 }
 
-/// Replaces all but the first [`NONCE_LEN`] bytes of a connection ID by their keyed hash.
-fn mark(key: &hmac::Key, cid: &mut [u8]) {
-    let (nonce, hash) = cid.split_at_mut(NONCE_LEN);
-    let tag = hmac::sign(key, nonce);
+/// Replaces the bytes of a connection ID that are not random by the keyed hash of those that are.
+fn mark(key: &hmac::Key, scheme: CidScheme, cid: &mut [u8]) {
+    let (random, hash) = match scheme {
+        CidScheme::Marked => {
+            let (hash, random) = cid.split_at_mut(RANDOM_LEN);
+            (random, hash)
+        }
+        CidScheme::Direct | CidScheme::Relayed(_) | CidScheme::Pathed(_) => cid.split_at_mut(NONCE_LEN),
+    };
+    let tag = hmac::sign(key, random);
     hash.copy_from_slice(&tag.as_ref()[..hash.len()]);
+}
+
+/// Whether a scheme has a hash in it, if there is a key.
+fn is_marked(scheme: CidScheme) -> bool {
+    matches!(scheme, CidScheme::Direct | CidScheme::Marked)
+}
+
+/// The first eight bytes of a connection ID of [`CidScheme::Marked`] whose other bytes these are.
+pub(super) fn mark_of(key: &hmac::Key, random: [u8; RANDOM_LEN]) -> RelayCid {
+    let mut cid = [[0; RANDOM_LEN], random].concat();
+    mark(key, CidScheme::Marked, &mut cid);
+    RelayCid(*cid.first_chunk().expect("sixteen bytes"))
 }
 
 fn mint(rng: &mut ChaCha20Rng, prefix: &[u8], len: usize) -> ConnectionId {
@@ -97,23 +129,21 @@ impl ConnectionIdGenerator for Generator {
     fn generate_cid(&mut self) -> ConnectionId {
         let cid = mint(&mut self.rng, self.scheme.prefix(), self.scheme.len());
         note(&self.minted, &cid);
-        let (Some(key), CidScheme::Direct) = (&self.memory, self.scheme) else { return cid };
-        let mut bytes = [0; DIRECT_CID_LEN];
-        bytes.copy_from_slice(&cid);
-        mark(key, &mut bytes);
+        let Some(key) = self.memory.as_ref().filter(|_| is_marked(self.scheme)) else { return cid };
+        let mut bytes = cid.to_vec();
+        mark(key, self.scheme, &mut bytes);
         ConnectionId::new(&bytes)
     }
 
     /// quinn asks only before it answers an unknown connection ID with a stateless reset (RFC 9000 §10.3). Only an ID
-    /// that this service issued before a restart gets one, so that its peer need not wait for the idle timeout. All
+    /// that this endpoint issued before a restart gets one, so that its peer need not wait for the idle timeout. All
     /// other packets get no answer: a port scan or a guess learns nothing.
     fn validate(&self, cid: &ConnectionId) -> Result<(), InvalidCid> {
-        let (Some(key), CidScheme::Direct, DIRECT_CID_LEN) = (&self.memory, self.scheme, cid.len()) else {
+        let (Some(key), true) = (&self.memory, is_marked(self.scheme) && cid.len() == self.scheme.len()) else {
             return Err(InvalidCid);
         };
-        let mut bytes = [0; DIRECT_CID_LEN];
-        bytes.copy_from_slice(cid);
-        mark(key, &mut bytes);
+        let mut bytes = cid.to_vec();
+        mark(key, self.scheme, &mut bytes);
         if bytes[..] == cid[..] { Ok(()) } else { Err(InvalidCid) }
     }
 
@@ -131,12 +161,13 @@ impl ConnectionIdGenerator for Generator {
 pub(super) fn initial_destination(
     rng: &Arc<Mutex<ChaCha20Rng>>,
     prefix: Option<RelayCid>,
+    is_pathed: bool,
 ) -> Arc<dyn Fn() -> ConnectionId + Send + Sync> {
     let rng = Arc::clone(rng);
     Arc::new(move || {
         let mut rng = rng.lock().expect("no panic holds this lock");
         match prefix {
-            Some(p) => mint(&mut rng, &p.0, RELAYED_CID_LEN),
+            Some(p) => mint(&mut rng, &p.0, if is_pathed { PATHED_CID_LEN } else { RELAYED_CID_LEN }),
             None => mint(&mut rng, &[], DIRECT_CID_LEN),
         }
     })
@@ -186,6 +217,33 @@ mod tests {
             bytes.copy_from_slice(&cid);
             bytes[7] ^= 1;
             assert!(after.validate(&ConnectionId::new(&bytes)).is_err());
+        }
+    }
+
+    #[test]
+    fn ids_of_tunnels_share_no_byte_and_are_known_after_a_restart_and_behind_a_relay() {
+        let key = |byte| Some(hmac::Key::new(hmac::HMAC_SHA256, &[byte; 32]));
+        let mut before = Generator::new(CidScheme::Marked, [1; 32], key(1), &Minted::default());
+        let after = Generator::new(CidScheme::Marked, [2; 32], key(1), &Minted::default());
+        let stranger = Generator::new(CidScheme::Marked, [1; 32], key(2), &Minted::default());
+        let mut ids = Vec::new();
+        for _ in 0..256 {
+            let cid = before.generate_cid();
+            assert_eq!(cid.len(), PATHED_CID_LEN);
+            assert!(after.validate(&cid).is_ok() && stranger.validate(&cid).is_err());
+            let random = *cid.last_chunk().unwrap();
+            assert_eq!(mark_of(&key(1).unwrap(), random).0, cid[..8]);
+            for at in 0..PATHED_CID_LEN {
+                let mut bytes = cid.to_vec();
+                bytes[at] ^= 1;
+                assert!(after.validate(&ConnectionId::new(&bytes)).is_err(), "a guess gets no reset");
+            }
+            assert!(after.validate(&ConnectionId::new(&cid[..8])).is_err());
+            ids.push(cid);
+        }
+        for at in 0..PATHED_CID_LEN {
+            let values: std::collections::BTreeSet<u8> = ids.iter().map(|id| id[at]).collect();
+            assert!(values.len() > 128, "byte {at} has {} values in 256 IDs", values.len());
         }
     }
 

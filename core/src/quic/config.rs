@@ -233,6 +233,15 @@ impl QuicConfig {
     }
 }
 
+fn derived(purpose: &[u8], key: &hmac::Key) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(key, purpose).as_ref())
+}
+
+/// The key of the hash in connection IDs.
+pub(super) fn mark_key(memory: &hmac::Key) -> hmac::Key {
+    derived(b"connection id", memory)
+}
+
 /// The endpoint's own settings: connection IDs and the seed of its random numbers.
 ///
 /// With `memory`, a key that survives restarts, packets of connections from before a restart are answered by a
@@ -245,12 +254,11 @@ pub(super) fn endpoint(
     memory: Option<&hmac::Key>,
     minted: &Minted,
 ) -> EndpointConfig {
-    let key = |purpose: &[u8], key| hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(key, purpose).as_ref());
     let reset_key = match memory {
-        Some(memory) => key(b"stateless reset", memory),
+        Some(memory) => derived(b"stateless reset", memory),
         None => hmac::Key::new(hmac::HMAC_SHA256, reset_seed),
     };
-    let memory = memory.map(|memory| key(b"connection id", memory));
+    let memory = memory.map(mark_key);
     let mut config = EndpointConfig::new(Arc::new(reset_key));
     if memory.is_some() {
         config.min_reset_interval(RESET_EVERY);

@@ -5,6 +5,7 @@ mod counts;
 mod link;
 mod pathed;
 mod reflexive;
+mod resets;
 mod search;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,11 +19,13 @@ use quinn_proto::{
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use ring::hmac;
 
 pub use self::closed::LinkClosed;
 use self::counts::{Rebound, asking, heard};
 pub use self::pathed::is_initial;
 use self::reflexive::Answers;
+use self::resets::Resets;
 use super::cid::{CidScheme, Minted, initial_destination};
 use super::config::{self, DATAGRAM_BUFFER, Load, QuicConfig};
 use super::{from_std, to_std};
@@ -164,6 +167,9 @@ pub struct Links {
     tokens: Option<[u8; 32]>,
     links: BTreeMap<LinkId, Link>,
     minted: Minted,
+    /// The key of [`CidScheme::Marked`].
+    marks: Option<hmac::Key>,
+    resets: Resets,
     /// Connection IDs of ours, of links with [`Answers`].
     ids: BTreeMap<RelayCid, LinkId>,
     by_handle: BTreeMap<usize, LinkId>,
@@ -185,7 +191,12 @@ impl Links {
             rng.fill_bytes(&mut seed);
             seed
         };
-        let memory = config.options.remembers.then(|| config.identity.derive(b"cyphonic quic"));
+        // One endpoint of a part has each of these keys: a live connection of one is never reset by another.
+        let memory = match scheme {
+            CidScheme::Marked => Some(config.identity.derive(b"cyphonic tunnels")),
+            _ => config.options.remembers.then(|| config.identity.derive(b"cyphonic quic")),
+        };
+        let marks = memory.as_ref().filter(|_| scheme == CidScheme::Marked).map(config::mark_key);
         let minted = Minted::default();
         let endpoint_config = config::endpoint(scheme, seed(), &seed(), seed(), memory.as_ref(), &minted);
         let tokens = accept.then(&mut seed);
@@ -201,6 +212,8 @@ impl Links {
             config,
             links: BTreeMap::new(),
             minted,
+            marks,
+            resets: Resets::default(),
             ids: BTreeMap::new(),
             by_handle: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -227,9 +240,11 @@ impl Links {
             return None;
         }
         let mut client = self.client.clone();
-        client
-            .transport_config(self.config.client_transport(load))
-            .initial_dst_cid_provider(initial_destination(&self.dcid_rng, via));
+        client.transport_config(self.config.client_transport(load)).initial_dst_cid_provider(initial_destination(
+            &self.dcid_rng,
+            via,
+            self.on_paths,
+        ));
         let (handle, connection) = self.endpoint.connect(to_std(now), client, remote, name.as_str()).ok()?;
         let id = self.insert(now, handle, connection, local, None);
         if via.is_none() && load != Load::Signaling && !self.on_paths {
@@ -329,6 +344,9 @@ impl Links {
                 // The answer to a short header is a stateless reset (RFC 9000 §10.3): nothing was taken.
                 if !has_long_header {
                     self.out.push_back(LinkOutput::Dropped(DropReason::UnknownConnection));
+                    if !self.resets.may_go(now, remote) {
+                        return None;
+                    }
                 }
                 self.respond((local, remote), &transmit, buf);
             }
@@ -585,18 +603,6 @@ impl Links {
     /// The largest DATAGRAM frame content that the link takes now, bytes.
     pub fn max_datagram(&mut self, id: LinkId) -> Option<usize> {
         self.links.get_mut(&id).and_then(|l| l.connection.datagrams().max_size())
-    }
-
-    /// The identifier of this link as a leg to a TRS. Both ends draw it from the TLS session (RFC 8446 §7.5), so it
-    /// needs no message, and nobody else knows it.
-    pub fn relay_cid(&self, id: LinkId) -> Option<RelayCid> {
-        let link = self.links.get(&id).filter(|l| l.connected)?;
-        if defect!(LegsShareConnectionId) {
-            return Some(RelayCid([7; 8]));
-        }
-        let mut cid = [0; 8];
-        link.connection.crypto_session().export_keying_material(&mut cid, b"EXPORTER-cyphonic-relay-cid", b"").ok()?;
-        Some(RelayCid(cid))
     }
 
     /// Moves one link as far as it goes: events, stream, endpoint events, packets to send.

@@ -18,7 +18,7 @@ mod config;
 mod congestion;
 mod links;
 
-pub use cid::{CidScheme, RELAYED_CID_LEN, destination_prefix};
+pub use cid::{CidScheme, PATHED_CID_LEN, RELAYED_CID_LEN, destination_prefix};
 pub use config::{Congestion, Load, QlogSink, QuicConfig, QuicOptions};
 pub use links::{
     DatagramRefused, LinkClosed, LinkId, LinkOutput, Links, MAX_HALF_OPEN, MAX_STREAM_BACKLOG, MOST_UNREAD, is_initial,

@@ -40,10 +40,18 @@ timings! {
     /// little.
     ACK_DELAY: Duration = Duration::from_millis(5);
 
-    /// A service sends stateless resets no more often than this.
+    /// A service, and a node on its tunnels, sends stateless resets no more often than this.
     ///
     /// Why: after a restart all nodes ask at once, and each has to learn that its link is gone; quinn's 20 ms would let
     /// some wait for the idle timeout. A reset is shorter than the packet that drew it, so a loop of resets ends by
     /// itself (RFC 9000 §10.3.3).
     RESET_EVERY: Duration = Duration::from_millis(1);
+
+    /// One source (an IPv4 address, or a /64 of IPv6) gets a stateless reset no more often than this, after the first
+    /// 64.
+    ///
+    /// Why: a twentieth of what all sources together get ([`RESET_EVERY`]). A thousand nodes behind one address learn
+    /// within twenty seconds that a service was restarted, below their idle timeout; a flood from one address is
+    /// answered by fifty small packets a second.
+    RESET_OF_ONE_EVERY: Duration = Duration::from_millis(20);
 }

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use cyphonic_core::quic::RELAYED_CID_LEN;
+use cyphonic_core::quic::{PATHED_CID_LEN, RELAYED_CID_LEN};
 use ring::aead::quic::{AES_128, HeaderProtectionKey};
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf;
@@ -29,7 +29,7 @@ use super::frame::{self, Frame, take, varint};
 /// Length of the AEAD's tag, bytes.
 pub const TAG_LEN: usize = 16;
 /// The lengths of this project's connection IDs, bytes.
-const CID_LENS: [usize; 2] = [8, RELAYED_CID_LEN];
+const CID_LENS: [usize; 3] = [8, RELAYED_CID_LEN, PATHED_CID_LEN];
 /// A sample for header protection has this many bytes and begins 4 bytes after the start of the packet number.
 pub(super) const SAMPLE_LEN: usize = 16;
 /// How many turns of a truncated packet number are tried beyond the nearest: a packet with a one-byte number is found
@@ -314,7 +314,14 @@ mod tests {
 
     #[test]
     fn every_1_rtt_packet_of_a_connection_opens_in_both_directions() {
-        for (scheme, cid_len) in [(CidScheme::Direct, 8), (CidScheme::Relayed(RelayCid(*b"a relay!")), 12)] {
+        let relay = RelayCid(*b"a relay!");
+        let schemes = [
+            (CidScheme::Direct, 8),
+            (CidScheme::Relayed(relay), 12),
+            (CidScheme::Pathed(relay), 16),
+            (CidScheme::Marked, 16),
+        ];
+        for (scheme, cid_len) in schemes {
             let mut pair = Pair::new(1, scheme);
             for size in [0, 1, 63, 64, 900, 1100] {
                 pair.datagram(size);

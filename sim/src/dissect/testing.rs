@@ -62,9 +62,11 @@ impl Pair {
         };
         let mut ends = [end("alice", false), end("bob", true)];
         let addresses: [SocketAddr; 2] = ["[2001:db8::1]:443".parse().unwrap(), "[2001:db8::2]:443".parse().unwrap()];
-        let via: Option<RelayCid> = match scheme {
-            CidScheme::Direct => None,
-            CidScheme::Relayed(prefix) => Some(prefix),
+        let (via, cid_len): (Option<RelayCid>, usize) = match scheme {
+            CidScheme::Direct => (None, 8),
+            CidScheme::Marked => (None, 16),
+            CidScheme::Relayed(prefix) => (Some(prefix), 12),
+            CidScheme::Pathed(prefix) => (Some(prefix), 16),
         };
         let now = Instant::ZERO;
         let link = ends[0].connect(now, addresses[0], addresses[1], &name("bob.example"), via, Load::Packets).unwrap();
@@ -79,7 +81,7 @@ impl Pair {
             in_flight: Default::default(),
         };
         pair.run_ms(2_000);
-        assert_eq!(pair.ends[0].max_datagram(link), Some(1452 - if via.is_some() { 42 } else { 38 }));
+        assert_eq!(pair.ends[0].max_datagram(link), Some(1452 - 30 - cid_len));
         pair
     }
 

@@ -7,14 +7,15 @@
 //!                                                        (through a TRS: the peer's leg in front)
 //! ```
 //!
-//! One more endpoint serves all direct tunnels of the node. Each of its connection IDs is `tag(8) ‖ random(4)`, with
-//! one random tag for the life of the node. A tunnel that began through a TRS keeps the endpoint of its own, whose tag
-//! is the node's leg.
+//! One more endpoint serves all direct tunnels of the node. Each of its connection IDs is `hash(8) ‖ random(8)`: the
+//! hash is of the random bytes, under a key that follows from the key of the node's certificate. So no byte of one ID
+//! says anything of another, and a restarted node knows the IDs of its earlier life, which it answers by stateless
+//! resets. A tunnel that began through a TRS keeps the endpoint of its own, whose IDs begin with the node's leg.
 //!
 //! A TRS forwards by the first eight bytes of a connection ID, which must name the receiver's leg. Where a path leads
-//! through a TRS, the sender puts the receiver's leg into the place of the tag, and the receiver puts its own tag back
-//! before QUIC or the probe's seal looks at it. So the relay adds no byte, knows no tag, and a leg can be replaced
-//! while the tunnel stands.
+//! through a TRS, the sender puts the receiver's leg into the place of the hash, and the receiver puts the hash back
+//! before QUIC or the probe's seal looks at it. So the relay adds no byte, and a leg can be replaced while the tunnel
+//! stands.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -38,7 +39,8 @@ use crate::paths::peer::{Config, Event as PathEvent, Input, Output as PathOutput
 use crate::paths::probe::{tag_of, tags};
 use crate::paths::recent::Datagrams;
 use crate::paths::strategy::Handover;
-use crate::quic::{LinkId, LinkOutput, Links, is_initial};
+use crate::probe::is_not_quic;
+use crate::quic::{LinkId, LinkOutput, Links};
 use crate::route::Pattern;
 use crate::time::Instant;
 use crate::timing::node::{DIRECT_HEAD_START, PATH_COUNTED, PATH_WANTED, PATHLESS_LIMIT};
@@ -296,7 +298,7 @@ impl Proposed {
 
     /// A datagram that is not for the main endpoint. `Err`: it is for that one.
     pub(super) fn take_pathed(&mut self, now: Instant, way: Way, mut payload: BytesMut) -> Result<(), BytesMut> {
-        let Some(shared_tag) = self.shared_tag else { return Err(payload) };
+        let Some(shared) = &self.shared else { return Err(payload) };
         if let Some(tag) = tag_of(&payload) {
             let end = self.by_probe.get(&tag).or_else(|| self.by_bound.get(&tag)).copied();
             let own = end.and_then(|end| Some((end, self.pathed.get(&end)?.probe_tag?)));
@@ -316,11 +318,16 @@ impl Proposed {
                 self.on_blind_datagram(now, id, way.local, way.remote, payload);
             }
             Some(End::Shared(_)) => {
-                retag(&mut payload, shared_tag);
+                if let Some(hash) = shared.full_cid(&payload) {
+                    retag(&mut payload, hash);
+                }
                 self.take_shared(now, way, payload);
             }
-            None if prefix == shared_tag => self.take_shared(now, way, payload),
-            None if is_initial(&payload) && !self.by_leg.contains_key(&prefix) && !self.links.leads_to(way.remote) => {
+            // What does not come from a service is for the tunnels. A stateless reset has random bytes for a prefix.
+            None if !self.by_leg.contains_key(&prefix) && !self.links.leads_to(way.remote) => {
+                if is_not_quic(&payload) {
+                    return Err(payload);
+                }
                 self.take_shared(now, way, payload);
             }
             None => return Err(payload),

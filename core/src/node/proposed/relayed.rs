@@ -129,7 +129,8 @@ impl Proposed {
             self.fail(now, id, Failure::Protocol);
             return false;
         };
-        let made = Links::new(self.quic.clone(), CidScheme::Relayed(cid), !tunnel.initiator, &mut self.rng);
+        let scheme = if self.shared.is_some() { CidScheme::Pathed(cid) } else { CidScheme::Relayed(cid) };
+        let made = Links::new(self.quic.clone(), scheme, !tunnel.initiator, &mut self.rng);
         let Ok(mut links) = made else {
             self.fail(now, id, Failure::Protocol);
             return false;

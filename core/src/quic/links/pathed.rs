@@ -13,6 +13,7 @@ use super::{FIRST_PATHED, LinkId, LinkOutput, Links, MAX_HALF_OPEN};
 use crate::name::{Fqdn, RelayCid};
 use crate::paths::probe::{EXPORTER_LABEL, Secret};
 use crate::paths::watch::Delivery;
+use crate::quic::cid::mark_of;
 use crate::quic::{Load, to_std};
 use crate::time::Instant;
 
@@ -41,6 +42,24 @@ impl Links {
     pub fn on_paths(mut self) -> Self {
         (self.on_paths, self.next_id) = (true, FIRST_PATHED);
         self
+    }
+
+    /// The identifier of this link as a leg to a TRS. Both ends draw it from the TLS session (RFC 8446 §7.5), so it
+    /// needs no message, and nobody else knows it.
+    pub fn relay_cid(&self, id: LinkId) -> Option<RelayCid> {
+        let link = self.links.get(&id).filter(|l| l.connected)?;
+        if defect!(LegsShareConnectionId) {
+            return Some(RelayCid([7; 8]));
+        }
+        let mut cid = [0; 8];
+        link.connection.crypto_session().export_keying_material(&mut cid, b"EXPORTER-cyphonic-relay-cid", b"").ok()?;
+        Some(RelayCid(cid))
+    }
+
+    /// The connection ID of ours whose last bytes these are, as it was before a relay needed the place of its first.
+    pub fn full_cid(&self, datagram: &[u8]) -> Option<RelayCid> {
+        let at = if datagram.first()? & 0x80 == 0 { 9..17 } else { 14..22 };
+        Some(mark_of(self.marks.as_ref()?, datagram.get(at)?.try_into().ok()?))
     }
 
     /// As [`Self::connect`], on paths.

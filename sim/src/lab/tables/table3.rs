@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use cyphonic_core::quic::PATHED_CID_LEN;
 use cyphonic_scenarios::rows::Field;
 use cyphonic_scenarios::{Row, Table};
 
@@ -80,10 +81,13 @@ pub(super) fn print(text: &mut String, table: &Table) {
          A packet number of 2 to 4 bytes, while many packets are unacknowledged, takes 1 to 3 more. The probes here come \
          after 16 KiB,\nthose in Docker before, hence 1350 there. DATAGRAM framings leave {unused} bytes of 1,500 unused: \
          quinn-proto reserves 8 bytes for\na frame length that has 2 and 4 for a packet number that has 1 \
-         (Datagrams::max_size).\n",
+         (Datagrams::max_size).\n\
+         With handover = \"seamless\", the default of the optimal policy, the connection ID of a direct tunnel has {PATHED_CID_LEN} \
+         bytes:\n{} more, so that it has 64 random bits, fits a relay, and is known after a restart.\n",
         twenties(),
         quic_header(&Header { cid: 8, number: 1, frame: stream_frame(0) }),
         over_a_connection(),
+        PATHED_CID_LEN - 8,
     );
 }
 

@@ -1,0 +1,76 @@
+//! Stateless resets (RFC 9000 §10.3) within limits: how many may go to one source.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::time::Instant;
+use crate::timing::quic::RESET_OF_ONE_EVERY;
+
+/// Resets that one source may draw at once: as many as the links of a household's, or an office's, nodes.
+const BURST: u32 = 64;
+/// Sources that are remembered. A source that is forgotten begins anew; the limit of all resets together
+/// ([`RESET_EVERY`](crate::timing::quic::RESET_EVERY)) stays.
+const MAX_SOURCES: usize = 4096;
+
+/// When each source may draw resets again.
+#[derive(Debug, Default)]
+pub(super) struct Resets {
+    /// When a source's whole burst is there again.
+    full_at: BTreeMap<IpAddr, Instant>,
+    /// In the order in which they came.
+    order: VecDeque<IpAddr>,
+}
+
+impl Resets {
+    /// Whether a reset may go to this source now. If so, it is counted.
+    pub(super) fn may_go(&mut self, now: Instant, remote: SocketAddr) -> bool {
+        let source = source(remote.ip());
+        let full_at = self.full_at.get(&source).copied();
+        let next = full_at.unwrap_or(now).max(now) + RESET_OF_ONE_EVERY;
+        if next > now + RESET_OF_ONE_EVERY * BURST {
+            return false;
+        }
+        if full_at.is_none() {
+            if self.order.len() >= MAX_SOURCES
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.full_at.remove(&oldest);
+            }
+            self.order.push_back(source);
+        }
+        self.full_at.insert(source, next);
+        true
+    }
+}
+
+/// One source: an IPv4 address, or the /64 of an IPv6 address, which is one subscriber's.
+fn source(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn one_source_draws_a_burst_and_then_a_trickle_and_others_are_not_kept_from_theirs() {
+        let mut resets = Resets::default();
+        let mut now = Instant::ZERO + Duration::from_secs(5);
+        let place = |text: &str| -> SocketAddr { text.parse().unwrap() };
+        let loud = [place("[2001:db8:1:2::5]:443"), place("[2001:db8:1:2:ffff::6]:9")];
+        let drawn = (0..1_000).filter(|at| resets.may_go(now, loud[at % 2])).count();
+        assert_eq!(drawn, 64);
+        assert!(resets.may_go(now, place("[2001:db8:1:3::5]:443")) && resets.may_go(now, place("192.0.2.1:443")));
+        now += RESET_OF_ONE_EVERY * 10;
+        assert_eq!((0..1_000).filter(|_| resets.may_go(now, loud[0])).count(), 10);
+        for v4 in 0..10_000_u32 {
+            assert!(resets.may_go(now, SocketAddr::new(IpAddr::V4(v4.into()), 1)));
+        }
+        assert!(resets.order.len() <= MAX_SOURCES && resets.full_at.len() <= MAX_SOURCES);
+    }
+}
