@@ -64,6 +64,7 @@ impl Reader<'_, '_> {
             at_ms: self.take(&mut table, &path, "at_ms")?,
             spread_ms: self.take(&mut table, &path, "spread_ms")?,
             skip: self.take(&mut table, &path, "skip")?.unwrap_or_default(),
+            words: words(action.as_deref().unwrap_or_default(), &table),
         };
         let rest = Spanned::new(span, DeValue::Table(table));
         let Some(action) = action else {
@@ -201,5 +202,26 @@ fn plain(message: &str) -> String {
     match expected {
         "" => message.to_owned(),
         _ => format!("{head}expected {plain}"),
+    }
+}
+
+/// A step as a person says it: its `do` and then its keys, as in `echo count 3 from a to b`.
+fn words(action: &str, keys: &DeTable<'_>) -> String {
+    let keys = keys.iter().map(|(key, value)| format!(" {} {}", key.get_ref(), spoken(value.get_ref())));
+    std::iter::once(action.to_owned()).chain(keys).collect()
+}
+
+fn spoken(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(number) => number.as_str().to_owned(),
+        DeValue::Float(number) => number.as_str().to_owned(),
+        DeValue::Boolean(yes) => yes.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(list) => list.iter().map(|item| spoken(item.get_ref())).collect::<Vec<_>>().join(", "),
+        DeValue::Table(table) => {
+            let keys = table.iter().map(|(key, value)| format!("{} {}", key.get_ref(), spoken(value.get_ref())));
+            format!("({})", keys.collect::<Vec<_>>().join(", "))
+        }
     }
 }

@@ -111,8 +111,11 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
         /// Instead prints the scenario of one pair of kinds, such as `public,symmetric`: to run, explain or change it.
-        #[arg(long, value_name = "A,B")]
+        #[arg(long, value_name = "A,B", conflicts_with = "json")]
         show: Option<String>,
+        /// Prints JSON, with what every kind is and each disagreement.
+        #[arg(long)]
+        json: bool,
     },
     /// Tells how a pair of nodes came to its path: what was observed, what was considered and refused, who dialed,
     /// when.
@@ -128,6 +131,9 @@ enum Command {
         /// Puts a TOML value at a key of the scenario, such as `policy="optimal"`; may be repeated.
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = set)]
         sets: Vec<(String, String)>,
+        /// Prints JSON: what the nodes observed, each decision and step, the outcome and the oracle's attempts.
+        #[arg(long)]
+        json: bool,
     },
     /// Runs a scenario here and with the daemons on a real kernel, and lays both event logs side by side. Exit code 5
     /// if they differ, 6 if there can be no real run.
@@ -277,7 +283,7 @@ fn main() -> ExitCode {
             Ok(String::from_utf8_lossy(&text).into_owned())
         }
         Command::Matrix { show: Some(kinds), .. } => matrix::show(&kinds),
-        Command::Matrix { out, show: None } => told(matrix::matrix(out.as_deref())),
+        Command::Matrix { out, show: None, json } => told(matrix::matrix(out.as_deref(), json)),
         Command::Compare { file, sets, real, jobs } => {
             told(compare::compare(&compare::CompareRequest { file, sets, real, jobs }))
         }
@@ -285,7 +291,7 @@ fn main() -> ExitCode {
         Command::Soak { show: Some(seed), .. } => Ok(cyphonic_sim::soak::generate::generate(seed).render()),
         Command::Soak { seeds, shard, jobs, time, out, .. } => soak(seeds, shard.as_deref(), jobs, time, out),
         Command::Merge { folders, out, totals } => told(results::merge(&folders, out.as_deref(), totals.as_deref())),
-        Command::Explain { file, pair, seed, sets } => explain::explain(&file, &pair, seed, &sets),
+        Command::Explain { file, pair, seed, sets, json } => explain::explain(&file, &pair, seed, &sets, json),
     };
     match result {
         Ok(text) => {

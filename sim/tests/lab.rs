@@ -431,6 +431,15 @@ fn explain_tells_what_was_weighed_and_what_came_of_it() {
     );
     let story = prints(&["explain", "table1", "--pair", "alice,bob"]);
     says(&story, &["Table 1: IPv6 to IPv6", "In the end: direct, pattern 1; alice dialed."]);
+    let story = prints(&["explain", "table1", "--pair", "alice,bob", "--json"]);
+    let story: serde_json::Value = serde_json::from_str(&story).unwrap();
+    assert_eq!(story["outcome"], serde_json::json!({ "pattern": "1", "path": "direct", "dialed": "alice" }));
+    assert_eq!(story["oracle"]["direct"], true);
+    let first = &story["moments"][0];
+    assert!(
+        first["ms"].as_f64() == Some(0.0) && first["what"].as_str().unwrap().starts_with("step 0: start"),
+        "{first}"
+    );
     says(&refuses(2, &["explain", "table1", "--pair", "alice,carol"]), &["carol", "its nodes are alice, bob"]);
     says(&refuses(2, &["matrix", "--show", "public,moon"]), &["\"moon\" is no kind of site", "full-cone"]);
 }

@@ -56,7 +56,9 @@ pub(super) fn steps(
         let spread = judge.spread(&timing)?;
         // A skipped step must be valid too.
         let action = judge.action(action)?;
-        resolved.push(Step { at, spread, action: if timing.skip { Action::Wait(Duration::ZERO) } else { action } });
+        let (action, words) =
+            if timing.skip { (Action::Wait(Duration::ZERO), "skipped".to_owned()) } else { (action, timing.words) };
+        resolved.push(Step { at, spread, action, words });
     }
     let (needed, found) = needs(rules.measure, &resolved);
     if !found {

@@ -18,6 +18,8 @@ pub struct Step {
     pub spread: Duration,
     /// What happens.
     pub action: Action,
+    /// The same for people, in the words of the file: `echo count 3 from a to b`.
+    pub words: String,
 }
 
 impl Step {

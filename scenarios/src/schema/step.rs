@@ -83,6 +83,8 @@ pub(crate) struct Timing {
     pub(crate) spread_ms: Option<u64>,
     /// Nothing happens instead, at the same time. Default false.
     pub(crate) skip: bool,
+    /// The step's `do` and its other keys, for people.
+    pub(crate) words: String,
 }
 
 /// Every value of a step's `do`.

@@ -10,6 +10,7 @@ use cyphonic_core::route::optimal::{Behaviour, Considered, Filtering, Mapping, V
 use cyphonic_core::route::{Dialer, Pattern};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Document, Family, Pair, Plan, Scenario};
+use serde_json::json;
 
 use super::{batch, tables};
 use crate::error::LabError;
@@ -18,12 +19,13 @@ use crate::oracle::{self, End};
 use crate::run::{Run, run};
 use crate::world::Watch;
 
-/// Runs the first cell of a scenario once, and explains one pair of its nodes.
+/// Runs the first cell of a scenario once, and explains one pair of its nodes; on demand as JSON.
 pub fn explain(
     file: &str,
     (a, b): &(String, String),
     seed: Option<u64>,
     sets: &[(String, String)],
+    as_json: bool,
 ) -> Result<String, LabError> {
     let plan = Plan::expand(&Document::open(file)?, sets)?;
     let seed = seed.unwrap_or(*plan.seeds.start());
@@ -39,10 +41,21 @@ pub fn explain(
         return Err(LabError::Usage("a pair has two nodes: name two".to_owned()));
     }
     let run = run(scenario, seed, scenario.engine, &Watch::default());
-    let mut text = format!("{}: {}\n\n", batch::name_of(&plan, cell, seed), scenario.title);
-    Story { scenario, run: &run, a, b }.tell(&mut text);
+    let (name, story) = (batch::name_of(&plan, cell, seed), Story { scenario, run: &run, a, b });
+    if as_json {
+        let mut json = story.json();
+        (json["run"], json["title"]) = (json!(name), json!(scenario.title));
+        return Ok(format!("{json:#}\n"));
+    }
+    let mut text = format!("{name}: {}\n\n", scenario.title);
+    story.tell(&mut text);
     Ok(text)
 }
+
+/// The columns of what a node observed.
+const NETWORK: [&str; 8] = ["node", "family", "seen at", "mapping", "lets in", "turns around", "sends to", "known at"];
+/// The columns of what the oracle tried.
+const ATTEMPT: [&str; 4] = ["dialer", "listener", "over", "result"];
 
 struct Story<'a> {
     scenario: &'a Scenario,
@@ -57,14 +70,45 @@ impl Story<'_> {
     }
 
     fn tell(&self, text: &mut String) {
-        self.networks(text);
-        self.steps(text);
-        self.outcome(text);
-        self.oracle(text);
+        let networks = self.networks();
+        if !networks.is_empty() {
+            let grid = tables::grid(&NETWORK, 7, networks);
+            let _ = writeln!(text, "What the nodes found out, and where the NMS sees them\n{grid}\n");
+        }
+        let _ = writeln!(text, "What happened, in milliseconds of the scenario");
+        for (at, line) in self.moments() {
+            let _ = writeln!(text, "{:>10.1}  {}", at.as_millis_f64(), line.replace('\n', "\n            "));
+        }
+        let (a, b) = (self.name(self.a).short(), self.name(self.b).short());
+        let _ = match self.outcome() {
+            None => writeln!(text, "\nIn the end: {a} has no tunnel to {b}."),
+            Some((pattern, how, dialed)) => {
+                writeln!(text, "\nIn the end: {how}, pattern {pattern}; {dialed} dialed.")
+            }
+        };
+        let (is_direct, attempts) = self.oracle();
+        let direct = if is_direct { "a direct path exists" } else { "no direct path exists" };
+        let _ = writeln!(text, "By the rules of their networks, where they start, {direct}:");
+        let _ = writeln!(text, "{}", tables::grid(&ATTEMPT, 4, attempts));
     }
 
-    /// What the nodes found out about their networks.
-    fn networks(&self, text: &mut String) {
+    fn json(&self) -> serde_json::Value {
+        let objects = |columns: &[&str], rows: Vec<Vec<String>>| {
+            rows.iter().map(|row| tables::object(columns, row)).collect::<Vec<_>>()
+        };
+        let moments = self.moments().into_iter().map(|(at, what)| json!({ "ms": at.as_millis_f64(), "what": what }));
+        let outcome = self
+            .outcome()
+            .map(|(pattern, how, dialed)| json!({ "pattern": pattern.to_string(), "path": how, "dialed": dialed }));
+        let (is_direct, attempts) = self.oracle();
+        json!({
+            "networks": objects(&NETWORK, self.networks()), "moments": moments.collect::<Vec<_>>(),
+            "outcome": outcome, "oracle": { "direct": is_direct, "attempts": objects(&ATTEMPT, attempts) },
+        })
+    }
+
+    /// What the nodes found out about their networks: the columns [`NETWORK`].
+    fn networks(&self) -> Vec<Vec<String>> {
         let mut rows = Vec::new();
         for node in [self.a, self.b] {
             let name = self.name(node).short();
@@ -79,15 +123,7 @@ impl Story<'_> {
                 }
             }
         }
-        if rows.is_empty() {
-            return;
-        }
-        let header = ["node", "family", "seen at", "mapping", "lets in", "turns around", "sends to", "known at"];
-        let _ = writeln!(
-            text,
-            "What the nodes found out, and where the NMS sees them\n{}\n",
-            tables::grid(&header, 7, rows)
-        );
+        rows
     }
 
     fn network(&self, node: usize, family: &str, behaviour: Behaviour, at: Instant) -> Vec<String> {
@@ -137,8 +173,12 @@ impl Story<'_> {
         })
     }
 
-    /// What happened between the two, from the first wish to talk on.
-    fn steps(&self, text: &mut String) {
+    /// What happened, in order: every step of the scenario, and what the two nodes and the NMS did from their first
+    /// wish to talk on.
+    fn moments(&self) -> Vec<(Instant, String)> {
+        let steps = self.run.steps.iter().zip(&self.scenario.steps).enumerate();
+        let mut all: Vec<(Instant, String)> =
+            steps.map(|(i, (report, step))| (report.started, format!("step {i}: {}", step.words))).collect();
         let (a, b) = (self.name(self.a), self.name(self.b));
         let names = [a.short(), b.short()];
         let about = |host: &str, peer: &str| {
@@ -150,11 +190,9 @@ impl Story<'_> {
             _ => false,
         };
         let Some(first) = self.run.events.iter().position(wanted) else {
-            let _ = writeln!(text, "Neither of them ever wanted to talk to the other.\n");
-            return;
+            all.push((self.run.ended, "neither of them ever wanted to talk to the other".to_owned()));
+            return all;
         };
-        let began = self.run.events[first].0;
-        let _ = writeln!(text, "What happened, in milliseconds from the first packet");
         for (at, host, event) in &self.run.events[first..] {
             let line = match event {
                 Event::RouteRequested { peer } if names.contains(&host.as_str()) => {
@@ -183,10 +221,11 @@ impl Story<'_> {
                 Event::TunnelDown { peer, reason } if about(host, peer) => format!("{host} has no tunnel: {reason}"),
                 _ => continue,
             };
-            let ms = (*at - began).as_secs_f64() * 1000.0;
-            let _ = writeln!(text, "{ms:>10.1}  {}", line.replace('\n', "\n            "));
+            all.push((*at, line));
         }
-        text.push('\n');
+        // A step comes before what it causes at the same instant.
+        all.sort_by_key(|(at, _)| *at);
+        all
     }
 
     /// Whether a signal is about the pair: between the two of them, or of one of them with NMS or TRS.
@@ -198,24 +237,19 @@ impl Story<'_> {
         known(from) && known(to)
     }
 
-    fn outcome(&self, text: &mut String) {
+    /// The pattern of the tunnel at the end, what it is called, and the dialer.
+    fn outcome(&self) -> Option<(Pattern, &'static str, &str)> {
         let (a, b) = (self.name(self.a).short(), self.name(self.b).short());
         let pair = Pair { from: self.a, to: self.b, family: Family::Ipv6 };
-        let _ = match last_tunnel(self.scenario, self.run, pair) {
-            None => writeln!(text, "In the end: {a} has no tunnel to {b}."),
-            Some((pattern, dialer)) => {
-                let dialed = if dialer == Dialer::Initiator { a } else { b };
-                let how = if pattern == Pattern::Relayed { "relayed" } else { "direct" };
-                writeln!(text, "In the end: {how}, pattern {pattern}; {dialed} dialed.")
-            }
-        };
+        let (pattern, dialer) = last_tunnel(self.scenario, self.run, pair)?;
+        let how = if pattern == Pattern::Relayed { "relayed" } else { "direct" };
+        Some((pattern, how, if dialer == Dialer::Initiator { a } else { b }))
     }
 
-    fn oracle(&self, text: &mut String) {
+    /// Whether the rules of the networks allow a direct path, and each attempt: the columns [`ATTEMPT`].
+    fn oracle(&self) -> (bool, Vec<Vec<String>>) {
         let verdict =
             oracle::judge(self.scenario, End::start(self.scenario, self.a), End::start(self.scenario, self.b));
-        let direct = if verdict.is_direct() { "a direct path exists" } else { "no direct path exists" };
-        let _ = writeln!(text, "By the rules of their networks, where they start, {direct}:");
         let name = |node: usize| self.name(node).short().to_owned();
         let rows = verdict.attempts.iter().map(|attempt| {
             let result = match &attempt.result {
@@ -224,12 +258,12 @@ impl Story<'_> {
             };
             vec![name(attempt.dialer), name(attempt.listener), attempt.medium.to_string(), result]
         });
-        let _ = writeln!(text, "{}", tables::grid(&["dialer", "listener", "over", ""], 4, rows.collect()));
+        (verdict.is_direct(), rows.collect())
     }
 }
 
 /// What the NMS weighed, and what it chose.
-fn decision(chosen: &RouteChosen) -> String {
+pub(super) fn decision(chosen: &RouteChosen) -> String {
     let want = match chosen.want {
         Want::Any => "any way".to_owned(),
         Want::Relayed => "the relay".to_owned(),

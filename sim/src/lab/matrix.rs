@@ -162,7 +162,7 @@ impl Meeting {
     /// `2r 62`: pattern, who dialed, milliseconds.
     fn cell(&self) -> String {
         let Some((pattern, dialer)) = self.seen.tunnel.filter(|_| self.seen.answered > 0) else {
-            return if self.seen.registered { "-" } else { "x" }.to_owned();
+            return if self.seen.registered { "x" } else { "-" }.to_owned();
         };
         let dialer = if dialer == Dialer::Initiator { 'i' } else { 'r' };
         let setup = self.seen.setup.map_or(0, |setup| (setup.as_micros() + 500) / 1000);
@@ -186,13 +186,27 @@ pub fn meetings() -> Result<Vec<Meeting>, LabError> {
     Ok(jobs.into_iter().zip(seen).map(meet).collect())
 }
 
-/// The results as CSV: one line for each pair, method and policy.
-pub fn csv(meetings: &[Meeting]) -> Vec<u8> {
-    let mut text = String::from(
-        "initiator,responder,method,policy,pattern,dialer,path,setup_ms,settled_ms,echo_sent,echo_received,oracle,verdict\n",
-    );
-    for meeting in meetings {
-        let seen = &meeting.seen;
+/// The columns of [`FILE`].
+const COLUMNS: [&str; 13] = [
+    "initiator",
+    "responder",
+    "method",
+    "policy",
+    "pattern",
+    "dialer",
+    "path",
+    "setup_ms",
+    "settled_ms",
+    "echo_sent",
+    "echo_received",
+    "oracle",
+    "verdict",
+];
+
+impl Meeting {
+    /// The fields of its line; as many as there are [`COLUMNS`].
+    fn record(&self) -> [String; COLUMNS.len()] {
+        let seen = &self.seen;
         let used = seen.tunnel.filter(|_| seen.answered > 0);
         let path = match used {
             Some((Pattern::Relayed, _)) => "relayed",
@@ -209,23 +223,45 @@ pub fn csv(meetings: &[Meeting]) -> Vec<u8> {
             Verdict::Perhaps(_) => "perhaps",
             Verdict::No(_) => "no",
         });
-        let ms = |at: Option<Duration>| at.filter(|_| used.is_some()).map(|at| Millis::new(at).to_string());
-        let _ = writeln!(
-            text,
-            "{},{},{},{},{},{dialer},{path},{},{},{},{},{},{verdict}",
-            meeting.a.name,
-            meeting.b.name,
-            meeting.method,
-            meeting.policy,
+        let ms = |at: Option<Duration>| {
+            at.filter(|_| used.is_some()).map(|at| Millis::new(at).to_string()).unwrap_or_default()
+        };
+        [
+            self.a.name.to_owned(),
+            self.b.name.to_owned(),
+            self.method.to_owned(),
+            self.policy.to_owned(),
             used.map(|(pattern, _)| pattern.to_string()).unwrap_or_default(),
-            ms(seen.setup).unwrap_or_default(),
-            ms(seen.settled).unwrap_or_default(),
-            seen.sent,
-            seen.answered,
-            if seen.possible { "direct" } else { "relay" },
-        );
+            dialer.to_owned(),
+            path.to_owned(),
+            ms(seen.setup),
+            ms(seen.settled),
+            seen.sent.to_string(),
+            seen.answered.to_string(),
+            if seen.possible { "direct" } else { "relay" }.to_owned(),
+            verdict.to_owned(),
+        ]
     }
-    text.into_bytes()
+}
+
+/// The results as CSV: one line for each pair, method and policy.
+pub fn csv(meetings: &[Meeting]) -> Vec<u8> {
+    let lines = meetings.iter().map(|meeting| meeting.record().join(","));
+    std::iter::once(COLUMNS.join(",")).chain(lines).flat_map(|line| (line + "\n").into_bytes()).collect()
+}
+
+/// The same for programs, with what every kind is and what the three sources do not agree on.
+fn json(meetings: &[Meeting]) -> serde_json::Value {
+    let pairs = meetings.iter().map(|meeting| {
+        let mut pair = super::tables::object(&COLUMNS, &meeting.record());
+        pair["registered"] = serde_json::json!(meeting.seen.registered);
+        pair["disagreements"] = serde_json::json!(meeting.seen.disagreements);
+        pair
+    });
+    let kinds = KINDS.iter().map(|kind| (kind.name.to_owned(), serde_json::json!(kind.about)));
+    serde_json::json!({
+        "kinds": kinds.collect::<serde_json::Map<_, _>>(), "pairs": pairs.collect::<Vec<_>>(),
+    })
 }
 
 /// The manifest of [`csv`]: its scenarios are those that `matrix --show A,B` prints, with each method and policy.
@@ -278,7 +314,7 @@ pub fn report(meetings: &[Meeting]) -> String {
     let _ = writeln!(
         text,
         "2r 62: pattern 2, the responder dialed, 62 ms from the first packet to the first tunnel (1 direct, 2 direct through\n\
-         NAT, 3 relayed; that of the tunnel used at the end). -: no tunnel carried a packet. x: a node could not register.\n"
+         NAT, 3 relayed; that of the tunnel used at the end). x: stranded, no tunnel carried a packet. -: a node could not log in.\n"
     );
     let kinds = KINDS.iter().map(|kind| vec![kind.name.to_owned(), kind.about.to_owned()]).collect();
     let _ = writeln!(text, "{}", super::tables::grid(&["kind", "what it is"], 2, kinds));
@@ -286,7 +322,7 @@ pub fn report(meetings: &[Meeting]) -> String {
     text
 }
 
-/// How many pairs came out how, by method and policy.
+/// How many pairs came out how, by method and policy: in the words and by the counts of the figure.
 pub fn summary(meetings: &[Meeting]) -> String {
     let mut rows = Vec::new();
     for method in METHODS {
@@ -303,14 +339,14 @@ pub fn summary(meetings: &[Meeting]) -> String {
                 policy.to_owned(),
                 of.len().to_string(),
                 count(&direct),
-                count(&relayed),
+                count(&|seen| relayed(seen) && !seen.possible),
                 count(&|seen| relayed(seen) && seen.possible),
                 count(&|seen| seen.registered && seen.answered == 0),
                 count(&|seen| !seen.registered),
             ]);
         }
     }
-    let header = ["method", "policy", "pairs", "direct", "relayed", "needlessly", "stranded", "not registered"];
+    let header = ["method", "policy", "pairs", "direct", "relayed", "needlessly relayed", "stranded", "cannot log in"];
     super::tables::grid(&header, 2, rows).to_string()
 }
 
@@ -332,8 +368,8 @@ pub fn show(names: &str) -> Result<String, LabError> {
     Ok(kinds::scenario(a, b, "proposed", "optimal"))
 }
 
-/// Runs the matrix, writes it where asked, and gives what to print. Disagreements are an error.
-pub fn matrix(out: Option<&Path>) -> Result<(String, Option<LabError>), LabError> {
+/// Runs the matrix, writes it where asked, and gives what to print, on demand as JSON. Disagreements are an error.
+pub fn matrix(out: Option<&Path>, as_json: bool) -> Result<(String, Option<LabError>), LabError> {
     if let Some(out) = out {
         super::writable(out)?;
     }
@@ -342,6 +378,9 @@ pub fn matrix(out: Option<&Path>) -> Result<(String, Option<LabError>), LabError
         let (file, bytes) = (out.join(FILE), csv(&meetings));
         write_whole(&file, &bytes)?;
         manifest::write(&file, &self::manifest("cyphonic-lab matrix --out DIR", &file, &bytes))?;
+    }
+    if as_json {
+        return Ok((format!("{:#}\n", json(&meetings)), agree(&meetings).err()));
     }
     let mut text = report(&meetings);
     let wrong = disagreeing(&meetings);

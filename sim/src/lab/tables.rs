@@ -59,3 +59,23 @@ pub fn plain(table: &Table) -> String {
     let rows = rows.iter().map(|row| varied.iter().map(|&at| row[at].clone()).collect()).collect();
     format!("{}\n{}", layout::wrapped("In every row: ", &above), grid(&header, text, rows))
 }
+
+/// A line of a table as an object: numbers and truth values as such, an empty field as null.
+pub fn object(columns: &[impl AsRef<str>], record: &[String]) -> serde_json::Value {
+    let fields = columns.iter().zip(record).map(|(column, value)| (column.as_ref().to_owned(), typed(value)));
+    serde_json::Value::Object(fields.collect())
+}
+
+/// A field as a program wants it.
+fn typed(text: &str) -> serde_json::Value {
+    match text {
+        "" => serde_json::Value::Null,
+        "true" => serde_json::json!(true),
+        "false" => serde_json::json!(false),
+        number => number
+            .parse::<u64>()
+            .map(|n| serde_json::json!(n))
+            .or_else(|_| number.parse::<f64>().map(|n| serde_json::json!(n)))
+            .unwrap_or_else(|_| serde_json::json!(text)),
+    }
+}

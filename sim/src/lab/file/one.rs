@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use cyphonic_core::event::Event;
 use cyphonic_core::quic::QlogSink;
+use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Plan, Row, ServiceName, Table, write_whole};
 use serde_json::json;
 
@@ -16,7 +17,7 @@ use super::RunRequest;
 use crate::capture::pcapng::pcapng;
 use crate::dissect::Secrets;
 use crate::error::LabError;
-use crate::lab::batch;
+use crate::lab::{batch, explain, tables};
 use crate::measure;
 use crate::net::packet::Ip;
 use crate::net::{TapMode, Tapped};
@@ -97,8 +98,8 @@ impl Single {
         }
         let header = table.header();
         let rows = table.records().map(|record| {
-            let fields = header.iter().zip(&record).skip(cell.labels.len() + 1);
-            serde_json::Value::Object(fields.map(|(key, value)| (key.clone(), typed(value))).collect())
+            let own = cell.labels.len() + 1;
+            tables::object(&header[own..], &record[own..])
         });
         let drops: serde_json::Map<_, _> =
             self.run.drops.iter().map(|((host, reason), n)| (format!("{host} {}", reason.name()), json!(n))).collect();
@@ -110,27 +111,54 @@ impl Single {
             })),
             _ => None,
         });
+        let scenario = &plan.cells[self.cell].scenario;
+        let steps = self.run.steps.iter().zip(&scenario.steps).map(|(report, step)| {
+            json!({
+                "step": step.words, "started_ms": report.started.as_millis_f64(),
+                "completed_ms": report.completed.map(Instant::as_millis_f64),
+            })
+        });
+        let largest: serde_json::Map<_, _> =
+            self.run.tables.iter().map(|((host, table), n)| (format!("{host} {table}"), json!(n))).collect();
         json!({
             "scenario": plan.name, "cell": labels, "seed": self.seed, "simulated_ms": self.run.ended.as_millis_f64(),
             "failed": self.rows.as_ref().err().map(ToString::to_string),
             "wires": self.run.digest(), "rows": rows.collect::<Vec<_>>(), "dropped": drops,
+            "largest_tables": largest, "steps": steps.collect::<Vec<_>>(),
+            "tunnels": self.run.events.iter().filter_map(tunnel).collect::<Vec<_>>(),
+            "decisions": self.run.events.iter().filter_map(decision).collect::<Vec<_>>(),
             "signals": signals.collect::<Vec<_>>(),
         })
     }
 }
 
-/// Numbers and truth values as such, nothing as null.
-fn typed(text: &str) -> serde_json::Value {
-    match text {
-        "" => serde_json::Value::Null,
-        "true" => json!(true),
-        "false" => json!(false),
-        number => number
-            .parse::<u64>()
-            .map(|n| json!(n))
-            .or_else(|_| number.parse::<f64>().map(|n| json!(n)))
-            .unwrap_or_else(|_| json!(text)),
-    }
+/// What a node says of a tunnel of its own: that it is up, goes by another path, stays on the relay, or is gone.
+fn tunnel((at, host, event): &(Instant, String, Event)) -> Option<serde_json::Value> {
+    let mut said = match event {
+        Event::TunnelUp(up) => json!({
+            "what": "up", "peer": up.peer.as_str(), "pattern": up.pattern.to_string(), "dialed": up.dialed,
+            "framing": up.framing.name(), "remote": up.remote.to_string(), "handover": up.handover.to_string(),
+        }),
+        Event::PathSwitched { peer, remote, pattern } => json!({
+            "what": "path", "peer": peer.as_str(), "pattern": pattern.to_string(), "remote": remote.to_string(),
+        }),
+        Event::StillRelayed { peer, reason } => {
+            json!({ "what": "still relayed", "peer": peer, "reason": reason.to_string() })
+        }
+        Event::TunnelDown { peer, reason } => json!({ "what": "down", "peer": peer, "reason": reason.to_string() }),
+        _ => return None,
+    };
+    (said["ms"], said["node"]) = (json!(at.as_millis_f64()), json!(host));
+    Some(said)
+}
+
+/// What the NMS weighed, and what it chose.
+fn decision((at, _, event): &(Instant, String, Event)) -> Option<serde_json::Value> {
+    let Event::RouteChosen(chosen) = event else { return None };
+    Some(json!({
+        "ms": at.as_millis_f64(), "initiator": chosen.initiator.as_str(), "responder": chosen.responder.as_str(),
+        "pattern": chosen.choice.as_ref().map(|choice| choice.pattern.to_string()), "why": explain::decision(chosen),
+    }))
 }
 
 /// One capture of all wires, and in a folder beside it one of each. Wireshark follows a QUIC connection by its
