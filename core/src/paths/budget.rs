@@ -1,8 +1,8 @@
-//! What may be sent where nobody has proved to be.
+//! Limits for what a node sends to an address that is not validated.
 //!
-//! Two limits hold at once. An address from which authentic datagrams came, and which has not answered a challenge yet,
-//! gets three times their bytes ([`Allowance`], RFC 9000 §8.1). An address that somebody only *named* gets
-//! [`SILENT_BYTES`] in [`SILENT_TIME`], whatever its ports and however many peers named it ([`SilentTargets`]).
+//! Two limits hold at once. An address that sent authentic datagrams, and has not answered a challenge yet, gets three
+//! times their bytes ([`Allowance`], RFC 9000 §8.1). An address that was only *named* gets [`SILENT_BYTES`] in
+//! [`SILENT_TIME`], over all of its ports and all peers that name it ([`SilentTargets`]).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use crate::time::Instant;
 use crate::timers::Timers;
 use crate::timing::paths::SILENT_TIME;
 
-/// How many times the bytes that came from an address may go there before it is proved (RFC 9000 §8.1).
+/// The amplification limit: a multiple of the bytes that came from an address before it is validated (RFC 9000 §8.1).
 pub const AMPLIFICATION: usize = 3;
 /// Bytes of UDP payload that one silent IP address gets in [`SILENT_TIME`]: five QUIC Initials of 1,200 bytes, or 125
 /// path probes.
@@ -19,7 +19,7 @@ pub const SILENT_BYTES: usize = 6_000;
 /// Most silent addresses that one node sends to in [`SILENT_TIME`].
 pub const MAX_SILENT: usize = 1_024;
 
-/// The account of one address that is not proved.
+/// The bytes of one address that is not validated.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Allowance {
     received: usize,
@@ -27,12 +27,12 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// So many authentic and new bytes came from there.
+    /// Counts authentic and new bytes that came from the address.
     pub fn received(&mut self, len: usize) {
         self.received = self.received.saturating_add(len);
     }
 
-    /// Whether `len` bytes may go there; then they are counted as sent.
+    /// Whether `len` bytes may go to the address. If so, they are counted as sent.
     pub fn take(&mut self, len: usize) -> bool {
         let good = self.sent + len <= AMPLIFICATION * self.received || defect!(UnprovedAnswered);
         self.sent += if good { len } else { 0 };
@@ -40,7 +40,7 @@ impl Allowance {
     }
 }
 
-/// One node's account of the addresses that it was told and that never answered. All peers' paths share it.
+/// One node's bytes to addresses that it was told and that never answered. The paths of all peers share it.
 #[derive(Clone, Debug, Default)]
 pub struct SilentTargets {
     sent: BTreeMap<IpAddr, usize>,
@@ -48,7 +48,7 @@ pub struct SilentTargets {
 }
 
 impl SilentTargets {
-    /// Whether `len` bytes may go to `target` now; then they are counted as sent.
+    /// Whether `len` bytes may go to `target` now. If so, they are counted as sent.
     pub fn take(&mut self, now: Instant, target: IpAddr, len: usize) -> bool {
         while let Some(over) = self.ends.pop_due(now) {
             self.sent.remove(&over);
@@ -65,13 +65,13 @@ impl SilentTargets {
         true
     }
 
-    /// Somebody there has answered: the address is not silent. Other peers may be behind it.
+    /// Notes that a host at this address has answered. The address is no longer silent; other peers may be behind it.
     pub fn answered(&mut self, target: IpAddr) {
         self.sent.remove(&target);
         self.ends.set(target, None);
     }
 
-    /// How many addresses are accounted for.
+    /// How many addresses are counted.
     pub fn count(&self) -> usize {
         self.sent.len()
     }

@@ -1,10 +1,10 @@
-//! Candidates: where a peer may be reached, and from which address of ours.
+//! Candidates: the addresses at which a peer may be reached, each with the address of ours to send from.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Most candidates of one peer. Two interfaces in both families, an inside address and two relays give twelve.
 pub const MAX_CANDIDATES: usize = 16;
-/// Of these, so many are kept for relays, however many direct ones there are.
+/// Candidates that are reserved for relays, however many direct ones there are.
 const FOR_RELAYS: usize = 4;
 
 /// A pair of addresses: one of ours, and one of the peer's or of a relay.
@@ -16,7 +16,7 @@ pub struct Way {
     pub remote: SocketAddr,
 }
 
-/// What kind of way a candidate is. At equal round trips the first kind in this order is preferred.
+/// The kind of a candidate. At equal round trips the first kind in this order is preferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Inside the one network that both nodes are in.
@@ -40,22 +40,22 @@ pub struct Candidate {
     pub kind: Kind,
 }
 
-/// A place of the peer, as the NMS or the peer itself told it.
+/// An address of the peer, as the NMS or the peer itself announced it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Announced {
-    /// An address inside the network that both nodes are seen behind.
+    /// An address inside the network, if the NMS sees both nodes behind the same NAT.
     Inside(SocketAddr),
-    /// Where the NMS sees the peer.
+    /// The address at which the NMS sees the peer.
     Seen(SocketAddr),
     /// A TRS to which the peer has a leg.
     Relay(SocketAddr),
 }
 
-/// Every pair of one of our addresses and one of the peer's places, the preferred kinds first, at most
-/// [`MAX_CANDIDATES`].
+/// Every pair of one of our addresses and one of the peer's announced ones: at most [`MAX_CANDIDATES`], the preferred
+/// kinds first.
 ///
-/// Each of our addresses takes part, also where two interfaces have addresses of one family. An IPv4 place is reached
-/// through the NAT64 with the prefix `nat64` only if we have no IPv4 address.
+/// Every interface takes part, also if two have addresses of one family. An IPv4 address is reached through the NAT64
+/// with the prefix `nat64` only if we have no IPv4 address.
 pub fn pair(locals: &[SocketAddr], nat64: Option<Ipv6Addr>, announced: &[Announced]) -> Vec<Candidate> {
     let has_v4 = locals.iter().any(SocketAddr::is_ipv4);
     let mut all: Vec<Candidate> = Vec::new();
@@ -77,7 +77,7 @@ pub fn pair(locals: &[SocketAddr], nat64: Option<Ipv6Addr>, announced: &[Announc
             }
         }
     }
-    // Stable: within a kind, what was announced first and our first addresses come first.
+    // A stable sort: within a kind, the order of the announcements and of our addresses stays.
     all.sort_by_key(|candidate| candidate.kind);
     let (mut direct, mut relayed): (Vec<_>, Vec<_>) = all.into_iter().partition(|c| c.kind != Kind::Relay);
     relayed.truncate(FOR_RELAYS);
@@ -86,7 +86,7 @@ pub fn pair(locals: &[SocketAddr], nat64: Option<Ipv6Addr>, announced: &[Announc
     direct
 }
 
-/// An IPv4 place as a NAT64 translates it (RFC 6052 §2.2, a prefix of 96 bits).
+/// An IPv4 address as a NAT64 translates it (RFC 6052 §2.2, a prefix of 96 bits).
 fn through(prefix: Ipv6Addr, place: SocketAddr) -> Option<SocketAddr> {
     let IpAddr::V4(v4) = place.ip() else { return None };
     let mut octets = prefix.octets();

@@ -1,39 +1,40 @@
 //! The choice of a path: a pure function of what is known of each.
 //!
-//! 1. A path that is not alive is never chosen, nor one that does not pass a QUIC datagram of 1,200 bytes.
-//! 2. One that is in doubt comes after all that are not.
-//! 3. The class decides next: a good direct path, a relay, a direct path on trial, one that is starved.
+//! 1. A path that is not alive is never chosen. The same holds for one that does not pass a QUIC datagram of 1,200
+//!    bytes.
+//! 2. A path in doubt comes after all paths that are not.
+//! 3. The class decides next, in this order: a good direct path, a relay, a direct path on trial, a starved path.
 //! 4. Within a class the round trip decides, then the kind, then the order of the list.
 //!
-//! A path in use stays in use, also in doubt (everything goes by a second one then), unless another has a better class,
-//! or a round trip that is shorter by a fifth and 5 ms ([`GAIN`], [`GAIN_AT_LEAST`]). So noise of less than that never
-//! moves traffic.
+//! The path in use gives way to another one only if that one has a better class, or a round trip that is shorter by a
+//! fifth and by 5 ms ([`GAIN`], [`GAIN_AT_LEAST`]). So smaller noise never moves traffic. A path in doubt stays in use
+//! too, because everything goes by a second path then.
 //!
-//! The two ends go by the same path: of several paths of the same class the client chooses, and the server follows
-//! ([`is_equal`]). Each end learns of silence only on the path that it uses itself, and an end that only acknowledges
-//! expects no answer. If the two ends used different ones, the end of the one path would go unnoticed.
+//! Both ends use the same path. Of several paths of the same class the client chooses one, and the server follows
+//! ([`is_equal`]). The reason: an end notices silence only on its own path, and an end that only acknowledges expects
+//! no answer there. With two different paths, the end of one of them could go unnoticed.
 
 use std::time::Duration;
 
 use super::candidates::Kind;
 use crate::timing::paths::GAIN_AT_LEAST;
 
-/// Another path of the same class must need at most this part of the round trip of the one in use: four fifths.
+/// Hysteresis: another path of the same class needs at most this part of the present path's round trip, four fifths.
 pub const GAIN: (u32, u32) = (4, 5);
 
 /// What is known of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Standing {
-    /// The peer answered on it, and nothing says that it has ended since.
+    /// The peer has answered on it, and nothing shows that it has ended since.
     pub alive: bool,
-    /// Something that needs an answer was not answered in time.
+    /// A packet that needs an answer got none in time.
     pub doubt: bool,
     /// A QUIC datagram of 1,200 bytes passes in both directions.
     pub wide: bool,
     /// Most of what is sent on it is lost.
     pub starved: bool,
-    /// It came back after it had failed, and has not stood for long enough yet.
+    /// It came back after a failure, and has not lasted for long enough yet.
     pub trial: bool,
     /// Its kind.
     pub kind: Kind,
@@ -41,7 +42,7 @@ pub struct Standing {
     pub rtt: Duration,
 }
 
-/// How good a path is, apart from its round trip; less is better.
+/// The class of a path, which leaves the round trip aside. Less is better.
 fn class(standing: &Standing) -> u8 {
     let direct = standing.kind != Kind::Relay;
     match (direct, standing.starved, standing.trial) {
@@ -53,9 +54,9 @@ fn class(standing: &Standing) -> u8 {
     }
 }
 
-/// The path to send on. `current` is the one in use; it gives way only to one that is better by a margin, or if it
-/// cannot be used any more. `None` if there is no usable one. An end that does not lead leaves its path only for one of
-/// a better class.
+/// The path to send on, or `None` if none is usable. `current` is the path in use. It gives way only to a better one
+/// with a margin, unless it cannot be used any more. An end that does not lead leaves it only for a path of a better
+/// class.
 pub fn choose(current: Option<usize>, standings: &[Standing], leads: bool) -> Option<usize> {
     let usable = |index: &usize| standings.get(*index).is_some_and(|s| s.alive && s.wide);
     let order = |index: &usize| {
@@ -70,13 +71,13 @@ pub fn choose(current: Option<usize>, standings: &[Standing], leads: bool) -> Op
     Some(if better { best } else { current })
 }
 
-/// Whether an end that does not lead may go by `new` instead of `old`, because the other end does.
+/// Whether an end that does not lead may use `new` instead of `old`, because the other end does.
 pub fn is_equal(new: &Standing, old: &Standing) -> bool {
     new.alive && new.wide && !new.doubt && class(new) <= class(old)
 }
 
-/// The path to keep warm beside the one in use: the best of the others, but one that shares neither our address nor the
-/// relay with it comes first, because what ends the one may end the other.
+/// The path to keep warm beside the path in use: the best of the others. A path with another address of ours, or a
+/// relay beside a direct path, comes first, because one cause is less likely to end both.
 pub fn second(current: usize, standings: &[Standing], shares: impl Fn(usize) -> bool) -> Option<usize> {
     let others = (0..standings.len()).filter(|&i| i != current && standings[i].alive && standings[i].wide);
     others.min_by_key(|&i| {
@@ -90,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    /// What it is about, the path in use, what is known of all, and the path to send on.
+    /// A case: its name, the path in use, what is known of each path, and the path to send on.
     type Case = (&'static str, Option<usize>, Vec<Standing>, Option<usize>);
 
     fn standing(kind: Kind, rtt: u64) -> Standing {
@@ -170,7 +171,8 @@ mod tests {
             all in prop::collection::vec(any_standing(), 1..8),
             noise in prop::collection::vec(prop::collection::vec(90_u32..=110, 8), 1..50),
         ) {
-            // From one choice to the next only the round trips wobble: whatever is left is never taken up again.
+            // Only the round trips vary from one choice to the next. A path that traffic has left must never be chosen
+            // again.
             let mut current = choose(None, &all, true);
             let mut left = std::collections::BTreeSet::new();
             for factors in noise {

@@ -1,40 +1,41 @@
-//! How long a NAT or firewall keeps a path open, and what it takes to keep it so.
+//! How long a NAT or firewall keeps a path open, and how often packets are needed for that.
 //!
-//! | what is before the node | an exchange every |
+//! | what is in front of the node | one exchange every |
 //! |---|---|
 //! | nothing | never |
 //! | something, lifetime not known | 0.8 × 30 s, the shortest lifetime that is common |
 //! | something, idle lifetime observed | 0.8 × that |
 //!
-//! An *absolute* lifetime ends a mapping that is in full use. Nothing keeps it; but it ends by the clock. From a tenth
-//! before that until the peer has answered after it, everything is sent on the second path too.
+//! An *absolute* lifetime ends a mapping in full use. No keep-alive helps, but the age at which it ends is known. From
+//! nine tenths of that age on, everything is sent on the second path too, until the peer has answered on the new
+//! mapping.
 
 use std::time::Duration;
 
 use crate::time::Instant;
 use crate::timing::paths::{ASSUMED_IDLE, LEAST_ABSOLUTE, LEAST_IDLE};
 
-/// Packets an hour, in both directions together, that a second path may cost to be kept warm. One exchange has two.
+/// Packets an hour, both directions together, that keeping a second path warm may cost. One exchange is two packets.
 pub const WARM_PACKETS_PER_HOUR: u64 = 360;
-/// Two ends of mappings count as of one cause if their ages, or silences, differ by no more than a tenth.
+/// Two mappings ended by the same cause if their ages, or their silences, differ by at most a tenth.
 const SAME_AGE: u32 = 10;
 
-/// What is known of the lifetimes before one of our addresses.
+/// What is known of NATs and firewalls in front of one of our addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// A NAT or a stateful firewall is before us, or before the peer.
+    /// A NAT or a stateful firewall is in front of us, or of the peer.
     pub guarded: bool,
-    /// After so long without a packet of ours the path was found closed.
+    /// The idle lifetime: the silence of ours after which the path was found closed.
     pub idle: Option<Duration>,
-    /// At this age paths end that are in use.
+    /// The absolute lifetime: the age at which paths in use end.
     pub absolute: Option<Duration>,
-    /// After which silence, and at which age, the last one ended.
+    /// The silence before the last mapping ended idle, and the age at which the last one in use ended.
     last_idle: Option<Duration>,
     last_end: Option<Duration>,
 }
 
 impl Lifetimes {
-    /// With something before us whose lifetimes are not known.
+    /// For a node behind a NAT or firewall whose lifetimes are not known.
     pub fn guarded() -> Self {
         Self { guarded: true, ..Self::default() }
     }
@@ -49,8 +50,8 @@ impl Lifetimes {
         self.interval().is_none_or(|every| 2 * 3_600 <= WARM_PACKETS_PER_HOUR * every.as_secs())
     }
 
-    /// The path was found closed after so long without a packet of ours, and open again once we had sent one. Twice
-    /// after nearly the same time is no accident.
+    /// Notes that the path was closed after this silence of ours, and open again once we had sent a packet. Two nearly
+    /// equal silences are taken for the idle lifetime.
     pub fn ended_idle(&mut self, after: Duration) {
         let after = after.max(LEAST_IDLE);
         let before = self.last_idle.replace(after);
@@ -60,7 +61,7 @@ impl Lifetimes {
         }
     }
 
-    /// A path in use ended at this age. Two at nearly the same age make it the clock's doing.
+    /// Notes that a path in use ended at this age. Two nearly equal ages are taken for the absolute lifetime.
     pub fn ended_in_use(&mut self, age: Duration) {
         if age < LEAST_ABSOLUTE {
             return;
@@ -71,7 +72,7 @@ impl Lifetimes {
         }
     }
 
-    /// From when on a path that was opened at `born` may end by the clock.
+    /// When a path that was opened at `born` may begin to end by its absolute lifetime.
     pub fn ends_from(&self, born: Instant) -> Option<Instant> {
         self.absolute.map(|absolute| born + absolute * 9 / 10)
     }

@@ -19,26 +19,26 @@
 //!
 //! # How a path is proved
 //!
-//! A *candidate* is a pair of one of our addresses and a place of the peer or of a TRS ([`candidates`]). UDP carried in
-//! TCP 443 will be one more kind: to this layer it is a way like any other.
+//! A *candidate* is a pair of one of our addresses and an address of the peer or of a TRS ([`candidates`]). UDP carried
+//! in TCP 443 will be one more kind. To this layer it is a way like any other.
 //!
-//! The keys come from the tunnel's own TLS session (RFC 8446 §7.5), so only the two ends can speak ([`probe`]). Three
-//! small datagrams prove a path in both directions:
+//! The keys come from the tunnel's own TLS session (RFC 8446 §7.5), so nobody but the two ends can make a probe
+//! ([`probe`]). Three small datagrams prove a path in both directions:
 //!
-//! 1. *Hello* carries a random token. It is small where nobody has answered yet.
-//! 2. *Challenge* repeats that token and carries another. The first node has its proof and a round trip.
-//! 3. *Answer* repeats the second token. The other node has its own. On a path that is proved, Answer follows Hello at
+//! 1. *Hello* carries a random token. It is small until the address has answered.
+//! 2. *Challenge* repeats that token and carries another one. Now the first node has its proof, and a round trip.
+//! 3. *Answer* repeats the second token. Now the other node has its proof. On a proved path, Answer follows Hello at
 //!    once.
 //!
-//! A token is unpredictable for the peer too: a peer that names a victim's address cannot answer for it. Each number is
-//! accepted once, so a replay says nothing. A copy that overtakes the original opens the account of its source address
-//! and nothing else ([`budget`]): three times its bytes, while the old path stays in use beside it.
+//! The peer cannot predict a token either, so a peer that names a victim's address cannot answer for it. Each number is
+//! accepted once, so a replay has no effect. A copy that overtakes the original only opens an account for its source
+//! address ([`budget`]): three times its bytes, while the old path stays in use beside it.
 //!
-//! Limit: somebody between the two nodes who sends on every datagram, faster than the path itself, answers challenges
-//! by sending them on as well. He may carry the traffic, sealed as it is, for as long as he does (RFC 9000 §21.1.1.3).
-//! When he stops, the old path takes over as from any path that ended.
+//! Limit: an attacker between the two nodes can forward every datagram faster than the path itself. Forwarded
+//! challenges are answered, so the attacker's path may be chosen (RFC 9000 §21.1.1.3). The traffic stays sealed. When
+//! the attacker stops, the old path takes over, as after any path that ended.
 //!
-//! # How one is chosen, and left
+//! # How a path is chosen, and left
 //!
 //! [`choice`] is a pure function: direct before relay, then the shorter round trip, with a margin. [`watch`] judges the
 //! path in use by a timer from the first datagram that was not answered, and by QUIC's losses:
@@ -54,48 +54,51 @@
 //!
 //! So traffic is back within the doubt and one round trip if another path is alive, whatever the pattern of traffic.
 //!
-//! A node that moves greets the peer's known places at once ([`probe::Flags::MOVED`]), padded to 1,200 bytes, and sends
-//! its data there without waiting. The peer answers with data within three times the bytes, challenges, and changes
-//! over.
+//! A node that moves greets the peer's known addresses at once ([`probe::Flags::MOVED`]), padded to 1,200 bytes. It
+//! sends its data there without waiting. The peer answers with a challenge, and with data up to three times the bytes.
+//! Then both use the new path.
 //!
 //! # When QUIC is told
 //!
 //! * `ping` at every switch: it ends a retransmission timeout that has grown. `path_changed` does not (measured).
-//! * `path_changed` only where the new path takes less than QUIC sends, or where the round trip differs by the factor
-//!   two and 20 ms: it forgets round trip, MTU and congestion window. A congestion controller that is not open has to
-//!   stay open until the first acknowledgement after it, or what was in flight before may hang the connection
-//!   (measured).
-//! * Never for a move as such: QUIC sees one peer address for life. Its own Retry and its own amplification limit
+//! * `path_changed` makes QUIC forget round trip, MTU and congestion window. It is called only if the new path takes
+//!   less than QUIC sends, or if the round trip differs by the factor two and 20 ms. After it, a congestion controller
+//!   that limits has to stay open until the first acknowledgement. Otherwise what was in flight before may hang the
+//!   connection (measured).
+//! * A move as such is never told: QUIC sees one peer address for life. Its own Retry and its own amplification limit
 //!   therefore prove nothing for such a connection; [`budget`] takes their place.
 //!
-//! At a forced switch the last datagrams, up to [`recent::MAX_RECENT`], go out again on the new path: QUIC drops what
-//! arrives twice. At a switch to a path so much shorter that more than 100 packets would be overtaken, the first ones
-//! wait for the difference, because QUIC takes for a repetition what is more than 129 packet numbers late.
+//! At a forced switch the last datagrams, up to [`recent::MAX_RECENT`], go out again on the new path. QUIC drops the
+//! ones that arrive twice. A switch to a much shorter path could overtake more than 100 packets, and QUIC takes a
+//! packet that is more than 129 numbers late for a repetition. So the first packets on such a path wait for the
+//! difference.
 //!
 //! # What it costs
 //!
-//! One exchange has two packets of [`probe::PROBE_LEN`] bytes. A path behind a NAT or firewall needs one in 0.8 of the
-//! observed lifetime, and none elsewhere; a second path is kept warm only within [`lifetime::WARM_PACKETS_PER_HOUR`].
+//! One exchange has two packets of [`probe::PROBE_LEN`] bytes. A path behind a NAT or firewall needs one exchange in
+//! 0.8 of the observed lifetime; other paths need none. A second path is kept warm only within
+//! [`lifetime::WARM_PACKETS_PER_HOUR`].
 //!
 //! # Connection IDs, and what an observer can link
 //!
-//! Every connection ID is `tag(8) ‖ random(4)`. The tag of a node's direct tunnels is 64 unpredictable bits, drawn once
-//! in the node's life; a tunnel that began through a TRS has the node's leg for a tag. It costs 4 bytes in each packet
-//! beside tunnels without paths. A TRS forwards by the leg of the receiver, which the sender puts into the place of the
-//! tag; the receiver puts its tag back. A probe has a tag of its tunnel, which follows from the TLS session.
+//! A direct tunnel's connection IDs are `hash(8) ‖ random(8)`: a keyed hash of the random bytes, then these. The IDs of
+//! a tunnel that began through a TRS are `leg(8) ‖ random(8)`, with the node's leg to the TRS. They are 8 bytes (4
+//! through a TRS) longer than in tunnels without paths. A TRS forwards by the leg of the receiver, which the sender
+//! puts into the place of the first 8 bytes. The receiver puts back what was there. A probe carries a tag of its
+//! tunnel, which both ends derive from the TLS session.
 //!
-//! Somebody who sees both networks of a node that moves can link the two by its tag, and by the sequence of probe
-//! numbers (RFC 9000 §9.5 asks for fresh IDs against that). He can also link the tunnels of one node, as he can by its
-//! address and port. Through a relay he sees legs, and no tag.
+//! An observer of both networks of a node that moves can link them by the tag and the numbers of probes. It can also
+//! link them by a connection ID that QUIC has not changed (RFC 9000 §9.5 asks for new IDs). It cannot link two tunnels
+//! of one node by their IDs. Through a relay it sees legs.
 //!
 //! | file | what |
 //! |---|---|
-//! | [`candidates`] | where a peer may be |
+//! | [`candidates`] | the addresses at which a peer may be reached |
 //! | [`probe`] | the wire format and its keys |
-//! | [`budget`] | what may go where nobody has proved to be |
-//! | [`watch`], [`lifetime`] | is it still there, and for how long |
-//! | [`choice`] | which one |
-//! | [`recent`] | what is sent again |
+//! | [`budget`] | limits for addresses that are not validated |
+//! | [`watch`], [`lifetime`] | whether a path still works, and for how long |
+//! | [`choice`] | which path is used |
+//! | [`recent`] | the datagrams that are sent again after a switch |
 //! | [`peer`] | the state machine |
 //! | [`strategy`] | rebuild, migrate or seamless |
 

@@ -13,21 +13,21 @@ use crate::timing::paths::{
     PATH_DWELL, PATH_FAST, PATH_FIRST_RETRY, PATH_FORGIVEN, PATH_LAST_RETRY, PATH_SIZE_AGAIN, PATH_TRIAL,
 };
 
-/// Least UDP payload that a path of QUIC must pass (RFC 9000 §14).
+/// Least UDP payload that a path has to pass for QUIC (RFC 9000 §14).
 pub const LEAST_MTU: u16 = 1200;
-/// Unanswered probes that are remembered, the latest ones: an answer that is late still counts.
+/// Unanswered probes that are remembered, the latest ones. A late answer to one of them still counts.
 const MAX_PENDING: usize = 8;
-/// A size counts as too large when so many padded probes of it were lost while small ones were answered.
+/// Lost padded probes of one size, while small ones were answered, after which the size counts as too large.
 const SIZE_TRIES: u8 = 3;
 
-/// Where a path is in its life.
+/// The state of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It has never answered.
+    /// The peer has never answered on it.
     New,
     /// Both directions work.
     Alive,
-    /// Both directions worked; nobody has looked for a while.
+    /// Both directions worked, and it has not been probed for a while.
     Cold,
     /// It has ended.
     Dead,
@@ -45,8 +45,7 @@ pub(super) struct Pending {
 #[derive(Clone, Copy, Debug)]
 struct Sizing {
     size: u16,
-    /// Tries after which the small probe that went along was answered, and the padded one was not; with the present
-    /// one?
+    /// Tries whose small probe was answered while the padded one was not. `missed`: the present try is one of these.
     misses: u8,
     missed: bool,
     /// The last try, and when to try again.
@@ -54,19 +53,19 @@ struct Sizing {
     next: Instant,
 }
 
-/// What comes of trying sizes.
+/// The result of trying sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TryOut {
-    /// This one is to be sent.
+    /// Probe this size now.
     Size(u16),
-    /// What passed before does not pass any more.
+    /// A size that had passed does not pass any more.
     TooLarge,
 }
 
 #[derive(Debug)]
 pub(super) struct Path {
     pub(super) candidate: Candidate,
-    /// Somebody told us of it; else the peer was seen there.
+    /// The NMS or the peer named this address. Otherwise the peer was only seen there.
     pub(super) announced: bool,
     pub(super) state: State,
     pub(super) allowance: Allowance,
@@ -74,27 +73,27 @@ pub(super) struct Path {
     /// Largest datagram that passed both ways in this life, bytes of UDP payload.
     pub(super) mtu: u16,
     pending: VecDeque<Pending>,
-    /// While it is not alive: when to ask again, and how long to wait after that.
+    /// While the path is not alive: when to probe it again, and the wait after that.
     pub(super) hello_at: Instant,
     wait: Duration,
-    /// While it is alive and in doubt: not to ask again before.
+    /// While the path is in doubt: no probe before this.
     pub(super) ask_at: Instant,
     /// Our first and our last datagram in this life.
     pub(super) born: Option<Instant>,
     pub(super) last_out: Option<Instant>,
-    /// When the last datagram of QUIC came by it.
+    /// When the last datagram of QUIC came by this path.
     pub(super) carried: Option<Instant>,
-    /// How long we had been silent before the last thing that we began to say.
+    /// The length of our last silence on this path, up to the packet that ended it.
     pub(super) quiet: Duration,
     pub(super) proved_at: Option<Instant>,
     setbacks: u32,
     trial_until: Option<Instant>,
     fasts: u32,
     starved_until: Option<Instant>,
-    /// When traffic left it.
+    /// When traffic left this path.
     pub(super) left_at: Option<Instant>,
     sizing: Option<Sizing>,
-    /// A size that did not pass, and when.
+    /// A size that did not pass, and when that was found.
     too_large: Option<(u16, Instant)>,
 }
 
@@ -146,7 +145,7 @@ impl Path {
         }
     }
 
-    /// A datagram of ours goes out.
+    /// Notes that a datagram of ours leaves.
     pub(super) fn out(&mut self, now: Instant) {
         if self.watch.doubt_at().is_none() {
             self.quiet = self.last_out.map_or(Duration::ZERO, |last| now - last);
@@ -155,24 +154,24 @@ impl Path {
         self.last_out = Some(now);
     }
 
-    /// A probe of `len` bytes goes out that the peer has to answer.
+    /// Notes that a probe of `len` bytes leaves which the peer has to answer.
     pub(super) fn asks(&mut self, now: Instant, token: u64, len: usize) {
         if self.pending.len() >= MAX_PENDING {
             self.pending.pop_front();
         }
         self.pending.push_back(Pending { token, at: now, len: u16::try_from(len).unwrap_or(u16::MAX) });
-        // A padded one may just be too large.
+        // The loss of a padded probe may only mean that its size is too large.
         if len <= PROBE_LEN || !self.is_alive() {
             self.watch.asked(now);
         }
     }
 
-    /// Whether a probe with this token went out on this path and is not answered.
+    /// Whether a probe with this token left on this path and is not answered yet.
     pub(super) fn has_asked(&self, token: u64) -> bool {
         self.pending.iter().any(|pending| pending.token == token)
     }
 
-    /// The peer answers a probe that went out on this path. False if it is none of those.
+    /// Takes the peer's answer to a probe of this path. False if no such probe is pending.
     pub(super) fn answered(&mut self, now: Instant, echo: u64, size: u16) -> bool {
         let Some(at) = self.pending.iter().position(|pending| pending.token == echo) else { return false };
         let pending = self.pending.remove(at).expect("it is there");
@@ -192,7 +191,7 @@ impl Path {
         true
     }
 
-    /// It is alive from now on. What it was before.
+    /// Makes the path alive. Returns the state before.
     pub(super) fn proved(&mut self, now: Instant) -> State {
         let before = std::mem::replace(&mut self.state, State::Alive);
         if before == State::Dead {
@@ -206,7 +205,7 @@ impl Path {
         before
     }
 
-    /// It has ended. The next life begins with nothing.
+    /// Ends the path. Its next life begins with nothing known.
     pub(super) fn died(&mut self, now: Instant) {
         let stood = self.proved_at.take().map_or(Duration::ZERO, |at| now - at);
         self.setbacks = if stood >= PATH_FORGIVEN { 1 } else { self.setbacks + 1 };
@@ -217,26 +216,26 @@ impl Path {
         self.hello_at = now + self.wait;
     }
 
-    /// While it is not alive: it was asked just now.
+    /// Notes that a path that is not alive was probed just now. The next wait is twice as long.
     pub(super) fn wait_longer(&mut self, now: Instant) {
         self.hello_at = now + self.wait;
         self.wait = (self.wait * 2).min(PATH_LAST_RETRY);
     }
 
-    /// It is needed now: it is asked at once, and soon again.
+    /// Makes a path that is needed now due for a probe at once, and again soon.
     pub(super) fn call(&mut self, now: Instant) {
         (self.hello_at, self.wait) = (now, PATH_FIRST_RETRY);
     }
 
-    /// Most of what was sent on it was lost.
+    /// Notes that most packets on this path were lost.
     pub(super) fn starve(&mut self, now: Instant) {
         let fast = (PATH_FAST * (1 << self.fasts.min(4))).min(PATH_LAST_RETRY);
         self.fasts += 1;
         self.starved_until = Some(now + fast);
     }
 
-    /// The next size to try, if one is due: 1,200 bytes first, then what QUIC sends (`wanted`). A small probe has to
-    /// go with each, or nobody could tell a size that is too large from a path that has ended.
+    /// The next size to try, if one is due: 1,200 bytes first, then what QUIC sends (`wanted`). A small probe goes with
+    /// each. Without it, a size that is too large could not be told from a path that has ended.
     pub(super) fn size_to_try(&mut self, now: Instant, wanted: u16) -> Option<TryOut> {
         if self.sizing.is_none() {
             let size = if self.mtu < LEAST_MTU { LEAST_MTU } else { wanted };
@@ -255,7 +254,7 @@ impl Path {
             self.too_large = Some((size, now));
             self.sizing = None;
             if self.mtu >= size {
-                // It passed once. What is left of it the next tries show.
+                // The size passed once. The next tries show how much of it still does.
                 self.mtu = if size > LEAST_MTU { LEAST_MTU } else { 0 };
                 return Some(TryOut::TooLarge);
             }
@@ -265,7 +264,7 @@ impl Path {
         Some(TryOut::Size(sizing.size))
     }
 
-    /// Datagrams of QUIC's size may not pass any more: this one is tried again, though it has passed before.
+    /// Tries a size again that has passed before, because datagrams of QUIC's size may not pass any more.
     pub(super) fn doubt_size(&mut self, now: Instant, size: u16) {
         if self.sizing.is_none() && self.mtu >= size {
             self.too_large = None;
@@ -278,7 +277,7 @@ impl Path {
         self.sizing.map(|sizing| sizing.next)
     }
 
-    /// Until when it is judged worse than it is, whatever the reason.
+    /// The ends of the times in which the path is judged worse than its measurements.
     pub(super) fn pardons(&self) -> impl Iterator<Item = Instant> {
         let dwelt = self.left_at.map(|left| left + PATH_DWELL);
         [self.trial_until, self.starved_until, dwelt].into_iter().flatten()
@@ -347,10 +346,10 @@ mod tests {
         path.asks(ms(0), 1, 1452);
         path.answered(ms(20), 1, 1452);
         path.doubt_size(ms(1_000), 1452);
-        // Neither the small nor the large ones are answered.
+        // No probe is answered, small or padded.
         let tries: Vec<_> = (1_000..9_000).filter_map(|at| path.size_to_try(ms(at), 1452)).collect();
         assert!(tries.iter().all(|t| *t == TryOut::Size(1452)), "{tries:?}");
-        // It is back. A small probe of another moment says nothing of the padded ones that were lost before.
+        // The path is back. An answer to a later small probe says nothing of the padded ones that were lost before.
         path.asks(ms(9_001), 77, 48);
         assert!(path.answered(ms(9_021), 77, 48));
         let next = (9_022..12_000).find_map(|at| path.size_to_try(ms(at), 1452));

@@ -25,95 +25,95 @@ use crate::name::RelayCid;
 use crate::time::Instant;
 use crate::timing::paths::PATH_KNOWN;
 
-/// Most paths of one peer: the candidates, and as many places again where it was seen.
+/// Most paths of one peer: its candidates, and as many other addresses where it was seen.
 pub const MAX_PATHS: usize = 2 * MAX_CANDIDATES;
-/// Most such places.
+/// Most addresses where the peer, or a relay, was heard last.
 const MAX_KNOWN: usize = MAX_PATHS;
 
 /// Names a path of one [`Paths`]; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PathNumber(u32);
 
-/// What [`Paths`] is told before it starts.
+/// The settings of [`Paths`].
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Our tag: the first eight bytes of the connection IDs that the peer sends to.
+    /// Our tag: the first eight bytes after the form of each probe to us.
     pub ours: RelayCid,
-    /// The peer's.
+    /// The peer's tag, likewise.
     pub theirs: RelayCid,
     /// Whether we are the TLS client of the tunnel.
     pub client: bool,
-    /// What is known of NATs and firewalls before us.
+    /// What is known of NATs and firewalls in front of us.
     pub lifetimes: Lifetimes,
-    /// Seeds the tokens of probes.
+    /// The seed of the probes' tokens.
     pub seed: [u8; 32],
 }
 
-/// What goes in.
+/// An input of [`Paths`].
 #[derive(Debug)]
 pub enum Input {
-    /// The TLS session of the tunnel has this to export: both handshakes are done, or the client's is.
+    /// The secret of the tunnel's TLS session: both handshakes are done, or the client's is.
     Keys(Secret),
-    /// Where the peer may be. These take the place of the candidates that were told before.
+    /// The candidates of the peer. They replace those that were told before.
     Candidates(Vec<Candidate>),
-    /// Our network changed: we have these addresses now, and with them these candidates.
+    /// Our network has changed: our addresses now, and the candidates that follow from them.
     Network {
         /// Our addresses.
         locals: Vec<SocketAddr>,
         /// As in [`Input::Candidates`].
         candidates: Vec<Candidate>,
     },
-    /// Behind this way, which is one through a relay, another leg begins: what was known of it is void.
+    /// The leg behind this way, which leads through a relay, was replaced. What was known of the path is void.
     Renewed(Way),
-    /// A path probe came ([`is_path_probe`](super::probe::is_path_probe)).
+    /// A path probe arrived ([`is_path_probe`](super::probe::is_path_probe)).
     Probe {
-        /// By which way.
+        /// The addresses that it travelled between.
         way: Way,
         /// The UDP payload.
         payload: BytesMut,
     },
-    /// QUIC took a datagram as authentic and new. Any other is not to be told.
+    /// QUIC took a datagram as authentic and new. Other datagrams must not be told.
     Arrived {
-        /// By which way.
+        /// The addresses that it travelled between.
         way: Way,
         /// Length of its UDP payload, bytes.
         len: usize,
     },
-    /// QUIC has this to send.
+    /// Datagrams that QUIC wants to send.
     Transmit(Datagrams),
-    /// What QUIC counted so far; to be told now and then, and after every change of its MTU.
+    /// QUIC's counts so far: to be told now and then, and after every change of its MTU.
     Delivery(Delivery),
-    /// The instant last given by [`Output::Wait`] has come.
+    /// The instant that [`Output::Wait`] gave last has come.
     Timeout,
 }
 
-/// What comes out.
+/// An output of [`Paths`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Output {
     /// Send a UDP datagram, or several.
     Transmit(Transmit),
-    /// Tell QUIC that round trip and MTU are not what they were (`Connection::path_changed`).
+    /// Tell QUIC that round trip and MTU have changed (`Connection::path_changed`).
     PathChanged,
-    /// Have QUIC send something that needs an answer (`Connection::ping`).
+    /// Make QUIC send a frame that needs an acknowledgement (`Connection::ping`).
     Ping,
-    /// Something that a log, a table or a test wants to know.
+    /// For logs, tables and tests.
     Event(Event),
-    /// Nothing more now. Call again on input, or with [`Input::Timeout`] at the instant given.
+    /// No more output now. The next call is due at an input, or at the given instant with [`Input::Timeout`].
     Wait(Option<Instant>),
 }
 
 /// Why traffic changed over to another path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// There was none before.
+    /// No path was in use before.
     First,
-    /// It is better.
+    /// The new path is better.
     Better,
-    /// The one before has ended, is starved, or left us with our former address.
+    /// The path before has ended, is starved, or began at an address that we have lost.
     Ended,
     /// The peer has moved there.
     PeerMoved,
-    /// The client goes by it, and it is as good.
+    /// The client uses it, and it is as good.
     Followed,
 }
 
@@ -146,7 +146,7 @@ pub enum Event {
     },
     /// Traffic goes by another path from now on.
     Switched {
-        /// The one before.
+        /// The path in use before.
         from: Option<Way>,
         /// The new one.
         to: Way,
@@ -157,20 +157,20 @@ pub enum Event {
     BadProbe,
 }
 
-/// What `status` says of a path.
+/// One path in the words of `status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathStatus {
     /// The pair of addresses.
     pub way: Way,
     /// Its kind.
     pub kind: Kind,
-    /// Where it is in its life.
+    /// Its state.
     pub state: State,
     /// Its smoothed round trip, once it was measured.
     pub rtt: Option<Duration>,
     /// Largest UDP payload that is known to pass, bytes.
     pub mtu: u16,
-    /// Why it is or is not used.
+    /// How it is used, and why.
     pub role: Role,
 }
 
@@ -205,20 +205,20 @@ impl fmt::Display for PathStatus {
     }
 }
 
-/// Why a path is or is not used.
+/// How a path is used, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Traffic goes by it.
     Used,
-    /// Everything goes by it too: the one in use is in doubt, or the peer seems to be here now.
+    /// Everything goes by it too, because the path in use is in doubt, or because the peer seems to have moved here.
     Beside,
     /// It is kept warm.
     Warm,
-    /// It works, and others are better.
+    /// It works, but another path is better.
     Spare,
     /// Most of what was sent on it was lost.
     Starved,
-    /// It came back a moment ago.
+    /// It came back a short time ago.
     OnTrial,
     /// It does not pass 1,200 bytes.
     TooNarrow,
@@ -226,12 +226,12 @@ pub enum Role {
     Silent,
 }
 
-/// The peer seems to be at a place that is not proved yet.
+/// A path to which the peer seems to have moved, and which is not proved yet.
 #[derive(Clone, Copy, Debug)]
 struct Bridge {
     to: PathNumber,
     since: Instant,
-    /// It says so itself.
+    /// The peer itself says that it has moved.
     moved: bool,
 }
 
@@ -244,31 +244,31 @@ pub struct Paths {
     next: u32,
     /// Traffic goes by this one.
     used: Option<PathNumber>,
-    /// This one is kept warm.
+    /// Kept warm, in case the path in use fails.
     warm: Option<PathNumber>,
-    /// And by this one, for the moment.
+    /// Traffic goes by this one too, for the moment.
     beside: Option<PathNumber>,
     bridge: Option<Bridge>,
-    /// When traffic went over because the peer said that it has moved.
+    /// When traffic last changed over because the peer said that it had moved.
     crossed_at: Option<Instant>,
-    /// Places where the peer, or a relay, was heard last.
+    /// Addresses at which the peer, or a relay, was heard last.
     known: BTreeMap<SocketAddr, Instant>,
-    /// We have moved, and no path is proved since.
+    /// Our addresses have changed, and no path is proved since.
     moved: bool,
     /// The leg behind the path in use was replaced.
     renewed: bool,
     lifetimes: Lifetimes,
     delivery: Delivery,
     recent: Recent,
-    /// What waits, so that it does not overtake what is on a slower path.
+    /// Datagrams that wait, so that they do not overtake those on a slower path.
     held: VecDeque<Datagrams>,
-    /// What the place where the peer seems to be may not have yet.
+    /// Datagrams for the place where the peer seems to be, which the amplification limit does not admit yet.
     backlog: VecDeque<Datagrams>,
-    /// No datagram goes everywhere before.
+    /// The earliest time of the next datagram that goes everywhere.
     spread_at: Instant,
     hold_until: Option<Instant>,
     pace: send::Pace,
-    /// No general alarm before.
+    /// The earliest time at which all paths are probed again.
     alarm_at: Instant,
     /// The time of the last input.
     now: Instant,
@@ -278,7 +278,7 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// No path yet.
+    /// Paths to a peer, without any path yet.
     pub fn new(config: Config) -> Self {
         Self {
             rng: ChaCha20Rng::from_seed(config.seed),
@@ -309,13 +309,14 @@ impl Paths {
         }
     }
 
-    /// Takes one input at `now`. `now` never goes backwards. `silent` is the node's, for all of its peers.
+    /// Takes one input at `now`, which never goes backwards. `silent` belongs to the node, which shares it among its
+    /// peers.
     pub fn handle(&mut self, now: Instant, input: Input, silent: &mut SilentTargets) {
         self.now = now;
         let input = match input {
             Input::Probe { way, payload } => {
                 let len = payload.len();
-                // What is not authentic has no effect, and not even that of time.
+                // A probe that is not authentic has no effect. Even time does not pass by it.
                 let Some(probe) = self.keys.as_mut().and_then(|keys| keys.open(payload)) else {
                     return self.event(Event::BadProbe);
                 };
@@ -352,33 +353,33 @@ impl Paths {
         })
     }
 
-    /// The tags of this tunnel's probes; to be told before [`Input::Keys`], if they were not known at the beginning.
+    /// Sets the tags of this tunnel's probes: before [`Input::Keys`], if they were not known at the beginning.
     pub fn tagged(&mut self, ours: RelayCid, theirs: RelayCid) {
         (self.config.ours, self.config.theirs) = (ours, theirs);
     }
 
-    /// Whether traffic goes by a path that works, as far as is known.
+    /// Whether the path in use works, as far as is known.
     pub fn is_well(&self, now: Instant) -> bool {
         let used = self.used.and_then(|used| self.paths.get(&used));
         used.is_some_and(|path| path.is_alive() && !path.watch.in_doubt(now))
     }
 
-    /// Whether any path is known to work.
+    /// Whether any path is proved.
     pub fn is_proved(&self) -> bool {
         self.paths.values().any(Path::is_alive)
     }
 
-    /// Where the peer was on the paths that work.
+    /// The peer's addresses on the paths that work.
     pub fn places(&self) -> Vec<SocketAddr> {
         self.paths.values().filter(|path| path.is_alive()).map(|path| path.candidate.way.remote).collect()
     }
 
-    /// Whether we have moved, and no path is proved since.
+    /// Whether our addresses have changed and no path is proved since.
     pub fn has_moved(&self) -> bool {
         self.moved
     }
 
-    /// Where traffic goes.
+    /// The path in use.
     pub fn used(&self) -> Option<Way> {
         self.used.map(|number| self.paths[&number].candidate.way)
     }
@@ -416,12 +417,12 @@ impl Paths {
         }
     }
 
-    /// What was observed of the lifetimes of mappings, for the node to remember.
+    /// The lifetimes of mappings that were observed, for the node to remember.
     pub fn lifetimes(&self) -> Lifetimes {
         self.lifetimes
     }
 
-    /// How many entries each table has: none grows beyond its limit.
+    /// The number of entries in each table. None grows beyond its limit.
     pub fn tables(&self) -> crate::machine::Tables {
         vec![
             ("paths", self.paths.len()),
@@ -455,7 +456,7 @@ impl Paths {
         self.bridge.take_if(|bridge| bridge.to == number);
     }
 
-    /// Whether something was heard from this place lately, by whatever way.
+    /// Whether something authentic came from this address lately, by any path.
     fn is_known(&self, now: Instant, place: SocketAddr) -> bool {
         self.known.get(&place).is_some_and(|&at| now - at <= PATH_KNOWN)
     }
@@ -476,8 +477,9 @@ impl Paths {
 
     fn on_keys(&mut self, now: Instant, secret: &Secret) {
         self.keys = Some(Keys::new(secret, self.config.client));
-        // A handshake that came by one way alone has proved it, with datagrams of 1,200 bytes in both directions
-        // (RFC 9000 §8.1 and §14.1): the server's Finished, or the client's, answers what was sent there.
+        // A handshake over one path alone has proved that path, because its datagrams had 1,200 bytes in both
+        // directions (RFC 9000 §8.1 and §14.1). The Finished of the server, or of the client, answers what was sent
+        // there.
         let mut heard =
             self.paths.iter().filter(|(_, path)| path.watch.heard_at().is_some()).map(|(&number, _)| number);
         if let (Some(only), None) = (heard.next(), heard.next()) {
@@ -503,7 +505,7 @@ impl Paths {
                 }
             }
         }
-        // What works stays, whoever still names it.
+        // A path that works stays, even if nobody names it any more.
         let gone = |(&n, p): (&PathNumber, &Path)| {
             let used = Some(n) == self.used || Some(n) == self.beside;
             (!p.announced && !p.is_alive() && !used && p.watch.heard_at().is_none()).then_some(n)
@@ -514,7 +516,7 @@ impl Paths {
         }
         if self.keys.is_some() && (self.moved || self.renewed) && self.used.is_none() {
             self.renewed = false;
-            // We had nowhere to go when we moved; now there is a place that the peer, or a relay, is at.
+            // We moved when no known address was left to greet. Now there is one.
             if let Some(to) = self.blind(now, None) {
                 self.hello(now, to, usize::from(LEAST_MTU), silent);
                 self.switch(now, to, Why::Ended, silent);
@@ -522,11 +524,11 @@ impl Paths {
         }
         let Some(used) = instructed.filter(|used| !self.paths[used].announced) else { return };
         if self.keys.is_none() {
-            // The handshake goes to where we are told, whatever came from elsewhere before.
+            // The handshake follows the announced addresses, even if packets came from another one before.
             self.forget(used);
             self.dial_again(now, silent);
         } else if let Some(path) = self.paths.get_mut(&used).filter(|path| path.is_alive()) {
-            // The peer seems to have left that place.
+            // The NMS no longer names that address, so the peer seems to have left it.
             path.watch.asked(now);
             path.watch.is_deaf();
         }

@@ -3,7 +3,7 @@
 //! | bytes | field | meaning |
 //! |---|---|---|
 //! | 0 | form | `0010_00kk`; kk: 0 Hello, 1 Challenge, 2 Answer |
-//! | 1–8 | tag | the destination's tag, where a QUIC short header has it: a relay forwards by it |
+//! | 1–8 | tag | the destination's tag, in the place of a short header's connection ID: a relay forwards by it |
 //! | 9–12 | number | counts this node's probes; it is the AEAD's nonce and guards against replay |
 //! | 13–20 | token | sealed: random, to be repeated by the answer; 0 in an Answer |
 //! | 21–28 | echo | sealed: the token that is answered; 0 in a Hello |
@@ -15,8 +15,8 @@
 //! A Challenge and an Answer have [`PROBE_LEN`] bytes, and no Hello is shorter: a reply is never larger than its
 //! request.
 //!
-//! The token is unpredictable for the *peer* too. A peer that names another's address as its own cannot answer what was
-//! sent there.
+//! The peer cannot predict a token either. So a peer that names a victim's address as its own cannot answer a probe
+//! that was sent there.
 
 use bytes::BytesMut;
 use ring::{aead, hkdf};
@@ -29,13 +29,13 @@ pub const PROBE_LEN: usize = 48;
 /// Label of the TLS exporter (RFC 8446 §7.5) for [`Secret`].
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-cyphonic-paths";
 
-/// The form: the first two bits are 0 as in no QUIC packet (RFC 9443), the third is 1.
+/// The form: the first two bits are 0, as in no QUIC packet (RFC 9443), and the third is 1.
 const FORM: u8 = 0x20;
 const CLEAR: usize = 13;
 const SEALED: usize = 19;
 const TAG_LEN: usize = 16;
 
-/// What both ends export from the TLS session of their tunnel, under [`EXPORTER_LABEL`].
+/// The secret that both ends export from the TLS session of their tunnel under [`EXPORTER_LABEL`].
 #[derive(Clone, zeroize::ZeroizeOnDrop)]
 pub struct Secret(pub [u8; 32]);
 
@@ -48,11 +48,11 @@ impl std::fmt::Debug for Secret {
 /// What a probe is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeKind {
-    /// Am I heard, and do I hear an answer?
+    /// Asks whether the peer hears us.
     Hello,
-    /// The answer to a Hello from where nobody has proved to be: and are you truly there?
+    /// Answers a Hello from an address that is not proved, and asks whether the peer is truly there.
     Challenge,
-    /// The answer to a Hello from a proved address, or to a Challenge.
+    /// Answers a Hello from a proved address, or a Challenge.
     Answer,
 }
 
@@ -60,12 +60,12 @@ impl ProbeKind {
     const ALL: [Self; 3] = [Self::Hello, Self::Challenge, Self::Answer];
 }
 
-/// What the sender adds.
+/// Facts that the sender of a probe adds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(u8);
 
 impl Flags {
-    /// The sender has left the addresses that it had: what it had proved before is gone.
+    /// The sender has lost its former addresses. What those had proved is void.
     pub const MOVED: Self = Self(1);
     /// The sender hears nothing on this path.
     pub const DEAF: Self = Self(2);
@@ -87,18 +87,19 @@ impl Flags {
 pub struct Probe {
     /// What it is for.
     pub kind: ProbeKind,
-    /// To be repeated by the answer.
+    /// The token that the answer has to repeat.
     pub token: u64,
     /// The token that is answered.
     pub echo: u64,
     /// Length of the datagram that is answered, bytes.
     pub size: u16,
-    /// What the sender adds.
+    /// Facts that the sender adds.
     pub flags: Flags,
 }
 
-/// Whether a datagram is a path probe for the node with this tag: to be asked before
-/// [`is_probe`](crate::probe::is_probe), whose transaction ids may look like anything.
+/// Whether a datagram is a path probe for the node with this tag. Check this before
+/// [`is_probe`](crate::probe::is_probe), because the transaction IDs of those probes may have any first byte below
+/// `0x40`.
 pub fn is_path_probe(datagram: &[u8], tag: RelayCid) -> bool {
     tag_of(datagram) == Some(tag)
 }
@@ -112,7 +113,7 @@ pub fn tag_of(datagram: &[u8]) -> Option<RelayCid> {
     Some(RelayCid(datagram[1..9].try_into().expect("eight bytes")))
 }
 
-/// One end's keys of one tunnel: one for each direction, numbers given out once and accepted once.
+/// One end's keys of one tunnel, one for each direction. Each number is used once, and accepted once.
 pub struct Keys {
     ours: aead::LessSafeKey,
     theirs: aead::LessSafeKey,
@@ -120,7 +121,7 @@ pub struct Keys {
     seen: ReplayWindow,
 }
 
-/// The tags of probes of a tunnel: ours, then the peer's. They follow from its TLS session, so they need no message.
+/// The tags of a tunnel's probes: ours, then the peer's. Both ends derive them from the TLS session, without a message.
 pub fn tags(secret: &Secret, client: bool) -> [RelayCid; 2] {
     let tag = |label: &[u8]| {
         let label = [label];
@@ -136,7 +137,7 @@ pub fn tags(secret: &Secret, client: bool) -> [RelayCid; 2] {
 }
 
 impl Keys {
-    /// The keys of the TLS client, or of the TLS server.
+    /// The keys of the TLS client (`client`), or of the TLS server.
     pub fn new(secret: &Secret, client: bool) -> Self {
         let key = |label: &[u8]| {
             let mut bytes = zeroize::Zeroizing::new([0; 16]);
@@ -275,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_probe_of_the_survey_has_another_tag() {
-        // Bytes 4 to 7 of a header are version, flags, kind and count. Only the tag tells for certain.
+        // Bytes 4 to 7 of a header are version, flags, kind and count. Only the tag tells the two apart for certain.
         let header = Header {
             transaction: 0x2000_0000,
             spoken: crate::version::Spoken::FIRST,

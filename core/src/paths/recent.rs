@@ -1,7 +1,7 @@
-//! The datagrams that left last: what is sent again when the path changes.
+//! The datagrams that left last. They are sent again when the path changes.
 //!
-//! QUIC would find the loss by itself, but a DATAGRAM frame is never sent again (RFC 9221 §5), and a STREAM frame a
-//! round trip later. The same bytes on the new path lose nothing: QUIC drops what arrives twice by its packet number.
+//! QUIC finds a loss by itself. But it never sends a DATAGRAM frame again (RFC 9221 §5), and a STREAM frame only a
+//! round trip later. The same bytes on the new path lose nothing: QUIC drops a packet number that arrives twice.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::timing::paths::PATH_TOO_FAST;
 /// Most datagrams that are kept. quinn-proto tells duplicates within 129 packet numbers, so twice as many must fit.
 pub const MAX_RECENT: usize = 63;
 
-/// What QUIC gave to be sent: one datagram, or several of one length.
+/// One datagram, or several of one length, that QUIC wants to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Datagrams {
     /// The UDP payload, or several, one after another.
     pub payload: Vec<u8>,
     /// If there are several: the length of each, bytes. Only the last one may be shorter.
     pub segment: Option<usize>,
-    /// Whether the peer has to answer (ack-eliciting, RFC 9002 §2). Silence after anything else means nothing.
+    /// Whether the peer has to acknowledge (ack-eliciting, RFC 9002 §2). If not, silence afterwards means nothing.
     pub asks: bool,
 }
 
@@ -39,12 +39,12 @@ impl Datagrams {
 pub struct Recent {
     kept: VecDeque<(Instant, Datagrams)>,
     count: usize,
-    /// Too many left to keep any; until then.
+    /// So many datagrams left at once that none is kept, until this time.
     paused: Option<Instant>,
 }
 
 impl Recent {
-    /// These leave now.
+    /// Keeps datagrams that leave now.
     pub fn keep(&mut self, now: Instant, datagrams: &Datagrams) {
         if self.paused.is_some_and(|until| now < until) {
             return;
@@ -62,7 +62,7 @@ impl Recent {
         }
     }
 
-    /// All that left in the last `within`.
+    /// The datagrams that left within this time.
     pub fn left(&self, now: Instant, within: Duration) -> Vec<Datagrams> {
         self.kept.iter().filter(|(at, _)| now - *at <= within).map(|(_, kept)| kept.clone()).collect()
     }
@@ -105,7 +105,7 @@ mod tests {
         let at = |n: u64| Instant::from_nanos(n * 20_000);
         (0..10_000).for_each(|n| recent.keep(at(n), &one(1)));
         assert!(recent.left(at(10_000), Duration::from_secs(1)).len() <= MAX_RECENT);
-        // Then the flow slows down, and what leaves is kept again.
+        // The flow slows down, and datagrams are kept again.
         let later = at(10_000) + Duration::from_secs(1);
         recent.keep(later, &one(2));
         assert_eq!(recent.left(later, Duration::from_millis(900)).len(), 1);

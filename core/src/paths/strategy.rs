@@ -1,4 +1,4 @@
-//! What two nodes do when one of them moves.
+//! The strategies for a change of network.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,10 +6,10 @@ use std::str::FromStr;
 /// How a tunnel survives a change of network. Two nodes use the lower of their two strategies, in the order below.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Handover {
-    /// The paper's way (§2.1): the connection is torn down, and another is built from the new place.
+    /// The paper's way (§2.1): the connection is torn down, and another one is built from the new address.
     #[default]
     Rebuild,
-    /// RFC 9000 §9 to the letter: a QUIC client migrates; where the RFC has no answer, the tunnel is rebuilt.
+    /// RFC 9000 §9 to the letter: a QUIC client migrates. Where the RFC has no answer, the tunnel is rebuilt.
     Migrate,
     /// This project's own: one QUIC connection, with paths beneath it.
     Seamless,
@@ -19,7 +19,7 @@ impl Handover {
     /// Every strategy, the lowest first.
     pub const ALL: [Self; 3] = [Self::Rebuild, Self::Migrate, Self::Seamless];
 
-    /// The strategy of two nodes of which one wants `self` and one wants `other`.
+    /// The strategy of two nodes that want `self` and `other`.
     #[must_use]
     pub fn agreed(self, other: Self) -> Self {
         self.min(other)

@@ -1,7 +1,8 @@
-//! Is the peer still there on this path? Round trip, silence and loss of one path.
+//! Whether a path still works: its round trip, silence and loss.
 //!
-//! Silence is judged by a timer from the first thing on that needs an answer, and not by the next packet. Delivery is
-//! judged by what QUIC counts as lost: small acknowledgements that pass do not make a path good.
+//! Silence is measured by a timer. It starts with the first packet that needs an answer, and later packets do not
+//! restart it. Delivery is judged by the packets that QUIC counts as lost. Small acknowledgements that pass do not make
+//! a path good.
 
 use std::time::Duration;
 
@@ -9,9 +10,9 @@ use crate::time::Instant;
 use crate::timing::paths::{ANSWER_DELAY, PATH_LIFE, PATH_LOSS_TIME, PATH_PATIENCE};
 use crate::timing::quic::INITIAL_RTT;
 
-/// A path is given up after this many times the patience, so that as many probes were lost one after another.
+/// A path is dead after this many times the patience. By then this many probes were lost in a row.
 const LIVES: u32 = 4;
-/// Loss is judged over stretches of at least so many packets.
+/// Least packets over which loss is judged.
 const LOSS_PACKETS: u64 = 20;
 
 /// The smoothed round trip of a path (RFC 6298 §2).
@@ -21,7 +22,7 @@ pub struct Rtt {
 }
 
 impl Rtt {
-    /// One more measurement.
+    /// Adds a measurement.
     pub fn sample(&mut self, rtt: Duration) {
         self.smoothed = Some(match self.smoothed {
             None => (rtt, rtt / 2),
@@ -29,7 +30,7 @@ impl Rtt {
         });
     }
 
-    /// The smoothed round trip, or what it is taken for before the first measurement.
+    /// The smoothed round trip, or [`INITIAL_RTT`] before the first measurement.
     pub fn get(&self) -> Duration {
         self.smoothed.map_or(INITIAL_RTT, |(smoothed, _)| smoothed)
     }
@@ -39,8 +40,8 @@ impl Rtt {
         self.smoothed.is_some()
     }
 
-    /// How long an answer may take before the path is in doubt: one and a half of QUIC's probe timeouts
-    /// (RFC 9002 §6.2.1), so that QUIC repeats what was lost before the path is blamed.
+    /// How long an answer may take before the path is in doubt: one and a half of QUIC's probe timeouts (RFC 9002
+    /// §6.2.1). So QUIC repeats a lost packet before the path is blamed.
     pub fn patience(&self) -> Duration {
         let (smoothed, variance) = self.smoothed.unwrap_or((INITIAL_RTT, INITIAL_RTT / 2));
         ((smoothed + 4 * variance + ANSWER_DELAY) * 3 / 2).max(PATH_PATIENCE)
@@ -52,7 +53,7 @@ impl Rtt {
     }
 }
 
-/// What QUIC counted so far; never less than before.
+/// QUIC's counts so far. They never decrease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delivery {
     /// Packets sent.
@@ -63,54 +64,54 @@ pub struct Delivery {
     pub mtu: u16,
 }
 
-/// The watch over one path.
+/// The measurements of one path.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Watch {
     /// The path's round trip.
     pub rtt: Rtt,
     heard: Option<Instant>,
-    /// The first thing sent since the peer was heard last.
+    /// The first packet sent since the peer was heard last.
     sent: Option<Instant>,
-    /// The first probe sent since one was answered.
+    /// The first probe sent since the last one was answered.
     asked: Option<Instant>,
-    /// The peer says that it hears nothing.
+    /// The peer says that it hears nothing on this path.
     deaf: bool,
     loss: Option<Loss>,
 }
 
-/// A stretch of time in which losses are counted.
+/// A stretch of time over which losses are counted.
 #[derive(Clone, Copy, Debug)]
 struct Loss {
     since: Instant,
     from: Delivery,
-    /// Stretches before it, in a row, in which most was lost.
+    /// How many stretches just before lost most packets.
     bad: u8,
 }
 
 impl Watch {
-    /// A datagram of QUIC went out.
+    /// Notes that a datagram of QUIC left.
     pub fn sent(&mut self, now: Instant) {
         self.sent.get_or_insert(now);
     }
 
-    /// A probe went out that needs an answer.
+    /// Notes that a probe left which needs an answer.
     pub fn asked(&mut self, now: Instant) {
         self.asked.get_or_insert(now);
     }
 
-    /// Something authentic and new came.
+    /// Notes that an authentic and new datagram came.
     pub fn heard(&mut self, now: Instant) {
         (self.heard, self.sent) = (Some(now), None);
     }
 
-    /// A probe was answered: both directions work.
+    /// Notes that a probe was answered. Both directions work.
     pub fn answered(&mut self, now: Instant, rtt: Duration) {
         self.rtt.sample(rtt);
         self.heard(now);
         (self.asked, self.deaf) = (None, false);
     }
 
-    /// The peer says that it hears nothing on this path.
+    /// Notes that the peer says that it hears nothing on this path.
     pub fn is_deaf(&mut self) {
         self.deaf = true;
     }
@@ -120,12 +121,12 @@ impl Watch {
         self.heard
     }
 
-    /// QUIC's counts from now on are this path's.
+    /// Starts to count losses anew: QUIC's counts from now on are this path's.
     pub fn count_anew(&mut self) {
         self.loss = None;
     }
 
-    /// What was sent without an answer begins anew: the path begins a new life.
+    /// Forgets unanswered packets. The path begins a new life.
     pub fn begin(&mut self) {
         (self.sent, self.asked, self.deaf, self.loss) = (None, None, false, None);
     }
@@ -134,25 +135,25 @@ impl Watch {
         [self.sent, self.asked].into_iter().flatten().min()
     }
 
-    /// When the path is in doubt, if nothing comes.
+    /// When the path is in doubt, if nothing comes until then.
     pub fn doubt_at(&self) -> Option<Instant> {
         let patience = if self.deaf { Duration::ZERO } else { self.rtt.patience() };
         self.since().map(|since| since + patience)
     }
 
-    /// When it counts as dead, if nothing comes. Only probes that were not answered kill: what QUIC sends may need no
-    /// answer.
+    /// When the path is dead, if nothing comes until then. Only unanswered probes count, because QUIC's packets may
+    /// need no answer.
     pub fn dead_at(&self) -> Option<Instant> {
         self.asked.map(|asked| asked + self.rtt.life())
     }
 
-    /// Whether it is in doubt.
+    /// Whether the path is in doubt.
     pub fn in_doubt(&self, now: Instant) -> bool {
         self.doubt_at().is_some_and(|at| at <= now)
     }
 
-    /// Takes QUIC's counts while it sends on this path alone. True when, for the second stretch in a row, at least half
-    /// of the packets were lost.
+    /// Takes QUIC's counts while it sends on this path alone. True if at least half of the packets were lost in two
+    /// stretches in a row.
     pub fn delivery(&mut self, now: Instant, counts: Delivery) -> bool {
         let loss = self.loss.get_or_insert(Loss { since: now, from: counts, bad: 0 });
         let sent = counts.sent.saturating_sub(loss.from.sent);

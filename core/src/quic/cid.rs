@@ -13,12 +13,12 @@ use crate::name::RelayCid;
 
 /// Length of the connection IDs of a relayed end-to-end connection: the leg's 8 bytes and 4 random ones.
 pub const RELAYED_CID_LEN: usize = 12;
-/// Length of the connection IDs of connections whose packets travel on paths: 8 bytes that a relayed packet gives up
-/// for the receiver's leg, and 8 random ones.
+/// Length of the connection IDs of connections whose packets travel on paths: 8 bytes and 8 random ones. A relayed
+/// packet gives up the first 8 for the receiver's leg.
 pub const PATHED_CID_LEN: usize = 16;
 /// Length of all other connection IDs.
 const DIRECT_CID_LEN: usize = 8;
-/// What of a connection ID of [`PATHED_CID_LEN`] is random.
+/// Length of the random part of a connection ID of [`PATHED_CID_LEN`].
 const RANDOM_LEN: usize = 8;
 
 /// How an endpoint's own connection IDs look.
@@ -28,10 +28,11 @@ pub enum CidScheme {
     Direct,
     /// The prefix by which a TRS finds this node, and 4 random bytes.
     Relayed(RelayCid),
-    /// The same prefix, and 8 random bytes: of a connection that began through a TRS, and may leave it.
+    /// The same prefix, and 8 random bytes. The connection begins through a TRS, and may leave it later.
     Pathed(RelayCid),
-    /// A keyed hash of 8 random bytes, and these. Without the key, no byte of one ID says anything of another. The node
-    /// can put the hash back where a relay needed its place, and knows IDs of its life before a restart.
+    /// A keyed hash of 8 random bytes, then these bytes. Without the key nobody can link two IDs by their bytes. The
+    /// node computes the hash again where a relay needed its place. It also recognises IDs that it issued before a
+    /// restart.
     Marked,
 }
 
@@ -44,7 +45,7 @@ impl CidScheme {
         }
     }
 
-    /// What comes before the random bytes, unless a hash takes its place.
+    /// The bytes before the random ones. A hash takes their place if the scheme has one.
     fn prefix(&self) -> &[u8] {
         match self {
             Self::Direct => &[],
@@ -54,19 +55,19 @@ impl CidScheme {
     }
 }
 
-/// A service recognises connection IDs that it issued before a restart: this many random bytes, then a keyed hash of
-/// them. An attacker guesses 2⁴⁰ IDs until one gets a stateless reset, and needs 2²⁴ of these until one of them belongs
-/// to a connection that begins later: 2⁶⁴ packets.
+/// Random bytes in a connection ID of a service; a keyed hash of them follows. By it the service recognises IDs that it
+/// issued before a restart. An attacker needs 2⁴⁰ guesses for one ID that gets a stateless reset, and 2²⁴ of such IDs
+/// until one of them belongs to a later connection: 2⁶⁴ packets.
 const NONCE_LEN: usize = 3;
 
-/// Most connection IDs of one link that are remembered: more than the eight that quinn issues at a time, because a peer
-/// may retire some.
+/// Most connection IDs of one link that are remembered. quinn issues eight at a time, and more when the peer retires
+/// some.
 pub(super) const MOST_MINTED: usize = 32;
 
 /// The prefixes of the connection IDs that were issued last.
 pub(super) type Minted = Arc<Mutex<VecDeque<RelayCid>>>;
 
-/// Notes an ID that was issued.
+/// Remembers an ID that was issued.
 fn note(minted: &Minted, cid: &[u8]) {
     let Some(cid) = cid.first_chunk() else { return };
     let mut minted = minted.lock().expect("no panic holds this lock");
@@ -76,8 +77,8 @@ fn note(minted: &Minted, cid: &[u8]) {
     }
 }
 
-/// Makes `prefix ‖ random` or, for a service, `random ‖ keyed hash`. Without the key, the hash cannot be told from
-/// random bytes.
+/// Makes `prefix ‖ random`, `random ‖ keyed hash` for a service, or `keyed hash ‖ random` for a node. Without the key,
+/// nobody can tell the hash from random bytes.
 pub(super) struct Generator {
     scheme: CidScheme,
     rng: ChaCha20Rng,
@@ -93,7 +94,7 @@ impl Generator {
     }
 }
 
-/// Replaces the bytes of a connection ID that are not random by the keyed hash of those that are.
+/// Puts the keyed hash of a connection ID's random bytes into its other bytes.
 fn mark(key: &hmac::Key, scheme: CidScheme, cid: &mut [u8]) {
     let (random, hash) = match scheme {
         CidScheme::Marked => {
@@ -106,12 +107,12 @@ fn mark(key: &hmac::Key, scheme: CidScheme, cid: &mut [u8]) {
     hash.copy_from_slice(&tag.as_ref()[..hash.len()]);
 }
 
-/// Whether a scheme has a hash in it, if there is a key.
+/// Whether the connection IDs of a scheme contain a keyed hash.
 fn is_marked(scheme: CidScheme) -> bool {
     matches!(scheme, CidScheme::Direct | CidScheme::Marked)
 }
 
-/// The first eight bytes of a connection ID of [`CidScheme::Marked`] whose other bytes these are.
+/// The first eight bytes of a [`CidScheme::Marked`] connection ID, computed from its other eight.
 pub(super) fn mark_of(key: &hmac::Key, random: [u8; RANDOM_LEN]) -> RelayCid {
     let mut cid = [[0; RANDOM_LEN], random].concat();
     mark(key, CidScheme::Marked, &mut cid);
@@ -135,9 +136,9 @@ impl ConnectionIdGenerator for Generator {
         ConnectionId::new(&bytes)
     }
 
-    /// quinn asks only before it answers an unknown connection ID with a stateless reset (RFC 9000 §10.3). Only an ID
-    /// that this endpoint issued before a restart gets one, so that its peer need not wait for the idle timeout. All
-    /// other packets get no answer: a port scan or a guess learns nothing.
+    /// Whether this endpoint issued an ID before a restart. quinn asks only before it sends a stateless reset (RFC 9000
+    /// §10.3). The reset spares the peer the idle timeout. Other packets get no answer: a port scan or a guess learns
+    /// nothing.
     fn validate(&self, cid: &ConnectionId) -> Result<(), InvalidCid> {
         let (Some(key), true) = (&self.memory, is_marked(self.scheme) && cid.len() == self.scheme.len()) else {
             return Err(InvalidCid);

@@ -38,7 +38,7 @@ pub struct QuicConfig {
 /// Timers and sizes of links.
 #[derive(Clone, Debug)]
 pub struct QuicOptions {
-    /// Keep-alive interval of a client: it sends at least this often, so that NAT mappings do not expire.
+    /// Keep-alive interval of a client. It sends at least this often, so that NAT mappings do not expire.
     pub keep_alive: Duration,
     /// Idle timeout: a link on which nothing was received for this long is lost.
     pub idle_timeout: Duration,
@@ -56,14 +56,15 @@ pub struct QuicOptions {
     pub remembers: bool,
     /// The congestion control of every link.
     pub congestion: Congestion,
-    /// On links that carry packets, for a peer that knows the ACK Frequency extension: how many packets it may receive
-    /// without an acknowledgement, for at most 5 ms. `None`: one, for at most 25 ms, as in RFC 9000 §13.2.2.
+    /// The acknowledgement threshold on links that carry packets, for a peer with the ACK Frequency extension: the peer
+    /// may receive this many packets before it acknowledges, for at most 5 ms. `None`: one, for at most 25 ms (RFC 9000
+    /// §13.2.2).
     pub acks_after: Option<u32>,
-    /// On links that carry packets: how many datagrams for one address may leave in one
-    /// [`Transmit`](crate::machine::Transmit). All but the last are padded by up to 16 bytes to one length.
+    /// Datagrams for one address that may leave in one [`Transmit`](crate::machine::Transmit), on links that carry
+    /// packets. All but the last are padded by up to 16 bytes to one length.
     pub segments: usize,
-    /// Whether the path may change beneath a connection: then a controller stays open after a change until the first
-    /// acknowledgement.
+    /// Whether the path beneath a connection may change. After a change the congestion controller then stays open until
+    /// the first acknowledgement.
     pub reopens: bool,
     /// Where qlog traces are written; `None`: nowhere.
     pub qlog: Option<QlogSink>,
@@ -97,16 +98,17 @@ pub enum Load {
     Signaling,
     /// Tunnelled packets too.
     Packets,
-    /// Tunnelled packets too, without path MTU discovery, because its probes would break this path. Packets that do not
-    /// fit 1,200 bytes go on the stream.
+    /// Tunnelled packets too, but without path MTU discovery, because its probes would break this path. A packet that
+    /// does not fit into 1,200 bytes goes on the stream.
     PacketsUnprobed,
 }
 
 /// The congestion control of a link's outer connection.
+/// The congestion control of a link's outer connection.
 ///
-/// RFC 9221 §5 puts DATAGRAM frames under the connection's congestion control like all others, so
-/// [`Congestion::NewReno`] is what the RFCs ask for in every framing. The paper does not name a controller. A
-/// comparison of throughput has to say which one each side ran.
+/// DATAGRAM frames are under the connection's congestion control like all others (RFC 9221 §5). So the RFCs ask for
+/// [`Congestion::NewReno`] in every framing. The paper does not name a controller. A comparison of throughput has to
+/// say which one each side ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Congestion {
     /// None: only the flows inside the tunnel control their rate. This departs from RFC 9221 §5.
@@ -178,7 +180,7 @@ impl QuicConfig {
         t
     }
 
-    /// A fresh client configuration; the caller sets the first destination connection ID.
+    /// A new client configuration. The caller sets the first destination connection ID.
     pub(super) fn client(&self) -> Result<ClientConfig, TlsError> {
         let tls = tls::client_config(&self.tls, &self.roots, Some(&self.identity), &self.alpn)?;
         let quic = QuicClientConfig::try_from(tls).expect("the provider has TLS13_AES_128_GCM_SHA256");
@@ -205,7 +207,7 @@ impl QuicConfig {
         }
     }
 
-    /// The server side of an endpoint. The key of its address-validation tokens comes from `token_seed`.
+    /// The server side of an endpoint. The key of its address-validation tokens is derived from `token_seed`.
     pub(super) fn server(&self, token_seed: &[u8; 32]) -> Result<ServerConfig, TlsError> {
         let tls = tls::server_config(&self.tls, &self.roots, &self.identity, ClientAuth::Required, &self.alpn)?;
         let quic = QuicServerConfig::try_from(tls).expect("the provider has TLS13_AES_128_GCM_SHA256");
@@ -223,7 +225,7 @@ impl QuicConfig {
         Ok(server)
     }
 
-    /// The same, for connections without path MTU discovery.
+    /// The same server configuration, without path MTU discovery.
     pub(super) fn unprobed(&self, server: &ServerConfig) -> ServerConfig {
         let mut server = server.clone();
         let mut transport = self.transport(Load::PacketsUnprobed);
@@ -244,7 +246,7 @@ pub(super) fn mark_key(memory: &hmac::Key) -> hmac::Key {
 
 /// The endpoint's own settings: connection IDs and the seed of its random numbers.
 ///
-/// With `memory`, a key that survives restarts, packets of connections from before a restart are answered by a
+/// `memory` is a key that survives restarts. With it, packets of connections from before a restart are answered by a
 /// stateless reset.
 pub(super) fn endpoint(
     scheme: CidScheme,
@@ -263,10 +265,10 @@ pub(super) fn endpoint(
     if memory.is_some() {
         config.min_reset_interval(RESET_EVERY);
     }
-    // Probes arrive at the same ports, and a greased QUIC bit would make QUIC packets look like them: see
-    // [`crate::probe`].
+    // QUIC's fixed bit tells QUIC packets from probes, which arrive at the same ports ([`crate::probe`]). So it is not
+    // greased.
     config.rng_seed(Some(seed)).grease_quic_bit(false);
-    // quinn calls the factory once.
+    // quinn calls the factory once. A second call would repeat the connection IDs of the first.
     let generator = Mutex::new(Some(Generator::new(scheme, cid_seed, memory.clone(), minted)));
     let minted = Arc::clone(minted);
     config.cid_generator(move || {

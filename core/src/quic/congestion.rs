@@ -1,7 +1,7 @@
 //! A congestion controller that never limits: [`super::Congestion::Open`].
 //!
-//! It is for framings in which the flows inside the tunnel see losses and react by their own congestion control: see
-//! [`super::Congestion::of`]. Its window is above `u32::MAX`, which also turns quinn's pacing off.
+//! It is for framings in which the flows inside the tunnel see losses, and react by their own congestion control
+//! ([`super::Congestion::of`]). Its window is above `u32::MAX`, which also turns quinn's pacing off.
 
 use std::any::Any;
 use std::sync::Arc;

@@ -41,21 +41,21 @@ use crate::timing::{Due, Timer};
 use crate::tls::{Roots, TlsError};
 use crate::version::Spoken;
 
-/// Most incoming connections whose handshake is not finished; from half of it on, clients must prove their address.
+/// Most half-open incoming connections. From half of this number on, a client has to validate its address (Retry).
 pub const MAX_HALF_OPEN: usize = 512;
 /// Bytes of messages and packets that may wait for a link's stream.
 pub const MAX_STREAM_BACKLOG: usize = 512 * 1024;
 /// Most links of one endpoint.
 const MAX_LINKS: usize = 100_000;
 
-/// What a peer is told when a link is closed (RFC 9000 §10.2): that it was in order,
+/// Application error code 0 (RFC 9000 §10.2): the link is closed in order.
 const IN_ORDER: VarInt = VarInt::from_u32(0);
-/// or that it did with its stream what no peer of ours does. Parts of version 1 say 1 of any message that they do not
-/// know: [`LinkClosed::Outdated`].
+/// Application error code 2: the peer broke the protocol on its stream. Code 1 is taken: parts of version 1 send it for
+/// a message that they do not know ([`LinkClosed::Outdated`]).
 const BROKEN: VarInt = VarInt::from_u32(2);
 
-/// Messages in a row that cannot be read, after which a link is closed: nothing of ours says so much that its peer does
-/// not know.
+/// Unreadable messages in a row after which a link is closed. A peer of a later version sends far fewer: it learns from
+/// our answer which version to speak.
 pub const MOST_UNREAD: u32 = 64;
 
 /// Names a link of one [`Links`]; never used twice.
@@ -72,15 +72,15 @@ impl LinkId {
 /// The first number of a link whose packets travel on paths.
 const FIRST_PATHED: u64 = 1 << 63;
 
-/// What comes out of [`Links`].
+/// An output of [`Links`].
 #[derive(Debug)]
 pub enum LinkOutput {
     /// Send a UDP datagram.
     Transmit(Transmit),
     /// Send datagrams of this link on its path in use ([`Links::on_paths`]).
     Pathed(LinkId, Datagrams),
-    /// After [`Links::rebind`]: the peer has seen the new address and asked for its proof. What is sent on the link
-    /// from now on follows that proof.
+    /// After [`Links::rebind`]: the peer has seen the new address, and has sent a PATH_CHALLENGE to it. What is sent on
+    /// the link from now on follows the PATH_RESPONSE.
     Followed(LinkId),
     /// A handshake is finished; both certificates are good.
     Connected {
@@ -119,13 +119,13 @@ struct Link {
     local: SocketAddr,
     connected: bool,
     closed: bool,
-    /// Of an incoming link whose handshake is not finished: when it has to be.
+    /// When the handshake of a half-open incoming link must be finished.
     half_open: Option<Instant>,
-    /// The peer did what no peer of ours does with its stream.
+    /// The peer broke the protocol on its stream.
     broken: bool,
     /// Messages in a row that could not be read.
     unread: u32,
-    /// What the peer said last of its versions.
+    /// The versions that the peer named last.
     theirs: Option<Spoken>,
     send_stream: Option<StreamId>,
     readers: BTreeMap<StreamId, FrameReader>,
@@ -160,17 +160,17 @@ pub struct Links {
     endpoint: Endpoint,
     client: quinn_proto::ClientConfig,
     server: Option<Arc<quinn_proto::ServerConfig>>,
-    /// For incoming connections whose path MTU is not to be searched for, if there are to be such now.
+    /// For incoming connections without path MTU discovery, if new ones have none now.
     unprobed: Option<Arc<quinn_proto::ServerConfig>>,
     dcid_rng: Arc<Mutex<ChaCha20Rng>>,
-    /// Of a server: keys its address-validation tokens.
+    /// The key of a server's address-validation tokens.
     tokens: Option<[u8; 32]>,
     links: BTreeMap<LinkId, Link>,
     minted: Minted,
     /// The key of [`CidScheme::Marked`].
     marks: Option<hmac::Key>,
     resets: Resets,
-    /// Connection IDs of ours, of links with [`Answers`].
+    /// Our own connection IDs on links with [`Answers`].
     ids: BTreeMap<RelayCid, LinkId>,
     by_handle: BTreeMap<usize, LinkId>,
     deadlines: BTreeSet<(Instant, LinkId)>,
@@ -178,7 +178,7 @@ pub struct Links {
     half_open: usize,
     /// Links that [`Self::finish`] has to move.
     touched: Vec<LinkId>,
-    /// Its packets travel on [`crate::paths`].
+    /// The packets of its links travel on [`crate::paths`].
     on_paths: bool,
     out: VecDeque<LinkOutput>,
 }
@@ -331,7 +331,7 @@ impl Links {
                     *received += len;
                 }
                 link.taken = (link.taken.0 + 1, link.taken.1 + len);
-                // quinn holds no more for us, and would drop the oldest.
+                // quinn's receive buffer holds no more than this, and drops the oldest datagram beyond it.
                 if link.taken.1 > DATAGRAM_BUFFER / 2 {
                     self.move_on(now, id);
                 } else {
@@ -363,7 +363,7 @@ impl Links {
         }
     }
 
-    /// Gives by [`Self::poll`] what came on established links so far, before [`Self::finish`] answers it.
+    /// Makes [`Self::poll`] give what arrived on established links, before [`Self::finish`] answers it.
     pub fn deliver(&mut self) {
         for &id in &self.touched {
             let Some(link) = self.links.get_mut(&id).filter(|link| link.connected && !link.closed) else { continue };
@@ -371,15 +371,15 @@ impl Links {
         }
     }
 
-    /// Does what [`Self::take_datagram`] and [`Self::queue_datagram`] have left: [`Self::poll`] then gives all there
-    /// is.
+    /// Completes what [`Self::take_datagram`] and [`Self::queue_datagram`] began. Afterwards [`Self::poll`] gives every
+    /// output.
     pub fn finish(&mut self, now: Instant) {
         while let Some(id) = self.touched.pop() {
             self.move_on(now, id);
         }
     }
 
-    /// Moves a link after something was taken or queued.
+    /// Moves a link on after datagrams were taken or queued.
     fn move_on(&mut self, now: Instant, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.touched = false;
@@ -431,7 +431,7 @@ impl Links {
         }
     }
 
-    /// An endpoint's own answer goes to where the datagram came from.
+    /// Sends the endpoint's own answer to the source address of the datagram.
     fn respond(
         &mut self,
         (local, remote): (SocketAddr, SocketAddr),
@@ -453,7 +453,7 @@ impl Links {
             link.deadline = None;
             link.connection.handle_timeout(to_std(now));
             if link.half_open.is_some_and(|until| until <= now) && !link.closed {
-                // In silence: perhaps nobody is there.
+                // No datagram is sent: the address was never validated, and may be another host's.
                 link.unproved = Some((0, 0));
                 link.end(now, IN_ORDER);
             }
@@ -465,7 +465,7 @@ impl Links {
         }
     }
 
-    /// When [`Self::handle_timeout`] wants to be called, and what for.
+    /// When [`Self::handle_timeout`] has to be called, and for which timer.
     pub fn next_timer(&self) -> Option<Due> {
         let &(at, id) = self.deadlines.first()?;
         let link = &self.links[&id];
@@ -477,7 +477,7 @@ impl Links {
         Some(timer.at(at))
     }
 
-    /// How many connections there are, in whatever state.
+    /// How many connections there are, in any state.
     pub fn count(&self) -> usize {
         self.links.len().max(self.endpoint.open_connections())
     }
@@ -498,7 +498,7 @@ impl Links {
         true
     }
 
-    /// The version in which we write to the peer; `None` if the link is gone, or nothing was heard yet.
+    /// The version in which we write to the peer. `None` if the link is gone, or if nothing was received on it yet.
     pub fn version(&self, id: LinkId) -> Option<u8> {
         let theirs = self.links.get(&id)?.theirs?;
         Some(self.config.options.versions.towards(Some(theirs)).version)
@@ -582,7 +582,7 @@ impl Links {
         self.links.get(&id).map(|l| l.heard_at)
     }
 
-    /// Says something on a link that needs an answer, so that the peer learns where we are seen now.
+    /// Sends a frame that needs an acknowledgement, so that the peer learns our present address.
     pub fn ping(&mut self, now: Instant, id: LinkId) {
         if let Some(link) = self.links.get_mut(&id).filter(|l| l.connected && !l.closed) {
             link.connection.ping();

@@ -6,12 +6,12 @@
 //!
 //! * Messages go on stream 0, which the client opens (the paper's Fig. 12 shows `STREAM(0)`). A server that sends first
 //!   opens stream 1. Each message is a 32-byte header and a body, so the stream needs no other framing.
-//! * Connection IDs have 8 random bytes. A relayed end-to-end connection has its own `Links`, whose connection IDs are
-//!   the 8 bytes of this node's leg to the TRS and 4 random ones: QUIC may change them, and the TRS still finds the
-//!   node by their prefix ([`CidScheme`]).
-//! * quinn's generators of random numbers, which use the operating system, are replaced by ones with a given seed.
-//! * Packets for unknown connection IDs are dropped without an answer. The exception is a restarted service that
-//!   recognises its own connection IDs: it answers by a stateless reset.
+//! * Connection IDs have 8, 12 or 16 bytes ([`CidScheme`]). A relayed end-to-end connection has its own `Links`. Its
+//!   connection IDs begin with the 8 bytes of this node's leg to the TRS. QUIC may change such an ID, and the TRS still
+//!   finds the node by the prefix.
+//! * quinn's random number generators use the operating system. They are replaced by generators with a given seed.
+//! * Packets for unknown connection IDs are dropped without an answer. The exception is an endpoint that issued the ID
+//!   before a restart: it answers by a stateless reset.
 
 mod cid;
 mod config;
@@ -29,8 +29,8 @@ use std::time::Instant as StdInstant;
 
 use crate::time::Instant;
 
-/// quinn-proto wants `std`'s instants, which cannot be made from a number. One arbitrary reading of the clock serves as
-/// the origin. Only differences to it are used.
+/// The origin of time for quinn-proto. quinn-proto wants `std`'s instants, which cannot be made from a number. One
+/// arbitrary reading of the clock serves, because only differences to it are used.
 fn origin() -> StdInstant {
     static ORIGIN: OnceLock<StdInstant> = OnceLock::new();
     #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences are used")]

@@ -1,4 +1,4 @@
-//! What comes in: probes, and the news that QUIC took a datagram.
+//! Inputs from the network: probes, and datagrams that QUIC took.
 
 use super::{Bridge, Event, Output, PathNumber, Paths, Why};
 use crate::paths::budget::SilentTargets;
@@ -18,7 +18,7 @@ impl Paths {
         }
     }
 
-    /// Something authentic and new came by this way: the path, made if there is none.
+    /// Notes an authentic and new datagram of this way. Returns the path, which is made if there is none.
     fn seen(&mut self, now: Instant, way: Way, len: usize, silent: &mut SilentTargets) -> Option<PathNumber> {
         let number = if let Some(number) = self.find(way) {
             number
@@ -26,7 +26,7 @@ impl Paths {
             let relay = self.paths.values().any(|p| p.is_relay() && p.candidate.way.remote == way.remote);
             let direct = if way.remote.is_ipv4() { Kind::V4 } else { Kind::V6 };
             let added = self.add(now, Candidate { way, kind: if relay { Kind::Relay } else { direct } }, false)?;
-            // What it needs now, the caller says.
+            // The caller decides whether the new path is probed now.
             self.paths.get_mut(&added)?.wait_longer(now);
             added
         };
@@ -50,19 +50,19 @@ impl Paths {
         let deaf = path.is_alive() && probe.flags.has(Flags::DEAF);
         self.send_probe(now, number, kind, (probe.token, size), PROBE_LEN, silent);
         if deaf {
-            // Only an answer to our own question tells whether the peer hears us here.
+            // The peer hears nothing. Only an answer to our own probe shows whether it hears us here.
             self.hello(now, number, PROBE_LEN, silent);
         }
         let told = self.crossed_at.is_some_and(|at| now < at + PATH_TOLD);
         if probe.flags.has(Flags::MOVED) && self.used == Some(number) && !told {
-            // It moved behind a relay: the path is the same, and what went there meanwhile is lost.
+            // The peer moved behind its relay. The path stays, but what went there meanwhile is lost.
             self.crossed_at = Some(now);
             self.repeat_all(now, number, silent);
             self.out.push_back(Output::Ping);
         }
         if probe.flags.has(Flags::MOVED) && self.used != Some(number) {
             let alive = self.paths[&number].is_alive();
-            // The same move is told on every path. The first one that is proved has it.
+            // The peer tells a move on every path. The first path that is proved gets the traffic.
             let moved = self.crossed_at.is_none_or(|at| now >= at + PATH_TOLD);
             if moved || !alive {
                 self.bridge = Some(Bridge { to: number, since: now, moved });
@@ -74,8 +74,8 @@ impl Paths {
     }
 
     fn on_reply(&mut self, now: Instant, number: PathNumber, probe: &Probe, len: usize, silent: &mut SilentTargets) {
-        // The answer may come by another way than the question went, where a NAT gives each destination another port:
-        // it proves the path of the question all the same (RFC 9000 §8.2.3).
+        // An answer may come by another path than its probe, if a NAT gives each destination another port. It proves
+        // the path of the probe all the same (RFC 9000 §8.2.3).
         let came = number;
         let asked = self.paths.iter().find(|(_, path)| path.has_asked(probe.echo)).map(|(&asked, _)| asked);
         let number = asked.unwrap_or(came);
@@ -92,7 +92,7 @@ impl Paths {
         }
     }
 
-    /// The peer has answered on this path.
+    /// Notes that the peer has answered on this path.
     fn prove(&mut self, now: Instant, number: PathNumber) {
         let path = self.paths.get_mut(&number).expect("it answered");
         let (way, rtt, quiet) = (path.candidate.way, path.watch.rtt.get(), path.quiet);
@@ -101,7 +101,7 @@ impl Paths {
         if let (Some(absolute), Some(born)) = (self.lifetimes.absolute, path.born)
             && now - born > absolute * 11 / 10
         {
-            // It outlived its mapping: this is another one.
+            // The path outlived the absolute lifetime, so it has a new mapping.
             path.born = Some(now);
         }
         self.know(now, way.remote);
@@ -121,8 +121,8 @@ impl Paths {
         self.know(now, way.remote);
     }
 
-    /// The path to which the peer seems to have gone is proved: traffic goes there, unless the peer was heard on the
-    /// old one since. A copy of a packet that somebody sent on from elsewhere moves nothing (RFC 9000 §9.3.3).
+    /// Moves traffic to a proved path to which the peer seems to have moved, unless the peer was heard on the old path
+    /// since. So a packet that an attacker copies to another address moves nothing (RFC 9000 §9.3.3).
     fn cross(&mut self, now: Instant, number: PathNumber, silent: &mut SilentTargets) {
         let Some(bridge) = self.bridge.filter(|bridge| bridge.to == number) else { return };
         let old = self.used.and_then(|used| self.paths.get(&used));
@@ -143,8 +143,9 @@ impl Paths {
     pub(super) fn on_arrived(&mut self, now: Instant, way: Way, len: usize, silent: &mut SilentTargets) {
         let Some(number) = self.seen(now, way, len, silent) else { return };
         if self.keys.is_none() {
-            // Until there are keys the last packet that was authentic and new says where the peer is. A client that was
-            // told where its server is goes by that: what comes from elsewhere may have left before the server moved.
+            // Until there are keys, the last authentic and new packet shows where the peer is. A client with an
+            // announced address of its server ignores packets from other addresses: they may have left before the
+            // server moved.
             let told = self.config.client && self.paths.values().any(|path| path.announced);
             if !told || self.paths[&number].announced {
                 self.used = Some(number);
@@ -161,12 +162,13 @@ impl Paths {
         }
     }
 
-    /// The peer sends by this path. If we go by another one, nothing tells us of the end of ours as long as we only
-    /// acknowledge. So the server goes by the client's path where that is as good; else ours is asked now and then.
+    /// Follows the path that the peer uses. On a different path, an end that only acknowledges would not notice that
+    /// its own path has ended. So the server uses the client's path if it is as good. Otherwise our own path is probed
+    /// now and then.
     fn follow(&mut self, now: Instant, number: PathNumber, silent: &mut SilentTargets) {
         let Some(used) = self.used.filter(|&used| used != number && self.bridge.is_none()) else { return };
         let (ours, theirs) = (&self.paths[&used], &self.paths[&number]);
-        // What comes by both, or left before the peer changed over, says nothing.
+        // The peer may use both paths, or have sent this packet before it changed over.
         if ours.carried.is_some_and(|at| now < at + ours.watch.rtt.patience()) {
             return;
         }

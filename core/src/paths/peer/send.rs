@@ -1,4 +1,4 @@
-//! What goes out: datagrams of QUIC, and the change from one path to another.
+//! Outputs to the network: QUIC's datagrams, and the switch from one path to another.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::paths::watch::Delivery;
 use crate::time::Instant;
 use crate::timing::paths::{HANDSHAKE_FLIGHT, OTHER_RTT_AT_LEAST, PATH_PACE_TIME, PATH_SPREAD};
 
-/// QUIC is told that the round trip is another one if the two differ by this factor, and by [`OTHER_RTT_AT_LEAST`].
+/// QUIC is told of a new round trip if it differs from the old one by this factor and by [`OTHER_RTT_AT_LEAST`].
 const OTHER_RTT: u32 = 2;
-/// How far packets may be overtaken: quinn-proto takes what is older than 129 packet numbers for a repetition.
+/// How many packets may be overtaken. quinn-proto takes a packet more than 129 numbers late for a repetition.
 const OVERTAKEN: u64 = 100;
-/// Most transmits that wait for a switch to a much shorter path.
+/// Most transmits that are held back before a switch to a much shorter path.
 const MAX_HELD: usize = 1_024;
-/// Most transmits that wait for the place where the peer seems to be.
+/// Most transmits that wait until the amplification limit of the peer's new address admits them.
 const MAX_BACKLOG: usize = 256;
 
 /// How many datagrams QUIC sends in [`PATH_PACE_TIME`].
@@ -37,7 +37,7 @@ impl Pace {
         self.now += 1;
     }
 
-    /// How many leave in `time`.
+    /// How many datagrams leave in `time`.
     fn within(&self, time: Duration) -> u64 {
         let most = u128::from(self.before.max(self.now));
         u64::try_from(most * time.as_micros() / PATH_PACE_TIME.as_micros()).unwrap_or(u64::MAX)
@@ -64,11 +64,11 @@ impl Paths {
                 self.copy(now, beside, datagrams, silent);
             }
         }
-        // The first packet into a silence sets a timer.
+        // A packet after a silence starts the timer of doubt.
         self.look(now, silent);
     }
 
-    /// Without a path in use, a handshake goes everywhere; what comes later waits for a path.
+    /// Sends datagrams of a handshake on every path, because no path is in use. Later datagrams wait for a path.
     fn dial(&mut self, now: Instant, datagrams: &Datagrams, silent: &mut SilentTargets) {
         if self.keys.is_some() {
             return;
@@ -79,15 +79,15 @@ impl Paths {
         }
     }
 
-    /// Without a path in use: what has left lately goes everywhere once more.
+    /// Sends the last flight of a handshake on every path once more, because no path is in use.
     pub(super) fn dial_again(&mut self, now: Instant, silent: &mut SilentTargets) {
         for datagrams in self.recent.left(now, HANDSHAKE_FLIGHT) {
             self.dial(now, &datagrams, silent);
         }
     }
 
-    /// The path in use is in doubt, and no other is alive. Now and then what there is to say goes everywhere: the peer
-    /// may still wait for the end of the handshake, and know no probes.
+    /// Sends a datagram on every path now and then, because the path in use is in doubt and no other one is alive. The
+    /// peer may still wait for the end of the handshake, and cannot read probes until then.
     fn spread(&mut self, now: Instant, used: PathNumber, datagrams: &Datagrams, silent: &mut SilentTargets) {
         self.spread_at = now + PATH_SPREAD;
         let others = self.paths.iter().filter(|(number, path)| path.announced && **number != used);
@@ -97,8 +97,8 @@ impl Paths {
         }
     }
 
-    /// Sends beside the path in use. What the place where the peer seems to be may not have yet waits for more from
-    /// there.
+    /// Sends on a second path beside the path in use. Datagrams beyond the amplification limit of the peer's new
+    /// address wait for more from there.
     fn copy(&mut self, now: Instant, beside: PathNumber, datagrams: Datagrams, silent: &mut SilentTargets) {
         if self.bridge.is_some_and(|bridge| bridge.to == beside) && !self.paths[&beside].is_alive() {
             if self.backlog.len() >= MAX_BACKLOG {
@@ -121,7 +121,7 @@ impl Paths {
         }
     }
 
-    /// Sends on one path, as far as that is allowed.
+    /// Sends on one path, if the limits allow it.
     fn dispatch(&mut self, now: Instant, number: PathNumber, datagrams: Datagrams, silent: &mut SilentTargets) {
         if self.may_send(now, number, datagrams.payload.len(), silent) {
             self.emit(now, number, datagrams);
@@ -131,7 +131,7 @@ impl Paths {
     fn emit(&mut self, now: Instant, number: PathNumber, datagrams: Datagrams) {
         let path = self.paths.get_mut(&number).expect("asked for by number");
         path.out(now);
-        // QUIC answers no acknowledgement: silence after one means nothing.
+        // A packet that needs no acknowledgement gets none, so silence after it means nothing.
         if datagrams.asks {
             path.watch.sent(now);
         }
@@ -140,9 +140,9 @@ impl Paths {
         self.out.push_back(Output::Transmit(Transmit { local: way.local, remote: way.remote, payload, segment }));
     }
 
-    /// Whether `len` bytes may go by this path; then they are counted. A relay has answered our own handshake before it
-    /// became a candidate. A place that was named has the budget of silent ones besides three times what came from
-    /// there.
+    /// Whether `len` bytes may go by this path. If so, they are counted. A relay has answered our own handshake before
+    /// it becomes a candidate. An announced address has the budget of silent addresses besides three times the bytes
+    /// that came from there.
     pub(super) fn may_send(
         &mut self,
         now: Instant,
@@ -159,7 +159,7 @@ impl Paths {
         path.allowance.take(len) || (path.announced && silent.take(now, remote.ip(), len))
     }
 
-    /// Sends what has left lately on one more path: that one may bring what the others lose.
+    /// Sends the last datagrams on one more path, which may deliver what the other paths lose.
     pub(super) fn repeat(&mut self, now: Instant, number: PathNumber, silent: &mut SilentTargets) {
         let used = self.used.and_then(|used| self.paths.get(&used));
         let gap = used.and_then(|path| path.watch.heard_at()).map_or(Duration::MAX, |heard| now - heard);
@@ -169,14 +169,14 @@ impl Paths {
         }
     }
 
-    /// The same, however long ago it left.
+    /// Sends all datagrams that are kept on a path, even old ones.
     pub(super) fn repeat_all(&mut self, now: Instant, number: PathNumber, silent: &mut SilentTargets) {
         for datagrams in self.recent.left(now, Duration::MAX) {
             self.dispatch(now, number, datagrams, silent);
         }
     }
 
-    /// Traffic goes by this path from now on.
+    /// Makes this the path in use.
     pub(super) fn switch(&mut self, now: Instant, to: PathNumber, why: Why, silent: &mut SilentTargets) {
         let from = self.used.filter(|&from| from != to);
         if self.used == Some(to) {
@@ -193,7 +193,7 @@ impl Paths {
         };
         let tell = self.delivery.mtu > mtu || old.is_some_and(|(_, rtt)| is_other(rtt));
         if why == Why::PeerMoved {
-            // What went beside it before may have gone to where the peer was.
+            // Datagrams that went by this path before may have gone to the peer's old address.
             self.repeat_all(now, to, silent);
         } else if why != Why::Better && !covered {
             self.repeat(now, to, silent);
@@ -219,7 +219,7 @@ impl Paths {
         }
     }
 
-    /// What was held goes out.
+    /// Sends the datagrams that were held.
     pub(super) fn release(&mut self, now: Instant, silent: &mut SilentTargets) {
         self.hold_until = None;
         if let Some(used) = self.used {
@@ -234,7 +234,7 @@ impl Paths {
         let Some(used) = self.used.filter(|_| self.beside.is_none()) else { return };
         let path = self.paths.get_mut(&used).expect("in use");
         if path.is_alive() {
-            // QUIC's own search has found this size to pass here, or a probe of ours has.
+            // The path passes this size: QUIC's search for the path MTU, or a probe of ours, has shown it.
             path.mtu = path.mtu.max(counts.mtu);
         }
         if path.watch.delivery(now, counts) {

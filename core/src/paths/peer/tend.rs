@@ -1,4 +1,4 @@
-//! What time brings: probes that are due, paths that die, another choice.
+//! Work that is due by time: probes, the end of paths, the choice.
 
 use std::net::SocketAddr;
 
@@ -19,7 +19,8 @@ impl Paths {
         }
     }
 
-    /// Whatever was known of the paths is old: each of them is asked at once, and traffic goes by two meanwhile.
+    /// Probes every path at once after the node has slept, because what was known is old. Traffic goes by two paths
+    /// until then.
     fn wake(&mut self, now: Instant) {
         for path in self.paths.values_mut() {
             if path.is_alive() {
@@ -67,17 +68,17 @@ impl Paths {
         if left.is_some() {
             let alive: Vec<_> = self.paths.iter().filter(|(_, path)| path.is_alive()).map(|(&n, _)| n).collect();
             for &number in &alive {
-                // The peer hears on what both have that the rest is gone.
+                // A probe on each path that is left tells the peer that the other paths are gone.
                 self.hello(now, number, usize::from(LEAST_MTU), silent);
             }
-            // Or nothing is proved from here; but the peer's places are, and it has to hear of us.
+            // No path is proved from our new addresses. The peer has to hear of us at an address that is known.
             if let Some(to) = self.blind(now, None).filter(|_| alive.is_empty()) {
                 self.switch(now, to, Why::Ended, silent);
             }
         }
     }
 
-    /// The best path that is not proved and leads to a place that is, other than `not`.
+    /// The best path other than `not` that is not proved and leads to an address that is known.
     pub(super) fn blind(&self, now: Instant, not: Option<PathNumber>) -> Option<PathNumber> {
         let open = self.paths.iter().filter(|(number, path)| {
             let known = path.is_relay() || self.is_known(now, path.candidate.way.remote);
@@ -90,8 +91,8 @@ impl Paths {
         self.send_probe(now, number, ProbeKind::Hello, (0, 0), len, silent);
     }
 
-    /// Sends a probe of `len` bytes, or without padding where nobody has answered yet. `reply`: the token that is
-    /// answered, and the length of what brought it.
+    /// Sends a probe of `len` bytes, or without padding where nobody has answered yet. `reply` is the token that is
+    /// answered, and the length of the datagram that brought it.
     pub(super) fn send_probe(
         &mut self,
         now: Instant,
@@ -130,7 +131,7 @@ impl Paths {
         self.out.push_back(Output::Transmit(Transmit::new(way.local, way.remote, payload)));
     }
 
-    /// Does all that is due, and chooses.
+    /// Does what is due, and chooses the path.
     pub(super) fn tend(&mut self, now: Instant, silent: &mut SilentTargets) {
         if self.hold_until.is_some_and(|until| until <= now) {
             self.release(now, silent);
@@ -158,7 +159,7 @@ impl Paths {
             return;
         }
         path.wait_longer(now);
-        // The greeting of a node that has moved is worth an answer of three times its size.
+        // The peer may answer a node that has moved with three times these bytes, so the Hello is padded.
         let len = if moved && used { usize::from(LEAST_MTU) } else { PROBE_LEN };
         self.hello(now, number, len, silent);
     }
@@ -173,7 +174,7 @@ impl Paths {
         }
         if path.watch.in_doubt(now) && path.ask_at <= now {
             path.ask_at = now + path.watch.rtt.patience();
-            // Small ones may pass where those of QUIC do not.
+            // Small datagrams may pass where those of QUIC's size do not.
             path.doubt_size(now, wanted);
             self.hello(now, number, PROBE_LEN, silent);
         } else if keep_at.is_some_and(|at| at <= now)
@@ -208,8 +209,8 @@ impl Paths {
         }
     }
 
-    /// When the next exchange is due that keeps a path open. The server waits a quarter longer, so that one of the two
-    /// asks and not both.
+    /// When the next exchange is due that keeps a path open. The server waits a quarter longer than the client, so that
+    /// only one of them asks.
     fn keep_at(&self, number: PathNumber) -> Option<Instant> {
         let path = &self.paths[&number];
         if (self.used != Some(number) && self.warm != Some(number)) || path.candidate.kind == Kind::Inside {
@@ -220,14 +221,14 @@ impl Paths {
         path.last_out.map(|last| last + every)
     }
 
-    /// Whether the mapping of the path in use may end by the clock any moment.
+    /// Whether the absolute lifetime of the mapping of the path in use may end at any moment.
     fn is_ending(&self, now: Instant, number: PathNumber) -> bool {
         let path = &self.paths[&number];
         let ends = path.born.and_then(|born| self.lifetimes.ends_from(born));
         self.used == Some(number) && !path.is_relay() && ends.is_some_and(|at| at <= now)
     }
 
-    /// A path has ended: by silence, which may teach something of lifetimes, or because the peer has left it.
+    /// Ends a path. A silence may show a lifetime; the other reason is that the peer has left the path.
     pub(super) fn end(&mut self, now: Instant, number: PathNumber, silence: bool) {
         let Some(path) = self.paths.get_mut(&number) else { return };
         let (way, quiet, age) = (path.candidate.way, path.quiet, path.born.map(|born| now - born));
@@ -270,7 +271,7 @@ impl Paths {
         self.warm = self.used.filter(|_| afford).and_then(|used| self.second(now, used));
     }
 
-    /// Decides whether everything goes by a second path too, and raises the alarm if the one in use is in doubt.
+    /// Decides whether everything goes by a second path too. Raises the alarm if the path in use is in doubt.
     pub(super) fn look(&mut self, now: Instant, silent: &mut SilentTargets) {
         let Some(used) = self.used.filter(|_| self.keys.is_some()) else { return };
         let path = &self.paths[&used];
@@ -291,7 +292,7 @@ impl Paths {
             (doubt || ending).then(|| paths.second(now, used).or_else(blind)).flatten()
         };
         self.bridge.take_if(|bridge| now >= bridge.since + PATH_BRIDGED);
-        // A place that does not prove to be the peer's must not keep everything from a path that is.
+        // An address that the peer does not prove must not keep traffic from a path that works.
         let wanted = match self.bridge {
             Some(bridge) if now < bridge.since + patience => Some(bridge.to),
             Some(bridge) => other(self).or(Some(bridge.to)),

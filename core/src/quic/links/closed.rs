@@ -5,27 +5,27 @@ use quinn_proto::ConnectionError;
 /// Why a link is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkClosed {
-    /// Nothing heard for the idle timeout, or the handshake never finished.
+    /// Nothing was received for the idle timeout, or the handshake did not finish in time.
     Timeout,
-    /// TLS refused the peer, or the peer refused us: certificate, name or application protocol.
+    /// TLS refused the peer, or the peer refused us, because of the certificate, the name or the application protocol.
     Authentication,
-    /// As [`Self::Authentication`], because a certificate does not count at this time.
+    /// As [`Self::Authentication`], because a certificate has expired or is not valid yet.
     CertificateDates,
-    /// The peer closed it by the code that parts of version 1 have for a message that they do not know: it has to be
-    /// upgraded.
+    /// The peer speaks version 1 only, and has to be upgraded: it closed the link by the code that parts of version 1
+    /// have for a message that they do not know.
     Outdated,
     /// The peer closed it, or it broke the protocol.
     Lost,
 }
 
 impl LinkClosed {
-    /// By what quinn says.
+    /// The reason as quinn gives it.
     pub(super) fn by(error: &ConnectionError) -> Self {
         /// QUIC's "cryptographic handshake failed" codes carry the TLS alert (RFC 9001 §4.8).
         const CRYPTO: std::ops::Range<u64> = 0x100..0x200;
         /// The alert certificate_expired (RFC 8446 §6.2): "expired or not currently valid".
         const EXPIRED: u64 = 0x100 + 45;
-        /// What version 1 says of a header that it does not know. Later versions say nothing by this code.
+        /// The code of a part of version 1 for a header that it does not know. Later versions never send this code.
         const OUTDATED: u64 = 1;
         let code = match error {
             ConnectionError::ApplicationClosed(c) if u64::from(c.error_code) == OUTDATED => return Self::Outdated,

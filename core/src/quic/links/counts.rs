@@ -2,7 +2,7 @@
 
 use quinn_proto::{Connection, FrameStats};
 
-/// How often quinn asked for a proof of an address, and probed the path MTU.
+/// How often quinn sent a PATH_CHALLENGE, and how often a probe of the path MTU.
 pub(super) fn asked(connection: &Connection) -> (u64, u64) {
     let stats = connection.stats();
     (stats.frame_tx.path_challenge, stats.path.sent_plpmtud_probes)
@@ -28,17 +28,18 @@ fn eliciting(f: &FrameStats) -> u64 {
     data + limits + blocked + ids + ends + f.path_challenge + f.path_response
 }
 
-/// What had come before [`Links::rebind`](super::Links::rebind).
+/// The counts at the time of [`Links::rebind`](super::Links::rebind).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rebound {
-    /// PATH_CHALLENGE frames: a peer that sees another address of ours asks for a proof of it.
+    /// PATH_CHALLENGE frames: a peer that sees a new address of ours sends one to validate it.
     pub(super) challenges: u64,
-    /// ACK frames, if our address stayed. The peer that sees no other address acknowledges and asks for nothing.
+    /// ACK frames, if our address stayed. A peer that sees the same address as before acknowledges, and challenges
+    /// nothing.
     pub(super) acks: Option<u64>,
 }
 
 impl Rebound {
-    /// Whether the peer has seen where we are now.
+    /// Whether the peer has seen our present address.
     pub(super) fn is_over(self, received: &FrameStats) -> bool {
         received.path_challenge > self.challenges || self.acks.is_some_and(|acks| received.acks > acks)
     }

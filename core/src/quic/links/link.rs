@@ -1,4 +1,4 @@
-//! One link: what it hears, what it may send, and its stream.
+//! One link: what it receives, what it may send, and its stream.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -19,8 +19,9 @@ use crate::tls;
 use crate::version::{Spoken, Versions};
 
 impl Link {
-    /// Looks whether the datagrams that were taken had anything in them that the peer truly said, and how many at least
-    /// had not: quinn drops without a word what is damaged, forged, a repetition, or too early for its keys.
+    /// Notes whether the datagrams that were taken had anything authentic and new in them. Returns how many at least
+    /// had not. quinn drops silently what is damaged, forged, a repetition, or too early for its keys, so only its
+    /// counters tell.
     pub(super) fn hear(&mut self, now: Instant) -> usize {
         let (datagrams, _) = std::mem::take(&mut self.taken);
         if datagrams == 0 {
@@ -31,26 +32,26 @@ impl Link {
         if frames > 0 {
             self.heard_at = now;
         }
-        // What comes for a link that is closed is late, not hostile.
+        // A datagram for a link that is closed is late, not hostile.
         if self.closed { 0 } else { datagrams.saturating_sub(frames) }
     }
 
-    /// When the link is lost, if nothing is heard any more. quinn waits for three times its estimate of how long an
-    /// answer takes (RFC 9000 §10.1), and whoever stood still takes that for the time of an answer: it would wait for
-    /// minutes.
+    /// The idle timeout of a link that is up. quinn's own is at least three times its probe timeout (RFC 9000 §10.1). A
+    /// node that stood still for a while takes that pause for a long round trip, and would then wait for minutes.
     pub(super) fn silent_at(&self, config: &QuicConfig) -> Option<Instant> {
         (self.connected && !self.closed).then(|| self.heard_at + config.options.idle_timeout)
     }
 
-    /// If the peer's present address is not proved: how often quinn asked it for a proof, and how many probes of the
-    /// path MTU went there. A PATH_RESPONSE proves nothing by itself: only quinn knows whether it was the right one.
-    /// But quinn repeats the challenge in every packet to that address until it has the right answer, or goes back to
-    /// the old address (RFC 9000 §8.2); only MTU probes have no challenge in them.
+    /// The counts of [`asked`], if the peer's present address is not proved. A PATH_RESPONSE alone proves nothing,
+    /// because only quinn knows whether it was the right one. But quinn repeats the challenge in every packet to that
+    /// address until it has the right answer, or goes back to the old address (RFC 9000 §8.2). Only probes of the path
+    /// MTU have no challenge in them.
     pub(super) fn doubt(&self) -> Option<(u64, u64)> {
         (self.connection.remote_address() != self.proved && !self.closed).then(|| asked(&self.connection))
     }
 
-    /// A packet goes to `destination`: if that is the peer's present address and quinn does not ask, it is proved.
+    /// Notes that a packet goes to `destination`. The peer's present address is proved if quinn sends there without a
+    /// challenge.
     pub(super) fn note_proof(&mut self, doubt: Option<(u64, u64)>, destination: SocketAddr) {
         if let Some(before) = doubt
             && destination == self.connection.remote_address()
@@ -60,9 +61,9 @@ impl Link {
         }
     }
 
-    /// Looks at path validation in what came. Whether the peer has asked for a proof of our new address. If it has
-    /// answered our own question, something is said at once that shows whether the answer was right: see
-    /// [`Self::note_proof`].
+    /// Looks at the path validation in what arrived. Returns whether the peer has challenged our new address. If the
+    /// peer has answered our own challenge, a PING follows at once: it shows whether the answer was right
+    /// ([`Self::note_proof`]).
     pub(super) fn follow(&mut self) -> bool {
         let frames = self.connection.stats().frame_rx;
         let before = std::mem::replace(&mut self.responses, frames.path_response);
@@ -72,8 +73,8 @@ impl Link {
         self.rebound.take_if(|before| (*before).is_over(&frames)).is_some()
     }
 
-    /// Whether so many bytes may go to the peer: three for each that came from an address that proved nothing yet
-    /// (RFC 9000 §8.1). What may not is as good as lost on the way.
+    /// Whether `len` bytes may go to the peer: three for each that came from an address that is not validated yet (RFC
+    /// 9000 §8.1). The caller drops a datagram that may not; QUIC takes it for lost.
     pub(super) fn may_send(&mut self, len: usize) -> bool {
         let Some((received, sent)) = &mut self.unproved else { return true };
         let good = *sent + len <= 3 * *received || defect!(UnprovedAnswered);
@@ -81,22 +82,22 @@ impl Link {
         good
     }
 
-    /// Closes it, with this code for the peer.
+    /// Closes the link with this application error code.
     pub(super) fn end(&mut self, now: Instant, code: VarInt) {
         self.closed = true;
         self.connection.close(to_std(now), code, Bytes::new());
     }
 
-    /// Takes all that quinn has to say of what came.
+    /// Takes every event that quinn has.
     ///
-    /// Messages are told before the packets that came with them. quinn tells packets first, and so a packet that
-    /// followed a message of the same batch would come before the tunnel that the message sets up.
+    /// Messages come out before the packets that arrived with them. quinn gives the packets first. A packet that
+    /// followed a message of the same batch would then come before the tunnel that the message sets up.
     pub(super) fn take_events(&mut self, id: LinkId, versions: Versions, out: &mut VecDeque<LinkOutput>) {
         while let Some(event) = self.connection.poll() {
             match event {
-                // Below, after the messages.
+                // The packets follow below, after the messages.
                 Event::DatagramReceived => {}
-                // Nothing is told of a link that is gone.
+                // The packets come first: after [`LinkOutput::Closed`] nothing may follow for this link.
                 Event::ConnectionLost { .. } => {
                     self.take_packets(id, out);
                     self.on_event(id, versions, event, out);
@@ -161,7 +162,7 @@ impl Link {
             match chunks.next(usize::MAX) {
                 Ok(Some(chunk)) => reader.push(&chunk.bytes),
                 Err(ReadError::Blocked) => break,
-                // A stream lives as long as its link: who could end one could begin another, for ever.
+                // A stream lives as long as its link. A peer that could end one could open another, without end.
                 Ok(None) | Err(ReadError::Reset(_)) => {
                     self.broken = true;
                     break;
@@ -180,8 +181,8 @@ impl Link {
         }
     }
 
-    /// Tells the peer that a message could not be read. The link stands: the peer may be of a later version, and a part
-    /// is upgraded while others are not.
+    /// Tells the peer that a message could not be read. The link stays up, because the peer may be of a later version:
+    /// parts are upgraded one at a time.
     fn refuse(&mut self, versions: Versions, unread: &Unread, out: &mut VecDeque<LinkOutput>) {
         let version = unread.why == WhyUnread::Version;
         let reason = if version { DropReason::UnknownVersion } else { DropReason::UnknownType };
@@ -195,7 +196,7 @@ impl Link {
         }
     }
 
-    /// Queues a whole message, in the version that the peer speaks too.
+    /// Queues a whole message, in a version that the peer speaks too.
     pub(super) fn queue(&mut self, versions: Versions, frame: Bytes) {
         let spoken = versions.towards(self.theirs);
         let frame = if spoken == Spoken::FIRST {
@@ -209,7 +210,7 @@ impl Link {
         self.backlog.push_back(frame);
     }
 
-    /// Writes what waits for the stream, as far as flow control lets it.
+    /// Writes the backlog to the stream, as far as flow control allows.
     pub(super) fn flush(&mut self, versions: Versions) {
         if !self.connected || self.closed || self.backlog.is_empty() {
             return;

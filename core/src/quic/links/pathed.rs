@@ -1,7 +1,7 @@
-//! What a link needs whose packets travel on [`crate::paths`]: keys to prove a path with, and what to tell of a switch.
+//! Links whose packets travel on [`crate::paths`]: the keys for path probes, and what QUIC is told of a switch.
 //!
-//! Such a link is made with one constant address for its peer. What it sends goes by the path in use, and what comes by
-//! any path is handed to it as coming from there.
+//! QUIC knows one constant address for every peer of such links. What a link sends goes by the path in use. What
+//! arrives by any path is handed to the link as coming from the constant address.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -17,11 +17,11 @@ use crate::quic::cid::mark_of;
 use crate::quic::{Load, to_std};
 use crate::time::Instant;
 
-/// What QUIC takes the address of every peer for. No packet goes there: it is of the documentation's prefix (RFC 5737).
+/// The address of every peer, as QUIC knows it. No packet goes there: the prefix is for documentation only (RFC 5737).
 pub(super) const CONSTANT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 1));
 
 impl LinkOutput {
-    /// The link that it is about.
+    /// The link that an output is about.
     fn link(&self) -> Option<LinkId> {
         match self {
             Self::Connected { link, .. }
@@ -36,8 +36,8 @@ impl LinkOutput {
 }
 
 impl Links {
-    /// The same endpoint, but the packets of its links travel on paths: each comes out as
-    /// [`LinkOutput::Pathed`](super::LinkOutput::Pathed), and what comes is taken by [`Self::take_pathed`].
+    /// The same endpoint, but the packets of its links travel on paths. It gives them out as
+    /// [`LinkOutput::Pathed`](super::LinkOutput::Pathed), and takes them by [`Self::take_pathed`].
     #[must_use]
     pub fn on_paths(mut self) -> Self {
         (self.on_paths, self.next_id) = (true, FIRST_PATHED);
@@ -56,7 +56,8 @@ impl Links {
         Some(RelayCid(cid))
     }
 
-    /// The connection ID of ours whose last bytes these are, as it was before a relay needed the place of its first.
+    /// The first eight bytes of a connection ID of ours, computed from its last eight. A relay needs their place for
+    /// the leg.
     pub fn full_cid(&self, datagram: &[u8]) -> Option<RelayCid> {
         let at = if datagram.first()? & 0x80 == 0 { 9..17 } else { 14..22 };
         Some(mark_of(self.marks.as_ref()?, datagram.get(at)?.try_into().ok()?))
@@ -67,17 +68,17 @@ impl Links {
         self.connect(now, CONSTANT, CONSTANT, name, via, load)
     }
 
-    /// Whether there is such a link, be it closed.
+    /// Whether there is such a link, open or closed.
     pub fn has(&self, id: LinkId) -> bool {
         self.links.contains_key(&id)
     }
 
-    /// Whether a link's handshake is done, and it is not closed.
+    /// Whether a link's handshake is done and the link is not closed.
     pub fn is_up(&self, id: LinkId) -> bool {
         self.links.get(&id).is_some_and(|link| link.connected && !link.closed)
     }
 
-    /// Forgets every other link at once: there is no address any more to say anything from.
+    /// Forgets every other link at once, without a CONNECTION_CLOSE: no address is left to send one from.
     pub fn abandon_others(&mut self, kept: &[LinkId]) {
         let gone: Vec<LinkId> = self.links.keys().copied().filter(|id| !kept.contains(id)).collect();
         for id in gone {
@@ -93,8 +94,8 @@ impl Links {
         self.links.values().any(|link| link.connection.remote_address() == remote)
     }
 
-    /// Our network is another one now, and with it perhaps our address of this link. The client of a connection
-    /// migrates (RFC 9000 §9.2).
+    /// Tells a link that our network has changed, and with it perhaps the link's local address. The client of a
+    /// connection migrates (RFC 9000 §9.2).
     pub fn rebind(&mut self, now: Instant, id: LinkId, local: SocketAddr) {
         if let Some(link) = self.links.get_mut(&id).filter(|link| link.connected && !link.closed) {
             let stays = std::mem::replace(&mut link.local, local) == local && link.rebound.is_none();
@@ -105,15 +106,15 @@ impl Links {
         }
     }
 
-    /// What QUIC is told that a datagram comes from: always the same address. Only where clients are asked to prove
-    /// theirs (RFC 9000 §8.1.2), the first packets of one come from where they truly come.
+    /// The source address of a datagram, as QUIC is told: the constant one. An Initial packet keeps its true source
+    /// while clients have to validate their addresses (RFC 9000 §8.1.2): the token in it proves that address.
     pub(super) fn stands_for(&self, remote: SocketAddr, payload: &[u8]) -> SocketAddr {
         let presses = self.half_open >= MAX_HALF_OPEN / 2;
         if is_initial(payload) && (presses || has_token(payload)) { remote } else { CONSTANT }
     }
 
-    /// The secret of the tunnel's paths. A client has it when its handshake is done, a server when it has read the
-    /// client's Finished. Early data never has any.
+    /// The secret of the tunnel's path probes. A client has it when its handshake is done, a server when it has read
+    /// the client's Finished. It never comes from early data.
     pub fn paths_secret(&self, id: LinkId) -> Option<Secret> {
         let link = self.links.get(&id).filter(|link| link.connected && !link.closed)?;
         let mut secret = [0; 32];
@@ -121,8 +122,8 @@ impl Links {
         Some(Secret(secret))
     }
 
-    /// As [`Self::take_datagram`], for a link with paths beneath it. The link, if the datagram was authentic and new:
-    /// then it came from the peer. [`Self::finish`] has to follow.
+    /// As [`Self::take_datagram`], for a link with paths beneath it. Returns the link if the datagram was authentic and
+    /// new, and so came from the peer. [`Self::finish`] has to follow.
     pub fn take_pathed(
         &mut self,
         now: Instant,
@@ -137,13 +138,13 @@ impl Links {
         (frames > before).then_some(id)
     }
 
-    /// What a link has counted so far.
+    /// The packets that QUIC has sent and lost on a link, and its MTU.
     pub fn delivery(&self, id: LinkId) -> Option<Delivery> {
         let path = self.links.get(&id)?.connection.stats().path;
         Some(Delivery { sent: path.sent_packets, lost: path.lost_packets, mtu: path.current_mtu })
     }
 
-    /// Round trip, MTU and congestion are not what they were. It sends nothing by itself: [`Self::ping`] does.
+    /// Tells QUIC to forget round trip, MTU and congestion window. This sends nothing; [`Self::ping`] does.
     pub fn path_changed(&mut self, now: Instant, id: LinkId) {
         if let Some(link) = self.links.get_mut(&id).filter(|link| link.connected && !link.closed) {
             link.connection.path_changed(to_std(now));

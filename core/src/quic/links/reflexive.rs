@@ -1,13 +1,14 @@
-//! Answers of a listener that come from another port than the dialed one.
+//! Answers of a listener from another port than the dialed one.
 //!
 //! A NAT whose mapping depends on the destination sends a listener's answers from a port that nobody announced. quinn's
-//! client drops them: in QUIC a server does not move (RFC 9000 §9). So they are handed to it as coming from where it
-//! dialed. The packet protection decides whether they are the listener's, as a peer-reflexive candidate of ICE has to
-//! prove itself (RFC 8445 §7.3.1.3). The dialer goes on sending to the port that it dialed.
+//! client drops them, because a server does not migrate in QUIC (RFC 9000 §9). So quinn is told that they came from the
+//! dialed address. Packet protection decides whether they are the listener's, as a peer-reflexive candidate of ICE has
+//! to prove itself (RFC 8445 §7.3.1.3). The dialer goes on sending to the dialed port.
 //!
-//! That a listener answers from elsewhere is learnt during the handshake. Of such a listener later ports are accepted
-//! as well, because its NAT may give its answers another mapping whenever it forgets one. Of all others none is: a path
-//! that works in one direction only, because a NAT has forgotten the dialed mapping, must not look alive.
+//! The handshake shows whether a listener answers from elsewhere. If it does, later ports of its address are accepted
+//! too, because its NAT may give the answers a new mapping after each that it forgets. From other listeners only the
+//! dialed port is accepted. A path that works in one direction only, because a NAT has forgotten the dialed mapping,
+//! must not look alive.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,17 +19,17 @@ use crate::name::RelayCid;
 use crate::quic::cid::{MOST_MINTED, destination_prefix};
 use crate::route::answers_for;
 
-/// Where a dialed listener answers from.
+/// The addresses that a dialed listener answers from.
 pub(super) struct Answers {
     dialed: SocketAddr,
-    /// Another place, if it is not there.
+    /// The other source address, if the listener answers from one.
     elsewhere: Option<SocketAddr>,
     /// Our connection IDs on this link.
     ids: VecDeque<RelayCid>,
 }
 
 impl Links {
-    /// A link to a peer was dialed: its listener may answer from elsewhere.
+    /// Notes that a link to a peer was dialed, whose listener may answer from another port.
     pub(super) fn expect_elsewhere(&mut self, id: LinkId, dialed: SocketAddr) {
         if let Some(link) = self.links.get_mut(&id) {
             link.answers = Some(Answers { dialed, elsewhere: None, ids: VecDeque::new() });
@@ -36,7 +37,7 @@ impl Links {
         self.note_ids(id);
     }
 
-    /// IDs were minted for this link.
+    /// Notes the connection IDs that were issued for this link.
     pub(super) fn note_ids(&mut self, id: LinkId) {
         let minted = std::mem::take(&mut *self.minted.lock().expect("no panic holds this lock"));
         let Some(answers) = self.links.get_mut(&id).and_then(|link| link.answers.as_mut()) else { return };
@@ -51,14 +52,14 @@ impl Links {
         }
     }
 
-    /// IDs of a link that is gone.
+    /// Forgets the connection IDs of a link that is gone.
     pub(super) fn forget_ids(&mut self, answers: Option<Answers>) {
         for cid in answers.into_iter().flat_map(|answers| answers.ids) {
             self.ids.remove(&cid);
         }
     }
 
-    /// Where quinn has to believe that a datagram from `remote` came from.
+    /// The source address that quinn is told for a datagram from `remote`.
     pub(super) fn source_for_quinn(&self, remote: SocketAddr, datagram: &[u8]) -> SocketAddr {
         if self.ids.is_empty() {
             return remote;
@@ -72,7 +73,7 @@ impl Links {
 }
 
 impl Link {
-    /// A datagram from `remote` was handed to this link, which had heard so much before.
+    /// Learns the source of a datagram that was handed to this link. `before` is what [`heard`] gave before that.
     pub(super) fn learn_elsewhere(&mut self, remote: SocketAddr, before: u64) {
         if let Some(answers) = self.answers.as_mut().filter(|_| !self.connected)
             && heard(&self.connection) > before

@@ -1,4 +1,4 @@
-//! Stateless resets (RFC 9000 §10.3) within limits: how many may go to one source.
+//! Limits for stateless resets (RFC 9000 §10.3): how many one source may draw.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -6,18 +6,18 @@ use std::net::{IpAddr, SocketAddr};
 use crate::time::Instant;
 use crate::timing::quic::RESET_OF_ONE_EVERY;
 
-/// Resets that one source may draw at once: as many as the links of a household's, or an office's, nodes.
+/// Resets that one source may draw at once: about as many as the nodes of one household or office have links.
 const BURST: u32 = 64;
-/// Sources that are remembered. A source that is forgotten begins anew; the limit of all resets together
-/// ([`RESET_EVERY`](crate::timing::quic::RESET_EVERY)) stays.
+/// Sources that are remembered. The oldest is forgotten first, and may then draw a whole burst again. The limit of all
+/// resets together ([`RESET_EVERY`](crate::timing::quic::RESET_EVERY)) still holds.
 const MAX_SOURCES: usize = 4096;
 
 /// When each source may draw resets again.
 #[derive(Debug, Default)]
 pub(super) struct Resets {
-    /// When a source's whole burst is there again.
+    /// When a source may draw a whole burst again.
     full_at: BTreeMap<IpAddr, Instant>,
-    /// In the order in which they came.
+    /// The sources, the oldest first.
     order: VecDeque<IpAddr>,
 }
 
@@ -43,7 +43,7 @@ impl Resets {
     }
 }
 
-/// One source: an IPv4 address, or the /64 of an IPv6 address, which is one subscriber's.
+/// What counts as one source: an IPv4 address, or the /64 of an IPv6 address, because one subscriber has all of it.
 fn source(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

@@ -1,4 +1,4 @@
-//! The search for a link's path MTU (RFC 9000 §14.3), for those who must know what it does to a path.
+//! The search for a link's path MTU (RFC 9000 §14.3), for code that needs to know how the search affects a path.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,13 +6,12 @@ use std::time::Duration;
 use super::{LinkId, Links};
 use crate::time::Instant;
 
-/// After so many losses quinn takes a size for too large, and the search for the path MTU goes on.
+/// Lost probes of one size after which quinn takes that size for too large, and goes on with a smaller one.
 const PROBES_OF_A_SIZE: u64 = 3;
 
 impl Links {
-    /// How long nothing has been heard, four round trips apart, on a link that is searching for its path MTU and has
-    /// not yet found a size to be too large. `None` if there is no search, or none any more. While there is one,
-    /// something is on its way and waits for an answer.
+    /// The silence on a link that is searching for its path MTU, beyond four round trips. `None` without a search, and
+    /// once a size was found to be too large. During a search a probe is always under way, so an answer is due.
     pub fn silence_in_search(&self, now: Instant, id: LinkId) -> Option<Duration> {
         let link = self.links.get(&id).filter(|l| l.connected && !l.closed)?;
         let path = link.connection.stats().path;
@@ -23,13 +22,13 @@ impl Links {
         (began && !ended).then(|| (now - link.heard_at).saturating_sub(4 * link.connection.rtt()))
     }
 
-    /// Whether a link has searched for its path MTU and has not found all to fit.
+    /// Whether a link has searched for its path MTU and found less than the largest payload.
     pub fn has_searched(&self, id: LinkId) -> bool {
         let path = self.links.get(&id).map(|link| link.connection.stats().path);
         path.is_some_and(|p| p.sent_plpmtud_probes > 0 && p.current_mtu < self.config.options.max_udp_payload)
     }
 
-    /// Whether the path MTU of connections that come in from now on is searched for, where it would be.
+    /// Sets whether new incoming connections that carry packets search for their path MTU.
     pub fn set_search(&mut self, search: bool) {
         if search {
             self.unprobed = None;
