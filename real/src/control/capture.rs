@@ -12,7 +12,8 @@ use super::{Answer, Question};
 use crate::error::{Code, Failure};
 use crate::files;
 
-/// Captures until `time` is over, or the person or the node ends it; the bytes written. `-` is standard output.
+/// Captures until `time` is over, or until the user or the node ends it. Returns the bytes written. `-` is standard
+/// output.
 pub async fn capture(socket: &Path, file: &Path, time: Option<Duration>, rebuild: bool) -> Result<u64, Failure> {
     let lost = |error: std::io::Error| lost(socket, &error);
     let mut stream = UnixStream::connect(socket).await.map_err(lost)?;

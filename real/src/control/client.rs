@@ -1,4 +1,4 @@
-//! The side of the person who asks.
+//! The client side of the control socket: `cyphonic status`, `ping` and `netcheck`.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
@@ -12,7 +12,7 @@ use crate::error::{Code, Failure};
 use crate::files;
 use crate::net::Notice;
 
-/// A route may take its time the first time, see [`cyphonic_core::timing::node::ROUTE_TIMEOUT`].
+/// How long an answer may take. The first route may take its time: see [`cyphonic_core::timing::node::ROUTE_TIMEOUT`].
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 fn ask(socket: &Path, question: &Question, patience: Duration) -> Result<Answer, Failure> {
@@ -36,7 +36,7 @@ fn ask(socket: &Path, question: &Question, patience: Duration) -> Result<Answer,
 
 pub(super) fn lost(socket: &Path, error: &std::io::Error) -> Failure {
     if error.kind() == std::io::ErrorKind::PermissionDenied {
-        let what = format!("{}: permission denied: only who runs the node may ask it", socket.display());
+        let what = format!("{}: permission denied: only the user who runs the node may ask it", socket.display());
         return Failure::new(Code::Permission, what, "run with sudo, or as the user that the node runs as");
     }
     let what = format!("{}: no node answers: {error}", socket.display());
@@ -134,7 +134,7 @@ fn describe(status: &Status) -> String {
     text
 }
 
-/// How the NMS is heard, in words.
+/// How well the NMS is heard, in words.
 fn hearing(nms: &Nms) -> String {
     if nms.is_silent() {
         format!(
@@ -147,7 +147,7 @@ fn hearing(nms: &Nms) -> String {
     }
 }
 
-/// One echo: what came back in this time, or why nothing did.
+/// One echo: the reply within this time, or the reason why there was none.
 pub(super) fn ping(socket: &Path, name: &str, patience: Duration) -> Result<Pong, Failure> {
     match ask(socket, &Question::Ping { name: name.to_owned() }, patience)? {
         Answer::Pong(pong) => Ok(pong),
@@ -156,7 +156,7 @@ pub(super) fn ping(socket: &Path, name: &str, patience: Duration) -> Result<Pong
     }
 }
 
-/// `cyphonic netcheck`: what is known of this machine's network.
+/// `cyphonic netcheck`: what the node knows of this machine's network.
 pub fn netcheck(socket: &Path, json: bool) -> Result<String, Failure> {
     match ask(socket, &Question::Netcheck, PATIENCE)? {
         Answer::Netcheck(known) if json => serde_json::to_string_pretty(&known).map_err(Failure::other),

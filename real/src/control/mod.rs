@@ -1,4 +1,4 @@
-//! How people ask a running node: one JSON line each way over a Unix socket that only its owner can use.
+//! The control socket of a running node: one JSON line each way over a Unix socket that only its owner can use.
 
 mod capture;
 mod client;
@@ -21,34 +21,35 @@ use crate::error::{Code, Failure};
 use crate::net::Notice;
 use crate::tasks;
 
-/// Where a node listens, if nothing else is said.
+/// Where a node listens, if the settings do not say.
 pub const DEFAULT_SOCKET: &str = "/run/cyphonic/node.sock";
-/// A node asks the NMS for a word every three seconds at least.
+/// Silence of the NMS, in seconds, after which its answer is overdue. A node asks the NMS for one every three seconds
+/// at least.
 const SILENT_S: f64 = 5.0;
-/// The longest question.
+/// The longest question, bytes.
 const QUESTION_BYTES: u64 = 4096;
 
-/// What can be asked.
+/// A question to a node.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum Question {
-    /// How the node stands, and with whom it has tunnels.
+    /// The node's registration, network and tunnels.
     Status,
-    /// What the node's network lets through: the node asks its services.
+    /// What the node's network lets through. The node asks its services.
     Netcheck,
     /// One round trip to a peer, building the tunnel if there is none.
     Ping {
         /// Its name.
         name: String,
     },
-    /// All that passes, as pcapng after the answer, until who asks has enough.
+    /// All packets, as pcapng after the answer, until the client closes the connection.
     Capture {
-        /// Whether every connection shall be built anew first, so that the capture has its beginning.
+        /// Whether every connection is built anew first, so that its beginning is in the capture.
         rebuild: bool,
     },
 }
 
-/// What a node answers.
+/// A node's answer.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum Answer {
@@ -62,16 +63,16 @@ pub enum Answer {
     Capturing,
     /// The question cannot be answered.
     Error {
-        /// The exit code of who asked.
+        /// The exit code of the command that asked.
         code: Code,
         /// Why.
         what: String,
-        /// What helps.
+        /// How to mend it.
         remedy: String,
     },
 }
 
-/// How a node stands.
+/// The state of a node.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Status {
     /// Its name.
@@ -82,33 +83,33 @@ pub struct Status {
     pub version: String,
     /// Seconds since it started.
     pub uptime_s: u64,
-    /// Whether the NMS knows where it is.
+    /// Whether the node is registered with the NMS.
     pub registered: bool,
-    /// Whether the NMS found a NAT in front of it, once it was registered.
+    /// Whether the NMS found a NAT in front of the node. Known once the node was registered.
     pub nat: Option<bool>,
     /// Why the last registration ended, or failed.
     pub trouble: Option<String>,
-    /// What helps against that.
+    /// How to mend that.
     pub remedy: Option<String>,
-    /// When its certificate ends, seconds since 1970; none where it logs in by password.
+    /// When its certificate ends, in seconds since 1970. None if it logs in by password.
     pub certificate_ends: Option<u64>,
-    /// When the CA's own certificate ends, seconds since 1970: no certificate counts longer.
+    /// When the CA's own certificate ends, in seconds since 1970. No certificate counts after that.
     pub authority_ends: Option<u64>,
-    /// The NMS, where the way to it is open.
+    /// The NMS, if there is a connection to it.
     pub nms: Option<Nms>,
-    /// How its network treats it, by family, where the NMS helps to find out (`policy = "optimal"`).
+    /// How its network treats packets, by family. Known only if the NMS helps to find out (`policy = "optimal"`).
     pub network_behaviour: std::collections::BTreeMap<String, String>,
-    /// Its virtual addresses, as far as the virtual interface has them.
+    /// Its virtual addresses, once the virtual interface has them.
     pub virtual_addresses: Vec<IpAddr>,
     /// The addresses of this machine that it uses.
     pub addresses: Vec<IpAddr>,
     /// Its UDP port.
     pub port: u16,
-    /// The virtual interface, by its name now.
+    /// The present name of the virtual interface.
     pub tun: String,
-    /// What stands in the way on this machine: networks that overlap with the overlay, a filter that cannot be made.
+    /// Obstacles on this machine: a network that overlaps with the overlay, or a filter that cannot be made.
     pub notices: Vec<Notice>,
-    /// Everyone it has to do with.
+    /// Every peer that it has a tunnel with, or wants one with.
     pub peers: Vec<Peer>,
     /// What was dropped, by reason.
     pub dropped: std::collections::BTreeMap<String, u64>,
@@ -119,22 +120,22 @@ pub struct Status {
 /// A timer that is set.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Next {
-    /// What for.
+    /// Its purpose.
     pub timer: String,
     /// Seconds until it is due.
     pub in_s: f64,
 }
 
-/// How the NMS is heard.
+/// How well the NMS is heard.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Nms {
-    /// Where it is.
+    /// Its address.
     pub remote: SocketAddr,
-    /// Seconds since it was heard last. It is asked for a word every few seconds.
+    /// Seconds since it was heard last. The node asks it for an answer every few seconds.
     pub silent_s: f64,
-    /// Seconds of silence after which it is given up, and the node registers again.
+    /// Seconds of silence after which the node gives it up and registers again.
     pub lost_after_s: f64,
-    /// The round trip, milliseconds, where it is measured.
+    /// The round trip in milliseconds, if it is measured.
     pub rtt_ms: Option<f64>,
 }
 
@@ -152,15 +153,15 @@ pub struct Netcheck {
     pub name: String,
     /// "conventional" or "proposed".
     pub method: String,
-    /// Whether the NMS knows where it is.
+    /// Whether the node is registered with the NMS.
     pub registered: bool,
     /// Why not.
     pub trouble: Option<String>,
-    /// What helps against that.
+    /// How to mend that.
     pub remedy: Option<String>,
-    /// The NMS, where the way to it is open.
+    /// The NMS, if there is a connection to it.
     pub nms: Option<Nms>,
-    /// Whether the NMS found a NAT in front of the node, once it was registered.
+    /// Whether the NMS found a NAT in front of the node. Known once the node was registered.
     pub nat: Option<bool>,
     /// The node's UDP port.
     pub port: u16,
@@ -170,9 +171,9 @@ pub struct Netcheck {
     pub ipv4: Family,
     /// Whether UDP gets through to port 443.
     pub udp_443: Option<bool>,
-    /// Whether TCP does.
+    /// Whether TCP gets through to port 443.
     pub tcp_443: Option<bool>,
-    /// Every place of a service that the node knows of.
+    /// Every address of a service that the node knows.
     pub services: Vec<Service>,
     /// Tunnels that are direct.
     pub direct: usize,
@@ -187,36 +188,36 @@ pub struct Family {
     pub addresses: Vec<IpAddr>,
     /// Whether UDP gets through to a service.
     pub udp: Option<bool>,
-    /// Whether the network maps all destinations alike (RFC 4787 §4.1).
+    /// Whether the network maps a port to the same one for all destinations (RFC 4787 §4.1).
     pub mapping: Option<String>,
     /// Which senders the network lets in (RFC 4787 §5).
     pub filtering: Option<String>,
-    /// The largest packet that gets to every service that answers, bytes of IP; no more than 1,500 is tried.
+    /// The largest packet that reaches every service that answers, bytes of IP. Packets up to 1,500 bytes are tried.
     pub mtu: Option<u16>,
 }
 
-/// A place of a service.
+/// An address of a service.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Service {
     /// "as", "nms" or "trs".
     pub service: String,
-    /// Where it was asked.
+    /// The address that was asked.
     pub place: SocketAddr,
-    /// Whether it answered by QUIC over UDP; `None` where this machine has no address of its family, so it was not
-    /// asked.
+    /// Whether it answered by QUIC over UDP. `None` if it was not asked, because this machine has no address of its
+    /// family.
     pub udp: Option<bool>,
-    /// Whether it took a TCP connection, where it should and was asked.
+    /// Whether it took a TCP connection. `None` if it need not take any, or was not asked.
     pub tcp: Option<bool>,
     /// The shortest round trip, milliseconds.
     pub rtt_ms: Option<f64>,
-    /// The largest packet that got there, bytes of IP.
+    /// The largest packet that reached it, bytes of IP.
     pub mtu: Option<u16>,
 }
 
 /// A peer.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Peer {
-    /// Its name, or virtual address where the name is not known.
+    /// Its name, or its virtual address if the name is not known.
     pub peer: String,
     /// Its virtual addresses.
     pub virtual_addresses: Vec<IpAddr>,
@@ -226,20 +227,20 @@ pub struct Peer {
     pub pattern: Option<u8>,
     /// "direct" or "trs".
     pub via: Option<String>,
-    /// Where packets go.
+    /// The address that packets go to.
     pub remote: Option<SocketAddr>,
-    /// Whether this node built the tunnel.
+    /// Whether this node dialed the tunnel.
     pub dialed: Option<bool>,
     /// How packets are framed.
     pub framing: Option<String>,
-    /// The round trip, milliseconds, where the carrier measures it.
+    /// The round trip in milliseconds, if the tunnel measures it.
     pub rtt_ms: Option<f64>,
     /// Why the tunnel is direct or relayed.
     pub why: Option<String>,
-    /// What the two nodes do when one of them moves: "rebuild", "migrate" or "seamless".
+    /// The handover strategy: "rebuild", "migrate" or "seamless".
     #[serde(default)]
     pub handover: Option<String>,
-    /// Every path of the tunnel: from where to where, its state, and why it is or is not used.
+    /// Every path of the tunnel: its addresses, its state, and how it is used and why.
     #[serde(default)]
     pub paths: Vec<String>,
     /// Bytes of packets sent.
@@ -257,7 +258,7 @@ pub struct Pong {
     pub address: IpAddr,
     /// "direct" or "trs".
     pub via: String,
-    /// Where packets go.
+    /// The address that packets go to.
     pub remote: SocketAddr,
     /// The round trip, milliseconds.
     pub rtt_ms: f64,
@@ -267,7 +268,7 @@ pub struct Pong {
 pub struct Reply {
     /// The answer.
     pub answer: Answer,
-    /// What is sent after it, until who asks has enough.
+    /// The bytes that follow the answer, until the client closes the connection.
     pub then: Option<mpsc::Receiver<Vec<u8>>>,
 }
 
@@ -277,16 +278,16 @@ impl From<Answer> for Reply {
     }
 }
 
-/// A question and where its answer goes.
+/// A question, and the sender for its answer.
 pub type Asked = (Question, oneshot::Sender<Reply>);
 
-/// The socket of a node; it goes with this.
+/// The socket of a node. It is removed when this is dropped.
 pub struct ControlSocket {
     path: PathBuf,
 }
 
 impl ControlSocket {
-    /// Listens; each question goes to `ask`.
+    /// Listens. Each question goes to `ask`.
     pub fn listen(path: &Path, ask: mpsc::Sender<Asked>) -> Result<Self, Failure> {
         let fail = |error: std::io::Error| {
             let remedy = "set `control` to a path that this user may write, another for each node";
@@ -299,9 +300,9 @@ impl ControlSocket {
             let what = format!("{}: a node runs with this control socket", path.display());
             return Err(Failure::new(Code::Address, what, "end it, or set another `control`"));
         }
-        // What an earlier life left.
+        // A file that an earlier run of the daemon left.
         let _ = std::fs::remove_file(path);
-        // From the first moment on it is its owner's alone.
+        // No other user may connect, from the first moment on.
         let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
         let bound = UnixListener::bind(path);
         rustix::process::umask(before);

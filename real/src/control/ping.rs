@@ -1,5 +1,5 @@
-//! `cyphonic ping`: echoes one after another, and what came of all of them. Ctrl-C (SIGINT) ends it early, as it does
-//! ping(8): an echo that is waited for just then counts as lost.
+//! `cyphonic ping`: echoes one after another, and a summary. Ctrl-C (SIGINT) ends it early, as it does ping(8): the
+//! echo that is under way counts as lost.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::Pong;
 use super::client::{self, PATIENCE};
 use crate::error::{Code, Failure};
 
-/// How long an echo through a tunnel that stands is waited for at least.
+/// The least time that an echo through an established tunnel may take.
 const LOST: Duration = Duration::from_secs(2);
 
 /// One echo.
@@ -21,17 +21,17 @@ const LOST: Duration = Duration::from_secs(2);
 struct Echo {
     /// Counted from 1.
     number: u32,
-    /// What came back.
+    /// The reply.
     #[serde(flatten)]
     pong: Option<Pong>,
-    /// Why nothing did, and what helps.
+    /// Why there was no reply, and how to mend it.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
 }
 
-/// All of them.
+/// The summary.
 #[derive(Debug, Serialize)]
 struct Summary<'a> {
     name: &'a str,
@@ -80,7 +80,7 @@ fn line(pong: &Pong) -> String {
     format!("pong from {short} ({address}) via {via} {remote} in {rtt_ms:.1}ms\n")
 }
 
-/// What is waited for.
+/// What the loop waits for.
 enum Event {
     /// An echo ended, well or not.
     Echo(Result<Pong, Failure>),
@@ -88,7 +88,7 @@ enum Event {
     Stop,
 }
 
-/// Says when somebody presses Ctrl-C; from now on that does not end the program.
+/// Sends an event for Ctrl-C, which does not end the program from now on.
 fn listen(events: Sender<Event>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut pressed = {
@@ -102,11 +102,11 @@ fn listen(events: Sender<Event>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// `count` echoes with a pause between them, fewer after SIGINT; what there is to say goes to `print`, each line when
-/// it is there or, as JSON, all at the end.
+/// Sends `count` echoes with a pause between them, or fewer after SIGINT. Each line goes to `print` when it is known;
+/// JSON goes there at the end.
 ///
 /// # Errors
-/// The last failure, if nothing was answered at all; at once, if there is no node to ask.
+/// The last failure, if no echo was answered. The first one, if no node runs.
 pub fn ping(
     socket: &Path,
     name: &str,
@@ -119,7 +119,7 @@ pub fn ping(
     listen(say.clone()).map_err(Failure::other)?;
     let send = |patience| {
         let (say, socket, name) = (say.clone(), socket.to_owned(), name.to_owned());
-        // Nobody waits for its end where Ctrl-C came first: it ends with the program.
+        // After Ctrl-C nobody waits for this thread. It ends with the program.
         std::thread::spawn(move || say.send(Event::Echo(client::ping(&socket, &name, patience))));
     };
     echoes(name, count, pause, json, send, &events, print)
@@ -138,7 +138,7 @@ fn echoes(
     let mut last = Ok(());
     let mut patience = PATIENCE;
     for number in 1..=count {
-        // Between two echoes there is nothing else to hear.
+        // Between two echoes, Ctrl-C is the only event.
         if number > 1 && events.recv_timeout(pause).is_ok() {
             break;
         }
@@ -154,7 +154,7 @@ fn echoes(
         };
         let (pong, failure) = match echo {
             Ok(pong) => {
-                // The tunnel stands: what takes much longer than the last one is lost.
+                // The tunnel is established, so an echo that takes much longer than the last one is lost.
                 let usual = Duration::try_from_secs_f64(pong.rtt_ms * 4e-3).unwrap_or(PATIENCE);
                 patience = usual.clamp(LOST, PATIENCE);
                 (Some(pong), None)
@@ -205,7 +205,7 @@ mod tests {
         said_of(json, count, answers)
     }
 
-    /// What is said of `count` echoes if after these answers somebody presses Ctrl-C.
+    /// The result and the output of `count` echoes with these answers and then Ctrl-C.
     fn said_of(json: bool, count: u32, answers: Vec<Option<f64>>) -> (Result<(), Failure>, String) {
         let mut text = String::new();
         let mut answers = answers.into_iter();
@@ -223,7 +223,7 @@ mod tests {
             say.send(event).unwrap();
         };
         let result = echoes("b", count, Duration::ZERO, json, send, &events, |piece| text.push_str(piece));
-        // A tunnel takes its time; an echo through one that stands does not.
+        // The first echo waits until the tunnel is built. The later ones need not.
         assert!(
             waited.iter().skip(1).all(|patience| *patience == LOST)
                 && waited.first().is_none_or(|first| *first == PATIENCE)
@@ -256,7 +256,7 @@ mod tests {
         let (result, text) = said_of(false, 100, vec![]);
         assert_eq!(result.unwrap_err().code, Code::Unreachable);
         assert!(text.ends_with("--- b: 1 sent, 0 received, 100 % lost\n"), "{text}");
-        // Between two echoes there is none to lose.
+        // Between two echoes none is under way, so none is lost.
         let (say, events) = channel();
         let mut text = String::new();
         let send = |_| {

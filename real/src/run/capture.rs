@@ -1,9 +1,9 @@
 //! A capture of a running node: every datagram of its UDP ports and every packet of its virtual interface, as one
 //! stream of pcapng with the secrets that open it.
 //!
-//! The node's own loop shows what passes, so a datagram is whole and alone, whatever the kernel joins on the way; its
-//! IP header is made anew. A secret comes before the first packet that needs it: TLS tells it while the packet that
-//! brought it is handled, so a packet that came in waits until then.
+//! The node's own loop shows each packet. So a datagram is whole and alone, even if the kernel joins several; its IP
+//! header is made anew. A secret has to come before the first packet that needs it. TLS tells the secret while it
+//! handles the packet that brought it, so a received packet waits until then.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -19,24 +19,24 @@ use tokio::sync::mpsc;
 use super::secrets::Kept;
 use crate::drive::{self, Passing};
 
-/// Bytes of a capture that wait for who asked for it. If there are more it is slower than the node, and loses packets;
-/// never secrets, without which what comes later could not be opened.
+/// Bytes of a capture that may wait for its reader. A slower reader loses packets. It never loses secrets, because
+/// later packets could not be decrypted without them.
 const WAITING_BYTES: usize = 16 << 20;
-/// Pieces that these bytes are in; then a piece grows.
+/// Pieces in which these bytes wait. After that the last piece grows.
 const WAITING: usize = 1024;
-/// The interfaces of the file.
+/// The interfaces in the file.
 const UNDERLAY: u32 = 0;
 const INSIDE: u32 = 1;
 
-/// A capture under way.
+/// A capture that is running.
 pub(super) struct Capture {
     writer: CaptureWriter<Vec<u8>>,
     secrets: Arc<Kept>,
     seen: usize,
-    /// What came in last.
+    /// The packet that was received last.
     held: Option<(u32, Duration, Vec<u8>)>,
     to: mpsc::Sender<Vec<u8>>,
-    /// The lengths of the pieces that were sent last, those that wait among them.
+    /// The lengths of the pieces that were sent last. Some of them still wait.
     lengths: VecDeque<usize>,
     /// Their sum.
     sent: usize,
@@ -44,7 +44,7 @@ pub(super) struct Capture {
 }
 
 impl Capture {
-    /// Begins one; who asked for it reads from the receiver until it has enough.
+    /// Begins a capture. The client reads from the receiver, and closes it to end the capture.
     pub(super) fn begin(title: &str, tun: &str, secrets: Arc<Kept>) -> (Self, mpsc::Receiver<Vec<u8>>) {
         let (to, from) = mpsc::channel(WAITING);
         let program = concat!("cyphonic ", env!("CARGO_PKG_VERSION"));
@@ -55,7 +55,7 @@ impl Capture {
         (capture, from)
     }
 
-    /// Something passes.
+    /// Takes a packet that passes.
     pub(super) fn take(&mut self, passing: &Passing<'_>) {
         self.release();
         let datagram = |from: SocketAddr, to: SocketAddr, payload: &[u8]| packet::build_udp(from, to, payload);
@@ -72,7 +72,7 @@ impl Capture {
         }
     }
 
-    /// Sends on what is there. False if nobody reads any more.
+    /// Sends what is ready. False if the reader has closed.
     pub(super) fn flush(&mut self) -> bool {
         self.release();
         match self.to.try_reserve() {
@@ -85,20 +85,20 @@ impl Capture {
                 }
                 true
             }
-            // It waits, and grows.
+            // The piece waits, and grows.
             Err(mpsc::error::TrySendError::Full(())) => true,
             Err(mpsc::error::TrySendError::Closed(())) => false,
         }
     }
 
-    /// Bytes that wait for the reader.
+    /// The bytes that wait for the reader.
     fn waiting(&mut self) -> usize {
         let pieces = self.to.max_capacity() - self.to.capacity();
         self.sent -= self.lengths.drain(..self.lengths.len().saturating_sub(pieces)).sum::<usize>();
         self.sent + self.writer.get_mut().len()
     }
 
-    /// Writes what was held, and the secrets that came since before it.
+    /// Writes the packet that was held, after the secrets that came since.
     fn release(&mut self) {
         let Some((interface, at, packet)) = self.held.take() else { return };
         let (lines, seen) = self.secrets.since(self.seen);

@@ -1,5 +1,5 @@
-//! How the system learns of the overlay's names. The node itself answers DNS on the virtual interface, for its zone
-//! only; here the system's resolver is told, and told back when the node ends.
+//! The system's resolver and the overlay's names. The node itself answers DNS on the virtual interface, for its zone
+//! only. Here the system's resolver is told so, and the change is undone when the node ends.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -17,23 +17,23 @@ use crate::settings::Dns;
 use crate::tasks;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// Where systemd-resolved has its files, and those that it makes when it starts.
+/// The folder of systemd-resolved's files.
 const RESOLVED: &str = "/run/systemd/resolve";
 const RESOLVED_FILES: [&str; 3] = ["io.systemd.Resolve", "resolv.conf", "stub-resolv.conf"];
-/// How often it is looked whether systemd-resolved has started, or started again.
+/// How often the node checks whether systemd-resolved has started, or started again.
 const LOOK: Duration = Duration::from_secs(2);
-/// Looks after which `resolvectl` is called again, if it failed and nothing has changed.
+/// Checks after which `resolvectl` is called again, if it failed and nothing has changed.
 const LOOKS_AFTER_FAILURE: u32 = 15;
-/// Links that are followed to a file, as many as the kernel follows.
+/// Most symbolic links that are followed to a file: as many as the kernel follows.
 const LINKS: usize = 40;
 /// How long `resolvectl` may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 const BEGIN: &str = "# cyphonic: the next line is for names in the overlay";
-/// Stands before it where there was no file, with the number of folders that were made for it: a later life knows by
-/// that what to take away.
+/// The mark at the top of a file that we made, followed by the number of folders that we made for it. A later run knows
+/// by it what to remove.
 const MADE: &str = "# cyphonic: there was no such file; folders made for it: ";
 
-/// What was done, so that it can be undone.
+/// What was done to the system, so that it can be undone.
 pub(super) struct Resolver {
     way: Dns,
     tun: String,
@@ -47,12 +47,12 @@ impl Resolver {
         Self { way, tun, overlay, file: PathBuf::from(RESOLV_CONF), done: false }
     }
 
-    /// What is opened again once the daemon runs.
+    /// The files to open again while the daemon runs.
     pub(super) fn later(&self) -> Option<Later> {
         (self.way == Dns::ResolvConf).then(|| Later::write(&self.file))
     }
 
-    /// Tells the system, once.
+    /// Tells the system once.
     pub(super) fn install(&mut self) {
         if std::mem::replace(&mut self.done, true) {
             return;
@@ -86,7 +86,7 @@ impl Resolver {
         tracing::info!("for names in {zone} ask {server}; or set `dns = \"resolv-conf\"`");
     }
 
-    /// Tells systemd-resolved, when it is there and whenever it has started again. Packets do not wait for it.
+    /// Tells systemd-resolved, as soon as it runs and whenever it has started again. Packets do not wait for that.
     fn tell_resolved(&self) {
         let (v4, v6) = (self.overlay.dns_v4.to_string(), self.overlay.dns_v6.to_string());
         let domains = domains(&self.overlay).into_iter().map(|domain| format!("~{domain}"));
@@ -108,7 +108,8 @@ impl Resolver {
         });
     }
 
-    /// The overlay's server comes first; what it refuses, the C library asks the next one.
+    /// Writes the file. The overlay's server comes first, because the C library asks the next one for what the first
+    /// refuses.
     fn rewrite(&self) -> io::Result<()> {
         let file = target(&self.file)?;
         let mut new = Vec::new();
@@ -128,7 +129,7 @@ impl Resolver {
         replace(&file, &new)
     }
 
-    /// Takes back what was done.
+    /// Undoes what was done.
     pub(super) fn restore(&mut self) {
         // systemd-resolved forgets the interface by itself.
         if std::mem::take(&mut self.done)
@@ -140,25 +141,25 @@ impl Resolver {
     }
 }
 
-/// systemd-resolved, and what it shall know.
+/// systemd-resolved, and what it has to be told.
 struct Resolved {
     zone: String,
-    /// The overlay's server, by which the answer to `ask` is judged.
+    /// The overlay's server. The answer to `ask` has to contain it.
     server: String,
-    /// The arguments of resolvectl(1) that show the servers of the virtual interface.
+    /// The arguments of resolvectl(1) that show the virtual interface's servers.
     ask: Vec<String>,
-    /// Those that set servers and domains.
+    /// The arguments that set servers and domains.
     tell: [Vec<String>; 2],
-    /// What its files were when it knew all.
+    /// The stamps of its files when it knew everything.
     told: Option<Stamps>,
-    /// What its files were when it could not be told, what was said, and how many looks ago.
+    /// After a failure: the stamps of its files, the error, and the number of checks since.
     failed: Option<(Option<Stamps>, String, u32)>,
-    /// It is told even where its files are not seen.
+    /// Whether it is told even if its files are not found.
     must: bool,
 }
 
 impl Resolved {
-    /// Tells it, if it is there and does not know.
+    /// Tells systemd-resolved, if it runs and does not know yet.
     async fn look(&mut self) {
         let now = stamps();
         if (now.is_none() && !self.must) || (now.is_some() && now == self.told) {
@@ -171,7 +172,7 @@ impl Resolved {
             *looks += 1;
             return;
         }
-        // It writes its files anew for many reasons, our own words among them.
+        // systemd-resolved also rewrites its files for other reasons, such as our own commands.
         let knows = self.told.is_some()
             && run("resolvectl", &self.ask, PATIENCE).await.is_ok_and(|said| said.contains(&self.server));
         let mut done = Ok(String::new());
@@ -191,7 +192,7 @@ impl Resolved {
             }
             Err(error) => {
                 if self.failed.as_ref().is_none_or(|(_, said, _)| *said != error) {
-                    tracing::warn!(%error, "resolvectl did not do it; set `dns = \"resolv-conf\"` or \"none\"");
+                    tracing::warn!(%error, "resolvectl failed; set `dns = \"resolv-conf\"` or \"none\"");
                 }
                 self.failed = Some((now, error, 0));
             }
@@ -199,10 +200,10 @@ impl Resolved {
     }
 }
 
-/// What tells one life of systemd-resolved from another: its files' numbers and times.
+/// Tells one run of systemd-resolved from another: its files' inode numbers and times.
 type Stamps = [Option<(u64, i64, i64)>; 3];
 
-/// None if it has no files.
+/// None if systemd-resolved has no files.
 fn stamps() -> Option<Stamps> {
     let stamps = RESOLVED_FILES.map(|file| {
         let facts = fs::metadata(Path::new(RESOLVED).join(file)).ok()?;
@@ -211,19 +212,19 @@ fn stamps() -> Option<Stamps> {
     stamps.iter().any(Option::is_some).then_some(stamps)
 }
 
-/// Takes away what an earlier life left: its server does not answer, and would be asked first.
+/// Removes the lines that an earlier run left. Its server no longer answers, and would still be asked first.
 pub(super) fn clean_up() {
     if let Err(error) = clean(Path::new(RESOLV_CONF)) {
-        tracing::warn!(%error, file = RESOLV_CONF, "an earlier life's server cannot be taken away");
+        tracing::warn!(%error, file = RESOLV_CONF, "the server of an earlier run cannot be removed");
     }
 }
 
-/// The same for a person or a service manager.
+/// As `clean_up`, for an operator or a service manager, with the error.
 pub fn put_back() -> io::Result<()> {
     clean(Path::new(RESOLV_CONF))
 }
 
-/// Takes our lines away; and the file with its folders, if we have made them and nothing else is in it.
+/// Removes our lines. If we made the file and nothing else is in it, removes it too, with the folders made for it.
 fn clean(file: &Path) -> io::Result<()> {
     let file = target(file)?;
     let old = match fs::read(&file) {
@@ -234,7 +235,7 @@ fn clean(file: &Path) -> io::Result<()> {
     match (rest.len(), made(&old)) {
         (0, Some(folders)) => {
             fs::remove_file(&file)?;
-            // Those in which somebody else has something by now stay.
+            // A folder in which something else is by now stays.
             file.ancestors().skip(1).take(folders).all(|folder| fs::remove_dir(folder).is_ok());
             Ok(())
         }
@@ -243,13 +244,13 @@ fn clean(file: &Path) -> io::Result<()> {
     }
 }
 
-/// The file behind links, even if there is none yet: systemd-resolved's link is there before its file.
+/// The file behind symbolic links, even if it does not exist yet: systemd-resolved's link can be there before its file.
 fn target(file: &Path) -> io::Result<PathBuf> {
     let mut file = file.to_owned();
     for _ in 0..LINKS {
         match fs::read_link(&file) {
             Ok(next) => file = file.parent().unwrap_or(Path::new("/")).join(next),
-            // It is no link, or not there.
+            // The path is no link, or does not exist.
             Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
                 return Ok(file);
             }
@@ -259,7 +260,7 @@ fn target(file: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many links"))
 }
 
-/// Makes the folders that a file lacks; how many.
+/// Makes the folders that a file lacks. Returns how many.
 fn make_folders(file: &Path) -> io::Result<usize> {
     let missing: Vec<_> = file.ancestors().skip(1).take_while(|folder| !folder.exists()).collect();
     for folder in missing.iter().rev().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -268,14 +269,14 @@ fn make_folders(file: &Path) -> io::Result<usize> {
     Ok(missing.len())
 }
 
-/// How many folders were made for the file, if we have made it.
+/// How many folders were made for the file, if we made it.
 fn made(text: &[u8]) -> Option<usize> {
     let mut lines = text.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
     lines.find_map(|line| line.strip_prefix(MADE)?.parse().ok())
 }
 
-/// A new file takes the old one's place, with its owner and mode; where it cannot, as in containers and namespaces,
-/// whose file is a mount, it is written over.
+/// Replaces a file by a new one with its owner and mode. A file that is a mount, as in containers and namespaces,
+/// cannot be replaced. It is overwritten.
 fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let mut new = file.clone().into_os_string();
@@ -302,7 +303,7 @@ fn write_beside(file: &Path, new: &Path, bytes: &[u8]) -> io::Result<()> {
     out.sync_all()
 }
 
-/// Runs a program for so long at most; what it says.
+/// Runs a program, with a time limit. Returns its output.
 async fn run(program: &str, arguments: &[String], patience: Duration) -> Result<String, String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
     match tokio::time::timeout(patience, output).await {
@@ -313,7 +314,7 @@ async fn run(program: &str, arguments: &[String], patience: Duration) -> Result<
     }
 }
 
-/// The zone, and the zones of reverse lookups in which every address is the overlay's.
+/// The zone, and the zones of reverse lookups that contain the overlay's addresses only.
 fn domains(overlay: &Overlay) -> Vec<String> {
     let mut domains = vec![overlay.zone.to_string()];
     let (v4, length) = overlay.v4;
@@ -329,7 +330,7 @@ fn domains(overlay: &Overlay) -> Vec<String> {
     domains
 }
 
-/// The file without our lines, also those of an earlier life that ended in disorder; every other byte stays.
+/// The file without our lines, also those of an earlier run that was killed. Every other byte stays.
 fn without_ours(text: &[u8]) -> Vec<u8> {
     let mut lines = text.split_inclusive(|&byte| byte == b'\n');
     let mut kept = Vec::new();
@@ -373,7 +374,7 @@ mod tests {
             fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
             let mut resolver = resolver(&file);
             resolver.rewrite().unwrap();
-            // An earlier life ended in disorder.
+            // An earlier run was killed.
             resolver.rewrite().unwrap();
             let during = fs::read(&file).unwrap();
             let ours = format!("{BEGIN}\nnameserver 198.18.0.1\n").into_bytes();
@@ -420,7 +421,7 @@ mod tests {
                 assert_eq!(fs::read_link(&file).unwrap(), Path::new(link), "the link stays");
                 assert!(fs::read_to_string(&file).unwrap().contains("\nnameserver 198.18.0.1\n"));
                 if crashes {
-                    // The next life begins with what is there, or somebody cleans up.
+                    // The next run finds the file as it is, or an operator cleans up.
                     let mut next = resolver(&file);
                     next.install();
                     now.done = false;
@@ -432,7 +433,7 @@ mod tests {
                 assert!(!folder.path().join(missing).exists(), "{link}: nothing that was made is left");
             }
         }
-        // What somebody else wrote meanwhile stays.
+        // Lines that another program wrote meanwhile stay.
         let mut now = resolver(&file);
         now.install();
         let theirs = [fs::read(&file).unwrap(), b"nameserver 192.0.2.53\n".to_vec()].concat();

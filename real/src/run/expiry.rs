@@ -1,5 +1,5 @@
-//! The end of a daemon's own certificate, and of the CA's: told at the start and every day, from two weeks before on,
-//! of the CA's from three months before on.
+//! Warnings before certificates end: the daemon's own from two weeks before on, the CA's from three months before on.
+//! They are logged at the start, and then once a day.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::drive;
 use crate::files::{self, Ends, NEW_AUTHORITY, RENEW_BEFORE, ROTATE_BEFORE};
 use crate::tasks;
 
-/// How often the clock is looked at. A machine that slept is told soon after it wakes up.
+/// How often the clock is checked. A machine that slept is warned soon after it wakes up.
 const LOOK: Duration = Duration::from_secs(600);
-/// How often the same is said.
+/// The time between two equal warnings.
 const SAY: Duration = Duration::from_secs(86_400);
 
-/// Warns while the program runs.
+/// Logs warnings while the daemon runs.
 pub(super) fn watch(name: Fqdn, ends: Ends) {
     tasks::forever("warns of the certificate's end", async move {
         let mut said = None;
@@ -32,10 +32,10 @@ pub(super) fn watch(name: Fqdn, ends: Ends) {
     });
 }
 
-/// What is to be said at `now`.
+/// The warnings at `now`.
 fn warnings(now: Duration, ends: Ends, name: &Fqdn) -> Vec<String> {
     let mut warnings = Vec::new();
-    // To renew a certificate that ends with the CA gives another that does.
+    // A certificate that ends because the CA does would not last longer after a renewal.
     if now + RENEW_BEFORE > ends.own && !ends.is_limited() {
         warnings.push(format!(
             "{}: `cyphonic signup {name} --renew` or `cyphonic ca issue {name} --renew`, then start it again",
@@ -51,7 +51,7 @@ fn warnings(now: Duration, ends: Ends, name: &Fqdn) -> Vec<String> {
     warnings
 }
 
-/// The end as a number.
+/// Writes the end of the certificate to a page of numbers.
 pub(super) fn on(page: &mut Page, ends: Option<Ends>) {
     let Some(ends) = ends else { return };
     let help = "When its own certificate ends, seconds since 1970.";

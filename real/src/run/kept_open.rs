@@ -1,4 +1,4 @@
-//! Files that a daemon writes on for as long as it runs: the event log, and secrets of TLS.
+//! Files that a daemon writes to for as long as it runs: the event log, and secrets of TLS.
 //!
 //! Programs that rotate logs rename such a file and send SIGHUP. From then on lines go to a new file of the old name.
 
@@ -15,29 +15,29 @@ use crate::files;
 
 pub(super) struct KeptOpen {
     path: PathBuf,
-    /// The setting that names it.
+    /// The setting that names the file.
     key: &'static str,
     file: File,
     hangup: Signal,
-    /// A SIGHUP came, and the file was not opened again yet.
+    /// Whether a SIGHUP came since the file was opened.
     stale: bool,
 }
 
 impl KeptOpen {
-    /// Opens a file to write on behind what is in it; only its owner may read it ([`files::append_private`]).
+    /// Opens a file for appending. Only its owner may read it ([`files::append_private`]).
     pub(super) fn open(path: &Path, key: &'static str) -> Result<Self, Failure> {
         let hangup = signal(SignalKind::hangup()).map_err(Failure::other)?;
         Ok(Self { path: path.to_owned(), key, file: files::append_private(path, key)?, hangup, stale: false })
     }
 
-    /// The files that are opened again while the daemon runs; none for special files such as /dev/stderr.
+    /// The files to reopen while the daemon runs. None for special files such as /dev/stderr.
     pub(super) fn later(path: &Path) -> Vec<Later> {
         if path.exists() && !path.is_file() { Vec::new() } else { vec![Later::write(path), Later::beside(path)] }
     }
 
-    /// Writes a line, to the file that has the name since the last SIGHUP. A line that cannot be written is lost.
+    /// Writes a line to the file that has the name since the last SIGHUP. A line that cannot be written is lost.
     pub(super) fn write(&mut self, line: &str) {
-        // Nobody has to be woken: the next line asks again.
+        // No waker is needed, because the next line polls again.
         while let Poll::Ready(Some(())) = self.hangup.poll_recv(&mut Context::from_waker(Waker::noop())) {
             self.stale = true;
         }
@@ -73,7 +73,7 @@ mod tests {
             std::fs::rename(&path, &rotated).unwrap();
             file.write("two\n");
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::HUP).unwrap();
-            // The runtime passes signals on when it is its turn.
+            // The runtime delivers a signal when it runs next.
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             file.write("three\n");
         });

@@ -1,17 +1,15 @@
-//! Log lines: on their way to standard error they neither block the daemon, nor end it, nor fill the disk.
+//! Log lines. On their way to standard error they cannot block the daemon, end it, or fill the disk.
 //!
 //! ```text
 //! any thread ─▶ limit by kind ─▶ queue of bounded size ─▶ the log's own thread ─▶ standard error
 //! ```
 //!
-//! * A reader that stops reading fills the pipe, and then the queue. What comes then is lost and counted; nothing
-//!   waits.
-//! * A reader that is gone makes each write fail. That loses the line.
-//! * A stranger who can make the daemon log a line can do so without end. Of each kind of line (a place in the code)
-//!   some
-//!   are written at once, and then a few a minute; the rest is counted.
+//! * A reader that stops reading fills the pipe, and then the queue. Further lines are lost and counted. Nothing waits.
+//! * After a reader has gone each write fails. The line is lost.
+//! * An attacker may be able to make the daemon log lines without end. So of each kind of line (a place in the code)
+//!   some are written at once, and a few a minute after that. The others are counted.
 //!
-//! What was lost or left out is told as a line of its own.
+//! A line of its own tells what was lost or left out.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -29,20 +27,20 @@ use super::privileges;
 use crate::error::{Code, Failure};
 use crate::settings::LogFormat;
 
-/// Lines that wait for standard error: some seconds of a busy log.
+/// Lines that may wait for standard error: some seconds of a busy log.
 const QUEUE: usize = 1024;
-/// The longest line, bytes; what is longer is cut. So the queue has 16 MiB at most.
+/// The longest line, bytes. Longer lines are cut, so the queue has at most 16 MiB.
 const LINE_BYTES: usize = 16 * 1024;
 /// Lines of one kind that are written at once.
 const BURST: u32 = 100;
-/// After those one in this time: 43,000 lines of a kind a day.
+/// After these, one line in this time: at most 43,000 lines of a kind in a day.
 const PAUSE: Duration = Duration::from_secs(2);
-/// The same for lines that only an operator who looks for something turns on: `debug` and `trace`.
+/// The same for `debug` and `trace`, which only an operator in search of something turns on.
 const BURST_DEBUG: u32 = 10_000;
 const PAUSE_DEBUG: Duration = Duration::from_millis(10);
-/// How often what was left out is told.
+/// How often the log tells what was left out.
 const TELL: Duration = Duration::from_secs(10);
-/// How long a daemon that ends waits for its last lines.
+/// How long a daemon that ends waits until its last lines are written.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// The one log of this process, once there is one.
@@ -50,11 +48,11 @@ static LOG: OnceLock<Log> = OnceLock::new();
 
 enum Item {
     Line(Vec<u8>),
-    /// All lines before this one are written.
+    /// Answers when all lines before this one are written.
     Drained(SyncSender<()>),
 }
 
-/// Where lines go: a queue.
+/// The queue of lines.
 #[derive(Clone)]
 struct Log {
     queue: SyncSender<Item>,
@@ -63,17 +61,17 @@ struct Log {
 
 #[derive(Default)]
 struct Shared {
-    /// Lines for which there was no room.
+    /// Lines that found no room in the queue.
     lost: AtomicU64,
     kinds: Mutex<HashMap<tracing::callsite::Identifier, Kind>>,
 }
 
-/// How often lines of one kind came.
+/// The count of one kind of line.
 struct Kind {
     limit: Limit,
-    /// Lines that were left out since that was told.
+    /// Lines left out since the log told so last.
     left_out: u64,
-    /// One of them.
+    /// One of the lines left out.
     example: Vec<u8>,
 }
 
@@ -108,11 +106,11 @@ impl Limit {
     }
 }
 
-/// One line, as it is written.
+/// The writer of one line.
 struct Writer {
     log: Log,
     line: Vec<u8>,
-    /// The kind, if the line is only counted.
+    /// The kind, if the line is counted and not written.
     left_out: Option<tracing::callsite::Identifier>,
 }
 
@@ -171,7 +169,7 @@ impl Log {
         kinds.entry(metadata.callsite()).or_insert_with(new).limit.admits(now)
     }
 
-    /// Never waits.
+    /// Queues a line. Never waits.
     fn push(&self, line: Vec<u8>) {
         if self.queue.try_send(Item::Line(line)).is_err() {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
@@ -228,7 +226,7 @@ pub fn log(filter: Option<&str>, format: Option<LogFormat>) -> Result<(), Failur
         return Ok(());
     }
     let writer = log.clone();
-    // It cannot be asked later to give up its privileges, as it may hang in a write. It needs none.
+    // The log's thread may hang in a write, so it cannot drop its privileges later. It needs none, and drops them now.
     let thread = std::thread::Builder::new().name("log".to_owned());
     let spawned = thread.spawn(move || {
         let _ = privileges::give_up_all_of_this_thread();
@@ -236,9 +234,9 @@ pub fn log(filter: Option<&str>, format: Option<LogFormat>) -> Result<(), Failur
     });
     spawned.map_err(Failure::other)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log).with_target(false);
-    // Its own errors would go to standard error by a way that panics where that is gone.
+    // The library would report its own errors to standard error in a way that panics if nobody reads it.
     let builder = builder.log_internal_errors(false);
-    // Under systemd the journal has the time.
+    // Under systemd the journal adds the time.
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let timer = Timer(!journal);
     let _ = match format {
@@ -248,8 +246,8 @@ pub fn log(filter: Option<&str>, format: Option<LogFormat>) -> Result<(), Failur
     Ok(())
 }
 
-/// Writes to standard error behind all log lines, and waits for a moment until that is done. Where no log was begun,
-/// the text is written at once.
+/// Writes to standard error after all log lines, and waits a moment until that is done. Without a log the text is
+/// written at once.
 pub fn last_words(text: &str) {
     let Some(log) = LOG.get() else {
         let _ = io::stderr().write_all(text.as_bytes());
@@ -288,7 +286,7 @@ mod tests {
         assert_eq!(admitted(&mut limit, 111_000, 112_000), 3, "after a rest, a burst again");
     }
 
-    /// A log whose lines are written to memory once `open` says so.
+    /// A log that writes its lines to memory once `open` allows it.
     fn memory(queue: usize) -> (Log, Receiver<Item>) {
         let (queue, lines) = sync_channel(queue);
         (Log { queue, shared: Arc::default() }, lines)
@@ -308,7 +306,7 @@ mod tests {
         drop(log);
         let text: String = lines.try_iter().map(text_of).collect();
         let written = text.lines().filter(|line| line.contains("by a stranger") && !line.contains("WARN")).count();
-        // Some more than the burst, if this takes seconds.
+        // A slow test admits a few more lines than the burst.
         assert!((BURST as usize..BURST as usize + 20).contains(&written), "{written}");
         let left_out = format!("lines={}", 20_000 - written);
         assert!(text.contains("of our own") && text.contains(&left_out) && text.contains("number=19999"), "{text}");

@@ -1,6 +1,7 @@
 //! Numbers for Prometheus: the text format (version 0.0.4) over HTTP, on loopback only.
 //!
-//! Nothing is shared with the loop that moves packets: who asks sends it a request, as everybody else does.
+//! Nothing is shared with the loop that moves packets. A request for the numbers goes to the loop as every other
+//! request does.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,15 +19,15 @@ use crate::tasks;
 
 /// The longest request that is read.
 const REQUEST_BYTES: usize = 8192;
-/// Most connections at one time. One question a connection, and each ends within [`PATIENCE`].
+/// Most connections at a time. Each takes one request, and ends within [`PATIENCE`].
 const CONNECTIONS: usize = 16;
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Gets the text for one request.
+/// The sender for the text of one request.
 pub(super) type Asked = oneshot::Sender<String>;
 
-/// Answers at `place`, if there is one; each question goes through `ask` to the loop.
+/// Serves the numbers at `place`, if there is one. Each request goes through `ask` to the loop.
 pub(super) async fn serve<R: Send + 'static>(
     place: Option<SocketAddr>,
     ask: mpsc::Sender<R>,
@@ -86,11 +87,10 @@ async fn answer<R>(mut stream: TcpStream, ask: mpsc::Sender<R>, wrap: fn(Asked) 
     stream.shutdown().await
 }
 
-/// What passed through the loop.
+/// The traffic through the loop.
 #[derive(Default)]
 pub(super) struct Traffic {
-    /// Datagrams and bytes of UDP, in and out; packets and bytes of the virtual interface, from applications and to
-    /// them.
+    /// Packets and bytes: UDP in, UDP out, from applications, and to applications.
     counts: [(u64, u64); 4],
 }
 
@@ -107,11 +107,11 @@ impl Traffic {
     }
 }
 
-/// The text, as it grows.
+/// A page of numbers while it is written.
 pub(super) struct Page(String);
 
 impl Page {
-    /// What every role has.
+    /// Begins a page with the numbers that every role has.
     pub(super) fn begin(role: &str, name: &str, uptime: Duration, traffic: &Traffic) -> Self {
         let mut page = Self(String::new());
         let version = env!("CARGO_PKG_VERSION");
@@ -132,7 +132,7 @@ impl Page {
         page
     }
 
-    /// Numbers by one label.
+    /// Adds numbers that one label tells apart.
     pub(super) fn by(&mut self, name: &str, help: &str, label: &str, counts: &BTreeMap<&'static str, u64>) {
         self.counter(name, help, counts.iter().map(|(value, count)| (vec![(label, *value)], *count)));
     }

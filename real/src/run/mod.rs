@@ -42,20 +42,20 @@ use crate::error::{Code, Failure};
 use crate::settings::{List, Parsed};
 use crate::tasks;
 
-/// The zone of all names, if nothing else is said.
+/// The zone of all names, if the settings do not say.
 const ZONE: &str = "cyphonic.test";
-/// The QUIC application protocol, if nothing else is said.
+/// The QUIC application protocol, if the settings do not say.
 const ALPN: &str = "h3";
 /// The port of the proposed method, and of the login over TCP.
 const PORT: u16 = 443;
 /// The port of the conventional method.
 const CONVENTIONAL_PORT: u16 = 4501;
 
-/// Runs a daemon's task on this thread; what it spawns has another.
+/// Runs a daemon's task on this thread. Tasks that it spawns run on another one.
 pub fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     descriptors::raise();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    // Threads for work on files are not kept: each has the privileges of when it began.
+    // Threads for work on files end soon, because each keeps the privileges of the time when it began.
     let runtime = runtime.thread_keep_alive(Duration::from_millis(50));
     let runtime = runtime.worker_threads(1).enable_all().build().map_err(Failure::other)?;
     let result = runtime.block_on(task);
@@ -63,24 +63,24 @@ pub fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, 
     result
 }
 
-/// Runs a daemon until it is stopped, or something has ended without which it does not do its work.
+/// Runs a daemon until it is stopped, or until a task has ended that it needs.
 ///
 /// # Errors
-/// What the daemon fails for, or the task or thread that has ended.
+/// The daemon's own failure, or that of the task or thread that has ended.
 pub fn serve(daemon: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     tasks::watch_panics();
     privileges::keep_memory_private();
     let result = catch_unwind(AssertUnwindSafe(|| block_on(daemon)));
     match result {
-        // What ends later, because the daemon does, is no reason.
+        // A task that ends later, because the daemon does, is no reason.
         Ok(Err(failure)) => Err(failure),
         Ok(Ok(())) => tasks::failure().map_or(Ok(()), Err),
-        // A panic of this thread was noted by its hook.
+        // The panic hook has noted the reason of a panic of this thread.
         Err(_) => Err(tasks::failure().unwrap_or_else(|| Failure::other("the daemon panicked"))),
     }
 }
 
-/// Ready when the daemon shall end.
+/// Waits until the daemon has to end.
 async fn stopped() {
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         return std::future::pending().await;
@@ -94,12 +94,12 @@ async fn stopped() {
             tasks::stopping();
             tracing::info!("SIGINT: stopping");
         }
-        () = tasks::death() => tracing::error!("something has ended that the daemon cannot do without: stopping"),
+        () = tasks::death() => tracing::error!("a task that the daemon needs has ended: stopping"),
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
 }
 
-/// Tells systemd, if it is there, that the daemon does its work now.
+/// Tells systemd, if it runs, that the daemon is ready.
 fn ready(status: &str) {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(status)]);
 }
@@ -110,7 +110,7 @@ fn seed() -> Result<[u8; 32], Failure> {
     Ok(seed)
 }
 
-/// What TLS takes from outside; it tells its secrets to nobody but `key_log`.
+/// The environment of TLS. It gives its secrets to `key_log` only.
 fn environment(key_log: Option<Arc<dyn KeyLog>>) -> Environment {
     Environment { provider: Arc::new(rustls::crypto::ring::default_provider()), clock: Arc::new(Wall), key_log }
 }
@@ -126,7 +126,7 @@ pub(crate) fn named(name: Option<Parsed<Fqdn>>, service: &str, zone: &Fqdn) -> R
     }
 }
 
-/// The overlay of these ranges, if it can be one.
+/// The overlay of these address ranges, if they can make one.
 fn overlay(
     zone: Fqdn,
     v4: Option<&Parsed<Ipv4Net>>,
@@ -152,17 +152,17 @@ fn overlay(
     Ok((overlay, range))
 }
 
-/// Places as an operator wrote them, see [`unmapped`].
+/// The addresses of a setting, in the form of [`unmapped`].
 fn places(list: List<SocketAddr>) -> Vec<SocketAddr> {
     list.0.into_iter().map(unmapped).collect()
 }
 
-/// The same places with another port.
+/// The same addresses with another port.
 fn with_port(places: &[SocketAddr], port: u16) -> Vec<SocketAddr> {
     places.iter().map(|place| SocketAddr::new(place.ip(), port)).collect()
 }
 
-/// A place whose address is IPv4 written as IPv6 (RFC 4291 §2.5.5.2), as IPv4; others as they are.
+/// An IPv4 address that is written as an IPv6 one (RFC 4291 §2.5.5.2), as IPv4. Other addresses stay.
 fn unmapped(place: SocketAddr) -> SocketAddr {
     SocketAddr::new(place.ip().to_canonical(), place.port())
 }

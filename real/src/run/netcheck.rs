@@ -1,13 +1,13 @@
-//! `cyphonic netcheck`: what a node's network lets through, as far as it can be found out from here.
+//! `cyphonic netcheck`: what a node's network lets through, as far as the node can find out.
 //!
-//! What the role knows (registration, NAT, how its network maps and filters, the NMS's silence) comes from it. The rest
-//! is asked now, from a port of its own: each service gets a packet of a QUIC version that nobody has, and answers, as
-//! every QUIC server must be able to (RFC 9000 §6), which versions it has. That changes nothing at the service, and
-//! takes neither key nor certificate. The time it takes is the round trip; sent unfragmented in several sizes it gives
-//! the path's MTU. TCP is tried where a service takes it: at the AS.
+//! The role knows registration, NAT, mapping, filtering and the NMS's silence. The rest is asked now, from a port of
+//! its own. Each service gets a packet of a QUIC version that does not exist, and answers with the versions that it
+//! has, as every QUIC server can (RFC 9000 §6). That changes nothing at the service, and needs neither key nor
+//! certificate. The time until the answer is the round trip. Packets of several sizes, sent unfragmented, give the
+//! path's MTU. TCP is tried at the AS, which takes it.
 //!
-//! Nothing is guessed. A service that does not answer may be down: UDP is called blocked only where TCP gets through to
-//! the same place.
+//! Nothing is guessed. A service that does not answer may be down. UDP is called blocked only if TCP gets through to
+//! the same address.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,29 +19,29 @@ use tokio::time::{Instant, timeout};
 
 use crate::control::{Family, Netcheck, Service};
 
-/// How long an answer is waited for.
+/// How long an answer may take.
 const PATIENCE: Duration = Duration::from_millis(700);
-/// So often a question is asked until it is answered; and the round trip is the shortest of so many.
+/// Tries of one question. The round trip is the shortest of as many answers.
 const TRIES: usize = 3;
-/// How long the largest packet may be looked for.
+/// How long the search for the largest packet may take.
 const SEARCH: Duration = Duration::from_secs(8);
-/// The largest packet that is tried, bytes of IP: Ethernet's.
+/// The largest packet that is tried, bytes of IP: the MTU of Ethernet.
 const LARGEST: usize = 1500;
-/// The smallest first packet of QUIC, bytes of UDP payload (RFC 9000 §14.1).
+/// The smallest size of QUIC's first packet, bytes of UDP payload (RFC 9000 §14.1).
 const SMALLEST: usize = 1200;
-/// Bytes of connection IDs.
+/// Length of connection IDs, bytes.
 const CID: usize = 8;
-/// A version that is reserved to be unknown (RFC 9000 §15).
+/// A version reserved for forcing version negotiation (RFC 9000 §15).
 const NO_VERSION: [u8; 4] = [0x1a, 0x2a, 0x3a, 0x4a];
-/// The port that HTTP/3 has, and so the proposed method.
+/// The port of HTTP/3, which the proposed method uses too.
 const HTTPS: u16 = 443;
 
-/// A place of a service.
+/// An address of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     /// "as", "nms" or "trs".
     pub(super) service: &'static str,
-    /// Where it is asked.
+    /// The address to ask.
     pub(super) place: SocketAddr,
     /// Whether it takes TCP connections.
     pub(super) tcp: bool,
@@ -49,7 +49,7 @@ pub(super) struct Target {
     pub(super) own: bool,
 }
 
-/// The places of a service, once each, as they can be reached from a machine with these addresses.
+/// The addresses of a service, each once, as a machine with these addresses can reach them.
 pub(super) fn targets(
     service: &'static str,
     places: impl IntoIterator<Item = SocketAddr>,
@@ -74,7 +74,7 @@ pub(super) fn targets(
     targets
 }
 
-/// Asks every service, all at once, and completes what is known.
+/// Asks every service at once, and adds the answers to what is known.
 pub(super) async fn complete(mut known: Netcheck, targets: Vec<Target>) -> Netcheck {
     let asked: Vec<_> = targets.into_iter().map(|target| tokio::spawn(ask(target))).collect();
     for one in asked {
@@ -84,7 +84,7 @@ pub(super) async fn complete(mut known: Netcheck, targets: Vec<Target>) -> Netch
     known
 }
 
-/// What follows from the services' answers.
+/// Draws the conclusions from the services' answers.
 fn conclude(known: &mut Netcheck) {
     let services = &known.services;
     let udp = |of: &dyn Fn(&&Service) -> bool| {
@@ -101,10 +101,10 @@ fn conclude(known: &mut Netcheck) {
     complete(&mut known.ipv4, false);
     known.udp_443 = udp(&|one| one.place.port() == HTTPS);
     let tcp: Vec<_> = services.iter().filter(|one| one.place.port() == HTTPS).filter_map(|one| one.tcp).collect();
-    // Nobody may be there.
+    // A service that takes no TCP connection may be down.
     known.tcp_443 = tcp.contains(&true).then_some(true);
     if known.tcp_443.is_none() && !tcp.is_empty() && known.udp_443 == Some(true) {
-        // Where UDP finds the same machine, TCP is what does not get through.
+        // UDP reaches the same machine, so TCP is blocked.
         let there = |one: &Service| one.tcp == Some(false) && one.udp == Some(true) && one.place.port() == HTTPS;
         known.tcp_443 = services.iter().any(there).then_some(false);
     }
@@ -130,8 +130,7 @@ async fn ask(target: Target) -> Service {
     }
 }
 
-/// The shortest round trip, and the largest packet that gets there if that is found out in time. Nothing if nobody
-/// answers.
+/// The shortest round trip, and the largest packet that arrives, if the search ends in time. None if nobody answers.
 async fn measure(place: SocketAddr) -> io::Result<Option<(Duration, Option<u16>)>> {
     let socket = socket(place)?;
     let mut shortest = None;
@@ -145,10 +144,10 @@ async fn measure(place: SocketAddr) -> io::Result<Option<(Duration, Option<u16>)
     Ok(Some((rtt, mtu.ok().transpose()?)))
 }
 
-/// The largest packet that gets there, bytes of IP.
+/// The largest packet that arrives, bytes of IP.
 async fn largest(socket: &UdpSocket, headers: usize, rtt: Duration) -> io::Result<u16> {
     let patience = (rtt * 3).clamp(Duration::from_millis(50), PATIENCE);
-    // `fits` does; `too_large` does not, or would be more than is tried.
+    // `fits` arrives. `too_large` does not, or is more than is tried.
     let (mut fits, mut too_large) = (SMALLEST, LARGEST - headers + 1);
     let mut size = LARGEST - headers;
     while fits + 1 < too_large {
@@ -166,7 +165,7 @@ async fn largest(socket: &UdpSocket, headers: usize, rtt: Duration) -> io::Resul
     Ok(u16::try_from(fits + headers).unwrap_or(u16::MAX))
 }
 
-/// A socket that sends whole packets only, whatever the system thinks of the path.
+/// A socket that never fragments, whatever path MTU the system assumes.
 fn socket(place: SocketAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = if place.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let socket = std::net::UdpSocket::bind((any, 0))?;
@@ -180,13 +179,14 @@ fn socket(place: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket)
 }
 
-/// How long the answer took, if there was one in time.
+/// How long the answer took, if one came in time.
 async fn question(socket: &UdpSocket, size: usize, patience: Duration) -> io::Result<Option<Duration>> {
     let mut cids = [0; 2 * CID];
     getrandom::fill(&mut cids).map_err(io::Error::other)?;
     let (theirs, ours) = cids.split_at(CID);
     let begun = Instant::now();
-    // What ICMP said of the last one comes out here; too large for the interface counts as too large for the path.
+    // An ICMP error of an earlier packet shows here. A packet too large for the interface counts as too large for the
+    // path.
     if socket.send(&packet(theirs, ours, size)).await.is_err() {
         return Ok(None);
     }
@@ -203,7 +203,7 @@ async fn question(socket: &UdpSocket, size: usize, patience: Duration) -> io::Re
     Ok(timeout(patience, got).await.unwrap_or(false).then(|| begun.elapsed()))
 }
 
-/// A long header (RFC 8999 §5.1) of a version that nobody has, and nothing behind it.
+/// A long header (RFC 8999 §5.1) of a version that does not exist, with padding behind it.
 fn packet(theirs: &[u8], ours: &[u8], size: usize) -> Vec<u8> {
     let mut packet = vec![0xc0];
     packet.extend_from_slice(&NO_VERSION);
@@ -215,7 +215,7 @@ fn packet(theirs: &[u8], ours: &[u8], size: usize) -> Vec<u8> {
     packet
 }
 
-/// Whether this is a Version Negotiation (RFC 8999 §6) for our connection ID.
+/// Whether this is a Version Negotiation packet (RFC 8999 §6) for our connection ID.
 fn is_answer(datagram: &[u8], ours: &[u8]) -> bool {
     let is_negotiation = matches!(datagram, [first, 0, 0, 0, 0, ..] if first & 0x80 != 0);
     is_negotiation
@@ -277,7 +277,7 @@ mod tests {
         runtime.block_on(async {
             let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             let place = server.local_addr().unwrap();
-            // As a QUIC server behind a path of 1,400 bytes, where somebody also forges answers.
+            // A QUIC server behind a path of 1,400 bytes, and an attacker that forges answers.
             tokio::spawn(async move {
                 let mut buffer = [0; 2000];
                 loop {

@@ -1,6 +1,7 @@
-//! The node: the role, its virtual interface, and those who ask it things.
+//! The node: the role, its virtual interface, and its control socket.
 //!
-//! The shell around the role has four parts. None of them knows another; what passes between them passes here.
+//! The shell around the role has four parts. No part knows another one. What one part gives to another passes through
+//! this file.
 
 mod interface;
 mod observed;
@@ -43,21 +44,22 @@ use crate::net::{self, Network, Notice};
 use crate::settings::{Dns, NodeSettings};
 use crate::tasks;
 
-/// For how long the NMS may be silent in the conventional method: until the next Keep Alive, and what that is tried.
+/// How long the NMS may be silent in the conventional method: until the next Keep Alive, and all of its
+/// retransmissions.
 const SEALED_PATIENCE: Duration = Duration::from_secs(7);
 
-/// What the node is asked by others than the network.
+/// A request to the node that does not come from the network.
 enum NodeRequest {
     Asked(Asked),
     Addresses(Vec<IpAddr>),
     Trust(Roots),
     Revoked(Vec<Fqdn>),
-    /// An echo reply came, with this number and from there.
+    /// An echo reply came, with this number and this source.
     Echoed(u16, Ipv4Addr),
-    /// Peers need routes of their own from now on.
+    /// Each peer needs a route of its own from now on.
     Peers,
     Metrics(metrics::Asked),
-    /// What was found out about the way to the AS, because it did not answer by UDP.
+    /// The result of the probe of the AS, which had not answered by UDP.
     Probed(Probe),
 }
 
@@ -67,7 +69,7 @@ struct NodeShell {
     interface: Interface,
     observed: Observed,
     underlay: Underlay,
-    /// Asks the shell itself something later.
+    /// Sends later requests to the shell itself.
     later: mpsc::Sender<NodeRequest>,
 }
 
@@ -163,7 +165,7 @@ impl Shell for NodeShell {
 }
 
 impl NodeShell {
-    /// Finds out more about the way to the AS.
+    /// Probes the AS.
     fn probe(&self, places: Vec<SocketAddr>) {
         let later = self.later.clone();
         tokio::spawn(async move {
@@ -181,7 +183,7 @@ impl NodeShell {
     }
 }
 
-/// The way of a tunnel, in a word.
+/// The way of a tunnel, in one word.
 fn via(relayed: bool) -> &'static str {
     if relayed { "trs" } else { "direct" }
 }
@@ -279,18 +281,18 @@ async fn hear(echoes: Arc<Echoes>, sender: mpsc::Sender<NodeRequest>) {
 /// This machine's addresses, as seen from the AS.
 #[derive(Clone)]
 struct Underlay {
-    /// Where the AS is; nowhere if the addresses are fixed by `addresses`.
+    /// The AS's addresses. Empty if the setting `addresses` fixes this machine's.
     targets: Vec<SocketAddr>,
     overlay: Overlay,
 }
 
 impl Underlay {
-    /// That there is no usable address, if so.
+    /// A notice if there is no usable address.
     fn notice(&self) -> Option<Notice> {
         net::without_source(&self.targets, &self.overlay)
     }
 
-    /// Tells the node its addresses whenever the machine's have changed.
+    /// Tells the node this machine's addresses whenever they have changed.
     fn follow(self, sender: mpsc::Sender<NodeRequest>) -> Result<(), Failure> {
         let mut changes = net::watch(|_| true)?;
         tasks::forever("follows this machine's addresses", async move {

@@ -1,6 +1,6 @@
-//! A node that cannot begin yet, for one of two reasons. Its clock and its certificate disagree, as on a machine
-//! without a battery-backed clock before NTP has set it. Or the AS's name has no address, as where the network comes up
-//! later. The node waits, tells the reason to `cyphonic status`, and goes on as soon as the cause is gone.
+//! A node that cannot begin yet. There are two reasons. Its clock and its certificate disagree, as on a machine without
+//! a battery-backed clock before NTP has set it. Or the AS's name has no address, as long as the network is down. The
+//! node waits, tells the reason to `cyphonic status`, and begins as soon as the cause is gone.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use super::stopped;
 use crate::control::{Answer, ControlSocket};
 use crate::error::{Code, Failure};
 
-/// The time between two looks at clock, files and names: short enough that nobody notices the wait.
+/// The time between two checks of clock, files and names. It is too short for anyone to notice the wait.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Waits until `look` does not fail for a clock or an address any more, and returns its result.
+/// Waits until `look` no longer fails because of the clock or an address. Returns its result.
 ///
 /// # Errors
-/// What else `look` fails for; or clock or address, if the daemon is stopped meanwhile.
+/// Any other failure of `look`. Clock or address, if the daemon is stopped meanwhile.
 pub(super) async fn until_it_can_begin<T: Send + 'static>(
     control: &Path,
     look: impl Fn() -> Result<T, Failure> + Send + Sync + 'static,
@@ -60,15 +60,15 @@ pub(super) async fn until_it_can_begin<T: Send + 'static>(
     }
 }
 
-/// Looks in a thread of its own, because a DNS query may block for long while the control socket has to answer. Returns
-/// only once that thread has ended: the daemon then drops the privileges of all its threads, and must not miss one.
+/// Runs `look` in a thread of its own, because a DNS query may block for long while the control socket has to answer.
+/// Returns only when that thread has ended. The daemon then drops the privileges of all threads, and must not miss one.
 async fn apart<T: Send + 'static>(
     look: Arc<impl Fn() -> Result<T, Failure> + Send + Sync + 'static>,
 ) -> Result<T, Failure> {
     let (tell, told) = oneshot::channel();
     let runtime = Handle::current();
     std::thread::spawn(move || {
-        // For what belongs to the runtime, such as signals.
+        // Some parts of `look`, such as signals, need the runtime.
         let _entered = runtime.enter();
         tell.send((look(), rustix::thread::gettid().as_raw_nonzero())).is_ok()
     });
@@ -80,7 +80,7 @@ async fn apart<T: Send + 'static>(
     looked
 }
 
-/// The same after a pause.
+/// The same, after a pause.
 async fn later<T>(look: impl Future<Output = T>) -> T {
     tokio::time::sleep(LOOK).await;
     look.await

@@ -19,14 +19,14 @@ use crate::error::{Code, Failure};
 use crate::settings::{self, NodeSettings, Parsed, Short, required};
 use crate::{files, net};
 
-/// Path MTU discovery takes some round trips, and a few more where probes are lost.
+/// How long path MTU discovery may take: some round trips, and a few more if probes are lost.
 const DISCOVERY: Duration = Duration::from_secs(2);
-/// Datagrams that leave together: what one send can carry of full-sized ones.
+/// Datagrams that leave together: as many full-sized ones as one system call can send.
 const SEGMENTS: usize = 44;
-/// Packets of a tunnel that may go without an acknowledgement: what they carry has its own.
+/// Packets of a tunnel before an acknowledgement. The packets inside have acknowledgements of their own.
 const ACKS_AFTER: u32 = 40;
 
-/// HOST:PORT as addresses, at least one for each; `key` is for messages.
+/// Resolves HOST:PORT, to at least one address each. `key` is the setting that messages name.
 pub fn resolve(key: &str, places: &[String]) -> Result<Vec<SocketAddr>, Failure> {
     let mut found = Vec::new();
     for place in places {
@@ -35,14 +35,14 @@ pub fn resolve(key: &str, places: &[String]) -> Result<Vec<SocketAddr>, Failure>
             let code = if error.kind() == std::io::ErrorKind::InvalidInput { Code::Config } else { Code::Unreachable };
             Failure::new(code, format!("`{key}`: {place}: {error}"), remedy)
         })?;
-        // A socket of IPv4 reaches ::ffff:192.0.2.2, one of IPv6 does not.
+        // An IPv4 socket reaches ::ffff:192.0.2.2. An IPv6 socket does not.
         found.extend(addresses.map(unmapped));
     }
     Ok(found)
 }
 
-/// What the method and framing leave for packets of applications on a 1,500-byte link with IPv6. QUIC keeps 38 of 1,452
-/// bytes for itself, room for its largest packet number and an acknowledgement.
+/// The MTU for applications on a 1,500-byte link with IPv6: what the method and framing leave. QUIC keeps 38 of 1,452
+/// bytes for itself, with room for its largest packet number and an acknowledgement.
 fn default_mtu(method: Method, framing: Framing) -> u16 {
     match (method, framing) {
         (Method::Proposed, Framing::Compact) => 1414,
@@ -55,7 +55,7 @@ fn default_mtu(method: Method, framing: Framing) -> u16 {
 pub(super) struct Plan {
     pub(super) config: NodeConfig,
     pub(super) certificate: PathBuf,
-    /// Where its sockets are; everywhere if there is none.
+    /// The addresses of its sockets. Empty: all.
     pub(super) listen: Vec<IpAddr>,
     pub(super) tun: String,
     pub(super) mtu: u16,

@@ -1,15 +1,15 @@
-//! The privileges that a daemon keeps once its sockets, interface and files are open: a node changes the addresses and
-//! routes of its interface (`CAP_NET_ADMIN`), a service needs none. All others are dropped for good, from the
-//! permitted, effective, inheritable, ambient and bounding sets. With `no_new_privs` no program that the daemon starts
-//! gets any of them back.
+//! The privileges that a daemon keeps once its sockets, interface and files are open. A node keeps `CAP_NET_ADMIN`,
+//! because it changes the addresses and routes of its interface. A service keeps none. All others are dropped for good,
+//! from the permitted, effective, inheritable, ambient and bounding sets. Because of `no_new_privs`, no program that
+//! the daemon starts gets any of them back.
 //!
-//! Capabilities belong to threads, not to processes. When they are dropped a daemon has three threads: the one that
-//! drives the role, the runtime's, and the log's, which has dropped its own when it began. A thread that these start
-//! later inherits their capabilities. Threads of earlier work on files end by themselves within moments; the daemon
-//! waits until no thread with more capabilities is left, and verifies it.
+//! Capabilities belong to threads, not to processes. A daemon has three threads when it drops them: the one that drives
+//! the role, the runtime's, and the log's, which dropped its own when it began. A thread that these start later
+//! inherits their capabilities. Threads that worked on files before end by themselves within moments. The daemon waits
+//! until no thread has more capabilities, and verifies it.
 //!
-//! Root without capabilities is a user like others: it reads and writes what it owns. Where files that are needed later
-//! belong to someone else, `CAP_DAC_OVERRIDE` stays, and a warning says which file wants another owner.
+//! Root without capabilities is a user like others, and reads and writes its own files. If another user owns a file
+//! that is needed later, `CAP_DAC_OVERRIDE` stays, and a warning names the file whose owner should change.
 
 use std::fs;
 use std::io;
@@ -23,15 +23,15 @@ use rustix::thread::{self, CapabilitySet, CapabilitySets};
 
 use crate::error::{Code, Failure};
 
-/// What a node needs all its life: addresses and routes of its interface.
+/// The capabilities that a node keeps: for the addresses and routes of its interface.
 pub(super) const NODE: CapabilitySet = CapabilitySet::NET_ADMIN;
-/// What a service needs.
+/// The capabilities that a service keeps.
 pub(super) const SERVICE: CapabilitySet = CapabilitySet::empty();
 
-/// What opens files of others.
+/// The capabilities that open files of other users.
 const FILES: CapabilitySet = CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::DAC_READ_SEARCH);
 
-/// How long threads that had something to do before may take to end: see [`super::block_on`].
+/// How long earlier threads may take to end: see [`super::block_on`].
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A file or folder that is opened again while the daemon runs.
@@ -42,7 +42,7 @@ pub(super) struct Later {
 }
 
 impl Later {
-    /// A file that is read.
+    /// A file that is only read.
     pub(super) fn read(path: &Path) -> Self {
         Self { path: path.to_owned(), access: Access::READ_OK }
     }
@@ -52,7 +52,7 @@ impl Later {
         Self { path: path.to_owned(), access: Access::READ_OK | Access::WRITE_OK }
     }
 
-    /// The folder of a file, in which others are made.
+    /// The folder of a file, because the daemon makes other files in it.
     pub(super) fn beside(path: &Path) -> Self {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Self::folder(folder)
@@ -63,13 +63,14 @@ impl Later {
         Self { path: path.to_owned(), access: Access::WRITE_OK | Access::EXEC_OK }
     }
 
-    /// Why it cannot be opened, if it is there. EPERM is not about users: nobody can write an immutable file.
+    /// The error with which the file cannot be opened, if it exists. EPERM means an immutable file, which no user may
+    /// write.
     fn refusal(&self) -> Option<Errno> {
         let result = accessat(CWD, &self.path, self.access, AtFlags::EACCESS);
         result.err().filter(|error| [Errno::ACCESS, Errno::PERM, Errno::ROFS].contains(error))
     }
 
-    /// What a refusal that no privilege helps against is called, and what does help.
+    /// The name of a refusal that no privilege overcomes, and its remedy.
     fn unwritable(&self, refusal: Errno) -> Option<(&'static str, String)> {
         let file = self.path.display();
         match refusal {
@@ -82,15 +83,15 @@ impl Later {
     }
 }
 
-/// Gives up all but `keep` of what this process has, in every thread.
+/// Drops all capabilities but `keep`, in every thread of this process.
 pub(super) async fn give_up(keep: CapabilitySet, later: &[Later]) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| {
-        let remedy = "does something (seccomp, an old kernel) refuse capset or prctl to it?";
+        let remedy = "check whether seccomp or an old kernel refuses capset or prctl to the daemon";
         Failure::new(Code::Permission, format!("privileges cannot be given up: {error}"), remedy)
     };
     let keep = keep | for_files(later).map_err(|error| failed(&error))?;
     confine(keep).map_err(|error| failed(&error))?;
-    // What is spawned runs on the runtime's thread, not on this one.
+    // A spawned task runs on the runtime's thread, not on this one.
     let other = tokio::spawn(async move { confine(keep) }).await;
     other.map_err(Failure::other)?.map_err(|error| failed(&error))?;
     let end = Instant::now() + PATIENCE;
@@ -104,7 +105,7 @@ pub(super) async fn give_up(keep: CapabilitySet, later: &[Later]) -> Result<(), 
     Ok(())
 }
 
-/// Keys and passwords are in memory: no core is dumped, and no other process of this user reads the memory
+/// Protects keys and passwords in memory. No core is dumped, and no other process of this user reads the memory
 /// (`ptrace(2)`, `/proc/PID/mem`).
 pub(super) fn keep_memory_private() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
@@ -114,12 +115,12 @@ pub(super) fn keep_memory_private() {
     }
 }
 
-/// Gives up all that this thread has. The daemon's other threads keep what they have.
+/// Drops all capabilities of this thread. The daemon's other threads keep theirs.
 pub(super) fn give_up_all_of_this_thread() -> rustix::io::Result<()> {
     confine(CapabilitySet::empty())
 }
 
-/// What it takes to open files of others, if some are and this process can.
+/// The capabilities for files of other users, if there are such files and this process has the capabilities.
 fn for_files(later: &[Later]) -> rustix::io::Result<CapabilitySet> {
     let sets = thread::capabilities(None)?;
     let opens = sets.effective & FILES;
@@ -144,18 +145,18 @@ fn for_files(later: &[Later]) -> rustix::io::Result<CapabilitySet> {
     Ok(CapabilitySet::empty())
 }
 
-/// Takes all but `keep` from this thread; nothing is added.
+/// Drops all capabilities of this thread but `keep`. Adds none.
 fn confine(keep: CapabilitySet) -> rustix::io::Result<()> {
     thread::set_no_new_privs(true)?;
     for one in (0..u64::BITS).map(|bit| CapabilitySet::from_bits_retain(1 << bit)) {
         match thread::capability_is_in_bounding_set(one) {
             Ok(true) if !keep.contains(one) => match thread::remove_capability_from_bounding_set(one) {
-                // Without CAP_SETPCAP the bounding set stays; after no_new_privs it bounds nothing any more.
+                // Without CAP_SETPCAP the bounding set stays. After no_new_privs it has no effect any more.
                 Ok(()) | Err(Errno::PERM) => {}
                 Err(error) => return Err(error),
             },
             Ok(_) => {}
-            // Past the last that this kernel knows.
+            // This kernel knows no further capability.
             Err(Errno::INVAL) => break,
             Err(error) => return Err(error),
         }
@@ -172,17 +173,17 @@ fn confine(keep: CapabilitySet) -> rustix::io::Result<()> {
     thread::set_capabilities(None, after)
 }
 
-/// That no thread of this process has more than `keep`.
+/// Checks that no thread of this process has more than `keep`.
 fn verify(keep: CapabilitySet) -> io::Result<()> {
     let tasks = match fs::read_dir("/proc/self/task") {
-        // There is no /proc to look into.
+        // The system has no /proc to look into.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         tasks => tasks?,
     };
     for task in tasks {
         let status = match fs::read_to_string(task?.path().join("status")) {
             Ok(status) => status,
-            // It has ended.
+            // The thread has ended.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
@@ -203,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_thread_keeps_what_it_is_left_with_and_gets_nothing_back() {
-        // In a thread of its own: the other tests keep what they have.
+        // A thread of its own, so that the other tests keep their capabilities.
         let lost = || {
             confine(CapabilitySet::NET_ADMIN).unwrap();
             let now = thread::capabilities(None).unwrap();
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_has_kept_more_is_found() {
-        // What tests run with, or nothing where they are not root's.
+        // The capabilities of the tests, or none if root does not run them.
         let now = thread::capabilities(None).unwrap();
         verify(now.permitted | now.inheritable).unwrap();
         if !now.permitted.is_empty() {
@@ -265,7 +266,7 @@ mod tests {
                 assert_eq!(kept, before.effective & CapabilitySet::DAC_OVERRIDE);
             }
             assert_eq!(thread::capabilities(None).unwrap(), before);
-            // An immutable file is nobody's, and no privilege helps.
+            // No user owns an immutable file, and no privilege helps.
             let chattr = |flag| std::process::Command::new("chattr").arg(flag).arg(&ours).output();
             if chattr("+i").is_ok_and(|done| done.status.success()) {
                 let ours = Later::write(&ours);

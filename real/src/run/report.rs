@@ -13,15 +13,15 @@ use crate::error::Failure;
 use super::kept_open::KeptOpen;
 use super::metrics::Page;
 
-/// Writes events to the log, and counts what is dropped.
+/// Writes events to the log, and counts drops.
 pub(super) struct Report {
     drops: BTreeMap<DropReason, u64>,
-    /// How often what happened.
+    /// How often each event happened.
     counts: BTreeMap<&'static str, u64>,
     events: Option<EventLog>,
 }
 
-/// The log that `event-log` asks for. Unlike the log for people it is complete, and can be laid beside a simulated one.
+/// The log of the setting `event-log`. Unlike the other log it is complete, and can be compared with a simulated one.
 struct EventLog {
     host: String,
     file: KeptOpen,
@@ -40,7 +40,7 @@ impl EventLog {
 }
 
 impl Report {
-    /// Of this role; its event log goes to a file if one is named.
+    /// The report of this role. Its event log goes to a file if a setting names one.
     pub(super) fn new(host: &Party, event_log: Option<&Path>) -> Result<Self, Failure> {
         let events = event_log.map(|path| EventLog::open(host, path)).transpose()?;
         Ok(Self { drops: BTreeMap::new(), counts: BTreeMap::new(), events })
@@ -77,7 +77,7 @@ impl Report {
             Event::Dropped(reason) => {
                 let count = self.drops.entry(*reason).or_default();
                 *count += 1;
-                // Often enough to be seen, seldom enough that nobody can fill a disk with it.
+                // Powers of two are logged: often enough to be seen, and too seldom to fill a disk.
                 if count.is_power_of_two() && *reason == DropReason::UnknownVersion {
                     let remedy = "upgrade cyphonic on the machine that cannot register, or here; `cyphonic --version`";
                     tracing::warn!(count, remedy, "a part that speaks another version of the protocol was refused");
@@ -88,13 +88,13 @@ impl Report {
         }
     }
 
-    /// Puts what was counted on a page of numbers.
+    /// Writes the counts to a page of numbers.
     pub(super) fn on(&self, page: &mut Page) {
         page.by("events_total", "What happened, by kind.", "kind", &self.counts);
         page.by("dropped_total", "What came in and was dropped, by reason.", "reason", &self.drops());
     }
 
-    /// How often something was dropped, by reason.
+    /// The drops by reason.
     pub(super) fn drops(&self) -> BTreeMap<&'static str, u64> {
         self.drops.iter().map(|(reason, count)| (reason.name(), *count)).collect()
     }

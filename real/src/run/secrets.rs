@@ -1,5 +1,5 @@
-//! The secrets of TLS sessions, for those who asked for them by name: into a file (`key-log`), or kept for captures
-//! (`allow-capture`). Otherwise nothing here exists, and TLS tells nobody.
+//! The secrets of TLS sessions, if an operator asks for them by a setting: `key-log` writes them to a file, and
+//! `allow-capture` keeps them for captures. Without these settings TLS gives its secrets to nobody.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,16 +13,16 @@ use zeroize::Zeroizing;
 use super::kept_open::KeptOpen;
 use crate::error::Failure;
 
-/// Most secrets kept; a session has five. The oldest go first.
+/// Most secrets that are kept. A session has five. The oldest are dropped first.
 const MAX_KEPT: usize = 8192;
 
-/// Secrets as lines of a key log, by the order in which they came.
+/// Secrets as lines of a key log, in the order in which they came.
 #[derive(Default)]
 pub(super) struct Kept(Mutex<Lines>);
 
 #[derive(Default)]
 struct Lines {
-    /// How many were dropped before the first that is here.
+    /// How many secrets were dropped before the first one here.
     dropped: usize,
     lines: VecDeque<Zeroizing<String>>,
 }
@@ -37,7 +37,7 @@ impl Kept {
         kept.lines.push_back(Zeroizing::new(line));
     }
 
-    /// Those that came after the first `seen`, and how many there were in all.
+    /// The secrets after the first `seen`, and how many there were in all.
     pub(super) fn since(&self, seen: usize) -> (Zeroizing<String>, usize) {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let new = kept.lines.iter().skip(seen.saturating_sub(kept.dropped));
@@ -61,7 +61,7 @@ type Heard = (Option<Arc<dyn KeyLog>>, Option<Arc<Kept>>);
 /// Makes the listener of TLS secrets, if one is wanted, and the store of secrets for captures.
 pub(super) fn listen(file: Option<&Path>, keep: bool) -> Result<Heard, Failure> {
     if keep {
-        tracing::warn!("CAPTURES ARE ALLOWED: whoever may use the control socket can read all traffic of this node");
+        tracing::warn!("CAPTURES ARE ALLOWED: every user of the control socket can read all traffic of this node");
     }
     let kept = keep.then(Arc::<Kept>::default);
     let file = file.map(open).transpose()?.map(Mutex::new);
@@ -72,7 +72,7 @@ pub(super) fn listen(file: Option<&Path>, keep: bool) -> Result<Heard, Failure> 
 
 fn open(path: &Path) -> Result<KeptOpen, Failure> {
     let file = KeptOpen::open(path, "key-log")?;
-    tracing::warn!(file = %path.display(), "TLS SECRETS ARE WRITTEN TO A FILE: whoever has it can read all traffic");
+    tracing::warn!(file = %path.display(), "TLS SECRETS ARE WRITTEN TO A FILE: every reader of the file can read all traffic");
     Ok(file)
 }
 

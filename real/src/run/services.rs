@@ -34,16 +34,16 @@ use crate::signup::{self, Desk};
 use crate::store::SqliteStore;
 use crate::{files, net, tasks};
 
-/// The NMS's second port: that of STUN (RFC 8489 §18.6), whose work it does.
+/// The NMS's second port. It is the port of STUN (RFC 8489 §18.6), because Probes do what STUN does.
 const PROBE_PORT: u16 = 3478;
 
-/// What a service is asked by others than the network.
+/// A request to a service that does not come from the network.
 enum ServiceRequest {
     Command(ServiceCommand),
     Metrics(metrics::Asked),
 }
 
-/// What surrounds a service: the log, and the numbers.
+/// The surroundings of a service: the log, and the numbers.
 struct Service<M> {
     role: &'static str,
     name: Fqdn,
@@ -85,28 +85,28 @@ impl<M: Machine<Command = ServiceCommand>> Shell for Service<M> {
     }
 }
 
-/// What a service is when all is read.
+/// A service whose settings and files are read.
 struct Prepared {
     name: Fqdn,
     trust: Trust,
     metrics: Option<SocketAddr>,
-    /// What is opened again.
+    /// The files that are opened again.
     later: Vec<Later>,
     /// When its certificate ends, and the CA's.
     ends: files::Ends,
-    /// Where removed devices are looked for: at the NMS.
+    /// The store in which removed devices are looked for: the NMS's.
     evictions: Option<SqliteStore>,
 }
 
-/// How often removed devices are looked for. Their access ends within this time and a little after.
+/// How often removed devices are looked for. Their access ends within this time and a moment more.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Tells the role of the devices that are removed from now on.
+/// Tells the role of each device that is removed from now on.
 async fn follow_evictions(store: SqliteStore, tell: mpsc::Sender<ServiceRequest>) {
     let (store, mut last) = (Arc::new(store), None);
     loop {
         let (store, since) = (store.clone(), last);
-        // A store that cannot be read says so in the log, and is asked again.
+        // A store that cannot be read logs why, and is asked again.
         if let Ok(Ok((newest, names))) = tokio::task::spawn_blocking(move || store.evicted_since(since)).await {
             last = Some(newest);
             let revoked = ServiceRequest::Command(ServiceCommand::Revoked(names.clone()));
@@ -206,7 +206,7 @@ impl CredentialSettings {
     }
 }
 
-/// What SQLite opens again: the file and its companions.
+/// The files that SQLite opens again: the database and its companions.
 fn of_database(path: &Path) -> Vec<Later> {
     let companions = ["", "-wal", "-shm"].map(|end| {
         let mut name = path.as_os_str().to_owned();
@@ -216,7 +216,7 @@ fn of_database(path: &Path) -> Vec<Later> {
     companions.into_iter().chain([Later::beside(path)]).collect()
 }
 
-/// What an authority opens again: all that is in its folder, but for the root's key.
+/// The files that an authority opens again: all in its folder but the root's key.
 fn of_authority(folder: &Path) -> Vec<Later> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let written = |path: &Path| path.ends_with("issued") || path.ends_with("lock");

@@ -1,8 +1,7 @@
-//! Why a node is not registered, in words: what happened, with whom, and what helps.
+//! Why a node is not registered, in words: what happened, with which service, and the remedy.
 //!
-//! The role knows the reason, and the service concerned. Its driver adds the facts that a person needs: the clock and
-//! the certificate's dates, whether TCP gets through where UDP does not, and how often the registration was lost
-//! lately.
+//! The role knows the reason and the service. Its driver adds the facts that an operator needs: the clock and the
+//! certificate's dates, whether TCP gets through if UDP does not, and how often the registration was lost lately.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -24,10 +23,10 @@ use crate::files::{self, Ends, Span};
 
 /// How long a TCP connection to the AS may take.
 const PROBE: Duration = Duration::from_secs(3);
-/// A registration that was lost so often in such a time did not die of an accident.
+/// Losses of a registration, and the time in which they count as more than accidents.
 const OFTEN: (usize, Duration) = (3, Duration::from_secs(90));
 
-/// What is wrong, and what helps.
+/// A problem and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Trouble {
     pub(super) what: String,
@@ -38,22 +37,22 @@ pub(super) struct Trouble {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failed {
     pub(super) reason: Reason,
-    /// The service that it was with: AS or NMS.
+    /// The service in question: AS or NMS.
     pub(super) with: Option<Party>,
-    /// Whether a registration stood until then.
+    /// Whether the node was registered until then.
     pub(super) stood: bool,
 }
 
-/// What is known of a node besides its reason.
+/// Facts about a node besides the role's reason.
 pub(super) struct Facts {
     pub(super) name: Fqdn,
     pub(super) method: Method,
     pub(super) auth: Vec<SocketAddr>,
-    /// The node's certificate; none where it logs in by password.
+    /// The node's certificate. None if it logs in by password.
     pub(super) certificate: Option<(PathBuf, Option<Span>)>,
-    /// When it ends, and the CA's.
+    /// When the certificate ends, and when the CA's does.
     pub(super) ends: Option<Ends>,
-    /// When registrations were lost, lately.
+    /// The times of recent losses of the registration.
     lost: VecDeque<Instant>,
 }
 
@@ -67,7 +66,7 @@ impl Facts {
         Self { name, method, auth, certificate, ends: None, lost: VecDeque::new() }
     }
 
-    /// A registration that stood is lost.
+    /// Notes that a registration was lost.
     pub(super) fn lost(&mut self, now: Instant) {
         self.lost.push_back(now);
         while self.lost.len() > OFTEN.0 {
@@ -79,7 +78,7 @@ impl Facts {
         self.lost.len() >= OFTEN.0 && self.lost.front().is_some_and(|&first| now <= first + OFTEN.1)
     }
 
-    /// `probe`: what was found out about the way to the AS, where that was tried.
+    /// The problem in words. `probe` is what was found out about the way to the AS, if it was probed.
     pub(super) fn explain(&self, now: Instant, failed: &Failed, probe: Option<Probe>) -> Trouble {
         let reason = &failed.reason;
         let is_as = failed.with == Some(Party::As);
@@ -108,32 +107,32 @@ impl Facts {
                 ),
                 Some(Probe { tcp: true, .. }) => trouble(
                     format!("UDP is blocked: {who} can be reached by TCP, but does not answer by UDP"),
-                    "let UDP to and from that port through the firewall on the way, or on this machine; the node tries on by itself",
+                    "let UDP to and from that port through the firewall on the way, or on this machine; the node keeps trying",
                 ),
                 _ => trouble(
                     format!("{who} does not answer"),
-                    "is it running? check `as-addresses`, and that UDP to that port gets through; the node tries on by itself",
+                    "is it running? check `as-addresses`, and that UDP to that port gets through; the node keeps trying",
                 ),
             },
             Reason::Timeout | Reason::ConnectionLost if is_as => trouble(
                 format!("{who} does not answer ({reason})"),
                 "is it running? check `as-addresses`, and that no firewall stops the port; an AS of an older version does not answer \
-                 this node: upgrade it; the node tries on by itself",
+                 this node: upgrade it; the node keeps trying",
             ),
             Reason::Timeout | Reason::ConnectionLost if failed.stood => trouble(
                 format!("the NMS does not answer any more ({reason})"),
-                "is it running? does UDP still get through to it? the node tries on by itself, and its tunnels live on",
+                "is it running? does UDP still get through to it? the node keeps trying, and its tunnels live on",
             ),
             Reason::Timeout if self.method == Method::Conventional => trouble(
                 "the AS answers by TCP, but the NMS does not answer by UDP: it does not run, or UDP is blocked"
                     .to_owned(),
                 "is the NMS running? an NMS of an older version does not answer this node: upgrade it; let UDP port 4501 through \
                  the firewall, or use `method = \"proposed\"`, which needs UDP port \
-                 443 only; the node tries on by itself",
+                 443 only; the node keeps trying",
             ),
             Reason::Timeout | Reason::ConnectionLost => trouble(
                 format!("the AS answers, but the NMS does not ({reason})"),
-                "is the NMS running? is `nms` right at the AS? the node tries on by itself, and its tunnels live on",
+                "is the NMS running? is `nms` right at the AS? the node keeps trying, and its tunnels live on",
             ),
             Reason::CertificateDates => self.dates(&who),
             Reason::Authentication => trouble(
@@ -153,7 +152,7 @@ impl Facts {
                 format!(
                     "{who} cannot serve now: its database fails, no virtual address is left, or too many passwords were tried"
                 ),
-                "its log says which: a disk that is full, a program that holds the database; the node tries on by itself",
+                "its log says which: a disk that is full, a program that holds the database; the node keeps trying",
             ),
             Reason::Outdated => {
                 trouble(format!("{who} speaks an older version of the protocol only"), &format!("upgrade {who}"))
@@ -171,7 +170,7 @@ impl Facts {
             }
             Reason::Refused(ErrorCode::NotRegistered) => trouble(
                 "the NMS has been restarted or stopped".to_owned(),
-                "none needed while it comes back; the node tries on by itself, and its tunnels live on",
+                "none needed while it comes back; the node keeps trying, and its tunnels live on",
             ),
             Reason::Refused(_) | Reason::Protocol => trouble(
                 format!("{who} does not speak as this node does ({reason})"),
@@ -213,7 +212,7 @@ impl Facts {
     }
 }
 
-/// Why there is no way to a peer.
+/// Why a peer cannot be reached.
 pub(super) fn unreached(name: &Fqdn, reason: Option<&Reason>) -> Trouble {
     let (what, remedy) = match reason {
         Some(Reason::Refused(ErrorCode::UnknownPeer)) => {
@@ -247,7 +246,7 @@ pub(super) fn unreached(name: &Fqdn, reason: Option<&Reason>) -> Trouble {
     Trouble { what, remedy: remedy.to_owned() }
 }
 
-/// Why a tunnel is direct or relayed, and whether it stays so.
+/// Why a tunnel is direct or relayed, and whether that may change.
 pub(super) fn why(now: Instant, tunnel: &TunnelStatus, choice: &ChoiceStatus, still: Option<&Reason>) -> String {
     let (relayed, pattern) = (tunnel.relayed, tunnel.pattern);
     match (relayed, choice.want) {
@@ -278,17 +277,17 @@ pub(super) fn why(now: Instant, tunnel: &TunnelStatus, choice: &ChoiceStatus, st
 const QUIC_MTU_V4: u32 = 1_200 + 8 + 20;
 const QUIC_MTU_V6: u32 = 1_200 + 8 + 40;
 
-/// What can be found out about the way to the AS when it does not answer by UDP.
+/// The result of probing the AS when it does not answer by UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Probe {
-    /// Whether any of its places takes a TCP connection.
+    /// Whether any of its addresses takes a TCP connection.
     pub(super) tcp: bool,
-    /// The largest path MTU to any place, if all are too narrow for QUIC. The kernel knows it from the interface, and
-    /// from routers' ICMP errors.
+    /// The largest path MTU to any of its addresses, if all are too narrow for QUIC. The kernel knows it from the
+    /// interface, and from routers' ICMP errors.
     pub(super) narrow: Option<u32>,
 }
 
-/// Looks at the way to these places.
+/// Probes these addresses.
 pub(super) async fn probe(places: Vec<SocketAddr>) -> Probe {
     let mut tcp = false;
     for place in &places {
@@ -303,7 +302,7 @@ pub(super) async fn probe(places: Vec<SocketAddr>) -> Probe {
     Probe { tcp, narrow: mtus.iter().map(|(_, mtu)| *mtu).max().filter(|_| narrow) }
 }
 
-/// The path MTU to a place as the kernel knows it, bytes of IP. Nothing is sent.
+/// The path MTU to an address as the kernel knows it, bytes of IP. Nothing is sent.
 fn path_mtu(place: SocketAddr) -> Option<u32> {
     let any: SocketAddr =
         if place.is_ipv6() { (Ipv6Addr::UNSPECIFIED, 0).into() } else { (Ipv4Addr::UNSPECIFIED, 0).into() };

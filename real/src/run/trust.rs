@@ -17,35 +17,35 @@ use super::privileges::Later;
 use crate::error::{Code, Failure};
 use crate::{files, signup, tasks};
 
-/// How often the files are looked at. A session of a revoked certificate ends within this time and a little after its
-/// list was replaced.
+/// How often the files are checked. A session with a revoked certificate ends within this time and a moment more after
+/// its list was replaced.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often the AS is asked for its list.
+/// How often the node asks the AS for its list.
 const FETCH: Duration = Duration::from_secs(10);
 
-/// How long after an attempt that failed the same error is logged again.
+/// After a failed attempt, how long the same error is not logged again.
 const SAY: Duration = Duration::from_secs(60);
 
-/// Where trust comes from.
+/// The files and the source of trust anchors.
 pub(super) struct Trust {
     files: Files,
-    /// Our own certificates: a list that cannot judge them is refused.
+    /// Our own certificates. A list that says nothing about them is refused.
     chain: Vec<CertificateDer<'static>>,
-    /// Where the list is fetched from.
+    /// The AS that the list is fetched from.
     source: Option<Source>,
 }
 
-/// The files of roots and of revoked certificates, and what they were when somebody began to read them.
+/// The files of roots and of revoked certificates, and their stamps when reading began.
 pub(super) struct Files {
     roots: PathBuf,
     crl: Option<PathBuf>,
-    /// None if they were not read to the end.
+    /// None until both were read to the end.
     read: Option<[Stamp; 2]>,
 }
 
 impl Files {
-    /// To be called before the files are read for the first time: what changes in the meantime is read again.
+    /// Call this before the files are first read. A change in between is then read again.
     pub(super) fn new(roots: PathBuf, crl: Option<PathBuf>) -> Self {
         let mut files = Self { roots, crl, read: None };
         files.read = Some(files.stamps());
@@ -65,9 +65,8 @@ impl Files {
         [stamp(&self.roots), self.crl.as_deref().and_then(stamp)]
     }
 
-    /// Reads both by `read` if they have changed since they were read, or `forced`. A failure leaves them unread: the
-    /// next call tries again, whether they have changed or not. It may be the system that failed: no descriptor, no
-    /// memory.
+    /// Reads both files by `read` if they have changed since, or if `forced`. After a failure the next call reads
+    /// again, even if nothing has changed, because the system may have failed: no descriptor, or no memory.
     fn read_again(
         &mut self,
         forced: bool,
@@ -83,7 +82,7 @@ impl Files {
     }
 }
 
-/// An AS that gives the list out.
+/// An AS that gives out its list.
 #[derive(Clone)]
 pub(super) struct Source {
     /// HOST:PORT.
@@ -93,7 +92,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// As the settings `crl-from` and `crl` have it, with the AS's name.
+    /// The source that the settings `crl-from` and `crl` name, with the AS's name.
     pub(super) fn new(place: Option<String>, crl: Option<&Path>, name: &Fqdn) -> Result<Option<Self>, Failure> {
         match (place, crl) {
             (None, _) => Ok(None),
@@ -105,7 +104,7 @@ impl Source {
         }
     }
 
-    /// Keeps the file up to date, and tells whose certificates were taken back since.
+    /// Keeps the file up to date. Reports each newly revoked certificate's name.
     async fn follow<R>(
         self,
         roots: PathBuf,
@@ -148,7 +147,7 @@ impl Source {
     }
 }
 
-/// What tells one content of a file from another.
+/// Tells one content of a file from another.
 type Stamp = Option<(u64, u64, i64, i64)>;
 
 impl Trust {
@@ -156,7 +155,7 @@ impl Trust {
         Self { files, chain, source }
     }
 
-    /// What is read, or written, again.
+    /// The files that are read or written again.
     pub(super) fn later(&self) -> Vec<Later> {
         let files = [&self.files.roots].into_iter().chain(&self.files.crl).map(|path| Later::read(path));
         let fetched = self.source.iter().map(|source| Later::beside(&source.crl));
@@ -206,7 +205,7 @@ impl Trust {
                         let words = error.to_string();
                         if said.as_ref().is_none_or(|(known, at)| *known != words || at.elapsed() >= SAY) {
                             let remedy = error.remedy();
-                            tracing::error!(%error, remedy, "what was read before stays; it is read again every second");
+                            tracing::error!(%error, remedy, "roots and revoked certificates stay as read before; the files are read again every second");
                             said = Some((words, Instant::now()));
                         }
                     }

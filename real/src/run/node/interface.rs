@@ -20,16 +20,16 @@ use crate::net::Network;
 
 pub(super) struct Interface {
     network: Arc<Mutex<Network>>,
-    /// Whether peers need routes of their own now.
+    /// Whether each peer needs a route of its own.
     needs_peers: Arc<AtomicBool>,
     resolver: Resolver,
     /// This machine's addresses.
     addresses: Vec<IpAddr>,
     /// The network's NAT64 prefix, if it has one.
     nat64: Option<Ipv6Addr>,
-    /// What the virtual interface was given.
+    /// The addresses that the virtual interface was given.
     configured: Option<Virtual>,
-    /// Whether systemd was told that the node does its work.
+    /// Whether systemd was told that the node is ready.
     ready: bool,
 }
 
@@ -48,7 +48,7 @@ impl Interface {
         (&self.addresses, self.nat64)
     }
 
-    /// The machine has these addresses now. What the role has to be told, if they are others.
+    /// Takes the machine's present addresses. Returns the command for the role, if they have changed.
     pub(super) fn moved(&mut self, addresses: Vec<IpAddr>) -> Option<NodeCommand> {
         if addresses == self.addresses {
             return None;
@@ -63,8 +63,8 @@ impl Interface {
         self.network.clone()
     }
 
-    /// Leads the peers of now into the virtual interface one by one, if that is needed. A packet that comes after this
-    /// finds its way.
+    /// Makes a route into the virtual interface for each peer, if that is needed. It holds for every packet that comes
+    /// afterwards.
     pub(super) fn lead(&self, machine: &Node) {
         if self.needs_peers.load(Ordering::Relaxed) {
             let addresses = machine.peers().into_iter().filter_map(|peer| peer.addresses);
@@ -73,12 +73,12 @@ impl Interface {
         }
     }
 
-    /// Where packets to this address go, unless it is into the virtual interface.
+    /// Where packets to this address go, if not into the virtual interface.
     pub(super) fn elsewhere(&self, to: IpAddr) -> Option<String> {
         Handle::current().block_on(async { self.network.lock().await.elsewhere(to).await })
     }
 
-    /// What makes the role build every connection anew: no network, and the same one again.
+    /// The commands by which the role builds every connection anew: no network, then the same one again.
     pub(super) fn rebuild(&self) -> [NodeCommand; 2] {
         [Vec::new(), self.addresses.clone()].map(|addresses| self.network_of(addresses))
     }
@@ -87,7 +87,7 @@ impl Interface {
         NodeCommand::Network { addresses, nat64: self.nat64 }
     }
 
-    /// Gives the virtual interface these addresses, if it does not have them yet, and tells the resolver.
+    /// Gives the virtual interface these addresses, unless it has them, and tells the resolver.
     pub(super) async fn follow(&mut self, own: Option<Virtual>) -> Result<(), Failure> {
         let Some(own) = own else { return Ok(()) };
         if self.configured != Some(own) {
@@ -103,7 +103,7 @@ impl Interface {
     }
 }
 
-/// Also where the daemon panics.
+/// Drop runs also if the daemon panics.
 impl Drop for Interface {
     fn drop(&mut self) {
         self.resolver.restore();

@@ -23,7 +23,7 @@ const CAPTURES: usize = 4;
 pub(super) struct Observed {
     report: Report,
     traffic: Traffic,
-    /// Secrets of TLS sessions, where captures are allowed.
+    /// Secrets of TLS sessions, if captures are allowed.
     secrets: Option<Arc<Kept>>,
     captures: Vec<Capture>,
     /// The title of captures, and the name of the virtual interface in them.
@@ -46,12 +46,12 @@ impl Observed {
         self.report.event(event);
     }
 
-    /// Sends on what captures have; those that nobody reads any more end.
+    /// Sends what the captures hold. A capture ends when its reader has closed.
     pub(super) fn flush(&mut self) {
         self.captures.retain_mut(Capture::flush);
     }
 
-    /// How often something was dropped, by reason.
+    /// The drops by reason.
     pub(super) fn drops(&self) -> BTreeMap<String, u64> {
         self.report.drops().into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect()
     }
@@ -60,12 +60,12 @@ impl Observed {
         &self.traffic
     }
 
-    /// Puts what was counted of events on a page of numbers.
+    /// Writes the counts of events to a page of numbers.
     pub(super) fn on(&self, page: &mut Page) {
         self.report.on(page);
     }
 
-    /// Begins a capture, where captures are allowed. The reply has no second part where none began.
+    /// Begins a capture, if captures are allowed. Otherwise the reply is an error, without a second part.
     pub(super) fn capture(&mut self) -> Reply {
         let refuse = |code, what: &str, remedy: &str| {
             Answer::Error { code, what: what.to_owned(), remedy: remedy.to_owned() }.into()
@@ -77,7 +77,7 @@ impl Observed {
         if self.captures.len() >= CAPTURES {
             return refuse(Code::Other, "too many captures are under way", "end one of them");
         }
-        tracing::warn!("A CAPTURE BEGINS: all traffic of this node is shown in clear to who asked for it");
+        tracing::warn!("A CAPTURE BEGINS: a client of the control socket sees all traffic of this node unencrypted");
         let (title, tun) = &self.title;
         let (capture, pieces) = Capture::begin(title, tun, secrets.clone());
         self.captures.push(capture);

@@ -1,7 +1,7 @@
 //! Pings under way: echoes of the node itself, for `cyphonic ping`.
 //!
-//! The peer's address is asked for inside, at the node's own DNS. The echo goes the way of applications: through the
-//! kernel's routing table and filters, into the virtual interface, and back. So a pong says that ping(8) works, too.
+//! The node resolves the peer's name by its own DNS. The echo takes the way of an application's packet: through the
+//! kernel's routing table and filters, into the virtual interface, and back. So a pong shows that ping(8) works too.
 //!
 //! * In: a question ([`Pings::begin`]), a packet for the virtual interface ([`Pings::takes`]), an echo reply
 //!   ([`Pings::echoed`]), the end of a tunnel ([`Pings::tunnel_down`]).
@@ -31,13 +31,14 @@ use super::{milliseconds, via};
 use crate::control::{Answer, Pong, Reply};
 use crate::error::Code;
 
-/// The port from which the node itself asks for names. Applications may have it too: answers carry our number.
+/// The port from which the node itself asks for names. An application may use it too, so our query's number tells the
+/// answers apart.
 const ASK_PORT: u16 = 53;
 /// Most pings under way.
 const PINGS: usize = 256;
-/// How long a ping is waited for.
+/// How long a ping may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(14);
-/// Marks our own echo requests, where the kernel does not.
+/// Marks our own echo requests, if they do not go through the kernel.
 const ECHO_ID: u16 = 0xc1f0;
 /// What an echo carries.
 const ECHO_DATA: &[u8] = b"cyphonic ping";
@@ -54,7 +55,7 @@ struct Ping {
     address: Option<Ipv4Addr>,
     /// When the query, then the echo request, went out.
     since: Instant,
-    /// Why there is no tunnel, as far as it was heard.
+    /// Why there is no tunnel, if the reason is known.
     reason: Option<Reason>,
     reply: To,
 }
@@ -62,16 +63,16 @@ struct Ping {
 /// All pings under way.
 pub(super) struct Pings {
     overlay: Overlay,
-    /// Echoes by way of the kernel, where it lets this process have them.
+    /// A socket for echoes through the kernel, if this process may open one.
     echoes: Option<Arc<Echoes>>,
-    /// (number, address): echoes to be sent.
+    /// (number, address) of the echoes to send.
     due: Vec<(u16, Ipv4Addr)>,
     under_way: BTreeMap<u16, Ping>,
     next: u16,
     outbox: Vec<Bytes>,
-    /// (number, answered when): pongs that wait for a look at the machine.
+    /// (number, time) of pongs whose answer still needs facts from the machine.
     pongs: Vec<(u16, Instant)>,
-    /// Pings whose peer has no address, until the reason was heard.
+    /// Pings to a peer without an address, until the reason is known.
     unreached: Vec<u16>,
 }
 
@@ -89,7 +90,7 @@ impl Pings {
         }
     }
 
-    /// Begins a ping from this node, which is called `own_name`. Without virtual addresses (`own`) there is none, and
+    /// Begins a ping from this node, which is called `own_name`. Without virtual addresses (`own`) it fails at once;
     /// `trouble` says why.
     pub(super) fn begin(
         &mut self,
@@ -100,7 +101,7 @@ impl Pings {
         reply: To,
     ) {
         self.under_way.retain(|_, ping| now < ping.since + PING_TIMEOUT);
-        // A short name is one of the zone.
+        // A short name is in the overlay's zone.
         let full = if name.contains('.') { name.to_owned() } else { format!("{name}.{}", self.overlay.zone) };
         let Ok(name) = full.parse::<Fqdn>() else { return refuse(reply, "that is no name", "give a node's name") };
         let Some(own) = own else {
@@ -130,14 +131,14 @@ impl Pings {
         self.outbox.extend(packet::build_udp(from, to, &query).map(Bytes::from));
     }
 
-    /// The tunnel to a peer has ended, or did not come up.
+    /// Notes that the tunnel to a peer has ended, or did not come up.
     pub(super) fn tunnel_down(&mut self, peer: &str, reason: &Reason) {
         for ping in self.under_way.values_mut().filter(|ping| ping.name.as_str() == peer) {
             ping.reason = Some(reason.clone());
         }
     }
 
-    /// Whether a packet for the virtual interface is an answer to one of our own.
+    /// Whether a packet for the virtual interface answers a ping of ours.
     pub(super) fn takes(&mut self, now: Instant, packet: &Bytes) -> bool {
         if self.under_way.is_empty() {
             return false;
@@ -162,7 +163,7 @@ impl Pings {
         true
     }
 
-    /// An echo reply came from this address. Whether it is an answer to one of ours.
+    /// Takes an echo reply from this address. Returns whether it answers a ping of ours.
     pub(super) fn echoed(&mut self, now: Instant, number: u16, from: Ipv4Addr) -> bool {
         let ours = self.under_way.get(&number).is_some_and(|ping| ping.address == Some(from));
         if ours {
@@ -171,12 +172,12 @@ impl Pings {
         ours
     }
 
-    /// The next echo that can be sent, with its number: see [`Self::send`].
+    /// The next echo to send, with its number. [`Self::send`] sends it.
     pub(super) fn due(&mut self) -> Option<(u16, Ipv4Addr)> {
         self.due.pop()
     }
 
-    /// Sends an echo that was due, unless packets to its address go elsewhere.
+    /// Sends an echo, unless packets to its address go elsewhere.
     pub(super) fn send(&mut self, number: u16, address: Ipv4Addr, elsewhere: Option<String>) {
         let Some(ping) = self.under_way.get(&number) else { return };
         let failed = if let Some(elsewhere) = elsewhere {
@@ -195,7 +196,7 @@ impl Pings {
         }
     }
 
-    /// Answers what can be answered. The next packet that goes into the tunnels.
+    /// Answers the pings that can be answered. Returns the next packet to go into the tunnels.
     pub(super) fn follow_up(&mut self, machine: &Node) -> Option<Bytes> {
         while let Some(number) = self.unreached.pop() {
             let Some(ping) = self.under_way.remove(&number) else { continue };
@@ -245,12 +246,12 @@ impl Pings {
     }
 }
 
-/// A socket for echoes. The runtime's type for sockets of datagrams fits ICMP as well.
+/// An ICMP socket for echoes. The runtime's type for datagram sockets fits ICMP too.
 pub(super) struct Echoes(UdpSocket);
 
 impl Echoes {
-    /// Opens it: without privileges where `net.ipv4.ping_group_range` lets this user, else by CAP_NET_RAW. None where
-    /// neither is to be had.
+    /// Opens it. It needs no privileges if `net.ipv4.ping_group_range` has this user's group, and CAP_NET_RAW
+    /// otherwise. None if neither is there.
     pub(super) fn open() -> Option<Arc<Self>> {
         let kinds = [Type::DGRAM, Type::RAW].map(Type::nonblocking);
         let open = |kind| Socket::new(Domain::IPV4, kind, Some(Protocol::ICMPV4)).ok();
@@ -262,7 +263,7 @@ impl Echoes {
     }
 
     fn send(&self, from: Ipv4Addr, to: Ipv4Addr, number: u16) -> io::Result<()> {
-        // A socket without privileges is bound once; then the route says from where.
+        // A socket without privileges can be bound only once. Later the route chooses the source.
         let _ = rustix::net::bind(&self.0, &SocketAddrV4::new(from, 0));
         let header = etherparse::IcmpEchoHeader { id: ECHO_ID, seq: number };
         let header = etherparse::Icmpv4Header::with_checksum(etherparse::Icmpv4Type::EchoRequest(header), ECHO_DATA);
@@ -271,11 +272,11 @@ impl Echoes {
         Ok(())
     }
 
-    /// The number of the next echo reply, and from where it came.
+    /// Waits for an echo reply. Returns its number and source.
     pub(super) async fn receive(&self) -> (u16, Ipv4Addr) {
         let mut buffer = [0; 1500];
         loop {
-            // An error is that of an earlier echo.
+            // An error belongs to an earlier echo.
             if let Ok((length, SocketAddr::V4(from))) = self.0.recv_from(&mut buffer).await
                 && let Some(number) = reply_number(&buffer[..length])
             {
@@ -285,8 +286,8 @@ impl Echoes {
     }
 }
 
-/// The number of an echo reply of ours that a socket received: with its IP header where the socket is raw. Where it is
-/// not, the kernel gives it no others.
+/// The number of our echo reply that a socket received. A raw socket gives the IP header too. Other sockets receive
+/// only replies to their own requests.
 fn reply_number(bytes: &[u8]) -> Option<u16> {
     if bytes.first()? >> 4 == 4 {
         return echo_reply(bytes);
@@ -334,7 +335,7 @@ mod tests {
         assert_eq!(echo_reply(&build(1)), None);
         assert_eq!(echo_reply(b"junk"), None);
         assert_eq!(source_v4(&build(1)), Some(Ipv4Addr::new(198, 18, 0, 11)));
-        // From a socket that is raw, and from one that is not.
+        // From a raw socket, and from another one.
         assert_eq!(reply_number(&build(ECHO_ID)), Some(7));
         assert_eq!(reply_number(&build(1)), None);
         assert_eq!(reply_number(&[0, 0, 1, 2, 3, 4, 0, 7]), Some(7));

@@ -1,4 +1,4 @@
-//! How a node stands: what its role reported and knows, in the words of [`crate::control`].
+//! The state of a node: what its role reported and knows, in the words of [`crate::control`].
 //!
 //! * In: events ([`Standing::event`]), and the facts about the way to the AS ([`Standing::probed`]).
 //! * Out: `status`, `netcheck`, numbers, the log lines about the registration.
@@ -22,7 +22,7 @@ use super::super::{expiry, netcheck};
 use super::{milliseconds, via};
 use crate::control;
 
-/// What a node is called, and what it uses.
+/// A node's names and settings, as they are shown.
 pub(super) struct Shown {
     pub(super) name: Fqdn,
     pub(super) method: Method,
@@ -33,18 +33,18 @@ pub(super) struct Shown {
 pub(super) struct Standing {
     shown: Shown,
     facts: Facts,
-    /// For how long the NMS may be silent.
+    /// How long the NMS may be silent.
     patience: Duration,
     /// The virtual addresses, once it was registered.
     own: Option<Virtual>,
     /// Whether the NMS found a NAT, once it was registered.
     nat: Option<bool>,
     registered: bool,
-    /// Why there is no registration, as the role has it and in words.
+    /// Why there is no registration: the role's reason, and the reason in words.
     trouble: Option<(Failed, Trouble)>,
     /// How the network treats the node in IPv6 and IPv4.
     behaviours: [Option<Behaviour>; 2],
-    /// Why peers are still reached through the TRS, as far as a direct way was tried.
+    /// Why peers are still reached through the TRS, if a direct path was tried.
     still_relayed: BTreeMap<String, Reason>,
 }
 
@@ -77,7 +77,7 @@ impl Standing {
         self.trouble.as_ref().map(|(_, trouble)| trouble)
     }
 
-    /// The role reports something. The places of the AS to probe, if that would tell more.
+    /// Takes an event of the role. Returns the AS's addresses, if probing them would tell more.
     pub(super) fn event(&mut self, machine: &Node, now: Instant, event: &Event) -> Option<Vec<SocketAddr>> {
         let mut probe = None;
         match event {
@@ -116,7 +116,7 @@ impl Standing {
         probe
     }
 
-    /// What was found out about the way to the AS, because it did not answer by UDP.
+    /// Takes the result of the probe of the AS, which had not answered by UDP.
     pub(super) fn probed(&mut self, now: Instant, probe: Probe) {
         let failed = self.trouble.as_ref().map(|(failed, _)| failed.clone());
         if let Some(failed) = failed.filter(|failed| failed.reason == Reason::Timeout) {
@@ -124,7 +124,7 @@ impl Standing {
         }
     }
 
-    /// Says why there is no registration, once for each different reason.
+    /// Logs why there is no registration, once for each reason.
     fn explain(&mut self, now: Instant, failed: Failed, probe: Option<Probe>) {
         let trouble = self.facts.explain(now, &failed, probe);
         let known = self.trouble.as_ref().is_some_and(|(_, known)| *known == trouble);
@@ -136,7 +136,7 @@ impl Standing {
         self.trouble = Some((failed, trouble));
     }
 
-    /// `cyphonic status`. `addresses` are the machine's, `dropped` what was dropped by reason.
+    /// The answer to `cyphonic status`. `addresses` are the machine's. `dropped` counts drops by reason.
     pub(super) fn status(
         &self,
         machine: &Node,
@@ -174,7 +174,7 @@ impl Standing {
         }
     }
 
-    /// Puts the node's own numbers on a page.
+    /// Writes the node's own numbers to a page.
     pub(super) fn on(&self, machine: &Node, page: &mut Page) {
         expiry::on(page, self.facts.ends);
         let registered = f64::from(u8::from(machine.is_registered()));
@@ -222,7 +222,7 @@ impl Standing {
         }
     }
 
-    /// What is known of the network, and the places to ask for the rest. `addresses` and `nat64` are the machine's.
+    /// What is known of the network, and the addresses to ask for the rest. `addresses` and `nat64` are the machine's.
     pub(super) fn netcheck(
         &self,
         machine: &Node,
@@ -254,8 +254,8 @@ impl Standing {
             relayed: tunnels(true),
             ..control::Netcheck::default()
         };
-        // NMS and TRS speak QUIC beside the conventional method; where, only their own settings say, and 443 is the
-        // default.
+        // NMS and TRS also speak QUIC in the conventional method. Only their own settings have the port, so the default
+        // is taken, 443.
         let by_quic = |place: SocketAddr| match self.shown.method {
             Method::Conventional => SocketAddr::new(place.ip(), Method::Proposed.default_port()),
             Method::Proposed => place,
