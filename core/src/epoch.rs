@@ -1,9 +1,9 @@
 //! Epochs: numbers that only grow, over restarts too. A request whose epoch is not above the last one is a replay.
 //!
-//! A sender gives out [`Epochs`]. A receiver takes an epoch that is [newer than the last one](is_timely) and not above
-//! a limit. A sender whose epoch is refused is told the least epoch that is accepted, in an authenticated answer, and
-//! goes on from there. So one sender with a wrong clock, or one that lies, cannot use up the numbers of its name: no
-//! later registration is shut out, and a clock that is ten years off costs one round trip.
+//! A sender gives out [`Epochs`]. A receiver takes an epoch that is [newer than the last one](is_timely) and within a
+//! limit. A refused sender gets the least epoch that is accepted, in an authenticated answer, and goes on from there.
+//! So a sender with a wrong clock, or a hostile one, cannot use up the numbers of its name. No later registration is
+//! shut out, and a clock that is ten years off costs one round trip.
 //!
 //! | how epochs arrive | limit | why |
 //! |---|---|---|
@@ -20,11 +20,11 @@ use crate::tls::WallClock;
 const SLACK: u64 = EPOCH_SLACK.as_nanos() as u64;
 
 /// The latest epoch that a clock gives, ns since 1970: a day of the year 2262. Half of all 64-bit numbers lie above it.
-/// They are given out one by one.
+/// They are given out one by one, after a refusal.
 pub const LAST_OF_CLOCKS: u64 = i64::MAX as u64;
 
-/// Whether a receiver accepts an epoch after the `last` one that it accepted. `most` is its limit, see the
-/// [module](self).
+/// Whether a receiver accepts an epoch. `last` is the last one that it accepted, and `most` its limit (see the
+/// [module](self)).
 ///
 /// The direct successor of `last` is accepted even above the limit, because a refused sender is told exactly that
 /// number. So a receiver whose clock was set back still accepts every sender. A successor moves `last` by 1 ns only, so
@@ -51,7 +51,7 @@ pub fn civil(clock: &dyn WallClock) -> u64 {
 
 /// Gives out epochs: nanoseconds of civil time, or what the receiver asked for.
 ///
-/// Until the process ends they grow whatever the civil clock does. If the clock jumps ahead, they follow it. The
+/// The epochs grow until the process ends. If the clock jumps ahead, they follow it; if it jumps back, they do not. The
 /// receiver refuses an epoch if the clock is ahead of its own, or was behind when the process started. [`Self::told`]
 /// then goes on from the number that the receiver accepts. From then on the civil clock is ignored: epochs grow with
 /// the time that passes.
@@ -66,7 +66,7 @@ pub struct Epochs {
 }
 
 impl Epochs {
-    /// Epochs that follow this clock.
+    /// The source of epochs that follow this clock.
     pub fn new(clock: Arc<dyn WallClock>) -> Self {
         Self { clock, last: 0, origin: None, told: false }
     }
@@ -77,7 +77,8 @@ impl Epochs {
         self.origin.get_or_insert((civil, now));
     }
 
-    /// The next epoch. It is greater than all before, or, after [`Self::told`], at least what the receiver told.
+    /// The next epoch. It is greater than all before. After [`Self::told`] it is at least the number that the receiver
+    /// told.
     pub fn next(&mut self, now: Instant) -> u64 {
         let civil = civil(&*self.clock);
         let (first, at) = *self.origin.get_or_insert((civil, now));
@@ -89,8 +90,8 @@ impl Epochs {
         self.last
     }
 
-    /// The receiver refused the last epoch; `least` is the least that it accepts, and the next one given out here. It
-    /// may be lower than the last one: the receiver accepted none of the epochs above it.
+    /// Goes on from `least`, which the receiver accepts, after it refused the last epoch. `least` may be lower than the
+    /// last epoch, because the receiver accepted none above it.
     pub fn told(&mut self, now: Instant, least: u64) {
         self.last = least.saturating_sub(1);
         self.origin = Some((least, now));
@@ -158,7 +159,7 @@ mod tests {
             assert!(!is_timely(None, u64::MAX, most));
             assert!(is_timely(Some(most), most + 1, most), "each costs a nanosecond");
             assert!(!is_timely(Some(most), most + 2, most));
-            // What an earlier version let in.
+            // An earlier version accepted this epoch.
             assert!(!is_timely(Some(u64::MAX), u64::MAX, most));
         }
         assert_eq!(least_after(Some(u64::MAX)), u64::MAX);

@@ -17,7 +17,7 @@ use crate::key::Key128;
 /// Names the protocol and its version in every derivation.
 const SALT: &[u8] = b"cyphonic conventional 1";
 
-/// Which end of a key a message comes from.
+/// The sender of a message, as one end of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From the node to a service, or from a tunnel's initiator to its responder.
@@ -50,10 +50,10 @@ impl Direction {
     }
 }
 
-/// The ready keys of one [`Key128`], for [`crate::conventional::seal`].
+/// The keys of one [`Key128`] in the form that [`crate::conventional::seal`] uses.
 ///
-/// The AES schedules are wiped on drop. ring offers no way to wipe an HMAC key; what it leaves behind is the hash state
-/// of a derived key, which reveals neither the [`Key128`] nor any plaintext.
+/// The AES schedules are wiped on drop. ring offers no way to wipe an HMAC key. The hash state of a derived key stays
+/// in memory, which reveals neither the [`Key128`] nor any plaintext.
 #[derive(Clone)]
 pub struct Sealing {
     from_initiator: DirectionKeys,
@@ -83,7 +83,7 @@ impl Sealing {
     }
 
     /// The keys of both directions for one registration under a common key. Its epoch is never used again, so sequence
-    /// numbers may start again: neither a keystream nor a replay window of another registration is affected.
+    /// numbers may start again without repeating a keystream or meeting another registration's replay window.
     pub fn of_registration(common: &Key128, epoch: u64) -> Self {
         let epoch = epoch.to_be_bytes();
         Self {
@@ -101,7 +101,8 @@ impl Sealing {
 }
 
 impl DirectionKeys {
-    /// An AES-128 and an HMAC key from `key`, different for every `purpose` (parts that, joined, are unambiguous).
+    /// An AES-128 and an HMAC key from `key`, different for every `purpose`. The joined parts of a purpose must be
+    /// unambiguous.
     pub(super) fn derive(key: &Key128, purpose: &[&[u8]]) -> Self {
         let mut bytes = Zeroizing::new([0; 48]);
         hkdf::Salt::new(hkdf::HKDF_SHA256, SALT)

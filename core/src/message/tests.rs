@@ -8,7 +8,7 @@ use crate::conventional::keys::Sealing;
 use crate::conventional::seal;
 use crate::header::{Flags, HEADER_LEN, Header, Spoken};
 
-/// An Error of a later version: the data behind its code are not kept.
+/// Whether a message is an Error of a later version. Its data are not kept, so its round trip is not compared.
 fn is_later(message: &Message) -> bool {
     matches!(message, Message::Error(ErrorCode::Unknown(_)))
 }
@@ -210,7 +210,7 @@ fn a_name_has_one_spelling() {
     assert_eq!(good, Ok(Message::DirectionRequest(request)));
 }
 
-/// The part of the file between its marks.
+/// The part of a text between two marks.
 fn between<'a>(text: &'a str, mark: &str) -> &'a str {
     let (_, rest) = text.split_once(&format!("<!-- {mark} -->\n")).expect("the first mark");
     rest.split_once(&format!("<!-- end of {mark} -->")).expect("the second mark").0
@@ -242,8 +242,8 @@ fn every_number_and_every_code_is_taken_once() {
     assert_eq!(codes.len(), error_rows().len());
 }
 
-/// Every message of version 2 as bytes: number of its type, frame, sealed datagram, and meaning. Lines are only ever
-/// added, because every later version has to read all messages of this one.
+/// Every message of version 2: number of its type, frame, sealed datagram, and meaning. Lines are only added and never
+/// changed, because every later version has to read all messages of this one.
 const VERSION_2: &str = include_str!("fixtures/version-2.txt");
 
 fn sealing() -> Sealing {

@@ -5,8 +5,8 @@
 //!                                                      ──▶ [HEALING] ──▶ the last round: everybody echoes to everybody
 //! ```
 //!
-//! Three seeds in seven are drills instead: small networks without faults, in which nothing may be lost, and which the
-//! soak then attacks (see `drill` and `assault`).
+//! Three seeds in seven are drills: small networks without faults, in which no packet may be lost. The soak then
+//! attacks them (see `drill` and `assault`).
 //!
 //! If the [`model`](super::model) demands nothing of a plan, another one is drawn, up to four times. A plan without
 //! demands still checks the other invariants.
@@ -29,7 +29,7 @@ use super::sheet::{Sheet, table};
 pub const GENERATOR: u32 = 10;
 /// The most sites, and the most nodes.
 pub const MOST: u64 = 12;
-/// Most plans that are drawn for a seed until something is demanded of one.
+/// Most plans that are drawn for a seed, until the model demands something of one.
 const TRIES: u64 = 4;
 
 const NODES: [&str; MOST as usize] =
@@ -39,7 +39,7 @@ const SERVICES: [&str; 3] = ["as", "nms", "trs"];
 
 /// Whether a seed's plan is a drill.
 pub const fn is_drill(seed: u64) -> bool {
-    // Modulo seven, so that usual numbers of shards have equal shares of drills.
+    // Modulo seven, because no usual number of shards divides by it: every shard has the same share of drills.
     matches!(seed % 7, 1 | 4 | 6)
 }
 
@@ -50,7 +50,7 @@ pub fn generate(seed: u64) -> Sheet {
     tries.find(is_demanding).unwrap_or(last)
 }
 
-/// Whether something is demanded if every step begins at its time.
+/// Whether the model demands something of a plan whose steps all begin on time.
 fn is_demanding(sheet: &Sheet) -> bool {
     let scenario = sheet.scenario().expect("the generator writes scenarios");
     let began: Vec<_> = scenario.steps.iter().map(|step| step.at.expect("every step of a plan has its time")).collect();
@@ -86,15 +86,15 @@ struct Generator {
     sheet: Sheet,
     /// Steps with their times, not in order yet.
     steps: Vec<(u64, Table)>,
-    /// Every link: its owner, the key that names it, its delay and its MTU.
+    /// Every link that can go bad, in the order of the scenario.
     first: Vec<Place>,
     /// The sites of each node after the steps that were drawn so far.
     places: Vec<Vec<String>>,
-    /// Paths that were spoiled: the keys that name each.
+    /// Paths that were made bad: the keys that name each.
     bad_paths: Vec<Table>,
 }
 
-/// A link that can go bad.
+/// A link that can go bad: its owner, the key that names it, its settings, its delay and its MTU.
 #[derive(Clone)]
 struct Place {
     key: &'static str,
@@ -160,7 +160,7 @@ impl Generator {
         let policy = self.pick(policies);
         self.sheet.set("policy", policy);
         if policy == "optimal" && method == "proposed" {
-            // From the seed, so that other draws stay as they were.
+            // Derived from the seed and not drawn, so that later draws stay as they were.
             let handover = ["seamless", "seamless", "rebuild", "migrate"][(seed / 5 % 4) as usize];
             self.sheet.set("handover", handover);
         }
@@ -241,7 +241,7 @@ impl Generator {
     fn spoil_way(&mut self, link: &mut Table) {
         for _ in 0..self.from(1, 3) {
             let (key, value) = match self.below(10) {
-                // A loss of 1: nothing gets through.
+                // A loss of 1 lets no packet through.
                 0 if self.one_in(4) => ("loss", Value::Float(1.0)),
                 0 | 1 => ("loss", self.share(40)),
                 2 => ("jitter_ms", int(self.from(1, 60))),

@@ -1,8 +1,8 @@
 //! Building and using a tunnel of the conventional method (paper Figs. 3–5).
 //!
-//! The dialer makes the end key, wraps it in the temporary key and sends it in a Tunnel Request under the tunnel key;
-//! the listener answers. Both then seal capsules with the end key. Through a TRS everything is the same, but that the
-//! responder first punches a hole to it.
+//! The dialer makes the end key and wraps it in the temporary key. It sends the wrapped key in a Tunnel Request under
+//! the tunnel key, and the listener answers. Both then seal capsules with the end key. Through a TRS everything is the
+//! same, but the responder punches a hole to the TRS first.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -41,11 +41,11 @@ pub(super) struct Tunnel {
     pattern: Pattern,
     initiator: bool,
     dialer: bool,
-    /// Our address, and where the peer (or the TRS) is, as far as we know.
+    /// Our address, and the address of the peer (or the TRS), if they are known.
     pub(super) place: Option<(SocketAddr, SocketAddr)>,
-    /// Where it may be, until we know: the dialer asks, and the listener punches, at each.
+    /// Possible places until then. The dialer sends to each, and the listener punches to each.
     candidates: Vec<(SocketAddr, SocketAddr)>,
-    /// The listener answers from a port that was not dialed: see [`Self::dialed`].
+    /// The listener answers from a port that was not dialed ([`Self::dialed`]).
     answers_elsewhere: bool,
     announcement: Announcement,
     /// The path that leads to us, and the one that leads to the peer.
@@ -59,18 +59,18 @@ pub(super) struct Tunnel {
     pub(super) stage: Stage,
 }
 
-/// The round trip to the other end, by questions that differ in nothing: measured only where a single one waits for its
+/// The round trip to the other end. The questions are all alike, so it is measured only if a single one waits for its
 /// answer (Karn's rule, RFC 6298 §3).
 #[derive(Default)]
 struct RoundTrip {
-    /// When the last one went out, and how many wait.
+    /// When the last question left, and how many wait.
     asked: Option<(Instant, u32)>,
     last: Option<Duration>,
 }
 
 impl RoundTrip {
     fn ask(&mut self, now: Instant) {
-        // What was not answered for so long never will be.
+        // A question without an answer for this long never gets one.
         let waiting = self.asked.filter(|(at, _)| now < *at + TUNNEL_DOUBT_TIMEOUT).map_or(0, |(_, waiting)| waiting);
         self.asked = Some((now, waiting.saturating_add(1)));
     }
@@ -84,14 +84,14 @@ impl RoundTrip {
     }
 }
 
-/// When the node may send packets.
+/// When the carriage reports that packets may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Announcement {
-    /// As soon as there is an end key.
+    /// As soon as the end key is there.
     Due,
-    /// A listener, only once it was heard: there may be another tunnel that works (`policy = "optimal"`).
+    /// A listener under `policy = "optimal"`: only once the peer was heard, because another tunnel may work.
     WhenHeard,
-    /// It was told.
+    /// It was reported.
     Done,
 }
 
@@ -111,7 +111,7 @@ impl Tunnel {
         self.pattern == Pattern::Relayed
     }
 
-    /// Its status, if it is up.
+    /// The tunnel's status, if it is up.
     pub(super) fn status(&self) -> Option<TunnelStatus> {
         let (Stage::Up { .. }, Some((local, remote))) = (&self.stage, self.place) else { return None };
         Some(TunnelStatus {
@@ -148,7 +148,7 @@ impl Tunnel {
         }
     }
 
-    /// A message came that a peer sends only once it has the end key.
+    /// Notes a message that a peer sends only once it has the end key.
     fn hear(&mut self, now: Instant) {
         if let Stage::Up { heard, keep_alive, doubted, .. } = &mut self.stage {
             *heard = now;
@@ -158,29 +158,29 @@ impl Tunnel {
         }
     }
 
-    /// Something authentic came by this pair of addresses: ours and the peer's. `latest`: no later message of the peer
-    /// has come before.
+    /// Notes the addresses, ours and the peer's, of an authentic message. `latest`: it is the peer's latest message so
+    /// far.
     fn locate(&mut self, latest: bool, place: (SocketAddr, SocketAddr)) {
         if self.is_searching() {
             self.place = self.dialed(place.1).or(self.place);
             self.answers_elsewhere = self.place.is_some_and(|(_, dialed)| dialed != place.1);
         } else if latest && !self.relayed() && !self.answers_elsewhere {
-            // A NAT may give the peer a source address that nobody announced. The HMAC proves that it is the peer.
+            // A NAT may give the peer a source address that nobody announced. The HMAC proves the sender.
             self.place = Some(place);
         }
     }
 
-    /// Whether the next message of the listener tells a dialer under `policy = "optimal"` where to send. Under
-    /// `policy = "paper"` any address will do.
+    /// Whether the next message of the listener tells the dialer where to send, as under `policy = "optimal"`. Under
+    /// `policy = "paper"` a message from any address does.
     fn is_searching(&self) -> bool {
         self.announcement == Announcement::WhenHeard && matches!(self.stage, Stage::Dialing { .. })
     }
 
-    /// The dialed place that a reply from `remote` answers. The listener's NAT may send the reply from another port
-    /// than the dialed one, as a peer-reflexive candidate of ICE (RFC 8445 §7.3.1.3); the HMAC proves who sent it.
+    /// The dialed address that a reply from `remote` answers. The listener's NAT may send the reply from another port
+    /// than the dialed one, as a peer-reflexive candidate of ICE (RFC 8445 §7.3.1.3). The HMAC proves the sender.
     ///
-    /// The dialer goes on sending to the port that it dialed, which let its request in: if it went to the other port,
-    /// its own NAT might take another mapping, and each end would follow the other from mapping to mapping.
+    /// The dialer goes on sending to the dialed port, which let its request in. To the other port the dialer's own NAT
+    /// might use another mapping. Each end would then follow the other from mapping to mapping.
     fn dialed(&self, remote: SocketAddr) -> Option<(SocketAddr, SocketAddr)> {
         let mut exact = self.candidates.iter().filter(|(_, dialed)| *dialed == remote);
         let mut near = self.candidates.iter().filter(|(_, dialed)| answers_for(remote, *dialed));
@@ -192,8 +192,8 @@ impl Tunnel {
         !self.is_searching() || self.dialed(remote).is_some()
     }
 
-    /// A packet is about to be sent. After a long silence a Keep Alive goes out at once, to learn whether the peer is
-    /// there. Returns the new timer, if that changes it.
+    /// Notes that a packet is about to be sent. After a long silence a Keep Alive leaves at once, to learn whether the
+    /// peer is still there. Returns the new timer, if it changes.
     pub(super) fn speak(&mut self, now: Instant) -> Option<Instant> {
         let Stage::Up { heard, keep_alive, doubted: None, .. } = &mut self.stage else { return None };
         (now >= *heard + TUNNEL_SILENCE && *keep_alive > now).then(|| {
@@ -202,7 +202,7 @@ impl Tunnel {
         })
     }
 
-    /// Our end of a key that both nodes have.
+    /// Our direction of a key that both nodes have.
     fn ours(&self) -> Direction {
         if self.initiator { Direction::FromInitiator } else { Direction::FromResponder }
     }
@@ -225,7 +225,7 @@ impl Conventional {
             None => self.places.all(&direction.candidates),
         };
         let place = candidates.first().copied();
-        // A listener without anyone to punch to learns where the dialer is by being dialed.
+        // A listener with nobody to punch to learns the dialer's address when it is dialed.
         if place.is_none() && (direction.dial || relayed || !direction.candidates.is_empty()) {
             return Err(Failure::NoAddress);
         }
@@ -274,7 +274,8 @@ impl Conventional {
         } else if punches {
             self.send_control(id, 0, &Message::HolePunching);
         }
-        // A responder that listens confirms (Figs. 3 and 5). One that dials confirms by dialing (Fig. 4).
+        // A responder that listens sends a Confirmation (Figs. 3 and 5). One that dials confirms by its Tunnel Request
+        // (Fig. 4).
         if !initiator && !direction.dial {
             use crate::node::carriage::Carriage;
             self.send_nms(now, transaction, 0, Message::RouteConfirmation(RouteConfirmation { leg: None }));
@@ -337,7 +338,7 @@ impl Conventional {
             Err(reason) => return self.dropped(reason),
         };
         if !tunnel.may_begin(remote) {
-            // A punch has done its work when it was sent; its arrival means nothing.
+            // A punch only has to be sent, to open our NAT. Its arrival means nothing.
             if message != Message::HolePunching {
                 self.dropped(DropReason::NotBound);
             }
@@ -355,7 +356,7 @@ impl Conventional {
             Message::TunnelRequest(request) if !tunnel.dialer => {
                 self.on_tunnel_request(now, id, header.transaction, header.count, &request);
             }
-            // A Keep Alive of this transaction says as well that the listener has the end key: its response was lost.
+            // A Keep Alive also shows that the listener has the end key. Its Tunnel Response was lost.
             Message::TunnelResponse | Message::KeepAlive
                 if matches!(tunnel.stage, Stage::Dialing { .. }) && header.transaction == tunnel.transaction =>
             {
@@ -393,7 +394,7 @@ impl Conventional {
         };
         tunnel.transaction = transaction;
         let first = matches!(tunnel.stage, Stage::Listening { .. });
-        // The first response counts as no repetition, however often the request was sent.
+        // The first response is not counted as a repetition, however often the request was sent.
         self.send_control(id, if first { 0 } else { count.max(1) }, &Message::TunnelResponse);
         if first {
             let Some(tunnel) = self.tunnels.get(&id) else { return };
@@ -405,7 +406,7 @@ impl Conventional {
 
     fn up(&mut self, now: Instant, id: TunnelId, data: Session) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
-        // The dialer has just heard the listener, so it does not doubt.
+        // The dialer has just heard the listener, so it has no doubt.
         let doubted = (!tunnel.dialer).then_some(now);
         let keep_alive = now + if tunnel.dialer { keep_alive() } else { TUNNEL_DOUBT_RETRY };
         tunnel.stage = Stage::Up { data, heard: now, keep_alive, doubted };
@@ -424,7 +425,7 @@ impl Conventional {
         self.send_control(id, 0, &Message::KeepAlive);
     }
 
-    /// Reports that packets can be sent, as soon as that is true.
+    /// Reports once that packets can be sent.
     fn announce(&mut self, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let (Stage::Up { doubted, .. }, Some((_, remote))) = (&tunnel.stage, tunnel.place) else { return };
@@ -469,7 +470,7 @@ impl Conventional {
         if !tunnel.may_begin(place.1) {
             return self.dropped(DropReason::NotBound);
         }
-        // A capsule under the end key that we made says that the listener has it: its Tunnel Response was lost.
+        // A capsule under the end key that we made shows that the listener has it. Its Tunnel Response was lost.
         let mut fresh = match &tunnel.stage {
             Stage::Dialing { end_key, .. } => Some(Session::new(end_key, tunnel.ours()).speaking(self.versions)),
             Stage::Listening { .. } => return self.dropped(DropReason::Unexpected),
@@ -548,12 +549,12 @@ mod tests {
         rtt.ask(at(100));
         rtt.answered(at(130));
         assert_eq!(rtt.last, Some(Duration::from_millis(30)));
-        // Which of two was answered first nobody can say; the second answer may be to either.
+        // Two questions wait. The second answer may belong to either.
         rtt.ask(at(1_000));
         rtt.ask(at(2_000));
         rtt.answered(at(2_010));
         assert_eq!(rtt.last, Some(Duration::from_millis(30)));
-        // A lost one does not spoil what comes long after it.
+        // A lost question does not spoil a measurement long after it.
         rtt.ask(at(20_000));
         rtt.answered(at(20_050));
         assert_eq!(rtt.last, Some(Duration::from_millis(50)));

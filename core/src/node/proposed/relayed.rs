@@ -7,8 +7,8 @@
 //!            terminating: Up on the leg          blind: EndToEnd ─handshake, request, response─▶ Up
 //! ```
 //!
-//! In the blind mode initiator and responder then make a QUIC connection end to end: from here on it is a direct
-//! tunnel whose datagrams happen to go to the TRS's address.
+//! In the blind mode initiator and responder then make an end-to-end QUIC connection. From here on this is a direct
+//! tunnel, except that its datagrams go to the TRS's address.
 
 use std::net::SocketAddr;
 
@@ -85,7 +85,7 @@ impl Proposed {
                     return;
                 }
                 if let Some(lost) = standing.filter(|lost| self.tunnels[lost].since < since) {
-                    // The peer has lost the tunnel that we still have.
+                    // The request does not add a leg to our standing tunnel, so the peer has lost that tunnel.
                     self.fail(now, lost, Failure::ConnectionLost);
                 }
                 self.adopt_framing(id, request.framing);
@@ -104,7 +104,7 @@ impl Proposed {
                         self.merge_leg(now, id, standing, leg, theirs);
                         return;
                     }
-                    // The peer has lost the tunnel that we still have.
+                    // The response does not add a leg to our standing tunnel, so the peer has lost that tunnel.
                     self.fail(now, standing, Failure::ConnectionLost);
                 }
                 if blind {
@@ -120,7 +120,7 @@ impl Proposed {
         }
     }
 
-    /// Makes the endpoint for the connection through a blind TRS; the initiator dials. False if that failed.
+    /// Makes the endpoint for the connection through a blind TRS. The initiator dials. False if that failed.
     fn end_to_end(&mut self, now: Instant, id: TunnelId, leg: LinkId, theirs: Option<RelayCid>) -> bool {
         let load = self.tunnels.get(&id).map_or(Load::Packets, |tunnel| self.load_to(&tunnel.name));
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return false };
@@ -191,7 +191,8 @@ impl Proposed {
                 }
                 return;
             }
-            // The way leads through the relay: whatever comes from elsewhere would move the connection there.
+            // The way leads through the relay. A packet from another address would migrate the connection to that
+            // address.
             if self.links.remote(*leg) != Some(remote) {
                 return self.dropped(DropReason::NotBound);
             }
@@ -200,7 +201,7 @@ impl Proposed {
         }
     }
 
-    /// Takes what came to the endpoints of blind tunnels, before it is answered.
+    /// Hands on what arrived at the endpoints of blind tunnels, before it is answered.
     pub(super) fn deliver_blind(&mut self, now: Instant) {
         let touched: Vec<_> = self.blind_touched.iter().copied().collect();
         for id in touched {
@@ -211,7 +212,7 @@ impl Proposed {
         }
     }
 
-    /// Moves the endpoints of blind tunnels in which something was taken or queued.
+    /// Moves the endpoints of blind tunnels on, in which something was taken or queued.
     pub(super) fn finish_blind(&mut self, now: Instant) {
         while let Some(id) = self.blind_touched.pop_first() {
             if let Some(Tunnel { stage, .. }) = self.tunnels.get_mut(&id)
@@ -223,7 +224,7 @@ impl Proposed {
         }
     }
 
-    /// Takes all that the endpoint of a blind tunnel has to say.
+    /// Handles every output of a blind tunnel's endpoint.
     pub(super) fn drain_blind(&mut self, now: Instant, id: TunnelId) {
         loop {
             let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
@@ -261,7 +262,7 @@ impl Proposed {
                 }
                 LinkOutput::Dropped(reason) => self.dropped(reason),
                 LinkOutput::Pathed(_, datagrams) => self.send_pathed(now, End::Own(id), datagrams),
-                // These links do not move: their paths do.
+                // These links never rebind. Their paths change instead.
                 LinkOutput::Followed(_) => {}
             }
         }
@@ -343,7 +344,7 @@ impl Proposed {
 
     fn on_blind_packet(&mut self, id: TunnelId, link: LinkId, packet: Result<Bytes, DropReason>) {
         let Some(tunnel) = self.tunnels.get(&id) else { return };
-        // Packets may overtake the Tunnel Response: the handshake has proved who sends them.
+        // Packets may overtake the Tunnel Response. The handshake has already proved their sender.
         let expected = blind_link(&tunnel.stage) == Some(link) && (tunnel.initiator || is_up(&tunnel.stage));
         match packet {
             Ok(packet) if expected => self.out.push_back(CarriageOutput::Packet(id, packet)),

@@ -1,4 +1,4 @@
-//! Route Directions: which are obeyed, and what they replace.
+//! Route Directions: which ones the node obeys, and which tunnels they replace.
 
 use std::net::IpAddr;
 
@@ -57,9 +57,9 @@ impl Routes {
         let peer = self.peers.find_mut(id).expect("just identified");
         peer.begin_attempt(tunnel, origin);
         peer.search.until = peer.search.until.max(now + ROUTE_TIMEOUT / 2);
-        // One of the two nodes asks for the relay, if it has to be asked for: the initiator. A peer that wants a direct
-        // tunnel has the relayed one, so it does not ask for another; if we have no tunnel at all, the one that it has
-        // leads to an earlier life of this node, and we ask.
+        // Whether this node asks for the relay. Usually the initiator asks. A peer that wants a direct tunnel already
+        // has the relayed one, so it does not ask. If we have no tunnel at all, its relayed tunnel belongs to our time
+        // before a restart, and we ask.
         let asks_for_relay = match direction.want {
             Some(Want::Any) => initiator,
             Some(Want::Direct(_)) => peer.up().is_none(),
@@ -72,11 +72,11 @@ impl Routes {
         turn.push(RouteOutput::Build { tunnel, transaction, initiator, direction });
     }
 
-    /// Whether a Route Direction is to be believed: it answers a request of ours, and it does not give a virtual
-    /// address to another name, or a name to another address, than it had. This holds for as long as the peer is known.
+    /// Whether a Route Direction is believed. It has to answer a request of ours, and may not give a virtual address to
+    /// another name, or a name another address, than before. This holds for as long as the peer is known.
     fn check_direction(&self, transaction: u32, direction: &RouteDirection, initiator: bool) -> Result<(), DropReason> {
         if initiator {
-            // None: a repetition, or an answer to a request that was given up.
+            // None: the direction is a repetition, or its request was given up.
             let asked = self.peers.asked(transaction, &direction.peer).ok_or(DropReason::Unexpected)?;
             match &self.peers.get(asked).reference {
                 PeerRef::Name(name) if *name == direction.peer => {}
@@ -99,8 +99,8 @@ impl Routes {
         Ok(())
     }
 
-    /// The NMS repeats a Route Direction, so it lacks our Confirmation. Obeying the direction again would take away a
-    /// tunnel that is up or half built: only the Confirmation is sent again.
+    /// Sends the Confirmation again, because the NMS repeats a Route Direction and so lacks it. Obeying the direction
+    /// again would take down a tunnel that is up or half built.
     fn confirm_again(
         &mut self,
         turn: &mut Turn<'_, RouteOutput>,
@@ -111,15 +111,15 @@ impl Routes {
         let Some(id) = self.peers.by_name(&direction.peer) else { return };
         let of_it = |origin: &Origin| !origin.initiator && origin.transaction == transaction;
         let stands = self.peers.get(id).tunnels().any(|(_, origin)| of_it(origin));
-        // A node that dials confirms by dialing, and the carriage repeats that by itself.
+        // A dialer needs no Confirmation: the Tunnel Request confirms, and the carriage retransmits it.
         if stands && !direction.dial {
             turn.push(RouteOutput::Confirm { transaction, count: count.max(1) });
         }
     }
 
-    /// Ends the request that a Route Direction answers. As the initiator this is the request whose transaction it
-    /// repeats. As the responder it is one for the same kind of tunnel: both nodes asked at once, and the NMS took the
-    /// peer's request.
+    /// Ends the request that a Route Direction answers. The initiator's request has the direction's transaction. If
+    /// both nodes asked at once and the NMS took the peer's request, the responder's own request for the same kind of
+    /// tunnel ends.
     fn withdraw_request(&mut self, transaction: u32, direction: &RouteDirection, initiator: bool) {
         let answered = if initiator {
             self.peers.asked(transaction, &direction.peer)
@@ -136,8 +136,8 @@ impl Routes {
         }
     }
 
-    /// Forgets the tunnels that a new Route Direction replaces: all of them; or, where only one kind of tunnel was
-    /// wanted, attempts at the same kind.
+    /// Forgets the tunnels that a new Route Direction replaces. These are all tunnels, or attempts at the same kind if
+    /// only one kind was wanted.
     fn make_room(&mut self, turn: &mut Turn<'_, RouteOutput>, id: PeerId, want: Option<Want>, relayed: bool) {
         let Some(peer) = self.peers.find_mut(id) else { return };
         let one_kind = matches!(want, Some(Want::Relayed | Want::Direct(_)));
