@@ -46,6 +46,11 @@ impl<K: Ord + Copy> Timers<K> {
         self.by_key.contains_key(&key)
     }
 
+    /// The deadline of `key`.
+    pub fn at(&self, key: K) -> Option<Instant> {
+        self.by_key.get(&key).copied()
+    }
+
     /// The earliest deadline.
     pub fn next(&self) -> Option<Instant> {
         self.first().map(|(at, _)| at)

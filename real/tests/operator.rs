@@ -323,6 +323,16 @@ fn status_says_why_a_path_is_as_it_is_and_ping_sums_up() {
         let sum = json(&lab, "a", &["ping", "b", "--count", "2", "--interval", "0"]);
         assert_eq!((&sum["sent"], &sum["received"], &sum["echoes"][1]["via"]), (&2.into(), &2.into(), &"trs".into()));
 
+        // The NMS knows both, and where it sees them.
+        let fleet = json(&lab, "nms", &["fleet"]);
+        let (a, b) = (&fleet[0], &fleet[1]);
+        assert_eq!((&a["name"], &b["name"]), (&"a.cyphonic.test".into(), &"b.cyphonic.test".into()), "{fleet:#}");
+        assert_eq!((&a["online"]["method"], a["registered"].is_u64()), (&method.into(), true), "{fleet:#}");
+        assert!(b["online"]["remote"].as_str().unwrap().starts_with("192.0.2.102:"), "{fleet:#}");
+        assert!(b["online"]["silent_s"].as_f64().is_some_and(|s| s < 40.0), "{fleet:#}");
+        assert!(lab.ask("nms", &["fleet"]).starts_with("2 devices, 2 online\n"), "{fleet:#}");
+        assert!(lab.ask("a", &["fleet"]).contains("a node knows no other devices than its peers"));
+
         // Nothing comes back: every echo is shown, and the exit code says so.
         let mut command = Command::new(PROGRAM);
         command.args(["ping", "nobody", "--count", "2", "--interval", "0", "--control"]).arg(lab.path("a.sock"));

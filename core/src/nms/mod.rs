@@ -9,6 +9,7 @@
 //! from its certificate. No field of a message's body can change it.
 
 mod access;
+mod fleet;
 mod registry;
 mod routing;
 mod survey;
@@ -44,6 +45,7 @@ use crate::tls::{TlsError, WallClock};
 use crate::version::Versions;
 
 pub use access::{MAX_HOLDERS, MAX_UNTOLD};
+pub use fleet::Registered;
 pub use registry::MAX_NODES;
 pub use routing::{MAX_PENDING, MAX_PENDING_PER_NODE};
 

@@ -1,4 +1,5 @@
-//! `status`, `ping`, `netcheck` and `capture`: the commands that ask a running node through its control socket.
+//! `status`, `fleet`, `ping`, `netcheck` and `capture`: the commands that ask a running daemon through its control
+//! socket.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::print;
-use crate::control::{self, DEFAULT_SOCKET};
+use crate::control::{self, DEFAULT_SOCKET, NMS_SOCKET};
 use crate::error::{Code, Failure};
 use crate::net;
 use crate::run;
@@ -25,6 +26,16 @@ pub(super) struct StatusArgs {
     json: bool,
     #[command(flatten)]
     control: Control,
+}
+
+#[derive(Args)]
+pub(super) struct FleetArgs {
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+    /// The NMS's control socket.
+    #[arg(long, default_value = NMS_SOCKET, env = "CYPHONIC_CONTROL")]
+    control: PathBuf,
 }
 
 #[derive(Args)]
@@ -91,6 +102,12 @@ pub(super) fn restore(args: &RestoreArgs) -> Result<(), Failure> {
 
 pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
     let text = control::status(&args.control.control, args.json)?;
+    print(&format!("{}\n", text.trim_end()));
+    Ok(())
+}
+
+pub(super) fn fleet(args: &FleetArgs) -> Result<(), Failure> {
+    let text = control::fleet(&args.control, args.json)?;
     print(&format!("{}\n", text.trim_end()));
     Ok(())
 }

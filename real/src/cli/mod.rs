@@ -52,6 +52,9 @@ enum Commands {
     },
     /// Show the running node's registration, peers and tunnels.
     Status(ask::StatusArgs),
+    /// Show every device, which of them are online and where, and when the others were: asks the running NMS, which
+    /// needs `control` for that.
+    Fleet(ask::FleetArgs),
     /// Measure the round trip to a peer, through the running node. Ends with 0 if at least one echo came back, with 8
     /// if none did. Ctrl-C ends it early and prints the summary.
     Ping(ask::PingArgs),
@@ -130,6 +133,7 @@ fn execute(commands: Commands) -> Result<(), Failure> {
         Commands::Node(daemon) => daemon::node(daemon),
         Commands::Config { command } => config::run(command),
         Commands::Status(args) => ask::status(&args),
+        Commands::Fleet(args) => ask::fleet(&args),
         Commands::Ping(args) => ask::ping(&args),
         Commands::Capture(args) => ask::capture(&args),
         Commands::Netcheck(args) => ask::netcheck(&args),

@@ -15,7 +15,7 @@ use crate::net::Notice;
 /// How long an answer may take. The first route may take its time: see [`cyphonic_core::timing::node::ROUTE_TIMEOUT`].
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
-fn ask(socket: &Path, question: &Question, patience: Duration) -> Result<Answer, Failure> {
+pub(super) fn ask(socket: &Path, question: &Question, patience: Duration) -> Result<Answer, Failure> {
     let lost = |error: std::io::Error| lost(socket, &error);
     let mut stream = UnixStream::connect(socket).map_err(lost)?;
     stream.set_read_timeout(Some(patience)).map_err(lost)?;
@@ -36,11 +36,12 @@ fn ask(socket: &Path, question: &Question, patience: Duration) -> Result<Answer,
 
 pub(super) fn lost(socket: &Path, error: &std::io::Error) -> Failure {
     if error.kind() == std::io::ErrorKind::PermissionDenied {
-        let what = format!("{}: permission denied: only the user who runs the node may ask it", socket.display());
-        return Failure::new(Code::Permission, what, "run with sudo, or as the user that the node runs as");
+        let what = format!("{}: permission denied: only the user who runs the daemon may ask it", socket.display());
+        return Failure::new(Code::Permission, what, "run with sudo, or as the user that the daemon runs as");
     }
-    let what = format!("{}: no node answers: {error}", socket.display());
-    let remedy = "start it with `cyphonic node`, as this user or root; --control says which socket";
+    let what = format!("{}: no daemon answers: {error}", socket.display());
+    let remedy =
+        "start it (`cyphonic node`; `cyphonic nms` with `control`), as this user or root; --control says which socket";
     Failure::new(Code::NotRunning, what, remedy)
 }
 
@@ -58,7 +59,7 @@ fn ask_status(socket: &Path) -> Result<Status, Failure> {
     match ask(socket, &Question::Status, PATIENCE)? {
         Answer::Status(status) => Ok(*status),
         Answer::Error { code, what, remedy } => Err(Failure::new(code, what, remedy)),
-        Answer::Pong(_) | Answer::Netcheck(_) | Answer::Capturing => Err(unexpected()),
+        Answer::Pong(_) | Answer::Netcheck(_) | Answer::Capturing | Answer::Fleet { .. } => Err(unexpected()),
     }
 }
 
@@ -152,7 +153,7 @@ pub(super) fn ping(socket: &Path, name: &str, patience: Duration) -> Result<Pong
     match ask(socket, &Question::Ping { name: name.to_owned() }, patience)? {
         Answer::Pong(pong) => Ok(pong),
         Answer::Error { code, what, remedy } => Err(Failure::new(code, what, remedy)),
-        Answer::Status(_) | Answer::Netcheck(_) | Answer::Capturing => Err(unexpected()),
+        Answer::Status(_) | Answer::Netcheck(_) | Answer::Capturing | Answer::Fleet { .. } => Err(unexpected()),
     }
 }
 
@@ -162,7 +163,7 @@ pub fn netcheck(socket: &Path, json: bool) -> Result<String, Failure> {
         Answer::Netcheck(known) if json => serde_json::to_string_pretty(&known).map_err(Failure::other),
         Answer::Netcheck(known) => Ok(network(&known)),
         Answer::Error { code, what, remedy } => Err(Failure::new(code, what, remedy)),
-        Answer::Status(_) | Answer::Pong(_) | Answer::Capturing => Err(unexpected()),
+        Answer::Status(_) | Answer::Pong(_) | Answer::Capturing | Answer::Fleet { .. } => Err(unexpected()),
     }
 }
 

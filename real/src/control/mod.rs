@@ -2,6 +2,7 @@
 
 mod capture;
 mod client;
+mod fleet;
 mod ping;
 
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use capture::capture;
 pub use client::{netcheck, status};
+pub use fleet::{Device, Online, fleet};
 pub use ping::ping;
 
 use crate::error::{Code, Failure};
@@ -23,6 +25,8 @@ use crate::tasks;
 
 /// Where a node listens, if the settings do not say.
 pub const DEFAULT_SOCKET: &str = "/run/cyphonic/node.sock";
+/// Where the example configuration of the NMS lets it listen.
+pub const NMS_SOCKET: &str = "/run/cyphonic/nms.sock";
 /// Silence of the NMS, in seconds, after which its answer is overdue. A node asks the NMS for one every three seconds
 /// at least.
 const SILENT_S: f64 = 5.0;
@@ -47,6 +51,8 @@ pub enum Question {
         /// Whether every connection is built anew first, so that its beginning is in the capture.
         rebuild: bool,
     },
+    /// Every device, and which of them are registered. It is for the NMS; all others are for a node.
+    Fleet,
 }
 
 /// A node's answer.
@@ -61,6 +67,11 @@ pub enum Answer {
     Pong(Pong),
     /// To [`Question::Capture`]; what follows is the capture.
     Capturing,
+    /// To [`Question::Fleet`]; by name.
+    Fleet {
+        /// Every device.
+        devices: Vec<Device>,
+    },
     /// The question cannot be answered.
     Error {
         /// The exit code of the command that asked.
@@ -290,14 +301,14 @@ impl ControlSocket {
     /// Listens. Each question goes to `ask`.
     pub fn listen(path: &Path, ask: mpsc::Sender<Asked>) -> Result<Self, Failure> {
         let fail = |error: std::io::Error| {
-            let remedy = "set `control` to a path that this user may write, another for each node";
+            let remedy = "set `control` to a path that this user may write, another for each daemon";
             Failure::new(Code::Address, format!("{}: no control socket: {error}", path.display()), remedy)
         };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(fail)?;
         }
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            let what = format!("{}: a node runs with this control socket", path.display());
+            let what = format!("{}: a daemon runs with this control socket", path.display());
             return Err(Failure::new(Code::Address, what, "end it, or set another `control`"));
         }
         // A file that an earlier run of the daemon left.

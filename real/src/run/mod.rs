@@ -3,6 +3,7 @@
 mod capture;
 mod dns;
 mod expiry;
+mod fleet;
 mod kept_open;
 mod log;
 mod metrics;

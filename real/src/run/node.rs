@@ -38,7 +38,7 @@ use super::trouble::{self, Facts, Probe};
 use super::{expiry, stopped};
 use crate::control::{Answer, Asked, ControlSocket, DEFAULT_SOCKET, Question};
 use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Tun, Udp};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::files;
 use crate::net::{self, Network, Notice};
 use crate::settings::{Dns, NodeSettings};
@@ -116,6 +116,11 @@ impl Shell for NodeShell {
             NodeRequest::Trust(roots) => inputs.push(Input::Command(NodeCommand::Trust(roots))),
             NodeRequest::Metrics(asked) => {
                 let _ = asked.send(self.metrics(machine, now));
+            }
+            NodeRequest::Asked((Question::Fleet, reply)) => {
+                let remedy = "ask the NMS: --control names its socket, which it has if `control` is set".into();
+                let what = "a node knows no other devices than its peers".into();
+                let _ = reply.send(Answer::Error { code: Code::Usage, what, remedy }.into());
             }
             NodeRequest::Asked((Question::Status, reply)) => {
                 let (addresses, _) = self.interface.underlay();

@@ -10,7 +10,7 @@ use cyphonic_core::event::Event;
 use cyphonic_core::machine::{Input, Machine, ServiceCommand};
 use cyphonic_core::message::RelayMode;
 use cyphonic_core::name::{Fqdn, Party};
-use cyphonic_core::nms::{Nms, NmsConfig, RelayConfig};
+use cyphonic_core::nms::{Nms, NmsConfig, Registered, RelayConfig};
 use cyphonic_core::quic::{QuicConfig, QuicOptions};
 use cyphonic_core::route::Policy;
 use cyphonic_core::store::{Store, VirtualRange};
@@ -18,6 +18,7 @@ use cyphonic_core::time::Instant;
 use cyphonic_core::trs::{Trs, TrsConfig};
 use tokio::sync::mpsc;
 
+use super::fleet;
 use super::kept_open::KeptOpen;
 use super::metrics::{self, Page, Traffic};
 use super::privileges::{self, Later};
@@ -27,6 +28,7 @@ use super::{
     ALPN, CONVENTIONAL_PORT, PORT, environment, expiry, named, overlay, places, ready, secrets, seed, stopped,
     with_port, zone,
 };
+use crate::control::ControlSocket;
 use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Udp};
 use crate::error::Failure;
 use crate::settings::{AuthSettings, List, NmsSettings, Parsed, Relay, Settings, TrsSettings, required};
@@ -41,6 +43,8 @@ const PROBE_PORT: u16 = 3478;
 enum ServiceRequest {
     Command(ServiceCommand),
     Metrics(metrics::Asked),
+    /// The registered nodes, of the NMS.
+    Registered(fleet::Asked),
 }
 
 /// The surroundings of a service: the log, and the numbers.
@@ -51,7 +55,8 @@ struct Service<M> {
     traffic: Traffic,
     /// When its certificate ends, and the CA's.
     ends: files::Ends,
-    machine: std::marker::PhantomData<M>,
+    /// Its registered nodes: the NMS has some.
+    registered: fn(&M) -> Vec<Registered>,
 }
 
 impl<M: Machine<Command = ServiceCommand>> Shell for Service<M> {
@@ -68,7 +73,7 @@ impl<M: Machine<Command = ServiceCommand>> Shell for Service<M> {
 
     fn request(
         &mut self,
-        _machine: &mut M,
+        machine: &mut M,
         now: Instant,
         request: ServiceRequest,
         inputs: &mut Vec<Input<ServiceCommand>>,
@@ -79,7 +84,16 @@ impl<M: Machine<Command = ServiceCommand>> Shell for Service<M> {
                 let mut page = Page::begin(self.role, self.name.as_str(), now - Instant::ZERO, &self.traffic);
                 self.report.on(&mut page);
                 expiry::on(&mut page, Some(self.ends));
+                let tables = machine.tables();
+                let rows = tables.iter().map(|(table, size)| (vec![("table", *table)], *size as f64));
+                page.gauge("table_entries", "Entries of each table of the role.", rows);
+                if self.role == "nms" {
+                    fleet::on(&mut page, &(self.registered)(machine));
+                }
                 let _ = asked.send(page.end());
+            }
+            ServiceRequest::Registered(asked) => {
+                let _ = asked.send((now, (self.registered)(machine)));
             }
         }
     }
@@ -96,14 +110,16 @@ struct Prepared {
     ends: files::Ends,
     /// The store in which removed devices are looked for: the NMS's.
     evictions: Option<SqliteStore>,
+    /// Where the NMS is asked for its fleet.
+    control: Option<PathBuf>,
 }
 
 /// How often removed devices are looked for. Their access ends within this time and a moment more.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Tells the role of each device that is removed from now on.
-async fn follow_evictions(store: SqliteStore, tell: mpsc::Sender<ServiceRequest>) {
-    let (store, mut last) = (Arc::new(store), None);
+async fn follow_evictions(store: Arc<SqliteStore>, tell: mpsc::Sender<ServiceRequest>) {
+    let mut last = None;
     loop {
         let (store, since) = (store.clone(), last);
         // A store that cannot be read logs why, and is asked again.
@@ -122,25 +138,30 @@ async fn serve<M>(
     role: &'static str,
     prepared: Prepared,
     report: Report,
-    machine: M,
+    (machine, registered): (M, fn(&M) -> Vec<Registered>),
     udp: Udp,
     streams: Streams,
 ) -> Result<(), Failure>
 where
     M: Machine<Command = ServiceCommand>,
 {
-    let Prepared { name, trust, metrics, later, ends, evictions } = prepared;
+    let Prepared { name, trust, metrics, mut later, ends, evictions, control } = prepared;
     let (sender, requests) = mpsc::channel(16);
     metrics::serve(metrics, sender.clone(), ServiceRequest::Metrics).await?;
+    let (ask, asked) = mpsc::channel(16);
+    later.extend(control.iter().map(|path| Later::beside(path)));
+    let _control = control.map(|path| ControlSocket::listen(&path, ask)).transpose()?;
     privileges::give_up(privileges::SERVICE, &later).await?;
     if let Some(store) = evictions {
+        let store = Arc::new(store);
+        tokio::spawn(fleet::answer(asked, store.clone(), sender.clone(), ServiceRequest::Registered));
         tasks::forever("looks for removed devices", follow_evictions(store, sender.clone()));
     }
     let revoked: fn(Vec<Fqdn>) -> ServiceRequest = |names| ServiceRequest::Command(ServiceCommand::Revoked(names));
     trust.watch(sender, |roots| ServiceRequest::Command(ServiceCommand::Trust(roots)), Some(revoked))?;
     expiry::watch(name.clone(), ends);
     let traffic = Traffic::default();
-    let shell = Service { role, name: name.clone(), report, traffic, ends, machine: std::marker::PhantomData };
+    let shell = Service { role, name: name.clone(), report, traffic, ends, registered };
     let mut driver = Driver::new(machine, shell, Clock::start(), udp, streams, None, requests);
     tracing::info!(%name, version = env!("CARGO_PKG_VERSION"), "ready");
     ready("ready");
@@ -194,7 +215,7 @@ impl CredentialSettings {
         let later =
             trust.later().into_iter().chain(self.key_log.iter().flat_map(|path| KeptOpen::later(path))).collect();
         let (metrics, ends) = (self.metrics.map(|place| place.0), credentials.ends);
-        let prepared = Prepared { name: name.clone(), trust, metrics, later, ends, evictions: None };
+        let prepared = Prepared { name: name.clone(), trust, metrics, later, ends, evictions: None, control: None };
         let config = QuicConfig {
             tls: environment(secrets::listen(self.key_log.as_deref(), false)?.0),
             roots: credentials.roots,
@@ -258,7 +279,7 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     };
     let machine = Auth::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
     let udp = Udp::bind(&listen, &[(port, PortUse::Quic)])?;
-    serve("as", prepared, report, machine, udp, Streams::listen(&listen, port)?).await
+    serve("as", prepared, report, (machine, |_| Vec::new()), udp, Streams::listen(&listen, port)?).await
 }
 
 /// Runs the NMS until it is stopped.
@@ -289,6 +310,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
     let listen = addresses(settings.listen);
     prepared.later.extend(of_database(&database));
     prepared.evictions = Some(SqliteStore::open(&database, range)?);
+    prepared.control = settings.control;
     let addresses = match settings.addresses {
         Some(list) => list.0,
         None if listen.iter().any(|address| !address.is_unspecified()) => listen.clone(),
@@ -314,7 +336,8 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
         ports.push((probe_port, PortUse::Quic));
     }
     let udp = Udp::bind(&listen, &ports)?;
-    Box::pin(serve("nms", prepared, report, machine, udp, Streams::outgoing())).await
+    let registered: fn(&Nms) -> Vec<Registered> = |nms| nms.registered().collect();
+    Box::pin(serve("nms", prepared, report, (machine, registered), udp, Streams::outgoing())).await
 }
 
 /// Runs the TRS until it is stopped.
@@ -353,5 +376,5 @@ pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
     let machine = Trs::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
     let ports = [(port, PortUse::Quic), (conventional_port, PortUse::Conventional)];
     let udp = Udp::bind(&addresses(settings.listen), &ports)?;
-    serve("trs", prepared, report, machine, udp, Streams::outgoing()).await
+    serve("trs", prepared, report, (machine, |_| Vec::new()), udp, Streams::outgoing()).await
 }

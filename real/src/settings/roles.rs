@@ -230,6 +230,8 @@ settings! {
         /// Its own addresses, from which it speaks to the TRS. Default: `listen`, or those of this machine's
         /// interfaces.
         addresses: List<IpAddr> = "[\"2001:db8::3\", \"192.0.2.3\"]",
+        /// Where `cyphonic fleet` asks. Optional.
+        control: PathBuf = "\"/run/cyphonic/nms.sock\"",
         /// The range of virtual IPv4 addresses. Default: 198.18.0.0/16.
         overlay_v4: Parsed<Ipv4Net> = "\"198.18.0.0/16\"",
         /// The range of virtual IPv6 addresses, a /64. Default: 2001:db8:c::/64.
