@@ -7,7 +7,7 @@ use std::process::Command;
 use xxhash_rust::xxh3::Xxh3;
 
 /// From this package's folder. Files, and folders with all that is in them.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 12] = [
     "../Cargo.toml",
     "../Cargo.lock",
     "../core/Cargo.toml",
@@ -16,6 +16,8 @@ const SOURCES: [&str; 10] = [
     "../scenarios/src",
     "../scenarios/wire/Cargo.toml",
     "../scenarios/wire/src",
+    "../paper-figs/sequence/Cargo.toml",
+    "../paper-figs/sequence/src",
     "Cargo.toml",
     "src",
 ];

@@ -78,6 +78,13 @@ pub struct InputError {
     origin: Origin,
 }
 
+impl InputError {
+    /// About a file that is no table of rows.
+    pub(crate) fn of(path: &Path, line: Option<u64>, problem: String, origin: Origin) -> Self {
+        Self { path: path.to_owned(), line, problem, origin }
+    }
+}
+
 impl fmt::Display for InputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.path.display())?;

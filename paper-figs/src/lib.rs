@@ -6,13 +6,16 @@
 //! the simulator.
 
 mod backend;
+pub mod diagram;
 pub mod figure;
 mod font;
 pub mod input;
 pub mod output;
 pub mod render;
+pub mod report;
 pub mod rows;
 mod sheet;
 pub mod stats;
 
+pub use diagram::{DIAGRAMS, Diagram};
 pub use figure::{FIGURES, Failure, Figure};

@@ -35,6 +35,8 @@ impl Width {
 pub struct Drawing {
     pub(crate) title: String,
     pub(crate) caption: String,
+    /// Whether the caption is drawn; the SVG's description has it in any case.
+    pub(crate) has_caption: bool,
     pub(crate) width: Width,
     /// Height without the caption, points.
     pub(crate) height: f64,
@@ -63,7 +65,16 @@ impl Drawing {
         &self.caption
     }
 
+    /// The same figure without the text below it: a paper has captions of its own.
+    #[must_use]
+    pub fn without_caption(self) -> Self {
+        Self { has_caption: false, ..self }
+    }
+
     fn caption_lines(&self) -> Vec<String> {
+        if !self.has_caption {
+            return Vec::new();
+        }
         wrap(&self.caption, &text(TEXT), pt(self.width.points() - 2.0))
     }
 
@@ -160,6 +171,7 @@ mod tests {
         Drawing {
             title: "A & B".into(),
             caption: "Two lines cross, < and >.".into(),
+            has_caption: true,
             width: Width::Column,
             height: 50.0,
             paint: Box::new(|sheet| {

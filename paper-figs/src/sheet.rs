@@ -134,7 +134,8 @@ pub(crate) fn filled(sheet: &Sheet<'_>, area: Area, fill: Fill) -> Drawn {
     frame(sheet, area, BLACK, THIN)
 }
 
-fn hatch(sheet: &Sheet<'_>, area: Area, fill: Fill) -> Drawn {
+/// Draws the hatch of a fill over an area.
+pub(crate) fn hatch(sheet: &Sheet<'_>, area: Area, fill: Fill) -> Drawn {
     let Area { left, top, right, bottom } = area;
     let step = pt(f64::from(fill.pitch));
     let stroke = fill.ink.stroke_width(pt(THIN) as u32);

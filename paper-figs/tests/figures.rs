@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use paper_figs::FIGURES;
+use paper_figs::{DIAGRAMS, FIGURES};
 use tempfile::TempDir;
 
 fn fixtures() -> PathBuf {
@@ -18,10 +18,13 @@ fn fixture(file: &str) -> String {
 /// A results folder of which one file is other than its fixture, or missing.
 fn results_with(file: &str, text: Option<&str>) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for kind in ["sim", "paper"] {
+    for kind in ["sim", "sim/sequences", "paper"] {
         fs::create_dir(folder.path().join(kind)).unwrap();
         for entry in fs::read_dir(fixtures().join(kind)).unwrap() {
             let entry = entry.unwrap();
+            if entry.path().is_dir() {
+                continue;
+            }
             fs::copy(entry.path(), folder.path().join(kind).join(entry.file_name())).unwrap();
         }
     }
@@ -30,6 +33,15 @@ fn results_with(file: &str, text: Option<&str>) -> TempDir {
         None => fs::remove_file(folder.path().join(file)).unwrap(),
     }
     folder
+}
+
+/// The files of all diagrams.
+fn diagrams() -> impl Iterator<Item = String> {
+    DIAGRAMS.iter().flat_map(|diagram| {
+        let is_sequence = diagram.draw(&fixtures()).unwrap().mermaid.is_some();
+        let mermaid = is_sequence.then(|| format!("{}.mmd", diagram.name));
+        [Some(format!("{}.svg", diagram.name)), mermaid].into_iter().flatten()
+    })
 }
 
 fn svg(results: &Path, name: &str) -> Result<String, String> {
@@ -70,9 +82,8 @@ fn the_same_results_give_the_same_bytes_in_two_processes() {
         let output = paper_figs(&fixtures(), out.path(), &[]);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
     }
-    let expected: Vec<_> =
-        FIGURES.iter().flat_map(|f| ["png", "svg"].map(|kind| format!("{}.{kind}", f.name))).collect();
-    let mut expected: Vec<String> = expected;
+    let figures = FIGURES.iter().flat_map(|f| ["png", "svg"].map(|kind| format!("{}.{kind}", f.name)));
+    let mut expected: Vec<String> = figures.chain(diagrams()).collect();
     expected.sort();
     assert_eq!(names(outs[0].path()), expected);
     for name in expected {
@@ -104,6 +115,68 @@ fn every_svg_is_well_formed_and_keeps_its_text() {
         }
         assert_eq!(svg.matches("<text ").count(), svg.matches("</text>").count());
         assert!(svg.ends_with("</svg>\n") && svg.matches("<svg ").count() == 1);
+    }
+}
+
+#[test]
+fn a_diagram_names_every_message_of_its_run_and_a_damaged_one_its_line() {
+    let figure_9 = DIAGRAMS.iter().find(|diagram| diagram.name == "figure-9").unwrap();
+    let drawn = figure_9.draw(&fixtures()).unwrap();
+    let messages = fixture("sim/sequences/figure-9.csv").lines().count() - 1;
+    assert_eq!(drawn.svg.matches("class=\"message\"").count(), messages);
+    assert!(drawn.svg.contains("both ends derive the ID") && drawn.caption.contains("Italic"));
+    assert_eq!(drawn.mermaid.unwrap().matches("->>").count(), messages, "a handshake has an arrow, too");
+    let damaged = fixture("sim/sequences/figure-9.csv").replacen('\n', "\nsoon,", 2);
+    let results = results_with("sim/sequences/figure-9.csv", Some(&damaged));
+    let error = figure_9.draw(results.path()).unwrap_err().to_string();
+    assert!(error.contains("figure-9.csv:2: ") && error.contains("cargo run --release"), "{error}");
+}
+
+#[test]
+fn without_captions_a_figure_is_lower_and_its_description_says_the_same() {
+    let out = tempfile::tempdir().unwrap();
+    let output = paper_figs(&fixtures(), out.path(), &["table4", "--no-captions"]);
+    assert_eq!(output.status.code(), Some(0));
+    let bare = fs::read_to_string(out.path().join("table4.svg")).unwrap();
+    let whole = svg(&fixtures(), "table4").unwrap();
+    assert!(bare.len() < whole.len() && bare.contains("<desc>Round-trip time of echoes"));
+    assert!(!bare.contains(">\nRound-trip time of echoes through"), "no text of the caption is drawn");
+}
+
+/// One file without network; each claim has a verdict, a file and a command; what is missing is said.
+#[test]
+fn the_report_is_one_file_and_says_what_it_lacks() {
+    let out = tempfile::tempdir().unwrap();
+    let output = paper_figs(&fixtures(), out.path(), &["report"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(names(out.path()), ["report.html"]);
+    let html = fs::read_to_string(out.path().join("report.html")).unwrap();
+    let outside = html.replace("http://www.w3.org/2000/svg", "");
+    for request in ["http://", "https://", "<script", "src=\"", "@import", "<link rel=\"stylesheet"] {
+        assert!(!outside.contains(request), "{request}");
+    }
+    assert_eq!(html.matches("<figure ").count(), FIGURES.len() + DIAGRAMS.len());
+    assert!(html.contains("Table 1 holds in the conventional method") && html.contains(">no results</td>"));
+    // Identifiers are unique, or a drawing would have the arrows of another.
+    let ids: Vec<&str> = html.split("id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ids.len());
+    let none = results_with("sim/table4.csv", None);
+    let output = paper_figs(none.path(), out.path(), &["report"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(fs::read_to_string(out.path().join("report.html")).unwrap().contains("table4: "));
+}
+
+/// The committed results: every number of the report comes from a file with a manifest, or from a real measurement.
+#[test]
+fn every_claim_about_the_committed_results_has_a_verdict_and_a_source() {
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results");
+    let claims = paper_figs::report::claims(&results);
+    assert!(claims.len() > 25, "{}", claims.len());
+    for claim in claims {
+        assert_ne!(claim.verdict, paper_figs::report::Verdict::Missing, "{claim:?}");
+        assert!(!claim.ours.contains("NaN") && !claim.paper.contains("NaN") && !claim.paper.is_empty(), "{claim:?}");
+        let has_source = claim.source.contains("sha256 ") || claim.source.starts_with("real/");
+        assert!(has_source || claim.source.ends_with("*.csv"), "{claim:?}");
     }
 }
 
@@ -254,7 +327,7 @@ fn a_missing_file_costs_its_own_figure_only() {
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.starts_with("table3: ") && message.contains("sim/table3.csv: cannot be read: "), "{message}");
     assert!(message.ends_with("; make it with `cargo run --release`\n"), "{message}");
-    assert_eq!(names(out.path()).len(), 2 * (FIGURES.len() - 1));
+    assert_eq!(names(out.path()).len(), 2 * (FIGURES.len() - 1) + diagrams().count());
 }
 
 #[test]
@@ -289,6 +362,9 @@ fn the_list_names_every_figure_and_a_wrong_name_is_told_them() {
     let output = paper_figs(&fixtures(), out.path(), &["table9"]);
     assert_eq!(output.status.code(), Some(2));
     let message = String::from_utf8(output.stderr).unwrap();
+    for diagram in DIAGRAMS {
+        assert!(list.contains(diagram.name) && message.contains(diagram.name), "{list} {message}");
+    }
     for figure in FIGURES {
         assert!(list.contains(figure.name) && list.contains(figure.about) && list.contains(figure.inputs[0]), "{list}");
         assert!(message.contains(figure.name), "{message}");

@@ -5,10 +5,14 @@
 //! | [`batch`] | runs every cell and seed of a plan |
 //! | [`experiment`] | runs one experiment, on both engines where its scenario asks for the reference engine |
 //! | [`matrix`] | runs every kind of site with every other |
+//! | [`extras`] | the files of `reproduce` that are no experiment of one scenario file |
 //! | [`reproduce`], [`verify`] | run all experiments; `verify` compares the bytes with committed results |
 //! | [`file`](mod@file) | runs one file: rows, sequence diagrams, captures |
 //! | [`explain`] | shows why the NMS chose a route for two nodes |
 //! | [`archive`] | a copy of the sources with all packages, which builds without a network |
+//! | [`table2`] | computes each cell of Table 2 from runs |
+//! | [`sequences`] | the messages of the paper's Figures 2 to 9, and the packets of Figure 12 |
+//! | [`view`] | one page of a run that one can look at |
 //! | [`compare`] | compares simulated runs with real ones |
 //! | [`tables`] | prints the paper's tables beside ours |
 //! | [`statistics`] | summarises samples: order statistics, bootstrap intervals |
@@ -21,12 +25,16 @@ pub mod batch;
 pub mod compare;
 pub mod experiment;
 pub mod explain;
+pub mod extras;
 pub mod file;
 pub mod matrix;
 pub mod reproduce;
+pub mod sequences;
 pub mod statistics;
+pub mod table2;
 pub mod tables;
 pub mod verify;
+pub mod view;
 
 use std::path::Path;
 

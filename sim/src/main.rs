@@ -11,7 +11,7 @@ use cyphonic_scenarios::Engine;
 use cyphonic_sim::error::LabError;
 use cyphonic_sim::lab::experiment::Extent;
 use cyphonic_sim::lab::file::{RunRequest, run_file};
-use cyphonic_sim::lab::{archive, compare, experiment, explain, matrix, reproduce, verify};
+use cyphonic_sim::lab::{archive, compare, experiment, explain, matrix, reproduce, verify, view};
 use cyphonic_sim::soak::campaign::{self, Campaign};
 use cyphonic_sim::soak::results;
 
@@ -94,6 +94,18 @@ enum Command {
         /// Replaces results that are in the folder already.
         #[arg(long)]
         overwrite: bool,
+        /// Writes one HTML page to look at the first run: the network, a timeline to scrub, the messages, the
+        /// decisions, loss and gaps. Then no other run is made.
+        #[arg(long, value_name = "FILE")]
+        view: Option<PathBuf>,
+    },
+    /// Writes one HTML page to look at an event log, such as `cyphonic-netns run --json` writes.
+    View {
+        /// The log: a line of JSON for each event.
+        log: PathBuf,
+        /// The page.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
     },
     /// Reruns what a folder of results holds and demands equal bytes.
     Verify {
@@ -196,6 +208,9 @@ cyphonic-lab run soaked/failures/soak-17.toml --sequence what was said")]
         /// Instead holds every invariant against one file, on both engines.
         #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "shard", "jobs", "time", "out"])]
         replay: Option<String>,
+        /// With --replay: writes one HTML page to look at the run.
+        #[arg(long, value_name = "FILE", requires = "replay")]
+        view: Option<PathBuf>,
         /// Instead prints the plan of a seed.
         #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "shard", "jobs", "time", "out", "replay"])]
         show: Option<u64>,
@@ -271,9 +286,10 @@ fn main() -> ExitCode {
         Command::Verify { folder, full } => verify::verify(&folder, full, announce),
         Command::Scenarios => list(),
         Command::Archive { out } => archive::archive(&out),
-        Command::Run { file, seed: seeds, engine, sets, out, json, sequence, pcap, qlog, jobs, overwrite } => {
+        Command::Run { file, seed: seeds, engine, sets, out, json, sequence, pcap, qlog, jobs, overwrite, view } => {
             let jobs = jobs.map(usize::from);
-            let request = RunRequest { file, seeds, engine, sets, out, json, sequence, pcap, qlog, jobs, overwrite };
+            let request =
+                RunRequest { file, seeds, engine, sets, out, json, sequence, pcap, qlog, jobs, overwrite, view };
             run_file(&request, &mut std::io::stdout()).and_then(|failed| failed.map_or(Ok(String::new()), Err))
         }
         Command::Completions { shell } => {
@@ -287,7 +303,10 @@ fn main() -> ExitCode {
         Command::Compare { file, sets, real, jobs } => {
             told(compare::compare(&compare::CompareRequest { file, sets, real, jobs }))
         }
-        Command::Soak { replay: Some(file), .. } => told(campaign::replay(&file)),
+        Command::Soak { replay: Some(file), view, .. } => {
+            view.map_or(Ok(()), |out| view::file(&file, &out)).and_then(|()| told(campaign::replay(&file)))
+        }
+        Command::View { log, out } => view::log_file(&log, &out),
         Command::Soak { show: Some(seed), .. } => Ok(cyphonic_sim::soak::generate::generate(seed).render()),
         Command::Soak { seeds, shard, jobs, time, out, .. } => soak(seeds, shard.as_deref(), jobs, time, out),
         Command::Merge { folders, out, totals } => told(results::merge(&folders, out.as_deref(), totals.as_deref())),

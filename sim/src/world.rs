@@ -61,7 +61,7 @@ use civil::Civil;
 use disk::Disk;
 
 pub use changes::PathWords;
-pub use roles::service_key;
+pub use roles::{password_device, service_key};
 
 /// Out of the access link's delay, for each wire between a node and its edge box.
 pub const LAN_DELAY: Duration = MIN_DELAY;
@@ -76,6 +76,8 @@ pub struct Watch {
     pub tap: TapMode,
     /// Where TLS secrets go, for captures that can be decrypted.
     pub secrets: Option<Arc<Secrets>>,
+    /// The hosts whose TLS secrets are kept, by the first labels of their names; every host's if nothing is said.
+    pub secrets_of: Option<Vec<String>>,
     /// Where each host's qlog traces go, by host name.
     pub qlog: Option<QlogSinks>,
     /// Roles that speak other versions than this build, by the first label of their names.

@@ -1,11 +1,12 @@
 //! The lab as a user meets it: the built command, what it prints, its exit codes and the files it leaves.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use cyphonic_sim::lab::experiment::{self, Extent};
+use cyphonic_sim::lab::extras::EXTRAS;
 use cyphonic_sim::manifest::{self, Manifest};
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
@@ -13,8 +14,9 @@ use tempfile::TempDir;
 
 /// What an experiment is called, by the name of its results.
 const SCENARIOS: [&str; 6] = ["handover", "setup", "table1", "table3", "table4", "mobility"];
-/// Every file of results, in the order of their names.
-const RESULTS: [&str; 6] = ["handover.csv", "matrix.csv", "setup.csv", "table1.csv", "table3.csv", "table4.csv"];
+/// Every file of results of `reproduce` but those of a folder of their own, in the order of their names.
+const RESULTS: [&str; 7] =
+    ["handover.csv", "matrix.csv", "setup.csv", "table1.csv", "table2.csv", "table3.csv", "table4.csv"];
 /// One cell of table4 with two echoes: a run takes some milliseconds.
 const CELL: [&str; 8] =
     ["run", "table4", "--set", "framing=compact", "--set", "step.3.count=2", "--set", "step.3.interval_ms=50"];
@@ -305,25 +307,62 @@ fn an_interrupted_reproduction_leaves_no_file_and_the_old_ones_as_they_were() {
 /// them. Each has a manifest with its digest, and nothing else is there.
 #[test]
 fn every_committed_file_has_one_maker() {
-    let full = experiment::plans(Extent::Full).unwrap().into_iter().map(|plan| format!("{}.csv", plan.name));
-    let elsewhere = experiment::ELSEWHERE.iter().map(|(file, _)| (*file).to_owned());
-    let mut known: Vec<String> = RESULTS.iter().map(|file| (*file).to_owned()).chain(full).chain(elsewhere).collect();
+    let of = |extent| experiment::plans(extent).unwrap().into_iter().map(|plan| PathBuf::from(plan.name + ".csv"));
+    let elsewhere = experiment::ELSEWHERE.iter().map(|(file, _)| PathBuf::from(file));
+    let extras = EXTRAS.iter().flat_map(|extra| (extra.names)());
+    let mut known: Vec<PathBuf> = of(Extent::Usual).chain(of(Extent::Full)).chain(elsewhere).chain(extras).collect();
     known.sort();
     let makers = known.len();
     known.dedup();
     assert_eq!(known.len(), makers, "{known:?}");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/sim");
-    let (manifests, files): (Vec<String>, Vec<String>) =
-        names(&folder).into_iter().partition(|file| file.ends_with(".manifest.json"));
+    let mut there: Vec<PathBuf> = Vec::new();
+    for name in names(&folder) {
+        if folder.join(&name).is_dir() {
+            there.extend(names(&folder.join(&name)).into_iter().map(|file| Path::new(&name).join(file)));
+        } else {
+            there.push(name.into());
+        }
+    }
+    there.sort();
+    let is_csv = |file: &PathBuf| file.extension().is_some_and(|kind| kind == "csv");
+    let (files, manifests): (Vec<PathBuf>, Vec<PathBuf>) = there.into_iter().partition(is_csv);
     assert_eq!(files, known);
-    assert_eq!(manifests, known.iter().map(|file| file.replace(".csv", ".manifest.json")).collect::<Vec<_>>());
+    assert_eq!(manifests, known.iter().map(|file| manifest::beside(file)).collect::<Vec<_>>());
     for file in &known {
         let csv = folder.join(file);
         let manifest: Manifest = serde_json::from_slice(&fs::read(manifest::beside(&csv)).unwrap()).unwrap();
-        let bytes = fs::read(&csv).unwrap();
-        assert_eq!((&manifest.file, &manifest.sha256), (file, &manifest::sha256(&bytes)), "{file}");
-        assert!(manifest.command.starts_with("cyphonic-lab ") && manifest.build.sources.len() == 32, "{manifest:?}");
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert_eq!((&*manifest.file, manifest.sha256), (name, manifest::sha256(&fs::read(&csv).unwrap())), "{name}");
+        assert!(manifest.command.starts_with("cyphonic-lab ") && manifest.build.sources.len() == 32, "{name}");
     }
+}
+
+/// One file, and nothing from elsewhere: the topology, the timeline, the messages, the decisions and the flows are in
+/// it. A failure of the soak and a real event log have a page, too.
+#[test]
+fn a_run_and_a_log_have_a_page_of_their_own() {
+    let out = folder();
+    let page = |name: &str| fs::read_to_string(out.path().join(name)).unwrap();
+    let run = out.path().join("run.html");
+    prints(&with(&SMALL, &["--view", utf8(&run)]));
+    let html = page("run.html");
+    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios/regressions/soak-1541.toml");
+    prints(&["soak", "--replay", scenario, "--view", utf8(&out.path().join("soak.html"))]);
+    let log = out.path().join("log.jsonl");
+    let signal = r#"{"at_ns":1500000,"host":"alice","event":"signal","from":"alice","to":"as","what":"Login Request","bytes":49,"protection":"TLS"}"#;
+    let tunnel = r#"{"at_ns":2500000,"host":"alice","event":"tunnel-up","peer":"bob","pattern":1,"dialed":true,"framing":"compact"}"#;
+    fs::write(&log, format!("{signal}\n{tunnel}\n")).unwrap();
+    says(&prints(&["view", utf8(&log), "--out", utf8(&out.path().join("log.html"))]), &["2 events", "log.html"]);
+    for html in [&html, &page("soak.html"), &page("log.html")] {
+        says(html, &["<svg id=\"net\"", "id=\"time\"", "class=\"message\"", "default-src 'none'", "\"kind\":\"node\""]);
+        let outside = html.replace("http://www.w3.org/2000/svg", "");
+        assert!(!outside.contains("http://") && !outside.contains("https://") && !outside.contains("src=\""));
+    }
+    says(&html, &["chosen: pattern 1, alice dials", "echoes", "\"lost\":0", "\"name\":\"core\""]);
+    says(&page("log.html"), &["tunnel to bob up: pattern 1", "Login Request"]);
+    let refused = lab(&["view", scenario, "--out", utf8(&run)]);
+    assert_eq!(refused.status.code(), Some(2));
 }
 
 /// What `run` was told is in the manifest, and its command gives the same bytes.
@@ -370,7 +409,7 @@ fn an_archive_has_all_that_a_build_needs() {
 fn committed_results_are_what_a_fresh_run_gives() {
     let results = results();
     let printed = prints(&["verify", utf8(results.path())]);
-    says(&printed, &["6 files", "every byte is as a fresh run gives it"]);
+    says(&printed, &["7 files", "every byte is as a fresh run gives it"]);
     assert_eq!(names(results.path()), RESULTS);
 }
 

@@ -61,7 +61,8 @@ fn words(text: &str) -> Vec<String> {
 /// Less of the same, in a moment.
 fn shortened(mut words: Vec<String>) -> Vec<String> {
     let long = match words.first().map(String::as_str) {
-        None | Some("verify" | "reproduce" | "compare") => true,
+        // An archive needs a clone of the project, and a page a log.
+        None | Some("verify" | "reproduce" | "compare" | "archive" | "view") => true,
         Some("matrix") => !words.iter().any(|word| word == "--show"),
         _ => false,
     };

@@ -15,7 +15,9 @@ use plotters::style::{BLACK, Color, FontTransform, RGBColor, WHITE};
 use crate::input::{InputError, Line, Origin, Table, read};
 use crate::render::{Drawing, Width};
 use crate::rows::{Course, Dialer, Meeting, Method, Oracle, Pattern, Policy};
-use crate::sheet::{Area, Drawn, SMALL, Sheet, TEXT, at, bold, frame, polyline, pt, text, width, write};
+use crate::sheet::{
+    Area, Drawn, Fill, Hatch, SMALL, Sheet, TEXT, at, bold, frame, hatch, plated, polyline, pt, text, width, write,
+};
 
 /// The result of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,15 @@ impl Fate {
         }
     }
 
+    /// What tells it from another of the same lightness in a grey print. The sign of two others is in their cells.
+    const fn hatch(self) -> Hatch {
+        match self {
+            Self::Needless => Hatch::Rising,
+            Self::Relayed => Hatch::Dots,
+            _ => Hatch::Plain,
+        }
+    }
+
     const fn ink(self) -> RGBColor {
         match self {
             Self::ByResponder | Self::Stranded => WHITE,
@@ -92,6 +103,7 @@ pub(super) fn prepare(results: &Path) -> Result<Drawing, InputError> {
     Ok(Drawing {
         title: "Who reaches whom: every kind of site with every other, both methods and policies".into(),
         caption: caption(&table),
+        has_caption: true,
         width: Width::Page,
         height: LEGEND + 2.0 * page.panel_height(&matrix),
         paint: Box::new(move |sheet| paint(sheet, &page, &matrix)),
@@ -357,6 +369,7 @@ fn paint_cell(sheet: &Sheet<'_>, area: Area, cell: &Cell) -> Drawn {
     let inner = inset(0.3);
     let corners = [(inner.left, inner.top), (inner.right, inner.bottom)];
     sheet.draw(&Rectangle::new(corners, fate.color().filled()))?;
+    hatch(sheet, inner, Fill { pitch: 2, ..Fill::new(fate.color(), fate.hatch(), RGBColor(70, 70, 70)) })?;
     match fate {
         Fate::Stranded => {
             let reach = pt(2.6);
@@ -377,6 +390,9 @@ fn paint_cell(sheet: &Sheet<'_>, area: Area, cell: &Cell) -> Drawn {
     // Numbers of four digits and more are as large as fits.
     let room = f64::from(right - left - pt(1.6)) / f64::from(width(&number, &text(SMALL)));
     let style = text(SMALL * room.min(1.0)).color(&ink);
+    if fate.hatch() != Hatch::Plain {
+        return plated(sheet, &number, &style, (middle_x, middle_y), SMALL * room.min(1.0));
+    }
     write(sheet, &number, &at(&style, HPos::Center, VPos::Center), (middle_x, middle_y))
 }
 
@@ -384,6 +400,24 @@ fn paint_cell(sheet: &Sheet<'_>, area: Area, cell: &Cell) -> Drawn {
 mod tests {
     use super::*;
     use crate::rows::Verdict;
+
+    /// Lightness of a grey print, 0 to 255 (ITU-R BT.709).
+    fn grey(color: RGBColor) -> f64 {
+        0.2126 * f64::from(color.0) + 0.7152 * f64::from(color.1) + 0.0722 * f64::from(color.2)
+    }
+
+    #[test]
+    fn a_grey_print_tells_every_result_from_every_other() {
+        for (index, a) in Fate::ALL.into_iter().enumerate() {
+            for b in &Fate::ALL[index + 1..] {
+                let has_sign = |fate| [Fate::Stranded, Fate::NoLogin].contains(&fate);
+                let differ = (grey(a.color()) - grey(b.color())).abs() > 40.0
+                    || a.hatch() != b.hatch()
+                    || has_sign(a) != has_sign(*b);
+                assert!(differ, "{a:?} and {b:?} look the same in grey");
+            }
+        }
+    }
 
     fn direct() -> Meeting {
         Meeting {

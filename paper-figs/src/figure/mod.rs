@@ -79,8 +79,9 @@ impl Figure {
     ///
     /// # Errors
     /// See [`Failure`]. Files from before are then untouched.
-    pub fn make(&self, results: &Path, out: &Path) -> Result<[PathBuf; 2], Failure> {
+    pub fn make(&self, results: &Path, out: &Path, has_caption: bool) -> Result<[PathBuf; 2], Failure> {
         let drawing = (self.prepare)(results)?;
+        let drawing = if has_caption { drawing } else { drawing.without_caption() };
         let (svg, png) = (drawing.svg()?, drawing.png()?);
         make_folder(out)?;
         let paths = ["svg", "png"].map(|kind| out.join(format!("{}.{kind}", self.name)));

@@ -113,6 +113,7 @@ pub(super) fn prepare(results: &Path) -> Result<Drawing, InputError> {
     Ok(Drawing {
         title: "Cost of signaling until the first echo".into(),
         caption: caption(&bars),
+        has_caption: true,
         width: Width::Page,
         height: 232.0,
         paint: Box::new(move |sheet| paint(sheet, &bars)),

@@ -54,6 +54,7 @@ pub(super) fn prepare(results: &Path) -> Result<Drawing, InputError> {
     Ok(Drawing {
         title: "Signaling pattern and success of every pair of networks".into(),
         caption: caption(&grids),
+        has_caption: true,
         width: Width::Page,
         height: 2.0 * (TOP + 3.0 * HEIGHT + 8.0),
         paint: Box::new(move |sheet| paint(sheet, &grids)),

@@ -71,6 +71,7 @@ pub(super) fn prepare(results: &Path) -> Result<Drawing, InputError> {
                   Paper: Table 3, which gives QUIC’s share as one number; the others are measured from packets captured \
                   in the simulator."
             .into(),
+        has_caption: true,
         width: Width::Page,
         height: 204.0,
         paint: Box::new(move |sheet| paint(sheet, &columns)),

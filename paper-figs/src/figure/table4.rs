@@ -65,6 +65,7 @@ pub(super) fn prepare(results: &Path) -> Result<Drawing, InputError> {
     Ok(Drawing {
         title: "Round-trip time through the tunnel".into(),
         caption: caption(&content.series),
+        has_caption: true,
         width: Width::Column,
         height: UPPER + legend_height(&content.series) + rows + 26.0,
         paint: Box::new(move |sheet| paint(sheet, &content)),

@@ -29,6 +29,12 @@ impl Secrets {
         self.entries().iter().map(|entry| key_log_line(&entry.label, &entry.client_random, &entry.secret)).collect()
     }
 
+    /// Those of `self` that are not in another log: of sessions that began after it was taken.
+    #[must_use]
+    pub fn without(&self, earlier: &Self) -> Self {
+        Self(Mutex::new(self.entries().difference(&earlier.entries()).cloned().collect()))
+    }
+
     /// How many secrets there are; it only grows.
     pub(super) fn len(&self) -> usize {
         self.entries().len()

@@ -6,29 +6,30 @@ use std::path::Path;
 use cyphonic_scenarios::{Plan, write_whole};
 
 use super::experiment::{Extent, experiment, plans};
-use super::{matrix, tables};
+use super::extras::{EXTRAS, Extra};
+use super::tables;
 use crate::error::LabError;
 use crate::manifest::{self, Manifest};
 
 /// Runs all experiments of that extent; writes `DIR/NAME.csv` for each once all have run, and its manifest beside it;
 /// gives the report to print.
-/// The usual extent has the matrix as well.
+/// The usual extent has the files of [`EXTRAS`] as well.
 pub fn reproduce(out: &Path, extent: Extent, mut announce: impl FnMut(&str)) -> Result<String, LabError> {
     super::writable(out)?;
     let mut all = Vec::new();
     let plans = plans(extent)?;
-    let with_matrix = extent == Extent::Usual;
-    let count = plans.len() + usize::from(with_matrix);
+    // None of them takes long.
+    let extras: &[Extra] = if extent == Extent::Usual { &EXTRAS } else { &[] };
+    let count = plans.len() + extras.len();
     for (index, plan) in plans.into_iter().enumerate() {
         announce(&format!("[{}/{count}] {}", index + 1, plan.title));
         all.push(experiment(plan)?);
     }
-    let meetings = if with_matrix {
-        announce(&format!("[{count}/{count}] Every kind of site with every other"));
-        Some(matrix::meetings()?)
-    } else {
-        None
-    };
+    let mut made = Vec::new();
+    for extra in extras {
+        announce(&format!("[{}/{count}] {}", all.len() + made.len() + 1, extra.title));
+        made.push((extra, (extra.make)()?));
+    }
     let mut files: Vec<String> = all.iter().map(|done| format!("{}.csv", done.plan.name)).collect();
     for (done, file) in all.iter().zip(&files) {
         let (file, bytes) = (out.join(file), done.table.to_csv());
@@ -36,17 +37,19 @@ pub fn reproduce(out: &Path, extent: Extent, mut announce: impl FnMut(&str)) -> 
         manifest::write(&file, &manifest_of(&done.plan, extent, &file, &bytes)?)?;
     }
     let mut report = tables::report(&all)?;
-    if let Some(meetings) = meetings {
-        let (file, bytes) = (out.join(matrix::FILE), matrix::csv(&meetings));
-        write_whole(&file, &bytes)?;
-        manifest::write(&file, &matrix::manifest(extent.command(), &file, &bytes))?;
-        files.push(matrix::FILE.to_owned());
-        let _ = writeln!(
-            report,
-            "\nWho reaches whom: every kind of site with every other (`cyphonic-lab matrix` shows each pair)\n{}",
-            matrix::summary(&meetings)
-        );
-        matrix::agree(&meetings)?;
+    for (extra, made) in made {
+        for (name, bytes) in made.files {
+            let file = out.join(&name);
+            write_whole(&file, &bytes)?;
+            manifest::write(&file, &(extra.manifest)(extent.command(), &file, &bytes))?;
+            files.push(name.display().to_string());
+        }
+        if !made.report.is_empty() {
+            let _ = writeln!(report, "\n{}", made.report);
+        }
+        if let Some(failed) = made.failed {
+            return Err(failed);
+        }
     }
     let compared: usize = all.iter().map(|done| done.compared).sum();
     if compared > 0 {

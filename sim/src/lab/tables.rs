@@ -12,6 +12,7 @@ mod table4;
 use cyphonic_scenarios::Table;
 
 pub(super) use layout::grid;
+pub(super) use paper::comparison;
 
 use super::experiment::Done;
 use crate::error::LabError;

@@ -1,12 +1,13 @@
 //! Reruns what a folder of results holds and demands equal bytes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cyphonic_scenarios::{ResultsError, Table};
 
 use super::batch::{self, Options};
 use super::experiment::{self, Extent};
-use super::{matrix, reproduce};
+use super::extras::EXTRAS;
+use super::reproduce;
 use crate::error::LabError;
 use crate::manifest::{self, Manifest};
 
@@ -29,8 +30,15 @@ pub fn verify(folder: &Path, is_full: bool, mut announce: impl FnMut(&str)) -> R
         there
     };
     plans.retain(|(plan, _)| is_there(&format!("{}.csv", plan.name)));
-    let has_matrix = is_there(matrix::FILE);
-    let count = plans.len() + usize::from(has_matrix);
+    let mut extras = Vec::new();
+    for extra in &EXTRAS {
+        let there: Vec<PathBuf> =
+            (extra.names)().into_iter().filter(|name| is_there(&name.display().to_string())).collect();
+        if !there.is_empty() {
+            extras.push((extra, there));
+        }
+    }
+    let count = plans.len() + extras.iter().map(|(_, there)| there.len()).sum::<usize>();
     if count == 0 {
         return Err(LabError::Usage(format!(
             "{} has none of the files that `cyphonic-lab reproduce` writes: {}",
@@ -46,25 +54,29 @@ pub fn verify(folder: &Path, is_full: bool, mut announce: impl FnMut(&str)) -> R
         Table::parse(&file, &bytes, plan.measure)?;
         kept.push((file, bytes));
     }
-    let file = folder.join(matrix::FILE);
-    let read = || std::fs::read(&file).map_err(|source| ResultsError::Read { file: file.clone(), source });
-    let matrix_kept = has_matrix.then(read).transpose()?;
+    let read = |file: &Path| std::fs::read(file).map_err(|source| ResultsError::Read { file: file.to_owned(), source });
+    for name in extras.iter().flat_map(|(_, there)| there) {
+        read(&folder.join(name))?;
+    }
+    let steps = plans.len() + extras.len();
     let mut rows = 0;
     for (index, ((plan, extent), (file, kept))) in plans.iter().zip(&kept).enumerate() {
-        announce(&format!("[{}/{count}] {}", index + 1, plan.title));
+        announce(&format!("[{}/{steps}] {}", index + 1, plan.title));
         let table = batch::table(plan, &batch::outcomes(plan, &Options::default())?);
         rows += table.lines.len();
         let fresh = table.to_csv();
         same(file, kept, &fresh)?;
         came_from(is_whole, file, &reproduce::manifest_of(plan, *extent, file, &fresh)?)?;
     }
-    if let Some(kept) = matrix_kept {
-        announce(&format!("[{count}/{count}] Every kind of site with every other"));
-        let meetings = matrix::meetings()?;
-        rows += meetings.len();
-        let fresh = matrix::csv(&meetings);
-        same(&file, &kept, &fresh)?;
-        came_from(is_whole, &file, &matrix::manifest(Extent::Usual.command(), &file, &fresh))?;
+    for (index, (extra, there)) in extras.iter().enumerate() {
+        announce(&format!("[{}/{steps}] {}", plans.len() + index + 1, extra.title));
+        let made = (extra.make)()?;
+        for (name, fresh) in made.files.iter().filter(|(name, _)| there.contains(name)) {
+            let file = folder.join(name);
+            rows += fresh.split(|byte| *byte == b'\n').count().saturating_sub(2);
+            same(&file, &read(&file)?, fresh)?;
+            came_from(is_whole, &file, &(extra.manifest)(Extent::Usual.command(), &file, fresh))?;
+        }
     }
     let absent = if absent.is_empty() { String::new() } else { format!("Not there: {}.\n", absent.join(", ")) };
     Ok(format!("{count} files, {rows} rows: every byte is as a fresh run gives it.\n{absent}"))

@@ -54,19 +54,23 @@ pub(super) fn database(scenario: &Scenario, seed: u64) -> MemoryStore {
         .expect("the scenarios' ranges are good");
     let store = MemoryStore::new(range);
     for node in &scenario.nodes {
-        let device = Device {
-            name: node.name.clone(),
-            // Hashing takes its time on purpose, so only where one is asked for.
-            password: (scenario.login == LoginWay::Password).then(|| {
-                let salt = seeded::derive(seed, node.name.as_str(), "salt");
-                let salt = *salt.first_chunk().expect("32 bytes");
-                PasswordHash::new(&password(seed, &node.name), salt, SIMULATION_ITERATIONS)
-            }),
-            certificate_login: true,
+        // Hashing takes its time on purpose, so only where one is asked for.
+        let device = if scenario.login == LoginWay::Password {
+            password_device(seed, &node.name)
+        } else {
+            Device { name: node.name.clone(), password: None, certificate_login: true }
         };
         store.put_device(&device).expect("memory does not fail");
     }
     store
+}
+
+/// The account of a node that may log in by its password, too.
+pub fn password_device(seed: u64, name: &Fqdn) -> Device {
+    let salt = seeded::derive(seed, name.as_str(), "salt");
+    let salt = *salt.first_chunk().expect("32 bytes");
+    let password = PasswordHash::new(&password(seed, name), salt, SIMULATION_ITERATIONS);
+    Device { name: name.clone(), password: Some(password), certificate_login: true }
 }
 
 /// Everybody's clock and certificate at the beginning.
@@ -95,7 +99,9 @@ impl<'a> Cast<'a> {
 
     fn environment(&self, name: &Fqdn) -> Environment {
         let mut environment = seeded::environment_by(self.seed, &self.label(name), self.civil.clock(name));
-        environment.key_log = self.watch.secrets.clone().map(|secrets| secrets as Arc<dyn rustls::KeyLog>);
+        let is_kept = self.watch.secrets_of.as_ref().is_none_or(|hosts| hosts.iter().any(|host| host == name.short()));
+        let secrets = self.watch.secrets.clone().filter(|_| is_kept);
+        environment.key_log = secrets.map(|secrets| secrets as Arc<dyn rustls::KeyLog>);
         environment
     }
 

@@ -13,7 +13,7 @@ use cyphonic_scenarios::{Cell, Document, Engine, Plan, Row, Table};
 
 use self::one::Single;
 use self::results::Results;
-use super::{batch, tables};
+use super::{batch, tables, view};
 use crate::error::LabError;
 use crate::manifest;
 use crate::soak::campaign;
@@ -47,6 +47,8 @@ pub struct RunRequest {
     pub jobs: Option<usize>,
     /// Replace results that are there already.
     pub overwrite: bool,
+    /// Where the page of the first run goes; then no other run is made.
+    pub view: Option<PathBuf>,
 }
 
 /// What is left of a run once it was printed.
@@ -61,8 +63,16 @@ pub fn run_file(request: &RunRequest, out: &mut dyn Write) -> Result<Option<LabE
     if (request.pcap || request.qlog) && request.out.is_none() {
         return Err(LabError::Usage("--pcap and --qlog write files: say where with --out DIR".to_owned()));
     }
-    let plan = Plan::expand(&Document::open(&request.file)?, &request.sets)?;
-    let seeds = request.seeds.clone().unwrap_or_else(|| plan.seeds.clone());
+    let mut plan = Plan::expand(&Document::open(&request.file)?, &request.sets)?;
+    let mut seeds = request.seeds.clone().unwrap_or_else(|| plan.seeds.clone());
+    if let Some(page) = &request.view {
+        if plan.cells.len() > 1 || seeds.start() != seeds.end() {
+            told("a page shows one run: the first cell, with the first seed; choose others with --set and --seed");
+        }
+        plan.cells.truncate(1);
+        seeds = *seeds.start()..=*seeds.start();
+        view::write(&plan, *seeds.start(), request.engine, page)?;
+    }
     let each = (seeds.end() - seeds.start()).saturating_add(1);
     let total = each.checked_mul(plan.cells.len() as u64);
     let total = total.ok_or_else(|| LabError::Usage("so many seeds cannot be counted: ask for fewer".to_owned()))?;

@@ -30,6 +30,12 @@ pub(super) fn rtts() -> BTreeMap<String, [f64; 2]> {
     records(csv).map(|r| (r[0].to_owned(), [number(r[1]), number(r[2])])).collect()
 }
 
+/// Table 2: the words of both columns, by property.
+pub(in crate::lab) fn comparison() -> BTreeMap<String, [String; 2]> {
+    let csv = include_str!("../../../../results/paper/table2-comparison.csv");
+    records(csv).map(|r| (r[0].to_owned(), [r[1].to_owned(), r[2].to_owned()])).collect()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -1,0 +1,88 @@
+//! What a claim is computed from: rows of a CSV file by the names of its columns, and the file's manifest.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+/// A CSV file, as texts.
+pub(super) struct Sheet {
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+    /// The line that makes it again, and its digest.
+    pub(super) made: Option<Made>,
+}
+
+/// The parts of a manifest that a report names.
+#[derive(Clone, Deserialize)]
+pub(super) struct Made {
+    pub(super) file: String,
+    pub(super) sha256: String,
+    pub(super) command: String,
+    pub(super) seeds: String,
+    pub(super) build: Build,
+}
+
+/// The build that wrote a file.
+#[derive(Clone, Deserialize)]
+pub(super) struct Build {
+    pub(super) sources: String,
+    pub(super) toolchain: String,
+}
+
+impl Sheet {
+    /// Reads a file of the results folder; none if it is missing or damaged.
+    pub(super) fn read(results: &Path, name: &str) -> Option<Self> {
+        let path = results.join(name);
+        let bytes = std::fs::read(&path).ok().filter(|bytes| bytes.ends_with(b"\n"))?;
+        let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(&bytes[..]);
+        let texts = |record: &csv::StringRecord| record.iter().map(str::to_owned).collect::<Vec<_>>();
+        let header = texts(reader.headers().ok()?);
+        let rows = reader.records().map(|record| record.map(|record| texts(&record))).collect::<Result<Vec<_>, _>>();
+        Some(Self { header, rows: rows.ok()?, made: made(&path) })
+    }
+
+    /// The rows in which each of these columns has this value.
+    pub(super) fn with<'a>(&'a self, wanted: &[(&str, &str)]) -> Vec<Line<'a>> {
+        let lines = self.rows.iter().map(|row| Line { sheet: self, row });
+        lines.filter(|line| wanted.iter().all(|(column, value)| line.text(column) == *value)).collect()
+    }
+}
+
+/// A row.
+#[derive(Clone, Copy)]
+pub(super) struct Line<'a> {
+    sheet: &'a Sheet,
+    row: &'a [String],
+}
+
+impl<'a> Line<'a> {
+    /// The text of a column; empty if there is none.
+    pub(super) fn text(&self, column: &str) -> &'a str {
+        let index = self.sheet.header.iter().position(|name| name == column);
+        index.and_then(|index| self.row.get(index)).map_or("", String::as_str)
+    }
+
+    /// The number in a column.
+    pub(super) fn number(&self, column: &str) -> Option<f64> {
+        self.text(column).parse().ok()
+    }
+}
+
+fn made(csv: &Path) -> Option<Made> {
+    let bytes = std::fs::read(csv.with_extension("manifest.json")).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Every manifest of simulated results, by file.
+pub(super) fn manifests(results: &Path) -> Vec<Made> {
+    let mut all = Vec::new();
+    for folder in [results.join("sim"), results.join("sim/sequences")] {
+        let Ok(entries) = std::fs::read_dir(folder) else { continue };
+        let csv = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|e| e == "csv"));
+        all.extend(csv.filter_map(|path| made(&path)));
+    }
+    all.sort_by(|a, b| a.file.cmp(&b.file));
+    all
+}
