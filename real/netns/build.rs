@@ -16,9 +16,9 @@ use tun_rs::{DeviceBuilder, SyncDevice};
 use super::impair::Pair;
 use super::layout::{Cable, Device, Host, Layout};
 
-/// Where labs have their files.
+/// The folder of the files of all labs.
 pub(super) const LABS: &str = "/run/cyphonic-netns";
-/// What is needed besides this program, and the Debian packages that have it.
+/// The tools that are needed, and the Debian packages that have them.
 const TOOLS: [(&str, &str); 3] = [("ip", "iproute2"), ("nft", "nftables"), ("ping", "iputils-ping")];
 
 /// A lab's name: unique, and part of its namespaces' names.
@@ -31,7 +31,7 @@ impl Lab {
         format!("{}-{host}", self.0)
     }
 
-    /// Where its files are: keys, configurations, logs.
+    /// The folder of its files: keys, configurations, logs.
     pub(super) fn folder(&self) -> PathBuf {
         Path::new(LABS).join(&self.0)
     }
@@ -44,7 +44,7 @@ impl Lab {
     }
 }
 
-/// Why no lab can be made here.
+/// The reason why no lab can be made here.
 pub(super) fn obstacle() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("network namespaces need root".to_owned());
@@ -58,8 +58,8 @@ pub(super) fn obstacle() -> Option<String> {
     (!missing.is_empty()).then(|| format!("missing: {} (as Debian's packages are called)", missing.join(" ")))
 }
 
-/// Makes namespaces, devices, addresses, routes and rules; the pairs are for the impairment router, which holds the
-/// devices: without it they are gone.
+/// Makes namespaces, devices, addresses, routes and rules. The pairs are for the impairment router. It holds the
+/// devices, which are gone without it.
 pub(super) fn up(lab: &Lab, layout: &Layout) -> Result<Vec<Pair>, Failure> {
     for host in &layout.hosts {
         namespace(lab, host)?;
@@ -80,7 +80,7 @@ pub(super) fn up(lab: &Lab, layout: &Layout) -> Result<Vec<Pair>, Failure> {
     Ok(pairs)
 }
 
-/// Takes down a lab, or what is left of it; its files too, if they are not to be kept.
+/// Takes down a lab, or the remains of one. Removes its files too, unless `keep`.
 pub(super) fn down(lab: &Lab, keep: bool) {
     let prefix = format!("{}-", lab.0);
     let list = Command::new("ip").args(["netns", "list"]).output().map(|output| output.stdout).unwrap_or_default();
@@ -102,7 +102,8 @@ pub(super) fn down(lab: &Lab, keep: bool) {
 fn namespace(lab: &Lab, host: &Host) -> Result<(), Failure> {
     let name = lab.namespace(&host.name);
     run(Command::new("ip").args(["netns", "add", &name]), "")?;
-    // A namespace's own resolv.conf, for a node to write to. Names are given up after ten seconds, as in the simulator.
+    // A namespace's own resolv.conf, for a node to write to. A query for a name ends after ten seconds, as in the
+    // simulator.
     let folder = format!("/etc/netns/{name}");
     let file = format!("{folder}/resolv.conf");
     let made = fs::create_dir_all(folder).and_then(|()| fs::write(&file, "options timeout:2 attempts:5\n"));
@@ -122,7 +123,7 @@ fn tun(lab: &Lab, (host, device): &(String, String), mtu: u16) -> Result<SyncDev
     })
 }
 
-/// Does something in a host's namespace, on a thread of its own: this one stays where it is.
+/// Does work in a host's namespace, on a thread of its own. The calling thread stays in its namespace.
 fn within<T: Send>(lab: &Lab, host: &str, work: impl FnOnce() -> std::io::Result<T> + Send) -> std::io::Result<T> {
     let path = format!("/run/netns/{}", lab.namespace(host));
     let enter = || {
@@ -133,8 +134,8 @@ fn within<T: Send>(lab: &Lab, host: &str, work: impl FnOnce() -> std::io::Result
     std::thread::scope(|scope| scope.spawn(enter).join().expect("no step of it panics"))
 }
 
-/// Empties conntrack's table of a host, of one family: what `conntrack -F -f FAMILY` does, for which nftables has no
-/// word. The NAT there gives out its ports anew, as one that has no others.
+/// Empties a host's conntrack table of one family. `conntrack -F -f FAMILY` does the same, and nftables cannot. The NAT
+/// then gives out its ports anew, as if it had no mappings.
 pub(super) fn forget(lab: &Lab, host: &str, ipv4: bool) -> Result<(), Failure> {
     let family = if ipv4 { AddressFamily::INET } else { AddressFamily::INET6 };
     let flush = || {
@@ -162,13 +163,13 @@ fn flush_message(family: AddressFamily) -> [u8; 20] {
     const CTNETLINK: u16 = 1;
     const DELETE: u16 = 2;
     const REQUEST_AND_ACK: u16 = 1 | 4;
-    // In version 0 the family does not count: all are deleted.
+    // In version 0 the family is ignored, and all entries are deleted.
     const VERSION: u8 = 1;
     let mut message = [0; 20];
     message[..4].copy_from_slice(&20_u32.to_ne_bytes());
     message[4..6].copy_from_slice(&(CTNETLINK << 8 | DELETE).to_ne_bytes());
     message[6..8].copy_from_slice(&REQUEST_AND_ACK.to_ne_bytes());
-    // A number to tell answers apart and the sender's address stay zero; then the family in its one byte.
+    // The sequence number and the sender's address stay zero. Then the family follows in its one byte.
     message[16] = family.as_raw().to_ne_bytes()[usize::from(cfg!(target_endian = "big"))];
     message[17] = VERSION;
     message
@@ -184,12 +185,12 @@ pub(super) fn move_to(lab: &Lab, host: &Host, device: &Device) -> Result<(), Fai
     run(Command::new("ip").args(["-n", &lab.namespace(&host.name), "-batch", "-"]), &script)
 }
 
-/// Replaces a host's rules, or some of them, at one instant.
+/// Replaces a host's rules, or some of them, atomically.
 pub(super) fn rules(lab: &Lab, host: &str, script: &str) -> Result<(), Failure> {
     run(lab.command(host, "nft").args(["-f", "-"]), script)
 }
 
-/// What `ip -batch` does to bring a device up.
+/// The commands of `ip -batch` that bring a device up.
 fn addresses_and_routes(script: &mut String, device: &Device) {
     let name = &device.name;
     for address in &device.addresses {
@@ -237,7 +238,7 @@ fn configure(lab: &Lab, host: &Host) -> Result<(), Failure> {
     run(lab.command(&host.name, "sh").arg("-e"), &lines)
 }
 
-/// An address as a prefix of its own.
+/// An address as a prefix of full length.
 fn whole(address: IpAddr) -> ipnet::IpNet {
     address.into()
 }
@@ -250,7 +251,7 @@ pub(super) fn run(command: &mut Command, input: &str) -> Result<(), Failure> {
         Err(error) => return Err(Failure::new(Code::Permission, format!("{command:?}: {error}"), "is it installed?")),
     };
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that ends early says itself why.
+        // A program that ends early reports the reason itself.
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = child.wait_with_output().map_err(Failure::other)?;

@@ -1,6 +1,6 @@
 //! The impairment router: one thread that carries packets between pairs of TUN devices, through the simulator's own
-//! model of a wire ([`cyphonic_wire`]). It delays, loses, doubles, damages and overtakes; where packets go is the
-//! kernel's business.
+//! model of a wire ([`cyphonic_wire`]). It delays, loses, duplicates, damages and reorders packets. The kernel routes
+//! them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,16 +14,16 @@ use cyphonic_wire::{PathConfig, Wire, WireConfig, WireError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tun_rs::SyncDevice;
 
-/// The largest packet.
+/// The largest packet, bytes.
 const LARGEST: usize = 65_535;
-/// How long an order may wait.
+/// The longest time until an order is carried out.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// Packets taken from one device before the next has its turn.
+/// Most packets taken from one device before the next device has its turn.
 const TURN: usize = 64;
-/// The most packets under way, all wires together. A scenario's queues are shorter.
+/// Most packets on all wires together. A scenario's queues are shorter.
 const UNDER_WAY: usize = 1 << 16;
 
-/// A wire and the devices at its ends; the inner one is further from the core.
+/// A wire and the devices at its ends. The inner end is further from the core.
 pub(super) struct Pair {
     pub(super) name: String,
     pub(super) inner: SyncDevice,
@@ -32,24 +32,24 @@ pub(super) struct Pair {
     pub(super) down: WireConfig,
 }
 
-/// What can be asked of a wire, by its number.
+/// An order for a wire, by the wire's number.
 pub(super) enum Order {
-    /// Behave otherwise: towards the core, and from there.
+    /// New settings: towards the core, and from it.
     Configure(usize, Box<[WireConfig; 2]>),
-    /// Let a path through it fare otherwise: towards the core, and from there, as far as these are concerned.
+    /// New settings for a path through the wire: towards the core, and from it.
     Path { wire: usize, name: String, paths: Box<[Option<PathConfig>; 2]> },
-    /// Go down, or come up.
+    /// Takes the wire down (false), or up (true).
     Up(usize, bool),
 }
 
-/// The running router; it ends when this is dropped.
+/// The running router. It ends when this is dropped.
 pub(super) struct Impair {
     orders: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Impair {
-    /// Starts it; `seed` decides over all that is random.
+    /// Starts the router. All randomness comes from `seed`.
     pub(super) fn start(pairs: Vec<Pair>, seed: u64) -> Result<Self, WireError> {
         let mut lanes = Vec::new();
         let mut devices = Vec::new();
@@ -65,7 +65,7 @@ impl Impair {
         Ok(Self { orders: Some(orders), thread: Some(thread) })
     }
 
-    /// Asks something; it is done within a few milliseconds.
+    /// Gives an order. It is carried out within milliseconds.
     pub(super) fn order(&self, order: Order) {
         if let Some(orders) = &self.orders {
             let _ = orders.send(order);
@@ -86,7 +86,7 @@ struct Router {
     lanes: Vec<Wire>,
     devices: Vec<SyncDevice>,
     begin: StdInstant,
-    /// By arrival, then lane and number on it: device and packet.
+    /// In the order of arrival, then of lane and number on it: device and packet.
     under_way: BTreeMap<(Instant, usize, u64), (usize, Vec<u8>)>,
     orders: Receiver<Order>,
 }
@@ -143,10 +143,10 @@ impl Router {
         }
     }
 
-    /// Puts what a device has on its wire.
+    /// Takes the packets of a device onto its wire.
     fn take(&mut self, device: usize, buffer: &mut [u8]) {
         for _ in 0..TURN {
-            // An error is a device that has no more, or is down.
+            // An error means that the device has no more packets, or is down.
             let Ok(length) = self.devices[device].recv(buffer) else { return };
             let now = self.now();
             let full = self.under_way.len() >= UNDER_WAY;
@@ -156,12 +156,12 @@ impl Router {
                     under_way.insert((passage.arrives, device, passage.sequence), (device ^ 1, packet));
                 }
             };
-            // What the wire drops nobody hears of.
+            // Nobody is told of packets that the wire drops.
             let _ = self.lanes[device].send(now, buffer[..length].to_vec(), |_, _, _| {}, deliver);
         }
     }
 
-    /// Hands over what has arrived.
+    /// Hands over the packets that have arrived.
     fn deliver(&mut self) {
         let now = self.now();
         while let Some(first) = self.under_way.first_entry()
@@ -173,7 +173,7 @@ impl Router {
         }
     }
 
-    /// Sleeps until a device has something, a packet arrives, or it is time to look for orders.
+    /// Sleeps until a device has a packet, a packet arrives, or it is time to check for orders.
     fn wait(&self, ready: &mut [bool]) -> io::Result<()> {
         let next = self.under_way.first_key_value().map_or(PATIENCE, |((at, ..), _)| at.saturating_since(self.now()));
         let time = next.min(PATIENCE);

@@ -1,5 +1,5 @@
-//! From a scenario to a network of namespaces, as data: which hosts there are, which devices, addresses, routes and
-//! packet filters they have, and which wires join them. [`super::build`] makes it so.
+//! From a scenario to a network of namespaces, as data: its hosts, their devices, addresses, routes and packet filters,
+//! and the wires between them. [`super::build`] makes it real.
 //!
 //! ```text
 //!   as     nms     trs          one namespace each
@@ -11,10 +11,10 @@
 //!    node        r-SITE ─ node
 //! ```
 //!
-//! It is the simulator's network, wire for wire: a site of one node without any box has no router, and where there is
-//! one, the wires of the LAN take their millisecond out of the access link's delay. Each wire joins two TUN devices,
-//! and the impairment router carries packets between them. A node that moves has a device in every site that it is ever
-//! in; it is down wherever the node is not.
+//! It is the simulator's network, wire for wire. A site with one node and no box has no router. If a site has a router,
+//! the delay of the LAN's wires (1 ms) is taken from the access link's delay. Each wire joins two TUN devices, and the
+//! impairment router carries packets between them. A node that moves has a device in every site that it is ever in. The
+//! device is down while the node is elsewhere.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -29,15 +29,16 @@ use ipnet::IpNet;
 
 /// The MTU of a LAN, unless its access link has a greater one.
 const LAN_MTU: u16 = 1500;
-/// The MTU of a device behind which packets too big vanish in silence: it lets all of them reach the wire.
+/// The MTU of a device in front of a link that drops large packets silently. All packets have to reach the wire.
 const ANY_MTU: u16 = 65_535;
-/// Where the core's ICMP errors come from: as in the simulator.
+/// The source of the core's ICMP errors, as in the simulator.
 const CORE_ADDRESSES: [IpAddr; 2] =
     [IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))];
-/// The device that leads out of a box, and the only one of a host; of a node that moves, the one of its first site.
+/// The device that leads out of a box, and the only device of a host. For a node that moves, the device of its first
+/// site.
 pub(super) const OUT: &str = "out";
 
-/// The generation of the packet filter that a site begins with. Conntrack's mark is zero where nobody set it.
+/// The first generation of a site's packet filter. It is not zero, because conntrack's mark is zero if no rule set it.
 pub(super) const FIRST_GENERATION: u32 = 1;
 
 /// A network of namespaces.
@@ -50,15 +51,15 @@ pub(super) struct Layout {
 /// A namespace.
 #[derive(Debug)]
 pub(super) struct Host {
-    /// Without the lab's name.
+    /// Its name, without the lab's name.
     pub(super) name: String,
     pub(super) forwards: bool,
-    /// On the loopback device: the host's own.
+    /// Addresses on the loopback device: the host's own.
     pub(super) addresses: Vec<IpAddr>,
     pub(super) devices: Vec<Device>,
-    /// What leads nowhere, unless a longer route says otherwise.
+    /// Prefixes that lead nowhere, unless there is a longer route.
     pub(super) discards: Vec<IpNet>,
-    /// An nftables script; empty if there is nothing to filter or translate.
+    /// An nftables script. Empty if nothing is filtered or translated.
     pub(super) ruleset: String,
     /// Keys below /proc/sys, with dots.
     pub(super) sysctls: Vec<(&'static str, String)>,
@@ -69,9 +70,9 @@ pub(super) struct Host {
 pub(super) struct Device {
     pub(super) name: String,
     pub(super) mtu: u16,
-    /// Our addresses there.
+    /// The addresses of the host on this device.
     pub(super) addresses: Vec<IpAddr>,
-    /// What is found there.
+    /// The prefixes behind this device.
     pub(super) routes: Vec<IpNet>,
     /// Whether it is up from the start.
     pub(super) up: bool,
@@ -80,14 +81,14 @@ pub(super) struct Device {
 /// A wire between two devices, each given by host and name.
 #[derive(Debug)]
 pub(super) struct Cable {
-    /// Which of the scenario's links it is; none in a LAN.
+    /// The scenario's link that it is. None in a LAN.
     pub(super) at: Option<LinkAt>,
     /// The end further from the core.
     pub(super) inner: (String, String),
     pub(super) outer: (String, String),
     pub(super) up: WireConfig,
     pub(super) down: WireConfig,
-    /// What the LAN's wires take of the link's delay.
+    /// The part of the link's delay that the LAN's wires have.
     pub(super) spent: Duration,
 }
 
@@ -123,7 +124,7 @@ pub(super) fn layout(scenario: &Scenario) -> Layout {
     builder.layout
 }
 
-/// An access link whose outer end is not there yet.
+/// An access link without its outer end.
 struct Uplink {
     at: LinkAt,
     carrier: Option<usize>,
@@ -238,7 +239,7 @@ impl Builder<'_> {
         let Uplink { at, inner, up, down, spent, routes, .. } = uplink;
         let addresses = Vec::new();
         to.devices.push(Device { name: device.clone(), mtu: device_mtu(&down), addresses, routes, up: true });
-        // A host is told the least of both ways; a router only what it sends into.
+        // A host is told the smaller MTU of both directions, a router only that of its own direction.
         let host = self.layout.hosts.iter_mut().find(|known| known.name == inner.0).expect("it was just made");
         if host.forwards {
             host.devices[0].mtu = device_mtu(&up);
@@ -248,7 +249,7 @@ impl Builder<'_> {
     }
 }
 
-/// What the device in front of a wire lets through.
+/// The MTU of the device in front of a wire.
 pub(super) fn device_mtu(wire: &WireConfig) -> u16 {
     if wire.black_hole { ANY_MTU } else { u16::try_from(wire.mtu).unwrap_or(ANY_MTU) }
 }
@@ -256,7 +257,7 @@ pub(super) fn device_mtu(wire: &WireConfig) -> u16 {
 /// Whether a site's access link ends at its one node.
 fn is_bare(scenario: &Scenario, site: usize, members: usize) -> bool {
     let words = &scenario.sites[site];
-    // A host knows the MTU of its own wire: a black hole, and a link that will be another one, are behind a router.
+    // A host would know the MTU of its own wire. So a black hole, and a link that changes later, are behind a router.
     let black_hole = words.link.up.black_hole || words.link.down.black_hole;
     let changes = |action: &Action| matches!(action, Action::Link { at, .. } if *at == LinkAt::Site(site));
     let changes = scenario.steps.iter().any(|step| changes(&step.action));
@@ -296,12 +297,12 @@ fn addresses_in(scenario: &Scenario, node: usize, site: usize) -> Vec<IpAddr> {
     addresses
 }
 
-/// A place's addresses, IPv6 first.
+/// The addresses of an interface, IPv6 first.
 pub(super) fn addresses_of(place: &Interface) -> Vec<IpAddr> {
     place.v6.map(Into::into).into_iter().chain(place.v4.map(Into::into)).collect()
 }
 
-/// A host's device with what leads out of it.
+/// A host's device with the default routes.
 pub(super) fn out(mtu: u16, addresses: Vec<IpAddr>) -> Device {
     let families = [addresses.iter().any(IpAddr::is_ipv6), addresses.iter().any(IpAddr::is_ipv4)];
     Device { name: OUT.to_owned(), mtu, addresses, routes: defaults(families), up: true }
@@ -360,7 +361,7 @@ fn carrier_host(carrier: &Carrier) -> Host {
     host
 }
 
-/// Makes a host translate what goes out of it.
+/// Makes a host translate packets that leave it.
 fn translate(host: &mut Host, nats: &[&Nat]) {
     for nat in nats {
         host.devices[0].addresses.push(nat.outside);
@@ -371,15 +372,15 @@ fn translate(host: &mut Host, nats: &[&Nat]) {
     }
 }
 
-/// How long conntrack remembers UDP.
+/// The time for which conntrack remembers UDP.
 fn idle(host: &mut Host, idle: Duration) {
     for key in ["net.netfilter.nf_conntrack_udp_timeout", "net.netfilter.nf_conntrack_udp_timeout_stream"] {
         host.sysctls.push((key, idle.as_secs().to_string()));
     }
 }
 
-/// A NAT as netfilter has it. What comes in unasked must not become an entry of conntrack's: it would take the mapping
-/// that a packet of our own needs.
+/// A NAT in netfilter's terms. An unsolicited packet from outside must not make a conntrack entry: the entry would take
+/// the mapping that a packet from inside needs.
 fn nat_rules(nat: &Nat) -> String {
     let family = if nat.outside.is_ipv4() { "ip" } else { "ip6" };
     let address = nat.outside;
@@ -396,8 +397,8 @@ fn nat_rules(nat: &Nat) -> String {
     )
 }
 
-/// A stateful packet filter as netfilter has it. What it let begin carries its generation as conntrack's mark; to one
-/// of another generation, which knows nothing of that, each conversation under way is a new one. The NAT's mappings,
+/// A stateful packet filter in netfilter's terms. Each conversation carries the generation of the filter that admitted
+/// it, as conntrack's mark. A filter of another generation takes the conversation for a new one. The NAT's mappings,
 /// which are in the same table, stay.
 pub(super) fn filter(firewall: &Firewall, generation: u32) -> String {
     let mut rules = String::new();
@@ -405,7 +406,7 @@ pub(super) fn filter(firewall: &Firewall, generation: u32) -> String {
         let _ = writeln!(rules, "        {text}");
     };
     let accept = format!("ct mark set {generation} accept");
-    // It stands at the link: the LAN is none of its business.
+    // The filter is at the access link, so it ignores packets within the LAN.
     rule(&format!("iifname != \"{OUT}\" oifname != \"{OUT}\" accept"));
     rule(&format!("ct mark {generation} ct state established,related accept"));
     if firewall.stateful {
@@ -436,7 +437,8 @@ pub(super) fn filter(firewall: &Firewall, generation: u32) -> String {
     } else {
         rule(&accept);
     }
-    // Outside of the NAT: what it lets nobody begin the NAT does not see, and so does not answer.
+    // The filter stands outside of the NAT. The NAT never sees, and never answers, unsolicited packets that the filter
+    // drops.
     let unasked =
         if firewall.stateful { format!("        iifname \"{OUT}\" ct state new drop\n") } else { String::new() };
     format!(
@@ -446,14 +448,14 @@ pub(super) fn filter(firewall: &Firewall, generation: u32) -> String {
     )
 }
 
-/// What puts another packet filter in the place of the one there, at one instant.
+/// The script that replaces the packet filter atomically.
 pub(super) fn refilter(firewall: &Firewall, generation: u32) -> String {
     format!("delete table inet filter\n{}", filter(firewall, generation))
 }
 
-/// Whether netfilter's one way to map is what a NAT is to do: by destination, with the inner port where that is free
-/// there, or a random one. For one inner host, whose ports are always free, the former is one mapping for each inner
-/// port.
+/// Whether netfilter's only mapping behaviour is the one that a NAT should have. Netfilter maps by destination, to the
+/// inner port if it is free there, or to a random one. The ports of a single inner host are always free. For it that is
+/// one mapping for each inner port.
 pub(super) fn maps_as_netfilter(nat: &Nat, inner_hosts: usize) -> bool {
     match (nat.mapping, nat.ports) {
         (Dependence::AddressAndPort, PortChoice::Random) => true,
@@ -466,7 +468,7 @@ pub(super) fn maps_as_netfilter(nat: &Nat, inner_hosts: usize) -> bool {
     }
 }
 
-/// How many nodes are ever in one of these sites.
+/// The number of nodes that are ever in one of these sites.
 pub(super) fn behind(scenario: &Scenario, is_there: impl Fn(usize) -> bool) -> usize {
     (0..scenario.nodes.len()).filter(|node| sites_of(scenario, *node).into_iter().any(&is_there)).count()
 }

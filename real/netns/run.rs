@@ -20,16 +20,16 @@ use super::steps::{Shown, Stage};
 /// How long a node may take to register in `up`.
 const REGISTRATION: Duration = Duration::from_secs(30);
 
-/// What can go wrong; each kind has its exit code.
+/// The ways in which a run can end badly. Each has its exit code.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// A scenario or an option makes no sense.
+    /// A scenario or an option is invalid.
     Usage(String),
-    /// What a kernel cannot do.
+    /// The scenario needs something that a kernel cannot do.
     Refused(String),
-    /// Runs that did not show what they were to show.
+    /// Runs whose results were not the expected ones.
     Failed(String),
-    /// The machine does not let us, or something unexpected.
+    /// The machine refuses something, or an unexpected error.
     Real(Failure),
 }
 
@@ -63,7 +63,7 @@ impl From<Failure> for Problem {
     }
 }
 
-/// Runs a plan of which every cell can be built.
+/// Runs a plan whose cells can all be built.
 pub(super) struct Runner<'a> {
     plan: &'a Plan,
     limits: Vec<Limit>,
@@ -92,9 +92,9 @@ impl<'a> Runner<'a> {
         Ok(Self { plan, limits, seed, keep, program: program()? })
     }
 
-    /// Runs every cell; gives what to print, and what failed.
+    /// Runs every cell. Returns the text to print, and the failures.
     pub(super) fn run(&self, jobs: Option<usize>, json: bool) -> Result<(String, Vec<String>), Problem> {
-        // A cell mostly waits.
+        // A cell waits most of the time.
         let default = || 2 * std::thread::available_parallelism().map_or(1, usize::from);
         let workers = jobs.unwrap_or_else(default).max(1);
         let next = AtomicUsize::new(0);
@@ -131,7 +131,7 @@ impl<'a> Runner<'a> {
         Ok((text, failed))
     }
 
-    /// Builds the only cell and leaves it so until Ctrl-C.
+    /// Builds the only cell, and keeps it until Ctrl-C.
     pub(super) fn up(&self) -> Result<(), Problem> {
         let scenario = &self.plan.cells[0].scenario;
         let lab = lab(0);
@@ -178,7 +178,7 @@ impl<'a> Runner<'a> {
     fn cell(&self, cell: usize) -> Result<Shown, Failure> {
         let scenario = &self.plan.cells[cell].scenario;
         let lab = lab(cell);
-        // Declared first, so that it is done last.
+        // Declared first, so that it is dropped last.
         let _down = Down { lab: &lab, keep: self.keep };
         daemons::folder(&lab)?;
         let layout = layout(scenario);
@@ -189,7 +189,7 @@ impl<'a> Runner<'a> {
         let stage =
             Stage { lab: &lab, scenario, layout: &layout, daemons: &daemons, impair: &impair, limit, seed: self.seed };
         let mut shown = stage.run();
-        // What daemons say while they stop is not in the scenario.
+        // The scenario has no events of daemons that stop, so later entries are not read.
         let logged = daemons.entries()?;
         if let Err(failure) = daemons.stop() {
             shown.failures.push(failure.to_string());
@@ -206,7 +206,7 @@ fn lab(cell: usize) -> Lab {
     Lab(format!("cyn{}-{cell}", std::process::id()))
 }
 
-/// Takes a lab down, whatever happened.
+/// Takes a lab down when it is dropped, also after an error.
 struct Down<'a> {
     lab: &'a Lab,
     keep: bool,
@@ -229,7 +229,7 @@ fn program() -> Result<PathBuf, Failure> {
     })
 }
 
-/// Ready at SIGINT or SIGTERM.
+/// Waits for SIGINT or SIGTERM.
 fn interrupted() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

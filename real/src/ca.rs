@@ -35,9 +35,9 @@ use book::{Entry, Lock, append, entries, lock};
 const DAY: u64 = 86_400;
 /// How long the root and the intermediate authority last.
 const AUTHORITY_DAYS: u64 = 3_650;
-/// Certificates count from a little before they are made: clocks differ.
+/// Certificates are valid from an hour before they are made, because clocks differ.
 const BACKDATE: u64 = 3_600;
-/// How long a certificate lasts, days, if nothing else is said.
+/// How long a certificate lasts by default, days.
 pub const LEAF_DAYS: u64 = 90;
 
 #[derive(Deserialize, Serialize)]
@@ -48,7 +48,7 @@ struct Facts {
     not_after: u64,
 }
 
-/// What [`init`] makes. Losing any of it loses the authority, or something that all its devices share.
+/// The files that [`init`] makes. Losing one loses the authority, or something that all of its devices share.
 const MADE: [&str; 7] = ["root.pem", "root.key", "ca.pem", "ca.key", "ca.toml", "service.key", "crl.pem"];
 
 /// A folder with an authority in it.
@@ -101,7 +101,7 @@ fn seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, Failure> {
     Err(Failure::new(Code::Identity, what, "give the folder that `cyphonic ca init` made"))
 }
 
-/// Makes a new authority in `folder`, which then is its owner's alone.
+/// Makes a new authority in `folder`. Only the folder's owner can enter it then.
 pub fn init(folder: &Path, zone: &Fqdn) -> Result<(), Failure> {
     make_folder(folder).map_err(|error| {
         Failure::new(Code::Config, format!("{}: {error}", folder.display()), "give a folder that you may write in")
@@ -119,12 +119,13 @@ pub fn init(folder: &Path, zone: &Fqdn) -> Result<(), Failure> {
     let authority = root.intermediate(&seed, &authority_name(&facts.zone), span).map_err(|error| pki(&error))?;
     files::write_public(&folder.join("root.pem"), &pem_of(std::slice::from_ref(root.certificate())))?;
     files::write_public(&folder.join("ca.pem"), &pem_of(std::slice::from_ref(authority.certificate())))?;
-    // Last, so that a folder with it is complete.
+    // This file comes last, so a folder that has it is complete.
     files::write_public(&folder.join("ca.toml"), &toml::to_string(&facts).map_err(Failure::other)?)?;
     Ca::open(folder)?.write_list(&[]).map(drop)
 }
 
-/// A folder for secrets: a new or empty one is its owner's alone. In one that is in use others may need their files.
+/// Makes a folder for secrets. Only its owner can enter a new or empty one. A folder in use keeps its mode, because
+/// other users may need their files.
 fn make_folder(folder: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     if std::fs::read_dir(folder)?.next().is_none() {
@@ -133,7 +134,7 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Refuses a folder that has anything of an authority in it, be it only a key that was left over.
+/// Refuses a folder with any part of an authority, even with only a key that was left over.
 fn refuse_remains(folder: &Path) -> Result<(), Failure> {
     let Some(there) = MADE.iter().map(|name| folder.join(name)).find(|path| path.symlink_metadata().is_ok()) else {
         return Ok(());
@@ -172,8 +173,8 @@ impl Ca {
         Ok(Self { folder: folder.to_owned(), zone, authority, ends: facts.not_after })
     }
 
-    /// Brings a folder of an earlier version up to date, and says what was done: only its owner can enter it, and its
-    /// list names those whose certificates it takes back.
+    /// Brings a folder of an earlier version up to date: only its owner can enter it, and its list names the owners of
+    /// revoked certificates. Returns what was done.
     pub fn migrate(folder: &Path) -> Result<Vec<&'static str>, Failure> {
         let ca = Self::open(folder)?;
         let mut done = Vec::new();
@@ -200,8 +201,8 @@ impl Ca {
         &self.zone
     }
 
-    /// Makes key and certificate for a name of the zone and writes both; where to. With `renew` what was there stays
-    /// beside it ([`files::write_secret`]).
+    /// Makes key and certificate for a name of the zone. Returns where both were written. With `renew` the old files
+    /// stay beside the new ones ([`files::write_secret`]).
     pub fn issue(&self, name: &Fqdn, days: u64, renew: bool) -> Result<(PathBuf, PathBuf), Failure> {
         names::of_zone(name, &self.zone)?;
         let (certificate, key) = (self.folder.join(format!("{name}.pem")), self.folder.join(format!("{name}.key")));
@@ -219,8 +220,7 @@ impl Ca {
         Ok((certificate, key))
     }
 
-    /// A device's certificate, with those between it and the root (PEM), for the holder of the private key to this
-    /// public one.
+    /// A certificate for a device whose public key this is, with the certificates between it and the root (PEM).
     pub fn certify(&self, name: &Fqdn, key: PublicKey, days: u64) -> Result<String, Failure> {
         names::of_device(name, Some(&self.zone))?;
         let (serial, span) = self.next(&lock(&self.folder)?, name, days)?;
@@ -228,12 +228,12 @@ impl Ca {
         Ok(pem_of(&chain))
     }
 
-    /// When the authority ends, if that is before a certificate of so many days would (since 1970).
+    /// The end of the authority (since 1970), if a certificate of this many days would end later.
     pub fn limits(&self, days: u64) -> Option<Duration> {
         (now().saturating_add(days.saturating_mul(DAY)) > self.ends).then_some(Duration::from_secs(self.ends))
     }
 
-    /// A new serial number, written down, and how long the certificate with it lasts.
+    /// Records a new serial number. Returns it, and the validity of its certificate.
     fn next(&self, lock: &Lock, name: &Fqdn, days: u64) -> Result<(u64, Validity), Failure> {
         if now() >= self.ends {
             let at = files::civil(Duration::from_secs(self.ends));
@@ -247,10 +247,10 @@ impl Ca {
         Ok((serial, validity(now() - BACKDATE, until)?))
     }
 
-    /// Takes back every certificate of a name that has not ended yet, and writes the list anew; where to, and how many
-    /// certificates it was.
+    /// Revokes every certificate of a name that has not ended, and writes the list anew. Returns where, and how many
+    /// certificates.
     pub fn revoke(&self, name: &Fqdn) -> Result<(PathBuf, usize), Failure> {
-        // Two at one time: the later one has both in its list.
+        // Of two processes at one time, the later one has both revocations in its list.
         let lock = lock(&self.folder)?;
         let mut revoked = entries(&self.folder.join("revoked"))?;
         let known: BTreeSet<u64> = revoked.iter().map(|entry| entry.serial).collect();
@@ -272,12 +272,12 @@ impl Ca {
         Ok((self.write_list(&revoked)?, count))
     }
 
-    /// Every certificate that was taken back: whose it was, and since when (seconds since 1970).
+    /// Every revoked certificate: its owner, and the time (seconds since 1970).
     pub fn revoked(&self) -> Result<Vec<(Fqdn, u64)>, Failure> {
         Ok(entries(&self.folder.join("revoked"))?.into_iter().map(|entry| (entry.name, entry.time)).collect())
     }
 
-    /// Whether this certificate was taken back.
+    /// Whether this certificate is revoked.
     pub fn has_revoked(&self, certificate: &CertificateDer<'_>) -> Result<bool, Failure> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(Failure::other)?;
         let serial = parsed.raw_serial().iter().fold(0, |serial: u128, byte| serial << 8 | u128::from(*byte));
@@ -288,18 +288,18 @@ impl Ca {
         let path = self.folder.join("crl.pem");
         let serials: Vec<_> = revoked.iter().map(|entry| (entry.serial, Duration::from_secs(entry.time))).collect();
         let span = validity(now() - BACKDATE, self.ends)?;
-        // It grows even when two lists are made within a second.
+        // The number grows even if two lists are made within a second.
         let before = std::fs::read(&path).ok().and_then(|text| files::list_number(&text));
         let before = before.and_then(|number| Some(u64::from_be_bytes(*number.last_chunk()?)));
         let number = before.map_or(0, |before| before.saturating_add(1)).max(now());
         let list = self.authority.revoke(&serials, number, span).map_err(|error| pki(&error))?;
-        // The names stand before the list, as text (RFC 7468 §2): the list itself has serial numbers only.
+        // The names stand before the list as text (RFC 7468 §2), because the list itself has serial numbers only.
         let mut text = String::new();
         for Entry { name, time, .. } in revoked {
             let _ = writeln!(text, "{} {name} {time}", files::REVOKED);
         }
         text += &pem::encode(&pem::Pem::new("X509 CRL", list.to_vec()));
-        // It follows from `revoked` alone, so no copy of the one before is kept.
+        // The list follows from `revoked` alone, so no copy of the old one is kept.
         files::write_derived(&path, &text)?;
         Ok(path)
     }
@@ -314,7 +314,7 @@ fn pem_of(chain: &[CertificateDer<'_>]) -> String {
     chain.iter().map(|certificate| pem::encode(&pem::Pem::new("CERTIFICATE", certificate.to_vec()))).collect()
 }
 
-/// What is in a certificate file, for people.
+/// The contents of a certificate file, in words.
 pub fn print(path: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     for certificate in files::certificates(path)? {
@@ -459,7 +459,7 @@ mod tests {
         assert_eq!(entries(&folder.path().join("issued")).unwrap().len(), 2 * names.len());
     }
 
-    /// Every file of a folder with what is in it.
+    /// Every file of a folder with its contents.
     fn contents(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
         let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
         files.map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap())).collect()
@@ -543,7 +543,7 @@ mod tests {
         assert!(failure.to_string().contains("the CA ended at 20") && failure.remedy().contains("ca --dir NEW init"));
     }
 
-    /// Two of one name.
+    /// Two authorities of one zone.
     fn two_authorities(folder: &Path) -> (PathBuf, PathBuf) {
         let both = (folder.join("ours"), folder.join("theirs"));
         init(&both.0, &name("example")).unwrap();

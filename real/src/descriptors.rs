@@ -1,15 +1,15 @@
-//! File descriptors: how many this process may have, and how many of them strangers may use up.
+//! File descriptors: how many this process may have, and how many of them strangers may use.
 //!
-//! Each TCP connection takes a descriptor. A daemon also needs some for itself: the lists of revoked certificates, the
-//! database and the log are opened while it runs. So the connections of strangers get half of all at most.
+//! Each TCP connection takes a descriptor. A daemon also opens files while it runs: the lists of revoked certificates,
+//! the database and the log. So connections of strangers get at most half of all descriptors.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// How many are counted on where the system sets no limit.
+/// The number that is assumed if the system sets no limit.
 const UNLIMITED: u64 = 1 << 20;
 
-/// Raises the limit of this process to the most that it may have. Shells set 1,024 for programs that use select(2),
-/// which this one does not.
+/// Raises the limit of this process to its maximum. Shells set 1,024 for programs that use select(2), which this
+/// program does not.
 pub fn raise() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
@@ -21,8 +21,8 @@ pub fn raise() {
     }
 }
 
-/// How many connections strangers may have at one time at one kind of port, of which there are two at most: no more
-/// than `most`, and a quarter of all descriptors.
+/// Most connections of strangers at one time at one kind of port. There are at most two kinds, so each gets a quarter
+/// of all descriptors, and at most `most`.
 pub fn share(most: usize) -> usize {
     let all = getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED);
     usize::try_from(all / 4).unwrap_or(most).clamp(1, most)

@@ -1,19 +1,19 @@
-//! What can go wrong for a person at a terminal: a message, what to do about it, and an exit code.
+//! Errors of the program, each with a message, a remedy and an exit code.
 //!
-//! Every error that ends the program says which thing (file, key, address) is meant, and has a remedy. Scripts go by
-//! the exit code; [`Code`] is the whole list, and the README repeats it.
+//! Every error that ends the program names the file, key or address in question, and has a remedy. Scripts use the exit
+//! code. [`Code`] is the whole list, and the README repeats it.
 
 use std::fmt;
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
-/// Why the program ends, as a number for scripts.
+/// The reason why the program ends, as a number for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum Code {
-    /// Something that should not happen: a bug, or an operating system that refuses the ordinary.
+    /// An unexpected error: a bug, or a failure of the operating system.
     Other = 1,
     /// The command line makes no sense.
     Usage = 2,
@@ -23,7 +23,7 @@ pub enum Code {
     Identity = 4,
     /// An address or port is taken, or not ours.
     Address = 5,
-    /// The system does not let us: TUN, routes, low ports, another's control socket.
+    /// The system refuses it: TUN, routes, low ports, or another user's control socket.
     Permission = 6,
     /// The database cannot be used: locked, damaged, full.
     Database = 7,
@@ -33,12 +33,12 @@ pub enum Code {
     Duplicate = 9,
     /// No daemon answers on the control socket.
     NotRunning = 10,
-    /// A certificate has expired or does not count yet; or the clock is wrong.
+    /// A certificate has expired or is not valid yet, or the clock is wrong.
     Clock = 11,
 }
 
 impl Code {
-    /// Every code, with what it means, for `--help` and the README.
+    /// Every code with its meaning, for `--help` and the README.
     pub const ALL: [(Self, &'static str); 11] = [
         (Self::Other, "something unexpected"),
         (Self::Usage, "the command line makes no sense"),
@@ -60,28 +60,28 @@ impl From<Code> for ExitCode {
     }
 }
 
-/// An error for people: what, and what to do about it.
+/// An error with its remedy.
 #[derive(Debug)]
 pub struct Failure {
-    /// For scripts.
+    /// The exit code.
     pub code: Code,
     what: String,
     remedy: String,
 }
 
 impl Failure {
-    /// What happened, and what helps.
+    /// An error from what happened and its remedy.
     pub fn new(code: Code, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { code, what: what.into(), remedy: remedy.into() }
     }
 
-    /// Something that nobody foresaw.
+    /// An unexpected error.
     pub fn other(what: impl fmt::Display) -> Self {
         let remedy = "check the system: disk, memory, permissions; a daemon says more with --log debug";
         Self::new(Code::Other, what.to_string(), remedy)
     }
 
-    /// What to do about it.
+    /// The remedy.
     pub fn remedy(&self) -> &str {
         &self.remedy
     }

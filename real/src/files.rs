@@ -1,7 +1,7 @@
 //! Certificates, keys and other secrets as files.
 //!
-//! A secret is written so that only its owner can read it, and is refused if anyone else can. Nothing here ever puts a
-//! secret into an error or a log.
+//! A secret is written so that only its owner can read it. A secret that others can read is refused. No error or log
+//! line contains a secret.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -29,8 +29,8 @@ use crate::error::{Code, Failure};
 
 /// A certificate that ends within this time is worth a warning.
 pub const RENEW_BEFORE: Duration = Duration::from_secs(14 * 86_400);
-/// The same for the CA's: a new one has to be brought to every machine. It is as long as certificates last, which from
-/// then on end with the CA.
+/// The same for the CA's certificate, which takes longer to replace: the new one has to reach every machine. This is as
+/// long as certificates last. From then on they end with the CA.
 pub const ROTATE_BEFORE: Duration = Duration::from_secs(90 * 86_400);
 
 /// A daemon's identity and trust anchors, checked.
@@ -43,31 +43,31 @@ pub struct Credentials {
     pub ends: Ends,
 }
 
-/// When certificates end, since 1970.
+/// The ends of certificates, since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
     /// The daemon's own.
     pub own: Duration,
-    /// The first of those of the CA that stand behind it. No certificate counts longer.
+    /// The first end among the CA's certificates behind it. No certificate counts after that.
     pub authority: Option<Duration>,
 }
 
 impl Ends {
-    /// Of a chain, the own certificate first.
+    /// The ends of a chain, whose first certificate is our own.
     pub fn of(chain: &[CertificateDer<'_>]) -> Option<Self> {
         let (own, authorities) = chain.split_first()?;
         let authority = authorities.iter().filter_map(Span::of).map(|span| span.ends).min();
         Some(Self { own: Span::of(own)?.ends, authority })
     }
 
-    /// Whether the certificate ends because the CA does, so that to renew it is of no use.
+    /// Whether the certificate ends because the CA does. Renewing it is then of no use.
     pub fn is_limited(&self) -> bool {
         self.authority.is_some_and(|authority| self.own >= authority)
     }
 }
 
-/// Reads certificate, key, roots and the list of what was revoked, and makes sure that they fit `name`, each other and
-/// the time.
+/// Reads certificate, key, roots and the list of revoked certificates. Checks that they fit `name`, each other and the
+/// time.
 pub fn credentials(
     name: &Fqdn,
     certificate: &Path,
@@ -90,9 +90,9 @@ pub fn credentials(
     Ok(Credentials { identity, roots, ends: Ends { own, authority } })
 }
 
-/// Refuses a key that is another certificate's: no handshake would end well, and none would say why.
+/// Refuses the key of another certificate. Otherwise every handshake would fail, and no error would say why.
 fn fits(chain: &[CertificateDer<'static>], key_der: &[u8], certificate: &Path, key: &Path) -> Result<(), Failure> {
-    // A key of a kind that is not known is told where it is used.
+    // An unknown kind of key is reported at its use.
     let signing = PrivateKeyDer::try_from(key_der).ok().and_then(|key| ring::sign::any_supported_type(&key).ok());
     let Some(signing) = signing else { return Ok(()) };
     let pair = CertifiedKey::new(chain.to_vec(), signing);
@@ -106,8 +106,8 @@ fn fits(chain: &[CertificateDer<'static>], key_der: &[u8], certificate: &Path, k
     }
 }
 
-/// Reads the certificates of the CA, and the list of what it revoked. A list that says nothing of a certificate of our
-/// own because its signature is bad would make everybody a stranger: it is refused. `chain` is ours, or empty.
+/// Reads the certificates of the CA, and its list of revoked certificates. A list with a bad signature is refused,
+/// because it would make every peer untrusted. `chain` is our own, or empty.
 pub fn roots(path: &Path, crl: Option<&Path>, chain: &[CertificateDer<'static>]) -> Result<Roots, Failure> {
     let roots = trust(certificates(path)?, path)?;
     let Some(crl) = crl else { return Ok(roots) };
@@ -120,7 +120,7 @@ fn bad_list(crl: &Path, error: &dyn std::fmt::Display) -> Failure {
     Failure::new(Code::Identity, format!("{}: {error}", crl.display()), remedy)
 }
 
-/// These roots with the lists in `text`; `crl` is for messages.
+/// Adds the lists in `text` to the roots. `crl` is the file that messages name.
 fn revoking(roots: &Roots, text: &[u8], crl: &Path, chain: &[CertificateDer<'static>]) -> Result<Roots, Failure> {
     let wrong = |error: &dyn std::fmt::Display| bad_list(crl, error);
     let blocks = pem::parse_many(text).map_err(|error| wrong(&error))?;
@@ -133,18 +133,18 @@ fn revoking(roots: &Roots, text: &[u8], crl: &Path, chain: &[CertificateDer<'sta
     Ok(roots)
 }
 
-/// How a line begins that names a revoked certificate's owner, before the list.
+/// The beginning of a line before the list that names the owner of a revoked certificate.
 pub const REVOKED: &str = "revoked:";
 
-/// Whose certificates a list takes back, and since when (seconds since 1970), by the lines before it. Not signed: for
-/// ending more than the list says, never less.
+/// The owners in the lines before a list, each with the time of revocation (seconds since 1970). The lines are not
+/// signed, so they may end more than the list says, and never less.
 pub fn revoked_names(crl: &Path) -> BTreeSet<(Fqdn, u64)> {
     let text = fs::read_to_string(crl).unwrap_or_default();
     let words = text.lines().filter_map(|line| line.strip_prefix(REVOKED)?.trim().split_once(' '));
     words.filter_map(|(name, since)| Some((name.parse().ok()?, since.parse().ok()?))).collect()
 }
 
-/// Puts a list that was fetched in the place of the one in the file, if it is good and newer; whether it was.
+/// Replaces the list in the file by a fetched one, if that one is good and newer. Returns whether it was.
 pub fn renew_list(path: &Path, crl: &Path, chain: &[CertificateDer<'static>], fetched: &str) -> Result<bool, Failure> {
     let roots = trust(certificates(path)?, path)?;
     revoking(&roots, fetched.as_bytes(), crl, chain)?;
@@ -155,23 +155,23 @@ pub fn renew_list(path: &Path, crl: &Path, chain: &[CertificateDer<'static>], fe
     Ok(newer)
 }
 
-/// The number of a list (RFC 5280 §5.2.3), which only grows.
+/// The number of a list (RFC 5280 §5.2.3). It only grows.
 pub fn list_number(text: &[u8]) -> Option<Vec<u8>> {
     let block = pem::parse(text).ok()?;
     let (_, list) = x509_parser::parse_x509_crl(block.contents()).ok()?;
     let mut number = list.crl_number()?.to_bytes_be();
-    // As long as any number is, so that bytes compare as numbers do.
+    // Padded to the longest length, so that bytes compare as numbers do.
     number.splice(0..0, std::iter::repeat_n(0, 20usize.saturating_sub(number.len())));
     Some(number)
 }
 
-/// How our own certificate stands.
+/// How the list judges our own certificate.
 enum Standing {
     Good,
     Revoked,
 }
 
-/// How a chain stands with these roots, if there is one; an error if that cannot be said.
+/// How these roots judge a chain, if there is one. An error if they cannot.
 fn standing(roots: &Roots, chain: &[CertificateDer<'static>]) -> Result<Option<Standing>, Failure> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let env = Environment { provider, clock: Arc::new(Wall), key_log: None };
@@ -185,7 +185,7 @@ fn standing(roots: &Roots, chain: &[CertificateDer<'static>]) -> Result<Option<S
         Err(TlsError::Rustls(rustls::Error::InvalidCertificate(CertificateError::Revoked))) => {
             Ok(Some(Standing::Revoked))
         }
-        // That is for the clock to say, not for the list.
+        // The clock is to blame for wrong dates, not the list.
         Err(TlsError::Rustls(rustls::Error::InvalidCertificate(why))) if is_about_dates(&why) => {
             Ok(Some(Standing::Good))
         }
@@ -200,7 +200,7 @@ fn trust(anchors: Vec<CertificateDer<'static>>, path: &Path) -> Result<Roots, Fa
     })
 }
 
-/// An error of TLS settings, for people.
+/// An error of TLS settings, in words.
 pub fn bad_identity(error: &TlsError, certificate: &Path) -> Failure {
     let remedy = "certificate and key must be one pair, as `cyphonic ca issue` writes them";
     Failure::new(Code::Identity, format!("{}: {error}", certificate.display()), remedy)
@@ -244,7 +244,7 @@ pub fn ed25519_seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, Failure> {
     })
 }
 
-/// Whether the chain leads to one of the anchors, names `name` and counts now. Its end, since 1970.
+/// Checks that the chain leads to one of the anchors, names `name` and is valid now. Returns its end, since 1970.
 fn verify(
     name: &Fqdn,
     chain: &[CertificateDer<'static>],
@@ -284,11 +284,11 @@ fn verify(
     Ok(Span::of(&chain[0]).map_or(Duration::MAX, |span| span.ends))
 }
 
-/// What helps against a CA that has ended, or ends soon.
+/// The remedy for a CA that has ended, or ends soon.
 pub const NEW_AUTHORITY: &str =
     "`cyphonic ca --dir NEW init` makes a new CA; every certificate and root.pem has to come from it";
 
-/// The clock and one of these certificates disagree: both are told, because either may be wrong.
+/// The clock and one of these certificates disagree. The error tells both, because either may be wrong.
 fn out_of_dates(name: &Fqdn, chain: &[CertificateDer<'static>], file: &Path) -> Failure {
     let now = since_epoch();
     let mut spans = chain.iter().enumerate().filter_map(|(index, certificate)| Some((index, Span::of(certificate)?)));
@@ -311,7 +311,7 @@ fn out_of_dates(name: &Fqdn, chain: &[CertificateDer<'static>], file: &Path) -> 
     Failure::new(Code::Clock, what, remedy)
 }
 
-/// From when until when a certificate counts, since 1970.
+/// The time in which a certificate is valid, since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// Not before.
@@ -321,14 +321,14 @@ pub struct Span {
 }
 
 impl Span {
-    /// Of this certificate, if it can be read.
+    /// The span of this certificate, if it can be read.
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
         let at = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).ok().map(Duration::from_secs);
         Some(Self { begins: at(parsed.validity().not_before)?, ends: at(parsed.validity().not_after)? })
     }
 
-    /// What is wrong with it at `now`, if anything is: "ended 5 days ago".
+    /// What is wrong at `now`, if anything is: "ended 5 days ago".
     pub fn verdict(&self, now: Duration) -> Option<String> {
         let early = self.begins.checked_sub(now).filter(|early| !early.is_zero());
         let late = now.checked_sub(self.ends).filter(|late| !late.is_zero());
@@ -343,7 +343,7 @@ impl std::fmt::Display for Span {
     }
 }
 
-/// A time since 1970 as people write it, in UTC: "2026-11-22 05:41:42 UTC".
+/// A time since 1970 in UTC, for people: "2026-11-22 05:41:42 UTC".
 pub fn civil(at: Duration) -> String {
     let time = i64::try_from(at.as_secs()).ok().and_then(|at| x509_parser::time::ASN1Time::from_timestamp(at).ok());
     // "2026-11-22 5:41:42.0 +00:00:00"
@@ -364,7 +364,7 @@ fn in_words(time: Duration) -> String {
     format!("{count} {unit}")
 }
 
-/// A duration in the largest unit that it has two of.
+/// A duration in the largest unit of which it has at least two.
 fn long(time: Duration) -> (u64, &'static str) {
     let seconds = time.as_secs();
     let (unit, name) = match seconds {
@@ -376,7 +376,7 @@ fn long(time: Duration) -> (u64, &'static str) {
     (seconds / unit, name)
 }
 
-/// How a certificate's end stands to the clock: "the certificate ends in 13 days".
+/// The end of a certificate in words: "the certificate ends in 13 days".
 pub fn ending(now: Duration, ends: Duration) -> String {
     match ends.checked_sub(now) {
         Some(left) => format!("the certificate ends in {}", in_words(left)),
@@ -384,7 +384,7 @@ pub fn ending(now: Duration, ends: Duration) -> String {
     }
 }
 
-/// How long a certificate counts from `now` on: "valid for 89 more days".
+/// How long a certificate stays valid after `now`: "valid for 89 more days".
 pub fn validity_left(now: Duration, ends: Duration) -> String {
     match ends.checked_sub(now) {
         Some(left) => format!("valid for {} more {}", long(left).0, long(left).1),
@@ -411,7 +411,7 @@ pub fn service_key(path: &Path) -> Result<Key128, Failure> {
     }
 }
 
-/// A secret, if nobody but its owner can read it.
+/// Reads a secret, if nobody but its owner can read it.
 pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let describe = |error: std::io::Error| {
         let what = format!("{}: the secret cannot be read: {error}", path.display());
@@ -446,8 +446,7 @@ pub fn read_password(path: &Path) -> Result<Zeroizing<String>, Failure> {
     Err(Failure::new(Code::Identity, what, "put one into the file, on one line, here and at `cyphonic device add`"))
 }
 
-/// Whether a file's owner may have it: this user, root, and who owns the folder, because he could have put any file
-/// there.
+/// Whether a file's owner may own it: this user, root, or the folder's owner, who could have put any file there.
 fn is_trusted(path: &Path, owner: u32) -> bool {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     owner == 0
@@ -455,8 +454,8 @@ fn is_trusted(path: &Path, owner: u32) -> bool {
         || fs::metadata(folder).is_ok_and(|folder| folder.uid() == owner)
 }
 
-/// Opens a file to write on behind what is in it; makes it, for its owner only, if there is none. One that others can
-/// read is refused. `key` is for messages.
+/// Opens a file for appending. A missing file is made for its owner only. A file that others can read is refused. `key`
+/// is the setting that messages name.
 pub fn append_private(path: &Path, key: &str) -> Result<fs::File, Failure> {
     let fail = |what: &dyn std::fmt::Display, remedy: String| {
         Failure::new(Code::Config, format!("`{key}`: {}: {what}", path.display()), remedy)
@@ -464,7 +463,7 @@ pub fn append_private(path: &Path, key: &str) -> Result<fs::File, Failure> {
     let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
     let opened = opened.and_then(|file| file.metadata().map(|facts| (file, facts)));
     let (file, facts) = opened.map_err(|error| fail(&error, format!("check `{key}`")))?;
-    // What is no file, such as /dev/stderr, keeps nothing.
+    // A special file such as /dev/stderr stores nothing.
     if facts.is_file() && facts.mode() & 0o077 != 0 {
         let mode = facts.mode() & 0o7777;
         let what = format!("it is there already, and others can read it (mode {mode:04o})");
@@ -473,12 +472,12 @@ pub fn append_private(path: &Path, key: &str) -> Result<fs::File, Failure> {
     Ok(file)
 }
 
-/// Writes a file that only its owner can read. A file that is there already stays beside it, see `keep_old`.
+/// Writes a file that only its owner can read. An existing file stays beside it, see `keep_old`.
 pub fn write_secret(path: &Path, text: &str) -> Result<(), Failure> {
     write(path, text, 0o600, true)
 }
 
-/// Makes a new file that only its owner can read; if there is one already, it is an error.
+/// Makes a new file that only its owner can read. An existing file is an error.
 pub fn create_secret(path: &Path) -> Result<fs::File, Failure> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
         let what = format!("{}: cannot be made: {error}", path.display());
@@ -486,17 +485,17 @@ pub fn create_secret(path: &Path) -> Result<fs::File, Failure> {
     })
 }
 
-/// Writes a file that everybody can read. A file that is there already stays beside it, see `keep_old`.
+/// Writes a file that everyone can read. An existing file stays beside it, see `keep_old`.
 pub fn write_public(path: &Path, text: &str) -> Result<(), Failure> {
     write(path, text, 0o644, true)
 }
 
-/// Writes a file that everybody can read, and that can be made again at any time. The file that was there is gone.
+/// Writes a file that everyone can read and that can be made again at any time. An existing file is lost.
 pub fn write_derived(path: &Path, text: &str) -> Result<(), Failure> {
     write(path, text, 0o644, false)
 }
 
-/// Puts `new` in the place of `path`, whose file stays beside it.
+/// Replaces `path` by `new`. The old file stays beside it.
 pub fn replace(path: &Path, new: &Path) -> std::io::Result<()> {
     keep_old(path)?;
     fs::rename(new, path)?;
@@ -510,11 +509,11 @@ pub fn name_of_copy(path: &Path, number: u32) -> PathBuf {
     copy.into()
 }
 
-/// Gives the file at `path`, if there is one, a second name: NAME.~1~, or the next number that is free.
+/// Gives an existing file at `path` a second name: NAME.~1~, or the next free number.
 fn keep_old(path: &Path) -> std::io::Result<()> {
     for number in 1_u32.. {
         let copy = name_of_copy(path, number);
-        // Some file systems have no second names.
+        // Some file systems have no hard links.
         let kept = fs::hard_link(path, &copy).or_else(|error| match error.kind() {
             ErrorKind::AlreadyExists | ErrorKind::NotFound => Err(error),
             _ => copy_to_new(path, &copy),
@@ -528,7 +527,7 @@ fn keep_old(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Copies a file with its mode to a name that is free.
+/// Copies a file with its mode to a free name.
 fn copy_to_new(path: &Path, copy: &Path) -> std::io::Result<()> {
     let mut old = fs::File::open(path)?;
     let mut new = OpenOptions::new().write(true).create_new(true).mode(old.metadata()?.mode() & 0o777).open(copy)?;
@@ -536,15 +535,15 @@ fn copy_to_new(path: &Path, copy: &Path) -> std::io::Result<()> {
     new.sync_all()
 }
 
-/// Makes sure that a file is found under its name, new as it may be, after the machine went down.
+/// Makes a new file name survive a crash of the machine.
 pub fn sync_folder(path: &Path) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::File::open(folder)?.sync_all()
 }
 
-/// All or nothing: a new file takes the old one's place. `keeps`: the old one stays beside it.
+/// Writes a file whole or not at all: a new file replaces the old one. `keeps`: the old one stays beside it.
 fn write(path: &Path, text: &str, mode: u32, keeps: bool) -> Result<(), Failure> {
-    // A name that no other process and no earlier life has: whatever is there is not ours to remove.
+    // A name that no other process and no earlier run uses, because what is there is not ours to remove.
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.{}.new", std::process::id(), since_epoch().as_nanos()));
     let temporary = PathBuf::from(temporary);
@@ -598,7 +597,7 @@ mod tests {
         let own = fs::metadata(&path).unwrap().uid();
         assert!(is_trusted(&path, own) && is_trusted(&path, 0) && !is_trusted(&path, own + 1));
         assert!(is_trusted(Path::new("k"), fs::metadata(".").unwrap().uid()));
-        // Only root can give files away.
+        // Only root can change the owner of a file.
         if own == 0 {
             std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
             let failure = read_secret(&path).unwrap_err();

@@ -1,4 +1,4 @@
-//! `cyphonic ca print --json`: what is in a file of certificates, for programs.
+//! `cyphonic ca print --json`: the contents of a certificate file, for programs.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use crate::files;
 /// One certificate.
 #[derive(Debug, Serialize)]
 struct Certificate {
-    /// Whether it may issue others.
+    /// Whether it may issue other certificates.
     authority: bool,
     subject: String,
-    /// The names that it is for.
+    /// The names in the certificate.
     names: Vec<String>,
     issuer: String,
     /// Hexadecimal.

@@ -1,7 +1,7 @@
-//! Which names may have a certificate, and which of them may be devices.
+//! The names that may have a certificate, and the names that may be devices.
 //!
-//! An authority's folder and a device's hold files that are called after names (`NAME.pem`, `NAME.key`) beside files of
-//! their own (`root.pem`, `ca.key`). A name of at least two labels never meets one of those.
+//! The folders of an authority and of a device have files called after names (`NAME.pem`, `NAME.key`), beside files of
+//! their own (`root.pem`, `ca.key`). A name of at least two labels can never be the name of one of those.
 
 use cyphonic_core::name::Fqdn;
 
@@ -21,8 +21,8 @@ pub fn of_zone(name: &Fqdn, zone: &Fqdn) -> Result<(), Failure> {
 }
 
 /// Refuses a name that no device may have: one outside `zone`, or a service's. A device with a service's name would
-/// have the certificate that nodes trust as that service's. Where the zone is not known, `as`, `nms` and `trs` are
-/// refused as the first label of any name.
+/// have the certificate that nodes trust as that service's. If the zone is not known, every name that begins with `as`,
+/// `nms` or `trs` is refused.
 pub fn of_device(name: &Fqdn, zone: Option<&Fqdn>) -> Result<(), Failure> {
     match zone {
         Some(zone) => of_zone(name, zone)?,

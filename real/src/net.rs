@@ -2,10 +2,10 @@
 //!
 //! | | |
 //! |---|---|
-//! | `interface` | the virtual interface: what it has, and who takes it away |
-//! | `routes` | which routes a node wants, and which of others it meets |
+//! | `interface` | the virtual interface: its addresses and routes, and their losses |
+//! | `routes` | the routes that a node wants, and the routes of other programs that meet them |
 //! | `filter` | the packet filter around the virtual addresses |
-//! | `losses` | how long to wait before something is given back again |
+//! | `losses` | how long to wait before an address or route is restored |
 
 mod filter;
 mod interface;
@@ -30,31 +30,31 @@ pub use interface::{Network, Shown, forget, keep};
 use crate::error::{Code, Failure};
 use crate::tasks;
 
-/// Several changes come together, as when a cable is plugged in: wait this long for the last of them.
+/// Several changes come together, for example when a cable is plugged in. The wait for the last of them.
 const SETTLE: Duration = Duration::from_millis(100);
-/// But no longer than this for all of them: a routing daemon may never be quiet.
+/// The longest wait for all of them, because a routing daemon may never be quiet.
 const SETTLE_AT_MOST: Duration = Duration::from_millis(500);
 
-/// What stands in the way of the overlay on this machine, and what helps.
+/// An obstacle to the overlay on this machine, and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct Notice {
-    /// What is so.
+    /// The obstacle.
     pub what: String,
-    /// What helps.
+    /// The remedy.
     pub remedy: String,
 }
 
 impl Notice {
-    /// For people.
+    /// A notice from an obstacle and its remedy.
     pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { what: what.into(), remedy: remedy.into() }
     }
 }
 
-/// The addresses from which these targets are reached, one for each family at most, IPv6 first. For a family without a
-/// target: the one from which the Internet would be.
+/// The addresses from which these targets are reached: at most one for each family, IPv6 first. A family without a
+/// target gets the address from which the Internet would be reached.
 pub fn source_addresses(targets: &[SocketAddr], overlay: &Overlay) -> Vec<IpAddr> {
-    // Documentation addresses (RFC 3849, RFC 5737): nothing is sent, the routing table is only asked.
+    // Documentation addresses (RFC 3849, RFC 5737): only the routing table is asked, and nothing is sent.
     let elsewhere =
         [SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1), 9)), ([192, 0, 2, 254], 9).into()];
     let good = |address: &IpAddr| {
@@ -73,8 +73,8 @@ pub fn source_addresses(targets: &[SocketAddr], overlay: &Overlay) -> Vec<IpAddr
         .collect()
 }
 
-/// That no address of this machine's own can be the source of packets to these targets, of both families or of one,
-/// though the kernel finds a way there. Then it takes the virtual address, which must not go out.
+/// A notice if the kernel has a route to these targets, of one family or both, but no address of this machine's own as
+/// its source. It would then use the virtual address, which must not leave.
 pub fn without_source(targets: &[SocketAddr], overlay: &Overlay) -> Option<Notice> {
     let only_virtual = |target: &&SocketAddr| source_for(**target).is_some_and(|from| overlay.contains(from));
     if let Some(target) = targets.iter().find(only_virtual) {
@@ -100,7 +100,7 @@ fn source_for(target: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// Every address of this machine that others could reach.
+/// Every address of this machine that other hosts could reach.
 pub async fn interface_addresses() -> Result<Vec<IpAddr>, Failure> {
     let fail = |error: &dyn std::fmt::Display| {
         Failure::new(Code::Other, format!("this machine's addresses are not known: {error}"), "set `addresses`")
@@ -126,7 +126,7 @@ fn global(message: &AddressMessage) -> Option<IpAddr> {
     address(message)
 }
 
-/// The address of a message. On a point-to-point interface, the attribute Address is the other end's.
+/// The address in a message. On a point-to-point interface, the attribute Address is that of the other end.
 fn address(message: &AddressMessage) -> Option<IpAddr> {
     let local = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),
@@ -140,14 +140,14 @@ fn address(message: &AddressMessage) -> Option<IpAddr> {
     })
 }
 
-/// Something has changed in this machine's network.
+/// A change in this machine's network.
 #[derive(Debug)]
 pub struct Change {
-    /// Which program changed it, and its number, as far as the kernel tells.
+    /// The program that made the change, and its process number, if the kernel tells.
     pub by: Option<(String, u32)>,
 }
 
-/// Says something whenever links, addresses or routes of this machine have changed, as far as they are `relevant`.
+/// Calls back when links, addresses or routes of this machine have changed and the change is `relevant`.
 pub fn watch(
     relevant: impl Fn(&RouteNetlinkMessage) -> bool + Send + Sync + 'static,
 ) -> Result<mpsc::Receiver<Change>, Failure> {
@@ -157,7 +157,7 @@ pub fn watch(
         MulticastGroup::Ipv6Ifaddr,
         MulticastGroup::Ipv4Route,
         MulticastGroup::Ipv6Route,
-        // IPv6 of an interface turned on or off.
+        // IPv6 of an interface was turned on or off.
         MulticastGroup::Ipv6Ifinfo,
     ];
     let (connection, _, mut messages) = rtnetlink::new_multicast_connection(&groups).map_err(|error| {
@@ -166,7 +166,7 @@ pub fn watch(
     tokio::spawn(connection);
     let (say, heard) = mpsc::channel(1);
     tasks::forever("hears of changes of this machine's network", async move {
-        // Of messages that were lost nobody knows what they said.
+        // The contents of lost messages are unknown, so they count as relevant.
         let concerns = |message: &NetlinkMessage<RouteNetlinkMessage>| match &message.payload {
             NetlinkPayload::InnerMessage(inner) => relevant(inner),
             _ => true,
@@ -192,7 +192,7 @@ pub fn watch(
     Ok(heard)
 }
 
-/// The program whose netlink socket has this number, if it is another's. The first socket of a process has the number
+/// The program whose netlink socket has this number, if it is not our own. The first socket of a process has the number
 /// of the process.
 fn process(port: u32) -> Option<(String, u32)> {
     if port == 0 || port == std::process::id() {

@@ -1,8 +1,8 @@
-//! Tasks and threads that run for as long as the daemon does. None of them ends in silence.
+//! Tasks and threads that run as long as the daemon. Their end is never silent.
 //!
-//! A runtime keeps the panic of a task to itself, and a loop that returns is gone without a word. A daemon that has
-//! lost one of them still answers, but no longer follows addresses, or the list of revoked certificates. So the end of
-//! any of them ends the daemon with an error, and the service manager starts it again.
+//! A runtime keeps the panic of a task to itself, and a loop that returns is gone silently. A daemon that has lost a
+//! task still answers, but no longer follows addresses, or the list of revoked certificates. So the end of a task ends
+//! the daemon with an error, and the service manager starts it again.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::future::Future;
@@ -14,16 +14,16 @@ use tokio::sync::Notify;
 
 use crate::error::{Code, Failure};
 
-/// What ended first.
+/// The task that ended first.
 static DEATH: OnceLock<String> = OnceLock::new();
 static TOLD: Notify = Notify::const_new();
-/// The daemon was told to stop: that ends its tasks.
+/// Whether the daemon was told to stop, which ends its tasks.
 static STOPPING: AtomicBool = AtomicBool::new(false);
 
-/// Spawns a task that shall never end. `what` says for people what it does.
+/// Spawns a task that never ends by itself. `what` describes its work, for messages.
 pub fn forever(what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(async move {
-        // A panic passes by, and is told by its hook.
+        // A panic passes through, and the panic hook reports it.
         task.await;
         if !STOPPING.load(Ordering::Relaxed) {
             note(format!("the task that {what} has ended"));
@@ -31,7 +31,7 @@ pub fn forever(what: &'static str, task: impl Future<Output = ()> + Send + 'stat
     });
 }
 
-/// From now on tasks end because they shall.
+/// Tasks may end from now on, because the daemon stops.
 pub fn stopping() {
     STOPPING.store(true, Ordering::Relaxed);
 }
@@ -58,12 +58,12 @@ fn note(what: String) {
     }
 }
 
-/// Ready once something has ended that should not.
+/// Waits until a task has ended that should not.
 pub async fn death() {
     loop {
         let told = TOLD.notified();
         let mut told = std::pin::pin!(told);
-        // First, so that what is noted in between is heard.
+        // Enabled first, so that an end in between is not missed.
         told.as_mut().enable();
         if DEATH.get().is_some() {
             return;
@@ -72,7 +72,7 @@ pub async fn death() {
     }
 }
 
-/// What has ended, as the reason for which the daemon ends.
+/// The end of a task, as the reason for which the daemon ends.
 pub fn failure() -> Option<Failure> {
     let what = DEATH.get()?;
     let remedy = "start the daemon again; report it with the log's last lines";

@@ -130,8 +130,9 @@ impl Tun {
     }
 }
 
-/// Cuts a packet of the kernel, behind its header of virtio, into more packets than a usual read has room for: the
-/// segments of a flow whose maximum segment size is small, as behind `advmss` or a narrow link. None if it is not one.
+/// Cuts a large packet of the kernel, behind its virtio header, into more packets than a usual read has room for. These
+/// are segments of a flow with a small maximum segment size, as behind `advmss` or a narrow link. None if it is no such
+/// packet.
 fn cut_small(original: &mut [u8]) -> Option<Vec<Bytes>> {
     let (header, packet) = original.split_at_mut_checked(VIRTIO_NET_HDR_LEN)?;
     let mut header = VirtioNetHdr::decode(header).ok()?;
@@ -139,7 +140,7 @@ fn cut_small(original: &mut [u8]) -> Option<Vec<Bytes>> {
     let length = usize::from(u16::from_be_bytes(*packet.get(if v6 { 4..6 } else { 2..4 })?.first_chunk()?));
     let packet = packet.get_mut(..length + if v6 { 40 } else { 0 })?;
     let transport = usize::from(header.csum_start);
-    // As the kernel has it where it forwards, the length of headers may be that of a whole packet.
+    // On forwarded packets the kernel may set the length of headers to that of a whole packet.
     let headers = transport
         + match header.gso_type {
             VIRTIO_NET_HDR_GSO_TCPV4 | VIRTIO_NET_HDR_GSO_TCPV6 => usize::from(packet.get(transport + 12)? >> 4) * 4,

@@ -1,15 +1,15 @@
 //! A packet filter for a node's own virtual addresses, in nf_tables.
 //!
-//! Linux takes a packet for any of its addresses on any interface (RFC 1122 §3.3.4.2 calls that the weak host model).
-//! Without a filter a neighbour on the LAN, with no key at all, could send "from a peer's virtual address" to ours past
-//! the tunnel. So what goes to a virtual address of this node, or comes from one, is dropped on every interface but the
-//! virtual one and loopback, on its way in and on its way out. No other address is named.
+//! Linux takes a packet for any of its addresses on any interface (RFC 1122 §3.3.4.2 calls this the weak host model).
+//! Without a filter, a neighbour on the LAN that has no key could send past the tunnel, "from a peer's virtual address"
+//! to ours. So packets to or from a virtual address of this node are dropped, in and out, on all interfaces but the
+//! virtual one and loopback. The filter names no other address.
 //!
 //! The filter is a table of its own, made over netlink. That needs no program: containers often lack nft(8). The table
-//! belongs to the socket that made it (`NFT_TABLE_F_OWNER`, Linux 5.12). Nobody else can change it, `flush ruleset`
-//! passes it by, and the kernel removes it when the daemon ends, however that happens. By then the virtual addresses
-//! are gone: they end with the virtual interface. An older kernel makes a table that everybody can change. Then
-//! [`Filter::stands`] tells whether somebody did, and a table that an earlier life left is replaced.
+//! belongs to the socket that made it (`NFT_TABLE_F_OWNER`, Linux 5.12). No other program can change it, and `flush
+//! ruleset` skips it. The kernel removes it when the daemon ends for any reason. By then the virtual addresses are
+//! gone, because they end with the virtual interface. On an older kernel every program can change the table. Then
+//! [`Filter::stands`] tells whether one did, and a table of an earlier run is replaced.
 //!
 //! The message formats are those of `linux/netfilter/nf_tables.h`.
 
@@ -47,20 +47,20 @@ const OWNER: u32 = 2;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 
-/// Before connection tracking (-200) and before any translation of addresses.
+/// Before connection tracking (-200) and before all address translation.
 const PRIORITY: i32 = -300;
 /// Hooks by number (`NF_INET_PRE_ROUTING`, `NF_INET_POST_ROUTING`), the key of the interface (`NFT_META_IIF`, `_OIF`),
 /// and the chain's name.
 const CHAINS: [(u32, u32, &str); 2] = [(0, 4, "in"), (4, 5, "out")];
-/// Two that accept, and two for each address.
+/// Two rules that accept, and two for each address, in each chain.
 const RULES: usize = CHAINS.len() * (2 + 4);
 
-/// The filter of a node; it goes with this.
+/// The filter of a node. It is removed when this is dropped.
 pub(super) struct Filter {
     socket: OwnedFd,
     table: String,
     interface: u32,
-    /// Whether nobody else can change the table.
+    /// Whether other programs are kept from changing the table.
     owned: bool,
 }
 
@@ -80,10 +80,10 @@ impl Filter {
         Ok(filter)
     }
 
-    /// Replaces the table by one for these virtual addresses, in one transaction if there is one.
+    /// Replaces the table by one for these virtual addresses. One transaction does it, if the kernel can.
     pub(super) fn replace(&mut self, own: Virtual) -> io::Result<()> {
         match self.commit(own, OWNER) {
-            // EOPNOTSUPP is said of a table that an earlier life left without an owner, EINVAL by an older kernel.
+            // EOPNOTSUPP: an earlier run left a table without an owner. EINVAL: the kernel is an older one.
             Err(error)
                 if [Errno::OPNOTSUPP, Errno::INVAL]
                     .map(|one| Some(one.raw_os_error()))
@@ -92,7 +92,7 @@ impl Filter {
         }
         let mut batch = Batch::begin();
         batch.push(DELETE_TABLE, 0, &string(1, &self.table));
-        // There may be none.
+        // There may be no table to delete.
         let _ = self.request(&batch.end());
         if self.commit(own, OWNER).is_ok() {
             return Ok(());
@@ -104,7 +104,7 @@ impl Filter {
     fn commit(&self, own: Virtual, flags: u32) -> io::Result<()> {
         let mut batch = Batch::begin();
         let table = [string(1, &self.table), number(2, flags)].concat();
-        // A table that is there is kept by the first of these, so that the second always has one to delete.
+        // The first command keeps an existing table, so the second always has one to delete.
         batch.push(NEW_TABLE, CREATE, &table);
         batch.push(DELETE_TABLE, 0, &string(1, &self.table));
         batch.push(NEW_TABLE, CREATE, &table);
@@ -115,7 +115,7 @@ impl Filter {
             let accept = |index: u32| [meta(interface), equals(&index.to_ne_bytes()), verdict(1)].concat();
             let mut rules = vec![accept(self.interface), accept(LOOPBACK)];
             for address in [IpAddr::from(own.v4), own.v6.into()] {
-                // `NFPROTO_IPV4` and `_IPV6`; where a header has its source, and its destination.
+                // `NFPROTO_IPV4` and `_IPV6`, and the places of source and destination in their headers.
                 let (family, bytes, places) = match address {
                     IpAddr::V4(v4) => (2, v4.octets().to_vec(), [12, 16]),
                     IpAddr::V6(v6) => (10, v6.octets().to_vec(), [8, 24]),
@@ -134,7 +134,7 @@ impl Filter {
         self.request(&batch.end())
     }
 
-    /// Whether the table is as it was made.
+    /// Whether the table is unchanged.
     pub(super) fn stands(&self) -> bool {
         self.owned || self.rules().is_ok_and(|rules| rules == RULES)
     }
@@ -155,7 +155,7 @@ impl Filter {
         }
     }
 
-    /// Sends a batch. The kernel has dealt with it, and answered, when that returns.
+    /// Sends a batch. When this returns, the kernel has handled and answered it.
     fn request(&self, batch: &[u8]) -> io::Result<()> {
         rustix::net::send(&self.socket, batch, SendFlags::empty())?;
         let mut done = Ok(());
@@ -188,7 +188,7 @@ impl Filter {
     }
 }
 
-/// What a message of the type `NLMSG_ERROR` says.
+/// The error in a message of the type `NLMSG_ERROR`.
 fn refused(body: &[u8]) -> io::Result<()> {
     match body.first_chunk().map(|code| i32::from_ne_bytes(*code)) {
         Some(0) => Ok(()),
@@ -223,7 +223,8 @@ fn message(bytes: &mut Vec<u8>, kind: u16, flags: u16, header: [u8; 4], attribut
     bytes.extend(length.to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
     bytes.extend(flags.to_ne_bytes());
-    // Sequence number and sender: answers are read before the next request, and the kernel fills in the sender.
+    // Sequence number and sender may be zero: answers are read before the next request, and the kernel fills in the
+    // sender.
     bytes.extend([0; 8]);
     bytes.extend(header);
     bytes.extend(attributes);
@@ -264,7 +265,7 @@ fn payload(offset: u32, length: u32) -> Vec<u8> {
     expression("payload", &[number(1, 1), number(2, 1), number(3, offset), number(4, length)].concat())
 }
 
-/// Goes on if register 1 has this value.
+/// Continues if register 1 has this value.
 fn equals(value: &[u8]) -> Vec<u8> {
     expression("cmp", &[number(1, 1), number(2, 0), nested(3, &attribute(1, value))].concat())
 }

@@ -1,7 +1,7 @@
 //! The virtual interface: its addresses, the routes into it, and the filter around its addresses.
 //!
-//! The kernel's state is compared with what it should be, and mended: at the start, when the node is registered, and
-//! whenever the kernel reports a change ([`keep`]). What stands in the way is a [`Notice`].
+//! The kernel's state is compared with the wanted state, and mended: at the start, when the node is registered, and
+//! whenever the kernel reports a change ([`keep`]). An obstacle is a [`Notice`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -27,15 +27,15 @@ use super::{Notice, watch};
 use crate::error::{Code, Failure};
 use crate::tasks;
 
-/// How often the interface is looked at though nothing was reported.
+/// How often the interface is checked without a report.
 const LOOK: Duration = Duration::from_secs(10);
 /// The least MTU with which the kernel lets an interface have IPv6 (RFC 8200 §5).
 const LEAST_IPV6_MTU: u32 = 1280;
 /// Address lifetimes of this many seconds never end (RFC 4862 §5.5.3).
 const FOREVER: u32 = u32::MAX;
-/// Most things of which it is remembered how often they were taken away.
+/// Most addresses and routes whose losses are counted.
 const LOSSES: usize = 1024;
-/// Conflicts that are named one by one.
+/// Most conflicts that are named one by one.
 const NAMED: usize = 8;
 
 /// A virtual interface that can be given addresses and routes.
@@ -46,37 +46,37 @@ pub struct Network {
     own: Option<Virtual>,
     peers: BTreeSet<IpAddr>,
     filter: Option<Filter>,
-    /// What stands in the way.
+    /// The present obstacles.
     notices: BTreeSet<Notice>,
-    /// What others took away, and how often.
+    /// How often other programs removed an address or route.
     losses: BTreeMap<IpNet, Losses>,
-    /// What the interface was given: what of it is lacking later, somebody took away.
+    /// What the interface was given. If some of it is missing later, another program removed it.
     given: BTreeSet<IpNet>,
     /// Whether peers need routes of their own.
     needs_peers: Arc<AtomicBool>,
-    /// The daemon ends: nothing is mended any more.
+    /// Whether the daemon ends. Then nothing is mended any more.
     ended: bool,
 }
 
 /// The virtual interface as the kernel shows it.
 #[derive(Debug)]
 pub struct Shown {
-    /// Its name now: others may rename it.
+    /// Its present name. Other programs may rename it.
     pub name: String,
-    /// Those virtual addresses of the node that it has.
+    /// The node's virtual addresses that it has.
     pub addresses: Vec<IpAddr>,
-    /// What stands in the way.
+    /// The present obstacles.
     pub notices: Vec<Notice>,
 }
 
-/// What is read of a link.
+/// The facts about a link.
 struct Link {
     name: String,
     up: bool,
     mtu: u32,
 }
 
-/// What a family of addresses lacks.
+/// The state of one address family.
 struct Family {
     v6: bool,
     /// The virtual address.
@@ -89,10 +89,10 @@ struct Family {
 }
 
 impl Network {
-    /// Finds the interface, turns its own IPv6 addresses off, and makes the overlay's range unreachable until there are
-    /// routes into it.
+    /// Finds the interface. Turns off the IPv6 addresses that the kernel gives it. Makes the overlay's range
+    /// unreachable until there are routes into it.
     pub async fn find(name: &str, overlay: &Overlay) -> Result<Self, Failure> {
-        // Older kernels know no strict checks, and dump more than is asked for.
+        // Older kernels have no strict checks, and dump more than is asked for.
         let connected = rtnetlink::new_connection_with_strict_check().or_else(|_| rtnetlink::new_connection());
         let (connection, handle, _) = connected.map_err(|error| denied(name, &error))?;
         tokio::spawn(connection);
@@ -117,13 +117,13 @@ impl Network {
         Ok(network)
     }
 
-    /// True while a network of this machine has the overlay's range or a part of it: then [`Self::lead`] has to be told
-    /// of every peer.
+    /// Whether peers need routes of their own: a network of this machine has the overlay's range or a part of it.
+    /// [`Self::lead`] then has to be told of every peer.
     pub fn needs_peers(&self) -> Arc<AtomicBool> {
         self.needs_peers.clone()
     }
 
-    /// Gives the interface its addresses, brings it up and leads the overlay into it.
+    /// Gives the interface its addresses, brings it up and routes the overlay into it.
     ///
     /// # Errors
     /// The kernel does not let it come up, or have its IPv4 address.
@@ -136,7 +136,7 @@ impl Network {
         self.remove_addresses().await.map_err(fail)?;
         self.given.clear();
         self.own = Some(own);
-        // Before the addresses, so that at no time there is one without a filter.
+        // The filter comes before the addresses, so that no address is ever without one.
         self.guard(own, &name);
         let up = LinkMessageBuilder::<LinkUnspec>::default().index(self.index).up().build();
         self.handle.link().set(up).execute().await.map_err(fail)?;
@@ -145,7 +145,7 @@ impl Network {
         Ok(())
     }
 
-    /// Leads these peers into the interface one by one, where that is needed, and no others.
+    /// Routes these peers into the interface one by one, if that is needed, and no other peers.
     pub async fn lead(&mut self, peers: BTreeSet<IpAddr>) {
         if self.peers != peers {
             self.peers = peers;
@@ -153,9 +153,9 @@ impl Network {
         }
     }
 
-    /// Takes back what would hinder a network of this machine that has a part of the overlay's range. Where there is
-    /// none the range stays unreachable: packets to virtual addresses must not leave in the clear while a daemon is
-    /// started again, and nobody else has them.
+    /// Removes what would hinder a network of this machine that has a part of the overlay's range. Without such a
+    /// network the range stays unreachable. Packets to virtual addresses must not leave unencrypted while the daemon is
+    /// restarted, and no other host has these addresses.
     pub async fn end(&mut self) {
         self.ended = true;
         for v6 in [true, false] {
@@ -176,7 +176,7 @@ impl Network {
         Shown { name: self.name_of(self.index).await, addresses, notices }
     }
 
-    /// Where packets to this address go, unless it is into the virtual interface.
+    /// Where packets to this address go, if not into the virtual interface.
     pub async fn elsewhere(&self, to: IpAddr) -> Option<String> {
         match self.way_to(to).await {
             Some((index, _)) if index == self.index => None,
@@ -185,7 +185,7 @@ impl Network {
         }
     }
 
-    /// Whether all seems to be as it should, as far as a few questions tell.
+    /// Whether all seems well, as far as a few questions show.
     async fn seems_fine(&self) -> bool {
         let filtered = self.own.is_none() || self.filter.as_ref().is_some_and(Filter::stands);
         let mut fine = filtered && self.notices.is_empty();
@@ -195,7 +195,8 @@ impl Network {
         fine
     }
 
-    /// Compares all with what it should be, and mends it. `by` is who changed something. When to look again.
+    /// Compares the state with the wanted one, and mends it. `by` is the program that changed something. Returns when
+    /// to check again.
     async fn mend(&mut self, by: Option<(String, u32)>) -> Duration {
         if self.ended {
             return LOOK;
@@ -219,7 +220,7 @@ impl Network {
             }
         }
         if !up {
-            // With a link that goes down the kernel forgets all of it. Nobody has taken anything.
+            // When a link goes down the kernel forgets its addresses and routes. No program has removed them.
             self.given.clear();
         }
         let has = self.addresses().await;
@@ -254,7 +255,7 @@ impl Network {
         later.into_values().min().unwrap_or(LOOK)
     }
 
-    /// What of a family was given and is not there, though nothing explains it.
+    /// The addresses and routes of a family that were given and are missing without an explanation.
     fn taken(&self, family: &Family, link: Option<&Link>) -> Vec<IpNet> {
         let Some(own) = family.own else { return Vec::new() };
         if family.has {
@@ -266,7 +267,7 @@ impl Network {
         own.into_iter().collect()
     }
 
-    /// Gives a family what it lacks, but for what has to wait. What stands in the way.
+    /// Gives a family what is missing, except for what has to wait. Returns the obstacles.
     async fn apply(
         &mut self,
         mut family: Family,
@@ -306,7 +307,7 @@ impl Network {
                         notices.push(Notice::new(what, format!("ip route show {}", route.to)));
                     }
                 }
-                // Without IPv6 nothing leaves by it.
+                // Without IPv6 no packet leaves by IPv6.
                 Err(_) if route.keeps_in() && family.v6 => {}
                 Err(error) => {
                     let what = format!("no route of {} can be set: {error}", route.to);
@@ -319,7 +320,7 @@ impl Network {
             let wanted =
                 family.plan.wanted.iter().filter(|route| !route.keeps_in() && family.has).map(|route| route.to);
             let given: Vec<_> = wanted.chain(family.own.filter(|_| family.has).map(IpNet::from)).collect();
-            // What waits stays, as does an address that nobody explains.
+            // What has to wait stays, and so does an address whose loss has no explanation.
             self.given.retain(|old| old.addr().is_ipv6() != range.addr().is_ipv6() || later.contains_key(old));
             self.given.extend(given);
         }
@@ -327,7 +328,7 @@ impl Network {
         notices
     }
 
-    /// What of others meets the range of a family.
+    /// The routes of other programs that meet the range of a family.
     async fn conflicts(&self, family: &Family, settled: bool) -> Vec<Notice> {
         let range = self.range(family.v6);
         let key = if family.v6 { "overlay-v6" } else { "overlay-v4" };
@@ -362,7 +363,7 @@ impl Network {
         notices
     }
 
-    /// Why queries do not come to the node's DNS, if they do not.
+    /// The reason why queries do not reach the node's DNS, if they do not.
     async fn dns_conflict(&self, v6: bool) -> Option<Notice> {
         let dns = self.dns(v6);
         let key = if v6 { "dns-v6" } else { "dns-v4" };
@@ -380,7 +381,7 @@ impl Network {
         }
     }
 
-    /// Remembers what stands in the way, and logs what has changed.
+    /// Remembers the present obstacles, and logs the changes.
     fn tell(&mut self, notices: BTreeSet<Notice>) {
         for Notice { what, remedy } in notices.difference(&self.notices) {
             tracing::warn!(remedy, "{what}");
@@ -391,7 +392,7 @@ impl Network {
         self.notices = notices;
     }
 
-    /// Makes the packet filter anew. Why there is none.
+    /// Makes the packet filter anew. Returns the reason if there is none.
     fn guard(&mut self, own: Virtual, name: &str) -> Option<Notice> {
         let done = match &mut self.filter {
             Some(filter) => filter.replace(own),
@@ -404,7 +405,7 @@ impl Network {
         })
     }
 
-    /// What of a family is lacking, if the interface has these addresses.
+    /// What a family lacks if the interface has these addresses.
     async fn look(&self, v6: bool, has: &[IpAddr]) -> Family {
         let own = self.own_addresses().into_iter().find(|own| own.is_ipv6() == v6);
         let has = own.is_some_and(|own| has.contains(&own));
@@ -431,8 +432,8 @@ impl Network {
         self.own.map(|own| vec![IpAddr::from(own.v4), own.v6.into()]).unwrap_or_default()
     }
 
-    /// Turns addresses off that the kernel gives by itself: no link-local address, so no router solicitations into the
-    /// overlay. Where IPv6 is turned off, nothing is lost.
+    /// Turns off the addresses that the kernel gives by itself. Without a link-local address no router solicitation
+    /// goes into the overlay. If IPv6 is off, nothing is lost.
     async fn quieten(&self) {
         let none = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
         let quiet = LinkMessageBuilder::<LinkUnspec>::default()
@@ -442,15 +443,15 @@ impl Network {
         let _ = self.handle.link().set(quiet).execute().await;
     }
 
-    /// Gives the interface an address that no packet has as its source unless a route says so. Otherwise the kernel
-    /// could choose it for any packet: an IPv6 address that is preferred over a deprecated one of another interface
-    /// (RFC 6724 §5, rule 3 comes before rule 5), an IPv4 address where the other interface has none.
+    /// Gives the interface an address that the kernel never chooses as a source, except by a route. Otherwise the
+    /// kernel could choose it for any packet. It prefers an IPv6 address to a deprecated one of another interface (RFC
+    /// 6724 §5, rule 3 comes before rule 5), and takes an IPv4 address if the other interface has none.
     async fn give(&self, own: IpAddr) -> Result<(), Error> {
         let length = if own.is_ipv6() { 128 } else { 32 };
         let mut address = self.handle.address().add(self.index, own, length).replace();
         let message = address.message_mut();
         if own.is_ipv6() {
-            // Nobody else can have it.
+            // No other host can have it, so duplicate address detection is off.
             message.header.flags |= AddressHeaderFlags::Nodad;
             let mut life = CacheInfo::default();
             (life.ifa_preferred, life.ifa_valid) = (0, FOREVER);
@@ -465,7 +466,7 @@ impl Network {
     async fn remove(&self, route: &Route) -> Result<(), Error> {
         let mut message = route.message();
         if route.to.addr().is_ipv4() {
-            // Whatever scope it has.
+            // The scope does not matter.
             message.header.scope = RouteScope::NoWhere;
         }
         self.handle.route().del(message).execute().await
@@ -488,7 +489,7 @@ impl Network {
         routes
     }
 
-    /// By which interface packets to an address leave, and whether it is one of this machine's own.
+    /// The interface by which packets to an address leave, and whether the address is one of this machine's own.
     async fn way_to(&self, to: IpAddr) -> Option<(u32, bool)> {
         let message = match to {
             IpAddr::V4(v4) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(v4, 32).build(),
@@ -514,7 +515,7 @@ impl Network {
         links.try_next().await.ok().flatten().map(|message| Link::read(&message))
     }
 
-    /// An interface's name, for people.
+    /// An interface's name, for messages.
     async fn name_of(&self, index: u32) -> String {
         self.link(index).await.map_or_else(|| format!("interface {index}"), |link| link.name)
     }
@@ -529,7 +530,8 @@ impl Network {
         self.handle.address().get().set_link_index_filter(self.index).execute().try_collect().await
     }
 
-    /// Takes away what the kernel gave before it was told to give none, as when IPv6 comes back.
+    /// Removes the link-local addresses that the kernel gave before it was told to give none, for example when IPv6
+    /// comes back.
     async fn remove_link_local(&self) {
         for message in self.address_messages().await.unwrap_or_default() {
             if matches!(super::address(&message), Some(IpAddr::V6(v6)) if v6.is_unicast_link_local()) {
@@ -561,7 +563,7 @@ impl Link {
     }
 }
 
-/// Why the kernel lets an interface have no IPv6, if it is known.
+/// The known reason why the kernel lets an interface have no IPv6.
 fn no_ipv6(link: Option<&Link>) -> Option<Notice> {
     let Link { name, mtu, .. } = link?;
     if *mtu < LEAST_IPV6_MTU {
@@ -573,7 +575,7 @@ fn no_ipv6(link: Option<&Link>) -> Option<Notice> {
     off.then(|| Notice::new(format!("{name} has no IPv6: it is turned off there"), format!("sysctl -w {setting}=0")))
 }
 
-/// A route as the kernel is asked for it: of any protocol and kind, in this table.
+/// A query for routes: of any protocol and kind, in this table.
 fn question(mut message: RouteMessage, table: u8) -> RouteMessage {
     message.header.protocol = RouteProtocol::Unspec;
     message.header.kind = RouteType::Unspec;
@@ -589,8 +591,8 @@ fn meet(one: IpNet, other: IpNet) -> bool {
     one.contains(&other) || other.contains(&one)
 }
 
-/// Watches over the interface from now on, and mends what others change. Where peers need routes of their own from now
-/// on, `ask` is sent to `sender`: [`Network::lead`] is to be told of them.
+/// Watches the interface from now on, and mends what other programs change. Sends `ask` to `sender` when peers begin to
+/// need routes of their own: [`Network::lead`] then has to be told of them.
 pub async fn keep<R: Send + 'static>(
     network: Arc<Mutex<Network>>,
     sender: mpsc::Sender<R>,
@@ -626,7 +628,7 @@ pub async fn keep<R: Send + 'static>(
     Ok(())
 }
 
-/// Takes away what ended nodes left: the routes that make an overlay's range unreachable. How many there were.
+/// Removes the routes by which ended nodes made an overlay's range unreachable. Returns how many there were.
 ///
 /// # Errors
 /// The kernel does not let this user remove them.
@@ -650,7 +652,7 @@ pub async fn forget() -> Result<usize, Failure> {
     Ok(removed)
 }
 
-/// Whether a message of the kernel has to do with the virtual interface or the overlay's ranges.
+/// Whether a message of the kernel is about the virtual interface or the overlay's ranges.
 fn concerns(message: &RouteNetlinkMessage, index: u32, ranges: [IpNet; 2]) -> bool {
     use RouteNetlinkMessage as M;
     let in_range = |route: &RouteMessage| {

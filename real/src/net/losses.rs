@@ -1,27 +1,27 @@
-//! How often somebody takes something away that the node gives back, and how long to wait before the next time. Two
-//! managers that both insist would change the route many times a second, and lose half of all packets.
+//! Counts how often another program removes what the node restores, and how long to wait before the next time. Two
+//! managers that both insist would change a route many times a second, and lose half of all packets.
 
 use std::time::{Duration, Instant};
 
-/// The first wait; each further one is twice as long.
+/// The first wait. Each further wait is twice as long.
 const FIRST: Duration = Duration::from_millis(250);
-/// The longest.
+/// The longest wait.
 const LONGEST: Duration = Duration::from_secs(60);
-/// After so long without a loss the next one is the first again.
+/// After this long without a loss the next wait is the first one again.
 const CALM: Duration = Duration::from_secs(120);
 
-/// The losses of one thing so far.
+/// The losses of one address or route so far.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
-    /// How many came one soon after another.
+    /// How many losses came soon after one another.
     row: u32,
     last: Option<Instant>,
-    /// Until when nothing is given back.
+    /// Nothing is restored until this time.
     until: Option<Instant>,
 }
 
 impl Losses {
-    /// Something is lacking that was given before. How long to wait; zero if it shall be given back now.
+    /// Notes that something is missing that was given before. Returns how long to wait, or zero if it is restored now.
     pub(super) fn lost(&mut self, now: Instant) -> Duration {
         if let Some(left) =
             self.until.and_then(|until| until.checked_duration_since(now)).filter(|left| !left.is_zero())
@@ -37,7 +37,7 @@ impl Losses {
         Duration::ZERO
     }
 
-    /// Whether it was more than an accident.
+    /// Whether the losses are more than accidents.
     pub(super) fn is_a_fight(&self) -> bool {
         self.row > 2
     }
@@ -57,7 +57,7 @@ mod tests {
         }
         assert!(now.duration_since(start) > Duration::from_secs(100) && losses.is_a_fight());
         assert_eq!((losses.lost(now), losses.lost(now)), (Duration::ZERO, LONGEST));
-        // An hour later it is an accident again.
+        // An hour later a loss is an accident again.
         let later = now + Duration::from_secs(3600);
         assert_eq!(losses.lost(later), Duration::ZERO);
         assert!(!losses.is_a_fight());

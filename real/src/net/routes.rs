@@ -1,14 +1,15 @@
-//! Which routes a node wants, and which routes of others meet the overlay's range. Nothing is asked or changed here.
+//! The routes that a node wants, and the routes of other programs that meet the overlay's range. This file only
+//! computes.
 //!
 //! Linux takes the most specific route, and of equally specific ones that with the lowest metric.
 //!
 //! | wanted | metric | why |
 //! |---|---|---|
-//! | the range is unreachable | the worst | no packet to a virtual address may leave in the clear, also after a crash |
+//! | the range is unreachable | the worst | no packet to a virtual address may leave unencrypted, also after a crash |
 //! | the range leads into the virtual interface | the usual | unless a network of this machine has it |
 //! | each peer, and the node's DNS | the best | only where a network of this machine has the range or a part of it |
 //!
-//! A route of somebody else is never changed, and never shadowed beyond single peers.
+//! A route of another program is never changed, and never shadowed beyond single peers.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -19,7 +20,7 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::{RouteMessageBuilder, packet_route::AddressFamily};
 
-/// Marks our routes. It is no protocol that iproute2 knows by name.
+/// The protocol number of our routes. iproute2 has no name for it.
 pub(super) const PROTOCOL: u8 = 233;
 /// The metric that loses against every other.
 const WORST: u32 = u32::MAX;
@@ -33,9 +34,9 @@ pub(super) enum Way {
     Interface { index: u32, gateway: bool },
     /// To several interfaces or gateways.
     Several,
-    /// To nothing: the sender is told that the host is unreachable.
+    /// To nothing: the sender gets a Destination Unreachable.
     Unreachable,
-    /// Into another table, or to nothing in another manner.
+    /// Into another table, or to nothing without an answer.
     Other,
 }
 
@@ -45,13 +46,13 @@ pub(super) struct Route {
     pub(super) to: IpNet,
     pub(super) metric: u32,
     pub(super) way: Way,
-    /// The source address that it makes the kernel choose.
+    /// The source address that the kernel chooses because of it.
     pub(super) source: Option<IpAddr>,
     pub(super) protocol: u8,
 }
 
 impl Route {
-    /// A route as the kernel shows it; none for those of other tables, and those to this machine itself.
+    /// A route as the kernel shows it. None for routes of other tables, and for those to this machine itself.
     pub(super) fn read(message: &RouteMessage) -> Option<Self> {
         let header = &message.header;
         let bits = match header.address_family {
@@ -85,7 +86,7 @@ impl Route {
         (table == u32::from(RouteHeader::RT_TABLE_MAIN)).then_some(Self { to, metric, way, source, protocol })
     }
 
-    /// The route as the kernel is told it.
+    /// The route as a message to the kernel.
     pub(super) fn message(&self) -> RouteMessage {
         let mut message = match self.to {
             IpNet::V4(to) => {
@@ -104,7 +105,7 @@ impl Route {
         match self.way {
             Way::Interface { index, .. } => {
                 attributes.push(RouteAttribute::Oif(index));
-                // An IPv4 address without a gateway is a neighbour.
+                // An IPv4 destination without a gateway is on the link.
                 if self.to.addr().is_ipv4() {
                     message.header.scope = RouteScope::Link;
                 }
@@ -118,12 +119,12 @@ impl Route {
         self.keeps_in() || self.way == Way::Interface { index, gateway: false }
     }
 
-    /// Whether it makes a range unreachable where no other route does anything with it.
+    /// Whether it makes a range unreachable to which no other route leads.
     pub(super) fn keeps_in(&self) -> bool {
         self.way == Way::Unreachable && self.metric == WORST
     }
 
-    /// Whether it does what `wanted` should. Its MTU, or the segment size of TCP, may be somebody's choice.
+    /// Whether it does what `wanted` should. Another program may have chosen its MTU, or the segment size of TCP.
     fn does(&self, wanted: &Self) -> bool {
         (self.to, self.metric, self.way, self.source) == (wanted.to, wanted.metric, wanted.way, wanted.source)
     }
@@ -137,14 +138,14 @@ fn plain(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
-/// How a route of somebody else meets the overlay's range.
+/// How a route of another program meets the overlay's range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Meets {
-    /// It is of the whole range.
+    /// Its destination is the whole range.
     Same,
-    /// It is of a part.
+    /// Its destination is a part of the range.
     Part,
-    /// It is an interface's own network, of which the range is a part.
+    /// It is an interface's own network, which contains the range.
     Around,
     /// It leads into the virtual interface of another node.
     Node,
@@ -160,27 +161,27 @@ pub(super) struct Known<'a> {
     pub(super) own: Option<IpAddr>,
     /// The virtual interface.
     pub(super) index: u32,
-    /// Those of the peers.
+    /// The peers' virtual addresses.
     pub(super) peers: &'a BTreeSet<IpAddr>,
     /// All routes that meet the range.
     pub(super) routes: &'a [Route],
 }
 
-/// What follows from [`Known`].
+/// The changes that follow from [`Known`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// What is to be added.
+    /// Routes to add.
     pub(super) add: Vec<Route>,
-    /// What is to be removed before. All of it is our own.
+    /// Routes to remove before that. All of them are our own.
     pub(super) remove: Vec<Route>,
     /// Routes of others that meet the range.
     pub(super) meet: Vec<(Meets, Route)>,
-    /// All that shall be there in the end.
+    /// All routes that are there in the end.
     pub(super) wanted: Vec<Route>,
 }
 
 impl Known<'_> {
-    /// What has to be done.
+    /// The changes that are needed.
     pub(super) fn plan(&self) -> Plan {
         let (ours, foreign): (Vec<_>, Vec<_>) = self.routes.iter().partition(|route| route.is_ours(self.index));
         let meet: Vec<_> = foreign.iter().filter_map(|route| Some((self.meets(route)?, (*route).clone()))).collect();
@@ -199,7 +200,7 @@ impl Known<'_> {
     fn meets(&self, route: &Route) -> Option<Meets> {
         let own_network = matches!(route.way, Way::Interface { gateway: false, .. }) && route.protocol == KERNEL;
         if own_network && route.to.prefix_len() == route.to.max_prefix_len() {
-            // An address of this machine. What goes there does not leave it.
+            // An address of this machine. Packets to it do not leave the machine.
             return None;
         }
         if route.protocol == PROTOCOL && self.range.contains(&route.to) {
@@ -225,7 +226,7 @@ impl Known<'_> {
             let way = Way::Interface { index: self.index, gateway: false };
             Route { to, metric, way, source: Some(own), protocol: PROTOCOL }
         };
-        // What the kernel takes if nothing is said, and what is better than all others.
+        // The kernel's default metric, and the best metric.
         let (usual, best) = if own.is_ipv6() { (1024, 1) } else { (0, 0) };
         if !has(Meets::Same) && !has(Meets::Around) {
             wanted.push(lead(self.range, usual));
@@ -268,7 +269,7 @@ mod tests {
         assert_eq!((plan.add.len(), plan.remove.len(), plan.meet.len()), (2, 0, 0));
         assert!(plan.add[0].keeps_in());
         assert_eq!(leads(&plan), ["198.18.0.0/16"]);
-        // Once it is there nothing is left to do.
+        // Once the routes are there nothing is left to do.
         let read: Vec<_> = plan.add.iter().map(|route| Route::read(&route.message()).unwrap()).collect();
         assert_eq!(planned(&read), Plan { wanted: plan.wanted, ..Plan::default() });
     }
@@ -311,10 +312,10 @@ mod tests {
     #[test]
     fn a_route_of_ours_that_somebody_changed_counts_by_all_that_it_does() {
         let mine = planned(&[]).wanted[1].clone();
-        // Into another interface, from the same source: it is not ours any more.
+        // Into another interface, from the same source: the route is another program's now.
         let taken = Route { way: Way::Interface { index: 2, gateway: false }, protocol: 4, ..mine.clone() };
         assert_eq!(planned(&[taken]).meet[0].0, Meets::Same);
-        // From another source: it is put right. By another protocol: somebody's choice.
+        // From another source: it is mended. By another protocol: another program chose it.
         let wrong = Route { source: Some("192.0.2.1".parse().unwrap()), protocol: 4, ..mine.clone() };
         assert_eq!(planned(std::slice::from_ref(&wrong)).remove, [wrong]);
         assert_eq!(planned(&[Route { protocol: 4, ..mine }]).add.len(), 1);

@@ -40,7 +40,7 @@ impl Key {
         self.help.contains("Default:") || self.help.contains("Optional")
     }
 
-    /// Whether it is needed, whatever else is set.
+    /// Whether it is always needed.
     pub fn is_needed(&self) -> bool {
         !self.is_optional() && !self.help.contains("Needed unless")
     }
@@ -80,7 +80,7 @@ pub trait Settings: Sized + DeserializeOwned {
 fn read<S: Settings>(path: &Path) -> Result<S, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         let what = format!("{}: cannot be read: {error}", path.display());
-        // Only what is not there may be written: a file that lacks a permission is somebody's configuration.
+        // The remedy may only write a missing file. A file without permissions is an existing configuration.
         let remedy = match error.kind() {
             std::io::ErrorKind::NotFound => {
                 format!("`cyphonic config example {} > {}` writes one to begin with", S::ROLE, path.display())
@@ -97,7 +97,7 @@ fn read<S: Settings>(path: &Path) -> Result<S, Failure> {
     Ok(settings)
 }
 
-/// Reads settings; `file` is for messages.
+/// Reads settings. `file` is the name for messages.
 pub fn parse<S: Settings>(text: &str, file: &str) -> Result<S, Failure> {
     toml::from_str(text).map_err(|error| {
         let help = format!("`cyphonic config example {}` shows every key", S::ROLE);
@@ -161,7 +161,7 @@ pub fn default_file(role: &str) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    /// With every key set.
+    /// The example with every key set.
     fn uncommented<S: Settings>(text: &str) -> String {
         let is_key = |line: &&str| S::KEYS.iter().any(|key| line.starts_with(&format!("{} = ", key.name())));
         let lines = text.lines().map(|line| line.strip_prefix("# ").filter(is_key).unwrap_or(line));
