@@ -1,11 +1,11 @@
-//! Cryptography without chance: every byte of every handshake is a function of a seed.
+//! Deterministic cryptography: every byte of every handshake is a function of a seed.
 //!
 //! **For the simulator and for tests only.** All keys follow from the seed.
 //!
-//! Each node draws from its own streams, and each stream is a hash of (seed, node, purpose): see [`derive()`]. So one
-//! node does not disturb another, and a node that does one thing more does not change what it does elsewhere.
+//! Each node draws from its own streams. Each stream is a hash of (seed, node, purpose): see [`derive()`]. So a node's
+//! draws change neither another node's draws nor its own draws for another purpose.
 //!
-//! | what TLS takes from chance | here |
+//! | what TLS takes from randomness | here |
 //! |---|---|
 //! | randoms, session ids | a ChaCha20 stream as rustls' `SecureRandom` |
 //! | X25519 ephemeral keys | the same stream, with x25519-dalek |
@@ -13,15 +13,15 @@
 //! | keys and serial numbers of certificates | [`derive()`] |
 //! | the time | [`FixedClock`] |
 //!
-//! # What was computed before
+//! # What is remembered
 //!
-//! A third of the time of a sweep went into computing again what was computed before, at the other end or at the last
-//! handshake; so that is remembered (`seeded/remember.rs`).
+//! A third of the time of a sweep went into repeated computations: the same result at the other end, or at the last
+//! handshake. These are remembered (`seeded/remember.rs`).
 //!
 //! # Streams without a leak
 //!
-//! rustls wants both sources as `&'static`, without any context. So streams live in slots that are leaked once and
-//! lent: an [`Environment`] borrows a slot, and the last holder of its clock gives it back. There are as many slots as
+//! rustls wants both sources as `&'static`, without any context. So streams live in slots that are leaked once and then
+//! lent. An [`Environment`] borrows a slot, and the last holder of its clock gives it back. There are as many slots as
 //! environments ever lived at the same time, however many runs one process makes.
 //!
 //! Configurations and connections made from an environment hold its clock, so they keep the slot. Only a bare copy of
@@ -61,9 +61,9 @@ pub fn environment(seed: u64, node: &str) -> Environment {
     environment_by(seed, node, SharedTime::at(EPOCH))
 }
 
-/// The environment of `node`, whose clock shows what `time` says.
+/// The environment of `node` with a clock that shows `time`.
 ///
-/// Called again with the same arguments it starts the same streams anew: a node that restarts within one run needs
+/// A second call with the same arguments starts the same streams anew. A node that restarts within one run needs
 /// another `node` label, or it repeats its keys.
 pub fn environment_by(seed: u64, node: &str, time: SharedTime) -> Environment {
     let lease = Lease::new(derive(seed, node, "tls"));
@@ -81,7 +81,7 @@ pub fn environment_by(seed: u64, node: &str, time: SharedTime) -> Environment {
     Environment { provider: Arc::new(provider), clock: Arc::new(clock), key_log: None }
 }
 
-/// What a clock shows; all copies are one.
+/// The time that a clock shows. All copies share it.
 #[derive(Clone, Debug)]
 pub struct SharedTime(Arc<AtomicU64>);
 
@@ -104,7 +104,7 @@ impl SharedTime {
     }
 }
 
-/// A clock that stands still until it is set; it also holds the environment's slot.
+/// A clock that stands still until it is set. It also holds the environment's slot.
 #[derive(Debug)]
 pub struct FixedClock {
     time: SharedTime,
@@ -121,7 +121,7 @@ impl WallClock for FixedClock {
 #[derive(Debug)]
 pub struct Pki {
     seed: u64,
-    /// Of [`Self::identity`]: what was issued before.
+    /// The identities that [`Self::identity`] has issued.
     issued: Mutex<BTreeMap<Fqdn, Identity>>,
     /// The root CA.
     pub root: Authority,
@@ -143,8 +143,7 @@ thread_local! {
     static LAST: RefCell<Option<Arc<Pki>>> = const { RefCell::new(None) };
 }
 
-/// As [`pki`], without making it anew for who asked for the same one last: a network that is run again, or a role that
-/// starts again.
+/// As [`pki`], but remembers the last one: a network may run again, or a role may restart.
 pub(crate) fn shared_pki(seed: u64) -> Arc<Pki> {
     LAST.with_borrow_mut(|last| match last {
         Some(known) if known.seed == seed => known.clone(),
@@ -153,12 +152,12 @@ pub(crate) fn shared_pki(seed: u64) -> Arc<Pki> {
 }
 
 impl Pki {
-    /// What everyone trusts: the root.
+    /// The trust anchor of every part: the root.
     pub fn roots(&self) -> Roots {
         Roots::new([self.root.certificate().clone()]).expect("the root parses")
     }
 
-    /// The identity of a node or service: the same whenever it is asked for.
+    /// The identity of a node or service. Every call gives the same one.
     pub fn identity(&self, name: &Fqdn) -> Identity {
         let mut issued = lock(&self.issued);
         let issue = || {
@@ -169,14 +168,14 @@ impl Pki {
         issued.entry(name.clone()).or_insert_with(issue).clone()
     }
 
-    /// As [`Self::identity`], for another time: expired, say.
+    /// As [`Self::identity`], for another validity, such as an expired one.
     pub fn identity_valid(&self, name: &Fqdn, validity: Validity) -> Identity {
         let key = derive(self.seed, name.as_str(), "identity key");
         self.authority.issue(name, &key, self.serial(name, 0), validity).expect("an identity can be made for any name")
     }
 
-    /// The certificate that a name gets when it was renewed `number` times, and until when it counts (time since 1970;
-    /// without it for as long as any). The first one that counts for long is [`Self::identity`].
+    /// The certificate of a name after `number` renewals, valid until `until` (time since 1970; `None`: as long as
+    /// any). The first one without `until` is [`Self::identity`].
     pub(crate) fn renewed(&self, name: &Fqdn, number: u32, until: Option<Duration>) -> Identity {
         if (number, until) == (0, None) {
             return self.identity(name);
@@ -191,14 +190,14 @@ impl Pki {
         identity
     }
 
-    /// Of the certificate of a name that was renewed so many times.
+    /// The serial number of a name's certificate after this many renewals.
     fn serial(&self, name: &Fqdn, number: u32) -> u64 {
         let purpose = if number == 0 { "serial number".to_owned() } else { format!("serial number {number}") };
         let serial = derive(self.seed, name.as_str(), &purpose);
         u64::from_be_bytes(*serial.first_chunk().expect("32 bytes"))
     }
 
-    /// As [`Self::roots`], when these certificates were revoked: a name's, renewed so many times.
+    /// As [`Self::roots`], with these certificates revoked: each a name, and its number of renewals.
     pub fn roots_without(&self, certificates: &[(&Fqdn, u32)]) -> Roots {
         let revoked: Vec<_> = certificates.iter().map(|(name, number)| (self.serial(name, *number), EPOCH)).collect();
         let list = self.authority.revoke(&revoked, 1, validity()).expect("a list can be made of any certificates");
@@ -211,18 +210,18 @@ fn validity() -> Validity {
         .expect("a time that is not empty")
 }
 
-/// A place for one stream, leaked once and lent for ever after.
+/// A place for one stream. It is leaked once, and then lent.
 #[derive(Debug)]
 struct Slot(Mutex<ChaCha20Rng>);
 
-/// The slots that nobody uses now.
+/// The slots that are free.
 static FREE: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The right to one slot; given back on drop.
+/// The right to use one slot. Dropping it gives the slot back.
 #[derive(Debug)]
 struct Lease(&'static Slot);
 
@@ -315,7 +314,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Every byte of a mutually authenticated session with one message, both ways, in order.
+    /// Every byte of a mutually authenticated session with one message in each direction.
     fn session(seed: u64) -> Vec<Vec<u8>> {
         let pki = pki(seed);
         let (alice, service) = (environment(seed, "alice"), environment(seed, "as"));
@@ -367,7 +366,7 @@ mod tests {
                 std::ptr::from_ref(env.provider.secure_random).cast::<u8>().addr()
             })
             .collect();
-        // Tests beside this one borrow from the same pool.
+        // Other tests borrow from the same pool at the same time.
         assert!(slots.len() < 500, "{} slots", slots.len());
     }
 

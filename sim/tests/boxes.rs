@@ -1,4 +1,4 @@
-//! Nothing that comes on a wire makes a box panic, or send what is no IP packet.
+//! No packet on a wire makes a box panic, or send anything that is no IP packet.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -60,7 +60,7 @@ fn boxes() -> Vec<Box<dyn NetBox>> {
     ]
 }
 
-/// A packet that makes sense, from inside or outside.
+/// A valid packet, from inside or outside.
 fn sensible() -> impl Strategy<Value = (usize, Vec<u8>)> {
     (0..2usize, 0..2usize, 0..6usize, 0..3u16, 0..1800usize, 0..4u8).prop_map(
         |(iface, family, kind, port, len, ttl)| {

@@ -1,4 +1,4 @@
-//! Both engines give the same bytes at the same nanosecond on every wire, and the same seed gives them again.
+//! Both engines give the same bytes at the same nanosecond on every wire. The same seed gives them again.
 
 mod scene;
 
@@ -19,7 +19,7 @@ enum Kind {
     Turmoil,
 }
 
-/// What a run left behind.
+/// The result of a run.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     taps: BTreeMap<String, TapSummary>,
@@ -36,7 +36,7 @@ fn rough_run(kind: Kind, seed: u64) -> Outcome {
     run_with(kind, seed, WireFaults::default(), None)
 }
 
-/// The same on a path that also does this in both directions, behind a NAT that behaves so from half a second on.
+/// As [`rough_run`], with these faults on the middle link. From half a second on the NAT has this setting.
 fn run_with(kind: Kind, seed: u64, faults: WireFaults, nat_config: Option<&NatConfig>) -> Outcome {
     let edge = WireConfig { jitter: Duration::from_micros(700 + seed), ..WireConfig::new(MS) };
     let narrow = WireConfig {
@@ -74,7 +74,7 @@ fn run_with(kind: Kind, seed: u64, faults: WireFaults, nat_config: Option<&NatCo
     engine.set_wire_up(middle.forward(), true);
     engine.with(nat, |_, nat: &mut NatBox| nat.nat_mut().clear());
     engine.run_until(at(1500));
-    // Shorter, then longer than before, and too narrow for some.
+    // First shorter, then longer delays than before, and an MTU that is too small for some packets.
     engine.set_wire(middle.backward(), WireConfig { mtu: 500, ..WireConfig::new(MS) }).unwrap();
     engine.run_until(at(1800));
     engine.set_wire(middle.backward(), WireConfig::new(Duration::from_micros(40_500))).unwrap();
@@ -194,7 +194,7 @@ fn runs_end_at_whole_milliseconds_only() {
     EventEngine::new(scene(1, TapMode::Off, wire, wire, alice, false).network).run_until(Instant::from_nanos(1));
 }
 
-/// Of everything on every wire.
+/// A digest of everything on every wire.
 fn digest(taps: &BTreeMap<String, TapSummary>) -> String {
     let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
     for (name, tap) in taps {

@@ -1,5 +1,5 @@
-//! The oracle is held against the boxes themselves: packets are sent as the nodes would send them, and what arrives is
-//! compared with what it says.
+//! The oracle is compared with the boxes themselves: packets are sent as the nodes would send them, and the oracle has
+//! to predict which ones arrive.
 
 mod generate;
 
@@ -16,10 +16,10 @@ use cyphonic_sim::oracle::{self, Attempt, End, Medium, Obstacle, Outlook, Succes
 use cyphonic_sim::world::{Watch, World};
 use proptest::prelude::*;
 
-/// Longer than any packet is on its way.
+/// Longer than any packet travels.
 const SETTLE: Duration = Duration::from_millis(400);
 
-/// A network whose hosts are silent, and in which packets are put where hosts would send them.
+/// A network with silent hosts. Packets are put on its wires where the hosts would send them.
 struct Bench<'a> {
     scenario: &'a Scenario,
     family: Family,
@@ -32,7 +32,7 @@ impl<'a> Bench<'a> {
         Self { scenario, family, world: World::new(scenario, seed, Engine::Events, &watch) }
     }
 
-    /// A node's own address, and how it writes one of the family: a NAT64 is in between, perhaps.
+    /// A node's own address, in the form that the other side uses: a NAT64 may be in between.
     fn own(&self, node: usize) -> SocketAddr {
         let place = self.scenario.nodes[node].interfaces[0];
         let v4 = place.v4.map(IpAddr::from).filter(|_| self.family == Family::Ipv4);
@@ -73,7 +73,7 @@ impl<'a> Bench<'a> {
         self.world.run_until(until);
     }
 
-    /// From whom a datagram with this payload came in by a host's wire.
+    /// The source of a datagram with this payload on a host's wire.
     fn heard(&self, wire: Direction, payload: &[u8]) -> Option<SocketAddr> {
         let packets = self.world.network().take_tapped(wire.reversed());
         packets.iter().find_map(|Tapped { packet, .. }| {
@@ -87,7 +87,7 @@ impl<'a> Bench<'a> {
         self.heard(self.world.nodes[node].wires[0], payload).map(|from| self.read(node, from))
     }
 
-    /// Where the NMS sees a node, after the AS did.
+    /// The address at which the NMS sees a node, which has talked to the AS before.
     fn register(&mut self, node: usize) -> Option<SocketAddr> {
         let services = &self.scenario.services;
         for (service, payload) in [(&services.auth, &b"log in"[..]), (&services.nms, b"register")] {
@@ -97,7 +97,7 @@ impl<'a> Bench<'a> {
         self.heard(self.world.nms.wires[0], b"register")
     }
 
-    /// Whether a dialer hears from whom it dialed: from there, or from another port or public address.
+    /// Whether a dialer gets an answer: from the dialed address, or from another port or public address.
     fn dials(&mut self, dialer: usize, listener: usize, punches: bool) -> bool {
         let (Some(from), Some(to)) = (self.register(dialer), self.register(listener)) else { return false };
         if punches {
@@ -110,13 +110,14 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// What the boxes say to an attempt, whatever NATs draw: a pool of addresses may happen to give the same one twice.
+/// Whether an attempt succeeds through the boxes, whatever their NATs draw. A pool of addresses may happen to give the
+/// same one twice.
 fn works(scenario: &Scenario, attempt: Attempt, family: Family, punches: bool) -> bool {
     let mut seeds = 1..=4;
     seeds.all(|seed| Bench::new(scenario, family, seed).dials(attempt.dialer, attempt.listener, punches))
 }
 
-/// The outlook of one of those who meet across the core.
+/// The outlook of a node whose packets cross the core.
 fn outlook(scenario: &Scenario, node: usize, family: Family) -> Outlook {
     Outlook::of(scenario, End::start(scenario, node).site, family).expect("it has the family")
 }
@@ -137,13 +138,13 @@ proptest! {
         let scenario = generate::scenario(&text);
         let [a, b] = [0, 1].map(|node| &scenario.sites[node]);
         let both_behind = a.carrier.filter(|_| a.carrier == b.carrier).map(|carrier| &scenario.carriers[carrier].nat);
-        // Of hosts that want one port, the oracle counts on none; here, somebody has it.
+        // The oracle never counts on a port that several hosts want. Here one of them has it.
         if both_behind.is_some_and(|nat| matches!(nat.ports, PortChoice::Preserve | PortChoice::Overloading)) {
             return Ok(());
         }
         let verdict = oracle::judge(&scenario, End::start(&scenario, 0), End::start(&scenario, 1));
         for attempt in verdict.attempts {
-            // What is about families, and about what is not UDP or looks into it, is said elsewhere.
+            // Obstacles of families, of other protocols than UDP and of inspection are tested elsewhere.
             let beyond = [Obstacle::NoFamily, Obstacle::Broken, Obstacle::Inspected, Obstacle::NoSignaling];
             if attempt.result.is_err_and(|obstacle| beyond.contains(&obstacle)) {
                 continue;
@@ -152,16 +153,16 @@ proptest! {
             let [dialer, listener] = [attempt.dialer, attempt.listener].map(|node| outlook(&scenario, node, family));
             let [bare, punched] = [false, true].map(|punches| works(&scenario, attempt, family, punches));
             match attempt.result {
-                // Who punches through a NAT that is not steady has two ports, and answers from the wrong one.
+                // A listener that punches through an unsteady NAT has two ports, and answers from the wrong one.
                 Ok(Success::Open) => prop_assert!(bare && (punched || !listener.is_steady()), "{attempt:?}"),
                 Ok(Success::Punched) => prop_assert!(punched && !bare, "{attempt:?}"),
-                // Here the punch is first, and is answered through its own mapping.
+                // The punch comes first here, and is answered through its own mapping.
                 Err(Obstacle::DialerUnsteady | Obstacle::DialerAddress | Obstacle::DialerEgress)
                     if dialer.reuses_inbound =>
                 {
                     prop_assert!(!bare, "{attempt:?}");
                 }
-                // A NAT that reuses mappings, behind which another filters: the punch may go by another port, or not.
+                // A NAT that reuses mappings, with another filter behind it: the punch may take another port, or not.
                 Err(Obstacle::ListenerUnsteady) if listener.reuses_inbound => prop_assert!(!bare, "{attempt:?}"),
                 Err(_) => prop_assert!(!punched && !bare, "{attempt:?}"),
             }

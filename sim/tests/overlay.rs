@@ -1,10 +1,10 @@
-//! What the overlay promises, as a state machine: the same transitions go to a model of a few lines and to a running
-//! network, and after each of them the network is held against the model.
+//! The promises of the overlay, as a state machine. The same transitions go to a model of a few lines and to a running
+//! network. After each transition the network is compared with the model.
 //!
-//! The model knows who has started, where everybody is, which links are down and how long nothing has happened. From
-//! that it says of every message whether it must arrive, must not, or may. Where a message must arrive depends on
-//! neither method nor policy nor NAT: that is the promise. The soak goes further in width (generated topologies, faults
-//! in overlap, every invariant); this goes step by step, and shrinks to the fewest transitions.
+//! The model knows which nodes have started, where each is, which links are down, and how long nothing has happened.
+//! From that it says whether a message must arrive, must not, or may. Whether a message must arrive does not depend on
+//! method, policy or NAT: that is the promise. The soak covers more (generated topologies, faults in overlap, every
+//! invariant). This test goes step by step, and shrinks a failure to the fewest transitions.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,10 +27,10 @@ mod common;
 
 const NODES: usize = 3;
 const SITES: [&str; 4] = ["ipv6", "ipv4-global", "ipv4-private", "dual-stack-private-v4"];
-/// How long a message has, seconds: an echo's retries and a connection's.
+/// How long a message may take, seconds: the retries of an echo and of a connection.
 const PATIENCE: u64 = 30;
 
-/// A network in four settings: its file's first lines.
+/// The first lines of a scenario file, for four settings.
 const SETTINGS: [&str; 4] = [
     "method = \"conventional\"\npolicy = \"optimal\"",
     "framing = \"compact\"\npolicy = \"optimal\"",
@@ -38,7 +38,7 @@ const SETTINGS: [&str; 4] = [
     "framing = \"stream\"\npolicy = \"optimal\"",
 ];
 
-/// What befalls the network, or is done with it.
+/// A transition of the network.
 #[derive(Clone, Debug)]
 enum Transition {
     /// A node starts.
@@ -49,17 +49,17 @@ enum Transition {
     Crash(Who),
     /// A site's link goes down.
     Cut(usize),
-    /// It comes up again.
+    /// A site's link comes up again.
     Mend(usize),
     /// A site's NATs lose their mappings.
     Reboot(usize),
     /// Nothing happens for so many seconds.
     Rest(u64),
-    /// Somebody echoes to somebody.
+    /// One node sends another an echo.
     Echo(usize, usize),
-    /// Somebody sends somebody bytes over TCP.
+    /// One node sends another bytes over TCP.
     Send(usize, usize, u32),
-    /// Somebody sends somebody a packet in the name of a third.
+    /// One node sends another a packet in the name of a third one.
     Forge(usize, usize, usize),
 }
 
@@ -71,21 +71,21 @@ enum Who {
     Node(usize),
 }
 
-/// The model.
+/// The state of the model.
 #[derive(Clone, Debug)]
 struct Overlay {
     setting: usize,
-    /// Where each node is.
+    /// The site of each node.
     at: [usize; NODES],
     started: [bool; NODES],
-    /// Which sites' links are down.
+    /// The sites whose links are down.
     down: [bool; SITES.len()],
     /// Seconds since the last thing that may have cost a message.
     calm: u64,
 }
 
 impl Overlay {
-    /// Whether what `from` sends `to` must arrive: `Some(true)`; must not: `Some(false)`; may: `None`.
+    /// Whether a packet from `from` to `to` must arrive (`Some(true)`), must not (`Some(false)`), or may (`None`).
     fn arrives(&self, from: usize, to: usize) -> Option<bool> {
         let ends = [from, to];
         if !self.started[from] || !self.started[to] {
@@ -139,7 +139,7 @@ impl ReferenceStateMachine for Overlay {
             Transition::Crash(Who::Node(node)) => state.started[node],
             Transition::Cut(site) => !state.down[site],
             Transition::Mend(site) => state.down[site],
-            // A NAT, and somebody behind it.
+            // A NAT with a node behind it.
             Transition::Reboot(site) => SITES[site].contains("private") && state.at.contains(&site),
             Transition::Forge(from, ..) => state.started[from],
             _ => true,
@@ -180,7 +180,7 @@ struct Network {
     owned: BTreeMap<usize, Virtual>,
 }
 
-/// Where each node can be, as the scenario has it.
+/// The interface of a node in a site, in the scenario's terms.
 fn place(scenario: &Scenario, node: usize, site: usize) -> Interface {
     let moves = scenario.steps.iter().find_map(|step| match &step.action {
         Action::Move { node: who, to } if *who == node && to.site == site => Some(*to),
@@ -227,7 +227,7 @@ impl StateMachineTest for Network {
             format!("[[node]]\nname = \"n{node}\"\nsite = \"{site}\"\n")
         };
         let nodes: String = model.at.iter().enumerate().map(node).collect();
-        // Never taken: they are there so that every node has an interface in every site.
+        // No node takes these moves. They give every node an interface in every site.
         let moves = (0..NODES).flat_map(|node| {
             SITES.iter().map(move |site| format!("[[step]]\ndo = \"move\"\nnode = \"n{node}\"\nto = \"{site}\"\n"))
         });
@@ -266,7 +266,7 @@ impl StateMachineTest for Network {
             Transition::Reboot(site) => network.world.reboot_nats(NatAt::Site(site)),
             Transition::Rest(seconds) => network.run(seconds),
             Transition::Echo(from, to) => {
-                // The model's time at which the message was sent, not at which it was given up.
+                // The model at the time when the message was sent, not when it was given up.
                 let before = Overlay { calm: after.calm - PATIENCE, ..after.clone() };
                 let echo = Echo { count: 6, interval: Duration::from_secs(3), ..Echo::default() };
                 let target = network.target(to);

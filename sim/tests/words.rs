@@ -1,4 +1,4 @@
-//! The words about the network mean what they say: each is played, and its effect seen.
+//! Each word about the network does what it says: it is played, and its effect is checked.
 
 mod common;
 
@@ -106,7 +106,7 @@ fn a_nat_that_reboots_forgets_and_its_host_has_another_port_then() {
         let reboot = "[[step]]\ndo = \"nat_reboot\"\nsite = \"a\"\n";
         let other = if kind == NAT { "ipv4-global" } else { "ipv6" };
         let sites = [site.as_str(), &format!("kind = \"{other}\"")];
-        // Long enough that everybody says something to the NMS.
+        // Long enough for every node to send something to the NMS.
         let rest = format!("[[step]]\ndo = \"wait\"\nms = 30000\n{}", echoes(2));
         let plain = events(&two_sites("", sites, &format!("{START}{rest}")));
         let rebooted = events(&two_sites("", sites, &format!("{START}{reboot}{rest}")));
@@ -236,7 +236,7 @@ fn a_site_behind_a_nat64_reaches_ipv4_under_its_prefix() {
     let seen = network.take_tapped(direction);
     let ip = Ip::parse(&seen[0].packet).unwrap();
     assert_eq!((ip.source, ip.destination), (scenario.sites[0].nat64.as_ref().unwrap().nat.outside, bob.into()));
-    // And IPv6 goes on as it was: the node logs in.
+    // IPv6 is not affected: the node logs in.
     assert_eq!(answered(&events(&scenario)), [3]);
 }
 
@@ -246,7 +246,7 @@ fn what_is_for_nobody_at_a_site_is_refused_there_and_goes_round_nowhere() {
     use cyphonic_sim::net::packet::{IcmpError, IpOptions, parse_icmp_error, udp};
     use cyphonic_sim::net::{BoxInput, NetBox, Router};
 
-    // On wires like these, what goes round would be more at every turn.
+    // On such wires a routing loop would multiply packets at every turn.
     let link = "link = { duplicate = 1.0 }";
     for (kind, more) in [
         ("ipv6", "firewall = { stateful = false }"),
@@ -281,7 +281,7 @@ fn what_is_for_nobody_at_a_site_is_refused_there_and_goes_round_nowhere() {
         let back = network.directions().find(|&d| network.wire_name(d).starts_with("core:4>")).unwrap();
         let is_refusal = |packet: &[u8]| parse_icmp_error(packet).is_some_and(|e| e.error == IcmpError::NoRoute);
         let told = network.take_tapped(back).iter().any(|tapped| is_refusal(&tapped.packet));
-        // A prefix translator drops it in silence: it is not translated back.
+        // Behind a prefix translator no error comes back: the packet is dropped silently.
         let told = told || more.starts_with("nptv6");
         assert!(told && network.hops() < 32, "{kind}, {more}: {} hops", network.hops());
     }

@@ -1,4 +1,4 @@
-//! What strangers, liars and repeaters earn.
+//! What attackers get: strangers, liars and replayers.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -39,7 +39,7 @@ fn a_place_that_was_only_named_gets_its_bytes_and_no_more() {
 
 #[test]
 fn a_peer_that_names_another_as_itself_cannot_answer_for_it() {
-    // Bob forwards, from the victim's address, what he seals himself: authentic, fresh, and a lie.
+    // Bob forwards his own packets from the victim's address. They are authentic and new, and the address is false.
     let mut world = plain(Lifetimes::guarded(), [&[1], &[1]], false, 2);
     world.run_for(Duration::from_secs(1));
     world.wire(victim(3), at(ALICE, 1), |wire| wire.delay = Duration::from_millis(5));
@@ -60,7 +60,7 @@ fn a_peer_that_names_another_as_itself_cannot_answer_for_it() {
     assert_eq!(world.used(ALICE), Some(at(BOB, 1)), "Bob is still heard where he was");
 }
 
-/// Two who talk, and somebody between them whose copies of one datagram of so many arrive first.
+/// Two ends, and an attacker between them. The attacker's copy of every `of`th datagram arrives first.
 fn with_a_spy(of: usize) -> World<super::world::Plain> {
     let mut world = plain(Lifetimes::guarded(), [&[1], &[1]], false, 3);
     world.talk(Instant::from_millis(1_000), Duration::from_millis(5), 300);
@@ -75,7 +75,7 @@ fn with_a_spy(of: usize) -> World<super::world::Plain> {
 
 #[test]
 fn copies_that_arrive_first_move_nothing_while_the_old_path_is_heard() {
-    // RFC 9000 §9.3.3: they are authentic and new, and he passes challenges on.
+    // The attacker's copies are authentic and new, and the attacker forwards challenges (RFC 9000 §9.3.3).
     let world = with_a_spy(3);
     assert_eq!((world.used(ALICE), world.used(BOB)), (Some(at(BOB, 1)), Some(at(ALICE, 1))));
 }
@@ -88,12 +88,12 @@ fn somebody_between_whose_every_copy_is_first_may_carry_the_traffic_and_cannot_k
     assert_eq!((world.used(ALICE), world.used(BOB)), (Some(at(BOB, 1)), Some(at(ALICE, 1))));
 }
 
-/// Everything that an observer does with what he saw.
+/// What an observer does with the datagrams it saw.
 #[derive(Clone, Copy, Debug)]
 enum Trick {
-    /// Sends a copy of the last datagram but so many, from a place of his own.
+    /// Sends a copy of the datagram `back` places before the last, from an address of its own.
     Copy { back: usize, from: u8 },
-    /// The same with a bit turned.
+    /// The same with a bit changed.
     Spoil { back: usize, from: u8, bit: usize },
     /// Lets both talk for a while.
     Talk { millis: u64 },
@@ -109,7 +109,7 @@ fn trick() -> impl Strategy<Value = Trick> {
 
 fn play(tricks: &[Trick], seed: u8) -> World<super::world::Plain> {
     let mut world = plain(Lifetimes::guarded(), [&[1], &[1]], true, seed);
-    // He does not see what is sent to a place that is not his. Somebody who does, and sends it on, is a path.
+    // The observer does not see what is sent to other addresses. An observer that does, and forwards it, is a path.
     let homes = [at(ALICE, 1), at(BOB, 1)];
     let mut brought: BTreeMap<SocketAddr, usize> = BTreeMap::new();
     world.talk(Instant::from_millis(500), Duration::from_millis(20), 300);

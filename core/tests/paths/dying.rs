@@ -1,4 +1,4 @@
-//! Paths that end, come back, move and grow narrow: traffic ends on one that lives, within the stated time.
+//! Paths that end, come back, move and get narrow. Traffic has to reach a path that works, within the stated time.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// The longest time without an arrival at an end between two instants.
+/// The longest time between two arrivals at an end, within this span.
 fn gap(world: &World<Plain>, end: usize, from: Instant, to: Instant) -> Duration {
     let mut times: Vec<_> = world.ends[end].carrier.got.values().copied().filter(|t| (from..=to).contains(t)).collect();
     times.extend([from, to]);
@@ -141,7 +141,7 @@ fn both_move_at_once_and_the_relay_bridges() {
         let gap = gap(&world, end, from, world.now);
         assert!(gap <= ms(110), "{gap:?}");
     }
-    // The NMS tells them where they are.
+    // The NMS tells both ends their addresses.
     for end in [ALICE, BOB] {
         let places = world.places(1 - end, true);
         world.tell(end, &places);
@@ -178,7 +178,7 @@ fn a_path_that_grows_narrow_is_told_to_quic_and_one_too_narrow_is_left() {
     let narrowed = |(_, event): &(Instant, Event)| matches!(event, Event::Narrowed { mtu: 1200, .. });
     assert!(world.ends[ALICE].events.iter().any(narrowed), "{:?}", world.ends[ALICE].events);
     assert!(world.ends[ALICE].carrier.told > told);
-    // QUIC falls to 1,200 bytes. Then that is too much as well.
+    // QUIC falls back to 1,200 bytes. Then even these do not pass any more.
     world.talk(world.now + ms(2_000), ms(5), 1200);
     world.wire(at(ALICE, 1), at(BOB, 1), |wire| wire.mtu = 1100);
     world.talk(world.now + ms(4_000), ms(5), 1200);
@@ -211,7 +211,7 @@ fn a_machine_that_slept_asks_every_path_at_once() {
     let mut world = plain(Lifetimes::guarded(), [&[1], &[1]], true, 1);
     world.talk(Instant::from_millis(3_000), ms(20), 300);
     world.wire(at(ALICE, 1), at(BOB, 1), |wire| wire.up = false);
-    // Both stand still for a minute: no timer is handled.
+    // Both ends stand still for a minute: no timer is handled.
     world.now += Duration::from_secs(60);
     let from = world.now;
     world.talk(from + ms(2_000), ms(20), 300);
@@ -226,7 +226,7 @@ fn a_machine_that_slept_asks_every_path_at_once() {
     }
 }
 
-/// What happens to the three ways between two ends with two and one addresses and a relay.
+/// A change of the three ways between two ends, which have two addresses, one address, and a relay.
 #[derive(Clone, Copy, Debug)]
 struct Trouble {
     way: usize,
@@ -238,7 +238,7 @@ fn trouble() -> impl Strategy<Value = Trouble> {
     (0_usize..4, any::<[bool; 2]>(), 10_u64..3_000).prop_map(|(way, up, after)| Trouble { way, up, after })
 }
 
-/// From the last change on, traffic must arrive again within this, in both directions.
+/// After the last change traffic must arrive again within this time, in both directions.
 const RECOVERY: Duration = Duration::from_secs(5);
 
 proptest! {
@@ -268,7 +268,7 @@ proptest! {
             until = world.now + ms(trouble.after);
             world.talk(until, ms(every), 300);
         }
-        // One way lives from now on: the relay's is two wires.
+        // One way works from now on. The relay's way is two wires.
         let living: Vec<usize> = if alive >= 2 { vec![2, 3] } else { vec![alive] };
         for (index, way) in ways.iter().enumerate() {
             for &(one, other) in way {
@@ -296,7 +296,7 @@ proptest! {
         }
         world.talk(Instant::from_millis(60_000), ms(50), 300);
         for end in [ALICE, BOB] {
-            // In five of a hundred losses a path may seem to have ended; only then traffic may come back to another.
+            // With 5 % loss a path may seem to have ended. Only then may traffic go back to another one.
             let late: Vec<_> = world.ends[end].events.iter().filter(|(at, _)| *at > Instant::from_millis(5_000)).collect();
             let died = late.iter().filter(|(_, e)| matches!(e, Event::Died { .. })).count();
             let better = late.iter().filter(|(_, e)| matches!(e, Event::Switched { why: Why::Better, .. })).count();

@@ -1,4 +1,4 @@
-//! Two ends with paths beneath them, in virtual time: what the path layer promises, alone and under real QUIC.
+//! Two ends with paths beneath them, in virtual time: the promises of the path layer, alone and under real QUIC.
 
 mod budget;
 mod dying;

@@ -1,4 +1,4 @@
-//! Real QUIC over paths: one connection, whatever lies beneath.
+//! Real QUIC over paths: one connection over any network.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use super::world::{ALICE, BOB, Carrier, World, at, relay, tag};
 #[path = "../common/mod.rs"]
 mod common;
 
-/// What QUIC takes the peer's address for.
+/// The peer's address, as QUIC knows it.
 fn constant() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 1))
 }
@@ -36,9 +36,9 @@ struct Quic {
     keyed: bool,
     mtu: u16,
     closed: bool,
-    /// Packets that came, by number: when, and how often.
+    /// The packets that arrived, by number: when, and how often.
     got: BTreeMap<u64, (Instant, u32)>,
-    /// Of these, what came on the stream.
+    /// How many of these came on the stream.
     stream: usize,
     ready: Vec<Input>,
 }
@@ -92,7 +92,7 @@ impl Quic {
         }
     }
 
-    /// Sends an inner packet as compact framing does, or on the stream.
+    /// Sends an inner packet in a DATAGRAM frame, as compact framing does, or on the stream.
     fn say(&mut self, now: Instant, number: u64, len: usize, stream: bool) -> bool {
         let Some(link) = self.link.filter(|_| self.keyed) else { return false };
         let mut packet = number.to_be_bytes().to_vec();
@@ -162,7 +162,7 @@ impl Carrier for Quic {
     }
 }
 
-/// Bob is at home, Alice dials him.
+/// Alice has dialed Bob, who is at his first address.
 fn dialed(relayed: bool, options: &QuicOptions) -> World<Quic> {
     let quic = |end| Quic::new(end, options.clone());
     let mut world = World::new([quic(ALICE), quic(BOB)], Lifetimes::guarded(), 1);
@@ -201,7 +201,7 @@ fn missing(world: &World<Quic>, sent: &[Vec<u64>; 2]) -> [usize; 2] {
     [ALICE, BOB].map(|end| sent[end].iter().filter(|n| !world.ends[1 - end].carrier.got.contains_key(n)).count())
 }
 
-/// No inner packet twice, and no connection lost.
+/// Checks that no inner packet arrived twice, and that no connection was lost.
 fn assert_sound(world: &World<Quic>, what: &str) {
     for end in &world.ends {
         assert!(!end.carrier.closed, "{what}: the connection was lost");

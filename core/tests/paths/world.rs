@@ -38,18 +38,18 @@ pub(crate) struct Wire {
     pub(crate) up: bool,
     /// Largest UDP payload that passes, bytes.
     pub(crate) mtu: usize,
-    /// One of so many datagrams is lost, in no order; 0: none.
+    /// One of this many datagrams is lost, at random places. 0: none.
     pub(crate) lose_every: u32,
 }
 
-/// What one end is made of besides its paths.
+/// The part of an end above its paths.
 pub(crate) trait Carrier {
-    /// A datagram came that is no path probe. Whether it was authentic and new.
+    /// Takes a datagram that is no path probe. Returns whether it was authentic and new.
     fn take(&mut self, now: Instant, payload: BytesMut) -> bool;
     /// `Connection::path_changed` and `Connection::ping`.
     fn path_changed(&mut self, now: Instant);
     fn ping(&mut self, now: Instant);
-    /// What there is to do after inputs, and everything to send. `secret` once there is one.
+    /// Handles the inputs so far. Returns everything to send, and the secret once there is one.
     fn settle(&mut self, now: Instant) -> Vec<Input>;
     fn timeout(&mut self, now: Instant);
     fn next_timeout(&self) -> Option<Instant>;
@@ -64,7 +64,7 @@ pub(crate) struct End<C> {
     pub(crate) due: Option<Instant>,
 }
 
-/// What went out, as an observer before the sender's NAT sees it.
+/// A datagram that left, as an observer in front of the sender's NAT sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {
     pub(crate) at: Instant,
@@ -78,11 +78,12 @@ pub(crate) struct World<C> {
     pub(crate) ends: [End<C>; 2],
     pub(crate) wire: Wire,
     pub(crate) wires: BTreeMap<(SocketAddr, SocketAddr), Wire>,
-    /// Where the relay sends what is for a tag.
+    /// The address to which the relay forwards datagrams with a tag.
     pub(crate) legs: BTreeMap<RelayCid, SocketAddr>,
-    /// By the address within: the one that is seen outside.
+    /// The outside address of each inside one.
     pub(crate) nats: BTreeMap<SocketAddr, SocketAddr>,
-    /// Somebody between the two who sends on, from his own place, all that he gets and one of so many that he sees.
+    /// An attacker between the two, with its address. It forwards everything that it gets, and one of this many
+    /// datagrams that it sees.
     pub(crate) between: Option<(SocketAddr, usize)>,
     pub(crate) log: Vec<Sent>,
     flying: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
@@ -128,27 +129,27 @@ impl<C: Carrier> World<C> {
         }
     }
 
-    /// Gives an end one input, and passes on what comes of it.
+    /// Gives an end one input, and carries out its outputs.
     pub(crate) fn give(&mut self, end: usize, input: Input) {
         let (now, this) = (self.now, &mut self.ends[end]);
         this.paths.handle(now, input, &mut this.silent);
         self.drain(end);
     }
 
-    /// The places at which the other end is.
+    /// The addresses of the other end.
     pub(crate) fn places(&self, of: usize, relayed: bool) -> Vec<Announced> {
         let outside = |local: &SocketAddr| Announced::Seen(*self.nats.get(local).unwrap_or(local));
         let direct = self.ends[of].locals.iter().map(outside);
         direct.chain(relayed.then(|| Announced::Relay(relay()))).collect()
     }
 
-    /// Tells an end where the other one is.
+    /// Tells an end the addresses of the other one.
     pub(crate) fn tell(&mut self, end: usize, announced: &[Announced]) {
         let candidates = pair(&self.ends[end].locals, None, announced);
         self.give(end, Input::Candidates(candidates));
     }
 
-    /// An end has other addresses from now on, and knows; its leg to the relay follows it.
+    /// Changes an end's addresses, and tells it. Its leg to the relay follows.
     pub(crate) fn move_to(&mut self, end: usize, hosts: &[u8], announced: &[Announced]) {
         let locals: Vec<_> = hosts.iter().map(|&host| at(end, host)).collect();
         self.ends[end].locals.clone_from(&locals);
@@ -174,7 +175,7 @@ impl<C: Carrier> World<C> {
         }
     }
 
-    /// Passes on what an end's carrier has to say.
+    /// Carries out what an end's carrier wants.
     pub(crate) fn settle(&mut self, end: usize) {
         loop {
             let inputs = self.ends[end].carrier.settle(self.now);
@@ -203,7 +204,7 @@ impl<C: Carrier> World<C> {
         }
     }
 
-    /// Puts a datagram on a wire; also for those who forge and repeat.
+    /// Puts a datagram on a wire. Attackers use it too, for forged and repeated datagrams.
     pub(crate) fn hop(&mut self, from: SocketAddr, to: SocketAddr, payload: Vec<u8>) {
         let wire = *self.wires.get(&(from, to)).unwrap_or(&self.wire);
         self.flown += 1;
@@ -284,7 +285,7 @@ pub(crate) struct Plain {
     next: u64,
     queue: Vec<Vec<u8>>,
     seen: BTreeSet<(bool, u64)>,
-    /// When each number came first, and how often one came that was there already.
+    /// When each number first arrived, and how many arrivals were repetitions.
     pub(crate) got: BTreeMap<u64, Instant>,
     pub(crate) again: usize,
     pub(crate) told: usize,
@@ -295,7 +296,7 @@ impl Plain {
         Self { end, ..Self::default() }
     }
 
-    /// Sends one of this length, and gives its number.
+    /// Sends a datagram of this length, and returns its number.
     pub(crate) fn say(&mut self, len: usize) -> u64 {
         self.next += 1;
         self.queue.push(self.datagram(false, self.next, len));
@@ -349,7 +350,7 @@ impl Carrier for Plain {
     }
 }
 
-/// Two ends that have keys, and know each other's places.
+/// Two ends that have keys and know each other's addresses.
 pub(crate) fn plain(lifetimes: Lifetimes, hosts: [&[u8]; 2], relayed: bool, seed: u8) -> World<Plain> {
     let mut world = World::new([Plain::new(ALICE), Plain::new(BOB)], lifetimes, seed);
     for (end, hosts) in hosts.iter().enumerate() {
@@ -364,7 +365,7 @@ pub(crate) fn plain(lifetimes: Lifetimes, hosts: [&[u8]; 2], relayed: bool, seed
 }
 
 impl World<Plain> {
-    /// Both ends say something every `every` until then.
+    /// Both ends send something every `every` until `until`.
     pub(crate) fn talk(&mut self, until: Instant, every: Duration, len: usize) {
         while self.now < until {
             for end in 0..2 {

@@ -18,7 +18,7 @@ use crate::seed;
 pub struct WireFaults {
     /// Loss in bursts, in addition to independent loss.
     pub burst_loss: Option<BurstLoss>,
-    /// Loss in outages, in addition to these.
+    /// Loss in outages, in addition to both.
     pub outages: Option<Outages>,
     /// Some packets are held back.
     pub reorder: Option<Reorder>,
@@ -43,23 +43,24 @@ pub struct BurstLoss {
     pub loss_bad: f64,
 }
 
-/// Times in which packets are lost. They depend on the clock only, not on the packets.
+/// Times in which packets are lost. They follow the clock only, not the packets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outages {
-    /// The mean time from the end of one to the beginning of the next: uniform between zero and twice this. Not zero.
+    /// The mean time from the end of one outage to the beginning of the next: uniform between zero and twice this. Not
+    /// zero.
     pub every: Duration,
-    /// How long each is. Not zero.
+    /// The length of each outage. Not zero.
     pub lasts: Duration,
-    /// The probability that a packet is lost meanwhile.
+    /// The probability that a packet is lost during an outage.
     pub loss: f64,
 }
 
 /// Packets held back, so that later ones overtake them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reorder {
-    /// The probability that a packet is.
+    /// The probability that a packet is held back.
     pub probability: f64,
-    /// For so long.
+    /// How long it is held back.
     pub by: Duration,
 }
 
@@ -156,7 +157,7 @@ impl Faults {
         self.config.duplicate > 0.0 && draw(&mut self.duplicate, self.config.duplicate)
     }
 
-    /// Perhaps inverts a bit; true if it did.
+    /// Inverts a bit with the set probability. Returns whether it did.
     pub(crate) fn damages(&mut self, packet: &mut [u8]) -> bool {
         let damages = self.config.corrupt > 0.0 && draw(&mut self.corrupt, self.config.corrupt);
         if damages && !packet.is_empty() {
@@ -210,13 +211,14 @@ mod tests {
     fn an_outage_loses_what_is_sent_meanwhile_and_comes_by_the_clock() {
         let outages = Some(Outages { every: 500 * MS, lasts: 20 * MS, loss: 1.0 });
         let faults = WireFaults { outages, ..WireFaults::default() };
-        // A packet each millisecond: each outage takes twenty.
+        // A packet each millisecond: each outage loses twenty.
         let (arrived, _) = run(with(faults), 100_000);
         let gaps: Vec<u64> = arrived.windows(2).map(|pair| pair[1].0 - pair[0].0 - 1).filter(|gap| *gap > 0).collect();
-        // Two outages may follow each other at once; and nanoseconds make nineteen or twenty-one of one.
+        // Two outages may follow each other at once. Nanoseconds decide whether one outage loses nineteen, twenty or
+        // twenty-one.
         assert!(gaps.iter().all(|gap| *gap >= 19), "{gaps:?}");
         assert!((150..240).contains(&gaps.len()), "100 s ÷ 520 ms: {}", gaps.len());
-        // The same times for one who sends a tenth of that.
+        // A sender of a tenth of the packets has its outages at the same times.
         let lost = |every: u64| {
             let mut wire = Wire::new(5, "a:0>b:0", with(faults)).unwrap();
             let sent = (0..100_000).step_by(every as usize);

@@ -1,4 +1,4 @@
-//! One property for each decoder. What was read can be written, and reads the same again; nothing panics.
+//! One property for each decoder: a value that was read is written and reads the same again, and nothing panics.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -21,15 +21,15 @@ use cyphonic_sim::net::packet::{
     Ip, Reassembled, Reassembler, ReassemblyLimits, fragment_ipv4, fragment_ipv6, parse_icmp_error,
 };
 
-/// A header that was read is the bytes that it was read from.
+/// A header that was read is written as the same bytes.
 pub fn header(bytes: &[u8]) {
     if let Ok(header) = Header::decode(bytes) {
         assert_eq!(header.encode(), bytes[..HEADER_LEN]);
     }
 }
 
-/// A body of the kind that the first byte names; what was read is written in as many bytes or fewer, and reads the
-/// same.
+/// A body of the kind that the first byte names. If it can be read, it is written in as many bytes or fewer, and reads
+/// the same.
 pub fn message(bytes: &[u8]) {
     let Some((&kind, body)) = bytes.split_first() else { return };
     let kind = Kind::ALL[usize::from(kind) % Kind::ALL.len()];
@@ -41,7 +41,7 @@ pub fn message(bytes: &[u8]) {
     }
 }
 
-/// A stream gives the same frames in whatever pieces it comes: the first byte is their length.
+/// A stream gives the same frames, however it is cut into pieces. The first byte is the length of the pieces.
 pub fn frames(bytes: &[u8]) {
     let Some((&piece, stream)) = bytes.split_first() else { return };
     let mut whole = FrameReader::default();
@@ -57,9 +57,9 @@ pub fn frames(bytes: &[u8]) {
     assert_eq!(read, expected);
 }
 
-/// What was not sealed does not open; what was, opens as it was, and not with any bit changed.
+/// Only a sealed datagram opens. It opens as the plaintext that was sealed, and not with any bit changed.
 ///
-/// The bytes are a datagram; and they are a plaintext, the first two of them what is changed, and where.
+/// The bytes are used twice: as a datagram, and as a plaintext whose first two bytes say which bit is changed.
 pub fn sealed(bytes: &[u8]) {
     let sealing = Sealing::new(&Key128([7; 16]));
     let direction = Direction::FromInitiator;
@@ -129,7 +129,7 @@ pub fn inner(bytes: &[u8]) {
     }
 }
 
-/// Queries are answered so that the answer can be read, and answers are read.
+/// A query that can be read gets an answer that can be read. Answers are read too.
 pub fn dns(bytes: &[u8]) {
     let _ = dns::parse_answer(bytes);
     let Ok(mut question) = dns::parse(bytes) else { return };
@@ -143,7 +143,7 @@ pub fn dns(bytes: &[u8]) {
     }
 }
 
-/// What is read of QUIC without keys, or with keys that everybody has.
+/// QUIC packets are read without keys, and with keys that everyone can compute.
 pub fn quic(bytes: &[u8]) {
     destination_prefix(bytes);
     assert!(probe::is_not_quic(bytes) || !(probe::is_probe(bytes) || probe::is_punch(bytes)));
@@ -157,7 +157,7 @@ pub fn quic(bytes: &[u8]) {
     }
 }
 
-/// Scenario files; what is refused is refused with a place and a reason.
+/// Scenario files. A refused one is refused with a place and a reason.
 pub fn scenario(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let plan = Document::parse("fuzz.toml", text).and_then(|document| Plan::expand(&document, &[]));

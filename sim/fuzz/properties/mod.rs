@@ -1,10 +1,10 @@
-//! What must hold for any bytes whatever: the fuzzer looks for bytes for which it does not, and an ordinary test holds
-//! it for all that the fuzzer found worth keeping (`corpus/`).
+//! Properties that must hold for all bytes. The fuzzer looks for bytes that break one. An ordinary test checks the
+//! inputs that were worth keeping (`corpus/`).
 
 pub mod decoders;
 pub mod network;
 
-/// What takes bytes, and panics if something does not hold for them.
+/// Takes bytes, and panics if the property does not hold for them.
 pub type Property = fn(&[u8]);
 
 /// Every target by name.

@@ -1,9 +1,9 @@
 //! A whole network, driven by bytes.
 //!
-//! The first byte chooses one of [`scenes`]; the others are read as a program: time passes, nodes start and echo, roles
-//! crash, wires break, and an attacker who sees every wire repeats, cuts, changes and invents datagrams. Then all is
-//! repaired, the network gets the soak's time to heal, and what the soak demands is demanded: everybody reaches
-//! everybody, nobody gets anything twice or from anyone else, and no byte makes anybody panic.
+//! The first byte chooses one of [`scenes`]. The others are a program: time passes, nodes start and echo, roles crash,
+//! wires break. An attacker on every wire repeats, cuts, changes and invents datagrams. Then everything is repaired,
+//! and the network gets the soak's time to heal. At the end it must satisfy the soak's demands: every node reaches
+//! every other one, no packet arrives twice or from a false sender, and no role panics.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -25,12 +25,12 @@ use cyphonic_sim::soak::model::HEALING;
 use cyphonic_sim::world::{Actor, Station, Watch, World};
 
 const SEED: u64 = 1;
-/// The most that one program does, so that each takes milliseconds.
+/// Most orders of a program, so that each takes milliseconds.
 const MAX_ORDERS: usize = 48;
-/// The most datagrams that the attacker remembers.
+/// Most datagrams that the attacker remembers.
 const MAX_SEEN: usize = 512;
 
-/// The sites of the two nodes, for the three patterns, and everything that makes the messages others.
+/// The sites of the two nodes, for the three patterns and for every setting that changes the messages.
 fn scenes() -> &'static [Scenario] {
     static SCENES: OnceLock<Vec<Scenario>> = OnceLock::new();
     SCENES.get_or_init(|| {
@@ -69,11 +69,11 @@ struct Stage<'a> {
     seen: Vec<Seen>,
     next: usize,
     down: Vec<Direction>,
-    /// How many connected to the AS.
+    /// The number of connections to the AS.
     strangers: u64,
 }
 
-/// Runs a program to its end, and holds it against what must be.
+/// Runs a program to its end, and checks the demands.
 pub fn play(program: &[u8]) {
     let mut bytes = program.iter().copied();
     let scenes = scenes();
@@ -85,7 +85,7 @@ pub fn play(program: &[u8]) {
         [(Actor::Auth, world.auth.clone()), (Actor::Nms, world.nms.clone()), (Actor::Trs, world.trs.clone())];
     let roles = services.into_iter().chain(nodes).collect();
     let mut stage = Stage { scenario, world, watch, roles, seen: Vec::new(), next: 0, down: Vec::new(), strangers: 0 };
-    // The usual beginning, unless the program is about beginnings.
+    // Usually the network starts up first. Some programs begin before that.
     if bytes.next().is_none_or(|byte| byte & 1 == 0) {
         stage.start(0);
         stage.start(1);
@@ -110,7 +110,7 @@ impl Stage<'_> {
             5 => drop(self.echo(usize::from(byte() & 1), 1)),
             6 => self.crash(byte()),
             7 => self.toggle(byte()),
-            // Whatever came last, or some time ago: again, cut, with a bit changed, or from elsewhere.
+            // A datagram that came last, or some time ago: again, cut, with a bit changed, or from elsewhere.
             8 => self.repeat(byte(), |_| {}),
             9 => {
                 let keep = usize::from(byte());
@@ -126,7 +126,7 @@ impl Stage<'_> {
                 });
             }
             12 => self.repeat(byte(), |seen| seen.from.set_port(seen.from.port() ^ 1)),
-            // Another's datagram, to somebody else.
+            // A datagram for another role.
             13 => {
                 let role = self.roles[usize::from(byte()) % self.roles.len()].0;
                 self.repeat(byte(), |seen| seen.at = role);
@@ -201,7 +201,7 @@ impl Stage<'_> {
         self.inject(at, Wild::Datagram(local, remote, payload));
     }
 
-    /// Somebody connects to the AS, sends something there, or goes away; always the last who came.
+    /// A client connects to the AS, sends something there, or goes away: always the client that came last.
     fn stream(&mut self, kind: u8, data: Vec<u8>) {
         let input = match kind % 4 {
             0 => {
@@ -226,7 +226,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Repairs everything, waits, and demands what the soak demands.
+    /// Repairs everything, waits, and checks the soak's demands.
     fn heal(&mut self) {
         for wire in std::mem::take(&mut self.down) {
             self.world.engine().set_wire_up(wire, true);

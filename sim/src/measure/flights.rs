@@ -1,11 +1,10 @@
-//! How many flights a result waited for, counted from what was on the wires.
+//! How many flights a result waited for, counted from the packets on the wires.
 //!
-//! A flight is what one host sends and another one waits for. Hosts of the simulator answer at once, so whatever a host
-//! does was caused by what came to it last. From the moment at which something was complete, the chain of causes leads
-//! back: the packet that came last, the host that sent it, the packet that had come there last, and so on until nothing
-//! came any more since the beginning. The links of that chain are the flights, and two of them are a round trip,
-//! however far apart the hosts are. Dividing time by some host's round trip would count wrong as soon as the hosts are
-//! not all equally far.
+//! A flight is a packet that one host sends and another host waits for. Hosts of the simulator answer at once, so the
+//! packet that came last to a host caused what the host did. From the moment of completion, the chain of causes leads
+//! back: the packet that came last, the host that sent it, the packet that had come there last, and so on until the
+//! beginning. The links of that chain are the flights. Two flights are one round trip, however far apart the hosts are.
+//! Time divided by some host's round trip would be wrong as soon as the hosts are not all equally far.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +13,10 @@ use cyphonic_core::time::Instant;
 use crate::net::Tapped;
 use crate::net::packet::{Ip, protocol};
 
-/// What hosts sent to each other; hosts are numbers.
+/// The packets that hosts sent to each other. Hosts are numbers.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
-    /// By host, in the order of time: when something came, and who sent it when.
+    /// For each host, in the order of time: when a packet came, who sent it, and when.
     arrivals: BTreeMap<usize, Vec<Arrival>>,
 }
 
@@ -29,8 +28,8 @@ struct Arrival {
 }
 
 impl Flights {
-    /// From what each host sent and what came to each host. What came is matched with what was sent by its content,
-    /// because translators on the way change its addresses.
+    /// Made of the packets that each host sent and received. A received packet is matched with a sent one by its
+    /// content, because translators on the way change addresses.
     pub(super) fn new(sent: &[(usize, Vec<Tapped>)], came: &[(usize, Vec<Tapped>)]) -> Self {
         let mut senders: BTreeMap<Vec<u8>, Vec<(Instant, usize)>> = BTreeMap::new();
         for (host, packets) in sent {
@@ -44,7 +43,7 @@ impl Flights {
         for (host, packets) in came {
             for (at, packet) in packets.iter().filter_map(Tapped::arrival) {
                 let known = content(packet).and_then(|content| senders.get(&content));
-                // The relay sends on what it got: the nearest sender counts.
+                // The relay forwards what it received, so the nearest sender counts.
                 let nearest = known.into_iter().flatten().filter(|(sent, sender)| *sent < at && sender != host).max();
                 if let Some(&(sent, sender)) = nearest {
                     arrivals.entry(*host).or_default().push(Arrival { at, sender, sent });
@@ -57,7 +56,7 @@ impl Flights {
         Self { arrivals }
     }
 
-    /// How many flights led from `begin` to what `host` had at `end`.
+    /// The number of flights from `begin` until `host` had the result at `end`.
     pub(super) fn between(&self, begin: Instant, host: usize, end: Instant) -> u32 {
         self.count(begin, host, end, &mut BTreeMap::new())
     }
@@ -69,7 +68,7 @@ impl Flights {
         let list = self.arrivals.get(&host).map_or(&[][..], Vec::as_slice);
         let before = &list[..list.partition_point(|arrival| arrival.at <= end)];
         let last = before.last().map(|arrival| arrival.at).filter(|at| *at > begin);
-        // Of several that came at that moment from different hosts, it may have waited for any.
+        // Several packets from different hosts may have come at that moment. The host may have waited for any of them.
         let causes = before.iter().rev().take_while(|arrival| Some(arrival.at) == last && arrival.sent >= begin);
         let flights = causes.map(|cause| 1 + self.count(begin, cause.sender, cause.sent, known)).max().unwrap_or(0);
         known.insert((host, end), flights);
@@ -77,8 +76,8 @@ impl Flights {
     }
 }
 
-/// What translators leave as it is: of UDP the payload; of TCP sequence numbers, flags and payload. Nothing of other
-/// packets.
+/// The bytes that translators do not change: of UDP the payload, of TCP the sequence numbers, flags and payload. None
+/// for other packets.
 fn content(packet: &[u8]) -> Option<Vec<u8>> {
     let ip = Ip::parse(packet)?;
     match ip.protocol {
@@ -94,7 +93,7 @@ mod tests {
     use super::*;
     use crate::net::packet::{self, IpOptions};
 
-    /// A UDP packet that says this, and when it was on the wire.
+    /// A UDP packet with this payload, and its times on the wire.
     fn tapped(text: &str, departs: u64, arrives: u64) -> Tapped {
         let [source, destination] = ["192.0.2.1:1", "192.0.2.2:2"].map(|at| at.parse().unwrap());
         let packet = packet::udp(source, destination, IpOptions::default(), text.as_bytes()).unwrap();

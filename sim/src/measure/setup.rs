@@ -1,5 +1,5 @@
-//! What set-up costs: every packet is counted where it leaves a host, nodes, services and relay apart; round trips are
-//! counted from who waited for whom ([`super::flights`]).
+//! The cost of set-up. Every packet is counted where it leaves a host; nodes, services and relay are counted apart.
+//! Round trips follow from which host waited for which ([`super::flights`]).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use crate::net::packet::Ip;
 use crate::run::{Run, StepOutcome};
 use crate::world::Station;
 
-/// A packet where it left a host.
+/// A packet, as it left a host.
 struct Sent {
     source: IpAddr,
     destination: IpAddr,
     packet: Tapped,
-    /// Which host, as [`stations`] orders them.
+    /// The host, in the order of [`stations`].
     host: usize,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn rows(scenario: &Scenario, run: &Run) -> Result<Vec<Row>, MeasureEr
     };
     let (auth, nms) = (&scenario.services.auth, &scenario.services.nms);
     let initiator = NODES + pair.from;
-    // The node turns to the NMS in the moment in which the login is done.
+    // The node turns to the NMS at the moment when the login is done.
     let logged_in =
         sent.iter().filter(|p| p.host == initiator && to(nms, p)).map(|p| p.packet.departs).min().unwrap_or(started);
     let name = scenario.nodes[pair.from].name.short();
@@ -99,7 +99,7 @@ pub(super) fn rows(scenario: &Scenario, run: &Run) -> Result<Vec<Row>, MeasureEr
     ])
 }
 
-/// Where the TRS stands in [`stations`], behind AS and NMS, and where nodes begin.
+/// The place of the TRS in [`stations`], behind AS and NMS. Nodes follow after it.
 const TRS: usize = 2;
 const NODES: usize = 3;
 
@@ -120,12 +120,12 @@ fn all_sent(run: &Run) -> Vec<Sent> {
     all
 }
 
-/// What each host sent.
+/// The packets that each host sent.
 fn by_host(sent: &[Sent]) -> Vec<(usize, Vec<Tapped>)> {
     sent.iter().map(|sent| (sent.host, vec![sent.packet.clone()])).collect()
 }
 
-/// What came to each host.
+/// The packets that each host received.
 fn came(run: &Run) -> Vec<(usize, Vec<Tapped>)> {
     let network = run.world.network();
     let of = |station: &Station| station.wires.iter().flat_map(|wire| network.take_tapped(wire.reversed())).collect();
@@ -140,7 +140,8 @@ mod tests {
     use crate::measure::{rows, watch_for};
     use crate::run::run;
 
-    /// Login, registration and tunnel of the first cell of `setup` in that framing, with the NMS so far away.
+    /// The round trips of login, registration and tunnel in the first cell of `setup`, with this framing and this delay
+    /// to the NMS.
     fn round_trips(framing: &str, nms_delay_ms: &str) -> Vec<f64> {
         let sets = [("framing", framing), ("services.nms.delay_ms", nms_delay_ms)];
         let sets: Vec<_> = sets.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
@@ -152,13 +153,14 @@ mod tests {
         rows.iter().map(of).collect()
     }
 
-    /// How often somebody waits for somebody does not depend on how far away anybody is.
+    /// The number of round trips does not depend on the distances.
     #[test]
     fn round_trips_are_the_same_however_far_the_nms_is() {
         for framing in ["udp4501", "stream", "compact"] {
             assert_eq!(round_trips(framing, "10"), round_trips(framing, "50"), "{framing}");
         }
-        // TCP, TLS and the request; the request of registration. Two handshakes of QUIC, each with a request.
+        // Conventional: TCP, TLS and the login request; then the registration. Proposed: two QUIC handshakes, each with
+        // a request.
         assert_eq!(round_trips("udp4501", "50")[..2], [3.0, 1.0]);
         assert_eq!(round_trips("stream", "50")[..2], [2.0, 2.0]);
     }

@@ -1,5 +1,5 @@
-//! Why a step was not complete: which nodes it waited for, at which service they failed, and whose firewall lets that
-//! not out.
+//! Why a step was not complete: the nodes that it waited for, the service at which each failed, and the firewall in the
+//! way.
 
 use cyphonic_core::name::Party;
 use cyphonic_scenarios::{Action, Egress, Method, Protocol, Scenario};
@@ -7,7 +7,7 @@ use cyphonic_scenarios::{Action, Egress, Method, Protocol, Scenario};
 use crate::host::Host;
 use crate::run::Run;
 
-/// What to say of a step that was not complete when the run ended.
+/// The explanation of a step that was not complete when the run ended.
 pub(super) fn why(scenario: &Scenario, run: &Run, step: usize) -> String {
     let waited_for: Vec<usize> = match scenario.steps.get(step).map(|step| &step.action) {
         Some(Action::Start { nodes, .. }) => nodes.clone(),
@@ -19,7 +19,7 @@ pub(super) fn why(scenario: &Scenario, run: &Run, step: usize) -> String {
     if stranded.is_empty() { "raise duration_limit_s, or look with --sequence".to_owned() } else { stranded.join("; ") }
 }
 
-/// What keeps a node from being registered, if it is not.
+/// The reason why a node is not registered, if it is not.
 fn stranded(scenario: &Scenario, run: &Run, node: usize) -> Option<String> {
     let name = scenario.nodes[node].name.short();
     let trouble = run.world.look(node, |host: &Host<_>| {

@@ -1,10 +1,10 @@
-//! What simulated cryptography need not compute twice.
+//! Results of simulated cryptography that are remembered.
 //!
-//! One network verifies the same few certificates at every handshake, and verifies at one end what it has just signed
-//! at the other; both ends of a key exchange compute the same secret; and whoever runs a network again, to compare or
-//! to attack it, makes the same keys and signatures again. None of this depends on anything but its arguments, so each
-//! thread remembers it. Whatever was not made here, or was changed on the way, is computed and verified like anywhere
-//! else, and the bytes on every wire are the same.
+//! A network verifies the same few certificates at every handshake, and verifies at one end what it has just signed at
+//! the other. Both ends of a key exchange compute the same secret. A second run of a network, for a comparison or an
+//! attack, makes the same keys and signatures again. Each result depends only on its arguments, so each thread
+//! remembers it. What was not made here, or was changed on the way, is computed and verified as usual. The bytes on
+//! every wire are the same.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,11 +20,11 @@ use rustls::sign::{Signer, SigningKey};
 use rustls::{Error, SignatureAlgorithm, SignatureScheme};
 use x25519_dalek::{PublicKey, StaticSecret};
 
-/// Ed25519 (RFC 8032) that remembers, for each thread, which keys it loaded and which signatures it made or found good.
+/// Ed25519 (RFC 8032) that remembers, for each thread, the keys it loaded and the signatures it made or verified.
 #[derive(Debug)]
 pub(super) struct Remembering;
 
-/// Most entries of each kind. Beyond that all are forgotten. One network needs far fewer.
+/// Most entries of each kind. Above this number all are forgotten. One network needs far fewer.
 const REMEMBERED_LIMIT: usize = 4096;
 
 fn make_room(held: usize, forget: impl FnOnce()) {
@@ -46,7 +46,7 @@ thread_local! {
     static SIGNED: RefCell<BTreeMap<[u8; 32], Vec<u8>>> = RefCell::default();
 }
 
-/// What `memory` holds at `key`; if nothing, what `make` says, which it then holds.
+/// The entry of `memory` at `key`. If there is none, `make` computes it.
 fn remembered<K: Ord, V: Clone, E>(
     memory: &'static LocalKey<RefCell<BTreeMap<K, V>>>,
     key: K,

@@ -13,8 +13,9 @@ const SERVER: &str = "192.0.2.1:443";
 const HOME: &str = "198.51.100.1:443";
 const CAFE: &str = "203.0.113.9:443";
 
-/// What quinn sends to a new address of a known peer before it answers: its challenge is padded to 1,200 bytes whatever
-/// came from there, and one full datagram goes out as long as any budget is left (RFC 9000 §8.2.1 would have less).
+/// The most that quinn sends to a new address of a known peer before it is validated. Its challenge is padded to 1,200
+/// bytes, however few bytes came from there. One full datagram leaves as long as any budget is left (RFC 9000 §8.2.1
+/// would allow less).
 pub(crate) const MOST_UNPROVED: usize = 3 * 1_200;
 
 struct Pair {
@@ -29,7 +30,7 @@ fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// What an endpoint wants to send; its other outputs go to `other`.
+/// The datagrams that an endpoint wants to send. Its other outputs go to `other`.
 fn sent(links: &mut Links, mut other: impl FnMut(LinkOutput)) -> Vec<Transmit> {
     let mut sent = Vec::new();
     while let Some(output) = links.poll() {
@@ -59,7 +60,7 @@ impl Pair {
         pair
     }
 
-    /// A millisecond in which everything arrives that the client, who is at `home`, sends, and whatever is sent there.
+    /// A millisecond in which every packet arrives that the client at `home` sends, or that is sent to `home`.
     fn round(&mut self, home: &str, heard: impl FnMut(LinkOutput)) {
         self.now += Duration::from_millis(1);
         for transmit in sent(&mut self.client, drop) {
@@ -74,7 +75,7 @@ impl Pair {
         self.server.handle_timeout(self.now);
     }
 
-    /// A new packet of the client's that nobody has received.
+    /// A new packet of the client that no endpoint has received.
     fn fresh(&mut self) -> Vec<u8> {
         self.client.send_datagram(self.now, self.link, b"a packet".to_vec().into()).unwrap();
         sent(&mut self.client, drop).pop().unwrap().payload

@@ -14,18 +14,18 @@ use proptest::sample::Index;
 use crate::common::{NAT, V4, scene};
 use crate::stage::{ALICE, Arrived, Attack, Role, Stage};
 
-/// How a real packet is spoilt.
+/// How a real packet is damaged.
 #[derive(Clone, Debug)]
 enum Damage {
     Flip(Index, u8),
     Truncate(Index),
     Extend(Vec<u8>),
     Overwrite(Index, Vec<u8>),
-    /// The head of one, the tail of another.
+    /// The head of one packet and the tail of another.
     Splice(Index, Index),
 }
 
-/// One thing that arrives somewhere.
+/// One input from the attacker.
 #[derive(Clone, Debug)]
 enum Shot {
     /// Any bytes from anywhere.

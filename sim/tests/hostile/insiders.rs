@@ -1,4 +1,4 @@
-//! Nodes with good certificates and good keys that do what they may not.
+//! Nodes with good certificates and keys that break the rules.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -33,7 +33,7 @@ const CONVENTIONAL: &str = "method = \"conventional\"";
 const PROPOSED: &str = "method = \"proposed\"";
 const TERMINATING: &str = "relay_mode = \"terminating\"";
 const MILLISECOND: Duration = Duration::from_millis(1);
-/// Where attackers send from.
+/// The address that attackers send from.
 const ELSEWHERE: &str = "198.51.100.201:443";
 
 fn elsewhere() -> SocketAddr {
@@ -45,7 +45,7 @@ fn tunnel_request(from: &str, to: &str, relay_cid: Option<RelayCid>) -> Message 
     Message::TunnelRequest(TunnelRequest { from: fqdn(from), to: fqdn(to), wrapped_end_key: None, relay_cid, framing })
 }
 
-/// Later than every other one, and not too far ahead of the NMS's clock.
+/// A registration later than every other one, and not too far ahead of the NMS's clock.
 fn registration(rogue: &Rogue) -> Message {
     let (epoch, addresses) = ((seeded::EPOCH + EPOCH_SLACK / 2).as_nanos() as u64, vec![rogue.at.ip()]);
     Message::RegistrationRequest(RegistrationRequest { epoch, addresses, port: rogue.at.port() })
@@ -150,9 +150,9 @@ fn a_certificate_whose_device_the_database_does_not_have_or_admit_is_not_enough_
     stage.assert_works();
 }
 
-/// What Alice, the initiator, knows of her tunnel to Bob in the conventional method, dug out of the recorded packets
-/// step by step: the common key opens the registration, whose keys open the Route Direction, its keys open the Tunnel
-/// Request and the end key in it.
+/// Alice's secrets of her tunnel to Bob in the conventional method, taken out of the recorded packets step by step.
+/// Alice is the initiator. The common key opens the registration, whose keys open the Route Direction. Its keys open
+/// the Tunnel Request, and the end key in it.
 fn end_key_session(stage: &Stage) -> Session {
     let id = NodeId::of(&fqdn("alice"));
     let common = stage.world.store.common_key(id).unwrap().expect("Alice logged in");
@@ -178,7 +178,7 @@ fn end_key_session(stage: &Stage) -> Session {
     });
     let end_key = wrap::unwrap(&keys.temporary, &wrapped.expect("Bob was asked"), PathId(path("alice", "bob")));
     let mut session = Session::new(&end_key.expect("wrapped for this path"), Direction::FromInitiator);
-    // Numbers that Alice has used herself.
+    // Sequence numbers that Alice has used herself.
     for _ in 0..100 {
         session.seal_capsule([0; 16], b"", &mut Vec::new());
     }
@@ -191,7 +191,7 @@ fn a_conventional_peer_cannot_speak_in_the_name_of_another() {
         let mut stage = Stage::after(scene(CONVENTIONAL, pair, LINK));
         let mut session = end_key_session(&stage);
         let capsule = |d: &Datagram| Header::decode(&d.payload).is_ok_and(|h| h.kind == Kind::Capsule);
-        // Straight to Bob, from where he last got one.
+        // Straight to Bob, from the source of the last capsule that he received.
         let last = stage.arrived.iter().filter(|a| a.role == BOB).filter_map(Arrived::udp).rfind(capsule).unwrap();
         let mut send = |stage: &mut Stage, packet: &[u8]| {
             let mut capsule = Vec::new();
@@ -266,7 +266,7 @@ fn a_leg_that_is_bound_to_nobody_moves_nothing() {
     }
 }
 
-/// What the TRS sends to anyone when it gets this.
+/// How many datagrams the TRS sends after it received this one.
 fn forwarded(stage: &mut Stage, from: SocketAddr, payload: &[u8]) -> usize {
     stage.run(0);
     stage.sent(Role::Trs);
@@ -275,7 +275,7 @@ fn forwarded(stage: &mut Stage, from: SocketAddr, payload: &[u8]) -> usize {
     stage.sent(Role::Trs).len()
 }
 
-/// What the TRS got that Bob got then, as it was.
+/// The datagrams that the TRS received and then forwarded to Bob unchanged.
 fn relayed(stage: &Stage) -> Vec<Datagram> {
     let of = |role: Role| stage.arrived.iter().filter(move |a| a.role == role).filter_map(Arrived::udp);
     let bobs: Vec<_> = of(BOB).map(|d| d.payload).collect();
@@ -300,7 +300,7 @@ fn a_relay_forwards_nothing_from_anywhere_but_a_bound_leg() {
                 assert_eq!(forwarded(&mut stage, from, &datagram.payload), 0, "{mode} from {from}");
                 assert_eq!(stage.drops(Role::Trs, DropReason::NotBound), before + 1);
             }
-            // The relay cannot judge a capsule from the right place; its receiver can.
+            // The relay cannot judge a capsule that comes from the right address. The receiver can.
             assert_eq!(forwarded(&mut stage, datagram.from, &datagram.payload), 1, "{mode}");
         }
         stage.assert_works();
@@ -350,8 +350,8 @@ fn guessed_connection_ids_find_nobody() {
     stage.assert_works();
 }
 
-/// An attacker sees a packet of Alice's leg, keeps it from the TRS and sends it from his own address. quinn believes
-/// the new address at once; the relay must not.
+/// An attacker sees a packet of Alice's leg, keeps it from the TRS and sends it from another address. quinn takes the
+/// new address at once. The relay must not.
 #[test]
 fn a_sniffed_packet_does_not_draw_the_relays_flow_to_another_address() {
     let mut stage = Stage::after(scene(PROPOSED, ["ipv6", V4], LINK));

@@ -1,4 +1,4 @@
-//! Everything that was ever on a wire comes once more.
+//! Every packet that was ever on a wire arrives once more.
 
 use cyphonic_core::event::DropReason;
 
@@ -17,7 +17,8 @@ const SCENES: [(&str, [&str; 2]); 7] = [
     ("relay_mode = \"terminating\"", [NAT, NAT]),
 ];
 
-/// A long header's packet may open a connection, and a TCP segment is TCP's business; all else must be counted.
+/// Whether a replayed packet must be counted as a drop. A long header may open a connection, and TCP handles its
+/// segments; all other packets must be counted.
 fn must_be_counted(stage: &Stage, payload: &[u8]) -> bool {
     stage.is_conventional() || payload.first().is_some_and(|first| first & 0x80 == 0)
 }
@@ -33,11 +34,11 @@ fn replay(settings: &str, pair: [&str; 2], backwards: bool) {
         let before = (stage.drops_of(packet.role), stage.all_drops());
         stage.packet(packet.role, packet.iface, &packet.packet);
         if packet.role == Role::Trs {
-            // Time enough for the relay to pass on what it cannot judge, and for the other end to refuse it.
+            // Time for the relay to forward what it cannot judge, and for the other end to refuse it.
             stage.run(10);
         }
-        // Others count too what a replayed Initial makes a server say to them, again and again until it gives up. So
-        // the role itself counts one, or it is the relay, which left that to the other end.
+        // Other roles also count the retransmitted answers that a replayed Initial causes. So one drop must be counted
+        // by the role itself, or by the other end if the role is the relay.
         let (own, all) = (stage.drops_of(packet.role) - before.0, stage.all_drops() - before.1);
         let counted = own == 1 || (own == 0 && packet.role == Role::Trs && all > 0);
         if let Some(datagram) = packet.udp().filter(|d| must_be_counted(&stage, &d.payload)) {

@@ -1,4 +1,4 @@
-//! A certificate is taken back while its owner has sessions with everybody.
+//! A certificate is revoked while its owner has sessions with every other part.
 
 use cyphonic_core::machine::ServiceCommand;
 use cyphonic_core::name::NodeId;
@@ -12,14 +12,14 @@ use crate::common::{NAT, V4, scene};
 use crate::rogue::fqdn;
 use crate::stage::{ALICE, BOB, Role, SEED, Stage};
 
-/// Direct, through a TRS that reads, and through one that does not.
+/// Direct, through a terminating TRS, and through a blind one.
 const WAYS: [(&str, [&str; 2]); 3] = [
     ("method = \"proposed\"", [V4, V4]),
     ("method = \"proposed\"\nrelay_mode = \"terminating\"", [NAT, NAT]),
     ("method = \"proposed\"", [NAT, NAT]),
 ];
 
-/// Alice and Bob talk; then these learn that Bob's certificate counts no more.
+/// Alice and Bob talk. Then the roles `who` learn that Bob's certificate is revoked.
 fn after_bob_was_revoked(way: (&str, [&str; 2]), who: &[Role]) -> Stage {
     let mut stage = Stage::after(scene(way.0, way.1, "{ delay_ms = 10 }"));
     stage.assert_works();
@@ -97,7 +97,7 @@ fn assert_ended(stage: &mut Stage, way: (&str, [&str; 2])) {
     assert!(stage.world.node(0, |_, host| host.machine().is_registered()), "{way:?}: Alice stays");
 }
 
-/// Nodes as the quick start sets them up: without a list of revoked certificates.
+/// Nodes as in the quick start: without a list of revoked certificates.
 #[test]
 fn nothing_passes_to_or_from_a_revoked_node_though_no_node_follows_the_list() {
     for way in BOTH {
@@ -108,7 +108,7 @@ fn nothing_passes_to_or_from_a_revoked_node_though_no_node_follows_the_list() {
     }
 }
 
-/// What counts is the device: its certificate is still good.
+/// The device was removed. Its certificate is still good.
 #[test]
 fn nothing_passes_to_or_from_a_removed_device() {
     for way in BOTH {
@@ -136,7 +136,7 @@ fn a_peer_that_cannot_be_told_at_once_is_told_within_five_seconds_of_when_it_can
     }
 }
 
-/// The NMS does not remember whom it directed to whom. The nodes remind it.
+/// The NMS does not remember which nodes it directed to each other. The nodes remind it.
 #[test]
 fn an_nms_that_was_restarted_tells_the_peers_of_a_revoked_node_too() {
     for way in BOTH {

@@ -1,4 +1,4 @@
-//! A network at rest after a scene, with all that was on its wires, for attackers to play with.
+//! A network at rest after a scene, with every packet of its wires, for attacks.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -26,7 +26,7 @@ use crate::common::play_with;
 /// The seed of every stage.
 pub(crate) const SEED: u64 = 7;
 
-/// Who is attacked.
+/// The role that is attacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
     As,
@@ -53,7 +53,7 @@ impl Arrived {
     }
 }
 
-/// A UDP datagram and whose it is.
+/// A UDP datagram with its source and destination.
 #[derive(Clone, Debug)]
 pub(crate) struct Datagram {
     pub(crate) from: SocketAddr,
@@ -75,12 +75,12 @@ pub(crate) fn udp(packet: &[u8]) -> Option<Datagram> {
 pub(crate) struct Stage {
     pub(crate) scenario: Scenario,
     pub(crate) world: World,
-    /// Everything that arrived at a host so far, in order of time.
+    /// Every packet that arrived at a host so far, in order of time.
     pub(crate) arrived: Vec<Arrived>,
 }
 
 impl Stage {
-    /// Plays a scene to its end, and two seconds more, in which closed connections are forgotten.
+    /// Plays a scene to its end, and two more seconds, in which closed connections are forgotten.
     pub(crate) fn after(scenario: Scenario) -> Self {
         let run = play_with(&scenario, SEED, Engine::Events, TapMode::Keep);
         assert!(run.complete);
@@ -142,7 +142,7 @@ impl Stage {
         }
     }
 
-    /// Where a role listens; of the services, by IPv4.
+    /// The address at which a role listens. Services have an IPv4 address here.
     pub(crate) fn address(&self, role: Role) -> SocketAddr {
         let service = |service: &Service| IpAddr::from(service.v4);
         let ip = match role {
@@ -178,7 +178,7 @@ impl Stage {
         }
     }
 
-    /// Tells a role whom to trust from now on.
+    /// Replaces the roots of a role.
     pub(crate) fn trust(&mut self, role: Role, roots: &Roots) {
         let id = self.station(role).id;
         let engine = self.world.engine();
@@ -198,7 +198,7 @@ impl Stage {
         self.inject(role, Attack::Datagram { local, remote, payload: payload.to_vec() });
     }
 
-    /// Hands a host an IP packet as if it had come in by an interface.
+    /// Hands a host an IP packet as if it had come in through an interface.
     pub(crate) fn packet(&mut self, role: Role, iface: usize, packet: &[u8]) {
         let id = self.station(role).id;
         self.world.engine().with_box(id, &mut |now, host| {
@@ -223,7 +223,7 @@ impl Stage {
         self.world.drops().values().sum()
     }
 
-    /// What happened since the last call, other than signals.
+    /// The events since the last call, except signals.
     pub(crate) fn happened(&mut self) -> Vec<String> {
         let events = self.world.drain_events().into_iter().filter(|(_, _, event)| !matches!(event, Event::Signal(_)));
         events.map(|(at, host, event)| format!("{at} {host} {event:?}")).collect()

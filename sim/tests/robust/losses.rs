@@ -9,7 +9,7 @@ use crate::common::play_with;
 use crate::scene::{CELLS, Cell, first_answer, play, story, took};
 
 const LINK: &str = "{ delay_ms = 10 }";
-/// Four echoes: the packet that is lost may be one of them.
+/// Four echoes, because the lost packet may be one of them.
 const ECHOES: &str = r#"
 [[step]]
 do = "echo"
@@ -18,7 +18,7 @@ to = "bob"
 count = 4
 interval_ms = 500
 "#;
-/// Login or registration, and route construction, may each cost two repetitions of one thing.
+/// Login or registration, and route construction, may each cost two retransmissions.
 const REGISTERED: Duration = Duration::from_secs(5);
 const ANSWERED: Duration = Duration::from_secs(5);
 
@@ -29,7 +29,7 @@ fn wires(world: &World) -> Vec<Direction> {
     out.flat_map(|wire| [wire, wire.reversed()]).collect()
 }
 
-/// Loses each packet that any host sends or receives in the scene, one a run.
+/// Loses each packet that a host sends or receives in the scene: one packet in each run.
 fn each_loss_alone(cell: &Cell) {
     let scenario = cell.scene(LINK, ECHOES);
     let baseline = play_with(&scenario, 1, cyphonic_scenarios::Engine::Events, TapMode::Digest);
@@ -76,16 +76,16 @@ each_cell! {
     any_one_packet_may_be_lost_in_proposed_pattern_3_terminating = 8;
 }
 
-/// Seeds for each cell; more by `ROBUST_SEEDS`.
+/// The seeds of each cell. `ROBUST_SEEDS` sets a greater number.
 fn seeds() -> u64 {
     std::env::var("ROBUST_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
 }
 
 #[test]
 fn with_a_tenth_of_all_packets_lost_on_every_link_the_echo_comes_through() {
-    // A round trip from node to node crosses four links, so a third of the echoes is lost by itself; and whoever asks
-    // for the name gives up after ten seconds, which the worst of luck outlasts. What must not be is a run that hangs:
-    // then the second try, a little later, would fail too.
+    // A round trip between nodes crosses four links, so a third of the echoes is lost anyway. A query for the name
+    // gives up after ten seconds, and bad luck may last longer. A run must not hang, though: then the second try, a
+    // little later, would fail too.
     let echo = "[[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\ncount = 20\ninterval_ms = 200\n";
     let echoes = format!("{echo}[[step]]\ndo = \"wait\"\nms = 5000\n{echo}");
     let mut stuck = Vec::new();

@@ -1,7 +1,7 @@
-//! Faults that a network must live through: lost packets, moves, restarts, silence, narrow links.
+//! Faults that a network must survive: lost packets, moves, restarts, silence, narrow links.
 //!
-//! Every scene is two nodes, Alice and Bob, and an echo from Alice to Bob; each runs as every [`Cell`]: both methods,
-//! all patterns, both relay modes. A failure prints the cell, the seed and the fault, which replay it.
+//! Every scene has two nodes, Alice and Bob, and an echo from Alice to Bob. Each runs as every [`Cell`]: both methods,
+//! all patterns, both relay modes. A failure prints the cell, the seed and the fault, by which it can be replayed.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -13,8 +13,8 @@ const V6: &str = "ipv6";
 /// When Alice sends her first echo.
 const ECHO_MS: u64 = 3_000;
 
-/// Alice and Bob at home, each with another network to go to, and Alice's echoes after three seconds. `moves`: who,
-/// when in milliseconds, and where to.
+/// Alice and Bob at home, each with another network to go to, and Alice's echoes after three seconds. `moves`: the
+/// node, the time in milliseconds, and the network.
 fn scene(
     settings: &str,
     [alice, bob]: [&str; 2],
@@ -42,7 +42,7 @@ fn scene(
     scenario(&text)
 }
 
-/// The networks before and after that are tried: within a pattern, and from one to another.
+/// The networks before and after a move: within a pattern, and from one pattern to another.
 const WAYS: [([&str; 2], [&str; 2]); 4] =
     [([V4, V4], [V4, V4]), ([NAT, V4], [V4, NAT]), ([NAT, NAT], [NAT, NAT]), ([V6, V6], [NAT, V4])];
 const MODES: [&str; 3] = [CONVENTIONAL, BLIND, TERMINATING];
@@ -92,10 +92,11 @@ fn a_node_may_move_back_before_anyone_has_noticed() {
     }
 }
 
-/// A message under the old keys from another address is enough: the node has nothing to notice, and registers once.
+/// The node does not notice that its address has changed. A message under the old keys from the new address is enough,
+/// and the node registers once.
 #[test]
 fn the_nms_follows_a_node_whose_nat_gives_it_another_port() {
-    // A node of the conventional method says that it lives every three seconds, QUIC every ten.
+    // A node sends a Keep Alive every three seconds in the conventional method, and a PING every ten in QUIC.
     for (settings, echo_ms) in [(CONVENTIONAL, 9_500), (BLIND, 21_000)] {
         let steps = format!(
             r#"

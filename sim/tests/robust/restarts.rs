@@ -12,8 +12,8 @@ use cyphonic_sim::world::{Actor, Watch, World};
 use crate::common::{ECHO, scene_of_sites};
 use crate::scene::{CELLS, Cell};
 
-/// When everybody has noticed that somebody has forgotten him: QUIC says something every 10 s and gives up after 30 s
-/// of silence.
+/// The time after which every part has noticed that another one has lost its memory. QUIC sends a PING every 10 s and
+/// gives up after 30 s of silence.
 const NOTICED: Duration = Duration::from_secs(42);
 
 /// A world to act in, step by step.
@@ -25,7 +25,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// Alice and Bob are registered and have a tunnel.
+    /// A world in which Alice and Bob are registered and have a tunnel.
     fn new(cell: &Cell) -> Self {
         Self::of(cell.scene("{ delay_ms = 10 }", ECHO), &cell.to_string())
     }
@@ -60,11 +60,11 @@ impl Stage {
         self.log.extend(events.into_iter().map(|(at, host, event)| format!("{at} {host}: {event:?}")));
     }
 
-    /// Lets one node send another an echo every 200 ms, for a minute at most; how long until one is answered.
+    /// One node sends another an echo every 200 ms, for at most a minute. Returns the time until one is answered.
     fn reach(&mut self, from: usize, to: usize) -> Option<Duration> {
         let started = self.world.now();
         let name: Fqdn = self.scenario.nodes[to].name.clone();
-        // The address, not the name: a flow that is under way asks nobody.
+        // The address, not the name: a flow that is under way sends no DNS query.
         let addresses = self.world.store.addresses_of(&name).unwrap();
         let target = addresses.map_or(Target::Name(name, Family::V6), |a| Target::Address(a.v6.into()));
         let mut apps = Vec::new();
@@ -185,7 +185,7 @@ fn a_tunnel_whose_peer_is_gone_is_taken_down_though_nobody_uses_it() {
     for cell in &CELLS {
         for gone in [0, 1] {
             let mut stage = Stage::new(cell);
-            // Restarted, and never told to start.
+            // The node is restarted, and is never told to start.
             stage.world.restart(&stage.scenario, 1, &stage.watch, Actor::Node(gone));
             stage.run(45_000);
             let other = stage.scenario.nodes[1 - gone].name.short().to_owned();
@@ -214,7 +214,7 @@ fn the_relay_trusts_a_restarted_nms_and_the_nms_a_restarted_relay() {
             for actor in who {
                 stage.restart(actor);
                 stage.run(60_000);
-                // Everybody is registered again; a new tunnel is asked for.
+                // Every node is registered again. A new tunnel is asked for.
                 stage.restart(Actor::Node(0));
                 stage.run(1_000);
                 let time = stage.reach(0, 1);

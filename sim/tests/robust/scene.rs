@@ -1,4 +1,4 @@
-//! What all robustness tests share: the cells, and what came of a run.
+//! Shared by all robustness tests: the cells, and the results of a run.
 
 use std::fmt;
 use std::time::Duration;
@@ -54,7 +54,7 @@ impl Cell {
     }
 }
 
-/// Runs a scenario in a world that `spoil` has its way with before anything happens.
+/// Runs a scenario in a world that `spoil` changes before anything happens.
 pub(crate) fn play(scenario: &Scenario, seed: u64, spoil: impl FnOnce(&mut World)) -> Run {
     let watch = Watch::default();
     let mut world = World::new(scenario, seed, Engine::Events, &watch);
@@ -62,7 +62,7 @@ pub(crate) fn play(scenario: &Scenario, seed: u64, spoil: impl FnOnce(&mut World
     run::run_in(world, scenario, seed, &watch)
 }
 
-/// How long the echo of a step took from its start to its first answer, resolution and all.
+/// The time from the start of a step's echo to its first answer, name resolution included.
 pub(crate) fn first_answer(run: &Run, step: usize) -> Option<Duration> {
     let step = run.steps.get(step)?;
     let StepOutcome::App(_, report) = &step.outcome else { return None };
@@ -78,7 +78,7 @@ pub(crate) fn took(run: &Run, step: usize) -> Option<Duration> {
     run.steps.get(step).and_then(|step| Some(step.completed? - step.started))
 }
 
-/// What happened, without signals: for the message of a failed test.
+/// The events without signals, for the message of a failed test.
 pub(crate) fn story(run: &Run) -> String {
     let mut text = String::new();
     for (at, host, event) in &run.events {
@@ -91,7 +91,7 @@ pub(crate) fn story(run: &Run) -> String {
     format!("{text}steps {:#?}\ndrops {:?}", run.steps, run.drops)
 }
 
-/// How often a node said that a tunnel is up.
+/// The number of times that a node reported a tunnel up.
 pub(crate) fn tunnels_up(run: &Run, node: &str, since: Instant) -> usize {
     run.events.iter().filter(|(at, host, e)| *at >= since && host == node && matches!(e, Event::TunnelUp(_))).count()
 }

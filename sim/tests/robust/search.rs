@@ -1,4 +1,4 @@
-//! The search for the path MTU: where a probe ends the path, and where it only finds out what does not fit.
+//! The search for the path MTU: cases in which a probe ends the path, and cases in which it only finds the limit.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use cyphonic_sim::host::apps::EchoReport;
 use crate::common::{NAT, START, V4, two_sites};
 use crate::scene::{BLIND, TERMINATING, first_answer, play, story, tunnels_up};
 
-/// Alice, whose narrow link lies behind a NAT of this behaviour, and Bob; Alice sends echoes of which each
-/// is answered or not, at one every two seconds, then one after a minute of peace.
+/// Alice behind a NAT of this behaviour with a narrow link, and Bob. Alice sends an echo every two seconds, answered or
+/// not, and one more after a quiet minute.
 fn narrow(settings: &str, link: &str, nat: &str, bob: &str) -> Scenario {
     let alice = format!("kind = \"{NAT}\"\nfirewall = {{}}\nlink = {link}\nnat = {nat}");
     let bob = format!("kind = \"{bob}\"\nlink = {{ delay_ms = 10 }}");

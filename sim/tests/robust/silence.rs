@@ -1,4 +1,4 @@
-//! Long silence, and both nodes asking at once.
+//! Long silence, and simultaneous requests.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ to = "bob"
     }
 }
 
-/// What each table of each role holds, two minutes after Alice moved to and fro so many times.
+/// The size of each table of each role, two minutes after Alice moved to and fro this many times.
 fn tables_after(cell: &crate::scene::Cell, moves: usize) -> Vec<(String, &'static str, usize)> {
     let round = |to: &str| {
         format!(

@@ -1,4 +1,4 @@
-//! Narrow links: what fits IPv6's least MTU crosses, what does not is refused with a word.
+//! Narrow links: packets of IPv6's least MTU pass, and larger ones are refused with an error.
 
 use cyphonic_core::event::DropReason;
 use cyphonic_sim::host::apps::ProbeOutcome;
@@ -11,8 +11,8 @@ use crate::scene::{BLIND, CELLS, CONVENTIONAL, Cell, play, story};
 const FRAMINGS: [&str; 3] = ["stream", "datagram", "compact"];
 const V6: &str = "ipv6";
 
-/// Sends echoes of these payloads, one size after the other, over links of 1,280 bytes at the sites of `narrow`, in
-/// every cell and framing, and looks at what came of each.
+/// Sends echoes of these payloads, one size after the other, in every cell and framing, over links of 1,280 bytes at
+/// the sites of `narrow`. `judge` gets the outcome of each.
 fn every_way(extra: &str, cells: &[Cell], sizes: &[usize], judge: impl Fn(&Run, &[ProbeOutcome]) -> bool) {
     for cell in cells {
         let framings: &[&str] = if cell.settings.contains("conventional") { &["udp4501"] } else { &FRAMINGS };
@@ -56,7 +56,7 @@ fn answered(outcome: &ProbeOutcome) -> bool {
     matches!(outcome, ProbeOutcome::Answered { .. })
 }
 
-/// ICMP payloads: an IPv6 header and an ICMP header of 48 bytes go before.
+/// ICMP payloads. An IPv6 header and an ICMP header add 48 bytes.
 const SIZES: [usize; 14] =
     [56, 900, 1_100, 1_110, 1_113, 1_114, 1_115, 1_116, 1_117, 1_150, 1_200, 1_230, 1_231, 1_232];
 
@@ -68,16 +68,16 @@ fn every_packet_of_1280_bytes_crosses_links_of_1280_bytes() {
 #[test]
 fn every_packet_of_1280_bytes_crosses_ipv6_links_of_1280_bytes() {
     let cells = [CONVENTIONAL, BLIND].map(|settings| Cell { settings, pair: [V6, V6] });
-    // In the conventional method the first packet that a router refuses is lost: its host learns from it to fragment.
+    // In the conventional method the first packet that a router refuses is lost. Its host learns from that to fragment.
     every_way("", &cells, &SIZES, |_, outcomes| outcomes.last().is_some_and(answered));
 }
 
 #[test]
 fn a_larger_packet_crosses_too_or_its_sender_is_told_what_would_fit() {
     let told = |outcome: &ProbeOutcome| matches!(outcome, ProbeOutcome::TooBig { mtu } if (1_280..1_500).contains(mtu));
-    // The first crosses before the path MTU was discovered.
+    // The first echo crosses before the path MTU is discovered.
     every_way("tun_mtu = 1500", &CELLS, &[56, 1_240, 1_300, 1_340, 1_400, 1_452], |run, outcomes| {
-        // Bob's leg to a terminating relay may be narrower than Alice's: then it is Bob who is told, of his reply.
+        // Bob's leg to a terminating relay may be narrower than Alice's. Then Bob gets the error, for his reply.
         let bob = run.drops.contains_key(&("bob".to_owned(), DropReason::TooBig));
         outcomes.len() == 2 && outcomes.iter().all(|outcome| answered(outcome) || told(outcome) || bob)
     });

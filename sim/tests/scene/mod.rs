@@ -12,7 +12,7 @@ use cyphonic_sim::net::{
     WireId, seed,
 };
 
-/// Sends a burst of datagrams to a peer at each interval, and may send back what it gets.
+/// Sends a burst of datagrams to a peer at each interval, and may send back what it receives.
 pub(crate) struct Talker {
     local: SocketAddr,
     peer: Option<SocketAddr>,
@@ -23,9 +23,9 @@ pub(crate) struct Talker {
     next: Option<Instant>,
     pending: u32,
     replies: Vec<Vec<u8>>,
-    /// Datagrams that came.
+    /// Datagrams that were received.
     pub(crate) received: u64,
-    /// Where the last one came from.
+    /// The source of the last one.
     pub(crate) heard_from: Option<SocketAddr>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Talker {
 const ECHOED: u8 = 1;
 
 impl Talker {
-    /// One that only listens, and sends back what it gets if `echoes`.
+    /// A talker that only listens. It sends back what it receives if `echoes`.
     pub(crate) fn listener(local: &str, echoes: bool) -> Self {
         Self {
             local: local.parse().unwrap(),
@@ -50,7 +50,7 @@ impl Talker {
         }
     }
 
-    /// One that sends `burst` datagrams of `payload` bytes to `peer` at each `interval`.
+    /// A talker that sends `burst` datagrams of `payload` bytes to `peer` at each `interval`.
     pub(crate) fn speaker(local: &str, peer: &str, interval: Duration, burst: u32, payload: usize) -> Self {
         let mut talker = Self::listener(local, false);
         talker.peer = Some(peer.parse().unwrap());
@@ -120,7 +120,7 @@ pub(crate) struct Scene {
     pub(crate) alice: BoxId,
     /// The NAT.
     pub(crate) nat: BoxId,
-    /// The listener in public, who sends back what he gets if so asked.
+    /// The public listener. It may send back what it receives.
     pub(crate) bob: BoxId,
     /// Between NAT and router.
     pub(crate) middle: WireId,
