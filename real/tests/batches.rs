@@ -1,9 +1,9 @@
-//! How much one system call of the data path carries, by the kernel's own counters: a transfer through a tunnel must
-//! cost a call for many packets, at the virtual interface and at the socket, on both sides. No clock is looked at, so a
-//! slow machine makes no difference; a busy one makes batches longer. What the core does with a batch is in its own
-//! tests (`core/tests/batches.rs`).
+//! How many packets one system call of the data path carries, by the kernel's own counters. A transfer through a tunnel
+//! must carry many packets in each call, at the virtual interface and at the socket, on both sides. No clock is read,
+//! so a slow machine makes no difference, and a busy one only makes batches longer. The core's own tests show what it
+//! does with a batch (`core/tests/batches.rs`).
 //!
-//! That needs root and a few tools; where they lack the test says so and passes. `.ci/run` has them.
+//! The test needs root and a few tools. Without them it prints why and passes. `.ci/run` has them.
 
 mod lab;
 
@@ -11,13 +11,13 @@ use std::fs;
 
 use lab::Lab;
 
-/// What is sent, bytes.
+/// Bytes of the transfer.
 const BYTES: u64 = 200_000_000;
-/// What a call carries at least, on average, bytes: ten packets' worth. It is usually 40,000 to 60,000.
+/// The least mean number of bytes in a call: ten packets' worth. Usually it is 40,000 to 60,000.
 const FLOOR: u64 = 14_000;
 
-/// Calls so far of a node: reads and writes of its virtual interface (and of little else), datagrams or joined ones
-/// that its namespace's sockets sent and received.
+/// A node's calls so far: reads and writes of its virtual interface (and of little else), and datagrams, or joined
+/// ones, that the sockets of its namespace sent and received.
 #[derive(Clone, Copy, Debug)]
 struct Calls {
     reads: u64,
@@ -39,7 +39,7 @@ impl Calls {
         Self {
             reads: number(&io, "syscr:"),
             writes: number(&io, "syscw:"),
-            // With GSO and GRO the kernel counts what was joined as one.
+            // With GSO and GRO the kernel counts joined datagrams as one.
             sent: number(&net, "Udp6OutDatagrams"),
             received: number(&net, "Udp6InDatagrams"),
         }

@@ -1,5 +1,4 @@
-//! What the program says and how it ends when something is wrong: each error names the thing, has a remedy, and its own
-//! exit code.
+//! The program's errors: each names the thing that is wrong, has a remedy, and ends with its own exit code.
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
@@ -31,7 +30,7 @@ fn fine(folder: &Path, arguments: &[&str]) -> String {
     ended.out
 }
 
-/// It ended with this code, and said all of these words.
+/// Checks that the program ended with this code and printed all of these words.
 #[track_caller]
 fn refused(ended: &Ended, code: i32, words: &[&str]) {
     assert_eq!(ended.code, code, "{}", ended.err);
@@ -150,7 +149,7 @@ fn what_the_first_version_made_is_migrated_by_one_command() {
     }
     assert_eq!(fine(path, &["migrate"]), "pki: up to date\ncyphonic.db: up to date\n");
 
-    // Everything is as it was, and goes on.
+    // Everything is as before, and works.
     let devices = fine(path, &["device", "list"]);
     for words in ["a.cyphonic.test", "b.cyphonic.test", "c.cyphonic.test", "198.18.0.10", "d.cyphonic.test"] {
         assert!(devices.contains(words), "{words:?} in {devices}");
@@ -187,7 +186,7 @@ fn addresses_to_listen_on_are_the_machines_own_and_others_keep_theirs() {
     refused(&listen("127.0.0.2"), 5, &[&format!("UDP port {port} of 127.0.0.2 is taken"), "`listen`"]);
     refused(&listen("192.0.2.77"), 5, &["192.0.2.77", "this machine has no such address", "`listen`"]);
     assert_eq!(listen("nowhere").code, 2);
-    // On another address it gets so far as to look for what it lacks.
+    // On other addresses the port is free, and the AS fails later, at `metrics`.
     let other = ["as", "--config", "as.toml", "--port", &port, "--listen", "127.0.0.3,::1", "--metrics", "192.0.2.1:9"];
     refused(&run(folder.path(), &other), 3, &["`metrics`"]);
 }
@@ -238,7 +237,7 @@ fn a_node_whose_as_has_no_address_yet_waits_and_says_so_and_ends_with_8_when_it_
 fn a_flag_counts_before_a_variable_and_a_variable_before_the_file() {
     let folder = stage();
     let path = folder.path();
-    // Which one was taken shows in the error: all three are.
+    // The error names the port that was chosen, because all three are taken.
     let taken = [(); 3].map(|()| UdpSocket::bind("[::]:0").unwrap());
     let [file, variable, flag] = [0, 1, 2].map(|n: usize| taken[n].local_addr().unwrap().port().to_string());
     let text = fs::read_to_string(path.join("as.toml")).unwrap();
@@ -283,7 +282,7 @@ fn who_may_not_ask_a_node_ends_with_6_and_is_told_to_use_sudo() {
     let _node = std::os::unix::net::UnixListener::bind(folder.path().join("node.sock")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cyphonic"));
     command.args(["status", "--control"]).arg(folder.path().join("node.sock"));
-    // As nobody if we are root; else nobody, we among them, may look.
+    // If we are root, the program runs as nobody. Otherwise no user, including this one, may read the folder.
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
     if rustix::process::geteuid().is_root() {
         std::os::unix::process::CommandExt::uid(&mut command, 65_534);
@@ -293,7 +292,7 @@ fn who_may_not_ask_a_node_ends_with_6_and_is_told_to_use_sudo() {
     let output = command.output();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let output = match output {
-        // The program lies where only root may look.
+        // The program is in a folder that only root may read.
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             return eprintln!("skipped: nobody may not run the program here");
         }
@@ -331,7 +330,7 @@ fn what_is_told_of_devices_and_certificates_is_there_for_programs_too() {
     assert_eq!((&chain[0]["authority"], &chain[1]["authority"]), (&false.into(), &true.into()), "{chain:#}");
     assert_eq!(chain[0]["names"], serde_json::json!(["a.cyphonic.test"]));
     assert!(chain[0]["to"].as_i64() > chain[0]["from"].as_i64());
-    // Errors are as they are without it.
+    // Errors are the same as without `--json`.
     refused(&run(folder.path(), &["ca", "print", "none.pem", "--json"]), 4, &["none.pem"]);
 }
 
@@ -390,7 +389,7 @@ fn an_invitation_is_listed_replaced_aloud_taken_back_and_gone_with_its_device() 
     assert!(listed.contains("c.cyphonic.test  -  no device yet  invited until 20"), "{listed}");
     assert_eq!(fine(path, &["device", "uninvite", "c.cyphonic.test"]), "c.cyphonic.test is not invited any more\n");
     refused(&run(path, &["device", "uninvite", "c.cyphonic.test"]), 2, &["c.cyphonic.test", "no invitation"]);
-    // Every way to shut a name out takes its invitation with it.
+    // Every command that shuts a name out also cancels its invitation.
     for evict in [&["device", "remove"][..], &["ca", "revoke", "--database", "cyphonic.db"]] {
         invite("a.cyphonic.test", &["--replace"]);
         assert!(fine(path, &["device", "list"]).contains("invited until"));
@@ -437,16 +436,16 @@ fn check_checks_examples_and_their_certificates_and_completions_come_for_every_s
         fs::copy(folder.path().join(format!("pki/{other}.key")), folder.path().join(&key)).unwrap();
         refused(&run(folder.path(), &check), 4, &[&format!("{key}: is not the key of {certificate}")]);
     }
-    // A default that is new is named.
+    // A new default is named.
     let files = "certificate = \"pki/nms.cyphonic.test.pem\"\nkey = \"pki/nms.cyphonic.test.key\"\n";
     let nms = format!("{files}roots = \"pki/root.pem\"\ndatabase = \"cyphonic.db\"\n");
     fs::write(folder.path().join("nms.toml"), nms).unwrap();
     assert!(fine(folder.path(), &["config", "check", "nms", "nms.toml"]).contains("\"optimal\""));
-    // The remedy for what is there and cannot be read writes over nothing.
+    // The remedy for an existing file that cannot be read must not overwrite it.
     let ended = run(folder.path(), &["config", "check", "nms", "pki"]);
     refused(&ended, 3, &["pki: cannot be read"]);
     assert!(!ended.err.contains("config example"), "{}", ended.err);
-    // What a role does not start without has to be in the file.
+    // A key without which a role does not start has to be in the file.
     fs::write(folder.path().join("short.toml"), "roots = \"root.pem\"\n").unwrap();
     for (role, key) in [("as", "certificate"), ("nms", "certificate"), ("trs", "certificate"), ("node", "name")] {
         let ended = run(folder.path(), &["config", "check", role, "short.toml"]);

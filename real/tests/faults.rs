@@ -1,6 +1,6 @@
-//! Faults while daemons run, on real sockets in network namespaces: what a node says of each, and that it recovers
-//! without an operator once the fault is over. That needs root and a few tools; where they lack a test says so and
-//! passes. `.ci/run` has them.
+//! Faults while daemons run, on real sockets in network namespaces. A node names each fault, and recovers without an
+//! operator once the fault is over. The tests need root and a few tools. Without them a test prints why and passes.
+//! `.ci/run` has them.
 
 mod lab;
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lab::{Lab, until};
 
-/// Lets no UDP out of a namespace.
+/// Stops all UDP that leaves a namespace.
 const BLOCK: &str = "nft 'add table inet fault; add chain inet fault out { type filter hook output priority 0; }; \
                      add rule inet fault out meta l4proto udp oifname eth0 drop'";
 const OPEN: &str = "nft delete table inet fault";
@@ -35,7 +35,7 @@ fn blocked_udp_is_called_so_by_either_method_and_nodes_register_once_it_gets_thr
     }
 }
 
-/// The command, under another clock: of this file.
+/// The command under another clock, which this file sets.
 fn with_clock(mut command: Command, clock: &std::path::Path, library: &std::path::Path) -> Command {
     command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", clock).env("FAKETIME_NO_CACHE", "1");
     command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
@@ -57,7 +57,7 @@ fn a_wrong_clock_is_told_beside_the_certificates_dates_and_once_it_is_set_the_no
     };
     let dates = ["this machine's clock says 20", "counts from 20", " to 20"];
 
-    // A day behind when they start: the certificate does not count yet.
+    // The clock is a day behind at the start: the certificate is not valid yet.
     for (node, method) in [("a", "proposed"), ("b", "conventional")] {
         set(&lab, node, "-1d");
         start(&mut lab, node, method);
@@ -66,7 +66,7 @@ fn a_wrong_clock_is_told_beside_the_certificates_dates_and_once_it_is_set_the_no
         lab.until_registered(node, 8);
     }
 
-    // Far ahead while it runs: nothing is said until something has to be proved.
+    // The clock leaps ahead while the node runs: no error until the node has to prove its identity again.
     set(&lab, "a", "+100d");
     lab.kill("nms");
     lab.start("nms", &[]);
@@ -78,8 +78,8 @@ fn a_wrong_clock_is_told_beside_the_certificates_dates_and_once_it_is_set_the_no
     set(&lab, "a", "+0");
     lab.until_registered("a", 20);
 
-    // A day ahead when they register, right in their next life: what they send looks old. The NMS states the epoch that
-    // it accepts, so the node is registered without one failure.
+    // The clock is a day ahead at the first registration, and right after a restart, so later epochs look old. The NMS
+    // states the epoch that it accepts. The node is registered without one failure.
     for (node, method) in [("a", "proposed"), ("b", "conventional")] {
         lab.kill(node);
         set(&lab, node, "+1d");
@@ -146,7 +146,7 @@ fn what_a_node_lacks_when_it_starts_is_named_with_a_code_and_absent_services_are
     let (code, said) = lab::ends(unable);
     assert!(code == 6 && said.contains("CAP_NET_ADMIN"), "{code} {said}");
 
-    // An AS that is not there, and then is; one of another authority; a device that nobody added.
+    // An AS that does not run and then does, an AS of another authority, and a device that no operator added.
     lab.kill("as");
     lab.start("b", &[]);
     lab.until_status("b", 12, &["not registered: the AS (", "does not answer", "is it running?"]);
@@ -206,21 +206,21 @@ fn a_revoked_node_is_shut_out_by_the_list_that_everybody_fetches_from_the_as() {
         lab.sh("as", &format!("{program} ca revoke b.cyphonic.test --database cyphonic.db >/dev/null"));
         lab.until_status("b", 16, &["not registered: "]);
         lab.until_status("a", 16, &["no peers"]);
-        // The NMS has told a at once. The list comes with a's next look at the AS's.
+        // The NMS has told a at once. The list comes when a next asks the AS for it.
         assert!(until(16, || (fetched(&lab) > before).then_some(())).is_some(), "{}", lab.log("a"));
         lab.within("a", "ping").args(["-n", "-c", "1", "-W", "2", "b.cyphonic.test"]).output().unwrap();
         assert!(!lab.ask("a", &["status"]).contains("via "), "{}", lab.ask("a", &["status"]));
         lab.kill("b");
         let (code, said) = lab::ends(lab.daemon("b", &["--crl", "a.crl"]));
         assert!(code == 4 && said.contains("the certificate was revoked") && said.contains("--renew"), "{code} {said}");
-        // It comes back with a new certificate.
+        // The node comes back with a new certificate.
         lab.kill("a");
         lab.sh("as", &format!("{program} ca issue b.cyphonic.test --renew >/dev/null"));
         lab.sh("as", &format!("{program} device add b.cyphonic.test >/dev/null"));
     }
 }
 
-/// A transfer that takes some seconds: what is sent, and what came.
+/// A transfer that takes some seconds, with the bytes sent and received so far.
 struct Transfer {
     sender: Child,
     receiver: Child,
@@ -242,7 +242,7 @@ impl Transfer {
         fs::metadata(lab.path("got")).map_or(0, |file| file.len())
     }
 
-    /// Bytes go on arriving.
+    /// Checks that bytes go on arriving.
     #[track_caller]
     fn goes_on(lab: &Lab, seconds: u64, why: &str) {
         let before = Self::bytes(lab);
@@ -285,7 +285,7 @@ fn services_are_killed(method: &str) {
     transfer.ends_well(&lab);
     assert_eq!(lab.count("a", "tunnel up"), tunnels, "the tunnel was built anew");
     assert_eq!(lab.count("a", "tunnel down"), 0);
-    // The node dies, too: all of it is in the database.
+    // The node is killed too. Everything that it needs is in the database.
     lab.kill("a");
     lab.start("a", &[]);
     assert_eq!(addresses(&lab.until_registered("a", 10)), before);
@@ -309,8 +309,7 @@ fn the_relay_is_killed(method: &str) -> Option<Lab> {
     lab.kill("trs");
     std::thread::sleep(Duration::from_millis(300));
     lab.start("trs", &[]);
-    // A conventional tunnel is given up after thirteen seconds of silence; by then TCP tries again but every 13 s
-    // itself.
+    // A conventional tunnel is given up after thirteen seconds of silence. By then TCP retransmits only every 13 s.
     Transfer::goes_on(&lab, 40, "the TRS is back");
     transfer.ends_well(&lab);
     Some(lab)
@@ -324,7 +323,7 @@ fn a_relay_killed_under_a_conventional_tunnel_is_used_again_when_it_is_back() {
 #[test]
 fn a_relay_killed_under_a_quic_tunnel_is_used_again_when_it_is_back() {
     let Some(mut lab) = the_relay_is_killed("proposed") else { return };
-    // Without any, a new tunnel cannot be built, and the one who asks is told what it takes.
+    // Without a TRS no new tunnel can be built, and the error names the settings that are needed.
     lab.kill("trs");
     lab.kill("a");
     lab.start("a", &[]);
@@ -340,7 +339,7 @@ fn a_database_that_is_full_or_locked_is_named_and_served_from_again_without_a_re
     let Some(mut lab) = Lab::up("dbf", "1", "proposed", "trs") else { return };
     let disk = lab.path("disk");
     fs::create_dir(&disk).unwrap();
-    // The mount is in the namespaces' machine, so it has to go before the folder does.
+    // The mount belongs to the machine of the namespaces, so it has to go before the folder does.
     let mounted = Mounted::tmpfs(&disk, "320k");
     fs::copy(lab.path("cyphonic.db"), disk.join("cyphonic.db")).unwrap();
     let database = disk.join("cyphonic.db").to_str().unwrap().to_owned();
@@ -381,7 +380,7 @@ fn a_database_that_is_full_or_locked_is_named_and_served_from_again_without_a_re
     drop(mounted);
 }
 
-/// A ping that goes on, and the answers that came.
+/// A ping that goes on, and the answers so far.
 struct Pings {
     child: Child,
     file: std::path::PathBuf,
@@ -397,7 +396,7 @@ impl Pings {
         Self { child: ping.stdout(out).stderr(Stdio::null()).spawn().unwrap(), file }
     }
 
-    /// Ten more are answered.
+    /// Checks that ten more are answered.
     #[track_caller]
     fn go_on(&self, lab: &Lab, seconds: u64, why: &str) {
         let answers = || fs::read_to_string(&self.file).unwrap().matches(" bytes from ").count();
@@ -408,7 +407,7 @@ impl Pings {
 }
 
 impl Pings {
-    /// How many before the last answer had none.
+    /// The number of pings before the last answer that got none.
     fn lost(&self) -> usize {
         let text = fs::read_to_string(&self.file).unwrap();
         let numbers = text.split("icmp_seq=").skip(1).filter_map(|rest| rest.split(' ').next()?.parse().ok());
@@ -435,7 +434,7 @@ fn an_address_changes(method: &str) {
         let status = lab.ask(node, &["status"]);
         assert!(!status.contains(&format!("real     {old} ")), "{status}");
     }
-    // The tunnel is built anew at once, twice; nothing may be lost but what is under way then.
+    // The tunnel is built anew at once, twice. Only packets that are under way then may be lost.
     assert!(pings.lost() <= 10, "{} pings were lost\n{}\n{}", pings.lost(), lab.log("a"), lab.log("b"));
 }
 
@@ -468,7 +467,7 @@ fn a_virtual_interface_that_was_down_has_its_routes_and_addresses_again() {
     for family in ["-4", "-6"] {
         lab.sh("a", &format!("ping -n {family} -c 1 -W 5 b.cyphonic.test"));
     }
-    // A route, too.
+    // The node restores a route too.
     lab.sh("a", "ip -4 route flush dev cyphonic0");
     assert!(until(10, || (routes("-4") == before[1]).then_some(())).is_some(), "{}", routes("-4"));
 }
@@ -499,7 +498,7 @@ fn a_device_signs_up_and_renews_and_no_token_or_password_gets_into_a_log() {
         lab.start(service, &[&["--log", "trace"], more].concat());
     }
     assert!(until(5, || (lab.log("as").contains("ready") && lab.log("nms").contains("ready")).then_some(())).is_some());
-    // An operator's folder, and the same for a wrong token.
+    // An operator's invitation into a folder, and the same with a wrong token.
     let invite = format!("umask 077; {program} device invite a.cyphonic.test --replace --database cyphonic.db >token");
     lab.sh("as", &invite);
     lab.sh(

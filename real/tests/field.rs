@@ -1,6 +1,6 @@
-//! What the field does to daemons that run for long: logs that nobody reads, files that are rotated, links to files
-//! that do not exist yet, narrow paths. On real sockets in network namespaces: that needs root and a few tools; where
-//! they lack a test says so and passes. `.ci/run` has them.
+//! Conditions of long operation: logs that nobody reads, rotated files, links to files that do not exist yet, narrow
+//! paths. The tests use real sockets in network namespaces, which needs root and a few tools. Without them a test
+//! prints why and passes. `.ci/run` has them.
 
 mod lab;
 
@@ -16,7 +16,7 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
-/// Ends in order, within five seconds.
+/// Checks that a daemon ends cleanly within five seconds.
 #[track_caller]
 fn ends_in_order(mut child: Child) {
     signal(&child, "-TERM");
@@ -25,7 +25,7 @@ fn ends_in_order(mut child: Child) {
     assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
 }
 
-/// A daemon whose standard error is a pipe, of which the test has the other end.
+/// A daemon whose standard error is a pipe. The test has the other end.
 fn piped(lab: &Lab, host: &str, arguments: &[&str]) -> Child {
     let mut command = lab.daemon(host, arguments);
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
@@ -34,7 +34,7 @@ fn piped(lab: &Lab, host: &str, arguments: &[&str]) -> Child {
 #[test]
 fn a_log_whose_reader_is_gone_loses_its_lines_and_neither_revocation_nor_the_daemon() {
     let Some(mut lab) = Lab::up("gone", "1", "proposed", "as trs") else { return };
-    // Of a node, and of a service.
+    // The logs of a service and of a node.
     let mut nms = piped(&lab, "nms", &["--log", "debug"]);
     lab.start("b", &[]);
     let mut node = piped(&lab, "a", &[]);
@@ -76,7 +76,7 @@ fn a_local_program_that_sends_to_unused_addresses_does_not_fill_the_log() {
     }
     lab.until_registered("b", 15);
     lab.until_reached("a", "b");
-    // Of the overlay's IPv4 and IPv6 addresses, thousands each.
+    // To the overlay's IPv4 and IPv6 addresses, thousands of packets each.
     let v4 = "for a in 1 2 3 4 5 6 7 8; do for b in {0..255}; do echo x >/dev/udp/198.18.$((a + 100)).$b/9; done; done";
     let v6 = "for a in {1..2000}; do echo x >/dev/udp/2001:db8:c::ff:$a/9; done";
     for (node, script) in [("a", v4), ("b", v6)] {
@@ -106,7 +106,7 @@ fn an_event_log_and_a_key_log_go_on_in_a_new_file_after_a_hangup() {
     let old = ["nms.events.1", "a.events.1", "a.keys.1"];
     let before = old.map(size);
     assert!(before.iter().all(|size| *size > 0), "{before:?}");
-    // Something happens: b begins anew, and everybody hears of it.
+    // An event: b starts anew, and every part is told.
     lab.kill("b");
     lab.start("b", &[]);
     lab.until_registered("b", 15);
@@ -145,7 +145,7 @@ fn a_dangling_link_in_place_of_resolv_conf_is_there_after_an_orderly_end_and_aft
             assert!(installed.is_some(), "{}", lab.log("a"));
             assert_eq!(fs::read_link(&file).unwrap(), Path::new(link), "the link stays a link");
             if crashes {
-                // As the service manager does after the daemon's end.
+                // As the service manager does when the daemon has ended.
                 let pid = node.id().to_string();
                 let enter = ["-t", &pid, "-m", "--", PROGRAM, "restore", "--control", "none.sock"];
                 assert!(Command::new("nsenter").args(enter).status().unwrap().success());
@@ -164,7 +164,8 @@ fn a_dangling_link_in_place_of_resolv_conf_is_there_after_an_orderly_end_and_aft
 #[test]
 fn systemd_resolved_is_told_when_it_appears_and_again_when_it_has_forgotten() {
     let Some(lab) = Lab::up("rsd", "1", "proposed", "as nms trs") else { return };
-    // In place of systemd-resolved's: it says what it was told. It knows a server as long as the file `knows` is there.
+    // In place of systemd-resolved's program: it records what it was told. It knows a server as long as the file
+    // `knows` exists.
     let (folder, said) = (lab.path("bin"), lab.path("said"));
     fs::create_dir(&folder).unwrap();
     let script = format!(
@@ -185,7 +186,7 @@ fn systemd_resolved_is_told_when_it_appears_and_again_when_it_has_forgotten() {
     fs::create_dir_all(run.join("resolve")).unwrap();
     fs::write(run.join("resolve/stub-resolv.conf"), "").unwrap();
     assert!(until(10, || (told() == 1).then_some(())).is_some(), "{}", lab.log("a"));
-    // It writes its files anew, and knows; then it starts again, and does not.
+    // systemd-resolved rewrites its files, and still knows the server. Then it restarts, and does not.
     let rewrite = || {
         fs::write(run.join("resolve/new"), "").unwrap();
         fs::rename(run.join("resolve/new"), run.join("resolve/stub-resolv.conf")).unwrap();
@@ -202,7 +203,7 @@ fn systemd_resolved_is_told_when_it_appears_and_again_when_it_has_forgotten() {
 #[test]
 fn a_path_too_narrow_for_quic_is_called_so_and_a_mapped_address_is_used_as_ipv4() {
     let Some(mut lab) = Lab::up("mtu", "2", "proposed", "as nms trs") else { return };
-    // Narrow at the node itself, and behind its router, which says so by ICMP.
+    // Narrow at the node itself, and behind its router, which reports it by ICMP.
     lab.sh("a", "ip link set eth0 mtu 1124");
     lab.sh("rb", "ip link set eth0 mtu 1124");
     for node in ["a", "b"] {

@@ -1,5 +1,5 @@
-//! What an attacker sees of a daemon on this machine: a stranger on the network, or another local user. Each test runs
-//! the program on loopback, so it needs no privileges.
+//! Attacks on a daemon of this machine, by a stranger on the network or by another local user. Each test runs the
+//! program on loopback, so it needs no privileges.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +14,7 @@ fn fine(folder: &Path, arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The first that comes of it within so many seconds.
+/// The first result of `look` within this many seconds.
 fn until<T>(seconds: u64, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + Duration::from_secs(seconds);
     loop {
@@ -25,7 +25,7 @@ fn until<T>(seconds: u64, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
-/// An AS on loopback with the folder of its authority; it ends with this.
+/// An AS on loopback with the folder of its authority. It ends when this is dropped.
 struct Service {
     folder: tempfile::TempDir,
     child: Child,

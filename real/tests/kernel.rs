@@ -1,5 +1,5 @@
-//! What a node does to the kernel of its machine, and what others do there. On real sockets in network namespaces: that
-//! needs root and a few tools; where they lack a test says so and passes. `.ci/run` has them.
+//! What a node changes in its machine's kernel, and what other programs change there. The tests use real sockets in
+//! network namespaces, which needs root and a few tools. Without them a test prints why and passes. `.ci/run` has them.
 
 mod lab;
 
@@ -18,7 +18,7 @@ fn virtual_addresses(lab: &Lab, node: &str) -> [String; 2] {
     [address(0), address(1)]
 }
 
-/// What a script says, and nothing where it fails.
+/// The output of a script, or nothing if it fails.
 fn says(lab: &Lab, host: &str, script: &str) -> String {
     let output = lab.within(host, "bash").args(["-c", script]).stderr(Stdio::null()).output().unwrap();
     lab::text(&output.stdout).trim().to_owned()
@@ -29,7 +29,8 @@ fn soon<T>(seconds: u64, what: &str, lab: &Lab, look: impl FnMut() -> Option<T>)
     until(seconds, look).unwrap_or_else(|| panic!("{what}\n{}\n{}", lab.ask("a", &["status"]), lab.log("a")))
 }
 
-/// Lets a host of the bridge take packets for `to` to `at`, a host's address on the bridge, past every router.
+/// Makes a host of the bridge send packets for `to` directly to `at`, a host's address on the bridge, past every
+/// router.
 fn send_past_the_tunnel(lab: &Lab, from: &str, to: &[String; 2], at: &str) {
     let mac = lab.sh(at, "cat /sys/class/net/eth0/address").trim().to_owned();
     let [v4, v6] = to;
@@ -44,7 +45,7 @@ fn neighbours_reach_no_virtual_address_past_the_tunnel_and_nothing_leaves_from_o
     lab.start("b", &[]);
     let (a, b) = (virtual_addresses(&lab, "a"), virtual_addresses(&lab, "b"));
     lab.until_reached("a", "b");
-    // A service on b's virtual addresses, and one that hears UDP.
+    // A service on b's virtual addresses, and one that receives UDP.
     let heard = lab.path("heard");
     let mut servers: Vec<_> = [
         format!("socat -u UDP6-RECV:7000 OPEN:{},creat,append", heard.display()),
@@ -53,7 +54,7 @@ fn neighbours_reach_no_virtual_address_past_the_tunnel_and_nothing_leaves_from_o
     .iter()
     .map(|script| lab.within("b", "bash").args(["-c", &format!("exec {script}")]).spawn().unwrap())
     .collect();
-    // The neighbour: it has no key, and takes a's virtual addresses as its own.
+    // The neighbour has no key, and takes a's virtual addresses as its own.
     send_past_the_tunnel(&lab, "trs", &b, "b");
     lab.sh("trs", &format!("ip addr add {}/32 dev eth0; ip addr add {}/128 dev eth0 nodad", a[0], a[1]));
     let says_past = |from: &str, words: &str| {
@@ -67,7 +68,7 @@ fn neighbours_reach_no_virtual_address_past_the_tunnel_and_nothing_leaves_from_o
     soon(5, "what comes by the tunnel is heard", &lab, || all_heard().contains("true-6").then_some(()));
     assert!(all_heard().contains("true-4") && !all_heard().contains("forged"), "{}", all_heard());
     assert_eq!((served("trs", ""), served("a", "")), (String::new(), "served".to_owned()));
-    // Nothing leaves from b's virtual address by another interface, even if a program asks for it.
+    // No packet leaves from b's virtual address by another interface, even if a program asks for it.
     lab.sh("nms", "ip addr add 2001:db8::77/64 dev eth0 nodad; rm -f left; true");
     let left = lab.path("left");
     let listen = format!("exec timeout 3 socat -u UDP6-RECV:7002 OPEN:{},creat,append", left.display());
@@ -79,7 +80,7 @@ fn neighbours_reach_no_virtual_address_past_the_tunnel_and_nothing_leaves_from_o
     soon(3, "what leaves from a real address arrives", &lab, || all_left().contains("real").then_some(()));
     assert!(!all_left().contains("out"));
     let _ = listener.wait();
-    // Others flush the rules; the filter stays, or is there again.
+    // Other programs flush the rules. The filter stays, or is made again.
     lab.sh("b", "nft flush ruleset");
     lab.sh("b", "nft delete table inet cyphonic-cyphonic0 2>/dev/null || true");
     std::thread::sleep(Duration::from_secs(1));
@@ -87,7 +88,7 @@ fn neighbours_reach_no_virtual_address_past_the_tunnel_and_nothing_leaves_from_o
     assert_eq!(served("trs", ""), "");
     assert!(!all_heard().contains("again"), "{}", all_heard());
     assert!(!lab.ask("b", &["status"]).contains("packet filter"), "nothing is wrong");
-    // It names b's virtual addresses and no others, and is gone in the end.
+    // The filter names b's virtual addresses and no others, and is gone in the end.
     let rules = lab.sh("b", "nft list ruleset");
     let named = rules.matches("addr ").count();
     assert_eq!(named, rules.matches(&b[0]).count() + rules.matches(&b[1]).count(), "{rules}");
@@ -102,7 +103,7 @@ fn neighbours_reach_no_virtual_address_past_the_tunnel_and_nothing_leaves_from_o
 #[test]
 fn packets_to_virtual_addresses_never_leave_in_the_clear_also_after_the_daemon_was_killed() {
     let Some(mut lab) = Lab::up("cls", "1", "proposed", "as nms trs b") else { return };
-    // A way out, for both families.
+    // A default route, for both families.
     lab.sh("a", "ip addr add 192.0.2.5/24 dev eth0; ip route add default via 192.0.2.2");
     lab.sh("a", "ip -6 route add default via 2001:db8::2");
     lab.start("a", &[]);
@@ -117,7 +118,7 @@ fn packets_to_virtual_addresses_never_leave_in_the_clear_also_after_the_daemon_w
             assert!(way.contains("nreachable") || way.contains("No route to host"), "{way}");
         }
     };
-    // Taken down by hand, killed, ended in order: nowhere is left to go.
+    // The node is set down by hand, killed, or ended cleanly: the range is unreachable.
     lab.sh("a", "ip link set cyphonic0 down");
     goes_nowhere(&lab);
     lab.kill("a");
@@ -130,7 +131,7 @@ fn packets_to_virtual_addresses_never_leave_in_the_clear_also_after_the_daemon_w
     lab.until_reached("a", "b");
     ends(&lab, "a");
     goes_nowhere(&lab);
-    // Until somebody says otherwise.
+    // Until an operator restores the routes.
     lab.sh("a", &format!("{} restore --routes", env!("CARGO_BIN_EXE_cyphonic")));
     assert!(way(&lab, &b[0]).contains("via 192.0.2.2"), "{}", way(&lab, &b[0]));
 }
@@ -150,7 +151,7 @@ fn way(lab: &Lab, to: &str) -> String {
     says(lab, "a", &format!("ip route get {to} 2>&1"))
 }
 
-/// Ends a node in order.
+/// Ends a node cleanly.
 fn ends(lab: &Lab, node: &str) {
     let pid = fs::read_to_string(lab.path(&format!("{node}.pid"))).unwrap();
     lab.sh(node, &format!("kill {pid}"));
@@ -181,7 +182,7 @@ fn a_network_with_the_overlays_range_keeps_its_routes_and_peers_are_reached_all_
         let before = (routes_of(&lab, "lan0"), lab.sh("a", "(ip route show; ip -6 route show) | grep -v unreachable"));
         lab.start("a", &[]);
         lab.until_registered("a", 15);
-        // At the first attempt, by name, by both families, and by the node's own ping.
+        // At the first attempt, by name, in both families, and by the node's own ping.
         lab.sh("a", &format!("ping -n -c 1 -W 12 {}; ping -n -c 1 -W 2 {}", "b.cyphonic.test", b[1]));
         let said = lab.ask("a", &["ping", "b", "--count", "1"]);
         assert!(said.contains("1 received"), "{network}: {said}");
@@ -189,7 +190,7 @@ fn a_network_with_the_overlays_range_keeps_its_routes_and_peers_are_reached_all_
         assert_eq!(routes_of(&lab, "lan0"), before.0, "{network}");
         let said = lab.until_status("a", 3, &["  warning  ", "leads to lan0", "  remedy   "]);
         assert!(lab.log("a").contains("leads to lan0"), "{said}");
-        // It leaves, and comes back while the node runs.
+        // The network leaves, and comes back while the node runs.
         lab.sh("a", "ip link set lan0 down");
         soon(3, "the overlay has the range", &lab, || way(&lab, other).contains("dev cyphonic0").then_some(()));
         lab.sh("a", &format!("ip link set lan0 up; ip addr replace {network} dev lan0 nodad"));
@@ -201,7 +202,7 @@ fn a_network_with_the_overlays_range_keeps_its_routes_and_peers_are_reached_all_
         assert_eq!((sorted(&after.0), sorted(&after.1)), (sorted(&before.0), sorted(&before.1)), "{network}");
         lab.sh("a", "ip link del lan0; ip route flush proto 233; ip -6 route flush proto 233");
     }
-    // Where the kernel leads packets elsewhere, the node's own ping says so, as ping(8) does.
+    // If the kernel routes packets elsewhere, the node's own ping says so, as ping(8) does.
     lab.start("a", &[]);
     lab.until_reached("a", "b");
     lab.sh("a", &format!("ip route add blackhole {}/32", b[0]));

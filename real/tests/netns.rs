@@ -1,6 +1,6 @@
 //! The daemons on real sockets, in network namespaces: `netns/lab.sh check`, a test for each pattern and method.
 //!
-//! That needs root, /dev/net/tun and a few tools. Where they lack a test says so and passes; `.ci/run` has them.
+//! The tests need root, /dev/net/tun and a few tools. Without them a test prints why and passes. `.ci/run` has them.
 
 mod lab;
 

@@ -1,6 +1,6 @@
-//! What an operator meets: the quick start of the README as it is written, what privileges the daemons keep, and what
-//! the tools say of a running network. On real sockets, in network namespaces: that needs root and a few tools; where
-//! they lack a test says so and passes. `.ci/run` has them.
+//! The operator's view: the README's quick start as it is written, the privileges that daemons keep, and the output of
+//! the tools on a running network. The tests use real sockets in network namespaces, which needs root and a few tools.
+//! Without them a test prints why and passes. `.ci/run` has them.
 
 mod lab;
 
@@ -22,8 +22,8 @@ fn blocks(section: &str) -> Vec<&'static str> {
     section.split("```").skip(1).step_by(2).map(|block| block.trim_start_matches("sh")).collect()
 }
 
-/// A script in a namespace, as an operator types it: in a folder, with the program in the path. A node's control socket
-/// is its own, as these machines share their files.
+/// Runs a script in a namespace as an operator types it: in a folder, with the program in the path. Each node has a
+/// control socket of its own, because the machines share their files.
 fn types(lab: &Lab, host: &str, folder: &Path, script: &str) -> (bool, String) {
     let path = format!("{}:{}", Path::new(PROGRAM).parent().unwrap().display(), std::env::var("PATH").unwrap());
     let (log, errors) = (folder.join("terminal"), folder.join("errors"));
@@ -45,7 +45,7 @@ fn types(lab: &Lab, host: &str, folder: &Path, script: &str) -> (bool, String) {
 fn the_quick_start_works_as_it_is_written() {
     let Some(lab) = Lab::up("qs", "1", "proposed", "") else { return };
     let [services, node, use_it] = blocks("\n## Quick start\n")[..] else { panic!("the quick start has three blocks") };
-    // One machine has all services, and their addresses as soon as the README gives them to it.
+    // One machine has all services. It has their addresses once the README's commands have added them.
     for host in ["nms", "trs"] {
         lab.sh(host, "ip address flush dev eth0");
     }
@@ -165,7 +165,7 @@ fn services_have_the_names_that_the_operator_gives_them() {
     assert!(until(15, told).is_some(), "{}", lab.log("nms"));
 }
 
-/// A set of capabilities of every thread of a daemon, and whether each may gain none.
+/// A set of capabilities of every thread of a daemon, and whether the thread can gain others.
 fn threads(lab: &Lab, host: &str) -> Vec<(String, String, u64)> {
     let pid = fs::read_to_string(lab.path(&format!("{host}.pid"))).unwrap();
     let tasks = fs::read_dir(format!("/proc/{}/task", pid.trim())).unwrap();
@@ -194,7 +194,7 @@ const DAC_OVERRIDE: u64 = 1 << 1;
 #[test]
 fn a_node_keeps_cap_net_admin_alone_and_services_nothing_in_every_thread() {
     let Some(mut lab) = Lab::up("cap", "1", "proposed", "as nms trs a b") else { return };
-    // What it does later works with that: addresses, names, lists of revoked certificates.
+    // Later work needs no more than these: addresses, names, lists of revoked certificates.
     lab.until_reached("a", "b");
     for (host, kept) in [("as", 0), ("nms", 0), ("trs", 0), ("a", NET_ADMIN), ("b", NET_ADMIN)] {
         let threads = threads(&lab, host);
@@ -234,7 +234,8 @@ fn a_node_keeps_cap_net_admin_alone_and_services_nothing_in_every_thread() {
 #[test]
 fn a_program_that_a_node_starts_later_has_what_it_needs_and_no_more() {
     let Some(mut lab) = Lab::up("res", "1", "proposed", "as nms trs") else { return };
-    // In place of systemd-resolved's: it says what it was told and may do, and does something that takes CAP_NET_ADMIN.
+    // In place of systemd-resolved's program: it records what it was told and what it may do, and does something that
+    // needs CAP_NET_ADMIN.
     let program = lab.path("resolvectl");
     let said = lab.path("said");
     let script = format!(
@@ -282,7 +283,7 @@ fn netcheck_measures_what_it_can_and_calls_the_rest_unknown() {
     for words in ["TRS           unknown", "mapping     unknown", "IPv6          none", "MTU         1400"] {
         assert!(said.contains(words), "{words:?} in {said}");
     }
-    // Where only UDP is stopped, that is what it says; where everything is, nothing is known.
+    // If only UDP is blocked, the output says so. If everything is blocked, it says that nothing is known.
     lab.sh(
         "b",
         "nft 'add table inet fault; add chain inet fault out { type filter hook output priority 0; }; \
@@ -312,7 +313,7 @@ fn status_says_why_a_path_is_as_it_is_and_ping_sums_up() {
         let peer = || json(&lab, "a", &["status"])["peers"][0].clone();
         let rtt = until(17, || peer()["rtt_ms"].as_f64()).unwrap_or_else(|| panic!("{:#}", peer()));
         assert!((0.0..1_000.0).contains(&rtt), "{rtt}");
-        // Somebody has relayed, so the TRS is known, in either method.
+        // A tunnel was relayed, so the TRS is known, in either method.
         let known = json(&lab, "a", &["netcheck"]);
         let trs = known["services"].as_array().unwrap().iter().find(|one| one["service"] == "trs");
         assert!(trs.is_some_and(|trs| trs["rtt_ms"].is_f64()), "{known:#}");
@@ -333,7 +334,7 @@ fn status_says_why_a_path_is_as_it_is_and_ping_sums_up() {
         assert!(lab.ask("nms", &["fleet"]).starts_with("2 devices, 2 online\n"), "{fleet:#}");
         assert!(lab.ask("a", &["fleet"]).contains("a node knows no other devices than its peers"));
 
-        // Nothing comes back: every echo is shown, and the exit code says so.
+        // No reply comes: the output shows every echo, and the exit code tells it.
         let mut command = Command::new(PROGRAM);
         command.args(["ping", "nobody", "--count", "2", "--interval", "0", "--control"]).arg(lab.path("a.sock"));
         let output = command.stdin(Stdio::null()).output().unwrap();
@@ -351,7 +352,7 @@ fn status_says_why_a_path_is_as_it_is_and_ping_sums_up() {
 fn under_the_optimal_policy_status_says_what_came_of_the_direct_way() {
     for method in ["conventional", "proposed"] {
         let Some(lab) = Lab::up_under("opt", "3", method, "as nms trs a b", "optimal") else { return };
-        // Something on the way between both networks that nobody knows of.
+        // An obstacle between both networks that no host knows of.
         for (router, other) in [("ra", "192.0.2.102"), ("rb", "192.0.2.101")] {
             lab.sh(
                 router,
@@ -364,7 +365,7 @@ fn under_the_optimal_policy_status_says_what_came_of_the_direct_way() {
         lab.until_reached("a", "b");
         let said = lab.until_status("a", 25, &["via trs", "why      relayed: no direct address answered; one is "]);
         assert!(said.contains(" again in ") || said.contains("being tried now"), "{said}");
-        // Nothing is in the way any more.
+        // The obstacle is gone.
         for router in ["ra", "rb"] {
             lab.sh(router, "nft delete table inet fault");
         }
@@ -393,7 +394,7 @@ fn ctrl_c_ends_a_ping_with_its_summary_and_the_usual_code() {
     let pongs = said.matches("pong from b ").count();
     assert!(code == Some(0) && (2..20).contains(&pongs), "{code:?}: {said}");
     assert!(said.lines().last().unwrap().contains(&format!(" sent, {pongs} received, ")), "{said}");
-    // Nothing comes back from a peer that is there no more.
+    // No reply comes from a peer that has gone.
     lab.sh(
         "b",
         "nft 'add table inet fault; add chain inet fault out { type filter hook output priority 0; }; \
@@ -401,7 +402,7 @@ fn ctrl_c_ends_a_ping_with_its_summary_and_the_usual_code() {
     );
     let (code, said) = interrupted("b");
     assert_eq!((code, said.lines().last().unwrap()), (Some(8), "--- b: 1 sent, 0 received, 100 % lost"), "{said}");
-    // What a node refuses has the code of its reason.
+    // A node's refusal has the exit code of its reason.
     lab.kill("a");
     lab.start("a", &["--allow-capture", "false"]);
     lab.until_registered("a", 10);
@@ -425,7 +426,7 @@ fn an_echo_that_is_lost_on_the_way_is_shown_soon_and_counted() {
         "nft 'add table inet fault; add chain inet fault out { type filter hook output priority 0; }; \
                  add rule inet fault out meta l4proto udp oifname eth0 drop'",
     );
-    // One is lost, or two.
+    // One or two pings are lost.
     std::thread::sleep(std::time::Duration::from_secs(2));
     lab.sh("b", "nft delete table inet fault");
     let output = child.wait_with_output().unwrap();

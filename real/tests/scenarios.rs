@@ -1,5 +1,5 @@
-//! `cyphonic-netns`: scenarios on a real kernel. What needs root says so and passes without it; `.ci/run` has it, and
-//! lays every cell of Table 1 beside a simulated run (`cyphonic-lab compare table1`).
+//! `cyphonic-netns`: scenarios on a real kernel. Without root a test prints that it needs it, and passes. `.ci/run` has
+//! root, and compares every cell of Table 1 with a simulated run (`cyphonic-lab compare table1`).
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -11,7 +11,7 @@ fn driver(arguments: &[&str]) -> Output {
     command.args(arguments).env("CYPHONIC", env!("CARGO_BIN_EXE_cyphonic")).output().unwrap()
 }
 
-/// What a run showed; nothing where there can be none.
+/// The events of a run. None if there can be no run.
 fn run(name: &str, file: &Path, sets: &[&str]) -> Option<Vec<Entry>> {
     let sets = sets.iter().flat_map(|set| ["--set", set]);
     let output = driver(&["run", file.to_str().unwrap(), "--json"].into_iter().chain(sets).collect::<Vec<_>>());
@@ -95,7 +95,7 @@ fn links_are_as_long_and_as_bad_as_the_scenario_says_and_nothing_stays_behind() 
     };
     let up = |entry: &&Entry| entry.host == "alice" && matches!(entry.what, What::TunnelUp { pattern: 2, .. });
     let up = entries.iter().find(up).expect("a tunnel by pattern 2").at_ns;
-    // There and back to the NMS, then a handshake and a request, each there and back: 40 ms a way at least.
+    // One round trip to the NMS, then a handshake and a request, one round trip each: at least 40 ms one way.
     let took_ms = (up - at("Direction Request")) / 1_000_000;
     assert!((240..5_000).contains(&took_ms), "{took_ms} ms");
     assert!(!Path::new("/run/netns").join(format!("cyn{}-0-core", std::process::id())).exists());
@@ -107,7 +107,7 @@ fn a_nat_forgets_a_firewall_closes_and_opens_and_a_node_moves_while_the_run_goes
     let sets = [
         "method=\"proposed\"",
         "site.office.kind=\"ipv4-global\"",
-        // The ports are others each time: it is the mapping that is gone, not only an entry of a filter.
+        // The ports are different each time. So the mapping itself is gone, and not only an entry of a filter.
         "site.home.nat={mapping=\"address-and-port-dependent\", ports=\"random\"}",
     ];
     let Some(entries) = run("changes", &file, &sets) else { return };

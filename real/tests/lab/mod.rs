@@ -1,4 +1,4 @@
-//! A network of namespaces with daemons in it, for tests: `netns/lab.sh`, and what can be done to it.
+//! A network of namespaces with daemons in it, for tests: `netns/lab.sh`, and operations on it.
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
@@ -11,7 +11,7 @@ const TOOLS: [&str; 9] = ["ip", "nft", "socat", "tcpdump", "ping", "ss", "getent
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/netns/lab.sh");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cyphonic");
 
-/// Why the lab cannot run here.
+/// The reason why the lab cannot run here.
 pub(crate) fn obstacle() -> Option<String> {
     let output = |program: &str, arguments: &[&str]| Command::new(program).args(arguments).output().ok();
     let id = output("id", &["-u"])?;
@@ -33,19 +33,19 @@ pub(crate) fn obstacle() -> Option<String> {
     (!may).then(|| "no network namespace can be made".to_owned())
 }
 
-/// The library that lets a program see another time.
+/// The library that shows a program another time.
 pub(crate) fn faketime() -> Option<PathBuf> {
     let folders = fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
     folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|library| library.exists())
 }
 
-/// Says that a test cannot run here. Where `CYPHONIC_SKIP_NOTHING` is set, that fails.
+/// Prints that a test cannot run here. With `CYPHONIC_SKIP_NOTHING` set, that is a failure.
 pub(crate) fn skipped(why: &str) {
     assert!(std::env::var_os("CYPHONIC_SKIP_NOTHING").is_none(), "skipped: {why}");
     eprintln!("skipped: {why}");
 }
 
-/// A lab; it is taken down with this.
+/// A lab. It is taken down when this is dropped.
 pub(crate) struct Lab {
     name: String,
     folder: tempfile::TempDir,
@@ -53,12 +53,13 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// Builds one and starts these daemons: of "as nms trs a b". Nothing, said aloud, where none can be built.
+    /// Builds a lab and starts these daemons, out of "as nms trs a b". If none can be built, prints why and returns
+    /// none.
     pub(crate) fn up(name: &str, pattern: &str, method: &str, start: &str) -> Option<Self> {
         Self::up_under(name, pattern, method, start, "paper")
     }
 
-    /// The same under this policy.
+    /// As [`Self::up`], under this policy.
     pub(crate) fn up_under(name: &str, pattern: &str, method: &str, start: &str, policy: &str) -> Option<Self> {
         if let Some(obstacle) = obstacle() {
             skipped(&format!("{name}, on real sockets: {obstacle}"));
@@ -116,13 +117,13 @@ impl Lab {
         command
     }
 
-    /// Starts a daemon; what it says goes to its log.
+    /// Starts a daemon. Its output goes to its log.
     pub(crate) fn start(&mut self, host: &str, arguments: &[&str]) {
         let command = self.daemon(host, arguments);
         self.run(host, command);
     }
 
-    /// The same, as this command says.
+    /// As [`Self::start`], by this command.
     pub(crate) fn run(&mut self, host: &str, mut command: Command) {
         let log = fs::OpenOptions::new().append(true).create(true).open(self.path(&format!("{host}.log"))).unwrap();
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
@@ -140,7 +141,7 @@ impl Lab {
             child.wait().unwrap();
             return;
         }
-        // Not our child: it is gone when nothing of it is left but its name. Its threads end one by one.
+        // The process is not our child. It is gone when only its name is left. Its threads end one by one.
         let is_gone = || {
             let process = Path::new("/proc").join(pid);
             let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
@@ -150,7 +151,7 @@ impl Lab {
         until(3, is_gone).unwrap();
     }
 
-    /// `cyphonic status` or `netcheck` of a node, whatever it says.
+    /// The output of `cyphonic status` or `netcheck` of a node, with or without an error.
     pub(crate) fn ask(&self, node: &str, what: &[&str]) -> String {
         let mut command = Command::new(PROGRAM);
         let output = command.args(what).arg("--control").arg(self.path(&format!("{node}.sock"))).output().unwrap();
@@ -183,12 +184,12 @@ impl Lab {
         assert!(until(10, || ping().then_some(())).is_some(), "{from} does not reach {to}: {}", self.log(from));
     }
 
-    /// What a daemon logged.
+    /// The log of a daemon.
     pub(crate) fn log(&self, host: &str) -> String {
         fs::read_to_string(self.path(&format!("{host}.log"))).unwrap_or_default()
     }
 
-    /// How often a daemon logged this.
+    /// The number of times that a daemon logged this.
     pub(crate) fn count(&self, host: &str, words: &str) -> usize {
         self.log(host).matches(words).count()
     }
@@ -204,7 +205,7 @@ impl Drop for Lab {
     }
 }
 
-/// How a daemon ends by itself.
+/// The exit code and output of a daemon that ends by itself.
 pub(crate) fn ends(mut command: Command) -> (i32, String) {
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -216,7 +217,7 @@ pub(crate) fn ends(mut command: Command) -> (i32, String) {
     (output.status.code().unwrap_or(-1), text(&output.stderr))
 }
 
-/// The first that comes of it within so many seconds.
+/// The first result of `look` within this many seconds.
 pub(crate) fn until<T>(seconds: u64, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + Duration::from_secs(seconds);
     loop {
@@ -227,7 +228,7 @@ pub(crate) fn until<T>(seconds: u64, mut look: impl FnMut() -> Option<T>) -> Opt
     }
 }
 
-/// What a check of `lab.sh` says.
+/// The output of a check of `lab.sh`.
 pub(crate) fn check(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new("bash");
