@@ -1,12 +1,12 @@
-//! Certificates: a root CA, the AS as intermediate CA (paper §2.1), and a leaf for everyone.
+//! Certificates: a root CA, the AS as intermediate CA (paper §2.1), and a leaf for each node and service.
 //!
 //! ```text
 //! root CA ── signs ──▶ AS (may sign leaves only) ── signs ──▶ node, NMS, TRS, and the AS's own server certificate
 //! ```
 //!
-//! All of it is a function of its arguments. A key is an Ed25519 key made from 32 secret bytes; validity and the leaf's
-//! serial number are given; an authority's serial number is a hash of its public key. Ed25519 signatures have no
-//! randomness (RFC 8032), so equal arguments give equal certificates, byte for byte.
+//! Every certificate is a function of the arguments. A key is an Ed25519 key made from 32 secret bytes. The caller
+//! gives the validity and the leaf's serial number. An authority's serial number is a hash of its public key. Ed25519
+//! signatures have no randomness (RFC 8032), so equal arguments give equal certificates, byte for byte.
 //!
 //! A leaf names its owner in one DNS subject alternative name and serves as client and as server, because every node
 //! is both in the proposed method.
@@ -31,7 +31,7 @@ const LAST_SECOND: u64 = 253_402_300_799;
 /// PKCS#8 version 1 around an Ed25519 private key (RFC 8410 §7): these bytes, then the 32 of the seed.
 const ED25519_PKCS8_PREFIX: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 
-/// From when to when a certificate counts; whole seconds since 1970-01-01T00:00:00Z, both ends included.
+/// The time in which a certificate is valid: whole seconds since 1970-01-01T00:00:00Z, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     not_before: Duration,
@@ -39,8 +39,8 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// From `not_before` to `not_after`; fractions of a second are cut off. None if that is an empty time, or ends
-    /// after the year 9999.
+    /// From `not_before` to `not_after`, without fractions of a second. None if that is an empty time, or ends after
+    /// the year 9999.
     pub fn new(not_before: Duration, not_after: Duration) -> Option<Self> {
         let whole = |time: Duration| Duration::from_secs(time.as_secs());
         (not_before <= not_after && not_after.as_secs() <= LAST_SECOND)
@@ -54,7 +54,7 @@ pub enum PkiError {
     /// Key or parameters were rejected.
     #[error("the certificate cannot be made: {0}")]
     Certificate(#[from] rcgen::Error),
-    /// What was made does not form an identity.
+    /// The certificate and key do not form an identity.
     #[error(transparent)]
     Identity(#[from] TlsError),
 }
@@ -76,7 +76,7 @@ impl PublicKeyData for PublicKey {
 /// A CA: the root, or an intermediate one.
 pub struct Authority {
     certificate: CertificateDer<'static>,
-    /// The intermediate authorities from this one up, this one included; empty for the root.
+    /// The intermediate authorities from this one up, this one included. Empty for the root.
     chain: Vec<CertificateDer<'static>>,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -145,9 +145,9 @@ impl Authority {
         self.sign_leaf(name, &key, serial, validity)
     }
 
-    /// The list of all certificates of this authority that do not count any more, by serial number, with the time since
-    /// which (RFC 5280 §5). `number` has to grow from list to list; `validity` is when this one was made and when the
-    /// next one is due at the latest.
+    /// The list of all revoked certificates of this authority, each by serial number and time of revocation (RFC 5280
+    /// §5). `number` has to grow from list to list. `validity` begins when this list is made and ends when the next one
+    /// is due.
     pub fn revoke(
         &self,
         revoked: &[(u64, Duration)],
@@ -179,7 +179,8 @@ impl Authority {
         serial: u64,
         validity: Validity,
     ) -> Result<Vec<CertificateDer<'static>>, PkiError> {
-        // The common name is for people only and limited to 64 characters, which a label keeps and a name may not.
+        // The common name is only for people. It is limited to 64 characters, which a label never exceeds and a name
+        // may.
         let mut params = params(name.short(), validity);
         let dns_name = name.as_str().try_into().map_err(PkiError::Certificate)?;
         params.subject_alt_names = vec![SanType::DnsName(dns_name)];

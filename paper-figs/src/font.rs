@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use ab_glyph::{Font, FontRef, PxScale, ScaleFont, point};
 use plotters::style::{FontDesc, FontFamily, FontStyle, register_font};
 
-/// Names that an SVG's reader tries in turn.
+/// Names that an SVG viewer tries in turn.
 const NAMES: &str = "Arimo, Liberation Sans, Helvetica, Arial, sans-serif";
 const REGULAR: &[u8] = include_bytes!("../assets/Arimo-Regular.ttf");
 const BOLD: &[u8] = include_bytes!("../assets/Arimo-Bold.ttf");
@@ -24,13 +24,13 @@ static FONTS: LazyLock<[FontRef<'static>; 2]> = LazyLock::new(|| {
     })
 });
 
-/// The font, with an em of so many units.
+/// The font, with an em of this many units.
 pub(crate) fn font(em: f64, style: FontStyle) -> FontDesc<'static> {
     LazyLock::force(&FONTS);
     FontDesc::new(FontFamily::Name(NAMES), em * EM, style)
 }
 
-/// Sets a line of text, its baseline beginning at 0, 0: gives each pixel and how much of it is covered, 0 to 1.
+/// Sets a line of text whose baseline begins at 0, 0. Gives each pixel, and how much of it is covered, from 0 to 1.
 pub(crate) fn draw(text: &str, em: f64, style: FontStyle, mut pixel: impl FnMut(i32, i32, f32)) {
     let font = match style {
         FontStyle::Bold => &FONTS[1],

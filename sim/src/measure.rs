@@ -1,4 +1,4 @@
-//! From what a run showed to result rows.
+//! Makes result rows from the results of a run.
 
 mod flights;
 mod handover;
@@ -30,11 +30,11 @@ pub enum MeasureError {
     /// A step was not complete when the duration limit came.
     #[error("step {step} was not complete after {limit_s} s: {why}")]
     Incomplete {
-        /// Its number, from 0.
+        /// The step's number, from 0.
         step: usize,
         /// The limit, seconds.
         limit_s: u64,
-        /// What it waited for, and what may be in the way.
+        /// What the step waited for, and what may be in the way.
         why: String,
     },
     /// `composition` without a packet to take apart.
@@ -68,7 +68,7 @@ pub fn watch_for(measure: Measure) -> Watch {
     }
 }
 
-/// The rows of a run; `watch` is what it ran with.
+/// The rows of a run. `watch` is what was watched in it.
 pub fn rows(scenario: &Scenario, run: &Run, watch: &Watch) -> Result<Vec<Row>, MeasureError> {
     if let Some(storm) = &run.storm {
         return Err(MeasureError::Storm(storm.clone()));
@@ -101,7 +101,7 @@ pub fn last_tunnel(scenario: &Scenario, run: &Run, pair: Pair) -> Option<(Patter
     })
 }
 
-/// How many echoes the steps of a scenario ask of a pair, whether the node can send them or not.
+/// The number of echoes that the steps of a scenario ask of a pair, even if the node cannot send them.
 pub fn echoes_asked(scenario: &Scenario, pair: Pair) -> u32 {
     let counts = scenario.steps.iter().map(|step| match &step.action {
         Action::Echo(probes) if (probes.pair.from, probes.pair.to) == (pair.from, pair.to) => probes.count,
@@ -168,7 +168,7 @@ fn flows(scenario: &Scenario, run: &Run) -> Vec<Flow> {
 }
 
 fn flow(scenario: &Scenario, run: &Run, (step, probes, pair): (u32, &Probes, Pair), sent: &FlowReport) -> Flow {
-    // Flows have names that nobody else has.
+    // Every flow has a name of its own.
     let arrivals =
         |host: &Host<Node>| host.flows().find(|(_, id, _)| *id == sent.flow).map(|(.., found)| found.clone());
     let arrivals = run.world.look(pair.to, arrivals).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The words about what changes between a node and the rest mean what they say: interfaces, ports, single paths.
+//! The words about changes between a node and the network do what they say: interfaces, ports, single paths.
 
 mod common;
 
@@ -17,7 +17,7 @@ use cyphonic_sim::world::Watch;
 const GLOBAL: &str = "kind = \"ipv4-global\"";
 const HOME: &str = "kind = \"ipv4-private\"\nnat = { ports = \"preserve\" }";
 
-/// Alice, Bob and Carol, each at a site of her or his own; there is a site "d" without anybody.
+/// Alice, Bob and Carol, each at a site of their own, and an empty site "d".
 fn three(top: &str, sites: [&str; 4], steps: &str) -> Scenario {
     three_of(top, sites, &format!("[[step]]\ndo = \"start\"\n{steps}"))
 }
@@ -89,7 +89,7 @@ fn a_path_by_one_family_leaves_the_other_one_alone_and_may_be_slow() {
 
 #[test]
 fn a_path_to_a_service_is_the_services_alone() {
-    // Nobody can register without the NMS, and whoever is registered needs it no more.
+    // No node can register without the NMS. A registered node does not need it any more.
     let run = |to: &str| {
         let dead = step(0, &format!("\"path\"\nsite = \"a\"\nto = \"{to}\"\nloss = 1.0"));
         let start = step(0, "\"start\"\ngive_up_s = 5");
@@ -118,7 +118,7 @@ fn a_node_goes_on_by_the_interface_that_it_got_when_it_loses_the_other() {
         let answered = answered(&run);
         assert_eq!(answered[2], 5, "{framing}: by the other one: {answered:?}");
         assert_eq!((answered[0], answered[1], answered[3], answered[4]), (5, 5, 0, 5), "{framing}: {answered:?}");
-        // By then nothing goes over the link of the first.
+        // By then no packet uses the link of the first interface.
         let up = |name: &str| run.taps.iter().filter(|(wire, _)| wire.starts_with(name)).map(|(_, t)| t.packets).sum();
         let [first, second]: [u64; 2] = ["alice:0>", "alice:1>"].map(up);
         assert!(first > 0 && second > 0, "{framing}: {first} {second}");
@@ -130,7 +130,7 @@ fn a_rebinding_gives_one_node_another_port_and_nobody_else() {
     let steps = [
         echoes(5_000, "bob", 5),
         step(7_000, "\"rebind\"\nnode = \"alice\""),
-        // Longer than a tunnel that is dead is held.
+        // Longer than the time after which a dead tunnel is dropped.
         echoes(60_000, "bob", 5),
     ];
     let run = play_with(&three("", [HOME, GLOBAL, GLOBAL, GLOBAL], &steps.concat()), 1, Engine::Events, TapMode::Keep);
@@ -157,7 +157,7 @@ fn a_row_of_datagrams_says_what_was_lost_late_doubled_and_how_long_nothing_came(
     let path = |at_ms: u32, how: &str| step(at_ms, &format!("\"path\"\nsite = \"a\"\nto = \"b\"\n{how}"));
     let steps = [
         echoes(5_000, "bob", 1),
-        // 30 ms are no whole number of datagrams a second.
+        // 30 ms gives no whole number of datagrams a second.
         udp(6_000),
         path(7_000, "loss = 1.0"),
         path(8_000, ""),
@@ -197,7 +197,7 @@ fn who_goes_in_order_is_missed_at_once_and_who_crashes_is_not() {
         run.events.iter().filter(down).count()
     };
     assert_eq!((closed("graceful = true"), closed("graceful = false"), closed("")), (1, 0, 0));
-    // And comes back.
+    // Then the node comes back.
     let back = [
         echoes(5_000, "bob", 3),
         step(6_000, "\"restart\"\nwhat = \"bob\"\ngraceful = true"),
@@ -217,7 +217,7 @@ fn a_node_may_boot_in_1970_and_comes_once_its_clock_is_set() {
         let steps = [clock(0, first), start, echoes(12_000, "bob", 3), clock(20_000, then), wait];
         let run = events(&three_of("", [GLOBAL; 4], &steps.concat()));
         assert_eq!(answered(&run), [3], "nobody else is harmed");
-        // Before its certificates begin, it cannot know that they count.
+        // Before its certificates begin, the node cannot know that they are valid.
         let carol = run.world.look(2, |host| host.virtual_addresses().is_some());
         assert_eq!(carol, registers, "by {first} s, then by {then} s");
     }

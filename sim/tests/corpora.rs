@@ -1,4 +1,4 @@
-//! What the fuzzer kept, held against its properties again: on a stable compiler, in every test run.
+//! The inputs that the fuzzer kept, checked against its properties on a stable compiler in every test run.
 
 use std::collections::BTreeSet;
 use std::fs;

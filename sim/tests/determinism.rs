@@ -1,4 +1,5 @@
-//! The same seed gives the same bytes on every wire, on both engines (I9); and none of them is an application's (I10).
+//! The same seed gives the same bytes on every wire, on both engines (I9). None of these bytes is an application's
+//! (I10).
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! `core/wireshark/cyphonic.lua` as tshark runs it: what it reads out of captures is what the runs say was sent.
+//! `core/wireshark/cyphonic.lua` in tshark: the messages that it reads in captures are the ones that the runs report.
 //!
 //! ```text
 //! cyphonic-lab run --pcap --json ──┬─▶ pcapng, keys ── tshark, cyphonic.lua ──▶ messages ──┐
@@ -17,11 +17,11 @@ use cyphonic_core::packet::build_udp;
 use tempfile::TempDir;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../core/wireshark/cyphonic.lua");
-/// Every message of version 2: number, frame, the same sealed, and what it says.
+/// Every message of version 2: number, frame, the same frame sealed, and its meaning.
 const FIXTURES: &str = include_str!("../../core/src/message/fixtures/version-2.txt");
 /// Messages that no diagram shows.
 const NO_SIGNALS: [&str; 5] = ["Keep Alive", "Keep Alive Ack", "Probe", "Probe Reply", "Capsule"];
-/// What is read of each frame.
+/// The fields that are read of each frame.
 const FIELDS: [&str; 24] = [
     "frame.interface_name",
     "udp.payload",
@@ -49,7 +49,7 @@ const FIELDS: [&str; 24] = [
     "_ws.lua.error",
 ];
 
-/// Says that a test cannot run here. Where `CYPHONIC_SKIP_NOTHING` is set, that fails.
+/// Prints that a test cannot run here. With `CYPHONIC_SKIP_NOTHING` set, that is a failure.
 fn skipped(why: &str) {
     assert!(std::env::var_os("CYPHONIC_SKIP_NOTHING").is_none(), "skipped: {why}");
     eprintln!("skipped: {why}");
@@ -66,7 +66,7 @@ fn is_missing() -> bool {
 
 fn tshark(folder: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new("tshark");
-    // No preferences or plugins of a person.
+    // Without the preferences and plugins of this user.
     command.env("WIRESHARK_CONFIG_DIR", folder).arg("-X").arg(format!("lua_script:{SCRIPT}")).args(arguments);
     let output = command.stdin(Stdio::null()).output().expect("tshark starts");
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -77,7 +77,7 @@ fn tshark(folder: &Path, arguments: &[&str]) -> String {
 /// The fields of a frame, each with all its values.
 type Read = BTreeMap<&'static str, Vec<String>>;
 
-/// All frames that the filter lets through.
+/// All frames that the filter admits.
 fn read(folder: &Path, capture: &str, keys: Option<&str>, filter: &str) -> Vec<Read> {
     let log = format!("cyphonic.key_log:{}", keys.map(|keys| utf8(&folder.join(keys))).unwrap_or_default());
     let capture = utf8(&folder.join(capture));
@@ -107,10 +107,10 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
-/// A message, as tshark or the run tells of it: sender, name, and the names of nodes that it says.
+/// A message, from tshark or from the run: sender, name, and the names of nodes in it.
 type Said = (String, String, Vec<String>);
 
-/// Alice sends Bob two echoes; gives the folder with capture and key log, and what the run says was said.
+/// Alice sends Bob two echoes. Returns the folder with capture and key log, and the messages that the run reports.
 fn ran(settings: &str, site: &str) -> (TempDir, Vec<Said>) {
     let folder = tempfile::tempdir().unwrap();
     let mut scene = format!("title = \"scene\"\nabout = \"two nodes\"\nmeasure = \"outcome\"\nseeds = 1\n{settings}\n");
@@ -148,7 +148,7 @@ fn short(name: &str) -> String {
     name.split('.').next().unwrap().to_owned()
 }
 
-/// What hosts said on their first wire, in order, as in [`ran`].
+/// The messages that hosts sent on their first wire, in order, as in [`ran`].
 fn said(frames: &[Read]) -> Vec<Said> {
     let mut said = Vec::new();
     for frame in frames {
@@ -174,7 +174,7 @@ fn said(frames: &[Read]) -> Vec<Said> {
     said
 }
 
-/// Those of one sender: what several say at one time has no order.
+/// The messages of one sender. Messages of several senders at one time have no order.
 fn of<'a>(said: &'a [Said], host: &str) -> Vec<&'a Said> {
     said.iter().filter(|(from, ..)| from == host).collect()
 }
@@ -185,7 +185,7 @@ fn sent_by(hosts: &[&str]) -> String {
     format!("cyphonic && ({})", wires.join(" || "))
 }
 
-/// Holds what tshark reads against what the run says, and looks at what any capture must have.
+/// Compares tshark's messages with the run's, and checks what every capture must have.
 fn holds(frames: &[Read], run: &[Said], hosts: &[&str]) {
     let read = said(frames);
     for host in hosts {
@@ -280,7 +280,7 @@ fn the_proposed_method_is_read_out_of_its_quic_stream_and_is_no_http_3() {
     if is_missing() {
         return;
     }
-    // Without a NAT a connection has the same addresses on all wires, so that Wireshark can follow it on all at once.
+    // Without a NAT a connection has the same addresses on all wires, so Wireshark can follow it on all at once.
     let (folder, run) = ran("framing = \"stream\"", "ipv4-global");
     let hosts = ["alice", "bob", "as", "nms"];
     let frames = read(folder.path(), "scene-0-seed1.pcapng", None, &sent_by(&hosts));

@@ -1,4 +1,4 @@
-//! The optimal policy, the oracle and what packets do, held to each other on generated pairs of sites.
+//! The optimal policy, the oracle and the packets are compared on generated pairs of sites.
 
 mod generate;
 
@@ -16,7 +16,8 @@ proptest! {
     #[test]
     fn policy_oracle_and_traffic_agree_on_every_pair_of_sites(text in generate::meetings()) {
         let scenario = generate::scenario(&text);
-        // A NAT with a pool of addresses may happen to draw one twice and fool the survey, but not with every seed.
+        // A NAT with a pool of addresses may happen to draw the same one twice and mislead the survey, but not with
+        // every seed.
         let seeds = if text.contains("arbitrary") { 1..=4 } else { 1..=1 };
         let seen = seeds.map(|seed| look(&scenario, seed, Engine::Events).0).find(|seen| seen.disagreements.is_empty());
         prop_assert!(seen.is_some(), "{:?}\n{text}", look(&scenario, 1, Engine::Events).0);

@@ -1,4 +1,4 @@
-//! `policy = "optimal"` against the dialing table: each kind of site with each, under both methods.
+//! `policy = "optimal"` against the dialing table: each kind of site with each other, under both methods.
 
 mod common;
 
@@ -8,7 +8,7 @@ use cyphonic_sim::run::Run;
 
 use common::{START, arrows, play, scene_of_sites, two_sites};
 
-/// The kinds of the dialing table, as sites.
+/// The sites of the kinds in the dialing table.
 const KINDS: [(&str, &str); 8] = [
     ("P", "kind = \"ipv4-global\""),
     ("F", "kind = \"ipv4-global\"\nfirewall = { mode = \"stateful\" }"),
@@ -36,7 +36,8 @@ fn pair(method: &str, a: &str, b: &str, wait_ms: u64) -> Run {
     pair_with(method, [a, b], "{ delay_ms = 10 }", wait_ms, ECHOES)
 }
 
-/// Alice, at a site of the first kind, does something with Bob, at one of the second, so long after both registered.
+/// Alice, at a site of the first kind, does something with Bob, at a site of the second, this long after both
+/// registered.
 fn pair_with(method: &str, pair: [&str; 2], link: &str, wait_ms: u64, what: &str) -> Run {
     let settings = format!("policy = \"optimal\"\nmethod = \"{method}\"");
     let wait = format!("[[step]]\ndo = \"wait\"\nms = {wait_ms}");
@@ -44,7 +45,7 @@ fn pair_with(method: &str, pair: [&str; 2], link: &str, wait_ms: u64, what: &str
     play(&scene_of_sites(&settings, pair.map(site), link, &steps), 1, Engine::Events)
 }
 
-/// The patterns of Alice's tunnels, in order, and who dialed the last one.
+/// The patterns of Alice's tunnels, in order, and the dialer of the last one.
 fn tunnels(run: &Run) -> (Vec<u8>, Option<bool>) {
     let mut ups = run.events.iter().filter_map(|(_, who, event)| match event {
         Event::TunnelUp(up) if who == "alice" => Some(up),
@@ -52,7 +53,7 @@ fn tunnels(run: &Run) -> (Vec<u8>, Option<bool>) {
     });
     let paths = run.events.iter().filter(|(_, who, _)| who == "alice").filter_map(|(_, _, event)| event.path());
     let mut patterns: Vec<u8> = paths.map(|(_, pattern)| pattern.number()).collect();
-    // Another path of the same pattern is no other tunnel.
+    // A new path with the same pattern is no new tunnel.
     patterns.dedup();
     (patterns, ups.next_back().map(|up| up.dialed))
 }

@@ -1,7 +1,6 @@
-//! Paths beneath a tunnel (`handover = "seamless"`): how long nothing arrives when one ends, by kind of end.
+//! Paths beneath a tunnel (`handover = "seamless"`): how long no packet arrives after a path ends, by kind of end.
 //!
-//! Each network is run with `handover = "rebuild"` too, where the same packets are lost: so each bound is one that only
-//! the paths keep.
+//! The test of moves runs its networks with `handover = "rebuild"` too, which does not keep the bound.
 
 mod common;
 
@@ -23,7 +22,7 @@ fn run(handover: &str, nodes: &str, steps: &str) -> Run {
     play(&scenario(&text), 1, Engine::Events)
 }
 
-/// Of the last echo step: how many were lost, and the longest row of lost ones.
+/// The lost echoes of the last echo step, and the longest row of them.
 fn lost(run: &Run) -> (usize, usize) {
     let report = run.reports().filter_map(|(_, report)| report.echo()).last().expect("echoes");
     let answered: Vec<bool> =
@@ -129,7 +128,7 @@ fn a_second_interface_takes_over_from_one_that_dies_in_silence() {
 
 #[test]
 fn a_restarted_node_resets_the_direct_tunnels_of_its_earlier_life() {
-    // Whatever the NMS says of the restart, nobody hears.
+    // The NMS's message about the restart reaches no node.
     let _deaf = plant(Defect::RestartUnheard);
     for (restarts, at) in [("bob", "a"), ("alice", "b")] {
         let steps = format!(
@@ -166,7 +165,7 @@ fn a_nats_new_port_is_followed() {
             format!("{}[[step]]\ndo = \"rebind\"\nat_ms = 15000\nnode = \"{who}\"\n", echoes(5_000, 400, 50, 100));
         let run = run("seamless", &nodes, &steps);
         let (lost, longest) = lost(&run);
-        // Two seconds where nothing from the new port arrives.
+        // For two seconds no packet from the new port arrives.
         assert!(longest <= 40, "{a} {b}, {who}'s NAT: {lost} of 400 lost, {longest} in a row");
         assert_eq!(tunnels_down(&run), 0);
     }
@@ -184,7 +183,7 @@ fn a_move_behind_nats_is_about_one_round_trip_and_the_session_with_the_nms_moves
         let (lost_now, _) = lost(&seamless);
         let waited = seamless.reports().filter_map(|(_, r)| r.echo()).last().unwrap();
         let worst = waited.rtts_ns().max().unwrap_or(0);
-        // The path through the relay has 80 ms; what was under way is sent again.
+        // The path through the relay has 80 ms. Packets that were under way are sent again.
         assert!(lost_now <= 3 && worst <= 260_000_000, "{who}: {lost_now} lost, {worst} ns");
         assert_eq!(tunnels_down(&seamless), 0, "{who}");
         let logins = seamless.events.iter().filter(|(_, host, event)| {

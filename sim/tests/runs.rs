@@ -1,4 +1,4 @@
-//! `cyphonic-lab run`: results that are not lost, numbers that are summarised, failures that say why.
+//! `cyphonic-lab run`: results are not lost, numbers are summarised, and failures name their reason.
 
 use std::io::Write;
 use std::path::Path;
@@ -52,7 +52,7 @@ fn a_command_that_was_killed_goes_on_where_it_was() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    // A row that was being written.
+    // A row that was cut off while it was written.
     let part = folder.path().join("killed/table4.csv.part");
     let mut file = std::fs::OpenOptions::new().append(true).open(&part).unwrap();
     file.write_all(b"compact,9,1").unwrap();

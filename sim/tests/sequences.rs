@@ -1,9 +1,9 @@
-//! The sequences of the paper's Figures 2 to 9, as runs of the real protocol draw them.
+//! The sequences of the paper's Figures 2 to 9, drawn from runs of the real protocol.
 //!
-//! Each test runs a small scene and prints what was said, in order; the printed diagram is the snapshot beside this
-//! file, in `sequences/`. A node called alice asks, a node called bob is asked for. Messages of the same instant are in
-//! the order AS, NMS, TRS, alice, bob; capsules are no signaling, so they are not shown. To look at a change:
-//! `cargo insta review`, or run with `INSTA_UPDATE=always` and read the difference.
+//! Each test runs a small scene and prints the messages in order. The printed diagram is the snapshot beside this file,
+//! in `sequences/`. A node called alice asks for a node called bob. Messages of the same instant are in the order AS,
+//! NMS, TRS, alice, bob. Capsules are not signaling, so they are not shown. To look at a change: `cargo insta review`,
+//! or run with `INSTA_UPDATE=always` and read the difference.
 
 mod common;
 
@@ -15,7 +15,7 @@ use cyphonic_core::name::Party;
 use cyphonic_scenarios::Engine;
 use cyphonic_sim::run::Run;
 
-/// All ways are equally long, so that the order of messages is that of causes.
+/// All links have the same delay, so that messages are in the order of cause and effect.
 const LINK: &str = "{ delay_ms = 10 }";
 const LOSSY: &str = "{ delay_ms = 10, loss = 0.05 }";
 const CONVENTIONAL: &str = "method = \"conventional\"";
@@ -151,10 +151,10 @@ fn with_one_packet_in_twenty_lost_everything_is_said_all_the_same_and_the_tunnel
             let up = |host: &str| run.events.iter().any(|(_, h, e)| h == host && matches!(e, Event::TunnelUp(_)));
             assert!(up("alice") && up("bob"), "no tunnel: {replay}");
             let said = set(&run);
-            // Where every Tunnel Response is lost, the responder's first Keep Alive says as much.
+            // If every Tunnel Response is lost, the responder's first Keep Alive takes its place.
             let missing: Vec<_> = whole.difference(&said).filter(|line| !line.contains("Tunnel Response")).collect();
-            // Where Bob's last handshake packet to the TRS is lost, Alice may be there before him, and is refused once.
-            // A node that has lost its registration for a moment reminds the NMS of its tunnels.
+            // If Bob's last handshake packet to the TRS is lost, Alice may be there before him, and is refused once. A
+            // node that has lost its registration for a moment reminds the NMS of its tunnels.
             let excused = |line: &str| line.contains("Error { no relay }") || line.contains("Peer Report");
             let more: Vec<_> = said.difference(&whole).filter(|line| !excused(line)).collect();
             assert!(missing.is_empty() && more.is_empty(), "missing {missing:?}, more {more:?}: {replay}");
@@ -169,7 +169,7 @@ fn set(run: &Run) -> BTreeSet<String> {
     arrows(run).map(ToString::to_string).collect()
 }
 
-/// Everything that happened, for whoever has to find out why.
+/// Every event, for the analysis of a failure.
 fn history(run: &Run) -> String {
     let line = |(at, host, event): &(_, String, Event)| match event {
         Event::Signal(signal) => format!("{at} {signal}{}\n", if signal.repeated { " (again)" } else { "" }),

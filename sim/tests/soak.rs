@@ -1,5 +1,5 @@
-//! The soak itself: seeds are plans, shards join to the whole, a broken expectation is caught and made small; and what
-//! failed once fails no more.
+//! The soak itself. Seeds are plans, shards join to the whole, and a broken expectation is caught and made small. Plans
+//! that failed once do not fail any more.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use cyphonic_sim::soak::sheet::Sheet;
 use cyphonic_sim::soak::violation::Invariant;
 use cyphonic_sim::world::Watch;
 
-/// More by `SOAK_SEEDS`.
+/// `SOAK_SEEDS` sets a greater number.
 fn seeds() -> u64 {
     std::env::var("SOAK_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
 }

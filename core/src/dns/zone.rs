@@ -1,4 +1,4 @@
-//! The overlay's zone: which names are in it, and its own records.
+//! The overlay's zone: the names in it, and its own records.
 
 use hickory_proto::rr::Name;
 use hickory_proto::rr::rdata::SOA;
@@ -6,41 +6,41 @@ use hickory_proto::rr::rdata::SOA;
 use super::{NEGATIVE_TTL, Question};
 use crate::name::Fqdn;
 
-/// The label of the zone's name server. No node can be called so.
+/// The label of the zone's name server. No node can have it.
 const SERVER: &str = "_dns";
 /// The serial number of the zone. It is never transferred, so it never changes.
 const SERIAL: u32 = 1;
-/// How a second server would keep up, seconds, in the order of RFC 1035 §3.3.13: RIPE's recommendation (RIPE-203).
+/// The timers of a secondary server, seconds, in the order of RFC 1035 §3.3.13: RIPE's recommendation (RIPE-203).
 const REFRESH: i32 = 86_400;
 const RETRY: i32 = 7_200;
 const EXPIRE: i32 = 3_600_000;
 
-/// Where a name is, seen from the zone.
+/// The place of a name relative to the zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// It has nothing to do with the zone.
+    /// The name is outside of the zone.
     Outside,
-    /// A name of the zone with more behind it, as a search list makes them (resolv.conf(5)). Nobody else shall see it.
-    /// Only a zone of two labels or more is recognised so.
+    /// A name of the zone with more labels behind it, as a search list makes them (resolv.conf(5)). It must not leave
+    /// this machine. It is recognised only if the zone has two labels or more.
     Searched,
-    /// It is the zone itself.
+    /// The zone itself.
     Apex,
-    /// It is the zone's name server.
+    /// The zone's name server.
     Server,
-    /// It can be a node's name.
+    /// A name that a node can have.
     Node(Fqdn),
-    /// It is in the zone, and no node can be called so.
+    /// A name in the zone that no node can have.
     Nobody,
 }
 
 impl Question {
-    /// Where in the overlay's zone the name is. Negative answers then have the zone's SOA record.
+    /// The place of the queried name relative to the overlay's zone. A negative answer gets the zone's SOA record.
     pub fn within(&mut self, zone: &Fqdn) -> Place {
         let apex = Name::from_ascii(format!("{zone}.")).expect("an FQDN is a DNS name");
         let name = self.query.name();
         if !apex.zone_of(name) {
-            // What follows the zone's labels, the search list has put there. A single label, such as `vpn`, may well be
-            // one of somebody else's name.
+            // A search list has added the labels behind the zone's. A single label, such as `vpn`, may well be part of
+            // a foreign name, so a zone of one label is not looked for.
             let labels: Vec<_> = name.iter().map(<[u8]>::to_ascii_lowercase).collect();
             let zone: Vec<_> = apex.iter().map(<[u8]>::to_ascii_lowercase).collect();
             let searched = zone.len() > 1 && labels.windows(zone.len()).any(|some| some == zone);
@@ -58,7 +58,7 @@ impl Question {
         place
     }
 
-    /// The name is that of an address of the overlay: negative answers have a SOA record of the name above it.
+    /// The name is the reverse name of an overlay address. A negative answer gets a SOA record of the name above it.
     pub fn within_reverse(&mut self) {
         self.authority = Some(Box::new(self.query.name().base_name()));
     }
@@ -114,7 +114,7 @@ mod tests {
         ] {
             assert_eq!(asked(name, RecordType::A).1, place, "{name}");
         }
-        // The label of a zone that has no other is in many names.
+        // A zone of a single label would be found in many names.
         let (mut question, _) = asked("www.test.example.", RecordType::A);
         assert_eq!(question.within(&"test".parse().unwrap()), Place::Outside);
     }

@@ -104,7 +104,6 @@ pub enum Load {
 }
 
 /// The congestion control of a link's outer connection.
-/// The congestion control of a link's outer connection.
 ///
 /// DATAGRAM frames are under the connection's congestion control like all others (RFC 9221 §5). So the RFCs ask for
 /// [`Congestion::NewReno`] in every framing. The paper does not name a controller. A comparison of throughput has to

@@ -1,4 +1,4 @@
-//! What all figures have in common: colours and axes.
+//! Shared by all figures: colours and axes.
 
 use plotters::chart::MeshStyle;
 use plotters::coord::types::RangedCoordf64;
@@ -16,7 +16,7 @@ const GRID: RGBColor = RGBColor(222, 222, 222);
 /// The fill of the paper's values.
 pub(super) const GREY: Fill = Fill::new(RGBColor(190, 190, 190), Hatch::Plain, BLACK);
 
-/// Sets up the axes as all charts have them.
+/// Sets up the axes in the common style.
 pub(super) fn axes<'m, 'a, 'b, 's>(
     mesh: &'m mut MeshStyle<'a, 'b, RangedCoordf64, RangedCoordf64, Surface<'s>>,
 ) -> &'m mut MeshStyle<'a, 'b, RangedCoordf64, RangedCoordf64, Surface<'s>> {

@@ -1,4 +1,4 @@
-//! Files that are as they should be, and files that are not, read as rows of Table 4.
+//! Valid and invalid files, read as rows of Table 4.
 
 use super::*;
 use crate::rows::{Framing, Rtt};
@@ -42,7 +42,8 @@ fn a_missing_file_names_itself_and_its_remedy() {
 
 #[test]
 fn a_file_cut_off_anywhere_is_refused() {
-    // Without the header's end there is no row; without a row's end it is cut; whole lines cannot be told.
+    // Without the header's end there is no row. Without a row's end the row is cut off. Missing whole lines cannot be
+    // noticed.
     for length in 0..GOOD.len() {
         let whole_lines = GOOD.as_bytes()[..length].ends_with(b"\n") && length > 40;
         assert_eq!(read_text(&GOOD.as_bytes()[..length]).is_ok(), whole_lines, "cut at {length}");

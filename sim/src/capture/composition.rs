@@ -1,4 +1,4 @@
-//! What a packet of the underlay that carries a tunnelled packet is made of, field by field (paper Table 3).
+//! The composition of an outer packet that carries a tunnelled packet, field by field (paper Table 3).
 //!
 //! ```text
 //! udp4501   IP ┊ UDP ┊ CYPHONIC header 32 ┊ inner IP header ┊ inner payload ┊ HMAC 16
@@ -7,9 +7,9 @@
 //! compact   IP ┊ UDP ┊ short header ┊ frame header ┊ inner IP header ┊ inner payload ┊ tag 16
 //! ```
 //!
-//! Every number is read from the wire: QUIC is opened with logged secrets, and the inner header is read from what was
-//! inside. Only in `udp4501`, whose end keys are not logged, the family of the inner packet is told, so its header is
-//! taken to have no options. IPv6 extension headers count as header outside and as payload inside.
+//! Every number is read from the wire: QUIC is decrypted with logged secrets, and the inner header is read from the
+//! plaintext. The end keys of `udp4501` are not logged. There the caller gives the inner packet's family, and its
+//! header is assumed to have no options. IPv6 extension headers count as header outside, and as payload inside.
 
 use bytes::Bytes;
 use cyphonic_core::conventional::seal;
@@ -32,11 +32,11 @@ const IPV6_HEADER: usize = 40;
 /// The fields of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Composition {
-    /// The bytes of each field, in the order of [`Field::ALL`], 0 where the framing has no such field. All but the
-    /// last, [`Field::Total`], sum to it, and it is the length of the packet.
+    /// The bytes of each field, in the order of [`Field::ALL`]. A field that the framing does not have is 0. The last
+    /// one, [`Field::Total`], is the sum of the others and the length of the packet.
     pub fields: [(Field, u32); Field::ALL.len()],
-    /// How many bytes of [`Field::QuicFrameHeader`] are frames beside the one with the tunnelled packet: a bundled ACK,
-    /// say. 0 in a packet that has no more than it must.
+    /// The bytes of [`Field::QuicFrameHeader`] that belong to other frames than the tunnelled packet's, for example to
+    /// a bundled ACK.
     pub other_frames: u32,
 }
 
@@ -47,7 +47,7 @@ impl Composition {
     }
 }
 
-/// Lengths of the fields that depend on the framing; those that it has not are 0.
+/// Lengths of the fields that depend on the framing. A field that the framing does not have is 0.
 #[derive(Default)]
 struct Parts {
     quic_short_header: usize,
@@ -60,10 +60,10 @@ struct Parts {
     other_frames: usize,
 }
 
-/// Takes a packet of the underlay apart that carries one whole tunnelled packet, and no more of others.
+/// Takes an outer packet apart that carries exactly one whole tunnelled packet.
 ///
-/// `None` if it does not, cannot be opened or is another framing's. `inner_v6` matters for [`Framing::Udp4501`] only:
-/// whether the encrypted inner packet is IPv6.
+/// `None` if it does not, cannot be decrypted, or has another framing. `inner_v6` says whether the encrypted inner
+/// packet is IPv6. It matters for [`Framing::Udp4501`] only.
 pub fn compose(packet: &[u8], opener: &mut Opener, framing: Framing, inner_v6: bool) -> Option<Composition> {
     let outer = Ip::parse(packet)?;
     let payload = udp_payload(&outer)?;
@@ -92,8 +92,8 @@ pub fn compose(packet: &[u8], opener: &mut Opener, framing: Framing, inner_v6: b
 /// The tunnelled data in a packet of the underlay: the content of each DATAGRAM frame and of each STREAM frame with
 /// data or, for [`Framing::Udp4501`], the ciphertext of a capsule.
 ///
-/// So an inner packet crossed in as many packets of the underlay as gave something here. Signaling on a QUIC stream
-/// looks the same as a packet on it: choose time and destination so that there is none.
+/// So an inner packet crossed in as many outer packets as gave a result here. Signaling on a QUIC stream looks the same
+/// as a packet on it. Choose time and destination so that there is none.
 pub fn data_frames(packet: &[u8], opener: &mut Opener, framing: Framing) -> Vec<Bytes> {
     let Some(payload) = Ip::parse(packet).as_ref().and_then(udp_payload) else { return Vec::new() };
     if framing == Framing::Udp4501 {
@@ -161,7 +161,7 @@ fn quic(opened: &OpenedPacket, framing: Framing) -> Option<Parts> {
     })
 }
 
-/// The one packet behind a CYPHONIC header.
+/// The packet behind a CYPHONIC header.
 fn unwrap(data: &[u8]) -> Option<&[u8]> {
     let header = Header::decode(data).ok()?;
     let whole = header.kind == Kind::Capsule && usize::from(header.length) + HEADER_LEN == data.len();
@@ -236,7 +236,7 @@ mod tests {
         }
     }
 
-    /// Sends an inner packet twice; the second has no acknowledgement beside it. Composes that one.
+    /// Sends an inner packet twice, and composes the second one, which has no acknowledgement beside it.
     fn send_and_compose(pair: &mut Pair, framing: Framing, inner: &[u8]) -> Option<Composition> {
         send(pair, framing, inner);
         let before = pair.sent(0).len();
@@ -278,7 +278,7 @@ mod tests {
         for (framing, expected) in [
             // quinn leaves out the length of a STREAM frame that fills the packet; the offset has 4 bytes here.
             (Framing::Stream, [40, 8, 10, 6, 16, 32, 40, 1348, 0, 1500]),
-            // It keeps 9 bytes free for a longer packet number and a longer length.
+            // quinn keeps 9 bytes free for a longer packet number and a longer length.
             (Framing::Datagram, [40, 8, 10, 3, 16, 32, 40, 1342, 0, 1491]),
             (Framing::Compact, [40, 8, 10, 3, 16, 0, 40, 1374, 0, 1491]),
         ] {

@@ -1,4 +1,4 @@
-//! Captures of the simulated network: written for others to read, and measured here.
+//! Captures of the simulated network, for Wireshark and for measurements.
 //!
 //! ```text
 //! tap on a wire ── Vec<Tapped> ──┬─▶ pcapng ── a file for Wireshark, with the TLS secrets inside
@@ -6,8 +6,7 @@
 //!                                └─▶ dissect::quic ── frames ──▶ composition ── Table 3, field by field
 //! ```
 //!
-//! What is measured comes from the bytes on the wire and the logged secrets, as an observer with the key log would
-//! measure it.
+//! Measurements use only the bytes on the wire and the logged secrets, as an observer with the key log would.
 
 pub mod composition;
 pub mod pcapng;

@@ -1,5 +1,6 @@
-//! The wires of a simulated network as one pcapng file, see [`cyphonic_core::capture`]: packets by departure, then by
-//! wire; a lost one says so in a comment. Simulated time 0 is [`EPOCH`], the civil time of the simulated certificates.
+//! The wires of a simulated network as one pcapng file (see [`cyphonic_core::capture`]). Packets are in the order of
+//! departure, then of wires. A comment marks a lost one. Simulated time 0 is [`EPOCH`], the civil time of the simulated
+//! certificates.
 
 use std::time::Duration;
 
@@ -9,13 +10,13 @@ use crate::dissect::Secrets;
 use crate::net::Tapped;
 use crate::seeded::EPOCH;
 
-/// What the comment of a packet says that never arrived.
+/// The comment of a packet that never arrived.
 const LOST: &str = "lost";
 
-/// The capture of some wires as a file. `title` (scenario and seed, say) becomes the file's comment; each wire, or each
-/// direction of one, has its name.
+/// The capture of some wires as a file. `title` (such as scenario and seed) becomes the file's comment. Each wire, or
+/// each direction of one, has its name.
 ///
-/// With `secrets`, the file contains what decrypts it.
+/// With `secrets`, the file contains the secrets that decrypt it.
 pub fn pcapng(title: &str, wires: &[(String, Vec<Tapped>)], secrets: Option<&Secrets>) -> Vec<u8> {
     write(title, wires, secrets).expect("writing into memory cannot fail")
 }
@@ -33,7 +34,7 @@ fn write(title: &str, wires: &[(String, Vec<Tapped>)], secrets: Option<&Secrets>
     Ok(writer.into_inner())
 }
 
-/// All packets by departure, then by wire; those of one wire at one time as they were sent.
+/// All packets by departure, then by wire. Packets of one wire at one time stay in the order of sending.
 fn in_order(wires: &[(String, Vec<Tapped>)]) -> Vec<(u32, &Tapped)> {
     let tapped = wires.iter().zip(0..).flat_map(|((_, packets), wire)| packets.iter().map(move |p| (wire, p)));
     let mut packets: Vec<(u32, &Tapped)> = tapped.collect();

@@ -1,4 +1,4 @@
-//! What two ends of a QUIC connection sent, as a tap on their wire sees it: whole IP packets.
+//! The packets that two ends of a QUIC connection sent, as a tap on their wire sees them: whole IP packets.
 
 use crate::dissect::testing::{Pair, Sent};
 use crate::net::Tapped;

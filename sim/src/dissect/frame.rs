@@ -1,16 +1,16 @@
-//! The frames inside a QUIC packet (RFC 9000 §19, RFC 9221 §4, draft-ietf-quic-ack-frequency): what each is, and how
-//! many of its bytes are its own and how many it carries.
+//! The frames inside a QUIC packet (RFC 9000 §19, RFC 9221 §4, draft-ietf-quic-ack-frequency): the kind of each, the
+//! length of its header, and the length of its data.
 
 use bytes::{Buf, Bytes};
 
 /// A frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// What it is.
+    /// The frame's kind.
     pub kind: FrameKind,
-    /// Bytes from its type up to `data`. Frames that carry nothing consist of these alone.
+    /// The bytes from the frame's type up to `data`. A frame without data has these bytes only.
     pub header_len: usize,
-    /// What it carries for others: TLS, a token, a stream, an application's datagram, a reason in words.
+    /// The data that it carries for others: TLS, a token, a stream, an application's datagram, or a reason phrase.
     pub data: Bytes,
 }
 
@@ -26,7 +26,7 @@ impl Frame {
     }
 }
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameKind {
     /// A run of PADDING frames, which have one byte each.

@@ -1,4 +1,4 @@
-//! The TLS ClientHello (RFC 8446 §4.1.2), as far as it says in the clear whom a client wants to reach.
+//! The TLS ClientHello (RFC 8446 §4.1.2): the part that names the host in clear text.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,17 @@ const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
 const HOST_NAME: u8 = 0;
 
-/// What a ClientHello says.
+/// The contents of a ClientHello.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientHello {
-    /// The host it asks for (RFC 6066 §3), in lower case.
+    /// The host name (RFC 6066 §3), in lower case.
     pub server_name: Option<String>,
-    /// The protocols it offers (RFC 7301), in its order.
+    /// The protocols that it offers (RFC 7301), in its order.
     pub alpn: Vec<Vec<u8>>,
 }
 
 impl ClientHello {
-    /// Reads a handshake message from its first byte; `None` if it is something else or not whole.
+    /// Reads a handshake message from its first byte. `None` if it is no ClientHello, or incomplete.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let mut rest = Bytes::copy_from_slice(bytes);
         if rest.try_get_u8().ok()? != CLIENT_HELLO {
@@ -63,30 +63,30 @@ impl ClientHello {
     }
 }
 
-/// As many bytes as a number of `width` bytes says.
+/// As many bytes as the number of `width` bytes in front of them.
 fn prefixed(rest: &mut Bytes, width: u64) -> Option<Bytes> {
     let length = take(rest, width)?.iter().fold(0, |length, &byte| length << 8 | u64::from(byte));
     take(rest, length)
 }
 
-/// The beginning of a stream of bytes, put together from pieces in any order; bounded.
+/// The beginning of a stream of bytes, assembled from pieces in any order. Its length is bounded.
 #[derive(Debug, Default)]
 pub struct Beginning {
     pieces: BTreeMap<u64, Bytes>,
 }
 
 impl Beginning {
-    /// What begins later than this is not kept.
+    /// Pieces that begin at or beyond this offset are not kept.
     pub const MAX: u64 = 16_384;
 
-    /// A piece that begins at `offset`.
+    /// Adds a piece that begins at `offset`.
     pub fn add(&mut self, offset: u64, data: Bytes) {
         if offset < Self::MAX && self.pieces.get(&offset).is_none_or(|piece| piece.len() < data.len()) {
             self.pieces.insert(offset, data);
         }
     }
 
-    /// What is there without a gap.
+    /// The bytes from the beginning up to the first gap.
     pub fn bytes(&self) -> Vec<u8> {
         let mut whole = Vec::new();
         for (&offset, piece) in &self.pieces {
@@ -105,7 +105,7 @@ mod tests {
         [&(body.len() as u32).to_be_bytes()[4 - width..], body].concat()
     }
 
-    /// Of RFC 8446's form, as small as can be.
+    /// The smallest ClientHello of RFC 8446's form.
     fn hello(name: &str, protocols: &[&[u8]]) -> Vec<u8> {
         let names = [&[HOST_NAME][..], &sized(2, name.as_bytes())].concat();
         let protocols: Vec<u8> = protocols.iter().flat_map(|protocol| sized(1, protocol)).collect();

@@ -1,5 +1,5 @@
-//! QUIC Initial packets of a client, opened as anyone on the path can: their keys come from the connection ID that the
-//! client made up and wrote into the first of them (RFC 9001 §5.2).
+//! A client's QUIC Initial packets. Every host on the path can decrypt them, because their keys come from the
+//! connection ID that the client chose and wrote into the first of them (RFC 9001 §5.2).
 //!
 //! ```text
 //! 0      1         5       6        6+d     7+d+s
@@ -15,7 +15,7 @@ use super::quic::{Generation, SAMPLE_LEN, expand, expand_prk};
 
 /// QUIC version 1.
 pub const VERSION_1: u32 = 1;
-/// What a client's datagram with an Initial has at least, bytes of UDP payload (RFC 9000 §14.1).
+/// The least size of a client's datagram with an Initial, bytes of UDP payload (RFC 9000 §14.1).
 pub const LEAST_DATAGRAM: usize = 1200;
 const SALT_V1: [u8; 20] = [
     0x38, 0x76, 0x2c, 0xf7, 0xf5, 0x59, 0x34, 0xb3, 0x4d, 0x17, 0x9a, 0xe6, 0xa4, 0xc8, 0x0c, 0xad, 0xcc, 0xbb, 0x7f,
@@ -23,7 +23,7 @@ const SALT_V1: [u8; 20] = [
 ];
 const INITIAL: u8 = 0;
 
-/// What a packet with a long header says in the clear (RFC 8999 §5.1).
+/// The clear-text fields of a long header (RFC 8999 §5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LongHeader {
     /// The version.
@@ -33,7 +33,7 @@ pub struct LongHeader {
 }
 
 impl LongHeader {
-    /// At the start of a UDP payload; `None` if that begins otherwise. The fixed bit may be greased (RFC 9287).
+    /// Reads it at the start of a UDP payload. `None` if there is none. The fixed bit may be greased (RFC 9287).
     pub fn read(udp_payload: &[u8]) -> Option<Self> {
         let mut rest = Bytes::copy_from_slice(udp_payload.get(..(1 + 4 + 1 + 255).min(udp_payload.len()))?);
         let first = rest.try_get_u8().ok()?;
@@ -56,7 +56,7 @@ impl std::fmt::Debug for InitialKeys {
 }
 
 impl InitialKeys {
-    /// For the connection whose first Initial went to this connection ID.
+    /// The keys of the connection whose first Initial went to this connection ID.
     pub fn of_client(dcid: &[u8]) -> Self {
         let initial = hkdf::Salt::new(hkdf::HKDF_SHA256, &SALT_V1).extract(dcid);
         let secret: [u8; 32] = expand_prk(&initial, "client in");

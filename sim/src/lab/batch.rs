@@ -19,15 +19,15 @@ use crate::world::Watch;
 /// How to run a plan.
 #[derive(Clone, Default)]
 pub struct Options {
-    /// Instead of the scenario's engine.
+    /// The engine, in place of the scenario's.
     pub engine: Option<Engine>,
-    /// Instead of the plan's seeds.
+    /// The seeds, in place of the plan's.
     pub seeds: Option<RangeInclusive<u64>>,
     /// Whether every run gets a digest over all wires.
     pub digest: bool,
 }
 
-/// What one run gave.
+/// The outcome of one run.
 pub struct Outcome {
     /// Index into the plan's cells.
     pub cell: usize,
@@ -35,11 +35,11 @@ pub struct Outcome {
     pub seed: u64,
     /// The rows.
     pub rows: Vec<Row>,
-    /// Over all wires, if asked for.
+    /// The digest over all wires, if asked for.
     pub digest: Option<String>,
 }
 
-/// Runs a plan on all cores; outcomes in the order of cells, then seeds.
+/// Runs a plan on all cores. The outcomes are in the order of cells, then seeds.
 pub fn outcomes(plan: &Plan, options: &Options) -> Result<Vec<Outcome>, LabError> {
     let seeds = options.seeds.clone().unwrap_or_else(|| plan.seeds.clone());
     let jobs: Vec<(usize, u64)> =
@@ -55,7 +55,7 @@ pub fn outcomes(plan: &Plan, options: &Options) -> Result<Vec<Outcome>, LabError
         }
         Some(result)
     });
-    // After a failure some were never started; the first failure in order is the one to tell.
+    // After a failure some runs were never started. The first failure in order is reported.
     let mut done = Vec::new();
     for result in results.into_iter().flatten() {
         done.push(result?);
@@ -63,7 +63,8 @@ pub fn outcomes(plan: &Plan, options: &Options) -> Result<Vec<Outcome>, LabError
     Ok(done)
 }
 
-/// Does something with each item, on all cores, with a bar on a terminal; what came of each, in order.
+/// Does work with each item, on all cores, with a progress bar on a terminal. The results are in the order of the
+/// items.
 pub fn each<T: Sync, R: Send>(name: &str, items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let progress = Progress::new(name, items.len() as u64, 0);
     let results = work(items, workers(None), &progress, f);
@@ -71,12 +72,12 @@ pub fn each<T: Sync, R: Send>(name: &str, items: &[T], f: impl Fn(&T) -> R + Syn
     results
 }
 
-/// How many runs to make at once: as many as were asked for, else one for each core.
+/// The number of concurrent runs: as asked for, or one for each core.
 pub fn workers(jobs: Option<usize>) -> usize {
     jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
 }
 
-/// Does something with each item, so many at once; what came of each, in order.
+/// Does work with each item, on this many threads. The results are in the order of the items.
 pub fn work<T: Sync, R: Send>(items: &[T], workers: usize, progress: &Progress, f: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<Option<R>>> = Mutex::new(items.iter().map(|_| None).collect());
@@ -114,7 +115,7 @@ pub fn rows(plan: &Plan, cell: &Cell, seed: u64, ran: &Run, watch: &Watch) -> Re
         .map_err(|error| LabError::Measure { run: name_of(plan, cell, seed), error })
 }
 
-/// How a run is called in messages: `table1 (framing=compact, a_kind=ipv6) seed 1`.
+/// The name of a run in messages: `table1 (framing=compact, a_kind=ipv6) seed 1`.
 pub fn name_of(plan: &Plan, cell: &Cell, seed: u64) -> String {
     match cell.name().as_str() {
         "" => format!("{} seed {seed}", plan.name),
@@ -122,7 +123,7 @@ pub fn name_of(plan: &Plan, cell: &Cell, seed: u64) -> String {
     }
 }
 
-/// Outcomes as the plan's table.
+/// The outcomes as the plan's table.
 pub fn table(plan: &Plan, outcomes: &[Outcome]) -> Table {
     let mut table = Table::new(plan);
     for outcome in outcomes {
@@ -133,19 +134,19 @@ pub fn table(plan: &Plan, outcomes: &[Outcome]) -> Table {
     table
 }
 
-/// How often progress is told where there is no terminal.
+/// How often progress is printed without a terminal.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
-/// How far many runs are: a bar on a terminal.
+/// The progress of many runs: a bar on a terminal, and lines elsewhere.
 pub struct Progress {
     bar: ProgressBar,
     name: String,
-    /// When a line was written last.
+    /// When the last line was written.
     told: Option<Mutex<Instant>>,
 }
 
 impl Progress {
-    /// Of so many runs, some of which were made before.
+    /// Progress of this many runs, some of which were made before.
     pub fn new(name: &str, length: u64, begun: u64) -> Self {
         let style =
             ProgressStyle::with_template("{msg:<10} {bar:30} {pos}/{len} runs  {elapsed}").expect("a good template");
@@ -154,14 +155,14 @@ impl Progress {
         Self { bar, name: name.to_owned(), told: None }
     }
 
-    /// Where there is no terminal, a line now and then. Without it nothing is said there.
+    /// Without a terminal, a line is printed now and then.
     #[must_use]
     pub fn in_words(self) -> Self {
         let told = (!std::io::stderr().is_terminal()).then(|| Mutex::new(now()));
         Self { told, ..self }
     }
 
-    /// One more was made.
+    /// One more run was made.
     fn step(&self) {
         self.bar.inc(1);
         let Some(told) = &self.told else { return };
@@ -178,7 +179,7 @@ impl Progress {
         self.bar.suspend(print);
     }
 
-    /// All were made.
+    /// All runs were made.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }

@@ -1,19 +1,19 @@
-//! Lays the event log of a simulated run beside that of a run on a real kernel: same messages, same order, same sizes,
-//! same patterns, same outcomes.
+//! Compares the event log of a simulated run with that of a run on a real kernel: messages, order, sizes, patterns and
+//! outcomes.
 //!
-//! Hosts are concurrent, and real ones have no common turn: whether the NMS answers Alice's registration before Bob's
-//! is chance. So what is compared is not one list but *threads*, in each of which one thing follows from another:
+//! Hosts are concurrent, and real ones have no common clock. For example, it is chance whether the NMS answers Alice's
+//! registration before Bob's. So the comparison is not of one list, but of *threads*. In a thread each event follows
+//! from earlier ones:
 //!
-//! * *A and B*: all messages between two parties, both ways, of the whole run;
-//! * *X in step n*: all that one party sends during one step, to whomever. Not where several nodes start at once, nor
-//!   where steps overlap: there a service serves several at once;
-//! * *X*: what a party reports: registrations, routes chosen, tunnels;
+//! * *A and B*: all messages between two parties, in both directions, of the whole run;
+//! * *X in step n*: all messages that one party sends during one step. It is left out if several nodes start at once,
+//!   or if steps overlap, because a service then serves several nodes at once;
+//! * *X*: a party's reports: registrations, routes chosen, tunnels;
 //! * *A and B, survey*: messages by which the optimal policy learns about networks, beside everything else;
-//! * *step n*: what came of it.
+//! * *step n*: its outcome.
 //!
-//! Times are not compared, and repetitions are left out, as in diagrams: both belong to the machine, not to the
-//! protocol. A login that cannot succeed is tried again and again; an attempt that says no more than earlier ones is a
-//! repetition too.
+//! Times are not compared, and repetitions are left out, as in diagrams: both depend on the machine, not on the
+//! protocol. A login that cannot succeed is tried again and again. An attempt without new messages is a repetition too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -31,11 +31,11 @@ use crate::world::Watch;
 
 /// The program that runs scenarios on network namespaces.
 const DRIVER: &str = "cyphonic-netns";
-/// Its exit code where runs failed: what they logged is there all the same.
+/// Its exit code if runs failed. Their event logs are complete nevertheless.
 const RUNS_FAILED: i32 = 4;
 /// Messages of surveys, which run beside everything else.
 const SURVEY: [&str; 2] = ["Probe Request", "Network Report"];
-/// How wide a column of the comparison is.
+/// The width of a column of the comparison.
 const COLUMN: usize = 74;
 
 /// What to compare.
@@ -43,15 +43,15 @@ const COLUMN: usize = 74;
 pub struct CompareRequest {
     /// The scenario: a path, or the name of a built-in one.
     pub file: String,
-    /// Keys and values to lay over it.
+    /// Keys and values that replace the scenario's.
     pub sets: Vec<(String, String)>,
-    /// The real event log; without it the driver is run for it.
+    /// The real event log. Without it the driver makes one.
     pub real: Option<PathBuf>,
-    /// How many real runs at once.
+    /// The number of concurrent real runs.
     pub jobs: Option<usize>,
 }
 
-/// Compares every cell of a scenario, with its first seed; gives what to print, and what differs.
+/// Compares every cell of a scenario, with its first seed. Returns the text to print, and the differences.
 pub fn compare(request: &CompareRequest) -> Result<(String, Option<LabError>), LabError> {
     let plan = Plan::expand(&Document::open(&request.file)?, &request.sets)?;
     let (real, mut failed) = match &request.real {
@@ -86,7 +86,7 @@ fn read(file: &Path) -> Result<Vec<Entry>, LabError> {
     Entry::read(&text).map_err(|error| told(&error))
 }
 
-/// The driver that was built: beside this program, else by the other profile.
+/// The driver that was built beside this program, or by the other profile.
 fn driver() -> Option<PathBuf> {
     let here = std::env::current_exe().ok()?;
     let folder = here.parent()?;
@@ -126,7 +126,7 @@ fn drive(request: &CompareRequest, seed: u64) -> Result<(Vec<Entry>, Option<LabE
 /// The event log of a simulated run.
 pub fn entries(cell: usize, scenario: &Scenario, run: &Run) -> Vec<Entry> {
     let entry = |at_ns, host: &str, what| Entry { cell, at_ns, host: host.to_owned(), what };
-    // Steps first: what they cause at the same instant follows them.
+    // Steps come first, because their effects at the same instant follow from them.
     let mut entries: Vec<Entry> = Vec::new();
     for (step, report) in run.steps.iter().enumerate() {
         entries.push(entry(report.started.as_nanos(), "lab", What::Step { step }));
@@ -205,13 +205,13 @@ impl Comparison {
 
 /// A log without attempts to log in that repeat earlier ones.
 ///
-/// An attempt is all that a node without a registration says to services and hears from them, until it reports that it
-/// failed, or until the run ends. It repeats earlier ones if each of its messages is one of theirs.
+/// An attempt is every message between an unregistered node and the services, until the node reports a failure or the
+/// run ends. It is a repetition if earlier attempts had each of its messages.
 fn without_repeated_attempts(entries: &[Entry]) -> Vec<Entry> {
     #[derive(Default)]
     struct Attempts {
         registered: bool,
-        /// What was said since the node was registered last.
+        /// The messages since the node was registered last.
         said: BTreeSet<String>,
         current: Vec<(usize, String)>,
     }
@@ -259,7 +259,7 @@ fn without_repeated_attempts(entries: &[Entry]) -> Vec<Entry> {
     entries.iter().zip(repeated).filter(|(_, repeated)| !repeated).map(|(entry, _)| entry.clone()).collect()
 }
 
-/// Every line of a log with the thread that it belongs to; some belong to two.
+/// Every line of a log with its thread. Some lines belong to two.
 fn lines(scenario: &Scenario, entries: &[Entry]) -> Vec<(String, String)> {
     let overlap = scenario.steps.iter().any(|step| step.at.is_some());
     let mut step_now = None;
@@ -270,7 +270,7 @@ fn lines(scenario: &Scenario, entries: &[Entry]) -> Vec<(String, String)> {
         match &entry.what {
             What::Signal(signal) if signal.repeated => {}
             What::Signal(signal) if SURVEY.contains(&signal.what.as_str()) => {
-                // It names ports, which are chance.
+                // The report names ports, which are random.
                 let what =
                     format!("{} → {} {}, {} bytes", signal.from, signal.to, signal.what, signal.bytes.unwrap_or(0));
                 lines.push((format!("{}, survey", between(signal)), what));
@@ -303,13 +303,13 @@ fn lines(scenario: &Scenario, entries: &[Entry]) -> Vec<(String, String)> {
     lines
 }
 
-/// A message's two parties, in either direction.
+/// The two parties of a message, in either direction.
 fn between(signal: &log::Signal) -> String {
     let (from, to) = (&signal.from, &signal.to);
     format!("{} and {}", from.min(to), from.max(to))
 }
 
-/// Two lists side by side, equal lines in one row: a longest common subsequence.
+/// Two lists side by side, with equal lines in one row (by a longest common subsequence).
 fn beside<'a>(left: &'a [String], right: &'a [String]) -> Vec<(Option<&'a str>, Option<&'a str>)> {
     let mut common = vec![vec![0; right.len() + 1]; left.len() + 1];
     for i in (0..left.len()).rev() {
@@ -366,7 +366,7 @@ mod tests {
         let simulated = entries(0, &scenario, &run(&scenario, 1, scenario.engine, &Watch::default()));
         let failed = |log: &[Entry]| log.iter().filter(|e| matches!(e.what, What::Unregistered { .. })).count();
         assert!(failed(&simulated) > 2 && failed(&without_repeated_attempts(&simulated)) == 1);
-        // A slower machine makes fewer attempts: this one stops in the middle of the second.
+        // A slower machine makes fewer attempts. This one stops in the middle of the second.
         let first = simulated.iter().position(|e| matches!(e.what, What::Unregistered { .. })).unwrap();
         let of_alice = |entry: &Entry| match &entry.what {
             What::Signal(signal) => signal.from == "alice" || signal.to == "alice",
@@ -390,7 +390,7 @@ mod tests {
             text.lines().nth(1).unwrap().trim_start().starts_with("simulated ")
                 && text.lines().nth(1).unwrap().ends_with(" real")
         );
-        // What an attempt says is compared all the same.
+        // The messages of an attempt are compared all the same.
         let asked = real
             .iter()
             .position(|e| matches!(&e.what, What::Signal(s) if s.what == "Login Response" && s.to == "alice"));
@@ -404,7 +404,7 @@ mod tests {
         assert!(simulated.iter().any(|entry| matches!(&entry.what, What::Outcome { outcome, .. }
             if outcome == "3 of 3 echoes answered")));
         let mut real = simulated.clone();
-        // Bob registers after Alice, in later times and with a repetition.
+        // Bob registers after Alice, at later times and with a repetition.
         let of_bob = |entry: &Entry| {
             let What::Signal(signal) = &entry.what else { return false };
             [signal.from.as_str(), signal.to.as_str()].contains(&"bob")

@@ -5,27 +5,27 @@ use cyphonic_scenarios::{Document, EMBEDDED, Engine, Plan, Table};
 use super::batch::{self, Options, Outcome};
 use crate::error::LabError;
 
-/// One experiment, done.
+/// An experiment that was run.
 pub struct Done {
-    /// What was run.
+    /// Its plan.
     pub plan: Plan,
     /// Its rows.
     pub table: Table,
-    /// How many runs were made on both engines.
+    /// The number of runs that were made on both engines.
     pub compared: usize,
 }
 
-/// The experiments that take too long for every reproduction. A committed file of `results/sim` is either one that
-/// [`Extent::Usual`] writes, or that of an experiment named here, or one of [`ELSEWHERE`]; never two of them.
+/// The experiments that take too long for every reproduction. A committed file of `results/sim` is of exactly one of
+/// these: an experiment that [`Extent::Usual`] writes, an experiment named here, or [`ELSEWHERE`].
 const FULL: [&str; 1] = ["mobility"];
 
-/// Files of `results/sim` that no experiment writes, and the subcommand that does.
+/// Files of `results/sim` that no experiment writes, each with the subcommand that does.
 pub const ELSEWHERE: [(&str, &str); 1] = [("soak.csv", "soak, then merge --totals")];
 
-/// Which experiments.
+/// A set of experiments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// Those of every reproduction: less than a minute in a release build.
+    /// The experiments of every reproduction: less than a minute in a release build.
     Usual,
     /// The others: up to an hour.
     Full,
@@ -41,14 +41,14 @@ impl Extent {
     }
 }
 
-/// The experiments of one extent that are built in.
+/// The built-in experiments of one extent.
 pub fn plans(extent: Extent) -> Result<Vec<Plan>, LabError> {
     let names = EMBEDDED.iter().map(|(name, _)| *name);
     let chosen = names.filter(|name| FULL.contains(name) == (extent == Extent::Full));
     chosen.map(|name| Ok(Plan::expand(&Document::embedded(name)?, &[])?)).collect()
 }
 
-/// Runs one experiment. An experiment on turmoil runs on the event loop as well, which must put the same bytes on every
+/// Runs one experiment. An experiment on turmoil also runs on the event loop, which must put the same bytes on every
 /// wire.
 pub fn experiment(plan: Plan) -> Result<Done, LabError> {
     let reference = plan.cells.iter().any(|cell| cell.scenario.engine == Engine::Turmoil);
@@ -62,7 +62,7 @@ pub fn experiment(plan: Plan) -> Result<Done, LabError> {
     Ok(Done { plan, table, compared })
 }
 
-/// How many runs both engines agree on: all, or it is an error that names the first that they do not.
+/// The number of runs on which both engines agree. It is all of them, or an error names the first that differs.
 fn compare(plan: &Plan, one: &[Outcome], other: &[Outcome]) -> Result<usize, LabError> {
     for (a, b) in one.iter().zip(other) {
         if a.digest != b.digest {

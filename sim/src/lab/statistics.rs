@@ -1,28 +1,28 @@
 //! Statistics of samples: order statistics, and intervals by a seeded bootstrap.
 //!
-//! The same sample gives the same numbers everywhere: the bootstrap's random numbers follow from the name of what is
-//! estimated, and only operations that IEEE 754 rounds exactly are used.
+//! The same sample gives the same numbers everywhere. The seed of the bootstrap is the name of the estimated value, and
+//! only operations that IEEE 754 rounds exactly are used.
 
 use std::fmt;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-/// How many resamples a bootstrap draws: with so many, the ends of a 95 % interval vary by a hundredth of its width.
+/// Resamples of a bootstrap. With this number the ends of a 95 % interval vary by a hundredth of its width.
 const RESAMPLES: usize = 10_000;
 
-/// What a sample of numbers comes to. All in the sample's own unit.
+/// The statistics of a sample, in the sample's own unit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
     /// The smallest.
     pub min: f64,
     /// The arithmetic mean.
     pub mean: f64,
-    /// The middle.
+    /// The median.
     pub median: f64,
-    /// 95 % are not above this.
+    /// The 95th percentile.
     pub p95: f64,
-    /// 99 % are not above this.
+    /// The 99th percentile.
     pub p99: f64,
     /// The largest.
     pub max: f64,
@@ -50,13 +50,13 @@ pub fn sorted(sample: &[f64]) -> Vec<f64> {
     sorted
 }
 
-/// The arithmetic mean; none if there is nothing.
+/// The arithmetic mean. None for an empty sample.
 pub fn mean(sample: &[f64]) -> Option<f64> {
     (!sample.is_empty()).then(|| sample.iter().sum::<f64>() / sample.len() as f64)
 }
 
-/// The quantile `p` (0 to 1) of a sample **in ascending order**, interpolated linearly between its neighbours (type 7
-/// of Hyndman and Fan, 1996: the default of R and `NumPy`); none if it is empty.
+/// The quantile `p` (0 to 1) of a sample **in ascending order**, interpolated linearly between neighbours (type 7 of
+/// Hyndman and Fan, 1996: the default of R and `NumPy`). None for an empty sample.
 pub fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let position = p.clamp(0.0, 1.0) * last as f64;
@@ -80,11 +80,12 @@ impl fmt::Display for Interval {
     }
 }
 
-/// The 95 % interval of a statistic by the percentile bootstrap (Efron, 1979): of `RESAMPLES` samples of the same
-/// size, drawn from this one with replacement, the middle 95 % of their statistics. None without at least two numbers.
+/// The 95 % interval of a statistic by the percentile bootstrap (Efron, 1979). `RESAMPLES` samples of the same size are
+/// drawn from this one with replacement. The interval is the middle 95 % of their statistics. None for fewer than two
+/// numbers.
 ///
-/// The numbers have to be independent of each other: one for each seed, not one for each packet. `name` seeds the
-/// drawing.
+/// The numbers have to be independent of each other: one for each seed, not one for each packet. `name` is the seed of
+/// the draws.
 pub fn bootstrap(name: &str, sample: &[f64], statistic: impl Fn(&[f64]) -> f64) -> Option<Interval> {
     if sample.len() < 2 {
         return None;

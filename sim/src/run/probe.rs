@@ -1,8 +1,8 @@
-//! Finds the largest inner packet that crosses in one packet of the underlay, by sending it and looking at the wire.
+//! Finds the largest inner packet that crosses in one outer packet. It sends packets and looks at the wire.
 //!
-//! The probes are UDP datagrams to the peer's sink, a few in quick succession: QUIC lets an acknowledgement ride on the
-//! first packet after one that was received, and the later ones have no room to share. A size fits if one packet of the
-//! underlay had a whole probe of it in it and nothing else.
+//! The probes are UDP datagrams to the peer's sink, a few in quick succession. QUIC may add an acknowledgement to the
+//! first packet after one that it received. Later packets have no room for one. A size fits if one outer packet
+//! contained a whole probe of that size and nothing else.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,41 +22,42 @@ use crate::world::{Watch, World};
 
 /// The smallest probe, bytes: an IPv6 header, an ICMP echo and a little.
 const SMALLEST: usize = 100;
-/// Time for path MTU discovery to come to its end before the search begins.
+/// The time for path MTU discovery to end before the search begins.
 const SETTLE: Duration = Duration::from_secs(5);
-/// How many sizes beyond the first that fails are tried.
+/// The number of sizes beyond the first failure that are tried.
 const BEYOND: usize = 16;
 /// Probes of each size.
 const PROBES: u64 = 3;
-/// How long they may take to arrive.
+/// The time in which they have to arrive.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Inner IP and UDP headers, bytes.
 const HEADERS_V6: usize = 48;
 const HEADERS_V4: usize = 28;
 
-/// What was found.
+/// The result of the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MtuProbe {
     /// The largest inner IP packet that crossed in one outer packet, bytes.
     pub largest: usize,
-    /// That outer packet, as it was on the sender's wire.
+    /// The outer packet, as it was on the sender's wire.
     pub outer: Vec<u8>,
 }
 
-/// A search under way: `fits` crossed in one packet, `fails` did not.
+/// A search that is running. `fits` crossed in one packet, `fails` did not.
 pub(super) struct Prober {
     pub(super) pair: Pair,
     target: Target,
     framing: Framing,
     secrets: Arc<Secrets>,
-    /// Once the tunnel stands: it knows only sessions that were logged before it.
+    /// Made when the tunnel is up, because it knows only sessions that were logged before.
     opener: Option<Opener>,
     fits: usize,
     fails: usize,
-    /// What is tried after the halving.
+    /// The sizes to try after the halving.
     beyond: Option<Range<usize>>,
     outer: Vec<u8>,
-    /// How many packets the sender's taps had before the probe, by wire. They stay there: they belong to the capture.
+    /// The number of packets in the sender's taps before the probe, by wire. They stay there, because they belong to
+    /// the capture.
     before: Vec<usize>,
     stage: ProbeStage,
 }
@@ -68,7 +69,7 @@ enum ProbeStage {
     Settling(Instant),
     /// A probe of this size is under way.
     Probing { app: AppId, size: usize, until: Instant },
-    /// Nothing was started yet.
+    /// The search has not begun.
     Idle,
 }
 
@@ -96,7 +97,7 @@ impl Prober {
         }
     }
 
-    /// Takes the search as far as it goes now; the result, once it is there.
+    /// Takes the search as far as it goes now. Returns the result, once there is one.
     pub(super) fn advance(&mut self, world: &mut World) -> Option<MtuProbe> {
         let now = world.now();
         match self.stage {
@@ -137,8 +138,8 @@ impl Prober {
         None
     }
 
-    /// Halving finds a size after which the next does not fit. A few larger ones may all the same: a STREAM frame that
-    /// fills its packet to the last byte needs no length field (RFC 9000 §19.8).
+    /// Halving finds a size after which the next one does not fit. A few larger ones may fit nevertheless: a STREAM
+    /// frame that fills its packet to the last byte needs no length field (RFC 9000 §19.8).
     fn next_size(&mut self) -> Option<usize> {
         if self.beyond.is_none() && self.fits + 1 < self.fails {
             return Some(self.fits + (self.fails - self.fits) / 2);
@@ -152,7 +153,7 @@ impl Prober {
     }
 
     fn probe(&mut self, world: &mut World, size: usize) {
-        // What was on the wire before this probe is not its doing.
+        // Earlier packets on the wire do not belong to this probe.
         let network = world.network();
         self.before = world.nodes[self.pair.from].wires.iter().map(|&wire| network.tapped_len(wire)).collect();
         let headers = if self.pair.family == Family::Ipv6 { HEADERS_V6 } else { HEADERS_V4 };
@@ -162,7 +163,7 @@ impl Prober {
         self.stage = ProbeStage::Probing { app, size, until: world.now() + PATIENCE };
     }
 
-    /// A packet of the underlay that carried a whole probe of this size, and nothing else.
+    /// An outer packet that carried a whole probe of this size and nothing else.
     fn whole(&mut self, world: &World, size: usize) -> Option<Vec<u8>> {
         let network = world.network();
         let wires = world.nodes[self.pair.from].wires.iter().zip(&self.before);

@@ -1,5 +1,5 @@
-//! Scenarios of two nodes, each at a site of its own, with random boxes between them: everything that the words of a
-//! site can say about reachability.
+//! Scenarios of two nodes, each at a site of its own, with random boxes between them. Every word of a site that affects
+//! reachability can occur.
 
 #![allow(dead_code, reason = "every test takes what it needs")]
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::RngSeed;
 
-/// The same cases every time; others, and more of them, by `PROPTEST_RNG_SEED` and `PROPTEST_CASES`.
+/// The same cases every time. `PROPTEST_RNG_SEED` and `PROPTEST_CASES` give other and more cases.
 pub(crate) fn config(cases: u32) -> ProptestConfig {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     ProptestConfig {
@@ -34,7 +34,7 @@ fn nat() -> impl Strategy<Value = String> {
     )
         .prop_map(|(mapping, filtering, mut ports, hairpin, addresses, pooling, reuses)| {
             if ports == "preserve" && (pooling == "arbitrary" || mapping != DEPENDENCES[0]) {
-                // Which mapping keeps the port is left to chance then, or to who is met first.
+                // Otherwise chance, or the order of contacts, decides which mapping keeps the port.
                 ports = "sequential";
             }
             format!(
@@ -94,20 +94,20 @@ fn site() -> impl Strategy<Value = String> {
     )
 }
 
-/// Alice and Bob, at random sites behind a carrier perhaps, with either method: Alice sends Bob three echoes. As text,
-/// which says what failed.
+/// Alice and Bob with either method, at random sites that may be behind a carrier. Alice sends Bob three echoes. The
+/// scenario is a text, which a failure prints.
 pub(crate) fn texts() -> impl Strategy<Value = String> {
     let policy = select(&["paper", "optimal"][..]);
     pairs(policy, ECHOES)
 }
 
-/// As [`texts`], always with the optimal policy, and with time enough for it to find the best path. Left out is where
-/// more than the networks decides:
+/// As [`texts`], always with the optimal policy, and with enough time for it to find the best path. These are left out,
+/// because more than the networks decides there:
 ///
-/// * firewalls that look for a node's name, and NATs that answer by the mapping that they were asked by: after the
-///   wrong node has dialed, the right one meets what that left behind;
+/// * firewalls that look for a node's name, and NATs that answer by the mapping of the request: after the wrong node
+///   has dialed, its traces hinder the right one;
 /// * a carrier with a pool of addresses: nobody outside can see that two homes share it;
-/// * a carrier that overloads ports: both homes are one to the NMS.
+/// * a carrier that overloads ports: to the NMS both homes are one.
 pub(crate) fn meetings() -> impl Strategy<Value = String> {
     let pairs = pairs(Just("optimal"), MEETING).prop_filter("no name is inspected", |text| !text.contains("sni = "));
     pairs.prop_map(|text| {
@@ -135,7 +135,7 @@ fn pairs(policy: impl Strategy<Value = &'static str>, steps: &'static str) -> im
     })
 }
 
-/// What a text says; every one that is generated says something.
+/// The scenario of a text. Every generated text is a valid one.
 pub(crate) fn scenario(text: &str) -> Scenario {
     first_cell("generated", text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }

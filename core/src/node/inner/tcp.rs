@@ -1,10 +1,10 @@
 //! The node's DNS over TCP (RFC 7766).
 //!
-//! A client that sets `use-vc`, or `dig +tcp`, opens a connection to the node's DNS. Between its kernel and the node is
-//! the virtual interface alone, which neither loses nor reorders. So this is the server's side of RFC 9293 without
-//! timers: segments are taken in order, what is lost all the same is sent again when the client sends again, and the
-//! client's own retransmissions drive the rest. Answers have at most 514 bytes, which is less than any segment may
-//! have, so windows and congestion do not matter.
+//! A client that sets `use-vc`, or `dig +tcp`, opens a connection to the node's DNS. Only the virtual interface is
+//! between the client's kernel and the node, and it neither loses nor reorders packets. So this is the server's side of
+//! RFC 9293 without timers. Segments are taken in order. A lost segment is sent again when the client retransmits; the
+//! client's retransmissions drive everything else. Answers have at most 514 bytes, which is less than the smallest
+//! segment limit, so windows and congestion do not matter.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,12 +12,12 @@ use std::net::SocketAddr;
 use super::super::part::Random;
 use crate::packet::{self, Segment, TcpFlags};
 
-/// Connections at once. The one that was heard longest ago gives way.
+/// Most connections at once. A new one replaces the one that has been silent for longest.
 const CONNECTIONS: usize = 64;
-/// The longest query. What is longer is no query of one name.
+/// The longest query. A longer one is no query for one name.
 const MAX_QUERY: usize = 1_232;
 
-/// All connections, the one that was heard last at the end.
+/// All connections. The one that was heard last is at the end.
 #[derive(Default)]
 pub(super) struct Connections {
     open: VecDeque<Connection>,
@@ -29,30 +29,30 @@ struct Connection {
     server: SocketAddr,
     /// The sequence number of the next byte from the client.
     expected: u32,
-    /// That of the next byte to it.
+    /// The sequence number of the next byte to the client.
     next: u32,
-    /// What it has not acknowledged: the bytes before `next`. A FIN counts as one and is not among them.
+    /// The bytes before `next` that the client has not acknowledged. A FIN counts as one byte and is not among them.
     unacknowledged: Vec<u8>,
-    /// What came of the next query.
+    /// The part of the next query that was received.
     received: Vec<u8>,
     /// Queries without an answer.
     waiting: usize,
-    /// The client has sent its FIN; so have we.
+    /// Whether the client has sent its FIN. `closed`: whether we have.
     closing: bool,
     closed: bool,
 }
 
-/// What follows from a segment.
+/// The results of a segment.
 #[derive(Default)]
 pub(super) struct Taken {
     /// Packets for the client.
     pub(super) packets: Vec<Vec<u8>>,
-    /// Queries, each as a UDP payload would be.
+    /// Queries, each in the form of a UDP payload.
     pub(super) queries: Vec<Vec<u8>>,
 }
 
 impl Connections {
-    /// How many there are.
+    /// The number of connections.
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }
@@ -113,7 +113,7 @@ impl Connections {
     }
 }
 
-/// The client breaks the rules.
+/// The client violates the protocol.
 struct Broken;
 
 impl Connection {
@@ -151,7 +151,7 @@ impl Connection {
         }
         let acknowledge = TcpFlags { ack: true, ..TcpFlags::default() };
         if again && !self.unacknowledged.is_empty() {
-            // It has not heard us.
+            // The client has not received our last bytes.
             let from = self.next.wrapping_sub(self.unacknowledged.len() as u32 + u32::from(self.closed));
             taken.packets.extend(self.segment(from, TcpFlags { psh: true, ..acknowledge }, &self.unacknowledged));
         } else {
@@ -161,7 +161,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes whole queries out of what was received: each has its length before it (RFC 1035 §4.2.2).
+    /// Takes whole queries out of the received bytes. Each has its length before it (RFC 1035 §4.2.2).
     fn queries(&mut self, taken: &mut Taken) -> Result<(), Broken> {
         while let Some((length, rest)) = self.received.split_first_chunk() {
             let length = usize::from(u16::from_be_bytes(*length));
@@ -190,7 +190,7 @@ impl Connection {
         packet.into_iter().chain(self.close()).collect()
     }
 
-    /// Our FIN, once the client has sent its own and all is answered.
+    /// Our FIN, once the client has sent its own and every query is answered.
     fn close(&mut self) -> Option<Vec<u8>> {
         if !self.closing || self.closed || self.waiting > 0 {
             return None;
@@ -225,7 +225,7 @@ mod tests {
     /// The flags and payload of a segment.
     type Heard = (TcpFlags, Vec<u8>);
 
-    /// A client, as far as these tests need one.
+    /// A client with the functions that these tests need.
     struct Client {
         connections: Connections,
         random: Random,
@@ -248,7 +248,7 @@ mod tests {
             [([198, 18, 0, 2], self.port).into(), ([198, 18, 0, 1], 53).into()]
         }
 
-        /// Sends a segment, and takes what comes back: flags and payloads.
+        /// Sends a segment, and returns the flags and payloads that come back.
         fn send(&mut self, flags: TcpFlags, payload: &[u8]) -> (Vec<Heard>, Vec<Vec<u8>>) {
             let [source, destination] = self.at();
             let (sequence, acknowledged) = (self.sequence, if flags.ack { self.acknowledged } else { 0 });
@@ -287,12 +287,13 @@ mod tests {
         let mut client = Client::new();
         assert_eq!(client.send(SYN, &[]).0, [(TcpFlags { syn: true, ..ACK }, vec![])]);
         client.send(ACK, &[]);
-        // The length alone, then one query and a part of the next, then the rest: over the end of sequence numbers.
+        // First the length alone, then one query and a part of the next, then the rest, across the end of the sequence
+        // numbers.
         assert_eq!(client.send(ACK, &[0, 3]).1, [[0; 0]; 0]);
         assert_eq!(client.send(ACK, b"one\x00\x03tw").1, [b"one"]);
         assert_eq!(client.send(ACK, b"o").1, [b"two"]);
         assert_eq!(client.answer(b"2"), [(TcpFlags { psh: true, ..ACK }, vec![0, 1, b'2'])]);
-        // The client has nothing more to ask. It gets its last answer, and then the end.
+        // The client has no more queries. It gets its last answer, and then the FIN.
         assert_eq!(client.send(FIN, &[]).0, [(ACK, vec![])]);
         assert_eq!(client.answer(b"1").len(), 2);
         assert_eq!(client.connections.open.len(), 1);

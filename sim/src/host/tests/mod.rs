@@ -1,4 +1,4 @@
-//! Two hosts on one wire of 1 ms, with a role that does nothing but wrap packets into UDP.
+//! Two hosts on one wire of 1 ms, with a role that only wraps packets into UDP.
 
 mod apps;
 mod engines;
@@ -21,9 +21,9 @@ use hickory_proto::rr::{RData, Record, RecordType};
 use super::*;
 use crate::net::packet::{IcmpError, Ip, IpOptions, icmp_error, protocol, udp};
 
-/// Where the toy tunnel runs.
+/// The port of the toy tunnel.
 const TUNNEL: u16 = 4501;
-/// Where the toy tunnel runs without being fragmented.
+/// The port of the toy tunnel on which packets are never fragmented.
 const QUIC: u16 = 443;
 
 fn ip(text: &str) -> IpAddr {
@@ -51,14 +51,14 @@ fn name(text: &str) -> Fqdn {
     text.parse().unwrap()
 }
 
-/// What a test can tell a [`Toy`].
+/// A test's command to a [`Toy`].
 enum Order {
     Register,
-    /// Tunnel to there, from there.
+    /// Set up the tunnel: the remote address, and our own.
     Tunnel(SocketAddr, SocketAddr),
     Send(Transmit),
     Stream(StreamId, StreamOutput),
-    /// Wake me then.
+    /// Wake up at this time.
     Wake(Instant),
 }
 
@@ -67,9 +67,9 @@ struct Toy {
     addresses: Virtual,
     local: SocketAddr,
     remote: SocketAddr,
-    /// Larger inner packets are answered with Packet Too Big.
+    /// Inner packets above this size are answered with Packet Too Big.
     largest: usize,
-    /// What DNS answers; names it does not know do not exist.
+    /// The names that DNS answers. Other names do not exist.
     zone: BTreeMap<String, Virtual>,
     answers_dns: bool,
     outputs: VecDeque<Output>,
@@ -185,7 +185,7 @@ impl Machine for Toy {
     }
 }
 
-/// What the wire does to a packet.
+/// What the wire does with a packet.
 enum Fate {
     Deliver,
     Lose,
@@ -199,9 +199,9 @@ struct Pair {
     now: Instant,
     flying: BTreeMap<(Instant, u64), (usize, Vec<u8>)>,
     sent: u64,
-    /// Decides by the packet's number and sender.
+    /// Decides from the packet's number and sender.
     fate: fn(u64, usize) -> Fate,
-    /// Everything that was on the wire.
+    /// Every packet that was on the wire.
     tap: Vec<(Instant, usize, Vec<u8>)>,
 }
 
@@ -217,7 +217,7 @@ fn config(side: usize, seed: u64) -> HostConfig {
 }
 
 impl Pair {
-    /// With both nodes registered.
+    /// A pair with both nodes registered.
     fn new() -> Self {
         Self::with(|side| Host::new(config(side, 7), Toy::new(side)))
     }
@@ -253,7 +253,7 @@ impl Pair {
         self.collect(side);
     }
 
-    /// Takes what a host sends; gives back when it wants to be woken.
+    /// Takes the packets that a host sends. Returns when it has to be woken.
     fn collect(&mut self, side: usize) -> Option<Instant> {
         loop {
             match self.hosts[side].poll_output() {

@@ -24,12 +24,12 @@ use crate::net::{TapMode, Tapped};
 use crate::run::{Run, run};
 use crate::world::{QlogSinks, Watch};
 
-/// What one run showed.
+/// The results of one run.
 pub(super) struct Single {
     cell: usize,
     seed: u64,
     run: Run,
-    /// Its rows, or why there are none.
+    /// Its rows, or the reason why there are none.
     pub(super) rows: Result<Vec<Row>, LabError>,
 }
 
@@ -49,13 +49,14 @@ impl Single {
         if let (true, Some(out)) = (request.qlog, &request.out) {
             watch.qlog = Some(qlog_sink(out.clone(), stem.clone()));
         }
-        // What measures take from the taps is gone afterwards: a capture has a run of its own.
+        // The measures take packets from the taps, so a capture needs a run of its own.
         if let (true, Some(out)) = (request.pcap, &request.out) {
             let secrets = Arc::new(Secrets::default());
             let watch = Watch { tap: TapMode::Keep, secrets: Some(secrets.clone()), ..Watch::default() };
             let kept = run(scenario, seed, request.engine.unwrap_or(scenario.engine), &watch);
             write_captures(out, plan, cell, &stem, &kept, &secrets)?;
-            // Wireshark gives Lua no secrets out of the capture: the dissector of the conventional method reads a file.
+            // Wireshark gives Lua no secrets from the capture. The dissector of the conventional method reads a file
+            // instead.
             write_whole(&out.join(format!("{stem}.keys")), secrets.to_sslkeylog().as_bytes())?;
         }
         let ran = run(scenario, seed, request.engine.unwrap_or(scenario.engine), &watch);
@@ -63,7 +64,7 @@ impl Single {
         Ok(Self { cell, seed, run: ran, rows })
     }
 
-    /// What to print of it.
+    /// The text to print.
     pub(super) fn print(&self, request: &RunRequest, plan: &Plan) -> String {
         let mut text = String::new();
         let name = batch::name_of(plan, &plan.cells[self.cell], self.seed);
@@ -88,7 +89,7 @@ impl Single {
         text
     }
 
-    /// The same for programs.
+    /// The same for programs, as JSON.
     pub(super) fn json(&self, plan: &Plan) -> serde_json::Value {
         let cell = &plan.cells[self.cell];
         let labels: serde_json::Map<_, _> = cell.labels.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
@@ -132,7 +133,7 @@ impl Single {
     }
 }
 
-/// What a node says of a tunnel of its own: that it is up, goes by another path, stays on the relay, or is gone.
+/// A node's event about a tunnel of its own: it is up, uses another path, stays on the relay, or is gone.
 fn tunnel((at, host, event): &(Instant, String, Event)) -> Option<serde_json::Value> {
     let mut said = match event {
         Event::TunnelUp(up) => json!({
@@ -152,7 +153,7 @@ fn tunnel((at, host, event): &(Instant, String, Event)) -> Option<serde_json::Va
     Some(said)
 }
 
-/// What the NMS weighed, and what it chose.
+/// The ways that the NMS considered, and its choice.
 fn decision((at, _, event): &(Instant, String, Event)) -> Option<serde_json::Value> {
     let Event::RouteChosen(chosen) = event else { return None };
     Some(json!({
@@ -161,11 +162,11 @@ fn decision((at, _, event): &(Instant, String, Event)) -> Option<serde_json::Val
     }))
 }
 
-/// One capture of all wires, and in a folder beside it one of each. Wireshark follows a QUIC connection by its
-/// addresses: behind a NAT it has others on each wire, so only a wire by itself is decrypted whole.
+/// Writes one capture of all wires, and a folder beside it with a capture of each wire. Wireshark follows a QUIC
+/// connection by its addresses. Behind a NAT these differ from wire to wire, so only a single wire is decrypted whole.
 ///
-/// At the TRS a relayed connection comes in from one node and goes out to another, with the same connection IDs: there
-/// each node has a file of its own.
+/// At the TRS a relayed connection comes in from one node and goes out to another, with the same connection IDs. So
+/// each node has a file of its own there.
 fn write_captures(
     out: &Path,
     plan: &Plan,
@@ -206,7 +207,7 @@ fn write_captures(
     Ok(())
 }
 
-/// One file for each connection, numbered as they are opened by each host.
+/// One file for each connection, numbered in the order in which each host opens them.
 fn qlog_sink(out: PathBuf, stem: String) -> QlogSinks {
     Arc::new(move |host| {
         let (out, stem, host) = (out.clone(), stem.clone(), host.to_owned());
@@ -218,7 +219,7 @@ fn qlog_sink(out: PathBuf, stem: String) -> QlogSinks {
     })
 }
 
-/// A qlog trace: written when its connection is gone, whole or not at all.
+/// A qlog trace. It is written when its connection is gone, whole or not at all.
 struct Trace {
     file: PathBuf,
     bytes: Vec<u8>,

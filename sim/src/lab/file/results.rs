@@ -1,5 +1,5 @@
-//! The file of results while it is made. Until it is whole it has another name, and a note beside it says how far it
-//! is: the same command goes on there after it was stopped.
+//! A file of results that is being written. Until it is complete it has another name, and a note beside it says how far
+//! it is. The same command continues there after it was stopped.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::LabError;
 
-/// Results on their way.
+/// A file of results that is being written.
 pub(super) struct Results {
     measure: Measure,
     folder: PathBuf,
@@ -23,20 +23,19 @@ pub(super) struct Results {
     file: File,
 }
 
-/// How far a part is.
+/// The progress of an incomplete file.
 #[derive(Serialize, Deserialize)]
 struct Note {
-    /// Of what is run: another scenario, other seeds, another version have other results.
+    /// The identity of the runs. Another scenario, other seeds or another version have other results.
     of: String,
     /// Runs whose rows are in the file.
     runs: u64,
-    /// Bytes that the file has with them.
+    /// The length of the file with these rows, bytes.
     bytes: u64,
 }
 
 impl Results {
-    /// Begins, or goes on where the same command was stopped. Results that are whole already are only replaced where
-    /// that is wanted.
+    /// Begins, or continues where the same command was stopped. Complete results are replaced only if that is wanted.
     pub(super) fn open(
         folder: &Path,
         plan: &Plan,
@@ -70,12 +69,12 @@ impl Results {
         Ok(results)
     }
 
-    /// Runs whose rows are there.
+    /// The number of runs whose rows are in the file.
     pub(super) fn done(&self) -> u64 {
         self.note.runs
     }
 
-    /// Adds rows; `runs` have been made with them.
+    /// Adds rows. `runs` is the number of runs made so far.
     pub(super) fn append(&mut self, rows: &Table, runs: u64) -> Result<(), LabError> {
         let csv = rows.to_csv();
         let header = csv.iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
@@ -91,7 +90,7 @@ impl Results {
         Ok(write_whole(&self.note_file, &note)?)
     }
 
-    /// All runs were made: the file gets its name. Gives all its rows.
+    /// Gives the complete file its name. Returns all of its rows.
     pub(super) fn finish(self) -> Result<Made, LabError> {
         let done = self.file.sync_all().and_then(|()| fs::rename(&self.part, &self.whole));
         done.map_err(|source| unwritten(&self.folder, &self.whole, source))?;
@@ -101,13 +100,13 @@ impl Results {
     }
 }
 
-/// Results that are whole.
+/// Complete results.
 pub(super) struct Made {
     /// Their file.
     pub(super) file: PathBuf,
-    /// Its bytes.
+    /// The file's bytes.
     pub(super) bytes: Vec<u8>,
-    /// Its rows.
+    /// The file's rows.
     pub(super) table: Table,
 }
 

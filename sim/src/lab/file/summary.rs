@@ -1,5 +1,5 @@
-//! What many rows say together: for each cell of the sweep and each time that was measured, how many there are, how
-//! many are missing, the median, and the tail.
+//! A summary of many rows. For each cell of the sweep and each measured time, it has the number of rows, the number of
+//! missing ones, the median, and the tail.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use cyphonic_scenarios::Table;
 use crate::lab::statistics::{quantile, sorted};
 use crate::lab::tables::grid;
 
-/// Fewer rows than this are read faster than their summary.
+/// Fewer rows than this are read faster than a summary of them.
 const FEWEST: usize = 5;
 
-/// The summary of a table, to stand above its rows; empty if there is nothing to summarise.
+/// The summary of a table, printed above its rows. Empty if there is nothing to summarise.
 pub(super) fn summary(table: &Table) -> String {
     let header = table.header();
-    // The labels of the cell, then the seed, then what was measured.
+    // First the labels of the cell, then the seed, then the measured columns.
     let labels = table.columns.len();
     let times: Vec<usize> =
         (labels + 1..header.len()).filter(|&at| header[at].ends_with("_ms") || header[at] == "ms").collect();
-    // What tells rows of one cell apart that are not to be pooled.
+    // Columns that separate rows of one cell that must not be pooled.
     let kinds: Vec<usize> =
         (labels + 1..header.len()).filter(|&at| matches!(header[at].as_str(), "phase" | "step")).collect();
     let mut samples: BTreeMap<(Vec<String>, usize), (u64, Vec<f64>)> = BTreeMap::new();

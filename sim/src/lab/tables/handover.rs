@@ -1,4 +1,4 @@
-//! What a move costs a TCP transfer.
+//! The cost of a move to a TCP transfer.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use crate::lab::statistics::{bootstrap, quantile, sorted};
 type Runs<'a> = BTreeMap<u64, &'a Outcome>;
 
 pub(super) fn print(text: &mut String, table: &Table) -> Result<(), LabError> {
-    // By framing, whether the node stays, and where to it moves.
+    // By framing, whether the node stays, and the network that it moves to.
     let mut cells: BTreeMap<(usize, bool, &str), Runs<'_>> = BTreeMap::new();
     for line in &table.lines {
         let Row::Outcome(outcome) = &line.row else { continue };
@@ -63,7 +63,7 @@ pub(super) fn print(text: &mut String, table: &Table) -> Result<(), LabError> {
     }
 }
 
-/// What the move costs, milliseconds: each seed beside itself without a move.
+/// The cost of the move in milliseconds: each seed compared with the same seed without a move.
 fn cost(runs: &Runs<'_>, baseline: &Runs<'_>) -> String {
     let ms = |outcome: &Outcome| outcome.tcp_ms.map(Millis::as_f64);
     let pairs = runs.iter().filter_map(|(seed, run)| Some(ms(run)? - ms(baseline.get(seed)?)?));

@@ -1,24 +1,24 @@
-//! What the tables have in common: grids, and how columns and sites are called.
+//! Shared by all tables: grids, and the names of columns and sites.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid, TableComponent, presets};
 use cyphonic_scenarios::{Line, Table};
 
-/// The framings that every experiment runs, and what a heading calls them: the conventional method, the proposed one as
-/// in the paper (Fig. 12), and the proposed one with our own framing.
+/// The framings of every experiment, with the heading of each: the conventional method, the proposed one as in the
+/// paper (Fig. 12), and the proposed one with our own framing.
 pub(super) const COLUMNS: [(&str, &str); 3] =
     [("udp4501", "conventional"), ("stream", "proposed"), ("compact", "ours")];
 
-/// What [`COLUMNS`] are, for people; under the tables that have them.
+/// The meaning of [`COLUMNS`], printed under the tables that have them.
 pub(super) const LEGEND: &str = "conventional: udp4501; proposed: as in the paper, on a QUIC stream (Fig. 12), with NewReno; ours: compact, in QUIC \
                       DATAGRAM\nframes without the CYPHONIC header, without congestion control of QUIC's own.";
 
-/// How many columns of characters people see: what `COLUMNS` says, else the terminal; none where nobody looks.
+/// The width of the output in characters: `COLUMNS` of the environment, or the terminal's. None without a terminal.
 pub(super) fn width() -> Option<u16> {
     let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|&columns| columns > 0);
     said.or_else(|| terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0))
 }
 
-/// A list in as many lines as it needs.
+/// Breaks a list into as many lines as it needs.
 pub(super) fn wrapped(begin: &str, list: &[String]) -> String {
     let most = width().map_or(usize::MAX, usize::from);
     let (mut text, mut line) = (String::new(), begin.to_owned());
@@ -33,7 +33,7 @@ pub(super) fn wrapped(begin: &str, list: &[String]) -> String {
     text + line.trim_end()
 }
 
-/// How wide a grid of these is if nothing is wrapped: each cell has a space on both sides.
+/// The width of a grid without wrapping. Each cell has a space on both sides.
 pub(super) fn natural_width(header: &[&str], rows: &[Vec<String>]) -> usize {
     let of = |at: usize| rows.iter().map(|row| row[at].chars().count()).chain([header[at].chars().count()]).max();
     (0..header.len()).filter_map(of).map(|cell| cell + 2).sum()
@@ -63,12 +63,12 @@ pub(super) fn label<'a>(table: &'a Table, line: &'a Line, column: &str) -> &'a s
     table.columns.iter().position(|c| c == column).map_or("", |index| line.labels[index].as_str())
 }
 
-/// Where a framing stands among [`COLUMNS`]; those that are not in it come last.
+/// The place of a framing in [`COLUMNS`]. A framing that is not listed comes last.
 pub(super) fn place(framing: &str) -> usize {
     COLUMNS.iter().position(|(name, _)| *name == framing).unwrap_or(COLUMNS.len())
 }
 
-/// What a heading calls a framing.
+/// The heading of a framing.
 pub(super) fn heading(framing: &str) -> &str {
     COLUMNS.iter().find(|(name, _)| *name == framing).map_or(framing, |(_, heading)| heading)
 }

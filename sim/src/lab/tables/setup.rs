@@ -1,4 +1,4 @@
-//! What it costs until the first echo's reply.
+//! The cost of set-up, until the reply to the first echo.
 
 use std::fmt::Write as _;
 
@@ -21,7 +21,7 @@ pub(super) fn print(text: &mut String, table: &Table) {
         let (framing, mode) = (label(table, line, "framing"), label(table, line, "relay_mode"));
         let relayed = tunnel.pattern == Some(Pattern::Relayed);
         if !relayed && mode == "terminating" {
-            // Without a relay its mode changes nothing.
+            // Without a relay the relay mode changes nothing.
             continue;
         }
         let (from, to) = (location(label(table, line, "a_kind")), location(label(table, line, "b_kind")));

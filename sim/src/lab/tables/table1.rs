@@ -1,4 +1,4 @@
-//! Table 1: which signaling pattern each pair of networks gets.
+//! Table 1: the signaling pattern of each pair of networks.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -60,7 +60,7 @@ pub(super) fn print(text: &mut String, table: &Table) -> Result<(), LabError> {
     }
 }
 
-/// The scenario's word for the paper's.
+/// The scenario's word for a word of the paper.
 fn kind(location: &str) -> &str {
     match location {
         "IPv6" => "ipv6",

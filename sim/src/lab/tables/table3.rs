@@ -1,4 +1,4 @@
-//! Table 3: what the largest packet is made of.
+//! Table 3: the composition of the largest packet.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -91,7 +91,7 @@ pub(super) fn print(text: &mut String, table: &Table) {
     );
 }
 
-/// What precedes and follows the payload of a packet with a short header; bytes.
+/// The bytes before and after the payload of a packet with a short header.
 struct Header {
     /// The destination connection ID.
     cid: i64,
@@ -118,7 +118,7 @@ fn stream_frame(offset: u64) -> i64 {
     }
 }
 
-/// Every way in which a QUIC header has the paper's 20 bytes.
+/// Every form of a QUIC header with the paper's 20 bytes.
 fn twenties() -> String {
     let mut found = Vec::new();
     for number in 1..=4 {
@@ -139,7 +139,7 @@ fn twenties() -> String {
     found.join(";")
 }
 
-/// The QUIC header and the IP payload of full STREAM packets, by how much the stream carried before.
+/// The QUIC header and the IP payload of full STREAM packets, by the bytes that the stream carried before.
 fn over_a_connection() -> String {
     let fixed = 1500 - 40 - 8 - 32 - 40;
     let name = |offset| match offset {
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(ways.matches("packet number").count(), 3, "{ways}");
     }
 
-    /// Both figures that were measured: simulated (after 16 KiB of probes) and in Docker (before).
+    /// The two measured values: simulated (after 16 KiB of probes) and in Docker (before).
     #[test]
     fn the_measured_payloads_are_on_the_scale() {
         let scale = over_a_connection();
