@@ -5,8 +5,8 @@
 //! source, which gains [`ONE`]. A check takes its iterations out of both. So guesses from one source leave most of the
 //! AS's time to others.
 //!
-//! A source from which a right password came takes from another bucket, of [`KNOWN`] a second, which strangers cannot
-//! empty. So a device that logs in from where it did before is served at once, however many addresses guess.
+//! A source that has sent a right password pays from another bucket, which gains [`KNOWN`] a second. Strangers cannot
+//! empty it. So a device that logs in from a known source is served at once, however many addresses guess.
 //!
 //! A bucket is kept as the instant at which it will be full again.
 
@@ -22,9 +22,9 @@ use crate::timing::auth::{PASSWORDS_SAVED_BY_ALL, PASSWORDS_SAVED_BY_ONE};
 const ALL: u64 = 1_200_000;
 /// Iterations a second for one source: one password of 600,000 every five seconds.
 const ONE: u64 = 120_000;
-/// Iterations a second for all sources from which a right password came: one password of 600,000.
+/// Iterations a second for all sources that have sent a right password: one password of 600,000.
 const KNOWN: u64 = 600_000;
-/// Most of these sources. The one from which no right password came for longest is forgotten first.
+/// Most known sources. The one whose last right password is oldest is forgotten first.
 const MOST_KNOWN: usize = 1024;
 /// From this many sources on, those with a full bucket are forgotten.
 const MANY: usize = 1024;
@@ -34,9 +34,9 @@ const MANY: usize = 1024;
 pub(super) struct Guesses {
     all: Instant,
     sources: BTreeMap<IpAddr, Instant>,
-    /// As `all`, of the known sources.
+    /// As `all`, for the known sources.
     by_known: Instant,
-    /// From where right passwords came, and when the last one.
+    /// The known sources, each with the time of its last right password.
     known: BTreeMap<IpAddr, Instant>,
 }
 

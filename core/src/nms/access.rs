@@ -7,8 +7,8 @@
 //! holder that is not registered at that moment is told when it registers again.
 //!
 //! A restarted NMS has lost this list. So a node that registers while it has tunnels names their peers in a *Peer
-//! Report*. The NMS then records the node as their holder again, and tells it at once which of them are not devices any
-//! more, and which have started anew since.
+//! Report*. The NMS then records the node as their holder again. It tells the node at once which of these peers are no
+//! longer devices, and which have started anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,7 +92,7 @@ impl Nms {
         if !Access::remember(&mut self.access.holders, (peer, holder)) {
             self.access.overflowed = true;
         }
-        // Its tunnel will be one with the peer's present life: what it was to be told of an earlier one is void.
+        // The new tunnel will belong to the peer's present run, so a notification about an earlier run is void.
         self.access.due.remove(&(holder, peer));
         let is_void = |untold: &&Untold| (untold.holder, untold.peer) == (holder, peer) && untold.is_of_restart();
         let void: Vec<u32> = self
@@ -108,7 +108,7 @@ impl Nms {
         }
     }
 
-    /// The access of a name ends: its registration, and its tunnels at those that hold it.
+    /// Ends the access of a name: its registration, and its tunnels at its holders.
     pub(super) fn end_access(&mut self, now: Instant, name: &Fqdn) {
         let node = NodeId::of(name);
         // The common key of the last login is void, so the node must log in again, and the AS decides.
@@ -156,12 +156,12 @@ impl Nms {
         }
     }
 
-    /// A node has registered for the first time since it started: its holders have tunnels with its earlier life.
+    /// A node has registered for the first time since it started. Its holders have tunnels with its earlier run.
     pub(super) fn tell_restarted(&mut self, now: Instant, node: NodeId) {
         if self.access.afresh.len() < MAX_NODES {
             self.access.afresh.insert(node);
         }
-        // What it was to be told is about tunnels of its earlier life.
+        // Notifications that the node missed are about tunnels of its earlier run.
         Access::take(&mut self.access.due, node);
         for holder in Access::take(&mut self.access.holders, node) {
             if self.nodes.contains_key(&holder) {
@@ -211,7 +211,8 @@ impl Nms {
         }
     }
 
-    /// A Keep Alive Ack of a node: of one of these messages, nothing else of ours asks for one. False if it is not.
+    /// Takes a Keep Alive Ack of a node. It can only answer one of these messages, because the NMS sends no other that
+    /// asks for one. False if it answers none.
     pub(super) fn on_told(&mut self, node: NodeId, transaction: u32) -> bool {
         let told = self.access.untold.get(&transaction).is_some_and(|untold| untold.holder == node);
         if told {
@@ -230,7 +231,7 @@ impl Nms {
             let next = untold.retry.next;
             if count > ACCESS_ENDED_RETRIES || !self.nodes.contains_key(&holder) {
                 self.access.untold.remove(&transaction);
-                // It is told when it registers again.
+                // The holder is told when it registers again.
                 Access::remember(&mut self.access.due, (holder, peer));
                 continue;
             }

@@ -1,5 +1,5 @@
-//! What differs between the methods, as one trait: how messages reach the cloud, how tunnels are built and how packets
-//! travel in them.
+//! The differences between the methods, as one trait: how messages reach the cloud, how tunnels are built, and how
+//! packets travel in them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -49,10 +49,11 @@ pub(super) trait Carriage {
     fn tables(&self) -> Tables;
 
     /// When the peer was heard last on a tunnel that is up. A peer that is there answers every packet within moments:
-    /// by an acknowledgement of QUIC, or by a Keep Alive Ack once it is asked.
+    /// by a QUIC acknowledgement, or by a Keep Alive Ack once a Keep Alive asks for it.
     fn heard_at(&self, tunnel: TunnelId) -> Option<Instant>;
 
-    /// Whether the peer has something to answer on a tunnel that is up. A peer that was asked nothing is not silent.
+    /// Whether an answer of the peer is due on a tunnel that is up. Without a question the peer's silence means
+    /// nothing.
     fn is_answer_due(&self, tunnel: TunnelId) -> bool;
 
     /// The NMS's address, and when it was heard last; `None` without a session.
@@ -64,7 +65,7 @@ pub(super) trait Carriage {
     /// Sends a packet through a tunnel; [`Self::finish`] has to follow, once for as many as there are.
     fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused>;
 
-    /// Ends every tunnel and session. The other ends are told, where the method has a message for it.
+    /// Ends every tunnel and session. The other ends are told, if the method has a message for it.
     fn leave(&mut self, now: Instant);
 
     /// A tunnel, if it is up.
@@ -83,7 +84,8 @@ pub(super) trait Carriage {
     /// Gives by [`Self::poll`] what came through tunnels so far, before it is answered.
     fn deliver(&mut self, now: Instant);
 
-    /// Does what [`Self::handle_datagram`] and [`Self::send_packet`] have left; [`Self::poll`] then gives all there is.
+    /// Completes what [`Self::handle_datagram`] and [`Self::send_packet`] began. Afterwards [`Self::poll`] gives every
+    /// output.
     fn finish(&mut self, now: Instant);
 
     /// Whether a datagram is a path probe of one of the tunnels, by its tag.
@@ -94,7 +96,7 @@ pub(super) trait Carriage {
     /// Takes a UDP datagram; [`Self::finish`] has to follow, once for as many as there are.
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut);
 
-    /// Takes what happened on a TCP connection.
+    /// Takes an event of a TCP connection.
     fn handle_stream(&mut self, now: Instant, id: StreamId, event: StreamInput);
 
     /// Handles timers that are due.
@@ -107,7 +109,7 @@ pub(super) trait Carriage {
     fn poll(&mut self) -> Option<CarriageOutput>;
 }
 
-/// What moved along with a node.
+/// The sessions and tunnels that moved along with a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
     /// The session with the NMS. [`CarriageOutput::NmsReady`] comes when the NMS has followed.
@@ -116,9 +118,9 @@ pub(super) struct Kept {
     pub(super) tunnels: Vec<TunnelId>,
 }
 
-/// What a [`Carriage`] puts out.
+/// An output of a [`Carriage`].
 pub(super) enum CarriageOutput {
-    /// For the driver, as it is.
+    /// An output for the driver, unchanged.
     Pass(Output),
     /// The AS accepted the login.
     LoggedIn(LoginResponse),
@@ -136,7 +138,7 @@ pub(super) enum CarriageOutput {
     TunnelDown(TunnelId, Failure),
     /// A tunnel that was to be built became one more path of another one that stands.
     Merged(TunnelId),
-    /// A tunnel goes by another path now; whether that leads through a TRS.
+    /// A tunnel uses another path now. `relayed`: whether that path leads through a TRS.
     PathSwitched { tunnel: TunnelId, relayed: bool },
     /// No path of a tunnel is known to work: it needs a Route Direction of this kind.
     PathWanted(TunnelId, Want),

@@ -30,13 +30,13 @@ use crate::timing::node::{
 use crate::timing::{Due, Timer};
 use crate::tls::WallClock;
 
-/// What can happen to [`Cloud`].
+/// An input of [`Cloud`].
 pub(super) enum CloudInput {
     /// The user wants the node to be registered.
     Start,
     /// The user wants the node to leave.
     Stop,
-    /// The node's addresses are these now, and the carriage has forgotten its sessions.
+    /// The node has these addresses now, and the carriage has forgotten its sessions.
     Moved(Vec<IpAddr>),
     /// The same, but the session with the NMS moves along. [`CloudInput::NmsReady`] follows when the NMS has seen the
     /// new address.
@@ -55,7 +55,7 @@ pub(super) enum CloudInput {
     Timeout,
 }
 
-/// What [`Cloud`] wants to be done.
+/// An output of [`Cloud`].
 pub(super) enum CloudOutput {
     /// Log in to the AS, by its address number `attempt` (modulo their count).
     Login { attempt: usize },
@@ -67,16 +67,16 @@ pub(super) enum CloudOutput {
     Send { transaction: u32, count: u8, message: Message },
     /// The node is registered under these virtual addresses.
     Registered { addresses: Virtual, survey: Option<SurveyPlan> },
-    /// It is not registered any more.
+    /// The node is not registered any more.
     Unregistered,
     /// The NMS acknowledged a message with this transaction. It may be one of another part.
     Acknowledged(u32),
-    /// Tell the world.
+    /// An event for the driver.
     Event(Event),
 }
 
-/// How often one attempt to register follows the NMS to another epoch. Once is enough, unless another registration of
-/// the same name comes between.
+/// Most times that one attempt to register follows the NMS to another epoch. One is enough, unless another registration
+/// of the same name comes between.
 const EPOCH_TRIES: u8 = 2;
 
 /// See the [module](self).
@@ -100,7 +100,7 @@ pub(super) struct Cloud {
     asked_at: Instant,
     rtt: Option<Duration>,
     epochs: Epochs,
-    /// How often this attempt was told a better epoch.
+    /// How often the NMS told this attempt another epoch.
     told: u8,
 }
 
@@ -117,7 +117,7 @@ enum State {
     },
     Registering {
         transaction: u32,
-        /// It is sent again as it is, with its epoch: the NMS must see one request.
+        /// The request is retransmitted unchanged, with its epoch, because the NMS must see one request.
         request: Message,
         retry: Backoff,
         until: Instant,

@@ -1,4 +1,4 @@
-//! What a node is told: its configuration before it starts, and commands later.
+//! A node's configuration, and the commands that it takes later.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -11,7 +11,7 @@ use crate::paths::strategy::Handover;
 use crate::quic::QuicOptions;
 use crate::tls::{Environment, Identity, Roots};
 
-/// What a node is told before it starts.
+/// The configuration of a node.
 #[derive(Clone)]
 pub struct NodeConfig {
     /// Its name. It is the certificate's name, if there is a certificate.
@@ -79,7 +79,7 @@ pub struct Overlay {
     pub v4: (Ipv4Addr, u8),
     /// The prefix of all virtual IPv6 addresses: address and length.
     pub v6: (Ipv6Addr, u8),
-    /// Names in this zone are nodes.
+    /// The zone of all nodes' names.
     pub zone: Fqdn,
     /// The virtual IPv4 address at which each node answers its own applications' DNS.
     pub dns_v4: Ipv4Addr,
@@ -114,13 +114,13 @@ impl Overlay {
         }
     }
 
-    /// Whether `address` is where the node answers DNS.
+    /// Whether the node answers DNS at `address`.
     pub fn is_dns(&self, address: IpAddr) -> bool {
         address == IpAddr::V4(self.dns_v4) || address == IpAddr::V6(self.dns_v6)
     }
 }
 
-/// What a node's user may ask.
+/// A command of the node's user.
 #[derive(Clone, Debug)]
 pub enum NodeCommand {
     /// Log in and register.

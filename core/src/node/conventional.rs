@@ -33,7 +33,7 @@ use crate::timing::{Due, Timer};
 use crate::tls::{self, Environment, Identity, Roots, TlsError};
 use crate::version::Versions;
 
-/// A packet longer than this could not be carried in one UDP datagram: 65,535 less IPv6 and UDP headers and ours.
+/// The longest packet that fits into one UDP datagram: 65,535 bytes without IPv6, UDP and our own headers.
 const MAX_PACKET: usize = MAX_PLAINTEXT - 40 - 8 - 48;
 
 pub(super) struct Conventional {
@@ -58,14 +58,14 @@ pub(super) struct Conventional {
     out: VecDeque<CarriageOutput>,
 }
 
-/// The key shared with the NMS, and where that is.
+/// The key shared with the NMS, and the NMS's address.
 struct Nms {
     common: Key128,
     /// Under the common key itself: Registration Requests.
     requests: Session,
     versions: Versions,
-    /// Under the keys of one registration, by its epoch: everything else. So an NMS that has lost its memory and counts
-    /// from the start again is not taken for a replay.
+    /// The session under the keys of one registration, with its epoch: for every other message. An NMS that has lost
+    /// its memory counts from the start again. Under new keys that is not taken for a replay.
     registration: Option<(u64, Session)>,
     addresses: Vec<SocketAddr>,
     heard: Option<Instant>,
@@ -147,7 +147,7 @@ impl Conventional {
         }
     }
 
-    /// The tunnel on the path of a datagram; where there are several, the newest one whose keys open it.
+    /// The tunnel on the path of a datagram. Of several, it is the newest one whose keys open the datagram.
     fn tunnel_for(&self, header: &Header<u8>, datagram: &[u8]) -> Option<TunnelId> {
         let path = PathId(header.id);
         let mut ids = self.by_path.range((path, TunnelId(0))..=(path, TunnelId(u32::MAX))).rev().map(|&(_, id)| id);
@@ -288,7 +288,7 @@ impl Carriage for Conventional {
     }
 
     fn leave(&mut self, now: Instant) {
-        // The paper has no word for leaving: the other ends find out by silence.
+        // The paper has no message for leaving. The other ends notice the silence.
         self.move_to(now, &self.places.clone());
         self.nms = None;
     }

@@ -1,7 +1,7 @@
 //! The packets of applications, packets of peers for applications, and the node's own DNS.
 //!
-//! [`Inner`] is a [`Part`]. It decides by addresses alone what a packet is; which tunnel it takes, and who a name is,
-//! the routes know.
+//! [`Inner`] is a [`Part`]. It classifies a packet by its addresses alone. The routes know which tunnel a packet takes,
+//! and which peer has a name.
 //!
 //! ```text
 //! application ─ packet ─┬─ to the node's DNS ─ own name, other zones ──▶ answered here
@@ -29,10 +29,10 @@ use crate::name::{Fqdn, Virtual};
 use crate::packet::{self, Inner as InnerHeader};
 use crate::timing::Due;
 
-/// No IPv6 link may have a smaller MTU (RFC 8200 §5), so no smaller one is ever announced.
+/// The least MTU of an IPv6 link (RFC 8200 §5). No smaller one is ever announced.
 const MIN_IPV6_MTU: usize = 1280;
 
-/// What can happen to [`Inner`].
+/// An input of [`Inner`].
 pub(super) enum InnerInput {
     /// The NMS registered the node under these virtual addresses.
     Registered(Virtual),
@@ -44,11 +44,11 @@ pub(super) enum InnerInput {
     Resolved(HeldQuery, Answer),
     /// [`InnerOutput::NameOf`] is answered; `None` if no peer is known to have the address.
     Named(HeldQuery, Option<Fqdn>),
-    /// A packet did not go into a tunnel: that takes inner packets of at most `limit` bytes.
+    /// A packet did not fit into a tunnel, which takes inner packets of at most `limit` bytes.
     TooBig { tunnel: TunnelId, packet: Bytes, limit: usize },
 }
 
-/// What [`Inner`] wants to be done.
+/// An output of [`Inner`].
 pub(super) enum InnerOutput {
     /// Send a packet to the peer with this virtual address.
     Route { to: IpAddr, packet: Bytes },
@@ -175,7 +175,8 @@ impl Inner {
                 let name = self.name.clone();
                 self.answer(turn, &query, |question| question.pointer(&name, dns::TTL));
             } else {
-                // Only peers that this node has to do with have names here: the zone cannot be listed by its addresses.
+                // Only peers with which this node has tunnels or requests have names here. So nobody can list the zone
+                // by its addresses.
                 turn.push(InnerOutput::NameOf { address, query });
             }
             return;
@@ -195,7 +196,7 @@ impl Inner {
         }
     }
 
-    /// Answers a query the way it came.
+    /// Answers a query over the transport by which it came.
     fn answer(
         &mut self,
         turn: &mut Turn<'_, InnerOutput>,
@@ -213,8 +214,8 @@ impl Inner {
         }
     }
 
-    /// A packet that came out of a tunnel passes only from the peer's own virtual address, and only to ours: a peer can
-    /// speak for nobody else, and this node forwards nothing.
+    /// Passes a packet out of a tunnel only if it comes from the peer's own virtual address and goes to ours. So a peer
+    /// cannot send in the name of another one, and this node forwards nothing.
     fn on_tunnelled(
         &self,
         turn: &mut Turn<'_, InnerOutput>,
@@ -247,8 +248,8 @@ impl Inner {
     }
 }
 
-/// Cuts a packet that is too big for its tunnel, where IPv4 allows that. Otherwise tells the application the largest
-/// size.
+/// Cuts a packet that is too big for its tunnel into fragments, if IPv4 allows that. Otherwise tells the application
+/// the largest size.
 fn refuse_too_big(
     turn: &mut Turn<'_, InnerOutput>,
     tunnel: TunnelId,

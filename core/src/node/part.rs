@@ -1,9 +1,8 @@
-//! What the parts of a node have in common: one way in, and one way out.
+//! Shared by all parts of a node: one way in, and one way out.
 //!
-//! A part sees neither the other parts nor the carriage. Its inputs say what happened, its outputs say what is to be
-//! done, in this order and at once: [`Node`](super::Node) is the composition that carries outputs out, and an output of
-//! one part becomes an input of another only there. So a part is tested alone: rows of (state, input) → (state,
-//! outputs).
+//! A part sees neither the other parts nor the carriage. Its inputs say what happened. Its outputs say what has to be
+//! done, in this order and at once. [`Node`](super::Node), the composition, carries outputs out. Only there an output
+//! of one part becomes an input of another. So each part is tested alone, by rows of (state, input) → (state, outputs).
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -25,11 +24,11 @@ pub(super) trait Part {
     /// Takes one input.
     fn handle(&mut self, turn: &mut Turn<'_, Self::Output>, input: Self::Input);
 
-    /// When it wants to be told that time has passed, and what for.
+    /// The time of the next timeout, and its timer.
     fn next_timer(&self) -> Option<Due>;
 }
 
-/// One call of a part: when it is, what it draws from, and where its outputs go.
+/// One call of a part: the time, the randomness, and the receiver of its outputs.
 pub(super) struct Turn<'a, O> {
     /// The time.
     pub(super) now: Instant,
@@ -44,14 +43,14 @@ impl<'a, O> Turn<'a, O> {
         Self { now, random, out }
     }
 
-    /// Wants something to be done, after all that was wanted before.
+    /// Adds an output behind the earlier ones.
     pub(super) fn push(&mut self, output: O) {
         self.out.push(output);
     }
 }
 
-/// The randomness that the parts of a node share: transaction numbers and pauses. It is one stream, so that a node's
-/// transactions with its NMS do not collide more often than chance has it, whichever part begins them.
+/// The randomness that the parts of a node share: transaction numbers and pauses. It is one stream for all parts. So
+/// transactions of one node with its NMS collide only by chance.
 pub(super) struct Random(ChaCha20Rng);
 
 impl Random {
@@ -68,7 +67,7 @@ impl Random {
     }
 }
 
-/// A stream of randomness of its own, so that one part never disturbs another.
+/// A separate random stream, so that one part never changes the draws of another.
 pub(super) fn fork(rng: &mut ChaCha20Rng) -> ChaCha20Rng {
     let mut seed = [0; 32];
     rng.fill_bytes(&mut seed);

@@ -13,8 +13,8 @@ pub(super) struct Places {
     pub(super) nat64: Option<Ipv6Addr>,
     /// IPv4 comes first, because an attempt over IPv6 failed.
     pub(super) prefer_v4: bool,
-    /// Which of several addresses of one family comes first: it changes when both families have failed, or when the one
-    /// in use leads nowhere.
+    /// Which of several addresses of one family comes first. It changes when both families have failed, or when no
+    /// packet gets through from the one in use.
     pub(super) turn: usize,
 }
 
@@ -46,7 +46,8 @@ impl Places {
         self.addresses.iter().filter(|a| a.is_ipv4() == v4).count() > 1
     }
 
-    /// An attempt failed: the other family comes first from now on, and once both have failed, other addresses.
+    /// Notes that an attempt failed. The other family comes first from now on. Once both have failed, other addresses
+    /// do.
     pub(super) fn change(&mut self) {
         self.prefer_v4 = !self.prefer_v4;
         self.turn = self.turn.wrapping_add(usize::from(!self.prefer_v4));

@@ -69,7 +69,7 @@ pub(super) struct Proposed {
     expecting: BTreeMap<Fqdn, TunnelId>,
     /// Tunnels through a blind TRS, by our leg.
     by_leg: BTreeMap<RelayCid, TunnelId>,
-    /// Those of them that [`Carriage::finish`] has to move.
+    /// The tunnels through a blind TRS that [`Carriage::finish`] has to drive.
     blind_touched: BTreeSet<TunnelId>,
     /// Peers to which a path ended while its MTU was searched for. There is no further search on paths to them, as long
     /// as the node is in this network: some NATs end a mapping on the Packet Too Big that a probe causes, which RFC
@@ -80,15 +80,15 @@ pub(super) struct Proposed {
     timers: Timers<TunnelId>,
     /// What this node wants to do when one of two nodes moves.
     handover: Handover,
-    /// The endpoint of all direct tunnels, where their packets travel on paths.
+    /// The endpoint of all direct tunnels, if their packets travel on paths.
     shared: Option<Links>,
-    /// [`Carriage::finish`] has to look at it.
+    /// Whether [`Carriage::finish`] has to drive the shared endpoint.
     shared_touched: bool,
     /// Connections with paths beneath them.
     pathed: BTreeMap<End, Pathed>,
-    /// Those that say goodbye.
+    /// The ends that are closing.
     closing: BTreeSet<End>,
-    /// By our tag of probes, and by our leg.
+    /// The ends by our tag of probes, and by our leg.
     by_probe: BTreeMap<RelayCid, End>,
     by_bound: BTreeMap<RelayCid, End>,
     silent: SilentTargets,
@@ -98,7 +98,7 @@ pub(super) struct Proposed {
     out: VecDeque<CarriageOutput>,
 }
 
-/// What a link of the main endpoint is for.
+/// The purpose of a link of the main endpoint.
 enum Owner {
     As { transaction: u32 },
     Nms,
@@ -348,7 +348,7 @@ impl Proposed {
     }
 }
 
-/// What an endpoint that is being forgotten still wants to send.
+/// The last datagrams of an endpoint that is being forgotten.
 fn farewells(links: &mut Links) -> Vec<CarriageOutput> {
     let mut out = Vec::new();
     while let Some(output) = links.poll() {
@@ -359,7 +359,7 @@ fn farewells(links: &mut Links) -> Vec<CarriageOutput> {
     out
 }
 
-/// What a lost link means for what it carried.
+/// The failure that a lost link means for its tunnel or session.
 fn failure(reason: LinkClosed) -> Failure {
     match reason {
         LinkClosed::Timeout => Failure::Timeout,
@@ -592,7 +592,7 @@ impl Carriage for Proposed {
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
         let Err(payload) = self.take_pathed(now, Way { local, remote }, payload) else { return };
         if is_not_quic(&payload) {
-            // A punch has done its work when it was sent; its arrival means nothing.
+            // A punch only has to be sent, to open our NAT. Its arrival means nothing.
             if !is_punch(&payload) {
                 self.dropped(DropReason::BadHeader);
             }

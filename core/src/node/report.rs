@@ -1,6 +1,7 @@
-//! Which peers this node has tunnels with, told to the NMS at each registration that finds some.
+//! Peer Reports: the peers of this node's tunnels, told to the NMS at each registration while there are tunnels.
 //!
-//! An NMS that was restarted does not know whom it directed to whom, and could not tell that a peer's access has ended.
+//! A restarted NMS does not know which nodes it directed to each other. Without the report it could not tell a node
+//! that a peer's access has ended.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +13,9 @@ use crate::timers::Backoff;
 use crate::timing::node::{CLOUD_RETRY, PEER_REPORT_TRIES};
 use crate::timing::{Due, Timer};
 
-/// What can happen to [`Reports`].
+/// An input of [`Reports`].
 pub(super) enum ReportInput {
-    /// The node registered, and has tunnels with these.
+    /// The node registered, and has tunnels with these peers.
     Registered(Vec<Fqdn>),
     /// The registration is lost.
     Unregistered,
@@ -35,7 +36,7 @@ pub(super) struct ReportOutput {
 pub(super) struct Reports {
     /// Whether messages to the NMS arrive without being sent again.
     reliable: bool,
-    /// Not acknowledged yet; one for each sixteen of the peers, which are limited.
+    /// Reports that are not acknowledged yet. Each names at most sixteen peers, whose number is limited.
     waiting: BTreeMap<u32, (Message, Backoff)>,
 }
 

@@ -1,4 +1,4 @@
-//! What the network does to a node's packets, found out by Probes (`policy = "optimal"`; in the manner of RFC 5780).
+//! How the network treats a node's packets, measured by Probes (`policy = "optimal"`, in the manner of RFC 5780).
 //!
 //! After a registration the node sends Probes, for each address family, from three ports at once:
 //!
@@ -57,7 +57,7 @@ pub(super) enum SurveyInput {
     Timeout,
 }
 
-/// What [`Survey`] wants to be done.
+/// An output of [`Survey`].
 pub(super) enum SurveyOutput {
     /// Send a Probe.
     Transmit(Transmit),
@@ -65,7 +65,7 @@ pub(super) enum SurveyOutput {
     Report { transaction: u32, count: u8, report: NetworkReport },
     /// The network is better known than before: direct ways that failed may work now.
     Complete,
-    /// Tell the world.
+    /// An event for the driver.
     Event(Event),
 }
 
@@ -101,7 +101,7 @@ enum Stage {
     Reported { refresh: Instant },
 }
 
-/// What a Probe is for.
+/// The purpose of a Probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Test {
     /// The external address of the protocol's port, as the NMS sees it.
@@ -110,7 +110,7 @@ enum Test {
     Second,
     /// That of the second port, as the NMS's other port sees it.
     SecondFromOtherPort,
-    /// That of the second port, as the TRS sees it.
+    /// The external address of the second port, as the TRS sees it.
     SecondFromOtherAddress,
     /// Whether the third port reaches the NMS at all.
     Control,
@@ -138,7 +138,7 @@ struct Family {
     nms: SocketAddr,
     nms_other_port: SocketAddr,
     trs: Option<SocketAddr>,
-    /// The header id of Probes to the TRS, and of the one that the TRS answers for the NMS. Only the two know it.
+    /// The header id of Probes to the TRS, and of the one that the TRS answers for the NMS. Only node and TRS know it.
     id: [u8; 16],
     /// The answers: external addresses.
     seen: BTreeMap<Test, SocketAddr>,
@@ -269,7 +269,7 @@ impl Family {
     }
 }
 
-/// Gives the second and the third of these places other ports than they have, and than each other and the first.
+/// Gives the second and the third place new ports, different from each other and from the first one's.
 fn draw_ports(rng: &mut ChaCha20Rng, locals: &mut [SocketAddr; 3]) {
     let before = *locals;
     for i in 1..locals.len() {
@@ -436,9 +436,8 @@ impl Survey {
         Ok(())
     }
 
-    /// A Probe of our own came back: a NAT turned it around. It counts if it came from the external address of its
-    /// sender. If it came from the inner one, the NAT does not translate what it turns around, and a peer's replies
-    /// would not match.
+    /// Takes a Probe of our own that a NAT turned around. It counts if it came from its sender's external address. If
+    /// it came from the inner address, the NAT does not translate such packets, and a peer's replies would not match.
     fn on_hairpin(
         &mut self,
         turn: &mut Turn<'_, SurveyOutput>,
@@ -483,11 +482,11 @@ impl Survey {
         run.stage = Stage::Reporting { transaction, report: report.clone(), retry };
         turn.push(SurveyOutput::Event(Event::Surveyed(report.clone())));
         turn.push(SurveyOutput::Report { transaction, count: 0, report });
-        // After the report: a request for a direct way must find the NMS informed.
+        // The report is acknowledged first, because a request for a direct path must find the NMS informed.
         turn.push(SurveyOutput::Complete);
     }
 
-    /// The external address changed: another NAT perhaps, or one that forgot the node's mapping.
+    /// The external address changed: the NAT is another one, or has lost the node's mapping.
     fn survey_again(&mut self, turn: &mut Turn<'_, SurveyOutput>) {
         let Some(run) = &mut self.run else { return };
         for family in &mut run.families {
@@ -511,7 +510,7 @@ mod tests {
     #[test]
     fn each_survey_has_ports_that_none_of_its_own_and_of_the_one_before_has() {
         let mut rng = ChaCha20Rng::from_seed([7; 32]);
-        // The protocol's port may lie among those that are drawn from, at its end too.
+        // The protocol's port may be one of the ports that are drawn, or the last of them.
         for port in [443, FIRST_PORT, u16::MAX] {
             let mut locals = [SocketAddr::from(([192, 0, 2, 1], port)); 3];
             for _ in 0..20_000 {

@@ -1,4 +1,4 @@
-//! Which connection with paths beneath it is meant.
+//! The identity of a connection with paths beneath it.
 
 use crate::node::part::TunnelId;
 use crate::quic::LinkId;
@@ -8,6 +8,6 @@ use crate::quic::LinkId;
 pub(super) enum End {
     /// A link of the endpoint that all direct tunnels share.
     Shared(LinkId),
-    /// The endpoint of its own of a tunnel that began through a TRS.
+    /// A tunnel that began through a TRS, with an endpoint of its own.
     Own(TunnelId),
 }

@@ -1,5 +1,5 @@
-//! What moves along with the node, and how a Route Direction becomes more paths of a tunnel that stands
-//! (`handover = "seamless"`).
+//! Moves under `handover = "seamless"`: which connections move along with the node, and how a Route Direction becomes
+//! more paths of a tunnel that is up.
 
 use std::net::SocketAddr;
 
@@ -21,7 +21,7 @@ use crate::timers::Timers;
 use crate::timing::node::MIGRATION_LIMIT;
 
 impl Proposed {
-    /// The tunnel to a peer that is up, and whose paths may change.
+    /// The tunnel to a peer that is up and whose paths may change.
     pub(super) fn standing(&self, peer: &Fqdn) -> Option<TunnelId> {
         let stands = |tunnel: &Tunnel| {
             tunnel.name == *peer && tunnel.agreed == Handover::Seamless && matches!(tunnel.stage, Stage::Up(_))
@@ -29,8 +29,8 @@ impl Proposed {
         self.tunnels.iter().rev().find(|(_, tunnel)| stands(tunnel)).map(|(&id, _)| id)
     }
 
-    /// Takes a Route Direction to a direct path as one more place of a tunnel that stands, if there is one. A direction
-    /// to any path means that the peer has no tunnel any more.
+    /// Takes a Route Direction to a direct path as one more path of a tunnel that is up, if there is one. A direction
+    /// to any path means that the peer has lost the tunnel.
     pub(super) fn merge_direct(
         &mut self,
         now: Instant,
@@ -51,7 +51,7 @@ impl Proposed {
         true
     }
 
-    /// Makes the leg of a tunnel that is being built one more path of a tunnel that stands. False if that one is gone.
+    /// Makes the leg of a tunnel that is being built one more path of a tunnel that is up. False if that one is gone.
     pub(super) fn merge_leg(
         &mut self,
         now: Instant,
@@ -68,13 +68,14 @@ impl Proposed {
         true
     }
 
-    /// A service has seen our new address. What waited for that can go on.
+    /// A service has seen our new address. Whatever waited for that can go on.
     pub(super) fn on_followed(&mut self, now: Instant, link: LinkId) {
         match self.owners.get(&link) {
             Some(Owner::Nms) => self.out.push_back(CarriageOutput::NmsReady),
             Some(&Owner::Leg(id)) => {
                 let Some(end) = self.end_of(id) else { return };
-                // What the TRS dropped so far, because it had not heard of our new address, is said again at once.
+                // The TRS dropped these packets, because it did not know our new address yet. They are sent again at
+                // once.
                 self.tell_places(now, end, &[]);
             }
             Some(&Owner::Direct(id)) => {
@@ -115,7 +116,7 @@ impl Proposed {
         self.places.local(remote.is_ipv4())
     }
 
-    /// The node's network changed, and its tunnels have paths.
+    /// Takes the node's new network, if its tunnels have paths.
     pub(super) fn move_along(&mut self, now: Instant, places: &Places) -> Kept {
         self.places = places.clone();
         self.unprobed.clear();
@@ -127,7 +128,7 @@ impl Proposed {
             self.abandon(id);
         }
         let ends: Vec<(TunnelId, End)> = kept.iter().filter_map(|&id| Some((id, self.end_of(id)?))).collect();
-        // Links that nothing needs any more, or that cannot move along, end without a word.
+        // Links that are not needed any more, or cannot move along, end silently.
         let legs: Vec<LinkId> = ends.iter().filter_map(|(_, end)| Some(self.pathed[end].bound?.leg)).collect();
         let tunnels: Vec<LinkId> = kept.iter().filter_map(|id| self.direct_link(*id)).collect();
         let all: Vec<LinkId> = self.owners.keys().copied().collect();
@@ -177,8 +178,8 @@ impl Proposed {
         Kept { nms: self.nms.is_some(), tunnels: kept }
     }
 
-    /// No path of a tunnel works. If the NMS is silent too, the sessions with it and with TRSs go by another address of
-    /// ours, where there is one.
+    /// No path of a tunnel works. If the NMS is silent too, the sessions with it and with TRSs change to another
+    /// address of ours, if there is one.
     pub(super) fn try_elsewhere(&mut self, now: Instant) {
         let Some(nms) = self.nms else { return };
         let Some((heard, remote)) = self.links.heard_at(nms).zip(self.links.remote(nms)) else { return };
@@ -211,7 +212,7 @@ impl Proposed {
         }
     }
 
-    /// Forgets a tunnel without a word to anyone.
+    /// Forgets a tunnel without telling the peer.
     fn abandon(&mut self, id: TunnelId) {
         self.tunnels.remove(&id);
         self.by_leg.retain(|_, tunnel| *tunnel != id);

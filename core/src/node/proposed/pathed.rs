@@ -7,15 +7,14 @@
 //!                                                        (through a TRS: the peer's leg in front)
 //! ```
 //!
-//! One more endpoint serves all direct tunnels of the node. Each of its connection IDs is `hash(8) ‖ random(8)`: the
-//! hash is of the random bytes, under a key that follows from the key of the node's certificate. So no byte of one ID
-//! says anything of another, and a restarted node knows the IDs of its earlier life, which it answers by stateless
-//! resets. A tunnel that began through a TRS keeps the endpoint of its own, whose IDs begin with the node's leg.
+//! One more endpoint serves all direct tunnels of the node. Each of its connection IDs is `hash(8) ‖ random(8)`: a hash
+//! of the random bytes under a key that is derived from the key of the node's certificate. So two IDs cannot be linked
+//! by their bytes. A restarted node recognises the IDs of its earlier run, and answers them by stateless resets. A
+//! tunnel that began through a TRS keeps an endpoint of its own, whose IDs begin with the node's leg.
 //!
-//! A TRS forwards by the first eight bytes of a connection ID, which must name the receiver's leg. Where a path leads
-//! through a TRS, the sender puts the receiver's leg into the place of the hash, and the receiver puts the hash back
-//! before QUIC or the probe's seal looks at it. So the relay adds no byte, and a leg can be replaced while the tunnel
-//! stands.
+//! A TRS forwards by the first eight bytes of a connection ID, which must name the receiver's leg. On a path through a
+//! TRS, the sender puts the receiver's leg into the place of the hash. The receiver puts the hash back before QUIC or
+//! the probe's seal is checked. So the relay adds no byte, and a leg can be replaced while the tunnel is up.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -51,21 +50,21 @@ pub(super) struct Pathed {
     client: bool,
     /// The tunnel, once it is up.
     pub(super) tunnel: Option<TunnelId>,
-    /// The peer's tag of probes, ours with it, once there are keys.
+    /// The peer's tag of probes and our own, once there are keys.
     probe_tag: Option<RelayCid>,
-    /// The peer's own places, as the NMS told them last.
+    /// The peer's own addresses, as the NMS told them last.
     direct: Vec<SocketAddr>,
-    /// The way through a TRS.
+    /// The way through a TRS, if there is one.
     pub(super) bound: Option<Bound>,
-    /// When QUIC's counts were told last, and which MTU.
+    /// When QUIC's counts were passed on last, and the MTU in them.
     counted: (Instant, u16),
-    /// Whether the path in use leads through a TRS, as it was said last.
+    /// Whether the path in use led through a TRS at the last report.
     relayed: bool,
-    /// Since when nothing is known to work, and when to say so again.
+    /// Since when no path works, and when to report that again.
     pathless: Option<(Instant, Instant)>,
     /// Packets of applications that wait for a path, and their bytes.
     held: (VecDeque<Bytes>, usize),
-    /// It is closed, and says goodbye.
+    /// Whether the connection is closing.
     pub(super) closing: bool,
 }
 
@@ -73,9 +72,9 @@ pub(super) struct Pathed {
 #[derive(Clone, Copy)]
 pub(super) struct Bound {
     pub(super) leg: LinkId,
-    /// What the peer puts in front of what it sends.
+    /// The leg that the peer puts in front of its packets.
     pub(super) ours: RelayCid,
-    /// What we put in front.
+    /// The leg that we put in front of ours.
     pub(super) theirs: RelayCid,
     /// The leg's two addresses.
     pub(super) way: Way,
@@ -102,7 +101,7 @@ impl Pathed {
         }
     }
 
-    /// Keeps a packet while there is no path to send it on. `Err` gives it back: there is one.
+    /// Holds a packet while there is no path to send it on. `Err` gives it back, because there is one.
     pub(super) fn hold(&mut self, packet: Bytes) -> Result<Result<(), SendRefused>, Bytes> {
         if self.probe_tag.is_none() || self.paths.used().is_some() {
             return Err(packet);
@@ -121,7 +120,7 @@ impl Pathed {
         self.relayed
     }
 
-    /// Puts the peer's leg in front of what goes through the TRS.
+    /// Puts the peer's leg in front of packets that go through the TRS.
     fn address(&self, transmit: &mut Transmit) {
         if let Some(bound) = self.bound.filter(|bound| bound.way.remote == transmit.remote) {
             let len = transmit.segment.unwrap_or(transmit.payload.len()).max(1);
@@ -130,7 +129,7 @@ impl Pathed {
     }
 }
 
-/// Puts a tag into the place of the one that a datagram has.
+/// Replaces the tag of a datagram.
 fn retag(datagram: &mut [u8], tag: RelayCid) {
     let at = if datagram.first().is_some_and(|first| first & 0x80 != 0) { 6..14 } else { 1..9 };
     if let Some(place) = datagram.get_mut(at) {
@@ -144,7 +143,7 @@ impl Proposed {
         self.shared.as_ref().filter(|_| link.is_pathed()).unwrap_or(&self.links)
     }
 
-    /// The same, to change it.
+    /// As [`Self::of`], mutable.
     pub(super) fn of_mut(&mut self, link: LinkId) -> &mut Links {
         self.shared.as_mut().filter(|_| link.is_pathed()).unwrap_or(&mut self.links)
     }
@@ -188,7 +187,7 @@ impl Proposed {
         all
     }
 
-    /// Tells an end where its peer may be; an empty list tells nothing.
+    /// Tells an end the addresses of its peer. An empty list tells nothing.
     pub(super) fn tell_places(&mut self, now: Instant, end: End, direct: &[SocketAddr]) {
         if let Some(pathed) = self.pathed.get_mut(&end)
             && !direct.is_empty()
@@ -199,7 +198,7 @@ impl Proposed {
         self.give(now, end, Input::Candidates(candidates));
     }
 
-    /// Tells an end the node's new addresses. Where the peer is, the node may know only from the paths that it had.
+    /// Tells an end the node's new addresses. The paths that it had may be the only source of the peer's addresses.
     pub(super) fn tell_network(&mut self, now: Instant, end: End) {
         if let Some(pathed) = self.pathed.get_mut(&end) {
             let relay = pathed.bound.map(|bound| bound.way.remote);
@@ -213,7 +212,7 @@ impl Proposed {
         self.give(now, end, Input::Network { locals, candidates });
     }
 
-    /// A link of the shared endpoint begins, on these ways.
+    /// Begins a link of the shared endpoint, on these ways.
     pub(super) fn begin_pathed(&mut self, now: Instant, end: End, client: bool, direct: &[SocketAddr]) {
         let relayed = matches!(end, End::Own(_));
         self.pathed.insert(end, Pathed::new(now, client, &mut self.rng, relayed));
@@ -222,7 +221,7 @@ impl Proposed {
         }
     }
 
-    /// The tunnel is up. If both nodes want it, its paths are proved from now on.
+    /// Notes that the tunnel is up. If both nodes want it, its paths are proved from now on.
     pub(super) fn pathed_up(&mut self, now: Instant, id: TunnelId, end: End, agreed: Handover, direct: &[SocketAddr]) {
         let Some(pathed) = self.pathed.get_mut(&end) else { return };
         pathed.tunnel = Some(id);
@@ -241,7 +240,7 @@ impl Proposed {
         self.tell_places(now, end, direct);
     }
 
-    /// Forgets an end: what is left of its connection says nothing more.
+    /// Forgets an end. Its connection sends nothing more.
     pub(super) fn forget_end(&mut self, end: End) {
         if let Some(pathed) = self.pathed.remove(&end) {
             self.unlist(&pathed);
@@ -250,7 +249,7 @@ impl Proposed {
         self.closing.remove(&end);
     }
 
-    /// An end is being closed: it says goodbye, and takes nothing more.
+    /// Begins to close an end. It sends its last packets, and takes nothing more.
     pub(super) fn close_end(&mut self, end: End) {
         let Some(pathed) = self.pathed.get_mut(&end) else { return };
         pathed.closing = true;
@@ -265,7 +264,7 @@ impl Proposed {
         self.closing.insert(end);
     }
 
-    /// Sends what an endpoint that is being forgotten still wants to say.
+    /// Sends the last packets of an endpoint that is being forgotten.
     pub(super) fn farewell(&mut self, now: Instant, end: End, links: &mut Links) {
         self.close_end(end);
         while let Some(output) = links.poll() {
@@ -296,7 +295,7 @@ impl Proposed {
         }
     }
 
-    /// A datagram that is not for the main endpoint. `Err`: it is for that one.
+    /// Takes a datagram that is not for the main endpoint. `Err`: it is for the main endpoint.
     pub(super) fn take_pathed(&mut self, now: Instant, way: Way, mut payload: BytesMut) -> Result<(), BytesMut> {
         let Some(shared) = &self.shared else { return Err(payload) };
         if let Some(tag) = tag_of(&payload) {
@@ -323,7 +322,8 @@ impl Proposed {
                 }
                 self.take_shared(now, way, payload);
             }
-            // What does not come from a service is for the tunnels. A stateless reset has random bytes for a prefix.
+            // Datagrams that do not come from a service are for the tunnels. A stateless reset has random bytes in
+            // place of a prefix.
             None if !self.by_leg.contains_key(&prefix) && !self.links.leads_to(way.remote) => {
                 if is_not_quic(&payload) {
                     return Err(payload);
@@ -348,7 +348,7 @@ impl Proposed {
         self.give(now, end, Input::Arrived { way, len });
     }
 
-    /// What QUIC has to send on an end.
+    /// Passes on the datagrams that QUIC wants to send on an end.
     pub(super) fn send_pathed(&mut self, now: Instant, end: End, datagrams: Datagrams) {
         let Some(pathed) = self.pathed.get(&end) else { return };
         let (at, mtu) = pathed.counted;
@@ -366,7 +366,7 @@ impl Proposed {
         self.give(now, end, Input::Delivery(counts));
     }
 
-    /// Gives the paths of an end one input, and carries out what comes of it.
+    /// Gives the paths of an end one input, and carries out their outputs.
     pub(super) fn give(&mut self, now: Instant, end: End, input: Input) {
         let Some(pathed) = self.pathed.get_mut(&end) else { return };
         pathed.paths.handle(now, input, &mut self.silent);
@@ -434,7 +434,7 @@ impl Proposed {
         }
     }
 
-    /// Looks whether a tunnel has a path that works, and asks for help if it has none.
+    /// Checks whether a tunnel has a path that works, and asks for help if not.
     fn assess(&mut self, now: Instant, end: End, due: Option<Instant>) {
         let Some(pathed) = self.pathed.get_mut(&end) else { return };
         let (Some(tunnel), Some(_), false) = (pathed.tunnel, pathed.probe_tag, pathed.closing) else {
@@ -458,7 +458,7 @@ impl Proposed {
                 self.out.push_back(CarriageOutput::PathWanted(tunnel, want));
             }
             if !direct {
-                // A NAT may have given us another port: a word on the leg, and to the NMS, tells it to both.
+                // A NAT may have given us another port. A packet on the leg, and one to the NMS, show it to both.
                 if let Some(bound) = self.pathed.get(&end).and_then(|pathed| pathed.bound) {
                     self.links.ping(now, bound.leg);
                 }
@@ -479,7 +479,7 @@ impl Proposed {
         self.give(now, end, Input::Timeout);
     }
 
-    /// A path of a tunnel leads by this leg from now on. The leg before it is closed.
+    /// A path of a tunnel uses this leg from now on. The earlier leg is closed.
     pub(super) fn bind(&mut self, now: Instant, id: TunnelId, end: End, leg: LinkId, theirs: RelayCid) {
         let known = (self.links.relay_cid(leg), self.links.local(leg), self.links.remote(leg));
         let (Some(ours), Some(local), Some(remote)) = known else { return };
@@ -495,7 +495,7 @@ impl Proposed {
         self.give(now, end, Input::Renewed(bound.way));
     }
 
-    /// The leg of a tunnel that is up is gone. Whether another path can take over shows by itself.
+    /// The leg of a tunnel that is up is gone. Another path may take over.
     pub(super) fn leg_gone(&mut self, now: Instant, id: TunnelId, leg: LinkId) -> bool {
         let Some(end) = self.end_of(id) else { return false };
         let Some(pathed) = self.pathed.get_mut(&end).filter(|pathed| pathed.probe_tag.is_some()) else { return false };

@@ -38,24 +38,24 @@ pub(super) struct Tunnel {
     pub(super) pattern: Pattern,
     pub(super) initiator: bool,
     pub(super) dialer: bool,
-    /// In pattern 3.
+    /// The leg's facts, in pattern 3.
     pub(super) relay: Option<Relay>,
-    /// Of the Route Direction. Confirmation and Tunnel Request repeat it.
+    /// The transaction of the Route Direction. Confirmation and Tunnel Request repeat it.
     pub(super) transaction: u32,
     pub(super) outbound: PathId,
     pub(super) carrier: Carrier,
     pub(super) stage: Stage,
-    /// What the two nodes do when one of them moves, once they have agreed.
+    /// The handover strategy that both nodes agreed on.
     pub(super) agreed: Handover,
-    /// Where the peer may be reached directly.
+    /// The addresses at which the peer may be reached directly.
     pub(super) candidates: Vec<SocketAddr>,
     /// The pattern of a direct path of it, as the NMS told it last.
     pub(super) direct: Pattern,
-    /// Its leg is to become a path of this tunnel, which stood when our Tunnel Request was sent on it.
+    /// The tunnel that was up when our Tunnel Request was sent, if this one's leg is to become a path of it.
     pub(super) adds_to: Option<TunnelId>,
     /// When the Route Direction came.
     pub(super) since: Instant,
-    /// The QUIC client of its connection moved: until when the server has to follow.
+    /// The deadline for the server to follow, after the QUIC client of the connection has moved.
     pub(super) migrates: Option<Instant>,
     /// The last Route Direction whose places it took.
     pub(super) merged: Option<u32>,
@@ -82,9 +82,9 @@ pub(super) enum Stage {
     Up(Path),
 }
 
-/// What a listener sends, so that what filters in front of it lets the dialer in (`policy = "optimal"`).
+/// The packets that a listener sends so that filters in front of it let the dialer in (`policy = "optimal"`).
 pub(super) struct Punch {
-    /// From where to where.
+    /// Our addresses, and the peer's.
     to: Vec<(SocketAddr, SocketAddr)>,
     retry: Backoff,
 }
@@ -98,18 +98,18 @@ pub(super) struct EndToEnd {
     pub(super) link: Option<LinkId>,
 }
 
-/// Where packets of a tunnel that is up go.
+/// The way that packets of a tunnel that is up take.
 pub(super) enum Path {
     /// A link to the peer.
     Direct(LinkId),
-    /// The leg to a TRS that reads and copies.
+    /// The leg to a TRS that terminates connections.
     Terminated(LinkId),
     /// An end-to-end link through a TRS that only forwards.
     Blind { leg: LinkId, cid: RelayCid, links: Box<Links>, link: LinkId },
 }
 
 impl Stage {
-    /// The endpoint of its own that a tunnel through a blind TRS has.
+    /// The endpoint of its own of a tunnel through a blind TRS.
     pub(super) fn links(&self) -> Option<&Links> {
         match self {
             Self::EndToEnd(EndToEnd { links, .. }) | Self::Up(Path::Blind { links, .. }) => Some(links),
@@ -117,7 +117,7 @@ impl Stage {
         }
     }
 
-    /// What the connection IDs of that endpoint begin with.
+    /// The beginning of the endpoint's connection IDs.
     pub(super) fn own_cid(&self) -> Option<RelayCid> {
         match self {
             Self::EndToEnd(EndToEnd { cid, .. }) | Self::Up(Path::Blind { cid, .. }) => Some(*cid),
@@ -163,7 +163,7 @@ pub(super) struct Carrier {
     pub(super) framing: Framing,
     path: PathId,
     sequence: u32,
-    /// Until then the path's MTU may still be found to be larger.
+    /// Until this time path MTU discovery may still find a larger size.
     discovering: Instant,
 }
 
@@ -377,7 +377,7 @@ impl Proposed {
         }
     }
 
-    /// The link on which packets go, or will go: its path is the one that is searched for its MTU.
+    /// The link that packets use, or will use. The search for the path MTU concerns its path.
     fn searched<'a>(&'a self, tunnel: &'a Tunnel) -> Option<(&'a Links, LinkId)> {
         match &tunnel.stage {
             Stage::Requested(link)
@@ -396,10 +396,11 @@ impl Proposed {
         self.searched(tunnel).and_then(|(links, link)| links.silence_in_search(now, link))
     }
 
-    /// A tunnel is being forgotten. If its path seems to have been ended by the search for its MTU, there is no further
-    /// search on paths to this peer.
+    /// Notes that a tunnel is being forgotten. If the search for its path MTU seems to have ended its path, no further
+    /// path to this peer is searched.
     fn learn_from(&mut self, now: Instant, tunnel: &Tunnel) {
-        // A tunnel that was not up in time although the peer answered on it was perhaps ended again and again.
+        // A tunnel whose peer answered, and which was not up in time, may have been ended by the search again and
+        // again.
         let is_late = !matches!(tunnel.stage, Stage::Up(_)) && tunnel.until <= now;
         let stuck = is_late && self.searched(tunnel).is_some_and(|(links, link)| links.has_searched(link));
         let silent = || self.silence_in_search(now, tunnel).is_some_and(|silence| silence >= MTU_SEARCH_SILENCE / 2);
@@ -411,13 +412,13 @@ impl Proposed {
         }
     }
 
-    /// A link with a peer stands, and the search for its path MTU begins.
+    /// A link with a peer is up, and the search for its path MTU begins.
     pub(super) fn watch_search(&mut self, now: Instant, tunnel: TunnelId) {
         self.searches.set(tunnel, Some(now + MTU_SEARCH_SILENCE));
     }
 
-    /// Gives up a tunnel whose path the search for its MTU seems to have ended. The NAT may have dropped our mapping
-    /// altogether, so the NMS is sent a packet: it has to learn the new one.
+    /// Gives up a tunnel whose path seems to have been ended by the search for its path MTU. The NAT may have dropped
+    /// our mapping, so a packet goes to the NMS, which learns the new one from it.
     pub(super) fn search_timeout(&mut self, now: Instant, id: TunnelId) {
         let silence = self.tunnels.get(&id).and_then(|tunnel| self.silence_in_search(now, tunnel));
         if silence.is_some_and(|silence| silence >= MTU_SEARCH_SILENCE) {
@@ -430,12 +431,12 @@ impl Proposed {
         }
     }
 
-    /// What a link to a peer carries.
+    /// The load of a link to a peer.
     pub(super) fn load_to(&self, peer: &Fqdn) -> Load {
         if self.unprobed.contains(peer) { Load::PacketsUnprobed } else { Load::Packets }
     }
 
-    /// Whether a peer that is expected to dial is one on whose paths there is no search.
+    /// Whether a peer that is expected to dial is one whose paths are not searched.
     pub(super) fn expects_unprobed(&self) -> bool {
         self.unprobed.iter().any(|peer| self.expecting.contains_key(peer))
     }
@@ -530,7 +531,7 @@ impl Proposed {
         self.up(now, id, Path::Direct(link));
     }
 
-    /// The two nodes agree on what they do when one of them moves. Both take the lower of their two wishes.
+    /// Both nodes take the lower of their two handover strategies.
     pub(super) fn agree(&mut self, id: TunnelId, flags: Flags) {
         let agreed = self.handover.agreed(flags.handover());
         if let Some(tunnel) = self.tunnels.get_mut(&id) {
@@ -538,8 +539,8 @@ impl Proposed {
         }
     }
 
-    /// The peer dials for a Route Direction that we took as more places of a tunnel that stands: the peer has lost that
-    /// tunnel. Its request waits for the Route Direction that `routes` asks for then.
+    /// The peer dials for a Route Direction that we took as more addresses of a tunnel that is up. So the peer has lost
+    /// that tunnel. Its request waits for the Route Direction that `routes` asks for now.
     fn lost_by(&mut self, now: Instant, peer: &Fqdn, transaction: u32) {
         let Some(standing) = self.standing(peer) else { return };
         if self.tunnels[&standing].merged == Some(transaction) {
@@ -600,7 +601,7 @@ impl Proposed {
         }
     }
 
-    /// The tunnel whose packets may come on this link: it is up, or packets have overtaken its Tunnel Response.
+    /// The tunnel whose packets may come on this link: it is up, or its packets have overtaken the Tunnel Response.
     fn tunnel_on(&self, link: LinkId) -> Option<TunnelId> {
         let (Owner::Direct(tunnel) | Owner::Leg(tunnel)) = *self.owners.get(&link)? else { return None };
         match &self.tunnels.get(&tunnel)?.stage {
@@ -623,7 +624,7 @@ impl Proposed {
                 retry.again(now);
                 punch = Some((to.clone(), tunnel.outbound));
             }
-            // A step was done meanwhile. Where there is an endpoint of its own, `drain_blind` looks at its timers too.
+            // A step has ended since. `drain_blind` also checks the timers of an endpoint of its own.
             let next = tunnel.next_timer().map(|due| due.at);
             self.timers.set(id, next);
         }
@@ -637,7 +638,7 @@ impl Proposed {
     }
 }
 
-/// The Tunnel Request of a tunnel, with the other node's leg where it goes to the TRS.
+/// The Tunnel Request of a tunnel. It has the other node's leg if it goes to the TRS.
 pub(super) fn tunnel_request(from: &Fqdn, tunnel: &Tunnel, relay_cid: Option<RelayCid>) -> Message {
     Message::TunnelRequest(TunnelRequest {
         from: from.clone(),

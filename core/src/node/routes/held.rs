@@ -1,4 +1,4 @@
-//! What waits for a tunnel: packets and DNS queries, both bounded.
+//! Packets and DNS queries that wait for a tunnel. Both are bounded.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,15 +18,15 @@ pub const MAX_HELD_QUERIES: usize = 32;
 /// A DNS query that is answered when the tunnel is up.
 pub(in crate::node) struct HeldQuery {
     pub(in crate::node) question: Question,
-    /// The application's address: where the answer goes.
+    /// The application's address, to which the answer goes.
     pub(in crate::node) client: SocketAddr,
-    /// The address that the query was sent to: where the answer comes from.
+    /// The address that the query was sent to, from which the answer comes.
     pub(in crate::node) server: SocketAddr,
     /// Whether it came over TCP.
     pub(in crate::node) over_tcp: bool,
 }
 
-/// What waits for one peer's tunnel.
+/// The packets and queries that wait for one peer's tunnel.
 #[derive(Default)]
 pub(super) struct Held {
     packets: VecDeque<Bytes>,
@@ -35,7 +35,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Keeps a packet. Without room the newest is refused, because the first packets open what follows.
+    /// Holds a packet. Without room the newest packet is refused, because the first packets of a flow open it.
     pub(super) fn push(&mut self, packet: Bytes) -> Result<(), DropReason> {
         let full = self.packets.len() >= MAX_HELD_PACKETS || self.bytes + packet.len() > MAX_HELD_BYTES;
         if full && !defect!(HeldWithoutLimit) {
@@ -65,7 +65,7 @@ impl Held {
         (self.packets, self.queries)
     }
 
-    /// Takes over what another held. Returns how many items had no room and are lost.
+    /// Takes over the packets and queries of another peer. Returns how many had no room and are lost.
     pub(super) fn absorb(&mut self, other: Self) -> usize {
         let mut lost = 0;
         for packet in other.packets {

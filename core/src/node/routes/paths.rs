@@ -1,4 +1,4 @@
-//! Tunnels whose paths change beneath them (`handover = "seamless"`): what is left of routing is to ask the NMS.
+//! Tunnels whose paths change beneath them (`handover = "seamless"`). For these, routing only has to ask the NMS.
 
 use super::peer::Improve;
 use super::table::PeerId;
@@ -8,8 +8,8 @@ use crate::node::part::{TunnelId, Turn};
 use crate::timing::node::FIRST_IMPROVEMENT;
 
 impl Routes {
-    /// The node has moved, and the tunnel that carries packets to this peer with it. What was being built beside it is
-    /// gone. False if that tunnel is not among those that were kept.
+    /// Notes that the node has moved together with the tunnel that carries packets to this peer. Attempts beside it are
+    /// gone. False if that tunnel was not kept.
     pub(super) fn keep(&mut self, id: PeerId, kept: &[TunnelId]) -> bool {
         let Some(peer) = self.peers.find_mut(id) else { return false };
         let Some(up) = peer.up_mut().filter(|up| kept.contains(&up.tunnel)) else { return false };
@@ -24,14 +24,14 @@ impl Routes {
         true
     }
 
-    /// A Route Direction was taken as one more path of the tunnel that carries packets.
+    /// Notes that a Route Direction became one more path of the tunnel that carries packets.
     pub(super) fn on_merged(&mut self, turn: &mut Turn<'_, RouteOutput>, tunnel: TunnelId) {
         let Some(id) = self.peers.by_tunnel(tunnel) else { return };
         self.peers.forget_tunnel(tunnel);
         if let Some(peer) = self.peers.find_mut(id) {
             peer.end_attempt(tunnel);
             peer.search.relay_at = None;
-            // Whether the path is any good shows when packets go by it. Until then the next attempt waits longer.
+            // Packets will show whether the path works. Until then the next attempt waits longer.
             peer.not_improved(turn.now);
         }
         self.peers.rearm(id);
@@ -52,7 +52,7 @@ impl Routes {
         self.peers.rearm(id);
     }
 
-    /// The tunnel's paths need help. Without a registration that waits for it.
+    /// Asks for help for the tunnel's paths. Without a registration the request waits.
     pub(super) fn on_path_wanted(&mut self, turn: &mut Turn<'_, RouteOutput>, tunnel: TunnelId, want: Want) {
         let Some(id) = self.peers.by_tunnel(tunnel) else { return };
         let Some(up) = self.peers.find_mut(id).and_then(|peer| peer.up_mut()) else { return };
@@ -65,7 +65,7 @@ impl Routes {
         }
     }
 
-    /// There is no direct path for a tunnel that has none that works: the relay is asked for. False if it has one.
+    /// No direct path exists for a tunnel without a working path, so the relay is asked for. False if a path works.
     pub(super) fn relay_wanted(&mut self, turn: &mut Turn<'_, RouteOutput>, id: PeerId) -> bool {
         let up = self.peers.find_mut(id).and_then(|peer| peer.up_mut()).filter(|up| up.pathless);
         if let Some(up) = up {
@@ -76,7 +76,7 @@ impl Routes {
         false
     }
 
-    /// The node's network is known. Where it has moved, its relayed tunnels may have a direct path now.
+    /// The node's network is known. Relayed tunnels that moved along may have a direct path now.
     pub(super) fn try_directly(&mut self, turn: &mut Turn<'_, RouteOutput>) {
         for id in self.peers.ids() {
             let Some(up) = self.peers.find_mut(id).and_then(|peer| peer.up_mut()) else { continue };
@@ -87,7 +87,7 @@ impl Routes {
         }
     }
 
-    /// Asks for what the paths of a tunnel need, unless an answer is being waited for.
+    /// Asks for the route that the tunnel's paths need, unless a request is waiting.
     pub(super) fn request_wanted(&mut self, turn: &mut Turn<'_, RouteOutput>, id: PeerId) {
         let Some(up) = self.peers.find_mut(id).and_then(|peer| peer.up_mut()) else { return };
         let busy = up.request.as_ref().is_some_and(|request| request.want == Want::Relayed)

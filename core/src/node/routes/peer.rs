@@ -1,4 +1,4 @@
-//! One peer: how far the way to it has come, and what belongs to it in every state.
+//! One peer: the state of the way to it, and what belongs to it in every state.
 //!
 //! ```text
 //!             request                Route Direction            tunnel up
@@ -27,7 +27,7 @@ use crate::timing::{Due, Timer, earliest};
 
 /// A peer.
 pub(super) struct Peer {
-    /// What the peer was asked for by. It is the name as soon as a Route Direction has told the name.
+    /// The name or address by which the peer was asked for. It is the name as soon as a Route Direction has told it.
     pub(super) reference: PeerRef,
     /// The peer's virtual addresses, once a Route Direction has told them.
     pub(super) addresses: Option<Virtual>,
@@ -43,7 +43,7 @@ pub(super) struct Peer {
     /// The transaction of our last request, if it gave way to the peer's simultaneous request. The NMS may still answer
     /// it.
     pub(super) yielded: Option<u32>,
-    /// How far the way to the peer has come.
+    /// The state of the way to the peer.
     pub(super) state: PeerState,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Search {
     pub(super) relay_at: Option<Instant>,
 }
 
-/// How far the way to a peer has come.
+/// The state of the way to a peer.
 pub(super) enum PeerState {
     /// Nothing is under way: the node is not registered, or it pauses after a failure.
     Wanted {
@@ -104,11 +104,11 @@ pub(super) struct Up {
     pub(super) improve: Option<Improve>,
     /// What the tunnel's paths need, if it could not be asked for yet.
     pub(super) wanted: Option<Want>,
-    /// The node has moved with it: a direct path may have come into being.
+    /// Whether the node has moved together with the tunnel: a direct path may exist now.
     pub(super) moved: bool,
     /// None of the tunnel's paths works.
     pub(super) pathless: bool,
-    /// Since when packets go into a direct tunnel and nothing comes out.
+    /// Since when packets go into a direct tunnel and none comes out.
     pub(super) unheard: Option<Instant>,
     /// Tunnels that are being built beside it.
     pub(super) attempts: Attempts,
@@ -120,7 +120,7 @@ pub(super) struct Up {
 pub(super) struct Replaced {
     pub(super) tunnel: TunnelId,
     pub(super) origin: Origin,
-    /// It is kept until then.
+    /// The end of the time for which it is kept.
     pub(super) until: Instant,
 }
 
@@ -143,7 +143,7 @@ pub(super) struct Origin {
     pub(super) transaction: u32,
     /// When the Route Direction came.
     pub(super) since: Instant,
-    /// What the two nodes do when one of them moves; known once the tunnel is up.
+    /// The handover strategy of both nodes, known once the tunnel is up.
     pub(super) handover: Handover,
     /// When to send the Direction Request again although it was answered. An initiator that waits for its peer to dial
     /// repeats its request, because only that makes the NMS repeat a lost Route Direction to the peer (Fig. 4).
@@ -175,7 +175,7 @@ pub(super) struct Improve {
     pub(super) attempt: u8,
 }
 
-/// What became of a tunnel that is ready.
+/// The effect of a tunnel that is ready.
 pub(super) struct TookOver {
     /// Whether it carries packets now. A relayed tunnel beside a live direct one does not.
     pub(super) carries: bool,
@@ -183,7 +183,7 @@ pub(super) struct TookOver {
     pub(super) displaced: Option<TunnelId>,
 }
 
-/// What is left after the tunnel that carried packets was lost.
+/// The state after the tunnel that carried packets was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Left {
     /// The tunnel that it had replaced. It carries packets again.
@@ -209,7 +209,7 @@ impl Peer {
         }
     }
 
-    /// What people call the peer: its name or, where that was never learnt, its virtual address.
+    /// The peer's name for people: its FQDN, or its virtual address if the name was never learnt.
     pub(super) fn label(&self) -> String {
         match &self.reference {
             PeerRef::Name(name) => name.to_string(),
@@ -241,7 +241,7 @@ impl Peer {
         }
     }
 
-    /// Puts a request in the place of the one before, which it gives back. A pause ends with it.
+    /// Replaces the request. Returns the one before. A pause ends with it.
     pub(super) fn replace_request(&mut self, new: Option<Request>) -> Option<Request> {
         match &mut self.state {
             PeerState::Building { request, .. } | PeerState::Up(Up { request, .. }) => std::mem::replace(request, new),

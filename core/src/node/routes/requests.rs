@@ -29,7 +29,8 @@ impl Routes {
         if want == Want::Relayed {
             peer.search.relay_at = None;
         }
-        // The NMS forgets what was asked before this request, so a repetition of that would be a new request to it.
+        // The NMS forgets earlier requests at this one. To it, a retransmission of an earlier one would be a new
+        // request.
         peer.origins_mut().for_each(|origin| origin.again = None);
         let peer = peer.reference.clone();
         self.peers.set_request(id, Some(request));
@@ -37,7 +38,7 @@ impl Routes {
         turn.push(RouteOutput::Request { transaction, count: 0, request: DirectionRequest { peer, want } });
     }
 
-    /// After a registration: asks for what waited for it, and for what was asked in a session that is lost.
+    /// Asks for everything that waited for a registration, or that an earlier session lost.
     pub(super) fn request_waiting(&mut self, turn: &mut Turn<'_, RouteOutput>) {
         for id in self.peers.ids() {
             let lost = self.peers.set_request(id, None).map(|request| request.want);
@@ -66,7 +67,7 @@ impl Routes {
             if matches!(want, Want::Direct(_)) && code == ErrorCode::NoDirectWay && self.relay_wanted(turn, id) {
                 return;
             }
-            // The request was for another tunnel than the one that there is.
+            // The request was for another tunnel than the present one.
             if matches!(want, Want::Direct(_)) {
                 self.not_improved(turn, id, Failure::Refused(code));
             }
@@ -74,7 +75,7 @@ impl Routes {
         };
         let pause = match code {
             ErrorCode::NoDirectWay if peer.search.until > now => Some(now),
-            // A peer that is offline now may be moving: its own registration comes any moment.
+            // A peer that is offline now may be moving. Then it registers again in a moment.
             ErrorCode::PeerOffline if peer.search.until > now + DIRECTION_RETRY && peer.addresses.is_some() => {
                 Some(now + DIRECTION_RETRY)
             }
@@ -88,8 +89,8 @@ impl Routes {
         }
     }
 
-    /// The NMS withdraws a Route Direction: the peer is somewhere else, or gone. Only an attempt is ended by that; a
-    /// tunnel that is up finds out by itself.
+    /// The NMS withdraws a Route Direction, because the peer has another address or is gone. Only an attempt ends. A
+    /// tunnel that is up notices by itself.
     fn on_direction_void(&mut self, turn: &mut Turn<'_, RouteOutput>, transaction: u32, code: ErrorCode) {
         let Some((id, tunnel)) = self.peers.built_for(transaction) else {
             return turn.push(RouteOutput::dropped(DropReason::Unexpected));

@@ -30,7 +30,7 @@ pub(super) struct Peers {
     /// Direction Requests that wait for their answers.
     by_transaction: BTreeMap<u32, PeerId>,
     timers: Timers<PeerId>,
-    /// Transactions of Route Directions that this node obeyed as the responder, where one may come again.
+    /// Transactions of Route Directions that this node obeyed as the responder, and that may be repeated.
     obeyed: Timers<u32>,
     next_id: u32,
     next_tunnel: u32,
@@ -47,13 +47,13 @@ impl Peers {
         self.peers.values()
     }
 
-    /// Forgets everything. Identifiers go on, because the carriage may still name a tunnel of before.
+    /// Forgets everything. Identifiers are not used again, because the carriage may still name an old tunnel.
     pub(super) fn clear(&mut self) {
         let (next_id, next_tunnel) = (self.next_id, self.next_tunnel);
         *self = Self { next_id, next_tunnel, ..Self::default() };
     }
 
-    /// A peer that is known to be there.
+    /// A peer that is known to exist.
     pub(super) fn get(&self, id: PeerId) -> &Peer {
         &self.peers[&id]
     }
@@ -66,7 +66,7 @@ impl Peers {
         self.by_reference.get(&PeerRef::Name(name.clone())).copied()
     }
 
-    /// The peer with this name; or the one with this virtual address, or that is being looked for by it.
+    /// The peer with this name. Otherwise the peer with this virtual address, or the one that is asked for by it.
     pub(super) fn by_reference(&self, reference: &PeerRef) -> Option<PeerId> {
         match reference {
             PeerRef::Name(name) => self.by_name(name),
@@ -88,7 +88,7 @@ impl Peers {
         self.by_transaction.get(&transaction).copied()
     }
 
-    /// The peer that a Direction Request asks for, or asked for before it gave way to the peer's own.
+    /// The peer that a Direction Request asks for, or asked for before the NMS took the peer's own request.
     pub(super) fn asked(&self, transaction: u32, peer: &Fqdn) -> Option<PeerId> {
         let yielded = |id: &PeerId| self.get(*id).yielded == Some(transaction);
         self.by_transaction(transaction).or_else(|| self.by_name(peer).filter(yielded))
@@ -151,7 +151,7 @@ impl Peers {
         self.by_tunnel.remove(&tunnel);
     }
 
-    /// Puts a request in the place of the one before, which it gives back.
+    /// Replaces the request of a peer. Returns the one before.
     pub(super) fn set_request(&mut self, id: PeerId, request: Option<Request>) -> Option<Request> {
         let peer = self.peers.get_mut(&id)?;
         if let Some(new) = &request {

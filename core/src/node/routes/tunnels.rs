@@ -56,10 +56,10 @@ impl Routes {
         self.peers.rearm(id);
     }
 
-    /// A peer has started anew: it has none of its tunnels, and knows nothing of those that were being built.
+    /// A peer has started anew. It has lost its tunnels, and knows nothing of the attempts at new ones.
     pub(super) fn on_peer_restarted(&mut self, turn: &mut Turn<'_, RouteOutput>, name: &Fqdn) {
         let Some(id) = self.peers.by_name(name).filter(|_| !defect!(RestartUnheard)) else { return };
-        // The one that carries packets comes last: nothing is to take its place.
+        // The one that carries packets comes last, so that no attempt takes its place.
         let mut tunnels: Vec<TunnelId> = self.peers.get(id).tunnels().map(|(tunnel, _)| tunnel).collect();
         let carries = self.peers.get(id).up().map(|up| up.tunnel);
         tunnels.sort_by_key(|tunnel| carries == Some(*tunnel));
@@ -81,7 +81,7 @@ impl Routes {
         let Some(peer) = self.peers.find_mut(id) else { return };
         let retry = match &mut peer.state {
             PeerState::Up(_) if !origin.relayed => return self.not_improved(turn, id, reason),
-            // Something else is under way, or carries packets.
+            // Another request or attempt is under way, or a tunnel carries packets.
             PeerState::Up(_) | PeerState::Building { .. } | PeerState::Requested(_) => return,
             PeerState::Wanted { retry } => retry,
         };
@@ -91,10 +91,10 @@ impl Routes {
         }
         let failures = &mut peer.search.failures;
         let pause = (ROUTE_FIRST_PAUSE * (1 << (*failures).min(7))).min(ROUTE_LONGEST_PAUSE);
-        // A responder asks only for what waits here. Otherwise the initiator asks again, if it still wants a tunnel.
+        // A responder asks only if packets wait here. Otherwise the initiator asks again, if it still wants a tunnel.
         if peer.search.until > now + pause && (origin.initiator || !peer.held.is_empty()) {
             *failures = failures.wrapping_add(1);
-            // The NMS cannot know what is in the way, so every second time another node may have to dial.
+            // The NMS cannot know the obstacle, so every second time the other node may have to dial.
             let direct = origin.want.is_some() && *failures % 2 == 1;
             *retry = Some((now + pause, if direct { Want::Direct(*failures) } else { Want::Any }));
         } else {
@@ -114,7 +114,8 @@ impl Routes {
             return self.not_improved(turn, id, reason);
         }
         turn.push(RouteOutput::Event(Event::TunnelDown { peer: peer.label(), reason }));
-        // Without an attempt under way the peer is forgotten until a packet wants it again: nobody may need the tunnel.
+        // Without an attempt the peer is forgotten until a packet needs it again. Perhaps no application needs the
+        // tunnel.
         if left == Left::Nothing {
             self.peers.remove(id);
         }
@@ -127,7 +128,7 @@ impl Routes {
         turn.push(RouteOutput::Event(Event::StillRelayed { peer: peer.label(), reason }));
     }
 
-    /// The node's network changed, or is better known: what failed before may work now.
+    /// The node's network changed, or is better known. Failed attempts may work now.
     pub(super) fn improve_all(&mut self, now: Instant) {
         for id in self.peers.ids() {
             let up = self.peers.find_mut(id).and_then(|peer| peer.up_mut());
@@ -138,8 +139,8 @@ impl Routes {
         }
     }
 
-    /// A packet is about to go into a tunnel. If that is a direct one on which nothing was heard for long, the relay is
-    /// asked for beside it. The relayed tunnel then takes over.
+    /// A packet is about to go into a tunnel. If it is a direct one that has long been silent, the relay is asked for
+    /// beside it. The relayed tunnel then takes over.
     pub(super) fn watch_silence(
         &mut self,
         turn: &mut Turn<'_, RouteOutput>,
@@ -165,8 +166,7 @@ impl Routes {
         }
     }
 
-    /// A packet came out of a tunnel. If that tunnel was replaced, the peer has not changed over yet: it is kept
-    /// longer.
+    /// A packet came out of a tunnel. If that tunnel was replaced, the peer still uses it, so it is kept longer.
     pub(super) fn on_arrived(&mut self, turn: &mut Turn<'_, RouteOutput>, tunnel: TunnelId, packet: Bytes) {
         let Some(id) = self.peers.by_tunnel(tunnel) else { return };
         let Some(peer) = self.peers.find_mut(id) else { return };
