@@ -1,4 +1,4 @@
-//! Captures as files: pcapng (draft-ietf-opsawg-pcapng), as Wireshark and tshark open them, with the secrets inside.
+//! Captures as pcapng files (draft-ietf-opsawg-pcapng) for Wireshark and tshark, with the secrets inside.
 //!
 //! ```text
 //! Section Header              title and program
@@ -7,9 +7,9 @@
 //! Enhanced Packet ×m          whole IP packets
 //! ```
 //!
-//! The simulator writes a finished run, a live node writes while it happens; both use this. All is little-endian on
-//! every machine: equal captures are equal files. Nothing is opened here: a [`CaptureWriter`] writes to what it is
-//! given.
+//! The simulator writes a finished run, and a live node writes while packets pass. Both use this module. All is
+//! little-endian on every machine, so equal captures are equal files. No file is opened here: a [`CaptureWriter`]
+//! writes to the writer that it is given.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ use pcap_file::{DataLink, Endianness};
 
 pub use pcap_file::PcapError;
 
-/// Block type of a Decryption Secrets Block, which `pcap-file` does not know.
+/// Block type of a Decryption Secrets Block. `pcap-file` does not know it.
 const DECRYPTION_SECRETS: u32 = 0x0a;
 /// Its secrets type for a TLS key log.
 const TLS_KEY_LOG: u32 = 0x544c_534b;
@@ -36,8 +36,8 @@ const NANOSECONDS: u8 = 9;
 pub struct CaptureWriter<W: Write>(PcapNgWriter<W>);
 
 impl<W: Write> CaptureWriter<W> {
-    /// Begins a capture of some wires, which packets then name by their place in `interfaces`. `title` becomes the
-    /// file's comment. Text of more than 65,535 bytes, the most that the format takes, is cut.
+    /// Begins a capture of some wires. Packets name a wire by its place in `interfaces`. `title` becomes the file's
+    /// comment. Text is cut at 65,535 bytes, the limit of the format.
     pub fn new<'a>(
         out: W,
         title: &str,
@@ -63,8 +63,7 @@ impl<W: Write> CaptureWriter<W> {
         Ok(Self(writer))
     }
 
-    /// Puts lines of a TLS key log in, see [`key_log_line`]: with the file one can decrypt the traffic that they
-    /// protect.
+    /// Adds lines of a TLS key log ([`key_log_line`]). They decrypt the traffic that they protect.
     pub fn secrets(&mut self, key_log: &str) -> Result<(), PcapError> {
         let length = key_log.len() as u32;
         // The writer adds the padding.
@@ -91,7 +90,7 @@ impl<W: Write> CaptureWriter<W> {
         self.0.write_pcapng_block(block).map(drop)
     }
 
-    /// What was written to.
+    /// The writer behind the capture.
     pub fn get_mut(&mut self) -> &mut W {
         self.0.get_mut()
     }

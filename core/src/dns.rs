@@ -11,11 +11,11 @@
 //! 6891 §6.1.1), and is at most 512 bytes, the least that every client takes. RA is clear: nothing recurses. Negative
 //! answers have a SOA record with a short TTL (RFC 2308 §3, §5): the name may exist soon.
 //!
-//! No answer about the zone makes a client ask another server. A C library that is told SERVFAIL or REFUSED asks the
-//! next one of resolv.conf(5), so a peer that is offline has no address (NOERROR) for the moment.
+//! No answer about the zone makes a client ask another server. A C library that gets SERVFAIL or REFUSED asks the next
+//! one of resolv.conf(5). So the answer for a peer that is offline is NOERROR without an address.
 //!
-//! [`query`] and [`parse_answer`] are the client's side, for tests and the simulator. Parsing and writing is
-//! hickory-proto's.
+//! [`query`] and [`parse_answer`] are the client's side, for tests and the simulator. hickory-proto parses and writes
+//! the messages.
 
 mod zone;
 
@@ -32,21 +32,21 @@ use crate::name::{Fqdn, Virtual};
 
 pub use zone::Place;
 
-/// How long clients may keep an answer, seconds. A virtual address is fixed for the life of its name, so this could be
-/// long; it is short so that a name that is gone, or an overlay that is switched off, is soon forgotten.
+/// How long clients may cache an answer, seconds. A virtual address is fixed for the life of its name, so this could be
+/// long. It is short so that a removed name, or an overlay that is switched off, is soon forgotten.
 pub const TTL: u32 = 60;
 
-/// How long clients may keep that there is no such name or record, seconds (RFC 2308 §5): short, because a device may
-/// be added at any time.
+/// How long clients may cache that a name or record does not exist, seconds (RFC 2308 §5). It is short, because a
+/// device may be added at any time.
 pub const NEGATIVE_TTL: u32 = 5;
 
 /// The port, of UDP and TCP, on which a node answers.
 pub const PORT: u16 = 53;
 
-/// The largest UDP payload that we say we take (OPT record); DNS flag day 2020's value, which no path fragments.
+/// The largest UDP payload that we announce (OPT record): the value of DNS flag day 2020, which no path fragments.
 const MAX_PAYLOAD: u16 = 1232;
 
-/// What is asked about a name.
+/// The type of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum QueryKind {
     /// The IPv4 address.
@@ -77,7 +77,7 @@ impl From<QueryKind> for RecordType {
     }
 }
 
-/// How a query went (RFC 1035 §4.1.1).
+/// The response code of a query (RFC 1035 §4.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rcode {
     /// NOERROR, with or without data.
@@ -107,11 +107,11 @@ impl From<ResponseCode> for Rcode {
 /// A DNS query that can be answered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
-    /// The client's number for it.
+    /// The query's id.
     pub id: u16,
     /// The name as asked, without the final dot; odd bytes are escaped.
     pub name: String,
-    /// The name, if it can be one of a node.
+    /// The name, if a node can have it.
     pub fqdn: Option<Fqdn>,
     /// What is asked.
     pub kind: QueryKind,
@@ -119,7 +119,7 @@ pub struct Question {
     recursion_desired: bool,
     /// The OPT record of the query, if it has one.
     edns: Option<Box<Edns>>,
-    /// The zone whose SOA record negative answers have.
+    /// The zone whose SOA record goes into negative answers.
     authority: Option<Box<Name>>,
 }
 

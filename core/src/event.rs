@@ -121,15 +121,15 @@ pub struct TunnelUp {
 /// One arrow of a sequence diagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signal {
-    /// The sender; of a handshake, the client.
+    /// The sender. Of a handshake, the client.
     pub from: Party,
-    /// The receiver of this hop; of a handshake, the server.
+    /// The receiver of this hop. Of a handshake, the server.
     pub to: Party,
-    /// The message's name, or "QUIC handshake", "TCP+TLS handshake".
+    /// The message's name, or "QUIC handshake", or "TCP+TLS handshake".
     pub what: &'static str,
     /// The fields worth showing, as `{ peer: bob }`; empty if none.
     pub detail: String,
-    /// What protects it.
+    /// The message's protection.
     pub protection: Protection,
     /// A repetition of a message sent before. Diagrams leave these out.
     pub repeated: bool,
@@ -213,15 +213,14 @@ impl fmt::Display for Protection {
 /// Why a registration or a tunnel failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Nobody answered in time.
+    /// No answer came in time.
     Timeout,
     /// The other side refused.
     Refused(ErrorCode),
-    /// The certificate, name or password was not accepted. The peer does not tell which, so that a guesser learns
+    /// The certificate, name or password was not accepted. The peer does not tell which, so that guessing reveals
     /// nothing.
     Authentication,
-    /// One side's certificate is not valid at the time of a clock, its own or the other side's: it has expired or is
-    /// not valid yet.
+    /// A certificate, our own or the other side's, has expired or is not valid yet, by our clock or the other side's.
     CertificateDates,
     /// The connection that carried it was closed.
     ConnectionLost,
@@ -231,7 +230,7 @@ pub enum Failure {
     Moved,
     /// No address of ours and theirs share a family.
     NoAddress,
-    /// The cloud sent something that makes no sense.
+    /// The AS or the NMS sent an invalid message.
     Protocol,
     /// The other side speaks only versions that are older than all of ours: it has to be upgraded.
     Outdated,
@@ -281,7 +280,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// No header, or a bad one.
+    /// No header, or an invalid one.
     BadHeader "bad-header",
     /// The body does not decode.
     BadBody "bad-body",

@@ -34,7 +34,7 @@ use crate::tls::Roots;
 
 /// A protocol role as a pure state machine.
 pub trait Machine {
-    /// What its user may ask of the role.
+    /// The commands of its user.
     type Command;
 
     /// Takes one input of a turn. [`Self::finish`] has to follow the last one. `now` never goes backwards.
@@ -59,7 +59,7 @@ pub trait Machine {
     /// The timer that [`Output::Wait`] names, as of the last input.
     fn next_timer(&self) -> Option<Due>;
 
-    /// The sizes of all tables that grow by others' messages. While no input arrives, none may grow.
+    /// The sizes of all tables that messages of others can fill. While no input arrives, none may grow.
     fn tables(&self) -> Tables;
 }
 
@@ -113,14 +113,14 @@ pub type Tables = Vec<(&'static str, usize)>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
 
-/// What goes into a [`Machine`].
+/// An input of a [`Machine`].
 #[derive(Debug)]
 pub enum Input<C> {
     /// A UDP datagram came from `remote` to `local`.
     Datagram {
         /// The address of ours it was sent to.
         local: SocketAddr,
-        /// Where it claims to come from.
+        /// The source address, which may be spoofed.
         remote: SocketAddr,
         /// The UDP payload.
         payload: BytesMut,
@@ -135,7 +135,7 @@ pub enum Input<C> {
     Command(C),
 }
 
-/// What can happen on a TCP connection.
+/// An event of a TCP connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamInput {
     /// A peer connected to our listening port. The driver chose the id: at least `1 << 32`, never used before.
@@ -147,13 +147,13 @@ pub enum StreamInput {
     Connected,
     /// Bytes arrived.
     Data(Vec<u8>),
-    /// The driver has handed so many more of the bytes of [`StreamOutput::Write`] to TCP.
+    /// The driver has handed this many more of the bytes of [`StreamOutput::Write`] to TCP.
     Written(usize),
     /// The connection is gone: closed by the peer, reset, or never established.
     Closed,
 }
 
-/// What the operator of AS, NMS or TRS may ask of it.
+/// A command of the operator of AS, NMS or TRS.
 #[derive(Clone, Debug)]
 pub enum ServiceCommand {
     /// Trust these CAs and lists of revoked certificates from now on. Sessions of certificates that are not valid under
@@ -165,18 +165,18 @@ pub enum ServiceCommand {
     Stop,
 }
 
-/// What comes out of a [`Machine`].
+/// An output of a [`Machine`].
 #[derive(Debug)]
 pub enum Output {
     /// Send a UDP datagram.
     Transmit(Transmit),
     /// Hand a whole IP packet to the virtual interface.
     Packet(Bytes),
-    /// Do something with a TCP connection.
+    /// Act on a TCP connection.
     Stream(StreamId, StreamOutput),
-    /// Something a user, a log or a test wants to know.
+    /// An event for a user, a log or a test.
     Event(Event),
-    /// Nothing more now. Call again on input, or with [`Input::Timeout`] when this timer is due.
+    /// No more output now. Call again on input, or with [`Input::Timeout`] when this timer is due.
     Wait(Option<Due>),
 }
 
@@ -205,12 +205,12 @@ impl Transmit {
     }
 }
 
-/// What a role asks of a TCP connection.
+/// An action on a TCP connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamOutput {
     /// Open a connection to `remote`. The role chose the id: below `1 << 32`, never used before.
     Connect {
-        /// Where to.
+        /// The destination.
         remote: SocketAddr,
     },
     /// Send these bytes.

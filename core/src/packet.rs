@@ -1,16 +1,17 @@
 //! The inner packets: whole IP packets as applications send them into the virtual interface, and as tunnels carry them.
 //!
-//! [`Inner::parse`] is what every packet goes through in both directions: it says between which virtual addresses the
-//! packet runs, and that the packet is exactly as long as it claims. What applications inside the packet do is theirs,
-//! with four exceptions:
+//! Every packet goes through [`Inner::parse`], in both directions. It gives the virtual addresses between which the
+//! packet runs, and checks that the packet is exactly as long as it claims. Otherwise packets of applications are left
+//! alone, with four exceptions:
 //!
 //! - [`udp`] and [`build_udp`], [`tcp`] and [`build_tcp`]: DNS queries to the node itself, and their answers;
-//! - [`too_big`]: a packet that does not fit its tunnel is answered by ICMP, so that path MTU discovery works and no
-//!   packet vanishes in silence;
-//! - [`fragment_v4`]: an IPv4 packet that may be fragmented is;
-//! - [`clamp_mss`]: TCP learns at its SYN what fits, because path MTU discovery alone is slow and often filtered.
+//! - [`too_big`]: a packet that does not fit its tunnel is answered by ICMP. So path MTU discovery works, and no packet
+//!   is lost silently;
+//! - [`fragment_v4`]: an IPv4 packet is cut into fragments, if it may be;
+//! - [`clamp_mss`]: TCP learns the largest segment at its SYN, because path MTU discovery alone is slow and often
+//!   filtered.
 //!
-//! Reading and writing headers is etherparse's. Nothing here panics on any bytes.
+//! etherparse reads and writes headers. No bytes make this code panic.
 
 mod fragment;
 mod mss;
@@ -31,7 +32,7 @@ pub use too_big::too_big;
 /// Hop limit of packets that the node itself makes (RFC 1700's recommended TTL).
 const HOP_LIMIT: u8 = 64;
 
-/// What routing needs to know of an IP packet.
+/// The facts of an IP packet that routing needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inner {
     /// The source address.

@@ -4,12 +4,12 @@
 //! | datagram | from, to | protected by |
 //! |---|---|---|
 //! | Probe, Probe Reply | node and NMS | the survey key of the node's registration |
-//! | Probe, Probe Reply | node and TRS | nothing: who knows the random id saw the Probe |
-//! | Hole Punching | listener to dialer (proposed method) | nothing: it says nothing |
+//! | Probe, Probe Reply | node and TRS | nothing: the random id shows that its sender saw the Probe |
+//! | Hole Punching | listener to dialer (proposed method) | nothing: it has no content |
 //!
-//! Each begins with a [`Header`](crate::header) whose transaction id is below 2³⁰. So the first two bits are 0, which
-//! no QUIC packet has (RFC 9000 §17; RFC 9443 shares ports in this way), provided that nobody greases the second one
-//! (RFC 9287): our endpoints do not offer that.
+//! Each begins with a [`Header`](crate::header) whose transaction id is below 2³⁰. So its first two bits are 0, as in
+//! no QUIC packet (RFC 9000 §17; RFC 9443 shares ports in this way). That needs a fixed bit that is not greased (RFC
+//! 9287): our endpoints do not offer to grease it.
 
 use crate::header::{Header, Kind};
 

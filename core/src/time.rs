@@ -1,8 +1,8 @@
 //! Simulated or real time, as an argument.
 //!
 //! The core never reads a clock. A driver passes an [`Instant`]: nanoseconds since an origin that the driver chose
-//! (the start of a simulation, or the start of a process). Only the edge to quinn-proto needs `std`'s type; there the
-//! origin is mapped to one arbitrary `std::time::Instant`, and quinn only ever looks at differences.
+//! (the start of a simulation, or the start of a process). Only the calls of quinn-proto need `std`'s type. There the
+//! origin is mapped to one arbitrary `std::time::Instant`, because quinn only uses differences.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};

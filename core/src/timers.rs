@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::time::Instant;
 use crate::timing::common::LONGEST_RETRY;
 
-/// At most one deadline for each key; the earliest is found in logarithmic time.
+/// At most one deadline for each key. The earliest is found in logarithmic time.
 #[derive(Clone, Debug)]
 pub struct Timers<K> {
     queue: BTreeSet<(Instant, K)>,
@@ -36,7 +36,7 @@ impl<K: Ord + Copy> Timers<K> {
         }
     }
 
-    /// How many keys have a deadline.
+    /// The number of keys with a deadline.
     pub fn count(&self) -> usize {
         self.by_key.len()
     }
@@ -56,7 +56,7 @@ impl<K: Ord + Copy> Timers<K> {
         self.first().map(|(at, _)| at)
     }
 
-    /// The earliest deadline, and whose it is.
+    /// The earliest deadline, and its key.
     pub fn first(&self) -> Option<(Instant, K)> {
         self.queue.first().copied()
     }

@@ -251,7 +251,8 @@ pub enum ClientAuth {
     Required,
     /// A client may connect without a certificate and give a password (conventional login, paper §2.2.1).
     Optional,
-    /// The same, and the request for a certificate names no CA: a scanner does not learn from it whose service this is.
+    /// As [`Self::Optional`], but the request for a certificate names no CA. So a scanner does not learn whose service
+    /// this is.
     Unnamed,
 }
 

@@ -1,7 +1,7 @@
-//! The keys of the conventional method in a key log, beside the secrets of TLS: so a capture can be read.
+//! The keys of the conventional method in a key log, beside the secrets of TLS, so that a capture can be decrypted.
 //!
-//! A key is logged as TLS logs a secret: label, then the id that stands in the header of the messages under that key in
-//! the place of the client random, then the key. Programs that read TLS key logs skip labels that they do not know.
+//! A key is logged as TLS logs a secret: a label, an id in the place of the client random, and the key. The id is that
+//! of the header of messages under the key. Programs that read TLS key logs skip labels that they do not know.
 //! `core/wireshark/cyphonic.lua` reads these.
 //!
 //! | label | id | secret | logged by |
@@ -13,7 +13,7 @@
 //! | `CYPHONIC_SERVICE_KEY` | the TRS | SK | the NMS and the TRS |
 //! | `CYPHONIC_SURVEY_KEY` | the node | the key of its Probes to the NMS, in both methods | the node |
 //!
-//! MK is not logged: the end key, which it wraps, is.
+//! MK is not logged, because the end key, which it wraps, is.
 
 use zeroize::Zeroizing;
 
@@ -27,7 +27,7 @@ impl Environment {
         self.log_key("CYPHONIC_COMMON_KEY", node.0, &key.0);
     }
 
-    /// Logs what the keys of one registration are derived from.
+    /// Logs the secret from which the keys of one registration are derived.
     pub(crate) fn log_registration(&self, node: NodeId, common: &Key128, epoch: u64) {
         let mut secret = Zeroizing::new([0; 24]);
         secret[..16].copy_from_slice(&common.0);

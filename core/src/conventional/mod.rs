@@ -6,7 +6,7 @@
 //! MK wraps EK (wrap)                                          ReplayWindow ◀── sequence┘
 //! ```
 //!
-//! Where the operator asked for a key log, these keys are in it: see the module `key_log`.
+//! If the operator asked for a key log, these keys are in it: see the module `key_log`.
 //!
 //! Login Request and Response travel in a [TLS session](crate::tls::channel). Everything after them goes through
 //! [`seal`].

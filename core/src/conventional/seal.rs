@@ -55,7 +55,7 @@ use crate::event::DropReason;
 use crate::header::{HEADER_LEN, Header, Kind, TAG_LEN, options_len};
 use crate::version::Versions;
 
-/// What sealing adds to a plaintext, bytes.
+/// The bytes that sealing adds to a plaintext.
 pub const OVERHEAD: usize = HEADER_LEN + TAG_LEN;
 /// Longest plaintext that the header's length field can state, bytes.
 pub const MAX_PLAINTEXT: usize = u16::MAX as usize;
@@ -78,7 +78,7 @@ pub fn seal_into(sealing: &Sealing, header: Header, plaintext: &[u8], out: &mut 
     seal_any(sealing, header.raw(), plaintext, out);
 }
 
-/// As [`seal_into`], for a header of whatever type. Options, if the header names one, are at the front of `plaintext`.
+/// As [`seal_into`], for a header of any type. Options, if the header names one, are at the front of `plaintext`.
 ///
 /// # Panics
 /// If the plaintext is longer than [`MAX_PLAINTEXT`].
@@ -97,8 +97,8 @@ pub fn seal_any(sealing: &Sealing, header: Header<u8>, plaintext: &[u8], out: &m
     out.extend_from_slice(&tag);
 }
 
-/// Verifies `datagram` and decrypts it in place, of whatever type; gives the header and where the plaintext lies,
-/// options and all.
+/// Verifies a `datagram` of any type and decrypts it in place. Returns the header, and the place of the plaintext with
+/// its options.
 ///
 /// The header's own flags choose the direction's keys. So our own message also opens if it is reflected to us. Use
 /// [`open_from`] if only one direction is allowed.
@@ -147,7 +147,7 @@ fn open_in(sealing: &Sealing, versions: Versions, datagram: &mut [u8]) -> Result
     Ok((Header { option: 0, length: range.len() as u16, ..known }, range))
 }
 
-/// As [`open`], but only for a message that comes `from` that end: one of ours, reflected, is refused.
+/// As [`open`], but only for a message `from` that end. A message of our own, reflected to us, is refused.
 ///
 /// # Errors
 /// As [`open`], and [`DropReason::Unexpected`] for the other direction.

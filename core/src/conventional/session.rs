@@ -65,12 +65,13 @@ impl Session {
         Ok((header, message))
     }
 
-    /// Whether the other end sealed this datagram, which is left in an unknown state.
+    /// Whether the other end sealed this datagram. Its bytes are undefined afterwards.
     pub fn would_open(&self, datagram: &mut [u8]) -> bool {
         open_from_in(&self.sealing, self.versions, self.ours.other(), datagram).is_ok()
     }
 
-    /// Whether no later message than `sequence` was opened: only the latest one says where the other end is now.
+    /// Whether no later message than `sequence` was opened. Only the latest message shows the other end's present
+    /// address.
     pub fn is_latest(&self, sequence: u32) -> bool {
         self.window.is_latest(sequence)
     }
@@ -114,7 +115,7 @@ impl Session {
         Some(Header { transaction, spoken, flags, kind, count, sequence, length: 0, option: 0, id })
     }
 
-    /// Verifies and decrypts in place what the other end sent: right key, right direction, never seen before.
+    /// Verifies and decrypts in place a message of the other end: right key, right direction, never seen before.
     pub fn open(&mut self, datagram: &mut [u8]) -> Result<(Header, Range<usize>), DropReason> {
         let (header, range) = open_from_in(&self.sealing, self.versions, self.ours.other(), datagram)?;
         if !self.window.check_and_set(header.sequence) {
@@ -124,9 +125,9 @@ impl Session {
         Ok((header, range))
     }
 
-    /// The answer to a message whose type is not known ([`DropReason::UnknownType`] was why it did not open): an Error
-    /// that names the type. `None` for what is not authentic, or was answered before, and where the answer would be
-    /// longer than what it answers. The datagram is left in an unknown state.
+    /// The answer to a message of an unknown type (it did not open because of [`DropReason::UnknownType`]): an Error
+    /// that names the type. `None` if the message is not authentic or was answered before, or if the answer would be
+    /// longer than the message. The datagram's bytes are undefined afterwards.
     pub fn refuse_unknown(&mut self, datagram: &mut [u8]) -> Option<(Message, Vec<u8>)> {
         let len = datagram.len();
         is_from(self.ours.other(), datagram).ok()?;

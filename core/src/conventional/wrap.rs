@@ -6,10 +6,10 @@
 //! ```
 //!
 //! The tag is also the counter block of the one block of AES-CTR (the SIV construction, RFC 5297). So the same
-//! temporary key may wrap several end keys, as after a lost answer, and no two of them ever share a keystream. That the
-//! tag has to be computed from the decrypted key lets nothing out: a key whose tag is wrong is wiped and never given
-//! back. The path goes into the derivation: a key wrapped for one path does not unwrap for another, or in the other
-//! direction.
+//! temporary key may wrap several end keys, as after a lost answer, and no two of them share a keystream. The tag has
+//! to be computed from the decrypted key. That reveals nothing, because a key with a wrong tag is wiped and never
+//! returned. The path is part of the derivation: a key that was wrapped for one path does not unwrap for another one,
+//! or in the other direction.
 
 use aes::cipher::BlockEncrypt;
 use subtle::ConstantTimeEq;

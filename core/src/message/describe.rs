@@ -1,4 +1,5 @@
-//! What a sequence diagram shows of a message: fields by name, keys by their names in the paper, never a secret.
+//! The text that a sequence diagram shows of a message: fields by name, keys by their names in the paper, never a
+//! secret.
 //!
 //! The table of [`super`] names one of these functions in each row.
 

@@ -73,8 +73,8 @@ impl Unread {
 
 /// Cuts a byte stream into frames.
 ///
-/// Call [`push`](Self::push) with what arrived, and then [`next`](Iterator::next) until it gives `None`. Then the
-/// reader holds less than one frame: at most [`HEADER_LEN`] + 65,535 bytes, whatever the peer sends.
+/// Call [`push`](Self::push) with the bytes that arrived, and then [`next`](Iterator::next) until it gives `None`. Then
+/// the reader holds less than one frame: at most [`HEADER_LEN`] + 65,535 bytes, whatever the peer sends.
 #[derive(Debug)]
 pub struct FrameReader {
     versions: Versions,
@@ -100,7 +100,7 @@ impl FrameReader {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Bytes that wait for the rest of their frame, or for [`next`](Iterator::next).
+    /// The bytes that wait for the rest of their frame, or for [`next`](Iterator::next).
     pub fn buffered(&self) -> usize {
         self.buffer.len() + self.header.map_or(0, |_| HEADER_LEN)
     }

@@ -44,8 +44,8 @@ pub const TAG_LEN: usize = 16;
 pub struct Flags(pub u8);
 
 impl Flags {
-    /// Sent by a service to a node, or by the tunnel's responder to its initiator. It separates the two directions of
-    /// one key, so that no nonce is ever used twice.
+    /// Sent by a service to a node, or by the tunnel's responder to its initiator. The flag separates the two
+    /// directions of one key, so that no nonce is ever used twice.
     pub const FROM_RESPONDER: u8 = 1;
     /// In a Tunnel Request or Response on a leg to a TRS: the leg becomes one more path of a tunnel that stands.
     pub const ADDS: u8 = 8;
@@ -104,7 +104,7 @@ pub struct Header<K = Kind> {
     pub sequence: u32,
     /// Bytes of plaintext after the header.
     pub length: u16,
-    /// The type of the first option; 0 where there is none, or where they were skipped.
+    /// The type of the first option. 0 if there is none, or if options were skipped.
     pub option: u8,
     /// Node id, or path id.
     pub id: [u8; 16],
@@ -139,7 +139,7 @@ impl Header {
 }
 
 impl Header<u8> {
-    /// Reads the first 32 bytes of `bytes`, of whatever version and type; `None` if there are fewer.
+    /// Reads the first 32 bytes of `bytes`, of any version and type. `None` if there are fewer.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let b = bytes.first_chunk::<HEADER_LEN>()?;
         // The planted defect reads a byte beyond the end.

@@ -1,17 +1,17 @@
-//! Capsules (RFC 9297 §3.2), of which only DATAGRAM with context 0 means anything here (RFC 9298 §5).
+//! Capsules (RFC 9297 §3.2). Only DATAGRAM with context 0 has a meaning here (RFC 9298 §5).
 //!
 //! ```text
 //! type (varint) | length (varint) | value                      a capsule
 //! 0x00          | 1 + n           | 0x00 (context) | n bytes   a UDP datagram of n bytes
 //! ```
 //!
-//! A capsule of another type, of another context, or longer than a datagram may be, is passed over without being held:
-//! the reader's memory is bounded by one datagram, whatever the peer sends and however slowly.
+//! A capsule of another type or context is skipped without being stored, and so is one that is longer than a datagram
+//! may be. The reader's memory is bounded by one datagram, whatever the peer sends and however slowly.
 
 use bytes::BytesMut;
 
-/// The largest UDP payload that is carried, bytes: more than any link of ours sends (`max_udp_payload`), and than the
-/// path to a service carries unfragmented.
+/// The largest UDP payload that is carried, bytes. It is more than any of our links sends (`max_udp_payload`), and more
+/// than the path to a service carries unfragmented.
 pub const MAX_DATAGRAM: usize = 2048;
 /// The type of a DATAGRAM capsule (RFC 9297 §3.5).
 const DATAGRAM: u64 = 0;
@@ -61,9 +61,9 @@ pub fn put_datagram(out: &mut Vec<u8>, payload: &[u8]) {
 /// Reads capsules from a stream that arrives in pieces.
 #[derive(Debug, Default)]
 pub struct Capsules {
-    /// The beginning of a capsule whose rest has not arrived.
+    /// The beginning of a capsule. The rest has not arrived.
     begun: Vec<u8>,
-    /// How many bytes of a capsule are still to be passed over.
+    /// The bytes of a capsule that are still to be skipped.
     skip: u64,
     passed_over: u64,
 }
@@ -90,18 +90,18 @@ impl Capsules {
         }
     }
 
-    /// How many capsules were passed over because they mean nothing here.
+    /// The number of capsules that were skipped because they have no meaning here.
     pub fn passed_over(&self) -> u64 {
         self.passed_over
     }
 
-    /// How many bytes of an unfinished capsule are held.
+    /// The number of stored bytes of an unfinished capsule.
     pub fn held(&self) -> usize {
         self.begun.len()
     }
 
-    /// The datagram of the next capsule, or `None` for one that is passed over, and how many of `bytes` it took. `None`
-    /// if more bytes have to arrive.
+    /// The datagram of the next capsule, or `None` for a skipped one, and how many of `bytes` it took. `None` if more
+    /// bytes have to arrive.
     fn next(&mut self, bytes: &[u8]) -> Result<Option<(Option<BytesMut>, usize)>, Malformed> {
         let before = self.begun.len();
         // The head may be split at any byte.

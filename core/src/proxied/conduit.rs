@@ -1,4 +1,4 @@
-//! The node's end of one connection: through an HTTP proxy if there is one, TLS, the request, datagrams.
+//! The node's end of one connection: an HTTP proxy, if there is one, then TLS, the request, and datagrams.
 //!
 //! ```text
 //! Connecting ──▶ (Proxy: CONNECT) ──▶ TLS ──▶ Asked: datagrams go ──101──▶ Open: they come, too
@@ -21,15 +21,15 @@ use crate::tls::channel::TlsChannel;
 /// What a connection is made for.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// TLS; its verifier demands the service's certificate.
+    /// TLS, whose verifier requires the service's certificate.
     pub tls: Arc<ClientConfig>,
     /// The name in the ClientHello and in the Host field: the service's, or another one.
     pub outer: Fqdn,
-    /// The service's name, which is the target.
+    /// The service's name, which is the target of the request.
     pub service: Fqdn,
     /// The service's UDP port.
     pub port: u16,
-    /// Through an HTTP proxy: the request that asks it to connect.
+    /// The request to an HTTP proxy to connect to the service, if there is a proxy.
     pub connect: Option<Vec<u8>>,
 }
 
@@ -41,14 +41,14 @@ pub struct Conduit {
     pipe: Pipe,
     /// The request for UDP, until it is sent.
     request: Option<Vec<u8>>,
-    /// For the proxy, until it is sent.
+    /// The request for the proxy, until it is sent.
     connect: Option<Vec<u8>>,
     has_proxy: bool,
-    /// An HTTP head that is not whole.
+    /// The beginning of an HTTP head that is not complete.
     head: Vec<u8>,
-    /// The first bytes of what should be TLS.
+    /// The first bytes of what should be TLS, for a diagnosis.
     first: Vec<u8>,
-    /// When it has to be open.
+    /// The time by which it has to be open.
     deadline: Instant,
     nms: Option<String>,
 }
@@ -67,7 +67,7 @@ enum Stage {
 }
 
 impl Conduit {
-    /// A connection whose stream the caller has asked to be opened.
+    /// A connection on a stream that the caller has asked to be opened.
     ///
     /// # Errors
     /// If no TLS session can begin.
@@ -87,7 +87,7 @@ impl Conduit {
         })
     }
 
-    /// Its stream.
+    /// The connection's stream.
     pub fn stream(&self) -> StreamId {
         self.stream
     }
@@ -97,12 +97,12 @@ impl Conduit {
         self.stage == Stage::Open
     }
 
-    /// When it has to be closed, if nothing more happens.
+    /// The time at which it has to be closed, if nothing more happens.
     pub fn deadline(&self) -> Instant {
         if self.is_open() { self.pipe.used + CONDUIT_IDLE } else { self.deadline }
     }
 
-    /// Why it is closed at its deadline; `None` if it was only idle.
+    /// The reason for which it is closed at its deadline. `None` if it was only idle.
     pub fn overdue(&self) -> Option<Trouble> {
         match self.stage {
             Stage::Open => None,
@@ -111,7 +111,7 @@ impl Conduit {
         }
     }
 
-    /// The addresses of the NMS that the AS has named, once.
+    /// The NMS's addresses that the AS has named. They are given once.
     pub fn take_nms(&mut self) -> Option<String> {
         self.nms.take()
     }
@@ -121,10 +121,10 @@ impl Conduit {
         self.pipe.send(now, payload);
     }
 
-    /// Takes what happened on the stream, and appends the datagrams that came.
+    /// Takes an event of the stream, and appends the datagrams that came.
     ///
     /// # Errors
-    /// Why the connection is over. What [`Self::flush`] gives then is still to be written.
+    /// The reason for which the connection is over. What [`Self::flush`] gives afterwards is still to be written.
     pub fn handle(&mut self, now: Instant, event: StreamInput, datagrams: &mut Vec<BytesMut>) -> Result<(), Trouble> {
         match event {
             StreamInput::Connected => {
@@ -203,7 +203,7 @@ impl Conduit {
         if self.pipe.read(now, &bytes, datagrams) { Ok(()) } else { Err(Trouble::Lost) }
     }
 
-    /// What is to be written to the stream now.
+    /// The bytes to write to the stream now.
     pub fn flush(&mut self, now: Instant) -> Vec<u8> {
         match self.stage {
             Stage::Connecting => Vec::new(),
@@ -213,7 +213,7 @@ impl Conduit {
         }
     }
 
-    /// How many datagrams were dropped since the last call, because they were too long or had waited too long.
+    /// The number of datagrams dropped since the last call, because they were too long or had waited too long.
     pub fn take_dropped(&mut self) -> usize {
         self.pipe.take_dropped()
     }

@@ -1,8 +1,7 @@
-//! A service's end: TCP connections come in, datagrams go to the service's own UDP port, and to no other.
+//! A service's end. TCP connections come in, and datagrams go to the service's own UDP port and to no other one.
 //!
-//! [`Served`] puts a door in front of any service. A client that shows no certificate gets what a plain web server
-//! would answer, whatever it asks. A client with a certificate of this system may ask for UDP to the service's own
-//! port.
+//! [`Served`] puts a door in front of any service. A client without a certificate gets the answers of a plain web
+//! server. A client with a certificate of this system may ask for UDP to the service's own port.
 //!
 //! | limit | what happens at it |
 //! |---|---|
@@ -36,12 +35,12 @@ use crate::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError};
 pub const MAX_HALF_OPEN: usize = 512;
 /// Most connections that carry datagrams.
 pub const MAX_GUESTS: usize = 4096;
-/// Most of these of one certificate: a node needs one, and one more while it moves.
+/// Most connections with datagrams of one certificate. A node needs one, and one more while it moves.
 pub const MAX_GUESTS_OF_ONE: usize = 4;
-/// Most bytes of a ClientHello that are looked at.
+/// Most bytes of a ClientHello that are read.
 const MAX_HELLO: usize = 16 * 1024;
 
-/// What a door is made of.
+/// The settings of a door.
 #[derive(Clone, Debug)]
 pub struct DoorConfig {
     /// Cryptography and clock.
@@ -76,7 +75,7 @@ impl<M> Deref for Served<M> {
 }
 
 impl<M> Served<M> {
-    /// A service behind a door; without a configuration, TCP is as if there were none.
+    /// A service behind a door. Without a configuration there is no door, and TCP goes to the service.
     pub fn new(service: M, door: Option<DoorConfig>) -> Result<Self, TlsError> {
         Ok(Self { service, door: door.map(Door::new).transpose()?, now: Instant::ZERO })
     }
@@ -89,7 +88,7 @@ impl<M: Machine<Command = ServiceCommand>> Machine for Served<M> {
         self.now = now;
         let Some(door) = &mut self.door else { return self.service.feed(now, input) };
         match input {
-            // No packet comes from there: somebody pretends to be a connection.
+            // No packet comes from such an address, so the source is spoofed.
             Input::Datagram { remote, .. } if is_guest(remote.ip()) => door.dropped(DropReason::Unexpected),
             Input::Stream(id, event) => {
                 for input in door.on_stream(now, id, event) {
@@ -147,11 +146,11 @@ struct Door {
     tls: Arc<ServerConfig>,
     /// The text of [`DoorConfig::nms`].
     nms: String,
-    /// Connections that have sent no whole ClientHello, where the service takes connections itself.
+    /// Connections without a whole ClientHello so far, if the service takes TCP connections itself.
     strangers: BTreeMap<StreamId, Stranger>,
     /// Connections that speak HTTP.
     guests: BTreeMap<StreamId, Guest>,
-    /// Those of them that carry datagrams, by the address that stands for them.
+    /// The guests that carry datagrams, by the address that stands for each.
     open: BTreeMap<SocketAddr, StreamId>,
     timers: Timers<StreamId>,
     /// Connections with something to write.
@@ -160,7 +159,7 @@ struct Door {
     out: VecDeque<Output>,
 }
 
-/// A connection whose ClientHello is not whole.
+/// A connection whose ClientHello is not complete.
 struct Stranger {
     from: SocketAddr,
     acceptor: Acceptor,
@@ -172,12 +171,12 @@ struct Guest {
     pipe: Pipe,
     /// The beginning of its request.
     head: Vec<u8>,
-    /// Where it is to the service, once it carries datagrams.
+    /// Its addresses as the service sees them, once it carries datagrams.
     place: Option<Place>,
     names: Vec<Fqdn>,
 }
 
-/// What a connection is to the service.
+/// The addresses of a connection, as the service sees them.
 #[derive(Clone, Copy)]
 struct Place {
     local: SocketAddr,
@@ -205,7 +204,7 @@ impl Door {
         self.out.push_back(Output::Event(Event::Dropped(reason)));
     }
 
-    /// Takes what happened on a connection; what the service gets of it.
+    /// Takes an event of a connection. Returns the inputs for the service.
     fn on_stream(&mut self, now: Instant, id: StreamId, event: StreamInput) -> Vec<Input<ServiceCommand>> {
         match event {
             StreamInput::Accepted { remote } => {
@@ -254,7 +253,7 @@ impl Door {
         }
     }
 
-    /// Tells a client that speaks HTTP from one that logs in.
+    /// Tells a client that speaks HTTP from one that logs in, by its ClientHello.
     fn on_hello(&mut self, now: Instant, id: StreamId, bytes: &[u8]) -> Vec<Input<ServiceCommand>> {
         let Some(stranger) = self.strangers.get_mut(&id) else { return Vec::new() };
         stranger.bytes.extend_from_slice(bytes);
@@ -273,7 +272,7 @@ impl Door {
                     let hello = accepted.client_hello();
                     offers_http = hello.alpn().is_some_and(|mut offers| offers.any(|offer| offer == ALPN));
                 }
-                // The service answers by the same alert.
+                // The service answers with the same alert.
                 Err(_) => is_whole = true,
             }
         }
@@ -326,8 +325,8 @@ impl Door {
         Vec::new()
     }
 
-    /// Answers a request, once it is whole. The capsules that came right behind it; or the answer after which the
-    /// connection ends.
+    /// Answers a request, once it is whole. Returns the capsules that came right behind it, or the answer after which
+    /// the connection ends.
     fn on_head(&mut self, now: Instant, id: StreamId) -> Result<Vec<u8>, Vec<u8>> {
         let Some(guest) = self.guests.get_mut(&id) else { return Ok(Vec::new()) };
         let (request, length) = match http::request(&guest.head) {
@@ -366,7 +365,7 @@ impl Door {
         Ok(capsules)
     }
 
-    /// The service's own address that a target means, if it means one.
+    /// The service's own address that a target names, if it names one.
     fn own(&self, host: &str, port: u16) -> Option<SocketAddr> {
         let by_name = host.trim_end_matches('.').eq_ignore_ascii_case(self.config.identity.name.as_str());
         let address: Option<IpAddr> = host.parse().ok();
@@ -393,7 +392,7 @@ impl Door {
         self.touched.insert(id);
     }
 
-    /// Writes what waits.
+    /// Writes the bytes that wait.
     fn flush(&mut self, now: Instant) {
         while let Some(id) = self.touched.pop_first() {
             let Some(guest) = self.guests.get_mut(&id) else { continue };
@@ -408,7 +407,7 @@ impl Door {
         }
     }
 
-    /// Closes a connection, after what it still has to say.
+    /// Closes a connection, after its last bytes.
     fn close(&mut self, id: StreamId) {
         if let Some(guest) = self.guests.get_mut(&id) {
             guest.pipe.channel.close();
@@ -421,7 +420,7 @@ impl Door {
         self.out.push_back(Output::Stream(id, StreamOutput::Close));
     }
 
-    /// Whether it was one of ours.
+    /// Whether the connection was one of the door's.
     fn forget(&mut self, id: StreamId) -> bool {
         self.timers.set(id, None);
         self.touched.remove(&id);

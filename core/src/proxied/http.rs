@@ -14,10 +14,10 @@ pub const UPGRADE: &str = "connect-udp";
 pub const ALPN: &[u8] = b"http/1.1";
 /// The beginning of the default URI template (RFC 9298 §2); host and port follow.
 const TEMPLATE: &str = "/.well-known/masque/udp/";
-/// The field by which the AS names the NMS: a node can open its TCP connection there while it logs in.
+/// The field in which the AS names the NMS. A node can open its TCP connection there while it logs in.
 pub const NMS_FIELD: &str = "Cyphonic-Nms";
 
-/// What a client asks for.
+/// The request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// UDP to this host (a name or an address, as text) and port.
@@ -27,16 +27,16 @@ pub enum Request {
         /// The UDP port.
         port: u16,
     },
-    /// UDP, but the target does not follow the template.
+    /// UDP, but with a target that does not follow the template.
     BadTarget,
-    /// Anything else that is HTTP. The flag: a HEAD request, whose answer has no body.
+    /// Any other HTTP request. `head`: a HEAD request, whose answer has no body.
     Other {
         /// Whether the answer must have no body.
         head: bool,
     },
 }
 
-/// Why a head is not taken.
+/// Why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadHead {
     /// No HTTP.
@@ -45,7 +45,7 @@ pub enum BadHead {
     TooLong,
 }
 
-/// Reads a request; with its length, once it is whole.
+/// Reads a request. Returns it with its length, once it is whole.
 pub fn request(bytes: &[u8]) -> Result<Option<(Request, usize)>, BadHead> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut parsed = httparse::Request::new(&mut fields);
@@ -141,18 +141,18 @@ pub fn refusal(status: u16, head: bool) -> Vec<u8> {
     .into_bytes()
 }
 
-/// What a server or a proxy answered.
+/// The answer of a server or a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
     /// Whether it switches to [`UPGRADE`].
     pub upgrades: bool,
-    /// Whether a person was meant to read it, as the page of a captive portal is.
+    /// Whether the answer is a page for people, as that of a captive portal.
     pub is_page: bool,
     /// The value of [`NMS_FIELD`]; empty without one.
     pub nms: String,
-    /// How long the head is, bytes.
+    /// The length of the head, bytes.
     pub length: usize,
 }
 

@@ -7,9 +7,9 @@
 //!                               DATAGRAM capsules
 //! ```
 //!
-//! The same QUIC packets travel as over UDP. Nothing in them is decrypted on the way, and the roles above do not know
-//! the difference, except by addresses: to a service, a node that came by TCP is at a [virtual address](GUESTS) of its
-//! own. So a link that changes from UDP to TCP, or back, has migrated (RFC 9000 §9).
+//! The same QUIC packets travel as over UDP. Nothing in them is decrypted on the way. To a service, a node that came by
+//! TCP has a [virtual address](GUESTS) of its own; otherwise the roles above see no difference. So a link that changes
+//! from UDP to TCP, or back, has migrated (RFC 9000 §9).
 //!
 //! | | |
 //! |---|---|

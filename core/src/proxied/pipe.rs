@@ -1,4 +1,4 @@
-//! What both ends of a connection share: TLS, capsules, and the queue in front of TCP.
+//! Shared by both ends of a connection: TLS, capsules, and the queue in front of TCP.
 
 use std::collections::VecDeque;
 
@@ -9,8 +9,8 @@ use crate::time::Instant;
 use crate::timing::proxied::DATAGRAM_WAIT;
 use crate::tls::channel::TlsChannel;
 
-/// Most bytes that a driver holds for TCP, of one connection. With the unsent bytes of the kernel (some 16 KiB) it is
-/// what every datagram has to wait for.
+/// Most bytes of one connection that a driver holds for TCP. Each datagram waits for these bytes, and for the unsent
+/// bytes of the kernel (some 16 KiB).
 pub const WINDOW: usize = 32 * 1024;
 /// Most bytes of datagrams that wait for TCP, of one connection.
 pub const MAX_WAITING: usize = 256 * 1024;
@@ -29,7 +29,7 @@ pub(super) struct Pipe {
     in_driver: usize,
     /// Datagrams dropped since [`Self::take_dropped`].
     dropped: usize,
-    /// When a datagram went last, either way.
+    /// When a datagram last went, in either direction.
     pub(super) used: Instant,
 }
 
@@ -46,7 +46,7 @@ impl Pipe {
         }
     }
 
-    /// Sends a datagram, as soon as TCP takes it.
+    /// Sends a datagram as soon as TCP takes it.
     pub(super) fn send(&mut self, now: Instant, payload: &[u8]) {
         if payload.len() > MAX_DATAGRAM {
             self.dropped += 1;
@@ -67,14 +67,14 @@ impl Pipe {
         }
     }
 
-    /// Datagrams may go from now on: what waited for the connection has not waited for TCP.
+    /// Datagrams may go from now on. The time that they waited for the connection does not count as waiting for TCP.
     pub(super) fn begin(&mut self, now: Instant) {
         for (since, _) in &mut self.waiting {
             *since = now;
         }
     }
 
-    /// Takes plaintext of the peer: capsules.
+    /// Takes plaintext of the peer, which consists of capsules.
     pub(super) fn read(&mut self, now: Instant, plaintext: &[u8], datagrams: &mut Vec<BytesMut>) -> bool {
         let before = datagrams.len();
         let good = self.capsules.push(plaintext, datagrams).is_ok();
@@ -84,12 +84,12 @@ impl Pipe {
         good
     }
 
-    /// The driver has handed so many bytes more to TCP.
+    /// The driver has handed this many bytes more to TCP.
     pub(super) fn written(&mut self, bytes: usize) {
         self.in_driver = self.in_driver.saturating_sub(bytes);
     }
 
-    /// What is to be written now. `carries`: datagrams may go.
+    /// The bytes to write now. `carries`: datagrams may go.
     pub(super) fn flush(&mut self, now: Instant, carries: bool) -> Vec<u8> {
         let mut bytes = self.channel.take_output();
         while self.waiting.front().is_some_and(|&(since, _)| since + DATAGRAM_WAIT < now && carries) {
@@ -113,7 +113,7 @@ impl Pipe {
         bytes
     }
 
-    /// How many datagrams were dropped since the last call, because they were too long or had waited too long.
+    /// The number of datagrams dropped since the last call, because they were too long or had waited too long.
     pub(super) fn take_dropped(&mut self) -> usize {
         std::mem::take(&mut self.dropped)
     }

@@ -52,7 +52,7 @@ fn roots(authority: &Authority) -> Roots {
     Roots::new([authority.certificate().clone()]).unwrap()
 }
 
-/// A service that returns every datagram, and says "login" to what the door lets through.
+/// A service that returns every datagram, and answers "login" to the streams that the door passes on.
 #[derive(Default)]
 struct Echo {
     out: VecDeque<Output>,
@@ -109,7 +109,7 @@ fn plan(port: u16) -> Plan {
     Plan { tls: Arc::new(tls), outer: name.clone(), service: name, port, connect: None }
 }
 
-/// What a service wrote to a connection, whether it closed it, and what it dropped.
+/// The bytes that a service wrote to a connection, whether it closed the connection, and the drops.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Said {
     bytes: Vec<u8>,
@@ -135,7 +135,7 @@ fn accept(now: Instant, served: &mut Served<Echo>, id: StreamId) {
     served.handle_input(now, Input::Stream(id, StreamInput::Accepted { remote: "198.51.100.7:5000".parse().unwrap() }));
 }
 
-/// Lets both ends talk until neither has anything to say. What came to the client, and its trouble.
+/// Lets both ends work until neither has anything to send. Returns the datagrams at the client, and its trouble.
 fn talk(now: Instant, client: &mut Conduit, served: &mut Served<Echo>) -> (Vec<Vec<u8>>, Option<Trouble>) {
     let (id, mut datagrams) = (StreamId(1 << 32 | client.stream().0), Vec::new());
     for _ in 0..50 {
@@ -210,7 +210,7 @@ fn another_target_than_the_services_own_port_is_refused() {
     }
 }
 
-/// A client without our code, which says `text` in TLS.
+/// A client without our code that sends `text` in TLS.
 fn say(config: ClientConfig, text: &[u8], served: &mut Served<Echo>) -> (Vec<u8>, bool) {
     let id = StreamId(1 << 32);
     accept(Instant::ZERO, served, id);

@@ -1,4 +1,4 @@
-//! Why a node has no TCP connection to a service, named so that a person can do something about it.
+//! Why a node has no TCP connection to a service, in words that name a remedy.
 
 use std::fmt;
 
@@ -9,15 +9,15 @@ use crate::tls::channel::TlsFailure;
 pub enum Trouble {
     /// TCP to the service or the proxy was refused, reset or not answered.
     NoTcp,
-    /// The HTTP proxy wants other credentials, or any.
+    /// The HTTP proxy demands credentials, or other ones.
     ProxyWantsCredentials,
     /// The HTTP proxy does not connect to the service: its status code.
     ProxyRefuses(u16),
-    /// What was asked to be an HTTP proxy does not speak HTTP.
+    /// The HTTP proxy does not speak HTTP.
     NoProxy,
-    /// A page for people came where a service or a proxy was expected.
+    /// A page for people came in place of a service's or proxy's answer.
     CaptivePortal,
-    /// The certificate is of another CA, or another name: somebody intercepts TLS.
+    /// The certificate is of another CA, or for another name: a middlebox intercepts TLS.
     Intercepted,
     /// A certificate is not valid at this time: ours or the service's.
     Dates,
@@ -25,14 +25,14 @@ pub enum Trouble {
     Refused(u16),
     /// The other end speaks no TLS, or broke it.
     NoTls,
-    /// The other end accepted the connection and then said nothing.
+    /// The other end accepted the connection and then sent nothing.
     Silent,
     /// The connection ended while it carried datagrams.
     Lost,
 }
 
 impl Trouble {
-    /// What to do about it.
+    /// The remedy.
     pub const fn remedy(&self) -> &'static str {
         match self {
             Self::NoTcp => "ask the network's operator whether TCP to port 443 is allowed, or set `proxy`",
@@ -48,7 +48,7 @@ impl Trouble {
         }
     }
 
-    /// Of a TLS session that has failed; `first`: the first bytes that came.
+    /// The trouble of a TLS session that has failed. `first`: the first bytes that came.
     pub(super) fn of(failure: &TlsFailure, first: &[u8]) -> Self {
         match failure {
             _ if first.starts_with(b"HTTP/") || first.starts_with(b"<") => Self::CaptivePortal,

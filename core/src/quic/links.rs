@@ -139,15 +139,15 @@ struct Link {
     pathed: u64,
     /// After [`Links::rebind`], until the peer has seen where we are now.
     rebound: Option<Rebound>,
-    /// How many PATH_RESPONSE frames have come.
+    /// The number of PATH_RESPONSE frames received.
     responses: u64,
-    /// Datagrams that came since, and their bytes.
+    /// Datagrams that were taken since [`Self::hear`] looked, and their bytes.
     taken: (usize, usize),
-    /// Something was taken or queued, and the link was not moved since.
+    /// Whether datagrams were taken or queued since the link was last driven.
     touched: bool,
-    /// Where the peer has proved to be. quinn believes a new address at once and asks for the proof afterwards.
+    /// The peer's validated address. quinn uses a new address at once, and validates it afterwards.
     proved: SocketAddr,
-    /// Of a link to a peer that was dialed.
+    /// The addresses that a dialed peer's listener answers from.
     answers: Option<Answers>,
     /// Of an incoming link whose handshake is not finished: the bytes that came from there and that went there. quinn
     /// itself sends up to one datagram more than it may.
@@ -572,7 +572,7 @@ impl Links {
         self.links.get(&id).map(|l| l.proved)
     }
 
-    /// Where the last authentic packet came from, whether or not that address is proved.
+    /// The source address of the last authentic packet, validated or not.
     pub fn present(&self, id: LinkId) -> Option<SocketAddr> {
         self.links.get(&id).map(|l| l.connection.remote_address())
     }

@@ -162,8 +162,8 @@ impl Trust {
         files.chain(fetched).collect()
     }
 
-    /// Tells whenever the files have changed, or a SIGHUP came, and they can be used; and whose certificates were taken
-    /// back, if somebody wants to know: at the beginning all, then those that are new.
+    /// Sends the roots by `wrap` whenever the files have changed, or a SIGHUP came, and they can be used. Sends the
+    /// names of revoked certificates by `revoked`, if given: at first all, later the new ones.
     pub(super) fn watch<R: Send + 'static>(
         mut self,
         tell: mpsc::Sender<R>,
