@@ -11,6 +11,7 @@ mod guesses;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
@@ -56,6 +57,7 @@ pub struct AuthConfig {
 pub struct Auth {
     env: Environment,
     identity: Identity,
+    roots: Roots,
     tls: Arc<rustls::ServerConfig>,
     nms_conventional: Vec<SocketAddr>,
     nms_proposed: Vec<SocketAddr>,
@@ -69,6 +71,14 @@ pub struct Auth {
     guesses: Guesses,
     versions: Versions,
     out: VecDeque<Output>,
+}
+
+/// The client of a login over TCP.
+#[derive(Clone, Copy)]
+struct Client {
+    from: IpAddr,
+    /// When the certificate that it has shown ends, since 1970.
+    ends: Option<Duration>,
 }
 
 /// A login over TCP.
@@ -87,6 +97,7 @@ impl Auth {
         Ok(Self {
             env: quic.tls.clone(),
             identity: quic.identity.clone(),
+            roots: quic.roots.clone(),
             tls,
             nms_conventional: config.nms_conventional,
             nms_proposed: config.nms_proposed,
@@ -107,7 +118,7 @@ impl Auth {
         match command {
             ServiceCommand::Trust(roots) => {
                 match login_tls(&self.env, &roots, &self.identity) {
-                    Ok(tls) => self.tls = tls,
+                    Ok(tls) => (self.tls, self.roots) = (tls, roots.clone()),
                     Err(_) => return self.dropped(DropReason::BadTrust),
                 }
                 // Every login that is still here was or would be judged under the old lists, as TLS took them when the
@@ -115,6 +126,13 @@ impl Auth {
                 self.end_logins();
                 if self.links.trust(now, roots).is_err() {
                     self.dropped(DropReason::BadTrust);
+                }
+            }
+            ServiceCommand::Identity(identity) => {
+                let tls = login_tls(&self.env, &self.roots, &identity);
+                match (tls, self.links.renew(now, (*identity).clone())) {
+                    (Ok(tls), Ok(())) => (self.tls, self.identity) = (tls, *identity),
+                    _ => self.dropped(DropReason::BadTrust),
                 }
             }
             ServiceCommand::Revoked(names) => {
@@ -164,15 +182,15 @@ impl Auth {
         }
     }
 
-    /// Checks a login and makes the answer. `names` are those of the session's client certificate. `tcp` is the source
-    /// address of a login over TCP (conventional method); `None` over QUIC.
+    /// Checks a login and makes the answer. `names` are those of the session's client certificate. `tcp` is the client
+    /// of a login over TCP (conventional method); `None` over QUIC.
     fn answer(
         &mut self,
         now: Instant,
         header: &Header,
         body: &Bytes,
         names: &[Fqdn],
-        tcp: Option<IpAddr>,
+        tcp: Option<Client>,
     ) -> Option<Message> {
         let Ok(message) = Message::decode_body(header.kind, body) else {
             self.dropped(DropReason::BadBody);
@@ -183,7 +201,12 @@ impl Auth {
             return None;
         };
         Some(match self.authenticate(now, &request, names, tcp) {
-            Ok(fqdn) => self.welcome(request.device, fqdn, tcp.is_some()),
+            Ok(fqdn) => {
+                // A password has no end.
+                let by_certificate = matches!(request.credential, Credential::Certificate);
+                let tcp = tcp.map(|client| Client { ends: client.ends.filter(|_| by_certificate), ..client });
+                self.welcome(request.device, fqdn, tcp)
+            }
             Err(code) => Message::Error(code),
         })
     }
@@ -194,7 +217,7 @@ impl Auth {
         now: Instant,
         request: &LoginRequest,
         names: &[Fqdn],
-        tcp: Option<IpAddr>,
+        tcp: Option<Client>,
     ) -> Result<Fqdn, ErrorCode> {
         let device = self.store.device(request.device).map_err(|_| ErrorCode::Unavailable)?;
         let device = device.ok_or(ErrorCode::Unauthorized)?;
@@ -202,7 +225,7 @@ impl Auth {
             (Credential::Certificate, ..) => device.certificate_login && names.contains(&device.name),
             // Nobody's: not even that of a device which was given it.
             (Credential::Password(password), ..) if password.is_empty() => false,
-            (Credential::Password(password), Some(from), Some(hash)) => {
+            (Credential::Password(password), Some(Client { from, .. }), Some(hash)) => {
                 if !self.guesses.may(now, from, hash.iterations) {
                     self.dropped(DropReason::TooManyPasswords);
                     return Err(ErrorCode::Unavailable);
@@ -218,17 +241,19 @@ impl Auth {
         if good { Ok(device.name) } else { Err(ErrorCode::Unauthorized) }
     }
 
-    fn welcome(&mut self, node: NodeId, fqdn: Fqdn, conventional: bool) -> Message {
+    /// The answer to a login that is accepted. In the conventional method the common key ends with the client's
+    /// certificate.
+    fn welcome(&mut self, node: NodeId, fqdn: Fqdn, tcp: Option<Client>) -> Message {
         let mut common_key = None;
-        if conventional {
+        if let Some(Client { ends, .. }) = tcp {
             let mut key = Key128([0; 16]);
             self.rng.fill_bytes(&mut key.0);
-            if self.store.put_common_key(node, &key).is_err() {
+            if self.store.put_common_key(node, &key, ends).is_err() {
                 return Message::Error(ErrorCode::Unavailable);
             }
             common_key = Some(key);
         }
-        let nms = if conventional { &self.nms_conventional } else { &self.nms_proposed };
+        let nms = if tcp.is_some() { &self.nms_conventional } else { &self.nms_proposed };
         Message::LoginResponse(LoginResponse { node, fqdn, common_key, nms: nms.clone() })
     }
 
@@ -269,7 +294,9 @@ impl Auth {
             login.reader.push(&plaintext);
         }
         let frame = login.reader.next();
-        let (names, from) = (login.channel.peer_names(), Some(login.from));
+        let names = login.channel.peer_names();
+        let ends = login.channel.peer_ends();
+        let from = Some(Client { from: login.from, ends });
         let answered = match frame {
             Some(Ok((header, body))) => self.answer(now, &header, &body, &names, from).map(|answer| {
                 let flags = Flags(Flags::FROM_RESPONDER);

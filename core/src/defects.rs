@@ -125,6 +125,12 @@ mod planting {
         StaleEpochUntold,
         /// Certificates are judged by a clock that is two days slow.
         ExpiryMissed,
+        /// A link outlives the certificate of its peer (I12).
+        LapsedLinkKept,
+        /// A registration outlives the certificate of its login (I12, conventional method).
+        LapsedLoginKept,
+        /// A node that renews its certificate tells nobody.
+        RenewalUntold,
         /// Packets of IPv4 do not come out of tunnels.
         InnerIpv4Lost,
         /// Packets longer than 1,000 bytes do not come out of tunnels.

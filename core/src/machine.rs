@@ -30,7 +30,7 @@ use crate::event::Event;
 use crate::name::Fqdn;
 use crate::time::Instant;
 use crate::timing::Due;
-use crate::tls::Roots;
+use crate::tls::{Identity, Roots};
 
 /// A protocol role as a pure state machine.
 pub trait Machine {
@@ -159,6 +159,8 @@ pub enum ServiceCommand {
     /// Trust these CAs and lists of revoked certificates from now on. Sessions of certificates that are not valid under
     /// them end.
     Trust(Roots),
+    /// Its certificate from now on. Sessions stand: their peers are told, if it is for the same name and key.
+    Identity(Box<Identity>),
     /// The access of these names ends now: their certificates were revoked, or their devices removed.
     Revoked(Vec<Fqdn>),
     /// Shut down gracefully: tell every connected peer, so that none has to wait for its idle timeout.

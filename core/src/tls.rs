@@ -14,6 +14,7 @@
 //!   server's name. A server that expects a certain client compares the [`names`] in the client's certificate.
 
 pub mod channel;
+mod facts;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -34,10 +35,11 @@ use rustls::{
     SignatureScheme,
 };
 use thiserror::Error;
-use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
 use crate::name::Fqdn;
+
+pub use facts::{ends, names, public_key, share_key};
 
 /// The civil time, for the validity of certificates and tokens.
 pub trait WallClock: Debug + Send + Sync {
@@ -74,6 +76,11 @@ impl Environment {
         Arc::new(ClockAdapter(self.clock.clone()))
     }
 
+    /// Time since 1970, by which certificates are judged.
+    pub fn judging(&self) -> Duration {
+        judging(&*self.clock)
+    }
+
     /// The provider, reduced to the one cipher suite that everyone uses.
     fn pinned_provider(&self) -> Result<Arc<CryptoProvider>, TlsError> {
         let wanted = CipherSuite::TLS13_AES_128_GCM_SHA256;
@@ -83,13 +90,18 @@ impl Environment {
     }
 }
 
+/// The time since 1970 by which certificates are judged.
+pub(crate) fn judging(clock: &dyn WallClock) -> Duration {
+    let slow = if defect!(ExpiryMissed) { Duration::from_secs(2 * 86_400) } else { Duration::ZERO };
+    clock.since_unix_epoch().saturating_sub(slow)
+}
+
 #[derive(Debug)]
 struct ClockAdapter(Arc<dyn WallClock>);
 
 impl TimeProvider for ClockAdapter {
     fn current_time(&self) -> Option<UnixTime> {
-        let slow = if defect!(ExpiryMissed) { Duration::from_secs(2 * 86_400) } else { Duration::ZERO };
-        Some(UnixTime::since_unix_epoch(self.0.since_unix_epoch().saturating_sub(slow)))
+        Some(UnixTime::since_unix_epoch(judging(&*self.0)))
     }
 }
 
@@ -164,6 +176,11 @@ impl Identity {
         hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&secret, purpose).as_ref())
     }
 
+    /// Whether this is another certificate for the same name and key.
+    pub fn renews(&self, other: &Self) -> bool {
+        self.name == other.name && self.key == other.key
+    }
+
     fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.to_vec()).into()
     }
@@ -211,7 +228,7 @@ impl Judge {
     /// Whether this chain (own certificate first) leads to one of the CAs, is valid now and not revoked.
     pub fn check(&self, chain: &[CertificateDer<'_>]) -> Result<(), TlsError> {
         let (own, others) = chain.split_first().ok_or(TlsError::EmptyChain)?;
-        let now = UnixTime::since_unix_epoch(self.clock.since_unix_epoch());
+        let now = UnixTime::since_unix_epoch(judging(&*self.clock));
         self.verifier.verify_client_cert(own, others, now)?;
         Ok(())
     }
@@ -365,13 +382,4 @@ impl ServerCertVerifier for Named {
 /// A list of one application protocol; an empty list for an empty name, as for the login over TCP.
 fn protocols(alpn: &[u8]) -> Vec<Vec<u8>> {
     if alpn.is_empty() { Vec::new() } else { vec![alpn.to_vec()] }
-}
-
-/// The DNS names in a certificate's subject alternative name extension; empty if it does not parse.
-///
-/// The certificate is not verified here: use this only on a certificate that TLS has verified.
-pub fn names(certificate: &CertificateDer<'_>) -> Vec<Fqdn> {
-    EndEntityCert::try_from(certificate)
-        .map(|parsed| parsed.valid_dns_names().filter_map(|name| name.parse().ok()).collect())
-        .unwrap_or_default()
 }

@@ -65,6 +65,7 @@ local LAYOUT = [==[
 | 23 | Access Ended | NMS → node: the access of a peer has ended that you were directed to. A Keep Alive Ack answers it (conventional method). | peer name |
 | 24 | Peer Report | Node → NMS: I have tunnels with these, though I have just registered. A Keep Alive Ack answers it. | peers list of name |
 | 25 | Peer Restarted | NMS → node: a peer that you were directed to has started anew, so it has none of its tunnels. A Keep Alive Ack answers it (conventional method). | peer name |
+| 30 | Certificate Renewed | Either end of a link → the other: here is my next certificate, for the same key (proposed method). | certificate · issuers list of certificate |
 
 | group of fields | fields |
 |---|---|

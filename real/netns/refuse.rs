@@ -145,6 +145,7 @@ fn check_step(scenario: &Scenario, action: &Action) -> Option<String> {
             "revoke: daemons look at the list of revoked certificates once a second, each in its turn: who closes a session \
              first is chance, and in the simulator all look at once"
         }
+        Action::RenewRunning(_) => "running: nodes of namespaces do not follow their certificates' files",
         Action::Expire(_) => "expire: namespaces share the machine's civil clock",
         Action::Clock { .. } => "clock: namespaces share the machine's civil clock",
         Action::DiskFull(_) => "disk_full, disk_free: not built, the database has no disk of its own",

@@ -166,6 +166,7 @@ impl Stage<'_> {
             }
             Action::Revoke(_)
             | Action::Expire(_)
+            | Action::RenewRunning(_)
             | Action::RestartInOrder(_)
             | Action::StopInOrder(_)
             | Action::Attach { .. }

@@ -428,6 +428,11 @@ do = "renew"
 node = "alice"
 
 [[step]]
+do = "renew"
+node = "bob"
+running = true
+
+[[step]]
 do = "pause"
 what = "trs"
 ms = 300
@@ -462,7 +467,8 @@ do = "disk_free"
     assert_eq!(*actions[11], Action::Stop(1));
     assert_eq!(*actions[12], Action::Revoke(0));
     assert_eq!((actions[13], actions[14]), (&Action::Expire(0), &Action::Renew(0)));
-    assert_eq!(*actions[15], Action::Pause { role: Role::Service(ServiceName::Trs), lasts: ms(300) });
-    assert_eq!(*actions[16], Action::Clock { role: Role::Node(1), step_s: -3600 });
-    assert_eq!((actions[17], actions[18]), (&Action::DiskFull(true), &Action::DiskFull(false)));
+    assert_eq!(*actions[15], Action::RenewRunning(1));
+    assert_eq!(*actions[16], Action::Pause { role: Role::Service(ServiceName::Trs), lasts: ms(300) });
+    assert_eq!(*actions[17], Action::Clock { role: Role::Node(1), step_s: -3600 });
+    assert_eq!((actions[18], actions[19]), (&Action::DiskFull(true), &Action::DiskFull(false)));
 }

@@ -292,6 +292,10 @@ impl Runner<'_> {
                 self.world.node(*node, |now, host| host.command(now, NodeCommand::Start));
                 Doing::Until(now)
             }
+            Action::RenewRunning(node) => {
+                self.world.renew_running(self.scenario, self.seed, watch, *node);
+                Doing::Until(now)
+            }
             Action::Pause { role, lasts } => {
                 self.world.pause((*role).into(), now + *lasts);
                 Doing::Until(now + *lasts)

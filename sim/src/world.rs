@@ -383,6 +383,16 @@ impl World {
         self.restart(scenario, seed, watch, Actor::Node(node));
     }
 
+    /// A node gets a new certificate for its key, and goes on.
+    pub fn renew_running(&mut self, scenario: &Scenario, seed: u64, watch: &Watch, node: usize) {
+        let name = scenario.nodes[node].name.clone();
+        self.civil.renew(&name);
+        let stores = [self.store.clone(), self.trs_store.clone()];
+        let cast = roles::Cast::new(scenario, seed, watch, stores, self.civil.clone(), self.now());
+        let identity = NodeCommand::Identity(Box::new(cast.identity(&name)));
+        self.node(node, |now, host| host.command(now, identity));
+    }
+
     /// Moves a role's civil clock by so many seconds.
     pub fn step_clock(&mut self, scenario: &Scenario, who: Actor, by_s: i32) {
         let name = self.name_of(scenario, who);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{MAX_ADDRESSES, WrappedKey};
+use super::{Der, MAX_ADDRESSES, WrappedKey};
 use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 
@@ -110,6 +110,12 @@ impl Arb for SocketAddr {
 impl Arb for String {
     fn arb() -> BoxedStrategy<Self> {
         "\\PC{0,40}".boxed()
+    }
+}
+
+impl Arb for Der {
+    fn arb() -> BoxedStrategy<Self> {
+        vec(any::<u8>(), 0..60).prop_map(Self).boxed()
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use thiserror::Error;
 
-use super::{Kind, WrappedKey};
+use super::{Der, Kind, WrappedKey};
 use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 
@@ -221,6 +221,26 @@ impl Field for String {
 
     fn notation() -> String {
         "text".to_owned()
+    }
+}
+
+impl Field for Der {
+    fn put(&self, out: &mut Vec<u8>) {
+        assert!(self.0.len() <= MAX_BODY, "a certificate of more than {MAX_BODY} bytes");
+        (self.0.len() as u16).put(out);
+        out.extend_from_slice(&self.0);
+    }
+
+    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let len = usize::from(u16::take(r)?);
+        if len > MAX_BODY {
+            return Err(DecodeError::TooLong { what: "certificate", len, max: MAX_BODY });
+        }
+        r.bytes(len).map(|bytes| Self(bytes.to_vec()))
+    }
+
+    fn notation() -> String {
+        "certificate".to_owned()
     }
 }
 

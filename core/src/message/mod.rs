@@ -35,7 +35,9 @@ use crate::version::Versions;
 pub use field::{DecodeError, MAX_ADDRESSES, MAX_BODY, MAX_PASSWORD};
 pub use frame::{FrameReader, Unread, WhyUnread, readable};
 pub use layout::layout;
-pub use values::{Answer, Credential, Framing, PeerRef, Relay, RelayMode, SurveyPlan, TunnelKeys, Want, WrappedKey};
+pub use values::{
+    Answer, Credential, Der, Framing, PeerRef, Relay, RelayMode, SurveyPlan, TunnelKeys, Want, WrappedKey,
+};
 
 // A row has the type's number in the header, the name in the paper and in diagrams, the variant of `Message` and
 // `Kind`, and in parentheses the body. A body with braces is defined here: its fields are on the wire in this order.
@@ -219,6 +221,14 @@ messages! {
         /// The peer.
         peer: Fqdn,
     }) shows describe::peer_restarted;
+
+    /// Either end of a link → the other: here is my next certificate, for the same key (proposed method).
+    30 "Certificate Renewed" CertificateRenewed(CertificateRenewed {
+        /// The certificate.
+        certificate: Der,
+        /// The authorities between it and the root; none if the receiver knows them from the certificate before.
+        issuers: Vec<Der>,
+    }) shows describe::words(&["certificate"]);
 
     packets:
     /// A tunnelled packet, node → node.

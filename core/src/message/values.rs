@@ -115,6 +115,10 @@ pub enum RelayMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WrappedKey(pub [u8; 32]);
 
+/// A certificate, as its bytes (DER, RFC 5280 §4.1). What is in it is for the receiver to judge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Der(pub Vec<u8>);
+
 /// How a tunnelled packet is carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Framing {

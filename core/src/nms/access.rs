@@ -1,4 +1,5 @@
-//! Ends access after a revocation or the removal of a device, and tunnels after a restart of one of their nodes.
+//! Ends access after a revocation, the removal of a device, or the end of a certificate; and tunnels after a restart of
+//! one of their nodes.
 //!
 //! The NMS remembers which nodes it told a peer's address: the peer's *holders*. When a peer's access ends, the NMS
 //! removes its registration and sends *Access Ended* to each holder, which ends its tunnels with that peer. When a node
@@ -11,6 +12,7 @@
 //! longer devices, and which have started anew.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use rand_chacha::rand_core::RngCore;
 
@@ -22,6 +24,7 @@ use crate::time::Instant;
 use crate::timers::{Backoff, Timers};
 use crate::timing::nms::{ACCESS_ENDED_RETRIES, ROUTING_RETRY};
 use crate::timing::{Due, Timer};
+use crate::tls;
 
 /// Most pairs of a node and a peer that it was directed to. If there are more, the NMS tells every registered node
 /// instead.
@@ -114,7 +117,7 @@ impl Nms {
         // The common key of the last login is void, so the node must log in again, and the AS decides.
         let mut key = self.new_key();
         if matches!(self.store.common_key(node), Ok(Some(_))) {
-            let _ = self.store.put_common_key(node, &key);
+            let _ = self.store.put_common_key(node, &key, None);
         }
         key.0.fill(0);
         if let Some(registration) = self.nodes.remove(&node) {
@@ -142,6 +145,33 @@ impl Nms {
                 self.access.overflowed = true;
             }
         }
+    }
+
+    /// Whether the certificate has ended by which a registered node logged in (conventional method).
+    pub(super) fn has_lapsed(&self, node: NodeId) -> bool {
+        let ends = self.nodes.get(&node).and_then(super::Registration::ends);
+        ends.is_some_and(|ends| self.is_past(ends))
+    }
+
+    /// The same of the node's last login, by the store.
+    pub(super) fn login_has_lapsed(&self, node: NodeId) -> bool {
+        matches!(self.store.common_key_ends(node), Ok(Some(ends)) if self.is_past(ends))
+    }
+
+    fn is_past(&self, ends: Duration) -> bool {
+        ends <= tls::judging(&*self.clock) && !defect!(LapsedLoginKept)
+    }
+
+    /// The certificate of a registration has ended.
+    pub(super) fn lapse(&mut self, now: Instant, node: NodeId) {
+        let Some(name) = self.nodes.get(&node).map(|registration| registration.name.clone()) else { return };
+        if self.login_has_lapsed(node) {
+            return self.end_access(now, &name);
+        }
+        // It has logged in again meanwhile, and is about to register.
+        self.nodes.remove(&node);
+        self.expiry.set(node, None);
+        self.void_pending_of(now, node);
     }
 
     /// A node has registered: it has access again, and is sent the notifications that it missed.

@@ -176,6 +176,11 @@ impl Nms {
                     self.dropped(DropReason::BadTrust);
                 }
             }
+            ServiceCommand::Identity(identity) => {
+                if self.links.renew(now, *identity).is_err() {
+                    self.dropped(DropReason::BadTrust);
+                }
+            }
             ServiceCommand::Revoked(names) => {
                 for name in names {
                     self.end_access(now, &name);
@@ -238,6 +243,10 @@ impl Nms {
             return self.dropped(DropReason::UnknownType);
         };
         match self.open_sealed(node, header.kind, &mut payload) {
+            Ok((header, _)) if header.kind != Kind::RegistrationRequest && self.has_lapsed(node) => {
+                self.lapse(now, node);
+                self.dropped(DropReason::UnknownId);
+            }
             Ok((header, message)) => {
                 if header.kind != Kind::RegistrationRequest {
                     self.seen_at(node, header.sequence, local, remote);

@@ -1,6 +1,7 @@
 //! Registered nodes and their addresses (paper §2.2.1, §3.3.1).
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use rand_chacha::rand_core::RngCore;
 
@@ -55,6 +56,8 @@ pub(super) struct Sealed {
     /// The common key. It protects Registration Requests only.
     key: Key128,
     requests: SealedSession,
+    /// When the certificate of the login ends, since 1970; `None` of a login by password.
+    ends: Option<Duration>,
 }
 
 impl Nms {
@@ -180,6 +183,11 @@ impl Nms {
             self.refuse(now, node, place, header, request, ErrorCode::Unauthorized);
             return self.dropped(DropReason::UnknownId);
         };
+        if matches!(place, Place::Conventional { .. }) && self.login_has_lapsed(node) {
+            self.refuse(now, node, place, header, request, ErrorCode::Unauthorized);
+            self.end_access(now, &name);
+            return self.dropped(DropReason::UnknownId);
+        }
         match self.accept_epoch(node, request.epoch, place) {
             Ok(None) => {}
             Ok(Some(_)) if defect!(EpochUnchecked) => {}
@@ -274,12 +282,13 @@ impl Nms {
             }
             Place::Conventional { local, remote } => {
                 let key = key?;
+                let ends = self.store.common_key_ends(node).ok()?;
                 let session = self.sealed_of(&key, epoch);
                 let requests = match old {
                     Some(Session::Conventional(old)) if old.key == key => old.requests,
                     _ => self.sealed(&key).having_seen(sequence),
                 };
-                Session::Conventional(Box::new(Sealed { local, remote, session, key, requests }))
+                Session::Conventional(Box::new(Sealed { local, remote, session, key, requests, ends }))
             }
         })
     }
@@ -292,6 +301,10 @@ impl Nms {
 
     pub(super) fn expire(&mut self, now: Instant) {
         while let Some(node) = self.expiry.pop_due(now) {
+            if self.has_lapsed(node) {
+                self.lapse(now, node);
+                continue;
+            }
             self.nodes.remove(&node);
             self.void_pending_of(now, node);
         }
@@ -326,7 +339,7 @@ impl Nms {
         self.forget_link(link);
         for (node, name) in nodes {
             if self.is_on(node, link) {
-                if reason == LinkClosed::Authentication {
+                if matches!(reason, LinkClosed::Authentication | LinkClosed::CertificateDates) {
                     // Its certificate counts no more.
                     self.end_access(now, &name);
                     continue;
@@ -404,6 +417,15 @@ impl Nms {
 }
 
 impl Registration {
+    /// When the certificate ends by which the node logged in, since 1970 (conventional method). In the proposed method
+    /// the link ends with it.
+    pub(super) fn ends(&self) -> Option<Duration> {
+        match &self.session {
+            Session::Conventional(sealed) => sealed.ends,
+            Session::Proposed { .. } => None,
+        }
+    }
+
     /// Whether the node uses the conventional method.
     pub(super) fn is_sealed(&self) -> bool {
         matches!(self.session, Session::Conventional(_))

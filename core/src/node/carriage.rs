@@ -16,7 +16,7 @@ use crate::message::{LoginResponse, Message, RouteDirection, Want};
 use crate::name::Party;
 use crate::time::Instant;
 use crate::timing::Due;
-use crate::tls::{Roots, TlsError};
+use crate::tls::{Identity, Roots, TlsError};
 
 /// How a node's messages and packets are carried.
 pub(super) trait Carriage {
@@ -76,6 +76,9 @@ pub(super) trait Carriage {
 
     /// Trusts these from now on; what they do not vouch for any more ends.
     fn trust(&mut self, now: Instant, roots: Roots) -> Result<(), TlsError>;
+
+    /// Is another certificate of ours from now on. Whether the node has to log in by it.
+    fn renew(&mut self, now: Instant, identity: Identity) -> Result<bool, TlsError>;
 
     /// The node's network changed. What cannot move along is forgotten, without a word to anyone, and without a
     /// [`CarriageOutput::TunnelDown`].

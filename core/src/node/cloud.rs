@@ -41,6 +41,8 @@ pub(super) enum CloudInput {
     /// The same, but the session with the NMS moves along. [`CloudInput::NmsReady`] follows when the NMS has seen the
     /// new address.
     MovedAlong(Vec<IpAddr>),
+    /// The node has another certificate. `again`: it has to log in by it, though it is registered.
+    Renewed { again: bool },
     /// The AS accepted the login.
     LoggedIn(LoginResponse),
     /// Messages can be sent to the NMS.
@@ -159,6 +161,14 @@ impl Part for Cloud {
                 if self.started && self.login.is_some() {
                     (self.failures, self.told) = (0, 0);
                     self.state = State::Opening { until: self.step_until(turn.now) };
+                }
+            }
+            CloudInput::Renewed { again } => {
+                // What failed by the certificate before may work by this one.
+                let failed = matches!(self.state, State::Pausing { .. });
+                if failed || again && !matches!(self.state, State::Idle) {
+                    (self.failures, self.login) = (0, None);
+                    self.connect(turn);
                 }
             }
             CloudInput::LoggedIn(response) => {

@@ -130,6 +130,9 @@ pub enum NodeCommand {
     Stop,
     /// Replace the trust anchors. Tunnels to peers whose certificates they do not cover end now.
     Trust(Roots),
+    /// The node's certificate from now on. Tunnels stand: their peers are told, if it is for the same name and key. In
+    /// the conventional method the node logs in by it.
+    Identity(Box<Identity>),
     /// The certificates of these names were revoked: tunnels to them end now. A later tunnel to such a name is allowed:
     /// AS and NMS have then admitted it again. In the conventional method this command is the only way to learn of a
     /// revocation, because nodes do not see each other's certificates.

@@ -44,6 +44,7 @@ pub(super) struct Conventional {
     login: Login,
     env: Environment,
     identity: Option<Identity>,
+    roots: Roots,
     tls: std::sync::Arc<rustls::ClientConfig>,
     rng: ChaCha20Rng,
     session: Option<LoginSession>,
@@ -102,6 +103,7 @@ impl Conventional {
             login: config.login.clone(),
             env: config.tls.clone(),
             identity: identity.cloned(),
+            roots: config.roots.clone(),
             tls: std::sync::Arc::new(tls::client_config(&config.tls, &config.roots, identity, b"")?),
             rng: super::part::fork(rng),
             session: None,
@@ -173,11 +175,22 @@ impl Carriage for Conventional {
     /// Of certificates it sees only the AS's.
     fn trust(&mut self, _now: Instant, roots: Roots) -> Result<(), TlsError> {
         self.tls = std::sync::Arc::new(tls::client_config(&self.env, &roots, self.identity.as_ref(), b"")?);
+        self.roots = roots;
         // A login under way judges the AS as its connection was told to at its beginning.
         if self.session.is_some() {
             self.end_login(Some(Failure::ConnectionLost));
         }
         Ok(())
+    }
+
+    fn renew(&mut self, _now: Instant, identity: Identity) -> Result<bool, TlsError> {
+        if self.identity.is_none() {
+            return Ok(false);
+        }
+        self.tls = std::sync::Arc::new(tls::client_config(&self.env, &self.roots, Some(&identity), b"")?);
+        self.identity = Some(identity);
+        // The common key ends with the certificate of the login.
+        Ok(!defect!(RenewalUntold))
     }
 
     fn login(&mut self, now: Instant, attempt: usize) {

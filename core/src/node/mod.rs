@@ -166,6 +166,10 @@ impl Node {
                     self.dropped(DropReason::BadTrust);
                 }
             }
+            NodeCommand::Identity(identity) => match self.carriage.renew(now, *identity) {
+                Ok(again) => self.tell_cloud(now, CloudInput::Renewed { again }),
+                Err(_) => self.dropped(DropReason::BadTrust),
+            },
             NodeCommand::Revoked(names) => {
                 for name in names {
                     self.tell_routes(now, RouteInput::Revoked(name));

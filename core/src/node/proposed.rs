@@ -41,7 +41,7 @@ use crate::time::Instant;
 use crate::timers::Timers;
 use crate::timing::node::EARLY_LINK_TIMEOUT;
 use crate::timing::{Due, Timer, earliest};
-use crate::tls::{Roots, TlsError};
+use crate::tls::{Identity, Roots, TlsError};
 
 /// Most inbound links that wait until the NMS announces their peer; and most of one peer, which may dial several
 /// addresses at once.
@@ -346,6 +346,28 @@ impl Proposed {
     fn random(&mut self) -> u32 {
         self.rng.next_u32()
     }
+
+    /// Does something with every endpoint, and carries its outputs out.
+    fn each_endpoint(
+        &mut self,
+        now: Instant,
+        mut with: impl FnMut(&mut Links) -> Result<(), TlsError>,
+    ) -> Result<(), TlsError> {
+        with(&mut self.links)?;
+        if let Some(shared) = &mut self.shared {
+            with(shared)?;
+        }
+        self.drain_links(now);
+        let blind: Vec<TunnelId> = self.by_leg.values().copied().collect();
+        for id in blind {
+            if let Some(links) = self.tunnels.get_mut(&id).and_then(|tunnel| tunnel.stage.blind_links()) {
+                with(links)?;
+            }
+            self.drain_blind(now, id);
+        }
+        self.drain_links(now);
+        Ok(())
+    }
 }
 
 /// The last datagrams of an endpoint that is being forgotten.
@@ -519,23 +541,14 @@ impl Carriage for Proposed {
     }
 
     fn trust(&mut self, now: Instant, roots: Roots) -> Result<(), TlsError> {
-        self.links.trust(now, roots.clone())?;
-        if let Some(shared) = &mut self.shared {
-            shared.trust(now, roots.clone())?;
-        }
-        self.drain_links(now);
-        let blind: Vec<TunnelId> = self.by_leg.values().copied().collect();
-        for id in blind {
-            if let Some(Tunnel { stage, .. }) = self.tunnels.get_mut(&id)
-                && let Some(links) = stage.blind_links()
-            {
-                links.trust(now, roots.clone())?;
-            }
-            self.drain_blind(now, id);
-        }
-        self.quic.roots = roots;
-        self.drain_links(now);
-        Ok(())
+        self.quic.roots = roots.clone();
+        self.each_endpoint(now, |links| links.trust(now, roots.clone()))
+    }
+
+    fn renew(&mut self, now: Instant, identity: Identity) -> Result<bool, TlsError> {
+        self.quic.identity = identity.clone();
+        self.each_endpoint(now, |links| links.renew(now, identity.clone()))?;
+        Ok(false)
     }
 
     fn status(&self, id: TunnelId) -> Option<TunnelStatus> {

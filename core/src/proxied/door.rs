@@ -447,6 +447,14 @@ impl Door {
                 let is_over = |guest: &Guest| judge.check(guest.pipe.channel.peer_chain()).is_err();
                 self.guests.iter().filter(|(_, g)| g.place.is_some() && is_over(g)).map(|(&id, _)| id).collect()
             }
+            // A connection may outlive its client's certificate: it carries datagrams to this service only, which
+            // anybody may send, and the QUIC link in them ends with the certificate.
+            ServiceCommand::Identity(identity) => {
+                let Ok(tls) = http_tls(&self.config.tls, &self.config.roots, identity) else { return };
+                self.tls = tls;
+                self.config.identity.clone_from(identity);
+                Vec::new()
+            }
             ServiceCommand::Revoked(names) => {
                 let is_over = |guest: &Guest| guest.names.iter().any(|name| names.contains(name));
                 self.guests.iter().filter(|(_, guest)| is_over(guest)).map(|(&id, _)| id).collect()

@@ -2,6 +2,7 @@
 
 mod closed;
 mod counts;
+mod lifespan;
 mod link;
 mod pathed;
 mod reflexive;
@@ -23,6 +24,7 @@ use ring::hmac;
 
 pub use self::closed::LinkClosed;
 use self::counts::{Rebound, asking, heard};
+use self::lifespan::Lifespan;
 pub use self::pathed::is_initial;
 use self::reflexive::Answers;
 use self::resets::Resets;
@@ -38,7 +40,7 @@ use crate::paths::recent::Datagrams;
 use crate::time::Instant;
 use crate::timing::quic::HANDSHAKE_TIMEOUT;
 use crate::timing::{Due, Timer};
-use crate::tls::{Roots, TlsError};
+use crate::tls::{Judge, TlsError};
 use crate::version::Spoken;
 
 /// Most half-open incoming connections. From half of this number on, a client has to validate its address (Retry).
@@ -152,11 +154,14 @@ struct Link {
     /// Of an incoming link whose handshake is not finished: the bytes that came from there and that went there. quinn
     /// itself sends up to one datagram more than it may.
     unproved: Option<(usize, usize)>,
+    lifespan: Lifespan,
 }
 
 /// One quinn-proto endpoint and its connections.
 pub struct Links {
     config: QuicConfig,
+    /// Judges the certificates by which peers renew theirs.
+    judge: Judge,
     endpoint: Endpoint,
     client: quinn_proto::ClientConfig,
     server: Option<Arc<quinn_proto::ServerConfig>>,
@@ -203,6 +208,7 @@ impl Links {
         let server = tokens.map(|key| config.server(&key)).transpose()?.map(Arc::new);
         let client = config.client()?;
         Ok(Self {
+            judge: config.roots.judge(&config.tls)?,
             endpoint: Endpoint::new(Arc::new(endpoint_config), server.clone(), true, None),
             client,
             server,
@@ -291,6 +297,7 @@ impl Links {
             proved,
             answers: None,
             unproved,
+            lifespan: Lifespan::default(),
         };
         self.links.insert(id, link);
         id
@@ -365,8 +372,9 @@ impl Links {
 
     /// Makes [`Self::poll`] give what arrived on established links, before [`Self::finish`] answers it.
     pub fn deliver(&mut self) {
+        let time = self.config.tls.judging();
         for &id in &self.touched {
-            let Some(link) = self.links.get_mut(&id).filter(|link| link.connected && !link.closed) else { continue };
+            let Some(link) = self.links.get_mut(&id).filter(|link| link.delivers(time)) else { continue };
             link.take_events(id, self.config.options.versions, &mut self.out);
         }
     }
@@ -548,25 +556,6 @@ impl Links {
         }
     }
 
-    /// Trusts these from now on. Links whose peer they do not vouch for any more are closed, and so are those whose
-    /// handshake is under way under the old ones; [`LinkOutput::Closed`] follows for each.
-    pub fn trust(&mut self, now: Instant, roots: Roots) -> Result<(), TlsError> {
-        let config = QuicConfig { roots, ..self.config.clone() };
-        let judge = config.roots.judge(&config.tls)?;
-        let server = self.tokens.map(|key| config.server(&key)).transpose()?.map(Arc::new);
-        self.client = config.client()?;
-        self.endpoint.set_server_config(server);
-        self.config = config;
-        let good = |link: &Link| link.connected && judge.check(&link.peer_chain()).is_ok();
-        let open = self.links.iter().filter(|(_, link)| !link.closed);
-        let bad: Vec<LinkId> = open.filter(|(_, link)| !good(link)).map(|(&id, _)| id).collect();
-        for id in bad {
-            self.close(now, id);
-            self.out.push_back(LinkOutput::Closed(id, LinkClosed::Authentication));
-        }
-        Ok(())
-    }
-
     /// The peer's address, as validated by the handshake or by path validation since (RFC 9000 §8).
     pub fn remote(&self, id: LinkId) -> Option<SocketAddr> {
         self.links.get(&id).map(|l| l.proved)
@@ -607,12 +596,20 @@ impl Links {
 
     /// Moves one link as far as it goes: events, stream, endpoint events, packets to send.
     fn drive(&mut self, now: Instant, id: LinkId) {
-        let at = to_std(now);
+        let (at, time) = (to_std(now), self.config.tls.judging());
         let Some(link) = self.links.get_mut(&id) else { return };
+        if link.has_lapsed(time) {
+            link.end(now, IN_ORDER);
+            self.out.push_back(LinkOutput::Closed(id, LinkClosed::CertificateDates));
+        }
         let (mut drained, mut minted) = (false, false);
         loop {
             let mut again = false;
             link.take_events(id, self.config.options.versions, &mut self.out);
+            if let Some(offer) = link.lifespan.offered.take() {
+                let taken = link.take_renewal(now, &offer, &self.judge);
+                self.out.extend(taken.err().map(LinkOutput::Dropped));
+            }
             link.flush(self.config.options.versions);
             if link.broken && !link.closed {
                 link.end(now, BROKEN);
@@ -656,7 +653,7 @@ impl Links {
             }
         }
         let quinn = link.connection.poll_timeout().map(|t| from_std(t).max(now));
-        let timers = [quinn, link.half_open, link.silent_at(&self.config)];
+        let timers = [quinn, link.half_open, link.silent_at(&self.config), link.lapses_at(now, time)];
         let next = if drained { None } else { timers.into_iter().flatten().min() };
         if next != link.deadline {
             if let Some(old) = link.deadline {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::{Device, PasswordHash, SIMULATION_ITERATIONS, Store};
 use crate::key::Key128;
@@ -46,12 +47,19 @@ fn devices(store: &dyn Store) {
 fn common_keys(store: &dyn Store) {
     let (alice, bob) = (NodeId::of(&name("alice.example")), NodeId::of(&name("bob.example")));
     assert_eq!(store.common_key(alice), Ok(None), "no login, no key");
-    store.put_common_key(alice, &Key128([1; 16])).expect("room for a key");
-    store.put_common_key(bob, &Key128([2; 16])).expect("room for a key");
+    store.put_common_key(alice, &Key128([1; 16]), None).expect("room for a key");
+    store.put_common_key(bob, &Key128([2; 16]), None).expect("room for a key");
     assert_eq!(store.common_key(alice), Ok(Some(Key128([1; 16]))), "the NMS reads what the AS wrote");
-    store.put_common_key(alice, &Key128([3; 16])).expect("room for a key");
+    store.put_common_key(alice, &Key128([3; 16]), None).expect("room for a key");
     assert_eq!(store.common_key(alice), Ok(Some(Key128([3; 16]))), "the last login's key counts");
     assert_eq!(store.common_key(bob), Ok(Some(Key128([2; 16]))), "each node has its own key");
+    assert_eq!(store.common_key_ends(alice), Ok(None), "a key without an end");
+    let end = Some(Duration::from_secs(1_900_000_000));
+    store.put_common_key(alice, &Key128([4; 16]), end).expect("room for a key");
+    assert_eq!(store.common_key_ends(alice), Ok(end), "the NMS reads the end that the AS wrote");
+    assert_eq!(store.common_key_ends(bob), Ok(None), "each key has its own end");
+    store.put_common_key(alice, &Key128([5; 16]), None).expect("room for a key");
+    assert_eq!(store.common_key_ends(alice), Ok(None), "the last login's end counts");
 }
 
 fn addresses(store: &dyn Store) {
@@ -92,7 +100,7 @@ fn removal(store: &dyn Store) {
     let alice = name("alice.example");
     let node = NodeId::of(&alice);
     store.put_device(&device("alice.example")).expect("room for a device");
-    store.put_common_key(node, &Key128([1; 16])).expect("room for a key");
+    store.put_common_key(node, &Key128([1; 16]), None).expect("room for a key");
     let pair = store.allocate(&alice).expect("room for an address");
     assert_eq!(store.accept_epoch(node, 9), Ok(true));
 
@@ -105,7 +113,7 @@ fn removal(store: &dyn Store) {
     assert_eq!(store.allocate(&alice), Ok(pair), "its address waits for its return");
     assert_eq!(store.accept_epoch(node, 9), Ok(false), "its epoch does not go back");
 
-    store.put_common_key(node, &Key128([1; 16])).expect("room for a key");
+    store.put_common_key(node, &Key128([1; 16]), None).expect("room for a key");
     assert_eq!(store.accept_epoch(node, u64::MAX), Ok(true));
     store.put_device(&device("alice.example")).expect("room for a device");
     assert_eq!(store.last_epoch(node), Ok(None), "enrolment resets the epoch");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{Device, Store, StoreError, VirtualRange};
 use crate::key::Key128;
@@ -18,7 +19,7 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Tables {
     devices: BTreeMap<NodeId, Device>,
-    common_keys: BTreeMap<NodeId, Key128>,
+    common_keys: BTreeMap<NodeId, (Key128, Option<Duration>)>,
     addresses: BTreeMap<Fqdn, Virtual>,
     owners: BTreeMap<IpAddr, Fqdn>,
     epochs: BTreeMap<NodeId, u64>,
@@ -58,13 +59,17 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn put_common_key(&self, node: NodeId, key: &Key128) -> Result<(), StoreError> {
-        self.tables().common_keys.insert(node, key.clone());
+    fn put_common_key(&self, node: NodeId, key: &Key128, ends: Option<Duration>) -> Result<(), StoreError> {
+        self.tables().common_keys.insert(node, (key.clone(), ends));
         Ok(())
     }
 
     fn common_key(&self, node: NodeId) -> Result<Option<Key128>, StoreError> {
-        Ok(self.tables().common_keys.get(&node).cloned())
+        Ok(self.tables().common_keys.get(&node).map(|(key, _)| key.clone()))
+    }
+
+    fn common_key_ends(&self, node: NodeId) -> Result<Option<Duration>, StoreError> {
+        Ok(self.tables().common_keys.get(&node).and_then(|(_, ends)| *ends))
     }
 
     fn allocate(&self, name: &Fqdn) -> Result<Virtual, StoreError> {
@@ -133,7 +138,7 @@ mod tests {
         let password = super::super::PasswordHash::new("p", [0xa5; 16], super::super::SIMULATION_ITERATIONS);
         let node = NodeId::of(&name);
         store.put_device(&Device { name, password: Some(password), certificate_login: true }).unwrap();
-        store.put_common_key(node, &Key128([0xa5; 16])).unwrap();
+        store.put_common_key(node, &Key128([0xa5; 16]), None).unwrap();
         let printed = format!("{store:?}");
         assert!(printed.contains("Key128(..)") && printed.contains("PasswordHash(..)"), "{printed}");
         assert!(!printed.contains("165") && !printed.contains("a5"), "{printed}");

@@ -8,7 +8,7 @@
 //! | record | key | written by | read by |
 //! |---|---|---|---|
 //! | [`Device`] | node id | the operator | AS |
-//! | common key | node id | AS | NMS |
+//! | common key, and its end | node id | AS | NMS |
 //! | [`Virtual`] addresses | FQDN, either address | NMS | NMS |
 //! | registration epoch | node id | NMS | NMS |
 //!
@@ -22,6 +22,7 @@ mod range;
 
 use std::fmt::Debug;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -67,11 +68,15 @@ pub trait Store: Debug + Send + Sync {
     /// Forgets the device and its common key; its virtual addresses and its epoch stay.
     fn remove_device(&self, node: NodeId) -> Result<(), StoreError>;
 
-    /// Sets the node's common key, in place of the last login's.
-    fn put_common_key(&self, node: NodeId, key: &Key128) -> Result<(), StoreError>;
+    /// Sets the node's common key, in place of the last login's, and when it ends: with the certificate of the login,
+    /// in whole seconds since 1970. `None`: never.
+    fn put_common_key(&self, node: NodeId, key: &Key128, ends: Option<Duration>) -> Result<(), StoreError>;
 
     /// The node's common key; none if it never logged in.
     fn common_key(&self, node: NodeId) -> Result<Option<Key128>, StoreError>;
+
+    /// When the node's common key ends, since 1970; `None` if it does not, or if there is none.
+    fn common_key_ends(&self, node: NodeId) -> Result<Option<Duration>, StoreError>;
 
     /// The node's virtual addresses: those that it has, or else the next free pair, which is its own from now on.
     ///

@@ -40,6 +40,24 @@ timings! {
     /// little.
     ACK_DELAY: Duration = Duration::from_millis(5);
 
+    /// A link looks this often at the civil time, if nothing else happens on it, whether the peer's certificate has
+    /// ended.
+    ///
+    /// Why: a link waits for the certificate's end itself. A clock that is set forward meanwhile is noticed with the
+    /// next packet or keep-alive, so this is for a link that has neither.
+    CERTIFICATE_LOOK: Duration = Duration::from_secs(60);
+
+    /// A link waits at least this long for the end of the peer's certificate.
+    ///
+    /// Why: a civil clock may run slower than the timers, and the last moment must not become many. Packets are looked
+    /// at themselves, so nothing passes meanwhile.
+    CERTIFICATE_WAIT: Duration = Duration::from_millis(1);
+
+    /// A peer's renewed certificates are verified no more often than this on one link.
+    ///
+    /// Why: to verify one costs two signatures, about 0.1 ms, and certificates are renewed after weeks.
+    RENEWAL_EVERY: Duration = Duration::from_secs(1);
+
     /// A service, and a node on its tunnels, sends stateless resets no more often than this.
     ///
     /// Why: after a restart all nodes ask at once, and each has to learn that its link is gone; quinn's 20 ms would let

@@ -14,6 +14,7 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, DnsName, ServerName};
 use rustls::{
@@ -187,6 +188,11 @@ impl TlsChannel {
     /// The application protocol on which both ends agreed (RFC 7301), if they did.
     pub fn protocol(&self) -> Option<&[u8]> {
         self.connection.alpn_protocol()
+    }
+
+    /// When the certificates of the other end count no more ([`tls::ends`]).
+    pub fn peer_ends(&self) -> Option<Duration> {
+        tls::ends(self.peer_chain())
     }
 
     /// Whether the other end said that nothing more will come (close_notify).

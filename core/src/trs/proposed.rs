@@ -79,6 +79,11 @@ impl Legs {
                     dropped(out, DropReason::BadTrust);
                 }
             }
+            ServiceCommand::Identity(identity) => {
+                if self.links.renew(now, *identity).is_err() {
+                    dropped(out, DropReason::BadTrust);
+                }
+            }
             ServiceCommand::Revoked(names) => {
                 let revoked = |(_, leg): &(&LinkId, &Leg)| leg.names.iter().any(|name| names.contains(name));
                 let legs: Vec<LinkId> = self.legs.iter().filter(revoked).map(|(&link, _)| link).collect();

@@ -512,10 +512,10 @@ impl Store for SqliteStore {
         self.write(|transaction| remove(transaction, node, None).map(drop))
     }
 
-    fn put_common_key(&self, node: NodeId, key: &Key128) -> Result<(), StoreError> {
+    fn put_common_key(&self, node: NodeId, key: &Key128, ends: Option<Duration>) -> Result<(), StoreError> {
         self.write(|transaction| {
-            let sql = "INSERT OR REPLACE INTO common_keys (node, key) VALUES (?1, ?2)";
-            transaction.execute(sql, params![node.0, key.0])
+            let sql = "INSERT OR REPLACE INTO common_keys (node, key, ends) VALUES (?1, ?2, ?3)";
+            transaction.execute(sql, params![node.0, key.0, ends.map(seconds)])
         })?;
         Ok(())
     }
@@ -525,6 +525,14 @@ impl Store for SqliteStore {
             let sql = "SELECT key FROM common_keys WHERE node = ?1";
             connection.prepare_cached(sql)?.query_row(params![node.0], |row| row.get(0).map(Key128)).optional()
         })
+    }
+
+    fn common_key_ends(&self, node: NodeId) -> Result<Option<Duration>, StoreError> {
+        let ends: Option<Option<i64>> = self.read(|connection| {
+            let sql = "SELECT ends FROM common_keys WHERE node = ?1";
+            connection.prepare_cached(sql)?.query_row(params![node.0], |row| row.get(0)).optional()
+        })?;
+        Ok(ends.flatten().map(|ends| Duration::from_secs(ends.unsigned_abs())))
     }
 
     fn allocate(&self, name: &Fqdn) -> Result<Virtual, StoreError> {

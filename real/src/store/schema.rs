@@ -43,6 +43,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     -- Devices that were removed, or replaced by others of their names: the NMS looks here and ends their access.
     CREATE TABLE evictions (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL) STRICT;
 ",
+    "
+    -- When a common key ends: with the certificate of its login (seconds since 1970).
+    ALTER TABLE common_keys ADD COLUMN ends INTEGER;
+",
 ];
 
 pub(super) enum SchemaError {

@@ -29,7 +29,7 @@ fn what_was_written_is_there_after_the_file_is_opened_again_and_for_both_process
     let (first, second) = (open(&path), open(&path));
     let pair = first.allocate(&name).unwrap();
     assert_eq!(first.accept_epoch(node, u64::MAX - 1), Ok(true));
-    first.put_common_key(node, &Key128([7; 16])).unwrap();
+    first.put_common_key(node, &Key128([7; 16]), None).unwrap();
     assert_eq!(second.common_key(node), Ok(Some(Key128([7; 16]))));
     assert_eq!(second.allocate(&"bob.example".parse().unwrap()).unwrap().v4, Ipv4Addr::new(198, 18, 0, 11));
     drop((first, second));
@@ -264,7 +264,7 @@ fn a_name_that_a_registration_had_shut_out_for_ever_is_readmitted_by_the_migrati
     let store = SqliteStore::open(&path, VirtualRange::default()).unwrap();
     let [shut_out, well] = ["a.example", "b.example"].map(|name| NodeId::of(&name.parse().unwrap()));
     for (node, epoch) in [(shut_out, u64::MAX), (well, 7)] {
-        store.put_common_key(node, &Key128([1; 16])).unwrap();
+        store.put_common_key(node, &Key128([1; 16]), None).unwrap();
         store.accept_epoch(node, epoch).unwrap();
     }
     drop(store);

@@ -210,7 +210,10 @@ impl Judge<'_, '_, '_> {
             }
             schema::Action::Revoke(schema::OfNode { node }) => Action::Revoke(self.started_node("node", &node)?),
             schema::Action::Expire(schema::OfNode { node }) => Action::Expire(self.started_node("node", &node)?),
-            schema::Action::Renew(schema::OfNode { node }) => Action::Renew(self.started_node("node", &node)?),
+            schema::Action::Renew(schema::Renew { node, running }) => {
+                let node = self.started_node("node", &node)?;
+                if running == Some(true) { Action::RenewRunning(node) } else { Action::Renew(node) }
+            }
             schema::Action::Pause(schema::Pause { what, ms }) => {
                 Action::Pause { role: self.role(&what)?, lasts: self.millis("ms", ms)? }
             }

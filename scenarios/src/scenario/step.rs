@@ -146,6 +146,8 @@ pub enum Action {
     Expire(usize),
     /// A node starts again with a new certificate: index into [`Scenario::nodes`].
     Renew(usize),
+    /// A node gets a new certificate for its key, and goes on running: index into [`Scenario::nodes`].
+    RenewRunning(usize),
     /// A role's process is paused; its packets wait, as far as its buffer has room. Complete when it goes on.
     Pause {
         /// The node.

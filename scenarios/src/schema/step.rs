@@ -51,7 +51,7 @@ pub(crate) enum Action {
     /// `do = "expire"`.
     Expire(OfNode),
     /// `do = "renew"`.
-    Renew(OfNode),
+    Renew(Renew),
     /// `do = "pause"`.
     Pause(Pause),
     /// `do = "clock"`.
@@ -288,6 +288,16 @@ pub(crate) struct Stop {
     pub(crate) node: String,
     /// Whether it shuts down gracefully. Default false.
     pub(crate) graceful: Option<bool>,
+}
+
+/// A node gets a new certificate.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Renew {
+    /// The node.
+    pub(crate) node: String,
+    /// Whether it goes on running. Default false.
+    pub(crate) running: Option<bool>,
 }
 
 /// A role is paused for a while.

@@ -42,6 +42,7 @@ fn the_readme_names_every_key() {
         keys::<Restart>(),
         keys::<Stop>(),
         keys::<OfNode>(),
+        keys::<Renew>(),
         keys::<Pause>(),
         keys::<Clock>(),
         ["site", "service", "carrier", "off"].map(str::to_owned).to_vec(),
@@ -49,7 +50,7 @@ fn the_readme_names_every_key() {
     ];
     assert_eq!(
         tables.iter().map(Vec::len).collect::<Vec<_>>(),
-        [23, 3, 16, 14, 12, 4, 3, 16, 17, 1, 18, 5, 8, 3, 2, 6, 4, 6, 2, 2, 2, 16, 1, 3, 0, 2, 2, 1, 2, 2, 4, 3]
+        [23, 3, 16, 14, 12, 4, 3, 16, 17, 1, 18, 5, 8, 3, 2, 6, 4, 6, 2, 2, 2, 16, 1, 3, 0, 2, 2, 1, 2, 2, 2, 4, 3]
     );
     for key in tables.iter().flatten() {
         assert!(README.contains(&format!("`{key}`")), "{key}");

@@ -157,7 +157,7 @@ impl Coverage {
                 Action::Clock { role, .. } => ("clock", vec![to_role(role)]),
                 Action::DiskFull(full) => (if *full { "disk_full" } else { "disk_free" }, vec![to_all("services")]),
                 Action::Expire(node) => ("expire", vec![to_node(*node)]),
-                Action::Renew(node) => ("renew", vec![to_node(*node)]),
+                Action::Renew(node) | Action::RenewRunning(node) => ("renew", vec![to_node(*node)]),
                 Action::Stop(node) | Action::StopInOrder(node) => ("stop", vec![to_node(*node)]),
                 Action::Revoke(node) => ("revoke", vec![to_node(*node)]),
                 Action::Wait(_) | Action::Idle => ("wait", nodes.clone().map(to_node).collect()),

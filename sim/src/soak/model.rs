@@ -32,11 +32,13 @@
 //! | the AS or the TRS crashes and starts again | [`RESTORED`] |
 //! | the AS or the NMS crashes, and a tunnel is up | not at all |
 //!
-//! **Silence** is demanded of two nodes after the certificate of one was revoked: [`EXPULSION`] after the revocation if
+//! **Silence** is demanded of two nodes after the certificate of one was revoked or has expired: [`EXPULSION`] later if
 //! nothing disturbed the network then or since, or else [`HEALING`] after the last fault. In the proposed method it is
-//! demanded too if the certificate of one has expired and the node has restarted since. Three cases are exempt: a node
-//! with a password, which the AS admits again; two nodes that have both lost their access, because the NMS notifies
-//! neither; and two nodes on one LAN without a way to the NMS, which cannot notify either.
+//! demanded from the very end of a certificate on, because nodes judge each other. Three cases are exempt otherwise: a
+//! node with a password, which the AS admits again; two nodes that have both lost their access, because the NMS
+//! notifies neither; and two nodes on one LAN without a way to the NMS, which cannot notify either.
+//!
+//! A node that gets a new certificate in time, and goes on running, disturbs nothing.
 //!
 //! **Exemptions.** The protocol cannot promise delivery everywhere (`core/PROTOCOL.md`, "Limits"):
 //!
@@ -222,10 +224,9 @@ struct Moment {
     started: Vec<bool>,
     /// The nodes whose certificates were revoked, and from when on no packet may pass.
     revoked: BTreeMap<usize, Instant>,
-    /// The nodes whose certificates have expired, and those of them that have restarted since and so have no old
-    /// connection.
+    /// The nodes whose certificates have expired; and the same of those of which it is known when.
     expired: BTreeSet<usize>,
-    barred: BTreeSet<usize>,
+    lapsed: BTreeMap<usize, Instant>,
     /// The nodes whose certificates may expire at any time, because clocks differ.
     doubtful: BTreeSet<usize>,
     /// Whether the database can only be read.
@@ -263,7 +264,7 @@ impl Moment {
             started,
             revoked: BTreeMap::new(),
             expired: BTreeSet::new(),
-            barred: BTreeSet::new(),
+            lapsed: BTreeMap::new(),
             doubtful: if clocks { expiring } else { BTreeSet::new() },
             is_full: false,
             ever,
@@ -294,19 +295,25 @@ impl Moment {
             }
             Action::Restart(Role::Node(node)) | Action::RestartInOrder(Role::Node(node)) => {
                 self.started[*node] = true;
-                self.barred.extend(self.expired.get(node).filter(|node| !self.doubtful.contains(node)));
             }
             Action::Stop(node) | Action::StopInOrder(node) => self.started[*node] = false,
             Action::Revoke(node) => {
-                let is_calm = at >= self.last + HEALING;
-                self.revoked.insert(*node, at + if is_calm { EXPULSION } else { HEALING });
+                self.revoked.insert(*node, self.expelled(at));
             }
-            Action::Expire(node) => drop(self.expired.insert(*node)),
-            Action::Renew(node) => {
-                self.started[*node] = true;
-                self.revoked.remove(node);
-                for shut_out in [&mut self.expired, &mut self.barred] {
-                    shut_out.remove(node);
+            Action::Expire(node) => {
+                if !self.doubtful.contains(node) {
+                    let since = if self.now.method == Method::Proposed { at } else { self.expelled(at) };
+                    self.lapsed.entry(*node).or_insert(since);
+                }
+                self.expired.insert(*node);
+            }
+            Action::Renew(node) | Action::RenewRunning(node) => {
+                let readmitted = [self.revoked.remove(node), self.lapsed.remove(node)].iter().any(Option::is_some);
+                let readmitted = self.expired.remove(node) || readmitted;
+                if matches!(action, Action::Renew(_)) {
+                    self.started[*node] = true;
+                } else if !readmitted {
+                    return;
                 }
             }
             Action::Move { node, to } => {
@@ -339,6 +346,12 @@ impl Moment {
             }
         }
         self.last = self.last.max(until);
+    }
+
+    /// When access that ends at `at` has ended for everybody.
+    fn expelled(&self, at: Instant) -> Instant {
+        let is_calm = at >= self.last + HEALING;
+        at + if is_calm { EXPULSION } else { HEALING }
     }
 
     /// A node that could not register before counts as just started.
@@ -427,8 +440,9 @@ impl Moment {
         let told =
             |other: &usize| self.now.login == Login::Certificate && self.is_certified(*other) && self.hears_nms(*other);
         [(pair.from, pair.to), (pair.to, pair.from)].iter().any(|(node, other)| {
-            self.revoked.get(node).is_some_and(|&since| quiet(since)) && told(other)
-                || self.now.method == Method::Proposed && self.barred.contains(node)
+            let lost = self.revoked.get(node).into_iter().chain(self.lapsed.get(node)).any(|&since| quiet(since));
+            let judged = self.now.method == Method::Proposed && self.lapsed.get(node).is_some_and(|&since| since <= at);
+            lost && told(other) || judged
         })
     }
 

@@ -72,14 +72,17 @@ impl Civil {
     }
 
     /// Until when the certificate counts that a name has now, time since 1970; `None` if no step of the scenario lets
-    /// it expire.
+    /// it expire. One that is renewed in time ends with the next day that passes.
     pub(super) fn certificate_ends(&self, scenario: &Scenario, name: &Fqdn) -> Option<Duration> {
         let (mut days, mut renewals) = (0, 0);
         for step in &scenario.steps {
             match &step.action {
-                Action::Renew(node) if scenario.nodes[*node].name == *name => renewals += 1,
+                Action::Renew(node) | Action::RenewRunning(node) if scenario.nodes[*node].name == *name => {
+                    renewals += 1;
+                }
                 Action::Expire(node) => {
-                    if scenario.nodes[*node].name == *name && renewals == self.renewals(name) {
+                    let is_its_own = scenario.nodes[*node].name == *name && renewals == self.renewals(name);
+                    if is_its_own || renewals > self.renewals(name) {
                         return Some(EPOCH + DAY * days + DAY / 2);
                     }
                     days += 1;

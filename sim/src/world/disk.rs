@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use cyphonic_core::key::Key128;
 use cyphonic_core::name::{Fqdn, NodeId, Virtual};
@@ -46,12 +47,16 @@ impl Store for Disk {
         self.with_room()?.remove_device(node)
     }
 
-    fn put_common_key(&self, node: NodeId, key: &Key128) -> Result<(), StoreError> {
-        self.with_room()?.put_common_key(node, key)
+    fn put_common_key(&self, node: NodeId, key: &Key128, ends: Option<Duration>) -> Result<(), StoreError> {
+        self.with_room()?.put_common_key(node, key, ends)
     }
 
     fn common_key(&self, node: NodeId) -> Result<Option<Key128>, StoreError> {
         self.store.common_key(node)
+    }
+
+    fn common_key_ends(&self, node: NodeId) -> Result<Option<Duration>, StoreError> {
+        self.store.common_key_ends(node)
     }
 
     fn allocate(&self, name: &Fqdn) -> Result<Virtual, StoreError> {

@@ -115,7 +115,7 @@ impl<'a> Cast<'a> {
         }
     }
 
-    fn identity(&self, name: &Fqdn) -> Identity {
+    pub(super) fn identity(&self, name: &Fqdn) -> Identity {
         let ends = self.civil.certificate_ends(self.scenario, name);
         self.pki.renewed(name, self.civil.renewals(name), ends)
     }

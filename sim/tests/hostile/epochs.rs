@@ -36,7 +36,7 @@ fn told(stage: &mut Stage) -> Vec<Message> {
 /// As [`told`], in datagrams: a login with Alice's certificate or password gave the attacker a common key.
 fn told_in_datagrams(stage: &mut Stage) -> Option<Message> {
     let (alice, key) = (NodeId::of(&fqdn("alice")), Key128([7; 16]));
-    stage.world.store.put_common_key(alice, &key).unwrap();
+    stage.world.store.put_common_key(alice, &key, None).unwrap();
     let mut mallory = Session::new(&key, Direction::FromInitiator);
     let sealed = mallory.seal(77, 0, alice.0, &at_the_end_of_time()).unwrap();
     let (nms, from) = (stage.address(Role::Nms), "198.51.100.200:4501".parse().unwrap());

@@ -20,7 +20,7 @@ use cyphonic_sim::soak::depth::Depth;
 use cyphonic_sim::soak::generate::generate;
 use cyphonic_sim::soak::violation::Invariant;
 
-use crate::insiders;
+use crate::{insiders, lapses};
 
 /// As many runs as a machine of two cores makes in a minute or less, whatever its build.
 const MOST_RUNS: u64 = 4_000;
@@ -37,11 +37,18 @@ struct Caught {
 }
 
 /// Who attacks with what the soak does not have.
-const DIRECTED: [(Defect, &str, fn()); 1] = [(
-    Defect::DialerUnchecked,
-    "insiders::a_quic_peer_that_gives_another_name_than_its_certificates_gets_no_tunnel",
-    insiders::a_quic_peer_that_gives_another_name_than_its_certificates_gets_no_tunnel,
-)];
+const DIRECTED: [(Defect, &str, fn()); 2] = [
+    (
+        Defect::DialerUnchecked,
+        "insiders::a_quic_peer_that_gives_another_name_than_its_certificates_gets_no_tunnel",
+        insiders::a_quic_peer_that_gives_another_name_than_its_certificates_gets_no_tunnel,
+    ),
+    (
+        Defect::RenewalUntold,
+        "lapses::a_certificate_that_is_renewed_in_time_costs_no_packet_and_no_tunnel",
+        lapses::a_certificate_that_is_renewed_in_time_costs_no_packet_and_no_tunnel,
+    ),
+];
 
 /// Whether the directed attack succeeds where the defect is.
 fn is_shown(defect: Defect, attack: fn()) -> bool {

@@ -9,6 +9,7 @@
 //! | [`misuse`] | links that are opened and not used, or used wrongly; a service that lies |
 //! | [`addresses`] | a QUIC link whose packets come from elsewhere |
 //! | [`revoked`] | certificates that are taken back while they are in use |
+//! | [`lapses`] | certificates that end while they are in use, or are renewed |
 //! | [`amplification`] | spoofed addresses: what a victim would get |
 //! | [`versions`] | peers of a later and of an earlier version of the protocol |
 //! | `guards` | every deliberate defect of the core is caught: by the soak, or by an attack from here |
@@ -25,6 +26,7 @@ mod garbage;
 #[cfg(debug_assertions)]
 mod guards;
 mod insiders;
+mod lapses;
 mod misuse;
 mod replays;
 mod revoked;

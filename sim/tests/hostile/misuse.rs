@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cyphonic_core::event::DropReason;
 use cyphonic_core::key::Key128;
@@ -111,11 +112,15 @@ impl Store for Liar {
     fn remove_device(&self, node: NodeId) -> Result<(), StoreError> {
         self.truth.remove_device(node)
     }
-    fn put_common_key(&self, node: NodeId, key: &Key128) -> Result<(), StoreError> {
-        self.truth.put_common_key(node, key)
+    fn put_common_key(&self, node: NodeId, key: &Key128, ends: Option<Duration>) -> Result<(), StoreError> {
+        self.truth.put_common_key(node, key, ends)
     }
     fn common_key(&self, node: NodeId) -> Result<Option<Key128>, StoreError> {
         self.truth.common_key(node)
+    }
+
+    fn common_key_ends(&self, node: NodeId) -> Result<Option<Duration>, StoreError> {
+        self.truth.common_key_ends(node)
     }
     fn allocate(&self, name: &Fqdn) -> Result<Virtual, StoreError> {
         self.truth.allocate(name)

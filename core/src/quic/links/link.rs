@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{Dir, Event, ReadError, Side, StreamEvent, StreamId, VarInt, WriteError};
-use rustls::pki_types::CertificateDer;
 
 use super::counts::{asked, heard};
 use super::{Link, LinkClosed, LinkId, LinkOutput, MAX_STREAM_BACKLOG, MOST_UNREAD};
 use crate::event::DropReason;
+use crate::header::Kind;
 use crate::message::{FrameReader, Unread, WhyUnread};
 use crate::name::Fqdn;
 use crate::quic::config::QuicConfig;
@@ -119,6 +119,7 @@ impl Link {
             Event::Connected => {
                 self.connected = true;
                 self.unproved = None;
+                self.begins();
                 out.push_back(LinkOutput::Connected {
                     link: id,
                     client: self.connection.side() == Side::Client,
@@ -148,12 +149,6 @@ impl Link {
         self.peer_chain().first().map(tls::names).unwrap_or_default()
     }
 
-    /// The certificates that the peer has shown, its own first.
-    pub(super) fn peer_chain(&self) -> Vec<CertificateDer<'static>> {
-        let identity = self.connection.crypto_session().peer_identity();
-        identity.and_then(|shown| shown.downcast().ok()).map(|chain| *chain).unwrap_or_default()
-    }
-
     fn read(&mut self, id: LinkId, versions: Versions, stream: StreamId, out: &mut VecDeque<LinkOutput>) {
         let Some(reader) = self.readers.get_mut(&stream) else { return };
         let mut recv = self.connection.recv_stream(stream);
@@ -174,6 +169,10 @@ impl Link {
             match frame {
                 Ok((header, body)) => {
                     (self.unread, self.theirs) = (0, Some(header.spoken));
+                    if header.kind == Kind::CertificateRenewed {
+                        self.lifespan.offered = Some(body);
+                        continue;
+                    }
                     out.push_back(LinkOutput::Frame(id, header, body));
                 }
                 Err(unread) => self.refuse(versions, &unread, out),

@@ -132,7 +132,7 @@ impl Assault<'_> {
         let message = Message::RegistrationRequest(request);
         if self.is_sealed() {
             let key = Key128(*seeded::derive(seed, name.as_str(), "stolen").first_chunk().expect("32 bytes"));
-            if self.world.store.put_common_key(id, &key).is_err() {
+            if self.world.store.put_common_key(id, &key, None).is_err() {
                 return;
             }
             let Some(sealed) = Session::new(&key, Direction::FromInitiator).seal(77, 0, id.0, &message) else { return };

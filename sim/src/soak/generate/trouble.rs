@@ -162,7 +162,11 @@ impl Generator {
                 }
                 if !ends || !self.one_in(3) {
                     let renewed = at + self.pick(&[0, 700, 8_000, 40_000]);
-                    self.step(renewed, "renew", table([("node", node.into())]));
+                    let mut keys = table([("node", node.into())]);
+                    if self.one_in(2) {
+                        keys.insert("running".to_owned(), true.into());
+                    }
+                    self.step(renewed, "renew", keys);
                 }
             }
         }

@@ -62,8 +62,8 @@ pub(super) fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) ->
         match &step.action {
             Action::Start { .. } => {}
             action if disturbs_nobody(action) => {}
-            // A clock step must not affect packets.
-            Action::Clock { .. } => {}
+            // A clock step must not affect packets, and neither must a certificate that is renewed in time.
+            Action::Clock { .. } | Action::RenewRunning(_) => {}
             Action::Pause { lasts, .. } if trouble == Trouble::None && *lasts <= PAUSE => {
                 trouble = Trouble::Blip(at + *lasts);
             }
@@ -105,7 +105,9 @@ pub(super) fn is_readmitted(scenario: &Scenario, began: &[Instant], at: Instant,
     let ends = at + probes.lasts() + FOUND;
     let mut during = began.iter().zip(&scenario.steps).filter(|(renewed, _)| at <= **renewed && **renewed < ends);
     let pair = [probes.pair.from, probes.pair.to];
-    during.any(|(_, step)| matches!(step.action, Action::Renew(node) if pair.contains(&node)))
+    during.any(
+        |(_, step)| matches!(step.action, Action::Renew(node) | Action::RenewRunning(node) if pair.contains(&node)),
+    )
 }
 
 /// Whether two nodes asked for each other so early that they have a tunnel by then. During trouble, finding a peer may

@@ -1,0 +1,44 @@
+//! What a certificate says of itself. Nothing here is verified: use these only on certificates that TLS has verified,
+//! or before a [`Judge`](super::Judge) verifies them.
+
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use webpki::EndEntityCert;
+use x509_parser::parse_x509_certificate;
+
+use crate::name::Fqdn;
+
+/// The DNS names in a certificate's subject alternative name extension; empty if it does not parse.
+pub fn names(certificate: &CertificateDer<'_>) -> Vec<Fqdn> {
+    EndEntityCert::try_from(certificate)
+        .map(|parsed| parsed.valid_dns_names().filter_map(|name| name.parse().ok()).collect())
+        .unwrap_or_default()
+}
+
+/// When a chain ends: the first second, since 1970, at which one of its certificates does not count any more. `None` if
+/// the chain is empty or one of them does not parse.
+pub fn ends(chain: &[CertificateDer<'_>]) -> Option<Duration> {
+    let mut first = None;
+    for certificate in chain {
+        let (_, parsed) = parse_x509_certificate(certificate).ok()?;
+        // The last second is included (RFC 5280 §4.1.2.5).
+        let ends = u64::try_from(parsed.validity().not_after.timestamp().saturating_add(1)).unwrap_or(0);
+        first = first.into_iter().chain([Duration::from_secs(ends)]).min();
+    }
+    first
+}
+
+/// Whether two certificates are for the same key. False if one of them does not parse.
+pub fn share_key(one: &CertificateDer<'_>, other: &CertificateDer<'_>) -> bool {
+    let (Ok((_, one)), Ok((_, other))) = (parse_x509_certificate(one), parse_x509_certificate(other)) else {
+        return false;
+    };
+    one.tbs_certificate.subject_pki.raw == other.tbs_certificate.subject_pki.raw
+}
+
+/// The bytes of the public key in a certificate (RFC 5280 §4.1.2.7): 32 of an Ed25519 key. `None` if it does not parse.
+pub fn public_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let (_, parsed) = parse_x509_certificate(certificate).ok()?;
+    Some(parsed.tbs_certificate.subject_pki.subject_public_key.data.to_vec())
+}
