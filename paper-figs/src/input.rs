@@ -49,6 +49,8 @@ pub enum Origin {
     Simulator,
     /// Committed by hand: the values that the paper prints.
     Paper,
+    /// Measured on real machines.
+    Real,
 }
 
 impl Origin {
@@ -57,6 +59,7 @@ impl Origin {
         let folder = match self {
             Self::Simulator => "sim",
             Self::Paper => "paper",
+            Self::Real => "real",
         };
         results.join(folder).join(format!("{stem}.csv"))
     }
@@ -64,6 +67,7 @@ impl Origin {
     fn remedy(self) -> &'static str {
         match self {
             Self::Simulator => "make it with `cargo run --release`",
+            Self::Real => "measure it with `real/docker/run.sh`",
             Self::Paper => "it belongs to the repository: restore it with `git checkout -- results/paper`",
         }
     }
@@ -128,7 +132,7 @@ fn parse<R: Row>(table: &Table<R>, bytes: &[u8]) -> Result<Vec<Line<R>>, InputEr
         }
         Some(_) => {}
     }
-    let mut reader = csv::Reader::from_reader(bytes);
+    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(bytes);
     let header = reader.headers().map_err(|error| explain(table, None, &error))?.clone();
     for column in R::COLUMNS {
         match header.iter().filter(|name| name == column).count() {

@@ -333,6 +333,88 @@ impl Row for Rtt {
     const POOLED: &'static [&'static str] = &["seed", "probe"];
 }
 
+/// A row of `sim/handover.csv`: a transfer, with or without a move.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Move {
+    /// In which framing.
+    pub framing: Framing,
+    /// Whether the move was skipped: the baseline.
+    pub skip: bool,
+    /// Where to the node moved.
+    pub cafe_kind: Kind,
+    /// How long the transfer took, milliseconds; none if it did not end.
+    #[serde(deserialize_with = "optional_amount")]
+    pub tcp_ms: Option<f64>,
+}
+
+impl Row for Move {
+    const COLUMNS: &'static [&'static str] = &["framing", "skip", "cafe_kind", "tcp_ms"];
+    const POOLED: &'static [&'static str] =
+        &["seed", "initiator", "responder", "pattern", "dialer", "echo_sent", "echo_received", "tcp_bytes", "tcp_ok"];
+}
+
+/// A row of `sim/throughput.csv`: a transfer.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Transfer {
+    /// In which framing.
+    pub framing: Framing,
+    /// The congestion control of QUIC.
+    pub congestion: String,
+    /// One-way delay of a link, milliseconds.
+    pub link_delay_ms: f64,
+    /// Loss of a link, in each direction.
+    pub link_loss: f64,
+    /// Bytes that arrived.
+    pub tcp_bytes: f64,
+    /// How long that took, milliseconds; none if the transfer did not end.
+    #[serde(deserialize_with = "optional_amount")]
+    pub tcp_ms: Option<f64>,
+}
+
+impl Row for Transfer {
+    const COLUMNS: &'static [&'static str] =
+        &["framing", "congestion", "link_delay_ms", "link_loss", "tcp_bytes", "tcp_ms"];
+    const POOLED: &'static [&'static str] =
+        &["seed", "initiator", "responder", "pattern", "dialer", "echo_sent", "echo_received", "tcp_ok"];
+}
+
+/// A row of `real/table4.csv`: a run of pings between two containers.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Pings {
+    /// The signaling pattern.
+    pub pattern: Pattern,
+    /// In which framing.
+    pub framing: Framing,
+    /// The smallest round-trip time, milliseconds.
+    pub min_ms: f64,
+    /// Their mean.
+    pub mean_ms: f64,
+    /// The largest.
+    pub max_ms: f64,
+}
+
+impl Row for Pings {
+    const COLUMNS: &'static [&'static str] = &["pattern", "framing", "min_ms", "mean_ms", "max_ms"];
+    const POOLED: &'static [&'static str] =
+        &["date", "host", "kernel", "sent", "received", "stddev_ms", "underlay_mean_ms", "tcp_mbps"];
+}
+
+/// A row of `sim/soak.csv`: a sum, or how often an event occurred at a kind of site, in a pattern, in a method.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Covered {
+    /// The event, or what was summed.
+    pub what: String,
+    /// The kind of site; empty for a sum.
+    pub kind: String,
+    /// How often; of one sum, a digest.
+    pub count: String,
+}
+
+impl Row for Covered {
+    const COLUMNS: &'static [&'static str] = &["what", "kind", "count"];
+    const POOLED: &'static [&'static str] = &["pattern", "method"];
+}
+
 /// A row of `sim/matrix.csv`: the result of a pair of kinds of sites.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Meeting {

@@ -18,7 +18,7 @@ fn fixture(file: &str) -> String {
 /// A results folder of which one file is other than its fixture, or missing.
 fn results_with(file: &str, text: Option<&str>) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for kind in ["sim", "sim/sequences", "paper"] {
+    for kind in ["sim", "sim/sequences", "paper", "real"] {
         fs::create_dir(folder.path().join(kind)).unwrap();
         for entry in fs::read_dir(fixtures().join(kind)).unwrap() {
             let entry = entry.unwrap();
@@ -107,6 +107,13 @@ fn every_svg_is_well_formed_and_keeps_its_text() {
         ("table3", ["Proposed, compact", "1364", "QUIC AEAD tag", "Bytes of the packet, IP payload left out"]),
         ("table4", ["Round-trip time (ms)", "Share of echoes", "Proposed (n = 99)", "Compact (ours) (n = 99)"]),
         ("setup", ["Proposed, blind", "Compact, term.", "Size of IP packets (kB)", "Pattern 3"]),
+        ("handover", ["No move", "From IPv6 to IPv4-P", "Compact (ours)", "Time of the transfer (s)"]),
+        ("throughput", ["RTT 10 ms, loss 0.5 % a link", "Proposed, new-reno", "Goodput (Mbit/s)", "Conventional"]),
+        (
+            "docker",
+            ["Pattern 3: relayed by the TRS", "Proposed (n = 3)", "Compact (ours) (n = 3)", "Conventional (n = 3)"],
+        ),
+        ("soak", ["link down (6)", "start (6)", "Occurrences of a combination", "10"]),
         ("matrix", ["(d) Proposed method, optimal policy", "tcp-443", "1161", MATRIX_COUNTS]),
     ] {
         let svg = svg(&fixtures(), name).unwrap();
@@ -309,6 +316,10 @@ fn results_that_lack_something_are_refused() {
     assert_eq!(refusal("sim/matrix.csv", "tcp-443,public,proposed,optimal,,,none,,,0,0,relay,\n", ""), NO_MEETING);
     let none = refusal("sim/matrix.csv", "one-carrier,one-carrier,", "one-carrier,public,");
     assert!(none.starts_with(": there is no row public to one-carrier of the "), "{none}");
+    let digits = refusal("sim/soak.csv", "start,v4,1,proposed,15", "start,v4,1,proposed,many");
+    assert_eq!(digits, ":9: this count is no number");
+    let mean = refusal("real/table4.csv", "udp4501,100,100,0.210,0.310,", "udp4501,100,100,0.210,0.110,");
+    assert_eq!(mean, ":2: the mean is not between minimum and maximum");
     let word = refusal("sim/matrix.csv", "relay,likely", "relay,maybe");
     assert_eq!(word, ":67: unknown variant `maybe`, expected one of `yes`, `likely`, `perhaps`, `no`");
 }

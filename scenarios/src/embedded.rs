@@ -14,4 +14,5 @@ embedded! {
     "table1",
     "table3",
     "table4",
+    "throughput",
 }

@@ -13,10 +13,18 @@ use pcap_file::pcapng::{Block, PcapNgReader};
 use tempfile::TempDir;
 
 /// What an experiment is called, by the name of its results.
-const SCENARIOS: [&str; 6] = ["handover", "setup", "table1", "table3", "table4", "mobility"];
+const SCENARIOS: [&str; 7] = ["handover", "setup", "table1", "table3", "table4", "throughput", "mobility"];
 /// Every file of results of `reproduce` but those of a folder of their own, in the order of their names.
-const RESULTS: [&str; 7] =
-    ["handover.csv", "matrix.csv", "setup.csv", "table1.csv", "table2.csv", "table3.csv", "table4.csv"];
+const RESULTS: [&str; 8] = [
+    "handover.csv",
+    "matrix.csv",
+    "setup.csv",
+    "table1.csv",
+    "table2.csv",
+    "table3.csv",
+    "table4.csv",
+    "throughput.csv",
+];
 /// One cell of table4 with two echoes: a run takes some milliseconds.
 const CELL: [&str; 8] =
     ["run", "table4", "--set", "framing=compact", "--set", "step.3.count=2", "--set", "step.3.interval_ms=50"];
@@ -409,7 +417,7 @@ fn an_archive_has_all_that_a_build_needs() {
 fn committed_results_are_what_a_fresh_run_gives() {
     let results = results();
     let printed = prints(&["verify", utf8(results.path())]);
-    says(&printed, &["7 files", "every byte is as a fresh run gives it"]);
+    says(&printed, &["8 files", "every byte is as a fresh run gives it"]);
     assert_eq!(names(results.path()), RESULTS);
 }
 

@@ -1,11 +1,16 @@
 //! The figures: a module for each, and the list of all.
 
+mod docker;
+mod handover;
 mod matrix;
 mod setup;
+mod soak;
+mod strips;
 mod style;
 mod table1;
 mod table3;
 mod table4;
+mod throughput;
 
 use std::path::{Path, PathBuf};
 
@@ -57,6 +62,30 @@ pub const FIGURES: &[Figure] = &[
         about: "who reaches whom and how: every kind of site with every other, both methods and policies",
         inputs: &["sim/matrix.csv"],
         prepare: matrix::prepare,
+    },
+    Figure {
+        name: "handover",
+        about: "how long a TCP transfer takes with and without a move, each framing",
+        inputs: &["sim/handover.csv"],
+        prepare: handover::prepare,
+    },
+    Figure {
+        name: "throughput",
+        about: "goodput of a TCP transfer over round-trip time and loss, each framing and congestion control",
+        inputs: &["sim/throughput.csv"],
+        prepare: throughput::prepare,
+    },
+    Figure {
+        name: "docker",
+        about: "round-trip times between containers, each pattern and framing",
+        inputs: &["real/table4.csv"],
+        prepare: docker::prepare,
+    },
+    Figure {
+        name: "soak",
+        about: "how often the soak reached each event, over kinds of sites, patterns and methods",
+        inputs: &["sim/soak.csv"],
+        prepare: soak::prepare,
     },
 ];
 

@@ -8,6 +8,7 @@ mod setup;
 mod table1;
 mod table3;
 mod table4;
+mod throughput;
 
 use cyphonic_scenarios::Table;
 
@@ -35,6 +36,9 @@ pub fn report(all: &[Done]) -> Result<String, LabError> {
     }
     if let Some(table) = table("handover") {
         handover::print(&mut text, table)?;
+    }
+    if let Some(table) = table("throughput") {
+        throughput::print(&mut text, table);
     }
     if let Some(table) = table("mobility") {
         mobility::print(&mut text, table);
