@@ -12,6 +12,7 @@
 //! | [`archive`] | a copy of the sources with all packages, which builds without a network |
 //! | [`table2`] | computes each cell of Table 2 from runs |
 //! | [`sequences`] | the messages of the paper's Figures 2 to 9, and the packets of Figure 12 |
+//! | [`middlebox`] | what a box that inspects QUIC does to each policy |
 //! | [`view`] | one page of a run that one can look at |
 //! | [`compare`] | compares simulated runs with real ones |
 //! | [`tables`] | prints the paper's tables beside ours |
@@ -28,6 +29,7 @@ pub mod explain;
 pub mod extras;
 pub mod file;
 pub mod matrix;
+pub mod middlebox;
 pub mod reproduce;
 pub mod sequences;
 pub mod statistics;

@@ -11,7 +11,7 @@ use cyphonic_scenarios::Engine;
 use cyphonic_sim::error::LabError;
 use cyphonic_sim::lab::experiment::Extent;
 use cyphonic_sim::lab::file::{RunRequest, run_file};
-use cyphonic_sim::lab::{archive, compare, experiment, explain, matrix, reproduce, verify, view};
+use cyphonic_sim::lab::{archive, compare, experiment, explain, matrix, middlebox, reproduce, verify, view};
 use cyphonic_sim::soak::campaign::{self, Campaign};
 use cyphonic_sim::soak::results;
 
@@ -128,6 +128,12 @@ enum Command {
         /// Prints JSON, with what every kind is and each disagreement.
         #[arg(long)]
         json: bool,
+    },
+    /// Shows what a box that inspects QUIC does: what it recognises × how it reacts × method and policy.
+    Middlebox {
+        /// Where middlebox.csv goes; without it nothing is written.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
     /// Tells how a pair of nodes came to its path: what was observed, what was considered and refused, who dialed,
     /// when.
@@ -300,6 +306,7 @@ fn main() -> ExitCode {
         }
         Command::Matrix { show: Some(kinds), .. } => matrix::show(&kinds),
         Command::Matrix { out, show: None, json } => told(matrix::matrix(out.as_deref(), json)),
+        Command::Middlebox { out } => middlebox::middlebox(out.as_deref()),
         Command::Compare { file, sets, real, jobs } => {
             told(compare::compare(&compare::CompareRequest { file, sets, real, jobs }))
         }

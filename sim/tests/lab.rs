@@ -346,6 +346,22 @@ fn every_committed_file_has_one_maker() {
     }
 }
 
+#[test]
+fn a_box_that_drops_quic_stops_the_proposed_method_and_one_that_sees_nothing_stops_none() {
+    let out = folder();
+    let printed = prints(&["middlebox", "--out", utf8(out.path())]);
+    says(&printed, &["conventional, paper", "proposed, optimal", "server name"]);
+    assert_eq!(names(out.path()), ["middlebox.csv", "middlebox.manifest.json"]);
+    let csv = fs::read_to_string(out.path().join("middlebox.csv")).unwrap();
+    let answered = |case: &str| {
+        let line = csv.lines().find(|line| line.starts_with(case)).unwrap_or_else(|| panic!("no {case} in {csv}"));
+        line.split(',').nth(7).unwrap().parse::<u32>().unwrap()
+    };
+    assert_eq!(answered("nothing,none,one node,proposed,paper,"), 10);
+    assert_eq!(answered("QUIC,drop,one node,conventional,paper,"), 10);
+    assert_eq!(answered("QUIC,drop,one node,proposed,paper,"), 0);
+}
+
 /// One file, and nothing from elsewhere: the topology, the timeline, the messages, the decisions and the flows are in
 /// it. A failure of the soak and a real event log have a page, too.
 #[test]
