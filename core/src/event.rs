@@ -9,6 +9,7 @@ use crate::name::{Fqdn, Party, Virtual};
 use crate::paths::strategy::Handover;
 use crate::route::optimal::Considered;
 use crate::route::{Choice, Location, Pattern};
+use crate::trouble::Trouble;
 use crate::version::Versions;
 
 /// An event of a role, for a user, a log, a diagram or a test.
@@ -61,6 +62,20 @@ pub enum Event {
         remote: SocketAddr,
         /// The signaling pattern that such a path belongs to: 3 if it leads through a TRS.
         pattern: Pattern,
+    },
+    /// The node's network lets no UDP out: services are reached by TCP from now on.
+    UdpBlocked {
+        /// The service that was reached first.
+        service: Fqdn,
+    },
+    /// UDP gets through, in a network that blocked it before.
+    UdpWorks,
+    /// No TCP connection to a service, which is silent by UDP.
+    NoTcp {
+        /// The service.
+        service: Fqdn,
+        /// Why.
+        trouble: Trouble,
     },
     /// Received data were dropped.
     Dropped(DropReason),

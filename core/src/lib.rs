@@ -11,7 +11,7 @@
 //! | the decision | [`route`], [`probe`] |
 //! | the methods | [`conventional`], [`quic`], [`tls`], [`pki`] |
 //! | paths beneath a tunnel | [`paths`] |
-//! | where UDP is blocked | [`proxied`] |
+//! | where UDP is blocked | [`proxied`], [`trouble`] |
 //! | the roles | [`node`], [`auth`], [`nms`], [`trs`], [`store`] |
 //! | the inside | [`packet`], [`dns`] |
 //! | for those who look | [`capture`] |
@@ -45,6 +45,7 @@ pub mod time;
 pub mod timers;
 pub mod timing;
 pub mod tls;
+pub mod trouble;
 pub mod trs;
 pub mod version;
 

@@ -168,6 +168,9 @@ impl What {
             | Event::Surveyed(_)
             | Event::StillRelayed { .. }
             | Event::PathSwitched { .. }
+            | Event::UdpBlocked { .. }
+            | Event::UdpWorks
+            | Event::NoTcp { .. }
             | Event::Dropped(_) => return None,
         })
     }

@@ -19,6 +19,9 @@
 //! The oracle relies on no race between two packets: a dialer whose NAT would let it answer a punch through the mapping
 //! by which the punch came may have dialed before.
 //!
+//! A node that cannot register by UDP may register by TCP ([`can_register`]): then it has no direct path, and the relay
+//! is its only one.
+//!
 //! The oracle judges one moment: it ignores mappings that expire and tables that are full. Where several hosts may want
 //! the same external port of a NAT that preserves ports, it relies on none of them to get it. Where they share the port
 //! (overloading), it relies on none of them to be reached.
@@ -26,14 +29,16 @@
 use std::fmt;
 
 use cyphonic_scenarios::{
-    Dependence, Egress, Family, Firewall, Hairpin, Method, Nat, Pooling, PortChoice, Protocol, Reaction, Scenario,
-    Site, SiteV4, SiteV6, Trait,
+    Dependence, Egress, Family, Firewall, Hairpin, Method, Nat, Policy, Pooling, PortChoice, Protocol, Reaction,
+    Scenario, Site, SiteV4, SiteV6, Trait,
 };
 
 /// The ALPN that the QUIC links of every role offer.
 const ALPN: &str = "h3";
 /// Where the AS takes logins over TCP, in the conventional method.
 const LOGIN_PORT: u16 = 443;
+/// Where every service proxies UDP over TCP.
+const TCP_PORT: u16 = 443;
 
 /// A node in a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +124,7 @@ pub enum Obstacle {
     DialerAddress,
     /// Inspection refuses how the method begins.
     Inspected,
-    /// A node cannot even log in or register.
+    /// A node cannot log in or register by UDP, so it has no direct path, even if it registers by TCP.
     NoSignaling,
     /// Both are behind one carrier, whose NAT does not turn packets back.
     NoHairpin,
@@ -150,7 +155,7 @@ impl fmt::Display for Obstacle {
             }
             Self::DialerAddress => "the listener has to send first, and the dialer's NAT has several addresses",
             Self::Inspected => "inspection refuses how the method begins a conversation",
-            Self::NoSignaling => "one of them cannot log in and register",
+            Self::NoSignaling => "one of them cannot log in and register by UDP",
             Self::NoHairpin => "both are behind one carrier, whose NAT does not turn packets back",
             Self::InternalHairpin => "both are behind one carrier, and replies would come from an inner address of its",
         })
@@ -441,7 +446,29 @@ fn allows(rules: Option<&[Option<u16>]>, port: Option<u16>) -> bool {
     rules.is_none_or(|rules| rules.iter().any(|rule| rule.is_none() || port.is_some() && *rule == port))
 }
 
-/// Whether a node there can log in and register.
+/// Whether a node there can log in and register: by UDP, or by TCP where nodes do that.
+pub fn can_register(scenario: &Scenario, site: &Site) -> bool {
+    has_signaling(scenario, site) || has_tcp(scenario, site)
+}
+
+/// Whether a node there reaches every service by TCP, to which UDP is proxied. Inspection sees TLS with a server name
+/// and another application protocol than that of QUIC.
+fn has_tcp(scenario: &Scenario, site: &Site) -> bool {
+    let Some(firewall) = &site.firewall else { return has_fallback(scenario) };
+    let rules = firewall.egress.as_ref().map(|rules| ports(rules, Protocol::Tcp));
+    let service = |name: &str| format!("{name}.{}", cyphonic_scenarios::ZONE);
+    let is_refused = |name| refuses(Some(firewall), &service(name), false);
+    has_fallback(scenario)
+        && allows(rules.as_deref(), Some(TCP_PORT))
+        && !["as", "nms", "trs"].into_iter().any(is_refused)
+}
+
+/// Whether nodes reach the services by TCP where UDP is blocked: it is no part of the paper's method.
+fn has_fallback(scenario: &Scenario) -> bool {
+    scenario.method == Method::Proposed && scenario.policy == Policy::Optimal
+}
+
+/// Whether a node there can log in and register by UDP (proposed method), or as the conventional method does.
 fn has_signaling(scenario: &Scenario, site: &Site) -> bool {
     let Some(firewall) = &site.firewall else { return true };
     let may_send = |protocol, port| {

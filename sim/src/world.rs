@@ -32,17 +32,14 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cyphonic_core::auth::Auth;
 use cyphonic_core::event::{DropReason, Event};
 use cyphonic_core::machine::{Machine, ServiceCommand, Tables};
 use cyphonic_core::name::{Fqdn, NodeId};
-use cyphonic_core::nms::Nms;
 use cyphonic_core::node::{Node, NodeCommand};
 use cyphonic_core::quic::QlogSink;
 use cyphonic_core::store::Store;
 use cyphonic_core::time::Instant;
 use cyphonic_core::timing::Due;
-use cyphonic_core::trs::Trs;
 use cyphonic_core::version::Versions;
 use cyphonic_scenarios::{
     Engine as EngineKind, Firewall as FirewallWords, Interface as Place, Link, LinkAt, NatAt, Role, Scenario,
@@ -61,6 +58,7 @@ use civil::Civil;
 use disk::Disk;
 
 pub use changes::PathWords;
+use roles::{Auth, Nms, Trs};
 pub use roles::{password_device, service_key};
 
 /// Out of the access link's delay, for each wire between a node and its edge box.

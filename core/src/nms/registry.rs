@@ -15,6 +15,7 @@ use crate::key::Key128;
 use crate::machine::{Output, Transmit};
 use crate::message::{ErrorCode, Message, RegistrationRequest, RegistrationResponse};
 use crate::name::{Fqdn, NodeId, Party};
+use crate::proxied::is_guest;
 use crate::quic::{LinkClosed, LinkId};
 use crate::route::optimal::{Reach, Sight};
 use crate::route::{Network, Policy, is_private};
@@ -151,6 +152,13 @@ impl Nms {
         }
     }
 
+    /// Whether a registered node comes by TCP, because its network lets no UDP out.
+    pub(super) fn is_by_tcp(&self, node: NodeId) -> bool {
+        let session = self.nodes.get(&node).map(|registration| &registration.session);
+        let Some(Session::Proposed { link }) = session else { return false };
+        self.links.remote(*link).is_some_and(|remote| is_guest(remote.ip()))
+    }
+
     pub(super) fn on_registration(
         &mut self,
         now: Instant,
@@ -217,7 +225,7 @@ impl Nms {
         let (network, nat) = network(request, observed);
         let sight = sight(request, observed, nat);
         let (network, sight) = before.unwrap_or((network, sight));
-        let survey = (self.policy == Policy::Optimal).then(|| self.survey_plan(place));
+        let survey = (self.policy == Policy::Optimal && !is_guest(observed.ip())).then(|| self.survey_plan(place));
         let probes = survey.as_ref().map(|plan| self.sealed(&plan.key));
         let answer = RegistrationResponse { nat, addresses, survey };
         // The idle timeout of a link tells when its node is gone.
@@ -433,6 +441,9 @@ impl Registration {
 
     /// Notes the address from which the node sends now.
     fn seen_at(&mut self, remote: SocketAddr) {
+        if is_guest(remote.ip()) {
+            return;
+        }
         self.network.seen_at(remote);
         if let Some(reach) = self.sight.family(remote.ip()) {
             reach.seen = remote;
@@ -444,6 +455,9 @@ impl Registration {
 /// addresses.
 fn sight(request: &RegistrationRequest, observed: SocketAddr, nat: bool) -> Sight {
     let mut sight = Sight::default();
+    if is_guest(observed.ip()) {
+        return sight;
+    }
     *sight.family(observed.ip()) = Some(Reach { seen: observed, translated: nat, behaviour: None });
     let inside = request.addresses.iter().filter(|address| is_somewhere(**address) && is_private(**address));
     sight.inside = inside.map(|&address| SocketAddr::new(address, request.port)).collect();
@@ -457,6 +471,9 @@ fn sight(request: &RegistrationRequest, observed: SocketAddr, nat: bool) -> Sigh
 fn network(request: &RegistrationRequest, observed: SocketAddr) -> (Network, bool) {
     let nat = !request.addresses.contains(&observed.ip()) || observed.port() != request.port;
     let mut network = Network::default();
+    if is_guest(observed.ip()) {
+        return (network, nat);
+    }
     for &address in request.addresses.iter().filter(|address| is_somewhere(**address)) {
         match address {
             IpAddr::V6(v6) if network.v6.is_none() && !v6.is_unique_local() => {

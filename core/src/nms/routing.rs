@@ -218,8 +218,15 @@ impl Nms {
 
     /// The route that the policy chooses; `None` if there is none.
     fn choose(&mut self, initiator: NodeId, responder: NodeId, want: Want) -> Option<Choice> {
+        let is_by_tcp = self.is_by_tcp(initiator) || self.is_by_tcp(responder);
         let (a, b) = (&self.nodes[&initiator], &self.nodes[&responder]);
         let (choice, basis) = match self.policy {
+            // No UDP reaches one of them: whatever its network is, only the relay does.
+            policy if is_by_tcp => {
+                let relayed = self.relay.is_some() && !matches!(want, Want::Direct(_));
+                let basis = if policy == Policy::Paper { Basis::Table1(None) } else { Basis::Ways(Vec::new()) };
+                (relayed.then(Choice::relayed), basis)
+            }
             Policy::Paper => {
                 let (choice, locations) = route::paper(&a.network, &b.network).unzip();
                 (choice, Basis::Table1(locations))

@@ -46,8 +46,37 @@ pub struct NodeConfig {
     pub alpn: Vec<u8>,
     /// QUIC timers and sizes.
     pub quic: QuicOptions,
+    /// How it reaches the services by TCP where UDP is blocked (proposed method); `None`: not at all.
+    pub fallback: Option<FallbackConfig>,
     /// Seeds all of its randomness. In production it comes from the operating system.
     pub seed: [u8; 32],
+}
+
+/// How a node reaches the services by TCP where UDP is blocked.
+#[derive(Clone, Debug, Default)]
+pub struct FallbackConfig {
+    /// The services' TCP port; `None`: each one's UDP port.
+    pub port: Option<u16>,
+    /// The name in the ClientHello and in the Host field, in place of the service's; the certificate must name the
+    /// service nevertheless.
+    pub outer: Option<Fqdn>,
+    /// An HTTP proxy through which TCP goes.
+    pub proxy: Option<ProxyConfig>,
+}
+
+/// An HTTP proxy that is asked to CONNECT.
+#[derive(Clone)]
+pub struct ProxyConfig {
+    /// Its address.
+    pub address: SocketAddr,
+    /// User and password with a colon between them (RFC 7617).
+    pub credentials: Option<Zeroizing<String>>,
+}
+
+impl std::fmt::Debug for ProxyConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProxyConfig").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 /// The addresses and names of the cloud services.

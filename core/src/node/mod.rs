@@ -15,6 +15,7 @@
 //! | `survey` | how the network treats the node's packets |
 //! | `routes` | peers, requests, the choice of the tunnel, and what waits for one |
 //! | `inner` | packets of applications, DNS |
+//! | `fallback` | the services by TCP, where UDP is blocked |
 //!
 //! Each has one type of input and one of output (`part`). No part sees another part or the carriage. This file is their
 //! composition: it takes each output at once and in order, and carries it out or makes it an input of another part.
@@ -57,6 +58,7 @@ mod carriage;
 mod cloud;
 mod config;
 mod conventional;
+mod fallback;
 mod inner;
 mod part;
 mod places;
@@ -69,7 +71,7 @@ mod status;
 mod survey;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
@@ -77,6 +79,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use self::carriage::{Carriage, CarriageOutput, SendRefused};
 use self::cloud::{Cloud, CloudInput, CloudOutput};
+use self::fallback::{Fallback, FallbackOutput};
 use self::inner::{Inner, InnerInput, InnerOutput};
 use self::part::{Part, Random, TunnelId, Turn, fork};
 use self::places::Places;
@@ -85,24 +88,30 @@ use self::routes::{RouteInput, RouteOutput, Routes};
 use self::survey::{Survey, SurveyInput, SurveyOutput};
 use crate::event::{DropReason, Event};
 use crate::header::{Flags, Header};
-use crate::machine::{Input, Machine, Output, Tables};
+use crate::machine::{Input, Machine, Output, Tables, Transmit};
 use crate::message::{Message, RouteConfirmation};
 use crate::method::Method;
-use crate::name::Virtual;
+use crate::name::{Fqdn, Virtual};
 use crate::probe::is_probe;
 use crate::time::Instant;
 use crate::timing::{Due, earliest};
 use crate::tls::TlsError;
 
-pub use config::{Login, NodeCommand, NodeConfig, Overlay, Services};
+pub use config::{FallbackConfig, Login, NodeCommand, NodeConfig, Overlay, ProxyConfig, Services};
+pub use fallback::FallbackStatus;
 pub use routes::{MAX_HELD_BYTES, MAX_HELD_PACKETS, MAX_HELD_QUERIES, MAX_PEERS};
 pub use status::{ChoiceStatus, PeerStatus, TunnelStatus};
 
 /// A node; see the [module](self).
 pub struct Node {
     places: Places,
+    /// The same with the preferences that failures have taught.
+    learnt: Places,
     random: Random,
+    services: Services,
     carriage: Box<dyn Carriage + Send>,
+    /// TCP, where UDP is blocked (proposed method).
+    fallback: Option<Fallback>,
     cloud: Cloud,
     survey: Survey,
     routes: Routes,
@@ -124,12 +133,16 @@ impl Node {
         };
         let places = Places::new(&config);
         let reliable = carriage.is_reliable();
+        let fallback = (config.method == Method::Proposed).then(|| Fallback::new(&config)).flatten();
         Ok(Self {
+            services: config.services,
+            fallback,
             cloud: Cloud::new(config.addresses, config.port, reliable, config.tls.clock.clone()),
             survey: Survey::new(&config.name, config.tls, reliable, fork(&mut rng)),
             routes: Routes::new(config.name.clone(), config.overlay.clone(), reliable),
             reports: Reports::new(reliable),
             inner: Inner::new(config.name, config.overlay),
+            learnt: places.clone(),
             places,
             random: Random::new(rng),
             carriage,
@@ -137,6 +150,11 @@ impl Node {
             spare_routes: Vec::new(),
             spare_inner: Vec::new(),
         })
+    }
+
+    /// How the services are reached; `None` without a fallback.
+    pub fn fallback(&self) -> Option<FallbackStatus> {
+        self.fallback.as_ref().map(Fallback::status)
     }
 
     /// The node's virtual addresses, once it was registered.
@@ -160,8 +178,17 @@ impl Node {
                 self.tell_survey(now, SurveyInput::Stop);
                 self.tell_routes(now, RouteInput::Stop);
                 self.carriage.leave(now);
+                self.drain_carriage(now);
+                if let Some(fallback) = &mut self.fallback {
+                    fallback.flush(now);
+                    fallback.moved(&self.places);
+                }
+                self.drain_fallback(now);
             }
             NodeCommand::Trust(roots) => {
+                if let Some(fallback) = &mut self.fallback {
+                    fallback.trust(roots.clone());
+                }
                 if self.carriage.trust(now, roots).is_err() {
                     self.dropped(DropReason::BadTrust);
                 }
@@ -186,20 +213,76 @@ impl Node {
             return;
         }
         self.places = Places { addresses, port: self.places.port, nat64, prefer_v4: false, turn: 0 };
+        self.learnt = self.places.clone();
+        if let Some(fallback) = &mut self.fallback {
+            fallback.moved(&self.places);
+        }
+        self.drain_fallback(now);
+        self.hand_over(now);
+    }
+
+    /// The services are reached by the other way, UDP or TCP, from now on: a handover without new addresses.
+    fn switch(&mut self, now: Instant) {
+        if self.cloud.is_registered() {
+            self.hand_over(now);
+        }
+    }
+
+    fn hand_over(&mut self, now: Instant) {
         // The carriage moves first: what the parts send next has to leave from the new addresses.
-        let kept = self.carriage.move_to(now, &self.places);
+        let kept = self.carriage.move_to(now, &self.learnt);
         let addresses = self.places.addresses.clone();
         self.tell_cloud(now, if kept.nms { CloudInput::MovedAlong(addresses) } else { CloudInput::Moved(addresses) });
         self.tell_survey(now, SurveyInput::Stop);
         self.tell_routes(now, RouteInput::Moved(kept.tunnels));
     }
 
+    /// Sends a datagram: by UDP, or to a service by TCP.
+    fn transmit(&mut self, now: Instant, transmit: Transmit) {
+        let by_udp = match &mut self.fallback {
+            Some(fallback) => fallback.transmit(now, transmit),
+            None => Some(transmit),
+        };
+        self.out.extend(by_udp.map(Output::Transmit));
+    }
+
+    /// Tells the fallback where a service is.
+    fn knows(&mut self, name: &Fqdn, remotes: &[SocketAddr]) {
+        if let Some(fallback) = &mut self.fallback {
+            fallback.knows(&self.places, name, remotes);
+        }
+    }
+
+    /// Carries out every output of the fallback.
+    fn drain_fallback(&mut self, now: Instant) {
+        while let Some(output) = self.fallback.as_mut().and_then(Fallback::poll) {
+            match output {
+                FallbackOutput::Pass(output) => self.out.push_back(output),
+                FallbackOutput::Datagram { local, remote, payload } => {
+                    self.carriage.handle_datagram(now, local, remote, payload);
+                }
+                FallbackOutput::Nms(remotes) => {
+                    self.knows(&self.services.nms_name.clone(), &remotes);
+                    let first = self.places.first(&remotes);
+                    if let (Some(fallback), Some((_, remote))) = (&mut self.fallback, first) {
+                        fallback.expect(now, remote);
+                    }
+                }
+                FallbackOutput::Switched => self.switch(now),
+            }
+        }
+    }
+
     /// Carries out every output of the carriage.
     fn drain_carriage(&mut self, now: Instant) {
         while let Some(output) = self.carriage.poll() {
             match output {
+                CarriageOutput::Pass(Output::Transmit(transmit)) => self.transmit(now, transmit),
                 CarriageOutput::Pass(output) => self.out.push_back(output),
-                CarriageOutput::LoggedIn(response) => self.tell_cloud(now, CloudInput::LoggedIn(response)),
+                CarriageOutput::LoggedIn(response) => {
+                    self.knows(&self.services.nms_name.clone(), &response.nms);
+                    self.tell_cloud(now, CloudInput::LoggedIn(response));
+                }
                 CarriageOutput::NmsReady => self.tell_cloud(now, CloudInput::NmsReady),
                 CarriageOutput::LoginFailed(reason) | CarriageOutput::NmsLost(reason) => {
                     self.tell_cloud(now, CloudInput::Failed(reason));
@@ -244,6 +327,9 @@ impl Node {
             Message::Error(code) => return self.tell_routes(now, RouteInput::Refused { transaction, code }),
             _ => return self.dropped(DropReason::Unexpected),
         };
+        if let Some(relay) = &direction.relay {
+            self.knows(&self.services.trs_name.clone(), &relay.addresses);
+        }
         let direction = Box::new(direction);
         self.tell_routes(now, RouteInput::Direction { transaction, count, initiator, direction });
     }
@@ -258,9 +344,15 @@ impl Node {
 
     fn on_cloud_output(&mut self, now: Instant, output: CloudOutput) {
         match output {
-            CloudOutput::Login { attempt } => self.carriage.login(now, attempt),
+            CloudOutput::Login { attempt } => {
+                self.knows(&self.services.as_name.clone(), &self.services.as_addresses.clone());
+                self.carriage.login(now, attempt);
+            }
             CloudOutput::OpenNms(login) => self.carriage.open_nms(now, &login),
-            CloudOutput::ChangeFamily => self.carriage.change_family(),
+            CloudOutput::ChangeFamily => {
+                self.learnt.change();
+                self.carriage.change_family();
+            }
             CloudOutput::Send { transaction, count, message } => {
                 let is_first = self.inner.own().is_none() && matches!(message, Message::RegistrationRequest(_));
                 let flags = Flags(if is_first { Flags::AFRESH } else { 0 });
@@ -298,7 +390,11 @@ impl Node {
         self.survey.handle(&mut Turn::new(now, &mut self.random, &mut out), input);
         for output in out {
             match output {
-                SurveyOutput::Transmit(transmit) => self.out.push_back(Output::Transmit(transmit)),
+                SurveyOutput::Transmit(transmit) => {
+                    if self.fallback.as_ref().is_none_or(|fallback| fallback.lets_survey(transmit.remote)) {
+                        self.out.push_back(Output::Transmit(transmit));
+                    }
+                }
                 SurveyOutput::Report { transaction, count, report } => {
                     self.carriage.send_nms(now, transaction, count, Message::NetworkReport(report));
                     self.drain_carriage(now);
@@ -397,6 +493,13 @@ impl Machine for Node {
     type Command = NodeCommand;
 
     fn feed(&mut self, now: Instant, input: Input<NodeCommand>) {
+        if let (Some(fallback), Input::Datagram { local, remote, payload }) = (&mut self.fallback, &input) {
+            let is_taken = fallback.on_udp(now, *local, *remote, payload);
+            self.drain_fallback(now);
+            if is_taken {
+                return;
+            }
+        }
         match input {
             // The tag of a path probe may make it look like a Probe of the survey, so tunnels are asked first.
             Input::Datagram { local, remote, payload }
@@ -405,7 +508,15 @@ impl Machine for Node {
                 self.tell_survey(now, SurveyInput::Reply { local, remote, payload });
             }
             Input::Datagram { local, remote, payload } => self.carriage.handle_datagram(now, local, remote, payload),
-            Input::Stream(id, event) => self.carriage.handle_stream(now, id, event),
+            Input::Stream(id, event) => match &mut self.fallback {
+                Some(fallback) => {
+                    if !fallback.on_stream(now, id, event) {
+                        self.dropped(DropReason::Unexpected);
+                    }
+                    self.drain_fallback(now);
+                }
+                None => self.carriage.handle_stream(now, id, event),
+            },
             Input::Packet(packet) => self.tell_inner(now, InnerInput::Application(packet)),
             Input::Timeout => {
                 self.carriage.handle_timeout(now);
@@ -416,6 +527,10 @@ impl Machine for Node {
                 self.drain_carriage(now);
                 self.tell_survey(now, SurveyInput::Timeout);
                 self.tell_reports(now, ReportInput::Timeout);
+                if let Some(fallback) = &mut self.fallback {
+                    fallback.handle_timeout(now);
+                }
+                self.drain_fallback(now);
             }
             Input::Command(command) => self.on_command(now, command),
         }
@@ -429,6 +544,10 @@ impl Machine for Node {
     fn finish(&mut self, now: Instant) {
         self.carriage.finish(now);
         self.drain_carriage(now);
+        if let Some(fallback) = &mut self.fallback {
+            fallback.flush(now);
+        }
+        self.drain_fallback(now);
     }
 
     fn poll_output(&mut self) -> Output {
@@ -441,7 +560,8 @@ impl Machine for Node {
     fn next_timer(&self) -> Option<Due> {
         let (survey, reports) = (self.survey.next_timer(), self.reports.next_timer());
         let parts = [self.cloud.next_timer(), self.routes.next_timer(), survey, reports];
-        earliest(parts.into_iter().chain([self.carriage.next_timer()]))
+        let fallback = self.fallback.as_ref().and_then(Fallback::next_timer);
+        earliest(parts.into_iter().chain([self.carriage.next_timer(), fallback]))
     }
 
     fn tables(&self) -> Tables {

@@ -11,12 +11,12 @@ use rustls::ClientConfig;
 
 use super::http::{self, BadHead};
 use super::pipe::Pipe;
-use super::trouble::Trouble;
 use crate::machine::{StreamId, StreamInput};
 use crate::name::Fqdn;
 use crate::time::Instant;
 use crate::timing::proxied::{CONDUIT_IDLE, UPGRADE_TIMEOUT};
 use crate::tls::channel::TlsChannel;
+use crate::trouble::Trouble;
 
 /// What a connection is made for.
 #[derive(Clone, Debug)]

@@ -18,7 +18,7 @@
 //! | `pipe` | what both ends share: TLS, capsules, and a short queue that drops the oldest |
 //! | [`conduit`] | the node's end of one connection |
 //! | [`door`] | a service's end of all connections, and [`door::Served`], the service behind it |
-//! | [`trouble`] | why there is no connection, for people |
+//! | [`crate::trouble`] | why there is no connection, for people |
 //!
 //! **Optimistic data.** A node sends capsules right behind its request (RFC 9298 §5): by then TLS has verified that the
 //! other end is the service, so nothing else can take them for a request.
@@ -35,7 +35,6 @@ pub mod http;
 pub mod pipe;
 #[cfg(test)]
 mod tests;
-pub mod trouble;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 

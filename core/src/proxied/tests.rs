@@ -12,7 +12,6 @@ use rustls::{ClientConfig, SignatureScheme};
 use super::conduit::{Conduit, Plan};
 use super::door::{DoorConfig, MAX_GUESTS_OF_ONE, MAX_HALF_OPEN, Served};
 use super::http::{ALPN, connect_request, upgrade_request};
-use super::trouble::Trouble;
 use super::{is_guest, pipe};
 use crate::event::{DropReason, Event};
 use crate::machine::{Input, Machine, Output, ServiceCommand, StreamId, StreamInput, StreamOutput, Tables, Transmit};
@@ -22,6 +21,7 @@ use crate::timing::Due;
 use crate::timing::proxied::{DATAGRAM_WAIT, GUEST_IDLE, UPGRADE_TIMEOUT};
 use crate::tls::channel::TlsChannel;
 use crate::tls::{self, Environment, Identity, Roots, WallClock};
+use crate::trouble::Trouble;
 
 const DAY: u64 = 86_400;
 

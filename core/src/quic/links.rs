@@ -459,7 +459,13 @@ impl Links {
             self.deadlines.pop_first();
             let link = self.links.get_mut(&id).expect("deadlines belong to links");
             link.deadline = None;
+            let before = link.connection.remote_address();
             link.connection.handle_timeout(to_std(now));
+            if link.connection.remote_address() != before {
+                // The new path was not proved. What was in flight there keeps quinn's loss timer armed. When it fires,
+                // quinn asserts that something is in flight on the path in use.
+                link.connection.ping();
+            }
             if link.half_open.is_some_and(|until| until <= now) && !link.closed {
                 // No datagram is sent: the address was never validated, and may be another host's.
                 link.unproved = Some((0, 0));

@@ -86,12 +86,13 @@ fn describe(status: &Status) -> String {
     let remedy = status.remedy.as_ref().filter(|_| !status.registered);
     let remedy = remedy.map(|remedy| format!("  remedy   {remedy}\n")).unwrap_or_default();
     let nms = status.nms.as_ref().map(|nms| format!("  nms      {}\n", hearing(nms))).unwrap_or_default();
+    let transport = status.transport.as_ref().map(|how| format!("  network  {how}\n")).unwrap_or_default();
     let left = |ends: u64| files::validity_left(drive::since_epoch(), Duration::from_secs(ends));
     let authority = status.authority_ends.map(|ends| format!("; the CA's own {}", left(ends))).unwrap_or_default();
     let certificate = status.certificate_ends.map(|ends| format!("  certificate  {}{authority}\n", left(ends)));
     let certificate = certificate.unwrap_or_default();
     let mut text = format!(
-        "{}  {} ({}, up {} s)\n{remedy}  virtual  {} on {}\n  real     {} port {}\n{certificate}{nms}",
+        "{}  {} ({}, up {} s)\n{remedy}  virtual  {} on {}\n  real     {} port {}\n{certificate}{nms}{transport}",
         status.name,
         standing,
         status.method,
@@ -186,6 +187,9 @@ fn network(known: &Netcheck) -> String {
         "registered    {registered}\nNMS           {nms}\nNAT           {nat}\nUDP port      {}\ntunnels       {} direct, {} via the TRS\n",
         known.port, known.direct, known.relayed
     );
+    if let Some(transport) = &known.transport {
+        let _ = writeln!(text, "network       {transport}");
+    }
     for (protocol, open) in [("UDP", known.udp_443), ("TCP", known.tcp_443)] {
         let open = match open {
             Some(true) => "open: a service answers there",

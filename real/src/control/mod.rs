@@ -108,6 +108,9 @@ pub struct Status {
     pub authority_ends: Option<u64>,
     /// The NMS, if there is a connection to it.
     pub nms: Option<Nms>,
+    /// How the services are reached, where that is not by UDP; why they are not reached by TCP either.
+    #[serde(default)]
+    pub transport: Option<String>,
     /// How its network treats packets, by family. Known only if the NMS helps to find out (`policy = "optimal"`).
     pub network_behaviour: std::collections::BTreeMap<String, String>,
     /// Its virtual addresses, once the virtual interface has them.
@@ -172,6 +175,9 @@ pub struct Netcheck {
     pub remedy: Option<String>,
     /// The NMS, if there is a connection to it.
     pub nms: Option<Nms>,
+    /// How the services are reached, where that is not by UDP; why they are not reached by TCP either.
+    #[serde(default)]
+    pub transport: Option<String>,
     /// Whether the NMS found a NAT in front of the node. Known once the node was registered.
     pub nat: Option<bool>,
     /// The node's UDP port.

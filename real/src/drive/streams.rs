@@ -1,10 +1,10 @@
-//! The TCP connections of a role, for the conventional method's login. Each connection is a task. Everything is
-//! bounded; speed does not matter here.
+//! The TCP connections of a role: logins of the conventional method, and UDP proxied in HTTP. Each connection is a
+//! task. Everything is bounded.
 //!
 //! As [`cyphonic_core::machine`] demands, a role gets `Closed` once, and not after its own `Close`. Bytes that it wrote
 //! before are still sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use cyphonic_core::machine::{StreamId, StreamInput, StreamOutput};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::udp::{is_lacking_family, places, refused};
 use crate::descriptors;
@@ -26,14 +26,20 @@ use crate::error::Failure;
 const STREAM_LIMIT: usize = 1024;
 /// Most inputs that wait for the role. If there are more, connections wait.
 const INPUTS: usize = 256;
-/// Most writes that wait for one connection. If the role writes more, the connection is closed.
-const WRITES: usize = 64;
+/// Most writes that wait for one connection. If the role writes more, the connection is closed. A role that proxies
+/// writes small datagrams one by one, up to its window of 32 KiB.
+const WRITES: usize = 1024;
 /// Ids of accepted connections start here ([`StreamInput::Accepted`]).
 const FIRST_ACCEPTED: u64 = 1 << 32;
 /// How long a connection attempt may take.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long a peer may be silent, and how long one write may take.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long a peer may be silent: longer than a role lets a connection be idle.
+const IDLE: Duration = Duration::from_secs(150);
+/// How long one write may take.
+const STUCK: Duration = Duration::from_secs(60);
+/// Most bytes that the kernel holds before it has sent them (`TCP_NOTSENT_LOWAT`): what waits there cannot be dropped
+/// any more when it is too old.
+const UNSENT: u32 = 16 * 1024;
 
 enum Told {
     Write(Vec<u8>),
@@ -183,21 +189,34 @@ async fn connect(id: StreamId, remote: SocketAddr, told: mpsc::Receiver<Told>, i
 /// Moves bytes both ways until one side closes.
 async fn serve(id: StreamId, mut stream: TcpStream, mut told: mpsc::Receiver<Told>, inputs: Inputs) {
     let _ = stream.set_nodelay(true);
+    let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
     let (mut reader, mut writer) = stream.split();
     let mut buffer = vec![0; 16 * 1024];
+    // What is being written. Reading goes on meanwhile: otherwise two ends that both write would wait for each other.
+    let mut unsent = VecDeque::new();
+    let mut stuck = Instant::now() + STUCK;
     loop {
         tokio::select! {
-            told = told.recv() => match told {
+            told = told.recv(), if unsent.is_empty() => match told {
                 Some(Told::Write(bytes)) => {
-                    if !matches!(timeout(IDLE, writer.write_all(&bytes)).await, Ok(Ok(()))) {
-                        break;
-                    }
+                    unsent = bytes.into();
+                    stuck = Instant::now() + STUCK;
                 }
                 Some(Told::Close) => {
-                    let _ = timeout(IDLE, writer.shutdown()).await;
+                    let _ = timeout(STUCK, writer.shutdown()).await;
                     return;
                 }
                 None => return,
+            },
+            written = timeout_at(stuck, writer.write(unsent.as_slices().0)), if !unsent.is_empty() => match written {
+                Ok(Ok(count)) if count > 0 => {
+                    unsent.drain(..count);
+                    stuck = Instant::now() + STUCK;
+                    if inputs.send((id, StreamInput::Written(count), None)).await.is_err() {
+                        return;
+                    }
+                }
+                _ => break,
             },
             read = timeout(IDLE, reader.read(&mut buffer)) => match read {
                 Ok(Ok(count)) if count > 0 => {
@@ -211,8 +230,11 @@ async fn serve(id: StreamId, mut stream: TcpStream, mut told: mpsc::Receiver<Tol
     }
     let _ = inputs.send((id, StreamInput::Closed, None)).await;
     // Bytes that the role wrote before it got `Closed` are still sent.
+    if !unsent.is_empty() && !matches!(timeout(STUCK, writer.write_all(unsent.make_contiguous())).await, Ok(Ok(()))) {
+        return;
+    }
     while let Some(Told::Write(bytes)) = told.recv().await {
-        if !matches!(timeout(IDLE, writer.write_all(&bytes)).await, Ok(Ok(()))) {
+        if !matches!(timeout(STUCK, writer.write_all(&bytes)).await, Ok(Ok(()))) {
             return;
         }
     }
@@ -241,6 +263,7 @@ mod tests {
             client.apply(near, StreamOutput::Write(b"hello".to_vec()));
             let (far, accepted) = next(&mut server).await;
             assert!(far.0 >= FIRST_ACCEPTED && matches!(accepted, StreamInput::Accepted { .. }));
+            assert_eq!(next(&mut client).await, (near, StreamInput::Written(5)));
             assert_eq!(next(&mut server).await, (far, StreamInput::Data(b"hello".to_vec())));
             server.apply(far, StreamOutput::Write(b"bye".to_vec()));
             server.apply(far, StreamOutput::Close);

@@ -1,5 +1,7 @@
 //! From a node's settings to what it runs with.
 
+mod proxy;
+
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +9,7 @@ use std::time::Duration;
 
 use cyphonic_core::message::Framing;
 use cyphonic_core::method::Method;
-use cyphonic_core::node::{self, NodeConfig, Services};
+use cyphonic_core::node::{self, FallbackConfig, NodeConfig, Services};
 use cyphonic_core::paths::strategy::Handover;
 use cyphonic_core::quic::{Congestion, QuicOptions};
 
@@ -145,6 +147,14 @@ pub(super) fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
         Method::Conventional => Handover::Rebuild,
         Method::Proposed => settings.handover.map_or(Handover::Rebuild, Handover::from),
     };
+    let fallback = match method {
+        Method::Proposed if settings.tcp.unwrap_or(true) => Some(FallbackConfig {
+            port: None,
+            outer: settings.tcp_name.map(|name| name.0),
+            proxy: proxy::of(settings.proxy.as_deref(), settings.proxy_credentials.as_deref())?,
+        }),
+        Method::Proposed | Method::Conventional => None,
+    };
     Ok(Plan {
         secrets,
         trust,
@@ -166,6 +176,7 @@ pub(super) fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
             identity,
             alpn: settings.alpn.unwrap_or_else(|| ALPN.to_owned()).into_bytes(),
             quic,
+            fallback,
             seed: seed()?,
         },
         certificate,

@@ -74,6 +74,14 @@ impl Report {
                 tracing::info!(%peer, %remote, pattern, "another path");
             }
             Event::TunnelDown { peer, reason } => tracing::info!(%peer, %reason, "tunnel down"),
+            Event::UdpBlocked { service } => {
+                tracing::info!(%service, "this network lets no UDP out: the services are reached by TCP port 443");
+            }
+            Event::UdpWorks => tracing::info!("this network lets UDP out again"),
+            Event::NoTcp { service, trouble } => {
+                let remedy = trouble.remedy();
+                tracing::warn!(%service, %trouble, remedy, "no answer by UDP, and no connection by TCP");
+            }
             Event::Dropped(reason) => {
                 let count = self.drops.entry(*reason).or_default();
                 *count += 1;
@@ -113,6 +121,9 @@ fn kind(event: &Event) -> &'static str {
         Event::StillRelayed { .. } => "still-relayed",
         Event::PathSwitched { .. } => "path-switched",
         Event::TunnelDown { .. } => "tunnel-down",
+        Event::UdpBlocked { .. } => "udp-blocked",
+        Event::UdpWorks => "udp-works",
+        Event::NoTcp { .. } => "no-tcp",
         Event::Dropped(_) => "dropped",
     }
 }

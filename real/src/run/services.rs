@@ -11,6 +11,7 @@ use cyphonic_core::machine::{Input, Machine, ServiceCommand};
 use cyphonic_core::message::RelayMode;
 use cyphonic_core::name::{Fqdn, Party};
 use cyphonic_core::nms::{Nms, NmsConfig, Registered, RelayConfig};
+use cyphonic_core::proxied::door::{DoorConfig, Served};
 use cyphonic_core::quic::{QuicConfig, QuicOptions};
 use cyphonic_core::route::Policy;
 use cyphonic_core::store::{Store, VirtualRange};
@@ -60,20 +61,20 @@ struct Service<M> {
 }
 
 impl<M: Machine<Command = ServiceCommand>> Shell for Service<M> {
-    type Machine = M;
+    type Machine = Served<M>;
     type Request = ServiceRequest;
 
     fn sees(&mut self, passing: &Passing<'_>) {
         self.traffic.count(passing);
     }
 
-    fn event(&mut self, _machine: &M, _now: Instant, event: Event) {
+    fn event(&mut self, _machine: &Served<M>, _now: Instant, event: Event) {
         self.report.event(&event);
     }
 
     fn request(
         &mut self,
-        machine: &mut M,
+        machine: &mut Served<M>,
         now: Instant,
         request: ServiceRequest,
         inputs: &mut Vec<Input<ServiceCommand>>,
@@ -134,17 +135,26 @@ async fn follow_evictions(store: Arc<SqliteStore>, tell: mpsc::Sender<ServiceReq
     }
 }
 
+/// What a service listens with, and serves by TCP.
+struct Sockets {
+    udp: Udp,
+    streams: Streams,
+    door: Option<DoorConfig>,
+    /// For messages.
+    certificate: PathBuf,
+}
+
 async fn serve<M>(
     role: &'static str,
     prepared: Prepared,
     report: Report,
-    (machine, registered): (M, fn(&M) -> Vec<Registered>),
-    udp: Udp,
-    streams: Streams,
+    (service, registered): (M, fn(&M) -> Vec<Registered>),
+    Sockets { udp, streams, door, certificate }: Sockets,
 ) -> Result<(), Failure>
 where
     M: Machine<Command = ServiceCommand>,
 {
+    let machine = Served::new(service, door).map_err(|error| files::bad_identity(&error, &certificate))?;
     let Prepared { name, trust, metrics, mut later, ends, evictions, control } = prepared;
     let (sender, requests) = mpsc::channel(16);
     metrics::serve(metrics, sender.clone(), ServiceRequest::Metrics).await?;
@@ -250,6 +260,26 @@ fn addresses(list: Option<List<IpAddr>>) -> Vec<IpAddr> {
     list.map_or_else(Vec::new, |list| list.0.into_iter().map(|address| address.to_canonical()).collect())
 }
 
+/// The door for nodes whose networks let no UDP out.
+async fn door(quic: &QuicConfig, listen: &[IpAddr], port: u16) -> Result<DoorConfig, Failure> {
+    let named = listen.iter().any(|address| !address.is_unspecified());
+    let addresses = if named { listen.to_vec() } else { net::interface_addresses().await? };
+    Ok(DoorConfig {
+        tls: quic.tls.clone(),
+        roots: quic.roots.clone(),
+        identity: quic.identity.clone(),
+        port,
+        addresses,
+        nms: Vec::new(),
+        has_logins: false,
+    })
+}
+
+/// Listens by TCP, if nodes are served by it.
+fn tcp(door: Option<&DoorConfig>, listen: &[IpAddr], port: u16) -> Result<Streams, Failure> {
+    if door.is_some() { Streams::listen(listen, port) } else { Ok(Streams::outgoing()) }
+}
+
 /// Runs the AS until it is stopped.
 pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     let report = Report::new(&Party::As, settings.event_log.as_deref())?;
@@ -270,6 +300,11 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
         let desk = Desk::new(&folder, SqliteStore::open(&database, range)?, &quic.roots, &quic.identity)?;
         desk.open(&listen, settings.signup_port.unwrap_or(signup::PORT))?;
     }
+    let door = if settings.tcp.unwrap_or(true) {
+        Some(DoorConfig { nms: nms.clone(), has_logins: true, ..door(&quic, &listen, port).await? })
+    } else {
+        None
+    };
     let config = AuthConfig {
         quic,
         nms_conventional: settings.nms_conventional.map_or_else(|| with_port(&nms, CONVENTIONAL_PORT), places),
@@ -279,7 +314,9 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     };
     let machine = Auth::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
     let udp = Udp::bind(&listen, &[(port, PortUse::Quic)])?;
-    serve("as", prepared, report, (machine, |_| Vec::new()), udp, Streams::listen(&listen, port)?).await
+    let streams = Streams::listen(&listen, port)?;
+    Box::pin(serve("as", prepared, report, (machine, |_| Vec::new()), Sockets { udp, streams, door, certificate }))
+        .await
 }
 
 /// Runs the NMS until it is stopped.
@@ -320,6 +357,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
         (settings.port.unwrap_or(PORT), settings.conventional_port.unwrap_or(CONVENTIONAL_PORT));
     let policy = settings.policy.map_or(Policy::Optimal, Policy::from);
     let probe_port = settings.probe_port.unwrap_or(PROBE_PORT);
+    let door = if settings.tcp.unwrap_or(true) { Some(door(&quic, &listen, port).await?) } else { None };
     let config = NmsConfig {
         quic,
         conventional_port,
@@ -335,9 +373,9 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
     if policy == Policy::Optimal {
         ports.push((probe_port, PortUse::Quic));
     }
-    let udp = Udp::bind(&listen, &ports)?;
     let registered: fn(&Nms) -> Vec<Registered> = |nms| nms.registered().collect();
-    Box::pin(serve("nms", prepared, report, (machine, registered), udp, Streams::outgoing())).await
+    let (udp, streams) = (Udp::bind(&listen, &ports)?, tcp(door.as_ref(), &listen, port)?);
+    Box::pin(serve("nms", prepared, report, (machine, registered), Sockets { udp, streams, door, certificate })).await
 }
 
 /// Runs the TRS until it is stopped.
@@ -365,6 +403,8 @@ pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
         }
         None => None,
     };
+    let listen = addresses(settings.listen);
+    let door = if settings.tcp.unwrap_or(true) { Some(door(&quic, &listen, port).await?) } else { None };
     let config = TrsConfig {
         quic,
         conventional_port,
@@ -375,6 +415,7 @@ pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
     };
     let machine = Trs::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;
     let ports = [(port, PortUse::Quic), (conventional_port, PortUse::Conventional)];
-    let udp = Udp::bind(&addresses(settings.listen), &ports)?;
-    serve("trs", prepared, report, (machine, |_| Vec::new()), udp, Streams::outgoing()).await
+    let (udp, streams) = (Udp::bind(&listen, &ports)?, tcp(door.as_ref(), &listen, port)?);
+    Box::pin(serve("trs", prepared, report, (machine, |_| Vec::new()), Sockets { udp, streams, door, certificate }))
+        .await
 }

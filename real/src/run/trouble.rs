@@ -12,8 +12,9 @@ use cyphonic_core::event::Failure as Reason;
 use cyphonic_core::message::ErrorCode;
 use cyphonic_core::method::Method;
 use cyphonic_core::name::{Fqdn, Party};
-use cyphonic_core::node::{ChoiceStatus, TunnelStatus};
+use cyphonic_core::node::{ChoiceStatus, Node, TunnelStatus};
 use cyphonic_core::time::Instant;
+use cyphonic_core::trouble::Trouble as Tcp;
 use cyphonic_core::version::Versions;
 use rustix::net::sockopt;
 use tokio::net::TcpStream;
@@ -41,6 +42,26 @@ pub(super) struct Failed {
     pub(super) with: Option<Party>,
     /// Whether the node was registered until then.
     pub(super) stood: bool,
+    /// Why the services were not reached by TCP either, where that was tried.
+    pub(super) tcp: Option<Tcp>,
+}
+
+/// How the services are reached, where that is not by UDP; why they are not reached by TCP either.
+pub(super) fn transport(machine: &Node) -> Option<String> {
+    let fallback = machine.fallback()?;
+    let proxy = if fallback.has_proxy { ", by the HTTP proxy" } else { "" };
+    if let Some(trouble) = &fallback.trouble {
+        return Some(format!("no answer by UDP, and by TCP{proxy}: {trouble}; remedy: {}", trouble.remedy()));
+    }
+    let mut services: Vec<String> = fallback.by_tcp.iter().map(|name| name.short().to_ascii_uppercase()).collect();
+    services.sort_unstable();
+    services.dedup();
+    match (fallback.blocked, services.is_empty()) {
+        (false, true) => None,
+        (true, true) => Some("UDP is blocked here".to_owned()),
+        (true, false) => Some(format!("UDP is blocked here; through {} by TCP 443{proxy}", services.join(", "))),
+        (false, false) => Some(format!("{} by TCP 443{proxy}, everything else by UDP", services.join(", "))),
+    }
 }
 
 /// Facts about a node besides the role's reason.
@@ -94,6 +115,12 @@ impl Facts {
             let remedy =
                 "a name is for one machine: end the other node, or give it a name, certificate and device of its own";
             return trouble(what, remedy);
+        }
+        // Where nothing answers by TCP, the causes below are more likely than a network that stops TCP, too.
+        if let (Reason::Timeout | Reason::ConnectionLost, Some(tcp)) = (reason, &failed.tcp)
+            && !matches!(tcp, Tcp::NoTcp | Tcp::Silent | Tcp::Lost)
+        {
+            return trouble(format!("{who} does not answer by UDP, and by TCP port 443: {tcp}"), tcp.remedy());
         }
         match reason {
             Reason::Timeout if is_as && self.method == Method::Proposed => match probe {
@@ -329,7 +356,8 @@ mod tests {
     }
 
     fn said(facts: &Facts, reason: Reason, with: Party, probe: Option<Probe>) -> String {
-        let trouble = facts.explain(Instant::ZERO, &Failed { reason, with: Some(with), stood: false }, probe);
+        let trouble =
+            facts.explain(Instant::ZERO, &Failed { reason, with: Some(with), stood: false, tcp: None }, probe);
         format!("{}; {}", trouble.what, trouble.remedy)
     }
 
@@ -443,7 +471,7 @@ mod tests {
     fn two_machines_with_one_name_are_suspected_when_registrations_are_lost_again_and_again() {
         let mut facts = facts(Method::Proposed, None);
         let second = |n| Instant::ZERO + Duration::from_secs(n);
-        let failed = Failed { reason: Reason::ConnectionLost, with: Some(Party::Nms), stood: true };
+        let failed = Failed { reason: Reason::ConnectionLost, with: Some(Party::Nms), stood: true, tcp: None };
         for n in [0, 5, 30] {
             let text = facts.explain(second(n), &failed, None).what;
             assert!(text.contains("does not answer any more"), "{text}");

@@ -152,6 +152,16 @@ settings! {
         idle_timeout: u64 = "30",
         /// The largest UDP payload to try, bytes. Default: 1452, which fills IPv6 over Ethernet.
         max_udp_payload: u16 = "1452",
+        /// Reach the services by TCP where a network lets no UDP out (proposed method). Default: true.
+        tcp: bool = "true",
+        /// The server name that a network sees in these TCP connections, in place of the service's. The certificate
+        /// must name the service nevertheless. Default: the service's name.
+        tcp_name: Parsed<Fqdn> = "\"www.example\"",
+        /// An HTTP proxy for these TCP connections: http://HOST:PORT; or "none", whatever the environment says.
+        /// Default: HTTPS_PROXY of the environment.
+        proxy: String = "\"http://192.0.2.8:3128\"",
+        /// A file with USER:PASSWORD for the proxy (Basic authentication), readable by its owner only. Optional.
+        proxy_credentials: PathBuf = "\"proxy-credentials\"",
         /// Allow users of the control socket to capture all packets, with the secrets that decrypt them
         /// (`cyphonic capture`). For tests only. Default: false.
         allow_capture: bool = "false",
@@ -177,6 +187,8 @@ settings! {
         listen: List<IpAddr> = "[\"2001:db8::2\", \"192.0.2.2\"]",
         /// The port, TCP and UDP. Default: 443.
         port: u16 = "443",
+        /// Serve nodes whose networks let no UDP out by TCP. Default: true.
+        tcp: bool = "true",
         /// The authority's folder, without root.key. With it the AS gives invited devices their first certificate
         /// (`cyphonic device invite`, `cyphonic signup`). Optional.
         ca: PathBuf = "\"pki\"",
@@ -223,8 +235,10 @@ settings! {
         name: Parsed<Fqdn> = "\"nms.cyphonic.test\"",
         /// The addresses of this machine to listen on, so that services can share it. Default: all.
         listen: List<IpAddr> = "[\"2001:db8::3\", \"192.0.2.3\"]",
-        /// The UDP port of the proposed method. Default: 443.
+        /// The port of the proposed method: UDP, and TCP for nodes whose networks let no UDP out. Default: 443.
         port: u16 = "443",
+        /// Serve those nodes. Default: true.
+        tcp: bool = "true",
         /// The UDP port of the conventional method. Default: 4501.
         conventional_port: u16 = "4501",
         /// Its own addresses, from which it speaks to the TRS. Default: `listen`, or those of this machine's
@@ -263,8 +277,10 @@ settings! {
         name: Parsed<Fqdn> = "\"trs.cyphonic.test\"",
         /// The addresses of this machine to listen on, so that services can share it. Default: all.
         listen: List<IpAddr> = "[\"2001:db8::4\", \"192.0.2.4\"]",
-        /// The UDP port of the proposed method. Default: 443.
+        /// The port of the proposed method: UDP, and TCP for nodes whose networks let no UDP out. Default: 443.
         port: u16 = "443",
+        /// Serve those nodes. Default: true.
+        tcp: bool = "true",
         /// The UDP port of the conventional method. Default: 4501.
         conventional_port: u16 = "4501",
     }

@@ -25,8 +25,8 @@ pub const STREAM_LIMIT: usize = 1024;
 pub const STREAM_WRITE_LIMIT: usize = 1 << 20;
 /// Most half-open connections.
 pub const BACKLOG: usize = 16;
-/// Bytes of TCP buffer in each direction.
-const BUFFER: usize = 16 * 1024;
+/// Bytes of TCP buffer in each direction, for logins.
+pub const LOGIN_BUFFER: usize = 16 * 1024;
 /// How long a handshake waits for its answer: a SYN and three retransmissions.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long the peer may be silent while data are not acknowledged: four retransmissions.
@@ -43,6 +43,8 @@ pub(super) struct Streams {
     connections: BTreeMap<StreamId, Connection>,
     backlog: Vec<SocketHandle>,
     listen: Option<u16>,
+    /// Bytes of TCP buffer in each direction.
+    buffer: usize,
     next_accepted: u64,
     next_port: u16,
     events: VecDeque<(StreamId, StreamInput)>,
@@ -71,13 +73,14 @@ enum StreamStage {
 impl Streams {
     /// `seed` determines sequence numbers and ports, `mtu` the MSS. With `listen`, connections to that port are
     /// accepted.
-    pub(super) fn new(seed: u64, mtu: usize, listen: Option<u16>) -> Self {
+    pub(super) fn new(seed: u64, mtu: usize, listen: Option<u16>, buffer: usize) -> Self {
         let span = u64::from(EPHEMERAL.end - EPHEMERAL.start);
         let mut streams = Self {
             stack: TcpStack::new(seed, mtu),
             connections: BTreeMap::new(),
             backlog: Vec::new(),
             listen,
+            buffer,
             next_accepted: FIRST_ACCEPTED,
             next_port: EPHEMERAL.start + (seed % span) as u16,
             events: VecDeque::new(),
@@ -169,8 +172,10 @@ impl Streams {
         }
         let port = self.next_port;
         self.next_port = if port + 1 < EPHEMERAL.end { port + 1 } else { EPHEMERAL.start };
-        let Ok(handle) = self.stack.connect(SocketAddr::new(local, port), remote, BUFFER) else { return false };
+        let Ok(handle) = self.stack.connect(SocketAddr::new(local, port), remote, self.buffer) else { return false };
         self.stack.socket(handle).set_timeout(Some(CONNECT));
+        let has_nagle = self.has_nagle();
+        self.stack.socket(handle).set_nagle_enabled(has_nagle);
         self.connections.insert(id, Connection { handle, state: StreamStage::Connecting, unsent: VecDeque::new() });
         true
     }
@@ -221,11 +226,19 @@ impl Streams {
         accepted
     }
 
+    /// Whether small segments wait for acknowledgements (RFC 9293 §3.7.4): those of logins only.
+    fn has_nagle(&self) -> bool {
+        self.buffer == LOGIN_BUFFER
+    }
+
     fn refill_backlog(&mut self) {
         let Some(port) = self.listen else { return };
         while self.backlog.len() < BACKLOG && self.backlog.len() + self.connections.len() < STREAM_LIMIT {
-            let handle = self.stack.listen(port, BUFFER).expect("a new socket can listen on a port that is not zero");
+            let handle =
+                self.stack.listen(port, self.buffer).expect("a new socket can listen on a port that is not zero");
             self.stack.socket(handle).set_timeout(Some(CONNECT));
+            let has_nagle = self.has_nagle();
+            self.stack.socket(handle).set_nagle_enabled(has_nagle);
             self.backlog.push(handle);
         }
     }
@@ -257,10 +270,15 @@ impl Connection {
             self.state = StreamStage::Closing;
             events.push_back((id, StreamInput::Closed));
         }
+        let mut written = 0;
         while !self.unsent.is_empty() && socket.can_send() {
             let taken = socket.send_slice(self.unsent.as_slices().0).unwrap_or(0);
             self.unsent.drain(..taken);
-            again |= taken > 0;
+            written += taken;
+        }
+        again |= written > 0;
+        if written > 0 && self.state == StreamStage::Open {
+            events.push_back((id, StreamInput::Written(written)));
         }
         let shaking = matches!(socket.state(), State::SynSent | State::SynReceived);
         if self.state == StreamStage::Closing && (self.unsent.is_empty() || !(shaking || socket.may_send())) {

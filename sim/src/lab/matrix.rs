@@ -66,6 +66,8 @@ pub struct Seen {
     pub verdict: Option<Verdict>,
     /// The oracle: whether a direct path exists.
     pub possible: bool,
+    /// The oracle: whether both nodes can register.
+    pub reachable: bool,
     /// Each thing that the three sources do not agree on; empty under the paper's policy, which claims nothing.
     pub disagreements: Vec<&'static str>,
 }
@@ -107,6 +109,9 @@ pub fn seen(scenario: &Scenario, run: &Run) -> Seen {
         sent: pair.map_or(0, |pair| echoes_asked(scenario, pair) as usize),
         answered: echo.map_or(0, EchoReport::answered),
         verdict: verdict(run),
+        reachable: [0, 1]
+            .into_iter()
+            .all(|node| oracle::can_register(scenario, &scenario.sites[End::start(scenario, node).site])),
         possible: oracle::judge(scenario, End::start(scenario, 0), End::start(scenario, 1)).is_direct(),
         disagreements: Vec::new(),
     };
@@ -132,8 +137,13 @@ fn disagreements(seen: &Seen) -> Vec<&'static str> {
     if !seen.registered {
         if seen.possible {
             found.push("the oracle sees a direct path, and a node could not register");
+        } else if seen.reachable {
+            found.push("the oracle says that both nodes can register, and one could not");
         }
         return found;
+    }
+    if !seen.reachable {
+        found.push("the oracle says that a node cannot register, and both have");
     }
     let direct = seen.tunnel.map(|(pattern, _)| pattern != Pattern::Relayed);
     match (direct, seen.possible) {

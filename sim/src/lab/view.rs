@@ -256,6 +256,11 @@ fn moments(scenario: &Scenario, run: &Run) -> Vec<Moment> {
             }
             Event::StillRelayed { peer, reason } => ("tunnel", format!("stays on the relay to {peer}: {reason}")),
             Event::TunnelDown { peer, reason } => ("tunnel", format!("tunnel to {peer} down: {reason}")),
+            Event::UdpBlocked { service } => {
+                ("node", format!("no UDP gets out; {} and all services by TCP port 443", service.short()))
+            }
+            Event::UdpWorks => ("node", "UDP gets out again".to_owned()),
+            Event::NoTcp { service, trouble } => ("node", format!("{} not by TCP either: {trouble}", service.short())),
             Event::Surveyed(_) | Event::Signal(_) | Event::Dropped(_) => continue,
         };
         moments.push(Moment { ms: at.as_millis_f64(), kind, host: host.clone(), text });

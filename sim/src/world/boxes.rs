@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cyphonic_core::machine::Machine;
 use cyphonic_core::message::Framing;
+use cyphonic_core::proxied::TCP_PORT;
 use cyphonic_core::store::{MemoryStore, Store};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Action, LinkAt, NatAt, Scenario, Service, ServiceName, Site, SiteV4, SiteV6};
@@ -73,9 +74,10 @@ pub(super) fn build(scenario: &Scenario, seed: u64, watch: &Watch) -> Built {
     let mut builder = NetworkBuilder::new(seed);
     builder.tap(watch.tap);
     let mut plan = Plan { scenario, seed, builder, uplinks: Vec::new(), parts: Parts::default() };
+    let door = roles::has_fallback(scenario).then_some(TCP_PORT);
     let auth = plan.service(ServiceName::As, &scenario.services.auth, cast.auth(), Some(roles::LOGIN_PORT));
-    let nms = plan.service(ServiceName::Nms, &scenario.services.nms, cast.nms(), None);
-    let trs = plan.service(ServiceName::Trs, &scenario.services.trs, cast.trs(), None);
+    let nms = plan.service(ServiceName::Nms, &scenario.services.nms, cast.nms(), door);
+    let trs = plan.service(ServiceName::Trs, &scenario.services.trs, cast.trs(), door);
     let places: Vec<Vec<usize>> = (0..scenario.nodes.len()).map(|node| plan.sites_of(node)).collect();
     let mut nodes = Vec::new();
     let mut mtus = Vec::new();
@@ -90,6 +92,9 @@ pub(super) fn build(scenario: &Scenario, seed: u64, watch: &Watch) -> Built {
         });
         let mut config = HostConfig::new(interfaces.collect(), plan.host_seed(node.name.short()));
         config.udp_ports = vec![scenario.port];
+        if roles::has_fallback(scenario) {
+            config.tcp_buffer = roles::TCP_BUFFER;
+        }
         config.virtual_interface = Some(TunConfig {
             mtu: usize::from(scenario.tun_mtu),
             dns: SocketAddr::new(roles::overlay().dns_v4.into(), 53),
@@ -172,6 +177,9 @@ impl Plan<'_> {
         let mut config = HostConfig::new(vec![interface], self.host_seed(name));
         config.udp_ports = vec![self.scenario.port, roles::PROBE_PORT];
         config.listen_tcp = listen_tcp;
+        if roles::has_fallback(self.scenario) {
+            config.tcp_buffer = roles::TCP_BUFFER;
+        }
         let id = self.host(name, config, machine);
         let routes = addresses.into_iter().map(IpNet::from).collect();
         let (up, down) = (

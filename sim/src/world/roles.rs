@@ -3,19 +3,21 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use cyphonic_core::auth::{Auth, AuthConfig};
+use cyphonic_core::auth::{self, AuthConfig};
 use cyphonic_core::key::Key128;
 use cyphonic_core::message::RelayMode;
 use cyphonic_core::method::Method;
 use cyphonic_core::name::Fqdn;
-use cyphonic_core::nms::{Nms, NmsConfig, RelayConfig};
-use cyphonic_core::node::{Login, Node, NodeConfig, Overlay, Services};
+use cyphonic_core::nms::{self, NmsConfig, RelayConfig};
+use cyphonic_core::node::{FallbackConfig, Login, Node, NodeConfig, Overlay, Services};
+use cyphonic_core::proxied::TCP_PORT;
+use cyphonic_core::proxied::door::{DoorConfig, Served};
 use cyphonic_core::quic::{QuicConfig, QuicOptions};
 use cyphonic_core::route::Policy;
 use cyphonic_core::store::{Device, MemoryStore, PasswordHash, SIMULATION_ITERATIONS, Store, VirtualRange};
 use cyphonic_core::time::Instant;
 use cyphonic_core::tls::{Environment, Identity};
-use cyphonic_core::trs::{Trs, TrsConfig};
+use cyphonic_core::trs::{self, TrsConfig};
 use cyphonic_core::version::Versions;
 use cyphonic_scenarios::{
     Login as LoginWay, Method as MethodWord, Policy as PolicyWord, Scenario, Service, VIRTUAL_V4, VIRTUAL_V6, ZONE,
@@ -32,6 +34,22 @@ const ALPN: &[u8] = b"h3";
 pub(super) const LOGIN_PORT: u16 = 443;
 /// The NMS's second port: that of STUN (RFC 8489 §18.6), whose work it does.
 pub(super) const PROBE_PORT: u16 = 3478;
+
+/// Bytes of TCP buffer in each direction where UDP may be proxied over TCP: 20 Mbit/s at a round trip of 100 ms.
+pub(super) const TCP_BUFFER: usize = 256 * 1024;
+
+/// The AS, behind its door.
+pub(super) type Auth = Served<auth::Auth>;
+/// The NMS, behind its door.
+pub(super) type Nms = Served<nms::Nms>;
+/// The TRS, behind its door.
+pub(super) type Trs = Served<trs::Trs>;
+
+/// Whether nodes reach the services by TCP where UDP is blocked. That is this project's own, as the optimal policy is:
+/// under the paper's policy the proposed method is the paper's.
+pub(super) fn has_fallback(scenario: &Scenario) -> bool {
+    scenario.method == MethodWord::Proposed && scenario.policy == PolicyWord::Optimal
+}
 
 /// Makes the roles of one scenario.
 pub(super) struct Cast<'a> {
@@ -140,7 +158,8 @@ impl<'a> Cast<'a> {
             store: self.store.clone(),
             seed: self.seed_of(&name),
         };
-        Auth::new(config).expect("a seeded identity is good")
+        let service = auth::Auth::new(config).expect("a seeded identity is good");
+        Served::new(service, self.door(&name, &self.scenario.services.auth)).expect("a seeded identity is good")
     }
 
     pub(super) fn nms(&self) -> Nms {
@@ -165,7 +184,8 @@ impl<'a> Cast<'a> {
             probe_port: PROBE_PORT,
             seed: self.seed_of(&name),
         };
-        Nms::new(config).expect("a seeded identity is good")
+        let service = nms::Nms::new(config).expect("a seeded identity is good");
+        Served::new(service, self.door(&name, &self.scenario.services.nms)).expect("a seeded identity is good")
     }
 
     pub(super) fn trs(&self) -> Trs {
@@ -180,7 +200,22 @@ impl<'a> Cast<'a> {
             store: Some(self.own_store.clone()),
             seed: self.seed_of(&name),
         };
-        Trs::new(config).expect("a seeded identity is good")
+        let service = trs::Trs::new(config).expect("a seeded identity is good");
+        Served::new(service, self.door(&name, &self.scenario.services.trs)).expect("a seeded identity is good")
+    }
+
+    /// The door in front of a service.
+    fn door(&self, name: &Fqdn, service: &Service) -> Option<DoorConfig> {
+        let is_as = *name == service_name("as");
+        has_fallback(self.scenario).then(|| DoorConfig {
+            tls: self.environment(name),
+            roots: self.pki.roots(),
+            identity: self.identity(name),
+            port: self.scenario.port,
+            addresses: ips(service),
+            nms: if is_as { both(&self.scenario.services.nms, self.scenario.port) } else { Vec::new() },
+            has_logins: is_as,
+        })
     }
 
     /// Services tell the methods apart by port: in a run of one method the other's port is one that nobody uses.
@@ -222,6 +257,8 @@ impl<'a> Cast<'a> {
             identity: Some(self.identity(name)),
             alpn: ALPN.to_vec(),
             quic: self.options(name),
+            fallback: has_fallback(scenario)
+                .then(|| FallbackConfig { port: Some(TCP_PORT), ..FallbackConfig::default() }),
             seed: self.seed_of(name),
         };
         Node::new(config).expect("a seeded identity is good")

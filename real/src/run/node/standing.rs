@@ -93,7 +93,8 @@ impl Standing {
                 if stood {
                     self.facts.lost(now);
                 }
-                let failed = Failed { reason: reason.clone(), with: machine.trouble_with().cloned(), stood };
+                let tcp = machine.fallback().and_then(|fallback| fallback.trouble);
+                let failed = Failed { reason: reason.clone(), with: machine.trouble_with().cloned(), stood, tcp };
                 if failed.reason == Reason::Timeout
                     && failed.with == Some(Party::As)
                     && self.shown.method == Method::Proposed
@@ -159,6 +160,7 @@ impl Standing {
             certificate_ends: self.facts.ends.map(|ends| ends.own.as_secs()),
             authority_ends: self.facts.ends.and_then(|ends| ends.authority).map(|ends| ends.as_secs()),
             nms: self.nms(machine, now),
+            transport: trouble::transport(machine),
             network_behaviour: known.collect(),
             virtual_addresses: self.own.map(both).unwrap_or_default(),
             addresses: addresses.to_vec(),
@@ -246,6 +248,7 @@ impl Standing {
             trouble: self.trouble().map(|trouble| trouble.what.clone()),
             remedy: self.trouble().map(|trouble| trouble.remedy.clone()),
             nms: self.nms(machine, now),
+            transport: trouble::transport(machine),
             nat: self.nat,
             port: self.shown.port,
             ipv6: family(true, v6),

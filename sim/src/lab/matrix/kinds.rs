@@ -112,6 +112,16 @@ pub const KINDS: &[Kind] = &[
         "out goes TCP to port 443, and nothing else",
         "kind = \"ipv4-global\"\nfirewall = { mode = \"only-tcp-443\" }",
     ),
+    kind(
+        "quic-refused",
+        "NAT, and inspection that refuses QUIC version 1",
+        "kind = \"ipv4-private\"\nfirewall = { inspect = [{ quic = true, reaction = \"drop\" }] }",
+    ),
+    kind(
+        "h3-refused",
+        "NAT, and inspection that refuses who offers the protocol h3",
+        "kind = \"ipv4-private\"\nfirewall = { inspect = [{ alpn = \"h3\", reaction = \"reject\" }] }",
+    ),
     Kind { shared: Shared::Site, ..kind("one-lan", "both nodes behind one NAT", "kind = \"ipv4-private\"") },
     Kind {
         carrier: Some(""),

@@ -49,7 +49,7 @@ impl Trouble {
     }
 
     /// The trouble of a TLS session that has failed. `first`: the first bytes that came.
-    pub(super) fn of(failure: &TlsFailure, first: &[u8]) -> Self {
+    pub(crate) fn of(failure: &TlsFailure, first: &[u8]) -> Self {
         match failure {
             _ if first.starts_with(b"HTTP/") || first.starts_with(b"<") => Self::CaptivePortal,
             failure if failure.is_about_dates() => Self::Dates,

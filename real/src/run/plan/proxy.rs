@@ -1,0 +1,101 @@
+//! The HTTP proxy through which a node reaches the services by TCP: from its settings, or from the environment.
+
+use std::path::Path;
+
+use cyphonic_core::node::ProxyConfig;
+use zeroize::Zeroizing;
+
+use super::resolve;
+use crate::error::{Code, Failure};
+use crate::files;
+
+/// The variables of the environment, as curl reads them.
+const VARIABLES: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
+/// The word for no proxy.
+const NONE: &str = "none";
+/// The port of a proxy whose URL names none, as curl has it.
+const PORT: u16 = 1080;
+
+/// The proxy that `proxy` names, or the environment if it is not set.
+pub(super) fn of(setting: Option<&str>, credentials: Option<&Path>) -> Result<Option<ProxyConfig>, Failure> {
+    let from_environment = || VARIABLES.into_iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+    let (text, key) = match setting {
+        Some(NONE) => return Ok(None),
+        Some(text) => (text.to_owned(), "proxy"),
+        None => match from_environment() {
+            Some(text) => (text, VARIABLES[0]),
+            None => return Ok(None),
+        },
+    };
+    let (place, in_url) = parse(&text, key)?;
+    let credentials = match credentials {
+        Some(file) => Some(credentials_in(file)?),
+        None => in_url,
+    };
+    let address = resolve(key, &[place])?.into_iter().next();
+    Ok(address.map(|address| ProxyConfig { address, credentials }))
+}
+
+/// HOST:PORT of a URL, and USER:PASSWORD if they are in it.
+fn parse(url: &str, key: &str) -> Result<(String, Option<Zeroizing<String>>), Failure> {
+    let bad = |what: &str| {
+        let remedy = "write http://HOST:PORT; user and password belong into `proxy-credentials`";
+        Failure::new(Code::Config, format!("`{key}`: {what}"), remedy)
+    };
+    let rest = match url.split_once("://") {
+        Some(("http", rest)) => rest,
+        Some((scheme, _)) => return Err(bad(&format!("a proxy of `{scheme}://` is not supported"))),
+        None => url,
+    };
+    let rest = rest.split('/').next().unwrap_or_default();
+    let (credentials, place) = rest.rsplit_once('@').map_or((None, rest), |(user, place)| (Some(user), place));
+    let has_port =
+        place.rsplit_once(':').is_some_and(|(host, port)| port.parse::<u16>().is_ok() && !host.ends_with(':'));
+    let place = match place {
+        "" => return Err(bad("no host")),
+        place if has_port => place.to_owned(),
+        place => format!("{place}:{PORT}"),
+    };
+    Ok((place, credentials.map(|text| text.to_owned().into())))
+}
+
+fn credentials_in(file: &Path) -> Result<Zeroizing<String>, Failure> {
+    let credentials = files::read_password(file)?;
+    if credentials.contains(':') {
+        return Ok(credentials);
+    }
+    let what = format!("{}: no colon between user and password", file.display());
+    Err(Failure::new(Code::Identity, what, "write USER:PASSWORD into it, on one line"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(url: &str) -> String {
+        parse(url, "proxy").unwrap().0
+    }
+
+    #[test]
+    fn a_url_names_host_and_port() {
+        assert_eq!(place("http://192.0.2.8:3128"), "192.0.2.8:3128");
+        assert_eq!(place("http://[2001:db8::8]:3128/"), "[2001:db8::8]:3128");
+        assert_eq!(
+            (place("proxy.example"), place("[2001:db8::8]")),
+            ("proxy.example:1080".into(), "[2001:db8::8]:1080".into())
+        );
+        let (at, credentials) = parse("http://me:my@pass@192.0.2.8:3128", "proxy").unwrap();
+        assert_eq!((at.as_str(), credentials.unwrap().as_str()), ("192.0.2.8:3128", "me:my@pass"));
+    }
+
+    #[test]
+    fn what_is_no_http_proxy_is_refused_and_none_is_none() {
+        for url in ["socks5://192.0.2.8:1080", "https://192.0.2.8:443", "http://"] {
+            let failure = parse(url, "proxy").unwrap_err();
+            assert!(failure.code == Code::Config && failure.remedy().contains("http://HOST:PORT"), "{failure}");
+        }
+        assert!(of(Some("none"), None).unwrap().is_none());
+        let address = of(Some("http://192.0.2.8:3128"), None).unwrap().unwrap().address;
+        assert_eq!(address, "192.0.2.8:3128".parse().unwrap());
+    }
+}

@@ -1,0 +1,121 @@
+//! Networks that let no UDP out: the services by TCP, and back.
+
+mod common;
+
+use std::time::Duration;
+
+use cyphonic_core::event::Event;
+use cyphonic_core::time::Instant;
+use cyphonic_core::timing::proxied::HEAD_START;
+use cyphonic_scenarios::Engine;
+use cyphonic_sim::host::apps::EchoReport;
+use cyphonic_sim::net::TapMode;
+use cyphonic_sim::run::Run;
+
+use common::{ECHO, play, play_with, scene_of_sites};
+
+const LINK: &str = "{ delay_ms = 20 }";
+/// Node to core and core to service, and back.
+const ROUND_TRIP: Duration = Duration::from_millis(80);
+const OPEN: &str = "kind = \"ipv4-private\"\nfirewall = { mode = \"stateful\" }";
+const TCP_ONLY: &str = "kind = \"ipv4-private\"\nfirewall = { mode = \"only-tcp-443\" }";
+const WEB: &str = "kind = \"ipv4-private\"\nfirewall = { mode = \"web\", reaction = \"reject\" }";
+const NO_QUIC: &str = "kind = \"ipv4-private\"\nfirewall = { inspect = [{ quic = true, reaction = \"drop\" }] }";
+const NO_H3: &str = "kind = \"ipv4-global\"\nfirewall = { inspect = [{ alpn = \"h3\", reaction = \"reset\" }] }";
+const OPTIMAL: &str = "policy = \"optimal\"\nduration_limit_s = 600";
+
+fn run(settings: &str, sites: [&str; 2], steps: &str) -> Run {
+    play_with(&scene_of_sites(settings, sites, LINK, steps), 1, Engine::Events, TapMode::Keep)
+}
+
+fn registered_at(run: &Run, node: &str) -> Option<Instant> {
+    let is_it = |event: &Event| matches!(event, Event::Registered { .. });
+    run.events.iter().find(|(_, who, event)| who == node && is_it(event)).map(|&(at, ..)| at)
+}
+
+fn answered(run: &Run) -> usize {
+    run.reports().filter_map(|(_, report)| report.echo()).map(EchoReport::answered).sum()
+}
+
+/// When Alice's packets of an IP protocol left.
+fn sent_by_alice(run: &Run, protocol: u8) -> Vec<Instant> {
+    let packets = run.world.sent(&run.world.nodes[0]);
+    packets.iter().filter(|packet| packet.packet[9] == protocol).map(|packet| packet.departs).collect()
+}
+
+#[test]
+fn a_node_behind_such_a_network_is_relayed_and_registers_after_a_head_start_and_a_few_round_trips() {
+    let by_udp = registered_at(&run(OPTIMAL, [OPEN, OPEN], ECHO), "alice").unwrap();
+    for site in [TCP_ONLY, WEB, NO_QUIC, NO_H3] {
+        let run = run(OPTIMAL, [site, OPEN], ECHO);
+        let by_tcp = registered_at(&run, "alice").unwrap_or_else(|| panic!("{site}"));
+        // Three round trips; and one more, because the initial window of the simulated TCP (2,048 bytes; RFC 6928 has
+        // ten segments) holds the AS's first QUIC packet back.
+        assert!(by_tcp <= by_udp + HEAD_START + 4 * ROUND_TRIP, "{site}: {by_tcp}, by UDP {by_udp}");
+        assert_eq!(answered(&run), 1, "{site}");
+        let patterns: Vec<u8> = run.events.iter().filter_map(|(.., event)| Some(event.path()?.1.number())).collect();
+        assert!(!patterns.is_empty() && patterns.iter().all(|pattern| *pattern == 3), "{site}: {patterns:?}");
+    }
+    assert_eq!(answered(&run(OPTIMAL, [TCP_ONLY, NO_QUIC], ECHO)), 1, "both");
+}
+
+#[test]
+fn where_udp_works_no_tcp_connection_is_opened() {
+    let run = run(OPTIMAL, [OPEN, OPEN], ECHO);
+    assert_eq!((answered(&run), sent_by_alice(&run, 6).len()), (1, 0));
+}
+
+#[test]
+fn the_papers_method_and_the_conventional_one_get_none_of_it() {
+    for settings in ["policy = \"paper\"\nduration_limit_s = 30", "method = \"conventional\"\nduration_limit_s = 30"] {
+        let run = run(settings, [TCP_ONLY, OPEN], ECHO);
+        assert_eq!(registered_at(&run, "alice"), None, "{settings}");
+    }
+}
+
+#[test]
+fn in_a_network_that_blocks_udp_none_leaves_but_the_counted_probes() {
+    let steps = "[[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\ncount = 120\n";
+    let run = run(OPTIMAL, [TCP_ONLY, OPEN], steps);
+    assert_eq!(answered(&run), 120);
+    let blocked = run.events.iter().find(|(.., event)| matches!(event, Event::UdpBlocked { .. })).unwrap().0;
+    let since = sent_by_alice(&run, 17).into_iter().filter(|at| *at > blocked + Duration::from_millis(1)).count();
+    let status = run.world.look(0, |host| host.machine().fallback()).unwrap();
+    assert!(status.blocked && !status.by_tcp.is_empty(), "{status:?}");
+    assert_eq!((since as u64, status.probes), (status.probes, 5), "after 5, 10, 20, 40 and 80 s");
+}
+
+#[test]
+fn a_transfer_survives_that_udp_is_opened_and_closed_again() {
+    let steps = "[[step]]\nat_ms = 3000\ndo = \"tcp\"\nfrom = \"alice\"\nto = \"bob\"\nbytes = 20000000\n\
+                 [[step]]\nat_ms = 8000\ndo = \"firewall\"\nsite = \"a\"\nmode = \"stateful\"\n\
+                 [[step]]\nat_ms = 35000\ndo = \"firewall\"\nsite = \"a\"\nmode = \"only-tcp-443\"\n";
+    for handover in ["rebuild", "migrate", "seamless"] {
+        let settings = format!("{OPTIMAL}\nhandover = \"{handover}\"");
+        let link = "{ delay_ms = 20, rate_mbps = 4.0 }";
+        let run = play(&scene_of_sites(&settings, [TCP_ONLY, OPEN], link, steps), 1, Engine::Events);
+        let changes: Vec<(u128, bool)> = run
+            .events
+            .iter()
+            .filter_map(|(at, who, event)| match event {
+                Event::UdpBlocked { .. } if who == "alice" => Some((at.as_nanos() as u128 / 1_000_000, true)),
+                Event::UdpWorks if who == "alice" => Some((at.as_nanos() as u128 / 1_000_000, false)),
+                _ => None,
+            })
+            .collect();
+        let transfer = run.reports().find_map(|(_, report)| report.transfer()).unwrap();
+        assert_eq!(transfer.result, Some(Ok(())), "{handover}: {changes:?}, {transfer:?}");
+        assert!(transfer.longest_stall < Duration::from_secs(16), "{handover}: {transfer:?}");
+        let kinds: Vec<bool> = changes.iter().map(|(_, blocked)| *blocked).collect();
+        assert_eq!(kinds, [true, false, true], "{handover}: {changes:?}");
+        let patterns: Vec<u8> = run
+            .events
+            .iter()
+            .filter(|(_, who, _)| who == "alice")
+            .filter_map(|(.., event)| Some(event.path()?.1.number()))
+            .collect();
+        assert_eq!(patterns.first(), Some(&3), "{handover}: {patterns:?}");
+        assert!(patterns.contains(&1) || patterns.contains(&2), "{handover}, direct while UDP works: {patterns:?}");
+        assert_eq!(patterns.last(), Some(&3), "{handover}: {patterns:?}");
+    }
+}
