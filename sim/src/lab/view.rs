@@ -107,7 +107,7 @@ pub fn write(plan: &Plan, seed: u64, engine: Option<Engine>, out: &Path) -> Resu
     Ok(write_whole(out, of_run(&batch::name_of(plan, cell, seed), scenario, &run).as_bytes())?)
 }
 
-/// As [`write`], of a file with its first seed.
+/// As [`write()`], of a file with its first seed.
 ///
 /// # Errors
 /// The file is no scenario, or the page cannot be written.
