@@ -18,4 +18,4 @@ mod sheet;
 pub mod stats;
 
 pub use diagram::{DIAGRAMS, Diagram};
-pub use figure::{FIGURES, Failure, Figure};
+pub use figure::{FIGURES, Failure, Figure, Options};

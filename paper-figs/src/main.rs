@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use paper_figs::{DIAGRAMS, Diagram, FIGURES, Failure, Figure, report};
+use paper_figs::{DIAGRAMS, Diagram, FIGURES, Failure, Figure, Options, report};
 
 /// Draws figures, as SVG and PNG, and diagrams, as SVG and Mermaid, from the CSV files of the results folder alone; or
 /// writes the report.
@@ -35,6 +35,9 @@ struct Arguments {
     /// Draw figures without the caption below; the SVG's description keeps it
     #[arg(long)]
     no_captions: bool,
+    /// Write each figure as PDF, too: one page of its size, with the pixels of the PNG
+    #[arg(long)]
+    pdf: bool,
 }
 
 /// What can be asked for by its name.
@@ -99,8 +102,9 @@ fn main() -> ExitCode {
 /// Makes one, and gives its files.
 fn make(picture: Picture, arguments: &Arguments) -> Result<Vec<PathBuf>, Failure> {
     let (results, out) = (&arguments.results, &arguments.out);
+    let options = Options { has_caption: !arguments.no_captions, has_pdf: arguments.pdf };
     match picture {
-        Picture::Figure(figure) => Ok(figure.make(results, out, !arguments.no_captions)?.into()),
+        Picture::Figure(figure) => figure.make(results, out, options),
         Picture::Diagram(diagram) => diagram.make(results, out),
         Picture::Report => {
             let (path, missing) = report::write(results, out)?;

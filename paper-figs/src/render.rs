@@ -140,6 +140,68 @@ impl Drawing {
     }
 }
 
+/// A page of PDF with one image: the pixels of a PNG of [`Drawing::png`], as large as the figure. The compressed data
+/// of the PNG are those of the PDF (ISO 32000-1 §7.4.4.4), so the same figure gives the same bytes.
+///
+/// # Errors
+/// These bytes are no PNG.
+pub fn pdf(png: &[u8]) -> Result<Vec<u8>, RenderError> {
+    let number = |bytes: &[u8]| bytes.first_chunk().map_or(0, |four| u32::from_be_bytes(*four));
+    let (mut rest, mut size, mut data) = (png.get(8..).unwrap_or_default(), None, Vec::new());
+    while rest.len() >= 12 {
+        let length = number(rest) as usize;
+        let body = rest.get(8..8 + length).ok_or_else(|| failed("a chunk of the PNG is cut off"))?;
+        match &rest[4..8] {
+            b"IHDR" => size = Some((number(body), number(body.get(4..).unwrap_or_default()))),
+            b"IDAT" => data.extend_from_slice(body),
+            _ => {}
+        }
+        rest = &rest[12 + length..];
+    }
+    let (width, height) = size.ok_or_else(|| failed("the PNG has no header"))?;
+    let points = |pixels: u32| f64::from(pixels * 72) / f64::from(RESOLUTION / REDUCTION);
+    let (wide, high) = (points(width), points(height));
+    let draw = format!("{wide:.3} 0 0 {high:.3} 0 0 cm /I Do");
+    let objects: [Vec<u8>; 5] = [
+        b"<< /Type /Catalog /Pages 2 0 R >>".to_vec(),
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>".to_vec(),
+        format!(
+            "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {wide:.3} {high:.3}] /Resources << /XObject << /I 4 0 R >> >> \
+             /Contents 5 0 R >>"
+        )
+        .into_bytes(),
+        [
+            format!(
+                "<< /Type /XObject /Subtype /Image /Width {width} /Height {height} /ColorSpace /DeviceRGB /BitsPerComponent 8 \
+                 /Filter /FlateDecode /DecodeParms << /Predictor 15 /Colors 3 /BitsPerComponent 8 /Columns {width} >> \
+                 /Length {} >>\nstream\n",
+                data.len()
+            )
+            .as_bytes(),
+            &data,
+            b"\nendstream",
+        ]
+        .concat(),
+        format!("<< /Length {} >>\nstream\n{draw}\nendstream", draw.len()).into_bytes(),
+    ];
+    let mut bytes = b"%PDF-1.4\n".to_vec();
+    let mut places = Vec::new();
+    for (index, object) in objects.iter().enumerate() {
+        places.push(format!("{:010} 00000 n \n", bytes.len()));
+        bytes.extend_from_slice(format!("{} 0 obj\n", index + 1).as_bytes());
+        bytes.extend_from_slice(object);
+        bytes.extend_from_slice(b"\nendobj\n");
+    }
+    let table = bytes.len();
+    let count = objects.len() + 1;
+    let end = format!(
+        "xref\n0 {count}\n0000000000 65535 f \n{}trailer\n<< /Size {count} /Root 1 0 R >>\nstartxref\n{table}\n%%EOF\n",
+        places.concat()
+    );
+    bytes.extend_from_slice(end.as_bytes());
+    Ok(bytes)
+}
+
 /// Makes one pixel, their mean, of every square of [`REDUCTION`] by [`REDUCTION`].
 fn reduce(pixels: &[u8], width: usize) -> Vec<u8> {
     const SIDE: usize = REDUCTION as usize;
@@ -194,6 +256,22 @@ mod tests {
         assert!(svg.contains("<title>A &amp; B</title>\n<desc>Two lines cross, &lt; and &gt;.</desc>"), "{svg}");
         assert!(svg.contains(">\ncrossing\n</text>"), "{svg}");
         assert!(svg.ends_with("</svg>\n"), "{svg}");
+    }
+
+    #[test]
+    fn a_pdf_has_the_pixels_of_the_png_on_a_page_of_its_size() {
+        let bytes = pdf(&drawing().png().unwrap()).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(text.starts_with("%PDF-1.4\n") && text.ends_with("%%EOF\n"));
+        assert!(text.contains("/MediaBox [0 0 252.000 ") && text.contains("/Width 1050"), "{text}");
+        // Each entry of the table is where its object begins.
+        let table = text.rsplit("startxref\n").next().unwrap().lines().next().unwrap().parse::<usize>().unwrap();
+        let entries = String::from_utf8_lossy(&bytes[table..]).into_owned();
+        for (index, entry) in entries.lines().skip(3).take(5).enumerate() {
+            let place: usize = entry[..10].parse().unwrap();
+            assert!(bytes[place..].starts_with(format!("{} 0 obj", index + 1).as_bytes()), "{entry}");
+        }
+        assert!(pdf(b"no picture").is_err());
     }
 
     #[test]

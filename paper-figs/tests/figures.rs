@@ -142,8 +142,9 @@ fn a_diagram_names_every_message_of_its_run_and_a_damaged_one_its_line() {
 #[test]
 fn without_captions_a_figure_is_lower_and_its_description_says_the_same() {
     let out = tempfile::tempdir().unwrap();
-    let output = paper_figs(&fixtures(), out.path(), &["table4", "--no-captions"]);
+    let output = paper_figs(&fixtures(), out.path(), &["table4", "--no-captions", "--pdf"]);
     assert_eq!(output.status.code(), Some(0));
+    assert_eq!(names(out.path()), ["table4.pdf", "table4.png", "table4.svg"]);
     let bare = fs::read_to_string(out.path().join("table4.svg")).unwrap();
     let whole = svg(&fixtures(), "table4").unwrap();
     assert!(bare.len() < whole.len() && bare.contains("<desc>Round-trip time of echoes"));

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::input::InputError;
 use crate::output::{OutputError, make_folder, write_file};
-use crate::render::{Drawing, RenderError};
+use crate::render::{Drawing, RenderError, pdf};
 
 /// One figure.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +89,15 @@ pub const FIGURES: &[Figure] = &[
     },
 ];
 
+/// What is made of a figure.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Whether the caption is drawn below it.
+    pub has_caption: bool,
+    /// Whether a PDF is written, too.
+    pub has_pdf: bool,
+}
+
 /// Why a figure was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -108,14 +117,19 @@ impl Figure {
     ///
     /// # Errors
     /// See [`Failure`]. Files from before are then untouched.
-    pub fn make(&self, results: &Path, out: &Path, has_caption: bool) -> Result<[PathBuf; 2], Failure> {
+    pub fn make(&self, results: &Path, out: &Path, options: Options) -> Result<Vec<PathBuf>, Failure> {
         let drawing = (self.prepare)(results)?;
-        let drawing = if has_caption { drawing } else { drawing.without_caption() };
+        let drawing = if options.has_caption { drawing } else { drawing.without_caption() };
         let (svg, png) = (drawing.svg()?, drawing.png()?);
         make_folder(out)?;
         let paths = ["svg", "png"].map(|kind| out.join(format!("{}.{kind}", self.name)));
         write_file(&paths[0], svg.as_bytes())?;
         write_file(&paths[1], &png)?;
+        let mut paths: Vec<PathBuf> = paths.into();
+        if options.has_pdf {
+            paths.push(out.join(format!("{}.pdf", self.name)));
+            write_file(&paths[2], &pdf(&png)?)?;
+        }
         Ok(paths)
     }
 }
