@@ -26,6 +26,7 @@ use crate::machine::{Input, Machine, Output, ServiceCommand, StreamId, StreamInp
 use crate::message::{Credential, ErrorCode, FrameReader, LoginRequest, LoginResponse, Message, WhyUnread};
 use crate::name::{Fqdn, NodeId, Party};
 use crate::quic::{CidScheme, LinkId, LinkOutput, Links, QuicConfig};
+use crate::shares::Shares;
 use crate::store::Store;
 use crate::time::Instant;
 use crate::timers::Timers;
@@ -35,7 +36,7 @@ use crate::tls::channel::TlsChannel;
 use crate::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError};
 use crate::version::Versions;
 
-/// Most logins over TCP at one time.
+/// Most logins over TCP at one time. When it is reached, the oldest one of the source with most of them gives way.
 pub const MAX_LOGINS: usize = 4096;
 
 /// The configuration of the AS.
@@ -68,6 +69,7 @@ pub struct Auth {
     link_timers: Timers<LinkId>,
     streams: BTreeMap<StreamId, Login>,
     timers: Timers<StreamId>,
+    shares: Shares<StreamId>,
     guesses: Guesses,
     versions: Versions,
     out: VecDeque<Output>,
@@ -109,6 +111,7 @@ impl Auth {
             link_timers: Timers::default(),
             streams: BTreeMap::new(),
             timers: Timers::default(),
+            shares: Shares::default(),
             guesses: Guesses::default(),
             out: VecDeque::new(),
         })
@@ -267,20 +270,27 @@ impl Auth {
 
     fn on_stream(&mut self, now: Instant, id: StreamId, event: StreamInput) {
         match event {
-            StreamInput::Accepted { remote } => match TlsChannel::server(self.tls.clone()) {
-                Ok(channel) if self.streams.len() < MAX_LOGINS => {
+            StreamInput::Accepted { remote } => {
+                if let Ok(channel) = TlsChannel::server(self.tls.clone()) {
+                    if self.streams.len() >= MAX_LOGINS
+                        && let Some(oldest) = self.shares.gives_way()
+                    {
+                        self.dropped(DropReason::Limit);
+                        self.end_login(oldest);
+                    }
+                    self.shares.begin(id, remote.ip());
                     self.streams
                         .insert(id, Login { from: remote.ip(), channel, reader: FrameReader::new(self.versions) });
                     self.timers.set(id, Some(now + LOGIN_TIMEOUT));
-                }
-                _ => {
+                } else {
                     self.dropped(DropReason::Limit);
                     self.out.push_back(Output::Stream(id, StreamOutput::Close));
                 }
-            },
+            }
             StreamInput::Data(bytes) => self.on_login_bytes(now, id, &bytes),
             StreamInput::Closed => {
                 self.streams.remove(&id);
+                self.shares.end(id);
                 self.timers.set(id, None);
             }
             StreamInput::Connected | StreamInput::Written(_) => {}
@@ -340,6 +350,7 @@ impl Auth {
 
     fn end_login(&mut self, id: StreamId) {
         self.streams.remove(&id);
+        self.shares.end(id);
         self.timers.set(id, None);
         self.out.push_back(Output::Stream(id, StreamOutput::Close));
     }

@@ -141,6 +141,12 @@ mod planting {
         RevocationUntold,
         /// A node keeps its tunnels with a peer that has started anew.
         RestartUnheard,
+        /// An address counts as a node's as soon as the node names it, or sends one datagram in its name (I13).
+        NamedAddressBelieved,
+        /// A TRS binds legs without a word of the NMS (I3).
+        GrantUnchecked,
+        /// Half-open handshakes are refused at their limit, whatever source took all places.
+        HalfOpenUnshared,
         /// A peer that dials may be anybody with a certificate.
         DialerUnchecked,
     }

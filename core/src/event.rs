@@ -313,6 +313,8 @@ reasons! {
     UnknownId "unknown-id",
     /// The message makes no sense now, or not from this sender.
     Unexpected "unexpected",
+    /// The sender has not proved yet that it is at the address it sends from, and is asked to.
+    Unproved "unproved",
     /// The sender's certificate does not carry the expected name.
     WrongIdentity "wrong-identity",
     /// The inner packet's source is not the virtual address of the peer that sent it.
@@ -337,6 +339,10 @@ reasons! {
     NotAuthentic "not-authentic",
     /// The TRS does not forward between these two, or not from there.
     NotBound "not-bound",
+    /// The TRS has no grant of the NMS for these two.
+    NotGranted "not-granted",
+    /// A node sent more through the TRS than it may.
+    RelayLimit "relay-limit",
     /// A table or a count of half-open handshakes reached its limit.
     Limit "limit",
     /// A password that the AS did not check because too many were tried lately.

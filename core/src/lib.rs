@@ -13,6 +13,7 @@
 //! | paths beneath a tunnel | [`paths`] |
 //! | where UDP is blocked | [`proxied`], [`trouble`] |
 //! | the roles | [`node`], [`auth`], [`nms`], [`trs`], [`store`] |
+//! | limits | [`shares`], [`grant`] |
 //! | the inside | [`packet`], [`dns`] |
 //! | for those who look | [`capture`] |
 //! | the test of the tests | [`defects`] |
@@ -26,6 +27,7 @@ pub mod conventional;
 pub mod dns;
 pub mod epoch;
 pub mod event;
+pub mod grant;
 pub mod key;
 pub mod machine;
 pub mod message;
@@ -40,6 +42,7 @@ pub mod probe;
 pub mod proxied;
 pub mod quic;
 pub mod route;
+pub mod shares;
 pub mod store;
 pub mod time;
 pub mod timers;

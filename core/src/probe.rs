@@ -23,7 +23,7 @@ pub const fn transaction(random: u32) -> u32 {
 
 /// Whether a datagram is a Probe or the answer to one.
 pub fn is_probe(datagram: &[u8]) -> bool {
-    is_plain(datagram, |kind| matches!(kind, Kind::Probe | Kind::ProbeReply))
+    is_plain(datagram, |kind| matches!(kind, Kind::Probe | Kind::ProbeReply | Kind::ProbeToken))
 }
 
 /// Whether a datagram is a Hole Punching outside of a session.
@@ -44,12 +44,12 @@ fn is_plain(datagram: &[u8], kind: impl FnOnce(Kind) -> bool) -> bool {
 mod tests {
     use super::*;
     use crate::header::Flags;
-    use crate::message::{Answer, Message};
+    use crate::message::{Answer, Message, Padding, Probe};
 
     #[test]
     fn a_probe_is_told_from_all_else_by_its_first_bits_and_its_kind() {
         let bytes = |message: &Message, transaction| message.to_bytes(transaction, Flags(0), 0, 0, [7; 16]);
-        let probe = Message::Probe(Answer::Here);
+        let probe = Message::Probe(Probe { answer: Answer::Here, padding: Padding });
         assert!(is_probe(&bytes(&probe, transaction(u32::MAX))));
         assert!(!is_probe(&bytes(&probe, TRANSACTIONS)), "that could be QUIC");
         assert!(!is_probe(&bytes(&Message::KeepAlive, 1)));

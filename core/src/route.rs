@@ -103,6 +103,10 @@ pub struct Network {
     pub v6: Option<SocketAddr>,
     /// IPv4: where the node is seen, and whether a NAT stands in front of it.
     pub v4: Option<(SocketAddr, bool)>,
+    /// Nobody has seen the node at its IPv6 address: it only says that it is there.
+    pub v6_is_claimed: bool,
+    /// The same of its IPv4 address.
+    pub v4_is_claimed: bool,
 }
 
 impl Network {
@@ -112,13 +116,40 @@ impl Network {
         self.v6.map(|_| Location::V6).into_iter().chain(v4)
     }
 
-    /// The node is seen at another address now: behind a NAT, that is where its peers find it.
+    /// The node is seen at another address now: behind a NAT, that is where its peers find it. An address that was only
+    /// claimed is replaced by the one where it is seen.
     pub fn seen_at(&mut self, remote: SocketAddr) {
+        if remote.is_ipv6() && std::mem::take(&mut self.v6_is_claimed) {
+            self.v6 = Some(remote);
+        }
+        if remote.is_ipv4()
+            && std::mem::take(&mut self.v4_is_claimed)
+            && let Some((address, _)) = &mut self.v4
+        {
+            *address = remote;
+        }
         if let Some((address, true)) = &mut self.v4
             && remote.is_ipv4()
         {
             *address = remote;
         }
+    }
+
+    /// Whether the node only claims to have an address of this one's family.
+    pub fn is_claimed(&self, address: SocketAddr) -> bool {
+        if address.is_ipv4() { self.v4_is_claimed } else { self.v6_is_claimed }
+    }
+
+    /// Whether two nodes are seen behind one public IPv4 address, and have IPv6 addresses of one /64: they are in one
+    /// network.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        let behind =
+            |network: &Self| network.v4.filter(|(_, nat)| *nat && !network.v4_is_claimed).map(|(at, _)| at.ip());
+        let prefix = |network: &Self| match network.v6?.ip() {
+            IpAddr::V6(v6) => Some(v6.to_bits() >> 64),
+            IpAddr::V4(_) => None,
+        };
+        behind(self).is_some() && behind(self) == behind(other) && prefix(self) == prefix(other)
     }
 
     /// The address behind a location.
@@ -145,6 +176,12 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// Whether the dialer is told of this way.
+    pub fn takes(&self, way: &optimal::Considered) -> bool {
+        let listeners = if self.dialer == Dialer::Initiator { &self.responder_at } else { &self.initiator_at };
+        self.dialer == way.dialer && listeners.contains(&way.listener)
+    }
+
     /// Pattern 3.
     pub const fn relayed() -> Self {
         Self {
@@ -231,11 +268,11 @@ mod tests {
     #[test]
     fn only_behind_a_nat_a_node_is_where_it_was_seen_last() {
         let at = |text: &str| -> SocketAddr { text.parse().unwrap() };
-        let mut natted = Network { v6: None, v4: Some((at("203.0.113.1:443"), true)) };
+        let mut natted = Network { v4: Some((at("203.0.113.1:443"), true)), ..Network::default() };
         natted.seen_at(at("203.0.113.1:5000"));
         natted.seen_at(at("[2001:db8::5]:443"));
-        assert_eq!(natted, Network { v6: None, v4: Some((at("203.0.113.1:5000"), true)) });
-        let mut global = Network { v6: None, v4: Some((at("203.0.113.1:443"), false)) };
+        assert_eq!(natted, Network { v4: Some((at("203.0.113.1:5000"), true)), ..Network::default() });
+        let mut global = Network { v4: Some((at("203.0.113.1:443"), false)), ..Network::default() };
         global.seen_at(at("203.0.113.1:5000"));
         assert_eq!(global.v4, Some((at("203.0.113.1:443"), false)));
     }
@@ -244,9 +281,9 @@ mod tests {
     fn a_dual_stack_pair_meets_on_the_best_family() {
         let v6 = Some("[2001:db8::5]:443".parse().unwrap());
         let nat = Some(("203.0.113.1:443".parse().unwrap(), true));
-        let dual = Network { v6, v4: nat };
+        let dual = Network { v6, v4: nat, ..Network::default() };
         assert_eq!(paper(&dual, &dual).unwrap().0.pattern, Pattern::Direct);
-        let global = Network { v6: None, v4: Some(("198.51.100.1:443".parse().unwrap(), false)) };
+        let global = Network { v4: Some(("198.51.100.1:443".parse().unwrap(), false)), ..Network::default() };
         let (choice, _) = paper(&global, &dual).unwrap();
         assert_eq!((choice.pattern, choice.dialer), (Pattern::OneNat, Dialer::Responder));
         assert_eq!(paper(&global, &Network::default()), None);

@@ -6,13 +6,15 @@
 //!   are forwarded only from the address of that message. The TRS has no end key.
 //! * `proposed`: legs, which are QUIC connections with mutual certificates. A Tunnel Request names the other leg by
 //!   its connection ID, which only its owner, the NMS and the node that the NMS told can know; the other node's Tunnel
-//!   Response binds the two. In the blind mode the TRS then forwards datagrams by the first eight bytes of their
+//!   Response binds the two, if the NMS has granted it ([`crate::grant`]). In the blind mode the TRS then forwards
+//!   datagrams by the first eight bytes of their
 //!   destination connection ID, from the leg's validated address only, and holds no key.
 //!
 //! It also answers [`Probes`](crate::probe), directly and when the NMS asks, so that nodes can learn how their networks
 //! treat packets of another host than the NMS.
 
 mod conventional;
+mod granted;
 mod proposed;
 
 use std::collections::VecDeque;
@@ -24,6 +26,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use self::conventional::Paths;
 use self::proposed::Legs;
 use crate::event::{DropReason, Event, Protection, Signal};
+use crate::grant::Grants;
 use crate::key::Key128;
 use crate::machine::{Input, Machine, Output, ServiceCommand, Tables, Transmit};
 use crate::message::{Message, RelayMode};
@@ -36,6 +39,7 @@ use crate::timing::{Due, earliest};
 use crate::tls::TlsError;
 
 pub use conventional::MAX_PATHS;
+pub use granted::RelayLimits;
 pub use proposed::{MAX_BINDINGS_PER_LEG, MAX_LEGS_PER_NODE};
 
 /// The configuration of the TRS.
@@ -49,6 +53,10 @@ pub struct TrsConfig {
     pub service_key: Key128,
     /// How it relays in the proposed method.
     pub mode: RelayMode,
+    /// Whether two legs are bound only with a grant of the NMS, and for as long as it lasts (proposed method).
+    pub grants: bool,
+    /// What each node may send through it (proposed method).
+    pub limits: Option<RelayLimits>,
     /// Keeps the last epoch of the NMS, or a later one, over restarts, under the TRS's own id (conventional method).
     /// Without it, the TRS relies on its clock: if the NMS's clock is ahead, requests from before a restart can be
     /// replayed.
@@ -76,7 +84,13 @@ impl Trs {
         let versions = config.quic.options.versions;
         Ok(Self {
             conventional_port: config.conventional_port,
-            legs: Legs::new(config.quic, config.mode, &mut rng)?,
+            legs: Legs::new(
+                config.quic,
+                config.mode,
+                config.grants.then(|| Grants::new(&config.service_key)),
+                config.limits,
+                &mut rng,
+            )?,
             paths: Paths::new(&name, &config.service_key, config.store, (clock, versions), rng.next_u32() / 2),
             out: VecDeque::new(),
         })

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use cyphonic_core::grant::Grants;
 use cyphonic_core::header::Flags;
 use cyphonic_core::key::Key128;
 use cyphonic_core::machine::{Input, Machine, Output, Transmit};
@@ -37,6 +38,11 @@ struct Relay {
 
 impl Relay {
     fn new(mode: RelayMode) -> Self {
+        Self::with(mode, None)
+    }
+
+    /// With a grant for so many seconds, at a TRS that wants one.
+    fn with(mode: RelayMode, granted: Option<u16>) -> Self {
         let credentials = Credentials::new();
         let quic = |owner: &str| credentials.quic(owner, QuicOptions { segments: 10, ..QuicOptions::default() });
         let config = TrsConfig {
@@ -45,6 +51,8 @@ impl Relay {
             conventional_port: 4501,
             service_key: Key128([0; 16]),
             mode,
+            grants: granted.is_some(),
+            limits: None,
             seed: [5; 32],
         };
         let leg = |owner: &str, host| {
@@ -58,6 +66,9 @@ impl Relay {
         let mut relay = Self { now: Instant::ZERO, trs: Trs::new(config).unwrap(), legs, heard: [vec![], vec![]] };
         relay.pass(2_000);
         let relay_cid = relay.legs[1].links.relay_cid(relay.legs[1].link);
+        if let Some(seconds) = granted {
+            relay.grant(1, seconds);
+        }
         let (from, to) = (name("alice"), name("bob"));
         let request = TunnelRequest { from, to, wrapped_end_key: None, relay_cid, framing: Framing::Compact };
         for (leg, message) in [(0, Message::TunnelRequest(request)), (1, Message::TunnelResponse)] {
@@ -70,6 +81,26 @@ impl Relay {
         assert!(relay.heard.iter().all(|heard| heard.iter().any(said)), "the legs are bound");
         relay.heard = [vec![], vec![]];
         relay
+    }
+
+    /// Alice shows the TRS a grant for bob's leg.
+    fn grant(&mut self, serial: u64, seconds: u16) {
+        let leg = self.legs[1].links.relay_cid(self.legs[1].link).unwrap();
+        let grant = Grants::new(&Key128([0; 16])).grant(name("alice"), name("bob"), leg, serial, seconds);
+        let Leg { links, link, .. } = &mut self.legs[0];
+        let frame = Message::RelayGrant(grant).to_bytes(8, Flags(0), 0, 0, [0; 16]);
+        assert!(links.send_frame(self.now, *link, frame.into()));
+        self.pass(100);
+    }
+
+    /// Where the TRS sends a path probe for bob that comes from there.
+    fn probe(&mut self, keys: &mut Keys, from: SocketAddr) -> Vec<SocketAddr> {
+        let bob = self.legs[1].links.relay_cid(self.legs[1].link).unwrap();
+        let probe = Probe { kind: ProbeKind::Hello, token: 7, echo: 0, size: 0, flags: ProbeFlags::default() };
+        let payload = keys.seal(bob, &probe, 1_200).unwrap();
+        self.feed(&[Transmit::new(from, address(3), payload.clone())]);
+        self.trs.finish(self.now);
+        self.answers().into_iter().filter(|t| t.payload == payload).map(|t| t.remote).collect()
     }
 
     /// Lets time pass.
@@ -200,4 +231,22 @@ fn a_path_probe_goes_on_as_it_is_between_bound_legs_and_from_nowhere_else() {
     let mut reading = Relay::new(RelayMode::Terminating);
     let bob = reading.legs[1].links.relay_cid(reading.legs[1].link).unwrap();
     assert_eq!(pass(&mut reading, bob, address(1)), [], "a TRS that reads forwards nothing");
+}
+
+#[test]
+fn forwarding_ends_with_the_grant_and_a_newer_one_prolongs_it() {
+    let mut relay = Relay::with(RelayMode::Blind, Some(4));
+    let mut keys = Keys::new(&Secret([1; 32]), true);
+    assert_eq!(relay.probe(&mut keys, address(1)), [address(2)]);
+    relay.pass(2_000);
+    relay.grant(2, 4);
+    relay.pass(3_000);
+    assert_eq!(relay.probe(&mut keys, address(1)), [address(2)], "it was prolonged");
+    // The same grants again have no effect.
+    relay.grant(2, 4);
+    relay.grant(1, 4);
+    relay.pass(1_500);
+    let ended =
+        |relay: &Relay| relay.heard.iter().all(|heard| heard.iter().any(|o| matches!(o, LinkOutput::Closed(..))));
+    assert!(ended(&relay), "both nodes are told");
 }

@@ -57,14 +57,17 @@ local LAYOUT = [==[
 | 15 | Tunnel Response | The answer to a Tunnel Request. | nothing |
 | 16 | Capsule | A tunnelled packet, node → node. | a packet of the overlay |
 | 17 | Error | What was asked (the header repeats its transaction id) cannot be done. | error code |
-| 18 | Probe | Node → NMS or TRS: where do you see me? (`policy = "optimal"`) | answer |
+| 18 | Probe | Node → NMS or TRS: where do you see me? (`policy = "optimal"`) | answer · padding 26 zeros |
 | 19 | Probe Reply | The answer to a Probe, perhaps from another address or port than the one that was asked. | seen place |
 | 20 | Probe Request | NMS → TRS: answer a Probe, from where you are. The header repeats the transaction of the node's Probe. | epoch u64 · to place · id 16 bytes |
-| 21 | Network Report | Node → NMS: what its probes say of its network; a Keep Alive Ack answers it. | v6 behaviour? · v4 behaviour? |
+| 21 | Network Report | Node → NMS: what its probes say of its network; a Keep Alive Ack answers it. | v6 behaviour? · v4 behaviour? · at v6 proof? · at v4 proof? |
 | 22 | Relay Epoch | TRS → NMS, in place of an answer: the epoch of a Relay Request or Probe Request was not above this one. | last u64 |
 | 23 | Access Ended | NMS → node: the access of a peer has ended that you were directed to. A Keep Alive Ack answers it (conventional method). | peer name |
 | 24 | Peer Report | Node → NMS: I have tunnels with these, though I have just registered. A Keep Alive Ack answers it. | peers list of name |
 | 25 | Peer Restarted | NMS → node: a peer that you were directed to has started anew, so it has none of its tunnels. A Keep Alive Ack answers it (conventional method). | peer name |
+| 26 | Probe Token | NMS → node: the answer to a Probe of the node's own port. With the token the node proves that it is there. | proof |
+| 27 | Relay Grant | NMS → initiator → TRS: relay between these two for so long (proposed method). | from name · to name · leg cid · serial u64 · seconds u16 · mac 16 bytes |
+| 28 | Grant Request | Initiator → NMS: our time at the TRS is running out. A Relay Grant answers it, or an Error. | peer name · leg cid |
 | 30 | Certificate Renewed | Either end of a link → the other: here is my next certificate, for the same key (proposed method). | certificate · issuers list of certificate |
 
 | group of fields | fields |
@@ -72,6 +75,7 @@ local LAYOUT = [==[
 | survey | key · other port u16 · others list of place |
 | keys | tunnel key · temporary key |
 | relay | addresses list of place · mode · cid? |
+| proof | seen place · token 8 bytes |
 | behaviour | mapping? · filtering? · hairpin bool · any port bool |
 | versions | oldest u8 · newest u8 |
 
@@ -253,7 +257,9 @@ local base_types = {
     id = plain(ProtoField.bytes, 16),
     key = plain(ProtoField.bytes, 16),
     ["wrapped key"] = plain(ProtoField.bytes, 32),
+    ["8 bytes"] = plain(ProtoField.bytes, 8),
     ["16 bytes"] = plain(ProtoField.bytes, 16),
+    ["26 zeros"] = plain(ProtoField.bytes, 26),
     cid = plain(ProtoField.bytes, 8),
     text = text(2),
     name = text(1),
@@ -538,7 +544,7 @@ function cyphonic.dissector(tvb, pinfo, root)
 end
 
 -- Beside QUIC: the first two bits are 0, and the type is one that travels there.
-local BESIDE_QUIC = { ["Probe"] = true, ["Probe Reply"] = true, ["Hole Punching"] = true }
+local BESIDE_QUIC = { ["Probe"] = true, ["Probe Reply"] = true, ["Probe Token"] = true, ["Hole Punching"] = true }
 
 local function beside_quic(tvb, pinfo, root)
     if not is_header(tvb) or tvb(0, 1):uint() >= 0x40 or not BESIDE_QUIC[type_names[tvb(6, 1):uint()]] then

@@ -122,12 +122,13 @@ impl<'a> Daemons<'a> {
         let services = &self.scenario.services;
         format!(
             "database = \"cyphonic.db\"\nservice-key = \"pki/service.key\"\nport = {port}\nconventional-port = {conventional}\n\
-             addresses = [\"{}\", \"{}\"]\ntrs = {}\ntrs-conventional = {}\npolicy = \"{}\"\nrelay = \"{}\"\n",
+             addresses = [\"{}\", \"{}\"]\ntrs = {}\ntrs-conventional = {}\npolicy = \"{}\"\ngrants = {}\nrelay = \"{}\"\n",
             services.nms.v6,
             services.nms.v4,
             places(&services.trs, port),
             places(&services.trs, conventional),
             self.scenario.policy,
+            self.has_grants(),
             self.relay(),
         )
     }
@@ -136,10 +137,16 @@ impl<'a> Daemons<'a> {
         let (port, conventional) = self.ports();
         format!(
             "service-key = \"pki/service.key\"\nport = {port}\nconventional-port = {conventional}\nrelay = \"{}\"\n\
-             congestion = \"{}\"\n",
+             grants = {}\ncongestion = \"{}\"\n",
             self.relay(),
+            self.has_grants(),
             self.scenario.congestion,
         )
+    }
+
+    /// As in the simulator.
+    fn has_grants(&self) -> bool {
+        self.scenario.policy == cyphonic_scenarios::Policy::Optimal
     }
 
     fn relay(&self) -> &'static str {

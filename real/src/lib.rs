@@ -25,6 +25,7 @@ pub mod inspect;
 pub mod names;
 pub mod net;
 pub mod run;
+mod seats;
 pub mod settings;
 pub mod signup;
 pub mod store;

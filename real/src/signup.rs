@@ -20,7 +20,6 @@
 //! The list is public and signed.
 
 mod desk;
-mod seats;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

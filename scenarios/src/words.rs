@@ -67,6 +67,9 @@ words! {
         I10 "I10",
         /// Access ends: within a stated time after a revocation or a certificate's end no packet passes.
         I12 "I12",
+        /// An address that has not answered a challenge receives at most a stated number of bytes because somebody
+        /// named it.
+        I13 "I13",
     }
 
     /// How a node authenticates to the AS (paper §4.3).

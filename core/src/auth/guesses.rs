@@ -11,10 +11,11 @@
 //! A bucket is kept as the instant at which it will be full again.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::shares::source_of;
 use crate::time::Instant;
 use crate::timing::auth::{PASSWORDS_SAVED_BY_ALL, PASSWORDS_SAVED_BY_ONE};
 
@@ -40,14 +41,6 @@ pub(super) struct Guesses {
     known: BTreeMap<IpAddr, Instant>,
 }
 
-/// The source of an address, as one subscriber has it: an IPv4 address, or an IPv6 /64 network.
-fn source(from: IpAddr) -> IpAddr {
-    match from.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 /// When the bucket will be full again after this check; `None` if it holds too little now.
 fn pay(earned: Instant, now: Instant, iterations: NonZeroU32, rate: u64, saved: Duration) -> Option<Instant> {
     let cost = Duration::from_nanos(u64::from(iterations.get()) * 1_000_000_000 / rate).min(saved);
@@ -62,7 +55,7 @@ impl Guesses {
         if self.sources.len() >= MANY {
             self.sources.retain(|_, earned| *earned > now);
         }
-        let source = source(from);
+        let source = source_of(from);
         let own = self.sources.get(&source).copied().unwrap_or_default();
         let Some(own) = pay(own, now, iterations, ONE, PASSWORDS_SAVED_BY_ONE) else { return false };
         let is_known = self.known.contains_key(&source);
@@ -75,7 +68,7 @@ impl Guesses {
 
     /// A right password came from there.
     pub(super) fn was_right(&mut self, now: Instant, from: IpAddr) {
-        self.known.insert(source(from), now);
+        self.known.insert(source_of(from), now);
         if self.known.len() > MOST_KNOWN
             && let Some(oldest) = self.known.iter().min_by_key(|(_, at)| **at).map(|(&source, _)| source)
         {

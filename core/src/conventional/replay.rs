@@ -26,6 +26,11 @@ impl Sequence {
         Self { next: first.into() }
     }
 
+    /// Skips the numbers below `sequence`.
+    pub fn at_least(&mut self, sequence: u32) {
+        self.next = self.next.max(sequence.into());
+    }
+
     /// The next number, or none after `u32::MAX`: then the key is used up, because a repetition would repeat keystream.
     // No iterator: what matters is that a number is taken, not that it can be mapped or filtered.
     #[expect(clippy::should_implement_trait, reason = "a counter, not a collection")]

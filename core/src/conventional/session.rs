@@ -56,6 +56,11 @@ impl Session {
         self.sequence = Sequence::from(first);
     }
 
+    /// Goes on from this sequence number, unless a later one is due.
+    pub fn count_on_from(&mut self, sequence: u32) {
+        self.sequence.at_least(sequence);
+    }
+
     /// As [`Self::open_message`], but without the replay check, for a receiver with another protection against replay
     /// and a sender that may have lost its sequence numbers in a crash.
     pub fn open_unnumbered(&mut self, datagram: &mut [u8]) -> Result<(Header, Message), DropReason> {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Der, MAX_ADDRESSES, WrappedKey};
+use super::{Der, MAX_ADDRESSES, Padding, WrappedKey};
 use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 
@@ -76,7 +76,13 @@ macro_rules! plain {
         }
     )+};
 }
-plain!(u8, u16, u64, bool, IpAddr, [u8; 16]);
+plain!(u8, u16, u64, bool, IpAddr, [u8; 8], [u8; 16]);
+
+impl Arb for Padding {
+    fn arb() -> BoxedStrategy<Self> {
+        Just(Self).boxed()
+    }
+}
 
 macro_rules! arrays {
     ($($type:ident),+) => {$(

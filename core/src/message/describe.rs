@@ -4,9 +4,9 @@
 //! The table of [`super`] names one of these functions in each row.
 
 use super::{
-    AccessEnded, Credential, DirectionRequest, ErrorCode, LoginRequest, LoginResponse, Message, NetworkReport, PeerRef,
-    PeerRestarted, ProbeReply, ProbeRequest, RegistrationResponse, RelayMode, RelayResponse, RouteConfirmation,
-    RouteDirection, TunnelRequest, Want,
+    AccessEnded, AddressProof, Credential, DirectionRequest, ErrorCode, GrantRequest, LoginRequest, LoginResponse,
+    Message, NetworkReport, PeerRef, PeerRestarted, ProbeReply, ProbeRequest, RegistrationResponse, RelayGrant,
+    RelayMode, RelayResponse, RouteConfirmation, RouteDirection, TunnelRequest, Want,
 };
 use crate::name::Party;
 
@@ -116,6 +116,18 @@ pub(super) fn error(code: &ErrorCode, _: &Party) -> Vec<String> {
 }
 
 pub(super) fn probe_reply(m: &ProbeReply, _: &Party) -> Vec<String> {
+    vec![format!("seen: {}", m.seen)]
+}
+
+pub(super) fn relay_grant(m: &RelayGrant, _: &Party) -> Vec<String> {
+    vec![format!("{} to {}", m.from.short(), m.to.short()), format!("{} s", m.seconds)]
+}
+
+pub(super) fn grant_request(m: &GrantRequest, _: &Party) -> Vec<String> {
+    vec![format!("peer: {}", m.peer.short())]
+}
+
+pub(super) fn probe_token(m: &AddressProof, _: &Party) -> Vec<String> {
     vec![format!("seen: {}", m.seen)]
 }
 

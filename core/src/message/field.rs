@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use thiserror::Error;
 
-use super::{Der, Kind, WrappedKey};
+use super::{Der, Kind, Padding, WrappedKey};
 use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 
@@ -124,6 +124,23 @@ impl<const N: usize> Field for [u8; N] {
 
     fn notation() -> String {
         format!("{N} bytes")
+    }
+}
+
+impl Field for Padding {
+    fn put(&self, out: &mut Vec<u8>) {
+        [0u8; Self::LEN].put(out);
+    }
+
+    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match <[u8; Self::LEN]>::take(r)?.into_iter().find(|byte| *byte != 0) {
+            None => Ok(Self),
+            Some(value) => Err(DecodeError::Value { what: "padding", value }),
+        }
+    }
+
+    fn notation() -> String {
+        format!("{} zeros", Self::LEN)
     }
 }
 

@@ -36,7 +36,8 @@ pub use field::{DecodeError, MAX_ADDRESSES, MAX_BODY, MAX_PASSWORD};
 pub use frame::{FrameReader, Unread, WhyUnread, readable};
 pub use layout::layout;
 pub use values::{
-    Answer, Credential, Der, Framing, PeerRef, Relay, RelayMode, SurveyPlan, TunnelKeys, Want, WrappedKey,
+    AddressProof, Answer, Credential, Der, Framing, Padding, PeerRef, Relay, RelayMode, SurveyPlan, TunnelKeys, Want,
+    WrappedKey,
 };
 
 // A row has the type's number in the header, the name in the paper and in diagrams, the variant of `Message` and
@@ -170,7 +171,12 @@ messages! {
     17 "Error" Error(ErrorCode) shows describe::error;
 
     /// Node → NMS or TRS: where do you see me? (`policy = "optimal"`)
-    18 "Probe" Probe(Answer) shows describe::words(&[]);
+    18 "Probe" Probe(Probe {
+        /// Which service answers, and from where.
+        answer: Answer,
+        /// Makes the Probe as long as its longest answer.
+        padding: Padding,
+    }) shows describe::words(&[]);
 
     /// The answer to a Probe, perhaps from another address or port than the one that was asked.
     19 "Probe Reply" ProbeReply(ProbeReply {
@@ -194,6 +200,10 @@ messages! {
         v6: Option<Behaviour>,
         /// Its behaviour for IPv4, perhaps through NAT64; `None` without IPv4.
         v4: Option<Behaviour>,
+        /// Proves where it is by IPv6; `None` if no Probe Token came there.
+        at_v6: Option<AddressProof>,
+        /// The same by IPv4.
+        at_v4: Option<AddressProof>,
     }) shows describe::network_report;
 
     /// TRS → NMS, in place of an answer: the epoch of a Relay Request or Probe Request was not above this one.
@@ -222,6 +232,33 @@ messages! {
         peer: Fqdn,
     }) shows describe::peer_restarted;
 
+    /// NMS → node: the answer to a Probe of the node's own port. With the token the node proves that it is there.
+    26 "Probe Token" ProbeToken(AddressProof) shows describe::probe_token;
+
+    /// NMS → initiator → TRS: relay between these two for so long (proposed method).
+    27 "Relay Grant" RelayGrant(RelayGrant {
+        /// The node that may be bound to the leg.
+        from: Fqdn,
+        /// The leg's node.
+        to: Fqdn,
+        /// The leg.
+        leg: RelayCid,
+        /// Only grows.
+        serial: u64,
+        /// For how long, from when the TRS sees this number first.
+        seconds: u16,
+        /// Of the NMS: see [`crate::grant`].
+        mac: [u8; 16],
+    }) shows describe::relay_grant;
+
+    /// Initiator → NMS: our time at the TRS is running out. A Relay Grant answers it, or an Error.
+    28 "Grant Request" GrantRequest(GrantRequest {
+        /// The peer.
+        peer: Fqdn,
+        /// Its leg.
+        leg: RelayCid,
+    }) shows describe::grant_request;
+
     /// Either end of a link → the other: here is my next certificate, for the same key (proposed method).
     30 "Certificate Renewed" CertificateRenewed(CertificateRenewed {
         /// The certificate.
@@ -240,6 +277,7 @@ parts! {
     "survey" SurveyPlan { key, other_port, others }
     "keys" TunnelKeys { tunnel, temporary }
     "relay" Relay { addresses, mode, cid }
+    "proof" AddressProof { seen, token }
     "behaviour" Behaviour { mapping, filtering, hairpin, any_port }
     "versions" Versions { oldest, newest }
 }

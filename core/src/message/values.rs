@@ -30,7 +30,7 @@ impl std::fmt::Debug for Credential {
 /// Which service answers a Probe, and from where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The receiver. The NMS also notes the Probe's source address as the node's.
+    /// The receiver. The NMS answers with a token for the source address.
     Noted,
     /// The receiver.
     Here,
@@ -38,6 +38,26 @@ pub enum Answer {
     OtherPort,
     /// The TRS, with this id in the answer's header.
     OtherAddress([u8; 16]),
+}
+
+/// Zeros that make a Probe as long as its longest answer, so that nobody can be sent more in a victim's name than was
+/// spent on it. The longest is a Probe Token: an IPv6 address with its port (19 bytes), and the token (8). A Probe has
+/// one byte for its answer, and these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Padding;
+
+impl Padding {
+    /// Bytes.
+    pub const LEN: usize = 26;
+}
+
+/// That a node received something at an address: the NMS sent it this token there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressProof {
+    /// The address and port, as the NMS sees them.
+    pub seen: SocketAddr,
+    /// What only the NMS can make.
+    pub token: [u8; 8],
 }
 
 /// What a node needs for a survey: tests in the manner of RFC 5780 of how its network treats packets.

@@ -207,8 +207,7 @@ impl Nms {
         self.send(now, node, transaction, 0, &Message::KeepAliveAck);
         for name in peers {
             let peer = NodeId::of(name);
-            let ended = self.access.ended.contains_key(&peer) || matches!(self.store.device(peer), Ok(None));
-            if ended && !defect!(RevocationUntold) {
+            if !self.has_access(peer) && !defect!(RevocationUntold) {
                 self.tell_ended(now, node, name.clone());
             } else if peer != node {
                 let is_old = self.access.afresh.contains(&peer) && !self.access.holders.contains(&(peer, node));
@@ -219,6 +218,11 @@ impl Nms {
                 }
             }
         }
+    }
+
+    /// Whether a name is a device whose access has not ended. A database that fails ends nobody's access.
+    pub(super) fn has_access(&self, node: NodeId) -> bool {
+        !self.access.ended.contains_key(&node) && !matches!(self.store.device(node), Ok(None))
     }
 
     fn tell_ended(&mut self, now: Instant, holder: NodeId, peer: Fqdn) {

@@ -10,6 +10,8 @@
 
 mod access;
 mod fleet;
+mod inside;
+mod proof;
 mod registry;
 mod routing;
 mod survey;
@@ -17,18 +19,22 @@ mod survey;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use self::access::Access;
+use self::inside::InsideTold;
+use self::proof::Tokens;
 use self::registry::{Registration, Session};
 use self::routing::{Pending, PendingId};
 use crate::conventional::keys::Direction;
 use crate::conventional::session::Session as SealedSession;
 use crate::epoch::Epochs;
 use crate::event::{DropReason, Event, Protection, Signal};
+use crate::grant::Grants;
 use crate::header::{Flags, Header, Kind};
 use crate::key::Key128;
 use crate::machine::{Input, Machine, Output, ServiceCommand, Tables, Transmit};
@@ -46,6 +52,7 @@ use crate::version::Versions;
 
 pub use access::{MAX_HOLDERS, MAX_UNTOLD};
 pub use fleet::Registered;
+pub use inside::MAX_INSIDE;
 pub use registry::MAX_NODES;
 pub use routing::{MAX_PENDING, MAX_PENDING_PER_NODE};
 
@@ -64,6 +71,9 @@ pub struct NmsConfig {
     pub relay: Option<RelayConfig>,
     /// How it chooses routes.
     pub policy: Policy,
+    /// For how long it grants two nodes the TRS at one time (proposed method). `None`: it grants nothing, and the TRS
+    /// has to relay without.
+    pub grants: Option<Duration>,
     /// A second port, from which it answers Probes of nodes. Unused under [`Policy::Paper`].
     pub probe_port: u16,
     /// Seeds all of its randomness.
@@ -92,6 +102,7 @@ pub struct Nms {
     store: Arc<dyn Store>,
     relay: Option<RelayConfig>,
     policy: Policy,
+    grants: Option<(Grants, u16)>,
     probe_port: u16,
     trs: Option<SealedSession>,
     /// Gives out the epochs of Relay Requests and Probe Requests.
@@ -117,6 +128,8 @@ pub struct Nms {
     concerned: BTreeSet<(NodeId, PendingId)>,
     pending_timers: Timers<PendingId>,
     access: Access,
+    tokens: Tokens,
+    inside_told: InsideTold,
     out: VecDeque<Output>,
 }
 
@@ -125,7 +138,10 @@ impl Nms {
     pub fn new(mut config: NmsConfig) -> Result<Self, TlsError> {
         config.quic.options.remembers = true;
         let mut rng = ChaCha20Rng::from_seed(config.seed);
+        let tokens = Tokens::new(&config.seed);
         let versions = config.quic.options.versions;
+        let seconds = config.grants.map(|time| u16::try_from(time.as_secs()).unwrap_or(u16::MAX));
+        let grants = config.relay.as_ref().zip(seconds).map(|(relay, time)| (Grants::new(&relay.service_key), time));
         let trs_session = |r: &RelayConfig| SealedSession::new(&r.service_key, Direction::FromInitiator);
         let mut trs = config.relay.as_ref().map(|r| trs_session(r).speaking(versions));
         if let Some(relay) = &config.relay {
@@ -142,6 +158,7 @@ impl Nms {
             store: config.store,
             relay: config.relay,
             policy: config.policy,
+            grants,
             probe_port: config.probe_port,
             trs,
             epochs: Epochs::new(config.quic.tls.clock.clone()),
@@ -159,6 +176,8 @@ impl Nms {
             concerned: BTreeSet::new(),
             pending_timers: Timers::default(),
             access: Access::default(),
+            tokens,
+            inside_told: InsideTold::default(),
             out: VecDeque::new(),
         })
     }
@@ -212,6 +231,9 @@ impl Nms {
         let protection = match &mut registration.session {
             Session::Conventional(sealed) => {
                 let Some(payload) = sealed.session.seal(transaction, count, node.0, message) else { return false };
+                if !sealed.proof.take(payload.len()) {
+                    return false;
+                }
                 let (local, remote) = (sealed.local, sealed.remote);
                 self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
                 Protection::CommonKey(name.clone())
@@ -248,8 +270,8 @@ impl Nms {
                 self.dropped(DropReason::UnknownId);
             }
             Ok((header, message)) => {
-                if header.kind != Kind::RegistrationRequest {
-                    self.seen_at(node, header.sequence, local, remote);
+                if header.kind != Kind::RegistrationRequest && self.seen_at(now, node, &header, (local, remote)) {
+                    return;
                 }
                 self.on_message(now, node, &header, message, Place::Conventional { local, remote });
             }
@@ -303,6 +325,7 @@ impl Nms {
             Message::DirectionRequest(request) => self.on_direction_request(now, node, header, &request),
             Message::NetworkReport(report) => self.on_network_report(now, node, header.transaction, &report),
             Message::RouteConfirmation(m) => self.on_confirmation(now, node, header.transaction, m.leg),
+            Message::GrantRequest(request) => self.on_grant_request(now, node, header.transaction, &request),
             Message::PeerReport(report) => self.on_peer_report(now, node, header.transaction, &report.peers),
             Message::KeepAliveAck if self.on_told(node, header.transaction) => {}
             _ => self.dropped(DropReason::Unexpected),
@@ -359,6 +382,7 @@ impl Machine for Nms {
             ("route constructions", self.pending.len().max(self.asked.len()).max(self.concerned.len() / 2)),
             ("timers", self.pending_timers.count()),
             ("access", self.access.count()),
+            ("inside addresses told", self.inside_told.count()),
         ]
     }
 }

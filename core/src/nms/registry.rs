@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use rand_chacha::rand_core::RngCore;
 
+use super::proof::{How, Proof};
 use super::{Nms, Place};
 use crate::conventional::keys::Direction;
+use crate::conventional::seal::OVERHEAD;
 use crate::conventional::session::Session as SealedSession;
 use crate::epoch;
 use crate::event::{DropReason, Protection};
@@ -35,6 +37,10 @@ pub(super) struct Registration {
     pub(super) sight: Sight,
     /// The addresses of its main port, as the node itself stated them.
     pub(super) own: Vec<SocketAddr>,
+    /// Of this registration.
+    pub(super) epoch: u64,
+    /// Until when the challenges of a claimed address are paid for.
+    pub(super) challenged: Instant,
     /// Seals Probes between node and NMS; `None` if the NMS asked for no survey.
     pub(super) probes: Option<SealedSession>,
     pub(super) session: Session,
@@ -52,6 +58,8 @@ pub(super) enum Session {
 pub(super) struct Sealed {
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
+    /// Whether the node is there.
+    pub(super) proof: Proof,
     /// Under the keys of this registration.
     pub(super) session: SealedSession,
     /// The common key. It protects Registration Requests only.
@@ -130,15 +138,54 @@ impl Nms {
     }
 
     /// Notes the source address of an authentic message of a conventional node: a NAT may have given the node a new
-    /// address.
-    pub(super) fn seen_at(&mut self, node: NodeId, sequence: u32, local: SocketAddr, remote: SocketAddr) {
-        let Some(registration) = self.nodes.get_mut(&node) else { return };
-        let Session::Conventional(sealed) = &mut registration.session else { return };
-        if !sealed.session.is_latest(sequence) || (sealed.local, sealed.remote) == (local, remote) {
-            return;
+    /// address. Answers go there at once; peers are told it when it is proved. True if the message was only the proof.
+    pub(super) fn seen_at(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        header: &Header,
+        (local, remote): (SocketAddr, SocketAddr),
+    ) -> bool {
+        let challenge = self.rng_if_moved(node, header.sequence, remote);
+        let Some(registration) = self.nodes.get_mut(&node) else { return false };
+        let Session::Conventional(sealed) = &mut registration.session else { return false };
+        let received = OVERHEAD + usize::from(header.length);
+        if let Some(challenge) = challenge {
+            (sealed.local, sealed.remote) = (local, remote);
+            sealed.proof = Proof::open(How::Asked(challenge), 0);
         }
-        (sealed.local, sealed.remote) = (local, remote);
-        registration.seen_at(remote);
+        if sealed.remote != remote || sealed.proof.is_given() && !defect!(NamedAddressBelieved) {
+            return false;
+        }
+        sealed.proof.received(received);
+        let acknowledged = (header.kind == Kind::KeepAliveAck).then_some(header.transaction);
+        if sealed.proof.is_proved_by(header.sequence, acknowledged) || defect!(NamedAddressBelieved) {
+            let was_asked = matches!(&sealed.proof, Proof::Open { how: How::Asked(_), .. });
+            sealed.proof = Proof::Given;
+            registration.proved_at(remote);
+            return was_asked && acknowledged.is_some();
+        }
+        if let Proof::Open { how: How::Asked(challenge), .. } = sealed.proof {
+            // Sent again for each message from there: the first one may be lost.
+            self.send(now, node, challenge, 0, &Message::KeepAlive);
+        }
+        false
+    }
+
+    /// A random transaction, if this latest message comes from another address than the one before.
+    fn rng_if_moved(&mut self, node: NodeId, sequence: u32, remote: SocketAddr) -> Option<u32> {
+        let Some(Registration { session: Session::Conventional(sealed), .. }) = self.nodes.get(&node) else {
+            return None;
+        };
+        (sealed.session.is_latest(sequence) && sealed.remote != remote).then(|| self.rng.next_u32())
+    }
+
+    /// Whether a conventional node has proved where it is; true for every other one.
+    pub(super) fn is_proved(&self, node: NodeId) -> bool {
+        match self.nodes.get(&node).map(|registration| &registration.session) {
+            Some(Session::Conventional(sealed)) => sealed.proof.is_given(),
+            Some(Session::Proposed { .. }) | None => true,
+        }
     }
 
     /// As [`Self::seen_at`] for a node of the proposed method: takes over the address that QUIC has validated for its
@@ -148,7 +195,7 @@ impl Nms {
         if let Session::Proposed { link } = registration.session
             && let Some(remote) = self.links.remote(link)
         {
-            registration.seen_at(remote);
+            registration.proved_at(remote);
         }
     }
 
@@ -173,6 +220,11 @@ impl Nms {
             if let (Session::Conventional(sealed), Place::Conventional { local, remote }) =
                 (&mut registration.session, place)
             {
+                let received = OVERHEAD + usize::from(header.length);
+                if sealed.remote != remote {
+                    sealed.proof = Proof::open(How::Asked(self.rng.next_u32()), received);
+                }
+                sealed.proof.received(received);
                 (sealed.local, sealed.remote) = (local, remote);
             }
             let answer = Message::RegistrationResponse(registration.answer.1.clone());
@@ -219,11 +271,12 @@ impl Nms {
         let Some(observed) = observed else { return };
         let before = self.nodes.get(&node).filter(|_| defect!(StaleRouteAnswered));
         let before = before.map(|old| (old.network.clone(), old.sight.clone()));
-        let Some(session) = self.session(now, node, header.sequence, request.epoch, place) else {
+        let Some(session) = self.session(now, node, header, request.epoch, place) else {
             return self.dropped(DropReason::UnknownId);
         };
-        let (network, nat) = network(request, observed);
-        let sight = sight(request, observed, nat);
+        let is_proved = matches!(session, Session::Proposed { .. });
+        let (network, nat) = network(request, observed, is_proved);
+        let sight = sight(request, is_proved.then_some((observed, nat)), self.main_port(&session));
         let (network, sight) = before.unwrap_or((network, sight));
         let survey = (self.policy == Policy::Optimal && !is_guest(observed.ip())).then(|| self.survey_plan(place));
         let probes = survey.as_ref().map(|plan| self.sealed(&plan.key));
@@ -233,7 +286,11 @@ impl Nms {
         self.expiry.set(node, sealed.then(|| now + REGISTRATION_SILENCE));
         let last = (header.transaction, answer.clone());
         let own = request.addresses.iter().map(|&address| SocketAddr::new(address, request.port)).collect();
-        self.nodes.insert(node, Registration { name, network, sight, own, probes, session, answer: last });
+        let epoch = request.epoch;
+        self.nodes.insert(
+            node,
+            Registration { name, network, sight, own, epoch, challenged: now, probes, session, answer: last },
+        );
         self.send(now, node, header.transaction, 0, &Message::RegistrationResponse(answer));
         if header.flags.afresh() {
             // Before its peers are directed to it anew.
@@ -270,8 +327,8 @@ impl Nms {
         SealedSession::of_registration(key, epoch, Direction::FromResponder).speaking(self.versions)
     }
 
-    /// The session of a registration, in place of the one that the node had. `sequence`: of the request.
-    fn session(&mut self, now: Instant, node: NodeId, sequence: u32, epoch: u64, place: Place) -> Option<Session> {
+    /// The session of a registration, in place of the one that the node had. `header`: of the request.
+    fn session(&mut self, now: Instant, node: NodeId, header: &Header, epoch: u64, place: Place) -> Option<Session> {
         let key = match place {
             Place::Conventional { .. } => Some(self.store.common_key(node).ok().flatten()?),
             Place::Proposed { .. } => None,
@@ -291,12 +348,15 @@ impl Nms {
             Place::Conventional { local, remote } => {
                 let key = key?;
                 let ends = self.store.common_key_ends(node).ok()?;
-                let session = self.sealed_of(&key, epoch);
+                let mut session = self.sealed_of(&key, epoch);
+                let first = self.tokens.first_number(node, epoch);
+                session.count_from(first);
+                let proof = Proof::open(How::Numbered(first), OVERHEAD + usize::from(header.length));
                 let requests = match old {
                     Some(Session::Conventional(old)) if old.key == key => old.requests,
-                    _ => self.sealed(&key).having_seen(sequence),
+                    _ => self.sealed(&key).having_seen(header.sequence),
                 };
-                Session::Conventional(Box::new(Sealed { local, remote, session, key, requests, ends }))
+                Session::Conventional(Box::new(Sealed { local, remote, proof, session, key, requests, ends }))
             }
         })
     }
@@ -439,36 +499,49 @@ impl Registration {
         matches!(self.session, Session::Conventional(_))
     }
 
-    /// Notes the address from which the node sends now.
-    fn seen_at(&mut self, remote: SocketAddr) {
+    /// The node has proved that it is at this address now.
+    pub(super) fn proved_at(&mut self, remote: SocketAddr) {
         if is_guest(remote.ip()) {
             return;
         }
         self.network.seen_at(remote);
-        if let Some(reach) = self.sight.family(remote.ip()) {
-            reach.seen = remote;
+        let translated = !self.own.contains(&remote);
+        match self.sight.family(remote.ip()) {
+            Some(reach) => reach.seen = remote,
+            reach @ None => *reach = Some(Reach { seen: remote, translated, behaviour: None }),
         }
     }
 }
 
-/// What a registration tells the optimal policy about the node: the family of its source address, and the node's own
-/// addresses.
-fn sight(request: &RegistrationRequest, observed: SocketAddr, nat: bool) -> Sight {
+/// What a registration tells the optimal policy about the node: its source address if that is `proved`, and whether a
+/// NAT is before it; and the addresses that it has inside of its network. Those nobody can prove. They are told only to
+/// a node that is seen at the same address, and only with a port that a node listens on: `main_port`, or one that no
+/// system service has (RFC 6335 §6).
+fn sight(request: &RegistrationRequest, proved: Option<(SocketAddr, bool)>, main_port: u16) -> Sight {
     let mut sight = Sight::default();
-    if is_guest(observed.ip()) {
+    if proved.is_some_and(|(seen, _)| is_guest(seen.ip())) {
         return sight;
     }
-    *sight.family(observed.ip()) = Some(Reach { seen: observed, translated: nat, behaviour: None });
-    let inside = request.addresses.iter().filter(|address| is_somewhere(**address) && is_private(**address));
-    sight.inside = inside.map(|&address| SocketAddr::new(address, request.port)).collect();
+    if let Some((seen, translated)) = proved {
+        *sight.family(seen.ip()) = Some(Reach { seen, translated, behaviour: None });
+    }
+    if request.port == main_port || request.port >= FIRST_USER_PORT {
+        let inside = request.addresses.iter().filter(|address| is_somewhere(**address) && is_private(**address));
+        sight.inside = inside.map(|&address| SocketAddr::new(address, request.port)).collect();
+    }
     sight
 }
 
+/// The first port that is not a system port (RFC 6335 §6).
+const FIRST_USER_PORT: u16 = 1024;
+
 /// What a registration tells Table 1 about the node's network, and whether a NAT changed the source address.
 ///
-/// For the address family that the request did not use, no source address was seen. There a private address (RFC 1918,
-/// RFC 6598) counts as a NAT. This rule is the project's own: the paper's nodes have one family.
-fn network(request: &RegistrationRequest, observed: SocketAddr) -> (Network, bool) {
+/// For the address family that the request did not use, no source address was seen: what the node says is only a claim.
+/// It counts for Table 1, and nobody is told it. An IPv4 address that is only claimed counts as one behind a NAT, so
+/// that the node itself dials. This rule is the project's own: the paper's nodes have one family. `proved`: the node is
+/// known to be at the address that was seen.
+fn network(request: &RegistrationRequest, observed: SocketAddr, proved: bool) -> (Network, bool) {
     let nat = !request.addresses.contains(&observed.ip()) || observed.port() != request.port;
     let mut network = Network::default();
     if is_guest(observed.ip()) {
@@ -478,18 +551,21 @@ fn network(request: &RegistrationRequest, observed: SocketAddr) -> (Network, boo
         match address {
             IpAddr::V6(v6) if network.v6.is_none() && !v6.is_unique_local() => {
                 network.v6 = Some(SocketAddr::new(address, request.port));
+                network.v6_is_claimed = !defect!(NamedAddressBelieved);
             }
             IpAddr::V4(_) if network.v4.is_none() => {
-                network.v4 = Some((SocketAddr::new(address, request.port), is_private(address)));
+                let nat = is_private(address) || !defect!(NamedAddressBelieved);
+                network.v4 = Some((SocketAddr::new(address, request.port), nat));
+                network.v4_is_claimed = !defect!(NamedAddressBelieved);
             }
             IpAddr::V4(_) | IpAddr::V6(_) => {}
         }
     }
     if observed.is_ipv4() {
-        network.v4 = Some((observed, nat));
+        (network.v4, network.v4_is_claimed) = (Some((observed, nat)), !proved);
     } else {
         // Table 1 knows no NAT for IPv6.
-        network.v6 = Some(observed);
+        (network.v6, network.v6_is_claimed) = (Some(observed), !proved);
     }
     (network, nat)
 }
@@ -513,10 +589,10 @@ mod tests {
 
     #[test]
     fn a_nat_is_seen_when_the_request_comes_from_an_address_that_the_node_does_not_have() {
-        let (network, nat) = network(&request(&["192.168.1.2"]), "203.0.113.1:443".parse().unwrap());
+        let (network, nat) = network(&request(&["192.168.1.2"]), "203.0.113.1:443".parse().unwrap(), true);
         assert!(nat);
         assert_eq!(network.v4, Some(("203.0.113.1:443".parse().unwrap(), true)));
-        let (network, nat) = super::network(&request(&["203.0.113.1"]), "203.0.113.1:443".parse().unwrap());
+        let (network, nat) = super::network(&request(&["203.0.113.1"]), "203.0.113.1:443".parse().unwrap(), true);
         assert!(!nat);
         assert_eq!(network.v4, Some(("203.0.113.1:443".parse().unwrap(), false)));
     }
@@ -524,20 +600,20 @@ mod tests {
     #[test]
     fn no_peer_is_sent_to_loopback_or_a_group_whatever_a_node_says_of_itself() {
         let lies = ["127.0.0.1", "::1", "224.0.0.1", "ff02::1", "0.0.0.0", "::", "fe80::1", "::ffff:127.0.0.1"];
-        let (seen_by_v6, _) = network(&request(&lies), "[2001:db8:1::5]:443".parse().unwrap());
+        let (seen_by_v6, _) = network(&request(&lies), "[2001:db8:1::5]:443".parse().unwrap(), true);
         assert_eq!(
             (seen_by_v6.v6, seen_by_v6.v4),
             (Some("[2001:db8:1::5]:443".parse().unwrap()), None),
             "where it is seen"
         );
-        let (seen_by_v4, _) = network(&request(&lies), "203.0.113.1:443".parse().unwrap());
+        let (seen_by_v4, _) = network(&request(&lies), "203.0.113.1:443".parse().unwrap(), true);
         assert_eq!((seen_by_v4.v4.map(|(_, nat)| nat), seen_by_v4.v6), (Some(true), None));
     }
 
     #[test]
     fn a_dual_stack_node_seen_by_ipv6_has_a_nat_where_its_ipv4_address_is_private() {
         let addresses = request(&["2001:db8:1::5", "192.168.1.2"]);
-        let (network, nat) = network(&addresses, "[2001:db8:1::5]:443".parse().unwrap());
+        let (network, nat) = network(&addresses, "[2001:db8:1::5]:443".parse().unwrap(), true);
         assert!(!nat);
         assert_eq!(network.v6, Some("[2001:db8:1::5]:443".parse().unwrap()));
         assert_eq!(network.v4.map(|(_, nat)| nat), Some(true));

@@ -19,7 +19,7 @@
 //! * **If the responder registers anew** before the initiator is told, the construction starts again with the new
 //!   address.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::BytesMut;
 use rand_chacha::rand_core::RngCore;
@@ -32,10 +32,10 @@ use crate::header::{Header, is_unknown};
 use crate::key::Key128;
 use crate::machine::{Output, Transmit};
 use crate::message::{
-    DirectionRequest, ErrorCode, Message, PeerRef, Relay, RelayEpoch, RelayRequest, RelayResponse, RouteDirection,
-    TunnelKeys, Want,
+    DirectionRequest, ErrorCode, GrantRequest, Message, PeerRef, Relay, RelayEpoch, RelayRequest, RelayResponse,
+    RouteDirection, TunnelKeys, Want,
 };
-use crate::name::{NodeId, Party, PathId, RelayCid};
+use crate::name::{Fqdn, NodeId, Party, PathId, RelayCid};
 use crate::route::{self, Choice, Dialer, Pattern, Policy, optimal};
 use crate::time::Instant;
 use crate::timers::Backoff;
@@ -93,6 +93,10 @@ impl Nms {
         let transaction = header.transaction;
         if !self.nodes.contains_key(&node) {
             return self.dropped(DropReason::UnknownId);
+        }
+        if !self.is_proved(node) {
+            // The node asks again. By then it has answered the challenge.
+            return self.dropped(DropReason::Unproved);
         }
         if let Some(&id) = self.asked.get(&(node, transaction)) {
             return self.repeat(now, id, header.count);
@@ -157,7 +161,7 @@ impl Nms {
         self.look_where(responder);
         let own = self.concerned_by(initiator).filter(|id| self.pending[id].initiator == initiator).count();
         let room = self.pending.len() < MAX_PENDING && own < MAX_PENDING_PER_NODE;
-        let choice = self.choose(initiator, responder, want);
+        let choice = self.choose(now, initiator, responder, want);
         let (a, b) = (&self.nodes[&initiator], &self.nodes[&responder]);
         let conventional = matches!(a.session, Session::Conventional { .. });
         let one_method = matches!(b.session, Session::Conventional { .. }) == conventional;
@@ -167,6 +171,11 @@ impl Nms {
             self.send(now, initiator, transaction, 0, &Message::Error(code));
             return;
         };
+        for (node, places) in [(initiator, &choice.initiator_at), (responder, &choice.responder_at)] {
+            for &place in places {
+                self.challenge(now, node, place);
+            }
+        }
         let (pattern, dialer) = (choice.pattern, choice.dialer);
         let tells_both = !conventional && pattern != Pattern::Relayed;
         let mut id = if tells_both { transaction } else { self.rng.next_u32() };
@@ -217,7 +226,8 @@ impl Nms {
     }
 
     /// The route that the policy chooses; `None` if there is none.
-    fn choose(&mut self, initiator: NodeId, responder: NodeId, want: Want) -> Option<Choice> {
+    fn choose(&mut self, now: Instant, initiator: NodeId, responder: NodeId, want: Want) -> Option<Choice> {
+        let asker = |dialer| if dialer == Dialer::Initiator { initiator } else { responder };
         let is_by_tcp = self.is_by_tcp(initiator) || self.is_by_tcp(responder);
         let (a, b) = (&self.nodes[&initiator], &self.nodes[&responder]);
         let (choice, basis) = match self.policy {
@@ -232,7 +242,9 @@ impl Nms {
                 (choice, Basis::Table1(locations))
             }
             Policy::Optimal => {
-                let ways = optimal::consider(&a.sight, &b.sight, self.main_port(&a.session));
+                let mut ways = optimal::consider(&a.sight, &b.sight, self.main_port(&a.session));
+                let told = &mut self.inside_told;
+                ways.retain(|way| way.inside().is_none_or(|at| told.may_be_told(now, at, asker(way.dialer))));
                 let relayed = self.relay.is_some().then(Choice::relayed);
                 let choice = match want {
                     Want::Any => {
@@ -241,6 +253,11 @@ impl Nms {
                     Want::Relayed => relayed,
                     Want::Direct(round) => optimal::direct(&ways, true, round),
                 };
+                for way in ways.iter().filter(|way| choice.as_ref().is_some_and(|choice| choice.takes(way))) {
+                    if let Some(at) = way.inside() {
+                        self.inside_told.note(now, at, asker(way.dialer));
+                    }
+                }
                 (choice, Basis::Ways(ways))
             }
         };
@@ -266,6 +283,12 @@ impl Nms {
         let Some(direction) = self.direction(id, Dialer::Initiator, cid) else { return };
         let Pending { initiator, responder, transaction, .. } = self.pending[&id];
         self.holds(initiator, responder);
+        if let Some(leg) = cid
+            && let Some(grant) = self.grant(now, initiator, &direction.peer, leg)
+        {
+            // First, so that the initiator has it when its leg is there.
+            self.send(now, initiator, transaction, count, &grant);
+        }
         self.send(now, initiator, transaction, count, &Message::RouteDirectionInitiator(direction));
     }
 
@@ -279,9 +302,10 @@ impl Nms {
     /// The Route Direction for the initiator or the responder; `None` if the construction is gone.
     fn direction(&self, id: PendingId, to: Dialer, cid: Option<RelayCid>) -> Option<RouteDirection> {
         let pending = self.pending.get(&id)?;
-        let (other, candidates) = match to {
-            Dialer::Initiator => (self.nodes.get(&pending.responder)?, &pending.choice.responder_at),
-            Dialer::Responder => (self.nodes.get(&pending.initiator)?, &pending.choice.initiator_at),
+        let nodes = (self.nodes.get(&pending.initiator)?, self.nodes.get(&pending.responder)?);
+        let (node, other, candidates) = match to {
+            Dialer::Initiator => (nodes.0, nodes.1, &pending.choice.responder_at),
+            Dialer::Responder => (nodes.1, nodes.0, &pending.choice.initiator_at),
         };
         let pattern = pending.choice.pattern;
         let relay = (pattern == Pattern::Relayed).then_some(self.relay.as_ref()).flatten().map(|relay| Relay {
@@ -294,11 +318,21 @@ impl Nms {
             virtual_addresses: self.store.addresses_of(&other.name).ok().flatten()?,
             pattern,
             dial: pending.choice.dialer == to,
-            candidates: candidates.clone(),
+            candidates: candidates.iter().map(|&place| self.told(node, other, place)).collect(),
             keys: pending.keys.clone(),
             relay,
             want: (self.policy == Policy::Optimal).then_some(pending.want),
         })
+    }
+
+    /// What a node is told for an address of this one: nothing, in as many bytes, if it is not proved. Under
+    /// [`Policy::Optimal`] the choice holds no such addresses. Neighbours are told each other's IPv6 addresses, whose
+    /// challenge a firewall may have stopped: what they can name is in their own network.
+    fn told(&self, to: &Registration, of: &Registration, place: SocketAddr) -> SocketAddr {
+        let nothing = if place.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+        let is_told =
+            self.policy == Policy::Optimal || !of.network.is_claimed(place) || of.network.is_beside(&to.network);
+        if is_told { place } else { SocketAddr::new(nothing, 0) }
     }
 
     fn ask_relay(&mut self, now: Instant, id: PendingId, count: u8) {
@@ -390,6 +424,25 @@ impl Nms {
         pending.retry = Backoff::start(now, ROUTING_RETRY);
         let next = pending.next_timer();
         self.pending_timers.set(id, Some(next));
+    }
+
+    /// A grant for a registered node and a peer's leg, if the NMS gives any.
+    fn grant(&mut self, now: Instant, node: NodeId, peer: &Fqdn, leg: RelayCid) -> Option<Message> {
+        let (grants, seconds) = self.grants.as_ref()?;
+        let from = self.nodes.get(&node)?.name.clone();
+        let serial = self.epochs.next(now);
+        Some(Message::RelayGrant(grants.grant(from, peer.clone(), leg, serial, *seconds)))
+    }
+
+    /// A node's time at the TRS is running out. It gets more as long as the peer is a device.
+    pub(super) fn on_grant_request(&mut self, now: Instant, node: NodeId, transaction: u32, request: &GrantRequest) {
+        let peer = NodeId::of(&request.peer);
+        let answer = if self.has_access(peer) {
+            self.grant(now, node, &request.peer, request.leg).unwrap_or(Message::Error(ErrorCode::NoRelay))
+        } else {
+            Message::Error(ErrorCode::UnknownPeer)
+        };
+        self.send(now, node, transaction, 0, &answer);
     }
 
     pub(super) fn on_confirmation(&mut self, now: Instant, node: NodeId, id: u32, cid: Option<RelayCid>) {

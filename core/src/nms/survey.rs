@@ -3,24 +3,30 @@
 //! A node sends Probes under a key of its registration, which came with the Registration Response. Each is answered
 //! with its source address, from one of three places: the address that was asked, the NMS's other port, or the TRS,
 //! which is another host. The replies that arrive tell the node how its network filters; the addresses in them tell how
-//! its NAT maps (RFC 5780). The node reports both. The NMS itself only trusts source addresses: it tells a node's
-//! address to others only if a Probe or message of the node came from there.
+//! its NAT maps (RFC 5780). The node reports both.
 //!
-//! There is no amplification: one small answer for each authentic Probe.
+//! The NMS tells a node's address to others only if the node has received something there. So a Probe of the node's own
+//! port is answered with a token, which the node returns in its report (`proof`).
+//!
+//! There is no amplification: one answer for each authentic Probe, no longer than it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::BytesMut;
+use rand_chacha::rand_core::RngCore;
 
 use super::registry::Session;
 use super::{Nms, Place};
 use crate::event::{DropReason, Protection};
-use crate::header::Header;
+use crate::header::{Flags, Header};
 use crate::machine::{Output, Transmit};
-use crate::message::{Answer, Message, NetworkReport, ProbeReply, ProbeRequest, SurveyPlan};
+use crate::message::{AddressProof, Answer, Message, NetworkReport, ProbeReply, ProbeRequest, SurveyPlan};
 use crate::name::{NodeId, Party};
+use crate::probe;
+use crate::route::Policy;
 use crate::route::optimal::Reach;
 use crate::time::Instant;
+use crate::timing::nms::{CHALLENGE_EVERY, CHALLENGES_AT_ONCE};
 
 impl Nms {
     /// What a node needs for its survey; it gets it with the Registration Response.
@@ -48,17 +54,24 @@ impl Nms {
         let session = self.nodes.get_mut(&node).and_then(|registration| registration.probes.as_mut());
         let Some(session) = session else { return self.dropped(DropReason::UnknownId) };
         let answer = match session.open_message(&mut payload) {
-            Ok((_, Message::Probe(answer))) => answer,
+            Ok((_, Message::Probe(probe))) => probe.answer,
             Ok(_) => return self.dropped(DropReason::Unexpected),
             Err(reason) => return self.dropped(reason),
         };
-        match answer {
-            Answer::Noted if local.port() != self.probe_port => self.note(node, remote),
-            Answer::Noted | Answer::Here | Answer::OtherPort => {}
-            Answer::OtherAddress(id) => return self.ask_trs(now, node, &header, remote, id),
+        if let Answer::OtherAddress(id) = answer {
+            return self.ask_trs(now, node, &header, remote, id);
         }
         let port = if answer == Answer::OtherPort { self.probe_port } else { local.port() };
-        let reply = Message::ProbeReply(ProbeReply { seen: remote });
+        let reply = if answer == Answer::Noted && local.port() != self.probe_port {
+            if defect!(NamedAddressBelieved) {
+                self.note(node, remote);
+            }
+            let Some(registration) = self.nodes.get(&node) else { return };
+            let token = self.tokens.token(now, node, registration.epoch, remote);
+            Message::ProbeToken(AddressProof { seen: remote, token })
+        } else {
+            Message::ProbeReply(ProbeReply { seen: remote })
+        };
         let session = self.nodes.get_mut(&node).and_then(|registration| registration.probes.as_mut());
         if let Some(payload) = session.and_then(|s| s.seal(header.transaction, 0, node.0, &reply)) {
             let local = SocketAddr::new(local.ip(), port);
@@ -66,13 +79,39 @@ impl Nms {
         }
     }
 
-    /// Notes the address of the node's main port as the NMS sees it.
+    /// Sends a Probe Token to an IPv6 address that a node only claims, because Table 1 wants it: the node returns it in
+    /// a
+    /// Network Report, and asks for the route again. Only nodes that did not reach the NMS by IPv6 claim one.
+    pub(super) fn challenge(&mut self, now: Instant, node: NodeId, place: SocketAddr) {
+        let local = self.addresses.iter().copied().find(IpAddr::is_ipv6);
+        let Some((local, registration)) = local.zip(self.nodes.get(&node)) else { return };
+        let is_seen = matches!(&registration.session, Session::Conventional(sealed) if sealed.remote == place);
+        let is_claimed = registration.network.is_claimed(place) && !is_seen;
+        if self.policy != Policy::Paper || !place.is_ipv6() || !is_claimed {
+            return;
+        }
+        let (epoch, port) = (registration.epoch, self.main_port(&registration.session));
+        let transaction = probe::transaction(self.rng.next_u32());
+        let token = self.tokens.token(now, node, epoch, place);
+        let Some(registration) = self.nodes.get_mut(&node) else { return };
+        let next = registration.challenged.max(now) + CHALLENGE_EVERY;
+        if next > now + CHALLENGE_EVERY * u32::from(CHALLENGES_AT_ONCE) {
+            return;
+        }
+        registration.challenged = next;
+        let message = Message::ProbeToken(AddressProof { seen: place, token });
+        let payload = message.to_bytes(transaction, Flags(Flags::FROM_RESPONDER), 0, 0, node.0);
+        self.out.push_back(Output::Transmit(Transmit::new(SocketAddr::new(local, port), place, payload)));
+    }
+
+    /// Notes the address of the node's main port, which the node has proved.
     fn note(&mut self, node: NodeId, remote: SocketAddr) {
         let Some(registration) = self.nodes.get_mut(&node) else { return };
         let translated = !registration.own.contains(&remote);
         let reach = registration.sight.family(remote.ip());
         let behaviour = reach.and_then(|reach| reach.behaviour);
         *reach = Some(Reach { seen: remote, translated, behaviour });
+        registration.network.seen_at(remote);
     }
 
     /// Asks the TRS to answer a Probe. A retransmitted Probe makes a retransmitted request.
@@ -99,6 +138,12 @@ impl Nms {
     }
 
     pub(super) fn on_network_report(&mut self, now: Instant, node: NodeId, transaction: u32, report: &NetworkReport) {
+        for proof in [&report.at_v6, &report.at_v4].into_iter().flatten() {
+            let epoch = self.nodes.get(&node).map(|registration| registration.epoch);
+            if epoch.is_some_and(|epoch| self.tokens.is_good(now, node, epoch, proof)) {
+                self.note(node, proof.seen);
+            }
+        }
         if let Some(registration) = self.nodes.get_mut(&node) {
             for (reach, behaviour) in [(&mut registration.sight.v6, report.v6), (&mut registration.sight.v4, report.v4)]
             {

@@ -12,7 +12,7 @@ use super::status::TunnelStatus;
 use crate::event::{DropReason, Event, Failure, Protection, Signal, TunnelUp};
 use crate::header::{Flags, Header};
 use crate::machine::{Output, StreamId, StreamInput, Tables};
-use crate::message::{LoginResponse, Message, RouteDirection, Want};
+use crate::message::{LoginResponse, Message, RelayGrant, RouteDirection, Want};
 use crate::name::Party;
 use crate::time::Instant;
 use crate::timing::Due;
@@ -41,6 +41,9 @@ pub(super) trait Carriage {
     /// Builds the tunnel that the NMS directed. Answers [`CarriageOutput::TunnelUp`] or [`CarriageOutput::TunnelDown`].
     /// `initiator`: this node asked for it. `transaction`: that of the Route Direction.
     fn build(&mut self, now: Instant, tunnel: TunnelId, direction: RouteDirection, initiator: bool, transaction: u32);
+
+    /// The NMS has granted this node the TRS.
+    fn granted(&mut self, _now: Instant, _grant: RelayGrant) {}
 
     /// Forgets a tunnel, if it is there. There is no [`CarriageOutput::TunnelDown`] for it.
     fn forget(&mut self, now: Instant, tunnel: TunnelId);

@@ -27,6 +27,7 @@ use crate::key::Key128;
 use crate::machine::{Output, StreamId, StreamInput, Tables, Transmit};
 use crate::message::{LoginResponse, MAX_PASSWORD, Message, RouteDirection};
 use crate::name::{Fqdn, NodeId, Party, PathId};
+use crate::paths::budget::SilentTargets;
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::timing::{Due, Timer};
@@ -56,6 +57,7 @@ pub(super) struct Conventional {
     /// takes its place. Their keys tell them apart.
     by_path: BTreeSet<(PathId, TunnelId)>,
     timers: Timers<TunnelId>,
+    silent: SilentTargets,
     out: VecDeque<CarriageOutput>,
 }
 
@@ -113,6 +115,7 @@ impl Conventional {
             tunnels: BTreeMap::new(),
             by_path: BTreeSet::new(),
             timers: Timers::default(),
+            silent: SilentTargets::default(),
             out: VecDeque::new(),
         })
     }
@@ -143,6 +146,10 @@ impl Conventional {
         match session.open_message(&mut payload) {
             Ok((header, message)) => {
                 *heard = Some(now);
+                if matches!(message, Message::RegistrationResponse(_)) {
+                    // To count on from there proves that this node receives what is sent to its address.
+                    session.count_on_from(header.sequence);
+                }
                 self.out.push_back(CarriageOutput::FromNms(header, message));
             }
             Err(reason) => self.dropped(reason),
@@ -169,7 +176,11 @@ impl Conventional {
 
 impl Carriage for Conventional {
     fn tables(&self) -> Tables {
-        vec![("tunnels", self.tunnels.len().max(self.timers.count())), ("paths", self.by_path.len())]
+        vec![
+            ("tunnels", self.tunnels.len().max(self.timers.count())),
+            ("paths", self.by_path.len()),
+            ("silent addresses", self.silent.count()),
+        ]
     }
 
     /// Of certificates it sees only the AS's.

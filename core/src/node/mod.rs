@@ -324,6 +324,10 @@ impl Node {
                 }
                 return self.tell_routes(now, RouteInput::PeerRestarted(restarted.peer));
             }
+            Message::RelayGrant(grant) => return self.carriage.granted(now, grant),
+            Message::KeepAlive if !self.carriage.is_reliable() => {
+                return self.carriage.send_nms(now, transaction, count, Message::KeepAliveAck);
+            }
             Message::Error(code) => return self.tell_routes(now, RouteInput::Refused { transaction, code }),
             _ => return self.dropped(DropReason::Unexpected),
         };
@@ -428,7 +432,9 @@ impl Node {
                 );
             }
             RouteOutput::DoubtNms => self.tell_cloud(now, CloudInput::Doubt),
-            RouteOutput::Build { tunnel, transaction, initiator, direction } => {
+            RouteOutput::Build { tunnel, transaction, initiator, mut direction } => {
+                // In place of an address that is not proved, the NMS says nothing in as many bytes.
+                direction.candidates.retain(|place| !place.ip().is_unspecified());
                 self.carriage.build(now, tunnel, *direction, initiator, transaction);
             }
             RouteOutput::Forget(tunnel) => self.carriage.forget(now, tunnel),

@@ -5,6 +5,7 @@
 //! the TRS; datagrams are told apart by that prefix.
 
 mod end;
+mod granted;
 mod moving;
 mod pathed;
 mod relayed;
@@ -19,6 +20,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::RngCore;
 
 use self::end::End;
+use self::granted::Held;
 use self::pathed::Pathed;
 use self::tunnel::{Early, Path, Stage, Tunnel};
 use super::carriage::{Carriage, CarriageOutput, Kept, SendRefused};
@@ -29,7 +31,7 @@ use super::{NodeConfig, Services};
 use crate::event::{DropReason, Failure, Protection};
 use crate::header::{Flags, Header, Kind};
 use crate::machine::{Output, StreamId, StreamInput, Tables};
-use crate::message::{Credential, Framing, LoginRequest, LoginResponse, Message, RouteDirection};
+use crate::message::{Credential, Framing, LoginRequest, LoginResponse, Message, RelayGrant, RouteDirection};
 use crate::name::{Fqdn, NodeId, Party, RelayCid};
 use crate::paths::budget::SilentTargets;
 use crate::paths::candidates::Way;
@@ -95,6 +97,7 @@ pub(super) struct Proposed {
     /// When the NMS was asked for a sign, because paths do not work.
     asked_nms: Option<Instant>,
     path_timers: Timers<End>,
+    grants: Held,
     out: VecDeque<CarriageOutput>,
 }
 
@@ -141,6 +144,7 @@ impl Proposed {
             silent: SilentTargets::default(),
             asked_nms: None,
             path_timers: Timers::default(),
+            grants: Held::default(),
             name: config.name.clone(),
             id: NodeId::of(&config.name),
             places: Places::new(config),
@@ -404,6 +408,7 @@ impl Carriage for Proposed {
             ("tunnels", self.tunnels.len().max(self.timers.count()).max(self.searches.count())),
             ("tunnels that the peer dials", self.expecting.len()),
             ("legs", self.by_leg.len()),
+            ("grants", self.grants.count()),
             ("peers whose path is not searched", self.unprobed.len()),
         ]
     }
@@ -455,6 +460,10 @@ impl Carriage for Proposed {
     fn build(&mut self, now: Instant, tunnel: TunnelId, direction: RouteDirection, initiator: bool, transaction: u32) {
         self.start_tunnel(now, tunnel, &direction, initiator, transaction);
         self.drain_links(now);
+    }
+
+    fn granted(&mut self, now: Instant, grant: RelayGrant) {
+        self.take_grant(now, grant);
     }
 
     fn forget(&mut self, now: Instant, tunnel: TunnelId) {
@@ -642,6 +651,7 @@ impl Carriage for Proposed {
         while let Some(link) = self.inbound_timers.pop_due(now) {
             self.close(now, link);
         }
+        self.renew_grants(now);
         self.drain_links(now);
     }
 
@@ -654,7 +664,8 @@ impl Carriage for Proposed {
         let early = self.inbound_timers.next().map(|at| Timer::EarlyLink.at(at));
         let path = self.path_timers.next().map(|at| Timer::Path.at(at));
         let shared = self.shared.as_ref().and_then(Links::next_timer);
-        earliest([tunnel, search, early, path, shared, self.links.next_timer()])
+        let grant = self.grants.next_timer();
+        earliest([tunnel, search, early, path, grant, shared, self.links.next_timer()])
     }
 
     fn poll(&mut self) -> Option<CarriageOutput> {

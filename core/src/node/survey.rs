@@ -4,7 +4,7 @@
 //!
 //! | from | to | test |
 //! |---|---|---|
-//! | the protocol's port | NMS | External address: the NMS records it. |
+//! | the protocol's port | NMS | External address, and the NMS's token for it. |
 //! | a second port | NMS, its other port, TRS | Mapping: do all three see the same address? |
 //! | a third port | NMS, and its other port and the TRS answer | Filtering: which of them gets through? |
 //! | protocol's and second port | each other's external address | Hairpinning: does a NAT turn packets around? |
@@ -16,7 +16,7 @@
 //!
 //! [`Survey`] is a [`Part`]: it sees neither the cloud, nor the routes, nor the carriage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use bytes::BytesMut;
@@ -30,18 +30,22 @@ use crate::conventional::session::Session;
 use crate::event::{DropReason, Event};
 use crate::header::{Flags, HEADER_LEN, Header, Kind, options_len};
 use crate::machine::Transmit;
-use crate::message::{Answer, Message, NetworkReport, ProbeReply, SurveyPlan};
+use crate::message::{AddressProof, Answer, Message, NetworkReport, Padding, Probe, ProbeReply, SurveyPlan};
 use crate::name::{Fqdn, NodeId};
 use crate::probe;
 use crate::route::optimal::{Behaviour, Filtering, Mapping};
 use crate::time::Instant;
 use crate::timers::Backoff;
-use crate::timing::node::{PROBE_REFRESH, PROBE_RETRY, PROBE_TRIES, REPORT_RETRY, REPORT_TRIES, SURVEY_LENGTH};
+use crate::timing::node::{
+    CHALLENGE_RETURNED, PROBE_REFRESH, PROBE_RETRY, PROBE_TRIES, REPORT_RETRY, REPORT_TRIES, SURVEY_LENGTH,
+};
 use crate::timing::{Due, Timer};
 use crate::tls::Environment;
 
 /// Fresh ports are drawn from here on (RFC 6335 §6).
 const FIRST_PORT: u16 = 49152;
+/// How many challenges of the NMS a node remembers: those of five minutes (`CHALLENGE_EVERY`).
+const MAX_CHALLENGES: usize = 32;
 
 /// What can happen to [`Survey`].
 pub(super) enum SurveyInput {
@@ -77,6 +81,10 @@ pub(super) struct Survey {
     /// Whether messages to the NMS arrive without being sent again.
     reliable: bool,
     rng: ChaCha20Rng,
+    /// The NMS's addresses, and ours, in this registration.
+    registered: Option<(Vec<SocketAddr>, Places)>,
+    /// The transactions of the last challenges that were answered, and when the last one was.
+    challenges: (VecDeque<u32>, Instant),
     run: Option<Run>,
 }
 
@@ -142,6 +150,8 @@ struct Family {
     id: [u8; 16],
     /// The answers: external addresses.
     seen: BTreeMap<Test, SocketAddr>,
+    /// The NMS's token for the external address of the protocol's port.
+    proof: Option<AddressProof>,
     hairpin: bool,
 }
 
@@ -152,7 +162,7 @@ impl Part for Survey {
     fn handle(&mut self, turn: &mut Turn<'_, SurveyOutput>, input: SurveyInput) {
         match input {
             SurveyInput::Registered { plan, nms, places } => self.start(turn, plan, &nms, places),
-            SurveyInput::Stop => self.run = None,
+            SurveyInput::Stop => (self.run, self.registered) = (None, None),
             SurveyInput::Acknowledged(transaction) => self.on_acknowledged(transaction),
             SurveyInput::Reply { local, remote, payload } => {
                 if let Err(reason) = self.on_reply(turn, local, remote, payload) {
@@ -176,7 +186,15 @@ impl Part for Survey {
 impl Survey {
     /// Waits for a registration. `reliable`: messages to the NMS arrive without being sent again.
     pub(super) fn new(name: &Fqdn, env: Environment, reliable: bool, rng: ChaCha20Rng) -> Self {
-        Self { id: NodeId::of(name), env, reliable, rng, run: None }
+        Self {
+            id: NodeId::of(name),
+            env,
+            reliable,
+            rng,
+            registered: None,
+            challenges: (VecDeque::new(), Instant::ZERO),
+            run: None,
+        }
     }
 
     /// The TRS's addresses, if the plan names one.
@@ -208,6 +226,7 @@ impl Survey {
             trs: trs.map(|(_, remote)| remote),
             id,
             seen: BTreeMap::new(),
+            proof: None,
             hairpin: false,
         })
     }
@@ -296,6 +315,7 @@ impl Survey {
         places: Places,
     ) {
         self.run = None;
+        self.registered = Some((nms.to_vec(), places.clone()));
         let Some(plan) = plan else { return };
         self.env.log_survey_key(self.id, &plan.key);
         let families = [false, true].into_iter().filter_map(|v4| self.family(v4, &places, nms, &plan)).collect();
@@ -362,7 +382,7 @@ impl Survey {
             return;
         };
         let transaction = probe::transaction(self.rng.next_u32());
-        let message = Message::Probe(answer);
+        let message = Message::Probe(Probe { answer, padding: Padding });
         let payload = if Some(remote) == asked.trs {
             message.to_bytes(transaction, Flags(0), count, 0, asked.id)
         } else {
@@ -382,7 +402,8 @@ impl Survey {
         if !asked.is_translated() || asked.hairpin {
             return;
         }
-        let payload = Message::Probe(Answer::Here).to_bytes(0, Flags(0), 0, 0, asked.id);
+        let payload =
+            Message::Probe(Probe { answer: Answer::Here, padding: Padding }).to_bytes(0, Flags(0), 0, 0, asked.id);
         for (local, to) in [(asked.locals[0], second), (asked.locals[1], main)] {
             if let Some((_, remote)) = run.places.towards(to) {
                 turn.push(SurveyOutput::Transmit(Transmit::new(local, remote, payload.clone())));
@@ -399,6 +420,9 @@ impl Survey {
     ) -> Result<(), DropReason> {
         let now = turn.now;
         let header = Header::decode(&payload).map_err(|_| DropReason::BadHeader)?;
+        if header.kind == Kind::ProbeToken && payload.len() == HEADER_LEN + usize::from(header.length) {
+            return self.on_challenge(turn, &header, local, remote, &payload);
+        }
         let run = self.run.as_mut().ok_or(DropReason::Unexpected)?;
         if header.kind == Kind::Probe {
             return self.on_hairpin(turn, &header, local, remote);
@@ -410,7 +434,11 @@ impl Survey {
             let options = options_len(header.option, &payload[HEADER_LEN..]).ok_or(DropReason::BadBody)?;
             Message::decode_body(header.kind, &payload[HEADER_LEN + options..]).map_err(|_| DropReason::BadBody)?
         };
-        let Message::ProbeReply(ProbeReply { seen }) = message else { return Err(DropReason::Unexpected) };
+        let (seen, proof) = match message {
+            Message::ProbeReply(ProbeReply { seen }) => (seen, None),
+            Message::ProbeToken(proof) => (proof.seen, Some(proof)),
+            _ => return Err(DropReason::Unexpected),
+        };
         let &(index, test) = run.asked.get(&header.transaction).ok_or(DropReason::Unexpected)?;
         let family = &mut run.families[index];
         // The NMS seals its own replies. A reply of the TRS has the id that only the TRS was told.
@@ -420,6 +448,7 @@ impl Survey {
             return Err(DropReason::Unexpected);
         }
         let before = family.seen.insert(test, seen);
+        family.proof = proof.filter(|_| test == Test::Noted).or(family.proof);
         match &mut run.stage {
             Stage::Probing { end, .. } => {
                 if test == Test::Noted && before.is_none() {
@@ -433,6 +462,39 @@ impl Survey {
             Stage::Reported { .. } if before != Some(seen) => self.survey_again(turn),
             Stage::Reporting { .. } | Stage::Reported { .. } => {}
         }
+        Ok(())
+    }
+
+    /// The NMS asks whether we are where we said that we are. What nobody but the NMS can make is returned to it.
+    fn on_challenge(
+        &mut self,
+        turn: &mut Turn<'_, SurveyOutput>,
+        header: &Header,
+        local: SocketAddr,
+        remote: SocketAddr,
+        payload: &[u8],
+    ) -> Result<(), DropReason> {
+        let (nms, places) = self.registered.as_ref().ok_or(DropReason::Unexpected)?;
+        let options = options_len(header.option, &payload[HEADER_LEN..]).ok_or(DropReason::BadBody)?;
+        let message = Message::decode_body(header.kind, &payload[HEADER_LEN + options..]);
+        let Ok(Message::ProbeToken(proof)) = message else { return Err(DropReason::BadBody) };
+        let is_ours = proof.seen == local && local.is_ipv6() && places.addresses.contains(&local.ip());
+        let (answered, last) = &mut self.challenges;
+        if answered.contains(&header.transaction) {
+            return Err(DropReason::Replayed);
+        }
+        let is_due = answered.is_empty() || *last + CHALLENGE_RETURNED <= turn.now;
+        if header.id != self.id.0 || !nms.iter().any(|nms| nms.ip() == remote.ip()) || !is_ours || !is_due {
+            return Err(DropReason::Unexpected);
+        }
+        *last = turn.now;
+        answered.push_back(header.transaction);
+        if answered.len() > MAX_CHALLENGES {
+            answered.pop_front();
+        }
+        let report = NetworkReport { v6: None, v4: None, at_v6: Some(proof), at_v4: None };
+        let transaction = turn.random.u32();
+        turn.push(SurveyOutput::Report { transaction, count: 0, report });
         Ok(())
     }
 
@@ -472,10 +534,11 @@ impl Survey {
     fn report(&mut self, turn: &mut Turn<'_, SurveyOutput>) {
         let transaction = turn.random.u32();
         let Some(run) = &mut self.run else { return };
-        let mut report = NetworkReport { v6: None, v4: None };
+        let mut report = NetworkReport { v6: None, v4: None, at_v6: None, at_v4: None };
         for family in &run.families {
-            let behaviour = Some(family.behaviour());
-            *(if family.v4 { &mut report.v4 } else { &mut report.v6 }) = behaviour;
+            let (behaviour, proof) =
+                if family.v4 { (&mut report.v4, &mut report.at_v4) } else { (&mut report.v6, &mut report.at_v6) };
+            (*behaviour, *proof) = (Some(family.behaviour()), family.proof);
         }
         run.asked.clear();
         let retry = Backoff::start(turn.now, REPORT_RETRY);
@@ -491,6 +554,7 @@ impl Survey {
         let Some(run) = &mut self.run else { return };
         for family in &mut run.families {
             family.seen.clear();
+            family.proof = None;
             family.hairpin = false;
             draw_ports(&mut self.rng, &mut family.locals);
         }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
-    Connection, ConnectionHandle, DatagramEvent, Endpoint, Incoming, SendDatagramError, StreamId, VarInt,
+    Connection, ConnectionHandle, DatagramEvent, Endpoint, EndpointEvent, Incoming, SendDatagramError, StreamId, VarInt,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -37,13 +37,15 @@ use crate::machine::Transmit;
 use crate::message::FrameReader;
 use crate::name::{Fqdn, RelayCid};
 use crate::paths::recent::Datagrams;
+use crate::shares::Shares;
 use crate::time::Instant;
 use crate::timing::quic::HANDSHAKE_TIMEOUT;
 use crate::timing::{Due, Timer};
 use crate::tls::{Judge, TlsError};
 use crate::version::Spoken;
 
-/// Most half-open incoming connections. From half of this number on, a client has to validate its address (Retry).
+/// Most half-open incoming connections. From half of this number on, a client has to validate its address (Retry). When
+/// it is reached, the oldest one of the source with most of them gives way.
 pub const MAX_HALF_OPEN: usize = 512;
 /// Bytes of messages and packets that may wait for a link's stream.
 pub const MAX_STREAM_BACKLOG: usize = 512 * 1024;
@@ -180,7 +182,7 @@ pub struct Links {
     by_handle: BTreeMap<usize, LinkId>,
     deadlines: BTreeSet<(Instant, LinkId)>,
     next_id: u64,
-    half_open: usize,
+    half_open: Shares<LinkId>,
     /// Links that [`Self::finish`] has to move.
     touched: Vec<LinkId>,
     /// The packets of its links travel on [`crate::paths`].
@@ -224,7 +226,7 @@ impl Links {
             by_handle: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             next_id: 0,
-            half_open: 0,
+            half_open: Shares::default(),
             touched: Vec::new(),
             on_paths: false,
             out: VecDeque::new(),
@@ -408,24 +410,32 @@ impl Links {
         len: usize,
     ) -> Option<LinkId> {
         let mut buf = Vec::new();
-        if self.links.len() >= MAX_LINKS || self.half_open >= MAX_HALF_OPEN {
+        if self.links.len() >= MAX_LINKS || defect!(HalfOpenUnshared) && self.half_open.count() >= MAX_HALF_OPEN {
             self.endpoint.ignore(incoming);
             self.out.push_back(LinkOutput::Dropped(DropReason::Limit));
             return None;
         }
-        if self.half_open >= MAX_HALF_OPEN / 2 && !incoming.remote_address_validated() && incoming.may_retry() {
+        if self.half_open.count() >= MAX_HALF_OPEN / 2 && !incoming.remote_address_validated() && incoming.may_retry() {
             if let Ok(transmit) = self.endpoint.retry(incoming, &mut buf) {
                 self.respond(way, &transmit, buf);
             }
             return None;
         }
+        if self.half_open.count() >= MAX_HALF_OPEN
+            && let Some(oldest) = self.half_open.gives_way()
+            && let Some(link) = self.forget(oldest)
+        {
+            // In silence: a client that means it sends its first packet again.
+            self.endpoint.handle_event(link.handle, EndpointEvent::drained());
+            self.out.push_back(LinkOutput::Dropped(DropReason::Limit));
+        }
         let unproved = (!incoming.remote_address_validated()).then_some((len, 0));
         match self.endpoint.accept(incoming, to_std(now), &mut buf, self.unprobed.clone()) {
             Ok((handle, connection)) => {
-                self.half_open += 1;
                 let local = if self.on_paths { pathed::CONSTANT } else { way.0 };
                 let id = self.insert(now, handle, connection, local, unproved);
                 self.links.get_mut(&id).expect("just made").half_open = Some(now + HANDSHAKE_TIMEOUT);
+                self.half_open.begin(id, way.1.ip());
                 self.drive(now, id);
                 Some(id)
             }
@@ -622,7 +632,7 @@ impl Links {
                 self.out.push_back(LinkOutput::Closed(id, LinkClosed::Lost));
             }
             if (link.connected || link.closed) && link.half_open.take().is_some() {
-                self.half_open -= 1;
+                self.half_open.end(id);
             }
             while let Some(event) = link.connection.poll_endpoint_events() {
                 again = true;
@@ -684,9 +694,7 @@ impl Links {
         if let Some(deadline) = link.deadline.take() {
             self.deadlines.remove(&(deadline, id));
         }
-        if link.half_open.take().is_some() {
-            self.half_open -= 1;
-        }
+        self.half_open.end(id);
         self.forget_ids(link.answers.take());
         Some(link)
     }

@@ -136,8 +136,6 @@ pub enum Doubt {
     /// The listener's network maps by destination and filters by address. If two NATs do that, and the one that filters
     /// is the inner one, the listener's punch opens it for what comes to the known port.
     FilterMayBeInside,
-    /// Both have inner addresses; whether of one network, only trying tells.
-    PerhapsOneNetwork,
     /// Both are behind one NAT, and whether it turns packets around is not known.
     HairpinUnknown,
     /// The dialer may not send to the listener's port, unless its firewall takes that for an answer to the listener's
@@ -172,7 +170,6 @@ impl fmt::Display for Verdict {
             Self::Perhaps(Doubt::FilterMayBeInside) => {
                 "perhaps: the listener may be behind two NATs, of which the inner one filters"
             }
-            Self::Perhaps(Doubt::PerhapsOneNetwork) => "perhaps: both may be in one inner network",
             Self::Perhaps(Doubt::HairpinUnknown) => "perhaps: one NAT for both, which may turn packets around",
             Self::Perhaps(Doubt::Egress) => {
                 "perhaps: the dialer may not send to the listener's port, but may answer its punch"
@@ -200,6 +197,8 @@ pub struct Considered {
     pub listener: SocketAddr,
     /// Where the dialer is seen.
     pub from: SocketAddr,
+    /// The public address behind which both are, of an inside way.
+    outside: Option<IpAddr>,
     /// The listener has to punch there. It does not where it need not: behind a NAT that maps by destination, but
     /// answers by the mapping that it was asked by, a punch would take another one.
     pub punches: bool,
@@ -209,6 +208,14 @@ pub struct Considered {
     plain: bool,
     /// The listener answers from another port than the dialed one.
     pub moves: bool,
+}
+
+impl Considered {
+    /// Of an inside way: the public address of the network, and the listener's address in it.
+    pub fn inside(&self) -> Option<(IpAddr, IpAddr)> {
+        let unseen = IpAddr::from([0, 0, 0, 0]);
+        (self.way == Way::Inside).then_some((self.outside.unwrap_or(unseen), self.listener.ip()))
+    }
 }
 
 /// Every way that there is between two nodes, best first, and the dialer of each.
@@ -223,11 +230,11 @@ pub fn consider(initiator: &Sight, responder: &Sight, port: u16) -> Vec<Consider
             Dialer::Initiator => (initiator, responder),
             Dialer::Responder => (responder, initiator),
         };
-        let mut one_outside = false;
+        let mut outside = None;
         for (way, d_reach, l_reach) in [(Way::V6, &d.v6, &l.v6), (Way::V4, &d.v4, &l.v4)] {
             let (Some(d), Some(l)) = (d_reach, l_reach) else { continue };
             let shared = d.translated && l.translated && d.seen.ip() == l.seen.ip();
-            one_outside |= shared;
+            outside = outside.or(shared.then_some(l.seen.ip()));
             let verdict = match dial(d, l, port) {
                 open @ (Verdict::Yes | Verdict::Likely | Verdict::Perhaps(_)) if shared => through_one_nat(d, l, open),
                 other => other,
@@ -236,18 +243,16 @@ pub fn consider(initiator: &Sight, responder: &Sight, port: u16) -> Vec<Consider
             let moves = l.behaviour.is_some_and(|b| b.mapping.is_some_and(|m| m != Mapping::Independent));
             let punches = l.behaviour.and_then(|b| b.filtering) != Some(Filtering::Independent)
                 || verdict == Verdict::Perhaps(Doubt::Egress);
-            ways.push(Considered { dialer, way, listener: l.seen, from: d.seen, punches, verdict, plain, moves });
+            let (listener, from, outside) = (l.seen, d.seen, None);
+            ways.push(Considered { dialer, way, listener, from, outside, punches, verdict, plain, moves });
         }
-        for &listener in &l.inside {
+        // Nobody can prove an inside address. So it is told only where both nodes are seen behind one public address:
+        // whatever a node names is in the network that it is in itself.
+        for &listener in l.inside.iter().filter(|_| outside.is_some() || defect!(NamedAddressBelieved)) {
             let neighbour = d.inside.iter().find(|a| a.is_ipv4() == listener.is_ipv4() && a.ip() != listener.ip());
             let Some(&from) = neighbour else { continue };
-            let verdict = match (one_outside, near(from.ip(), listener.ip())) {
-                (true, _) => Verdict::Likely,
-                (false, true) => Verdict::Perhaps(Doubt::PerhapsOneNetwork),
-                (false, false) => continue,
-            };
-            let way = Way::Inside;
-            ways.push(Considered { dialer, way, listener, from, punches: false, verdict, plain: false, moves: false });
+            let (way, verdict, punches, plain, moves) = (Way::Inside, Verdict::Likely, false, false, false);
+            ways.push(Considered { dialer, way, listener, from, outside, punches, verdict, plain, moves });
         }
     }
     let natted = |sight: &Sight| [sight.v6, sight.v4].into_iter().flatten().all(|reach| reach.translated);
@@ -309,15 +314,6 @@ fn through_one_nat(d: &Reach, l: &Reach, open: Verdict) -> Verdict {
         (Some(d), Some(l)) if d.hairpin || l.hairpin => open,
         (Some(d), Some(l)) if d.mapping.is_some() && l.mapping.is_some() => Verdict::No(Refusal::NoHairpin),
         _ => Verdict::Perhaps(Doubt::HairpinUnknown),
-    }
-}
-
-/// Whether two inner addresses could be of one network: the same /24, or /64.
-fn near(a: IpAddr, b: IpAddr) -> bool {
-    match (a, b) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => a.octets()[..3] == b.octets()[..3],
-        (IpAddr::V6(a), IpAddr::V6(b)) => a.octets()[..8] == b.octets()[..8],
-        _ => false,
     }
 }
 

@@ -36,4 +36,26 @@ timings! {
     /// Why: eight retransmissions take 7 s. A node that did not hear one of them has lost the NMS by then (3.5 s), and
     /// is told when it registers again.
     ACCESS_ENDED_RETRIES: u8 = 8;
+
+    /// A Probe Token proves an address for this long at least, and for twice this long at most.
+    ///
+    /// Why: a survey takes 1 s to 2 s, and its Network Report is sent again for `REPORT_TRIES`. A node that has left an
+    /// address can name it for no longer than this.
+    TOKEN_PERIOD: Duration = Duration::from_secs(30);
+
+    /// The NMS grants two nodes the TRS for this long (proposed method).
+    ///
+    /// Why: two nodes that hide from the NMS that they still talk can use the TRS for no longer than this. An NMS that
+    /// is away for half of it costs no relayed tunnel (`GRANT_RENEWAL`).
+    GRANT_TIME: Duration = Duration::from_secs(3600);
+
+    /// An IPv6 address that a node only claims is challenged this often, when Table 1 wants it.
+    ///
+    /// Why: 59 bytes in ten seconds are no flood, whoever has named the address.
+    CHALLENGE_EVERY: Duration = Duration::from_secs(10);
+
+    /// So many of these challenges may follow each other at once.
+    ///
+    /// Why: a node asks for a route again after 0.2 s, 0.4 s, 0.8 s and 1.6 s (`ROUTE_FIRST_PAUSE`); three may be lost.
+    CHALLENGES_AT_ONCE: u8 = 4;
 }

@@ -257,4 +257,20 @@ timings! {
     ///
     /// Why: a tenth of the second over which loss is judged.
     PATH_COUNTED: Duration = Duration::from_millis(100);
+
+    /// A node asks for another grant for its leg to the TRS this long before the last one ends, and this often until it
+    /// has one. A grant that is shorter than twice this is renewed at its half.
+    ///
+    /// Why: half of `GRANT_TIME`, so that an NMS may be away for as long; a minute apart while it does not answer.
+    GRANT_RENEWAL: Duration = Duration::from_secs(1800);
+
+    /// While a Grant Request is not answered, it is sent again this often.
+    ///
+    /// Why: thirty times in `GRANT_RENEWAL`; one small message a minute is no load.
+    GRANT_RETRY: Duration = Duration::from_secs(60);
+
+    /// A challenge of the NMS to an address of ours is answered at most this often.
+    ///
+    /// Why: forged ones cost the node one message to the NMS each. The NMS itself sends one in 200 ms at most.
+    CHALLENGE_RETURNED: Duration = Duration::from_millis(100);
 }

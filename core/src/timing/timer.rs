@@ -119,6 +119,10 @@ timers! {
     IdlePath => "idle path forgotten",
     /// The TRS forgets a Tunnel Request that was not answered.
     Binding => "Tunnel Request forgotten",
+    /// The TRS stops relaying between two nodes.
+    GrantOver => "grant of the NMS over",
+    /// A node asks the NMS for another grant.
+    GrantRenewal => "Grant Request",
 }
 
 impl Timer {

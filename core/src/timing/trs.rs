@@ -25,4 +25,14 @@ timings! {
     ///
     /// Why: longer than the initiator waits for it (`DIAL_STEP_TIMEOUT`, 4 s).
     BINDING_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// A node may be ahead of its rate through the TRS by as many bytes as it may send in this time.
+    ///
+    /// Why: TCP sends a window at once; at 1 Gbit/s this is 31 MB, more than any.
+    RELAY_BURST: Duration = Duration::from_millis(250);
+
+    /// A node's bytes through the TRS are counted for this long.
+    ///
+    /// Why: `relay-hourly` is a number of bytes an hour.
+    RELAY_COUNTED: Duration = Duration::from_secs(3600);
 }

@@ -16,7 +16,9 @@ use crate::event::{DropReason, Protection};
 use crate::header::{Flags, HEADER_LEN, Header, Kind, is_unknown, options_len};
 use crate::key::Key128;
 use crate::machine::{Output, Transmit};
-use crate::message::{Answer, Message, ProbeReply, ProbeRequest, RelayEpoch, RelayRequest, RelayResponse, readable};
+use crate::message::{
+    Answer, Message, Probe, ProbeReply, ProbeRequest, RelayEpoch, RelayRequest, RelayResponse, readable,
+};
 use crate::name::{Fqdn, NodeId, Party, PathId};
 use crate::store::Store;
 use crate::time::Instant;
@@ -64,7 +66,7 @@ struct Path {
     used: Instant,
 }
 
-/// Answers a Probe with its source address. The answer is less than three times as long as the Probe.
+/// Answers a Probe with its source address. The answer is not longer than the Probe.
 fn answer_probe(
     header: &Header<u8>,
     (local, remote): (SocketAddr, SocketAddr),
@@ -72,7 +74,7 @@ fn answer_probe(
     out: &mut VecDeque<Output>,
 ) -> Result<(), DropReason> {
     let probe = plain(header, payload)?;
-    if probe != Message::Probe(Answer::Here) || header.flags.from_responder() {
+    if !matches!(probe, Message::Probe(Probe { answer: Answer::Here, .. })) || header.flags.from_responder() {
         return Err(DropReason::Unexpected);
     }
     reply_to_probe(local, remote, header.transaction, header.id, out);

@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 use bytes::{Bytes, BytesMut};
 use rand_chacha::ChaCha20Rng;
 
+use super::granted::{Granted, RelayLimits, Used};
 use super::{dropped, signal, transmit};
 use crate::event::{DropReason, Protection};
+use crate::grant::Grants;
 use crate::header::{Flags, HEADER_LEN, Header, Kind};
 use crate::machine::{Output, ServiceCommand, Tables, Transmit};
-use crate::message::{ErrorCode, Framing, Message, RelayMode, TunnelRequest};
-use crate::name::{Fqdn, Party, RelayCid};
+use crate::message::{ErrorCode, Framing, Message, RelayGrant, RelayMode, TunnelRequest};
+use crate::name::{Fqdn, NodeId, Party, RelayCid};
 use crate::paths::probe::tag_of;
 use crate::quic::{CidScheme, DatagramRefused, LinkId, LinkOutput, Links, QuicConfig, destination_prefix};
 use crate::time::Instant;
@@ -35,6 +37,10 @@ pub(super) struct Legs {
     /// Tunnel Requests that wait for their responses: the asking leg, by the asked leg and the transaction.
     asked: BTreeMap<(LinkId, u32), LinkId>,
     timers: Timers<(LinkId, u32)>,
+    /// `None`: legs are bound without a grant.
+    granted: Option<Granted>,
+    limits: Option<RelayLimits>,
+    used: Used,
 }
 
 /// A node's connection to the TRS.
@@ -48,7 +54,13 @@ struct Leg {
 }
 
 impl Legs {
-    pub(super) fn new(quic: QuicConfig, mode: RelayMode, rng: &mut ChaCha20Rng) -> Result<Self, TlsError> {
+    pub(super) fn new(
+        quic: QuicConfig,
+        mode: RelayMode,
+        grants: Option<Grants>,
+        limits: Option<RelayLimits>,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Self, TlsError> {
         Ok(Self {
             mode,
             links: Links::new(quic, CidScheme::Direct, true, rng)?,
@@ -57,6 +69,9 @@ impl Legs {
             counts: BTreeMap::new(),
             asked: BTreeMap::new(),
             timers: Timers::default(),
+            granted: grants.map(Granted::new),
+            limits,
+            used: Used::default(),
         })
     }
 
@@ -68,6 +83,8 @@ impl Legs {
             ("legs", self.legs.len().max(self.by_cid.len()).max(self.counts.len())),
             ("legs bound to legs", bound),
             ("requests", self.asked.len().max(self.timers.count())),
+            ("legs with grants", self.granted.as_ref().map_or(0, Granted::count)),
+            ("nodes whose bytes count", self.used.count()),
         ]
     }
 
@@ -97,13 +114,37 @@ impl Legs {
     }
 
     pub(super) fn next_timer(&self) -> Option<Due> {
-        earliest([self.links.next_timer(), self.timers.next().map(|at| Timer::Binding.at(at))])
+        let over = self.granted.as_ref().and_then(Granted::next).map(|at| Timer::GrantOver.at(at));
+        earliest([self.links.next_timer(), self.timers.next().map(|at| Timer::Binding.at(at)), over])
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.links.handle_timeout(now);
         while let Some(key) = self.timers.pop_due(now) {
             self.asked.remove(&key);
+        }
+        while let Some((leg, from)) = self.granted.as_mut().and_then(|granted| granted.pop_over(now)) {
+            self.unbind(now, leg, from);
+        }
+    }
+
+    /// The time of a grant is over: the legs of this node are not bound to that one any more. A leg that is bound to
+    /// nothing is closed, so that its node learns that the tunnel has ended.
+    fn unbind(&mut self, now: Instant, link: LinkId, from: NodeId) {
+        let Some(leg) = self.legs.get(&link) else { return };
+        let is_theirs = |id: &LinkId| {
+            self.legs.get(id).is_some_and(|other| other.names.iter().any(|name| NodeId::of(name) == from))
+        };
+        let theirs: Vec<LinkId> = leg.bound.iter().copied().filter(is_theirs).collect();
+        for other in theirs {
+            for (of, id) in [(link, other), (other, link)] {
+                let Some(leg) = self.legs.get_mut(&of) else { continue };
+                leg.bound.remove(&id);
+                if leg.bound.is_empty() {
+                    self.links.close(now, of);
+                    self.on_closed(now, of);
+                }
+            }
         }
     }
 
@@ -117,7 +158,7 @@ impl Legs {
     ) {
         let target = destination_prefix(&payload).and_then(|cid| self.by_cid.get(&cid).copied());
         if let (RelayMode::Blind, Some(target)) = (self.mode, target) {
-            return match self.forward(target, remote, payload) {
+            return match self.forward(now, target, remote, payload) {
                 Ok(forwarded) => transmit(out, forwarded),
                 Err(reason) => dropped(out, reason),
             };
@@ -143,17 +184,33 @@ impl Legs {
     }
 
     /// Blind relaying: forwards a datagram unchanged if its source is the address of a leg that is bound to the target.
-    fn forward(&self, target: LinkId, remote: SocketAddr, payload: BytesMut) -> Result<Transmit, DropReason> {
+    fn forward(
+        &mut self,
+        now: Instant,
+        target: LinkId,
+        remote: SocketAddr,
+        payload: BytesMut,
+    ) -> Result<Transmit, DropReason> {
         let leg = &self.legs[&target];
         // A leg's node may have moved a moment ago: an authentic packet has come from there, and the proof is under
         // way.
         let is_at = |other: LinkId| [self.links.remote(other), self.links.present(other)].contains(&Some(remote));
-        if !leg.bound.iter().any(|&other| is_at(other)) && !defect!(RelayForwardsUnbound) {
+        let source = leg.bound.iter().copied().find(|&other| is_at(other));
+        if source.is_none() && !defect!(RelayForwardsUnbound) {
             return Err(DropReason::NotBound);
+        }
+        if let Some(source) = source {
+            self.count(now, source, payload.len())?;
         }
         let place = self.links.local(target).zip(self.links.remote(target));
         let (local, remote) = place.ok_or(DropReason::NotBound)?;
         Ok(Transmit::new(local, remote, payload.into()))
+    }
+
+    /// Counts what a leg's node sends through the TRS.
+    fn count(&mut self, now: Instant, source: LinkId, len: usize) -> Result<(), DropReason> {
+        let (Some(limits), Some(leg)) = (self.limits, self.legs.get(&source)) else { return Ok(()) };
+        if self.used.take(now, limits, &leg.names[0], len) { Ok(()) } else { Err(DropReason::RelayLimit) }
     }
 
     fn on_output(&mut self, now: Instant, output: LinkOutput, out: &mut VecDeque<Output>) {
@@ -194,6 +251,9 @@ impl Legs {
     /// A leg is gone. A leg that was bound only to it is closed, so that its node learns that the tunnel has ended.
     fn on_closed(&mut self, now: Instant, link: LinkId) {
         let Some(leg) = self.legs.remove(&link) else { return };
+        if let Some(granted) = &mut self.granted {
+            granted.forget(link);
+        }
         self.by_cid.remove(&leg.cid);
         if let Some(count) = self.counts.get_mut(&leg.names[0]) {
             *count -= 1;
@@ -226,10 +286,23 @@ impl Legs {
             return self.copy_frame(now, link, header, body);
         }
         match Message::decode_body(header.kind, body).map_err(|_| DropReason::BadBody)? {
+            Message::RelayGrant(grant) => self.on_grant(now, link, &grant),
             Message::TunnelRequest(request) => self.on_tunnel_request(now, link, header, request, out),
             Message::TunnelResponse => self.on_tunnel_response(now, link, header, out),
             _ => Err(DropReason::Unexpected),
         }
+    }
+
+    /// An initiator shows what the NMS has granted.
+    fn on_grant(&mut self, now: Instant, link: LinkId, grant: &RelayGrant) -> Result<(), DropReason> {
+        let Some(granted) = &mut self.granted else { return Ok(()) };
+        if !self.legs[&link].names.contains(&grant.from) {
+            return Err(DropReason::WrongIdentity);
+        }
+        let target = self.by_cid.get(&grant.leg).copied().filter(|&target| target != link);
+        let target = target.filter(|target| self.legs.get(target).is_some_and(|leg| leg.names.contains(&grant.to)));
+        let target = target.ok_or(DropReason::NotBound)?;
+        if granted.take(now, target, grant) { Ok(()) } else { Err(DropReason::NotGranted) }
     }
 
     /// The initiator names the other leg; the responder gets the request with the initiator's leg in it.
@@ -254,12 +327,14 @@ impl Legs {
                 asker.is_none_or(|asker| *asker == link)
                     && self.asked.range((t, 0)..=(t, u32::MAX)).count() < MAX_BINDINGS_PER_LEG
             });
-        let (Some(target), true) = (target.filter(|_| known), free) else {
+        let granted = |&target: &LinkId| self.granted.as_ref().is_none_or(|all| all.holds(target, &request.from));
+        let is_granted = target.as_ref().is_none_or(granted);
+        let (Some(target), true) = (target.filter(|_| known && is_granted), free) else {
             let refusal = Message::Error(ErrorCode::NoRelay);
             let frame = refusal.to_bytes(header.transaction, Flags(Flags::FROM_RESPONDER), 0, 0, header.id);
             signal(out, Party::Node(request.from.clone()), &refusal, Protection::Quic, 0);
             self.links.send_frame(now, link, frame.into());
-            return Err(DropReason::NotBound);
+            return Err(if is_granted { DropReason::NotBound } else { DropReason::NotGranted });
         };
         self.asked.insert((target, header.transaction), link);
         self.timers.set((target, header.transaction), Some(now + BINDING_TIMEOUT));
@@ -309,6 +384,9 @@ impl Legs {
             return Err(DropReason::Limit);
         }
         let Some(other) = self.legs.get_mut(&asker) else { return Err(DropReason::NotBound) };
+        if self.granted.as_ref().is_some_and(|all| !other.names.iter().any(|name| all.holds(link, name))) {
+            return Err(DropReason::NotGranted);
+        }
         other.bound.insert(link);
         let to = Party::Node(other.names[0].clone());
         self.legs.get_mut(&link).expect("checked").bound.insert(asker);
@@ -340,6 +418,7 @@ impl Legs {
 
     fn copy_frame(&mut self, now: Instant, link: LinkId, header: &Header, body: &[u8]) -> Result<(), DropReason> {
         let other = self.other_end(link)?;
+        self.count(now, link, body.len())?;
         let mut frame = BytesMut::with_capacity(HEADER_LEN + body.len());
         frame.extend_from_slice(&header.encode());
         frame.extend_from_slice(body);
@@ -348,6 +427,7 @@ impl Legs {
 
     fn on_datagram(&mut self, now: Instant, link: LinkId, data: Bytes) -> Result<(), DropReason> {
         let other = self.other_end(link)?;
+        self.count(now, link, data.len())?;
         match self.links.queue_datagram(now, other, data.clone()) {
             Ok(()) => Ok(()),
             Err(DatagramRefused::TooLarge(_)) => self.on_stream_instead(now, link, other, data),

@@ -15,15 +15,18 @@ use std::time::Duration;
 use cyphonic_core::machine::{StreamId, StreamInput, StreamOutput};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::udp::{is_lacking_family, places, refused};
-use crate::descriptors;
 use crate::error::Failure;
+use crate::seats::{Seat, Seats};
 
-/// Most connections at one time.
+/// Most connections at one time. Beyond, the idlest one of the source with most of them gives way.
 const STREAM_LIMIT: usize = 1024;
+/// Most connections from one source at one time: as many nodes behind one NAT may log in together. A login takes a few
+/// round trips.
+const STREAMS_FROM_ONE: usize = 128;
 /// Most inputs that wait for the role. If there are more, connections wait.
 const INPUTS: usize = 256;
 /// Most writes that wait for one connection. If the role writes more, the connection is closed. A role that proxies
@@ -66,9 +69,9 @@ impl Streams {
     pub fn listen(listen: &[IpAddr], port: u16) -> Result<Self, Failure> {
         let streams = Self::outgoing();
         let ids = Arc::new(AtomicU64::new(FIRST_ACCEPTED));
-        let room = Arc::new(Semaphore::new(descriptors::share(STREAM_LIMIT)));
+        let seats = Seats::new(STREAM_LIMIT, STREAMS_FROM_ONE);
         for listener in listeners(listen, port, "port")? {
-            tokio::spawn(accept(listener, ids.clone(), room.clone(), streams.inputs.clone()));
+            tokio::spawn(accept(listener, ids.clone(), seats.clone(), streams.inputs.clone()));
         }
         Ok(streams)
     }
@@ -146,19 +149,25 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-async fn accept(listener: TcpListener, ids: Arc<AtomicU64>, room: Arc<Semaphore>, inputs: Inputs) {
+async fn accept(listener: TcpListener, ids: Arc<AtomicU64>, seats: Arc<Seats>, inputs: Inputs) {
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, remote)) => {
+                // None of the seats is ever at work, so one gives way.
+                let Some((seat, gone)) = seats.take(remote.ip()) else { continue };
                 let id = StreamId(ids.fetch_add(1, Ordering::Relaxed));
                 let (teller, told) = mpsc::channel(WRITES);
                 let inputs = inputs.clone();
                 tokio::spawn(async move {
                     if inputs.send((id, StreamInput::Accepted { remote }, Some(teller))).await.is_ok() {
-                        serve(id, stream, told, inputs).await;
+                        tokio::select! {
+                            () = serve(id, stream, told, inputs.clone(), Some(&seat)) => {}
+                            _ = gone => {
+                                tracing::debug!(%remote, "made room for somebody else");
+                                let _ = inputs.send((id, StreamInput::Closed, None)).await;
+                            }
+                        }
                     }
-                    drop(permit);
                 });
             }
             // Most likely there are no free file descriptors. Wait until there are.
@@ -176,7 +185,7 @@ async fn connect(id: StreamId, remote: SocketAddr, told: mpsc::Receiver<Told>, i
     match stream {
         Ok(stream) => {
             if inputs.send((id, StreamInput::Connected, None)).await.is_ok() {
-                serve(id, stream, told, inputs).await;
+                serve(id, stream, told, inputs, None).await;
             }
         }
         Err(error) => {
@@ -187,7 +196,13 @@ async fn connect(id: StreamId, remote: SocketAddr, told: mpsc::Receiver<Told>, i
 }
 
 /// Moves bytes both ways until one side closes.
-async fn serve(id: StreamId, mut stream: TcpStream, mut told: mpsc::Receiver<Told>, inputs: Inputs) {
+async fn serve(
+    id: StreamId,
+    mut stream: TcpStream,
+    mut told: mpsc::Receiver<Told>,
+    inputs: Inputs,
+    seat: Option<&Seat>,
+) {
     let _ = stream.set_nodelay(true);
     let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
     let (mut reader, mut writer) = stream.split();
@@ -220,6 +235,9 @@ async fn serve(id: StreamId, mut stream: TcpStream, mut told: mpsc::Receiver<Tol
             },
             read = timeout(IDLE, reader.read(&mut buffer)) => match read {
                 Ok(Ok(count)) if count > 0 => {
+                    if let Some(seat) = seat {
+                        seat.used();
+                    }
                     if inputs.send((id, StreamInput::Data(buffer[..count].to_vec()), None)).await.is_err() {
                         return;
                     }
@@ -285,6 +303,43 @@ mod tests {
                 StreamOutput::Connect { remote: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port) },
             );
             assert_eq!(next(&mut client).await, (StreamId(1), StreamInput::Closed));
+        });
+    }
+
+    #[test]
+    fn idle_connections_do_not_keep_others_out_and_the_role_hears_that_they_are_gone() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let mut server = Streams::listen(&[], port).unwrap();
+            let mut idle = Vec::new();
+            let mut accepted = Vec::new();
+            for _ in 0..STREAMS_FROM_ONE + 3 {
+                idle.push(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap());
+                while accepted.len() < idle.len() {
+                    match next(&mut server).await {
+                        (id, StreamInput::Accepted { .. }) => accepted.push(id),
+                        (id, closed) => assert!(server.admit(id, closed).is_some()),
+                    }
+                }
+            }
+            // Another source is served at once.
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+            let mut honest = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await.unwrap();
+            honest.write_all(b"hello").await.unwrap();
+            let heard = loop {
+                match next(&mut server).await {
+                    (_, StreamInput::Data(data)) => break data,
+                    (id, input) => drop(server.admit(id, input)),
+                }
+            };
+            assert_eq!(heard, b"hello");
+            // Three have made room.
+            while server.connections.len() > STREAMS_FROM_ONE + 1 {
+                let (id, input) = next(&mut server).await;
+                assert!(server.admit(id, input).is_some());
+            }
         });
     }
 }

@@ -6,20 +6,20 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::drive::Passing;
 use crate::error::{Code, Failure};
+use crate::seats::Seats;
 use crate::tasks;
 
 /// The longest request that is read.
 const REQUEST_BYTES: usize = 8192;
-/// Most connections at a time. Each takes one request, and ends within [`PATIENCE`].
+/// Most connections at a time; beyond, the idlest gives way. Each takes one request, and ends within [`PATIENCE`].
 const CONNECTIONS: usize = 16;
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,16 +40,19 @@ pub(super) async fn serve<R: Send + 'static>(
     }
     let listener =
         TcpListener::bind(place).await.map_err(|error| crate::drive::refused("TCP", place, "metrics", &error))?;
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let seats = Seats::new(CONNECTIONS, CONNECTIONS);
     tasks::forever("answers for numbers", async move {
         loop {
-            let Ok(permit) = room.clone().acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, from)) => {
+                    let Some((seat, gone)) = seats.take(from.ip()) else { continue };
                     let ask = ask.clone();
                     tokio::spawn(async move {
-                        let _ = tokio::time::timeout(PATIENCE, answer(stream, ask, wrap)).await;
-                        drop(permit);
+                        tokio::select! {
+                            _ = tokio::time::timeout(PATIENCE, answer(stream, ask, wrap)) => {}
+                            _ = gone => {}
+                        }
+                        drop(seat);
                     });
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,

@@ -16,7 +16,8 @@ use cyphonic_core::quic::{QuicConfig, QuicOptions};
 use cyphonic_core::route::Policy;
 use cyphonic_core::store::{Store, VirtualRange};
 use cyphonic_core::time::Instant;
-use cyphonic_core::trs::{Trs, TrsConfig};
+use cyphonic_core::timing::nms::GRANT_TIME;
+use cyphonic_core::trs::{RelayLimits, Trs, TrsConfig};
 use tokio::sync::mpsc;
 
 use super::fleet;
@@ -39,6 +40,8 @@ use crate::{files, net, tasks};
 
 /// The NMS's second port. It is the port of STUN (RFC 8489 §18.6), because Probes do what STUN does.
 const PROBE_PORT: u16 = 3478;
+/// Bytes a second that one node may send through the TRS, unless the configuration says otherwise: 1 Gbit/s.
+const RELAY_RATE: u64 = 125_000_000;
 
 /// A request to a service that does not come from the network.
 enum ServiceRequest {
@@ -365,6 +368,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
         store: Arc::new(SqliteStore::serving(&database, range)?),
         relay,
         policy,
+        grants: settings.grants.unwrap_or(true).then_some(GRANT_TIME),
         probe_port,
         seed: seed()?,
     };
@@ -411,6 +415,11 @@ pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
         store,
         service_key: files::service_key(&required::<TrsSettings, _>(settings.service_key, "service_key")?)?,
         mode,
+        grants: settings.grants.unwrap_or(true),
+        limits: Some(RelayLimits {
+            rate: settings.relay_rate.unwrap_or(RELAY_RATE),
+            hourly: settings.relay_hourly.unwrap_or(u64::MAX),
+        }),
         seed: seed()?,
     };
     let machine = Trs::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;

@@ -227,6 +227,9 @@ settings! {
         /// How the TRS relays in the proposed method: "blind" (it can read nothing) or "terminating" (as the paper has
         /// it); the same there. Default: "blind".
         relay: Relay = "\"blind\"",
+        /// Whether it grants two nodes the TRS for an hour at a time (proposed method); the same at the TRS. Default:
+        /// true.
+        grants: bool = "true",
         /// The name in the TRS's certificate. Default: trs.ZONE.
         trs_name: Parsed<Fqdn> = "\"trs.cyphonic.test\"",
         /// The name in the AS's certificate, for `crl-from`. Default: as.ZONE.
@@ -268,6 +271,14 @@ settings! {
         /// How it relays in the proposed method: "blind" (it can read nothing) or "terminating" (as the paper has it);
         /// the same at the NMS. Default: "blind".
         relay: Relay = "\"blind\"",
+        /// Whether it relays between two nodes only with a grant of the NMS, and for as long as that lasts (proposed
+        /// method); the same at the NMS. Default: true.
+        grants: bool = "true",
+        /// Bytes a second that one node may send through it (proposed method); more is dropped. Default: 125000000 (1
+        /// Gbit/s).
+        relay_rate: u64 = "125000000",
+        /// Bytes an hour that one node may send through it (proposed method); more is dropped. Default: no limit.
+        relay_hourly: u64 = "100000000000",
         /// The congestion control of its QUIC connections with nodes when it ends them (`relay = "terminating"`):
         /// "new-reno", or "none". Set what the nodes have. Default: "none".
         congestion: Congestion = "\"none\"",

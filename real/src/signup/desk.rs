@@ -14,12 +14,17 @@ use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
 
-use super::seats::{Seat, Seats};
 use super::{ALPN, Ask, CertificateRequest, Channel, LINE_BYTES, PATIENCE, Reply, environment};
 use crate::ca::{self, Ca};
 use crate::error::{Code, Failure};
+use crate::seats::{Seat, Seats};
 use crate::store::{Invitation, SqliteStore};
 use crate::{drive, names, tasks};
+
+/// Most connections at one time. Each may hold a TLS session and a certificate request.
+const SEATS: usize = 64;
+/// Most connections from one source at one time: several devices may be behind one NAT.
+const SEATS_FROM_ONE: usize = 8;
 
 /// The parts of the AS that sign-up needs.
 pub struct Desk {
@@ -46,7 +51,7 @@ impl Desk {
     pub fn open(self, listen: &[IpAddr], port: u16) -> Result<SocketAddr, Failure> {
         let listeners = drive::listeners(listen, port, "signup-port")?;
         let place = listeners.first().map_or_else(|| Ok(([0; 4], port).into()), TcpListener::local_addr);
-        let (desk, seats) = (Arc::new(self), Arc::<Seats>::default());
+        let (desk, seats) = (Arc::new(self), Seats::new(SEATS, SEATS_FROM_ONE));
         for listener in listeners {
             tasks::forever("signs devices up", desk.clone().admit(listener, seats.clone()));
         }

@@ -116,7 +116,7 @@ impl Story<'_> {
                 Event::Surveyed(report) if host == name => Some((*at, report)),
                 _ => None,
             });
-            let Some((at, NetworkReport { v6, v4 })) = surveyed else { continue };
+            let Some((at, NetworkReport { v6, v4, .. })) = surveyed else { continue };
             for (family, behaviour) in [("IPv6", v6), ("IPv4", v4)] {
                 if let Some(behaviour) = *behaviour {
                     rows.push(self.network(node, family, behaviour, at));

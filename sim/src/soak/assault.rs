@@ -16,6 +16,9 @@
 //!   may be lost (I7).
 //! * **The end of time.** An attacker with a node's certificate or common key registers it with the greatest epoch. The
 //!   node must be able to register again (I7).
+//! * **A false address.** An attacker with a node's certificate or common key names a victim's addresses as its own,
+//!   and
+//!   forges datagrams from them. No node may send there, and the NMS only within its budget (I13).
 //! * **An expulsion.** A node's certificate is revoked. Within five seconds its peers must have ended their tunnels to
 //!   it (I12).
 //! * **A dead end.** An application asks for a peer that does not exist, while the NMS is out of reach. The node must
@@ -369,6 +372,7 @@ impl Assault<'_> {
         let addresses = [from, to].map(|node| self.world.look(node, Host::virtual_addresses));
         let [Some(own), Some(peer)] = addresses else { return };
         self.end_of_time(seed, from);
+        self.false_address(seed, watch, from, to);
         self.world.restart(self.scenario, seed, watch, Actor::Node(from));
         self.world.node(from, |now, host| host.command(now, NodeCommand::Start));
         self.wait(REBIRTH);

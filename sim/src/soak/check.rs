@@ -22,6 +22,8 @@
 //!   could unwrap.
 //! * **I12, the end of access.** Five seconds after the revocation of a node's certificate no peer has a tunnel to it:
 //!   see `assault`.
+//! * **I13, no reflection.** An address that an insider names, or whose datagrams it forges, gets nothing from nodes,
+//!   and from the NMS what three times the forged bytes and one registration allow: see `assault`.
 //!
 //! I3, I8's secrets and I10 are expensive, so they are checked in a share of the runs: see [`Depth`]. Checks that need
 //! an attacker are in `assault`.

@@ -14,6 +14,7 @@ use cyphonic_core::header::{Header, Kind};
 use cyphonic_core::key::Key128;
 use cyphonic_core::message::Message;
 use cyphonic_core::name::{NodeId, PathId};
+use cyphonic_core::probe::is_probe;
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Method, Scenario};
 
@@ -163,6 +164,10 @@ fn by_services(scenario: &Scenario, mut packets: Vec<Seen<'_>>) -> Option<Violat
         }
         // A copy is a duplicate by the wire, not by the service: sealed datagrams are never equal.
         if account.is_validated || !account.bytes.insert(payload) {
+            continue;
+        }
+        // A challenge of an address that a node names is no answer. It has a budget of its own (I13).
+        if is_probe(payload) && Header::decode(payload).is_ok_and(|header| header.kind == Kind::ProbeToken) {
             continue;
         }
         account.sent += payload.len() as u64;

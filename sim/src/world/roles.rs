@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cyphonic_core::auth::{self, AuthConfig};
 use cyphonic_core::key::Key128;
@@ -34,6 +35,8 @@ const ALPN: &[u8] = b"h3";
 pub(super) const LOGIN_PORT: u16 = 443;
 /// The NMS's second port: that of STUN (RFC 8489 §18.6), whose work it does.
 pub(super) const PROBE_PORT: u16 = 3478;
+/// For how long the NMS grants the TRS: short, so that runs of a few minutes see how grants are renewed and end.
+const GRANT_TIME: Duration = Duration::from_secs(180);
 
 /// Bytes of TCP buffer in each direction where UDP may be proxied over TCP: 20 Mbit/s at a round trip of 100 ms.
 pub(super) const TCP_BUFFER: usize = 256 * 1024;
@@ -181,6 +184,7 @@ impl<'a> Cast<'a> {
                 PolicyWord::Paper => Policy::Paper,
                 PolicyWord::Optimal => Policy::Optimal,
             },
+            grants: self.has_grants().then_some(GRANT_TIME),
             probe_port: PROBE_PORT,
             seed: self.seed_of(&name),
         };
@@ -197,6 +201,8 @@ impl<'a> Cast<'a> {
             conventional_port: self.conventional_port(),
             service_key: service_key(self.seed),
             mode: self.scenario.relay_mode,
+            grants: self.has_grants(),
+            limits: None,
             store: Some(self.own_store.clone()),
             seed: self.seed_of(&name),
         };
@@ -216,6 +222,11 @@ impl<'a> Cast<'a> {
             nms: if is_as { both(&self.scenario.services.nms, self.scenario.port) } else { Vec::new() },
             has_logins: is_as,
         })
+    }
+
+    /// Under the paper's policy, messages are the paper's: there are no grants.
+    fn has_grants(&self) -> bool {
+        self.scenario.policy == PolicyWord::Optimal
     }
 
     /// Services tell the methods apart by port: in a run of one method the other's port is one that nobody uses.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use cyphonic_core::machine::Transmit;
-use cyphonic_core::quic::{LinkOutput, Load};
+use cyphonic_core::quic::{LinkOutput, Load, MAX_HALF_OPEN};
 
 use crate::common::{NAT, V4, scene};
 use crate::rogue::{fqdn, links};
@@ -75,6 +75,62 @@ fn a_flood_of_spoofed_handshakes_does_not_keep_honest_nodes_out() {
     }
     stage.run(500);
     stage.assert_works();
+}
+
+/// How long Alice's login and registration take, while so many first packets a second come from so many sources to AS
+/// and NMS. Every source answers a Retry, and leaves the handshake there.
+fn login_beside(sources: u8, per_second: u32) -> std::time::Duration {
+    let mut stage = Stage::before(scene("method = \"proposed\"", [V4, V4], "{ delay_ms = 20 }"));
+    let mut links = links(&fqdn("mallory"), false);
+    let send = |stage: &mut Stage, links: &mut cyphonic_core::quic::Links| {
+        while let Some(output) = links.poll() {
+            let LinkOutput::Transmit(sent) = output else { continue };
+            let role = if sent.remote == stage.address(Role::As) { Role::As } else { Role::Nms };
+            // Only first packets: the handshake goes no further.
+            if sent.payload.first().is_some_and(|first| first & 0xf0 == 0xc0) {
+                stage.datagram(role, sent.remote, sent.local, &sent.payload);
+            }
+        }
+    };
+    let mut flood = |stage: &mut Stage, count: u32| {
+        for n in 0..count {
+            let at = SocketAddr::from(([198, 51, 101, (n % u32::from(sources)) as u8], 443));
+            for role in [Role::As, Role::Nms] {
+                let (now, to) = (stage.world.now(), stage.address(role));
+                links.connect(now, at, to, &fqdn("nms"), None, Load::Packets).unwrap();
+            }
+        }
+        send(stage, &mut links);
+        // What came back may be a Retry.
+        for role in [Role::As, Role::Nms] {
+            let now = stage.world.now();
+            for datagram in stage.sent(role).into_iter().filter(|d| d.payload[0] & 0xf0 == 0xf0) {
+                links.handle_datagram(now, datagram.to, datagram.from, datagram.payload[..].into());
+            }
+        }
+        send(stage, &mut links);
+    };
+    if per_second > 0 {
+        flood(&mut stage, MAX_HALF_OPEN as u32);
+        flood(&mut stage, MAX_HALF_OPEN as u32);
+    }
+    stage.world.node(0, |now, host| host.command(now, cyphonic_core::node::NodeCommand::Start));
+    let begun = stage.world.now();
+    for _ in 0..400 {
+        let until = stage.world.now() + std::time::Duration::from_millis(5);
+        stage.world.run_until(until);
+        flood(&mut stage, per_second / 200);
+        if stage.world.node(0, |_, host| host.machine().virtual_addresses().is_some()) {
+            return stage.world.now().saturating_since(begun);
+        }
+    }
+    panic!("no login in two seconds");
+}
+
+#[test]
+pub(crate) fn a_hundred_sources_that_prove_themselves_do_not_keep_an_honest_node_out() {
+    let (quiet, flooded) = (login_beside(1, 0), login_beside(100, 1_000));
+    assert!(flooded <= 2 * quiet, "{flooded:?} beside a flood, {quiet:?} without");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use cyphonic_sim::soak::depth::Depth;
 use cyphonic_sim::soak::generate::generate;
 use cyphonic_sim::soak::violation::Invariant;
 
-use crate::{insiders, lapses};
+use crate::{amplification, grants, insiders, lapses, reflection};
 
 /// As many runs as a machine of two cores makes in a minute or less, whatever its build.
 const MOST_RUNS: u64 = 4_000;
@@ -37,7 +37,7 @@ struct Caught {
 }
 
 /// Who attacks with what the soak does not have.
-const DIRECTED: [(Defect, &str, fn()); 2] = [
+const DIRECTED: [(Defect, &str, fn()); 5] = [
     (
         Defect::DialerUnchecked,
         "insiders::a_quic_peer_that_gives_another_name_than_its_certificates_gets_no_tunnel",
@@ -47,6 +47,21 @@ const DIRECTED: [(Defect, &str, fn()); 2] = [
         Defect::RenewalUntold,
         "lapses::a_certificate_that_is_renewed_in_time_costs_no_packet_and_no_tunnel",
         lapses::a_certificate_that_is_renewed_in_time_costs_no_packet_and_no_tunnel,
+    ),
+    (
+        Defect::GrantUnchecked,
+        "grants::two_legs_are_not_bound_without_a_grant_or_with_a_forged_one",
+        grants::two_legs_are_not_bound_without_a_grant_or_with_a_forged_one,
+    ),
+    (
+        Defect::NamedAddressBelieved,
+        "reflection::an_address_that_an_insider_only_names_is_not_dialed_by_anybody",
+        reflection::an_address_that_an_insider_only_names_is_not_dialed_by_anybody,
+    ),
+    (
+        Defect::HalfOpenUnshared,
+        "amplification::a_hundred_sources_that_prove_themselves_do_not_keep_an_honest_node_out",
+        amplification::a_hundred_sources_that_prove_themselves_do_not_keep_an_honest_node_out,
     ),
 ];
 

@@ -10,6 +10,8 @@
 //! | [`addresses`] | a QUIC link whose packets come from elsewhere |
 //! | [`revoked`] | certificates that are taken back while they are in use |
 //! | [`lapses`] | certificates that end while they are in use, or are renewed |
+//! | [`grants`] | nodes that want the TRS without a word of the NMS |
+//! | [`reflection`] | insiders that name a victim's address as their own |
 //! | [`amplification`] | spoofed addresses: what a victim would get |
 //! | [`versions`] | peers of a later and of an earlier version of the protocol |
 //! | `guards` | every deliberate defect of the core is caught: by the soak, or by an attack from here |
@@ -23,11 +25,13 @@ mod addresses;
 mod amplification;
 mod epochs;
 mod garbage;
+mod grants;
 #[cfg(debug_assertions)]
 mod guards;
 mod insiders;
 mod lapses;
 mod misuse;
+mod reflection;
 mod replays;
 mod revoked;
 mod rogue;

@@ -55,6 +55,11 @@ impl Rogue {
         Self { links: links_speaking(&fqdn(name), false, versions), ..Self::new(name) }
     }
 
+    /// The identifier of a link to the TRS as a leg.
+    pub(crate) fn leg(&self, link: LinkId) -> cyphonic_core::name::RelayCid {
+        self.links.relay_cid(link).expect("the link stands")
+    }
+
     /// The version in which the rogue writes on a link.
     pub(crate) fn version(&self, link: LinkId) -> Option<u8> {
         self.links.version(link)

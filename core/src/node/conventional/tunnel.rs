@@ -23,7 +23,7 @@ use crate::node::carriage::CarriageOutput;
 use crate::node::part::TunnelId;
 use crate::node::status::TunnelStatus;
 use crate::paths::strategy::Handover;
-use crate::route::{Pattern, answers_for};
+use crate::route::{Pattern, answers_for, is_private};
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::node::{
@@ -208,6 +208,10 @@ impl Tunnel {
     }
 }
 
+/// What one attempt at a tunnel sends to an address that does not answer: six Tunnel Requests of at most 160 bytes
+/// within `DIAL_STEP_TIMEOUT`.
+const DIALED_BYTES: usize = 6 * 160;
+
 impl Conventional {
     pub(super) fn start_tunnel(
         &mut self,
@@ -220,10 +224,14 @@ impl Conventional {
         self.remove(id);
         let keys = direction.keys.as_ref().ok_or(Failure::Protocol)?;
         let relayed = direction.pattern == Pattern::Relayed;
-        let candidates: Vec<_> = match &direction.relay {
+        let mut candidates: Vec<_> = match &direction.relay {
             Some(relay) => self.places.first(&relay.addresses).into_iter().collect(),
             None => self.places.all(&direction.candidates),
         };
+        if direction.want.is_some() && direction.dial && !relayed {
+            // A peer's inside address is only its word. Elsewhere the NMS has seen the peer.
+            candidates.retain(|(_, at)| !is_private(at.ip()) || self.silent.take(now, at.ip(), DIALED_BYTES));
+        }
         let place = candidates.first().copied();
         // A listener with nobody to punch to learns the dialer's address when it is dialed.
         if place.is_none() && (direction.dial || relayed || !direction.candidates.is_empty()) {
@@ -406,6 +414,9 @@ impl Conventional {
 
     fn up(&mut self, now: Instant, id: TunnelId, data: Session) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
+        if let Some((_, remote)) = tunnel.place.filter(|_| tunnel.dialer) {
+            self.silent.answered(remote.ip());
+        }
         // The dialer has just heard the listener, so it has no doubt.
         let doubted = (!tunnel.dialer).then_some(now);
         let keep_alive = now + if tunnel.dialer { keep_alive() } else { TUNNEL_DOUBT_RETRY };

@@ -58,6 +58,7 @@ impl Proposed {
             tunnel.adds_to = standing;
         }
         let flags = Flags(if standing.is_some() { Flags::ADDS } else { 0 });
+        self.show_grant(now, leg, &name, theirs);
         self.send_flagged(now, leg, Party::Trs, (transaction, flags), path, &request);
     }
 

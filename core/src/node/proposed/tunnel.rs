@@ -23,7 +23,7 @@ use crate::node::part::TunnelId;
 use crate::paths::strategy::Handover;
 use crate::probe;
 use crate::quic::{DatagramRefused, LinkId, Links, Load};
-use crate::route::Pattern;
+use crate::route::{Pattern, is_private};
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::node::{DIAL_STEP_TIMEOUT, LISTEN_TIMEOUT, MTU_SEARCH_SILENCE, PUNCH_RETRY};
@@ -32,6 +32,10 @@ use crate::timing::{Due, Timer, earliest};
 /// Every path must take an inner packet of this size (RFC 8200 §5): if a DATAGRAM frame is too small for it, the
 /// stream carries it. Larger ones it carries only while the path's MTU is being discovered.
 const MIN_IPV6_MTU: usize = 1280;
+
+/// What one attempt at a direct tunnel sends to an address that does not answer: QUIC's first packet and its two
+/// retransmissions within `DIAL_STEP_TIMEOUT`, each 1,200 bytes, and one that leaves at its end.
+const DIALED_BYTES: usize = 4 * 1_200;
 
 pub(super) struct Tunnel {
     pub(super) name: Fqdn,
@@ -316,6 +320,11 @@ impl Proposed {
         }
         let mut links = Vec::new();
         for place in self.places.all(&direction.candidates) {
+            // A peer's inside address is only its word. Elsewhere the NMS has seen the peer.
+            let inside = direction.want.is_some() && is_private(place.1.ip());
+            if inside && !self.silent.take(now, place.1.ip(), DIALED_BYTES) {
+                continue;
+            }
             if let Some(link) = self.connect(now, place, &direction.peer, load) {
                 self.owners.insert(link, Owner::Direct(id));
                 links.push(link);
@@ -459,6 +468,9 @@ impl Proposed {
 
     /// The dialer's handshake is finished: the certificate names the peer that the NMS gave.
     pub(super) fn request_tunnel(&mut self, now: Instant, id: TunnelId, link: LinkId) {
+        if let Some(remote) = self.of(link).remote(link) {
+            self.silent.answered(remote.ip());
+        }
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         if let Stage::Dialing(links) = std::mem::replace(&mut tunnel.stage, Stage::Requested(link)) {
             for other in links.into_iter().filter(|&other| other != link) {

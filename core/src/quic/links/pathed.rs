@@ -109,7 +109,7 @@ impl Links {
     /// The source address of a datagram, as QUIC is told: the constant one. An Initial packet keeps its true source
     /// while clients have to validate their addresses (RFC 9000 §8.1.2): the token in it proves that address.
     pub(super) fn stands_for(&self, remote: SocketAddr, payload: &[u8]) -> SocketAddr {
-        let presses = self.half_open >= MAX_HALF_OPEN / 2;
+        let presses = self.half_open.count() >= MAX_HALF_OPEN / 2;
         if is_initial(payload) && (presses || has_token(payload)) { remote } else { CONSTANT }
     }
 

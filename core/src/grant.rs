@@ -1,0 +1,82 @@
+//! Grants: the NMS's word that a TRS may relay between two nodes, and for how long (proposed method, ours).
+//!
+//! A [`RelayGrant`] goes from the NMS to the initiator with the Route Direction, and from the initiator to the TRS in
+//! front of its Tunnel Request. It carries a MAC under a key that NMS and TRS derive from their service key. So the TRS
+//! needs no message from the NMS, and no clock in common with it:
+//!
+//! * It names the responder's leg, which both ends of that leg drew from its TLS session. So it ends with that leg, and
+//!   with the life of the TRS.
+//! * Its time begins when the TRS sees its serial number for the first time. A smaller or equal number of the same two
+//!   nodes and leg has no effect.
+//!
+//! The initiator asks for another grant in time (*Grant Request*), which the NMS refuses once the two nodes may not
+//! talk
+//! any more. When the time of the last grant is over, the TRS unbinds the legs.
+
+use ring::hmac;
+use subtle::ConstantTimeEq;
+
+use crate::key::Key128;
+use crate::message::RelayGrant;
+use crate::name::{Fqdn, RelayCid};
+
+/// Makes and checks grants.
+pub struct Grants(hmac::Key);
+
+impl Grants {
+    /// Of the key that NMS and TRS share.
+    pub fn new(service_key: &Key128) -> Self {
+        let secret = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &service_key.0), b"cyphonic relay grant");
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref()))
+    }
+
+    /// A grant for `seconds`, for the leg of `to`. `serial` is above that of every earlier grant.
+    pub fn grant(&self, from: Fqdn, to: Fqdn, leg: RelayCid, serial: u64, seconds: u16) -> RelayGrant {
+        let mut grant = RelayGrant { from, to, leg, serial, seconds, mac: [0; 16] };
+        grant.mac = self.mac(&grant);
+        grant
+    }
+
+    /// Whether the NMS made this grant.
+    pub fn is_good(&self, grant: &RelayGrant) -> bool {
+        self.mac(grant).ct_eq(&grant.mac).into()
+    }
+
+    fn mac(&self, grant: &RelayGrant) -> [u8; 16] {
+        let RelayGrant { from, to, leg, serial, seconds, mac: _ } = grant;
+        let mut text = Vec::new();
+        for name in [from, to] {
+            // At most 253 bytes, by construction.
+            text.push(name.as_str().len() as u8);
+            text.extend_from_slice(name.as_str().as_bytes());
+        }
+        text.extend_from_slice(&leg.0);
+        text.extend_from_slice(&serial.to_be_bytes());
+        text.extend_from_slice(&seconds.to_be_bytes());
+        *hmac::sign(&self.0, &text).as_ref().first_chunk().expect("32 bytes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_is_good_as_it_was_made_and_with_no_field_changed() {
+        let name = |text: &str| text.parse::<Fqdn>().unwrap();
+        let grants = Grants::new(&Key128([3; 16]));
+        let good = grants.grant(name("a.test"), name("b.test"), RelayCid([1; 8]), 7, 600);
+        assert!(grants.is_good(&good));
+        let others = [
+            RelayGrant { from: name("c.test"), ..good.clone() },
+            RelayGrant { to: name("c.test"), ..good.clone() },
+            RelayGrant { from: good.to.clone(), to: good.from.clone(), ..good.clone() },
+            RelayGrant { leg: RelayCid([2; 8]), ..good.clone() },
+            RelayGrant { serial: 8, ..good.clone() },
+            RelayGrant { seconds: 601, ..good.clone() },
+            RelayGrant { mac: [0; 16], ..good.clone() },
+        ];
+        assert!(!others.iter().any(|other| grants.is_good(other)));
+        assert!(!Grants::new(&Key128([4; 16])).is_good(&good));
+    }
+}

@@ -1,0 +1,90 @@
+//! Grants of the NMS for the TRS: shown in front of a Tunnel Request, and renewed in time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Proposed;
+use crate::header::Flags;
+use crate::message::{GrantRequest, Message, RelayGrant};
+use crate::name::{Fqdn, Party, RelayCid};
+use crate::node::carriage::Carriage;
+use crate::quic::LinkId;
+use crate::time::Instant;
+use crate::timers::Timers;
+use crate::timing::node::{GRANT_RENEWAL, GRANT_RETRY};
+use crate::timing::{Due, Timer};
+
+/// Most grants that wait for a leg of ours: more than tunnels are built at one time.
+const MAX_WAITING: usize = 4_096;
+
+/// The grants that a node has.
+#[derive(Default)]
+pub(super) struct Held {
+    /// Those whose leg of ours does not stand yet, by peer.
+    waiting: BTreeMap<Fqdn, RelayGrant>,
+    /// Those that the TRS has seen, by our leg; and when they end.
+    shown: BTreeMap<LinkId, (RelayGrant, Instant)>,
+    renewals: Timers<LinkId>,
+}
+
+impl Held {
+    pub(super) fn next_timer(&self) -> Option<Due> {
+        self.renewals.next().map(|at| Timer::GrantRenewal.at(at))
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.waiting.len().max(self.shown.len())
+    }
+}
+
+fn time_of(grant: &RelayGrant) -> Duration {
+    Duration::from_secs(grant.seconds.into())
+}
+
+impl Proposed {
+    /// A grant came: for a leg that stands, or for one that will.
+    pub(super) fn take_grant(&mut self, now: Instant, grant: RelayGrant) {
+        let is_renewal = |(held, _): &(RelayGrant, Instant)| {
+            (&held.to, held.leg) == (&grant.to, grant.leg) && held.from == grant.from
+        };
+        let leg = self.grants.shown.iter().find(|(_, held)| is_renewal(held)).map(|(&leg, _)| leg);
+        match leg {
+            Some(leg) => self.show(now, leg, grant),
+            None if self.grants.waiting.len() < MAX_WAITING || self.grants.waiting.contains_key(&grant.to) => {
+                self.grants.waiting.insert(grant.to.clone(), grant);
+            }
+            None => {}
+        }
+    }
+
+    /// Our leg stands: the TRS is shown what the NMS has granted for the peer's.
+    pub(super) fn show_grant(&mut self, now: Instant, leg: LinkId, peer: &Fqdn, theirs: RelayCid) {
+        if let Some(grant) = self.grants.waiting.remove(peer).filter(|grant| grant.leg == theirs) {
+            self.show(now, leg, grant);
+        }
+    }
+
+    fn show(&mut self, now: Instant, leg: LinkId, grant: RelayGrant) {
+        let time = time_of(&grant);
+        let message = Message::RelayGrant(grant.clone());
+        let transaction = self.random();
+        self.send_flagged(now, leg, Party::Trs, (transaction, Flags(0)), self.id.0, &message);
+        self.grants.shown.insert(leg, (grant, now + time));
+        self.grants.renewals.set(leg, Some(now + time.saturating_sub(GRANT_RENEWAL.min(time / 2))));
+    }
+
+    pub(super) fn renew_grants(&mut self, now: Instant) {
+        while let Some(leg) = self.grants.renewals.pop_due(now) {
+            let Some((grant, until)) = self.grants.shown.get(&leg) else { continue };
+            if !self.owners.contains_key(&leg) || *until <= now {
+                self.grants.shown.remove(&leg);
+                continue;
+            }
+            let (peer, theirs) = (grant.to.clone(), grant.leg);
+            let again = now + GRANT_RETRY.min(time_of(grant) / 8).max(Duration::from_secs(1));
+            self.grants.renewals.set(leg, Some(again));
+            let transaction = self.random();
+            self.send_nms(now, transaction, 0, Message::GrantRequest(GrantRequest { peer, leg: theirs }));
+        }
+    }
+}
