@@ -16,6 +16,7 @@
 #   pattern 3: both behind NAT routers (ra, rb)
 #
 # The NMS chooses routes by Table 1 of the paper; LAB_POLICY=optimal lets it bring nodes behind NATs together directly.
+# Nodes that move rebuild their tunnels, as in the paper; LAB_HANDOVER=seamless or migrate sets another strategy.
 #
 # Environment: CYPHONIC (the program; else the newer one of target/release and target/debug, else the installed one),
 # LAB (a name, so that labs can stand side by side), LAB_DIR (files and logs), LAB_START (which daemons `up` starts; all
@@ -222,6 +223,7 @@ allow-capture = true
 dns = "resolv-conf"
 keep-alive = 2
 idle-timeout = 6
+handover = "${LAB_HANDOVER:-rebuild}"
 ${LAB_NODE_TOML:-}
 TOML
     done

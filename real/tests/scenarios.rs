@@ -121,6 +121,18 @@ fn a_nat_forgets_a_firewall_closes_and_opens_and_a_node_moves_while_the_run_goes
 }
 
 #[test]
+fn a_transfer_goes_on_while_its_nodes_move_one_by_one_at_once_and_without_the_nms() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("netns/moving.toml");
+    let Some(entries) = run("moving", &file, &[]) else { return };
+    let outcomes = outcomes(&entries);
+    assert!(outcomes.iter().any(|outcome| outcome == "30000000 bytes arrived unchanged"), "{outcomes:?}");
+    let ends = entries.iter().filter(|entry| matches!(entry.what, What::TunnelDown { .. })).count();
+    assert_eq!(ends, 0, "one tunnel stands throughout: {entries:?}");
+    let ups = entries.iter().filter(|entry| entry.host == "alice" && matches!(entry.what, What::TunnelUp { .. }));
+    assert_eq!(ups.count(), 1, "{entries:?}");
+}
+
+#[test]
 fn what_a_kernel_cannot_do_is_refused_by_name_with_an_exit_code_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("strange.toml");

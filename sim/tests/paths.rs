@@ -148,6 +148,52 @@ fn a_restarted_node_resets_the_direct_tunnels_of_its_earlier_life() {
     }
 }
 
+/// Datagrams both ways on a stream; both nodes move at once. The longest time without an arrival, milliseconds.
+fn both_move_on_a_stream(seed: u64) -> u128 {
+    let strict = "nat = { mapping = \"address-and-port-dependent\", ports = \"random\" }";
+    let site = |name: &str| {
+        format!(
+            "[[site]]\nname = \"{name}\"\nkind = \"ipv4-private\"\n{strict}\nlink = {{ delay_ms = 12.5, jitter_ms = 0.5 }}\n"
+        )
+    };
+    let udp = |at: &str, from: &str, to: &str, count: u32| {
+        format!(
+            "[[step]]\ndo = \"udp\"\n{at}from = \"{from}\"\nto = \"{to}\"\ncount = {count}\ninterval_ms = 10\npayload_bytes = 600\n"
+        )
+    };
+    let text = format!(
+        "title = \"t\"\nabout = \"a\"\nmeasure = \"flow\"\npolicy = \"optimal\"\nframing = \"stream\"\nhandover = \"seamless\"\n\
+         link = {{ delay_ms = 12.5, jitter_ms = 0.5 }}\n{}{}{}{}{}{}[[step]]\ndo = \"start\"\n{}{}{}\
+         [[step]]\ndo = \"move\"\nat_ms = 10000\nspread_ms = 1000\nnode = \"alice\"\nto = \"a2\"\n\
+         [[step]]\ndo = \"move\"\nnode = \"bob\"\nto = \"b2\"\n[[step]]\ndo = \"wait\"\nms = 8000\n",
+        site("a1"),
+        site("b1"),
+        site("a2"),
+        site("b2"),
+        node("alice", "site = \"a1\""),
+        node("bob", "site = \"b1\""),
+        udp("", "alice", "bob", 1),
+        udp("at_ms = 8000\n", "alice", "bob", 800),
+        udp("at_ms = 8000\n", "bob", "alice", 800),
+    );
+    let run = play(&scenario(&text), seed, Engine::Events);
+    let flows = run.reports().filter_map(|(_, report)| report.flow()).collect::<Vec<_>>();
+    assert!(flows.iter().filter(|flow| flow.sent >= 800).count() == 2, "{}", flows.len());
+    let gaps = [0, 1].map(|node| {
+        run.world
+            .look(node, |host| host.flows().map(|(_, _, arrivals)| arrivals.longest_gap.as_millis()).max().unwrap_or(0))
+    });
+    gaps.into_iter().max().unwrap_or(0)
+}
+
+#[test]
+fn two_nodes_that_move_at_once_wait_for_no_probe_timeout_on_a_stream() {
+    for seed in 1..=4 {
+        let gap = both_move_on_a_stream(seed);
+        assert!((50..300).contains(&gap), "seed {seed}: {gap} ms without an arrival");
+    }
+}
+
 #[test]
 fn a_nats_new_port_is_followed() {
     let open = "nat = { ports = \"random\", filtering = \"endpoint-independent\" }";

@@ -56,14 +56,24 @@ pub(super) struct ReopeningFactory(Arc<NewRenoConfig>);
 
 impl ControllerFactory for ReopeningFactory {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(Reopening { since: Some(now), inner: Arc::clone(&self.0).build(now, current_mtu) })
+        Box::new(Reopening {
+            born: now,
+            is_open: true,
+            arrived: None,
+            inner: Arc::clone(&self.0).build(now, current_mtu),
+        })
     }
 }
 
 /// A controller that limits nothing until the first acknowledgement.
 struct Reopening {
+    /// When the path began; after the first acknowledgement, when the packet was sent that is known to have arrived on
+    /// it.
+    born: Instant,
     /// Nothing is acknowledged that was sent since.
-    since: Option<Instant>,
+    is_open: bool,
+    /// The last one that the first acknowledgement is for.
+    arrived: Option<Instant>,
     inner: Box<dyn Controller>,
 }
 
@@ -73,17 +83,21 @@ impl Controller for Reopening {
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
-        self.since.take_if(|since| sent >= *since);
+        self.arrived = self.arrived.max(Some(sent).filter(|sent| self.is_open && *sent >= self.born));
         self.inner.on_ack(now, sent, bytes, app_limited, rtt);
     }
 
     fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, largest_packet_num_acked: Option<u64>) {
         self.inner.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
+        if let Some(arrived) = self.arrived.take() {
+            (self.is_open, self.born) = (false, arrived);
+        }
     }
 
     fn on_congestion_event(&mut self, now: Instant, sent: Instant, is_persistent_congestion: bool, lost_bytes: u64) {
-        // What was lost on the path before says nothing of this one.
-        if self.since.is_none_or(|since| sent >= since) {
+        // What was lost on the path before, or while the peer was moving too, says nothing of this path. The first
+        // acknowledgement finds most of it.
+        if sent >= self.born {
             self.inner.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
         }
     }
@@ -93,11 +107,11 @@ impl Controller for Reopening {
     }
 
     fn window(&self) -> u64 {
-        if self.since.is_some() { WINDOW } else { self.inner.window() }
+        if self.is_open { WINDOW } else { self.inner.window() }
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(Self { since: self.since, inner: self.inner.clone_box() })
+        Box::new(Self { born: self.born, is_open: self.is_open, arrived: self.arrived, inner: self.inner.clone_box() })
     }
 
     fn initial_window(&self) -> u64 {

@@ -115,8 +115,8 @@ settings! {
         framing: Framing = "\"compact\"",
         /// What to do when this node or a peer moves to another network: "rebuild" (another connection), "migrate" (the
         /// QUIC client migrates) or "seamless" (one connection, with paths beneath it). Two nodes use the lower of
-        /// their two. The conventional method always rebuilds. Default: "rebuild".
-        handover: Handover = "\"rebuild\"",
+        /// their two. The conventional method always rebuilds. Default: "seamless".
+        handover: Handover = "\"seamless\"",
         /// The congestion control of the QUIC connections between nodes: "new-reno", which RFC 9221 asks for in every
         /// framing, or "none". Default: "new-reno" for "stream", whose losses the flows inside never see; "none"
         /// otherwise, because those flows have their own.
@@ -140,9 +140,9 @@ settings! {
         dns: Dns = "\"auto\"",
         /// The virtual interface's name. Default: "cyphonic0".
         tun: Parsed<Short> = "\"cyphonic0\"",
-        /// The virtual interface's MTU. Default: the largest packet that fits 1,500 bytes of IPv6: 1414 compact, 1382
-        /// datagram, 1404 otherwise.
-        mtu: u16 = "1414",
+        /// The virtual interface's MTU. Default: the largest packet that fits 1,500 bytes of IPv6: 1406 compact, 1374
+        /// datagram (8 more unless `handover` is "seamless"), 1404 otherwise.
+        mtu: u16 = "1406",
         /// Where `cyphonic status` and `cyphonic ping` ask. Default: /run/cyphonic/node.sock.
         control: PathBuf = "\"/run/cyphonic/node.sock\"",
         /// Seconds after which an idle QUIC connection sends a keep-alive, so that NAT mappings do not expire. Default:

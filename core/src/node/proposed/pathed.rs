@@ -34,12 +34,12 @@ use crate::node::part::TunnelId;
 use crate::node::routes::{MAX_HELD_BYTES, MAX_HELD_PACKETS};
 use crate::paths::candidates::{Announced, Candidate, Kind, MAX_CANDIDATES, Way, pair};
 use crate::paths::lifetime::Lifetimes;
-use crate::paths::peer::{Config, Event as PathEvent, Input, Output as PathOutput, Paths};
+use crate::paths::peer::{Config, Event as PathEvent, Input, Output as PathOutput, Paths, Why};
 use crate::paths::probe::{tag_of, tags};
 use crate::paths::recent::Datagrams;
 use crate::paths::strategy::Handover;
 use crate::probe::is_not_quic;
-use crate::quic::{LinkId, LinkOutput, Links};
+use crate::quic::{Congestion, LinkId, LinkOutput, Links};
 use crate::route::Pattern;
 use crate::time::Instant;
 use crate::timing::node::{DIRECT_HEAD_START, PATH_COUNTED, PATH_WANTED, PATHLESS_LIMIT};
@@ -407,7 +407,7 @@ impl Proposed {
     }
 
     fn on_path_event(&mut self, now: Instant, end: End, event: PathEvent) {
-        let PathEvent::Switched { to, .. } = event else {
+        let PathEvent::Switched { to, why, .. } = event else {
             if event == PathEvent::BadProbe {
                 self.dropped(DropReason::NotAuthentic);
             }
@@ -416,6 +416,11 @@ impl Proposed {
         let Some(pathed) = self.pathed.get_mut(&end) else { return };
         let relayed = pathed.bound.is_some_and(|bound| bound.way.remote == to.remote);
         pathed.relayed = relayed;
+        if matches!(why, Why::Ended | Why::PeerMoved) && self.quic.options.congestion == Congestion::NewReno {
+            // What was in flight on the path before would keep the window closed until a probe timeout (RFC 9000 §9.4).
+            self.tell_quic(end, |links, link| links.path_changed(now, link));
+        }
+        let Some(pathed) = self.pathed.get_mut(&end) else { return };
         let Some(tunnel) = pathed.tunnel.filter(|_| !pathed.closing) else { return };
         let Some(peer) = self.tunnels.get(&tunnel).map(|tunnel| tunnel.name.clone()) else { return };
         let pattern = self.pattern_of(tunnel);
