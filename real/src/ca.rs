@@ -6,6 +6,7 @@
 //! ca.toml               the facts in both certificates
 //! issued, revoked       every certificate that was made, and every revoked one: serial number, time, name
 //! crl.pem               the signed list of revoked certificates: for AS, NMS, TRS and every node
+//! next/, old/           during a rotation: the authority that follows, and the one before
 //! lock                  held while a command writes here
 //! service.key           the key that NMS and TRS share in the conventional method
 //! NAME.pem, NAME.key    made by `issue`: copy both to NAME's machine and delete NAME.key here
@@ -13,6 +14,8 @@
 //! ```
 
 mod book;
+mod lists;
+mod rotation;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -30,7 +33,9 @@ use zeroize::Zeroizing;
 use crate::drive;
 use crate::error::{Code, Failure};
 use crate::{files, names};
-use book::{Entry, Lock, append, entries, lock};
+use book::{Entry, Lock, append, lock};
+
+pub use rotation::{Step, rotate};
 
 const DAY: u64 = 86_400;
 /// How long the root and the intermediate authority last.
@@ -46,6 +51,18 @@ struct Facts {
     zone: String,
     not_before: u64,
     not_after: u64,
+    /// Tells the names of two CAs of one zone apart, so that their lists are not taken for each other's (RFC 5280
+    /// §6.3.3: lists are found by their issuer's name). Those of 0.1.0 have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tag: Option<String>,
+}
+
+impl Facts {
+    /// The name of a certificate of the CA, for `what` it is.
+    fn title(&self, what: &str) -> String {
+        let tag = self.tag.as_ref().map(|tag| format!(" {tag}")).unwrap_or_default();
+        format!("{} {what}{tag}", self.zone)
+    }
 }
 
 /// The files that [`init`] makes. Losing one loses the authority, or something that all of its devices share.
@@ -57,6 +74,8 @@ pub struct Ca {
     zone: Fqdn,
     authority: Authority,
     ends: u64,
+    /// During a rotation: the CAs that are trusted beside this one, which follow it or stood before it.
+    beside: Vec<Ca>,
 }
 
 fn pki(error: &PkiError) -> Failure {
@@ -109,19 +128,32 @@ pub fn init(folder: &Path, zone: &Fqdn) -> Result<(), Failure> {
     refuse_remains(folder)?;
     let _lock = lock(folder)?;
     refuse_remains(folder)?;
-    let facts = Facts { zone: zone.to_string(), not_before: now() - BACKDATE, not_after: now() + AUTHORITY_DAYS * DAY };
+    make_authority(folder, zone)?;
+    files::write_secret(&folder.join("service.key"), &hex(&*random::<16>()?))?;
+    Ca::open(folder)?.write_lists().map(drop)
+}
+
+/// Makes root and intermediate authority in a folder.
+fn make_authority(folder: &Path, zone: &Fqdn) -> Result<(), Failure> {
+    make_folder(folder).map_err(|error| {
+        Failure::new(Code::Config, format!("{}: {error}", folder.display()), "give a folder that you may write in")
+    })?;
+    let facts = Facts {
+        zone: zone.to_string(),
+        not_before: now() - BACKDATE,
+        not_after: now() + AUTHORITY_DAYS * DAY,
+        tag: Some(hex(&*random::<4>()?).to_string()),
+    };
     let (root_seed, seed) = (random::<32>()?, random::<32>()?);
     files::write_secret(&folder.join("root.key"), &hex(&*root_seed))?;
     files::write_secret(&folder.join("ca.key"), &hex(&*seed))?;
-    files::write_secret(&folder.join("service.key"), &hex(&*random::<16>()?))?;
     let span = validity(facts.not_before, facts.not_after)?;
-    let root = Authority::root(&root_seed, &format!("{zone} root"), span).map_err(|error| pki(&error))?;
-    let authority = root.intermediate(&seed, &authority_name(&facts.zone), span).map_err(|error| pki(&error))?;
+    let root = Authority::root(&root_seed, &facts.title("root"), span).map_err(|error| pki(&error))?;
+    let authority = root.intermediate(&seed, &facts.title("AS"), span).map_err(|error| pki(&error))?;
     files::write_public(&folder.join("root.pem"), &pem_of(std::slice::from_ref(root.certificate())))?;
     files::write_public(&folder.join("ca.pem"), &pem_of(std::slice::from_ref(authority.certificate())))?;
     // This file comes last, so a folder that has it is complete.
-    files::write_public(&folder.join("ca.toml"), &toml::to_string(&facts).map_err(Failure::other)?)?;
-    Ca::open(folder)?.write_list(&[]).map(drop)
+    files::write_public(&folder.join("ca.toml"), &toml::to_string(&facts).map_err(Failure::other)?)
 }
 
 /// Makes a folder for secrets. Only its owner can enter a new or empty one. A folder in use keeps its mode, because
@@ -150,13 +182,18 @@ fn refuse_remains(folder: &Path) -> Result<(), Failure> {
     Err(Failure::new(Code::Duplicate, what, remedy))
 }
 
-fn authority_name(zone: &str) -> String {
-    format!("{zone} AS")
-}
-
 impl Ca {
     /// Opens the folder that [`init`] made.
     pub fn open(folder: &Path) -> Result<Self, Failure> {
+        let mut ca = Self::open_one(folder)?;
+        let beside = [rotation::OLD, rotation::NEXT].map(|name| folder.join(name));
+        for folder in beside.iter().filter(|folder| folder.join("ca.toml").exists()) {
+            ca.beside.push(Self::open_one(folder)?);
+        }
+        Ok(ca)
+    }
+
+    fn open_one(folder: &Path) -> Result<Self, Failure> {
         let path = folder.join("ca.toml");
         let missing = |error: &dyn std::fmt::Display| {
             let what = format!("{}: {error}", path.display());
@@ -168,9 +205,9 @@ impl Ca {
         let span = validity(facts.not_before, facts.not_after)?;
         let certificate = files::certificates(&folder.join("ca.pem"))?.swap_remove(0);
         let key = seed(&folder.join("ca.key"))?;
-        let authority = Authority::resumed(certificate, &key, &authority_name(&facts.zone), span);
+        let authority = Authority::resumed(certificate, &key, &facts.title("AS"), span);
         let authority = authority.map_err(|error| pki(&error))?;
-        Ok(Self { folder: folder.to_owned(), zone, authority, ends: facts.not_after })
+        Ok(Self { folder: folder.to_owned(), zone, authority, ends: facts.not_after, beside: Vec::new() })
     }
 
     /// Brings a folder of an earlier version up to date: only its owner can enter it, and its list names the owners of
@@ -187,13 +224,26 @@ impl Ca {
             done.push("only its owner can enter it (mode 0700)");
         }
         let _lock = lock(folder)?;
-        let revoked = entries(&folder.join("revoked"))?;
-        let named: BTreeSet<_> = revoked.iter().map(|entry| (entry.name.clone(), entry.time)).collect();
+        let named: BTreeSet<_> = ca.revoked()?.into_iter().collect();
         if files::revoked_names(&folder.join("crl.pem")) != named {
-            ca.write_list(&revoked)?;
+            ca.write_lists()?;
             done.push("crl.pem names whose certificates it takes back: copy it to AS, NMS and TRS");
         }
         Ok(done)
+    }
+
+    /// The root that stands behind this CA, of those in root.pem.
+    fn own_root(&self) -> Result<CertificateDer<'static>, Failure> {
+        let path = self.folder.join("root.pem");
+        let own = x509_parser::parse_x509_certificate(self.authority.certificate()).map_err(Failure::other)?.1;
+        let is_ours = |root: &CertificateDer<'_>| {
+            x509_parser::parse_x509_certificate(root)
+                .is_ok_and(|(_, root)| root.subject().as_raw() == own.issuer().as_raw())
+        };
+        files::certificates(&path)?.into_iter().find(is_ours).ok_or_else(|| {
+            let what = format!("{}: the root of ca.pem is not in it", path.display());
+            Failure::new(Code::Identity, what, "put the root.pem of this CA's `cyphonic ca init` or `rotate` back")
+        })
     }
 
     /// The zone of all names.
@@ -220,9 +270,28 @@ impl Ca {
         Ok((certificate, key))
     }
 
-    /// A certificate for a device whose public key this is, with the certificates between it and the root (PEM).
+    /// Makes another certificate for the key that is there.
+    pub fn issue_again(&self, name: &Fqdn, days: u64) -> Result<(PathBuf, PathBuf), Failure> {
+        names::of_zone(name, &self.zone)?;
+        let (certificate, key) = (self.folder.join(format!("{name}.pem")), self.folder.join(format!("{name}.key")));
+        let seed = files::ed25519_seed(&key)?;
+        let lock = lock(&self.folder)?;
+        let (serial, span) = self.next(&lock, name, days)?;
+        let identity = self.authority.issue(name, &seed, serial, span).map_err(|error| pki(&error))?;
+        files::write_public(&certificate, &pem_of(&identity.chain))?;
+        Ok((certificate, key))
+    }
+
+    /// A certificate for a device whose public key this is, with the certificates between it and the root
+    /// (PEM).
     pub fn certify(&self, name: &Fqdn, key: PublicKey, days: u64) -> Result<String, Failure> {
         names::of_device(name, Some(&self.zone))?;
+        self.certify_again(name, key, days)
+    }
+
+    /// The same for a name of the zone that has a certificate for this key: a service's too.
+    pub fn certify_again(&self, name: &Fqdn, key: PublicKey, days: u64) -> Result<String, Failure> {
+        names::of_zone(name, &self.zone)?;
         let (serial, span) = self.next(&lock(&self.folder)?, name, days)?;
         let chain = self.authority.certify(name, key, serial, span).map_err(|error| pki(&error))?;
         Ok(pem_of(&chain))
@@ -245,63 +314,6 @@ impl Ca {
         let serial = u64::from_be_bytes(*random::<8>()?) >> 1 | 1;
         append(lock, &self.folder.join("issued"), &[Entry { serial, time: until, name: name.clone() }])?;
         Ok((serial, validity(now() - BACKDATE, until)?))
-    }
-
-    /// Revokes every certificate of a name that has not ended, and writes the list anew. Returns where, and how many
-    /// certificates.
-    pub fn revoke(&self, name: &Fqdn) -> Result<(PathBuf, usize), Failure> {
-        // Of two processes at one time, the later one has both revocations in its list.
-        let lock = lock(&self.folder)?;
-        let mut revoked = entries(&self.folder.join("revoked"))?;
-        let known: BTreeSet<u64> = revoked.iter().map(|entry| entry.serial).collect();
-        let issued = entries(&self.folder.join("issued"))?;
-        let of_name: Vec<_> = issued.into_iter().filter(|entry| entry.name == *name).collect();
-        if of_name.is_empty() {
-            let what = format!("{}: no certificate for {name} was made here", self.folder.display());
-            return Err(Failure::new(
-                Code::Usage,
-                what,
-                "give a name for which `cyphonic ca issue` made one, and --dir",
-            ));
-        }
-        let new = of_name.into_iter().filter(|entry| entry.time >= now() && !known.contains(&entry.serial));
-        let new: Vec<_> = new.map(|entry| Entry { time: now(), ..entry }).collect();
-        append(&lock, &self.folder.join("revoked"), &new)?;
-        let count = new.len();
-        revoked.extend(new);
-        Ok((self.write_list(&revoked)?, count))
-    }
-
-    /// Every revoked certificate: its owner, and the time (seconds since 1970).
-    pub fn revoked(&self) -> Result<Vec<(Fqdn, u64)>, Failure> {
-        Ok(entries(&self.folder.join("revoked"))?.into_iter().map(|entry| (entry.name, entry.time)).collect())
-    }
-
-    /// Whether this certificate is revoked.
-    pub fn has_revoked(&self, certificate: &CertificateDer<'_>) -> Result<bool, Failure> {
-        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(Failure::other)?;
-        let serial = parsed.raw_serial().iter().fold(0, |serial: u128, byte| serial << 8 | u128::from(*byte));
-        Ok(entries(&self.folder.join("revoked"))?.iter().any(|entry| u128::from(entry.serial) == serial))
-    }
-
-    fn write_list(&self, revoked: &[Entry]) -> Result<PathBuf, Failure> {
-        let path = self.folder.join("crl.pem");
-        let serials: Vec<_> = revoked.iter().map(|entry| (entry.serial, Duration::from_secs(entry.time))).collect();
-        let span = validity(now() - BACKDATE, self.ends)?;
-        // The number grows even if two lists are made within a second.
-        let before = std::fs::read(&path).ok().and_then(|text| files::list_number(&text));
-        let before = before.and_then(|number| Some(u64::from_be_bytes(*number.last_chunk()?)));
-        let number = before.map_or(0, |before| before.saturating_add(1)).max(now());
-        let list = self.authority.revoke(&serials, number, span).map_err(|error| pki(&error))?;
-        // The names stand before the list as text (RFC 7468 §2), because the list itself has serial numbers only.
-        let mut text = String::new();
-        for Entry { name, time, .. } in revoked {
-            let _ = writeln!(text, "{} {name} {time}", files::REVOKED);
-        }
-        text += &pem::encode(&pem::Pem::new("X509 CRL", list.to_vec()));
-        // The list follows from `revoked` alone, so no copy of the old one is kept.
-        files::write_derived(&path, &text)?;
-        Ok(path)
     }
 }
 
@@ -342,6 +354,7 @@ pub fn print(path: &Path) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use super::book::entries;
     use super::*;
 
     fn name(text: &str) -> Fqdn {
@@ -540,7 +553,7 @@ mod tests {
         ca.ends = now() - 1;
         let failure = ca.issue(&name("b.example"), 90, false).unwrap_err();
         assert_eq!(failure.code, Code::Clock);
-        assert!(failure.to_string().contains("the CA ended at 20") && failure.remedy().contains("ca --dir NEW init"));
+        assert!(failure.to_string().contains("the CA ended at 20") && failure.remedy().contains("ca rotate"));
     }
 
     /// Two authorities of one zone.

@@ -128,6 +128,18 @@ fn revoking(roots: &Roots, text: &[u8], crl: &Path, chain: &[CertificateDer<'sta
     if lists.is_empty() {
         return Err(wrong(&"there is no list of revoked certificates in it"));
     }
+    // Lists are found by their issuer's name: another CA's would say nothing of ours, without an error.
+    let issuer = chain.first().and_then(|own| x509_parser::parse_x509_certificate(own).ok());
+    let is_ours = |list: &pem::Pem| {
+        let list = x509_parser::parse_x509_crl(list.contents());
+        issuer
+            .as_ref()
+            .zip(list.ok())
+            .is_none_or(|((_, own), (_, list))| list.issuer().as_raw() == own.issuer().as_raw())
+    };
+    if !lists.iter().any(is_ours) {
+        return Err(wrong(&"it has no list of the CA that issued our certificate"));
+    }
     let roots = roots.revoking(lists.into_iter().map(|block| block.into_contents().into()));
     standing(&roots, chain).map_err(|error| wrong(&error))?;
     Ok(roots)
@@ -285,8 +297,7 @@ fn verify(
 }
 
 /// The remedy for a CA that has ended, or ends soon.
-pub const NEW_AUTHORITY: &str =
-    "`cyphonic ca --dir NEW init` makes a new CA; every certificate and root.pem has to come from it";
+pub const NEW_AUTHORITY: &str = "`cyphonic ca rotate` makes a new CA beside it";
 
 /// The clock and one of these certificates disagree. The error tells both, because either may be wrong.
 fn out_of_dates(name: &Fqdn, chain: &[CertificateDer<'static>], file: &Path) -> Failure {
@@ -500,6 +511,14 @@ pub fn replace(path: &Path, new: &Path) -> std::io::Result<()> {
     keep_old(path)?;
     fs::rename(new, path)?;
     sync_folder(path)
+}
+
+/// What tells one content of a file from another.
+pub type Stamp = Option<(u64, u64, i64, i64)>;
+
+/// The stamp of a file as it is now; `None` if there is none.
+pub fn stamp(path: &Path) -> Stamp {
+    fs::metadata(path).ok().map(|m| (m.ino(), m.len(), m.mtime(), m.mtime_nsec()))
 }
 
 /// The name of a copy: NAME.~1~, or another number.

@@ -20,10 +20,12 @@
 //! The list is public and signed.
 
 mod desk;
+#[cfg(test)]
+mod fleet;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +43,7 @@ pub use desk::Desk;
 
 use crate::drive::{self, Wall};
 use crate::error::{Code, Failure};
+use crate::files::Ends;
 use crate::{ca, files, names};
 
 /// The default port.
@@ -273,8 +276,11 @@ fn alternating(places: &[SocketAddr]) -> Vec<SocketAddr> {
 pub enum Right {
     /// The token that the operator gave.
     Invitation(zeroize::Zeroizing<String>),
-    /// The certificate that it has.
-    Certificate,
+    /// The certificate that it has. The next one is for the same key.
+    Certificate {
+        /// By how much the next one has to end later.
+        gain: Duration,
+    },
 }
 
 /// A device that wants a certificate.
@@ -289,19 +295,25 @@ pub struct Applicant {
     pub roots: PathBuf,
     /// What entitles it.
     pub right: Right,
-    /// Where certificate and key are or go, as NAME.pem and NAME.key.
-    pub folder: PathBuf,
+    /// Where the certificate is or goes.
+    pub certificate: PathBuf,
+    /// The same of its key.
+    pub key: PathBuf,
 }
 
 impl Applicant {
     /// Gets the certificate and writes it, and before that the key, if there is none yet; where both are.
     pub async fn sign_up(self) -> Result<(PathBuf, PathBuf), Failure> {
-        names::of_device(&self.name, None)?;
-        let file = |end: &str| self.folder.join(format!("{}.{end}", self.name));
-        let (certificate, key, new) = (file("pem"), file("key"), file("pem.part"));
+        if matches!(self.right, Right::Invitation(_)) {
+            names::of_device(&self.name, None)?;
+        }
+        let (certificate, key) = (self.certificate.clone(), self.key.clone());
+        let mut new = certificate.clone().into_os_string();
+        new.push(".part");
+        let new = PathBuf::from(new);
         let roots = files::roots(&self.roots, None, &[])?;
         let (identity, token) = match &self.right {
-            Right::Certificate => {
+            Right::Certificate { .. } => {
                 let own = files::credentials(&self.name, &certificate, &key, &self.roots, None)?;
                 (Some(own.identity), None)
             }
@@ -311,8 +323,9 @@ impl Applicant {
                 return Err(Failure::new(Code::Duplicate, what, remedy));
             }
             Right::Invitation(token) => {
-                std::fs::create_dir_all(&self.folder).map_err(|error| {
-                    let what = format!("{}: {error}", self.folder.display());
+                let folder = certificate.parent().unwrap_or(Path::new("."));
+                std::fs::create_dir_all(folder).map_err(|error| {
+                    let what = format!("{}: {error}", folder.display());
                     Failure::new(Code::Config, what, "give a folder that you may write in: --out")
                 })?;
                 (None, Some(token.trim().to_owned()))
@@ -329,7 +342,14 @@ impl Applicant {
         let chain = self.judge(reply)?;
         files::write_derived(&new, &chain)?;
         // Whether all of it fits, before anybody relies on it.
-        files::credentials(&self.name, &new, &key, &self.roots, None)?;
+        let good = files::credentials(&self.name, &new, &key, &self.roots, None)?;
+        if let (Right::Certificate { gain }, Some(own)) = (&self.right, &identity)
+            && Ends::of(&own.chain).is_some_and(|before| good.ends.own < before.own + *gain)
+        {
+            let _ = std::fs::remove_file(&new);
+            let what = "the next certificate would end when this one does: the CA ends then";
+            return Err(Failure::new(Code::Clock, what, files::NEW_AUTHORITY));
+        }
         files::replace(&certificate, &new).map_err(|error| {
             Failure::new(Code::Config, format!("{}: {error}", certificate.display()), "check that you may write there")
         })?;
@@ -342,7 +362,9 @@ impl Applicant {
             Reply::Refused(why) => {
                 let remedy = match self.right {
                     Right::Invitation(_) => "ask the operator for a new invitation: `cyphonic device invite NAME`",
-                    Right::Certificate => "ask the operator for an invitation: `cyphonic device invite NAME --replace`",
+                    Right::Certificate { .. } => {
+                        "ask the operator for an invitation: `cyphonic device invite NAME --replace`"
+                    }
                 };
                 Err(Failure::new(Code::Identity, format!("the AS refuses: {why}"), remedy))
             }
@@ -395,8 +417,10 @@ mod tests {
                 // Nobody is at the first place.
                 let places = vec![([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], port).into()];
                 let right = Right::Invitation(zeroize::Zeroizing::new(format!("{token}\n")));
-                let (name, as_name, folder) = (name(who), name("as.example"), folder.path().join(to));
-                Applicant { name, places, as_name, roots: roots.clone(), right, folder }
+                let file = |end: &str| folder.path().join(to).join(format!("{who}.{end}"));
+                let (certificate, key) = (file("pem"), file("key"));
+                let (name, as_name) = (name(who), name("as.example"));
+                Applicant { name, places, as_name, roots: roots.clone(), right, certificate, key }
             };
             let until = drive::since_epoch() + Duration::from_secs(60);
             let invite = |who: &str, token: &str, replaces: bool| {
@@ -430,7 +454,10 @@ mod tests {
             invited("c.example", "c", "8").sign_up().await.unwrap();
 
             // A certificate that counts gets the next one, for its own device only.
-            let renew = |who: &str, to: &str| Applicant { right: Right::Certificate, ..invited(who, "", to) };
+            let renew = |who: &str, to: &str| Applicant {
+                right: Right::Certificate { gain: Duration::ZERO },
+                ..invited(who, "", to)
+            };
             let (certificate, key) = renew("c.example", "8").sign_up().await.unwrap();
             let serials = |name: &str| {
                 let text = std::fs::read_to_string(pki.join("issued")).unwrap();

@@ -473,6 +473,6 @@ fn an_authority_that_ends_soon_or_has_ended_is_named_and_not_the_days_that_were_
     assert_eq!(run(path, &["ca", "issue", "c.cyphonic.test", "--days", "9"]).err, "");
     ends_at(now - 60);
     let ended = run(path, &["ca", "issue", "d.cyphonic.test"]);
-    refused(&ended, 11, &["the CA ended at 20", "ca --dir NEW init"]);
+    refused(&ended, 11, &["the CA ended at 20", "ca rotate"]);
     assert!(!ended.err.contains("--days"), "{}", ended.err);
 }

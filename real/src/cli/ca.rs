@@ -38,6 +38,21 @@ enum CaCommands {
         /// Replace an existing certificate and its key. Copies of both are kept beside the new ones.
         #[arg(long)]
         renew: bool,
+        /// With --renew: only the certificate is new. Sessions of a daemon that gets it stand.
+        #[arg(long, requires = "renew")]
+        keep_key: bool,
+    },
+    /// Roll the CA over, in three steps: make the next CA, let it sign, end the one before. Both are trusted meanwhile.
+    Rotate {
+        /// The second step: certificates come from the next CA.
+        #[arg(long)]
+        switch: bool,
+        /// The third step: the CA before is not trusted any more.
+        #[arg(long, conflicts_with = "switch")]
+        finish: bool,
+        /// With --finish: though certificates of the CA before still count.
+        #[arg(long, requires = "finish")]
+        force: bool,
     },
     /// Revoke a name's certificates: writes crl.pem. Daemons that have a copy of it as `crl` end the name's sessions.
     Revoke {
@@ -64,7 +79,7 @@ pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
             ca::init(&args.dir, zone)?;
             print(&format!("made {}; give root.pem to everybody, keep the keys\n", args.dir.display()));
         }
-        CaCommands::Issue { names, days, renew } => {
+        CaCommands::Issue { names, days, renew, keep_key } => {
             let ca = ca::Ca::open(&args.dir)?;
             // All names are checked before anything is written.
             names.iter().try_for_each(|name| names::of_zone(name, ca.zone()))?;
@@ -77,9 +92,18 @@ pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
                 let _ = std::io::stderr().write_all(note.as_bytes());
             }
             for name in names {
-                let (certificate, key) = ca.issue(name, *days, *renew)?;
+                let (certificate, key) =
+                    if *keep_key { ca.issue_again(name, *days)? } else { ca.issue(name, *days, *renew)? };
                 print(&format!("{}\n{}\n", certificate.display(), key.display()));
             }
+        }
+        CaCommands::Rotate { switch, finish, force } => {
+            let step = match (switch, finish) {
+                (true, _) => ca::Step::Switch,
+                (_, true) => ca::Step::Finish,
+                _ => ca::Step::Begin,
+            };
+            print(&format!("{}: {}\n", args.dir.display(), ca::rotate(&args.dir, step, *force)?));
         }
         CaCommands::Revoke { name, database } => {
             let (list, count) = ca::Ca::open(&args.dir)?.revoke(name)?;

@@ -1,6 +1,7 @@
 //! `signup`: gets a certificate from the AS.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use cyphonic_core::name::Fqdn;
@@ -43,10 +44,12 @@ pub(super) fn run(args: SignupArgs) -> Result<(), Failure> {
     };
     let right = match token_file {
         Some(file) => signup::Right::Invitation(files::read_secret(&file)?),
-        None => signup::Right::Certificate,
+        None => signup::Right::Certificate { gain: Duration::ZERO },
     };
     let places = run::resolve("--as", &[place])?;
-    let applicant = signup::Applicant { name, places, as_name, roots, right, folder: out };
+    let file = |end: &str| out.join(format!("{name}.{end}"));
+    let (certificate, key) = (file("pem"), file("key"));
+    let applicant = signup::Applicant { name, places, as_name, roots, right, certificate, key };
     let (certificate, key) = run::block_on(applicant.sign_up())?;
     print(&format!("{}\n{}\n", certificate.display(), key.display()));
     Ok(())

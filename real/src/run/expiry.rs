@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use cyphonic_core::name::Fqdn;
+use tokio::sync::watch;
 
 use super::metrics::Page;
 use crate::drive;
@@ -16,13 +17,14 @@ const LOOK: Duration = Duration::from_secs(600);
 const SAY: Duration = Duration::from_secs(86_400);
 
 /// Logs warnings while the daemon runs.
-pub(super) fn watch(name: Fqdn, ends: Ends) {
+pub(super) fn watch(name: Fqdn, ends: watch::Receiver<Option<Ends>>) {
     tasks::forever("warns of the certificate's end", async move {
         let mut said = None;
         loop {
             let now = drive::since_epoch();
             if said.is_none_or(|said: Duration| now.abs_diff(said) >= SAY) {
-                for words in warnings(now, ends, &name) {
+                let ends = *ends.borrow();
+                for words in ends.iter().flat_map(|ends| warnings(now, *ends, &name)) {
                     tracing::warn!(%name, "{words}");
                     said = Some(now);
                 }
@@ -38,7 +40,7 @@ fn warnings(now: Duration, ends: Ends, name: &Fqdn) -> Vec<String> {
     // A certificate that ends because the CA does would not last longer after a renewal.
     if now + RENEW_BEFORE > ends.own && !ends.is_limited() {
         warnings.push(format!(
-            "{}: `cyphonic signup {name} --renew` or `cyphonic ca issue {name} --renew`, then start it again",
+            "{}: `cyphonic signup {name} --renew` or `cyphonic ca issue {name} --renew`; it is read without a restart",
             files::ending(now, ends.own)
         ));
     }
@@ -72,7 +74,7 @@ mod tests {
         let name: Fqdn = "a.example".parse().unwrap();
         let said = |now: u64, own: u64, authority: u64| {
             let words = warnings(day(now), Ends { own: day(own), authority: Some(day(authority)) }, &name).join("; ");
-            (words.contains("ca issue a.example --renew"), words.contains("ca --dir NEW init"))
+            (words.contains("ca issue a.example --renew"), words.contains("ca rotate"))
         };
         assert_eq!(said(86, 100, 1_000), (false, false), "two weeks are left");
         assert_eq!(said(87, 100, 1_000), (true, false));

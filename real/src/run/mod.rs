@@ -9,6 +9,7 @@ mod log;
 mod metrics;
 mod netcheck;
 mod node;
+mod own;
 mod patience;
 mod plan;
 mod privileges;

@@ -19,7 +19,7 @@ use cyphonic_core::method::Method;
 use cyphonic_core::name::{Fqdn, Party};
 use cyphonic_core::node::{Node, NodeCommand, Overlay};
 use cyphonic_core::time::Instant;
-use cyphonic_core::tls::Roots;
+use cyphonic_core::tls::{Identity, Roots};
 use tokio::sync::{Mutex, mpsc};
 
 use self::interface::Interface;
@@ -30,6 +30,7 @@ use super::dns as system_dns;
 use super::kept_open::KeptOpen;
 use super::metrics::{self, Page};
 use super::netcheck;
+use super::own::Own;
 use super::patience;
 use super::plan::{Plan, plan};
 use super::privileges;
@@ -54,6 +55,7 @@ enum NodeRequest {
     Addresses(Vec<IpAddr>),
     Trust(Roots),
     Revoked(Vec<Fqdn>),
+    Identity(Box<Identity>),
     /// An echo reply came, with this number and this source.
     Echoed(u16, Ipv4Addr),
     /// Each peer needs a route of its own from now on.
@@ -113,6 +115,10 @@ impl Shell for NodeShell {
             }
             NodeRequest::Peers => self.interface.lead(machine),
             NodeRequest::Revoked(names) => inputs.push(Input::Command(NodeCommand::Revoked(names))),
+            NodeRequest::Identity(identity) => {
+                self.standing.renewed(&identity.chain);
+                inputs.push(Input::Command(NodeCommand::Identity(identity)));
+            }
             NodeRequest::Trust(roots) => inputs.push(Input::Command(NodeCommand::Trust(roots))),
             NodeRequest::Metrics(asked) => {
                 let _ = asked.send(self.metrics(machine, now));
@@ -204,7 +210,7 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     if settings.dns == Some(Dns::ResolvConf) && std::os::unix::net::UnixStream::connect(&control).is_err() {
         system_dns::clean_up();
     }
-    let Plan { config, certificate, listen, tun, mtu, resolver, fixed_addresses, secrets, trust, metrics } =
+    let Plan { config, certificate, listen, tun, mtu, resolver, fixed_addresses, secrets, trust, own, metrics } =
         patience::until_it_can_begin(&control, move || plan(settings.clone())).await?;
     let port_use = match config.method {
         Method::Conventional => PortUse::Conventional,
@@ -227,7 +233,8 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     metrics::serve(metrics, sender.clone(), NodeRequest::Metrics).await?;
     let report = Report::new(&Party::Node(config.name.clone()), event_log.as_deref())?;
     let kept_open = [&event_log, &key_log].into_iter().flatten().flat_map(|path| KeptOpen::later(path));
-    let later: Vec<_> = trust.later().into_iter().chain(resolver.later()).chain(kept_open).collect();
+    let of_own = own.iter().flat_map(Own::later);
+    let later: Vec<_> = trust.later().into_iter().chain(of_own).chain(resolver.later()).chain(kept_open).collect();
     privileges::give_up(privileges::NODE, &later).await?;
     trust.watch(sender.clone(), NodeRequest::Trust, Some(NodeRequest::Revoked))?;
     let underlay = Underlay {
@@ -243,8 +250,8 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let dates = identity.map(|own| (certificate.clone(), files::Span::of(own)));
     let mut facts = Facts::new(name.clone(), method, config.services.as_addresses.clone(), dates);
     facts.ends = config.identity.as_ref().and_then(|identity| files::Ends::of(&identity.chain));
-    if let Some(ends) = facts.ends {
-        expiry::watch(name.clone(), ends);
+    if let (Some(own), Some(identity)) = (own, &config.identity) {
+        expiry::watch(name.clone(), own.watch(&identity.chain, sender.clone(), NodeRequest::Identity));
     }
     let patience = if method == Method::Proposed { config.quic.idle_timeout } else { SEALED_PATIENCE };
     let machine = Node::new(config).map_err(|error| files::bad_identity(&error, &certificate))?;

@@ -14,12 +14,13 @@ use cyphonic_core::paths::strategy::Handover;
 use cyphonic_core::quic::{Congestion, PATHED_CID_LEN, QuicOptions};
 
 use super::dns::Resolver;
+use super::own::{Own, Renewal};
 use super::secrets::{self, Kept};
 use super::trust::{self, Source, Trust};
 use super::{ALPN, environment, named, overlay, seed, unmapped, zone};
 use crate::error::{Code, Failure};
-use crate::settings::{self, NodeSettings, Parsed, Short, required};
-use crate::{files, net};
+use crate::settings::{self, List, NodeSettings, Parsed, Short, required};
+use crate::{files, net, signup};
 
 /// How much longer the connection IDs of `seamless` are, bytes.
 const MORE_CID: u16 = PATHED_CID_LEN as u16 - 8;
@@ -43,6 +44,12 @@ pub fn resolve(key: &str, places: &[String]) -> Result<Vec<SocketAddr>, Failure>
         found.extend(addresses.map(unmapped));
     }
     Ok(found)
+}
+
+/// The hosts of `as-addresses`, with the port at which the AS renews certificates unless it is told another.
+fn as_hosts(places: Option<&List<String>>) -> Vec<String> {
+    let hosts = places.iter().flat_map(|list| &list.0).filter_map(|place| place.rsplit_once(':'));
+    hosts.map(|(host, _)| format!("{host}:{}", signup::PORT)).collect()
 }
 
 /// The MTU for applications on a 1,500-byte link with IPv6: what the method and framing leave. QUIC keeps 38 of 1,452
@@ -70,6 +77,8 @@ pub(super) struct Plan {
     pub(super) fixed_addresses: bool,
     pub(super) secrets: Option<Arc<Kept>>,
     pub(super) trust: Trust,
+    /// The files of its certificate; `None` where it logs in by password.
+    pub(super) own: Option<Own>,
     pub(super) metrics: Option<SocketAddr>,
 }
 
@@ -96,20 +105,26 @@ pub(super) fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
     }
     let watched = trust::Files::new(required::<NodeSettings, _>(settings.roots, "roots")?, settings.crl);
     let (roots, crl) = (watched.roots(), watched.crl());
-    let (login, identity, trusted, certificate) = if by_password {
+    let as_name = named(settings.as_name, "as", &zone)?;
+    let (login, identity, trusted, certificate, own) = if by_password {
         let file = required::<NodeSettings, _>(settings.password_file, "password_file")?;
         let password = files::read_password(&file)?;
-        (node::Login::Password(password), None, files::roots(roots, crl, &[])?, file)
+        (node::Login::Password(password), None, files::roots(roots, crl, &[])?, file, None)
     } else {
         let certificate = required::<NodeSettings, _>(settings.certificate, "certificate")?;
         let key = required::<NodeSettings, _>(settings.key, "key")?;
         let credentials = files::credentials(&name, &certificate, &key, roots, crl)?;
-        (node::Login::Certificate, Some(credentials.identity), credentials.roots, certificate)
+        let hosts = || as_hosts(settings.as_addresses.as_ref());
+        let renewal = match settings.renew_from.or_else(|| settings.crl_from.clone()) {
+            Some(place) => Renewal::new(settings.renew, Some(place), &as_name),
+            None => Renewal::new(settings.renew, Some(String::new()), &as_name)
+                .map(|renewal| Renewal { places: hosts(), ..renewal }),
+        };
+        let own = Own { name: name.clone(), certificate: certificate.clone(), key, roots: roots.to_owned(), renewal };
+        (node::Login::Certificate, Some(credentials.identity), credentials.roots, certificate, Some(own))
     };
-    let chain = identity.as_ref().map(|identity| identity.chain.clone()).unwrap_or_default();
-    let as_name = named(settings.as_name, "as", &zone)?;
     let source = Source::new(settings.crl_from, crl, &as_name)?;
-    let trust = Trust::new(watched, chain, source);
+    let trust = Trust::new(watched, own.as_ref().map(|own| own.certificate.clone()), source);
     if settings.nat64.as_ref().is_some_and(|prefix| prefix.0.prefix_len() != 96) {
         return Err(Failure::new(Code::Config, "`nat64` is no /96", "set the network's prefix, such as 64:ff9b::/96"));
     }
@@ -163,6 +178,7 @@ pub(super) fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
     Ok(Plan {
         secrets,
         trust,
+        own,
         metrics: settings.metrics.map(|place| place.0),
         resolver: Resolver::new(settings.dns.unwrap_or(settings::Dns::Auto), tun.clone(), overlay.clone()),
         config: NodeConfig {

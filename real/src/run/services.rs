@@ -1,6 +1,6 @@
 //! AS, NMS and TRS.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +18,13 @@ use cyphonic_core::store::{Store, VirtualRange};
 use cyphonic_core::time::Instant;
 use cyphonic_core::timing::nms::GRANT_TIME;
 use cyphonic_core::trs::{RelayLimits, Trs, TrsConfig};
-use tokio::sync::mpsc;
+use rustls::pki_types::CertificateDer;
+use tokio::sync::{mpsc, watch};
 
 use super::fleet;
 use super::kept_open::KeptOpen;
 use super::metrics::{self, Page, Traffic};
+use super::own::{Own, Renewal};
 use super::privileges::{self, Later};
 use super::report::Report;
 use super::trust::{self, Source, Trust};
@@ -33,7 +35,7 @@ use super::{
 use crate::control::ControlSocket;
 use crate::drive::{Clock, Driver, Passing, PortUse, Shell, Streams, Udp};
 use crate::error::Failure;
-use crate::settings::{AuthSettings, List, NmsSettings, Parsed, Relay, Settings, TrsSettings, required};
+use crate::settings::{AuthSettings, List, NmsSettings, Parsed, Relay, Renew, Settings, TrsSettings, required};
 use crate::signup::{self, Desk};
 use crate::store::SqliteStore;
 use crate::{files, net, tasks};
@@ -58,7 +60,7 @@ struct Service<M> {
     report: Report,
     traffic: Traffic,
     /// When its certificate ends, and the CA's.
-    ends: files::Ends,
+    ends: watch::Receiver<Option<files::Ends>>,
     /// Its registered nodes: the NMS has some.
     registered: fn(&M) -> Vec<Registered>,
 }
@@ -87,7 +89,7 @@ impl<M: Machine<Command = ServiceCommand>> Shell for Service<M> {
             ServiceRequest::Metrics(asked) => {
                 let mut page = Page::begin(self.role, self.name.as_str(), now - Instant::ZERO, &self.traffic);
                 self.report.on(&mut page);
-                expiry::on(&mut page, Some(self.ends));
+                expiry::on(&mut page, *self.ends.borrow());
                 let tables = machine.tables();
                 let rows = tables.iter().map(|(table, size)| (vec![("table", *table)], *size as f64));
                 page.gauge("table_entries", "Entries of each table of the role.", rows);
@@ -110,8 +112,9 @@ struct Prepared {
     metrics: Option<SocketAddr>,
     /// The files that are opened again.
     later: Vec<Later>,
-    /// When its certificate ends, and the CA's.
-    ends: files::Ends,
+    /// Its certificate at the start, and the files of later ones.
+    chain: Vec<CertificateDer<'static>>,
+    own: Own,
     /// The store in which removed devices are looked for: the NMS's.
     evictions: Option<SqliteStore>,
     /// Where the NMS is asked for its fleet.
@@ -158,7 +161,8 @@ where
     M: Machine<Command = ServiceCommand>,
 {
     let machine = Served::new(service, door).map_err(|error| files::bad_identity(&error, &certificate))?;
-    let Prepared { name, trust, metrics, mut later, ends, evictions, control } = prepared;
+    let Prepared { name, trust, metrics, mut later, chain, own, evictions, control } = prepared;
+    later.extend(own.later());
     let (sender, requests) = mpsc::channel(16);
     metrics::serve(metrics, sender.clone(), ServiceRequest::Metrics).await?;
     let (ask, asked) = mpsc::channel(16);
@@ -171,8 +175,10 @@ where
         tasks::forever("looks for removed devices", follow_evictions(store, sender.clone()));
     }
     let revoked: fn(Vec<Fqdn>) -> ServiceRequest = |names| ServiceRequest::Command(ServiceCommand::Revoked(names));
+    let ends =
+        own.watch(&chain, sender.clone(), |identity| ServiceRequest::Command(ServiceCommand::Identity(identity)));
     trust.watch(sender, |roots| ServiceRequest::Command(ServiceCommand::Trust(roots)), Some(revoked))?;
-    expiry::watch(name.clone(), ends);
+    expiry::watch(name.clone(), ends.clone());
     let traffic = Traffic::default();
     let shell = Service { role, name: name.clone(), report, traffic, ends, registered };
     let mut driver = Driver::new(machine, shell, Clock::start(), udp, streams, None, requests);
@@ -192,6 +198,8 @@ struct CredentialSettings {
     key_log: Option<PathBuf>,
     crl: Option<PathBuf>,
     crl_from: Option<String>,
+    renew: Option<Renew>,
+    renew_from: Option<String>,
     metrics: Option<Parsed<SocketAddr>>,
 }
 
@@ -206,6 +214,8 @@ macro_rules! credential_settings {
             key_log: $settings.key_log,
             crl: $settings.crl,
             crl_from: $settings.crl_from,
+            renew: $settings.renew,
+            renew_from: $settings.renew_from,
             metrics: $settings.metrics,
         }
     };
@@ -223,12 +233,16 @@ impl CredentialSettings {
         let roots = required::<S, _>(self.roots, "roots")?;
         let trusted = trust::Files::new(roots, self.crl);
         let credentials = files::credentials(name, &certificate, &key, trusted.roots(), trusted.crl())?;
+        let renewal = Renewal::new(self.renew, self.renew_from.or_else(|| self.crl_from.clone()), as_name);
+        let (roots, chain) = (trusted.roots().to_owned(), credentials.identity.chain.clone());
+        let own = Own { name: name.clone(), certificate: certificate.clone(), key, roots, renewal };
         let source = Source::new(self.crl_from, trusted.crl(), as_name)?;
-        let trust = Trust::new(trusted, credentials.identity.chain.clone(), source);
+        let trust = Trust::new(trusted, Some(certificate.clone()), source);
         let later =
             trust.later().into_iter().chain(self.key_log.iter().flat_map(|path| KeptOpen::later(path))).collect();
-        let (metrics, ends) = (self.metrics.map(|place| place.0), credentials.ends);
-        let prepared = Prepared { name: name.clone(), trust, metrics, later, ends, evictions: None, control: None };
+        let metrics = self.metrics.map(|place| place.0);
+        let prepared =
+            Prepared { name: name.clone(), trust, metrics, later, chain, own, evictions: None, control: None };
         let config = QuicConfig {
             tls: environment(secrets::listen(self.key_log.as_deref(), false)?.0),
             roots: credentials.roots,
@@ -290,7 +304,14 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     let zone = zone(settings.zone);
     let name = named(settings.name, "as", &zone)?;
     let (_, range) = overlay(zone, settings.overlay_v4.as_ref(), settings.overlay_v6.as_ref())?;
-    let credentials = credential_settings!(settings);
+    let mut credentials = credential_settings!(settings);
+    // With the authority it renews its certificate itself.
+    if settings.ca.is_some() && credentials.crl_from.is_none() {
+        let own = settings.listen.as_ref().and_then(|list| list.0.first().copied());
+        let own = own.filter(|address| !address.is_unspecified()).unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let port = settings.signup_port.unwrap_or(signup::PORT);
+        credentials.renew_from.get_or_insert_with(|| SocketAddr::new(own, port).to_string());
+    }
     let (quic, certificate, mut prepared) = credentials.quic::<AuthSettings>(&name, &name, false)?;
     prepared.later.extend(event_log.iter().flat_map(|path| KeptOpen::later(path)));
     let nms = places(required::<AuthSettings, _>(settings.nms, "nms")?);
@@ -301,6 +322,8 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     if let Some(folder) = settings.ca {
         prepared.later.extend(of_authority(&folder));
         let desk = Desk::new(&folder, SqliteStore::open(&database, range)?, &quic.roots, &quic.identity)?;
+        let Own { certificate, key, roots, .. } = prepared.own.clone();
+        let desk = desk.following(name.clone(), [certificate, key, roots]);
         desk.open(&listen, settings.signup_port.unwrap_or(signup::PORT))?;
     }
     let door = if settings.tcp.unwrap_or(true) {

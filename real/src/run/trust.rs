@@ -2,8 +2,6 @@
 //! change. Where the AS gives the list out, it is fetched into the file.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::privileges::Later;
 use crate::error::{Code, Failure};
+use crate::files::{Stamp, stamp};
 use crate::{files, signup, tasks};
 
 /// How often the files are checked. A session with a revoked certificate ends within this time and a moment more after
@@ -30,8 +29,8 @@ const SAY: Duration = Duration::from_secs(60);
 /// The files and the source of trust anchors.
 pub(super) struct Trust {
     files: Files,
-    /// Our own certificates. A list that says nothing about them is refused.
-    chain: Vec<CertificateDer<'static>>,
+    /// The file of our own certificates, if there are any. A list that says nothing about them is refused.
+    own: Option<PathBuf>,
     /// The AS that the list is fetched from.
     source: Option<Source>,
 }
@@ -61,7 +60,6 @@ impl Files {
     }
 
     fn stamps(&self) -> [Stamp; 2] {
-        let stamp = |path: &Path| fs::metadata(path).ok().map(|m| (m.ino(), m.len(), m.mtime(), m.mtime_nsec()));
         [stamp(&self.roots), self.crl.as_deref().and_then(stamp)]
     }
 
@@ -108,14 +106,17 @@ impl Source {
     async fn follow<R>(
         self,
         roots: PathBuf,
-        chain: Vec<CertificateDer<'static>>,
+        own: Option<PathBuf>,
         tell: mpsc::Sender<R>,
         revoked: Option<fn(Vec<Fqdn>) -> R>,
     ) {
         let mut last = None;
         let mut known = BTreeSet::new();
         loop {
-            let fetched = match files::roots(&roots, Some(&self.crl), &chain) {
+            let chain = chain(own.as_deref());
+            // A list that does not count must not keep a better one away. The new one is signed itself.
+            let trusted = files::roots(&roots, Some(&self.crl), &chain).or_else(|_| files::roots(&roots, None, &chain));
+            let fetched = match trusted {
                 Ok(trusted) => signup::list(&self.place, &self.name, &trusted).await,
                 Err(error) => Err(error),
             };
@@ -147,12 +148,14 @@ impl Source {
     }
 }
 
-/// Tells one content of a file from another.
-type Stamp = Option<(u64, u64, i64, i64)>;
+/// The certificates in this file as they are now.
+fn chain(own: Option<&Path>) -> Vec<CertificateDer<'static>> {
+    own.and_then(|own| files::certificates(own).ok()).unwrap_or_default()
+}
 
 impl Trust {
-    pub(super) fn new(files: Files, chain: Vec<CertificateDer<'static>>, source: Option<Source>) -> Self {
-        Self { files, chain, source }
+    pub(super) fn new(files: Files, own: Option<PathBuf>, source: Option<Source>) -> Self {
+        Self { files, own, source }
     }
 
     /// The files that are read or written again.
@@ -172,7 +175,7 @@ impl Trust {
     ) -> Result<(), Failure> {
         let mut hangup = signal(SignalKind::hangup()).map_err(Failure::other)?;
         if let Some(source) = self.source.clone() {
-            let fetches = source.follow(self.files.roots.clone(), self.chain.clone(), tell.clone(), revoked);
+            let fetches = source.follow(self.files.roots.clone(), self.own.clone(), tell.clone(), revoked);
             tasks::forever("fetches the list of revoked certificates", fetches);
         }
         tasks::forever("reads roots and revoked certificates again", async move {
@@ -192,7 +195,8 @@ impl Trust {
                     () = tokio::time::sleep(LOOK) => false,
                     _ = hangup.recv() => true,
                 };
-                match self.files.read_again(forced, |roots, crl| files::roots(roots, crl, &self.chain)) {
+                match self.files.read_again(forced, |roots, crl| files::roots(roots, crl, &chain(self.own.as_deref())))
+                {
                     None => {}
                     Some(Ok(roots)) => {
                         (said, is_new) = (None, true);

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 pub use roles::{AuthSettings, NmsSettings, NodeSettings, TrsSettings};
 pub use value::{
-    Congestion, Dns, Framing, Handover, List, Located, LogFormat, Login, Method, Parsed, Policy, Relay, Short,
+    Congestion, Dns, Framing, Handover, List, Located, LogFormat, Login, Method, Parsed, Policy, Relay, Renew, Short,
 };
 
 use crate::error::{Code, Failure};

@@ -9,8 +9,8 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 
 use super::{
-    Congestion, Dns, Framing, Handover, Key, List, Located, LogFormat, Login, Method, Parsed, Policy, Relay, Settings,
-    Short,
+    Congestion, Dns, Framing, Handover, Key, List, Located, LogFormat, Login, Method, Parsed, Policy, Relay, Renew,
+    Settings, Short,
 };
 
 /// The settings of a role: its own keys, and those that every role has.
@@ -29,6 +29,13 @@ macro_rules! settings {
                 /// Where that list is fetched from every ten seconds: HOST:PORT of the AS's `signup-port`, if it has
                 /// `ca` set. Otherwise it has to be copied. Optional.
                 crl_from: String = "\"192.0.2.2:4433\"",
+                /// Whether to renew the certificate before it ends, for the same key: "auto" (from the AS, in the last
+                /// third of its time, without a restart) or "off". Default: "auto".
+                renew: Renew = "\"auto\"",
+                /// Where the next certificate comes from: HOST:PORT of the AS's `signup-port`, if it has `ca` set.
+                /// Default: `crl-from`; at a node without that the hosts of `as-addresses`, port 4433; at the AS with
+                /// `ca` its own.
+                renew_from: String = "\"192.0.2.2:4433\"",
                 /// The zone of all names. Default: "cyphonic.test".
                 zone: Parsed<Fqdn> = "\"cyphonic.test\"",
                 /// The QUIC application protocol. Default: "h3".

@@ -136,6 +136,16 @@ words! {
 }
 
 words! {
+    /// Whether the certificate is renewed before it ends.
+    Renew {
+        /// From the AS, in the last third of its time.
+        Auto,
+        /// By the operator only.
+        Off,
+    }
+}
+
+words! {
     /// How a TRS relays in the proposed method.
     Relay {
         /// It forwards and can read nothing.

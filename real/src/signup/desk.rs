@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cyphonic_core::name::{Fqdn, NodeId};
@@ -17,6 +17,7 @@ use x509_parser::prelude::{FromDer, X509CertificationRequest};
 use super::{ALPN, Ask, CertificateRequest, Channel, LINE_BYTES, PATIENCE, Reply, environment};
 use crate::ca::{self, Ca};
 use crate::error::{Code, Failure};
+use crate::files::{self, Stamp};
 use crate::seats::{Seat, Seats};
 use crate::store::{Invitation, SqliteStore};
 use crate::{drive, names, tasks};
@@ -29,9 +30,11 @@ const SEATS_FROM_ONE: usize = 8;
 /// The parts of the AS that sign-up needs.
 pub struct Desk {
     folder: PathBuf,
-    ca: Ca,
     store: SqliteStore,
-    tls: Arc<rustls::ServerConfig>,
+    /// As the files were when it was made.
+    tls: Mutex<(Option<[Stamp; 3]>, Arc<rustls::ServerConfig>)>,
+    /// The AS's name, and the files of its certificate, key and roots.
+    follows: Option<(Fqdn, [PathBuf; 3])>,
 }
 
 impl Desk {
@@ -39,12 +42,33 @@ impl Desk {
     /// credentials.
     pub fn new(folder: &Path, store: SqliteStore, roots: &Roots, identity: &Identity) -> Result<Self, Failure> {
         let tls = tls::server_config(&environment(), roots, identity, ClientAuth::Optional, ALPN);
-        Ok(Self {
-            folder: folder.to_owned(),
-            ca: Ca::open(folder)?,
-            store,
-            tls: Arc::new(tls.map_err(Failure::other)?),
-        })
+        Ca::open(folder)?;
+        let tls = Mutex::new((None, Arc::new(tls.map_err(Failure::other)?)));
+        Ok(Self { folder: folder.to_owned(), store, tls, follows: None })
+    }
+
+    /// Takes the AS's certificate, key and roots from these files, as they are when a client comes.
+    #[must_use]
+    pub fn following(mut self, name: Fqdn, files: [PathBuf; 3]) -> Self {
+        self.follows = Some((name, files));
+        self
+    }
+
+    /// The settings of TLS by the files as they are. What cannot be read now is read for the next client.
+    fn tls(&self) -> Arc<rustls::ServerConfig> {
+        let mut tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((name, files)) = &self.follows {
+            let [certificate, key, roots] = files;
+            let stamps = Some([certificate, key, roots].map(|file| files::stamp(file)));
+            if stamps != tls.0
+                && let Ok(new) = files::credentials(name, certificate, key, roots, None)
+                && let Ok(new) =
+                    tls::server_config(&environment(), &new.roots, &new.identity, ClientAuth::Optional, ALPN)
+            {
+                *tls = (stamps, Arc::new(new));
+            }
+        }
+        tls.1.clone()
     }
 
     /// Serves sign-ups on a port of these addresses from now on; with an empty list, of all addresses.
@@ -89,11 +113,14 @@ impl Desk {
 
     /// Serves one client. Gives the name that was signed up; `None` if the client wanted only the list.
     async fn serve(self: Arc<Self>, tcp: TcpStream, seat: &Seat) -> Result<Option<Fqdn>, Failure> {
-        let tls = TlsChannel::server(self.tls.clone()).map_err(Channel::broken)?;
+        let tls = TlsChannel::server(self.tls()).map_err(Channel::broken)?;
         let mut channel = Channel { tls, tcp };
         let line = channel.line(LINE_BYTES).await?;
         if let Ok(Ask::List { .. }) = serde_json::from_slice(&line) {
-            let reply = match (std::fs::read_to_string(self.folder.join("crl.pem")), self.ca.revoked()) {
+            let reply = match (
+                std::fs::read_to_string(self.folder.join("crl.pem")),
+                Ca::open(&self.folder).and_then(|ca| ca.revoked()),
+            ) {
                 (Ok(list), Ok(names)) => {
                     let names = names.into_iter().map(|(name, since)| (name.to_string(), since)).collect();
                     Reply::List { list, names }
@@ -129,20 +156,22 @@ impl Desk {
         let request: CertificateRequest =
             serde_json::from_slice(line).map_err(|_| refuse("the request is not understood"))?;
         let name: Fqdn = request.name.parse().map_err(|_| refuse("the request has no name"))?;
-        names::of_device(&name, Some(self.ca.zone())).map_err(|failure| refuse(&failure.to_string()))?;
+        // Another CA may sign since the last client.
+        let ca = Ca::open(&self.folder)?;
         let key = pem::parse(&request.request).ok().and_then(|block| key_of(block.contents()));
         let key =
             key.ok_or_else(|| refuse("the certificate request is not good: Ed25519, and signed by its own key"))?;
         let chain = match (request.token, shown) {
-            (Some(token), _) => self.enrol(&name, &token, key)?,
-            (None, Some(shown)) => self.renew(&name, shown, key)?,
+            (Some(token), _) => self.enrol(&ca, &name, &token, key)?,
+            (None, Some(shown)) => self.renew(&ca, &name, shown, key)?,
             (None, None) => return Err(refuse("there is neither a token nor a certificate")),
         };
         Ok((name, chain))
     }
 
     /// Makes a first certificate, by an invitation.
-    fn enrol(&self, name: &Fqdn, token: &str, key: PublicKey) -> Result<String, Failure> {
+    fn enrol(&self, ca: &Ca, name: &Fqdn, token: &str, key: PublicKey) -> Result<String, Failure> {
+        names::of_device(name, Some(ca.zone())).map_err(|failure| refuse(&failure.to_string()))?;
         let now = drive::since_epoch();
         let judge = |worth: Result<Invitation, StoreError>| match worth {
             Ok(Invitation::Good) => Ok(None),
@@ -155,38 +184,49 @@ impl Desk {
             Err(error) => Err(failed(&error)),
         };
         let known = judge(self.store.invitation(name, token, &key.0, now))?;
-        self.refuse_outlived(name)?;
+        refuse_outlived(&self.store, ca, name)?;
         if let Some(chain) = known {
             return Ok(chain);
         }
-        let chain = self.ca.certify(name, key, ca::LEAF_DAYS)?;
+        let chain = ca.certify(name, key, ca::LEAF_DAYS)?;
         // The invitation is used up last, so that it stays valid if anything before fails.
         let used = judge(self.store.take_invitation(name, token, &key.0, &chain, now))?;
         Ok(used.unwrap_or(chain))
     }
 
-    /// Refuses an invitation that is older than a revocation of its name: the operator may have revoked the certificate
-    /// and forgotten the invitation.
-    fn refuse_outlived(&self, name: &Fqdn) -> Result<(), Failure> {
-        let made = self.store.invited_at(name).map_err(|error| failed(&error))?.unwrap_or_default().as_secs();
-        let revoked = self.ca.revoked()?.into_iter().any(|(revoked, since)| revoked == *name && since > made);
-        if revoked { Err(refuse("the name was revoked after this invitation was made")) } else { Ok(()) }
-    }
-
-    /// Makes the next certificate, by the present one, which must be valid.
-    fn renew(&self, name: &Fqdn, shown: &CertificateDer<'static>, key: PublicKey) -> Result<String, Failure> {
+    /// Makes the next certificate, by the present one, which must be valid. It is for the same key: a thief of the key
+    /// cannot exchange it for one of his own, and a session outlives the renewal. A service is no device, and may renew
+    /// its certificate too.
+    fn renew(&self, ca: &Ca, name: &Fqdn, shown: &CertificateDer<'static>, key: PublicKey) -> Result<String, Failure> {
         if !tls::names(shown).contains(name) {
             return Err(refuse("the certificate is another's"));
         }
-        if self.ca.has_revoked(shown)? {
+        if ca.has_revoked(shown)? {
             return Err(refuse("the certificate was revoked"));
+        }
+        if tls::public_key(shown) != Some(key.0.to_vec()) {
+            return Err(refuse(
+                "a renewal is for the same key; another one takes an invitation, or `cyphonic ca issue`",
+            ));
+        }
+        if names::of_device(name, Some(ca.zone())).is_err() {
+            names::of_zone(name, ca.zone()).map_err(|failure| refuse(&failure.to_string()))?;
+            return ca.certify_again(name, key, ca::LEAF_DAYS);
         }
         let device = self.store.device(NodeId::of(name)).map_err(|error| failed(&error))?;
         if !device.is_some_and(|device| device.certificate_login) {
             return Err(refuse("there is no device of that name that may log in by certificate"));
         }
-        self.ca.certify(name, key, ca::LEAF_DAYS)
+        ca.certify_again(name, key, ca::LEAF_DAYS)
     }
+}
+
+/// Refuses an invitation that is older than a revocation of its name: the operator may have revoked the certificate
+/// and forgotten the invitation.
+fn refuse_outlived(store: &SqliteStore, ca: &Ca, name: &Fqdn) -> Result<(), Failure> {
+    let made = store.invited_at(name).map_err(|error| failed(&error))?.unwrap_or_default().as_secs();
+    let revoked = ca.revoked()?.into_iter().any(|(revoked, since)| revoked == *name && since > made);
+    if revoked { Err(refuse("the name was revoked after this invitation was made")) } else { Ok(()) }
 }
 
 fn refuse(what: &str) -> Failure {

@@ -15,12 +15,14 @@ use cyphonic_core::node::{Node, PeerStatus};
 use cyphonic_core::route::Pattern;
 use cyphonic_core::route::optimal::{Behaviour, Filtering, Mapping};
 use cyphonic_core::time::Instant;
+use rustls::pki_types::CertificateDer;
 
 use super::super::metrics::Page;
 use super::super::trouble::{self, Facts, Failed, Probe, Trouble};
 use super::super::{expiry, netcheck};
 use super::{milliseconds, via};
 use crate::control;
+use crate::files::{Ends, Span};
 
 /// A node's names and settings, as they are shown.
 pub(super) struct Shown {
@@ -49,6 +51,14 @@ pub(super) struct Standing {
 }
 
 impl Standing {
+    /// The node has these certificates from now on.
+    pub(super) fn renewed(&mut self, chain: &[CertificateDer<'static>]) {
+        self.facts.ends = Ends::of(chain);
+        if let (Some((_, span)), Some(own)) = (&mut self.facts.certificate, chain.first()) {
+            *span = Span::of(own);
+        }
+    }
+
     pub(super) fn new(shown: Shown, facts: Facts, patience: Duration) -> Self {
         Self {
             shown,
