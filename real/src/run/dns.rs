@@ -29,6 +29,10 @@ const LINKS: usize = 40;
 /// How long `resolvectl` may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 const BEGIN: &str = "# cyphonic: the next line is for names in the overlay";
+/// The mark before our line at the end: the last search list counts (resolv.conf(5)).
+const SEARCH: &str = "# cyphonic: the next line is for short names in the overlay";
+/// The same, where the file did not end with a line break and we had to add one.
+const SEARCH_AFTER_BREAK: &str = "# cyphonic: the line break before this is ours, and the next line is for short names";
 /// The mark at the top of a file that we made, followed by the number of folders that we made for it. A later run knows
 /// by it what to remove.
 const MADE: &str = "# cyphonic: there was no such file; folders made for it: ";
@@ -89,8 +93,10 @@ impl Resolver {
     /// Tells systemd-resolved, as soon as it runs and whenever it has started again. Packets do not wait for that.
     fn tell_resolved(&self) {
         let (v4, v6) = (self.overlay.dns_v4.to_string(), self.overlay.dns_v6.to_string());
-        let domains = domains(&self.overlay).into_iter().map(|domain| format!("~{domain}"));
-        let domains = ["domain".to_owned(), self.tun.clone()].into_iter().chain(domains).collect();
+        // The zone is a search domain too: the first label of a name is enough. The others only say where to ask.
+        let [zone, reverse @ ..] = &domains(&self.overlay)[..] else { unreachable!("the zone is the first") };
+        let reverse = reverse.iter().map(|domain| format!("~{domain}"));
+        let domains = ["domain".to_owned(), self.tun.clone(), zone.clone()].into_iter().chain(reverse).collect();
         let mut resolved = Resolved {
             zone: self.overlay.zone.to_string(),
             server: v4.clone(),
@@ -109,7 +115,7 @@ impl Resolver {
     }
 
     /// Writes the file. The overlay's server comes first, because the C library asks the next one for what the first
-    /// refuses.
+    /// refuses. The zone is the last search domain, so that short names mean what they meant before.
     fn rewrite(&self) -> io::Result<()> {
         let file = target(&self.file)?;
         let mut new = Vec::new();
@@ -125,7 +131,13 @@ impl Resolver {
             writeln!(new, "{MADE}{folders}")?;
         }
         writeln!(new, "{BEGIN}\nnameserver {}", self.overlay.dns_v4)?;
-        new.extend(without_ours(&old));
+        let theirs = without_ours(&old);
+        let mark = if matches!(theirs.last(), None | Some(b'\n')) { SEARCH } else { SEARCH_AFTER_BREAK };
+        new.extend_from_slice(&theirs);
+        if mark == SEARCH_AFTER_BREAK {
+            new.push(b'\n');
+        }
+        writeln!(new, "{mark}\nsearch {}", search(&theirs, &self.overlay.zone.to_string()))?;
         replace(&file, &new)
     }
 
@@ -330,13 +342,28 @@ fn domains(overlay: &Overlay) -> Vec<String> {
     domains
 }
 
+/// The search list with the zone at its end. Without a list the C library takes the domain of the machine's name.
+fn search(text: &[u8], zone: &str) -> String {
+    let lines = text.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    let last = lines.filter_map(|line| line.strip_prefix("search").or_else(|| line.strip_prefix("domain")));
+    let last = last.filter(|list| list.starts_with([' ', '\t'])).last();
+    let name = rustix::system::uname();
+    let own = name.nodename().to_str().ok().and_then(|name| name.split_once('.')).map(|(_, domain)| domain);
+    let list = last.or(own).unwrap_or_default().split_whitespace().filter(|domain| *domain != zone);
+    list.chain([zone]).collect::<Vec<_>>().join(" ")
+}
+
 /// The file without our lines, also those of an earlier run that was killed. Every other byte stays.
 fn without_ours(text: &[u8]) -> Vec<u8> {
     let mut lines = text.split_inclusive(|&byte| byte == b'\n');
     let mut kept = Vec::new();
     while let Some(line) = lines.next() {
-        if line.strip_suffix(b"\n") == Some(BEGIN.as_bytes()) {
+        let mark = line.strip_suffix(b"\n").unwrap_or_default();
+        if mark == BEGIN.as_bytes() || mark == SEARCH.as_bytes() {
             lines.next();
+        } else if mark == SEARCH_AFTER_BREAK.as_bytes() {
+            lines.next();
+            kept.pop_if(|byte| *byte == b'\n');
         } else if !line.starts_with(MADE.as_bytes()) {
             kept.extend_from_slice(line);
         }
@@ -378,12 +405,26 @@ mod tests {
             resolver.rewrite().unwrap();
             let during = fs::read(&file).unwrap();
             let ours = format!("{BEGIN}\nnameserver 198.18.0.1\n").into_bytes();
-            assert_eq!(during, [&ours, before].concat());
+            assert!(during.starts_with(&[&ours, before].concat()));
+            let list = String::from_utf8_lossy(&during).lines().last().map(str::to_owned);
+            assert!(list.as_ref().is_some_and(|list| list.starts_with("search ") && list.ends_with(" cyphonic.test")));
+            assert_eq!(list.unwrap().contains("example.org"), before.starts_with(b"search"));
             resolver.done = true;
             resolver.restore();
             assert_eq!(fs::read(&file).unwrap(), before);
             assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o640);
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+        }
+    }
+
+    #[test]
+    fn the_zone_is_searched_last_and_once() {
+        for (text, list) in [
+            ("search a.example b.example\nnameserver ::1\n", "a.example b.example cyphonic.test"),
+            ("search a.example\ndomain c.example\n", "c.example cyphonic.test"),
+            ("search\ta.example cyphonic.test\nsearchlight x\n", "a.example cyphonic.test"),
+        ] {
+            assert_eq!(search(text.as_bytes(), "cyphonic.test"), list);
         }
     }
 
