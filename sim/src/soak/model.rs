@@ -53,6 +53,7 @@
 //! | a NAT that ends a mapping on any ICMP error | everything | a search for a better path may end the path in use |
 //! | three nodes search behind a NAT that replies by the mapping of the request | everything | wrong mappings |
 //! | inspection that looks for a node's name | everything | a conversation that was refused once stays refused |
+//! | the paper's policy, IPv6 behind a firewall beside IPv4, after a fault | IPv6 | the NMS cannot prove the address |
 
 mod links;
 mod nats;
@@ -63,8 +64,8 @@ use std::time::Duration;
 
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Family, Far, Link, LinkAt, Login, Method, Node, Pair, Policy, Probes, Role, Scenario, ServiceName, SiteV4,
-    SiteV6, Trait,
+    Action, Family, Far, Interface, Link, LinkAt, Login, Method, Node, Pair, Policy, Probes, Role, Scenario,
+    ServiceName, SiteV4, SiteV6, Trait,
 };
 
 use self::links::{is_clear, is_good};
@@ -592,8 +593,14 @@ impl Moment {
             ways.any(|way| [Medium::Lan, Medium::Core(family)].contains(&way.medium) && way.result == Ok(Success::Open))
         };
         let both = |family| opens(a, family) && opens(b, family);
+        // A fault may have made a node register over IPv4. Its firewall then drops the NMS's challenge to its IPv6
+        // address, which Table 1 chooses all the same.
+        let is_told = |place: &Interface| {
+            let site = &self.now.sites[place.site];
+            site.firewall.is_none() || site.v4.is_none() || self.last == Instant::ZERO
+        };
         match (from_rows, to_rows) {
-            ((true, _), (true, _)) => both(Family::Ipv6),
+            ((true, _), (true, _)) => is_told(from) && is_told(to) && both(Family::Ipv6),
             ((_, Some(V4::Global)), (_, Some(V4::Global))) => both(Family::Ipv4),
             ((_, Some(V4::Private)), (_, Some(V4::Global))) => opens(a, Family::Ipv4),
             ((_, Some(V4::Global)), (_, Some(V4::Private))) => opens(b, Family::Ipv4),

@@ -3,6 +3,7 @@
 use cyphonic_core::machine::ServiceCommand;
 use cyphonic_core::name::NodeId;
 use cyphonic_core::nms::Nms;
+use cyphonic_core::proxied::door::Served;
 use cyphonic_scenarios::LinkAt;
 use cyphonic_sim::host::Host;
 use cyphonic_sim::seeded;
@@ -116,7 +117,7 @@ fn nothing_passes_to_or_from_a_removed_device() {
         stage.world.store.remove_device(NodeId::of(&fqdn("bob"))).unwrap();
         let id = stage.world.nms.id;
         let command = ServiceCommand::Revoked(vec![fqdn("bob")]);
-        stage.world.engine().with(id, |now, host: &mut Host<Nms>| host.command(now, command));
+        stage.world.engine().with(id, |now, host: &mut Host<Served<Nms>>| host.command(now, command));
         stage.run(200);
         assert_ended(&mut stage, way);
     }

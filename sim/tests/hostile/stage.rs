@@ -11,6 +11,7 @@ use cyphonic_core::machine::{Input, ServiceCommand, StreamId, StreamInput};
 use cyphonic_core::message::Framing;
 use cyphonic_core::nms::Nms;
 use cyphonic_core::node::{Node, NodeCommand};
+use cyphonic_core::proxied::door::Served;
 use cyphonic_core::time::Instant;
 use cyphonic_core::tls::Roots;
 use cyphonic_core::trs::Trs;
@@ -171,9 +172,9 @@ impl Stage {
         let id = self.station(role).id;
         let engine = self.world.engine();
         match role {
-            Role::As => engine.with(id, |now, host: &mut Host<Auth>| host.inject(now, input.into())),
-            Role::Nms => engine.with(id, |now, host: &mut Host<Nms>| host.inject(now, input.into())),
-            Role::Trs => engine.with(id, |now, host: &mut Host<Trs>| host.inject(now, input.into())),
+            Role::As => engine.with(id, |now, host: &mut Host<Served<Auth>>| host.inject(now, input.into())),
+            Role::Nms => engine.with(id, |now, host: &mut Host<Served<Nms>>| host.inject(now, input.into())),
+            Role::Trs => engine.with(id, |now, host: &mut Host<Served<Trs>>| host.inject(now, input.into())),
             Role::Node(_) => engine.with(id, |now, host: &mut Host<Node>| host.inject(now, input.into())),
         }
     }
@@ -184,9 +185,9 @@ impl Stage {
         let engine = self.world.engine();
         let service = || ServiceCommand::Trust(roots.clone());
         match role {
-            Role::As => engine.with(id, |now, host: &mut Host<Auth>| host.command(now, service())),
-            Role::Nms => engine.with(id, |now, host: &mut Host<Nms>| host.command(now, service())),
-            Role::Trs => engine.with(id, |now, host: &mut Host<Trs>| host.command(now, service())),
+            Role::As => engine.with(id, |now, host: &mut Host<Served<Auth>>| host.command(now, service())),
+            Role::Nms => engine.with(id, |now, host: &mut Host<Served<Nms>>| host.command(now, service())),
+            Role::Trs => engine.with(id, |now, host: &mut Host<Served<Trs>>| host.command(now, service())),
             Role::Node(node) => {
                 self.world.node(node, |now, host| host.command(now, NodeCommand::Trust(roots.clone())));
             }
