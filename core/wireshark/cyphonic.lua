@@ -231,6 +231,17 @@ local function text(length_of_length)
     end
 end
 
+-- A certificate (DER) with its length before it.
+local function certificate(label, name)
+    local shown = field(ProtoField.bytes, name, label)
+    return function(reader, tree)
+        local len = reader:take(2):uint()
+        if len > 0 then
+            tree:add(shown, reader:take(len))
+        end
+    end
+end
+
 -- An address, and the port if it is a place.
 local function address(has_port)
     return function(label, name)
@@ -263,6 +274,7 @@ local base_types = {
     cid = plain(ProtoField.bytes, 8),
     text = text(2),
     name = text(1),
+    certificate = certificate,
     ip = address(false),
     place = address(true),
     virtual = function(label, name)

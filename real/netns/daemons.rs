@@ -18,7 +18,7 @@ use cyphonic::error::{Code, Failure};
 use cyphonic::files;
 use cyphonic_core::name::Fqdn;
 use cyphonic_scenarios::log::Entry;
-use cyphonic_scenarios::{Login, Method, Scenario, Service, VIRTUAL_V4, VIRTUAL_V6, ZONE};
+use cyphonic_scenarios::{Login, Method, Policy, Scenario, Service, VIRTUAL_V4, VIRTUAL_V6, ZONE};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::build::{self, Lab};
@@ -180,10 +180,12 @@ impl<'a> Daemons<'a> {
             (Method::Proposed, _) => {
                 let _ = writeln!(
                     text,
-                    "framing = \"{}\"\ncongestion = \"{}\"\nhandover = \"{}\"",
+                    "framing = \"{}\"\ncongestion = \"{}\"\nhandover = \"{}\"\ntcp = {}",
                     scenario.framing.name(),
                     scenario.congestion,
-                    scenario.handover.name()
+                    scenario.handover.name(),
+                    // As in the simulator: the paper's nodes know no other way than UDP.
+                    scenario.policy == Policy::Optimal
                 );
             }
             (Method::Conventional, Login::Password) => {

@@ -224,6 +224,7 @@ dns = "resolv-conf"
 keep-alive = 2
 idle-timeout = 6
 handover = "${LAB_HANDOVER:-rebuild}"
+tcp = $([[ ${LAB_POLICY:-paper} == paper ]] && echo false || echo true)
 ${LAB_NODE_TOML:-}
 TOML
     done

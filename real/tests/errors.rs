@@ -362,11 +362,14 @@ fn a_name_that_an_attacker_would_like_is_neither_issued_nor_added_nor_invited_no
     refused(&run(path, &["ca", "issue", "root", "crl", "--renew"]), 2, &["root"]);
     assert!(own.map(read) == before, "a file of the authority was overwritten");
     fine(path, &["ca", "issue", "nms.cyphonic.test", "trs.cyphonic.test"]);
+    fs::write(path.join("token"), "token").unwrap();
+    fs::set_permissions(path.join("token"), fs::Permissions::from_mode(0o600)).unwrap();
     for name in ["as.cyphonic.test", "nms.cyphonic.test", "trs.cyphonic.test"] {
         for command in [&["device", "add"][..], &["device", "invite"], &["device", "invite", "--replace"]] {
             refused(&run(path, &[command, &[name]].concat()), 2, &[name, "service"]);
         }
-        let signup = ["signup", name, "--as", "[::1]:1", "--renew", "--roots", "pki/root.pem", "--out", "pki"];
+        // A service may renew the certificate that it has, and get none by an invitation.
+        let signup = ["signup", name, "--as", "[::1]:1", "--token-file", "token", "--roots", "pki/root.pem"];
         refused(&run(path, &signup), 2, &[name, "service"]);
     }
     for name in ["root", "b.example.org"] {

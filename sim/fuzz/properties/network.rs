@@ -16,6 +16,7 @@ use cyphonic_core::machine::{Input, StreamId, StreamInput};
 use cyphonic_core::nms::Nms;
 use cyphonic_core::node::{Node, NodeCommand};
 use cyphonic_core::packet;
+use cyphonic_core::proxied::door::Served;
 use cyphonic_core::trs::Trs;
 use cyphonic_scenarios::{Engine, Scenario, first_cell, two_nodes};
 use cyphonic_sim::host::Host;
@@ -219,9 +220,9 @@ impl Stage<'_> {
         let engine = self.world.engine();
         let station = self.roles.iter().find(|(role, _)| *role == at).map(|(_, station)| station.id).expect("a role");
         match at {
-            Actor::Auth => engine.with(station, |now, host: &mut Host<Auth>| host.inject(now, wild.input())),
-            Actor::Nms => engine.with(station, |now, host: &mut Host<Nms>| host.inject(now, wild.input())),
-            Actor::Trs => engine.with(station, |now, host: &mut Host<Trs>| host.inject(now, wild.input())),
+            Actor::Auth => engine.with(station, |now, host: &mut Host<Served<Auth>>| host.inject(now, wild.input())),
+            Actor::Nms => engine.with(station, |now, host: &mut Host<Served<Nms>>| host.inject(now, wild.input())),
+            Actor::Trs => engine.with(station, |now, host: &mut Host<Served<Trs>>| host.inject(now, wild.input())),
             Actor::Node(_) => engine.with(station, |now, host: &mut Host<Node>| host.inject(now, wild.input())),
         }
     }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cyphonic_core::defects::{Defect, plant};
 use cyphonic_core::event::DropReason;
 use cyphonic_core::key::Key128;
 use cyphonic_core::message::{DirectionRequest, ErrorCode, Message, PeerRef, Want};
@@ -144,6 +145,8 @@ impl Store for Liar {
 fn a_route_to_an_address_that_cannot_be_the_peers_is_not_taken() {
     for settings in [CONVENTIONAL, BLIND] {
         for what in ["ours", "nowhere", "changed"] {
+            // Alice would forget Bob and his address if she were told that he has restarted.
+            let _deaf = (what == "changed").then(|| plant(Defect::RestartUnheard));
             let scenario = scene(settings, [V4, V4], LINK);
             let mut stage = Stage::after(scenario.clone());
             let own = stage.world.node(0, |_, host| host.virtual_addresses()).unwrap();
