@@ -52,7 +52,7 @@ mode = "only-443"
 
 [[site]]
 name = "near"
-kind = "dual-stack"
+kind = "ipv4-global"
 
 [[node]]
 name = "alice"

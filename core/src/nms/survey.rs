@@ -79,9 +79,8 @@ impl Nms {
         }
     }
 
-    /// Sends a Probe Token to an IPv6 address that a node only claims, because Table 1 wants it: the node returns it in
-    /// a
-    /// Network Report, and asks for the route again. Only nodes that did not reach the NMS by IPv6 claim one.
+    /// Sends a Probe Token to an IPv6 address that a node only claims, because Table 1 wants it. The node returns it in
+    /// a Network Report, and asks for the route again. Only nodes that did not reach the NMS by IPv6 claim one.
     pub(super) fn challenge(&mut self, now: Instant, node: NodeId, place: SocketAddr) {
         let local = self.addresses.iter().copied().find(IpAddr::is_ipv6);
         let Some((local, registration)) = local.zip(self.nodes.get(&node)) else { return };

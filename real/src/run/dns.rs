@@ -345,9 +345,9 @@ fn domains(overlay: &Overlay) -> Vec<String> {
 /// The search list with the zone before all others. Without a list the C library takes the domain of the machine's
 /// name.
 fn search(text: &[u8], zone: &str) -> String {
-    let lines = text.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-    let last = lines.filter_map(|line| line.strip_prefix("search").or_else(|| line.strip_prefix("domain")));
-    let last = last.filter(|list| list.starts_with([' ', '\t'])).last();
+    let lines = text.rsplit(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    let mut lists = lines.filter_map(|line| line.strip_prefix("search").or_else(|| line.strip_prefix("domain")));
+    let last = lists.find(|list| list.starts_with([' ', '\t']));
     let name = rustix::system::uname();
     let own = name.nodename().to_str().ok().and_then(|name| name.split_once('.')).map(|(_, domain)| domain);
     let list = last.or(own).unwrap_or_default().split_whitespace().filter(|domain| *domain != zone);
