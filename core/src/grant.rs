@@ -10,8 +10,7 @@
 //!   nodes and leg has no effect.
 //!
 //! The initiator asks for another grant in time (*Grant Request*), which the NMS refuses once the two nodes may not
-//! talk
-//! any more. When the time of the last grant is over, the TRS unbinds the legs.
+//! talk any more. When the time of the last grant is over, the TRS unbinds the legs.
 
 use ring::hmac;
 use subtle::ConstantTimeEq;

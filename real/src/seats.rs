@@ -1,9 +1,7 @@
 //! The connections that a TCP port serves at one time. Their number is limited, so that they use neither all memory nor
 //! all file descriptors of the daemon. When all seats are taken, a new client gets a seat of the source that has most
-//! of
-//! them: the one that was idle for longest and whose request is not being processed. So silent clients do not keep
-//! others
-//! out, however many there are.
+//! of them: the one that was idle for longest and whose request is not being processed. So silent clients do not keep
+//! others out, however many there are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -1,11 +1,9 @@
 //! How often inside addresses are told: nobody can prove them, so the bytes that they can draw are bounded.
 //!
 //! An inside address is told only to a node that is seen behind the same public address. Each such node sends it at
-//! most
-//! [`SILENT_BYTES`](crate::paths::budget::SILENT_BYTES) in `SILENT_TIME`, as long as nobody answers. The NMS tells it
-//! to
-//! [`MAX_ASKERS`] nodes in that time. So whatever an insider names gets 768 kB in ten minutes, 10 kbit/s, and only from
-//! its own neighbours.
+//! most [`SILENT_BYTES`](crate::paths::budget::SILENT_BYTES) in `SILENT_TIME`, as long as nobody answers. The NMS tells
+//! it to [`MAX_ASKERS`] nodes in that time. So whatever an insider names gets 768 kB in ten minutes, 10 kbit/s, and
+//! only from its own neighbours.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
+use crate::shares::source_of;
 use crate::time::Instant;
 use crate::timing::quic::RESET_OF_ONE_EVERY;
 
@@ -24,7 +25,7 @@ pub(super) struct Resets {
 impl Resets {
     /// Whether a reset may go to this source now. If so, it is counted.
     pub(super) fn may_go(&mut self, now: Instant, remote: SocketAddr) -> bool {
-        let source = source(remote.ip());
+        let source = source_of(remote.ip());
         let full_at = self.full_at.get(&source).copied();
         let next = full_at.unwrap_or(now).max(now) + RESET_OF_ONE_EVERY;
         if next > now + RESET_OF_ONE_EVERY * BURST {
@@ -40,14 +41,6 @@ impl Resets {
         }
         self.full_at.insert(source, next);
         true
-    }
-}
-
-/// What counts as one source: an IPv4 address, or the /64 of an IPv6 address, because one subscriber has all of it.
-fn source(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
     }
 }
 
