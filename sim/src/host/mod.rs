@@ -24,6 +24,7 @@ pub mod apps;
 mod count;
 mod headers;
 mod outlet;
+mod path_mtu;
 mod ports;
 mod sink;
 mod stack;

@@ -9,6 +9,7 @@ use cyphonic_core::time::Instant;
 
 use super::count::{Loss, Losses, count};
 use super::headers;
+use super::path_mtu::PathMtus;
 use crate::net::packet;
 
 /// Most packets that wait between applications and the role, in each direction.
@@ -35,6 +36,7 @@ pub(super) struct Outlet<'a> {
     pub(super) now: Instant,
     pub(super) config: &'a TunConfig,
     pub(super) addresses: Option<Virtual>,
+    pub(super) paths: &'a mut PathMtus,
     pub(super) queue: &'a mut VecDeque<Bytes>,
     pub(super) losses: &'a mut Losses,
 }
@@ -62,13 +64,29 @@ impl Outlet<'_> {
         self.push(packet::udp(source, destination, headers::whole(), payload))
     }
 
-    pub(super) fn echo(&mut self, destination: IpAddr, ident: u16, seq: u16, data: &[u8]) -> Result<(), Unsent> {
+    /// `exact`: what is known of the path's MTU does not count, as for a socket that probes the path MTU itself.
+    pub(super) fn echo(
+        &mut self,
+        destination: IpAddr,
+        (ident, seq): (u16, u16),
+        data: &[u8],
+        exact: bool,
+    ) -> Result<(), Unsent> {
         let source = self.source_for(destination)?;
-        self.push(packet::echo(source, destination, headers::whole(), ident, seq, data))
+        let packet = packet::echo(source, destination, headers::whole(), ident, seq, data);
+        if exact { self.push_whole(packet) } else { self.push(packet) }
     }
 
-    /// Queues a packet for the role.
+    /// Queues a packet for the role, in pieces if the path's MTU is known to be smaller.
     pub(super) fn push(&mut self, packet: Option<Vec<u8>>) -> Result<(), Unsent> {
+        let packet = packet.filter(|packet| packet.len() <= self.config.mtu).ok_or(Unsent::TooBig)?;
+        for piece in self.paths.cut(self.now, packet) {
+            self.push_whole(Some(piece))?;
+        }
+        Ok(())
+    }
+
+    fn push_whole(&mut self, packet: Option<Vec<u8>>) -> Result<(), Unsent> {
         let packet = packet.filter(|packet| packet.len() <= self.config.mtu).ok_or(Unsent::TooBig)?;
         if self.queue.len() >= TUN_QUEUE_LIMIT {
             count(self.losses, Loss::QueueFull);

@@ -5,7 +5,7 @@
 //! Cubic uses floating point and would not give the same bytes on every machine.
 //!
 //! smoltcp counts microseconds; the host's nanoseconds are rounded down. It ignores ICMP. Its MSS follows the MTU given
-//! to [`TcpStack::new`], so a TCP connection stalls on a path with a smaller MTU.
+//! to [`TcpStack::new`]. Where the path is narrower, the host cuts its segments ([`super::path_mtu`]).
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

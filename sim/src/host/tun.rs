@@ -3,7 +3,7 @@
 //! The role's [`Output::Packet`](cyphonic_core::machine::Output::Packet) comes in here; what applications send goes to
 //! the role as [`Input::Packet`](cyphonic_core::machine::Input::Packet). TCP is smoltcp's; UDP and ICMP are read and
 //! written by hand, so that a probe is one packet of exactly the size asked for. Every packet of an application has DF
-//! set, because it uses path MTU discovery. Fragments are dropped.
+//! set, because it uses path MTU discovery: the host acts on a Packet Too Big as a kernel does ([`super::path_mtu`]).
 //!
 //! These services always run: ICMP echo, UDP echo (port 7, RFC 862), a TCP sink and a UDP sink.
 
@@ -17,10 +17,11 @@ use super::apps::{Apps, Inbound};
 use super::count::{Loss, Losses, count};
 use super::headers::{self, Icmp};
 use super::outlet::{Outlet, TUN_QUEUE_LIMIT, TunConfig};
+use super::path_mtu::PathMtus;
 use super::ports::{UDP_ECHO_PORT, UDP_SINK_PORT};
 use super::sink::Sinks;
 use super::stack::TcpStack;
-use crate::net::packet::{echo_reply, protocol};
+use crate::net::packet::{Reassembled, Reassembler, echo_reply, protocol};
 
 pub(super) struct Tun {
     config: TunConfig,
@@ -28,6 +29,8 @@ pub(super) struct Tun {
     stack: TcpStack,
     pub(super) apps: Apps,
     pub(super) sinks: Sinks,
+    paths: PathMtus,
+    reassembler: Reassembler,
     inbound: VecDeque<Bytes>,
     outbound: VecDeque<Bytes>,
     dirty: bool,
@@ -42,6 +45,8 @@ impl Tun {
             addresses: None,
             apps: Apps::new(seed),
             sinks: Sinks::default(),
+            paths: PathMtus::default(),
+            reassembler: Reassembler::default(),
             inbound: VecDeque::new(),
             outbound: VecDeque::new(),
             dirty: false,
@@ -111,8 +116,8 @@ impl Tun {
 
     /// Runs applications and TCP at this instant.
     fn serve(&mut self, now: Instant, losses: &mut Losses) {
-        let Self { config, addresses, stack, apps, sinks, outbound, .. } = self;
-        let mut outlet = Outlet { now, config, addresses: *addresses, queue: outbound, losses };
+        let Self { config, addresses, stack, apps, sinks, outbound, paths, .. } = self;
+        let mut outlet = Outlet { now, config, addresses: *addresses, paths, queue: outbound, losses };
         apps.wake(&mut outlet, stack);
         if addresses.is_some() {
             loop {
@@ -135,10 +140,20 @@ impl Tun {
             return Err(Loss::InnerNotOurs);
         }
         if ip.fragment.is_some() {
-            return Err(Loss::InnerFragment);
+            self.reassembler.expire(now);
+            return match self.reassembler.push(now, packet.to_vec()) {
+                Reassembled::Whole { packet, .. } => self.accept(now, &packet.into(), losses),
+                Reassembled::Waiting => Ok(()),
+                Reassembled::Untouched(_) | Reassembled::Dropped(_) => Err(Loss::InnerFragment),
+            };
         }
-        let Self { config, addresses, apps, sinks, stack, outbound, .. } = self;
-        let mut outlet = Outlet { now, config, addresses: *addresses, queue: outbound, losses };
+        let Self { config, addresses, apps, sinks, stack, outbound, paths, .. } = self;
+        if let protocol::ICMP | protocol::ICMPV6 = ip.protocol
+            && let Icmp::Error { .. } | Icmp::Other = headers::icmp(&ip, packet)?
+        {
+            paths.learn(now, packet, |source| addresses.is_some_and(|ours| ours.contains(source)));
+        }
+        let mut outlet = Outlet { now, config, addresses: *addresses, paths, queue: outbound, losses };
         let claimed = match ip.protocol {
             protocol::TCP => return if stack.receive(packet.to_vec()) { Ok(()) } else { Err(Loss::QueueFull) },
             protocol::UDP => {

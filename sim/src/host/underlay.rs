@@ -15,7 +15,7 @@ use super::count::{Loss, Losses, count};
 use super::headers::{self, Icmp};
 use crate::net::packet::{
     self, IcmpError, Ip, Reassembled, Reassembler, echo_reply, fragment_ipv4, fragment_ipv6, icmp_error,
-    parse_icmp_error, protocol,
+    parse_icmp_error, protocol, segment,
 };
 
 /// Most packets that wait to be sent.
@@ -161,9 +161,13 @@ impl Underlay {
         }
     }
 
-    /// Sends an IP packet that is never fragmented.
+    /// Sends an IP packet that is never fragmented. A TCP segment is cut where the path is known to be narrower.
     pub(super) fn send(&mut self, source: IpAddr, packet: Vec<u8>, losses: &mut Losses) {
         let Some(iface) = self.way_out(source, losses) else { return };
+        let path = Ip::parse(&packet).and_then(|ip| self.path_mtu.get(&ip.destination).copied());
+        if let Some(pieces) = path.filter(|path| packet.len() > *path).and_then(|path| segment(&packet, path)) {
+            return pieces.into_iter().for_each(|piece| self.push(iface, piece, losses));
+        }
         if packet.len() > self.interfaces[iface].mtu {
             return count(losses, Loss::LargerThanMtu);
         }

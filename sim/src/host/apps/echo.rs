@@ -205,7 +205,8 @@ impl EchoTask {
         };
         report.peer = Some(self.peer);
         report.packet_bytes = len + overhead(self.peer);
-        let outcome = match outlet.echo(self.peer, self.ident, seq, &payload(self.nonce, seq, len)) {
+        let exact = matches!(self.echo.size, EchoSize::Packet(_));
+        let outcome = match outlet.echo(self.peer, (self.ident, seq), &payload(self.nonce, seq, len), exact) {
             Ok(()) => ProbeOutcome::Waiting,
             Err(Unsent::TooBig) => ProbeOutcome::TooBig { mtu: outlet.config.mtu as u32 },
             Err(Unsent::NoAddress | Unsent::QueueFull) => ProbeOutcome::Unsent,

@@ -36,8 +36,7 @@ pub struct TransferReport {
     pub completed: Option<Instant>,
     /// The longest time without a new acknowledgement while bytes were outstanding.
     pub longest_stall: Duration,
-    /// Packet Too Big messages that came for this connection. smoltcp ignores them. If there are any, the MSS does not
-    /// fit the path, and the transfer depends on how the overlay handles large packets.
+    /// Packet Too Big messages that came for this connection: its segments did not fit the path, and are cut since.
     pub too_big: u64,
     /// Whether every byte arrived, once that is known.
     pub result: Option<Result<(), TransferError>>,

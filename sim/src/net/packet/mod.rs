@@ -10,6 +10,7 @@ mod fragment;
 mod icmp;
 mod reset;
 mod rewrite;
+mod segment;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -22,6 +23,7 @@ pub use icmp::{IcmpError, Quote, icmp_error, parse_icmp_error};
 pub(super) use icmp::{icmp_error_quoting, rewrite_quote};
 pub use reset::{tcp_abort, tcp_reset};
 pub use rewrite::{End, decrement_ttl, rewrite};
+pub use segment::{allow_fragments, segment};
 
 /// IP protocol numbers.
 pub mod protocol {
