@@ -87,6 +87,12 @@ pub(super) trait Carriage {
     /// [`CarriageOutput::TunnelDown`].
     fn move_to(&mut self, now: Instant, places: &Places) -> Kept;
 
+    /// The node stood still for some seconds: looks at once whether the NMS and each peer still answer.
+    fn check(&mut self, now: Instant);
+
+    /// The node stood still for long. Every session and tunnel is forgotten, without a word to anyone.
+    fn start_anew(&mut self, now: Instant, places: &Places);
+
     /// Gives by [`Self::poll`] what came through tunnels so far, before it is answered.
     fn deliver(&mut self, now: Instant);
 

@@ -293,6 +293,14 @@ impl Carriage for Conventional {
         Ok(())
     }
 
+    fn check(&mut self, now: Instant) {
+        self.check_tunnels(now);
+    }
+
+    fn start_anew(&mut self, now: Instant, places: &Places) {
+        self.move_to(now, places);
+    }
+
     fn deliver(&mut self, _now: Instant) {}
 
     fn finish(&mut self, _now: Instant) {}

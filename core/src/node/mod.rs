@@ -72,6 +72,7 @@ mod survey;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
@@ -94,6 +95,7 @@ use crate::method::Method;
 use crate::name::{Fqdn, Virtual};
 use crate::probe::is_probe;
 use crate::time::Instant;
+use crate::timing::node::{SLEPT, SLEPT_LONG};
 use crate::timing::{Due, earliest};
 use crate::tls::TlsError;
 
@@ -118,6 +120,8 @@ pub struct Node {
     reports: Reports,
     inner: Inner,
     out: VecDeque<Output>,
+    /// When the next timer is due, as the driver was told.
+    expected: Option<Instant>,
     /// Emptied buffers, so that no packet costs an allocation.
     spare_routes: Vec<RouteOutput>,
     spare_inner: Vec<InnerOutput>,
@@ -147,6 +151,7 @@ impl Node {
             random: Random::new(rng),
             carriage,
             out: VecDeque::new(),
+            expected: None,
             spare_routes: Vec::new(),
             spare_inner: Vec::new(),
         })
@@ -271,6 +276,20 @@ impl Node {
                 FallbackOutput::Switched => self.switch(now),
             }
         }
+    }
+
+    /// A timer fires far too late: the machine stood still, and its mappings, sessions and tunnels may be gone.
+    fn wake(&mut self, now: Instant, late: Duration) {
+        if late < SLEPT_LONG {
+            self.carriage.check(now);
+            return self.tell_cloud(now, CloudInput::Doubt);
+        }
+        self.carriage.start_anew(now, &self.places);
+        let addresses = self.places.addresses.clone();
+        self.tell_cloud(now, CloudInput::Moved(addresses));
+        self.tell_survey(now, SurveyInput::Stop);
+        self.tell_routes(now, RouteInput::Moved(Vec::new()));
+        self.drain_carriage(now);
     }
 
     /// Carries out every output of the carriage.
@@ -499,6 +518,10 @@ impl Machine for Node {
     type Command = NodeCommand;
 
     fn feed(&mut self, now: Instant, input: Input<NodeCommand>) {
+        let late = self.expected.take().map_or(Duration::ZERO, |due| now.saturating_since(due));
+        if late >= SLEPT {
+            self.wake(now, late);
+        }
         if let (Some(fallback), Input::Datagram { local, remote, payload }) = (&mut self.fallback, &input) {
             let is_taken = fallback.on_udp(now, *local, *remote, payload);
             self.drain_fallback(now);
@@ -560,7 +583,9 @@ impl Machine for Node {
         if let Some(output) = self.out.pop_front() {
             return output;
         }
-        Output::Wait(self.next_timer())
+        let next = self.next_timer();
+        self.expected = next.map(|due| due.at);
+        Output::Wait(next)
     }
 
     fn next_timer(&self) -> Option<Due> {

@@ -10,6 +10,7 @@ mod moving;
 mod pathed;
 mod relayed;
 mod tunnel;
+mod waking;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -592,19 +593,16 @@ impl Carriage for Proposed {
             return self.move_along(now, places);
         }
         self.places = places.clone();
-        self.owners.clear();
-        self.inbound.clear();
-        self.inbound_timers = Timers::default();
-        self.nms = None;
-        self.tunnels.clear();
-        self.expecting.clear();
-        self.by_leg.clear();
-        self.unprobed.clear();
-        self.searches = Timers::default();
-        self.timers = Timers::default();
-        self.links = Links::new(self.quic.clone(), CidScheme::Direct, true, &mut self.rng)
-            .expect("the same configuration worked before");
+        self.forget_all();
         Kept::default()
+    }
+
+    fn check(&mut self, now: Instant) {
+        self.check_links(now);
+    }
+
+    fn start_anew(&mut self, _now: Instant, _places: &Places) {
+        self.forget_all();
     }
 
     fn has_path_probe(&self, datagram: &[u8]) -> bool {

@@ -5,6 +5,7 @@
 //! | from | to | test |
 //! |---|---|---|
 //! | the protocol's port | NMS | External address, and the NMS's token for it. |
+//! | the protocol's port | TRS | Keeps a session free: some NATs allow a host few of them, and a relay needs one. |
 //! | a second port | NMS, its other port, TRS | Mapping: do all three see the same address? |
 //! | a third port | NMS, and its other port and the TRS answer | Filtering: which of them gets through? |
 //! | protocol's and second port | each other's external address | Hairpinning: does a NAT turn packets around? |
@@ -114,6 +115,8 @@ enum Stage {
 enum Test {
     /// The external address of the protocol's port, as the NMS sees it.
     Noted,
+    /// Whether the TRS answers the protocol's port. A NAT that allows a host few sessions has one for a relay then.
+    Kept,
     /// That of the second port, as the NMS sees it.
     Second,
     /// That of the second port, as the NMS's other port sees it.
@@ -128,8 +131,9 @@ enum Test {
     LetsAddressIn,
 }
 
-const TESTS: [Test; 7] = [
+const TESTS: [Test; 8] = [
     Test::Noted,
+    Test::Kept,
     Test::Second,
     Test::SecondFromOtherPort,
     Test::SecondFromOtherAddress,
@@ -238,6 +242,7 @@ impl Family {
         let [main, second, third] = self.locals;
         Some(match test {
             Test::Noted => (main, self.nms, Answer::Noted),
+            Test::Kept => (main, self.trs?, Answer::Here),
             Test::Second => (second, self.nms, Answer::Here),
             Test::SecondFromOtherPort => (second, self.nms_other_port, Answer::Here),
             Test::SecondFromOtherAddress => (second, self.trs?, Answer::Here),
@@ -442,7 +447,7 @@ impl Survey {
         let &(index, test) = run.asked.get(&header.transaction).ok_or(DropReason::Unexpected)?;
         let family = &mut run.families[index];
         // The NMS seals its own replies. A reply of the TRS has the id that only the TRS was told.
-        let by_trs = matches!(test, Test::SecondFromOtherAddress | Test::LetsAddressIn);
+        let by_trs = matches!(test, Test::Kept | Test::SecondFromOtherAddress | Test::LetsAddressIn);
         let expected = family.question(test).is_some_and(|(from, ..)| from == local);
         if sealed == by_trs || !expected || (by_trs && header.id != family.id) || seen.is_ipv4() != family.v4 {
             return Err(DropReason::Unexpected);

@@ -223,6 +223,31 @@ timings! {
     /// that much later, after this and [`TUNNEL_DOUBT_TIMEOUT`].
     TUNNEL_SILENCE: Duration = Duration::from_secs(3);
 
+    /// A timer that fires this much too late says that the machine stood still: NMS and peers are asked at once.
+    ///
+    /// Why: far above the delays of a busy machine, and below the silence after which NATs and peers forget anything.
+    SLEPT: Duration = Duration::from_secs(2);
+
+    /// A timer that fires this much too late says that the machine has slept: the node registers and builds its tunnels
+    /// anew.
+    ///
+    /// Why: peers give a tunnel up after 10 s without an answer ([`TUNNEL_DOUBT_TIMEOUT`], [`PATHLESS_LIMIT`]), and the
+    /// NMS is asked each 3 s. To find out by silence what is left would take longer than to build it.
+    SLEPT_LONG: Duration = Duration::from_secs(10);
+
+    /// A conventional tunnel whose packets stop coming carries a Keep Alive after this, or half a second after the next
+    /// packet would have come (`policy = "optimal"`).
+    ///
+    /// Why: a receiver that only answers cannot know that its NAT has forgotten it, and its peer cannot tell it.
+    /// With two round trips, until the TRS has found the new port, the gap stays below two seconds. A flow that ends
+    /// costs two packets.
+    FLOW_STOPPED: Duration = Duration::from_secs(1);
+
+    /// Packets that are this far apart, or less, are a flow. See [`FLOW_STOPPED`].
+    ///
+    /// Why: at `ping`'s pace of a second nothing is sent on top. Slower flows have their own gaps of that length.
+    FLOW_GAP: Duration = Duration::from_secs(2);
+
     /// A link from a peer that the NMS has not announced yet may wait this long for the Route Direction.
     ///
     /// Why: longer than [`DIAL_STEP_TIMEOUT`], after which the dialer itself has given the link up.

@@ -27,8 +27,8 @@ use crate::route::{Pattern, answers_for, is_private};
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::node::{
-    DIAL_STEP_TIMEOUT, LISTEN_TIMEOUT, PUNCH_RETRY, TUNNEL_DOUBT_RETRY, TUNNEL_DOUBT_TIMEOUT, TUNNEL_KEEP_ALIVE,
-    TUNNEL_RETRY, TUNNEL_SILENCE,
+    DIAL_STEP_TIMEOUT, FLOW_GAP, FLOW_STOPPED, LISTEN_TIMEOUT, PUNCH_RETRY, TUNNEL_DOUBT_RETRY, TUNNEL_DOUBT_TIMEOUT,
+    TUNNEL_KEEP_ALIVE, TUNNEL_RETRY, TUNNEL_SILENCE,
 };
 use crate::timing::{Due, Timer};
 
@@ -56,6 +56,8 @@ pub(super) struct Tunnel {
     temporary: Key128,
     transaction: u32,
     rtt: RoundTrip,
+    /// When the last capsule came, and when to ask why there are no more (`policy = "optimal"`).
+    flow: Option<Flow>,
     pub(super) stage: Stage,
 }
 
@@ -81,6 +83,22 @@ impl RoundTrip {
             Some((at, waiting)) => self.asked = Some((at, waiting - 1)),
             None => {}
         }
+    }
+}
+
+/// Packets that come out of a tunnel one after another.
+#[derive(Default)]
+struct Flow {
+    last: Option<Instant>,
+    /// When it counts as stopped, if nothing more comes.
+    stopped_at: Option<Instant>,
+}
+
+impl Flow {
+    fn arrived(&mut self, now: Instant) {
+        let gap = self.last.map(|last| now.saturating_since(last)).filter(|gap| *gap <= FLOW_GAP);
+        self.stopped_at = gap.map(|gap| now + FLOW_STOPPED.max(gap + FLOW_STOPPED / 2));
+        self.last = Some(now);
     }
 }
 
@@ -267,6 +285,7 @@ impl Conventional {
             temporary: keys.temporary.clone(),
             transaction: self.random(),
             rtt: RoundTrip::default(),
+            flow: direction.want.is_some().then(Flow::default),
             stage,
         };
         let paths = [tunnel.inbound, tunnel.outbound];
@@ -495,12 +514,34 @@ impl Conventional {
         let latest = data.is_latest(header.sequence);
         tunnel.locate(latest, place);
         tunnel.hear(now);
+        if let Some(flow) = &mut tunnel.flow {
+            flow.arrived(now);
+            if let (Stage::Up { keep_alive, doubted: None, .. }, Some(stopped_at)) =
+                (&mut tunnel.stage, flow.stopped_at)
+                && *keep_alive > stopped_at
+            {
+                *keep_alive = stopped_at;
+                self.timers.set(id, Some(tunnel.next_timer().at));
+            }
+        }
         match fresh {
             Some(data) => self.up(now, id, data),
             None => self.announce(id),
         }
         let packet = datagram.freeze().slice(range);
         self.out.push_back(CarriageOutput::Packet(id, packet));
+    }
+
+    /// Asks every peer for a sign.
+    pub(super) fn check_tunnels(&mut self, now: Instant) {
+        let ids: Vec<TunnelId> = self.tunnels.keys().copied().collect();
+        for id in ids {
+            let Some(tunnel) = self.tunnels.get_mut(&id) else { continue };
+            if let Stage::Up { keep_alive, .. } = &mut tunnel.stage {
+                *keep_alive = now;
+                self.timers.set(id, Some(now));
+            }
+        }
     }
 
     pub(super) fn tunnel_timeout(&mut self, now: Instant, id: TunnelId) {
@@ -524,10 +565,19 @@ impl Conventional {
             Stage::Listening { punch: None, .. } => {}
             Stage::Up { doubted: Some(doubted), .. } if *doubted + TUNNEL_DOUBT_TIMEOUT <= now => over = true,
             Stage::Up { keep_alive, doubted, .. } => {
-                if *keep_alive <= now {
+                let stopped_at = tunnel.flow.as_ref().and_then(|flow| flow.stopped_at);
+                if *keep_alive <= now
+                    && let Some(stopped_at) = stopped_at.filter(|at| *at > now)
+                {
+                    // Packets still come.
+                    *keep_alive = stopped_at;
+                } else if *keep_alive <= now {
                     count = Some(0);
                     doubted.get_or_insert(now);
                     *keep_alive = now + TUNNEL_DOUBT_RETRY;
+                    if let Some(flow) = &mut tunnel.flow {
+                        flow.stopped_at = None;
+                    }
                 }
             }
         }
