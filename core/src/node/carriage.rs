@@ -105,8 +105,9 @@ pub(super) trait Carriage {
         false
     }
 
-    /// Takes a UDP datagram; [`Self::finish`] has to follow, once for as many as there are.
-    fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut);
+    /// Takes a UDP datagram; [`Self::finish`] has to follow, once for as many as there are. Whether QUIC found it
+    /// authentic and new; false in the conventional method.
+    fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) -> bool;
 
     /// Takes an event of a TCP connection.
     fn handle_stream(&mut self, now: Instant, id: StreamId, event: StreamInput);

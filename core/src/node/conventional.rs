@@ -344,17 +344,17 @@ impl Carriage for Conventional {
         Kept::default()
     }
 
-    fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
-        let Some(header) = Header::<u8>::read(&payload) else { return self.dropped(DropReason::BadHeader) };
-        if header.id == self.id.0 {
-            return self.on_nms_datagram(now, payload);
+    fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) -> bool {
+        match Header::<u8>::read(&payload) {
+            None => self.dropped(DropReason::BadHeader),
+            Some(header) if header.id == self.id.0 => self.on_nms_datagram(now, payload),
+            Some(header) => match self.tunnel_for(&header, &payload) {
+                None => self.dropped(DropReason::UnknownId),
+                Some(id) if header.kind == Kind::Capsule as u8 => self.on_capsule(now, id, (local, remote), payload),
+                Some(id) => self.on_tunnel_message(now, id, local, remote, payload),
+            },
         }
-        let Some(id) = self.tunnel_for(&header, &payload) else { return self.dropped(DropReason::UnknownId) };
-        if header.kind == Kind::Capsule as u8 {
-            self.on_capsule(now, id, (local, remote), payload);
-        } else {
-            self.on_tunnel_message(now, id, local, remote, payload);
-        }
+        false
     }
 
     fn handle_stream(&mut self, now: Instant, id: StreamId, event: StreamInput) {

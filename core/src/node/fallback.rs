@@ -1,7 +1,8 @@
 //! Where UDP is blocked: the services by TCP (see [`crate::proxied`]), and back.
 //!
-//! The fallback stands between the node's parts and the driver. Datagrams to services pass it, and so does every UDP
-//! datagram that arrives.
+//! The fallback stands between the node's parts and the driver. Datagrams to services pass it. It is told of every UDP
+//! datagram that QUIC found authentic and new. Other datagrams prove nothing: anybody can send one with a service's
+//! address, or an old one again.
 //!
 //! ```text
 //!            nothing heard by UDP, TCP opened
@@ -20,7 +21,8 @@
 //!   application protocol.
 //! * **A change is a handover.** The links migrate (RFC 9000 §9), the node registers again, and its peers are told
 //!   other routes: a node that the NMS sees by TCP is relayed.
-//! * If only one service is silent by UDP while others answer, that service alone is reached by TCP.
+//! * If one service is silent by UDP while others answer, that service alone is reached by TCP. UDP is tried at once
+//!   then, with each service in turn. It is blocked when everything has been silent for [`SUSPICION`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -53,7 +55,7 @@ use crate::trouble::Trouble;
 const MAX_SERVICES: usize = 32;
 /// Most datagrams to a silent service that are kept for its TCP connection.
 const MAX_RECENT: usize = 8;
-/// How many datagrams a service must leave unanswered before it is suspected, where UDP has worked.
+/// How many datagrams must go unanswered before a service, or UDP itself, is suspected, where UDP has worked.
 const UNANSWERED: u32 = 3;
 
 /// The number of its stream of randomness.
@@ -101,8 +103,10 @@ pub(super) struct Fallback {
     quic: QuicConfig,
     rng: ChaCha20Rng,
     udp: Udp,
-    /// When anything came by UDP.
+    /// When anything authentic came by UDP.
     heard: Option<Instant>,
+    /// What services got by UDP since then.
+    unheard: Unanswered,
     /// Names of services, and addresses of their UDP ports, as the cloud tells them.
     known: Vec<(Fqdn, SocketAddr)>,
     /// The same services by the address by which they are reached from here.
@@ -125,13 +129,46 @@ struct Service {
     local: SocketAddr,
     /// The address of its TCP port, as it is reached from here.
     tcp: SocketAddr,
-    /// Since when it is silent, and to how many datagrams.
-    unanswered: Option<(Instant, u32)>,
+    unanswered: Unanswered,
     recent: VecDeque<Vec<u8>>,
     conduit: Option<Conduit>,
     by_tcp: bool,
     /// TCP is not tried before.
     pause: Instant,
+}
+
+/// Datagrams without an answer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unanswered {
+    /// When the first and the last one were sent.
+    times: Option<(Instant, Instant)>,
+    count: u32,
+}
+
+impl Unanswered {
+    /// One more was sent. After a pause the count begins anew: an acknowledgement, for example, has no answer, and says
+    /// nothing about what is sent much later.
+    fn sent(&mut self, now: Instant) {
+        if self.times.is_some_and(|(_, last)| now > last + SUSPICION) {
+            *self = Self::default();
+        }
+        self.tried(now);
+    }
+
+    /// One more was sent, to find out whether it is answered.
+    fn tried(&mut self, now: Instant) {
+        self.times = Some((self.since().unwrap_or(now), now));
+        self.count += 1;
+    }
+
+    fn since(&self) -> Option<Instant> {
+        self.times.map(|(first, _)| first)
+    }
+
+    /// When there is reason for suspicion, where UDP has worked.
+    fn suspect_at(&self) -> Option<Instant> {
+        self.since().filter(|_| self.count >= UNANSWERED).map(|since| since + SUSPICION)
+    }
 }
 
 /// One attempt at UDP.
@@ -163,6 +200,7 @@ impl Fallback {
             rng,
             udp: Udp::Unknown,
             heard: None,
+            unheard: Unanswered::default(),
             known: Vec::new(),
             services: BTreeMap::new(),
             by_stream: BTreeMap::new(),
@@ -203,7 +241,7 @@ impl Fallback {
             self.close(remote);
         }
         self.services.clear();
-        (self.udp, self.heard, self.lingers) = (Udp::Unknown, None, None);
+        (self.udp, self.heard, self.unheard, self.lingers) = (Udp::Unknown, None, Unanswered::default(), None);
         (self.probe, self.next_probe, self.trouble) = (None, None, None);
         for (name, remote) in self.known.clone() {
             self.place(places, &name, remote);
@@ -232,7 +270,7 @@ impl Fallback {
                 name: name.clone(),
                 local,
                 tcp: SocketAddr::new(remote.ip(), self.config.port.unwrap_or(remote.port())),
-                unanswered: None,
+                unanswered: Unanswered::default(),
                 recent: VecDeque::new(),
                 conduit: None,
                 by_tcp: self.udp == Udp::Blocked,
@@ -264,8 +302,8 @@ impl Fallback {
             self.send(now, remote, &transmit);
             return None;
         }
-        let (_, count) = service.unanswered.get_or_insert((now, 0));
-        *count += 1;
+        service.unanswered.sent(now);
+        self.unheard.sent(now);
         for datagram in transmit.datagrams() {
             if service.recent.len() >= MAX_RECENT {
                 service.recent.pop_front();
@@ -294,37 +332,39 @@ impl Fallback {
         }
     }
 
-    /// A UDP datagram came. Whether it was for the fallback alone.
-    pub(super) fn on_udp(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: &BytesMut) -> bool {
-        self.heard = Some(now);
-        let is_answer = self.answers_probe(now, local, remote, payload);
-        let Some(service) = self.services.get_mut(&remote) else { return is_answer };
-        service.unanswered = None;
+    /// An authentic and new datagram of a service or a peer came by UDP.
+    pub(super) fn heard(&mut self, now: Instant, remote: SocketAddr) {
+        (self.heard, self.unheard) = (Some(now), Unanswered::default());
+        let Some(service) = self.services.get_mut(&remote) else { return };
+        service.unanswered = Unanswered::default();
         service.recent.clear();
         if self.udp == Udp::Blocked || service.by_tcp {
-            self.works(now, remote);
-            return is_answer;
+            return self.works(now, remote);
         }
-        if self.udp == Udp::Unknown {
-            self.udp = Udp::Works;
-        }
+        self.udp = Udp::Works;
         if self.lingers.is_none() {
             self.close(remote);
         }
-        is_answer
     }
 
-    /// Takes the answer to an attempt at UDP, if it is one. The attempt ends without a connection.
-    fn answers_probe(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: &BytesMut) -> bool {
+    /// Takes a UDP datagram, if it is for an attempt at UDP. An answer ends the attempt, without a connection.
+    pub(super) fn takes(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: &BytesMut) -> bool {
         let prefix = destination_prefix(payload);
-        let is_its = |probe: &mut Probe| probe.remote == remote && prefix == Some(probe.tag);
-        let Some(mut probe) = self.probe.take_if(is_its) else { return false };
-        probe.links.handle_datagram(now, local, remote, payload.clone());
-        probe.links.close(now, probe.link);
+        let is_its = |probe: &&mut Probe| probe.remote == remote && prefix == Some(probe.tag);
+        let Some(probe) = self.probe.as_mut().filter(is_its) else { return false };
+        let is_answer = probe.links.hear_datagram(now, local, remote, payload.clone()).is_some();
+        probe.links.finish(now);
+        if is_answer {
+            probe.links.close(now, probe.link);
+        }
         while let Some(output) = probe.links.poll() {
             if let LinkOutput::Transmit(transmit) = output {
                 self.out.push_back(FallbackOutput::Pass(Output::Transmit(transmit)));
             }
+        }
+        if is_answer {
+            self.probe = None;
+            self.heard(now, remote);
         }
         true
     }
@@ -335,7 +375,7 @@ impl Fallback {
         self.udp = Udp::Works;
         for (at, service) in &mut self.services {
             if was_blocked || *at == remote {
-                (service.by_tcp, service.unanswered) = (false, None);
+                (service.by_tcp, service.unanswered) = (false, Unanswered::default());
                 service.recent.clear();
             }
         }
@@ -353,7 +393,7 @@ impl Fallback {
         if service.by_tcp || self.udp == Udp::Blocked {
             return;
         }
-        let Some((since, _)) = service.unanswered.take() else { return self.close(remote) };
+        let Some(since) = std::mem::take(&mut service.unanswered).since() else { return self.close(remote) };
         let recent = std::mem::take(&mut service.recent);
         if let (Udp::Works, Some(conduit)) = (self.udp, &mut service.conduit) {
             for datagram in &recent {
@@ -361,17 +401,30 @@ impl Fallback {
             }
         }
         service.by_tcp = true;
-        let name = service.name.clone();
-        self.next_probe.get_or_insert((now + FIRST_UDP_PROBE, FIRST_UDP_PROBE));
-        if self.heard.is_some_and(|heard| heard >= since) {
-            return;
+        if self.heard.is_none_or(|heard| heard < since) {
+            self.next_probe.get_or_insert((now + FIRST_UDP_PROBE, FIRST_UDP_PROBE));
+            self.blocked(remote);
+        } else {
+            // Is it this service, or UDP? The attempts tell.
+            self.next_probe.get_or_insert((now, UDP_PROBE_WAIT));
         }
+    }
+
+    /// When everything has been silent by UDP for too long, while TCP has brought datagrams to a service.
+    fn blocked_at(&self) -> Option<Instant> {
+        let any_by_tcp = self.services.values().any(|service| service.by_tcp);
+        self.unheard.suspect_at().filter(|_| self.udp == Udp::Works && any_by_tcp)
+    }
+
+    /// UDP is blocked. `remote`: a service that TCP reaches.
+    fn blocked(&mut self, remote: SocketAddr) {
+        let Some(service) = self.services.get(&remote).map(|service| service.name.clone()) else { return };
         self.udp = Udp::Blocked;
         self.lingers = None;
         for service in self.services.values_mut() {
-            (service.by_tcp, service.unanswered) = (true, None);
+            (service.by_tcp, service.unanswered) = (true, Unanswered::default());
         }
-        self.event(Event::UdpBlocked { service: name });
+        self.event(Event::UdpBlocked { service });
         self.out.push_back(FallbackOutput::Switched);
     }
 
@@ -466,7 +519,7 @@ impl Fallback {
     fn failed(&mut self, now: Instant, remote: SocketAddr, trouble: Trouble, is_closed: bool) {
         let Some(service) = self.services.get_mut(&remote) else { return };
         let name = service.name.clone();
-        service.unanswered = None;
+        service.unanswered = Unanswered::default();
         service.recent.clear();
         // One that has carried datagrams is opened anew by the next one.
         if trouble != Trouble::Lost {
@@ -497,11 +550,11 @@ impl Fallback {
 
     /// When a silent service is tried by TCP.
     fn race_at(&self, service: &Service) -> Option<Instant> {
-        let (since, count) = service.unanswered.filter(|_| service.conduit.is_none() && !service.by_tcp)?;
+        let unanswered = Some(service.unanswered).filter(|_| service.conduit.is_none() && !service.by_tcp)?;
         let at = match self.udp {
-            Udp::Unknown => since + HEAD_START,
-            Udp::Works if count >= UNANSWERED => since + SUSPICION,
-            Udp::Works | Udp::Blocked => return None,
+            Udp::Unknown => unanswered.since()? + HEAD_START,
+            Udp::Works => unanswered.suspect_at()?,
+            Udp::Blocked => return None,
         };
         Some(at.max(service.pause))
     }
@@ -524,6 +577,11 @@ impl Fallback {
                 None => self.close(remote),
             }
         }
+        if self.blocked_at().is_some_and(|at| at <= now)
+            && let Some((&remote, _)) = self.services.iter().find(|(_, service)| service.by_tcp)
+        {
+            self.blocked(remote);
+        }
         if self.lingers.is_some_and(|until| until <= now) {
             self.lingers = None;
             let over: Vec<SocketAddr> =
@@ -537,9 +595,12 @@ impl Fallback {
         }
         if let Some((at, wait)) = self.next_probe.filter(|(at, _)| *at <= now) {
             self.next_probe = Some((at + wait, (wait * 2).min(LONGEST_UDP_PROBE)));
-            let is_open = |service: &Service| service.by_tcp && service.conduit.as_ref().is_some_and(Conduit::is_open);
-            let by_tcp = self.services.iter().find(|(_, service)| is_open(service)).map(|(&remote, _)| remote);
-            if let Some(remote) = by_tcp {
+            // Each in turn: perhaps one of them does not get UDP.
+            let is_open = |service: &Service| service.conduit.as_ref().is_some_and(Conduit::is_open);
+            let is_there = |service: &Service| is_open(service) || !service.by_tcp;
+            let all: Vec<SocketAddr> =
+                self.services.iter().filter(|(_, service)| is_there(service)).map(|(&remote, _)| remote).collect();
+            if let Some(&remote) = all.get(self.probes as usize % all.len().max(1)) {
                 self.probes += 1;
                 self.try_udp(now, remote);
             }
@@ -556,6 +617,7 @@ impl Fallback {
             return;
         };
         let Some(link) = links.connect(now, local, remote, &name, None, Load::Signaling) else { return };
+        self.unheard.tried(now);
         while let Some(output) = links.poll() {
             if let LinkOutput::Transmit(transmit) = output {
                 self.out.push_back(FallbackOutput::Pass(Output::Transmit(transmit)));
@@ -586,7 +648,8 @@ impl Fallback {
     pub(super) fn next_timer(&self) -> Option<Due> {
         let races = self.services.values().filter_map(|service| self.race_at(service));
         let conduits = self.services.values().filter_map(|service| Some(service.conduit.as_ref()?.deadline()));
-        let others = [self.lingers, self.next_probe.map(|(at, _)| at), self.probe.as_ref().map(|probe| probe.until)];
+        let probe = self.probe.as_ref().map(|probe| probe.until);
+        let others = [self.blocked_at(), self.lingers, self.next_probe.map(|(at, _)| at), probe];
         let at = races.chain(conduits).chain(others.into_iter().flatten()).min()?;
         Some(Timer::Fallback.at(at))
     }

@@ -523,7 +523,7 @@ impl Machine for Node {
             self.wake(now, late);
         }
         if let (Some(fallback), Input::Datagram { local, remote, payload }) = (&mut self.fallback, &input) {
-            let is_taken = fallback.on_udp(now, *local, *remote, payload);
+            let is_taken = fallback.takes(now, *local, *remote, payload);
             self.drain_fallback(now);
             if is_taken {
                 return;
@@ -536,7 +536,13 @@ impl Machine for Node {
             {
                 self.tell_survey(now, SurveyInput::Reply { local, remote, payload });
             }
-            Input::Datagram { local, remote, payload } => self.carriage.handle_datagram(now, local, remote, payload),
+            Input::Datagram { local, remote, payload } => {
+                let is_heard = self.carriage.handle_datagram(now, local, remote, payload);
+                if let Some(fallback) = self.fallback.as_mut().filter(|_| is_heard) {
+                    fallback.heard(now, remote);
+                    self.drain_fallback(now);
+                }
+            }
             Input::Stream(id, event) => match &mut self.fallback {
                 Some(fallback) => {
                     if !fallback.on_stream(now, id, event) {

@@ -609,21 +609,24 @@ impl Carriage for Proposed {
         tag_of(datagram).is_some_and(|tag| self.by_probe.contains_key(&tag) || self.by_bound.contains_key(&tag))
     }
 
-    fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) {
-        let Err(payload) = self.take_pathed(now, Way { local, remote }, payload) else { return };
+    fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) -> bool {
+        let payload = match self.take_pathed(now, Way { local, remote }, payload) {
+            Ok(heard) => return heard,
+            Err(payload) => payload,
+        };
         if is_not_quic(&payload) {
             // A punch only has to be sent, to open our NAT. Its arrival means nothing.
             if !is_punch(&payload) {
                 self.dropped(DropReason::BadHeader);
             }
-            return;
+            return false;
         }
         let blind = destination_prefix(&payload).and_then(|leg| self.by_leg.get(&leg).copied());
         if let Some(tunnel) = blind {
-            self.on_blind_datagram(now, tunnel, local, remote, payload);
+            self.on_blind_datagram(now, tunnel, local, remote, payload)
         } else {
             self.links.set_search(!self.expects_unprobed());
-            self.links.take_datagram(now, local, remote, payload);
+            self.links.hear_datagram(now, local, remote, payload).is_some()
         }
     }
 

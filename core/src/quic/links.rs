@@ -139,7 +139,7 @@ struct Link {
     /// How many frames the peer sent in packets that were authentic and new, and when the last one came.
     heard: u64,
     heard_at: Instant,
-    /// The same count at the last [`Links::take_pathed`].
+    /// The same count at the last [`Links::hear_datagram`].
     pathed: u64,
     /// After [`Links::rebind`], until the peer has seen where we are now.
     rebound: Option<Rebound>,

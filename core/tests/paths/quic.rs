@@ -127,7 +127,7 @@ impl Quic {
 
 impl Carrier for Quic {
     fn take(&mut self, now: Instant, payload: BytesMut) -> bool {
-        let heard = self.links.take_pathed(now, constant(), constant(), payload);
+        let heard = self.links.hear_datagram(now, constant(), constant(), payload);
         self.links.finish(now);
         self.drain(now);
         heard.is_some()

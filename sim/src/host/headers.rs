@@ -13,7 +13,7 @@ pub(super) const fn overhead(destination: IpAddr) -> usize {
 }
 
 /// Reads an IP packet and verifies the IPv4 header checksum.
-pub(super) fn ip(packet: &[u8]) -> Result<Ip<'_>, Loss> {
+pub(crate) fn ip(packet: &[u8]) -> Result<Ip<'_>, Loss> {
     let ip = Ip::parse(packet).ok_or(Loss::BadPacket)?;
     if ip.source.is_ipv4() && !ipv4_header_is_intact(packet) {
         return Err(Loss::BadChecksum);
@@ -23,14 +23,14 @@ pub(super) fn ip(packet: &[u8]) -> Result<Ip<'_>, Loss> {
 
 /// A UDP datagram.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Udp<'a> {
-    pub(super) source: SocketAddr,
-    pub(super) destination: SocketAddr,
-    pub(super) payload: &'a [u8],
+pub(crate) struct Udp<'a> {
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    pub(crate) payload: &'a [u8],
 }
 
 /// Reads UDP and verifies the checksum (RFC 768; required on IPv6 by RFC 8200 §8.1).
-pub(super) fn udp<'a>(ip: &Ip<'a>) -> Result<Udp<'a>, Loss> {
+pub(crate) fn udp<'a>(ip: &Ip<'a>) -> Result<Udp<'a>, Loss> {
     let (&[s0, s1, d0, d1, l0, l1, c0, c1], _) = ip.payload.split_first_chunk::<8>().ok_or(Loss::BadPacket)?;
     let segment = ip.payload.get(..usize::from(u16::from_be_bytes([l0, l1]))).ok_or(Loss::BadPacket)?;
     let payload = segment.get(8..).ok_or(Loss::BadPacket)?;

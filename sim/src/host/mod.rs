@@ -22,7 +22,7 @@
 
 pub mod apps;
 mod count;
-mod headers;
+pub(crate) mod headers;
 mod outlet;
 mod path_mtu;
 mod ports;

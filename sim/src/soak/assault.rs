@@ -52,10 +52,10 @@ use super::depth::Depth;
 use super::model::{EXPULSION, permits_at_last};
 use super::violation::{Invariant, Violation, violation};
 use super::wires::Kept;
-use crate::host::Host;
 use crate::host::apps::{App, Echo, EchoSize, Family, Target};
-use crate::net::packet::{self, Ip, IpOptions, Transport};
-use crate::net::{BoxInput, Direction, WireConfig};
+use crate::host::{Host, headers};
+use crate::net::packet::{self, IpOptions, Transport};
+use crate::net::{BoxInput, Direction, Tapped, WireConfig};
 use crate::world::{Actor, Watch, World};
 
 /// How many pairs of nodes have datagrams damaged.
@@ -92,12 +92,13 @@ struct Datagram {
 }
 
 impl Datagram {
+    /// The datagram of a packet. `None` if a host drops the packet because a checksum is wrong: the role never saw that
+    /// datagram, so it may take an undamaged copy.
     fn parse(to: Actor, iface: usize, packet: &[u8]) -> Option<Self> {
-        let ip = Ip::parse(packet)?;
-        let Some(Transport::Udp { source, destination }) = ip.transport() else { return None };
-        let payload = ip.payload.get(8..)?.to_vec();
-        let (from, local) = (SocketAddr::new(ip.source, source), SocketAddr::new(ip.destination, destination));
-        Some(Self { to, iface, from, local, payload })
+        let ip = headers::ip(packet).ok()?;
+        let Some(Transport::Udp { .. }) = ip.transport() else { return None };
+        let udp = headers::udp(&ip).ok()?;
+        Some(Self { to, iface, from: udp.source, local: udp.destination, payload: udp.payload.to_vec() })
     }
 
     /// A long header of type 0 (RFC 9000 §17.2.2).
@@ -169,7 +170,7 @@ impl Assault<'_> {
         for (&direction, tapped) in kept {
             let (id, iface) = network.ends(direction)[1];
             let Some(&to) = self.hosts.get(&id) else { continue };
-            let came = tapped.iter().filter_map(|tapped| Some((tapped.arrives?, &tapped.packet)));
+            let came = tapped.iter().filter_map(Tapped::arrival);
             let came = came.filter(|(at, _)| *at < self.world.now());
             all.extend(came.filter_map(|(at, packet)| Some((at, Datagram::parse(to, iface, packet)?))));
         }

@@ -295,8 +295,9 @@ impl Proposed {
         }
     }
 
-    /// Takes a datagram that is not for the main endpoint. `Err`: it is for the main endpoint.
-    pub(super) fn take_pathed(&mut self, now: Instant, way: Way, mut payload: BytesMut) -> Result<(), BytesMut> {
+    /// Takes a datagram that is not for the main endpoint. Whether QUIC found it authentic and new.
+    /// `Err`: it is for the main endpoint.
+    pub(super) fn take_pathed(&mut self, now: Instant, way: Way, mut payload: BytesMut) -> Result<bool, BytesMut> {
         let Some(shared) = &self.shared else { return Err(payload) };
         if let Some(tag) = tag_of(&payload) {
             let end = self.by_probe.get(&tag).or_else(|| self.by_bound.get(&tag)).copied();
@@ -304,7 +305,7 @@ impl Proposed {
             if let Some((end, own)) = own {
                 retag(&mut payload, own);
                 self.give(now, end, Input::Probe { way, payload });
-                return Ok(());
+                return Ok(false);
             }
         }
         let Some(prefix) = crate::quic::destination_prefix(&payload) else { return Err(payload) };
@@ -314,13 +315,13 @@ impl Proposed {
                 if let Some(cid) = self.tunnels.get(&id).and_then(|tunnel| tunnel.stage.own_cid()) {
                     retag(&mut payload, cid);
                 }
-                self.on_blind_datagram(now, id, way.local, way.remote, payload);
+                Ok(self.on_blind_datagram(now, id, way.local, way.remote, payload))
             }
             Some(End::Shared(_)) => {
                 if let Some(hash) = shared.full_cid(&payload) {
                     retag(&mut payload, hash);
                 }
-                self.take_shared(now, way, payload);
+                Ok(self.take_shared(now, way, payload))
             }
             // Datagrams that do not come from a service are for the tunnels. A stateless reset has random bytes in
             // place of a prefix.
@@ -328,24 +329,24 @@ impl Proposed {
                 if is_not_quic(&payload) {
                     return Err(payload);
                 }
-                self.take_shared(now, way, payload);
+                Ok(self.take_shared(now, way, payload))
             }
-            None => return Err(payload),
+            None => Err(payload),
         }
-        Ok(())
     }
 
-    fn take_shared(&mut self, now: Instant, way: Way, payload: BytesMut) {
+    fn take_shared(&mut self, now: Instant, way: Way, payload: BytesMut) -> bool {
         let search = !self.expects_unprobed();
-        let Some(shared) = &mut self.shared else { return };
+        let Some(shared) = &mut self.shared else { return false };
         shared.set_search(search);
         let len = payload.len();
-        let Some(link) = shared.take_pathed(now, way.local, way.remote, payload) else { return };
+        let Some(link) = shared.hear_datagram(now, way.local, way.remote, payload) else { return false };
         let end = End::Shared(link);
         if !self.pathed.contains_key(&end) {
             self.begin_pathed(now, end, false, &[]);
         }
         self.give(now, end, Input::Arrived { way, len });
+        true
     }
 
     /// Passes on the datagrams that QUIC wants to send on an end.

@@ -171,6 +171,7 @@ impl Proposed {
         true
     }
 
+    /// Takes a datagram for the endpoint of a tunnel through a TRS. Whether it was authentic and new.
     pub(super) fn on_blind_datagram(
         &mut self,
         now: Instant,
@@ -178,28 +179,26 @@ impl Proposed {
         local: SocketAddr,
         remote: SocketAddr,
         payload: BytesMut,
-    ) {
-        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
-        if let Stage::EndToEnd(EndToEnd { leg, links, .. }) | Stage::Up(Path::Blind { leg, links, .. }) =
+    ) -> bool {
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return false };
+        let (Stage::EndToEnd(EndToEnd { leg, links, .. }) | Stage::Up(Path::Blind { leg, links, .. })) =
             &mut tunnel.stage
-        {
-            if self.pathed.contains_key(&End::Own(id)) {
-                let (way, len) = (Way { local, remote }, payload.len());
-                let heard = links.take_pathed(now, local, remote, payload);
-                self.blind_touched.insert(id);
-                if heard.is_some() {
-                    self.give(now, End::Own(id), Input::Arrived { way, len });
-                }
-                return;
-            }
-            // The way leads through the relay. A packet from another address would migrate the connection to that
-            // address.
-            if self.links.remote(*leg) != Some(remote) {
-                return self.dropped(DropReason::NotBound);
-            }
-            links.take_datagram(now, local, remote, payload);
-            self.blind_touched.insert(id);
+        else {
+            return false;
+        };
+        let on_paths = self.pathed.contains_key(&End::Own(id));
+        // The way leads through the relay. A packet from another address would migrate the connection to that address.
+        if !on_paths && self.links.remote(*leg) != Some(remote) {
+            self.dropped(DropReason::NotBound);
+            return false;
         }
+        let (way, len) = (Way { local, remote }, payload.len());
+        let heard = links.hear_datagram(now, local, remote, payload).is_some();
+        self.blind_touched.insert(id);
+        if heard && on_paths {
+            self.give(now, End::Own(id), Input::Arrived { way, len });
+        }
+        heard
     }
 
     /// Hands on what arrived at the endpoints of blind tunnels, before it is answered.

@@ -37,7 +37,7 @@ impl LinkOutput {
 
 impl Links {
     /// The same endpoint, but the packets of its links travel on paths. It gives them out as
-    /// [`LinkOutput::Pathed`](super::LinkOutput::Pathed), and takes them by [`Self::take_pathed`].
+    /// [`LinkOutput::Pathed`](super::LinkOutput::Pathed), and takes them by [`Self::hear_datagram`].
     #[must_use]
     pub fn on_paths(mut self) -> Self {
         (self.on_paths, self.next_id) = (true, FIRST_PATHED);
@@ -122,9 +122,9 @@ impl Links {
         Some(Secret(secret))
     }
 
-    /// As [`Self::take_datagram`], for a link with paths beneath it. Returns the link if the datagram was authentic and
-    /// new, and so came from the peer. [`Self::finish`] has to follow.
-    pub fn take_pathed(
+    /// As [`Self::take_datagram`]. Returns the link if the datagram was authentic and new, and so came from the peer.
+    /// [`Self::finish`] has to follow.
+    pub fn hear_datagram(
         &mut self,
         now: Instant,
         local: SocketAddr,
