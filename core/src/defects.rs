@@ -147,6 +147,10 @@ mod planting {
         GrantUnchecked,
         /// Half-open handshakes are refused at their limit, whatever source took all places.
         HalfOpenUnshared,
+        /// A path on which nothing is heard any more is never in doubt.
+        PathSilenceUnnoticed,
+        /// Nobody answers the probes of paths, so that none is ever proved.
+        PathProbesUnanswered,
         /// A peer that dials may be anybody with a certificate.
         DialerUnchecked,
     }

@@ -91,12 +91,16 @@ struct Loss {
 impl Watch {
     /// Notes that a datagram of QUIC left.
     pub fn sent(&mut self, now: Instant) {
-        self.sent.get_or_insert(now);
+        if !defect!(PathSilenceUnnoticed) {
+            self.sent.get_or_insert(now);
+        }
     }
 
     /// Notes that a probe left which needs an answer.
     pub fn asked(&mut self, now: Instant) {
-        self.asked.get_or_insert(now);
+        if !defect!(PathSilenceUnnoticed) {
+            self.asked.get_or_insert(now);
+        }
     }
 
     /// Notes that an authentic and new datagram came.

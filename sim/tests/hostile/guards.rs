@@ -3,8 +3,8 @@
 //! The defects are [`cyphonic_core::defects`]. Each is planted in runs of the soak's own seeds, in order, until an
 //! invariant does not hold that holds of the same seed without the defect; and the plan that showed it is made small. A
 //! defect that nothing catches means that the properties are too weak: then it is they that have to be mended. What no
-//! network can show, because it takes a certificate and a QUIC stack of one's own, a directed attack of this folder
-//! must show.
+//! random network shows, because it takes a certificate and a QUIC stack of one's own, or because the nodes recover
+//! in time without that defence, a directed attack of this folder must show.
 //!
 //! `GUARDS=Name,Name` hunts only these; one alone is made as small as a soak would, and shown.
 
@@ -20,7 +20,7 @@ use cyphonic_sim::soak::depth::Depth;
 use cyphonic_sim::soak::generate::generate;
 use cyphonic_sim::soak::violation::Invariant;
 
-use crate::{amplification, grants, insiders, lapses, reflection};
+use crate::{amplification, grants, insiders, lapses, reflection, silence};
 
 /// As many runs as a machine of two cores makes in a minute or less, whatever its build.
 const MOST_RUNS: u64 = 4_000;
@@ -37,7 +37,7 @@ struct Caught {
 }
 
 /// Who attacks with what the soak does not have.
-const DIRECTED: [(Defect, &str, fn()); 5] = [
+const DIRECTED: [(Defect, &str, fn()); 7] = [
     (
         Defect::DialerUnchecked,
         "insiders::a_quic_peer_that_gives_another_name_than_its_certificates_gets_no_tunnel",
@@ -62,6 +62,16 @@ const DIRECTED: [(Defect, &str, fn()); 5] = [
         Defect::HalfOpenUnshared,
         "amplification::a_hundred_sources_that_prove_themselves_do_not_keep_an_honest_node_out",
         amplification::a_hundred_sources_that_prove_themselves_do_not_keep_an_honest_node_out,
+    ),
+    (
+        Defect::PathProbesUnanswered,
+        "silence::a_moved_nodes_new_path_is_proved_and_the_tunnel_stands",
+        silence::a_moved_nodes_new_path_is_proved_and_the_tunnel_stands,
+    ),
+    (
+        Defect::PathSilenceUnnoticed,
+        "silence::a_path_that_ends_in_silence_is_left_for_another_interface",
+        silence::a_path_that_ends_in_silence_is_left_for_another_interface,
     ),
 ];
 

@@ -13,6 +13,7 @@
 //! | [`grants`] | nodes that want the TRS without a word of the NMS |
 //! | [`reflection`] | insiders that name a victim's address as their own |
 //! | [`amplification`] | spoofed addresses: what a victim would get |
+//! | [`silence`] | paths that end without a word |
 //! | [`versions`] | peers of a later and of an earlier version of the protocol |
 //! | `guards` | every deliberate defect of the core is caught: by the soak, or by an attack from here |
 //!
@@ -35,5 +36,6 @@ mod reflection;
 mod replays;
 mod revoked;
 mod rogue;
+mod silence;
 mod stage;
 mod versions;

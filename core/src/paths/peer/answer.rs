@@ -13,6 +13,7 @@ impl Paths {
     pub(super) fn on_probe(&mut self, now: Instant, way: Way, probe: &Probe, len: usize, silent: &mut SilentTargets) {
         let Some(number) = self.seen(now, way, len, silent) else { return };
         match probe.kind {
+            ProbeKind::Hello if defect!(PathProbesUnanswered) => {}
             ProbeKind::Hello => self.on_hello(now, number, probe, len, silent),
             ProbeKind::Challenge | ProbeKind::Answer => self.on_reply(now, number, probe, len, silent),
         }
