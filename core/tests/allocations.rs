@@ -11,6 +11,7 @@ use cyphonic_core::machine::Transmit;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 use common::pair::{Pair, give, packets, sent};
+use common::peers::Peers;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -26,8 +27,31 @@ fn datagrams(transmit: &Transmit) -> Vec<BytesMut> {
     (0..count).map(|_| all.split_to(len.min(all.len()))).collect()
 }
 
+/// The allocator counts for the whole process, so one test runs at a time.
+static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+#[test]
+fn datagrams_that_arrive_on_a_path_that_works_allocate_nothing() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let mut peers = Peers::new();
+    // Until then tables grow to their size.
+    peers.now += Duration::from_secs(1);
+    peers.arrive(0, 1200);
+    let before = Region::new(ALLOCATOR);
+    peers.probes = 0;
+    for _ in 0..10 * ROUNDS {
+        peers.now += Duration::from_micros(500);
+        (0..EACH).for_each(|_| peers.arrive(0, 1200));
+    }
+    let allocations = before.change().allocations;
+    println!("{allocations} allocations for {} datagrams and {} probes", 10 * ROUNDS * usize::from(EACH), peers.probes);
+    // Paths are probed now and then. Each probe is a datagram of its own. The test itself prints.
+    assert!(allocations <= 50 + 8 * peers.probes, "{allocations} allocations, and only {} probes", peers.probes);
+}
+
 #[test]
 fn what_is_allocated_is_for_batches_and_not_for_packets() {
+    let _alone = ONE_AT_A_TIME.lock();
     let mut pair = Pair::new(44);
     let packets = packets(EACH, 1400);
     let (mut sending, mut receiving) = (0, 0);

@@ -1,6 +1,7 @@
 //! The paths to one peer, as a state machine.
 
 mod answer;
+mod calm;
 mod send;
 mod tend;
 
@@ -274,6 +275,11 @@ pub struct Paths {
     now: Instant,
     /// The instant that was given last by [`Output::Wait`].
     due: Option<Instant>,
+    /// Whether `due` still holds.
+    timed: bool,
+    /// When everything that was due by time was done last. Nothing has happened since that asks for more.
+    tended: Option<Instant>,
+    ranking: tend::Ranking,
     out: VecDeque<Output>,
 }
 
@@ -305,6 +311,9 @@ impl Paths {
             alarm_at: Instant::ZERO,
             now: Instant::ZERO,
             due: None,
+            timed: false,
+            tended: None,
+            ranking: tend::Ranking::default(),
             out: VecDeque::new(),
         }
     }
@@ -313,6 +322,13 @@ impl Paths {
     /// peers.
     pub fn handle(&mut self, now: Instant, input: Input, silent: &mut SilentTargets) {
         self.now = now;
+        match input {
+            Input::Arrived { way, len } if self.has_tended(now) && self.used() == Some(way) => {
+                return self.take_more(now, way, len);
+            }
+            Input::Transmit(datagrams) if self.is_calm(now) => return self.send_more(now, datagrams, silent),
+            _ => (self.timed, self.tended) = (false, None),
+        }
         let input = match input {
             Input::Probe { way, payload } => {
                 let len = payload.len();
@@ -342,13 +358,15 @@ impl Paths {
             Input::Delivery(counts) => self.on_delivery(now, counts),
             Input::Probe { .. } | Input::Timeout => {}
         }
-        self.tend(now, silent);
+        self.tend_once(now, silent);
     }
 
     /// The next output. After [`Output::Wait`] there is nothing more until the next input.
     pub fn poll(&mut self) -> Output {
         self.out.pop_front().unwrap_or_else(|| {
-            self.due = self.next_timeout();
+            if !self.timed {
+                (self.due, self.timed) = (self.next_timeout(), true);
+            }
             Output::Wait(self.due)
         })
     }

@@ -1,13 +1,15 @@
 //! Work that is due by time: probes, the end of paths, the choice.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Bound;
 
 use super::{Event, Output, PathNumber, Paths, Why};
 use crate::machine::Transmit;
 use crate::paths::budget::SilentTargets;
 use crate::paths::candidates::{Candidate, Kind};
 use crate::paths::choice::{self, Standing};
-use crate::paths::path::{LEAST_MTU, State, TryOut};
+use crate::paths::path::{LEAST_MTU, Path, State, TryOut};
 use crate::paths::probe::{Flags, PROBE_LEN, Probe, ProbeKind};
 use crate::time::Instant;
 use crate::timing::paths::{PATH_ALARM, PATH_ASLEEP, PATH_BRIDGED, PATH_COLD, PATH_DWELL, PATH_FORGOTTEN, PATH_QUIET};
@@ -139,13 +141,14 @@ impl Paths {
         if self.keys.is_none() {
             return;
         }
-        let all: Vec<_> = self.paths.keys().copied().collect();
-        for &number in &all {
+        let mut next = self.paths.keys().next().copied();
+        while let Some(number) = next {
             if self.paths[&number].is_alive() {
                 self.tend_alive(now, number, silent);
             } else {
                 self.tend_silent(now, number, silent);
             }
+            next = self.paths.range((Bound::Excluded(number), Bound::Unbounded)).next().map(|(&number, _)| number);
         }
         self.choose(now, silent);
         self.look(now, silent);
@@ -211,7 +214,7 @@ impl Paths {
 
     /// When the next exchange is due that keeps a path open. The server waits a quarter longer than the client, so that
     /// only one of them asks.
-    fn keep_at(&self, number: PathNumber) -> Option<Instant> {
+    pub(super) fn keep_at(&self, number: PathNumber) -> Option<Instant> {
         let path = &self.paths[&number];
         if (self.used != Some(number) && self.warm != Some(number)) || path.candidate.kind == Kind::Inside {
             return None;
@@ -244,16 +247,13 @@ impl Paths {
         self.event(Event::Died { way });
     }
 
-    fn standings(&self, now: Instant) -> (Vec<PathNumber>, Vec<Standing>) {
-        self.paths.iter().map(|(&number, path)| (number, path.standing(now))).unzip()
-    }
-
     fn choose(&mut self, now: Instant, silent: &mut SilentTargets) {
-        let (numbers, standings) = self.standings(now);
-        let index = |which: Option<PathNumber>| which.and_then(|n| numbers.iter().position(|&other| other == n));
-        let current = index(self.used);
+        let mut ranking = std::mem::take(&mut self.ranking);
+        ranking.fill(now, &self.paths);
+        let (numbers, standings) = (&ranking.numbers, &ranking.standings);
+        let current = ranking.index(self.used);
         let usable = current.is_some_and(|i| standings[i].alive && standings[i].wide);
-        if let Some(best) = choice::choose(current, &standings, self.config.client)
+        if let Some(best) = choice::choose(current, standings, self.config.client)
             && Some(best) != current
         {
             let dwelt = self.paths[&numbers[best]].left_at.is_none_or(|left| now >= left + PATH_DWELL);
@@ -268,7 +268,8 @@ impl Paths {
             }
         }
         let afford = self.lifetimes.affords_warmth();
-        self.warm = self.used.filter(|_| afford).and_then(|used| self.second(now, used));
+        self.warm = self.used.filter(|_| afford).and_then(|used| self.second_of(&ranking, used));
+        self.ranking = ranking;
     }
 
     /// Decides whether everything goes by a second path too. Raises the alarm if the path in use is in doubt.
@@ -310,9 +311,14 @@ impl Paths {
     }
 
     fn second(&self, now: Instant, used: PathNumber) -> Option<PathNumber> {
-        let (numbers, standings) = self.standings(now);
-        let current = numbers.iter().position(|&other| other == used)?;
-        choice::second(current, &standings, |i| {
+        let mut ranking = Ranking::default();
+        ranking.fill(now, &self.paths);
+        self.second_of(&ranking, used)
+    }
+
+    fn second_of(&self, ranking: &Ranking, used: PathNumber) -> Option<PathNumber> {
+        let (numbers, current) = (&ranking.numbers, ranking.index(Some(used))?);
+        choice::second(current, &ranking.standings, |i| {
             let (one, other) = (&self.paths[&used].candidate, &self.paths[&numbers[i]].candidate);
             one.way.local.ip() == other.way.local.ip() && (one.kind == Kind::Relay) == (other.kind == Kind::Relay)
         })
@@ -332,30 +338,50 @@ impl Paths {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let mut at: Vec<Instant> = self.hold_until.into_iter().collect();
+        let mut next = self.hold_until;
+        let mut wait = |at: Option<Instant>| next = [next, at].into_iter().flatten().min();
         if self.keys.is_none() {
-            return at.into_iter().min();
+            return next;
         }
         for (&number, path) in &self.paths {
             if path.is_alive() {
-                let doubt = path.watch.doubt_at().map(|doubt| doubt.max(path.ask_at));
                 let kept = self.used == Some(number) || self.warm == Some(number);
-                let cold = path.watch.heard_at().map(|heard| heard + PATH_COLD).filter(|_| !kept);
-                let ending = self.is_ending(self.now, number).then_some(path.ask_at);
-                at.extend(
-                    [ending, doubt, path.watch.dead_at(), self.keep_at(number), cold, path.size_at()]
-                        .into_iter()
-                        .flatten(),
-                );
+                wait(self.is_ending(self.now, number).then_some(path.ask_at));
+                wait(path.watch.doubt_at().map(|doubt| doubt.max(path.ask_at)));
+                wait(path.watch.dead_at());
+                wait(self.keep_at(number));
+                wait(path.watch.heard_at().map(|heard| heard + PATH_COLD).filter(|_| !kept));
+                wait(path.size_at());
             } else if path.state != State::Cold {
-                at.push(path.hello_at);
+                wait(Some(path.hello_at));
             }
-            at.extend(path.pardons().filter(|&pardon| pardon > self.now));
+            path.pardons().filter(|&pardon| pardon > self.now).for_each(|pardon| wait(Some(pardon)));
         }
         if let Some(used) = self.used {
-            let path = &self.paths[&used];
-            at.extend(self.lifetimes.ends_from(path.born.unwrap_or_default()).filter(|&end| end > self.now));
+            let born = self.paths[&used].born.unwrap_or_default();
+            wait(self.lifetimes.ends_from(born).filter(|&end| end > self.now));
         }
-        at.into_iter().min()
+        next
+    }
+}
+
+/// What is known of each path, in the order of their numbers. [`Paths`] keeps one to fill again, so that a choice
+/// allocates nothing.
+#[derive(Debug, Default)]
+pub(super) struct Ranking {
+    numbers: Vec<PathNumber>,
+    standings: Vec<Standing>,
+}
+
+impl Ranking {
+    fn fill(&mut self, now: Instant, paths: &BTreeMap<PathNumber, Path>) {
+        self.numbers.clear();
+        self.standings.clear();
+        self.numbers.extend(paths.keys());
+        self.standings.extend(paths.values().map(|path| path.standing(now)));
+    }
+
+    fn index(&self, which: Option<PathNumber>) -> Option<usize> {
+        self.numbers.iter().position(|&number| Some(number) == which)
     }
 }
