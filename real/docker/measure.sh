@@ -171,12 +171,17 @@ memories() {
     say "  memory: no marker in trs, nms, as, while b, which sends it, has it"
 }
 
-# What people do: a web server, a shell, a large file; with names only.
-usual_programs() {
-    local want got
+# Starts b's web and ssh servers.
+serve() {
     docker exec -d "$(container b)" busybox httpd -f -h /srv/www -p "[::]:80"
     in_container b sh -c 'ssh-keygen -q -t ed25519 -N "" -f /tmp/user && cp /tmp/user /tmp/user.pub /etc/cyphonic/ &&
         ssh-keygen -A >/dev/null && mkdir -p /run/sshd && /usr/sbin/sshd -o AuthorizedKeysFile=/tmp/user.pub -o StrictModes=no'
+}
+
+# What people do: a web server, a shell, a large file; with names only.
+usual_programs() {
+    local want got
+    in_container b test -e /tmp/user || serve
     until_true 5 in_container a curl -s -o /dev/null "http://b.$ZONE/marker" || die "curl through the tunnel"
     want=$(in_container b hostname)
     got=$(in_container a ssh -i /etc/cyphonic/user -o BatchMode=yes -o LogLevel=ERROR -o StrictHostKeyChecking=no \
@@ -259,6 +264,26 @@ blocked() { in_container firewall nft -j list counter inet filter blocked-4501 |
 
 blocked_is_named() { [[ $(in_container a cyphonic status) == *"UDP is blocked"* ]]; }
 
+goes_by_tcp() { [[ $(in_container a cyphonic status) == *"UDP is blocked here; through"*"TRS by TCP 443"*"via trs"* ]]; }
+
+goes_by_udp() { [[ $(in_container a cyphonic status) != *"by TCP 443"* ]]; }
+
+# The firewall stops HTTP/3 too, and lets it out again (ours; the paper knows no way by TCP).
+no_udp() {
+    local drop="type filter hook forward priority -1; }; add rule inet closed forward meta l4proto udp drop" received
+    in_container firewall nft "add table inet closed; add chain inet closed forward { $drop"
+    in_container a ping -n -c 30 -i 0.5 "b.$ZONE" >/dev/null || die "no ping was answered while no UDP gets out"
+    until_true 30 goes_by_tcp || die "a does not go by TCP: $(in_container a cyphonic status)"
+    received=$(in_container a ping -n -c 10 -i 0.1 -W 12 "b.$ZONE" | awk '/packets transmitted/ { print $4 }')
+    ((received == 10)) || die "$received of 10 pings were answered by TCP"
+    usual_programs
+    say "  no UDP gets out: $received of 10 pings by TCP 443; curl and ssh work"
+    in_container firewall nft delete table inet closed
+    until_true 60 goes_by_udp || die "a does not come back to UDP: $(in_container a cyphonic status)"
+    in_container a ping -n -c 3 -i 0.2 -W 12 "b.$ZONE" >/dev/null || die "no ping though UDP gets out again"
+    say "  UDP gets out again, and is used"
+}
+
 # Why the paper carries CYPHONIC in QUIC: a firewall that lets HTTP/3 out stops the conventional method, and not the
 # proposed.
 firewalled() {
@@ -284,6 +309,7 @@ firewalled() {
         usual_programs
         say "  $(in_container a cyphonic ping b --count 1 | sed -n 1p)"
         say "  $received of 10 pings; curl and ssh work; the firewall stopped $(blocked) packets to UDP 4501"
+        no_udp
     fi
     down
 }

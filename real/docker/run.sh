@@ -10,7 +10,8 @@
 #
 #   run.sh [OPTION...] [PATTERN [FRAMING]]  every pattern and framing if none is named: udp4501 (conventional), stream
 #                                           (proposed, as in the paper), compact (proposed, ours)
-#   run.sh [OPTION...] firewall [METHOD]    pattern 1 with a firewall before a that lets out DNS and port 443 only
+#   run.sh [OPTION...] firewall [METHOD]    pattern 1 with a firewall before a that lets out DNS and port 443 only;
+#                                           proposed: then with one that lets no UDP out, where TCP 443 is the way
 #   run.sh build                            only make the image
 #   run.sh up PATTERN METHOD                bring up and leave it so:  docker exec cyphonic_a_1 ping b.cyphonic.test
 #   run.sh down                             take down: containers, networks, keys, and a Docker daemon that `up` started

@@ -4,6 +4,7 @@
 mod lab;
 
 use std::fs;
+use std::process::Stdio;
 
 use lab::{Lab, text, until};
 
@@ -13,6 +14,8 @@ const BLOCK: &str = "nft 'add table inet fault; add chain inet fault out { type 
                      add rule inet fault out meta l4proto udp oifname eth0 counter drop; \
                      add rule inet fault in meta l4proto udp iifname eth0 drop'";
 const OPEN: &str = "nft delete table inet fault";
+/// Waits until something listens on TCP port 5001.
+const LISTENS: &str = "for i in {1..50}; do ss -ltn | grep -q :5001 && exit; sleep 0.1; done; exit 1";
 
 /// How many UDP packets the filter has kept from leaving.
 fn kept(lab: &Lab) -> u64 {
@@ -60,7 +63,7 @@ fn a_node_whose_network_drops_udp_goes_by_tcp_and_comes_back_without_a_lost_byte
     // A transfer that lasts while UDP is opened and closed again.
     let receive = "timeout 120 socat -u TCP4-LISTEN:5001,reuseaddr OPEN:got,creat,trunc";
     let mut receiver = lab.within("b", "bash").args(["-c", receive]).spawn().unwrap();
-    lab.sh("b", "for i in {1..50}; do ss -ltn | grep -q :5001 && exit; sleep 0.1; done; exit 1");
+    lab.sh("b", LISTENS);
     let send = "{ head -c 20000000 /dev/urandom; while [[ ! -e enough ]]; do head -c 40000 /dev/urandom; sleep 0.1; done; } \
                 | tee sent | timeout 120 socat -u - TCP4:b.cyphonic.test:5001";
     let mut sender = lab.within("a", "bash").args(["-o", "pipefail", "-c", send]).spawn().unwrap();
@@ -83,8 +86,11 @@ fn through_an_http_proxy_and_what_is_wrong_with_one_is_named() {
     lab.sh("a", BLOCK);
     // The network lets nothing out but TCP to the proxy, which is at the TRS's machine.
     lab.sh("a", "nft 'add rule inet fault out oifname eth0 tcp dport 443 drop'");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/http_proxy.py");
-    let mut proxy = lab.within("trs", "python3").args([script, "3128", "me:secret"]).spawn().unwrap();
+    let settings =
+        "Port 3128\nListen 192.0.2.4\nTimeout 600\nAllow 192.0.2.0/24\nConnectPort 443\nBasicAuth me secret\n";
+    fs::write(lab.path("tinyproxy.conf"), settings).unwrap();
+    let mut proxy =
+        lab.within("trs", "tinyproxy").args(["-d", "-c", "tinyproxy.conf"]).stdout(Stdio::null()).spawn().unwrap();
     fs::write(lab.path("credentials"), "me:secret\n").unwrap();
     lab.sh("a", "chmod 600 credentials");
     let options = ["--proxy", "http://192.0.2.4:3128"];
@@ -99,6 +105,14 @@ fn through_an_http_proxy_and_what_is_wrong_with_one_is_named() {
     lab.start("a", &[&options[..], &["--proxy-credentials", "credentials"]].concat());
     lab.until_status("a", 20, &["  registered", "by TCP 443, by the HTTP proxy"]);
     lab.until_reached("a", "b");
+    let large = 100_000_000;
+    let receive = "timeout 120 socat -u TCP4-LISTEN:5001,reuseaddr OPEN:got,creat,trunc";
+    let mut receiver = lab.within("b", "bash").args(["-c", receive]).spawn().unwrap();
+    lab.sh("b", LISTENS);
+    lab.sh("a", &format!("head -c {large} /dev/urandom | tee sent | timeout 120 socat -u - TCP4:b.cyphonic.test:5001"));
+    assert!(until(20, || receiver.try_wait().unwrap()).is_some_and(|status| status.success()), "the transfer broke");
+    let sent = fs::read(lab.path("sent")).unwrap();
+    assert!(sent.len() == large && sent == fs::read(lab.path("got")).unwrap(), "other bytes came");
     let _ = proxy.kill();
     let _ = proxy.wait();
     let log = lab.log("a");

@@ -119,3 +119,19 @@ fn a_transfer_survives_that_udp_is_opened_and_closed_again() {
         assert_eq!(patterns.last(), Some(&3), "{handover}: {patterns:?}");
     }
 }
+
+#[test]
+fn udp_that_dies_at_any_moment_is_called_blocked() {
+    let echo = "[[step]]\nat_ms = 200\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\ncount = 600\ninterval_ms = 50\n";
+    // The moments are about the exchanges of a beginning, in which a service has just been told something, or a
+    // peer's datagram is on its way.
+    for at in (700..2_700).step_by(100) {
+        let steps = format!("{echo}[[step]]\nat_ms = {at}\ndo = \"firewall\"\nsite = \"a\"\nmode = \"only-tcp-443\"\n");
+        let run = run(OPTIMAL, [OPEN, OPEN], &steps);
+        let begun = Instant::from_millis(at);
+        let is_it = |event: &Event| matches!(event, Event::UdpBlocked { .. });
+        let blocked = run.events.iter().find(|(_, who, event)| who == "alice" && is_it(event));
+        let after = blocked.unwrap_or_else(|| panic!("{at} ms: never")).0.saturating_since(begun);
+        assert!(after < Duration::from_secs(5), "{at} ms: {after:?}");
+    }
+}
