@@ -147,6 +147,7 @@ impl Auth {
                     self.links.close(now, link);
                 }
             }
+            ServiceCommand::Rules(_) => {}
             ServiceCommand::Stop => {
                 self.end_logins();
                 self.links.close_all(now);

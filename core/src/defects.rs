@@ -151,6 +151,10 @@ mod planting {
         PathSilenceUnnoticed,
         /// Nobody answers the probes of paths, so that none is ever proved.
         PathProbesUnanswered,
+        /// The NMS directs nodes to each other without asking the access rules (I11).
+        RulesUnasked,
+        /// A change of the access rules is told to nobody (I12).
+        RuleChangeUntold,
         /// A peer that dials may be anybody with a certificate.
         DialerUnchecked,
     }

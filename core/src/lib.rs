@@ -42,6 +42,7 @@ pub mod probe;
 pub mod proxied;
 pub mod quic;
 pub mod route;
+pub mod rules;
 pub mod shares;
 pub mod store;
 pub mod time;

@@ -28,6 +28,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::event::Event;
 use crate::name::Fqdn;
+use crate::rules::Rules;
 use crate::time::Instant;
 use crate::timing::Due;
 use crate::tls::{Identity, Roots};
@@ -163,6 +164,8 @@ pub enum ServiceCommand {
     Identity(Box<Identity>),
     /// The access of these names ends now: their certificates were revoked, or their devices removed.
     Revoked(Vec<Fqdn>),
+    /// These access rules from now on, at the NMS. Tunnels that they do not allow end.
+    Rules(Rules),
     /// Shut down gracefully: tell every connected peer, so that none has to wait for its idle timeout.
     Stop,
 }

@@ -62,7 +62,7 @@ local LAYOUT = [==[
 | 20 | Probe Request | NMS → TRS: answer a Probe, from where you are. The header repeats the transaction of the node's Probe. | epoch u64 · to place · id 16 bytes |
 | 21 | Network Report | Node → NMS: what its probes say of its network; a Keep Alive Ack answers it. | v6 behaviour? · v4 behaviour? · at v6 proof? · at v4 proof? |
 | 22 | Relay Epoch | TRS → NMS, in place of an answer: the epoch of a Relay Request or Probe Request was not above this one. | last u64 |
-| 23 | Access Ended | NMS → node: the access of a peer has ended that you were directed to. A Keep Alive Ack answers it (conventional method). | peer name |
+| 23 | Access Ended | NMS → node: the access of a peer has ended that you were directed to. A Keep Alive Ack answers it (conventional method). | peer name · why error code if more follows |
 | 24 | Peer Report | Node → NMS: I have tunnels with these, though I have just registered. A Keep Alive Ack answers it. | peers list of name |
 | 25 | Peer Restarted | NMS → node: a peer that you were directed to has started anew, so it has none of its tunnels. A Keep Alive Ack answers it (conventional method). | peer name |
 | 26 | Probe Token | NMS → node: the answer to a Probe of the node's own port. With the token the node proves that it is there. | proof |
@@ -90,7 +90,7 @@ local LAYOUT = [==[
 | framing | 1 udp4501, 2 stream, 3 datagram, 4 compact |
 | mapping | 1 independent, 2 port, 3 address |
 | filtering | 1 independent, 2 address, 3 address and port |
-| error code | 1 unauthorized, 2 not registered, 3 unknown peer, 4 peer offline, 5 no relay, 6 stale epoch and then u64, 7 no direct way, 8 service unavailable, 9 unknown message type and then u8, 10 unknown version and then versions, 11 malformed message and then u8 |
+| error code | 1 unauthorized, 2 not registered, 3 unknown peer, 4 peer offline, 5 no relay, 6 stale epoch and then u64, 7 no direct way, 8 service unavailable, 9 unknown message type and then u8, 10 unknown version and then versions, 11 malformed message and then u8, 12 not permitted |
 <!-- end of layout -->
 ]==]
 
@@ -287,7 +287,7 @@ local base_types = {
 }
 
 local function is_notation(words)
-    local item = words:gsub("%?$", ""):gsub("^list of ", "")
+    local item = words:gsub(" if more follows$", ""):gsub("%?$", ""):gsub("^list of ", "")
     return base_types[item] or parts[item] or choices[item]
 end
 
@@ -349,7 +349,15 @@ end
 
 function declare(label, name, notation)
     local optional, item = notation:match("^(.*)%?$"), notation:match("^list of (.*)$")
-    if optional then
+    local at_end = notation:match("^(.*) if more follows$")
+    if at_end then
+        local read = declare(label, name, at_end)
+        return function(reader, tree)
+            if reader.at < reader.stop then
+                read(reader, tree)
+            end
+        end
+    elseif optional then
         local read = declare(label, name, optional)
         return function(reader, tree)
             local there = reader:u8()

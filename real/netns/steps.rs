@@ -174,6 +174,7 @@ impl Stage<'_> {
             | Action::Rebind { .. }
             | Action::Clock { .. }
             | Action::DiskFull(_)
+            | Action::Rules(_)
             | Action::ProbeMtu(_) => Err(Failure::other("this was to be refused")),
         }
     }

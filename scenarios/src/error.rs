@@ -108,6 +108,19 @@ pub enum Problem {
     #[error("{0:?} is no name: use 1 to 63 of a-z, 0-9 and inner hyphens")]
     BadName(String),
 
+    #[error("no group {found:?}{}; or write a whole name, such as \"{found}.example.net\"", hint(.found, .known, "groups"))]
+    UnknownGroup { found: String, known: Vec<String> },
+    #[error("{0}")]
+    BadPattern(#[from] cyphonic_core::rules::NoGlob),
+    #[error("{0:?} is no name of a group: use letters, digits and hyphens, without dots")]
+    BadGroup(String),
+    #[error(
+        "rules that allow something change nothing as long as everybody may talk to everybody: write default = \"closed\""
+    )]
+    RulesWithoutDefault,
+    #[error("{0}: put names into patterns, and patterns into groups")]
+    TooManyRules(#[from] cyphonic_core::rules::TooMany),
+
     #[error("no nodes: add a [[node]] with a name and a site")]
     NoNodes,
     #[error("no steps: add a [[step]], the first with do = \"start\"")]

@@ -32,7 +32,7 @@ pub use embedded::EMBEDDED;
 pub use error::{Place, Problem, ScenarioError};
 pub use keys::{actions, firewall_keys, link_keys, nat_keys};
 pub use plan::{Cell, MAX_CELLS, Plan};
-pub use resolve::{LEAST_MTU_V4, LEAST_MTU_V6, MAX_NODES, MAX_SITES, MAX_STEPS};
+pub use resolve::{LEAST_MTU_V4, LEAST_MTU_V6, MAX_NODES, MAX_SITES, MAX_STEPS, access_rules};
 pub use rows::Row;
 pub use scenario::{
     Action, BurstLoss, Carrier, Egress, Far, Firewall, Inspect, Interface, Link, LinkAt, Nat, Nat64, NatAt, Node,
@@ -43,5 +43,6 @@ pub use sketch::{first_cell, two_nodes};
 pub use table::{Line, ResultsError, Table, write_whole};
 pub use words::{
     Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, Handover, IcmpErrors, Invariant, Login, Measure,
-    Method, Policy, Pooling, PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind, Towards,
+    Method, Openness, Policy, Pooling, PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind,
+    Towards,
 };

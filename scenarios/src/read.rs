@@ -45,6 +45,11 @@ pub(crate) fn read(source: Source<'_>, tree: &Tree<'_>) -> Result<Spelled, Scena
     Ok(Spelled { file, steps })
 }
 
+/// A file of access rules with correct spelling and types.
+pub(crate) fn read_rules(source: Source<'_>, tree: &Tree<'_>) -> Result<schema::AccessRules, ScenarioError> {
+    Reader { source, tree }.typed("", tree.clone(), &[])
+}
+
 #[derive(Clone, Copy)]
 struct Reader<'a, 'i> {
     source: Source<'i>,
@@ -81,6 +86,7 @@ impl Reader<'_, '_> {
             "clock" => Action::Clock(self.keys_of_step(&path, rest)?),
             "disk_full" => self.keys_of_step::<schema::Idle>(&path, rest).map(|_| Action::DiskFull)?,
             "disk_free" => self.keys_of_step::<schema::Idle>(&path, rest).map(|_| Action::DiskFree)?,
+            "rules" => Action::Rules(self.keys_of_step(&path, rest)?),
             "start" => Action::Start(self.keys_of_step(&path, rest)?),
             "echo" => Action::Echo(self.keys_of_step(&path, rest)?),
             "tcp" => Action::Tcp(self.keys_of_step(&path, rest)?),

@@ -3,6 +3,7 @@
 mod boxes;
 mod hosts;
 mod link;
+mod rules;
 mod site;
 mod step;
 
@@ -10,13 +11,14 @@ use std::time::Duration;
 
 use cyphonic_core::message::{Framing, RelayMode};
 use cyphonic_core::name::Fqdn;
+use cyphonic_core::rules::Rules;
 use ipnet::IpNet;
 
 use self::hosts::Hosts;
 use crate::address::{SERVICES_V4, SERVICES_V6, host_v4, host_v6, overlap};
-use crate::document::{Source, Tree};
+use crate::document::{Document, Source, Tree};
 use crate::error::{Problem, ScenarioError};
-use crate::read::{Spelled, read};
+use crate::read::{Spelled, read, read_rules};
 use crate::scenario::{Interface, Node, Scenario, Service, Services, Site, SiteV4, SiteV6, ZONE};
 use crate::schema::{self, File};
 use crate::words::{Congestion, Engine, Handover, Login, Method, Policy, ServiceName};
@@ -68,6 +70,7 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
     let (carriers, sites) = site::sites(context, &file.carrier, file.site)?;
     let mut hosts = Hosts::default();
     let nodes = nodes(context, file.node, &sites, &mut hosts)?;
+    let access = rules::rules(context, "rules", &file.rules, Some(ZONE))?;
     let measure = file.measure;
     let rules = step::Rules { carriers: &carriers, sites: &sites, nodes: &nodes, tun_mtu, duration_limit_s, measure };
     let steps = step::steps(context, steps, &rules, &mut hosts)?;
@@ -89,6 +92,7 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
         }),
         tun_mtu,
         duration_limit: Duration::from_secs(duration_limit_s),
+        rules: access,
         services,
         carriers,
         sites,
@@ -97,6 +101,16 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
         measure: file.measure,
         expect: file.expect,
     })
+}
+
+/// Reads a file of access rules, as the NMS has it: the same words as a scenario's `[rules]`. Patterns of one file are
+/// whole names; `file` is what errors call it.
+pub fn access_rules(file: &str, text: &str) -> Result<Rules, ScenarioError> {
+    let document = Document::parse(file, text)?;
+    let source = Source { document: &document, sets: &[] };
+    let tree = source.tree()?;
+    let words = read_rules(source, &tree)?;
+    rules::rules(Context { source, tree: &tree, link: &schema::Way::default() }, "", &words, None)
 }
 
 /// The context of errors.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use cyphonic_core::message::{Framing, RelayMode};
 use cyphonic_core::name::Fqdn;
+use cyphonic_core::rules::Rules;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::address;
@@ -55,6 +56,8 @@ pub struct Scenario {
     pub tun_mtu: u16,
     /// The run ends here in any case.
     pub duration_limit: Duration,
+    /// Which nodes may talk to which.
+    pub rules: Rules,
     /// AS, NMS and TRS.
     pub services: Services,
     /// The carrier-grade NATs, in the order of the file.

@@ -3,6 +3,7 @@
 //! Only spelling and types are checked here. [`crate::resolve`] turns this into a [`crate::Scenario`], which is valid.
 //! It has the defaults too, so that a key left out and a key set to its default are the same.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Error, IgnoredAny, Unexpected, Visitor};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::words::{
     Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, Handover, IcmpErrors, Invariant, Login, Measure,
-    Method, Policy, Pooling, PortChoice, Reaction, Refresh, Refusal, SiteKind,
+    Method, Openness, Policy, Pooling, PortChoice, Reaction, Refresh, Refusal, SiteKind,
 };
 
 mod step;
@@ -55,6 +56,9 @@ pub(crate) struct File {
     pub(crate) measure: Measure,
     /// The invariant that once did not hold: a run is held against all of them.
     pub(crate) expect: Option<Invariant>,
+    /// Which nodes may talk to which. Default: everybody to everybody.
+    #[serde(default)]
+    pub(crate) rules: AccessRules,
     /// What every link is where it does not say otherwise, both ways.
     #[serde(default)]
     pub(crate) link: Way,
@@ -75,6 +79,30 @@ pub(crate) struct File {
     /// Read separately; it is here so that the key is known.
     #[serde(rename = "sweep")]
     pub(crate) _sweep: Option<IgnoredAny>,
+}
+
+/// `[rules]`, and the whole of a file of access rules.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AccessRules {
+    /// "open" (default) or "closed": whether nodes may talk that no rule names.
+    pub(crate) default: Option<Openness>,
+    /// Names for lists of patterns.
+    #[serde(default)]
+    pub(crate) groups: BTreeMap<String, Vec<String>>,
+    /// The rules.
+    #[serde(default)]
+    pub(crate) allow: Vec<AccessRule>,
+}
+
+/// `[[rules.allow]]`: these nodes may open flows to those.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AccessRule {
+    /// Groups and patterns of the nodes that may open flows.
+    pub(crate) from: Vec<String>,
+    /// Groups and patterns of the nodes that they may open flows to.
+    pub(crate) to: Vec<String>,
 }
 
 /// `[services]`: each is a dual-stack host on the Internet core.

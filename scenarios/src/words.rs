@@ -43,6 +43,14 @@ words! {
         Proposed "proposed",
     }
 
+    /// Whether nodes may talk that no access rule names.
+    Openness {
+        /// Everybody may talk to everybody.
+        Open "open",
+        /// Only what a rule allows.
+        Closed "closed",
+    }
+
     /// The invariants, which must hold in every scenario.
     Invariant {
         /// A packet reaches an application only from the owner of its source address.
@@ -65,6 +73,8 @@ words! {
         I9 "I9",
         /// No plaintext on any wire.
         I10 "I10",
+        /// No packet passes between two nodes that the access rules forbid to talk.
+        I11 "I11",
         /// Access ends: within a stated time after a revocation or a certificate's end no packet passes.
         I12 "I12",
         /// An address that has not answered a challenge receives at most a stated number of bytes because somebody

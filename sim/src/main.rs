@@ -180,7 +180,7 @@ sudo target/debug/cyphonic-netns run my.toml --json >real.jsonl && cyphonic-lab 
     ///
     /// Each seed is a plan: up to twelve sites with NATs, carriers, firewalls and translators of every behaviour, up to
     /// twelve nodes, traffic, moves, restarts and overlapping faults; then no more faults, 90 s to recover, and echoes
-    /// between every pair. The invariants are I1 to I10, I12 and I13: authenticity, fixed addresses, relaying, no
+    /// between every pair. The invariants are I1 to I13: authenticity, fixed addresses, relaying, no
     /// amplification, limits, no replay, liveness, no panic and no secret in events, determinism, secrecy, end of
     /// access, silence towards addresses that were only named. Three seeds of seven are drills instead: small networks
     /// in which next to nothing happens, so that each

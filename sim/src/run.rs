@@ -308,6 +308,10 @@ impl Runner<'_> {
                 self.world.set_disk_full(*is_full);
                 Doing::Until(now)
             }
+            Action::Rules(rules) => {
+                self.world.set_rules(rules);
+                Doing::Until(now)
+            }
             Action::Wait(duration) => Doing::Until(now + *duration),
             Action::Idle => Doing::Until(Instant::ZERO + self.scenario.duration_limit),
             Action::ProbeMtu(pair) => {

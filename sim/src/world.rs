@@ -37,6 +37,7 @@ use cyphonic_core::machine::{Machine, ServiceCommand, Tables};
 use cyphonic_core::name::{Fqdn, NodeId};
 use cyphonic_core::node::{Node, NodeCommand};
 use cyphonic_core::quic::QlogSink;
+use cyphonic_core::rules::Rules;
 use cyphonic_core::store::Store;
 use cyphonic_core::time::Instant;
 use cyphonic_core::timing::Due;
@@ -133,6 +134,8 @@ pub struct World {
     disk: Arc<Disk>,
     trs_store: Arc<dyn Store>,
     civil: Civil,
+    /// The file of access rules of the NMS.
+    rules: Rules,
     /// For each node: which site each of its interfaces is in.
     places: Vec<Vec<usize>>,
     mtus: Vec<Vec<usize>>,
@@ -168,6 +171,7 @@ impl World {
             disk,
             trs_store,
             civil,
+            rules: scenario.rules.clone(),
             places,
             mtus,
             nat64,
@@ -303,7 +307,7 @@ impl World {
         let now = self.now();
         self.civil.begin(&self.name_of(scenario, who), now);
         let stores = [self.store.clone(), self.trs_store.clone()];
-        let cast = roles::Cast::new(scenario, seed, watch, stores, self.civil.clone(), now);
+        let cast = roles::Cast::new(scenario, seed, watch, stores, self.civil.clone(), self.rules.clone(), now);
         match who {
             Actor::Auth => self.engine.with(self.auth.id, |now, host: &mut Host<Auth>| host.restart(now, cast.auth())),
             Actor::Nms => self.engine.with(self.nms.id, |now, host: &mut Host<Nms>| host.restart(now, cast.nms())),
@@ -356,6 +360,13 @@ impl World {
         self.engine.with(id, |now, host: &mut Host<Nms>| host.command(now, command));
     }
 
+    /// The NMS has other access rules from now on, also after it starts again.
+    pub fn set_rules(&mut self, rules: &Rules) {
+        self.rules = rules.clone();
+        let (id, command) = (self.nms.id, ServiceCommand::Rules(rules.clone()));
+        self.engine.with(id, |now, host: &mut Host<Nms>| host.command(now, command));
+    }
+
     /// Tells a service whose certificates count no more. A node learns it from the NMS, if anybody is concerned.
     fn inform(&mut self, seed: u64, actor: Actor) {
         let revoked: Vec<_> = self.revoked.iter().map(|(name, renewals)| (name, *renewals)).collect();
@@ -386,7 +397,7 @@ impl World {
         let name = scenario.nodes[node].name.clone();
         self.civil.renew(&name);
         let stores = [self.store.clone(), self.trs_store.clone()];
-        let cast = roles::Cast::new(scenario, seed, watch, stores, self.civil.clone(), self.now());
+        let cast = roles::Cast::new(scenario, seed, watch, stores, self.civil.clone(), self.rules.clone(), self.now());
         let identity = NodeCommand::Identity(Box::new(cast.identity(&name)));
         self.node(node, |now, host| host.command(now, identity));
     }

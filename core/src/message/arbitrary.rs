@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Der, MAX_ADDRESSES, Padding, WrappedKey};
+use super::{AtEnd, Der, MAX_ADDRESSES, Padding, WrappedKey};
 use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 
@@ -98,6 +98,12 @@ arrays!(Key128, NodeId, PathId, RelayCid, WrappedKey);
 impl<T: Arb + Clone> Arb for Option<T> {
     fn arb() -> BoxedStrategy<Self> {
         proptest::option::of(T::arb()).boxed()
+    }
+}
+
+impl<T: Arb + Clone> Arb for AtEnd<T> {
+    fn arb() -> BoxedStrategy<Self> {
+        Option::<T>::arb().prop_map(Self).boxed()
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn registration_response(m: &RegistrationResponse, _: &Party) -> Vec<
 }
 
 pub(super) fn access_ended(m: &AccessEnded, _: &Party) -> Vec<String> {
-    vec![format!("peer: {}", m.peer.short())]
+    std::iter::once(format!("peer: {}", m.peer.short())).chain(m.why.0.map(|why| why.text().to_owned())).collect()
 }
 
 pub(super) fn peer_restarted(m: &PeerRestarted, _: &Party) -> Vec<String> {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use thiserror::Error;
 
-use super::{Der, Kind, Padding, WrappedKey};
+use super::{AtEnd, Der, Kind, Padding, WrappedKey};
 use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 
@@ -195,6 +195,25 @@ impl<T: Field> Field for Option<T> {
 
     fn notation() -> String {
         format!("{}?", T::notation())
+    }
+}
+
+/// How the layout calls a field that may be missing at the end of a message.
+pub(super) const IF_MORE: &str = " if more follows";
+
+impl<T: Field> Field for AtEnd<T> {
+    fn put(&self, out: &mut Vec<u8>) {
+        if let Some(value) = &self.0 {
+            value.put(out);
+        }
+    }
+
+    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        if r.remaining() == 0 { Ok(Self(None)) } else { T::take(r).map(|value| Self(Some(value))) }
+    }
+
+    fn notation() -> String {
+        format!("{}{IF_MORE}", T::notation())
     }
 }
 

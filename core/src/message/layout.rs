@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::field::Field;
+use super::field::{self, Field};
 use super::{choice_rows, error_rows, message_rows, part_rows};
 
 /// The tables of messages, of groups of fields, and of choices, in Markdown.
@@ -39,7 +39,11 @@ pub(super) fn notation_of<S, F: Field>(_: impl Fn(&S) -> &F) -> String {
 pub(super) fn fields(fields: &[(&str, String)]) -> String {
     let each = fields.iter().map(|(name, notation)| {
         let name = name.replace('_', " ");
-        if notation.trim_end_matches('?') == name { notation.clone() } else { format!("{name} {notation}") }
+        if notation.trim_end_matches('?').trim_end_matches(field::IF_MORE) == name {
+            notation.clone()
+        } else {
+            format!("{name} {notation}")
+        }
     });
     each.collect::<Vec<_>>().join(" · ")
 }

@@ -36,8 +36,8 @@ pub use field::{DecodeError, MAX_ADDRESSES, MAX_BODY, MAX_PASSWORD};
 pub use frame::{FrameReader, Unread, WhyUnread, readable};
 pub use layout::layout;
 pub use values::{
-    AddressProof, Answer, Credential, Der, Framing, Padding, PeerRef, Relay, RelayMode, SurveyPlan, TunnelKeys, Want,
-    WrappedKey,
+    AddressProof, Answer, AtEnd, Credential, Der, Framing, Padding, PeerRef, Relay, RelayMode, SurveyPlan, TunnelKeys,
+    Want, WrappedKey,
 };
 
 // A row has the type's number in the header, the name in the paper and in diagrams, the variant of `Message` and
@@ -217,6 +217,8 @@ messages! {
     23 "Access Ended" AccessEnded(AccessEnded {
         /// The peer.
         peer: Fqdn,
+        /// Why, if not because the peer has no access to the network any more.
+        why: AtEnd<ErrorCode>,
     }) shows describe::access_ended;
 
     /// Node → NMS: I have tunnels with these, though I have just registered. A Keep Alive Ack answers it.
@@ -320,4 +322,6 @@ errors! {
     10 "unknown version" UnknownVersion(Versions);
     /// The receiver knows messages of this type, and cannot read this one: perhaps a value of a later version.
     11 "malformed message" Malformed(u8);
+    /// The access rules do not let the two nodes talk.
+    12 "not permitted" NotPermitted;
 }

@@ -135,6 +135,11 @@ pub enum RelayMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WrappedKey(pub [u8; 32]);
 
+/// The last field of a message, which may be missing. Without it the message has the bytes that it had before the field
+/// was added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AtEnd<T>(pub Option<T>);
+
 /// A certificate, as its bytes (DER, RFC 5280 §4.1). What is in it is for the receiver to judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Der(pub Vec<u8>);

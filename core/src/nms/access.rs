@@ -18,7 +18,7 @@ use rand_chacha::rand_core::RngCore;
 
 use super::registry::Session;
 use super::{MAX_NODES, Nms};
-use crate::message::{AccessEnded, Message, PeerRestarted};
+use crate::message::{AccessEnded, AtEnd, ErrorCode, Message, PeerRestarted};
 use crate::name::{Fqdn, NodeId};
 use crate::time::Instant;
 use crate::timers::{Backoff, Timers};
@@ -57,12 +57,6 @@ struct Untold {
     retry: Backoff,
 }
 
-impl Untold {
-    fn is_of_restart(&self) -> bool {
-        matches!(self.message, Message::PeerRestarted(_))
-    }
-}
-
 impl Access {
     /// The largest of the tables.
     pub(super) fn count(&self) -> usize {
@@ -95,9 +89,10 @@ impl Nms {
         if !Access::remember(&mut self.access.holders, (peer, holder)) {
             self.access.overflowed = true;
         }
-        // The new tunnel will belong to the peer's present run, so a notification about an earlier run is void.
+        // The new tunnel will belong to the peer's present run, and the two may talk now. So earlier notifications are
+        // void.
         self.access.due.remove(&(holder, peer));
-        let is_void = |untold: &&Untold| (untold.holder, untold.peer) == (holder, peer) && untold.is_of_restart();
+        let is_void = |untold: &&Untold| (untold.holder, untold.peer) == (holder, peer);
         let void: Vec<u32> = self
             .access
             .untold
@@ -140,7 +135,7 @@ impl Nms {
         }
         for holder in holders {
             if self.nodes.contains_key(&holder) {
-                self.tell_ended(now, holder, name.clone());
+                self.tell_ended(now, holder, name.clone(), None);
             } else if !Access::remember(&mut self.access.due, (holder, node)) {
                 self.access.overflowed = true;
             }
@@ -179,7 +174,9 @@ impl Nms {
         self.access.ended.remove(&node);
         for peer in Access::take(&mut self.access.due, node) {
             if let Some(name) = self.access.ended.get(&peer).cloned() {
-                self.tell_ended(now, node, name);
+                self.tell_ended(now, node, name, None);
+            } else if let Some(name) = self.forbidden_name(node, peer) {
+                self.tell_ended(now, node, name, Some(ErrorCode::NotPermitted));
             } else {
                 self.tell_restart_of(now, node, peer);
             }
@@ -208,7 +205,9 @@ impl Nms {
         for name in peers {
             let peer = NodeId::of(name);
             if !self.has_access(peer) && !defect!(RevocationUntold) {
-                self.tell_ended(now, node, name.clone());
+                self.tell_ended(now, node, name.clone(), None);
+            } else if self.forbids(node, name) {
+                self.tell_ended(now, node, name.clone(), Some(ErrorCode::NotPermitted));
             } else if peer != node {
                 let is_old = self.access.afresh.contains(&peer) && !self.access.holders.contains(&(peer, node));
                 if is_old && !self.access.overflowed {
@@ -225,8 +224,31 @@ impl Nms {
         !self.access.ended.contains_key(&node) && !matches!(self.store.device(node), Ok(None))
     }
 
-    fn tell_ended(&mut self, now: Instant, holder: NodeId, peer: Fqdn) {
-        self.tell(now, holder, NodeId::of(&peer), Message::AccessEnded(AccessEnded { peer }));
+    /// `why`: if not because the peer has no access any more.
+    fn tell_ended(&mut self, now: Instant, holder: NodeId, peer: Fqdn, why: Option<ErrorCode>) {
+        let ended = AccessEnded { peer, why: AtEnd(why) };
+        self.tell(now, holder, NodeId::of(&ended.peer), Message::AccessEnded(ended));
+    }
+
+    /// All pairs of a peer and its holder that `is_over` names are told that the access rules forbid them to talk.
+    pub(super) fn end_pairs(&mut self, now: Instant, mut is_over: impl FnMut(&Self, NodeId, NodeId) -> Option<Fqdn>) {
+        let pairs: Vec<_> = self.access.holders.iter().copied().collect();
+        for (peer, holder) in pairs {
+            let Some(name) = is_over(self, peer, holder) else { continue };
+            self.access.holders.remove(&(peer, holder));
+            if self.nodes.contains_key(&holder) {
+                self.tell_ended(now, holder, name, Some(ErrorCode::NotPermitted));
+            } else if !Access::remember(&mut self.access.due, (holder, peer)) {
+                self.access.overflowed = true;
+            }
+        }
+        if self.access.overflowed {
+            // Nodes that register again report their peers.
+            let all: Vec<NodeId> = self.nodes.keys().copied().collect();
+            for node in all {
+                self.send(now, node, 0, 0, &Message::Error(ErrorCode::NotRegistered));
+            }
+        }
     }
 
     fn tell_restart_of(&mut self, now: Instant, holder: NodeId, peer: NodeId) {

@@ -14,6 +14,7 @@ mod inside;
 mod proof;
 mod registry;
 mod routing;
+mod rules;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -43,6 +44,7 @@ use crate::name::{Fqdn, NodeId, Party};
 use crate::probe::is_probe;
 use crate::quic::{CidScheme, LinkId, LinkOutput, Links, QuicConfig};
 use crate::route::Policy;
+use crate::rules::Rules;
 use crate::store::Store;
 use crate::time::Instant;
 use crate::timers::Timers;
@@ -71,6 +73,8 @@ pub struct NmsConfig {
     pub relay: Option<RelayConfig>,
     /// How it chooses routes.
     pub policy: Policy,
+    /// Which nodes may talk to which.
+    pub rules: Rules,
     /// For how long it grants two nodes the TRS at one time (proposed method). `None`: it grants nothing, and the TRS
     /// has to relay without.
     pub grants: Option<Duration>,
@@ -102,6 +106,7 @@ pub struct Nms {
     store: Arc<dyn Store>,
     relay: Option<RelayConfig>,
     policy: Policy,
+    rules: Rules,
     grants: Option<(Grants, u16)>,
     probe_port: u16,
     trs: Option<SealedSession>,
@@ -158,6 +163,7 @@ impl Nms {
             store: config.store,
             relay: config.relay,
             policy: config.policy,
+            rules: config.rules,
             grants,
             probe_port: config.probe_port,
             trs,
@@ -205,6 +211,7 @@ impl Nms {
                     self.end_access(now, &name);
                 }
             }
+            ServiceCommand::Rules(rules) => self.change_rules(now, rules),
             ServiceCommand::Stop => {
                 let sealed: Vec<NodeId> = self.nodes.iter().filter(|(_, n)| n.is_sealed()).map(|(&id, _)| id).collect();
                 for node in sealed {

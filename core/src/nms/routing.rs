@@ -141,7 +141,8 @@ impl Nms {
             PeerRef::Name(name) => Some(name.clone()),
             PeerRef::Virtual(address) => self.store.owner_of(*address).map_err(|_| ErrorCode::Unavailable)?,
         };
-        let responder = NodeId::of(&name.ok_or(ErrorCode::UnknownPeer)?);
+        let name = name.ok_or(ErrorCode::UnknownPeer)?;
+        let responder = NodeId::of(&name);
         if responder == node {
             return Err(ErrorCode::UnknownPeer);
         }
@@ -150,6 +151,8 @@ impl Nms {
         let registered = self.nodes.contains_key(&responder);
         match self.store.device(responder) {
             Ok(None) => Err(ErrorCode::UnknownPeer),
+            // Not even whether the peer is there is told.
+            Ok(Some(_)) | Err(_) if self.forbids(node, &name) => Err(ErrorCode::NotPermitted),
             Ok(Some(_)) | Err(_) if registered => Ok(responder),
             Ok(Some(_)) => Err(ErrorCode::PeerOffline),
             Err(_) => Err(ErrorCode::Unavailable),
@@ -434,10 +437,13 @@ impl Nms {
         Some(Message::RelayGrant(grants.grant(from, peer.clone(), leg, serial, *seconds)))
     }
 
-    /// A node's time at the TRS is running out. It gets more as long as the peer is a device.
+    /// A node's time at the TRS is running out. It gets more as long as the peer is a device, and the access rules let
+    /// the two talk.
     pub(super) fn on_grant_request(&mut self, now: Instant, node: NodeId, transaction: u32, request: &GrantRequest) {
         let peer = NodeId::of(&request.peer);
-        let answer = if self.has_access(peer) {
+        let answer = if self.forbids(node, &request.peer) {
+            Message::Error(ErrorCode::NotPermitted)
+        } else if self.has_access(peer) {
             self.grant(now, node, &request.peer, request.leg).unwrap_or(Message::Error(ErrorCode::NoRelay))
         } else {
             Message::Error(ErrorCode::UnknownPeer)
@@ -497,6 +503,20 @@ impl Nms {
         let (at, id) = self.pending_timers.first()?;
         let over = self.pending.get(&id).is_none_or(|pending| pending.started + ROUTE_LIFETIME <= at);
         Some(if over { Timer::RouteForgotten } else { Timer::RoutingRetry }.at(at))
+    }
+
+    /// Ends the constructions between two nodes that `is_over`. The initiator is told, unless it was directed already.
+    pub(super) fn void_pending(&mut self, now: Instant, mut is_over: impl FnMut(&Self, NodeId, NodeId) -> bool) {
+        let all: Vec<_> = self.pending.iter().map(|(&id, p)| (id, p.initiator, p.responder)).collect();
+        for (id, initiator, responder) in all {
+            if is_over(self, initiator, responder) {
+                let Pending { transaction, step, .. } = self.pending[&id];
+                self.forget_pending(id);
+                if !matches!(step, Step::Told(_)) {
+                    self.send(now, initiator, transaction, 0, &Message::Error(ErrorCode::NotPermitted));
+                }
+            }
+        }
     }
 
     fn forget_pending(&mut self, id: PendingId) {

@@ -90,7 +90,7 @@ use self::survey::{Survey, SurveyInput, SurveyOutput};
 use crate::event::{DropReason, Event};
 use crate::header::{Flags, Header};
 use crate::machine::{Input, Machine, Output, Tables, Transmit};
-use crate::message::{Message, RouteConfirmation};
+use crate::message::{ErrorCode, Message, RouteConfirmation};
 use crate::method::Method;
 use crate::name::{Fqdn, Virtual};
 use crate::probe::is_probe;
@@ -204,7 +204,7 @@ impl Node {
             },
             NodeCommand::Revoked(names) => {
                 for name in names {
-                    self.tell_routes(now, RouteInput::Revoked(name));
+                    self.tell_routes(now, RouteInput::Revoked(name, ErrorCode::Unauthorized));
                 }
             }
             NodeCommand::Network { addresses, nat64 } => self.change_network(now, addresses, nat64),
@@ -335,7 +335,8 @@ impl Node {
                 if !self.carriage.is_reliable() {
                     self.carriage.send_nms(now, transaction, count, Message::KeepAliveAck);
                 }
-                return self.tell_routes(now, RouteInput::Revoked(ended.peer));
+                return self
+                    .tell_routes(now, RouteInput::Revoked(ended.peer, ended.why.0.unwrap_or(ErrorCode::Unauthorized)));
             }
             Message::PeerRestarted(restarted) => {
                 if !self.carriage.is_reliable() {

@@ -57,8 +57,8 @@ pub(super) enum RouteInput {
     Surveyed,
     /// The node stops. The carriage closes the tunnels.
     Stop,
-    /// The certificate of a peer was revoked.
-    Revoked(Fqdn),
+    /// The access of a peer has ended, because of this.
+    Revoked(Fqdn, ErrorCode),
     /// A peer has started anew, and has none of its tunnels any more.
     PeerRestarted(Fqdn),
     /// An application sends a packet to a virtual address of the overlay.
@@ -173,9 +173,9 @@ impl Part for Routes {
                 self.try_directly(turn);
             }
             RouteInput::Stop => self.peers.clear(),
-            RouteInput::Revoked(name) => {
+            RouteInput::Revoked(name, why) => {
                 if let Some(id) = self.peers.by_name(&name) {
-                    self.give_up(turn, id, Failure::Refused(ErrorCode::Unauthorized));
+                    self.give_up(turn, id, Failure::Refused(why));
                 }
             }
             RouteInput::PeerRestarted(name) => self.on_peer_restarted(turn, &name),

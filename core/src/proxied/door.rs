@@ -459,7 +459,7 @@ impl Door {
                 let is_over = |guest: &Guest| guest.names.iter().any(|name| names.contains(name));
                 self.guests.iter().filter(|(_, guest)| is_over(guest)).map(|(&id, _)| id).collect()
             }
-            ServiceCommand::Stop => Vec::new(),
+            ServiceCommand::Rules(_) | ServiceCommand::Stop => Vec::new(),
         };
         for id in over {
             self.close(id);

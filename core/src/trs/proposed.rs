@@ -109,6 +109,7 @@ impl Legs {
                     self.on_closed(now, link);
                 }
             }
+            ServiceCommand::Rules(_) => {}
             ServiceCommand::Stop => self.links.close_all(now),
         }
     }

@@ -388,6 +388,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
         quic,
         conventional_port,
         addresses,
+        rules: cyphonic_core::rules::Rules::default(),
         store: Arc::new(SqliteStore::serving(&database, range)?),
         relay,
         policy,

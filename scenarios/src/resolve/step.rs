@@ -9,7 +9,7 @@ use super::hosts::Hosts;
 use super::{Context, LEAST_MTU_V6, MAX_STEPS, MOST_MS, boxes, link, site};
 use crate::error::{Problem, ScenarioError};
 use crate::scenario::{
-    Action, Carrier, Far, Interface, Link, LinkAt, NatAt, Node, Pair, Probes, Role, Site, SiteV4, SiteV6, Step,
+    Action, Carrier, Far, Interface, Link, LinkAt, NatAt, Node, Pair, Probes, Role, Site, SiteV4, SiteV6, Step, ZONE,
 };
 use crate::schema;
 use crate::words::{Family, Measure, ServiceName, Towards};
@@ -223,6 +223,9 @@ impl Judge<'_, '_, '_> {
             }
             schema::Action::DiskFull => Action::DiskFull(true),
             schema::Action::DiskFree => Action::DiskFull(false),
+            schema::Action::Rules(words) => {
+                Action::Rules(super::rules::rules(self.context, &self.path, &words, Some(ZONE))?)
+            }
         })
     }
 

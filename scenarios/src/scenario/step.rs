@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cyphonic_core::rules::Rules;
 use cyphonic_core::time::Instant;
 
 #[cfg(doc)]
@@ -164,6 +165,8 @@ pub enum Action {
     },
     /// The disk with the database that AS and NMS share is full from now on, or has room again.
     DiskFull(bool),
+    /// The NMS has other access rules from now on.
+    Rules(Rules),
 }
 
 /// The place of NATs.

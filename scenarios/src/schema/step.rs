@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{BurstLoss, Firewall, Link, Outages};
+use super::{AccessRules, BurstLoss, Firewall, Link, Outages};
 use crate::words::{Family, ServiceName, Towards};
 
 /// A `[[step]]` with its `do` and its [`Timing`] taken out.
@@ -60,6 +60,8 @@ pub(crate) enum Action {
     DiskFull,
     /// `do = "disk_free"`.
     DiskFree,
+    /// `do = "rules"`.
+    Rules(AccessRules),
 }
 
 /// Which link or box of the network a step is about: one of these. They are taken out of the step before its other keys
@@ -115,6 +117,7 @@ pub(crate) const ACTIONS: &[&str] = &[
     "clock",
     "disk_full",
     "disk_free",
+    "rules",
 ];
 
 /// Nodes log in and register.

@@ -45,12 +45,17 @@ fn the_readme_names_every_key() {
         keys::<Renew>(),
         keys::<Pause>(),
         keys::<Clock>(),
+        keys::<AccessRules>(),
+        keys::<AccessRule>(),
         ["site", "service", "carrier", "off"].map(str::to_owned).to_vec(),
         ["at_ms", "spread_ms", "skip"].map(str::to_owned).to_vec(),
     ];
     assert_eq!(
         tables.iter().map(Vec::len).collect::<Vec<_>>(),
-        [23, 3, 16, 14, 12, 4, 3, 16, 17, 1, 18, 5, 8, 3, 2, 6, 4, 6, 2, 2, 2, 16, 1, 3, 0, 2, 2, 1, 2, 2, 2, 4, 3]
+        [
+            24, 3, 16, 14, 12, 4, 3, 16, 17, 1, 18, 5, 8, 3, 2, 6, 4, 6, 2, 2, 2, 16, 1, 3, 0, 2, 2, 1, 2, 2, 2, 3, 2,
+            4, 3
+        ]
     );
     for key in tables.iter().flatten() {
         assert!(README.contains(&format!("`{key}`")), "{key}");
@@ -74,6 +79,7 @@ fn the_readme_names_every_word() {
         names(Reaction::ALL, Reaction::name),
         names(Refusal::ALL, Refusal::name),
         names(Policy::ALL, Policy::name),
+        names(Openness::ALL, Openness::name),
         names(Congestion::ALL, Congestion::name),
         names(ServiceName::ALL, ServiceName::name),
         names(Family::ALL, Family::name),

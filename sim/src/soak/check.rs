@@ -20,6 +20,8 @@
 //! * **I9, determinism.** The same bytes in a second run, and on the other engine.
 //! * **I10, secrecy.** No plaintext of an application on any wire. In the conventional method, no end key that the TRS
 //!   could unwrap.
+//! * **I11, access rules.** Nothing passes between two nodes that the rules forbid to talk, and the NMS chooses no
+//!   route for them.
 //! * **I12, the end of access.** Five seconds after the revocation of a node's certificate no peer has a tunnel to it:
 //!   see `assault`.
 //! * **I13, no reflection.** An address that an insider names, or whose datagrams it forges, gets nothing from nodes,
@@ -35,7 +37,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cyphonic_core::event::{Basis, DropReason, Event};
+use cyphonic_core::event::{Basis, DropReason, Event, Failure};
+use cyphonic_core::message::ErrorCode;
 use cyphonic_core::name::Virtual;
 use cyphonic_core::node::Node;
 use cyphonic_core::route::optimal::{Verdict, Way};
@@ -50,7 +53,7 @@ use super::model::{self, Wanted};
 use super::violation::{Violation, violation};
 use super::{assault, wires};
 use crate::dissect::Secrets;
-use crate::host::apps::{EchoReport, FlowReport, Probe, ProbeOutcome, TransferError, TransferReport};
+use crate::host::apps::{AppReport, EchoReport, FlowReport, Probe, ProbeOutcome, TransferError, TransferReport};
 use crate::host::{Host, Loss};
 use crate::net::TapMode;
 use crate::run::{self, Run, StepReport};
@@ -138,6 +141,7 @@ fn violations(scenario: &Scenario, run: &mut Run, depth: Depth) -> (Vec<Violatio
     limits(scenario, run, &mut found);
     let demanded = liveness(scenario, run, depth, &mut found);
     rest(scenario, run, &mut found);
+    routes(scenario, run, &mut found);
     (found, demanded)
 }
 
@@ -298,6 +302,7 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
             Wanted::LastEcho | Wanted::EchoesFrom(_) | Wanted::EveryEcho { .. } | Wanted::Silence => {
                 report.echo().map(|echo| echoes(echo, demand.what))
             }
+            Wanted::Refusal => refused(scenario, run, demand.step, report),
             Wanted::EveryDatagram => report.flow().and_then(|flow| datagrams(scenario, run, demand.step, flow)),
             Wanted::Transfer => report.transfer().map(|transfer| transferred(scenario, run, demand.step, transfer)),
         };
@@ -314,6 +319,11 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
             text = format!(
                 "{from} and {to} talk, though the certificate of one of them was taken back or has expired: {what}"
             );
+        }
+        if demand.what == Wanted::Refusal {
+            let text = format!("{from} and {to} talk, though the access rules forbid it: {what}");
+            found.push(violation(Invariant::I11, text));
+            continue;
         }
         if matches!(demand.what, Wanted::EveryEcho { .. } | Wanted::EveryDatagram) {
             text.push_str("; and nothing ever happened to the network");
@@ -345,7 +355,7 @@ fn echoes(echo: &EchoReport, wanted: Wanted) -> (bool, String) {
     }
     let good = match wanted {
         Wanted::EveryEcho { .. } => whole,
-        Wanted::Silence => echo.answered() == 0,
+        Wanted::Silence | Wanted::Refusal => echo.answered() == 0,
         Wanted::EchoesFrom(over) => last && echo.probes.iter().filter(|probe| probe.sent >= over).all(is_answered),
         Wanted::LastEcho | Wanted::EveryDatagram | Wanted::Transfer => last,
     };
@@ -356,15 +366,48 @@ fn echoes(echo: &EchoReport, wanted: Wanted) -> (bool, String) {
     (good, text)
 }
 
+/// Whether nothing of an action arrived, and what did; `None` if nothing can be said.
+fn refused(scenario: &Scenario, run: &Run, step: usize, report: &AppReport) -> Option<(bool, String)> {
+    if let Some(echo) = report.echo() {
+        return Some(echoes(echo, Wanted::Refusal));
+    }
+    if let Some(flow) = report.flow() {
+        let received = arrived(scenario, run, step, flow)?;
+        return Some((received == 0, format!("{received} datagrams of step {step} arrived")));
+    }
+    let transfer = report.transfer()?;
+    let (_, text) = transferred(scenario, run, step, transfer);
+    Some((transfer.acknowledged == 0 && transfer.result != Some(Ok(())), text))
+}
+
+/// I11: the NMS chooses no route for nodes that the access rules forbid to talk.
+fn routes(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
+    let began: Vec<Instant> = run.steps.iter().map(|step| step.started).collect();
+    for (at, _, event) in &run.events {
+        let Event::RouteChosen(chosen) = event else { continue };
+        if !model::may_meet(scenario, &began, *at, [&chosen.initiator, &chosen.responder]) {
+            let (a, b) = (chosen.initiator.short(), chosen.responder.short());
+            let text = format!("at {at} the NMS chose a route for {a} and {b}, which the access rules forbid");
+            return found.push(violation(Invariant::I11, text));
+        }
+    }
+}
+
+/// How many datagrams of a flow arrived; `None` if there was no step of that kind.
+fn arrived(scenario: &Scenario, run: &Run, step: usize, flow: &FlowReport) -> Option<u64> {
+    let Action::Udp(probes) = &scenario.steps[step].action else { return None };
+    let arrivals = |host: &Host<Node>| {
+        host.flows().find(|(_, id, _)| *id == flow.flow).map_or(0, |(.., arrivals)| arrivals.received)
+    };
+    Some(run.world.look(probes.pair.to, arrivals))
+}
+
 /// Whether every datagram of a flow arrived, and how many did; `None` if there was no time.
 fn datagrams(scenario: &Scenario, run: &Run, step: usize, flow: &FlowReport) -> Option<(bool, String)> {
     let Action::Udp(probes) = &scenario.steps[step].action else { return None };
     // The step is complete when its last datagram is sent.
     run.steps[step].completed.filter(|sent| *sent + UNDER_WAY <= run.ended)?;
-    let arrivals = |host: &Host<Node>| {
-        host.flows().find(|(_, id, _)| *id == flow.flow).map_or(0, |(.., arrivals)| arrivals.received)
-    };
-    let (count, received) = (u64::from(probes.count), run.world.look(probes.pair.to, arrivals));
+    let (count, received) = (u64::from(probes.count), arrived(scenario, run, step, flow)?);
     Some((received == count, format!("{received} of {count} datagrams of step {step} arrived")))
 }
 
@@ -417,6 +460,10 @@ fn rest(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
             }
             Event::TunnelDown { peer, reason } => {
                 let short = peer.split('.').next().unwrap_or_default();
+                if *reason == Failure::Refused(ErrorCode::NotPermitted) {
+                    up.remove(&(host.as_str(), short));
+                    continue;
+                }
                 // If the paper's policy chooses a blocked path, the listener's answer may never arrive.
                 if up.remove(&(host.as_str(), short)) && up.contains(&(short, host.as_str())) {
                     let text =

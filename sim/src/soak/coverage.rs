@@ -13,7 +13,7 @@ use cyphonic_core::route::Pattern;
 use cyphonic_scenarios::{Action, Dependence, LinkAt, Method, NatAt, Role, Scenario, Site, SiteV4, SiteV6};
 
 /// Every transition: a step of a scenario, or one of its kinds.
-pub const TRANSITIONS: [&str; 26] = [
+pub const TRANSITIONS: [&str; 27] = [
     "start",
     "echo",
     "udp",
@@ -39,6 +39,7 @@ pub const TRANSITIONS: [&str; 26] = [
     "clock",
     "disk_full",
     "disk_free",
+    "rules",
     "peace",
 ];
 /// The kinds of places. A site counts for every kind that fits. A transition that concerns no site counts for the
@@ -156,6 +157,7 @@ impl Coverage {
                 Action::Pause { role, .. } => ("pause", vec![to_role(role)]),
                 Action::Clock { role, .. } => ("clock", vec![to_role(role)]),
                 Action::DiskFull(full) => (if *full { "disk_full" } else { "disk_free" }, vec![to_all("services")]),
+                Action::Rules(_) => ("rules", vec![to_all("services")]),
                 Action::Expire(node) => ("expire", vec![to_node(*node)]),
                 Action::Renew(node) | Action::RenewRunning(node) => ("renew", vec![to_node(*node)]),
                 Action::Stop(node) | Action::StopInOrder(node) => ("stop", vec![to_node(*node)]),
@@ -252,11 +254,10 @@ fn short(count: u64) -> String {
 /// Whether a transition is possible at a kind of place.
 fn may_be(what: &str, kind: &str) -> bool {
     match kind {
-        "services" => {
-            ["link", "link_down", "link_up", "restart", "pause", "clock", "disk_full", "disk_free"].contains(&what)
-        }
+        "services" => ["link", "link_down", "link_up", "restart", "pause", "clock", "disk_full", "disk_free", "rules"]
+            .contains(&what),
         "carrier" => ["link", "link_down", "link_up", "nat_reboot"].contains(&what),
-        _ if what.starts_with("disk") => false,
+        _ if what.starts_with("disk") || what == "rules" => false,
         // A node arrives at one site at a time, and "several" has no boxes of its own.
         "several" => !["move_to", "detach", "nat_reboot", "rebind", "firewall", "link", "path", "link_down", "link_up"]
             .contains(&what),

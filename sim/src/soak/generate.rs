@@ -16,6 +16,7 @@
 mod boxes;
 mod drill;
 mod network;
+mod rules;
 mod trouble;
 
 use rand_chacha::ChaCha8Rng;
@@ -26,7 +27,7 @@ use super::model::demands;
 use super::sheet::{Sheet, table};
 
 /// The version of the generator. It grows when a seed gives another plan than before.
-pub const GENERATOR: u32 = 12;
+pub const GENERATOR: u32 = 13;
 /// The most sites, and the most nodes.
 pub const MOST: u64 = 12;
 /// Most plans that are drawn for a seed, until the model demands something of one.
@@ -71,6 +72,7 @@ fn draw(seed: u64, number: u64) -> Sheet {
     };
     generator.heading(seed);
     generator.network();
+    generator.rules_at_first();
     if generator.is_drill {
         generator.drill();
     } else {

@@ -38,6 +38,10 @@
 //! node with a password, which the AS admits again; two nodes that have both lost their access, because the NMS
 //! notifies neither; and two nodes on one LAN without a way to the NMS, which cannot notify either.
 //!
+//! **Refusal.** Nothing may pass between two nodes that the access rules forbid to talk: if they always did, at any
+//! time; after a change of the rules as for silence, if one of the two nodes hears the NMS. A change of the rules
+//! disturbs no other pair.
+//!
 //! A node that gets a new certificate in time, and goes on running, disturbs nothing.
 //!
 //! **Exemptions.** The protocol cannot promise delivery everywhere (`core/PROTOCOL.md`, "Limits"):
@@ -57,11 +61,14 @@
 
 mod links;
 mod nats;
+mod rules;
 mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use cyphonic_core::name::Fqdn;
+use cyphonic_core::rules::Rules;
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
     Action, Family, Far, Interface, Link, LinkAt, Login, Method, Node, Pair, Policy, Probes, Role, Scenario,
@@ -70,6 +77,7 @@ use cyphonic_scenarios::{
 
 use self::links::{is_clear, is_good};
 use self::nats::{carries_large, contests_ports, is_fickle, nats};
+use self::rules::{Access, Verdict};
 use self::trouble::{Trouble, disturbs_nobody, has_met, is_crowded, is_readmitted, row, settled, slows_down, trouble};
 use crate::oracle::{self, End, Medium, Obstacle, Success};
 
@@ -141,6 +149,8 @@ pub enum Wanted {
     Transfer,
     /// Nothing is answered: the certificate of one of the two was revoked.
     Silence,
+    /// Nothing arrives: the access rules forbid the two to talk.
+    Refusal,
 }
 
 /// The demands on a run whose steps began at these times.
@@ -160,6 +170,23 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
             }
             _ => None,
         };
+        if let Some((pair, lasts)) = rules::sent(scenario, action) {
+            let is_calm = trouble(scenario, began, Instant::ZERO + scenario.duration_limit) == Trouble::None;
+            let is_heard = |since| moment.is_quiet(at, since) && moment.can_be_told(pair);
+            match moment.access.judge((scenario, began), (at, at + lasts), pair, is_calm, is_heard) {
+                Verdict::Allowed => {}
+                Verdict::Refused => {
+                    let quiet = at - moment.last.max(Instant::ZERO);
+                    demands.push(Demand { step, pair, quiet, what: Wanted::Refusal });
+                    moment.apply(at, action);
+                    continue;
+                }
+                Verdict::Doubtful => {
+                    moment.apply(at, action);
+                    continue;
+                }
+            }
+        }
         let silence = match action {
             Action::Echo(probes)
                 if moment.is_shut_out(at, probes.pair) && !is_readmitted(scenario, began, at, probes) =>
@@ -190,6 +217,20 @@ pub fn permits_at_last(scenario: &Scenario, pair: Pair) -> bool {
     let mut moment = Moment::new(scenario);
     scenario.steps.iter().for_each(|step| moment.apply(Instant::ZERO, &step.action));
     moment.permits(pair)
+}
+
+/// Whether the access rules let two nodes talk, at a time of a run whose steps began at these times.
+pub fn may_meet(scenario: &Scenario, began: &[Instant], at: Instant, names: [&Fqdn; 2]) -> bool {
+    let [a, b] = names;
+    let by = |rules: &Rules| rules.may_meet(&rules.roles(a), &rules.roles(b));
+    let changes = began.iter().zip(&scenario.steps).filter_map(|(began, step)| match &step.action {
+        Action::Rules(rules) => Some((*began, rules)),
+        _ => None,
+    });
+    let (before, now): (Vec<_>, Vec<_>) = changes.filter(|(began, _)| *began <= at).partition(|(began, _)| *began < at);
+    // What happens at the very moment of a change may come before it.
+    let last = before.last().map_or(&scenario.rules, |(_, rules)| rules);
+    by(last) || now.iter().any(|(_, rules)| by(rules))
 }
 
 /// Whether each direct way between two nodes works, by the oracle, keyed by dialer and family. `None` if the optimal
@@ -238,6 +279,8 @@ struct Moment {
     down: Vec<LinkAt>,
     /// Impaired paths: the site, the far end, the family, and whether towards the core.
     bad_paths: Vec<(usize, Far, Option<Family>, bool)>,
+    /// Which nodes may talk to which.
+    access: Access,
     last: Instant,
     /// When the last node started, or first came to a site where it can register.
     born: Instant,
@@ -271,6 +314,7 @@ impl Moment {
             ever,
             down: Vec::new(),
             bad_paths: Vec::new(),
+            access: Access::new(scenario),
             last: Instant::ZERO,
             born: Instant::ZERO,
         }
@@ -280,6 +324,11 @@ impl Moment {
         let mut until = at;
         match action {
             Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } | Action::Wait(_) | Action::Idle => return,
+            // It disturbs no pair whose access it does not change.
+            Action::Rules(rules) => {
+                let expelled = self.expelled(at);
+                return self.access.change(rules, at, expelled);
+            }
             Action::ProbeMtu(_)
             | Action::NatReboot(_)
             | Action::Rebind { .. }
@@ -433,10 +482,15 @@ impl Moment {
         later.permits_all(pair, sent)
     }
 
+    /// Whether access that was to be over by then is over. A disturbance after its end may keep a node from hearing of
+    /// it.
+    fn is_quiet(&self, at: Instant, since: Instant) -> bool {
+        since <= at && (self.last + EXPULSION <= since || self.last + HEALING <= at)
+    }
+
     /// Whether two nodes must not communicate any more.
     fn is_shut_out(&self, at: Instant, pair: Pair) -> bool {
-        // A disturbance after the revocation may keep a node from hearing of it.
-        let quiet = |since: Instant| since <= at && (self.last + EXPULSION <= since || self.last + HEALING <= at);
+        let quiet = |since: Instant| self.is_quiet(at, since);
         // Nobody tells two outcasts of each other.
         let told =
             |other: &usize| self.now.login == Login::Certificate && self.is_certified(*other) && self.hears_nms(*other);
@@ -445,6 +499,12 @@ impl Moment {
             let judged = self.now.method == Method::Proposed && self.lapsed.get(node).is_some_and(|&since| since <= at);
             lost && told(other) || judged
         })
+    }
+
+    /// Whether one of two nodes hears of a change of the access rules.
+    fn can_be_told(&self, pair: Pair) -> bool {
+        let hears = |node: usize| self.started[node] && self.is_certified(node) && self.hears_nms(node);
+        hears(pair.from) || hears(pair.to)
     }
 
     /// Whether a node's certificate is valid by every clock.
@@ -474,6 +534,7 @@ impl Moment {
         let is_up = !self.down.iter().any(|at| matches!(at, LinkAt::Service(_)));
         serves
             && is_up
+            && self.access.allows(pair)
             && !self.is_full
             && self.bad_paths.is_empty()
             && [pair.from, pair.to]

@@ -6,7 +6,7 @@ use cyphonic_scenarios::{Document, Plan, Scenario, ScenarioError};
 use toml::{Table, Value};
 
 /// Sections in the order in which they are written; other keys of the top come before them.
-const SECTIONS: [&str; 5] = ["services", "carrier", "site", "node", "step"];
+const SECTIONS: [&str; 6] = ["rules", "services", "carrier", "site", "node", "step"];
 /// Keys that are written first, wherever they are.
 const FIRST: [&str; 10] = ["title", "about", "measure", "expect", "name", "at_ms", "do", "kind", "node", "from"];
 

@@ -70,7 +70,7 @@ pub(super) fn build(scenario: &Scenario, seed: u64, watch: &Watch) -> Built {
     let civil = roles::civil(scenario);
     let trs_store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let stores = [disk.clone(), trs_store.clone()];
-    let cast = Cast::new(scenario, seed, watch, stores, civil.clone(), Instant::ZERO);
+    let cast = Cast::new(scenario, seed, watch, stores, civil.clone(), scenario.rules.clone(), Instant::ZERO);
     let mut builder = NetworkBuilder::new(seed);
     builder.tap(watch.tap);
     let mut plan = Plan { scenario, seed, builder, uplinks: Vec::new(), parts: Parts::default() };

@@ -15,6 +15,7 @@ use cyphonic_core::proxied::TCP_PORT;
 use cyphonic_core::proxied::door::{DoorConfig, Served};
 use cyphonic_core::quic::{QuicConfig, QuicOptions};
 use cyphonic_core::route::Policy;
+use cyphonic_core::rules::Rules;
 use cyphonic_core::store::{Device, MemoryStore, PasswordHash, SIMULATION_ITERATIONS, Store, VirtualRange};
 use cyphonic_core::time::Instant;
 use cyphonic_core::tls::{Environment, Identity};
@@ -65,6 +66,8 @@ pub(super) struct Cast<'a> {
     /// The TRS's own, on another machine.
     own_store: Arc<dyn Store>,
     civil: Civil,
+    /// The access rules that the NMS reads when it starts.
+    rules: Rules,
     /// When the roles are made: another life, another clock and other randomness.
     born: Instant,
 }
@@ -108,9 +111,10 @@ impl<'a> Cast<'a> {
         watch: &'a Watch,
         [store, own_store]: [Arc<dyn Store>; 2],
         civil: Civil,
+        rules: Rules,
         born: Instant,
     ) -> Self {
-        Self { scenario, seed, watch, pki: seeded::shared_pki(seed), store, own_store, civil, born }
+        Self { scenario, seed, watch, pki: seeded::shared_pki(seed), store, own_store, civil, rules, born }
     }
 
     /// The label of a role's random streams: its name, and its start after a restart.
@@ -184,6 +188,7 @@ impl<'a> Cast<'a> {
                 PolicyWord::Paper => Policy::Paper,
                 PolicyWord::Optimal => Policy::Optimal,
             },
+            rules: self.rules.clone(),
             grants: self.has_grants().then_some(GRANT_TIME),
             probe_port: PROBE_PORT,
             seed: self.seed_of(&name),

@@ -9,6 +9,7 @@
 //! | [`misuse`] | links that are opened and not used, or used wrongly; a service that lies |
 //! | [`addresses`] | a QUIC link whose packets come from elsewhere |
 //! | [`revoked`] | certificates that are taken back while they are in use |
+//! | [`rules`] | nodes that the access rules forbid to talk |
 //! | [`lapses`] | certificates that end while they are in use, or are renewed |
 //! | [`grants`] | nodes that want the TRS without a word of the NMS |
 //! | [`reflection`] | insiders that name a victim's address as their own |
@@ -36,6 +37,7 @@ mod reflection;
 mod replays;
 mod revoked;
 mod rogue;
+mod rules;
 mod silence;
 mod stage;
 mod versions;

@@ -130,7 +130,7 @@ impl Rows for Case {
             ["moved"] => RouteInput::Moved(Vec::new()),
             ["surveyed"] => RouteInput::Surveyed,
             ["stop"] => RouteInput::Stop,
-            ["revoked", name] => RouteInput::Revoked(fqdn(name)),
+            ["revoked", name] => RouteInput::Revoked(fqdn(name), ErrorCode::Unauthorized),
             ["packet", to] => {
                 RouteInput::Packet { to: virtual_of(to).v4.into(), packet: Bytes::from_static(b"packet") }
             }

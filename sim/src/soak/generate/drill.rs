@@ -66,6 +66,10 @@ impl Generator {
         self.round(begin, nodes, 3, 400);
         let again = BEGIN_MS + self.pick(&[40_000, 70_000, 130_000, 200_000]);
         self.round(again, nodes, 12, 1_000);
+        if self.one_in(3) {
+            let (at, rules) = (self.from(BEGIN_MS, again), self.rules());
+            self.step(at, "rules", rules);
+        }
         let within = self.below(12_000);
         self.flow(again + within, nodes);
         self.transfer(again + within, nodes);

@@ -64,7 +64,7 @@ impl Generator {
 
     /// Draws one event; `nodes` nodes have started.
     fn transition(&mut self, at: u64, nodes: u64, sites: u64) {
-        match self.below(41) {
+        match self.below(43) {
             0..=4 => {
                 let mut keys = self.pair(nodes);
                 keys.insert("count".to_owned(), int(self.from(1, 6)));
@@ -149,6 +149,10 @@ impl Generator {
             33 | 34 => self.interface(at, nodes, sites),
             35 | 36 => self.rebinding(at, nodes),
             37..=39 => self.bad_path(at, sites),
+            40 | 41 => {
+                let rules = self.rules();
+                self.step(at, "rules", rules);
+            }
             31 => {
                 self.step(at, "disk_full", Table::new());
                 let free = at + self.pick(&[20, 2_000, 8_000, 35_000]);

@@ -7,14 +7,14 @@ use cyphonic_scenarios::{Action, Firewall, Link, Pair, Probes, Reaction, Role, S
 
 use super::links::is_good;
 use super::nats::{ends_mappings, nats};
-use super::{BLIP, PAUSE};
+use super::{BLIP, PAUSE, may_meet};
 
 /// A tunnel that was asked for this long before the first event is up. The slowest case is a relayed tunnel with its
 /// handshakes: this time, and this many of the network's longest round trips.
 const SETTLED: (Duration, u32) = (Duration::from_millis(1_500), 10);
 
 /// The longest time for which an application resolves a peer's name.
-const FOUND: Duration = Duration::from_secs(60);
+pub(super) const FOUND: Duration = Duration::from_secs(60);
 
 /// The duration of a transfer or a flow on a slow link.
 const CROWDED: Duration = Duration::from_secs(60);
@@ -115,11 +115,12 @@ pub(super) fn is_readmitted(scenario: &Scenario, began: &[Instant], at: Instant,
 pub(super) fn has_met(scenario: &Scenario, began: &[Instant], pair: Pair, by: Instant) -> bool {
     let settled = settled(scenario);
     let mut asked = began.iter().zip(&scenario.steps).filter(|(at, _)| **at + settled <= by);
-    asked.any(|(_, step)| match &step.action {
+    asked.any(|(at, step)| match &step.action {
         Action::Echo(Probes { pair: other, .. })
         | Action::Udp(Probes { pair: other, .. })
         | Action::Tcp { pair: other, .. } => {
             [(pair.from, pair.to), (pair.to, pair.from)].contains(&(other.from, other.to))
+                && may_meet(scenario, began, *at, [pair.from, pair.to].map(|node| &scenario.nodes[node].name))
         }
         _ => false,
     })
@@ -163,5 +164,8 @@ pub(super) fn is_crowded(scenario: &Scenario, began: &[Instant], at: Instant, pr
 
 /// Whether an action is not an event of the network.
 pub(super) fn disturbs_nobody(action: &Action) -> bool {
-    matches!(action, Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } | Action::Wait(_) | Action::Idle)
+    matches!(
+        action,
+        Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } | Action::Wait(_) | Action::Idle | Action::Rules(_)
+    )
 }

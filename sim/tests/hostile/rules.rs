@@ -1,0 +1,143 @@
+//! Nodes that the access rules forbid to talk: none is told where another one is, and a change ends live tunnels.
+
+use cyphonic_core::event::{Event, Failure};
+use cyphonic_core::message::ErrorCode;
+use cyphonic_core::rules::{Allow, Rules};
+use cyphonic_scenarios::{LinkAt, ServiceName};
+use cyphonic_sim::world::{Actor, Watch};
+
+use crate::common::{NAT, V4, scene};
+use crate::rogue::fqdn;
+use crate::stage::{ALICE, Arrived, BOB, SEED, Stage};
+
+/// Both methods, direct and through a TRS.
+const WAYS: [(&str, [&str; 2]); 4] = [
+    ("method = \"conventional\"", [V4, V4]),
+    ("method = \"conventional\"", [NAT, NAT]),
+    ("method = \"proposed\"\npolicy = \"optimal\"", [V4, V4]),
+    ("method = \"proposed\"\nrelay_mode = \"terminating\"", [NAT, NAT]),
+];
+
+/// Access ends in this time, milliseconds.
+const EXPULSION_MS: u64 = 5_000;
+
+fn closed(allow: &[(&str, &str)]) -> Rules {
+    let glob = |text: &str| vec![format!("{text}.cyphonic.test").parse().unwrap()];
+    let allow = allow.iter().map(|(from, to)| Allow { from: glob(from), to: glob(to) });
+    Rules::closed(allow.collect()).unwrap()
+}
+
+fn stage((settings, sites): (&str, [&str; 2]), rules: &str) -> Stage {
+    Stage::after(scene(&format!("{settings}\nrules = {rules}"), sites, "{ delay_ms = 10 }"))
+}
+
+fn has_tunnel(stage: &mut Stage, node: usize) -> bool {
+    stage.world.node(node, |_, host| host.machine().peers().iter().any(|peer| peer.tunnel.is_some()))
+}
+
+fn assert_apart(stage: &mut Stage, way: (&str, [&str; 2])) {
+    assert!(!has_tunnel(stage, 0) && !has_tunnel(stage, 1), "{way:?}: {:#?}", stage.happened());
+    assert_eq!((stage.echo(0, 1), stage.echo(1, 0)), (0, 0), "{way:?}: {:#?}", stage.happened());
+    let stay = |node| stage.world.look(node, |host| host.machine().is_registered());
+    assert!(stay(0) && stay(1), "{way:?}: both stay registered");
+}
+
+/// What ended tunnels, or attempts at one, by node and peer.
+fn ends(stage: &mut Stage) -> Vec<(String, String, Failure)> {
+    let events = stage.world.drain_events().into_iter();
+    let ends = events.filter_map(|(_, host, event)| match event {
+        Event::TunnelDown { peer, reason } => Some((host, peer, reason)),
+        _ => None,
+    });
+    ends.collect()
+}
+
+#[test]
+fn a_forbidden_peer_is_named_to_the_node_and_its_address_is_not() {
+    for way in WAYS {
+        let mut stage = stage(way, "{ default = \"closed\" }");
+        let sent = [ALICE, BOB].map(|role| (role, stage.address(role)));
+        let refusal = Failure::Refused(ErrorCode::NotPermitted);
+        for (from, to, peer) in [(0, 1, "bob"), (1, 0, "alice")] {
+            assert_eq!(stage.echo(from, to), 0, "{way:?}");
+            let host = if from == 0 { "alice" } else { "bob" };
+            let end = (host.to_owned(), fqdn(peer).to_string(), refusal.clone());
+            assert!(ends(&mut stage).contains(&end), "{way:?}: {peer} is named");
+        }
+        for (role, address) in sent {
+            let other = stage.arrived.iter().filter(|arrived| arrived.role == role).filter_map(Arrived::udp);
+            let strangers =
+                other.filter(|datagram| sent.iter().any(|(peer, at)| *peer != role && at.ip() == datagram.from.ip()));
+            assert_eq!(strangers.count(), 0, "{way:?}: nothing came to {role:?} at {address} from the other one");
+        }
+        assert_apart(&mut stage, way);
+    }
+}
+
+#[test]
+fn what_a_rule_allows_to_one_of_two_nodes_lets_both_have_a_tunnel() {
+    for way in WAYS {
+        let mut stage = stage(way, "{ default = \"closed\", allow = [{ from = [\"alice\"], to = [\"b*\"] }] }");
+        stage.assert_works();
+    }
+}
+
+#[test]
+fn rules_that_change_end_live_tunnels_and_let_them_come_again() {
+    for way in WAYS {
+        let mut stage = stage(way, "{ default = \"open\" }");
+        stage.assert_works();
+        ends(&mut stage);
+        stage.world.set_rules(&closed(&[("alice", "carol")]));
+        stage.run(200);
+        let ended = ends(&mut stage);
+        assert!(ended.iter().any(|(.., why)| *why == Failure::Refused(ErrorCode::NotPermitted)), "{way:?}: {ended:?}");
+        assert_apart(&mut stage, way);
+        stage.world.set_rules(&closed(&[("bob", "alice")]));
+        stage.assert_works();
+    }
+}
+
+#[test]
+fn a_change_that_concerns_other_nodes_costs_no_tunnel() {
+    for way in WAYS {
+        let mut stage = stage(way, "{ default = \"open\" }");
+        stage.assert_works();
+        ends(&mut stage);
+        stage.world.set_rules(&closed(&[("*", "alice")]));
+        stage.run(EXPULSION_MS);
+        assert_eq!(ends(&mut stage), [], "{way:?}");
+        stage.assert_works();
+    }
+}
+
+#[test]
+fn rules_that_changed_while_the_nms_was_away_are_carried_out_when_it_is_back() {
+    for way in WAYS {
+        let mut stage = stage(way, "{ default = \"open\" }");
+        stage.assert_works();
+        stage.world.set_link_up(LinkAt::Service(ServiceName::Nms), false);
+        stage.world.set_rules(&closed(&[]));
+        // It remembers neither whom it directed to whom, nor whom it could not tell.
+        stage.world.restart(&stage.scenario, SEED, &Watch::default(), Actor::Nms);
+        stage.run(1_000);
+        assert!(has_tunnel(&mut stage, 0), "{way:?}: the tunnel outlives the NMS");
+        stage.world.set_link_up(LinkAt::Service(ServiceName::Nms), true);
+        stage.run(45_000);
+        assert_apart(&mut stage, way);
+    }
+}
+
+#[test]
+fn a_node_that_cannot_be_told_is_told_within_five_seconds_of_when_it_can() {
+    for way in WAYS {
+        let mut stage = stage(way, "{ default = \"open\" }");
+        stage.assert_works();
+        stage.world.set_link_up(LinkAt::Site(0), false);
+        stage.world.set_rules(&closed(&[]));
+        stage.run(3_000);
+        stage.world.set_link_up(LinkAt::Site(0), true);
+        stage.run(EXPULSION_MS);
+        assert_apart(&mut stage, way);
+    }
+}
