@@ -49,7 +49,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::depth::Depth;
-use super::model::{EXPULSION, permits_at_last};
+use super::model::{EXPULSION, hears_at_last, permits_at_last};
 use super::violation::{Invariant, Violation, violation};
 use super::wires::Kept;
 use crate::host::apps::{App, Echo, EchoSize, Family, Target};
@@ -163,7 +163,7 @@ impl Assault<'_> {
         self.found.push(violation(invariant, sentence));
     }
 
-    /// Every datagram that has arrived at a host so far, in order of arrival.
+    /// Every undamaged datagram that has arrived at a host so far, in order of arrival.
     fn arrived(&self, kept: &Kept) -> Vec<Datagram> {
         let network = self.world.network();
         let mut all = Vec::new();
@@ -286,13 +286,11 @@ impl Assault<'_> {
         for actor in self.world.actors() {
             let mine: Vec<&Datagram> = arrived.iter().filter(|datagram| datagram.to == actor).collect();
             for datagram in &mine[mine.len().saturating_sub(REPEATED)..] {
-                let (delivered, mut events) = self.inject(datagram, datagram.from, &datagram.payload);
-                // A message that came too early the first time may be accepted now. Its answer then counts as repeated.
-                events.retain(|event| !matches!(event, Event::Signal(Signal { repeated: true, .. })));
-                events.retain(|event| !self.is_refusal(actor, event));
-                // A node asks for a peer only because of its own packet: an application sent one at this instant.
-                if events.iter().any(|event| matches!(event, Event::RouteRequested { .. })) {
-                    events.retain(|event| !is_request(event));
+                let (mut delivered, mut events) = self.repeat_one(actor, datagram);
+                // A packet of a QUIC handshake that came before its keys was dropped (RFC 9000 §5.7). It may count now,
+                // but once only.
+                if delivered == 0 && events.iter().any(is_handshake) {
+                    (delivered, events) = self.repeat_one(actor, datagram);
                 }
                 if delivered > 0 || !events.is_empty() {
                     let me = self.name(actor);
@@ -301,6 +299,19 @@ impl Assault<'_> {
                 }
             }
         }
+    }
+
+    /// Injects a datagram again. Returns the number of packets that applications got, and the events that count.
+    fn repeat_one(&mut self, actor: Actor, datagram: &Datagram) -> (u64, Vec<Event>) {
+        let (delivered, mut events) = self.inject(datagram, datagram.from, &datagram.payload);
+        // A message that came too early the first time may be accepted now. Its answer then counts as repeated.
+        events.retain(|event| !matches!(event, Event::Signal(Signal { repeated: true, .. })));
+        events.retain(|event| !self.is_refusal(actor, event));
+        // A node asks for a peer only because of its own packet: an application sent one at this instant.
+        if events.iter().any(|event| matches!(event, Event::RouteRequested { .. })) {
+            events.retain(|event| !is_request(event));
+        }
+        (delivered, events)
     }
 
     /// Whether an event is only a refusal: the NMS's to a node that is not registered, or the TRS's of an old epoch. A
@@ -405,7 +416,8 @@ impl Assault<'_> {
         self.world.revoke(seed, &name);
         self.wait(EXPULSION);
         let peers = self.world.look(peer, |host| host.machine().peers());
-        if peers.iter().any(|other| other.peer == name.as_str() && other.tunnel.is_some()) {
+        let has_tunnel = peers.iter().any(|other| other.peer == name.as_str() && other.tunnel.is_some());
+        if has_tunnel && hears_at_last(self.scenario, peer) {
             let me = self.name(Actor::Node(peer));
             let text = format!("{me} still has a tunnel to {} five seconds after its revocation", name.short());
             self.break_of(Invariant::I12, text);
@@ -480,6 +492,11 @@ impl Assault<'_> {
             }
         }
     }
+}
+
+/// Whether an event says that a handshake was completed.
+fn is_handshake(event: &Event) -> bool {
+    matches!(event, Event::Signal(Signal { what: "QUIC handshake", .. }))
 }
 
 /// Whether an event is part of asking for a peer.

@@ -233,6 +233,13 @@ pub fn may_meet(scenario: &Scenario, began: &[Instant], at: Instant, names: [&Fq
     by(last) || now.iter().any(|(_, rules)| by(rules))
 }
 
+/// Whether a node can hear the NMS over good links after the last step.
+pub fn hears_at_last(scenario: &Scenario, node: usize) -> bool {
+    let mut moment = Moment::new(scenario);
+    scenario.steps.iter().for_each(|step| moment.apply(Instant::ZERO, &step.action));
+    moment.hears_nms(node)
+}
+
 /// Whether each direct way between two nodes works, by the oracle, keyed by dialer and family. `None` if the optimal
 /// policy cannot observe what the oracle knows, or if nothing is certain: behind a NAT that preserves ports, the first
 /// of several nodes keeps its port, and it is not known which node is first.
