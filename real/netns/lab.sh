@@ -211,7 +211,8 @@ files() {
     printf 'database = "cyphonic.db"\nnms = ["[2001:db8::3]:443", "192.0.2.3:443"]\n' >>as.toml
     printf 'database = "cyphonic.db"\ntrs = ["[2001:db8::4]:443", "192.0.2.4:443"]\nservice-key = "pki/service.key"\npolicy = "%s"\n' \
         "${LAB_POLICY:-paper}" >>nms.toml
-    printf 'control = "%s/nms.sock"\n' "$LAB_DIR" >>nms.toml
+    printf 'control = "%s/nms.sock"\nrules = "rules.toml"\n' "$LAB_DIR" >>nms.toml
+    printf 'default = "open"\n' >rules.toml
     printf 'service-key = "pki/service.key"\n' >>trs.toml
     for node in a b; do
         cat >>"$node.toml" <<TOML

@@ -404,6 +404,46 @@ fn an_invitation_is_listed_replaced_aloud_taken_back_and_gone_with_its_device() 
 }
 
 #[test]
+fn access_rules_are_checked_and_asked_and_a_mistake_is_named_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let write = |text: &str| fs::write(path.join("rules.toml"), text).unwrap();
+    write(
+        "default = \"closed\"\n\n[groups]\nweb = [\"web*.x.net\"]\n\n[[allow]]\nfrom = [\"*.staff.x.net\"]\nto = [\"web\"]\n\n\
+         [[allow]]\nfrom = [\"web1.x.net\"]\nto = [\"db.x.net\"]\n",
+    );
+    let said = fine(path, &["rules", "check", "rules.toml"]);
+    assert!(
+        said.contains("rules.toml: good; closed") && said.contains("rule 2: from web1.x.net to db.x.net"),
+        "{said}"
+    );
+    let said = fine(path, &["rules", "who-may", "ann.staff.x.net", "web2.x.net"]);
+    assert!(said.contains("ann.staff.x.net may open flows to web2.x.net: rule 1\n"), "{said}");
+    assert!(said.contains("web2.x.net may not open flows to ann.staff.x.net"), "{said}");
+    let said = fine(path, &["rules", "who-may", "web2.x.net", "db.x.net", "--rules", "rules.toml"]);
+    assert!(said.contains("they have no tunnel"), "{said}");
+    for (text, words) in [
+        ("default = \"shut\"\n", ["rules.toml:1:11", "`default`", "\"open\", \"closed\""]),
+        ("default = \"closed\"\nalow = []\n", ["rules.toml:2:1", "`alow`", "did you mean \"allow\"?"]),
+        (
+            "default = \"closed\"\n[[allow]]\nfrom = [\"web\"]\nto = [\"*\"]\n",
+            ["rules.toml:3:9", "`allow.0.from.0`", "no group \"web\""],
+        ),
+        ("[[allow]]\nfrom = [\"*\"]\nto = [\"*\"]\n", ["rules.toml:1:1", "`default`", "missing"]),
+        (
+            "default = \"closed\"\n[groups]\na = [\"b_c.x\"]\n",
+            ["rules.toml:3:6", "`groups.a.0`", "no pattern of names"],
+        ),
+        ("default = \"closed\n", ["rules.toml:1:", "not TOML", ""]),
+    ] {
+        write(text);
+        refused(&run(path, &["rules", "check", "rules.toml"]), 3, &words);
+    }
+    refused(&run(path, &["rules", "who-may", "a_b", "c"]), 2, &["a_b"]);
+    refused(&run(path, &["rules", "check", "none.toml"]), 3, &["none.toml"]);
+}
+
+#[test]
 fn commands_that_only_look_or_take_away_make_no_database() {
     let folder = stage();
     let path = folder.path();

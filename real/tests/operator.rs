@@ -333,6 +333,8 @@ fn status_says_why_a_path_is_as_it_is_and_ping_sums_up() {
         assert!(lab.ask("nms", &["fleet"]).starts_with("2 devices, 2 online\n"), "{fleet:#}");
         assert!(lab.ask("a", &["fleet"]).contains("a node knows no other devices than its peers"));
 
+        rules_that_change(&lab);
+
         // No reply comes: the output shows every echo, and the exit code tells it.
         let mut command = Command::new(PROGRAM);
         command.args(["ping", "nobody", "--count", "2", "--interval", "0", "--control"]).arg(lab.path("a.sock"));
@@ -345,6 +347,28 @@ fn status_says_why_a_path_is_as_it_is_and_ping_sums_up() {
         );
         assert!(said.ends_with("--- nobody: 2 sent, 0 received, 100 % lost\n"), "{said}");
     }
+}
+
+/// The operator closes the network and opens it again while everybody runs.
+fn rules_that_change(lab: &Lab) {
+    let file = lab.path("rules.toml");
+    let one = "default = \"closed\"\n[[allow]]\nfrom = [\"c.*\"]\nto = [\"*\"]\n";
+    fs::write(&file, one).unwrap();
+    lab.until_status("a", 5, &["refused  b.cyphonic.test: the access rules of the NMS forbid"]);
+    assert!(!lab.ask("b", &["status"]).contains("via "), "the tunnel has ended at both nodes");
+    let said = lab.ask("a", &["ping", "b", "--count", "1"]);
+    assert!(
+        said.contains("no pong: the access rules of the NMS forbid this node to talk with b.cyphonic.test"),
+        "{said}"
+    );
+    lab.until_status("nms", 1, &["closed, but for one rule"]);
+    fs::write(&file, one.replace("\"*\"", "\"*")).unwrap();
+    let said = lab.until_status("nms", 5, &["closed, but for one rule", "rules.toml:4:10", "not TOML"]);
+    assert!(lab.log("nms").contains("access rules stay as read before"), "{said}");
+    fs::write(&file, one.replace("c.*", "b.*")).unwrap();
+    lab.until_reached("a", "b");
+    let said = lab.ask("a", &["status"]);
+    assert!(said.contains("via ") && !said.contains("refused"), "{said}");
 }
 
 #[test]

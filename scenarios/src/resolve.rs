@@ -103,8 +103,8 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
     })
 }
 
-/// Reads a file of access rules, as the NMS has it: the same words as a scenario's `[rules]`. Patterns of one file are
-/// whole names; `file` is what errors call it.
+/// Reads a file of access rules, as the NMS has it: the same words as a scenario's `[rules]`, with whole names. It must
+/// say `default`, so that a file that was cut off does not open the network. `file` is what errors call it.
 pub fn access_rules(file: &str, text: &str) -> Result<Rules, ScenarioError> {
     let document = Document::parse(file, text)?;
     let source = Source { document: &document, sets: &[] };

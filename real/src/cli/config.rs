@@ -7,7 +7,7 @@ use cyphonic_core::name::Fqdn;
 
 use super::print;
 use crate::error::Failure;
-use crate::run::{named, zone};
+use crate::run::{named, read_rules, zone};
 use crate::settings::{self, AuthSettings, NmsSettings, NodeSettings, Settings, TrsSettings};
 
 #[derive(Subcommand)]
@@ -52,6 +52,7 @@ pub(super) fn run(command: ConfigCommands) -> Result<(), Failure> {
                 Role::Nms => {
                     let s = check::<NmsSettings>(&file)?;
                     credentials(&named(s.name, "nms", &zone(s.zone))?, [s.certificate, s.key, s.roots, s.crl])?;
+                    s.rules.map(|file| read_rules(&file)).transpose()?;
                     s.policy.is_none().then_some(POLICY_IS_NEW)
                 }
                 Role::Trs => {

@@ -6,6 +6,7 @@ mod config;
 mod daemon;
 mod device;
 mod migrate;
+mod rules;
 mod signup;
 
 use std::fmt::Write as _;
@@ -35,6 +36,11 @@ enum Commands {
     Device(device::DeviceArgs),
     /// Bring the database and the authority's folder of an earlier version up to date. A copy of the database stays.
     Migrate(migrate::MigrateArgs),
+    /// Check the NMS's access rules, or ask them which nodes may talk to which.
+    Rules {
+        #[command(subcommand)]
+        command: rules::RulesCommands,
+    },
     /// Get a first certificate from the AS, by an invitation (`cyphonic device invite`).
     Signup(signup::SignupArgs),
     /// Run the Authentication Service.
@@ -50,7 +56,7 @@ enum Commands {
         #[command(subcommand)]
         command: config::ConfigCommands,
     },
-    /// Show the running node's registration, peers and tunnels.
+    /// Show the running node's registration, peers and tunnels. With the NMS's socket (`--control`): its access rules.
     Status(ask::StatusArgs),
     /// Show every device, which of them are online and where, and when the others were: asks the running NMS, which
     /// needs `control` for that.
@@ -126,6 +132,7 @@ fn execute(commands: Commands) -> Result<(), Failure> {
         Commands::Ca(args) => ca::run(&args),
         Commands::Device(args) => device::run(&args),
         Commands::Migrate(args) => migrate::run(&args),
+        Commands::Rules { command } => rules::run(command),
         Commands::Signup(args) => signup::run(args),
         Commands::As(daemon) => daemon::auth(daemon),
         Commands::Nms(daemon) => daemon::nms(daemon),

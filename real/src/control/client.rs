@@ -55,21 +55,16 @@ pub(super) fn unexpected() -> Failure {
     Failure::new(Code::Other, "the node answered something else", "use the same version of cyphonic")
 }
 
-fn ask_status(socket: &Path) -> Result<Status, Failure> {
+/// `cyphonic status`: of a node, or of an NMS.
+pub fn status(socket: &Path, json: bool) -> Result<String, Failure> {
     match ask(socket, &Question::Status, PATIENCE)? {
-        Answer::Status(status) => Ok(*status),
+        Answer::Status(status) if json => serde_json::to_string_pretty(&status).map_err(Failure::other),
+        Answer::Status(status) => Ok(describe(&status)),
+        Answer::Nms(status) if json => serde_json::to_string_pretty(&status).map_err(Failure::other),
+        Answer::Nms(status) => Ok(status.describe()),
         Answer::Error { code, what, remedy } => Err(Failure::new(code, what, remedy)),
         Answer::Pong(_) | Answer::Netcheck(_) | Answer::Capturing | Answer::Fleet { .. } => Err(unexpected()),
     }
-}
-
-/// `cyphonic status`.
-pub fn status(socket: &Path, json: bool) -> Result<String, Failure> {
-    let status = ask_status(socket)?;
-    if json {
-        return serde_json::to_string_pretty(&status).map_err(Failure::other);
-    }
-    Ok(describe(&status))
 }
 
 fn join<T: ToString>(values: &[T]) -> String {
@@ -104,6 +99,9 @@ fn describe(status: &Status) -> String {
     );
     for Notice { what, remedy } in &status.notices {
         let _ = writeln!(text, "  warning  {what}\n  remedy   {remedy}");
+    }
+    for peer in &status.not_permitted {
+        let _ = writeln!(text, "  refused  {peer}: the access rules of the NMS forbid this node to talk with it");
     }
     if !status.dropped.is_empty() {
         let rows: Vec<_> = status.dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
@@ -154,7 +152,9 @@ pub(super) fn ping(socket: &Path, name: &str, patience: Duration) -> Result<Pong
     match ask(socket, &Question::Ping { name: name.to_owned() }, patience)? {
         Answer::Pong(pong) => Ok(pong),
         Answer::Error { code, what, remedy } => Err(Failure::new(code, what, remedy)),
-        Answer::Status(_) | Answer::Netcheck(_) | Answer::Capturing | Answer::Fleet { .. } => Err(unexpected()),
+        Answer::Status(_) | Answer::Nms(_) | Answer::Netcheck(_) | Answer::Capturing | Answer::Fleet { .. } => {
+            Err(unexpected())
+        }
     }
 }
 
@@ -164,7 +164,9 @@ pub fn netcheck(socket: &Path, json: bool) -> Result<String, Failure> {
         Answer::Netcheck(known) if json => serde_json::to_string_pretty(&known).map_err(Failure::other),
         Answer::Netcheck(known) => Ok(network(&known)),
         Answer::Error { code, what, remedy } => Err(Failure::new(code, what, remedy)),
-        Answer::Status(_) | Answer::Pong(_) | Answer::Capturing | Answer::Fleet { .. } => Err(unexpected()),
+        Answer::Status(_) | Answer::Nms(_) | Answer::Pong(_) | Answer::Capturing | Answer::Fleet { .. } => {
+            Err(unexpected())
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod capture;
 mod client;
 mod fleet;
+mod nms;
 mod ping;
 
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use capture::capture;
 pub use client::{netcheck, status};
 pub use fleet::{Device, Online, fleet};
+pub use nms::{AccessRules, NmsStatus};
 pub use ping::ping;
 
 use crate::error::{Code, Failure};
@@ -37,7 +39,7 @@ const QUESTION_BYTES: u64 = 4096;
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum Question {
-    /// The node's registration, network and tunnels.
+    /// The node's registration, network and tunnels; or the NMS's access rules.
     Status,
     /// What the node's network lets through. The node asks its services.
     Netcheck,
@@ -51,7 +53,7 @@ pub enum Question {
         /// Whether every connection is built anew first, so that its beginning is in the capture.
         rebuild: bool,
     },
-    /// Every device, and which of them are registered. It is for the NMS; all others are for a node.
+    /// Every device, and which of them are registered. It is for the NMS; all others but `Status` are for a node.
     Fleet,
 }
 
@@ -61,6 +63,8 @@ pub enum Question {
 pub enum Answer {
     /// To [`Question::Status`].
     Status(Box<Status>),
+    /// To [`Question::Status`], of an NMS.
+    Nms(NmsStatus),
     /// To [`Question::Netcheck`].
     Netcheck(Box<Netcheck>),
     /// To [`Question::Ping`].
@@ -125,6 +129,9 @@ pub struct Status {
     pub notices: Vec<Notice>,
     /// Every peer that it has a tunnel with, or wants one with.
     pub peers: Vec<Peer>,
+    /// Peers that the NMS's access rules forbid this node to talk with, as far as it has asked for them.
+    #[serde(default)]
+    pub not_permitted: Vec<String>,
     /// What was dropped, by reason.
     pub dropped: std::collections::BTreeMap<String, u64>,
     /// The timer that the node waits for.

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cyphonic_core::name::NodeId;
+use cyphonic_core::name::{Fqdn, NodeId};
 use cyphonic_core::nms::Registered;
 use cyphonic_core::store::{Store, StoreError};
 use cyphonic_core::time::Instant;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::metrics::Page;
-use crate::control::{self, Answer, Device, Online, Question};
+use crate::control::{self, AccessRules, Answer, Device, NmsStatus, Online, Question};
 use crate::error::Code;
 use crate::store::SqliteStore;
 
@@ -22,10 +22,17 @@ pub(super) type Asked = oneshot::Sender<(Instant, Vec<Registered>)>;
 pub(super) async fn answer<R>(
     mut asked: mpsc::Receiver<control::Asked>,
     store: Arc<SqliteStore>,
+    (name, rules): (Fqdn, watch::Receiver<AccessRules>),
     ask: mpsc::Sender<R>,
     wrap: fn(Asked) -> R,
 ) {
     while let Some((question, reply)) = asked.recv().await {
+        if question == Question::Status {
+            let version = env!("CARGO_PKG_VERSION").to_owned();
+            let status = NmsStatus { name: name.to_string(), version, rules: rules.borrow().clone() };
+            let _ = reply.send(Answer::Nms(status).into());
+            continue;
+        }
         if question != Question::Fleet {
             let remedy = "ask a node: --control names its socket".into();
             let what = "this is the control socket of an NMS".into();

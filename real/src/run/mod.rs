@@ -14,6 +14,7 @@ mod patience;
 mod plan;
 mod privileges;
 mod report;
+mod rules;
 mod secrets;
 mod services;
 mod trouble;
@@ -36,6 +37,7 @@ pub use dns::put_back;
 pub use log::{last_words, log};
 pub use node::run as node;
 pub use plan::resolve;
+pub use rules::read_rules;
 pub use services::{auth, nms, trs};
 
 use crate::descriptors;

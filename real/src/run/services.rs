@@ -27,6 +27,7 @@ use super::metrics::{self, Page, Traffic};
 use super::own::{Own, Renewal};
 use super::privileges::{self, Later};
 use super::report::Report;
+use super::rules::RulesFile;
 use super::trust::{self, Source, Trust};
 use super::{
     ALPN, CONVENTIONAL_PORT, PORT, environment, expiry, named, overlay, places, ready, secrets, seed, stopped,
@@ -117,6 +118,8 @@ struct Prepared {
     own: Own,
     /// The store in which removed devices are looked for: the NMS's.
     evictions: Option<SqliteStore>,
+    /// The access rules of the NMS.
+    rules: RulesFile,
     /// Where the NMS is asked for its fleet.
     control: Option<PathBuf>,
 }
@@ -161,8 +164,8 @@ where
     M: Machine<Command = ServiceCommand>,
 {
     let machine = Served::new(service, door).map_err(|error| files::bad_identity(&error, &certificate))?;
-    let Prepared { name, trust, metrics, mut later, chain, own, evictions, control } = prepared;
-    later.extend(own.later());
+    let Prepared { name, trust, metrics, mut later, chain, own, evictions, rules, control } = prepared;
+    later.extend(own.later().into_iter().chain(rules.later()));
     let (sender, requests) = mpsc::channel(16);
     metrics::serve(metrics, sender.clone(), ServiceRequest::Metrics).await?;
     let (ask, asked) = mpsc::channel(16);
@@ -171,12 +174,14 @@ where
     privileges::give_up(privileges::SERVICE, &later).await?;
     if let Some(store) = evictions {
         let store = Arc::new(store);
-        tokio::spawn(fleet::answer(asked, store.clone(), sender.clone(), ServiceRequest::Registered));
+        let about = (name.clone(), rules.status());
+        tokio::spawn(fleet::answer(asked, store.clone(), about, sender.clone(), ServiceRequest::Registered));
         tasks::forever("looks for removed devices", follow_evictions(store, sender.clone()));
     }
     let revoked: fn(Vec<Fqdn>) -> ServiceRequest = |names| ServiceRequest::Command(ServiceCommand::Revoked(names));
     let ends =
         own.watch(&chain, sender.clone(), |identity| ServiceRequest::Command(ServiceCommand::Identity(identity)));
+    rules.watch(sender.clone(), |rules| ServiceRequest::Command(ServiceCommand::Rules(rules)))?;
     trust.watch(sender, |roots| ServiceRequest::Command(ServiceCommand::Trust(roots)), Some(revoked))?;
     expiry::watch(name.clone(), ends.clone());
     let traffic = Traffic::default();
@@ -241,8 +246,17 @@ impl CredentialSettings {
         let later =
             trust.later().into_iter().chain(self.key_log.iter().flat_map(|path| KeptOpen::later(path))).collect();
         let metrics = self.metrics.map(|place| place.0);
-        let prepared =
-            Prepared { name: name.clone(), trust, metrics, later, chain, own, evictions: None, control: None };
+        let prepared = Prepared {
+            name: name.clone(),
+            trust,
+            metrics,
+            later,
+            chain,
+            own,
+            evictions: None,
+            rules: RulesFile::default(),
+            control: None,
+        };
         let config = QuicConfig {
             tls: environment(secrets::listen(self.key_log.as_deref(), false)?.0),
             roots: credentials.roots,
@@ -374,6 +388,8 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
     prepared.later.extend(of_database(&database));
     prepared.evictions = Some(SqliteStore::open(&database, range)?);
     prepared.control = settings.control;
+    let (file, rules) = RulesFile::read(settings.rules)?;
+    prepared.rules = file;
     let addresses = match settings.addresses {
         Some(list) => list.0,
         None if listen.iter().any(|address| !address.is_unspecified()) => listen.clone(),
@@ -388,7 +404,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
         quic,
         conventional_port,
         addresses,
-        rules: cyphonic_core::rules::Rules::default(),
+        rules,
         store: Arc::new(SqliteStore::serving(&database, range)?),
         relay,
         policy,

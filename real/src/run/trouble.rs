@@ -245,6 +245,10 @@ pub(super) fn unreached(name: &Fqdn, reason: Option<&Reason>) -> Trouble {
         Some(Reason::Refused(ErrorCode::UnknownPeer)) => {
             (format!("there is no node {name}"), "check the name: `cyphonic device list` at the AS shows all")
         }
+        Some(Reason::Refused(ErrorCode::NotPermitted)) => (
+            format!("the access rules of the NMS forbid this node to talk with {name}"),
+            "ask the operator of the NMS: `cyphonic rules who-may` there shows the rules",
+        ),
         Some(Reason::Refused(ErrorCode::PeerOffline)) => (
             format!("{name} is not registered now, or does not answer the NMS"),
             "is it running? `cyphonic status` there says how it stands; where both are behind NATs or firewalls: is the TRS \

@@ -237,6 +237,9 @@ settings! {
         /// Whether it grants two nodes the TRS for an hour at a time (proposed method); the same at the TRS. Default:
         /// true.
         grants: bool = "true",
+        /// A file of access rules: which nodes may talk to which (`cyphonic rules`). It is read again when it changes.
+        /// Optional: without it everybody may talk to everybody.
+        rules: PathBuf = "\"rules.toml\"",
         /// The name in the TRS's certificate. Default: trs.ZONE.
         trs_name: Parsed<Fqdn> = "\"trs.cyphonic.test\"",
         /// The name in the AS's certificate, for `crl-from`. Default: as.ZONE.

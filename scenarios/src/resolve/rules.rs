@@ -35,6 +35,7 @@ pub(super) fn rules(
             .push(Allow { from: reader.side(&format!("{at}.from"), from)?, to: reader.side(&format!("{at}.to"), to)? });
     }
     match words.default {
+        None if zone.is_none() => context.fail(&key("default"), Problem::MissingKey),
         None if !allow.is_empty() => context.fail(&key("allow"), Problem::RulesWithoutDefault),
         None | Some(Openness::Open) => Ok(Rules::default()),
         Some(Openness::Closed) => context.at(&key("allow"), Rules::closed(allow).map_err(Problem::from)),

@@ -3,12 +3,13 @@
 //! * In: events ([`Standing::event`]), and the facts about the way to the AS ([`Standing::probed`]).
 //! * Out: `status`, `netcheck`, numbers, the log lines about the registration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use cyphonic_core::event::{Event, Failure as Reason};
 use cyphonic_core::machine::Machine;
+use cyphonic_core::message::ErrorCode;
 use cyphonic_core::method::Method;
 use cyphonic_core::name::{Fqdn, Party, Virtual};
 use cyphonic_core::node::{Node, PeerStatus};
@@ -23,6 +24,9 @@ use super::super::{expiry, netcheck};
 use super::{milliseconds, via};
 use crate::control;
 use crate::files::{Ends, Span};
+
+/// Most peers that are named as forbidden.
+const MOST_NOT_PERMITTED: usize = 32;
 
 /// A node's names and settings, as they are shown.
 pub(super) struct Shown {
@@ -46,6 +50,8 @@ pub(super) struct Standing {
     trouble: Option<(Failed, Trouble)>,
     /// How the network treats the node in IPv6 and IPv4.
     behaviours: [Option<Behaviour>; 2],
+    /// Peers that the access rules forbid, newest last; at most [`MOST_NOT_PERMITTED`].
+    not_permitted: VecDeque<String>,
     /// Why peers are still reached through the TRS, if a direct path was tried.
     still_relayed: BTreeMap<String, Reason>,
 }
@@ -69,8 +75,26 @@ impl Standing {
             registered: false,
             trouble: None,
             behaviours: [None, None],
+            not_permitted: VecDeque::new(),
             still_relayed: BTreeMap::new(),
         }
+    }
+
+    /// Notes whether the access rules forbid a peer.
+    fn permits(&mut self, peer: &str, permitted: bool) {
+        let was = self.not_permitted.iter().any(|known| known == peer);
+        self.not_permitted.retain(|known| known != peer);
+        if permitted {
+            return;
+        }
+        if !was {
+            tracing::warn!(%peer, remedy = "ask the operator of the NMS: `cyphonic rules who-may` there shows the rules",
+                "the access rules forbid this node to talk with a peer");
+        }
+        if self.not_permitted.len() >= MOST_NOT_PERMITTED {
+            self.not_permitted.pop_front();
+        }
+        self.not_permitted.push_back(peer.to_owned());
     }
 
     pub(super) fn name(&self) -> &Fqdn {
@@ -116,10 +140,14 @@ impl Standing {
             Event::StillRelayed { peer, reason } => {
                 self.still_relayed.insert(peer.clone(), reason.clone());
             }
-            Event::TunnelUp(up) if up.pattern != Pattern::Relayed => {
-                self.still_relayed.remove(up.peer.as_str());
+            Event::TunnelUp(up) => {
+                self.permits(up.peer.as_str(), true);
+                if up.pattern != Pattern::Relayed {
+                    self.still_relayed.remove(up.peer.as_str());
+                }
             }
-            Event::TunnelDown { peer, .. } => {
+            Event::TunnelDown { peer, reason } => {
+                self.permits(peer, *reason != Reason::Refused(ErrorCode::NotPermitted));
                 self.still_relayed.remove(peer);
             }
             _ => {}
@@ -178,6 +206,7 @@ impl Standing {
             tun: self.shown.tun.clone(),
             notices: Vec::new(),
             peers: machine.peers().iter().map(|status| self.peer(now, status)).collect(),
+            not_permitted: self.not_permitted.iter().cloned().collect(),
             dropped,
             next: machine.next_timer().map(|due| control::Next {
                 timer: due.timer.to_string(),
