@@ -48,7 +48,7 @@ use crate::timing::proxied::{
     FIRST_UDP_PROBE, HEAD_START, LINGER, LONGEST_UDP_PROBE, SUSPICION, TCP_PAUSE, UDP_PROBE_WAIT,
 };
 use crate::timing::{Due, Timer};
-use crate::tls::{Roots, client_config_of};
+use crate::tls::{Identity, Roots, client_config_of};
 use crate::trouble::Trouble;
 
 /// Most services that are remembered: AS, NMS and TRS at a few addresses each.
@@ -133,6 +133,8 @@ struct Service {
     recent: VecDeque<Vec<u8>>,
     conduit: Option<Conduit>,
     by_tcp: bool,
+    /// UDP works again, but this service has not been heard by it yet: both ways are used.
+    returning: bool,
     /// TCP is not tried before.
     pause: Instant,
 }
@@ -230,8 +232,14 @@ impl Fallback {
         self.out.pop_front()
     }
 
+    /// Every TCP connection from now on trusts these.
     pub(super) fn trust(&mut self, roots: Roots) {
         self.quic.roots = roots;
+    }
+
+    /// Every TCP connection from now on shows this certificate.
+    pub(super) fn renew(&mut self, identity: Identity) {
+        self.quic.identity = identity;
     }
 
     /// The node is in another network, or leaves.
@@ -274,6 +282,7 @@ impl Fallback {
                 recent: VecDeque::new(),
                 conduit: None,
                 by_tcp: self.udp == Udp::Blocked,
+                returning: false,
                 pause: Instant::ZERO,
             };
             self.services.insert(remote, service);
@@ -311,7 +320,7 @@ impl Fallback {
             service.recent.push_back(datagram.to_vec());
         }
         // The race is on: both ways. A connection that stands does not flutter between them: it waits for the winner.
-        if self.udp == Udp::Unknown {
+        if self.udp == Udp::Unknown || service.returning {
             self.send(now, remote, &transmit);
         }
         Some(transmit)
@@ -332,15 +341,16 @@ impl Fallback {
         }
     }
 
-    /// An authentic and new datagram of a service or a peer came by UDP.
+    /// An authentic and new datagram of a service or a peer came by UDP. While UDP is blocked this proves nothing: a
+    /// network that refuses new QUIC connections may let older ones live.
     pub(super) fn heard(&mut self, now: Instant, remote: SocketAddr) {
-        (self.heard, self.unheard) = (Some(now), Unanswered::default());
-        let Some(service) = self.services.get_mut(&remote) else { return };
-        service.unanswered = Unanswered::default();
-        service.recent.clear();
-        if self.udp == Udp::Blocked || service.by_tcp {
-            return self.works(now, remote);
+        if self.udp == Udp::Blocked {
+            return;
         }
+        (self.heard, self.unheard) = (Some(now), Unanswered::default());
+        let Some(service) = self.services.get_mut(&remote).filter(|service| !service.by_tcp) else { return };
+        (service.unanswered, service.returning) = (Unanswered::default(), false);
+        service.recent.clear();
         self.udp = Udp::Works;
         if self.lingers.is_none() {
             self.close(remote);
@@ -364,7 +374,11 @@ impl Fallback {
         }
         if is_answer {
             self.probe = None;
-            self.heard(now, remote);
+            (self.heard, self.unheard) = (Some(now), Unanswered::default());
+            let is_by_tcp = self.services.get(&remote).is_some_and(|service| service.by_tcp);
+            if self.udp == Udp::Blocked || is_by_tcp {
+                self.works(now, remote);
+            }
         }
         true
     }
@@ -376,10 +390,12 @@ impl Fallback {
         for (at, service) in &mut self.services {
             if was_blocked || *at == remote {
                 (service.by_tcp, service.unanswered) = (false, Unanswered::default());
+                service.returning = *at != remote && service.conduit.is_some();
                 service.recent.clear();
             }
         }
-        (self.next_probe, self.trouble) = (None, None);
+        self.next_probe = self.next_probe.filter(|_| self.services.values().any(|service| service.by_tcp));
+        self.trouble = None;
         self.lingers = Some(now + LINGER);
         if was_blocked {
             self.event(Event::UdpWorks);
@@ -422,7 +438,7 @@ impl Fallback {
         self.udp = Udp::Blocked;
         self.lingers = None;
         for service in self.services.values_mut() {
-            (service.by_tcp, service.unanswered) = (true, Unanswered::default());
+            (service.by_tcp, service.unanswered, service.returning) = (true, Unanswered::default(), false);
         }
         self.event(Event::UdpBlocked { service });
         self.out.push_back(FallbackOutput::Switched);
@@ -584,6 +600,13 @@ impl Fallback {
         }
         if self.lingers.is_some_and(|until| until <= now) {
             self.lingers = None;
+            for service in self.services.values_mut() {
+                // Perhaps its silence is due to the firewall: a flow that it knows lives, while a new one is refused.
+                service.by_tcp |= std::mem::take(&mut service.returning) && service.unanswered.count >= UNANSWERED;
+            }
+            if self.services.values().any(|service| service.by_tcp) {
+                self.next_probe.get_or_insert((now + FIRST_UDP_PROBE, FIRST_UDP_PROBE));
+            }
             let over: Vec<SocketAddr> =
                 self.services.iter().filter(|(_, service)| !service.by_tcp).map(|(&remote, _)| remote).collect();
             for remote in over {

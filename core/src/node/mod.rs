@@ -198,8 +198,13 @@ impl Node {
                     self.dropped(DropReason::BadTrust);
                 }
             }
-            NodeCommand::Identity(identity) => match self.carriage.renew(now, *identity) {
-                Ok(again) => self.tell_cloud(now, CloudInput::Renewed { again }),
+            NodeCommand::Identity(identity) => match self.carriage.renew(now, (*identity).clone()) {
+                Ok(again) => {
+                    if let Some(fallback) = &mut self.fallback {
+                        fallback.renew(*identity);
+                    }
+                    self.tell_cloud(now, CloudInput::Renewed { again });
+                }
                 Err(_) => self.dropped(DropReason::BadTrust),
             },
             NodeCommand::Revoked(names) => {

@@ -161,17 +161,24 @@ impl Underlay {
         }
     }
 
-    /// Sends an IP packet that is never fragmented. A TCP segment is cut where the path is known to be narrower.
+    /// Sends an IP packet that is never fragmented. A TCP segment is cut where the interface is narrower than when the
+    /// host was made, or the path is known to be.
     pub(super) fn send(&mut self, source: IpAddr, packet: Vec<u8>, losses: &mut Losses) {
         let Some(iface) = self.way_out(source, losses) else { return };
+        let interface = self.interfaces[iface].mtu;
         let path = Ip::parse(&packet).and_then(|ip| self.path_mtu.get(&ip.destination).copied());
-        if let Some(pieces) = path.filter(|path| packet.len() > *path).and_then(|path| segment(&packet, path)) {
-            return pieces.into_iter().for_each(|piece| self.push(iface, piece, losses));
+        let mtu = path.map_or(interface, |path| path.min(interface));
+        if packet.len() <= mtu {
+            self.push(iface, packet, losses);
+        } else if let Some(pieces) = segment(&packet, mtu) {
+            for piece in pieces {
+                self.push(iface, piece, losses);
+            }
+        } else if packet.len() <= interface {
+            self.push(iface, packet, losses);
+        } else {
+            count(losses, Loss::LargerThanMtu);
         }
-        if packet.len() > self.interfaces[iface].mtu {
-            return count(losses, Loss::LargerThanMtu);
-        }
-        self.push(iface, packet, losses);
     }
 
     /// Takes a received IP packet, and answers ICMP echo requests.

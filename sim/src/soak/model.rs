@@ -614,7 +614,8 @@ impl Moment {
                     Trait::ServerName(_) => true,
                     Trait::Quic | Trait::Version(_) | Trait::Alpn(_) => false,
                 });
-                signals && !is_fickle && !reads_names && self.is_online(place.site)
+                let registers = signals || oracle::can_register(&self.now, site);
+                registers && !is_fickle && !reads_names && self.is_online(place.site)
             })
     }
 
