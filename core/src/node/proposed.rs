@@ -177,10 +177,12 @@ impl Proposed {
         self.out.push_back(CarriageOutput::dropped(reason));
     }
 
-    /// Opens a link to the first of `remotes` that we can reach.
+    /// Opens a link to the first of a service's addresses that we can reach. If tunnels have paths, the link may move
+    /// along to another one.
     fn open(&mut self, now: Instant, remotes: &[SocketAddr], name: &Fqdn, load: Load) -> Result<LinkId, Failure> {
-        let place = self.places.first(remotes).ok_or(Failure::NoAddress)?;
-        self.connect(now, place, name, load).ok_or(Failure::Protocol)
+        let way = self.places.first(remotes).ok_or(Failure::NoAddress)?;
+        let places = if self.shared.is_some() { remotes } else { &[] };
+        self.links.connect_service(now, way, places, name, load).ok_or(Failure::Protocol)
     }
 
     fn connect(

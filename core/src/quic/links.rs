@@ -8,11 +8,11 @@ mod pathed;
 mod reflexive;
 mod resets;
 mod search;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
@@ -120,7 +120,12 @@ pub enum DatagramRefused {
 struct Link {
     connection: Connection,
     handle: ConnectionHandle,
+    /// Our address for packets to the peer's present address.
     local: SocketAddr,
+    /// The peer's address before the present one, and ours for packets to it.
+    before: Option<(SocketAddr, SocketAddr)>,
+    /// Where packets to a service go, and come from, if that is another address of it than the one that quinn knows.
+    reached_at: Option<SocketAddr>,
     connected: bool,
     closed: bool,
     /// When the handshake of a half-open incoming link must be finished.
@@ -244,6 +249,19 @@ impl Links {
         via: Option<RelayCid>,
         load: Load,
     ) -> Option<LinkId> {
+        self.dial(now, (local, remote), name, via, load, &[])
+    }
+
+    /// `places`: the addresses of a service.
+    fn dial(
+        &mut self,
+        now: Instant,
+        (local, remote): (SocketAddr, SocketAddr),
+        name: &Fqdn,
+        via: Option<RelayCid>,
+        load: Load,
+        places: &[SocketAddr],
+    ) -> Option<LinkId> {
         if self.links.len() >= MAX_LINKS {
             return None;
         }
@@ -255,7 +273,9 @@ impl Links {
         ));
         let (handle, connection) = self.endpoint.connect(to_std(now), client, remote, name.as_str()).ok()?;
         let id = self.insert(now, handle, connection, local, None);
-        if via.is_none() && load != Load::Signaling && !self.on_paths {
+        if !places.is_empty() {
+            self.expect_at(id, remote, places);
+        } else if via.is_none() && load != Load::Signaling && !self.on_paths {
             self.expect_elsewhere(id, remote);
         }
         self.drive(now, id);
@@ -278,6 +298,8 @@ impl Links {
             connection,
             handle,
             local,
+            before: None,
+            reached_at: None,
             connected: false,
             closed: false,
             half_open: None,
@@ -331,7 +353,11 @@ impl Links {
                 let id = *self.by_handle.get(&handle.0)?;
                 let link = self.links.get_mut(&id)?;
                 let before = (link.answers.is_some() && !link.connected).then(|| heard(&link.connection));
+                let was = link.connection.remote_address();
                 link.connection.handle_event(event);
+                if !self.on_paths {
+                    link.note_move(was, local);
+                }
                 if let Some(before) = before {
                     link.learn_elsewhere(remote, before);
                 }
@@ -474,6 +500,7 @@ impl Links {
             if link.connection.remote_address() != before {
                 // The new path was not proved. What was in flight there keeps quinn's loss timer armed. When it fires,
                 // quinn asserts that something is in flight on the path in use.
+                link.return_from(before);
                 link.connection.ping();
             }
             if link.half_open.is_some_and(|until| until <= now) && !link.closed {
@@ -522,12 +549,6 @@ impl Links {
         true
     }
 
-    /// The version in which we write to the peer. `None` if the link is gone, or if nothing was received on it yet.
-    pub fn version(&self, id: LinkId) -> Option<u8> {
-        let theirs = self.links.get(&id)?.theirs?;
-        Some(self.config.options.versions.towards(Some(theirs)).version)
-    }
-
     /// Sends a packet in a DATAGRAM frame.
     pub fn send_datagram(&mut self, now: Instant, id: LinkId, data: Bytes) -> Result<(), DatagramRefused> {
         let sent = self.queue_datagram(now, id, data);
@@ -572,42 +593,12 @@ impl Links {
         }
     }
 
-    /// The peer's address, as validated by the handshake or by path validation since (RFC 9000 §8).
-    pub fn remote(&self, id: LinkId) -> Option<SocketAddr> {
-        self.links.get(&id).map(|l| l.proved)
-    }
-
-    /// The source address of the last authentic packet, validated or not.
-    pub fn present(&self, id: LinkId) -> Option<SocketAddr> {
-        self.links.get(&id).map(|l| l.connection.remote_address())
-    }
-
-    /// When the peer was heard last.
-    pub fn heard_at(&self, id: LinkId) -> Option<Instant> {
-        self.links.get(&id).map(|l| l.heard_at)
-    }
-
     /// Sends a frame that needs an acknowledgement, so that the peer learns our present address.
     pub fn ping(&mut self, now: Instant, id: LinkId) {
         if let Some(link) = self.links.get_mut(&id).filter(|l| l.connected && !l.closed) {
             link.connection.ping();
             self.drive(now, id);
         }
-    }
-
-    /// Our address on this link.
-    pub fn local(&self, id: LinkId) -> Option<SocketAddr> {
-        self.links.get(&id).map(|l| l.local)
-    }
-
-    /// The smoothed round trip to the peer (RFC 9002 §5.3).
-    pub fn rtt(&self, id: LinkId) -> Option<Duration> {
-        self.links.get(&id).filter(|l| l.connected).map(|l| l.connection.rtt())
-    }
-
-    /// The largest DATAGRAM frame content that the link takes now, bytes.
-    pub fn max_datagram(&mut self, id: LinkId) -> Option<usize> {
-        self.links.get_mut(&id).and_then(|l| l.connection.datagrams().max_size())
     }
 
     /// Moves one link as far as it goes: events, stream, endpoint events, packets to send.
@@ -655,7 +646,8 @@ impl Links {
                 if !link.may_send(payload.len()) {
                     continue;
                 }
-                let (local, remote, segment) = (link.local, transmit.destination, transmit.segment_size);
+                let (local, remote) = link.way_to(transmit.destination);
+                let segment = transmit.segment_size;
                 self.out.push_back(if self.on_paths {
                     let before = std::mem::replace(&mut asked, asking(&link.connection));
                     let asks = asked > before;

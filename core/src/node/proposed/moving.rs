@@ -104,16 +104,18 @@ impl Proposed {
             (Handover::Seamless, Stage::Up(_)) => true,
             (Handover::Migrate, Stage::Up(Path::Direct(link))) if link.is_pathed() => tunnel.dialer,
             (Handover::Migrate, Stage::Up(Path::Direct(link))) => {
-                tunnel.dialer && self.links.is_up(*link) && self.moved_local(*link).is_some()
+                tunnel.dialer && self.links.is_up(*link) && self.moved_way(*link).is_some()
             }
             _ => false,
         }
     }
 
-    /// Our address for a link to a service, if the link can move along: of the family that it has.
-    fn moved_local(&self, link: LinkId) -> Option<SocketAddr> {
+    /// Our address for a link and the address that it leads to, if the link can move along. Where we have no address of
+    /// that family any more, a link to a service may lead to another address of the service.
+    fn moved_way(&self, link: LinkId) -> Option<(SocketAddr, SocketAddr)> {
         let remote = self.links.remote(link)?;
-        self.places.local(remote.is_ipv4())
+        let same = self.places.local(remote.is_ipv4()).map(|local| (local, remote));
+        same.or_else(|| self.places.first(self.links.places(link)))
     }
 
     /// Takes the node's new network, if its tunnels have paths.
@@ -141,8 +143,8 @@ impl Proposed {
                 continue;
             }
             let needed = Some(link) == self.nms || legs.contains(&link) || tunnels.contains(&link);
-            match self.moved_local(link).filter(|_| needed && self.links.is_up(link)) {
-                Some(local) => moved.push((link, local)),
+            match self.moved_way(link).filter(|_| needed && self.links.is_up(link)) {
+                Some(way) => moved.push((link, way)),
                 None => _ = self.owners.remove(&link),
             }
         }
@@ -157,15 +159,15 @@ impl Proposed {
             self.forget_end(end);
         }
         self.nms = self.nms.filter(|nms| kept_main.contains(nms));
-        for (link, local) in moved {
-            self.links.rebind(now, link, local);
+        for (link, way) in moved {
+            self.links.rebind(now, link, way);
             if let Some(Owner::Direct(id)) = self.owners.get(&link)
                 && let Some(tunnel) = self.tunnels.get_mut(id)
             {
                 tunnel.migrates = Some(now + MIGRATION_LIMIT);
                 self.timers.set(*id, tunnel.migrates);
             }
-            self.follow_leg(link, local);
+            self.follow_leg(link, way);
         }
         for &(_, end) in &ends {
             let Some(pathed) = self.pathed.get_mut(&end) else { continue };
@@ -191,11 +193,11 @@ impl Proposed {
         self.places.turn = self.places.turn.wrapping_add(1);
         let links: Vec<LinkId> = self.owners.keys().copied().filter(|link| !link.is_pathed()).collect();
         for link in links {
-            let Some(local) = self.moved_local(link).filter(|local| self.links.local(link) != Some(*local)) else {
+            let Some(way) = self.moved_way(link).filter(|(local, _)| self.links.local(link) != Some(*local)) else {
                 continue;
             };
-            self.links.rebind(now, link, local);
-            self.follow_leg(link, local);
+            self.links.rebind(now, link, way);
+            self.follow_leg(link, way);
         }
         let ends: Vec<End> = self.pathed.keys().copied().collect();
         for end in ends {
@@ -203,11 +205,11 @@ impl Proposed {
         }
     }
 
-    /// A leg has another address of ours.
-    fn follow_leg(&mut self, leg: LinkId, local: SocketAddr) {
+    /// A leg has another way.
+    fn follow_leg(&mut self, leg: LinkId, (local, remote): (SocketAddr, SocketAddr)) {
         for pathed in self.pathed.values_mut() {
             if let Some(bound) = pathed.bound.as_mut().filter(|bound| bound.leg == leg) {
-                bound.way = Way { local, remote: bound.way.remote };
+                bound.way = Way { local, remote };
             }
         }
     }

@@ -91,14 +91,27 @@ impl Links {
 
     /// Whether a link goes to this address.
     pub fn leads_to(&self, remote: SocketAddr) -> bool {
-        self.links.values().any(|link| link.connection.remote_address() == remote)
+        self.links.values().any(|link| link.connection.remote_address() == remote || link.reached_at == Some(remote))
     }
 
-    /// Tells a link that our network has changed, and with it perhaps the link's local address. The client of a
-    /// connection migrates (RFC 9000 §9.2).
-    pub fn rebind(&mut self, now: Instant, id: LinkId, local: SocketAddr) {
+    /// As [`Self::connect`], to a service that has all of these addresses. [`Self::rebind`] may change between them.
+    pub fn connect_service(
+        &mut self,
+        now: Instant,
+        (local, remote): (SocketAddr, SocketAddr),
+        places: &[SocketAddr],
+        name: &Fqdn,
+        load: Load,
+    ) -> Option<LinkId> {
+        self.dial(now, (local, remote), name, None, load, places)
+    }
+
+    /// Tells a link that our network has changed, and with it perhaps its way: our address, and that of the service.
+    /// The client of a connection migrates (RFC 9000 §9.2).
+    pub fn rebind(&mut self, now: Instant, id: LinkId, (local, remote): (SocketAddr, SocketAddr)) {
         if let Some(link) = self.links.get_mut(&id).filter(|link| link.connected && !link.closed) {
             let stays = std::mem::replace(&mut link.local, local) == local && link.rebound.is_none();
+            link.reached_at = Some(remote).filter(|remote| *remote != link.connection.remote_address());
             let frames = link.connection.stats().frame_rx;
             link.rebound = Some(Rebound { challenges: frames.path_challenge, acks: stays.then_some(frames.acks) });
             link.connection.local_address_changed();
