@@ -155,6 +155,8 @@ pub(super) enum CarriageOutput {
     PathSwitched { tunnel: TunnelId, relayed: bool },
     /// No path of a tunnel is known to work: it needs a Route Direction of this kind.
     PathWanted(TunnelId, Want),
+    /// A path of a tunnel works again, after [`Self::PathWanted`].
+    PathWorks(TunnelId),
     /// A packet came out of a tunnel.
     Packet(TunnelId, Bytes),
 }

@@ -45,8 +45,8 @@
 //!    peer's tunnel stands, the carriage takes the direction's places, or the leg that it builds, as more paths of that
 //!    tunnel, and says `Merged`: the attempt has ended.
 //! 2. **The choice is the carriage's.** It says `PathSwitched` when packets go by another path, and `PathWanted` when
-//!    none works: then `routes` asks for a direct path or for the relay. Silence and loss are judged by `paths`, so
-//!    `routes` does not watch such a tunnel.
+//!    none works: then `routes` asks for a direct path or for the relay, until it says `PathWorks`. Silence and loss
+//!    are judged by `paths`, so `routes` does not watch such a tunnel.
 //! 3. **A move keeps tunnels.** `Carriage::move_to` says which tunnels moved along, and whether the session with the
 //!    NMS did. `routes` builds all others anew, and `cloud` registers again without a login. If no path is proved in
 //!    time, the carriage says `TunnelDown`, and `routes` builds anew.
@@ -323,6 +323,7 @@ impl Node {
                 CarriageOutput::PathWanted(tunnel, want) => {
                     self.tell_routes(now, RouteInput::PathWanted(tunnel, want));
                 }
+                CarriageOutput::PathWorks(tunnel) => self.tell_routes(now, RouteInput::PathWorks(tunnel)),
                 CarriageOutput::Packet(tunnel, packet) => self.tell_routes(now, RouteInput::Arrived(tunnel, packet)),
             }
         }

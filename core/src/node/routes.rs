@@ -79,6 +79,8 @@ pub(super) enum RouteInput {
     PathSwitched { tunnel: TunnelId, relayed: bool },
     /// No path of the tunnel works: it needs a Route Direction of this kind.
     PathWanted(TunnelId, Want),
+    /// A path of the tunnel works again: no relay is needed.
+    PathWorks(TunnelId),
     /// A packet came out of a tunnel.
     Arrived(TunnelId, Bytes),
     /// A packet from a peer was handed to an application; its length, bytes.
@@ -168,6 +170,7 @@ impl Part for Routes {
             RouteInput::Merged(tunnel) => self.on_merged(turn, tunnel),
             RouteInput::PathSwitched { tunnel, relayed } => self.on_path_switched(turn, tunnel, relayed),
             RouteInput::PathWanted(tunnel, want) => self.on_path_wanted(turn, tunnel, want),
+            RouteInput::PathWorks(tunnel) => self.on_path_works(tunnel),
             RouteInput::Surveyed => {
                 self.improve_all(turn.now);
                 self.try_directly(turn);

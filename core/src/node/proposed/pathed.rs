@@ -447,7 +447,9 @@ impl Proposed {
             return self.path_timers.set(end, due.filter(|_| !self.pathed[&end].closing));
         };
         if pathed.paths.is_well(now) {
-            pathed.pathless = None;
+            if pathed.pathless.take().is_some() {
+                self.out.push_back(CarriageOutput::PathWorks(tunnel));
+            }
             return self.path_timers.set(end, due);
         }
         let (since, again) = *pathed.pathless.get_or_insert((now, now));

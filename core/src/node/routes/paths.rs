@@ -65,6 +65,15 @@ impl Routes {
         }
     }
 
+    /// Notes that a path of the tunnel works. A direct path is still looked for, if that was wanted.
+    pub(super) fn on_path_works(&mut self, tunnel: TunnelId) {
+        let peer = self.peers.by_tunnel(tunnel).and_then(|id| self.peers.find_mut(id));
+        if let Some(up) = peer.and_then(|peer| peer.up_mut()).filter(|up| up.tunnel == tunnel) {
+            up.pathless = false;
+            up.wanted.take_if(|want| *want == Want::Relayed);
+        }
+    }
+
     /// No direct path exists for a tunnel without a working path, so the relay is asked for. False if a path works.
     pub(super) fn relay_wanted(&mut self, turn: &mut Turn<'_, RouteOutput>, id: PeerId) -> bool {
         let up = self.peers.find_mut(id).and_then(|peer| peer.up_mut()).filter(|up| up.pathless);
