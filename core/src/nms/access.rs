@@ -18,6 +18,7 @@ use rand_chacha::rand_core::RngCore;
 
 use super::registry::Session;
 use super::{MAX_NODES, Nms};
+use crate::key::Key128;
 use crate::message::{AccessEnded, AtEnd, ErrorCode, Message, PeerRestarted};
 use crate::name::{Fqdn, NodeId};
 use crate::time::Instant;
@@ -41,6 +42,8 @@ pub(super) struct Access {
     overflowed: bool,
     /// Names whose access ended, and that have not registered since.
     ended: BTreeMap<NodeId, Fqdn>,
+    /// Common keys that are void, although the database could not be written (conventional method).
+    void: BTreeMap<NodeId, Key128>,
     /// Names that registered for the first time since they started, in the life of this NMS.
     afresh: BTreeSet<NodeId>,
     /// A holder that was not registered when the access of a peer ended or the peer started anew, and that peer.
@@ -60,7 +63,8 @@ struct Untold {
 impl Access {
     /// The largest of the tables.
     pub(super) fn count(&self) -> usize {
-        self.holders.len().max(self.due.len()).max(self.ended.len().max(self.afresh.len())).max(self.untold.len())
+        let names = self.ended.len().max(self.afresh.len()).max(self.void.len());
+        self.holders.len().max(self.due.len()).max(names).max(self.untold.len())
     }
 
     /// The earliest timer.
@@ -109,12 +113,7 @@ impl Nms {
     /// Ends the access of a name: its registration, and its tunnels at its holders.
     pub(super) fn end_access(&mut self, now: Instant, name: &Fqdn) {
         let node = NodeId::of(name);
-        // The common key of the last login is void, so the node must log in again, and the AS decides.
-        let mut key = self.new_key();
-        if matches!(self.store.common_key(node), Ok(Some(_))) {
-            let _ = self.store.put_common_key(node, &key, None);
-        }
-        key.0.fill(0);
+        self.void_key(node);
         if let Some(registration) = self.nodes.remove(&node) {
             self.expiry.set(node, None);
             if let Session::Proposed { link } = registration.session {
@@ -139,6 +138,35 @@ impl Nms {
             } else if !Access::remember(&mut self.access.due, (holder, node)) {
                 self.access.overflowed = true;
             }
+        }
+    }
+
+    /// The common key of a node's last login is void, so the node must log in again, and the AS decides.
+    fn void_key(&mut self, node: NodeId) {
+        let new = self.new_key();
+        let Ok(Some(old)) = self.store.common_key(node) else { return };
+        if self.store.put_common_key(node, &new, None).is_ok() {
+            self.access.void.remove(&node);
+        } else if self.access.void.len() < MAX_NODES {
+            self.access.void.insert(node, old);
+        }
+    }
+
+    /// The common key of a node's last login, unless that is void.
+    pub(super) fn common_key(&mut self, node: NodeId) -> Option<Key128> {
+        let key = self.store.common_key(node).ok()??;
+        match self.access.void.get(&node) {
+            Some(void) if *void == key => {
+                // The database may be writable again.
+                self.void_key(node);
+                None
+            }
+            // The node has logged in again.
+            Some(_) => {
+                self.access.void.remove(&node);
+                Some(key)
+            }
+            None => Some(key),
         }
     }
 

@@ -94,8 +94,9 @@ impl Nms {
             (None, _) => return Err(DropReason::UnknownId),
         };
         // The old key is void if the node logged in again or if its device was removed.
-        let key = self.store.common_key(node).ok().flatten().ok_or(DropReason::UnknownId)?;
-        let current = known.is_some_and(|sealed| sealed.key == key);
+        let known = known.map(|sealed| sealed.key.clone());
+        let key = self.common_key(node).ok_or(DropReason::UnknownId)?;
+        let current = known.is_some_and(|known| known == key);
         match opened {
             Some(opened) if current => Ok(opened),
             Some(_) => Err(DropReason::UnknownId),
@@ -120,7 +121,7 @@ impl Nms {
     /// are dropped in silence.
     pub(super) fn tell_forgotten(&mut self, node: NodeId, local: SocketAddr, remote: SocketAddr, payload: &mut [u8]) {
         let mut answer = || {
-            let key = self.store.common_key(node).ok()??;
+            let key = self.common_key(node)?;
             let epoch = self.store.last_epoch(node).ok()??;
             let mut session = self.sealed_of(&key, epoch);
             let (header, _) = session.open_message(payload).ok()?;

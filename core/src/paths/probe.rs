@@ -106,11 +106,14 @@ pub fn is_path_probe(datagram: &[u8], tag: RelayCid) -> bool {
 
 /// The destination's tag, if a datagram has the form of a path probe.
 pub fn tag_of(datagram: &[u8]) -> Option<RelayCid> {
-    let kind = datagram.first()? ^ FORM;
-    if datagram.len() < PROBE_LEN || usize::from(kind) >= ProbeKind::ALL.len() {
-        return None;
-    }
+    kind_of(datagram)?;
     Some(RelayCid(datagram[1..9].try_into().expect("eight bytes")))
+}
+
+/// The kind of probe whose form a datagram has. Whether the datagram is authentic is another matter.
+pub fn kind_of(datagram: &[u8]) -> Option<ProbeKind> {
+    let kind = usize::from(datagram.first()? ^ FORM);
+    ProbeKind::ALL.get(kind).copied().filter(|_| datagram.len() >= PROBE_LEN)
 }
 
 /// One end's keys of one tunnel, one for each direction. Each number is used once, and accepted once.

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use cyphonic_core::paths::probe::{self, ProbeKind};
+
 use super::super::violation::{Invariant, Violation, violation as violated};
 use super::Datagram;
 
@@ -19,6 +21,8 @@ struct Account<'a> {
     answered: usize,
     /// Answers so far. A copy is a duplicate by the wire, not by the node: encrypted datagrams are never equal.
     answers: BTreeSet<&'a [u8]>,
+    /// Whether the node sent a path probe there that asks for an answer.
+    is_asked: bool,
     /// Whether it sent a datagram that only a receiver of the node's datagrams can send.
     is_proved: bool,
 }
@@ -27,9 +31,20 @@ pub(super) fn violation(node: &str, datagrams: &[Datagram<'_>]) -> Option<Violat
     let mut accounts: BTreeMap<SocketAddr, Account<'_>> = BTreeMap::new();
     // Source connection IDs of Initials that the node sent, as client or server; and as a client only.
     let (mut own, mut dialed) = (BTreeSet::<&[u8]>::new(), BTreeSet::<&[u8]>::new());
-    for datagram in datagrams.iter().filter(|datagram| datagram.is_quic()) {
+    for datagram in datagrams {
         let payload = datagram.payload;
         let account = accounts.entry(datagram.remote).or_default();
+        match probe::kind_of(payload) {
+            Some(ProbeKind::Hello | ProbeKind::Challenge) if datagram.is_out => account.is_asked = true,
+            // Another path of a connection: both have the random token of the node's probe in them.
+            Some(ProbeKind::Challenge | ProbeKind::Answer) if !datagram.is_out => {
+                account.is_proved |= account.is_asked;
+            }
+            _ => {}
+        }
+        if !datagram.is_quic() {
+            continue;
+        }
         let ids = datagram.is_initial().then(|| connection_ids(payload)).flatten();
         if !datagram.is_out {
             account.received += payload.len();
@@ -126,6 +141,23 @@ mod tests {
         assert!(judge(&short).is_some(), "packets with short headers count as well");
         let proved = [&three[..], &[(false, long(0xe0, b"server", b"client", 80)), answer(4)]].concat();
         assert_eq!(judge(&proved), None);
+    }
+
+    #[test]
+    fn a_path_that_answered_a_challenge_is_proved() {
+        let came = (false, long(0xc0, b"random", b"client", 1200));
+        let answer = |n: u8| (true, long(0xe0, b"client", &[n], 1200));
+        let probe = |is_out: bool, form: u8| (is_out, vec![form; 48]);
+        let four = [answer(1), answer(2), answer(3), answer(4)];
+        for (probes, is_proved) in [
+            (vec![probe(true, 0x20), probe(false, 0x21)], true),
+            (vec![probe(true, 0x21), probe(false, 0x22)], true),
+            (vec![probe(false, 0x22)], false),
+            (vec![probe(true, 0x21), probe(false, 0x20)], false),
+        ] {
+            let all = [std::slice::from_ref(&came), &probes[..], &four[..]].concat();
+            assert_eq!(judge(&all).is_none(), is_proved, "{probes:?}");
+        }
     }
 
     #[test]
