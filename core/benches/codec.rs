@@ -7,8 +7,8 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use cyphonic_core::header::{Flags, HEADER_LEN, Header, Kind};
 use cyphonic_core::key::Key128;
 use cyphonic_core::message::{
-    Credential, DirectionRequest, ErrorCode, FrameReader, Framing, LoginRequest, LoginResponse, Message, PeerRef,
-    RegistrationRequest, RegistrationResponse, Relay, RelayEpoch, RelayMode, RelayRequest, RelayResponse,
+    AtEnd, Credential, DirectionRequest, ErrorCode, FrameReader, Framing, LoginRequest, LoginResponse, Message,
+    PeerRef, RegistrationRequest, RegistrationResponse, Relay, RelayEpoch, RelayMode, RelayRequest, RelayResponse,
     RouteConfirmation, RouteDirection, TunnelKeys, TunnelRequest, Want, WrappedKey,
 };
 use cyphonic_core::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
@@ -32,6 +32,7 @@ fn messages() -> Vec<Message> {
         keys: Some(TunnelKeys { tunnel: key(), temporary: key() }),
         relay: Some(Relay { addresses: vec![v6, v4], mode: RelayMode::Blind, cid }),
         want: None,
+        permissions: AtEnd(None),
     };
     vec![
         Message::LoginRequest(LoginRequest {

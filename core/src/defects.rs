@@ -153,6 +153,8 @@ mod planting {
         PathProbesUnanswered,
         /// The NMS directs nodes to each other without asking the access rules (I11).
         RulesUnasked,
+        /// Nodes let packets pass that the access rules do not permit (I11).
+        ServicesUnchecked,
         /// A change of the access rules is told to nobody (I12).
         RuleChangeUntold,
         /// A peer that dials may be anybody with a certificate.

@@ -327,6 +327,8 @@ reasons! {
     NotRoutable "not-routable",
     /// An application's packet with a source that is not our virtual address.
     OwnSource "own-source",
+    /// The access rules do not permit the packet between these two nodes.
+    NotPermitted "not-permitted",
     /// A queue was full.
     QueueFull "queue-full",
     /// The tunnel that the packet waited for did not come up.

@@ -1,12 +1,17 @@
 //! Access rules: which nodes may talk to which (ours).
 //!
-//! A rule allows some nodes to open flows to others. Answers to these flows are allowed with them. Two nodes may have a
-//! tunnel if a rule allows either of them something. Without rules everybody may talk to everybody.
+//! A rule allows some nodes to open flows to others, perhaps by some protocols and ports only. Answers to these flows
+//! are allowed with them. Two nodes may have a tunnel if a rule allows either of them something. Without rules
+//! everybody may talk to everybody.
 //!
-//! The NMS decides about tunnels: it gives no Route Direction, and so tells no address, to nodes that may not meet.
+//! The NMS decides about tunnels: it gives no Route Direction, and so tells no address, to nodes that may not meet. It
+//! tells both nodes of a pair what each may open to the other, and both judge each packet by that ([`flows`]).
 //!
 //! Looking up a name costs one search among the names that rules spell out, and one comparison with each pattern that
 //! has a `*`: [`MAX_GLOBS`] limits these.
+
+pub mod flows;
+mod service;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +20,8 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::name::Fqdn;
+
+pub use service::{MAX_SERVICES, NoService, Permission, Permissions, Protocol, Service};
 
 /// Most rules.
 pub const MAX_RULES: usize = 1_024;
@@ -83,6 +90,8 @@ pub struct Allow {
     pub from: Vec<Glob>,
     /// The nodes that they may open flows to.
     pub to: Vec<Glob>,
+    /// By what; by everything if it is empty.
+    pub services: Vec<Service>,
 }
 
 /// Why there are too many rules.
@@ -99,11 +108,18 @@ pub enum TooMany {
     Patterns,
 }
 
-/// All rules. The default is that everybody may talk to everybody.
+/// All rules. The default is that there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rules {
-    /// `None`: open.
-    closed: Option<Arc<Closed>>,
+pub struct Rules(State);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Nobody has set any: everybody may talk to everybody.
+    #[default]
+    Unset,
+    /// Everybody may talk to everybody, for now.
+    Open,
+    Closed(Arc<Closed>),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -164,6 +180,11 @@ pub struct Roles {
 }
 
 impl Rules {
+    /// Everybody may talk to everybody, until the rules change.
+    pub fn open() -> Self {
+        Self(State::Open)
+    }
+
     /// Nobody may talk to anybody, but for these rules.
     pub fn closed(allow: Vec<Allow>) -> Result<Self, TooMany> {
         if allow.len() > MAX_RULES {
@@ -171,28 +192,56 @@ impl Rules {
         }
         let from = Side::new(allow.iter().map(|rule| &rule.from))?;
         let to = Side::new(allow.iter().map(|rule| &rule.to))?;
-        Ok(Self { closed: Some(Arc::new(Closed { allow, from, to })) })
+        Ok(Self(State::Closed(Arc::new(Closed { allow, from, to }))))
+    }
+
+    fn if_closed(&self) -> Option<&Closed> {
+        if let State::Closed(closed) = &self.0 { Some(closed) } else { None }
+    }
+
+    /// Whether anybody has set them.
+    pub fn are_set(&self) -> bool {
+        self.0 != State::Unset
     }
 
     /// Whether everybody may talk to everybody.
     pub fn is_open(&self) -> bool {
-        self.closed.is_none()
+        self.if_closed().is_none()
     }
 
     /// The rules, in order; none if everybody may talk to everybody.
     pub fn allow(&self) -> &[Allow] {
-        self.closed.as_ref().map_or(&[], |closed| &closed.allow)
+        self.if_closed().map_or(&[], |closed| &closed.allow)
     }
 
     /// The rules that concern a name.
     pub fn roles(&self, name: &Fqdn) -> Roles {
-        let Some(closed) = &self.closed else { return Roles::default() };
+        let Some(closed) = self.if_closed() else { return Roles::default() };
         Roles { from: closed.from.of(name), to: closed.to.of(name) }
     }
 
     /// Whether two nodes may have a tunnel.
     pub fn may_meet(&self, a: &Roles, b: &Roles) -> bool {
         self.is_open() || shared(&a.from, &b.to).next().is_some() || shared(&b.from, &a.to).next().is_some()
+    }
+
+    /// What `from` may open to `to`.
+    pub fn permission(&self, from: &Roles, to: &Roles) -> Permission {
+        let Some(closed) = self.if_closed() else { return Permission::Everything };
+        let mut services = Vec::new();
+        for number in shared(&from.from, &to.to) {
+            let rule = &closed.allow[usize::from(number)];
+            if rule.services.is_empty() {
+                return Permission::Everything;
+            }
+            services.extend_from_slice(&rule.services);
+        }
+        Permission::of(services)
+    }
+
+    /// What two nodes may open to each other, as `own` sees it.
+    pub fn permissions(&self, serial: u64, own: &Roles, peers: &Roles) -> Permissions {
+        Permissions { serial, out: self.permission(own, peers), back: self.permission(peers, own) }
     }
 
     /// The numbers of the rules that allow `from` to open flows to `to`: counted from 1, in order.
@@ -223,7 +272,7 @@ mod tests {
     }
 
     fn allow(from: &[&str], to: &[&str]) -> Allow {
-        Allow { from: globs(from), to: globs(to) }
+        Allow { from: globs(from), to: globs(to), services: Vec::new() }
     }
 
     fn meet(rules: &Rules, a: &str, b: &str) -> bool {
@@ -280,6 +329,28 @@ mod tests {
     }
 
     #[test]
+    fn what_one_node_may_open_to_another_is_the_union_of_the_rules_that_concern_them() {
+        let by = |services: &[&str], rule: Allow| Allow {
+            services: services.iter().map(|text| text.parse().unwrap()).collect(),
+            ..rule
+        };
+        let rules = Rules::closed(vec![
+            by(&["tcp/443", "icmp"], allow(&["a*"], &["web"])),
+            by(&["tcp/80"], allow(&["*"], &["web"])),
+            allow(&["admin"], &["web"]),
+        ])
+        .unwrap();
+        let of = |a, b| rules.permission(&rules.roles(&name(a)), &rules.roles(&name(b))).to_string();
+        assert_eq!(of("ann", "web"), "tcp/80, tcp/443, icmp");
+        assert_eq!(of("bob", "web"), "tcp/80");
+        assert_eq!(of("admin", "web"), "everything");
+        assert_eq!(of("web", "ann"), "nothing");
+        let seen = rules.permissions(3, &rules.roles(&name("web")), &rules.roles(&name("bob")));
+        assert_eq!((seen.serial, seen.out, seen.back.to_string()), (3, Permission::Nothing, "tcp/80".to_owned()));
+        assert!(!Rules::open().permissions(1, &Roles::default(), &Roles::default()).are_limits());
+    }
+
+    #[test]
     fn without_rules_everybody_meets_and_with_none_that_allow_nobody_does() {
         assert!(Rules::default().is_open() && meet(&Rules::default(), "a.net", "b.net"));
         let closed = Rules::closed(Vec::new()).unwrap();
@@ -291,11 +362,19 @@ mod tests {
         let many = |count, text: fn(usize) -> String| (0..count).map(|i| text(i).parse().unwrap()).collect();
         let rules = vec![allow(&["a"], &["b"]); MAX_RULES + 1];
         assert_eq!(Rules::closed(rules), Err(TooMany::Rules));
-        let rules = vec![Allow { from: many(MAX_GLOBS + 1, |i| format!("a{i}*")), to: globs(&["b"]) }];
+        let rules =
+            vec![Allow { from: many(MAX_GLOBS + 1, |i| format!("a{i}*")), to: globs(&["b"]), services: Vec::new() }];
         assert_eq!(Rules::closed(rules), Err(TooMany::Globs));
-        let half = vec![Allow { from: globs(&["a"]), to: many(MAX_PATTERNS / 2 + 1, |i| format!("a{i}")) }; 2];
+        let half = vec![
+            Allow {
+                from: globs(&["a"]),
+                to: many(MAX_PATTERNS / 2 + 1, |i| format!("a{i}")),
+                services: Vec::new()
+            };
+            2
+        ];
         assert_eq!(Rules::closed(half), Err(TooMany::Patterns));
-        let names = vec![Allow { from: globs(&["a"]), to: many(100_000, |i| format!("a{i}")) }];
+        let names = vec![Allow { from: globs(&["a"]), to: many(100_000, |i| format!("a{i}")), services: Vec::new() }];
         assert!(meet(&Rules::closed(names).unwrap(), "a", "a99999"));
     }
 }

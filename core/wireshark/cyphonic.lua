@@ -47,8 +47,8 @@ local LAYOUT = [==[
 | 5 | Keep Alive | Any part → any part: keeps NAT mappings and sessions alive. | nothing |
 | 6 | Keep Alive Ack | The answer to a Keep Alive, a Network Report, a Peer Report, and an Access Ended (conventional method). | nothing |
 | 7 | Direction Request | Initiator → NMS: find me a way to this peer (Figs. 3–5, 7–9). | peer · want |
-| 8 | Route Direction | NMS → initiator: all that one node needs to reach the other. | peer name · virtual addresses virtual · pattern · dial bool · candidates list of place · keys? · relay? · want? |
-| 9 | Route Direction | NMS → responder: the same for the other side. | peer name · virtual addresses virtual · pattern · dial bool · candidates list of place · keys? · relay? · want? |
+| 8 | Route Direction | NMS → initiator: all that one node needs to reach the other. | peer name · virtual addresses virtual · pattern · dial bool · candidates list of place · keys? · relay? · want? · permissions if more follows |
+| 9 | Route Direction | NMS → responder: the same for the other side. | peer name · virtual addresses virtual · pattern · dial bool · candidates list of place · keys? · relay? · want? · permissions if more follows |
 | 10 | Route Direction Confirmation | Responder → NMS: ready; with its leg to the TRS in the proposed pattern 3 (Fig. 9). | leg cid? |
 | 11 | Relay Request | NMS → TRS: relay between these two (Fig. 5; conventional method). | epoch u64 · forward id · backward id · tunnel key key |
 | 12 | Relay Response | TRS → NMS: whether it will relay (Fig. 5). | accepted bool |
@@ -69,6 +69,7 @@ local LAYOUT = [==[
 | 27 | Relay Grant | NMS → initiator → TRS: relay between these two for so long (proposed method). | from name · to name · leg cid · serial u64 · seconds u16 · mac 16 bytes |
 | 28 | Grant Request | Initiator → NMS: our time at the TRS is running out. A Relay Grant answers it, or an Error. | peer name · leg cid |
 | 30 | Certificate Renewed | Either end of a link → the other: here is my next certificate, for the same key (proposed method). | certificate · issuers list of certificate |
+| 31 | Access Rules | NMS → node: what you and a peer that you were directed to may open to each other from now on. A Keep Alive Ack answers it (conventional method). | peer name · permissions |
 
 | group of fields | fields |
 |---|---|
@@ -78,6 +79,8 @@ local LAYOUT = [==[
 | proof | seen place · token 8 bytes |
 | behaviour | mapping? · filtering? · hairpin bool · any port bool |
 | versions | oldest u8 · newest u8 |
+| permissions | serial u64 · out permission · back permission |
+| service | protocol · first u16 · last u16 |
 
 | choice | values, and what follows each |
 |---|---|
@@ -89,6 +92,8 @@ local LAYOUT = [==[
 | mode | 1 terminating, 2 blind |
 | framing | 1 udp4501, 2 stream, 3 datagram, 4 compact |
 | mapping | 1 independent, 2 port, 3 address |
+| permission | 1 nothing, 2 everything, 3 services and then list of service |
+| protocol | 1 tcp, 2 udp, 3 icmp |
 | filtering | 1 independent, 2 address, 3 address and port |
 | error code | 1 unauthorized, 2 not registered, 3 unknown peer, 4 peer offline, 5 no relay, 6 stale epoch and then u64, 7 no direct way, 8 service unavailable, 9 unknown message type and then u8, 10 unknown version and then versions, 11 malformed message and then u8, 12 not permitted |
 <!-- end of layout -->
@@ -294,7 +299,7 @@ end
 -- "other port u16" is a field called "other port" of type u16; "want?" is called like its type.
 local function name_and_notation(words)
     if is_notation(words) then
-        return words:gsub("%?$", ""), words
+        return words:gsub(" if more follows$", ""):gsub("%?$", ""), words
     end
     local at = 0
     while true do

@@ -410,11 +410,11 @@ fn access_rules_are_checked_and_asked_and_a_mistake_is_named_with_its_place() {
     let write = |text: &str| fs::write(path.join("rules.toml"), text).unwrap();
     write(
         "default = \"closed\"\n\n[groups]\nweb = [\"web*.x.net\"]\n\n[[allow]]\nfrom = [\"*.staff.x.net\"]\nto = [\"web\"]\n\n\
-         [[allow]]\nfrom = [\"web1.x.net\"]\nto = [\"db.x.net\"]\n",
+         [[allow]]\nfrom = [\"web1.x.net\"]\nto = [\"db.x.net\"]\nservices = [\"tcp/5432\"]\n",
     );
     let said = fine(path, &["rules", "check", "rules.toml"]);
     assert!(
-        said.contains("rules.toml: good; closed") && said.contains("rule 2: from web1.x.net to db.x.net"),
+        said.contains("rules.toml: good; closed") && said.contains("rule 2: from web1.x.net to db.x.net, by tcp/5432"),
         "{said}"
     );
     let said = fine(path, &["rules", "who-may", "ann.staff.x.net", "web2.x.net"]);
@@ -433,6 +433,10 @@ fn access_rules_are_checked_and_asked_and_a_mistake_is_named_with_its_place() {
         (
             "default = \"closed\"\n[groups]\na = [\"b_c.x\"]\n",
             ["rules.toml:3:6", "`groups.a.0`", "no pattern of names"],
+        ),
+        (
+            "default = \"closed\"\n[[allow]]\nfrom = [\"*\"]\nto = [\"*\"]\nservices = [\"ssh\"]\n",
+            ["rules.toml:5:13", "`allow.0.services.0`", "\"ssh\" is no service"],
         ),
         ("default = \"closed\n", ["rules.toml:1:", "not TOML", ""]),
     ] {

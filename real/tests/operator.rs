@@ -365,10 +365,17 @@ fn rules_that_change(lab: &Lab) {
     fs::write(&file, one.replace("\"*\"", "\"*")).unwrap();
     let said = lab.until_status("nms", 5, &["closed, but for one rule", "rules.toml:4:10", "not TOML"]);
     assert!(lab.log("nms").contains("access rules stay as read before"), "{said}");
-    fs::write(&file, one.replace("c.*", "b.*")).unwrap();
+    fs::write(&file, one.replace("c.*", "b.*") + "services = [\"icmp\"]\n").unwrap();
+    lab.until_status("nms", 5, &["closed, but for one rule (/"]);
+    lab.until_reached("b", "a");
+    let said = lab.ask("b", &["status"]);
+    assert!(said.contains("rules    may open icmp; may be sent nothing") && !said.contains("refused"), "{said}");
+    let echo = lab.within("a", "ping").args(["-n", "-c", "1", "-W", "1", "b.cyphonic.test"]).output().unwrap();
+    assert!(!echo.status.success(), "{}", text(&echo.stdout));
+    lab.until_status("a", 1, &["not-permitted 1"]);
+    fs::write(&file, "default = \"open\"\n").unwrap();
+    lab.until_status("nms", 5, &["open: everybody"]);
     lab.until_reached("a", "b");
-    let said = lab.ask("a", &["status"]);
-    assert!(said.contains("via ") && !said.contains("refused"), "{said}");
 }
 
 #[test]

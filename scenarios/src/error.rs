@@ -112,6 +112,10 @@ pub enum Problem {
     UnknownGroup { found: String, known: Vec<String> },
     #[error("{0}")]
     BadPattern(#[from] cyphonic_core::rules::NoGlob),
+    #[error("{0}")]
+    BadService(#[from] cyphonic_core::rules::NoService),
+    #[error("a rule by no service allows nothing: name some, or leave the key out for all")]
+    NoServices,
     #[error("{0:?} is no name of a group: use letters, digits and hyphens, without dots")]
     BadGroup(String),
     #[error(

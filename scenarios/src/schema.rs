@@ -103,6 +103,8 @@ pub(crate) struct AccessRule {
     pub(crate) from: Vec<String>,
     /// Groups and patterns of the nodes that they may open flows to.
     pub(crate) to: Vec<String>,
+    /// By what, such as "tcp/443", "udp" or "icmp". Default: by everything.
+    pub(crate) services: Option<Vec<String>>,
 }
 
 /// `[services]`: each is a dual-stack host on the Internet core.

@@ -4,9 +4,9 @@
 //! The table of [`super`] names one of these functions in each row.
 
 use super::{
-    AccessEnded, AddressProof, Credential, DirectionRequest, ErrorCode, GrantRequest, LoginRequest, LoginResponse,
-    Message, NetworkReport, PeerRef, PeerRestarted, ProbeReply, ProbeRequest, RegistrationResponse, RelayGrant,
-    RelayMode, RelayResponse, RouteConfirmation, RouteDirection, TunnelRequest, Want,
+    AccessEnded, AccessRules, AddressProof, Credential, DirectionRequest, ErrorCode, GrantRequest, LoginRequest,
+    LoginResponse, Message, NetworkReport, PeerRef, PeerRestarted, ProbeReply, ProbeRequest, RegistrationResponse,
+    RelayGrant, RelayMode, RelayResponse, RouteConfirmation, RouteDirection, TunnelRequest, Want,
 };
 use crate::name::Party;
 
@@ -52,6 +52,14 @@ pub(super) fn access_ended(m: &AccessEnded, _: &Party) -> Vec<String> {
     std::iter::once(format!("peer: {}", m.peer.short())).chain(m.why.0.map(|why| why.text().to_owned())).collect()
 }
 
+pub(super) fn access_rules(m: &AccessRules, _: &Party) -> Vec<String> {
+    vec![
+        format!("peer: {}", m.peer.short()),
+        format!("may open: {}", m.permissions.out),
+        format!("may be sent: {}", m.permissions.back),
+    ]
+}
+
 pub(super) fn peer_restarted(m: &PeerRestarted, _: &Party) -> Vec<String> {
     vec![format!("peer: {}", m.peer.short())]
 }
@@ -75,6 +83,7 @@ fn want(want: Want) -> Option<String> {
 
 pub(super) fn route_direction(m: &RouteDirection, _: &Party) -> Vec<String> {
     let mut fields = vec![format!("peer: {}", m.peer.short()), format!("pattern: {}", m.pattern)];
+    fields.extend(m.permissions.0.as_ref().map(|limits| format!("may open: {}", limits.out)));
     if m.dial {
         fields.push("dial".to_owned());
     }

@@ -30,6 +30,7 @@ use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 use crate::route::Pattern;
 use crate::route::optimal::{Behaviour, Filtering, Mapping};
+use crate::rules::{Permission, Permissions, Protocol, Service};
 use crate::version::Versions;
 
 pub use field::{DecodeError, MAX_ADDRESSES, MAX_BODY, MAX_PASSWORD};
@@ -118,6 +119,8 @@ messages! {
         /// The kind of route that was asked for; only under `policy = "optimal"`. If it is there, a listener punches,
         /// and a relayed tunnel may become a direct one.
         want: Option<Want>,
+        /// What the two nodes may open to each other; only if there are access rules.
+        permissions: AtEnd<Permissions>,
     }) shows describe::route_direction;
 
     /// NMS → responder: the same for the other side.
@@ -269,6 +272,15 @@ messages! {
         issuers: Vec<Der>,
     }) shows describe::words(&["certificate"]);
 
+    /// NMS → node: what you and a peer that you were directed to may open to each other from now on. A Keep Alive Ack
+    /// answers it (conventional method).
+    31 "Access Rules" AccessRules(AccessRules {
+        /// The peer.
+        peer: Fqdn,
+        /// What is permitted.
+        permissions: Permissions,
+    }) shows describe::access_rules;
+
     packets:
     /// A tunnelled packet, node → node.
     16 "Capsule" Capsule;
@@ -282,6 +294,8 @@ parts! {
     "proof" AddressProof { seen, token }
     "behaviour" Behaviour { mapping, filtering, hairpin, any_port }
     "versions" Versions { oldest, newest }
+    "permissions" Permissions { serial, out, back }
+    "service" Service { protocol, first, last }
 }
 
 // Choices: one byte, and after it the data of that choice if it has any. The types are defined elsewhere.
@@ -294,6 +308,8 @@ choices! {
     "mode" RelayMode { 1 Terminating, 2 Blind }
     "framing" Framing { 1 Udp4501, 2 Stream, 3 Datagram, 4 Compact }
     "mapping" Mapping { 1 Independent, 2 Port, 3 Address }
+    "permission" Permission { 1 Nothing, 2 Everything, 3 Services(Vec<Service>) }
+    "protocol" Protocol { 1 Tcp, 2 Udp, 3 Icmp }
     "filtering" Filtering { 1 Independent, 2 Address, 3 AddressAndPort }
 }
 

@@ -7,10 +7,14 @@ use super::*;
 use crate::conventional::keys::Sealing;
 use crate::conventional::seal;
 use crate::header::{Flags, HEADER_LEN, Header, Spoken};
+use crate::rules::MAX_SERVICES;
 
-/// Whether a message is an Error of a later version. Its data are not kept, so its round trip is not compared.
+/// Whether a message has an error code of a later version. Its data are not kept, so its round trip is not compared.
 fn is_later(message: &Message) -> bool {
-    matches!(message, Message::Error(ErrorCode::Unknown(_)))
+    let (Message::Error(code) | Message::AccessEnded(AccessEnded { why: AtEnd(Some(code)), .. })) = message else {
+        return false;
+    };
+    matches!(code, ErrorCode::Unknown(_))
 }
 
 /// Whether a message lacks a last field that it might have.
@@ -105,6 +109,7 @@ fn the_bytes_are_those_of_the_table() {
             cid: Some(RelayCid([0xcc; 8])),
         }),
         want: Some(Want::Direct(9)),
+        permissions: AtEnd(None),
     });
     let expected = [
         &[11][..],
@@ -157,6 +162,8 @@ fn the_longest_message_fits_the_longest_body() {
     let long = name(&[&"a".repeat(63)[..], &"b".repeat(63), &"c".repeat(63), &"d".repeat(61)].join("."));
     assert_eq!(long.as_str().len(), 253);
     let all = vec!["[2001:db8::1]:443".parse::<SocketAddr>().unwrap(); MAX_ADDRESSES];
+    let service = Service { protocol: Protocol::Tcp, first: 1, last: 1 };
+    let services = Permission::Services(vec![service; MAX_SERVICES]);
     let route = Message::RouteDirectionInitiator(RouteDirection {
         peer: long,
         virtual_addresses: Virtual { v4: [0; 4].into(), v6: [0; 16].into() },
@@ -166,6 +173,7 @@ fn the_longest_message_fits_the_longest_body() {
         keys: Some(TunnelKeys { tunnel: Key128([0; 16]), temporary: Key128([0; 16]) }),
         relay: Some(Relay { addresses: all, mode: RelayMode::Blind, cid: Some(RelayCid([0; 8])) }),
         want: Some(Want::Direct(0)),
+        permissions: AtEnd(Some(Permissions { serial: 0, out: services.clone(), back: services })),
     });
     let password = Credential::Password("p".repeat(MAX_PASSWORD));
     let login = Message::LoginRequest(LoginRequest { device: NodeId([0; 16]), credential: password });

@@ -19,7 +19,7 @@ use rand_chacha::rand_core::RngCore;
 use super::registry::Session;
 use super::{MAX_NODES, Nms};
 use crate::key::Key128;
-use crate::message::{AccessEnded, AtEnd, ErrorCode, Message, PeerRestarted};
+use crate::message::{AccessEnded, AccessRules, AtEnd, ErrorCode, Message, PeerRestarted};
 use crate::name::{Fqdn, NodeId};
 use crate::time::Instant;
 use crate::timers::{Backoff, Timers};
@@ -32,6 +32,14 @@ use crate::tls;
 pub const MAX_HOLDERS: usize = 1 << 20;
 /// Most messages *Access Ended* and *Peer Restarted* that wait for their Keep Alive Acks (conventional method).
 pub const MAX_UNTOLD: usize = 65_536;
+
+/// What other access rules say of a holder and its peer.
+pub(super) enum Judged {
+    /// The two may not talk. The peer's name.
+    Forbidden(Fqdn),
+    /// They may, and the holder is told how.
+    Permitted(AccessRules),
+}
 
 /// The holders of each peer, and the notifications that are not acknowledged yet.
 #[derive(Default)]
@@ -50,6 +58,8 @@ pub(super) struct Access {
     due: BTreeSet<(NodeId, NodeId)>,
     /// Told, and not acknowledged yet (conventional method), by transaction.
     untold: BTreeMap<u32, Untold>,
+    /// The same by holder and peer.
+    by_pair: BTreeSet<(NodeId, NodeId, u32)>,
     timers: Timers<u32>,
 }
 
@@ -76,6 +86,13 @@ impl Access {
         set.contains(&item) || set.len() < MAX_HOLDERS && set.insert(item)
     }
 
+    fn forget_untold(&mut self, transaction: u32) {
+        if let Some(untold) = self.untold.remove(&transaction) {
+            self.by_pair.remove(&(untold.holder, untold.peer, transaction));
+        }
+        self.timers.set(transaction, None);
+    }
+
     /// Takes all pairs of `first` out, and gives their second nodes in order.
     fn take(pairs: &mut BTreeSet<(NodeId, NodeId)>, first: NodeId) -> Vec<NodeId> {
         let range = (first, NodeId([0; 16]))..=(first, NodeId([255; 16]));
@@ -96,17 +113,15 @@ impl Nms {
         // The new tunnel will belong to the peer's present run, and the two may talk now. So earlier notifications are
         // void.
         self.access.due.remove(&(holder, peer));
-        let is_void = |untold: &&Untold| (untold.holder, untold.peer) == (holder, peer);
-        let void: Vec<u32> = self
-            .access
-            .untold
-            .iter()
-            .filter(|(_, untold)| is_void(untold))
-            .map(|(&transaction, _)| transaction)
-            .collect();
+        self.void_untold(holder, peer);
+    }
+
+    /// Takes back what a node was told about a peer and has not acknowledged.
+    fn void_untold(&mut self, holder: NodeId, peer: NodeId) {
+        let range = (holder, peer, 0)..=(holder, peer, u32::MAX);
+        let void: Vec<u32> = self.access.by_pair.range(range).map(|&(_, _, transaction)| transaction).collect();
         for transaction in void {
-            self.access.untold.remove(&transaction);
-            self.access.timers.set(transaction, None);
+            self.access.forget_untold(transaction);
         }
     }
 
@@ -237,6 +252,7 @@ impl Nms {
             } else if self.forbids(node, name) {
                 self.tell_ended(now, node, name.clone(), Some(ErrorCode::NotPermitted));
             } else if peer != node {
+                self.tell_permissions(now, node, name);
                 let is_old = self.access.afresh.contains(&peer) && !self.access.holders.contains(&(peer, node));
                 if is_old && !self.access.overflowed {
                     self.tell_restart_of(now, node, peer);
@@ -258,16 +274,22 @@ impl Nms {
         self.tell(now, holder, NodeId::of(&ended.peer), Message::AccessEnded(ended));
     }
 
-    /// All pairs of a peer and its holder that `is_over` names are told that the access rules forbid them to talk.
-    pub(super) fn end_pairs(&mut self, now: Instant, mut is_over: impl FnMut(&Self, NodeId, NodeId) -> Option<Fqdn>) {
+    /// Judges all pairs of a holder and its peer anew, and tells the holders what is other than it was.
+    pub(super) fn judge_pairs(&mut self, now: Instant, mut judge: impl FnMut(&Self, NodeId, NodeId) -> Option<Judged>) {
         let pairs: Vec<_> = self.access.holders.iter().copied().collect();
         for (peer, holder) in pairs {
-            let Some(name) = is_over(self, peer, holder) else { continue };
-            self.access.holders.remove(&(peer, holder));
-            if self.nodes.contains_key(&holder) {
-                self.tell_ended(now, holder, name, Some(ErrorCode::NotPermitted));
-            } else if !Access::remember(&mut self.access.due, (holder, peer)) {
-                self.access.overflowed = true;
+            let Some(judged) = judge(self, holder, peer) else { continue };
+            if matches!(judged, Judged::Forbidden(_)) {
+                self.access.holders.remove(&(peer, holder));
+            }
+            match judged {
+                _ if !self.nodes.contains_key(&holder) => {
+                    if !Access::remember(&mut self.access.due, (holder, peer)) {
+                        self.access.overflowed = true;
+                    }
+                }
+                Judged::Forbidden(name) => self.tell_ended(now, holder, name, Some(ErrorCode::NotPermitted)),
+                Judged::Permitted(rules) => self.tell_rules(now, holder, rules),
             }
         }
         if self.access.overflowed {
@@ -284,13 +306,21 @@ impl Nms {
         self.tell(now, holder, peer, Message::PeerRestarted(PeerRestarted { peer: name }));
     }
 
+    /// Tells a node what it and a peer may open to each other.
+    pub(super) fn tell_rules(&mut self, now: Instant, holder: NodeId, rules: AccessRules) {
+        self.tell(now, holder, NodeId::of(&rules.peer), Message::AccessRules(rules));
+    }
+
     fn tell(&mut self, now: Instant, holder: NodeId, peer: NodeId, message: Message) {
+        // What was said before about the peer is void.
+        self.void_untold(holder, peer);
         let transaction = self.rng.next_u32();
         self.send(now, holder, transaction, 0, &message);
         let sealed = self.nodes.get(&holder).is_some_and(super::Registration::is_sealed);
         if sealed && self.access.untold.len() < MAX_UNTOLD {
             let retry = Backoff::start(now, ROUTING_RETRY);
             self.access.timers.set(transaction, Some(retry.next));
+            self.access.by_pair.insert((holder, peer, transaction));
             self.access.untold.insert(transaction, Untold { holder, peer, message, retry });
         }
     }
@@ -300,8 +330,7 @@ impl Nms {
     pub(super) fn on_told(&mut self, node: NodeId, transaction: u32) -> bool {
         let told = self.access.untold.get(&transaction).is_some_and(|untold| untold.holder == node);
         if told {
-            self.access.untold.remove(&transaction);
-            self.access.timers.set(transaction, None);
+            self.access.forget_untold(transaction);
         }
         told
     }
@@ -314,7 +343,7 @@ impl Nms {
             untold.retry.again(now);
             let next = untold.retry.next;
             if count > ACCESS_ENDED_RETRIES || !self.nodes.contains_key(&holder) {
-                self.access.untold.remove(&transaction);
+                self.access.forget_untold(transaction);
                 // The holder is told when it registers again.
                 Access::remember(&mut self.access.due, (holder, peer));
                 continue;

@@ -107,6 +107,8 @@ pub struct Nms {
     relay: Option<RelayConfig>,
     policy: Policy,
     rules: Rules,
+    /// Counts what nodes are told of the rules.
+    rules_serial: Option<u64>,
     grants: Option<(Grants, u16)>,
     probe_port: u16,
     trs: Option<SealedSession>,
@@ -164,6 +166,7 @@ impl Nms {
             relay: config.relay,
             policy: config.policy,
             rules: config.rules,
+            rules_serial: None,
             grants,
             probe_port: config.probe_port,
             trs,

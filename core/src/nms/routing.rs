@@ -32,7 +32,7 @@ use crate::header::{Header, is_unknown};
 use crate::key::Key128;
 use crate::machine::{Output, Transmit};
 use crate::message::{
-    DirectionRequest, ErrorCode, GrantRequest, Message, PeerRef, Relay, RelayEpoch, RelayRequest, RelayResponse,
+    AtEnd, DirectionRequest, ErrorCode, GrantRequest, Message, PeerRef, Relay, RelayEpoch, RelayRequest, RelayResponse,
     RouteDirection, TunnelKeys, Want,
 };
 use crate::name::{Fqdn, NodeId, Party, PathId, RelayCid};
@@ -283,6 +283,7 @@ impl Nms {
     }
 
     fn tell_initiator(&mut self, now: Instant, id: PendingId, cid: Option<RelayCid>, count: u8) {
+        self.count_rules(now);
         let Some(direction) = self.direction(id, Dialer::Initiator, cid) else { return };
         let Pending { initiator, responder, transaction, .. } = self.pending[&id];
         self.holds(initiator, responder);
@@ -296,6 +297,7 @@ impl Nms {
     }
 
     fn tell_responder(&mut self, now: Instant, id: PendingId, count: u8) {
+        self.count_rules(now);
         let Some(direction) = self.direction(id, Dialer::Responder, None) else { return };
         let Pending { initiator, responder, .. } = self.pending[&id];
         self.holds(responder, initiator);
@@ -325,6 +327,7 @@ impl Nms {
             keys: pending.keys.clone(),
             relay,
             want: (self.policy == Policy::Optimal).then_some(pending.want),
+            permissions: AtEnd(self.permissions(&node.name, &other.name)),
         })
     }
 

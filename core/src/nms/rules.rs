@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::Nms;
+use super::access::Judged;
+use crate::message::AccessRules;
 use crate::name::{Fqdn, NodeId};
-use crate::rules::{Roles, Rules};
+use crate::rules::{Permissions, Roles, Rules};
 use crate::time::Instant;
 
 impl Nms {
@@ -13,7 +15,7 @@ impl Nms {
         if self.rules.is_open() || defect!(RulesUnasked) {
             return false;
         }
-        // Who is not registered is told nothing, and asks again.
+        // A node that is not registered is told nothing. It asks again.
         let Some(registration) = self.nodes.get(&node) else { return true };
         !self.rules.may_meet(&self.rules.roles(&registration.name), &self.rules.roles(peer))
     }
@@ -31,29 +33,58 @@ impl Nms {
         registered.or_else(|| self.store.device(node).ok().flatten().map(|device| device.name))
     }
 
-    /// Other access rules from now on. Nodes that must not talk any more are told so: both holders of Route Directions,
-    /// and initiators that wait for one.
+    /// Gives the present rules a number that is above all earlier ones, also those of earlier runs of this NMS.
+    pub(super) fn count_rules(&mut self, now: Instant) {
+        if self.rules_serial.is_none() && self.rules.are_set() {
+            self.rules_serial = Some(self.epochs.next(now));
+        }
+    }
+
+    /// What two nodes may open to each other, as the first sees it; `None` if nobody has set rules.
+    pub(super) fn permissions(&self, own: &Fqdn, peer: &Fqdn) -> Option<Permissions> {
+        let serial = self.rules_serial?;
+        Some(self.rules.permissions(serial, &self.rules.roles(own), &self.rules.roles(peer)))
+    }
+
+    /// Tells a registered node what it and a peer may open to each other, if rules are set.
+    pub(super) fn tell_permissions(&mut self, now: Instant, node: NodeId, peer: &Fqdn) {
+        self.count_rules(now);
+        let Some(own) = self.nodes.get(&node).map(|registration| registration.name.clone()) else { return };
+        if let Some(permissions) = self.permissions(&own, peer) {
+            self.tell_rules(now, node, AccessRules { peer: peer.clone(), permissions });
+        }
+    }
+
+    /// Other access rules from now on. All pairs of nodes that were directed to each other are judged again, and so are
+    /// the constructions under way.
     pub(super) fn change_rules(&mut self, now: Instant, rules: Rules) {
         if rules == self.rules {
             return;
         }
-        self.rules = rules;
-        if self.rules.is_open() || defect!(RuleChangeUntold) || defect!(RulesUnasked) {
+        let old = std::mem::replace(&mut self.rules, rules);
+        self.rules_serial = None;
+        self.count_rules(now);
+        if defect!(RuleChangeUntold) || defect!(RulesUnasked) {
             return;
         }
+        let serial = self.rules_serial.unwrap_or_default();
         // Each name is looked up once: the pairs may be many more than the nodes.
-        let mut known: BTreeMap<NodeId, Option<(Fqdn, Roles)>> = BTreeMap::new();
+        let mut known: BTreeMap<NodeId, Option<(Fqdn, [Roles; 2])>> = BTreeMap::new();
         let mut look_up = |nms: &Self, node: NodeId| {
-            let with_roles = |name: Fqdn| (name.clone(), nms.rules.roles(&name));
-            let found = || nms.name_of(node).map(with_roles);
-            known.entry(node).or_insert_with(found).clone()
+            let with_roles = |name: Fqdn| (name.clone(), [old.roles(&name), nms.rules.roles(&name)]);
+            known.entry(node).or_insert_with(|| nms.name_of(node).map(with_roles)).clone()
         };
-        let mut forbidden = |nms: &Self, peer: NodeId, other: NodeId| -> Option<Fqdn> {
+        let mut judge = |nms: &Self, own: NodeId, peer: NodeId| {
             let (name, roles) = look_up(nms, peer)?;
-            let is_allowed = look_up(nms, other).is_some_and(|(_, others)| nms.rules.may_meet(&roles, &others));
-            (!is_allowed).then_some(name)
+            let own = look_up(nms, own).map(|(_, own)| own).unwrap_or_default();
+            if !nms.rules.may_meet(&own[1], &roles[1]) {
+                return Some(Judged::Forbidden(name));
+            }
+            let permissions = nms.rules.permissions(serial, &own[1], &roles[1]);
+            let is_new = old.permissions(serial, &own[0], &roles[0]) != permissions;
+            is_new.then_some(Judged::Permitted(AccessRules { peer: name, permissions }))
         };
-        self.void_pending(now, |nms, a, b| forbidden(nms, a, b).is_some());
-        self.end_pairs(now, forbidden);
+        self.void_pending(now, |nms, a, b| matches!(judge(nms, a, b), Some(Judged::Forbidden(_))));
+        self.judge_pairs(now, judge);
     }
 }

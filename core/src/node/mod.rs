@@ -344,6 +344,12 @@ impl Node {
                 return self
                     .tell_routes(now, RouteInput::Revoked(ended.peer, ended.why.0.unwrap_or(ErrorCode::Unauthorized)));
             }
+            Message::AccessRules(rules) => {
+                if !self.carriage.is_reliable() {
+                    self.carriage.send_nms(now, transaction, count, Message::KeepAliveAck);
+                }
+                return self.tell_routes(now, RouteInput::Permitted(rules.peer, rules.permissions));
+            }
             Message::PeerRestarted(restarted) => {
                 if !self.carriage.is_reliable() {
                     self.carriage.send_nms(now, transaction, count, Message::KeepAliveAck);

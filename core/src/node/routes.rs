@@ -36,6 +36,7 @@ use crate::event::{DropReason, Event, Failure, TunnelUp};
 use crate::machine::Tables;
 use crate::message::{DirectionRequest, ErrorCode, PeerRef, RouteDirection, Want};
 use crate::name::{Fqdn, Virtual};
+use crate::rules::Permissions;
 use crate::time::Instant;
 use crate::timing::Due;
 use crate::timing::node::{ROUTE_TIMEOUT, UNREGISTERED_GRACE};
@@ -59,6 +60,8 @@ pub(super) enum RouteInput {
     Stop,
     /// The access of a peer has ended, because of this.
     Revoked(Fqdn, ErrorCode),
+    /// What this node and a peer may open to each other from now on.
+    Permitted(Fqdn, Permissions),
     /// A peer has started anew, and has none of its tunnels any more.
     PeerRestarted(Fqdn),
     /// An application sends a packet to a virtual address of the overlay.
@@ -181,6 +184,11 @@ impl Part for Routes {
                     self.give_up(turn, id, Failure::Refused(why));
                 }
             }
+            RouteInput::Permitted(name, permissions) => {
+                if let Some(peer) = self.peers.by_name(&name).and_then(|id| self.peers.find_mut(id)) {
+                    peer.permit(Some(permissions));
+                }
+            }
             RouteInput::PeerRestarted(name) => self.on_peer_restarted(turn, &name),
             RouteInput::Packet { to, packet } => {
                 if let Some(id) = self.peer_for(turn, PeerRef::Virtual(to)) {
@@ -254,7 +262,9 @@ impl Routes {
             });
             let Traffic { sent, received } = peer.traffic;
             let (label, addresses) = (peer.label(), peer.addresses);
-            let status = PeerStatus { peer: label, addresses, tunnel: None, choice, sent, received };
+            let permissions = peer.flows.as_ref().map(|flows| flows.permissions().clone());
+            let permissions = permissions.filter(Permissions::are_limits);
+            let status = PeerStatus { peer: label, addresses, permissions, tunnel: None, choice, sent, received };
             (status, up.map(|up| up.tunnel))
         })
     }
@@ -282,6 +292,9 @@ impl Routes {
     /// Sends a packet to a peer, or holds it until there is a tunnel.
     fn send(&mut self, turn: &mut Turn<'_, RouteOutput>, id: PeerId, packet: Bytes) {
         let Some(peer) = self.peers.find_mut(id) else { return };
+        if matches!(peer.state, PeerState::Up(_)) && !peer.admits(turn.now, true, &packet) {
+            return turn.push(RouteOutput::dropped(DropReason::NotPermitted));
+        }
         if let PeerState::Up(up) = &peer.state {
             let (tunnel, watched) = (up.tunnel, up.is_watched());
             peer.traffic.sent += packet.len() as u64;

@@ -9,6 +9,7 @@ use crate::name::{Party, Virtual};
 use crate::paths::peer::PathStatus;
 use crate::paths::strategy::Handover;
 use crate::route::Pattern;
+use crate::rules::Permissions;
 use crate::time::Instant;
 
 /// The state of a peer.
@@ -18,6 +19,8 @@ pub struct PeerStatus {
     pub peer: String,
     /// Its virtual addresses, once a Route Direction has told them.
     pub addresses: Option<Virtual>,
+    /// What the access rules permit, if they forbid anything.
+    pub permissions: Option<Permissions>,
     /// The tunnel, if it is up.
     pub tunnel: Option<TunnelStatus>,
     /// How that tunnel was chosen.

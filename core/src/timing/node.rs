@@ -101,6 +101,16 @@ timings! {
     /// and another begin. A resolver that asks twice for 5 s each (resolv.conf(5)) has given up before.
     ROUTE_TIMEOUT: Duration = Duration::from_secs(12);
 
+    /// A flow of UDP or ICMP that is silent for so long is over: an answer after that is not permitted by it.
+    ///
+    /// Why: a NAT keeps such a mapping for two minutes at least, and five are recommended (RFC 4787 REQ-5).
+    FLOW_SILENCE: Duration = Duration::from_secs(300);
+
+    /// The same of TCP.
+    ///
+    /// Why: a NAT keeps an established connection for 2 h 4 min at least, twice the keep-alive of TCP (RFC 5382 REQ-5).
+    TCP_SILENCE: Duration = Duration::from_secs(7_440);
+
     /// Once a node has been without a registration for this long, DNS queries for peers wait no longer.
     ///
     /// Why: an NMS that was restarted has its nodes again within this ([`NMS_KEEP_ALIVE`] and a round trip), so such a

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use cyphonic_core::name::Fqdn;
-use cyphonic_core::rules::{Glob, Rules};
+use cyphonic_core::rules::{Glob, Permission, Rules};
 
 use super::print;
 use crate::error::{Code, Failure};
@@ -57,7 +57,9 @@ fn check(file: &Path, rules: &Rules) -> String {
     }
     let mut text = format!("{file}: good; closed, but for:\n");
     for (index, rule) in rules.allow().iter().enumerate() {
-        let _ = writeln!(text, "  rule {}: from {} to {}", index + 1, list(&rule.from), list(&rule.to));
+        let by: Vec<_> = rule.services.iter().map(ToString::to_string).collect();
+        let by = if by.is_empty() { String::new() } else { format!(", by {}", by.join(", ")) };
+        let _ = writeln!(text, "  rule {}: from {} to {}{by}", index + 1, list(&rule.from), list(&rule.to));
     }
     if rules.allow().is_empty() {
         text += "  nothing: nobody may talk to anybody\n";
@@ -76,13 +78,21 @@ fn list(globs: &[Glob]) -> String {
     }
 }
 
+fn flows(permission: &Permission) -> String {
+    match permission {
+        Permission::Nothing | Permission::Everything => "flows".to_owned(),
+        services @ Permission::Services(_) => format!("flows by {services}"),
+    }
+}
+
 fn who_may(rules: &Rules, a: &Fqdn, b: &Fqdn) -> String {
     if rules.is_open() {
         return format!("{a} and {b} may talk: the rules are open\n");
     }
     let roles = [rules.roles(a), rules.roles(b)];
     let mut text = String::new();
-    for (from, to, why) in [(a, b, rules.why(&roles[0], &roles[1])), (b, a, rules.why(&roles[1], &roles[0]))] {
+    for (from, to, [own, peers]) in [(a, b, [&roles[0], &roles[1]]), (b, a, [&roles[1], &roles[0]])] {
+        let (why, what) = (rules.why(own, peers), flows(&rules.permission(own, peers)));
         let numbers: Vec<_> = why.iter().map(ToString::to_string).collect();
         let why = match &numbers[..] {
             [] => {
@@ -92,7 +102,7 @@ fn who_may(rules: &Rules, a: &Fqdn, b: &Fqdn) -> String {
             [one] => format!("rule {one}"),
             many => format!("rules {}", many.join(", ")),
         };
-        let _ = writeln!(text, "{from} may open flows to {to}: {why}");
+        let _ = writeln!(text, "{from} may open {what} to {to}: {why}");
     }
     if !rules.may_meet(&roles[0], &roles[1]) {
         text += "they have no tunnel, and neither is told the other's address\n";

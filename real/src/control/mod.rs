@@ -269,6 +269,12 @@ pub struct Peer {
     pub paths: Vec<String>,
     /// Bytes of packets sent.
     pub sent_bytes: u64,
+    /// What the access rules let this node open to the peer, if they forbid anything.
+    #[serde(default)]
+    pub may_open: Option<String>,
+    /// What they let the peer open to this node.
+    #[serde(default)]
+    pub may_be_sent: Option<String>,
     /// Bytes of packets received.
     pub received_bytes: u64,
 }

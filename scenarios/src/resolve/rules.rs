@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cyphonic_core::rules::{Allow, Glob, Rules};
+use cyphonic_core::rules::{Allow, Glob, MAX_SERVICES, Rules, Service};
 
 use super::Context;
 use crate::error::{Problem, ScenarioError};
@@ -29,17 +29,34 @@ pub(super) fn rules(
         reader.groups.insert(name.clone(), globs);
     }
     let mut allow = Vec::new();
-    for (index, AccessRule { from, to }) in words.allow.iter().enumerate() {
+    for (index, AccessRule { from, to, services }) in words.allow.iter().enumerate() {
         let at = key(&format!("allow.{index}"));
-        allow
-            .push(Allow { from: reader.side(&format!("{at}.from"), from)?, to: reader.side(&format!("{at}.to"), to)? });
+        allow.push(Allow {
+            from: reader.side(&format!("{at}.from"), from)?,
+            to: reader.side(&format!("{at}.to"), to)?,
+            services: by(context, &format!("{at}.services"), services.as_deref())?,
+        });
     }
     match words.default {
         None if zone.is_none() => context.fail(&key("default"), Problem::MissingKey),
         None if !allow.is_empty() => context.fail(&key("allow"), Problem::RulesWithoutDefault),
-        None | Some(Openness::Open) => Ok(Rules::default()),
+        None => Ok(Rules::default()),
+        Some(Openness::Open) => Ok(Rules::open()),
         Some(Openness::Closed) => context.at(&key("allow"), Rules::closed(allow).map_err(Problem::from)),
     }
+}
+
+/// The services of a rule; none if it allows everything.
+fn by(context: Context<'_, '_>, path: &str, words: Option<&[String]>) -> Result<Vec<Service>, ScenarioError> {
+    let Some(words) = words else { return Ok(Vec::new()) };
+    if words.is_empty() {
+        return context.fail(path, Problem::NoServices);
+    }
+    context.at_most(path, words.len(), MAX_SERVICES)?;
+    let service = |(index, word): (usize, &String)| {
+        context.at(&format!("{path}.{index}"), word.parse::<Service>().map_err(Problem::from))
+    };
+    words.iter().enumerate().map(service).collect()
 }
 
 struct Reader<'a, 'i> {

@@ -77,7 +77,7 @@ use cyphonic_scenarios::{
 
 use self::links::{is_clear, is_good};
 use self::nats::{carries_large, contests_ports, is_fickle, nats};
-use self::rules::{Access, Verdict};
+use self::rules::{Access, Sent, Verdict};
 use self::trouble::{Trouble, disturbs_nobody, has_met, is_crowded, is_readmitted, row, settled, slows_down, trouble};
 use crate::oracle::{self, End, Medium, Obstacle, Success};
 
@@ -170,10 +170,11 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
             }
             _ => None,
         };
-        if let Some((pair, lasts)) = rules::sent(scenario, action) {
+        if let Some(sent) = Sent::of(scenario, action) {
+            let pair = sent.pair;
             let is_calm = trouble(scenario, began, Instant::ZERO + scenario.duration_limit) == Trouble::None;
             let is_heard = |since| moment.is_quiet(at, since) && moment.can_be_told(pair);
-            match moment.access.judge((scenario, began), (at, at + lasts), pair, is_calm, is_heard) {
+            match moment.access.judge((scenario, began), at, sent, is_calm, is_heard) {
                 Verdict::Allowed => {}
                 Verdict::Refused => {
                     let quiet = at - moment.last.max(Instant::ZERO);
@@ -212,11 +213,11 @@ pub fn undisturbed(scenario: &Scenario, began: &[Instant]) -> Option<Vec<bool>> 
     is_calm.then(|| (0..scenario.nodes.len()).map(|node| moment.is_well(node)).collect())
 }
 
-/// Whether two nodes may communicate after the last step.
+/// Whether one node may send echoes to another after the last step.
 pub fn permits_at_last(scenario: &Scenario, pair: Pair) -> bool {
     let mut moment = Moment::new(scenario);
     scenario.steps.iter().for_each(|step| moment.apply(Instant::ZERO, &step.action));
-    moment.permits(pair)
+    moment.permits(pair) && moment.access.allows(Sent::echo(pair))
 }
 
 /// Whether the access rules let two nodes talk, at a time of a run whose steps began at these times.
@@ -541,7 +542,7 @@ impl Moment {
         let is_up = !self.down.iter().any(|at| matches!(at, LinkAt::Service(_)));
         serves
             && is_up
-            && self.access.allows(pair)
+            && self.access.lets_meet(pair)
             && !self.is_full
             && self.bad_paths.is_empty()
             && [pair.from, pair.to]

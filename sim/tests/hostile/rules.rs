@@ -22,8 +22,14 @@ const WAYS: [(&str, [&str; 2]); 4] = [
 const EXPULSION_MS: u64 = 5_000;
 
 fn closed(allow: &[(&str, &str)]) -> Rules {
+    by(allow, &[])
+}
+
+/// Rules that allow these services only.
+fn by(allow: &[(&str, &str)], services: &[&str]) -> Rules {
+    let services: Vec<_> = services.iter().map(|text| text.parse().unwrap()).collect();
     let glob = |text: &str| vec![format!("{text}.cyphonic.test").parse().unwrap()];
-    let allow = allow.iter().map(|(from, to)| Allow { from: glob(from), to: glob(to) });
+    let allow = allow.iter().map(|(from, to)| Allow { from: glob(from), to: glob(to), services: services.clone() });
     Rules::closed(allow.collect()).unwrap()
 }
 
@@ -78,7 +84,45 @@ fn a_forbidden_peer_is_named_to_the_node_and_its_address_is_not() {
 fn what_a_rule_allows_to_one_of_two_nodes_lets_both_have_a_tunnel() {
     for way in WAYS {
         let mut stage = stage(way, "{ default = \"closed\", allow = [{ from = [\"alice\"], to = [\"b*\"] }] }");
-        stage.assert_works();
+        assert_eq!((stage.echo(0, 1), stage.echo(1, 0)), (2, 0), "{way:?}");
+        assert!(has_tunnel(&mut stage, 0) && has_tunnel(&mut stage, 1), "{way:?}");
+    }
+}
+
+#[test]
+fn a_node_opens_only_what_it_may_and_a_change_reaches_the_tunnel_that_is_up() {
+    for way in WAYS {
+        let rule = "{ from = [\"alice\"], to = [\"bob\"], services = [\"icmp\", \"udp/53\"] }";
+        let mut stage = stage(way, &format!("{{ default = \"closed\", allow = [{rule}] }}"));
+        assert_eq!((stage.echo(0, 1), stage.echo(1, 0)), (2, 0), "{way:?}: answers pass, questions do not");
+        assert!(has_tunnel(&mut stage, 0) && has_tunnel(&mut stage, 1), "{way:?}");
+        ends(&mut stage);
+        for (rules, echoes) in [
+            (by(&[("alice", "bob")], &["tcp", "udp"]), (0, 0)),
+            (by(&[("*", "*")], &["icmp"]), (2, 2)),
+            (by(&[("bob", "alice")], &["icmp"]), (0, 2)),
+            (Rules::open(), (2, 2)),
+        ] {
+            stage.world.set_rules(&rules);
+            stage.run(200);
+            assert_eq!((stage.echo(0, 1), stage.echo(1, 0)), echoes, "{way:?}: {rules:?}");
+        }
+        assert_eq!(ends(&mut stage), [], "{way:?}: the tunnel stands");
+    }
+}
+
+#[test]
+fn a_restarted_nms_tells_nodes_what_changed_meanwhile() {
+    for way in WAYS {
+        let mut stage = stage(way, "{ default = \"closed\", allow = [{ from = [\"alice\"], to = [\"*\"] }] }");
+        assert_eq!((stage.echo(0, 1), stage.echo(1, 0)), (2, 0), "{way:?}");
+        stage.world.set_link_up(LinkAt::Service(ServiceName::Nms), false);
+        stage.world.set_rules(&Rules::open());
+        stage.world.restart(&stage.scenario, SEED, &Watch::default(), Actor::Nms);
+        stage.run(1_000);
+        stage.world.set_link_up(LinkAt::Service(ServiceName::Nms), true);
+        stage.run(45_000);
+        assert_eq!((stage.echo(0, 1), stage.echo(1, 0)), (2, 2), "{way:?}: {:#?}", stage.happened());
     }
 }
 
@@ -93,7 +137,7 @@ fn rules_that_change_end_live_tunnels_and_let_them_come_again() {
         let ended = ends(&mut stage);
         assert!(ended.iter().any(|(.., why)| *why == Failure::Refused(ErrorCode::NotPermitted)), "{way:?}: {ended:?}");
         assert_apart(&mut stage, way);
-        stage.world.set_rules(&closed(&[("bob", "alice")]));
+        stage.world.set_rules(&closed(&[("bob", "alice"), ("alice", "bob")]));
         stage.assert_works();
     }
 }
@@ -104,7 +148,7 @@ fn a_change_that_concerns_other_nodes_costs_no_tunnel() {
         let mut stage = stage(way, "{ default = \"open\" }");
         stage.assert_works();
         ends(&mut stage);
-        stage.world.set_rules(&closed(&[("*", "alice")]));
+        stage.world.set_rules(&closed(&[("*", "alice"), ("alice", "*")]));
         stage.run(EXPULSION_MS);
         assert_eq!(ends(&mut stage), [], "{way:?}");
         stage.assert_works();

@@ -20,7 +20,7 @@ impl Routes {
         transaction: u32,
         count: u8,
         initiator: bool,
-        direction: Box<RouteDirection>,
+        mut direction: Box<RouteDirection>,
     ) {
         let now = turn.now;
         if direction.peer == self.name {
@@ -55,6 +55,7 @@ impl Routes {
         };
         let tunnel = self.peers.new_tunnel(id);
         let peer = self.peers.find_mut(id).expect("just identified");
+        peer.permit(direction.permissions.0.take());
         peer.begin_attempt(tunnel, origin);
         peer.search.until = peer.search.until.max(now + ROUTE_TIMEOUT / 2);
         // Whether this node asks for the relay. Usually the initiator asks. A peer that wants a direct tunnel already

@@ -18,6 +18,8 @@ use crate::message::{PeerRef, Want};
 use crate::name::Virtual;
 use crate::node::part::TunnelId;
 use crate::paths::strategy::Handover;
+use crate::rules::Permissions;
+use crate::rules::flows::Flows;
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::node::{
@@ -35,6 +37,8 @@ pub(super) struct Peer {
     pub(super) held: Held,
     /// Bytes that went through the peer's tunnels.
     pub(super) traffic: Traffic,
+    /// What the access rules permit, if they forbid anything.
+    pub(super) flows: Option<Box<Flows>>,
     /// What limits the search for a tunnel.
     pub(super) search: Search,
     /// Direct tunnels in a row that replaced a relayed one and were lost while that one was still kept. The pause
@@ -195,6 +199,21 @@ pub(super) enum Left {
 }
 
 impl Peer {
+    /// The access rules permit this from now on. Of what the NMS said, only the latest counts.
+    pub(super) fn permit(&mut self, permissions: Option<Permissions>) {
+        match (&mut self.flows, permissions) {
+            (Some(flows), Some(new)) if new.serial < flows.permissions().serial => {}
+            (Some(flows), Some(new)) => flows.permit(new),
+            (flows @ None, Some(new)) => *flows = Some(Box::new(Flows::new(new))),
+            (flows, None) => *flows = None,
+        }
+    }
+
+    /// Whether the access rules let a packet pass: one of ours to the peer (`is_ours`), or one of the peer's to us.
+    pub(super) fn admits(&mut self, now: Instant, is_ours: bool, packet: &[u8]) -> bool {
+        self.flows.as_mut().is_none_or(|flows| flows.admits(now, is_ours, packet)) || defect!(ServicesUnchecked)
+    }
+
     /// A peer that was never asked for before, to be given up at `until`.
     pub(super) fn new(reference: PeerRef, until: Instant) -> Self {
         Self {
@@ -202,6 +221,7 @@ impl Peer {
             addresses: None,
             held: Held::default(),
             traffic: Traffic::default(),
+            flows: None,
             search: Search { until, failures: 0, relay_at: None },
             setbacks: 0,
             yielded: None,

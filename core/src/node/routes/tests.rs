@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::peer::{Origin, PeerState, Request};
 use super::*;
-use crate::message::{Framing, Want};
+use crate::message::{AtEnd, Framing, Want};
 use crate::node::rows::{Numbers, Rows, check};
 use crate::paths::strategy::Handover;
 use crate::route::Pattern;
@@ -111,6 +111,7 @@ fn direction(transaction: u32, words: &[&str]) -> RouteInput {
             "relayed" => Some(Want::Relayed),
             direct => Some(Want::Direct(direct.trim_start_matches("direct").parse().unwrap())),
         },
+        permissions: AtEnd(None),
     };
     let initiator = number.starts_with('#');
     RouteInput::Direction { transaction, count, initiator, direction: Box::new(direction) }

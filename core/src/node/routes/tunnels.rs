@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::peer::{Improve, Left, Origin, PeerState};
 use super::table::PeerId;
 use super::{Answer, RouteOutput, Routes};
-use crate::event::{Event, Failure, TunnelUp};
+use crate::event::{DropReason, Event, Failure, TunnelUp};
 use crate::message::Want;
 use crate::name::Fqdn;
 use crate::node::part::{TunnelId, Turn};
@@ -170,6 +170,9 @@ impl Routes {
     pub(super) fn on_arrived(&mut self, turn: &mut Turn<'_, RouteOutput>, tunnel: TunnelId, packet: Bytes) {
         let Some(id) = self.peers.by_tunnel(tunnel) else { return };
         let Some(peer) = self.peers.find_mut(id) else { return };
+        if !peer.admits(turn.now, false, &packet) {
+            return turn.push(RouteOutput::dropped(DropReason::NotPermitted));
+        }
         let addresses = peer.addresses;
         if let Some(replaced) = peer.up_mut().and_then(|up| up.replaced.as_mut())
             && replaced.tunnel == tunnel

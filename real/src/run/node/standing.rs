@@ -258,6 +258,8 @@ impl Standing {
                 .map(|(tunnel, choice)| trouble::why(now, tunnel, choice, self.still_relayed.get(&status.peer))),
             handover: tunnel.map(|tunnel| tunnel.handover.to_string()),
             paths: tunnel.map(|tunnel| tunnel.paths.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+            may_open: status.permissions.as_ref().map(|permitted| permitted.out.to_string()),
+            may_be_sent: status.permissions.as_ref().map(|permitted| permitted.back.to_string()),
             sent_bytes: status.sent,
             received_bytes: status.received,
         }

@@ -26,8 +26,13 @@ impl Generator {
         rules.insert("groups".to_owned(), groups.into());
         let mut allow = Vec::new();
         for _ in 0..self.from(0, 3) {
-            let (from, to) = (self.side(), self.side());
-            allow.push(Value::from(table([("from", from), ("to", to)])));
+            let mut rule = table([("from", self.side()), ("to", self.side())]);
+            if self.one_in(3) {
+                let services = self.pick(&["icmp", "tcp", "udp", "tcp/5001", "udp/1-9", "udp/10", "tcp/80-443"]);
+                let more = self.pick(&["icmp", "icmp", "tcp", "udp"]);
+                rule.insert("services".to_owned(), vec![Value::from(services), Value::from(more)].into());
+            }
+            allow.push(Value::from(rule));
         }
         rules.insert("allow".to_owned(), allow.into());
         rules

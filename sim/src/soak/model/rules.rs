@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use cyphonic_core::name::Fqdn;
-use cyphonic_core::rules::Rules;
+use cyphonic_core::rules::{Protocol, Rules};
 use cyphonic_core::time::Instant;
-use cyphonic_scenarios::{Action, Pair, Scenario, Step};
+use cyphonic_scenarios::{Action, Pair, Probes, Scenario, Step};
 
 use super::trouble::FOUND;
 use super::{EXPULSION, HEALING};
+use crate::host::{TCP_SINK_PORT, UDP_SINK_PORT};
 
 /// The access rules, as they came into force.
 #[derive(Clone)]
@@ -44,13 +45,20 @@ impl Access {
         Self { names, now: scenario.rules.clone(), past: Vec::new() }
     }
 
-    fn by(&self, rules: &Rules, pair: Pair) -> bool {
-        rules.may_meet(&rules.roles(&self.names[pair.from]), &rules.roles(&self.names[pair.to]))
+    fn by(&self, rules: &Rules, sent: Sent) -> bool {
+        let [from, to] = [sent.pair.from, sent.pair.to].map(|node| rules.roles(&self.names[node]));
+        rules.permission(&from, &to).admits(sent.protocol, sent.port)
     }
 
-    /// Whether two nodes may talk now.
-    pub(super) fn allows(&self, pair: Pair) -> bool {
-        self.by(&self.now, pair)
+    /// Whether a flow may be opened now.
+    pub(super) fn allows(&self, sent: Sent) -> bool {
+        self.by(&self.now, sent)
+    }
+
+    /// Whether two nodes may have a tunnel now.
+    pub(super) fn lets_meet(&self, pair: Pair) -> bool {
+        let [from, to] = [pair.from, pair.to].map(|node| self.now.roles(&self.names[node]));
+        self.now.may_meet(&from, &to)
     }
 
     /// Other rules from now on; `expelled`: when the access that they end has ended for everybody.
@@ -59,23 +67,24 @@ impl Access {
         self.past.push(Past { rules, until: at, expelled });
     }
 
-    /// What the rules say of packets that are sent from `at` on, until `ends`. `is_calm`: nothing else ever happens.
+    /// What the rules say of packets that are sent from `at` on. `is_calm`: nothing else ever happens.
     /// `is_heard`: whether one of the two nodes has heard that access ended then.
     pub(super) fn judge(
         &self,
         (scenario, began): (&Scenario, &[Instant]),
-        (at, ends): (Instant, Instant),
-        pair: Pair,
+        at: Instant,
+        sent: Sent,
         is_calm: bool,
         is_heard: impl Fn(Instant) -> bool,
     ) -> Verdict {
-        let is_allowed = self.allows(pair);
+        let is_allowed = self.allows(sent);
+        let ends = at + sent.lasts;
         let later = began.iter().zip(&scenario.steps).filter(|(began, _)| at <= **began && **began < ends);
-        let changes = |step: &Step| matches!(&step.action, Action::Rules(rules) if self.by(rules, pair) != is_allowed);
+        let changes = |step: &Step| matches!(&step.action, Action::Rules(rules) if self.by(rules, sent) != is_allowed);
         if later.into_iter().any(|(_, step)| changes(step)) {
             return Verdict::Doubtful;
         }
-        let mut others = self.past.iter().filter(|past| self.by(&past.rules, pair) != is_allowed);
+        let mut others = self.past.iter().filter(|past| self.by(&past.rules, sent) != is_allowed);
         // A tunnel that is about to end may lose a packet.
         let settles = if is_calm { EXPULSION } else { HEALING };
         match is_allowed {
@@ -86,11 +95,34 @@ impl Access {
     }
 }
 
-/// Between which nodes an action sends packets, and for how long at most.
-pub(super) fn sent(scenario: &Scenario, action: &Action) -> Option<(Pair, Duration)> {
-    match action {
-        Action::Echo(probes) | Action::Udp(probes) => Some((probes.pair, probes.lasts() + FOUND + EXPULSION)),
-        Action::Tcp { pair, .. } => Some((*pair, scenario.duration_limit)),
-        _ => None,
+/// A flow that an action opens.
+#[derive(Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) pair: Pair,
+    protocol: Protocol,
+    port: u16,
+    /// For how long it may send, at most.
+    lasts: Duration,
+}
+
+impl Sent {
+    /// The flow of an action, if it opens any.
+    pub(super) fn of(scenario: &Scenario, action: &Action) -> Option<Self> {
+        let row = |probes: &Probes| probes.lasts() + FOUND + EXPULSION;
+        Some(match action {
+            Action::Echo(probes) => Self { lasts: row(probes), ..Self::echo(probes.pair) },
+            Action::Udp(probes) => {
+                Self { pair: probes.pair, protocol: Protocol::Udp, port: UDP_SINK_PORT, lasts: row(probes) }
+            }
+            Action::Tcp { pair, .. } => {
+                Self { pair: *pair, protocol: Protocol::Tcp, port: TCP_SINK_PORT, lasts: scenario.duration_limit }
+            }
+            _ => return None,
+        })
+    }
+
+    /// An echo.
+    pub(super) fn echo(pair: Pair) -> Self {
+        Self { pair, protocol: Protocol::Icmp, port: 0, lasts: Duration::ZERO }
     }
 }
