@@ -144,7 +144,7 @@ pub struct Handover {
     /// That of the tunnel in use at the end.
     #[serde(with = "pattern")]
     pub pattern_after: Option<Pattern>,
-    /// How the tunnel followed; none if no new one came up.
+    /// How the tunnel followed; none if the first node changed over to no other path.
     pub used: Option<Used>,
     /// The longest time without a delivery from the first flow's sender to its receiver, milliseconds.
     #[serde(with = "whole_millis")]
@@ -152,6 +152,9 @@ pub struct Handover {
     /// The same in the other direction.
     #[serde(with = "whole_millis")]
     pub gap_back_ms: Millis,
+    /// The round trip of the path on which delivery began again, as the datagrams measured it; none if it did not.
+    #[serde(with = "millis")]
+    pub bound_ms: Option<Millis>,
     /// Datagrams of both flows.
     pub sent: u64,
     /// Those that never arrived.
@@ -318,6 +321,7 @@ impl Row {
                 "used",
                 "gap_ms",
                 "gap_back_ms",
+                "bound_ms",
                 "sent",
                 "lost",
                 "duplicated",

@@ -134,23 +134,29 @@ fn setup_has_every_pattern_in_every_framing_and_relay_mode() {
 }
 
 #[test]
-fn mobility_has_every_mover_and_change_of_pattern() {
+fn mobility_has_every_mover_change_of_pattern_and_strategy() {
     let plan = embedded("mobility");
-    assert_eq!((plan.measure, plan.seeds, plan.cells.len()), (Measure::Handover, 1..=30, 3 * 21 * 3 * 2));
-    let mut seen = BTreeSet::new();
+    assert_eq!((plan.measure, plan.seeds, plan.cells.len()), (Measure::Handover, 1..=30, 7 * 21 * 3 * 2));
+    let (mut seen, mut strategies) = (BTreeSet::new(), BTreeSet::new());
     for cell in &plan.cells {
         let s = &cell.scenario;
-        let moves = [4, 5].map(|step| matches!(s.steps[step].action, Action::Move { .. }));
-        let location = |kind| match kind {
+        let location = |site: usize| match s.sites[site].kind {
             SiteKind::Ipv6 => Location::V6,
             SiteKind::Ipv4Private => Location::V4Private,
             _ => Location::V4Global,
         };
-        let kind = |site: usize| location(s.sites[site].kind);
-        let after = [0, 1].map(|node| kind(if moves[node] { node + 2 } else { node }));
-        seen.insert((moves, table1(kind(0), kind(1)).number(), table1(after[0], after[1]).number()));
+        let to =
+            [4, 5].map(|step| if let Action::Move { to, .. } = s.steps[step].action { Some(to.site) } else { None });
+        let before = [0, 1].map(|node| s.nodes[node].interfaces[0].site);
+        let after = [0, 1].map(|node| to[node].unwrap_or(before[node]));
+        let pattern = |sites: [usize; 2]| table1(location(sites[0]), location(sites[1])).number();
+        assert!([0, 1].iter().all(|node| to[*node].is_none_or(|to| to != before[*node])), "a move leads elsewhere");
+        assert_eq!(s.steps[4].spread.as_millis(), 1000, "the moment of the move is drawn");
+        seen.insert((to.map(|to| to.is_some()), pattern(before), pattern(after)));
+        strategies.insert(format!("{:?} {:?}", s.framing, s.handover));
         assert!(s.sites.iter().all(|site| site.link == s.services.nms.link), "one delay everywhere");
     }
+    assert_eq!(strategies.len(), 7, "{strategies:?}");
     for moves in [[true, false], [false, true], [true, true]] {
         for (before, after) in [(1, 1), (1, 3), (2, 2), (2, 3), (3, 3), (3, 1)] {
             assert!(seen.contains(&(moves, before, after)), "{moves:?} {before} to {after}");
