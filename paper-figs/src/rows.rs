@@ -296,6 +296,93 @@ impl Row for Setup {
     const POOLED: &'static [&'static str] = &["seed", "relay_mode", "a_kind", "b_kind"];
 }
 
+/// A row of `sim/mobility.csv`: what a move cost datagrams that were under way in both directions.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Handover {
+    /// In which framing, and so under which method.
+    pub framing: Framing,
+    /// What the nodes do when one of them moves.
+    pub handover: Strategy,
+    /// The delay of each link, milliseconds. Any two hosts are four links apart, there and back.
+    #[serde(deserialize_with = "amount")]
+    pub link_delay_ms: f64,
+    /// Which end of the tunnel moved.
+    pub mover: Mover,
+    /// The longest time without a delivery in one direction, milliseconds.
+    #[serde(deserialize_with = "amount")]
+    pub gap_ms: f64,
+    /// The same in the other direction.
+    #[serde(deserialize_with = "amount")]
+    pub gap_back_ms: f64,
+    /// The round trip of the path on which delivery began again; none if it did not.
+    #[serde(deserialize_with = "optional_amount")]
+    pub bound_ms: Option<f64>,
+}
+
+impl Row for Handover {
+    const COLUMNS: &'static [&'static str] =
+        &["framing", "handover", "link_delay_ms", "mover", "gap_ms", "gap_back_ms", "bound_ms"];
+    const POOLED: &'static [&'static str] = &[
+        "seed",
+        "step_4_skip",
+        "step_5_skip",
+        "alice_site",
+        "bob_site",
+        "step_4_to",
+        "step_5_to",
+        "link_loss",
+        "pattern",
+        "pattern_after",
+        "used",
+        "sent",
+        "lost",
+        "duplicated",
+        "reordered",
+        "signaling_packets",
+        "signaling_bytes",
+    ];
+}
+
+/// What two nodes do when one of them moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// Another tunnel is built.
+    Rebuild,
+    /// The QUIC client migrates (RFC 9000 §9).
+    Migrate,
+    /// Another path beneath the connection.
+    Seamless,
+}
+
+impl Strategy {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Rebuild, Self::Migrate, Self::Seamless];
+
+    /// As the files and a figure name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rebuild => "rebuild",
+            Self::Migrate => "migrate",
+            Self::Seamless => "seamless",
+        }
+    }
+}
+
+/// Which end of a tunnel moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mover {
+    /// None.
+    None,
+    /// The end that dialed the tunnel.
+    Client,
+    /// The end that was dialed.
+    Server,
+    /// Both at once.
+    Both,
+}
+
 /// What the TRS does in pattern 3 of the proposed method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]

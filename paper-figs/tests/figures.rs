@@ -106,6 +106,15 @@ fn every_svg_is_well_formed_and_keeps_its_text() {
         ("table1", ["Responder B", "A → B", "A ← B", "echo 3/3"]),
         ("table3", ["Proposed, compact", "1364", "QUIC AEAD tag", "Bytes of the packet, IP payload left out"]),
         ("table4", ["Round-trip time (ms)", "Share of echoes", "Proposed (n = 99)", "Compact (ours) (n = 99)"]),
+        (
+            "mobility",
+            [
+                "Longest gap (round trips between two hosts)",
+                "Share of moves",
+                "seamless (n = 4)",
+                "Conventional (n = 4)",
+            ],
+        ),
         ("setup", ["Proposed, blind", "Compact, term.", "Size of IP packets (kB)", "Pattern 3"]),
         ("handover", ["No move", "From IPv6 to IPv4-P", "Compact (ours)", "Time of the transfer (s)"]),
         ("throughput", ["RTT 10 ms, loss 0.5 % a link", "Proposed, new-reno", "Goodput (Mbit/s)", "Conventional"]),
@@ -196,6 +205,7 @@ fn captions_say_what_the_reader_must_know() {
         let figure = FIGURES.iter().find(|figure| figure.name == name).unwrap();
         (figure.prepare)(results).unwrap().caption().to_owned()
     };
+    assert!(caption("mobility", &fixtures()).ends_with("Never again (Compact (ours), seamless): 1."));
     assert!(caption("table4", &fixtures()).contains("The simulator has no CPU time"));
     assert!(caption("table4", &fixtures()).ends_with("Lost (Proposed): 1 of 100. Lost (Compact (ours)): 1 of 100."));
     assert!(caption("table1", &fixtures()).ends_with("Every pattern is that of the paper’s Table 1."));
@@ -312,6 +322,8 @@ fn results_that_lack_something_are_refused() {
     let phase =
         refusal("sim/setup.csv", "udp4501,blind,ipv4-global,ipv4-global,1,login,", "udp4501,blind,a,b,1,login,");
     assert!(phase.contains("the run that begins here has no row of the phase "), "{phase}");
+    let no_move = refusal("sim/mobility.csv", "compact,migrate,", "stream,migrate,");
+    assert_eq!(no_move, ": there is no move in the framing compact under migrate");
     assert_eq!(refusal("paper/table4-rtt.csv", "stddev", "mean"), ": there is no row stddev");
     assert_eq!(refusal("paper/table1-signaling-patterns.csv", "IPv4-P,IPv4-P", "IPv6,IPv6"), NO_PAPER_ROW);
     assert_eq!(refusal("sim/matrix.csv", "tcp-443,public,proposed,optimal,,,none,,,0,0,relay,\n", ""), NO_MEETING);

@@ -3,6 +3,7 @@
 mod docker;
 mod handover;
 mod matrix;
+mod mobility;
 mod setup;
 mod soak;
 mod strips;
@@ -68,6 +69,12 @@ pub const FIGURES: &[Figure] = &[
         about: "how long a TCP transfer takes with and without a move, each framing",
         inputs: &["sim/handover.csv"],
         prepare: handover::prepare,
+    },
+    Figure {
+        name: "mobility",
+        about: "what a move costs: how soon packets flow again, each strategy, both framings of the proposed method",
+        inputs: &["sim/mobility.csv"],
+        prepare: mobility::prepare,
     },
     Figure {
         name: "throughput",
