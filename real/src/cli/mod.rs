@@ -1,6 +1,7 @@
 //! The command line. Each subcommand, or family of subcommands, has a module.
 
 mod ask;
+mod backup;
 mod ca;
 mod config;
 mod daemon;
@@ -34,6 +35,11 @@ enum Commands {
     Ca(ca::CaArgs),
     /// Manage the devices that may log in, in the database of AS and NMS.
     Device(device::DeviceArgs),
+    /// Copy the database of AS and NMS, and put a copy in its place.
+    Backup {
+        #[command(subcommand)]
+        command: backup::BackupCommands,
+    },
     /// Bring the database and the authority's folder of an earlier version up to date. A copy of the database stays.
     Migrate(migrate::MigrateArgs),
     /// Check the NMS's access rules, or ask them which nodes may talk to which.
@@ -131,6 +137,7 @@ fn execute(commands: Commands) -> Result<(), Failure> {
     match commands {
         Commands::Ca(args) => ca::run(&args),
         Commands::Device(args) => device::run(&args),
+        Commands::Backup { command } => backup::run(command),
         Commands::Migrate(args) => migrate::run(&args),
         Commands::Rules { command } => rules::run(command),
         Commands::Signup(args) => signup::run(args),

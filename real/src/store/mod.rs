@@ -4,6 +4,7 @@
 //! returns (WAL, synchronous). So a crash of a process or the machine undoes nothing that was reported, above all no
 //! address and no epoch. Only the owner can read the file and its companions.
 
+mod backup;
 mod schema;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -544,8 +545,10 @@ impl Store for SqliteStore {
             if let Some(addresses) = addresses_of(transaction, name)? {
                 return Ok(Some(addresses));
             }
-            // Pairs are never given back, so the number of names is the index of the next free pair.
-            let taken: u32 = transaction.query_row("SELECT count(*) FROM addresses", [], |row| row.get(0))?;
+            // Pairs are never given back, so the number of names is the index of the next free pair. It is the last
+            // row's number, which is found by one search.
+            let sql = "SELECT coalesce(max(rowid), 0) FROM addresses";
+            let taken: u32 = transaction.query_row(sql, [], |row| row.get(0))?;
             let Some(addresses) = self.range.pair(taken) else { return Ok(None) };
             transaction.execute(
                 "INSERT INTO addresses (name, v4, v6) VALUES (?1, ?2, ?3)",

@@ -1,0 +1,229 @@
+//! Copies of the database, and how one takes the database's place again.
+//!
+//! A copy is older than what it replaces, so what happened in between is not in it. Three things must not happen twice:
+//!
+//! | what | after a restore |
+//! |---|---|
+//! | a virtual address is given to another name | pairs are left out, or those of the replaced database are kept |
+//! | an epoch is accepted again | every name's last epoch is the present time, or later |
+//! | a common key or an invitation counts again | all are void: nodes log in anew, and devices are invited anew |
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cyphonic_core::epoch::LAST_OF_CLOCKS;
+use cyphonic_core::name::NodeId;
+use rusqlite::{Connection, OpenFlags, Transaction, params};
+
+use super::{SqliteStore, failure, protect, store_failure};
+use crate::error::{Code, Failure};
+use crate::files;
+
+/// What [`SqliteStore::restore`] did.
+#[derive(Debug)]
+pub struct Restored {
+    /// Where the database is that was replaced.
+    pub replaced: Option<PathBuf>,
+    /// The devices that may log in now.
+    pub devices: usize,
+    /// How many pairs of addresses will not be given to anybody.
+    pub left_out: u32,
+}
+
+impl SqliteStore {
+    /// Writes a copy of the database into a new file, which only its owner can read. AS and NMS may run meanwhile.
+    pub fn backup(path: &Path, copy: &Path) -> Result<(), Failure> {
+        if copy.exists() {
+            let what = format!("{}: there is such a file already", copy.display());
+            return Err(Failure::new(Code::Usage, what, "give the name of a new file"));
+        }
+        let store = Self::existing(path)?;
+        protect(copy)?;
+        let written = store.lock().execute("VACUUM INTO ?1", params![copy.to_string_lossy()]);
+        written.map(drop).map_err(|error| failure(copy, &error))
+    }
+
+    /// Puts a copy in the place of the database. What was there stays beside it, and its addresses stay given. Without
+    /// it, `skip` pairs of addresses are left out, because they may have been given since the copy was made.
+    pub fn restore(copy: &Path, path: &Path, skip: u32, now: Duration) -> Result<Restored, Failure> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let source = Connection::open_with_flags(copy, flags).map_err(|error| failure(copy, &error))?;
+        let verdict: String =
+            source.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|error| failure(copy, &error))?;
+        if verdict != "ok" {
+            let what = format!("{}: the copy is damaged: {verdict}", copy.display());
+            return Err(Failure::new(Code::Database, what, "use another copy"));
+        }
+        let replaced = path.exists().then(|| set_free(path)).transpose()?;
+        let fresh = files::name_of_copy(&path.with_extension("restored"), 1);
+        let _ = std::fs::remove_file(&fresh);
+        protect(&fresh)?;
+        let written = source.execute("VACUUM INTO ?1", params![fresh.to_string_lossy()]);
+        written.map_err(|error| failure(&fresh, &error))?;
+        let store = Self::existing(&fresh)?;
+        if replaced.is_some() {
+            let attached = store.lock().execute("ATTACH DATABASE ?1 AS old", params![path.to_string_lossy()]);
+            attached.map_err(|error| failure(path, &error))?;
+        }
+        let leapt = store.write(|transaction| leap(transaction, replaced.is_some(), skip, now));
+        let left_out = leapt.map_err(|error| store_failure(&fresh, &error))?;
+        let devices = store.devices().map_err(|error| store_failure(&fresh, &error))?.len();
+        if replaced.is_some() {
+            store.lock().execute("DETACH DATABASE old", []).map_err(|error| failure(path, &error))?;
+        }
+        drop(store);
+        settle(&fresh)?;
+        if let Some(beside) = &replaced {
+            std::fs::rename(path, beside).map_err(|error| moved(path, &error))?;
+        }
+        // What a lost database left behind is not the copy's.
+        for companion in ["-wal", "-shm"] {
+            let mut file = path.as_os_str().to_owned();
+            file.push(companion);
+            let _ = std::fs::remove_file(file);
+        }
+        std::fs::rename(&fresh, path).map_err(|error| moved(&fresh, &error))?;
+        files::sync_folder(path).map_err(|error| moved(path, &error))?;
+        Ok(Restored { replaced, devices, left_out })
+    }
+}
+
+fn moved(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Code::Database, format!("{}: {error}", path.display()), "check that this user may write there")
+}
+
+/// Makes sure that no other program has the database open, and that it is one file. Gives the name that it gets.
+fn set_free(path: &Path) -> Result<PathBuf, Failure> {
+    settle(path)?;
+    let free = (1..=u32::MAX).map(|number| files::name_of_copy(path, number)).find(|copy| !copy.exists());
+    Ok(free.expect("a number is free"))
+}
+
+/// Writes all of a database into its one file. That needs it alone.
+fn settle(path: &Path) -> Result<(), Failure> {
+    let connection = Connection::open(path).map_err(|error| failure(path, &error))?;
+    connection.busy_timeout(Duration::ZERO).map_err(|error| failure(path, &error))?;
+    let mode = connection.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0));
+    match mode {
+        Ok(mode) if mode == "delete" => Ok(()),
+        Ok(_) | Err(_) => {
+            let what = format!("{}: another program has the database open", path.display());
+            Err(Failure::new(Code::Database, what, "stop AS and NMS, and start them again afterwards"))
+        }
+    }
+}
+
+/// Leaves behind what must not happen twice. Gives how many pairs of addresses were left out.
+fn leap(transaction: &Transaction<'_>, has_old: bool, skip: u32, now: Duration) -> rusqlite::Result<u32> {
+    let least = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX).min(LAST_OF_CLOCKS).to_be_bytes();
+    let mut nodes: Vec<[u8; 16]> = Vec::new();
+    let mut names = transaction.prepare("SELECT name FROM devices UNION SELECT name FROM addresses")?;
+    for name in names.query_map([], |row| row.get::<_, String>(0))? {
+        if let Ok(name) = name?.parse() {
+            nodes.push(NodeId::of(&name).0);
+        }
+    }
+    drop(names);
+    for node in nodes {
+        transaction.execute("INSERT OR IGNORE INTO epochs (node, epoch) VALUES (?1, ?2)", params![node, least])?;
+    }
+    transaction.execute("UPDATE epochs SET epoch = ?1 WHERE epoch < ?1", params![least])?;
+    transaction.execute("DELETE FROM common_keys", [])?;
+    transaction.execute("DELETE FROM invitations", [])?;
+    if has_old {
+        let sql =
+            "INSERT OR IGNORE INTO addresses (name, v4, v6) SELECT name, v4, v6 FROM old.addresses ORDER BY rowid";
+        transaction.execute(sql, [])?;
+        let sql = "INSERT INTO epochs (node, epoch) SELECT node, epoch FROM old.epochs WHERE true
+                   ON CONFLICT (node) DO UPDATE SET epoch = max(epoch, excluded.epoch)";
+        transaction.execute(sql, [])?;
+        return Ok(0);
+    }
+    for number in 0..skip {
+        // No name has a space, and no address has as many bytes.
+        let name = format!("left out {} {number}", now.as_nanos());
+        let sql = "INSERT INTO addresses (name, v4, v6) VALUES (?1, ?2, ?2)";
+        transaction.execute(sql, params![name, name.as_bytes()])?;
+    }
+    Ok(skip)
+}
+
+#[cfg(test)]
+mod tests {
+    use cyphonic_core::key::Key128;
+    use cyphonic_core::name::Fqdn;
+    use cyphonic_core::store::{Device, Store, VirtualRange};
+
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1_800_000_000);
+
+    fn name(text: &str) -> Fqdn {
+        text.parse().unwrap()
+    }
+
+    fn open(path: &Path) -> SqliteStore {
+        SqliteStore::open(path, VirtualRange::default()).unwrap()
+    }
+
+    fn add(store: &SqliteStore, text: &str) -> cyphonic_core::name::Virtual {
+        store.put_device(&Device { name: name(text), password: None, certificate_login: true }).unwrap();
+        let node = NodeId::of(&name(text));
+        store.accept_epoch(node, 7).unwrap();
+        store.put_common_key(node, &Key128([1; 16]), None).unwrap();
+        store.allocate(&name(text)).unwrap()
+    }
+
+    #[test]
+    fn an_old_copy_gives_no_address_and_accepts_no_epoch_a_second_time() {
+        for is_lost in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let [path, copy] = ["db", "copy"].map(|file| folder.path().join(file));
+            let store = open(&path);
+            let first = add(&store, "a.example");
+            SqliteStore::backup(&path, &copy).unwrap();
+            assert_eq!(SqliteStore::backup(&path, &copy).unwrap_err().code, Code::Usage);
+            let second = add(&store, "b.example");
+            store.accept_epoch(NodeId::of(&name("b.example")), u64::MAX).unwrap();
+            let busy = SqliteStore::restore(&copy, &path, 8, NOW).unwrap_err();
+            assert!(
+                busy.to_string().contains("another program") && busy.remedy().contains("stop AS and NMS"),
+                "{busy}"
+            );
+            drop(store);
+            if is_lost {
+                std::fs::remove_file(&path).unwrap();
+            }
+            let done = SqliteStore::restore(&copy, &path, 8, NOW).unwrap();
+            assert_eq!((done.devices, done.left_out), (1, if is_lost { 8 } else { 0 }));
+            assert_eq!(done.replaced.map(|beside| beside.exists()), (!is_lost).then_some(true));
+            let store = open(&path);
+            assert_eq!(store.addresses_of(&name("a.example")).unwrap(), Some(first));
+            let third = add(&store, "c.example");
+            assert!(third != first && third != second, "{third:?}");
+            // Its copies, and theirs, count on where it stops.
+            let again = folder.path().join("again");
+            SqliteStore::backup(&path, &again).unwrap();
+            let fourth = add(&open(&again), "d.example");
+            assert!(![first, second, third].contains(&fourth), "{fourth:?}");
+            let node = NodeId::of(&name("a.example"));
+            let least = u64::try_from(NOW.as_nanos()).unwrap();
+            assert_eq!(store.last_epoch(node).unwrap(), Some(least));
+            assert!(!store.accept_epoch(node, least).unwrap() && store.accept_epoch(node, least + 1).unwrap());
+            assert_eq!(store.common_key(node).unwrap(), None);
+            let known = store.last_epoch(NodeId::of(&name("b.example"))).unwrap();
+            assert_eq!(known, (!is_lost).then_some(u64::MAX), "the replaced database knows more");
+        }
+    }
+
+    #[test]
+    fn a_copy_that_is_none_replaces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, copy] = ["db", "copy"].map(|file| folder.path().join(file));
+        add(&open(&path), "a.example");
+        std::fs::write(&copy, "no database at all, but long enough to be looked at as one").unwrap();
+        assert_eq!(SqliteStore::restore(&copy, &path, 8, NOW).unwrap_err().code, Code::Database);
+        assert!(SqliteStore::restore(&folder.path().join("none"), &path, 8, NOW).is_err());
+        assert_eq!(open(&path).devices().unwrap().len(), 1);
+    }
+}
