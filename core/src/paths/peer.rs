@@ -28,6 +28,9 @@ use crate::timing::paths::PATH_KNOWN;
 
 /// Most paths of one peer: its candidates, and as many other addresses where it was seen.
 pub const MAX_PATHS: usize = 2 * MAX_CANDIDATES;
+/// Most paths to ports of one host that nobody announced. Between two NATs that give each destination another port, each
+/// probe to a new port comes from a new port. Without this limit the two ends would find ports for ever, and probe all.
+const MAX_SEEN: usize = 4;
 /// Most addresses where the peer, or a relay, was heard last.
 const MAX_KNOWN: usize = MAX_PATHS;
 
@@ -454,6 +457,16 @@ impl Paths {
     }
 
     fn add(&mut self, now: Instant, candidate: Candidate, announced: bool) -> Option<PathNumber> {
+        let kept = |number: PathNumber| Some(number) == self.used || Some(number) == self.beside;
+        if !announced {
+            let host = candidate.way.remote.ip();
+            let seen = self.paths.iter().filter(|(_, path)| !path.announced && path.candidate.way.remote.ip() == host);
+            let seen: Vec<_> = seen.map(|(&number, path)| (path.is_alive(), number)).collect();
+            let oldest = seen.iter().filter(|(_, number)| !kept(*number)).min();
+            if let Some(&(_, oldest)) = oldest.filter(|_| seen.len() >= MAX_SEEN) {
+                self.forget(oldest);
+            }
+        }
         if self.paths.len() >= MAX_PATHS {
             let kept = |number: PathNumber| Some(number) == self.used || Some(number) == self.beside;
             let spare = self.paths.iter().find(|(n, p)| !p.announced && !p.is_alive() && !kept(**n));
