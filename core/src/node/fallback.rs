@@ -344,13 +344,20 @@ impl Fallback {
     /// An authentic and new datagram of a service or a peer came by UDP. While UDP is blocked this proves nothing: a
     /// network that refuses new QUIC connections may let older ones live.
     pub(super) fn heard(&mut self, now: Instant, remote: SocketAddr) {
-        if self.udp == Udp::Blocked {
-            return;
+        if self.udp != Udp::Blocked {
+            self.gets_through(now, remote);
         }
+    }
+
+    /// UDP gets through from there.
+    fn gets_through(&mut self, now: Instant, remote: SocketAddr) {
         (self.heard, self.unheard) = (Some(now), Unanswered::default());
-        let Some(service) = self.services.get_mut(&remote).filter(|service| !service.by_tcp) else { return };
+        let Some(service) = self.services.get_mut(&remote) else { return };
         (service.unanswered, service.returning) = (Unanswered::default(), false);
         service.recent.clear();
+        if self.udp == Udp::Blocked || service.by_tcp {
+            return self.works(now, remote);
+        }
         self.udp = Udp::Works;
         if self.lingers.is_none() {
             self.close(remote);
@@ -374,11 +381,7 @@ impl Fallback {
         }
         if is_answer {
             self.probe = None;
-            (self.heard, self.unheard) = (Some(now), Unanswered::default());
-            let is_by_tcp = self.services.get(&remote).is_some_and(|service| service.by_tcp);
-            if self.udp == Udp::Blocked || is_by_tcp {
-                self.works(now, remote);
-            }
+            self.gets_through(now, remote);
         }
         true
     }
