@@ -1,8 +1,11 @@
-//! Recovery of nodes from faults: NATs that forget, a machine that sleeps, a NAT that allows few sessions.
+//! Recovery of nodes from faults: late answers, long round trips, a family that dies, an AS that is away, NATs that
+//! forget, a machine that sleeps.
 
 mod common;
 
+use cyphonic_core::event::Event;
 use cyphonic_core::method::Method;
+use cyphonic_core::time::Instant;
 use cyphonic_scenarios::Engine;
 use cyphonic_sim::host::apps::ProbeOutcome;
 use cyphonic_sim::run::Run;
@@ -14,9 +17,13 @@ const SYMMETRIC: &str = "mapping = \"address-and-port-dependent\", ";
 
 /// A run of two nodes, each behind a NAT, unless `nodes` has others.
 fn run(method: Method, nodes: &str, steps: &str) -> Run {
+    run_with(method, 10, nodes, steps)
+}
+
+fn run_with(method: Method, as_ms: u32, nodes: &str, steps: &str) -> Run {
     let top = format!(
         "title = \"t\"\nabout = \"a\"\nmeasure = \"outcome\"\npolicy = \"optimal\"\nduration_limit_s = 600\n\
-         method = \"{}\"\n[services]\nas = {{ delay_ms = 10 }}\nnms = {{ delay_ms = 10 }}\ntrs = {{ delay_ms = 10 }}\n",
+         method = \"{}\"\n[services]\nas = {{ delay_ms = {as_ms} }}\nnms = {{ delay_ms = 10 }}\ntrs = {{ delay_ms = 10 }}\n",
         method.name()
     );
     play(&scenario(&format!("{top}{nodes}\n{steps}")), 1, Engine::Events)
@@ -53,6 +60,98 @@ fn answered(run: &Run) -> Vec<bool> {
 /// The longest row of echoes that were not answered.
 fn gap(run: &Run) -> usize {
     answered(run).split(|answered| *answered).map(<[bool]>::len).max().unwrap_or(0)
+}
+
+/// When a node was registered, from `since` on.
+fn registered_after(run: &Run, since: u64) -> Vec<Instant> {
+    let since = Instant::from_millis(since);
+    let registered =
+        run.events.iter().filter(|(at, _, event)| *at >= since && matches!(event, Event::Registered { .. }));
+    registered.map(|(at, ..)| *at).collect()
+}
+
+#[test]
+fn a_login_that_comes_after_its_time_counts() {
+    // A round trip to the AS of 2.2 s: a login takes 4.4 s or 6.6 s, and the first attempt has 4 s.
+    for (method, within) in [(Method::Proposed, 5_500), (Method::Conventional, 7_700)] {
+        let run = run_with(
+            method,
+            1_090,
+            &pair(&site("a", "", 10), &site("b", "", 10)),
+            &format!("{}{}", start(""), echoes(60_000, 1, 100)),
+        );
+        let at = registered_after(&run, 0)[0];
+        assert!(at < Instant::from_millis(within), "{method:?}: {at}");
+    }
+}
+
+#[test]
+fn tunnels_come_up_over_round_trips_of_six_seconds() {
+    for method in METHODS {
+        for nat in ["", SYMMETRIC] {
+            // Through a relay the responder has four round trips before the initiator learns its address, and a
+            // resolver waits for ten seconds.
+            for (a, b) in [(3_000, 10), (10, if nat.is_empty() { 3_000 } else { 1_100 }), (1_000, 10), (1_500, 1_500)] {
+                let nodes = pair(&site("a", nat, a), &site("b", nat, b));
+                let run = run(method, &nodes, &format!("{}{}", start("give_up_s = 200"), echoes(60_000, 90, 1_000)));
+                let answered = answered(&run);
+                let last = answered.iter().rev().take(20).filter(|answered| **answered).count();
+                assert_eq!(last, 20, "{method:?} {a} ms {b} ms {nat}: {answered:?}");
+            }
+        }
+    }
+}
+
+/// Alice has IPv6 and IPv4, each in a network of its own.
+fn two_families(nat: &str) -> String {
+    let six = "[[site]]\nname = \"six\"\nkind = \"ipv6\"\nlink = { delay_ms = 10, jitter_ms = 2 }\n";
+    let nodes = "[[node]]\nname = \"alice\"\ninterfaces = [\"six\", \"a\"]\n[[node]]\nname = \"bob\"\nsite = \"b\"\n";
+    format!("{six}{}{}{nodes}", site("a", nat, 10), site("b", nat, 10))
+}
+
+#[test]
+fn a_family_that_dies_in_silence_is_left_for_the_other_within_six_seconds() {
+    let down = "[[step]]\ndo = \"link_down\"\nat_ms = 10000\nsite = \"six\"\n";
+    for method in METHODS {
+        for nat in ["", SYMMETRIC] {
+            for interval in [100, 500, 1_000] {
+                let steps = format!("{}{}{down}", start("give_up_s = 60"), echoes(5_000, 60_000 / interval, interval));
+                let run = run(method, &two_families(nat), &steps);
+                let ms = gap(&run) * interval as usize;
+                assert!(ms <= 6_000, "{method:?} {nat} each {interval} ms: {ms} ms");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_login_outlives_an_nms_that_was_away_while_the_as_is() {
+    let step = |what: &str, service: &str, at: u32| {
+        format!("[[step]]\ndo = \"{what}\"\nat_ms = {at}\nservice = \"{service}\"\n")
+    };
+    for method in METHODS {
+        for away in [20_000, 60_000, 120_000] {
+            let back = 10_000 + away;
+            let steps = format!(
+                "{}[[step]]\ndo = \"wait\"\nms = 2500\n{}{}{}{}",
+                start(""),
+                step("link_down", "as", 5_000),
+                step("link_down", "nms", 10_000),
+                step("link_up", "nms", back),
+                echoes(back + 40_000, 20, 100)
+            );
+            let run = run(method, &pair(&site("a", "", 10), &site("b", "", 10)), &steps);
+            assert!(answered(&run).iter().all(|answered| *answered), "{method:?} away {away} ms");
+        }
+        let steps = format!(
+            "{}{}[[step]]\ndo = \"restart\"\nat_ms = 10000\nwhat = \"nms\"\n{}",
+            start(""),
+            step("link_down", "as", 5_000),
+            echoes(40_000, 20, 100)
+        );
+        let run = run(method, &pair(&site("a", "", 10), &site("b", "", 10)), &steps);
+        assert!(answered(&run).iter().all(|answered| *answered), "{method:?} restart");
+    }
 }
 
 #[test]

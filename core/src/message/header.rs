@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0–3 | transaction id | chosen at random by the sender of a request; an answer repeats it |
 //! | 4 | version | the version in which the message is written: [`Spoken::version`] |
-//! | 5 | flags | bit 0 [`Flags::FROM_RESPONDER`]: the direction, which separates nonces; 1 to 4: see [`Flags`] |
+//! | 5 | flags | bit 0 [`Flags::FROM_RESPONDER`]: the direction, which separates nonces; 1 to 5: see [`Flags`] |
 //! | 6 | type | [`Kind`] |
 //! | 7 | count | which transmission of this message it is, from 0 |
 //! | 8–11 | sequence number | per key and direction, never reused with another content |
@@ -51,6 +51,9 @@ impl Flags {
     pub const ADDS: u8 = 8;
     /// In a Registration Request: the node's first registration since it started. It has no tunnel of an earlier life.
     pub const AFRESH: u8 = 16;
+    /// In a message to the NMS: the sender's round trip to the services is long. In a Route Direction: that of one of
+    /// the two nodes is. Each wait for such a node is longer ([`crate::timing::SLOW_FACTOR`]).
+    pub const SLOW: u8 = 32;
     /// Where the number of a [`Handover`] is.
     const HANDOVER: u8 = 1;
 
@@ -79,6 +82,17 @@ impl Flags {
     /// Whether [`Self::AFRESH`] is set.
     pub fn afresh(self) -> bool {
         self.0 & Self::AFRESH != 0
+    }
+
+    /// Whether [`Self::SLOW`] is set.
+    pub fn is_slow(self) -> bool {
+        self.0 & Self::SLOW != 0
+    }
+
+    /// The same, with [`Self::SLOW`] set or not.
+    #[must_use]
+    pub fn with_slow(self, slow: bool) -> Self {
+        Self(if slow { self.0 | Self::SLOW } else { self.0 & !Self::SLOW })
     }
 
     /// Whether [`Self::ADDS`] is set.

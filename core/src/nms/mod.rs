@@ -236,11 +236,25 @@ impl Nms {
 
     /// Sends a message to a registered node; false if the node is not registered (any more).
     fn send(&mut self, now: Instant, node: NodeId, transaction: u32, count: u8, message: &Message) -> bool {
+        self.send_slow(now, node, (transaction, count, false), message)
+    }
+
+    /// As [`Self::send`]; `slow`: the receiver has to wait longer for what follows.
+    fn send_slow(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        (transaction, count, slow): (u32, u8, bool),
+        message: &Message,
+    ) -> bool {
         let Some(registration) = self.nodes.get_mut(&node) else { return false };
         let name = registration.name.clone();
         let protection = match &mut registration.session {
             Session::Conventional(sealed) => {
-                let Some(payload) = sealed.session.seal(transaction, count, node.0, message) else { return false };
+                let flags = Flags(0).with_slow(slow);
+                let Some(payload) = sealed.session.seal_flagged(transaction, flags, count, node.0, message) else {
+                    return false;
+                };
                 if !sealed.proof.take(payload.len()) {
                     return false;
                 }
@@ -249,7 +263,8 @@ impl Nms {
                 Protection::CommonKey(name.clone())
             }
             Session::Proposed { link } => {
-                let frame = message.to_bytes(transaction, Flags(Flags::FROM_RESPONDER), count, 0, node.0);
+                let flags = Flags(Flags::FROM_RESPONDER).with_slow(slow);
+                let frame = message.to_bytes(transaction, flags, count, 0, node.0);
                 let link = *link;
                 if !self.links.send_frame(now, link, frame.into()) {
                     return false;
@@ -329,6 +344,9 @@ impl Nms {
     }
 
     fn on_message(&mut self, now: Instant, node: NodeId, header: &Header, message: Message, place: Place) {
+        if let Some(registration) = self.nodes.get_mut(&node) {
+            registration.slow = header.flags.is_slow();
+        }
         match message {
             Message::RegistrationRequest(request) => self.on_registration(now, node, header, &request, place),
             Message::KeepAlive => self.on_keep_alive(now, node, header.transaction),

@@ -44,6 +44,8 @@ pub(super) struct Registration {
     /// Seals Probes between node and NMS; `None` if the NMS asked for no survey.
     pub(super) probes: Option<SealedSession>,
     pub(super) session: Session,
+    /// It says that its round trip to the services is long.
+    pub(super) slow: bool,
     /// The last answer, for a repeated request.
     answer: (u32, RegistrationResponse),
 }
@@ -286,11 +288,12 @@ impl Nms {
         let sealed = matches!(session, Session::Conventional(_));
         self.expiry.set(node, sealed.then(|| now + REGISTRATION_SILENCE));
         let last = (header.transaction, answer.clone());
+        let slow = header.flags.is_slow();
         let own = request.addresses.iter().map(|&address| SocketAddr::new(address, request.port)).collect();
         let epoch = request.epoch;
         self.nodes.insert(
             node,
-            Registration { name, network, sight, own, epoch, challenged: now, probes, session, answer: last },
+            Registration { name, network, sight, own, epoch, challenged: now, probes, session, slow, answer: last },
         );
         self.send(now, node, header.transaction, 0, &Message::RegistrationResponse(answer));
         if header.flags.afresh() {

@@ -40,7 +40,7 @@ use crate::route::{self, Choice, Dialer, Pattern, Policy, optimal};
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::nms::{ROUTE_LIFETIME, ROUTING_RETRY, SIMULTANEOUS_REQUESTS};
-use crate::timing::{Due, Timer};
+use crate::timing::{Due, Timer, patient};
 
 /// Most requests to the TRS whose answer may tell an epoch: more than are under way within one round trip. If one is
 /// forgotten, the answer to a later one tells the epoch.
@@ -69,6 +69,8 @@ pub(super) struct Pending {
     /// When the step began.
     since: Instant,
     started: Instant,
+    /// One of the two nodes is slow: each wait is longer.
+    slow: bool,
     retry: Backoff,
 }
 
@@ -167,6 +169,7 @@ impl Nms {
         let choice = self.choose(now, initiator, responder, want);
         let (a, b) = (&self.nodes[&initiator], &self.nodes[&responder]);
         let conventional = matches!(a.session, Session::Conventional { .. });
+        let slow = a.slow || b.slow;
         let one_method = matches!(b.session, Session::Conventional { .. }) == conventional;
         let usable = |choice: &Choice| choice.pattern != Pattern::Relayed || self.relay.is_some();
         let Some(choice) = choice.filter(|choice| one_method && room && usable(choice)) else {
@@ -202,6 +205,7 @@ impl Nms {
             step,
             since: now,
             started: now,
+            slow,
             retry,
         };
         self.asked.insert((initiator, transaction), id);
@@ -285,7 +289,7 @@ impl Nms {
     fn tell_initiator(&mut self, now: Instant, id: PendingId, cid: Option<RelayCid>, count: u8) {
         self.count_rules(now);
         let Some(direction) = self.direction(id, Dialer::Initiator, cid) else { return };
-        let Pending { initiator, responder, transaction, .. } = self.pending[&id];
+        let Pending { initiator, responder, transaction, slow, .. } = self.pending[&id];
         self.holds(initiator, responder);
         if let Some(leg) = cid
             && let Some(grant) = self.grant(now, initiator, &direction.peer, leg)
@@ -293,15 +297,16 @@ impl Nms {
             // First, so that the initiator has it when its leg is there.
             self.send(now, initiator, transaction, count, &grant);
         }
-        self.send(now, initiator, transaction, count, &Message::RouteDirectionInitiator(direction));
+        let told = (transaction, count, slow);
+        self.send_slow(now, initiator, told, &Message::RouteDirectionInitiator(direction));
     }
 
     fn tell_responder(&mut self, now: Instant, id: PendingId, count: u8) {
         self.count_rules(now);
         let Some(direction) = self.direction(id, Dialer::Responder, None) else { return };
-        let Pending { initiator, responder, .. } = self.pending[&id];
+        let Pending { initiator, responder, slow, .. } = self.pending[&id];
         self.holds(responder, initiator);
-        self.send(now, responder, id, count, &Message::RouteDirectionResponder(direction));
+        self.send_slow(now, responder, (id, count, slow), &Message::RouteDirectionResponder(direction));
     }
 
     /// The Route Direction for the initiator or the responder; `None` if the construction is gone.
@@ -478,7 +483,7 @@ impl Nms {
     pub(super) fn pending_timeout(&mut self, now: Instant) {
         while let Some(id) = self.pending_timers.pop_due(now) {
             let Some(pending) = self.pending.get_mut(&id) else { continue };
-            if pending.started + ROUTE_LIFETIME <= now {
+            if pending.over_at() <= now {
                 let (initiator, transaction, step) = (pending.initiator, pending.transaction, pending.step);
                 self.forget_pending(id);
                 if !matches!(step, Step::Told(_)) {
@@ -504,7 +509,7 @@ impl Nms {
     /// The earliest timer of all route constructions.
     pub(super) fn next_pending_timer(&self) -> Option<Due> {
         let (at, id) = self.pending_timers.first()?;
-        let over = self.pending.get(&id).is_none_or(|pending| pending.started + ROUTE_LIFETIME <= at);
+        let over = self.pending.get(&id).is_none_or(|pending| pending.over_at() <= at);
         Some(if over { Timer::RouteForgotten } else { Timer::RoutingRetry }.at(at))
     }
 
@@ -556,8 +561,13 @@ impl Nms {
 }
 
 impl Pending {
+    /// When it is forgotten.
+    fn over_at(&self) -> Instant {
+        self.started + patient(ROUTE_LIFETIME, self.slow)
+    }
+
     fn next_timer(&self) -> Instant {
-        let end = self.started + ROUTE_LIFETIME;
+        let end = self.over_at();
         match self.step {
             Step::Told(_) => end,
             Step::AwaitRelay | Step::AwaitConfirmation => self.retry.next.min(end),

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::part::TunnelId;
+use super::part::{Asked, TunnelId};
 use super::places::Places;
 use super::status::TunnelStatus;
 use crate::event::{DropReason, Event, Failure, Protection, Signal, TunnelUp};
 use crate::header::{Flags, Header};
-use crate::machine::{Output, StreamId, StreamInput, Tables};
+use crate::machine::{Output, StreamId, StreamInput, Tables, Transmit};
 use crate::message::{LoginResponse, Message, RelayGrant, RouteDirection, Want};
 use crate::name::Party;
 use crate::time::Instant;
@@ -21,11 +21,18 @@ use crate::tls::{Identity, Roots, TlsError};
 /// How a node's messages and packets are carried.
 pub(super) trait Carriage {
     /// Logs in to the AS, by its address number `attempt` (modulo their count). Answers [`CarriageOutput::LoggedIn`] or
-    /// [`CarriageOutput::LoginFailed`].
+    /// [`CarriageOutput::LoginFailed`]. Earlier attempts stay open beside it.
     fn login(&mut self, now: Instant, attempt: usize);
 
-    /// Opens a session with the NMS. Answers [`CarriageOutput::NmsReady`] or [`CarriageOutput::NmsLost`].
+    /// Opens a session with the NMS. Answers [`CarriageOutput::NmsReady`] or [`CarriageOutput::NmsLost`]. A session
+    /// that there is, and earlier attempts, stay open until another one is ready.
     fn open_nms(&mut self, now: Instant, login: &LoginResponse);
+
+    /// The NMS has registered the node: other attempts at that are not needed any more.
+    fn registered(&mut self, now: Instant);
+
+    /// Whether all who wait for this node have to wait longer: it says so in its messages to the NMS.
+    fn set_slow(&mut self, slow: bool);
 
     /// Sends a message to the NMS; `count` is the number of earlier transmissions of it.
     fn send_nms(&mut self, now: Instant, transaction: u32, count: u8, message: Message) {
@@ -39,8 +46,7 @@ pub(super) trait Carriage {
     fn is_reliable(&self) -> bool;
 
     /// Builds the tunnel that the NMS directed. Answers [`CarriageOutput::TunnelUp`] or [`CarriageOutput::TunnelDown`].
-    /// `initiator`: this node asked for it. `transaction`: that of the Route Direction.
-    fn build(&mut self, now: Instant, tunnel: TunnelId, direction: RouteDirection, initiator: bool, transaction: u32);
+    fn build(&mut self, now: Instant, tunnel: TunnelId, direction: RouteDirection, asked: Asked);
 
     /// The NMS has granted this node the TRS.
     fn granted(&mut self, _now: Instant, _grant: RelayGrant) {}
@@ -76,6 +82,9 @@ pub(super) trait Carriage {
 
     /// Tries the other address family first from now on, because the cloud did not answer by this one.
     fn change_family(&mut self);
+
+    /// The node's addresses, with what was learnt of them: which family and interface reaches the services.
+    fn places(&self) -> &Places;
 
     /// Trusts these from now on; what they do not vouch for any more ends.
     fn trust(&mut self, now: Instant, roots: Roots) -> Result<(), TlsError>;
@@ -135,6 +144,8 @@ pub(super) struct Kept {
 pub(super) enum CarriageOutput {
     /// An output for the driver, unchanged.
     Pass(Output),
+    /// Send this to a peer that answers late, perhaps through a TRS.
+    ToSlowPeer(Transmit),
     /// The AS accepted the login.
     LoggedIn(LoginResponse),
     /// The login failed.
@@ -162,6 +173,11 @@ pub(super) enum CarriageOutput {
 }
 
 impl CarriageOutput {
+    /// `slow`: the peer, or this node, answers late.
+    pub(super) fn to_peer(transmit: Transmit, slow: bool) -> Self {
+        if slow { Self::ToSlowPeer(transmit) } else { Self::Pass(Output::Transmit(transmit)) }
+    }
+
     pub(super) fn dropped(reason: DropReason) -> Self {
         Self::Pass(Output::Event(Event::Dropped(reason)))
     }

@@ -3,9 +3,17 @@
 //! ```text
 //! Idle ──start──▶ LoggingIn ──Login Response──▶ Opening ──session──▶ Registering ──Registration Response──▶ Registered
 //!                     ▲                           ▲                                                            │
-//!                     │ the login is doubtful     │ the login still holds                                      │
+//!                     │ no login                  │ a login                                                    │
 //!                     └──────────── Pausing ──────┴◀───────────── any of these failed ────────────────────────┘
 //! ```
+//!
+//! * **An attempt whose time is over stays open** beside the next one. Whatever answers first counts, if it still fits:
+//!   a login or a session at any time, a Registration Response until another request is sent.
+//! * **A login holds until a service refuses it.** A service that does not answer says nothing about the login. After
+//!   two failures the AS is asked beside the NMS, because the login may have become void without a word to this node.
+//!   A node that the NMS put out asks the AS first: it may have lost its access.
+//! * **Time limits grow** with the failures in a row, and with the round trip that was measured.
+//! * **Another path** (family or interface) is tried beside the first one if that does not answer for a second.
 //!
 //! [`Cloud`] is a [`Part`]: it sees neither the carriage that its messages take nor the routes that wait for it.
 
@@ -24,8 +32,8 @@ use crate::name::{Party, Virtual};
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::node::{
-    CLOUD_FIRST_PAUSE, CLOUD_FIRST_STEP_TIMEOUT, CLOUD_LONGEST_PAUSE, CLOUD_RETRY, CLOUD_STEP_TIMEOUT, NMS_KEEP_ALIVE,
-    NMS_KEEP_ALIVE_TRIES, REGISTRATION_STABLE,
+    CLOUD_FIRST_PAUSE, CLOUD_FIRST_STEP_TIMEOUT, CLOUD_LONGEST_PAUSE, CLOUD_LONGEST_STEP, CLOUD_OTHER_PATH,
+    CLOUD_RETRY, CLOUD_STEP_TIMEOUT, NMS_KEEP_ALIVE, NMS_KEEP_ALIVE_TRIES, REGISTRATION_STABLE,
 };
 use crate::timing::{Due, Timer};
 use crate::tls::WallClock;
@@ -47,7 +55,9 @@ pub(super) enum CloudInput {
     LoggedIn(LoginResponse),
     /// Messages can be sent to the NMS.
     NmsReady,
-    /// The login failed, or the session with the NMS is lost.
+    /// The login failed.
+    LoginFailed(Failure),
+    /// The session with the NMS is lost, or was not opened.
     Failed(Failure),
     /// The NMS sent a message that [`Cloud::expects`].
     Message { transaction: u32, message: Message },
@@ -88,8 +98,18 @@ pub(super) struct Cloud {
     /// Whether messages to the NMS arrive without being sent again.
     reliable: bool,
     state: State,
-    /// The last login, as long as it is not doubtful.
+    /// The last login, until a service refuses it.
     login: Option<LoginResponse>,
+    /// The NMS put the node out: the AS is asked before the login is used again.
+    put_out: bool,
+    /// The last Registration Request that was sent, until it is answered.
+    asked: Option<u32>,
+    /// When the step under way began; for a login, the first attempt.
+    step_began: Instant,
+    /// When another path is tried beside the one on which nothing is answered.
+    other_path: Option<Instant>,
+    /// The last round trip to a service, or an upper limit of it where retransmissions make it ambiguous.
+    round_trip: Duration,
     /// Whether the user wants the node to be registered.
     started: bool,
     /// Failures in a row.
@@ -148,18 +168,22 @@ impl Part for Cloud {
                     self.connect(turn);
                 }
             }
-            CloudInput::Stop => (self.started, self.state, self.login) = (false, State::Idle, None),
+            CloudInput::Stop => {
+                (self.started, self.state, self.login) = (false, State::Idle, None);
+                (self.asked, self.put_out) = (None, false);
+            }
             CloudInput::Moved(addresses) => {
                 self.addresses = addresses;
                 if self.started && !defect!(MoveForgotten) {
-                    self.failures = 0;
+                    (self.failures, self.asked, self.round_trip) = (0, None, Duration::ZERO);
                     self.connect(turn);
                 }
             }
             CloudInput::MovedAlong(addresses) => {
                 self.addresses = addresses;
                 if self.started && self.login.is_some() {
-                    (self.failures, self.told) = (0, 0);
+                    (self.failures, self.told, self.asked) = (0, 0, None);
+                    self.begin_step(turn.now);
                     self.state = State::Opening { until: self.step_until(turn.now) };
                 }
             }
@@ -171,14 +195,21 @@ impl Part for Cloud {
                     self.connect(turn);
                 }
             }
-            CloudInput::LoggedIn(response) => {
-                if matches!(self.state, State::LoggingIn { .. }) {
-                    self.login = Some(response);
-                    self.connect(turn);
+            CloudInput::LoggedIn(response) => self.on_logged_in(turn, response),
+            CloudInput::NmsReady => {
+                if self.started && self.login.is_some() && !matches!(self.state, State::Idle | State::LoggingIn { .. })
+                {
+                    self.round_trip = turn.now.saturating_since(self.step_began);
+                    self.send_registration(turn);
                 }
             }
-            CloudInput::NmsReady => self.send_registration(turn),
-            CloudInput::Failed(reason) => self.on_failed(turn, reason),
+            // The AS is asked beside the NMS. If it does not answer, that says nothing about the NMS.
+            CloudInput::LoginFailed(reason) => {
+                if matches!(self.state, State::LoggingIn { .. }) || is_verdict(&reason) {
+                    self.on_failed(turn, Party::As, reason);
+                }
+            }
+            CloudInput::Failed(reason) => self.on_failed(turn, Party::Nms, reason),
             CloudInput::Message { transaction, message } => self.on_message(turn, transaction, message),
             CloudInput::Doubt => {
                 if let State::Registered { keep_alive: Some(at), waiting: None } = &mut self.state {
@@ -193,13 +224,14 @@ impl Part for Cloud {
     }
 
     fn next_timer(&self) -> Option<Due> {
+        let soonest = |until: Due| Some(self.other_path.map_or(until, |at| Timer::OtherPath.at(at).min(until)));
         match &self.state {
             State::Idle => None,
-            State::LoggingIn { until } => Some(Timer::Login.at(*until)),
-            State::Opening { until } => Some(Timer::Registration.at(*until)),
+            State::LoggingIn { until } => soonest(Timer::Login.at(*until)),
+            State::Opening { until } => soonest(Timer::Registration.at(*until)),
             State::Pausing { until } => Some(Timer::CloudPause.at(*until)),
             State::Registering { retry, until, .. } => {
-                Some(Timer::RegistrationRetry.at(retry.next).min(Timer::Registration.at(*until)))
+                soonest(Timer::RegistrationRetry.at(retry.next).min(Timer::Registration.at(*until)))
             }
             State::Registered { waiting: Some((_, retry)), .. } => Some(Timer::NmsKeepAliveRetry.at(retry.next)),
             State::Registered { keep_alive, waiting: None } => keep_alive.map(|at| Timer::NmsKeepAlive.at(at)),
@@ -217,6 +249,11 @@ impl Cloud {
             reliable,
             state: State::Idle,
             login: None,
+            put_out: false,
+            asked: None,
+            step_began: Instant::ZERO,
+            other_path: None,
+            round_trip: Duration::ZERO,
             started: false,
             failures: 0,
             trouble: None,
@@ -255,17 +292,35 @@ impl Cloud {
                 *ours == transaction
             }
             (State::Registered { .. }, Message::KeepAliveAck | Message::Error(ErrorCode::NotRegistered)) => true,
+            // The time of that request was over, but no other one was sent.
+            (
+                State::LoggingIn { .. } | State::Opening { .. } | State::Pausing { .. },
+                Message::RegistrationResponse(_),
+            ) => self.asked == Some(transaction),
             _ => false,
         }
     }
 
-    /// The time limit of a step that begins now. The first attempt gets less, because the other address family may
-    /// answer.
-    fn step_until(&self, now: Instant) -> Instant {
-        now + if self.failures == 0 { CLOUD_FIRST_STEP_TIMEOUT } else { CLOUD_STEP_TIMEOUT }
+    /// The last round trip to a service, or an upper limit of it; `None` before one.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        Some(self.round_trip).filter(|round_trip| !round_trip.is_zero())
     }
 
-    /// Logs in; or opens a session with the NMS, if the last login still holds.
+    /// The time limit of a step that begins now. The first attempt gets less, because another path may answer.
+    fn step_until(&self, now: Instant) -> Instant {
+        let doubled = |failures: u32| CLOUD_STEP_TIMEOUT * 2u32.saturating_pow(failures.min(8));
+        let limit = self.failures.checked_sub(1).map_or(CLOUD_FIRST_STEP_TIMEOUT, doubled);
+        now + limit.min(CLOUD_LONGEST_STEP).max(4 * self.round_trip)
+    }
+
+    fn begin_step(&mut self, now: Instant) {
+        self.step_began = now;
+        // Where there is no other path, a fresh handshake of QUIC begins with short waits again.
+        let is_of_use = self.reliable || self.addresses.len() > 1;
+        self.other_path = is_of_use.then(|| now + CLOUD_OTHER_PATH.max(2 * self.round_trip));
+    }
+
+    /// Logs in; or opens a session with the NMS, if there is a login.
     fn connect(&mut self, turn: &mut Turn<'_, CloudOutput>) {
         if self.addresses.is_empty() {
             // Nothing can be done until there is an address. That comes as `CloudInput::Moved`.
@@ -274,21 +329,81 @@ impl Cloud {
         }
         self.told = 0;
         let until = self.step_until(turn.now);
-        if let Some(login) = &self.login {
+        self.begin_step(turn.now);
+        let asks_as_first = std::mem::take(&mut self.put_out);
+        if let Some(login) = self.login.as_ref().filter(|_| !asks_as_first) {
             self.state = State::Opening { until };
             turn.push(CloudOutput::OpenNms(login.clone()));
+            if self.failures >= 2 {
+                turn.push(CloudOutput::Login { attempt: self.failures as usize });
+            }
         } else {
             self.state = State::LoggingIn { until };
             turn.push(CloudOutput::Login { attempt: self.failures as usize });
         }
     }
 
-    fn on_failed(&mut self, turn: &mut Turn<'_, CloudOutput>, reason: Failure) {
-        if matches!(self.state, State::Idle | State::Pausing { .. }) {
+    /// Does the step under way once more, by another path. The attempt by the first path stays open.
+    fn try_other_path(&mut self, turn: &mut Turn<'_, CloudOutput>) {
+        self.other_path = None;
+        match (&self.state, &self.login) {
+            (State::LoggingIn { .. }, _) => {
+                turn.push(CloudOutput::ChangeFamily);
+                turn.push(CloudOutput::Login { attempt: self.failures as usize });
+            }
+            // An unreliable carriage repeats its request by each path.
+            (State::Opening { .. } | State::Registering { .. }, Some(login)) if self.reliable => {
+                turn.push(CloudOutput::ChangeFamily);
+                turn.push(CloudOutput::OpenNms(login.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    /// The AS accepted a login, perhaps one of an earlier attempt. A new common key voids the one before.
+    fn on_logged_in(&mut self, turn: &mut Turn<'_, CloudOutput>, response: LoginResponse) {
+        if !self.started || matches!(self.state, State::Idle) {
+            return;
+        }
+        let waits = matches!(self.state, State::LoggingIn { .. } | State::Pausing { .. });
+        if waits {
+            // A login takes two round trips, or more.
+            self.round_trip = turn.now.saturating_since(self.step_began) / 2;
+        }
+        let differs = self.login.as_ref() != Some(&response);
+        self.login = Some(response);
+        if waits || differs {
+            self.asked = None;
+            self.connect_logged_in(turn);
+        }
+    }
+
+    /// Opens a session with the NMS by the login that was just accepted.
+    fn connect_logged_in(&mut self, turn: &mut Turn<'_, CloudOutput>) {
+        let Some(login) = &self.login else { return };
+        turn.push(CloudOutput::OpenNms(login.clone()));
+        self.told = 0;
+        self.put_out = false;
+        self.state = State::Opening { until: self.step_until(turn.now) };
+        self.begin_step(turn.now);
+    }
+
+    fn on_failed(&mut self, turn: &mut Turn<'_, CloudOutput>, party: Party, reason: Failure) {
+        if matches!(self.state, State::Idle) {
+            return;
+        }
+        if is_verdict(&reason) {
+            // A node that is not registered may still have a login that holds.
+            self.put_out = reason == Failure::Refused(ErrorCode::NotRegistered);
+            self.login.take_if(|_| !self.put_out);
+            self.asked = None;
+        }
+        if matches!(self.state, State::Pausing { .. }) {
             return;
         }
         let now = turn.now;
-        self.trouble = Some(if matches!(self.state, State::LoggingIn { .. }) { Party::As } else { Party::Nms });
+        self.trouble = Some(party);
+        self.other_path = None;
         if !self.is_registered() && !is_verdict(&reason) {
             turn.push(CloudOutput::ChangeFamily);
         }
@@ -296,10 +411,6 @@ impl Cloud {
         // each of which puts the other out, would never pause.
         let was_stable = self.is_registered() && now >= self.registered_at + REGISTRATION_STABLE;
         self.failures = if was_stable { 0 } else { self.failures + 1 };
-        // A login that did not lead to a registration twice, or that was refused, is doubtful.
-        if self.failures >= 2 || is_verdict(&reason) {
-            self.login = None;
-        }
         let pause = if was_stable { Duration::ZERO } else { self.pause(turn) };
         turn.push(CloudOutput::Event(Event::Unregistered { reason }));
         if pause.is_zero() {
@@ -318,9 +429,6 @@ impl Cloud {
     }
 
     fn send_registration(&mut self, turn: &mut Turn<'_, CloudOutput>) {
-        if !matches!(self.state, State::Opening { .. }) {
-            return;
-        }
         let now = turn.now;
         let transaction = turn.random.u32();
         let (addresses, port) = (self.addresses.clone(), self.port);
@@ -328,6 +436,8 @@ impl Cloud {
             Message::RegistrationRequest(RegistrationRequest { epoch: self.epochs.next(now), addresses, port });
         turn.push(CloudOutput::Send { transaction, count: 0, message: request.clone() });
         let (retry, until) = (Backoff::start(now, CLOUD_RETRY), self.step_until(now));
+        self.asked = Some(transaction);
+        self.begin_step(now);
         self.state = State::Registering { transaction, request, retry, until };
     }
 
@@ -338,7 +448,7 @@ impl Cloud {
         match message {
             Message::RegistrationResponse(response) => self.on_registered(turn, response),
             Message::Error(ErrorCode::StaleEpoch(least)) if self.told < EPOCH_TRIES => self.on_told(turn, least),
-            Message::Error(code) => self.on_failed(turn, Failure::Refused(code)),
+            Message::Error(code) => self.on_failed(turn, Party::Nms, Failure::Refused(code)),
             Message::KeepAliveAck => self.on_ack(turn, transaction),
             _ => {}
         }
@@ -357,6 +467,8 @@ impl Cloud {
         let keep_alive = (!self.reliable).then(|| turn.now + NMS_KEEP_ALIVE);
         self.state = State::Registered { keep_alive, waiting: None };
         self.registered_at = turn.now;
+        self.round_trip = turn.now.saturating_since(self.step_began);
+        (self.asked, self.other_path, self.put_out) = (None, None, false);
         let RegistrationResponse { addresses, nat, survey, .. } = response;
         turn.push(CloudOutput::Event(Event::Registered { addresses, nat }));
         turn.push(CloudOutput::Registered { addresses, survey });
@@ -367,8 +479,9 @@ impl Cloud {
         turn.push(CloudOutput::Acknowledged(transaction));
         if let Some((_, retry)) = waiting.take_if(|(ours, _)| *ours == transaction) {
             // After a repetition nobody knows which transmission was answered (RFC 6298 §3).
+            self.round_trip = turn.now.saturating_since(self.asked_at);
             if retry.sent == 1 {
-                self.rtt = Some(turn.now.saturating_since(self.asked_at));
+                self.rtt = Some(self.round_trip);
             }
             *keep_alive = Some(turn.now + NMS_KEEP_ALIVE);
         }
@@ -376,16 +489,18 @@ impl Cloud {
 
     fn on_timeout(&mut self, turn: &mut Turn<'_, CloudOutput>) {
         let now = turn.now;
+        if self.other_path.is_some_and(|at| at <= now) {
+            self.try_other_path(turn);
+        }
         match &mut self.state {
             State::Pausing { until } => {
                 if *until <= now {
                     self.connect(turn);
                 }
             }
-            State::LoggingIn { until } | State::Opening { until } | State::Registering { until, .. }
-                if *until <= now =>
-            {
-                self.on_failed(turn, Failure::Timeout);
+            State::LoggingIn { until } if *until <= now => self.on_failed(turn, Party::As, Failure::Timeout),
+            State::Opening { until } | State::Registering { until, .. } if *until <= now => {
+                self.on_failed(turn, Party::Nms, Failure::Timeout);
             }
             State::Idle | State::LoggingIn { .. } | State::Opening { .. } => {}
             State::Registering { transaction, request, retry, .. } => {
@@ -406,8 +521,8 @@ impl Cloud {
         let State::Registered { keep_alive, waiting } = &mut self.state else { return };
         let (transaction, count) = match waiting {
             Some((_, retry)) if retry.next > now => return,
-            Some((_, retry)) if retry.sent >= NMS_KEEP_ALIVE_TRIES => {
-                return self.on_failed(turn, Failure::Timeout);
+            Some((_, retry)) if retry.sent >= NMS_KEEP_ALIVE_TRIES && now >= self.asked_at + 2 * self.round_trip => {
+                return self.on_failed(turn, Party::Nms, Failure::Timeout);
             }
             Some((transaction, retry)) => {
                 let count = retry.sent;

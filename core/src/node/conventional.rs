@@ -14,7 +14,7 @@ use rand_chacha::rand_core::RngCore;
 use self::login::LoginSession;
 use self::tunnel::{Stage, Tunnel};
 use super::carriage::{Carriage, CarriageOutput, Kept, SendRefused};
-use super::part::TunnelId;
+use super::part::{Asked, TunnelId};
 use super::places::Places;
 use super::status::TunnelStatus;
 use super::{Login, NodeConfig, Services};
@@ -48,10 +48,12 @@ pub(super) struct Conventional {
     roots: Roots,
     tls: std::sync::Arc<rustls::ClientConfig>,
     rng: ChaCha20Rng,
-    session: Option<LoginSession>,
+    /// Logins under way, by age.
+    logins: BTreeMap<StreamId, LoginSession>,
     next_stream: u64,
     versions: Versions,
     nms: Option<Nms>,
+    slow: bool,
     tunnels: BTreeMap<TunnelId, Tunnel>,
     /// By the path that leads to us. A pair of nodes has one, however many tunnels: a relayed one and a better one that
     /// takes its place. Their keys tell them apart.
@@ -108,10 +110,11 @@ impl Conventional {
             roots: config.roots.clone(),
             tls: std::sync::Arc::new(tls::client_config(&config.tls, &config.roots, identity, b"")?),
             rng: super::part::fork(rng),
-            session: None,
+            logins: BTreeMap::new(),
             next_stream: 0,
             versions: config.quic.versions,
             nms: None,
+            slow: false,
             tunnels: BTreeMap::new(),
             by_path: BTreeSet::new(),
             timers: Timers::default(),
@@ -132,13 +135,12 @@ impl Conventional {
         self.out.push_back(CarriageOutput::dropped(reason));
     }
 
-    fn on_nms_datagram(&mut self, now: Instant, mut payload: BytesMut) {
-        let Some(Nms { registration: Some((_, session)), heard, addresses, .. }) = &mut self.nms else {
+    fn on_nms_datagram(&mut self, now: Instant, (local, remote): (SocketAddr, SocketAddr), mut payload: BytesMut) {
+        let Some(Nms { registration: Some((_, session)), heard, .. }) = &mut self.nms else {
             return self.dropped(DropReason::UnknownId);
         };
         if is_unknown(&payload) {
-            let answer = session.refuse_unknown(&mut payload).zip(self.places.first(addresses));
-            if let Some(((_, answer), (local, remote))) = answer {
+            if let Some((_, answer)) = session.refuse_unknown(&mut payload) {
                 self.transmit(local, remote, answer);
             }
             return self.dropped(DropReason::UnknownType);
@@ -146,6 +148,7 @@ impl Conventional {
         match session.open_message(&mut payload) {
             Ok((header, message)) => {
                 *heard = Some(now);
+                self.places.keep(local);
                 if matches!(message, Message::RegistrationResponse(_)) {
                     // To count on from there proves that this node receives what is sent to its address.
                     session.count_on_from(header.sequence);
@@ -188,8 +191,9 @@ impl Carriage for Conventional {
         self.tls = std::sync::Arc::new(tls::client_config(&self.env, &roots, self.identity.as_ref(), b"")?);
         self.roots = roots;
         // A login under way judges the AS as its connection was told to at its beginning.
-        if self.session.is_some() {
-            self.end_login(Some(Failure::ConnectionLost));
+        if !self.logins.is_empty() {
+            self.end_logins();
+            self.out.push_back(CarriageOutput::LoginFailed(Failure::ConnectionLost));
         }
         Ok(())
     }
@@ -217,7 +221,7 @@ impl Carriage for Conventional {
         }
         self.env.log_common_key(self.id, key);
         // One count of requests for the life of a common key: it must not start again.
-        if self.nms.is_none() {
+        if self.nms.as_ref().is_none_or(|nms| nms.common != *key) {
             let requests = Session::new(key, Direction::FromInitiator).speaking(self.versions);
             self.nms = Some(Nms {
                 common: key.clone(),
@@ -233,11 +237,14 @@ impl Carriage for Conventional {
 
     fn send_nms_flagged(&mut self, _now: Instant, (transaction, flags): (u32, Flags), count: u8, message: Message) {
         let Some(nms) = &mut self.nms else { return };
-        let Some((local, remote)) = self.places.first(&nms.addresses) else { return };
+        // What was not answered twice goes by another path, where there is one, each second time.
+        let other = if count >= 2 && count.is_multiple_of(2) { self.places.other(&nms.addresses) } else { None };
+        let Some((local, remote)) = other.or_else(|| self.places.first(&nms.addresses)) else { return };
         if let (Message::RegistrationRequest(request), 0) = (&message, count) {
             self.env.log_registration(self.id, &nms.common, request.epoch);
         }
         let Some(session) = nms.session_for(&message) else { return };
+        let flags = flags.with_slow(self.slow);
         let Some(datagram) = session.seal_flagged(transaction, flags, count, self.id.0, &message) else {
             // Every number was used: another registration has other keys.
             nms.registration = None;
@@ -254,8 +261,16 @@ impl Carriage for Conventional {
         false
     }
 
-    fn build(&mut self, now: Instant, tunnel: TunnelId, direction: RouteDirection, initiator: bool, transaction: u32) {
-        if let Err(reason) = self.start_tunnel(now, tunnel, &direction, initiator, transaction) {
+    fn registered(&mut self, _now: Instant) {
+        self.end_idle_logins();
+    }
+
+    fn set_slow(&mut self, slow: bool) {
+        self.slow = slow;
+    }
+
+    fn build(&mut self, now: Instant, tunnel: TunnelId, direction: RouteDirection, asked: Asked) {
+        if let Err(reason) = self.start_tunnel(now, tunnel, &direction, asked) {
             self.out.push_back(CarriageOutput::TunnelDown(tunnel, reason));
         }
     }
@@ -333,21 +348,23 @@ impl Carriage for Conventional {
         self.places.change();
     }
 
+    fn places(&self) -> &Places {
+        &self.places
+    }
+
     fn move_to(&mut self, _now: Instant, places: &Places) -> Kept {
         self.places = places.clone();
         self.tunnels.clear();
         self.by_path.clear();
         self.timers = Timers::default();
-        if let Some(session) = self.session.take() {
-            self.out.push_back(session.abandon());
-        }
+        self.end_logins();
         Kept::default()
     }
 
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) -> bool {
         match Header::<u8>::read(&payload) {
             None => self.dropped(DropReason::BadHeader),
-            Some(header) if header.id == self.id.0 => self.on_nms_datagram(now, payload),
+            Some(header) if header.id == self.id.0 => self.on_nms_datagram(now, (local, remote), payload),
             Some(header) => match self.tunnel_for(&header, &payload) {
                 None => self.dropped(DropReason::UnknownId),
                 Some(id) if header.kind == Kind::Capsule as u8 => self.on_capsule(now, id, (local, remote), payload),

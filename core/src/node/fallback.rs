@@ -299,6 +299,24 @@ impl Fallback {
     /// A datagram that the node sends. What is left of it for UDP.
     pub(super) fn transmit(&mut self, now: Instant, transmit: Transmit) -> Option<Transmit> {
         let is_blocked = self.udp == Udp::Blocked;
+        if let Some(service) = self.services.get_mut(&transmit.remote).filter(|service| !is_blocked && !service.by_tcp)
+        {
+            service.unanswered.sent(now);
+            self.unheard.sent(now);
+            for datagram in transmit.datagrams() {
+                if service.recent.len() >= MAX_RECENT {
+                    service.recent.pop_front();
+                }
+                service.recent.push_back(datagram.to_vec());
+            }
+        }
+        self.forward(now, transmit)
+    }
+
+    /// As [`Self::transmit`], for a datagram to a peer that answers late. Its silence says nothing about the TRS that
+    /// forwards the datagram.
+    pub(super) fn forward(&mut self, now: Instant, transmit: Transmit) -> Option<Transmit> {
+        let is_blocked = self.udp == Udp::Blocked;
         let remote = transmit.remote;
         let Some(service) = self.services.get_mut(&remote) else {
             return (!is_blocked).then_some(transmit);
@@ -310,14 +328,6 @@ impl Fallback {
             }
             self.send(now, remote, &transmit);
             return None;
-        }
-        service.unanswered.sent(now);
-        self.unheard.sent(now);
-        for datagram in transmit.datagrams() {
-            if service.recent.len() >= MAX_RECENT {
-                service.recent.pop_front();
-            }
-            service.recent.push_back(datagram.to_vec());
         }
         // The race is on: both ways. A connection that stands does not flutter between them: it waits for the winner.
         if self.udp == Udp::Unknown || service.returning {

@@ -82,7 +82,7 @@ use self::carriage::{Carriage, CarriageOutput, SendRefused};
 use self::cloud::{Cloud, CloudInput, CloudOutput};
 use self::fallback::{Fallback, FallbackOutput};
 use self::inner::{Inner, InnerInput, InnerOutput};
-use self::part::{Part, Random, TunnelId, Turn, fork};
+use self::part::{Asked, Part, Random, TunnelId, Turn, fork};
 use self::places::Places;
 use self::report::{ReportInput, ReportOutput, Reports};
 use self::routes::{RouteInput, RouteOutput, Routes};
@@ -95,7 +95,7 @@ use crate::method::Method;
 use crate::name::{Fqdn, Virtual};
 use crate::probe::is_probe;
 use crate::time::Instant;
-use crate::timing::node::{SLEPT, SLEPT_LONG};
+use crate::timing::node::{SLEPT, SLEPT_LONG, SLOW_ROUND_TRIP};
 use crate::timing::{Due, earliest};
 use crate::tls::TlsError;
 
@@ -107,8 +107,6 @@ pub use status::{ChoiceStatus, PeerStatus, TunnelStatus};
 /// A node; see the [module](self).
 pub struct Node {
     places: Places,
-    /// The same with the preferences that failures have taught.
-    learnt: Places,
     random: Random,
     services: Services,
     carriage: Box<dyn Carriage + Send>,
@@ -146,7 +144,6 @@ impl Node {
             routes: Routes::new(config.name.clone(), config.overlay.clone(), reliable),
             reports: Reports::new(reliable),
             inner: Inner::new(config.name, config.overlay),
-            learnt: places.clone(),
             places,
             random: Random::new(rng),
             carriage,
@@ -223,24 +220,25 @@ impl Node {
             return;
         }
         self.places = Places { addresses, port: self.places.port, nat64, prefer_v4: false, turn: 0 };
-        self.learnt = self.places.clone();
         if let Some(fallback) = &mut self.fallback {
             fallback.moved(&self.places);
         }
         self.drain_fallback(now);
-        self.hand_over(now);
+        let places = self.places.clone();
+        self.hand_over(now, &places);
     }
 
     /// The services are reached by the other way, UDP or TCP, from now on: a handover without new addresses.
     fn switch(&mut self, now: Instant) {
         if self.cloud.is_registered() {
-            self.hand_over(now);
+            let places = self.carriage.places().clone();
+            self.hand_over(now, &places);
         }
     }
 
-    fn hand_over(&mut self, now: Instant) {
+    fn hand_over(&mut self, now: Instant, places: &Places) {
         // The carriage moves first: what the parts send next has to leave from the new addresses.
-        let kept = self.carriage.move_to(now, &self.learnt);
+        let kept = self.carriage.move_to(now, places);
         let addresses = self.places.addresses.clone();
         self.tell_cloud(now, if kept.nms { CloudInput::MovedAlong(addresses) } else { CloudInput::Moved(addresses) });
         self.tell_survey(now, SurveyInput::Stop);
@@ -302,15 +300,21 @@ impl Node {
         while let Some(output) = self.carriage.poll() {
             match output {
                 CarriageOutput::Pass(Output::Transmit(transmit)) => self.transmit(now, transmit),
+                CarriageOutput::ToSlowPeer(transmit) => {
+                    let by_udp = match &mut self.fallback {
+                        Some(fallback) => fallback.forward(now, transmit),
+                        None => Some(transmit),
+                    };
+                    self.out.extend(by_udp.map(Output::Transmit));
+                }
                 CarriageOutput::Pass(output) => self.out.push_back(output),
                 CarriageOutput::LoggedIn(response) => {
                     self.knows(&self.services.nms_name.clone(), &response.nms);
                     self.tell_cloud(now, CloudInput::LoggedIn(response));
                 }
                 CarriageOutput::NmsReady => self.tell_cloud(now, CloudInput::NmsReady),
-                CarriageOutput::LoginFailed(reason) | CarriageOutput::NmsLost(reason) => {
-                    self.tell_cloud(now, CloudInput::Failed(reason));
-                }
+                CarriageOutput::LoginFailed(reason) => self.tell_cloud(now, CloudInput::LoginFailed(reason)),
+                CarriageOutput::NmsLost(reason) => self.tell_cloud(now, CloudInput::Failed(reason)),
                 CarriageOutput::FromNms(header, message) => self.on_nms_message(now, &header, message),
                 CarriageOutput::TunnelUp(tunnel, up) => self.tell_routes(now, RouteInput::TunnelUp(tunnel, up)),
                 CarriageOutput::TunnelDown(tunnel, reason) => {
@@ -366,8 +370,11 @@ impl Node {
         if let Some(relay) = &direction.relay {
             self.knows(&self.services.trs_name.clone(), &relay.addresses);
         }
-        let direction = Box::new(direction);
-        self.tell_routes(now, RouteInput::Direction { transaction, count, initiator, direction });
+        let (direction, slow) = (Box::new(direction), header.flags.is_slow());
+        self.tell_routes(
+            now,
+            RouteInput::Direction { count, asked: Asked { initiator, transaction, slow }, direction },
+        );
     }
 
     fn tell_cloud(&mut self, now: Instant, input: CloudInput) {
@@ -385,20 +392,22 @@ impl Node {
                 self.carriage.login(now, attempt);
             }
             CloudOutput::OpenNms(login) => self.carriage.open_nms(now, &login),
-            CloudOutput::ChangeFamily => {
-                self.learnt.change();
-                self.carriage.change_family();
-            }
+            CloudOutput::ChangeFamily => self.carriage.change_family(),
             CloudOutput::Send { transaction, count, message } => {
                 let is_first = self.inner.own().is_none() && matches!(message, Message::RegistrationRequest(_));
                 let flags = Flags(if is_first { Flags::AFRESH } else { 0 });
+                self.carriage.set_slow(self.is_slow());
                 self.carriage.send_nms_flagged(now, (transaction, flags), count, message);
             }
             CloudOutput::Registered { addresses, survey } => {
+                self.carriage.set_slow(self.is_slow());
+                self.carriage.registered(now);
                 self.tell_inner(now, InnerInput::Registered(addresses));
+                self.tell_routes(now, RouteInput::Slow(self.is_slow()));
                 self.tell_routes(now, RouteInput::Registered(addresses));
-                let (nms, places) = (self.cloud.nms().to_vec(), self.places.clone());
-                self.tell_survey(now, SurveyInput::Registered { plan: survey, nms, places });
+                let (nms, places, slow) =
+                    (self.cloud.nms().to_vec(), self.places.clone(), self.round_trip().filter(|_| self.is_slow()));
+                self.tell_survey(now, SurveyInput::Registered { plan: survey, nms, places, slow });
                 self.tell_reports(now, ReportInput::Registered(self.routes.tunnelled()));
             }
             CloudOutput::Unregistered => {
@@ -411,6 +420,16 @@ impl Node {
             }
             CloudOutput::Event(event) => self.event(event),
         }
+    }
+
+    /// The round trip to the services, as far as it is known: QUIC measures it, whatever was lost.
+    fn round_trip(&self) -> Option<Duration> {
+        self.carriage.nms_rtt().or_else(|| self.cloud.round_trip())
+    }
+
+    /// Whether all who wait for this node have to wait longer.
+    fn is_slow(&self) -> bool {
+        self.round_trip().is_some_and(|round_trip| round_trip >= SLOW_ROUND_TRIP)
     }
 
     fn tell_reports(&mut self, now: Instant, input: ReportInput) {
@@ -464,10 +483,10 @@ impl Node {
                 );
             }
             RouteOutput::DoubtNms => self.tell_cloud(now, CloudInput::Doubt),
-            RouteOutput::Build { tunnel, transaction, initiator, mut direction } => {
+            RouteOutput::Build { tunnel, asked, mut direction } => {
                 // In place of an address that is not proved, the NMS says nothing in as many bytes.
                 direction.candidates.retain(|place| !place.ip().is_unspecified());
-                self.carriage.build(now, tunnel, *direction, initiator, transaction);
+                self.carriage.build(now, tunnel, *direction, asked);
             }
             RouteOutput::Forget(tunnel) => self.carriage.forget(now, tunnel),
             RouteOutput::Send { tunnel, packet, watched } => {

@@ -14,6 +14,17 @@ use crate::timing::Due;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct TunnelId(pub(super) u32);
 
+/// How a Route Direction came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// This node asked for it.
+    pub(super) initiator: bool,
+    /// The transaction of the Route Direction.
+    pub(super) transaction: u32,
+    /// One of the two nodes is slow: each wait is longer.
+    pub(super) slow: bool,
+}
+
 /// A part of a node.
 pub(super) trait Part {
     /// What can happen to it.

@@ -53,6 +53,30 @@ impl Places {
         self.turn = self.turn.wrapping_add(usize::from(!self.prefer_v4));
     }
 
+    /// A service answered to `local`: packets to services go from there first.
+    pub(super) fn keep(&mut self, local: SocketAddr) {
+        if self.has(true) && self.has(false) {
+            self.prefer_v4 = local.is_ipv4();
+        }
+        let mut of_family = self.addresses.iter().filter(|a| a.is_ipv4() == local.is_ipv4());
+        if self.local(local.is_ipv4()) != Some(local)
+            && let Some(turn) = of_family.position(|&address| address == local.ip())
+        {
+            self.turn = turn;
+        }
+    }
+
+    /// As [`Self::first`], but by another family if there is one.
+    pub(super) fn other(&self, remotes: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)> {
+        let first = self.first(remotes)?;
+        let others = self.all(remotes);
+        let other_address = || {
+            let turned = Self { turn: self.turn.wrapping_add(1), ..self.clone() };
+            turned.towards(first.1).filter(|_| self.has_other(first.1.is_ipv4()))
+        };
+        others.into_iter().find(|(_, remote)| remote.is_ipv4() != first.1.is_ipv4()).or_else(other_address)
+    }
+
     /// The first of `remotes` that the node has an address for, with that address. The preferred family comes first.
     pub(super) fn first(&self, remotes: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)> {
         let preferred = remotes.iter().filter(|remote| self.prefer_v4 && remote.is_ipv4());

@@ -4,11 +4,13 @@
 //! tunnel through a blind TRS has an endpoint of its own, because its connection IDs must begin with this node's leg to
 //! the TRS; datagrams are told apart by that prefix.
 
+mod dialing;
 mod end;
 mod granted;
 mod moving;
 mod pathed;
 mod relayed;
+mod services;
 mod tunnel;
 mod waking;
 
@@ -23,9 +25,10 @@ use rand_chacha::rand_core::RngCore;
 use self::end::End;
 use self::granted::Held;
 use self::pathed::Pathed;
+use self::services::NmsLinks;
 use self::tunnel::{Early, Path, Stage, Tunnel};
 use super::carriage::{Carriage, CarriageOutput, Kept, SendRefused};
-use super::part::TunnelId;
+use super::part::{Asked, TunnelId};
 use super::places::Places;
 use super::status::TunnelStatus;
 use super::{NodeConfig, Services};
@@ -66,7 +69,10 @@ pub(super) struct Proposed {
     /// Links with [`Owner::Inbound`], and when they are closed if the NMS does not announce their peer.
     inbound: BTreeSet<LinkId>,
     inbound_timers: Timers<LinkId>,
+    /// The link to the NMS that is in use.
     nms: Option<LinkId>,
+    nms_links: NmsLinks,
+    slow: bool,
     tunnels: BTreeMap<TunnelId, Tunnel>,
     /// Tunnels whose peer will dial.
     expecting: BTreeMap<Fqdn, TunnelId>,
@@ -158,6 +164,8 @@ impl Proposed {
             inbound: BTreeSet::new(),
             inbound_timers: Timers::default(),
             nms: None,
+            nms_links: NmsLinks::default(),
+            slow: false,
             tunnels: BTreeMap::new(),
             expecting: BTreeMap::new(),
             by_leg: BTreeMap::new(),
@@ -280,7 +288,7 @@ impl Proposed {
                     Message::LoginRequest(LoginRequest { device: self.id, credential: Credential::Certificate });
                 self.send(now, link, Party::As, transaction, self.id.0, &request);
             }
-            Owner::Nms => self.out.push_back(CarriageOutput::NmsReady),
+            Owner::Nms => self.on_nms_connected(now, link),
             Owner::Leg(tunnel) => self.on_leg_open(now, tunnel, link),
             Owner::Direct(tunnel) => self.request_tunnel(now, tunnel, link),
             Owner::Inbound(_) => {}
@@ -316,18 +324,23 @@ impl Proposed {
         let Ok(message) = Message::decode_body(header.kind, &body) else { return self.dropped(DropReason::BadBody) };
         match self.owners.get(&link) {
             Some(Owner::As { transaction }) if *transaction == header.transaction => {
-                self.close(now, link);
+                if let Some(local) = self.links.local(link) {
+                    self.places.keep(local);
+                }
+                self.end_logins(now);
                 self.out.push_back(match message {
                     Message::LoginResponse(response) => CarriageOutput::LoggedIn(response),
                     Message::Error(code) => CarriageOutput::LoginFailed(Failure::Refused(code)),
                     _ => CarriageOutput::LoginFailed(Failure::Protocol),
                 });
             }
-            Some(Owner::Nms) => self.out.push_back(CarriageOutput::FromNms(*header, message)),
+            Some(Owner::Nms) if self.nms == Some(link) => {
+                self.out.push_back(CarriageOutput::FromNms(*header, message));
+            }
             Some(Owner::Leg(tunnel)) => self.on_leg_message(now, *tunnel, link, header, &message),
             Some(Owner::Direct(tunnel)) => self.on_direct_message(now, *tunnel, link, header, &message),
             Some(Owner::Inbound(_)) => self.on_inbound_message(now, link, header, message),
-            Some(Owner::As { .. }) | None => self.dropped(DropReason::Unexpected),
+            Some(Owner::As { .. } | Owner::Nms) | None => self.dropped(DropReason::Unexpected),
         }
     }
 
@@ -338,11 +351,8 @@ impl Proposed {
             self.close_end(End::Shared(link));
         }
         match self.owners.remove(&link) {
-            Some(Owner::As { .. }) => self.out.push_back(CarriageOutput::LoginFailed(failure)),
-            Some(Owner::Nms) => {
-                self.nms = None;
-                self.out.push_back(CarriageOutput::NmsLost(failure));
-            }
+            Some(Owner::As { .. }) => self.on_as_closed(failure),
+            Some(Owner::Nms) => self.on_nms_closed(link, failure),
             Some(Owner::Leg(tunnel)) if self.leg_gone(now, tunnel, link) => {}
             Some(Owner::Leg(tunnel)) => self.fail(now, tunnel, failure),
             Some(Owner::Direct(tunnel)) => self.on_direct_closed(now, tunnel, link, failure),
@@ -417,41 +427,26 @@ impl Carriage for Proposed {
     }
 
     fn login(&mut self, now: Instant, attempt: usize) {
-        let old: Vec<_> =
-            self.owners.iter().filter(|(_, o)| matches!(o, Owner::As { .. })).map(|(&link, _)| link).collect();
-        for link in old.into_iter().chain(self.nms.take()) {
-            self.close(now, link);
-        }
-        let remotes = Places::in_turn(&self.services.as_addresses, attempt);
-        let name = self.services.as_name.clone();
-        match self.open(now, &remotes, &name, Load::Signaling) {
-            Ok(link) => {
-                let transaction = self.random();
-                self.owners.insert(link, Owner::As { transaction });
-            }
-            Err(reason) => self.out.push_back(CarriageOutput::LoginFailed(reason)),
-        }
-        self.drain_links(now);
+        self.start_login(now, attempt);
     }
 
     fn open_nms(&mut self, now: Instant, login: &LoginResponse) {
-        if let Some(old) = self.nms.take() {
-            self.close(now, old);
-        }
-        let name = self.services.nms_name.clone();
-        match self.open(now, &login.nms, &name, Load::Signaling) {
-            Ok(link) => {
-                self.nms = Some(link);
-                self.owners.insert(link, Owner::Nms);
-            }
-            Err(reason) => self.out.push_back(CarriageOutput::NmsLost(reason)),
-        }
-        self.drain_links(now);
+        self.start_nms(now, login);
     }
 
-    fn send_nms_flagged(&mut self, now: Instant, transaction: (u32, Flags), _count: u8, message: Message) {
+    fn registered(&mut self, now: Instant) {
+        self.settle(now);
+    }
+
+    fn set_slow(&mut self, slow: bool) {
+        self.slow = slow;
+    }
+
+    fn send_nms_flagged(&mut self, now: Instant, (transaction, flags): (u32, Flags), _count: u8, message: Message) {
         if let Some(link) = self.nms {
-            self.send_flagged(now, link, Party::Nms, transaction, self.id.0, &message);
+            let flags = flags.with_slow(self.slow);
+            self.send_flagged(now, link, Party::Nms, (transaction, flags), self.id.0, &message);
+            self.note_asked(now);
             self.drain_links(now);
         }
     }
@@ -460,8 +455,8 @@ impl Carriage for Proposed {
         true
     }
 
-    fn build(&mut self, now: Instant, tunnel: TunnelId, direction: RouteDirection, initiator: bool, transaction: u32) {
-        self.start_tunnel(now, tunnel, &direction, initiator, transaction);
+    fn build(&mut self, now: Instant, tunnel: TunnelId, direction: RouteDirection, asked: Asked) {
+        self.start_tunnel(now, tunnel, &direction, asked);
         self.drain_links(now);
     }
 
@@ -545,6 +540,7 @@ impl Carriage for Proposed {
         self.inbound.clear();
         self.inbound_timers = Timers::default();
         self.nms = None;
+        self.forget_nms_links();
         self.links.close_all(now);
         if let Some(shared) = &mut self.shared {
             shared.close_all(now);
@@ -588,6 +584,10 @@ impl Carriage for Proposed {
 
     fn change_family(&mut self) {
         self.places.change();
+    }
+
+    fn places(&self) -> &Places {
+        &self.places
     }
 
     fn move_to(&mut self, now: Instant, places: &Places) -> Kept {
@@ -642,6 +642,7 @@ impl Carriage for Proposed {
             shared.handle_timeout(now);
         }
         self.drain_links(now);
+        self.watch_nms(now);
         while let Some(end) = self.path_timers.pop_due(now) {
             self.path_timeout(now, end);
         }
@@ -668,7 +669,8 @@ impl Carriage for Proposed {
         let path = self.path_timers.next().map(|at| Timer::Path.at(at));
         let shared = self.shared.as_ref().and_then(Links::next_timer);
         let grant = self.grants.next_timer();
-        earliest([tunnel, search, early, path, grant, shared, self.links.next_timer()])
+        let watch = self.nms_links.watch.map(|at| Timer::OtherPath.at(at));
+        earliest([tunnel, search, early, path, grant, shared, watch, self.links.next_timer()])
     }
 
     fn poll(&mut self) -> Option<CarriageOutput> {

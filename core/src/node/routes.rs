@@ -24,13 +24,14 @@ mod tunnels;
 mod tests;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use self::peer::{PeerState, Traffic};
 use self::table::Peers;
 use super::config::Overlay;
-use super::part::{Part, TunnelId, Turn};
+use super::part::{Asked, Part, TunnelId, Turn};
 use super::status::{ChoiceStatus, PeerStatus};
 use crate::event::{DropReason, Event, Failure, TunnelUp};
 use crate::machine::Tables;
@@ -50,6 +51,8 @@ pub(super) use self::table::PeerId;
 pub(super) enum RouteInput {
     /// The NMS registered the node, under these virtual addresses. What was asked in an earlier session is lost.
     Registered(Virtual),
+    /// Whether the way to the services, and so to any peer, is slow.
+    Slow(bool),
     /// The registration is lost: no request can be sent.
     Unregistered,
     /// The node's own addresses changed. The carriage has forgotten every tunnel but these.
@@ -69,7 +72,7 @@ pub(super) enum RouteInput {
     /// An application asks for the addresses of a peer.
     Query { name: Fqdn, query: HeldQuery },
     /// A Route Direction came; `count` is the number of its earlier transmissions.
-    Direction { transaction: u32, count: u8, initiator: bool, direction: Box<RouteDirection> },
+    Direction { count: u8, asked: Asked, direction: Box<RouteDirection> },
     /// The NMS answered a request by an error, or withdraws what it said in answer to one.
     Refused { transaction: u32, code: ErrorCode },
     /// A tunnel is ready.
@@ -109,7 +112,7 @@ pub(super) enum RouteOutput {
     /// The NMS does not answer requests: find out whether it still knows this node.
     DoubtNms,
     /// Build a tunnel as the NMS directed.
-    Build { tunnel: TunnelId, transaction: u32, initiator: bool, direction: Box<RouteDirection> },
+    Build { tunnel: TunnelId, asked: Asked, direction: Box<RouteDirection> },
     /// Forget a tunnel, if it is there.
     Forget(TunnelId),
     /// Send a packet into a tunnel. `watched`: first tell by [`RouteInput::Sending`] when the tunnel was heard.
@@ -149,6 +152,8 @@ pub(super) struct Routes {
     /// Whether messages to the NMS arrive without being sent again.
     reliable: bool,
     registered: bool,
+    /// Whether the way to the services is slow.
+    slow: bool,
     /// Since when not, if it ever was.
     unregistered: Option<Instant>,
     own: Option<Virtual>,
@@ -165,6 +170,7 @@ impl Part for Routes {
                 (self.own, self.registered, self.unregistered) = (Some(own), true, None);
                 self.request_waiting(turn);
             }
+            RouteInput::Slow(slow) => self.slow = slow,
             RouteInput::Unregistered => {
                 self.registered = false;
                 self.unregistered.get_or_insert(turn.now);
@@ -196,9 +202,7 @@ impl Part for Routes {
                 }
             }
             RouteInput::Query { name, query } => self.on_query(turn, name, query),
-            RouteInput::Direction { transaction, count, initiator, direction } => {
-                self.on_direction(turn, transaction, count, initiator, direction);
-            }
+            RouteInput::Direction { count, asked, direction } => self.on_direction(turn, count, asked, direction),
             RouteInput::Refused { transaction, code } => self.on_refused(turn, transaction, code),
             RouteInput::TunnelUp(tunnel, up) => self.on_tunnel_up(turn, tunnel, up),
             RouteInput::TunnelDown(tunnel, reason) => self.on_tunnel_down(turn, tunnel, reason),
@@ -228,7 +232,16 @@ impl Part for Routes {
 impl Routes {
     /// Without peers. `reliable`: messages to the NMS arrive without being sent again.
     pub(super) fn new(name: Fqdn, overlay: Overlay, reliable: bool) -> Self {
-        Self { name, overlay, reliable, registered: false, unregistered: None, own: None, peers: Peers::default() }
+        Self {
+            name,
+            overlay,
+            reliable,
+            registered: false,
+            slow: false,
+            unregistered: None,
+            own: None,
+            peers: Peers::default(),
+        }
     }
 
     /// The name of the peer with this virtual address, once both are known.
@@ -280,13 +293,18 @@ impl Routes {
         if known.is_some() {
             return known;
         }
-        let Some(id) = self.peers.insert(turn.now + ROUTE_TIMEOUT, reference) else {
+        let Some(id) = self.peers.insert(turn.now + self.route_timeout(false), reference) else {
             turn.push(RouteOutput::dropped(DropReason::Limit));
             return None;
         };
         turn.push(RouteOutput::Event(Event::RouteRequested { peer: self.peers.get(id).label() }));
         self.want_route(turn, id);
         Some(id)
+    }
+
+    /// How long a peer without a tunnel is searched for; `slow`: the peer is.
+    fn route_timeout(&self, slow: bool) -> Duration {
+        if slow || self.slow { 3 * ROUTE_TIMEOUT } else { ROUTE_TIMEOUT }
     }
 
     /// Sends a packet to a peer, or holds it until there is a tunnel.
@@ -305,7 +323,8 @@ impl Routes {
     }
 
     /// Answers a query, or holds it until there is a tunnel: an application then does not have to send its first packet
-    /// twice.
+    /// twice. Where the tunnel takes longer than a resolver waits, the query is answered as soon as the address is
+    /// known.
     fn on_query(&mut self, turn: &mut Turn<'_, RouteOutput>, name: Fqdn, query: HeldQuery) {
         let hopeless = self.unregistered.is_some_and(|since| turn.now >= since + UNREGISTERED_GRACE);
         let is_up = |peers: &Peers| peers.by_name(&name).is_some_and(|id| peers.get(id).up().is_some());
@@ -316,7 +335,8 @@ impl Routes {
             return turn.push(RouteOutput::Answer(query, Answer::Failed));
         };
         let Some(peer) = self.peers.find_mut(id) else { return };
-        if let (PeerState::Up(_), Some(addresses)) = (&peer.state, peer.addresses) {
+        let is_up = matches!(peer.state, PeerState::Up(_)) || peer.slow || self.slow;
+        if let (true, Some(addresses)) = (is_up, peer.addresses) {
             turn.push(RouteOutput::Answer(query, Answer::Addresses(addresses)));
         } else if let Err(reason) = peer.held.push_query(query) {
             turn.push(RouteOutput::dropped(reason));

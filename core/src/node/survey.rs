@@ -19,6 +19,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use rand_chacha::ChaCha20Rng;
@@ -50,8 +51,9 @@ const MAX_CHALLENGES: usize = 32;
 
 /// What can happen to [`Survey`].
 pub(super) enum SurveyInput {
-    /// The NMS registered the node. A survey begins if the NMS sent a plan for one. `nms`: the NMS's addresses.
-    Registered { plan: Option<SurveyPlan>, nms: Vec<SocketAddr>, places: Places },
+    /// The NMS registered the node. A survey begins if the NMS sent a plan for one. `nms`: the NMS's addresses. `slow`:
+    /// the round trip to it, if that is long.
+    Registered { plan: Option<SurveyPlan>, nms: Vec<SocketAddr>, places: Places, slow: Option<Duration> },
     /// The node's addresses changed, or the node stops.
     Stop,
     /// The NMS acknowledged a message with this transaction.
@@ -98,6 +100,8 @@ struct Run {
     /// The tests that wait for an answer, by transaction: family and test.
     asked: BTreeMap<u32, (usize, Test)>,
     begun: Instant,
+    /// The round trip, if it is long.
+    slow: Duration,
     stage: Stage,
 }
 
@@ -165,7 +169,9 @@ impl Part for Survey {
 
     fn handle(&mut self, turn: &mut Turn<'_, SurveyOutput>, input: SurveyInput) {
         match input {
-            SurveyInput::Registered { plan, nms, places } => self.start(turn, plan, &nms, places),
+            SurveyInput::Registered { plan, nms, places, slow } => {
+                self.start(turn, plan, &nms, places, slow.unwrap_or_default());
+            }
             SurveyInput::Stop => (self.run, self.registered) = (None, None),
             SurveyInput::Acknowledged(transaction) => self.on_acknowledged(transaction),
             SurveyInput::Reply { local, remote, payload } => {
@@ -318,6 +324,7 @@ impl Survey {
         plan: Option<SurveyPlan>,
         nms: &[SocketAddr],
         places: Places,
+        slow: Duration,
     ) {
         self.run = None;
         self.registered = Some((nms.to_vec(), places.clone()));
@@ -330,7 +337,8 @@ impl Survey {
             families,
             asked: BTreeMap::new(),
             begun: turn.now,
-            stage: Stage::Probing { tries: 0, next: turn.now, end: turn.now + SURVEY_LENGTH * 2 },
+            slow,
+            stage: Stage::Probing { tries: 0, next: turn.now, end: turn.now + SURVEY_LENGTH * 2 + 2 * slow },
         });
         self.on_timeout(turn);
     }
@@ -565,7 +573,8 @@ impl Survey {
         }
         run.asked.clear();
         run.begun = turn.now;
-        run.stage = Stage::Probing { tries: 0, next: turn.now, end: turn.now + SURVEY_LENGTH * 2 };
+        let end = turn.now + SURVEY_LENGTH * 2 + 2 * run.slow;
+        run.stage = Stage::Probing { tries: 0, next: turn.now, end };
         self.on_timeout(turn);
     }
 }

@@ -58,6 +58,8 @@ pub struct Config {
 pub enum Input {
     /// The secret of the tunnel's TLS session: both handshakes are done, or the client's is.
     Keys(Secret),
+    /// The peer, or this node, is slow: the round trip of a path is taken for this until it was measured.
+    RoundTrip(Duration),
     /// The candidates of the peer. They replace those that were told before.
     Candidates(Vec<Candidate>),
     /// Our network has changed: our addresses now, and the candidates that follow from them.
@@ -245,6 +247,8 @@ pub struct Paths {
     rng: ChaCha20Rng,
     keys: Option<Keys>,
     paths: BTreeMap<PathNumber, Path>,
+    /// What the round trip of a new path is taken for.
+    assumed: Option<Duration>,
     next: u32,
     /// Traffic goes by this one.
     used: Option<PathNumber>,
@@ -295,6 +299,7 @@ impl Paths {
             config,
             keys: None,
             paths: BTreeMap::new(),
+            assumed: None,
             next: 0,
             used: None,
             warm: None,
@@ -348,6 +353,10 @@ impl Paths {
         self.notice_sleep(now);
         match input {
             Input::Keys(secret) => self.on_keys(now, &secret),
+            Input::RoundTrip(rtt) => {
+                self.assumed = Some(rtt);
+                self.paths.values_mut().for_each(|path| path.watch.rtt.assume(rtt));
+            }
             Input::Candidates(candidates) => self.on_candidates(now, &candidates, silent),
             Input::Network { locals, candidates } => self.on_network(now, &locals, &candidates, silent),
             Input::Renewed(way) => {
@@ -475,7 +484,11 @@ impl Paths {
         }
         let number = PathNumber(self.next);
         self.next += 1;
-        self.paths.insert(number, Path::new(now, candidate, announced));
+        let mut path = Path::new(now, candidate, announced);
+        if let Some(rtt) = self.assumed {
+            path.watch.rtt.assume(rtt);
+        }
+        self.paths.insert(number, path);
         Some(number)
     }
 

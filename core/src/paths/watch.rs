@@ -19,9 +19,20 @@ const LOSS_PACKETS: u64 = 20;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rtt {
     smoothed: Option<(Duration, Duration)>,
+    /// What it is taken for before the first measurement, if not for `INITIAL_RTT`.
+    assumed: Option<Duration>,
 }
 
 impl Rtt {
+    /// Before the first measurement the round trip is taken for this, because another path to the peer took as long.
+    pub fn assume(&mut self, rtt: Duration) {
+        self.assumed = Some(rtt);
+    }
+
+    fn initial(&self) -> Duration {
+        self.assumed.unwrap_or(INITIAL_RTT)
+    }
+
     /// Adds a measurement.
     pub fn sample(&mut self, rtt: Duration) {
         self.smoothed = Some(match self.smoothed {
@@ -32,7 +43,7 @@ impl Rtt {
 
     /// The smoothed round trip, or [`INITIAL_RTT`] before the first measurement.
     pub fn get(&self) -> Duration {
-        self.smoothed.map_or(INITIAL_RTT, |(smoothed, _)| smoothed)
+        self.smoothed.map_or_else(|| self.initial(), |(smoothed, _)| smoothed)
     }
 
     /// Whether it was ever measured.
@@ -43,7 +54,7 @@ impl Rtt {
     /// How long an answer may take before the path is in doubt: one and a half of QUIC's probe timeouts (RFC 9002
     /// §6.2.1). So QUIC repeats a lost packet before the path is blamed.
     pub fn patience(&self) -> Duration {
-        let (smoothed, variance) = self.smoothed.unwrap_or((INITIAL_RTT, INITIAL_RTT / 2));
+        let (smoothed, variance) = self.smoothed.unwrap_or((self.initial(), self.initial() / 2));
         ((smoothed + 4 * variance + ANSWER_DELAY) * 3 / 2).max(PATH_PATIENCE)
     }
 

@@ -277,6 +277,8 @@ impl Links {
             self.expect_at(id, remote, places);
         } else if via.is_none() && load != Load::Signaling && !self.on_paths {
             self.expect_elsewhere(id, remote);
+        } else {
+            self.note_ids(id);
         }
         self.drive(now, id);
         Some(id)
@@ -462,6 +464,7 @@ impl Links {
                 let id = self.insert(now, handle, connection, local, unproved);
                 self.links.get_mut(&id).expect("just made").half_open = Some(now + HANDSHAKE_TIMEOUT);
                 self.half_open.begin(id, way.1.ip());
+                self.note_ids(id);
                 self.drive(now, id);
                 Some(id)
             }

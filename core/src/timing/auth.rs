@@ -5,9 +5,9 @@ use std::time::Duration;
 timings! {
     /// A login that takes longer is closed: over TCP from its first byte, over QUIC from the end of the handshake.
     ///
-    /// Why: longer than a node waits for its login (`CLOUD_STEP_TIMEOUT`, 8 s), so no login is closed that its node
-    /// still waits for. It bounds how long a client that says nothing holds one of the places for logins.
-    LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
+    /// Why: at a round trip of 6 s the Login Request comes that long after the first byte, and once more that long
+    /// after if a packet is lost. It bounds how long a client that says nothing holds one of the places for logins.
+    LOGIN_TIMEOUT: Duration = Duration::from_secs(20);
 
     /// All sources together may save up checks of passwords for this long.
     ///

@@ -34,6 +34,17 @@ pub mod trs;
 
 pub use timer::{Due, Timer, earliest};
 
+/// How many times as long each wait of a route construction is, if one of the two nodes is slow
+/// ([`node::SLOW_ROUND_TRIP`]).
+///
+/// Why: a dialer's limit of 4 s (`DIAL_STEP_TIMEOUT`) becomes 16 s: two round trips of 6 s, and a lost packet.
+pub const SLOW_FACTOR: u32 = 4;
+
+/// A wait of a route construction, if one of the two nodes may be slow.
+pub fn patient(wait: Duration, slow: bool) -> Duration {
+    if slow { wait * SLOW_FACTOR } else { wait }
+}
+
 /// A constant, as a reader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {

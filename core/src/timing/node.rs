@@ -11,11 +11,33 @@ timings! {
     /// login is sent again after 1 s and 3 s (RFC 6298 §2), so two lost ones are still made up for.
     CLOUD_FIRST_STEP_TIMEOUT: Duration = Duration::from_secs(4);
 
-    /// Login, and registration, may each take this long from the second attempt on.
+    /// Login, and registration, may each take this long at the second attempt; twice as long at each further one, and
+    /// never less than four round trips.
     ///
     /// Why: a TCP SYN is sent again after 1 s, 3 s and 7 s (RFC 6298 §2), so three lost ones are still made up for;
     /// QUIC's first packet is sent again four times in that time.
     CLOUD_STEP_TIMEOUT: Duration = Duration::from_secs(8);
+
+    /// No login or registration is waited for longer than this, unless four round trips take longer.
+    ///
+    /// Why: a login over TCP takes three round trips: five where a packet of each of two of them is lost. That is 30 s
+    /// at 6 s, which a satellite with full queues takes. Attempts stay open beside the next one, so more is not needed.
+    CLOUD_LONGEST_STEP: Duration = Duration::from_secs(32);
+
+    /// If a service does not answer for this long and two round trips, another address family or interface is tried
+    /// beside.
+    ///
+    /// Why: happy eyeballs (RFC 8305 §5) wait 250 ms and twice that for what is slow; this is above the first three
+    /// transmissions of QUIC's first packet, and a lost SYN is repeated just then (RFC 6298 §2). A family that dies in
+    /// silence then costs one second instead of [`CLOUD_FIRST_STEP_TIMEOUT`].
+    CLOUD_OTHER_PATH: Duration = Duration::from_secs(1);
+
+    /// A node whose round trip to the services takes this long is slow: it says so, and all waits of route
+    /// constructions with it are `SLOW_FACTOR` times as long.
+    ///
+    /// Why: the dialer's limit [`DIAL_STEP_TIMEOUT`] takes four round trips of this length. Below it, a satellite's
+    /// 600 ms and a lost packet are nothing special.
+    SLOW_ROUND_TRIP: Duration = Duration::from_secs(1);
 
     /// The first wait before a Registration Request or Keep Alive to the NMS is sent again (conventional method).
     ///
@@ -35,6 +57,18 @@ timings! {
     /// Why: the waits are 0.5 s, then 1 s three times: an NMS is given up after 3.5 s. At 10 % loss each way, four in a
     /// row are lost once in 770 times.
     NMS_KEEP_ALIVE_TRIES: u8 = 4;
+
+    /// An NMS that does not acknowledge for this long, and [`NMS_SILENCE_ROUND_TRIPS`] round trips, is tried by another
+    /// family or interface beside (proposed method).
+    ///
+    /// Why: QUIC has sent three or four probes in that time (RFC 9002 §6.2). What is silent for no longer than
+    /// `SIGNALING_KEEP_ALIVE` before is left after 4 s then.
+    NMS_SILENCE: Duration = Duration::from_secs(1);
+
+    /// See [`NMS_SILENCE`].
+    ///
+    /// Why: at a long round trip, one for the message and one for a probe, and as many again for a lost probe.
+    NMS_SILENCE_ROUND_TRIPS: u8 = 4;
 
     /// A registration that is lost after less than this counts as a failure, and the pause before the next attempt
     /// grows.
@@ -191,6 +225,17 @@ timings! {
     /// Why: a Tunnel Request is sent again after 0.3 s, 0.9 s, 1.9 s, 2.9 s and 3.9 s, QUIC's first packet after 0.3 s,
     /// 0.9 s and 2.1 s: three losses in a row are made up for. Then another way is better.
     DIAL_STEP_TIMEOUT: Duration = Duration::from_secs(4);
+
+    /// A dialer whose handshake is not finished after this dials once more beside it, repeatedly (proposed method).
+    ///
+    /// Why: QUIC's first packet is sent again after 0.3 s and 0.9 s, and then only after 2.1 s: from here on another
+    /// handshake sends sooner. On paths without loss that are faster than 700 ms nothing is dialed twice.
+    DIAL_AGAIN: Duration = Duration::from_millis(1_500);
+
+    /// A tunnel whose handshakes show life is built for at most this long.
+    ///
+    /// Why: three times [`DIAL_STEP_TIMEOUT`], and as long as a packet waits for a route ([`ROUTE_TIMEOUT`]).
+    BUILD_LONGEST: Duration = Duration::from_secs(12);
 
     /// A listener waits this long for the dialer's Tunnel Request, from its own Route Direction on.
     ///

@@ -49,6 +49,8 @@ timers! {
     Registration => "registration given up",
     /// A node sends its Registration Request again.
     RegistrationRetry => "Registration Request sent again",
+    /// A node tries another family or interface beside the one on which a service does not answer.
+    OtherPath => "another path to a silent service tried",
     /// A node that failed to log in or to register tries again.
     CloudPause => "next attempt to register",
     /// A registered node sends the NMS a Keep Alive.

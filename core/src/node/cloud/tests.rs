@@ -129,13 +129,13 @@ fn a_node_logs_in_and_registers_and_leaves_keep_alives_to_a_reliable_carriage() 
         Case::new(true),
         "
         0      | timeout     |                                              | idle
-        0      | start       | login 0                                      | logging in@4000
-        0      | start       |                                              | logging in@4000
-        50     | logged-in   | open                                         | opening@4050
-        50     | logged-in   |                                              | opening@4050
+        0      | start       | login 0                                      | logging in@1000
+        0      | start       |                                              | logging in@1000
+        50     | logged-in   | open                                         | opening@1050
+        50     | logged-in   |                                              | opening@1050
         90     | ready       | register from 192.0.2.1 epoch 0h #0          | registering@590
-        590    | timeout     |                                              | registering@1590
-        900    | response @7 |                                              | registering@1590
+        590    | timeout     |                                              | registering@1090
+        900    | response @7 |                                              | registering@1090
         950    | response #0 | tell registered; registered with plan        | registered
         950    | doubt       |                                              | registered
         100000 | timeout     |                                              | registered
@@ -163,7 +163,7 @@ fn an_unreliable_carriage_needs_repetitions_and_keep_alives_and_a_silent_nms_is_
         8500  | timeout     | keep-alive #2 again                               | registered@9500
         9500  | timeout     | keep-alive #2 again                               | registered@10500
         10500 | timeout     | keep-alive #2 again                               | registered@11500
-        11500 | timeout     | tell: no answer in time; open; unregistered       | opening@15500
+        11500 | timeout     | tell: no answer in time; open; unregistered       | opening@17300
         ",
     );
 }
@@ -173,18 +173,18 @@ fn pauses_grow_with_failures_and_a_doubtful_login_is_made_again() {
     check(
         Case::new(true),
         "
-        0     | start       | login 0                                           | logging in@4000
-        4000  | timeout     | change family; tell: no answer in time            | pausing
+        0     | start       | login 0                                           | logging in@1000
+        4000  | timeout     | change family; login 0; change family; tell: no answer in time | pausing
         4499  | timeout     |                                                   | pausing
-        5000  | timeout     | login 1                                           | logging in@13000
-        5100  | logged-in   | open                                              | opening@13100
+        5000  | timeout     | login 1                                           | logging in@6000
+        5100  | logged-in   | open                                              | opening@6100
         5200  | failed lost | change family; tell: connection lost              | pausing
         6199  | timeout     |                                                   | pausing
-        7200  | timeout     | login 2                                           | logging in@15200
+        7200  | timeout     | open; login 2                                     | opening@8200
         7300  | failed auth | tell: authentication failed                       | pausing
         7400  | failed lost |                                                   | pausing
         9299  | timeout     |                                                   | pausing
-        11300 | timeout     | login 3                                           | logging in@19300
+        11300 | timeout     | login 3                                           | logging in@12300
         ",
     );
 }
@@ -194,15 +194,15 @@ fn a_registration_lost_at_once_counts_as_a_failure_and_a_stable_one_does_not() {
     check(
         Case::new(true),
         "
-        0     | start       | login 0                                           | logging in@4000
-        50    | logged-in   | open                                              | opening@4050
+        0     | start       | login 0                                           | logging in@1000
+        50    | logged-in   | open                                              | opening@1050
         90    | ready       | register from 192.0.2.1 epoch 0h #0               | registering@590
         130   | response #0 | tell registered; registered with plan             | registered
         2129  | failed lost | tell: connection lost; unregistered               | pausing
-        3129  | timeout     | open                                              | opening@11129
+        3129  | timeout     | open                                              | opening@4129
         3200  | ready       | register from 192.0.2.1 epoch 0h #1               | registering@3700
         3300  | response #1 | tell registered; registered with plan             | registered
-        5300  | failed lost | tell: connection lost; open; unregistered         | opening@9300
+        5300  | failed lost | tell: connection lost; open; unregistered         | opening@6300
         ",
     );
 }
@@ -212,8 +212,8 @@ fn a_refused_epoch_is_followed_at_once_and_not_for_ever() {
     check(
         Case::new(true),
         "
-        0    | start           | login 0                                       | logging in@4000
-        50   | logged-in       | open                                          | opening@4050
+        0    | start           | login 0                                       | logging in@1000
+        50   | logged-in       | open                                          | opening@1050
         90   | ready           | register from 192.0.2.1 epoch 0h #0           | registering@590
         130  | error @7 stale  |                                               | registering@590
         140  | error #0 stale  | register from 192.0.2.1 epoch 2h #1           | registering@640
@@ -228,12 +228,12 @@ fn an_nms_that_does_not_know_the_node_any_more_is_registered_with_again() {
     check(
         Case::new(true),
         "
-        0     | start                 | login 0                                      | logging in@4000
-        50    | logged-in             | open                                         | opening@4050
+        0     | start                 | login 0                                      | logging in@1000
+        50    | logged-in             | open                                         | opening@1050
         90    | ready                 | register from 192.0.2.1 epoch 0h #0          | registering@590
         130   | response #0           | tell registered; registered with plan        | registered
         5000  | error @5 unknown      |                                              | registered
-        5000  | error @5 unregistered | tell: refused: not registered; login 0; unregistered | logging in@9000
+        5000  | error @5 unregistered | tell: refused: not registered; login 0; unregistered | logging in@6000
         ",
     );
 }
@@ -244,19 +244,19 @@ fn a_move_registers_again_at_once_and_a_node_without_an_address_waits_for_one() 
         Case::new(true),
         "
         0    | moved         |                                              | idle
-        0    | start         | login 0                                      | logging in@4000
-        50   | logged-in     | open                                         | opening@4050
+        0    | start         | login 0                                      | logging in@1000
+        50   | logged-in     | open                                         | opening@1050
         90   | ready         | register from 192.0.2.2 epoch 0h #0          | registering@590
         130  | response #0   | tell registered; registered with plan        | registered
-        200  | moved         | open; unregistered                           | opening@4200
+        200  | moved         | open; unregistered                           | opening@1200
         240  | ready         | register from 192.0.2.2 epoch 0h #1          | registering@740
         250  | moved nowhere |                                              | idle
         260  | failed lost   |                                              | idle
-        300  | moved         | open                                         | opening@4300
+        300  | moved         | open                                         | opening@1300
         400  | stop          |                                              | idle
         410  | ready         |                                              | idle
         420  | moved         |                                              | idle
-        500  | start         | login 0                                      | logging in@4500
+        500  | start         | login 0                                      | logging in@1500
         ",
     );
 }

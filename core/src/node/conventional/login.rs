@@ -1,4 +1,6 @@
-//! Login over TLS over TCP (paper Fig. 2).
+//! Login over TLS over TCP (paper Fig. 2). A login whose time is over stays open beside the next one.
+
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -14,13 +16,18 @@ use crate::node::places::Places;
 use crate::time::Instant;
 use crate::tls::channel::TlsChannel;
 
+/// Most logins under way. The newest counts most: earlier ones have had their time.
+const MAX_LOGINS: usize = 4;
+
 /// A login under way.
 pub(super) struct LoginSession {
     stream: StreamId,
     channel: TlsChannel,
     reader: FrameReader,
     transaction: u32,
-    requested: bool,
+    began: Instant,
+    /// When the Login Request was sent, and how long the handshake took before it.
+    requested: Option<(Instant, Duration)>,
 }
 
 impl LoginSession {
@@ -28,14 +35,20 @@ impl LoginSession {
     pub(super) fn abandon(self) -> CarriageOutput {
         CarriageOutput::Pass(Output::Stream(self.stream, StreamOutput::Close))
     }
+
+    /// Whether the answer to its request may still come. The handshake has taken two round trips.
+    fn is_awaited(&self, now: Instant) -> bool {
+        self.requested.is_some_and(|(at, handshake)| now < at + handshake)
+    }
 }
 
 impl Conventional {
-    pub(super) fn start_login(&mut self, _now: Instant, attempt: usize) {
-        if let Some(old) = self.session.take() {
-            self.out.push_back(old.abandon());
+    pub(super) fn start_login(&mut self, now: Instant, attempt: usize) {
+        while self.logins.len() >= MAX_LOGINS
+            && let Some((_, oldest)) = self.logins.pop_first()
+        {
+            self.out.push_back(oldest.abandon());
         }
-        self.nms = None;
         let remotes = Places::in_turn(&self.services.as_addresses, attempt);
         let Some((_, remote)) = self.places.first(&remotes) else {
             return self.out.push_back(CarriageOutput::LoginFailed(Failure::NoAddress));
@@ -46,76 +59,95 @@ impl Conventional {
         let stream = StreamId(self.next_stream);
         self.next_stream += 1;
         let transaction = self.random();
-        self.session = Some(LoginSession {
-            stream,
-            channel,
-            reader: FrameReader::new(self.versions),
-            transaction,
-            requested: false,
-        });
+        let reader = FrameReader::new(self.versions);
+        let session = LoginSession { stream, channel, reader, transaction, began: now, requested: None };
+        self.logins.insert(stream, session);
         self.out.push_back(CarriageOutput::Pass(Output::Stream(stream, StreamOutput::Connect { remote })));
     }
 
-    pub(super) fn on_login_stream(&mut self, _now: Instant, id: StreamId, event: StreamInput) {
-        let Some(session) = self.session.as_mut().filter(|s| s.stream == id) else { return };
+    pub(super) fn on_login_stream(&mut self, now: Instant, id: StreamId, event: StreamInput) {
+        let Some(session) = self.logins.get_mut(&id) else { return };
         match event {
-            StreamInput::Connected => self.flush_login(),
+            StreamInput::Connected => self.flush_login(id),
             StreamInput::Data(bytes) => {
                 if let Err(failure) = session.channel.receive(&bytes) {
                     let dates = failure.is_about_dates();
                     let reason = if dates { Failure::CertificateDates } else { Failure::Authentication };
-                    return self.end_login(Some(reason));
+                    return self.end_login(id, Some(reason));
                 }
-                self.advance_login();
+                self.advance_login(now, id);
             }
-            StreamInput::Closed => self.end_login(Some(Failure::ConnectionLost)),
+            StreamInput::Closed => {
+                self.end_login(id, Some(Failure::ConnectionLost));
+                // What waited for its answer need not wait any more.
+                let others: Vec<StreamId> = self.logins.keys().copied().collect();
+                for other in others {
+                    self.request_login(now, other);
+                    self.flush_login(other);
+                }
+            }
             StreamInput::Accepted { .. } | StreamInput::Written(_) => {}
         }
     }
 
-    fn advance_login(&mut self) {
-        let (me, id) = (self.me(), self.id);
-        let Some(session) = &mut self.session else { return };
-        if session.channel.handshake_complete() && !session.requested {
-            session.requested = true;
-            let credential = match &self.login {
-                Login::Certificate => Credential::Certificate,
-                Login::Password(password) => Credential::Password(password.to_string()),
-            };
-            let request = Message::LoginRequest(LoginRequest { device: id, credential });
-            let mut frame = Zeroizing::new(request.to_bytes(session.transaction, Flags(0), 0, 0, id.0));
-            self.versions.towards(None).stamp(&mut frame);
-            session.channel.send(&frame);
-            self.out.push_back(CarriageOutput::handshake(me.clone(), Party::As, "TCP+TLS handshake"));
-            self.out.push_back(CarriageOutput::signal(me, Party::As, &request, Protection::Tls, 0));
+    /// Sends the Login Request once the handshake is done. Each login makes the common key of an earlier one void, so
+    /// only one request at a time waits for its answer.
+    fn request_login(&mut self, now: Instant, id: StreamId) {
+        let is_ready = |s: &LoginSession| s.channel.handshake_complete() && s.requested.is_none();
+        if !self.logins.get(&id).is_some_and(is_ready) || self.logins.values().any(|other| other.is_awaited(now)) {
+            return;
         }
+        let given_up: Vec<StreamId> =
+            self.logins.iter().filter(|(_, s)| s.requested.is_some()).map(|(&s, _)| s).collect();
+        for other in given_up {
+            self.end_login(other, None);
+        }
+        let (me, device) = (self.me(), self.id);
+        let Some(session) = self.logins.get_mut(&id) else { return };
+        session.requested = Some((now, now.saturating_since(session.began)));
+        let credential = match &self.login {
+            Login::Certificate => Credential::Certificate,
+            Login::Password(password) => Credential::Password(password.to_string()),
+        };
+        let request = Message::LoginRequest(LoginRequest { device, credential });
+        let mut frame = Zeroizing::new(request.to_bytes(session.transaction, Flags(0), 0, 0, device.0));
+        self.versions.towards(None).stamp(&mut frame);
+        session.channel.send(&frame);
+        self.out.push_back(CarriageOutput::handshake(me.clone(), Party::As, "TCP+TLS handshake"));
+        self.out.push_back(CarriageOutput::signal(me, Party::As, &request, Protection::Tls, 0));
+    }
+
+    fn advance_login(&mut self, now: Instant, id: StreamId) {
+        self.request_login(now, id);
+        let Some(session) = self.logins.get_mut(&id) else { return };
         while let Some(plaintext) = session.channel.read() {
             session.reader.push(&plaintext);
         }
         let frame = session.reader.next();
-        self.flush_login();
+        self.flush_login(id);
         match frame {
             None => {}
             Some(Err(unread)) => {
                 let outdated = unread.header.spoken.version < self.versions.oldest;
-                self.end_login(Some(if outdated { Failure::Outdated } else { Failure::Protocol }));
+                self.end_login(id, Some(if outdated { Failure::Outdated } else { Failure::Protocol }));
             }
             Some(Ok((header, body))) => match Message::decode_body(header.kind, &body) {
                 Ok(Message::LoginResponse(response)) => {
-                    self.end_login(None);
+                    self.end_login(id, None);
+                    self.end_logins();
                     self.out.push_back(CarriageOutput::LoggedIn(response));
                 }
-                Ok(Message::Error(code)) => self.end_login(Some(Failure::Refused(code))),
+                Ok(Message::Error(code)) => self.end_login(id, Some(Failure::Refused(code))),
                 _ => {
                     self.dropped(DropReason::BadBody);
-                    self.end_login(Some(Failure::Protocol));
+                    self.end_login(id, Some(Failure::Protocol));
                 }
             },
         }
     }
 
-    fn flush_login(&mut self) {
-        let Some(session) = &mut self.session else { return };
+    fn flush_login(&mut self, id: StreamId) {
+        let Some(session) = self.logins.get_mut(&id) else { return };
         let bytes = session.channel.take_output();
         if !bytes.is_empty() {
             let write = Output::Stream(session.stream, StreamOutput::Write(bytes));
@@ -123,13 +155,28 @@ impl Conventional {
         }
     }
 
-    pub(super) fn end_login(&mut self, failure: Option<Failure>) {
-        self.flush_login();
-        if let Some(session) = self.session.take() {
+    /// Ends a login. That a connection is lost says nothing while another one is open.
+    fn end_login(&mut self, id: StreamId, failure: Option<Failure>) {
+        self.flush_login(id);
+        if let Some(session) = self.logins.remove(&id) {
             self.out.push_back(session.abandon());
         }
-        if let Some(reason) = failure {
+        if let Some(reason) = failure.filter(|why| self.logins.is_empty() || *why != Failure::ConnectionLost) {
             self.out.push_back(CarriageOutput::LoginFailed(reason));
+        }
+    }
+
+    /// Ends all logins.
+    pub(super) fn end_logins(&mut self) {
+        let all = std::mem::take(&mut self.logins);
+        self.out.extend(all.into_values().map(LoginSession::abandon));
+    }
+
+    /// Ends the logins whose request was not sent. The answer to a request counts: it brings the key that is valid now.
+    pub(super) fn end_idle_logins(&mut self) {
+        let idle: Vec<StreamId> = self.logins.iter().filter(|(_, s)| s.requested.is_none()).map(|(&s, _)| s).collect();
+        for id in idle {
+            self.end_login(id, None);
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::key::Key128;
 use crate::message::{Framing, Message, RouteConfirmation, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId};
 use crate::node::carriage::CarriageOutput;
-use crate::node::part::TunnelId;
+use crate::node::part::{Asked, TunnelId};
 use crate::node::status::TunnelStatus;
 use crate::paths::strategy::Handover;
 use crate::route::{Pattern, answers_for, is_private};
@@ -30,7 +30,7 @@ use crate::timing::node::{
     DIAL_STEP_TIMEOUT, FLOW_GAP, FLOW_STOPPED, LISTEN_TIMEOUT, PUNCH_RETRY, TUNNEL_DOUBT_RETRY, TUNNEL_DOUBT_TIMEOUT,
     TUNNEL_KEEP_ALIVE, TUNNEL_RETRY, TUNNEL_SILENCE,
 };
-use crate::timing::{Due, Timer};
+use crate::timing::{Due, Timer, patient};
 
 fn keep_alive() -> Duration {
     if defect!(KeepAliveOff) { 1_000 * TUNNEL_KEEP_ALIVE } else { TUNNEL_KEEP_ALIVE }
@@ -45,6 +45,10 @@ pub(super) struct Tunnel {
     pub(super) place: Option<(SocketAddr, SocketAddr)>,
     /// Possible places until then. The dialer sends to each, and the listener punches to each.
     candidates: Vec<(SocketAddr, SocketAddr)>,
+    /// Our addresses and the TRS's by which it can be reached, one for each family.
+    relay: Vec<(SocketAddr, SocketAddr)>,
+    /// Keep Alives in a row that were not answered.
+    unanswered: usize,
     /// The listener answers from a port that was not dialed ([`Self::dialed`]).
     answers_elsewhere: bool,
     announcement: Announcement,
@@ -56,6 +60,8 @@ pub(super) struct Tunnel {
     temporary: Key128,
     transaction: u32,
     rtt: RoundTrip,
+    /// How long the peer may owe an answer.
+    doubt_timeout: Duration,
     /// When the last capsule came, and when to ask why there are no more (`policy = "optimal"`).
     flow: Option<Flow>,
     pub(super) stage: Stage,
@@ -160,7 +166,7 @@ impl Tunnel {
                 timer.at(punch.next).min(building(*until))
             }
             Stage::Up { keep_alive, doubted, .. } => {
-                let lost = doubted.map(|doubted| Timer::TunnelDoubt.at(doubted + TUNNEL_DOUBT_TIMEOUT));
+                let lost = doubted.map(|doubted| Timer::TunnelDoubt.at(doubted + self.doubt_timeout));
                 lost.into_iter().fold(Timer::TunnelKeepAlive.at(*keep_alive), Due::min)
             }
         }
@@ -170,6 +176,7 @@ impl Tunnel {
     fn hear(&mut self, now: Instant) {
         if let Stage::Up { heard, keep_alive, doubted, .. } = &mut self.stage {
             *heard = now;
+            self.unanswered = 0;
             if doubted.take().is_some() {
                 *keep_alive = now + self::keep_alive();
             }
@@ -184,6 +191,8 @@ impl Tunnel {
             self.answers_elsewhere = self.place.is_some_and(|(_, dialed)| dialed != place.1);
         } else if latest && !self.relayed() && !self.answers_elsewhere {
             // A NAT may give the peer a source address that nobody announced. The HMAC proves the sender.
+            self.place = Some(place);
+        } else if latest && self.relay.contains(&place) {
             self.place = Some(place);
         }
     }
@@ -236,12 +245,12 @@ impl Conventional {
         now: Instant,
         id: TunnelId,
         direction: &RouteDirection,
-        initiator: bool,
-        transaction: u32,
+        Asked { initiator, transaction, slow }: Asked,
     ) -> Result<(), Failure> {
         self.remove(id);
         let keys = direction.keys.as_ref().ok_or(Failure::Protocol)?;
         let relayed = direction.pattern == Pattern::Relayed;
+        let relay = direction.relay.as_ref().map_or(Vec::new(), |relay| self.places.all(&relay.addresses));
         let mut candidates: Vec<_> = match &direction.relay {
             Some(relay) => self.places.first(&relay.addresses).into_iter().collect(),
             None => self.places.all(&direction.candidates),
@@ -255,7 +264,7 @@ impl Conventional {
         if place.is_none() && (direction.dial || relayed || !direction.candidates.is_empty()) {
             return Err(Failure::NoAddress);
         }
-        let until = now + if direction.dial { DIAL_STEP_TIMEOUT } else { LISTEN_TIMEOUT };
+        let until = now + patient(if direction.dial { DIAL_STEP_TIMEOUT } else { LISTEN_TIMEOUT }, slow);
         let punches = relayed || (direction.want.is_some() && !candidates.is_empty());
         let retry = Backoff::start(now, if direction.dial || relayed { TUNNEL_RETRY } else { PUNCH_RETRY });
         let stage = if direction.dial {
@@ -273,6 +282,8 @@ impl Conventional {
             dialer: direction.dial,
             place,
             candidates,
+            relay,
+            unanswered: 0,
             answers_elsewhere: false,
             announcement: if direction.want.is_some() && !relayed {
                 Announcement::WhenHeard
@@ -285,6 +296,7 @@ impl Conventional {
             temporary: keys.temporary.clone(),
             transaction: self.random(),
             rtt: RoundTrip::default(),
+            doubt_timeout: patient(TUNNEL_DOUBT_TIMEOUT, slow),
             flow: direction.want.is_some().then(Flow::default),
             stage,
         };
@@ -331,6 +343,11 @@ impl Conventional {
         let places = match tunnel.stage {
             Stage::Dialing { .. } => tunnel.candidates.clone(),
             Stage::Listening { .. } if *message == Message::HolePunching => tunnel.candidates.clone(),
+            // The way to the TRS may have died, and another family may live.
+            Stage::Up { .. } if *message == Message::KeepAlive && tunnel.unanswered >= 2 => {
+                let other = tunnel.relay.iter().copied().find(|place| Some(*place) != tunnel.place);
+                other.filter(|_| tunnel.unanswered.is_multiple_of(2)).or(tunnel.place).into_iter().collect()
+            }
             // The reply goes to the request's source address.
             Stage::Listening { .. } | Stage::Up { .. } => tunnel.place.into_iter().collect(),
         };
@@ -451,6 +468,7 @@ impl Conventional {
     fn say_keep_alive(&mut self, now: Instant, id: TunnelId) {
         if let Some(tunnel) = self.tunnels.get_mut(&id) {
             tunnel.rtt.ask(now);
+            tunnel.unanswered += 1;
         }
         self.send_control(id, 0, &Message::KeepAlive);
     }
@@ -548,6 +566,7 @@ impl Conventional {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let mut count = None;
         let mut over = false;
+        let doubt_timeout = tunnel.doubt_timeout;
         match &mut tunnel.stage {
             Stage::Dialing { until, .. } | Stage::Listening { until, .. } if *until <= now => over = true,
             Stage::Dialing { retry, .. } => {
@@ -563,7 +582,7 @@ impl Conventional {
                 }
             }
             Stage::Listening { punch: None, .. } => {}
-            Stage::Up { doubted: Some(doubted), .. } if *doubted + TUNNEL_DOUBT_TIMEOUT <= now => over = true,
+            Stage::Up { doubted: Some(doubted), .. } if *doubted + doubt_timeout <= now => over = true,
             Stage::Up { keep_alive, doubted, .. } => {
                 let stopped_at = tunnel.flow.as_ref().and_then(|flow| flow.stopped_at);
                 if *keep_alive <= now

@@ -159,6 +159,7 @@ impl Proposed {
             self.forget_end(end);
         }
         self.nms = self.nms.filter(|nms| kept_main.contains(nms));
+        self.forget_nms_links();
         for (link, way) in moved {
             self.links.rebind(now, link, way);
             if let Some(Owner::Direct(id)) = self.owners.get(&link)

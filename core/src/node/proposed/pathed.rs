@@ -43,6 +43,7 @@ use crate::quic::{Congestion, LinkId, LinkOutput, Links};
 use crate::route::Pattern;
 use crate::time::Instant;
 use crate::timing::node::{DIRECT_HEAD_START, PATH_COUNTED, PATH_WANTED, PATHLESS_LIMIT};
+use crate::timing::patient;
 
 /// A connection with paths beneath it.
 pub(super) struct Pathed {
@@ -236,6 +237,11 @@ impl Proposed {
             pathed.paths.tagged(ours, theirs);
         }
         self.by_probe.insert(ours, end);
+        if self.tunnels.get(&id).is_some_and(|tunnel| tunnel.slow)
+            && let Some(rtt) = self.end_of_link(end).and_then(|(links, link)| links.rtt(link))
+        {
+            self.give(now, end, Input::RoundTrip(rtt));
+        }
         self.give(now, end, Input::Keys(secret));
         self.tell_places(now, end, direct);
     }
@@ -376,7 +382,9 @@ impl Proposed {
             match pathed.paths.poll() {
                 PathOutput::Transmit(mut transmit) => {
                     pathed.address(&mut transmit);
-                    self.out.push_back(CarriageOutput::Pass(Output::Transmit(transmit)));
+                    let id = if let End::Own(id) = end { Some(id) } else { pathed.tunnel };
+                    let slow = id.and_then(|id| self.tunnels.get(&id)).is_some_and(|tunnel| tunnel.slow);
+                    self.out.push_back(CarriageOutput::to_peer(transmit, slow));
                 }
                 PathOutput::PathChanged => self.tell_quic(end, |links, link| links.path_changed(now, link)),
                 PathOutput::Ping => self.tell_quic(end, |links, link| links.ping(now, link)),
@@ -452,17 +460,19 @@ impl Proposed {
             }
             return self.path_timers.set(end, due);
         }
+        let slow = self.tunnels.get(&tunnel).is_some_and(|tunnel| tunnel.slow);
+        let (limit, wait) = (patient(PATHLESS_LIMIT, slow), patient(PATH_WANTED, slow));
         let (since, again) = *pathed.pathless.get_or_insert((now, now));
-        if now >= since + PATHLESS_LIMIT && !pathed.paths.is_proved() {
+        if now >= since + limit && !pathed.paths.is_proved() {
             return self.fail(now, tunnel, Failure::Timeout);
         }
         if again <= now {
             let direct = pathed.paths.has_moved() && pathed.paths.used().is_some() && now < since + DIRECT_HEAD_START;
-            let next = if direct { since + DIRECT_HEAD_START } else { now + PATH_WANTED };
+            let next = if direct { since + DIRECT_HEAD_START } else { now + wait };
             pathed.pathless = Some((since, next));
             let want = if direct { Want::Direct(0) } else { Want::Relayed };
             // A leg that leads nowhere for so long is replaced.
-            if direct || pathed.bound.is_none() || now >= since + 2 * PATH_WANTED {
+            if direct || pathed.bound.is_none() || now >= since + 2 * wait {
                 self.out.push_back(CarriageOutput::PathWanted(tunnel, want));
             }
             if !direct {
@@ -475,7 +485,7 @@ impl Proposed {
         }
         let pathless = self.pathed.get(&end).and_then(|pathed| pathed.pathless);
         // Once the limit has passed, a proved path keeps the tunnel: there is nothing to wake up for at the limit.
-        let limit = Some(since + PATHLESS_LIMIT).filter(|&limit| now < limit);
+        let limit = Some(since + limit).filter(|&limit| now < limit);
         let next = pathless.map(|(_, again)| limit.map_or(again, |limit| again.min(limit)));
         self.path_timers.set(end, due.into_iter().chain(next).min());
     }

@@ -19,7 +19,6 @@ use super::tunnel::{EndToEnd, Path, Stage, Tunnel, tunnel_request};
 use super::{Proposed, failure};
 use crate::event::{DropReason, Failure, Protection};
 use crate::header::{Flags, Header, Kind};
-use crate::machine::Output;
 use crate::message::{Message, RelayMode, RouteConfirmation};
 use crate::name::{Fqdn, Party, RelayCid};
 use crate::node::carriage::{Carriage, CarriageOutput};
@@ -239,7 +238,8 @@ impl Proposed {
             };
             match output {
                 LinkOutput::Transmit(transmit) => {
-                    self.out.push_back(CarriageOutput::Pass(Output::Transmit(transmit)));
+                    let slow = tunnel.slow;
+                    self.out.push_back(CarriageOutput::to_peer(transmit, slow));
                 }
                 LinkOutput::Connected { link, client, peer: names } => {
                     self.on_blind_connected(now, id, link, client, &names);

@@ -19,23 +19,19 @@ use crate::machine::{Output, Transmit};
 use crate::message::{Framing, Message, Relay, RelayMode, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId, RelayCid};
 use crate::node::carriage::{CarriageOutput, SendRefused};
-use crate::node::part::TunnelId;
+use crate::node::part::{Asked, TunnelId};
 use crate::paths::strategy::Handover;
 use crate::probe;
 use crate::quic::{DatagramRefused, LinkId, Links, Load};
-use crate::route::{Pattern, is_private};
+use crate::route::Pattern;
 use crate::time::Instant;
 use crate::timers::Backoff;
-use crate::timing::node::{DIAL_STEP_TIMEOUT, LISTEN_TIMEOUT, MTU_SEARCH_SILENCE, PUNCH_RETRY};
-use crate::timing::{Due, Timer, earliest};
+use crate::timing::node::{DIAL_AGAIN, DIAL_STEP_TIMEOUT, LISTEN_TIMEOUT, MTU_SEARCH_SILENCE, PUNCH_RETRY};
+use crate::timing::{Due, Timer, earliest, patient};
 
 /// Every path must take an inner packet of this size (RFC 8200 §5): if a DATAGRAM frame is too small for it, the
 /// stream carries it. Larger ones it carries only while the path's MTU is being discovered.
 const MIN_IPV6_MTU: usize = 1280;
-
-/// What one attempt at a direct tunnel sends to an address that does not answer: QUIC's first packet and its two
-/// retransmissions within `DIAL_STEP_TIMEOUT`, each 1,200 bytes, and one that leaves at its end.
-const DIALED_BYTES: usize = 4 * 1_200;
 
 pub(super) struct Tunnel {
     pub(super) name: Fqdn,
@@ -63,6 +59,10 @@ pub(super) struct Tunnel {
     pub(super) migrates: Option<Instant>,
     /// The last Route Direction whose places it took.
     pub(super) merged: Option<u32>,
+    /// One of the two nodes is slow: each step may take longer.
+    pub(super) slow: bool,
+    /// When the dialer dials once more beside what it dials already; whether under `policy = "optimal"`.
+    pub(super) redial: Option<(Instant, bool)>,
     /// When building it counts as failed.
     pub(super) until: Instant,
 }
@@ -143,6 +143,7 @@ impl Tunnel {
     pub(super) fn next_timer(&self) -> Option<Due> {
         let building = (!matches!(self.stage, Stage::Up(_))).then(|| Timer::TunnelBuilding.at(self.until));
         let other = match &self.stage {
+            Stage::Dialing(_) => self.redial.map(|(at, _)| Timer::TunnelRetry.at(at)),
             Stage::Expecting(Some(punch)) => Some(Timer::PunchRetry.at(punch.retry.next)),
             stage => stage.links().and_then(Links::next_timer),
         };
@@ -151,7 +152,7 @@ impl Tunnel {
 
     /// A step is done; the next one has time of its own.
     pub(super) fn progress(&mut self, now: Instant) {
-        self.until = self.until.max(now + DIAL_STEP_TIMEOUT);
+        self.until = self.until.max(now + patient(DIAL_STEP_TIMEOUT, self.slow));
     }
 }
 
@@ -256,8 +257,7 @@ impl Proposed {
         now: Instant,
         id: TunnelId,
         direction: &RouteDirection,
-        initiator: bool,
-        transaction: u32,
+        Asked { initiator, transaction, slow }: Asked,
     ) {
         self.remove(now, id);
         if self.merge_direct(now, id, direction, transaction) {
@@ -281,7 +281,9 @@ impl Proposed {
             since: now,
             migrates: None,
             merged: None,
-            until: now + if direction.dial { DIAL_STEP_TIMEOUT } else { LISTEN_TIMEOUT },
+            slow,
+            redial: None,
+            until: now + patient(if direction.dial { DIAL_STEP_TIMEOUT } else { LISTEN_TIMEOUT }, slow),
         };
         let opened = if let Some(relay) = &tunnel.relay {
             let (addresses, name) = (relay.addresses.clone(), self.services.trs_name.clone());
@@ -292,7 +294,10 @@ impl Proposed {
                 tunnel.stage = Stage::LegOpening(link);
             })
         } else if direction.dial {
-            self.dial(now, id, direction).map(|links| tunnel.stage = Stage::Dialing(links))
+            let optimal = direction.want.is_some();
+            tunnel.redial = Some((now + patient(DIAL_AGAIN, slow), optimal));
+            self.dial(now, id, &direction.peer, &direction.candidates, optimal)
+                .map(|links| tunnel.stage = Stage::Dialing(links))
         } else {
             tunnel.stage = Stage::Expecting(self.punch(now, direction, outbound));
             Ok(())
@@ -306,31 +311,6 @@ impl Proposed {
         }
         self.tunnels.insert(id, tunnel);
         self.serve_early(now, &direction.peer);
-    }
-
-    /// Dials the peer wherever it may be.
-    fn dial(&mut self, now: Instant, id: TunnelId, direction: &RouteDirection) -> Result<Vec<LinkId>, Failure> {
-        let load = self.load_to(&direction.peer);
-        if let Some(shared) = &mut self.shared {
-            let link = shared.connect_pathed(now, &direction.peer, None, load).ok_or(Failure::Protocol)?;
-            self.begin_pathed(now, End::Shared(link), true, &direction.candidates);
-            self.shared_touched = true;
-            self.owners.insert(link, Owner::Direct(id));
-            return Ok(vec![link]);
-        }
-        let mut links = Vec::new();
-        for place in self.places.all(&direction.candidates) {
-            // A peer's inside address is only its word. Elsewhere the NMS has seen the peer.
-            let inside = direction.want.is_some() && is_private(place.1.ip());
-            if inside && !self.silent.take(now, place.1.ip(), DIALED_BYTES) {
-                continue;
-            }
-            if let Some(link) = self.connect(now, place, &direction.peer, load) {
-                self.owners.insert(link, Owner::Direct(id));
-                links.push(link);
-            }
-        }
-        if links.is_empty() { Err(Failure::NoAddress) } else { Ok(links) }
     }
 
     /// Sends the first punches, if this is a policy that has any.
@@ -625,6 +605,15 @@ impl Proposed {
     pub(super) fn tunnel_timeout(&mut self, now: Instant, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let building = !matches!(tunnel.stage, Stage::Up(_));
+        if building
+            && tunnel.until <= now
+            && self.shows_life(now, id)
+            && let Some(tunnel) = self.tunnels.get_mut(&id)
+        {
+            tunnel.until = now + DIAL_AGAIN;
+        }
+        self.dial_again(now, id);
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         if building && tunnel.until <= now || tunnel.migrates.is_some_and(|until| until <= now) {
             return self.fail(now, id, Failure::Timeout);
         }

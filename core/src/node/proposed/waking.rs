@@ -17,6 +17,9 @@ impl Proposed {
         for end in ends {
             self.tell_network(now, end);
         }
+        if self.nms.is_some() {
+            self.note_asked(now);
+        }
         self.drain_links(now);
     }
 
@@ -26,6 +29,7 @@ impl Proposed {
         self.inbound.clear();
         self.inbound_timers = Timers::default();
         self.nms = None;
+        self.forget_nms_links();
         self.tunnels.clear();
         self.expecting.clear();
         self.by_leg.clear();

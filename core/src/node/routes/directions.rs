@@ -4,25 +4,26 @@ use std::net::IpAddr;
 
 use super::peer::Origin;
 use super::table::PeerId;
-use super::{RouteOutput, Routes};
+use super::{Answer, RouteOutput, Routes};
 use crate::event::DropReason;
 use crate::message::{PeerRef, RouteDirection, Want};
-use crate::node::part::{TunnelId, Turn};
+use crate::node::part::{Asked, TunnelId, Turn};
 use crate::paths::strategy::Handover;
 use crate::route::Pattern;
 use crate::timers::Backoff;
 use crate::timing::node::{DIRECT_HEAD_START, DIRECTION_RETRY, ROUTE_TIMEOUT};
+use crate::timing::patient;
 
 impl Routes {
     pub(super) fn on_direction(
         &mut self,
         turn: &mut Turn<'_, RouteOutput>,
-        transaction: u32,
         count: u8,
-        initiator: bool,
+        asked: Asked,
         mut direction: Box<RouteDirection>,
     ) {
         let now = turn.now;
+        let Asked { initiator, transaction, slow } = asked;
         if direction.peer == self.name {
             return turn.push(RouteOutput::dropped(DropReason::Unexpected));
         }
@@ -34,7 +35,8 @@ impl Routes {
             return self.confirm_again(turn, transaction, count, &direction);
         }
         self.withdraw_request(transaction, &direction, initiator);
-        let Some((id, lost)) = self.peers.identify(now + ROUTE_TIMEOUT, &direction.peer, direction.virtual_addresses)
+        let Some((id, lost)) =
+            self.peers.identify(now + self.route_timeout(slow), &direction.peer, direction.virtual_addresses)
         else {
             return turn.push(RouteOutput::dropped(DropReason::Limit));
         };
@@ -57,7 +59,13 @@ impl Routes {
         let peer = self.peers.find_mut(id).expect("just identified");
         peer.permit(direction.permissions.0.take());
         peer.begin_attempt(tunnel, origin);
-        peer.search.until = peer.search.until.max(now + ROUTE_TIMEOUT / 2);
+        peer.slow = slow;
+        peer.search.until = peer.search.until.max(now + patient(ROUTE_TIMEOUT, slow) / 2);
+        // A tunnel to a slow peer takes longer than a resolver waits.
+        let queries = if slow { peer.held.take_queries() } else { Vec::new() };
+        for query in queries {
+            turn.push(RouteOutput::Answer(query, Answer::Addresses(direction.virtual_addresses)));
+        }
         // Whether this node asks for the relay. Usually the initiator asks. A peer that wants a direct tunnel already
         // has the relayed one, so it does not ask. If we have no tunnel at all, its relayed tunnel belongs to our time
         // before a restart, and we ask.
@@ -70,7 +78,7 @@ impl Routes {
             peer.search.relay_at = Some(now + DIRECT_HEAD_START);
         }
         self.peers.rearm(id);
-        turn.push(RouteOutput::Build { tunnel, transaction, initiator, direction });
+        turn.push(RouteOutput::Build { tunnel, asked, direction });
     }
 
     /// Whether a Route Direction is believed. It has to answer a request of ours, and may not give a virtual address to

@@ -55,6 +55,11 @@ impl Held {
         Ok(())
     }
 
+    /// The queries that wait; the packets stay.
+    pub(super) fn take_queries(&mut self) -> Vec<HeldQuery> {
+        std::mem::take(&mut self.queries)
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.packets.is_empty() && self.queries.is_empty()

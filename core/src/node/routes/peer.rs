@@ -33,6 +33,8 @@ pub(super) struct Peer {
     pub(super) reference: PeerRef,
     /// The peer's virtual addresses, once a Route Direction has told them.
     pub(super) addresses: Option<Virtual>,
+    /// This node or the peer is slow, as the last Route Direction says.
+    pub(super) slow: bool,
     /// Packets and queries that wait for the first tunnel.
     pub(super) held: Held,
     /// Bytes that went through the peer's tunnels.
@@ -132,6 +134,8 @@ pub(super) struct Replaced {
 pub(super) struct Request {
     pub(super) transaction: u32,
     pub(super) want: Want,
+    /// When it was sent first.
+    pub(super) since: Instant,
     pub(super) retry: Backoff,
 }
 
@@ -219,6 +223,7 @@ impl Peer {
         Self {
             reference,
             addresses: None,
+            slow: false,
             held: Held::default(),
             traffic: Traffic::default(),
             flows: None,

@@ -8,12 +8,14 @@ use crate::message::{DirectionRequest, ErrorCode, Want};
 use crate::node::part::{TunnelId, Turn};
 use crate::timers::Backoff;
 use crate::timing::node::{DIRECTION_DOUBTFUL, DIRECTION_RETRY, DIRECTION_TRIES, REPLACED_LINGER, ROUTE_TIMEOUT};
+use crate::timing::patient;
 
 impl Routes {
     /// Starts the search for a tunnel anew, with a fresh time limit.
     pub(super) fn want_route(&mut self, turn: &mut Turn<'_, RouteOutput>, id: PeerId) {
+        let own = self.slow;
         let Some(peer) = self.peers.find_mut(id) else { return };
-        peer.search.until = turn.now + ROUTE_TIMEOUT;
+        peer.search.until = turn.now + if own || peer.slow { 3 * ROUTE_TIMEOUT } else { ROUTE_TIMEOUT };
         if self.registered {
             self.request(turn, id, Want::Any);
         } else {
@@ -24,7 +26,7 @@ impl Routes {
     /// Sends a Direction Request.
     pub(super) fn request(&mut self, turn: &mut Turn<'_, RouteOutput>, id: PeerId, want: Want) {
         let transaction = turn.random.u32();
-        let request = Request { transaction, want, retry: Backoff::start(turn.now, DIRECTION_RETRY) };
+        let request = Request { transaction, want, since: turn.now, retry: Backoff::start(turn.now, DIRECTION_RETRY) };
         let Some(peer) = self.peers.find_mut(id) else { return };
         if want == Want::Relayed {
             peer.search.relay_at = None;
@@ -131,11 +133,19 @@ impl Routes {
         if defect!(RouteNeverGivenUp) {
             peer.search.until = peer.search.until.max(now + ROUTE_TIMEOUT);
         }
+        // The NMS answers or refuses each request. If the peer is slow, the refusal comes late.
+        if let PeerState::Requested(request) = &peer.state
+            && self.registered
+            && peer.search.until <= now
+        {
+            peer.search.until = peer.search.until.max(request.since + 2 * ROUTE_TIMEOUT);
+        }
         if peer.has_no_way() && peer.search.until <= now {
             return self.give_up(turn, id, Failure::Timeout);
         }
         let has_request = peer.request().is_some();
         let tries_directly = peer.tries_directly();
+        let slow = peer.slow;
         let relay = take_due(&mut peer.search.relay_at, now);
         let (mut want, mut replaced) = (None, None);
         match &mut peer.state {
@@ -145,7 +155,7 @@ impl Routes {
                 replaced = up.replaced.take_if(|replaced| replaced.until <= now).map(|replaced| replaced.tunnel);
                 if let Some(improve) = up.improve.as_mut().filter(|improve| improve.at <= now) {
                     // If this attempt gets no answer at all, another follows.
-                    improve.at = now + improve.wait.max(REPLACED_LINGER);
+                    improve.at = now + improve.wait.max(patient(REPLACED_LINGER, slow));
                     want = Some(Want::Direct(improve.attempt)).filter(|_| !tries_directly && !has_request);
                 }
             }

@@ -114,7 +114,8 @@ fn direction(transaction: u32, words: &[&str]) -> RouteInput {
         permissions: AtEnd(None),
     };
     let initiator = number.starts_with('#');
-    RouteInput::Direction { transaction, count, initiator, direction: Box::new(direction) }
+    let asked = Asked { initiator, transaction, slow: false };
+    RouteInput::Direction { count, asked, direction: Box::new(direction) }
 }
 
 impl Rows for Case {
@@ -329,7 +330,8 @@ fn a_request_without_an_answer_is_repeated_then_doubted_then_given_up() {
         500   | timeout    | request bob any #0 again                     | bob asks any#0 holds
         1500  | timeout    | request bob any #0 again; doubt              | bob asks any#0 holds
         11999 | timeout    | request bob any #0 again; doubt              | bob asks any#0 holds
-        12000 | timeout    | answer failed; tell down: no answer in time  |
+        12000 | timeout    |                                              | bob asks any#0 holds
+        24000 | timeout    | answer failed; tell down: no answer in time  |
         ",
     );
 }

@@ -50,7 +50,8 @@ impl Links {
         self.note_ids(id);
     }
 
-    /// Notes the connection IDs that were issued for this link.
+    /// Notes the connection IDs that were issued for this link. Each new link needs it: IDs that nobody notes would
+    /// count as those of the next peer that is dialed.
     pub(super) fn note_ids(&mut self, id: LinkId) {
         let minted = std::mem::take(&mut *self.minted.lock().expect("no panic holds this lock"));
         let Some(answers) = self.links.get_mut(&id).and_then(|link| link.answers.as_mut()) else { return };

@@ -10,6 +10,16 @@ use crate::time::Instant;
 const PROBES_OF_A_SIZE: u64 = 3;
 
 impl Links {
+    /// When the peer was heard last, if it ever was.
+    pub fn was_heard(&self, id: LinkId) -> Option<Instant> {
+        self.links.get(&id).filter(|l| l.heard > 0).map(|l| l.heard_at)
+    }
+
+    /// Whether a peer's handshake with us is under way.
+    pub fn has_half_open(&self) -> bool {
+        self.half_open.count() > 0
+    }
+
     /// The silence on a link that is searching for its path MTU, beyond four round trips. `None` without a search, and
     /// once a size was found to be too large. During a search a probe is always under way, so an answer is due.
     pub fn silence_in_search(&self, now: Instant, id: LinkId) -> Option<Duration> {
