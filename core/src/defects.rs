@@ -133,6 +133,8 @@ mod planting {
         RenewalUntold,
         /// Packets of IPv4 do not come out of tunnels.
         InnerIpv4Lost,
+        /// A Packet Too Big names an MTU that is 8 bytes too large.
+        MtuNamedTooLarge,
         /// Packets longer than 1,000 bytes do not come out of tunnels.
         LargePacketsLost,
         /// Nothing but ICMP comes out of tunnels.

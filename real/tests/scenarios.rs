@@ -133,6 +133,13 @@ fn a_transfer_goes_on_while_its_nodes_move_one_by_one_at_once_and_without_the_nm
 }
 
 #[test]
+fn large_packets_get_through_a_narrow_link_once_the_hosts_know_it() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("netns/narrow.toml");
+    let Some(entries) = run("narrow", &file, &[]) else { return };
+    assert_eq!(outcomes(&entries), ["3 of 5 echoes answered", "300000 bytes arrived unchanged"]);
+}
+
+#[test]
 fn what_a_kernel_cannot_do_is_refused_by_name_with_an_exit_code_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("strange.toml");

@@ -264,6 +264,7 @@ fn refuse_too_big(
         return Ok(());
     }
     let mtu = if packet[0] >> 4 == 6 { limit.max(MIN_IPV6_MTU) as u16 } else { mtu };
+    let mtu = if defect!(MtuNamedTooLarge) { mtu.saturating_add(8) } else { mtu };
     let from = InnerHeader::parse(packet).ok().map(|header| header.destination);
     if let Some(error) = from.and_then(|from| packet::too_big(packet, mtu, from)) {
         turn.push(InnerOutput::Packet(error.into()));

@@ -27,7 +27,7 @@ use super::model::demands;
 use super::sheet::{Sheet, table};
 
 /// The version of the generator. It grows when a seed gives another plan than before.
-pub const GENERATOR: u32 = 14;
+pub const GENERATOR: u32 = 15;
 /// The most sites, and the most nodes.
 pub const MOST: u64 = 12;
 /// Most plans that are drawn for a seed, until the model demands something of one.
@@ -37,6 +37,11 @@ const NODES: [&str; MOST as usize] =
     ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "mallory", "niaj"];
 const KINDS: [&str; 5] = ["ipv6", "ipv4-global", "ipv4-private", "dual-stack", "dual-stack-private-v4"];
 const SERVICES: [&str; 3] = ["as", "nms", "trs"];
+
+/// Stands for the largest payload of a plan.
+const LARGE: u64 = 1_200;
+/// The headers of an inner IPv6 packet with an echo, bytes. UDP's are as long.
+const HEADERS: i64 = 48;
 
 /// Whether a seed's plan is a drill.
 pub const fn is_drill(seed: u64) -> bool {
@@ -64,6 +69,7 @@ fn draw(seed: u64, number: u64) -> Sheet {
     let mut generator = Generator {
         rng,
         is_drill: is_drill(seed),
+        large: 1_200,
         sheet: Sheet::default(),
         steps: Vec::new(),
         first: Vec::new(),
@@ -85,6 +91,8 @@ struct Generator {
     rng: ChaCha8Rng,
     /// Whether the network has no faults.
     is_drill: bool,
+    /// The payload of a large echo, bytes.
+    large: i64,
     sheet: Sheet,
     /// Steps with their times, not in order yet.
     steps: Vec<(u64, Table)>,
@@ -165,6 +173,12 @@ impl Generator {
             // Derived from the seed and not drawn, so that later draws stay as they were.
             let handover = ["seamless", "seamless", "rebuild", "migrate"][(seed / 5 % 4) as usize];
             self.sheet.set("handover", handover);
+        }
+        // As well: applications then send packets that some links, and tunnels through them, have no room for.
+        if (seed / 7).is_multiple_of(3) {
+            let tun_mtu = [1_340, 1_400, 1_500][(seed / 21 % 3) as usize];
+            self.sheet.set("tun_mtu", tun_mtu);
+            self.large = tun_mtu - HEADERS;
         }
     }
 
@@ -316,13 +330,19 @@ impl Generator {
         self.steps.push((at, keys));
     }
 
+    /// A payload; [`LARGE`] is as large as the virtual interface takes.
+    fn payload(&self, bytes: u64) -> Value {
+        if bytes == LARGE { self.large.into() } else { int(bytes) }
+    }
+
     /// A row of echoes between two nodes, in either direction, of any size and family.
     fn echoes(&mut self, at: u64, (a, b): (u64, u64), count: u64, interval_ms: u64) {
         let (from, to) = if self.one_in(2) { (a, b) } else { (b, a) };
         let mut echo = pair(from, to);
         echo.insert("count".to_owned(), int(count));
         echo.insert("interval_ms".to_owned(), int(interval_ms));
-        echo.insert("payload_bytes".to_owned(), int(self.pick(&[56, 56, 600, 1_200])));
+        let payload = self.pick(&[56, 56, 600, LARGE]);
+        echo.insert("payload_bytes".to_owned(), self.payload(payload));
         if self.one_in(2) {
             echo.insert("family".to_owned(), "ipv4".into());
         }
@@ -341,7 +361,8 @@ impl Generator {
         let mut keys = self.pair(nodes);
         keys.insert("count".to_owned(), int(self.from(1, 30)));
         keys.insert("interval_ms".to_owned(), int(self.pick(&[10, 100, 500])));
-        keys.insert("payload_bytes".to_owned(), int(self.pick(&[16, 200, 1_200])));
+        let payload = self.pick(&[16, 200, LARGE]);
+        keys.insert("payload_bytes".to_owned(), self.payload(payload));
         self.step(at, "udp", keys);
     }
 

@@ -18,7 +18,7 @@
 //!
 //! * Every echo and every UDP datagram, if it is small, of every row that begins [`BORN`] or more after the nodes
 //!   started.
-//! * The last echo of a row of large ones.
+//! * The last echo of a row of large ones: hosts know the path's MTU by then.
 //! * Under the optimal policy a direct tunnel, if the oracle finds a path and nothing prevents the search for it.
 //!
 //! **During a single disturbance.** Echoes may be lost for no longer than the time below. A TCP transfer through a
@@ -115,8 +115,8 @@ pub const RESTORED: Duration = Duration::from_secs(20);
 /// sender learns the path's MTU from the loss.
 const SMALL: u16 = 600;
 
-/// An MTU that every packet of an application fits, tunnel headers included, bytes.
-const WIDE: u16 = 1_376;
+/// How much longer a packet of the conventional method is than the application's packet in it, at most, bytes.
+const AROUND: u16 = 96;
 
 /// A demand on a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -558,7 +558,8 @@ impl Moment {
     /// the network to fragment, and on NATs to let fragments through. Where a link is narrow it relies on ICMP errors,
     /// each of which costs a packet whenever the path changes.
     fn permits_large(&self, pair: Pair) -> bool {
-        let is_wide = |link: &Link| link.up.mtu.min(link.down.mtu) >= WIDE;
+        let wide = self.now.tun_mtu + AROUND;
+        let is_wide = |link: &Link| link.up.mtu.min(link.down.mtu) >= wide;
         let sites = self.now.sites.iter().map(|site| &site.link);
         let carriers = self.now.carriers.iter().map(|carrier| &carrier.link);
         let is_wide = is_wide(&self.now.services.trs.link) && sites.chain(carriers).all(is_wide);

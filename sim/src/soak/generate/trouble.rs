@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::{Generator, NODES, Place, SERVICES, int, table};
+use super::{Generator, LARGE, NODES, Place, SERVICES, int, table};
 use crate::soak::model::HEALING;
 
 /// The number of echoes of each pair in the last round.
@@ -69,7 +69,8 @@ impl Generator {
                 let mut keys = self.pair(nodes);
                 keys.insert("count".to_owned(), int(self.from(1, 6)));
                 keys.insert("interval_ms".to_owned(), int(self.pick(&[50, 300, 1_000])));
-                keys.insert("payload_bytes".to_owned(), int(self.pick(&[0, 56, 600, 1_200])));
+                let payload = self.pick(&[0, 56, 600, LARGE]);
+                keys.insert("payload_bytes".to_owned(), self.payload(payload));
                 self.step(at, "echo", keys);
             }
             5 | 6 => self.flow(at, nodes),
