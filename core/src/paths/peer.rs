@@ -28,8 +28,9 @@ use crate::timing::paths::PATH_KNOWN;
 
 /// Most paths of one peer: its candidates, and as many other addresses where it was seen.
 pub const MAX_PATHS: usize = 2 * MAX_CANDIDATES;
-/// Most paths to ports of one host that nobody announced. Between two NATs that give each destination another port, each
-/// probe to a new port comes from a new port. Without this limit the two ends would find ports for ever, and probe all.
+/// Most paths to ports of one host that nobody announced. Between two NATs that give each destination another port,
+/// each probe to a new port comes from a new port. Without this limit the two ends would find ports for ever, and probe
+/// them all.
 const MAX_SEEN: usize = 4;
 /// Most addresses where the peer, or a relay, was heard last.
 const MAX_KNOWN: usize = MAX_PATHS;

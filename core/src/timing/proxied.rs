@@ -19,8 +19,8 @@ timings! {
 
     /// A TCP connection to a service that carries no datagrams after this time is given up; so is one from a node.
     ///
-    /// Why: as long as the AS waits for a login over TCP (`LOGIN_TIMEOUT`). It bounds how long a half-open connection
-    /// holds one of the places for them.
+    /// Why: TCP, TLS and the upgrade take three round trips, so one of 3 s is made up for. It bounds how long a
+    /// half-open connection holds one of the places for them.
     UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
     /// How long a datagram may wait for TCP before it is dropped.

@@ -37,7 +37,7 @@ fn closed(heard: &[LinkOutput]) -> Vec<(LinkId, LinkClosed)> {
 
 #[test]
 fn a_link_on_which_nobody_asks_is_closed_by_as_and_nodes() {
-    for (role, name, after_ms) in [(Role::As, "as", 10_000), (BOB, "bob", 5_000)] {
+    for (role, name, after_ms) in [(Role::As, "as", 20_000), (BOB, "bob", 5_000)] {
         let mut stage = quiet();
         let mut mallory = Rogue::new("mallory");
         let link = mallory.connect(&mut stage, role, &fqdn(name));
