@@ -78,7 +78,7 @@ each_cell! {
 
 /// The seeds of each cell. `ROBUST_SEEDS` sets a greater number.
 fn seeds() -> u64 {
-    std::env::var("ROBUST_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(16)
+    std::env::var("ROBUST_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
 }
 
 #[test]
