@@ -23,7 +23,7 @@ use crate::route::optimal::{Reach, Sight};
 use crate::route::{Network, Policy, is_private};
 use crate::store::StoreError;
 use crate::time::Instant;
-use crate::timing::nms::REGISTRATION_SILENCE;
+use crate::timing::nms::{REGISTRATION_SILENCE, ROUTING_RETRY};
 
 /// Most nodes registered at one time.
 pub const MAX_NODES: usize = 100_000;
@@ -62,6 +62,8 @@ pub(super) struct Sealed {
     pub(super) remote: SocketAddr,
     /// Whether the node is there.
     pub(super) proof: Proof,
+    /// When the node was challenged last at an address that was not proved.
+    asked_at: Option<Instant>,
     /// Under the keys of this registration.
     pub(super) session: SealedSession,
     /// The common key. It protects Registration Requests only.
@@ -168,8 +170,13 @@ impl Nms {
             registration.proved_at(remote);
             return was_asked && acknowledged.is_some();
         }
-        if let Proof::Open { how: How::Asked(challenge), .. } = sealed.proof {
-            // Sent again for each message from there: the first one may be lost.
+        // Sent again for a message from there: the first one may be lost. But a node that is heard at two addresses by
+        // turns would be challenged by each of its answers, for ever.
+        let is_recent = sealed.asked_at.is_some_and(|at| now < at + ROUTING_RETRY);
+        if let Proof::Open { how: How::Asked(challenge), .. } = sealed.proof
+            && !is_recent
+        {
+            sealed.asked_at = Some(now);
             self.send(now, node, challenge, 0, &Message::KeepAlive);
         }
         false
@@ -360,7 +367,16 @@ impl Nms {
                     Some(Session::Conventional(old)) if old.key == key => old.requests,
                     _ => self.sealed(&key).having_seen(header.sequence),
                 };
-                Session::Conventional(Box::new(Sealed { local, remote, proof, session, key, requests, ends }))
+                Session::Conventional(Box::new(Sealed {
+                    local,
+                    remote,
+                    proof,
+                    asked_at: None,
+                    session,
+                    key,
+                    requests,
+                    ends,
+                }))
             }
         })
     }
