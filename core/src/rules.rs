@@ -117,7 +117,7 @@ enum State {
     /// Nobody has set any: everybody may talk to everybody.
     #[default]
     Unset,
-    /// Everybody may talk to everybody, for now.
+    /// The rules let everybody talk to everybody.
     Open,
     Closed(Arc<Closed>),
 }

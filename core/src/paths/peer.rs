@@ -467,19 +467,18 @@ impl Paths {
     }
 
     fn add(&mut self, now: Instant, candidate: Candidate, announced: bool) -> Option<PathNumber> {
-        let kept = |number: PathNumber| Some(number) == self.used || Some(number) == self.beside;
+        let kept = [self.used, self.beside];
         if !announced {
             let host = candidate.way.remote.ip();
             let seen = self.paths.iter().filter(|(_, path)| !path.announced && path.candidate.way.remote.ip() == host);
             let seen: Vec<_> = seen.map(|(&number, path)| (path.is_alive(), number)).collect();
-            let oldest = seen.iter().filter(|(_, number)| !kept(*number)).min();
+            let oldest = seen.iter().filter(|(_, number)| !kept.contains(&Some(*number))).min();
             if let Some(&(_, oldest)) = oldest.filter(|_| seen.len() >= MAX_SEEN) {
                 self.forget(oldest);
             }
         }
         if self.paths.len() >= MAX_PATHS {
-            let kept = |number: PathNumber| Some(number) == self.used || Some(number) == self.beside;
-            let spare = self.paths.iter().find(|(n, p)| !p.announced && !p.is_alive() && !kept(**n));
+            let spare = self.paths.iter().find(|(n, p)| !p.announced && !p.is_alive() && !kept.contains(&Some(**n)));
             let oldest = spare.map(|(&number, _)| number)?;
             self.forget(oldest);
         }

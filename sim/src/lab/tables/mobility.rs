@@ -99,7 +99,7 @@ fn gap(seed: u64, row: &Handover) -> Gap {
     Gap { seed, longer, bound, used: row.used, pattern_after: row.pattern_after }
 }
 
-/// Who moves, and from where to where. A label of a site is `a-home-nat`: node, place, kind.
+/// The nodes that move, and from where to where. A label of a site is `a-home-nat`: node, place, kind.
 fn course(table: &Table, line: &Line) -> Course {
     let kind = |column: &str| label(table, line, column).rsplit('-').next().unwrap_or_default();
     let moves = |skip: &str| label(table, line, skip) == "false";
