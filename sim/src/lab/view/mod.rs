@@ -197,7 +197,7 @@ impl Page {
         let drawing = if arrows.is_empty() { String::new() } else { Sequence::new(title, arrows).svg() };
         // `</script>` must not end the script, whatever a name or reason says.
         let data = serde_json::to_string(&self).expect("numbers and texts").replace('<', "\\u003c");
-        include_str!("view/page.html")
+        include_str!("page.html")
             .replace("{{TITLE}}", &escaped(title))
             .replace("{{ABOUT}}", &escaped(&self.about))
             .replace("{{SEQUENCE}}", &drawing)

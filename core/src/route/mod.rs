@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn table_1_is_the_papers_to_the_letter() {
-        let csv = include_str!("../../results/paper/table1-signaling-patterns.csv");
+        let csv = include_str!("../../../results/paper/table1-signaling-patterns.csv");
         let parse = |s: &str| match s {
             "IPv6" => Location::V6,
             "IPv4-G" => Location::V4Global,
