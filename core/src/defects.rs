@@ -1,25 +1,25 @@
-//! Deliberate defects: who guards the guards?
+//! Deliberate defects, which test the tests.
 //!
-//! The soak of the simulator claims to find whatever breaks an invariant. Here is what holds it to that: each `Defect`
-//! takes one defence of the core away, and a test demands that each is caught (`sim/tests/hostile/guards.rs`). A hook
-//! is one `defect!(Name)`, a condition that is false wherever this matters.
+//! The simulator's soak claims to find every violation of an invariant. Each `Defect` removes one defence of the core,
+//! and the test `sim/tests/hostile/guards.rs` demands that the soak or a directed attack catches defence of the core,
+//! and the test `sim/tests/hostile/guards.rs` demands that the soak or a directed attack catches it. `defect!(Name)` is
+//! a condition at the place of the defence. It is false unless a test has planted that defect.
 //!
-//! # No release can carry one
+//! # No release can have a defect
 //!
-//! * Hooks exist only under the cargo feature `defects` **and** `debug_assertions`; otherwise `defect!` is the literal
-//!   `false`, and this module is empty: the code is the honest one, at no cost.
-//! * No package depends on the feature but the tests of the simulator, as a dev-dependency: with the workspace's
-//!   resolver no `cargo build` or `cargo install` turns it on. `cargo test --workspace` does, for everything that it
-//!   builds.
-//! * `cargo test --release` and `cargo bench` turn the feature on too, and put a daemon beside their tests: that is why
-//!   it takes `debug_assertions` as well, and why a `compile_error!` would not do.
-//! * Even where hooks exist, none is in force until a test calls `plant`: nothing that a user can say reaches it.
+//! * `defect!` does something only under the cargo feature `defects` **and** `debug_assertions`. Otherwise it is the
+//!   literal `false`, this module is empty, and the code is the honest one at no cost.
+//! * Only the tests of the simulator depend on the feature, as a dev-dependency. With the workspace's resolver no
+//!   `cargo build` or `cargo install` turns it on. `cargo test --workspace` turns it on for everything that it builds.
+//! * `cargo test --release` and `cargo bench` turn the feature on too, and build the daemons beside their tests. So the
+//!   macro asks for `debug_assertions` as well. A `compile_error!` would forbid these two commands.
+//! * No defect is in force until a test calls `plant`. No input of a user reaches that function.
 //!
-//! # One run each
+//! # A defect belongs to a thread
 //!
-//! What is planted is planted for the thread, and for as long as `Planted` lives. A simulated network runs on one
-//! thread, so that runs beside each other never share a defect. A value in each role's configuration would have to be
-//! handed down to pure functions of two lines, and would be seen everywhere in the honest code.
+//! A planted defect is in force on its thread until its `Planted` is dropped. A simulated network runs on one thread,
+//! so runs beside each other never share a defect. The alternative is a value in each role's configuration. It would
+//! have to be handed down to pure functions of two lines, and would clutter the honest code.
 
 #[cfg(all(feature = "defects", debug_assertions))]
 macro_rules! defect {
@@ -43,53 +43,53 @@ mod planting {
 
     macro_rules! defects {
         ($($(#[$doc:meta])* $name:ident,)*) => {
-            /// What is wrong on purpose.
+            /// A defence that is missing on purpose.
             #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
             pub enum Defect { $($(#[$doc])* $name,)* }
 
             impl Defect {
-                /// Every one.
+                /// Every defect.
                 pub const ALL: &'static [Self] = &[$(Self::$name,)*];
             }
         };
     }
 
     defects! {
-        /// In pattern 2 the node dials that nobody can answer.
+        /// In pattern 2 the wrong node dials.
         WrongDialer,
-        /// A tunnelled packet may have any inner source (I1).
+        /// The source address of a packet inside a tunnel is not checked (I1).
         InnerSourceUnchecked,
         /// Every virtual address is given to two names (I2).
         AddressGivenTwice,
-        /// The TRS forwards whatever names a path or a leg, from wherever it comes (I3).
+        /// The TRS forwards a datagram that names a path or a leg, whatever its source is (I3).
         RelayForwardsUnbound,
-        /// An endpoint sends what quinn would to an address that proved nothing (I4).
+        /// An endpoint sends an unvalidated address more than three times the bytes that came from there (I4).
         UnprovedAnswered,
-        /// A node remembers as many peers as anybody asks for (I5).
+        /// A node remembers any number of peers (I5).
         PeersWithoutLimit,
-        /// What waits for a tunnel may grow without end (I5).
+        /// A node holds any number of packets that wait for a tunnel (I5).
         HeldWithoutLimit,
-        /// Every sequence number is new (I6).
+        /// The replay window accepts every sequence number (I6).
         ReplayWindowOff,
-        /// The latest sequence number is new once more (I6).
+        /// The replay window accepts the highest sequence number twice (I6).
         ReplayWindowOffByOne,
         /// A packet is handed to applications twice (I6).
         DeliveredTwice,
-        /// No tag of a sealed datagram is ever compared (I1).
+        /// The HMAC of a sealed datagram is not compared (I1).
         HmacUnchecked,
-        /// Capsules go out as they are (I10).
+        /// Capsules are sent without encryption (I10).
         CapsulesInTheClear,
-        /// The temporary key is the tunnel key, which the TRS is told (I10).
+        /// The temporary key is the tunnel key, which the TRS knows (I10).
         TemporaryKeyToldToRelay,
-        /// A common key is shown in a diagram (I8).
+        /// A diagram shows a common key (I8).
         SecretInDiagram,
         /// A header that does not decode ends the program (I8).
         PanicOnBadHeader,
-        /// A counter of the whole process goes into transaction ids (I9).
+        /// Transaction ids depend on a counter of the whole process (I9).
         ProcessWideCounter,
-        /// Nothing keeps mappings alive: neither Keep Alives nor QUIC's PINGs.
+        /// Neither Keep Alives nor QUIC's PINGs are sent.
         KeepAliveOff,
-        /// What was not answered is not sent again (conventional method).
+        /// A message without an answer is not sent again (conventional method).
         RetransmissionOff,
         /// All legs to a TRS have one connection ID.
         LegsShareConnectionId,
@@ -99,27 +99,27 @@ mod planting {
         LostTunnelKept,
         /// A repeated or old registration counts as new.
         EpochUnchecked,
-        /// An epoch may be as far ahead of the clock as anybody likes.
+        /// An epoch may be any time ahead of the clock.
         EpochWithoutLimit,
-        /// A node that registers anew is found where it was.
+        /// After a node has registered anew, peers are told its old address.
         StaleRouteAnswered,
-        /// Each kind of filtering is taken for the next better one.
+        /// A survey reports each kind of filtering as the next less strict one.
         FilteringOffByOne,
-        /// Mappings by destination are taken for mappings that are not.
+        /// A survey reports every mapping as endpoint-independent.
         MappingMistaken,
-        /// A peer to whom no way was found is never given up (I5).
+        /// A peer to which no path was found is never given up (I5).
         RouteNeverGivenUp,
-        /// The listener unwraps the end key for the path that leads away from it.
+        /// The listener unwraps the end key with the path id of the opposite direction.
         WrongPathUnwrapped,
-        /// Where the dialer is and where the listener is are taken for each other.
+        /// The dialer's addresses and the listener's are swapped.
         CandidatesSwapped,
-        /// After a move nobody is told.
+        /// A node that has moved tells nobody.
         MoveForgotten,
-        /// The TRS forgets paths that are quieter than their Keep Alives are apart.
+        /// The TRS forgets a path in less time than there is between two Keep Alives.
         PathsForgottenEarly,
-        /// A Keep Alive is answered, and does not count.
+        /// A Keep Alive is answered, but does not count as a sign of life.
         KeepAliveNotCounted,
-        /// Nobody tries for a direct path once a relay carries.
+        /// Two nodes that are relayed do not try for a direct path.
         ImprovementForgotten,
         /// A TRS does not say that a request's epoch is too old.
         StaleEpochUntold,
@@ -131,35 +131,35 @@ mod planting {
         LapsedLoginKept,
         /// A node that renews its certificate tells nobody.
         RenewalUntold,
-        /// Packets of IPv4 do not come out of tunnels.
+        /// IPv4 packets do not come out of tunnels.
         InnerIpv4Lost,
         /// A Packet Too Big names an MTU that is 8 bytes too large.
         MtuNamedTooLarge,
         /// Packets longer than 1,000 bytes do not come out of tunnels.
         LargePacketsLost,
-        /// Nothing but ICMP comes out of tunnels.
+        /// Only ICMP packets come out of tunnels.
         OnlyEchoesCarried,
         /// A node is not told that the access of its peer has ended (I12).
         RevocationUntold,
-        /// A node keeps its tunnels with a peer that has started anew.
+        /// A node keeps its tunnels to a peer that has started anew.
         RestartUnheard,
-        /// An address counts as a node's as soon as the node names it, or sends one datagram in its name (I13).
+        /// An address counts as a node's as soon as the node names it, or sends one datagram from it (I13).
         NamedAddressBelieved,
-        /// A TRS binds legs without a word of the NMS (I3).
+        /// A TRS binds legs without a grant of the NMS (I3).
         GrantUnchecked,
-        /// Half-open handshakes are refused at their limit, whatever source took all places.
+        /// Half-open handshakes are refused at their limit, even if one source has taken all places.
         HalfOpenUnshared,
-        /// A path on which nothing is heard any more is never in doubt.
+        /// A path on which nothing arrives any more is never in doubt.
         PathSilenceUnnoticed,
-        /// Nobody answers the probes of paths, so that none is ever proved.
+        /// Probes of paths are not answered, so no path is ever proved.
         PathProbesUnanswered,
         /// The NMS directs nodes to each other without asking the access rules (I11).
         RulesUnasked,
         /// Nodes let packets pass that the access rules do not permit (I11).
         ServicesUnchecked,
-        /// A change of the access rules is told to nobody (I12).
+        /// The NMS tells no node of a change of the access rules (I12).
         RuleChangeUntold,
-        /// A peer that dials may be anybody with a certificate.
+        /// The name in the certificate of a dialing peer is not compared.
         DialerUnchecked,
     }
 
@@ -167,14 +167,14 @@ mod planting {
         static PLANTED: Cell<Option<Defect>> = const { Cell::new(None) };
     }
 
-    /// For as long as it lives, a defect is in force on the thread that made it.
+    /// A planted defect. It is in force on the thread that planted it, until this value is dropped.
     #[derive(Debug)]
     #[must_use = "the defect is mended when this is dropped"]
     pub struct Planted {
         before: Option<Defect>,
     }
 
-    /// Plants a defect in every run that this thread makes from now on.
+    /// Plants a defect in the runs of this thread, in place of one that was planted before.
     pub fn plant(defect: Defect) -> Planted {
         Planted { before: PLANTED.replace(Some(defect)) }
     }
@@ -185,7 +185,7 @@ mod planting {
         }
     }
 
-    /// Whether this thread's runs have this defect.
+    /// Whether this defect is in force on this thread.
     pub fn is_planted(defect: Defect) -> bool {
         PLANTED.get() == Some(defect)
     }

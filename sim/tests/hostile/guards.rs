@@ -1,12 +1,14 @@
-//! Who guards the guards: every deliberate defect of the core is caught by the soak, and made small.
+//! Every deliberate defect of the core ([`cyphonic_core::defects`]) is caught by the soak or by a directed attack.
 //!
-//! The defects are [`cyphonic_core::defects`]. Each is planted in runs of the soak's own seeds, in order, until an
-//! invariant does not hold that holds of the same seed without the defect; and the plan that showed it is made small. A
-//! defect that nothing catches means that the properties are too weak: then it is they that have to be mended. What no
-//! random network shows, because it takes a certificate and a QUIC stack of one's own, or because the nodes recover
-//! in time without that defence, a directed attack of this folder must show.
+//! Each defect is planted in runs of the soak's own seeds, in order, until a run violates an invariant. The same seed
+//! must hold that invariant without the defect. Then the scenario of that run is made small.
 //!
-//! `GUARDS=Name,Name` hunts only these; one alone is made as small as a soak would, and shown.
+//! Some defects show in no random network: an attack on them needs a certificate and a QUIC stack of its own, or the
+//! nodes recover in time without that defence. A directed attack of this folder must succeed against each of these.
+//!
+//! If nothing catches a defect, the invariants are too weak and have to be mended.
+//!
+//! `GUARDS=Name,Name` selects some defects. A single one is made as small as the soak would make it, and is printed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,11 +24,11 @@ use cyphonic_sim::soak::violation::Invariant;
 
 use crate::{amplification, grants, insiders, lapses, reflection, silence};
 
-/// As many runs as a machine of two cores makes in a minute or less, whatever its build.
+/// Most runs for one defect: two cores make as many in a minute, even in a debug build.
 const MOST_RUNS: u64 = 4_000;
-/// No scenario that shows a defect may have more steps, once it was made small.
+/// Most steps of a scenario that shows a defect, once it was made small.
 const MOST_STEPS: usize = 10;
-/// How many plans are tried to that end where the first one has more.
+/// How many scenarios are tried to make it small.
 const BUDGET: usize = 60;
 
 struct Caught {
@@ -36,7 +38,7 @@ struct Caught {
     sentence: String,
 }
 
-/// Who attacks with what the soak does not have.
+/// The defects that a directed attack shows, and the test that is the attack.
 const DIRECTED: [(Defect, &str, fn()); 7] = [
     (
         Defect::DialerUnchecked,
@@ -75,7 +77,7 @@ const DIRECTED: [(Defect, &str, fn()); 7] = [
     ),
 ];
 
-/// Whether the directed attack succeeds where the defect is.
+/// Whether the directed attack succeeds against the defect.
 fn is_shown(defect: Defect, attack: fn()) -> bool {
     let _planted = plant(defect);
     std::panic::catch_unwind(attack).is_err()
