@@ -24,7 +24,7 @@ pub enum Policy {
 pub enum Pattern {
     /// Both nodes reach each other directly; the initiator dials.
     Direct,
-    /// One node is behind a NAT: that one dials.
+    /// One node is behind a NAT, and dials.
     OneNat,
     /// Through a TRS.
     Relayed,
@@ -101,11 +101,11 @@ pub const fn dialer(pattern: Pattern, responder: Location) -> Dialer {
 pub struct Network {
     /// A global IPv6 address.
     pub v6: Option<SocketAddr>,
-    /// IPv4: where the node is seen, and whether a NAT stands in front of it.
+    /// The IPv4 address at which the node is seen, and whether a NAT is in front of the node.
     pub v4: Option<(SocketAddr, bool)>,
-    /// Nobody has seen the node at its IPv6 address: it only says that it is there.
+    /// The IPv6 address is only the node's word: no packet has come from it.
     pub v6_is_claimed: bool,
-    /// The same of its IPv4 address.
+    /// The IPv4 address is only the node's word.
     pub v4_is_claimed: bool,
 }
 
@@ -116,8 +116,8 @@ impl Network {
         self.v6.map(|_| Location::V6).into_iter().chain(v4)
     }
 
-    /// The node is seen at another address now: behind a NAT, that is where its peers find it. An address that was only
-    /// claimed is replaced by the one where it is seen.
+    /// The node is seen at another address now. That address replaces one that was only claimed. Behind a NAT it
+    /// replaces the address at which peers find the node.
     pub fn seen_at(&mut self, remote: SocketAddr) {
         if remote.is_ipv6() && std::mem::take(&mut self.v6_is_claimed) {
             self.v6 = Some(remote);
@@ -135,13 +135,13 @@ impl Network {
         }
     }
 
-    /// Whether the node only claims to have an address of this one's family.
+    /// Whether the node's address in the family of `address` is only claimed.
     pub fn is_claimed(&self, address: SocketAddr) -> bool {
         if address.is_ipv4() { self.v4_is_claimed } else { self.v6_is_claimed }
     }
 
-    /// Whether two nodes are seen behind one public IPv4 address, and have IPv6 addresses of one /64: they are in one
-    /// network.
+    /// Whether two nodes are in one network: they are seen behind one public IPv4 address, and their IPv6 addresses
+    /// have one /64.
     pub fn is_beside(&self, other: &Self) -> bool {
         let behind =
             |network: &Self| network.v4.filter(|(_, nat)| *nat && !network.v4_is_claimed).map(|(at, _)| at.ip());
@@ -168,8 +168,8 @@ pub struct Choice {
     pub pattern: Pattern,
     /// The dialer.
     pub dialer: Dialer,
-    /// The initiator's addresses, best first, for the responder to dial or to punch at. Empty in pattern 3, and where
-    /// the responder shall not send first.
+    /// The initiator's addresses, best first, for the responder to dial or to punch at. Empty in pattern 3, and if the
+    /// responder must not send first.
     pub initiator_at: Vec<SocketAddr>,
     /// The responder's addresses, for the initiator.
     pub responder_at: Vec<SocketAddr>,
@@ -193,8 +193,8 @@ impl Choice {
     }
 }
 
-/// `policy = "paper"`: Table 1, and for dual-stack nodes the lowest pattern that any pair of their locations gives;
-/// IPv6 wins a tie. With the locations that it is about. `None` if a node has no address at all.
+/// `policy = "paper"`: Table 1. For dual-stack nodes it is the lowest pattern of any pair of their locations, and IPv6
+/// wins a tie. Returns the choice and the two locations; `None` if a node has no address.
 pub fn paper(initiator: &Network, responder: &Network) -> Option<(Choice, (Location, Location))> {
     let mut best: Option<(Pattern, Location, Location)> = None;
     for i in initiator.locations() {
@@ -215,7 +215,7 @@ pub fn paper(initiator: &Network, responder: &Network) -> Option<(Choice, (Locat
     Some((Choice { pattern, dialer, initiator_at, responder_at }, (i, r)))
 }
 
-/// Whether an address is private (RFC 1918) or shared (RFC 6598): it reaches the Internet only through a NAT.
+/// Whether an address is private (RFC 1918, RFC 4193) or shared (RFC 6598), so that it needs a NAT to the Internet.
 pub fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(a) => a.is_private() || (a.octets()[0] == 100 && a.octets()[1] & 0xc0 == 64),
@@ -223,10 +223,11 @@ pub fn is_private(address: IpAddr) -> bool {
     }
 }
 
-/// Whether a reply from `from` may be the answer to what was sent to `dialed`: it comes from there; or a NAT gave it
-/// another port, or one more of its public addresses (a pool, RFC 4787 §4.1). A private address does not stand for a
-/// public one: a NAT that turns packets around without translating them (RFC 4787 REQ-9) makes such replies, and the
-/// sender's own packets do not go that way.
+/// Whether a reply from `from` may be the answer to a packet that was sent to `dialed`. Port and address may differ,
+/// because a NAT may give the reply another port or another one of its public addresses (a pool, RFC 4787 §4.1).
+///
+/// A private address does not stand for a public one. Such a reply comes from a NAT that hairpins with the inner source
+/// address (RFC 4787 REQ-9). The sender's own packets do not take that way.
 pub fn answers_for(from: SocketAddr, dialed: SocketAddr) -> bool {
     from.ip() == dialed.ip()
         || (from.is_ipv4() == dialed.is_ipv4() && !is_private(from.ip()) && !is_private(dialed.ip()))

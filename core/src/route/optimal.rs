@@ -1,38 +1,40 @@
-//! `policy = "optimal"`: a direct path wherever there can be one, dialed by the right node; a relay elsewhere. Ours.
+//! `policy = "optimal"`: a direct path wherever one is possible, dialed by the right node; a relay elsewhere. The
+//! policy is this project's own.
 //!
-//! A node is seen from outside as one [`Reach`] for each address family: where it is, and how what stands between (NATs
-//! and firewalls, whatever their number) treats it, in the words of RFC 4787. What is needed is learnt by probes from
-//! several addresses and ports, in the manner of RFC 5780 (`node::survey`, `nms::survey`).
+//! The NMS knows one [`Reach`] of a node for each address family: the external address, and the mapping and filtering
+//! (RFC 4787) of all NATs and firewalls in front of the node together. Nodes learn these by probes from several
+//! addresses and ports, in the manner of RFC 5780 (`node::survey`, `nms::survey`).
 //!
-//! The dialer sends first. So for a dialer D and a listener L:
+//! The dialer sends first. A dialer D reaches a listener L if three things hold:
 //!
-//! 1. D must be allowed to send to L's port.
-//! 2. L's answer must reach D. If L's mapping depends on the peer, the answer comes from a port that D did not dial. A
-//!    filter in front of D that looks at ports stops it; one that looks at addresses, or none, lets it in. D accepts it
-//!    once L has proved itself, as ICE accepts a peer-reflexive candidate (RFC 8445 §7.3.1.3).
-//! 3. What filters in front of L must let D in: it filters nothing; or L sent something to D before (it *punches*),
-//!    which needs to know D's address, and where ports count too, D's port as well. A punch from a mapping that depends
-//!    on the peer opens another port than the one that is dialed.
+//! 1. **Egress.** D's firewall lets it send to L's port.
+//! 2. **The answer.** L's answer reaches D. If L's mapping depends on the destination, the answer comes from a port
+//!    that D did not dial. Address-and-port-dependent filtering in front of D drops such an answer. Other filtering
+//!    lets it in. D accepts it once L has proved itself, as ICE accepts a peer-reflexive candidate (RFC 8445 §7.3.1.3).
+//! 3. **Filtering at L.** Either nothing filters in front of L, or L has sent a packet to D before (L *punches*). To
+//!    punch, L must know D's address, and with address-and-port-dependent filtering D's port too. If L's mapping
+//!    depends on the destination, a punch opens another port than the dialed one, and does not help.
 //!
-//! What is not known makes a path [`Verdict::Perhaps`]: the pair is relayed, and tries directly meanwhile.
+//! If one of these is not known, the verdict is [`Verdict::Perhaps`]: the pair is relayed, and tries directly
+//! meanwhile.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Choice, Dialer, Pattern};
 
-/// Most addresses that a node is told to dial, or to punch at: what a peer says of its inner addresses nobody can
-/// check.
+/// Most addresses that a node is told to dial or to punch at. The limit is needed because the NMS cannot check the
+/// inner addresses that a peer reports.
 pub const MAX_CANDIDATES: usize = 6;
 
-/// How the external address of a node depends on whom it talks to (RFC 4787 §4.1).
+/// How the external address and port of a node depend on the destination (RFC 4787 §4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mapping {
-    /// Not at all; or there is no NAT.
+    /// Neither depends on it, or there is no NAT.
     Independent,
-    /// Its port does.
+    /// The port depends on it.
     Port,
-    /// Its port and its address do: a NAT with several addresses that are not paired with inner hosts.
+    /// Port and address depend on it: a NAT has several addresses and does not pair them with inner hosts.
     Address,
 }
 
@@ -47,38 +49,38 @@ pub enum Filtering {
     AddressAndPort,
 }
 
-/// What a node has learnt of its network in one address family. `None`: it could not tell.
+/// What a node has learnt of its network in one address family. `None` where the probes gave no result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Behaviour {
-    /// How its external address depends on the destination.
+    /// How the node's external address depends on the destination.
     pub mapping: Option<Mapping>,
-    /// Which sources may send to it.
+    /// Which sources may send to the node.
     pub filtering: Option<Filtering>,
-    /// What it sends to its own external address comes back, from there.
+    /// A packet that the node sends to its own external address comes back, with that address as its source.
     pub hairpin: bool,
-    /// It may send to ports other than the protocol's own.
+    /// The node may send to ports other than the protocol's own.
     pub any_port: bool,
 }
 
 /// A node in one address family, as seen from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach {
-    /// Where the NMS sees it.
+    /// The node's external address, as the NMS sees it.
     pub seen: SocketAddr,
-    /// That is not an address of its own: something translates.
+    /// The external address is none of the node's own: a NAT translates.
     pub translated: bool,
-    /// What it reported; `None` as long as it has not.
+    /// The result of the node's survey; `None` until the node has reported it.
     pub behaviour: Option<Behaviour>,
 }
 
 /// All that the NMS knows of a node's network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sight {
-    /// By IPv6.
+    /// The node by IPv6.
     pub v6: Option<Reach>,
-    /// By IPv4, through NAT64 perhaps.
+    /// The node by IPv4, perhaps through a NAT64.
     pub v4: Option<Reach>,
-    /// Its own addresses that nobody outside sees: where it is for its neighbours.
+    /// The node's own addresses behind its NAT, by which its neighbours can reach it.
     pub inside: Vec<SocketAddr>,
 }
 
@@ -92,7 +94,7 @@ impl Sight {
 /// A way by which two nodes may meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
-    /// Inside the network that both are in, if they are.
+    /// Inside the network that both nodes are in.
     Inside,
     /// Over IPv6.
     V6,
@@ -113,47 +115,48 @@ impl fmt::Display for Way {
 /// Whether a way leads from dialer to listener. The order is the order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// It does, by all we know.
+    /// It does, by all that the NMS knows.
     Yes,
-    /// Both seem to be in one network.
+    /// Both nodes seem to be in one network.
     Likely,
-    /// It may: it costs nothing to try while the relay carries.
+    /// It may. The nodes try it while the relay carries their packets.
     Perhaps(Doubt),
-    /// It cannot.
+    /// It does not.
     No(Refusal),
 }
 
-/// What is not known of a way.
+/// Why it is not certain whether a way works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Doubt {
-    /// The dialer's network has not been surveyed, or did not let itself be.
+    /// The survey of the dialer's network is not finished, or had no result.
     DialerUnknown,
-    /// The listener's.
+    /// The survey of the listener's network is not finished, or had no result.
     ListenerUnknown,
-    /// The listener's NAT maps by destination but filters nothing, and the dialer's network lets in only what was sent
-    /// to: if a reply takes the mapping that the question came by, the way leads through.
+    /// The listener's mapping depends on the destination, and nothing filters there. The dialer's network filters. The
+    /// way works if the listener's NAT sends a reply by the mapping by which the request came.
     ReplyMayReturn,
-    /// The listener's network maps by destination and filters by address. If two NATs do that, and the one that filters
-    /// is the inner one, the listener's punch opens it for what comes to the known port.
+    /// The listener's mapping depends on the destination, and its filtering is address-dependent. If these are two NATs
+    /// and the inner one filters, the listener's punch opens that filter for packets to the known port.
     FilterMayBeInside,
-    /// Both are behind one NAT, and whether it turns packets around is not known.
+    /// Both nodes are behind one NAT. It is not known whether that NAT supports hairpinning.
     HairpinUnknown,
-    /// The dialer may not send to the listener's port, unless its firewall takes that for an answer to the listener's
-    /// punch.
+    /// The dialer's firewall does not let it send to the listener's port. The way works if the firewall takes the
+    /// packet for an answer to the listener's punch.
     Egress,
-    /// The listener must punch, or answers from another port, and may not send to the dialer's port; but the punch may
-    /// do its work before it is stopped, and the answer may pass as one.
+    /// The listener must punch, or it answers from another port, but its firewall does not let it send to the dialer's
+    /// port. The way works if the punch opens a filter before the firewall drops it, or if the firewall takes the
+    /// listener's packet for an answer.
     CannotPunch,
 }
 
 /// Why a way leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
-    /// The listener's external port depends on whom it talks to.
+    /// The listener's external port depends on the destination.
     ListenerMoves,
-    /// The listener must punch, and the dialer's port is not to be known before it dials.
+    /// The listener must punch, but the dialer's external port is not known before the dialer dials.
     DialerMoves,
-    /// Both are behind one NAT, which does not turn packets around.
+    /// Both nodes are behind one NAT, which does not support hairpinning.
     NoHairpin,
 }
 
@@ -191,20 +194,20 @@ impl fmt::Display for Verdict {
 pub struct Considered {
     /// The node that would dial.
     pub dialer: Dialer,
-    /// How.
+    /// The way.
     pub way: Way,
-    /// Where the dialer finds the listener.
+    /// The address that the dialer would dial.
     pub listener: SocketAddr,
-    /// Where the dialer is seen.
+    /// The dialer's address, as the listener would see it.
     pub from: SocketAddr,
-    /// The public address behind which both are, of an inside way.
+    /// Of an inside way: the public address behind which both nodes are.
     outside: Option<IpAddr>,
-    /// The listener has to punch there. It does not where it need not: behind a NAT that maps by destination, but
-    /// answers by the mapping that it was asked by, a punch would take another one.
+    /// The listener punches at `from`. It does so only where that is needed: some NATs map by destination, but send a
+    /// reply by the mapping by which the request came. There a punch would make another mapping.
     pub punches: bool,
-    /// Whether it leads there.
+    /// Whether the way works.
     pub verdict: Verdict,
-    /// Neither end is translated on it.
+    /// No NAT translates either node's address on this way.
     plain: bool,
     /// The listener answers from another port than the dialed one.
     pub moves: bool,
@@ -218,11 +221,14 @@ impl Considered {
     }
 }
 
-/// Every way that there is between two nodes, best first, and the dialer of each.
+/// Every way between two nodes with its dialer, best first. `port` is the protocol's own.
 ///
-/// `port`: the protocol's own. The order: certain ways before doubtful ones; the paper's dialer (who is behind the NAT,
-/// if only one is; else the initiator) before the other; inside before IPv6 before IPv4. A way on which the listener
-/// answers from the dialed port comes before one on which it does not.
+/// The criteria of the order, most important first:
+///
+/// 1. Certain ways come before doubtful ones.
+/// 2. The listener answers from the dialed port.
+/// 3. The dialer is the paper's: the node behind the NAT if only one node is behind one, otherwise the initiator.
+/// 4. Inside, then IPv6, then IPv4.
 pub fn consider(initiator: &Sight, responder: &Sight, port: u16) -> Vec<Considered> {
     let mut ways = Vec::new();
     for dialer in [Dialer::Initiator, Dialer::Responder] {
@@ -246,8 +252,8 @@ pub fn consider(initiator: &Sight, responder: &Sight, port: u16) -> Vec<Consider
             let (listener, from, outside) = (l.seen, d.seen, None);
             ways.push(Considered { dialer, way, listener, from, outside, punches, verdict, plain, moves });
         }
-        // Nobody can prove an inside address. So it is told only where both nodes are seen behind one public address:
-        // whatever a node names is in the network that it is in itself.
+        // An inside address cannot be validated. So it is told only if both nodes are behind one public address. Then
+        // an address that a node invents is one in its own network.
         for &listener in l.inside.iter().filter(|_| outside.is_some() || defect!(NamedAddressBelieved)) {
             let neighbour = d.inside.iter().find(|a| a.is_ipv4() == listener.is_ipv4() && a.ip() != listener.ip());
             let Some(&from) = neighbour else { continue };
@@ -273,12 +279,12 @@ fn dial(d: &Reach, l: &Reach, port: u16) -> Verdict {
             None
         }
         (Some(Mapping::Address), Some(Filtering::Independent)) if db.filtering == Some(Filtering::Independent) => None,
-        // The answer may come from the dialed address by chance; the next one will not.
+        // The first answer may come from the dialed address by chance. The next one will not.
         (Some(Mapping::Address), Some(Filtering::Independent)) if db.filtering == Some(Filtering::Address) => {
             return Verdict::No(Refusal::ListenerMoves);
         }
         (Some(Mapping::Port | Mapping::Address), Some(Filtering::Independent)) => Some(Doubt::ReplyMayReturn),
-        // Where the dialer's mapping does not depend on the peer, the listener dials.
+        // If the dialer's mapping does not depend on the destination, the other node dials, and this way is not needed.
         (Some(mapping), Some(Filtering::Address))
             if db.mapping.is_some_and(|dialers| dialers != Mapping::Independent)
                 && (db.filtering == Some(Filtering::Independent)
@@ -307,10 +313,10 @@ fn dial(d: &Reach, l: &Reach, port: u16) -> Verdict {
     }
 }
 
-/// Both are seen at one address: the NAT that it belongs to must turn packets around.
+/// Both nodes are seen at one address, so the NAT that has it must support hairpinning.
 fn through_one_nat(d: &Reach, l: &Reach, open: Verdict) -> Verdict {
     match (d.behaviour, l.behaviour) {
-        // A node whose filter admits no source cannot observe hairpinning, but the other node may.
+        // A node behind a strict filter cannot observe hairpinning, but the other node may have observed it.
         (Some(d), Some(l)) if d.hairpin || l.hairpin => open,
         (Some(d), Some(l)) if d.mapping.is_some() && l.mapping.is_some() => Verdict::No(Refusal::NoHairpin),
         _ => Verdict::Perhaps(Doubt::HairpinUnknown),
@@ -325,10 +331,10 @@ fn rank(verdict: Verdict) -> u8 {
     }
 }
 
-/// The direct route to take now, if there is one. With `doubtful`, ways that only may lead there count too; `round`
-/// counts the attempts of this pair, so that each doubtful dialer has its turn.
+/// The direct route to try now, if there is one. With `doubtful`, ways that may or may not work count too. `round` is
+/// the number of this attempt of the pair, so that each doubtful dialer has its turn.
 pub fn direct(ways: &[Considered], doubtful: bool, round: u8) -> Option<Choice> {
-    // Each dialer with its certain ways, then each dialer with what it has besides.
+    // First each dialer with its certain ways, then each dialer with its doubtful ones too.
     let mut turns: Vec<(u8, Dialer)> = Vec::new();
     for way in ways.iter().filter(|w| rank(w.verdict) <= u8::from(doubtful)) {
         let turn = (rank(way.verdict), way.dialer);
@@ -364,8 +370,8 @@ mod tests {
 
     const PORT: u16 = 443;
 
-    /// A node by its kind in the dialing table: public, firewalled, full cone, restricted, port-restricted, symmetric;
-    /// and symmetric with a filter that is open, or that looks at addresses.
+    /// A node by its kind in the dialing table: public (P), firewalled (F), full cone (FC), restricted (RC),
+    /// port-restricted (PR), symmetric (SY), symmetric without a filter (SO), symmetric with a filter by address (SA).
     fn site(kind: &str, host: u8) -> Sight {
         let (translated, mapping, filtering) = match kind {
             "P" => (false, Mapping::Independent, Filtering::Independent),
@@ -396,7 +402,7 @@ mod tests {
                 .iter()
                 .map(|listener| if verdict(&site(dialer, 1), &site(listener, 2)) == Verdict::Yes { 'y' } else { '-' })
                 .collect();
-            // A punching listener (every one of ours does) lets in who can be punched to.
+            // Every listener punches. So it lets a dialer in whose address and port are known before it dials.
             assert_eq!(row, if dialer == "SY" { "y-yy--" } else { "yyyyy-" }, "{dialer}");
         }
     }
@@ -432,7 +438,7 @@ mod tests {
         assert_eq!(verdict(&site("SA", 1), &pool), Verdict::No(Refusal::ListenerMoves), "another address answers");
         assert_eq!(verdict(&site("SO", 1), &site("SA", 2)), Verdict::Perhaps(Doubt::FilterMayBeInside));
         assert_eq!(verdict(&site("SO", 1), &site("SY", 2)), Verdict::No(Refusal::ListenerMoves));
-        // The steady one is dialed, where there is one.
+        // If one node has a mapping that does not depend on the destination, that node is dialed.
         let dialer = |a: &str, b: &str| direct(&consider(&site(a, 1), &site(b, 2), PORT), false, 0).unwrap().dialer;
         assert_eq!((dialer("FC", "SO"), dialer("SO", "FC")), (Dialer::Responder, Dialer::Initiator));
         assert_eq!((dialer("SO", "SA"), dialer("SA", "SO")), (Dialer::Responder, Dialer::Initiator));
