@@ -1,30 +1,33 @@
-//! Which of two nodes can dial the other directly: worked out from the boxes between them, and from nothing that the
-//! NMS knows or decides, so that it can be held against what a policy chose.
+//! Which of two nodes can dial the other directly.
 //!
-//! A site is seen from outside as an [`Outlook`], one for each family: the composition of every box on the way out.
-//! Whether a dialer meets a listener then is a question about two outlooks ([`Outlook::dial`]):
+//! The oracle derives the answer from the boxes between the two nodes alone. It uses nothing that the NMS knows or
+//! decides, so tests compare its answer with the choice of a policy.
 //!
-//! - Peers are told the address that the NMS sees. A box that maps by destination, and every box beyond it, sees the
-//!   listener's own packets to the dialer as another conversation: a filter there stays shut at the address that is
-//!   known.
-//! - Its reply then comes from another port, unless its NAT replies through the mapping by which the request came. The
-//!   dialer has sent to the address, not to that port: its own boxes let the reply in if they filter by address or not
-//!   at all. If the reply may come from another address, they must not filter.
-//! - A listener whose boxes filter has to send first (it *punches*), and must know where to. With
-//!   address-and-port-dependent filtering the dialer's port must be the one that the NMS sees; with address-dependent
-//!   filtering its address is enough.
-//! - The site's firewall must let the sender send, punches too. Inspection must let the first packets of the method
-//!   pass, on both sides.
+//! An [`Outlook`] is the composition of every box between a site's hosts and the core, for one address family. A dialer
+//! reaches a listener if their two outlooks fit ([`Outlook::dial`]):
 //!
-//! The oracle relies on no race between two packets: a dialer whose NAT would let it answer a punch through the mapping
-//! by which the punch came may have dialed before.
+//! - **The listener's filter.** Peers are told the address of the listener that the NMS sees. If a box of the listener
+//!   maps by destination, its packets to the dialer take another mapping. So a filter at that box, or beyond it, stays
+//!   closed at the address that peers know.
+//! - **The reply.** If a box of the listener maps by destination, its reply comes from another port, unless the NAT
+//!   sends replies by the mapping of the request. The dialer has sent to the listener's address, but not to that port.
+//!   Its boxes let the reply in if their filtering is address-dependent or endpoint-independent. If the reply may come
+//!   from another address too, filtering must be endpoint-independent.
+//! - **Punching.** A listener whose boxes filter has to send first (it *punches*). With address-and-port-dependent
+//!   filtering it needs the dialer's address and port, so these must be the ones that the NMS sees. With
+//!   address-dependent filtering it needs the address only.
+//! - **Firewalls.** The firewall of a site must let its node send, punches included. Inspection on both sides must let
+//!   the first packets of the method pass.
 //!
-//! A node that cannot register by UDP may register by TCP ([`can_register`]): then it has no direct path, and the relay
-//! is its only one.
+//! What the oracle does not count on:
 //!
-//! The oracle judges one moment: it ignores mappings that expire and tables that are full. Where several hosts may want
-//! the same external port of a NAT that preserves ports, it relies on none of them to get it. Where they share the port
-//! (overloading), it relies on none of them to be reached.
+//! - **The order of two packets.** Some NATs would let a dialer answer a punch by the mapping by which the punch came.
+//!   The dialer may have dialed before the punch came.
+//! - **UDP in place of TCP.** A node that cannot register by UDP may register by TCP ([`can_register`]). It then has no
+//!   direct path, only the relay.
+//! - **Time and space.** Mappings do not expire, and tables are never full.
+//! - **One port for several hosts.** If several hosts may want one external port of a NAT that preserves ports, none of
+//!   them counts as its owner. If they share the port (overloading), none of them counts as reachable.
 
 use std::fmt;
 
@@ -35,12 +38,12 @@ use cyphonic_scenarios::{
 
 /// The ALPN that the QUIC links of every role offer.
 const ALPN: &str = "h3";
-/// Where the AS takes logins over TCP, in the conventional method.
+/// The AS's TCP port for logins of the conventional method.
 const LOGIN_PORT: u16 = 443;
-/// Where every service proxies UDP over TCP.
+/// Every service's TCP port for proxied UDP.
 const TCP_PORT: u16 = 443;
 
-/// A node in a place.
+/// A node at one site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
     /// Index into [`Scenario::nodes`].
@@ -56,14 +59,14 @@ impl End {
     }
 }
 
-/// The sources whose packets come in.
+/// The filtering of a site: which sources may send to its hosts (RFC 4787 §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Filter {
-    /// Everybody's.
+    /// All sources: endpoint-independent filtering.
     Open,
-    /// Those of addresses that were sent to.
+    /// Addresses to which the host has sent, from any port.
     Address,
-    /// Those of addresses and ports that were sent to.
+    /// Addresses and ports to which the host has sent.
     AddressAndPort,
 }
 
@@ -73,38 +76,39 @@ pub enum Filter {
 pub struct Outlook {
     /// Whether a host's external port is the same for every peer.
     pub steady_port: bool,
-    /// Whether its external address is.
+    /// Whether a host's external address is the same for every peer.
     pub steady_address: bool,
-    /// Whether replies go out through the mapping by which the question came, in every NAT that is not steady.
+    /// Whether every NAT whose mappings depend on the peer sends replies by the mapping of the request.
     pub reuses_inbound: bool,
     /// The strictest filter of all boxes.
     pub filter: Filter,
-    /// The external port that the NMS sees, if that is certain.
+    /// The external port that the NMS sees; `None` if it is not certain.
     pub port: Option<u16>,
-    /// The UDP ports that may be sent to; all if none.
+    /// The UDP ports to which the firewall lets hosts send. `None` if it has no such rules. An entry of `None` is a
+    /// rule for every port.
     pub egress: Option<Vec<Option<u16>>>,
-    /// Whether a box filters at which the port, or the address, is another one for each peer already: what the host
-    /// sends first opens another mapping than the one that is known.
+    /// Whether a box filters, and its own mappings or those of a box nearer to the host depend on the peer. A punch of
+    /// the host then opens another mapping than the one that peers know.
     pub is_shut: bool,
-    /// Whether a reply that takes another mapping than its question is a new conversation for the firewall: the NAT
-    /// that does so is behind it.
+    /// Whether the firewall takes a reply for a new conversation. That happens if a NAT on the host's side of the
+    /// firewall gives the reply another mapping than that of the request.
     pub replies_anew: bool,
-    /// Whether the firewall, or a box beyond it, filters. If not, a punch from inside need not pass the firewall, as
-    /// NATs inside have seen it by then; and one from outside begins a conversation there.
+    /// Whether the firewall, or a box on its far side, filters. If not, two things hold: a punch need not get past the
+    /// firewall, because every filtering box has seen it by then; and a punch from outside begins a conversation there.
     pub is_guarded: bool,
 }
 
-/// How a dialer gets through.
+/// How a dialer reaches a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Success {
-    /// The listener need not do anything; and, where its mapping is not endpoint-independent, must not: by sending
-    /// first it would get another port for this dialer, and answer from there.
+    /// The listener does not have to send first. If its mapping depends on the peer, it must not: a packet of its own
+    /// would make another mapping, and its answers would come from there.
     Open,
     /// The listener has to send first.
     Punched,
 }
 
-/// Why a dialer does not get through.
+/// Why a dialer does not reach a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// A node has no address of the family.
@@ -113,23 +117,23 @@ pub enum Obstacle {
     Broken,
     /// The dialer's firewall does not let it send to the listener's port.
     DialerEgress,
-    /// The listener has another port for each peer: what it opens is not what is known to dial, or its reply comes from
-    /// a port that the dialer's filter does not let in.
+    /// The listener has another port for each peer. Its punch opens a port that peers do not know, or its reply comes
+    /// from a port that the dialer's filter does not let in.
     ListenerUnsteady,
     /// The listener's firewall does not let it send first.
     ListenerEgress,
-    /// The listener's filter wants the dialer's port, and nobody knows it.
+    /// A punch needs the dialer's port, which is not known before the dialer dials.
     DialerUnsteady,
-    /// The listener's filter wants the dialer's address, and nobody knows it.
+    /// A punch needs the dialer's address, which is not known before the dialer dials.
     DialerAddress,
-    /// Inspection refuses how the method begins.
+    /// Inspection refuses the first packets of the method.
     Inspected,
     /// A node cannot log in or register by UDP, so it has no direct path, even if it registers by TCP.
     NoSignaling,
-    /// Both are behind one carrier, whose NAT does not turn packets back.
+    /// Both nodes are behind one carrier, whose NAT does not support hairpinning.
     NoHairpin,
-    /// Both are behind one carrier, whose NAT turns packets back with an inner source: replies come straight from
-    /// there.
+    /// Both nodes are behind one carrier, whose NAT hairpins with the inner source address. Replies would go to that
+    /// address, and would come from an inner address too.
     InternalHairpin,
 }
 
@@ -181,14 +185,14 @@ impl fmt::Display for Medium {
     }
 }
 
-/// One way to meet, and what comes of it.
+/// One way for two nodes to meet, and its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// The dialer.
     pub dialer: usize,
     /// The listener.
     pub listener: usize,
-    /// Where.
+    /// The network in which they meet.
     pub medium: Medium,
     /// Whether it works, and why or why not.
     pub result: Result<Success, Obstacle>,
@@ -197,7 +201,7 @@ pub struct Attempt {
 /// Every way in which two nodes may meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Best first: the LAN, IPv6, IPv4; of each, the first node dials first.
+    /// Best first: the LAN, IPv6, IPv4. For each, the attempt in which the first node dials comes first.
     pub attempts: Vec<Attempt>,
 }
 
@@ -207,14 +211,14 @@ impl Verdict {
         self.attempts.iter().any(|attempt| attempt.result.is_ok())
     }
 
-    /// Whether a node can dial the other one, by a medium.
+    /// Whether `dialer` can dial the other node in `medium`.
     pub fn may_dial(&self, dialer: usize, medium: Medium) -> bool {
         let mine = |attempt: &&Attempt| (attempt.dialer, attempt.medium) == (dialer, medium);
         self.attempts.iter().find(mine).is_some_and(|attempt| attempt.result.is_ok())
     }
 }
 
-/// What two nodes can do at two places.
+/// Judges every attempt of two nodes at their sites to reach each other.
 pub fn judge(scenario: &Scenario, a: End, b: End) -> Verdict {
     let media =
         if a.site == b.site { vec![Medium::Lan] } else { vec![Medium::Core(Family::Ipv6), Medium::Core(Family::Ipv4)] };
@@ -244,9 +248,9 @@ fn attempt(scenario: &Scenario, dialer: End, listener: End, medium: Medium) -> R
     {
         match scenario.carriers[carrier].nat.hairpin {
             Hairpin::Off => return Err(Obstacle::NoHairpin),
-            // An answer from an inner address is one from elsewhere.
+            // The dialer does not accept an answer from an inner address.
             Hairpin::InternalSource => return Err(Obstacle::InternalHairpin),
-            // As from outside, filter and all.
+            // The NAT treats the packets as it treats packets from outside.
             Hairpin::ExternalSource => {}
         }
     }
@@ -259,7 +263,7 @@ fn attempt(scenario: &Scenario, dialer: End, listener: End, medium: Medium) -> R
 }
 
 impl Outlook {
-    /// Of a site, in a family; `None` if it has no way out in that family. IPv4 may be behind a NAT64.
+    /// The outlook of a site in one family; `None` if the site has no such family. IPv4 may be behind a NAT64.
     pub fn of(scenario: &Scenario, index: usize, family: Family) -> Option<Self> {
         let site = &scenario.sites[index];
         let mut nats: Vec<&Nat> = Vec::new();
@@ -291,7 +295,7 @@ impl Outlook {
         Some(outlook)
     }
 
-    /// Nothing is in between. So it is behind NPTv6, too: each host has an address of its own.
+    /// The outlook without any box. A host behind NPTv6 has it too, because it has an external address of its own.
     pub fn public(port: u16) -> Self {
         Self {
             steady_port: true,
@@ -306,7 +310,7 @@ impl Outlook {
         }
     }
 
-    /// One more box: a NAT. `is_shared`: other hosts may want the same port of it.
+    /// Adds a NAT at the outer side. `is_shared`: other hosts may want the same port of it.
     #[must_use]
     pub fn behind_nat(mut self, nat: &Nat, is_shared: bool) -> Self {
         let &Nat {
@@ -317,16 +321,16 @@ impl Outlook {
             filtering,
             ports,
             reuses_inbound,
-            // A hairpin is judged between two sites; see `attempt`.
+            // `attempt` judges hairpinning, because it concerns two sites.
             hairpin: _,
-            // This is about the moment: nothing expires, no table is full.
+            // The oracle judges one moment: nothing expires, and no table is full.
             idle: _,
             refresh: _,
             lifetime: _,
             flush: _,
             max_sessions: _,
             max_sessions_per_host: _,
-            // No error and no fragment decides who can begin.
+            // ICMP errors and fragments have no influence on a first packet.
             icmp_errors: _,
             fragments: _,
             answers_unsolicited: _,
@@ -346,7 +350,7 @@ impl Outlook {
             PortChoice::Preserve | PortChoice::Sequential | PortChoice::Random => false,
         };
         self.reuses_inbound &= if overloads {
-            // Every mapping has the inner port; but hosts with one port take each other's packets.
+            // Every mapping has the inner port. Several hosts with one inner port receive each other's packets.
             !is_shared && (is_endpoint || is_single || is_paired || reuses_inbound)
         } else {
             is_endpoint || reuses_inbound
@@ -362,7 +366,7 @@ impl Outlook {
         self.is_shut |= filter != Filter::Open && !self.is_steady();
         self.is_guarded |= self.egress.is_some() && filter != Filter::Open;
         self.port = self.port.filter(|_| match ports {
-            // Otherwise it was spent on the AS, perhaps.
+            // With a mapping for each peer, the NAT may have used the preserved port for the AS already.
             PortChoice::Preserve => !is_shared && keeps,
             PortChoice::Overloading => true,
             PortChoice::Sequential | PortChoice::Random => false,
@@ -370,7 +374,7 @@ impl Outlook {
         self
     }
 
-    /// One more box: a firewall.
+    /// Adds a firewall at the outer side.
     #[must_use]
     pub fn behind_firewall(mut self, firewall: &Firewall) -> Self {
         // The kind of refusal does not matter, because a refused packet never arrives. Inspection is handled in
@@ -385,7 +389,7 @@ impl Outlook {
         self
     }
 
-    /// Whether a host is at one address and port for every peer.
+    /// Whether a host has the same external address and port for every peer.
     pub fn is_steady(&self) -> bool {
         self.steady_port && self.steady_address
     }
@@ -394,9 +398,9 @@ impl Outlook {
         allows(self.egress.as_deref(), port)
     }
 
-    /// Whether what a listener without a steady mapping replies comes in here.
+    /// Whether a reply of a listener whose mapping depends on the peer comes in here.
     fn hears_reply_of(&self, listener: &Self) -> bool {
-        // By sending first it would take another mapping, and reply from there.
+        // A listener that has to send first makes another mapping by that, and replies by it.
         listener.reuses_inbound && listener.filter == Filter::Open
             || match self.filter {
                 Filter::Open => true,
@@ -405,11 +409,12 @@ impl Outlook {
             }
     }
 
-    /// Whether this one, dialing, gets through to a listener.
+    /// Whether a dialer with this outlook reaches a listener.
     pub fn dial(&self, listener: &Self) -> Result<Success, Obstacle> {
         let may_dial = self.may_send_to(listener.port);
         let may_punch = listener.may_send_to(self.port);
-        // A conversation that the listener's punch began at a firewall that lets it in goes on both ways.
+        // If the dialer's firewall lets the listener's punch in, the punch begins a conversation, in which the dialer
+        // may answer.
         let is_invited = may_punch && !self.is_guarded && self.is_steady() && listener.is_steady();
         if !may_dial && !is_invited {
             return Err(Obstacle::DialerEgress);
@@ -431,28 +436,28 @@ impl Outlook {
     }
 }
 
-/// How many nodes ever start in such sites.
+/// How many nodes start in such a site.
 fn nodes_in(scenario: &Scenario, is_such: impl Fn(usize) -> bool) -> usize {
     scenario.nodes.iter().filter(|node| node.interfaces.iter().any(|place| is_such(place.site))).count()
 }
 
-/// The ports of a protocol that rules let out; any where there is none.
+/// The ports to which rules let a protocol send. An entry of `None` is a rule for every port.
 fn ports(rules: &[Egress], protocol: Protocol) -> Vec<Option<u16>> {
     rules.iter().filter(|rule| rule.protocol == protocol).map(|rule| rule.port).collect()
 }
 
-/// Whether rules let out what goes to this port; one that is not known may be any.
+/// Whether rules let hosts send to this port. A port that is not known needs a rule for every port.
 fn allows(rules: Option<&[Option<u16>]>, port: Option<u16>) -> bool {
     rules.is_none_or(|rules| rules.iter().any(|rule| rule.is_none() || port.is_some() && *rule == port))
 }
 
-/// Whether a node there can log in and register: by UDP, or by TCP where nodes do that.
+/// Whether a node at a site can log in and register, by UDP or by TCP.
 pub fn can_register(scenario: &Scenario, site: &Site) -> bool {
     has_signaling(scenario, site) || has_tcp(scenario, site)
 }
 
-/// Whether a node there reaches every service by TCP, to which UDP is proxied. Inspection sees TLS with a server name
-/// and another application protocol than that of QUIC.
+/// Whether a node at a site can reach every service by UDP that is proxied over TCP. Inspection sees TLS with a server
+/// name, and an application protocol other than that of QUIC.
 fn has_tcp(scenario: &Scenario, site: &Site) -> bool {
     let Some(firewall) = &site.firewall else { return has_fallback(scenario) };
     let rules = firewall.egress.as_ref().map(|rules| ports(rules, Protocol::Tcp));
@@ -463,12 +468,12 @@ fn has_tcp(scenario: &Scenario, site: &Site) -> bool {
         && !["as", "nms", "trs"].into_iter().any(is_refused)
 }
 
-/// Whether nodes reach the services by TCP where UDP is blocked: it is no part of the paper's method.
+/// Whether nodes use TCP where UDP is blocked. The paper's method does not.
 fn has_fallback(scenario: &Scenario) -> bool {
     scenario.method == Method::Proposed && scenario.policy == Policy::Optimal
 }
 
-/// Whether a node there can log in and register by UDP (proposed method), or as the conventional method does.
+/// Whether a node at a site can log in and register without proxied UDP.
 fn has_signaling(scenario: &Scenario, site: &Site) -> bool {
     let Some(firewall) = &site.firewall else { return true };
     let may_send = |protocol, port| {
@@ -484,7 +489,7 @@ fn has_signaling(scenario: &Scenario, site: &Site) -> bool {
         }
 }
 
-/// Whether inspection ends a conversation that asks for `name` over QUIC or, without ALPN, TLS over TCP.
+/// Whether inspection ends a conversation in which a client asks for `name`, over QUIC or over TLS without QUIC's ALPN.
 fn refuses(firewall: Option<&Firewall>, name: &str, is_quic: bool) -> bool {
     let fits = |what: &Trait| match what {
         Trait::Quic => is_quic,
@@ -494,7 +499,7 @@ fn refuses(firewall: Option<&Firewall>, name: &str, is_quic: bool) -> bool {
         }
         Trait::Alpn(protocol) => is_quic && protocol == ALPN,
     };
-    // The first rule that fits counts.
+    // The first rule that matches decides.
     let rule = firewall.and_then(|firewall| firewall.inspect.iter().find(|rule| fits(&rule.what)));
     rule.is_some_and(|rule| match rule.reaction {
         Reaction::Drop | Reaction::Reject | Reaction::Reset => true,

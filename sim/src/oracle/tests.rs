@@ -13,7 +13,7 @@ fn verdict(scenario: &Scenario) -> Verdict {
     judge(scenario, End::start(scenario, 0), End::start(scenario, 1))
 }
 
-/// What comes of alice dialing bob, and of bob dialing alice, over IPv4.
+/// The results of alice dialing bob and of bob dialing alice, over IPv4.
 fn over_v4(top: &str, sites: [&str; 2]) -> [Result<Success, Obstacle>; 2] {
     over(Family::Ipv4, top, sites)
 }
@@ -129,7 +129,7 @@ fn a_pool_of_addresses_hides_a_symmetric_dialer_unless_it_is_paired() {
         "kind = \"ipv4-private\"\nnat = { mapping = \"address-dependent\", addresses = 2, pooling = \"arbitrary\" }";
     assert_eq!(over_v4("", [pool, RC])[0], Err(Obstacle::DialerAddress));
     assert_eq!(over_v4("", [&pool.replace("arbitrary", "paired"), RC])[0], Ok(Success::Punched));
-    // One mapping is one address, of however many.
+    // Endpoint-independent mapping has one address, however many the NAT has.
     let steady = pool.replace("address-dependent", "endpoint-independent");
     assert_eq!(over_v4("", [&steady, RC])[0], Ok(Success::Punched));
 }
@@ -145,11 +145,11 @@ fn a_nat_that_replies_through_the_same_mapping_is_dialed_if_nothing_filters() {
 #[test]
 fn firewalls_let_out_only_what_they_know() {
     let only = "kind = \"ipv4-global\"\nfirewall = { mode = \"only-443\" }";
-    // Both methods may go to 443; a NAT that moves the listener's port takes that away.
+    // Both methods may send to port 443. If a NAT gives the listener another port, the dialer may not send to it.
     assert_eq!(over_v4("", [only, F])[0], Ok(Success::Punched));
     let random = "kind = \"ipv4-private\"\nnat = { ports = \"random\", filtering = \"endpoint-independent\" }";
     assert_eq!(over_v4("", [only, random]), [Err(Obstacle::DialerEgress), Err(Obstacle::ListenerEgress)]);
-    // Conversations that begin outside go on, whatever may begin inside.
+    // A conversation that begins outside goes on, even if no conversation may begin inside.
     let lets_in = "kind = \"ipv4-global\"\nfirewall = { stateful = false, egress = [\"udp/443\", \"tcp/443\"] }";
     assert_eq!(over_v4("", [random, lets_in])[0], Ok(Success::Open));
     let blocked = [Err(Obstacle::NoSignaling); 2];
@@ -176,7 +176,7 @@ fn inspection_is_about_how_a_method_begins_and_with_whom() {
 fn a_carrier_adds_its_rules_and_turns_packets_back_only_as_from_outside() {
     let carrier = |keys: &str| format!("[[carrier]]\nname = \"cgn\"\n{keys}\n");
     let home = format!("{FC}\ncarrier = \"cgn\"");
-    // The strictest filter counts, and every mapping.
+    // The strictest filter and every mapping count.
     assert_eq!(over_v4(&carrier(""), [P, &home])[0], Ok(Success::Punched));
     let symmetric = carrier("mapping = \"address-and-port-dependent\"");
     assert_eq!(over_v4(&symmetric, [P, &home]), [Err(Obstacle::ListenerUnsteady), Ok(Success::Open)]);
@@ -184,7 +184,7 @@ fn a_carrier_adds_its_rules_and_turns_packets_back_only_as_from_outside() {
     assert_eq!(shared("off"), [Err(Obstacle::NoHairpin); 2]);
     assert_eq!(shared("internal-source"), [Err(Obstacle::InternalHairpin); 2]);
     assert_eq!(shared("external-source"), [Ok(Success::Punched); 2]);
-    // IPv6 only passes the carrier.
+    // IPv6 passes the carrier without a NAT.
     let dual = "kind = \"dual-stack-private-v4\"\ncarrier = \"cgn\"";
     assert_eq!(over(Family::Ipv6, &carrier(""), [dual, dual]), [Ok(Success::Open); 2]);
 }
