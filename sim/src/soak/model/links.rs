@@ -30,12 +30,12 @@ fn is_faultless(way: &Way) -> bool {
         reorder,
         corrupt,
         black_hole,
-        // The delay has its own bound, by the place of the link.
+        // The caller has a bound for the delay.
         delay: _,
         jitter: _,
         // Every receiver recognises duplicates. `trouble` checks for them where each packet counts.
         duplicate: _,
-        // Details of the rate and the faults above.
+        // Details of `rate_bps` and `reorder`.
         queue: _,
         reorder_by: _,
         // Nodes discover the MTU; `permits_large` says where they cannot.

@@ -1,24 +1,24 @@
-//! What a run must deliver, computed from the scenario alone: a reference far smaller than the implementation.
+//! The reference model: what a run must deliver. It is computed from the scenario alone, and far smaller than the
+//! implementation.
 //!
-//! The model knows four things of every moment: which nodes have started, where each node is, the state of each link
-//! and firewall, and when something last happened to the network. A *demand* is a packet or transfer that must arrive.
+//! The model knows four things of every moment: which nodes have started, the sites of each node, the state of each
+//! link and firewall, and the time of the last event. A *demand* is a packet or transfer that must arrive.
 //!
 //! **After trouble.** Two things are demanded of a network after its last event: the last echo of a row that takes
 //! [`SETTLING`] or more, and every byte of a TCP transfer. Both must begin [`HEALING`] or more after the last event, on
-//! links that are up and lose nothing, between two nodes that can register (by the [`oracle`]). In addition:
+//! links that are up and lose nothing. By the [`oracle`] both nodes must be able to register. In addition:
 //!
 //! * Under the optimal policy they are always demanded, because there is a relay.
 //! * Under the paper's policy they are demanded if Table 1 relays the two nodes, or chooses a path that no firewall or
-//!   NAT blocks. If Table 1 chooses a blocked path, as the paper permits, nothing is demanded. Nothing is demanded
+//!   NAT blocks. The paper permits that Table 1 chooses a blocked path: then nothing is demanded. Nothing is demanded
 //!   either if Table 1 has no row for the locations that the NMS sees: behind translators of IPv6, or with a broken
 //!   family.
 //!
-//! **Before anything happens.** As long as nothing has happened to a network without faults, more is demanded. Clocks
-//! may step meanwhile.
+//! **Before the first event.** As long as nothing has happened to a network without faults, more is demanded. A step of
+//! a clock is no event.
 //!
-//! * Every echo and every UDP datagram, if it is small, of every row that begins [`BORN`] or more after the nodes
-//!   started.
-//! * The last echo of a row of large ones: hosts know the path's MTU by then.
+//! * Every small echo and UDP datagram of every row that begins [`BORN`] or more after the nodes started.
+//! * The last echo of a row of large ones. Hosts know the path's MTU by then.
 //! * Under the optimal policy a direct tunnel, if the oracle finds a path and nothing prevents the search for it.
 //!
 //! **During a single disturbance.** Echoes may be lost for no longer than the time below. A TCP transfer through a
@@ -32,32 +32,35 @@
 //! | the AS or the TRS crashes and starts again | [`RESTORED`] |
 //! | the AS or the NMS crashes, and a tunnel is up | not at all |
 //!
-//! **Silence** is demanded of two nodes after the certificate of one was revoked or has expired: [`EXPULSION`] later if
-//! nothing disturbed the network then or since, or else [`HEALING`] after the last fault. In the proposed method it is
-//! demanded from the very end of a certificate on, because nodes judge each other. Three cases are exempt otherwise: a
-//! node with a password, which the AS admits again; two nodes that have both lost their access, because the NMS
-//! notifies neither; and two nodes on one LAN without a way to the NMS, which cannot notify either.
+//! **Silence** is demanded of two nodes after the certificate of one was revoked or has expired. It is demanded
+//! [`EXPULSION`] later if nothing disturbed the network then or since, otherwise [`HEALING`] after the last fault. In
+//! the proposed method it is demanded as soon as a certificate has expired, because each node checks the other's
+//! certificate. Apart from that, three cases are exempt:
 //!
-//! **Refusal.** Nothing may pass between two nodes that the access rules forbid to talk: if they always did, at any
-//! time; after a change of the rules as for silence, if one of the two nodes hears the NMS. A change of the rules
-//! disturbs no other pair.
+//! * a node that logs in with a password, because the AS admits it again;
+//! * two nodes that have both lost their access, because the NMS notifies neither;
+//! * two nodes on one LAN without a path to the NMS, because the NMS cannot notify them.
+//!
+//! **Refusal.** Nothing may pass between two nodes that the access rules forbid to talk. If the rules have always
+//! forbidden it, this holds at any time. After a change of the rules it holds from the same time on as silence, if one
+//! of the two nodes hears the NMS. A change of the rules disturbs no other pair.
 //!
 //! A node that gets a new certificate in time, and goes on running, disturbs nothing.
 //!
 //! **Exemptions.** The protocol cannot promise delivery everywhere (`core/PROTOCOL.md`, "Limits"):
 //!
-//! | where | not demanded | why |
+//! | exempt | not demanded | why |
 //! |---|---|---|
-//! | a path from a site to one far end is impaired | everything | the relay may be that far end |
+//! | an impaired path from a site to one far end | everything | the relay may be that far end |
 //! | conventional method, a NAT that drops fragments | large packets | the network has to fragment |
 //! | a firewall that slows conversations down | all but the last echo, if it is alone | it loses packets |
 //! | a NAT that forgets mappings at its own times | everything | no keep-alive holds its mappings |
 //! | a NAT with room for few mappings | everything | its table may be full |
 //! | several nodes behind a NAT that overloads ports | everything | two nodes that use one relay look the same |
 //! | a NAT that ends a mapping on any ICMP error | everything | a search for a better path may end the path in use |
-//! | three nodes search behind a NAT that replies by the mapping of the request | everything | wrong mappings |
+//! | three nodes, and a NAT that replies by the mapping of the request | everything | one attempt spoils the next |
 //! | inspection that looks for a node's name | everything | a conversation that was refused once stays refused |
-//! | the paper's policy, IPv6 behind a firewall beside IPv4, after a fault | IPv6 | the NMS cannot prove the address |
+//! | the paper's policy, IPv6 behind a firewall beside IPv4, after a fault | IPv6 | its address is never validated |
 
 mod links;
 mod nats;
@@ -78,44 +81,48 @@ use cyphonic_scenarios::{
 use self::links::{is_clear, is_good};
 use self::nats::{carries_large, contests_ports, is_fickle, nats};
 use self::rules::{Access, Sent, Verdict};
-use self::trouble::{Trouble, disturbs_nobody, has_met, is_crowded, is_readmitted, row, settled, slows_down, trouble};
+use self::trouble::{
+    Trouble, disturbs_nobody, has_met, is_crowded, is_readmitted, row, slows_down, trouble, tunnel_set_up,
+};
 use crate::oracle::{self, End, Medium, Obstacle, Success};
 
-/// How long after the last fault every node must reach every other node. A silent connection is given up after 30 s,
-/// and the longest pause between two attempts is 30 s. If two services were lost one after the other, another 30 s may
-/// pass.
+/// The time after the last fault by which every node must reach every other node. A silent connection is given up after
+/// 30 s. The longest pause between two attempts is 30 s. If two services were lost one after the other, another 30 s
+/// may pass.
 pub const HEALING: Duration = Duration::from_secs(90);
 
-/// How long a row of echoes has to be for its last echo to be demanded. Packets under way may be lost while a tunnel
-/// comes up, or while a better tunnel takes its place.
+/// The shortest row of echoes whose last echo is demanded. Packets under way may be lost while a tunnel comes up, or
+/// while a better tunnel takes its place.
 pub const SETTLING: Duration = Duration::from_secs(10);
 
-/// The time after their start in which nodes are registered and have completed their surveys, without faults.
+/// The time after their start by which nodes have registered and completed their surveys, without faults.
 pub const BORN: Duration = Duration::from_secs(10);
 
-/// The longest single outage of a link that may cost no more than a few packets, for [`PROMPT`]: far below every timer.
+/// The longest outage of a link after which no echoes may be lost for more than [`PROMPT`]. It is far below every
+/// timer.
 pub const BLIP: Duration = Duration::from_millis(100);
-/// The longest single pause of a role that may cost as little: below the shortest time after which a peer counts as
-/// lost.
+/// The longest pause of a role after which no echoes may be lost for more than [`PROMPT`]. It is below the shortest
+/// time after which a peer counts as lost.
 pub const PAUSE: Duration = Duration::from_secs(3);
-/// How long a [`BLIP`] or [`PAUSE`] may cost echoes. Every lost message is retransmitted within a second or two.
+/// How long echoes may be lost after a [`BLIP`] or [`PAUSE`]. Every lost message is retransmitted within two seconds.
 pub const PROMPT: Duration = Duration::from_secs(6);
 
-/// How long a single move, or restart of a node, may cost echoes: the node registers and rebuilds its tunnels.
+/// How long echoes may be lost after a single move or restart of a node. The node registers and rebuilds its tunnels.
 pub const MOVED: Duration = Duration::from_secs(10);
 
-/// How long a NAT that forgets its mappings, once, may cost echoes. A direct tunnel is left for the relay after five
-/// seconds of silence; a tunnel of the conventional method is given up after thirteen.
+/// How long echoes may be lost after a NAT has forgotten its mappings once. A direct tunnel is left for the relay after
+/// five seconds of silence. A tunnel of the conventional method is given up after thirteen.
 pub const REBOOTED: Duration = Duration::from_secs(20);
 
-/// How long a service that crashes and starts again, once, may cost echoes. A relayed tunnel of the conventional method
-/// is given up after thirteen seconds of silence, and has to be built anew.
+/// How long echoes may be lost after a service has crashed and started again once. A relayed tunnel of the conventional
+/// method is given up after thirteen seconds of silence, and then built anew.
 pub const RESTORED: Duration = Duration::from_secs(20);
-/// Payload bytes that fit every link of a scenario, with all headers. The first larger packet may be lost, because its
-/// sender learns the path's MTU from the loss.
+
+/// The largest payload, in bytes, that fits every link of a scenario with all headers. The first larger packet may be
+/// lost, because its sender learns the path's MTU from the loss.
 const SMALL: u16 = 600;
 
-/// How much longer a packet of the conventional method is than the application's packet in it, at most, bytes.
+/// Most bytes that the conventional method adds to an application's packet.
 const AROUND: u16 = 96;
 
 /// A demand on a step.
@@ -127,7 +134,7 @@ pub struct Demand {
     pub pair: Pair,
     /// The time since the last event.
     pub quiet: Duration,
-    /// The demand.
+    /// What is demanded.
     pub what: Wanted,
 }
 
@@ -140,7 +147,7 @@ pub enum Wanted {
     EchoesFrom(Instant),
     /// Every echo of a row is answered, because nothing ever happened to the network.
     EveryEcho {
-        /// Whether by a direct tunnel.
+        /// Whether a direct tunnel must carry them.
         is_direct: bool,
     },
     /// Every datagram of a flow arrives.
@@ -213,7 +220,7 @@ pub fn undisturbed(scenario: &Scenario, began: &[Instant]) -> Option<Vec<bool>> 
     is_calm.then(|| (0..scenario.nodes.len()).map(|node| moment.is_well(node)).collect())
 }
 
-/// Whether one node may send echoes to another after the last step.
+/// Whether echoes from one node to another are answered after the last step.
 pub fn permits_at_last(scenario: &Scenario, pair: Pair) -> bool {
     let mut moment = Moment::new(scenario);
     scenario.steps.iter().for_each(|step| moment.apply(Instant::ZERO, &step.action));
@@ -229,7 +236,7 @@ pub fn may_meet(scenario: &Scenario, began: &[Instant], at: Instant, names: [&Fq
         _ => None,
     });
     let (before, now): (Vec<_>, Vec<_>) = changes.filter(|(began, _)| *began <= at).partition(|(began, _)| *began < at);
-    // What happens at the very moment of a change may come before it.
+    // A packet of the same moment as a change may have been sent before it.
     let last = before.last().map_or(&scenario.rules, |(_, rules)| rules);
     by(last) || now.iter().any(|(_, rules)| by(rules))
 }
@@ -258,7 +265,7 @@ pub fn ways(scenario: &Scenario, pair: Pair) -> Option<BTreeMap<(usize, Family),
     Some(across.collect())
 }
 
-/// In which time a revocation has reached every node that can be reached.
+/// The time by which a revocation has reached every node that can be reached.
 pub const EXPULSION: Duration = Duration::from_secs(5);
 
 /// Whether all packets of the action are small.
@@ -269,26 +276,29 @@ fn is_small(action: &Action) -> bool {
 /// The network at one moment of the scenario.
 #[derive(Clone)]
 struct Moment {
-    /// The scenario, with firewalls, links and places as they are now.
+    /// The scenario, with firewalls, links and interfaces as they are now.
     now: Scenario,
+    /// Of each node: whether it has started.
     started: Vec<bool>,
-    /// The nodes whose certificates were revoked, and from when on no packet may pass.
+    /// The nodes whose certificates were revoked, and the time from which no packet may pass.
     revoked: BTreeMap<usize, Instant>,
-    /// The nodes whose certificates have expired; and the same of those of which it is known when.
+    /// The nodes whose certificates have expired.
     expired: BTreeSet<usize>,
+    /// Those of them for which it is known from when on no packet may pass, and that time.
     lapsed: BTreeMap<usize, Instant>,
-    /// The nodes whose certificates may expire at any time, because clocks differ.
+    /// The nodes whose certificates may expire at any time, because a clock steps in the scenario.
     doubtful: BTreeSet<usize>,
     /// Whether the database can only be read.
     is_full: bool,
-    /// All sites in which each node ever is.
+    /// Of each node: all sites in which it ever is.
     ever: Vec<BTreeSet<usize>>,
     /// Links that are down.
     down: Vec<LinkAt>,
-    /// Impaired paths: the site, the far end, the family, and whether towards the core.
+    /// Impaired paths: the site, the far end, the family, and whether the direction is towards the core.
     bad_paths: Vec<(usize, Far, Option<Family>, bool)>,
     /// Which nodes may talk to which.
     access: Access,
+    /// The last event.
     last: Instant,
     /// When the last node started, or first came to a site where it can register.
     born: Instant,
@@ -332,7 +342,7 @@ impl Moment {
         let mut until = at;
         match action {
             Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } | Action::Wait(_) | Action::Idle => return,
-            // It disturbs no pair whose access it does not change.
+            // A change of the rules disturbs no pair whose access it does not change.
             Action::Rules(rules) => {
                 let expelled = self.expelled(at);
                 return self.access.change(rules, at, expelled);
@@ -406,7 +416,7 @@ impl Moment {
         self.last = self.last.max(until);
     }
 
-    /// When access that ends at `at` has ended for everybody.
+    /// The time by which every node knows of access that ends at `at`.
     fn expelled(&self, at: Instant) -> Instant {
         let is_calm = at >= self.last + HEALING;
         at + if is_calm { EXPULSION } else { HEALING }
@@ -429,7 +439,7 @@ impl Moment {
             return None;
         }
         let (lasts, trouble) = row(scenario, began, at, probes);
-        // When the trouble is over, if that is known.
+        // The end of the trouble, if it is known.
         let over = match &trouble {
             Trouble::None => Some(at),
             Trouble::Blip(end) => Some(*end + PROMPT),
@@ -447,7 +457,7 @@ impl Moment {
         let over = over.filter(|over| at + lasts >= *over && self.is_born(at));
         let is_untouched = match &trouble {
             Trouble::None | Trouble::Restart(_, ServiceName::As) => true,
-            Trouble::Restart(again, ServiceName::Nms) => at + settled(scenario) <= *again,
+            Trouble::Restart(again, ServiceName::Nms) => at + tunnel_set_up(scenario) <= *again,
             _ => false,
         };
         if is_untouched && self.is_born(at) && probes.payload_bytes <= SMALL {
@@ -483,15 +493,14 @@ impl Moment {
         is_over && self.is_born(at) || is_last && at - self.last.max(Instant::ZERO) >= HEALING
     }
 
-    /// Whether two nodes may communicate after a move as well, with packets of the action's size.
+    /// Whether two nodes can communicate after a move as well, with packets of the action's size.
     fn permits_after(&self, moved: Instant, action: &Action, pair: Pair, sent: &Action) -> bool {
         let mut later = self.clone();
         later.apply(moved, action);
         later.permits_all(pair, sent)
     }
 
-    /// Whether access that was to be over by then is over. A disturbance after its end may keep a node from hearing of
-    /// it.
+    /// Whether access that had to end by `since` has ended. After a disturbance a node may still not know of it.
     fn is_quiet(&self, at: Instant, since: Instant) -> bool {
         since <= at && (self.last + EXPULSION <= since || self.last + HEALING <= at)
     }
@@ -499,7 +508,7 @@ impl Moment {
     /// Whether two nodes must not communicate any more.
     fn is_shut_out(&self, at: Instant, pair: Pair) -> bool {
         let quiet = |since: Instant| self.is_quiet(at, since);
-        // Nobody tells two outcasts of each other.
+        // The NMS notifies no node that has lost its own access.
         let told =
             |other: &usize| self.now.login == Login::Certificate && self.is_certified(*other) && self.hears_nms(*other);
         [(pair.from, pair.to), (pair.to, pair.from)].iter().any(|(node, other)| {
@@ -521,7 +530,7 @@ impl Moment {
         !lapsed && !self.revoked.contains_key(&node)
     }
 
-    /// Whether two nodes may communicate, with packets of the action's size.
+    /// Whether two nodes can communicate, with packets of the action's size.
     fn permits_all(&self, pair: Pair, sent: &Action) -> bool {
         self.permits(pair) && (is_small(sent) || self.permits_large(pair))
     }
@@ -574,11 +583,13 @@ impl Moment {
                 })
     }
 
-    /// Whether the optimal policy finds a direct way for two nodes. It cannot observe that two homes share a carrier's
-    /// NAT with several addresses, nor what inspection refuses. A NAT with several addresses may look
-    /// endpoint-independent by chance. A NAT that sends replies by the mapping of the request does so only towards
-    /// addresses to which its nodes have not sent before. So a failed attempt before the surveys were complete prevents
-    /// a later one that would succeed.
+    /// Whether the optimal policy must find a direct way for two nodes. Four things keep it from finding one:
+    ///
+    /// * It cannot observe that two homes share a carrier's NAT with several addresses.
+    /// * It cannot observe what inspection refuses.
+    /// * A NAT with several addresses may look endpoint-independent by chance.
+    /// * A NAT that sends replies by the mapping of the request does so only towards addresses to which its nodes have
+    ///   not sent before. So a failed attempt before the surveys were complete prevents a later one that would succeed.
     fn has_direct_way(&self, pair: Pair) -> bool {
         let (Some(a), Some(b)) = (self.plain(pair.from), self.plain(pair.to)) else { return false };
         let is_spoiled = |end: End| nats(&self.now.sites[end.site]).any(|nat| nat.reuses_inbound);
@@ -652,7 +663,7 @@ impl Moment {
         a == b || carrier.is_some() && carrier == self.now.sites[b].carrier
     }
 
-    /// Whether Table 1 chooses a path that is not blocked, whichever of the two nodes asks.
+    /// Whether Table 1 chooses a path that is not blocked, for both initiators.
     fn paper_permits(&self, a: usize, b: usize) -> bool {
         let ([from], [to]) = (&self.now.nodes[a].interfaces[..], &self.now.nodes[b].interfaces[..]) else {
             return false;

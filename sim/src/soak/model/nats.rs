@@ -5,7 +5,7 @@
 
 use cyphonic_scenarios::{Dependence, IcmpErrors, Nat, PortChoice, Site, SiteV4, SiteV6};
 
-/// The sessions that a NAT must have room for, so that so few nodes never fill it.
+/// The sessions for which a NAT must have room: the few nodes of a scenario never need as many.
 const ENOUGH_SESSIONS: usize = 1_000;
 
 /// Every NAT of a site.
@@ -36,9 +36,9 @@ pub(super) fn is_fickle(nat: &Nat, is_shared: bool, several_search: bool) -> boo
         // Nodes keep their mappings alive themselves.
         idle: _,
         refresh: _,
-        // It concerns large packets only: see `permits_large`.
+        // Fragments concern large packets only: see `permits_large`.
         fragments: _,
-        // No node needs the answer.
+        // No node needs an answer to a packet that a NAT refuses.
         answers_unsolicited: _,
     } = nat;
     let forgets = lifetime.is_some() || flush.is_some();
@@ -75,7 +75,7 @@ pub(super) fn carries_large(nat: &Nat) -> bool {
 pub(super) const fn contests_ports(ports: PortChoice) -> bool {
     match ports {
         PortChoice::Preserve => true,
-        // If they share it, nothing is demanded.
+        // If they share the port, the NAT is fickle, and nothing is demanded.
         PortChoice::Overloading | PortChoice::Sequential | PortChoice::Random => false,
     }
 }

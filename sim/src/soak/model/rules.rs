@@ -1,4 +1,4 @@
-//! What access rules demand: which pairs may talk when.
+//! What access rules demand: which pairs may talk, and when.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use cyphonic_core::rules::{Protocol, Rules};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Action, Pair, Probes, Scenario, Step};
 
-use super::trouble::FOUND;
+use super::trouble::RESOLVING;
 use super::{EXPULSION, HEALING};
 use crate::host::{TCP_SINK_PORT, UDP_SINK_PORT};
 
-/// The access rules, as they came into force.
+/// The access rules of a run: those in force and earlier ones.
 #[derive(Clone)]
 pub(super) struct Access {
     names: Vec<Fqdn>,
@@ -23,19 +23,20 @@ pub(super) struct Access {
 #[derive(Clone)]
 struct Past {
     rules: Rules,
+    /// When other rules replaced them.
     until: Instant,
-    /// When that is over which they allowed, for everybody that hears of it.
+    /// When each node that is told of the change has ended the access that these rules allowed.
     expelled: Instant,
 }
 
-/// What the rules say of packets between two nodes.
+/// What the rules demand of a flow between two nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// They may arrive.
+    /// Packets may arrive.
     Allowed,
-    /// None may arrive.
+    /// No packet may arrive.
     Refused,
-    /// The rules change meanwhile, or not everybody may have heard of them.
+    /// The rules change meanwhile, or a node may not have heard of the last change.
     Doubtful,
 }
 
@@ -61,14 +62,14 @@ impl Access {
         self.now.may_meet(&from, &to)
     }
 
-    /// Other rules from now on; `expelled`: when the access that they end has ended for everybody.
+    /// Puts other rules in force at `at`. `expelled`: when the access that they end has ended at every node.
     pub(super) fn change(&mut self, rules: &Rules, at: Instant, expelled: Instant) {
         let rules = std::mem::replace(&mut self.now, rules.clone());
         self.past.push(Past { rules, until: at, expelled });
     }
 
-    /// What the rules say of packets that are sent from `at` on. `is_calm`: nothing else ever happens.
-    /// `is_heard`: whether one of the two nodes has heard that access ended then.
+    /// What the rules demand of a flow that begins at `at`. `is_calm`: nothing else ever happens to the network.
+    /// `is_heard`: whether one of the two nodes has heard that access ended at a time.
     pub(super) fn judge(
         &self,
         (scenario, began): (&Scenario, &[Instant]),
@@ -86,9 +87,9 @@ impl Access {
         }
         let mut others = self.past.iter().filter(|past| self.by(&past.rules, sent) != is_allowed);
         // A tunnel that is about to end may lose a packet.
-        let settles = if is_calm { EXPULSION } else { HEALING };
+        let ending = if is_calm { EXPULSION } else { HEALING };
         match is_allowed {
-            true if others.all(|past| past.until + settles <= at) => Verdict::Allowed,
+            true if others.all(|past| past.until + ending <= at) => Verdict::Allowed,
             false if others.all(|past| is_heard(past.expelled)) => Verdict::Refused,
             _ => Verdict::Doubtful,
         }
@@ -101,14 +102,14 @@ pub(super) struct Sent {
     pub(super) pair: Pair,
     protocol: Protocol,
     port: u16,
-    /// For how long it may send, at most.
+    /// The longest time for which packets are sent.
     lasts: Duration,
 }
 
 impl Sent {
     /// The flow of an action, if it opens any.
     pub(super) fn of(scenario: &Scenario, action: &Action) -> Option<Self> {
-        let row = |probes: &Probes| probes.lasts() + FOUND + EXPULSION;
+        let row = |probes: &Probes| probes.lasts() + RESOLVING + EXPULSION;
         Some(match action {
             Action::Echo(probes) => Self { lasts: row(probes), ..Self::echo(probes.pair) },
             Action::Udp(probes) => {
@@ -121,7 +122,7 @@ impl Sent {
         })
     }
 
-    /// An echo.
+    /// A single echo.
     pub(super) fn echo(pair: Pair) -> Self {
         Self { pair, protocol: Protocol::Icmp, port: 0, lasts: Duration::ZERO }
     }

@@ -9,42 +9,45 @@ use super::links::is_good;
 use super::nats::{ends_mappings, nats};
 use super::{BLIP, PAUSE, may_meet};
 
-/// A tunnel that was asked for this long before the first event is up. The slowest case is a relayed tunnel with its
-/// handshakes: this time, and this many of the network's longest round trips.
-const SETTLED: (Duration, u32) = (Duration::from_millis(1_500), 10);
+/// The longest time from a request for a tunnel until the tunnel is up: a fixed time, and a number of the network's
+/// longest round trips. The slowest case is a relayed tunnel with its handshakes.
+const TUNNEL_SET_UP: (Duration, u32) = (Duration::from_millis(1_500), 10);
 
 /// The longest time for which an application resolves a peer's name.
-pub(super) const FOUND: Duration = Duration::from_secs(60);
+pub(super) const RESOLVING: Duration = Duration::from_secs(60);
 
-/// The duration of a transfer or a flow on a slow link.
-const CROWDED: Duration = Duration::from_secs(60);
+/// The longest duration of a transfer or a flow, on a slow link.
+const TRANSFER: Duration = Duration::from_secs(60);
 
-/// How long signaling that the last echo of a row starts may go on.
+/// The time after a row of echoes in which signaling that its last echo started may still go on.
 const AFTER: Duration = Duration::from_secs(10);
 
-/// The event of a network so far.
+/// What has happened to a network so far.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Trouble {
+    /// Nothing.
     None,
-    /// One [`BLIP`] or [`PAUSE`], which ends then.
+    /// One [`BLIP`] or [`PAUSE`], and its end.
     Blip(Instant),
-    /// One NAT forgot its mappings, then.
+    /// One NAT forgot its mappings at this time.
     Reboot(Instant),
-    /// One node moved, then.
+    /// One node moved at this time, by this action.
     Move(Instant, Action),
-    /// One node was started anew, then.
+    /// One node was started anew at this time, by this action.
     Return(Instant, Action),
-    /// One service crashed and started again, then.
+    /// One service crashed, and started again at this time.
     Restart(Instant, ServiceName),
+    /// More than one of these, or an event of another kind.
     Much,
 }
 
+/// What happens to a network until a time, in a run whose steps began at these times.
 pub(super) fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) -> Trouble {
     let services = &scenario.services;
     let links = [&services.auth, &services.nms, &services.trs].map(|service| &service.link);
     let sites = scenario.sites.iter().map(|site| &site.link);
     let mut links = links.into_iter().chain(sites).chain(scenario.carriers.iter().map(|carrier| &carrier.link));
-    // Behind such a NAT path MTU discovery sometimes costs packets.
+    // Behind a NAT that ends a mapping on an ICMP error, path MTU discovery sometimes costs packets.
     let carriers = scenario.carriers.iter().map(|carrier| &carrier.nat);
     if scenario.sites.iter().flat_map(nats).chain(carriers).any(|nat| ends_mappings(nat.icmp_errors)) {
         return Trouble::Much;
@@ -93,7 +96,7 @@ pub(super) fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) ->
     trouble
 }
 
-/// How long a row that begins at `at` lasts, and what happens to the network until it is over.
+/// The duration of a row that begins at `at`, and what happens to the network until the row is over.
 pub(super) fn row(scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> (Duration, Trouble) {
     let lasts = probes.lasts();
     (lasts, trouble(scenario, began, at + lasts + AFTER))
@@ -102,7 +105,7 @@ pub(super) fn row(scenario: &Scenario, began: &[Instant], at: Instant, probes: &
 /// Whether one of two nodes gets a new certificate while echoes between them are under way or wait for the peer's name
 /// to resolve.
 pub(super) fn is_readmitted(scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> bool {
-    let ends = at + probes.lasts() + FOUND;
+    let ends = at + probes.lasts() + RESOLVING;
     let mut during = began.iter().zip(&scenario.steps).filter(|(renewed, _)| at <= **renewed && **renewed < ends);
     let pair = [probes.pair.from, probes.pair.to];
     during.any(
@@ -110,11 +113,11 @@ pub(super) fn is_readmitted(scenario: &Scenario, began: &[Instant], at: Instant,
     )
 }
 
-/// Whether two nodes asked for each other so early that they have a tunnel by then. During trouble, finding a peer may
-/// take longer than applications wait.
+/// Whether two nodes asked for each other so early that they have a tunnel at the time `by`. During trouble, finding a
+/// peer may take longer than applications wait.
 pub(super) fn has_met(scenario: &Scenario, began: &[Instant], pair: Pair, by: Instant) -> bool {
-    let settled = settled(scenario);
-    let mut asked = began.iter().zip(&scenario.steps).filter(|(at, _)| **at + settled <= by);
+    let longest = tunnel_set_up(scenario);
+    let mut asked = began.iter().zip(&scenario.steps).filter(|(at, _)| **at + longest <= by);
     asked.any(|(at, step)| match &step.action {
         Action::Echo(Probes { pair: other, .. })
         | Action::Udp(Probes { pair: other, .. })
@@ -126,8 +129,8 @@ pub(super) fn has_met(scenario: &Scenario, began: &[Instant], pair: Pair, by: In
     })
 }
 
-/// See [`SETTLED`].
-pub(super) fn settled(scenario: &Scenario) -> Duration {
+/// The longest time until a tunnel is up in this network, by [`TUNNEL_SET_UP`].
+pub(super) fn tunnel_set_up(scenario: &Scenario) -> Duration {
     let one_way = |link: &Link| link.up.delay.max(link.down.delay);
     let services = &scenario.services;
     let services = [&services.auth, &services.nms, &services.trs].into_iter().map(|service| one_way(&service.link));
@@ -135,10 +138,10 @@ pub(super) fn settled(scenario: &Scenario) -> Duration {
         |site: &Site| site.carrier.map_or(Duration::ZERO, |carrier| one_way(&scenario.carriers[carrier].link));
     let sites = scenario.sites.iter().map(|site| one_way(&site.link) + carrier(site));
     let longest = services.max().unwrap_or_default() + sites.max().unwrap_or_default();
-    SETTLED.0 + 2 * longest * SETTLED.1
+    TUNNEL_SET_UP.0 + 2 * longest * TUNNEL_SET_UP.1
 }
 
-/// Whether some firewall ever throttles conversations. A throttled conversation loses packets of a burst.
+/// Whether a firewall ever throttles conversations. A throttled conversation loses packets of a burst.
 pub(super) fn slows_down(scenario: &Scenario) -> bool {
     let later = scenario.steps.iter().filter_map(|step| match &step.action {
         Action::Firewall { firewall, .. } => Some(&**firewall),
@@ -146,7 +149,7 @@ pub(super) fn slows_down(scenario: &Scenario) -> bool {
     });
     let mut walls = scenario.sites.iter().filter_map(|site| site.firewall.as_ref()).chain(later);
     walls.any(|wall| {
-        // The oracle decides what is refused.
+        // The oracle judges what a firewall refuses.
         let Firewall { stateful: _, egress: _, refusal: _, inspect } = wall;
         inspect.iter().any(|rule| match rule.reaction {
             Reaction::Throttle => true,
@@ -155,10 +158,10 @@ pub(super) fn slows_down(scenario: &Scenario) -> bool {
     })
 }
 
-/// Whether a transfer or a flow is under way while a row of echoes is, or may be.
+/// Whether a transfer or a flow may be under way at the same time as a row of echoes.
 pub(super) fn is_crowded(scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> bool {
     let ends = at + probes.lasts() + AFTER;
-    let mut during = began.iter().zip(&scenario.steps).filter(|(began, _)| at <= **began + CROWDED && **began < ends);
+    let mut during = began.iter().zip(&scenario.steps).filter(|(began, _)| at <= **began + TRANSFER && **began < ends);
     during.any(|(_, step)| matches!(step.action, Action::Tcp { .. } | Action::Udp(_)))
 }
 
