@@ -1,4 +1,4 @@
-//! Passwords at the AS: whoever tries many of them is refused before they are checked.
+//! Passwords at the AS: a client that tries many of them is refused before they are checked.
 
 mod common;
 

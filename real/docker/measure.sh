@@ -130,7 +130,7 @@ captures() {
         return
     fi
     readable "$WORK/run/a.pcap" "$kept"
-    # In whichever frame: a tunnel that still searches for its path MTU sends on its stream what does not fit yet.
+    # In either frame: a tunnel that still searches for its path MTU sends larger packets on its stream.
     found=$(count "quic.dg contains \"$MARKER\" or quic.stream_data contains \"$MARKER\"" -r "$kept")
     ((found > 1000)) || die "the capture does not open with its secrets: the marker is in $found packets"
     say "  capture: no marker on 5 wires; with the secrets in $found packets ($kept)"

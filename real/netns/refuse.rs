@@ -160,8 +160,7 @@ fn check_step(scenario: &Scenario, action: &Action) -> Option<String> {
         }
         Action::ProbeMtu(_) => "probe_mtu: a kernel's virtual interface takes no packet beyond its MTU",
         Action::NatReboot(NatAt::Site(site)) if filters(scenario, *site).any(remembers_more) => {
-            "nat_reboot: conntrack is also the memory of the firewall, which would forget whom it let in, and so whom it lets \
-             answer, as `egress` does not"
+            "nat_reboot: conntrack is also the memory of the firewall, so the firewall would forget its conversations too"
         }
         Action::Firewall { firewall, .. } if !firewall.inspect.is_empty() => {
             "firewall.inspect: netfilter does not look into QUIC or TLS"

@@ -238,7 +238,7 @@ impl Nms {
         let is_by_tcp = self.is_by_tcp(initiator) || self.is_by_tcp(responder);
         let (a, b) = (&self.nodes[&initiator], &self.nodes[&responder]);
         let (choice, basis) = match self.policy {
-            // No UDP reaches one of them: whatever its network is, only the relay does.
+            // One of the two nodes cannot be reached by UDP, so only a relay works.
             policy if is_by_tcp => {
                 let relayed = self.relay.is_some() && !matches!(want, Want::Direct(_));
                 let basis = if policy == Policy::Paper { Basis::Table1(None) } else { Basis::Ways(Vec::new()) };

@@ -15,7 +15,7 @@
 //! reports the results to the NMS. From time to time it asks for its external address again: that keeps its mapping
 //! alive and shows when it changes.
 //!
-//! [`Survey`] is a [`Part`]: it sees neither the cloud, nor the routes, nor the carriage.
+//! [`Survey`] is a [`Part`]: it does not see the cloud, the routes or the carriage.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

@@ -12,7 +12,7 @@ const ALICE4: [u8; 4] = [198, 18, 0, 1];
 const BOB4: [u8; 4] = [198, 18, 0, 2];
 const ALICE6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 const BOB6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
-/// Who complains about packets that are too big.
+/// The sources of Packet Too Big messages.
 const GATEWAY4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 254));
 const GATEWAY6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xff));
 

@@ -51,7 +51,7 @@ timings! {
 
     /// An IPv6 address that a node only claims is challenged this often, when Table 1 wants it.
     ///
-    /// Why: 59 bytes in ten seconds are no flood, whoever has named the address.
+    /// Why: 59 bytes in ten seconds are no flood, even if the address is not the node's own.
     CHALLENGE_EVERY: Duration = Duration::from_secs(10);
 
     /// So many of these challenges may follow each other at once.

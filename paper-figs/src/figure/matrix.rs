@@ -101,7 +101,7 @@ pub(super) fn prepare(results: &Path) -> Result<Drawing, InputError> {
     let matrix = arrange(&table)?;
     let page = Page::of(&matrix);
     Ok(Drawing {
-        title: "Who reaches whom: every kind of site with every other, both methods and policies".into(),
+        title: "Paths between every kind of site and every other, both methods and policies".into(),
         caption: caption(&table),
         has_caption: true,
         width: Width::Page,
@@ -213,14 +213,14 @@ fn caption(table: &Table<Meeting>) -> String {
         n => format!(" In {n} of {all} cells another tunnel replaced the first; the colour is that of the last."),
     };
     format!(
-        "Who reaches whom, and how: every kind of site as initiator (rows) with every kind as responder (columns), under \
-         both methods and both policies of choosing a path, simulated. Each link delays by 10 ms one way. The number is the \
-         set-up time in ms, from the initiator’s first packet to its first tunnel; where there is a tunnel, \
-         {echoes}.{later} Whether a direct path exists is told by the rules of the networks in between, not by what a \
-         policy found; relayed despite it, a pair is relayed needlessly. Stranded: the optimal policy gives the pair a \
-         tunnel; where it cannot either, a node cannot log in. Below each grid: kinds whose two nodes share a LAN or \
-         a carrier, and so meet only themselves. Source: results/sim/matrix.csv; the command cyphonic-lab matrix says what \
-         every kind is."
+        "The path between every kind of site as initiator (rows) and every kind as responder (columns), under both \
+         methods and both policies of choosing a path, simulated. Each link delays by 10 ms one way. The number is the \
+         set-up time in ms, from the initiator’s first packet to its first tunnel. Where there is a tunnel, \
+         {echoes}.{later} Whether a direct path exists follows from the rules of the networks in between alone. A pair \
+         that is relayed although it has a direct path is relayed needlessly. A pair without a tunnel is stranded if the \
+         optimal policy gives it one; otherwise a node cannot log in. Below each grid: kinds whose two nodes share a LAN \
+         or a carrier, so that they meet no other kind. Source: results/sim/matrix.csv; the command cyphonic-lab matrix \
+         explains every kind."
     )
 }
 

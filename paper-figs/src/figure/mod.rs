@@ -60,7 +60,7 @@ pub const FIGURES: &[Figure] = &[
     },
     Figure {
         name: "matrix",
-        about: "who reaches whom and how: every kind of site with every other, both methods and policies",
+        about: "the paths between every kind of site and every other, both methods and policies",
         inputs: &["sim/matrix.csv"],
         prepare: matrix::prepare,
     },

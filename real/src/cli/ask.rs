@@ -122,7 +122,7 @@ pub(super) fn capture(args: &CaptureArgs) -> Result<(), Failure> {
     run::block_on(async {
         let bytes = control::capture(&args.control.control, &args.file, time, args.rebuild).await?;
         if args.file != Path::new("-") {
-            let warning = "whoever has it can read what this node sent and received";
+            let warning = "with it anyone can read what this node sent and received";
             print(&format!("{}: {bytes} bytes; {warning}\n", args.file.display()));
         }
         Ok(())

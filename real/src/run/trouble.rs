@@ -217,7 +217,7 @@ impl Facts {
         let Some((path, Some(span))) = &self.certificate else {
             let what =
                 format!("the clock and the certificate of {who} disagree: {clock}, and by that it does not count");
-            let remedy = "set the clock of whichever machine is wrong; `cyphonic ca print FILE` there shows the dates";
+            let remedy = "set the clock of the machine that is wrong; `cyphonic ca print FILE` there shows the dates";
             return Trouble { what, remedy: remedy.to_owned() };
         };
         let own = format!("{} counts {span}", path.display());

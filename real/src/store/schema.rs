@@ -22,7 +22,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE TABLE epochs (node BLOB PRIMARY KEY NOT NULL, epoch BLOB NOT NULL) STRICT;
 ",
     "
-    -- Who may get a first certificate, by a token of which the SHA-256 is here, until when (seconds since 1970).
+    -- Devices that may get a first certificate: the SHA-256 of the token, and until when (seconds since 1970).
     CREATE TABLE invitations (name TEXT PRIMARY KEY NOT NULL, token BLOB NOT NULL, until INTEGER NOT NULL) STRICT;
 ",
     "
@@ -30,13 +30,13 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE invitations ADD COLUMN replaces INTEGER NOT NULL DEFAULT 0;
 ",
     "
-    -- Of an invitation that was used: by which key, and the certificate that it got (PEM), for an answer that was lost.
+    -- Of a used invitation: the key and the certificate (PEM), so that a lost answer can be sent again.
     ALTER TABLE invitations ADD COLUMN key BLOB;
     ALTER TABLE invitations ADD COLUMN certificate TEXT;
 ",
     "
-    -- When the invitation was made (seconds since 1970): it does not outlive a later revocation of its name. One of which that
-    -- is not known outlives none.
+    -- When the invitation was made (seconds since 1970). A later revocation of its name ends it. If the time is not
+    -- known, any revocation ends it.
     ALTER TABLE invitations ADD COLUMN made INTEGER NOT NULL DEFAULT 0;
 ",
     "

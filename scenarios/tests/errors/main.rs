@@ -78,7 +78,7 @@ fn error(text: &str, sets: &[(&str, &str)]) -> String {
     }
 }
 proptest! {
-    /// Whatever is cut out of a good file or put into it, the answer is a scenario or an error with a place.
+    /// If text is cut out of a good file or put into it, the answer is a scenario or an error with a place.
     #[test]
     fn no_damage_to_a_file_makes_a_panic(at in 0..GOOD.len(), cut in 0..40_usize, put in "[a-z0-9\\[\\]{}=\".,\n é-]{0,12}") {
         let end = (at + cut).min(GOOD.len());

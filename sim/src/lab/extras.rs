@@ -36,7 +36,7 @@ pub const EXTRAS: [Extra; 3] = [
         make: || {
             let meetings = matrix::meetings()?;
             let report = format!(
-                "Who reaches whom: every kind of site with every other (`cyphonic-lab matrix` shows each pair)\n{}",
+                "Paths between every kind of site and every other (`cyphonic-lab matrix` shows each pair)\n{}",
                 matrix::summary(&meetings)
             );
             let files = vec![(matrix::FILE.into(), matrix::csv(&meetings))];

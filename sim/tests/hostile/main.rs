@@ -1,17 +1,17 @@
-//! Whatever arrives on any port, from anywhere: it is dropped, counted under its name, and nothing else happens.
+//! Attacks. A hostile packet is dropped and counted under the name of its reason, and has no other effect.
 //!
 //! | | |
 //! |---|---|
 //! | [`garbage`] | arbitrary bytes and damaged copies of real packets, at every role |
 //! | [`replays`] | everything that was ever on a wire, once more |
-//! | [`insiders`] | nodes with good certificates and keys that do what they may not |
+//! | [`insiders`] | nodes with valid certificates and keys that do what they may not |
 //! | [`epochs`] | registrations from the end of time, and clocks that are wrong |
 //! | [`misuse`] | links that are opened and not used, or used wrongly; a service that lies |
 //! | [`addresses`] | a QUIC link whose packets come from elsewhere |
 //! | [`revoked`] | certificates that are taken back while they are in use |
 //! | [`rules`] | nodes that the access rules forbid to talk |
 //! | [`lapses`] | certificates that end while they are in use, or are renewed |
-//! | [`grants`] | nodes that want the TRS without a word of the NMS |
+//! | [`grants`] | nodes that want the TRS without a grant of the NMS |
 //! | [`reflection`] | insiders that name a victim's address as their own |
 //! | [`amplification`] | spoofed addresses: what a victim would get |
 //! | [`silence`] | paths that end without a word |

@@ -162,7 +162,7 @@ fn rules_that_changed_while_the_nms_was_away_are_carried_out_when_it_is_back() {
         stage.assert_works();
         stage.world.set_link_up(LinkAt::Service(ServiceName::Nms), false);
         stage.world.set_rules(&closed(&[]));
-        // It remembers neither whom it directed to whom, nor whom it could not tell.
+        // The NMS forgets which nodes it directed to each other, and which node it could not tell.
         stage.world.restart(&stage.scenario, SEED, &Watch::default(), Actor::Nms);
         stage.run(1_000);
         assert!(has_tunnel(&mut stage, 0), "{way:?}: the tunnel outlives the NMS");

@@ -153,8 +153,8 @@ fn a_sealed_message_type_of_a_later_version_is_named_by_the_nms() {
     stage.assert_works();
 }
 
-/// Parts are upgraded one after another, in any order: whichever of them are of the next version, Alice reaches Bob.
-/// Two parts of the next version speak it with each other.
+/// Parts are upgraded one after another, in any order. With every choice of upgraded parts Alice reaches Bob. Two parts
+/// of the next version speak it with each other.
 #[test]
 fn whichever_parts_are_of_the_next_version_the_network_works() {
     const PARTS: [&str; 5] = ["as", "nms", "trs", "alice", "bob"];

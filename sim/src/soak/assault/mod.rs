@@ -437,7 +437,7 @@ impl Assault<'_> {
         let waiting = peers.iter().filter(|peer| peer.tunnel.is_none()).count();
         if waiting >= self.scenario.nodes.len() {
             let text = format!(
-                "{} still waits for {waiting} peers, of whom it has long heard nothing",
+                "{} still waits for {waiting} peers, although it has long heard nothing of them",
                 self.name(Actor::Node(0))
             );
             self.break_of(Invariant::I5, text);

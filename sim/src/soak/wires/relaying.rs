@@ -90,7 +90,7 @@ fn judge<'s>(
         if !place.is_proved {
             return Some(violated(
                 Invariant::I3,
-                format!("the TRS forwarded to {remote}, who proved nothing, at {at}"),
+                format!("the TRS forwarded to {remote}, an address that is not validated, at {at}"),
             ));
         }
         let Some(&from) = senders.get(payload) else { continue };
@@ -101,8 +101,9 @@ fn judge<'s>(
         if !froms.any(|from| place.nodes.iter().any(|&to| granted(from, to, at))) {
             let to: Vec<_> = place.nodes.iter().map(|&node| name(node)).collect();
             let (from, to) = (name(from), to.join(" or "));
-            let text =
-                format!("the TRS forwarded from {from} to {to} at {remote}, whom nobody sent there together, at {at}");
+            let text = format!(
+                "the TRS forwarded from {from} to {to} at {remote}, although the NMS never directed the two to it, at {at}"
+            );
             return Some(violated(Invariant::I3, text));
         }
     }
@@ -158,7 +159,7 @@ mod tests {
         let data: [(bool, u8, &[u8]); 2] = [(IN, 0, b"data"), (OUT, 1, b"data")];
         assert_eq!(judged(Method::Proposed, &[&legs[..], &data].concat()), None);
         let text = judged(Method::Proposed, &[&legs[..5], &data].concat()).unwrap();
-        assert!(text.contains("203.0.113.1:443, who proved nothing"), "{text}");
+        assert!(text.contains("203.0.113.1:443, an address that is not validated"), "{text}");
         assert_eq!(judged(Method::Conventional, &[&legs[..5], &data].concat()), None, "a sealed message proves");
     }
 

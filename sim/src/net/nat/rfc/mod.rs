@@ -192,7 +192,7 @@ fn udp_requirements() -> Vec<Requirement> {
         ),
         rule(
             "REQ-12b",
-            "ICMP destination unreachable is carried, whoever it comes from (12a)",
+            "ICMP destination unreachable is carried from any source (12a)",
             but(|_| {}),
             one(but(|c| c.icmp_errors = IcmpErrors::Dropped)),
             |b| b.errors_come_back(Proto::Udp, IcmpError::PortUnreachable),
