@@ -24,31 +24,30 @@
 //! * If one service is silent by UDP while others answer, that service alone is reached by TCP. UDP is tried at once
 //!   then, with each service in turn. It is blocked when everything has been silent for [`SUSPICION`].
 
+mod tcp;
+mod udp;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
-use rustls::ClientConfig;
+use rand_chacha::rand_core::SeedableRng;
 
+use self::udp::Probe;
 use super::NodeConfig;
 use super::config::FallbackConfig;
 use super::places::Places;
-use crate::event::{DropReason, Event};
-use crate::machine::{Output, StreamId, StreamInput, StreamOutput, Transmit};
-use crate::name::{Fqdn, RelayCid};
-use crate::proxied::conduit::{Conduit, Plan};
-use crate::proxied::http::{self, ALPN};
-use crate::quic::{CidScheme, LinkId, LinkOutput, Links, Load, QuicConfig, destination_prefix};
+use crate::event::Event;
+use crate::machine::{Output, StreamId, StreamOutput, Transmit};
+use crate::name::Fqdn;
+use crate::proxied::conduit::Conduit;
+use crate::quic::QuicConfig;
 use crate::time::Instant;
-use crate::timing::proxied::{
-    FIRST_UDP_PROBE, HEAD_START, LINGER, LONGEST_UDP_PROBE, SUSPICION, TCP_PAUSE, UDP_PROBE_WAIT,
-};
+use crate::timing::proxied::{FIRST_UDP_PROBE, HEAD_START, LINGER, LONGEST_UDP_PROBE, SUSPICION, UDP_PROBE_WAIT};
 use crate::timing::{Due, Timer};
-use crate::tls::{Identity, Roots, client_config_of};
+use crate::tls::{Identity, Roots};
 use crate::trouble::Trouble;
 
 /// Most services that are remembered: AS, NMS and TRS at a few addresses each.
@@ -139,6 +138,17 @@ struct Service {
     pause: Instant,
 }
 
+impl Service {
+    /// Sends by TCP, if there is a connection.
+    fn send(&mut self, now: Instant, transmit: &Transmit) {
+        if let Some(conduit) = &mut self.conduit {
+            for datagram in transmit.datagrams() {
+                conduit.send(now, datagram);
+            }
+        }
+    }
+}
+
 /// Datagrams without an answer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Unanswered {
@@ -171,16 +181,6 @@ impl Unanswered {
     fn suspect_at(&self) -> Option<Instant> {
         self.since().filter(|_| self.count >= UNANSWERED).map(|since| since + SUSPICION)
     }
-}
-
-/// One attempt at UDP.
-struct Probe {
-    /// What its connection IDs begin with.
-    tag: RelayCid,
-    links: Links,
-    link: LinkId,
-    remote: SocketAddr,
-    until: Instant,
 }
 
 impl Fallback {
@@ -296,11 +296,34 @@ impl Fallback {
         }
     }
 
-    /// A datagram that the node sends. What is left of it for UDP.
+    /// A datagram that the node sends. Returns it if it has to be sent by UDP.
     pub(super) fn transmit(&mut self, now: Instant, transmit: Transmit) -> Option<Transmit> {
-        let is_blocked = self.udp == Udp::Blocked;
-        if let Some(service) = self.services.get_mut(&transmit.remote).filter(|service| !is_blocked && !service.by_tcp)
-        {
+        self.pass(now, transmit, true)
+    }
+
+    /// As [`Self::transmit`], for a datagram to a peer that answers late. Its silence says nothing about the TRS that
+    /// forwards the datagram.
+    pub(super) fn forward(&mut self, now: Instant, transmit: Transmit) -> Option<Transmit> {
+        self.pass(now, transmit, false)
+    }
+
+    /// `wants_answer`: silence is a ground for suspicion.
+    fn pass(&mut self, now: Instant, transmit: Transmit, wants_answer: bool) -> Option<Transmit> {
+        let remote = transmit.remote;
+        let Some(service) = self.services.get_mut(&remote) else {
+            return (self.udp != Udp::Blocked).then_some(transmit);
+        };
+        service.local = transmit.local;
+        if self.udp == Udp::Blocked || service.by_tcp {
+            if service.conduit.is_none() {
+                self.open(now, remote);
+            }
+            if let Some(service) = self.services.get_mut(&remote) {
+                service.send(now, &transmit);
+            }
+            return None;
+        }
+        if wants_answer {
             service.unanswered.sent(now);
             self.unheard.sent(now);
             for datagram in transmit.datagrams() {
@@ -310,28 +333,9 @@ impl Fallback {
                 service.recent.push_back(datagram.to_vec());
             }
         }
-        self.forward(now, transmit)
-    }
-
-    /// As [`Self::transmit`], for a datagram to a peer that answers late. Its silence says nothing about the TRS that
-    /// forwards the datagram.
-    pub(super) fn forward(&mut self, now: Instant, transmit: Transmit) -> Option<Transmit> {
-        let is_blocked = self.udp == Udp::Blocked;
-        let remote = transmit.remote;
-        let Some(service) = self.services.get_mut(&remote) else {
-            return (!is_blocked).then_some(transmit);
-        };
-        service.local = transmit.local;
-        if is_blocked || service.by_tcp {
-            if service.conduit.is_none() {
-                self.open(now, remote);
-            }
-            self.send(now, remote, &transmit);
-            return None;
-        }
         // The race is on: both ways. A connection that stands does not flutter between them: it waits for the winner.
         if self.udp == Udp::Unknown || service.returning {
-            self.send(now, remote, &transmit);
+            service.send(now, &transmit);
         }
         Some(transmit)
     }
@@ -340,15 +344,6 @@ impl Fallback {
     /// ground for suspicion.
     pub(super) fn lets_survey(&self, remote: SocketAddr) -> bool {
         self.udp != Udp::Blocked && !self.services.get(&remote).is_some_and(|service| service.by_tcp)
-    }
-
-    fn send(&mut self, now: Instant, remote: SocketAddr, transmit: &Transmit) {
-        let conduit = self.services.get_mut(&remote).and_then(|service| service.conduit.as_mut());
-        if let Some(conduit) = conduit {
-            for datagram in transmit.datagrams() {
-                conduit.send(now, datagram);
-            }
-        }
     }
 
     /// An authentic and new datagram of a service or a peer came by UDP. While UDP is blocked this proves nothing: a
@@ -372,28 +367,6 @@ impl Fallback {
         if self.lingers.is_none() {
             self.close(remote);
         }
-    }
-
-    /// Takes a UDP datagram, if it is for an attempt at UDP. An answer ends the attempt, without a connection.
-    pub(super) fn takes(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: &BytesMut) -> bool {
-        let prefix = destination_prefix(payload);
-        let is_its = |probe: &&mut Probe| probe.remote == remote && prefix == Some(probe.tag);
-        let Some(probe) = self.probe.as_mut().filter(is_its) else { return false };
-        let is_answer = probe.links.hear_datagram(now, local, remote, payload.clone()).is_some();
-        probe.links.finish(now);
-        if is_answer {
-            probe.links.close(now, probe.link);
-        }
-        while let Some(output) = probe.links.poll() {
-            if let LinkOutput::Transmit(transmit) = output {
-                self.out.push_back(FallbackOutput::Pass(Output::Transmit(transmit)));
-            }
-        }
-        if is_answer {
-            self.probe = None;
-            self.gets_through(now, remote);
-        }
-        true
     }
 
     /// UDP gets through, to this service at least.
@@ -465,118 +438,6 @@ impl Fallback {
         self.out.push_back(FallbackOutput::Pass(Output::Stream(id, output)));
     }
 
-    /// Opens a TCP connection to a service, if there is none.
-    fn open(&mut self, now: Instant, remote: SocketAddr) {
-        let Some(service) = self.services.get(&remote) else { return };
-        if service.conduit.is_some() || service.pause > now {
-            return;
-        }
-        let (name, tcp) = (service.name.clone(), service.tcp);
-        let Some(tls) = self.tls(&name) else { return };
-        let proxy = self.config.proxy.as_ref();
-        let plan = Plan {
-            tls,
-            outer: self.config.outer.clone().unwrap_or_else(|| name.clone()),
-            service: name,
-            port: remote.port(),
-            connect: proxy.map(|proxy| {
-                let credentials = proxy.credentials.as_ref().map(|credentials| http::basic(credentials));
-                http::connect_request(&tcp.to_string(), credentials.as_deref())
-            }),
-        };
-        let to = proxy.map_or(tcp, |proxy| proxy.address);
-        let id = StreamId(self.next_stream);
-        self.next_stream += 1;
-        let Ok(mut conduit) = Conduit::new(now, id, &plan) else { return };
-        let Some(service) = self.services.get_mut(&remote) else { return };
-        if self.udp == Udp::Unknown {
-            for datagram in &service.recent {
-                conduit.send(now, datagram);
-            }
-        }
-        service.conduit = Some(conduit);
-        self.by_stream.insert(id, remote);
-        self.stream(id, StreamOutput::Connect { remote: to });
-    }
-
-    fn tls(&self, name: &Fqdn) -> Option<Arc<ClientConfig>> {
-        let QuicConfig { tls, roots, identity, .. } = &self.quic;
-        client_config_of(tls, roots, identity, ALPN, name).ok().map(Arc::new)
-    }
-
-    fn close(&mut self, remote: SocketAddr) {
-        let conduit = self.services.get_mut(&remote).and_then(|service| service.conduit.take());
-        if let Some(conduit) = conduit {
-            self.by_stream.remove(&conduit.stream());
-            self.stream(conduit.stream(), StreamOutput::Close);
-        }
-    }
-
-    /// Takes what happened on a TCP connection; whether it is one of ours.
-    pub(super) fn on_stream(&mut self, now: Instant, id: StreamId, event: StreamInput) -> bool {
-        let Some(&remote) = self.by_stream.get(&id) else {
-            // A late word of one that was closed is nobody's.
-            return (FIRST_STREAM..self.next_stream).contains(&id.0);
-        };
-        let is_over = event == StreamInput::Closed;
-        let mut datagrams = Vec::new();
-        let Some(service) = self.services.get_mut(&remote) else { return true };
-        let local = service.local;
-        let Some(conduit) = &mut service.conduit else { return true };
-        let was_open = conduit.is_open();
-        let result = conduit.handle(now, event, &mut datagrams);
-        let (opened, nms) = (!was_open && conduit.is_open(), conduit.take_nms());
-        if opened {
-            self.trouble = None;
-            self.won(now, remote);
-        }
-        if let Some(nms) = nms {
-            let nms = nms.split(',').filter_map(|text| text.trim().parse().ok()).collect();
-            self.out.push_back(FallbackOutput::Nms(nms));
-        }
-        for payload in datagrams {
-            self.out.push_back(FallbackOutput::Datagram { local, remote, payload });
-        }
-        if let Err(trouble) = result {
-            self.flush(now);
-            self.failed(now, remote, trouble, is_over);
-        }
-        true
-    }
-
-    /// A TCP connection is over, or could not be made.
-    fn failed(&mut self, now: Instant, remote: SocketAddr, trouble: Trouble, is_closed: bool) {
-        let Some(service) = self.services.get_mut(&remote) else { return };
-        let name = service.name.clone();
-        service.unanswered = Unanswered::default();
-        service.recent.clear();
-        // One that has carried datagrams is opened anew by the next one.
-        if trouble != Trouble::Lost {
-            service.pause = now + TCP_PAUSE;
-        }
-        if is_closed {
-            if let Some(conduit) = service.conduit.take() {
-                self.by_stream.remove(&conduit.stream());
-            }
-        } else {
-            self.close(remote);
-        }
-        if trouble == Trouble::Lost {
-            return;
-        }
-        let has_others = self.services.values().any(|service| service.conduit.as_ref().is_some_and(Conduit::is_open));
-        if self.udp == Udp::Blocked && !has_others {
-            // Perhaps UDP is not what is wrong.
-            self.udp = Udp::Unknown;
-            self.next_probe = None;
-            for service in self.services.values_mut() {
-                service.by_tcp = false;
-            }
-        }
-        self.event(Event::NoTcp { service: name, trouble: trouble.clone() });
-        self.trouble = Some(trouble);
-    }
-
     /// When a silent service is tried by TCP.
     fn race_at(&self, service: &Service) -> Option<Instant> {
         let unanswered = Some(service.unanswered).filter(|_| service.conduit.is_none() && !service.by_tcp)?;
@@ -640,44 +501,6 @@ impl Fallback {
                 self.probes += 1;
                 self.try_udp(now, remote);
             }
-        }
-    }
-
-    /// Sends the first packet of a QUIC connection to a service by UDP.
-    fn try_udp(&mut self, now: Instant, remote: SocketAddr) {
-        let Some(service) = self.services.get(&remote) else { return };
-        let (local, name) = (service.local, service.name.clone());
-        let mut tag = RelayCid([0; 8]);
-        self.rng.fill_bytes(&mut tag.0);
-        let Ok(mut links) = Links::new(self.quic.clone(), CidScheme::Relayed(tag), false, &mut self.rng) else {
-            return;
-        };
-        let Some(link) = links.connect(now, local, remote, &name, None, Load::Signaling) else { return };
-        self.unheard.tried(now);
-        while let Some(output) = links.poll() {
-            if let LinkOutput::Transmit(transmit) = output {
-                self.out.push_back(FallbackOutput::Pass(Output::Transmit(transmit)));
-            }
-        }
-        self.probe = Some(Probe { tag, links, link, remote, until: now + UDP_PROBE_WAIT });
-    }
-
-    /// Writes what waits.
-    pub(super) fn flush(&mut self, now: Instant) {
-        let mut writes = Vec::new();
-        let mut dropped = 0;
-        for conduit in self.services.values_mut().filter_map(|service| service.conduit.as_mut()) {
-            let bytes = conduit.flush(now);
-            dropped += conduit.take_dropped();
-            if !bytes.is_empty() {
-                writes.push((conduit.stream(), bytes));
-            }
-        }
-        for (id, bytes) in writes {
-            self.stream(id, StreamOutput::Write(bytes));
-        }
-        for _ in 0..dropped {
-            self.event(Event::Dropped(DropReason::QueueFull));
         }
     }
 

@@ -1,0 +1,151 @@
+//! TCP connections to services.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+
+use super::{FIRST_STREAM, Fallback, FallbackOutput, Udp, Unanswered};
+use crate::event::{DropReason, Event};
+use crate::machine::{StreamId, StreamInput, StreamOutput};
+use crate::name::Fqdn;
+use crate::proxied::conduit::{Conduit, Plan};
+use crate::proxied::http::{self, ALPN};
+use crate::quic::QuicConfig;
+use crate::time::Instant;
+use crate::timing::proxied::TCP_PAUSE;
+use crate::tls::client_config_of;
+use crate::trouble::Trouble;
+
+impl Fallback {
+    /// Opens a TCP connection to a service, if there is none.
+    pub(super) fn open(&mut self, now: Instant, remote: SocketAddr) {
+        let Some(service) = self.services.get(&remote) else { return };
+        if service.conduit.is_some() || service.pause > now {
+            return;
+        }
+        let (name, tcp) = (service.name.clone(), service.tcp);
+        let Some(tls) = self.tls(&name) else { return };
+        let proxy = self.config.proxy.as_ref();
+        let plan = Plan {
+            tls,
+            outer: self.config.outer.clone().unwrap_or_else(|| name.clone()),
+            service: name,
+            port: remote.port(),
+            connect: proxy.map(|proxy| {
+                let credentials = proxy.credentials.as_ref().map(|credentials| http::basic(credentials));
+                http::connect_request(&tcp.to_string(), credentials.as_deref())
+            }),
+        };
+        let to = proxy.map_or(tcp, |proxy| proxy.address);
+        let id = StreamId(self.next_stream);
+        self.next_stream += 1;
+        let Ok(mut conduit) = Conduit::new(now, id, &plan) else { return };
+        let Some(service) = self.services.get_mut(&remote) else { return };
+        if self.udp == Udp::Unknown {
+            for datagram in &service.recent {
+                conduit.send(now, datagram);
+            }
+        }
+        service.conduit = Some(conduit);
+        self.by_stream.insert(id, remote);
+        self.stream(id, StreamOutput::Connect { remote: to });
+    }
+
+    fn tls(&self, name: &Fqdn) -> Option<Arc<ClientConfig>> {
+        let QuicConfig { tls, roots, identity, .. } = &self.quic;
+        client_config_of(tls, roots, identity, ALPN, name).ok().map(Arc::new)
+    }
+
+    pub(super) fn close(&mut self, remote: SocketAddr) {
+        let conduit = self.services.get_mut(&remote).and_then(|service| service.conduit.take());
+        if let Some(conduit) = conduit {
+            self.by_stream.remove(&conduit.stream());
+            self.stream(conduit.stream(), StreamOutput::Close);
+        }
+    }
+
+    /// Takes what happened on a TCP connection; whether it is one of ours.
+    pub(in crate::node) fn on_stream(&mut self, now: Instant, id: StreamId, event: StreamInput) -> bool {
+        let Some(&remote) = self.by_stream.get(&id) else {
+            // A late word of one that was closed is nobody's.
+            return (FIRST_STREAM..self.next_stream).contains(&id.0);
+        };
+        let is_over = event == StreamInput::Closed;
+        let mut datagrams = Vec::new();
+        let Some(service) = self.services.get_mut(&remote) else { return true };
+        let local = service.local;
+        let Some(conduit) = &mut service.conduit else { return true };
+        let was_open = conduit.is_open();
+        let result = conduit.handle(now, event, &mut datagrams);
+        let (opened, nms) = (!was_open && conduit.is_open(), conduit.take_nms());
+        if opened {
+            self.trouble = None;
+            self.won(now, remote);
+        }
+        if let Some(nms) = nms {
+            let nms = nms.split(',').filter_map(|text| text.trim().parse().ok()).collect();
+            self.out.push_back(FallbackOutput::Nms(nms));
+        }
+        for payload in datagrams {
+            self.out.push_back(FallbackOutput::Datagram { local, remote, payload });
+        }
+        if let Err(trouble) = result {
+            self.flush(now);
+            self.failed(now, remote, trouble, is_over);
+        }
+        true
+    }
+
+    /// A TCP connection is over, or could not be made.
+    pub(super) fn failed(&mut self, now: Instant, remote: SocketAddr, trouble: Trouble, is_closed: bool) {
+        let Some(service) = self.services.get_mut(&remote) else { return };
+        let name = service.name.clone();
+        service.unanswered = Unanswered::default();
+        service.recent.clear();
+        // One that has carried datagrams is opened anew by the next one.
+        if trouble != Trouble::Lost {
+            service.pause = now + TCP_PAUSE;
+        }
+        if is_closed {
+            if let Some(conduit) = service.conduit.take() {
+                self.by_stream.remove(&conduit.stream());
+            }
+        } else {
+            self.close(remote);
+        }
+        if trouble == Trouble::Lost {
+            return;
+        }
+        let has_others = self.services.values().any(|service| service.conduit.as_ref().is_some_and(Conduit::is_open));
+        if self.udp == Udp::Blocked && !has_others {
+            // Perhaps UDP is not what is wrong.
+            self.udp = Udp::Unknown;
+            self.next_probe = None;
+            for service in self.services.values_mut() {
+                service.by_tcp = false;
+            }
+        }
+        self.event(Event::NoTcp { service: name, trouble: trouble.clone() });
+        self.trouble = Some(trouble);
+    }
+
+    /// Writes what waits.
+    pub(in crate::node) fn flush(&mut self, now: Instant) {
+        let mut writes = Vec::new();
+        let mut dropped = 0;
+        for conduit in self.services.values_mut().filter_map(|service| service.conduit.as_mut()) {
+            let bytes = conduit.flush(now);
+            dropped += conduit.take_dropped();
+            if !bytes.is_empty() {
+                writes.push((conduit.stream(), bytes));
+            }
+        }
+        for (id, bytes) in writes {
+            self.stream(id, StreamOutput::Write(bytes));
+        }
+        for _ in 0..dropped {
+            self.event(Event::Dropped(DropReason::QueueFull));
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Attempts at UDP, to find out whether it gets through.
+
+use std::net::SocketAddr;
+
+use bytes::BytesMut;
+use rand_chacha::rand_core::RngCore;
+
+use super::{Fallback, FallbackOutput};
+use crate::machine::Output;
+use crate::name::RelayCid;
+use crate::quic::{CidScheme, LinkId, LinkOutput, Links, Load, destination_prefix};
+use crate::time::Instant;
+use crate::timing::proxied::UDP_PROBE_WAIT;
+
+/// One attempt at UDP.
+pub(super) struct Probe {
+    /// What its connection IDs begin with.
+    tag: RelayCid,
+    links: Links,
+    link: LinkId,
+    remote: SocketAddr,
+    pub(super) until: Instant,
+}
+
+impl Fallback {
+    /// Takes a UDP datagram, if it is for an attempt at UDP. An answer ends the attempt, without a connection.
+    pub(in crate::node) fn takes(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        payload: &BytesMut,
+    ) -> bool {
+        let prefix = destination_prefix(payload);
+        let is_its = |probe: &&mut Probe| probe.remote == remote && prefix == Some(probe.tag);
+        let Some(probe) = self.probe.as_mut().filter(is_its) else { return false };
+        let is_answer = probe.links.hear_datagram(now, local, remote, payload.clone()).is_some();
+        probe.links.finish(now);
+        if is_answer {
+            probe.links.close(now, probe.link);
+        }
+        while let Some(output) = probe.links.poll() {
+            if let LinkOutput::Transmit(transmit) = output {
+                self.out.push_back(FallbackOutput::Pass(Output::Transmit(transmit)));
+            }
+        }
+        if is_answer {
+            self.probe = None;
+            self.gets_through(now, remote);
+        }
+        true
+    }
+
+    /// Sends the first packet of a QUIC connection to a service by UDP.
+    pub(super) fn try_udp(&mut self, now: Instant, remote: SocketAddr) {
+        let Some(service) = self.services.get(&remote) else { return };
+        let (local, name) = (service.local, service.name.clone());
+        let mut tag = RelayCid([0; 8]);
+        self.rng.fill_bytes(&mut tag.0);
+        let Ok(mut links) = Links::new(self.quic.clone(), CidScheme::Relayed(tag), false, &mut self.rng) else {
+            return;
+        };
+        let Some(link) = links.connect(now, local, remote, &name, None, Load::Signaling) else { return };
+        self.unheard.tried(now);
+        while let Some(output) = links.poll() {
+            if let LinkOutput::Transmit(transmit) = output {
+                self.out.push_back(FallbackOutput::Pass(Output::Transmit(transmit)));
+            }
+        }
+        self.probe = Some(Probe { tag, links, link, remote, until: now + UDP_PROBE_WAIT });
+    }
+}
