@@ -1,9 +1,9 @@
 //! Deliberate defects, which test the tests.
 //!
 //! The simulator's soak claims to find every violation of an invariant. Each `Defect` removes one defence of the core,
-//! and the test `sim/tests/hostile/guards.rs` demands that the soak or a directed attack catches defence of the core,
 //! and the test `sim/tests/hostile/guards.rs` demands that the soak or a directed attack catches it. `defect!(Name)` is
-//! a condition at the place of the defence. It is false unless a test has planted that defect.
+//! a condition at the place of the defence. It is false unless a test has planted that defect. `defect!(Name | Other)`
+//! asks for either.
 //!
 //! # No release can have a defect
 //!
@@ -23,13 +23,13 @@
 
 #[cfg(all(feature = "defects", debug_assertions))]
 macro_rules! defect {
-    ($name:ident) => {
-        $crate::defects::is_planted($crate::defects::Defect::$name)
+    ($($name:ident)|+) => {
+        $($crate::defects::is_planted($crate::defects::Defect::$name))||+
     };
 }
 #[cfg(not(all(feature = "defects", debug_assertions)))]
 macro_rules! defect {
-    ($name:ident) => {
+    ($($name:ident)|+) => {
         false
     };
 }

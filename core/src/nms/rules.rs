@@ -64,7 +64,7 @@ impl Nms {
         let old = std::mem::replace(&mut self.rules, rules);
         self.rules_serial = None;
         self.count_rules(now);
-        if defect!(RuleChangeUntold) || defect!(RulesUnasked) {
+        if defect!(RuleChangeUntold | RulesUnasked) {
             return;
         }
         let serial = self.rules_serial.unwrap_or_default();
