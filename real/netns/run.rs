@@ -15,7 +15,7 @@ use super::daemons::{self, Daemons};
 use super::impair::Impair;
 use super::layout::{layout, node_host};
 use super::refuse::{self, Limit};
-use super::steps::{Shown, Stage};
+use super::steps::{Shown, StepRunner};
 
 /// How long a node may take to register in `up`.
 const REGISTRATION: Duration = Duration::from_secs(30);
@@ -186,9 +186,16 @@ impl<'a> Runner<'a> {
         let daemons = Daemons::new(&lab, scenario, &self.program)?;
         daemons.serve()?;
         let limit = &self.limits[cell];
-        let stage =
-            Stage { lab: &lab, scenario, layout: &layout, daemons: &daemons, impair: &impair, limit, seed: self.seed };
-        let mut shown = stage.run();
+        let runner = StepRunner {
+            lab: &lab,
+            scenario,
+            layout: &layout,
+            daemons: &daemons,
+            impair: &impair,
+            limit,
+            seed: self.seed,
+        };
+        let mut shown = runner.run();
         // The scenario has no events of daemons that stop, so later entries are not read.
         let logged = daemons.entries()?;
         if let Err(failure) = daemons.stop() {

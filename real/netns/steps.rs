@@ -33,7 +33,7 @@ const DISCARD: u16 = 9;
 const NOTICED: Duration = Duration::from_secs(5);
 
 /// A lab with everything that steps reach for.
-pub(super) struct Stage<'a> {
+pub(super) struct StepRunner<'a> {
     pub(super) lab: &'a Lab,
     pub(super) scenario: &'a Scenario,
     pub(super) layout: &'a Layout,
@@ -52,7 +52,7 @@ pub(super) struct Shown {
     pub(super) failures: Vec<String>,
 }
 
-impl Stage<'_> {
+impl StepRunner<'_> {
     /// Runs all steps; complete when each is.
     pub(super) fn run(&self) -> Shown {
         let begin = Instant::now();

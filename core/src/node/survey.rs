@@ -102,10 +102,10 @@ struct Run {
     begun: Instant,
     /// The round trip, if it is long.
     slow: Duration,
-    stage: Stage,
+    state: RunState,
 }
 
-enum Stage {
+enum RunState {
     /// Probes are under way.
     Probing { tries: u8, next: Instant, end: Instant },
     /// The Network Report waits for its Ack.
@@ -184,11 +184,11 @@ impl Part for Survey {
     }
 
     fn next_timer(&self) -> Option<Due> {
-        self.run.as_ref().map(|run| match &run.stage {
-            Stage::Probing { next, end, .. } if next < end => Timer::ProbeRetry.at(*next),
-            Stage::Probing { end, .. } => Timer::SurveyEnd.at(*end),
-            Stage::Reporting { retry, .. } => Timer::ReportRetry.at(retry.next),
-            Stage::Reported { refresh } => Timer::ProbeRefresh.at(*refresh),
+        self.run.as_ref().map(|run| match &run.state {
+            RunState::Probing { next, end, .. } if next < end => Timer::ProbeRetry.at(*next),
+            RunState::Probing { end, .. } => Timer::SurveyEnd.at(*end),
+            RunState::Reporting { retry, .. } => Timer::ReportRetry.at(retry.next),
+            RunState::Reported { refresh } => Timer::ProbeRefresh.at(*refresh),
         })
     }
 }
@@ -214,10 +214,10 @@ impl Survey {
 
     fn on_acknowledged(&mut self, of: u32) {
         if let Some(run) = &mut self.run
-            && let Stage::Reporting { transaction, retry, .. } = &run.stage
+            && let RunState::Reporting { transaction, retry, .. } = &run.state
             && *transaction == of
         {
-            run.stage = Stage::Reported { refresh: retry.next + PROBE_REFRESH };
+            run.state = RunState::Reported { refresh: retry.next + PROBE_REFRESH };
         }
     }
 
@@ -338,7 +338,7 @@ impl Survey {
             asked: BTreeMap::new(),
             begun: turn.now,
             slow,
-            stage: Stage::Probing { tries: 0, next: turn.now, end: turn.now + SURVEY_LENGTH * 2 + 2 * slow },
+            state: RunState::Probing { tries: 0, next: turn.now, end: turn.now + SURVEY_LENGTH * 2 + 2 * slow },
         });
         self.on_timeout(turn);
     }
@@ -346,17 +346,17 @@ impl Survey {
     fn on_timeout(&mut self, turn: &mut Turn<'_, SurveyOutput>) {
         let now = turn.now;
         let Some(run) = &mut self.run else { return };
-        match &mut run.stage {
-            Stage::Probing { end, .. } if *end <= now => self.report(turn),
-            Stage::Probing { tries, next, end } if *next <= now => {
+        match &mut run.state {
+            RunState::Probing { end, .. } if *end <= now => self.report(turn),
+            RunState::Probing { tries, next, end } if *next <= now => {
                 let count = *tries;
                 *tries += 1;
                 *next = if *tries < PROBE_TRIES { now + PROBE_RETRY } else { *end };
                 self.probe_all(turn, count);
             }
-            Stage::Reporting { transaction, report, retry } if retry.next <= now => {
+            RunState::Reporting { transaction, report, retry } if retry.next <= now => {
                 if retry.sent >= REPORT_TRIES {
-                    run.stage = Stage::Reported { refresh: now + PROBE_REFRESH };
+                    run.state = RunState::Reported { refresh: now + PROBE_REFRESH };
                     return;
                 }
                 let (transaction, count, report) = (*transaction, retry.sent, report.clone());
@@ -365,7 +365,7 @@ impl Survey {
                     turn.push(SurveyOutput::Report { transaction, count, report });
                 }
             }
-            Stage::Reported { refresh } if *refresh <= now => {
+            RunState::Reported { refresh } if *refresh <= now => {
                 *refresh = now + PROBE_REFRESH;
                 run.asked.clear();
                 for family in 0..run.families.len() {
@@ -389,7 +389,7 @@ impl Survey {
 
     fn probe(&mut self, turn: &mut Turn<'_, SurveyOutput>, family: usize, test: Test, count: u8) {
         let Some(run) = &mut self.run else { return };
-        let refreshes = matches!(run.stage, Stage::Reported { .. });
+        let refreshes = matches!(run.state, RunState::Reported { .. });
         let asked = &run.families[family];
         let Some((local, remote, answer)) = asked.question(test).filter(|_| refreshes || asked.is_open(test)) else {
             return;
@@ -462,8 +462,8 @@ impl Survey {
         }
         let before = family.seen.insert(test, seen);
         family.proof = proof.filter(|_| test == Test::Noted).or(family.proof);
-        match &mut run.stage {
-            Stage::Probing { end, .. } => {
+        match &mut run.state {
+            RunState::Probing { end, .. } => {
                 if test == Test::Noted && before.is_none() {
                     *end = run.begun + SURVEY_LENGTH + (now - run.begun) * 2;
                 }
@@ -472,8 +472,8 @@ impl Survey {
                 }
                 self.report_if_complete(turn);
             }
-            Stage::Reported { .. } if before != Some(seen) => self.survey_again(turn),
-            Stage::Reporting { .. } | Stage::Reported { .. } => {}
+            RunState::Reported { .. } if before != Some(seen) => self.survey_again(turn),
+            RunState::Reporting { .. } | RunState::Reported { .. } => {}
         }
         Ok(())
     }
@@ -537,7 +537,7 @@ impl Survey {
 
     fn report_if_complete(&mut self, turn: &mut Turn<'_, SurveyOutput>) {
         let complete = self.run.as_ref().is_some_and(|run| {
-            matches!(run.stage, Stage::Probing { .. }) && run.families.iter().all(Family::is_complete)
+            matches!(run.state, RunState::Probing { .. }) && run.families.iter().all(Family::is_complete)
         });
         if complete {
             self.report(turn);
@@ -555,7 +555,7 @@ impl Survey {
         }
         run.asked.clear();
         let retry = Backoff::start(turn.now, REPORT_RETRY);
-        run.stage = Stage::Reporting { transaction, report: report.clone(), retry };
+        run.state = RunState::Reporting { transaction, report: report.clone(), retry };
         turn.push(SurveyOutput::Event(Event::Surveyed(report.clone())));
         turn.push(SurveyOutput::Report { transaction, count: 0, report });
         // The report is acknowledged first, because a request for a direct path must find the NMS informed.
@@ -574,7 +574,7 @@ impl Survey {
         run.asked.clear();
         run.begun = turn.now;
         let end = turn.now + SURVEY_LENGTH * 2 + 2 * run.slow;
-        run.stage = Stage::Probing { tries: 0, next: turn.now, end };
+        run.state = RunState::Probing { tries: 0, next: turn.now, end };
         self.on_timeout(turn);
     }
 }

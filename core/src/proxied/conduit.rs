@@ -37,7 +37,7 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Conduit {
     stream: StreamId,
-    stage: Stage,
+    state: ConduitState,
     pipe: Pipe,
     /// The request for UDP, until it is sent.
     request: Option<Vec<u8>>,
@@ -54,7 +54,7 @@ pub struct Conduit {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum ConduitState {
     Connecting,
     /// The proxy was asked.
     Proxy,
@@ -75,7 +75,7 @@ impl Conduit {
         let channel = TlsChannel::client(plan.tls.clone(), &plan.outer).map_err(|_| Trouble::NoTls)?;
         Ok(Self {
             stream,
-            stage: Stage::Connecting,
+            state: ConduitState::Connecting,
             pipe: Pipe::new(now, channel),
             request: Some(http::upgrade_request(&plan.service, plan.port, plan.outer.as_str())),
             connect: plan.connect.clone(),
@@ -94,7 +94,7 @@ impl Conduit {
 
     /// Whether the service has switched to datagrams.
     pub fn is_open(&self) -> bool {
-        self.stage == Stage::Open
+        self.state == ConduitState::Open
     }
 
     /// The time at which it has to be closed, if nothing more happens.
@@ -104,10 +104,10 @@ impl Conduit {
 
     /// The reason for which it is closed at its deadline. `None` if it was only idle.
     pub fn overdue(&self) -> Option<Trouble> {
-        match self.stage {
-            Stage::Open => None,
-            Stage::Connecting => Some(Trouble::NoTcp),
-            Stage::Proxy | Stage::Tls | Stage::Asked => Some(Trouble::Silent),
+        match self.state {
+            ConduitState::Open => None,
+            ConduitState::Connecting => Some(Trouble::NoTcp),
+            ConduitState::Proxy | ConduitState::Tls | ConduitState::Asked => Some(Trouble::Silent),
         }
     }
 
@@ -128,7 +128,7 @@ impl Conduit {
     pub fn handle(&mut self, now: Instant, event: StreamInput, datagrams: &mut Vec<BytesMut>) -> Result<(), Trouble> {
         match event {
             StreamInput::Connected => {
-                self.stage = if self.has_proxy { Stage::Proxy } else { Stage::Tls };
+                self.state = if self.has_proxy { ConduitState::Proxy } else { ConduitState::Tls };
                 Ok(())
             }
             StreamInput::Written(bytes) => {
@@ -136,12 +136,12 @@ impl Conduit {
                 Ok(())
             }
             StreamInput::Data(bytes) => self.on_bytes(now, bytes, datagrams),
-            StreamInput::Closed => Err(match self.stage {
-                Stage::Connecting => Trouble::NoTcp,
-                Stage::Proxy => Trouble::NoProxy,
-                Stage::Tls => Trouble::NoTls,
-                Stage::Asked => Trouble::Silent,
-                Stage::Open => Trouble::Lost,
+            StreamInput::Closed => Err(match self.state {
+                ConduitState::Connecting => Trouble::NoTcp,
+                ConduitState::Proxy => Trouble::NoProxy,
+                ConduitState::Tls => Trouble::NoTls,
+                ConduitState::Asked => Trouble::Silent,
+                ConduitState::Open => Trouble::Lost,
             }),
             StreamInput::Accepted { .. } => Ok(()),
         }
@@ -149,7 +149,7 @@ impl Conduit {
 
     fn on_bytes(&mut self, now: Instant, bytes: Vec<u8>, datagrams: &mut Vec<BytesMut>) -> Result<(), Trouble> {
         let mut bytes = bytes;
-        if self.stage == Stage::Proxy {
+        if self.state == ConduitState::Proxy {
             self.head.extend(bytes);
             let answer = match http::answer(&self.head) {
                 Ok(Some(answer)) => answer,
@@ -164,14 +164,14 @@ impl Conduit {
             }
             bytes = self.head.split_off(answer.length);
             self.head.clear();
-            self.stage = Stage::Tls;
+            self.state = ConduitState::Tls;
         }
-        if self.stage == Stage::Tls && self.first.len() < 5 {
+        if self.state == ConduitState::Tls && self.first.len() < 5 {
             self.first.extend(bytes.iter().take(5));
         }
         let received = self.pipe.channel.receive(&bytes);
-        if self.stage == Stage::Tls && self.pipe.channel.handshake_complete() {
-            self.stage = Stage::Asked;
+        if self.state == ConduitState::Tls && self.pipe.channel.handshake_complete() {
+            self.state = ConduitState::Asked;
             let request = self.request.take().unwrap_or_default();
             self.pipe.channel.send(&request);
             self.pipe.begin(now);
@@ -185,7 +185,7 @@ impl Conduit {
 
     fn on_plaintext(&mut self, now: Instant, bytes: Vec<u8>, datagrams: &mut Vec<BytesMut>) -> Result<(), Trouble> {
         let mut bytes = bytes;
-        if self.stage == Stage::Asked {
+        if self.state == ConduitState::Asked {
             self.head.extend(bytes);
             let answer = match http::answer(&self.head) {
                 Ok(Some(answer)) => answer,
@@ -198,18 +198,18 @@ impl Conduit {
             self.nms = Some(answer.nms).filter(|nms| !nms.is_empty());
             bytes = self.head.split_off(answer.length);
             self.head.clear();
-            self.stage = Stage::Open;
+            self.state = ConduitState::Open;
         }
         if self.pipe.read(now, &bytes, datagrams) { Ok(()) } else { Err(Trouble::Lost) }
     }
 
     /// The bytes to write to the stream now.
     pub fn flush(&mut self, now: Instant) -> Vec<u8> {
-        match self.stage {
-            Stage::Connecting => Vec::new(),
-            Stage::Proxy => self.connect.take().unwrap_or_default(),
-            Stage::Tls => self.pipe.flush(now, false),
-            Stage::Asked | Stage::Open => self.pipe.flush(now, true),
+        match self.state {
+            ConduitState::Connecting => Vec::new(),
+            ConduitState::Proxy => self.connect.take().unwrap_or_default(),
+            ConduitState::Tls => self.pipe.flush(now, false),
+            ConduitState::Asked | ConduitState::Open => self.pipe.flush(now, true),
         }
     }
 

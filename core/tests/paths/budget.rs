@@ -46,13 +46,13 @@ fn a_peer_that_names_another_as_itself_cannot_answer_for_it() {
     for _ in 0..200 {
         let from = world.log.len();
         world.ends[BOB].carrier.say(100);
-        world.settle(BOB);
+        world.carry_out(BOB);
         let copies: Vec<_> = world.log[from..].iter().filter(|s| s.end == BOB).map(|s| s.payload.clone()).collect();
         for copy in copies {
             world.hop(victim(3), at(ALICE, 1), copy);
         }
         world.ends[ALICE].carrier.say(1200);
-        world.settle(ALICE);
+        world.carry_out(ALICE);
         world.run_for(Duration::from_millis(20));
     }
     let got = sent_to(&world.log, victim(3));

@@ -67,7 +67,7 @@ fn a_path_that_died_while_nobody_spoke_costs_a_fraction_of_a_second() {
     world.run_for(Duration::from_secs(60));
     let began = world.now;
     let number = world.ends[ALICE].carrier.say(100);
-    world.settle(ALICE);
+    world.carry_out(ALICE);
     world.run_for(Duration::from_secs(5));
     let came = world.ends[BOB].carrier.got.get(&number).expect("it arrived");
     assert!(*came - began <= ms(500), "a timer notices, and one packet is enough: {:?}", *came - began);

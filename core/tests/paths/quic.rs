@@ -147,7 +147,7 @@ impl Carrier for Quic {
         }
     }
 
-    fn settle(&mut self, now: Instant) -> Vec<Input> {
+    fn collect(&mut self, now: Instant) -> Vec<Input> {
         self.drain(now);
         std::mem::take(&mut self.ready)
     }
@@ -170,7 +170,7 @@ fn dialed(relayed: bool, options: &QuicOptions) -> World<Quic> {
     world.tell(ALICE, &places);
     let now = world.now;
     world.ends[ALICE].carrier.dial(now);
-    world.settle(ALICE);
+    world.carry_out(ALICE);
     world
 }
 
@@ -183,7 +183,7 @@ fn talk(world: &mut World<Quic>, until: Instant, every: Duration, len: usize, st
             if world.ends[end].carrier.say(now, number, len, stream) {
                 sent.push(number);
             }
-            world.settle(end);
+            world.carry_out(end);
         }
         world.run((world.now + every).min(until));
     }

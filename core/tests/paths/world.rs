@@ -50,7 +50,7 @@ pub(crate) trait Carrier {
     fn path_changed(&mut self, now: Instant);
     fn ping(&mut self, now: Instant);
     /// Handles the inputs so far. Returns everything to send, and the secret once there is one.
-    fn settle(&mut self, now: Instant) -> Vec<Input>;
+    fn collect(&mut self, now: Instant) -> Vec<Input>;
     fn timeout(&mut self, now: Instant);
     fn next_timeout(&self) -> Option<Instant>;
 }
@@ -159,7 +159,7 @@ impl<C: Carrier> World<C> {
         }
         let candidates = pair(&locals, None, announced);
         self.give(end, Input::Network { locals, candidates });
-        self.settle(end);
+        self.carry_out(end);
     }
 
     fn drain(&mut self, end: usize) {
@@ -176,9 +176,9 @@ impl<C: Carrier> World<C> {
     }
 
     /// Carries out what an end's carrier wants.
-    pub(crate) fn settle(&mut self, end: usize) {
+    pub(crate) fn carry_out(&mut self, end: usize) {
         loop {
-            let inputs = self.ends[end].carrier.settle(self.now);
+            let inputs = self.ends[end].carrier.collect(self.now);
             if inputs.is_empty() {
                 return;
             }
@@ -239,12 +239,12 @@ impl<C: Carrier> World<C> {
         } else if self.ends[end].carrier.take(now, payload) {
             self.give(end, Input::Arrived { way, len });
         }
-        self.settle(end);
+        self.carry_out(end);
     }
 
     /// Lets time pass.
     pub(crate) fn run(&mut self, until: Instant) {
-        (0..2).for_each(|end| self.settle(end));
+        (0..2).for_each(|end| self.carry_out(end));
         for step in 0.. {
             assert!(step < 3_000_000, "busy without end at {}", self.now);
             let landing = self.flying.first_key_value().map(|(key, _)| key.0);
@@ -263,7 +263,7 @@ impl<C: Carrier> World<C> {
                 }
                 let now = self.now;
                 self.ends[end].carrier.timeout(now);
-                self.settle(end);
+                self.carry_out(end);
             }
         }
         self.now = until;
@@ -338,7 +338,7 @@ impl Carrier for Plain {
         self.say(40);
     }
 
-    fn settle(&mut self, _: Instant) -> Vec<Input> {
+    fn collect(&mut self, _: Instant) -> Vec<Input> {
         let datagrams = |payload| cyphonic_core::paths::recent::Datagrams { payload, segment: None, asks: true };
         std::mem::take(&mut self.queue).into_iter().map(|payload| Input::Transmit(datagrams(payload))).collect()
     }
@@ -370,7 +370,7 @@ impl World<Plain> {
         while self.now < until {
             for end in 0..2 {
                 self.ends[end].carrier.say(len);
-                self.settle(end);
+                self.carry_out(end);
             }
             self.run((self.now + every).min(until));
         }

@@ -329,7 +329,7 @@ impl Network {
     }
 
     /// The routes of other programs that meet the range of a family.
-    async fn conflicts(&self, family: &Family, settled: bool) -> Vec<Notice> {
+    async fn conflicts(&self, family: &Family, is_complete: bool) -> Vec<Notice> {
         let range = self.range(family.v6);
         let key = if family.v6 { "overlay-v6" } else { "overlay-v4" };
         let mut notices = Vec::new();
@@ -357,7 +357,7 @@ impl Network {
         if more > 0 {
             notices.push(Notice::new(format!("{more} more routes meet {range}"), "ip route show"));
         }
-        if settled && family.has && !family.plan.meet.iter().any(|(meets, _)| *meets == Meets::Node) {
+        if is_complete && family.has && !family.plan.meet.iter().any(|(meets, _)| *meets == Meets::Node) {
             notices.extend(self.dns_conflict(family.v6).await);
         }
         notices

@@ -118,7 +118,11 @@ impl Page {
     pub(super) fn begin(role: &str, name: &str, uptime: Duration, traffic: &Traffic) -> Self {
         let mut page = Self(String::new());
         let version = env!("CARGO_PKG_VERSION");
-        page.gauge("info", "Role, name and version of this daemon.", [(vec![("role", role), ("name", name), ("version", version)], 1.0)]);
+        page.gauge(
+            "info",
+            "Role, name and version of this daemon.",
+            [(vec![("role", role), ("name", name), ("version", version)], 1.0)],
+        );
         page.gauge("uptime_seconds", "Time since the start.", [(Vec::new(), uptime.as_secs_f64())]);
         let [received, sent, from_tun, to_tun] = traffic.counts;
         let ways = |way: fn((u64, u64)) -> u64, pair: [(&'static str, (u64, u64)); 2]| {

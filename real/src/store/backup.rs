@@ -72,7 +72,7 @@ impl SqliteStore {
             store.lock().execute("DETACH DATABASE old", []).map_err(|error| failure(path, &error))?;
         }
         drop(store);
-        settle(&fresh)?;
+        make_one_file(&fresh)?;
         if let Some(beside) = &replaced {
             std::fs::rename(path, beside).map_err(|error| moved(path, &error))?;
         }
@@ -94,13 +94,13 @@ fn moved(path: &Path, error: &std::io::Error) -> Failure {
 
 /// Makes sure that no other program has the database open, and that it is one file. Gives the name that it gets.
 fn set_free(path: &Path) -> Result<PathBuf, Failure> {
-    settle(path)?;
+    make_one_file(path)?;
     let free = (1..=u32::MAX).map(|number| files::name_of_copy(path, number)).find(|copy| !copy.exists());
     Ok(free.expect("a number is free"))
 }
 
 /// Writes all of a database into its one file. That needs it alone.
-fn settle(path: &Path) -> Result<(), Failure> {
+fn make_one_file(path: &Path) -> Result<(), Failure> {
     let connection = Connection::open(path).map_err(|error| failure(path, &error))?;
     connection.busy_timeout(Duration::ZERO).map_err(|error| failure(path, &error))?;
     let mode = connection.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0));

@@ -62,7 +62,8 @@ struct Seen {
     payload: Vec<u8>,
 }
 
-struct Stage<'a> {
+/// Plays a program on a network.
+struct Player<'a> {
     scenario: &'a Scenario,
     world: World,
     watch: Watch,
@@ -85,21 +86,22 @@ pub fn play(program: &[u8]) {
     let services =
         [(Actor::Auth, world.auth.clone()), (Actor::Nms, world.nms.clone()), (Actor::Trs, world.trs.clone())];
     let roles = services.into_iter().chain(nodes).collect();
-    let mut stage = Stage { scenario, world, watch, roles, seen: Vec::new(), next: 0, down: Vec::new(), strangers: 0 };
+    let mut player =
+        Player { scenario, world, watch, roles, seen: Vec::new(), next: 0, down: Vec::new(), strangers: 0 };
     // Usually the network starts up first. Some programs begin before that.
     if bytes.next().is_none_or(|byte| byte & 1 == 0) {
-        stage.start(0);
-        stage.start(1);
-        stage.pass(1_000);
+        player.start(0);
+        player.start(1);
+        player.pass(1_000);
     }
     for _ in 0..MAX_ORDERS {
         let Some(order) = bytes.next() else { break };
-        stage.obey(order, &mut bytes);
+        player.obey(order, &mut bytes);
     }
-    stage.heal();
+    player.heal();
 }
 
-impl Stage<'_> {
+impl Player<'_> {
     fn obey(&mut self, order: u8, bytes: &mut impl Iterator<Item = u8>) {
         let mut byte = || bytes.next().unwrap_or(0);
         match order % 16 {

@@ -11,8 +11,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use crate::arena::{ALICE, Arena, Arrived, Attack, Role};
 use crate::common::{NAT, V4, scene};
-use crate::stage::{ALICE, Arrived, Attack, Role, Stage};
 
 /// How a real packet is damaged.
 #[derive(Clone, Debug)]
@@ -110,49 +110,49 @@ struct Gun {
 }
 
 impl Gun {
-    fn fire(&mut self, stage: &mut Stage, shot: &Shot) {
-        let roles = stage.roles();
-        let sender = |stage: &Stage, sender: &Sender| match sender {
-            Sender::Role(role) => stage.address(roles[role.index(roles.len())]),
+    fn fire(&mut self, arena: &mut Arena, shot: &Shot) {
+        let roles = arena.roles();
+        let sender = |arena: &Arena, sender: &Sender| match sender {
+            Sender::Role(role) => arena.address(roles[role.index(roles.len())]),
             Sender::Anyone(address) => *address,
         };
         match shot {
             Shot::Bytes(to, from, bytes) => {
-                let (to, from) = (roles[to.index(roles.len())], sender(stage, from));
-                shoot(stage, to, from, bytes);
+                let (to, from) = (roles[to.index(roles.len())], sender(arena, from));
+                shoot(arena, to, from, bytes);
             }
             Shot::Datagram(to, from, which, damage) => {
-                let (to, from) = (roles[to.index(roles.len())], sender(stage, from));
+                let (to, from) = (roles[to.index(roles.len())], sender(arena, from));
                 let bytes = self.datagrams[which.index(self.datagrams.len())].clone();
-                shoot(stage, to, from, &damage.apply(bytes, &self.datagrams));
+                shoot(arena, to, from, &damage.apply(bytes, &self.datagrams));
             }
             Shot::Packet(which, damage) => {
-                let which = &stage.arrived[which.index(stage.arrived.len())];
+                let which = &arena.arrived[which.index(arena.arrived.len())];
                 let (role, iface) = (which.role, which.iface);
                 let packet = damage.apply(which.packet.clone(), &self.datagrams);
-                stage.packet(role, iface, &packet);
+                arena.packet(role, iface, &packet);
             }
             Shot::Inner(bytes) => {
-                let before = stage.all_drops();
-                stage.inject(ALICE, Attack::Packet(bytes.clone()));
-                assert_eq!(stage.all_drops(), before + 1, "an application's nonsense is counted once");
+                let before = arena.all_drops();
+                arena.inject(ALICE, Attack::Packet(bytes.clone()));
+                assert_eq!(arena.all_drops(), before + 1, "an application's nonsense is counted once");
             }
             Shot::Echo(damage) => {
                 let [from, to] =
-                    [0, 1].map(|n| stage.world.node(n, |_, host: &mut Host<Node>| host.virtual_addresses()));
+                    [0, 1].map(|n| arena.world.node(n, |_, host: &mut Host<Node>| host.virtual_addresses()));
                 let (from, to) = (from.expect("registered").v6, to.expect("registered").v6);
                 let packet = echo(from.into(), to.into(), IpOptions::default(), 1, 1, b"hello").expect("one family");
-                stage.inject(ALICE, Attack::Packet(damage.apply(packet, &self.datagrams)));
+                arena.inject(ALICE, Attack::Packet(damage.apply(packet, &self.datagrams)));
             }
             Shot::Tcp(to, bytes, close) => {
                 let id = StreamId(FIRST_STREAM + self.next_stream);
                 self.next_stream += 1;
                 let to = roles[to.index(roles.len())];
-                let remote = stage.address(ALICE);
-                stage.inject(to, Attack::Stream(id, StreamInput::Accepted { remote }));
-                stage.inject(to, Attack::Stream(id, StreamInput::Data(bytes.clone())));
+                let remote = arena.address(ALICE);
+                arena.inject(to, Attack::Stream(id, StreamInput::Accepted { remote }));
+                arena.inject(to, Attack::Stream(id, StreamInput::Data(bytes.clone())));
                 if *close {
-                    stage.inject(to, Attack::Stream(id, StreamInput::Closed));
+                    arena.inject(to, Attack::Stream(id, StreamInput::Closed));
                 }
             }
         }
@@ -162,12 +162,12 @@ impl Gun {
 /// Every datagram that is not for QUIC, or has a short header, is dropped, and counted. A node of the proposed method
 /// does not count a Hole Punching: sending it has opened the sender's NAT, so the receiver has nothing to do. Random
 /// bytes may look like one.
-fn shoot(stage: &mut Stage, to: Role, from: SocketAddr, bytes: &[u8]) {
-    let before = stage.all_drops();
-    let local = stage.address(to);
-    stage.datagram(to, local, from, bytes);
-    let counted = stage.all_drops() - before;
-    let quic = !stage.is_conventional() || to == Role::As;
+fn shoot(arena: &mut Arena, to: Role, from: SocketAddr, bytes: &[u8]) {
+    let before = arena.all_drops();
+    let local = arena.address(to);
+    arena.datagram(to, local, from, bytes);
+    let counted = arena.all_drops() - before;
+    let quic = !arena.is_conventional() || to == Role::As;
     if quic && matches!(to, Role::Node(_)) && is_punch(bytes) {
         assert_eq!(counted, 0, "{to:?} from {from}: a Hole Punching");
     } else if !quic || bytes.first().is_none_or(|first| first & 0x80 == 0) {
@@ -178,18 +178,18 @@ fn shoot(stage: &mut Stage, to: Role, from: SocketAddr, bytes: &[u8]) {
 }
 
 fn survives(settings: &str, pair: [&str; 2], shots: &[Shot]) {
-    let mut stage = Stage::after(scene(settings, pair, "{ delay_ms = 2 }"));
-    let datagrams = stage.arrived.iter().filter_map(Arrived::udp).map(|udp| udp.payload).collect();
+    let mut arena = Arena::after(scene(settings, pair, "{ delay_ms = 2 }"));
+    let datagrams = arena.arrived.iter().filter_map(Arrived::udp).map(|udp| udp.payload).collect();
     let mut gun = Gun { datagrams, next_stream: 0 };
     for shot in shots {
-        gun.fire(&mut stage, shot);
-        stage.run(1);
+        gun.fire(&mut arena, shot);
+        arena.run(1);
     }
     // The damage may change the echo's destination to an address that no node has. Alice then asks for a route and
     // learns that the peer is unknown. Nothing else may happen.
-    let done = stage.happened();
+    let done = arena.happened();
     assert!(done.iter().all(|line| line.contains("RouteRequested") || line.contains("UnknownPeer")), "{done:?}");
-    stage.assert_works();
+    arena.assert_works();
 }
 
 proptest! {

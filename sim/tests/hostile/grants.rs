@@ -4,20 +4,20 @@ use cyphonic_core::event::DropReason;
 use cyphonic_core::message::{ErrorCode, Framing, Message, RelayGrant, TunnelRequest};
 use cyphonic_core::name::PathId;
 
+use crate::arena::{Arena, Role};
 use crate::common::{NAT, scene};
 use crate::rogue::{Rogue, fqdn};
-use crate::stage::{Role, Stage};
 
 const SETTINGS: &str = "method = \"proposed\"\npolicy = \"optimal\"";
 
 #[test]
 pub(crate) fn two_legs_are_not_bound_without_a_grant_or_with_a_forged_one() {
-    let mut stage = Stage::after(scene(SETTINGS, [NAT, NAT], "{ delay_ms = 2 }"));
+    let mut arena = Arena::after(scene(SETTINGS, [NAT, NAT], "{ delay_ms = 2 }"));
     let [mut mallory, mut oscar] = ["mallory", "oscar"].map(Rogue::new);
     oscar.at = "198.51.100.201:443".parse().unwrap();
-    let theirs = oscar.connect(&mut stage, Role::Trs, &fqdn("trs"));
+    let theirs = oscar.connect(&mut arena, Role::Trs, &fqdn("trs"));
     let leg = oscar.leg(theirs);
-    let ours = mallory.connect(&mut stage, Role::Trs, &fqdn("trs"));
+    let ours = mallory.connect(&mut arena, Role::Trs, &fqdn("trs"));
     let (from, to) = (mallory.name.clone(), oscar.name.clone());
     let path = PathId::of(&from, &to).0;
     let grant = RelayGrant { from: from.clone(), to: to.clone(), leg, serial: 1, seconds: 600, mac: [7; 16] };
@@ -25,11 +25,11 @@ pub(crate) fn two_legs_are_not_bound_without_a_grant_or_with_a_forged_one() {
     let request = TunnelRequest { from, to, wrapped_end_key: None, relay_cid: Some(leg), framing };
     for grant in [None, Some(grant)] {
         if let Some(grant) = grant {
-            assert_eq!(mallory.say(&mut stage, ours, path, &Message::RelayGrant(grant)), []);
+            assert_eq!(mallory.say(&mut arena, ours, path, &Message::RelayGrant(grant)), []);
         }
-        let answer = mallory.say(&mut stage, ours, path, &Message::TunnelRequest(request.clone()));
+        let answer = mallory.say(&mut arena, ours, path, &Message::TunnelRequest(request.clone()));
         assert_eq!(answer, [Message::Error(ErrorCode::NoRelay)]);
     }
-    assert_eq!(stage.drops(Role::Trs, DropReason::NotGranted), 3);
-    stage.assert_works();
+    assert_eq!(arena.drops(Role::Trs, DropReason::NotGranted), 3);
+    arena.assert_works();
 }

@@ -24,9 +24,9 @@ use cyphonic_sim::seeded;
 use rand_chacha::rand_core::RngCore;
 
 use crate::addresses::MOST_UNPROVED;
+use crate::arena::{ALICE, Arena, Arrived, BOB, Datagram, Role, SEED};
 use crate::common::{NAT, V4, scene};
 use crate::rogue::{Rogue, fqdn};
-use crate::stage::{ALICE, Arrived, BOB, Datagram, Role, SEED, Stage};
 
 const LINK: &str = "{ delay_ms = 2 }";
 const CONVENTIONAL: &str = "method = \"conventional\"";
@@ -55,8 +55,8 @@ fn path(from: &str, to: &str) -> [u8; 16] {
     PathId::of(&fqdn(from), &fqdn(to)).0
 }
 
-fn virtual_of(stage: &mut Stage, node: usize) -> Virtual {
-    stage.world.node(node, |_, host| host.virtual_addresses()).expect("registered")
+fn virtual_of(arena: &mut Arena, node: usize) -> Virtual {
+    arena.world.node(node, |_, host| host.virtual_addresses()).expect("registered")
 }
 
 fn ping(from: impl Into<IpAddr>, to: impl Into<IpAddr>) -> Vec<u8> {
@@ -84,81 +84,81 @@ fn forgeries(peer: Virtual, bob: Virtual, other: Virtual) -> Vec<(Vec<u8>, DropR
 
 #[test]
 fn a_quic_peer_cannot_speak_in_the_name_of_another() {
-    let mut stage = Stage::after(scene(PROPOSED, [V4, V4], LINK));
+    let mut arena = Arena::after(scene(PROPOSED, [V4, V4], LINK));
     let mut mallory = Rogue::new("mallory");
     let device = Device { name: mallory.name.clone(), password: None, certificate_login: true };
-    stage.world.store.put_device(&device).unwrap();
+    arena.world.store.put_device(&device).unwrap();
     let me = NodeId::of(&mallory.name).0;
-    let nms = mallory.connect(&mut stage, Role::Nms, &fqdn("nms"));
-    let answer = mallory.say(&mut stage, nms, me, &registration(&mallory));
+    let nms = mallory.connect(&mut arena, Role::Nms, &fqdn("nms"));
+    let answer = mallory.say(&mut arena, nms, me, &registration(&mallory));
     let [Message::RegistrationResponse(registered)] = &answer[..] else { panic!("{answer:?}") };
     let answer = mallory.say(
-        &mut stage,
+        &mut arena,
         nms,
         me,
         &Message::DirectionRequest(DirectionRequest { peer: PeerRef::Name(fqdn("bob")), want: Want::Any }),
     );
     let [Message::RouteDirectionInitiator(direction)] = &answer[..] else { panic!("{answer:?}") };
     assert!(direction.dial);
-    let link = mallory.connect(&mut stage, BOB, &fqdn("bob"));
-    let answer = mallory.say(&mut stage, link, path("mallory", "bob"), &tunnel_request("mallory", "bob", None));
+    let link = mallory.connect(&mut arena, BOB, &fqdn("bob"));
+    let answer = mallory.say(&mut arena, link, path("mallory", "bob"), &tunnel_request("mallory", "bob", None));
     assert_eq!(answer, [Message::TunnelResponse]);
 
-    let (alice, bob) = (virtual_of(&mut stage, 0), virtual_of(&mut stage, 1));
+    let (alice, bob) = (virtual_of(&mut arena, 0), virtual_of(&mut arena, 1));
     for (packet, reason) in forgeries(registered.addresses, bob, alice) {
-        let before = stage.drops(BOB, reason);
-        assert_eq!(mallory.send(&mut stage, link, &packet), Vec::<Bytes>::new(), "{reason:?} {packet:02x?}");
-        assert_eq!(stage.drops(BOB, reason), before + 1, "{reason:?} {packet:02x?}");
+        let before = arena.drops(BOB, reason);
+        assert_eq!(mallory.send(&mut arena, link, &packet), Vec::<Bytes>::new(), "{reason:?} {packet:02x?}");
+        assert_eq!(arena.drops(BOB, reason), before + 1, "{reason:?} {packet:02x?}");
     }
-    let answer = mallory.send(&mut stage, link, &ping(registered.addresses.v6, bob.v6));
+    let answer = mallory.send(&mut arena, link, &ping(registered.addresses.v6, bob.v6));
     assert_eq!(answer.len(), 1, "what is allowed gets through");
-    stage.assert_works();
+    arena.assert_works();
 }
 
 #[test]
 pub(crate) fn a_quic_peer_that_gives_another_name_than_its_certificates_gets_no_tunnel() {
-    let mut stage = Stage::after(scene(PROPOSED, [V4, V4], LINK));
+    let mut arena = Arena::after(scene(PROPOSED, [V4, V4], LINK));
     let mut mallory = Rogue::new("mallory");
-    let link = mallory.connect(&mut stage, BOB, &fqdn("bob"));
-    let answer = mallory.say(&mut stage, link, path("alice", "bob"), &tunnel_request("alice", "bob", None));
-    assert_eq!((answer, stage.drops(BOB, DropReason::WrongIdentity)), (vec![], 1));
-    stage.assert_works();
+    let link = mallory.connect(&mut arena, BOB, &fqdn("bob"));
+    let answer = mallory.say(&mut arena, link, path("alice", "bob"), &tunnel_request("alice", "bob", None));
+    assert_eq!((answer, arena.drops(BOB, DropReason::WrongIdentity)), (vec![], 1));
+    arena.assert_works();
 }
 
 #[test]
 fn nobody_registers_in_another_nodes_name() {
-    let mut stage = Stage::after(scene(PROPOSED, [V4, V4], LINK));
+    let mut arena = Arena::after(scene(PROPOSED, [V4, V4], LINK));
     let mut mallory = Rogue::new("mallory");
-    let nms = mallory.connect(&mut stage, Role::Nms, &fqdn("nms"));
-    let answer = mallory.say(&mut stage, nms, NodeId::of(&fqdn("alice")).0, &registration(&mallory));
-    assert_eq!((answer, stage.drops(Role::Nms, DropReason::WrongIdentity)), (vec![], 1));
-    stage.assert_works();
+    let nms = mallory.connect(&mut arena, Role::Nms, &fqdn("nms"));
+    let answer = mallory.say(&mut arena, nms, NodeId::of(&fqdn("alice")).0, &registration(&mallory));
+    assert_eq!((answer, arena.drops(Role::Nms, DropReason::WrongIdentity)), (vec![], 1));
+    arena.assert_works();
 }
 
 #[test]
 fn a_certificate_whose_device_the_database_does_not_have_or_admit_is_not_enough_to_register() {
-    let mut stage = Stage::after(scene(PROPOSED, [V4, V4], LINK));
+    let mut arena = Arena::after(scene(PROPOSED, [V4, V4], LINK));
     let mut mallory = Rogue::new("mallory");
     let me = NodeId::of(&mallory.name).0;
-    let nms = mallory.connect(&mut stage, Role::Nms, &fqdn("nms"));
+    let nms = mallory.connect(&mut arena, Role::Nms, &fqdn("nms"));
     let refused = [Message::Error(ErrorCode::Unauthorized)];
-    assert_eq!(mallory.say(&mut stage, nms, me, &registration(&mallory)), refused);
+    assert_eq!(mallory.say(&mut arena, nms, me, &registration(&mallory)), refused);
     let device = Device { name: mallory.name.clone(), password: None, certificate_login: false };
-    stage.world.store.put_device(&device).unwrap();
-    assert_eq!(mallory.say(&mut stage, nms, me, &registration(&mallory)), refused);
-    assert_eq!(stage.drops(Role::Nms, DropReason::UnknownId), 2);
-    stage.assert_works();
+    arena.world.store.put_device(&device).unwrap();
+    assert_eq!(mallory.say(&mut arena, nms, me, &registration(&mallory)), refused);
+    assert_eq!(arena.drops(Role::Nms, DropReason::UnknownId), 2);
+    arena.assert_works();
 }
 
 /// Alice's secrets of her tunnel to Bob in the conventional method, taken out of the recorded packets step by step.
 /// Alice is the initiator. The common key opens the registration, whose keys open the Route Direction. Its keys open
 /// the Tunnel Request, and the end key in it.
-fn end_key_session(stage: &Stage) -> Session {
+fn end_key_session(arena: &Arena) -> Session {
     let id = NodeId::of(&fqdn("alice"));
-    let common = stage.world.store.common_key(id).unwrap().expect("Alice logged in");
+    let common = arena.world.store.common_key(id).unwrap().expect("Alice logged in");
     let mut requests = Session::new(&common, Direction::FromResponder);
     let opened = |role: Role, session: &mut Session| -> Vec<Message> {
-        let datagrams = stage.arrived.iter().filter(|a| a.role == role).filter_map(Arrived::udp);
+        let datagrams = arena.arrived.iter().filter(|a| a.role == role).filter_map(Arrived::udp);
         datagrams.filter_map(|mut d| Some(session.open_message(&mut d.payload).ok()?.1)).collect()
     };
     let epoch = opened(Role::Nms, &mut requests).into_iter().find_map(|message| match message {
@@ -188,64 +188,64 @@ fn end_key_session(stage: &Stage) -> Session {
 #[test]
 fn a_conventional_peer_cannot_speak_in_the_name_of_another() {
     for pair in [[V4, V4], [NAT, NAT]] {
-        let mut stage = Stage::after(scene(CONVENTIONAL, pair, LINK));
-        let mut session = end_key_session(&stage);
+        let mut arena = Arena::after(scene(CONVENTIONAL, pair, LINK));
+        let mut session = end_key_session(&arena);
         let capsule = |d: &Datagram| Header::decode(&d.payload).is_ok_and(|h| h.kind == Kind::Capsule);
         // Straight to Bob, from the source of the last capsule that he received.
-        let last = stage.arrived.iter().filter(|a| a.role == BOB).filter_map(Arrived::udp).rfind(capsule).unwrap();
-        let mut send = |stage: &mut Stage, packet: &[u8]| {
+        let last = arena.arrived.iter().filter(|a| a.role == BOB).filter_map(Arrived::udp).rfind(capsule).unwrap();
+        let mut send = |arena: &mut Arena, packet: &[u8]| {
             let mut capsule = Vec::new();
             assert!(session.seal_capsule(path("alice", "bob"), packet, &mut capsule));
-            stage.sent(BOB);
-            stage.datagram(BOB, last.to, last.from, &capsule);
-            stage.run(0);
-            stage.sent(BOB).len()
+            arena.sent(BOB);
+            arena.datagram(BOB, last.to, last.from, &capsule);
+            arena.run(0);
+            arena.sent(BOB).len()
         };
-        let (alice, bob) = (virtual_of(&mut stage, 0), virtual_of(&mut stage, 1));
+        let (alice, bob) = (virtual_of(&mut arena, 0), virtual_of(&mut arena, 1));
         let nms = Virtual { v4: Ipv4Addr::new(198, 18, 0, 77), v6: "2001:db8:ffff::77".parse().unwrap() };
         for (packet, reason) in forgeries(alice, bob, nms) {
-            let before = stage.drops(BOB, reason);
-            assert_eq!(send(&mut stage, &packet), 0, "{reason:?} {packet:02x?}");
-            assert_eq!(stage.drops(BOB, reason), before + 1, "{reason:?} {packet:02x?}");
+            let before = arena.drops(BOB, reason);
+            assert_eq!(send(&mut arena, &packet), 0, "{reason:?} {packet:02x?}");
+            assert_eq!(arena.drops(BOB, reason), before + 1, "{reason:?} {packet:02x?}");
         }
-        assert_eq!(send(&mut stage, &ping(alice.v6, bob.v6)), 1, "what is allowed is answered");
-        stage.assert_works();
+        assert_eq!(send(&mut arena, &ping(alice.v6, bob.v6)), 1, "what is allowed is answered");
+        arena.assert_works();
     }
 }
 
 #[test]
 fn a_leg_that_is_only_guessed_is_refused() {
     for mode in [PROPOSED, TERMINATING] {
-        let mut stage = Stage::after(scene(mode, [NAT, NAT], LINK));
+        let mut arena = Arena::after(scene(mode, [NAT, NAT], LINK));
         let mut mallory = Rogue::new("mallory");
-        let leg = mallory.connect(&mut stage, Role::Trs, &fqdn("trs"));
+        let leg = mallory.connect(&mut arena, Role::Trs, &fqdn("trs"));
         let mut rng = seeded::stream(SEED, "mallory", "guesses");
         for guess in 0..20 {
             let cid = RelayCid(rng.next_u64().to_be_bytes());
             let request = tunnel_request("mallory", "bob", (guess > 0).then_some(cid));
-            let answer = mallory.say(&mut stage, leg, path("mallory", "bob"), &request);
+            let answer = mallory.say(&mut arena, leg, path("mallory", "bob"), &request);
             assert_eq!(answer, [Message::Error(ErrorCode::NoRelay)], "{mode}");
         }
-        assert_eq!(stage.drops(Role::Trs, DropReason::NotBound), 20);
+        assert_eq!(arena.drops(Role::Trs, DropReason::NotBound), 20);
         let request = tunnel_request("alice", "bob", Some(RelayCid([1; 8])));
-        assert_eq!(mallory.say(&mut stage, leg, path("alice", "bob"), &request), []);
-        assert_eq!(stage.drops(Role::Trs, DropReason::WrongIdentity), 1);
-        assert_eq!(mallory.say(&mut stage, leg, path("bob", "alice"), &Message::TunnelResponse), []);
-        assert_eq!(stage.drops(Role::Trs, DropReason::Unexpected), 1);
-        stage.assert_works();
+        assert_eq!(mallory.say(&mut arena, leg, path("alice", "bob"), &request), []);
+        assert_eq!(arena.drops(Role::Trs, DropReason::WrongIdentity), 1);
+        assert_eq!(mallory.say(&mut arena, leg, path("bob", "alice"), &Message::TunnelResponse), []);
+        assert_eq!(arena.drops(Role::Trs, DropReason::Unexpected), 1);
+        arena.assert_works();
     }
 }
 
 #[test]
 fn a_leg_that_is_bound_to_nobody_moves_nothing() {
     for (mode, reason) in [(PROPOSED, DropReason::Unexpected), (TERMINATING, DropReason::NotBound)] {
-        let mut stage = Stage::after(scene(mode, [NAT, NAT], LINK));
+        let mut arena = Arena::after(scene(mode, [NAT, NAT], LINK));
         let mut mallory = Rogue::new("mallory");
-        let leg = mallory.connect(&mut stage, Role::Trs, &fqdn("trs"));
-        let (alice, bob) = (virtual_of(&mut stage, 0), virtual_of(&mut stage, 1));
-        let before = stage.all_drops();
+        let leg = mallory.connect(&mut arena, Role::Trs, &fqdn("trs"));
+        let (alice, bob) = (virtual_of(&mut arena, 0), virtual_of(&mut arena, 1));
+        let before = arena.all_drops();
         for to in [alice.v6, bob.v6] {
-            mallory.send(&mut stage, leg, &ping(alice.v6, to));
+            mallory.send(&mut arena, leg, &ping(alice.v6, to));
             let header = Header {
                 transaction: 0,
                 spoken: cyphonic_core::version::Spoken::FIRST,
@@ -258,26 +258,26 @@ fn a_leg_that_is_bound_to_nobody_moves_nothing() {
                 id: path("alice", "bob"),
             };
             let frame = [&header.encode()[..], b"hello"].concat();
-            assert_eq!(mallory.say_frame(&mut stage, leg, frame.into()), []);
+            assert_eq!(mallory.say_frame(&mut arena, leg, frame.into()), []);
         }
-        assert_eq!(stage.drops(Role::Trs, reason), 4, "{mode}");
-        assert_eq!(stage.all_drops(), before + 4, "{mode}: nothing got as far as a node");
-        stage.assert_works();
+        assert_eq!(arena.drops(Role::Trs, reason), 4, "{mode}");
+        assert_eq!(arena.all_drops(), before + 4, "{mode}: nothing got as far as a node");
+        arena.assert_works();
     }
 }
 
 /// How many datagrams the TRS sends after it received this one.
-fn forwarded(stage: &mut Stage, from: SocketAddr, payload: &[u8]) -> usize {
-    stage.run(0);
-    stage.sent(Role::Trs);
-    let local = stage.address(Role::Trs);
-    stage.datagram(Role::Trs, local, from, payload);
-    stage.sent(Role::Trs).len()
+fn forwarded(arena: &mut Arena, from: SocketAddr, payload: &[u8]) -> usize {
+    arena.run(0);
+    arena.sent(Role::Trs);
+    let local = arena.address(Role::Trs);
+    arena.datagram(Role::Trs, local, from, payload);
+    arena.sent(Role::Trs).len()
 }
 
 /// The datagrams that the TRS received and then forwarded to Bob unchanged.
-fn relayed(stage: &Stage) -> Vec<Datagram> {
-    let of = |role: Role| stage.arrived.iter().filter(move |a| a.role == role).filter_map(Arrived::udp);
+fn relayed(arena: &Arena) -> Vec<Datagram> {
+    let of = |role: Role| arena.arrived.iter().filter(move |a| a.role == role).filter_map(Arrived::udp);
     let bobs: Vec<_> = of(BOB).map(|d| d.payload).collect();
     of(Role::Trs).filter(|d| bobs.contains(&d.payload)).collect()
 }
@@ -285,46 +285,46 @@ fn relayed(stage: &Stage) -> Vec<Datagram> {
 #[test]
 fn a_relay_forwards_nothing_from_anywhere_but_a_bound_leg() {
     for mode in [CONVENTIONAL, PROPOSED] {
-        let mut stage = Stage::after(scene(mode, [NAT, NAT], LINK));
-        let relayed = relayed(&stage);
+        let mut arena = Arena::after(scene(mode, [NAT, NAT], LINK));
+        let relayed = relayed(&arena);
         assert!(relayed.len() > 1, "{mode}: {}", relayed.len());
         let short = |d: &&Datagram| d.payload[0] & 0x80 == 0;
         let capsule = |d: &&Datagram| Header::decode(&d.payload).is_ok_and(|h| h.kind == Kind::Capsule);
-        let conventional = stage.is_conventional();
+        let conventional = arena.is_conventional();
         let capsules: Vec<_> = relayed.iter().filter(|d| if conventional { capsule(d) } else { short(d) }).collect();
         assert!(!capsules.is_empty());
         let [other_port, other_host] = [SocketAddr::new(relayed[0].from.ip(), 9), elsewhere()];
         for datagram in &capsules {
             for from in [other_port, other_host] {
-                let before = stage.drops(Role::Trs, DropReason::NotBound);
-                assert_eq!(forwarded(&mut stage, from, &datagram.payload), 0, "{mode} from {from}");
-                assert_eq!(stage.drops(Role::Trs, DropReason::NotBound), before + 1);
+                let before = arena.drops(Role::Trs, DropReason::NotBound);
+                assert_eq!(forwarded(&mut arena, from, &datagram.payload), 0, "{mode} from {from}");
+                assert_eq!(arena.drops(Role::Trs, DropReason::NotBound), before + 1);
             }
             // The relay cannot judge a capsule that comes from the right address. The receiver can.
-            assert_eq!(forwarded(&mut stage, datagram.from, &datagram.payload), 1, "{mode}");
+            assert_eq!(forwarded(&mut arena, datagram.from, &datagram.payload), 1, "{mode}");
         }
-        stage.assert_works();
+        arena.assert_works();
     }
 }
 
 #[test]
 fn a_terminating_relay_takes_nothing_from_anywhere_but_its_leg() {
-    let mut stage = Stage::after(scene(TERMINATING, [NAT, NAT], LINK));
-    let got = stage.arrived.iter().filter(|a| a.role == Role::Trs).filter_map(Arrived::udp);
+    let mut arena = Arena::after(scene(TERMINATING, [NAT, NAT], LINK));
+    let got = arena.arrived.iter().filter(|a| a.role == Role::Trs).filter_map(Arrived::udp);
     let got: Vec<_> = got.filter(|d| d.payload[0] & 0x80 == 0).collect();
     assert!(got.len() > 5);
     for datagram in got {
-        let before = stage.drops(Role::Trs, DropReason::NotAuthentic);
-        assert_eq!(forwarded(&mut stage, elsewhere(), &datagram.payload), 0);
-        assert_eq!(stage.drops(Role::Trs, DropReason::NotAuthentic), before + 1);
+        let before = arena.drops(Role::Trs, DropReason::NotAuthentic);
+        assert_eq!(forwarded(&mut arena, elsewhere(), &datagram.payload), 0);
+        assert_eq!(arena.drops(Role::Trs, DropReason::NotAuthentic), before + 1);
     }
-    stage.assert_works();
+    arena.assert_works();
 }
 
 #[test]
 fn guessed_connection_ids_find_nobody() {
-    let mut stage = Stage::after(scene(PROPOSED, [NAT, NAT], LINK));
-    let known = relayed(&stage).into_iter().find(|d| d.payload[0] & 0x80 == 0).unwrap();
+    let mut arena = Arena::after(scene(PROPOSED, [NAT, NAT], LINK));
+    let known = relayed(&arena).into_iter().find(|d| d.payload[0] & 0x80 == 0).unwrap();
     let mut rng = seeded::stream(SEED, "mallory", "connection ids");
     let mut guesses: Vec<Vec<u8>> = (0..64)
         .map(|bit| {
@@ -338,56 +338,56 @@ fn guessed_connection_ids_find_nobody() {
         rng.fill_bytes(&mut payload[1..9]);
         payload
     }));
-    let before = stage.drops(Role::Trs, DropReason::UnknownConnection);
-    stage.run(0);
-    stage.sent(Role::Trs);
-    let local = stage.address(Role::Trs);
+    let before = arena.drops(Role::Trs, DropReason::UnknownConnection);
+    arena.run(0);
+    arena.sent(Role::Trs);
+    let local = arena.address(Role::Trs);
     for guess in &guesses {
-        stage.datagram(Role::Trs, local, known.from, guess);
+        arena.datagram(Role::Trs, local, known.from, guess);
     }
-    assert_eq!(stage.sent(Role::Trs).len(), 0);
-    assert_eq!(stage.drops(Role::Trs, DropReason::UnknownConnection) - before, guesses.len() as u64);
-    stage.assert_works();
+    assert_eq!(arena.sent(Role::Trs).len(), 0);
+    assert_eq!(arena.drops(Role::Trs, DropReason::UnknownConnection) - before, guesses.len() as u64);
+    arena.assert_works();
 }
 
 /// An attacker sees a packet of Alice's leg, keeps it from the TRS and sends it from another address. quinn takes the
 /// new address at once. The relay must not.
 #[test]
 fn a_sniffed_packet_does_not_draw_the_relays_flow_to_another_address() {
-    let mut stage = Stage::after(scene(PROPOSED, ["ipv6", V4], LINK));
-    let to_bob = destination_prefix(&relayed(&stage)[0].payload).unwrap();
-    let wire = stage.station(ALICE).wires[0];
-    let good = stage.world.network().wire_config(wire);
-    stage.world.engine().set_wire(wire, WireConfig { loss: 1.0, ..good }).unwrap();
-    stage.sent(ALICE);
+    let mut arena = Arena::after(scene(PROPOSED, ["ipv6", V4], LINK));
+    let to_bob = destination_prefix(&relayed(&arena)[0].payload).unwrap();
+    let wire = arena.station(ALICE).wires[0];
+    let good = arena.world.network().wire_config(wire);
+    arena.world.engine().set_wire(wire, WireConfig { loss: 1.0, ..good }).unwrap();
+    arena.sent(ALICE);
     // A keep-alive of the leg is due within ten seconds.
     let mut sniffed = Vec::new();
     let deadline = Instant::from_millis(20_000);
-    while sniffed.is_empty() && stage.world.now() < deadline {
-        let now = stage.world.now();
-        stage.world.run_until(now + MILLISECOND);
-        let trs: IpAddr = stage.scenario.services.trs.v6.into();
+    while sniffed.is_empty() && arena.world.now() < deadline {
+        let now = arena.world.now();
+        arena.world.run_until(now + MILLISECOND);
+        let trs: IpAddr = arena.scenario.services.trs.v6.into();
         let legs = |d: &Datagram| d.to.ip() == trs && d.payload[0] & 0x80 == 0;
         let of_leg =
-            stage.sent(ALICE).into_iter().filter(legs).filter(|d| destination_prefix(&d.payload) != Some(to_bob));
+            arena.sent(ALICE).into_iter().filter(legs).filter(|d| destination_prefix(&d.payload) != Some(to_bob));
         sniffed.extend(of_leg);
     }
     let sniffed = sniffed.pop().expect("a packet of the leg");
-    stage.world.engine().set_wire(wire, good).unwrap();
+    arena.world.engine().set_wire(wire, good).unwrap();
     let thief: SocketAddr = "[2001:db8:bad::1]:443".parse().unwrap();
-    stage.datagram(Role::Trs, sniffed.to, thief, &sniffed.payload);
+    arena.datagram(Role::Trs, sniffed.to, thief, &sniffed.payload);
 
     let target = Target::Name(fqdn("alice"), Family::V6);
     let echo = Echo { count: 200, interval: MILLISECOND, ..Echo::default() };
-    let app = stage.world.node(1, |now, host| host.start(now, App::Echo(target, echo)));
+    let app = arena.world.node(1, |now, host| host.start(now, App::Echo(target, echo)));
     let mut stolen = 0;
     for _ in 0..1_000 {
-        let now = stage.world.now();
-        stage.world.run_until(now + MILLISECOND);
-        let to_thief = stage.sent(Role::Trs).into_iter().filter(|d| d.to == thief);
+        let now = arena.world.now();
+        arena.world.run_until(now + MILLISECOND);
+        let to_thief = arena.sent(Role::Trs).into_iter().filter(|d| d.to == thief);
         stolen += to_thief.map(|d| d.payload.len()).sum::<usize>();
     }
-    let answered = stage.world.node(1, |_, host| host.report(app).echo().unwrap().answered());
+    let answered = arena.world.node(1, |_, host| host.report(app).echo().unwrap().answered());
     assert_eq!(answered, 200, "the flow goes on");
     assert!(stolen <= MOST_UNPROVED, "{stolen} bytes to the thief");
 }

@@ -25,6 +25,7 @@ mod common;
 
 mod addresses;
 mod amplification;
+mod arena;
 mod epochs;
 mod garbage;
 mod grants;
@@ -39,5 +40,4 @@ mod revoked;
 mod rogue;
 mod rules;
 mod silence;
-mod stage;
 mod versions;

@@ -11,7 +11,7 @@ use cyphonic_core::quic::{CidScheme, LinkId, LinkOutput, Links, Load, QuicConfig
 use cyphonic_core::version::Versions;
 use cyphonic_sim::seeded;
 
-use crate::stage::{Role, SEED, Stage};
+use crate::arena::{Arena, Role, SEED};
 
 /// The links of somebody whose certificate names him so.
 pub(crate) fn links(name: &Fqdn, accept: bool) -> Links {
@@ -66,36 +66,36 @@ impl Rogue {
     }
 
     /// Opens a link to a role, and does not wait for it.
-    pub(crate) fn open(&mut self, stage: &Stage, role: Role, name: &Fqdn) -> LinkId {
-        let remote = stage.address(role);
-        self.links.connect(stage.world.now(), self.at, remote, name, None, Load::Packets).expect("a good address")
+    pub(crate) fn open(&mut self, arena: &Arena, role: Role, name: &Fqdn) -> LinkId {
+        let remote = arena.address(role);
+        self.links.connect(arena.world.now(), self.at, remote, name, None, Load::Packets).expect("a good address")
     }
 
     /// Writes any bytes on a link's stream, and gives what came of it within the next 100 ms.
-    pub(crate) fn speak(&mut self, stage: &mut Stage, link: LinkId, bytes: bytes::Bytes) -> Vec<LinkOutput> {
-        assert!(self.links.send_frame(stage.world.now(), link, bytes));
-        self.listen(stage, 100)
+    pub(crate) fn speak(&mut self, arena: &mut Arena, link: LinkId, bytes: bytes::Bytes) -> Vec<LinkOutput> {
+        assert!(self.links.send_frame(arena.world.now(), link, bytes));
+        self.listen(arena, 100)
     }
 
     /// Shakes hands with a role.
-    pub(crate) fn connect(&mut self, stage: &mut Stage, role: Role, name: &Fqdn) -> LinkId {
-        let remote = stage.address(role);
+    pub(crate) fn connect(&mut self, arena: &mut Arena, role: Role, name: &Fqdn) -> LinkId {
+        let remote = arena.address(role);
         let link =
-            self.links.connect(stage.world.now(), self.at, remote, name, None, Load::Packets).expect("a good address");
-        let heard = self.listen(stage, 50);
+            self.links.connect(arena.world.now(), self.at, remote, name, None, Load::Packets).expect("a good address");
+        let heard = self.listen(arena, 50);
         assert!(matches!(heard[..], [LinkOutput::Connected { .. }]), "{heard:?}");
         link
     }
 
     /// Sends a message, and gives what came within the next 50 ms.
-    pub(crate) fn say(&mut self, stage: &mut Stage, link: LinkId, id: [u8; 16], message: &Message) -> Vec<Message> {
+    pub(crate) fn say(&mut self, arena: &mut Arena, link: LinkId, id: [u8; 16], message: &Message) -> Vec<Message> {
         let frame = message.to_bytes(77, Flags(0), 0, 0, id);
-        self.say_frame(stage, link, frame.into())
+        self.say_frame(arena, link, frame.into())
     }
 
-    pub(crate) fn say_frame(&mut self, stage: &mut Stage, link: LinkId, frame: bytes::Bytes) -> Vec<Message> {
-        assert!(self.links.send_frame(stage.world.now(), link, frame));
-        let frames = self.listen(stage, 50).into_iter().filter_map(|output| match output {
+    pub(crate) fn say_frame(&mut self, arena: &mut Arena, link: LinkId, frame: bytes::Bytes) -> Vec<Message> {
+        assert!(self.links.send_frame(arena.world.now(), link, frame));
+        let frames = self.listen(arena, 50).into_iter().filter_map(|output| match output {
             LinkOutput::Frame(_, Header { kind, .. }, body) => Some((kind, body)),
             _ => None,
         });
@@ -103,10 +103,10 @@ impl Rogue {
     }
 
     /// Sends a packet in a DATAGRAM frame, and gives the packets that came within the next 50 ms.
-    pub(crate) fn send(&mut self, stage: &mut Stage, link: LinkId, packet: &[u8]) -> Vec<bytes::Bytes> {
+    pub(crate) fn send(&mut self, arena: &mut Arena, link: LinkId, packet: &[u8]) -> Vec<bytes::Bytes> {
         let data = bytes::Bytes::copy_from_slice(packet);
-        self.links.send_datagram(stage.world.now(), link, data).expect("it fits");
-        let packets = self.listen(stage, 50).into_iter().filter_map(|output| match output {
+        self.links.send_datagram(arena.world.now(), link, data).expect("it fits");
+        let packets = self.listen(arena, 50).into_iter().filter_map(|output| match output {
             LinkOutput::Datagram(_, data) => Some(data),
             _ => None,
         });
@@ -114,28 +114,28 @@ impl Rogue {
     }
 
     /// Lets time pass, and gives what was heard.
-    pub(crate) fn listen(&mut self, stage: &mut Stage, ms: u64) -> Vec<LinkOutput> {
+    pub(crate) fn listen(&mut self, arena: &mut Arena, ms: u64) -> Vec<LinkOutput> {
         for _ in 0..ms {
-            self.flush(stage);
-            let now = stage.world.now() + Duration::from_millis(1);
-            stage.world.run_until(now);
-            for role in stage.roles() {
-                for datagram in stage.sent(role).into_iter().filter(|d| d.to == self.at) {
+            self.flush(arena);
+            let now = arena.world.now() + Duration::from_millis(1);
+            arena.world.run_until(now);
+            for role in arena.roles() {
+                for datagram in arena.sent(role).into_iter().filter(|d| d.to == self.at) {
                     self.links.handle_datagram(now, self.at, datagram.from, datagram.payload[..].into());
                 }
             }
             self.links.handle_timeout(now);
         }
-        self.flush(stage);
+        self.flush(arena);
         std::mem::take(&mut self.heard)
     }
 
-    fn flush(&mut self, stage: &mut Stage) {
+    fn flush(&mut self, arena: &mut Arena) {
         while let Some(output) = self.links.poll() {
             match output {
                 LinkOutput::Transmit(sent) => {
-                    let role = stage.role_at(sent.remote).expect("a rogue speaks to roles");
-                    stage.datagram(role, sent.remote, sent.local, &sent.payload);
+                    let role = arena.role_at(sent.remote).expect("a rogue speaks to roles");
+                    arena.datagram(role, sent.remote, sent.local, &sent.payload);
                 }
                 other => self.heard.push(other),
             }

@@ -6,9 +6,9 @@ use cyphonic_core::rules::{Allow, Rules};
 use cyphonic_scenarios::{LinkAt, ServiceName};
 use cyphonic_sim::world::{Actor, Watch};
 
+use crate::arena::{ALICE, Arena, Arrived, BOB, SEED};
 use crate::common::{NAT, V4, scene};
 use crate::rogue::fqdn;
-use crate::stage::{ALICE, Arrived, BOB, SEED, Stage};
 
 /// Both methods, direct and through a TRS.
 const WAYS: [(&str, [&str; 2]); 4] = [
@@ -33,24 +33,24 @@ fn by(allow: &[(&str, &str)], services: &[&str]) -> Rules {
     Rules::closed(allow.collect()).unwrap()
 }
 
-fn stage((settings, sites): (&str, [&str; 2]), rules: &str) -> Stage {
-    Stage::after(scene(&format!("{settings}\nrules = {rules}"), sites, "{ delay_ms = 10 }"))
+fn arena((settings, sites): (&str, [&str; 2]), rules: &str) -> Arena {
+    Arena::after(scene(&format!("{settings}\nrules = {rules}"), sites, "{ delay_ms = 10 }"))
 }
 
-fn has_tunnel(stage: &mut Stage, node: usize) -> bool {
-    stage.world.node(node, |_, host| host.machine().peers().iter().any(|peer| peer.tunnel.is_some()))
+fn has_tunnel(arena: &mut Arena, node: usize) -> bool {
+    arena.world.node(node, |_, host| host.machine().peers().iter().any(|peer| peer.tunnel.is_some()))
 }
 
-fn assert_apart(stage: &mut Stage, way: (&str, [&str; 2])) {
-    assert!(!has_tunnel(stage, 0) && !has_tunnel(stage, 1), "{way:?}: {:#?}", stage.happened());
-    assert_eq!((stage.echo(0, 1), stage.echo(1, 0)), (0, 0), "{way:?}: {:#?}", stage.happened());
-    let stay = |node| stage.world.look(node, |host| host.machine().is_registered());
+fn assert_apart(arena: &mut Arena, way: (&str, [&str; 2])) {
+    assert!(!has_tunnel(arena, 0) && !has_tunnel(arena, 1), "{way:?}: {:#?}", arena.happened());
+    assert_eq!((arena.echo(0, 1), arena.echo(1, 0)), (0, 0), "{way:?}: {:#?}", arena.happened());
+    let stay = |node| arena.world.look(node, |host| host.machine().is_registered());
     assert!(stay(0) && stay(1), "{way:?}: both stay registered");
 }
 
 /// What ended tunnels, or attempts at one, by node and peer.
-fn ends(stage: &mut Stage) -> Vec<(String, String, Failure)> {
-    let events = stage.world.drain_events().into_iter();
+fn ends(arena: &mut Arena) -> Vec<(String, String, Failure)> {
+    let events = arena.world.drain_events().into_iter();
     let ends = events.filter_map(|(_, host, event)| match event {
         Event::TunnelDown { peer, reason } => Some((host, peer, reason)),
         _ => None,
@@ -61,31 +61,31 @@ fn ends(stage: &mut Stage) -> Vec<(String, String, Failure)> {
 #[test]
 fn a_forbidden_peer_is_named_to_the_node_and_its_address_is_not() {
     for way in WAYS {
-        let mut stage = stage(way, "{ default = \"closed\" }");
-        let sent = [ALICE, BOB].map(|role| (role, stage.address(role)));
+        let mut arena = arena(way, "{ default = \"closed\" }");
+        let sent = [ALICE, BOB].map(|role| (role, arena.address(role)));
         let refusal = Failure::Refused(ErrorCode::NotPermitted);
         for (from, to, peer) in [(0, 1, "bob"), (1, 0, "alice")] {
-            assert_eq!(stage.echo(from, to), 0, "{way:?}");
+            assert_eq!(arena.echo(from, to), 0, "{way:?}");
             let host = if from == 0 { "alice" } else { "bob" };
             let end = (host.to_owned(), fqdn(peer).to_string(), refusal.clone());
-            assert!(ends(&mut stage).contains(&end), "{way:?}: {peer} is named");
+            assert!(ends(&mut arena).contains(&end), "{way:?}: {peer} is named");
         }
         for (role, address) in sent {
-            let other = stage.arrived.iter().filter(|arrived| arrived.role == role).filter_map(Arrived::udp);
+            let other = arena.arrived.iter().filter(|arrived| arrived.role == role).filter_map(Arrived::udp);
             let strangers =
                 other.filter(|datagram| sent.iter().any(|(peer, at)| *peer != role && at.ip() == datagram.from.ip()));
             assert_eq!(strangers.count(), 0, "{way:?}: nothing came to {role:?} at {address} from the other one");
         }
-        assert_apart(&mut stage, way);
+        assert_apart(&mut arena, way);
     }
 }
 
 #[test]
 fn what_a_rule_allows_to_one_of_two_nodes_lets_both_have_a_tunnel() {
     for way in WAYS {
-        let mut stage = stage(way, "{ default = \"closed\", allow = [{ from = [\"alice\"], to = [\"b*\"] }] }");
-        assert_eq!((stage.echo(0, 1), stage.echo(1, 0)), (2, 0), "{way:?}");
-        assert!(has_tunnel(&mut stage, 0) && has_tunnel(&mut stage, 1), "{way:?}");
+        let mut arena = arena(way, "{ default = \"closed\", allow = [{ from = [\"alice\"], to = [\"b*\"] }] }");
+        assert_eq!((arena.echo(0, 1), arena.echo(1, 0)), (2, 0), "{way:?}");
+        assert!(has_tunnel(&mut arena, 0) && has_tunnel(&mut arena, 1), "{way:?}");
     }
 }
 
@@ -93,95 +93,95 @@ fn what_a_rule_allows_to_one_of_two_nodes_lets_both_have_a_tunnel() {
 fn a_node_opens_only_what_it_may_and_a_change_reaches_the_tunnel_that_is_up() {
     for way in WAYS {
         let rule = "{ from = [\"alice\"], to = [\"bob\"], services = [\"icmp\", \"udp/53\"] }";
-        let mut stage = stage(way, &format!("{{ default = \"closed\", allow = [{rule}] }}"));
-        assert_eq!((stage.echo(0, 1), stage.echo(1, 0)), (2, 0), "{way:?}: answers pass, questions do not");
-        assert!(has_tunnel(&mut stage, 0) && has_tunnel(&mut stage, 1), "{way:?}");
-        ends(&mut stage);
+        let mut arena = arena(way, &format!("{{ default = \"closed\", allow = [{rule}] }}"));
+        assert_eq!((arena.echo(0, 1), arena.echo(1, 0)), (2, 0), "{way:?}: answers pass, questions do not");
+        assert!(has_tunnel(&mut arena, 0) && has_tunnel(&mut arena, 1), "{way:?}");
+        ends(&mut arena);
         for (rules, echoes) in [
             (by(&[("alice", "bob")], &["tcp", "udp"]), (0, 0)),
             (by(&[("*", "*")], &["icmp"]), (2, 2)),
             (by(&[("bob", "alice")], &["icmp"]), (0, 2)),
             (Rules::open(), (2, 2)),
         ] {
-            stage.world.set_rules(&rules);
-            stage.run(200);
-            assert_eq!((stage.echo(0, 1), stage.echo(1, 0)), echoes, "{way:?}: {rules:?}");
+            arena.world.set_rules(&rules);
+            arena.run(200);
+            assert_eq!((arena.echo(0, 1), arena.echo(1, 0)), echoes, "{way:?}: {rules:?}");
         }
-        assert_eq!(ends(&mut stage), [], "{way:?}: the tunnel stands");
+        assert_eq!(ends(&mut arena), [], "{way:?}: the tunnel stands");
     }
 }
 
 #[test]
 fn a_restarted_nms_tells_nodes_what_changed_meanwhile() {
     for way in WAYS {
-        let mut stage = stage(way, "{ default = \"closed\", allow = [{ from = [\"alice\"], to = [\"*\"] }] }");
-        assert_eq!((stage.echo(0, 1), stage.echo(1, 0)), (2, 0), "{way:?}");
-        stage.world.set_link_up(LinkAt::Service(ServiceName::Nms), false);
-        stage.world.set_rules(&Rules::open());
-        stage.world.restart(&stage.scenario, SEED, &Watch::default(), Actor::Nms);
-        stage.run(1_000);
-        stage.world.set_link_up(LinkAt::Service(ServiceName::Nms), true);
-        stage.run(45_000);
-        assert_eq!((stage.echo(0, 1), stage.echo(1, 0)), (2, 2), "{way:?}: {:#?}", stage.happened());
+        let mut arena = arena(way, "{ default = \"closed\", allow = [{ from = [\"alice\"], to = [\"*\"] }] }");
+        assert_eq!((arena.echo(0, 1), arena.echo(1, 0)), (2, 0), "{way:?}");
+        arena.world.set_link_up(LinkAt::Service(ServiceName::Nms), false);
+        arena.world.set_rules(&Rules::open());
+        arena.world.restart(&arena.scenario, SEED, &Watch::default(), Actor::Nms);
+        arena.run(1_000);
+        arena.world.set_link_up(LinkAt::Service(ServiceName::Nms), true);
+        arena.run(45_000);
+        assert_eq!((arena.echo(0, 1), arena.echo(1, 0)), (2, 2), "{way:?}: {:#?}", arena.happened());
     }
 }
 
 #[test]
 fn rules_that_change_end_live_tunnels_and_let_them_come_again() {
     for way in WAYS {
-        let mut stage = stage(way, "{ default = \"open\" }");
-        stage.assert_works();
-        ends(&mut stage);
-        stage.world.set_rules(&closed(&[("alice", "carol")]));
-        stage.run(200);
-        let ended = ends(&mut stage);
+        let mut arena = arena(way, "{ default = \"open\" }");
+        arena.assert_works();
+        ends(&mut arena);
+        arena.world.set_rules(&closed(&[("alice", "carol")]));
+        arena.run(200);
+        let ended = ends(&mut arena);
         assert!(ended.iter().any(|(.., why)| *why == Failure::Refused(ErrorCode::NotPermitted)), "{way:?}: {ended:?}");
-        assert_apart(&mut stage, way);
-        stage.world.set_rules(&closed(&[("bob", "alice"), ("alice", "bob")]));
-        stage.assert_works();
+        assert_apart(&mut arena, way);
+        arena.world.set_rules(&closed(&[("bob", "alice"), ("alice", "bob")]));
+        arena.assert_works();
     }
 }
 
 #[test]
 fn a_change_that_concerns_other_nodes_costs_no_tunnel() {
     for way in WAYS {
-        let mut stage = stage(way, "{ default = \"open\" }");
-        stage.assert_works();
-        ends(&mut stage);
-        stage.world.set_rules(&closed(&[("*", "alice"), ("alice", "*")]));
-        stage.run(EXPULSION_MS);
-        assert_eq!(ends(&mut stage), [], "{way:?}");
-        stage.assert_works();
+        let mut arena = arena(way, "{ default = \"open\" }");
+        arena.assert_works();
+        ends(&mut arena);
+        arena.world.set_rules(&closed(&[("*", "alice"), ("alice", "*")]));
+        arena.run(EXPULSION_MS);
+        assert_eq!(ends(&mut arena), [], "{way:?}");
+        arena.assert_works();
     }
 }
 
 #[test]
 fn rules_that_changed_while_the_nms_was_away_are_carried_out_when_it_is_back() {
     for way in WAYS {
-        let mut stage = stage(way, "{ default = \"open\" }");
-        stage.assert_works();
-        stage.world.set_link_up(LinkAt::Service(ServiceName::Nms), false);
-        stage.world.set_rules(&closed(&[]));
+        let mut arena = arena(way, "{ default = \"open\" }");
+        arena.assert_works();
+        arena.world.set_link_up(LinkAt::Service(ServiceName::Nms), false);
+        arena.world.set_rules(&closed(&[]));
         // The NMS forgets which nodes it directed to each other, and which node it could not tell.
-        stage.world.restart(&stage.scenario, SEED, &Watch::default(), Actor::Nms);
-        stage.run(1_000);
-        assert!(has_tunnel(&mut stage, 0), "{way:?}: the tunnel outlives the NMS");
-        stage.world.set_link_up(LinkAt::Service(ServiceName::Nms), true);
-        stage.run(45_000);
-        assert_apart(&mut stage, way);
+        arena.world.restart(&arena.scenario, SEED, &Watch::default(), Actor::Nms);
+        arena.run(1_000);
+        assert!(has_tunnel(&mut arena, 0), "{way:?}: the tunnel outlives the NMS");
+        arena.world.set_link_up(LinkAt::Service(ServiceName::Nms), true);
+        arena.run(45_000);
+        assert_apart(&mut arena, way);
     }
 }
 
 #[test]
 fn a_node_that_cannot_be_told_is_told_within_five_seconds_of_when_it_can() {
     for way in WAYS {
-        let mut stage = stage(way, "{ default = \"open\" }");
-        stage.assert_works();
-        stage.world.set_link_up(LinkAt::Site(0), false);
-        stage.world.set_rules(&closed(&[]));
-        stage.run(3_000);
-        stage.world.set_link_up(LinkAt::Site(0), true);
-        stage.run(EXPULSION_MS);
-        assert_apart(&mut stage, way);
+        let mut arena = arena(way, "{ default = \"open\" }");
+        arena.assert_works();
+        arena.world.set_link_up(LinkAt::Site(0), false);
+        arena.world.set_rules(&closed(&[]));
+        arena.run(3_000);
+        arena.world.set_link_up(LinkAt::Site(0), true);
+        arena.run(EXPULSION_MS);
+        assert_apart(&mut arena, way);
     }
 }

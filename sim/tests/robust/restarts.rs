@@ -16,15 +16,15 @@ use crate::scene::{CELLS, Cell};
 /// gives up after 30 s of silence.
 const NOTICED: Duration = Duration::from_secs(42);
 
-/// A world to act in, step by step.
-struct Stage {
+/// A network that a test directs, and the log of its events.
+struct Trial {
     scenario: Scenario,
     world: World,
     watch: Watch,
     log: Vec<String>,
 }
 
-impl Stage {
+impl Trial {
     /// A world in which Alice and Bob are registered and have a tunnel.
     fn new(cell: &Cell) -> Self {
         Self::of(cell.scene("{ delay_ms = 10 }", ECHO), &cell.to_string())
@@ -33,12 +33,12 @@ impl Stage {
     fn of(scenario: Scenario, cell: &str) -> Self {
         let watch = Watch::default();
         let world = World::new(&scenario, 1, Engine::Events, &watch);
-        let mut stage = Self { scenario, world, watch, log: Vec::new() };
-        (0..2).for_each(|node| stage.start(node));
-        stage.run(2_000);
-        let time = stage.reach(0, 1);
+        let mut trial = Self { scenario, world, watch, log: Vec::new() };
+        (0..2).for_each(|node| trial.start(node));
+        trial.run(2_000);
+        let time = trial.reach(0, 1);
         assert!(time.is_some_and(|t| t < Duration::from_secs(1)), "{cell}: {time:?}");
-        stage
+        trial
     }
 
     fn start(&mut self, node: usize) {
@@ -92,60 +92,60 @@ impl Stage {
 #[test]
 fn tunnels_live_on_without_the_nms_and_new_ones_come_once_it_is_back() {
     for cell in &CELLS {
-        let mut stage = Stage::new(cell);
-        stage.restart(Actor::Nms);
-        stage.run(100);
-        let time = stage.reach(0, 1);
-        assert!(time.is_some_and(|t| t < Duration::from_millis(100)), "{cell}: {time:?}\n{}", stage.story());
+        let mut trial = Trial::new(cell);
+        trial.restart(Actor::Nms);
+        trial.run(100);
+        let time = trial.reach(0, 1);
+        assert!(time.is_some_and(|t| t < Duration::from_millis(100)), "{cell}: {time:?}\n{}", trial.story());
         // By now the nodes have noticed, and registered again.
-        stage.run(4_900);
+        trial.run(4_900);
         let registered = |node: usize| {
-            stage.log.iter().filter(|line| line.contains(&format!("{}: Registered", ["alice", "bob"][node]))).count()
+            trial.log.iter().filter(|line| line.contains(&format!("{}: Registered", ["alice", "bob"][node]))).count()
         };
-        assert_eq!([registered(0), registered(1)], [2, 2], "{cell}\n{}", stage.story());
-        stage.restart(Actor::Node(1));
-        stage.run(2_000);
-        let time = stage.reach(1, 0);
-        assert!(time.is_some_and(|t| t < Duration::from_secs(2)), "{cell}: {time:?}\n{}", stage.story());
+        assert_eq!([registered(0), registered(1)], [2, 2], "{cell}\n{}", trial.story());
+        trial.restart(Actor::Node(1));
+        trial.run(2_000);
+        let time = trial.reach(1, 0);
+        assert!(time.is_some_and(|t| t < Duration::from_secs(2)), "{cell}: {time:?}\n{}", trial.story());
     }
 }
 
 #[test]
 fn tunnels_live_on_while_the_nms_is_out_of_reach_and_new_ones_come_soon_after() {
     for cell in &CELLS {
-        let mut stage = Stage::new(cell);
-        let since = stage.log.len();
-        let wires = stage.world.nms.wires.clone();
+        let mut trial = Trial::new(cell);
+        let since = trial.log.len();
+        let wires = trial.world.nms.wires.clone();
         for &wire in &wires {
-            stage.world.engine().set_wire_up(wire, false);
+            trial.world.engine().set_wire_up(wire, false);
         }
         for _ in 0..6 {
-            stage.run(10_000);
-            let time = stage.reach(0, 1);
-            assert!(time.is_some_and(|t| t < Duration::from_millis(100)), "{cell}: {time:?}\n{}", stage.story());
+            trial.run(10_000);
+            let time = trial.reach(0, 1);
+            assert!(time.is_some_and(|t| t < Duration::from_millis(100)), "{cell}: {time:?}\n{}", trial.story());
         }
-        let down = stage.log[since..].iter().any(|line| line.contains("TunnelDown"));
-        assert!(!down, "{cell}:\n{}", stage.story());
+        let down = trial.log[since..].iter().any(|line| line.contains("TunnelDown"));
+        assert!(!down, "{cell}:\n{}", trial.story());
         for &wire in &wires {
-            stage.world.engine().set_wire_up(wire, true);
+            trial.world.engine().set_wire_up(wire, true);
         }
         // The longest pause between two tries is 30 s.
-        stage.run(45_000);
-        stage.restart(Actor::Node(1));
-        stage.run(2_000);
-        let time = stage.reach(1, 0);
-        assert!(time.is_some_and(|t| t < Duration::from_secs(2)), "{cell}: {time:?}\n{}", stage.story());
+        trial.run(45_000);
+        trial.restart(Actor::Node(1));
+        trial.run(2_000);
+        let time = trial.reach(1, 0);
+        assert!(time.is_some_and(|t| t < Duration::from_secs(2)), "{cell}: {time:?}\n{}", trial.story());
     }
 }
 
 #[test]
 fn who_needs_the_nms_notices_soon_that_it_has_forgotten_everybody() {
     for cell in &CELLS {
-        let mut stage = Stage::new(cell);
-        stage.restart(Actor::Nms);
-        stage.restart(Actor::Node(0));
-        let time = stage.reach(0, 1);
-        assert!(time.is_some_and(|t| t < NOTICED), "{cell}: {time:?}\n{}", stage.story());
+        let mut trial = Trial::new(cell);
+        trial.restart(Actor::Nms);
+        trial.restart(Actor::Node(0));
+        let time = trial.reach(0, 1);
+        assert!(time.is_some_and(|t| t < NOTICED), "{cell}: {time:?}\n{}", trial.story());
     }
 }
 
@@ -166,15 +166,15 @@ fn a_peer_that_restarts_is_reached_within_two_seconds() {
     let paper = CELLS.iter().map(|cell| (cell.to_string(), cell.scene("{ delay_ms = 10 }", ECHO)));
     for (cell, scene) in paper.chain(optimal_scenes()) {
         for (restarts, from) in [(1, 0), (0, 1), (0, 0), (1, 1)] {
-            let mut stage = Stage::of(scene.clone(), &cell);
-            stage.restart(Actor::Node(restarts));
-            stage.run(500);
-            let time = stage.reach(from, 1 - from);
+            let mut trial = Trial::of(scene.clone(), &cell);
+            trial.restart(Actor::Node(restarts));
+            trial.run(500);
+            let time = trial.reach(from, 1 - from);
             println!("{cell}: node {restarts} restarts, {from} sends: {time:?}");
             assert!(
                 time.is_some_and(|t| t < Duration::from_millis(1_500)),
                 "{cell}, {restarts} restarts, {from} sends: {time:?}\n{}",
-                stage.story()
+                trial.story()
             );
         }
     }
@@ -184,13 +184,13 @@ fn a_peer_that_restarts_is_reached_within_two_seconds() {
 fn a_tunnel_whose_peer_is_gone_is_taken_down_though_nobody_uses_it() {
     for cell in &CELLS {
         for gone in [0, 1] {
-            let mut stage = Stage::new(cell);
+            let mut trial = Trial::new(cell);
             // The node is restarted, and is never told to start.
-            stage.world.restart(&stage.scenario, 1, &stage.watch, Actor::Node(gone));
-            stage.run(45_000);
-            let other = stage.scenario.nodes[1 - gone].name.short().to_owned();
-            let down = stage.log.iter().any(|line| line.contains(&format!(" {other}: TunnelDown")));
-            assert!(down, "{cell}, {gone} is gone:\n{}", stage.story());
+            trial.world.restart(&trial.scenario, 1, &trial.watch, Actor::Node(gone));
+            trial.run(45_000);
+            let other = trial.scenario.nodes[1 - gone].name.short().to_owned();
+            let down = trial.log.iter().any(|line| line.contains(&format!(" {other}: TunnelDown")));
+            assert!(down, "{cell}, {gone} is gone:\n{}", trial.story());
         }
     }
 }
@@ -198,11 +198,11 @@ fn a_tunnel_whose_peer_is_gone_is_taken_down_though_nobody_uses_it() {
 #[test]
 fn a_relay_that_restarts_is_used_again() {
     for cell in CELLS.iter().filter(|cell| cell.pair == ["ipv4-private", "ipv4-private"]) {
-        let mut stage = Stage::new(cell);
-        stage.restart(Actor::Trs);
-        let time = stage.reach(0, 1);
+        let mut trial = Trial::new(cell);
+        trial.restart(Actor::Trs);
+        let time = trial.reach(0, 1);
         println!("{cell}: {time:?}");
-        assert!(time.is_some_and(|t| t < NOTICED), "{cell}: {time:?}\n{}", stage.story());
+        assert!(time.is_some_and(|t| t < NOTICED), "{cell}: {time:?}\n{}", trial.story());
     }
 }
 
@@ -210,18 +210,18 @@ fn a_relay_that_restarts_is_used_again() {
 fn the_relay_trusts_a_restarted_nms_and_the_nms_a_restarted_relay() {
     for cell in CELLS.iter().filter(|cell| cell.pair == ["ipv4-private", "ipv4-private"]) {
         for who in [[Actor::Nms, Actor::Nms], [Actor::Trs, Actor::Trs], [Actor::Nms, Actor::Trs]] {
-            let mut stage = Stage::new(cell);
+            let mut trial = Trial::new(cell);
             for actor in who {
-                stage.restart(actor);
-                stage.run(60_000);
+                trial.restart(actor);
+                trial.run(60_000);
                 // Every node is registered again. A new tunnel is asked for.
-                stage.restart(Actor::Node(0));
-                stage.run(1_000);
-                let time = stage.reach(0, 1);
+                trial.restart(Actor::Node(0));
+                trial.run(1_000);
+                let time = trial.reach(0, 1);
                 assert!(
                     time.is_some_and(|t| t < Duration::from_secs(2)),
                     "{cell}, {who:?}: {time:?}\n{}",
-                    stage.story()
+                    trial.story()
                 );
             }
         }

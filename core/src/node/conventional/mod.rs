@@ -12,7 +12,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::RngCore;
 
 use self::login::LoginSession;
-use self::tunnel::{Stage, Tunnel};
+use self::tunnel::{Tunnel, TunnelState};
 use super::carriage::{Carriage, CarriageOutput, Kept, SendRefused};
 use super::part::{Asked, TunnelId};
 use super::places::Places;
@@ -280,9 +280,9 @@ impl Carriage for Conventional {
     }
 
     fn heard_at(&self, tunnel: TunnelId) -> Option<Instant> {
-        match self.tunnels.get(&tunnel)?.stage {
-            Stage::Up { heard, .. } => Some(heard),
-            Stage::Dialing { .. } | Stage::Listening { .. } => None,
+        match self.tunnels.get(&tunnel)?.state {
+            TunnelState::Up { heard, .. } => Some(heard),
+            TunnelState::Dialing { .. } | TunnelState::Listening { .. } => None,
         }
     }
 
@@ -292,7 +292,7 @@ impl Carriage for Conventional {
         if let Some(at) = tunnel.speak(now) {
             self.timers.set(id, Some(at));
         }
-        let Stage::Up { data, .. } = &mut tunnel.stage else { return Err(SendRefused::NoTunnel) };
+        let TunnelState::Up { data, .. } = &mut tunnel.state else { return Err(SendRefused::NoTunnel) };
         if packet.len() > MAX_PACKET {
             return Err(SendRefused::TooBig(MAX_PACKET));
         }
@@ -322,7 +322,7 @@ impl Carriage for Conventional {
 
     fn is_answer_due(&self, tunnel: TunnelId) -> bool {
         let tunnel = self.tunnels.get(&tunnel);
-        tunnel.is_some_and(|tunnel| matches!(tunnel.stage, Stage::Up { doubted: Some(_), .. }))
+        tunnel.is_some_and(|tunnel| matches!(tunnel.state, TunnelState::Up { doubted: Some(_), .. }))
     }
 
     fn nms_heard(&self) -> Option<(SocketAddr, Instant)> {

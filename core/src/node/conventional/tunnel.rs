@@ -64,7 +64,7 @@ pub(super) struct Tunnel {
     doubt_timeout: Duration,
     /// When the last capsule came, and when to ask why there are no more (`policy = "optimal"`).
     flow: Option<Flow>,
-    pub(super) stage: Stage,
+    pub(super) state: TunnelState,
 }
 
 /// The round trip to the other end. The questions are all alike, so it is measured only if a single one waits for its
@@ -120,7 +120,7 @@ enum Announcement {
 }
 
 #[expect(clippy::large_enum_variant, reason = "a tunnel is up for nearly all of its life")]
-pub(super) enum Stage {
+pub(super) enum TunnelState {
     /// Our Tunnel Request waits for the Tunnel Response.
     Dialing { end_key: Key128, retry: Backoff, until: Instant },
     /// We wait for the peer's Tunnel Request. Meanwhile we punch: through a TRS, and under `policy = "optimal"`.
@@ -137,7 +137,7 @@ impl Tunnel {
 
     /// The tunnel's status, if it is up.
     pub(super) fn status(&self) -> Option<TunnelStatus> {
-        let (Stage::Up { .. }, Some((local, remote))) = (&self.stage, self.place) else { return None };
+        let (TunnelState::Up { .. }, Some((local, remote))) = (&self.state, self.place) else { return None };
         Some(TunnelStatus {
             pattern: self.pattern,
             dialed: self.dialer,
@@ -158,14 +158,14 @@ impl Tunnel {
 
     pub(super) fn next_timer(&self) -> Due {
         let building = |until: Instant| Timer::TunnelBuilding.at(until);
-        match &self.stage {
-            Stage::Dialing { retry, until, .. } => Timer::TunnelRetry.at(retry.next).min(building(*until)),
-            Stage::Listening { punch: None, until } => building(*until),
-            Stage::Listening { punch: Some(punch), until } => {
+        match &self.state {
+            TunnelState::Dialing { retry, until, .. } => Timer::TunnelRetry.at(retry.next).min(building(*until)),
+            TunnelState::Listening { punch: None, until } => building(*until),
+            TunnelState::Listening { punch: Some(punch), until } => {
                 let timer = if self.relayed() { Timer::TunnelRetry } else { Timer::PunchRetry };
                 timer.at(punch.next).min(building(*until))
             }
-            Stage::Up { keep_alive, doubted, .. } => {
+            TunnelState::Up { keep_alive, doubted, .. } => {
                 let lost = doubted.map(|doubted| Timer::TunnelDoubt.at(doubted + self.doubt_timeout));
                 lost.into_iter().fold(Timer::TunnelKeepAlive.at(*keep_alive), Due::min)
             }
@@ -174,7 +174,7 @@ impl Tunnel {
 
     /// Notes a message that a peer sends only once it has the end key.
     fn hear(&mut self, now: Instant) {
-        if let Stage::Up { heard, keep_alive, doubted, .. } = &mut self.stage {
+        if let TunnelState::Up { heard, keep_alive, doubted, .. } = &mut self.state {
             *heard = now;
             self.unanswered = 0;
             if doubted.take().is_some() {
@@ -200,7 +200,7 @@ impl Tunnel {
     /// Whether the next message of the listener tells the dialer where to send, as under `policy = "optimal"`. Under
     /// `policy = "paper"` a message from any address does.
     fn is_searching(&self) -> bool {
-        self.announcement == Announcement::WhenHeard && matches!(self.stage, Stage::Dialing { .. })
+        self.announcement == Announcement::WhenHeard && matches!(self.state, TunnelState::Dialing { .. })
     }
 
     /// The dialed address that a reply from `remote` answers. The listener's NAT may send the reply from another port
@@ -222,7 +222,7 @@ impl Tunnel {
     /// Notes that a packet is about to be sent. After a long silence a Keep Alive leaves at once, to learn whether the
     /// peer is still there. Returns the new timer, if it changes.
     pub(super) fn speak(&mut self, now: Instant) -> Option<Instant> {
-        let Stage::Up { heard, keep_alive, doubted: None, .. } = &mut self.stage else { return None };
+        let TunnelState::Up { heard, keep_alive, doubted: None, .. } = &mut self.state else { return None };
         (now >= *heard + TUNNEL_SILENCE && *keep_alive > now).then(|| {
             *keep_alive = now;
             now
@@ -267,12 +267,12 @@ impl Conventional {
         let until = now + patient(if direction.dial { DIAL_STEP_TIMEOUT } else { LISTEN_TIMEOUT }, slow);
         let punches = relayed || (direction.want.is_some() && !candidates.is_empty());
         let retry = Backoff::start(now, if direction.dial || relayed { TUNNEL_RETRY } else { PUNCH_RETRY });
-        let stage = if direction.dial {
+        let state = if direction.dial {
             let mut end_key = Key128([0; 16]);
             self.rng.fill_bytes(&mut end_key.0);
-            Stage::Dialing { end_key, retry, until }
+            TunnelState::Dialing { end_key, retry, until }
         } else {
-            Stage::Listening { punch: punches.then_some(retry), until }
+            TunnelState::Listening { punch: punches.then_some(retry), until }
         };
         let ours = if initiator { Direction::FromInitiator } else { Direction::FromResponder };
         let tunnel = Tunnel {
@@ -298,11 +298,11 @@ impl Conventional {
             rtt: RoundTrip::default(),
             doubt_timeout: patient(TUNNEL_DOUBT_TIMEOUT, slow),
             flow: direction.want.is_some().then(Flow::default),
-            stage,
+            state,
         };
         let paths = [tunnel.inbound, tunnel.outbound];
         self.env.log_tunnel_key(paths, &keys.tunnel);
-        if let Stage::Dialing { end_key, .. } = &tunnel.stage {
+        if let TunnelState::Dialing { end_key, .. } = &tunnel.state {
             self.env.log_end_key(paths, end_key);
         }
         self.by_path.insert((tunnel.inbound, id));
@@ -324,7 +324,7 @@ impl Conventional {
 
     fn send_tunnel_request(&mut self, now: Instant, id: TunnelId, count: u8) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
-        let Stage::Dialing { end_key, .. } = &tunnel.stage else { return };
+        let TunnelState::Dialing { end_key, .. } = &tunnel.state else { return };
         tunnel.rtt.ask(now);
         let request = Message::TunnelRequest(TunnelRequest {
             from: self.name.clone(),
@@ -340,16 +340,16 @@ impl Conventional {
     fn send_control(&mut self, id: TunnelId, count: u8, message: &Message) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let to = tunnel.hop();
-        let places = match tunnel.stage {
-            Stage::Dialing { .. } => tunnel.candidates.clone(),
-            Stage::Listening { .. } if *message == Message::HolePunching => tunnel.candidates.clone(),
+        let places = match tunnel.state {
+            TunnelState::Dialing { .. } => tunnel.candidates.clone(),
+            TunnelState::Listening { .. } if *message == Message::HolePunching => tunnel.candidates.clone(),
             // The way to the TRS may have died, and another family may live.
-            Stage::Up { .. } if *message == Message::KeepAlive && tunnel.unanswered >= 2 => {
+            TunnelState::Up { .. } if *message == Message::KeepAlive && tunnel.unanswered >= 2 => {
                 let other = tunnel.relay.iter().copied().find(|place| Some(*place) != tunnel.place);
                 other.filter(|_| tunnel.unanswered.is_multiple_of(2)).or(tunnel.place).into_iter().collect()
             }
             // The reply goes to the request's source address.
-            Stage::Listening { .. } | Stage::Up { .. } => tunnel.place.into_iter().collect(),
+            TunnelState::Listening { .. } | TunnelState::Up { .. } => tunnel.place.into_iter().collect(),
         };
         if !matches!(message, Message::KeepAlive | Message::KeepAliveAck) {
             self.out.push_back(CarriageOutput::signal(self.me(), to, message, Protection::TunnelKey, count));
@@ -402,9 +402,9 @@ impl Conventional {
             }
             // A Keep Alive also shows that the listener has the end key. Its Tunnel Response was lost.
             Message::TunnelResponse | Message::KeepAlive
-                if matches!(tunnel.stage, Stage::Dialing { .. }) && header.transaction == tunnel.transaction =>
+                if matches!(tunnel.state, TunnelState::Dialing { .. }) && header.transaction == tunnel.transaction =>
             {
-                if let Stage::Dialing { end_key, .. } = &tunnel.stage {
+                if let TunnelState::Dialing { end_key, .. } = &tunnel.state {
                     if message == Message::TunnelResponse {
                         tunnel.rtt.answered(now);
                     }
@@ -437,7 +437,7 @@ impl Conventional {
             Err(reason) => return self.dropped(reason),
         };
         tunnel.transaction = transaction;
-        let first = matches!(tunnel.stage, Stage::Listening { .. });
+        let first = matches!(tunnel.state, TunnelState::Listening { .. });
         // The first response is not counted as a repetition, however often the request was sent.
         self.send_control(id, if first { 0 } else { count.max(1) }, &Message::TunnelResponse);
         if first {
@@ -456,7 +456,7 @@ impl Conventional {
         // The dialer has just heard the listener, so it has no doubt.
         let doubted = (!tunnel.dialer).then_some(now);
         let keep_alive = now + if tunnel.dialer { keep_alive() } else { TUNNEL_DOUBT_RETRY };
-        tunnel.stage = Stage::Up { data, heard: now, keep_alive, doubted };
+        tunnel.state = TunnelState::Up { data, heard: now, keep_alive, doubted };
         self.timers.set(id, Some(tunnel.next_timer().at));
         let greet = tunnel.announcement == Announcement::WhenHeard && tunnel.dialer;
         self.announce(id);
@@ -476,7 +476,7 @@ impl Conventional {
     /// Reports once that packets can be sent.
     fn announce(&mut self, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
-        let (Stage::Up { doubted, .. }, Some((_, remote))) = (&tunnel.stage, tunnel.place) else { return };
+        let (TunnelState::Up { doubted, .. }, Some((_, remote))) = (&tunnel.state, tunnel.place) else { return };
         match tunnel.announcement {
             Announcement::WhenHeard if doubted.is_some() => return,
             Announcement::Done => return,
@@ -497,13 +497,13 @@ impl Conventional {
     pub(super) fn is_for(&self, id: TunnelId, header: &Header<u8>, datagram: &[u8]) -> bool {
         let Some(tunnel) = self.tunnels.get(&id) else { return false };
         let mut copy = datagram.to_vec();
-        match &tunnel.stage {
+        match &tunnel.state {
             _ if header.kind != Kind::Capsule as u8 => tunnel.control.would_open(&mut copy),
-            Stage::Up { data, .. } => data.would_open(&mut copy),
-            Stage::Dialing { end_key, .. } => {
+            TunnelState::Up { data, .. } => data.would_open(&mut copy),
+            TunnelState::Dialing { end_key, .. } => {
                 Session::new(end_key, tunnel.ours()).speaking(self.versions).would_open(&mut copy)
             }
-            Stage::Listening { .. } => false,
+            TunnelState::Listening { .. } => false,
         }
     }
 
@@ -519,12 +519,12 @@ impl Conventional {
             return self.dropped(DropReason::NotBound);
         }
         // A capsule under the end key that we made shows that the listener has it. Its Tunnel Response was lost.
-        let mut fresh = match &tunnel.stage {
-            Stage::Dialing { end_key, .. } => Some(Session::new(end_key, tunnel.ours()).speaking(self.versions)),
-            Stage::Listening { .. } => return self.dropped(DropReason::Unexpected),
-            Stage::Up { .. } => None,
+        let mut fresh = match &tunnel.state {
+            TunnelState::Dialing { end_key, .. } => Some(Session::new(end_key, tunnel.ours()).speaking(self.versions)),
+            TunnelState::Listening { .. } => return self.dropped(DropReason::Unexpected),
+            TunnelState::Up { .. } => None,
         };
-        let ((Stage::Up { data, .. }, _) | (_, Some(data))) = (&mut tunnel.stage, &mut fresh) else { return };
+        let ((TunnelState::Up { data, .. }, _) | (_, Some(data))) = (&mut tunnel.state, &mut fresh) else { return };
         let (header, range) = match data.open(&mut datagram) {
             Ok(opened) => opened,
             Err(reason) => return self.dropped(reason),
@@ -534,8 +534,8 @@ impl Conventional {
         tunnel.hear(now);
         if let Some(flow) = &mut tunnel.flow {
             flow.arrived(now);
-            if let (Stage::Up { keep_alive, doubted: None, .. }, Some(stopped_at)) =
-                (&mut tunnel.stage, flow.stopped_at)
+            if let (TunnelState::Up { keep_alive, doubted: None, .. }, Some(stopped_at)) =
+                (&mut tunnel.state, flow.stopped_at)
                 && *keep_alive > stopped_at
             {
                 *keep_alive = stopped_at;
@@ -555,7 +555,7 @@ impl Conventional {
         let ids: Vec<TunnelId> = self.tunnels.keys().copied().collect();
         for id in ids {
             let Some(tunnel) = self.tunnels.get_mut(&id) else { continue };
-            if let Stage::Up { keep_alive, .. } = &mut tunnel.stage {
+            if let TunnelState::Up { keep_alive, .. } = &mut tunnel.state {
                 *keep_alive = now;
                 self.timers.set(id, Some(now));
             }
@@ -567,23 +567,23 @@ impl Conventional {
         let mut count = None;
         let mut over = false;
         let doubt_timeout = tunnel.doubt_timeout;
-        match &mut tunnel.stage {
-            Stage::Dialing { until, .. } | Stage::Listening { until, .. } if *until <= now => over = true,
-            Stage::Dialing { retry, .. } => {
+        match &mut tunnel.state {
+            TunnelState::Dialing { until, .. } | TunnelState::Listening { until, .. } if *until <= now => over = true,
+            TunnelState::Dialing { retry, .. } => {
                 if retry.next <= now {
                     count = Some(retry.sent);
                     retry.again(now);
                 }
             }
-            Stage::Listening { punch: Some(punch), .. } => {
+            TunnelState::Listening { punch: Some(punch), .. } => {
                 if punch.next <= now {
                     count = Some(punch.sent);
                     punch.again(now);
                 }
             }
-            Stage::Listening { punch: None, .. } => {}
-            Stage::Up { doubted: Some(doubted), .. } if *doubted + doubt_timeout <= now => over = true,
-            Stage::Up { keep_alive, doubted, .. } => {
+            TunnelState::Listening { punch: None, .. } => {}
+            TunnelState::Up { doubted: Some(doubted), .. } if *doubted + doubt_timeout <= now => over = true,
+            TunnelState::Up { keep_alive, doubted, .. } => {
                 let stopped_at = tunnel.flow.as_ref().and_then(|flow| flow.stopped_at);
                 if *keep_alive <= now
                     && let Some(stopped_at) = stopped_at.filter(|at| *at > now)
@@ -607,10 +607,10 @@ impl Conventional {
         let next = tunnel.next_timer().at;
         self.timers.set(id, Some(next));
         if let Some(count) = count {
-            match self.tunnels[&id].stage {
-                Stage::Dialing { .. } => self.send_tunnel_request(now, id, count),
-                Stage::Listening { .. } => self.send_control(id, count, &Message::HolePunching),
-                Stage::Up { .. } => self.say_keep_alive(now, id),
+            match self.tunnels[&id].state {
+                TunnelState::Dialing { .. } => self.send_tunnel_request(now, id, count),
+                TunnelState::Listening { .. } => self.send_control(id, count, &Message::HolePunching),
+                TunnelState::Up { .. } => self.say_keep_alive(now, id),
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::end::End;
-use super::tunnel::{EndToEnd, Stage};
+use super::tunnel::{EndToEnd, TunnelState};
 use super::{Owner, Proposed};
 use crate::event::Failure;
 use crate::name::Fqdn;
@@ -57,14 +57,14 @@ impl Proposed {
     /// the first one done wins.
     pub(super) fn dial_again(&mut self, now: Instant, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get(&id) else { return };
-        let Stage::Dialing(links) = &tunnel.stage else { return };
+        let TunnelState::Dialing(links) = &tunnel.state else { return };
         let Some((_, optimal)) = tunnel.redial.filter(|(at, _)| *at <= now) else { return };
         let next = now + patient(DIAL_AGAIN, tunnel.slow);
         let (peer, candidates, room) = (tunnel.name.clone(), tunnel.candidates.clone(), links.len() < MAX_DIALED);
         let more = if room { self.dial(now, id, &peer, &candidates, optimal).unwrap_or_default() } else { Vec::new() };
         if let Some(tunnel) = self.tunnels.get_mut(&id) {
             tunnel.redial = room.then_some((next, optimal));
-            if let Stage::Dialing(links) = &mut tunnel.stage {
+            if let TunnelState::Dialing(links) = &mut tunnel.state {
                 links.extend(more);
             }
         }
@@ -79,16 +79,16 @@ impl Proposed {
         let lately = |links: &Links, link: LinkId| {
             links.was_heard(link).is_some_and(|at| now < at + patient(DIAL_STEP_TIMEOUT, tunnel.slow))
         };
-        match &tunnel.stage {
-            Stage::Dialing(links) => links.iter().any(|&link| lately(self.of(link), link)),
-            Stage::Requested(link) | Stage::LegOpening(link) | Stage::LegRequested(link) => {
+        match &tunnel.state {
+            TunnelState::Dialing(links) => links.iter().any(|&link| lately(self.of(link), link)),
+            TunnelState::Requested(link) | TunnelState::LegOpening(link) | TunnelState::LegRequested(link) => {
                 lately(self.of(*link), *link)
             }
-            Stage::EndToEnd(EndToEnd { links, link: Some(link), .. }) => lately(links, *link),
+            TunnelState::EndToEnd(EndToEnd { links, link: Some(link), .. }) => lately(links, *link),
             // The dialer's handshake may be under way.
-            Stage::Expecting(_) => self.shared.as_ref().unwrap_or(&self.links).has_half_open(),
-            Stage::EndToEnd(EndToEnd { links, link: None, .. }) => links.has_half_open(),
-            Stage::LegWaiting(_) | Stage::Up(_) => false,
+            TunnelState::Expecting(_) => self.shared.as_ref().unwrap_or(&self.links).has_half_open(),
+            TunnelState::EndToEnd(EndToEnd { links, link: None, .. }) => links.has_half_open(),
+            TunnelState::LegWaiting(_) | TunnelState::Up(_) => false,
         }
     }
 }

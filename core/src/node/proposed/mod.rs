@@ -26,7 +26,7 @@ use self::end::End;
 use self::granted::Held;
 use self::pathed::Pathed;
 use self::services::NmsLinks;
-use self::tunnel::{Early, Path, Stage, Tunnel};
+use self::tunnel::{Early, Path, Tunnel, TunnelState};
 use super::carriage::{Carriage, CarriageOutput, Kept, SendRefused};
 use super::part::{Asked, TunnelId};
 use super::places::Places;
@@ -377,7 +377,7 @@ impl Proposed {
         self.drain_links(now);
         let blind: Vec<TunnelId> = self.by_leg.values().copied().collect();
         for id in blind {
-            if let Some(links) = self.tunnels.get_mut(&id).and_then(|tunnel| tunnel.stage.blind_links()) {
+            if let Some(links) = self.tunnels.get_mut(&id).and_then(|tunnel| tunnel.state.blind_links()) {
                 with(links)?;
             }
             self.drain_blind(now, id);
@@ -411,7 +411,7 @@ fn failure(reason: LinkClosed) -> Failure {
 
 impl Carriage for Proposed {
     fn tables(&self) -> Tables {
-        let blind = self.tunnels.values().filter_map(|tunnel| tunnel.stage.links()).map(Links::count).sum::<usize>();
+        let blind = self.tunnels.values().filter_map(|tunnel| tunnel.state.links()).map(Links::count).sum::<usize>();
         let shared = self.shared.as_ref().map_or(0, Links::count);
         let tags = self.by_probe.len().max(self.by_bound.len());
         vec![
@@ -435,7 +435,7 @@ impl Carriage for Proposed {
     }
 
     fn registered(&mut self, now: Instant) {
-        self.settle(now);
+        self.on_registered(now);
     }
 
     fn set_slow(&mut self, slow: bool) {
@@ -470,9 +470,9 @@ impl Carriage for Proposed {
     }
 
     fn heard_at(&self, tunnel: TunnelId) -> Option<Instant> {
-        match &self.tunnels.get(&tunnel)?.stage {
-            Stage::Up(Path::Direct(link) | Path::Terminated(link)) => self.of(*link).heard_at(*link),
-            Stage::Up(Path::Blind { links, link, .. }) => links.heard_at(*link),
+        match &self.tunnels.get(&tunnel)?.state {
+            TunnelState::Up(Path::Direct(link) | Path::Terminated(link)) => self.of(*link).heard_at(*link),
+            TunnelState::Up(Path::Blind { links, link, .. }) => links.heard_at(*link),
             _ => None,
         }
     }
@@ -487,7 +487,7 @@ impl Carriage for Proposed {
             };
         }
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return Err(SendRefused::NoTunnel) };
-        let Stage::Up(path) = &mut tunnel.stage else { return Err(SendRefused::NoTunnel) };
+        let TunnelState::Up(path) = &mut tunnel.state else { return Err(SendRefused::NoTunnel) };
         let (links, link) = match path {
             Path::Direct(link) | Path::Terminated(link) => {
                 (self.shared.as_mut().filter(|_| link.is_pathed()).unwrap_or(&mut self.links), *link)
@@ -561,7 +561,7 @@ impl Carriage for Proposed {
 
     fn status(&self, id: TunnelId) -> Option<TunnelStatus> {
         let tunnel = self.tunnels.get(&id)?;
-        let Stage::Up(path) = &tunnel.stage else { return None };
+        let TunnelState::Up(path) = &tunnel.state else { return None };
         let (links, link) = match path {
             Path::Direct(link) | Path::Terminated(link) => (self.of(*link), *link),
             Path::Blind { links, link, .. } => (&**links, *link),

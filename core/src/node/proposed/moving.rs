@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::end::End;
-use super::tunnel::{Path, Stage, Tunnel};
+use super::tunnel::{Path, Tunnel, TunnelState};
 use super::{Owner, Proposed};
 use crate::event::Event;
 use crate::machine::Output;
@@ -24,7 +24,7 @@ impl Proposed {
     /// The tunnel to a peer that is up and whose paths may change.
     pub(super) fn standing(&self, peer: &Fqdn) -> Option<TunnelId> {
         let stands = |tunnel: &Tunnel| {
-            tunnel.name == *peer && tunnel.agreed == Handover::Seamless && matches!(tunnel.stage, Stage::Up(_))
+            tunnel.name == *peer && tunnel.agreed == Handover::Seamless && matches!(tunnel.state, TunnelState::Up(_))
         };
         self.tunnels.iter().rev().find(|(_, tunnel)| stands(tunnel)).map(|(&id, _)| id)
     }
@@ -93,17 +93,17 @@ impl Proposed {
 
     /// The link of a direct tunnel.
     fn direct_link(&self, id: TunnelId) -> Option<LinkId> {
-        if let Stage::Up(Path::Direct(link)) = self.tunnels.get(&id)?.stage { Some(link) } else { None }
+        if let TunnelState::Up(Path::Direct(link)) = self.tunnels.get(&id)?.state { Some(link) } else { None }
     }
 
     /// Whether a tunnel moves along with the node: its paths change, or we are the client of a connection whose address
     /// may change (RFC 9000 §9).
     fn moves_along(&self, id: TunnelId) -> bool {
         let tunnel = &self.tunnels[&id];
-        match (tunnel.agreed, &tunnel.stage) {
-            (Handover::Seamless, Stage::Up(_)) => true,
-            (Handover::Migrate, Stage::Up(Path::Direct(link))) if link.is_pathed() => tunnel.dialer,
-            (Handover::Migrate, Stage::Up(Path::Direct(link))) => {
+        match (tunnel.agreed, &tunnel.state) {
+            (Handover::Seamless, TunnelState::Up(_)) => true,
+            (Handover::Migrate, TunnelState::Up(Path::Direct(link))) if link.is_pathed() => tunnel.dialer,
+            (Handover::Migrate, TunnelState::Up(Path::Direct(link))) => {
                 tunnel.dialer && self.links.is_up(*link) && self.moved_way(*link).is_some()
             }
             _ => false,

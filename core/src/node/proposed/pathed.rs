@@ -23,7 +23,7 @@ use bytes::{Bytes, BytesMut};
 use rand_chacha::rand_core::RngCore;
 
 use super::end::End;
-use super::tunnel::{EndToEnd, Path, Stage};
+use super::tunnel::{EndToEnd, Path, TunnelState};
 use super::{Owner, Proposed};
 use crate::event::{DropReason, Event, Failure};
 use crate::machine::{Output, Transmit};
@@ -153,9 +153,9 @@ impl Proposed {
     fn end_of_link(&mut self, end: End) -> Option<(&mut Links, LinkId)> {
         match end {
             End::Shared(link) => Some((self.shared.as_mut()?, link)),
-            End::Own(id) => match &mut self.tunnels.get_mut(&id)?.stage {
-                Stage::EndToEnd(EndToEnd { links, link: Some(link), .. })
-                | Stage::Up(Path::Blind { links, link, .. }) => Some((links, *link)),
+            End::Own(id) => match &mut self.tunnels.get_mut(&id)?.state {
+                TunnelState::EndToEnd(EndToEnd { links, link: Some(link), .. })
+                | TunnelState::Up(Path::Blind { links, link, .. }) => Some((links, *link)),
                 _ => None,
             },
         }
@@ -163,9 +163,9 @@ impl Proposed {
 
     /// The end of a tunnel that is up.
     pub(super) fn end_of(&self, id: TunnelId) -> Option<End> {
-        match &self.tunnels.get(&id)?.stage {
-            Stage::Up(Path::Direct(link)) if link.is_pathed() => Some(End::Shared(*link)),
-            Stage::Up(Path::Blind { .. }) if self.pathed.contains_key(&End::Own(id)) => Some(End::Own(id)),
+        match &self.tunnels.get(&id)?.state {
+            TunnelState::Up(Path::Direct(link)) if link.is_pathed() => Some(End::Shared(*link)),
+            TunnelState::Up(Path::Blind { .. }) if self.pathed.contains_key(&End::Own(id)) => Some(End::Own(id)),
             _ => None,
         }
     }
@@ -318,7 +318,7 @@ impl Proposed {
         match self.by_bound.get(&prefix).copied() {
             // The leg that the tunnel began with is its tag.
             Some(End::Own(id)) => {
-                if let Some(cid) = self.tunnels.get(&id).and_then(|tunnel| tunnel.stage.own_cid()) {
+                if let Some(cid) = self.tunnels.get(&id).and_then(|tunnel| tunnel.state.own_cid()) {
                     retag(&mut payload, cid);
                 }
                 Ok(self.on_blind_datagram(now, id, way.local, way.remote, payload))

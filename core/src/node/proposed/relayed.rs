@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use bytes::{Bytes, BytesMut};
 
 use super::end::End;
-use super::tunnel::{EndToEnd, Path, Stage, Tunnel, tunnel_request};
+use super::tunnel::{EndToEnd, Path, Tunnel, TunnelState, tunnel_request};
 use super::{Proposed, failure};
 use crate::event::{DropReason, Failure, Protection};
 use crate::header::{Flags, Header, Kind};
@@ -35,7 +35,7 @@ impl Proposed {
         self.watch_search(now, id);
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         if !tunnel.initiator {
-            tunnel.stage = Stage::LegWaiting(leg);
+            tunnel.state = TunnelState::LegWaiting(leg);
             tunnel.progress(now);
             let transaction = tunnel.transaction;
             return self.send_nms(
@@ -48,7 +48,7 @@ impl Proposed {
         let Some(theirs) = tunnel.relay.as_ref().and_then(|r| r.cid) else {
             return self.fail(now, id, Failure::Protocol);
         };
-        tunnel.stage = Stage::LegRequested(leg);
+        tunnel.state = TunnelState::LegRequested(leg);
         tunnel.progress(now);
         let request = tunnel_request(&self.name, tunnel, Some(theirs));
         let (transaction, path, name) = (tunnel.transaction, tunnel.outbound.0, tunnel.name.clone());
@@ -71,8 +71,8 @@ impl Proposed {
     ) {
         let Some(tunnel) = self.tunnels.get(&id) else { return };
         let blind = tunnel.relay.as_ref().is_some_and(|r| r.mode == RelayMode::Blind);
-        match (message, &tunnel.stage) {
-            (Message::TunnelRequest(request), Stage::LegWaiting(_)) => {
+        match (message, &tunnel.state) {
+            (Message::TunnelRequest(request), TunnelState::LegWaiting(_)) => {
                 if request.from != tunnel.name || request.to != self.name {
                     return self.dropped(DropReason::WrongIdentity);
                 }
@@ -97,7 +97,7 @@ impl Proposed {
                     self.up(now, id, Path::Terminated(leg));
                 }
             }
-            (Message::TunnelResponse, Stage::LegRequested(_)) if header.transaction == tunnel.transaction => {
+            (Message::TunnelResponse, TunnelState::LegRequested(_)) if header.transaction == tunnel.transaction => {
                 let theirs = tunnel.relay.as_ref().and_then(|relay| relay.cid);
                 if let Some(standing) = tunnel.adds_to.filter(|standing| self.tunnels.contains_key(standing)) {
                     if let (Some(theirs), true) = (theirs, header.flags.adds()) {
@@ -113,7 +113,7 @@ impl Proposed {
                     self.up(now, id, Path::Terminated(leg));
                 }
             }
-            (Message::Error(code), Stage::LegRequested(_)) if header.transaction == tunnel.transaction => {
+            (Message::Error(code), TunnelState::LegRequested(_)) if header.transaction == tunnel.transaction => {
                 self.fail(now, id, Failure::Refused(*code));
             }
             _ => self.dropped(DropReason::Unexpected),
@@ -154,7 +154,7 @@ impl Proposed {
             }
         }
         tunnel.progress(now);
-        tunnel.stage = Stage::EndToEnd(EndToEnd { leg, cid, links: Box::new(links), link });
+        tunnel.state = TunnelState::EndToEnd(EndToEnd { leg, cid, links: Box::new(links), link });
         self.by_leg.insert(cid, id);
         let client = tunnel.initiator;
         if pathed {
@@ -180,8 +180,8 @@ impl Proposed {
         payload: BytesMut,
     ) -> bool {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return false };
-        let (Stage::EndToEnd(EndToEnd { leg, links, .. }) | Stage::Up(Path::Blind { leg, links, .. })) =
-            &mut tunnel.stage
+        let (TunnelState::EndToEnd(EndToEnd { leg, links, .. }) | TunnelState::Up(Path::Blind { leg, links, .. })) =
+            &mut tunnel.state
         else {
             return false;
         };
@@ -204,7 +204,7 @@ impl Proposed {
     pub(super) fn deliver_blind(&mut self, now: Instant) {
         let touched: Vec<_> = self.blind_touched.iter().copied().collect();
         for id in touched {
-            if let Some(Tunnel { stage: Stage::Up(Path::Blind { links, .. }), .. }) = self.tunnels.get_mut(&id) {
+            if let Some(Tunnel { state: TunnelState::Up(Path::Blind { links, .. }), .. }) = self.tunnels.get_mut(&id) {
                 links.deliver();
                 self.drain_blind(now, id);
             }
@@ -214,8 +214,9 @@ impl Proposed {
     /// Moves the endpoints of blind tunnels on, in which something was taken or queued.
     pub(super) fn finish_blind(&mut self, now: Instant) {
         while let Some(id) = self.blind_touched.pop_first() {
-            if let Some(Tunnel { stage, .. }) = self.tunnels.get_mut(&id)
-                && let Stage::EndToEnd(EndToEnd { links, .. }) | Stage::Up(Path::Blind { links, .. }) = stage
+            if let Some(Tunnel { state, .. }) = self.tunnels.get_mut(&id)
+                && let TunnelState::EndToEnd(EndToEnd { links, .. }) | TunnelState::Up(Path::Blind { links, .. }) =
+                    state
             {
                 links.finish(now);
             }
@@ -227,7 +228,8 @@ impl Proposed {
     pub(super) fn drain_blind(&mut self, now: Instant, id: TunnelId) {
         loop {
             let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
-            let (Stage::EndToEnd(EndToEnd { links, .. }) | Stage::Up(Path::Blind { links, .. })) = &mut tunnel.stage
+            let (TunnelState::EndToEnd(EndToEnd { links, .. }) | TunnelState::Up(Path::Blind { links, .. })) =
+                &mut tunnel.state
             else {
                 return;
             };
@@ -256,7 +258,7 @@ impl Proposed {
                     self.on_blind_packet(id, link, packet);
                 }
                 LinkOutput::Closed(link, reason) => {
-                    if blind_link(&tunnel.stage) == Some(link) {
+                    if blind_link(&tunnel.state) == Some(link) {
                         self.fail(now, id, failure(reason));
                     }
                 }
@@ -274,7 +276,7 @@ impl Proposed {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let to = Party::Node(tunnel.name.clone());
         let known = names.contains(&tunnel.name);
-        let Stage::EndToEnd(end) = &mut tunnel.stage else { return };
+        let TunnelState::EndToEnd(end) = &mut tunnel.state else { return };
         if !known || (!client && end.link.is_some()) {
             end.links.close(now, link);
             return self.dropped(DropReason::WrongIdentity);
@@ -302,7 +304,7 @@ impl Proposed {
         let me = self.me();
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let frame = message.to_bytes(transaction, flags, 0, 0, tunnel.outbound.0);
-        let Stage::EndToEnd(EndToEnd { links, .. }) = &mut tunnel.stage else { return };
+        let TunnelState::EndToEnd(EndToEnd { links, .. }) = &mut tunnel.state else { return };
         if links.send_frame(now, link, frame.into()) {
             let to = Party::Node(tunnel.name.clone());
             self.out.push_back(CarriageOutput::signal(me, to, message, Protection::Quic, 0));
@@ -313,7 +315,7 @@ impl Proposed {
 
     fn on_blind_message(&mut self, now: Instant, id: TunnelId, link: LinkId, header: &Header, message: &Message) {
         let Some(tunnel) = self.tunnels.get(&id) else { return };
-        let building = matches!(tunnel.stage, Stage::EndToEnd(_)) && blind_link(&tunnel.stage) == Some(link);
+        let building = matches!(tunnel.state, TunnelState::EndToEnd(_)) && blind_link(&tunnel.state) == Some(link);
         match message {
             Message::TunnelRequest(request) if building && !tunnel.initiator => {
                 if request.from != tunnel.name || request.to != self.name {
@@ -334,18 +336,18 @@ impl Proposed {
 
     fn blind_up(&mut self, now: Instant, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
-        match std::mem::replace(&mut tunnel.stage, Stage::Expecting(None)) {
-            Stage::EndToEnd(EndToEnd { leg, cid, links, link: Some(link) }) => {
+        match std::mem::replace(&mut tunnel.state, TunnelState::Expecting(None)) {
+            TunnelState::EndToEnd(EndToEnd { leg, cid, links, link: Some(link) }) => {
                 self.up(now, id, Path::Blind { leg, cid, links, link });
             }
-            other => tunnel.stage = other,
+            other => tunnel.state = other,
         }
     }
 
     fn on_blind_packet(&mut self, id: TunnelId, link: LinkId, packet: Result<Bytes, DropReason>) {
         let Some(tunnel) = self.tunnels.get(&id) else { return };
         // Packets may overtake the Tunnel Response. The handshake has already proved their sender.
-        let expected = blind_link(&tunnel.stage) == Some(link) && (tunnel.initiator || is_up(&tunnel.stage));
+        let expected = blind_link(&tunnel.state) == Some(link) && (tunnel.initiator || is_up(&tunnel.state));
         match packet {
             Ok(packet) if expected => self.out.push_back(CarriageOutput::Packet(id, packet)),
             Ok(_) => self.dropped(DropReason::Unexpected),
@@ -354,15 +356,15 @@ impl Proposed {
     }
 }
 
-fn is_up(stage: &Stage) -> bool {
-    matches!(stage, Stage::Up(_))
+fn is_up(state: &TunnelState) -> bool {
+    matches!(state, TunnelState::Up(_))
 }
 
 /// The end-to-end link of a tunnel through a blind TRS.
-fn blind_link(stage: &Stage) -> Option<LinkId> {
-    match stage {
-        Stage::EndToEnd(end) => end.link,
-        Stage::Up(Path::Blind { link, .. }) => Some(*link),
+fn blind_link(state: &TunnelState) -> Option<LinkId> {
+    match state {
+        TunnelState::EndToEnd(end) => end.link,
+        TunnelState::Up(Path::Blind { link, .. }) => Some(*link),
         _ => None,
     }
 }

@@ -130,7 +130,7 @@ impl Proposed {
     }
 
     /// The NMS has registered the node on the link in use.
-    pub(super) fn settle(&mut self, now: Instant) {
+    pub(super) fn on_registered(&mut self, now: Instant) {
         self.end_logins(now);
         self.end_opening(now);
         // Attempts by other paths were begun meanwhile.

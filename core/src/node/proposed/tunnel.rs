@@ -44,7 +44,7 @@ pub(super) struct Tunnel {
     pub(super) transaction: u32,
     pub(super) outbound: PathId,
     pub(super) carrier: Carrier,
-    pub(super) stage: Stage,
+    pub(super) state: TunnelState,
     /// The handover strategy that both nodes agreed on.
     pub(super) agreed: Handover,
     /// The addresses at which the peer may be reached directly.
@@ -67,7 +67,7 @@ pub(super) struct Tunnel {
     pub(super) until: Instant,
 }
 
-pub(super) enum Stage {
+pub(super) enum TunnelState {
     /// Handshakes with the peer are under way, on each way by which it may be reached. The first one done wins.
     Dialing(Vec<LinkId>),
     /// Our Tunnel Request is on its way on this link.
@@ -112,7 +112,7 @@ pub(super) enum Path {
     Blind { leg: LinkId, cid: RelayCid, links: Box<Links>, link: LinkId },
 }
 
-impl Stage {
+impl TunnelState {
     /// The endpoint of its own of a tunnel through a blind TRS.
     pub(super) fn links(&self) -> Option<&Links> {
         match self {
@@ -141,11 +141,11 @@ impl Stage {
 impl Tunnel {
     /// Until it is up; of a tunnel through a blind TRS also what its own endpoint waits for.
     pub(super) fn next_timer(&self) -> Option<Due> {
-        let building = (!matches!(self.stage, Stage::Up(_))).then(|| Timer::TunnelBuilding.at(self.until));
-        let other = match &self.stage {
-            Stage::Dialing(_) => self.redial.map(|(at, _)| Timer::TunnelRetry.at(at)),
-            Stage::Expecting(Some(punch)) => Some(Timer::PunchRetry.at(punch.retry.next)),
-            stage => stage.links().and_then(Links::next_timer),
+        let building = (!matches!(self.state, TunnelState::Up(_))).then(|| Timer::TunnelBuilding.at(self.until));
+        let other = match &self.state {
+            TunnelState::Dialing(_) => self.redial.map(|(at, _)| Timer::TunnelRetry.at(at)),
+            TunnelState::Expecting(Some(punch)) => Some(Timer::PunchRetry.at(punch.retry.next)),
+            state => state.links().and_then(Links::next_timer),
         };
         earliest([building, other])
     }
@@ -273,7 +273,7 @@ impl Proposed {
             transaction,
             outbound,
             carrier: Carrier::new(self.framing, outbound),
-            stage: Stage::Expecting(None),
+            state: TunnelState::Expecting(None),
             agreed: Handover::Rebuild,
             candidates: direction.candidates.clone(),
             direct: if direction.relay.is_some() { Pattern::Direct } else { direction.pattern },
@@ -291,22 +291,22 @@ impl Proposed {
             let load = if relay.mode == RelayMode::Blind { Load::Signaling } else { self.load_to(&tunnel.name) };
             self.open(now, &addresses, &name, load).map(|link| {
                 self.owners.insert(link, Owner::Leg(id));
-                tunnel.stage = Stage::LegOpening(link);
+                tunnel.state = TunnelState::LegOpening(link);
             })
         } else if direction.dial {
             let optimal = direction.want.is_some();
             tunnel.redial = Some((now + patient(DIAL_AGAIN, slow), optimal));
             self.dial(now, id, &direction.peer, &direction.candidates, optimal)
-                .map(|links| tunnel.stage = Stage::Dialing(links))
+                .map(|links| tunnel.state = TunnelState::Dialing(links))
         } else {
-            tunnel.stage = Stage::Expecting(self.punch(now, direction, outbound));
+            tunnel.state = TunnelState::Expecting(self.punch(now, direction, outbound));
             Ok(())
         };
         if let Err(reason) = opened {
             return self.out.push_back(CarriageOutput::TunnelDown(id, reason));
         }
         self.timers.set(id, tunnel.next_timer().map(|due| due.at));
-        if matches!(tunnel.stage, Stage::Expecting(_)) {
+        if matches!(tunnel.state, TunnelState::Expecting(_)) {
             self.expecting.insert(direction.peer.clone(), id);
         }
         self.tunnels.insert(id, tunnel);
@@ -338,15 +338,16 @@ impl Proposed {
             self.expecting.remove(&tunnel.name);
         }
         self.timers.set(id, None);
-        let links = match &mut tunnel.stage {
-            Stage::Expecting(_) => Vec::new(),
-            Stage::Dialing(links) => std::mem::take(links),
-            Stage::Requested(link)
-            | Stage::LegOpening(link)
-            | Stage::LegWaiting(link)
-            | Stage::LegRequested(link)
-            | Stage::Up(Path::Direct(link) | Path::Terminated(link)) => vec![*link],
-            Stage::EndToEnd(EndToEnd { leg, cid, links, .. }) | Stage::Up(Path::Blind { leg, cid, links, .. }) => {
+        let links = match &mut tunnel.state {
+            TunnelState::Expecting(_) => Vec::new(),
+            TunnelState::Dialing(links) => std::mem::take(links),
+            TunnelState::Requested(link)
+            | TunnelState::LegOpening(link)
+            | TunnelState::LegWaiting(link)
+            | TunnelState::LegRequested(link)
+            | TunnelState::Up(Path::Direct(link) | Path::Terminated(link)) => vec![*link],
+            TunnelState::EndToEnd(EndToEnd { leg, cid, links, .. })
+            | TunnelState::Up(Path::Blind { leg, cid, links, .. }) => {
                 self.by_leg.remove(cid);
                 links.close_all(now);
                 if self.pathed.contains_key(&End::Own(id)) {
@@ -368,14 +369,13 @@ impl Proposed {
 
     /// The link that packets use, or will use. The search for the path MTU concerns its path.
     fn searched<'a>(&'a self, tunnel: &'a Tunnel) -> Option<(&'a Links, LinkId)> {
-        match &tunnel.stage {
-            Stage::Requested(link)
-            | Stage::LegWaiting(link)
-            | Stage::LegRequested(link)
-            | Stage::Up(Path::Direct(link) | Path::Terminated(link)) => Some((self.of(*link), *link)),
-            Stage::EndToEnd(EndToEnd { links, link: Some(link), .. }) | Stage::Up(Path::Blind { links, link, .. }) => {
-                Some((links, *link))
-            }
+        match &tunnel.state {
+            TunnelState::Requested(link)
+            | TunnelState::LegWaiting(link)
+            | TunnelState::LegRequested(link)
+            | TunnelState::Up(Path::Direct(link) | Path::Terminated(link)) => Some((self.of(*link), *link)),
+            TunnelState::EndToEnd(EndToEnd { links, link: Some(link), .. })
+            | TunnelState::Up(Path::Blind { links, link, .. }) => Some((links, *link)),
             _ => None,
         }
     }
@@ -390,7 +390,7 @@ impl Proposed {
     fn learn_from(&mut self, now: Instant, tunnel: &Tunnel) {
         // A tunnel whose peer answered, and which was not up in time, may have been ended by the search again and
         // again.
-        let is_late = !matches!(tunnel.stage, Stage::Up(_)) && tunnel.until <= now;
+        let is_late = !matches!(tunnel.state, TunnelState::Up(_)) && tunnel.until <= now;
         let stuck = is_late && self.searched(tunnel).is_some_and(|(links, link)| links.has_searched(link));
         let silent = || self.silence_in_search(now, tunnel).is_some_and(|silence| silence >= MTU_SEARCH_SILENCE / 2);
         if stuck || silent() {
@@ -432,7 +432,7 @@ impl Proposed {
 
     /// A link of a direct tunnel is gone. While others are being dialed, nothing is lost.
     pub(super) fn on_direct_closed(&mut self, now: Instant, id: TunnelId, link: LinkId, reason: Failure) {
-        if let Some(Tunnel { stage: Stage::Dialing(links), .. }) = self.tunnels.get_mut(&id) {
+        if let Some(Tunnel { state: TunnelState::Dialing(links), .. }) = self.tunnels.get_mut(&id) {
             links.retain(|&other| other != link);
             if !links.is_empty() {
                 return;
@@ -452,7 +452,7 @@ impl Proposed {
             self.silent.answered(remote.ip());
         }
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
-        if let Stage::Dialing(links) = std::mem::replace(&mut tunnel.stage, Stage::Requested(link)) {
+        if let TunnelState::Dialing(links) = std::mem::replace(&mut tunnel.state, TunnelState::Requested(link)) {
             for other in links.into_iter().filter(|&other| other != link) {
                 self.close(now, other);
             }
@@ -475,7 +475,7 @@ impl Proposed {
         message: &Message,
     ) {
         let Some(tunnel) = self.tunnels.get(&id) else { return };
-        let answered = matches!(tunnel.stage, Stage::Requested(l) if l == link);
+        let answered = matches!(tunnel.state, TunnelState::Requested(l) if l == link);
         if *message == Message::TunnelResponse && answered && header.transaction == tunnel.transaction {
             self.agree(id, header.flags);
             self.up(now, id, Path::Direct(link));
@@ -562,7 +562,7 @@ impl Proposed {
         let used = self.pathed.get(&end).and_then(|pathed| pathed.paths.used()).map(|way| way.remote);
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let Some(remote) = used.or(remote) else { return };
-        tunnel.stage = Stage::Up(path);
+        tunnel.state = TunnelState::Up(path);
         tunnel.carrier.discovering = now + self.quic.options.discovery;
         self.timers.set(id, next.map(|due| due.at));
         let up = TunnelUp {
@@ -596,15 +596,17 @@ impl Proposed {
     /// The tunnel whose packets may come on this link: it is up, or its packets have overtaken the Tunnel Response.
     fn tunnel_on(&self, link: LinkId) -> Option<TunnelId> {
         let (Owner::Direct(tunnel) | Owner::Leg(tunnel)) = *self.owners.get(&link)? else { return None };
-        match &self.tunnels.get(&tunnel)?.stage {
-            Stage::Up(Path::Direct(l) | Path::Terminated(l)) | Stage::Requested(l) if *l == link => Some(tunnel),
+        match &self.tunnels.get(&tunnel)?.state {
+            TunnelState::Up(Path::Direct(l) | Path::Terminated(l)) | TunnelState::Requested(l) if *l == link => {
+                Some(tunnel)
+            }
             _ => None,
         }
     }
 
     pub(super) fn tunnel_timeout(&mut self, now: Instant, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
-        let building = !matches!(tunnel.stage, Stage::Up(_));
+        let building = !matches!(tunnel.state, TunnelState::Up(_));
         if building
             && tunnel.until <= now
             && self.shows_life(now, id)
@@ -619,7 +621,7 @@ impl Proposed {
         }
         let mut punch = None;
         if building {
-            if let Stage::Expecting(Some(Punch { to, retry })) = &mut tunnel.stage
+            if let TunnelState::Expecting(Some(Punch { to, retry })) = &mut tunnel.state
                 && retry.next <= now
             {
                 retry.again(now);
@@ -629,7 +631,9 @@ impl Proposed {
             let next = tunnel.next_timer().map(|due| due.at);
             self.timers.set(id, next);
         }
-        if let Stage::EndToEnd(EndToEnd { links, .. }) | Stage::Up(Path::Blind { links, .. }) = &mut tunnel.stage {
+        if let TunnelState::EndToEnd(EndToEnd { links, .. }) | TunnelState::Up(Path::Blind { links, .. }) =
+            &mut tunnel.state
+        {
             links.handle_timeout(now);
         }
         if let Some((to, path)) = punch {

@@ -80,13 +80,13 @@ pub(super) enum PeerState {
         retry: Option<(Instant, Want)>,
     },
     /// A Direction Request waits for its answer.
-    Requested(Request),
+    Requested(PendingRequest),
     /// Tunnels of Route Directions are being built.
     Building {
         /// At least one.
         attempts: Attempts,
         /// One more Direction Request, beside them.
-        request: Option<Request>,
+        request: Option<PendingRequest>,
     },
     /// A tunnel carries packets.
     Up(Up),
@@ -119,7 +119,7 @@ pub(super) struct Up {
     /// Tunnels that are being built beside it.
     pub(super) attempts: Attempts,
     /// A Direction Request beside it.
-    pub(super) request: Option<Request>,
+    pub(super) request: Option<PendingRequest>,
 }
 
 /// A tunnel that another one replaced.
@@ -131,7 +131,7 @@ pub(super) struct Replaced {
 }
 
 /// A Direction Request that waits for its answer.
-pub(super) struct Request {
+pub(super) struct PendingRequest {
     pub(super) transaction: u32,
     pub(super) want: Want,
     /// When it was sent first.
@@ -250,7 +250,7 @@ impl Peer {
         if let PeerState::Up(up) = &mut self.state { Some(up) } else { None }
     }
 
-    pub(super) fn request(&self) -> Option<&Request> {
+    pub(super) fn request(&self) -> Option<&PendingRequest> {
         match &self.state {
             PeerState::Wanted { .. } => None,
             PeerState::Requested(request) => Some(request),
@@ -258,7 +258,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn request_mut(&mut self) -> Option<&mut Request> {
+    pub(super) fn request_mut(&mut self) -> Option<&mut PendingRequest> {
         match &mut self.state {
             PeerState::Wanted { .. } => None,
             PeerState::Requested(request) => Some(request),
@@ -267,7 +267,7 @@ impl Peer {
     }
 
     /// Replaces the request. Returns the one before. A pause ends with it.
-    pub(super) fn replace_request(&mut self, new: Option<Request>) -> Option<Request> {
+    pub(super) fn replace_request(&mut self, new: Option<PendingRequest>) -> Option<PendingRequest> {
         match &mut self.state {
             PeerState::Building { request, .. } | PeerState::Up(Up { request, .. }) => std::mem::replace(request, new),
             PeerState::Wanted { .. } | PeerState::Requested(_) if new.is_some() => {
@@ -476,7 +476,7 @@ impl Up {
     }
 }
 
-fn into_request(state: PeerState) -> Option<Request> {
+fn into_request(state: PeerState) -> Option<PendingRequest> {
     if let PeerState::Requested(request) = state { Some(request) } else { None }
 }
 

@@ -1,6 +1,6 @@
 //! Direction Requests: when one is sent, sent again, and refused.
 
-use super::peer::{PeerState, Request};
+use super::peer::{PeerState, PendingRequest};
 use super::table::PeerId;
 use super::{RouteOutput, Routes, take_due};
 use crate::event::{DropReason, Event, Failure};
@@ -26,7 +26,8 @@ impl Routes {
     /// Sends a Direction Request.
     pub(super) fn request(&mut self, turn: &mut Turn<'_, RouteOutput>, id: PeerId, want: Want) {
         let transaction = turn.random.u32();
-        let request = Request { transaction, want, since: turn.now, retry: Backoff::start(turn.now, DIRECTION_RETRY) };
+        let request =
+            PendingRequest { transaction, want, since: turn.now, retry: Backoff::start(turn.now, DIRECTION_RETRY) };
         let Some(peer) = self.peers.find_mut(id) else { return };
         if want == Want::Relayed {
             peer.search.relay_at = None;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::peer::{Peer, Request};
+use super::peer::{Peer, PendingRequest};
 use crate::machine::Tables;
 use crate::message::PeerRef;
 use crate::name::{Fqdn, Virtual};
@@ -152,7 +152,7 @@ impl Peers {
     }
 
     /// Replaces the request of a peer. Returns the one before.
-    pub(super) fn set_request(&mut self, id: PeerId, request: Option<Request>) -> Option<Request> {
+    pub(super) fn set_request(&mut self, id: PeerId, request: Option<PendingRequest>) -> Option<PendingRequest> {
         let peer = self.peers.get_mut(&id)?;
         if let Some(new) = &request {
             peer.yielded = None;

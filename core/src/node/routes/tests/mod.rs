@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
-use super::peer::{Origin, PeerState, Request};
+use super::peer::{Origin, PeerState, PendingRequest};
 use super::*;
 use crate::message::{AtEnd, Framing, Want};
 use crate::node::rows::{Numbers, Rows, check};
@@ -28,7 +28,7 @@ impl Case {
         Self { routes: Routes::new(fqdn("me"), overlay, reliable), numbers: Numbers::default() }
     }
 
-    fn request(&mut self, request: &Request) -> String {
+    fn request(&mut self, request: &PendingRequest) -> String {
         format!("asks {}{}", want(request.want), self.numbers.write(request.transaction))
     }
 }

@@ -24,7 +24,7 @@ use cyphonic_sim::world::{Station, Watch, World};
 
 use crate::common::play_with;
 
-/// The seed of every stage.
+/// The seed of every arena.
 pub(crate) const SEED: u64 = 7;
 
 /// The role that is attacked.
@@ -73,22 +73,23 @@ pub(crate) fn udp(packet: &[u8]) -> Option<Datagram> {
     Some(Datagram { from, to, payload: ip.payload[8..].to_vec() })
 }
 
-pub(crate) struct Stage {
+/// The network of a scene, for attacks.
+pub(crate) struct Arena {
     pub(crate) scenario: Scenario,
     pub(crate) world: World,
     /// Every packet that arrived at a host so far, in order of time.
     pub(crate) arrived: Vec<Arrived>,
 }
 
-impl Stage {
+impl Arena {
     /// Plays a scene to its end, and two more seconds, in which closed connections are forgotten.
     pub(crate) fn after(scenario: Scenario) -> Self {
         let run = play_with(&scenario, SEED, Engine::Events, TapMode::Keep);
         assert!(run.complete);
-        let mut stage = Self { scenario, world: run.world, arrived: Vec::new() };
-        stage.run(2_000);
-        stage.world.drain_events();
-        stage
+        let mut arena = Self { scenario, world: run.world, arrived: Vec::new() };
+        arena.run(2_000);
+        arena.world.drain_events();
+        arena
     }
 
     /// The network of a scene before anything happens.
