@@ -1,7 +1,7 @@
 //! Peers, the requests for routes to them, and the choice of the tunnel that packets go into.
 //!
-//! [`Routes`] is a [`Part`]: [`RouteInput`] says what happened, [`RouteOutput`] says what is to be done. It does not see
-//! the carriage, the cloud or the survey. Each peer has a state: see [`peer`].
+//! [`Routes`] is a [`Part`]: [`RouteInput`] says what happened, [`RouteOutput`] says what is to be done. It does not
+//! see the carriage, the cloud or the survey. Each peer has a state: see [`peer`].
 //!
 //! Three things are done only under `policy = "optimal"`:
 //!
