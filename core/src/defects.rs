@@ -161,6 +161,8 @@ mod planting {
         RuleChangeUntold,
         /// The name in the certificate of a dialing peer is not compared.
         DialerUnchecked,
+        /// Packets ahead of the Tunnel Response are taken without a Route Direction.
+        AheadUnchecked,
     }
 
     thread_local! {

@@ -9,6 +9,7 @@ use crate::name::{Fqdn, Party, Virtual};
 use crate::paths::strategy::Handover;
 use crate::route::optimal::Considered;
 use crate::route::{Choice, Location, Pattern};
+use crate::signaling::Signaling;
 use crate::trouble::Trouble;
 use crate::version::Versions;
 
@@ -131,6 +132,8 @@ pub struct TunnelUp {
     pub remote: SocketAddr,
     /// What the two nodes do when one of them moves.
     pub handover: Handover,
+    /// What the two nodes waited for while it came up.
+    pub signaling: Signaling,
 }
 
 /// One arrow of a sequence diagram.

@@ -44,6 +44,7 @@ pub mod quic;
 pub mod route;
 pub mod rules;
 pub mod shares;
+pub mod signaling;
 pub mod store;
 pub mod time;
 pub mod timers;

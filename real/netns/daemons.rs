@@ -180,10 +180,11 @@ impl<'a> Daemons<'a> {
             (Method::Proposed, _) => {
                 let _ = writeln!(
                     text,
-                    "framing = \"{}\"\ncongestion = \"{}\"\nhandover = \"{}\"\ntcp = {}",
+                    "framing = \"{}\"\ncongestion = \"{}\"\nhandover = \"{}\"\nsignaling = \"{}\"\ntcp = {}",
                     scenario.framing.name(),
                     scenario.congestion,
                     scenario.handover.name(),
+                    scenario.signaling.name(),
                     // As in the simulator: the paper's nodes know no other way than UDP.
                     scenario.policy == Policy::Optimal
                 );

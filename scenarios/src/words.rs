@@ -108,6 +108,16 @@ words! {
         Seamless "seamless",
     }
 
+    /// What is waited for while a tunnel comes up (proposed method).
+    Signaling {
+        /// The paper's sequences.
+        Paper "paper",
+        /// The NMS waits for the responder's Confirmation, as in the conventional method.
+        Confirmed "confirmed",
+        /// Nobody waits for what an authenticated peer is bound to send.
+        Fast "fast",
+    }
+
     /// The congestion control of the outer QUIC connection (proposed method).
     Congestion {
         /// NewReno (RFC 9002 §7), which RFC 9221 §5 asks for in every framing.
@@ -294,6 +304,16 @@ impl From<Handover> for cyphonic_core::paths::strategy::Handover {
             Handover::Rebuild => Self::Rebuild,
             Handover::Migrate => Self::Migrate,
             Handover::Seamless => Self::Seamless,
+        }
+    }
+}
+
+impl From<Signaling> for cyphonic_core::signaling::Signaling {
+    fn from(signaling: Signaling) -> Self {
+        match signaling {
+            Signaling::Paper => Self::Paper,
+            Signaling::Confirmed => Self::Confirmed,
+            Signaling::Fast => Self::Fast,
         }
     }
 }

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0–3 | transaction id | chosen at random by the sender of a request; an answer repeats it |
 //! | 4 | version | the version in which the message is written: [`Spoken::version`] |
-//! | 5 | flags | bit 0 [`Flags::FROM_RESPONDER`]: the direction, which separates nonces; 1 to 5: see [`Flags`] |
+//! | 5 | flags | bit 0 [`Flags::FROM_RESPONDER`]: the direction, which separates nonces; 1 to 7: see [`Flags`] |
 //! | 6 | type | [`Kind`] |
 //! | 7 | count | which transmission of this message it is, from 0 |
 //! | 8–11 | sequence number | per key and direction, never reused with another content |
@@ -32,6 +32,7 @@ use thiserror::Error;
 
 pub use crate::message::Kind;
 use crate::paths::strategy::Handover;
+use crate::signaling::Signaling;
 pub use crate::version::{Spoken, Versions};
 
 /// Length of the header, bytes.
@@ -56,6 +57,8 @@ impl Flags {
     pub const SLOW: u8 = 32;
     /// Where the number of a [`Handover`] is.
     const HANDOVER: u8 = 1;
+    /// Where the number of a [`Signaling`] is.
+    const SIGNALING: u8 = 6;
 
     /// Whether [`Self::FROM_RESPONDER`] is set.
     pub fn from_responder(self) -> bool {
@@ -76,6 +79,22 @@ impl Flags {
             0 => Handover::Rebuild,
             1 => Handover::Migrate,
             _ => Handover::Seamless,
+        }
+    }
+
+    /// The same with the signaling that a node wants (Registration Request), or that two nodes use (Route Direction,
+    /// Tunnel Request and Response). [`Signaling::Paper`] has no bit set.
+    #[must_use]
+    pub fn with_signaling(self, signaling: Signaling) -> Self {
+        Self(self.0 | ((signaling as u8) << Self::SIGNALING))
+    }
+
+    /// The signaling that is wanted, or used. A number that is not known is read as the highest one that is.
+    pub fn signaling(self) -> Signaling {
+        match self.0 >> Self::SIGNALING {
+            0 => Signaling::Paper,
+            1 => Signaling::Confirmed,
+            _ => Signaling::Fast,
         }
     }
 

@@ -236,22 +236,21 @@ impl Nms {
 
     /// Sends a message to a registered node; false if the node is not registered (any more).
     fn send(&mut self, now: Instant, node: NodeId, transaction: u32, count: u8, message: &Message) -> bool {
-        self.send_slow(now, node, (transaction, count, false), message)
+        self.send_flagged(now, node, (transaction, count, Flags(0)), message)
     }
 
-    /// As [`Self::send`]; `slow`: the receiver has to wait longer for what follows.
-    fn send_slow(
+    /// As [`Self::send`], with flags.
+    fn send_flagged(
         &mut self,
         now: Instant,
         node: NodeId,
-        (transaction, count, slow): (u32, u8, bool),
+        (transaction, count, flags): (u32, u8, Flags),
         message: &Message,
     ) -> bool {
         let Some(registration) = self.nodes.get_mut(&node) else { return false };
         let name = registration.name.clone();
         let protection = match &mut registration.session {
             Session::Conventional(sealed) => {
-                let flags = Flags(0).with_slow(slow);
                 let Some(payload) = sealed.session.seal_flagged(transaction, flags, count, node.0, message) else {
                     return false;
                 };
@@ -263,7 +262,7 @@ impl Nms {
                 Protection::CommonKey(name.clone())
             }
             Session::Proposed { link } => {
-                let flags = Flags(Flags::FROM_RESPONDER).with_slow(slow);
+                let flags = Flags(flags.0 | Flags::FROM_RESPONDER);
                 let frame = message.to_bytes(transaction, flags, count, 0, node.0);
                 let link = *link;
                 if !self.links.send_frame(now, link, frame.into()) {

@@ -21,6 +21,7 @@ use crate::proxied::is_guest;
 use crate::quic::{LinkClosed, LinkId};
 use crate::route::optimal::{Reach, Sight};
 use crate::route::{Network, Policy, is_private};
+use crate::signaling::Signaling;
 use crate::store::StoreError;
 use crate::time::Instant;
 use crate::timing::nms::{REGISTRATION_SILENCE, ROUTING_RETRY};
@@ -46,6 +47,8 @@ pub(super) struct Registration {
     pub(super) session: Session,
     /// It says that its round trip to the services is long.
     pub(super) slow: bool,
+    /// What it wants to wait for while a tunnel comes up.
+    pub(super) signaling: Signaling,
     /// The last answer, for a repeated request.
     answer: (u32, RegistrationResponse),
 }
@@ -295,12 +298,24 @@ impl Nms {
         let sealed = matches!(session, Session::Conventional(_));
         self.expiry.set(node, sealed.then(|| now + REGISTRATION_SILENCE));
         let last = (header.transaction, answer.clone());
-        let slow = header.flags.is_slow();
+        let (slow, signaling) = (header.flags.is_slow(), header.flags.signaling());
         let own = request.addresses.iter().map(|&address| SocketAddr::new(address, request.port)).collect();
         let epoch = request.epoch;
         self.nodes.insert(
             node,
-            Registration { name, network, sight, own, epoch, challenged: now, probes, session, slow, answer: last },
+            Registration {
+                name,
+                network,
+                sight,
+                own,
+                epoch,
+                challenged: now,
+                probes,
+                session,
+                slow,
+                signaling,
+                answer: last,
+            },
         );
         self.send(now, node, header.transaction, 0, &Message::RegistrationResponse(answer));
         if header.flags.afresh() {

@@ -8,6 +8,8 @@
 //! | conventional | 2 | responder | initiator | | responder |
 //! | conventional | 3 | initiator | TRS, its Response | responder, its Confirmation | initiator |
 //! | proposed | 1, 2 | either | responder | | initiator |
+//! | proposed, `confirmed` | 1, 2 | initiator | responder | its Confirmation | initiator |
+//! | proposed, `confirmed` | 2 | responder | initiator | | responder |
 //! | proposed | 3 | initiator | responder | its Confirmation with CID_B | initiator |
 //!
 //! * **Retransmission.** In the conventional method a message that waits for an answer is sent again with back-off. A
@@ -28,7 +30,7 @@ use super::registry::Session;
 use super::{Nms, Registration};
 use crate::epoch;
 use crate::event::{Basis, DropReason, Event, Protection, RouteChosen};
-use crate::header::{Header, is_unknown};
+use crate::header::{Flags, Header, is_unknown};
 use crate::key::Key128;
 use crate::machine::{Output, Transmit};
 use crate::message::{
@@ -37,6 +39,7 @@ use crate::message::{
 };
 use crate::name::{Fqdn, NodeId, Party, PathId, RelayCid};
 use crate::route::{self, Choice, Dialer, Pattern, Policy, optimal};
+use crate::signaling::Signaling;
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::nms::{ROUTE_LIFETIME, ROUTING_RETRY, SIMULTANEOUS_REQUESTS};
@@ -71,6 +74,8 @@ pub(super) struct Pending {
     started: Instant,
     /// One of the two nodes is slow: each wait is longer.
     slow: bool,
+    /// What both nodes wait for.
+    signaling: Signaling,
     retry: Backoff,
 }
 
@@ -170,6 +175,8 @@ impl Nms {
         let (a, b) = (&self.nodes[&initiator], &self.nodes[&responder]);
         let conventional = matches!(a.session, Session::Conventional { .. });
         let slow = a.slow || b.slow;
+        let wish = a.signaling.agreed(b.signaling);
+        let signaling = if conventional { Signaling::Paper } else { wish };
         let one_method = matches!(b.session, Session::Conventional { .. }) == conventional;
         let usable = |choice: &Choice| choice.pattern != Pattern::Relayed || self.relay.is_some();
         let Some(choice) = choice.filter(|choice| one_method && room && usable(choice)) else {
@@ -206,22 +213,24 @@ impl Nms {
             since: now,
             started: now,
             slow,
+            signaling,
             retry,
         };
         self.asked.insert((initiator, transaction), id);
         self.concerned.extend([(initiator, id), (responder, id)]);
         self.pending.insert(id, pending);
         self.pending_timers.set(id, Some(retry.next));
-        match (conventional, pattern, dialer) {
-            (true, Pattern::Relayed, _) => {
+        let confirms = conventional || signaling == Signaling::Confirmed;
+        match (confirms, pattern, dialer) {
+            (_, Pattern::Relayed, _) if conventional => {
                 self.set_step(id, Step::AwaitRelay);
                 self.ask_relay(now, id, 0);
             }
-            (true, _, Dialer::Responder) => {
+            (true, Pattern::Direct | Pattern::OneNat, Dialer::Responder) => {
                 self.tell_initiator(now, id, None, 0);
                 self.tell_responder(now, id, 0);
             }
-            (true, _, Dialer::Initiator) | (false, Pattern::Relayed, _) => {
+            (_, Pattern::Relayed, _) | (true, _, Dialer::Initiator) => {
                 self.set_step(id, Step::AwaitConfirmation);
                 self.tell_responder(now, id, 0);
             }
@@ -289,7 +298,7 @@ impl Nms {
     fn tell_initiator(&mut self, now: Instant, id: PendingId, cid: Option<RelayCid>, count: u8) {
         self.count_rules(now);
         let Some(direction) = self.direction(id, Dialer::Initiator, cid) else { return };
-        let Pending { initiator, responder, transaction, slow, .. } = self.pending[&id];
+        let Pending { initiator, responder, transaction, slow, signaling, .. } = self.pending[&id];
         self.holds(initiator, responder);
         if let Some(leg) = cid
             && let Some(grant) = self.grant(now, initiator, &direction.peer, leg)
@@ -297,16 +306,17 @@ impl Nms {
             // First, so that the initiator has it when its leg is there.
             self.send(now, initiator, transaction, count, &grant);
         }
-        let told = (transaction, count, slow);
-        self.send_slow(now, initiator, told, &Message::RouteDirectionInitiator(direction));
+        let told = (transaction, count, Flags(0).with_slow(slow).with_signaling(signaling));
+        self.send_flagged(now, initiator, told, &Message::RouteDirectionInitiator(direction));
     }
 
     fn tell_responder(&mut self, now: Instant, id: PendingId, count: u8) {
         self.count_rules(now);
         let Some(direction) = self.direction(id, Dialer::Responder, None) else { return };
-        let Pending { initiator, responder, slow, .. } = self.pending[&id];
+        let Pending { initiator, responder, slow, signaling, .. } = self.pending[&id];
         self.holds(responder, initiator);
-        self.send_slow(now, responder, (id, count, slow), &Message::RouteDirectionResponder(direction));
+        let told = (id, count, Flags(0).with_slow(slow).with_signaling(signaling));
+        self.send_flagged(now, responder, told, &Message::RouteDirectionResponder(direction));
     }
 
     /// The Route Direction for the initiator or the responder; `None` if the construction is gone.

@@ -156,6 +156,8 @@ pub(super) enum CarriageOutput {
     NmsLost(Failure),
     /// A message of the NMS.
     FromNms(Header, Message),
+    /// Packets may go into a tunnel, though the peer has not answered yet (`signaling = "fast"`).
+    TunnelReady(TunnelId),
     /// A tunnel is ready.
     TunnelUp(TunnelId, TunnelUp),
     /// A tunnel is gone, or was not built.

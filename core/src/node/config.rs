@@ -9,6 +9,7 @@ use crate::method::Method;
 use crate::name::Fqdn;
 use crate::paths::strategy::Handover;
 use crate::quic::QuicOptions;
+use crate::signaling::Signaling;
 use crate::tls::{Environment, Identity, Roots};
 
 /// The configuration of a node.
@@ -34,6 +35,9 @@ pub struct NodeConfig {
     /// What it wants to do when it or a peer moves; the conventional method can only [`Handover::Rebuild`]. Two nodes
     /// use the lower of their two.
     pub handover: Handover,
+    /// What it wants to wait for while a tunnel comes up; always [`Signaling::Paper`] in the conventional method. Two
+    /// nodes use the lower of their two.
+    pub signaling: Signaling,
     /// The overlay's addresses and names.
     pub overlay: Overlay,
     /// Cryptography and clock.

@@ -94,6 +94,7 @@ use crate::message::{ErrorCode, Message, RouteConfirmation};
 use crate::method::Method;
 use crate::name::{Fqdn, Virtual};
 use crate::probe::is_probe;
+use crate::signaling::Signaling;
 use crate::time::Instant;
 use crate::timing::node::{SLEPT, SLEPT_LONG, SLOW_ROUND_TRIP};
 use crate::timing::{Due, earliest};
@@ -112,6 +113,8 @@ pub struct Node {
     carriage: Box<dyn Carriage + Send>,
     /// TCP, where UDP is blocked (proposed method).
     fallback: Option<Fallback>,
+    /// What this node wants to wait for while a tunnel comes up.
+    signaling: Signaling,
     cloud: Cloud,
     survey: Survey,
     routes: Routes,
@@ -139,6 +142,7 @@ impl Node {
         Ok(Self {
             services: config.services,
             fallback,
+            signaling: if config.method == Method::Proposed { config.signaling } else { Signaling::Paper },
             cloud: Cloud::new(config.addresses, config.port, reliable, config.tls.clock.clone()),
             survey: Survey::new(&config.name, config.tls, reliable, fork(&mut rng)),
             routes: Routes::new(config.name.clone(), config.overlay.clone(), reliable),
@@ -316,6 +320,7 @@ impl Node {
                 CarriageOutput::LoginFailed(reason) => self.tell_cloud(now, CloudInput::LoginFailed(reason)),
                 CarriageOutput::NmsLost(reason) => self.tell_cloud(now, CloudInput::Failed(reason)),
                 CarriageOutput::FromNms(header, message) => self.on_nms_message(now, &header, message),
+                CarriageOutput::TunnelReady(tunnel) => self.tell_routes(now, RouteInput::TunnelReady(tunnel)),
                 CarriageOutput::TunnelUp(tunnel, up) => self.tell_routes(now, RouteInput::TunnelUp(tunnel, up)),
                 CarriageOutput::TunnelDown(tunnel, reason) => {
                     self.tell_routes(now, RouteInput::TunnelDown(tunnel, reason));
@@ -370,11 +375,9 @@ impl Node {
         if let Some(relay) = &direction.relay {
             self.knows(&self.services.trs_name.clone(), &relay.addresses);
         }
-        let (direction, slow) = (Box::new(direction), header.flags.is_slow());
-        self.tell_routes(
-            now,
-            RouteInput::Direction { count, asked: Asked { initiator, transaction, slow }, direction },
-        );
+        let (slow, signaling) = (header.flags.is_slow(), self.signaling.agreed(header.flags.signaling()));
+        let asked = Asked { initiator, transaction, slow, signaling };
+        self.tell_routes(now, RouteInput::Direction { count, asked, direction: Box::new(direction) });
     }
 
     fn tell_cloud(&mut self, now: Instant, input: CloudInput) {
@@ -396,6 +399,8 @@ impl Node {
             CloudOutput::Send { transaction, count, message } => {
                 let is_first = self.inner.own().is_none() && matches!(message, Message::RegistrationRequest(_));
                 let flags = Flags(if is_first { Flags::AFRESH } else { 0 });
+                let registers = matches!(message, Message::RegistrationRequest(_));
+                let flags = if registers { flags.with_signaling(self.signaling) } else { flags };
                 self.carriage.set_slow(self.is_slow());
                 self.carriage.send_nms_flagged(now, (transaction, flags), count, message);
             }

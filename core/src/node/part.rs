@@ -7,6 +7,7 @@
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use crate::signaling::Signaling;
 use crate::time::Instant;
 use crate::timing::Due;
 
@@ -23,6 +24,8 @@ pub(super) struct Asked {
     pub(super) transaction: u32,
     /// One of the two nodes is slow: each wait is longer.
     pub(super) slow: bool,
+    /// What both nodes wait for while the tunnel comes up.
+    pub(super) signaling: Signaling,
 }
 
 /// A part of a node.

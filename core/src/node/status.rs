@@ -10,6 +10,7 @@ use crate::paths::peer::PathStatus;
 use crate::paths::strategy::Handover;
 use crate::route::Pattern;
 use crate::rules::Permissions;
+use crate::signaling::Signaling;
 use crate::time::Instant;
 
 /// The state of a peer.
@@ -63,6 +64,8 @@ pub struct TunnelStatus {
     pub rtt: Option<Duration>,
     /// What the two nodes do when one of them moves.
     pub handover: Handover,
+    /// What the two nodes waited for while it came up.
+    pub signaling: Signaling,
     /// Every path of the tunnel (`handover = "seamless"`).
     pub paths: Vec<PathStatus>,
 }

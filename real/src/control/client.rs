@@ -117,7 +117,8 @@ fn describe(status: &Status) -> String {
         };
         let rtt = peer.rtt_ms.map(|rtt| format!(", {rtt:.1} ms")).unwrap_or_default();
         let why = peer.why.as_ref().map(|why| format!("  why      {why}\n")).unwrap_or_default();
-        let moves = peer.handover.as_ref().map(|how| format!("  moves    {how}\n")).unwrap_or_default();
+        let signaling = peer.signaling.as_ref().map(|how| format!(", signaling {how}")).unwrap_or_default();
+        let moves = peer.handover.as_ref().map(|how| format!("  moves    {how}{signaling}\n")).unwrap_or_default();
         let rules = peer.may_open.as_ref().zip(peer.may_be_sent.as_ref());
         let rules = rules.map(|(out, back)| format!("  rules    may open {out}; may be sent {back}\n"));
         let mut paths = rules.unwrap_or_default();

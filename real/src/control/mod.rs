@@ -264,6 +264,9 @@ pub struct Peer {
     /// The handover strategy: "rebuild", "migrate" or "seamless".
     #[serde(default)]
     pub handover: Option<String>,
+    /// What the two nodes waited for while the tunnel came up: "paper", "confirmed" or "fast".
+    #[serde(default)]
+    pub signaling: Option<String>,
     /// Every path of the tunnel: its addresses, its state, and how it is used and why.
     #[serde(default)]
     pub paths: Vec<String>,

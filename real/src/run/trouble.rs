@@ -393,6 +393,7 @@ mod tests {
             remote: "192.0.2.4:443".parse().unwrap(),
             rtt: None,
             handover: cyphonic_core::paths::strategy::Handover::Rebuild,
+            signaling: cyphonic_core::signaling::Signaling::Paper,
             paths: Vec::new(),
         };
         let second = |n| Instant::ZERO + Duration::from_secs(n);

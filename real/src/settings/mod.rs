@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 pub use roles::{AuthSettings, NmsSettings, NodeSettings, TrsSettings};
 pub use value::{
     Congestion, Dns, Framing, Handover, List, Located, LogFormat, Login, Method, Parsed, Policy, Relay, Renew, Short,
+    Signaling,
 };
 
 use crate::error::{Code, Failure};

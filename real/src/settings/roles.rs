@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{
     Congestion, Dns, Framing, Handover, Key, List, Located, LogFormat, Login, Method, Parsed, Policy, Relay, Renew,
-    Settings, Short,
+    Settings, Short, Signaling,
 };
 
 /// The settings of a role: its own keys, and those that every role has.
@@ -124,6 +124,10 @@ settings! {
         /// QUIC client migrates) or "seamless" (one connection, with paths beneath it). Two nodes use the lower of
         /// their two. The conventional method always rebuilds. Default: "seamless".
         handover: Handover = "\"seamless\"",
+        /// What to wait for while a tunnel comes up: "paper" (the paper's sequences), "confirmed" (the NMS waits for
+        /// the responder's Confirmation, as in the conventional method) or "fast" (packets follow the Tunnel Request
+        /// at once). Two nodes use the lower of their two. The conventional method has "paper" only. Default: "fast".
+        signaling: Signaling = "\"fast\"",
         /// The congestion control of the QUIC connections between nodes: "new-reno", which RFC 9221 asks for in every
         /// framing, or "none". Default: "new-reno" for "stream", whose losses the flows inside never see; "none"
         /// otherwise, because those flows have their own.

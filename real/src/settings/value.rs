@@ -116,6 +116,18 @@ words! {
 }
 
 words! {
+    /// What is waited for while a tunnel comes up.
+    Signaling {
+        /// The paper's sequences.
+        Paper,
+        /// The NMS waits for the responder's Confirmation, as in the conventional method.
+        Confirmed,
+        /// Nobody waits for what an authenticated peer is bound to send.
+        Fast,
+    }
+}
+
+words! {
     /// The congestion control of the outer QUIC connection.
     Congestion {
         /// NewReno, as RFC 9221 asks for in every framing.
@@ -204,6 +216,16 @@ impl From<Framing> for cyphonic_core::message::Framing {
             Framing::Compact => Self::Compact,
             Framing::Datagram => Self::Datagram,
             Framing::Stream => Self::Stream,
+        }
+    }
+}
+
+impl From<Signaling> for cyphonic_core::signaling::Signaling {
+    fn from(signaling: Signaling) -> Self {
+        match signaling {
+            Signaling::Paper => Self::Paper,
+            Signaling::Confirmed => Self::Confirmed,
+            Signaling::Fast => Self::Fast,
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::error::{Problem, ScenarioError};
 use crate::read::{Spelled, read, read_rules};
 use crate::scenario::{Interface, Node, Scenario, Service, Services, Site, SiteV4, SiteV6, ZONE};
 use crate::schema::{self, File};
-use crate::words::{Congestion, Engine, Handover, Login, Method, Policy, ServiceName};
+use crate::words::{Congestion, Engine, Handover, Login, Method, Policy, ServiceName, Signaling};
 
 /// Most sites of a scenario: each has a LAN of its own in 192.168.0.0/16.
 pub const MAX_SITES: usize = 254;
@@ -55,6 +55,11 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
         (Method::Proposed, Some(handover), _) => handover,
         (Method::Proposed, None, Policy::Optimal) => Handover::Seamless,
     };
+    let signaling = match (method, file.signaling, policy) {
+        (Method::Conventional, ..) | (Method::Proposed, None, Policy::Paper) => Signaling::Paper,
+        (Method::Proposed, Some(signaling), _) => signaling,
+        (Method::Proposed, None, Policy::Optimal) => Signaling::Fast,
+    };
     let tun_mtu = context.mtu("tun_mtu", file.tun_mtu.unwrap_or(DEFAULT_TUN_MTU), (LEAST_MTU_V6, "IPv6"))?;
     let duration_limit_s = file.duration_limit_s.unwrap_or(DEFAULT_DURATION_LIMIT_S);
     context.within("duration_limit_s", duration_limit_s as f64, 1.0, MOST_RUN_S as f64)?;
@@ -85,6 +90,7 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
         congestion,
         policy,
         handover,
+        signaling,
         relay_mode,
         port: file.port.unwrap_or(match method {
             Method::Conventional => 4501,

@@ -17,7 +17,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::address;
 use crate::words::{
     Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, Handover, IcmpErrors, Invariant, Login, Measure,
-    Method, Policy, Pooling, PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName, SiteKind,
+    Method, Policy, Pooling, PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName, Signaling, SiteKind,
 };
 
 mod step;
@@ -48,6 +48,8 @@ pub struct Scenario {
     /// What nodes do when one of them moves; always "rebuild" in the conventional method, and where a TRS
     /// terminates connections.
     pub handover: Handover,
+    /// What is waited for while a tunnel comes up; always "paper" in the conventional method.
+    pub signaling: Signaling,
     /// How the TRS relays; always blind in the conventional method, where it has no end key.
     pub relay_mode: RelayMode,
     /// UDP port of the protocol, on every role.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::words::{
     Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, Handover, IcmpErrors, Invariant, Login, Measure,
-    Method, Openness, Policy, Pooling, PortChoice, Reaction, Refresh, Refusal, SiteKind,
+    Method, Openness, Policy, Pooling, PortChoice, Reaction, Refresh, Refusal, Signaling, SiteKind,
 };
 
 mod step;
@@ -44,6 +44,9 @@ pub(crate) struct File {
     /// What nodes do when one moves: "rebuild", "migrate" or "seamless". Default by `policy`: "seamless" for "optimal",
     /// else "rebuild". The conventional method, and where a TRS terminates connections, always rebuild.
     pub(crate) handover: Option<Handover>,
+    /// What is waited for while a tunnel comes up: "paper", "confirmed" or "fast". Default by `policy`: "fast" for
+    /// "optimal", else "paper". The conventional method has "paper" only.
+    pub(crate) signaling: Option<Signaling>,
     /// "blind" (default) or "terminating" (proposed only).
     pub(crate) relay_mode: Option<RelayMode>,
     /// UDP port of the protocol. Default 4501 (conventional) or 443 (proposed).

@@ -53,7 +53,7 @@ fn the_readme_names_every_key() {
     assert_eq!(
         tables.iter().map(Vec::len).collect::<Vec<_>>(),
         [
-            24, 3, 16, 14, 12, 4, 3, 16, 17, 1, 18, 5, 8, 3, 2, 6, 4, 6, 2, 2, 2, 16, 1, 3, 0, 2, 2, 1, 2, 2, 2, 3, 3,
+            25, 3, 16, 14, 12, 4, 3, 16, 17, 1, 18, 5, 8, 3, 2, 6, 4, 6, 2, 2, 2, 16, 1, 3, 0, 2, 2, 1, 2, 2, 2, 3, 3,
             4, 3
         ]
     );
@@ -81,6 +81,7 @@ fn the_readme_names_every_word() {
         names(Policy::ALL, Policy::name),
         names(Openness::ALL, Openness::name),
         names(Congestion::ALL, Congestion::name),
+        names(Signaling::ALL, Signaling::name),
         names(ServiceName::ALL, ServiceName::name),
         names(Family::ALL, Family::name),
         names(Measure::ALL, Measure::name),

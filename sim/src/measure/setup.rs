@@ -153,6 +153,42 @@ mod tests {
         rows.iter().map(of).collect()
     }
 
+    /// The milliseconds from the first packet to the first echo's reply, in this cell of `setup`, and its pattern.
+    fn tunnel_ms(sets: &[(&str, &str)]) -> (u8, f64) {
+        let sets: Vec<_> = sets.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let plan = Plan::expand(&Document::embedded("setup").unwrap(), &sets).unwrap();
+        let (scenario, watch) = (&plan.cells[0].scenario, watch_for(plan.measure));
+        let run = run(scenario, 1, Engine::Events, &watch);
+        let rows = rows(scenario, &run, &watch).unwrap();
+        let Some(Row::Setup(tunnel)) = rows.last() else { panic!("{rows:?}") };
+        (tunnel.pattern.unwrap().number(), tunnel.ms)
+    }
+
+    /// Any two hosts are 40 ms apart, there and back.
+    #[test]
+    fn the_first_echo_comes_back_as_early_as_the_signaling_lets_it() {
+        let (global, private) = ("ipv4-global", "ipv4-private");
+        for framing in ["stream", "compact"] {
+            for (a, b, signaling, expected) in [
+                (global, global, "paper", (1, 160.0)),
+                (global, global, "confirmed", (1, 200.0)),
+                (global, global, "fast", (1, 120.0)),
+                (private, global, "paper", (2, 160.0)),
+                (private, global, "confirmed", (2, 200.0)),
+                (private, global, "fast", (2, 120.0)),
+                (global, private, "paper", (2, 140.0)),
+                (global, private, "confirmed", (2, 140.0)),
+                // The responder dials: the initiator's packets wait for its Tunnel Request.
+                (global, private, "fast", (2, 140.0)),
+                (private, private, "paper", (3, 480.0)),
+                (private, private, "confirmed", (3, 480.0)),
+            ] {
+                let sets = [("framing", framing), ("signaling", signaling), ("site.a.kind", a), ("site.b.kind", b)];
+                assert_eq!(tunnel_ms(&sets), expected, "{sets:?}");
+            }
+        }
+    }
+
     /// The number of round trips does not depend on the distances.
     #[test]
     fn round_trips_are_the_same_however_far_the_nms_is() {

@@ -22,7 +22,8 @@ use cyphonic_core::tls::{Environment, Identity};
 use cyphonic_core::trs::{self, TrsConfig};
 use cyphonic_core::version::Versions;
 use cyphonic_scenarios::{
-    Login as LoginWay, Method as MethodWord, Policy as PolicyWord, Scenario, Service, VIRTUAL_V4, VIRTUAL_V6, ZONE,
+    Login as LoginWay, Method as MethodWord, Policy as PolicyWord, Scenario, Service, Signaling as SignalingWord,
+    VIRTUAL_V4, VIRTUAL_V6, ZONE,
 };
 
 use super::Watch;
@@ -229,9 +230,9 @@ impl<'a> Cast<'a> {
         })
     }
 
-    /// Under the paper's policy, messages are the paper's: there are no grants.
+    /// Under the paper's policy, messages are the paper's: there are no grants. Fast signaling needs them.
     fn has_grants(&self) -> bool {
-        self.scenario.policy == PolicyWord::Optimal
+        self.scenario.policy == PolicyWord::Optimal || self.scenario.signaling == SignalingWord::Fast
     }
 
     /// Services tell the methods apart by port: in a run of one method the other's port is one that nobody uses.
@@ -267,6 +268,7 @@ impl<'a> Cast<'a> {
             login,
             framing: scenario.framing,
             handover: scenario.handover.into(),
+            signaling: scenario.signaling.into(),
             overlay: overlay(),
             tls: self.environment(name),
             roots: self.pki.roots(),

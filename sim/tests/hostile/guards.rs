@@ -39,7 +39,12 @@ struct Caught {
 }
 
 /// The defects that a directed attack shows, and the test that is the attack.
-const DIRECTED: [(Defect, &str, fn()); 7] = [
+const DIRECTED: [(Defect, &str, fn()); 8] = [
+    (
+        Defect::AheadUnchecked,
+        "insiders::packets_ahead_of_the_tunnel_response_are_not_taken_without_a_route_direction",
+        insiders::packets_ahead_of_the_tunnel_response_are_not_taken_without_a_route_direction,
+    ),
     (
         Defect::DialerUnchecked,
         "insiders::a_quic_peer_that_gives_another_name_than_its_certificates_gets_no_tunnel",

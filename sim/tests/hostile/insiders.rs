@@ -125,6 +125,26 @@ pub(crate) fn a_quic_peer_that_gives_another_name_than_its_certificates_gets_no_
     arena.assert_works();
 }
 
+/// Mallory's certificate is good, and the NMS has directed nobody to her.
+#[test]
+pub(crate) fn packets_ahead_of_the_tunnel_response_are_not_taken_without_a_route_direction() {
+    let mut arena = Arena::after(scene("policy = \"optimal\"", [V4, V4], LINK));
+    let bob = virtual_of(&mut arena, 1);
+    let mut mallory = Rogue::new("mallory");
+    let link = mallory.connect(&mut arena, BOB, &fqdn("bob"));
+    arena.happened();
+    let answer = mallory.say(&mut arena, link, path("mallory", "bob"), &tunnel_request("mallory", "bob", None));
+    assert_eq!(answer, []);
+    let ping = ping("2001:db8:c::9999".parse::<Ipv6Addr>().unwrap(), bob.v6);
+    assert_eq!(mallory.send(&mut arena, link, &ping), Vec::<Bytes>::new());
+    // If the packet came through, Bob would look for the node that it names, to answer it.
+    assert_eq!(arena.happened(), Vec::<String>::new());
+    let before = arena.drops(BOB, DropReason::NoTunnel);
+    arena.run(6_000);
+    assert_eq!(arena.drops(BOB, DropReason::NoTunnel), before + 1, "held, and given up with the link");
+    arena.assert_works();
+}
+
 #[test]
 fn nobody_registers_in_another_nodes_name() {
     let mut arena = Arena::after(scene(PROPOSED, [V4, V4], LINK));

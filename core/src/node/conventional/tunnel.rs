@@ -24,6 +24,7 @@ use crate::node::part::{Asked, TunnelId};
 use crate::node::status::TunnelStatus;
 use crate::paths::strategy::Handover;
 use crate::route::{Pattern, answers_for, is_private};
+use crate::signaling::Signaling;
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::node::{
@@ -147,6 +148,7 @@ impl Tunnel {
             remote,
             rtt: self.rtt.last,
             handover: Handover::Rebuild,
+            signaling: Signaling::Paper,
             paths: Vec::new(),
         })
     }
@@ -245,7 +247,7 @@ impl Conventional {
         now: Instant,
         id: TunnelId,
         direction: &RouteDirection,
-        Asked { initiator, transaction, slow }: Asked,
+        Asked { initiator, transaction, slow, .. }: Asked,
     ) -> Result<(), Failure> {
         self.remove(id);
         let keys = direction.keys.as_ref().ok_or(Failure::Protocol)?;
@@ -489,6 +491,7 @@ impl Conventional {
             framing: Framing::Udp4501,
             remote,
             handover: Handover::Rebuild,
+            signaling: Signaling::Paper,
         };
         self.out.push_back(CarriageOutput::TunnelUp(id, up));
     }

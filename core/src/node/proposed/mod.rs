@@ -4,6 +4,7 @@
 //! tunnel through a blind TRS has an endpoint of its own, because its connection IDs must begin with this node's leg to
 //! the TRS; datagrams are told apart by that prefix.
 
+mod ahead;
 mod dialing;
 mod end;
 mod granted;
@@ -22,11 +23,12 @@ use bytes::{Bytes, BytesMut};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::RngCore;
 
+use self::ahead::Ahead;
 use self::end::End;
 use self::granted::Held;
 use self::pathed::Pathed;
 use self::services::NmsLinks;
-use self::tunnel::{Early, Path, Tunnel, TunnelState};
+use self::tunnel::{Early, EndToEnd, Path, Tunnel, TunnelState};
 use super::carriage::{Carriage, CarriageOutput, Kept, SendRefused};
 use super::part::{Asked, TunnelId};
 use super::places::Places;
@@ -121,6 +123,8 @@ enum Owner {
 struct Inbound {
     names: Vec<Fqdn>,
     early: Option<Early>,
+    /// What came before a Route Direction and the Tunnel Request for it.
+    ahead: Ahead,
 }
 
 impl Proposed {
@@ -205,7 +209,8 @@ impl Proposed {
 
     /// Closes a link that is not needed any more.
     fn close(&mut self, now: Instant, link: LinkId) {
-        self.owners.remove(&link);
+        let owner = self.owners.remove(&link);
+        self.lose_ahead(owner);
         self.no_longer_inbound(link);
         self.of_mut(link).close(now, link);
         if link.is_pathed() {
@@ -233,7 +238,7 @@ impl Proposed {
         }
         self.inbound.insert(link);
         self.inbound_timers.set(link, Some(now + EARLY_LINK_TIMEOUT));
-        self.owners.insert(link, Owner::Inbound(Inbound { names, early: None }));
+        self.owners.insert(link, Owner::Inbound(Inbound { names, early: None, ahead: Ahead::default() }));
     }
 
     /// Carries out all outputs of the main endpoint, then those of the endpoints of blind tunnels that follow from
@@ -356,7 +361,8 @@ impl Proposed {
             Some(Owner::Leg(tunnel)) if self.leg_gone(now, tunnel, link) => {}
             Some(Owner::Leg(tunnel)) => self.fail(now, tunnel, failure),
             Some(Owner::Direct(tunnel)) => self.on_direct_closed(now, tunnel, link, failure),
-            Some(Owner::Inbound(_)) | None => {}
+            owner @ Some(Owner::Inbound(_)) => self.lose_ahead(owner),
+            None => {}
         }
     }
 
@@ -487,15 +493,19 @@ impl Carriage for Proposed {
             };
         }
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return Err(SendRefused::NoTunnel) };
-        let TunnelState::Up(path) = &mut tunnel.state else { return Err(SendRefused::NoTunnel) };
-        let (links, link) = match path {
-            Path::Direct(link) | Path::Terminated(link) => {
+        if !tunnel.takes_packets() {
+            return Err(SendRefused::NoTunnel);
+        }
+        let (links, link) = match &mut tunnel.state {
+            TunnelState::Up(Path::Direct(link) | Path::Terminated(link)) | TunnelState::Requested(link) => {
                 (self.shared.as_mut().filter(|_| link.is_pathed()).unwrap_or(&mut self.links), *link)
             }
-            Path::Blind { links, link, .. } => {
+            TunnelState::Up(Path::Blind { links, link, .. })
+            | TunnelState::EndToEnd(EndToEnd { links, link: Some(link), .. }) => {
                 self.blind_touched.insert(id);
                 (&mut **links, *link)
             }
+            _ => return Err(SendRefused::NoTunnel),
         };
         tunnel.carrier.send(now, links, link, &packet)
     }
@@ -571,6 +581,7 @@ impl Carriage for Proposed {
         let relayed = pathed.map_or(!matches!(path, Path::Direct(_)), Pathed::is_relayed);
         Some(TunnelStatus {
             handover: tunnel.agreed,
+            signaling: tunnel.signaling,
             paths: pathed.map(|pathed| pathed.paths.status(pathed.paths.last_input())).unwrap_or_default(),
             pattern: self.pattern_of(id),
             dialed: tunnel.dialer,

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 
+use super::ahead::Ahead;
 use super::end::End;
 use super::tunnel::{EndToEnd, Path, Tunnel, TunnelState, tunnel_request};
 use super::{Proposed, failure};
@@ -154,7 +155,8 @@ impl Proposed {
             }
         }
         tunnel.progress(now);
-        tunnel.state = TunnelState::EndToEnd(EndToEnd { leg, cid, links: Box::new(links), link });
+        let (is_requested, ahead) = (false, Ahead::default());
+        tunnel.state = TunnelState::EndToEnd(EndToEnd { leg, cid, links: Box::new(links), link, is_requested, ahead });
         self.by_leg.insert(cid, id);
         let client = tunnel.initiator;
         if pathed {
@@ -287,9 +289,14 @@ impl Proposed {
         }
         tunnel.progress(now);
         let (transaction, request) = (tunnel.transaction, tunnel_request(&self.name, tunnel, None));
+        let flags = Flags(0).with_handover(self.handover).with_signaling(tunnel.signaling);
+        tunnel.carrier.discovering = now + self.quic.options.discovery;
+        if let TunnelState::EndToEnd(end) = &mut tunnel.state {
+            end.is_requested = true;
+        }
         self.out.push_back(CarriageOutput::handshake(me, to, "QUIC handshake"));
-        let flags = Flags(0).with_handover(self.handover);
         self.send_blind(now, id, link, (transaction, flags), &request);
+        self.ready(id);
     }
 
     /// Sends a message end to end.
@@ -322,7 +329,7 @@ impl Proposed {
                     return self.dropped(DropReason::WrongIdentity);
                 }
                 self.agree(id, header.flags);
-                let flags = Flags(0).with_handover(self.tunnels[&id].agreed);
+                let flags = self.agreed(id);
                 self.send_blind(now, id, link, (header.transaction, flags), &Message::TunnelResponse);
                 self.blind_up(now, id);
             }
@@ -337,15 +344,25 @@ impl Proposed {
     fn blind_up(&mut self, now: Instant, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         match std::mem::replace(&mut tunnel.state, TunnelState::Expecting(None)) {
-            TunnelState::EndToEnd(EndToEnd { leg, cid, links, link: Some(link) }) => {
+            TunnelState::EndToEnd(EndToEnd { leg, cid, links, link: Some(link), ahead, .. }) => {
                 self.up(now, id, Path::Blind { leg, cid, links, link });
+                self.take_ahead(id, ahead);
             }
             other => tunnel.state = other,
         }
     }
 
     fn on_blind_packet(&mut self, id: TunnelId, link: LinkId, packet: Result<Bytes, DropReason>) {
-        let Some(tunnel) = self.tunnels.get(&id) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
+        if let (TunnelState::EndToEnd(end), false) = (&mut tunnel.state, tunnel.initiator)
+            && end.link == Some(link)
+        {
+            // They came ahead of the Tunnel Request.
+            if let Err(reason) = packet.and_then(|packet| end.ahead.packet(packet)) {
+                self.dropped(reason);
+            }
+            return;
+        }
         // Packets may overtake the Tunnel Response. The handshake has already proved their sender.
         let expected = blind_link(&tunnel.state) == Some(link) && (tunnel.initiator || is_up(&tunnel.state));
         match packet {

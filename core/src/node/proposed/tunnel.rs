@@ -11,19 +11,21 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::ahead::Ahead;
 use super::end::End;
 use super::{Inbound, MAX_UNPROBED, Owner, Proposed, farewells};
 use crate::event::{DropReason, Failure, TunnelUp};
 use crate::header::{Flags, HEADER_LEN, Header, Kind, options_len};
 use crate::machine::{Output, Transmit};
-use crate::message::{Framing, Message, Relay, RelayMode, RouteDirection, TunnelRequest};
+use crate::message::{Framing, Message, Relay, RelayMode, RouteConfirmation, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId, RelayCid};
-use crate::node::carriage::{CarriageOutput, SendRefused};
+use crate::node::carriage::{Carriage, CarriageOutput, SendRefused};
 use crate::node::part::{Asked, TunnelId};
 use crate::paths::strategy::Handover;
 use crate::probe;
 use crate::quic::{DatagramRefused, LinkId, Links, Load};
 use crate::route::Pattern;
+use crate::signaling::Signaling;
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::node::{DIAL_AGAIN, DIAL_STEP_TIMEOUT, LISTEN_TIMEOUT, MTU_SEARCH_SILENCE, PUNCH_RETRY};
@@ -61,6 +63,8 @@ pub(super) struct Tunnel {
     pub(super) merged: Option<u32>,
     /// One of the two nodes is slow: each step may take longer.
     pub(super) slow: bool,
+    /// What both nodes wait for.
+    pub(super) signaling: Signaling,
     /// When the dialer dials once more beside what it dials already; whether under `policy = "optimal"`.
     pub(super) redial: Option<(Instant, bool)>,
     /// When building it counts as failed.
@@ -100,6 +104,10 @@ pub(super) struct EndToEnd {
     pub(super) links: Box<Links>,
     /// The connection, once there is one.
     pub(super) link: Option<LinkId>,
+    /// Initiator: our Tunnel Request is on its way on it.
+    pub(super) is_requested: bool,
+    /// Responder: what came ahead of the Tunnel Request on it.
+    pub(super) ahead: Ahead,
 }
 
 /// The way that packets of a tunnel that is up take.
@@ -150,6 +158,17 @@ impl Tunnel {
         earliest([building, other])
     }
 
+    /// Whether it is up, or packets may go into it ahead of the Tunnel Response.
+    pub(super) fn takes_packets(&self) -> bool {
+        match &self.state {
+            TunnelState::Up(_) => true,
+            TunnelState::Requested(_) | TunnelState::EndToEnd(EndToEnd { is_requested: true, .. }) => {
+                self.dialer && self.signaling == Signaling::Fast
+            }
+            _ => false,
+        }
+    }
+
     /// A step is done; the next one has time of its own.
     pub(super) fn progress(&mut self, now: Instant) {
         self.until = self.until.max(now + patient(DIAL_STEP_TIMEOUT, self.slow));
@@ -169,7 +188,7 @@ pub(super) struct Carrier {
     path: PathId,
     sequence: u32,
     /// Until this time path MTU discovery may still find a larger size.
-    discovering: Instant,
+    pub(super) discovering: Instant,
 }
 
 impl Carrier {
@@ -257,9 +276,13 @@ impl Proposed {
         now: Instant,
         id: TunnelId,
         direction: &RouteDirection,
-        Asked { initiator, transaction, slow }: Asked,
+        Asked { initiator, transaction, slow, signaling }: Asked,
     ) {
         self.remove(now, id);
+        if signaling == Signaling::Confirmed && !initiator && !direction.dial && direction.relay.is_none() {
+            let ready = Message::RouteConfirmation(RouteConfirmation { leg: None });
+            self.send_nms(now, transaction, 0, ready);
+        }
         if self.merge_direct(now, id, direction, transaction) {
             return;
         }
@@ -282,6 +305,7 @@ impl Proposed {
             migrates: None,
             merged: None,
             slow,
+            signaling,
             redial: None,
             until: now + patient(if direction.dial { DIAL_STEP_TIMEOUT } else { LISTEN_TIMEOUT }, slow),
         };
@@ -462,8 +486,10 @@ impl Proposed {
         tunnel.progress(now);
         let (to, request) = (Party::Node(tunnel.name.clone()), tunnel_request(&self.name, tunnel, None));
         let (transaction, path) = (tunnel.transaction, tunnel.outbound.0);
-        let flags = Flags(0).with_handover(self.handover);
+        tunnel.carrier.discovering = now + self.quic.options.discovery;
+        let flags = Flags(0).with_handover(self.handover).with_signaling(tunnel.signaling);
         self.send_flagged(now, link, to, (transaction, flags), path, &request);
+        self.ready(id);
     }
 
     pub(super) fn on_direct_message(
@@ -509,7 +535,8 @@ impl Proposed {
         };
         let Some(&link) = self.inbound.iter().rev().find(asked) else { return };
         self.no_longer_inbound(link);
-        let Some(Owner::Inbound(Inbound { early: Some(early), .. })) = self.owners.insert(link, Owner::Direct(id))
+        let Some(Owner::Inbound(Inbound { early: Some(early), ahead, .. })) =
+            self.owners.insert(link, Owner::Direct(id))
         else {
             return;
         };
@@ -518,17 +545,25 @@ impl Proposed {
         let path = self.tunnels[&id].outbound.0;
         let to = Party::Node(from.clone());
         self.agree(id, early.flags);
-        let flags = Flags(0).with_handover(self.tunnels[&id].agreed);
+        let flags = self.agreed(id);
         self.send_flagged(now, link, to, (early.transaction, flags), path, &Message::TunnelResponse);
         self.up(now, id, Path::Direct(link));
+        self.take_ahead(id, ahead);
     }
 
-    /// Both nodes take the lower of their two handover strategies.
+    /// Both nodes take the lower of their two handover strategies, and of their two wishes for signaling.
     pub(super) fn agree(&mut self, id: TunnelId, flags: Flags) {
         let agreed = self.handover.agreed(flags.handover());
         if let Some(tunnel) = self.tunnels.get_mut(&id) {
             tunnel.agreed = agreed;
+            tunnel.signaling = tunnel.signaling.agreed(flags.signaling());
         }
+    }
+
+    /// The flags by which a listener tells what was agreed.
+    pub(super) fn agreed(&self, id: TunnelId) -> Flags {
+        let tunnel = &self.tunnels[&id];
+        Flags(0).with_handover(tunnel.agreed).with_signaling(tunnel.signaling)
     }
 
     /// The peer dials for a Route Direction that we took as more addresses of a tunnel that is up. So the peer has lost
@@ -572,6 +607,7 @@ impl Proposed {
             framing: tunnel.carrier.framing,
             remote,
             handover: tunnel.agreed,
+            signaling: tunnel.signaling,
         };
         let (agreed, candidates) = (tunnel.agreed, tunnel.candidates.clone());
         self.out.push_back(CarriageOutput::TunnelUp(id, up));
@@ -581,11 +617,17 @@ impl Proposed {
     pub(super) fn on_capsule_frame(&mut self, link: LinkId, packet: Bytes) {
         match self.tunnel_on(link) {
             Some(tunnel) => self.out.push_back(CarriageOutput::Packet(tunnel, packet)),
+            None if matches!(self.owners.get(&link), Some(Owner::Inbound(_))) => {
+                self.on_unannounced(link, packet, false);
+            }
             None => self.dropped(DropReason::Unexpected),
         }
     }
 
     pub(super) fn on_datagram_frame(&mut self, link: LinkId, data: Bytes) {
+        if matches!(self.owners.get(&link), Some(Owner::Inbound(_))) {
+            return self.on_unannounced(link, data, true);
+        }
         let Some(tunnel) = self.tunnel_on(link) else { return self.dropped(DropReason::Unexpected) };
         match self.tunnels[&tunnel].carrier.open(data) {
             Ok(packet) => self.out.push_back(CarriageOutput::Packet(tunnel, packet)),

@@ -23,7 +23,7 @@ impl Routes {
         mut direction: Box<RouteDirection>,
     ) {
         let now = turn.now;
-        let Asked { initiator, transaction, slow } = asked;
+        let Asked { initiator, transaction, slow, .. } = asked;
         if direction.peer == self.name {
             return turn.push(RouteOutput::dropped(DropReason::Unexpected));
         }

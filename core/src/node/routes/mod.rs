@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::peer::{PeerState, Traffic};
+use self::peer::{Ahead, PeerState, Traffic};
 use self::table::Peers;
 use super::config::Overlay;
 use super::part::{Asked, Part, TunnelId, Turn};
@@ -74,6 +74,8 @@ pub(super) enum RouteInput {
     Direction { count: u8, asked: Asked, direction: Box<RouteDirection> },
     /// The NMS answered a request by an error, or withdraws what it said in answer to one.
     Refused { transaction: u32, code: ErrorCode },
+    /// Packets may go into a tunnel that is being built, ahead of the peer's answer.
+    TunnelReady(TunnelId),
     /// A tunnel is ready.
     TunnelUp(TunnelId, TunnelUp),
     /// A tunnel is gone, or could not be built.
@@ -203,6 +205,7 @@ impl Part for Routes {
             RouteInput::Query { name, query } => self.on_query(turn, name, query),
             RouteInput::Direction { count, asked, direction } => self.on_direction(turn, count, asked, direction),
             RouteInput::Refused { transaction, code } => self.on_refused(turn, transaction, code),
+            RouteInput::TunnelReady(tunnel) => self.on_tunnel_ready(turn, tunnel),
             RouteInput::TunnelUp(tunnel, up) => self.on_tunnel_up(turn, tunnel, up),
             RouteInput::TunnelDown(tunnel, reason) => self.on_tunnel_down(turn, tunnel, reason),
             RouteInput::Arrived(tunnel, packet) => self.on_arrived(turn, tunnel, packet),
@@ -309,8 +312,13 @@ impl Routes {
     /// Sends a packet to a peer, or holds it until there is a tunnel.
     fn send(&mut self, turn: &mut Turn<'_, RouteOutput>, id: PeerId, packet: Bytes) {
         let Some(peer) = self.peers.find_mut(id) else { return };
-        if matches!(peer.state, PeerState::Up(_)) && !peer.admits(turn.now, true, &packet) {
+        let ahead = peer.goes_ahead(packet.len());
+        if (ahead.is_some() || peer.up().is_some()) && !peer.admits(turn.now, true, &packet) {
             return turn.push(RouteOutput::dropped(DropReason::NotPermitted));
+        }
+        if let Some(tunnel) = ahead {
+            peer.sent_ahead(packet.len());
+            return turn.push(RouteOutput::Send { tunnel, packet, watched: false });
         }
         if let PeerState::Up(up) = &peer.state {
             let (tunnel, watched) = (up.tunnel, up.is_watched());
@@ -334,7 +342,7 @@ impl Routes {
             return turn.push(RouteOutput::Answer(query, Answer::Failed));
         };
         let Some(peer) = self.peers.find_mut(id) else { return };
-        let is_up = matches!(peer.state, PeerState::Up(_)) || peer.slow || self.slow;
+        let is_up = peer.up().is_some() || peer.ahead.is_some() || peer.slow || self.slow;
         if let (true, Some(addresses)) = (is_up, peer.addresses) {
             turn.push(RouteOutput::Answer(query, Answer::Addresses(addresses)));
         } else if let Err(reason) = peer.held.push_query(query) {
@@ -351,6 +359,7 @@ impl Routes {
         }
         let unknown = reason == Failure::Refused(ErrorCode::UnknownPeer);
         let label = peer.label();
+        lose(turn, peer.ahead);
         let (packets, queries) = peer.held.into_parts();
         for query in queries {
             turn.push(RouteOutput::Answer(query, if unknown { Answer::NoSuchName } else { Answer::Failed }));
@@ -364,9 +373,17 @@ impl Routes {
     fn forget_tunnel(&mut self, turn: &mut Turn<'_, RouteOutput>, id: PeerId, tunnel: TunnelId) {
         if let Some(peer) = self.peers.find_mut(id) {
             peer.end_attempt(tunnel);
+            lose(turn, peer.ahead_lost(tunnel));
         }
         self.peers.forget_tunnel(tunnel);
         turn.push(RouteOutput::Forget(tunnel));
+    }
+}
+
+/// Counts the packets that went ahead into a tunnel that did not come up.
+fn lose(turn: &mut Turn<'_, RouteOutput>, ahead: Option<Ahead>) {
+    for _ in 0..ahead.map_or(0, |ahead| ahead.packets) {
+        turn.push(RouteOutput::dropped(DropReason::NoTunnel));
     }
 }
 

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::held::Held;
+use super::held::{Held, MAX_HELD_BYTES, MAX_HELD_PACKETS};
 use crate::message::{PeerRef, Want};
 use crate::name::Virtual;
 use crate::node::part::TunnelId;
@@ -37,6 +37,8 @@ pub(super) struct Peer {
     pub(super) slow: bool,
     /// Packets and queries that wait for the first tunnel.
     pub(super) held: Held,
+    /// The tunnel into which packets go before it is up, and those that went.
+    pub(super) ahead: Option<Ahead>,
     /// Bytes that went through the peer's tunnels.
     pub(super) traffic: Traffic,
     /// What the access rules permit, if they forbid anything.
@@ -51,6 +53,15 @@ pub(super) struct Peer {
     pub(super) yielded: Option<u32>,
     /// The state of the way to the peer.
     pub(super) state: PeerState,
+}
+
+/// What went into a tunnel ahead of the peer's answer.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    pub(super) tunnel: TunnelId,
+    /// How many packets, and their bytes: no more than would be held without it, and than the peer holds.
+    pub(super) packets: usize,
+    bytes: usize,
 }
 
 /// Bytes of inner packets.
@@ -225,6 +236,7 @@ impl Peer {
             addresses: None,
             slow: false,
             held: Held::default(),
+            ahead: None,
             traffic: Traffic::default(),
             flows: None,
             search: Search { until, failures: 0, relay_at: None },
@@ -336,6 +348,37 @@ impl Peer {
         }
     }
 
+    /// Packets may go into this tunnel before it is up, if none carries packets and no other one takes them. Whether
+    /// they may.
+    pub(super) fn go_ahead(&mut self, tunnel: TunnelId) -> bool {
+        let free = matches!(self.state, PeerState::Building { .. }) && self.ahead.is_none();
+        if free {
+            self.ahead = Some(Ahead { tunnel, packets: 0, bytes: 0 });
+        }
+        free
+    }
+
+    /// The tunnel into which a packet of this length goes before it is up.
+    pub(super) fn goes_ahead(&self, len: usize) -> Option<TunnelId> {
+        let has_room = |ahead: &Ahead| ahead.packets < MAX_HELD_PACKETS && ahead.bytes + len <= MAX_HELD_BYTES;
+        let ahead = self.ahead.as_ref().filter(|ahead| has_room(ahead) && self.held.is_empty());
+        ahead.filter(|_| self.up().is_none()).map(|ahead| ahead.tunnel)
+    }
+
+    /// A packet went.
+    pub(super) fn sent_ahead(&mut self, len: usize) {
+        self.traffic.sent += len as u64;
+        if let Some(ahead) = &mut self.ahead {
+            ahead.packets += 1;
+            ahead.bytes += len;
+        }
+    }
+
+    /// This tunnel did not come up. What went ahead into it is lost.
+    pub(super) fn ahead_lost(&mut self, tunnel: TunnelId) -> Option<Ahead> {
+        self.ahead.take_if(|ahead| ahead.tunnel == tunnel)
+    }
+
     /// An attempt at a tunnel succeeds, and the nodes agreed on this.
     pub(super) fn agree(&mut self, tunnel: TunnelId, handover: Handover) {
         if let Some(origin) = self.attempts_mut().and_then(|attempts| attempts.get_mut(&tunnel)) {
@@ -367,6 +410,7 @@ impl Peer {
     /// one does. `None` if no such tunnel was being built.
     pub(super) fn take_over(&mut self, now: Instant, tunnel: TunnelId) -> Option<TookOver> {
         let origin = self.end_attempt(tunnel)?;
+        self.ahead = None;
         self.origins_mut().for_each(|origin| origin.again = None);
         (self.search.relay_at, self.search.failures) = (None, 0);
         let may_improve = origin.may_improve() && !defect!(ImprovementForgotten);

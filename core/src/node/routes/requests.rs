@@ -2,7 +2,7 @@
 
 use super::peer::{PeerState, PendingRequest};
 use super::table::PeerId;
-use super::{RouteOutput, Routes, take_due};
+use super::{RouteOutput, Routes, lose, take_due};
 use crate::event::{DropReason, Event, Failure};
 use crate::message::{DirectionRequest, ErrorCode, Want};
 use crate::node::part::{TunnelId, Turn};
@@ -116,6 +116,7 @@ impl Routes {
             let tunnels: Vec<_> = peer.tunnels().map(|(tunnel, _)| tunnel).collect();
             peer.yielded = None;
             peer.give_up_tunnels();
+            lose(turn, peer.ahead.take());
             let label = peer.label();
             for tunnel in &tunnels {
                 self.peers.forget_tunnel(*tunnel);

@@ -2,17 +2,45 @@
 
 use bytes::Bytes;
 
+use super::held::Held;
 use super::peer::{Improve, Left, Origin, PeerState};
 use super::table::PeerId;
-use super::{Answer, RouteOutput, Routes};
+use super::{Answer, RouteOutput, Routes, lose};
 use crate::event::{DropReason, Event, Failure, TunnelUp};
 use crate::message::Want;
-use crate::name::Fqdn;
+use crate::name::{Fqdn, Virtual};
 use crate::node::part::{TunnelId, Turn};
 use crate::time::Instant;
 use crate::timing::node::{DIRECT_SILENCE, FIRST_IMPROVEMENT, REPLACED_LINGER, ROUTE_FIRST_PAUSE, ROUTE_LONGEST_PAUSE};
 
 impl Routes {
+    /// The peer has proved who it is, and our Tunnel Request is on its way: what waits follows it at once.
+    pub(super) fn on_tunnel_ready(&mut self, turn: &mut Turn<'_, RouteOutput>, tunnel: TunnelId) {
+        let Some(id) = self.peers.by_tunnel(tunnel) else { return };
+        let Some(peer) = self.peers.find_mut(id) else { return };
+        if !peer.go_ahead(tunnel) {
+            return;
+        }
+        let held = std::mem::take(&mut peer.held);
+        let addresses = peer.addresses;
+        self.release(turn, id, held, addresses);
+    }
+
+    /// Sends what waited for a tunnel.
+    fn release(&mut self, turn: &mut Turn<'_, RouteOutput>, id: PeerId, held: Held, addresses: Option<Virtual>) {
+        let (packets, queries) = held.into_parts();
+        // Answers go first: an application can use the tunnel only once it knows the peer's address.
+        for query in queries {
+            if let Some(addresses) = addresses {
+                turn.push(RouteOutput::Answer(query, Answer::Addresses(addresses)));
+            }
+        }
+        for packet in packets.into_iter().skip(usize::from(defect!(HeldPacketLost))) {
+            self.send(turn, id, packet);
+            turn.push(RouteOutput::Flush);
+        }
+    }
+
     pub(super) fn on_tunnel_up(&mut self, turn: &mut Turn<'_, RouteOutput>, tunnel: TunnelId, up: TunnelUp) {
         let Some(id) = self.peers.by_tunnel(tunnel) else { return };
         let Some(peer) = self.peers.find_mut(id) else { return };
@@ -27,23 +55,14 @@ impl Routes {
         if took_over.carries {
             turn.push(RouteOutput::Event(Event::TunnelUp(up)));
         }
-        let (packets, queries) = held.into_parts();
-        // Answers go first: an application can use the tunnel only once it knows the peer's address.
-        for query in queries {
-            if let Some(addresses) = addresses {
-                turn.push(RouteOutput::Answer(query, Answer::Addresses(addresses)));
-            }
-        }
-        for packet in packets.into_iter().skip(usize::from(defect!(HeldPacketLost))) {
-            self.send(turn, id, packet);
-            turn.push(RouteOutput::Flush);
-        }
+        self.release(turn, id, held, addresses);
     }
 
     pub(super) fn on_tunnel_down(&mut self, turn: &mut Turn<'_, RouteOutput>, tunnel: TunnelId, reason: Failure) {
         let Some(id) = self.peers.by_tunnel(tunnel) else { return };
         self.peers.forget_tunnel(tunnel);
         let Some(peer) = self.peers.find_mut(id) else { return };
+        lose(turn, peer.ahead_lost(tunnel));
         if let Some(origin) = peer.end_attempt(tunnel) {
             self.on_attempt_failed(turn, id, origin, reason);
         } else if let Some(up) = peer.up_mut() {

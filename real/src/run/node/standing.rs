@@ -257,6 +257,7 @@ impl Standing {
                 .zip(status.choice.as_ref())
                 .map(|(tunnel, choice)| trouble::why(now, tunnel, choice, self.still_relayed.get(&status.peer))),
             handover: tunnel.map(|tunnel| tunnel.handover.to_string()),
+            signaling: tunnel.map(|tunnel| tunnel.signaling.to_string()),
             paths: tunnel.map(|tunnel| tunnel.paths.iter().map(ToString::to_string).collect()).unwrap_or_default(),
             may_open: status.permissions.as_ref().map(|permitted| permitted.out.to_string()),
             may_be_sent: status.permissions.as_ref().map(|permitted| permitted.back.to_string()),

@@ -12,6 +12,7 @@ use cyphonic_core::method::Method;
 use cyphonic_core::node::{self, FallbackConfig, NodeConfig, Services};
 use cyphonic_core::paths::strategy::Handover;
 use cyphonic_core::quic::{Congestion, PATHED_CID_LEN, QuicOptions};
+use cyphonic_core::signaling::Signaling;
 
 use super::dns::Resolver;
 use super::own::{Own, Renewal};
@@ -191,6 +192,7 @@ pub(super) fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
             login,
             framing,
             handover,
+            signaling: settings.signaling.map_or(Signaling::Fast, Signaling::from),
             overlay,
             tls: environment(key_log),
             roots: trusted,

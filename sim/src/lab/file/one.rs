@@ -139,6 +139,7 @@ fn tunnel((at, host, event): &(Instant, String, Event)) -> Option<serde_json::Va
         Event::TunnelUp(up) => json!({
             "what": "up", "peer": up.peer.as_str(), "pattern": up.pattern.to_string(), "dialed": up.dialed,
             "framing": up.framing.name(), "remote": up.remote.to_string(), "handover": up.handover.to_string(),
+            "signaling": up.signaling.to_string(),
         }),
         Event::PathSwitched { peer, remote, pattern } => json!({
             "what": "path", "peer": peer.as_str(), "pattern": pattern.to_string(), "remote": remote.to_string(),

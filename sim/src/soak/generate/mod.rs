@@ -27,7 +27,7 @@ use super::model::demands;
 use super::sheet::{Sheet, table};
 
 /// The version of the generator. It grows when a seed gives another plan than before.
-pub const GENERATOR: u32 = 15;
+pub const GENERATOR: u32 = 16;
 /// The most sites, and the most nodes.
 pub const MOST: u64 = 12;
 /// Most plans that are drawn for a seed, until the model demands something of one.
@@ -173,6 +173,13 @@ impl Generator {
             // Derived from the seed and not drawn, so that later draws stay as they were.
             let handover = ["seamless", "seamless", "rebuild", "migrate"][(seed / 5 % 4) as usize];
             self.sheet.set("handover", handover);
+        }
+        if method == "proposed" {
+            let signaling = match policy {
+                "paper" => ["paper", "paper", "confirmed", "fast"],
+                _ => ["fast", "fast", "confirmed", "paper"],
+            };
+            self.sheet.set("signaling", signaling[(seed / 11 % 4) as usize]);
         }
         // As well: applications then send packets that some links, and tunnels through them, have no room for.
         if (seed / 7).is_multiple_of(3) {

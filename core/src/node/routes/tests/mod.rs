@@ -15,6 +15,7 @@ use crate::message::{AtEnd, Framing, Want};
 use crate::node::rows::{Numbers, Rows, check};
 use crate::paths::strategy::Handover;
 use crate::route::Pattern;
+use crate::signaling::Signaling;
 
 struct Case {
     routes: Routes,
@@ -114,7 +115,7 @@ fn direction(transaction: u32, words: &[&str]) -> RouteInput {
         permissions: AtEnd(None),
     };
     let initiator = number.starts_with('#');
-    let asked = Asked { initiator, transaction, slow: false };
+    let asked = Asked { initiator, transaction, slow: false, signaling: Signaling::Paper };
     RouteInput::Direction { count, asked, direction: Box::new(direction) }
 }
 
@@ -148,8 +149,10 @@ impl Rows for Case {
                     framing: Framing::Stream,
                     remote: SocketAddr::from(([203, 0, 113, 10], 443)),
                     handover: Handover::Rebuild,
+                    signaling: Signaling::Paper,
                 },
             ),
+            ["ready", id] => RouteInput::TunnelReady(tunnel(id)),
             ["down", id, why] => RouteInput::TunnelDown(tunnel(id), failure(why)),
             ["arrived", id] => RouteInput::Arrived(tunnel(id), Bytes::from_static(b"packet")),
             ["sending", id, heard, due] => RouteInput::Sending {
@@ -248,6 +251,30 @@ fn a_query_is_answered_when_the_tunnel_is_up_and_at_once_from_then_on() {
         95  | query bob                          | answer 198.18.0.10                   | bob up t0
         99  | packet bob                         | send t0                              | bob up t0
         99  | arrived t0                         | deliver 198.18.0.10                  | bob up t0
+        ",
+    );
+}
+
+#[test]
+fn packets_go_ahead_once_the_peer_has_proved_itself_and_are_counted_if_the_tunnel_fails() {
+    check(
+        Case::new(true),
+        "
+        0   | registered                         |                                      |
+        0   | query bob                          | tell wanted; request bob any #0      | bob asks any#0 holds
+        40  | direction #0 bob dials direct paper| build t0                             | bob builds t0 holds
+        50  | packet bob                         |                                      | bob builds t0 holds
+        80  | ready t0                           | answer 198.18.0.10; send t0; flush   | bob builds t0
+        81  | packet bob                         | send t0                              | bob builds t0
+        82  | query bob                          | answer 198.18.0.10                   | bob builds t0
+        99  | down t0 lost                       | drop no-tunnel; drop no-tunnel       | bob wanted any@299
+        100 | packet bob                         |                                      | bob wanted any@299 holds
+        299 | timeout                            | request bob any #1                   | bob asks any#1 holds
+        340 | direction #1 bob dials direct paper| build t1                             | bob builds t1 holds
+        380 | ready t1                           | send t1; flush                       | bob builds t1
+        420 | up t1                              | tell up                              | bob up t1
+        500 | direction @7 bob dials direct direct0 | build t2                          | bob up t1 builds t2
+        510 | ready t2                           |                                      | bob up t1 builds t2
         ",
     );
 }

@@ -1,0 +1,117 @@
+//! Packets ahead of the Tunnel Response (`signaling = "fast"`).
+//!
+//! By the time of its Tunnel Request the dialer knows from the handshake that the peer is there, and that it is the one
+//! that the NMS named. So its packets follow the request at once, on the same connection. The listener takes none of
+//! them before it has a Route Direction that names the dialer, and the Tunnel Request for it: until then it holds them,
+//! within limits.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{Owner, Proposed};
+use crate::event::DropReason;
+use crate::machine::Output;
+use crate::node::carriage::CarriageOutput;
+use crate::node::part::TunnelId;
+use crate::node::routes::{MAX_HELD_BYTES, MAX_HELD_PACKETS};
+use crate::quic::LinkId;
+use crate::signaling::Signaling;
+
+/// What came before the listener may take it, in the order in which it came.
+#[derive(Default)]
+pub(super) struct Ahead {
+    frames: VecDeque<Frame>,
+    bytes: usize,
+}
+
+/// A packet, as it came.
+enum Frame {
+    /// On the stream.
+    Packet(Bytes),
+    /// In a DATAGRAM frame, whose framing the Tunnel Request tells.
+    Datagram(Bytes),
+}
+
+impl Ahead {
+    pub(super) fn packet(&mut self, packet: Bytes) -> Result<(), DropReason> {
+        self.push(packet.len(), Frame::Packet(packet))
+    }
+
+    pub(super) fn datagram(&mut self, data: Bytes) -> Result<(), DropReason> {
+        self.push(data.len(), Frame::Datagram(data))
+    }
+
+    fn push(&mut self, len: usize, frame: Frame) -> Result<(), DropReason> {
+        if self.frames.len() >= MAX_HELD_PACKETS || self.bytes + len > MAX_HELD_BYTES {
+            return Err(DropReason::QueueFull);
+        }
+        self.bytes += len;
+        self.frames.push_back(frame);
+        Ok(())
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// The packets. `open` takes one out of a DATAGRAM frame.
+    fn packets(
+        self,
+        open: impl Fn(Bytes) -> Result<Bytes, DropReason>,
+    ) -> impl Iterator<Item = Result<Bytes, DropReason>> {
+        self.frames.into_iter().map(move |frame| match frame {
+            Frame::Packet(packet) => Ok(packet),
+            Frame::Datagram(data) => open(data),
+        })
+    }
+}
+
+impl Proposed {
+    /// A dialer's Tunnel Request is on its way to a peer that has proved who it is.
+    pub(super) fn ready(&mut self, id: TunnelId) {
+        let Some(tunnel) = self.tunnels.get(&id).filter(|tunnel| tunnel.signaling == Signaling::Fast) else { return };
+        if tunnel.dialer {
+            self.out.push_back(CarriageOutput::TunnelReady(id));
+        }
+    }
+
+    /// Something for a tunnel came on a link that a peer opened, before the tunnel is there.
+    pub(super) fn hold_ahead(&mut self, link: LinkId, hold: impl FnOnce(&mut Ahead) -> Result<(), DropReason>) {
+        let Some(Owner::Inbound(inbound)) = self.owners.get_mut(&link) else {
+            return self.dropped(DropReason::Unexpected);
+        };
+        if let Err(reason) = hold(&mut inbound.ahead) {
+            self.dropped(reason);
+        }
+    }
+
+    /// A link is closed, and nobody will take what came ahead on it.
+    pub(super) fn lose_ahead(&mut self, owner: Option<Owner>) {
+        if let Some(Owner::Inbound(inbound)) = owner {
+            for _ in 0..inbound.ahead.count() {
+                self.dropped(DropReason::NoTunnel);
+            }
+        }
+    }
+
+    /// The tunnel is up: what came ahead of the Tunnel Request is taken.
+    pub(super) fn take_ahead(&mut self, id: TunnelId, ahead: Ahead) {
+        let Some(tunnel) = self.tunnels.get(&id) else { return };
+        let packets: Vec<_> = ahead.packets(|data| tunnel.carrier.open(data)).collect();
+        for packet in packets {
+            match packet {
+                Ok(packet) => self.out.push_back(CarriageOutput::Packet(id, packet)),
+                Err(reason) => self.dropped(reason),
+            }
+        }
+    }
+
+    /// A packet on a link that no Route Direction has announced.
+    pub(super) fn on_unannounced(&mut self, link: LinkId, packet: Bytes, is_datagram: bool) {
+        if defect!(AheadUnchecked) {
+            return self.out.push_back(CarriageOutput::Pass(Output::Packet(packet)));
+        }
+        self.hold_ahead(link, |ahead| if is_datagram { ahead.datagram(packet) } else { ahead.packet(packet) });
+    }
+}
