@@ -1,4 +1,6 @@
 //! The words of the format: enums whose variants are spelled the same in scenarios, on the command line and in tables.
+//!
+//! The settings of the daemons have some of them too. With the feature `clap` they are values of flags.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +8,10 @@ macro_rules! words {
     ($($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident $text:literal,)* })*) => {$(
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
-        pub enum $name { $($(#[$doc])* #[serde(rename = $text)] $variant,)* }
+        #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+        pub enum $name {
+            $($(#[$doc])* #[serde(rename = $text)] #[cfg_attr(feature = "clap", value(name = $text))] $variant,)*
+        }
 
         impl $name {
             /// Every value, in the order of the documentation.
@@ -294,6 +299,24 @@ impl From<cyphonic_core::quic::Congestion> for Congestion {
         match congestion {
             cyphonic_core::quic::Congestion::NewReno => Self::NewReno,
             cyphonic_core::quic::Congestion::Open => Self::None,
+        }
+    }
+}
+
+impl From<Method> for cyphonic_core::method::Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Conventional => Self::Conventional,
+            Method::Proposed => Self::Proposed,
+        }
+    }
+}
+
+impl From<Policy> for cyphonic_core::route::Policy {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Paper => Self::Paper,
+            Policy::Optimal => Self::Optimal,
         }
     }
 }

@@ -7,15 +7,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use plotters::chart::ChartBuilder;
-use plotters::element::DashedPathElement;
 use plotters::style::text_anchor::{HPos, VPos};
-use plotters::style::{BLACK, Color, RGBColor};
 
-use super::style::{INK, PALE, axes};
+use super::style::{Line, axes, curve, legend_line};
 use crate::input::{InputError, Origin, Table, read};
 use crate::render::{Drawing, Width};
 use crate::rows::{Framing, Handover, Mover, Strategy};
-use crate::sheet::{Drawn, Sheet, TEXT, at, bold, polyline, pt, text, write};
+use crate::sheet::{Drawn, Sheet, TEXT, at, bold, pt, write};
 use crate::stats::sorted;
 
 /// The gaps of one strategy in one framing.
@@ -29,6 +27,15 @@ struct Series {
 }
 
 impl Series {
+    fn line(&self) -> Line {
+        match (self.framing, self.strategy) {
+            (Framing::Udp4501, _) => Line::Broad,
+            (_, Strategy::Rebuild) => Line::Dashed,
+            (_, Strategy::Migrate) => Line::Dotted,
+            (_, Strategy::Seamless) => Line::Solid,
+        }
+    }
+
     fn name(&self) -> String {
         match self.framing {
             Framing::Udp4501 => "Conventional".to_owned(),
@@ -145,26 +152,13 @@ fn panel(area: &Sheet<'_>, title: &str, series: &[&Series]) -> Drawn {
     for series in series {
         let step = (AXIS.end - AXIS.start) / STEPS as f64;
         let powers = (0..=STEPS).map(|at| AXIS.start + step * at as f64);
-        curve(&sheet, series, powers.map(|power| to_sheet(power, series.share(10_f64.powf(power)))).collect())?;
+        let points = powers.map(|power| to_sheet(power, series.share(10_f64.powf(power)))).collect();
+        curve(&sheet, points, series.line())?;
     }
     write(&sheet, title, &at(&bold(TEXT), HPos::Left, VPos::Center), (pt(38.0), pt(6.0)))?;
     for (index, series) in series.iter().enumerate() {
-        let (x, y) = (pt(38.0), pt(16.0 + index as f64 * LEGEND));
         let name = format!("{} (n = {})", series.name(), series.gaps.len() + series.never);
-        curve(&sheet, series, vec![(x, y), (x + pt(19.0), y)])?;
-        write(&sheet, &name, &at(&text(TEXT), HPos::Left, VPos::Center), (x + pt(23.0), y))?;
+        legend_line(&sheet, &name, (pt(38.0), pt(16.0 + index as f64 * LEGEND)), series.line())?;
     }
     Ok(())
-}
-
-fn curve(sheet: &Sheet<'_>, series: &Series, points: Vec<(i32, i32)>) -> Drawn {
-    let dashes = |points, on: f64, off: f64, color: RGBColor, thick: f64| {
-        sheet.draw(&DashedPathElement::new(points, pt(on), pt(off), color.stroke_width(pt(thick) as u32)))
-    };
-    match (series.framing, series.strategy) {
-        (Framing::Udp4501, _) => polyline(sheet, &points, PALE, 2.4),
-        (_, Strategy::Rebuild) => dashes(points, 3.2, 1.6, INK, 0.9),
-        (_, Strategy::Migrate) => dashes(points, 0.8, 1.6, BLACK, 0.7),
-        (_, Strategy::Seamless) => polyline(sheet, &points, INK, 1.4),
-    }
 }

@@ -1,11 +1,13 @@
-//! Shared by all figures: colours and axes.
+//! Shared by all figures: colours, axes and curves.
 
 use plotters::chart::MeshStyle;
 use plotters::coord::types::RangedCoordf64;
+use plotters::element::DashedPathElement;
+use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{BLACK, Color, RGBColor};
 
 use crate::backend::Surface;
-use crate::sheet::{Fill, Hatch, TEXT, THIN, pt, text};
+use crate::sheet::{Drawn, Fill, Hatch, Sheet, TEXT, THIN, at, polyline, pt, text, write};
 
 /// The dark colour, for the proposed method.
 pub(super) const INK: RGBColor = RGBColor(25, 45, 85);
@@ -26,4 +28,33 @@ pub(super) fn axes<'m, 'a, 'b, 's>(
         .label_style(text(TEXT))
         .axis_desc_style(text(TEXT))
         .set_all_tick_mark_size(pt(2.0))
+}
+
+/// The style of a curve. A broad pale line goes under thin, dark and broken ones, so that all are visible where they
+/// coincide.
+#[derive(Clone, Copy)]
+pub(super) enum Line {
+    Broad,
+    Solid,
+    Dashed,
+    Dotted,
+}
+
+/// Draws a curve.
+pub(super) fn curve(sheet: &Sheet<'_>, points: Vec<(i32, i32)>, line: Line) -> Drawn {
+    let dashes = |points, on: f64, off: f64, color: RGBColor, thick: f64| {
+        sheet.draw(&DashedPathElement::new(points, pt(on), pt(off), color.stroke_width(pt(thick) as u32)))
+    };
+    match line {
+        Line::Broad => polyline(sheet, &points, PALE, 2.4),
+        Line::Solid => polyline(sheet, &points, INK, 1.4),
+        Line::Dashed => dashes(points, 3.2, 1.6, INK, 0.9),
+        Line::Dotted => dashes(points, 0.8, 1.6, BLACK, 0.7),
+    }
+}
+
+/// A line of a legend: a piece of the curve, and its name.
+pub(super) fn legend_line(sheet: &Sheet<'_>, name: &str, (x, y): (i32, i32), line: Line) -> Drawn {
+    curve(sheet, vec![(x, y), (x + pt(19.0), y)], line)?;
+    write(sheet, name, &at(&text(TEXT), HPos::Left, VPos::Center), (x + pt(23.0), y))
 }

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use plotters::chart::ChartBuilder;
-use plotters::element::{DashedPathElement, Rectangle};
+use plotters::element::Rectangle;
 use plotters::style::text_anchor::{HPos, VPos};
-use plotters::style::{BLACK, Color, RGBColor, WHITE};
+use plotters::style::{BLACK, Color, WHITE};
 
-use super::style::{GREY, INK, PALE, axes};
+use super::style::{GREY, INK, Line, PALE, axes, curve, legend_line};
 use crate::input::{InputError, Origin, Table, read};
 use crate::render::{Drawing, Width};
 use crate::rows::{Framing, Method, PaperRtt, Rtt, Statistic};
@@ -154,6 +154,14 @@ fn paint(sheet: &Sheet<'_>, content: &Content) -> Drawn {
     boxes(&lower, content, range)
 }
 
+const fn line(framing: Framing) -> Line {
+    match framing {
+        Framing::Udp4501 => Line::Broad,
+        Framing::Stream => Line::Dashed,
+        Framing::Datagram | Framing::Compact => Line::Dotted,
+    }
+}
+
 fn distribution(area: &Sheet<'_>, series: &[Series], range: std::ops::Range<f64>) -> Drawn {
     let mut chart = ChartBuilder::on(area)
         .margin_top(pt(legend_height(series)))
@@ -184,28 +192,14 @@ fn distribution(area: &Sheet<'_>, series: &[Series], range: std::ops::Range<f64>
             steps.extend([step, step + 1].map(|below| to_sheet(rtt, below as f64 / count as f64)));
         }
         steps.push(to_sheet(range.end, 1.0));
-        curve(&sheet, *framing, steps)?;
+        curve(&sheet, steps, line(*framing))?;
     }
     // The legend is above the plot, so that it covers no curve.
     for (index, series) in series.iter().enumerate() {
-        let (x, y) = (pt(LEFT - 34.0), pt(4.0 + index as f64 * LEGEND));
         let name = format!("{} (n = {})", series.name(), series.rtts.len());
-        curve(&sheet, series.framing, vec![(x, y), (x + pt(19.0), y)])?;
-        write(&sheet, &name, &at(&text(TEXT), HPos::Left, VPos::Center), (x + pt(23.0), y))?;
+        legend_line(&sheet, &name, (pt(LEFT - 34.0), pt(4.0 + index as f64 * LEGEND)), line(series.framing))?;
     }
     Ok(())
-}
-
-/// Broad pale lines are under thin, dark and broken ones, so that all are visible where they coincide.
-fn curve(sheet: &Sheet<'_>, framing: Framing, points: Vec<(i32, i32)>) -> Drawn {
-    let dashes = |points, on: f64, off: f64, color: RGBColor, thick: f64| {
-        sheet.draw(&DashedPathElement::new(points, pt(on), pt(off), color.stroke_width(pt(thick) as u32)))
-    };
-    match framing {
-        Framing::Udp4501 => polyline(sheet, &points, PALE, 2.4),
-        Framing::Stream => dashes(points, 3.2, 1.6, INK, 0.9),
-        Framing::Datagram | Framing::Compact => dashes(points, 0.8, 1.6, BLACK, 0.7),
-    }
 }
 
 fn boxes(area: &Sheet<'_>, content: &Content, range: std::ops::Range<f64>) -> Drawn {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use cyphonic_core::message::RelayMode;
+pub use cyphonic_scenarios::{Congestion, Handover, Login, Method, Policy, Signaling};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
@@ -68,6 +69,12 @@ impl Located for u16 {}
 impl Located for u64 {}
 impl Located for bool {}
 impl Located for String {}
+impl Located for Method {}
+impl Located for Login {}
+impl Located for Handover {}
+impl Located for Congestion {}
+impl Located for Policy {}
+impl Located for Signaling {}
 impl<T> Located for Parsed<T> {}
 impl<T> Located for List<T> {}
 
@@ -82,16 +89,6 @@ macro_rules! words {
 }
 
 words! {
-    /// Which protocol carries signaling and packets.
-    Method {
-        /// CYPHONIC's own protocol on UDP 4501.
-        Conventional,
-        /// CYPHONIC-over-QUIC.
-        Proposed,
-    }
-}
-
-words! {
     /// How packets are carried in QUIC.
     Framing {
         /// In DATAGRAM frames, without another header.
@@ -100,50 +97,6 @@ words! {
         Datagram,
         /// On a stream behind that header, as in the paper.
         Stream,
-    }
-}
-
-words! {
-    /// What nodes do when one of them moves.
-    Handover {
-        /// The connection is torn down, and another is built (paper §2.1).
-        Rebuild,
-        /// The QUIC client migrates (RFC 9000 §9).
-        Migrate,
-        /// One connection, with paths beneath it.
-        Seamless,
-    }
-}
-
-words! {
-    /// What is waited for while a tunnel comes up.
-    Signaling {
-        /// The paper's sequences.
-        Paper,
-        /// The NMS waits for the responder's Confirmation, as in the conventional method.
-        Confirmed,
-        /// Nobody waits for what an authenticated peer is bound to send.
-        Fast,
-    }
-}
-
-words! {
-    /// The congestion control of the outer QUIC connection.
-    Congestion {
-        /// NewReno, as RFC 9221 asks for in every framing.
-        NewReno,
-        /// None: only the flows inside the tunnel control their rate.
-        None,
-    }
-}
-
-words! {
-    /// How a node authenticates.
-    Login {
-        /// By its certificate.
-        Certificate,
-        /// By a password (conventional method only).
-        Password,
     }
 }
 
@@ -164,16 +117,6 @@ words! {
         Blind,
         /// It ends both connections, as in the paper.
         Terminating,
-    }
-}
-
-words! {
-    /// How the NMS chooses routes.
-    Policy {
-        /// By Table 1 of the paper.
-        Paper,
-        /// By observations of both networks.
-        Optimal,
     }
 }
 
@@ -201,59 +144,12 @@ words! {
     }
 }
 
-impl From<Method> for cyphonic_core::method::Method {
-    fn from(method: Method) -> Self {
-        match method {
-            Method::Conventional => Self::Conventional,
-            Method::Proposed => Self::Proposed,
-        }
-    }
-}
-
 impl From<Framing> for cyphonic_core::message::Framing {
     fn from(framing: Framing) -> Self {
         match framing {
             Framing::Compact => Self::Compact,
             Framing::Datagram => Self::Datagram,
             Framing::Stream => Self::Stream,
-        }
-    }
-}
-
-impl From<Signaling> for cyphonic_core::signaling::Signaling {
-    fn from(signaling: Signaling) -> Self {
-        match signaling {
-            Signaling::Paper => Self::Paper,
-            Signaling::Confirmed => Self::Confirmed,
-            Signaling::Fast => Self::Fast,
-        }
-    }
-}
-
-impl From<Handover> for cyphonic_core::paths::strategy::Handover {
-    fn from(handover: Handover) -> Self {
-        match handover {
-            Handover::Rebuild => Self::Rebuild,
-            Handover::Migrate => Self::Migrate,
-            Handover::Seamless => Self::Seamless,
-        }
-    }
-}
-
-impl From<Congestion> for cyphonic_core::quic::Congestion {
-    fn from(congestion: Congestion) -> Self {
-        match congestion {
-            Congestion::NewReno => Self::NewReno,
-            Congestion::None => Self::Open,
-        }
-    }
-}
-
-impl From<Policy> for cyphonic_core::route::Policy {
-    fn from(policy: Policy) -> Self {
-        match policy {
-            Policy::Paper => Self::Paper,
-            Policy::Optimal => Self::Optimal,
         }
     }
 }

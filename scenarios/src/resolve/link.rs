@@ -26,23 +26,8 @@ pub(super) fn link(
     least_mtu: (u16, &'static str),
 ) -> Result<Link, ScenarioError> {
     let link = link.unwrap_or_default();
+    let both = schema::Way { mtu: link.mtu, black_hole: link.black_hole, ..schema::Way::from(&link) };
     let (up, down) = (link.up, link.down);
-    let both = schema::Way {
-        delay_ms: link.delay_ms,
-        jitter_ms: link.jitter_ms,
-        loss: link.loss,
-        rate_mbps: link.rate_mbps,
-        queue_ms: link.queue_ms,
-        queue_bytes: link.queue_bytes,
-        mtu: link.mtu,
-        burst_loss: link.burst_loss,
-        outages: link.outages,
-        reorder: link.reorder,
-        reorder_ms: link.reorder_ms,
-        duplicate: link.duplicate,
-        corrupt: link.corrupt,
-        black_hole: link.black_hole,
-    };
     let way = |name: &str, own: Option<schema::Way>| {
         let (own, least_delay_ms) = (own.unwrap_or_default(), LEAST_DELAY_MS);
         Merged { context, path, name, own, both: &both, least_delay_ms }.way(least_mtu)

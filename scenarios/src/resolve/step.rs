@@ -142,16 +142,8 @@ impl Judge<'_, '_, '_> {
                 let give_up = start.give_up_s.map(|s| self.millis("give_up_s", s.saturating_mul(1000))).transpose()?;
                 Action::Start { nodes: self.start(start)?, give_up }
             }
-            schema::Action::Echo(echo) => {
-                let schema::Echo { from, to, count, interval_ms, payload_bytes, family } = echo;
-                let pair = self.pair(&from, &to, family)?;
-                Action::Echo(self.probes(pair, count, interval_ms, payload_bytes)?)
-            }
-            schema::Action::Udp(udp) => {
-                let schema::Udp { from, to, count, interval_ms, payload_bytes, family } = udp;
-                let pair = self.pair(&from, &to, family)?;
-                Action::Udp(self.probes(pair, count, interval_ms, payload_bytes)?)
-            }
+            schema::Action::Echo(probes) => Action::Echo(self.probes(probes)?),
+            schema::Action::Udp(probes) => Action::Udp(self.probes(probes)?),
             schema::Action::Tcp(tcp) => {
                 let pair = self.pair(&tcp.from, &tcp.to, tcp.family)?;
                 self.context.within(&self.key("bytes"), tcp.bytes as f64, 1.0, MOST_BYTES)?;
@@ -315,23 +307,7 @@ impl Judge<'_, '_, '_> {
         if far == Far::Site(site) {
             return self.context.fail(&self.key("to"), Problem::SameSite(words.to));
         }
-        let way = schema::Way {
-            delay_ms: words.delay_ms,
-            jitter_ms: words.jitter_ms,
-            loss: words.loss,
-            rate_mbps: words.rate_mbps,
-            queue_ms: words.queue_ms,
-            queue_bytes: words.queue_bytes,
-            mtu: None,
-            burst_loss: words.burst_loss,
-            outages: words.outages,
-            reorder: words.reorder,
-            reorder_ms: words.reorder_ms,
-            duplicate: words.duplicate,
-            corrupt: words.corrupt,
-            black_hole: None,
-        };
-        let way = Box::new(link::path(self.context, &self.path, &way)?);
+        let way = Box::new(link::path(self.context, &self.path, &schema::Way::from(&words))?);
         let towards = words.towards.unwrap_or(Towards::Both);
         Ok(Action::Path { site, far, towards, family: words.family, way })
     }
@@ -398,13 +374,9 @@ impl Judge<'_, '_, '_> {
         Ok(pair)
     }
 
-    fn probes(
-        &self,
-        pair: Pair,
-        count: Option<u32>,
-        interval_ms: Option<u64>,
-        payload_bytes: Option<u32>,
-    ) -> Result<Probes, ScenarioError> {
+    fn probes(&self, probes: schema::Probes) -> Result<Probes, ScenarioError> {
+        let schema::Probes { from, to, count, interval_ms, payload_bytes, family } = probes;
+        let pair = self.pair(&from, &to, family)?;
         let count = count.unwrap_or(1);
         self.context.within(&self.key("count"), f64::from(count), 1.0, MOST_COUNT)?;
         let interval = self.millis("interval_ms", interval_ms.unwrap_or(DEFAULT_INTERVAL_MS))?;

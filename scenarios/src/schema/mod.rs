@@ -14,6 +14,66 @@ use crate::words::{
     Method, Openness, Policy, Pooling, PortChoice, Reaction, Refresh, Refusal, Signaling, SiteKind,
 };
 
+/// Tables that say how packets of one direction are treated: their own keys, and those that all of them have.
+macro_rules! ways {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $key:ident: $type:ty,)* })*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct $name {
+            $($(#[$doc])* pub(crate) $key: $type,)*
+            /// One-way delay, milliseconds. Of a link: at least 1, and 1 by default. Of a path: more delay, 0 by
+            /// default.
+            pub(crate) delay_ms: Option<f64>,
+            /// Each packet is delayed by up to this much more, uniformly, milliseconds. Default 0.
+            pub(crate) jitter_ms: Option<f64>,
+            /// Probability that a packet is lost, 0 to 1. Default 0.
+            pub(crate) loss: Option<f64>,
+            /// Rate, Mbit/s. Default: unlimited.
+            pub(crate) rate_mbps: Option<f64>,
+            /// Longest queue in front of the rate limit, milliseconds. A packet that would wait longer is dropped.
+            /// Default 100.
+            pub(crate) queue_ms: Option<f64>,
+            /// Instead: the most bytes in that queue.
+            pub(crate) queue_bytes: Option<u64>,
+            /// Loss in bursts, beside `loss`. Default: none.
+            pub(crate) burst_loss: Option<BurstLoss>,
+            /// Times in which packets are lost, beside these. Default: none.
+            pub(crate) outages: Option<Outages>,
+            /// Probability that a packet is held back by `reorder_ms`, 0 to 1. Default 0.
+            pub(crate) reorder: Option<f64>,
+            /// Milliseconds. Default 10.
+            pub(crate) reorder_ms: Option<f64>,
+            /// Probability that a packet arrives twice, 0 to 1. Default 0.
+            pub(crate) duplicate: Option<f64>,
+            /// Probability that a bit of a packet is turned over, 0 to 1. Default 0.
+            pub(crate) corrupt: Option<f64>,
+        }
+
+        /// The keys that all of them have.
+        impl From<&$name> for Way {
+            fn from(keys: &$name) -> Self {
+                Self {
+                    mtu: None,
+                    black_hole: None,
+                    delay_ms: keys.delay_ms,
+                    jitter_ms: keys.jitter_ms,
+                    loss: keys.loss,
+                    rate_mbps: keys.rate_mbps,
+                    queue_ms: keys.queue_ms,
+                    queue_bytes: keys.queue_bytes,
+                    burst_loss: keys.burst_loss,
+                    outages: keys.outages,
+                    reorder: keys.reorder,
+                    reorder_ms: keys.reorder_ms,
+                    duplicate: keys.duplicate,
+                    corrupt: keys.corrupt,
+                }
+            }
+        }
+    )*};
+}
+
 mod step;
 
 pub(crate) use step::*;
@@ -123,76 +183,26 @@ pub(crate) struct Services {
     pub(crate) trs: Option<Link>,
 }
 
-/// A link to the Internet core: the same both ways, unless `up` or `down` says otherwise.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Link {
-    /// One-way delay, milliseconds, at least 1. Default 1.
-    pub(crate) delay_ms: Option<f64>,
-    /// Each packet is delayed by up to this much more, uniformly, milliseconds. Default 0.
-    pub(crate) jitter_ms: Option<f64>,
-    /// Probability that a packet is lost, 0 to 1. Default 0.
-    pub(crate) loss: Option<f64>,
-    /// Rate, Mbit/s. Default: unlimited.
-    pub(crate) rate_mbps: Option<f64>,
-    /// Longest queue in front of the rate limit, milliseconds; what would wait longer is dropped. Default 100.
-    pub(crate) queue_ms: Option<f64>,
-    /// Instead: the most bytes in that queue.
-    pub(crate) queue_bytes: Option<u64>,
-    /// Largest IP packet, bytes. Default 1500.
-    pub(crate) mtu: Option<u32>,
-    /// Loss in bursts, beside `loss`. Default: none.
-    pub(crate) burst_loss: Option<BurstLoss>,
-    /// Times in which packets are lost, beside these. Default: none.
-    pub(crate) outages: Option<Outages>,
-    /// Probability that a packet is held back by `reorder_ms`, 0 to 1. Default 0.
-    pub(crate) reorder: Option<f64>,
-    /// Milliseconds. Default 10.
-    pub(crate) reorder_ms: Option<f64>,
-    /// Probability that a packet arrives twice, 0 to 1. Default 0.
-    pub(crate) duplicate: Option<f64>,
-    /// Probability that a bit of a packet is turned over, 0 to 1. Default 0.
-    pub(crate) corrupt: Option<f64>,
-    /// Packets that are too big are dropped without an ICMP error. Default false.
-    pub(crate) black_hole: Option<bool>,
-    /// Towards the core, where it differs.
-    pub(crate) up: Option<Way>,
-    /// From the core, where it differs.
-    pub(crate) down: Option<Way>,
-}
+ways! {
+    /// A link to the Internet core: the same both ways, unless `up` or `down` says otherwise.
+    Link {
+        /// Largest IP packet, bytes. Default 1500.
+        mtu: Option<u32>,
+        /// Packets that are too big are dropped without an ICMP error. Default false.
+        black_hole: Option<bool>,
+        /// Towards the core, where it differs.
+        up: Option<Way>,
+        /// From the core, where it differs.
+        down: Option<Way>,
+    }
 
-/// One direction of a link: the same keys.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Way {
-    /// As in [`Link`].
-    pub(crate) delay_ms: Option<f64>,
-    /// As in [`Link`].
-    pub(crate) jitter_ms: Option<f64>,
-    /// As in [`Link`].
-    pub(crate) loss: Option<f64>,
-    /// As in [`Link`].
-    pub(crate) rate_mbps: Option<f64>,
-    /// As in [`Link`].
-    pub(crate) queue_ms: Option<f64>,
-    /// As in [`Link`].
-    pub(crate) queue_bytes: Option<u64>,
-    /// As in [`Link`].
-    pub(crate) mtu: Option<u32>,
-    /// As in [`Link`].
-    pub(crate) burst_loss: Option<BurstLoss>,
-    /// As in [`Link`].
-    pub(crate) outages: Option<Outages>,
-    /// As in [`Link`].
-    pub(crate) reorder: Option<f64>,
-    /// As in [`Link`].
-    pub(crate) reorder_ms: Option<f64>,
-    /// As in [`Link`].
-    pub(crate) duplicate: Option<f64>,
-    /// As in [`Link`].
-    pub(crate) corrupt: Option<f64>,
-    /// As in [`Link`].
-    pub(crate) black_hole: Option<bool>,
+    /// One direction of a link: the same keys.
+    Way {
+        /// As in [`Link`].
+        mtu: Option<u32>,
+        /// As in [`Link`].
+        black_hole: Option<bool>,
+    }
 }
 
 /// `burst_loss` of a link: the model of Gilbert and Elliott. All are probabilities.

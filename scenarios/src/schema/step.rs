@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{AccessRules, BurstLoss, Firewall, Link, Outages};
+use super::{AccessRules, BurstLoss, Firewall, Link, Outages, Way};
 use crate::words::{Family, ServiceName, Towards};
 
 /// A `[[step]]` with its `do` and its [`Timing`] taken out.
@@ -11,11 +11,11 @@ pub(crate) enum Action {
     /// `do = "start"`.
     Start(Start),
     /// `do = "echo"`.
-    Echo(Echo),
+    Echo(Probes),
     /// `do = "tcp"`.
     Tcp(Tcp),
     /// `do = "udp"`.
-    Udp(Udp),
+    Udp(Probes),
     /// `do = "move"`.
     Move(Move),
     /// `do = "wait"`.
@@ -130,19 +130,19 @@ pub(crate) struct Start {
     pub(crate) give_up_s: Option<u64>,
 }
 
-/// ICMP echoes through the virtual interface.
+/// ICMP echoes through the virtual interface, or UDP datagrams one way.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Echo {
-    /// The node that asks.
+pub(crate) struct Probes {
+    /// The node that sends.
     pub(crate) from: String,
-    /// The node that answers.
+    /// The node that receives, and answers an echo.
     pub(crate) to: String,
     /// How many. Default 1.
     pub(crate) count: Option<u32>,
     /// Time between two, milliseconds. Default 1000.
     pub(crate) interval_ms: Option<u64>,
-    /// ICMP payload, bytes. Default 56.
+    /// Payload of ICMP or UDP, bytes. Default 56.
     pub(crate) payload_bytes: Option<u32>,
     /// "ipv6" (default) or "ipv4".
     pub(crate) family: Option<Family>,
@@ -158,24 +158,6 @@ pub(crate) struct Tcp {
     pub(crate) to: String,
     /// How much, bytes.
     pub(crate) bytes: u64,
-    /// "ipv6" (default) or "ipv4".
-    pub(crate) family: Option<Family>,
-}
-
-/// UDP datagrams, one way.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Udp {
-    /// The node that sends.
-    pub(crate) from: String,
-    /// The node that receives.
-    pub(crate) to: String,
-    /// How many. Default 1.
-    pub(crate) count: Option<u32>,
-    /// Time between two, milliseconds. Default 1000.
-    pub(crate) interval_ms: Option<u64>,
-    /// UDP payload, bytes. Default 56.
-    pub(crate) payload_bytes: Option<u32>,
     /// "ipv6" (default) or "ipv4".
     pub(crate) family: Option<Family>,
 }
@@ -210,42 +192,18 @@ pub(crate) struct Rebind {
     pub(crate) to: Option<String>,
 }
 
-/// The path between a site and a far end gets other settings. Keys have the same meaning as those of a link.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Path {
-    /// The site with the access link.
-    pub(crate) site: String,
-    /// The far end: a site, or "as", "nms" or "trs".
-    pub(crate) to: String,
-    /// In which direction. Default: both.
-    pub(crate) towards: Option<Towards>,
-    /// Only what goes by this family. Default: both.
-    pub(crate) family: Option<Family>,
-    /// More delay, milliseconds. Default 0.
-    pub(crate) delay_ms: Option<f64>,
-    /// As in [`Link`].
-    pub(crate) jitter_ms: Option<f64>,
-    /// As in [`Link`].
-    pub(crate) loss: Option<f64>,
-    /// As in [`Link`].
-    pub(crate) rate_mbps: Option<f64>,
-    /// As in [`Link`].
-    pub(crate) queue_ms: Option<f64>,
-    /// As in [`Link`].
-    pub(crate) queue_bytes: Option<u64>,
-    /// As in [`Link`].
-    pub(crate) burst_loss: Option<BurstLoss>,
-    /// As in [`Link`].
-    pub(crate) outages: Option<Outages>,
-    /// As in [`Link`].
-    pub(crate) reorder: Option<f64>,
-    /// As in [`Link`].
-    pub(crate) reorder_ms: Option<f64>,
-    /// As in [`Link`].
-    pub(crate) duplicate: Option<f64>,
-    /// As in [`Link`].
-    pub(crate) corrupt: Option<f64>,
+ways! {
+    /// The path between a site and a far end gets other settings. Keys have the same meaning as those of a link.
+    Path {
+        /// The site with the access link.
+        site: String,
+        /// The far end: a site, or "as", "nms" or "trs".
+        to: String,
+        /// In which direction. Default: both.
+        towards: Option<Towards>,
+        /// Only what goes by this family. Default: both.
+        family: Option<Family>,
+    }
 }
 
 /// Nothing is started for a while.

@@ -24,11 +24,11 @@ fn a_misspelled_key_is_answered_with_the_right_one() {
     );
     assert_eq!(
         replaced("nms = { delay_ms = 5 }", "nms = { up = { delay = 5 } }"),
-        r#"x.toml:6:16: `services.nms.up.delay`: unknown key: did you mean "delay_ms"? The keys here are "delay_ms", "jitter_ms", "loss", "rate_mbps", "queue_ms", "queue_bytes", "mtu", "burst_loss", "outages", "reorder", "reorder_ms", "duplicate", "corrupt", "black_hole""#
+        r#"x.toml:6:16: `services.nms.up.delay`: unknown key: did you mean "delay_ms"? The keys here are "mtu", "black_hole", "delay_ms", "jitter_ms", "loss", "rate_mbps", "queue_ms", "queue_bytes", "burst_loss", "outages", "reorder", "reorder_ms", "duplicate", "corrupt""#
     );
     assert_eq!(
         replaced("delay_ms = 5\nmtu = 1400", "dely_ms = 5"),
-        r#"x.toml:13:1: `site.home.link.dely_ms`: unknown key: did you mean "delay_ms"? The keys here are "delay_ms", "jitter_ms", "loss", "rate_mbps", "queue_ms", "queue_bytes", "mtu", "burst_loss", "outages", "reorder", "reorder_ms", "duplicate", "corrupt", "black_hole", "up", "down""#
+        r#"x.toml:13:1: `site.home.link.dely_ms`: unknown key: did you mean "delay_ms"? The keys here are "mtu", "black_hole", "up", "down", "delay_ms", "jitter_ms", "loss", "rate_mbps", "queue_ms", "queue_bytes", "burst_loss", "outages", "reorder", "reorder_ms", "duplicate", "corrupt""#
     );
     assert_eq!(
         replaced(r#"do = "echo""#, "do = \"echo\"\ncuont = 3"),

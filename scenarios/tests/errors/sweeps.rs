@@ -33,7 +33,7 @@ fn a_sweep_goes_over_lists_of_keys_that_exist() {
     );
     assert_eq!(
         with("[sweep]\nsite.home.link.delay = [1]"),
-        r#"x.toml:42:16: `site.home.link.delay`: unknown key: did you mean "delay_ms"? The keys here are "delay_ms", "jitter_ms", "loss", "rate_mbps", "queue_ms", "queue_bytes", "mtu", "burst_loss", "outages", "reorder", "reorder_ms", "duplicate", "corrupt", "black_hole", "up", "down" (in the cell site.home.link.delay = 1)"#
+        r#"x.toml:42:16: `site.home.link.delay`: unknown key: did you mean "delay_ms"? The keys here are "mtu", "black_hole", "up", "down", "delay_ms", "jitter_ms", "loss", "rate_mbps", "queue_ms", "queue_bytes", "burst_loss", "outages", "reorder", "reorder_ms", "duplicate", "corrupt" (in the cell site.home.link.delay = 1)"#
     );
     assert_eq!(
         with("[sweep]\n\"method, framing\" = [[\"proposed\"]]"),
@@ -101,7 +101,7 @@ fn a_set_is_judged_as_if_it_were_in_the_file() {
     );
     assert_eq!(
         set("services.nms", "{ delay = 1 }"),
-        r#"x.toml: --set services.nms={ delay = 1 }: `services.nms.delay`: unknown key: did you mean "delay_ms"? The keys here are "delay_ms", "jitter_ms", "loss", "rate_mbps", "queue_ms", "queue_bytes", "mtu", "burst_loss", "outages", "reorder", "reorder_ms", "duplicate", "corrupt", "black_hole", "up", "down""#
+        r#"x.toml: --set services.nms={ delay = 1 }: `services.nms.delay`: unknown key: did you mean "delay_ms"? The keys here are "mtu", "black_hole", "up", "down", "delay_ms", "jitter_ms", "loss", "rate_mbps", "queue_ms", "queue_bytes", "burst_loss", "outages", "reorder", "reorder_ms", "duplicate", "corrupt""#
     );
     assert_eq!(set("", "5"), "x.toml: --set =5: ``: a path needs a key between its dots");
     assert_eq!(

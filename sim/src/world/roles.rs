@@ -7,14 +7,12 @@ use std::time::Duration;
 use cyphonic_core::auth::{self, AuthConfig};
 use cyphonic_core::key::Key128;
 use cyphonic_core::message::RelayMode;
-use cyphonic_core::method::Method;
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::nms::{self, NmsConfig, RelayConfig};
 use cyphonic_core::node::{FallbackConfig, Login, Node, NodeConfig, Overlay, Services};
 use cyphonic_core::proxied::TCP_PORT;
 use cyphonic_core::proxied::door::{DoorConfig, Served};
 use cyphonic_core::quic::{QuicConfig, QuicOptions};
-use cyphonic_core::route::Policy;
 use cyphonic_core::rules::Rules;
 use cyphonic_core::store::{Device, MemoryStore, PasswordHash, SIMULATION_ITERATIONS, Store, VirtualRange};
 use cyphonic_core::time::Instant;
@@ -22,8 +20,7 @@ use cyphonic_core::tls::{Environment, Identity};
 use cyphonic_core::trs::{self, TrsConfig};
 use cyphonic_core::version::Versions;
 use cyphonic_scenarios::{
-    Login as LoginWay, Method as MethodWord, Policy as PolicyWord, Scenario, Service, Signaling as SignalingWord,
-    VIRTUAL_V4, VIRTUAL_V6, ZONE,
+    Login as LoginWay, Method, Policy, Scenario, Service, Signaling, VIRTUAL_V4, VIRTUAL_V6, ZONE,
 };
 
 use super::Watch;
@@ -53,7 +50,7 @@ pub(super) type Trs = Served<trs::Trs>;
 /// Whether nodes reach the services by TCP where UDP is blocked. That is this project's own, as the optimal policy is:
 /// under the paper's policy the proposed method is the paper's.
 pub(super) fn has_fallback(scenario: &Scenario) -> bool {
-    scenario.method == MethodWord::Proposed && scenario.policy == PolicyWord::Optimal
+    scenario.method == Method::Proposed && scenario.policy == Policy::Optimal
 }
 
 /// Makes the roles of one scenario.
@@ -185,10 +182,7 @@ impl<'a> Cast<'a> {
                 service_key: service_key(self.seed),
                 mode: self.scenario.relay_mode,
             }),
-            policy: match self.scenario.policy {
-                PolicyWord::Paper => Policy::Paper,
-                PolicyWord::Optimal => Policy::Optimal,
-            },
+            policy: self.scenario.policy.into(),
             rules: self.rules.clone(),
             grants: self.has_grants().then_some(GRANT_TIME),
             probe_port: PROBE_PORT,
@@ -232,22 +226,22 @@ impl<'a> Cast<'a> {
 
     /// Under the paper's policy, messages are the paper's: there are no grants. Fast signaling needs them.
     fn has_grants(&self) -> bool {
-        self.scenario.policy == PolicyWord::Optimal || self.scenario.signaling == SignalingWord::Fast
+        self.scenario.policy == Policy::Optimal || self.scenario.signaling == Signaling::Fast
     }
 
     /// Services tell the methods apart by port: in a run of one method the other's port is one that nobody uses.
     fn conventional_port(&self) -> u16 {
         match self.scenario.method {
-            MethodWord::Conventional => self.scenario.port,
-            MethodWord::Proposed => 0,
+            Method::Conventional => self.scenario.port,
+            Method::Proposed => 0,
         }
     }
 
     pub(super) fn node(&self, name: &Fqdn, addresses: Vec<IpAddr>, nat64: Option<Ipv6Addr>) -> Node {
         let scenario = self.scenario;
-        let (method, as_port) = match scenario.method {
-            MethodWord::Conventional => (Method::Conventional, LOGIN_PORT),
-            MethodWord::Proposed => (Method::Proposed, scenario.port),
+        let as_port = match scenario.method {
+            Method::Conventional => LOGIN_PORT,
+            Method::Proposed => scenario.port,
         };
         let login = match scenario.login {
             LoginWay::Certificate => Login::Certificate,
@@ -255,7 +249,7 @@ impl<'a> Cast<'a> {
         };
         let config = NodeConfig {
             name: name.clone(),
-            method,
+            method: scenario.method.into(),
             port: scenario.port,
             addresses,
             nat64,
