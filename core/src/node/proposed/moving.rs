@@ -161,6 +161,10 @@ impl Proposed {
         self.nms = self.nms.filter(|nms| kept_main.contains(nms));
         self.forget_nms_links();
         for (link, way) in moved {
+            if Some(link) == self.nms {
+                // The session is tried there first, so another path begins with the other family.
+                self.places.keep(way.0);
+            }
             self.links.rebind(now, link, way);
             if let Some(Owner::Direct(id)) = self.owners.get(&link)
                 && let Some(tunnel) = self.tunnels.get_mut(id)
@@ -186,8 +190,13 @@ impl Proposed {
     pub(super) fn try_elsewhere(&mut self, now: Instant) {
         let Some(nms) = self.nms else { return };
         let Some((heard, remote)) = self.links.heard_at(nms).zip(self.links.remote(nms)) else { return };
-        let asked = self.asked_nms.take();
-        if asked.is_none_or(|asked| heard >= asked) || !self.places.has_other(remote.is_ipv4()) {
+        let unanswered = self.asked_nms.filter(|&asked| heard < asked);
+        // Several tunnels may ask for this within one round trip to the NMS. Its silence means nothing so soon.
+        if unanswered.is_some_and(|asked| now < asked + self.nms_patience(nms)) {
+            return;
+        }
+        self.asked_nms = None;
+        if unanswered.is_none() || !self.places.has_other(remote.is_ipv4()) {
             self.asked_nms = Some(now);
             return self.links.ping(now, nms);
         }

@@ -21,6 +21,9 @@ const MAX_OPENING: usize = 4;
 pub(super) struct NmsLinks {
     /// Links whose handshake is under way, and since when.
     opening: Vec<(LinkId, Instant)>,
+    /// The link in whose place the one in use came. It is closed when the NMS has registered the node on that one: the
+    /// NMS forgets a node whose link is closed, and refuses what it was asked for the node meanwhile.
+    before: Option<LinkId>,
     /// Where the NMS is, by the last login.
     at: Vec<SocketAddr>,
     /// When the last message was sent on the link in use.
@@ -102,8 +105,8 @@ impl Proposed {
         self.end_opening(now);
         (self.nms_links.asked, self.nms_links.watch) = (None, None);
         self.nms = Some(link);
-        if let Some(old) = old {
-            self.close(now, old);
+        if let Some(before) = std::mem::replace(&mut self.nms_links.before, old) {
+            self.close(now, before);
         }
         if let Some(local) = self.links.local(link) {
             self.places.keep(local);
@@ -119,6 +122,9 @@ impl Proposed {
 
     pub(super) fn on_nms_closed(&mut self, link: LinkId, reason: Failure) {
         self.nms_links.opening.retain(|(other, _)| *other != link);
+        if self.nms_links.before.take_if(|before| *before == link).is_some() {
+            return;
+        }
         if self.nms == Some(link) {
             (self.nms, self.nms_links.watch) = (None, None);
         }
@@ -133,6 +139,9 @@ impl Proposed {
     pub(super) fn on_registered(&mut self, now: Instant) {
         self.end_logins(now);
         self.end_opening(now);
+        if let Some(before) = self.nms_links.before.take() {
+            self.close(now, before);
+        }
         // Attempts by other paths were begun meanwhile.
         if let Some(local) = self.nms.and_then(|nms| self.links.local(nms)) {
             self.places.keep(local);
@@ -160,7 +169,8 @@ impl Proposed {
         Some(asked.unwrap_or(keep_alive).min(keep_alive) + self.nms_patience(nms))
     }
 
-    fn nms_patience(&self, nms: LinkId) -> Duration {
+    /// How long the NMS may take to acknowledge.
+    pub(super) fn nms_patience(&self, nms: LinkId) -> Duration {
         let rtt = self.links.rtt(nms).unwrap_or_default();
         NMS_SILENCE.max(u32::from(NMS_SILENCE_ROUND_TRIPS) * rtt)
     }
