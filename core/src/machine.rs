@@ -66,7 +66,8 @@ pub trait Machine {
 
 /// The surroundings of a [`Machine`]: a source of the inputs of a [`turn`], and a sink for its outputs.
 pub trait Surroundings<M: Machine> {
-    /// The next input of this turn that came from the network or from a user; `None` after the last one.
+    /// The next input of this turn that came from the network or from a user; `None` after the last one. Commands come
+    /// before what the network brought.
     fn next_arrival(&mut self, machine: &M, now: Instant) -> Option<Input<M::Command>>;
 
     /// The next packet of this turn that an application sends; `None` after the last one. It is called after

@@ -247,7 +247,9 @@ impl Nms {
         self.send(now, node, transaction, 0, &Message::KeepAliveAck);
         for name in peers {
             let peer = NodeId::of(name);
-            if !self.has_access(peer) && !defect!(RevocationUntold) {
+            // This NMS may have been started after the certificate of the peer's last login ended.
+            let has_lapsed = !self.nodes.contains_key(&peer) && self.login_has_lapsed(peer);
+            if (has_lapsed || !self.has_access(peer)) && !defect!(RevocationUntold) {
                 self.tell_ended(now, node, name.clone(), None);
             } else if self.forbids(node, name) {
                 self.tell_ended(now, node, name.clone(), Some(ErrorCode::NotPermitted));

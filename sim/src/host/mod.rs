@@ -173,8 +173,13 @@ impl<M: Machine> Host<M> {
     }
 
     /// Gives the role a command.
+    ///
+    /// A process that stood still takes commands before packets, as a daemon's loop does: what its operator has
+    /// forbidden meanwhile is forbidden to the requests that waited.
     pub fn command(&mut self, now: Instant, command: M::Command) {
-        self.inject(now, Input::Command(command));
+        let place = self.system.arrivals.iter().take_while(|input| matches!(input, Input::Command(_))).count();
+        self.system.arrivals.insert(place, Input::Command(command));
+        self.turns(now);
     }
 
     /// Gives the role any input, in the place of driver, network or application. Packets from the network go in by

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Family, Far, Interface, Link, LinkAt, Login, Method, Node, Pair, Policy, Probes, Role, Scenario,
+    Action, Family, Far, Interface, Link, LinkAt, Login, Method, Nat, Node, Pair, Policy, Probes, Role, Scenario,
     ServiceName, SiteV4, SiteV6, Trait,
 };
 
 use super::links::{is_clear, is_good};
-use super::nats::{carries_large, contests_ports, is_fickle, nats};
+use super::nats::{carries_large, confuses_nodes, contests_ports, is_fickle, nats};
 use super::rules::Access;
 use super::trouble::{Trouble, disturbs_nobody, has_met, is_crowded, row, slows_down, trouble, tunnel_set_up};
 use super::{BORN, EXPULSION, HEALING, MOVED, PROMPT, REBOOTED, RESTORED, SETTLING, SMALL, Wanted};
@@ -372,13 +372,9 @@ impl Moment {
                     .attempts
                     .iter()
                     .all(|a| a.result != Err(Obstacle::NoSignaling));
-                let carrier = site.carrier.map(|carrier| &self.now.carriers[carrier]);
-                let mut nats = nats(site).chain(carrier.map(|carrier| &carrier.nat));
-                let is_shared =
-                    self.ever.iter().filter(|sites| sites.iter().any(|&other| self.meet(place.site, other))).count()
-                        > 1;
+                let is_shared = self.is_shared(place.site);
                 let several_search = self.now.policy == Policy::Optimal && self.ever.len() > 2;
-                let is_fickle = nats.any(|nat| is_fickle(nat, is_shared, several_search));
+                let is_fickle = self.nats_before(place.site).any(|nat| is_fickle(nat, is_shared, several_search));
                 let reads_names = site.firewall.iter().flat_map(|wall| &wall.inspect).any(|rule| match &rule.what {
                     Trait::ServerName(_) => true,
                     Trait::Quic | Trait::Version(_) | Trait::Alpn(_) => false,
@@ -392,7 +388,22 @@ impl Moment {
     pub(super) fn hears_nms(&self, node: usize) -> bool {
         let places = &self.now.nodes[node].interfaces;
         let is_up = !self.down.contains(&LinkAt::Service(ServiceName::Nms)) && is_good(&self.now.services.nms.link);
-        is_up && !places.is_empty() && places.iter().all(|place| self.is_online(place.site))
+        // What the NMS sends to a node may arrive at another one.
+        let is_told_apart = |site| !self.nats_before(site).any(|nat| confuses_nodes(nat.ports, self.is_shared(site)));
+        is_up
+            && !places.is_empty()
+            && places.iter().all(|place| self.is_online(place.site) && is_told_apart(place.site))
+    }
+
+    /// Every NAT between a site and the core.
+    fn nats_before(&self, site: usize) -> impl Iterator<Item = &Nat> {
+        let site = &self.now.sites[site];
+        nats(site).chain(site.carrier.map(|carrier| &self.now.carriers[carrier].nat))
+    }
+
+    /// Whether several nodes are ever behind the NATs of a site.
+    fn is_shared(&self, site: usize) -> bool {
+        self.ever.iter().filter(|sites| sites.iter().any(|&other| self.meet(site, other))).count() > 1
     }
 
     /// Whether a site's way to the core is up and good.

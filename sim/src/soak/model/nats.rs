@@ -43,15 +43,19 @@ pub(super) fn is_fickle(nat: &Nat, is_shared: bool, several_search: bool) -> boo
     } = nat;
     let forgets = lifetime.is_some() || flush.is_some();
     let is_small = max_sessions < ENOUGH_SESSIONS || max_sessions_per_host < ENOUGH_SESSIONS;
-    let confuses = match ports {
-        PortChoice::Overloading => is_shared,
-        PortChoice::Preserve | PortChoice::Sequential | PortChoice::Random => false,
-    };
     let moves_answers = match mapping {
         Dependence::Endpoint => false,
         Dependence::Address | Dependence::AddressAndPort => reuses_inbound && several_search,
     };
-    forgets || is_small || ends_mappings(icmp_errors) || confuses || moves_answers
+    forgets || is_small || ends_mappings(icmp_errors) || confuses_nodes(ports, is_shared) || moves_answers
+}
+
+/// Whether packets to one node may arrive at another one: both have one outer port (RFC 4787 §4.2.2).
+pub(super) const fn confuses_nodes(ports: PortChoice, is_shared: bool) -> bool {
+    match ports {
+        PortChoice::Overloading => is_shared,
+        PortChoice::Preserve | PortChoice::Sequential | PortChoice::Random => false,
+    }
 }
 
 /// Whether an ICMP error may end a mapping.
