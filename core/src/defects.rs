@@ -147,6 +147,10 @@ mod planting {
         NamedAddressBelieved,
         /// A TRS binds legs without a grant of the NMS (I3).
         GrantUnchecked,
+        /// The NMS gives a node the virtual addresses of its database, whatever the node's certificate says.
+        CertifiedAddressesIgnored,
+        /// A node believes the virtual addresses that the NMS says, of itself and of a peer, whatever certificates say.
+        OtherAddressesBelieved,
         /// Half-open handshakes are refused at their limit, even if one source has taken all places.
         HalfOpenUnshared,
         /// A path on which nothing arrives any more is never in doubt.

@@ -78,6 +78,16 @@ pub enum Event {
         /// Why.
         trouble: Trouble,
     },
+    /// The NMS's database has other virtual addresses for a node than the node's certificate. Those of the certificate
+    /// count.
+    AddressesDiffer {
+        /// The node.
+        name: Fqdn,
+        /// Of the certificate.
+        shown: Virtual,
+        /// Of the database.
+        stored: Virtual,
+    },
     /// Received data were dropped.
     Dropped(DropReason),
 }
@@ -252,6 +262,8 @@ pub enum Failure {
     Protocol,
     /// The other side speaks only versions that are older than all of ours: it has to be upgraded.
     Outdated,
+    /// The virtual addresses that the NMS says are not those of the certificate: of the peer, or our own.
+    WrongAddresses,
 }
 
 impl fmt::Display for Failure {
@@ -275,6 +287,9 @@ impl fmt::Display for Failure {
             Self::NoAddress => f.write_str("no common address family"),
             Self::Protocol => f.write_str("protocol error"),
             Self::Outdated => f.write_str("the other side speaks an older version only: upgrade it"),
+            Self::WrongAddresses => {
+                f.write_str("the NMS says other virtual addresses than the certificate: look into its log and database")
+            }
         }
     }
 }

@@ -9,7 +9,8 @@
 //! signatures have no randomness (RFC 8032), so equal arguments give equal certificates, byte for byte.
 //!
 //! A leaf names its owner in one DNS subject alternative name and serves as client and as server, because every node
-//! is both in the proposed method.
+//! is both in the proposed method. A node's leaf may also have its two virtual addresses (ours): then the node's peers
+//! and the NMS believe these, and not a database.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivatePkc
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::name::Fqdn;
+use crate::name::{Fqdn, Virtual};
 use crate::tls::{Identity, TlsError};
 
 /// Seconds from 1970 to the end of the year 9999, the last date a certificate can carry (RFC 5280 §4.1.2.5).
@@ -62,6 +63,21 @@ pub enum PkiError {
 /// An Ed25519 public key: 32 bytes (RFC 8032 §5.1.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublicKey(pub [u8; 32]);
+
+/// Whom a leaf is for.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The owner's name.
+    pub name: Fqdn,
+    /// A node's virtual addresses, for good. `None`: the NMS says them.
+    pub addresses: Option<Virtual>,
+}
+
+impl From<&Fqdn> for Subject {
+    fn from(name: &Fqdn) -> Self {
+        Self { name: name.clone(), addresses: None }
+    }
+}
 
 impl PublicKeyData for PublicKey {
     fn der_bytes(&self) -> &[u8] {
@@ -123,13 +139,19 @@ impl Authority {
         &self.certificate
     }
 
-    /// A complete identity for `name`: the key made from `seed`, and its chain.
+    /// A complete identity: the key made from `seed`, and its chain.
     ///
     /// `serial` must be new for this authority (RFC 5280 §4.1.2.2).
-    pub fn issue(&self, name: &Fqdn, seed: &[u8; 32], serial: u64, validity: Validity) -> Result<Identity, PkiError> {
-        let key = key_pair(seed)?;
-        let chain = self.sign_leaf(name, &key, serial, validity)?;
-        Ok(Identity::new(name.clone(), chain, pkcs8(seed))?)
+    pub fn issue(
+        &self,
+        subject: impl Into<Subject>,
+        seed: &[u8; 32],
+        serial: u64,
+        validity: Validity,
+    ) -> Result<Identity, PkiError> {
+        let (subject, key) = (subject.into(), key_pair(seed)?);
+        let chain = self.sign_leaf(&subject, &key, serial, validity)?;
+        Ok(Identity::new(subject.name, chain, pkcs8(seed))?)
     }
 
     /// The chain for an owner who keeps the private key: the leaf first, the root left out.
@@ -137,12 +159,12 @@ impl Authority {
     /// The caller must have verified that the owner holds the private key and may have the name.
     pub fn certify(
         &self,
-        name: &Fqdn,
+        subject: impl Into<Subject>,
         key: PublicKey,
         serial: u64,
         validity: Validity,
     ) -> Result<Vec<CertificateDer<'static>>, PkiError> {
-        self.sign_leaf(name, &key, serial, validity)
+        self.sign_leaf(&subject.into(), &key, serial, validity)
     }
 
     /// The list of all revoked certificates of this authority, each by serial number and time of revocation (RFC 5280
@@ -174,7 +196,7 @@ impl Authority {
 
     fn sign_leaf(
         &self,
-        name: &Fqdn,
+        Subject { name, addresses }: &Subject,
         key: &impl PublicKeyData,
         serial: u64,
         validity: Validity,
@@ -183,7 +205,9 @@ impl Authority {
         // may.
         let mut params = params(name.short(), validity);
         let dns_name = name.as_str().try_into().map_err(PkiError::Certificate)?;
-        params.subject_alt_names = vec![SanType::DnsName(dns_name)];
+        let addresses = addresses.iter().flat_map(|both| [both.v4.into(), both.v6.into()]);
+        params.subject_alt_names =
+            std::iter::once(SanType::DnsName(dns_name)).chain(addresses.map(SanType::IpAddress)).collect();
         params.serial_number = Some(serial.into());
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

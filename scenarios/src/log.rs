@@ -171,6 +171,7 @@ impl What {
             | Event::UdpBlocked { .. }
             | Event::UdpWorks
             | Event::NoTcp { .. }
+            | Event::AddressesDiffer { .. }
             | Event::Dropped(_) => return None,
         })
     }

@@ -11,12 +11,12 @@ use crate::conventional::keys::Direction;
 use crate::conventional::seal::OVERHEAD;
 use crate::conventional::session::Session as SealedSession;
 use crate::epoch;
-use crate::event::{DropReason, Protection};
+use crate::event::{DropReason, Event, Protection};
 use crate::header::{Flags, Header, Kind};
 use crate::key::Key128;
 use crate::machine::{Output, Transmit};
 use crate::message::{ErrorCode, Message, RegistrationRequest, RegistrationResponse};
-use crate::name::{Fqdn, NodeId, Party};
+use crate::name::{Fqdn, NodeId, Party, Virtual};
 use crate::proxied::is_guest;
 use crate::quic::{LinkClosed, LinkId};
 use crate::route::optimal::{Reach, Sight};
@@ -32,6 +32,8 @@ pub const MAX_NODES: usize = 100_000;
 /// A registered node.
 pub(super) struct Registration {
     pub(super) name: Fqdn,
+    /// The virtual addresses in its certificate.
+    pub(super) certified: Option<Virtual>,
     /// For Table 1.
     pub(super) network: Network,
     /// For the optimal policy.
@@ -273,10 +275,12 @@ impl Nms {
         if self.nodes.len() >= MAX_NODES && !self.nodes.contains_key(&node) {
             return self.dropped(DropReason::Limit);
         }
-        let Ok(addresses) = self.store.allocate(&name) else {
+        let Ok(stored) = self.store.allocate(&name) else {
             self.refuse(now, node, place, header, request, ErrorCode::Unavailable);
             return self.dropped(DropReason::Limit);
         };
+        let certified = self.certified(place, &name, stored);
+        let addresses = certified.unwrap_or(stored);
         let observed = match place {
             Place::Conventional { remote, .. } => Some(remote),
             Place::Proposed { link } => self.links.remote(link),
@@ -305,6 +309,7 @@ impl Nms {
             node,
             Registration {
                 name,
+                certified,
                 network,
                 sight,
                 own,
@@ -324,6 +329,16 @@ impl Nms {
         }
         self.void_pending_of(now, node);
         self.access_begins(now, node);
+    }
+
+    /// The virtual addresses in a node's certificate. A fault of the database, or a thief of it, cannot change those.
+    fn certified(&mut self, place: Place, name: &Fqdn, stored: Virtual) -> Option<Virtual> {
+        let Place::Proposed { link } = place else { return None };
+        let shown = self.links.peer_addresses(link).filter(|_| !defect!(CertifiedAddressesIgnored))?;
+        if shown != stored {
+            self.out.push_back(Output::Event(Event::AddressesDiffer { name: name.clone(), shown, stored }));
+        }
+        Some(shown)
     }
 
     /// Accepts the epoch of a registration (`None`), or gives the least epoch that would be accepted.

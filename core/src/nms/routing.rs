@@ -335,7 +335,7 @@ impl Nms {
         });
         Some(RouteDirection {
             peer: other.name.clone(),
-            virtual_addresses: self.store.addresses_of(&other.name).ok().flatten()?,
+            virtual_addresses: other.certified.or(self.store.addresses_of(&other.name).ok().flatten())?,
             pattern,
             dial: pending.choice.dialer == to,
             candidates: candidates.iter().map(|&place| self.told(node, other, place)).collect(),

@@ -13,7 +13,7 @@ use crate::event::{DropReason, Event, Failure, Protection, Signal, TunnelUp};
 use crate::header::{Flags, Header};
 use crate::machine::{Output, StreamId, StreamInput, Tables, Transmit};
 use crate::message::{LoginResponse, Message, RelayGrant, RouteDirection, Want};
-use crate::name::Party;
+use crate::name::{Party, Virtual};
 use crate::time::Instant;
 use crate::timing::Due;
 use crate::tls::{Identity, Roots, TlsError};
@@ -88,6 +88,11 @@ pub(super) trait Carriage {
 
     /// Trusts these from now on; what they do not vouch for any more ends.
     fn trust(&mut self, now: Instant, roots: Roots) -> Result<(), TlsError>;
+
+    /// The virtual addresses in this node's certificate.
+    fn own_addresses(&self) -> Option<Virtual> {
+        None
+    }
 
     /// Is another certificate of ours from now on. Whether the node has to log in by it.
     fn renew(&mut self, now: Instant, identity: Identity) -> Result<bool, TlsError>;

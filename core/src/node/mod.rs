@@ -87,7 +87,7 @@ use self::places::Places;
 use self::report::{ReportInput, ReportOutput, Reports};
 use self::routes::{RouteInput, RouteOutput, Routes};
 use self::survey::{Survey, SurveyInput, SurveyOutput};
-use crate::event::{DropReason, Event};
+use crate::event::{DropReason, Event, Failure};
 use crate::header::{Flags, Header};
 use crate::machine::{Input, Machine, Output, Tables, Transmit};
 use crate::message::{ErrorCode, Message, RouteConfirmation};
@@ -341,6 +341,12 @@ impl Node {
     fn on_nms_message(&mut self, now: Instant, header: &Header, message: Message) {
         let (transaction, count) = (header.transaction, header.count);
         if self.cloud.expects(transaction, &message) {
+            if let Message::RegistrationResponse(response) = &message
+                && self.carriage.own_addresses().is_some_and(|own| own != response.addresses)
+                && !defect!(OtherAddressesBelieved)
+            {
+                return self.tell_cloud(now, CloudInput::Failed(Failure::WrongAddresses));
+            }
             return self.tell_cloud(now, CloudInput::Message { transaction, message });
         }
         let (direction, initiator) = match message {

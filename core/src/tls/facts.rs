@@ -1,19 +1,41 @@
 //! What a certificate says of itself. Nothing here is verified: use these only on certificates that TLS has verified,
 //! or before a [`Judge`](super::Judge) verifies them.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
+use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
-use crate::name::Fqdn;
+use crate::name::{Fqdn, Virtual};
 
 /// The DNS names in a certificate's subject alternative name extension; empty if it does not parse.
 pub fn names(certificate: &CertificateDer<'_>) -> Vec<Fqdn> {
     EndEntityCert::try_from(certificate)
         .map(|parsed| parsed.valid_dns_names().filter_map(|name| name.parse().ok()).collect())
         .unwrap_or_default()
+}
+
+/// The virtual addresses in a certificate: the first IPv4 and the first IPv6 address of its subject alternative names.
+/// `None` unless it has both, or if it does not parse.
+pub fn addresses(certificate: &CertificateDer<'_>) -> Option<Virtual> {
+    let (_, parsed) = parse_x509_certificate(certificate).ok()?;
+    let names = parsed.subject_alternative_name().ok()??;
+    let bytes = names.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::IPAddress(bytes) => Some(*bytes),
+        _ => None,
+    });
+    let (mut v4, mut v6) = (None, None);
+    for bytes in bytes {
+        if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
+            v4.get_or_insert(Ipv4Addr::from(octets));
+        } else if let Ok(octets) = <[u8; 16]>::try_from(bytes) {
+            v6.get_or_insert(Ipv6Addr::from(octets));
+        }
+    }
+    Some(Virtual { v4: v4?, v6: v6? })
 }
 
 /// When a chain ends: the first second, since 1970, at which one of its certificates does not count any more. `None` if

@@ -39,7 +39,7 @@ use zeroize::Zeroizing;
 
 use crate::name::Fqdn;
 
-pub use facts::{ends, names, public_key, share_key};
+pub use facts::{addresses, ends, names, public_key, share_key};
 
 /// The civil time, for the validity of certificates and tokens.
 pub trait WallClock: Debug + Send + Sync {

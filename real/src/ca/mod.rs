@@ -24,8 +24,9 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cyphonic_core::name::Fqdn;
-use cyphonic_core::pki::{Authority, PkiError, PublicKey, Validity};
+use cyphonic_core::name::{Fqdn, Virtual};
+use cyphonic_core::pki::{Authority, PkiError, PublicKey, Subject, Validity};
+use cyphonic_core::tls;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -252,7 +253,7 @@ impl Ca {
     }
 
     /// Makes key and certificate for a name of the zone. Returns where both were written. With `renew` the old files
-    /// stay beside the new ones ([`files::write_secret`]).
+    /// stay beside the new ones ([`files::write_secret`]), and the virtual addresses are those of the old one.
     pub fn issue(&self, name: &Fqdn, days: u64, renew: bool) -> Result<(PathBuf, PathBuf), Failure> {
         names::of_zone(name, &self.zone)?;
         let (certificate, key) = (self.folder.join(format!("{name}.pem")), self.folder.join(format!("{name}.key")));
@@ -264,36 +265,38 @@ impl Ca {
             return Err(Failure::new(Code::Duplicate, what, remedy));
         }
         let (serial, span) = self.next(&lock, name, days)?;
-        let identity = self.authority.issue(name, &*random::<32>()?, serial, span).map_err(|error| pki(&error))?;
+        let subject = Subject { name: name.clone(), addresses: addresses_in(&certificate) };
+        let identity = self.authority.issue(subject, &*random::<32>()?, serial, span).map_err(|error| pki(&error))?;
         files::write_secret(&key, &key_pem(identity.key_pkcs8()))?;
         files::write_public(&certificate, &pem_of(&identity.chain))?;
         Ok((certificate, key))
     }
 
-    /// Makes another certificate for the key that is there.
+    /// Makes another certificate for the key that is there, with the virtual addresses of the one before.
     pub fn issue_again(&self, name: &Fqdn, days: u64) -> Result<(PathBuf, PathBuf), Failure> {
         names::of_zone(name, &self.zone)?;
         let (certificate, key) = (self.folder.join(format!("{name}.pem")), self.folder.join(format!("{name}.key")));
         let seed = files::ed25519_seed(&key)?;
         let lock = lock(&self.folder)?;
         let (serial, span) = self.next(&lock, name, days)?;
-        let identity = self.authority.issue(name, &seed, serial, span).map_err(|error| pki(&error))?;
+        let subject = Subject { name: name.clone(), addresses: addresses_in(&certificate) };
+        let identity = self.authority.issue(subject, &seed, serial, span).map_err(|error| pki(&error))?;
         files::write_public(&certificate, &pem_of(&identity.chain))?;
         Ok((certificate, key))
     }
 
     /// A certificate for a device whose public key this is, with the certificates between it and the root
     /// (PEM).
-    pub fn certify(&self, name: &Fqdn, key: PublicKey, days: u64) -> Result<String, Failure> {
-        names::of_device(name, Some(&self.zone))?;
-        self.certify_again(name, key, days)
+    pub fn certify(&self, subject: Subject, key: PublicKey, days: u64) -> Result<String, Failure> {
+        names::of_device(&subject.name, Some(&self.zone))?;
+        self.certify_again(subject, key, days)
     }
 
     /// The same for a name of the zone that has a certificate for this key: a service's too.
-    pub fn certify_again(&self, name: &Fqdn, key: PublicKey, days: u64) -> Result<String, Failure> {
-        names::of_zone(name, &self.zone)?;
-        let (serial, span) = self.next(&lock(&self.folder)?, name, days)?;
-        let chain = self.authority.certify(name, key, serial, span).map_err(|error| pki(&error))?;
+    pub fn certify_again(&self, subject: Subject, key: PublicKey, days: u64) -> Result<String, Failure> {
+        names::of_zone(&subject.name, &self.zone)?;
+        let (serial, span) = self.next(&lock(&self.folder)?, &subject.name, days)?;
+        let chain = self.authority.certify(subject, key, serial, span).map_err(|error| pki(&error))?;
         Ok(pem_of(&chain))
     }
 
@@ -315,6 +318,11 @@ impl Ca {
         append(lock, &self.folder.join("issued"), &[Entry { serial, time: until, name: name.clone() }])?;
         Ok((serial, validity(now() - BACKDATE, until)?))
     }
+}
+
+/// The virtual addresses in a certificate file; `None` without a file or without addresses.
+fn addresses_in(certificate: &Path) -> Option<Virtual> {
+    tls::addresses(files::certificates(certificate).ok()?.first()?)
 }
 
 /// A private key (PKCS#8 DER) as PEM.
@@ -490,11 +498,11 @@ mod tests {
                 let failure = ca.issue(&name(bad), 30, renew).unwrap_err();
                 assert_eq!(failure.code, Code::Usage, "{bad}: {failure}");
             }
-            assert!(ca.certify(&name(bad), PublicKey([1; 32]), 30).is_err(), "{bad}");
+            assert!(ca.certify((&name(bad)).into(), PublicKey([1; 32]), 30).is_err(), "{bad}");
         }
         assert_eq!(contents(folder.path()), before);
         for service in ["as.example.org", "nms.example.org", "trs.example.org"] {
-            assert_eq!(ca.certify(&name(service), PublicKey([1; 32]), 30).unwrap_err().code, Code::Usage);
+            assert_eq!(ca.certify((&name(service)).into(), PublicKey([1; 32]), 30).unwrap_err().code, Code::Usage);
             ca.issue(&name(service), 30, false).unwrap();
         }
     }

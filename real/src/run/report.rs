@@ -82,6 +82,11 @@ impl Report {
                 let remedy = trouble.remedy();
                 tracing::warn!(%service, %trouble, remedy, "no answer by UDP, and no connection by TCP");
             }
+            Event::AddressesDiffer { name, shown, stored } => {
+                let remedy = "the certificate counts; restore the database from a backup, or renew the certificate";
+                let (shown_v4, stored_v4) = (shown.v4, stored.v4);
+                tracing::warn!(%name, %shown_v4, %stored_v4, remedy, "the database has another node's virtual address");
+            }
             Event::Dropped(reason) => {
                 let count = self.drops.entry(*reason).or_default();
                 *count += 1;
@@ -124,6 +129,7 @@ fn kind(event: &Event) -> &'static str {
         Event::UdpBlocked { .. } => "udp-blocked",
         Event::UdpWorks => "udp-works",
         Event::NoTcp { .. } => "no-tcp",
+        Event::AddressesDiffer { .. } => "addresses-differ",
         Event::Dropped(_) => "dropped",
     }
 }

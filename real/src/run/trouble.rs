@@ -181,6 +181,10 @@ impl Facts {
                 ),
                 "its log says which: a disk that is full, a program that holds the database; the node keeps trying",
             ),
+            Reason::WrongAddresses => trouble(
+                "the NMS says other virtual addresses for this node than its certificate has".to_owned(),
+                "upgrade the NMS, whose log names the addresses; or restore its database from a backup",
+            ),
             Reason::Outdated => {
                 trouble(format!("{who} speaks an older version of the protocol only"), &format!("upgrade {who}"))
             }

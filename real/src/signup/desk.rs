@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cyphonic_core::name::{Fqdn, NodeId};
-use cyphonic_core::pki::PublicKey;
+use cyphonic_core::name::{Fqdn, NodeId, Virtual};
+use cyphonic_core::pki::{PublicKey, Subject};
 use cyphonic_core::store::{Store, StoreError};
 use cyphonic_core::tls::channel::TlsChannel;
 use cyphonic_core::tls::{self, ClientAuth, Identity, Roots};
@@ -188,7 +188,7 @@ impl Desk {
         if let Some(chain) = known {
             return Ok(chain);
         }
-        let chain = ca.certify(name, key, ca::LEAF_DAYS)?;
+        let chain = ca.certify(self.subject(name, None)?, key, ca::LEAF_DAYS)?;
         // The invitation is used up last, so that it stays valid if anything before fails.
         let used = judge(self.store.take_invitation(name, token, &key.0, &chain, now))?;
         Ok(used.unwrap_or(chain))
@@ -211,13 +211,22 @@ impl Desk {
         }
         if names::of_device(name, Some(ca.zone())).is_err() {
             names::of_zone(name, ca.zone()).map_err(|failure| refuse(&failure.to_string()))?;
-            return ca.certify_again(name, key, ca::LEAF_DAYS);
+            return ca.certify_again(name.into(), key, ca::LEAF_DAYS);
         }
         let device = self.store.device(NodeId::of(name)).map_err(|error| failed(&error))?;
         if !device.is_some_and(|device| device.certificate_login) {
             return Err(refuse("there is no device of that name that may log in by certificate"));
         }
-        ca.certify_again(name, key, ca::LEAF_DAYS)
+        ca.certify_again(self.subject(name, tls::addresses(shown))?, key, ca::LEAF_DAYS)
+    }
+
+    /// A device with its virtual addresses: those of its present certificate, or else those of the database.
+    fn subject(&self, name: &Fqdn, shown: Option<Virtual>) -> Result<Subject, Failure> {
+        let addresses = match shown {
+            Some(shown) => shown,
+            None => self.store.allocate(name).map_err(|error| failed(&error))?,
+        };
+        Ok(Subject { name: name.clone(), addresses: Some(addresses) })
     }
 }
 

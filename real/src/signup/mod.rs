@@ -463,8 +463,17 @@ mod tests {
                 let text = std::fs::read_to_string(pki.join("issued")).unwrap();
                 text.lines().filter(|line| line.ends_with(name)).count()
             };
-            assert_eq!(serials(" c.example"), 3, "one was made while the database was locked");
+            assert_eq!(serials(" c.example"), 2, "none was made while the database was locked");
             let good = files::credentials(&name("c.example"), &certificate, &key, &roots, None).unwrap();
+            let addresses = |identity: &Identity| tls::addresses(&identity.chain[0]);
+            let given = store.addresses_of(&name("c.example")).unwrap();
+            assert!(given.is_some() && addresses(&good.identity) == given);
+            // The database gives another address now: the next certificate has that of the present one.
+            let other = "UPDATE addresses SET v4 = x'C6124D07' WHERE name = 'c.example'";
+            assert_eq!(holder.execute(other, []).unwrap(), 1);
+            renew("c.example", "8").sign_up().await.unwrap();
+            let good = files::credentials(&name("c.example"), &certificate, &key, &roots, None).unwrap();
+            assert_eq!(addresses(&good.identity), given);
             std::fs::rename(&certificate, certificate.with_file_name("x.example.pem")).unwrap();
             std::fs::copy(&key, key.with_file_name("x.example.key")).unwrap();
             assert!(renew("x.example", "8").sign_up().await.is_err(), "it is not in its certificate");

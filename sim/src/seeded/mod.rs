@@ -35,8 +35,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cyphonic_core::name::Fqdn;
-use cyphonic_core::pki::{Authority, Validity};
+use cyphonic_core::name::{Fqdn, Virtual};
+use cyphonic_core::pki::{Authority, Subject, Validity};
 use cyphonic_core::tls::{Environment, Identity, Roots, WallClock};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -185,6 +185,18 @@ impl Pki {
         let validity =
             Validity::new(EPOCH.saturating_sub(VALID_AROUND_EPOCH), until).expect("a time that is not empty");
         let identity = self.authority.issue(name, &key, self.serial(name, number), validity);
+        let identity = identity.expect("an identity can be made for any name");
+        remember::issued(&identity.chain[0], self.authority.certificate());
+        identity
+    }
+
+    /// The next certificate of a name, with these virtual addresses in it.
+    pub fn certified(&self, name: &Fqdn, addresses: Virtual) -> Identity {
+        let key = derive(self.seed, name.as_str(), "identity key");
+        let span = Validity::new(EPOCH.saturating_sub(VALID_AROUND_EPOCH), EPOCH + 2 * VALID_AROUND_EPOCH);
+        let subject = Subject { name: name.clone(), addresses: Some(addresses) };
+        let identity =
+            self.authority.issue(subject, &key, self.serial(name, 1), span.expect("a time that is not empty"));
         let identity = identity.expect("an identity can be made for any name");
         remember::issued(&identity.chain[0], self.authority.certificate());
         identity

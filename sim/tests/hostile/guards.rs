@@ -22,7 +22,7 @@ use cyphonic_sim::soak::depth::Depth;
 use cyphonic_sim::soak::generate::generate;
 use cyphonic_sim::soak::violation::Invariant;
 
-use crate::{amplification, grants, insiders, lapses, reflection, silence};
+use crate::{amplification, certified, grants, insiders, lapses, reflection, silence};
 
 /// Most runs for one defect: two cores make as many in a minute, even in a debug build.
 const MOST_RUNS: u64 = 4_000;
@@ -39,7 +39,7 @@ struct Caught {
 }
 
 /// The defects that a directed attack shows, and the test that is the attack.
-const DIRECTED: [(Defect, &str, fn()); 8] = [
+const DIRECTED: [(Defect, &str, fn()); 10] = [
     (
         Defect::AheadUnchecked,
         "insiders::packets_ahead_of_the_tunnel_response_are_not_taken_without_a_route_direction",
@@ -59,6 +59,16 @@ const DIRECTED: [(Defect, &str, fn()); 8] = [
         Defect::GrantUnchecked,
         "grants::two_legs_are_not_bound_without_a_grant_or_with_a_forged_one",
         grants::two_legs_are_not_bound_without_a_grant_or_with_a_forged_one,
+    ),
+    (
+        Defect::CertifiedAddressesIgnored,
+        "certified::the_certificates_addresses_count_where_the_database_has_others",
+        certified::the_certificates_addresses_count_where_the_database_has_others,
+    ),
+    (
+        Defect::OtherAddressesBelieved,
+        "certified::a_peer_has_no_other_addresses_than_those_of_its_certificate",
+        certified::a_peer_has_no_other_addresses_than_those_of_its_certificate,
     ),
     (
         Defect::NamedAddressBelieved,

@@ -11,6 +11,7 @@
 //! | [`revoked`] | certificates that are taken back while they are in use |
 //! | [`rules`] | nodes that the access rules forbid to talk |
 //! | [`lapses`] | certificates that end while they are in use, or are renewed |
+//! | [`certified`] | a database that gives a node's virtual address to another one |
 //! | [`grants`] | nodes that want the TRS without a grant of the NMS |
 //! | [`reflection`] | insiders that name a victim's address as their own |
 //! | [`amplification`] | spoofed addresses: what a victim would get |
@@ -26,6 +27,7 @@ mod common;
 mod addresses;
 mod amplification;
 mod arena;
+mod certified;
 mod epochs;
 mod garbage;
 mod grants;

@@ -13,6 +13,7 @@ mod pathed;
 mod relayed;
 mod services;
 mod tunnel;
+mod vouched;
 mod waking;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -38,7 +39,7 @@ use crate::event::{DropReason, Failure, Protection};
 use crate::header::{Flags, Header, Kind};
 use crate::machine::{Output, StreamId, StreamInput, Tables};
 use crate::message::{Credential, Framing, LoginRequest, LoginResponse, Message, RelayGrant, RouteDirection};
-use crate::name::{Fqdn, NodeId, Party, RelayCid};
+use crate::name::{Fqdn, NodeId, Party, RelayCid, Virtual};
 use crate::paths::budget::SilentTargets;
 use crate::paths::candidates::Way;
 use crate::paths::probe::tag_of;
@@ -49,7 +50,7 @@ use crate::time::Instant;
 use crate::timers::Timers;
 use crate::timing::node::EARLY_LINK_TIMEOUT;
 use crate::timing::{Due, Timer, earliest};
-use crate::tls::{Identity, Roots, TlsError};
+use crate::tls::{self, Identity, Roots, TlsError};
 
 /// Most inbound links that wait until the NMS announces their peer; and most of one peer, which may dial several
 /// addresses at once.
@@ -567,6 +568,10 @@ impl Carriage for Proposed {
         self.quic.identity = identity.clone();
         self.each_endpoint(now, |links| links.renew(now, identity.clone()))?;
         Ok(false)
+    }
+
+    fn own_addresses(&self) -> Option<Virtual> {
+        tls::addresses(self.quic.identity.chain.first()?)
     }
 
     fn status(&self, id: TunnelId) -> Option<TunnelStatus> {

@@ -283,6 +283,11 @@ impl Proposed {
             end.links.close(now, link);
             return self.dropped(DropReason::WrongIdentity);
         }
+        let shown = end.links.peer_addresses(link);
+        if tunnel.contradicts(shown) {
+            return self.refuse_addresses(now, id);
+        }
+        let TunnelState::EndToEnd(end) = &mut tunnel.state else { return };
         if !client {
             end.link = Some(link);
             return tunnel.progress(now);

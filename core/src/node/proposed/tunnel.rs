@@ -18,7 +18,7 @@ use crate::event::{DropReason, Failure, TunnelUp};
 use crate::header::{Flags, HEADER_LEN, Header, Kind, options_len};
 use crate::machine::{Output, Transmit};
 use crate::message::{Framing, Message, Relay, RelayMode, RouteConfirmation, RouteDirection, TunnelRequest};
-use crate::name::{Fqdn, Party, PathId, RelayCid};
+use crate::name::{Fqdn, Party, PathId, RelayCid, Virtual};
 use crate::node::carriage::{Carriage, CarriageOutput, SendRefused};
 use crate::node::part::{Asked, TunnelId};
 use crate::paths::strategy::Handover;
@@ -37,6 +37,8 @@ const MIN_IPV6_MTU: usize = 1280;
 
 pub(super) struct Tunnel {
     pub(super) name: Fqdn,
+    /// The peer's virtual addresses, as the NMS says.
+    pub(super) addresses: Virtual,
     pub(super) pattern: Pattern,
     pub(super) initiator: bool,
     pub(super) dialer: bool,
@@ -289,6 +291,7 @@ impl Proposed {
         let outbound = PathId::of(&self.name, &direction.peer);
         let mut tunnel = Tunnel {
             name: direction.peer.clone(),
+            addresses: direction.virtual_addresses,
             pattern: direction.pattern,
             initiator,
             dialer: direction.dial,
@@ -472,6 +475,9 @@ impl Proposed {
 
     /// The dialer's handshake is finished: the certificate names the peer that the NMS gave.
     pub(super) fn request_tunnel(&mut self, now: Instant, id: TunnelId, link: LinkId) {
+        if self.tunnels.get(&id).is_some_and(|tunnel| tunnel.contradicts(self.of(link).peer_addresses(link))) {
+            return self.refuse_addresses(now, id);
+        }
         if let Some(remote) = self.of(link).remote(link) {
             self.silent.answered(remote.ip());
         }
@@ -541,6 +547,9 @@ impl Proposed {
             return;
         };
         self.expecting.remove(from);
+        if self.tunnels[&id].contradicts(self.of(link).peer_addresses(link)) {
+            return self.refuse_addresses(now, id);
+        }
         self.adopt_framing(id, early.request.framing);
         let path = self.tunnels[&id].outbound.0;
         let to = Party::Node(from.clone());

@@ -14,6 +14,7 @@ use super::{Link, LinkClosed, LinkId, LinkOutput, Links};
 use crate::event::DropReason;
 use crate::header::{Flags, Kind};
 use crate::message::{CertificateRenewed, Der, MAX_BODY, Message};
+use crate::name::Virtual;
 use crate::quic::config::QuicConfig;
 use crate::time::Instant;
 use crate::timing::quic::{CERTIFICATE_LOOK, CERTIFICATE_WAIT, RENEWAL_EVERY};
@@ -65,7 +66,7 @@ impl Link {
         identity.and_then(|shown| shown.downcast().ok()).map(|chain| *chain).unwrap_or_default()
     }
 
-    /// Takes a certificate in place of the peer's present one, if it is for the same names and the same key, ends
+    /// Takes a certificate in place of the peer's present one, if it is for the same names, addresses and key, ends
     /// later, and is good.
     pub(super) fn take_renewal(&mut self, now: Instant, body: &[u8], judge: &Judge) -> Result<(), DropReason> {
         let Ok(Message::CertificateRenewed(new)) = Message::decode_body(Kind::CertificateRenewed, body) else {
@@ -79,7 +80,8 @@ impl Link {
         if chain[0] == *old {
             return Ok(());
         }
-        if tls::names(&chain[0]) != tls::names(old) || !tls::share_key(&chain[0], old) {
+        let keeps_addresses = tls::addresses(old).is_none_or(|shown| tls::addresses(&chain[0]) == Some(shown));
+        if tls::names(&chain[0]) != tls::names(old) || !tls::share_key(&chain[0], old) || !keeps_addresses {
             return Err(DropReason::WrongIdentity);
         }
         let ends = tls::ends(&chain);
@@ -96,6 +98,11 @@ impl Link {
 }
 
 impl Links {
+    /// The virtual addresses in the certificate of a link's peer; `None` if it has none, or without such a link.
+    pub fn peer_addresses(&self, id: LinkId) -> Option<Virtual> {
+        tls::addresses(self.links.get(&id)?.peer_chain().first()?)
+    }
+
     /// Trusts these from now on. Links whose peer they do not vouch for any more are closed, and so are those whose
     /// handshake is under way under the old ones; [`LinkOutput::Closed`] follows for each.
     pub fn trust(&mut self, now: Instant, roots: Roots) -> Result<(), TlsError> {

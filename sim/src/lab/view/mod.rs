@@ -261,6 +261,11 @@ fn moments(scenario: &Scenario, run: &Run) -> Vec<Moment> {
             }
             Event::UdpWorks => ("node", "UDP gets out again".to_owned()),
             Event::NoTcp { service, trouble } => ("node", format!("{} not by TCP either: {trouble}", service.short())),
+            Event::AddressesDiffer { name, shown, stored } => {
+                let text =
+                    format!("{} has {} by its certificate, {} by the database", name.short(), shown.v4, stored.v4);
+                ("node", text)
+            }
             Event::Surveyed(_) | Event::Signal(_) | Event::Dropped(_) => continue,
         };
         moments.push(Moment { ms: at.as_millis_f64(), kind, host: host.clone(), text });
