@@ -54,6 +54,9 @@ pub(super) fn check(scenario: &Scenario) -> Result<Limit, Vec<String>> {
     if !scenario.rules.is_open() {
         found.push("rules: not built, the NMS of a namespace has no file of access rules".to_owned());
     }
+    for node in scenario.nodes.iter().filter(|node| node.proxy) {
+        found.push(format!("node {:?}: proxy: not built, no namespace has an HTTP proxy", node.name.short()));
+    }
     for node in scenario.nodes.iter().filter(|node| node.interfaces.len() > 1) {
         found.push(format!("node {:?}: in several sites at once, which is not built", node.name.short()));
     }

@@ -36,8 +36,8 @@ pub use resolve::{LEAST_MTU_V4, LEAST_MTU_V6, MAX_NODES, MAX_SITES, MAX_STEPS, a
 pub use rows::Row;
 pub use scenario::{
     Action, BurstLoss, Carrier, Egress, Far, Firewall, Inspect, Interface, Link, LinkAt, Nat, Nat64, NatAt, Node,
-    Outages, Pair, Probes, Queue, Role, Scenario, Service, Services, Site, SiteV4, SiteV6, Step, Throttle, Trait, Way,
-    ZONE,
+    Outages, PROXY_PORT, Pair, Probes, Queue, Role, Scenario, Service, Services, Site, SiteV4, SiteV6, Step, Throttle,
+    Trait, Way, ZONE,
 };
 pub use sketch::{first_cell, two_nodes};
 pub use table::{Line, ResultsError, Table, write_whole};

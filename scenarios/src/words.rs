@@ -215,6 +215,8 @@ words! {
         OnlyTcp443 "only-tcp-443",
         /// Out only for a browser: TCP to ports 80 and 443, and DNS.
         Web "web",
+        /// Only TCP to an HTTP proxy out.
+        WebProxy "web-proxy",
     }
 
     /// The reaction of inspection to a conversation.

@@ -2,17 +2,20 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use cyphonic_core::event::Event;
 use cyphonic_core::time::Instant;
 use cyphonic_core::timing::proxied::HEAD_START;
-use cyphonic_scenarios::Engine;
+use cyphonic_scenarios::{Engine, Scenario, two_nodes};
 use cyphonic_sim::host::apps::EchoReport;
-use cyphonic_sim::net::TapMode;
+use cyphonic_sim::net::packet::{Ip, Transport};
+use cyphonic_sim::net::{TapMode, Tapped};
 use cyphonic_sim::run::Run;
 
-use common::{ECHO, play, play_with, scene_of_sites};
+use common::{ECHO, START, play, play_with, scenario, scene_of_sites};
 
 const LINK: &str = "{ delay_ms = 20 }";
 /// Node to core and core to service, and back.
@@ -20,6 +23,7 @@ const ROUND_TRIP: Duration = Duration::from_millis(80);
 const OPEN: &str = "kind = \"ipv4-private\"\nfirewall = { mode = \"stateful\" }";
 const TCP_ONLY: &str = "kind = \"ipv4-private\"\nfirewall = { mode = \"only-tcp-443\" }";
 const WEB: &str = "kind = \"ipv4-private\"\nfirewall = { mode = \"web\", reaction = \"reject\" }";
+const WEB_PROXY: &str = "kind = \"ipv4-private\"\nfirewall = { mode = \"web-proxy\" }";
 const NO_QUIC: &str = "kind = \"ipv4-private\"\nfirewall = { inspect = [{ quic = true, reaction = \"drop\" }] }";
 const NO_H3: &str = "kind = \"ipv4-global\"\nfirewall = { inspect = [{ alpn = \"h3\", reaction = \"reset\" }] }";
 const OPTIMAL: &str = "policy = \"optimal\"\nduration_limit_s = 600";
@@ -36,6 +40,8 @@ fn registered_at(run: &Run, node: &str) -> Option<Instant> {
 fn answered(run: &Run) -> usize {
     run.reports().filter_map(|(_, report)| report.echo()).map(EchoReport::answered).sum()
 }
+
+const OPTIMAL_30: &str = "policy = \"optimal\"\nduration_limit_s = 30";
 
 /// When Alice's packets of an IP protocol left.
 fn sent_by_alice(run: &Run, protocol: u8) -> Vec<Instant> {
@@ -57,6 +63,50 @@ fn a_node_behind_such_a_network_is_relayed_and_registers_after_a_head_start_and_
         assert!(!patterns.is_empty() && patterns.iter().all(|pattern| *pattern == 3), "{site}: {patterns:?}");
     }
     assert_eq!(answered(&run(OPTIMAL, [TCP_ONLY, NO_QUIC], ECHO)), 1, "both");
+}
+
+/// A scenario of which Alice has an HTTP proxy.
+fn with_proxy(settings: &str, sites: [&str; 2], link: &str, steps: &str) -> Scenario {
+    let top = format!("{settings}\n[services]\nas = {link}\nnms = {link}\ntrs = {link}\nproxy = {link}");
+    let [a, b] = sites.map(|keys| format!("link = {link}\n{keys}"));
+    let text = two_nodes(&top, [&a, &b], &format!("{START}{steps}"));
+    scenario(&text.replacen("\nsite = \"a\"\n", "\nsite = \"a\"\nproxy = true\n", 1))
+}
+
+/// Where the TCP connections that Alice opened led.
+fn asked_by_alice(run: &Run) -> BTreeSet<SocketAddr> {
+    let packets = run.world.sent(&run.world.nodes[0]);
+    let to = |tapped: &Tapped| {
+        let ip = Ip::parse(&tapped.packet)?;
+        let Some(Transport::Tcp { destination, .. }) = ip.transport() else { return None };
+        Some(SocketAddr::new(ip.destination, destination))
+    };
+    packets.iter().filter_map(to).collect()
+}
+
+#[test]
+fn where_only_an_http_proxy_is_let_out_to_a_node_goes_through_it() {
+    let (v4, v6, nat64) = ("192.0.2.5:3128", "[2001:db8::5]:3128", "[64:ff9b::192.0.2.5]:3128");
+    for (site, proxies) in [
+        (WEB_PROXY, &[v4][..]),
+        ("kind = \"ipv6\"\nfirewall = { mode = \"web-proxy\" }", &[v6]),
+        ("kind = \"ipv6\"\nnat64 = {}\nfirewall = { mode = \"web-proxy\" }", &[v6, nat64]),
+        ("kind = \"dual-stack\"\nbroken = \"ipv6\"\nfirewall = { mode = \"web-proxy\" }", &[v6, v4]),
+    ] {
+        let text = with_proxy(OPTIMAL, [site, OPEN], LINK, ECHO);
+        let run = play_with(&text, 1, Engine::Events, TapMode::Keep);
+        assert_eq!(answered(&run), 1, "{site}");
+        let proxies: BTreeSet<SocketAddr> = proxies.iter().map(|at| at.parse().unwrap()).collect();
+        let asked = asked_by_alice(&run);
+        assert!(!asked.is_empty() && asked.is_subset(&proxies), "{site}: {asked:?}");
+        let status = run.world.look(0, |host| host.machine().fallback()).unwrap();
+        assert!(status.has_proxy && status.blocked && status.trouble.is_none(), "{site}: {status:?}");
+    }
+    // Without the proxy's address a node does not get out. With it, it opens TCP to nothing else.
+    let without = run(OPTIMAL_30, [WEB_PROXY, OPEN], ECHO);
+    assert_eq!(registered_at(&without, "alice"), None);
+    let other = play(&with_proxy(OPTIMAL_30, [TCP_ONLY, OPEN], LINK, ECHO), 1, Engine::Events);
+    assert_eq!(registered_at(&other, "alice"), None);
 }
 
 #[test]

@@ -28,6 +28,7 @@ proptest! {
 fn both_engines_put_the_same_bytes_on_the_wires_of_a_sample_of_pairs() {
     let pairs = [
         ("firewall", "port-restr"),
+        ("web-proxy", "nat64"),
         ("symmetric", "restricted"),
         ("nat64", "full-cone"),
         ("dual-home", "nat66"),

@@ -6,13 +6,15 @@ mod generate;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use cyphonic_core::event::Event;
 use cyphonic_core::route::answers_for;
 use cyphonic_core::time::Instant;
-use cyphonic_scenarios::{Engine, Family, PortChoice, Scenario};
+use cyphonic_scenarios::{Engine, Family, PortChoice, Scenario, two_nodes};
 use cyphonic_sim::net::nat::{embed, extract};
 use cyphonic_sim::net::packet::{Ip, IpOptions, Transport, udp};
 use cyphonic_sim::net::{BoxInput, Direction, TapMode, Tapped};
 use cyphonic_sim::oracle::{self, Attempt, End, Medium, Obstacle, Outlook, Success};
+use cyphonic_sim::run::run;
 use cyphonic_sim::world::{Watch, World};
 use proptest::prelude::*;
 
@@ -115,6 +117,46 @@ impl<'a> Bench<'a> {
 fn works(scenario: &Scenario, attempt: Attempt, family: Family, punches: bool) -> bool {
     let mut seeds = 1..=4;
     seeds.all(|seed| Bench::new(scenario, family, seed).dials(attempt.dialer, attempt.listener, punches))
+}
+
+/// Whether Alice was registered within twelve seconds.
+fn registers(scenario: &Scenario) -> bool {
+    let run = run(scenario, 1, Engine::Events, &Watch::default());
+    run.events.iter().any(|(_, who, event)| who == "alice" && matches!(event, Event::Registered { .. }))
+}
+
+#[test]
+fn the_oracle_says_who_can_register_with_and_without_an_http_proxy() {
+    let walls = [
+        "",
+        "firewall = { mode = \"stateful\" }",
+        "firewall = { mode = \"only-443\" }",
+        "firewall = { mode = \"only-tcp-443\" }",
+        "firewall = { mode = \"web\" }",
+        "firewall = { mode = \"web-proxy\" }",
+        "firewall = { mode = \"web-proxy\", reaction = \"reset\" }",
+        "firewall = { egress = [\"udp\"] }",
+        "firewall = { egress = [\"tcp/3128\", \"tcp/443\"] }",
+        "firewall = { inspect = [{ quic = true, reaction = \"drop\" }] }",
+        "firewall = { inspect = [{ sni = \"nms.cyphonic.test\", reaction = \"reset\" }] }",
+    ];
+    let ways =
+        ["method = \"proposed\"\npolicy = \"optimal\"", "policy = \"paper\"", "method = \"conventional\"\nport = 443"];
+    let mut seen = [0; 2];
+    for (wall, way) in walls.iter().flat_map(|wall| ways.map(|way| (wall, way))) {
+        for proxy in ["", "proxy = true\n"] {
+            let site = format!("kind = \"ipv4-private\"\n{wall}\n");
+            let steps = "[[step]]\ndo = \"start\"\ngive_up_s = 12\n\
+                         [[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\n";
+            let text = two_nodes(way, [&site, "kind = \"ipv4-global\""], steps);
+            let text = text.replacen("\nsite = \"a\"\n", &format!("\nsite = \"a\"\n{proxy}"), 1);
+            let scenario = generate::scenario(&text);
+            let expected = oracle::can_register(&scenario, End::start(&scenario, 0));
+            assert_eq!(registers(&scenario), expected, "{text}");
+            seen[usize::from(expected)] += 1;
+        }
+    }
+    assert!(seen[0] > 10 && seen[1] > 10, "{seen:?}");
 }
 
 /// The outlook of a node whose packets cross the core.

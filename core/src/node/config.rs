@@ -71,15 +71,15 @@ pub struct FallbackConfig {
 /// An HTTP proxy that is asked to CONNECT.
 #[derive(Clone)]
 pub struct ProxyConfig {
-    /// Its address.
-    pub address: SocketAddr,
+    /// Its addresses. A service is reached by one of its own family, if there is one.
+    pub addresses: Vec<SocketAddr>,
     /// User and password with a colon between them (RFC 7617).
     pub credentials: Option<Zeroizing<String>>,
 }
 
 impl std::fmt::Debug for ProxyConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ProxyConfig").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("ProxyConfig").field("addresses", &self.addresses).finish_non_exhaustive()
     }
 }
 

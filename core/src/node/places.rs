@@ -102,6 +102,14 @@ impl Places {
         remotes.iter().filter_map(|&remote| self.towards(remote)).collect()
     }
 
+    /// The address of a proxy from here: one of the family of `target`, if there is one. Where one family is broken,
+    /// the node asks a service by the other one. A proxy on the node's own machine is always reached.
+    pub(super) fn proxy(&self, known: &[SocketAddr], target: SocketAddr) -> Option<SocketAddr> {
+        let here = |&at: &SocketAddr| if at.ip().is_loopback() { Some(at) } else { Some(self.towards(at)?.1) };
+        let (same, other): (Vec<_>, Vec<_>) = known.iter().partition(|at| at.is_ipv4() == target.is_ipv4());
+        same.into_iter().chain(other).find_map(here)
+    }
+
     fn has(&self, v4: bool) -> bool {
         self.addresses.iter().any(|a| a.is_ipv4() == v4)
     }

@@ -71,7 +71,8 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
     if file.port == Some(0) {
         return context.fail("port", Problem::PortZero);
     }
-    let services = services(context, file.services.unwrap_or_default())?;
+    let has_proxy = file.node.iter().any(|node| node.proxy == Some(true));
+    let services = services(context, file.services.unwrap_or_default(), has_proxy)?;
     let (carriers, sites) = site::sites(context, &file.carrier, file.site)?;
     let mut hosts = Hosts::default();
     let nodes = nodes(context, file.node, &sites, &mut hosts)?;
@@ -208,7 +209,7 @@ fn congestion(context: Context<'_, '_>, file: &File, framing: Framing) -> Result
     Ok(congestion)
 }
 
-fn services(context: Context<'_, '_>, services: schema::Services) -> Result<Services, ScenarioError> {
+fn services(context: Context<'_, '_>, services: schema::Services, has_proxy: bool) -> Result<Services, ScenarioError> {
     let service = |name: &str, number, link: Option<schema::Link>| {
         Ok(Service {
             v4: host_v4(SERVICES_V4, number).unwrap_or(SERVICES_V4.network()),
@@ -220,6 +221,7 @@ fn services(context: Context<'_, '_>, services: schema::Services) -> Result<Serv
         auth: service("as", 2, services.auth)?,
         nms: service("nms", 3, services.nms)?,
         trs: service("trs", 4, services.trs)?,
+        proxy: Some(service("proxy", 5, services.proxy)?).filter(|_| has_proxy),
     })
 }
 
@@ -257,7 +259,7 @@ fn nodes(
             return context.fail(&path, Problem::Nowhere);
         }
         let interfaces = interfaces(context, index, &places, sites, hosts)?;
-        resolved.push(Node { name, interfaces });
+        resolved.push(Node { name, interfaces, proxy: node.proxy.unwrap_or(false) });
     }
     Ok(resolved)
 }

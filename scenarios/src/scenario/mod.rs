@@ -85,6 +85,8 @@ pub struct Services {
     pub nms: Service,
     /// The Tunnel Relay Service.
     pub trs: Service,
+    /// The HTTP proxy, if a node uses one.
+    pub proxy: Option<Service>,
 }
 
 impl Services {
@@ -424,6 +426,7 @@ impl FirewallMode {
             Self::Stateful => return None,
             Self::Only443 => &[(Protocol::Udp, 443), (Protocol::Tcp, 443)],
             Self::OnlyTcp443 => &[(Protocol::Tcp, 443)],
+            Self::WebProxy => &[(Protocol::Tcp, PROXY_PORT)],
             Self::Web => &[(Protocol::Tcp, 80), (Protocol::Tcp, 443), (Protocol::Udp, 53), (Protocol::Tcp, 53)],
         };
         Some(list.iter().map(|&(protocol, port)| Egress { protocol, port: Some(port) }).collect())
@@ -437,6 +440,8 @@ pub struct Node {
     pub name: Fqdn,
     /// Its interfaces at the start; at least one.
     pub interfaces: Vec<Interface>,
+    /// Whether it reaches the services by TCP through the HTTP proxy ([`Services::proxy`]).
+    pub proxy: bool,
 }
 
 /// A node's place in a site.
@@ -449,6 +454,9 @@ pub struct Interface {
     /// Its IPv6 address there.
     pub v6: Option<Ipv6Addr>,
 }
+
+/// The port of the HTTP proxy.
+pub const PROXY_PORT: u16 = 3128;
 
 /// The zone of every node's name.
 pub const ZONE: &str = "cyphonic.test";

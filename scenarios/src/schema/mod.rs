@@ -181,6 +181,8 @@ pub(crate) struct Services {
     pub(crate) nms: Option<Link>,
     /// The Tunnel Relay Service's link.
     pub(crate) trs: Option<Link>,
+    /// The HTTP proxy's link; there is a proxy if a node has `proxy`.
+    pub(crate) proxy: Option<Link>,
 }
 
 ways! {
@@ -407,6 +409,8 @@ pub(crate) struct Node {
     pub(crate) site: Option<String>,
     /// Where it is, with several interfaces; instead of `site`.
     pub(crate) interfaces: Option<Vec<String>>,
+    /// It reaches the services by TCP through the HTTP proxy. Default false.
+    pub(crate) proxy: Option<bool>,
 }
 
 /// As [`cyphonic_core::message::Framing`], with serde.

@@ -20,7 +20,7 @@ fn a_misspelled_key_is_answered_with_the_right_one() {
     );
     assert_eq!(
         replaced("nms = { delay_ms = 5 }", "nns = { delay_ms = 5 }"),
-        r#"x.toml:6:1: `services.nns`: unknown key: did you mean "nms"? The keys here are "as", "nms", "trs""#
+        r#"x.toml:6:1: `services.nns`: unknown key: did you mean "nms"? The keys here are "as", "nms", "trs", "proxy""#
     );
     assert_eq!(
         replaced("nms = { delay_ms = 5 }", "nms = { up = { delay = 5 } }"),

@@ -42,6 +42,8 @@ const ALPN: &str = "h3";
 const LOGIN_PORT: u16 = 443;
 /// Every service's TCP port for proxied UDP.
 const TCP_PORT: u16 = 443;
+/// The HTTP proxy's TCP port.
+const PROXY_PORT: u16 = 3128;
 
 /// A node at one site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -452,15 +454,20 @@ fn allows(rules: Option<&[Option<u16>]>, port: Option<u16>) -> bool {
 }
 
 /// Whether a node at a site can log in and register, by UDP or by TCP.
-pub fn can_register(scenario: &Scenario, site: &Site) -> bool {
-    has_signaling(scenario, site) || has_tcp(scenario, site)
+pub fn can_register(scenario: &Scenario, end: End) -> bool {
+    let site = &scenario.sites[end.site];
+    has_signaling(scenario, site) || has_tcp(scenario, site, scenario.nodes[end.node].proxy)
 }
 
 /// Whether a node at a site can reach every service by UDP that is proxied over TCP. Inspection sees TLS with a server
-/// name, and an application protocol other than that of QUIC.
-fn has_tcp(scenario: &Scenario, site: &Site) -> bool {
+/// name, and an application protocol other than that of QUIC. A node with an HTTP proxy opens TCP connections to the
+/// proxy only, and inspection sees the request to the proxy, which is no TLS.
+fn has_tcp(scenario: &Scenario, site: &Site, by_proxy: bool) -> bool {
     let Some(firewall) = &site.firewall else { return has_fallback(scenario) };
     let rules = firewall.egress.as_ref().map(|rules| ports(rules, Protocol::Tcp));
+    if by_proxy {
+        return has_fallback(scenario) && allows(rules.as_deref(), Some(PROXY_PORT));
+    }
     let service = |name: &str| format!("{name}.{}", cyphonic_scenarios::ZONE);
     let is_refused = |name| refuses(Some(firewall), &service(name), false);
     has_fallback(scenario)

@@ -17,7 +17,7 @@ use super::civil::Civil;
 use super::disk::Disk;
 use super::roles::{self, Cast};
 use super::{LAN_DELAY, Station, Watch, addresses, config};
-use crate::host::{Host, HostConfig, Interface, TunConfig};
+use crate::host::{Host, HostConfig, Interface, ProxyBox, TunConfig};
 use crate::net::nat::{Nat, Nat64, Nat64Box, NatBox};
 use crate::net::{
     BoxId, Direction, Firewall, FirewallBox, Forwarder, NetBox, Network, NetworkBuilder, Npt, NptBox, Router, Routes,
@@ -105,6 +105,9 @@ pub(super) fn build(scenario: &Scenario, seed: u64, watch: &Watch) -> Built {
     for site in 0..scenario.sites.len() {
         plan.site(site, &places, &nodes);
     }
+    if let Some(proxy) = &scenario.services.proxy {
+        plan.proxy(proxy);
+    }
     let (network, parts) = plan.finish();
     let station = |name: &str, id: BoxId| {
         let mut wires: Vec<(usize, Direction)> = network
@@ -139,7 +142,8 @@ struct Plan<'a> {
 
 /// A wire to the core router, or to a carrier's NAT: they are added last.
 struct Uplink {
-    at: LinkAt,
+    /// What steps call it; the proxy's has no name.
+    at: Option<LinkAt>,
     carrier: Option<usize>,
     from: (BoxId, usize),
     up: WireConfig,
@@ -186,9 +190,22 @@ impl Plan<'_> {
             cyphonic_wire::of_way(&service.link.up, spent, None),
             cyphonic_wire::of_way(&service.link.down, spent, None),
         );
-        let at = LinkAt::Service(which);
+        let at = Some(LinkAt::Service(which));
         self.uplinks.push(Uplink { at, carrier: None, from: (id, 0), up, down, spent, routes });
         id
+    }
+
+    /// The HTTP proxy. It is the last host, so that it changes no other one's number.
+    fn proxy(&mut self, service: &Service) {
+        let addresses = roles::ips(service);
+        let routes = addresses.iter().copied().map(IpNet::from).collect();
+        let mut interface = Interface::new(addresses);
+        interface.mtu = usize::from(service.link.up.mtu.min(service.link.down.mtu));
+        let proxy = ProxyBox::new(interface, self.host_seed("proxy"));
+        let id = self.builder.add_box("proxy", Box::new(proxy));
+        let spent = Duration::ZERO;
+        let [up, down] = [&service.link.up, &service.link.down].map(|way| cyphonic_wire::of_way(way, spent, None));
+        self.uplinks.push(Uplink { at: None, carrier: None, from: (id, 0), up, down, spent, routes });
     }
 
     /// The sites that a node is ever in: where it starts, then where it moves, each once.
@@ -252,7 +269,7 @@ impl Plan<'_> {
             ((last, 0), LAN_DELAY * stages.len() as u32)
         };
         let [up, down] = [&site.link.up, &site.link.down].map(|way| cyphonic_wire::of_way(way, spent, site.broken));
-        let at = LinkAt::Site(index);
+        let at = Some(LinkAt::Site(index));
         self.uplinks.push(Uplink { at, carrier: site.carrier, from, up, down, spent, routes });
     }
 
@@ -351,7 +368,7 @@ impl Plan<'_> {
 
     fn wire(&mut self, uplink: &Uplink, to: (BoxId, usize)) {
         let wire = self.builder.add_wire(uplink.from, to, uplink.up, uplink.down);
-        self.parts.links.push((uplink.at, Access { wire, spent: uplink.spent }));
+        self.parts.links.extend(uplink.at.map(|at| (at, Access { wire, spent: uplink.spent })));
     }
 
     /// A carrier's NAT takes the uplinks of its sites, and has one of its own.
@@ -377,7 +394,7 @@ impl Plan<'_> {
         }
         let spent = Duration::ZERO;
         let [up, down] = [&carrier.link.up, &carrier.link.down].map(|way| cyphonic_wire::of_way(way, spent, None));
-        let at = LinkAt::Carrier(index);
+        let at = Some(LinkAt::Carrier(index));
         self.uplinks.push(Uplink { at, carrier: None, from: (id, 0), up, down, spent, routes });
     }
 }

@@ -9,7 +9,7 @@ use cyphonic_core::key::Key128;
 use cyphonic_core::message::RelayMode;
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::nms::{self, NmsConfig, RelayConfig};
-use cyphonic_core::node::{FallbackConfig, Login, Node, NodeConfig, Overlay, Services};
+use cyphonic_core::node::{FallbackConfig, Login, Node, NodeConfig, Overlay, ProxyConfig, Services};
 use cyphonic_core::proxied::TCP_PORT;
 use cyphonic_core::proxied::door::{DoorConfig, Served};
 use cyphonic_core::quic::{QuicConfig, QuicOptions};
@@ -20,7 +20,7 @@ use cyphonic_core::tls::{Environment, Identity};
 use cyphonic_core::trs::{self, TrsConfig};
 use cyphonic_core::version::Versions;
 use cyphonic_scenarios::{
-    Login as LoginWay, Method, Policy, Scenario, Service, Signaling, VIRTUAL_V4, VIRTUAL_V6, ZONE,
+    Login as LoginWay, Method, PROXY_PORT, Policy, Scenario, Service, Signaling, VIRTUAL_V4, VIRTUAL_V6, ZONE,
 };
 
 use super::Watch;
@@ -237,6 +237,13 @@ impl<'a> Cast<'a> {
         }
     }
 
+    /// The HTTP proxy of a node.
+    fn proxy(&self, name: &Fqdn) -> Option<ProxyConfig> {
+        let is_used = self.scenario.nodes.iter().any(|node| node.name == *name && node.proxy);
+        let proxy = self.scenario.services.proxy.as_ref().filter(|_| is_used)?;
+        Some(ProxyConfig { addresses: both(proxy, PROXY_PORT), credentials: None })
+    }
+
     pub(super) fn node(&self, name: &Fqdn, addresses: Vec<IpAddr>, nat64: Option<Ipv6Addr>) -> Node {
         let scenario = self.scenario;
         let as_port = match scenario.method {
@@ -269,8 +276,11 @@ impl<'a> Cast<'a> {
             identity: Some(self.identity(name)),
             alpn: ALPN.to_vec(),
             quic: self.options(name),
-            fallback: has_fallback(scenario)
-                .then(|| FallbackConfig { port: Some(TCP_PORT), ..FallbackConfig::default() }),
+            fallback: has_fallback(scenario).then(|| FallbackConfig {
+                port: Some(TCP_PORT),
+                proxy: self.proxy(name),
+                ..FallbackConfig::default()
+            }),
             seed: self.seed_of(name),
         };
         Node::new(config).expect("a seeded identity is good")

@@ -54,6 +54,7 @@ fn firewall() -> impl Strategy<Value = String> {
         2 => Just("mode = \"only-443\"".to_owned()),
         1 => Just("mode = \"only-tcp-443\"".to_owned()),
         1 => Just("mode = \"web\"".to_owned()),
+        1 => Just("mode = \"web-proxy\"".to_owned()),
         1 => Just("stateful = false, egress = [\"udp/443\", \"tcp/443\"]".to_owned()),
         1 => Just("egress = [\"udp\", \"tcp/443\"]".to_owned()),
         1 => reaction.prop_map(|reaction| format!("inspect = [{{ quic = true, reaction = \"{reaction}\" }}]")),
@@ -125,13 +126,19 @@ const MEETING: &str = "[[step]]\ndo = \"start\"\ngive_up_s = 12\n\
 
 fn pairs(policy: impl Strategy<Value = &'static str>, steps: &'static str) -> impl Strategy<Value = String> {
     let method = select(&["conventional", "proposed"][..]);
-    (method, policy, nat(), site(), site(), 1..20u32).prop_map(move |(method, policy, carrier, a, b, delay)| {
+    let proxy = || prop_oneof![4 => Just(""), 1 => Just("proxy = true\n")];
+    let all = (method, policy, nat(), site(), site(), 1..20u32, [proxy(), proxy()]);
+    all.prop_map(move |(method, policy, carrier, a, b, delay, proxies)| {
         let top = format!(
             "method = \"{method}\"\npolicy = \"{policy}\"\nport = 443\n\
              [[carrier]]\nname = \"cgn\"\nlink = {{ delay_ms = {delay} }}\n{}\n",
             carrier.replace(", ", "\n")
         );
-        two_nodes(&top, [&a, &b], steps)
+        let text = two_nodes(&top, [&a, &b], steps);
+        ["a", "b"].into_iter().zip(proxies).fold(text, |text, (site, proxy)| {
+            let place = format!("\nsite = \"{site}\"\n");
+            text.replacen(&place, &format!("{place}{proxy}"), 1)
+        })
     })
 }
 

@@ -126,8 +126,10 @@ struct Service {
     name: Fqdn,
     /// Our address towards it.
     local: SocketAddr,
-    /// The address of its TCP port, as it is reached from here.
-    tcp: SocketAddr,
+    /// Where TCP to it is opened, as it is reached from here: its own port, or the HTTP proxy.
+    tcp: Option<SocketAddr>,
+    /// Its TCP port as an HTTP proxy reaches it: no NAT64 of this network is in between there.
+    target: SocketAddr,
     unanswered: Unanswered,
     recent: VecDeque<Vec<u8>>,
     conduit: Option<Conduit>,
@@ -270,14 +272,18 @@ impl Fallback {
     }
 
     fn place(&mut self, places: &Places, name: &Fqdn, remote: SocketAddr) {
+        let port = self.config.port.unwrap_or(remote.port());
+        let target = SocketAddr::new(remote.ip(), port);
         let Some((local, remote)) = places.towards(remote) else { return };
+        let proxy = self.config.proxy.as_ref().map(|proxy| places.proxy(&proxy.addresses, target));
         if let Some(service) = self.services.get_mut(&remote) {
             service.local = local;
         } else if self.services.len() < MAX_SERVICES {
             let service = Service {
                 name: name.clone(),
                 local,
-                tcp: SocketAddr::new(remote.ip(), self.config.port.unwrap_or(remote.port())),
+                tcp: proxy.unwrap_or(Some(SocketAddr::new(remote.ip(), port))),
+                target,
                 unanswered: Unanswered::default(),
                 recent: VecDeque::new(),
                 conduit: None,

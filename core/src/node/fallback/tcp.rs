@@ -24,7 +24,8 @@ impl Fallback {
         if service.conduit.is_some() || service.pause > now {
             return;
         }
-        let (name, tcp) = (service.name.clone(), service.tcp);
+        let (name, target) = (service.name.clone(), service.target);
+        let Some(to) = service.tcp else { return };
         let Some(tls) = self.tls(&name) else { return };
         let proxy = self.config.proxy.as_ref();
         let plan = Plan {
@@ -34,10 +35,9 @@ impl Fallback {
             port: remote.port(),
             connect: proxy.map(|proxy| {
                 let credentials = proxy.credentials.as_ref().map(|credentials| http::basic(credentials));
-                http::connect_request(&tcp.to_string(), credentials.as_deref())
+                http::connect_request(&target.to_string(), credentials.as_deref())
             }),
         };
-        let to = proxy.map_or(tcp, |proxy| proxy.address);
         let id = StreamId(self.next_stream);
         self.next_stream += 1;
         let Ok(mut conduit) = Conduit::new(now, id, &plan) else { return };

@@ -32,8 +32,7 @@ pub(super) fn of(setting: Option<&str>, credentials: Option<&Path>) -> Result<Op
         Some(file) => Some(credentials_in(file)?),
         None => in_url,
     };
-    let address = resolve(key, &[place])?.into_iter().next();
-    Ok(address.map(|address| ProxyConfig { address, credentials }))
+    Ok(Some(ProxyConfig { addresses: resolve(key, &[place])?, credentials }))
 }
 
 /// HOST:PORT of a URL, and USER:PASSWORD if they are in it.
@@ -95,7 +94,7 @@ mod tests {
             assert!(failure.code == Code::Config && failure.remedy().contains("http://HOST:PORT"), "{failure}");
         }
         assert!(of(Some("none"), None).unwrap().is_none());
-        let address = of(Some("http://192.0.2.8:3128"), None).unwrap().unwrap().address;
-        assert_eq!(address, "192.0.2.8:3128".parse().unwrap());
+        let addresses = of(Some("http://192.0.2.8:3128"), None).unwrap().unwrap().addresses;
+        assert_eq!(addresses, ["192.0.2.8:3128".parse().unwrap()]);
     }
 }

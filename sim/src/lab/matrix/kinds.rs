@@ -11,6 +11,8 @@ pub struct Kind {
     pub about: &'static str,
     /// Keys of a `[[site]]`, but for its name and link.
     words: &'static str,
+    /// Keys of the `[[node]]` in it, but for its name and site.
+    node: &'static str,
     /// Keys of the `[[carrier]]` in front of it, but for its name and link.
     carrier: Option<&'static str>,
     /// Both nodes of a pair share what can be shared; such a kind meets only itself.
@@ -29,7 +31,7 @@ pub enum Shared {
 }
 
 const fn kind(name: &'static str, about: &'static str, words: &'static str) -> Kind {
-    Kind { name, about, words, carrier: None, shared: Shared::Nothing }
+    Kind { name, about, words, node: "", carrier: None, shared: Shared::Nothing }
 }
 
 /// Every kind, the simplest first.
@@ -112,6 +114,14 @@ pub const KINDS: &[Kind] = &[
         "out goes TCP to port 443, and nothing else",
         "kind = \"ipv4-global\"\nfirewall = { mode = \"only-tcp-443\" }",
     ),
+    Kind {
+        node: "proxy = true",
+        ..kind(
+            "web-proxy",
+            "NAT; out goes TCP to an HTTP proxy, and nothing else",
+            "kind = \"ipv4-private\"\nfirewall = { mode = \"web-proxy\" }",
+        )
+    },
     kind(
         "quic-refused",
         "NAT, and inspection that refuses QUIC version 1",
@@ -162,6 +172,7 @@ pub fn scenario(a: &Kind, b: &Kind, method: &str, policy: &str) -> String {
     if b.shared != Shared::Site {
         place("b", b);
     }
+    let node = |kind: &Kind| if kind.node.is_empty() { String::new() } else { format!("{}\n", kind.node) };
     let bobs = if b.shared == Shared::Site { "a" } else { "b" };
     format!(
         r#"title = "{} to {}"
@@ -180,10 +191,11 @@ trs = {link}
 {places}[[node]]
 name = "alice"
 site = "a"
-
+{}
 [[node]]
 name = "bob"
 site = "{bobs}"
+{}
 
 [[step]]
 do = "start"
@@ -200,6 +212,11 @@ to = "bob"
 count = 32
 interval_ms = 500
 "#,
-        a.name, b.name, a.about, b.about
+        a.name,
+        b.name,
+        a.about,
+        b.about,
+        node(a),
+        node(b),
     )
 }

@@ -109,9 +109,7 @@ pub fn seen(scenario: &Scenario, run: &Run) -> Seen {
         sent: pair.map_or(0, |pair| echoes_asked(scenario, pair) as usize),
         answered: echo.map_or(0, EchoReport::answered),
         verdict: verdict(run),
-        reachable: [0, 1]
-            .into_iter()
-            .all(|node| oracle::can_register(scenario, &scenario.sites[End::start(scenario, node).site])),
+        reachable: [0, 1].into_iter().all(|node| oracle::can_register(scenario, End::start(scenario, node))),
         possible: oracle::judge(scenario, End::start(scenario, 0), End::start(scenario, 1)).is_direct(),
         disagreements: Vec::new(),
     };

@@ -19,6 +19,7 @@ mod network;
 mod rules;
 mod trouble;
 
+use cyphonic_scenarios::FirewallMode;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use toml::{Table, Value};
@@ -27,7 +28,7 @@ use super::model::demands;
 use super::sheet::{Sheet, table};
 
 /// The version of the generator. It grows when a seed gives another plan than before.
-pub const GENERATOR: u32 = 16;
+pub const GENERATOR: u32 = 17;
 /// The most sites, and the most nodes.
 pub const MOST: u64 = 12;
 /// Most plans that are drawn for a seed, until the model demands something of one.
@@ -36,6 +37,7 @@ const TRIES: u64 = 4;
 const NODES: [&str; MOST as usize] =
     ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "mallory", "niaj"];
 const KINDS: [&str; 5] = ["ipv6", "ipv4-global", "ipv4-private", "dual-stack", "dual-stack-private-v4"];
+const WEB_PROXY: &str = FirewallMode::WebProxy.name();
 const SERVICES: [&str; 3] = ["as", "nms", "trs"];
 
 /// Stands for the largest payload of a plan.
@@ -68,6 +70,7 @@ fn draw(seed: u64, number: u64) -> Sheet {
     rng.set_stream(number);
     let mut generator = Generator {
         rng,
+        seed,
         is_drill: is_drill(seed),
         large: 1_200,
         sheet: Sheet::default(),
@@ -89,6 +92,7 @@ fn draw(seed: u64, number: u64) -> Sheet {
 
 struct Generator {
     rng: ChaCha8Rng,
+    seed: u64,
     /// Whether the network has no faults.
     is_drill: bool,
     /// The payload of a large echo, bytes.
@@ -216,6 +220,9 @@ impl Generator {
             let name = NODES[index as usize];
             let at = format!("site{}", self.from(1, sites));
             let mut node = table([("name", name.into())]);
+            if self.has_proxy(index, &at) {
+                node.insert("proxy".to_owned(), true.into());
+            }
             let other = format!("site{}", self.from(1, sites));
             if self.one_in(8) && other != at {
                 self.places.push(vec![at.clone(), other.clone()]);
@@ -226,6 +233,14 @@ impl Generator {
             }
             self.sheet.section_mut("node").push(node.into());
         }
+    }
+
+    /// Whether a node has an HTTP proxy: most nodes that begin where nothing else gets out, and some others. Derived
+    /// from the seed and not drawn, so that later draws stay as they were.
+    fn has_proxy(&self, node: u64, site: &str) -> bool {
+        let walls = self.first.iter().filter(|place| place.name == site).filter_map(|place| place.firewall.as_ref());
+        let is_needed = walls.into_iter().any(|wall| wall.get("mode").and_then(Value::as_str) == Some(WEB_PROXY));
+        if is_needed { !(self.seed + node).is_multiple_of(5) } else { (self.seed / 3 + node).is_multiple_of(8) }
     }
 
     fn place(&mut self, key: &'static str, name: &str, link: &Table, has_nat: bool, firewall: Option<Table>) {
@@ -315,7 +330,14 @@ impl Generator {
         if is_dual && self.one_in(6) {
             put("broken", self.pick(&["ipv4", "ipv6"]).into());
         }
-        let firewall = self.one_in(2).then(|| self.firewall());
+        let mut firewall = self.one_in(2).then(|| self.firewall());
+        if let Some(firewall) = &mut firewall
+            && name == "site1"
+            && (self.seed / 13).is_multiple_of(6)
+        {
+            // Derived as well.
+            *firewall = table([("mode", WEB_PROXY.into())]);
+        }
         if let Some(firewall) = &firewall {
             put("firewall", firewall.clone().into());
         }

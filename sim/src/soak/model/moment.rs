@@ -379,8 +379,10 @@ impl Moment {
                     Trait::ServerName(_) => true,
                     Trait::Quic | Trait::Version(_) | Trait::Alpn(_) => false,
                 });
-                let registers = signals || oracle::can_register(&self.now, site);
-                registers && !is_fickle && !reads_names && self.is_online(place.site)
+                // TCP may have to go through the proxy.
+                let proxy = self.now.services.proxy.as_ref().filter(|_| self.now.nodes[node].proxy);
+                let by_tcp = oracle::can_register(&self.now, here) && proxy.is_none_or(|proxy| is_good(&proxy.link));
+                (signals || by_tcp) && !is_fickle && !reads_names && self.is_online(place.site)
             })
     }
 

@@ -132,12 +132,13 @@ fn each_mode_lets_out_what_it_says() {
     let open = |mode: FirewallMode, packet: &[u8]| Firewall::new(mode.into()).outgoing(at(0), packet).is_ok();
     let server = |port| format!("[2001:db8:b::1]:{port}");
     for (mode, datagrams, connections) in [
-        (FirewallMode::Stateful, [true; 4], [true; 4]),
-        (FirewallMode::Only443, [false, false, true, false], [false, false, true, false]),
-        (FirewallMode::OnlyTcp443, [false; 4], [false, false, true, false]),
-        (FirewallMode::Web, [true, false, false, false], [true, true, true, false]),
+        (FirewallMode::Stateful, [true; 5], [true; 5]),
+        (FirewallMode::Only443, [false, false, true, false, false], [false, false, true, false, false]),
+        (FirewallMode::OnlyTcp443, [false; 5], [false, false, true, false, false]),
+        (FirewallMode::Web, [true, false, false, false, false], [true, true, true, false, false]),
+        (FirewallMode::WebProxy, [false; 5], [false, false, false, true, false]),
     ] {
-        let ports = [53, 80, 443, 4501];
+        let ports = [53, 80, 443, 3128, 4501];
         assert_eq!(ports.map(|port| open(mode, &datagram(INSIDE, &server(port)))), datagrams, "{mode:?}");
         assert_eq!(ports.map(|port| open(mode, &tcp(INSIDE, &server(port)))), connections, "{mode:?}");
         let unasked = datagram(SERVER, INSIDE);
