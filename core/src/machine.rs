@@ -161,11 +161,11 @@ pub enum ServiceCommand {
     /// Trust these CAs and lists of revoked certificates from now on. Sessions of certificates that are not valid under
     /// them end.
     Trust(Roots),
-    /// Its certificate from now on. Sessions stand: their peers are told, if it is for the same name and key.
+    /// Use this certificate from now on. Sessions go on. If it is for the same name and key, their peers are told.
     Identity(Box<Identity>),
     /// The access of these names ends now: their certificates were revoked, or their devices removed.
     Revoked(Vec<Fqdn>),
-    /// These access rules from now on, at the NMS. Tunnels that they do not allow end.
+    /// Use these access rules from now on, at the NMS. Tunnels that they do not allow end.
     Rules(Rules),
     /// Shut down gracefully: tell every connected peer, so that none has to wait for its idle timeout.
     Stop,

@@ -50,7 +50,7 @@ impl Fqdn {
         &self.0
     }
 
-    /// The first label: how diagrams call the node.
+    /// The first label, by which diagrams name the node.
     pub fn short(&self) -> &str {
         self.0.split('.').next().unwrap_or(&self.0)
     }

@@ -396,7 +396,7 @@ impl Pings {
         Self { child: ping.stdout(out).stderr(Stdio::null()).spawn().unwrap(), file }
     }
 
-    /// Checks that ten more are answered.
+    /// Checks that ten more pings are answered.
     #[track_caller]
     fn go_on(&self, lab: &Lab, seconds: u64, why: &str) {
         let answers = || fs::read_to_string(&self.file).unwrap().matches(" bytes from ").count();
@@ -407,7 +407,7 @@ impl Pings {
 }
 
 impl Pings {
-    /// The number of pings before the last answer that got none.
+    /// The number of unanswered pings before the last answer.
     fn lost(&self) -> usize {
         let text = fs::read_to_string(&self.file).unwrap();
         let numbers = text.split("icmp_seq=").skip(1).filter_map(|rest| rest.split(' ').next()?.parse().ok());

@@ -1,4 +1,4 @@
-//! Proof that a node is where it says: no other address enters a Route Direction.
+//! Proof of addresses. A Route Direction names only addresses at which a node has proved to be.
 //!
 //! * **The address of a QUIC link** is proved by QUIC: by the handshake, and by path validation after a move (RFC 9000
 //!   §8).
@@ -9,9 +9,9 @@
 //!   with an unpredictable transaction, which the node acknowledges.
 //! * **The address of the other family** (`policy = "optimal"`): a Probe Token, which the node returns in its Network
 //!   Report. Under `policy = "paper"` the same proves an IPv6 address that Table 1 wants.
-//! * **An address that a node only claims** is proved by nothing. Table 1 counts it, and nobody is told it.
+//! * **An address that a node only claims** has no proof. Table 1 counts it, but no peer is told it.
 //!
-//! An address that is not proved gets three times the bytes that came from it, and [`UNPROVED_BYTES`] besides.
+//! The NMS sends an address without a proof three times the bytes that came from it, and [`UNPROVED_BYTES`] besides.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -24,19 +24,20 @@ use crate::paths::budget::Allowance;
 use crate::time::Instant;
 use crate::timing::nms::TOKEN_PERIOD;
 
-/// Bytes that the NMS sends to an unproved address besides three times those that came from there, for each
-/// registration and each new source address: the Registration Response (at most 220 bytes) and a Route Direction that
-/// comes before the node's first message (at most 500), with one retransmission. It is what QUIC sends to an address
-/// that is not validated for one Initial of 400 bytes.
+/// Bytes that the NMS sends to an unproved address in addition to three times the bytes that came from it. They count
+/// for each registration and for each new source address.
+///
+/// They are enough for the Registration Response (at most 220 bytes), and for a Route Direction that comes before the
+/// node's first message (at most 500 bytes) with one retransmission. QUIC sends as much to an address that is not
+/// validated, in answer to an Initial of 400 bytes.
 pub(super) const UNPROVED_BYTES: usize = 1_200;
-/// How many sequence numbers prove the source of a registration: the node counts on from the one that it was sent, and
-/// that many of its messages may be lost or out of order. Of 2^30 numbers, a guess hits one of them once in 16 million
-/// times.
+/// How many sequence numbers prove the source of a registration. The node counts on from the number that it was sent.
+/// So many of its messages may be lost or reordered. There are 2^30 numbers, so one guess in 16 million is right.
 const NUMBERED: u32 = 64;
 
 /// Whether a node of the conventional method is where its datagrams come from.
 pub(super) enum Proof {
-    /// It is.
+    /// The node is there.
     Given,
     /// Not known yet.
     Open { how: How, allowance: Allowance, spare: usize },
@@ -51,7 +52,7 @@ pub(super) enum How {
 }
 
 impl Proof {
-    /// Open, after a message of this many bytes.
+    /// A proof that is not complete, after a message of this many bytes.
     pub(super) fn open(how: How, received: usize) -> Self {
         let mut allowance = Allowance::default();
         allowance.received(received);
@@ -62,14 +63,14 @@ impl Proof {
         matches!(self, Self::Given)
     }
 
-    /// So many authentic bytes came from there.
+    /// Counts authentic bytes that came from the address.
     pub(super) fn received(&mut self, len: usize) {
         if let Self::Open { allowance, .. } = self {
             allowance.received(len);
         }
     }
 
-    /// Whether so many bytes may go there; then they are counted.
+    /// Whether so many bytes may go to the address. If so, they are counted.
     pub(super) fn take(&mut self, len: usize) -> bool {
         let Self::Open { allowance, spare, .. } = self else { return true };
         if allowance.take(len) {
@@ -80,7 +81,7 @@ impl Proof {
         good
     }
 
-    /// Whether a message from there proves it: its sequence number, and its transaction if it is a Keep Alive Ack.
+    /// Whether a message from the address proves it, by its sequence number, or as a Keep Alive Ack by its transaction.
     pub(super) fn is_proved_by(&self, sequence: u32, acknowledged: Option<u32>) -> bool {
         match self {
             Self::Given => false,
@@ -101,19 +102,19 @@ impl Tokens {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref()))
     }
 
-    /// The first sequence number of the NMS in a registration: below 2^30, so that those of
-    /// [`super::Nms::tell_forgotten`] are others.
+    /// The first sequence number of the NMS in a registration. It is below 2^30, because [`super::Nms::tell_forgotten`]
+    /// uses higher ones.
     pub(super) fn first_number(&self, node: NodeId, epoch: u64) -> u32 {
         let tag = hmac::sign(&self.0, &[&b"first"[..], &node.0, &epoch.to_be_bytes()].concat());
         u32::from_be_bytes(*tag.as_ref().first_chunk().expect("32 bytes")) >> 2
     }
 
-    /// For a node that is seen at an address now.
+    /// The proof that a node has to return from the address at which it is seen.
     pub(super) fn token(&self, now: Instant, node: NodeId, epoch: u64, seen: SocketAddr) -> [u8; 8] {
         self.token_of(period(now), node, epoch, seen)
     }
 
-    /// Whether a proof is one that this node received there, in this registration, a short time ago.
+    /// Whether the node received this proof at that address, in this registration, a short time ago.
     pub(super) fn is_good(&self, now: Instant, node: NodeId, epoch: u64, proof: &AddressProof) -> bool {
         let period = period(now);
         [period, period.wrapping_sub(1)]

@@ -69,7 +69,7 @@ pub(super) struct Pending {
     keys: Option<TunnelKeys>,
     conventional: bool,
     step: Step,
-    /// When the step began.
+    /// When the present step began.
     since: Instant,
     started: Instant,
     /// One of the two nodes is slow: each wait is longer.
@@ -158,7 +158,7 @@ impl Nms {
         let registered = self.nodes.contains_key(&responder);
         match self.store.device(responder) {
             Ok(None) => Err(ErrorCode::UnknownPeer),
-            // Not even whether the peer is there is told.
+            // The node is not told either whether the peer is registered.
             Ok(Some(_)) | Err(_) if self.forbids(node, &name) => Err(ErrorCode::NotPermitted),
             Ok(Some(_)) | Err(_) if registered => Ok(responder),
             Ok(Some(_)) => Err(ErrorCode::PeerOffline),
@@ -303,7 +303,7 @@ impl Nms {
         if let Some(leg) = cid
             && let Some(grant) = self.grant(now, initiator, &direction.peer, leg)
         {
-            // First, so that the initiator has it when its leg is there.
+            // The grant leaves first, so that the initiator has it when its leg is up.
             self.send(now, initiator, transaction, count, &grant);
         }
         let told = (transaction, count, Flags(0).with_slow(slow).with_signaling(signaling));
@@ -346,9 +346,11 @@ impl Nms {
         })
     }
 
-    /// What a node is told for an address of this one: nothing, in as many bytes, if it is not proved. Under
-    /// [`Policy::Optimal`] the choice holds no such addresses. Neighbours are told each other's IPv6 addresses, whose
-    /// challenge a firewall may have stopped: what they can name is in their own network.
+    /// The address of this node as a peer is told it. In place of an address that is not validated it is the
+    /// unspecified address, which has as many bytes. Under [`Policy::Optimal`] the choice has no such addresses.
+    ///
+    /// Neighbours are told each other's IPv6 addresses, even if a firewall has stopped the challenge to one. An address
+    /// that such a node invents is one in its own network.
     fn told(&self, to: &Registration, of: &Registration, place: SocketAddr) -> SocketAddr {
         let nothing = if place.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
         let is_told =

@@ -1,8 +1,8 @@
-//! Where UDP is blocked: the services by TCP (see [`crate::proxied`]), and back.
+//! The fallback to TCP where UDP is blocked (see [`crate::proxied`]), and the return to UDP.
 //!
-//! The fallback stands between the node's parts and the driver. Datagrams to services pass it. It is told of every UDP
-//! datagram that QUIC found authentic and new. Other datagrams prove nothing: anybody can send one with a service's
-//! address, or an old one again.
+//! The fallback stands between the node's parts and the driver. Datagrams to services pass through it. The links tell
+//! it of every UDP datagram that QUIC found authentic and new. Other datagrams prove nothing: anybody can forge a
+//! service's address, or repeat an old datagram.
 //!
 //! ```text
 //!            nothing heard by UDP, TCP opened
@@ -14,15 +14,16 @@
 //! ```
 //!
 //! * **Racing** (RFC 8305). UDP begins. If a service is silent for [`HEAD_START`], or for [`SUSPICION`] where UDP has
-//!   worked, a TCP connection to it is opened as well. What was sent meanwhile goes there too. UDP wins as soon as
-//!   anything comes by UDP; TCP wins when the service has switched to datagrams.
-//! * **Blocked.** No UDP leaves, but the first packet of a QUIC connection now and then, for each of which
-//!   [`Fallback::status`] counts one. An answer to it proves that QUIC gets through, with this version, server name and
-//!   application protocol.
-//! * **A change is a handover.** The links migrate (RFC 9000 §9), the node registers again, and its peers are told
-//!   other routes: a node that the NMS sees by TCP is relayed.
-//! * If one service is silent by UDP while others answer, that service alone is reached by TCP. UDP is tried at once
-//!   then, with each service in turn. It is blocked when everything has been silent for [`SUSPICION`].
+//!   worked, a TCP connection to it is opened as well. The datagrams that were sent meanwhile go there too. UDP wins
+//!   with the first datagram that comes by UDP. TCP wins when the service has switched to datagrams.
+//! * **Blocked.** The only UDP packets are attempts: now and then the first packet of a QUIC connection leaves.
+//!   [`Fallback::status`] counts the attempts. An answer proves that QUIC gets through, with this version, server name
+//!   and application protocol.
+//! * **A change is a handover.** The links migrate (RFC 9000 §9), the node registers again, and the NMS directs its
+//!   peers anew. A node that the NMS sees by TCP is relayed.
+//! * **One silent service.** If one service is silent by UDP while others answer, that service alone is reached by TCP.
+//!   UDP is tried at once then, with each service in turn. UDP counts as blocked when all services have been silent for
+//!   [`SUSPICION`].
 
 mod tcp;
 mod udp;
@@ -54,12 +55,12 @@ use crate::trouble::Trouble;
 const MAX_SERVICES: usize = 32;
 /// Most datagrams to a silent service that are kept for its TCP connection.
 const MAX_RECENT: usize = 8;
-/// How many datagrams must go unanswered before a service, or UDP itself, is suspected, where UDP has worked.
+/// Where UDP has worked, a service or UDP itself is suspected after so many datagrams without an answer.
 const UNANSWERED: u32 = 3;
 
-/// The number of its stream of randomness.
+/// The number of the fallback's stream of randomness. Other parts have other streams.
 const STREAM: u64 = 443;
-/// Its connections have ids from here on.
+/// The lowest id of the fallback's TCP connections.
 const FIRST_STREAM: u64 = 1 << 20;
 
 /// What the network does with UDP.
@@ -102,9 +103,9 @@ pub(super) struct Fallback {
     quic: QuicConfig,
     rng: ChaCha20Rng,
     udp: Udp,
-    /// When anything authentic came by UDP.
+    /// When the last authentic datagram came by UDP.
     heard: Option<Instant>,
-    /// What services got by UDP since then.
+    /// Datagrams that were sent to services by UDP since then.
     unheard: Unanswered,
     /// Names of services, and addresses of their UDP ports, as the cloud tells them.
     known: Vec<(Fqdn, SocketAddr)>,
@@ -116,7 +117,7 @@ pub(super) struct Fallback {
     /// When UDP is tried next, and the time until the attempt after it.
     next_probe: Option<(Instant, Duration)>,
     probes: u64,
-    /// UDP works again: until when TCP connections stay.
+    /// UDP works again; TCP connections stay open until this time.
     lingers: Option<Instant>,
     trouble: Option<Trouble>,
     out: VecDeque<FallbackOutput>,
@@ -134,9 +135,9 @@ struct Service {
     recent: VecDeque<Vec<u8>>,
     conduit: Option<Conduit>,
     by_tcp: bool,
-    /// UDP works again, but this service has not been heard by it yet: both ways are used.
+    /// UDP works again, but this service has not answered by UDP yet. Datagrams go both ways.
     returning: bool,
-    /// TCP is not tried before.
+    /// TCP is not tried before this time.
     pause: Instant,
 }
 
@@ -188,7 +189,7 @@ impl Unanswered {
 impl Fallback {
     pub(super) fn new(config: &NodeConfig) -> Option<Self> {
         let fallback = config.fallback.clone()?;
-        // A stream of its own: that there is a fallback changes nothing for the other parts.
+        // With a stream of its own, the fallback changes no random number of the other parts.
         let mut rng = ChaCha20Rng::from_seed(config.seed);
         rng.set_stream(STREAM);
         let quic = QuicConfig {
@@ -339,7 +340,8 @@ impl Fallback {
                 service.recent.push_back(datagram.to_vec());
             }
         }
-        // The race is on: both ways. A connection that stands does not flutter between them: it waits for the winner.
+        // During the race datagrams go both ways. Otherwise an open TCP connection waits, and the service's datagrams
+        // do not change their way from one to the next.
         if self.udp == Udp::Unknown || service.returning {
             service.send(now, &transmit);
         }
@@ -360,7 +362,7 @@ impl Fallback {
         }
     }
 
-    /// UDP gets through from there.
+    /// A datagram from this service has got through.
     fn gets_through(&mut self, now: Instant, remote: SocketAddr) {
         (self.heard, self.unheard) = (Some(now), Unanswered::default());
         let Some(service) = self.services.get_mut(&remote) else { return };
@@ -413,7 +415,7 @@ impl Fallback {
             self.next_probe.get_or_insert((now + FIRST_UDP_PROBE, FIRST_UDP_PROBE));
             self.blocked(remote);
         } else {
-            // Is it this service, or UDP? The attempts tell.
+            // The attempts show whether UDP is blocked, or only this service is silent.
             self.next_probe.get_or_insert((now, UDP_PROBE_WAIT));
         }
     }
@@ -461,7 +463,7 @@ impl Fallback {
             let service = &self.services[&remote];
             if self.race_at(service).is_some_and(|at| at <= now) {
                 if self.udp == Udp::Works {
-                    // A service that has forgotten a connection is silent to it, but not to a new one.
+                    // A service that has forgotten a connection does not answer it, but answers a new one.
                     self.try_udp(now, remote);
                 }
                 self.open(now, remote);
@@ -481,7 +483,7 @@ impl Fallback {
         if self.lingers.is_some_and(|until| until <= now) {
             self.lingers = None;
             for service in self.services.values_mut() {
-                // Perhaps its silence is due to the firewall: a flow that it knows lives, while a new one is refused.
+                // A firewall may let an old flow live and refuse a new one, so this service may need TCP.
                 service.by_tcp |= std::mem::take(&mut service.returning) && service.unanswered.count >= UNANSWERED;
             }
             if self.services.values().any(|service| service.by_tcp) {
@@ -498,7 +500,7 @@ impl Fallback {
         }
         if let Some((at, wait)) = self.next_probe.filter(|(at, _)| *at <= now) {
             self.next_probe = Some((at + wait, (wait * 2).min(LONGEST_UDP_PROBE)));
-            // Each in turn: perhaps one of them does not get UDP.
+            // Each service has its turn, because one of them may be unreachable by UDP.
             let is_open = |service: &Service| service.conduit.as_ref().is_some_and(Conduit::is_open);
             let is_there = |service: &Service| is_open(service) || !service.by_tcp;
             let all: Vec<SocketAddr> =

@@ -1,4 +1,4 @@
-//! Grants of the NMS for the TRS: shown in front of a Tunnel Request, and renewed in time.
+//! Grants of the NMS for the TRS. A node sends one to the TRS before its Tunnel Request, and asks for the next in time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,9 +20,9 @@ const MAX_WAITING: usize = 4_096;
 /// The grants that a node has.
 #[derive(Default)]
 pub(super) struct Held {
-    /// Those whose leg of ours does not stand yet, by peer.
+    /// Grants for which this node's leg is not up yet, by peer.
     waiting: BTreeMap<Fqdn, RelayGrant>,
-    /// Those that the TRS has seen, by our leg; and when they end.
+    /// Grants that the TRS has received, by this node's leg, and their ends.
     shown: BTreeMap<LinkId, (RelayGrant, Instant)>,
     renewals: Timers<LinkId>,
 }
@@ -42,7 +42,7 @@ fn time_of(grant: &RelayGrant) -> Duration {
 }
 
 impl Proposed {
-    /// A grant came: for a leg that stands, or for one that will.
+    /// Takes a grant of the NMS, for a leg that is up or that is being opened.
     pub(super) fn take_grant(&mut self, now: Instant, grant: RelayGrant) {
         let is_renewal = |(held, _): &(RelayGrant, Instant)| {
             (&held.to, held.leg) == (&grant.to, grant.leg) && held.from == grant.from
@@ -57,7 +57,7 @@ impl Proposed {
         }
     }
 
-    /// Our leg stands: the TRS is shown what the NMS has granted for the peer's.
+    /// This node's leg is up. Sends the TRS the grant for the peer's leg.
     pub(super) fn show_grant(&mut self, now: Instant, leg: LinkId, peer: &Fqdn, theirs: RelayCid) {
         if let Some(grant) = self.grants.waiting.remove(peer).filter(|grant| grant.leg == theirs) {
             self.show(now, leg, grant);

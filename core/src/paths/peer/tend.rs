@@ -162,7 +162,7 @@ impl Paths {
             return;
         }
         path.wait_longer(now);
-        // The peer may answer a node that has moved with three times these bytes, so the Hello is padded.
+        // The peer may answer a node that has moved with at most three times these bytes. So the Hello is padded.
         let len = if moved && used { usize::from(LEAST_MTU) } else { PROBE_LEN };
         self.hello(now, number, len, silent);
     }

@@ -1,8 +1,9 @@
-//! A run that one can look at: one HTML page without anything from elsewhere.
+//! A run as one HTML page, which loads nothing from elsewhere.
 //!
-//! The page has the topology with its NATs and firewalls, a timeline to scrub with the packets on the wires, the
-//! sequence of messages beside it, the decisions that `explain` tells at their moments, and loss and gaps of each flow.
-//! It is made from a run ([`of_run`]), or from an event log, as real runs write it ([`of_log`]); a log has no packets.
+//! The page has five parts: the topology with its NATs and firewalls; a timeline of the packets on the wires; the
+//! sequence of messages beside it; the decisions that `explain` tells, at their times; the loss and the gaps of each
+//! flow. The page of a run ([`of_run`]) has all of them. The page of an event log of a real run ([`of_log`]) has no
+//! packets.
 
 mod layout;
 
@@ -23,9 +24,9 @@ use crate::net::TapMode;
 use crate::run::{Run, StepOutcome, run};
 use crate::world::Watch;
 
-/// A page has at most so many packets. Of more, every nth is drawn, and the page says so.
+/// Most packets of a page. If a run has more, the page has every nth of them, and says so.
 const MOST_PACKETS: usize = 20_000;
-/// And so many messages in its sequence.
+/// Most messages in the sequence of a page.
 const MOST_ARROWS: usize = 2_000;
 
 /// All that a page shows.
