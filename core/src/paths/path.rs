@@ -62,13 +62,16 @@ pub(super) enum TryOut {
     TooLarge,
 }
 
+/// A path of a tunnel, and all that its end knows of it.
 #[derive(Debug)]
 pub(super) struct Path {
     pub(super) candidate: Candidate,
     /// The NMS or the peer named this address. Otherwise the peer was only seen there.
     pub(super) announced: bool,
     pub(super) state: State,
+    /// The bytes that may go to the address before it is validated.
     pub(super) allowance: Allowance,
+    /// The measurements of the path.
     pub(super) watch: Watch,
     /// Largest datagram that passed both ways in this life, bytes of UDP payload.
     pub(super) mtu: u16,
@@ -78,13 +81,15 @@ pub(super) struct Path {
     wait: Duration,
     /// While the path is in doubt: no probe before this.
     pub(super) ask_at: Instant,
-    /// Our first and our last datagram in this life.
+    /// When our first datagram in this life left.
     pub(super) born: Option<Instant>,
+    /// When our last datagram in this life left.
     pub(super) last_out: Option<Instant>,
     /// When the last datagram of QUIC came by this path.
     pub(super) carried: Option<Instant>,
     /// The length of our last silence on this path, up to the packet that ended it.
     pub(super) quiet: Duration,
+    /// When the peer proved in this life that it is at the address.
     pub(super) proved_at: Option<Instant>,
     setbacks: u32,
     trial_until: Option<Instant>,

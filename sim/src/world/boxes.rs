@@ -28,14 +28,21 @@ use crate::seeded;
 /// The MTU of a LAN, unless its access link has a greater one.
 const LAN_MTU: u16 = 1500;
 
+/// A scenario as boxes and wires.
 pub(super) struct Built {
     pub(super) network: Network,
+    /// AS, NMS and TRS, in this order.
     pub(super) services: [Station; 3],
     pub(super) nodes: Vec<Station>,
+    /// The database of AS and NMS. It survives their crashes.
     pub(super) disk: Arc<Disk>,
+    /// The database of the TRS.
     pub(super) trs_store: Arc<dyn Store>,
+    /// The civil clock of each role.
     pub(super) civil: Civil,
+    /// Of each node: the sites in which it ever is, those of the start first.
     pub(super) places: Vec<Vec<usize>>,
+    /// Of each node: the MTU in each of these sites.
     pub(super) mtus: Vec<Vec<usize>>,
     pub(super) parts: Parts,
 }
@@ -45,8 +52,9 @@ pub(super) struct Built {
 pub(super) struct Parts {
     /// Links to the core or to a carrier; their forward direction leads there.
     pub(super) links: Vec<(LinkAt, Access)>,
-    /// By site.
+    /// The firewall of each site that has one.
     pub(super) firewalls: BTreeMap<usize, BoxId>,
+    /// The NATs of sites and carriers.
     pub(super) nats: Vec<(NatAt, NatPart)>,
 }
 
@@ -54,7 +62,7 @@ pub(super) struct Parts {
 #[derive(Clone, Copy)]
 pub(super) struct Access {
     pub(super) wire: WireId,
-    /// What other wires take of its delay.
+    /// The part of the link's delay that other wires have.
     pub(super) spent: Duration,
 }
 

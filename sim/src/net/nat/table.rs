@@ -112,8 +112,11 @@ impl Mapping {
 /// Streams of random numbers, one for each purpose.
 #[derive(Debug)]
 pub(super) struct Chance {
+    /// Draws external ports.
     pub(super) ports: ChaCha20Rng,
+    /// Draws external addresses.
     pub(super) pool: ChaCha20Rng,
+    /// Draws the times at which all mappings are forgotten.
     flush: ChaCha20Rng,
 }
 
@@ -139,7 +142,9 @@ pub(super) struct Table {
     sessions: usize,
     /// The earliest instant at which an entry expires that a sweep could reclaim.
     sweep_at: Instant,
+    /// The port that a sequential allocation tries next.
     pub(super) next_port: u16,
+    /// The index of the external address that the last new host got.
     pub(super) next_address: usize,
     /// Ports that are not allocated any more, because a rebinding took them from their host.
     pub(super) spent: BTreeSet<(Kind, Outside)>,
