@@ -7,7 +7,7 @@
 //!                     └──────────── Pausing ──────┴◀───────────── any of these failed ────────────────────────┘
 //! ```
 //!
-//! * **An attempt whose time is over stays open** beside the next one. Whatever answers first counts, if it still fits:
+//! * **An attempt whose time is over stays open** beside the next one. The first answer counts, if it still fits:
 //!   a login or a session at any time, a Registration Response until another request is sent.
 //! * **A login holds until a service refuses it.** A service that does not answer says nothing about the login. After
 //!   two failures the AS is asked beside the NMS, because the login may have become void without a word to this node.

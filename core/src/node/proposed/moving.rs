@@ -68,7 +68,7 @@ impl Proposed {
         true
     }
 
-    /// A service has seen our new address. Whatever waited for that can go on.
+    /// A service has seen our new address. Messages that waited for that can leave.
     pub(super) fn on_followed(&mut self, now: Instant, link: LinkId) {
         match self.owners.get(&link) {
             Some(Owner::Nms) => self.out.push_back(CarriageOutput::NmsReady),
