@@ -46,6 +46,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use bell::Bell;
+use clock::Alarm;
 pub use clock::{Clock, Wall, since_epoch};
 pub use streams::{Streams, listeners};
 pub use tun::Tun;
@@ -124,6 +125,8 @@ pub struct Driver<S: Shell> {
     clock: Clock,
     requests: mpsc::Receiver<S::Request>,
     wait: Option<Due>,
+    /// For the role's timer, if it is far away.
+    alarm: Option<Alarm>,
 }
 
 /// The surroundings of the role: its sockets and its shell.
@@ -165,7 +168,7 @@ impl<S: Shell> Driver<S> {
             has_read_tun: false,
             failed: None,
         };
-        Self { machine, system, clock, requests, wait: None }
+        Self { machine, system, clock, requests, wait: None, alarm: None }
     }
 
     /// Gives the role a command, before or between runs.
@@ -188,6 +191,7 @@ impl<S: Shell> Driver<S> {
 
     fn turns(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<(), Failure> {
         let bell = Arc::new(Bell::new().map_err(Failure::other)?);
+        self.alarm = Some(Alarm::new().map_err(Failure::other)?);
         let waker = Waker::from(bell.clone());
         let mut context = Context::from_waker(&waker);
         // Whether a stream or a request may be ready. It is true at first, so that each is polled once and gets the
@@ -236,9 +240,13 @@ impl<S: Shell> Driver<S> {
             Some(due) => Some(due.at.saturating_since(self.clock.now())),
             None => None,
         };
+        if let (Some(alarm), Some(due), false) = (&mut self.alarm, self.wait, only_look) {
+            alarm.set(&self.clock, due.at)?;
+        }
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         let tun = self.system.tun.as_ref().map(AsFd::as_fd);
-        let all = [bell.as_fd()].into_iter().chain(self.system.udp.handles()).chain(tun);
+        let alarm = self.alarm.as_ref().map(AsFd::as_fd);
+        let all = [bell.as_fd()].into_iter().chain(self.system.udp.handles()).chain(tun).chain(alarm);
         let mut all: Vec<_> = all.map(|handle| PollFd::from_borrowed_fd(handle, PollFlags::IN)).collect();
         match poll(&mut all, left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -251,7 +259,12 @@ impl<S: Shell> Driver<S> {
         noted.bell = ready.next().unwrap_or(false);
         noted.udp.clear();
         noted.udp.extend(ready.by_ref().take(self.system.udp.sockets()));
-        noted.tun = ready.next().unwrap_or(false);
+        noted.tun = self.system.tun.is_some() && ready.next().unwrap_or(false);
+        if ready.next().unwrap_or(false)
+            && let Some(alarm) = &mut self.alarm
+        {
+            alarm.silence();
+        }
         Ok(())
     }
 
