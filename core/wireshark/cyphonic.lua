@@ -70,6 +70,8 @@ local LAYOUT = [==[
 | 28 | Grant Request | Initiator → NMS: our time at the TRS is running out. A Relay Grant answers it, or an Error. | peer name · leg cid |
 | 30 | Certificate Renewed | Either end of a link → the other: here is my next certificate, for the same key (proposed method). | certificate · issuers list of certificate |
 | 31 | Access Rules | NMS → node: what you and a peer that you were directed to may open to each other from now on. A Keep Alive Ack answers it (conventional method). | peer name · permissions |
+| 32 | Relay Offer | NMS → node: keep a leg at this TRS, for the next relayed tunnel (proposed method, `signaling = "fast"`). | addresses list of place |
+| 33 | Relay Leg | Node → NMS: the leg that I keep for the next relayed tunnel; none if it is gone. | leg cid? |
 
 | group of fields | fields |
 |---|---|

@@ -247,6 +247,9 @@ pub struct Setup {
     /// How pattern 3 is relayed, where the sweep says so.
     #[serde(default)]
     pub relay_mode: Option<RelayMode>,
+    /// What was waited for, where the sweep says so.
+    #[serde(default)]
+    pub signaling: Option<String>,
     /// Which phase.
     pub phase: Phase,
     /// The signaling pattern; none before the tunnel.
@@ -278,7 +281,7 @@ pub struct Setup {
 }
 
 impl Row for Setup {
-    // `relay_mode` is not here: it is a column of the sweep, and distinguishes runs.
+    // `relay_mode` and `signaling` are not here: they are columns of the sweep, and distinguish runs.
     const COLUMNS: &'static [&'static str] = &[
         "framing",
         "phase",
@@ -293,7 +296,7 @@ impl Row for Setup {
         "trs_bytes",
     ];
     // A pattern may have several pairs of networks: pattern 2 has its NAT on either side.
-    const POOLED: &'static [&'static str] = &["seed", "relay_mode", "a_kind", "b_kind"];
+    const POOLED: &'static [&'static str] = &["seed", "relay_mode", "signaling", "a_kind", "b_kind"];
 }
 
 /// A row of `sim/mobility.csv`: what a move cost datagrams that were under way in both directions.

@@ -9,7 +9,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{NAT, V4, arrows, play, scene};
+use common::{ECHO, NAT, V4, arrows, play, scene, scene_with};
 use cyphonic_core::event::{Event, Signal};
 use cyphonic_core::name::Party;
 use cyphonic_scenarios::Engine;
@@ -20,6 +20,7 @@ const LINK: &str = "{ delay_ms = 10 }";
 const LOSSY: &str = "{ delay_ms = 10, loss = 0.05 }";
 const CONVENTIONAL: &str = "method = \"conventional\"";
 const PROPOSED: &str = "method = \"proposed\"";
+const FAST: &str = "method = \"proposed\"\nsignaling = \"fast\"";
 const TERMINATING: &str = "method = \"proposed\"\nrelay_mode = \"terminating\"";
 
 /// The part of the run from the start until Alice is registered, Bob's own left out.
@@ -118,6 +119,18 @@ fn figure_9_two_connections_end_at_the_relay_which_binds_them() {
 #[test]
 fn through_a_blind_relay_the_nodes_shake_hands_with_each_other() {
     shows("blind", "Proposed, pattern 3, through a relay that cannot read (ours)", &built(PROPOSED, [NAT, NAT]));
+}
+
+#[test]
+fn fast_signaling_sends_packets_behind_the_tunnel_request() {
+    shows("fast-direct", "Proposed, pattern 1, fast signaling (ours)", &built(FAST, [V4, V4]));
+}
+
+#[test]
+fn fast_signaling_relays_on_standing_legs_that_the_request_binds() {
+    let steps = format!("[[step]]\ndo = \"wait\"\nms = 500\n{ECHO}");
+    let run = play(&scene_with(FAST, [NAT, NAT], LINK, &steps), 1, Engine::Events);
+    shows("fast-relayed", "Proposed, pattern 3, fast signaling, with standing legs (ours)", &building(&run));
 }
 
 /// Both methods, all patterns, both relay modes.

@@ -6,7 +6,7 @@
 use super::{
     AccessEnded, AccessRules, AddressProof, Credential, DirectionRequest, ErrorCode, GrantRequest, LoginRequest,
     LoginResponse, Message, NetworkReport, PeerRef, PeerRestarted, ProbeReply, ProbeRequest, RegistrationResponse,
-    RelayGrant, RelayMode, RelayResponse, RouteConfirmation, RouteDirection, TunnelRequest, Want,
+    RelayGrant, RelayLeg, RelayMode, RelayResponse, RouteConfirmation, RouteDirection, TunnelRequest, Want,
 };
 use crate::name::Party;
 
@@ -106,6 +106,10 @@ pub(super) fn route_direction(m: &RouteDirection, _: &Party) -> Vec<String> {
 
 pub(super) fn route_confirmation(m: &RouteConfirmation, _: &Party) -> Vec<String> {
     m.leg.iter().map(|_| "CID_B".to_owned()).collect()
+}
+
+pub(super) fn relay_leg(m: &RelayLeg, _: &Party) -> Vec<String> {
+    owned(&[if m.leg.is_some() { "CID" } else { "none" }])
 }
 
 pub(super) fn relay_response(m: &RelayResponse, _: &Party) -> Vec<String> {

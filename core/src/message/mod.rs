@@ -281,6 +281,18 @@ messages! {
         permissions: Permissions,
     }) shows describe::access_rules;
 
+    /// NMS → node: keep a leg at this TRS, for the next relayed tunnel (proposed method, `signaling = "fast"`).
+    32 "Relay Offer" RelayOffer(RelayOffer {
+        /// Where the TRS is, both families.
+        addresses: Vec<SocketAddr>,
+    }) shows describe::words(&["TRS"]);
+
+    /// Node → NMS: the leg that I keep for the next relayed tunnel; none if it is gone.
+    33 "Relay Leg" RelayLeg(RelayLeg {
+        /// The leg.
+        leg: Option<RelayCid>,
+    }) shows describe::relay_leg;
+
     packets:
     /// A tunnelled packet, node → node.
     16 "Capsule" Capsule;

@@ -39,7 +39,7 @@ use crate::grant::Grants;
 use crate::header::{Flags, Header, Kind};
 use crate::key::Key128;
 use crate::machine::{Input, Machine, Output, ServiceCommand, Tables, Transmit};
-use crate::message::{ErrorCode, Message, RelayMode};
+use crate::message::{ErrorCode, Message, RelayLeg, RelayMode};
 use crate::name::{Fqdn, NodeId, Party};
 use crate::probe::is_probe;
 use crate::quic::{CidScheme, LinkId, LinkOutput, Links, QuicConfig};
@@ -353,6 +353,11 @@ impl Nms {
             Message::NetworkReport(report) => self.on_network_report(now, node, header.transaction, &report),
             Message::RouteConfirmation(m) => self.on_confirmation(now, node, header.transaction, m.leg),
             Message::GrantRequest(request) => self.on_grant_request(now, node, header.transaction, &request),
+            Message::RelayLeg(RelayLeg { leg }) => {
+                if let Some(registration) = self.nodes.get_mut(&node) {
+                    registration.leg = leg;
+                }
+            }
             Message::PeerReport(report) => self.on_peer_report(now, node, header.transaction, &report.peers),
             Message::KeepAliveAck if self.on_told(node, header.transaction) => {}
             _ => self.dropped(DropReason::Unexpected),

@@ -16,7 +16,7 @@ use crate::header::{Flags, Header, Kind};
 use crate::key::Key128;
 use crate::machine::{Output, Transmit};
 use crate::message::{ErrorCode, Message, RegistrationRequest, RegistrationResponse};
-use crate::name::{Fqdn, NodeId, Party, Virtual};
+use crate::name::{Fqdn, NodeId, Party, RelayCid, Virtual};
 use crate::proxied::is_guest;
 use crate::quic::{LinkClosed, LinkId};
 use crate::route::optimal::{Reach, Sight};
@@ -51,6 +51,8 @@ pub(super) struct Registration {
     pub(super) slow: bool,
     /// What it wants to wait for while a tunnel comes up.
     pub(super) signaling: Signaling,
+    /// The leg to the TRS that it keeps for the next relayed tunnel.
+    pub(super) leg: Option<RelayCid>,
     /// The last answer, for a repeated request.
     answer: (u32, RegistrationResponse),
 }
@@ -319,6 +321,7 @@ impl Nms {
                 session,
                 slow,
                 signaling,
+                leg: None,
                 answer: last,
             },
         );
@@ -329,6 +332,9 @@ impl Nms {
         }
         self.void_pending_of(now, node);
         self.access_begins(now, node);
+        if is_proved && nat && signaling == Signaling::Fast && !is_guest(observed.ip()) {
+            self.offer_relay(now, node);
+        }
     }
 
     /// The virtual addresses in a node's certificate. A fault of the database, or a thief of it, cannot change those.

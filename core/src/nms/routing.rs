@@ -11,6 +11,7 @@
 //! | proposed, `confirmed` | 1, 2 | initiator | responder | its Confirmation | initiator |
 //! | proposed, `confirmed` | 2 | responder | initiator | | responder |
 //! | proposed | 3 | initiator | responder | its Confirmation with CID_B | initiator |
+//! | proposed, `fast`, the responder has a standing leg | 3 | initiator | responder | | initiator |
 //!
 //! * **Retransmission.** In the conventional method a message that waits for an answer is sent again with back-off. A
 //!   repeated Direction Request repeats the Route Direction.
@@ -34,8 +35,8 @@ use crate::header::{Flags, Header, is_unknown};
 use crate::key::Key128;
 use crate::machine::{Output, Transmit};
 use crate::message::{
-    AtEnd, DirectionRequest, ErrorCode, GrantRequest, Message, PeerRef, Relay, RelayEpoch, RelayRequest, RelayResponse,
-    RouteDirection, TunnelKeys, Want,
+    AtEnd, DirectionRequest, ErrorCode, GrantRequest, Message, PeerRef, Relay, RelayEpoch, RelayMode, RelayOffer,
+    RelayRequest, RelayResponse, RouteDirection, TunnelKeys, Want,
 };
 use crate::name::{Fqdn, NodeId, Party, PathId, RelayCid};
 use crate::route::{self, Choice, Dialer, Pattern, Policy, optimal};
@@ -76,6 +77,8 @@ pub(super) struct Pending {
     slow: bool,
     /// What both nodes wait for.
     signaling: Signaling,
+    /// A relayed tunnel that begins on the responder's standing leg.
+    on_standby: bool,
     retry: Backoff,
 }
 
@@ -190,7 +193,8 @@ impl Nms {
             }
         }
         let (pattern, dialer) = (choice.pattern, choice.dialer);
-        let tells_both = !conventional && pattern != Pattern::Relayed;
+        let leg = self.standing_leg(responder, signaling, pattern);
+        let tells_both = !conventional && (pattern != Pattern::Relayed || leg.is_some());
         let mut id = if tells_both { transaction } else { self.rng.next_u32() };
         while self.pending.contains_key(&id) {
             id = self.rng.next_u32();
@@ -214,12 +218,18 @@ impl Nms {
             started: now,
             slow,
             signaling,
+            on_standby: leg.is_some(),
             retry,
         };
         self.asked.insert((initiator, transaction), id);
         self.concerned.extend([(initiator, id), (responder, id)]);
         self.pending.insert(id, pending);
         self.pending_timers.set(id, Some(retry.next));
+        if leg.is_some() {
+            self.set_step(id, Step::Told(leg));
+            self.tell_responder(now, id, leg, 0);
+            return self.tell_initiator(now, id, leg, 0);
+        }
         let confirms = conventional || signaling == Signaling::Confirmed;
         match (confirms, pattern, dialer) {
             (_, Pattern::Relayed, _) if conventional => {
@@ -228,14 +238,14 @@ impl Nms {
             }
             (true, Pattern::Direct | Pattern::OneNat, Dialer::Responder) => {
                 self.tell_initiator(now, id, None, 0);
-                self.tell_responder(now, id, 0);
+                self.tell_responder(now, id, None, 0);
             }
             (_, Pattern::Relayed, _) | (true, _, Dialer::Initiator) => {
                 self.set_step(id, Step::AwaitConfirmation);
-                self.tell_responder(now, id, 0);
+                self.tell_responder(now, id, None, 0);
             }
             (false, _, _) => {
-                self.tell_responder(now, id, 0);
+                self.tell_responder(now, id, None, 0);
                 self.tell_initiator(now, id, None, 0);
             }
         }
@@ -289,6 +299,27 @@ impl Nms {
         key
     }
 
+    /// The responder's standing leg, if a tunnel of this kind begins on it: the NMS tells it once.
+    fn standing_leg(&mut self, responder: NodeId, signaling: Signaling, pattern: Pattern) -> Option<RelayCid> {
+        let can = signaling == Signaling::Fast && pattern == Pattern::Relayed && self.keeps_legs();
+        self.nodes.get_mut(&responder).filter(|_| can)?.leg.take()
+    }
+
+    /// Whether relayed tunnels can begin on standing legs.
+    fn keeps_legs(&self) -> bool {
+        self.grants.is_some() && self.relay.as_ref().is_some_and(|relay| relay.mode == RelayMode::Blind)
+    }
+
+    /// Offers a node the TRS, so that it keeps a leg there.
+    pub(super) fn offer_relay(&mut self, now: Instant, node: NodeId) {
+        if !self.keeps_legs() {
+            return;
+        }
+        let addresses = self.relay.as_ref().map(|relay| relay.proposed.clone()).unwrap_or_default();
+        let transaction = self.rng.next_u32();
+        self.send(now, node, transaction, 0, &Message::RelayOffer(RelayOffer { addresses }));
+    }
+
     fn set_step(&mut self, id: PendingId, step: Step) {
         if let Some(pending) = self.pending.get_mut(&id) {
             pending.step = step;
@@ -300,6 +331,13 @@ impl Nms {
         let Some(direction) = self.direction(id, Dialer::Initiator, cid) else { return };
         let Pending { initiator, responder, transaction, slow, signaling, .. } = self.pending[&id];
         self.holds(initiator, responder);
+        if signaling == Signaling::Fast
+            && direction.relay.is_some()
+            && let Some(registration) = self.nodes.get_mut(&initiator)
+        {
+            // It takes its own standing leg for this tunnel.
+            registration.leg = None;
+        }
         if let Some(leg) = cid
             && let Some(grant) = self.grant(now, initiator, &direction.peer, leg)
         {
@@ -310,9 +348,10 @@ impl Nms {
         self.send_flagged(now, initiator, told, &Message::RouteDirectionInitiator(direction));
     }
 
-    fn tell_responder(&mut self, now: Instant, id: PendingId, count: u8) {
+    /// `leg`: its own, on which it will be asked.
+    fn tell_responder(&mut self, now: Instant, id: PendingId, leg: Option<RelayCid>, count: u8) {
         self.count_rules(now);
-        let Some(direction) = self.direction(id, Dialer::Responder, None) else { return };
+        let Some(direction) = self.direction(id, Dialer::Responder, leg) else { return };
         let Pending { initiator, responder, slow, signaling, .. } = self.pending[&id];
         self.holds(responder, initiator);
         let told = (id, count, Flags(0).with_slow(slow).with_signaling(signaling));
@@ -411,7 +450,7 @@ impl Nms {
                 let waiting = self.pending.get(&id).is_some_and(|p| p.step == Step::AwaitRelay);
                 if waiting && accepted {
                     self.advance(now, id, Step::AwaitConfirmation);
-                    self.tell_responder(now, id, 0);
+                    self.tell_responder(now, id, None, 0);
                 } else if waiting {
                     let (node, transaction) = (self.pending[&id].initiator, self.pending[&id].transaction);
                     self.send(now, node, transaction, 0, &Message::Error(ErrorCode::NoRelay));
@@ -473,8 +512,20 @@ impl Nms {
 
     pub(super) fn on_confirmation(&mut self, now: Instant, node: NodeId, id: u32, cid: Option<RelayCid>) {
         let waiting = self.pending.get(&id).is_some_and(|p| p.responder == node && p.step == Step::AwaitConfirmation);
+        let is_without = |p: &Pending| p.responder == node && p.on_standby && cid.is_none();
+        if let Some(Pending { initiator, transaction, .. }) = self.pending.get(&id).filter(|p| is_without(p)) {
+            // It does not have the leg any more on which it was to be asked. The initiator asks again.
+            let (initiator, transaction) = (*initiator, *transaction);
+            self.forget_pending(id);
+            self.send(now, initiator, transaction, 0, &Message::Error(ErrorCode::PeerOffline));
+            return;
+        }
         if !waiting {
             return self.dropped(DropReason::Unexpected);
+        }
+        if let Some(registration) = self.nodes.get_mut(&node) {
+            // Perhaps it was a standing one, which has its tunnel now.
+            registration.leg.take_if(|leg| Some(*leg) == cid);
         }
         self.advance(now, id, Step::Told(cid));
         self.tell_initiator(now, id, cid, 0);
@@ -487,7 +538,7 @@ impl Nms {
             let responder_dials = pending.choice.dialer == Dialer::Responder;
             self.tell_initiator(now, id, cid, count);
             if responder_dials {
-                self.tell_responder(now, id, count);
+                self.tell_responder(now, id, None, count);
             }
         }
     }
@@ -512,7 +563,7 @@ impl Nms {
             self.pending_timers.set(id, Some(next));
             match step {
                 Step::AwaitRelay => self.ask_relay(now, id, count),
-                Step::AwaitConfirmation if conventional => self.tell_responder(now, id, count),
+                Step::AwaitConfirmation if conventional => self.tell_responder(now, id, None, count),
                 Step::AwaitConfirmation | Step::Told(_) => {}
             }
         }
@@ -556,9 +607,11 @@ impl Nms {
     pub(super) fn void_pending_of(&mut self, now: Instant, node: NodeId) {
         let void: Vec<_> = self.concerned_by(node).collect();
         for id in void {
-            let Pending { initiator, responder, transaction, want, step, ref choice, .. } = self.pending[&id];
+            let Pending { initiator, responder, transaction, want, step, ref choice, on_standby, .. } =
+                self.pending[&id];
             let was_told = matches!(step, Step::Told(_));
-            let relayed = choice.pattern == Pattern::Relayed;
+            // A standing leg ends with the session in which it was told.
+            let relayed = choice.pattern == Pattern::Relayed && !on_standby;
             self.forget_pending(id);
             if initiator == node || was_told && relayed {
                 continue;

@@ -51,6 +51,9 @@ pub(super) trait Carriage {
     /// The NMS has granted this node the TRS.
     fn granted(&mut self, _now: Instant, _grant: RelayGrant) {}
 
+    /// The NMS offers a TRS, to keep a leg there.
+    fn offered(&mut self, _now: Instant, _addresses: Vec<SocketAddr>) {}
+
     /// Forgets a tunnel, if it is there. There is no [`CarriageOutput::TunnelDown`] for it.
     fn forget(&mut self, now: Instant, tunnel: TunnelId);
 

@@ -372,6 +372,10 @@ impl Node {
                 return self.tell_routes(now, RouteInput::PeerRestarted(restarted.peer));
             }
             Message::RelayGrant(grant) => return self.carriage.granted(now, grant),
+            Message::RelayOffer(offer) => {
+                self.knows(&self.services.trs_name.clone(), &offer.addresses);
+                return self.carriage.offered(now, offer.addresses);
+            }
             Message::KeepAlive if !self.carriage.is_reliable() => {
                 return self.carriage.send_nms(now, transaction, count, Message::KeepAliveAck);
             }

@@ -349,6 +349,12 @@ timings! {
     /// Why: thirty times in `GRANT_RENEWAL`; one small message a minute is no load.
     GRANT_RETRY: Duration = Duration::from_secs(60);
 
+    /// A standing leg to the TRS that a tunnel took, or that is gone, is replaced after this.
+    ///
+    /// Why: the tunnel's own handshake is over by then on paths up to 300 ms, so that the leg's does not compete with
+    /// it. A second relayed tunnel that begins within it opens a leg of its own.
+    LEG_AGAIN: Duration = Duration::from_secs(1);
+
     /// A challenge of the NMS to an address of ours is answered at most this often.
     ///
     /// Why: forged ones cost the node one message to the NMS each. The NMS itself sends one in 200 ms at most.

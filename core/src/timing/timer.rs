@@ -125,6 +125,8 @@ timers! {
     GrantOver => "grant of the NMS over",
     /// A node asks the NMS for another grant.
     GrantRenewal => "Grant Request",
+    /// Another leg is kept at the TRS for the next relayed tunnel.
+    StandingLeg => "standing leg",
 }
 
 impl Timer {

@@ -16,6 +16,7 @@ use crate::message::{ErrorCode, Framing, Message, RelayGrant, RelayMode, TunnelR
 use crate::name::{Fqdn, NodeId, Party, RelayCid};
 use crate::paths::probe::tag_of;
 use crate::quic::{CidScheme, DatagramRefused, LinkId, LinkOutput, Links, QuicConfig, destination_prefix};
+use crate::signaling::Signaling;
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::timing::trs::BINDING_TIMEOUT;
@@ -34,13 +35,21 @@ pub(super) struct Legs {
     by_cid: BTreeMap<RelayCid, LinkId>,
     /// The number of legs, by their certificate's first name.
     counts: BTreeMap<Fqdn, usize>,
-    /// Tunnel Requests that wait for their responses: the asking leg, by the asked leg and the transaction.
-    asked: BTreeMap<(LinkId, u32), LinkId>,
+    /// Tunnel Requests that wait for their responses, by the asked leg and the transaction.
+    asked: BTreeMap<(LinkId, u32), Asker>,
     timers: Timers<(LinkId, u32)>,
     /// `None`: legs are bound without a grant.
     granted: Option<Granted>,
     limits: Option<RelayLimits>,
     used: Used,
+}
+
+/// A leg that asks to be bound to another one.
+#[derive(Clone, Copy)]
+struct Asker {
+    leg: LinkId,
+    /// The two are bound already, though the other node has not answered (`signaling = "fast"`).
+    is_bound: bool,
 }
 
 /// A node's connection to the TRS.
@@ -122,10 +131,21 @@ impl Legs {
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.links.handle_timeout(now);
         while let Some(key) = self.timers.pop_due(now) {
-            self.asked.remove(&key);
+            if let Some(Asker { leg, is_bound: true }) = self.asked.remove(&key) {
+                self.part(key.0, leg);
+            }
         }
         while let Some((leg, from)) = self.granted.as_mut().and_then(|granted| granted.pop_over(now)) {
             self.unbind(now, leg, from);
+        }
+    }
+
+    /// Two legs are not bound to each other any more.
+    fn part(&mut self, one: LinkId, other: LinkId) {
+        for (of, from) in [(one, other), (other, one)] {
+            if let Some(leg) = self.legs.get_mut(&of) {
+                leg.bound.remove(&from);
+            }
         }
     }
 
@@ -159,6 +179,10 @@ impl Legs {
     ) {
         let target = destination_prefix(&payload).and_then(|cid| self.by_cid.get(&cid).copied());
         if let (RelayMode::Blind, Some(target)) = (self.mode, target) {
+            if self.source_of(target, remote).is_none() {
+                // The Tunnel Request that binds the two may be among the datagrams that were taken just before.
+                self.finish(now, out);
+            }
             return match self.forward(now, target, remote, payload) {
                 Ok(forwarded) => transmit(out, forwarded),
                 Err(reason) => dropped(out, reason),
@@ -192,11 +216,7 @@ impl Legs {
         remote: SocketAddr,
         payload: BytesMut,
     ) -> Result<Transmit, DropReason> {
-        let leg = &self.legs[&target];
-        // A leg's node may have moved a moment ago: an authentic packet has come from there, and the proof is under
-        // way.
-        let is_at = |other: LinkId| [self.links.remote(other), self.links.present(other)].contains(&Some(remote));
-        let source = leg.bound.iter().copied().find(|&other| is_at(other));
+        let source = self.source_of(target, remote);
         if source.is_none() && !defect!(RelayForwardsUnbound) {
             return Err(DropReason::NotBound);
         }
@@ -206,6 +226,14 @@ impl Legs {
         let place = self.links.local(target).zip(self.links.remote(target));
         let (local, remote) = place.ok_or(DropReason::NotBound)?;
         Ok(Transmit::new(local, remote, payload.into()))
+    }
+
+    /// The leg that is bound to this one and whose node is at this address.
+    fn source_of(&self, target: LinkId, remote: SocketAddr) -> Option<LinkId> {
+        // A leg's node may have moved a moment ago: an authentic packet has come from there, and the proof is under
+        // way.
+        let is_at = |other: LinkId| [self.links.remote(other), self.links.present(other)].contains(&Some(remote));
+        self.legs.get(&target)?.bound.iter().copied().find(|&other| is_at(other))
     }
 
     /// Counts what a leg's node sends through the TRS.
@@ -325,7 +353,7 @@ impl Legs {
             && target.is_some_and(|t| {
                 // A leg does not replace another one that asks at the same time.
                 let asker = self.asked.get(&(t, header.transaction));
-                asker.is_none_or(|asker| *asker == link)
+                asker.is_none_or(|asker| asker.leg == link)
                     && self.asked.range((t, 0)..=(t, u32::MAX)).count() < MAX_BINDINGS_PER_LEG
             });
         let granted = |&target: &LinkId| self.granted.as_ref().is_none_or(|all| all.holds(target, &request.from));
@@ -337,9 +365,14 @@ impl Legs {
             self.links.send_frame(now, link, frame.into());
             return Err(if is_granted { DropReason::NotBound } else { DropReason::NotGranted });
         };
-        self.asked.insert((target, header.transaction), link);
+        let cid = leg.cid;
+        let is_bound = self.binds_at_once(link, target, header);
+        let before = self.asked.insert((target, header.transaction), Asker { leg: link, is_bound });
+        if let (Some(before), Some(asker)) = (before, self.asked.get_mut(&(target, header.transaction))) {
+            asker.is_bound |= before.is_bound;
+        }
         self.timers.set((target, header.transaction), Some(now + BINDING_TIMEOUT));
-        let (framing, cid) = (Some(request.framing), leg.cid);
+        let framing = Some(request.framing);
         for id in [link, target] {
             self.legs.get_mut(&id).expect("both are here").framing = framing;
         }
@@ -351,6 +384,21 @@ impl Legs {
         }
         signal(out, to, &request, Protection::Quic, 0);
         Ok(())
+    }
+
+    /// Binds two legs at the Tunnel Request (`signaling = "fast"`): the NMS has granted just this, and what follows the
+    /// request need not wait for the answer. False if they are not bound now, or were before. Without an answer they
+    /// are parted again.
+    fn binds_at_once(&mut self, link: LinkId, target: LinkId, header: &Header) -> bool {
+        let is_fast = header.flags.signaling() == Signaling::Fast && self.mode == RelayMode::Blind;
+        if !is_fast || self.granted.is_none() || self.legs[&target].bound.len() >= self.most_bindings() {
+            return false;
+        }
+        let mut is_new = false;
+        for (of, to) in [(link, target), (target, link)] {
+            is_new |= self.legs.get_mut(&of).is_some_and(|leg| leg.bound.insert(to));
+        }
+        is_new
     }
 
     /// The responder agrees, and the two legs are bound. If the initiator's leg is gone, the responder's leg is closed;
@@ -379,9 +427,9 @@ impl Legs {
         out: &mut VecDeque<Output>,
     ) -> Result<(), DropReason> {
         let key = (link, header.transaction);
-        let asker = self.asked.remove(&key).ok_or(DropReason::Unexpected)?;
+        let Asker { leg: asker, is_bound } = self.asked.remove(&key).ok_or(DropReason::Unexpected)?;
         self.timers.set(key, None);
-        if self.legs[&link].bound.len() >= self.most_bindings() {
+        if !is_bound && self.legs[&link].bound.len() >= self.most_bindings() {
             return Err(DropReason::Limit);
         }
         let Some(other) = self.legs.get_mut(&asker) else { return Err(DropReason::NotBound) };

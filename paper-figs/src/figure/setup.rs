@@ -53,6 +53,8 @@ struct Key {
     framing: Framing,
     /// Only in pattern 3 of the proposed method.
     relay_mode: Option<RelayMode>,
+    /// Only if it is not the paper's.
+    signaling: Option<String>,
     /// Other columns of the sweep: each value has its own bar.
     cell: String,
 }
@@ -68,8 +70,13 @@ impl Key {
             Some(RelayMode::Blind) => ", blind",
             Some(RelayMode::Terminating) => ", term.",
         };
+        let signaling = match self.signaling.as_deref() {
+            None => String::new(),
+            Some("confirmed") => ", conf.".to_owned(),
+            Some(other) => format!(", {other}"),
+        };
         let cell = if self.cell.is_empty() { String::new() } else { format!(", {}", self.cell) };
-        format!("{title}{relay}{cell}")
+        format!("{title}{relay}{signaling}{cell}")
     }
 }
 
@@ -100,7 +107,8 @@ pub(super) fn prepare(results: &Path) -> Result<Drawing, InputError> {
         let pattern = tunnel.row.pattern.ok_or_else(|| table.error_at(tunnel.number, problem))?;
         let matters = pattern == Pattern::Relayed && *framing != Framing::Udp4501;
         let relay_mode = tunnel.row.relay_mode.filter(|_| matters);
-        let key = Key { pattern, framing: *framing, relay_mode, cell: tunnel.cell.clone() };
+        let signaling = tunnel.row.signaling.clone().filter(|signaling| signaling != "paper");
+        let key = Key { pattern, framing: *framing, relay_mode, signaling, cell: tunnel.cell.clone() };
         runs.entry(key).or_default().push(run(rows.map(|line| &line.row)));
     }
     for (pattern, framing) in Pattern::ALL.into_iter().flat_map(|p| Framing::SERIES.map(|f| (p, f))) {
@@ -162,6 +170,12 @@ fn caption(bars: &[Bar]) -> String {
     } else {
         ""
     };
+    let signaling = if bars.iter().any(|bar| bar.key.signaling.is_some()) {
+        " Conf.: the NMS waits for a Confirmation as in the conventional method; fast: nobody waits for what a peer is bound to \
+         send."
+    } else {
+        ""
+    };
     let spreads = if bars.iter().any(|bar| bar.spread.iter().any(|(least, most)| least < most)) {
         " Numbers are means over the pairs of networks with that pattern, whiskers their least and greatest total."
     } else {
@@ -171,7 +185,7 @@ fn caption(bars: &[Bar]) -> String {
         "Cost of signaling for one pair of nodes from power-on until the first echo through the tunnel, by phase, \
          simulated. Pattern 1: {}; 2: {}; 3: {}. Proposed: as in the paper, on a QUIC stream; compact: our own framing, \
          DATAGRAM frames without the CYPHONIC header. Round trips are counted from who waited for whom. Packets and \
-         bytes count every IP packet of both nodes and the services where it left; what the TRS forwards, twice.{relays}{spreads}",
+         bytes count every IP packet of both nodes and the services where it left; what the TRS forwards, twice.{relays}{signaling}{spreads}",
         Pattern::Direct.about(),
         Pattern::OneNat.about(),
         Pattern::Relayed.about()
@@ -286,6 +300,7 @@ mod tests {
         Setup {
             framing: Framing::Stream,
             relay_mode: None,
+            signaling: None,
             phase,
             pattern: None,
             ms: 0.0,
@@ -323,7 +338,8 @@ mod tests {
 
     #[test]
     fn a_bar_is_the_mean_of_its_runs_and_spans_their_totals() {
-        let key = Key { pattern: Pattern::OneNat, framing: Framing::Stream, relay_mode: None, cell: String::new() };
+        let (pattern, framing) = (Pattern::OneNat, Framing::Stream);
+        let key = Key { pattern, framing, relay_mode: None, signaling: None, cell: String::new() };
         let runs = [[[1.0, 2.0, 3.0]; 3], [[1.0, 4.0, 7.0]; 3]];
         let bar = bar(key, &runs);
         assert_eq!(bar.mean, [[1.0, 3.0, 5.0]; 3]);

@@ -444,7 +444,8 @@ fn throughput(sheet: &Sheet, paper: Option<&Sheet>) -> Vec<Said<'static>> {
 
 fn setup(sheet: &Sheet) -> Vec<Said<'static>> {
     let sum = |framing: &str, relay: &str, column: &str| -> f64 {
-        let cell = [("framing", framing), ("relay_mode", relay), ("a_kind", "ipv4-global"), ("b_kind", "ipv4-global")];
+        let kinds = [("a_kind", "ipv4-global"), ("b_kind", "ipv4-global")];
+        let cell = [("framing", framing), ("relay_mode", relay), ("signaling", "paper"), kinds[0], kinds[1]];
         sheet.with(&cell).iter().filter_map(|line| line.number(column)).sum()
     };
     let ours = |column: &str| {

@@ -182,6 +182,7 @@ mod tests {
                 (global, private, "fast", (2, 140.0)),
                 (private, private, "paper", (3, 480.0)),
                 (private, private, "confirmed", (3, 480.0)),
+                (private, private, "fast", (3, 200.0)),
             ] {
                 let sets = [("framing", framing), ("signaling", signaling), ("site.a.kind", a), ("site.b.kind", b)];
                 assert_eq!(tunnel_ms(&sets), expected, "{sets:?}");

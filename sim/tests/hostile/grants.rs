@@ -1,8 +1,10 @@
 //! Two nodes with good certificates that want the TRS without a word of the NMS.
 
 use cyphonic_core::event::DropReason;
+use cyphonic_core::header::Flags;
 use cyphonic_core::message::{ErrorCode, Framing, Message, RelayGrant, TunnelRequest};
 use cyphonic_core::name::PathId;
+use cyphonic_core::signaling::Signaling;
 
 use crate::arena::{Arena, Role};
 use crate::common::{NAT, scene};
@@ -27,9 +29,13 @@ pub(crate) fn two_legs_are_not_bound_without_a_grant_or_with_a_forged_one() {
         if let Some(grant) = grant {
             assert_eq!(mallory.say(&mut arena, ours, path, &Message::RelayGrant(grant)), []);
         }
-        let answer = mallory.say(&mut arena, ours, path, &Message::TunnelRequest(request.clone()));
-        assert_eq!(answer, [Message::Error(ErrorCode::NoRelay)]);
+        for signaling in [Signaling::Paper, Signaling::Fast] {
+            let flags = Flags(0).with_signaling(signaling);
+            let frame = Message::TunnelRequest(request.clone()).to_bytes(77, flags, 0, 0, path);
+            let answer = mallory.say_frame(&mut arena, ours, frame.into());
+            assert_eq!(answer, [Message::Error(ErrorCode::NoRelay)], "{signaling}");
+        }
     }
-    assert_eq!(arena.drops(Role::Trs, DropReason::NotGranted), 3);
+    assert_eq!(arena.drops(Role::Trs, DropReason::NotGranted), 5);
     arena.assert_works();
 }

@@ -8,10 +8,12 @@ mod ahead;
 mod dialing;
 mod end;
 mod granted;
+mod inbound;
 mod moving;
 mod pathed;
 mod relayed;
 mod services;
+mod standby;
 mod tunnel;
 mod vouched;
 mod waking;
@@ -24,12 +26,13 @@ use bytes::{Bytes, BytesMut};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::RngCore;
 
-use self::ahead::Ahead;
 use self::end::End;
 use self::granted::Held;
+use self::inbound::Inbound;
 use self::pathed::Pathed;
 use self::services::NmsLinks;
-use self::tunnel::{Early, EndToEnd, Path, Tunnel, TunnelState};
+use self::standby::Standby;
+use self::tunnel::{EndToEnd, Path, Tunnel, TunnelState};
 use super::carriage::{Carriage, CarriageOutput, Kept, SendRefused};
 use super::part::{Asked, TunnelId};
 use super::places::Places;
@@ -48,14 +51,9 @@ use crate::probe::{is_not_quic, is_punch};
 use crate::quic::{CidScheme, LinkClosed, LinkId, LinkOutput, Links, Load, QuicConfig, destination_prefix};
 use crate::time::Instant;
 use crate::timers::Timers;
-use crate::timing::node::EARLY_LINK_TIMEOUT;
 use crate::timing::{Due, Timer, earliest};
 use crate::tls::{self, Identity, Roots, TlsError};
 
-/// Most inbound links that wait until the NMS announces their peer; and most of one peer, which may dial several
-/// addresses at once.
-const MAX_EARLY: usize = 64;
-const MAX_EARLY_OF_ONE: usize = 4;
 /// Most peers in [`Proposed::unprobed`].
 const MAX_UNPROBED: usize = super::routes::MAX_PEERS;
 
@@ -108,24 +106,21 @@ pub(super) struct Proposed {
     asked_nms: Option<Instant>,
     path_timers: Timers<End>,
     grants: Held,
+    standby: Standby,
     out: VecDeque<CarriageOutput>,
 }
 
 /// The purpose of a link of the main endpoint.
 enum Owner {
-    As { transaction: u32 },
+    As {
+        transaction: u32,
+    },
     Nms,
     Leg(TunnelId),
+    /// A leg that no tunnel uses yet.
+    Standby,
     Direct(TunnelId),
     Inbound(Inbound),
-}
-
-/// A link that a peer opened.
-struct Inbound {
-    names: Vec<Fqdn>,
-    early: Option<Early>,
-    /// What came before a Route Direction and the Tunnel Request for it.
-    ahead: Ahead,
 }
 
 impl Proposed {
@@ -157,6 +152,7 @@ impl Proposed {
             asked_nms: None,
             path_timers: Timers::default(),
             grants: Held::default(),
+            standby: Standby::default(),
             name: config.name.clone(),
             id: NodeId::of(&config.name),
             places: Places::new(config),
@@ -220,28 +216,6 @@ impl Proposed {
         }
     }
 
-    fn no_longer_inbound(&mut self, link: LinkId) {
-        self.inbound.remove(&link);
-        self.inbound_timers.set(link, None);
-    }
-
-    /// A peer opened a link. Its Tunnel Request will follow; it is answered once the NMS announces the peer.
-    fn on_inbound(&mut self, now: Instant, link: LinkId, names: Vec<Fqdn>) {
-        let same = |l: &&LinkId| matches!(self.owners.get(*l), Some(Owner::Inbound(other)) if other.names == names);
-        if self.inbound.iter().filter(same).count() >= MAX_EARLY_OF_ONE
-            && let Some(&oldest) = self.inbound.iter().find(same)
-        {
-            self.close(now, oldest);
-        }
-        if self.inbound.len() >= MAX_EARLY {
-            self.dropped(DropReason::Limit);
-            return self.close(now, link);
-        }
-        self.inbound.insert(link);
-        self.inbound_timers.set(link, Some(now + EARLY_LINK_TIMEOUT));
-        self.owners.insert(link, Owner::Inbound(Inbound { names, early: None, ahead: Ahead::default() }));
-    }
-
     /// Carries out all outputs of the main endpoint, then those of the endpoints of blind tunnels that follow from
     /// them.
     fn drain_links(&mut self, now: Instant) {
@@ -283,7 +257,7 @@ impl Proposed {
         let to = match self.owners.get(&link) {
             Some(Owner::As { .. }) => Party::As,
             Some(Owner::Nms) => Party::Nms,
-            Some(Owner::Leg(_)) => Party::Trs,
+            Some(Owner::Leg(_) | Owner::Standby) => Party::Trs,
             Some(Owner::Direct(tunnel)) => Party::Node(self.tunnels[tunnel].name.clone()),
             Some(Owner::Inbound(_)) | None => return self.close(now, link),
         };
@@ -296,6 +270,7 @@ impl Proposed {
             }
             Owner::Nms => self.on_nms_connected(now, link),
             Owner::Leg(tunnel) => self.on_leg_open(now, tunnel, link),
+            Owner::Standby => self.on_standby_open(now, link),
             Owner::Direct(tunnel) => self.request_tunnel(now, tunnel, link),
             Owner::Inbound(_) => {}
         }
@@ -346,6 +321,7 @@ impl Proposed {
             Some(Owner::Leg(tunnel)) => self.on_leg_message(now, *tunnel, link, header, &message),
             Some(Owner::Direct(tunnel)) => self.on_direct_message(now, *tunnel, link, header, &message),
             Some(Owner::Inbound(_)) => self.on_inbound_message(now, link, header, message),
+            Some(Owner::Standby) => self.on_standby_message(header, message),
             Some(Owner::As { .. } | Owner::Nms) | None => self.dropped(DropReason::Unexpected),
         }
     }
@@ -359,6 +335,7 @@ impl Proposed {
         match self.owners.remove(&link) {
             Some(Owner::As { .. }) => self.on_as_closed(failure),
             Some(Owner::Nms) => self.on_nms_closed(link, failure),
+            Some(Owner::Standby) => self.on_standby_closed(now),
             Some(Owner::Leg(tunnel)) if self.leg_gone(now, tunnel, link) => {}
             Some(Owner::Leg(tunnel)) => self.fail(now, tunnel, failure),
             Some(Owner::Direct(tunnel)) => self.on_direct_closed(now, tunnel, link, failure),
@@ -471,6 +448,11 @@ impl Carriage for Proposed {
         self.take_grant(now, grant);
     }
 
+    fn offered(&mut self, now: Instant, addresses: Vec<SocketAddr>) {
+        self.take_offer(now, addresses);
+        self.drain_links(now);
+    }
+
     fn forget(&mut self, now: Instant, tunnel: TunnelId) {
         self.remove(now, tunnel);
         self.drain_links(now);
@@ -548,6 +530,7 @@ impl Carriage for Proposed {
             self.remove(now, tunnel);
         }
         self.owners.clear();
+        self.standby.forget();
         self.inbound.clear();
         self.inbound_timers = Timers::default();
         self.nms = None;
@@ -672,6 +655,7 @@ impl Carriage for Proposed {
             self.close(now, link);
         }
         self.renew_grants(now);
+        self.standby_timeout(now);
         self.drain_links(now);
     }
 
@@ -684,9 +668,10 @@ impl Carriage for Proposed {
         let early = self.inbound_timers.next().map(|at| Timer::EarlyLink.at(at));
         let path = self.path_timers.next().map(|at| Timer::Path.at(at));
         let shared = self.shared.as_ref().and_then(Links::next_timer);
+        let standby = self.standby.next_timer();
         let grant = self.grants.next_timer();
         let watch = self.nms_links.watch.map(|at| Timer::OtherPath.at(at));
-        earliest([tunnel, search, early, path, grant, shared, watch, self.links.next_timer()])
+        earliest([tunnel, search, early, path, standby, grant, shared, watch, self.links.next_timer()])
     }
 
     fn poll(&mut self) -> Option<CarriageOutput> {

@@ -122,6 +122,7 @@ impl Proposed {
     pub(super) fn move_along(&mut self, now: Instant, places: &Places) -> Kept {
         self.places = places.clone();
         self.unprobed.clear();
+        self.standby.forget();
         self.inbound.clear();
         self.inbound_timers = Timers::default();
         self.expecting.clear();

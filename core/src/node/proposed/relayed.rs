@@ -27,18 +27,17 @@ use crate::node::part::TunnelId;
 use crate::paths::candidates::Way;
 use crate::paths::peer::Input;
 use crate::quic::{CidScheme, LinkId, LinkOutput, Links, Load};
+use crate::signaling::Signaling;
 use crate::time::Instant;
 
 impl Proposed {
     /// The handshake with the TRS is finished: our leg has its identifier.
     pub(super) fn on_leg_open(&mut self, now: Instant, id: TunnelId, leg: LinkId) {
         let Some(cid) = self.links.relay_cid(leg) else { return self.fail(now, id, Failure::Protocol) };
-        self.watch_search(now, id);
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         if !tunnel.initiator {
-            tunnel.state = TunnelState::LegWaiting(leg);
-            tunnel.progress(now);
             let transaction = tunnel.transaction;
+            self.wait_on_leg(now, id, leg);
             return self.send_nms(
                 now,
                 transaction,
@@ -46,6 +45,8 @@ impl Proposed {
                 Message::RouteConfirmation(RouteConfirmation { leg: Some(cid) }),
             );
         }
+        self.watch_search(now, id);
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let Some(theirs) = tunnel.relay.as_ref().and_then(|r| r.cid) else {
             return self.fail(now, id, Failure::Protocol);
         };
@@ -58,8 +59,30 @@ impl Proposed {
             tunnel.adds_to = standing;
         }
         let flags = Flags(if standing.is_some() { Flags::ADDS } else { 0 });
-        self.show_grant(now, leg, &name, theirs);
+        let is_granted = self.show_grant(now, leg, &name, theirs);
+        let (signaling, is_blind) = self.tunnels.get(&id).map_or((Signaling::Paper, false), |tunnel| {
+            (tunnel.signaling, tunnel.relay.as_ref().is_some_and(|relay| relay.mode == RelayMode::Blind))
+        });
+        let is_fast = signaling == Signaling::Fast && is_granted && is_blind;
+        let flags = if is_fast { flags.with_signaling(signaling) } else { flags };
         self.send_flagged(now, leg, Party::Trs, (transaction, flags), path, &request);
+        if is_fast && standing.is_none() {
+            // The TRS binds the legs at the request. The handshake follows it.
+            self.end_to_end(now, id, leg, Some(theirs));
+        }
+    }
+
+    /// Responder: the peer's Tunnel Request will come on our leg.
+    pub(super) fn wait_on_leg(&mut self, now: Instant, id: TunnelId, leg: LinkId) {
+        self.watch_search(now, id);
+        if let Some(tunnel) = self.tunnels.get_mut(&id) {
+            tunnel.state = TunnelState::LegWaiting(leg);
+            tunnel.progress(now);
+            if let Some(cid) = self.links.relay_cid(leg).filter(|_| tunnel.signaling == Signaling::Fast) {
+                // The end-to-end handshake comes right behind the Tunnel Request.
+                self.by_leg.insert(cid, id);
+            }
+        }
     }
 
     pub(super) fn on_leg_message(
@@ -114,9 +137,14 @@ impl Proposed {
                     self.up(now, id, Path::Terminated(leg));
                 }
             }
-            (Message::Error(code), TunnelState::LegRequested(_)) if header.transaction == tunnel.transaction => {
+            (Message::Error(code), TunnelState::LegRequested(_) | TunnelState::EndToEnd(_))
+                if header.transaction == tunnel.transaction =>
+            {
                 self.fail(now, id, Failure::Refused(*code));
             }
+            // The end-to-end handshake is under way, or done.
+            (Message::TunnelResponse, TunnelState::EndToEnd(_) | TunnelState::Up(Path::Blind { .. }))
+                if tunnel.initiator && header.transaction == tunnel.transaction => {}
             _ => self.dropped(DropReason::Unexpected),
         }
     }
@@ -181,6 +209,11 @@ impl Proposed {
         remote: SocketAddr,
         payload: BytesMut,
     ) -> bool {
+        if matches!(self.tunnels.get(&id), Some(Tunnel { state: TunnelState::LegWaiting(_), .. })) {
+            // The Tunnel Request may be among the datagrams that were taken just before.
+            self.links.finish(now);
+            self.drain_main(now);
+        }
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return false };
         let (TunnelState::EndToEnd(EndToEnd { leg, links, .. }) | TunnelState::Up(Path::Blind { leg, links, .. })) =
             &mut tunnel.state

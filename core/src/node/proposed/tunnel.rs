@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::ahead::Ahead;
 use super::end::End;
-use super::{Inbound, MAX_UNPROBED, Owner, Proposed, farewells};
+use super::{MAX_UNPROBED, Owner, Proposed, farewells};
 use crate::event::{DropReason, Failure, TunnelUp};
 use crate::header::{Flags, HEADER_LEN, Header, Kind, options_len};
 use crate::machine::{Output, Transmit};
@@ -177,13 +177,6 @@ impl Tunnel {
     }
 }
 
-/// A Tunnel Request that came before the Route Direction that announces it.
-pub(super) struct Early {
-    pub(super) transaction: u32,
-    pub(super) flags: Flags,
-    pub(super) request: TunnelRequest,
-}
-
 /// How packets of one tunnel are framed.
 pub(super) struct Carrier {
     pub(super) framing: Framing,
@@ -312,7 +305,23 @@ impl Proposed {
             redial: None,
             until: now + patient(if direction.dial { DIAL_STEP_TIMEOUT } else { LISTEN_TIMEOUT }, slow),
         };
-        let opened = if let Some(relay) = &tunnel.relay {
+        let mut taken = None;
+        let is_blind = tunnel.relay.as_ref().is_some_and(|relay| relay.mode == RelayMode::Blind);
+        if signaling == Signaling::Fast && is_blind {
+            let told = tunnel.relay.as_ref().and_then(|relay| relay.cid).filter(|_| !initiator);
+            taken = self.take_standby(now, told);
+            if told.is_some() && taken.is_none() {
+                // The NMS told the peer a leg that is gone.
+                let without = Message::RouteConfirmation(RouteConfirmation { leg: None });
+                self.send_nms(now, transaction, 0, without);
+                return self.out.push_back(CarriageOutput::TunnelDown(id, Failure::ConnectionLost));
+            }
+        }
+        let opened = if let Some(taken) = &taken {
+            self.owners.insert(taken.leg, Owner::Leg(id));
+            tunnel.state = TunnelState::LegOpening(taken.leg);
+            Ok(())
+        } else if let Some(relay) = &tunnel.relay {
             let (addresses, name) = (relay.addresses.clone(), self.services.trs_name.clone());
             // The end-to-end connection through a blind relay discovers its own path MTU.
             let load = if relay.mode == RelayMode::Blind { Load::Signaling } else { self.load_to(&tunnel.name) };
@@ -338,6 +347,9 @@ impl Proposed {
         }
         self.tunnels.insert(id, tunnel);
         self.serve_early(now, &direction.peer);
+        if let Some(taken) = taken {
+            self.begin_on(now, id, taken);
+        }
     }
 
     /// Sends the first punches, if this is a policy that has any.
@@ -365,6 +377,11 @@ impl Proposed {
             self.expecting.remove(&tunnel.name);
         }
         self.timers.set(id, None);
+        if let TunnelState::LegWaiting(leg) = tunnel.state
+            && let Some(cid) = self.links.relay_cid(leg)
+        {
+            self.by_leg.remove(&cid);
+        }
         let links = match &mut tunnel.state {
             TunnelState::Expecting(_) => Vec::new(),
             TunnelState::Dialing(links) => std::mem::take(links),
@@ -516,50 +533,6 @@ impl Proposed {
         }
     }
 
-    /// A message on a link that a peer opened.
-    pub(super) fn on_inbound_message(&mut self, now: Instant, link: LinkId, header: &Header, message: Message) {
-        let Some(Owner::Inbound(inbound)) = self.owners.get_mut(&link) else { return };
-        let Message::TunnelRequest(request) = message else { return self.dropped(DropReason::Unexpected) };
-        if (!inbound.names.contains(&request.from) && !defect!(DialerUnchecked)) || request.to != self.name {
-            self.dropped(DropReason::WrongIdentity);
-            return self.close(now, link);
-        }
-        let from = request.from.clone();
-        inbound.early = Some(Early { transaction: header.transaction, flags: header.flags, request });
-        self.lost_by(now, &from, header.transaction);
-        self.serve_early(now, &from);
-    }
-
-    /// Answers the Tunnel Request of a peer that the NMS announced, if it has come. A request for another Route
-    /// Direction is not answered: the peer forgets that link when it obeys this direction.
-    fn serve_early(&mut self, now: Instant, from: &Fqdn) {
-        let Some(&id) = self.expecting.get(from) else { return };
-        let transaction = self.tunnels[&id].transaction;
-        let asked = |link: &&LinkId| {
-            let Some(Owner::Inbound(Inbound { early: Some(early), .. })) = self.owners.get(*link) else { return false };
-            early.request.from == *from && early.transaction == transaction
-        };
-        let Some(&link) = self.inbound.iter().rev().find(asked) else { return };
-        self.no_longer_inbound(link);
-        let Some(Owner::Inbound(Inbound { early: Some(early), ahead, .. })) =
-            self.owners.insert(link, Owner::Direct(id))
-        else {
-            return;
-        };
-        self.expecting.remove(from);
-        if self.tunnels[&id].contradicts(self.of(link).peer_addresses(link)) {
-            return self.refuse_addresses(now, id);
-        }
-        self.adopt_framing(id, early.request.framing);
-        let path = self.tunnels[&id].outbound.0;
-        let to = Party::Node(from.clone());
-        self.agree(id, early.flags);
-        let flags = self.agreed(id);
-        self.send_flagged(now, link, to, (early.transaction, flags), path, &Message::TunnelResponse);
-        self.up(now, id, Path::Direct(link));
-        self.take_ahead(id, ahead);
-    }
-
     /// Both nodes take the lower of their two handover strategies, and of their two wishes for signaling.
     pub(super) fn agree(&mut self, id: TunnelId, flags: Flags) {
         let agreed = self.handover.agreed(flags.handover());
@@ -573,15 +546,6 @@ impl Proposed {
     pub(super) fn agreed(&self, id: TunnelId) -> Flags {
         let tunnel = &self.tunnels[&id];
         Flags(0).with_handover(tunnel.agreed).with_signaling(tunnel.signaling)
-    }
-
-    /// The peer dials for a Route Direction that we took as more addresses of a tunnel that is up. So the peer has lost
-    /// that tunnel. Its request waits for the Route Direction that `routes` asks for now.
-    fn lost_by(&mut self, now: Instant, peer: &Fqdn, transaction: u32) {
-        let Some(standing) = self.standing(peer) else { return };
-        if self.tunnels[&standing].merged == Some(transaction) {
-            self.fail(now, standing, Failure::ConnectionLost);
-        }
     }
 
     /// The dialer says how packets are framed.

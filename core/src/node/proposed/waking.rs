@@ -26,6 +26,7 @@ impl Proposed {
     /// Forgets every link and tunnel, without a word to anyone.
     pub(super) fn forget_all(&mut self) {
         self.owners.clear();
+        self.standby.forget();
         self.inbound.clear();
         self.inbound_timers = Timers::default();
         self.nms = None;

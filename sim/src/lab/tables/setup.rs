@@ -19,6 +19,7 @@ pub(super) fn print(text: &mut String, table: &Table) {
         let phases = [Phase::Login, Phase::Registration, Phase::Tunnel].map(|phase| pick(&cell, phase));
         let [Some(login), Some(registration), Some(tunnel)] = phases else { continue };
         let (framing, mode) = (label(table, line, "framing"), label(table, line, "relay_mode"));
+        let signaling = label(table, line, "signaling");
         let relayed = tunnel.pattern == Some(Pattern::Relayed);
         if !relayed && mode == "terminating" {
             // Without a relay the relay mode changes nothing.
@@ -30,6 +31,7 @@ pub(super) fn print(text: &mut String, table: &Table) {
             tunnel.pattern.map_or(String::new(), |p| p.to_string()),
             format!("{from} to {to}"),
             if relayed && framing != "udp4501" { mode.to_owned() } else { String::new() },
+            if framing == "udp4501" { String::new() } else { signaling.to_owned() },
         ];
         for phase in [login, registration] {
             row.extend([format!("{:.1}", phase.round_trips), kilobytes(phase.bytes), kilobytes(phase.service_bytes)]);
@@ -45,6 +47,7 @@ pub(super) fn print(text: &mut String, table: &Table) {
         "pattern",
         "networks",
         "relay",
+        "signaling",
         "login RTT",
         "kB",
         "AS",
@@ -69,7 +72,7 @@ pub(super) fn print(text: &mut String, table: &Table) {
          least three datagrams that are padded to\n1,200 bytes (RFC 9000 §14.1), {} kB with their IPv4 and UDP headers. Times and round \
          trips do not vary by seed; packets and\nbytes do, by a few, as certificates have different lengths and acknowledgements \
          meet or miss a packet.\n",
-        grid(&header, 4, rows.into_iter().map(|(.., row)| row).collect()),
+        grid(&header, 5, rows.into_iter().map(|(.., row)| row).collect()),
         kilobytes(3 * (1200 + 28)),
     );
 }

@@ -1,0 +1,152 @@
+//! A standing leg to the TRS (`signaling = "fast"`): a node that the NMS sees behind a NAT opens it once it is
+//! registered, and tells the NMS. The next relayed tunnel begins on it, so it waits for no handshake with the TRS.
+//! Another leg takes its place.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use super::{Owner, Proposed};
+use crate::event::DropReason;
+use crate::header::Header;
+use crate::message::{Message, RelayLeg, TunnelRequest};
+use crate::name::RelayCid;
+use crate::node::carriage::Carriage;
+use crate::node::part::TunnelId;
+use crate::quic::{LinkId, Load};
+use crate::time::Instant;
+use crate::timing::node::LEG_AGAIN;
+use crate::timing::{Due, Timer};
+
+/// Most Tunnel Requests that wait on a standing leg for their Route Directions.
+const MAX_EARLY_ON_LEG: usize = 8;
+
+/// The standing leg.
+#[derive(Default)]
+pub(super) struct Standby {
+    /// Where the TRS is; empty: the NMS offers none.
+    at: Vec<SocketAddr>,
+    leg: Option<LinkId>,
+    is_up: bool,
+    /// When the next one is opened.
+    again: Option<Instant>,
+    /// Tunnel Requests that came before their Route Directions.
+    early: VecDeque<(Header, TunnelRequest)>,
+}
+
+/// A standing leg that a tunnel takes, and the Tunnel Requests that came on it.
+pub(super) struct Taken {
+    pub(super) leg: LinkId,
+    is_up: bool,
+    /// The NMS has told it to the peer.
+    is_told: bool,
+    early: VecDeque<(Header, TunnelRequest)>,
+}
+
+impl Standby {
+    pub(super) fn next_timer(&self) -> Option<Due> {
+        self.again.map(|at| Timer::StandingLeg.at(at))
+    }
+
+    /// All links are gone.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Proposed {
+    /// The NMS offers a TRS.
+    pub(super) fn take_offer(&mut self, now: Instant, addresses: Vec<SocketAddr>) {
+        self.standby.at = addresses;
+        match self.standby.leg {
+            Some(leg) if self.standby.is_up => self.report_leg(now, self.links.relay_cid(leg)),
+            Some(_) => {}
+            None => self.open_standby(now),
+        }
+    }
+
+    fn report_leg(&mut self, now: Instant, leg: Option<RelayCid>) {
+        if self.nms.is_some() {
+            let transaction = self.random();
+            self.send_nms(now, transaction, 0, Message::RelayLeg(RelayLeg { leg }));
+        }
+    }
+
+    fn open_standby(&mut self, now: Instant) {
+        let (at, name) = (self.standby.at.clone(), self.services.trs_name.clone());
+        self.standby.again = None;
+        if at.is_empty() || self.standby.leg.is_some() {
+            return;
+        }
+        match self.open(now, &at, &name, Load::Signaling) {
+            Ok(leg) => {
+                self.owners.insert(leg, Owner::Standby);
+                self.standby.leg = Some(leg);
+            }
+            Err(_) => self.standby.again = Some(now + LEG_AGAIN),
+        }
+    }
+
+    /// The handshake is finished.
+    pub(super) fn on_standby_open(&mut self, now: Instant, leg: LinkId) {
+        self.standby.is_up = true;
+        let cid = self.links.relay_cid(leg);
+        self.report_leg(now, cid);
+    }
+
+    pub(super) fn on_standby_closed(&mut self, now: Instant) {
+        let was_up = std::mem::take(&mut self.standby.is_up);
+        self.standby.leg = None;
+        self.standby.early.clear();
+        self.standby.again = Some(now + LEG_AGAIN);
+        if was_up {
+            self.report_leg(now, None);
+        }
+    }
+
+    /// A message on the standing leg: a Tunnel Request waits for the Route Direction that announces it.
+    pub(super) fn on_standby_message(&mut self, header: &Header, message: Message) {
+        let Message::TunnelRequest(request) = message else { return self.dropped(DropReason::Unexpected) };
+        if self.standby.early.len() >= MAX_EARLY_ON_LEG {
+            self.standby.early.pop_front();
+            self.dropped(DropReason::Limit);
+        }
+        self.standby.early.push_back((*header, request));
+    }
+
+    /// The standing leg for a tunnel, perhaps while it is being opened; `which`: only if it is this one. A moment later
+    /// another one is opened.
+    pub(super) fn take_standby(&mut self, now: Instant, which: Option<RelayCid>) -> Option<Taken> {
+        let (leg, is_up) = (self.standby.leg?, self.standby.is_up);
+        if which.is_some() && (!is_up || self.links.relay_cid(leg) != which) {
+            return None;
+        }
+        self.standby.leg = None;
+        self.standby.is_up = false;
+        self.standby.again = Some(now + LEG_AGAIN);
+        Some(Taken { leg, is_up, is_told: which.is_some(), early: std::mem::take(&mut self.standby.early) })
+    }
+
+    /// A tunnel begins on the leg that it took.
+    pub(super) fn begin_on(&mut self, now: Instant, id: TunnelId, Taken { leg, is_up, is_told, early }: Taken) {
+        let Some(transaction) = self.tunnels.get(&id).map(|tunnel| tunnel.transaction).filter(|_| is_up) else {
+            return;
+        };
+        if !is_told {
+            return self.on_leg_open(now, id, leg);
+        }
+        self.wait_on_leg(now, id, leg);
+        for (header, request) in early {
+            if header.transaction == transaction {
+                self.on_leg_message(now, id, leg, &header, &Message::TunnelRequest(request));
+            } else {
+                self.dropped(DropReason::Unexpected);
+            }
+        }
+    }
+
+    pub(super) fn standby_timeout(&mut self, now: Instant) {
+        if self.standby.again.is_some_and(|at| at <= now) {
+            self.open_standby(now);
+        }
+    }
+}
