@@ -123,7 +123,7 @@ pub(super) fn prepare(results: &Path) -> Result<Drawing, InputError> {
         caption: caption(&bars),
         has_caption: true,
         width: Width::Page,
-        height: 232.0,
+        height: 252.0,
         paint: Box::new(move |sheet| paint(sheet, &bars)),
     })
 }
@@ -194,7 +194,7 @@ fn caption(bars: &[Bar]) -> String {
 
 /// Height of the legend over the panels, and of the names under the bars, points.
 const LEGEND: f64 = 16.0;
-const NAMES: f64 = 66.0;
+const NAMES: f64 = 86.0;
 
 fn paint(sheet: &Sheet<'_>, bars: &[Bar]) -> Drawn {
     let (top, panels) = sheet.split_vertically(pt(LEGEND));
