@@ -55,14 +55,60 @@ fn a_node_behind_such_a_network_is_relayed_and_registers_after_a_head_start_and_
     for site in [TCP_ONLY, WEB, NO_QUIC, NO_H3] {
         let run = run(OPTIMAL, [site, OPEN], ECHO);
         let by_tcp = registered_at(&run, "alice").unwrap_or_else(|| panic!("{site}"));
-        // Three round trips; and one more, because the initial window of the simulated TCP (2,048 bytes; RFC 6928 has
-        // ten segments) holds the AS's first QUIC packet back.
-        assert!(by_tcp <= by_udp + HEAD_START + 4 * ROUND_TRIP, "{site}: {by_tcp}, by UDP {by_udp}");
+        assert!(by_tcp <= by_udp + HEAD_START + 3 * ROUND_TRIP, "{site}: {by_tcp}, by UDP {by_udp}");
         assert_eq!(answered(&run), 1, "{site}");
         let patterns: Vec<u8> = run.events.iter().filter_map(|(.., event)| Some(event.path()?.1.number())).collect();
         assert!(!patterns.is_empty() && patterns.iter().all(|pattern| *pattern == 3), "{site}: {patterns:?}");
     }
     assert_eq!(answered(&run(OPTIMAL, [TCP_ONLY, NO_QUIC], ECHO)), 1, "both");
+}
+
+/// When Alice was registered for the last time, and the time since `since`.
+fn registered_since(run: &Run, since: u64) -> Duration {
+    let is_it = |event: &Event| matches!(event, Event::Registered { .. });
+    let begun = Instant::from_millis(since);
+    let at = run.events.iter().find(|(at, who, event)| *at >= begun && who == "alice" && is_it(event));
+    at.unwrap_or_else(|| panic!("never after {since} ms")).0 - begun
+}
+
+#[test]
+fn what_the_fallback_costs_until_a_node_is_registered_is_bounded_at_every_round_trip() {
+    // Alice starts at site a, goes to site c, and comes back.
+    let there_and_back = |scene: &str, site: &str| {
+        let c = format!("[[site]]\nname = \"c\"\nkind = \"ipv4-global\"\n{site}\n[[node]]\nname = \"alice\"");
+        let moves = "[[step]]\nat_ms = 30000\ndo = \"move\"\nnode = \"alice\"\nto = \"c\"\n\
+                     [[step]]\nat_ms = 60000\ndo = \"move\"\nnode = \"alice\"\nto = \"a\"\n\
+                     [[step]]\nat_ms = 90000\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\n";
+        format!("{}{moves}", scene.replacen("[[node]]\nname = \"alice\"", &c, 1))
+    };
+    for delay_ms in [5, 20, 50, 120_u32] {
+        let link = format!("{{ delay_ms = {delay_ms} }}");
+        // The proxy's link delays by 1 ms: services that are reached by UDP may be as far away as through the proxy.
+        let run = |site: &str, proxy: bool, further_ms: u32| {
+            let far = format!("{{ delay_ms = {} }}", delay_ms + further_ms);
+            let top = format!("{OPTIMAL}\nhandover = \"rebuild\"\n[services]\nas = {far}\nnms = {far}\ntrs = {far}");
+            let sites = [site, OPEN].map(|keys| format!("link = {link}\n{keys}"));
+            let text = two_nodes(&top, [&sites[0], &sites[1]], START);
+            let text = there_and_back(&text, &format!("link = {link}"));
+            let proxies = if proxy { "\nsite = \"a\"\nproxy = true\n" } else { "\nsite = \"a\"\n" };
+            play(&scenario(&text.replacen("\nsite = \"a\"\n", proxies, 1)), 1, Engine::Events)
+        };
+        for (site, proxy) in [(TCP_ONLY, false), (WEB, false), (NO_QUIC, false), (WEB_PROXY, true)] {
+            let further_ms = if proxy { 2 } else { 0 };
+            let (by_tcp, by_udp) = (run(site, proxy, 0), run(OPEN, false, further_ms));
+            let round_trip = Duration::from_millis((4 * delay_ms + 2 * further_ms).into());
+            let more = round_trip * if proxy { 5 } else { 3 };
+            let [first, again] = [0, 60_000].map(|since| {
+                let [udp, tcp] = [&by_udp, &by_tcp].map(|run| registered_since(run, since));
+                (tcp, udp + more)
+            });
+            assert!(first.0 <= first.1 + HEAD_START, "unknown network, {site}, {delay_ms} ms: {first:?}");
+            // Where a handshake through the proxy takes longer than a second, the node begins another one beside it, and
+            // the later one counts.
+            let is_fast = !proxy || delay_ms <= 50;
+            assert!(again.0 <= again.1 || !is_fast, "known network, {site}, {delay_ms} ms: {again:?}");
+        }
+    }
 }
 
 /// A scenario of which Alice has an HTTP proxy.
@@ -155,7 +201,9 @@ fn a_transfer_survives_that_udp_is_opened_and_closed_again() {
             .collect();
         let transfer = run.reports().find_map(|(_, report)| report.transfer()).unwrap();
         assert_eq!(transfer.result, Some(Ok(())), "{handover}: {changes:?}, {transfer:?}");
-        assert!(transfer.longest_stall < Duration::from_secs(20), "{handover}: {transfer:?}");
+        // The tunnel is up again when the inner TCP repeats its data for the second time: its timeouts are 1 s and 2 s at
+        // least.
+        assert!(transfer.longest_stall < Duration::from_secs(5), "{handover}: {transfer:?}");
         let kinds: Vec<bool> = changes.iter().map(|(_, blocked)| *blocked).collect();
         assert_eq!(kinds, [true, false, true], "{handover}: {changes:?}");
         let patterns: Vec<u8> = run
@@ -183,5 +231,26 @@ fn udp_that_dies_at_any_moment_is_called_blocked() {
         let blocked = run.events.iter().find(|(_, who, event)| who == "alice" && is_it(event));
         let after = blocked.unwrap_or_else(|| panic!("{at} ms: never")).0.saturating_since(begun);
         assert!(after < Duration::from_secs(5), "{at} ms: {after:?}");
+    }
+}
+
+#[test]
+fn udp_that_dies_under_traffic_is_noticed_within_two_seconds_and_a_few_round_trips() {
+    let echo = "[[step]]\nat_ms = 200\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\ncount = 400\ninterval_ms = 50\n";
+    let symmetric = "kind = \"ipv4-private\"\nnat = { mapping = \"address-and-port-dependent\", ports = \"random\" }\n\
+                     firewall = { mode = \"stateful\" }";
+    for (site, handover) in
+        [OPEN, symmetric].into_iter().flat_map(|site| ["rebuild", "migrate", "seamless"].map(|way| (site, way)))
+    {
+        for at in (6_000..7_000).step_by(250) {
+            let steps =
+                format!("{echo}[[step]]\nat_ms = {at}\ndo = \"firewall\"\nsite = \"a\"\nmode = \"only-tcp-443\"\n");
+            let run = run(&format!("{OPTIMAL}\nhandover = \"{handover}\""), [site, site], &steps);
+            let begun = Instant::from_millis(at);
+            let is_it = |event: &Event| matches!(event, Event::UdpBlocked { .. });
+            let blocked = run.events.iter().find(|(_, who, event)| who == "alice" && is_it(event));
+            let after = blocked.unwrap_or_else(|| panic!("{site}, {handover}, {at} ms: never")).0 - begun;
+            assert!(after < Duration::from_secs(2) + 4 * ROUND_TRIP, "{site}, {handover}, {at} ms: {after:?}");
+        }
     }
 }

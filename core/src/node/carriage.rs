@@ -107,6 +107,9 @@ pub(super) trait Carriage {
     /// The node stood still for some seconds: looks at once whether the NMS and each peer still answer.
     fn check(&mut self, now: Instant);
 
+    /// Nothing is heard by UDP: asks the NMS for a sign, by the session that there is.
+    fn ask_nms(&mut self, now: Instant);
+
     /// The node stood still for long. Every session and tunnel is forgotten, without a word to anyone.
     fn start_anew(&mut self, now: Instant, places: &Places);
 

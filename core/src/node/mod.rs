@@ -93,6 +93,7 @@ use crate::machine::{Input, Machine, Output, Tables, Transmit};
 use crate::message::{ErrorCode, Message, RouteConfirmation};
 use crate::method::Method;
 use crate::name::{Fqdn, Virtual};
+use crate::paths::strategy::Handover;
 use crate::probe::is_probe;
 use crate::signaling::Signaling;
 use crate::time::Instant;
@@ -242,7 +243,18 @@ impl Node {
 
     fn hand_over(&mut self, now: Instant, places: &Places) {
         // The carriage moves first: what the parts send next has to leave from the new addresses.
-        let kept = self.carriage.move_to(now, places);
+        let mut kept = self.carriage.move_to(now, places);
+        if self.fallback.as_ref().is_some_and(Fallback::is_blocked) {
+            // Without UDP a direct tunnel cannot go on, unless its packets travel on paths, of which the relay is one.
+            let is_kept = |status: TunnelStatus| status.relayed || status.handover == Handover::Seamless;
+            for tunnel in std::mem::take(&mut kept.tunnels) {
+                if self.carriage.status(tunnel).is_some_and(is_kept) {
+                    kept.tunnels.push(tunnel);
+                } else {
+                    self.carriage.forget(now, tunnel);
+                }
+            }
+        }
         let addresses = self.places.addresses.clone();
         self.tell_cloud(now, if kept.nms { CloudInput::MovedAlong(addresses) } else { CloudInput::Moved(addresses) });
         self.tell_survey(now, SurveyInput::Stop);
@@ -279,6 +291,10 @@ impl Node {
                     if let (Some(fallback), Some((_, remote))) = (&mut self.fallback, first) {
                         fallback.expect(now, remote);
                     }
+                }
+                FallbackOutput::Ask => {
+                    self.carriage.ask_nms(now);
+                    self.drain_carriage(now);
                 }
                 FallbackOutput::Switched => self.switch(now),
             }
@@ -626,7 +642,9 @@ impl Machine for Node {
     fn finish(&mut self, now: Instant) {
         self.carriage.finish(now);
         self.drain_carriage(now);
+        let round_trip = self.round_trip();
         if let Some(fallback) = &mut self.fallback {
+            fallback.note_round_trip(round_trip);
             fallback.flush(now);
         }
         self.drain_fallback(now);

@@ -17,6 +17,29 @@ timings! {
     /// opens no TCP connection; it is far below the idle timeout of a link.
     SUSPICION: Duration = Duration::from_secs(2);
 
+    /// How long everything that was sent by UDP may be unanswered, peers and all, before a node asks the NMS for a
+    /// sign; two round trips at least.
+    ///
+    /// Why: two probe timeouts of QUIC (RFC 9002 §6.2) at round trips up to 100 ms. Being asked costs the NMS two
+    /// packets of some 40 bytes.
+    DOUBT: Duration = Duration::from_millis(500);
+
+    /// If the NMS does not answer either, TCP is raced so long after the silence began; four round trips at least.
+    ///
+    /// Why: with `DOUBT`, the time in which QUIC asks the NMS twice. A transfer's TCP repeats its data 1 s and 3 s
+    /// after the last answer (RFC 6298 §2): three round trips later the second of them gets through.
+    ALL_SILENT: Duration = Duration::from_secs(1);
+
+    /// An NMS that has answered is not asked again before this time; then not before twice as long each time.
+    ///
+    /// Why: twice `DOUBT`. It is a peer that is silent, and the NMS has nothing to do with that.
+    DOUBT_PAUSE: Duration = Duration::from_secs(1);
+
+    /// The longest of these times. They begin anew after the same time without doubt.
+    ///
+    /// Why: the NMS notices two packets in 8 s no more than its Keep Alives.
+    LONGEST_DOUBT_PAUSE: Duration = Duration::from_secs(8);
+
     /// A TCP connection to a service that carries no datagrams after this time is given up; so is one from a node.
     ///
     /// Why: TCP, TLS and the upgrade take three round trips, so one of 3 s is made up for. It bounds how long a

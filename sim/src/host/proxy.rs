@@ -18,7 +18,7 @@ use smoltcp::socket::tcp::State;
 use smoltcp::time::Duration;
 
 use super::count::{Losses, count};
-use super::stack::TcpStack;
+use super::stack::{TcpStack, is_young};
 use super::underlay::{Arrival, Interface, Underlay, all_but_port_4501};
 use crate::host::Loss;
 use crate::net::packet::Ip;
@@ -59,6 +59,8 @@ struct Tunnel {
     /// The bytes of the request, then those that came right behind it.
     head: Vec<u8>,
     is_open: bool,
+    /// Bytes that were handed to TCP, to the client and to the target; `None` once more than the initial window were.
+    young: [Option<usize>; 2],
 }
 
 impl ProxyBox {
@@ -125,7 +127,11 @@ impl ProxyBox {
             match self.stack.socket(handle).state() {
                 State::Listen | State::SynReceived => self.backlog.push(handle),
                 State::Closed => self.stack.retire(handle),
-                _ => self.tunnels.push(Tunnel { client: handle, server: None, head: Vec::new(), is_open: false }),
+                _ => {
+                    self.stack.begin_young(handle);
+                    let (head, young) = (Vec::new(), [Some(0); 2]);
+                    self.tunnels.push(Tunnel { client: handle, server: None, head, is_open: false, young });
+                }
             }
         }
         self.tunnels.len() > before
@@ -143,7 +149,11 @@ impl ProxyBox {
             self.write(server, &std::mem::take(&mut tunnel.head));
         }
         let (up, down) = (self.pump(tunnel.client, server), self.pump(server, tunnel.client));
-        up || down
+        let ways = [(tunnel.client, down), (server, up)];
+        for ((to, moved), young) in ways.into_iter().zip(&mut tunnel.young) {
+            *young = young.map(|sent| sent + moved.unwrap_or(0)).filter(|&sent| is_young(self.stack.socket(to), sent));
+        }
+        up.is_some() || down.is_some()
     }
 
     /// Reads the request, and opens the connection to its target.
@@ -171,6 +181,7 @@ impl ProxyBox {
             .and_then(|(target, source)| self.stack.connect(SocketAddr::new(source, port), target, BUFFER).ok());
         if let Some(server) = server {
             self.stack.socket(server).set_timeout(Some(CONNECT));
+            self.stack.begin_young(server);
             tunnel.server = Some(server);
         } else {
             self.write(tunnel.client, b"HTTP/1.1 400 Bad Request\r\n\r\n");
@@ -179,8 +190,9 @@ impl ProxyBox {
         true
     }
 
-    /// Moves bytes from one socket to the other, and the end of the stream after the last of them.
-    fn pump(&mut self, from: SocketHandle, to: SocketHandle) -> bool {
+    /// Moves bytes from one socket to the other, and the end of the stream after the last of them. Returns how many bytes
+    /// it moved, unless nothing changed.
+    fn pump(&mut self, from: SocketHandle, to: SocketHandle) -> Option<usize> {
         let socket = self.stack.socket(to);
         let room = if socket.can_send() { socket.send_capacity() - socket.send_queue() } else { 0 };
         let socket = self.stack.socket(from);
@@ -194,9 +206,9 @@ impl ProxyBox {
         let socket = self.stack.socket(to);
         if is_ended && socket.may_send() {
             socket.close();
-            return true;
+            return Some(bytes.len());
         }
-        !bytes.is_empty()
+        (!bytes.is_empty()).then_some(bytes.len())
     }
 
     /// Writes what there is room for.

@@ -23,6 +23,9 @@ pub const ADDRESS_LIMIT: usize = 8;
 /// Most packets that wait on either side of a TCP stack. More are dropped, as on a full device queue.
 pub const DEVICE_QUEUE_LIMIT: usize = 4096;
 
+/// The initial window of a connection (RFC 6928): ten segments of 1,460 bytes.
+const INITIAL_WINDOW: usize = 14_600;
+
 /// If smoltcp's deadline is still "now" after a poll, it is polled again this much later.
 const STUCK: Duration = Duration::from_millis(1);
 
@@ -129,6 +132,11 @@ impl TcpStack {
         Ok(handle)
     }
 
+    /// A connection that has sent nothing yet may send [`INITIAL_WINDOW`] bytes at once. See [`is_young`].
+    pub(super) fn begin_young(&mut self, handle: SocketHandle) {
+        self.socket(handle).set_congestion_control(CongestionControl::None);
+    }
+
     /// The socket behind `handle`, which must not have been removed.
     pub(super) fn socket(&mut self, handle: SocketHandle) -> &mut Socket<'static> {
         self.sockets.get_mut(handle)
@@ -149,6 +157,18 @@ impl TcpStack {
         }
         over
     }
+}
+
+/// Whether a connection that has sent so many bytes is within the initial window. If not, its congestion control begins.
+///
+/// smoltcp's Reno begins with 2,048 bytes, and so small a window costs a handshake with certificates a round trip that no
+/// kernel of today needs. So Reno takes over only after the first [`INITIAL_WINDOW`] bytes.
+pub(super) fn is_young(socket: &mut Socket<'_>, sent: usize) -> bool {
+    let is_young = sent <= INITIAL_WINDOW;
+    if !is_young {
+        socket.set_congestion_control(CongestionControl::Reno);
+    }
+    is_young
 }
 
 /// The other end of an established connection, in std's type.

@@ -15,7 +15,7 @@ use smoltcp::socket::tcp::{Socket, State};
 use smoltcp::time::Duration;
 
 use super::count::{Loss, Losses, count};
-use super::stack::{TcpStack, remote_of};
+use super::stack::{TcpStack, is_young, remote_of};
 use super::underlay::Underlay;
 use crate::net::packet::Ip;
 
@@ -56,6 +56,8 @@ struct Connection {
     handle: SocketHandle,
     state: StreamStage,
     unsent: VecDeque<u8>,
+    /// Bytes that were handed to TCP while all of them fit into the initial window; `None` once more were.
+    young: Option<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -176,7 +178,8 @@ impl Streams {
         self.stack.socket(handle).set_timeout(Some(CONNECT));
         let has_nagle = self.has_nagle();
         self.stack.socket(handle).set_nagle_enabled(has_nagle);
-        self.connections.insert(id, Connection { handle, state: StreamStage::Connecting, unsent: VecDeque::new() });
+        let connection = self.begin(handle, StreamStage::Connecting);
+        self.connections.insert(id, connection);
         true
     }
 
@@ -214,8 +217,8 @@ impl Streams {
                     let Some(remote) = remote_of(socket) else { return true };
                     let id = StreamId(self.next_accepted);
                     self.next_accepted += 1;
-                    self.connections
-                        .insert(id, Connection { handle, state: StreamStage::Open, unsent: VecDeque::new() });
+                    let connection = self.begin(handle, StreamStage::Open);
+                    self.connections.insert(id, connection);
                     self.events.push_back((id, StreamInput::Accepted { remote }));
                     false
                 }
@@ -224,6 +227,16 @@ impl Streams {
         self.backlog = backlog;
         self.refill_backlog();
         accepted
+    }
+
+    /// A connection that has sent nothing yet. Its TCP begins with the initial window of RFC 6928, logins excepted, which
+    /// keep that of smoltcp (2,048 bytes).
+    fn begin(&mut self, handle: SocketHandle, state: StreamStage) -> Connection {
+        let young = (self.buffer != LOGIN_BUFFER).then_some(0);
+        if young.is_some() {
+            self.stack.begin_young(handle);
+        }
+        Connection { handle, state, unsent: VecDeque::new(), young }
     }
 
     /// Whether small segments wait for acknowledgements (RFC 9293 §3.7.4): those of logins only.
@@ -277,6 +290,12 @@ impl Connection {
             written += taken;
         }
         again |= written > 0;
+        if let Some(young) = &mut self.young {
+            *young += written;
+            if !is_young(socket, *young) {
+                self.young = None;
+            }
+        }
         if written > 0 && self.state == StreamStage::Open {
             events.push_back((id, StreamInput::Written(written)));
         }

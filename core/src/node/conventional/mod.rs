@@ -312,6 +312,10 @@ impl Carriage for Conventional {
         self.check_tunnels(now);
     }
 
+    fn ask_nms(&mut self, _now: Instant) {
+        // There is no other way to it than UDP.
+    }
+
     fn start_anew(&mut self, now: Instant, places: &Places) {
         self.move_to(now, places);
     }

@@ -21,21 +21,27 @@
 //!   and application protocol.
 //! * **A change is a handover.** The links migrate (RFC 9000 §9), the node registers again, and the NMS directs its
 //!   peers anew. A node that the NMS sees by TCP is relayed.
+//! * **Everything silent.** If nothing is heard by UDP, of peers and services, the NMS is asked for a sign ([`doubt`]).
+//!   TCP is raced sooner then.
+//! * **A known network.** A network that has blocked UDP is remembered by the node's addresses in it. When the node is
+//!   back, TCP is raced without a head start.
 //! * **One silent service.** If one service is silent by UDP while others answer, that service alone is reached by TCP.
 //!   UDP is tried at once then, with each service in turn. UDP counts as blocked when all services have been silent for
 //!   [`SUSPICION`].
 
+mod doubt;
 mod tcp;
 mod udp;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use self::doubt::Doubt;
 use self::udp::Probe;
 use super::NodeConfig;
 use super::config::FallbackConfig;
@@ -43,6 +49,7 @@ use super::places::Places;
 use crate::event::Event;
 use crate::machine::{Output, StreamId, StreamOutput, Transmit};
 use crate::name::Fqdn;
+use crate::probe::is_punch;
 use crate::proxied::conduit::Conduit;
 use crate::quic::QuicConfig;
 use crate::time::Instant;
@@ -55,6 +62,8 @@ use crate::trouble::Trouble;
 const MAX_SERVICES: usize = 32;
 /// Most datagrams to a silent service that are kept for its TCP connection.
 const MAX_RECENT: usize = 8;
+/// Most networks that are remembered because they blocked UDP.
+const MAX_BLOCKING: usize = 8;
 /// Where UDP has worked, a service or UDP itself is suspected after so many datagrams without an answer.
 const UNANSWERED: u32 = 3;
 
@@ -79,6 +88,8 @@ pub(super) enum FallbackOutput {
     Datagram { local: SocketAddr, remote: SocketAddr, payload: BytesMut },
     /// The AS has named the NMS.
     Nms(Vec<SocketAddr>),
+    /// Nothing is heard by UDP: ask the NMS for a sign.
+    Ask,
     /// The services are reached by the other way from now on: the node has moved.
     Switched,
 }
@@ -107,6 +118,13 @@ pub(super) struct Fallback {
     heard: Option<Instant>,
     /// Datagrams that were sent to services by UDP since then.
     unheard: Unanswered,
+    doubt: Doubt,
+    /// The round trip to the services, as far as it is known.
+    round_trip: Duration,
+    /// The node's addresses in this network.
+    here: Vec<IpAddr>,
+    /// The addresses that it had in networks that blocked UDP, the latest last.
+    blocking: VecDeque<Vec<IpAddr>>,
     /// Names of services, and addresses of their UDP ports, as the cloud tells them.
     known: Vec<(Fqdn, SocketAddr)>,
     /// The same services by the address by which they are reached from here.
@@ -206,6 +224,10 @@ impl Fallback {
             udp: Udp::Unknown,
             heard: None,
             unheard: Unanswered::default(),
+            doubt: Doubt::default(),
+            round_trip: Duration::ZERO,
+            here: Vec::new(),
+            blocking: VecDeque::new(),
             known: Vec::new(),
             services: BTreeMap::new(),
             by_stream: BTreeMap::new(),
@@ -231,6 +253,16 @@ impl Fallback {
         }
     }
 
+    /// The round trip to the services is this one, if it is known.
+    pub(super) fn note_round_trip(&mut self, round_trip: Option<Duration>) {
+        self.round_trip = round_trip.unwrap_or_default();
+    }
+
+    /// Whether the network blocks UDP.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.udp == Udp::Blocked
+    }
+
     pub(super) fn poll(&mut self) -> Option<FallbackOutput> {
         self.out.pop_front()
     }
@@ -253,7 +285,7 @@ impl Fallback {
         }
         self.services.clear();
         (self.udp, self.heard, self.unheard, self.lingers) = (Udp::Unknown, None, Unanswered::default(), None);
-        (self.probe, self.next_probe, self.trouble) = (None, None, None);
+        (self.probe, self.next_probe, self.trouble, self.doubt) = (None, None, None, Doubt::default());
         for (name, remote) in self.known.clone() {
             self.place(places, &name, remote);
         }
@@ -273,6 +305,7 @@ impl Fallback {
     }
 
     fn place(&mut self, places: &Places, name: &Fqdn, remote: SocketAddr) {
+        self.here.clone_from(&places.addresses);
         let port = self.config.port.unwrap_or(remote.port());
         let target = SocketAddr::new(remote.ip(), port);
         let Some((local, remote)) = places.towards(remote) else { return };
@@ -318,6 +351,9 @@ impl Fallback {
     fn pass(&mut self, now: Instant, transmit: Transmit, wants_answer: bool) -> Option<Transmit> {
         let remote = transmit.remote;
         let Some(service) = self.services.get_mut(&remote) else {
+            if self.udp == Udp::Works && !is_punch(&transmit.payload) {
+                self.doubt.sent(now);
+            }
             return (self.udp != Udp::Blocked).then_some(transmit);
         };
         service.local = transmit.local;
@@ -330,6 +366,7 @@ impl Fallback {
             }
             return None;
         }
+        self.doubt.sent(now);
         if wants_answer {
             service.unanswered.sent(now);
             self.unheard.sent(now);
@@ -365,6 +402,7 @@ impl Fallback {
     /// A datagram from this service has got through.
     fn gets_through(&mut self, now: Instant, remote: SocketAddr) {
         (self.heard, self.unheard) = (Some(now), Unanswered::default());
+        self.doubt.heard();
         let Some(service) = self.services.get_mut(&remote) else { return };
         (service.unanswered, service.returning) = (Unanswered::default(), false);
         service.recent.clear();
@@ -392,9 +430,17 @@ impl Fallback {
         self.trouble = None;
         self.lingers = Some(now + LINGER);
         if was_blocked {
+            self.forget_here();
             self.event(Event::UdpWorks);
             self.out.push_back(FallbackOutput::Switched);
         }
+    }
+
+    /// This network is not known to block UDP any more.
+    fn forget_here(&mut self) {
+        let here = std::mem::take(&mut self.here);
+        self.blocking.retain(|other| *other != here);
+        self.here = here;
     }
 
     /// A service has switched to datagrams before it was heard by UDP.
@@ -431,6 +477,11 @@ impl Fallback {
         let Some(service) = self.services.get(&remote).map(|service| service.name.clone()) else { return };
         self.udp = Udp::Blocked;
         self.lingers = None;
+        self.forget_here();
+        if self.blocking.len() >= MAX_BLOCKING {
+            self.blocking.pop_front();
+        }
+        self.blocking.push_back(self.here.clone());
         for service in self.services.values_mut() {
             (service.by_tcp, service.unanswered, service.returning) = (true, Unanswered::default(), false);
         }
@@ -450,14 +501,27 @@ impl Fallback {
     fn race_at(&self, service: &Service) -> Option<Instant> {
         let unanswered = Some(service.unanswered).filter(|_| service.conduit.is_none() && !service.by_tcp)?;
         let at = match self.udp {
+            Udp::Unknown if self.blocking.contains(&self.here) => unanswered.since()?,
             Udp::Unknown => unanswered.since()? + HEAD_START,
-            Udp::Works => unanswered.suspect_at()?,
+            Udp::Works => {
+                let alone = unanswered.suspect_at();
+                alone.into_iter().chain(self.doubt.confirmed_at(unanswered, self.round_trip)).min()?
+            }
             Udp::Blocked => return None,
         };
         Some(at.max(service.pause))
     }
 
+    /// When the NMS is asked for a sign.
+    fn ask_at(&self) -> Option<Instant> {
+        self.doubt.ask_at(self.round_trip).filter(|_| self.udp == Udp::Works)
+    }
+
     pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.ask_at().is_some_and(|at| at <= now) {
+            self.doubt.asked(now);
+            self.out.push_back(FallbackOutput::Ask);
+        }
         let remotes: Vec<SocketAddr> = self.services.keys().copied().collect();
         for remote in remotes {
             let service = &self.services[&remote];
@@ -516,7 +580,7 @@ impl Fallback {
         let races = self.services.values().filter_map(|service| self.race_at(service));
         let conduits = self.services.values().filter_map(|service| Some(service.conduit.as_ref()?.deadline()));
         let probe = self.probe.as_ref().map(|probe| probe.until);
-        let others = [self.blocked_at(), self.lingers, self.next_probe.map(|(at, _)| at), probe];
+        let others = [self.blocked_at(), self.ask_at(), self.lingers, self.next_probe.map(|(at, _)| at), probe];
         let at = races.chain(conduits).chain(others.into_iter().flatten()).min()?;
         Some(Timer::Fallback.at(at))
     }

@@ -602,6 +602,10 @@ impl Carriage for Proposed {
         self.check_links(now);
     }
 
+    fn ask_nms(&mut self, now: Instant) {
+        self.ping_nms(now);
+    }
+
     fn start_anew(&mut self, _now: Instant, _places: &Places) {
         self.forget_all();
     }

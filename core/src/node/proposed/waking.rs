@@ -23,6 +23,14 @@ impl Proposed {
         self.drain_links(now);
     }
 
+    /// Asks the NMS for a sign.
+    pub(super) fn ping_nms(&mut self, now: Instant) {
+        if let Some(nms) = self.nms {
+            self.links.ping(now, nms);
+            self.drain_links(now);
+        }
+    }
+
     /// Forgets every link and tunnel, without a word to anyone.
     pub(super) fn forget_all(&mut self) {
         self.owners.clear();
