@@ -35,7 +35,8 @@ fn blocked_udp_is_called_so_by_either_method_and_nodes_register_once_it_gets_thr
     }
 }
 
-/// The command under another clock, which this file sets.
+/// The command with a false wall clock. The file `clock` holds the clock's offset, and may change while the command
+/// runs.
 fn with_clock(mut command: Command, clock: &std::path::Path, library: &std::path::Path) -> Command {
     command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", clock).env("FAKETIME_NO_CACHE", "1");
     command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
@@ -78,8 +79,8 @@ fn a_wrong_clock_is_told_beside_the_certificates_dates_and_once_it_is_set_the_no
     set(&lab, "a", "+0");
     lab.until_registered("a", 20);
 
-    // The clock is a day ahead at the first registration, and right after a restart, so later epochs look old. The NMS
-    // states the epoch that it accepts. The node is registered without one failure.
+    // The clock is a day ahead at the first registration, and correct after a restart. So the epochs after the restart
+    // look old. The NMS states the epoch that it accepts, and the node is registered without one failure.
     for (node, method) in [("a", "proposed"), ("b", "conventional")] {
         lab.kill(node);
         set(&lab, node, "+1d");
@@ -146,7 +147,8 @@ fn what_a_node_lacks_when_it_starts_is_named_with_a_code_and_absent_services_are
     let (code, said) = lab::ends(unable);
     assert!(code == 6 && said.contains("CAP_NET_ADMIN"), "{code} {said}");
 
-    // An AS that does not run and then does, an AS of another authority, and a device that no operator added.
+    // Three faults in turn: an AS that does not run, a node with the certificates of another authority, and a device
+    // that an operator removed.
     lab.kill("as");
     lab.start("b", &[]);
     lab.until_status("b", 12, &["not registered: the AS (", "does not answer", "is it running?"]);
@@ -206,7 +208,7 @@ fn a_revoked_node_is_shut_out_by_the_list_that_everybody_fetches_from_the_as() {
         lab.sh("as", &format!("{program} ca revoke b.cyphonic.test --database cyphonic.db >/dev/null"));
         lab.until_status("b", 16, &["not registered: "]);
         lab.until_status("a", 16, &["no peers"]);
-        // The NMS has told a at once. The list comes when a next asks the AS for it.
+        // The NMS has told node a of the revocation at once. Node a gets the list with its next fetch from the AS.
         assert!(until(16, || (fetched(&lab) > before).then_some(())).is_some(), "{}", lab.log("a"));
         lab.within("a", "ping").args(["-n", "-c", "1", "-W", "2", "b.cyphonic.test"]).output().unwrap();
         assert!(!lab.ask("a", &["status"]).contains("via "), "{}", lab.ask("a", &["status"]));
@@ -220,7 +222,7 @@ fn a_revoked_node_is_shut_out_by_the_list_that_everybody_fetches_from_the_as() {
     }
 }
 
-/// A transfer that takes some seconds, with the bytes sent and received so far.
+/// A TCP transfer from node a to node b that takes some seconds. The files `sent` and `got` hold the bytes so far.
 struct Transfer {
     sender: Child,
     receiver: Child,
@@ -339,7 +341,7 @@ fn a_database_that_is_full_or_locked_is_named_and_served_from_again_without_a_re
     let Some(mut lab) = Lab::up("dbf", "1", "proposed", "trs") else { return };
     let disk = lab.path("disk");
     fs::create_dir(&disk).unwrap();
-    // The mount belongs to the machine of the namespaces, so it has to go before the folder does.
+    // The mount is outside of the lab's namespaces, so the end of the lab does not unmount it.
     let mounted = Mounted::tmpfs(&disk, "320k");
     fs::copy(lab.path("cyphonic.db"), disk.join("cyphonic.db")).unwrap();
     let database = disk.join("cyphonic.db").to_str().unwrap().to_owned();
@@ -498,7 +500,7 @@ fn a_device_signs_up_and_renews_and_no_token_or_password_gets_into_a_log() {
         lab.start(service, &[&["--log", "trace"], more].concat());
     }
     assert!(until(5, || (lab.log("as").contains("ready") && lab.log("nms").contains("ready")).then_some(())).is_some());
-    // An operator's invitation into a folder, and the same with a wrong token.
+    // A device signs up with an operator's invitation, and renews. A sign-up with a wrong token fails.
     let invite = format!("umask 077; {program} device invite a.cyphonic.test --replace --database cyphonic.db >token");
     lab.sh("as", &invite);
     lab.sh(

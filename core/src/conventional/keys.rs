@@ -69,7 +69,9 @@ impl fmt::Debug for Sealing {
 /// One direction's keys.
 #[derive(Clone)]
 pub(super) struct DirectionKeys {
+    /// AES-128, which encrypts bodies in counter mode.
     pub(super) cipher: Aes128Enc,
+    /// HMAC-SHA256 over header and ciphertext.
     pub(super) mac: hmac::Key,
 }
 

@@ -8,7 +8,7 @@ use crate::name::Fqdn;
 
 /// The label of the zone's name server. No node can have it.
 const SERVER: &str = "_dns";
-/// The serial number of the zone. It is never transferred, so it never changes.
+/// The serial number of the zone. The zone is never transferred to another server, so the number never changes.
 const SERIAL: u32 = 1;
 /// The timers of a secondary server, seconds, in the order of RFC 1035 §3.3.13: RIPE's recommendation (RIPE-203).
 const REFRESH: i32 = 86_400;
@@ -20,8 +20,8 @@ const EXPIRE: i32 = 3_600_000;
 pub enum Place {
     /// The name is outside of the zone.
     Outside,
-    /// A name of the zone with more labels behind it, as a search list makes them (resolv.conf(5)). It must not leave
-    /// this machine. It is recognised only if the zone has two labels or more.
+    /// A name of the zone with the labels of a search list (resolv.conf(5)) behind it. A query for such a name must not
+    /// leave this machine. Such names are recognised only if the zone has two labels or more.
     Searched,
     /// The zone itself.
     Apex,
@@ -39,8 +39,8 @@ impl Question {
         let apex = Name::from_ascii(format!("{zone}.")).expect("an FQDN is a DNS name");
         let name = self.query.name();
         if !apex.zone_of(name) {
-            // A search list has added the labels behind the zone's. A single label, such as `vpn`, may well be part of
-            // a foreign name, so a zone of one label is not looked for.
+            // If the zone's labels are inside of the name, a search list has added the labels behind them. A zone of
+            // one label, such as `vpn`, is not looked for, because that label may well be part of a foreign name.
             let labels: Vec<_> = name.iter().map(<[u8]>::to_ascii_lowercase).collect();
             let zone: Vec<_> = apex.iter().map(<[u8]>::to_ascii_lowercase).collect();
             let searched = zone.len() > 1 && labels.windows(zone.len()).any(|some| some == zone);
@@ -58,7 +58,8 @@ impl Question {
         place
     }
 
-    /// The name is the reverse name of an overlay address. A negative answer gets a SOA record of the name above it.
+    /// Notes that the name is the reverse name of an overlay address. A negative answer gets a SOA record, whose owner
+    /// is the name one label shorter.
     pub fn within_reverse(&mut self) {
         self.authority = Some(Box::new(self.query.name().base_name()));
     }

@@ -1,4 +1,5 @@
-//! Arbitrary values of every type on the wire, for property tests. Macros make them for the types of the table.
+//! Arbitrary values of every type on the wire, for property tests. The macros here make them for the types of
+//! the table of messages (`super::table`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,17 +10,17 @@ use super::{AtEnd, Der, MAX_ADDRESSES, Padding, WrappedKey};
 use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 
-/// A type of which any value can be made.
+/// A type with a strategy that makes any of its values.
 pub(super) trait Arb: Sized + std::fmt::Debug + 'static {
     fn arb() -> BoxedStrategy<Self>;
 }
 
-/// Any value, of the type that is wanted.
+/// The strategy of a type. Where a field is made, the compiler infers the type.
 pub(super) fn arb<T: Arb>() -> BoxedStrategy<T> {
     T::arb()
 }
 
-/// A struct: any value of each field.
+/// Implements `Arb` for a struct: each field gets any value of its type.
 macro_rules! fields {
     ($type:ident { $($field:ident),+ }) => {
         impl $crate::message::arbitrary::Arb for $type {
@@ -32,7 +33,7 @@ macro_rules! fields {
 }
 pub(super) use fields;
 
-/// Any value for a field; its type is that of the field.
+/// The strategy of one field. The field's name only makes the repetition in `fields` possible.
 macro_rules! any_of {
     ($field:ident) => {
         $crate::message::arbitrary::arb()
@@ -40,7 +41,7 @@ macro_rules! any_of {
 }
 pub(super) use any_of;
 
-/// An enum: any variant, with any data.
+/// Implements `Arb` for an enum: any variant, with any data.
 macro_rules! choice {
     ($type:ident { $($variant:ident $(($data:ty))?),+ }) => {
         impl $crate::message::arbitrary::Arb for $type {
@@ -67,6 +68,7 @@ macro_rules! one {
 }
 pub(super) use one;
 
+/// Implements `Arb` for types whose values proptest can make itself.
 macro_rules! plain {
     ($($type:ty),+) => {$(
         impl Arb for $type {
@@ -84,6 +86,7 @@ impl Arb for Padding {
     }
 }
 
+/// Implements `Arb` for tuple structs that hold one array of bytes and nothing else.
 macro_rules! arrays {
     ($($type:ident),+) => {$(
         impl Arb for $type {

@@ -1,8 +1,8 @@
 //! Frames out of a byte stream: QUIC stream 0, and TLS over TCP.
 //!
-//! A frame is a [`Header`] and the `length` bytes after it; frames follow each other without anything between. A
-//! [`FrameReader`] takes the stream in any pieces and gives whole frames. Every version marks the end of a frame in the
-//! same way. So the reader can skip a frame that it cannot read, and gives its header.
+//! A frame is a [`Header`] and the `length` bytes after it. Frames follow each other without anything between. A
+//! [`FrameReader`] takes the stream in pieces of any size and gives whole frames. The length has the same place in
+//! every version of the protocol. So the reader can skip a frame that it cannot read, and returns the frame's header.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -48,8 +48,9 @@ impl Unread {
             return None;
         }
         Some(Message::Error(match self.why {
-            // Version 1 has no code for an unknown version. Its nodes explain this one, which is no answer to a login
-            // otherwise, by "does not speak as this node does" and "use the same version of cyphonic on both sides".
+            // Version 1 has no code for an unknown version. This code never answers a login otherwise, so nodes of
+            // version 1 report it as "does not speak as this node does", with the remedy "use the same version of
+            // cyphonic on both sides".
             WhyUnread::Version if self.header.spoken.version < 2 => ErrorCode::NoDirectWay,
             WhyUnread::Version => ErrorCode::UnknownVersion(versions),
             WhyUnread::Kind => ErrorCode::UnknownType(kind),
@@ -57,8 +58,8 @@ impl Unread {
         }))
     }
 
-    /// [`Self::answer`] as a frame. A sender whose version is older than all that are spoken here gets it in its own
-    /// version: an Error has had the same layout since version 1.
+    /// [`Self::answer`] as a frame. A sender whose version is older than all versions spoken here gets the frame in its
+    /// own version. That is possible because an Error has had the same layout since version 1.
     pub fn answer_frame(&self, versions: Versions) -> Option<(Message, Vec<u8>)> {
         let (message, header) = (self.answer(versions)?, &self.header);
         let flags = Flags((header.flags.0 ^ Flags::FROM_RESPONDER) & Flags::FROM_RESPONDER);

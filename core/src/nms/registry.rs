@@ -31,29 +31,31 @@ pub const MAX_NODES: usize = 100_000;
 
 /// A registered node.
 pub(super) struct Registration {
+    /// The FQDN that the node proved when it logged in.
     pub(super) name: Fqdn,
     /// The virtual addresses in its certificate.
     pub(super) certified: Option<Virtual>,
-    /// For Table 1.
+    /// The node's network as Table 1 sees it.
     pub(super) network: Network,
-    /// For the optimal policy.
+    /// The node's network as the optimal policy sees it.
     pub(super) sight: Sight,
     /// The addresses of its main port, as the node itself stated them.
     pub(super) own: Vec<SocketAddr>,
     /// Of this registration.
     pub(super) epoch: u64,
-    /// Until when the challenges of a claimed address are paid for.
+    /// The rate limit of challenges to a claimed address: each challenge moves this on by `CHALLENGE_EVERY`.
     pub(super) challenged: Instant,
     /// Seals Probes between node and NMS; `None` if the NMS asked for no survey.
     pub(super) probes: Option<SealedSession>,
+    /// How messages reach the node. It is of the method by which the node registered.
     pub(super) session: Session,
-    /// It says that its round trip to the services is long.
+    /// Whether the node says that its round trip to the services is long.
     pub(super) slow: bool,
-    /// What it wants to wait for while a tunnel comes up.
+    /// The node's wish for the signaling of its tunnels.
     pub(super) signaling: Signaling,
-    /// The leg to the TRS that it keeps for the next relayed tunnel.
+    /// The leg to the TRS that the node keeps for its next relayed tunnel. `None` if the node keeps none.
     pub(super) leg: Option<RelayCid>,
-    /// The last answer, for a repeated request.
+    /// The transaction of the last request, and the answer to it, for retransmissions of that request.
     answer: (u32, RegistrationResponse),
 }
 
@@ -65,7 +67,9 @@ pub(super) enum Session {
 
 /// A conventional node's keys, and where it is.
 pub(super) struct Sealed {
+    /// The NMS's own address in this session.
     pub(super) local: SocketAddr,
+    /// The source of the newest authentic message. Answers go there.
     pub(super) remote: SocketAddr,
     /// Whether the node is there.
     pub(super) proof: Proof,
@@ -150,7 +154,8 @@ impl Nms {
     }
 
     /// Notes the source address of an authentic message of a conventional node: a NAT may have given the node a new
-    /// address. Answers go there at once; peers are told it when it is proved. True if the message was only the proof.
+    /// address. Answers go to the new address at once. Peers are told of it once it is proved. True if the message was
+    /// only the proof.
     pub(super) fn seen_at(
         &mut self,
         now: Instant,
@@ -177,8 +182,9 @@ impl Nms {
             registration.proved_at(remote);
             return was_asked && acknowledged.is_some();
         }
-        // Sent again for a message from there: the first one may be lost. But a node that is heard at two addresses by
-        // turns would be challenged by each of its answers, for ever.
+        // Each message from the new address is a reason to challenge it again, because the first challenge may be lost.
+        // The pause between challenges prevents a loop: if the node is heard at two addresses in turn, each of its
+        // answers would be the reason for the next challenge.
         let is_recent = sealed.asked_at.is_some_and(|at| now < at + ROUTING_RETRY);
         if let Proof::Open { how: How::Asked(challenge), .. } = sealed.proof
             && !is_recent
@@ -327,7 +333,7 @@ impl Nms {
         );
         self.send(now, node, header.transaction, 0, &Message::RegistrationResponse(answer));
         if header.flags.afresh() {
-            // Before its peers are directed to it anew.
+            // Peers have to learn of the restart before new Route Directions lead them to the node.
             self.tell_restarted(now, node);
         }
         self.void_pending_of(now, node);
@@ -337,7 +343,7 @@ impl Nms {
         }
     }
 
-    /// The virtual addresses in a node's certificate. A fault of the database, or a thief of it, cannot change those.
+    /// The virtual addresses in a node's certificate. A fault or a manipulation of the database cannot change them.
     fn certified(&mut self, place: Place, name: &Fqdn, stored: Virtual) -> Option<Virtual> {
         let Place::Proposed { link } = place else { return None };
         let shown = self.links.peer_addresses(link).filter(|_| !defect!(CertifiedAddressesIgnored))?;
@@ -349,7 +355,8 @@ impl Nms {
 
     /// Accepts the epoch of a registration (`None`), or gives the least epoch that would be accepted.
     ///
-    /// The limit of epochs differs: only a link distinguishes a new request from a repeated one. See [`epoch`].
+    /// The greatest epoch that is accepted depends on the method: only a link distinguishes a new request from a
+    /// repeated one. See [`epoch`].
     fn accept_epoch(&self, node: NodeId, epoch: u64, place: Place) -> Result<Option<u64>, StoreError> {
         let last = self.store.last_epoch(node)?;
         let most = match place {
@@ -374,7 +381,7 @@ impl Nms {
         SealedSession::of_registration(key, epoch, Direction::FromResponder).speaking(self.versions)
     }
 
-    /// The session of a registration, in place of the one that the node had. `header`: of the request.
+    /// The session of a new registration, which replaces the node's earlier session. `header` is that of the request.
     fn session(&mut self, now: Instant, node: NodeId, header: &Header, epoch: u64, place: Place) -> Option<Session> {
         let key = match place {
             Place::Conventional { .. } => Some(self.store.common_key(node).ok().flatten()?),
@@ -445,7 +452,7 @@ impl Nms {
         self.link_nodes.insert(link, names.iter().map(|name| (NodeId::of(name), name.clone())).collect());
     }
 
-    /// A link's node has registered, or the link is gone.
+    /// Notes that no registration is expected on a link any more: its node has registered, or the link is gone.
     fn waits_no_more(&mut self, link: LinkId) {
         let Some((_, first)) = self.link_nodes.get(&link).and_then(|names| names.first()) else { return };
         if self.waiting.get(first) == Some(&link) {
@@ -464,7 +471,7 @@ impl Nms {
         for (node, name) in nodes {
             if self.is_on(node, link) {
                 if matches!(reason, LinkClosed::Authentication | LinkClosed::CertificateDates) {
-                    // Its certificate counts no more.
+                    // The node's certificate is not valid any more.
                     self.end_access(now, &name);
                     continue;
                 }
@@ -569,10 +576,11 @@ impl Registration {
     }
 }
 
-/// What a registration tells the optimal policy about the node: its source address if that is `proved`, and whether a
-/// NAT is before it; and the addresses that it has inside of its network. Those nobody can prove. They are told only to
-/// a node that is seen at the same address, and only with a port that a node listens on: `main_port`, or one that no
-/// system service has (RFC 6335 §6).
+/// What a registration tells the optimal policy about the node:
+///
+/// * its source address, if that is `proved`, and whether a NAT is in front of the node;
+/// * its addresses inside of its network. No node can prove these, so they are told only to peers that the NMS sees at
+///   the same public address. Their port must be `main_port`, or one that no system service has (RFC 6335 §6).
 fn sight(request: &RegistrationRequest, proved: Option<(SocketAddr, bool)>, main_port: u16) -> Sight {
     let mut sight = Sight::default();
     if proved.is_some_and(|(seen, _)| is_guest(seen.ip())) {
@@ -593,10 +601,10 @@ const FIRST_USER_PORT: u16 = 1024;
 
 /// What a registration tells Table 1 about the node's network, and whether a NAT changed the source address.
 ///
-/// For the address family that the request did not use, no source address was seen: what the node says is only a claim.
-/// It counts for Table 1, and nobody is told it. An IPv4 address that is only claimed counts as one behind a NAT, so
-/// that the node itself dials. This rule is the project's own: the paper's nodes have one family. `proved`: the node is
-/// known to be at the address that was seen.
+/// In the address family that the request did not use, the NMS saw no source address. There the node's own statement is
+/// only a claim. A claim counts for Table 1, but no peer is told it. A claimed IPv4 address counts as one behind a NAT,
+/// so that the node itself dials. This rule is the project's own: the paper's nodes have one family. `proved`: the node
+/// is known to be at the address that was seen.
 fn network(request: &RegistrationRequest, observed: SocketAddr, proved: bool) -> (Network, bool) {
     let nat = !request.addresses.contains(&observed.ip()) || observed.port() != request.port;
     let mut network = Network::default();

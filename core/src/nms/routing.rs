@@ -1,6 +1,7 @@
 //! From a Direction Request to two Route Directions (paper Figs. 3–5 and 7–9).
 //!
-//! The order of the messages:
+//! The order of the messages. A node in the table is told its Route Direction. "Its Confirmation" and "its Response"
+//! are messages that the NMS waits for before it goes on. `confirmed` is a value of `Signaling`.
 //!
 //! | method | pattern | who dials | first | then | last |
 //! |---|---|---|---|---|---|
@@ -17,8 +18,8 @@
 //!   repeated Direction Request repeats the Route Direction.
 //! * **Simultaneous requests** count as one. While a construction is under way, a Direction Request of its responder
 //!   starts no other one, unless it wants a kind of route that this construction does not cover.
-//! * **A new construction** replaces those that the same node asked for, and those of the other node whose kind of
-//!   route it covers.
+//! * **A new construction** between two nodes replaces earlier ones between them: all that the same node asked for, and
+//!   those of the other node whose kind of route the new one covers.
 //! * **If the responder registers anew** before the initiator is told, the construction starts again with the new
 //!   address.
 
@@ -46,8 +47,8 @@ use crate::timers::Backoff;
 use crate::timing::nms::{ROUTE_LIFETIME, ROUTING_RETRY, SIMULTANEOUS_REQUESTS};
 use crate::timing::{Due, Timer, patient};
 
-/// Most requests to the TRS whose answer may tell an epoch: more than are under way within one round trip. If one is
-/// forgotten, the answer to a later one tells the epoch.
+/// Most requests to the TRS that are remembered so that a Relay Epoch in answer to them is accepted. Fewer are under
+/// way within one round trip. If a request is forgotten, the answer to a later one states the epoch.
 const MAX_ASKED: usize = 64;
 /// Most route constructions under way.
 pub const MAX_PENDING: usize = 65_536;
@@ -73,9 +74,9 @@ pub(super) struct Pending {
     /// When the present step began.
     since: Instant,
     started: Instant,
-    /// One of the two nodes is slow: each wait is longer.
+    /// Whether one of the two nodes is slow. Each wait is longer then.
     slow: bool,
-    /// What both nodes wait for.
+    /// The lower of the two nodes' wishes. `Paper` in the conventional method.
     signaling: Signaling,
     /// A relayed tunnel that begins on the responder's standing leg.
     on_standby: bool,
@@ -88,7 +89,7 @@ enum Step {
     AwaitRelay,
     /// The responder was told and must confirm.
     AwaitConfirmation,
-    /// The initiator was told too; with the responder's leg, if there is one.
+    /// The initiator was told too. On a relayed route of the proposed method: the responder's leg.
     Told(Option<RelayCid>),
 }
 
@@ -161,7 +162,7 @@ impl Nms {
         let registered = self.nodes.contains_key(&responder);
         match self.store.device(responder) {
             Ok(None) => Err(ErrorCode::UnknownPeer),
-            // The node is not told either whether the peer is registered.
+            // This answer also hides whether the peer is registered.
             Ok(Some(_)) | Err(_) if self.forbids(node, &name) => Err(ErrorCode::NotPermitted),
             Ok(Some(_)) | Err(_) if registered => Ok(responder),
             Ok(Some(_)) => Err(ErrorCode::PeerOffline),
@@ -385,11 +386,11 @@ impl Nms {
         })
     }
 
-    /// The address of this node as a peer is told it. In place of an address that is not validated it is the
-    /// unspecified address, which has as many bytes. Under [`Policy::Optimal`] the choice has no such addresses.
+    /// The address `place` of the node `of`, as the node `to` is told it. An address that is not validated is replaced
+    /// by the unspecified address, which has as many bytes. Under [`Policy::Optimal`] the choice has no such addresses.
     ///
-    /// Neighbours are told each other's IPv6 addresses, even if a firewall has stopped the challenge to one. An address
-    /// that such a node invents is one in its own network.
+    /// Nodes in one network (`Network::is_beside`) are told each other's IPv6 addresses although a firewall may have
+    /// stopped the challenge. A node that invents an address there can only invent one in its own network.
     fn told(&self, to: &Registration, of: &Registration, place: SocketAddr) -> SocketAddr {
         let nothing = if place.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
         let is_told =
@@ -421,7 +422,7 @@ impl Nms {
         self.signal(Party::Trs, &request, Protection::ServiceKey, count);
     }
 
-    /// Notes a request to the TRS, whose answer may tell the last epoch that the TRS accepted.
+    /// Notes a request to the TRS. Its answer may be a Relay Epoch: the last epoch that the TRS accepted.
     pub(super) fn note_asked(&mut self, transaction: u32) {
         if self.asked_trs.len() >= MAX_ASKED {
             self.asked_trs.pop_front();
@@ -459,9 +460,9 @@ impl Nms {
                     self.dropped(DropReason::Unexpected);
                 }
             }
-            // A Relay Epoch counts if it answers any request since the last one: several requests may be under way, and
-            // the TRS answers only one of them in `EPOCH_TOLD_EVERY`. Then all requests so far are forgotten, so that a
-            // replayed Relay Epoch cannot take the epochs back.
+            // A Relay Epoch counts if it answers any request since the last Relay Epoch: several requests may be under
+            // way, and the TRS answers at most one of them in each `EPOCH_TOLD_EVERY`. After it all earlier requests
+            // are forgotten, so that a replayed Relay Epoch cannot take the epochs back.
             Ok((header, Message::RelayEpoch(RelayEpoch { last }))) => {
                 if !self.asked_trs.contains(&header.transaction) {
                     return self.dropped(DropReason::Unexpected);
@@ -496,8 +497,8 @@ impl Nms {
         Some(Message::RelayGrant(grants.grant(from, peer.clone(), leg, serial, *seconds)))
     }
 
-    /// A node's time at the TRS is running out. It gets more as long as the peer is a device, and the access rules let
-    /// the two talk.
+    /// Answers a node whose grant at the TRS will end soon. The node gets a new grant as long as the peer has access to
+    /// the overlay and the access rules permit the two nodes to talk.
     pub(super) fn on_grant_request(&mut self, now: Instant, node: NodeId, transaction: u32, request: &GrantRequest) {
         let peer = NodeId::of(&request.peer);
         let answer = if self.forbids(node, &request.peer) {
@@ -576,7 +577,8 @@ impl Nms {
         Some(if over { Timer::RouteForgotten } else { Timer::RoutingRetry }.at(at))
     }
 
-    /// Ends the constructions between two nodes that `is_over`. The initiator is told, unless it was directed already.
+    /// Ends every construction for whose two nodes `is_over` is true. The initiator is told, unless it has its Route
+    /// Direction already.
     pub(super) fn void_pending(&mut self, now: Instant, mut is_over: impl FnMut(&Self, NodeId, NodeId) -> bool) {
         let all: Vec<_> = self.pending.iter().map(|(&id, p)| (id, p.initiator, p.responder)).collect();
         for (id, initiator, responder) in all {
@@ -601,9 +603,12 @@ impl Nms {
 
     /// Voids the constructions that use a node's old address, because it registered anew or is gone.
     ///
-    /// If the node is the responder and the initiator was not told yet, the construction starts again, or the initiator
-    /// is told that the peer is offline. If the initiator was told, it is told that the peer is offline now, except on
-    /// a relayed route: that one does not use the responder's address.
+    /// If the node is the responder, its initiator may have its Route Direction already or not:
+    ///
+    /// * not yet: the construction starts again with the new address, or the initiator is told that the peer is
+    ///   offline;
+    /// * already, on a direct route: the initiator is told that the peer is offline;
+    /// * already, on a relayed route: nothing, because such a route does not use the responder's address.
     pub(super) fn void_pending_of(&mut self, now: Instant, node: NodeId) {
         let void: Vec<_> = self.concerned_by(node).collect();
         for id in void {
@@ -626,7 +631,7 @@ impl Nms {
 }
 
 impl Pending {
-    /// When it is forgotten.
+    /// When the construction is forgotten.
     fn over_at(&self) -> Instant {
         self.started + patient(ROUTE_LIFETIME, self.slow)
     }

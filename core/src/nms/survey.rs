@@ -1,14 +1,14 @@
 //! Probes and surveys of nodes' networks, as the NMS takes part in them (`policy = "optimal"`).
 //!
-//! A node sends Probes under a key of its registration, which came with the Registration Response. Each is answered
-//! with its source address, from one of three places: the address that was asked, the NMS's other port, or the TRS,
-//! which is another host. The replies that arrive tell the node how its network filters; the addresses in them tell how
-//! its NAT maps (RFC 5780). The node reports both.
+//! A node sends Probes under a key of its registration. The key comes with the Registration Response. The answer to a
+//! Probe has the Probe's source address in it. A Probe says from where it wants its answer: from the address to which
+//! it was sent, from the NMS's other port, or from the TRS, which is another host. The replies that arrive tell the
+//! node how its network filters. The addresses in them tell how its NAT maps (RFC 5780). The node reports both.
 //!
-//! The NMS tells a node's address to others only if the node has received something there. So a Probe of the node's own
-//! port is answered with a token, which the node returns in its report (`proof`).
+//! The NMS tells peers an address of a node only if the node has received something at that address. So a Probe from
+//! the node's main port is answered with a token, which the node returns in its Network Report (`proof`).
 //!
-//! There is no amplification: one answer for each authentic Probe, no longer than it.
+//! There is no amplification: an authentic Probe gets one answer, which is not longer than the Probe.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -29,7 +29,7 @@ use crate::time::Instant;
 use crate::timing::nms::{CHALLENGE_EVERY, CHALLENGES_AT_ONCE};
 
 impl Nms {
-    /// What a node needs for its survey; it gets it with the Registration Response.
+    /// What a node needs for its survey. The Registration Response carries it.
     pub(super) fn survey_plan(&mut self, place: Place) -> SurveyPlan {
         let key = self.new_key();
         let relay = self.relay.as_ref();
@@ -48,6 +48,7 @@ impl Nms {
         }
     }
 
+    /// Answers a Probe, or asks the TRS to answer it.
     pub(super) fn on_probe(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, mut payload: BytesMut) {
         let Ok(header) = Header::decode(&payload) else { return self.dropped(DropReason::BadHeader) };
         let node = NodeId(header.id);
@@ -79,8 +80,9 @@ impl Nms {
         }
     }
 
-    /// Sends a Probe Token to an IPv6 address that a node only claims, because Table 1 wants it. The node returns it in
-    /// a Network Report, and asks for the route again. Only nodes that did not reach the NMS by IPv6 claim one.
+    /// Sends a Probe Token to an IPv6 address that a node only claims, if Table 1 wants that address for a route. The
+    /// node returns the token in a Network Report, and asks for the route again. A node claims an IPv6 address only if
+    /// it did not reach the NMS by IPv6.
     pub(super) fn challenge(&mut self, now: Instant, node: NodeId, place: SocketAddr) {
         let local = self.addresses.iter().copied().find(IpAddr::is_ipv6);
         let Some((local, registration)) = local.zip(self.nodes.get(&node)) else { return };
@@ -103,7 +105,7 @@ impl Nms {
         self.out.push_back(Output::Transmit(Transmit::new(SocketAddr::new(local, port), place, payload)));
     }
 
-    /// Notes the address of the node's main port, which the node has proved.
+    /// Notes the address at which the node's main port is seen. The node has proved that address.
     fn note(&mut self, node: NodeId, remote: SocketAddr) {
         let Some(registration) = self.nodes.get_mut(&node) else { return };
         let translated = !registration.own.contains(&remote);
@@ -113,7 +115,7 @@ impl Nms {
         registration.network.seen_at(remote);
     }
 
-    /// Asks the TRS to answer a Probe. A retransmitted Probe makes a retransmitted request.
+    /// Asks the TRS to answer a Probe. A retransmitted Probe is passed on as a retransmission, in the same transaction.
     fn ask_trs(&mut self, now: Instant, node: NodeId, probe: &Header, to: SocketAddr, id: [u8; 16]) {
         let epoch = self.epochs.next(now);
         self.note_asked(probe.transaction);
@@ -136,6 +138,7 @@ impl Nms {
         self.signal(Party::Trs, &request, Protection::ServiceKey, probe.count);
     }
 
+    /// Takes over the proofs of addresses and the behaviour of the networks in a Network Report, and acknowledges it.
     pub(super) fn on_network_report(&mut self, now: Instant, node: NodeId, transaction: u32, report: &NetworkReport) {
         for proof in [&report.at_v6, &report.at_v4].into_iter().flatten() {
             let epoch = self.nodes.get(&node).map(|registration| registration.epoch);

@@ -7,7 +7,9 @@ use super::config::NodeConfig;
 /// The addresses that a node sends from.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
+    /// Real addresses, without a port. Empty while the node has no network.
     pub(super) addresses: Vec<IpAddr>,
+    /// The UDP port on each of them.
     pub(super) port: u16,
     /// The first 96 bits of addresses that a NAT64 of the network translates (RFC 6052 §2.1).
     pub(super) nat64: Option<Ipv6Addr>,

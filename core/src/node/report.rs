@@ -27,8 +27,11 @@ pub(super) enum ReportInput {
 
 /// A Peer Report to send; `count` is the number of its earlier transmissions.
 pub(super) struct ReportOutput {
+    /// The NMS's acknowledgement repeats it.
     pub(super) transaction: u32,
+    /// 0 for the first transmission.
     pub(super) count: u8,
+    /// The same bytes at each transmission.
     pub(super) message: Message,
 }
 

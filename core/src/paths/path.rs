@@ -36,6 +36,7 @@ pub enum State {
 /// A probe that is not answered yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
+    /// Drawn at random. The answer repeats it.
     pub(super) token: u64,
     at: Instant,
     len: u16,
@@ -65,9 +66,11 @@ pub(super) enum TryOut {
 /// A path of a tunnel, and all that its end knows of it.
 #[derive(Debug)]
 pub(super) struct Path {
+    /// The two addresses of the path, and whether it is direct or leads through a relay.
     pub(super) candidate: Candidate,
     /// The NMS or the peer named this address. Otherwise the peer was only seen there.
     pub(super) announced: bool,
+    /// Set by answers to probes, by silence, and by the end of the path.
     pub(super) state: State,
     /// The bytes that may go to the address before it is validated.
     pub(super) allowance: Allowance,

@@ -20,6 +20,7 @@ const RECORD: usize = 16 * 1024;
 /// One end of a connection, from TLS up.
 #[derive(Debug)]
 pub(super) struct Pipe {
+    /// TLS over the TCP connection.
     pub(super) channel: TlsChannel,
     capsules: Capsules,
     /// Datagrams that wait for TCP, and since when.

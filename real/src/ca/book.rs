@@ -22,8 +22,11 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// A line of the files `issued` (the time is the certificate's end) and `revoked` (the time is that of the revocation).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
+    /// Of the certificate; written in hexadecimal.
     pub(super) serial: u64,
+    /// Seconds since 1970.
     pub(super) time: u64,
+    /// The name in the certificate.
     pub(super) name: Fqdn,
 }
 

@@ -43,11 +43,15 @@ pub(super) enum Way {
 /// A route of the main table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Route {
+    /// The destination prefix.
     pub(super) to: IpNet,
+    /// The kernel prefers the route with the smaller one.
     pub(super) metric: u32,
+    /// The interface or gateway, or that there is none.
     pub(super) way: Way,
     /// The source address that the kernel chooses because of it.
     pub(super) source: Option<IpAddr>,
+    /// The origin of the route, as an RTPROT number (rtnetlink(7)).
     pub(super) protocol: u8,
 }
 

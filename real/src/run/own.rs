@@ -33,9 +33,13 @@ const APART: u32 = 20;
 /// The files of a daemon's certificate.
 #[derive(Clone)]
 pub(super) struct Own {
+    /// The name in the certificate.
     pub(super) name: Fqdn,
+    /// The chain, as PEM. A renewal replaces the file.
     pub(super) certificate: PathBuf,
+    /// The private key, as PEM.
     pub(super) key: PathBuf,
+    /// The trust anchors, by which the AS is verified.
     pub(super) roots: PathBuf,
     /// Where the next certificate comes from, if it is fetched.
     pub(super) renewal: Option<Renewal>,
@@ -46,6 +50,7 @@ pub(super) struct Own {
 pub(super) struct Renewal {
     /// HOST:PORT of its `signup-port`, in the order in which they are tried.
     pub(super) places: Vec<String>,
+    /// The name that the certificate of the AS must have.
     pub(super) as_name: Fqdn,
 }
 

@@ -30,13 +30,16 @@ const OFTEN: (usize, Duration) = (3, Duration::from_secs(90));
 /// A problem and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Trouble {
+    /// The problem, with the place where it is.
     pub(super) what: String,
+    /// What the operator can do, safe to paste.
     pub(super) remedy: String,
 }
 
 /// A failure of login or registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failed {
+    /// As the role reports it.
     pub(super) reason: Reason,
     /// The service in question: AS or NMS.
     pub(super) with: Option<Party>,
@@ -66,8 +69,11 @@ pub(super) fn transport(machine: &Node) -> Option<String> {
 
 /// Facts about a node besides the role's reason.
 pub(super) struct Facts {
+    /// The FQDN of the node.
     pub(super) name: Fqdn,
+    /// The method by which it logs in.
     pub(super) method: Method,
+    /// The addresses of the AS.
     pub(super) auth: Vec<SocketAddr>,
     /// The node's certificate. None if it logs in by password.
     pub(super) certificate: Option<(PathBuf, Option<Span>)>,

@@ -20,15 +20,21 @@ const DELAY: Duration = Duration::from_millis(1);
 
 /// A UDP datagram that an end sent.
 pub(crate) struct Sent {
+    /// When it left its sender.
     pub(crate) departs: Instant,
+    /// When it reached its receiver.
     pub(crate) arrives: Instant,
+    /// The source in its IP and UDP headers.
     pub(crate) from: SocketAddr,
+    /// The destination in its IP and UDP headers.
     pub(crate) to: SocketAddr,
+    /// Without IP and UDP headers.
     pub(crate) payload: Vec<u8>,
 }
 
 /// The client is end 0, the server end 1. IPv6 with 1,500-byte packets.
 pub(crate) struct Pair {
+    /// The TLS secrets of both ends.
     pub(crate) secrets: Arc<Secrets>,
     now: Instant,
     ends: [Links; 2],

@@ -24,8 +24,11 @@ pub(crate) fn ip(packet: &[u8]) -> Result<Ip<'_>, Loss> {
 /// A UDP datagram.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Udp<'a> {
+    /// The IP header's address, and the UDP header's port.
     pub(crate) source: SocketAddr,
+    /// The IP header's address, and the UDP header's port.
     pub(crate) destination: SocketAddr,
+    /// As long as the UDP header says, without that header.
     pub(crate) payload: &'a [u8],
 }
 

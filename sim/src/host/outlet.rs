@@ -33,11 +33,17 @@ impl Default for TunConfig {
 
 /// Lets an application send.
 pub(super) struct Outlet<'a> {
+    /// When the application sends.
     pub(super) now: Instant,
+    /// The virtual interface's MTU and DNS.
     pub(super) config: &'a TunConfig,
+    /// The source addresses. `None` before the first registration.
     pub(super) addresses: Option<Virtual>,
+    /// The path MTUs that Packet Too Big messages told.
     pub(super) paths: &'a mut PathMtus,
+    /// Packets that wait for the node to read them.
     pub(super) queue: &'a mut VecDeque<Bytes>,
+    /// Counts the packets that are lost here.
     pub(super) losses: &'a mut Losses,
 }
 

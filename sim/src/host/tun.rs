@@ -27,7 +27,9 @@ pub(super) struct Tun {
     config: TunConfig,
     addresses: Option<Virtual>,
     stack: TcpStack,
+    /// Everything that the scenario starts on this host.
     pub(super) apps: Apps,
+    /// What the TCP sink and the UDP sink received.
     pub(super) sinks: Sinks,
     paths: PathMtus,
     reassembler: Reassembler,

@@ -42,6 +42,7 @@ pub(super) enum Way {
 /// One remembered conversation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Session {
+    /// The conversation is forgotten then. Each packet that refreshes it moves this.
     pub(super) expires: Instant,
     spoken_out: bool,
     spoken_in: bool,

@@ -188,6 +188,7 @@ fn connect(
 
 /// Boxes joined by wires, ready to be run by an engine.
 pub struct Network {
+    /// Every box with its wires. A `BoxId` is an index here.
     pub(super) runners: Vec<Rc<RefCell<Runner>>>,
     ends: Vec<[End; 2]>,
 }

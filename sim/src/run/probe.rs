@@ -45,6 +45,7 @@ pub struct MtuProbe {
 
 /// A search that is running. `fits` crossed in one packet, `fails` did not.
 pub(super) struct Prober {
+    /// The probes go from `from` to `to`.
     pub(super) pair: Pair,
     target: Target,
     framing: Framing,

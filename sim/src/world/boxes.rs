@@ -30,9 +30,11 @@ const LAN_MTU: u16 = 1500;
 
 /// A scenario as boxes and wires.
 pub(super) struct Built {
+    /// Every box with its wires.
     pub(super) network: Network,
     /// AS, NMS and TRS, in this order.
     pub(super) services: [Station; 3],
+    /// In the scenario's order.
     pub(super) nodes: Vec<Station>,
     /// The database of AS and NMS. It survives their crashes.
     pub(super) disk: Arc<Disk>,
@@ -44,6 +46,7 @@ pub(super) struct Built {
     pub(super) places: Vec<Vec<usize>>,
     /// Of each node: the MTU in each of these sites.
     pub(super) mtus: Vec<Vec<usize>>,
+    /// Boxes and links that steps change.
     pub(super) parts: Parts,
 }
 
@@ -61,6 +64,7 @@ pub(super) struct Parts {
 /// A link as it was built.
 #[derive(Clone, Copy)]
 pub(super) struct Access {
+    /// Both directions of it.
     pub(super) wire: WireId,
     /// The part of the link's delay that other wires have.
     pub(super) spent: Duration,

@@ -1,4 +1,4 @@
-//! Logging in to the AS and registering with the NMS (paper Figs. 2 and 6), again and again until it works.
+//! Logging in to the AS and registering with the NMS (paper Figs. 2 and 6), with retries until both succeed.
 //!
 //! ```text
 //! Idle ──start──▶ LoggingIn ──Login Response──▶ Opening ──session──▶ Registering ──Registration Response──▶ Registered
@@ -7,13 +7,16 @@
 //!                     └──────────── Pausing ──────┴◀───────────── any of these failed ────────────────────────┘
 //! ```
 //!
-//! * **An attempt whose time is over stays open** beside the next one. The first answer counts, if it still fits:
-//!   a login or a session at any time, a Registration Response until another request is sent.
-//! * **A login holds until a service refuses it.** A service that does not answer says nothing about the login. After
-//!   two failures the AS is asked beside the NMS, because the login may have become void without a word to this node.
-//!   A node that the NMS put out asks the AS first: it may have lost its access.
-//! * **Time limits grow** with the failures in a row, and with the round trip that was measured.
-//! * **Another path** (family or interface) is tried beside the first one if that does not answer for a second.
+//! * **An attempt that has timed out stays open** beside the next one, and the answer that comes first counts. An
+//!   accepted login and an opened session count at any time. A Registration Response counts until another request is
+//!   sent.
+//! * **A login is used until a service refuses it.** Silence of a service says nothing about the login. After two
+//!   failures in a row the node logs in to the AS while it also tries the NMS: the login may be void, and no service
+//!   told the node so. A node that the NMS answered with `NotRegistered` asks the AS first, because it may have lost
+//!   its access.
+//! * **Time limits grow** with the number of failures in a row, and with the measured round trip.
+//! * **Another path** (address family or interface) is tried beside the first path if no answer comes for a second, or
+//!   for two round trips if that is longer.
 //!
 //! [`Cloud`] is a [`Part`]: it sees neither the carriage that its messages take nor the routes that wait for it.
 
@@ -46,10 +49,10 @@ pub(super) enum CloudInput {
     Stop,
     /// The node has these addresses now, and the carriage has forgotten its sessions.
     Moved(Vec<IpAddr>),
-    /// The same, but the session with the NMS moves along. [`CloudInput::NmsReady`] follows when the NMS has seen the
-    /// new address.
+    /// The node has these addresses now, and its session with the NMS moves to them. [`CloudInput::NmsReady`] follows
+    /// when the NMS has seen the new address.
     MovedAlong(Vec<IpAddr>),
-    /// The node has another certificate. `again`: it has to log in by it, though it is registered.
+    /// The node has another certificate. `again`: the node has to log in with it, even if it is registered now.
     Renewed { again: bool },
     /// The AS accepted the login.
     LoggedIn(LoginResponse),
@@ -69,7 +72,7 @@ pub(super) enum CloudInput {
 
 /// An output of [`Cloud`].
 pub(super) enum CloudOutput {
-    /// Log in to the AS, by its address number `attempt` (modulo their count).
+    /// Log in to the AS. `attempt`, modulo the number of the AS's addresses, chooses the address.
     Login { attempt: usize },
     /// Open a session with the NMS that this login names.
     OpenNms(LoginResponse),
@@ -81,14 +84,14 @@ pub(super) enum CloudOutput {
     Registered { addresses: Virtual, survey: Option<SurveyPlan> },
     /// The node is not registered any more.
     Unregistered,
-    /// The NMS acknowledged a message with this transaction. It may be one of another part.
+    /// The NMS acknowledged a message with this transaction. Another part may have sent that message.
     Acknowledged(u32),
     /// An event for the driver.
     Event(Event),
 }
 
-/// Most times that one attempt to register follows the NMS to another epoch. One is enough, unless another registration
-/// of the same name comes between.
+/// Most times that one attempt to register is repeated with an epoch that the NMS stated. Once is enough, unless
+/// another registration of the same name comes between.
 const EPOCH_TRIES: u8 = 2;
 
 /// See the [module](self).
@@ -102,9 +105,9 @@ pub(super) struct Cloud {
     login: Option<LoginResponse>,
     /// The NMS put the node out: the AS is asked before the login is used again.
     put_out: bool,
-    /// The last Registration Request that was sent, until it is answered.
+    /// The transaction of the last Registration Request, until that request is answered.
     asked: Option<u32>,
-    /// When the step under way began; for a login, the first attempt.
+    /// When the step under way began. A second try of the step by another path does not change it.
     step_began: Instant,
     /// When another path is tried beside the one on which nothing is answered.
     other_path: Option<Instant>,
@@ -122,7 +125,7 @@ pub(super) struct Cloud {
     asked_at: Instant,
     rtt: Option<Duration>,
     epochs: Epochs,
-    /// How often the NMS told this attempt another epoch.
+    /// How often the NMS stated another epoch in this attempt.
     told: u8,
 }
 
@@ -145,7 +148,7 @@ enum State {
         until: Instant,
     },
     Registered {
-        /// When to send the next Keep Alive; `None` on a reliable carriage, which has its own.
+        /// When to send the next Keep Alive. `None` on a reliable carriage: QUIC has its own keep-alive.
         keep_alive: Option<Instant>,
         /// The Keep Alive that waits for its Ack.
         waiting: Option<(u32, Backoff)>,
@@ -188,7 +191,7 @@ impl Part for Cloud {
                 }
             }
             CloudInput::Renewed { again } => {
-                // What failed by the certificate before may work by this one.
+                // An attempt that failed with the old certificate may succeed with the new one.
                 let failed = matches!(self.state, State::Pausing { .. });
                 if failed || again && !matches!(self.state, State::Idle) {
                     (self.failures, self.login) = (0, None);
@@ -292,7 +295,7 @@ impl Cloud {
                 *ours == transaction
             }
             (State::Registered { .. }, Message::KeepAliveAck | Message::Error(ErrorCode::NotRegistered)) => true,
-            // The time of that request was over, but no other one was sent.
+            // A late answer: the request has timed out, but no other request was sent.
             (
                 State::LoggingIn { .. } | State::Opening { .. } | State::Pausing { .. },
                 Message::RegistrationResponse(_),
@@ -315,7 +318,8 @@ impl Cloud {
 
     fn begin_step(&mut self, now: Instant) {
         self.step_began = now;
-        // Where there is no other path, a fresh handshake of QUIC begins with short waits again.
+        // With QUIC a second try is of use even without another path: a new handshake starts with short retransmission
+        // timeouts again.
         let is_of_use = self.reliable || self.addresses.len() > 1;
         self.other_path = is_of_use.then(|| now + CLOUD_OTHER_PATH.max(2 * self.round_trip));
     }
@@ -323,7 +327,7 @@ impl Cloud {
     /// Logs in; or opens a session with the NMS, if there is a login.
     fn connect(&mut self, turn: &mut Turn<'_, CloudOutput>) {
         if self.addresses.is_empty() {
-            // Nothing can be done until there is an address. That comes as `CloudInput::Moved`.
+            // Nothing can be done without an address. `CloudInput::Moved` brings the next one.
             self.state = State::Idle;
             return;
         }
@@ -351,7 +355,7 @@ impl Cloud {
                 turn.push(CloudOutput::ChangeFamily);
                 turn.push(CloudOutput::Login { attempt: self.failures as usize });
             }
-            // An unreliable carriage repeats its request by each path.
+            // An unreliable carriage sends every second retransmission by another path, so it needs none here.
             (State::Opening { .. } | State::Registering { .. }, Some(login)) if self.reliable => {
                 turn.push(CloudOutput::ChangeFamily);
                 turn.push(CloudOutput::OpenNms(login.clone()));
@@ -393,7 +397,7 @@ impl Cloud {
             return;
         }
         if is_verdict(&reason) {
-            // A node that is not registered may still have a login that holds.
+            // A node that is not registered may still have a valid login.
             self.put_out = reason == Failure::Refused(ErrorCode::NotRegistered);
             self.login.take_if(|_| !self.put_out);
             self.asked = None;
@@ -478,7 +482,8 @@ impl Cloud {
         let State::Registered { waiting, keep_alive } = &mut self.state else { return };
         turn.push(CloudOutput::Acknowledged(transaction));
         if let Some((_, retry)) = waiting.take_if(|(ours, _)| *ours == transaction) {
-            // After a repetition nobody knows which transmission was answered (RFC 6298 §3).
+            // After a retransmission it is unknown which transmission was answered (RFC 6298 §3). The time since the
+            // first one is an upper limit of the round trip then.
             self.round_trip = turn.now.saturating_since(self.asked_at);
             if retry.sent == 1 {
                 self.rtt = Some(self.round_trip);

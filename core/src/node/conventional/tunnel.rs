@@ -53,8 +53,9 @@ pub(super) struct Tunnel {
     /// The listener answers from a port that was not dialed ([`Self::dialed`]).
     answers_elsewhere: bool,
     announcement: Announcement,
-    /// The path that leads to us, and the one that leads to the peer.
+    /// The path that leads to us.
     pub(super) inbound: PathId,
+    /// The path that leads to the peer. Its id is in the header of what we send.
     pub(super) outbound: PathId,
     /// The tunnel key.
     control: Session,
@@ -65,6 +66,7 @@ pub(super) struct Tunnel {
     doubt_timeout: Duration,
     /// When the last capsule came, and when to ask why there are no more (`policy = "optimal"`).
     flow: Option<Flow>,
+    /// The step of the handshake; once the tunnel is up, its session.
     pub(super) state: TunnelState,
 }
 

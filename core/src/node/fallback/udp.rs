@@ -19,6 +19,7 @@ pub(super) struct Probe {
     links: Links,
     link: LinkId,
     remote: SocketAddr,
+    /// Without an answer until then, UDP counts as still blocked.
     pub(super) until: Instant,
 }
 

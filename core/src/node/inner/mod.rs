@@ -114,7 +114,7 @@ impl Part for Inner {
 }
 
 impl Inner {
-    /// Without virtual addresses: nothing passes until the node is registered.
+    /// A part without virtual addresses. No packet passes until the node is registered.
     pub(super) fn new(name: Fqdn, overlay: Overlay) -> Self {
         Self { name, overlay, own: None, connections: Connections::default() }
     }
@@ -175,8 +175,8 @@ impl Inner {
                 let name = self.name.clone();
                 self.answer(turn, &query, |question| question.pointer(&name, dns::TTL));
             } else {
-                // Only peers with which this node has tunnels or requests have names here. So nobody can list the zone
-                // by its addresses.
+                // An address is resolved to a name only if the node has a tunnel with that peer, or a request for one.
+                // So an application cannot list the zone by its addresses.
                 turn.push(InnerOutput::NameOf { address, query });
             }
             return;

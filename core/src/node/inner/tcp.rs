@@ -1,10 +1,10 @@
 //! The node's DNS over TCP (RFC 7766).
 //!
 //! A client that sets `use-vc`, or `dig +tcp`, opens a connection to the node's DNS. Only the virtual interface is
-//! between the client's kernel and the node, and it neither loses nor reorders packets. So this is the server's side of
-//! RFC 9293 without timers. Segments are taken in order. A lost segment is sent again when the client retransmits; the
-//! client's retransmissions drive everything else. Answers have at most 514 bytes, which is less than the smallest
-//! segment limit, so windows and congestion do not matter.
+//! between the client's kernel and the node, and it does not reorder packets. It loses a packet only if its queue is
+//! full. So this is the server's side of RFC 9293 without timers: the node retransmits only in answer to a
+//! retransmission of the client. Only the next segment in order is taken. Answers have at most 514 bytes, which is less
+//! than the smallest maximum segment size, so windows and congestion do not matter.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::packet::{self, Segment, TcpFlags};
 
 /// Most connections at once. A new one replaces the one that has been silent for longest.
 const CONNECTIONS: usize = 64;
-/// The longest query. A longer one is no query for one name.
+/// The longest query that is accepted, bytes. A query for one name needs less.
 const MAX_QUERY: usize = 1_232;
 
 /// All connections. The one that was heard last is at the end.
@@ -37,12 +37,12 @@ struct Connection {
     received: Vec<u8>,
     /// Queries without an answer.
     waiting: usize,
-    /// Whether the client has sent its FIN. `closed`: whether we have.
+    /// Whether the client has sent its FIN. `closed`: whether we have sent ours.
     closing: bool,
     closed: bool,
 }
 
-/// The results of a segment.
+/// The results of taking a segment.
 #[derive(Default)]
 pub(super) struct Taken {
     /// Packets for the client.
@@ -129,7 +129,7 @@ impl Connection {
     }
 
     fn take(&mut self, segment: &Segment<'_>, taken: &mut Taken) -> Result<(), Broken> {
-        // The bytes between what was sent last and what is acknowledged are still on their way.
+        // How many bytes were sent and are not acknowledged.
         let left = self.next.wrapping_sub(segment.acknowledged) as usize;
         let outstanding = self.unacknowledged.len() + usize::from(self.closed);
         if left <= outstanding {
@@ -202,7 +202,7 @@ impl Connection {
     }
 }
 
-/// The answer to a segment of no connection (RFC 9293 §3.10.7.1).
+/// The RST that answers a segment of no connection (RFC 9293 §3.10.7.1), or one that violates the protocol.
 fn reset(segment: &Segment<'_>) -> Option<Vec<u8>> {
     let length = segment.payload.len() as u32 + u32::from(segment.flags.syn) + u32::from(segment.flags.fin);
     packet::build_tcp(&Segment {
@@ -287,8 +287,8 @@ mod tests {
         let mut client = Client::new();
         assert_eq!(client.send(SYN, &[]).0, [(TcpFlags { syn: true, ..ACK }, vec![])]);
         client.send(ACK, &[]);
-        // First the length alone, then one query and a part of the next, then the rest, across the end of the sequence
-        // numbers.
+        // First the length alone, then one query and a part of the next, then the rest. Meanwhile the sequence numbers
+        // wrap around.
         assert_eq!(client.send(ACK, &[0, 3]).1, [[0; 0]; 0]);
         assert_eq!(client.send(ACK, b"one\x00\x03tw").1, [b"one"]);
         assert_eq!(client.send(ACK, b"o").1, [b"two"]);

@@ -1,4 +1,5 @@
-//! Grants of the NMS for the TRS. A node sends one to the TRS before its Tunnel Request, and asks for the next in time.
+//! Grants: with a grant of the NMS a node may use a peer's leg at the TRS for a limited time. The node sends the grant
+//! to the TRS before its Tunnel Request, and asks the NMS for the next grant before this one ends.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::timers::Timers;
 use crate::timing::node::{GRANT_RENEWAL, GRANT_RETRY};
 use crate::timing::{Due, Timer};
 
-/// Most grants that wait for a leg of ours: more than tunnels are built at one time.
+/// Most grants that wait for a leg of ours: more than the tunnels that a node builds at one time.
 const MAX_WAITING: usize = 4_096;
 
 /// The grants that a node has.
@@ -24,6 +25,7 @@ pub(super) struct Held {
     waiting: BTreeMap<Fqdn, RelayGrant>,
     /// Grants that the TRS has received, by this node's leg, and their ends.
     shown: BTreeMap<LinkId, (RelayGrant, Instant)>,
+    /// When to ask the NMS for the next grant, by this node's leg.
     renewals: Timers<LinkId>,
 }
 
@@ -37,6 +39,7 @@ impl Held {
     }
 }
 
+/// How long a grant lasts.
 fn time_of(grant: &RelayGrant) -> Duration {
     Duration::from_secs(grant.seconds.into())
 }
@@ -67,6 +70,7 @@ impl Proposed {
         is_granted
     }
 
+    /// Sends a grant to the TRS, and sets the time at which the next one is asked for.
     fn show(&mut self, now: Instant, leg: LinkId, grant: RelayGrant) {
         let time = time_of(&grant);
         let message = Message::RelayGrant(grant.clone());
@@ -76,6 +80,7 @@ impl Proposed {
         self.grants.renewals.set(leg, Some(now + time.saturating_sub(GRANT_RENEWAL.min(time / 2))));
     }
 
+    /// Asks the NMS for the next grant of each leg whose grant will end soon. Forgets the grants of legs that are gone.
     pub(super) fn renew_grants(&mut self, now: Instant) {
         while let Some(leg) = self.grants.renewals.pop_due(now) {
             let Some((grant, until)) = self.grants.shown.get(&leg) else { continue };

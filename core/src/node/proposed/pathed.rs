@@ -47,6 +47,7 @@ use crate::timing::patient;
 
 /// A connection with paths beneath it.
 pub(super) struct Pathed {
+    /// Every path of the connection, and which of them is in use.
     pub(super) paths: Paths,
     client: bool,
     /// The tunnel, once it is up.
@@ -72,6 +73,7 @@ pub(super) struct Pathed {
 /// A leg to a TRS that is a path of a tunnel.
 #[derive(Clone, Copy)]
 pub(super) struct Bound {
+    /// Our link to the TRS.
     pub(super) leg: LinkId,
     /// The leg that the peer puts in front of its packets.
     pub(super) ours: RelayCid,

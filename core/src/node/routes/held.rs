@@ -17,6 +17,7 @@ pub const MAX_HELD_QUERIES: usize = 32;
 
 /// A DNS query that is answered when the tunnel is up.
 pub(in crate::node) struct HeldQuery {
+    /// The query, from which the answer is built.
     pub(in crate::node) question: Question,
     /// The application's address, to which the answer goes.
     pub(in crate::node) client: SocketAddr,

@@ -58,6 +58,7 @@ pub(super) struct Peer {
 /// What went into a tunnel ahead of the peer's answer.
 #[derive(Clone, Copy)]
 pub(super) struct Ahead {
+    /// It is being built. Packets may go into it already.
     pub(super) tunnel: TunnelId,
     /// How many packets, and their bytes: no more than would be held without it, and than the peer holds.
     pub(super) packets: usize,
@@ -135,7 +136,9 @@ pub(super) struct Up {
 
 /// A tunnel that another one replaced.
 pub(super) struct Replaced {
+    /// No packets are sent into it any more.
     pub(super) tunnel: TunnelId,
+    /// The Route Direction that it came from.
     pub(super) origin: Origin,
     /// The end of the time for which it is kept.
     pub(super) until: Instant,
@@ -143,10 +146,13 @@ pub(super) struct Replaced {
 
 /// A Direction Request that waits for its answer.
 pub(super) struct PendingRequest {
+    /// Drawn by this node. The answer of the NMS repeats it.
     pub(super) transaction: u32,
+    /// The kind of route that is asked for.
     pub(super) want: Want,
     /// When it was sent first.
     pub(super) since: Instant,
+    /// When it is retransmitted, and how often it was sent.
     pub(super) retry: Backoff,
 }
 
@@ -159,6 +165,7 @@ pub(super) struct Origin {
     pub(super) relayed: bool,
     /// What was asked for; `None` under `policy = "paper"`.
     pub(super) want: Option<Want>,
+    /// The transaction of the Route Direction.
     pub(super) transaction: u32,
     /// When the Route Direction came.
     pub(super) since: Instant,
@@ -187,6 +194,7 @@ impl Origin {
 /// When to try for a direct tunnel next.
 #[derive(Clone, Copy)]
 pub(super) struct Improve {
+    /// When the next direct attempt begins.
     pub(super) at: Instant,
     /// The wait after the next failure.
     pub(super) wait: Duration,

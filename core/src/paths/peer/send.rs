@@ -13,9 +13,11 @@ use crate::timing::paths::{HANDSHAKE_FLIGHT, OTHER_RTT_AT_LEAST, PATH_PACE_TIME,
 
 /// QUIC is told of a new round trip if it differs from the old one by this factor and by [`OTHER_RTT_AT_LEAST`].
 const OTHER_RTT: u32 = 2;
-/// How many packets may be overtaken. quinn-proto takes a packet more than 129 numbers late for a repetition.
+/// How many packets may be overtaken when a shorter path takes over. quinn-proto drops a packet that is more than 129
+/// packet numbers late as a duplicate.
 const OVERTAKEN: u64 = 100;
-/// Most transmits that are held back before a switch to a much shorter path.
+/// Most transmits that are held back after a switch to a much shorter path, so that they do not overtake too many
+/// packets on the old one.
 const MAX_HELD: usize = 1_024;
 /// Most transmits that wait until the amplification limit of the peer's new address admits them.
 const MAX_BACKLOG: usize = 256;
@@ -23,8 +25,11 @@ const MAX_BACKLOG: usize = 256;
 /// How many datagrams QUIC sends in [`PATH_PACE_TIME`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
+    /// When the present period began.
     since: Instant,
+    /// Datagrams in the present period.
     now: u64,
+    /// Datagrams in the period before. 0 if nothing was sent for a whole period.
     before: u64,
 }
 
@@ -64,7 +69,7 @@ impl Paths {
                 self.copy(now, beside, datagrams, silent);
             }
         }
-        // A packet after a silence starts the timer of doubt.
+        // A packet after a silence may start the time after which the path in use is doubted.
         self.look(now, silent);
     }
 
@@ -98,7 +103,7 @@ impl Paths {
     }
 
     /// Sends on a second path beside the path in use. Datagrams beyond the amplification limit of the peer's new
-    /// address wait for more from there.
+    /// address wait until more bytes come from that address.
     fn copy(&mut self, now: Instant, beside: PathNumber, datagrams: Datagrams, silent: &mut SilentTargets) {
         if self.bridge.is_some_and(|bridge| bridge.to == beside) && !self.paths[&beside].is_alive() {
             if self.backlog.len() >= MAX_BACKLOG {
@@ -140,9 +145,12 @@ impl Paths {
         self.out.push_back(Output::Transmit(Transmit { local: way.local, remote: way.remote, payload, segment }));
     }
 
-    /// Whether `len` bytes may go by this path. If so, they are counted. A relay has answered our own handshake before
-    /// it becomes a candidate. An announced address has the budget of silent addresses besides three times the bytes
-    /// that came from there.
+    /// Whether `len` bytes may go by this path. If so, they are counted.
+    ///
+    /// * No limit: a path that is alive, a known address, and a relay. A relay has answered our own handshake before it
+    ///   becomes a candidate.
+    /// * Every other address may get three times the bytes that came from it.
+    /// * An address that was announced also has the budget of silent addresses.
     pub(super) fn may_send(
         &mut self,
         now: Instant,

@@ -30,9 +30,13 @@ const MOST_NOT_PERMITTED: usize = 32;
 
 /// A node's names and settings, as they are shown.
 pub(super) struct Shown {
+    /// The FQDN of the node.
     pub(super) name: Fqdn,
+    /// The method of its signaling and tunnels.
     pub(super) method: Method,
+    /// The UDP port of the underlay.
     pub(super) port: u16,
+    /// The name of the virtual interface.
     pub(super) tun: String,
 }
 

@@ -68,18 +68,27 @@ fn default_mtu(method: Method, framing: Framing, handover: Handover) -> u16 {
 
 /// What a node runs with, read and checked.
 pub(super) struct Plan {
+    /// The role's own settings, credentials included.
     pub(super) config: NodeConfig,
+    /// Its certificate chain, or its password file where it logs in by password. Errors name it.
     pub(super) certificate: PathBuf,
     /// The addresses of its sockets. Empty: all.
     pub(super) listen: Vec<IpAddr>,
+    /// The name of the virtual interface.
     pub(super) tun: String,
+    /// Of the virtual interface, bytes.
     pub(super) mtu: u16,
+    /// How the system's DNS is directed to the node.
     pub(super) resolver: Resolver,
+    /// Whether the settings name the real addresses. Otherwise the node follows those of the machine.
     pub(super) fixed_addresses: bool,
+    /// TLS secrets, kept for captures by the control socket. `None` if captures are not allowed.
     pub(super) secrets: Option<Arc<Kept>>,
+    /// Trust anchors and revoked certificates, read again when they change.
     pub(super) trust: Trust,
     /// The files of its certificate; `None` where it logs in by password.
     pub(super) own: Option<Own>,
+    /// Where Prometheus metrics are served. `None`: nowhere.
     pub(super) metrics: Option<SocketAddr>,
 }
 

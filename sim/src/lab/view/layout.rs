@@ -8,33 +8,41 @@ use serde::Serialize;
 
 use crate::run::Run;
 
-/// Distances, pixels.
+/// The distance between two columns, pixels.
 const COLUMN: f64 = 150.0;
+/// The distance between two rows, pixels.
 const ROW: f64 = 78.0;
+/// The space around the picture, pixels.
 const MARGIN: f64 = 70.0;
 
 /// Boxes and the wires between them.
 #[derive(Serialize)]
 pub(super) struct Topology {
+    /// Services first, then all other boxes by name.
     pub(super) boxes: Vec<Place>,
-    /// The two ends of each wire, by number.
+    /// The two ends of each wire, as indices into `boxes`.
     pub(super) wires: Vec<[usize; 2]>,
+    /// Of the picture with its margins, pixels.
     pub(super) width: f64,
+    /// Of the picture with its margins, pixels.
     pub(super) height: f64,
 }
 
 /// A box of the network.
 #[derive(Serialize)]
 pub(super) struct Place {
+    /// The name of the box. A node's is the first label of its FQDN.
     pub(super) name: String,
     /// `service`, `node`, or `box`: a NAT, firewall, translator or router.
     pub(super) kind: &'static str,
+    /// The centre, pixels from the left edge.
     pub(super) x: f64,
+    /// The centre, pixels from the upper edge.
     pub(super) y: f64,
 }
 
 impl Topology {
-    /// The numbers of both ends of a direction: `alice:0>nat:1`.
+    /// The two ends of a direction such as `alice:0>nat:1` (box and interface of each end), as indices into `boxes`.
     pub(super) fn ends_of(&self, wire: &str) -> Option<[usize; 2]> {
         let (from, to) = wire.split_once('>')?;
         let find = |end: &str| self.boxes.iter().position(|place| place.name == name_of(end));
@@ -42,7 +50,7 @@ impl Topology {
     }
 }
 
-/// `alice` of `alice:0`.
+/// The name of the box in one end of a direction: `alice` of `alice:0`.
 fn name_of(end: &str) -> &str {
     end.rsplit_once(':').map_or(end, |(name, _)| name)
 }
@@ -115,7 +123,7 @@ fn arranged(wires: &BTreeSet<[String; 2]>, nodes: &[&str]) -> Topology {
     let shift = shift.max(0.0);
     for (&name, &row) in &depth {
         let is_node = nodes.contains(&name);
-        // All nodes stand in the last row, whatever is before them.
+        // All nodes stand in the last row, however few boxes are between them and the core.
         let row = if is_node { deepest } else { row };
         let x = MARGIN + COLUMN * (columns.get(name).copied().unwrap_or(0.0) + shift);
         let kind = if is_node { "node" } else { "box" };
@@ -127,7 +135,8 @@ fn arranged(wires: &BTreeSet<[String; 2]>, nodes: &[&str]) -> Topology {
     Topology { wires: ends, width, height: MARGIN + ROW * (deepest + 1) as f64, boxes }
 }
 
-/// Gives each box without boxes below it a column of its own, and others the middle of theirs.
+/// Gives a box and all below it their columns, and returns the box's. A box without boxes below it gets a column of its
+/// own. Every other box gets the middle of the columns below it.
 fn column<'a>(
     name: &'a str,
     below: &BTreeMap<&'a str, Vec<&'a str>>,

@@ -21,25 +21,33 @@ pub const MAX_TIMEOUTS_AT_ONCE: usize = 10_000;
 
 /// The outgoing direction of one wire.
 pub(in crate::net) struct Lane {
+    /// Box and interface of both ends: `alice:0>nat:1`.
     pub(in crate::net) name: String,
+    /// Decides when a packet arrives, and whether.
     pub(in crate::net) wire: Wire,
     /// The receiving runner.
     pub(in crate::net) to: usize,
+    /// The interface of the receiving box.
     pub(in crate::net) to_iface: u32,
 }
 
 /// A packet on its way to a runner.
 pub(super) struct Flight {
+    /// The index of the receiving runner.
     pub(super) to: usize,
+    /// Queued at the receiving runner until its time has come.
     pub(super) arrival: Arrival,
 }
 
 /// A packet that arrives.
 pub(super) struct Arrival {
+    /// When it arrives.
     pub(super) at: Instant,
+    /// The interface on which it arrives.
     pub(super) iface: u32,
     /// Its number on the wire.
     pub(super) sequence: u64,
+    /// The IP packet.
     pub(super) packet: Vec<u8>,
 }
 

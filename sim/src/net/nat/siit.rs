@@ -15,7 +15,9 @@ pub(super) const LEAST_MTU_V6: usize = 1280;
 /// The ends of a packet after translation; of an echo, the port is the identifier at the inside end.
 #[derive(Clone, Copy)]
 pub(super) struct Ends {
+    /// Address and port.
     pub(super) source: (IpAddr, u16),
+    /// Address and port, of the same family as the source.
     pub(super) destination: (IpAddr, u16),
 }
 

@@ -31,7 +31,9 @@ pub(super) enum Kind {
 /// The key by which a mapping is found from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
+    /// The protocol, because each has its own port space.
     pub(super) kind: Kind,
+    /// The address and port that the NAT gave the mapping.
     pub(super) external: Outside,
     /// Zero, unless ports are overloaded.
     pub(super) copy: u32,
@@ -132,8 +134,11 @@ struct Host {
 /// Every mapping of a NAT.
 #[derive(Debug)]
 pub(super) struct Table {
+    /// The behaviour of the NAT, with its limits and timeouts.
     pub(super) config: NatConfig,
+    /// Every random choice of the NAT is drawn from here.
     pub(super) chance: Chance,
+    /// Expired ones included, until a sweep takes them.
     pub(super) mappings: BTreeMap<Key, Mapping>,
     by_inside: BTreeMap<InsideKey, Key>,
     /// Hosts with mappings, expired ones included.

@@ -159,9 +159,13 @@ impl Nat {
 /// The two ends of a packet. An echo has its identifier as the port of the end that sent the request, and no port at
 /// the other end.
 pub(super) struct Conversation {
+    /// The protocol whose ports are translated.
     pub(super) kind: Kind,
+    /// The source of the packet, port included.
     pub(super) source: Inside,
+    /// The destination of the packet, port included.
     pub(super) destination: Inside,
+    /// The transport header as it was read.
     pub(super) transport: Transport,
 }
 

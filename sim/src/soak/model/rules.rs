@@ -99,6 +99,7 @@ impl Access {
 /// A flow that an action opens.
 #[derive(Clone, Copy)]
 pub(super) struct Sent {
+    /// `from` opens the flow.
     pub(super) pair: Pair,
     protocol: Protocol,
     port: u16,

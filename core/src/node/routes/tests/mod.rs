@@ -23,7 +23,8 @@ struct Case {
 }
 
 impl Case {
-    /// The conventional method's messages to the NMS are sent again; the proposed one's are not.
+    /// `reliable` is false in the conventional method, whose messages to the NMS are retransmitted. It is true in the
+    /// proposed method.
     fn new(reliable: bool) -> Self {
         let overlay = Overlay::new("cyphonic.test".parse().unwrap());
         Self { routes: Routes::new(fqdn("me"), overlay, reliable), numbers: Numbers::default() }
@@ -38,7 +39,7 @@ fn fqdn(name: &str) -> Fqdn {
     format!("{name}.cyphonic.test").parse().unwrap()
 }
 
-/// Each peer's last octet.
+/// The virtual addresses of a name. Names differ in the last octet only.
 fn virtual_of(name: &str) -> Virtual {
     let last = match name {
         "me" => 2,
@@ -85,9 +86,14 @@ fn query_for(name: &str) -> HeldQuery {
     HeldQuery { question, client: at(40_000), server: at(53), over_tcp: false }
 }
 
-/// `direction #0 bob dials direct any`: the answer to our request, which makes this node dial. `listens` for a peer
-/// that dials, `@7` in place of `#0` for a peer's request, `relayed` for a TRS; the next word is the kind of route that
-/// was wanted, or `paper`. Exceptions come last: `as carol` for her addresses, `count 1` for a retransmission.
+/// A Route Direction as tables write it: `direction #0 bob dials direct any`. After the word `direction` there are:
+///
+/// 1. the transaction: `#0` if it answers a request of this node, `@7` if it comes from a peer's request;
+/// 2. the peer's name;
+/// 3. `dials` if this node has to dial, `listens` if the peer does;
+/// 4. `direct`, or `relayed` for a route through a TRS;
+/// 5. the kind of route that was asked for, or `paper` under `policy = "paper"`;
+/// 6. exceptions: `as carol` for the virtual addresses of another name, `count 1` for a first retransmission.
 fn direction(transaction: u32, words: &[&str]) -> RouteInput {
     let &[number, name, dial, kind, wanted, ref rest @ ..] = words else { panic!("{words:?}") };
     let (mut addresses, mut count) = (virtual_of(name), 0);
