@@ -1,5 +1,5 @@
-//! Networks that let no UDP out, on real sockets in network namespaces. That needs root and a few tools. Where they
-//! lack, a test says so and passes. `.ci/run` has them.
+//! Networks that let no UDP out, on real sockets in network namespaces. The tests need root and a few tools. Without
+//! them a test prints why and passes. `.ci/run` has them.
 
 mod lab;
 
@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use lab::{Lab, text, until};
 
-/// Drops all UDP of the namespace's network, both ways, and counts what would leave.
+/// Drops all UDP into and out of a namespace, and counts the packets that would leave.
 const BLOCK: &str = "nft 'add table inet fault; add chain inet fault out { type filter hook output priority 0; }; \
                      add chain inet fault in { type filter hook input priority 0; }; \
                      add rule inet fault out meta l4proto udp oifname eth0 counter drop; \
@@ -36,12 +36,12 @@ fn a_node_whose_network_drops_udp_goes_by_tcp_and_comes_back_without_a_lost_byte
     assert!(said.contains("NMS") && !relayed.contains("via direct"), "{said}{relayed}");
     assert!(lab.ask("a", &["netcheck"]).contains("UDP is blocked here; through"), "netcheck");
 
-    // Nothing leaves by UDP but an attempt now and then.
+    // No UDP leaves, except for an attempt from time to time to find out whether UDP works again.
     let before = kept(&lab);
     lab.sh("a", "ping -n -c 20 -i 0.1 b.cyphonic.test >/dev/null");
     assert!(kept(&lab) <= before + 1, "{before}, then {}", kept(&lab));
 
-    // A client that shares no code with ours.
+    // A client of RFC 9298 that shares no code with ours uses the TRS as its proxy.
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/connect_udp.py");
     let said = lab.sh(
         "a",

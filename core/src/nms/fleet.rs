@@ -30,7 +30,7 @@ impl Nms {
         self.nodes.iter().map(|(&node, registration)| {
             let (method, remote, heard_at) = match &registration.session {
                 Session::Conventional(sealed) => {
-                    // The registration of a silent node ends so long after it was heard.
+                    // The registration of a silent node ends `REGISTRATION_SILENCE` after the node was heard last.
                     let ends = self.expiry.at(node).map(|ends| ends - Instant::ZERO);
                     let heard = ends.and_then(|ends| ends.checked_sub(REGISTRATION_SILENCE));
                     (Method::Conventional, Some(sealed.remote), heard.map(|heard| Instant::ZERO + heard))

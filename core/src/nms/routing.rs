@@ -1,7 +1,7 @@
 //! From a Direction Request to two Route Directions (paper Figs. 3–5 and 7–9).
 //!
 //! The order of the messages. A node in the table is told its Route Direction. "Its Confirmation" and "its Response"
-//! are messages that the NMS waits for before it goes on. `confirmed` is a value of `Signaling`.
+//! are messages that the NMS waits for before it goes on. `confirmed` and `fast` are values of `Signaling`.
 //!
 //! | method | pattern | who dials | first | then | last |
 //! |---|---|---|---|---|---|
@@ -336,7 +336,7 @@ impl Nms {
             && direction.relay.is_some()
             && let Some(registration) = self.nodes.get_mut(&initiator)
         {
-            // It takes its own standing leg for this tunnel.
+            // The initiator uses its standing leg for this tunnel.
             registration.leg = None;
         }
         if let Some(leg) = cid

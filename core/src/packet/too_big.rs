@@ -15,13 +15,18 @@ const MAX_V6: usize = 1280;
 const OVERHEAD_V4: usize = 20 + 8;
 const OVERHEAD_V6: usize = 40 + 8;
 
-/// Tells the source of `packet` that only `mtu` bytes fit: an ICMPv6 Packet Too Big (RFC 4443 §3.2), or for IPv4 with
-/// DF an ICMP Fragmentation Needed (RFC 1191 §4), as a whole packet from `from` that quotes as much as it may.
+/// Tells the source of `packet` that only `mtu` bytes fit. The result is a whole IP packet from `from`: an ICMPv6
+/// Packet Too Big (RFC 4443 §3.2), or for IPv4 with DF an ICMP Fragmentation Needed (RFC 1191 §4). It quotes as much of
+/// `packet` as the RFCs permit.
 ///
-/// `None` if no such message is due: the packet fits; IPv4 without DF ([`fragment_v4`](super::fragment_v4) it); or
-/// because no error may answer it (RFC 1122 §3.2.2, RFC 4443 §2.4 e): it is an ICMP error itself, not the first
-/// fragment, from or to no single host, broken, or of another family than `from`. (RFC 4443 would allow an answer to
-/// a multicast packet; the overlay carries none.)
+/// `None` if no such message is due, because the packet
+///
+/// * fits;
+/// * is IPv4 without DF ([`fragment_v4`](super::fragment_v4) is for those);
+/// * is broken, or of another family than `from`;
+/// * must not be answered by an error (RFC 1122 §3.2.2, RFC 4443 §2.4 e): an ICMP error, a fragment that is not the
+///   first one, or a packet from or to an address that is not of a single host. RFC 4443 permits an answer to a
+///   multicast packet, but the overlay carries none.
 pub fn too_big(packet: &[u8], mtu: u16, from: IpAddr) -> Option<Vec<u8>> {
     if packet.len() <= usize::from(mtu) {
         return None;

@@ -1,6 +1,6 @@
 //! A standing leg to the TRS (`signaling = "fast"`): a node that the NMS sees behind a NAT opens it once it is
-//! registered, and tells the NMS. The next relayed tunnel begins on it, so it waits for no handshake with the TRS.
-//! Another leg takes its place.
+//! registered, and tells the NMS. The next relayed tunnel begins on this leg, so it waits for no handshake with the
+//! TRS. Then the node opens another standing leg.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -23,11 +23,11 @@ const MAX_EARLY_ON_LEG: usize = 8;
 /// The standing leg.
 #[derive(Default)]
 pub(super) struct Standby {
-    /// Where the TRS is; empty: the NMS offers none.
+    /// The addresses of the TRS. Empty if the NMS offers none.
     at: Vec<SocketAddr>,
     leg: Option<LinkId>,
     is_up: bool,
-    /// When the next one is opened.
+    /// When the next standing leg is opened.
     again: Option<Instant>,
     /// Tunnel Requests that came before their Route Directions.
     early: VecDeque<(Header, TunnelRequest)>,
@@ -35,9 +35,10 @@ pub(super) struct Standby {
 
 /// A standing leg that a tunnel takes, and the Tunnel Requests that came on it.
 pub(super) struct Taken {
+    /// Our link to the TRS.
     pub(super) leg: LinkId,
     is_up: bool,
-    /// The NMS has told it to the peer.
+    /// Whether the NMS has told the peer of this leg.
     is_told: bool,
     early: VecDeque<(Header, TunnelRequest)>,
 }
@@ -47,14 +48,14 @@ impl Standby {
         self.again.map(|at| Timer::StandingLeg.at(at))
     }
 
-    /// All links are gone.
+    /// Starts afresh, because all links are gone.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
     }
 }
 
 impl Proposed {
-    /// The NMS offers a TRS.
+    /// Takes the addresses of the TRS that the NMS offers. Opens a standing leg, or reports the one that is up.
     pub(super) fn take_offer(&mut self, now: Instant, addresses: Vec<SocketAddr>) {
         self.standby.at = addresses;
         match self.standby.leg {
@@ -64,6 +65,7 @@ impl Proposed {
         }
     }
 
+    /// Tells the NMS which standing leg the node has. `None`: it has none any more.
     fn report_leg(&mut self, now: Instant, leg: Option<RelayCid>) {
         if self.nms.is_some() {
             let transaction = self.random();
@@ -86,7 +88,7 @@ impl Proposed {
         }
     }
 
-    /// The handshake is finished.
+    /// The handshake with the TRS is finished. The NMS is told of the leg.
     pub(super) fn on_standby_open(&mut self, now: Instant, leg: LinkId) {
         self.standby.is_up = true;
         let cid = self.links.relay_cid(leg);
@@ -113,8 +115,8 @@ impl Proposed {
         self.standby.early.push_back((*header, request));
     }
 
-    /// The standing leg for a tunnel, perhaps while it is being opened; `which`: only if it is this one. A moment later
-    /// another one is opened.
+    /// Takes the standing leg for a tunnel, even if it is still being opened. With `which` only that leg is taken, and
+    /// only if it is up. After [`LEG_AGAIN`] another standing leg is opened.
     pub(super) fn take_standby(&mut self, now: Instant, which: Option<RelayCid>) -> Option<Taken> {
         let (leg, is_up) = (self.standby.leg?, self.standby.is_up);
         if which.is_some() && (!is_up || self.links.relay_cid(leg) != which) {

@@ -31,23 +31,30 @@ use crate::timers::Backoff;
 use crate::timing::node::{DIAL_AGAIN, DIAL_STEP_TIMEOUT, LISTEN_TIMEOUT, MTU_SEARCH_SILENCE, PUNCH_RETRY};
 use crate::timing::{Due, Timer, earliest, patient};
 
-/// Every path must take an inner packet of this size (RFC 8200 §5): if a DATAGRAM frame is too small for it, the
-/// stream carries it. Larger ones it carries only while the path's MTU is being discovered.
+/// Every path must take an inner packet of this size (RFC 8200 §5). If a DATAGRAM frame is too small for it, the
+/// stream carries it. The stream carries larger packets only while the path's MTU is being discovered.
 const MIN_IPV6_MTU: usize = 1280;
 
 pub(super) struct Tunnel {
+    /// The peer's FQDN. Its certificate must have it.
     pub(super) name: Fqdn,
     /// The peer's virtual addresses, as the NMS says.
     pub(super) addresses: Virtual,
+    /// The pattern of the Route Direction (paper Table 1).
     pub(super) pattern: Pattern,
+    /// Whether this node asked for the tunnel.
     pub(super) initiator: bool,
+    /// Whether this node opens the connection to the peer.
     pub(super) dialer: bool,
     /// The leg's facts, in pattern 3.
     pub(super) relay: Option<Relay>,
     /// The transaction of the Route Direction. Confirmation and Tunnel Request repeat it.
     pub(super) transaction: u32,
+    /// The path that leads to the peer. Its id is in the header of what we send.
     pub(super) outbound: PathId,
+    /// Packs inner packets into frames.
     pub(super) carrier: Carrier,
+    /// The step of the handshake, or the way of packets once the tunnel is up.
     pub(super) state: TunnelState,
     /// The handover strategy that both nodes agreed on.
     pub(super) agreed: Handover,
@@ -61,13 +68,13 @@ pub(super) struct Tunnel {
     pub(super) since: Instant,
     /// The deadline for the server to follow, after the QUIC client of the connection has moved.
     pub(super) migrates: Option<Instant>,
-    /// The last Route Direction whose places it took.
+    /// The transaction of the last Route Direction whose candidates this tunnel took over.
     pub(super) merged: Option<u32>,
     /// One of the two nodes is slow: each step may take longer.
     pub(super) slow: bool,
-    /// What both nodes wait for.
+    /// The signaling that both nodes use.
     pub(super) signaling: Signaling,
-    /// When the dialer dials once more beside what it dials already; whether under `policy = "optimal"`.
+    /// When the dialer starts one more handshake beside those under way, and whether the policy is `optimal`.
     pub(super) redial: Option<(Instant, bool)>,
     /// When building it counts as failed.
     pub(super) until: Instant,
@@ -101,8 +108,11 @@ pub(super) struct Punch {
 
 /// An end-to-end connection through a blind TRS that is not up yet.
 pub(super) struct EndToEnd {
+    /// Our link to the TRS.
     pub(super) leg: LinkId,
+    /// The id of our leg. The connection IDs of packets to this node begin with it.
     pub(super) cid: RelayCid,
+    /// The QUIC endpoint whose packets go through the leg.
     pub(super) links: Box<Links>,
     /// The connection, once there is one.
     pub(super) link: Option<LinkId>,
@@ -179,6 +189,7 @@ impl Tunnel {
 
 /// How packets of one tunnel are framed.
 pub(super) struct Carrier {
+    /// The framing that both nodes agreed on.
     pub(super) framing: Framing,
     path: PathId,
     sequence: u32,

@@ -1,4 +1,4 @@
-//! What a TCP transfer gets of a link, in each framing and under each congestion control.
+//! The throughput of a TCP transfer, in each framing and under each congestion control.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,7 +9,8 @@ use cyphonic_scenarios::{Row, Table};
 use super::layout::{grid, heading, label, place};
 use crate::lab::statistics::{bootstrap, quantile, sorted};
 
-/// Of each path (delay of a link, its loss) and way (framing, congestion control): Mbit/s, one for each seed.
+/// Throughputs in Mbit/s, one for each seed. The outer key is the delay and the loss of a link. The inner key is the
+/// framing's place in tables, the framing, and the congestion control.
 type Rates = BTreeMap<(String, String), BTreeMap<(usize, String, String), Vec<f64>>>;
 
 pub(super) fn print(text: &mut String, table: &Table) {
