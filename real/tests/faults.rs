@@ -378,8 +378,8 @@ fn a_database_that_is_full_or_locked_is_named_and_served_from_again_without_a_re
     holder.execute_batch("ROLLBACK").unwrap();
     lab.until_registered("a", 15);
     drop(holder);
-    drop(lab);
     drop(mounted);
+    drop(lab);
 }
 
 /// A ping that goes on, and the answers so far.

@@ -357,6 +357,8 @@ impl Fallback {
             return (self.udp != Udp::Blocked).then_some(transmit);
         };
         service.local = transmit.local;
+        // Its TCP connection is over, and other services answer by UDP: UDP has another chance here.
+        service.by_tcp &= self.udp != Udp::Works || service.conduit.is_some();
         if self.udp == Udp::Blocked || service.by_tcp {
             if service.conduit.is_none() {
                 self.open(now, remote);
