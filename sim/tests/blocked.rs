@@ -103,8 +103,8 @@ fn what_the_fallback_costs_until_a_node_is_registered_is_bounded_at_every_round_
                 (tcp, udp + more)
             });
             assert!(first.0 <= first.1 + HEAD_START, "unknown network, {site}, {delay_ms} ms: {first:?}");
-            // Where a handshake through the proxy takes longer than a second, the node begins another one beside it, and
-            // the later one counts.
+            // Where a handshake through the proxy takes longer than a second, the node begins another one beside it,
+            // and the later one counts.
             let is_fast = !proxy || delay_ms <= 50;
             assert!(again.0 <= again.1 || !is_fast, "known network, {site}, {delay_ms} ms: {again:?}");
         }
@@ -201,8 +201,8 @@ fn a_transfer_survives_that_udp_is_opened_and_closed_again() {
             .collect();
         let transfer = run.reports().find_map(|(_, report)| report.transfer()).unwrap();
         assert_eq!(transfer.result, Some(Ok(())), "{handover}: {changes:?}, {transfer:?}");
-        // The tunnel is up again when the inner TCP repeats its data for the second time: its timeouts are 1 s and 2 s at
-        // least.
+        // The tunnel is up again when the inner TCP repeats its data for the second time: its timeouts are 1 s and 2 s
+        // at least.
         assert!(transfer.longest_stall < Duration::from_secs(5), "{handover}: {transfer:?}");
         let kinds: Vec<bool> = changes.iter().map(|(_, blocked)| *blocked).collect();
         assert_eq!(kinds, [true, false, true], "{handover}: {changes:?}");

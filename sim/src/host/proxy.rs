@@ -190,8 +190,8 @@ impl ProxyBox {
         true
     }
 
-    /// Moves bytes from one socket to the other, and the end of the stream after the last of them. Returns how many bytes
-    /// it moved, unless nothing changed.
+    /// Moves bytes from one socket to the other, and the end of the stream after the last of them. Returns how many
+    /// bytes it moved, unless nothing changed.
     fn pump(&mut self, from: SocketHandle, to: SocketHandle) -> Option<usize> {
         let socket = self.stack.socket(to);
         let room = if socket.can_send() { socket.send_capacity() - socket.send_queue() } else { 0 };

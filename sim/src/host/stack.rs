@@ -159,10 +159,11 @@ impl TcpStack {
     }
 }
 
-/// Whether a connection that has sent so many bytes is within the initial window. If not, its congestion control begins.
+/// Whether a connection that has sent so many bytes is within the initial window. If not, its congestion control
+/// begins.
 ///
-/// smoltcp's Reno begins with 2,048 bytes, and so small a window costs a handshake with certificates a round trip that no
-/// kernel of today needs. So Reno takes over only after the first [`INITIAL_WINDOW`] bytes.
+/// smoltcp's Reno begins with 2,048 bytes, and so small a window costs a handshake with certificates a round trip that
+/// no kernel of today needs. So Reno takes over only after the first [`INITIAL_WINDOW`] bytes.
 pub(super) fn is_young(socket: &mut Socket<'_>, sent: usize) -> bool {
     let is_young = sent <= INITIAL_WINDOW;
     if !is_young {

@@ -229,8 +229,8 @@ impl Streams {
         accepted
     }
 
-    /// A connection that has sent nothing yet. Its TCP begins with the initial window of RFC 6928, logins excepted, which
-    /// keep that of smoltcp (2,048 bytes).
+    /// A connection that has sent nothing yet. Its TCP begins with the initial window of RFC 6928, logins excepted,
+    /// which keep that of smoltcp (2,048 bytes).
     fn begin(&mut self, handle: SocketHandle, state: StreamStage) -> Connection {
         let young = (self.buffer != LOGIN_BUFFER).then_some(0);
         if young.is_some() {

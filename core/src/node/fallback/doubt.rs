@@ -1,8 +1,8 @@
 //! Doubt of UDP itself: nothing is heard by UDP, of anybody.
 //!
 //! A silent peer says nothing about UDP. So if everything that was sent by UDP is unanswered for [`DOUBT`], the NMS is
-//! asked for a sign. If it is silent too, [`ALL_SILENT`] after the beginning of the silence TCP is raced: sooner than for
-//! one silent service, because only UDP or the whole network can be the cause.
+//! asked for a sign. If it is silent too, [`ALL_SILENT`] after the beginning of the silence TCP is raced: sooner than
+//! for one silent service, because only UDP or the whole network can be the cause.
 
 use std::time::Duration;
 
@@ -65,7 +65,9 @@ fn doubt(round_trip: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    const SHORT: Duration = Duration::from_millis(80);
+    fn short() -> Duration {
+        Duration::from_millis(80)
+    }
 
     fn at(ms: u64) -> Instant {
         Instant::from_millis(ms)
@@ -82,11 +84,11 @@ mod tests {
         let mut doubt = Doubt::default();
         doubt.sent(at(0));
         doubt.sent(at(400));
-        assert_eq!(doubt.ask_at(SHORT), None);
+        assert_eq!(doubt.ask_at(short()), None);
         doubt.sent(at(450));
-        assert_eq!(doubt.ask_at(SHORT), Some(at(0) + DOUBT));
+        assert_eq!(doubt.ask_at(short()), Some(at(0) + DOUBT));
         doubt.heard();
-        assert_eq!(doubt.ask_at(SHORT), None);
+        assert_eq!(doubt.ask_at(short()), None);
     }
 
     #[test]
@@ -94,7 +96,7 @@ mod tests {
         let (mut now, mut doubt, mut asked) = (0, Doubt::default(), Vec::new());
         while now < 60_000 {
             doubt.sent(at(now));
-            if doubt.ask_at(SHORT).is_some_and(|due| due <= at(now)) {
+            if doubt.ask_at(short()).is_some_and(|due| due <= at(now)) {
                 asked.push(now);
                 doubt.asked(at(now));
                 // The NMS answers.
@@ -112,12 +114,12 @@ mod tests {
         let doubt = silent(0);
         let mut service = Unanswered::default();
         service.sent(at(500));
-        assert_eq!(doubt.confirmed_at(service, SHORT), None);
+        assert_eq!(doubt.confirmed_at(service, short()), None);
         service.sent(at(700));
-        assert_eq!(doubt.confirmed_at(service, SHORT), Some(at(1_000)));
+        assert_eq!(doubt.confirmed_at(service, short()), Some(at(1_000)));
         let mut late = Unanswered::default();
         [800, 900].into_iter().for_each(|ms| late.sent(at(ms)));
-        assert_eq!(doubt.confirmed_at(late, SHORT), Some(at(1_300)));
+        assert_eq!(doubt.confirmed_at(late, short()), Some(at(1_300)));
     }
 
     #[test]
