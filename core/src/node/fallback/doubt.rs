@@ -75,7 +75,9 @@ mod tests {
 
     fn silent(since: u64) -> Doubt {
         let mut doubt = Doubt::default();
-        [since, since + 50, since + 100].into_iter().for_each(|ms| doubt.sent(at(ms)));
+        for ms in [since, since + 50, since + 100] {
+            doubt.sent(at(ms));
+        }
         doubt
     }
 
@@ -118,7 +120,9 @@ mod tests {
         service.sent(at(700));
         assert_eq!(doubt.confirmed_at(service, short()), Some(at(1_000)));
         let mut late = Unanswered::default();
-        [800, 900].into_iter().for_each(|ms| late.sent(at(ms)));
+        for ms in [800, 900] {
+            late.sent(at(ms));
+        }
         assert_eq!(doubt.confirmed_at(late, short()), Some(at(1_300)));
     }
 
@@ -127,7 +131,9 @@ mod tests {
         let (doubt, long) = (silent(0), Duration::from_secs(3));
         assert_eq!(doubt.ask_at(long), Some(at(6_000)));
         let mut service = Unanswered::default();
-        [100, 1_000].into_iter().for_each(|ms| service.sent(at(ms)));
+        for ms in [100, 1_000] {
+            service.sent(at(ms));
+        }
         assert_eq!(doubt.confirmed_at(service, long), Some(at(12_000)));
     }
 }
