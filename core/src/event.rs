@@ -78,6 +78,11 @@ pub enum Event {
         /// Why.
         trouble: Trouble,
     },
+    /// The peer of a tunnel that is not up yet has proved who it is, and packets go ahead to it (`signaling = "fast"`).
+    TunnelReady {
+        /// The peer's name.
+        peer: String,
+    },
     /// The NMS's database has other virtual addresses for a node than the node's certificate. Those of the certificate
     /// count.
     AddressesDiffer {

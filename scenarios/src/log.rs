@@ -172,6 +172,7 @@ impl What {
             | Event::UdpWorks
             | Event::NoTcp { .. }
             | Event::AddressesDiffer { .. }
+            | Event::TunnelReady { .. }
             | Event::Dropped(_) => return None,
         })
     }

@@ -27,8 +27,15 @@ pub(super) fn ask(socket: &Path, question: &Question, patience: Duration) -> Res
         Ok(0) => Err(lost(std::io::ErrorKind::UnexpectedEof.into())),
         Ok(_) => understand(&answer),
         Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-            let remedy = "is the peer running? `cyphonic status` shows how this node stands";
-            Err(Failure::new(Code::Unreachable, "no answer in time", remedy))
+            let (what, remedy) = match question {
+                Question::Ping { name } => (
+                    format!("no answer in time from {name}"),
+                    "is it running? where both are behind NATs or firewalls: is the TRS running? `cyphonic status` shows \
+                     how this node stands",
+                ),
+                _ => ("no answer in time".to_owned(), "`cyphonic status` shows how this node stands"),
+            };
+            Err(Failure::new(Code::Unreachable, what, remedy))
         }
         Err(error) => Err(lost(error)),
     }

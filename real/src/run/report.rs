@@ -82,6 +82,7 @@ impl Report {
                 let remedy = trouble.remedy();
                 tracing::warn!(%service, %trouble, remedy, "no answer by UDP, and no connection by TCP");
             }
+            Event::TunnelReady { peer } => tracing::debug!(%peer, "packets go ahead"),
             Event::AddressesDiffer { name, shown, stored } => {
                 let remedy = "the certificate counts; restore the database from a backup, or renew the certificate";
                 let (shown_v4, stored_v4) = (shown.v4, stored.v4);
@@ -129,6 +130,7 @@ fn kind(event: &Event) -> &'static str {
         Event::UdpBlocked { .. } => "udp-blocked",
         Event::UdpWorks => "udp-works",
         Event::NoTcp { .. } => "no-tcp",
+        Event::TunnelReady { .. } => "tunnel-ready",
         Event::AddressesDiffer { .. } => "addresses-differ",
         Event::Dropped(_) => "dropped",
     }

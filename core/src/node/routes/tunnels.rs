@@ -22,7 +22,9 @@ impl Routes {
             return;
         }
         let held = std::mem::take(&mut peer.held);
-        let addresses = peer.addresses;
+        let (addresses, peer) = (peer.addresses, peer.label());
+        // The driver makes the peer's route before an application learns the peer's address.
+        turn.push(RouteOutput::Event(Event::TunnelReady { peer }));
         self.release(turn, id, held, addresses);
     }
 

@@ -87,7 +87,7 @@ impl Shell for NodeShell {
         if let Some(places) = self.standing.event(machine, now, &event) {
             self.probe(places);
         }
-        if matches!(event, Event::TunnelUp(_) | Event::TunnelDown { .. }) {
+        if matches!(event, Event::TunnelReady { .. } | Event::TunnelUp(_) | Event::TunnelDown { .. }) {
             self.interface.lead(machine);
         }
         if let Event::TunnelDown { peer, reason } = &event {

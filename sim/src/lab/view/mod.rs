@@ -267,6 +267,7 @@ fn moments(scenario: &Scenario, run: &Run) -> Vec<Moment> {
                     format!("{} has {} by its certificate, {} by the database", name.short(), shown.v4, stored.v4);
                 ("node", text)
             }
+            Event::TunnelReady { peer } => ("tunnel", format!("packets go ahead to {peer}")),
             Event::Surveyed(_) | Event::Signal(_) | Event::Dropped(_) => continue,
         };
         moments.push(Moment { ms: at.as_millis_f64(), kind, host: host.clone(), text });

@@ -196,6 +196,7 @@ impl Rows for Case {
             RouteOutput::Answer(_, Answer::NoSuchName) => "answer no such name".into(),
             RouteOutput::Answer(_, Answer::Failed) => "answer failed".into(),
             RouteOutput::Event(Event::RouteRequested { .. }) => "tell wanted".into(),
+            RouteOutput::Event(Event::TunnelReady { .. }) => "tell ready".into(),
             RouteOutput::Event(Event::TunnelUp(_)) => "tell up".into(),
             RouteOutput::Event(Event::TunnelDown { reason, .. }) => format!("tell down: {reason}"),
             RouteOutput::Event(Event::StillRelayed { .. }) => "tell still relayed".into(),
@@ -270,14 +271,14 @@ fn packets_go_ahead_once_the_peer_has_proved_itself_and_are_counted_if_the_tunne
         0   | query bob                          | tell wanted; request bob any #0      | bob asks any#0 holds
         40  | direction #0 bob dials direct paper| build t0                             | bob builds t0 holds
         50  | packet bob                         |                                      | bob builds t0 holds
-        80  | ready t0                           | answer 198.18.0.10; send t0; flush   | bob builds t0
+        80  | ready t0                           | tell ready; answer 198.18.0.10; send t0; flush | bob builds t0
         81  | packet bob                         | send t0                              | bob builds t0
         82  | query bob                          | answer 198.18.0.10                   | bob builds t0
         99  | down t0 lost                       | drop no-tunnel; drop no-tunnel       | bob wanted any@299
         100 | packet bob                         |                                      | bob wanted any@299 holds
         299 | timeout                            | request bob any #1                   | bob asks any#1 holds
         340 | direction #1 bob dials direct paper| build t1                             | bob builds t1 holds
-        380 | ready t1                           | send t1; flush                       | bob builds t1
+        380 | ready t1                           | tell ready; send t1; flush           | bob builds t1
         420 | up t1                              | tell up                              | bob up t1
         500 | direction @7 bob dials direct direct0 | build t2                          | bob up t1 builds t2
         510 | ready t2                           |                                      | bob up t1 builds t2
