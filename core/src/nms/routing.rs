@@ -375,7 +375,7 @@ impl Nms {
         });
         Some(RouteDirection {
             peer: other.name.clone(),
-            virtual_addresses: other.certified.or(self.store.addresses_of(&other.name).ok().flatten())?,
+            virtual_addresses: other.certified.or_else(|| self.store.addresses_of(&other.name).ok().flatten())?,
             pattern,
             dial: pending.choice.dialer == to,
             candidates: candidates.iter().map(|&place| self.told(node, other, place)).collect(),

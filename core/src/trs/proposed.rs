@@ -179,11 +179,13 @@ impl Legs {
     ) {
         let target = destination_prefix(&payload).and_then(|cid| self.by_cid.get(&cid).copied());
         if let (RelayMode::Blind, Some(target)) = (self.mode, target) {
-            if self.source_of(target, remote).is_none() {
+            let mut source = self.source_of(target, remote);
+            if source.is_none() {
                 // The Tunnel Request that binds the two may be among the datagrams that were taken just before.
                 self.finish(now, out);
+                source = self.source_of(target, remote);
             }
-            return match self.forward(now, target, remote, payload) {
+            return match self.forward(now, target, source, payload) {
                 Ok(forwarded) => transmit(out, forwarded),
                 Err(reason) => dropped(out, reason),
             };
@@ -208,15 +210,14 @@ impl Legs {
         }
     }
 
-    /// Blind relaying: forwards a datagram unchanged if its source is the address of a leg that is bound to the target.
+    /// Blind relaying: forwards a datagram unchanged if it came from a leg that is bound to the target.
     fn forward(
         &mut self,
         now: Instant,
         target: LinkId,
-        remote: SocketAddr,
+        source: Option<LinkId>,
         payload: BytesMut,
     ) -> Result<Transmit, DropReason> {
-        let source = self.source_of(target, remote);
         if source.is_none() && !defect!(RelayForwardsUnbound) {
             return Err(DropReason::NotBound);
         }

@@ -24,7 +24,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cyphonic_core::name::{Fqdn, Virtual};
+use cyphonic_core::name::Fqdn;
 use cyphonic_core::pki::{Authority, PkiError, PublicKey, Subject, Validity};
 use cyphonic_core::tls;
 use rustls::pki_types::CertificateDer;
@@ -265,8 +265,10 @@ impl Ca {
             return Err(Failure::new(Code::Duplicate, what, remedy));
         }
         let (serial, span) = self.next(&lock, name, days)?;
-        let subject = Subject { name: name.clone(), addresses: addresses_in(&certificate) };
-        let identity = self.authority.issue(subject, &*random::<32>()?, serial, span).map_err(|error| pki(&error))?;
+        let identity = self
+            .authority
+            .issue(subject(name, &certificate), &*random::<32>()?, serial, span)
+            .map_err(|error| pki(&error))?;
         files::write_secret(&key, &key_pem(identity.key_pkcs8()))?;
         files::write_public(&certificate, &pem_of(&identity.chain))?;
         Ok((certificate, key))
@@ -279,8 +281,8 @@ impl Ca {
         let seed = files::ed25519_seed(&key)?;
         let lock = lock(&self.folder)?;
         let (serial, span) = self.next(&lock, name, days)?;
-        let subject = Subject { name: name.clone(), addresses: addresses_in(&certificate) };
-        let identity = self.authority.issue(subject, &seed, serial, span).map_err(|error| pki(&error))?;
+        let identity =
+            self.authority.issue(subject(name, &certificate), &seed, serial, span).map_err(|error| pki(&error))?;
         files::write_public(&certificate, &pem_of(&identity.chain))?;
         Ok((certificate, key))
     }
@@ -320,9 +322,10 @@ impl Ca {
     }
 }
 
-/// The virtual addresses in a certificate file; `None` without a file or without addresses.
-fn addresses_in(certificate: &Path) -> Option<Virtual> {
-    tls::addresses(files::certificates(certificate).ok()?.first()?)
+/// A name, with the virtual addresses in its present certificate file, if there is one that has any.
+fn subject(name: &Fqdn, certificate: &Path) -> Subject {
+    let present = files::certificates(certificate).unwrap_or_default();
+    Subject { name: name.clone(), addresses: present.first().and_then(tls::addresses) }
 }
 
 /// A private key (PKCS#8 DER) as PEM.

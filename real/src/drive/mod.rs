@@ -125,8 +125,6 @@ pub struct Driver<S: Shell> {
     clock: Clock,
     requests: mpsc::Receiver<S::Request>,
     wait: Option<Due>,
-    /// For the role's timer, if it is far away.
-    alarm: Option<Alarm>,
 }
 
 /// The surroundings of the role: its sockets and its shell.
@@ -168,7 +166,7 @@ impl<S: Shell> Driver<S> {
             has_read_tun: false,
             failed: None,
         };
-        Self { machine, system, clock, requests, wait: None, alarm: None }
+        Self { machine, system, clock, requests, wait: None }
     }
 
     /// Gives the role a command, before or between runs.
@@ -191,7 +189,7 @@ impl<S: Shell> Driver<S> {
 
     fn turns(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<(), Failure> {
         let bell = Arc::new(Bell::new().map_err(Failure::other)?);
-        self.alarm = Some(Alarm::new().map_err(Failure::other)?);
+        let mut alarm = Alarm::new().map_err(Failure::other)?;
         let waker = Waker::from(bell.clone());
         let mut context = Context::from_waker(&waker);
         // Whether a stream or a request may be ready. It is true at first, so that each is polled once and gets the
@@ -199,7 +197,7 @@ impl<S: Shell> Driver<S> {
         let mut called = true;
         loop {
             self.system.flush()?;
-            self.sleep(&bell, called).map_err(Failure::other)?;
+            self.sleep(&bell, &mut alarm, called).map_err(Failure::other)?;
             if self.system.ready.bell {
                 bell.silence();
                 called = true;
@@ -234,19 +232,18 @@ impl<S: Shell> Driver<S> {
     }
 
     /// Waits until a source is ready or the timer is due, and notes what is ready. With `only_look` it does not wait.
-    fn sleep(&mut self, bell: &Bell, only_look: bool) -> io::Result<()> {
+    fn sleep(&mut self, bell: &Bell, alarm: &mut Alarm, only_look: bool) -> io::Result<()> {
         let left = match self.wait {
             _ if only_look => Some(Duration::ZERO),
             Some(due) => Some(due.at.saturating_since(self.clock.now())),
             None => None,
         };
-        if let (Some(alarm), Some(due), false) = (&mut self.alarm, self.wait, only_look) {
+        if let Some(due) = self.wait.filter(|_| !only_look) {
             alarm.set(&self.clock, due.at)?;
         }
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         let tun = self.system.tun.as_ref().map(AsFd::as_fd);
-        let alarm = self.alarm.as_ref().map(AsFd::as_fd);
-        let all = [bell.as_fd()].into_iter().chain(self.system.udp.handles()).chain(tun).chain(alarm);
+        let all = [bell.as_fd(), alarm.as_fd()].into_iter().chain(self.system.udp.handles()).chain(tun);
         let mut all: Vec<_> = all.map(|handle| PollFd::from_borrowed_fd(handle, PollFlags::IN)).collect();
         match poll(&mut all, left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -257,12 +254,11 @@ impl<S: Shell> Driver<S> {
         let mut ready = revents.into_iter();
         let noted = &mut self.system.ready;
         noted.bell = ready.next().unwrap_or(false);
+        let is_alarmed = ready.next().unwrap_or(false);
         noted.udp.clear();
         noted.udp.extend(ready.by_ref().take(self.system.udp.sockets()));
-        noted.tun = self.system.tun.is_some() && ready.next().unwrap_or(false);
-        if ready.next().unwrap_or(false)
-            && let Some(alarm) = &mut self.alarm
-        {
+        noted.tun = ready.next().unwrap_or(false);
+        if is_alarmed {
             alarm.silence();
         }
         Ok(())

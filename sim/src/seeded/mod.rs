@@ -170,8 +170,7 @@ impl Pki {
 
     /// As [`Self::identity`], for another validity, such as an expired one.
     pub fn identity_valid(&self, name: &Fqdn, validity: Validity) -> Identity {
-        let key = derive(self.seed, name.as_str(), "identity key");
-        self.authority.issue(name, &key, self.serial(name, 0), validity).expect("an identity can be made for any name")
+        self.issue(name.into(), 0, validity)
     }
 
     /// The certificate of a name after `number` renewals, valid until `until` (time since 1970; `None`: as long as
@@ -180,26 +179,26 @@ impl Pki {
         if (number, until) == (0, None) {
             return self.identity(name);
         }
-        let key = derive(self.seed, name.as_str(), "identity key");
-        let until = until.unwrap_or(EPOCH + VALID_AROUND_EPOCH);
-        let validity =
-            Validity::new(EPOCH.saturating_sub(VALID_AROUND_EPOCH), until).expect("a time that is not empty");
-        let identity = self.authority.issue(name, &key, self.serial(name, number), validity);
-        let identity = identity.expect("an identity can be made for any name");
-        remember::issued(&identity.chain[0], self.authority.certificate());
-        identity
+        self.remembered(name.into(), number, until.unwrap_or(EPOCH + VALID_AROUND_EPOCH))
     }
 
     /// The next certificate of a name, with these virtual addresses in it.
     pub fn certified(&self, name: &Fqdn, addresses: Virtual) -> Identity {
-        let key = derive(self.seed, name.as_str(), "identity key");
-        let span = Validity::new(EPOCH.saturating_sub(VALID_AROUND_EPOCH), EPOCH + 2 * VALID_AROUND_EPOCH);
         let subject = Subject { name: name.clone(), addresses: Some(addresses) };
-        let identity =
-            self.authority.issue(subject, &key, self.serial(name, 1), span.expect("a time that is not empty"));
-        let identity = identity.expect("an identity can be made for any name");
+        self.remembered(subject, 1, EPOCH + 2 * VALID_AROUND_EPOCH)
+    }
+
+    /// A certificate after `number` renewals, valid until `until`, whose verification is remembered.
+    fn remembered(&self, subject: Subject, number: u32, until: Duration) -> Identity {
+        let identity = self.issue(subject, number, validity_until(until));
         remember::issued(&identity.chain[0], self.authority.certificate());
         identity
+    }
+
+    fn issue(&self, subject: Subject, number: u32, validity: Validity) -> Identity {
+        let key = derive(self.seed, subject.name.as_str(), "identity key");
+        let serial = self.serial(&subject.name, number);
+        self.authority.issue(subject, &key, serial, validity).expect("an identity can be made for any name")
     }
 
     /// The serial number of a name's certificate after this many renewals.
@@ -218,8 +217,11 @@ impl Pki {
 }
 
 fn validity() -> Validity {
-    Validity::new(EPOCH.saturating_sub(VALID_AROUND_EPOCH), EPOCH + VALID_AROUND_EPOCH)
-        .expect("a time that is not empty")
+    validity_until(EPOCH + VALID_AROUND_EPOCH)
+}
+
+fn validity_until(until: Duration) -> Validity {
+    Validity::new(EPOCH.saturating_sub(VALID_AROUND_EPOCH), until).expect("a time that is not empty")
 }
 
 /// A place for one stream. It is leaked once, and then lent.

@@ -286,6 +286,7 @@ impl Fallback {
         self.services.clear();
         (self.udp, self.heard, self.unheard, self.lingers) = (Udp::Unknown, None, Unanswered::default(), None);
         (self.probe, self.next_probe, self.trouble, self.doubt) = (None, None, None, Doubt::default());
+        self.here.clone_from(&places.addresses);
         for (name, remote) in self.known.clone() {
             self.place(places, &name, remote);
         }
@@ -293,6 +294,7 @@ impl Fallback {
 
     /// Addresses of the UDP ports of a service that the node may want to reach.
     pub(super) fn knows(&mut self, places: &Places, name: &Fqdn, remotes: &[SocketAddr]) {
+        self.here.clone_from(&places.addresses);
         for &remote in remotes {
             if !self.known.iter().any(|(_, known)| *known == remote) {
                 if self.known.len() >= MAX_SERVICES {
@@ -305,7 +307,6 @@ impl Fallback {
     }
 
     fn place(&mut self, places: &Places, name: &Fqdn, remote: SocketAddr) {
-        self.here.clone_from(&places.addresses);
         let port = self.config.port.unwrap_or(remote.port());
         let target = SocketAddr::new(remote.ip(), port);
         let Some((local, remote)) = places.towards(remote) else { return };

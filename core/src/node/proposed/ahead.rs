@@ -14,7 +14,7 @@ use crate::event::DropReason;
 use crate::machine::Output;
 use crate::node::carriage::CarriageOutput;
 use crate::node::part::TunnelId;
-use crate::node::routes::{MAX_HELD_BYTES, MAX_HELD_PACKETS};
+use crate::node::routes::has_room;
 use crate::quic::LinkId;
 use crate::signaling::Signaling;
 
@@ -43,16 +43,12 @@ impl Ahead {
     }
 
     fn push(&mut self, len: usize, frame: Frame) -> Result<(), DropReason> {
-        if self.frames.len() >= MAX_HELD_PACKETS || self.bytes + len > MAX_HELD_BYTES {
+        if !has_room(self.frames.len(), self.bytes, len) {
             return Err(DropReason::QueueFull);
         }
         self.bytes += len;
         self.frames.push_back(frame);
         Ok(())
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.frames.len()
     }
 
     /// The packets. `open` takes one out of a DATAGRAM frame.
@@ -87,11 +83,9 @@ impl Proposed {
     }
 
     /// A link is closed, and nobody will take what came ahead on it.
-    pub(super) fn lose_ahead(&mut self, owner: Option<Owner>) {
-        if let Some(Owner::Inbound(inbound)) = owner {
-            for _ in 0..inbound.ahead.count() {
-                self.dropped(DropReason::NoTunnel);
-            }
+    pub(super) fn lose_ahead(&mut self, ahead: &Ahead) {
+        for _ in 0..ahead.frames.len() {
+            self.dropped(DropReason::NoTunnel);
         }
     }
 

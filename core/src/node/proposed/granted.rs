@@ -63,11 +63,9 @@ impl Proposed {
     /// This node's leg is up. Sends the TRS the grant for the peer's leg. False if there is no such grant.
     pub(super) fn show_grant(&mut self, now: Instant, leg: LinkId, peer: &Fqdn, theirs: RelayCid) -> bool {
         let grant = self.grants.waiting.remove(peer).filter(|grant| grant.leg == theirs);
-        let is_granted = grant.is_some();
-        if let Some(grant) = grant {
-            self.show(now, leg, grant);
-        }
-        is_granted
+        let Some(grant) = grant else { return false };
+        self.show(now, leg, grant);
+        true
     }
 
     /// Sends a grant to the TRS, and sets the time at which the next one is asked for.

@@ -85,7 +85,7 @@ impl Proposed {
         };
         self.expecting.remove(from);
         if self.tunnels[&id].contradicts(self.of(link).peer_addresses(link)) {
-            (0..ahead.count()).for_each(|_| self.dropped(DropReason::NoTunnel));
+            self.lose_ahead(&ahead);
             return self.refuse_addresses(now, id);
         }
         self.adopt_framing(id, early.request.framing);

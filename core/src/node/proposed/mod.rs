@@ -206,8 +206,9 @@ impl Proposed {
 
     /// Closes a link that is not needed any more.
     fn close(&mut self, now: Instant, link: LinkId) {
-        let owner = self.owners.remove(&link);
-        self.lose_ahead(owner);
+        if let Some(Owner::Inbound(inbound)) = self.owners.remove(&link) {
+            self.lose_ahead(&inbound.ahead);
+        }
         self.no_longer_inbound(link);
         self.of_mut(link).close(now, link);
         if link.is_pathed() {
@@ -339,7 +340,7 @@ impl Proposed {
             Some(Owner::Leg(tunnel)) if self.leg_gone(now, tunnel, link) => {}
             Some(Owner::Leg(tunnel)) => self.fail(now, tunnel, failure),
             Some(Owner::Direct(tunnel)) => self.on_direct_closed(now, tunnel, link, failure),
-            owner @ Some(Owner::Inbound(_)) => self.lose_ahead(owner),
+            Some(Owner::Inbound(inbound)) => self.lose_ahead(&inbound.ahead),
             None => {}
         }
     }

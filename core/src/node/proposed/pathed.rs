@@ -31,7 +31,7 @@ use crate::message::Want;
 use crate::name::RelayCid;
 use crate::node::carriage::{Carriage, CarriageOutput, SendRefused};
 use crate::node::part::TunnelId;
-use crate::node::routes::{MAX_HELD_BYTES, MAX_HELD_PACKETS};
+use crate::node::routes::has_room;
 use crate::paths::candidates::{Announced, Candidate, Kind, MAX_CANDIDATES, Way, pair};
 use crate::paths::lifetime::Lifetimes;
 use crate::paths::peer::{Config, Event as PathEvent, Input, Output as PathOutput, Paths, Why};
@@ -110,7 +110,7 @@ impl Pathed {
             return Err(packet);
         }
         let (packets, bytes) = &mut self.held;
-        if packets.len() >= MAX_HELD_PACKETS || *bytes + packet.len() > MAX_HELD_BYTES {
+        if !has_room(packets.len(), *bytes, packet.len()) {
             return Ok(Err(SendRefused::Full));
         }
         *bytes += packet.len();

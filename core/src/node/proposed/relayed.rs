@@ -311,16 +311,15 @@ impl Proposed {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let to = Party::Node(tunnel.name.clone());
         let known = names.contains(&tunnel.name);
+        let contradicts = tunnel.contradicts(tunnel.state.links().and_then(|links| links.peer_addresses(link)));
         let TunnelState::EndToEnd(end) = &mut tunnel.state else { return };
         if !known || (!client && end.link.is_some()) {
             end.links.close(now, link);
             return self.dropped(DropReason::WrongIdentity);
         }
-        let shown = end.links.peer_addresses(link);
-        if tunnel.contradicts(shown) {
+        if contradicts {
             return self.refuse_addresses(now, id);
         }
-        let TunnelState::EndToEnd(end) = &mut tunnel.state else { return };
         if !client {
             end.link = Some(link);
             return tunnel.progress(now);

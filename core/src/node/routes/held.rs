@@ -15,6 +15,11 @@ pub const MAX_HELD_BYTES: usize = 96 * 1024;
 /// Most DNS queries held for one peer.
 pub const MAX_HELD_QUERIES: usize = 32;
 
+/// Whether `packets` of `bytes` leave room for one more packet of `len` bytes.
+pub(in crate::node) const fn has_room(packets: usize, bytes: usize, len: usize) -> bool {
+    packets < MAX_HELD_PACKETS && bytes + len <= MAX_HELD_BYTES
+}
+
 /// A DNS query that is answered when the tunnel is up.
 pub(in crate::node) struct HeldQuery {
     /// The query, from which the answer is built.
@@ -38,8 +43,7 @@ pub(super) struct Held {
 impl Held {
     /// Holds a packet. Without room the newest packet is refused, because the first packets of a flow open it.
     pub(super) fn push(&mut self, packet: Bytes) -> Result<(), DropReason> {
-        let full = self.packets.len() >= MAX_HELD_PACKETS || self.bytes + packet.len() > MAX_HELD_BYTES;
-        if full && !defect!(HeldWithoutLimit) {
+        if !has_room(self.packets.len(), self.bytes, packet.len()) && !defect!(HeldWithoutLimit) {
             return Err(DropReason::QueueFull);
         }
         self.bytes += packet.len();

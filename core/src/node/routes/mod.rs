@@ -42,6 +42,7 @@ use crate::timing::Due;
 use crate::timing::node::{ROUTE_TIMEOUT, UNREGISTERED_GRACE};
 
 pub(super) use self::held::HeldQuery;
+pub(super) use self::held::has_room;
 pub use self::held::{MAX_HELD_BYTES, MAX_HELD_PACKETS, MAX_HELD_QUERIES};
 pub use self::table::MAX_PEERS;
 pub(super) use self::table::PeerId;

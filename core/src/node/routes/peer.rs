@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::held::{Held, MAX_HELD_BYTES, MAX_HELD_PACKETS};
+use super::held::{Held, has_room};
 use crate::message::{PeerRef, Want};
 use crate::name::Virtual;
 use crate::node::part::TunnelId;
@@ -368,8 +368,8 @@ impl Peer {
 
     /// The tunnel into which a packet of this length goes before it is up.
     pub(super) fn goes_ahead(&self, len: usize) -> Option<TunnelId> {
-        let has_room = |ahead: &Ahead| ahead.packets < MAX_HELD_PACKETS && ahead.bytes + len <= MAX_HELD_BYTES;
-        let ahead = self.ahead.as_ref().filter(|ahead| has_room(ahead) && self.held.is_empty());
+        let takes = |ahead: &Ahead| has_room(ahead.packets, ahead.bytes, len) && self.held.is_empty();
+        let ahead = self.ahead.as_ref().filter(|ahead| takes(ahead));
         ahead.filter(|_| self.up().is_none()).map(|ahead| ahead.tunnel)
     }
 
