@@ -101,8 +101,18 @@ fn other_results_give_another_figure() {
 }
 
 #[test]
+fn the_readme_has_a_row_of_every_figure() {
+    let readme = include_str!("../README.md");
+    for figure in FIGURES {
+        let inputs = figure.inputs.iter().map(|file| format!("`{file}`")).collect::<Vec<_>>().join(", ");
+        let row = format!("| `{}` | {} | {inputs} | ", figure.name, figure.about);
+        assert!(readme.contains(&row), "paper-figs/README.md has no row that begins with: {row}");
+    }
+}
+
+#[test]
 fn every_svg_is_well_formed_and_keeps_its_text() {
-    for (name, texts) in [
+    let texts = [
         ("table1", ["Responder B", "A → B", "A ← B", "echo 3/3"]),
         ("table3", ["Proposed, compact", "1364", "QUIC AEAD tag", "Bytes of the packet, IP payload left out"]),
         ("table4", ["Round-trip time (ms)", "Share of echoes", "Proposed (n = 99)", "Compact (ours) (n = 99)"]),
@@ -124,7 +134,11 @@ fn every_svg_is_well_formed_and_keeps_its_text() {
         ),
         ("soak", ["link down (6)", "start (6)", "Occurrences of a combination", "10"]),
         ("matrix", ["(d) Proposed method, optimal policy", "tcp-443", "1161", MATRIX_COUNTS]),
-    ] {
+    ];
+    for figure in FIGURES {
+        assert!(texts.iter().any(|(name, _)| *name == figure.name), "no texts to look for in {}", figure.name);
+    }
+    for (name, texts) in texts {
         let svg = svg(&fixtures(), name).unwrap();
         for text in texts {
             assert!(svg.contains(&format!(">\n{text}\n</text>")), "{name} does not say {text}");

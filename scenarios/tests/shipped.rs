@@ -24,8 +24,19 @@ fn every_file_of_the_folder_is_built_in_with_its_text() {
         }
     }
     let known: BTreeSet<_> = EMBEDDED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-    assert_eq!(known, files);
+    for (name, _) in &files {
+        assert!(known.iter().any(|(known, _)| known == name), "scenarios/src/embedded.rs does not have {name}");
+    }
+    assert!(known == files, "the text of a file is not that which is built in");
     assert!(EMBEDDED.is_sorted());
+}
+
+#[test]
+fn the_readme_has_a_row_of_every_file() {
+    let readme = include_str!("../README.md");
+    for (name, _) in EMBEDDED {
+        assert!(readme.contains(&format!("| [{name}.toml]({name}.toml) | ")), "scenarios/README.md: no row of {name}");
+    }
 }
 
 #[test]

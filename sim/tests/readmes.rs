@@ -112,6 +112,38 @@ fn every_command_of_every_readme_works_as_it_stands() {
     assert!(typed > 15, "the documents have more commands than {typed}");
 }
 
+/// The lab's commands, as its help lists them.
+fn commands() -> Vec<String> {
+    let help = String::from_utf8(Command::new(LAB).arg("--help").output().unwrap().stdout).unwrap();
+    let list = help.split("\nCommands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    // A line that goes on with the description of a command is indented further.
+    let names =
+        list.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|name| !name.is_empty()));
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
+#[test]
+fn every_command_of_the_lab_is_among_those_of_its_readme() {
+    let text = std::fs::read_to_string(root().join("sim/README.md")).unwrap();
+    let lines = text.split("\n```").skip(1).step_by(2).flat_map(str::lines);
+    let typed: Vec<String> = lines.filter_map(arguments).filter_map(|words| words.into_iter().next()).collect();
+    let commands = commands();
+    assert!(commands.len() > 10, "{commands:?}");
+    for command in commands {
+        assert!(typed.contains(&command), "sim/README.md has no example of `cyphonic-lab {command}`");
+    }
+}
+
+#[test]
+fn every_module_of_the_lab_has_a_row_in_its_table() {
+    let text = std::fs::read_to_string(root().join("sim/src/lab/mod.rs")).unwrap();
+    for module in text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
+        let rows = text.lines().filter(|line| line.starts_with("//! | [`"));
+        let named = rows.filter_map(|row| row.split('|').nth(1)).any(|cell| cell.contains(&format!("[`{module}`]")));
+        assert!(named, "the table at the top of sim/src/lab/mod.rs has no row of `{module}`");
+    }
+}
+
 #[test]
 fn words_are_split_as_a_shell_does() {
     assert_eq!(words(" run a --set 'site.a.kind=\"nat\"'   # why"), ["run", "a", "--set", "site.a.kind=\"nat\""]);

@@ -54,7 +54,7 @@ pub const FIGURES: &[Figure] = &[
     },
     Figure {
         name: "setup",
-        about: "cost of signaling until the first echo, each framing, all patterns",
+        about: "round trips, packets and bytes until the first echo, each framing, all patterns",
         inputs: &["sim/setup.csv"],
         prepare: setup::prepare,
     },
@@ -72,7 +72,7 @@ pub const FIGURES: &[Figure] = &[
     },
     Figure {
         name: "mobility",
-        about: "what a move costs: how soon packets flow again, each strategy, both framings of the proposed method",
+        about: "share of moves after which packets flowed again within a time, each strategy, each framing",
         inputs: &["sim/mobility.csv"],
         prepare: mobility::prepare,
     },
@@ -84,7 +84,7 @@ pub const FIGURES: &[Figure] = &[
     },
     Figure {
         name: "docker",
-        about: "round-trip times between containers, each pattern and framing",
+        about: "mean round-trip times between containers, each pattern and framing",
         inputs: &["real/table4.csv"],
         prepare: docker::prepare,
     },

@@ -188,6 +188,23 @@ mod tests {
     }
 
     #[test]
+    fn the_readmes_table_has_every_command() {
+        let readme = include_str!("../../README.md");
+        let table = readme.split("\n## Commands\n").nth(1).unwrap().split("\n## ").next().unwrap();
+        // A command may stand alone, or with its arguments.
+        let has = |words: &str| table.contains(&format!("`{words}`")) || table.contains(&format!("`{words} "));
+        for command in command().get_subcommands() {
+            let name = command.get_name();
+            let parts: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+            assert!(parts.is_empty() && has(name) || !parts.is_empty(), "real/README.md has no row of `{name}`");
+            for part in parts {
+                let whole = format!("{name} {part}");
+                assert!(has(&whole) || has(part), "real/README.md has no row of `{whole}`");
+            }
+        }
+    }
+
+    #[test]
     fn the_help_lists_the_exit_codes() {
         let help = command().render_long_help().to_string();
         for (_, meaning) in Code::ALL {
