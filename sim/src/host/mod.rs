@@ -27,6 +27,7 @@ mod outlet;
 mod path_mtu;
 mod ports;
 mod proxy;
+mod segments;
 mod sink;
 mod stack;
 mod streams;

@@ -17,6 +17,8 @@ use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxT
 use smoltcp::socket::tcp::{CongestionControl, ConnectError, ListenError, Socket, SocketBuffer, State};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
+use super::segments::Segments;
+
 /// Most IP addresses of one TCP stack (smoltcp's `iface-max-addr-count-8`).
 pub const ADDRESS_LIMIT: usize = 8;
 
@@ -38,6 +40,7 @@ pub(super) struct TcpStack {
     /// Listening sockets without buffers, and the size of the buffers that they get with their first packet. Most
     /// listeners never get one, and buffers are large.
     bare: Vec<(SocketHandle, usize)>,
+    segments: Segments,
 }
 
 impl TcpStack {
@@ -52,7 +55,14 @@ impl TcpStack {
         let routes = interface.routes_mut();
         routes.add_default_ipv4_route(Ipv4Addr::new(192, 0, 2, 1)).expect("an empty table has room");
         routes.add_default_ipv6_route(Ipv6Addr::LOCALHOST).expect("an empty table has room");
-        Self { interface, device, sockets: SocketSet::new(Vec::new()), retired: Vec::new(), bare: Vec::new() }
+        Self {
+            interface,
+            device,
+            sockets: SocketSet::new(Vec::new()),
+            retired: Vec::new(),
+            bare: Vec::new(),
+            segments: Segments::default(),
+        }
     }
 
     /// Replaces the addresses. Connections on an address that is gone close at the next poll.
@@ -71,6 +81,9 @@ impl TcpStack {
 
     /// Gives it a packet; false if the queue was full and the packet is dropped.
     pub(super) fn receive(&mut self, packet: Vec<u8>) -> bool {
+        if self.segments.is_repeated(&packet) {
+            return true;
+        }
         for (handle, buffer) in std::mem::take(&mut self.bare) {
             let bare = self.socket(handle);
             let mut socket = new_socket(buffer);
@@ -101,7 +114,9 @@ impl TcpStack {
 
     /// The next packet to send.
     pub(super) fn sent(&mut self) -> Option<Vec<u8>> {
-        self.device.sent.pop_front()
+        let mut packet = self.device.sent.pop_front()?;
+        self.segments.send(&mut packet);
+        Some(packet)
     }
 
     /// When it wants to be polled again; always after `now`.
