@@ -1,4 +1,5 @@
-//! All figures from small fixtures, through the library and through the command. The fixtures' numbers are invented.
+//! All figures from small fixtures, through the library and through the command. The fixtures' numbers are invented,
+//! but for `blocked` and `blocked-rtt`, which are rows of a run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -128,6 +129,8 @@ fn every_svg_is_well_formed_and_keeps_its_text() {
         ("setup", ["Proposed, blind", "Compact, term.", "Size of IP packets (kB)", "Pattern 3"]),
         ("handover", ["No move", "From IPv6 to IPv4-P", "Compact (ours)", "Time of the transfer (s)"]),
         ("throughput", ["RTT 10 ms, loss 0.5 % a link", "Proposed, new-reno", "Goodput (Mbit/s)", "Conventional"]),
+        ("blocked", ["RTT 20 ms, loss 1 %", "TCP 443", "TCP, HTTP proxy", "Goodput (kbit/s)"]),
+        ("blocked-rtt", ["RTT 20 ms, loss 5 %", "UDP", "TCP, HTTP proxy", "Round-trip time (ms)"]),
         (
             "docker",
             ["Pattern 3: relayed by the TRS", "Proposed (n = 3)", "Compact (ours) (n = 3)", "Conventional (n = 3)"],

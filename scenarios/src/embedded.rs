@@ -8,6 +8,8 @@ macro_rules! embedded {
 }
 
 embedded! {
+    "blocked",
+    "blocked-rtt",
     "handover",
     "mobility",
     "setup",

@@ -1,5 +1,6 @@
 //! The figures: a module for each, and the list of all.
 
+mod blocked;
 mod docker;
 mod handover;
 mod matrix;
@@ -81,6 +82,18 @@ pub const FIGURES: &[Figure] = &[
         about: "goodput of a TCP transfer over round-trip time and loss, each framing and congestion control",
         inputs: &["sim/throughput.csv"],
         prepare: throughput::prepare,
+    },
+    Figure {
+        name: "blocked",
+        about: "goodput where UDP is blocked, over round-trip time and loss: UDP, TCP 443, TCP through an HTTP proxy",
+        inputs: &["sim/blocked.csv"],
+        prepare: blocked::prepare_goodput,
+    },
+    Figure {
+        name: "blocked-rtt",
+        about: "round trips where UDP is blocked, over round-trip time and loss: UDP, TCP 443, TCP through an HTTP proxy",
+        inputs: &["sim/blocked-rtt.csv"],
+        prepare: blocked::prepare_rtt,
     },
     Figure {
         name: "docker",

@@ -3,8 +3,11 @@
 //! The words are those of the simulator's files. A column of a sweep that a figure needs (the method, the framing, the
 //! kinds of sites) is part of the row here; every other one is in [`crate::input::Line::run`].
 
+mod blocked;
+
 use serde::{Deserialize, Deserializer, de};
 
+pub use self::blocked::{BlockedEcho, BlockedTransfer};
 use crate::input::Row;
 
 /// Which of the two methods.
