@@ -182,6 +182,22 @@ fn in_a_network_that_blocks_udp_none_leaves_but_the_counted_probes() {
 }
 
 #[test]
+fn a_transfer_stands_still_for_five_seconds_at_most_when_udp_is_closed() {
+    let steps = "[[step]]\nat_ms = 3000\ndo = \"tcp\"\nfrom = \"alice\"\nto = \"bob\"\nbytes = 8000000\n\
+                 [[step]]\nat_ms = 13000\ndo = \"firewall\"\nsite = \"a\"\nmode = \"only-tcp-443\"\n";
+    for handover in ["rebuild", "migrate", "seamless"] {
+        let settings = format!("{OPTIMAL}\nhandover = \"{handover}\"");
+        let link = "{ delay_ms = 20, rate_mbps = 4.0 }";
+        let run = play(&scene_of_sites(&settings, [OPEN, OPEN], link, steps), 1, Engine::Events);
+        let transfer = run.reports().find_map(|(_, report)| report.transfer()).unwrap();
+        assert_eq!(transfer.result, Some(Ok(())), "{handover}: {transfer:?}");
+        // The tunnel is up again when the inner TCP repeats its data for the second time: its timeouts are 1 s and 2 s
+        // at least.
+        assert!(transfer.longest_stall < Duration::from_secs(5), "{handover}: {transfer:?}");
+    }
+}
+
+#[test]
 fn a_transfer_survives_that_udp_is_opened_and_closed_again() {
     let steps = "[[step]]\nat_ms = 3000\ndo = \"tcp\"\nfrom = \"alice\"\nto = \"bob\"\nbytes = 20000000\n\
                  [[step]]\nat_ms = 8000\ndo = \"firewall\"\nsite = \"a\"\nmode = \"stateful\"\n\
@@ -201,9 +217,9 @@ fn a_transfer_survives_that_udp_is_opened_and_closed_again() {
             .collect();
         let transfer = run.reports().find_map(|(_, report)| report.transfer()).unwrap();
         assert_eq!(transfer.result, Some(Ok(())), "{handover}: {changes:?}, {transfer:?}");
-        // The tunnel is up again when the inner TCP repeats its data for the second time: its timeouts are 1 s and 2 s
-        // at least.
-        assert!(transfer.longest_stall < Duration::from_secs(5), "{handover}: {transfer:?}");
+        // On this slow link the inner TCP may lose a repetition in the TCP beneath, so it repeats its data for the
+        // third time, after 7 s, and waits for one more round trip of a full queue.
+        assert!(transfer.longest_stall < Duration::from_secs(9), "{handover}: {transfer:?}");
         let kinds: Vec<bool> = changes.iter().map(|(_, blocked)| *blocked).collect();
         assert_eq!(kinds, [true, false, true], "{handover}: {changes:?}");
         let patterns: Vec<u8> = run

@@ -1,5 +1,6 @@
 //! Registered nodes and their addresses (paper §2.2.1, §3.3.1).
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -24,10 +25,12 @@ use crate::route::{Network, Policy, is_private};
 use crate::signaling::Signaling;
 use crate::store::StoreError;
 use crate::time::Instant;
-use crate::timing::nms::{REGISTRATION_SILENCE, ROUTING_RETRY};
+use crate::timing::nms::{PLACE_KEPT, REGISTRATION_SILENCE, ROUTING_RETRY};
 
 /// Most nodes registered at one time.
 pub const MAX_NODES: usize = 100_000;
+/// Most earlier places of a conventional node: the other family's, and those of a NAT that has moved both.
+const MAX_EARLIER: usize = 3;
 
 /// A registered node.
 pub(super) struct Registration {
@@ -75,6 +78,8 @@ pub(super) struct Sealed {
     pub(super) proof: Proof,
     /// When the node was challenged last at an address that was not proved.
     asked_at: Option<Instant>,
+    /// Where the node was heard before, the last place at the end.
+    earlier: VecDeque<Earlier>,
     /// Under the keys of this registration.
     pub(super) session: SealedSession,
     /// The common key. It protects Registration Requests only.
@@ -82,6 +87,33 @@ pub(super) struct Sealed {
     requests: SealedSession,
     /// When the certificate of the login ends, since 1970; `None` of a login by password.
     ends: Option<Duration>,
+}
+
+/// A source of a node's earlier messages.
+struct Earlier {
+    remote: SocketAddr,
+    proof: Proof,
+    /// When it is forgotten.
+    until: Instant,
+}
+
+impl Sealed {
+    /// The node is heard at another address. `challenge` is to be sent there, unless the node was there a moment ago: a
+    /// node that tries two paths by turns would otherwise have proved neither.
+    fn turn_to(&mut self, now: Instant, (local, remote): (SocketAddr, SocketAddr), challenge: u32) {
+        self.earlier.retain(|earlier| now < earlier.until);
+        let known = self.earlier.iter().position(|earlier| earlier.remote == remote);
+        let proof = match known.and_then(|index| self.earlier.remove(index)) {
+            Some(earlier) => earlier.proof,
+            None => Proof::open(How::Asked(challenge), 0),
+        };
+        let proof = std::mem::replace(&mut self.proof, proof);
+        self.earlier.push_back(Earlier { remote: self.remote, proof, until: now + PLACE_KEPT });
+        if self.earlier.len() > MAX_EARLIER {
+            self.earlier.pop_front();
+        }
+        (self.local, self.remote) = (local, remote);
+    }
 }
 
 impl Nms {
@@ -168,8 +200,11 @@ impl Nms {
         let Session::Conventional(sealed) = &mut registration.session else { return false };
         let received = OVERHEAD + usize::from(header.length);
         if let Some(challenge) = challenge {
-            (sealed.local, sealed.remote) = (local, remote);
-            sealed.proof = Proof::open(How::Asked(challenge), 0);
+            sealed.turn_to(now, (local, remote), challenge);
+            if sealed.proof.is_given() {
+                registration.proved_at(remote);
+                return false;
+            }
         }
         if sealed.remote != remote || sealed.proof.is_given() && !defect!(NamedAddressBelieved) {
             return false;
@@ -245,10 +280,10 @@ impl Nms {
             {
                 let received = OVERHEAD + usize::from(header.length);
                 if sealed.remote != remote {
-                    sealed.proof = Proof::open(How::Asked(self.rng.next_u32()), received);
+                    sealed.turn_to(now, (local, remote), self.rng.next_u32());
                 }
                 sealed.proof.received(received);
-                (sealed.local, sealed.remote) = (local, remote);
+                sealed.local = local;
             }
             let answer = Message::RegistrationResponse(registration.answer.1.clone());
             self.send(now, node, header.transaction, header.count, &answer);
@@ -415,6 +450,7 @@ impl Nms {
                     remote,
                     proof,
                     asked_at: None,
+                    earlier: VecDeque::new(),
                     session,
                     key,
                     requests,

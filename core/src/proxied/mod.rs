@@ -41,6 +41,13 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 /// The TCP port of every service.
 pub const TCP_PORT: u16 = 443;
 
+/// TCP sends no IP packet larger than this, in bytes, and asks the other end for none that is: RFC 9293 §3.7.1, by the
+/// maximum segment size.
+///
+/// Why: 1,280 bytes pass every network of IPv6 (RFC 8200 §5). A kernel that sends larger ones relies on ICMP errors
+/// (RFC 1191), and the networks that block UDP are those that most likely block ICMP as well.
+pub const TCP_PACKET: usize = 1280;
+
 /// The prefix of the addresses that stand for connections: no packet goes there (RFC 6666).
 pub const GUESTS: (Ipv6Addr, u8) = (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64);
 

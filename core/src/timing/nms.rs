@@ -37,6 +37,13 @@ timings! {
     /// is told when it registers again.
     ACCESS_ENDED_RETRIES: u8 = 8;
 
+    /// For so long the NMS remembers that a conventional node was at an address, after the node was heard elsewhere. If
+    /// it is heard there again, that needs no new proof.
+    ///
+    /// Why: a node that gets no answer tries its other family by turns, every few seconds. A NAT keeps an idle mapping
+    /// for two minutes at least (RFC 4787 REQ-5), so the address has not become another host's.
+    PLACE_KEPT: Duration = Duration::from_secs(30);
+
     /// A Probe Token proves an address for this long at least, and for twice this long at most.
     ///
     /// Why: a survey takes 1 s to 2 s, and its Network Report is sent again for `REPORT_TRIES`. A node that has left an

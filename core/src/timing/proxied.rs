@@ -52,6 +52,14 @@ timings! {
     /// again, so the older copy would only delay what follows it.
     DATAGRAM_WAIT: Duration = Duration::from_millis(200);
 
+    /// How long TCP may leave a node's bytes unacknowledged before the connection is given up (the user timeout of
+    /// RFC 5482); four times as long as it took to connect, at least.
+    ///
+    /// Why: where no round trip was measured yet, TCP repeats after 1 s and 3 s (RFC 6298 §2, §5.5), so two repetitions
+    /// were lost. A new connection is sooner there than the third, whose turn is after 7 s. A NAT that has forgotten
+    /// its mappings may leave two ends that each wait for the other and reset nothing.
+    TCP_UNACKNOWLEDGED: Duration = Duration::from_secs(6);
+
     /// A TCP connection on which no datagram went either way for so long is closed by the node.
     ///
     /// Why: longer than the Keep Alive interval of a link, so a connection that carries a link stays; that to the AS is

@@ -48,7 +48,7 @@ use tokio::sync::mpsc;
 use bell::Bell;
 use clock::Alarm;
 pub use clock::{Clock, Wall, since_epoch};
-pub use streams::{Streams, listeners};
+pub use streams::{Streams, listeners, reach};
 pub use tun::Tun;
 pub use udp::{PortUse, Udp, refused};
 

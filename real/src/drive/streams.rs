@@ -13,6 +13,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use cyphonic_core::machine::{StreamId, StreamInput, StreamOutput};
+use cyphonic_core::proxied::TCP_PACKET;
+use cyphonic_core::timing::proxied::TCP_UNACKNOWLEDGED;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -144,6 +146,8 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Accepted connections inherit it.
+    narrow(&socket, address)?;
     socket.bind(&address.into())?;
     socket.listen(128)?;
     TcpListener::from_std(socket.into())
@@ -176,13 +180,29 @@ async fn accept(listener: TcpListener, ids: Arc<AtomicU64>, seats: Arc<Seats>, i
     }
 }
 
+/// Segments that fit into [`TCP_PACKET`] bytes, whatever the interface could send: `TCP_MAXSEG`, before the handshake.
+fn narrow<'a>(socket: impl Into<socket2::SockRef<'a>>, place: SocketAddr) -> io::Result<()> {
+    let headers = if place.is_ipv6() { 40 + 20 } else { 20 + 20 };
+    socket.into().set_tcp_mss((TCP_PACKET - headers) as u32)
+}
+
+/// A TCP connection to a service, which gives up when its bytes stay unacknowledged ([`TCP_UNACKNOWLEDGED`]), and whose
+/// packets pass every network ([`TCP_PACKET`]).
+///
+/// # Errors
+/// Those of the system, or that the attempt took longer than `most`.
+pub async fn reach(remote: SocketAddr, most: Duration) -> io::Result<TcpStream> {
+    let socket = if remote.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+    narrow(&socket, remote)?;
+    let began = Instant::now();
+    let stream = timeout(most, socket.connect(remote)).await.map_err(io::Error::from).flatten()?;
+    let unacknowledged = (began.elapsed() * 4).max(TCP_UNACKNOWLEDGED);
+    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(unacknowledged))?;
+    Ok(stream)
+}
+
 async fn connect(id: StreamId, remote: SocketAddr, told: mpsc::Receiver<Told>, inputs: Inputs) {
-    let socket = if remote.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() };
-    let stream = match socket {
-        Ok(socket) => timeout(CONNECT, socket.connect(remote)).await.map_err(io::Error::from).flatten(),
-        Err(error) => Err(error),
-    };
-    match stream {
+    match reach(remote, CONNECT).await {
         Ok(stream) => {
             if inputs.send((id, StreamInput::Connected, None)).await.is_ok() {
                 serve(id, stream, told, inputs, None).await;

@@ -24,6 +24,7 @@ mod desk;
 mod fleet;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -255,10 +256,12 @@ async fn exchange(
 async fn connect(places: &[SocketAddr]) -> Result<TcpStream, Failure> {
     let mut troubles = Vec::new();
     for place in alternating(places) {
-        match tokio::time::timeout(ATTEMPT, TcpStream::connect(place)).await {
-            Ok(Ok(tcp)) => return Ok(tcp),
-            Ok(Err(error)) => troubles.push(format!("{place}: {error}")),
-            Err(_) => troubles.push(format!("{place}: no answer in {} s", ATTEMPT.as_secs())),
+        match drive::reach(place, ATTEMPT).await {
+            Ok(tcp) => return Ok(tcp),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                troubles.push(format!("{place}: no answer in {} s", ATTEMPT.as_secs()));
+            }
+            Err(error) => troubles.push(format!("{place}: {error}")),
         }
     }
     Err(Channel::broken(troubles.join("; ")))

@@ -59,7 +59,7 @@ pub use ports::{TCP_SINK_PORT, UDP_ECHO_PORT, UDP_SINK_PORT};
 pub use proxy::{CLIENT_LIMIT, ProxyBox};
 pub use sink::{SINK_CONNECTION_LIMIT, SINK_RECORD_LIMIT, SinkRecord};
 pub use stack::{ADDRESS_LIMIT, DEVICE_QUEUE_LIMIT};
-pub use streams::{BACKLOG, LOGIN_BUFFER, STREAM_LIMIT, STREAM_WRITE_LIMIT};
+pub use streams::{BACKLOG, STREAM_LIMIT, STREAM_WRITE_LIMIT, TcpUse};
 pub use underlay::{DontFragment, Interface, OUTBOX_LIMIT, PORT_LIMIT, all_but_port_4501};
 
 /// Most events that wait to be drained.
@@ -84,8 +84,8 @@ pub struct HostConfig {
     pub udp_ports: Vec<u16>,
     /// The TCP port that the role listens on.
     pub listen_tcp: Option<u16>,
-    /// Bytes of TCP buffer of each of the role's connections, in each direction.
-    pub tcp_buffer: usize,
+    /// What the role uses TCP for.
+    pub tcp: TcpUse,
     /// Which datagrams must not be fragmented.
     pub dont_fragment: DontFragment,
     /// Whether a datagram to a port that is not in use is answered by an ICMP error.
@@ -103,7 +103,7 @@ impl HostConfig {
             interfaces,
             udp_ports: Vec::new(),
             listen_tcp: None,
-            tcp_buffer: LOGIN_BUFFER,
+            tcp: TcpUse::Logins,
             dont_fragment: all_but_port_4501,
             port_unreachable: false,
             virtual_interface: None,
@@ -116,8 +116,8 @@ impl HostConfig {
 pub struct Host<M: Machine> {
     machine: M,
     system: System<M::Command>,
-    /// The arguments of the TCP streams, to make them anew: seed, MTU, the port to listen on, the buffer.
-    stream_config: (u64, usize, Option<u16>, usize),
+    /// The arguments of the TCP streams, to make them anew: seed, MTU, the port to listen on, their use.
+    stream_config: (u64, usize, Option<u16>, TcpUse),
     /// The timer for which the role waits.
     wait: Option<Due>,
     /// When the pause of the role ends.
@@ -147,8 +147,8 @@ impl<M: Machine> Host<M> {
         let mtu = config.interfaces.iter().map(|interface| interface.mtu).min().unwrap_or(1500);
         let underlay =
             Underlay::new(config.interfaces, &config.udp_ports, config.dont_fragment, config.port_unreachable);
-        let stream_config = (config.seed, mtu, config.listen_tcp, config.tcp_buffer);
-        let mut streams = Streams::new(config.seed, mtu, config.listen_tcp, config.tcp_buffer);
+        let stream_config = (config.seed, mtu, config.listen_tcp, config.tcp);
+        let mut streams = Streams::new(config.seed, mtu, config.listen_tcp, config.tcp);
         streams.set_addresses(underlay.addresses());
         let system = System {
             underlay,
@@ -195,10 +195,10 @@ impl<M: Machine> Host<M> {
     /// The role crashes, and another one takes its place. Its state and its TCP connections are lost, and no peer is
     /// notified. Applications and the virtual interface stay.
     pub fn restart(&mut self, now: Instant, machine: M) {
-        let (seed, mtu, listen, buffer) = self.stream_config;
+        let (seed, mtu, listen, tcp) = self.stream_config;
         // Another seed: the new stack must not repeat the old one's sequence numbers.
         let System { underlay, streams, arrivals, .. } = &mut self.system;
-        *streams = Streams::new(seed ^ now.as_nanos(), mtu, listen, buffer);
+        *streams = Streams::new(seed ^ now.as_nanos(), mtu, listen, tcp);
         streams.set_addresses(underlay.addresses());
         arrivals.clear();
         self.machine = machine;

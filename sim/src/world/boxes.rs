@@ -17,7 +17,7 @@ use super::civil::Civil;
 use super::disk::Disk;
 use super::roles::{self, Cast};
 use super::{LAN_DELAY, Station, Watch, addresses, config};
-use crate::host::{Host, HostConfig, Interface, ProxyBox, TunConfig};
+use crate::host::{Host, HostConfig, Interface, ProxyBox, TcpUse, TunConfig};
 use crate::net::nat::{Nat, Nat64, Nat64Box, NatBox};
 use crate::net::{
     BoxId, Direction, Firewall, FirewallBox, Forwarder, NetBox, Network, NetworkBuilder, Npt, NptBox, Router, Routes,
@@ -105,7 +105,7 @@ pub(super) fn build(scenario: &Scenario, seed: u64, watch: &Watch) -> Built {
         let mut config = HostConfig::new(interfaces.collect(), plan.host_seed(node.name.short()));
         config.udp_ports = vec![scenario.port];
         if roles::has_fallback(scenario) {
-            config.tcp_buffer = roles::TCP_BUFFER;
+            config.tcp = TcpUse::Datagrams;
         }
         config.virtual_interface = Some(TunConfig {
             mtu: usize::from(scenario.tun_mtu),
@@ -194,7 +194,7 @@ impl Plan<'_> {
         config.udp_ports = vec![self.scenario.port, roles::PROBE_PORT];
         config.listen_tcp = listen_tcp;
         if roles::has_fallback(self.scenario) {
-            config.tcp_buffer = roles::TCP_BUFFER;
+            config.tcp = TcpUse::Datagrams;
         }
         let id = self.host(name, config, machine);
         let routes = addresses.into_iter().map(IpNet::from).collect();

@@ -37,9 +37,6 @@ pub(super) const PROBE_PORT: u16 = 3478;
 /// For how long the NMS grants the TRS: short, so that runs of a few minutes see how grants are renewed and end.
 const GRANT_TIME: Duration = Duration::from_secs(180);
 
-/// Bytes of TCP buffer in each direction where UDP may be proxied over TCP: 20 Mbit/s at a round trip of 100 ms.
-pub(super) const TCP_BUFFER: usize = 256 * 1024;
-
 /// The AS, behind its door.
 pub(super) type Auth = Served<auth::Auth>;
 /// The NMS, behind its door.

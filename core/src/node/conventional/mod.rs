@@ -34,6 +34,8 @@ use crate::timing::{Due, Timer};
 use crate::tls::{self, Environment, Identity, Roots, TlsError};
 use crate::version::Versions;
 
+/// Most Keep Alives of the NMS that wait for their acknowledgement: each is acknowledged in the same turn.
+const MAX_CHALLENGES: usize = 8;
 /// The longest packet that fits into one UDP datagram: 65,535 bytes without IPv6, UDP and our own headers.
 const MAX_PACKET: usize = MAX_PLAINTEXT - 40 - 8 - 48;
 
@@ -74,6 +76,8 @@ struct Nms {
     registration: Option<(u64, Session)>,
     addresses: Vec<SocketAddr>,
     heard: Option<Instant>,
+    /// The transactions of Keep Alives that are not acknowledged yet, and where each came to and from.
+    challenges: BTreeMap<u32, (SocketAddr, SocketAddr)>,
 }
 
 impl Nms {
@@ -136,7 +140,7 @@ impl Conventional {
     }
 
     fn on_nms_datagram(&mut self, now: Instant, (local, remote): (SocketAddr, SocketAddr), mut payload: BytesMut) {
-        let Some(Nms { registration: Some((_, session)), heard, .. }) = &mut self.nms else {
+        let Some(Nms { registration: Some((_, session)), heard, challenges, .. }) = &mut self.nms else {
             return self.dropped(DropReason::UnknownId);
         };
         if is_unknown(&payload) {
@@ -152,6 +156,13 @@ impl Conventional {
                 if matches!(message, Message::RegistrationResponse(_)) {
                     // To count on from there proves that this node receives what is sent to its address.
                     session.count_on_from(header.sequence);
+                }
+                if matches!(message, Message::KeepAlive) {
+                    // A node that is heard at two addresses by turns may be asked at both at one time.
+                    challenges.insert(header.transaction, (local, remote));
+                    if challenges.len() > MAX_CHALLENGES {
+                        challenges.pop_first();
+                    }
                 }
                 self.out.push_back(CarriageOutput::FromNms(header, message));
             }
@@ -230,6 +241,7 @@ impl Carriage for Conventional {
                 registration: None,
                 addresses: login.nms.clone(),
                 heard: None,
+                challenges: BTreeMap::new(),
             });
         }
         self.out.push_back(CarriageOutput::NmsReady);
@@ -239,7 +251,14 @@ impl Carriage for Conventional {
         let Some(nms) = &mut self.nms else { return };
         // What was not answered twice goes by another path, where there is one, each second time.
         let other = if count >= 2 && count.is_multiple_of(2) { self.places.other(&nms.addresses) } else { None };
-        let Some((local, remote)) = other.or_else(|| self.places.first(&nms.addresses)) else { return };
+        // An acknowledgement proves the address from which it comes, so it goes back the way of the Keep Alive, as the
+        // answer to a path challenge does (RFC 9000 §8.2.2).
+        let asked = match &message {
+            Message::KeepAliveAck => nms.challenges.remove(&transaction),
+            _ => None,
+        };
+        let place = asked.or(other).or_else(|| self.places.first(&nms.addresses));
+        let Some((local, remote)) = place else { return };
         if let (Message::RegistrationRequest(request), 0) = (&message, count) {
             self.env.log_registration(self.id, &nms.common, request.epoch);
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cyphonic_core::name::Fqdn;
-use cyphonic_core::rules::{Protocol, Rules};
+use cyphonic_core::rules::{Permission, Protocol, Rules};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Action, Pair, Probes, Scenario, Step};
 
@@ -51,6 +51,12 @@ impl Access {
         rules.permission(&from, &to).admits(sent.protocol, sent.port)
     }
 
+    /// Whether there are limits to what the two nodes may open.
+    fn limits(&self, rules: &Rules, sent: Sent) -> bool {
+        let [from, to] = [sent.pair.from, sent.pair.to].map(|node| rules.roles(&self.names[node]));
+        [rules.permission(&from, &to), rules.permission(&to, &from)].iter().any(|way| *way != Permission::Everything)
+    }
+
     /// Whether a flow may be opened now.
     pub(super) fn allows(&self, sent: Sent) -> bool {
         self.by(&self.now, sent)
@@ -81,15 +87,21 @@ impl Access {
         let is_allowed = self.allows(sent);
         let ends = at + sent.lasts;
         let later = began.iter().zip(&scenario.steps).filter(|(began, _)| at <= **began && **began < ends);
-        let changes = |step: &Step| matches!(&step.action, Action::Rules(rules) if self.by(rules, sent) != is_allowed);
+        let is_other = |rules: &Rules| {
+            self.by(rules, sent) != is_allowed || self.limits(rules, sent) != self.limits(&self.now, sent)
+        };
+        let changes = |step: &Step| matches!(&step.action, Action::Rules(rules) if is_other(rules));
         if later.into_iter().any(|(_, step)| changes(step)) {
             return Verdict::Doubtful;
         }
-        let mut others = self.past.iter().filter(|past| self.by(&past.rules, sent) != is_allowed);
-        // A tunnel that is about to end may lose a packet.
+        // A tunnel that is about to end may lose a packet. So may one that gets its first limits: nodes note no flows
+        // without limits, so they do not know an answer that is on its way then.
         let ending = if is_calm { EXPULSION } else { HEALING };
+        let mut others = self.past.iter().filter(|past| self.by(&past.rules, sent) != is_allowed);
         match is_allowed {
-            true if others.all(|past| past.until + ending <= at) => Verdict::Allowed,
+            true if self.past.iter().all(|past| past.until + ending <= at || !is_other(&past.rules)) => {
+                Verdict::Allowed
+            }
             false if others.all(|past| is_heard(past.expelled)) => Verdict::Refused,
             _ => Verdict::Doubtful,
         }
