@@ -1,11 +1,12 @@
 //! Every timer of the protocol: how long, how often, and why.
 //!
-//! One file for each role. Each constant has two paragraphs: what it bounds, and, after "Why:", where its value comes
-//! from: an RFC, a measurement, or arithmetic with other timers. A value that was only chosen says what it trades. The
-//! table in `PROTOCOL.md` is made of the same rows, and a test holds the two equal.
+//! There is one file for each role. Each constant has two paragraphs. The first says what it bounds. The second, after
+//! "Why:", says where its value comes from: an RFC, a measurement, or arithmetic with other timers. A reason that
+//! begins with "chosen" names what the value trades. The table in `PROTOCOL.md` is made of the same rows, and a test
+//! holds the two equal.
 //!
-//! What retransmits does so after the first wait, then after twice as long each time, up to [`common::LONGEST_RETRY`];
-//! see [`Backoff`](crate::timers::Backoff).
+//! A message is retransmitted after the first wait, then after twice the previous wait each time, up to
+//! [`common::LONGEST_RETRY`]: see [`Backoff`](crate::timers::Backoff).
 
 use std::fmt;
 use std::time::Duration;
@@ -101,7 +102,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// All of them, by role.
+/// All timers, by role.
 pub fn table() -> Vec<(&'static str, Vec<Row>)> {
     vec![
         ("every role", common::rows()),

@@ -3,37 +3,39 @@
 use std::time::Duration;
 
 timings! {
-    /// A registered node of the conventional method that says nothing for this long is forgotten.
+    /// The NMS forgets a registered node of the conventional method that sends nothing for this long.
     ///
-    /// Why: twenty Keep Alives (`NMS_KEEP_ALIVE`). The node itself gives the NMS up after 3.5 s without an answer, so
-    /// what is forgotten here has left for good; until then a Direction Request for it fails at the dialer instead of
-    /// at the NMS.
+    /// Why: twenty Keep Alives (`NMS_KEEP_ALIVE`). The node gives the NMS up after 3.5 s without an answer, so a node
+    /// that is forgotten here has left. Until then a Direction Request for it fails at the dialer instead of at the
+    /// NMS.
     REGISTRATION_SILENCE: Duration = Duration::from_secs(60);
 
-    /// A route construction is remembered for this long: a repeated request gets the same answer.
+    /// The NMS remembers a route construction for this long, and answers a retransmitted request by the same Route
+    /// Direction.
     ///
-    /// Why: longer than a listener waits (`LISTEN_TIMEOUT`, 8 s), so that no tunnel is still being built when it is
-    /// forgotten; shorter than the initiator waits (`ROUTE_TIMEOUT`, 12 s), so that its refusal arrives in time.
+    /// Why: longer than a listener waits (`LISTEN_TIMEOUT`, 8 s), so that no tunnel is still being built when the
+    /// construction is forgotten. Shorter than the initiator waits (`ROUTE_TIMEOUT`, 12 s), so that a refusal arrives
+    /// in time.
     ROUTE_LIFETIME: Duration = Duration::from_secs(10);
 
-    /// A Direction Request of the responder counts as simultaneous, and is answered by the route construction that both
-    /// nodes were told of, up to this long after that.
+    /// Up to this long after both nodes were told of a route construction, a Direction Request of the responder counts
+    /// as simultaneous. The NMS answers it by that construction.
     ///
-    /// Why: the responder sent it before the Route Direction reached it. One round trip, or one retransmission
-    /// (`LONGEST_RETRY`); later requests are new wishes.
+    /// Why: the responder sent such a request before the Route Direction reached it: within one round trip, or one
+    /// retransmission (`LONGEST_RETRY`). A later request asks for something new.
     SIMULTANEOUS_REQUESTS: Duration = Duration::from_secs(1);
 
-    /// The first wait before the NMS sends a Relay Request, or a Route Direction that waits for its Confirmation, again
+    /// The first wait before the NMS retransmits a Relay Request, or a Route Direction without a Confirmation
     /// (conventional method).
     ///
-    /// Why: below the initiator's own `DIRECTION_RETRY`, 500 ms: the NMS knows which of the messages is missing, and
-    /// repeats that one before the initiator repeats the first.
+    /// Why: below the initiator's `DIRECTION_RETRY` (500 ms). The NMS knows which message is missing, and retransmits
+    /// it before the initiator retransmits its request.
     ROUTING_RETRY: Duration = Duration::from_millis(400);
 
-    /// The NMS tells a node this often more that the access of a peer has ended, until the node acknowledges it
-    /// (conventional method; after `ROUTING_RETRY`, then with back-off).
+    /// The NMS retransmits an Access Ended at most this often, until the node acknowledges it (conventional method; the
+    /// first time after `ROUTING_RETRY`, then with back-off).
     ///
-    /// Why: eight retransmissions take 7 s. A node that did not hear one of them has lost the NMS by then (3.5 s), and
+    /// Why: eight retransmissions take 7 s. A node that received none of them has given up the NMS by then (3.5 s), and
     /// is told when it registers again.
     ACCESS_ENDED_RETRIES: u8 = 8;
 
@@ -46,14 +48,14 @@ timings! {
 
     /// A Probe Token proves an address for this long at least, and for twice this long at most.
     ///
-    /// Why: a survey takes 1 s to 2 s, and its Network Report is sent again for `REPORT_TRIES`. A node that has left an
-    /// address can name it for no longer than this.
+    /// Why: long enough for a survey (1 s to 2 s) and all `REPORT_TRIES` of its Network Report. It also bounds how long
+    /// a node can still name an address that it has left.
     TOKEN_PERIOD: Duration = Duration::from_secs(30);
 
-    /// The NMS grants two nodes the TRS for this long (proposed method).
+    /// A grant of the NMS lets two nodes use the TRS for this long (proposed method).
     ///
-    /// Why: two nodes that hide from the NMS that they still talk can use the TRS for no longer than this. An NMS that
-    /// is away for half of it costs no relayed tunnel (`GRANT_RENEWAL`).
+    /// Why: two nodes whose access has ended, and that ignore it, can use the TRS for no longer than this. An NMS that
+    /// is away for half of this costs no relayed tunnel (`GRANT_RENEWAL`).
     GRANT_TIME: Duration = Duration::from_secs(3600);
 
     /// An IPv6 address that a node only claims is challenged this often, when Table 1 wants it.
@@ -61,8 +63,9 @@ timings! {
     /// Why: 59 bytes in ten seconds are no flood, even if the address is not the node's own.
     CHALLENGE_EVERY: Duration = Duration::from_secs(10);
 
-    /// So many of these challenges may follow each other at once.
+    /// This many challenges may follow each other before `CHALLENGE_EVERY` applies.
     ///
-    /// Why: a node asks for a route again after 0.2 s, 0.4 s, 0.8 s and 1.6 s (`ROUTE_FIRST_PAUSE`); three may be lost.
+    /// Why: a node asks for a route again after 0.2 s, 0.4 s, 0.8 s and 1.6 s (`ROUTE_FIRST_PAUSE`), and each request
+    /// may draw a challenge. So three challenges may be lost.
     CHALLENGES_AT_ONCE: u8 = 4;
 }

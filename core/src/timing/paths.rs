@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 timings! {
-    /// The time for which `SILENT_BYTES` have to do: what a node sends to an address that was only named, and never
-    /// answered.
+    /// A node sends at most `SILENT_BYTES` in this time to an address that was only named and never answered.
     ///
     /// Why: ten bytes a second are no flood, whatever number of nodes is told to send them.
     SILENT_TIME: Duration = Duration::from_secs(600);
@@ -14,71 +13,75 @@ timings! {
     /// Why: two paths of one LAN differ by less, and would take turns.
     GAIN_AT_LEAST: Duration = Duration::from_millis(5);
 
-    /// What the mapping of an idle path is taken to live, until its lifetime was observed.
+    /// The assumed lifetime of a NAT mapping without traffic, until it was observed.
     ///
-    /// Why: RFC 4787 REQ-5 demands two minutes; many give half a minute (RFC 9000 §10.1.2).
+    /// Why: RFC 4787 REQ-5 demands two minutes, but many middleboxes keep a mapping for 30 s only (RFC 9000 §10.1.2).
     ASSUMED_IDLE: Duration = Duration::from_secs(30);
 
-    /// No mapping is taken to live shorter than this.
+    /// No NAT mapping is assumed to live shorter than this.
     ///
-    /// Why: chosen. A keep-alive more often than each 3.2 s would cost more than the traffic that it is for.
+    /// Why: chosen. A shorter lifetime would need a keep-alive more often than each 3.2 s, and it would cost more than
+    /// the traffic that it is for.
     LEAST_IDLE: Duration = Duration::from_secs(4);
 
-    /// No absolute lifetime of a mapping is looked for below this age.
+    /// A path that ends younger than this says nothing about the lifetime of NAT mappings.
     ///
-    /// Why: a path that ends sooner was just bad.
+    /// Why: chosen. A path that ends sooner most likely failed for another reason.
     LEAST_ABSOLUTE: Duration = Duration::from_secs(20);
 
-    /// A path that never answered is asked again after this, then after twice as long each time.
+    /// A path that never answered is probed again after this, then after twice the previous wait each time.
     ///
-    /// Why: chosen. Below most round trips, so that one lost probe costs little; a probe has 48 bytes.
+    /// Why: chosen. It is below most round trips, so one lost probe costs little time. A probe has 48 bytes, so one too
+    /// many costs little, too.
     PATH_FIRST_RETRY: Duration = Duration::from_millis(100);
 
-    /// The longest wait before a path that does not answer is asked again, and before a starved one is tried.
+    /// The longest wait before a path that does not answer, or that lost most packets, is probed again.
     ///
-    /// Why: as `LONGEST_IMPROVEMENT`: a path that comes back is found within a minute.
+    /// Why: as `LONGEST_IMPROVEMENT`. A path that comes back is found after a minute at most.
     PATH_LAST_RETRY: Duration = Duration::from_secs(64);
 
-    /// A path that had failed stands on trial for this when it comes back, twice as long each time.
+    /// When a failed path comes back, it ranks behind the relay: for twice this after the first failure, then for twice
+    /// as long each time.
     ///
-    /// Why: the time after which a path without answers is dead, so a trial sees one failure.
+    /// Why: equal to `PATH_LIFE`, after which a path without answers is given up. So a path that fails again does so
+    /// before packets depend on it.
     PATH_TRIAL: Duration = Duration::from_secs(1);
 
-    /// A path that has stood for this long has no failures behind it any more.
+    /// The failures of a path that has worked for this long are forgotten.
     ///
     /// Why: as long as the longest trial, `PATH_LAST_RETRY`.
     PATH_FORGIVEN: Duration = Duration::from_secs(64);
 
-    /// A path that lost most packets is left for this, then for twice as long each time.
+    /// A path that lost most packets is not used for this long, then for twice as long each time.
     ///
-    /// Why: twice the two seconds over which loss is judged, so that the relay carries most of the time.
+    /// Why: twice the two seconds over which loss is judged, so that another path carries the packets most of the time.
     PATH_FAST: Duration = Duration::from_secs(4);
 
-    /// Traffic does not go back to a path sooner than this after it left it.
+    /// After packets changed from one path to another, they do not go back sooner than this.
     ///
     /// Why: chosen. It bounds how often two paths can take turns.
     PATH_DWELL: Duration = Duration::from_secs(2);
 
     /// A size that was too large for a path is tried again after this.
     ///
-    /// Why: routes change; quinn waits ten minutes (RFC 8899 §5.1.1 gives the same), which is long for a node that
-    /// moves.
+    /// Why: routes change. RFC 8899 §5.1.1 and quinn wait ten minutes, which is long for a node that moves.
     PATH_SIZE_AGAIN: Duration = Duration::from_secs(60);
 
-    /// A place that answered, or was heard, within this time may be sent to from another address of ours at once.
+    /// A node that has moved may send at once to each address of a peer from which it heard something within this time.
     ///
-    /// Why: a node that sleeps or is without a network for a minute finds its peers again; longer, and another host may
-    /// have the address.
+    /// Why: a node that was asleep or without a network for a minute finds its peers again. After a longer time another
+    /// host may have the address.
     PATH_KNOWN: Duration = Duration::from_secs(120);
 
-    /// If as many datagrams as are kept leave in less than this, none is kept.
+    /// A node keeps its last datagrams, to send them again on a new path. It keeps none if as many as it could keep
+    /// leave in less than this.
     ///
-    /// Why: they would not reach back over one round trip, and copying each would cost throughput.
+    /// Why: so few datagrams would not cover one round trip, and copying each of them would cost throughput.
     PATH_TOO_FAST: Duration = Duration::from_millis(10);
 
-    /// What the peer may take to answer, beyond the round trip.
+    /// The time that a peer may take before it answers.
     ///
-    /// Why: QUIC's max_ack_delay (RFC 9000 §18.2).
+    /// Why: the default of QUIC's max_ack_delay (RFC 9000 §18.2).
     ANSWER_DELAY: Duration = Duration::from_millis(25);
 
     /// The silence of a path is never judged sooner than this.
@@ -91,63 +94,65 @@ timings! {
     /// Why: five times `PATH_PATIENCE`: several probes in a row were lost.
     PATH_LIFE: Duration = Duration::from_secs(1);
 
-    /// Loss is judged over stretches at least this long.
+    /// The loss of a path is judged over intervals of at least this length.
     ///
-    /// Why: many round trips; two such stretches in a row decide.
+    /// Why: it is many round trips of most paths. Two such intervals in a row decide.
     PATH_LOSS_TIME: Duration = Duration::from_secs(1);
 
-    /// Within this time the word that the peer has moved is about the same move.
+    /// Two notices within this time that the peer has moved are about the same move.
     ///
-    /// Why: the peer says it on each of its paths, and again until one is proved.
+    /// Why: the peer sends the notice on each of its paths, and again until one of them is proved.
     PATH_TOLD: Duration = Duration::from_secs(3);
 
-    /// QUIC is told that the round trip is another one if the two paths differ by the factor two, and by this.
+    /// After a change of path, QUIC is told of the new round trip if the two differ by the factor two and by at least
+    /// this.
     ///
-    /// Why: being told costs QUIC its congestion window; a smaller difference it measures within a few packets.
+    /// Why: QUIC then begins with a new congestion window. A smaller difference it measures by itself within a few
+    /// packets.
     OTHER_RTT_AT_LEAST: Duration = Duration::from_millis(20);
 
-    /// A flight of a handshake goes to new places too if it left within this time.
+    /// A flight of a handshake that left within this time is also sent to places of the peer that become known now.
     ///
-    /// Why: QUIC itself sends a flight again after 0.3 s and 0.9 s.
+    /// Why: QUIC itself sends a flight again after 0.3 s and 0.9 s, and then only after 2.1 s.
     HANDSHAKE_FLIGHT: Duration = Duration::from_secs(1);
 
-    /// If no path is known to work, one datagram goes everywhere this often at most.
+    /// While no path is known to work, one datagram in this time goes to every place.
     ///
-    /// Why: it finds a path within a few round trips, and is no flood.
+    /// Why: a path is found within a few round trips, and the places are not flooded.
     PATH_SPREAD: Duration = Duration::from_millis(100);
 
-    /// The pace of datagrams is counted over this time.
+    /// The rate of datagrams is measured over this time.
     ///
     /// Why: a few round trips of most paths.
     PATH_PACE_TIME: Duration = Duration::from_millis(100);
 
-    /// A path on which we said nothing for this long was idle.
+    /// A path on which the node sent nothing for this long counts as idle.
     ///
-    /// Why: above `SIGNALING_KEEP_ALIVE`; no mapping lives shorter (`LEAST_IDLE`).
+    /// Why: it is above `SIGNALING_KEEP_ALIVE`, and equal to `LEAST_IDLE`, the shortest lifetime of a mapping.
     PATH_QUIET: Duration = Duration::from_secs(4);
 
-    /// A path that works, and is neither used nor kept warm, is not believed in any longer after this silence.
+    /// A path that is neither used nor kept alive counts as working until this silence.
     ///
     /// Why: middleboxes forget UDP mappings from then on (RFC 9000 §10.1.2).
     PATH_COLD: Duration = Duration::from_secs(30);
 
-    /// If nothing works, every path is asked this often at most.
+    /// While no path works, every path is probed this often at most.
     ///
     /// Why: as `PATH_LIFE`.
     PATH_ALARM: Duration = Duration::from_secs(1);
 
-    /// A place where the peer only seems to be is given up as such after this.
+    /// A path to which the peer seems to have moved is given up if it is not proved within this time.
     ///
     /// Why: as `PATH_TOLD`.
     PATH_BRIDGED: Duration = Duration::from_secs(3);
 
-    /// A timer that is handled this much too late means that the process, or the machine, stood still.
+    /// A timer that fires this much too late shows that the process, or the machine, stood still.
     ///
-    /// Why: a busy host is late by less; every mapping may be gone after a sleep.
+    /// Why: a busy machine is late by less. After a sleep every mapping may be gone.
     PATH_ASLEEP: Duration = Duration::from_secs(2);
 
-    /// A place where the peer was seen, and that has been dead for this long, is forgotten.
+    /// An address of the peer that has not worked for this long is forgotten.
     ///
-    /// Why: a NAT that comes back gives the same port within a minute, or never.
+    /// Why: a NAT that comes back gives the same port within a minute, or another one.
     PATH_FORGOTTEN: Duration = Duration::from_secs(60);
 }
