@@ -1,4 +1,4 @@
-//! A 128-bit key: never printed, wiped when dropped.
+//! A 128-bit key that is never printed, and is wiped when it is dropped.
 
 use std::fmt;
 

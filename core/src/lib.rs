@@ -1,22 +1,22 @@
 //! The CYPHONIC protocol, pure: no sockets, clocks, threads, files or operating-system randomness.
 //!
-//! Four roles, each a [`machine::Machine`]: [`node`], [`auth`] (AS), [`nms`] and [`trs`]. Two methods carry their
-//! messages: [`conventional`] (the paper's own UDP protocol) and [`quic`] (the proposed one). Read [`machine`] first,
-//! then [`node`].
+//! There are four roles, each a [`machine::Machine`]: [`node`], [`auth`] (AS), [`nms`] and [`trs`]. Two methods carry
+//! their messages: [`conventional`] (CYPHONIC's own UDP protocol) and [`quic`] (the proposed method). Read [`machine`]
+//! first, then [`node`].
 //!
-//! | | |
+//! | subject | modules |
 //! |---|---|
-//! | the shape | [`machine`], [`time`], [`timers`], [`timing`], [`epoch`], [`event`] |
-//! | the language | [`header`], [`version`], [`message`], [`name`], [`key`] |
-//! | the decision | [`route`], [`probe`] |
-//! | the methods | [`conventional`], [`quic`], [`tls`], [`pki`] |
+//! | the interface of roles, time | [`machine`], [`time`], [`timers`], [`timing`], [`epoch`], [`event`] |
+//! | messages | [`header`], [`version`], [`message`], [`name`], [`key`], [`signaling`] |
+//! | the choice of a path | [`route`], [`probe`], [`rules`] |
+//! | the methods | [`method`], [`conventional`], [`quic`], [`tls`], [`pki`] |
 //! | paths beneath a tunnel | [`paths`] |
-//! | where UDP is blocked | [`proxied`], [`trouble`] |
+//! | networks that block UDP | [`proxied`], [`trouble`] |
 //! | the roles | [`node`], [`auth`], [`nms`], [`trs`], [`store`] |
 //! | limits | [`shares`], [`grant`] |
-//! | the inside | [`packet`], [`dns`] |
-//! | for those who look | [`capture`] |
-//! | the test of the tests | [`defects`] |
+//! | packets of applications | [`packet`], [`dns`] |
+//! | captures of packets | [`capture`] |
+//! | planted defects, to test the tests | [`defects`] |
 
 #[macro_use]
 pub mod defects;

@@ -73,7 +73,7 @@ impl fmt::Debug for Fqdn {
     }
 }
 
-/// Names a node in the header of a signaling message: a UUIDv5 over its FQDN.
+/// The identifier of a node in the header of a signaling message: a UUIDv5 over its FQDN.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub [u8; 16]);
 
@@ -84,7 +84,7 @@ impl NodeId {
     }
 }
 
-/// Names one direction of a path between two nodes: a UUIDv5 over both FQDNs, so A→B and B→A differ.
+/// The identifier of one direction of a path between two nodes: a UUIDv5 over both FQDNs, so A→B and B→A differ.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathId(pub [u8; 16]);
 
@@ -97,7 +97,7 @@ impl PathId {
 }
 
 /// A node's leg to a TRS (CID_A and CID_B of paper Fig. 9): the first eight bytes of every connection ID by which the
-/// TRS finds that node. It comes out of the leg's own TLS session, so no one else can know or guess it.
+/// TRS finds that node. Both ends of the leg derive it from the leg's TLS session, so no one else can know or guess it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelayCid(pub [u8; 8]);
 

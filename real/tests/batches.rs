@@ -1,9 +1,10 @@
-//! How many packets one system call of the data path carries, by the kernel's own counters. A transfer through a tunnel
-//! must carry many packets in each call, at the virtual interface and at the socket, on both sides. No clock is read,
-//! so a slow machine makes no difference, and a busy one only makes batches longer. The core's own tests show what it
-//! does with a batch (`core/tests/batches.rs`).
+//! How many packets one system call of the data path carries, by the kernel's counters.
 //!
-//! The test needs root and a few tools. Without them it prints why and passes. `.ci/run` has them.
+//! The test sends data through a tunnel. Each call must carry many packets, at the virtual interface and at the socket,
+//! at both nodes. The test reads no clock, so a slow machine does not make it fail. A busy machine only makes batches
+//! longer. `core/tests/batches.rs` shows what the core does with a batch.
+//!
+//! The test needs root and a few tools. Without them it prints the reason and passes. `.ci/run` installs the tools.
 
 mod lab;
 
@@ -11,13 +12,12 @@ use std::fs;
 
 use lab::Lab;
 
-/// Bytes of the transfer.
+/// The length of the transfer, bytes. It is long enough for many thousand calls, so the first small ones hardly count.
 const BYTES: u64 = 200_000_000;
-/// The least mean number of bytes in a call: ten packets' worth. Usually it is 40,000 to 60,000.
+/// The least mean number of bytes in a call. It is about ten packets. Usually the mean is 40,000 to 60,000.
 const FLOOR: u64 = 14_000;
 
-/// A node's calls so far: reads and writes of its virtual interface (and of little else), and datagrams, or joined
-/// ones, that the sockets of its namespace sent and received.
+/// The counters of a node.
 #[derive(Clone, Copy, Debug)]
 struct Calls {
     reads: u64,
@@ -39,7 +39,7 @@ impl Calls {
         Self {
             reads: number(&io, "syscr:"),
             writes: number(&io, "syscw:"),
-            // With GSO and GRO the kernel counts joined datagrams as one.
+            // The kernel counts datagrams that GSO or GRO has joined as one.
             sent: number(&net, "Udp6OutDatagrams"),
             received: number(&net, "Udp6InDatagrams"),
         }

@@ -36,7 +36,8 @@ use crate::tls::channel::TlsChannel;
 use crate::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError};
 use crate::version::Versions;
 
-/// Most logins over TCP at one time. When it is reached, the oldest one of the source with most of them gives way.
+/// The largest number of logins over TCP at one time. If it is reached, the oldest login of the source with the most
+/// logins gives way.
 pub const MAX_LOGINS: usize = 4096;
 
 /// The configuration of the AS.
@@ -48,7 +49,7 @@ pub struct AuthConfig {
     pub nms_conventional: Vec<SocketAddr>,
     /// The NMS's addresses in the proposed method, both families. A node that logs in over QUIC gets them.
     pub nms_proposed: Vec<SocketAddr>,
-    /// The database it shares with the NMS.
+    /// The database that AS and NMS share.
     pub store: Arc<dyn Store>,
     /// Seeds all of its randomness.
     pub seed: [u8; 32],
@@ -79,7 +80,7 @@ pub struct Auth {
 #[derive(Clone, Copy)]
 struct Client {
     from: IpAddr,
-    /// When the certificate that it has shown ends, since 1970.
+    /// When the client's certificate expires, since 1970. `None` without a certificate.
     ends: Option<Duration>,
 }
 
@@ -124,8 +125,8 @@ impl Auth {
                     Ok(tls) => (self.tls, self.roots) = (tls, roots.clone()),
                     Err(_) => return self.dropped(DropReason::BadTrust),
                 }
-                // Every login that is still here was or would be judged under the old lists, as TLS took them when the
-                // connection came. Its node comes again.
+                // TLS took the old lists when these connections began, and would judge them by those. The nodes log in
+                // again.
                 self.end_logins();
                 if self.links.trust(now, roots).is_err() {
                     self.dropped(DropReason::BadTrust);
@@ -180,14 +181,14 @@ impl Auth {
                     self.link_timers.set(link, None);
                 }
                 LinkOutput::Dropped(reason) => self.dropped(reason),
-                // A service neither moves nor has paths.
+                // Only nodes have paths, and only a client moves.
                 LinkOutput::Pathed(..) | LinkOutput::Followed(_) => {}
             }
         }
     }
 
-    /// Checks a login and makes the answer. `names` are those of the session's client certificate. `tcp` is the client
-    /// of a login over TCP (conventional method); `None` over QUIC.
+    /// Checks a login and makes the answer. `names` are those of the client's certificate. `tcp` is the client of a
+    /// login over TCP (conventional method); `None` over QUIC.
     fn answer(
         &mut self,
         now: Instant,
@@ -206,7 +207,7 @@ impl Auth {
         };
         Some(match self.authenticate(now, &request, names, tcp) {
             Ok(fqdn) => {
-                // A password has no end.
+                // A login by password does not expire.
                 let by_certificate = matches!(request.credential, Credential::Certificate);
                 let tcp = tcp.map(|client| Client { ends: client.ends.filter(|_| by_certificate), ..client });
                 self.welcome(request.device, fqdn, tcp)
@@ -227,7 +228,7 @@ impl Auth {
         let device = device.ok_or(ErrorCode::Unauthorized)?;
         let good = match (&request.credential, tcp, &device.password) {
             (Credential::Certificate, ..) => device.certificate_login && names.contains(&device.name),
-            // Nobody's: not even that of a device which was given it.
+            // An empty password is never right, even if a device has it in the database.
             (Credential::Password(password), ..) if password.is_empty() => false,
             (Credential::Password(password), Some(Client { from, .. }), Some(hash)) => {
                 if !self.guesses.may(now, from, hash.iterations) {
@@ -245,7 +246,7 @@ impl Auth {
         if good { Ok(device.name) } else { Err(ErrorCode::Unauthorized) }
     }
 
-    /// The answer to a login that is accepted. In the conventional method the common key ends with the client's
+    /// The answer to a login that is accepted. In the conventional method the common key expires with the client's
     /// certificate.
     fn welcome(&mut self, node: NodeId, fqdn: Fqdn, tcp: Option<Client>) -> Message {
         let mut common_key = None;

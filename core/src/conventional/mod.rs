@@ -6,7 +6,7 @@
 //! MK wraps EK (wrap)                                          ReplayWindow ◀── sequence┘
 //! ```
 //!
-//! If the operator asked for a key log, these keys are in it: see the module `key_log`.
+//! If the operator has set a key log, it contains these keys: see the module `key_log`.
 //!
 //! Login Request and Response travel in a [TLS session](crate::tls::channel). Everything after them goes through
 //! [`seal`].

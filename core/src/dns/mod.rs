@@ -1,15 +1,17 @@
 //! The DNS that a node answers inside itself.
 //!
-//! A node is the name server of the overlay's zone for its own applications: a query for a peer's name starts route
+//! A node is the name server of the overlay's zone for its own applications. A query for a peer's name starts route
 //! construction, and the answer is the peer's virtual address (paper §2.1). Queries come in over the virtual interface
 //! as UDP payloads. No query is ever forwarded, so the zone's names do not leak.
 //!
-//! [`parse`] makes a [`Question`] of a query. [`Question::within`] says where in the zone its name is, and the
-//! question writes its own answers: [`Question::answer`], [`Question::apex`], [`Question::pointer`],
-//! [`Question::name_error`], [`Question::no_address`], [`Question::refused`]. Every answer repeats the id, the
-//! question in the spelling asked (RFC 1035 §4.1.2) and RD, carries an OPT record exactly if the query had one (RFC
-//! 6891 §6.1.1), and is at most 512 bytes, the least that every client takes. RA is clear: nothing recurses. Negative
-//! answers have a SOA record with a short TTL (RFC 2308 §3, §5): the name may exist soon.
+//! [`parse`] reads a query as a [`Question`]. [`Question::within`] says where in the zone its name is. The question has
+//! a method for each answer: [`Question::answer`], [`Question::apex`], [`Question::pointer`], [`Question::name_error`],
+//! [`Question::no_address`], [`Question::refused`].
+//!
+//! Every answer repeats the id, RD, and the question in the spelling of the query (RFC 1035 §4.1.2). It has an OPT
+//! record if and only if the query has one (RFC 6891 §6.1.1). It has at most 512 bytes, which every client accepts. RA
+//! is clear, because there is no recursion. Negative answers have a SOA record with a short TTL (RFC 2308 §3, §5),
+//! because the name may exist soon.
 //!
 //! No answer about the zone makes a client ask another server. A C library that gets SERVFAIL or REFUSED asks the next
 //! one of resolv.conf(5). So the answer for a peer that is offline is NOERROR without an address.
@@ -109,11 +111,12 @@ impl From<ResponseCode> for Rcode {
 pub struct Question {
     /// The query's id.
     pub id: u16,
-    /// The name as asked, without the final dot; odd bytes are escaped.
+    /// The name in the spelling of the query, without the final dot. Bytes that are no letters, digits or hyphens are
+    /// escaped.
     pub name: String,
     /// The name, if a node can have it.
     pub fqdn: Option<Fqdn>,
-    /// What is asked.
+    /// The type of the record that is asked for.
     pub kind: QueryKind,
     query: Query,
     recursion_desired: bool,
@@ -123,8 +126,8 @@ pub struct Question {
     authority: Option<Box<Name>>,
 }
 
-/// Reads the UDP payload of a query: opcode QUERY, exactly one question, no answers, nothing behind it. All else is
-/// [`DropReason::BadDns`].
+/// Reads the payload of a query: opcode QUERY, exactly one question, no answers, and no bytes after the message. Any
+/// other payload is [`DropReason::BadDns`].
 pub fn parse(payload: &[u8]) -> Result<Question, DropReason> {
     // The counts are checked first, because they bound the parser's work on a hostile payload. OPT and a signature may
     // follow the question.
@@ -153,8 +156,8 @@ pub fn parse(payload: &[u8]) -> Result<Question, DropReason> {
 }
 
 impl Question {
-    /// The name exists and these are its addresses: A gets the IPv4 one, AAAA the IPv6 one, ANY both, each for `ttl`
-    /// seconds ([`TTL`]); every other type gets NOERROR without data. Authoritative.
+    /// The answer for a name that has these addresses. A gets the IPv4 address, AAAA the IPv6 one, ANY both, valid for
+    /// `ttl` seconds ([`TTL`]). Every other type gets NOERROR without data. The answer is authoritative.
     pub fn answer(&self, addresses: &Virtual, ttl: u32) -> Vec<u8> {
         let (v4, v6) = (RData::A(A(addresses.v4)), RData::AAAA(AAAA(addresses.v6)));
         let data = match RecordType::from(self.kind) {
@@ -166,8 +169,8 @@ impl Question {
         self.reply(ResponseCode::NoError, self.records(data, ttl), NEGATIVE_TTL)
     }
 
-    /// The name is the zone itself: SOA, NS and ANY get its records, every other type NOERROR without data.
-    /// Authoritative.
+    /// The answer for the name of the zone itself. SOA, NS and ANY get its records, every other type NOERROR without
+    /// data. The answer is authoritative.
     pub fn apex(&self) -> Vec<u8> {
         let zone = self.query.name();
         let (soa, ns) = (RData::SOA(zone::soa(zone)), RData::NS(NS(zone::server(zone))));
@@ -184,28 +187,28 @@ impl Question {
         data.into_iter().map(|data| Record::from_rdata(self.query.name().clone(), ttl, data)).collect()
     }
 
-    /// The address whose name is asked for, if this is a whole one under in-addr.arpa or ip6.arpa (RFC 1035 §3.5, RFC
-    /// 3596 §2.5).
+    /// The address of a reverse lookup, if the name is that of a whole address under in-addr.arpa or ip6.arpa (RFC 1035
+    /// §3.5, RFC 3596 §2.5).
     pub fn reverse(&self) -> Option<IpAddr> {
         let net = self.query.name().parse_arpa_name().ok()?;
         (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
     }
 
-    /// The address that [`Self::reverse`] gave has this name: PTR gets it, every other type NOERROR without data.
-    /// Authoritative.
+    /// The answer to a reverse lookup of an address that has this name. PTR gets the name, every other type NOERROR
+    /// without data. The answer is authoritative.
     pub fn pointer(&self, name: &Fqdn, ttl: u32) -> Vec<u8> {
         let data = (self.kind == QueryKind::Other(RecordType::PTR.into()))
             .then(|| RData::PTR(PTR(Name::from_ascii(format!("{name}.")).expect("an FQDN is a DNS name"))));
         self.reply(ResponseCode::NoError, self.records(data.into_iter().collect(), ttl), NEGATIVE_TTL)
     }
 
-    /// NXDOMAIN: the zone has no such name. Authoritative.
+    /// NXDOMAIN: the zone has no such name. The answer is authoritative.
     pub fn name_error(&self) -> Vec<u8> {
         self.reply(ResponseCode::NXDomain, Vec::new(), NEGATIVE_TTL)
     }
 
-    /// NOERROR without data, not to be cached: the node cannot tell now whether the name exists, or the peer cannot be
-    /// reached. It is not SERVFAIL, because then a client would ask its next server for a name of our zone.
+    /// NOERROR without data, not to be cached. The node does not know now whether the name exists, or cannot reach the
+    /// peer. It is not SERVFAIL, because then a client would ask its next server for a name of our zone.
     pub fn no_address(&self) -> Vec<u8> {
         self.reply(ResponseCode::NoError, Vec::new(), 0)
     }
@@ -216,8 +219,8 @@ impl Question {
     }
 
     fn reply(&self, code: ResponseCode, records: Vec<Record>, negative_ttl: u32) -> Vec<u8> {
-        // Two kinds of query get the same reply whatever the name: another EDNS version (RFC 6891 §6.1.3), and
-        // another class than the Internet's.
+        // Two kinds of query get an error for every name: those of an unknown EDNS version (RFC 6891 §6.1.3), and those
+        // of another class than the Internet's.
         let (code, records) = if self.edns.as_ref().is_some_and(|edns| edns.version() != 0) {
             (ResponseCode::BADVERS, Vec::new())
         } else if matches!(self.query.query_class(), DNSClass::IN | DNSClass::ANY) {
@@ -282,7 +285,7 @@ pub fn parse_answer(payload: &[u8]) -> Result<(u16, Rcode, Option<IpAddr>), Answ
     Ok((message.metadata.id, message.metadata.response_code.into(), address))
 }
 
-/// The whole payload as one message.
+/// Reads a payload that is one message, without bytes after it.
 fn decode(payload: &[u8]) -> Option<Message> {
     let mut decoder = BinDecoder::new(payload);
     let message = Message::read(&mut decoder).ok()?;

@@ -7,20 +7,20 @@
 //! |---|---|---|
 //! | 0–3 | transaction id | chosen at random by the sender of a request; an answer repeats it |
 //! | 4 | version | the version in which the message is written: [`Spoken::version`] |
-//! | 5 | flags | bit 0 [`Flags::FROM_RESPONDER`]: the direction, which separates nonces; 1 to 7: see [`Flags`] |
+//! | 5 | flags | bit 0 is the direction ([`Flags::FROM_RESPONDER`]), so that no nonce is used in both; for bits 1 to 7 see [`Flags`] |
 //! | 6 | type | [`Kind`] |
 //! | 7 | count | which transmission of this message it is, from 0 |
-//! | 8–11 | sequence number | per key and direction, never reused with another content |
-//! | 12–13 | message length | bytes of plaintext that follow, options and body, without the HMAC |
+//! | 8–11 | sequence number | counted for each key and direction; never reused with another content |
+//! | 12–13 | message length | bytes of options and body, as plaintext, without the HMAC |
 //! | 14 | next option | the type of the first option before the body; 0: none |
 //! | 15 | newest version | the newest version that the sender speaks: [`Spoken::newest`] |
 //! | 16–31 | id | node id, or path id once a path exists |
 //!
 //! # What never changes
 //!
-//! Two things are the same in every version, like the invariants of QUIC (RFC 8999): the place of every field above;
-//! and the meaning of transaction, version, type, message length, newest version and id. So a receiver can skip a
-//! message that it does not know, and answer that it does not know it.
+//! Two things are the same in every version, like the invariants of QUIC (RFC 8999). One is the place of every field
+//! above. The other is the meaning of transaction, version, type, message length, newest version and id. So a receiver
+//! can skip a message of an unknown type, and its Error can name that type.
 //!
 //! # Options
 //!
@@ -48,16 +48,16 @@ impl Flags {
     /// Sent by a service to a node, or by the tunnel's responder to its initiator. The flag separates the two
     /// directions of one key, so that no nonce is ever used twice.
     pub const FROM_RESPONDER: u8 = 1;
-    /// In a Tunnel Request or Response on a leg to a TRS: the leg becomes one more path of a tunnel that stands.
+    /// In a Tunnel Request or Response on a leg to a TRS: the leg becomes one more path of a tunnel that is up.
     pub const ADDS: u8 = 8;
-    /// In a Registration Request: the node's first registration since it started. It has no tunnel of an earlier life.
+    /// In a Registration Request: the node's first registration since it started, so the node has no tunnels.
     pub const AFRESH: u8 = 16;
-    /// In a message to the NMS: the sender's round trip to the services is long. In a Route Direction: that of one of
-    /// the two nodes is. Each wait for such a node is longer ([`crate::timing::SLOW_FACTOR`]).
+    /// In a message to the NMS: the sender's round trip to the services is long. In a Route Direction: the round trip
+    /// of one of the two nodes is long. Each wait for such a node is longer ([`crate::timing::SLOW_FACTOR`]).
     pub const SLOW: u8 = 32;
-    /// Where the number of a [`Handover`] is.
+    /// The lowest bit of the number of a [`Handover`], which has two bits.
     const HANDOVER: u8 = 1;
-    /// Where the number of a [`Signaling`] is.
+    /// The lowest bit of the number of a [`Signaling`], which has two bits.
     const SIGNALING: u8 = 6;
 
     /// Whether [`Self::FROM_RESPONDER`] is set.
@@ -65,15 +65,14 @@ impl Flags {
         self.0 & Self::FROM_RESPONDER != 0
     }
 
-    /// The same with the strategy for moves that the sender wants, or agrees to. [`Handover::Rebuild`] has no bit set:
-    /// a sender that knows no other sets none, and a receiver that knows no other ignores them.
+    /// These flags with the strategy for moves that the sender wants, or agrees to. [`Handover::Rebuild`] has no bit
+    /// set, so a sender that knows no other strategy agrees to it. The flags have to be without a strategy.
     #[must_use]
     pub fn with_handover(self, handover: Handover) -> Self {
         Self(self.0 | ((handover as u8) << Self::HANDOVER))
     }
 
-    /// The strategy for moves that the sender wants, or agrees to. A number that is not known is read as the highest
-    /// one that is.
+    /// The strategy for moves that the sender wants, or agrees to. An unknown number is read as the highest known one.
     pub fn handover(self) -> Handover {
         match (self.0 >> Self::HANDOVER) & 3 {
             0 => Handover::Rebuild,
@@ -82,14 +81,14 @@ impl Flags {
         }
     }
 
-    /// The same with the signaling that a node wants (Registration Request), or that two nodes use (Route Direction,
-    /// Tunnel Request and Response). [`Signaling::Paper`] has no bit set.
+    /// These flags with the signaling that a node wants (Registration Request), or that two nodes use (Route Direction,
+    /// Tunnel Request and Response). [`Signaling::Paper`] has no bit set. The flags have to be without a signaling.
     #[must_use]
     pub fn with_signaling(self, signaling: Signaling) -> Self {
         Self(self.0 | ((signaling as u8) << Self::SIGNALING))
     }
 
-    /// The signaling that is wanted, or used. A number that is not known is read as the highest one that is.
+    /// The signaling that is wanted, or used. An unknown number is read as the highest known one.
     pub fn signaling(self) -> Signaling {
         match self.0 >> Self::SIGNALING {
             0 => Signaling::Paper,
@@ -108,7 +107,7 @@ impl Flags {
         self.0 & Self::SLOW != 0
     }
 
-    /// The same, with [`Self::SLOW`] set or not.
+    /// These flags with [`Self::SLOW`] set or cleared.
     #[must_use]
     pub fn with_slow(self, slow: bool) -> Self {
         Self(if slow { self.0 | Self::SLOW } else { self.0 & !Self::SLOW })
@@ -125,17 +124,17 @@ impl Flags {
 pub struct Header<K = Kind> {
     /// Chosen at random by the sender of a request; an answer repeats it.
     pub transaction: u32,
-    /// Versions.
+    /// The version of this message, and the newest version that the sender speaks.
     pub spoken: Spoken,
     /// Flag bits.
     pub flags: Flags,
     /// Message type.
     pub kind: K,
-    /// Which transmission of this message, from 0.
+    /// The number of this transmission of the message, from 0.
     pub count: u8,
-    /// Sequence number, per key and direction; in a capsule the replay window checks it.
+    /// The sequence number, counted for each key and direction. In a capsule the replay window checks it.
     pub sequence: u32,
-    /// Bytes of plaintext after the header.
+    /// The length of options and body as plaintext, bytes.
     pub length: u16,
     /// The type of the first option. 0 if there is none, or if options were skipped.
     pub option: u8,
@@ -155,7 +154,7 @@ pub enum HeaderError {
 }
 
 impl Header {
-    /// The 32 bytes.
+    /// The header as 32 bytes.
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         self.raw().encode()
     }
@@ -165,7 +164,7 @@ impl Header {
         Header::<u8>::read(bytes).ok_or(HeaderError::Truncated)?.known()
     }
 
-    /// The same header, with the type as its number.
+    /// This header with its type as a number.
     pub fn raw(&self) -> Header<u8> {
         self.with_kind(self.kind as u8)
     }
@@ -206,7 +205,7 @@ impl Header<u8> {
         out
     }
 
-    /// The same header, if its type is known.
+    /// This header with its [`Kind`], if this version knows the type.
     pub fn known(&self) -> Result<Header, HeaderError> {
         Kind::from_number(self.kind).map(|kind| self.with_kind(kind)).ok_or(HeaderError::Kind(self.kind))
     }

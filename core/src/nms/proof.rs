@@ -9,9 +9,11 @@
 //!   with an unpredictable transaction, which the node acknowledges.
 //! * **The address of the other family** (`policy = "optimal"`): a Probe Token, which the node returns in its Network
 //!   Report. Under `policy = "paper"` the same proves an IPv6 address that Table 1 wants.
-//! * **An address that a node only claims** has no proof. Table 1 counts it, but no peer is told it.
+//! * **An address that a node only claims** has no proof. Table 1 still uses it to choose the pattern, but the NMS
+//!   tells it to no peer.
 //!
-//! The NMS sends an address without a proof three times the bytes that came from it, and [`UNPROVED_BYTES`] besides.
+//! To an address without a proof the NMS sends at most three times the bytes that came from it, and [`UNPROVED_BYTES`]
+//! more.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -24,15 +26,16 @@ use crate::paths::budget::Allowance;
 use crate::time::Instant;
 use crate::timing::nms::TOKEN_PERIOD;
 
-/// Bytes that the NMS sends to an unproved address in addition to three times the bytes that came from it. They count
-/// for each registration and for each new source address.
+/// Bytes that the NMS sends to an unproved address in addition to three times the bytes that came from it. The limit
+/// holds for each registration and each new source address.
 ///
-/// They are enough for the Registration Response (at most 220 bytes), and for a Route Direction that comes before the
-/// node's first message (at most 500 bytes) with one retransmission. QUIC sends as much to an address that is not
-/// validated, in answer to an Initial of 400 bytes.
+/// They suffice for a Registration Response (at most 220 bytes), and for a Route Direction (at most 500 bytes) that the
+/// NMS sends, and retransmits once, before the node's first message. It is also the smallest datagram with which a QUIC
+/// client begins (RFC 9000 §14.1).
 pub(super) const UNPROVED_BYTES: usize = 1_200;
-/// How many sequence numbers prove the source of a registration. The node counts on from the number that it was sent.
-/// So many of its messages may be lost or reordered. There are 2^30 numbers, so one guess in 16 million is right.
+/// How many sequence numbers prove the source of a registration. The node counts on from the number in the Registration
+/// Response, and so many of its messages may be lost or reordered. There are 2^30 numbers, so one guess in 16 million
+/// is right.
 const NUMBERED: u32 = 64;
 
 /// Whether a node of the conventional method is where its datagrams come from.
@@ -45,7 +48,7 @@ pub(super) enum Proof {
 
 /// How an address is proved.
 pub(super) enum How {
-    /// By a message whose number follows this one.
+    /// By a message whose sequence number follows this one.
     Numbered(u32),
     /// By the answer to a Keep Alive with this transaction.
     Asked(u32),
@@ -93,7 +96,7 @@ impl Proof {
     }
 }
 
-/// Makes and checks what proves an address. Its key is new in each life of the NMS.
+/// Makes and checks tokens that prove an address. The key is new at each start of the NMS.
 pub(super) struct Tokens(hmac::Key);
 
 impl Tokens {
@@ -109,12 +112,12 @@ impl Tokens {
         u32::from_be_bytes(*tag.as_ref().first_chunk().expect("32 bytes")) >> 2
     }
 
-    /// The proof that a node has to return from the address at which it is seen.
+    /// The token that a node has to return, as proof of the address at which the NMS sees it.
     pub(super) fn token(&self, now: Instant, node: NodeId, epoch: u64, seen: SocketAddr) -> [u8; 8] {
         self.token_of(period(now), node, epoch, seen)
     }
 
-    /// Whether the node received this proof at that address, in this registration, a short time ago.
+    /// Whether the node received this token at that address, in this registration, within the last two periods.
     pub(super) fn is_good(&self, now: Instant, node: NodeId, epoch: u64, proof: &AddressProof) -> bool {
         let period = period(now);
         [period, period.wrapping_sub(1)]

@@ -1,4 +1,4 @@
-//! Asks the access rules, and carries their changes out.
+//! Applies the access rules, and their changes.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ impl Nms {
         if self.rules.is_open() || defect!(RulesUnasked) {
             return false;
         }
-        // A node that is not registered is told nothing. It asks again.
+        // A node that is not registered gets no answer about peers. It asks again when it is registered.
         let Some(registration) = self.nodes.get(&node) else { return true };
         !self.rules.may_meet(&self.rules.roles(&registration.name), &self.rules.roles(peer))
     }
@@ -33,14 +33,14 @@ impl Nms {
         registered.or_else(|| self.store.device(node).ok().flatten().map(|device| device.name))
     }
 
-    /// Gives the present rules a number that is above all earlier ones, also those of earlier runs of this NMS.
+    /// Gives the present rules a serial number above all earlier ones, those of earlier runs of this NMS included.
     pub(super) fn count_rules(&mut self, now: Instant) {
         if self.rules_serial.is_none() && self.rules.are_set() {
             self.rules_serial = Some(self.epochs.next(now));
         }
     }
 
-    /// What two nodes may open to each other, as the first sees it; `None` if nobody has set rules.
+    /// What two nodes may open to each other, from the view of `own`. `None` if no rules are set.
     pub(super) fn permissions(&self, own: &Fqdn, peer: &Fqdn) -> Option<Permissions> {
         let serial = self.rules_serial?;
         Some(self.rules.permissions(serial, &self.rules.roles(own), &self.rules.roles(peer)))
@@ -55,8 +55,8 @@ impl Nms {
         }
     }
 
-    /// Other access rules from now on. All pairs of nodes that were directed to each other are judged again, and so are
-    /// the constructions under way.
+    /// Replaces the access rules. Every pair of nodes that were directed to each other is judged again, and every route
+    /// construction under way.
     pub(super) fn change_rules(&mut self, now: Instant, rules: Rules) {
         if rules == self.rules {
             return;

@@ -1,4 +1,4 @@
-//! The differences between the methods, as one trait: how messages reach the cloud, how tunnels are built, and how
+//! The differences between the methods, as one trait: how messages reach AS and NMS, how tunnels are built, and how
 //! packets travel in them.
 
 use std::net::SocketAddr;
@@ -20,38 +20,39 @@ use crate::tls::{Identity, Roots, TlsError};
 
 /// How a node's messages and packets are carried.
 pub(super) trait Carriage {
-    /// Logs in to the AS, by its address number `attempt` (modulo their count). Answers [`CarriageOutput::LoggedIn`] or
-    /// [`CarriageOutput::LoginFailed`]. Earlier attempts stay open beside it.
+    /// Begins a login at the AS. `attempt` selects one of the AS's addresses, modulo their number. The result is
+    /// [`CarriageOutput::LoggedIn`] or [`CarriageOutput::LoginFailed`]. Earlier attempts stay open beside it.
     fn login(&mut self, now: Instant, attempt: usize);
 
-    /// Opens a session with the NMS. Answers [`CarriageOutput::NmsReady`] or [`CarriageOutput::NmsLost`]. A session
-    /// that there is, and earlier attempts, stay open until another one is ready.
+    /// Opens a session with the NMS. The result is [`CarriageOutput::NmsReady`] or [`CarriageOutput::NmsLost`]. The
+    /// present session and earlier attempts stay open until the new one is ready.
     fn open_nms(&mut self, now: Instant, login: &LoginResponse);
 
-    /// The NMS has registered the node: other attempts at that are not needed any more.
+    /// The NMS has registered the node, so other attempts at a login or session can end.
     fn registered(&mut self, now: Instant);
 
-    /// Whether all who wait for this node have to wait longer: it says so in its messages to the NMS.
+    /// Sets whether this node is slow. Its messages to the NMS say so, and the NMS and peers then wait longer for it.
     fn set_slow(&mut self, slow: bool);
 
-    /// Sends a message to the NMS; `count` is the number of earlier transmissions of it.
+    /// Sends a message to the NMS. `count` is the number of its earlier transmissions.
     fn send_nms(&mut self, now: Instant, transaction: u32, count: u8, message: Message) {
         self.send_nms_flagged(now, (transaction, Flags(0)), count, message);
     }
 
-    /// The same, with flags.
+    /// As [`Self::send_nms`], with header flags beside the transaction.
     fn send_nms_flagged(&mut self, now: Instant, transaction: (u32, Flags), count: u8, message: Message);
 
-    /// Whether messages to the NMS arrive without being sent again.
+    /// Whether the transport retransmits messages to the NMS, so that the node need not.
     fn is_reliable(&self) -> bool;
 
-    /// Builds the tunnel that the NMS directed. Answers [`CarriageOutput::TunnelUp`] or [`CarriageOutput::TunnelDown`].
+    /// Builds the tunnel of a Route Direction. The result is [`CarriageOutput::TunnelUp`] or
+    /// [`CarriageOutput::TunnelDown`].
     fn build(&mut self, now: Instant, tunnel: TunnelId, direction: RouteDirection, asked: Asked);
 
-    /// The NMS has granted this node the TRS.
+    /// The NMS has sent a Relay Grant, which the TRS needs before it relays for this node.
     fn granted(&mut self, _now: Instant, _grant: RelayGrant) {}
 
-    /// The NMS offers a TRS, to keep a leg there.
+    /// The NMS has offered a TRS (Relay Offer). The node may open a leg there in advance.
     fn offered(&mut self, _now: Instant, _addresses: Vec<SocketAddr>) {}
 
     /// Forgets a tunnel, if it is there. There is no [`CarriageOutput::TunnelDown`] for it.
@@ -60,36 +61,35 @@ pub(super) trait Carriage {
     /// See [`crate::machine::Machine::tables`].
     fn tables(&self) -> Tables;
 
-    /// When the peer was heard last on a tunnel that is up. A peer that is there answers every packet within moments:
-    /// by a QUIC acknowledgement, or by a Keep Alive Ack once a Keep Alive asks for it.
+    /// When the peer was heard last on a tunnel that is up. A peer that is alive answers soon: each packet by a QUIC
+    /// acknowledgement, or a Keep Alive by a Keep Alive Ack.
     fn heard_at(&self, tunnel: TunnelId) -> Option<Instant>;
 
-    /// Whether an answer of the peer is due on a tunnel that is up. Without a question the peer's silence means
-    /// nothing.
+    /// Whether the peer owes an answer on a tunnel that is up. Only then does its silence mean something.
     fn is_answer_due(&self, tunnel: TunnelId) -> bool;
 
-    /// The NMS's address, and when it was heard last; `None` without a session.
+    /// The address of the NMS, and when the NMS was heard last. `None` without a session.
     fn nms_heard(&self) -> Option<(SocketAddr, Instant)>;
 
     /// The round trip to the NMS, where the carrier measures it.
     fn nms_rtt(&self) -> Option<Duration>;
 
-    /// Sends a packet through a tunnel; [`Self::finish`] has to follow, once for as many as there are.
+    /// Sends a packet through a tunnel. [`Self::finish`] has to follow, once after any number of packets.
     fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused>;
 
-    /// Ends every tunnel and session. The other ends are told, if the method has a message for it.
+    /// Ends every tunnel and session, and notifies the other ends if the method has a message for that.
     fn leave(&mut self, now: Instant);
 
-    /// A tunnel, if it is up.
+    /// The state of a tunnel, if it is up.
     fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus>;
 
-    /// Tries the other address family first from now on, because the cloud did not answer by this one.
+    /// From now on tries the other address family first, because the services did not answer by this one.
     fn change_family(&mut self);
 
-    /// The node's addresses, with what was learnt of them: which family and interface reaches the services.
+    /// The node's addresses, and which address family and interface reaches the services.
     fn places(&self) -> &Places;
 
-    /// Trusts these from now on; what they do not vouch for any more ends.
+    /// Replaces the trust anchors. Sessions and tunnels whose certificates the new ones do not cover end.
     fn trust(&mut self, now: Instant, roots: Roots) -> Result<(), TlsError>;
 
     /// The virtual addresses in this node's certificate.
@@ -97,26 +97,26 @@ pub(super) trait Carriage {
         None
     }
 
-    /// Is another certificate of ours from now on. Whether the node has to log in by it.
+    /// Replaces the node's certificate. Returns whether the node has to log in with it.
     fn renew(&mut self, now: Instant, identity: Identity) -> Result<bool, TlsError>;
 
-    /// The node's network changed. What cannot move along is forgotten, without a word to anyone, and without a
-    /// [`CarriageOutput::TunnelDown`].
+    /// The node's network changed. Sessions and tunnels that cannot move along are forgotten. Nobody is notified, and
+    /// there is no [`CarriageOutput::TunnelDown`].
     fn move_to(&mut self, now: Instant, places: &Places) -> Kept;
 
-    /// The node stood still for some seconds: looks at once whether the NMS and each peer still answer.
+    /// The process stood still for some seconds: tests at once whether the NMS and each peer still answer.
     fn check(&mut self, now: Instant);
 
-    /// Nothing is heard by UDP: asks the NMS for a sign, by the session that there is.
+    /// Nothing is heard by UDP: sends the NMS a PING on the present session.
     fn ask_nms(&mut self, now: Instant);
 
-    /// The node stood still for long. Every session and tunnel is forgotten, without a word to anyone.
+    /// The process stood still for long. Forgets every session and tunnel, and notifies nobody.
     fn start_anew(&mut self, now: Instant, places: &Places);
 
-    /// Gives by [`Self::poll`] what came through tunnels so far, before it is answered.
+    /// Makes packets that came through tunnels available by [`Self::poll`], before anything is acknowledged.
     fn deliver(&mut self, now: Instant);
 
-    /// Completes what [`Self::handle_datagram`] and [`Self::send_packet`] began. Afterwards [`Self::poll`] gives every
+    /// Completes the work of [`Self::handle_datagram`] and [`Self::send_packet`]. Afterwards [`Self::poll`] gives every
     /// output.
     fn finish(&mut self, now: Instant);
 
@@ -125,11 +125,11 @@ pub(super) trait Carriage {
         false
     }
 
-    /// Takes a UDP datagram; [`Self::finish`] has to follow, once for as many as there are. Whether QUIC found it
-    /// authentic and new; false in the conventional method.
+    /// Handles a UDP datagram. [`Self::finish`] has to follow, once after any number of datagrams. Returns whether QUIC
+    /// found the datagram authentic and new; false in the conventional method.
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) -> bool;
 
-    /// Takes an event of a TCP connection.
+    /// Handles an event of a TCP connection.
     fn handle_stream(&mut self, now: Instant, id: StreamId, event: StreamInput);
 
     /// Handles timers that are due.
@@ -145,7 +145,8 @@ pub(super) trait Carriage {
 /// The sessions and tunnels that moved along with a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
-    /// The session with the NMS. [`CarriageOutput::NmsReady`] comes when the NMS has followed.
+    /// Whether the session with the NMS moved along. [`CarriageOutput::NmsReady`] comes when the NMS has validated the
+    /// new address.
     pub(super) nms: bool,
     /// Tunnels that are up.
     pub(super) tunnels: Vec<TunnelId>,
@@ -167,13 +168,13 @@ pub(super) enum CarriageOutput {
     NmsLost(Failure),
     /// A message of the NMS.
     FromNms(Header, Message),
-    /// Packets may go into a tunnel, though the peer has not answered yet (`signaling = "fast"`).
+    /// Packets may be sent into a tunnel although the peer has not answered yet (`signaling = "fast"`).
     TunnelReady(TunnelId),
     /// A tunnel is ready.
     TunnelUp(TunnelId, TunnelUp),
     /// A tunnel is gone, or was not built.
     TunnelDown(TunnelId, Failure),
-    /// A tunnel that was to be built became one more path of another one that stands.
+    /// A tunnel that was being built became one more path of a tunnel that is up.
     Merged(TunnelId),
     /// A tunnel uses another path now. `relayed`: whether that path leads through a TRS.
     PathSwitched { tunnel: TunnelId, relayed: bool },
@@ -186,7 +187,7 @@ pub(super) enum CarriageOutput {
 }
 
 impl CarriageOutput {
-    /// `slow`: the peer, or this node, answers late.
+    /// A datagram for a peer. `slow`: the peer, or this node, answers late.
     pub(super) fn to_peer(transmit: Transmit, slow: bool) -> Self {
         if slow { Self::ToSlowPeer(transmit) } else { Self::Pass(Output::Transmit(transmit)) }
     }
@@ -204,7 +205,7 @@ impl CarriageOutput {
     }
 }
 
-/// Why a packet was not taken.
+/// Why a packet was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendRefused {
     /// There is no tunnel that is up.

@@ -32,11 +32,11 @@ pub struct NodeConfig {
     pub login: Login,
     /// How packets are carried in the tunnels that it dials.
     pub framing: Framing,
-    /// What it wants to do when it or a peer moves; the conventional method can only [`Handover::Rebuild`]. Two nodes
-    /// use the lower of their two.
+    /// What the node wants to do when it or a peer moves. Two nodes use the lower of their two values. The conventional
+    /// method always uses [`Handover::Rebuild`].
     pub handover: Handover,
-    /// What it wants to wait for while a tunnel comes up; always [`Signaling::Paper`] in the conventional method. Two
-    /// nodes use the lower of their two.
+    /// Which messages the node wants to wait for while a tunnel comes up. Two nodes use the lower of their two values.
+    /// The conventional method always uses [`Signaling::Paper`].
     pub signaling: Signaling,
     /// The overlay's addresses and names.
     pub overlay: Overlay,
@@ -52,7 +52,7 @@ pub struct NodeConfig {
     pub quic: QuicOptions,
     /// How it reaches the services by TCP where UDP is blocked (proposed method); `None`: not at all.
     pub fallback: Option<FallbackConfig>,
-    /// Seeds all of its randomness. In production it comes from the operating system.
+    /// The seed of all of its randomness. In the daemon it comes from the operating system.
     pub seed: [u8; 32],
 }
 
@@ -61,8 +61,8 @@ pub struct NodeConfig {
 pub struct FallbackConfig {
     /// The services' TCP port; `None`: each one's UDP port.
     pub port: Option<u16>,
-    /// The name in the ClientHello and in the Host field, in place of the service's; the certificate must name the
-    /// service nevertheless.
+    /// The name in the ClientHello and in the Host field, in place of the service's name. The certificate must still
+    /// name the service.
     pub outer: Option<Fqdn>,
     /// An HTTP proxy through which TCP goes.
     pub proxy: Option<ProxyConfig>,
@@ -71,7 +71,7 @@ pub struct FallbackConfig {
 /// An HTTP proxy that is asked to CONNECT.
 #[derive(Clone)]
 pub struct ProxyConfig {
-    /// Its addresses. A service is reached by one of its own family, if there is one.
+    /// The addresses of the proxy. The one of the service's address family is preferred.
     pub addresses: Vec<SocketAddr>,
     /// User and password with a colon between them (RFC 7617).
     pub credentials: Option<Zeroizing<String>>,
@@ -114,9 +114,9 @@ pub struct Overlay {
     pub v6: (Ipv6Addr, u8),
     /// The zone of all nodes' names.
     pub zone: Fqdn,
-    /// The virtual IPv4 address at which each node answers its own applications' DNS.
+    /// The virtual IPv4 address at which each node answers DNS queries of its own applications.
     pub dns_v4: Ipv4Addr,
-    /// The same, IPv6.
+    /// The virtual IPv6 address at which each node answers DNS queries of its own applications.
     pub dns_v6: Ipv6Addr,
 }
 
@@ -158,17 +158,17 @@ impl Overlay {
 pub enum NodeCommand {
     /// Log in and register.
     Start,
-    /// Leave: close every session that can be closed, so that the other ends need not wait for a timeout. Then do
-    /// nothing more.
+    /// Shut down gracefully: close every session that can be closed, so that the other ends need not wait for a
+    /// timeout. Then do nothing more.
     Stop,
     /// Replace the trust anchors. Tunnels to peers whose certificates they do not cover end now.
     Trust(Roots),
-    /// The node's certificate from now on. Tunnels stand: their peers are told, if it is for the same name and key. In
-    /// the conventional method the node logs in by it.
+    /// Replace the node's certificate. Tunnels stay up, and their peers are told if the certificate is for the same
+    /// name and key. In the conventional method the node logs in with it.
     Identity(Box<Identity>),
-    /// The certificates of these names were revoked: tunnels to them end now. A later tunnel to such a name is allowed:
-    /// AS and NMS have then admitted it again. In the conventional method this command is the only way to learn of a
-    /// revocation, because nodes do not see each other's certificates.
+    /// The certificates of these names were revoked: tunnels to them end now. A later tunnel to such a name is allowed,
+    /// because AS and NMS have then admitted the name again. In the conventional method this command is the only way to
+    /// learn of a revocation, because nodes do not see each other's certificates.
     Revoked(Vec<Fqdn>),
     /// The node's addresses changed. If they differ from before, this is a handover.
     Network {

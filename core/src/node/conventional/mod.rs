@@ -57,22 +57,22 @@ pub(super) struct Conventional {
     nms: Option<Nms>,
     slow: bool,
     tunnels: BTreeMap<TunnelId, Tunnel>,
-    /// By the path that leads to us. A pair of nodes has one, however many tunnels: a relayed one and a better one that
-    /// takes its place. Their keys tell them apart.
+    /// The tunnels by their inbound path. All tunnels of one pair of nodes have the same path: a relayed tunnel, for
+    /// example, and a direct one that replaces it. Their keys tell them apart.
     by_path: BTreeSet<(PathId, TunnelId)>,
     timers: Timers<TunnelId>,
     silent: SilentTargets,
     out: VecDeque<CarriageOutput>,
 }
 
-/// The key shared with the NMS, and the NMS's address.
+/// The session with the NMS.
 struct Nms {
     common: Key128,
-    /// Under the common key itself: Registration Requests.
+    /// The session under the common key itself, for Registration Requests.
     requests: Session,
     versions: Versions,
-    /// The session under the keys of one registration, with its epoch: for every other message. An NMS that has lost
-    /// its memory counts from the start again. Under new keys that is not taken for a replay.
+    /// The session under the keys of one registration, for every other message, with the epoch of that registration. A
+    /// restarted NMS counts its messages from zero again. Under new keys these do not look like replays.
     registration: Option<(u64, Session)>,
     addresses: Vec<SocketAddr>,
     heard: Option<Instant>,
@@ -81,7 +81,7 @@ struct Nms {
 }
 
 impl Nms {
-    /// The session that a message goes in; a Registration Request with a new epoch begins one.
+    /// The session for a message. A Registration Request with a new epoch begins the session of that registration.
     fn session_for(&mut self, message: &Message) -> Option<&mut Session> {
         let Message::RegistrationRequest(request) = message else {
             return self.registration.as_mut().map(|(_, session)| session);
@@ -154,7 +154,7 @@ impl Conventional {
                 *heard = Some(now);
                 self.places.keep(local);
                 if matches!(message, Message::RegistrationResponse(_)) {
-                    // To count on from there proves that this node receives what is sent to its address.
+                    // The node proves that it receives packets at its address: its next numbers follow this one.
                     session.count_on_from(header.sequence);
                 }
                 if matches!(message, Message::KeepAlive) {
@@ -170,7 +170,8 @@ impl Conventional {
         }
     }
 
-    /// The tunnel on the path of a datagram. Of several, it is the newest one whose keys open the datagram.
+    /// The tunnel to which a datagram belongs, by its path. Of several tunnels on that path it is the newest one whose
+    /// keys open the datagram.
     fn tunnel_for(&self, header: &Header<u8>, datagram: &[u8]) -> Option<TunnelId> {
         let path = PathId(header.id);
         let mut ids = self.by_path.range((path, TunnelId(0))..=(path, TunnelId(u32::MAX))).rev().map(|&(_, id)| id);
@@ -197,11 +198,11 @@ impl Carriage for Conventional {
         ]
     }
 
-    /// Of certificates it sees only the AS's.
+    /// Replaces the trust anchors. In this method a node sees only the AS's certificate.
     fn trust(&mut self, _now: Instant, roots: Roots) -> Result<(), TlsError> {
         self.tls = std::sync::Arc::new(tls::client_config(&self.env, &roots, self.identity.as_ref(), b"")?);
         self.roots = roots;
-        // A login under way judges the AS as its connection was told to at its beginning.
+        // The connections of logins under way still have the old trust anchors.
         if !self.logins.is_empty() {
             self.end_logins();
             self.out.push_back(CarriageOutput::LoginFailed(Failure::ConnectionLost));
@@ -231,7 +232,8 @@ impl Carriage for Conventional {
             return self.out.push_back(CarriageOutput::NmsLost(Failure::NoAddress));
         }
         self.env.log_common_key(self.id, key);
-        // One count of requests for the life of a common key: it must not start again.
+        // The sequence numbers of requests must go on for the life of a common key, so the session of the same key is
+        // kept.
         if self.nms.as_ref().is_none_or(|nms| nms.common != *key) {
             let requests = Session::new(key, Direction::FromInitiator).speaking(self.versions);
             self.nms = Some(Nms {
@@ -249,7 +251,7 @@ impl Carriage for Conventional {
 
     fn send_nms_flagged(&mut self, _now: Instant, (transaction, flags): (u32, Flags), count: u8, message: Message) {
         let Some(nms) = &mut self.nms else { return };
-        // What was not answered twice goes by another path, where there is one, each second time.
+        // The third transmission, and each second one after it, goes by another path, if there is one.
         let other = if count >= 2 && count.is_multiple_of(2) { self.places.other(&nms.addresses) } else { None };
         // An acknowledgement proves the address from which it comes, so it goes back the way of the Keep Alive, as the
         // answer to a path challenge does (RFC 9000 §8.2.2).
@@ -265,7 +267,7 @@ impl Carriage for Conventional {
         let Some(session) = nms.session_for(&message) else { return };
         let flags = flags.with_slow(self.slow);
         let Some(datagram) = session.seal_flagged(transaction, flags, count, self.id.0, &message) else {
-            // Every number was used: another registration has other keys.
+            // Every sequence number was used. Another registration has new keys.
             nms.registration = None;
             return self.out.push_back(CarriageOutput::NmsLost(Failure::Protocol));
         };
@@ -317,7 +319,7 @@ impl Carriage for Conventional {
         }
         let mut payload = Vec::with_capacity(packet.len() + crate::conventional::seal::OVERHEAD);
         if !data.seal_capsule(tunnel.outbound.0, &packet, &mut payload) {
-            // Every sequence number was used: a new tunnel brings a new end key.
+            // Every sequence number was used. A new tunnel has a new end key.
             self.remove(id);
             self.out.push_back(CarriageOutput::TunnelDown(id, Failure::Replaced));
             return Err(SendRefused::NoTunnel);
@@ -332,7 +334,7 @@ impl Carriage for Conventional {
     }
 
     fn ask_nms(&mut self, _now: Instant) {
-        // There is no other way to it than UDP.
+        // This method reaches the NMS by UDP only, so an answer would change nothing.
     }
 
     fn start_anew(&mut self, now: Instant, places: &Places) {
@@ -358,7 +360,7 @@ impl Carriage for Conventional {
     }
 
     fn leave(&mut self, now: Instant) {
-        // The paper has no message for leaving. The other ends notice the silence.
+        // The paper has no message for a shutdown. The other ends notice the silence.
         self.move_to(now, &self.places.clone());
         self.nms = None;
     }

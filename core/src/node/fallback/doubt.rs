@@ -1,8 +1,8 @@
-//! Doubt of UDP itself: nothing is heard by UDP, of anybody.
+//! Doubt whether UDP still works: the node hears nothing by UDP, neither from a service nor from a peer.
 //!
-//! A silent peer says nothing about UDP. So if everything that was sent by UDP is unanswered for [`DOUBT`], the NMS is
-//! asked for a sign. If it is silent too, [`ALL_SILENT`] after the beginning of the silence TCP is raced: sooner than
-//! for one silent service, because only UDP or the whole network can be the cause.
+//! The silence of a peer does not show that UDP is blocked. So if everything that was sent by UDP is unanswered for
+//! [`DOUBT`], the node sends a PING to the NMS. If the NMS is silent too, TCP is raced [`ALL_SILENT`] after the silence
+//! began. That is sooner than for one silent service, because only UDP or the whole network can be the cause.
 
 use std::time::Duration;
 
@@ -10,18 +10,20 @@ use super::{UNANSWERED, Unanswered};
 use crate::time::Instant;
 use crate::timing::proxied::{ALL_SILENT, DOUBT, DOUBT_PAUSE, LONGEST_DOUBT_PAUSE};
 
-/// How many datagrams a service leaves unanswered before it counts as silent: one, and one that QUIC sent again.
+/// How many datagrams a service leaves unanswered before it counts as silent. They are a first one, and its repetition
+/// by QUIC.
 const ASKED_TWICE: u32 = 2;
 
-/// [`DOUBT`] is never shorter than this many round trips to the services, and [`ALL_SILENT`] than twice as many.
+/// The doubt lasts at least this many round trips to the services, and [`ALL_SILENT`] at least twice as many. On a slow
+/// path answers need that long.
 const ROUND_TRIPS: u32 = 2;
 
-/// The silence of everybody by UDP.
+/// The silence of services and peers by UDP.
 #[derive(Debug, Default)]
 pub(super) struct Doubt {
-    /// What was sent to anybody since anything authentic came.
+    /// The datagrams to any service or peer since the last authentic one came.
     silence: Unanswered,
-    /// The NMS is not asked again before.
+    /// The NMS is not asked again before this instant.
     not_before: Instant,
     pause: Duration,
 }
@@ -35,20 +37,22 @@ impl Doubt {
         self.silence = Unanswered::default();
     }
 
-    /// When the NMS is asked for a sign.
+    /// When to send the NMS a PING; `None` without doubt.
     pub(super) fn ask_at(&self, round_trip: Duration) -> Option<Instant> {
         let since = self.silence.since().filter(|_| self.silence.count >= UNANSWERED)?;
         Some((since + doubt(round_trip)).max(self.not_before))
     }
 
-    /// The NMS is asked. While a peer is silent for long, that is done less and less often.
+    /// Notes that the NMS is asked. The pauses grow, because a peer that is silent for long would otherwise cause a
+    /// PING again and again.
     pub(super) fn asked(&mut self, now: Instant) {
         let is_again = self.not_before > Instant::ZERO && now < self.not_before + LONGEST_DOUBT_PAUSE;
         self.pause = if is_again { (self.pause * 2).min(LONGEST_DOUBT_PAUSE) } else { DOUBT_PAUSE };
         self.not_before = now + self.pause;
     }
 
-    /// When a service, with these datagrams unanswered, is as silent as all others.
+    /// When the doubt is confirmed by a service that has left these datagrams unanswered; `None` if the service was not
+    /// asked often enough.
     pub(super) fn confirmed_at(&self, service: Unanswered, round_trip: Duration) -> Option<Instant> {
         let all = self.silence.since().filter(|_| self.silence.count >= UNANSWERED)?;
         let asked = service.since().filter(|_| service.count >= ASKED_TWICE)?;

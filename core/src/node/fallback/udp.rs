@@ -1,4 +1,4 @@
-//! Attempts at UDP, to find out whether it gets through.
+//! Attempts at UDP in a network that blocks it, to find out whether UDP gets through now.
 
 use std::net::SocketAddr;
 
@@ -14,17 +14,18 @@ use crate::timing::proxied::UDP_PROBE_WAIT;
 
 /// One attempt at UDP.
 pub(super) struct Probe {
-    /// What its connection IDs begin with.
+    /// The first eight bytes of its connection IDs, by which its answers are recognized.
     tag: RelayCid,
     links: Links,
     link: LinkId,
     remote: SocketAddr,
-    /// Without an answer until then, UDP counts as still blocked.
+    /// If no answer has come by this instant, UDP counts as still blocked.
     pub(super) until: Instant,
 }
 
 impl Fallback {
-    /// Takes a UDP datagram, if it is for an attempt at UDP. An answer ends the attempt, without a connection.
+    /// Handles a UDP datagram if it belongs to the attempt under way, and returns whether it does. An answer ends the
+    /// attempt; the connection is not completed.
     pub(in crate::node) fn takes(
         &mut self,
         now: Instant,

@@ -1,7 +1,7 @@
-//! The packets of applications, packets of peers for applications, and the node's own DNS.
+//! The packets from and to applications, and the node's own DNS.
 //!
-//! [`Inner`] is a [`Part`]. It classifies a packet by its addresses alone. The routes know which tunnel a packet takes,
-//! and which peer has a name.
+//! [`Inner`] is a [`Part`]. It classifies a packet by its addresses alone. The part [`routes`](super::routes) knows
+//! which tunnel a packet takes, and which peer has a name.
 //!
 //! ```text
 //! application ─ packet ─┬─ to the node's DNS ─ own name, other zones ──▶ answered here
@@ -52,7 +52,7 @@ pub(super) enum InnerInput {
 pub(super) enum InnerOutput {
     /// Send a packet to the peer with this virtual address.
     Route { to: IpAddr, packet: Bytes },
-    /// Find out the virtual addresses of a peer, and build a tunnel to it.
+    /// Find out the virtual addresses of a peer, and build a tunnel to the peer.
     Resolve { name: Fqdn, query: HeldQuery },
     /// Find out which peer has a virtual address.
     NameOf { address: IpAddr, query: HeldQuery },
@@ -119,7 +119,7 @@ impl Inner {
         Self { name, overlay, own: None, connections: Connections::default() }
     }
 
-    /// The node's virtual addresses, once it was registered.
+    /// The node's virtual addresses. `None` before the first registration.
     pub(super) fn own(&self) -> Option<Virtual> {
         self.own
     }

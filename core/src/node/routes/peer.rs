@@ -1,4 +1,4 @@
-//! One peer: the state of the way to it, and what belongs to it in every state.
+//! One peer: the state of the route to it, and its data in every state.
 //!
 //! ```text
 //!             request                Route Direction            tunnel up
@@ -29,7 +29,7 @@ use crate::timing::{Due, Timer, earliest};
 
 /// A peer.
 pub(super) struct Peer {
-    /// The name or address by which the peer was asked for. It is the name as soon as a Route Direction has told it.
+    /// The name or virtual address by which an application asked for the peer. After a Route Direction it is the name.
     pub(super) reference: PeerRef,
     /// The peer's virtual addresses, once a Route Direction has told them.
     pub(super) addresses: Option<Virtual>,
@@ -37,30 +37,30 @@ pub(super) struct Peer {
     pub(super) slow: bool,
     /// Packets and queries that wait for the first tunnel.
     pub(super) held: Held,
-    /// The tunnel into which packets go before it is up, and those that went.
+    /// The tunnel that carries packets before it is up, if there is one.
     pub(super) ahead: Option<Ahead>,
-    /// Bytes that went through the peer's tunnels.
+    /// The bytes of packets in the peer's tunnels.
     pub(super) traffic: Traffic,
-    /// What the access rules permit, if they forbid anything.
+    /// The flows that the access rules permit; `None` if there are no rules.
     pub(super) flows: Option<Box<Flows>>,
-    /// What limits the search for a tunnel.
+    /// The limits of the search for a tunnel.
     pub(super) search: Search,
-    /// Direct tunnels in a row that replaced a relayed one and were lost while that one was still kept. The pause
-    /// before the next direct attempt grows with them.
+    /// How many times in a row a direct tunnel replaced a relayed one and was lost while the relayed one was still
+    /// kept. The wait before the next direct attempt doubles with each.
     pub(super) setbacks: u8,
-    /// The transaction of our last request, if it gave way to the peer's simultaneous request. The NMS may still answer
-    /// it.
+    /// The transaction of our last request, if the NMS kept the peer's simultaneous request instead. A later answer to
+    /// ours is still accepted.
     pub(super) yielded: Option<u32>,
-    /// The state of the way to the peer.
+    /// The state of the route to the peer.
     pub(super) state: PeerState,
 }
 
-/// What went into a tunnel ahead of the peer's answer.
+/// A tunnel that carries packets before the peer has answered (`signaling = "fast"`).
 #[derive(Clone, Copy)]
 pub(super) struct Ahead {
-    /// It is being built. Packets may go into it already.
+    /// The tunnel, which is being built.
     pub(super) tunnel: TunnelId,
-    /// How many packets, and their bytes: no more than would be held without it, and than the peer holds.
+    /// How many packets were sent into it, at most as many as would be held without it. The peer holds no more either.
     pub(super) packets: usize,
     bytes: usize,
 }
@@ -74,9 +74,9 @@ pub(super) struct Traffic {
     pub(super) received: u64,
 }
 
-/// What limits the search for a tunnel. It outlives single attempts.
+/// The limits of the search for a tunnel, over all attempts.
 pub(super) struct Search {
-    /// Without a tunnel and without an attempt the peer is given up at this instant.
+    /// The search ends at this instant, if there is neither a tunnel nor an attempt then.
     pub(super) until: Instant,
     /// Attempts that failed since the last tunnel was up.
     pub(super) failures: u8,
@@ -84,18 +84,18 @@ pub(super) struct Search {
     pub(super) relay_at: Option<Instant>,
 }
 
-/// The state of the way to a peer.
+/// The state of the route to a peer.
 pub(super) enum PeerState {
     /// Nothing is under way: the node is not registered, or it pauses after a failure.
     Wanted {
-        /// When to ask again, and for what; `None` if that waits for a registration.
+        /// When to send the next Direction Request, and for which kind of route. `None` until the node is registered.
         retry: Option<(Instant, Want)>,
     },
     /// A Direction Request waits for its answer.
     Requested(PendingRequest),
-    /// Tunnels of Route Directions are being built.
+    /// Tunnels are being built.
     Building {
-        /// At least one.
+        /// The tunnels that are being built. There is at least one.
         attempts: Attempts,
         /// One more Direction Request, beside them.
         request: Option<PendingRequest>,
@@ -113,20 +113,20 @@ pub(super) struct Up {
     pub(super) tunnel: TunnelId,
     /// The Route Direction that it comes from.
     pub(super) origin: Origin,
-    /// When the last tunnel took over.
+    /// When this tunnel began to carry packets.
     pub(super) since: Instant,
-    /// The tunnel that this one replaced. The peer changes over a little earlier or later than this node, so what is on
-    /// its way in it still arrives.
+    /// The tunnel that this one replaced. The peer changes over a little earlier or later than this node, so packets
+    /// may still arrive in it.
     pub(super) replaced: Option<Replaced>,
-    /// The tunnel is relayed, and a direct one is tried from time to time.
+    /// When a direct tunnel is tried next, if this one is relayed.
     pub(super) improve: Option<Improve>,
-    /// What the tunnel's paths need, if it could not be asked for yet.
+    /// The kind of route that the tunnel's paths need, if the node could not ask for it yet.
     pub(super) wanted: Option<Want>,
     /// Whether the node has moved together with the tunnel: a direct path may exist now.
     pub(super) moved: bool,
-    /// None of the tunnel's paths works.
+    /// Whether none of the tunnel's paths works.
     pub(super) pathless: bool,
-    /// Since when packets go into a direct tunnel and none comes out.
+    /// Since when packets go into a direct tunnel, and none comes out. `None` while packets come out.
     pub(super) unheard: Option<Instant>,
     /// Tunnels that are being built beside it.
     pub(super) attempts: Attempts,
@@ -136,7 +136,7 @@ pub(super) struct Up {
 
 /// A tunnel that another one replaced.
 pub(super) struct Replaced {
-    /// No packets are sent into it any more.
+    /// The replaced tunnel. The node sends no packets into it.
     pub(super) tunnel: TunnelId,
     /// The Route Direction that it came from.
     pub(super) origin: Origin,
@@ -177,7 +177,7 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// The number of the direct attempt that it was; 0 if it was none.
+    /// The number of this direct attempt; 0 if it was no direct attempt.
     fn attempt(&self) -> u8 {
         match self.want {
             Some(Want::Direct(attempt)) => attempt,
@@ -185,7 +185,8 @@ impl Origin {
         }
     }
 
-    /// Whether this node tries for a direct tunnel once this one is up. The initiator does, so that only one node asks.
+    /// Whether this node tries to build a direct tunnel once this relayed one is up. Only the initiator does, so that
+    /// not both nodes ask.
     pub(super) fn may_improve(&self) -> bool {
         self.relayed && self.initiator && self.want.is_some()
     }
@@ -206,7 +207,7 @@ pub(super) struct Improve {
 pub(super) struct TookOver {
     /// Whether it carries packets now. A relayed tunnel beside a live direct one does not.
     pub(super) carries: bool,
-    /// The tunnel that is not kept any more.
+    /// The tunnel that is not needed any more, if there is one.
     pub(super) displaced: Option<TunnelId>,
 }
 
@@ -222,7 +223,7 @@ pub(super) enum Left {
 }
 
 impl Peer {
-    /// The access rules permit this from now on. Of what the NMS said, only the latest counts.
+    /// Takes new access rules, unless they are older than the present ones.
     pub(super) fn permit(&mut self, permissions: Option<Permissions>) {
         match (&mut self.flows, permissions) {
             (Some(flows), Some(new)) if new.serial < flows.permissions().serial => {}
@@ -356,8 +357,8 @@ impl Peer {
         }
     }
 
-    /// Packets may go into this tunnel before it is up, if none carries packets and no other one takes them. Whether
-    /// they may.
+    /// Lets packets go into this tunnel before it is up, unless another tunnel carries packets or takes them already.
+    /// Returns whether they may.
     pub(super) fn go_ahead(&mut self, tunnel: TunnelId) -> bool {
         let free = matches!(self.state, PeerState::Building { .. }) && self.ahead.is_none();
         if free {
@@ -373,7 +374,7 @@ impl Peer {
         ahead.filter(|_| self.up().is_none()).map(|ahead| ahead.tunnel)
     }
 
-    /// A packet went.
+    /// Counts a packet that was sent into a tunnel before it is up.
     pub(super) fn sent_ahead(&mut self, len: usize) {
         self.traffic.sent += len as u64;
         if let Some(ahead) = &mut self.ahead {
@@ -382,12 +383,12 @@ impl Peer {
         }
     }
 
-    /// This tunnel did not come up. What went ahead into it is lost.
+    /// This tunnel did not come up. Returns the packets that were sent into it, which are lost.
     pub(super) fn ahead_lost(&mut self, tunnel: TunnelId) -> Option<Ahead> {
         self.ahead.take_if(|ahead| ahead.tunnel == tunnel)
     }
 
-    /// An attempt at a tunnel succeeds, and the nodes agreed on this.
+    /// An attempt at a tunnel succeeds, and the nodes agreed on this strategy for moves.
     pub(super) fn agree(&mut self, tunnel: TunnelId, handover: Handover) {
         if let Some(origin) = self.attempts_mut().and_then(|attempts| attempts.get_mut(&tunnel)) {
             origin.handover = handover;
@@ -406,8 +407,7 @@ impl Peer {
         Some(origin)
     }
 
-    /// Gives up every tunnel and attempt, and goes back to the request, if there is one. The tunnels themselves are the
-    /// caller's to forget.
+    /// Gives up every tunnel and attempt. A pending request stays. The caller forgets the tunnels themselves.
     pub(super) fn give_up_tunnels(&mut self) {
         self.search.relay_at = None;
         let request = self.replace_request(None);
@@ -441,8 +441,8 @@ impl Peer {
             return Some(TookOver { carries: false, displaced: displaced(before) });
         }
         let (wait, attempt) = match up.improve {
-            // A direct path that came up and soon fell silent costs more than one that never comes up: the next attempt
-            // waits as long as attempts ever do.
+            // A direct path that came up and soon fell silent costs more than one that never comes up. So the next
+            // attempt waits for the longest time.
             _ if dead && !up.origin.relayed && now < up.since + LONGEST_IMPROVEMENT => {
                 (LONGEST_IMPROVEMENT, up.origin.attempt().wrapping_add(1))
             }
@@ -455,7 +455,7 @@ impl Peer {
         Some(TookOver { carries: true, displaced: displaced(before) })
     }
 
-    /// The tunnel that carried packets is lost. With [`Left::Nothing`] the peer is the caller's to forget.
+    /// The tunnel that carried packets is lost. After [`Left::Nothing`] the caller forgets the peer.
     pub(super) fn lose_tunnel(&mut self, now: Instant) -> Left {
         let PeerState::Up(up) = &mut self.state else { return Left::Nothing };
         if let Some(replaced) = up.replaced.take() {
@@ -471,8 +471,8 @@ impl Peer {
         }
         let (attempts, request) = (std::mem::take(&mut up.attempts), up.request.take());
         self.search.until = now + ROUTE_TIMEOUT / 2;
-        // If only direct attempts are left, they stand alone, as if they were the first ones: the relay is asked for
-        // after their head start.
+        // If only direct attempts are left, they are treated like first attempts: the relay is asked for after their
+        // head start.
         let alone = attempts.values().all(|origin| !origin.relayed && origin.want.is_some());
         let began = attempts.values().map(|origin| origin.since).min();
         self.search.relay_at = began.filter(|_| alone).map(|began| began + DIRECT_HEAD_START);
@@ -508,21 +508,21 @@ impl Peer {
 }
 
 impl Up {
-    /// Whether this tunnel is not worth keeping beside a relayed one that came of `origin`: the relay was asked for
-    /// when this one had been up for long, so because it was silent. Both ends have to judge alike, or each would be
-    /// left alone with its own tunnel. So they judge by when the Route Direction came, and neither by what it has heard
-    /// since.
+    /// Whether this direct tunnel counts as dead when the relayed tunnel of `origin` comes up. It does if the relay was
+    /// asked for after this tunnel had been up for some time: the reason was then its silence. Both ends have to come
+    /// to the same result, or each would use another tunnel. So they compare the times of the Route Directions, and not
+    /// what each has heard since.
     fn is_dead_beside(&self, origin: &Origin) -> bool {
         origin.want == Some(Want::Relayed) && origin.since >= self.since + DIRECT_SILENCE / 2
     }
 
-    /// Whether the tunnel's paths change beneath it.
+    /// Whether paths change beneath this tunnel (`handover = "seamless"`).
     pub(super) fn is_seamless(&self) -> bool {
         self.origin.handover == Handover::Seamless
     }
 
-    /// Whether the node has to notice when this tunnel falls silent: a direct one, under `policy = "optimal"`. A lost
-    /// relayed one is noticed by the carriage.
+    /// Whether this part watches the tunnel for silence: only a direct one under `policy = "optimal"`. The carriage
+    /// notices the loss of a relayed one.
     pub(super) fn is_watched(&self) -> bool {
         !self.origin.relayed && self.origin.want.is_some() && !self.is_seamless()
     }
@@ -570,8 +570,8 @@ mod tests {
     #[test]
     fn the_better_tunnel_carries_and_a_silent_direct_one_is_no_better() {
         const ROWS: &[(&str, u64, &str, Want, &str)] = &[
-            // Up since second 100, milliseconds later a Route Direction, its kind and what was asked; a second later it
-            // is up.
+            // The tunnel that is up since second 100; the milliseconds until the next Route Direction, its kind and its
+            // `want`; the tunnels one second later.
             ("nothing", 0, "direct", Want::Any, "1 carries"),
             ("nothing", 0, "relayed", Want::Any, "1 carries, direct attempt 0 in 500 ms"),
             ("direct", 2_499, "relayed", Want::Relayed, "0 carries, 1 is kept"),

@@ -1,4 +1,4 @@
-//! Inputs from the network: probes, and datagrams that QUIC took.
+//! Inputs from the network: probes of paths, and datagrams that QUIC found authentic.
 
 use super::{Bridge, Event, Output, PathNumber, Paths, Why};
 use crate::paths::budget::SilentTargets;
@@ -19,7 +19,7 @@ impl Paths {
         }
     }
 
-    /// Notes an authentic and new datagram of this way. Returns the path, which is made if there is none.
+    /// Notes that an authentic and new datagram came by `way`. Returns its path. If there is none yet, it is made.
     fn seen(&mut self, now: Instant, way: Way, len: usize, silent: &mut SilentTargets) -> Option<PathNumber> {
         let number = if let Some(number) = self.find(way) {
             number
@@ -56,14 +56,16 @@ impl Paths {
         }
         let told = self.crossed_at.is_some_and(|at| now < at + PATH_TOLD);
         if probe.flags.has(Flags::MOVED) && self.used == Some(number) && !told {
-            // The peer moved behind its relay. The path stays, but what went there meanwhile is lost.
+            // The peer moved, and its leg to the TRS moved with it. The path stays, but packets that were sent to the
+            // old address are lost.
             self.crossed_at = Some(now);
             self.repeat_all(now, number, silent);
             self.out.push_back(Output::Ping);
         }
         if probe.flags.has(Flags::MOVED) && self.used != Some(number) {
             let alive = self.paths[&number].is_alive();
-            // The peer tells a move on every path. The first path that is proved gets the traffic.
+            // The peer announces a move on every path. The first of them that is proved carries the packets from then
+            // on.
             let moved = self.crossed_at.is_none_or(|at| now >= at + PATH_TOLD);
             if moved || !alive {
                 self.bridge = Some(Bridge { to: number, since: now, moved });
@@ -75,8 +77,8 @@ impl Paths {
     }
 
     fn on_reply(&mut self, now: Instant, number: PathNumber, probe: &Probe, len: usize, silent: &mut SilentTargets) {
-        // An answer may come by another path than its probe, if a NAT gives each destination another port. It proves
-        // the path of the probe all the same (RFC 9000 §8.2.3).
+        // If a NAT gives each destination another port, an answer may come by another path than its probe. It still
+        // proves the path of the probe (RFC 9000 §8.2.3).
         let came = number;
         let asked = self.paths.iter().find(|(_, path)| path.has_asked(probe.echo)).map(|(&asked, _)| asked);
         let number = asked.unwrap_or(came);
@@ -93,7 +95,7 @@ impl Paths {
         }
     }
 
-    /// Notes that the peer has answered on this path.
+    /// Notes that the peer has answered a probe on this path.
     fn prove(&mut self, now: Instant, number: PathNumber) {
         let path = self.paths.get_mut(&number).expect("it answered");
         let (way, rtt, quiet) = (path.candidate.way, path.watch.rtt.get(), path.quiet);
@@ -102,7 +104,7 @@ impl Paths {
         if let (Some(absolute), Some(born)) = (self.lifetimes.absolute, path.born)
             && now - born > absolute * 11 / 10
         {
-            // The path outlived the absolute lifetime, so it has a new mapping.
+            // The path is older than a mapping can be, so the NAT has given it a new mapping.
             path.born = Some(now);
         }
         self.know(now, way.remote);
@@ -122,8 +124,8 @@ impl Paths {
         self.know(now, way.remote);
     }
 
-    /// Moves traffic to a proved path to which the peer seems to have moved, unless the peer was heard on the old path
-    /// since. So a packet that an attacker copies to another address moves nothing (RFC 9000 §9.3.3).
+    /// Changes to a proved path to which the peer seems to have moved, unless the peer was heard on the old path since.
+    /// So a packet that an attacker copies to another address does not change the path (RFC 9000 §9.3.3).
     fn cross(&mut self, now: Instant, number: PathNumber, silent: &mut SilentTargets) {
         let Some(bridge) = self.bridge.filter(|bridge| bridge.to == number) else { return };
         let old = self.used.and_then(|used| self.paths.get(&used));
@@ -144,9 +146,9 @@ impl Paths {
     pub(super) fn on_arrived(&mut self, now: Instant, way: Way, len: usize, silent: &mut SilentTargets) {
         let Some(number) = self.seen(now, way, len, silent) else { return };
         if self.keys.is_none() {
-            // Until there are keys, the last authentic and new packet shows where the peer is. A client with an
-            // announced address of its server ignores packets from other addresses: they may have left before the
-            // server moved.
+            // Before there are keys for probes, the last authentic and new packet shows where the peer is. If the NMS
+            // has announced an address of the server to the client, the client ignores packets from other addresses:
+            // they may have left before the server moved.
             let told = self.config.client && self.paths.values().any(|path| path.announced);
             if !told || self.paths[&number].announced {
                 self.used = Some(number);
@@ -163,13 +165,13 @@ impl Paths {
         }
     }
 
-    /// Follows the path that the peer uses. On a different path, an end that only acknowledges would not notice that
-    /// its own path has ended. So the server uses the client's path if it is as good. Otherwise our own path is probed
-    /// now and then.
+    /// Follows the path that the peer uses. If the two ends used different paths, an end that only acknowledges would
+    /// not notice that its own path has ended. So the server changes to the client's path if it is as good. Otherwise
+    /// the node probes its own path now and then.
     fn follow(&mut self, now: Instant, number: PathNumber, silent: &mut SilentTargets) {
         let Some(used) = self.used.filter(|&used| used != number && self.bridge.is_none()) else { return };
         let (ours, theirs) = (&self.paths[&used], &self.paths[&number]);
-        // The peer may use both paths, or have sent this packet before it changed over.
+        // The peer may use both paths. It may also have sent this packet before it changed to the other path.
         if ours.carried.is_some_and(|at| now < at + ours.watch.rtt.patience()) {
             return;
         }

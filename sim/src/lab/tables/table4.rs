@@ -13,7 +13,7 @@ use crate::lab::statistics::{Interval, Summary, bootstrap, mean, quantile, sorte
 /// The echoes of a framing.
 struct Series {
     sent: usize,
-    /// The round trips of each seed, milliseconds.
+    /// The round-trip times of each seed, milliseconds.
     by_seed: BTreeMap<u64, Vec<f64>>,
 }
 
@@ -37,7 +37,7 @@ impl Series {
         self.by_seed.values().filter_map(|rtts| mean(rtts)).collect()
     }
 
-    /// For each seed that both have: this mean minus the other one's.
+    /// The mean of this series minus that of `other`, for each seed that both have.
     fn less(&self, other: &Self) -> Vec<f64> {
         let pairs = self.by_seed.iter().filter_map(|(seed, mine)| Some((mine, other.by_seed.get(seed)?)));
         pairs.filter_map(|(mine, theirs)| Some(mean(mine)? - mean(theirs)?)).collect()
