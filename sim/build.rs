@@ -7,7 +7,7 @@ use std::process::Command;
 use xxhash_rust::xxh3::Xxh3;
 
 /// From this package's folder. Files, and folders with all that is in them.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 14] = [
     "../Cargo.toml",
     "../Cargo.lock",
     "../core/Cargo.toml",
@@ -18,6 +18,8 @@ const SOURCES: [&str; 12] = [
     "../scenarios/wire/src",
     "../paper-figs/sequence/Cargo.toml",
     "../paper-figs/sequence/src",
+    "../paper-figs/statistics/Cargo.toml",
+    "../paper-figs/statistics/src",
     "Cargo.toml",
     "src",
 ];

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cyphonic_statistics::Summary;
+
 use super::strips::{Scale, Strip, fill_of, height, paint};
 use crate::input::{InputError, Origin, read};
 use crate::render::{Drawing, Width};
 use crate::rows::{Framing, Pattern, Pings};
-use crate::stats::Summary;
 
 pub(super) fn prepare(results: &Path) -> Result<Drawing, InputError> {
     let table = read::<Pings>(results, Origin::Real, "table4")?;

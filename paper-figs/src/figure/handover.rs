@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cyphonic_statistics::Summary;
+
 use super::strips::{Scale, Strip, fill_of, height, paint};
 use crate::input::{InputError, Origin, read};
 use crate::render::{Drawing, Width};
 use crate::rows::{Framing, Kind, Move};
-use crate::stats::Summary;
 
 /// Where to the node moved, if it did; other columns of the sweep; the framing.
 type Key = (Option<Kind>, String, Framing);

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cyphonic_statistics::sorted;
 use plotters::chart::ChartBuilder;
 use plotters::style::text_anchor::{HPos, VPos};
 
@@ -14,7 +15,6 @@ use crate::input::{InputError, Origin, Table, read};
 use crate::render::{Drawing, Width};
 use crate::rows::{Framing, Handover, Mover, Strategy};
 use crate::sheet::{Drawn, Sheet, TEXT, at, bold, pt, write};
-use crate::stats::sorted;
 
 /// The gaps of one strategy in one framing.
 struct Series {

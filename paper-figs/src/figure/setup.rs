@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cyphonic_statistics::mean;
 use plotters::chart::ChartBuilder;
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{BLACK, FontTransform, RGBColor, WHITE};
@@ -15,7 +16,6 @@ use crate::input::{InputError, Line, Origin, Table, read};
 use crate::render::{Drawing, Width};
 use crate::rows::{Framing, Pattern, Phase, RelayMode, Setup};
 use crate::sheet::{Area, Drawn, Fill, Hatch, SMALL, Sheet, TEXT, at, bold, filled, legend, polyline, pt, text, write};
-use crate::stats::mean;
 
 const PHASES: [(Phase, &str, Fill); 3] = [
     (Phase::Login, "Login with the AS", Fill::new(WHITE, Hatch::Plain, BLACK)),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cyphonic_statistics::Summary;
 use plotters::style::BLACK;
 
 use super::strips::{Scale, Strip, height, paint};
@@ -11,7 +12,6 @@ use crate::input::{InputError, Origin, read};
 use crate::render::{Drawing, Width};
 use crate::rows::Covered;
 use crate::sheet::{Fill, Hatch};
-use crate::stats::Summary;
 
 pub(super) fn prepare(results: &Path) -> Result<Drawing, InputError> {
     let table = read::<Covered>(results, Origin::Simulator, "soak")?;

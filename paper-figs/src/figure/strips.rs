@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use cyphonic_statistics::Summary;
 use plotters::chart::ChartBuilder;
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{BLACK, WHITE};
@@ -11,7 +12,6 @@ use crate::rows::Framing;
 use crate::sheet::{
     Area, Drawn, Fill, Hatch, Sheet, TEXT, at, bold, cased, diamond, filled, polyline, pt, text, width, write,
 };
-use crate::stats::Summary;
 
 /// One box.
 pub(super) struct Strip {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cyphonic_statistics::mean;
 use plotters::element::Rectangle;
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{BLACK, Color, FontTransform, RGBColor, WHITE};
@@ -17,7 +18,6 @@ use crate::rows::{Dialer, Framing, Kind, Outcome, PaperPattern, Pattern};
 use crate::sheet::{
     Area, Drawn, Fill, Hatch, SMALL, Sheet, TEXT, at, bold, filled, frame, legend, plated, polyline, pt, text, write,
 };
-use crate::stats::mean;
 
 /// The result of one pair over all seeds.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cyphonic_statistics::{Summary, quantile, sorted};
 use plotters::chart::ChartBuilder;
 use plotters::element::Rectangle;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -18,7 +19,6 @@ use crate::rows::{Framing, Method, PaperRtt, Rtt, Statistic};
 use crate::sheet::{
     Area, Drawn, Fill, Hatch, SMALL, Sheet, TEXT, at, bold, cased, diamond, filled, polyline, pt, text, width, write,
 };
-use crate::stats::{Summary, quantile, sorted};
 
 /// The paper's values for one method, milliseconds.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cyphonic_statistics::Summary;
+
 use super::strips::{Scale, Strip, fill_of, height, paint};
 use crate::input::{InputError, Origin, read};
 use crate::render::{Drawing, Width};
 use crate::rows::{Framing, Transfer};
-use crate::stats::Summary;
 
 /// Microseconds of delay, and loss in millionths: numbers with an order.
 type Course = (u64, u64);

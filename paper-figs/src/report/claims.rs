@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cyphonic_statistics::{mean, quantile, sorted};
+
 use super::source::{Line, Made, Sheet};
-use crate::stats::{interval, mean, quantile, sorted, welch_of};
+use crate::stats::{interval, welch_of};
 
 /// What the results say about a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@
 //! | [`view`] | one page of a run that one can look at |
 //! | [`compare`] | compares simulated runs with real ones |
 //! | [`tables`] | prints the paper's tables beside ours |
-//! | [`statistics`] | summarises samples: order statistics, bootstrap intervals |
+//! | [`statistics`] | bootstrap intervals whose draws have a name |
 //!
 //! Each run has one thread and its own world. Several run at once on several cores. Their rows are put in the order of
 //! the plan, so the output does not depend on which run ends first.

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use cyphonic_scenarios::Table;
+use cyphonic_statistics::{quantile, sorted};
 
-use crate::lab::statistics::{quantile, sorted};
 use crate::lab::tables::grid;
 
 /// Fewer rows than this are read faster than a summary of them.

@@ -1,11 +1,11 @@
 //! Throughput: a TCP transfer over round-trip time × loss × framing × congestion control.
 
 use cyphonic_scenarios::{Engine, first_cell};
+use cyphonic_statistics::{quantile, sorted};
 
 use super::{Finding, Property, SEED};
 use crate::error::LabError;
 use crate::lab::batch;
-use crate::lab::statistics::{quantile, sorted};
 use crate::run::run;
 use crate::world::Watch;
 

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 
 use cyphonic_scenarios::rows::{Millis, Outcome};
 use cyphonic_scenarios::{Row, Table};
+use cyphonic_statistics::{quantile, sorted};
 
 use super::layout::{COLUMNS, LEGEND, grid, heading, label, location, place};
 use crate::error::LabError;
-use crate::lab::statistics::{bootstrap, quantile, sorted};
+use crate::lab::statistics::bootstrap;
 
 /// The runs of a cell, by seed.
 type Runs<'a> = BTreeMap<u64, &'a Outcome>;

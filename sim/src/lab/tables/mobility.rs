@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use cyphonic_core::route::Pattern;
 use cyphonic_scenarios::rows::{Handover, Mover, Used};
 use cyphonic_scenarios::{Line, Row, Table};
+use cyphonic_statistics::{quantile, sorted};
 
 use super::layout::{LEGEND, grid, label};
-use crate::lab::statistics::{quantile, sorted};
 
 /// The strategies of the sweep, by framing and `handover`, and what a heading calls them.
 const STRATEGIES: [(&str, &str, &str); 7] = [

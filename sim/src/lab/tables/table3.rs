@@ -91,7 +91,7 @@ pub(super) fn print(text: &mut String, table: &Table) {
     );
 }
 
-/// The bytes before and after the payload of a packet with a short header.
+/// What determines the bytes before and after the payload of a packet with a short header.
 struct Header {
     /// The destination connection ID.
     cid: i64,
@@ -101,13 +101,13 @@ struct Header {
     frame: i64,
 }
 
-/// First byte, connection ID, packet number, frame header and AEAD tag (RFC 9000 §17.3.1, RFC 9001 §5.3).
+/// The sum of first byte, connection ID, packet number, frame header and AEAD tag (RFC 9000 §17.3.1, RFC 9001 §5.3).
 fn quic_header(header: &Header) -> i64 {
     1 + header.cid + header.number + header.frame + 16
 }
 
-/// The header of a STREAM frame that fills its packet, and so has no length: type, an ID below 64, and the offset,
-/// which is left out where it is 0 (RFC 9000 §19.8).
+/// The length of the header of a STREAM frame that fills its packet, and therefore has no length field: the type, a
+/// stream ID below 64, and the offset, which is left out if it is 0 (RFC 9000 §19.8).
 fn stream_frame(offset: u64) -> i64 {
     2 + match offset {
         0 => 0,
@@ -139,7 +139,8 @@ fn twenties() -> String {
     found.join(";")
 }
 
-/// The QUIC header and the IP payload of full STREAM packets, by the bytes that the stream carried before.
+/// The lengths of QUIC header and IP payload of full STREAM packets, by the number of bytes that the stream carried
+/// before.
 fn over_a_connection() -> String {
     let fixed = 1500 - 40 - 8 - 32 - 40;
     let name = |offset| match offset {

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 
 use cyphonic_scenarios::rows::Millis;
 use cyphonic_scenarios::{Row, Table};
+use cyphonic_statistics::{Summary, mean, quantile, sorted};
 
 use super::layout::{COLUMNS, LEGEND, grid, label};
 use super::paper;
-use crate::lab::statistics::{Interval, Summary, bootstrap, mean, quantile, sorted};
+use crate::lab::statistics::{Interval, bootstrap};
 
 /// The echoes of a framing.
 struct Series {
@@ -59,7 +60,7 @@ pub(super) fn print(text: &mut String, table: &Table) {
     row("min", &|s| s.min);
     row("mean", &|s| s.mean);
     row("max", &|s| s.max);
-    row("stddev", &|s| s.stddev);
+    row("stddev", &|s| s.stddev.unwrap_or_default());
     row("median", &|s| s.median);
     row("95th percentile", &|s| s.p95);
     row("99th percentile", &|s| s.p99);

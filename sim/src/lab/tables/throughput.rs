@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 
 use cyphonic_scenarios::rows::Millis;
 use cyphonic_scenarios::{Row, Table};
+use cyphonic_statistics::{quantile, sorted};
 
 use super::layout::{grid, heading, label, place};
-use crate::lab::statistics::{bootstrap, quantile, sorted};
+use crate::lab::statistics::bootstrap;
 
 /// Throughputs in Mbit/s, one for each seed. The outer key is the delay and the loss of a link. The inner key is the
 /// framing's place in tables, the framing, and the congestion control.
