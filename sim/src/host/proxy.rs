@@ -18,7 +18,7 @@ use smoltcp::socket::tcp::State;
 use smoltcp::time::Duration;
 
 use super::count::{Losses, count};
-use super::stack::{TcpStack, is_young};
+use super::stack::{InitialWindow, TcpStack};
 use super::underlay::{Arrival, Interface, Underlay, all_but_port_4501};
 use crate::host::Loss;
 use crate::net::packet::Ip;
@@ -59,8 +59,10 @@ struct Tunnel {
     /// The bytes of the request, then those that came right behind it.
     head: Vec<u8>,
     is_open: bool,
-    /// Bytes that were handed to TCP, to the client and to the target; `None` once more than the initial window were.
-    young: [Option<usize>; 2],
+    /// The initial window of the client's connection.
+    client_window: InitialWindow,
+    /// The initial window of the connection to the target; none before there is that connection.
+    server_window: InitialWindow,
 }
 
 impl ProxyBox {
@@ -128,9 +130,14 @@ impl ProxyBox {
                 State::Listen | State::SynReceived => self.backlog.push(handle),
                 State::Closed => self.stack.retire(handle),
                 _ => {
-                    self.stack.begin_young(handle);
-                    let (head, young) = (Vec::new(), [Some(0); 2]);
-                    self.tunnels.push(Tunnel { client: handle, server: None, head, is_open: false, young });
+                    self.tunnels.push(Tunnel {
+                        client: handle,
+                        server: None,
+                        head: Vec::new(),
+                        is_open: false,
+                        client_window: InitialWindow::of(self.stack.socket(handle)),
+                        server_window: InitialWindow::none(),
+                    });
                 }
             }
         }
@@ -149,10 +156,8 @@ impl ProxyBox {
             self.write(server, &std::mem::take(&mut tunnel.head));
         }
         let (up, down) = (self.pump(tunnel.client, server), self.pump(server, tunnel.client));
-        let ways = [(tunnel.client, down), (server, up)];
-        for ((to, moved), young) in ways.into_iter().zip(&mut tunnel.young) {
-            *young = young.map(|sent| sent + moved.unwrap_or(0)).filter(|&sent| is_young(self.stack.socket(to), sent));
-        }
+        tunnel.client_window.count(self.stack.socket(tunnel.client), down.unwrap_or(0));
+        tunnel.server_window.count(self.stack.socket(server), up.unwrap_or(0));
         up.is_some() || down.is_some()
     }
 
@@ -181,7 +186,7 @@ impl ProxyBox {
             .and_then(|(target, source)| self.stack.connect(SocketAddr::new(source, port), target, BUFFER).ok());
         if let Some(server) = server {
             self.stack.socket(server).set_timeout(Some(CONNECT));
-            self.stack.begin_young(server);
+            tunnel.server_window = InitialWindow::of(self.stack.socket(server));
             tunnel.server = Some(server);
         } else {
             self.write(tunnel.client, b"HTTP/1.1 400 Bad Request\r\n\r\n");

@@ -147,11 +147,6 @@ impl TcpStack {
         Ok(handle)
     }
 
-    /// A connection that has sent nothing yet may send [`INITIAL_WINDOW`] bytes at once. See [`is_young`].
-    pub(super) fn begin_young(&mut self, handle: SocketHandle) {
-        self.socket(handle).set_congestion_control(CongestionControl::None);
-    }
-
     /// The socket behind `handle`, which must not have been removed.
     pub(super) fn socket(&mut self, handle: SocketHandle) -> &mut Socket<'static> {
         self.sockets.get_mut(handle)
@@ -174,17 +169,37 @@ impl TcpStack {
     }
 }
 
-/// Whether a connection that has sent so many bytes is within the initial window. If not, its congestion control
-/// begins.
+/// The initial window of a connection: until [`INITIAL_WINDOW`] bytes were handed to TCP, no congestion control limits
+/// the sender.
 ///
 /// smoltcp's Reno begins with 2,048 bytes, and so small a window costs a handshake with certificates a round trip that
 /// no kernel of today needs. So Reno takes over only after the first [`INITIAL_WINDOW`] bytes.
-pub(super) fn is_young(socket: &mut Socket<'_>, sent: usize) -> bool {
-    let is_young = sent <= INITIAL_WINDOW;
-    if !is_young {
-        socket.set_congestion_control(CongestionControl::Reno);
+pub(super) struct InitialWindow {
+    /// The bytes that were handed to TCP so far; `None` once they exceed the window.
+    sent: Option<usize>,
+}
+
+impl InitialWindow {
+    /// The initial window of a connection that has sent nothing yet.
+    pub(super) fn of(socket: &mut Socket<'_>) -> Self {
+        socket.set_congestion_control(CongestionControl::None);
+        Self { sent: Some(0) }
     }
-    is_young
+
+    /// No initial window: smoltcp's congestion control from the first byte on.
+    pub(super) const fn none() -> Self {
+        Self { sent: None }
+    }
+
+    /// Counts bytes that were handed to TCP. Congestion control begins when they exceed the window.
+    pub(super) fn count(&mut self, socket: &mut Socket<'_>, bytes: usize) {
+        let Some(sent) = &mut self.sent else { return };
+        *sent += bytes;
+        if *sent > INITIAL_WINDOW {
+            socket.set_congestion_control(CongestionControl::Reno);
+            self.sent = None;
+        }
+    }
 }
 
 /// The other end of an established connection, in std's type.

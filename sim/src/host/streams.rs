@@ -17,7 +17,7 @@ use smoltcp::socket::tcp::{Socket, State};
 use smoltcp::time::Duration;
 
 use super::count::{Loss, Losses, count};
-use super::stack::{TcpStack, is_young, remote_of};
+use super::stack::{InitialWindow, TcpStack, remote_of};
 use super::underlay::Underlay;
 use crate::net::packet::Ip;
 
@@ -95,8 +95,7 @@ struct Connection {
     began: Option<Instant>,
     /// How long the peer may be silent while data are not acknowledged.
     unanswered: Duration,
-    /// Bytes that were handed to TCP while all of them fit into the initial window; `None` once more were.
-    young: Option<usize>,
+    window: InitialWindow,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -273,11 +272,11 @@ impl Streams {
     /// A connection that has sent nothing yet. Its TCP begins with the initial window of RFC 6928, logins excepted,
     /// which keep that of smoltcp (2,048 bytes).
     fn begin(&mut self, handle: SocketHandle, state: StreamStage) -> Connection {
-        let young = (self.tcp == TcpUse::Datagrams).then_some(0);
-        if young.is_some() {
-            self.stack.begin_young(handle);
-        }
-        Connection { handle, state, unsent: VecDeque::new(), began: None, unanswered: UNANSWERED, young }
+        let window = match self.tcp {
+            TcpUse::Datagrams => InitialWindow::of(self.stack.socket(handle)),
+            TcpUse::Logins => InitialWindow::none(),
+        };
+        Connection { handle, state, unsent: VecDeque::new(), began: None, unanswered: UNANSWERED, window }
     }
 
     /// Whether small segments wait for acknowledgements (RFC 9293 §3.7.4): those of logins only.
@@ -335,12 +334,7 @@ impl Connection {
             written += taken;
         }
         again |= written > 0;
-        if let Some(young) = &mut self.young {
-            *young += written;
-            if !is_young(socket, *young) {
-                self.young = None;
-            }
-        }
+        self.window.count(socket, written);
         if written > 0 && self.state == StreamStage::Open {
             events.push_back((id, StreamInput::Written(written)));
         }
