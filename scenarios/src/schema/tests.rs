@@ -1,6 +1,6 @@
 use super::*;
 use crate::rows::{Field, Row};
-use crate::words::{Protocol, ServiceName, SiteKind, Towards};
+use crate::words::{Handover, Protocol, ServiceName, SiteKind, Towards};
 
 const README: &str = include_str!("../../README.md");
 
@@ -11,82 +11,121 @@ fn keys<T: for<'de> Deserialize<'de>>() -> Vec<String> {
     error.message().split('`').skip(3).step_by(2).map(str::to_owned).collect()
 }
 
+/// Each table with its name, its keys, and how many they should be.
+macro_rules! tables {
+    ($($table:ident $count:literal,)*) => { [$((stringify!($table), keys::<$table>(), $count),)*] };
+}
+
 #[test]
 fn the_readme_names_every_key() {
-    let tables = [
-        keys::<File>(),
-        keys::<Services>(),
-        keys::<Link>(),
-        keys::<Way>(),
-        keys::<Site>(),
-        keys::<BurstLoss>(),
-        keys::<Outages>(),
-        keys::<Nat>(),
-        keys::<Nat64>(),
-        keys::<Nptv6>(),
-        keys::<Carrier>(),
-        keys::<Firewall>(),
-        keys::<Inspect>(),
-        keys::<Node>(),
-        keys::<Start>(),
-        keys::<Probes>(),
-        keys::<Tcp>(),
-        keys::<Move>(),
-        keys::<Detach>(),
-        keys::<Rebind>(),
-        keys::<Path>(),
-        keys::<Wait>(),
-        keys::<ProbeMtu>(),
-        keys::<Idle>(),
-        keys::<Restart>(),
-        keys::<Stop>(),
-        keys::<OfNode>(),
-        keys::<Renew>(),
-        keys::<Pause>(),
-        keys::<Clock>(),
-        keys::<AccessRules>(),
-        keys::<AccessRule>(),
-        ["site", "service", "carrier", "off"].map(str::to_owned).to_vec(),
-        ["at_ms", "spread_ms", "skip"].map(str::to_owned).to_vec(),
+    let tables = tables![
+        File 25,
+        Services 4,
+        Link 16,
+        Way 14,
+        Site 12,
+        BurstLoss 4,
+        Outages 3,
+        Nat 16,
+        Nat64 17,
+        Nptv6 1,
+        Carrier 18,
+        Firewall 5,
+        Inspect 8,
+        Node 4,
+        Start 2,
+        Probes 6,
+        Tcp 4,
+        Move 2,
+        Detach 2,
+        Rebind 2,
+        Path 16,
+        Wait 1,
+        ProbeMtu 3,
+        Idle 0,
+        Restart 2,
+        Stop 2,
+        OfNode 1,
+        Renew 2,
+        Pause 2,
+        Clock 2,
+        AccessRules 3,
+        AccessRule 3,
     ];
-    assert_eq!(
-        tables.iter().map(Vec::len).collect::<Vec<_>>(),
-        [25, 4, 16, 14, 12, 4, 3, 16, 17, 1, 18, 5, 8, 4, 2, 6, 4, 2, 2, 2, 16, 1, 3, 0, 2, 2, 1, 2, 2, 2, 3, 3, 4, 3]
-    );
-    for key in tables.iter().flatten() {
+    for (name, keys, count) in &tables {
+        assert_eq!(keys.len(), *count, "{name} has these keys: {keys:?}");
+    }
+    // `Where` and `Timing` are taken out of a step key by key, and a range of seeds is no table.
+    let sources = concat!(include_str!("mod.rs"), include_str!("step.rs"));
+    for name in sources.lines().filter_map(|line| line.strip_prefix("pub(crate) struct ")?.split([' ', ';']).next()) {
+        let is_known =
+            ["Where", "Timing", "SeedRange"].contains(&name) || tables.iter().any(|(known, ..)| *known == name);
+        assert!(is_known, "the table `{name}` is not in this test");
+    }
+    let of_steps = ["site", "service", "carrier", "off", "at_ms", "spread_ms", "skip"].map(str::to_owned);
+    for key in tables.iter().flat_map(|(_, keys, _)| keys).chain(&of_steps) {
         assert!(README.contains(&format!("`{key}`")), "{key}");
     }
 }
 
 #[test]
+fn every_step_that_can_be_read_is_in_the_list_of_steps() {
+    let reader = include_str!("../read.rs");
+    let arms = reader.lines().filter(|line| line.trim_start().starts_with('"') && line.contains(" => "));
+    let arms = arms.filter(|line| line.contains("keys_of_step") || line.contains("self.network("));
+    let steps: Vec<&str> =
+        arms.flat_map(|line| line.split(" => ").next().unwrap().split('"').skip(1).step_by(2)).collect();
+    assert!(steps.len() > 20, "{steps:?}");
+    for step in steps {
+        assert!(ACTIONS.contains(&step), "ACTIONS in step.rs does not have \"{step}\"");
+    }
+}
+
+/// Each enum of words with its name and its words.
+macro_rules! words {
+    ($($word:ident,)*) => { [$((stringify!($word), names($word::ALL, $word::name)),)*] };
+}
+
+/// The enums of `words.rs`, as its macro declares them, but those that no scenario writes.
+fn enums() -> impl Iterator<Item = &'static str> {
+    let declared = include_str!("../words.rs").split("\nwords! {").nth(1).unwrap().split("\n}\n").next().unwrap();
+    let names = declared.lines().filter_map(|line| line.strip_prefix("    ")?.strip_suffix(" {"));
+    names.filter(|name| !name.starts_with(' ') && !["Invariant"].contains(name))
+}
+
+#[test]
 fn the_readme_names_every_word() {
-    let words = [
-        names(Engine::ALL, Engine::name),
-        names(Method::ALL, Method::name),
-        names(Login::ALL, Login::name),
-        names(SiteKind::ALL, SiteKind::name),
-        names(Dependence::ALL, Dependence::name),
-        names(PortChoice::ALL, PortChoice::name),
-        names(Pooling::ALL, Pooling::name),
-        names(Refresh::ALL, Refresh::name),
-        names(Hairpin::ALL, Hairpin::name),
-        names(IcmpErrors::ALL, IcmpErrors::name),
-        names(FirewallMode::ALL, FirewallMode::name),
-        names(Reaction::ALL, Reaction::name),
-        names(Refusal::ALL, Refusal::name),
-        names(Policy::ALL, Policy::name),
-        names(Openness::ALL, Openness::name),
-        names(Congestion::ALL, Congestion::name),
-        names(Signaling::ALL, Signaling::name),
-        names(ServiceName::ALL, ServiceName::name),
-        names(Family::ALL, Family::name),
-        names(Measure::ALL, Measure::name),
-        names(Protocol::ALL, Protocol::name),
-        names(Towards::ALL, Towards::name),
-        ACTIONS.to_vec(),
-        vec!["udp4501", "stream", "datagram", "compact", "blind", "terminating"],
+    let words = words![
+        Engine,
+        Method,
+        Login,
+        SiteKind,
+        Dependence,
+        PortChoice,
+        Pooling,
+        Refresh,
+        Hairpin,
+        IcmpErrors,
+        FirewallMode,
+        Reaction,
+        Refusal,
+        Policy,
+        Openness,
+        Congestion,
+        Handover,
+        Signaling,
+        ServiceName,
+        Family,
+        Measure,
+        Protocol,
+        Towards,
     ];
-    for word in words.iter().flatten() {
+    for name in enums() {
+        assert!(words.iter().any(|(known, _)| *known == name), "the enum `{name}` is not in this test");
+    }
+    let others = ["udp4501", "stream", "datagram", "compact", "blind", "terminating"];
+    let words = words.into_iter().flat_map(|(_, words)| words).chain(ACTIONS.iter().copied()).chain(others);
+    for word in words {
         assert!(README.contains(&format!("`\"{word}\"`")), "{word}");
     }
 }
