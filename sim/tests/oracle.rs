@@ -18,8 +18,8 @@ use cyphonic_sim::run::run;
 use cyphonic_sim::world::{Watch, World};
 use proptest::prelude::*;
 
-/// Longer than any packet travels.
-const SETTLE: Duration = Duration::from_millis(400);
+/// Longer than any packet is under way.
+const ARRIVAL: Duration = Duration::from_millis(400);
 
 /// A network with silent hosts. Packets are put on its wires where the hosts would send them.
 struct Bench<'a> {
@@ -71,7 +71,7 @@ impl<'a> Bench<'a> {
                 netbox.handle_input(now, BoxInput::Packet { iface, packet });
             }
         });
-        let until = self.world.now() + SETTLE;
+        let until = self.world.now() + ARRIVAL;
         self.world.run_until(until);
     }
 

@@ -30,10 +30,11 @@ pub use interface::{Network, Shown, forget, keep};
 use crate::error::{Code, Failure};
 use crate::tasks;
 
-/// Several changes come together, for example when a cable is plugged in. The wait for the last of them.
-const SETTLE: Duration = Duration::from_millis(100);
-/// The longest wait for all of them, because a routing daemon may never be quiet.
-const SETTLE_AT_MOST: Duration = Duration::from_millis(500);
+/// How long there must be no further change before the node reacts. Several changes come together, for example when a
+/// cable is plugged in.
+const NO_CHANGE: Duration = Duration::from_millis(100);
+/// The longest wait for further changes, because a routing daemon may make changes without end.
+const CHANGES_AT_MOST: Duration = Duration::from_millis(500);
 
 /// An obstacle to the overlay on this machine, and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
@@ -176,11 +177,11 @@ pub fn watch(
                 continue;
             }
             let mut by = process(message.header.port_number);
-            let end = tokio::time::Instant::now() + SETTLE_AT_MOST;
-            let mut quiet = tokio::time::Instant::now() + SETTLE;
+            let end = tokio::time::Instant::now() + CHANGES_AT_MOST;
+            let mut quiet = tokio::time::Instant::now() + NO_CHANGE;
             while let Ok(Some((more, _))) = tokio::time::timeout_at(quiet.min(end), messages.next()).await {
                 if concerns(&more) {
-                    quiet = tokio::time::Instant::now() + SETTLE;
+                    quiet = tokio::time::Instant::now() + NO_CHANGE;
                     by = by.or_else(|| process(more.header.port_number));
                 }
             }

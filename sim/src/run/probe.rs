@@ -23,7 +23,7 @@ use crate::world::{Watch, World};
 /// The smallest probe, bytes: an IPv6 header, an ICMP echo and a little.
 const SMALLEST: usize = 100;
 /// The time for path MTU discovery to end before the search begins.
-const SETTLE: Duration = Duration::from_secs(5);
+const DISCOVERY: Duration = Duration::from_secs(5);
 /// The number of sizes beyond the first failure that are tried.
 const BEYOND: usize = 16;
 /// Probes of each size.
@@ -67,7 +67,7 @@ enum ProbeStage {
     /// An echo that builds the tunnel.
     Opening(AppId),
     /// Path MTU discovery is under way.
-    Settling(Instant),
+    Discovering(Instant),
     /// A probe of this size is under way.
     Probing { app: AppId, size: usize, until: Instant },
     /// The search has not begun.
@@ -108,10 +108,10 @@ impl Prober {
             }
             ProbeStage::Opening(app) => {
                 if world.node(self.pair.from, |_, host| host.take_report(app)).is_some() {
-                    self.stage = ProbeStage::Settling(now + SETTLE);
+                    self.stage = ProbeStage::Discovering(now + DISCOVERY);
                 }
             }
-            ProbeStage::Settling(until) => {
+            ProbeStage::Discovering(until) => {
                 if until <= now {
                     self.probe(world, SMALLEST);
                 }

@@ -56,8 +56,8 @@ pub struct Seen {
     pub tunnel: Option<(Pattern, Dialer)>,
     /// From the first packet to the first tunnel, at Alice.
     pub setup: Option<Duration>,
-    /// From the first packet to the tunnel that was used at the end.
-    pub settled: Option<Duration>,
+    /// From the first packet to the tunnel that was used at the end: the column `settled_ms`.
+    pub last_up: Option<Duration>,
     /// Echoes that the scenario asked for.
     pub sent: usize,
     /// Echoes answered.
@@ -105,7 +105,7 @@ pub fn seen(scenario: &Scenario, run: &Run) -> Seen {
         registered,
         tunnel: pair.and_then(|pair| last_tunnel(scenario, run, pair)),
         setup: ups.first().copied(),
-        settled: ups.last().copied(),
+        last_up: ups.last().copied(),
         sent: pair.map_or(0, |pair| echoes_asked(scenario, pair) as usize),
         answered: echo.map_or(0, EchoReport::answered),
         verdict: verdict(run),
@@ -243,7 +243,7 @@ impl Meeting {
             dialer.to_owned(),
             path.to_owned(),
             ms(seen.setup),
-            ms(seen.settled),
+            ms(seen.last_up),
             seen.sent.to_string(),
             seen.answered.to_string(),
             if seen.possible { "direct" } else { "relay" }.to_owned(),

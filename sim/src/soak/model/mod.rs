@@ -5,7 +5,7 @@
 //! link and firewall, and the time of the last event. A *demand* is a packet or transfer that must arrive.
 //!
 //! **After trouble.** Two things are demanded of a network after its last event: the last echo of a row that takes
-//! [`SETTLING`] or more, and every byte of a TCP transfer. Both must begin [`HEALING`] or more after the last event, on
+//! [`LASTING`] or more, and every byte of a TCP transfer. Both must begin [`HEALING`] or more after the last event, on
 //! links that are up and lose nothing. By the [`oracle`] both nodes must be able to register. In addition:
 //!
 //! * Under the optimal policy they are always demanded, because there is a relay.
@@ -88,7 +88,7 @@ pub const HEALING: Duration = Duration::from_secs(90);
 
 /// The shortest row of echoes whose last echo is demanded. Packets under way may be lost while a tunnel comes up, or
 /// while a better tunnel takes its place.
-pub const SETTLING: Duration = Duration::from_secs(10);
+pub const LASTING: Duration = Duration::from_secs(10);
 
 /// The time after their start by which nodes have registered and completed their surveys, without faults.
 pub const BORN: Duration = Duration::from_secs(10);

@@ -12,7 +12,7 @@ use super::links::{is_clear, is_good};
 use super::nats::{carries_large, confuses_nodes, contests_ports, is_fickle, nats};
 use super::rules::Access;
 use super::trouble::{Trouble, disturbs_nobody, has_met, is_crowded, row, slows_down, trouble, tunnel_set_up};
-use super::{BORN, EXPULSION, HEALING, MOVED, PROMPT, REBOOTED, RESTORED, SETTLING, SMALL, Wanted};
+use super::{BORN, EXPULSION, HEALING, LASTING, MOVED, PROMPT, REBOOTED, RESTORED, SMALL, Wanted};
 use crate::oracle::{self, End, Medium, Obstacle, Success};
 
 /// Most bytes that the conventional method adds to an application's packet.
@@ -217,13 +217,13 @@ impl Moment {
             _ => false,
         };
         if is_untouched && self.is_born(at) && probes.payload_bytes <= SMALL {
-            let is_calm = trouble == Trouble::None && lasts >= SETTLING;
+            let is_calm = trouble == Trouble::None && lasts >= LASTING;
             Some(Wanted::EveryEcho { is_direct: is_calm && self.has_direct_way(probes.pair) })
-        } else if let Some(over) = over.filter(|_| lasts >= SETTLING && probes.payload_bytes <= SMALL) {
-            Some(Wanted::EchoesFrom(over.max(at + SETTLING)))
+        } else if let Some(over) = over.filter(|_| lasts >= LASTING && probes.payload_bytes <= SMALL) {
+            Some(Wanted::EchoesFrom(over.max(at + LASTING)))
         } else {
             let is_healed = at - self.last.max(Instant::ZERO) >= HEALING;
-            ((is_healed || over.is_some()) && lasts >= SETTLING).then_some(Wanted::LastEcho)
+            ((is_healed || over.is_some()) && lasts >= LASTING).then_some(Wanted::LastEcho)
         }
     }
 
