@@ -1,4 +1,4 @@
-//! What signaling costs in bytes-to-types work: every message out and in, the header, and frames off a stream.
+//! Measures the codec of signaling: encoding and decoding every message, the header, and reading frames from a stream.
 
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use cyphonic_core::message::{
 use cyphonic_core::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 use cyphonic_core::route::Pattern;
 
-/// One message of each type, as large as real ones are.
+/// One message of each type, as large as in a real run.
 fn messages() -> Vec<Message> {
     let alice: Fqdn = "alice.cyphonic.example".parse().expect("a name");
     let bob: Fqdn = "bob.cyphonic.example".parse().expect("a name");

@@ -1,4 +1,5 @@
-//! What the paths beneath a QUIC connection cost for each datagram on a path that works, beside paths that do not.
+//! Measures what paths beneath a QUIC connection cost for each datagram, on one path that works beside paths that do
+//! not.
 
 #[path = "../tests/common/peers.rs"]
 mod peers;
@@ -11,7 +12,7 @@ use cyphonic_core::paths::recent::Datagrams;
 
 use peers::Peers;
 
-/// Datagrams that a driver hands over at once under load.
+/// The number of datagrams that a driver hands over at once under load.
 const BATCH: u64 = 64;
 
 fn datagrams(criterion: &mut Criterion) {

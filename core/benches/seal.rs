@@ -1,4 +1,4 @@
-//! How long sealing and opening one packet takes (conventional method), in time and bytes per second.
+//! Measures sealing and opening one packet (conventional method), in time and bytes per second.
 
 use std::hint::black_box;
 
@@ -8,7 +8,7 @@ use cyphonic_core::conventional::seal::{OVERHEAD, open, seal, seal_into};
 use cyphonic_core::header::{Flags, Header, Kind};
 use cyphonic_core::key::Key128;
 
-/// Small, middling, and the largest inner packet of the paper's Table 3; bytes.
+/// The lengths of inner packets, bytes: a small one, a middle one, and the largest of the paper's Table 3.
 const SIZES: [usize; 3] = [64, 512, 1404];
 
 fn packets(criterion: &mut Criterion) {

@@ -1,16 +1,16 @@
-//! Grants: the NMS's word that a TRS may relay between two nodes, and for how long (proposed method, ours).
+//! Grants, by which the NMS allows a TRS to relay between two nodes for some time (proposed method, ours).
 //!
-//! A [`RelayGrant`] goes from the NMS to the initiator with the Route Direction, and from the initiator to the TRS in
-//! front of its Tunnel Request. It carries a MAC under a key that NMS and TRS derive from their service key. So the TRS
-//! needs no message from the NMS, and no clock in common with it:
+//! The NMS sends a [`RelayGrant`] to the initiator before the Route Direction, and the initiator sends it to the TRS
+//! before its Tunnel Request. It has a MAC under a key that NMS and TRS derive from their service key. So the TRS needs
+//! no message from the NMS, and no common clock:
 //!
-//! * It names the responder's leg, which both ends of that leg drew from its TLS session. So it ends with that leg, and
-//!   with the life of the TRS.
-//! * Its time begins when the TRS sees its serial number for the first time. A smaller or equal number of the same two
-//!   nodes and leg has no effect.
+//! * A grant names the responder's leg by an identifier from the leg's TLS session. So the grant ends with that leg,
+//!   and does not survive a restart of the TRS.
+//! * Its time begins when the TRS sees its serial number for the first time. A number that is not greater than the last
+//!   one of the same two nodes and leg has no effect.
 //!
-//! The initiator asks for another grant in time (*Grant Request*), which the NMS refuses once the two nodes may not
-//! talk any more. When the time of the last grant is over, the TRS unbinds the legs.
+//! The initiator asks for the next grant in time (*Grant Request*). The NMS refuses it if the two nodes may not talk
+//! any more. When the time of the last grant is over, the TRS unbinds the legs.
 
 use ring::hmac;
 use subtle::ConstantTimeEq;
@@ -23,7 +23,7 @@ use crate::name::{Fqdn, RelayCid};
 pub struct Grants(hmac::Key);
 
 impl Grants {
-    /// Of the key that NMS and TRS share.
+    /// Derives the key of grants from the key that NMS and TRS share.
     pub fn new(service_key: &Key128) -> Self {
         let secret = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &service_key.0), b"cyphonic relay grant");
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref()))

@@ -19,8 +19,7 @@
 //! Outputs are carried out after steps 2, 4 and 5. The order is the same under both drivers, so the soak tests the
 //! order in which the daemons run.
 //!
-//! Input from the network cannot fail: bytes that make no sense become a [`crate::event::Event::Dropped`] with a named
-//! reason.
+//! Input from the network cannot fail: invalid bytes become a [`crate::event::Event::Dropped`] with a named reason.
 
 use std::net::SocketAddr;
 
@@ -38,17 +37,17 @@ pub trait Machine {
     /// The commands of its user.
     type Command;
 
-    /// Takes one input of a turn. [`Self::finish`] has to follow the last one. `now` never goes backwards.
+    /// Handles one input of a turn. [`Self::finish`] has to follow the last one. `now` never goes backwards.
     fn feed(&mut self, now: Instant, input: Input<Self::Command>);
 
-    /// Makes [`Self::poll_output`] give the packets for applications out of all inputs so far, before anything is
-    /// answered. [`Self::finish`] does it too.
+    /// Makes the packets for applications of all inputs so far available at [`Self::poll_output`], before anything is
+    /// acknowledged. [`Self::finish`] does so, too.
     fn deliver(&mut self, _now: Instant) {}
 
-    /// Answers the inputs of the turn: after it, [`Self::poll_output`] gives all outputs.
+    /// Answers the inputs of the turn. After it, [`Self::poll_output`] gives all outputs.
     fn finish(&mut self, _now: Instant) {}
 
-    /// A turn of one input.
+    /// Runs a turn that has one input.
     fn handle_input(&mut self, now: Instant, input: Input<Self::Command>) {
         self.feed(now, input);
         self.finish(now);
@@ -57,24 +56,24 @@ pub trait Machine {
     /// The next output. After [`Output::Wait`] there is nothing more to do until the next input.
     fn poll_output(&mut self) -> Output;
 
-    /// The timer that [`Output::Wait`] names, as of the last input.
+    /// The timer that [`Output::Wait`] named after the last input.
     fn next_timer(&self) -> Option<Due>;
 
-    /// The sizes of all tables that messages of others can fill. While no input arrives, none may grow.
+    /// The sizes of all tables that messages of other parts can fill. Without an input no table may grow.
     fn tables(&self) -> Tables;
 }
 
 /// The surroundings of a [`Machine`]: a source of the inputs of a [`turn`], and a sink for its outputs.
 pub trait Surroundings<M: Machine> {
-    /// The next input of this turn that came from the network or from a user; `None` after the last one. Commands come
-    /// before what the network brought.
+    /// The next input of this turn from the network or from a user. `None` after the last one. Commands come before
+    /// datagrams and events of TCP connections.
     fn next_arrival(&mut self, machine: &M, now: Instant) -> Option<Input<M::Command>>;
 
-    /// The next packet of this turn that an application sends; `None` after the last one. It is called after
-    /// applications have got the packets that arrived in this turn.
+    /// The next packet of this turn from an application. `None` after the last one. It is called after the applications
+    /// have received the packets that arrived in this turn.
     fn next_packet(&mut self, now: Instant) -> Option<Bytes>;
 
-    /// Carries an output out; never [`Output::Wait`].
+    /// Carries out an output, which is never [`Output::Wait`].
     fn carry_out(&mut self, machine: &M, now: Instant, output: Output);
 }
 
@@ -108,10 +107,10 @@ fn carry_out<M: Machine>(machine: &mut M, now: Instant, around: &mut impl Surrou
     }
 }
 
-/// How many entries each table of a role has, by the table's name.
+/// The name of each table of a role, and its number of entries.
 pub type Tables = Vec<(&'static str, usize)>;
 
-/// Names one TCP connection of a role; unique within the role that uses it.
+/// The identifier of a TCP connection, unique within a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
 
@@ -120,7 +119,7 @@ pub struct StreamId(pub u64);
 pub enum Input<C> {
     /// A UDP datagram came from `remote` to `local`.
     Datagram {
-        /// The address of ours it was sent to.
+        /// The address of ours to which it was sent.
         local: SocketAddr,
         /// The source address, which may be spoofed.
         remote: SocketAddr,
@@ -182,7 +181,7 @@ pub enum Output {
     Stream(StreamId, StreamOutput),
     /// An event for a user, a log or a test.
     Event(Event),
-    /// No more output now. Call again on input, or with [`Input::Timeout`] when this timer is due.
+    /// No more output now. The next call has an input, or [`Input::Timeout`] when this timer is due.
     Wait(Option<Due>),
 }
 
@@ -193,9 +192,9 @@ pub struct Transmit {
     pub local: SocketAddr,
     /// The destination; of the same family as `local`.
     pub remote: SocketAddr,
-    /// The UDP payload, or several, one after another.
+    /// The UDP payload. If there are several, they follow each other without a gap.
     pub payload: Vec<u8>,
-    /// If there are several: the length of each, bytes. The last one may be shorter.
+    /// The length of each payload if there are several, bytes. The last one may be shorter.
     pub segment: Option<usize>,
 }
 

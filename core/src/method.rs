@@ -10,7 +10,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// The name in scenarios and tables.
+    /// The name in scenarios, configuration files and tables.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Conventional => "conventional",

@@ -1,8 +1,8 @@
-//! Tasks and threads that run as long as the daemon. Their end is never silent.
+//! Tasks and threads that run as long as the daemon. If one of them ends, the daemon ends with an error.
 //!
-//! A runtime keeps the panic of a task to itself, and a loop that returns is gone silently. A daemon that has lost a
-//! task still answers, but no longer follows addresses, or the list of revoked certificates. So the end of a task ends
-//! the daemon with an error, and the service manager starts it again.
+//! Without this module nobody would notice: the runtime catches the panic of a task, and a loop that returns leaves no
+//! trace. A daemon that has lost a task still answers, but may no longer follow its addresses, or the list of revoked
+//! certificates. After the error the service manager starts the daemon again.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::future::Future;
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::error::{Code, Failure};
 
-/// The task that ended first.
+/// The message about the first task that ended.
 static DEATH: OnceLock<String> = OnceLock::new();
 static TOLD: Notify = Notify::const_new();
 /// Whether the daemon was told to stop, which ends its tasks.
@@ -31,12 +31,12 @@ pub fn forever(what: &'static str, task: impl Future<Output = ()> + Send + 'stat
     });
 }
 
-/// Tasks may end from now on, because the daemon stops.
+/// Allows tasks to end from now on, because the daemon stops.
 pub fn stopping() {
     STOPPING.store(true, Ordering::Relaxed);
 }
 
-/// From now on a panic in any thread or task is logged, and ends the daemon.
+/// Installs a panic hook. From now on a panic in any thread or task is logged, and ends the daemon.
 pub fn watch_panics() {
     set_hook(Box::new(|info: &PanicHookInfo<'_>| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
@@ -58,12 +58,12 @@ fn note(what: String) {
     }
 }
 
-/// Waits until a task has ended that should not.
+/// Waits until a task has ended, or panicked.
 pub async fn death() {
     loop {
         let told = TOLD.notified();
         let mut told = std::pin::pin!(told);
-        // Enabled first, so that an end in between is not missed.
+        // The notification is enabled before the check, so that an end between the two is not missed.
         told.as_mut().enable();
         if DEATH.get().is_some() {
             return;
@@ -72,7 +72,7 @@ pub async fn death() {
     }
 }
 
-/// The end of a task, as the reason for which the daemon ends.
+/// The error with which the daemon ends because a task has ended. `None` while all tasks run.
 pub fn failure() -> Option<Failure> {
     let what = DEATH.get()?;
     let remedy = "start the daemon again; report it with the log's last lines";

@@ -17,12 +17,16 @@ const BYTES: u64 = 200_000_000;
 /// The least mean number of bytes in a call. It is about ten packets. Usually the mean is 40,000 to 60,000.
 const FLOOR: u64 = 14_000;
 
-/// The counters of a node.
+/// How often a node called the kernel so far.
 #[derive(Clone, Copy, Debug)]
 struct Calls {
+    /// Reads of the virtual interface, and of little else.
     reads: u64,
+    /// Writes to the virtual interface, and to little else.
     writes: u64,
+    /// Datagrams that the sockets of its namespace sent.
     sent: u64,
+    /// Datagrams that the sockets of its namespace received.
     received: u64,
 }
 

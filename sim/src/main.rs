@@ -15,7 +15,7 @@ use cyphonic_sim::lab::{archive, compare, experiment, explain, matrix, middlebox
 use cyphonic_sim::soak::campaign::{self, Campaign};
 use cyphonic_sim::soak::results;
 
-/// A simulation allocates every packet; this allocator takes a tenth off a sweep.
+/// A simulation allocates every packet. With this allocator a sweep takes a tenth less time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -53,26 +53,26 @@ enum Command {
         #[arg(long)]
         full: bool,
     },
-    /// Completions for a shell, to be sourced: `source <(cyphonic-lab completions bash)`.
+    /// Prints completions for a shell, to be sourced: `source <(cyphonic-lab completions bash)`.
     Completions {
-        /// For which one.
+        /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Runs one scenario: every cell of its sweep with every seed. One that says which invariant to `expect` is held
-    /// against all of them, on both engines. With --out it can be stopped: the same command goes on where it was.
+    /// Runs one scenario: every cell of its sweep with every seed. If the scenario has `expect`, all invariants are
+    /// checked, on both engines. With --out the run can be stopped: the same command goes on where it stopped.
     Run {
         /// A scenario file, or the name of a built-in one (see `scenarios`).
         file: String,
-        /// One seed, or a range with both ends included.
+        /// One seed, or a range that includes both ends.
         #[arg(long, value_name = "N|A..B", value_parser = seeds)]
         seed: Option<RangeInclusive<u64>>,
-        /// Which engine drives the network; both give the same bytes.
+        /// The engine that drives the network. Both give the same bytes.
         #[arg(long, value_parser = engine)]
         engine: Option<Engine>,
-        /// Puts a TOML value at a key of the scenario, such as `site.a.link.loss=0.1`; may be repeated.
+        /// Sets a key of the scenario to a TOML value, such as `site.a.link.loss=0.1`. May be repeated.
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = set)]
         sets: Vec<(String, String)>,
-        /// Where the CSV file, captures and traces go; without it nothing is written.
+        /// The folder for the CSV file, captures and traces. Without it nothing is written.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
         /// Prints JSON, with every signaling message.
@@ -88,18 +88,18 @@ enum Command {
         /// Writes a qlog trace of every QUIC connection.
         #[arg(long)]
         qlog: bool,
-        /// How many runs at once; one for each core if nothing is said.
+        /// The number of runs at a time. Default: one for each core.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
         jobs: Option<u16>,
-        /// Replaces results that are in the folder already.
+        /// Replaces results that are already in the folder.
         #[arg(long)]
         overwrite: bool,
-        /// Writes one HTML page to look at the first run: the network, a timeline to scrub, the messages, the
-        /// decisions, loss and gaps. Then no other run is made.
+        /// Writes one HTML page about the first run: the network, a timeline, the messages, the decisions, loss and
+        /// gaps. No other run is made.
         #[arg(long, value_name = "FILE")]
         view: Option<PathBuf>,
     },
-    /// Writes one HTML page to look at an event log, such as `cyphonic-netns run --json` writes.
+    /// Writes one HTML page about an event log, such as that of `cyphonic-netns run --json`.
     View {
         /// The log: a line of JSON for each event.
         log: PathBuf,
@@ -107,86 +107,85 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Reruns what a folder of results holds and demands equal bytes.
+    /// Runs the experiments of a folder of results again, and compares the bytes.
     Verify {
         /// The folder.
         #[arg(value_name = "DIR", default_value = "results/sim")]
         folder: PathBuf,
-        /// The experiments that take long as well.
+        /// Also the experiments that take long.
         #[arg(long)]
         full: bool,
     },
-    /// Crosses every kind of site with every other, under both policies and both methods, and holds the optimal policy,
-    /// an oracle and what packets did to each other. Exit code 3 if they disagree.
+    /// Runs every kind of site with every other, under both policies and both methods. Compares the decision of the
+    /// optimal policy, the result of an oracle, and the path that packets took. Exit code 3 if they disagree.
     Matrix {
-        /// Where matrix.csv goes; without it nothing is written.
+        /// The folder for matrix.csv. Without it nothing is written.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
-        /// Instead prints the scenario of one pair of kinds, such as `public,symmetric`: to run, explain or change it.
+        /// Instead prints the scenario of one pair of kinds, such as `public,symmetric`.
         #[arg(long, value_name = "A,B", conflicts_with = "json")]
         show: Option<String>,
-        /// Prints JSON, with what every kind is and each disagreement.
+        /// Prints JSON, with a description of every kind and each disagreement.
         #[arg(long)]
         json: bool,
     },
-    /// Shows what a box that inspects QUIC does: what it recognises × how it reacts × method and policy.
+    /// Shows the effect of a box that inspects QUIC, by what it recognises, how it reacts, and the method and policy.
     Middlebox {
-        /// Where middlebox.csv goes; without it nothing is written.
+        /// The folder for middlebox.csv. Without it nothing is written.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
-    /// Tells how a pair of nodes came to its path: what was observed, what was considered and refused, who dialed,
-    /// when.
+    /// Explains why two nodes got their path: what was observed, which ways were considered and refused, which node
+    /// dialed, and when.
     Explain {
-        /// A scenario file, or the name of a built-in one (see `scenarios`); of a sweep, its first cell.
+        /// A scenario file, or the name of a built-in one (see `scenarios`). Of a sweep, the first cell is run.
         file: String,
         /// The short names of two nodes.
         #[arg(long, value_name = "A,B", value_parser = pair)]
         pair: (String, String),
-        /// The seed; without it the scenario's first one.
+        /// The seed. Default: the scenario's first one.
         #[arg(long, value_name = "N")]
         seed: Option<u64>,
-        /// Puts a TOML value at a key of the scenario, such as `policy="optimal"`; may be repeated.
+        /// Sets a key of the scenario to a TOML value, such as `policy="optimal"`. May be repeated.
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = set)]
         sets: Vec<(String, String)>,
-        /// Prints JSON: what the nodes observed, each decision and step, the outcome and the oracle's attempts.
+        /// Prints JSON: the nodes' observations, each decision and step, the outcome and the oracle's attempts.
         #[arg(long)]
         json: bool,
     },
-    /// Runs a scenario here and with the daemons on a real kernel, and lays both event logs side by side. Exit code 5
-    /// if they differ, 6 if there can be no real run.
+    /// Runs a scenario in the simulator and with the daemons on a real kernel, and compares the two event logs. Exit
+    /// code 5 if they differ, 6 if there can be no real run.
     ///
-    /// The real run is made by `cyphonic-netns` (package `cyphonic`), in network namespaces of its own, as root. It
-    /// compares the messages, with their sizes and their order, the patterns, and the outcome of every step, but not
+    /// `cyphonic-netns` (package `cyphonic`) makes the real run, in network namespaces of its own, as root. The
+    /// messages with their sizes and their order, the patterns, and the outcome of every step are compared, but not
     /// times and repetitions. A scenario that a kernel cannot run exactly is refused, with the name of the key or step.
     #[command(after_help = "Examples:\n  \
 cargo build --workspace && sudo target/debug/cyphonic-lab compare table1\n  \
 sudo target/debug/cyphonic-lab compare table1 --set framing=stream --set 'site.a.kind=\"ipv6\"' --set 'site.b.kind=\"ipv6\"'\n  \
 sudo target/debug/cyphonic-netns run my.toml --json >real.jsonl && cyphonic-lab compare my.toml --real real.jsonl")]
     Compare {
-        /// A scenario file, or the name of a built-in one (see `scenarios`); every cell, with its first seed.
+        /// A scenario file, or the name of a built-in one (see `scenarios`). Every cell is run, with its first seed.
         file: String,
-        /// Puts a TOML value at a key of the scenario, such as `site.a.link.delay_ms=20`; may be repeated.
+        /// Sets a key of the scenario to a TOML value, such as `site.a.link.delay_ms=20`. May be repeated.
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = set)]
         sets: Vec<(String, String)>,
         /// The event log of a real run that was made before.
         #[arg(long, value_name = "LOG")]
         real: Option<PathBuf>,
-        /// How many real runs at once; without it twice as many as there are cores.
+        /// The number of real runs at a time. Default: twice the number of cores.
         #[arg(long, value_name = "N", conflicts_with = "real")]
         jobs: Option<usize>,
     },
-    /// Looks for bugs: runs random networks in trouble and checks invariants. Exit code 3 if one is broken.
+    /// Looks for bugs: runs random networks with faults, and checks invariants. Exit code 3 if one is broken.
     ///
-    /// Each seed is a plan: up to twelve sites with NATs, carriers, firewalls and translators of every behaviour, up to
-    /// twelve nodes, traffic, moves, restarts and overlapping faults; then no more faults, 90 s to recover, and echoes
-    /// between every pair. The invariants are I1 to I13: authenticity, fixed addresses, relaying, no
-    /// amplification, limits, no replay, liveness, no panic and no secret in events, determinism, secrecy, end of
-    /// access, silence towards addresses that were only named. Three seeds of seven are drills instead: small networks
-    /// in which next to nothing happens, so that each
-    /// echo is demanded. At its end a drill is attacked by damaged, replayed and spoofed packets, floods, and
-    /// impostors. A plan that breaks an invariant is made as small as possible and written to DIR/failures, as an
-    /// ordinary scenario.
+    /// Each seed is a plan. It has up to twelve sites with NATs, carriers, firewalls and translators of every
+    /// behaviour, and up to twelve nodes. There are traffic, moves, restarts and overlapping faults. Then the faults
+    /// end, and after 90 s every pair of nodes exchanges echoes. The invariants I1 to I13 are: authenticity, fixed
+    /// addresses, relaying, no amplification, limits, no replay, liveness, no panic and no secret in events,
+    /// determinism, secrecy, access rules, end of access, and a limit of packets to addresses that were only named.
+    /// Three seeds of seven are drills instead: small networks with hardly any fault, in which every echo is demanded.
+    /// At its end a drill is attacked by damaged, replayed and spoofed packets, floods, and impostors. A plan that
+    /// breaks an invariant is made as small as possible, and written to DIR/failures as an ordinary scenario.
     #[command(after_help = "Examples:\n  \
 cyphonic-lab soak --seeds 1..1000 --out soaked           begin, or go on where it stopped\n  \
 cyphonic-lab soak --seeds 1..1000000 --time 10m          as many as ten minutes allow\n  \
@@ -196,47 +195,47 @@ cyphonic-lab merge soaked                                what all shards found, 
 cyphonic-lab soak --replay soaked/failures/soak-17.toml  every invariant, both engines\n  \
 cyphonic-lab run soaked/failures/soak-17.toml --sequence what was said")]
     Soak {
-        /// Which seeds, both ends included.
+        /// The range of seeds, which includes both ends.
         #[arg(long, value_name = "A..B", value_parser = seeds, default_value = "1..1000")]
         seeds: RangeInclusive<u64>,
-        /// Every Nth seed from the Ith on. `/N` in an array of tasks, whose number is taken from SLURM_ARRAY_TASK_ID,
-        /// JOB_COMPLETION_INDEX or HQ_TASK_ID; Slurm tells N as well.
+        /// Runs every Nth seed from the Ith on. In an array of tasks write `/N`: I is taken from SLURM_ARRAY_TASK_ID,
+        /// JOB_COMPLETION_INDEX or HQ_TASK_ID. Under Slurm N is known, too.
         #[arg(long, value_name = "I/N")]
         shard: Option<String>,
-        /// How many runs at once; without it as many as there are cores.
+        /// The number of runs at a time. Default: one for each core.
         #[arg(long, value_name = "N")]
         jobs: Option<usize>,
-        /// Starts no run after so long: 90s, 10m, 2h.
+        /// Starts no run after this time, such as 90s, 10m or 2h.
         #[arg(long, value_name = "TIME", value_parser = time)]
         time: Option<std::time::Duration>,
-        /// Where results and failing plans go; with it, a soak goes on where it stopped.
+        /// The folder for results and failing plans. With it, a soak goes on where it stopped.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
-        /// Instead holds every invariant against one file, on both engines.
+        /// Instead checks every invariant on one file, on both engines.
         #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "shard", "jobs", "time", "out"])]
         replay: Option<String>,
-        /// With --replay: writes one HTML page to look at the run.
+        /// With --replay: writes one HTML page about the run.
         #[arg(long, value_name = "FILE", requires = "replay")]
         view: Option<PathBuf>,
         /// Instead prints the plan of a seed.
         #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "shard", "jobs", "time", "out", "replay"])]
         show: Option<u64>,
     },
-    /// Joins the shards of a soak: what failed, what is missing, what was covered. Refuses to mix versions.
+    /// Joins the shards of a soak: the failures, the missing seeds, the coverage. Refuses to mix versions.
     Merge {
         /// Folders that soaks wrote to.
         #[arg(value_name = "DIR", required = true)]
         folders: Vec<PathBuf>,
-        /// Where soak.csv, all shards in one, goes; without it nothing is written.
+        /// The folder for soak.csv, which has all shards. Without it nothing is written.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
-        /// Where the sums of it all go, a small CSV file to be kept.
+        /// The file for the totals of all shards, a small CSV file.
         #[arg(long, value_name = "FILE")]
         totals: Option<PathBuf>,
     },
     /// Lists the built-in scenarios.
     Scenarios,
-    /// Copies the project and every package of Cargo.lock into a folder that builds without a network.
+    /// Copies the project and every package of Cargo.lock into a folder, which builds without a network.
     Archive {
         /// An empty or absent folder.
         #[arg(long, value_name = "DIR")]
@@ -280,7 +279,7 @@ fn set(text: &str) -> Result<(String, String), String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // On a terminal people want to see that something happens; elsewhere standard error is for errors.
+    // On a terminal the progress is shown. Elsewhere standard error is for errors only.
     let announce = |line: &str| {
         if std::io::stderr().is_terminal() {
             let _ = writeln!(std::io::stderr(), "{line}");
@@ -300,7 +299,7 @@ fn main() -> ExitCode {
             run_file(&request, &mut std::io::stdout()).and_then(|failed| failed.map_or(Ok(String::new()), Err))
         }
         Command::Completions { shell } => {
-            // Written at once: the generator panics where its reader is gone.
+            // The text is collected first, because the generator panics if standard output is closed.
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "cyphonic-lab", &mut text);
             Ok(String::from_utf8_lossy(&text).into_owned())
@@ -344,7 +343,7 @@ fn soak(
     told(Campaign { seeds, shard, jobs, time, out, broken: false }.run())
 }
 
-/// Prints what there is to print even where something failed.
+/// Prints the text even if something failed, and then returns the failure.
 fn told(result: Result<(String, Option<LabError>), LabError>) -> Result<String, LabError> {
     match result? {
         (text, None) => Ok(text),

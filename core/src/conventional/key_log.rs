@@ -1,8 +1,8 @@
-//! The keys of the conventional method in a key log, beside the secrets of TLS, so that a capture can be decrypted.
+//! Logs the keys of the conventional method into the key log of TLS, so that a capture can be decrypted.
 //!
-//! A key is logged as TLS logs a secret: a label, an id in the place of the client random, and the key. The id is that
-//! of the header of messages under the key. Programs that read TLS key logs skip labels that they do not know.
-//! `core/wireshark/cyphonic.lua` reads these.
+//! A line has the form of TLS key logs: a label, an id in the place of the client random, and the key. The id is that
+//! in the header of messages under the key. Programs that read TLS key logs skip unknown labels.
+//! `core/wireshark/cyphonic.lua` reads these lines.
 //!
 //! | label | id | secret | logged by |
 //! |---|---|---|---|
@@ -13,7 +13,7 @@
 //! | `CYPHONIC_SERVICE_KEY` | the TRS | SK | the NMS and the TRS |
 //! | `CYPHONIC_SURVEY_KEY` | the node | the key of its Probes to the NMS, in both methods | the node |
 //!
-//! MK is not logged, because the end key, which it wraps, is.
+//! MK is not logged, because the end key that it wraps is logged.
 
 use zeroize::Zeroizing;
 

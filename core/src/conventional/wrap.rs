@@ -1,15 +1,15 @@
-//! The end key wrapped in the temporary key (paper §2.2.2): what a Tunnel Request carries.
+//! Wraps the end key with the temporary key, for a Tunnel Request (paper §2.2.2).
 //!
 //! ```text
 //! tag     = HMAC-SHA-256(mac key, EK), first 16 bytes        both keys: HKDF(MK, path)
 //! wrapped = (EK xor AES-128(cipher key, tag)) ‖ tag
 //! ```
 //!
-//! The tag is also the counter block of the one block of AES-CTR (the SIV construction, RFC 5297). So the same
-//! temporary key may wrap several end keys, as after a lost answer, and no two of them share a keystream. The tag has
-//! to be computed from the decrypted key. That reveals nothing, because a key with a wrong tag is wiped and never
-//! returned. The path is part of the derivation: a key that was wrapped for one path does not unwrap for another one,
-//! or in the other direction.
+//! The tag is also the counter block of the single block of AES-CTR (the SIV construction, RFC 5297). So one temporary
+//! key may wrap several end keys, for example after a lost answer, and no two of them share a keystream. To check the
+//! tag, the key has to be decrypted first. That reveals nothing, because a key with a wrong tag is wiped and never
+//! returned. The path is part of the derivation: a key that was wrapped for one path does not unwrap for another path,
+//! or for the other direction.
 
 use aes::cipher::BlockEncrypt;
 use subtle::ConstantTimeEq;
@@ -33,8 +33,7 @@ pub fn wrap(temporary: &Key128, end_key: &Key128, path: PathId) -> WrappedKey {
 
 /// The end key that [`wrap`] wrapped in the same `temporary` for the same `path`.
 ///
-/// # Errors
-/// [`DropReason::BadHmac`] if it was not, or was changed since.
+/// # Errors [`DropReason::BadHmac`] if it was wrapped in another way, or was changed since.
 pub fn unwrap(temporary: &Key128, wrapped: &WrappedKey, path: PathId) -> Result<Key128, DropReason> {
     let keys = keys(temporary, path);
     let (encrypted, tag) = wrapped.0.split_at(16);

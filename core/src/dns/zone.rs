@@ -20,7 +20,7 @@ const EXPIRE: i32 = 3_600_000;
 pub enum Place {
     /// The name is outside of the zone.
     Outside,
-    /// A name of the zone with the labels of a search list (resolv.conf(5)) behind it. A query for such a name must not
+    /// A name of the zone to which a search list (resolv.conf(5)) has appended labels. A query for such a name must not
     /// leave this machine. Such names are recognised only if the zone has two labels or more.
     Searched,
     /// The zone itself.
@@ -39,7 +39,7 @@ impl Question {
         let apex = Name::from_ascii(format!("{zone}.")).expect("an FQDN is a DNS name");
         let name = self.query.name();
         if !apex.zone_of(name) {
-            // If the zone's labels are inside of the name, a search list has added the labels behind them. A zone of
+            // If the zone's labels stand within the name, a search list has appended the labels after them. A zone of
             // one label, such as `vpn`, is not looked for, because that label may well be part of a foreign name.
             let labels: Vec<_> = name.iter().map(<[u8]>::to_ascii_lowercase).collect();
             let zone: Vec<_> = apex.iter().map(<[u8]>::to_ascii_lowercase).collect();

@@ -1,4 +1,4 @@
-//! Arbitrary values of every type on the wire, for property tests. The macros here make them for the types of
+//! Arbitrary values of every type on the wire, for property tests. The macros of this module make them for the types of
 //! the table of messages (`super::table`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,7 +10,7 @@ use super::{AtEnd, Der, MAX_ADDRESSES, Padding, WrappedKey};
 use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 
-/// A type with a strategy that makes any of its values.
+/// A type that has a proptest strategy for all of its values.
 pub(super) trait Arb: Sized + std::fmt::Debug + 'static {
     fn arb() -> BoxedStrategy<Self>;
 }
@@ -33,7 +33,7 @@ macro_rules! fields {
 }
 pub(super) use fields;
 
-/// The strategy of one field. The field's name only makes the repetition in `fields` possible.
+/// The strategy of one field. The macro ignores the field's name; `fields` repeats over it.
 macro_rules! any_of {
     ($field:ident) => {
         $crate::message::arbitrary::arb()

@@ -1,5 +1,5 @@
-//! The text that a sequence diagram shows of a message: fields by name, keys by their names in the paper, never a
-//! secret.
+//! The text of a message in a sequence diagram: its fields by name, and keys by their names in the paper. It contains
+//! no secret.
 //!
 //! The table of [`super`] names one of these functions in each row.
 
@@ -11,7 +11,7 @@ use super::{
 use crate::name::Party;
 
 impl Message {
-    /// The fields worth showing, as `{ peer: bob }`; empty if there are none. `from` is the sender of this hop.
+    /// The fields that are shown, such as `{ peer: bob }`. Empty if there are none. `from` is the sender of this hop.
     pub fn describe(&self, from: &Party) -> String {
         let fields = self.shown(from);
         if fields.is_empty() { String::new() } else { format!("{{ {} }}", fields.join(", ")) }
@@ -39,7 +39,7 @@ pub(super) fn login_response(m: &LoginResponse, _: &Party) -> Vec<String> {
     if let Some(key) = m.common_key.as_ref().filter(|_| defect!(SecretInDiagram)) {
         return vec![format!("CK: {:?}", key.0)];
     }
-    // Fig. 2 names the node id, Fig. 6 does not: there the certificate says who the node is.
+    // Fig. 2 shows the node id. Fig. 6 does not, because there the certificate identifies the node.
     let conventional = m.common_key.is_some();
     owned(if conventional { &["node id", "FQDN", "CK", "NMS address"] } else { &["FQDN", "NMS address"] })
 }
@@ -72,7 +72,7 @@ pub(super) fn direction_request(m: &DirectionRequest, _: &Party) -> Vec<String> 
     std::iter::once(peer).chain(want(m.want)).collect()
 }
 
-/// The kind of route that is wanted; `None` if any will do.
+/// The kind of route that is asked for. `None` for any.
 fn want(want: Want) -> Option<String> {
     match want {
         Want::Any => None,
@@ -117,7 +117,8 @@ pub(super) fn relay_response(m: &RelayResponse, _: &Party) -> Vec<String> {
 }
 
 pub(super) fn tunnel_request(m: &TunnelRequest, from: &Party) -> Vec<String> {
-    // The initiator names the responder's leg to the TRS, the TRS the initiator's to the responder.
+    // The Tunnel Request names the responder's leg on the way to the TRS, and the initiator's leg on the way to the
+    // responder.
     let leg = if *from == Party::Trs { "CID_A" } else { "CID_B" };
     let end_key = m.wrapped_end_key.map(|_| "EK wrapped by MK".to_owned());
     end_key.into_iter().chain(m.relay_cid.map(|_| leg.to_owned())).collect()
@@ -133,7 +134,7 @@ pub(super) fn probe_reply(m: &ProbeReply, _: &Party) -> Vec<String> {
 }
 
 pub(super) fn relay_grant(m: &RelayGrant, _: &Party) -> Vec<String> {
-    // Not the time: an operator sets it, and the simulator has a short one.
+    // The time is not shown, because an operator sets it, and the simulator has a short one.
     vec![format!("{} to {}", m.from.short(), m.to.short())]
 }
 

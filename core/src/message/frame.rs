@@ -1,8 +1,8 @@
-//! Frames out of a byte stream: QUIC stream 0, and TLS over TCP.
+//! Reads frames from a byte stream: QUIC stream 0, or TLS over TCP.
 //!
-//! A frame is a [`Header`] and the `length` bytes after it. Frames follow each other without anything between. A
-//! [`FrameReader`] takes the stream in pieces of any size and gives whole frames. The length has the same place in
-//! every version of the protocol. So the reader can skip a frame that it cannot read, and returns the frame's header.
+//! A frame is a [`Header`] and the `length` bytes after it. Frames follow each other without a gap. A [`FrameReader`]
+//! takes the stream in pieces of any size, and returns whole frames. The length has the same place in every version of
+//! the protocol. So the reader can skip a frame that it cannot read, and returns the frame's header.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -22,18 +22,18 @@ pub struct Unread {
 /// Why a message was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhyUnread {
-    /// Its version is not spoken here.
+    /// This part does not speak its version.
     Version,
-    /// Its type is not known.
+    /// This version does not know its type.
     Kind,
     /// The lengths of its options do not fit into the frame.
     Options,
 }
 
-/// Whether a message with this header can be read here.
+/// The known header of a message that can be read, or the reason why it cannot.
 pub fn readable(header: &Header<u8>, versions: Versions) -> Result<Header, WhyUnread> {
-    // An Error has the same layout in every version, so that parts without a common version can still send each other
-    // one.
+    // An Error has the same layout in every version, so parts without a common version can still send each other an
+    // Error.
     if !versions.speaks(header.spoken.version) && header.kind != Kind::Error as u8 {
         return Err(WhyUnread::Version);
     }

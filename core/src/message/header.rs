@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0–3 | transaction id | chosen at random by the sender of a request; an answer repeats it |
 //! | 4 | version | the version in which the message is written: [`Spoken::version`] |
-//! | 5 | flags | bit 0 is the direction ([`Flags::FROM_RESPONDER`]), so that no nonce is used in both; for bits 1 to 7 see [`Flags`] |
+//! | 5 | flags | bit 0: the direction ([`Flags::FROM_RESPONDER`]), which no nonce shares; bits 1 to 7: see [`Flags`] |
 //! | 6 | type | [`Kind`] |
 //! | 7 | count | which transmission of this message it is, from 0 |
 //! | 8–11 | sequence number | counted for each key and direction; never reused with another content |

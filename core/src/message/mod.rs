@@ -5,8 +5,8 @@
 //! the layout in `PROTOCOL.md` (a test holds it), and the messages that property tests make. To add a message, add a
 //! row here, and the code that handles it. The types cannot represent an invalid message.
 //!
-//! The methods differ in which optional fields are there (keys only in the conventional one, a relay CID only in the
-//! proposed one) and in how the bytes are carried: see [`crate::conventional`] and [`crate::quic`].
+//! The methods differ in their optional fields: keys are only in the conventional method, and a relay CID is only in
+//! the proposed one. They also differ in how the bytes are carried: see [`crate::conventional`] and [`crate::quic`].
 
 #[macro_use]
 mod table;
@@ -61,17 +61,17 @@ messages! {
         fqdn: Fqdn,
         /// The common key, conventional method only.
         common_key: Option<Key128>,
-        /// Where the NMS is, both families.
+        /// The addresses of the NMS, both families.
         nms: Vec<SocketAddr>,
     }) shows describe::login_response;
 
     /// Node → NMS: where I am (Figs. 2, 6).
     3 "Registration Request" RegistrationRequest(RegistrationRequest {
-        /// Only grows, over restarts too. A request with an epoch not above the last one is a replay.
+        /// A number that only grows, over restarts too. A request whose epoch is not above the last one is a replay.
         epoch: u64,
         /// The addresses of the node's interfaces.
         addresses: Vec<IpAddr>,
-        /// The UDP port it listens on.
+        /// The UDP port on which the node listens.
         port: u16,
     }) shows describe::words(&["real addresses", "port"]);
 
@@ -81,7 +81,7 @@ messages! {
         nat: bool,
         /// The node's virtual addresses.
         addresses: Virtual,
-        /// How to survey its network; only under `policy = "optimal"`.
+        /// What the node needs to survey its network. Only under `policy = "optimal"`.
         survey: Option<SurveyPlan>,
     }) shows describe::registration_response;
 
@@ -109,12 +109,12 @@ messages! {
         pattern: Pattern,
         /// Whether the receiver of this message sends the Tunnel Request.
         dial: bool,
-        /// Where the other node can be reached directly, best first; empty in pattern 3. Under `policy = "optimal"` a
-        /// listener is told only where it has to punch.
+        /// The addresses at which the other node can be reached directly, best first. Empty in pattern 3. Under `policy
+        /// = "optimal"` a listener gets only those to which it has to punch.
         candidates: Vec<SocketAddr>,
-        /// Conventional method only.
+        /// The keys of the tunnel. Conventional method only.
         keys: Option<TunnelKeys>,
-        /// Pattern 3 only.
+        /// The TRS. Pattern 3 only.
         relay: Option<Relay>,
         /// The kind of route that was asked for; only under `policy = "optimal"`. If it is there, a listener punches,
         /// and a relayed tunnel may become a direct one.
@@ -134,7 +134,8 @@ messages! {
 
     /// NMS → TRS: relay between these two (Fig. 5; conventional method).
     11 "Relay Request" RelayRequest(RelayRequest {
-        /// Only grows, over restarts of the NMS too. A request with an epoch not above the last one is a replay.
+        /// A number that only grows, over restarts of the NMS too. A request whose epoch is not above the last one is a
+        /// replay.
         epoch: u64,
         /// The path from initiator to responder.
         forward: PathId,
@@ -161,9 +162,9 @@ messages! {
         to: Fqdn,
         /// EK wrapped by MK, conventional method only.
         wrapped_end_key: Option<WrappedKey>,
-        /// The other node's leg, to the TRS in the proposed pattern 3.
+        /// The other node's leg. Only to the TRS, in pattern 3 of the proposed method.
         relay_cid: Option<RelayCid>,
-        /// How packets will be carried in this tunnel.
+        /// The framing of packets in this tunnel.
         framing: Framing,
     }) shows describe::tunnel_request;
 
@@ -183,13 +184,13 @@ messages! {
 
     /// The answer to a Probe, perhaps from another address or port than the one that was asked.
     19 "Probe Reply" ProbeReply(ProbeReply {
-        /// Where the Probe came from.
+        /// The source address of the Probe.
         seen: SocketAddr,
     }) shows describe::probe_reply;
 
     /// NMS → TRS: answer a Probe, from where you are. The header repeats the transaction of the node's Probe.
     20 "Probe Request" ProbeRequest(ProbeRequest {
-        /// From the same sequence of epochs as those of [`RelayRequest`]s.
+        /// An epoch of the same sequence as that of a [`RelayRequest`].
         epoch: u64,
         /// The address that sent the Probe.
         to: SocketAddr,

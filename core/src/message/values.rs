@@ -9,7 +9,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::key::Key128;
 use crate::name::{Fqdn, RelayCid};
 
-/// How a device proves itself to the AS (paper §4.3: conventional has both, proposed demands the certificate).
+/// How a device authenticates itself to the AS (paper §4.3). The conventional method has both, and the proposed method
+/// needs the certificate.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub enum Credential {
     /// The password itself. It is sent inside TLS only.
@@ -30,37 +31,37 @@ impl std::fmt::Debug for Credential {
 /// Which service answers a Probe, and from where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The receiver. The NMS answers with a token for the source address.
+    /// The receiver answers. The NMS answers by a Probe Token for the source address.
     Noted,
     /// The receiver.
     Here,
-    /// The NMS, from its other port.
+    /// The NMS answers from its other port.
     OtherPort,
-    /// The TRS, with this id in the answer's header.
+    /// The TRS answers, with this id in the header.
     OtherAddress([u8; 16]),
 }
 
-/// Zeros that make a Probe as long as its longest answer, so that nobody can be sent more in a victim's name than was
-/// spent on it. The longest is a Probe Token: an IPv6 address with its port (19 bytes), and the token (8). A Probe has
-/// one byte for its answer, and these.
+/// Zeros that make a Probe as long as its longest answer, so that a Probe with a forged source draws no more bytes than
+/// it has. The longest answer is a Probe Token: an IPv6 address with its port (19 bytes), and the token (8). A Probe
+/// has one byte for its `answer`, and these 26.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Padding;
 
 impl Padding {
-    /// Bytes.
+    /// The number of zeros, bytes.
     pub const LEN: usize = 26;
 }
 
-/// That a node received something at an address: the NMS sent it this token there.
+/// The proof that a node receives packets at an address: the token that the NMS sent to that address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressProof {
     /// The address and port, as the NMS sees them.
     pub seen: SocketAddr,
-    /// What only the NMS can make.
+    /// The token, which only the NMS can make.
     pub token: [u8; 8],
 }
 
-/// What a node needs for a survey: tests in the manner of RFC 5780 of how its network treats packets.
+/// What a node needs for a survey, in which it tests how its network treats packets, as RFC 5780 does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SurveyPlan {
     /// Protects Probes between node and NMS.
@@ -71,19 +72,19 @@ pub struct SurveyPlan {
     pub others: Vec<SocketAddr>,
 }
 
-/// The kind of route that is wanted. Under `policy = "paper"` it is always [`Self::Any`].
+/// The kind of route that a Direction Request asks for. Under `policy = "paper"` it is always [`Self::Any`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Want {
     /// Any route. It replaces every route between the two nodes.
     Any,
-    /// A relayed route. A direct attempt is under way and has not succeeded yet.
+    /// A relayed route, while a direct attempt is under way and has not succeeded yet.
     Relayed,
     /// A direct route, while packets are relayed. The number counts the attempts.
     Direct(u8),
 }
 
 impl Want {
-    /// Whether the answer to this wish also answers the wish `other`.
+    /// Whether the answer to this request also answers a request for `other`.
     pub fn covers(self, other: Self) -> bool {
         match self {
             Self::Any => true,
@@ -114,11 +115,11 @@ pub struct TunnelKeys {
 /// The relay that pattern 3 uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relay {
-    /// Where the TRS is, both families.
+    /// The addresses of the TRS, both families.
     pub addresses: Vec<SocketAddr>,
     /// Whether the TRS sees plaintext.
     pub mode: RelayMode,
-    /// The responder's leg; to the initiator only, proposed method only.
+    /// The responder's leg. Only in the Route Direction to the initiator, in the proposed method.
     pub cid: Option<RelayCid>,
 }
 
@@ -135,12 +136,12 @@ pub enum RelayMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WrappedKey(pub [u8; 32]);
 
-/// The last field of a message, which may be missing. Without it the message has the bytes that it had before the field
-/// was added.
+/// The last field of a message, which may be missing. Without it the message is as it was before the field was added to
+/// the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AtEnd<T>(pub Option<T>);
 
-/// A certificate, as its bytes (DER, RFC 5280 §4.1). What is in it is for the receiver to judge.
+/// A certificate as bytes (DER, RFC 5280 §4.1). Decoding does not look into it; the receiver verifies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Der(pub Vec<u8>);
 

@@ -1,4 +1,4 @@
-//! The registered nodes, as an operator wants to see them.
+//! The list of registered nodes, for an operator.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ pub struct Registered {
     pub name: Fqdn,
     /// The method by which it registered.
     pub method: Method,
-    /// Where the NMS sees it; `None` if its connection has just ended.
+    /// The address at which the NMS sees the node. `None` if its connection has just ended.
     pub remote: Option<SocketAddr>,
     /// When the NMS heard it last.
     pub heard_at: Option<Instant>,

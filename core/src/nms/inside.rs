@@ -1,9 +1,10 @@
-//! How often inside addresses are told: nobody can prove them, so the bytes that they can draw are bounded.
+//! Limits how often the NMS tells inside addresses. Nobody can prove an inside address, so the bytes that are sent to
+//! one are bounded.
 //!
-//! An inside address is told only to a node that is seen behind the same public address. Each such node sends it at
-//! most [`SILENT_BYTES`](crate::paths::budget::SILENT_BYTES) in `SILENT_TIME`, as long as nobody answers. The NMS tells
-//! it to [`MAX_ASKERS`] nodes in that time. So whatever an insider names gets 768 kB in ten minutes, 10 kbit/s, and
-//! only from its own neighbours.
+//! The NMS tells an inside address only to a node that it sees behind the same public address. Each such node sends at
+//! most [`SILENT_BYTES`](crate::paths::budget::SILENT_BYTES) in `SILENT_TIME` to an address that does not answer. The
+//! NMS tells the address to at most [`MAX_ASKERS`] nodes in that time. So an address that a hostile node invents gets
+//! at most 768 kB in ten minutes, which is 10 kbit/s, and only from hosts in its own network.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,16 +14,17 @@ use crate::time::Instant;
 use crate::timers::Timers;
 use crate::timing::paths::SILENT_TIME;
 
-/// Most nodes to which one inside address is told in `SILENT_TIME`: more than a LAN of 254 hosts builds tunnels to one
-/// host within ten minutes. Those that come later use another way, and the inside one ten minutes after the first.
+/// The largest number of nodes to which one inside address is told in `SILENT_TIME`. In a LAN of 254 hosts hardly so
+/// many build a tunnel to one host within ten minutes. Later ones use another way until the ten minutes are over.
 const MAX_ASKERS: usize = 128;
-/// Most pairs of an inside address and an asker that are remembered. Beyond, nobody is told any other.
+/// The largest number of remembered pairs of an inside address and an asker. While it is reached, no further pair is
+/// told.
 pub const MAX_INSIDE: usize = 65_536;
 
-/// An inside address, behind a public one. The same inside address exists behind many.
+/// A public address, and an inside address behind it. The same inside address exists behind many public ones.
 type Target = (IpAddr, IpAddr);
 
-/// Which nodes were told which inside addresses lately.
+/// The nodes that were told inside addresses in the last `SILENT_TIME`.
 #[derive(Default)]
 pub(super) struct InsideTold {
     told: BTreeSet<(Target, NodeId)>,
@@ -43,7 +45,7 @@ impl InsideTold {
             || defect!(NamedAddressBelieved)
     }
 
-    /// A node is told the address.
+    /// Notes that a node is told the address.
     pub(super) fn note(&mut self, now: Instant, target: Target, asker: NodeId) {
         if self.of(target).next().is_none() {
             self.ends.set(target, Some(now + SILENT_TIME));
@@ -51,7 +53,7 @@ impl InsideTold {
         self.told.insert((target, asker));
     }
 
-    /// How many pairs are remembered.
+    /// The number of remembered pairs.
     pub(super) fn count(&self) -> usize {
         self.told.len()
     }

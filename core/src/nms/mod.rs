@@ -1,9 +1,9 @@
 //! The Node Management Service.
 //!
-//! It knows where every node is (`registry`), gives each its virtual addresses, and on a Direction Request decides the
-//! route and tells both nodes (`routing`). In the conventional method it also makes the tunnel key and the temporary
-//! key (paper §2.2.2); in the proposed method it tells addresses but no keys (paper §3.3.2). Under `policy = "optimal"`
-//! it also helps nodes to learn how their networks treat packets (`survey`).
+//! The NMS knows the addresses of every node, and gives each its virtual addresses (`registry`). On a Direction Request
+//! it chooses the route, and tells both nodes (`routing`). In the conventional method it also makes the tunnel key and
+//! the temporary key (paper §2.2.2). In the proposed method it tells addresses but no keys (paper §3.3.2). Under
+//! `policy = "optimal"` it also helps nodes to learn how their networks treat packets (`survey`).
 //!
 //! A node's identity comes from its session: in the conventional method from its common key, in the proposed method
 //! from its certificate. No field of a message's body can change it.
@@ -71,16 +71,16 @@ pub struct NmsConfig {
     pub store: Arc<dyn Store>,
     /// The relay, if there is one.
     pub relay: Option<RelayConfig>,
-    /// How it chooses routes.
+    /// How the NMS chooses routes.
     pub policy: Policy,
     /// Which nodes may talk to which.
     pub rules: Rules,
-    /// For how long it grants two nodes the TRS at one time (proposed method). `None`: it grants nothing, and the TRS
-    /// has to relay without.
+    /// The time of a grant, for which two nodes may use the TRS (proposed method). `None`: the NMS makes no grants, and
+    /// the TRS has to relay without them.
     pub grants: Option<Duration>,
     /// A second port, from which it answers Probes of nodes. Unused under [`Policy::Paper`].
     pub probe_port: u16,
-    /// Seeds all of its randomness.
+    /// The seed of all of its randomness.
     pub seed: [u8; 32],
 }
 
@@ -89,9 +89,9 @@ pub struct NmsConfig {
 pub struct RelayConfig {
     /// The TRS's name.
     pub name: Fqdn,
-    /// Where the TRS is in the conventional method, both families.
+    /// The addresses of the TRS in the conventional method, both families.
     pub conventional: Vec<SocketAddr>,
-    /// Where the TRS is in the proposed method, both families.
+    /// The addresses of the TRS in the proposed method, both families.
     pub proposed: Vec<SocketAddr>,
     /// The key that NMS and TRS share (conventional method).
     pub service_key: Key128,
@@ -99,7 +99,7 @@ pub struct RelayConfig {
     pub mode: RelayMode,
 }
 
-/// The NMS. It answers both methods, by port.
+/// The NMS. It answers both methods, which it distinguishes by port.
 pub struct Nms {
     conventional_port: u16,
     addresses: Vec<IpAddr>,
@@ -107,14 +107,14 @@ pub struct Nms {
     relay: Option<RelayConfig>,
     policy: Policy,
     rules: Rules,
-    /// Counts what nodes are told of the rules.
+    /// The serial number of the present rules. `None` while no rules are set.
     rules_serial: Option<u64>,
     grants: Option<(Grants, u16)>,
     probe_port: u16,
     trs: Option<SealedSession>,
     /// Gives out the epochs of Relay Requests and Probe Requests.
     epochs: Epochs,
-    /// The transactions of the newest requests to the TRS since it last told an epoch; at most `MAX_ASKED`.
+    /// The transactions of the newest requests to the TRS since its last Relay Epoch, at most `MAX_ASKED`.
     asked_trs: VecDeque<u32>,
     versions: Versions,
     /// The clock with which epochs of registrations are compared.
@@ -123,15 +123,15 @@ pub struct Nms {
     links: Links,
     /// The names in the certificate of a link's peer, after the certificate was verified.
     link_nodes: BTreeMap<LinkId, Vec<(NodeId, Fqdn)>>,
-    /// Links that have not registered yet, by their certificate's first name.
+    /// The links that have not registered yet, by the first name of the certificate.
     waiting: BTreeMap<Fqdn, LinkId>,
     nodes: BTreeMap<NodeId, Registration>,
     /// When the registration of a silent node ends (conventional method).
     expiry: Timers<NodeId>,
     pending: BTreeMap<PendingId, Pending>,
-    /// Constructions by initiator and its transaction.
+    /// The constructions by the initiator and its transaction.
     asked: BTreeMap<(NodeId, u32), PendingId>,
-    /// Constructions by each of their two nodes.
+    /// The constructions by each of their two nodes.
     concerned: BTreeSet<(NodeId, PendingId)>,
     pending_timers: Timers<PendingId>,
     access: Access,
@@ -234,12 +234,12 @@ impl Nms {
         self.out.push_back(Output::Event(Event::Signal(signal)));
     }
 
-    /// Sends a message to a registered node; false if the node is not registered (any more).
+    /// Sends a message to a registered node. False if the node is not registered, or the message cannot be sent.
     fn send(&mut self, now: Instant, node: NodeId, transaction: u32, count: u8, message: &Message) -> bool {
         self.send_flagged(now, node, (transaction, count, Flags(0)), message)
     }
 
-    /// As [`Self::send`], with flags.
+    /// As [`Self::send`], with header flags.
     fn send_flagged(
         &mut self,
         now: Instant,
@@ -317,7 +317,7 @@ impl Nms {
                 LinkOutput::Datagram(..) => self.dropped(DropReason::Unexpected),
                 LinkOutput::Closed(link, reason) => self.on_link_closed(now, link, reason),
                 LinkOutput::Dropped(reason) => self.dropped(reason),
-                // A service neither moves nor has paths.
+                // Only nodes have paths, and only a client moves.
                 LinkOutput::Pathed(..) | LinkOutput::Followed(_) => {}
             }
         }
@@ -365,7 +365,7 @@ impl Nms {
     }
 }
 
-/// Where a message came from.
+/// The address or link from which a message came.
 #[derive(Clone, Copy)]
 enum Place {
     Conventional { local: SocketAddr, remote: SocketAddr },

@@ -1,7 +1,8 @@
 //! From a Direction Request to two Route Directions (paper Figs. 3–5 and 7–9).
 //!
-//! The order of the messages. A node in the table is told its Route Direction. "Its Confirmation" and "its Response"
-//! are messages that the NMS waits for before it goes on. `confirmed` and `fast` are values of `Signaling`.
+//! The table has the order of the messages. A node in it is sent its Route Direction, and the TRS a Relay Request.
+//! Where the table has "its Confirmation" or "its Response", the NMS waits for that message before it goes on.
+//! `confirmed` and `fast` are values of `Signaling`.
 //!
 //! | method | pattern | who dials | first | then | last |
 //! |---|---|---|---|---|---|
@@ -14,8 +15,8 @@
 //! | proposed | 3 | initiator | responder | its Confirmation with CID_B | initiator |
 //! | proposed, `fast`, the responder has a standing leg | 3 | initiator | responder | | initiator |
 //!
-//! * **Retransmission.** In the conventional method a message that waits for an answer is sent again with back-off. A
-//!   repeated Direction Request repeats the Route Direction.
+//! * **Retransmission.** In the conventional method the NMS retransmits a message with back-off until it is answered. A
+//!   retransmitted Direction Request makes it repeat the Route Direction.
 //! * **Simultaneous requests** count as one. While a construction is under way, a Direction Request of its responder
 //!   starts no other one, unless it wants a kind of route that this construction does not cover.
 //! * **A new construction** between two nodes replaces earlier ones between them: all that the same node asked for, and
@@ -47,17 +48,18 @@ use crate::timers::Backoff;
 use crate::timing::nms::{ROUTE_LIFETIME, ROUTING_RETRY, SIMULTANEOUS_REQUESTS};
 use crate::timing::{Due, Timer, patient};
 
-/// Most requests to the TRS that are remembered so that a Relay Epoch in answer to them is accepted. Fewer are under
-/// way within one round trip. If a request is forgotten, the answer to a later one states the epoch.
+/// The largest number of requests to the TRS that are remembered, so that a Relay Epoch that answers one of them is
+/// accepted. Fewer are under way within one round trip. If a request is forgotten, the answer to a later one states the
+/// epoch.
 const MAX_ASKED: usize = 64;
-/// Most route constructions under way.
+/// The largest number of route constructions under way.
 pub const MAX_PENDING: usize = 65_536;
-/// Most route constructions under way that one node asked for.
+/// The largest number of route constructions under way that one node asked for.
 pub const MAX_PENDING_PER_NODE: usize = 1024;
 
-/// Names a route construction. It is also the transaction id of the messages to responder and TRS. For a direct tunnel
-/// of the proposed method it is the initiator's transaction id: both nodes get their Route Direction at the same time,
-/// and a shared id tells them to which one a link belongs.
+/// The identifier of a route construction. It is also the transaction id of the messages to responder and TRS. If both
+/// nodes get their Route Directions at once (proposed method), it is the initiator's transaction id: a shared id tells
+/// them to which Route Direction a link belongs.
 pub(super) type PendingId = u32;
 
 /// A route construction.
@@ -76,9 +78,9 @@ pub(super) struct Pending {
     started: Instant,
     /// Whether one of the two nodes is slow. Each wait is longer then.
     slow: bool,
-    /// The lower of the two nodes' wishes. `Paper` in the conventional method.
+    /// The lower value of the two nodes. `Paper` in the conventional method.
     signaling: Signaling,
-    /// A relayed tunnel that begins on the responder's standing leg.
+    /// Whether the tunnel is relayed and begins on the responder's standing leg.
     on_standby: bool,
     retry: Backoff,
 }
@@ -89,7 +91,7 @@ enum Step {
     AwaitRelay,
     /// The responder was told and must confirm.
     AwaitConfirmation,
-    /// The initiator was told too. On a relayed route of the proposed method: the responder's leg.
+    /// Both nodes were told. It contains the responder's leg, if the route is relayed and of the proposed method.
     Told(Option<RelayCid>),
 }
 
@@ -300,7 +302,7 @@ impl Nms {
         key
     }
 
-    /// The responder's standing leg, if a tunnel of this kind begins on it: the NMS tells it once.
+    /// Takes the responder's standing leg, if a tunnel of this kind begins on one. Each standing leg is for one tunnel.
     fn standing_leg(&mut self, responder: NodeId, signaling: Signaling, pattern: Pattern) -> Option<RelayCid> {
         let can = signaling == Signaling::Fast && pattern == Pattern::Relayed && self.keeps_legs();
         self.nodes.get_mut(&responder).filter(|_| can)?.leg.take()
@@ -311,7 +313,7 @@ impl Nms {
         self.grants.is_some() && self.relay.as_ref().is_some_and(|relay| relay.mode == RelayMode::Blind)
     }
 
-    /// Offers a node the TRS, so that it keeps a leg there.
+    /// Offers a node the TRS, so that the node keeps a standing leg there.
     pub(super) fn offer_relay(&mut self, now: Instant, node: NodeId) {
         if !self.keeps_legs() {
             return;
@@ -349,7 +351,7 @@ impl Nms {
         self.send_flagged(now, initiator, told, &Message::RouteDirectionInitiator(direction));
     }
 
-    /// `leg`: its own, on which it will be asked.
+    /// Sends the responder its Route Direction. `leg` is the responder's own standing leg, if the tunnel begins on it.
     fn tell_responder(&mut self, now: Instant, id: PendingId, leg: Option<RelayCid>, count: u8) {
         self.count_rules(now);
         let Some(direction) = self.direction(id, Dialer::Responder, leg) else { return };
@@ -386,11 +388,13 @@ impl Nms {
         })
     }
 
-    /// The address `place` of the node `of`, as the node `to` is told it. An address that is not validated is replaced
-    /// by the unspecified address, which has as many bytes. Under [`Policy::Optimal`] the choice has no such addresses.
+    /// The address `place` of the node `of`, as the NMS tells it to the node `to`. An address without proof is replaced
+    /// by the unspecified address, which has as many bytes. Under [`Policy::Optimal`] no choice contains such an
+    /// address.
     ///
-    /// Nodes in one network (`Network::is_beside`) are told each other's IPv6 addresses although a firewall may have
-    /// stopped the challenge. A node that invents an address there can only invent one in its own network.
+    /// Nodes in one network (`Network::is_beside`) are told each other's IPv6 addresses without proof, because a
+    /// firewall may have stopped the challenge. A node that invents an address there can only invent one in its own
+    /// network.
     fn told(&self, to: &Registration, of: &Registration, place: SocketAddr) -> SocketAddr {
         let nothing = if place.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
         let is_told =

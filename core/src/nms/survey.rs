@@ -1,9 +1,9 @@
-//! Probes and surveys of nodes' networks, as the NMS takes part in them (`policy = "optimal"`).
+//! The NMS's part in Probes and surveys of nodes' networks (`policy = "optimal"`).
 //!
-//! A node sends Probes under a key of its registration. The key comes with the Registration Response. The answer to a
-//! Probe has the Probe's source address in it. A Probe says from where it wants its answer: from the address to which
-//! it was sent, from the NMS's other port, or from the TRS, which is another host. The replies that arrive tell the
-//! node how its network filters. The addresses in them tell how its NAT maps (RFC 5780). The node reports both.
+//! A node seals its Probes with a key of its registration, which comes in the Registration Response. The answer to a
+//! Probe contains the Probe's source address. A Probe says from where the answer is wanted: from the address to which
+//! it was sent, from the NMS's other port, or from the TRS, which is another host. Which answers arrive tells the node
+//! how its network filters. The addresses in them tell it how its NAT maps (RFC 5780). The node reports both.
 //!
 //! The NMS tells peers an address of a node only if the node has received something at that address. So a Probe from
 //! the node's main port is answered with a token, which the node returns in its Network Report (`proof`).
@@ -29,7 +29,7 @@ use crate::time::Instant;
 use crate::timing::nms::{CHALLENGE_EVERY, CHALLENGES_AT_ONCE};
 
 impl Nms {
-    /// What a node needs for its survey. The Registration Response carries it.
+    /// What a node needs for its survey. It is sent in the Registration Response.
     pub(super) fn survey_plan(&mut self, place: Place) -> SurveyPlan {
         let key = self.new_key();
         let relay = self.relay.as_ref();

@@ -1,8 +1,9 @@
-//! Shared by all parts of a node: one way in, and one way out.
+//! The interface of all parts of a node: one input, and one output.
 //!
-//! A part sees neither the other parts nor the carriage. Its inputs say what happened. Its outputs say what has to be
-//! done, in this order and at once. [`Node`](super::Node), the composition, carries outputs out. Only there an output
-//! of one part becomes an input of another. So each part is tested alone, by rows of (state, input) → (state, outputs).
+//! A part knows neither the other parts nor the carriage. Its inputs say what happened. Its outputs say what has to be
+//! done, at once and in this order. [`Node`](super::Node), the composition, carries the outputs out. Only there does an
+//! output of one part become an input of another. So each part can be tested alone, by rows of (state, input) → (state,
+//! outputs).
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -11,31 +12,31 @@ use crate::signaling::Signaling;
 use crate::time::Instant;
 use crate::timing::Due;
 
-/// Names a tunnel within one node; never used twice.
+/// The identifier of a tunnel within one node. It is never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct TunnelId(pub(super) u32);
 
-/// How a Route Direction came.
+/// The circumstances of a Route Direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Asked {
-    /// This node asked for it.
+    /// Whether this node asked for it.
     pub(super) initiator: bool,
     /// The transaction of the Route Direction.
     pub(super) transaction: u32,
-    /// One of the two nodes is slow: each wait is longer.
+    /// Whether one of the two nodes is slow. Each wait is longer then.
     pub(super) slow: bool,
-    /// What both nodes wait for while the tunnel comes up.
+    /// Which messages both nodes wait for while the tunnel comes up.
     pub(super) signaling: Signaling,
 }
 
 /// A part of a node.
 pub(super) trait Part {
-    /// What can happen to it.
+    /// What can happen to the part.
     type Input;
-    /// What it wants to be done.
+    /// What the part wants to be done.
     type Output;
 
-    /// Takes one input.
+    /// Handles one input.
     fn handle(&mut self, turn: &mut Turn<'_, Self::Output>, input: Self::Input);
 
     /// The time of the next timeout, and its timer.
@@ -57,14 +58,14 @@ impl<'a, O> Turn<'a, O> {
         Self { now, random, out }
     }
 
-    /// Adds an output behind the earlier ones.
+    /// Adds an output after the earlier ones.
     pub(super) fn push(&mut self, output: O) {
         self.out.push(output);
     }
 }
 
-/// The randomness that the parts of a node share: transaction numbers and pauses. It is one stream for all parts. So
-/// transactions of one node with its NMS collide only by chance.
+/// The random numbers for transactions and pauses. All parts of a node share this one stream, so transactions of one
+/// node with its NMS collide only by chance.
 pub(super) struct Random(ChaCha20Rng);
 
 impl Random {
@@ -81,7 +82,7 @@ impl Random {
     }
 }
 
-/// A separate random stream, so that one part never changes the draws of another.
+/// A random stream of its own, seeded from `rng`, so that its user does not change the later draws of `rng`.
 pub(super) fn fork(rng: &mut ChaCha20Rng) -> ChaCha20Rng {
     let mut seed = [0; 32];
     rng.fill_bytes(&mut seed);

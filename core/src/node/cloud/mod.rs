@@ -18,7 +18,8 @@
 //! * **Another path** (address family or interface) is tried beside the first path if no answer comes for a second, or
 //!   for two round trips if that is longer.
 //!
-//! [`Cloud`] is a [`Part`]: it sees neither the carriage that its messages take nor the routes that wait for it.
+//! [`Cloud`] is a [`Part`]: it knows neither the carriage, which sends its messages, nor the routes, which wait for the
+//! registration.
 
 #[cfg(test)]
 mod tests;
@@ -45,12 +46,12 @@ use crate::tls::WallClock;
 pub(super) enum CloudInput {
     /// The user wants the node to be registered.
     Start,
-    /// The user wants the node to leave.
+    /// The user wants the node to shut down.
     Stop,
     /// The node has these addresses now, and the carriage has forgotten its sessions.
     Moved(Vec<IpAddr>),
     /// The node has these addresses now, and its session with the NMS moves to them. [`CloudInput::NmsReady`] follows
-    /// when the NMS has seen the new address.
+    /// when the NMS has validated the new address.
     MovedAlong(Vec<IpAddr>),
     /// The node has another certificate. `again`: the node has to log in with it, even if it is registered now.
     Renewed { again: bool },
@@ -64,7 +65,7 @@ pub(super) enum CloudInput {
     Failed(Failure),
     /// The NMS sent a message that [`Cloud::expects`].
     Message { transaction: u32, message: Message },
-    /// The NMS does not answer a request of another part: find out whether it still knows this node.
+    /// The NMS does not answer a request of another part: find out whether the NMS still knows this node.
     Doubt,
     /// Time has passed.
     Timeout,
@@ -90,7 +91,7 @@ pub(super) enum CloudOutput {
     Event(Event),
 }
 
-/// Most times that one attempt to register is repeated with an epoch that the NMS stated. Once is enough, unless
+/// How often at most one attempt to register is repeated with an epoch that the NMS stated. Once is enough, unless
 /// another registration of the same name comes between.
 const EPOCH_TRIES: u8 = 2;
 
@@ -98,20 +99,20 @@ const EPOCH_TRIES: u8 = 2;
 pub(super) struct Cloud {
     addresses: Vec<IpAddr>,
     port: u16,
-    /// Whether messages to the NMS arrive without being sent again.
+    /// Whether the transport retransmits messages to the NMS, so that this part need not.
     reliable: bool,
     state: State,
     /// The last login, until a service refuses it.
     login: Option<LoginResponse>,
-    /// The NMS put the node out: the AS is asked before the login is used again.
+    /// The NMS has answered "not registered": the node asks the AS before it uses the login again.
     put_out: bool,
     /// The transaction of the last Registration Request, until that request is answered.
     asked: Option<u32>,
     /// When the step under way began. A second try of the step by another path does not change it.
     step_began: Instant,
-    /// When another path is tried beside the one on which nothing is answered.
+    /// When another path is tried, if no answer has come on the present one by then.
     other_path: Option<Instant>,
-    /// The last round trip to a service, or an upper limit of it where retransmissions make it ambiguous.
+    /// The last round trip to a service. Where retransmissions make it ambiguous, an upper limit of it.
     round_trip: Duration,
     /// Whether the user wants the node to be registered.
     started: bool,
@@ -125,13 +126,13 @@ pub(super) struct Cloud {
     asked_at: Instant,
     rtt: Option<Duration>,
     epochs: Epochs,
-    /// How often the NMS stated another epoch in this attempt.
+    /// How often the NMS has stated another epoch in this attempt.
     told: u8,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Not started, or without an address to send from.
+    /// Not started, or without an address.
     Idle,
     LoggingIn {
         until: Instant,
@@ -206,7 +207,7 @@ impl Part for Cloud {
                     self.send_registration(turn);
                 }
             }
-            // The AS is asked beside the NMS. If it does not answer, that says nothing about the NMS.
+            // A login may run beside an attempt at the NMS. If the AS does not answer, the attempt at the NMS goes on.
             CloudInput::LoginFailed(reason) => {
                 if matches!(self.state, State::LoggingIn { .. }) || is_verdict(&reason) {
                     self.on_failed(turn, Party::As, reason);
@@ -243,8 +244,8 @@ impl Part for Cloud {
 }
 
 impl Cloud {
-    /// Not started. The node listens on `port` of each of `addresses`. `reliable`: messages to the NMS arrive without
-    /// being sent again.
+    /// A part that is not started. The node listens on `port` of each of `addresses`. `reliable`: the transport
+    /// retransmits messages to the NMS.
     pub(super) fn new(addresses: Vec<IpAddr>, port: u16, reliable: bool, clock: Arc<dyn WallClock>) -> Self {
         Self {
             addresses,
@@ -268,7 +269,7 @@ impl Cloud {
         }
     }
 
-    /// The NMS's addresses, from the last login; none before it.
+    /// The NMS's addresses, from the last login. Empty before the first login.
     pub(super) fn nms(&self) -> &[SocketAddr] {
         self.login.as_ref().map_or(&[], |login| &login.nms)
     }
@@ -278,7 +279,7 @@ impl Cloud {
         matches!(self.state, State::Registered { .. })
     }
 
-    /// The round trip of the last Keep Alive to the NMS that was answered without being repeated.
+    /// The round trip of the last Keep Alive to the NMS that was answered without a retransmission.
     pub(super) fn rtt(&self) -> Option<Duration> {
         self.rtt
     }
@@ -304,12 +305,12 @@ impl Cloud {
         }
     }
 
-    /// The last round trip to a service, or an upper limit of it; `None` before one.
+    /// The last round trip to a service, or an upper limit of it. `None` before the first one.
     pub(super) fn round_trip(&self) -> Option<Duration> {
         Some(self.round_trip).filter(|round_trip| !round_trip.is_zero())
     }
 
-    /// The time limit of a step that begins now. The first attempt gets less, because another path may answer.
+    /// The time limit of a step that begins now. That of the first attempt is shorter, because another path may answer.
     fn step_until(&self, now: Instant) -> Instant {
         let doubled = |failures: u32| CLOUD_STEP_TIMEOUT * 2u32.saturating_pow(failures.min(8));
         let limit = self.failures.checked_sub(1).map_or(CLOUD_FIRST_STEP_TIMEOUT, doubled);
@@ -318,13 +319,13 @@ impl Cloud {
 
     fn begin_step(&mut self, now: Instant) {
         self.step_began = now;
-        // With QUIC a second try is of use even without another path: a new handshake starts with short retransmission
-        // timeouts again.
+        // With QUIC a second try helps even without another path, because a new handshake starts with short
+        // retransmission timeouts again.
         let is_of_use = self.reliable || self.addresses.len() > 1;
         self.other_path = is_of_use.then(|| now + CLOUD_OTHER_PATH.max(2 * self.round_trip));
     }
 
-    /// Logs in; or opens a session with the NMS, if there is a login.
+    /// Opens a session with the NMS if there is a login. Otherwise logs in.
     fn connect(&mut self, turn: &mut Turn<'_, CloudOutput>) {
         if self.addresses.is_empty() {
             // Nothing can be done without an address. `CloudInput::Moved` brings the next one.
@@ -347,7 +348,7 @@ impl Cloud {
         }
     }
 
-    /// Does the step under way once more, by another path. The attempt by the first path stays open.
+    /// Repeats the present step by another path. The attempt by the first path stays open.
     fn try_other_path(&mut self, turn: &mut Turn<'_, CloudOutput>) {
         self.other_path = None;
         match (&self.state, &self.login) {
@@ -355,7 +356,7 @@ impl Cloud {
                 turn.push(CloudOutput::ChangeFamily);
                 turn.push(CloudOutput::Login { attempt: self.failures as usize });
             }
-            // An unreliable carriage sends every second retransmission by another path, so it needs none here.
+            // The conventional method sends every second retransmission by another path anyway.
             (State::Opening { .. } | State::Registering { .. }, Some(login)) if self.reliable => {
                 turn.push(CloudOutput::ChangeFamily);
                 turn.push(CloudOutput::OpenNms(login.clone()));
@@ -364,7 +365,7 @@ impl Cloud {
         }
     }
 
-    /// The AS accepted a login, perhaps one of an earlier attempt. A new common key voids the one before.
+    /// The AS accepted a login, perhaps one of an earlier attempt. A new common key replaces the previous one.
     fn on_logged_in(&mut self, turn: &mut Turn<'_, CloudOutput>, response: LoginResponse) {
         if !self.started || matches!(self.state, State::Idle) {
             return;
@@ -411,8 +412,8 @@ impl Cloud {
         if !self.is_registered() && !is_verdict(&reason) {
             turn.push(CloudOutput::ChangeFamily);
         }
-        // A registration that is lost as soon as it is won counts as a failure. Otherwise two nodes with one identity,
-        // each of which puts the other out, would never pause.
+        // A registration that is lost at once counts as a failure. Otherwise two nodes with one identity, of which each
+        // ends the other's registration, would never pause.
         let was_stable = self.is_registered() && now >= self.registered_at + REGISTRATION_STABLE;
         self.failures = if was_stable { 0 } else { self.failures + 1 };
         let pause = if was_stable { Duration::ZERO } else { self.pause(turn) };
@@ -424,8 +425,8 @@ impl Cloud {
         }
     }
 
-    /// The pause after a failure: drawn from the upper half of a limit that doubles with each failure, so that nodes
-    /// that lost one service do not all return at once.
+    /// The pause after a failure. It is drawn from the upper half of a limit that doubles with each failure, so that
+    /// the nodes of a service that failed do not all return at once.
     fn pause(&self, turn: &mut Turn<'_, CloudOutput>) -> Duration {
         let doubled = CLOUD_FIRST_PAUSE * 2u32.saturating_pow(self.failures.min(8));
         let limit = doubled.min(CLOUD_LONGEST_PAUSE);
@@ -546,7 +547,7 @@ impl Cloud {
     }
 }
 
-/// Whether a service was reached and refused the node. Another address family does not change that.
+/// Whether a service answered, and refused the node. Another address family would not change that.
 fn is_verdict(reason: &Failure) -> bool {
     matches!(reason, Failure::Refused(_) | Failure::Authentication | Failure::CertificateDates)
 }

@@ -1,5 +1,6 @@
-//! Tables of [`Cloud`]; see [`rows`](crate::node::rows) for how they are read. `@` comes before the instant of the next
-//! timer, milliseconds. A pause is drawn, so its end is not written: rows show that it lies within its limits.
+//! Tables of inputs and outputs of [`Cloud`]: [`rows`](crate::node::rows) says how to read them. After `@` stands the
+//! instant of the next timer, milliseconds. The end of a pause is random, so it is not written. Rows at both limits
+//! show that it lies between them.
 
 use super::*;
 use crate::key::Key128;

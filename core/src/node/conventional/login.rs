@@ -1,4 +1,4 @@
-//! Login over TLS over TCP (paper Fig. 2). A login whose time is over stays open beside the next one.
+//! Login by TLS over TCP (paper Fig. 2). A login that has timed out stays open beside the next one.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::node::places::Places;
 use crate::time::Instant;
 use crate::tls::channel::TlsChannel;
 
-/// Most logins under way. The newest counts most: earlier ones have had their time.
+/// The largest number of logins under way. A further login ends the oldest one.
 const MAX_LOGINS: usize = 4;
 
 /// A login under way.
@@ -36,7 +36,8 @@ impl LoginSession {
         CarriageOutput::Pass(Output::Stream(self.stream, StreamOutput::Close))
     }
 
-    /// Whether the answer to its request may still come. The handshake has taken two round trips.
+    /// Whether the answer to its request may still come, judged by the duration of the handshake, which took two round
+    /// trips.
     fn is_awaited(&self, now: Instant) -> bool {
         self.requested.is_some_and(|(at, handshake)| now < at + handshake)
     }
@@ -79,7 +80,7 @@ impl Conventional {
             }
             StreamInput::Closed => {
                 self.end_login(id, Some(Failure::ConnectionLost));
-                // What waited for its answer need not wait any more.
+                // The other logins need not wait for its answer any more.
                 let others: Vec<StreamId> = self.logins.keys().copied().collect();
                 for other in others {
                     self.request_login(now, other);
@@ -90,7 +91,7 @@ impl Conventional {
         }
     }
 
-    /// Sends the Login Request once the handshake is done. Each login makes the common key of an earlier one void, so
+    /// Sends the Login Request once the handshake is done. Each login replaces the common key of an earlier one, so
     /// only one request at a time waits for its answer.
     fn request_login(&mut self, now: Instant, id: StreamId) {
         let is_ready = |s: &LoginSession| s.channel.handshake_complete() && s.requested.is_none();
@@ -155,7 +156,7 @@ impl Conventional {
         }
     }
 
-    /// Ends a login. That a connection is lost says nothing while another one is open.
+    /// Ends a login. The loss of a connection is reported only if no other one is open.
     fn end_login(&mut self, id: StreamId, failure: Option<Failure>) {
         self.flush_login(id);
         if let Some(session) = self.logins.remove(&id) {
@@ -172,7 +173,8 @@ impl Conventional {
         self.out.extend(all.into_values().map(LoginSession::abandon));
     }
 
-    /// Ends the logins whose request was not sent. The answer to a request counts: it brings the key that is valid now.
+    /// Ends the logins whose request was not sent. A login whose request was sent stays, because its answer brings the
+    /// key that is valid now.
     pub(super) fn end_idle_logins(&mut self) {
         let idle: Vec<StreamId> = self.logins.iter().filter(|(_, s)| s.requested.is_none()).map(|(&s, _)| s).collect();
         for id in idle {

@@ -1,4 +1,4 @@
-//! TCP connections to services.
+//! The TCP connections of the fallback to services.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -65,10 +65,10 @@ impl Fallback {
         }
     }
 
-    /// Takes what happened on a TCP connection; whether it is one of ours.
+    /// Handles an event of a TCP connection. Returns whether the connection belongs to the fallback.
     pub(in crate::node) fn on_stream(&mut self, now: Instant, id: StreamId, event: StreamInput) -> bool {
         let Some(&remote) = self.by_stream.get(&id) else {
-            // A late word of one that was closed is nobody's.
+            // A late event of a connection that was closed has no effect.
             return (FIRST_STREAM..self.next_stream).contains(&id.0);
         };
         let is_over = event == StreamInput::Closed;
@@ -97,13 +97,13 @@ impl Fallback {
         true
     }
 
-    /// A TCP connection is over, or could not be made.
+    /// A TCP connection has ended, or could not be made.
     pub(super) fn failed(&mut self, now: Instant, remote: SocketAddr, trouble: Trouble, is_closed: bool) {
         let Some(service) = self.services.get_mut(&remote) else { return };
         let name = service.name.clone();
         service.unanswered = Unanswered::default();
         service.recent.clear();
-        // One that has carried datagrams is opened anew by the next one.
+        // A connection that has carried datagrams may be opened again at once, by the next datagram.
         if trouble != Trouble::Lost {
             service.pause = now + TCP_PAUSE;
         }
@@ -119,7 +119,7 @@ impl Fallback {
         }
         let has_others = self.services.values().any(|service| service.conduit.as_ref().is_some_and(Conduit::is_open));
         if self.udp == Udp::Blocked && !has_others {
-            // Perhaps UDP is not what is wrong.
+            // TCP fails, too, so UDP may not be blocked after all.
             self.udp = Udp::Unknown;
             self.next_probe = None;
             for service in self.services.values_mut() {
@@ -130,7 +130,7 @@ impl Fallback {
         self.trouble = Some(trouble);
     }
 
-    /// Writes what waits.
+    /// Writes the datagrams that wait for TCP.
     pub(in crate::node) fn flush(&mut self, now: Instant) {
         let mut writes = Vec::new();
         let mut dropped = 0;
