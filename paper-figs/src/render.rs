@@ -33,13 +33,17 @@ impl Width {
 
 /// A figure whose rows have been read: ready to be drawn.
 pub struct Drawing {
+    /// The title, above the figure.
     pub(crate) title: String,
+    /// The caption, below the figure.
     pub(crate) caption: String,
     /// Whether the caption is drawn; the SVG's description has it in any case.
     pub(crate) has_caption: bool,
+    /// One column or two.
     pub(crate) width: Width,
     /// Height without the caption, points.
     pub(crate) height: f64,
+    /// Draws the figure on a sheet of this size.
     pub(crate) paint: Box<dyn Fn(&Sheet<'_>) -> Drawn>,
 }
 

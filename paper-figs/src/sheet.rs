@@ -68,12 +68,16 @@ pub(crate) fn wrap(text: &str, style: &TextStyle<'_>, max_width: i32) -> Vec<Str
     lines
 }
 
-/// A rectangle of the sheet: left, top, right, bottom.
+/// A rectangle of the sheet, in dots from the left and upper edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Area {
+    /// The left edge.
     pub(crate) left: i32,
+    /// The upper edge.
     pub(crate) top: i32,
+    /// The right edge.
     pub(crate) right: i32,
+    /// The lower edge.
     pub(crate) bottom: i32,
 }
 
@@ -110,10 +114,13 @@ pub(crate) enum Hatch {
 /// How an area is filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fill {
+    /// The colour of the area.
     pub(crate) color: RGBColor,
+    /// The hatch on top of it.
     pub(crate) hatch: Hatch,
+    /// The colour of the hatch.
     pub(crate) ink: RGBColor,
-    /// Between two lines of the hatch, points.
+    /// The distance of two lines of the hatch, points.
     pub(crate) pitch: u8,
 }
 

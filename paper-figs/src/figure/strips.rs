@@ -15,11 +15,13 @@ use crate::sheet::{
 
 /// One box.
 pub(super) struct Strip {
-    /// What the boxes from here on are of; empty if it is that of the strip before.
+    /// The heading above this box and the following ones. Empty if the heading before still holds.
     pub(super) group: String,
-    /// What this one is of.
+    /// The label of this box.
     pub(super) name: String,
+    /// How the box is filled.
     pub(super) fill: Fill,
+    /// The statistics that the box shows.
     pub(super) summary: Summary,
 }
 

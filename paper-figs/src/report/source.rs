@@ -15,17 +15,24 @@ pub(super) struct Sheet {
 /// The parts of a manifest that a report names.
 #[derive(Clone, Deserialize)]
 pub(super) struct Made {
+    /// The name of the file of results.
     pub(super) file: String,
+    /// The digest of the file.
     pub(super) sha256: String,
+    /// The command that makes the file again.
     pub(super) command: String,
+    /// The seeds of its runs.
     pub(super) seeds: String,
+    /// The build that wrote it first.
     pub(super) build: Build,
 }
 
 /// The build that wrote a file.
 #[derive(Clone, Deserialize)]
 pub(super) struct Build {
+    /// The digest of its sources.
     pub(super) sources: String,
+    /// The version of the compiler.
     pub(super) toolchain: String,
 }
 

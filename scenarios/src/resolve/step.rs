@@ -24,13 +24,19 @@ const DEFAULT_PAYLOAD_BYTES: u32 = 56;
 /// The header of ICMP echo, and that of UDP.
 const PROBE_HEADER: u16 = 8;
 
-/// The rules of steps.
+/// What a step is checked against.
 pub(super) struct Rules<'a> {
+    /// The carriers that it may name.
     pub(super) carriers: &'a [Carrier],
+    /// The sites that it may name.
     pub(super) sites: &'a [Site],
+    /// The nodes that it may name.
     pub(super) nodes: &'a [Node],
+    /// The MTU of virtual interfaces, bytes. No inner packet is longer.
     pub(super) tun_mtu: u16,
+    /// The end of the run, seconds. No step begins later.
     pub(super) duration_limit_s: u64,
+    /// The measure of the scenario, which needs certain steps.
     pub(super) measure: Measure,
 }
 

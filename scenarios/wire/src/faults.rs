@@ -92,6 +92,7 @@ pub(crate) fn threshold(probability: f64) -> u64 {
 
 /// The state of a wire with [`WireFaults`].
 pub(crate) struct Faults {
+    /// The faults that the wire has.
     pub(crate) config: WireFaults,
     is_bad: bool,
     burst: ChaCha20Rng,
