@@ -2,8 +2,8 @@
 //!
 //! A sender gives out [`Epochs`]. A receiver takes an epoch that is [newer than the last one](is_timely) and within a
 //! limit. A refused sender gets the least epoch that is accepted, in an authenticated answer, and goes on from there.
-//! So a sender with a wrong clock, or a hostile one, cannot use up the numbers of its name. No later registration is
-//! shut out, and a clock that is ten years off costs one round trip.
+//! So a sender with a wrong clock, or a hostile one, cannot use up the numbers of its name. Later registrations are
+//! always possible, and a clock that is ten years off costs one round trip.
 //!
 //! | how epochs arrive | limit | why |
 //! |---|---|---|

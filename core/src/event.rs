@@ -30,7 +30,7 @@ pub enum Event {
         /// Why.
         reason: Failure,
     },
-    /// The node began to build a route to a peer.
+    /// The node began to ask for a route to a peer.
     RouteRequested {
         /// The peer, by name or virtual address.
         peer: String,
@@ -64,21 +64,22 @@ pub enum Event {
         /// The signaling pattern that such a path belongs to: 3 if it leads through a TRS.
         pattern: Pattern,
     },
-    /// The node's network lets no UDP out: services are reached by TCP from now on.
+    /// The node's network lets no UDP out. From now on the node reaches the services by TCP.
     UdpBlocked {
         /// The service that was reached first.
         service: Fqdn,
     },
     /// UDP gets through, in a network that blocked it before.
     UdpWorks,
-    /// No TCP connection to a service, which is silent by UDP.
+    /// A service is silent by UDP, and no TCP connection to it could be made.
     NoTcp {
         /// The service.
         service: Fqdn,
         /// Why.
         trouble: Trouble,
     },
-    /// The peer of a tunnel that is not up yet has proved who it is, and packets go ahead to it (`signaling = "fast"`).
+    /// The peer of a tunnel that is not up yet is authenticated, and packets are sent to it ahead (`signaling =
+    /// "fast"`).
     TunnelReady {
         /// The peer's name.
         peer: String,
@@ -88,9 +89,9 @@ pub enum Event {
     AddressesDiffer {
         /// The node.
         name: Fqdn,
-        /// Of the certificate.
+        /// The addresses in the certificate.
         shown: Virtual,
-        /// Of the database.
+        /// The addresses in the database.
         stored: Virtual,
     },
     /// Received data were dropped.
@@ -147,7 +148,7 @@ pub struct TunnelUp {
     pub remote: SocketAddr,
     /// What the two nodes do when one of them moves.
     pub handover: Handover,
-    /// What the two nodes waited for while it came up.
+    /// Which messages the two nodes waited for while it came up.
     pub signaling: Signaling,
 }
 
@@ -160,11 +161,11 @@ pub struct Signal {
     pub to: Party,
     /// The message's name, or "QUIC handshake", or "TCP+TLS handshake".
     pub what: &'static str,
-    /// The fields worth showing, as `{ peer: bob }`; empty if none.
+    /// The fields that a diagram shows, such as `{ peer: bob }`. Empty if there are none.
     pub detail: String,
     /// The message's protection.
     pub protection: Protection,
-    /// A repetition of a message sent before. Diagrams leave these out.
+    /// Whether this is a retransmission. Diagrams leave retransmissions out.
     pub repeated: bool,
     /// The length of the message, bytes: header, body, and the HMAC of the conventional method's UDP messages. TLS,
     /// QUIC and UDP are not counted. `None` for a handshake.
@@ -172,14 +173,14 @@ pub struct Signal {
 }
 
 impl Signal {
-    /// A message on its way; `count` is the number of earlier transmissions.
+    /// The signal of a message that is sent. `count` is the number of its earlier transmissions.
     pub fn message(from: Party, to: Party, message: &Message, protection: Protection, count: u8) -> Self {
         let (what, detail) = (message.kind().name(), message.describe(&from));
         let bytes = Some(HEADER_LEN + message.body_len() + protection.tag_len());
         Self { from, to, what, detail, protection, repeated: count > 0, bytes }
     }
 
-    /// A finished handshake.
+    /// The signal of a finished handshake.
     pub fn handshake(client: Party, server: Party, what: &'static str) -> Self {
         let detail = String::new();
         let protection = Protection::Handshake;
@@ -205,7 +206,7 @@ pub enum Protection {
 }
 
 impl Protection {
-    /// What it adds to each message, bytes.
+    /// The bytes that the protection adds to each message.
     const fn tag_len(&self) -> usize {
         match self {
             Self::CommonKey(_) | Self::ServiceKey | Self::TunnelKey => TAG_LEN,
@@ -230,7 +231,7 @@ impl fmt::Display for Signal {
 }
 
 impl fmt::Display for Protection {
-    /// As diagrams have it: `CK_alice`.
+    /// The name in diagrams, such as `CK_alice`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tls => f.write_str("TLS"),
@@ -250,8 +251,8 @@ pub enum Failure {
     Timeout,
     /// The other side refused.
     Refused(ErrorCode),
-    /// The certificate, name or password was not accepted. The peer does not tell which, so that guessing reveals
-    /// nothing.
+    /// The certificate, name or password was not accepted. The peer does not say which of these, so that an attacker
+    /// who guesses learns nothing.
     Authentication,
     /// A certificate, our own or the other side's, has expired or is not valid yet, by our clock or the other side's.
     CertificateDates,
@@ -261,13 +262,13 @@ pub enum Failure {
     Replaced,
     /// The node's own addresses changed.
     Moved,
-    /// No address of ours and theirs share a family.
+    /// No address of this node and of the other side have a common family.
     NoAddress,
     /// The AS or the NMS sent an invalid message.
     Protocol,
     /// The other side speaks only versions that are older than all of ours: it has to be upgraded.
     Outdated,
-    /// The virtual addresses that the NMS says are not those of the certificate: of the peer, or our own.
+    /// The virtual addresses from the NMS differ from those in the certificate of the peer, or of this node.
     WrongAddresses,
 }
 
@@ -334,9 +335,9 @@ reasons! {
     Replayed "replayed",
     /// No key or session for this id.
     UnknownId "unknown-id",
-    /// The message makes no sense now, or not from this sender.
+    /// The message is not expected now, or not from this sender.
     Unexpected "unexpected",
-    /// The sender has not proved yet that it is at the address it sends from, and is asked to.
+    /// The sender's address is not proved yet, and is being challenged.
     Unproved "unproved",
     /// The sender's certificate does not carry the expected name.
     WrongIdentity "wrong-identity",
@@ -346,7 +347,7 @@ reasons! {
     InnerDestination "inner-destination",
     /// No IP packet.
     BadPacket "bad-packet",
-    /// An application's packet to an address that is not in the overlay, or ours.
+    /// An application's packet to an address outside the overlay, or to one of the node's own addresses.
     NotRoutable "not-routable",
     /// An application's packet with a source that is not our virtual address.
     OwnSource "own-source",
@@ -362,7 +363,7 @@ reasons! {
     UnknownConnection "unknown-connection",
     /// A QUIC packet for a connection of ours that is damaged, forged, a repetition, or came before its keys.
     NotAuthentic "not-authentic",
-    /// The TRS does not forward between these two, or not from there.
+    /// The TRS does not forward between these two nodes, or not from this source address.
     NotBound "not-bound",
     /// The TRS has no grant of the NMS for these two.
     NotGranted "not-granted",

@@ -1,4 +1,4 @@
-//! Derives the keys in use from one [`Key128`].
+//! Derives the keys of both directions from one [`Key128`].
 //!
 //! HKDF-SHA-256 (RFC 5869) makes four keys: AES-128 and HMAC-SHA-256, each once per direction. So encryption and
 //! authentication never share a key, and the two ends of one key never share a keystream. The schedules are computed
@@ -14,10 +14,10 @@ use zeroize::Zeroizing;
 use crate::header::Flags;
 use crate::key::Key128;
 
-/// Names the protocol and its version in every derivation.
+/// The name and version of the protocol, which are part of every derivation.
 const SALT: &[u8] = b"cyphonic conventional 1";
 
-/// The sender of a message, as one end of a key.
+/// The direction of a message, by its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From the node to a service, or from a tunnel's initiator to its responder.

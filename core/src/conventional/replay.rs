@@ -1,16 +1,16 @@
-//! Sequence numbers: each is used once by the sender and accepted once by the receiver.
+//! Sequence numbers. The sender uses each number once, and the receiver accepts each number once.
 //!
 //! [`Sequence`] counts on the sender's side, and ends instead of wrapping round. [`ReplayWindow`] is the receiver's
 //! sliding window (RFC 6479): it records the greatest number so far and which of the [`WIDTH`] numbers up to it were
 //! seen. All older numbers are refused. Its memory is a fixed ring of bits; moving forward clears whole words.
 //!
 //! Call [`ReplayWindow::check`] and [`ReplayWindow::check_and_set`] only for messages with a valid HMAC. Otherwise a
-//! forged number could move the window past valid ones.
+//! forged number could move the window, and valid numbers would be too old.
 
 const WORD_BITS: u64 = u64::BITS as u64;
 const WORDS: u64 = 32;
 
-/// The width of the window: how many numbers, counted back from the greatest one seen, it records. One word of the ring
+/// The width of the window: how many numbers it records, counted back from the greatest one seen. One word of the ring
 /// is always being filled, so it does not count.
 pub const WIDTH: u64 = (WORDS - 1) * WORD_BITS;
 
@@ -21,7 +21,7 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Begins at `first`.
+    /// A sequence that begins at `first`.
     pub fn from(first: u32) -> Self {
         Self { next: first.into() }
     }
@@ -31,8 +31,9 @@ impl Sequence {
         self.next = self.next.max(sequence.into());
     }
 
-    /// The next number, or none after `u32::MAX`: then the key is used up, because a repetition would repeat keystream.
-    // No iterator: what matters is that a number is taken, not that it can be mapped or filtered.
+    /// The next number. `None` after `u32::MAX`: the key must not be used any more, because a second use of a number
+    /// would repeat keystream.
+    // It is no iterator, because an adapter such as `filter` would skip numbers without a use.
     #[expect(clippy::should_implement_trait, reason = "a counter, not a collection")]
     pub fn next(&mut self) -> Option<u32> {
         let number = u32::try_from(self.next).ok()?;
@@ -60,7 +61,7 @@ impl ReplayWindow {
         sequence + WIDTH >= self.end && self.seen[word] & bit == 0
     }
 
-    /// Marks `sequence` as seen. One that is older than the window stays refused, and nothing changes.
+    /// Marks `sequence` as seen. A number that is older than the window is refused anyway, so nothing changes.
     pub fn set(&mut self, sequence: u32) {
         let sequence = u64::from(sequence);
         if sequence >= self.end {

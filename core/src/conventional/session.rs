@@ -1,4 +1,4 @@
-//! One key shared by two ends: sends and receives messages under it.
+//! A session of two ends that share a key: it seals and opens messages.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use crate::key::Key128;
 use crate::message::{ErrorCode, Message};
 use crate::version::{Spoken, Versions};
 
-/// Our end of a shared key: numbers what we send, and accepts each number from the other end once.
+/// One end of a session. It numbers the messages that it sends, and accepts each number from the other end once.
 #[derive(Debug)]
 pub struct Session {
     sealing: Sealing,
@@ -93,7 +93,7 @@ impl Session {
         self.seal_flagged(transaction, Flags(0), count, id, message)
     }
 
-    /// The same, with further flags.
+    /// As [`Self::seal`], with further flags.
     pub fn seal_flagged(
         &mut self,
         transaction: u32,

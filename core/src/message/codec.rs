@@ -10,8 +10,8 @@ use super::{DecodeError, Kind, MAX_BODY, Message};
 use crate::header::{Flags, HEADER_LEN, Header, Spoken};
 
 impl Message {
-    /// The body alone, at most [`MAX_BODY`] bytes. A list longer than [`MAX_ADDRESSES`](super::MAX_ADDRESSES) is cut:
-    /// lists are sorted best first. The bytes of some messages are secret: wipe them after use.
+    /// Encodes the body alone, at most [`MAX_BODY`] bytes. A list longer than [`MAX_ADDRESSES`](super::MAX_ADDRESSES)
+    /// is cut: lists are sorted best first. The bytes of some messages are secret: wipe them after use.
     ///
     /// # Panics
     ///
@@ -23,7 +23,7 @@ impl Message {
         out
     }
 
-    /// How long the body is, bytes.
+    /// The length of the body, bytes.
     pub fn body_len(&self) -> usize {
         zeroize::Zeroizing::new(self.encode_body()).len()
     }
@@ -41,8 +41,8 @@ impl Message {
         }
     }
 
-    /// Header and body. The header gets the message's type, the body's length, and the arguments. Its version is the
-    /// one for a peer whose versions are not known yet.
+    /// Encodes header and body. The header has the message's type, the body's length, and the arguments. Its version is
+    /// the one for a peer whose versions are not known yet.
     ///
     /// # Panics
     ///

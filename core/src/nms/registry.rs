@@ -27,7 +27,7 @@ use crate::store::StoreError;
 use crate::time::Instant;
 use crate::timing::nms::{PLACE_KEPT, REGISTRATION_SILENCE, ROUTING_RETRY};
 
-/// Most nodes registered at one time.
+/// The largest number of nodes that are registered at one time.
 pub const MAX_NODES: usize = 100_000;
 /// Most earlier places of a conventional node: the other family's, and those of a NAT that has moved both.
 const MAX_EARLIER: usize = 3;
@@ -44,7 +44,7 @@ pub(super) struct Registration {
     pub(super) sight: Sight,
     /// The addresses of its main port, as the node itself stated them.
     pub(super) own: Vec<SocketAddr>,
-    /// Of this registration.
+    /// The epoch of this registration.
     pub(super) epoch: u64,
     /// The rate limit of challenges to a claimed address: each challenge moves this on by `CHALLENGE_EVERY`.
     pub(super) challenged: Instant,
@@ -54,7 +54,7 @@ pub(super) struct Registration {
     pub(super) session: Session,
     /// Whether the node says that its round trip to the services is long.
     pub(super) slow: bool,
-    /// The node's wish for the signaling of its tunnels.
+    /// The signaling that the node wants for its tunnels.
     pub(super) signaling: Signaling,
     /// The leg to the TRS that the node keeps for its next relayed tunnel. `None` if the node keeps none.
     pub(super) leg: Option<RelayCid>,
@@ -68,24 +68,24 @@ pub(super) enum Session {
     Proposed { link: LinkId },
 }
 
-/// A conventional node's keys, and where it is.
+/// The keys and the address of a conventional node.
 pub(super) struct Sealed {
     /// The NMS's own address in this session.
     pub(super) local: SocketAddr,
     /// The source of the newest authentic message. Answers go there.
     pub(super) remote: SocketAddr,
-    /// Whether the node is there.
+    /// The proof that the node receives packets at `remote`.
     pub(super) proof: Proof,
     /// When the node was challenged last at an address that was not proved.
     asked_at: Option<Instant>,
     /// Where the node was heard before, the last place at the end.
     earlier: VecDeque<Earlier>,
-    /// Under the keys of this registration.
+    /// The session under the keys of this registration.
     pub(super) session: SealedSession,
     /// The common key. It protects Registration Requests only.
     key: Key128,
     requests: SealedSession,
-    /// When the certificate of the login ends, since 1970; `None` of a login by password.
+    /// When the certificate of the login expires, since 1970. `None` for a login by password.
     ends: Option<Duration>,
 }
 
@@ -238,7 +238,7 @@ impl Nms {
         (sealed.session.is_latest(sequence) && sealed.remote != remote).then(|| self.rng.next_u32())
     }
 
-    /// Whether a conventional node has proved where it is; true for every other one.
+    /// Whether the address of a conventional node is proved. True for every other node.
     pub(super) fn is_proved(&self, node: NodeId) -> bool {
         match self.nodes.get(&node).map(|registration| &registration.session) {
             Some(Session::Conventional(sealed)) => sealed.proof.is_given(),
@@ -257,7 +257,7 @@ impl Nms {
         }
     }
 
-    /// Whether a registered node comes by TCP, because its network lets no UDP out.
+    /// Whether a registered node reaches the NMS by TCP, because its network lets no UDP out.
     pub(super) fn is_by_tcp(&self, node: NodeId) -> bool {
         let session = self.nodes.get(&node).map(|registration| &registration.session);
         let Some(Session::Proposed { link }) = session else { return false };
@@ -341,7 +341,7 @@ impl Nms {
         let survey = (self.policy == Policy::Optimal && !is_guest(observed.ip())).then(|| self.survey_plan(place));
         let probes = survey.as_ref().map(|plan| self.sealed(&plan.key));
         let answer = RegistrationResponse { nat, addresses, survey };
-        // The idle timeout of a link tells when its node is gone.
+        // The idle timeout of its link ends the registration of such a node.
         let sealed = matches!(session, Session::Conventional(_));
         self.expiry.set(node, sealed.then(|| now + REGISTRATION_SILENCE));
         let last = (header.transaction, answer.clone());

@@ -519,7 +519,7 @@ impl Nms {
         let waiting = self.pending.get(&id).is_some_and(|p| p.responder == node && p.step == Step::AwaitConfirmation);
         let is_without = |p: &Pending| p.responder == node && p.on_standby && cid.is_none();
         if let Some(Pending { initiator, transaction, .. }) = self.pending.get(&id).filter(|p| is_without(p)) {
-            // It does not have the leg any more on which it was to be asked. The initiator asks again.
+            // The responder has lost the standing leg of this construction. The initiator asks again.
             let (initiator, transaction) = (*initiator, *transaction);
             self.forget_pending(id);
             self.send(now, initiator, transaction, 0, &Message::Error(ErrorCode::PeerOffline));
@@ -529,7 +529,7 @@ impl Nms {
             return self.dropped(DropReason::Unexpected);
         }
         if let Some(registration) = self.nodes.get_mut(&node) {
-            // Perhaps it was a standing one, which has its tunnel now.
+            // The leg may have been a standing leg, which this tunnel uses now.
             registration.leg.take_if(|leg| Some(*leg) == cid);
         }
         self.advance(now, id, Step::Told(cid));

@@ -13,7 +13,7 @@ pub(super) struct Places {
     pub(super) port: u16,
     /// The first 96 bits of addresses that a NAT64 of the network translates (RFC 6052 §2.1).
     pub(super) nat64: Option<Ipv6Addr>,
-    /// IPv4 comes first, because an attempt over IPv6 failed.
+    /// Whether IPv4 comes first, because an attempt over IPv6 failed.
     pub(super) prefer_v4: bool,
     /// Which of several addresses of one family comes first. It changes when both families have failed, or when no
     /// packet gets through from the one in use.
@@ -26,8 +26,8 @@ impl Places {
         Self { addresses, port, nat64, prefer_v4: false, turn: 0 }
     }
 
-    /// The node's own address for packets to `remote`, and the address of `remote` from here: behind NAT64 another one.
-    /// `None` without a common family.
+    /// The node's own address for packets to `remote`, and the address at which `remote` is reached from here, which
+    /// differs behind NAT64. `None` without a common family.
     pub(super) fn towards(&self, remote: SocketAddr) -> Option<(SocketAddr, SocketAddr)> {
         let remote = match remote.ip() {
             IpAddr::V4(v4) if !self.has(true) => SocketAddr::new(self.through_nat64(v4)?, remote.port()),
@@ -55,7 +55,7 @@ impl Places {
         self.turn = self.turn.wrapping_add(usize::from(!self.prefer_v4));
     }
 
-    /// A service answered to `local`: packets to services go from there first.
+    /// Notes that a service answered to `local`. Packets to services are sent from this address first.
     pub(super) fn keep(&mut self, local: SocketAddr) {
         if self.has(true) && self.has(false) {
             self.prefer_v4 = local.is_ipv4();

@@ -29,7 +29,7 @@ use crate::world::Watch;
 /// The folder of these files, in that of the results.
 pub const FOLDER: &str = "sequences";
 const SEED: u64 = 1;
-/// All links are equally long, so that the order of messages is that of causes.
+/// All links have the same delay, so that messages are in the order of cause and effect.
 const LINK: &str = "{ delay_ms = 10 }";
 const GLOBAL: &str = "ipv4-global";
 const PRIVATE: &str = "ipv4-private";
@@ -39,7 +39,7 @@ const PRIVATE: &str = "ipv4-private";
 enum Part {
     /// Alice's login and registration.
     Joining,
-    /// From her Direction Request on.
+    /// Alice's tunnel, from her Direction Request on.
     Building,
 }
 
@@ -112,7 +112,7 @@ const SCENES: [Scene; 11] = [
     ),
 ];
 
-/// What the reader has to know about connection IDs.
+/// The note about connection IDs.
 const DERIVED: &str = "ours: both ends derive the ID; the paper's TRS assigns it";
 
 fn text(settings: &str, sites: [&str; 2], echoes: u8) -> String {
@@ -188,7 +188,7 @@ fn captured(run: &Run, secrets: &Arc<Secrets>) -> Vec<Captured> {
     all.into_iter().filter_map(open).take(4).collect()
 }
 
-/// What a list of packets says about one.
+/// The text of a packet in the list.
 fn info(opened: &OpenedPacket) -> String {
     let name = |kind: &FrameKind| match kind {
         FrameKind::Stream { id, .. } => format!("STREAM({id})"),

@@ -2,8 +2,7 @@
 //! outside address for each inside address. It keeps no state and changes no port. It adds the difference of the
 //! prefixes to one word of the address, so that the checksums of UDP and TCP stay correct.
 //!
-//! [`Npt`] is two functions, [`NptBox`] puts them into the network as a router between one outside interface and all
-//! others.
+//! [`Npt`] translates addresses. [`NptBox`] is a router that does so between one outside interface and all others.
 
 use std::any::Any;
 use std::net::{IpAddr, Ipv6Addr};

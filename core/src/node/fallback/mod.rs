@@ -21,8 +21,8 @@
 //!   and application protocol.
 //! * **A change is a handover.** The links migrate (RFC 9000 §9), the node registers again, and the NMS directs its
 //!   peers anew. A node that the NMS sees by TCP is relayed.
-//! * **Everything silent.** If nothing is heard by UDP, of peers and services, the NMS is asked for a sign ([`doubt`]).
-//!   TCP is raced sooner then.
+//! * **Everything silent.** If nothing is heard by UDP, neither from peers nor from services, the node sends a PING to
+//!   the NMS ([`doubt`]). TCP is raced sooner then.
 //! * **A known network.** A network that has blocked UDP is remembered by the node's addresses in it. When the node is
 //!   back, TCP is raced without a head start.
 //! * **One silent service.** If one service is silent by UDP while others answer, that service alone is reached by TCP.
@@ -58,16 +58,17 @@ use crate::timing::{Due, Timer};
 use crate::tls::{Identity, Roots};
 use crate::trouble::Trouble;
 
-/// Most services that are remembered: AS, NMS and TRS at a few addresses each.
+/// The largest number of services that are remembered: AS, NMS and TRS at a few addresses each.
 const MAX_SERVICES: usize = 32;
-/// Most datagrams to a silent service that are kept for its TCP connection.
+/// The largest number of datagrams to a silent service that are kept for its TCP connection.
 const MAX_RECENT: usize = 8;
-/// Most networks that are remembered because they blocked UDP.
+/// The largest number of networks that are remembered because they blocked UDP.
 const MAX_BLOCKING: usize = 8;
-/// Where UDP has worked, a service or UDP itself is suspected after so many datagrams without an answer.
+/// Where UDP has worked, so many datagrams without an answer raise suspicion against a service, or against UDP itself.
+/// QUIC sends three within its first second, so a single lost datagram raises none.
 const UNANSWERED: u32 = 3;
 
-/// The number of the fallback's stream of randomness. Other parts have other streams.
+/// The number of the fallback's random stream. Other parts have other streams.
 const STREAM: u64 = 443;
 /// The lowest id of the fallback's TCP connections.
 const FIRST_STREAM: u64 = 1 << 20;
@@ -88,13 +89,13 @@ pub(super) enum FallbackOutput {
     Datagram { local: SocketAddr, remote: SocketAddr, payload: BytesMut },
     /// The AS has named the NMS.
     Nms(Vec<SocketAddr>),
-    /// Nothing is heard by UDP: ask the NMS for a sign.
+    /// Nothing is heard by UDP: send a PING to the NMS.
     Ask,
-    /// The services are reached by the other way from now on: the node has moved.
+    /// The services are now reached by TCP instead of UDP, or back: treat it as a move of the node.
     Switched,
 }
 
-/// How services are reached, for people.
+/// How services are reached, for `status` and `netcheck`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FallbackStatus {
     /// Whether the network blocks UDP.
@@ -179,8 +180,8 @@ struct Unanswered {
 }
 
 impl Unanswered {
-    /// One more was sent. After a pause the count begins anew: an acknowledgement, for example, has no answer, and says
-    /// nothing about what is sent much later.
+    /// Counts a datagram. After a pause the count begins anew: an acknowledgement, for example, gets no answer, and
+    /// must not count with datagrams that are sent much later.
     fn sent(&mut self, now: Instant) {
         if self.times.is_some_and(|(_, last)| now > last + SUSPICION) {
             *self = Self::default();
@@ -188,7 +189,7 @@ impl Unanswered {
         self.tried(now);
     }
 
-    /// One more was sent, to find out whether it is answered.
+    /// Counts an attempt at UDP, which was sent only to see whether it is answered.
     fn tried(&mut self, now: Instant) {
         self.times = Some((self.since().unwrap_or(now), now));
         self.count += 1;
@@ -515,7 +516,7 @@ impl Fallback {
         Some(at.max(service.pause))
     }
 
-    /// When the NMS is asked for a sign.
+    /// When to send the NMS a PING.
     fn ask_at(&self) -> Option<Instant> {
         self.doubt.ask_at(self.round_trip).filter(|_| self.udp == Udp::Works)
     }

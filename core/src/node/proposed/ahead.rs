@@ -1,8 +1,8 @@
 //! Packets ahead of the Tunnel Response (`signaling = "fast"`).
 //!
-//! By the time of its Tunnel Request the dialer knows from the handshake that the peer is there, and that it is the one
-//! that the NMS named. So its packets follow the request at once, on the same connection. The listener takes none of
-//! them before it has a Route Direction that names the dialer, and the Tunnel Request for it: until then it holds them,
+//! When the dialer sends its Tunnel Request, the handshake has shown that the peer is there, and is the one that the
+//! NMS named. So the dialer's packets follow the request at once, on the same connection. The listener accepts none of
+//! them before it has a Route Direction that names the dialer, and the Tunnel Request for it. Until then it holds them,
 //! within limits.
 
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ use crate::node::routes::has_room;
 use crate::quic::LinkId;
 use crate::signaling::Signaling;
 
-/// What came before the listener may take it, in the order in which it came.
+/// The packets that came before the listener may accept them, in the order of arrival.
 #[derive(Default)]
 pub(super) struct Ahead {
     frames: VecDeque<Frame>,
@@ -51,7 +51,7 @@ impl Ahead {
         Ok(())
     }
 
-    /// The packets. `open` takes one out of a DATAGRAM frame.
+    /// The packets in order. `open` extracts the packet from a DATAGRAM frame.
     fn packets(
         self,
         open: impl Fn(Bytes) -> Result<Bytes, DropReason>,
@@ -64,7 +64,7 @@ impl Ahead {
 }
 
 impl Proposed {
-    /// A dialer's Tunnel Request is on its way to a peer that has proved who it is.
+    /// The dialer's Tunnel Request is under way to an authenticated peer.
     pub(super) fn ready(&mut self, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get(&id).filter(|tunnel| tunnel.signaling == Signaling::Fast) else { return };
         if tunnel.dialer {
@@ -72,7 +72,7 @@ impl Proposed {
         }
     }
 
-    /// Something for a tunnel came on a link that a peer opened, before the tunnel is there.
+    /// A packet for a tunnel came on a link that a peer opened, before the tunnel exists.
     pub(super) fn hold_ahead(&mut self, link: LinkId, hold: impl FnOnce(&mut Ahead) -> Result<(), DropReason>) {
         let Some(Owner::Inbound(inbound)) = self.owners.get_mut(&link) else {
             return self.dropped(DropReason::Unexpected);
@@ -82,7 +82,7 @@ impl Proposed {
         }
     }
 
-    /// A link is closed, and nobody will take what came ahead on it.
+    /// A link is closed. The packets that came ahead on it are dropped.
     pub(super) fn lose_ahead(&mut self, ahead: &Ahead) {
         for _ in 0..ahead.frames.len() {
             self.dropped(DropReason::NoTunnel);

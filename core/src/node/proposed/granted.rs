@@ -1,5 +1,5 @@
-//! Grants: with a grant of the NMS a node may use a peer's leg at the TRS for a limited time. The node sends the grant
-//! to the TRS before its Tunnel Request, and asks the NMS for the next grant before this one ends.
+//! The grants of a node. With a grant of the NMS a node may use a peer's leg at the TRS for a limited time. The node
+//! sends the grant to the TRS before its Tunnel Request, and asks the NMS for the next grant before this one ends.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,8 @@ use crate::timers::Timers;
 use crate::timing::node::{GRANT_RENEWAL, GRANT_RETRY};
 use crate::timing::{Due, Timer};
 
-/// Most grants that wait for a leg of ours: more than the tunnels that a node builds at one time.
+/// The largest number of grants that wait for a leg of this node. It is more than the tunnels that a node builds at one
+/// time.
 const MAX_WAITING: usize = 4_096;
 
 /// The grants that a node has.

@@ -257,7 +257,7 @@ impl Proposed {
         self.closing.remove(&end);
     }
 
-    /// Begins to close an end. It sends its last packets, and takes nothing more.
+    /// Begins to close an end. It sends its last packets, and accepts no more.
     pub(super) fn close_end(&mut self, end: End) {
         let Some(pathed) = self.pathed.get_mut(&end) else { return };
         pathed.closing = true;
@@ -303,8 +303,8 @@ impl Proposed {
         }
     }
 
-    /// Takes a datagram that is not for the main endpoint. Whether QUIC found it authentic and new.
-    /// `Err`: it is for the main endpoint.
+    /// Handles a datagram that is not for the main endpoint. Returns whether QUIC found it authentic and new. `Err`:
+    /// the datagram is for the main endpoint.
     pub(super) fn take_pathed(&mut self, now: Instant, way: Way, mut payload: BytesMut) -> Result<bool, BytesMut> {
         let Some(shared) = &self.shared else { return Err(payload) };
         if let Some(tag) = tag_of(&payload) {
@@ -428,7 +428,8 @@ impl Proposed {
         let relayed = pathed.bound.is_some_and(|bound| bound.way.remote == to.remote);
         pathed.relayed = relayed;
         if matches!(why, Why::Ended | Why::PeerMoved) && self.quic.options.congestion == Congestion::NewReno {
-            // What was in flight on the path before would keep the window closed until a probe timeout (RFC 9000 §9.4).
+            // Otherwise the packets in flight on the path before would keep the window closed until a probe timeout
+            // (RFC 9000 §9.4).
             self.tell_quic(end, |links, link| links.path_changed(now, link));
         }
         let Some(pathed) = self.pathed.get_mut(&end) else { return };
@@ -473,7 +474,7 @@ impl Proposed {
             let next = if direct { since + DIRECT_HEAD_START } else { now + wait };
             pathed.pathless = Some((since, next));
             let want = if direct { Want::Direct(0) } else { Want::Relayed };
-            // A leg that leads nowhere for so long is replaced.
+            // A leg without an answer for this long is replaced.
             if direct || pathed.bound.is_none() || now >= since + 2 * wait {
                 self.out.push_back(CarriageOutput::PathWanted(tunnel, want));
             }

@@ -1,4 +1,4 @@
-//! Work that is due by time: probes, the end of paths, the choice.
+//! The work of paths that is due at a time: probes, the end of paths, and the choice of the path in use.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,8 +21,8 @@ impl Paths {
         }
     }
 
-    /// Probes every path at once after the node has slept, because what was known is old. Traffic goes by two paths
-    /// until then.
+    /// Probes every path at once after the process stood still, because the knowledge of paths is old. Until an answer
+    /// comes, packets go by two paths.
     fn wake(&mut self, now: Instant) {
         for path in self.paths.values_mut() {
             if path.is_alive() {
@@ -73,7 +73,7 @@ impl Paths {
                 // A probe on each path that is left tells the peer that the other paths are gone.
                 self.hello(now, number, usize::from(LEAST_MTU), silent);
             }
-            // No path is proved from our new addresses. The peer has to hear of us at an address that is known.
+            // No path is proved from our new addresses. So the peer has to be told at an address that was known before.
             if let Some(to) = self.blind(now, None).filter(|_| alive.is_empty()) {
                 self.switch(now, to, Why::Ended, silent);
             }
@@ -231,7 +231,8 @@ impl Paths {
         self.used == Some(number) && !path.is_relay() && ends.is_some_and(|at| at <= now)
     }
 
-    /// Ends a path. A silence may show a lifetime; the other reason is that the peer has left the path.
+    /// Ends a path, either because of silence, which may show the lifetime of its mapping, or because the peer has left
+    /// it.
     pub(super) fn end(&mut self, now: Instant, number: PathNumber, silence: bool) {
         let Some(path) = self.paths.get_mut(&number) else { return };
         let (way, quiet, age) = (path.candidate.way, path.quiet, path.born.map(|born| now - born));
@@ -293,7 +294,7 @@ impl Paths {
             (doubt || ending).then(|| paths.second(now, used).or_else(blind)).flatten()
         };
         self.bridge.take_if(|bridge| now >= bridge.since + PATH_BRIDGED);
-        // An address that the peer does not prove must not keep traffic from a path that works.
+        // An address that the peer does not prove must not keep packets from a path that works.
         let wanted = match self.bridge {
             Some(bridge) if now < bridge.since + patience => Some(bridge.to),
             Some(bridge) => other(self).or(Some(bridge.to)),
@@ -365,8 +366,8 @@ impl Paths {
     }
 }
 
-/// What is known of each path, in the order of their numbers. [`Paths`] keeps one to fill again, so that a choice
-/// allocates nothing.
+/// The properties of each path, in the order of their numbers. [`Paths`] reuses one value, so that a choice allocates
+/// nothing.
 #[derive(Debug, Default)]
 pub(super) struct Ranking {
     numbers: Vec<PathNumber>,

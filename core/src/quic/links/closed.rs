@@ -14,7 +14,7 @@ pub enum LinkClosed {
     /// The peer speaks version 1 only, and has to be upgraded: it closed the link by the code that parts of version 1
     /// have for a message that they do not know.
     Outdated,
-    /// The peer closed it, or it broke the protocol.
+    /// The peer closed the link, or broke the protocol.
     Lost,
 }
 
