@@ -31,6 +31,7 @@ const V4_POOLS: [Ipv4Net; 3] = [
     Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24),
     Ipv4Net::new_assert(Ipv4Addr::new(198, 19, 0, 0), 16),
 ];
+/// The length of prefixes of global IPv4: each has room for 14 hosts, and there are enough for a hundred sites.
 const V4_LENGTH: u8 = 28;
 /// The number of a site's router, or of its NAT's inner side, within its prefixes.
 pub(crate) const ROUTER: u32 = 1;

@@ -135,6 +135,7 @@ enum Test {
     LetsAddressIn,
 }
 
+/// Every test, in the order in which the Probes are sent.
 const TESTS: [Test; 8] = [
     Test::Noted,
     Test::Kept,

@@ -10,6 +10,7 @@ use std::time::Instant;
 use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerFactory, NewRenoConfig};
 
+/// A congestion window that never limits a sender, bytes: a terabyte in flight is beyond any path.
 const WINDOW: u64 = 1 << 40;
 
 /// Builds [`Open`].

@@ -43,9 +43,13 @@ pub(super) const fn fill_of(framing: Framing) -> Fill {
     }
 }
 
+/// The height of a strip, points: a line of text of 8 points, and space.
 const ROW: f64 = 12.0;
+/// The height of a heading of strips, points.
 const GROUP: f64 = 12.0;
+/// The height of a box, points. It leaves space between the boxes of two strips.
 const BOX: f64 = 7.0;
+/// The height of the axis with its labels, points.
 const AXIS: f64 = 26.0;
 
 /// The height of all strips, points.

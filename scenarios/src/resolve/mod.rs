@@ -38,7 +38,9 @@ pub(crate) const MOST_MS: f64 = 3_600_000.0;
 /// Longest run, simulated seconds.
 const MOST_RUN_S: u64 = 1_000_000;
 
+/// The least MTU of an IPv6 link (RFC 8200 §5), so that inner packets fit into one packet of most paths.
 const DEFAULT_TUN_MTU: u32 = 1280;
+/// Longer than any built-in experiment, seconds. A run that hangs ends there.
 const DEFAULT_DURATION_LIMIT_S: u64 = 300;
 
 /// Reads and checks a tree.

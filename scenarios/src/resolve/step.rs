@@ -14,12 +14,15 @@ use crate::scenario::{
 use crate::schema;
 use crate::words::{Family, Measure, ServiceName, Towards};
 
+/// The largest number of probes of a step. Their reports still fit into memory.
 const MOST_COUNT: f64 = 1_000_000.0;
+/// The longest transfer. With the longest run it takes 1 Mbyte/s.
 const MOST_BYTES: f64 = 1e12;
 /// 63 years: a clock that lost its battery begins in 1970.
 const MOST_CLOCK_S: f64 = 2_000_000_000.0;
+/// As `ping` waits.
 const DEFAULT_INTERVAL_MS: u64 = 1000;
-/// As `ping` sends it.
+/// As `ping` sends.
 const DEFAULT_PAYLOAD_BYTES: u32 = 56;
 /// The header of ICMP echo, and that of UDP.
 const PROBE_HEADER: u16 = 8;

@@ -89,7 +89,7 @@ impl Proposed {
         }
     }
 
-    /// The tunnel is up: what came ahead of the Tunnel Request is taken.
+    /// The tunnel is up. Accepts the packets that came ahead of the Tunnel Request.
     pub(super) fn take_ahead(&mut self, id: TunnelId, ahead: Ahead) {
         let Some(tunnel) = self.tunnels.get(&id) else { return };
         let packets: Vec<_> = ahead.packets(|data| tunnel.carrier.open(data)).collect();

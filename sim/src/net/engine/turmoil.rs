@@ -24,6 +24,8 @@ use super::runner::{Arrival, Flight, Runner};
 use super::{Engine, check_run};
 use crate::net::{BoxId, Direction, MIN_DELAY, NetBox, Network, WireConfig, WireError};
 
+/// Turmoil moves time in steps. With a step of the least delay of a wire, nothing arrives within the step in which it
+/// left.
 const TICK: Duration = MIN_DELAY;
 /// The port at which every box receives.
 const PORT: u16 = 9;

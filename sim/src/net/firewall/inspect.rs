@@ -66,6 +66,7 @@ pub(super) struct Verdict {
     at: Instant,
 }
 
+/// The tokens of one byte: see the field `tokens`.
 const TOKENS_A_BYTE: u128 = 8_000_000_000;
 
 impl Sight {
