@@ -29,7 +29,8 @@ use crate::timing::nms::{PLACE_KEPT, REGISTRATION_SILENCE, ROUTING_RETRY};
 
 /// The largest number of nodes that are registered at one time.
 pub const MAX_NODES: usize = 100_000;
-/// Most earlier places of a conventional node: the other family's, and those of a NAT that has moved both.
+/// The largest number of remembered earlier addresses of a conventional node: one of the other family, and two that a
+/// NAT has replaced.
 const MAX_EARLIER: usize = 3;
 
 /// A registered node.
@@ -78,7 +79,7 @@ pub(super) struct Sealed {
     pub(super) proof: Proof,
     /// When the node was challenged last at an address that was not proved.
     asked_at: Option<Instant>,
-    /// Where the node was heard before, the last place at the end.
+    /// The earlier addresses at which the node was heard, the latest last.
     earlier: VecDeque<Earlier>,
     /// The session under the keys of this registration.
     pub(super) session: SealedSession,

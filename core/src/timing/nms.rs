@@ -39,11 +39,11 @@ timings! {
     /// is told when it registers again.
     ACCESS_ENDED_RETRIES: u8 = 8;
 
-    /// For so long the NMS remembers that a conventional node was at an address, after the node was heard elsewhere. If
-    /// it is heard there again, that needs no new proof.
+    /// The NMS remembers a proved address of a conventional node for this long after the node was heard at another one.
+    /// If the node is heard there again, no new proof is needed.
     ///
-    /// Why: a node that gets no answer tries its other family by turns, every few seconds. A NAT keeps an idle mapping
-    /// for two minutes at least (RFC 4787 REQ-5), so the address has not become another host's.
+    /// Why: a node that gets no answer tries its two address families in turn, every few seconds. A NAT keeps an idle
+    /// mapping for at least two minutes (RFC 4787 REQ-5), so the address does not belong to another host yet.
     PLACE_KEPT: Duration = Duration::from_secs(30);
 
     /// A Probe Token proves an address for this long at least, and for twice this long at most.

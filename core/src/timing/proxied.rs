@@ -54,12 +54,12 @@ timings! {
     /// again, so the older copy would only delay later packets.
     DATAGRAM_WAIT: Duration = Duration::from_millis(200);
 
-    /// How long TCP may leave a node's bytes unacknowledged before the connection is given up (the user timeout of
-    /// RFC 5482); four times as long as it took to connect, at least.
+    /// A node gives up a TCP connection on which its bytes stay unacknowledged for this long (the user timeout of RFC
+    /// 5482). The time is at least four times that of connecting.
     ///
-    /// Why: where no round trip was measured yet, TCP repeats after 1 s and 3 s (RFC 6298 §2, §5.5), so two repetitions
-    /// were lost. A new connection is sooner there than the third, whose turn is after 7 s. A NAT that has forgotten
-    /// its mappings may leave two ends that each wait for the other and reset nothing.
+    /// Why: before the first measurement of the round trip TCP sends again after 1 s, 3 s and 7 s (RFC 6298 §2, §5.5).
+    /// So two retransmissions were lost, and a new connection is faster than the third. Without a limit, a NAT that has
+    /// lost its mappings could leave two ends that wait for each other for ever.
     TCP_UNACKNOWLEDGED: Duration = Duration::from_secs(6);
 
     /// The node closes a TCP connection that carried no datagram for this long.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cyphonic_statistics::Summary;
+
 use super::strips::{Scale, Strip, fill_of, height, paint};
 use crate::input::{InputError, Origin, read};
 use crate::render::{Drawing, Width};
 use crate::rows::{BlockedEcho, BlockedTransfer, Framing};
 use crate::sheet::Fill;
-use crate::stats::Summary;
 
 /// Microseconds of a link's delay, loss in millionths, other swept keys, and the way.
 type Key = (u64, u64, String, Way);
